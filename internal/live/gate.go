@@ -1,0 +1,46 @@
+package live
+
+import (
+	"context"
+	"time"
+)
+
+// Action is what a Request asks for.
+type Action uint8
+
+// Actions.
+const (
+	Play Action = iota
+	Publish
+)
+
+func (a Action) String() string {
+	if a == Publish {
+		return "publish"
+	}
+	return "play"
+}
+
+// A Request is what an edge knows of somebody who wants in.
+type Request struct {
+	Action Action
+	App    string // as given, not yet checked
+	Name   string // as given: a push key to publish, a room to play
+	Token  string // of the query or header, "" when none
+	Proto  string // "rtmp", "flv", "ws", "hls"
+	Remote string // host:port
+}
+
+// A Grant is the Gate's yes.
+type Grant struct {
+	Name    Name      // the stream; never taken from the request by itself
+	Key     KeyRef    // the key it was granted for; zero when none was needed
+	Role    Role      // for Publish
+	Expires time.Time // zero: never
+}
+
+// A Gate decides who may publish and play.
+type Gate interface {
+	// Allow returns a Grant or an Error of kind Invalid, Denied, NotFound (no such app), Limit or Unavailable.
+	Allow(ctx context.Context, r Request) (Grant, error)
+}

@@ -1,0 +1,110 @@
+package live
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"time"
+)
+
+// KeyLength is the length of a push key in characters.
+const KeyLength = 48
+
+// Role tells a room's main encoder from its spare.
+type Role uint8
+
+// Roles of a publisher.
+const (
+	Primary Role = iota
+	Backup
+)
+
+func (r Role) String() string {
+	if r == Backup {
+		return "backup"
+	}
+	return "primary"
+}
+
+// A KeyRef names one secret for ever: a rotated key keeps its ID and gets a new generation. The zero KeyRef is no key.
+type KeyRef struct {
+	ID         string
+	Generation uint64
+}
+
+// A Key is the record of one push key. A room may have many; the one with an empty Label is its default key.
+type Key struct {
+	ID         string
+	Room       string
+	App        string // the only app it is good for; "" for every app
+	Label      string
+	Role       Role
+	Created    time.Time // of this generation
+	Expires    time.Time // zero: never
+	LastUsed   time.Time // zero: never
+	Generation uint64    // counts from 1
+	Digest     [32]byte  // Digest(Secret), by which it is looked up
+	Secret     string    // the key itself: /control/get must give it again
+}
+
+// Ref returns the name of k's present secret.
+func (k Key) Ref() KeyRef { return KeyRef{k.ID, k.Generation} }
+
+// Keys is the store of rooms and their push keys. Every method is atomic and durable when it returns, and safe for concurrent
+// use. App "" means a key that is good in every app; app and room must have been checked by the caller (CheckApp, CheckRoom).
+// Errors are of kind NotFound, Denied, Unavailable (the store is out of reach) or Internal.
+type Keys interface {
+	// Get returns the default key of room for app, making room and key when absent.
+	Get(ctx context.Context, app, room string) (Key, error)
+	// Rotate gives the default key of room for app a new secret, making it when absent. With all, every other key of the
+	// room is revoked too. It returns the new key and what was revoked.
+	Rotate(ctx context.Context, app, room string, all bool) (Key, []KeyRef, error)
+	// Resolve returns the key whose secret this is, good for app and not expired; Denied otherwise, in one text for all causes.
+	Resolve(ctx context.Context, app, secret string) (Key, error)
+	// Delete removes the room's keys: all of them for app "", else those bound to app. NotFound when there are none.
+	Delete(ctx context.Context, app, room string) ([]KeyRef, error)
+	// List returns the keys of room, or of every room for "", ordered by room, app and label, with Secret empty.
+	List(ctx context.Context, room string) ([]Key, error)
+	// Touch records that ref was used at t. It may be lost in a crash; an unknown ref is no error.
+	Touch(ctx context.Context, ref KeyRef, t time.Time) error
+}
+
+// Counter hands out numbers that are never given twice, over restarts and crashes too, and only rise.
+type Counter interface {
+	// Reserve returns the first of n fresh numbers.
+	Reserve(ctx context.Context, n uint64) (uint64, error)
+}
+
+// NewSecret returns a fresh push key: 48 characters of [0-9a-zA-Z], 285 bits from crypto/rand.
+func NewSecret() string {
+	const digits = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	key := make([]byte, 0, KeyLength)
+	var buf [64]byte
+	for {
+		rand.Read(buf[:]) // never fails: it ends the process instead
+		for _, b := range buf {
+			// 248 is the largest multiple of 62 in a byte: what is above would make the first digits likelier.
+			if b < 248 {
+				if key = append(key, digits[b%62]); len(key) == KeyLength {
+					return string(key)
+				}
+			}
+		}
+	}
+}
+
+// Digest returns the SHA-256 of a secret. Stores look keys up by it, so that the time a look-up takes tells nothing of the key.
+func Digest(secret string) [32]byte { return sha256.Sum256([]byte(secret)) }
+
+// LooksLikeKey reports whether s has the form of a push key. No room may have such a name.
+func LooksLikeKey(s string) bool {
+	if len(s) != KeyLength {
+		return false
+	}
+	for i := 0; i < len(s); i++ {
+		if !isBase62(s[i]) {
+			return false
+		}
+	}
+	return true
+}
