@@ -1,0 +1,68 @@
+package stream
+
+import (
+	"sync/atomic"
+	"time"
+
+	"livego/internal/live"
+)
+
+// EventType tells what happened to a stream.
+type EventType uint8
+
+// Events.
+const (
+	Started EventType = iota + 1 // a session began
+	Held                         // the publisher was lost, viewers wait
+	Resumed                      // a publisher took a held stream up, or took over
+	Ended                        // the session is over
+	Joined                       // a viewer came
+	Left                         // a viewer went
+	Skipped                      // a viewer who had fallen behind was moved to a newer keyframe
+)
+
+func (t EventType) String() string {
+	return [...]string{"", "started", "held", "resumed", "ended", "joined", "left", "skipped"}[t]
+}
+
+// An Event is news of a stream.
+type Event struct {
+	Type   EventType
+	Name   live.Name
+	Viewer uint64 // ID of the viewer, for Joined, Left and Skipped
+	At     time.Time
+}
+
+type observer struct {
+	ch   chan Event
+	lost atomic.Uint64
+}
+
+// Observe returns a channel of events, of which up to size wait. What does not fit is lost and counted: an observer never blocks
+// a stream. stop ends it and closes the channel.
+func (h *Hub) Observe(size int) (events <-chan Event, lost func() uint64, stop func()) {
+	o := &observer{ch: make(chan Event, size)}
+	h.mu.Lock()
+	h.observers[o] = struct{}{}
+	h.mu.Unlock()
+	return o.ch, o.lost.Load, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if _, ok := h.observers[o]; ok {
+			delete(h.observers, o)
+			close(o.ch)
+		}
+	}
+}
+
+// emit tells the observers. Caller holds h.mu, which also keeps the channels open; the sends never block.
+func (h *Hub) emit(e Event) {
+	e.At = time.Now()
+	for o := range h.observers {
+		select {
+		case o.ch <- e:
+		default:
+			o.lost.Add(1)
+		}
+	}
+}

@@ -1,0 +1,196 @@
+// Package stream is the core: a Hub of live streams, each with one Publisher that writes frames and any number of Subscribers
+// that read them at their own pace from one shared ring. It knows no protocol, no file, no store and no HTTP: encoders,
+// relays and files publish; players, HLS, recorders and relays subscribe.
+//
+// Lock order: Hub.mu before stream.mu. Neither is held over I/O, a callback or a channel send. Publisher.Write takes stream.mu
+// only, for the time of a slice store; subscribers share it for the time of copying pointers.
+package stream
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"livego/internal/live"
+)
+
+// Takeover says what happens to a publisher when another comes with the same key and role.
+type Takeover uint8
+
+// Takeover policies.
+const (
+	TakeoverIdle   Takeover = iota // the newcomer wins when the first has been idle for Options.Idle
+	TakeoverAlways                 // the newcomer wins
+	TakeoverNever                  // the first stays
+)
+
+// Options of a Hub. The zero value of a duration or size means what its comment says, or nothing where it says nothing.
+type Options struct {
+	Hold      time.Duration // how long a stream outlives a lost publisher; 0 not at all
+	HoldClean time.Duration // how long it outlives one that said goodbye; 0 not at all
+	Takeover  Takeover
+	Idle      time.Duration // without a frame for so long a publisher may be taken over, and a backup steps in; default 2 s
+	Return    time.Duration // how long a primary must be healthy before it takes over from the backup; default 10 s
+
+	GOPs       int           // how many of the newest GOPs are held for those who join; at least 1 is held
+	MaxLatency time.Duration // how far behind a viewer may fall before he is moved to a newer keyframe; default 4 s
+	RingTime   time.Duration // the ring's bound in stream time; default 30 s
+	RingBytes  int           // the ring's bound in payload bytes; default 64 MiB
+	TrackWait  time.Duration // how long a start waits for announced tracks; default 2 s
+	RAPWait    time.Duration // how long to look for a random access point before the encoder's key flag is believed; default 10 s
+
+	// Gather tells how long frames are gathered before viewers are woken, for a number of them; nil: not at all.
+	Gather func(viewers int) time.Duration
+	// Epoch numbers a new session of a stream, higher than any before; nil: 0. It may block.
+	Epoch func(context.Context) (uint64, error)
+}
+
+func (o *Options) defaults() {
+	o.Idle = cmp.Or(o.Idle, 2*time.Second)
+	o.Return = cmp.Or(o.Return, 10*time.Second)
+	o.MaxLatency = cmp.Or(o.MaxLatency, 4*time.Second)
+	o.RingTime = cmp.Or(o.RingTime, 30*time.Second)
+	o.RingBytes = cmp.Or(o.RingBytes, 64<<20)
+	o.TrackWait = cmp.Or(o.TrackWait, 2*time.Second)
+	o.RAPWait = cmp.Or(o.RAPWait, 10*time.Second)
+}
+
+// A Hub holds the live streams of one server.
+type Hub struct {
+	// Admit, when set, claims name for this server before a session of it begins; release gives it up when the session ends.
+	Admit func(ctx context.Context, name live.Name) (release func(), err error)
+	// Miss, when set, is called when somebody asks for a stream that is not here. It may make it come, or not.
+	Miss func(ctx context.Context, name live.Name) error
+
+	opt Options
+	ids atomic.Uint64
+
+	mu        sync.Mutex
+	streams   map[live.Name]*stream
+	revoked   map[live.KeyRef]time.Time
+	observers map[*observer]struct{}
+	closed    bool
+}
+
+// NewHub returns an empty hub.
+func NewHub(o Options) *Hub {
+	o.defaults()
+	return &Hub{
+		opt:       o,
+		streams:   make(map[live.Name]*stream),
+		revoked:   make(map[live.KeyRef]time.Time),
+		observers: make(map[*observer]struct{}),
+	}
+}
+
+// revokedFor is how long a revoked key is remembered here: longer than any request that resolved it before can take to publish.
+const revokedFor = 10 * time.Minute
+
+// Revoke disconnects whoever publishes with one of refs, now or in a moment with a grant from before. With end the streams
+// end at once; else they are held, so that a new key goes on with them.
+func (h *Hub) Revoke(refs []live.KeyRef, end bool) {
+	now := time.Now()
+	reason := live.Errorf(live.Denied, "the push key was revoked")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for ref, at := range h.revoked {
+		if now.Sub(at) > revokedFor {
+			delete(h.revoked, ref)
+		}
+	}
+	for _, ref := range refs {
+		h.revoked[ref] = now
+	}
+	for _, s := range h.streams {
+		for _, p := range s.pubs {
+			if p == nil || !slices.Contains(refs, p.opt.Grant.Key) {
+				continue
+			}
+			h.detach(p, reason)
+			switch {
+			case s.published():
+			case end:
+				h.end(s, errEnded)
+			default:
+				h.hold(s, h.opt.Hold)
+			}
+		}
+	}
+}
+
+// Kick disconnects the publisher or viewer of that ID with a reason. A stream that loses its publisher so is held.
+func (h *Hub) Kick(id uint64, reason error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, s := range h.streams {
+		for _, p := range s.pubs {
+			if p != nil && p.id == id {
+				h.detach(p, reason)
+				if !s.published() {
+					h.hold(s, h.opt.Hold)
+				}
+				return nil
+			}
+		}
+		if v := s.viewer(id); v != nil {
+			v.kick(reason)
+			return nil
+		}
+	}
+	return live.Errorf(live.NotFound, "no publisher or viewer has the id %d", id)
+}
+
+// Close ends every stream, as a goodbye of its publisher would, and refuses what comes after.
+func (h *Hub) Close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	reason := live.Errorf(live.Unavailable, "the server is stopping")
+	for _, s := range h.streams {
+		for _, p := range s.pubs {
+			if p != nil {
+				h.detach(p, reason)
+			}
+		}
+		h.end(s, errEnded)
+	}
+}
+
+// hold lets s, which has no publisher, live on for d. Caller holds h.mu.
+func (h *Hub) hold(s *stream, d time.Duration) {
+	if d <= 0 || !s.hasFrames() || h.closed {
+		h.end(s, errEnded)
+		return
+	}
+	s.holds++
+	n := s.holds
+	s.holdTimer = time.AfterFunc(d, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if s.holds == n && !s.published() && h.streams[s.name] == s {
+			h.end(s, errEnded)
+		}
+	})
+	h.emit(Event{Type: Held, Name: s.name})
+}
+
+// end ends the session of s, which has no publisher any more. Caller holds h.mu.
+func (h *Hub) end(s *stream, reason error) {
+	if h.streams[s.name] != s {
+		return
+	}
+	delete(h.streams, s.name)
+	if s.holdTimer != nil {
+		s.holdTimer.Stop()
+	}
+	s.finish(reason)
+	if s.session {
+		h.emit(Event{Type: Ended, Name: s.name})
+	}
+	if s.release != nil {
+		go s.release() // the cluster's answer is not waited for under the lock; it owns nothing of the stream
+	}
+}

@@ -1,0 +1,264 @@
+package stream
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/media"
+)
+
+// PublishOptions tell who publishes.
+type PublishOptions struct {
+	Proto  string // "rtmp", "file", ...: what the frames come by
+	Remote string // host:port, "" for a file
+	URL    string // for statistics: without key, token or query
+	Grant  live.Grant
+}
+
+// A Publisher writes the frames of one encoder, relay or file. Write and End are for one goroutine.
+type Publisher struct {
+	s     *stream
+	id    uint64
+	opt   PublishOptions
+	since time.Time
+
+	done   chan struct{}
+	reason error // why done was closed; read after done
+
+	lastFrame    atomic.Int64 // wall clock in ns of the last frame, 0 before the first
+	video, audio meter
+	dropped      atomic.Uint64 // video frames before the first random access point
+
+	// Under s.mu.
+	gone    bool
+	started bool           // has given a random access point, or has no video
+	waitRAP time.Time      // since when it has been without
+	healthy time.Time      // since when frames have come without a pause
+	warm    []*media.Frame // while not active: frames from the newest random access point on, in encoder time
+	warmed  int            // payload bytes in warm
+	pending bool           // active, but waits for a random access point to take over with
+}
+
+// Publish makes name live, or takes a held stream of that name up. It fails with Conflict when name is being published already,
+// Denied when the grant's key has been revoked meanwhile, Unavailable when the hub is closed.
+func (h *Hub) Publish(ctx context.Context, name live.Name, o PublishOptions) (*Publisher, error) {
+	epoch, release, err := h.prepare(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	p := &Publisher{id: h.ids.Add(1), opt: o, since: time.Now(), done: make(chan struct{})}
+	used, err := h.attach(p, name, epoch, release)
+	if release != nil && !used {
+		release()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// prepare asks for what a new session of name needs, outside the lock; where there is a session already, for nothing.
+func (h *Hub) prepare(ctx context.Context, name live.Name) (epoch uint64, release func(), err error) {
+	h.mu.Lock()
+	s := h.streams[name]
+	exists := s != nil && s.session
+	h.mu.Unlock()
+	if exists {
+		return 0, nil, nil
+	}
+	if h.opt.Epoch != nil {
+		if epoch, err = h.opt.Epoch(ctx); err != nil {
+			return 0, nil, &live.Error{Kind: live.Unavailable, Op: "numbering the stream", Name: name, Err: err}
+		}
+	}
+	if h.Admit != nil {
+		release, err = h.Admit(ctx, name)
+	}
+	return epoch, release, err
+}
+
+// attach makes p the publisher of its role. It reports whether a session began that release belongs to.
+func (h *Hub) attach(p *Publisher, name live.Name, epoch uint64, release func()) (used bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	role := p.opt.Grant.Role
+	if h.closed {
+		return false, live.Errorf(live.Unavailable, "the server is stopping")
+	}
+	if _, ok := h.revoked[p.opt.Grant.Key]; ok && p.opt.Grant.Key != (live.KeyRef{}) {
+		return false, live.Errorf(live.Denied, "the push key was revoked")
+	}
+	s := h.streams[name]
+	if s == nil {
+		s = newStream(h, name)
+		h.streams[name] = s
+	}
+	if old := s.pubs[role]; old != nil {
+		if !h.yields(old) {
+			return false, live.Errorf(live.Conflict, "%s is being published by another encoder", name)
+		}
+		h.detach(old, live.Errorf(live.Conflict, "another encoder took over"))
+	}
+	p.s = s
+	s.pubs[role] = p
+	event := Event{Type: Resumed, Name: name}
+	if !s.session {
+		s.session, s.started, s.epoch, s.release = true, p.since, epoch, release
+		used, event.Type = true, Started
+	}
+	if s.holdTimer != nil {
+		s.holdTimer.Stop()
+		s.holds++
+	}
+	s.mu.Lock()
+	if s.active == nil {
+		s.activate(p)
+	}
+	s.mu.Unlock()
+	h.emit(event)
+	return used, nil
+}
+
+// yields reports whether p gives way to a newcomer.
+func (h *Hub) yields(p *Publisher) bool {
+	switch h.opt.Takeover {
+	case TakeoverAlways:
+		return true
+	case TakeoverNever:
+		return false
+	}
+	return p.idle(time.Now()) >= h.opt.Idle
+}
+
+// idle returns how long p has given no frame.
+func (p *Publisher) idle(now time.Time) time.Duration {
+	if ns := p.lastFrame.Load(); ns != 0 {
+		return now.Sub(time.Unix(0, ns))
+	}
+	return now.Sub(p.since)
+}
+
+// detach takes p off its stream, which may be left without a publisher. Caller holds h.mu.
+func (h *Hub) detach(p *Publisher, reason error) {
+	s := p.s
+	if s.pubs[p.opt.Grant.Role] != p {
+		return
+	}
+	s.pubs[p.opt.Grant.Role] = nil
+	s.mu.Lock()
+	p.gone = true
+	p.dropWarm()
+	if s.active == p {
+		s.active = nil
+		for _, other := range s.pubs {
+			if other != nil {
+				s.activate(other)
+			}
+		}
+	}
+	s.mu.Unlock()
+	p.reason = reason
+	close(p.done)
+}
+
+// Done is closed when the publisher has been taken off its stream: it ended, was revoked, kicked or taken over. The edge hangs up.
+func (p *Publisher) Done() <-chan struct{} { return p.done }
+
+// Err tells why Done was closed; nil before, and after End.
+func (p *Publisher) Err() error {
+	select {
+	case <-p.done:
+		return p.reason
+	default:
+		return nil
+	}
+}
+
+// ID is the publisher's number in statistics.
+func (p *Publisher) ID() uint64 { return p.id }
+
+// Name is the stream's name.
+func (p *Publisher) Name() live.Name { return p.s.name }
+
+// How tells in which way a publisher ended.
+type How uint8
+
+// Ways to end.
+const (
+	Goodbye How = iota // it said so: the stream ends
+	Lost               // it vanished: the stream is held
+)
+
+// End takes p off its stream.
+func (p *Publisher) End(how How) {
+	h, s := p.s.hub, p.s
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.pubs[p.opt.Grant.Role] != p {
+		return
+	}
+	h.detach(p, nil)
+	if s.published() {
+		return
+	}
+	d := h.opt.Hold
+	if how == Goodbye {
+		d = h.opt.HoldClean
+	}
+	h.hold(s, d)
+}
+
+// Write publishes f, which p owns no longer. It never blocks on a viewer. It fails when p has been taken off its stream.
+func (p *Publisher) Write(f *media.Frame) error {
+	now := f.Arrived
+	switch f.Track.Kind {
+	case media.Video:
+		p.video.add(len(f.Payload), now)
+	case media.Audio:
+		p.audio.add(len(f.Payload), now)
+	}
+	s := p.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.gone || s.ended != nil {
+		return live.Errorf(live.Conflict, "no longer the publisher of %s", s.name)
+	}
+	p.beat(now)
+	if !p.decodable(f) {
+		p.dropped.Add(1)
+		return nil
+	}
+	if s.active == p && !p.pending {
+		s.put(f)
+		return nil
+	}
+	p.keepWarm(f)
+	s.choose(p, now)
+	return nil
+}
+
+// beat notes that a frame came. Caller holds s.mu.
+func (p *Publisher) beat(now time.Time) {
+	if last := p.lastFrame.Load(); last == 0 || now.Sub(time.Unix(0, last)) >= p.s.hub.opt.Idle {
+		p.healthy = now
+	}
+	p.lastFrame.Store(now.UnixNano())
+}
+
+// decodable reports whether a decoder can make something of f: video counts from the first random access point on. Where none
+// has come for RAPWait the encoder's key flag is believed. Caller holds s.mu.
+func (p *Publisher) decodable(f *media.Frame) bool {
+	if f.Track.Kind != media.Video {
+		return true
+	}
+	switch {
+	case p.waitRAP.IsZero() || f.RAP != media.NoAccess:
+		p.waitRAP = f.Arrived
+	case f.KeyFlag && f.Arrived.Sub(p.waitRAP) >= p.s.hub.opt.RAPWait:
+		f.RAP = media.Recovery
+	}
+	p.started = p.started || f.RAP != media.NoAccess
+	return p.started
+}

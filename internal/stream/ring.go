@@ -1,0 +1,100 @@
+package stream
+
+import (
+	"time"
+
+	"livego/internal/media"
+)
+
+// A ring holds the newest frames of a stream. It is bounded by time and bytes and grows in slots as these allow. The caller locks.
+type ring struct {
+	slots []*media.Frame // len is a power of two; the frame of Seq n is at n & (len-1)
+	tail  uint64         // Seq of the oldest frame held
+	head  uint64         // Seq that the next frame gets
+	bytes int
+	raps  []uint64 // Seqs of the video random access points held, in order
+}
+
+// limits bound a ring.
+type limits struct {
+	gops  int           // how many of the newest GOPs to keep for those who join
+	keep  time.Duration // what to keep in any case for those who lag
+	time  time.Duration
+	bytes int
+}
+
+func (r *ring) at(seq uint64) *media.Frame { return r.slots[seq&uint64(len(r.slots)-1)] }
+
+// newest returns the last frame, nil when there is none.
+func (r *ring) newest() *media.Frame {
+	if r.head == r.tail {
+		return nil
+	}
+	return r.at(r.head - 1)
+}
+
+// push appends f, gives it its Seq, and drops what l no longer asks to hold.
+func (r *ring) push(f *media.Frame, l limits) {
+	if int(r.head-r.tail) == len(r.slots) {
+		r.grow()
+	}
+	f.Seq = r.head
+	r.slots[r.head&uint64(len(r.slots)-1)] = f
+	r.head++
+	r.bytes += len(f.Payload)
+	if f.Track.Kind == media.Video && f.RAP != media.NoAccess {
+		r.raps = append(r.raps, f.Seq)
+	}
+	r.trim(f.DTS, l)
+}
+
+func (r *ring) trim(now time.Duration, l limits) {
+	wanted := r.head // the oldest frame that somebody who joins starts at
+	if n := len(r.raps); n > 0 {
+		wanted = r.raps[max(0, n-max(1, l.gops))]
+	}
+	for r.tail < r.head-1 {
+		age := now - r.at(r.tail).DTS
+		needed := r.tail >= wanted || age <= l.keep
+		if needed && age <= l.time && r.bytes <= l.bytes {
+			return
+		}
+		r.drop()
+	}
+}
+
+// drop forgets the oldest frame.
+func (r *ring) drop() {
+	i := r.tail & uint64(len(r.slots)-1)
+	r.bytes -= len(r.slots[i].Payload)
+	r.slots[i] = nil
+	if len(r.raps) > 0 && r.raps[0] == r.tail {
+		r.raps = r.raps[1:]
+	}
+	r.tail++
+}
+
+func (r *ring) grow() {
+	old := r.slots
+	r.slots = make([]*media.Frame, max(64, 2*len(old)))
+	for seq := r.tail; seq < r.head; seq++ {
+		r.slots[seq&uint64(len(r.slots)-1)] = old[seq&uint64(len(old)-1)]
+	}
+}
+
+// rap returns the Seq of the nth newest random access point (1: the newest), or of the oldest held when there are fewer.
+func (r *ring) rap(n int) (uint64, bool) {
+	if len(r.raps) == 0 || n <= 0 {
+		return 0, false
+	}
+	return r.raps[max(0, len(r.raps)-n)], true
+}
+
+// since returns the Seq of the oldest frame held whose DTS is at most d behind the newest.
+func (r *ring) since(d time.Duration) uint64 {
+	seq := r.head
+	for seq > r.tail && r.newest().DTS-r.at(seq-1).DTS <= d {
+		seq--
+	}
+	return seq
+}

@@ -1,0 +1,122 @@
+package stream
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/media"
+)
+
+// Info is what is known of a live stream at one moment.
+type Info struct {
+	Name       live.Name
+	Since      time.Time
+	Epoch      uint64
+	Held       bool // without a publisher
+	Frames     uint64
+	Tracks     []*media.Track
+	Meta       *media.Meta
+	Gather     time.Duration // the gather window in force
+	Publishers []ConnInfo
+	Viewers    []ConnInfo
+}
+
+// ConnInfo is what is known of one publisher or viewer.
+type ConnInfo struct {
+	ID         uint64
+	Proto      string
+	Remote     string
+	URL        string
+	Role       live.Role // of a publisher
+	Active     bool      // of a publisher: its frames are what viewers see
+	Since      time.Time
+	VideoBytes uint64
+	AudioBytes uint64
+	VideoKbps  float64
+	AudioKbps  float64
+	Dropped    uint64        // of a publisher: video frames that came before the first keyframe
+	Skips      uint64        // of a viewer: how often he was moved to a newer keyframe
+	Skipped    uint64        // of a viewer: frames he lost by it
+	Delay      time.Duration // of a viewer: newest DTS less the DTS last written to him
+}
+
+// Snapshot returns all sessions, ordered by name.
+func (h *Hub) Snapshot() []Info {
+	now := time.Now()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	infos := make([]Info, 0, len(h.streams))
+	for _, s := range h.streams {
+		if s.session {
+			infos = append(infos, s.info(now))
+		}
+	}
+	slices.SortFunc(infos, func(a, b Info) int { return cmp.Compare(a.Name.String(), b.Name.String()) })
+	return infos
+}
+
+// Info returns the session of name; false when there is none.
+func (h *Hub) Info(name live.Name) (Info, bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.streams[name]
+	if s == nil || !s.session {
+		return Info{}, false
+	}
+	return s.info(time.Now()), true
+}
+
+// info describes s. Caller holds hub.mu.
+func (s *stream) info(now time.Time) Info {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	in := Info{
+		Name: s.name, Since: s.started, Epoch: s.epoch, Held: !s.published(),
+		Frames: s.ring.head, Meta: s.meta, Gather: s.gathering,
+	}
+	for _, t := range s.tracks {
+		in.Tracks = append(in.Tracks, t)
+	}
+	slices.SortFunc(in.Tracks, func(a, b *media.Track) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
+	})
+	for _, p := range s.pubs {
+		if p != nil {
+			in.Publishers = append(in.Publishers, p.info(now, s.active == p))
+		}
+	}
+	for v := range s.viewers {
+		if !v.opt.Internal {
+			in.Viewers = append(in.Viewers, v.info(now))
+		}
+	}
+	slices.SortFunc(in.Viewers, func(a, b ConnInfo) int { return cmp.Compare(a.ID, b.ID) })
+	return in
+}
+
+func (p *Publisher) info(now time.Time, active bool) ConnInfo {
+	return ConnInfo{
+		ID: p.id, Proto: p.opt.Proto, Remote: p.opt.Remote, URL: p.opt.URL, Role: p.opt.Grant.Role, Active: active, Since: p.since,
+		VideoBytes: p.video.total.Load(), AudioBytes: p.audio.total.Load(),
+		VideoKbps: p.video.kbps(now), AudioKbps: p.audio.kbps(now),
+		Dropped: p.dropped.Load(),
+	}
+}
+
+// info describes v. Caller holds s.mu.
+func (v *Viewer) info(now time.Time) ConnInfo {
+	in := ConnInfo{
+		ID: v.id, Proto: v.opt.Proto, Remote: v.opt.Remote, URL: v.opt.URL, Since: v.since,
+		VideoBytes: v.video.total.Load(), AudioBytes: v.audio.total.Load(),
+		VideoKbps: v.video.kbps(now), AudioKbps: v.audio.kbps(now),
+	}
+	if sub := v.sub; sub != nil {
+		in.Skips, in.Skipped = sub.skips.Load(), sub.skipped.Load()
+		if f := v.s.ring.newest(); f != nil && in.VideoBytes+in.AudioBytes > 0 {
+			in.Delay = max(0, f.DTS-time.Duration(sub.flushed.Load()))
+		}
+	}
+	return in
+}

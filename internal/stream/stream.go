@@ -1,0 +1,168 @@
+package stream
+
+import (
+	"context"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/media"
+)
+
+// errEnded is how a stream ends that ends well.
+var errEnded = io.EOF
+
+// A stream is one name's session, or the place where viewers wait for it to begin.
+type stream struct {
+	name live.Name
+	hub  *Hub
+
+	// Under hub.mu.
+	session   bool // a publisher has come
+	started   time.Time
+	epoch     uint64
+	pubs      [2]*Publisher // by role
+	waiting   int           // viewers who wait for the session to begin
+	holds     int
+	holdTimer *time.Timer
+	release   func()
+
+	begun chan struct{} // closed when ready is set, or the stream has finished
+
+	mu        sync.RWMutex
+	active    *Publisher // whose frames go into the ring
+	ring      ring
+	line      timeline
+	ended     error // set once; io.EOF for a good end
+	ready     bool  // viewers may start: every announced track is there
+	first     time.Time
+	kinds     [media.Data + 1]bool // kinds of track seen
+	tracks    map[trackKey]*media.Track
+	meta      *media.Meta
+	viewers   map[*Viewer]struct{}
+	watching  int           // viewers that are not internal
+	wake      chan struct{} // closed and replaced to wake who waits for a frame
+	pulse     *time.Timer   // wakes after a gather window
+	pulsing   bool
+	gathering time.Duration // the window in force
+	wakeUsed  atomic.Bool   // somebody waits on wake
+}
+
+func newStream(h *Hub, name live.Name) *stream {
+	return &stream{
+		name: name, hub: h,
+		begun:   make(chan struct{}),
+		tracks:  make(map[trackKey]*media.Track),
+		viewers: make(map[*Viewer]struct{}),
+		wake:    make(chan struct{}),
+	}
+}
+
+// published reports whether s has a publisher. Caller holds hub.mu.
+func (s *stream) published() bool { return s.pubs[live.Primary] != nil || s.pubs[live.Backup] != nil }
+
+func (s *stream) hasFrames() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.ring.head > 0
+}
+
+// limits returns the bounds of the ring.
+func (s *stream) limits() limits {
+	o := &s.hub.opt
+	return limits{gops: o.GOPs, keep: o.MaxLatency + time.Second, time: o.RingTime, bytes: o.RingBytes}
+}
+
+// finish ends s for everybody who reads or waits.
+func (s *stream) finish(reason error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ended != nil {
+		return
+	}
+	s.ended = reason
+	if s.pulse != nil {
+		s.pulse.Stop()
+	}
+	if !s.ready {
+		close(s.begun)
+	}
+	close(s.wake) // stays closed: nothing comes any more
+}
+
+// put appends f, in stream time from now on, and sees to it that viewers hear of it. Caller holds s.mu.
+func (s *stream) put(f *media.Frame) {
+	if s.first.IsZero() {
+		s.first = f.Arrived
+	}
+	s.line.place(f)
+	s.kinds[f.Track.Kind] = true
+	if k := (trackKey{f.Track.Kind, f.Track.ID}); s.tracks[k] != f.Track {
+		s.tracks[k] = f.Track
+	}
+	s.meta = f.Meta
+	s.ring.push(f, s.limits())
+	if !s.ready {
+		s.checkReady(f)
+	}
+	s.notify()
+}
+
+// checkReady lets viewers start when every track that the encoder announced has come, or has been waited for long enough.
+// An encoder that announced nothing is expected to send both audio and video.
+func (s *stream) checkReady(f *media.Frame) {
+	video, audio := true, true
+	if m := f.Meta; m != nil && (m.HasVideo || m.HasAudio) {
+		video, audio = m.HasVideo, m.HasAudio
+	}
+	if (!video || s.kinds[media.Video]) && (!audio || s.kinds[media.Audio]) || f.Arrived.Sub(s.first) >= s.hub.opt.TrackWait {
+		s.ready = true
+		close(s.begun)
+	}
+}
+
+// notify wakes who waits for a frame: at once, or when the gather window closes. Caller holds s.mu.
+func (s *stream) notify() {
+	if s.pulsing || !s.wakeUsed.Load() {
+		return
+	}
+	s.gathering = 0
+	if g := s.hub.opt.Gather; g != nil {
+		s.gathering = g(s.watching)
+	}
+	if s.gathering <= 0 {
+		s.wakeAll()
+		return
+	}
+	s.pulsing = true
+	if s.pulse == nil {
+		s.pulse = time.AfterFunc(s.gathering, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.pulsing = false
+			if s.ended == nil {
+				s.wakeAll()
+			}
+		})
+		return
+	}
+	s.pulse.Reset(s.gathering)
+}
+
+func (s *stream) wakeAll() {
+	s.wakeUsed.Store(false)
+	close(s.wake)
+	s.wake = make(chan struct{})
+}
+
+// awaitBegin waits until s is ready or finished.
+func (s *stream) awaitBegin(ctx context.Context) error {
+	select {
+	case <-s.begun:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,251 @@
+package stream
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/media"
+)
+
+// SubscribeOptions tell who watches, and from where.
+type SubscribeOptions struct {
+	Viewer ViewerOptions
+	Wait   time.Duration // how long to wait for a publisher; 0 not at all, negative for ever
+	GOPs   int           // start at that keyframe counted back from the newest; 0 at the live edge: audio now, video at the next keyframe
+	// Want, when set, chooses the tracks that the subscriber can carry. It must give the same answer for the same track.
+	Want func(*media.Track) bool
+}
+
+// A Subscriber reads one stream. Next, Poll and Flushed are for one goroutine.
+type Subscriber struct {
+	*Viewer
+	want func(*media.Track) bool
+	gops int
+
+	placed  bool // cursor is set
+	needRAP bool // video is left out until a random access point
+	caught  bool // has been at the live edge, so that falling behind counts
+	joined  time.Time
+	cursor  uint64 // Seq of the next frame to take
+	skips   atomic.Uint64
+	skipped atomic.Uint64 // frames skipped over
+	flushed atomic.Int64  // DTS of the last frame written out
+}
+
+// startGrace is how long after joining a viewer who has never caught up is left alone.
+const startGrace = 10 * time.Second
+
+// Subscribe joins name, waiting for it as o says. It fails with NotFound when nobody publishes it, or ctx's error.
+func (h *Hub) Subscribe(ctx context.Context, name live.Name, o SubscribeOptions) (*Subscriber, error) {
+	if err := h.await(ctx, name, o.Wait); err != nil {
+		return nil, err
+	}
+	v, err := h.Join(name, o.Viewer)
+	if err != nil {
+		return nil, err
+	}
+	sub := &Subscriber{Viewer: v, want: o.Want, gops: o.GOPs, joined: v.since}
+	v.s.mu.Lock()
+	v.sub = sub
+	v.s.mu.Unlock()
+	return sub, nil
+}
+
+// await waits until name is ready to be watched. Who waits for a name leaves nothing behind.
+func (h *Hub) await(ctx context.Context, name live.Name, wait time.Duration) error {
+	notFound := live.Errorf(live.NotFound, "nobody is publishing %s", name)
+	if wait > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, wait, notFound)
+		defer cancel()
+	}
+	h.mu.Lock()
+	s := h.streams[name]
+	missing := s == nil || !s.session
+	h.mu.Unlock()
+	if missing && h.Miss != nil {
+		if err := h.Miss(ctx, name); err != nil {
+			return err
+		}
+	}
+	for {
+		h.mu.Lock()
+		if h.closed {
+			h.mu.Unlock()
+			return live.Errorf(live.Unavailable, "the server is stopping")
+		}
+		s := h.streams[name]
+		if (s == nil || !s.session) && wait == 0 {
+			h.mu.Unlock()
+			return notFound
+		}
+		if s == nil {
+			s = newStream(h, name)
+			h.streams[name] = s
+		}
+		s.waiting++
+		h.mu.Unlock()
+
+		err := s.awaitBegin(ctx)
+
+		h.mu.Lock()
+		s.waiting--
+		if !s.session && s.waiting == 0 && h.streams[name] == s {
+			delete(h.streams, name)
+		}
+		alive := h.streams[name] == s
+		h.mu.Unlock()
+		if err != nil {
+			return context.Cause(ctx)
+		}
+		if alive {
+			return nil
+		}
+		if wait == 0 {
+			return notFound
+		}
+	}
+}
+
+// Next waits for a frame and takes all that are ready, as many as dst holds. It returns io.EOF when the stream has ended, a
+// live.Error when the viewer was kicked, or ctx's error. Frames are shared: do not modify.
+func (s *Subscriber) Next(ctx context.Context, dst []*media.Frame) (int, error) {
+	for {
+		n, wake, err := s.poll(dst)
+		if n > 0 || err != nil {
+			return n, err
+		}
+		select {
+		case <-wake:
+		case <-s.kicked:
+			return 0, s.reason
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// Poll takes all frames that are ready, without waiting.
+func (s *Subscriber) Poll(dst []*media.Frame) (int, error) {
+	n, _, err := s.poll(dst)
+	return n, err
+}
+
+// poll takes what is ready; where that is nothing, wake tells when to look again.
+func (s *Subscriber) poll(dst []*media.Frame) (n int, wake <-chan struct{}, err error) {
+	select {
+	case <-s.kicked:
+		return 0, nil, s.reason
+	default:
+	}
+	st := s.s
+	skipped := false
+	st.mu.RLock()
+	r := &st.ring
+	if !s.placed {
+		s.place(st)
+	}
+	if s.behind(st) {
+		skipped = s.skip(r)
+	}
+	for ; s.cursor < r.head && n < len(dst); s.cursor++ {
+		if f := r.at(s.cursor); s.takes(f) {
+			dst[n] = f
+			n++
+		}
+	}
+	if s.cursor == r.head {
+		s.caught = true
+		if n == 0 {
+			err, wake = st.ended, st.wake
+			st.wakeUsed.Store(true)
+		}
+	}
+	st.mu.RUnlock()
+	if skipped {
+		st.hub.mu.Lock()
+		st.hub.emit(Event{Type: Skipped, Name: st.name, Viewer: s.id})
+		st.hub.mu.Unlock()
+	}
+	return n, wake, err
+}
+
+// place sets the cursor where the subscriber starts. Caller holds st.mu.
+func (s *Subscriber) place(st *stream) {
+	s.placed = true
+	r := &st.ring
+	if seq, ok := r.rap(s.gops); ok {
+		s.cursor = seq
+		return
+	}
+	s.needRAP = st.kinds[media.Video]
+	s.cursor = r.head
+	if s.gops > 0 && !s.needRAP {
+		s.cursor = r.since(time.Second) // audio alone: a second to fill the player's buffer
+	}
+}
+
+// behind reports whether s has fallen behind so far that it must be moved on. Caller holds st.mu.
+func (s *Subscriber) behind(st *stream) bool {
+	r := &st.ring
+	if s.cursor < r.tail {
+		return true
+	}
+	if s.cursor == r.head || !s.caught && time.Since(s.joined) < startGrace {
+		return false
+	}
+	return r.newest().DTS-r.at(s.cursor).DTS > st.hub.opt.MaxLatency
+}
+
+// skip moves s to the newest random access point ahead of it. Where there is none it stays, or, if the ring has left it behind,
+// goes on with audio until the next. Caller holds st.mu.
+func (s *Subscriber) skip(r *ring) bool {
+	from := s.cursor
+	switch seq, ok := r.rap(1); {
+	case ok && seq > s.cursor:
+		s.cursor, s.needRAP = seq, false
+	case len(r.raps) == 0 && !s.s.kinds[media.Video]:
+		s.cursor = r.head - 1 // audio alone: any frame is a place to go on
+	case s.cursor < r.tail:
+		s.cursor, s.needRAP = r.tail, true
+	default:
+		return false
+	}
+	s.skips.Add(1)
+	s.skipped.Add(s.cursor - from)
+	return true
+}
+
+// takes reports whether f goes to this subscriber.
+func (s *Subscriber) takes(f *media.Frame) bool {
+	if s.want != nil && !s.want(f.Track) {
+		return false
+	}
+	if s.needRAP && f.Track.Kind == media.Video {
+		if f.RAP == media.NoAccess {
+			return false
+		}
+		s.needRAP = false
+	}
+	return true
+}
+
+// Flushed records that frames were written out to the viewer.
+func (s *Subscriber) Flushed(frames []*media.Frame) {
+	if len(frames) == 0 {
+		return
+	}
+	var video, audio int
+	for _, f := range frames {
+		switch f.Track.Kind {
+		case media.Video:
+			video += len(f.Payload)
+		case media.Audio:
+			audio += len(f.Payload)
+		}
+	}
+	s.Count(video, audio)
+	s.flushed.Store(int64(frames[len(frames)-1].DTS))
+}

@@ -1,0 +1,165 @@
+package stream
+
+import (
+	"time"
+
+	"livego/internal/media"
+)
+
+const (
+	maxStepBack = time.Second      // a step back up to this is jitter and clamped; beyond it the clock was set
+	maxGap      = 10 * time.Second // a gap up to this inside one connection is kept; beyond it the clock was set
+	tick        = time.Millisecond // the least distance between clamped frames: RTMP and FLV count milliseconds
+	firstStep   = 40 * time.Millisecond
+)
+
+// A timeline maps the time of one encoder after another onto the one clock of a stream: it starts at 0, never goes back within
+// a track, and goes on over a new connection. All tracks share one offset, so their distance to each other is kept.
+type timeline struct {
+	started, join bool
+	offset        time.Duration // stream time less encoder time
+	prev          time.Duration // the offset before the last jump, for tracks that have not jumped yet
+	end           time.Duration // largest DTS given out
+	step          time.Duration // duration of the frame at end
+	disc          uint32
+	clocks        map[trackKey]*clock
+}
+
+type trackKey struct {
+	kind media.Kind
+	id   uint8
+}
+
+// A clock is the timeline of one track.
+type clock struct {
+	seen    bool          // has given a frame in this connection
+	behind  bool          // still on the offset before the last jump
+	last    time.Duration // last DTS given out
+	any     bool          // last is valid
+	step    time.Duration
+	rate    uint32 // time scale of next
+	next    int64  // sample-exact tick that continues the last audio frame
+	nextSet bool
+}
+
+// reconnect makes the next frame follow the last one without a hole, whatever its time.
+func (t *timeline) reconnect() {
+	if !t.started {
+		return
+	}
+	t.join = true
+}
+
+// place sets the stream times, Ticks, Duration and Discontinuity of f, which holds encoder times.
+func (t *timeline) place(f *media.Frame) {
+	c := t.clock(f.Track)
+	switch {
+	case !t.started:
+		t.started, t.step = true, firstStep
+		t.offset = -f.DTS
+	case t.join:
+		t.join = false
+		for _, c := range t.clocks {
+			c.seen, c.behind = false, false
+		}
+		t.jump(f)
+	}
+	dts, ok := t.fit(c, f.DTS)
+	if !ok {
+		t.jump(f)
+		for _, o := range t.clocks {
+			o.behind = o != c && o.seen
+		}
+		dts = f.DTS + t.offset
+	}
+	switch {
+	case c.any && dts < c.last:
+		dts = c.last + tick
+	case dts < 0:
+		dts = 0
+	}
+
+	cts := f.PTS - f.DTS
+	f.DTS, f.PTS = dts, dts+cts
+	f.Discontinuity = t.disc
+	f.Ticks = c.ticks(f)
+	f.Duration = c.duration(f)
+	c.seen, c.any, c.last, c.step = true, true, dts, f.Duration
+	if dts >= t.end {
+		t.end, t.step = dts, f.Duration
+	}
+}
+
+// jump lets f follow the largest DTS given out by one frame.
+func (t *timeline) jump(f *media.Frame) {
+	t.prev = t.offset
+	t.offset = t.end + t.step - f.DTS
+	t.disc++
+}
+
+// fit maps encoder time dts to stream time by the offset that c is on. After a jump the tracks cross it one by one: each
+// takes whichever offset brings it closer to its own last frame. It reports false when dts is a jump of its own.
+func (t *timeline) fit(c *clock, dts time.Duration) (time.Duration, bool) {
+	d := dts + t.offset
+	if !c.seen {
+		return d, true
+	}
+	if c.behind {
+		if old := dts + t.prev; (old - c.last).Abs() < (d - c.last).Abs() {
+			return old, old >= c.last-maxStepBack && old <= c.last+maxGap
+		}
+	}
+	if d < c.last-maxStepBack || d > c.last+maxGap && d > t.end+maxGap {
+		return d, false
+	}
+	c.behind = false
+	return d, true
+}
+
+func (t *timeline) clock(tr *media.Track) *clock {
+	k := trackKey{tr.Kind, tr.ID}
+	c := t.clocks[k]
+	if c == nil {
+		if t.clocks == nil {
+			t.clocks = make(map[trackKey]*clock)
+		}
+		c = new(clock)
+		t.clocks[k] = c
+	}
+	return c
+}
+
+// ticks returns f.DTS in the track's time scale. Audio goes on sample by sample as long as the millisecond clock agrees to half
+// a frame: players hear what rounding to milliseconds does.
+func (c *clock) ticks(f *media.Frame) int64 {
+	rate, samples := f.Track.Timescale, int64(f.Track.FrameSamples)
+	t := scale(f.DTS, rate)
+	if f.Track.Kind != media.Audio || samples == 0 {
+		return t
+	}
+	if c.nextSet && c.rate == rate && max(t-c.next, c.next-t) <= samples/2 {
+		t = c.next
+	}
+	c.next, c.nextSet, c.rate = t+samples, true, rate
+	return t
+}
+
+// duration returns how long f lasts: by its samples, else as long as the frame before it did.
+func (c *clock) duration(f *media.Frame) time.Duration {
+	if tr := f.Track; tr.FrameSamples > 0 && tr.SampleRate > 0 {
+		return time.Duration(tr.FrameSamples) * time.Second / time.Duration(tr.SampleRate)
+	}
+	if d := f.DTS - c.last; c.any && d > 0 && d <= maxStepBack {
+		return d
+	}
+	if c.step > 0 {
+		return c.step
+	}
+	return firstStep
+}
+
+// scale converts d to ticks of 1/rate s, to the nearest, without overflow over centuries.
+func scale(d time.Duration, rate uint32) int64 {
+	s, rest := int64(d/time.Second), int64(d%time.Second)
+	return s*int64(rate) + (rest*int64(rate)+int64(time.Second)/2)/int64(time.Second)
+}
