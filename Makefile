@@ -1,0 +1,36 @@
+# livego. `make run` and `make test` are all a newcomer needs: both work on a fresh clone with Go alone.
+
+GO       ?= go
+FUZZTIME ?= 20s
+
+.PHONY: build run test test-long check bench fuzz cross clean help
+
+build: ## bin/livego
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/livego ./cmd/livego
+
+run: build ## build, then serve on the default ports (ARGS="--level=debug" for more)
+	bin/livego $(ARGS)
+
+test: ## install what the tests need where possible, then check, then every test
+	scripts/test
+
+test-long: ## the same, with the rounds and durations that take an hour instead of minutes
+	LIVEGO_TEST_LONG=1 scripts/test
+
+check: ## what can be judged without running: vet, lint, format, dead code, imports, links, other systems
+	scripts/check
+
+bench: ## Go benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## each fuzz target for FUZZTIME
+	scripts/fuzz $(FUZZTIME)
+
+cross: ## does it build elsewhere?
+	scripts/cross
+
+clean: ## forget binaries and caches of this checkout
+	rm -rf bin .cache
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
