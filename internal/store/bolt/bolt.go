@@ -1,0 +1,363 @@
+// Package bolt keeps rooms, push keys and counters in one bbolt file of the data directory. It implements live.Keys and
+// live.Counter. Every operation is one transaction, on the disk before the call returns; reads of unknown names leave nothing
+// behind. It knows nothing of streams and of who asks.
+package bolt
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterr "go.etcd.io/bbolt/errors"
+
+	"livego/internal/live"
+)
+
+// A Store is an open database. Its methods are safe for concurrent use.
+type Store struct {
+	db *bbolt.DB
+}
+
+// touchGrain is how coarse LastUsed is kept: an encoder that reconnects in a loop must not cost a disk sync each time.
+const touchGrain = time.Minute
+
+// errSecret is the one answer to every secret that opens nothing, whatever the cause.
+var errSecret = errors.New("unknown key")
+
+// Get implements live.Keys.
+func (s *Store) Get(ctx context.Context, app, room string) (live.Key, error) {
+	var k live.Key
+	find := func(t tables) (found bool, err error) {
+		k, found, err = t.lookup(room, app, "")
+		return found, err
+	}
+	// Nearly always the key is there, and a read takes no lock and no disk sync.
+	var found bool
+	err := s.view(ctx, func(t tables) (err error) {
+		found, err = find(t)
+		return err
+	})
+	if err != nil || found {
+		return k, err
+	}
+	err = s.update(ctx, func(t tables) error {
+		if found, err := find(t); err != nil || found {
+			return err
+		}
+		k = newKey(app, room)
+		return t.put(k)
+	})
+	return k, err
+}
+
+// Rotate implements live.Keys. The other keys that all revokes are removed.
+func (s *Store) Rotate(ctx context.Context, app, room string, all bool) (live.Key, []live.KeyRef, error) {
+	var k live.Key
+	var revoked []live.KeyRef
+	err := s.update(ctx, func(t tables) error {
+		old, found, err := t.lookup(room, app, "")
+		if err != nil {
+			return err
+		}
+		k = newKey(app, room)
+		if found {
+			revoked = append(revoked, old.Ref())
+			k.ID, k.Role, k.Generation = old.ID, old.Role, old.Generation+1
+			if err := t.remove(old); err != nil {
+				return err
+			}
+		}
+		if all {
+			others, err := t.removeRoom(room, "")
+			if err != nil {
+				return err
+			}
+			revoked = append(revoked, others...)
+		}
+		return t.put(k)
+	})
+	if err != nil {
+		return live.Key{}, nil, err
+	}
+	return k, revoked, nil
+}
+
+// Resolve implements live.Keys.
+func (s *Store) Resolve(ctx context.Context, app, secret string) (live.Key, error) {
+	var k live.Key
+	err := s.view(ctx, func(t tables) error {
+		digest := live.Digest(secret)
+		id := t.digests.Get(digest[:])
+		if id == nil {
+			return denied()
+		}
+		var err error
+		if k, err = t.key(id); err != nil {
+			return err
+		}
+		if k.App != "" && k.App != app || !k.Expires.IsZero() && !time.Now().Before(k.Expires) {
+			return denied()
+		}
+		return nil
+	})
+	if err != nil {
+		return live.Key{}, err
+	}
+	return k, nil
+}
+
+// Delete implements live.Keys.
+func (s *Store) Delete(ctx context.Context, app, room string) ([]live.KeyRef, error) {
+	var refs []live.KeyRef
+	err := s.update(ctx, func(t tables) (err error) {
+		if refs, err = t.removeRoom(room, app); err == nil && len(refs) == 0 {
+			err = live.Errorf(live.NotFound, "room not found")
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return refs, nil
+}
+
+// List implements live.Keys.
+func (s *Store) List(ctx context.Context, room string) ([]live.Key, error) {
+	var keys []live.Key
+	err := s.view(ctx, func(t tables) error {
+		return t.each(room, func(k live.Key) error {
+			k.Secret = ""
+			keys = append(keys, k)
+			return nil
+		})
+	})
+	return keys, err
+}
+
+// Touch implements live.Keys. Times are kept to the minute; the touches of many callers share a transaction.
+func (s *Store) Touch(ctx context.Context, ref live.KeyRef, at time.Time) error {
+	stale := func(t tables) (live.Key, bool, error) {
+		if t.keys.Get([]byte(ref.ID)) == nil {
+			return live.Key{}, false, nil
+		}
+		k, err := t.key([]byte(ref.ID))
+		return k, err == nil && k.Generation == ref.Generation && at.Sub(k.LastUsed) >= touchGrain, err
+	}
+	var due bool
+	err := s.view(ctx, func(t tables) (err error) {
+		_, due, err = stale(t)
+		return err
+	})
+	if err != nil || !due {
+		return err
+	}
+	return wrap(s.db.Batch(func(tx *bbolt.Tx) error {
+		t := open(tx)
+		k, due, err := stale(t)
+		if err != nil || !due {
+			return err
+		}
+		k.LastUsed = at.UTC().Round(0)
+		return t.write(k)
+	}))
+}
+
+// Reserve implements live.Counter.
+func (s *Store) Reserve(ctx context.Context, n uint64) (uint64, error) {
+	var first uint64
+	err := s.update(ctx, func(t tables) error {
+		next, err := readUint(t.meta, counterKey)
+		if err != nil {
+			return err
+		}
+		if next+n < next {
+			return errors.New("the counter is used up")
+		}
+		first = next
+		return writeUint(t.meta, counterKey, next+n)
+	})
+	if err != nil {
+		return 0, err
+	}
+	return first, nil
+}
+
+// Close waits for what is under way and closes the file. Later calls return an Error of kind Unavailable.
+func (s *Store) Close() error { return s.db.Close() }
+
+func newKey(app, room string) live.Key {
+	secret := live.NewSecret()
+	return live.Key{
+		ID:         live.NewSecret()[:16],
+		Room:       room,
+		App:        app,
+		Created:    time.Now().UTC().Round(0), // as it will be read back
+		Generation: 1,
+		Digest:     live.Digest(secret),
+		Secret:     secret,
+	}
+}
+
+func denied() error { return &live.Error{Kind: live.Denied, Err: errSecret} }
+
+func (s *Store) view(ctx context.Context, fn func(tables) error) error {
+	if err := ctx.Err(); err != nil {
+		return wrap(err)
+	}
+	return wrap(s.db.View(func(tx *bbolt.Tx) error { return fn(open(tx)) }))
+}
+
+func (s *Store) update(ctx context.Context, fn func(tables) error) error {
+	if err := ctx.Err(); err != nil {
+		return wrap(err)
+	}
+	return wrap(s.db.Update(func(tx *bbolt.Tx) error { return fn(open(tx)) }))
+}
+
+// wrap gives errors of bbolt their kind and leaves those alone that have one.
+func wrap(err error) error {
+	var known *live.Error
+	switch {
+	case err == nil || errors.As(err, &known):
+		return err
+	case errors.Is(err, bolterr.ErrDatabaseNotOpen), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return &live.Error{Kind: live.Unavailable, Op: "key store", Err: err}
+	}
+	return &live.Error{Kind: live.Internal, Op: "key store", Err: err}
+}
+
+// tables are the buckets of one transaction:
+//
+//	meta     version, counter          big-endian uint64
+//	keys     ID                        -> record, JSON
+//	digests  SHA-256 of the secret     -> ID
+//	rooms    room \0 app \0 label      -> ID
+type tables struct {
+	meta, keys, digests, rooms *bbolt.Bucket
+}
+
+func open(tx *bbolt.Tx) tables {
+	return tables{tx.Bucket(metaBucket), tx.Bucket(keysBucket), tx.Bucket(digestsBucket), tx.Bucket(roomsBucket)}
+}
+
+// record is a live.Key on the disk. The digest is not kept twice.
+type record struct {
+	Room       string    `json:"room"`
+	App        string    `json:"app,omitempty"`
+	Label      string    `json:"label,omitempty"`
+	Role       live.Role `json:"role,omitempty"`
+	Created    time.Time `json:"created"`
+	Expires    time.Time `json:"expires,omitzero"`
+	LastUsed   time.Time `json:"last_used,omitzero"`
+	Generation uint64    `json:"generation"`
+	Secret     string    `json:"secret"`
+}
+
+// roomKey orders keys by room, app and label: no name holds a NUL.
+func roomKey(parts ...string) []byte {
+	var b []byte
+	for i, p := range parts {
+		if i > 0 {
+			b = append(b, 0)
+		}
+		b = append(b, p...)
+	}
+	return b
+}
+
+// key reads the record that an index points to.
+func (t tables) key(id []byte) (live.Key, error) {
+	data := t.keys.Get(id)
+	if data == nil {
+		return live.Key{}, errors.New("an index points to a key that is not there")
+	}
+	var r record
+	if err := json.Unmarshal(data, &r); err != nil {
+		return live.Key{}, err
+	}
+	return live.Key{
+		ID: string(id), Room: r.Room, App: r.App, Label: r.Label, Role: r.Role, Created: r.Created, Expires: r.Expires,
+		LastUsed: r.LastUsed, Generation: r.Generation, Digest: live.Digest(r.Secret), Secret: r.Secret,
+	}, nil
+}
+
+func (t tables) lookup(room, app, label string) (k live.Key, found bool, err error) {
+	id := t.rooms.Get(roomKey(room, app, label))
+	if id == nil {
+		return live.Key{}, false, nil
+	}
+	k, err = t.key(id)
+	return k, err == nil, err
+}
+
+// each calls fn for the keys of room, of every room for "", in the order of List.
+func (t tables) each(room string, fn func(live.Key) error) error {
+	var prefix []byte
+	if room != "" {
+		prefix = roomKey(room, "")
+	}
+	c := t.rooms.Cursor()
+	for name, id := c.Seek(prefix); name != nil && bytes.HasPrefix(name, prefix); name, id = c.Next() {
+		k, err := t.key(id)
+		if err != nil {
+			return err
+		}
+		if err := fn(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeRoom removes the keys of room, for an app other than "" only those bound to it.
+func (t tables) removeRoom(room, app string) ([]live.KeyRef, error) {
+	var doomed []live.Key
+	err := t.each(room, func(k live.Key) error {
+		if app == "" || k.App == app {
+			doomed = append(doomed, k)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	var refs []live.KeyRef
+	for _, k := range doomed {
+		if err := t.remove(k); err != nil {
+			return nil, err
+		}
+		refs = append(refs, k.Ref())
+	}
+	return refs, nil
+}
+
+func (t tables) put(k live.Key) error {
+	digest := live.Digest(k.Secret)
+	return errors.Join(
+		t.write(k),
+		t.digests.Put(digest[:], []byte(k.ID)),
+		t.rooms.Put(roomKey(k.Room, k.App, k.Label), []byte(k.ID)),
+	)
+}
+
+// write replaces the record of a key whose secret and place stay as they are.
+func (t tables) write(k live.Key) error {
+	data, err := json.Marshal(record{
+		k.Room, k.App, k.Label, k.Role, k.Created, k.Expires, k.LastUsed, k.Generation, k.Secret,
+	})
+	if err != nil {
+		return err
+	}
+	return t.keys.Put([]byte(k.ID), data)
+}
+
+func (t tables) remove(k live.Key) error {
+	return errors.Join(
+		t.keys.Delete([]byte(k.ID)),
+		t.digests.Delete(k.Digest[:]),
+		t.rooms.Delete(roomKey(k.Room, k.App, k.Label)),
+	)
+}

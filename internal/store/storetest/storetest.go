@@ -1,0 +1,502 @@
+// Package storetest is the conformance suite of live.Keys and live.Counter: what one backend passes, every backend passes.
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"livego/internal/live"
+)
+
+// A Store is what a backend has to offer.
+type Store interface {
+	live.Keys
+	live.Counter
+	Close() error
+}
+
+// A Backend tells the suite how to come by a store.
+type Backend struct {
+	// Open returns a store over what is kept at place: empty the first time, later what an earlier store left there.
+	Open func(t *testing.T, place string) Store
+	// Put stores k as it is, so that there are labelled, bound and expiring keys, which live.Keys has no method to make.
+	Put func(t *testing.T, s Store, k live.Key)
+}
+
+// Run runs the suite. Each case has a place of its own, a fresh directory.
+func Run(t *testing.T, b Backend) {
+	for _, c := range []struct {
+		name string
+		test func(t *testing.T, b Backend, s Store)
+	}{
+		{"GetMakesOnce", getMakesOnce},
+		{"Rotate", rotate},
+		{"RotateAll", rotateAll},
+		{"Delete", deleteRoom},
+		{"DeleteApp", deleteApp},
+		{"AppBinding", appBinding},
+		{"ManyKeys", manyKeys},
+		{"Expiry", expiry},
+		{"Denied", deniedAlike},
+		{"List", list},
+		{"Touch", touch},
+		{"NoTrace", noTrace},
+		{"Parallel", parallel},
+		{"ParallelMake", parallelMake},
+		{"Canceled", canceled},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := b.Open(t, t.TempDir())
+			defer s.Close()
+			c.test(t, b, s)
+		})
+	}
+	t.Run("Reopen", func(t *testing.T) { reopen(t, b) })
+	t.Run("Counter", func(t *testing.T) { counter(t, b) })
+	t.Run("Closed", func(t *testing.T) { closed(t, b) })
+}
+
+func getMakesOnce(t *testing.T, _ Backend, s Store) {
+	before := time.Now().Add(-time.Second)
+	k := get(t, s, "", "movie")
+	if !live.LooksLikeKey(k.Secret) || k.Digest != live.Digest(k.Secret) {
+		t.Errorf("secret %q has digest %x", k.Secret, k.Digest)
+	}
+	if k.ID == "" || k.Room != "movie" || k.App != "" || k.Label != "" || k.Role != live.Primary || k.Generation != 1 {
+		t.Errorf("a fresh key is %+v", k)
+	}
+	if k.Created.Before(before) || k.Created.After(time.Now().Add(time.Second)) || !k.Expires.IsZero() || !k.LastUsed.IsZero() {
+		t.Errorf("a fresh key has the times %v, %v, %v", k.Created, k.Expires, k.LastUsed)
+	}
+	if again := get(t, s, "", "movie"); !cmp.Equal(k, again) {
+		t.Errorf("the second Get differs: %s", cmp.Diff(k, again))
+	}
+	if other := get(t, s, "", "Movie"); other.Secret == k.Secret || other.ID == k.ID {
+		t.Error("two rooms share a key")
+	}
+	resolves(t, s, "live", k)
+}
+
+func rotate(t *testing.T, _ Backend, s Store) {
+	first, revoked, err := s.Rotate(t.Context(), "", "movie", false)
+	if err != nil || len(revoked) != 0 || first.Generation != 1 {
+		t.Fatalf("Rotate of an absent key = %+v, %v, %v", first, revoked, err)
+	}
+	second, revoked, err := s.Rotate(t.Context(), "", "movie", false)
+	if err != nil || !slices.Equal(revoked, []live.KeyRef{first.Ref()}) {
+		t.Fatalf("Rotate revoked %v, %v; want %v", revoked, err, first.Ref())
+	}
+	if second.ID != first.ID || second.Generation != 2 || second.Secret == first.Secret {
+		t.Errorf("Rotate made %+v of %+v", second, first)
+	}
+	refuses(t, s, "live", first.Secret)
+	resolves(t, s, "live", second)
+	if k := get(t, s, "", "movie"); !cmp.Equal(k, second) {
+		t.Error(cmp.Diff(second, k))
+	}
+}
+
+func rotateAll(t *testing.T, b Backend, s Store) {
+	def, bound, spare := get(t, s, "", "movie"), get(t, s, "live", "movie"), put(t, b, s, live.Key{Room: "movie", Label: "spare"})
+	other := get(t, s, "", "movie2")
+	k, revoked, err := s.Rotate(t.Context(), "", "movie", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameRefs(t, revoked, def, bound, spare)
+	for _, old := range []live.Key{def, bound, spare} {
+		refuses(t, s, "live", old.Secret)
+	}
+	resolves(t, s, "live", k)
+	resolves(t, s, "live", other)
+}
+
+func deleteRoom(t *testing.T, b Backend, s Store) {
+	def, bound, spare := get(t, s, "", "movie"), get(t, s, "live", "movie"), put(t, b, s, live.Key{Room: "movie", Label: "spare"})
+	other := get(t, s, "", "movie2") // a name that begins alike
+	revoked, err := s.Delete(t.Context(), "", "movie")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameRefs(t, revoked, def, bound, spare)
+	for _, old := range []live.Key{def, bound, spare} {
+		refuses(t, s, "live", old.Secret)
+	}
+	resolves(t, s, "live", other)
+	if _, err := s.Delete(t.Context(), "", "movie"); live.KindOf(err) != live.NotFound {
+		t.Errorf("the second Delete: %v, want not found", err)
+	}
+	if k := get(t, s, "", "movie"); k.Secret == def.Secret || k.Ref() == def.Ref() {
+		t.Error("a key made after Delete is the old one")
+	}
+}
+
+func deleteApp(t *testing.T, _ Backend, s Store) {
+	def, bound := get(t, s, "", "movie"), get(t, s, "live", "movie")
+	if _, err := s.Delete(t.Context(), "other", "movie"); live.KindOf(err) != live.NotFound {
+		t.Errorf("Delete for an app without keys: %v, want not found", err)
+	}
+	revoked, err := s.Delete(t.Context(), "live", "movie")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameRefs(t, revoked, bound)
+	refuses(t, s, "live", bound.Secret)
+	resolves(t, s, "live", def)
+}
+
+func appBinding(t *testing.T, _ Backend, s Store) {
+	anywhere, bound := get(t, s, "", "movie"), get(t, s, "live", "movie")
+	if anywhere.Secret == bound.Secret {
+		t.Fatal("the key for one app is the key for every app")
+	}
+	resolves(t, s, "live", anywhere)
+	resolves(t, s, "other", anywhere)
+	resolves(t, s, "live", bound)
+	refuses(t, s, "other", bound.Secret)
+	if _, revoked, err := s.Rotate(t.Context(), "live", "movie", false); err != nil || !slices.Equal(revoked, []live.KeyRef{bound.Ref()}) {
+		t.Errorf("Rotate of the bound key revoked %v, %v", revoked, err)
+	}
+	resolves(t, s, "live", anywhere)
+}
+
+func manyKeys(t *testing.T, b Backend, s Store) {
+	def := get(t, s, "", "movie")
+	for i := range 20 {
+		k := put(t, b, s, live.Key{Room: "movie", Label: fmt.Sprintf("cam%02d", i), Role: live.Backup})
+		if got := resolves(t, s, "live", k); got.Role != live.Backup || got.Label != k.Label {
+			t.Errorf("Resolve = %+v, want %+v", got, k)
+		}
+	}
+	if k := get(t, s, "", "movie"); !cmp.Equal(k, def) {
+		t.Errorf("Get returned another than the default key: %s", cmp.Diff(def, k))
+	}
+	next, _, err := s.Rotate(t.Context(), "", "movie", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolves(t, s, "live", next)
+	if keys := listed(t, s, "movie"); len(keys) != 21 {
+		t.Errorf("%d keys after Rotate, want 21", len(keys))
+	}
+}
+
+func expiry(t *testing.T, b Backend, s Store) {
+	now := time.Now()
+	resolves(t, s, "live", put(t, b, s, live.Key{Room: "movie", Label: "fresh", Expires: now.Add(time.Hour)}))
+	refuses(t, s, "live", put(t, b, s, live.Key{Room: "movie", Label: "stale", Expires: now.Add(-time.Nanosecond)}).Secret)
+}
+
+func deniedAlike(t *testing.T, b Backend, s Store) {
+	bound := get(t, s, "other", "movie")
+	stale := put(t, b, s, live.Key{Room: "movie", Label: "stale", Expires: time.Now().Add(-time.Hour)})
+	var texts []string
+	for _, secret := range []string{bound.Secret, stale.Secret, live.NewSecret(), "movie", "", string([]byte{0, 255})} {
+		refuses(t, s, "live", secret)
+		_, err := s.Resolve(t.Context(), "live", secret)
+		texts = append(texts, err.Error())
+	}
+	if slices.Sort(texts); texts[0] != texts[len(texts)-1] {
+		t.Errorf("the causes of a refusal can be told apart: %q", texts)
+	}
+}
+
+func list(t *testing.T, b Backend, s Store) {
+	if keys := listed(t, s, ""); len(keys) != 0 {
+		t.Fatalf("an empty store lists %v", keys)
+	}
+	var want []live.Key
+	for _, k := range []live.Key{
+		{Room: "a"},
+		{Room: "a", App: "live"},
+		{Room: "a", App: "live", Label: "spare"},
+		{Room: "a-b"}, // sorts between a and ab, whatever byte parts the fields
+		{Room: "ab", Label: "x"},
+		{Room: "b", App: "z"},
+	} {
+		k = put(t, b, s, k)
+		k.Secret = ""
+		want = append(want, k)
+	}
+	if d := cmp.Diff(want, listed(t, s, "")); d != "" {
+		t.Errorf("all rooms: %s", d)
+	}
+	if d := cmp.Diff(want[:3], listed(t, s, "a")); d != "" {
+		t.Errorf("one room: %s", d)
+	}
+	if keys := listed(t, s, "none"); len(keys) != 0 {
+		t.Errorf("an unknown room lists %v", keys)
+	}
+}
+
+func touch(t *testing.T, _ Backend, s Store) {
+	k := get(t, s, "", "movie")
+	at := time.Now().Add(time.Hour)
+	if err := s.Touch(t.Context(), k.Ref(), at); err != nil {
+		t.Fatal(err)
+	}
+	got := resolves(t, s, "live", k)
+	if d := got.LastUsed.Sub(at).Abs(); d > time.Minute {
+		t.Errorf("last used is off by %v", d)
+	}
+	got.LastUsed = time.Time{}
+	if !cmp.Equal(got, k) {
+		t.Errorf("Touch changed more than the time: %s", cmp.Diff(k, got))
+	}
+	for _, ref := range []live.KeyRef{{}, {ID: "nobody", Generation: 1}, {ID: k.ID, Generation: 7}} {
+		if err := s.Touch(t.Context(), ref, at.Add(time.Hour)); err != nil {
+			t.Errorf("Touch of unknown %v: %v", ref, err)
+		}
+	}
+	if d := resolves(t, s, "live", k).LastUsed.Sub(at).Abs(); d > time.Minute {
+		t.Errorf("another generation's touch moved last used by %v", d)
+	}
+}
+
+// noTrace checks that asking for what is not there keeps nothing.
+func noTrace(t *testing.T, _ Backend, s Store) {
+	for i := range 100 {
+		refuses(t, s, "live", fmt.Sprint("room", i))
+		listed(t, s, fmt.Sprint("room", i))
+	}
+	if keys := listed(t, s, ""); len(keys) != 0 {
+		t.Errorf("reads made %v", keys)
+	}
+}
+
+// parallel lets many callers get, reset and delete one room at once. Whatever the order, each secret that was handed out must
+// have been revoked exactly once or be the room's key in the end.
+func parallel(t *testing.T, _ Backend, s Store) {
+	var mu sync.Mutex
+	made := map[live.KeyRef]string{} // every key seen, with its secret
+	revoked := map[live.KeyRef]int{}
+	see := func(k live.Key, refs []live.KeyRef) {
+		mu.Lock()
+		defer mu.Unlock()
+		if k.Secret != "" {
+			if old, ok := made[k.Ref()]; ok && old != k.Secret {
+				t.Errorf("%v names two secrets", k.Ref())
+			}
+			made[k.Ref()] = k.Secret
+		}
+		for _, ref := range refs {
+			revoked[ref]++
+		}
+	}
+	var wg sync.WaitGroup
+	for worker := range uint64(8) {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(worker, 1))
+			last := map[string]uint64{}
+			for range 25 {
+				var k live.Key
+				var refs []live.KeyRef
+				var err error
+				switch r.IntN(3) {
+				case 0:
+					k, err = s.Get(t.Context(), "", "movie")
+				case 1:
+					k, refs, err = s.Rotate(t.Context(), "", "movie", r.IntN(2) == 0)
+				case 2:
+					refs, err = s.Delete(t.Context(), "", "movie")
+					if live.KindOf(err) == live.NotFound {
+						err = nil
+					}
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if k.ID != "" && k.Generation < last[k.ID] {
+					t.Errorf("key %s went back from generation %d to %d", k.ID, last[k.ID], k.Generation)
+				}
+				last[k.ID] = k.Generation
+				see(k, refs)
+			}
+		})
+	}
+	wg.Wait()
+	end := get(t, s, "", "movie")
+	see(end, nil)
+	for ref, secret := range made {
+		switch n := revoked[ref]; {
+		case ref == end.Ref():
+			if n != 0 {
+				t.Errorf("the room's key was reported as revoked")
+			}
+		case n != 1:
+			t.Errorf("%v was revoked %d times", ref, n)
+		default:
+			refuses(t, s, "live", secret)
+		}
+	}
+	resolves(t, s, "live", end)
+}
+
+// parallelMake checks that those who make a room at once all get its one key.
+func parallelMake(t *testing.T, _ Backend, s Store) {
+	keys := make([]live.Key, 16)
+	var wg sync.WaitGroup
+	for i := range keys {
+		wg.Go(func() { keys[i] = get(t, s, "", "movie") })
+	}
+	wg.Wait()
+	for _, k := range keys {
+		if k.Secret != keys[0].Secret {
+			t.Fatal("two callers have two keys of one room")
+		}
+	}
+}
+
+func canceled(t *testing.T, _ Backend, s Store) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Get(ctx, "", "movie"); live.KindOf(err) != live.Unavailable || !errors.Is(err, context.Canceled) {
+		t.Errorf("Get for a caller who has left: %v", err)
+	}
+	if keys := listed(t, s, ""); len(keys) != 0 {
+		t.Errorf("it made %v", keys)
+	}
+}
+
+func reopen(t *testing.T, b Backend) {
+	place := t.TempDir()
+	s := b.Open(t, place)
+	want := []live.Key{get(t, s, "", "a"), get(t, s, "live", "a")}
+	gone := get(t, s, "", "b")
+	if _, err := s.Delete(t.Context(), "", "b"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = b.Open(t, place)
+	defer s.Close()
+	got := []live.Key{get(t, s, "", "a"), get(t, s, "live", "a")}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+	refuses(t, s, "live", gone.Secret)
+}
+
+func counter(t *testing.T, b Backend) {
+	place := t.TempDir()
+	var last uint64
+	for range 3 {
+		s := b.Open(t, place)
+		for _, n := range []uint64{1, 100, 1} {
+			first, err := s.Reserve(t.Context(), n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first <= last {
+				t.Errorf("Reserve gave %d after %d", first, last)
+			}
+			last = first + n - 1
+		}
+		var mu sync.Mutex
+		var wg sync.WaitGroup
+		taken := map[uint64]bool{}
+		for range 8 {
+			wg.Go(func() {
+				first, err := s.Reserve(t.Context(), 5)
+				mu.Lock()
+				defer mu.Unlock()
+				for i := range uint64(5) {
+					if err != nil || taken[first+i] || first+i <= last {
+						t.Errorf("Reserve gave %d twice, %v", first+i, err)
+					}
+					taken[first+i] = true
+				}
+			})
+		}
+		wg.Wait()
+		for n := range taken {
+			last = max(last, n)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func closed(t *testing.T, b Backend) {
+	s := b.Open(t, t.TempDir())
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Get(t.Context(), "", "movie"); live.KindOf(err) != live.Unavailable {
+		t.Errorf("Get after Close: %v, want unavailable", err)
+	}
+	if _, err := s.Resolve(t.Context(), "live", live.NewSecret()); live.KindOf(err) != live.Unavailable {
+		t.Errorf("Resolve after Close: %v, want unavailable, never denied", err)
+	}
+}
+
+func get(t *testing.T, s Store, app, room string) live.Key {
+	t.Helper()
+	k, err := s.Get(t.Context(), app, room)
+	if err != nil {
+		t.Errorf("Get %q %q: %v", app, room, err)
+	}
+	return k
+}
+
+// put completes k and stores it.
+func put(t *testing.T, b Backend, s Store, k live.Key) live.Key {
+	t.Helper()
+	k.ID, k.Secret, k.Generation = live.NewSecret()[:16], live.NewSecret(), 1
+	k.Digest = live.Digest(k.Secret)
+	k.Created = time.Now().UTC().Round(0)
+	b.Put(t, s, k)
+	return k
+}
+
+func listed(t *testing.T, s Store, room string) []live.Key {
+	t.Helper()
+	keys, err := s.List(t.Context(), room)
+	if err != nil {
+		t.Errorf("List %q: %v", room, err)
+	}
+	return keys
+}
+
+func resolves(t *testing.T, s Store, app string, want live.Key) live.Key {
+	t.Helper()
+	k, err := s.Resolve(t.Context(), app, want.Secret)
+	if err != nil || k.Ref() != want.Ref() || k.Room != want.Room {
+		t.Errorf("Resolve of %v (%s) in %s = %v (%s), %v", want.Ref(), want.Room, app, k.Ref(), k.Room, err)
+	}
+	return k
+}
+
+func refuses(t *testing.T, s Store, app, secret string) {
+	t.Helper()
+	if k, err := s.Resolve(t.Context(), app, secret); live.KindOf(err) != live.Denied {
+		t.Errorf("Resolve = %v, %v, want denied", k.Ref(), err)
+	}
+}
+
+func sameRefs(t *testing.T, got []live.KeyRef, want ...live.Key) {
+	t.Helper()
+	count := map[live.KeyRef]int{}
+	for _, ref := range got {
+		count[ref]++
+	}
+	for _, k := range want {
+		count[k.Ref()]--
+	}
+	for ref, n := range count {
+		if n != 0 {
+			t.Errorf("revoked %v, but %v is off by %d", got, ref, n)
+		}
+	}
+}
