@@ -11,8 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
-
 	"livego/internal/live"
 )
 
@@ -76,9 +74,7 @@ func getMakesOnce(t *testing.T, _ Backend, s Store) {
 	if k.Created.Before(before) || k.Created.After(time.Now().Add(time.Second)) || !k.Expires.IsZero() || !k.LastUsed.IsZero() {
 		t.Errorf("a fresh key has the times %v, %v, %v", k.Created, k.Expires, k.LastUsed)
 	}
-	if again := get(t, s, "", "movie"); !cmp.Equal(k, again) {
-		t.Errorf("the second Get differs: %s", cmp.Diff(k, again))
-	}
+	same(t, "the second Get", get(t, s, "", "movie"), k)
 	if other := get(t, s, "", "Movie"); other.Secret == k.Secret || other.ID == k.ID {
 		t.Error("two rooms share a key")
 	}
@@ -99,9 +95,7 @@ func rotate(t *testing.T, _ Backend, s Store) {
 	}
 	refuses(t, s, "live", first.Secret)
 	resolves(t, s, "live", second)
-	if k := get(t, s, "", "movie"); !cmp.Equal(k, second) {
-		t.Error(cmp.Diff(second, k))
-	}
+	same(t, "Get after Rotate", get(t, s, "", "movie"), second)
 }
 
 func rotateAll(t *testing.T, b Backend, s Store) {
@@ -176,9 +170,7 @@ func manyKeys(t *testing.T, b Backend, s Store) {
 			t.Errorf("Resolve = %+v, want %+v", got, k)
 		}
 	}
-	if k := get(t, s, "", "movie"); !cmp.Equal(k, def) {
-		t.Errorf("Get returned another than the default key: %s", cmp.Diff(def, k))
-	}
+	same(t, "Get among many keys", get(t, s, "", "movie"), def)
 	next, _, err := s.Rotate(t.Context(), "", "movie", false)
 	if err != nil {
 		t.Fatal(err)
@@ -226,12 +218,8 @@ func list(t *testing.T, b Backend, s Store) {
 		k.Secret = ""
 		want = append(want, k)
 	}
-	if d := cmp.Diff(want, listed(t, s, "")); d != "" {
-		t.Errorf("all rooms: %s", d)
-	}
-	if d := cmp.Diff(want[:3], listed(t, s, "a")); d != "" {
-		t.Errorf("one room: %s", d)
-	}
+	sameAll(t, "all rooms", listed(t, s, ""), want...)
+	sameAll(t, "one room", listed(t, s, "a"), want[:3]...)
 	if keys := listed(t, s, "none"); len(keys) != 0 {
 		t.Errorf("an unknown room lists %v", keys)
 	}
@@ -248,9 +236,7 @@ func touch(t *testing.T, _ Backend, s Store) {
 		t.Errorf("last used is off by %v", d)
 	}
 	got.LastUsed = time.Time{}
-	if !cmp.Equal(got, k) {
-		t.Errorf("Touch changed more than the time: %s", cmp.Diff(k, got))
-	}
+	same(t, "the key after Touch", got, k)
 	for _, ref := range []live.KeyRef{{}, {ID: "nobody", Generation: 1}, {ID: k.ID, Generation: 7}} {
 		if err := s.Touch(t.Context(), ref, at.Add(time.Hour)); err != nil {
 			t.Errorf("Touch of unknown %v: %v", ref, err)
@@ -380,10 +366,7 @@ func reopen(t *testing.T, b Backend) {
 	}
 	s = b.Open(t, place)
 	defer s.Close()
-	got := []live.Key{get(t, s, "", "a"), get(t, s, "live", "a")}
-	if d := cmp.Diff(want, got); d != "" {
-		t.Error(d)
-	}
+	sameAll(t, "after a restart", []live.Key{get(t, s, "", "a"), get(t, s, "live", "a")}, want...)
 	refuses(t, s, "live", gone.Secret)
 }
 
@@ -482,6 +465,29 @@ func refuses(t *testing.T, s Store, app, secret string) {
 	t.Helper()
 	if k, err := s.Resolve(t.Context(), app, secret); live.KindOf(err) != live.Denied {
 		t.Errorf("Resolve = %v, %v, want denied", k.Ref(), err)
+	}
+}
+
+func same(t *testing.T, what string, got, want live.Key) {
+	t.Helper()
+	plain := func(k live.Key) live.Key {
+		for _, at := range []*time.Time{&k.Created, &k.Expires, &k.LastUsed} {
+			*at = at.UTC().Round(0) // == looks at zone and monotonic reading too
+		}
+		return k
+	}
+	if plain(got) != plain(want) {
+		t.Errorf("%s:\n got %+v\nwant %+v", what, got, want)
+	}
+}
+
+func sameAll(t *testing.T, what string, got []live.Key, want ...live.Key) {
+	t.Helper()
+	if len(got) != len(want) {
+		t.Fatalf("%s: %d keys, want %d", what, len(got), len(want))
+	}
+	for i := range want {
+		same(t, fmt.Sprintf("%s, key %d", what, i), got[i], want[i])
 	}
 }
 
