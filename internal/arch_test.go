@@ -69,7 +69,7 @@ var mayImport = map[string][]string{
 	"e2e":         {"e2e/..."},
 	"e2e/essence": {},
 	"e2e/rig":     {},
-	"e2e/sample":  {},
+	"e2e/sample":  {"e2e/essence", "e2e/rig"},
 }
 
 // owners says which packages may import each outside module; the reason is the module's own.

@@ -1,0 +1,58 @@
+package rig
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// binaries names the directory of the two builds under test for the rest of the process, as an environment would.
+const binaries = "LIVEGO_E2E_BINARIES"
+
+// Main builds livego twice, with the race detector and as people run it, and runs the tests. A TestMain calls it and exits with what
+// it returns.
+func Main(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "livego-e2e-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		err = build(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	os.Setenv(binaries, dir)
+	return m.Run()
+}
+
+func build(dir string) error {
+	race := []string{"-race"}
+	if out, err := exec.Command("go", "env", "CGO_ENABLED").Output(); err == nil && strings.TrimSpace(string(out)) == "0" {
+		fmt.Fprintln(os.Stderr, "no C compiler: the server is tested without the race detector")
+		race = nil
+	}
+	for name, flags := range map[string][]string{"race": race, "plain": nil} {
+		args := append(append([]string{"build"}, flags...), "-o", filepath.Join(dir, name), "livego/cmd/livego")
+		if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	return nil
+}
+
+// Binary returns the path of livego built with the race detector, or with plain as people run it: memory and processor time are
+// judged there.
+func Binary(t testing.TB, plain bool) string {
+	t.Helper()
+	dir := os.Getenv(binaries)
+	if dir == "" {
+		t.Fatal("the package's TestMain does not call rig.Main")
+	}
+	if plain {
+		return filepath.Join(dir, "plain")
+	}
+	return filepath.Join(dir, "race")
+}

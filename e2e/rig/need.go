@@ -1,0 +1,30 @@
+// Package rig runs the real livego binary and the real programs that talk to it: it starts, watches and ends processes, and gives the
+// addresses between them. It knows the server by its documented interface only.
+package rig
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// Need skips the test, loudly, when one of the programs is not installed. On a build machine (CI=true) it fails the test instead:
+// there nothing may be skipped unseen.
+func Need(t testing.TB, programs ...string) {
+	t.Helper()
+	for _, p := range programs {
+		if _, err := exec.LookPath(p); err == nil {
+			continue
+		}
+		if _, err := os.Stat("/usr/sbin/" + p); err == nil {
+			continue
+		}
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("MISSING PEER: %s is not installed, and CI=true", p)
+		}
+		t.Skipf("MISSING PEER: %s is not installed, so that this test proves NOTHING here: see scripts/setup", p)
+	}
+}
+
+// Long reports whether the tests may take their time (make test-long).
+func Long() bool { return os.Getenv("LIVEGO_TEST_LONG") != "" }

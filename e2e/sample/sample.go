@@ -1,0 +1,160 @@
+// Package sample makes the media files that the end-to-end tests push: short, each with one property that has broken a server
+// before. They are made by ffmpeg once and kept, so that a second run of the tests starts at once.
+package sample
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"livego/e2e/essence"
+	"livego/e2e/rig"
+)
+
+// A Sample is a recipe for an FLV file.
+type Sample struct {
+	Name         string
+	Video, Audio bool
+	Late         bool // its time stamps begin far from zero: push it with -copyts
+
+	args []string               // of ffmpeg, without the output
+	edit func(*essence.FLVFile) // what ffmpeg cannot do, nil for nothing
+}
+
+const (
+	picture = "testsrc2=size=320x180:rate=25"
+	// A rising tone: no two frames of audio are alike, so that a missing one shows.
+	tone = "aevalsrc=sin(2*PI*t*(200+150*t))|sin(2*PI*t*(300+100*t))"
+	// A keyframe a second, so that a viewer who joins late has not long to wait.
+	h264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 25 -keyint_min 25 -sc_threshold 0"
+	aac  = "-c:a aac -b:a 96k"
+)
+
+// AV is the plain case: what the README tells people to push.
+var AV = av("h264-aac", "")
+
+// All lists every sample. The first is AV.
+func All() []Sample {
+	return []Sample{
+		AV,
+		audio("aac-only", "sample_rate=44100", aac),
+		{Name: "h264-only", Video: true, args: args("-f lavfi -i", picture, "-t 4", h264)},
+		{Name: "h264-mp3", Video: true, Audio: true,
+			args: args("-f lavfi -i", picture, "-f lavfi -i", tone+":sample_rate=44100", "-t 4", h264, "-c:a libmp3lame -b:a 128k")},
+		audio("mp3-22k", "sample_rate=22050", "-c:a libmp3lame -b:a 64k"),
+		av("aac-8k-mono", "-ar 8000 -ac 1"),
+		av("aac-48k-5.1", "-ar 48000 -ac 6"),
+		av("aac-48k-7.1", "-ar 48000 -ac 8"),
+		av("aac-quad", "-af aformat=channel_layouts=quad"), // no channel configuration: the layout is in a program config element
+		av("aac-96k", "-ar 96000 -b:a 192k"),
+		{Name: "he-aac", Video: true, Audio: true, edit: signalSBR,
+			args: args("-f lavfi -i", picture, "-f lavfi -i", tone+":sample_rate=24000", "-t 4", h264, aac)},
+		av("b-frames", "-preset veryfast -bf 3 -b_strategy 0 -g 50"),
+		{Name: "keyframe-2mb", Video: true, Audio: true, // noise that holds still between keyframes
+			args: args("-f lavfi -i", "color=gray:size=1920x1080:rate=1,noise=alls=100:allf=t,fps=10",
+				"-f lavfi -i", tone+":sample_rate=44100", "-t 3", h264, "-g 10 -keyint_min 10 -qp 6", aac)},
+		{Name: "4k", Video: true, Audio: true,
+			args: args("-f lavfi -i", "testsrc2=size=3840x2160:rate=10", "-f lavfi -i", tone+":sample_rate=44100", "-t 3", h264, "-g 10 -keyint_min 10", aac)},
+		late(av("late-start", "-output_ts_offset 100000")),
+	}
+}
+
+func av(name, more string) Sample {
+	return Sample{Name: name, Video: true, Audio: true,
+		args: args("-f lavfi -i", picture, "-f lavfi -i", tone+":sample_rate=44100", "-t 4", h264, aac, more)}
+}
+
+func audio(name, source, codec string) Sample {
+	return Sample{Name: name, Audio: true, args: args("-f lavfi -i", tone+":"+source, "-t 4", codec)}
+}
+
+func late(s Sample) Sample {
+	s.Late = true
+	return s
+}
+
+// args splits at spaces what ffmpeg takes as several arguments; filter descriptions have none.
+func args(parts ...string) []string { return strings.Fields(strings.Join(parts, " ")) }
+
+// signalSBR rewrites the AudioSpecificConfig of AAC-LC at 24 kHz into that of HE-AAC at 48 kHz with explicit hierarchical
+// signalling (ISO/IEC 14496-3 1.6.5.2), since Debian's ffmpeg has no encoder of HE-AAC. The frames hold no SBR data: a decoder
+// then only doubles the rate, and whoever carries them must not care.
+func signalSBR(f *essence.FLVFile) {
+	for i, t := range f.Tags {
+		if t.Type == essence.TagAudio && len(t.Body) >= 4 && t.Body[0]>>4 == 10 && t.Body[1] == 0 {
+			channels := uint32(t.Body[3] >> 3 & 0xf)
+			// object type 5, core rate index 6, channels, rate index 3, object type 2, three flags 0, seven bits of padding
+			asc := 5<<27 | 6<<23 | channels<<19 | 3<<15 | 2<<10
+			f.Tags[i].Body = append(t.Body[:2:2], byte(asc>>24), byte(asc>>16), byte(asc>>8), byte(asc))
+			return
+		}
+	}
+}
+
+// File returns the path of s as an FLV file, made now if this machine has none yet.
+func (s Sample) File(t testing.TB) string {
+	t.Helper()
+	rig.Need(t, "ffmpeg")
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	dir := filepath.Join(cache, "livego-samples")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, fmt.Sprintf("%s-%.12x.flv", s.Name, sha256.Sum256([]byte(strings.Join(s.args, " ")))))
+	if _, err := os.Stat(path); err == nil {
+		return path
+	}
+	// Another test may be making the same file: each writes its own, and the last one renamed stays.
+	tmp, err := os.MkdirTemp(dir, "new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(tmp)
+	raw := filepath.Join(tmp, "raw.flv")
+	if out, err := exec.Command("ffmpeg", append(append([]string{"-nostdin", "-v", "error"}, s.args...), "-f", "flv", raw)...).CombinedOutput(); err != nil {
+		t.Fatalf("ffmpeg makes sample %s: %v\n%s", s.Name, err, out)
+	}
+	if s.edit != nil {
+		f := read(t, raw)
+		s.edit(f)
+		out, err := os.Create(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		if err := f.Write(out); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Rename(raw, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// Read returns what is in the file of s.
+func (s Sample) Read(t testing.TB) *essence.FLVFile {
+	t.Helper()
+	return read(t, s.File(t))
+}
+
+func read(t testing.TB, path string) *essence.FLVFile {
+	t.Helper()
+	r, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	f, err := essence.ReadFLV(r)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return f
+}
