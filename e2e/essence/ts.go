@@ -121,7 +121,7 @@ func adts(data []byte, pts time.Duration) (Stream, error) {
 			return nil, fmt.Errorf("ADTS sampling index %d", rate)
 		}
 		raw := data[header:n]
-		if channels := data[2]&1<<2 | data[3]>>6; channels == 0 {
+		if channels := data[2]&1<<2 | data[3]>>6; channels == 0 && len(raw) > 0 && raw[0]>>5 == 5 {
 			var err error
 			if raw, err = skipPCE(raw); err != nil {
 				return nil, err
@@ -135,7 +135,8 @@ func adts(data []byte, pts time.Duration) (Stream, error) {
 }
 
 // skipPCE returns what follows the program config element at the head of a raw_data_block (ISO/IEC 14496-3 4.4.1.1). ADTS without
-// a channel configuration carries the layout there, where FLV has it in the AudioSpecificConfig. The element ends at a byte.
+// a channel configuration carries the layout there, now and then or always, where FLV has it in the AudioSpecificConfig. The element
+// ends at a byte.
 func skipPCE(raw []byte) ([]byte, error) {
 	pos := 0
 	bits := func(n int) (v int) {
@@ -147,10 +148,7 @@ func skipPCE(raw []byte) ([]byte, error) {
 		}
 		return v
 	}
-	if bits(3) != 5 {
-		return nil, errors.New("ADTS without channel configuration and without program config element")
-	}
-	bits(4 + 2 + 4) // instance, profile, rate
+	bits(3 + 4 + 2 + 4) // element, instance, profile, rate
 	front, side, back, lfe, assoc, cc := bits(4), bits(4), bits(4), bits(2), bits(3), bits(4)
 	for _, n := range []int{4, 4, 3} { // mono, stereo, matrix mixdown
 		if bits(1) == 1 {
