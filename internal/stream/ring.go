@@ -12,6 +12,7 @@ type ring struct {
 	tail  uint64         // Seq of the oldest frame held
 	head  uint64         // Seq that the next frame gets
 	bytes int
+	video bool     // has held video
 	raps  []uint64 // Seqs of the video random access points held, in order
 }
 
@@ -42,16 +43,22 @@ func (r *ring) push(f *media.Frame, l limits) {
 	r.slots[r.head&uint64(len(r.slots)-1)] = f
 	r.head++
 	r.bytes += len(f.Payload)
-	if f.Track.Kind == media.Video && f.RAP != media.NoAccess {
-		r.raps = append(r.raps, f.Seq)
+	if f.Track.Kind == media.Video {
+		r.video = true
+		if f.RAP != media.NoAccess {
+			r.raps = append(r.raps, f.Seq)
+		}
 	}
 	r.trim(f.DTS, l)
 }
 
 func (r *ring) trim(now time.Duration, l limits) {
 	wanted := r.head // the oldest frame that somebody who joins starts at
-	if n := len(r.raps); n > 0 {
+	switch n := len(r.raps); {
+	case n > 0:
 		wanted = r.raps[max(0, n-max(1, l.gops))]
+	case r.video:
+		wanted = r.tail // a GOP without a beginning: who lags in it has nowhere else to go
 	}
 	for r.tail < r.head-1 {
 		age := now - r.at(r.tail).DTS

@@ -34,6 +34,7 @@ type trackKey struct {
 type clock struct {
 	seen    bool          // has given a frame in this connection
 	behind  bool          // still on the offset before the last jump
+	shift   time.Duration // what brings a track that began absurdly far from the others to them
 	last    time.Duration // last DTS given out
 	any     bool          // last is valid
 	step    time.Duration
@@ -60,7 +61,7 @@ func (t *timeline) place(f *media.Frame) {
 	case t.join:
 		t.join = false
 		for _, c := range t.clocks {
-			c.seen, c.behind = false, false
+			c.seen, c.behind, c.shift = false, false, 0
 		}
 		t.jump(f)
 	}
@@ -70,7 +71,7 @@ func (t *timeline) place(f *media.Frame) {
 		for _, o := range t.clocks {
 			o.behind = o != c && o.seen
 		}
-		dts = f.DTS + t.offset
+		dts = f.DTS + t.offset + c.shift
 	}
 	switch {
 	case c.any && dts < c.last:
@@ -93,19 +94,22 @@ func (t *timeline) place(f *media.Frame) {
 // jump lets f follow the largest DTS given out by one frame.
 func (t *timeline) jump(f *media.Frame) {
 	t.prev = t.offset
-	t.offset = t.end + t.step - f.DTS
+	t.offset = t.end + t.step - f.DTS - t.clock(f.Track).shift
 	t.disc++
 }
 
 // fit maps encoder time dts to stream time by the offset that c is on. After a jump the tracks cross it one by one: each
 // takes whichever offset brings it closer to its own last frame. It reports false when dts is a jump of its own.
 func (t *timeline) fit(c *clock, dts time.Duration) (time.Duration, bool) {
-	d := dts + t.offset
+	d := dts + t.offset + c.shift
 	if !c.seen {
-		return d, true
+		if (d - t.end).Abs() > maxGap { // no skew of audio and video, but clocks that have nothing to do with each other
+			c.shift = t.end - d
+		}
+		return d + c.shift, true
 	}
 	if c.behind {
-		if old := dts + t.prev; (old - c.last).Abs() < (d - c.last).Abs() {
+		if old := dts + t.prev + c.shift; (old - c.last).Abs() < (d - c.last).Abs() {
 			return old, old >= c.last-maxStepBack && old <= c.last+maxGap
 		}
 	}

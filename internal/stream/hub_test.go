@@ -1,0 +1,590 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/media"
+)
+
+func TestLateViewerStartsAtNewestKeyframe(t *testing.T) {
+	h := NewHub(Options{})
+	p := mustPublish(t, h, PublishOptions{})
+	gop(t, p, 5*time.Hour, 3)
+	for _, tt := range []struct {
+		gops int
+		want time.Duration
+	}{{1, 2 * time.Second}, {2, 1 * time.Second}, {100, 0}} {
+		s := mustSubscribe(t, h, SubscribeOptions{GOPs: tt.gops})
+		got := drain(t, s)
+		if len(got) == 0 || got[0].RAP != media.Key || got[0].Track != h264 || got[0].DTS != tt.want {
+			t.Errorf("GOPs %d: first frame %+v, want a key frame at %v", tt.gops, got[0], tt.want)
+		}
+		checkMonotonic(t, got)
+		s.Leave()
+	}
+	live := mustSubscribe(t, h, SubscribeOptions{})
+	if got := drain(t, live); len(got) != 0 {
+		t.Errorf("live edge: %d frames at once, want none", len(got))
+	}
+	write(t, p, video(5*time.Hour+3*time.Second-ms, false), audio(5*time.Hour+3*time.Second), video(5*time.Hour+3*time.Second, true))
+	got := drain(t, live)
+	if len(got) != 2 || got[0].Track != aac || got[1].RAP != media.Key {
+		t.Errorf("live edge: got %d frames, want audio, then video from the keyframe", len(got))
+	}
+}
+
+func TestViewerWaitsForPublisher(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(Options{})
+		if _, err := h.Subscribe(t.Context(), movie, SubscribeOptions{}); live.KindOf(err) != live.NotFound {
+			t.Errorf("no wait: %v, want not found", err)
+		}
+		start := time.Now()
+		if _, err := h.Subscribe(t.Context(), movie, SubscribeOptions{Wait: 30 * time.Second}); live.KindOf(err) != live.NotFound {
+			t.Errorf("wait in vain: %v, want not found", err)
+		}
+		if d := time.Since(start); d != 30*time.Second {
+			t.Errorf("waited %v, want 30s", d)
+		}
+		if len(h.streams) != 0 {
+			t.Errorf("%d streams left by who waited in vain", len(h.streams))
+		}
+
+		got := make(chan *Subscriber)
+		go func() {
+			s, err := h.Subscribe(t.Context(), movie, SubscribeOptions{Wait: -1, GOPs: 1})
+			if err != nil {
+				t.Errorf("Subscribe: %v", err)
+			}
+			got <- s
+		}()
+		synctest.Wait()
+		p := mustPublish(t, h, PublishOptions{})
+		write(t, p, video(0, true))
+		synctest.Wait()
+		select {
+		case <-got:
+			t.Fatal("started before the announced audio came")
+		default:
+		}
+		write(t, p, audio(0))
+		if frames := drain(t, <-got); len(frames) != 2 {
+			t.Errorf("got %d frames, want both", len(frames))
+		}
+	})
+}
+
+func TestStartWaitsForTracksNoLongerThanTrackWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(Options{TrackWait: 2 * time.Second})
+		p := mustPublish(t, h, PublishOptions{})
+		go func() {
+			for i := range 45 {
+				p.Write(video(time.Duration(i)*50*ms, i == 0))
+				time.Sleep(50 * ms)
+			}
+		}()
+		start := time.Now()
+		mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+		if d := time.Since(start); d < 1900*ms || d > 2100*ms {
+			t.Errorf("started after %v, want 2s", d)
+		}
+		time.Sleep(time.Second) // the writer ends
+	})
+}
+
+func TestGoodbyeEndsLossHolds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(Options{Hold: 20 * time.Second})
+		events, _, stop := h.Observe(64)
+		defer stop()
+		p := mustPublish(t, h, PublishOptions{})
+		gop(t, p, 0, 1)
+		s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+		first := drain(t, s)
+
+		p.End(Lost)
+		time.Sleep(19 * time.Second)
+		if in, ok := h.Info(movie); !ok || !in.Held {
+			t.Fatalf("not held after loss: %+v", in)
+		}
+		p = mustPublish(t, h, PublishOptions{})
+		gop(t, p, 7*time.Hour, 1)
+		second := drain(t, s)
+		checkMonotonic(t, append(first, second...))
+		if gap := second[0].DTS - first[len(first)-1].DTS; gap <= 0 || gap > 40*ms {
+			t.Errorf("picture goes on after %v, want one frame", gap)
+		}
+		if second[0].Discontinuity != 1 {
+			t.Errorf("discontinuity %d, want 1", second[0].Discontinuity)
+		}
+
+		p.End(Lost)
+		time.Sleep(21 * time.Second)
+		if _, err := s.Poll(make([]*media.Frame, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("after the hold: %v, want EOF", err)
+		}
+
+		p = mustPublish(t, h, PublishOptions{})
+		gop(t, p, 0, 1)
+		s = mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+		p.End(Goodbye)
+		drain(t, s)
+		if _, err := s.Poll(make([]*media.Frame, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("after goodbye: %v, want EOF", err)
+		}
+		var got []EventType
+		for len(events) > 0 {
+			if e := <-events; e.Type != Joined {
+				got = append(got, e.Type)
+			}
+		}
+		want := []EventType{Started, Held, Resumed, Held, Ended, Started, Ended}
+		if len(got) != len(want) {
+			t.Fatalf("events %v, want %v", got, want)
+		}
+		for i := range want {
+			if got[i] != want[i] {
+				t.Fatalf("events %v, want %v", got, want)
+			}
+		}
+	})
+}
+
+func TestLossBeforeTheFirstFrameIsNotHeld(t *testing.T) {
+	h := NewHub(Options{Hold: time.Hour})
+	p := mustPublish(t, h, PublishOptions{})
+	p.End(Lost)
+	if _, ok := h.Info(movie); ok {
+		t.Error("a stream that never had a frame is held")
+	}
+}
+
+func TestOfRacingPublishersOneWins(t *testing.T) {
+	h := NewHub(Options{})
+	var won atomic.Int32
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			switch _, err := h.Publish(context.Background(), movie, PublishOptions{}); {
+			case err == nil:
+				won.Add(1)
+			case live.KindOf(err) != live.Conflict:
+				t.Errorf("loser got %v, want a conflict", err)
+			}
+		})
+	}
+	wg.Wait()
+	if won.Load() != 1 {
+		t.Errorf("%d winners", won.Load())
+	}
+}
+
+func TestTakeover(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		policy Takeover
+		idle   time.Duration
+		wins   bool
+	}{
+		{"active stays", TakeoverIdle, 1900 * ms, false},
+		{"idle gives way", TakeoverIdle, 2 * time.Second, true},
+		{"always", TakeoverAlways, 0, true},
+		{"never", TakeoverNever, time.Minute, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := NewHub(Options{Takeover: tt.policy})
+				first := mustPublish(t, h, PublishOptions{})
+				gop(t, first, 0, 1)
+				s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+				drain(t, s)
+				time.Sleep(tt.idle)
+				second, err := h.Publish(t.Context(), movie, PublishOptions{})
+				if (err == nil) != tt.wins {
+					t.Fatalf("newcomer: %v", err)
+				}
+				if !tt.wins {
+					write(t, first, video(time.Second, true))
+					return
+				}
+				<-first.Done()
+				if live.KindOf(first.Err()) != live.Conflict {
+					t.Errorf("first was told %v", first.Err())
+				}
+				if first.Write(video(time.Second, true)) == nil {
+					t.Error("the first still writes: a mixed stream")
+				}
+				gop(t, second, 0, 1)
+				if got := drain(t, s); len(got) != 50 {
+					t.Errorf("viewer got %d frames of the second, want 50", len(got))
+				}
+				first.End(Lost) // late: must not end the second's stream
+				if in, _ := h.Info(movie); in.Held || len(in.Publishers) != 1 {
+					t.Errorf("after the first's end: %+v", in)
+				}
+			})
+		})
+	}
+}
+
+func TestRevoke(t *testing.T) {
+	ref := live.KeyRef{ID: "a", Generation: 1}
+	for _, end := range []bool{false, true} {
+		h := NewHub(Options{Hold: time.Hour})
+		p := mustPublish(t, h, grant(ref, live.Primary))
+		gop(t, p, 0, 1)
+		h.Revoke([]live.KeyRef{ref}, end)
+		<-p.Done()
+		if live.KindOf(p.Err()) != live.Denied {
+			t.Errorf("publisher was told %v", p.Err())
+		}
+		if _, ok := h.Info(movie); ok == end {
+			t.Errorf("end %v: stream there %v", end, ok)
+		}
+		// Who resolved the key before it was revoked comes too late.
+		if _, err := h.Publish(context.Background(), movie, grant(ref, live.Primary)); live.KindOf(err) != live.Denied {
+			t.Errorf("revoked key publishes: %v", err)
+		}
+		if _, err := h.Publish(context.Background(), movie, grant(live.KeyRef{ID: "a", Generation: 2}, live.Primary)); err != nil {
+			t.Errorf("new key: %v", err)
+		}
+		h.Close()
+	}
+}
+
+func TestKick(t *testing.T) {
+	h := NewHub(Options{Hold: time.Hour})
+	p := mustPublish(t, h, PublishOptions{})
+	gop(t, p, 0, 1)
+	s := mustSubscribe(t, h, SubscribeOptions{})
+	why := live.Errorf(live.Denied, "because")
+	if err := h.Kick(s.ID(), why); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Next(t.Context(), make([]*media.Frame, 1)); !errors.Is(err, why) {
+		t.Errorf("viewer was told %v", err)
+	}
+	if err := h.Kick(p.ID(), why); err != nil {
+		t.Fatal(err)
+	}
+	if <-p.Done(); p.Err() != why {
+		t.Errorf("publisher was told %v", p.Err())
+	}
+	if err := h.Kick(12345, why); live.KindOf(err) != live.NotFound {
+		t.Errorf("unknown id: %v", err)
+	}
+}
+
+func TestSlowViewerIsMovedToAKeyframe(t *testing.T) {
+	h := NewHub(Options{MaxLatency: 4 * time.Second})
+	p := mustPublish(t, h, PublishOptions{})
+	gop(t, p, 0, 1)
+	slow := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+	fast := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+	before := drain(t, slow)
+	got := drain(t, fast)
+	for i := range 10 {
+		gop(t, p, time.Duration(i+1)*time.Second, 1)
+		got = append(got, drain(t, fast)...)
+	}
+	if len(got) != 11*50 {
+		t.Errorf("the fast viewer got %d frames, want all 550", len(got))
+	}
+	after := drain(t, slow)
+	if len(after) != 50 || after[0].RAP != media.Key || after[0].DTS != 10*time.Second {
+		t.Errorf("the slow viewer goes on with %d frames from %v, want the newest GOP", len(after), after[0].DTS)
+	}
+	checkMonotonic(t, append(before, after...))
+	in, _ := h.Info(movie)
+	if v := in.Viewers[0]; v.Skips != 1 || v.Skipped != 450 {
+		t.Errorf("skips %d, frames skipped %d; want 1, 450", v.Skips, v.Skipped)
+	}
+}
+
+func TestViewerIsLeftAloneWhileThereIsNoNewerKeyframe(t *testing.T) {
+	h := NewHub(Options{MaxLatency: 4 * time.Second})
+	p := mustPublish(t, h, PublishOptions{})
+	write(t, p, video(0, true), audio(0))
+	s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+	drain(t, s)
+	for i := range 200 { // 8 s without a keyframe
+		write(t, p, video(time.Duration(i+1)*40*ms, false))
+	}
+	if got := drain(t, s); len(got) != 200 {
+		t.Errorf("got %d frames, want all 200: a GOP is never split", len(got))
+	}
+}
+
+func TestViewerWhoLeavesTheRingWaitsForAKeyframe(t *testing.T) {
+	h := NewHub(Options{RingBytes: 5000})
+	p := mustPublish(t, h, PublishOptions{})
+	write(t, p, video(0, true), audio(0))
+	s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+	drain(t, s)
+	for i := range 100 {
+		write(t, p, video(time.Duration(i+1)*ms, false), audio(time.Duration(i+1)*ms))
+	}
+	for _, f := range drain(t, s) {
+		if f.Track == h264 {
+			t.Fatal("video without its keyframe")
+		}
+	}
+	write(t, p, video(200*ms, true))
+	if got := drain(t, s); len(got) != 1 || got[0].RAP != media.Key {
+		t.Errorf("video does not come back at the keyframe: %d frames", len(got))
+	}
+}
+
+func TestNoKeyframe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(Options{RAPWait: 10 * time.Second})
+		p := mustPublish(t, h, PublishOptions{})
+		var s *Subscriber
+		for i := range 12 * 25 {
+			f := video(time.Duration(i)*40*ms, false)
+			f.KeyFlag = i%25 == 0 // the packaging claims it, the bits do not show it
+			write(t, p, f, audio(time.Duration(i)*40*ms))
+			if i == 75 {
+				s = mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+			}
+			time.Sleep(40 * ms)
+		}
+		var firstVideo *media.Frame
+		for _, f := range drain(t, s) {
+			if f.Track == h264 && firstVideo == nil {
+				firstVideo = f
+			}
+		}
+		if firstVideo == nil || !firstVideo.KeyFlag || firstVideo.DTS < 9*time.Second {
+			t.Errorf("first video %+v, want a flagged frame after 10 s", firstVideo)
+		}
+	})
+}
+
+func TestAudioOnly(t *testing.T) {
+	h := NewHub(Options{})
+	p := mustPublish(t, h, PublishOptions{})
+	for i := range 1000 {
+		f := audio(time.Duration(i) * 23 * ms)
+		f.Meta = &media.Meta{HasAudio: true}
+		write(t, p, f)
+	}
+	s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+	if got := drain(t, s); len(got) < 43 || len(got) > 45 {
+		t.Errorf("starts with %d frames, want a second of them", len(got))
+	}
+}
+
+func TestUnwantedTracksAreLeftOut(t *testing.T) {
+	h := NewHub(Options{})
+	p := mustPublish(t, h, PublishOptions{})
+	gop(t, p, 0, 1)
+	s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1, Want: func(t *media.Track) bool { return t.Kind == media.Audio }})
+	for _, f := range drain(t, s) {
+		if f.Track != aac {
+			t.Fatal("got video")
+		}
+	}
+}
+
+func TestBackup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(Options{Hold: 20 * time.Second})
+		primary := mustPublish(t, h, grant(live.KeyRef{ID: "p"}, live.Primary))
+		backup := mustPublish(t, h, grant(live.KeyRef{ID: "b"}, live.Backup))
+		var s *Subscriber
+		var got []*media.Frame
+		run := func(seconds int, usePrimary, useBackup bool) {
+			for i := range seconds * 25 {
+				at := time.Duration(time.Now().UnixNano())
+				if usePrimary {
+					write(t, primary, video(at, i%25 == 0), audio(at))
+				}
+				if useBackup {
+					f := video(at+time.Hour, i%25 == 12)
+					f.Payload = make([]byte, 77) // tells who sent it
+					write(t, backup, f)
+				}
+				if s == nil {
+					s = mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+				}
+				got = append(got, drain(t, s)...)
+				time.Sleep(40 * ms)
+			}
+		}
+		source := func() int { // payload size of the last video frame seen
+			for i := len(got) - 1; i >= 0; i-- {
+				if got[i].Track == h264 {
+					return len(got[i].Payload)
+				}
+			}
+			return 0
+		}
+		run(5, true, true)
+		if source() != 100 {
+			t.Fatal("the backup is seen beside a healthy primary")
+		}
+		run(1, false, true)
+		if source() != 100 {
+			t.Fatal("the backup stepped in after one second")
+		}
+		run(3, false, true)
+		if source() != 77 {
+			t.Fatal("the backup did not step in")
+		}
+		run(8, true, true)
+		if source() != 77 {
+			t.Fatal("the primary came back before it was healthy for 10 s")
+		}
+		run(4, true, true)
+		if source() != 100 {
+			t.Fatal("the primary did not come back")
+		}
+		checkMonotonic(t, got)
+		primary.End(Lost)
+		run(3, false, true)
+		if source() != 77 {
+			t.Fatal("the backup did not take a lost primary's place")
+		}
+		backup.End(Goodbye)
+		if _, err := s.Poll(make([]*media.Frame, 1)); !errors.Is(err, io.EOF) {
+			t.Errorf("after both ended: %v, want EOF", err)
+		}
+	})
+}
+
+func TestGatherWakesOncePerWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(Options{Gather: func(viewers int) time.Duration { return 50 * ms }})
+		p := mustPublish(t, h, PublishOptions{})
+		write(t, p, video(0, true), audio(0))
+		s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+		drain(t, s)
+		wakes, frames := 0, 0
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			buf := make([]*media.Frame, 64)
+			for {
+				n, err := s.Next(t.Context(), buf)
+				if err != nil {
+					return
+				}
+				wakes++
+				frames += n
+			}
+		}()
+		for i := range 100 {
+			time.Sleep(10 * ms)
+			write(t, p, video(time.Duration(i+1)*10*ms, false))
+		}
+		time.Sleep(100 * ms)
+		h.Close()
+		<-done
+		if frames != 100 || wakes > 21 {
+			t.Errorf("%d frames in %d wakes, want 100 in about 17", frames, wakes)
+		}
+	})
+}
+
+func TestCloseEndsAll(t *testing.T) {
+	h := NewHub(Options{Hold: time.Hour})
+	p := mustPublish(t, h, PublishOptions{})
+	gop(t, p, 0, 1)
+	s := mustSubscribe(t, h, SubscribeOptions{})
+	h.Close()
+	<-p.Done()
+	if _, err := s.Next(t.Context(), make([]*media.Frame, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("viewer: %v, want EOF", err)
+	}
+	if _, err := h.Publish(t.Context(), movie, PublishOptions{}); live.KindOf(err) != live.Unavailable {
+		t.Errorf("publish after close: %v", err)
+	}
+	if _, err := h.Subscribe(t.Context(), movie, SubscribeOptions{Wait: -1}); live.KindOf(err) != live.Unavailable {
+		t.Errorf("subscribe after close: %v", err)
+	}
+}
+
+func TestAdmitAndEpoch(t *testing.T) {
+	var epoch, released atomic.Int64
+	h := NewHub(Options{Hold: time.Hour, Epoch: func(context.Context) (uint64, error) { return uint64(epoch.Add(1)), nil }})
+	done := make(chan struct{}, 1)
+	h.Admit = func(context.Context, live.Name) (func(), error) {
+		return func() { released.Add(1); done <- struct{}{} }, nil
+	}
+	p := mustPublish(t, h, PublishOptions{})
+	gop(t, p, 0, 1)
+	p.End(Lost)
+	p = mustPublish(t, h, PublishOptions{})
+	if in, _ := h.Info(movie); in.Epoch != 1 {
+		t.Errorf("epoch %d after a hold, want the first", in.Epoch)
+	}
+	if released.Load() != 0 {
+		t.Error("claim given up during a hold")
+	}
+	gop(t, p, 0, 1)
+	h.Close()
+	<-done
+	if released.Load() != 1 {
+		t.Errorf("released %d times", released.Load())
+	}
+}
+
+// TestConcurrentUse lets everything happen at once, for the race detector.
+func TestConcurrentUse(t *testing.T) {
+	h := NewHub(Options{Hold: time.Millisecond, Gather: func(int) time.Duration { return time.Millisecond }})
+	var publishers, viewers sync.WaitGroup
+	ctx, cancel := context.WithCancel(context.Background())
+	for range 8 {
+		viewers.Go(func() {
+			for ctx.Err() == nil {
+				s, err := h.Subscribe(ctx, movie, SubscribeOptions{Wait: -1, GOPs: 1})
+				if err != nil {
+					return
+				}
+				buf := make([]*media.Frame, 8)
+				for range 20 {
+					n, err := s.Next(ctx, buf)
+					if err != nil {
+						break
+					}
+					s.Flushed(buf[:n])
+				}
+				s.Leave()
+				h.Snapshot()
+			}
+		})
+	}
+	for i := range 4 {
+		publishers.Go(func() {
+			for round := range 50 {
+				p, err := h.Publish(ctx, movie, grant(live.KeyRef{ID: "k", Generation: uint64(i*100 + round)}, live.Role(i%2)))
+				if err != nil {
+					continue
+				}
+				for f := range 40 {
+					if p.Write(video(time.Duration(f)*ms, f%10 == 0)) != nil {
+						break
+					}
+					p.Write(audio(time.Duration(f) * ms))
+				}
+				if round%5 == 0 {
+					h.Revoke([]live.KeyRef{{ID: "k", Generation: uint64(i*100 + round)}}, round%2 == 0)
+				}
+				p.End(How(round % 2))
+			}
+		})
+	}
+	publishers.Wait()
+	cancel()
+	viewers.Wait()
+}
