@@ -1,0 +1,132 @@
+package netx
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestWriteBuffersEndsWithoutProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := net.Pipe()
+		defer a.Close()
+		defer b.Close()
+		go func() { // reads one byte every 9 s: that is progress
+			buf := make([]byte, 1)
+			for range 5 {
+				time.Sleep(9 * time.Second)
+				if _, err := io.ReadFull(b, buf); err != nil {
+					return
+				}
+			}
+		}()
+		start := time.Now()
+		bufs := net.Buffers{make([]byte, 4), make([]byte, 4)}
+		n, err := WriteBuffers(a, &bufs, 10*time.Second)
+		if n != 5 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("wrote %d, %v; want 5 and a time-out", n, err)
+		}
+		if d := time.Since(start); d < 55*time.Second || d > 65*time.Second {
+			t.Errorf("ended after %v, want about 10 s after the last progress at 45 s", d)
+		}
+	})
+}
+
+type addrConn struct {
+	net.Conn
+	addr string
+}
+
+func (c *addrConn) RemoteAddr() net.Addr {
+	a, _ := net.ResolveTCPAddr("tcp", c.addr)
+	return a
+}
+
+func TestLimiter(t *testing.T) {
+	l := NewLimiter(2, false)
+	a1, a2, a3 := &addrConn{addr: "192.0.2.1:1"}, &addrConn{addr: "192.0.2.1:2"}, &addrConn{addr: "192.0.2.1:3"}
+	if !l.Enter(a1) || !l.Enter(a2) || l.Enter(a3) {
+		t.Error("want two of one address, not three")
+	}
+	l.Settle(a1)
+	l.Settle(a1)
+	if !l.Enter(a3) || l.Enter(a1) {
+		t.Error("a settled connection makes room for one")
+	}
+	l6 := func(s string) bool { return l.Enter(&addrConn{addr: s}) }
+	if !l6("[2001:db8::1]:1") || !l6("[2001:db8::2]:1") || l6("[2001:db8::3]:1") || !l6("[2001:db8:0:1::1]:1") {
+		t.Error("IPv6 counts by /64")
+	}
+	for range 5 {
+		if !l6("127.0.0.1:1") || !l6("[::1]:1") {
+			t.Error("loopback is exempt")
+		}
+	}
+	if strict := NewLimiter(1, true); !strict.Enter(&addrConn{addr: "127.0.0.1:1"}) || strict.Enter(&addrConn{addr: "127.0.0.1:2"}) {
+		t.Error("loopback counts when asked for")
+	}
+	l.Settle(a2)
+	l.Settle(a3)
+	if len(l.conns) != 3 {
+		t.Errorf("%d connections left, want the three of IPv6", len(l.conns))
+	}
+}
+
+// flaky fails with EMFILE a few times before each connection.
+type flaky struct {
+	net.Listener
+	fails atomic.Int32
+}
+
+func (f *flaky) Accept() (net.Conn, error) {
+	if f.fails.Add(1)%3 != 0 {
+		return nil, &net.OpError{Op: "accept", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
+	}
+	return f.Listener.Accept()
+}
+
+func TestServe(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var handled sync.WaitGroup
+	handled.Add(3)
+	done := make(chan error)
+	go func() {
+		done <- Serve(ctx, &flaky{Listener: ln}, 10*time.Millisecond, func(ctx context.Context, c net.Conn) {
+			handled.Done()
+			io.Copy(io.Discard, c) // never ends by itself
+		})
+	}()
+	for range 3 {
+		c, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	handled.Wait()
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Serve: %v", err)
+	}
+	if _, err := net.Dial("tcp", ln.Addr().String()); err == nil {
+		t.Error("still listens")
+	}
+
+	ln, _ = net.Listen("tcp", "127.0.0.1:0")
+	ln.Close()
+	if err := Serve(context.Background(), ln, 0, nil); err == nil {
+		t.Error("a closed listener is no error")
+	}
+}
