@@ -1,0 +1,165 @@
+// Package h264 reads what a server needs to know of H.264 (ITU-T H.264, ISO/IEC 14496-15): picture size and rate, parameter
+// sets, and where a decoder may start. It never decodes a picture, and no input makes it read past its slice, loop for longer
+// than the input is long, or take memory that the input did not pay for.
+package h264
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"livego/internal/codec/bits"
+	"livego/internal/codec/nal"
+	"livego/internal/media"
+)
+
+// Types of NAL unit, ITU-T H.264 table 7-1.
+const (
+	TypeIDR         = 5
+	TypeSEI         = 6
+	TypeSPS         = 7
+	TypePPS         = 8
+	TypeAUD         = 9
+	TypeEndSequence = 10
+	TypeEndStream   = 11
+	TypeFiller      = 12
+)
+
+// Type returns the type of a NAL unit, which must not be empty.
+func Type(unit []byte) int { return int(unit[0] & 0x1F) }
+
+// A Config is an AVCDecoderConfigurationRecord (ISO/IEC 14496-15 clause 5.3.3.1).
+type Config struct {
+	Profile, Compatibility, Level byte
+
+	LengthSize int      // bytes of a NAL unit's length field: 1, 2 or 4
+	SPS, PPS   [][]byte // NAL units, slices of the record
+}
+
+// ParseConfig reads an avcC record, which the result points into. Parameter sets that are cut off or empty are an error; that
+// there are none is not.
+func ParseConfig(avcC []byte) (*Config, error) {
+	if len(avcC) < 7 {
+		return nil, fmt.Errorf("avcC of %d bytes is too short", len(avcC))
+	}
+	if avcC[0] != 1 {
+		return nil, fmt.Errorf("avcC version %d is unknown", avcC[0])
+	}
+	c := &Config{
+		Profile: avcC[1], Compatibility: avcC[2], Level: avcC[3],
+		LengthSize: int(avcC[4]&3) + 1,
+	}
+	if c.LengthSize == 3 {
+		return nil, errors.New("avcC NAL length size 3 is not legal")
+	}
+	var err error
+	rest := avcC[6:]
+	if c.SPS, rest, err = parameterSets(rest, int(avcC[5]&0x1F), TypeSPS); err != nil {
+		return nil, err
+	}
+	if len(rest) == 0 {
+		return nil, errors.New("avcC ends before its PPS")
+	}
+	// What follows the PPS, chroma format and SPS extensions, repeats what the SPS says.
+	if c.PPS, _, err = parameterSets(rest[1:], int(rest[0]), TypePPS); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// parameterSets cuts n sets with 16-bit lengths off b.
+func parameterSets(b []byte, n, want int) (sets [][]byte, rest []byte, err error) {
+	for range n {
+		var set []byte
+		if set, b, err = nal.Next(b, 2); err != nil {
+			return nil, nil, fmt.Errorf("avcC parameter set: %w", err)
+		}
+		if Type(set) != want {
+			return nil, nil, fmt.Errorf("avcC has a NAL unit of type %d in place of %d", Type(set), want)
+		}
+		sets = append(sets, set)
+	}
+	return sets, b, nil
+}
+
+// RFC6381 returns the codecs parameter, such as "avc1.64001f" (RFC 6381 section 3.3).
+func (c *Config) RFC6381() string {
+	return fmt.Sprintf("avc1.%02x%02x%02x", c.Profile, c.Compatibility, c.Level)
+}
+
+// RandomAccess tells whether a decoder may start at an access unit: Key for an IDR picture, Recovery for a recovery point SEI
+// with recovery_frame_cnt 0. The access unit is NAL units with length fields of lengthSize bytes; it is an error when these do
+// not add up, or when a unit is nothing that H.264 has (forbidden bit, types 0 and 24-31, a header alone), as in a stream in
+// Annex B form that was put where this form belongs.
+func RandomAccess(unit []byte, lengthSize int) (media.RandomAccess, error) {
+	rap := media.NoAccess
+	for len(unit) > 0 {
+		n, rest, err := nal.Next(unit, lengthSize)
+		if err != nil {
+			return media.NoAccess, err
+		}
+		if err := checkUnit(n); err != nil {
+			return media.NoAccess, err
+		}
+		switch Type(n) {
+		case TypeIDR:
+			rap = media.Key
+		case TypeSEI:
+			if rap == media.NoAccess && isRecoveryPoint(n) {
+				rap = media.Recovery
+			}
+		}
+		unit = rest
+	}
+	return rap, nil
+}
+
+func checkUnit(unit []byte) error {
+	t := Type(unit)
+	switch {
+	case unit[0]&0x80 != 0:
+		return errors.New("h264: NAL unit with forbidden_zero_bit set")
+	case t == 0 || t >= 24:
+		return fmt.Errorf("h264: NAL unit of unspecified type %d", t)
+	case len(unit) == 1 && t != TypeEndSequence && t != TypeEndStream:
+		return fmt.Errorf("h264: NAL unit of type %d without content", t)
+	}
+	return nil
+}
+
+// seiLimit is how much of an SEI NAL unit is searched for a recovery point: encoders put it among the first messages, after
+// x264's version text of about 700 bytes at most.
+const seiLimit = 4096
+
+// isRecoveryPoint looks through the messages of an SEI NAL unit (ITU-T H.264 clauses 7.3.2.3.1 and D.1.8).
+func isRecoveryPoint(sei []byte) bool {
+	const recoveryPoint = 6
+	b := nal.Unescape(sei[1:], seiLimit)
+	for len(b) > 2 { // the last byte is rbsp_trailing_bits
+		var kind, size int
+		if kind, b = seiNumber(b); kind == recoveryPoint {
+			size, b = seiNumber(b)
+			r := bits.NewReader(b[:min(size, len(b))])
+			return r.UE() == 0 && !r.Overrun()
+		}
+		size, b = seiNumber(b)
+		b = b[min(size, len(b)):]
+	}
+	return false
+}
+
+// seiNumber reads a payload type or size: a run of 0xFF bytes and one more, added up.
+func seiNumber(b []byte) (n int, rest []byte) {
+	for i, c := range b {
+		n += int(c)
+		if c != 0xFF {
+			return n, b[i+1:]
+		}
+	}
+	return n, nil
+}
+
+// AppendAnnexB appends unit with a start code of four bytes in front (ITU-T H.264 annex B).
+func AppendAnnexB(dst, unit []byte) []byte {
+	return append(binary.BigEndian.AppendUint32(dst, 1), unit...)
+}

@@ -1,0 +1,111 @@
+// Package flv turns the bodies of RTMP and FLV messages into media.Frames and back, in their legacy form (Adobe Flash Video
+// File Format Specification, version 10.1, annex E) and in the FourCC form of Enhanced RTMP (version 2). It knows no
+// connection, no room and no file.
+package flv
+
+import "livego/internal/media"
+
+// Types of message, the same in RTMP and in FLV tags.
+const (
+	TypeAudio  = 8
+	TypeVideo  = 9
+	TypeScript = 18
+)
+
+// MessageType returns the type of message that carries tracks of kind k.
+func MessageType(k media.Kind) uint8 {
+	switch k {
+	case media.Video:
+		return TypeVideo
+	case media.Audio:
+		return TypeAudio
+	}
+	return TypeScript
+}
+
+// Frame types of video, the high nibble of a body's first byte.
+const (
+	frameKey       = 1
+	frameInter     = 2
+	frameGenerated = 4 // a key frame that a server made; the highest type that is a frame
+)
+
+// Codec ids of video, the low nibble of a legacy body's first byte.
+const (
+	videoH264 = 7
+	videoHEVC = 12 // never Adobe's, but what encoders of HEVC sent before Enhanced RTMP
+)
+
+// Sound formats, the high nibble of an audio body's first byte.
+const (
+	soundMP3      = 2
+	soundEnhanced = 9
+	soundAAC      = 10
+	soundMP3At8k  = 14
+)
+
+// Packet types of legacy AVC, HEVC and AAC bodies, their second byte.
+const (
+	legacyHeader = 0
+	legacyFrame  = 1
+	legacyEnd    = 2
+)
+
+// isEnhancedVideo is set in the first byte of a video body that a FourCC follows.
+const isEnhancedVideo = 0x80
+
+// Packet types of the FourCC form, the low nibble of the first byte. 5 and above differ between video and audio.
+const (
+	packetSequenceStart = 0
+	packetCodedFrames   = 1
+	packetSequenceEnd   = 2
+	packetCodedFramesX  = 3 // video: CodedFrames whose composition time is 0
+	packetMetadata      = 4 // video: HDR colour info; audio: MultichannelConfig
+)
+
+// A fourCC names a codec in the FourCC form.
+type fourCC [4]byte
+
+// fourCCs by codec; a codec that is not here has no FourCC form.
+var fourCCs = map[media.Codec]fourCC{
+	media.H264: {'a', 'v', 'c', '1'},
+	media.HEVC: {'h', 'v', 'c', '1'},
+	media.AV1:  {'a', 'v', '0', '1'},
+	media.VP8:  {'v', 'p', '0', '8'},
+	media.VP9:  {'v', 'p', '0', '9'},
+	media.AAC:  {'m', 'p', '4', 'a'},
+	media.MP3:  {'.', 'm', 'p', '3'},
+	media.Opus: {'O', 'p', 'u', 's'},
+	media.FLAC: {'f', 'L', 'a', 'C'},
+	media.AC3:  {'a', 'c', '-', '3'},
+	media.EAC3: {'e', 'c', '-', '3'},
+}
+
+// codec returns the codec of kind k that f names, Opaque for one that livego has no word for.
+func (f fourCC) codec(k media.Kind) media.Codec {
+	codecs := []media.Codec{media.H264, media.HEVC, media.AV1, media.VP8, media.VP9}
+	if k == media.Audio {
+		codecs = []media.Codec{media.AAC, media.MP3, media.Opus, media.FLAC, media.AC3, media.EAC3}
+	}
+	for _, c := range codecs {
+		if fourCCs[c] == f {
+			return c
+		}
+	}
+	return media.Opaque
+}
+
+// printable reports whether f could be a name at all.
+func (f fourCC) printable() bool {
+	for _, c := range f {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// number returns f as onMetaData spells it.
+func (f fourCC) number() float64 {
+	return float64(uint32(f[0])<<24 | uint32(f[1])<<16 | uint32(f[2])<<8 | uint32(f[3]))
+}

@@ -1,0 +1,184 @@
+package flv
+
+import (
+	"bytes"
+	"math"
+	"strings"
+	"time"
+
+	"livego/internal/container/amf0"
+	"livego/internal/media"
+)
+
+// maxScript is the largest script message that is read.
+const maxScript = 64 << 10
+
+// data takes a script message: metadata, or a datum that travels with the stream.
+func (d *Demuxer) data(body []byte, timestamp uint32, arrived time.Time) (*media.Frame, error) {
+	if len(body) > maxScript {
+		return nil, skip("script message of %d bytes", len(body))
+	}
+	body = bytes.TrimPrefix(body, setDataFrame)
+	values, err := amf0.Decode(body)
+	if err != nil {
+		return nil, skip("script message: %v", err)
+	}
+	if len(values) == 0 {
+		return nil, skip("script message without content")
+	}
+	switch name, _ := values[0].(string); name {
+	case "", "@setDataFrame": // one is enough
+		return nil, skip("script message without a name")
+	case "@clearDataFrame":
+		return nil, nil
+	case onMetaData:
+		d.setMeta(values[1:], arrived)
+		return nil, nil
+	}
+	if d.script == nil {
+		d.script = &media.Track{Kind: media.Data, Codec: media.Script, Timescale: clockRate}
+	}
+	// The clock does not move on: encoders stamp script data as they please.
+	at := time.Duration(d.clock.at(timestamp)) * time.Millisecond
+	return &media.Frame{
+		Track: d.script, Meta: d.meta, DTS: at, PTS: at, RAP: media.Key, KeyFlag: true,
+		Arrived: arrived, Payload: body,
+	}, nil
+}
+
+const onMetaData = "onMetaData"
+
+// setDataFrame asks a server to keep what follows and to give it to viewers, under the name that follows.
+var setDataFrame = amf0.Append(nil, "@setDataFrame")
+
+// setMeta takes the arguments of onMetaData. Repetitions change nothing; a flood of changes is not listened to.
+func (d *Demuxer) setMeta(args []any, now time.Time) {
+	m := parseMeta(args)
+	if d.meta != nil && *d.meta == m || !d.metas.allow(now, maxMetas, metaWindow) {
+		return
+	}
+	d.meta = &m
+}
+
+// parseMeta keeps what is known and sane. Claims outside these bounds are not repeated to players.
+func parseMeta(args []any) media.Meta {
+	if len(args) == 0 {
+		return media.Meta{}
+	}
+	var get func(string) any
+	switch o := args[0].(type) {
+	case amf0.ECMAArray:
+		get = o.Get
+	case amf0.Object:
+		get = o.Get
+	default:
+		return media.Meta{}
+	}
+	number := func(key string, least, most float64) float64 {
+		f, _ := get(key).(float64)
+		if !(least <= f && f <= most) { // written so that NaN fails
+			return 0
+		}
+		return f
+	}
+	const maxRate = 10e6 // kbit/s
+	m := media.Meta{
+		Width:      int(number("width", 1, 16384)),
+		Height:     int(number("height", 1, 16384)),
+		FrameRate:  number("framerate", math.SmallestNonzeroFloat64, 1000),
+		VideoRate:  number("videodatarate", 0, maxRate),
+		AudioRate:  number("audiodatarate", 0, maxRate),
+		SampleRate: int(number("audiosamplerate", 1, 768000)),
+		Channels:   int(number("audiochannels", 1, 255)),
+		HasVideo:   isCodecID(get("videocodecid"), 1),
+		HasAudio:   isCodecID(get("audiocodecid"), 0),
+	}
+	if stereo, ok := get("stereo").(bool); ok && m.Channels == 0 && m.HasAudio {
+		m.Channels = 1
+		if stereo {
+			m.Channels = 2
+		}
+	}
+	m.Encoder, _ = get("encoder").(string)
+	if !isLabel(m.Encoder) {
+		m.Encoder = ""
+	}
+	return m
+}
+
+// isCodecID reports whether v names a codec: a number, of which least is the smallest, or a FourCC in a string.
+func isCodecID(v any, least float64) bool {
+	switch v := v.(type) {
+	case float64:
+		return v >= least
+	case string:
+		return v != ""
+	}
+	return false
+}
+
+// isLabel reports whether s is short and printable: it is shown on pages and in logs.
+func isLabel(s string) bool {
+	return len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
+// MetaData returns the body of an onMetaData message for viewers: what the tracks tell of themselves, and where they do not,
+// what the encoder claimed. m may be nil, and so may tracks; of each kind the first counts.
+func MetaData(m *media.Meta, tracks ...*media.Track) []byte {
+	if m == nil {
+		m = new(media.Meta)
+	}
+	e := amf0.ECMAArray{}
+	number := func(key string, f float64) {
+		if f > 0 {
+			e = append(e, amf0.Pair{Key: key, Value: f})
+		}
+	}
+	if v := first(media.Video, tracks); v != nil || m.HasVideo {
+		t := orNone(v)
+		number("width", float64(either(t.Width, m.Width)))
+		number("height", float64(either(t.Height, m.Height)))
+		number("framerate", either(t.FrameRate, m.FrameRate))
+		number("videodatarate", m.VideoRate)
+		number("videocodecid", codecID(v))
+	}
+	if a := first(media.Audio, tracks); a != nil || m.HasAudio {
+		t := orNone(a)
+		channels := either(t.Channels, m.Channels)
+		number("audiosamplerate", float64(either(t.SampleRate, m.SampleRate)))
+		number("audiochannels", float64(channels))
+		if channels > 0 {
+			e = append(e, amf0.Pair{Key: "stereo", Value: channels > 1})
+		}
+		number("audiodatarate", m.AudioRate)
+		number("audiocodecid", codecID(a))
+	}
+	if m.Encoder != "" {
+		e = append(e, amf0.Pair{Key: "encoder", Value: m.Encoder})
+	}
+	return amf0.Append(nil, onMetaData, e)
+}
+
+func first(k media.Kind, tracks []*media.Track) *media.Track {
+	for _, t := range tracks {
+		if t != nil && t.Kind == k {
+			return t
+		}
+	}
+	return nil
+}
+
+func orNone(t *media.Track) *media.Track {
+	if t == nil {
+		return new(media.Track)
+	}
+	return t
+}
+
+// either returns fact, or claim where there is none.
+func either[T int | float64](fact, claim T) T {
+	if fact != 0 {
+		return fact
+	}
+	return claim
+}
