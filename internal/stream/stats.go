@@ -2,6 +2,7 @@ package stream
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -76,12 +77,7 @@ func (s *stream) info(now time.Time) Info {
 		Name: s.name, Since: s.started, Epoch: s.epoch, Held: !s.published(),
 		Frames: s.ring.head, Meta: s.meta, Gather: s.gathering,
 	}
-	for _, t := range s.tracks {
-		in.Tracks = append(in.Tracks, t)
-	}
-	slices.SortFunc(in.Tracks, func(a, b *media.Track) int {
-		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
-	})
+	in.Tracks = s.sortedTracks()
 	for _, p := range s.pubs {
 		if p != nil {
 			in.Publishers = append(in.Publishers, p.info(now, s.active == p))
@@ -94,6 +90,13 @@ func (s *stream) info(now time.Time) Info {
 	}
 	slices.SortFunc(in.Viewers, func(a, b ConnInfo) int { return cmp.Compare(a.ID, b.ID) })
 	return in
+}
+
+// sortedTracks returns the tracks seen, ordered by kind and ID. Caller holds s.mu.
+func (s *stream) sortedTracks() []*media.Track {
+	return slices.SortedFunc(maps.Values(s.tracks), func(a, b *media.Track) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
+	})
 }
 
 func (p *Publisher) info(now time.Time, active bool) ConnInfo {

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -230,6 +231,13 @@ func (s *Subscriber) takes(f *media.Frame) bool {
 		s.needRAP = false
 	}
 	return true
+}
+
+// Tracks returns the tracks of the stream that the subscriber gets, as far as they have come, ordered by kind and ID.
+func (s *Subscriber) Tracks() []*media.Track {
+	s.s.mu.RLock()
+	defer s.s.mu.RUnlock()
+	return slices.DeleteFunc(s.s.sortedTracks(), func(t *media.Track) bool { return s.want != nil && !s.want(t) })
 }
 
 // Flushed records that frames were written out to the viewer.
