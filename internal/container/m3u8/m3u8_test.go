@@ -1,0 +1,96 @@
+package m3u8
+
+import (
+	"flag"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func TestGolden(t *testing.T) {
+	at := time.Date(2026, 3, 29, 1, 59, 59, 123_456_789, time.FixedZone("CET", 3600))
+	tests := []struct {
+		name     string
+		playlist interface{ Encode() ([]byte, error) }
+	}{
+		{"multivariant", &Multivariant{Independent: true, Variants: []Variant{{
+			URI: "movie/ts.m3u8?s=a.b-c_d", Bandwidth: 2_800_000, AverageBandwidth: 2_500_000,
+			Codecs: []string{"avc1.64001f", "mp4a.40.2"}, Width: 1280, Height: 720, FrameRate: 30000.0 / 1001,
+		}}}},
+		{"multivariant-unknown", &Multivariant{Variants: []Variant{{URI: "a.m3u8", Bandwidth: 1}}}},
+		{"live", &Media{
+			Target: 3 * time.Second, Sequence: 1 << 40, DiscontinuitySequence: 7, Independent: true,
+			Segments: []Segment{
+				{URI: "5-0.ts", Duration: 2 * time.Second, Time: at},
+				{URI: "5-2000.ts", Duration: 3_499_994_999},
+				{URI: "5-5500.ts", Duration: 1_001_001_001, Discontinuity: true, Time: at.Add(time.Hour)},
+			},
+		}},
+		{"ended", &Media{Target: time.Second, Ended: true, Segments: []Segment{{URI: "1-0.ts", Duration: 20 * time.Millisecond}}}},
+		{"empty", &Media{Target: 6 * time.Second}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := tt.playlist.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			golden := filepath.Join("testdata", tt.name+".m3u8")
+			if *update {
+				if err := os.WriteFile(golden, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), string(got)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestRefused(t *testing.T) {
+	variant := func(v Variant) *Multivariant {
+		if v.Bandwidth == 0 {
+			v.Bandwidth = 1
+		}
+		return &Multivariant{Variants: []Variant{v}}
+	}
+	segment := func(s Segment) *Media { return &Media{Target: 2 * time.Second, Segments: []Segment{s}} }
+	tests := []struct {
+		name     string
+		playlist interface{ Encode() ([]byte, error) }
+	}{
+		{"W21 line in URI", variant(Variant{URI: "a?token=x\n#EXTINF"})},
+		{"W21 line in segment URI", segment(Segment{URI: "a?token=x\r#EXTINF"})},
+		{"W21 quotation mark in codec", variant(Variant{URI: "a", Codecs: []string{`x",URI="y`}})},
+		{"comma in codec", variant(Variant{URI: "a", Codecs: []string{"x,y"}})},
+		{"empty codec", variant(Variant{URI: "a", Codecs: []string{""}})},
+		{"empty URI", variant(Variant{})},
+		{"URI like a tag", segment(Segment{URI: "#EXT-X-ENDLIST"})},
+		{"space in URI", segment(Segment{URI: "a b"})},
+		{"not ASCII", segment(Segment{URI: "\u202e"})},
+		{"no bandwidth", variant(Variant{URI: "a", Bandwidth: -1})},
+		{"frame rate NaN", variant(Variant{URI: "a", FrameRate: math.NaN()})},
+		{"segment above target", segment(Segment{URI: "a", Duration: 2500 * time.Millisecond})},
+		{"negative duration", segment(Segment{URI: "a", Duration: -1})},
+		{"target 0", &Media{}},
+		{"target 1.5 s", &Media{Target: 1500 * time.Millisecond}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			if b, err := tt.playlist.Encode(); err == nil {
+				t.Errorf("no error, got:\n%s", b)
+			}
+		})
+	}
+}

@@ -1,0 +1,262 @@
+// Package ts lays media.Frames out as MPEG transport streams (ISO/IEC 13818-1) for the segments of HLS. A segment stands by
+// itself: it follows from its frames alone, so that whoever makes it makes the same bytes. It knows no playlist and no HTTP.
+package ts
+
+import (
+	"time"
+
+	"livego/internal/codec/aac"
+	"livego/internal/codec/h264"
+	"livego/internal/codec/nal"
+	"livego/internal/media"
+)
+
+const (
+	packetSize = 188
+
+	pidPAT   = 0
+	pidPMT   = 0x1000
+	pidVideo = 0x100
+	pidAudio = 0x101
+)
+
+// Types of elementary stream, ISO/IEC 13818-1 table 2-34.
+const (
+	streamMPEG1Audio = 0x03
+	streamMPEG2Audio = 0x04
+	streamADTS       = 0x0F
+	streamH264       = 0x1B
+)
+
+const (
+	clockRate = 90000
+
+	// timeBase is added to every time stamp: streams begin at 0, composition times reach 10 s below, and the clock leads.
+	timeBase = 12 * clockRate
+
+	// pcrLead is how much earlier than the decoding time of a frame its bytes are said to arrive: what a decoder buffers of a
+	// stream whose audio and video are interleaved by an encoder's leisure.
+	pcrLead = clockRate / 2
+)
+
+// CanCarry reports whether frames of t can be put into a transport stream: H.264, MP3, and AAC that ADTS has words for.
+func CanCarry(t *media.Track) bool { return streamType(t) != 0 }
+
+// streamType returns t's stream_type, 0 if it has none.
+func streamType(t *media.Track) byte {
+	switch t.Codec {
+	case media.H264:
+		if _, err := h264.ParseConfig(t.Config); err == nil {
+			return streamH264
+		}
+	case media.AAC:
+		if c, err := aac.Parse(t.Config); err == nil && c.CheckADTS() == nil {
+			return streamADTS
+		}
+	case media.MP3:
+		if t.SampleRate < 32000 {
+			return streamMPEG2Audio
+		}
+		return streamMPEG1Audio
+	}
+	return 0
+}
+
+// AppendSegment appends one segment to dst: PAT and PMT, then frames in their order. video and audio are what the PMT
+// announces; either may be nil, and both must satisfy CanCarry. Frames of other tracks are left out, but for those that follow a
+// change of configuration within a codec. left is the number of frames that were left out because they cannot be expressed: AAC
+// above 8184 bytes, malformed NAL units.
+func AppendSegment(dst []byte, video, audio *media.Track, frames []*media.Frame) (segment []byte, left int) {
+	m := muxer{
+		packets: packets{buf: grow(dst, frames)},
+		video:   elementary{announced: video, pid: pidVideo},
+		audio:   elementary{announced: audio, pid: pidAudio},
+		delay:   delay(frames),
+	}
+	m.tables()
+	for _, f := range frames {
+		if !m.frame(f) {
+			left++
+		}
+	}
+	return m.packets.buf, left
+}
+
+// grow makes room for frames: what packets and PES add is 2 % of large frames and about two packets of small ones.
+func grow(dst []byte, frames []*media.Frame) []byte {
+	n := len(dst) + 2*packetSize
+	for _, f := range frames {
+		n += len(f.Payload)*51/50 + 2*packetSize
+	}
+	if n <= cap(dst) {
+		return dst
+	}
+	return append(make([]byte, 0, n), dst...)
+}
+
+// delay returns by how much decoding has to be said to happen earlier so that none happens after its presentation, which some
+// encoders' negative composition times claim. One number for all frames keeps their distances.
+func delay(frames []*media.Frame) int64 {
+	var d int64
+	for _, f := range frames {
+		if f.Track.Kind == media.Video {
+			d = max(d, ticks(f.DTS)-ticks(f.PTS))
+		}
+	}
+	return d
+}
+
+// elementary is a stream of the program.
+type elementary struct {
+	announced *media.Track // nil: not in the program
+	pid       uint16
+
+	track *media.Track // of the newest frame
+	avc   *h264.Config // of track, nil if it has none or a malformed one
+	aac   *aac.Config  // likewise
+}
+
+// admits reports whether f belongs to e, and follows it to its track.
+func (e *elementary) admits(f *media.Frame) bool {
+	t := f.Track
+	if e.announced == nil || t.Kind != e.announced.Kind || t.Codec != e.announced.Codec || t.ID != e.announced.ID {
+		return false
+	}
+	if t == e.track {
+		return true
+	}
+	e.track, e.avc, e.aac = t, nil, nil
+	switch t.Codec {
+	case media.H264:
+		e.avc, _ = h264.ParseConfig(t.Config)
+	case media.AAC:
+		e.aac, _ = aac.Parse(t.Config)
+	}
+	return true
+}
+
+type muxer struct {
+	packets      packets
+	video, audio elementary
+	delay        int64  // 90 kHz
+	es           []byte // of the frame at hand
+}
+
+// frame writes f, and reports whether that went well. A frame of a track that is not in the program is none of its business.
+func (m *muxer) frame(f *media.Frame) bool {
+	switch {
+	case m.video.admits(f):
+		return m.videoFrame(f)
+	case m.audio.admits(f):
+		return m.audioFrame(f)
+	}
+	return true
+}
+
+func (m *muxer) videoFrame(f *media.Frame) bool {
+	if m.video.avc == nil {
+		return false
+	}
+	var ok bool
+	if m.es, ok = appendAnnexB(m.es[:0], f, m.video.avc); !ok {
+		return false
+	}
+	dts := ticks(f.DTS) + timeBase - m.delay
+	p := pes{
+		pid: m.video.pid, streamID: 0xE0, unbounded: true,
+		pts: ticks(f.PTS) + timeBase, dts: dts,
+		hasPCR: true, random: f.RAP != media.NoAccess,
+	}
+	m.packets.writePES(p, m.es)
+	return true
+}
+
+func (m *muxer) audioFrame(f *media.Frame) bool {
+	es := f.Payload
+	if f.Track.Codec == media.AAC {
+		var ok bool
+		if es, ok = m.adts(f); !ok {
+			return false
+		}
+	}
+	if len(es) > maxAudioPES {
+		return false
+	}
+	pts := rescale(f.Ticks, f.Track.Timescale) + timeBase
+	m.packets.writePES(pes{
+		pid: m.audio.pid, streamID: 0xC0, pts: pts, dts: pts,
+		hasPCR: m.video.announced == nil, random: true,
+	}, es)
+	return true
+}
+
+// adts returns f with its ADTS header. Valid until the next frame.
+func (m *muxer) adts(f *media.Frame) ([]byte, bool) {
+	if m.audio.aac == nil {
+		return nil, false
+	}
+	var err error
+	m.es, err = m.audio.aac.AppendADTS(m.es[:0], f.Payload)
+	return m.es, err == nil
+}
+
+// appendAnnexB appends f as an access unit in Annex B form: a delimiter first, which HLS asks for, and before a random access
+// point the parameter sets of its track, unless it brings its own. It reports false for a malformed frame.
+func appendAnnexB(dst []byte, f *media.Frame, c *h264.Config) ([]byte, bool) {
+	anyPicture := []byte{h264.TypeAUD, 0xF0}
+	dst = h264.AppendAnnexB(dst, anyPicture)
+	if f.RAP != media.NoAccess && !bringsSets(f.Payload, c.LengthSize) {
+		for _, set := range c.SPS {
+			dst = h264.AppendAnnexB(dst, set)
+		}
+		for _, set := range c.PPS {
+			dst = h264.AppendAnnexB(dst, set)
+		}
+	}
+	for rest := f.Payload; len(rest) > 0; {
+		var unit []byte
+		var err error
+		if unit, rest, err = nal.Next(rest, c.LengthSize); err != nil {
+			return dst, false
+		}
+		if h264.Type(unit) != h264.TypeAUD {
+			dst = h264.AppendAnnexB(dst, unit)
+		}
+	}
+	return dst, true
+}
+
+// bringsSets reports whether an access unit has both an SPS and a PPS.
+func bringsSets(unit []byte, lengthSize int) bool {
+	var sps, pps bool
+	for len(unit) > 0 {
+		n, rest, err := nal.Next(unit, lengthSize)
+		if err != nil {
+			return false
+		}
+		switch h264.Type(n) {
+		case h264.TypeSPS:
+			sps = true
+		case h264.TypePPS:
+			pps = true
+		}
+		unit = rest
+	}
+	return sps && pps
+}
+
+// ticks converts to 90 kHz, to the nearest.
+func ticks(d time.Duration) int64 { return rescale(int64(d), 1e9) }
+
+// rescale converts t, in 1/rate s, to 90 kHz: to the nearest, and without overflow for any time there is.
+func rescale(t int64, rate uint32) int64 {
+	if rate == 0 {
+		return 0
+	}
+	r := int64(rate)
+	s, rest := t/r, t%r
+	if rest < 0 {
+		s, rest = s-1, rest+r
+	}
+	return s*clockRate + (rest*clockRate+r/2)/r
+}
