@@ -1,0 +1,166 @@
+// Package config holds the server's settings as plain typed values. One table, the tags of Config, makes the defaults, the
+// checks, the flags and their help, and docs/settings.md: a new setting is one line of it. The package knows how settings are
+// written and which values can be; what they do is the business of those who get them.
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Config is every setting of a server. Get one from Default or Load; a zero Config is none.
+//
+// The tags: key is the name in the file (a dot parts a block from its member); default is written as in the file; min and max
+// bound numbers, times and sizes; oneof lists the values that are allowed; group, which begins a group, holds for the fields
+// that follow; secret keeps the value out of all output; nonempty forbids "".
+type Config struct {
+	ConfigFile string `key:"config_file" default:"livego.yaml" group:"General" help:"The file with the settings. It need not exist unless it is named here."`
+	DataDir    string `key:"data_dir" default:"./livego-data" nonempty:"true" help:"The directory of what must last: room keys and the admin token. Made when absent."`
+	Level      string `key:"level" default:"info" oneof:"trace,debug,info,warn,warning,error" help:"The least important messages that are logged."`
+	LogFormat  string `key:"log_format" default:"auto" oneof:"auto,text,json" help:"How messages are written: auto is coloured on a terminal and text elsewhere."`
+
+	ShutdownTimeout time.Duration `key:"shutdown_timeout" default:"30s" min:"0s" max:"10m" help:"How long a server that was told to stop lets viewers finish."`
+
+	RTMPAddr        string `key:"rtmp_addr" default:":1935" group:"Listeners" help:"Where RTMP is served: encoders and players."`
+	HTTPFLVAddr     string `key:"httpflv_addr" default:":7001" help:"Where viewers' HTTP is served, for HTTP-FLV by custom."`
+	HLSAddr         string `key:"hls_addr" default:":7002" help:"Where viewers' HTTP is served, for HLS by custom."`
+	APIAddr         string `key:"api_addr" default:"127.0.0.1:8090" help:"Where the operator's HTTP is served. Outside of loopback it asks for the admin token or a JWT."`
+	EnableRTMPS     bool   `key:"enable_rtmps" default:"false" help:"Serve RTMP over TLS too."`
+	RTMPSAddr       string `key:"rtmps_addr" default:":1936" help:"Where RTMP over TLS is served."`
+	EnableHTTPS     bool   `key:"enable_https" default:"false" help:"Serve viewers over HTTPS and HTTP/2 too."`
+	HTTPSAddr       string `key:"https_addr" default:":7443" help:"Where viewers' HTTPS is served."`
+	UseHLSHTTPS     bool   `key:"use_hls_https" default:"false" help:"Serve HTTPS instead of HTTP on hls_addr."`
+	RTMPSCert       string `key:"rtmps_cert" default:"server.crt" help:"The certificate chain in PEM, for all that is served over TLS."`
+	RTMPSKey        string `key:"rtmps_key" default:"server.key" help:"The private key in PEM that belongs to rtmps_cert."`
+	EnableTLSVerify bool   `key:"enable_tls_verify" default:"true" help:"Check the certificates of servers that this one connects to."`
+
+	RTMPNoAuth bool     `key:"rtmp_noauth" default:"false" group:"Access" help:"Let anybody publish by room name, without a key."`
+	APIHosts   []string `key:"api_hosts" help:"Host names, besides localhost, by which the operator's HTTP may be reached without a credential from this machine."`
+	JWT        struct {
+		Secret    string `key:"secret" secret:"true" help:"The secret of the JWTs for the operator's HTTP. When set, every request needs a JWT or the admin token."`
+		Algorithm string `key:"algorithm" default:"HS256" oneof:"HS256,HS384,HS512" help:"The only algorithm that such a JWT may have."`
+	} `key:"jwt"`
+	AuthFailures  int  `key:"auth_failures" default:"10" min:"0" help:"Wrong keys or credentials a minute from one address before further tries are slowed down. 0: no limit."`
+	ConnsPerIP    int  `key:"conns_per_ip" default:"64" min:"0" help:"RTMP connections from one address that have neither published nor played yet. 0: no limit."`
+	LimitLoopback bool `key:"limit_loopback" default:"false" help:"Apply the limits by address to this machine too."`
+
+	PublishHold      time.Duration `key:"publish_hold" default:"20s" min:"0s" max:"2m" group:"Publishing" help:"How long a stream waits for an encoder that was lost; viewers stay."`
+	PublishHoldClean time.Duration `key:"publish_hold_clean" default:"0s" min:"0s" max:"2m" help:"How long a stream waits for the next encoder when one has said goodbye."`
+	Takeover         string        `key:"takeover" default:"idle" oneof:"idle,always,never" help:"When a second encoder with the key of a live stream takes it over: when the first is idle, always or never."`
+	PublishIdle      time.Duration `key:"publish_idle" default:"2s" min:"100ms" max:"1m" help:"An encoder that has sent nothing for so long is idle."`
+	BackupReturn     time.Duration `key:"backup_return" default:"10s" min:"100ms" max:"10m" help:"How long the main encoder must be well before it takes over from its backup."`
+	RAPWait          time.Duration `key:"rap_wait" default:"10s" min:"100ms" max:"1m" help:"A video without a point to start at for so long is started where the encoder says."`
+	TrackWait        time.Duration `key:"track_wait" default:"2s" min:"0s" max:"30s" help:"How long the start of a stream waits for tracks that were announced."`
+	MaxMessage       Bytes         `key:"max_message" default:"8MiB" min:"64KiB" max:"1GiB" help:"The largest audio or video message that is taken."`
+
+	GopNum     int           `key:"gop_num" default:"1" min:"0" group:"Viewing" help:"At which keyframe, counted back from the newest, viewers start. 0: at the live edge."`
+	Latency    string        `key:"latency" default:"gop" oneof:"gop,live-edge" help:"How viewers start: gop at a keyframe, with a picture at once; live-edge with audio now and video at the next keyframe."`
+	PlayWait   time.Duration `key:"play_wait" default:"30s" min:"0s" max:"24h" help:"How long a player waits for a stream that is not live. 0: for ever."`
+	MaxLatency time.Duration `key:"max_latency" default:"4s" min:"500ms" max:"5m" help:"How far a viewer may fall behind before he is moved to a newer keyframe."`
+	Gather     Gather        `key:"gather" default:"auto" max:"200ms" help:"How long frames are gathered before they are written to viewers: longer costs less. auto: the longer, the more viewers."`
+	RingTime   time.Duration `key:"ring_time" default:"30s" min:"1s" max:"10m" help:"How much of a stream is held in memory for viewers, at most."`
+	RingSize   Bytes         `key:"ring_size" default:"64MiB" min:"1MiB" max:"64GiB" help:"How many bytes of a stream are held in memory for viewers, at most."`
+
+	HLSSegment        time.Duration `key:"hls_segment" default:"2s" min:"500ms" max:"6s" group:"HLS" help:"How long a segment is to be; it ends at the next keyframe."`
+	HLSWindow         int           `key:"hls_window" default:"8" min:"8" max:"1000" help:"How many segments' worth of time a playlist lists."`
+	HLSKeepAfterEnd   bool          `key:"hls_keep_after_end" default:"false" help:"Keep the playlist of a stream that has ended until it is published again."`
+	HLSStartWait      time.Duration `key:"hls_start_wait" default:"10s" min:"0s" max:"1m" help:"How long a request for a playlist waits for the first segment."`
+	HLSSessionTimeout time.Duration `key:"hls_session_timeout" default:"30s" min:"1s" max:"10m" help:"A viewer who has asked for nothing for so long is counted as gone."`
+
+	ReadTimeout      time.Duration `key:"read_timeout" default:"10s" min:"1s" max:"2m" group:"Connections" help:"The longest time without a whole message from an encoder before it counts as lost."`
+	WriteTimeout     time.Duration `key:"write_timeout" default:"10s" min:"100ms" max:"2m" help:"A viewer who has taken nothing for so long is ended."`
+	HandshakeTimeout time.Duration `key:"handshake_timeout" default:"5s" min:"100ms" max:"1m" help:"How long a handshake may take, TLS included."`
+	CommandTimeout   time.Duration `key:"command_timeout" default:"10s" min:"100ms" max:"2m" help:"How long an RTMP connection may take to publish or play, the handshake included."`
+	HeaderTimeout    time.Duration `key:"http_read_header_timeout" default:"5s" min:"100ms" max:"1m" help:"How long the header of an HTTP request may take."`
+	IdleTimeout      time.Duration `key:"http_idle_timeout" default:"60s" min:"1s" max:"1h" help:"How long an HTTP connection is kept between requests."`
+
+	FLVArchive bool   `key:"flv_archive" default:"false" group:"Not in this version" help:"Record every stream to a file."`
+	FLVDir     string `key:"flv_dir" default:"tmp" help:"The directory of the recordings."`
+	RedisAddr  string `key:"redis_addr" secret:"true" help:"The Redis that several servers share."`
+	RedisPwd   string `key:"redis_pwd" secret:"true" help:"Its password."`
+
+	// Apps are the entries of server, each with a name of its own; there is at least one.
+	Apps []App
+}
+
+// App is one application: the first part of a stream's address.
+type App struct {
+	Name string // appname
+	Live bool   // publish and play
+	HLS  bool   // viewers by HLS
+	FLV  bool   // viewers by HTTP-FLV
+	API  bool   // relays by the operator's HTTP
+}
+
+func newApp(name string) App { return App{Name: name, Live: true, HLS: true, FLV: true, API: true} }
+
+// Gather is for how long frames are gathered before viewers are written to.
+type Gather struct {
+	Auto   bool          // by the number of viewers
+	Window time.Duration // when not Auto
+}
+
+func (g Gather) String() string {
+	if g.Auto {
+		return "auto"
+	}
+	return g.Window.String()
+}
+
+// Bytes is a size.
+type Bytes int64
+
+func (b Bytes) String() string {
+	for _, u := range byteUnits {
+		if b >= u.size && b%u.size == 0 {
+			return strconv.FormatInt(int64(b/u.size), 10) + u.name
+		}
+	}
+	return strconv.FormatInt(int64(b), 10)
+}
+
+var byteUnits = [...]struct {
+	name string
+	size Bytes
+}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}}
+
+// Default returns the settings of a server that was told nothing.
+func Default() Config {
+	c := Config{Apps: []App{newApp("live")}}
+	for _, f := range fields() {
+		if err := f.set(&c, f.Default); err != nil {
+			panic("config: the default of " + f.Key + " " + err.Error())
+		}
+	}
+	return c
+}
+
+// String lists the settings as key=value, without the secrets.
+func (c Config) String() string {
+	var b strings.Builder
+	for _, a := range c.attrs() {
+		fmt.Fprintf(&b, "%s=%s ", a.Key, a.Value)
+	}
+	return strings.TrimSuffix(b.String(), " ")
+}
+
+// GoString keeps secrets out of %#v too.
+func (c Config) GoString() string { return "config.Config{" + c.String() + "}" }
+
+// LogValue returns the settings as a group, without the secrets.
+func (c Config) LogValue() slog.Value { return slog.GroupValue(c.attrs()...) }
+
+func (c Config) attrs() []slog.Attr {
+	var attrs []slog.Attr
+	for _, f := range fields() {
+		text := f.text(&c)
+		if f.secret && text != "" {
+			text = "(set)"
+		}
+		attrs = append(attrs, slog.String(f.Key, text))
+	}
+	return append(attrs, slog.String("server", fmt.Sprintf("%+v", c.Apps)))
+}

@@ -1,0 +1,99 @@
+// Package obs is what the server says about itself: the log's handler, a writer that never blocks who logs, and a brake on
+// lines that repeat. It knows nothing of what is logged, only what must not be: keys and query strings.
+package obs
+
+import (
+	"io"
+	"log/slog"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/lmittmann/tint"
+)
+
+// LogOptions configure New.
+type LogOptions struct {
+	Level  string // "trace", "debug", "info", "warn" or "warning", "error"; anything else is info
+	Format string // "text", "json", or "auto": colours on a terminal, text elsewhere
+	TTY    bool   // w is a terminal
+}
+
+// New returns a logger that writes to w, with push keys and the queries of URLs left out of messages and values.
+func New(w io.Writer, o LogOptions) *slog.Logger {
+	opt := &slog.HandlerOptions{Level: level(o.Level), ReplaceAttr: redactAttr}
+	switch {
+	case o.Format == "json":
+		return slog.New(slog.NewJSONHandler(w, opt))
+	case o.Format == "text" || !o.TTY:
+		return slog.New(slog.NewTextHandler(w, opt))
+	}
+	return slog.New(tint.NewTextHandler(w, &tint.Options{Level: opt.Level, ReplaceAttr: terminalAttr, TimeFormat: time.TimeOnly}))
+}
+
+func level(name string) slog.Level {
+	switch name {
+	case "trace", "debug":
+		return slog.LevelDebug
+	case "warn", "warning":
+		return slog.LevelWarn
+	case "error":
+		return slog.LevelError
+	}
+	return slog.LevelInfo
+}
+
+// redactAttr is the last line of defence: callers leave secrets out, but errors of the libraries quote addresses.
+func redactAttr(_ []string, a slog.Attr) slog.Attr {
+	switch v := a.Value.Any().(type) {
+	case string:
+		a.Value = slog.StringValue(Redact(v))
+	case error:
+		// A handler may show an error in its own way: one without a secret stays an error.
+		if text := v.Error(); Redact(text) != text {
+			a.Value = slog.StringValue(Redact(text))
+		}
+	}
+	return a
+}
+
+// terminalAttr also keeps values from steering the terminal; the other formats quote them by themselves.
+func terminalAttr(groups []string, a slog.Attr) slog.Attr {
+	a = redactAttr(groups, a)
+	switch v := a.Value.Any().(type) {
+	case string:
+		a.Value = slog.StringValue(printable(v))
+	case error:
+		if text := v.Error(); printable(text) != text {
+			a.Value = slog.StringValue(printable(text))
+		}
+	}
+	return a
+}
+
+// printable returns s with an escape in place of each character that does not print.
+func printable(s string) string {
+	if !strings.ContainsFunc(s, unprintable) {
+		return s
+	}
+	quoted := strconv.Quote(s)
+	return quoted[1 : len(quoted)-1]
+}
+
+func unprintable(r rune) bool { return !strconv.IsPrint(r) || r == utf8.RuneError }
+
+var (
+	pushKey  = regexp.MustCompile(`\b[0-9A-Za-z]{48}\b`)
+	urlQuery = regexp.MustCompile(`(/[^\s"'?]*)\?[^\s"']*`)
+	userInfo = regexp.MustCompile(`(\w://)[^\s/@"']*@`)
+)
+
+// Redact returns s without what has the form of a push key, without the query of each URL or path, and without the user and
+// password of each URL.
+func Redact(s string) string {
+	s = pushKey.ReplaceAllString(s, "[key]")
+	s = urlQuery.ReplaceAllString(s, "$1")
+	return userInfo.ReplaceAllString(s, "$1")
+}
