@@ -1,0 +1,120 @@
+// Package api is the operator's HTTP: the /control and /stat routes that scripts and pages rely on, static files, health, profiles
+// and a plain page of what is live. It sees the hub and the keys. It knows no media protocol, and who may ask is decided by the
+// Door it is given.
+package api
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/pprof"
+	"slices"
+
+	"livego/internal/live"
+	"livego/internal/stream"
+)
+
+// Options of the operator's HTTP. What has no remark must be set.
+type Options struct {
+	Hub  *stream.Hub
+	Keys live.Keys
+	// Door decides who may ask. Every request passes it except /healthz and /readyz, which tell nothing.
+	Door interface{ Check(*http.Request) error }
+	Log  *slog.Logger
+
+	Apps []App // that may be published to, the main one first
+
+	// Base URLs of the listeners that the page links to: "rtmp://[::]:1935", "http://127.0.0.1:7001". A host that stands for
+	// every address, or is missing, means the host by which the page was asked for. "" where there is no such listener.
+	RTMP, FLV, HLS string
+
+	// StaticsDir holds the files of /statics/. Where there is no such directory the files of the binary are served.
+	StaticsDir string
+	// Ready tells why the server cannot serve, nil when it can; nil stands for a server that always can.
+	Ready   func() error
+	Pprof   bool   // serve /debug/pprof/
+	Version string // shown on the page
+}
+
+// An App is one app of the configuration and by what it may be watched over HTTP.
+type App struct {
+	Name     string
+	FLV, HLS bool
+}
+
+// New returns the handler of the operator's HTTP.
+//
+// /control and /stat answer {"status":int,"data":any} with the same HTTP status: 400 for arguments that break a rule, 403 from
+// the door, 404, 405, 413 for a body above 64 KiB, 414 for a URL above 4 KiB, 415 for a coded body, 501 for relays, and 503
+// while the key store is away.
+func New(o Options) http.Handler {
+	s := &server{Options: o, mux: http.NewServeMux(), page: newPage()}
+	s.mux.Handle("/control/get", s.enveloped(s.getKey))
+	s.mux.Handle("/control/reset", s.enveloped(s.resetKey))
+	s.mux.Handle("/control/delete", s.enveloped(s.deleteRoom))
+	s.mux.Handle("/control/push", s.enveloped(noRelay))
+	s.mux.Handle("/control/pull", s.enveloped(noRelay))
+	s.mux.Handle("/stat/livestat", s.enveloped(s.liveStat))
+	s.mux.Handle("/statics/", readOnly(s.serveStatic))
+	s.mux.Handle("/{$}", readOnly(s.servePage))
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fail(w, r, errNoRoute) })
+	if o.Pprof {
+		s.routeProfiles()
+	}
+	return s
+}
+
+type server struct {
+	Options
+	mux  *http.ServeMux
+	page *page
+}
+
+// ServeHTTP implements http.Handler.
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	harden(w.Header())
+	if len(r.RequestURI) > maxURL {
+		fail(w, r, errLongURL)
+		return
+	}
+	switch r.URL.Path {
+	case "/healthz":
+		readOnly(serveHealth).ServeHTTP(w, r)
+		return
+	case "/readyz":
+		readOnly(s.serveReady).ServeHTTP(w, r)
+		return
+	}
+	if err := s.admit(w, r); err != nil {
+		fail(w, r, err)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+func serveHealth(w http.ResponseWriter, _ *http.Request) { plain(w, http.StatusOK, "ok") }
+
+// serveReady does not say what is missing: anybody may ask.
+func (s *server) serveReady(w http.ResponseWriter, _ *http.Request) {
+	if s.Ready != nil && s.Ready() != nil {
+		plain(w, http.StatusServiceUnavailable, "not ready")
+		return
+	}
+	plain(w, http.StatusOK, "ok")
+}
+
+// routeProfiles serves the profiles of net/http/pprof, except the command line: flags may hold secrets.
+func (s *server) routeProfiles() {
+	s.mux.HandleFunc("/debug/pprof/", pprof.Index)
+	s.mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	s.mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	s.mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+}
+
+// app returns the configured app of that name; false when there is none.
+func (s *server) app(name string) (App, bool) {
+	i := slices.IndexFunc(s.Apps, func(a App) bool { return a.Name == name })
+	if i < 0 {
+		return App{}, false
+	}
+	return s.Apps[i], true
+}

@@ -1,0 +1,292 @@
+package api
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/media"
+	"livego/internal/stream"
+)
+
+var (
+	//go:embed page/page.html
+	pageHTML string
+	//go:embed page/page.css
+	pageCSS string
+	//go:embed page/page.js
+	pageJS string
+	//go:embed static/livego.svg
+	icon []byte
+)
+
+// A page is the template of / with what does not change. Style and script are part of the page, so that it works where each
+// request needs a token; its policy names them by their digests, so that nothing else runs.
+type page struct {
+	template *template.Template
+	policy   string
+	css      template.CSS
+	js       template.JS
+	icon     template.URL
+}
+
+func newPage() *page {
+	digest := func(s string) string {
+		sum := sha256.Sum256([]byte(s))
+		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
+	return &page{
+		template: template.Must(template.New("page").Parse(pageHTML)),
+		policy:   policy + "; img-src data:; style-src " + digest(pageCSS) + "; script-src " + digest(pageJS),
+		css:      template.CSS(pageCSS),
+		js:       template.JS(pageJS),
+		icon:     template.URL("data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString(icon)),
+	}
+}
+
+// pageData is what the template shows.
+type pageData struct {
+	CSS     template.CSS
+	JS      template.JS
+	Icon    template.URL
+	Version string
+	Streams []streamData
+	Tour    tourData
+}
+
+// streamData is one live stream in words.
+type streamData struct {
+	Name    string
+	Held    bool
+	Up      string // how long it has been live
+	Tracks  []trackData
+	From    string // who publishes: "rtmp from 192.0.2.7, OBS 30"
+	Viewers int
+	Protos  string // the viewers' protocols: "2 rtmp, 1 hls"
+	Lag     string // how far the slowest viewer is behind, "" when none is
+	Links   []link
+}
+
+type trackData struct {
+	Kind  string
+	Facts []string
+	Rate  string
+}
+
+type link struct {
+	Label string
+	URL   template.URL
+}
+
+// tourData are the three steps of the beginning.
+type tourData struct {
+	GetKey string // URL
+	Server string // what goes before the key
+	Watch  []link
+}
+
+// servePage serves /.
+func (s *server) servePage(w http.ResponseWriter, r *http.Request) {
+	now := time.Now()
+	data := pageData{CSS: s.page.css, JS: s.page.js, Icon: s.page.icon, Version: s.Version, Tour: s.tour(r)}
+	for _, in := range s.Hub.Snapshot() {
+		data.Streams = append(data.Streams, s.describe(in, r.Host, now))
+	}
+	var body bytes.Buffer
+	if err := s.page.template.Execute(&body, data); err != nil {
+		s.Log.Error("page failed", "err", err)
+		fail(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Security-Policy", s.page.policy)
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Write(body.Bytes())
+}
+
+func (s *server) tour(r *http.Request) tourData {
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	app := App{Name: "live", FLV: true, HLS: true}
+	if len(s.Apps) > 0 {
+		app = s.Apps[0]
+	}
+	return tourData{
+		GetKey: scheme + "://" + r.Host + "/control/get?room=movie",
+		Server: joinURL(s.RTMP, r.Host, app.Name),
+		Watch:  s.links(app, live.Name{App: app.Name, Room: "movie"}, r.Host),
+	}
+}
+
+func (s *server) describe(in stream.Info, host string, now time.Time) streamData {
+	d := streamData{
+		Name: in.Name.String(), Held: in.Held, Up: span(now.Sub(in.Since)),
+		Viewers: len(in.Viewers), Protos: protos(in.Viewers),
+	}
+	app, _ := s.app(in.Name.App)
+	d.Links = s.links(app, in.Name, host)
+	var active stream.ConnInfo
+	for _, c := range in.Publishers {
+		if c.Active {
+			active = c
+			d.From = from(c, in.Meta)
+		}
+	}
+	for _, t := range in.Tracks {
+		d.Tracks = append(d.Tracks, describeTrack(t, active))
+	}
+	var lag time.Duration
+	for _, v := range in.Viewers {
+		lag = max(lag, v.Delay)
+	}
+	if lag >= time.Second {
+		d.Lag = fmt.Sprintf("%.1f s", lag.Seconds())
+	}
+	return d
+}
+
+func describeTrack(t *media.Track, c stream.ConnInfo) trackData {
+	d := trackData{Kind: t.Kind.String()}
+	add := func(known bool, format string, args ...any) {
+		if known {
+			d.Facts = append(d.Facts, fmt.Sprintf(format, args...))
+		}
+	}
+	name := strings.ToUpper(t.Codec.String())
+	if t.Codec == media.Opaque {
+		name = t.Label
+	}
+	add(name != "", "%s", name)
+	add(t.Width > 0 && t.Height > 0, "%d×%d", t.Width, t.Height)
+	add(t.FrameRate > 0, "%.4g fps", t.FrameRate)
+	add(t.SampleRate > 0, "%.4g kHz", float64(t.SampleRate)/1000)
+	add(t.Channels > 0, "%s", layout(t.Channels))
+	switch t.Kind {
+	case media.Video:
+		d.Rate = rate(c.VideoKbps)
+	case media.Audio:
+		d.Rate = rate(c.AudioKbps)
+	}
+	return d
+}
+
+func layout(channels int) string {
+	switch channels {
+	case 1:
+		return "mono"
+	case 2:
+		return "stereo"
+	}
+	return fmt.Sprintf("%d channels", channels)
+}
+
+// from tells who publishes.
+func from(c stream.ConnInfo, m *media.Meta) string {
+	s := c.Proto
+	if host, _, err := net.SplitHostPort(c.Remote); err == nil {
+		s += " from " + host
+	}
+	if m != nil && m.Encoder != "" {
+		s += ", " + m.Encoder
+	}
+	return s
+}
+
+// protos counts viewers by protocol, the most watched first.
+func protos(viewers []stream.ConnInfo) string {
+	count := map[string]int{}
+	var names []string
+	for _, v := range viewers {
+		if count[v.Proto]++; count[v.Proto] == 1 {
+			names = append(names, v.Proto)
+		}
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b)) })
+	for i, n := range names {
+		names[i] = fmt.Sprintf("%d %s", count[n], n)
+	}
+	return strings.Join(names, ", ")
+}
+
+// links returns the URLs by which name may be watched, as seen from who asked for host.
+func (s *server) links(app App, name live.Name, host string) []link {
+	var links []link
+	add := func(label, base, room string) {
+		if u := joinURL(base, host, name.App, room); u != "" {
+			links = append(links, link{label, template.URL(u)})
+		}
+	}
+	add("RTMP", s.RTMP, name.Room)
+	if app.FLV {
+		add("FLV", s.FLV, name.Room+".flv")
+	}
+	if app.HLS {
+		add("HLS", s.HLS, name.Room+".m3u8")
+	}
+	return links
+}
+
+// joinURL returns base with a path; its host, where it stands for every address, is that of the request. "" for no base.
+func joinURL(base, requestHost string, parts ...string) string {
+	u, err := url.Parse(base)
+	if err != nil || base == "" {
+		return ""
+	}
+	host := u.Hostname()
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = hostname(requestHost)
+		if port := u.Port(); port != "" {
+			u.Host = net.JoinHostPort(host, port)
+		} else {
+			u.Host = host
+		}
+	}
+	return u.JoinPath(parts...).String()
+}
+
+// hostname returns host without its port and the brackets of an IPv6 address.
+func hostname(host string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		return h
+	}
+	return strings.Trim(host, "[]")
+}
+
+// span returns a duration as people say it.
+func span(d time.Duration) string {
+	switch m, h := int(d.Minutes()), int(d.Hours()); {
+	case m < 1:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case h < 1:
+		return fmt.Sprintf("%d min", m)
+	case h < 24:
+		return fmt.Sprintf("%d h %d min", h, m%60)
+	default:
+		return fmt.Sprintf("%d d %d h", h/24, h%24)
+	}
+}
+
+// rate returns a bit rate as people say it, "" for none.
+func rate(kbps float64) string {
+	switch {
+	case kbps < 1:
+		return ""
+	case kbps < 1000:
+		return fmt.Sprintf("%.0f kbit/s", kbps)
+	default:
+		return fmt.Sprintf("%.1f Mbit/s", kbps/1000)
+	}
+}

@@ -1,0 +1,94 @@
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+
+	"livego/internal/live"
+)
+
+// A refusal is an error that no live.Kind has a status for.
+type refusal struct {
+	status int
+	text   string
+}
+
+func (e *refusal) Error() string { return e.text }
+
+var (
+	errNoRoute  = &refusal{http.StatusNotFound, "no such route"}
+	errMethod   = &refusal{http.StatusMethodNotAllowed, "this method has no meaning here"}
+	errLongURL  = &refusal{http.StatusRequestURITooLong, "the URL is longer than 4 KiB"}
+	errLongBody = &refusal{http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB"}
+	errCoded    = &refusal{http.StatusUnsupportedMediaType, "the body must not be compressed (Content-Encoding)"}
+	errNoRelay  = &refusal{http.StatusNotImplemented, "relays (push and pull) are not in this version"}
+)
+
+// statusOf is the one table from an error to an HTTP status.
+func statusOf(err error) int {
+	var ref *refusal
+	if errors.As(err, &ref) {
+		return ref.status
+	}
+	switch live.KindOf(err) {
+	case live.Invalid:
+		return http.StatusBadRequest
+	case live.Denied:
+		return http.StatusForbidden
+	case live.NotFound:
+		return http.StatusNotFound
+	case live.Conflict:
+		return http.StatusConflict
+	case live.Limit:
+		return http.StatusTooManyRequests
+	case live.Unavailable:
+		return http.StatusServiceUnavailable
+	}
+	return http.StatusInternalServerError
+}
+
+// textOf returns what the client is told of err.
+func textOf(err error) string {
+	var ref *refusal
+	if errors.As(err, &ref) {
+		return ref.text
+	}
+	return live.Reason(err)
+}
+
+// fail answers with err: in the envelope, or as text where people and their browsers look.
+func fail(w http.ResponseWriter, r *http.Request, err error) {
+	if forPeople(r.URL.Path) {
+		plain(w, statusOf(err), textOf(err))
+		return
+	}
+	reply(w, statusOf(err), textOf(err))
+}
+
+func forPeople(path string) bool {
+	return path == "/" || path == "/healthz" || path == "/readyz" ||
+		strings.HasPrefix(path, "/statics/") || strings.HasPrefix(path, "/debug/")
+}
+
+// reply writes the envelope that every answer of /control and /stat comes in.
+func reply(w http.ResponseWriter, status int, data any) {
+	body, err := json.Marshal(struct {
+		Status int `json:"status"`
+		Data   any `json:"data"`
+	}{status, data})
+	if err != nil { // data is always of ours, and plain
+		panic(err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	w.Write(body)
+}
+
+func plain(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.WriteHeader(status)
+	io.WriteString(w, text+"\n")
+}

@@ -1,0 +1,124 @@
+package api
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+
+	"livego/internal/live"
+)
+
+// Limits of a request.
+const (
+	maxURL  = 4 << 10  // bytes of the request target
+	maxBody = 64 << 10 // bytes
+)
+
+// policy is the Content-Security-Policy of everything that does not set its own.
+const policy = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+
+// harden sets the headers of every answer. There are none of CORS: no other origin has business here.
+func harden(h http.Header) {
+	h.Set("Content-Security-Policy", policy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-store")
+}
+
+// admit asks the door and refuses what no route takes. The door comes first: who may not ask learns nothing of the rest.
+func (s *server) admit(w http.ResponseWriter, r *http.Request) error {
+	if err := s.Door.Check(r); err != nil {
+		s.Log.Debug("request refused", "path", r.URL.Path, "remote", r.RemoteAddr, "reason", live.Reason(err))
+		return err
+	}
+	// The mux would redirect to the clean path, and what asks for such a path is no browser that follows a link.
+	if p := r.URL.Path; p != "/" && path.Clean(p) != strings.TrimSuffix(p, "/") {
+		return errNoRoute
+	}
+	if c := r.Header.Get("Content-Encoding"); c != "" && c != "identity" {
+		return errCoded
+	}
+	if r.ContentLength > maxBody {
+		return errLongBody
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	return nil
+}
+
+// enveloped serves a documented route. Scripts use it with GET and POST, some with DELETE; of the other methods HEAD and OPTIONS
+// must have no effect, and PUT, PATCH and TRACE promise what these routes do not do.
+func (s *server) enveloped(h func(*http.Request, url.Values) (any, error)) http.Handler {
+	return only(func(w http.ResponseWriter, r *http.Request) {
+		args, err := arguments(r)
+		if err != nil {
+			fail(w, r, err)
+			return
+		}
+		data, err := h(r, args)
+		if err != nil {
+			fail(w, r, err)
+			return
+		}
+		reply(w, http.StatusOK, data)
+	}, http.MethodGet, http.MethodPost, http.MethodDelete)
+}
+
+func readOnly(h http.HandlerFunc) http.Handler { return only(h, http.MethodGet, http.MethodHead) }
+
+// only refuses every method but these.
+func only(h http.HandlerFunc, methods ...string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !slices.Contains(methods, r.Method) {
+			w.Header().Set("Allow", strings.Join(methods, ", "))
+			fail(w, r, errMethod)
+			return
+		}
+		h(w, r)
+	})
+}
+
+// arguments returns what r says in its query and its form body, whatever its method. An argument in both counts as given twice.
+func arguments(r *http.Request) (url.Values, error) {
+	args, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, live.Errorf(live.Invalid, "the query is malformed")
+	}
+	body, err := io.ReadAll(r.Body)
+	var tooLong *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLong):
+		return nil, errLongBody
+	case err != nil:
+		return nil, live.Errorf(live.Invalid, "the body is incomplete")
+	case len(body) == 0:
+		return args, nil
+	}
+	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/x-www-form-urlencoded" {
+		return nil, live.Errorf(live.Invalid, "the body must be a form (application/x-www-form-urlencoded)")
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, live.Errorf(live.Invalid, "the form is malformed")
+	}
+	for name, values := range form {
+		args[name] = append(args[name], values...)
+	}
+	return args, nil
+}
+
+// argument returns the only value of the argument name; given is false when it is absent.
+func argument(args url.Values, name string) (value string, given bool, err error) {
+	switch values := args[name]; len(values) {
+	case 0:
+		return "", false, nil
+	case 1:
+		return values[0], true, nil
+	default:
+		return "", true, live.Errorf(live.Invalid, "%s is given %d times", name, len(values))
+	}
+}

@@ -1,0 +1,124 @@
+package api
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/stream"
+)
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+const (
+	moviePublisher = `{"key":"live/movie","url":"rtmp://localhost:1935/live/movie","stream_id":1,` +
+		`"video_total_bytes":312500,"video_speed":2500,"audio_total_bytes":16000,"audio_speed":128}`
+	moviePlayers = `{"key":"live/movie","url":"http://127.0.0.1:7001/live/movie.flv","stream_id":3,` +
+		`"video_total_bytes":125000,"video_speed":1000,"audio_total_bytes":0,"audio_speed":0},` +
+		`{"key":"live/movie","url":"http://127.0.0.1:7002/live/movie.m3u8","stream_id":4,` +
+		`"video_total_bytes":0,"video_speed":0,"audio_total_bytes":8000,"audio_speed":64}`
+	otherPublisher = `{"key":"live/other","url":"rtmp://localhost:1935/live/other","stream_id":2,` +
+		`"video_total_bytes":312500,"video_speed":2500,"audio_total_bytes":16000,"audio_speed":128}`
+)
+
+// TestLiveStat compares /stat/livestat byte for byte with the documented shape.
+func TestLiveStat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newScene(t, nil)
+		defer s.hub.Close() // in the bubble, with its timers
+		check := func(target string, status int, want string) {
+			t.Helper()
+			w := s.get(target)
+			if got := w.Body.String(); w.Code != status || got != want {
+				t.Errorf("%s: %d\n got %s\nwant %s", target, w.Code, got, want)
+			}
+			if got := w.Header().Get("Content-Type"); got != "application/json" {
+				t.Errorf("%s: Content-Type %q", target, got)
+			}
+		}
+		check("/stat/livestat", 200, `{"status":200,"data":{"publishers":null,"players":null}}`)
+
+		movie, other := live.Name{App: "live", Room: "movie"}, live.Name{App: "live", Room: "other"}
+		p := s.publish(movie, live.KeyRef{})
+		s.publish(other, live.KeyRef{})
+		s.watch(movie, "flv", "http://127.0.0.1:7001/live/movie.flv?token=canary", 125_000, 0)
+		s.watch(movie, "hls", "http://user:canary@127.0.0.1:7002/live/movie.m3u8#canary", 0, 8_000)
+		check("/stat/livestat", 200, `{"status":200,"data":{"publishers":[`+moviePublisher+`,`+otherPublisher+`],"players":[`+moviePlayers+`]}}`)
+		check("/stat/livestat?room=live/movie", 200, `{"status":200,"data":{"publishers":[`+moviePublisher+`],"players":[`+moviePlayers+`]}}`)
+		check("/stat/livestat?room=live%2Fother", 200, `{"status":200,"data":{"publishers":[`+otherPublisher+`],"players":null}}`)
+
+		p.End(stream.Lost)
+		check("/stat/livestat?room=live/movie", 200, `{"status":200,"data":{"publishers":null,"players":[`+moviePlayers+`]}}`)
+
+		const inactive = `{"status":404,"data":"room not found or inactive"}`
+		for _, room := range []string{"live/nothing", "nowhere/movie", "movie"} {
+			check("/stat/livestat?room="+room, 404, inactive)
+		}
+	})
+}
+
+func TestLiveStatBadRoom(t *testing.T) {
+	s := newScene(t, nil)
+	for name, query := range map[string]string{
+		"P04 empty": "room=", "P04 twice": "room=live/a&room=live/b",
+		"N01 path": "room=live/../x", "N01 parent": "room=..", "N01 no room": "room=live/", "N01 no app": "room=/movie",
+		"N02 absolute": "room=//host/x", "N03 NUL": "room=live/a%00", "N06 markup": "room=live/%3Cscript%3E",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := s.get("/stat/livestat?" + query)
+			wantStatus(t, w, 400)
+			if dataOf(t, w) == "" {
+				t.Error("no reason is given")
+			}
+		})
+	}
+}
+
+func TestPublicURL(t *testing.T) {
+	name := live.Name{App: "live", Room: "movie"}
+	key := live.NewSecret()
+	for raw, want := range map[string]string{
+		"":                             "",
+		"rtmp://h:1935/live/movie":     "rtmp://h:1935/live/movie",
+		"rtmp://h/live/" + key:         "rtmp://h/live/movie",
+		"rtmp://h/live/" + key + "?a":  "rtmp://h/live/movie",
+		"http://u:p@h/live/a.flv?t=x#": "http://h/live/a.flv",
+		"http://h/%zz":                 "",
+	} {
+		if got := publicURL(raw, name); got != want {
+			t.Errorf("publicURL(%q) = %q, want %q", raw, got, want)
+		}
+	}
+}
+
+// TestLiveStatUnderChurn asks while streams come and go (P22): the race detector and the hub's locks are what is tried.
+func TestLiveStatUnderChurn(t *testing.T) {
+	s := newScene(t, func(o *Options) { o.Log = discard() })
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for j := range 50 {
+				p := s.publish(live.Name{App: "live", Room: fmt.Sprintf("room-%d-%d", i, j)}, live.KeyRef{})
+				p.End(stream.Goodbye)
+			}
+		})
+	}
+	for range 100 {
+		start := time.Now()
+		w := s.get("/stat/livestat")
+		if w.Code != http.StatusOK || !strings.HasPrefix(w.Body.String(), `{"status":200,"data":{"publishers":`) {
+			t.Errorf("%d %.100s", w.Code, w.Body)
+		}
+		if d := time.Since(start); d > 5*time.Second { // what is no lock is far below
+			t.Errorf("took %v", d)
+		}
+		s.get("/")
+	}
+	wg.Wait()
+}
