@@ -130,6 +130,16 @@ func (p *Process) OK(limit time.Duration) {
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
+// Ended reports whether the process has ended.
+func (p *Process) Ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // Signal sends sig; a process that has ended already is no error.
 func (p *Process) Signal(sig syscall.Signal) {
 	p.t.Helper()
@@ -138,8 +148,11 @@ func (p *Process) Signal(sig syscall.Signal) {
 	}
 }
 
-// PID returns the process's number.
-func (p *Process) PID() int { return p.cmd.Process.Pid }
+// Kill ends the process without a goodbye.
+func (p *Process) Kill() {
+	p.t.Helper()
+	p.Signal(syscall.SIGKILL)
+}
 
 // Stdout returns what the process has printed to standard output so far.
 func (p *Process) Stdout() string { return p.out.String() }
@@ -149,6 +162,14 @@ func (p *Process) Stderr() string { return p.errs.String() }
 
 // Reader returns a reader of the standard output so far.
 func (p *Process) Reader() io.Reader { return bytes.NewReader([]byte(p.out.String())) }
+
+// AwaitStdout waits until ok says yes to what stands in standard output.
+func (p *Process) AwaitStdout(limit time.Duration, ok func(string) bool) {
+	p.t.Helper()
+	if !p.out.await(limit, ok) {
+		p.t.Fatalf("%s: not after %v:\n%s", p.cmd, limit, p.errs)
+	}
+}
 
 // AwaitStderr waits until ok says yes to what stands in standard error.
 func (p *Process) AwaitStderr(limit time.Duration, ok func(string) bool) {

@@ -20,6 +20,7 @@ import (
 type Options struct {
 	Plain   bool     // the build that people run, without the race detector
 	DataDir string   // "" for a new one
+	Dir     string   // where it runs; "" for an empty one, without livego.yaml and statics
 	Flags   []string // after those that Start sets, so that they win
 	Env     []string // "LIVEGO_X=y"
 	NoWait  bool     // do not wait until it is ready
@@ -49,7 +50,9 @@ func Start(t testing.TB, o Options) *Server {
 		args = append(args, "--"+listeners[i]+"="+s.addr[listeners[i]])
 	}
 	cmd := exec.Command(Binary(t, o.Plain), append(args, o.Flags...)...)
-	cmd.Dir = t.TempDir() // no livego.yaml, no statics
+	if cmd.Dir = o.Dir; o.Dir == "" {
+		cmd.Dir = t.TempDir()
+	}
 	cmd.Env = append(os.Environ(), o.Env...)
 	cmd.Env = append(cmd.Env, "GORACE=halt_on_error=0 exitcode=66")
 	s.Process = run(t, cmd)
@@ -130,6 +133,13 @@ func (s *Server) Stop() {
 	if code != 0 {
 		s.t.Errorf("server ended with code %d after SIGTERM:\n%s", code, log)
 	}
+}
+
+// WaitRefused waits until a server that was started with NoWait has given up, and returns its exit code.
+func (s *Server) WaitRefused(limit time.Duration) int {
+	s.t.Helper()
+	s.checks = false
+	return s.Wait(limit)
 }
 
 // Kill ends the server as a power cut would.

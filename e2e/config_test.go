@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+)
+
+// TestBadConfig checks exit code and message of what cannot start: one line that says where.
+func TestBadConfig(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		file string // livego.yaml
+		args []string
+		env  []string
+		say  string
+	}{
+		{name: "unknown key", file: "level: info\nrtmp_adr: :1935\n", say: `livego\.yaml:2:.*rtmp_adr`},
+		{name: "wrong type", file: "rtmp_addr: :1935\n\ngop_num: many\n", say: `livego\.yaml:3:.*gop_num`},
+		{name: "bad address", file: "rtmp_addr: somewhere\n", say: `livego\.yaml:1:.*rtmp_addr`},
+		{name: "bad syntax", file: "level: [info\n", say: `livego\.yaml:\d+`},
+		{name: "bad server entry", file: "server:\n- appname: live\n  hsl: true\n", say: `livego\.yaml:3:.*hsl`},
+		{name: "reserved app", file: "server:\n- appname: control\n", say: `livego\.yaml:2:.*appname`},
+		{name: "archive", file: "flv_archive: true\n", say: `livego\.yaml:1:.*flv_archive.*not in this version`},
+		{name: "static push", file: "server:\n- appname: live\n  static_push: [\"rtmp://h/a\"]\n", say: `static_push.*not in this version`},
+		{name: "redis", file: "redis_addr: localhost:6379\n", say: `redis_addr.*not in this version`},
+		{name: "environment", env: []string{"LIVEGO_GOP_NUM=many"}, say: `LIVEGO_GOP_NUM`},
+		{name: "flag", args: []string{"--rtmp_addr=somewhere"}, say: `--rtmp_addr`},
+		{name: "unknown flag", args: []string{"--rtmp_adr=:1935"}, say: `rtmp_adr`},
+		{name: "absent file", args: []string{"--config_file=absent.yaml"}, say: `absent\.yaml`},
+		{name: "missing certificate", file: "enable_rtmps: true\nrtmps_cert: none.crt\n", say: `rtmps_cert.*none\.crt`},
+	} {
+		for _, command := range []string{"serve", "check-config"} {
+			t.Run(c.name+"/"+command, func(t *testing.T) {
+				t.Parallel()
+				dir := t.TempDir()
+				if c.file != "" {
+					if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte(c.file), 0o600); err != nil {
+						t.Fatal(err)
+					}
+				}
+				args := c.args
+				if command == "check-config" {
+					args = append([]string{command}, args...)
+				}
+				p := rig.Livego(t, dir, c.env, args...)
+				if code := p.Wait(10 * time.Second); code != 2 {
+					t.Errorf("exit code %d, want 2", code)
+				}
+				if line := strings.TrimSpace(p.Stderr()); strings.Contains(line, "\n") || !regexp.MustCompile(c.say).MatchString(line) {
+					t.Errorf("said %q, want one line like %s", line, c.say)
+				}
+				if _, err := os.Stat(filepath.Join(dir, "livego-data")); err == nil {
+					t.Error("it made a data directory all the same")
+				}
+			})
+		}
+	}
+}
+
+func TestGoodConfig(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	const file = "level: debug\nread_timeout: 10\nserver:\n- appname: live\n  live: true\n  hls: true\n  flv: true\n  api: true\n"
+	if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"check-config"}, {"version"}, {"--help"}} {
+		p := rig.Livego(t, dir, nil, args...)
+		if code := p.Wait(10 * time.Second); code != 0 || p.Stdout()+p.Stderr() == "" {
+			t.Errorf("livego %s: exit code %d, said %q %q", strings.Join(args, " "), code, p.Stdout(), p.Stderr())
+		}
+	}
+}
+
+// TestPortInUse checks that each listener's trouble is named, and that nothing is served meanwhile.
+func TestPortInUse(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, flag := range []string{"rtmp_addr", "httpflv_addr", "hls_addr", "api_addr"} {
+		args := []string{"--data_dir=" + t.TempDir()}
+		for _, other := range []string{"rtmp_addr", "httpflv_addr", "hls_addr", "api_addr"} {
+			addr := "127.0.0.1:0"
+			if other == flag {
+				addr = l.Addr().String()
+			}
+			args = append(args, "--"+other+"="+addr)
+		}
+		p := rig.Livego(t, t.TempDir(), nil, args...)
+		if code := p.Wait(10 * time.Second); code != 1 {
+			t.Errorf("%s in use: exit code %d, want 1:\n%s", flag, code, p.Stderr())
+		}
+		if said := p.Stderr(); !strings.Contains(said, l.Addr().String()) || !strings.Contains(said, flag) {
+			t.Errorf("%s in use: said %q, want flag and address", flag, said)
+		}
+	}
+}
+
+// TestStoreInUse checks that a second server on the same data directory gives up at once, and says which.
+func TestStoreInUse(t *testing.T) {
+	t.Parallel()
+	s := rig.Start(t, rig.Options{Plain: true})
+	second := rig.Start(t, rig.Options{Plain: true, DataDir: s.DataDir, NoWait: true})
+	if code := second.WaitRefused(10 * time.Second); code != 1 || !strings.Contains(second.Stderr(), s.DataDir) {
+		t.Errorf("exit code %d, said %q, want 1 and the directory", code, second.Stderr())
+	}
+}

@@ -1,0 +1,242 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"livego/e2e/essence"
+)
+
+// fetch gets a URL and returns the reply with its whole body.
+func fetch(ctx context.Context, c *http.Client, url string) (*http.Response, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	return resp, body, err
+}
+
+// pollFetch asks for url until it is found, as a player does that comes early.
+func pollFetch(ctx context.Context, c *http.Client, url string) (*http.Response, []byte, error) {
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for {
+		resp, body, err := fetch(ctx, c, url)
+		if err != nil || resp.StatusCode != http.StatusNotFound {
+			return resp, body, err
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil, nil, fmt.Errorf("%s: still 404: %w", url, ctx.Err())
+		}
+	}
+}
+
+// An hlsSegment is one line of a media playlist with the tags that belong to it.
+type hlsSegment struct {
+	uri           string
+	duration      float64
+	discontinuity bool
+}
+
+// An hlsPlaylist is a parsed media playlist.
+type hlsPlaylist struct {
+	sequence int
+	target   int
+	segments []hlsSegment
+	ended    bool
+}
+
+func parseMedia(text []byte) (p hlsPlaylist, err error) {
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	if lines[0] != "#EXTM3U" {
+		return p, fmt.Errorf("media playlist begins with %q", lines[0])
+	}
+	var next hlsSegment
+	for _, line := range lines[1:] {
+		tag, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		switch tag {
+		case "#EXT-X-TARGETDURATION":
+			p.target, err = strconv.Atoi(value)
+		case "#EXT-X-MEDIA-SEQUENCE":
+			p.sequence, err = strconv.Atoi(value)
+		case "#EXT-X-DISCONTINUITY":
+			next.discontinuity = true
+		case "#EXT-X-ENDLIST":
+			p.ended = true
+		case "#EXTINF":
+			seconds, _, _ := strings.Cut(value, ",")
+			next.duration, err = strconv.ParseFloat(seconds, 64)
+		default:
+			if line != "" && line[0] != '#' {
+				next.uri = line
+				p.segments = append(p.segments, next)
+				next = hlsSegment{}
+			}
+		}
+		if err != nil {
+			return p, fmt.Errorf("media playlist: %q: %w", line, err)
+		}
+	}
+	if p.target == 0 {
+		return p, fmt.Errorf("media playlist without a target duration:\n%s", text)
+	}
+	return p, nil
+}
+
+// mediaURL follows a multivariant playlist to its first media playlist.
+func mediaURL(ctx context.Context, c *http.Client, master string) (string, error) {
+	resp, body, err := pollFetch(ctx, c, master)
+	if err != nil {
+		return "", err
+	}
+	if ct := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || ct != "application/vnd.apple.mpegurl" || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
+		return "", fmt.Errorf("%s: HTTP %d, %v", master, resp.StatusCode, resp.Header)
+	}
+	lines := strings.Split(string(body), "\n")
+	for i, line := range lines[:len(lines)-1] {
+		if strings.HasPrefix(line, "#EXT-X-STREAM-INF:") {
+			return resolve(master, strings.TrimSpace(lines[i+1]))
+		}
+	}
+	return "", fmt.Errorf("%s is no multivariant playlist:\n%s", master, body)
+}
+
+func resolve(base, ref string) (string, error) {
+	b, err := url.Parse(base)
+	if err != nil {
+		return "", err
+	}
+	u, err := b.Parse(ref)
+	if err != nil {
+		return "", err
+	}
+	return u.String(), nil
+}
+
+// watchHLS plays master from its first segment to its end as a patient player would, and holds the playlists to RFC 8216 on the
+// way: sequence numbers name the same segment for ever, durations keep to the target, each segment stands by itself.
+func watchHLS(ctx context.Context, c *http.Client, master string) (essence.Stream, error) {
+	media, err := mediaURL(ctx, c, master)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		out   essence.Stream
+		uris  = map[int]string{}
+		first = -1
+		next  int // media sequence number of the next segment to fetch
+		total float64
+		last  hlsPlaylist
+	)
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for {
+		resp, body, err := fetch(ctx, c, media)
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode != 200 {
+			return nil, fmt.Errorf("%s: HTTP %d: %s", media, resp.StatusCode, body)
+		}
+		p, err := parseMedia(body)
+		if err != nil {
+			return nil, err
+		}
+		if first < 0 {
+			first, next = p.sequence, p.sequence
+		} else if p.sequence < last.sequence || p.target != last.target {
+			return nil, fmt.Errorf("playlist went from sequence %d target %d to %d and %d", last.sequence, last.target, p.sequence, p.target)
+		}
+		last = p
+		for i, seg := range p.segments {
+			n := p.sequence + i
+			if old, ok := uris[n]; ok && old != seg.uri {
+				return nil, fmt.Errorf("segment %d was %s and is %s now", n, old, seg.uri)
+			}
+			uris[n] = seg.uri
+			if n < next {
+				continue
+			}
+			if n > next {
+				return nil, fmt.Errorf("segment %d left the playlist before it was seen", next)
+			}
+			next++
+			if int(math.Round(seg.duration)) > p.target {
+				return nil, fmt.Errorf("segment %d lasts %v s, the target is %d", n, seg.duration, p.target)
+			}
+			if seg.discontinuity && n > first {
+				return nil, fmt.Errorf("discontinuity before segment %d", n)
+			}
+			total += seg.duration
+			units, err := hlsSegmentUnits(ctx, c, media, seg.uri)
+			if err != nil {
+				return nil, fmt.Errorf("segment %d: %w", n, err)
+			}
+			out = append(out, units...)
+		}
+		if p.ended {
+			return out, durationsFit(out, total)
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("playlist never ended: %w:\n%s", ctx.Err(), body)
+		}
+	}
+}
+
+func hlsSegmentUnits(ctx context.Context, c *http.Client, media, uri string) (essence.Stream, error) {
+	at, err := resolve(media, uri)
+	if err != nil {
+		return nil, err
+	}
+	resp, body, err := fetch(ctx, c, at)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "video/mp2t" || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
+		return nil, fmt.Errorf("%s: HTTP %d, %v", at, resp.StatusCode, resp.Header)
+	}
+	if len(body) < 188 || !bytes.HasPrefix(body[1:], []byte{0x40, 0}) {
+		return nil, fmt.Errorf("%s does not begin with a PAT", at)
+	}
+	units, err := essence.ReadTS(body)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", at, err)
+	}
+	if video := units.Of(essence.Video); len(video) > 0 && !video[0].Key {
+		return nil, fmt.Errorf("%s does not begin with a key frame", at)
+	}
+	return units, nil
+}
+
+// durationsFit checks that the EXTINF of all segments add up to what they hold, within two frames.
+func durationsFit(s essence.Stream, total float64) error {
+	if len(s) == 0 {
+		return nil
+	}
+	low, high := s[0].DTS, s[0].DTS
+	for _, u := range s {
+		low, high = min(low, u.DTS), max(high, u.DTS)
+	}
+	if held := (high - low).Seconds(); math.Abs(held-total) > 0.3 {
+		return fmt.Errorf("durations add up to %.3f s, the segments hold %.3f s", total, held)
+	}
+	return nil
+}

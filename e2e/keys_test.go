@@ -1,0 +1,206 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+func TestKeySurvivesRestart(t *testing.T) {
+	t.Parallel()
+	s := rig.Start(t, rig.Options{})
+	key := s.Key("movie")
+	if again := s.Key("movie"); again != key {
+		t.Errorf("the same room has another key")
+	}
+	s.Stop()
+	s = rig.Start(t, rig.Options{DataDir: s.DataDir})
+	if again := s.Key("movie"); again != key {
+		t.Errorf("the key is another after a restart")
+	}
+}
+
+// TestKeysSurviveKill kills the server again and again while four clients make keys. What was acknowledged must be there afterwards.
+func TestKeysSurviveKill(t *testing.T) {
+	t.Parallel()
+	rounds := 20
+	if rig.Long() {
+		rounds = 200
+	}
+	seed := rand.New(rand.NewPCG(1, 2))
+	all, latest := map[string]string{}, map[string]string{} // room: acknowledged key
+	dir := t.TempDir()
+	for round := range rounds {
+		s := rig.Start(t, rig.Options{DataDir: dir, Plain: true})
+		checkKeys(t, s, latest)
+		latest = makeKeysUntilKilled(t, s, round, 1+seed.IntN(40))
+		maps.Copy(all, latest)
+	}
+	checkKeys(t, rig.Start(t, rig.Options{DataDir: dir, Plain: true}), all)
+}
+
+func checkKeys(t *testing.T, s *rig.Server, want map[string]string) {
+	t.Helper()
+	for room, key := range want {
+		if got := s.Key(room); got != key {
+			t.Fatalf("room %s had an acknowledged key and has another now", room)
+		}
+	}
+}
+
+// makeKeysUntilKilled has four clients make keys, kills the server when n are acknowledged, and returns the acknowledged.
+func makeKeysUntilKilled(t *testing.T, s *rig.Server, round, n int) map[string]string {
+	t.Helper()
+	var mu sync.Mutex
+	acked := map[string]string{}
+	enough := make(chan struct{})
+	var clients sync.WaitGroup
+	for client := range 4 {
+		clients.Go(func() {
+			for i := 0; ; i++ {
+				room := fmt.Sprintf("r%d-%d-%d", round, client, i)
+				key, err := getKey(s.API("/control/get?room=" + room))
+				if err != nil {
+					return // killed
+				}
+				mu.Lock()
+				if acked[room] = key; len(acked) == n {
+					close(enough)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	select {
+	case <-enough:
+	case <-time.After(patience):
+		t.Errorf("round %d: no %d keys within %v", round, n, patience)
+	}
+	s.Kill()
+	clients.Wait()
+	return acked
+}
+
+func getKey(url string) (string, error) {
+	resp, err := rig.Client().Get(url)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", err
+	}
+	var e rig.Envelope
+	if err := json.Unmarshal(body, &e); err != nil {
+		return "", err
+	}
+	if resp.StatusCode != http.StatusOK || len(e.Text()) != 48 {
+		return "", fmt.Errorf("HTTP %d: %s", resp.StatusCode, body)
+	}
+	return e.Text(), nil
+}
+
+// TestReset revokes the key of who publishes: he is out within a second, viewers stay, and the stream goes on with the new key.
+func TestReset(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	old := s.Key("movie")
+	push := s.PushTo(src.File(t), s.RTMP(old), "-stream_loop", "-1")
+	s.AwaitLive("movie")
+	viewer := watchRTMP(t, s.RTMP("movie"))
+	awaitPlayers(t, s, 1)
+
+	e := s.Call("/control/reset?room=movie")
+	if e.Status != 200 || len(e.Text()) != 48 || e.Text() == old {
+		t.Fatalf("reset answers %d %s", e.Status, e.Data)
+	}
+	awaitUnpublished(t, s, "movie")
+	if code := push.Wait(5 * time.Second); code == 0 {
+		t.Error("ffmpeg ends as if all were well")
+	}
+	if key := s.Key("movie"); key != e.Text() {
+		t.Error("get answers another key than reset")
+	}
+
+	refused := s.PushTo(src.File(t), s.RTMP(old))
+	if code := refused.Wait(patience); code == 0 {
+		t.Error("the old key still publishes")
+	}
+	if viewer.Ended() {
+		t.Fatalf("the viewer was disconnected:\n%s", viewer.Stderr())
+	}
+	before := len(viewer.Stdout())
+	src.push(s, t, "movie").OK(patience)
+	viewer.OK(patience)
+	if len(viewer.Stdout()) <= before {
+		t.Error("the viewer got nothing of the stream under the new key")
+	}
+}
+
+// TestDelete revokes the key and ends the stream, for its viewers too.
+func TestDelete(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	old := s.Key("movie")
+	push := s.PushTo(src.File(t), s.RTMP(old), "-stream_loop", "-1")
+	s.AwaitLive("movie")
+	rtmp := watchRTMP(t, s.RTMP("movie"))
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	flv := async(func() (any, error) { return watchFLV(ctx, rig.Client(), s.FLV("movie")) })
+	awaitPlayers(t, s, 2)
+
+	if e := s.Call("/control/delete?room=movie"); e.Status != 200 || e.Text() != "Ok" {
+		t.Errorf("delete answers %d %s", e.Status, e.Data)
+	}
+	awaitUnpublished(t, s, "movie")
+	push.Wait(5 * time.Second)
+	rtmp.OK(5 * time.Second)
+	if _, err := flv(); err != nil {
+		t.Errorf("HTTP-FLV: %v", err)
+	}
+	if e := s.Call("/control/delete?room=movie"); e.Status != 404 || !strings.Contains(e.Text(), "room not found") {
+		t.Errorf("second delete answers %d %s", e.Status, e.Data)
+	}
+	if s.Key("movie") == old {
+		t.Error("a deleted room has its old key again")
+	}
+}
+
+// awaitPlayers waits until n players are counted.
+func awaitPlayers(t *testing.T, s *rig.Server, n int) {
+	t.Helper()
+	rig.Eventually(t, patience, "players", func() error {
+		if got := len(s.Stat().Players); got != n {
+			return fmt.Errorf("%d players, want %d", got, n)
+		}
+		return nil
+	})
+}
+
+// awaitUnpublished waits until nobody publishes room, and holds the server to one second.
+func awaitUnpublished(t *testing.T, s *rig.Server, room string) {
+	t.Helper()
+	rig.Eventually(t, time.Second, "publisher gone", func() error {
+		for _, p := range s.Stat().Publishers {
+			if p.Key == "live/"+room {
+				return fmt.Errorf("still publishing: %+v", p)
+			}
+		}
+		return nil
+	})
+}

@@ -1,0 +1,11 @@
+// Package e2e tests livego as its users meet it: the real binary, real encoders and players, and the documented interface only.
+package e2e
+
+import (
+	"os"
+	"testing"
+
+	"livego/e2e/rig"
+)
+
+func TestMain(m *testing.M) { os.Exit(rig.Main(m)) }

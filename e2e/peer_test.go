@@ -1,0 +1,175 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"livego/e2e/essence"
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+// TestRTMPDump plays with librtmp.
+func TestRTMPDump(t *testing.T) {
+	rig.Need(t, "ffmpeg", "rtmpdump")
+	t.Parallel()
+	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	push := src.push(s, t, "movie")
+	s.AwaitLive("movie")
+	out := filepath.Join(t.TempDir(), "out.flv")
+	dump := rig.Go(t, "rtmpdump", "-q", "-r", s.RTMP("movie"), "--live", "-o", out)
+	push.OK(patience)
+	dump.Wait(patience) // its exit code says whether it knew the length, which nobody does of a live stream
+	checkFile(t, "rtmpdump", src, out)
+}
+
+// TestGStreamerPlays plays with rtmp2src.
+func TestGStreamerPlays(t *testing.T) {
+	rig.Need(t, "ffmpeg", "gst-launch-1.0")
+	t.Parallel()
+	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	push := src.push(s, t, "movie")
+	s.AwaitLive("movie")
+	out := filepath.Join(t.TempDir(), "out.flv")
+	gst := rig.Go(t, "gst-launch-1.0", "-q", "rtmp2src", "location="+s.RTMP("movie"), "!", "filesink", "buffer-mode=unbuffered", "location="+out)
+	push.OK(patience)
+	gst.OK(patience)
+	checkFile(t, "rtmp2src", src, out)
+}
+
+// checkFile compares an FLV file that a peer wrote with the source.
+func checkFile(t *testing.T, who string, src source, path string) {
+	t.Helper()
+	r, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	got, err := essence.ReadFLV(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packets, err := got.Packets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, who, src.packets, packets, essence.Millisecond)
+}
+
+// TestGStreamerPushes publishes with GStreamer's own RTMP client and with librtmp. The muxer builds FLV anew, so that what is compared is
+// what a decoder gets.
+func TestGStreamerPushes(t *testing.T) {
+	rig.Need(t, "ffmpeg", "gst-launch-1.0")
+	server := rig.Start(t, rig.Options{})
+	src := load(t, sample.AV)
+	for _, sink := range []struct{ name, suffix string }{
+		{"rtmp2sink", ""},
+		{"rtmpsink", " live=1"}, // librtmp takes options behind the address
+	} {
+		t.Run(sink.name, func(t *testing.T) {
+			t.Parallel()
+			s := server.In(t)
+			out := filepath.Join(t.TempDir(), "out.flv")
+			viewer := rig.FFmpeg(t, append([]string{"-v", "debug"}, append(copyArgs(s.RTMP(sink.name)), "-f", "flv", out)...)...)
+			viewer.AwaitStderr(patience, func(s string) bool { return strings.Contains(s, "Sending play command") })
+			push := rig.Go(t, "gst-launch-1.0", "-q", "filesrc", "location="+src.File(t), "!", "flvdemux", "name=d",
+				"d.video", "!", "queue", "!", "h264parse", "!", "m.video",
+				"d.audio", "!", "queue", "!", "aacparse", "!", "m.audio",
+				"flvmux", "name=m", "streamable=true", "!", sink.name, "sync=true", "location="+s.RTMP(s.Key(sink.name))+sink.suffix)
+			push.OK(patience)
+			viewer.OK(patience)
+			r, err := os.Open(out)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			file, err := essence.ReadFLV(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := file.Essence()
+			if err != nil {
+				t.Fatal(err)
+			}
+			check(t, sink.name, src.essence, got, essence.Millisecond)
+		})
+	}
+}
+
+// TestNginx relays through nginx-rtmp in both directions: it pushes to livego what it gets, and it pulls from livego what it is asked for.
+func TestNginx(t *testing.T) {
+	rig.Need(t, "ffmpeg", "nginx")
+	t.Parallel()
+	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	addr := startNginx(t, fmt.Sprintf(`
+		application pushes { live on; push %s; }
+		application pulls { live on; pull %s name=movie; }`, s.RTMP(s.Key("pushed")), s.RTMP("movie")))
+
+	viewer := waitRTMP(t, s.RTMP("pushed"))
+	push := s.PushTo(src.File(t), "rtmp://"+addr+"/pushes/movie")
+	push.OK(patience)
+	check(t, "nginx pushes", src.packets, frames(t, viewer), essence.Millisecond)
+
+	push = src.push(s, t, "movie")
+	s.AwaitLive("movie")
+	viewer = watchRTMP(t, "rtmp://"+addr+"/pulls/movie")
+	push.OK(patience)
+	// nginx keeps its players when its source ends: it has nothing to say to them, so they are told to stop.
+	viewer.AwaitStdout(patience, func(out string) bool { return lastPicture(out) == last(src.packets.Of(essence.Video)).Sum })
+	viewer.Signal(syscall.SIGINT)
+	viewer.Wait(patience)
+	got, err := essence.ReadFrameMD5(viewer.Reader())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := essence.Compare(src.packets, got, essence.Millisecond); err != nil {
+		t.Errorf("nginx pulls: %v", err)
+	}
+}
+
+// lastPicture returns the sum of the last video line of a framemd5 in the making.
+func lastPicture(framemd5 string) string {
+	s, err := essence.ReadFrameMD5(strings.NewReader(framemd5[:strings.LastIndexByte(framemd5, '\n')+1]))
+	if err != nil || len(s.Of(essence.Video)) == 0 {
+		return ""
+	}
+	return last(s.Of(essence.Video)).Sum
+}
+
+func last(s essence.Stream) essence.Unit { return s[len(s)-1] }
+
+// startNginx starts nginx with the rtmp module and these applications, and returns its address.
+func startNginx(t *testing.T, applications string) string {
+	t.Helper()
+	dir := t.TempDir()
+	addr := fmt.Sprintf("127.0.0.1:%d", rig.FreePorts(t, 1)[0])
+	conf := fmt.Sprintf(`
+		load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
+		daemon off; master_process off; pid %s/pid; error_log stderr warn;
+		events {}
+		rtmp { server { listen %s; %s } }`, dir, addr, applications)
+	file := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	nginx := rig.Go(t, "nginx", "-c", file, "-p", dir)
+	rig.Eventually(t, 10*time.Second, "nginx", func() error {
+		select {
+		case <-nginx.Done():
+			return fmt.Errorf("ended: %s", nginx.Stderr())
+		default:
+		}
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			c.Close()
+		}
+		return err
+	})
+	return addr
+}

@@ -1,0 +1,78 @@
+package e2e
+
+import (
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+// TestRefusals checks that an encoder that is turned away hears why, in words that help, and that no key gets into the log.
+func TestRefusals(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	server := rig.Start(t, rig.Options{})
+	src := load(t, sample.AV)
+	key := server.Key("movie")
+	base := "rtmp://" + server.Addr("rtmp_addr")
+	first := server.PushTo(src.File(t), server.RTMP(key), "-stream_loop", "-1")
+	server.AwaitLive("movie")
+
+	wrong := strings.Repeat("x", 48)
+	t.Run("group", func(t *testing.T) {
+		for _, c := range []struct{ name, url, say string }{
+			{"unknown app", base + "/cinema/" + key, `(?i)app.*cinema|cinema.*app`},
+			{"wrong key", base + "/live/" + wrong, `(?i)key`},
+			{"room name as key", base + "/live/movie", `(?i)key`},
+			{"name in use", base + "/live/" + key, `(?i)in use|already|publish`},
+			{"deep path", base + "/live/x/" + key, `(?i)app|name`},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				p := server.In(t).PushTo(src.File(t), c.url, "-v", "verbose")
+				start := time.Now()
+				if p.Wait(patience) == 0 {
+					t.Fatalf("it was let in:\n%s", p.Stderr())
+				}
+				if took := time.Since(start); took > 5*time.Second {
+					t.Errorf("ffmpeg heard it after %v", took)
+				}
+				// "Server error: " is how ffmpeg introduces the description of a refusal.
+				said := regexp.MustCompile(`Server error: *(.+)`).FindStringSubmatch(p.Stderr())
+				if said == nil || !regexp.MustCompile(c.say).MatchString(said[1]) {
+					t.Errorf("ffmpeg was told %q, want a reason like %s:\n%s", said, c.say, p.Stderr())
+				}
+			})
+		}
+	})
+	if first.Ended() {
+		t.Errorf("the first publisher was disturbed:\n%s", first.Stderr())
+	}
+	if log := server.Stdout() + server.Stderr(); strings.Contains(log, key) || strings.Contains(log, wrong) {
+		t.Error("a key is in the log")
+	}
+}
+
+// TestUnknownPlay checks that a player of an unknown app is refused, and that one of an empty room goes after play_wait.
+func TestUnknownPlay(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{Flags: []string{"--play_wait=1s"}})
+	for _, url := range []string{"rtmp://" + s.Addr("rtmp_addr") + "/cinema/movie", s.RTMP("nobody")} {
+		if p := watchRTMP(t, url); p.Wait(patience) == 0 && strings.Contains(p.Stdout(), "\n0,") {
+			t.Errorf("%s plays", url)
+		}
+	}
+}
+
+// TestNoAuth checks that rtmp_noauth lets a room name publish.
+func TestNoAuth(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s, src := rig.Start(t, rig.Options{Env: []string{"LIVEGO_RTMP_NOAUTH=true"}}), load(t, sample.AV)
+	push := s.PushTo(src.File(t), s.RTMP("movie"))
+	s.AwaitLive("movie")
+	push.OK(patience)
+}

@@ -1,0 +1,105 @@
+package e2e
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"livego/e2e/essence"
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+// certificate makes a certificate for 127.0.0.1 and returns its files and an HTTP client that trusts it.
+func certificate(t *testing.T) (cert, key string, client *http.Client) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "livego test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write := func(name, typ string, b []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: typ, Bytes: b}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	trusted, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(trusted)
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}
+	t.Cleanup(transport.CloseIdleConnections)
+	return write("server.crt", "CERTIFICATE", der), write("server.key", "PRIVATE KEY", secret), &http.Client{Transport: transport}
+}
+
+// TestTLS pushes and plays by RTMPS, and watches by HTTPS on the viewers' own port and on the one of HLS.
+func TestTLS(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	cert, key, client := certificate(t)
+	s := rig.Start(t, rig.Options{Flags: []string{"--enable_rtmps=true", "--enable_https=true", "--use_hls_https=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
+	src := load(t, sample.AV)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+
+	rtmps := "rtmps://" + s.Addr("rtmps_addr") + "/live/"
+	push := s.PushTo(src.File(t), rtmps+s.Key("movie"))
+	s.AwaitLive("movie")
+	viewer := watchRTMP(t, rtmps+"movie")
+	plain := watchRTMP(t, s.RTMP("movie")) // RTMPS stands beside RTMP, it does not replace it
+	https := "https://" + s.Addr("https_addr") + "/live/movie"
+	flv := async(func() (*essence.FLVFile, error) { return watchFLV(ctx, client, https+".flv") })
+	hls := async(func() (essence.Stream, error) { return watchHLS(ctx, client, https+".m3u8") })
+	own := async(func() (essence.Stream, error) {
+		return watchHLS(ctx, client, "https://"+s.Addr("hls_addr")+"/live/movie.m3u8")
+	})
+	push.OK(patience)
+
+	check(t, "RTMPS", src.packets, frames(t, viewer), essence.Millisecond)
+	check(t, "RTMP beside RTMPS", src.packets, frames(t, plain), essence.Millisecond)
+	if got, err := flv(); err != nil {
+		t.Errorf("FLV by HTTPS: %v", err)
+	} else {
+		src.checkFLV(t, "FLV by HTTPS", got)
+	}
+	for name, wait := range map[string]func() (essence.Stream, error){"https_addr": hls, "hls_addr": own} {
+		if got, err := wait(); err != nil {
+			t.Errorf("HLS by HTTPS on %s: %v", name, err)
+		} else {
+			check(t, "HLS by HTTPS on "+name, src.essence, got, essence.TSTick)
+		}
+	}
+	resp, _, err := fetch(ctx, client, https+".m3u8")
+	if err != nil || resp.ProtoMajor != 2 {
+		t.Errorf("HTTPS speaks %v, %v, want HTTP/2", resp, err)
+	}
+}

@@ -1,0 +1,205 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/essence"
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+// patience is how long a viewer of a stream of a few seconds may take in all.
+const patience = 60 * time.Second
+
+// copyArgs let ffmpeg hand on every packet as it came, those before the first key frame too.
+func copyArgs(url string) []string { return []string{"-i", url, "-c", "copy", "-copyinkf"} }
+
+// watchRTMP plays url with ffmpeg.
+func watchRTMP(t testing.TB, url string) *rig.Process {
+	t.Helper()
+	return rig.FFmpeg(t, append(copyArgs(url), "-f", "framemd5", "-")...)
+}
+
+// waitRTMP is watchRTMP that returns when ffmpeg has asked to play.
+func waitRTMP(t testing.TB, url string) *rig.Process {
+	t.Helper()
+	p := rig.FFmpeg(t, append([]string{"-v", "debug"}, append(copyArgs(url), "-f", "framemd5", "-")...)...)
+	p.AwaitStderr(patience, func(s string) bool { return strings.Contains(s, "Sending play command") })
+	return p
+}
+
+// frames returns what a viewer of watchRTMP received, once it has ended by itself.
+func frames(t testing.TB, p *rig.Process) essence.Stream {
+	t.Helper()
+	p.OK(patience)
+	s, err := essence.ReadFrameMD5(p.Reader())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// watchFLV plays an HTTP-FLV URL to its end.
+func watchFLV(ctx context.Context, c *http.Client, url string) (*essence.FLVFile, error) {
+	resp, body, err := pollFetch(ctx, c, url)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "video/x-flv" || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
+		return nil, fmt.Errorf("%s: HTTP %d, %v", url, resp.StatusCode, resp.Header)
+	}
+	return essence.ReadFLV(bytes.NewReader(body))
+}
+
+// A source is a sample with what is in it.
+type source struct {
+	sample.Sample
+	file             *essence.FLVFile
+	packets, essence essence.Stream
+}
+
+func load(t testing.TB, s sample.Sample) source {
+	t.Helper()
+	src := source{Sample: s, file: s.Read(t)}
+	var err error
+	if src.packets, err = src.file.Packets(); err != nil {
+		t.Fatal(err)
+	}
+	if src.essence, err = src.file.Essence(); err != nil {
+		t.Fatal(err)
+	}
+	return src
+}
+
+// push sends the sample to a room.
+func (src source) push(s *rig.Server, t testing.TB, room string) *rig.Process {
+	if src.Late {
+		return s.Push(src.File(t), room, "-copyts")
+	}
+	return s.Push(src.File(t), room)
+}
+
+// check compares what a viewer got with the source to its very end.
+func check(t testing.TB, who string, want, got essence.Stream, tolerance time.Duration) essence.Match {
+	t.Helper()
+	m, err := essence.Compare(want, got, tolerance)
+	switch {
+	case err != nil:
+		t.Errorf("%s: %v", who, err)
+	case m.Video.Len > 0 && !m.Video.ToEnd(), m.Audio.Len > 0 && !m.Audio.ToEnd():
+		t.Errorf("%s: the end is missing: video %+v, audio %+v", who, m.Video, m.Audio)
+	}
+	return m
+}
+
+// checkFLV is check for an FLV file, headers and flags included.
+func (src source) checkFLV(t testing.TB, who string, got *essence.FLVFile) {
+	t.Helper()
+	if got.HasVideo != src.Video || got.HasAudio != src.Audio {
+		t.Errorf("%s: header says video %v, audio %v, want %v, %v", who, got.HasVideo, got.HasAudio, src.Video, src.Audio)
+	}
+	if !slices.Equal(slices.Sorted(slices.Values(got.Headers())), slices.Sorted(slices.Values(src.file.Headers()))) {
+		t.Errorf("%s: codec headers %q, want %q", who, got.Headers(), src.file.Headers())
+	}
+	if len(got.Tags) == 0 || got.Tags[0].Type != essence.TagScript || !bytes.Contains(got.Tags[0].Body, []byte("onMetaData")) {
+		t.Errorf("%s: does not begin with onMetaData", who)
+	}
+	packets, err := got.Packets()
+	if err != nil {
+		t.Errorf("%s: %v", who, err)
+		return
+	}
+	check(t, who, src.packets, packets, essence.Millisecond)
+}
+
+// TestWatch pushes each sample once and watches it by every protocol at the same time. A viewer who waited for it over RTMP gets all of it.
+func TestWatch(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	server := rig.Start(t, rig.Options{})
+	for _, sam := range sample.All() {
+		t.Run(sam.Name, func(t *testing.T) {
+			t.Parallel()
+			s, src, room := server.In(t), load(t, sam), sam.Name
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+
+			early := waitRTMP(t, s.RTMP(room))
+			push := src.push(s, t, room)
+			s.AwaitLive(room)
+			late := watchRTMP(t, s.RTMP(room))
+			flv := async(func() (*essence.FLVFile, error) { return watchFLV(ctx, rig.Client(), s.FLV(room)) })
+			hls := async(func() (essence.Stream, error) { return watchHLS(ctx, rig.Client(), s.HLS(room)) })
+			push.OK(patience)
+
+			m := check(t, "RTMP, waiting before the push", src.packets, frames(t, early), essence.Millisecond)
+			if m.Video.First != 0 || m.Audio.First != 0 {
+				t.Errorf("RTMP: who waited starts at picture %d and audio frame %d", m.Video.First, m.Audio.First)
+			}
+			check(t, "RTMP, joining later", src.packets, frames(t, late), essence.Millisecond)
+			if got, err := flv(); err != nil {
+				t.Errorf("HTTP-FLV: %v", err)
+			} else {
+				src.checkFLV(t, "HTTP-FLV", got)
+			}
+			if got, err := hls(); err != nil {
+				t.Errorf("HLS: %v", err)
+			} else if m := check(t, "HLS", src.essence, got, essence.TSTick); m.Video.First != 0 {
+				t.Errorf("HLS: its first segment starts at picture %d of the stream", m.Video.First)
+			}
+		})
+	}
+}
+
+// TestFFmpegPlaysHLSAndFLV lets ffmpeg be the player where TestWatch reads by itself.
+func TestFFmpegPlaysHLSAndFLV(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	push := src.push(s, t, "movie")
+	s.AwaitLive("movie")
+
+	flv := watchRTMP(t, s.FLV("movie"))
+	rig.Eventually(t, patience, "playlist", func() error {
+		_, err := mediaURL(t.Context(), rig.Client(), s.HLS("movie"))
+		return err
+	})
+	ts := filepath.Join(t.TempDir(), "out.ts")
+	hls := rig.FFmpeg(t, append([]string{"-live_start_index", "0"}, append(copyArgs(s.HLS("movie")), "-f", "mpegts", ts)...)...)
+	push.OK(patience)
+
+	check(t, "HTTP-FLV", src.packets, frames(t, flv), essence.Millisecond)
+	hls.OK(patience)
+	data, err := os.ReadFile(ts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := essence.ReadTS(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, "HLS", src.essence, got, essence.TSTick)
+}
+
+// async starts f and returns a function that waits for its results.
+func async[T any](f func() (T, error)) func() (T, error) {
+	var v T
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		v, err = f()
+	}()
+	return func() (T, error) {
+		<-done
+		return v, err
+	}
+}
