@@ -52,7 +52,7 @@ func NewGate(keys live.Keys, o Options) *Gate {
 // Allow implements live.Gate. An address that has had too many keys refused waits here before its next try is looked at. When
 // the store cannot be reached nobody is let in: the error keeps the store's kind.
 func (g *Gate) Allow(ctx context.Context, r live.Request) (live.Grant, error) {
-	if err := g.checkApp(r.App); err != nil {
+	if err := g.CheckApp(r.App); err != nil {
 		return live.Grant{}, err
 	}
 	if r.Action == live.Play {
@@ -66,7 +66,8 @@ func (g *Gate) Allow(ctx context.Context, r live.Request) (live.Grant, error) {
 	return g.byKey(ctx, r)
 }
 
-func (g *Gate) checkApp(app string) error {
+// CheckApp tells why nobody may publish or play under app: NotFound when it is not configured, Denied when it is switched off.
+func (g *Gate) CheckApp(app string) error {
 	if err := live.CheckApp(app); err != nil {
 		return err
 	}
