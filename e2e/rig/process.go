@@ -163,14 +163,6 @@ func (p *Process) Stderr() string { return p.errs.String() }
 // Reader returns a reader of the standard output so far.
 func (p *Process) Reader() io.Reader { return bytes.NewReader([]byte(p.out.String())) }
 
-// AwaitStdout waits until ok says yes to what stands in standard output.
-func (p *Process) AwaitStdout(limit time.Duration, ok func(string) bool) {
-	p.t.Helper()
-	if !p.out.await(limit, ok) {
-		p.t.Fatalf("%s: not after %v:\n%s", p.cmd, limit, p.errs)
-	}
-}
-
 // AwaitStderr waits until ok says yes to what stands in standard error.
 func (p *Process) AwaitStderr(limit time.Duration, ok func(string) bool) {
 	p.t.Helper()
