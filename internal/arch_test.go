@@ -20,7 +20,7 @@ var mayImport = map[string][]string{
 	// Words. They know nobody, so that everybody may know them.
 	"internal/live":  {},
 	"internal/media": {},
-	"internal/netx":  {},
+	"internal/netx":  {"internal/live"},
 	"internal/obs":   {"internal/live"},
 
 	// Codecs turn bytes into facts about media; one codec knows no other.

@@ -26,3 +26,12 @@ func WriteBuffers(c net.Conn, bufs *net.Buffers, stall time.Duration) (int64, er
 		return total, err
 	}
 }
+
+// tcpConn returns the TCP connection under c, which may be TLS; nil when there is none.
+func tcpConn(c net.Conn) *net.TCPConn {
+	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = t.NetConn()
+	}
+	tcp, _ := c.(*net.TCPConn)
+	return tcp
+}

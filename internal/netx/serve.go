@@ -10,14 +10,13 @@ import (
 
 // Serve accepts connections of ln and runs handle for each in a goroutine, closing the connection after. When ctx ends it closes
 // ln, gives the handlers drain to finish, closes what is left, and returns nil when all have returned. Errors of accept that pass,
-// such as a full descriptor table, are waited out.
+// such as a full descriptor table, are waited out; any other ends all at once and is returned.
 func Serve(ctx context.Context, ln net.Listener, drain time.Duration, handle func(context.Context, net.Conn)) error {
 	var (
 		wg    sync.WaitGroup
 		mu    sync.Mutex
 		conns = make(map[net.Conn]struct{})
 	)
-	defer wg.Wait()
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
 	err := accept(ctx, ln, func(c net.Conn) {
@@ -34,17 +33,18 @@ func Serve(ctx context.Context, ln net.Listener, drain time.Duration, handle fun
 			handle(ctx, c)
 		})
 	})
-	if err == nil {
-		force := time.AfterFunc(drain, func() {
-			mu.Lock()
-			defer mu.Unlock()
-			for c := range conns {
-				c.Close()
-			}
-		})
-		wg.Wait()
-		force.Stop()
+	if err != nil {
+		drain = 0
 	}
+	force := time.AfterFunc(drain, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for c := range conns {
+			c.Close()
+		}
+	})
+	defer force.Stop()
+	wg.Wait()
 	return err
 }
 

@@ -9,8 +9,8 @@ import (
 // LimitUnsent bounds what the kernel holds unsent for c to about n bytes, so that a slow viewer's delay shows in our cursors
 // instead of hiding in a socket buffer of megabytes. It does nothing for what is not TCP.
 func LimitUnsent(c net.Conn, n int) error {
-	tcp, ok := c.(*net.TCPConn)
-	if !ok {
+	tcp := tcpConn(c)
+	if tcp == nil {
 		return nil
 	}
 	raw, err := tcp.SyscallConn()
