@@ -21,7 +21,7 @@ type Options struct {
 	Door interface{ Check(*http.Request) error }
 	Log  *slog.Logger
 
-	Apps []App // that may be published to, the main one first
+	Apps []App // that may be published to, the main one first; may be empty
 
 	// Base URLs of the listeners that the page links to: "rtmp://[::]:1935", "http://127.0.0.1:7001". A host that stands for
 	// every address, or is missing, means the host by which the page was asked for. "" where there is no such listener.

@@ -63,7 +63,7 @@ type pageData struct {
 	Icon    template.URL
 	Version string
 	Streams []streamData
-	Tour    tourData
+	Tour    *tourData // nil where no app may be published to
 }
 
 // streamData is one live stream in words.
@@ -115,16 +115,16 @@ func (s *server) servePage(w http.ResponseWriter, r *http.Request) {
 	w.Write(body.Bytes())
 }
 
-func (s *server) tour(r *http.Request) tourData {
+func (s *server) tour(r *http.Request) *tourData {
+	if len(s.Apps) == 0 {
+		return nil
+	}
+	app := s.Apps[0]
 	scheme := "http"
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	app := App{Name: "live", FLV: true, HLS: true}
-	if len(s.Apps) > 0 {
-		app = s.Apps[0]
-	}
-	return tourData{
+	return &tourData{
 		GetKey: scheme + "://" + r.Host + "/control/get?room=movie",
 		Server: joinURL(s.RTMP, r.Host, app.Name),
 		Watch:  s.links(app, live.Name{App: app.Name, Room: "movie"}, r.Host),

@@ -44,6 +44,15 @@ func TestEmptyPage(t *testing.T) {
 	wantText(t, w.Body.String(), "<details open>", `<meta http-equiv="refresh" content="5">`, `<a href="rtmp://localhost:1935/live/movie"`)
 }
 
+// TestPageWithoutApps has no advice for a server that takes no streams.
+func TestPageWithoutApps(t *testing.T) {
+	w := newScene(t, func(o *Options) { o.Apps = nil }).get("/")
+	wantStatus(t, w, 200)
+	if got := text(w.Body.String()); strings.Contains(got, "three steps") {
+		t.Errorf("the page has the tour: %s", got)
+	}
+}
+
 // TestLivePage shows what is live, and what strangers wrote as text (P25).
 func TestLivePage(t *testing.T) {
 	s := newScene(t, nil)

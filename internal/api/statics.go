@@ -41,12 +41,7 @@ func (s *server) serveStatic(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, path.Base(name), info.ModTime(), f)
 }
 
-type seekFile interface {
-	fs.File
-	io.Seeker
-}
-
-func (s *server) openStatic(name string) (seekFile, fs.FileInfo, error) {
+func (s *server) openStatic(name string) (io.ReadSeekCloser, fs.FileInfo, error) {
 	for part := range strings.SplitSeq(name, "/") {
 		if strings.HasPrefix(part, ".") {
 			return nil, nil, fs.ErrNotExist
@@ -56,12 +51,12 @@ func (s *server) openStatic(name string) (seekFile, fs.FileInfo, error) {
 	if err != nil {
 		return openRegular(builtin, "static/"+name)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }() // an open file outlives it
 	return openRegular(root.FS(), name)
 }
 
 // openRegular looks before it opens: to open a named pipe would wait for who writes to it.
-func openRegular(fsys fs.FS, name string) (seekFile, fs.FileInfo, error) {
+func openRegular(fsys fs.FS, name string) (io.ReadSeekCloser, fs.FileInfo, error) {
 	info, err := fs.Stat(fsys, name)
 	if err != nil {
 		return nil, nil, err
@@ -73,10 +68,6 @@ func openRegular(fsys fs.FS, name string) (seekFile, fs.FileInfo, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	file, ok := f.(seekFile)
-	if !ok {
-		f.Close()
-		return nil, nil, fs.ErrInvalid
-	}
-	return file, info, nil
+	// Files of a directory and of an embed.FS can seek.
+	return f.(io.ReadSeekCloser), info, nil
 }
