@@ -1,0 +1,165 @@
+package segment
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// store is a live.Counter that survives the Numbers above it.
+type store struct {
+	mu    sync.Mutex
+	next  uint64
+	calls int
+	down  error
+}
+
+func (c *store) Reserve(_ context.Context, n uint64) (uint64, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.calls++
+	if c.down != nil {
+		return 0, c.down
+	}
+	c.next += n
+	return c.next - n, nil
+}
+
+func (c *store) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.down = err
+}
+
+// TestNumbersOnlyRise kills Numbers at random moments: no epoch may be at or below what streams have used.
+func TestNumbersOnlyRise(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rnd := rand.New(rand.NewPCG(1, 2))
+		c := new(store)
+		used := -1
+		for range 50 {
+			ctx, kill := context.WithCancel(t.Context())
+			n := NewNumbers(c)
+			go n.Run(ctx)
+			var sessions []int // the newest media sequence number of each
+			for range rnd.IntN(20_000) {
+				if len(sessions) == 0 || rnd.IntN(100) == 0 {
+					e, err := n.Epoch(ctx)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if int(e) <= used {
+						t.Fatalf("epoch %d after %d was used", e, used)
+					}
+					sessions = append(sessions, int(e)-1)
+				}
+				i := rnd.IntN(len(sessions))
+				sessions[i]++
+				n.Raise(uint64(sessions[i]))
+				used = max(used, sessions[i])
+				if rnd.IntN(500) == 0 {
+					synctest.Wait() // let Run catch up
+				}
+			}
+			kill()
+			synctest.Wait()
+		}
+		if waste := int(c.next) - used; waste > 50*2*block {
+			t.Errorf("%d numbers were reserved to use %d", c.next, used)
+		}
+	})
+}
+
+func TestNumbersFromManyGoroutines(t *testing.T) {
+	c := new(store)
+	n := NewNumbers(c)
+	var mu sync.Mutex
+	seen := map[uint64]bool{}
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 2000 {
+				e, err := n.Epoch(t.Context())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				if seen[e] {
+					t.Errorf("epoch %d twice", e)
+				}
+				seen[e] = true
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	if c.calls > 16000/block+1 {
+		t.Errorf("the store was asked %d times", c.calls)
+	}
+}
+
+func TestNumbersWhileStoreIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := new(store)
+		n := NewNumbers(c)
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		away := errors.New("away")
+		c.fail(away)
+		if _, err := n.Epoch(ctx); !errors.Is(err, away) {
+			t.Errorf("Epoch without a store: %v", err)
+		}
+		c.fail(nil)
+		go n.Run(ctx)
+		first, err := n.Epoch(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.fail(away)
+		last := first + 3*block
+		for msn := first; msn <= last; msn++ {
+			n.Raise(msn) // goes on
+		}
+		synctest.Wait()
+		c.fail(nil)
+		time.Sleep(2 * reserveRetry) // the clock of the bubble: Run tries again
+		synctest.Wait()
+		if c.next <= last {
+			t.Errorf("reserved up to %d, in use are numbers to %d", c.next, last)
+		}
+		if e, err := n.Epoch(ctx); err != nil || e <= last {
+			t.Errorf("Epoch = %d, %v, want more than %d", e, err, last)
+		}
+		c.mu.Lock()
+		calls := c.calls
+		c.mu.Unlock()
+		c.fail(away)
+		if _, err := n.Epoch(ctx); err != nil || c.calls != calls {
+			t.Errorf("Epoch asked the store though numbers are left: %v", err)
+		}
+	})
+}
+
+// TestNumbersOfTwoServers share a store: no epoch is given twice.
+func TestNumbersOfTwoServers(t *testing.T) {
+	c := new(store)
+	a, b := NewNumbers(c), NewNumbers(c)
+	seen := map[uint64]bool{}
+	for range 3 * block {
+		for _, n := range []*Numbers{a, b} {
+			e, err := n.Epoch(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if seen[e] {
+				t.Fatalf("epoch %d twice", e)
+			}
+			seen[e] = true
+		}
+	}
+}

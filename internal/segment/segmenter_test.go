@@ -1,0 +1,388 @@
+package segment
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"livego/internal/media"
+)
+
+var (
+	epochTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
+	// avcC of 1280x720, High profile.
+	avcC = []byte("\x01\x64\x00\x1f\xff\xe1\x00\x18\x67\x64\x00\x1f\xac\xd9\x40\x50\x05\xbb\x01\x10\x00\x00\x03\x00\x10\x00\x00\x03\x03\xc0\xf1\x83\x19\x60\x01\x00\x06\x68\xeb\xe3\xcb\x22\xc0")
+
+	h264  = &media.Track{Kind: media.Video, Codec: media.H264, Config: avcC, Timescale: 90000, RFC6381: "avc1.64001f", Width: 1280, Height: 720}
+	h264b = &media.Track{Kind: media.Video, Codec: media.H264, Config: avcC, Timescale: 90000, RFC6381: "avc1.64001f", Width: 640, Height: 360}
+	aac   = &media.Track{Kind: media.Audio, Codec: media.AAC, Config: []byte{0x12, 0x10}, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1024, RFC6381: "mp4a.40.2"}
+)
+
+const ms = time.Millisecond
+
+func frame(t *media.Track, at, long time.Duration, rap bool) *media.Frame {
+	f := &media.Frame{
+		Track: t, DTS: at, PTS: at, Duration: long, Ticks: int64(at) * int64(t.Timescale) / int64(time.Second),
+		Arrived: epochTime.Add(at), Payload: []byte{0, 0, 0, 2, 0x41, 0x9a},
+	}
+	if rap {
+		f.RAP, f.Payload = media.Key, []byte{0, 0, 0, 2, 0x65, 0x88}
+	}
+	return f
+}
+
+// video makes the frames of h264 from one time to another, a key frame each gop.
+func video(from, to, interval, gop time.Duration) (fs []*media.Frame) {
+	each := int((gop + interval/2) / interval)
+	for i, at := 0, from; at < to; i, at = i+1, at+interval {
+		fs = append(fs, frame(h264, at, interval, i%each == 0))
+	}
+	return fs
+}
+
+// audio makes AAC frames of 20 ms.
+func audio(from, to time.Duration) (fs []*media.Frame) {
+	for at := from; at < to; at += 20 * ms {
+		fs = append(fs, frame(aac, at, 20*ms, true))
+	}
+	return fs
+}
+
+// mix interleaves by DTS, each list keeping its order.
+func mix(lists ...[]*media.Frame) []*media.Frame {
+	all := slices.Concat(lists...)
+	slices.SortStableFunc(all, func(a, b *media.Frame) int { return int(a.DTS - b.DTS) })
+	return all
+}
+
+// with changes frames: a new track, another discontinuity.
+func with(fs []*media.Frame, change func(*media.Frame)) []*media.Frame {
+	for _, f := range fs {
+		change(f)
+	}
+	return fs
+}
+
+func rejoin(f *media.Frame)   { f.Discontinuity = 1 }
+func newTrack(f *media.Frame) { f.Track = h264b }
+func large(f *media.Frame)    { f.Payload = make([]byte, 1<<20) }
+
+// outlines are sequences of frames and the segments that they become: the durations, "|" before one that is discontinuous.
+var outlines = []struct {
+	name   string
+	frames []*media.Frame
+	target int
+	want   string
+}{
+	{"GOP 2s", mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 8*time.Second)), 2, "2 2 2 2"},
+	{"GOP 1s", video(0, 6*time.Second, 40*ms, time.Second), 2, "2 2 2"},
+	{"GOP 1.5s", video(0, 6*time.Second, 50*ms, 1500*ms), 2, "1.5 1.5 1.5 1.5"},
+	{"GOP 1.2s", video(0, 6*time.Second, 40*ms, 1200*ms), 2, "2.4 2.4 1.2"},
+	{"GOP 4.2s", video(0, 12600*ms, 40*ms, 4200*ms), 4, "4.2 4.2 4.2"},
+	{"GOP 10s", video(0, 20*time.Second, 40*ms, 10*time.Second), 6, "6.48 3.52 6.48 3.52"},
+	{"GOP 600s", video(0, 20*time.Second, 40*ms, 600*time.Second), 6, "6.48 6.48 6.48 0.56"},
+	{"every frame a key", video(0, 5*time.Second, 40*ms, 40*ms), 2, "2 2 1"},
+	{"240 fps", video(0, 4*time.Second, 4*ms, 4*ms), 2, "2 2"},
+	{"NTSC", video(0, 6005*ms, 1001*time.Second/30000, 2002*ms), 2, "2.002 2.002 2.002"},
+	{"audio only", audio(0, 5*time.Second), 2, "2 2 1"},
+	{"one frame", video(0, 40*ms, 40*ms, time.Second), 2, "0.04"},
+	{"no duration", []*media.Frame{frame(h264, 0, 0, true)}, 2, "0.001"},
+	{"audio runs ahead", mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 300*ms), with(audio(300*ms, 8*time.Second), func(f *media.Frame) { f.DTS -= 300 * ms })), 2, "2 2 2 2"},
+	{"video 9s behind", with(mix(video(0, 12*time.Second, 40*ms, 2*time.Second), audio(0, 12*time.Second)), func(f *media.Frame) {
+		if f.Track == aac {
+			f.DTS += 9 * time.Second
+		}
+	}), 2, "0.04 |1.98 2 2 2 2 2.02"},
+	{"late start", video(1900*ms, 7900*ms, 40*ms, 2*time.Second), 2, "2 2 2"},
+	{"longer GOP later", slices.Concat(video(0, 4*time.Second, 40*ms, 2*time.Second), video(4*time.Second, 9*time.Second, 40*ms, 5*time.Second)), 2, "2 2 2.48 2.48 0.04"},
+	{"rejoin", slices.Concat(video(0, 3*time.Second, 40*ms, 2*time.Second), with(video(3*time.Second, 6*time.Second, 40*ms, 2*time.Second), rejoin)), 2, "2 1 |2 1"},
+	{"rejoin with both tracks", slices.Concat(
+		mix(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second)),
+		with(mix(video(3*time.Second, 5*time.Second, 40*ms, 2*time.Second), audio(3*time.Second, 5*time.Second)), rejoin)), 2, "2 1 |2"},
+	{"new parameters", slices.Concat(video(0, 3*time.Second, 40*ms, 2*time.Second), with(video(3*time.Second, 6*time.Second, 40*ms, 2*time.Second), newTrack)), 2, "2 1 |2 1"},
+	{"late audio", mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(5*time.Second, 8*time.Second)), 2, "2 2 1.04 |1 2"},
+	{"late video", mix(audio(0, 8*time.Second), video(4*time.Second, 8*time.Second, 40*ms, 2*time.Second)), 2, "2 2 0.02 |1.999 2"},
+	{"audio at once after video", mix(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(100*ms, 4*time.Second)), 2, "2 2"},
+	{"video vanishes", mix(video(0, 2400*ms, 40*ms, 2*time.Second), audio(0, 7*time.Second)), 2, "2 2.48 2.48 0.04"},
+	{"gap of 9s", slices.Concat(audio(0, 3*time.Second), audio(12*time.Second, 15*time.Second)), 2, "2 1 |2 1"},
+	{"gap of 9s in both", slices.Concat(
+		mix(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second)),
+		mix(video(12*time.Second, 15*time.Second, 40*ms, 2*time.Second), audio(12*time.Second, 15*time.Second))), 2, "2 1 |2 1"},
+	{"equal times", with(video(0, 10*40*ms, 40*ms, 40*ms), func(f *media.Frame) { f.DTS = 0 }), 2, "0.04"},
+	{"hundreds of megabytes", with(video(0, 4*time.Second, 40*ms, 2*time.Second), large), 2, "1.28 0.72 1.28 0.72"},
+}
+
+// feed gives frames to a Segmenter and returns it with all segments that it made.
+func feed(t testing.TB, s *Segmenter, frames []*media.Frame) []*Segment {
+	t.Helper()
+	var all []*Segment
+	look := func() {
+		t.Helper()
+		for _, seg := range s.List().segments {
+			if len(all) == 0 || seg.sequence > all[len(all)-1].sequence {
+				all = append(all, seg)
+			}
+		}
+		checkPlaylist(t, s.List())
+	}
+	for _, f := range frames {
+		if err := s.Write(f); err != nil {
+			t.Fatalf("Write: %v", err)
+		}
+		look()
+	}
+	if err := s.End(); err != nil {
+		t.Fatalf("End: %v", err)
+	}
+	look()
+	return all
+}
+
+func outline(segs []*Segment) string {
+	var out []string
+	for _, s := range segs {
+		mark := ""
+		if s.joint {
+			mark = "|"
+		}
+		out = append(out, mark+strconv.FormatFloat(s.Duration.Round(ms).Seconds(), 'g', -1, 64))
+	}
+	return strings.Join(out, " ")
+}
+
+func TestCutting(t *testing.T) {
+	for _, tt := range outlines {
+		t.Run(tt.name, func(t *testing.T) {
+			s := New(7, Options{})
+			all := feed(t, s, tt.frames)
+			if got := outline(all); got != tt.want {
+				t.Errorf("segments %s, want %s", got, tt.want)
+			}
+			if got := int(s.List().Target / time.Second); got != tt.target {
+				t.Errorf("target %d s, want %d s", got, tt.target)
+			}
+			checkSegments(t, all, tt.frames)
+		})
+	}
+}
+
+// checkSegments holds segments to what is true of all: every frame in one of them and in order, numbers without holes, times
+// that add up.
+func checkSegments(t testing.TB, segs []*Segment, frames []*media.Frame) {
+	t.Helper()
+	names := map[string]bool{}
+	var got []*media.Frame
+	for i, s := range segs {
+		got = append(got, s.frames...)
+		if names[s.Name] {
+			t.Errorf("name %s was used twice", s.Name)
+		}
+		names[s.Name] = true
+		if s.Duration <= 0 {
+			t.Errorf("segment %s lasts %v", s.Name, s.Duration)
+		}
+		if len(s.frames) == 0 {
+			t.Errorf("segment %s is empty", s.Name)
+		}
+		if i == 0 {
+			continue
+		}
+		last := segs[i-1]
+		if s.sequence != last.sequence+1 {
+			t.Errorf("sequence %d follows %d", s.sequence, last.sequence)
+		}
+		if discs := last.discs; s.joint && s.discs != discs+1 || !s.joint && s.discs != discs {
+			t.Errorf("discontinuity sequence %d follows %d, discontinuity %v", s.discs, discs, s.joint)
+		}
+		if want := last.date.Add(last.Duration); !s.joint && !s.date.Equal(want) {
+			t.Errorf("segment %s begins at %v, the one before ends at %v", s.Name, s.date, want)
+		}
+	}
+	if !slices.Equal(got, frames) {
+		t.Errorf("%d frames in segments, %d were written, or in another order", len(got), len(frames))
+	}
+}
+
+// checkPlaylist holds l to the rules of RFC 8216 that one playlist can break.
+func checkPlaylist(t testing.TB, l *List) {
+	t.Helper()
+	if l.Playlist == nil {
+		return
+	}
+	for _, s := range l.current() {
+		if s.Duration.Round(time.Second) > l.Target {
+			t.Fatalf("segment %s of %v under a target of %v", s.Name, s.Duration, l.Target)
+		}
+	}
+	if l.Ended != bytes.Contains(l.Playlist, []byte("#EXT-X-ENDLIST")) {
+		t.Fatalf("Ended %v, playlist\n%s", l.Ended, l.Playlist)
+	}
+}
+
+func TestPlaylist(t *testing.T) {
+	s := New(40, Options{})
+	feed(t, s, slices.Concat(video(0, 3*time.Second, 40*ms, 2*time.Second), with(video(3*time.Second, 5*time.Second, 40*ms, 2*time.Second), rejoin)))
+	want := `#EXTM3U
+#EXT-X-VERSION:3
+#EXT-X-TARGETDURATION:2
+#EXT-X-MEDIA-SEQUENCE:40
+#EXT-X-DISCONTINUITY-SEQUENCE:40
+#EXT-X-PROGRAM-DATE-TIME:2026-01-02T03:04:05.000Z
+#EXTINF:2.00000,
+40-0.ts
+#EXT-X-PROGRAM-DATE-TIME:2026-01-02T03:04:07.000Z
+#EXTINF:1.00000,
+40-2000.ts
+#EXT-X-DISCONTINUITY
+#EXT-X-PROGRAM-DATE-TIME:2026-01-02T03:04:08.000Z
+#EXTINF:2.00000,
+40-3000.ts
+#EXT-X-ENDLIST
+`
+	l := s.List()
+	if diff := cmp.Diff(want, string(l.Playlist)); diff != "" {
+		t.Errorf("playlist (-want +got):\n%s", diff)
+	}
+	if l.Video != h264 || l.Audio != nil || l.Peak < l.Average || l.Average == 0 {
+		t.Errorf("list says video %v, audio %v, peak %d, average %d", l.Video, l.Audio, l.Peak, l.Average)
+	}
+}
+
+func TestWindow(t *testing.T) {
+	s := New(0, Options{})
+	var frames []*media.Frame
+	for i := range time.Duration(60) { // a discontinuity each 4 s
+		frames = append(frames, with(video(i*4*time.Second, (i+1)*4*time.Second, 40*ms, 2*time.Second), func(f *media.Frame) { f.Discontinuity = uint32(i) })...)
+	}
+	left := map[string]int{} // when segments have left the playlist
+	var first *Segment
+	for i, f := range frames {
+		if err := s.Write(f); err != nil {
+			t.Fatal(err)
+		}
+		l := s.List()
+		cur := l.current()
+		if len(cur) == 0 {
+			continue
+		}
+		if first != nil && cur[0] != first {
+			left[first.Name] = i
+		}
+		first = cur[0]
+		if n := len(cur); n > 8 || n < 8 && cur[0].sequence > 0 {
+			t.Fatalf("%d segments in the playlist, want 8", n)
+		}
+		for name, at := range left {
+			if gone := time.Duration(i-at) * 40 * ms; gone <= 18*time.Second && l.Segment(name) == nil {
+				t.Fatalf("segment %s is gone %v after it left the playlist", name, gone)
+			} else if gone > 40*time.Second && l.Segment(name) != nil {
+				t.Fatalf("segment %s is still there %v after it left the playlist", name, gone)
+			}
+		}
+		tags := fmt.Sprintf("#EXT-X-DISCONTINUITY-SEQUENCE:%d\n", cur[0].sequence/2-b2u(cur[0].joint))
+		if n := cur[0].sequence/2 - b2u(cur[0].joint); n > 0 && !bytes.Contains(l.Playlist, []byte(tags)) {
+			t.Fatalf("playlist lacks %q:\n%s", tags, l.Playlist)
+		}
+	}
+}
+
+func b2u(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func TestBytesAreBounded(t *testing.T) {
+	const bound = 16 << 20
+	s := New(0, Options{Bytes: bound})
+	for _, f := range with(video(0, 60*time.Second, 40*ms, 2*time.Second), large) {
+		if err := s.Write(f); err != nil {
+			t.Fatal(err)
+		}
+		l := s.List()
+		if l.Bytes > bound+4<<20 {
+			t.Fatalf("%d bytes held", l.Bytes)
+		}
+		if l.listed > 0 && l.listed < 3 && l.current()[0].sequence > 0 {
+			t.Fatalf("only %d segments in the playlist", l.listed)
+		}
+	}
+}
+
+func TestSegmentsAreBounded(t *testing.T) {
+	s := New(0, Options{})
+	for i, f := range video(0, 60*time.Second, 40*ms, 40*ms) {
+		f.Discontinuity = uint32(i)
+		if err := s.Write(f); err != nil {
+			t.Fatal(err)
+		}
+		if l := s.List(); l.listed > 8*8 || len(l.segments) > 3*8*8 {
+			t.Fatalf("%d segments, %d of them in the playlist", len(l.segments), l.listed)
+		}
+	}
+}
+
+func TestNextSession(t *testing.T) {
+	var raised uint64
+	first := New(10, Options{Raise: func(n uint64) { raised = n }})
+	feed(t, first, video(0, 6*time.Second, 40*ms, 2*time.Second))
+	if raised != 12 {
+		t.Errorf("raised to %d, want 12", raised)
+	}
+	second := first.Next(20)
+	if l := second.List(); l.Playlist != nil || l.Segment("10-2000") == nil {
+		t.Errorf("before its first segment the next session has playlist %q, old segment %v", l.Playlist, l.Segment("10-2000"))
+	}
+	feed(t, second, video(0, 8*time.Second, 40*ms, 4*time.Second))
+	l := second.List()
+	if got, want := outline(l.current()), "2 2 2 |4 4"; got != want {
+		t.Errorf("playlist of %s, want %s", got, want)
+	}
+	if l.Target != 4*time.Second || l.current()[3].sequence != 13 || l.current()[3].discs != 11 || l.current()[3].Name != "20-0" {
+		t.Errorf("target %v, first new segment %+v", l.Target, l.current()[3])
+	}
+	select {
+	case <-second.Ready():
+	default:
+		t.Error("not ready")
+	}
+
+	empty := New(30, Options{})
+	feed(t, empty, nil)
+	<-empty.Ready()
+	third := empty.Next(31)
+	feed(t, third, audio(0, time.Second))
+	if got := third.List().current()[0]; got.sequence != 31 || got.joint {
+		t.Errorf("after a session without segments: %+v", got)
+	}
+}
+
+func TestData(t *testing.T) {
+	s := New(0, Options{})
+	all := feed(t, s, mix(video(0, 2*time.Second, 40*ms, 2*time.Second), audio(0, 2*time.Second)))
+	first := all[0].Data()
+	if len(first) == 0 || len(first)%188 != 0 || first[0] != 0x47 {
+		t.Fatalf("%d bytes that are no transport stream", len(first))
+	}
+	if all[0].frames != nil {
+		t.Error("the frames are held still")
+	}
+	if again := all[0].Data(); &again[0] != &first[0] {
+		t.Error("made twice")
+	}
+	v, a := all[0].Share(1000)
+	if v+a != 1000 || v < 300 || a < 300 {
+		t.Errorf("1000 bytes are %d of video and %d of audio", v, a)
+	}
+	if v, a := new(Segment).Share(9); v+a != 9 {
+		t.Errorf("9 bytes of a segment without payload are %d and %d", v, a)
+	}
+}
