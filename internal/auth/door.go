@@ -86,7 +86,7 @@ func makeToken(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer os.Remove(f.Name())
+	defer func() { _ = os.Remove(f.Name()) }() // gone already when all is well
 	token := live.NewSecret()
 	_, err = f.WriteString(token + "\n")
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
@@ -99,8 +99,8 @@ func makeToken(path string) (string, error) {
 // or Invalid when r carries two different credentials. An address that has failed too often waits here.
 //
 // A credential comes as "Authorization: Bearer T" or as the query's jwt=T. A request that a proxy on this machine has passed on
-// says so in X-Forwarded-For or Forwarded (RFC 7239), and then counts as one from outside; what these headers claim is never
-// believed.
+// says so in X-Forwarded-For, Forwarded (RFC 7239) or the like, and then counts as one from outside; what these headers claim is
+// never believed. A proxy that sets none of them cannot be told from a person here: behind one, set a JWT secret.
 func (d *Door) Check(r *http.Request) error {
 	if err := checkOrigin(r); err != nil {
 		return err

@@ -40,7 +40,7 @@ type Config struct {
 	RTMPNoAuth bool     `key:"rtmp_noauth" default:"false" group:"Access" help:"Let anybody publish by room name, without a key."`
 	APIHosts   []string `key:"api_hosts" help:"Host names, besides localhost, by which the operator's HTTP may be reached without a credential from this machine."`
 	JWT        struct {
-		Secret    string `key:"secret" secret:"true" help:"The secret of the JWTs for the operator's HTTP. When set, every request needs a JWT or the admin token."`
+		Secret    string `key:"secret" secret:"true" help:"The secret of the JWTs for the operator's HTTP. When set, every request needs a JWT or the admin token: a must behind a proxy on this machine."`
 		Algorithm string `key:"algorithm" default:"HS256" oneof:"HS256,HS384,HS512" help:"The only algorithm that such a JWT may have."`
 	} `key:"jwt"`
 	AuthFailures  int  `key:"auth_failures" default:"10" min:"0" help:"Wrong keys or credentials a minute from one address before further tries are slowed down. 0: no limit."`

@@ -183,8 +183,8 @@ func (y yamlReader) app(name string, n ast.Node) {
 	y.mapping(n, name, []string{"appname", "live", "hls", "flv", "api", "static_push"}, func(key string, keyNode, value ast.Node) {
 		place := y.at(keyNode, key)
 		member := keyNode.GetToken().Value
-		switch {
-		case member == "appname":
+		switch member {
+		case "appname":
 			text, ok := plainText(value, reflect.TypeFor[string]())
 			if !ok {
 				y.fail(place, "must be a text: put it in quotes")
@@ -192,7 +192,7 @@ func (y yamlReader) app(name string, n ast.Node) {
 				y.fail(place, "%w", err)
 			}
 			app.Name = text
-		case member == "static_push":
+		case "static_push":
 			if seq, ok := value.(*ast.SequenceNode); !ok || len(seq.Values) > 0 {
 				y.fail(place, "not in this version")
 			}

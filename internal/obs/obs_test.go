@@ -144,9 +144,9 @@ func TestLimiter(t *testing.T) {
 		expect("a", 0, true)
 		expect("a", 0, false)
 		expect("b", 0, true)
-		time.Sleep(59 * time.Second)
+		<-time.After(59 * time.Second)
 		expect("a", 0, false)
-		time.Sleep(time.Second)
+		<-time.After(time.Second)
 		expect("a", 2, true)
 		expect("a", 0, false)
 		for i := range 10 * maxReasons {

@@ -62,8 +62,8 @@ func create(path string) error {
 	if err != nil {
 		return fmt.Errorf("make the key store: %w", err)
 	}
-	f.Close()
-	defer os.Remove(f.Name())
+	_ = f.Close() // nothing was written
+	defer func() { _ = os.Remove(f.Name()) }()
 	db, err := bbolt.Open(f.Name(), 0o600, &bbolt.Options{Timeout: lockWait})
 	if err != nil {
 		return fmt.Errorf("make the key store %s: %w", path, err)
@@ -98,7 +98,7 @@ func syncDir(dir string) error {
 		return fmt.Errorf("data_dir: %w", err)
 	}
 	defer d.Close()
-	d.Sync()
+	_ = d.Sync()
 	return nil
 }
 
@@ -112,7 +112,7 @@ func openFile(path string) (s *Store, err error) {
 			s, err = nil, damaged(path, fmt.Errorf("%v", p))
 		}
 		if err != nil && db != nil {
-			db.Close()
+			_ = db.Close() // err is what matters
 		}
 	}()
 	db, err = bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockWait})
