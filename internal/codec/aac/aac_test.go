@@ -1,0 +1,136 @@
+package aac
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// configs is the table of AudioSpecificConfigs; fuzzing starts from it.
+var configs = []struct {
+	name string
+	asc  string // hex
+	want Config // zero: refused
+	rfc  string
+	adts string // header in hex of a frame of 5 bytes; "" where ADTS has no words for it
+}{
+	{"LC 44100 stereo", "1210", Config{ObjectType: 2, SampleRate: 44100, OutputRate: 44100, Channels: 2, FrameSamples: 1024},
+		"mp4a.40.2", "fff15080019ffc"},
+	{"LC 8000 mono", "1588", Config{ObjectType: 2, SampleRate: 8000, OutputRate: 8000, Channels: 1, FrameSamples: 1024},
+		"mp4a.40.2", "fff16c40019ffc"},
+	{"LC 48000 5.1, SBR denied", "11b056e500", Config{ObjectType: 2, SampleRate: 48000, OutputRate: 48000, Channels: 6, FrameSamples: 1024},
+		"mp4a.40.2", "fff14d80019ffc"},
+	{"LC 96000 7.1", "1038", Config{ObjectType: 2, SampleRate: 96000, OutputRate: 96000, Channels: 8, FrameSamples: 1024},
+		"mp4a.40.2", "fff141c0019ffc"},
+	{"LC 960 samples", "1214", Config{ObjectType: 2, SampleRate: 44100, OutputRate: 44100, Channels: 2, FrameSamples: 960},
+		"mp4a.40.2", ""},
+	{"LC 2.1 by PCE with comment", "118004c401002000" + "0d4c61766335392e33372e31303056e500",
+		Config{ObjectType: 2, SampleRate: 48000, OutputRate: 48000, Channels: 3, FrameSamples: 1024},
+		"mp4a.40.2", "fff14c00027ffc" + "a0988020040000"},
+	{"HE explicit", "2b920800", Config{ObjectType: 2, SBR: true, SampleRate: 22050, OutputRate: 44100, Channels: 2, FrameSamples: 1024},
+		"mp4a.40.5", "fff15c80019ffc"},
+	{"HE v2 explicit, mono core", "eb8a0800", Config{ObjectType: 2, SBR: true, PS: true, SampleRate: 22050, OutputRate: 44100, Channels: 2, FrameSamples: 1024},
+		"mp4a.40.29", "fff15c40019ffc"},
+	{"HE backward compatible", "139056e5a0", Config{ObjectType: 2, SBR: true, SampleRate: 22050, OutputRate: 44100, Channels: 2, FrameSamples: 1024},
+		"mp4a.40.5", "fff15c80019ffc"},
+	{"HE v2 backward compatible", "138856e5a54880", Config{ObjectType: 2, SBR: true, PS: true, SampleRate: 22050, OutputRate: 44100, Channels: 2, FrameSamples: 1024},
+		"mp4a.40.29", "fff15c40019ffc"},
+	{"explicit rate with index", "1780562210", Config{ObjectType: 2, SampleRate: 44100, OutputRate: 44100, Channels: 2, FrameSamples: 1024},
+		"mp4a.40.2", "fff15080019ffc"},
+	{"explicit rate without index", "1780562190", Config{ObjectType: 2, SampleRate: 44099, OutputRate: 44099, Channels: 2, FrameSamples: 1024},
+		"mp4a.40.2", ""},
+	{"explicit rate 0", "1780000010", Config{}, "", ""},
+	{"explicit rate 2^24-1", "17ffffff90", Config{}, "", ""},
+	{"LD 480 samples", "b98c00", Config{ObjectType: 23, SampleRate: 48000, OutputRate: 48000, Channels: 1, FrameSamples: 480},
+		"mp4a.40.23", ""},
+	{"ELD by escape", "f8e62000", Config{ObjectType: 39, SampleRate: 48000, OutputRate: 48000, Channels: 1},
+		"mp4a.40.39", ""},
+	{"reserved rate index 13", "1690", Config{}, "", ""},
+	{"reserved channels 15", "1278", Config{}, "", ""},
+	{"object type 0", "0210", Config{}, "", ""},
+	{"channels by missing PCE", "1200", Config{}, "", ""},
+	{"PCE without channels", "12000000000000000000", Config{}, "", ""},
+	{"PCE comment above rest", "118004c401002000ff", Config{}, "", ""},
+	{"one byte", "12", Config{}, "", ""},
+	{"empty", "", Config{}, "", ""},
+}
+
+func unhex(t testing.TB, s string) []byte {
+	t.Helper()
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestParse(t *testing.T) {
+	for _, tt := range configs {
+		t.Run(tt.name, func(t *testing.T) {
+			c, err := Parse(unhex(t, tt.asc))
+			if tt.want.ObjectType == 0 {
+				if err == nil {
+					t.Fatalf("no error, got %+v", c)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(&tt.want, c, cmpopts.IgnoreUnexported(Config{})); diff != "" {
+				t.Error(diff)
+			}
+			if got := c.RFC6381(); got != tt.rfc {
+				t.Errorf("RFC6381 is %q, want %q", got, tt.rfc)
+			}
+			got, err := c.AppendADTS(nil, []byte("frame"))
+			if want := tt.adts; want == "" && err == nil || want != "" && hex.EncodeToString(got) != want+hex.EncodeToString([]byte("frame")) {
+				t.Errorf("ADTS %x, %v, want %s", got, err, tt.adts)
+			}
+		})
+	}
+}
+
+// TestADTSLength is row V13.
+func TestADTSLength(t *testing.T) {
+	c, err := Parse(unhex(t, "1210"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dst := []byte("before")
+	for _, n := range []int{0, 1, maxADTS - 7, maxADTS - 6, 1 << 16} {
+		got, err := c.AppendADTS(dst, make([]byte, n))
+		if n+7 > maxADTS {
+			if !errors.Is(err, ErrTooLarge) || !bytes.Equal(got, dst) {
+				t.Errorf("%d bytes: %d bytes, %v", n, len(got), err)
+			}
+			continue
+		}
+		h := got[len(dst):]
+		if size := int(h[3]&3)<<11 | int(h[4])<<3 | int(h[5])>>5; err != nil || size != n+7 || len(h) != size {
+			t.Errorf("%d bytes: length field %d, %v", n, size, err)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, tt := range configs {
+		f.Add(unhex(f, tt.asc))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := Parse(b)
+		if err != nil {
+			return
+		}
+		if !sane(c.SampleRate) || !sane(c.OutputRate) || c.Channels <= 0 {
+			t.Errorf("%+v", c)
+		}
+		if _, err := c.AppendADTS(nil, b); (err == nil) != (c.CheckADTS() == nil) && !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	})
+}
