@@ -1,0 +1,432 @@
+package flv
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/internal/container/amf0"
+	"livego/internal/media"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+const (
+	avcC     = "\x01\x42\xC0\x0D\xFF\xE1\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x00\x00\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x01\x00\x04\x68\xCE\x0F\xC8"
+	idr      = "\x00\x00\x00\x02\x65\x88"
+	inter    = "\x00\x00\x00\x02\x41\x9A"
+	asc      = "\x12\x10"
+	mp3Frame = "\xFF\xFB\x90\x64 and so on"
+	hvcC     = "\x01\x01\x60\x00\x00\x00\x90\x00\x00\x00\x00\x00\x5D\xF0\x00\xFC\xFD\xF8\xF8\x00\x00\x0F\x00"
+	hevcIDR  = "\x00\x00\x00\x03\x26\x01\xAA"
+	opusHead = "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00"
+	flacHead = "fLaC\x80\x00\x00\x22\x10\x00\x10\x00\x00\x00\x00\x00\x00\x00\x0A\xC4\x42\xF0\x00\x00\x00\x00" +
+		"0123456789abcdef"
+)
+
+// message is one message to a Demuxer.
+type message struct {
+	typ  uint8
+	body string
+}
+
+// row is a session of messages, and what the last of them gives. The table seeds the fuzzer.
+type row struct {
+	name     string
+	messages []message
+	frame    *media.Frame // nil: none
+	skipped  bool         // ErrSkip
+}
+
+func v(bodies ...string) (m []message) {
+	for _, b := range bodies {
+		m = append(m, message{TypeVideo, b})
+	}
+	return m
+}
+
+func a(bodies ...string) (m []message) {
+	for _, b := range bodies {
+		m = append(m, message{TypeAudio, b})
+	}
+	return m
+}
+
+func script(values ...any) []message {
+	return []message{{TypeScript, string(amf0.Append(nil, values...))}}
+}
+
+func rows() []row {
+	h264 := &media.Track{
+		Kind: media.Video, Codec: media.H264, Config: []byte(avcC), Timescale: 90000,
+		Width: 320, Height: 240, FrameRate: 30000.0 / 1001, RFC6381: "avc1.42c00d",
+	}
+	h264Enhanced := *h264
+	h264Enhanced.Enhanced = true
+	aac := &media.Track{
+		Kind: media.Audio, Codec: media.AAC, Config: []byte(asc), Timescale: 44100,
+		SampleRate: 44100, Channels: 2, FrameSamples: 1024, RFC6381: "mp4a.40.2",
+	}
+	mp3 := &media.Track{
+		Kind: media.Audio, Codec: media.MP3, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1152, RFC6381: "mp4a.40.34",
+	}
+	mp3Enhanced := *mp3
+	mp3Enhanced.Enhanced = true
+	enhanced := func(k media.Kind, c media.Codec, config string) *media.Track {
+		t := &media.Track{Kind: k, Codec: c, Enhanced: true, Timescale: 90000}
+		if config != "" {
+			t.Config = []byte(config)
+		}
+		return t
+	}
+	opus := enhanced(media.Audio, media.Opus, opusHead)
+	opus.Timescale, opus.SampleRate, opus.Channels, opus.RFC6381 = 48000, 48000, 2, "opus"
+	flac := enhanced(media.Audio, media.FLAC, flacHead)
+	flac.Timescale, flac.SampleRate, flac.Channels, flac.FrameSamples, flac.RFC6381 = 44100, 44100, 2, 4096, "fLaC"
+	hevcLegacy := enhanced(media.Video, media.HEVC, hvcC)
+	hevcLegacy.Enhanced = false
+	opaque := func(k media.Kind, label string) *media.Track {
+		return &media.Track{Kind: k, Label: label, Timescale: 90000}
+	}
+	unknown := opaque(media.Video, "fourcc xyzw")
+	unknown.Enhanced, unknown.Config = true, []byte("\x90xyzwconfig")
+	frame := func(t *media.Track, rap media.RandomAccess, key bool, payload string) *media.Frame {
+		return &media.Frame{Track: t, RAP: rap, KeyFlag: key, Payload: []byte(payload)}
+	}
+	shifted := func(f *media.Frame, cts time.Duration) *media.Frame {
+		f.PTS = cts
+		return f
+	}
+	const header, key, delta = "\x17\x00\x00\x00\x00" + avcC, "\x17\x01\x00\x00\x00", "\x27\x01\x00\x00\x00"
+	return []row{
+		{name: "H.264 header", messages: v(header)},
+		{name: "H.264 key frame", messages: v(header, key+idr), frame: frame(h264, media.Key, true, idr)},
+		{name: "V24 key flag on no IDR", messages: v(header, key+inter), frame: frame(h264, media.NoAccess, true, inter)},
+		{name: "V24 no key flag on IDR", messages: v(header, delta+idr), frame: frame(h264, media.Key, false, idr)},
+		{name: "CTS", messages: v(header, "\x27\x01\x00\x00\x50"+inter), frame: shifted(frame(h264, 0, false, inter), 80*time.Millisecond)},
+		{name: "CTS negative", messages: v(header, "\x27\x01\xFF\xFF\xD8"+inter), frame: shifted(frame(h264, 0, false, inter), -40*time.Millisecond)},
+		{name: "V04 CTS lowest", messages: v(header, "\x27\x01\x80\x00\x00"+inter), frame: frame(h264, 0, false, inter)},
+		{name: "V04 CTS highest", messages: v(header, "\x27\x01\x7F\xFF\xFF"+inter), frame: frame(h264, 0, false, inter)},
+		{name: "end of sequence", messages: v(header, "\x17\x02\x00\x00\x00")},
+		{name: "V16 end first", messages: v("\x17\x02\x00\x00\x00"), skipped: true},
+		{name: "frame before header", messages: v(key + idr), skipped: true},
+		{name: "V01 empty", messages: v(""), skipped: true},
+		{name: "V01 1 byte", messages: v("\x17"), skipped: true},
+		{name: "V01 4 bytes", messages: v("\x17\x01\x00\x00"), skipped: true},
+		{name: "V01 frame without content", messages: v(header, key), skipped: true},
+		{name: "header without content", messages: v("\x17\x00\x00\x00\x00"), skipped: true},
+		{name: "V03 packet type 3", messages: v(header, "\x17\x03\x00\x00\x00"+idr), skipped: true},
+		{name: "V03 packet type 255", messages: v(header, "\x17\xFF\x00\x00\x00"+idr), skipped: true},
+		{name: "V03 frame type 0", messages: v(header, "\x07\x01\x00\x00\x00"+idr), skipped: true},
+		{name: "V03 frame type 5", messages: v(header, "\x57\x00"), skipped: true},
+		{name: "V03 frame type 7", messages: v(header, "\x77\x01\x00\x00\x00"+idr), skipped: true},
+		{name: "V06 NAL length 0", messages: v(header, key+"\x00\x00\x00\x00"), skipped: true},
+		{name: "V06 NAL length max", messages: v(header, key+"\xFF\xFF\xFF\xFF\x65"), skipped: true},
+		{name: "V07 Annex B", messages: v(header, key+"\x00\x00\x00\x01\x65\x88"), skipped: true},
+		{name: "V02 Sorenson", messages: v("\x12\x00\x00"), frame: frame(opaque(media.Video, "sorenson"), media.Key, true, "\x12\x00\x00")},
+		{name: "V02 VP6 inter", messages: v("\x24\x00\x00"), frame: frame(opaque(media.Video, "vp6"), 0, false, "\x24\x00\x00")},
+		{name: "V02 codec 15", messages: v("\x1F\x00"), frame: frame(opaque(media.Video, "video codec 15"), media.Key, true, "\x1F\x00")},
+		{name: "HEVC legacy", messages: v("\x1C\x00\x00\x00\x00"+hvcC, "\x1C\x01\x00\x00\x00"+hevcIDR), frame: frame(hevcLegacy, media.Key, true, hevcIDR)},
+
+		{name: "HEVC", messages: v("\x90hvc1"+hvcC, "\x91hvc1\x00\x00\x28"+hevcIDR), frame: shifted(frame(enhanced(media.Video, media.HEVC, hvcC), media.Key, true, hevcIDR), 40*time.Millisecond)},
+		{name: "HEVC without CTS", messages: v("\x90hvc1"+hvcC, "\xA3hvc1"+hevcIDR), frame: frame(enhanced(media.Video, media.HEVC, hvcC), media.Key, false, hevcIDR)},
+		{name: "HEVC cut CTS", messages: v("\x90hvc1"+hvcC, "\x91hvc1\x00\x00"), skipped: true},
+		{name: "V10 hvcC cut", messages: v("\x90hvc1\x01\x02"), skipped: true},
+		{name: "H.264 by FourCC", messages: v("\x90avc1"+avcC, "\x91avc1\x00\x00\x00"+idr), frame: frame(&h264Enhanced, media.Key, true, idr)},
+		{name: "AV1", messages: v("\x90av01\x81\x00\x0C\x00", "\x91av01obu"), frame: frame(enhanced(media.Video, media.AV1, "\x81\x00\x0C\x00"), media.Key, true, "obu")},
+		{name: "V11 AV1 before its header", messages: v("\x91av01obu"), skipped: true},
+		{name: "V11 av1C marker 0", messages: v("\x90av01\x01\x00\x0C\x00"), skipped: true},
+		{name: "VP9 inter", messages: v("\x90vp09vpcC", "\xA1vp09x"), frame: frame(enhanced(media.Video, media.VP9, "vpcC"), 0, false, "x")},
+		{name: "VP8 without header", messages: v("\x91vp08x"), frame: frame(enhanced(media.Video, media.VP8, ""), media.Key, true, "x")},
+		{name: "V15 unknown FourCC", messages: v("\x90xyzwconfig", "\x91xyzwframe"), frame: frame(unknown, media.Key, true, "\x91xyzwframe")},
+		{name: "V15 cut FourCC", messages: v("\x91hvc"), skipped: true},
+		{name: "V15 FourCC 0", messages: v("\x91\x00\x00\x00\x00frame"), skipped: true},
+		{name: "V15 FourCC not ASCII", messages: v("\x91\xFF\xFE\xFD\xFCframe"), skipped: true},
+		{name: "V16 header without content", messages: v("\x90hvc1"), skipped: true},
+		{name: "V16 MPEG2TSSequenceStart", messages: v("\x95hvc1x"), skipped: true},
+		{name: "V16 packet type 8", messages: v("\x98hvc1x"), skipped: true},
+		{name: "V16 packet type 15", messages: v("\x9Fhvc1x"), skipped: true},
+		{name: "V16 metadata", messages: v("\x94hvc1x")},
+		{name: "V16 end first, enhanced", messages: v("\x92hvc1"), skipped: true},
+		{name: "V17 ModEx", messages: v("\x97\xFF\xFF\xFF\x00"), skipped: true},
+		{name: "V18 multitrack", messages: v("\x96\x00hvc1\x00"), skipped: true},
+		{name: "frame type 5, enhanced", messages: v("\xD1hvc1x"), skipped: true},
+
+		{name: "AAC", messages: a("\xAF\x00"+asc, "\xAF\x01raw"), frame: frame(aac, media.Key, true, "raw")},
+		{name: "AAC whose flags lie", messages: a("\xA0\x00"+asc, "\xA2\x01raw"), frame: frame(aac, media.Key, true, "raw")},
+		{name: "AAC before its config", messages: a("\xAF\x01raw"), skipped: true},
+		{name: "AAC config malformed", messages: a("\xAF\x00\xFF"), skipped: true},
+		{name: "V01 AAC of 1 byte", messages: a("\xAF"), skipped: true},
+		{name: "V13 AAC of 0 bytes", messages: a("\xAF\x00"+asc, "\xAF\x01"), skipped: true},
+		{name: "AAC packet type 2", messages: a("\xAF\x00"+asc, "\xAF\x02raw"), skipped: true},
+		{name: "MP3", messages: a("\x2F" + mp3Frame), frame: frame(mp3, media.Key, true, mp3Frame)},
+		{name: "MP3 at 8 kHz", messages: a("\xEE\xFF\xE3\x18\xC4"), frame: frame(&media.Track{
+			Kind: media.Audio, Codec: media.MP3, Timescale: 8000, SampleRate: 8000, Channels: 1, FrameSamples: 576, RFC6381: "mp4a.40.34",
+		}, media.Key, true, "\xFF\xE3\x18\xC4")},
+		{name: "MP3 without a header first", messages: a("\x2Fgarbage"), skipped: true},
+		{name: "MP3 without a header later", messages: a("\x2F"+mp3Frame, "\x2Fgarbage"), frame: frame(mp3, media.Key, true, "garbage")},
+		{name: "V02 Speex", messages: a("\xB6x"), frame: frame(opaque(media.Audio, "speex"), media.Key, true, "\xB6x")},
+		{name: "V02 format 12", messages: a("\xC0x"), frame: frame(opaque(media.Audio, "sound format 12"), media.Key, true, "\xC0x")},
+		{name: "V16 silence", messages: a("")},
+		{name: "silence by FourCC", messages: a("\x91Opus")},
+		{name: "Opus", messages: a("\x90Opus"+opusHead, "\x91Opusx"), frame: frame(opus, media.Key, true, "x")},
+		{name: "V14 OpusHead cut", messages: a("\x90Opus" + opusHead[:18]), skipped: true},
+		{name: "V14 OpusHead without channels", messages: a("\x90Opus" + opusHead[:9] + "\x00" + opusHead[10:]), skipped: true},
+		{name: "V14 OpusHead of 255 channels", messages: a("\x90Opus" + opusHead[:9] + "\xFF" + opusHead[10:]), skipped: true},
+		{name: "V14 OpusHead without its map", messages: a("\x90Opus" + opusHead[:18] + "\x01\x01\x01"), skipped: true},
+		{name: "FLAC", messages: a("\x90fLaC"+flacHead, "\x91fLaCx"), frame: frame(flac, media.Key, true, "x")},
+		{name: "FLAC cut", messages: a("\x90fLaCfLaC\x80\x00\x00\x22"), skipped: true},
+		{name: "AC-3", messages: a("\x91ac-3x"), frame: frame(enhanced(media.Audio, media.AC3, ""), media.Key, true, "x")},
+		{name: "MP3 by FourCC", messages: a("\x91.mp3" + mp3Frame), frame: frame(&mp3Enhanced, media.Key, true, mp3Frame)},
+		{name: "V16 audio packet type 3", messages: a("\x93Opusx"), skipped: true},
+		{name: "V16 MultichannelConfig", messages: a("\x94Opus\x01\x02\x00")},
+
+		{name: "datum", messages: script("onCuePoint", 1.0), frame: &media.Frame{
+			Track: &media.Track{Kind: media.Data, Codec: media.Script, Timescale: 90000}, RAP: media.Key, KeyFlag: true,
+			Payload: amf0.Append(nil, "onCuePoint", 1.0),
+		}},
+		{name: "datum to be kept", messages: script("@setDataFrame", "onTextData", nil), frame: &media.Frame{
+			Track: &media.Track{Kind: media.Data, Codec: media.Script, Timescale: 90000}, RAP: media.Key, KeyFlag: true,
+			Payload: amf0.Append(nil, "onTextData", nil),
+		}},
+		{name: "onMetaData", messages: script("@setDataFrame", "onMetaData", amf0.ECMAArray{{Key: "width", Value: 1.0}})},
+		{name: "onMetaData alone", messages: script("onMetaData")},
+		{name: "clear", messages: script("@clearDataFrame", "onMetaData")},
+		{name: "M24 nested", messages: script("@setDataFrame", "@setDataFrame", "@setDataFrame", "onMetaData"), skipped: true},
+		{name: "M24 without a name", messages: script("@setDataFrame"), skipped: true},
+		{name: "M24 name no string", messages: script(1.0), skipped: true},
+		{name: "M24 empty", messages: script(), skipped: true},
+		{name: "M05 cut", messages: []message{{TypeScript, "\x02\xFF\xFFx"}}, skipped: true},
+		{name: "64 KiB of script", messages: script("x", strings.Repeat("y", maxScript)), skipped: true},
+		{name: "message type 22", messages: []message{{22, "x"}}, skipped: true},
+	}
+}
+
+func (r row) run(d *Demuxer) (f *media.Frame, err error) {
+	for _, m := range r.messages {
+		f, err = d.Message(m.typ, 0, []byte(m.body), time.Time{})
+	}
+	return f, err
+}
+
+var sameFrame = cmp.Options{cmpopts.IgnoreUnexported(media.Frame{})}
+
+func TestDemuxer(t *testing.T) {
+	for _, r := range rows() {
+		t.Run(r.name, func(t *testing.T) {
+			f, err := r.run(new(Demuxer))
+			if errors.Is(err, ErrSkip) != r.skipped || err != nil && !r.skipped {
+				t.Fatalf("error %v", err)
+			}
+			if diff := cmp.Diff(r.frame, f, sameFrame); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// FuzzDemuxer throws two messages at a publisher who has sent everything that is legal, so that every branch has its state,
+// and lays what comes out of it out for the wire.
+func FuzzDemuxer(f *testing.F) {
+	for _, r := range rows() {
+		m := r.messages
+		f.Add(m[0].typ, []byte(m[0].body), m[len(m)-1].typ, []byte(m[len(m)-1].body), uint32(1<<31))
+	}
+	f.Fuzz(func(t *testing.T, typ1 uint8, body1 []byte, typ2 uint8, body2 []byte, timestamp uint32) {
+		var d Demuxer
+		for _, m := range []struct {
+			typ  uint8
+			body []byte
+		}{{TypeVideo, []byte("\x17\x00\x00\x00\x00" + avcC)}, {TypeAudio, []byte("\xAF\x00" + asc)}, {typ1, body1}, {typ2, body2}} {
+			f, err := d.Message(m.typ, timestamp, m.body, time.Time{})
+			if err != nil {
+				if f != nil || !errors.Is(err, ErrSkip) {
+					t.Fatalf("frame %v, error %v", f, err)
+				}
+				continue
+			}
+			if f != nil {
+				checkFrame(t, f)
+			}
+		}
+	})
+}
+
+// checkFrame holds a frame to its contract, and to coming out of the wire as it went in.
+func checkFrame(t *testing.T, f *media.Frame) {
+	t.Helper()
+	if f.Track == nil || f.Track.Timescale == 0 || len(f.Payload) == 0 || (f.PTS-f.DTS).Abs() > maxCTS {
+		t.Fatalf("%+v of %+v", f, f.Track)
+	}
+	var d Demuxer
+	k := MessageType(f.Track.Kind)
+	if h := SequenceHeader(f.Track); h != nil {
+		if _, err := d.Message(k, 0, h, time.Time{}); err != nil {
+			t.Fatalf("our own header %x: %v", h, err)
+		}
+	}
+	header, payload := TagBody(f)
+	again, err := d.Message(k, Timestamp(f), append(header, payload...), time.Time{})
+	if f.Track.Codec == media.MP3 && errors.Is(err, ErrSkip) {
+		return // a cut frame, which only follows a whole one
+	}
+	if err != nil || again == nil || again.RAP != f.RAP || again.PTS-again.DTS != f.PTS-f.DTS || !bytes.Equal(again.Payload, f.Payload) {
+		t.Fatalf("%+v came back as %+v, %v", f, again, err)
+	}
+}
+
+// TestRepeatedHeader is row F11.
+func TestRepeatedHeader(t *testing.T) {
+	var d Demuxer
+	session := row{messages: v("\x17\x00\x00\x00\x00"+avcC, "\x17\x01\x00\x00\x00"+idr)}
+	one, err := session.run(&d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := session.run(&d)
+	if err != nil || two.Track != one.Track {
+		t.Errorf("a repeated header made a new track: %v", err)
+	}
+	session.messages[0].body += "\xFF"
+	three, err := session.run(&d)
+	if err != nil || three.Track == one.Track || len(three.Track.Config) != len(avcC)+1 {
+		t.Errorf("a changed header made no new track: %v", err)
+	}
+	sorenson, err := row{messages: v("\x12\x00\x00")}.run(&d)
+	if err != nil || sorenson.Track == three.Track {
+		t.Errorf("a changed codec made no new track: %v", err)
+	}
+}
+
+// TestMP3Track follows changes that only frame headers tell.
+func TestMP3Track(t *testing.T) {
+	var d Demuxer
+	var tracks []*media.Track
+	for _, b := range []string{"\x2F\xFF\xFB\x90\x64", "\x2F\xFF\xFB\x92\x64", "\x2F\xFF\xFB\x90\xC4", "\x2F\xFF\xFB\x94\xC4"} {
+		f, err := d.Message(TypeAudio, 0, []byte(b), time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tracks = append(tracks, f.Track)
+	}
+	if tracks[0] != tracks[1] || tracks[1] == tracks[2] || tracks[2] == tracks[3] {
+		t.Errorf("tracks %p", tracks)
+	}
+}
+
+// TestHeaderFlood is row V23.
+func TestHeaderFlood(t *testing.T) {
+	var d Demuxer
+	now := time.Unix(1, 0)
+	send := func(i int) error {
+		_, err := d.Message(TypeVideo, 0, []byte("\x17\x00\x00\x00\x00"+avcC+string(rune('a'+i))), now)
+		return err
+	}
+	for i := range maxConfigs {
+		if err := send(i); err != nil {
+			t.Fatalf("header %d: %v", i, err)
+		}
+	}
+	if err := send(maxConfigs); !errors.Is(err, ErrFlood) {
+		t.Errorf("header %d: %v", maxConfigs, err)
+	}
+	now = now.Add(configWindow)
+	if err := send(0); err != nil {
+		t.Errorf("after the window: %v", err)
+	}
+}
+
+func TestClock(t *testing.T) {
+	tests := []struct {
+		name   string
+		stamps []uint32
+		want   []int64
+	}{
+		{"F16 over 2^32", []uint32{1<<32 - 40, 0, 40}, []int64{1<<32 - 40, 1 << 32, 1<<32 + 40}},
+		{"F16 over 2^31", []uint32{1<<31 - 1, 1<<31 + 39}, []int64{1<<31 - 1, 1<<31 + 39}},
+		{"a step back", []uint32{100, 60, 140}, []int64{100, 60, 140}},
+		{"below the start", []uint32{0, 1<<32 - 40}, []int64{0, -40}},
+		{"F14 24 days", []uint32{0, 24 * 86400e3}, []int64{0, 24 * 86400e3}},
+		{"F15", []uint32{0xFFFFFE, 0x1000000}, []int64{0xFFFFFE, 0x1000000}},
+	}
+	for _, tt := range tests {
+		var c clock
+		for i, s := range tt.stamps {
+			if got := c.advance(s).Milliseconds(); got != tt.want[i] {
+				t.Errorf("%s: stamp %d is %d, want %d", tt.name, i, got, tt.want[i])
+			}
+		}
+	}
+}
+
+// TestMeta is rows M23 and F25.
+func TestMeta(t *testing.T) {
+	tests := []struct {
+		name string
+		args []any
+		want media.Meta
+	}{
+		{"sane", []any{amf0.ECMAArray{
+			{Key: "width", Value: 1280.0}, {Key: "height", Value: 720.0}, {Key: "framerate", Value: 29.97}, {Key: "videodatarate", Value: 2500.0},
+			{Key: "audiodatarate", Value: 128.0}, {Key: "audiosamplerate", Value: 48000.0}, {Key: "audiochannels", Value: 6.0}, {Key: "stereo", Value: true},
+			{Key: "videocodecid", Value: 7.0}, {Key: "audiocodecid", Value: "mp4a"}, {Key: "encoder", Value: "obs 31"},
+		}}, media.Meta{Encoder: "obs 31", Width: 1280, Height: 720, FrameRate: 29.97, VideoRate: 2500, AudioRate: 128, SampleRate: 48000, Channels: 6, HasVideo: true, HasAudio: true}},
+		{"object, stereo", []any{amf0.Object{{Key: "stereo", Value: true}, {Key: "audiocodecid", Value: 0.0}, {Key: "videocodecid", Value: 0.0}}}, media.Meta{Channels: 2, HasAudio: true}},
+		{"M23 negative, infinite, no number", []any{amf0.ECMAArray{
+			{Key: "width", Value: -1.0}, {Key: "height", Value: 1e9}, {Key: "framerate", Value: math.NaN()}, {Key: "videodatarate", Value: math.Inf(1)},
+			{Key: "audiodatarate", Value: "128"}, {Key: "audiosamplerate", Value: -0.0}, {Key: "audiochannels", Value: 1e308}, {Key: "videocodecid", Value: math.NaN()},
+			{Key: "audiocodecid", Value: ""}, {Key: "encoder", Value: "a\nb"},
+		}}, media.Meta{}},
+		{"framerate 0, long encoder", []any{amf0.ECMAArray{{Key: "framerate", Value: 0.0}, {Key: "encoder", Value: strings.Repeat("x", 129)}}}, media.Meta{}},
+		{"no object", []any{1.0}, media.Meta{}},
+		{"nothing", nil, media.Meta{}},
+	}
+	for _, tt := range tests {
+		if diff := cmp.Diff(tt.want, parseMeta(tt.args)); diff != "" {
+			t.Errorf("%s:\n%s", tt.name, diff)
+		}
+	}
+
+	var d Demuxer
+	now := time.Unix(1, 0)
+	width := func(w int) {
+		body := amf0.Append(nil, "onMetaData", amf0.ECMAArray{{Key: "width", Value: w}})
+		if _, err := d.Message(TypeScript, 0, body, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	width(1)
+	first := d.meta
+	for range 100 {
+		width(1)
+	}
+	if d.meta != first {
+		t.Error("repeated metadata made a new Meta")
+	}
+	for w := range 1000 {
+		width(w + 2)
+	}
+	if d.meta.Width != maxMetas {
+		t.Errorf("width %d is in force, want that of change %d", d.meta.Width, maxMetas)
+	}
+}
+
+func TestDemuxerAllocates(t *testing.T) {
+	var d Demuxer
+	if _, err := (row{messages: v("\x17\x00\x00\x00\x00" + avcC)}).run(&d); err != nil {
+		t.Fatal(err)
+	}
+	body := []byte("\x17\x01\x00\x00\x00" + idr)
+	n := testing.AllocsPerRun(100, func() {
+		if f, err := d.Message(TypeVideo, 40, body, time.Time{}); f == nil || err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n > 1 {
+		t.Errorf("%v allocations a frame, want the Frame alone", n)
+	}
+}

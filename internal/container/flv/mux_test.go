@@ -1,0 +1,185 @@
+package flv
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"livego/internal/container/amf0"
+	"livego/internal/media"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestWire is what viewers get of a track's header and of a frame with a composition time of 40 ms.
+func TestWire(t *testing.T) {
+	track := func(k media.Kind, c media.Codec, config string) *media.Track {
+		return &media.Track{Kind: k, Codec: c, Config: []byte(config)}
+	}
+	mp3 := func(rate, channels int) *media.Track {
+		return &media.Track{Kind: media.Audio, Codec: media.MP3, SampleRate: rate, Channels: channels}
+	}
+	tests := []struct {
+		name   string
+		track  *media.Track
+		rap    media.RandomAccess
+		flag   bool
+		cts    time.Duration
+		header string
+		body   string
+	}{
+		{"H.264", track(media.Video, media.H264, "c"), media.Key, false, 40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\x00\x00\x28p"},
+		{"H.264 recovery", track(media.Video, media.H264, "c"), media.Recovery, false, -40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\xFF\xFF\xD8p"},
+		{"H.264 with a flag alone", track(media.Video, media.H264, "c"), 0, true, 0, "\x17\x00\x00\x00\x00c", "\x27\x01\x00\x00\x00p"},
+		{"HEVC", track(media.Video, media.HEVC, "c"), media.Key, true, 40e6, "\x90hvc1c", "\x91hvc1\x00\x00\x28p"},
+		{"HEVC without CTS", track(media.Video, media.HEVC, "c"), 0, false, 0, "\x90hvc1c", "\xA3hvc1p"},
+		{"AV1 with a flag alone", track(media.Video, media.AV1, "c"), 0, true, 0, "\x90av01c", "\x91av01p"},
+		{"VP9", track(media.Video, media.VP9, ""), 0, false, 0, "", "\xA1vp09p"},
+		{"AAC", track(media.Audio, media.AAC, "c"), media.Key, true, 0, "\xAF\x00c", "\xAF\x01p"},
+		{"Opus", track(media.Audio, media.Opus, "c"), media.Key, true, 0, "\x90Opusc", "\x91Opusp"},
+		{"MP3 48000 stereo", mp3(48000, 2), media.Key, true, 0, "", "\x2Fp"},
+		{"MP3 22050 mono", mp3(22050, 1), media.Key, true, 0, "", "\x2Ap"},
+		{"MP3 12000 stereo", mp3(12000, 2), media.Key, true, 0, "", "\x27p"},
+		{"MP3 8000 mono", mp3(8000, 1), media.Key, true, 0, "", "\xE2p"},
+		{"opaque", track(media.Video, media.Opaque, "whole"), media.Key, true, 0, "whole", "p"},
+		{"script", track(media.Data, media.Script, ""), media.Key, true, 0, "", "p"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			f := &media.Frame{Track: tt.track, RAP: tt.rap, KeyFlag: tt.flag, DTS: time.Hour, PTS: time.Hour + tt.cts, Payload: []byte("p")}
+			if got := SequenceHeader(tt.track); string(got) != tt.header {
+				t.Errorf("header %q, want %q", got, tt.header)
+			}
+			header, payload := TagBody(f)
+			if got := string(header) + string(payload); got != tt.body || len(header) > maxBodyHeader {
+				t.Errorf("body %q, want %q", got, tt.body)
+			}
+			want := AppendTag(nil, MessageType(tt.track.Kind), 3600_000, []byte(tt.body))
+			if got := bytes.Join(EncodeTag(f), nil); !bytes.Equal(got, want) {
+				t.Errorf("tag %q, want %q", got, want)
+			}
+		})
+	}
+}
+
+func TestEncodeTagAllocates(t *testing.T) {
+	f := &media.Frame{Track: &media.Track{Kind: media.Video, Codec: media.H264}, Payload: []byte(idr)}
+	if n := testing.AllocsPerRun(100, func() { EncodeTag(f) }); n > 2 {
+		t.Errorf("%v allocations a tag, want one for the bytes and one for the slice of slices", n)
+	}
+}
+
+func TestMetaData(t *testing.T) {
+	video := &media.Track{Kind: media.Video, Codec: media.H264, Width: 640, Height: 360}
+	audio := &media.Track{Kind: media.Audio, Codec: media.AAC, SampleRate: 44100, Channels: 1}
+	claims := &media.Meta{Encoder: "enc", Width: 1, Height: 1, FrameRate: 25, VideoRate: 800, SampleRate: 8000, Channels: 2, HasVideo: true, HasAudio: true}
+	tests := []struct {
+		name   string
+		meta   *media.Meta
+		tracks []*media.Track
+		want   amf0.ECMAArray
+	}{
+		{"facts win", claims, []*media.Track{video, audio}, amf0.ECMAArray{
+			{Key: "width", Value: 640.0}, {Key: "height", Value: 360.0}, {Key: "framerate", Value: 25.0}, {Key: "videodatarate", Value: 800.0}, {Key: "videocodecid", Value: 7.0},
+			{Key: "audiosamplerate", Value: 44100.0}, {Key: "audiochannels", Value: 1.0}, {Key: "stereo", Value: false}, {Key: "audiocodecid", Value: 10.0},
+			{Key: "encoder", Value: "enc"},
+		}},
+		{"facts alone", nil, []*media.Track{nil, {Kind: media.Video, Codec: media.HEVC}}, amf0.ECMAArray{{Key: "videocodecid", Value: float64(0x68766331)}}},
+		{"claims alone", &media.Meta{Width: 2, Channels: 2, HasVideo: true}, nil, amf0.ECMAArray{{Key: "width", Value: 2.0}}},
+		{"nothing", nil, nil, nil},
+	}
+	for _, tt := range tests {
+		got, err := amf0.Decode(MetaData(tt.meta, tt.tracks...))
+		if diff := cmp.Diff([]any{"onMetaData", tt.want}, got); err != nil || diff != "" {
+			t.Errorf("%s: %v\n%s", tt.name, err, diff)
+		}
+	}
+}
+
+// files is the table of FLV files; fuzzing starts from it. want is the number of tags before the end, err what ends them.
+func files() []struct {
+	name string
+	b    string
+	want int
+	err  string // "" for a clean end
+} {
+	head := string(FileHeader(true, true))
+	tag := string(AppendTag(nil, TypeVideo, 0x12345678, []byte("body")))
+	return []struct {
+		name string
+		b    string
+		want int
+		err  string
+	}{
+		{"two tags", head + tag + string(AppendTag(nil, TypeScript, 0, nil)), 2, ""},
+		{"no tags", head, 0, ""},
+		{"empty", "", 0, "unexpected EOF"},
+		{"V25 bad signature", "GIF" + head[3:], 0, "flv: no FLV signature"},
+		{"V25 gzip", "\x1F\x8B\x08" + head[3:], 0, "flv: no FLV signature"},
+		{"V25 header size 0", head[:8] + "\x00" + head[9:], 0, "flv: header of 0 bytes"},
+		{"V25 header size max", head[:5] + "\xFF\xFF\xFF\xFF" + head[9:], 0, "flv: header of 4294967295 bytes"},
+		{"V25 first PreviousTagSize", head[:12] + "\x01" + tag, 0, "flv: PreviousTagSize is 1 after a tag of 0 bytes"},
+		{"V25 PreviousTagSize", head + tag[:len(tag)-1] + "\x00", 0, "flv: PreviousTagSize is 0 after a tag of 15 bytes"},
+		{"V25 tag type 0", head + "\x00" + tag[1:], 0, "flv: tag of unknown type 0"},
+		{"V25 tag type 255", head + tag + "\xDF" + tag[1:], 1, "flv: tag of unknown type 223"},
+		{"V25 filter bit", head + "\x29" + tag[1:], 0, "flv: encrypted tag"},
+		{"V25 size above rest", head + "\x09\x00\x03\xFF" + tag[4:], 0, "unexpected EOF"},
+		{"V25 size above limit", head + "\x09\xFF\xFF\xFF" + tag[4:], 0, "flv: tag of 16777215 bytes is above the limit of 1024"},
+		{"cut in a tag header", head + tag[:5], 0, "unexpected EOF"},
+		{"cut in a PreviousTagSize", head + tag[:len(tag)-1], 0, "unexpected EOF"},
+	}
+}
+
+func readAll(r *Reader) (tags []Tag, err error) {
+	for {
+		t, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return tags, nil
+		} else if err != nil {
+			return tags, err
+		}
+		tags = append(tags, t)
+	}
+}
+
+func TestReader(t *testing.T) {
+	for _, tt := range files() {
+		for name, src := range map[string]io.Reader{
+			"whole": bytes.NewReader([]byte(tt.b)), "byte by byte": iotest.OneByteReader(bytes.NewReader([]byte(tt.b))),
+		} {
+			tags, err := readAll(NewReader(src, 1024))
+			text := ""
+			if err != nil {
+				text = err.Error()
+			}
+			if len(tags) != tt.want || text != tt.err {
+				t.Errorf("%s, %s: %d tags, %v", tt.name, name, len(tags), err)
+			}
+			if len(tags) > 0 && (tags[0].Timestamp != 0x12345678 || string(tags[0].Body) != "body") {
+				t.Errorf("%s, %s: %+v", tt.name, name, tags[0])
+			}
+		}
+	}
+}
+
+func FuzzReader(f *testing.F) {
+	for _, tt := range files() {
+		f.Add([]byte(tt.b))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		tags, err := readAll(NewReader(bytes.NewReader(b), 1024))
+		if err != nil {
+			return
+		}
+		again := b[:len(FileHeader(true, true)):len(FileHeader(true, true))]
+		for _, tag := range tags {
+			again = AppendTag(again, tag.Type, tag.Timestamp, tag.Body)
+		}
+		if len(again) != len(b) {
+			t.Errorf("%d bytes read without error became %d", len(b), len(again))
+		}
+	})
+}
