@@ -15,11 +15,14 @@ const maxWarm = 3 * time.Second
 func (s *stream) activate(p *Publisher) {
 	s.active = p
 	s.line.reconnect()
-	p.pending = false
+	hadVideo := s.kinds[media.Video]
+	s.kinds = [media.Data + 1]bool{}
+	clear(s.tracks)
 	warm := p.warm
 	p.dropWarm()
+	p.pending = false
 	if len(warm) == 0 {
-		p.pending = p.started && s.kinds[media.Video] // a backup in mid-GOP; one that is new starts with what it sends
+		p.pending = p.started && hadVideo // a backup in mid-GOP; one that is new starts with what it sends
 		return
 	}
 	if time.Since(warm[0].Arrived) > maxWarm {

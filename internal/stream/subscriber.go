@@ -240,6 +240,19 @@ func (s *Subscriber) Tracks() []*media.Track {
 	return slices.DeleteFunc(s.s.sortedTracks(), func(t *media.Track) bool { return s.want != nil && !s.want(t) })
 }
 
+// Backlog returns about how many bytes half a second of the stream has: what a viewer's socket may hold unsent.
+func (s *Subscriber) Backlog() int {
+	const least, most = 64 << 10, 4 << 20
+	s.s.mu.RLock()
+	defer s.s.mu.RUnlock()
+	p := s.s.active
+	if p == nil {
+		return least
+	}
+	now := time.Now()
+	return max(least, min(most, int((p.video.kbps(now)+p.audio.kbps(now))*1000/8/2)))
+}
+
 // Flushed records that frames were written out to the viewer.
 func (s *Subscriber) Flushed(frames []*media.Frame) {
 	if len(frames) == 0 {

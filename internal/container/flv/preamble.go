@@ -32,7 +32,10 @@ func (p *Preamble) Before(dst []Tag, f *media.Frame, known []*media.Track) []Tag
 	var changed []*media.Track
 	if !p.started {
 		for _, t := range known {
-			if !(t.Kind == f.Track.Kind && t.ID == f.Track.ID) && p.set(t) {
+			if t.Kind == f.Track.Kind && t.ID == f.Track.ID {
+				t = f.Track
+			}
+			if p.set(t) {
 				changed = append(changed, t)
 			}
 		}

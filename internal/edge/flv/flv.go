@@ -1,0 +1,244 @@
+// Package flv serves live streams over HTTP as endless FLV files. It knows no store, no configuration and no other edge.
+package flv
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"slices"
+	"time"
+
+	"livego/internal/container/flv"
+	"livego/internal/live"
+	"livego/internal/media"
+	"livego/internal/netx"
+	"livego/internal/stream"
+)
+
+// Options of a Server.
+type Options struct {
+	WriteTimeout time.Duration // the longest time without write progress to a viewer
+	GOPs         int           // how many keyframes back a viewer starts; 0 at the live edge
+	Log          *slog.Logger
+}
+
+// A Server serves HTTP-FLV.
+type Server struct {
+	hub  *stream.Hub
+	gate live.Gate
+	opt  Options
+}
+
+// New returns a Server of the streams of hub for those whom gate lets in.
+func New(hub *stream.Hub, gate live.Gate, o Options) *Server { return &Server{hub, gate, o} }
+
+// Serve answers a GET or HEAD for the stream of app and room until either ends. Viewers who use HTTP/1 get the connection to
+// themselves: the end of the stream is its end.
+func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string) {
+	grant, err := s.gate.Allow(r.Context(), live.Request{
+		Action: live.Play, App: app, Name: room, Token: r.URL.Query().Get("token"), Proto: "flv", Remote: r.RemoteAddr,
+	})
+	if err != nil {
+		netx.WriteError(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "video/x-flv")
+	w.Header().Set("Cache-Control", "no-store")
+	if r.Method == http.MethodHead {
+		if _, ok := s.hub.Info(grant.Name); !ok {
+			netx.WriteError(w, live.Errorf(live.NotFound, "nobody is publishing %s", grant.Name))
+		}
+		return
+	}
+	scheme := "http://"
+	if r.TLS != nil {
+		scheme = "https://"
+	}
+	sub, err := s.hub.Subscribe(r.Context(), grant.Name, stream.SubscribeOptions{
+		Viewer: stream.ViewerOptions{Proto: "flv", Remote: r.RemoteAddr, URL: scheme + r.Host + r.URL.EscapedPath()},
+		GOPs:   s.opt.GOPs,
+	})
+	if err != nil {
+		if r.Context().Err() == nil {
+			netx.WriteError(w, err)
+		}
+		return
+	}
+	defer sub.Leave()
+	log := s.opt.Log.With("proto", "flv", "remote", r.RemoteAddr, "stream", grant.Name.String())
+	log.Info("playing")
+
+	ctx, out := r.Context(), s.flushed(w)
+	if r.ProtoMajor == 1 {
+		if ctx, out, err = s.hijack(w, sub.Backlog()); err != nil {
+			log.Error("cannot take over the connection", "err", err)
+			return
+		}
+	}
+	defer out.close()
+	err = send(ctx, out, sub)
+	switch {
+	case errors.Is(err, io.EOF):
+		log.Info("player saw the end")
+	case live.KindOf(err) != live.Internal:
+		log.Info("player disconnected", "reason", live.Reason(err))
+	default:
+		log.Info("player left", "err", err)
+	}
+}
+
+// A sink is where a viewer's bytes go.
+type sink struct {
+	write func(net.Buffers) error
+	close func()
+}
+
+// batchFrames is how many frames one write takes at most: a second of video and audio.
+const batchFrames = 128
+
+// send writes frames to a viewer until the stream or the connection ends.
+func send(ctx context.Context, out sink, sub *stream.Subscriber) error {
+	var (
+		pre   flv.Preamble
+		tags  []flv.Tag
+		parts [][]byte
+		head  *head
+		buf   [batchFrames]*media.Frame
+	)
+	for {
+		n, err := sub.Next(ctx, buf[:])
+		if err != nil {
+			return err
+		}
+		parts = parts[:0]
+		if head == nil {
+			head = newHead(sub.Tracks(), buf[0].Track)
+			parts = append(parts, flv.FileHeader(head.video, head.audio))
+		}
+		for _, f := range buf[:n] {
+			if !head.has(f.Track) {
+				return live.Errorf(live.Unavailable, "a track came that the file header does not have")
+			}
+			if !pre.Ready(f) {
+				tags = pre.Before(tags[:0], f, sub.Tracks())
+				for _, t := range tags {
+					parts = append(parts, flv.AppendTag(nil, t.Type, t.Timestamp, t.Body))
+				}
+			}
+			parts = append(parts, f.Wire(media.FormFLV, flv.EncodeTag).Parts...)
+		}
+		if err := out.write(parts); err != nil {
+			return err
+		}
+		sub.Flushed(buf[:n])
+		clear(buf[:n])
+		clear(parts)
+	}
+}
+
+// head is what the file header told the viewer. Players lay out their pipeline by it: one that misses a track ignores it.
+type head struct{ video, audio bool }
+
+func newHead(known []*media.Track, first *media.Track) *head {
+	h := new(head)
+	for _, t := range append(known, first) {
+		h.video = h.video || t.Kind == media.Video
+		h.audio = h.audio || t.Kind == media.Audio
+	}
+	return h
+}
+
+func (h *head) has(t *media.Track) bool {
+	return t.Kind == media.Data || t.Kind == media.Video && h.video || t.Kind == media.Audio && h.audio
+}
+
+// hijack takes the connection over for one viewer: one writev a batch on plain TCP, one record over TLS. ctx ends when he leaves.
+func (s *Server) hijack(w http.ResponseWriter, backlog int) (ctx context.Context, out sink, err error) {
+	nc, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, sink{}, err
+	}
+	nc.SetDeadline(time.Time{})
+	ctx, cancel := context.WithCancel(context.Background())
+	gone := make(chan struct{})
+	go func() { // notices that the viewer left, also while there is nothing to send
+		defer close(gone)
+		defer cancel()
+		discard(rw.Reader, nc)
+	}()
+	out.write = func(parts net.Buffers) error {
+		_, err := netx.WriteBuffers(nc, &parts, s.opt.WriteTimeout)
+		return err
+	}
+	if err := netx.LimitUnsent(nc, backlog); err != nil {
+		s.opt.Log.Debug("cannot bound the socket's queue", "err", err)
+	}
+	if _, plain := nc.(*net.TCPConn); !plain {
+		out.write = joined(out.write)
+	}
+	out.close = func() {
+		nc.Close()
+		<-gone
+	}
+	if err := out.write(net.Buffers{responseHead(w.Header())}); err != nil {
+		out.close()
+		return nil, sink{}, err
+	}
+	return ctx, out, nil
+}
+
+// joined makes one piece of a batch, for connections that would send each of its parts by itself.
+func joined(write func(net.Buffers) error) func(net.Buffers) error {
+	var joint []byte
+	return func(parts net.Buffers) error {
+		joint = joint[:0]
+		for _, p := range parts {
+			joint = append(joint, p...)
+		}
+		return write(net.Buffers{joint})
+	}
+}
+
+// flushed writes to one stream of an HTTP/2 connection.
+func (s *Server) flushed(w http.ResponseWriter) sink {
+	rc := http.NewResponseController(w)
+	write := func(parts net.Buffers) error {
+		if err := rc.SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout)); err != nil {
+			return err
+		}
+		for _, p := range parts {
+			if _, err := w.Write(p); err != nil {
+				return err
+			}
+		}
+		return rc.Flush()
+	}
+	return sink{write, func() {}}
+}
+
+// discard reads what a viewer has no business to send until he closes.
+func discard(buffered *bufio.Reader, nc net.Conn) {
+	buffered.Discard(buffered.Buffered())
+	var b [64]byte
+	for {
+		if _, err := nc.Read(b[:]); err != nil {
+			return
+		}
+	}
+}
+
+// responseHead returns the head of an answer that ends with its connection.
+func responseHead(h http.Header) []byte {
+	b := []byte("HTTP/1.1 200 OK\r\nConnection: close\r\nDate: " + time.Now().UTC().Format(http.TimeFormat) + "\r\n")
+	for _, k := range slices.Sorted(maps.Keys(h)) {
+		for _, v := range h[k] {
+			b = append(b, k+": "+v+"\r\n"...)
+		}
+	}
+	return append(b, "\r\n"...)
+}

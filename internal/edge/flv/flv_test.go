@@ -1,0 +1,214 @@
+package flv
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"livego/internal/container/flv"
+	"livego/internal/live"
+	"livego/internal/media"
+	"livego/internal/stream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	movie = live.Name{App: "live", Room: "movie"}
+	avc   = &media.Track{Kind: media.Video, Codec: media.H264, Timescale: 90000, Config: []byte{1, 0x64, 0, 0x1f}}
+	aac   = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, FrameSamples: 1024, Config: []byte{0x12, 0x10}}
+	meta  = &media.Meta{HasVideo: true, HasAudio: true, Encoder: "test"}
+)
+
+type open struct{}
+
+func (open) Allow(_ context.Context, r live.Request) (live.Grant, error) {
+	if r.Token == "bad" {
+		return live.Grant{}, live.Errorf(live.Denied, "this token is not good here")
+	}
+	n, err := live.ParseName(r.App, r.Name)
+	return live.Grant{Name: n}, err
+}
+
+// scene is a hub behind a test server, with TLS and HTTP/2 if asked for.
+func scene(t *testing.T, http2 bool) (*stream.Hub, *httptest.Server) {
+	t.Helper()
+	hub := stream.NewHub(stream.Options{})
+	s := New(hub, open{}, Options{WriteTimeout: 5 * time.Second, GOPs: 1, Log: slog.New(slog.DiscardHandler)})
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		app, file, _ := strings.Cut(r.URL.Path[1:], "/")
+		s.Serve(w, r, app, strings.TrimSuffix(file, ".flv"))
+	}))
+	srv.EnableHTTP2 = http2
+	if http2 {
+		srv.StartTLS()
+	} else {
+		srv.Start()
+	}
+	t.Cleanup(srv.Close)
+	t.Cleanup(hub.Close)
+	return hub, srv
+}
+
+func publish(t *testing.T, hub *stream.Hub) *stream.Publisher {
+	t.Helper()
+	p, err := hub.Publish(t.Context(), movie, stream.PublishOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func video(at time.Duration, payload string, key bool) *media.Frame {
+	f := &media.Frame{Track: avc, Meta: meta, DTS: at, PTS: at + 80*time.Millisecond, Payload: []byte(payload), Arrived: time.Now()}
+	if key {
+		f.RAP = media.Key
+	}
+	return f
+}
+
+func audio(at time.Duration, payload string) *media.Frame {
+	return &media.Frame{Track: aac, Meta: meta, DTS: at, PTS: at, Payload: []byte(payload), RAP: media.Key, Arrived: time.Now()}
+}
+
+func get(t *testing.T, srv *httptest.Server, method, path string) *http.Response {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, srv.URL+path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := srv.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { resp.Body.Close() })
+	return resp
+}
+
+func TestStream(t *testing.T) {
+	for _, http2 := range []bool{false, true} {
+		name := map[bool]string{false: "HTTP/1.1", true: "HTTP/2.0"}[http2]
+		t.Run(name, func(t *testing.T) {
+			hub, srv := scene(t, http2)
+			p := publish(t, hub)
+			p.Write(video(0, "old", true))
+			p.Write(audio(0, "a0"))
+			p.Write(video(time.Second, "key", true))
+			p.Write(audio(time.Second, "a1"))
+
+			resp := get(t, srv, "GET", "/live/movie.flv?token=x")
+			if resp.Proto != name || resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "video/x-flv" {
+				t.Fatalf("%s %s %v", resp.Proto, resp.Status, resp.Header)
+			}
+			head := make([]byte, 13)
+			if _, err := io.ReadFull(resp.Body, head); err != nil || !bytes.Equal(head, flv.FileHeader(true, true)) {
+				t.Fatalf("file header %x, %v", head, err)
+			}
+			r := flv.NewReader(io.MultiReader(bytes.NewReader(head), resp.Body), 1<<20)
+			want := []string{"meta", "\x17\x00\x00\x00\x00\x01\x64\x00\x1f", "\xaf\x00\x12\x10", "\x17\x01\x00\x00\x50key", "\xaf\x01a1"}
+			for i, w := range want {
+				tag, err := r.Next()
+				if err != nil {
+					t.Fatalf("tag %d: %v", i, err)
+				}
+				if i > 0 && string(tag.Body) != w || tag.Timestamp != 1000 {
+					t.Errorf("tag %d at %d: %q, want %q", i, tag.Timestamp, tag.Body, w)
+				}
+			}
+			p.Write(video(1040*time.Millisecond, "inter", false))
+			if tag, err := r.Next(); err != nil || string(tag.Body) != "\x27\x01\x00\x00\x50inter" || tag.Timestamp != 1040 {
+				t.Errorf("live frame %+v, %v", tag, err)
+			}
+			in, _ := hub.Info(movie)
+			if len(in.Viewers) != 1 || strings.Contains(in.Viewers[0].URL, "token") {
+				t.Errorf("viewers %+v", in.Viewers)
+			}
+			p.End(stream.Goodbye)
+			if tag, err := r.Next(); !errors.Is(err, io.EOF) {
+				t.Errorf("after the end: %+v, %v", tag, err)
+			}
+		})
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	hub, srv := scene(t, false)
+	publish(t, hub)
+	for _, tt := range []struct {
+		method, path string
+		status       int
+		body         string
+	}{
+		{"GET", "/live/none.flv", 404, "nobody is publishing live/none\n"},
+		{"HEAD", "/live/none.flv", 404, ""},
+		{"HEAD", "/live/movie.flv", 200, ""},
+		{"GET", "/live/movie.flv?token=bad", 403, "this token is not good here\n"},
+		{"GET", "/live/..flv", 400, "room name \".\" begins or ends with a dot\n"},
+	} {
+		resp := get(t, srv, tt.method, tt.path)
+		body, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode != tt.status || string(body) != tt.body {
+			t.Errorf("%s %s: %d %q, want %d %q", tt.method, tt.path, resp.StatusCode, body, tt.status, tt.body)
+		}
+	}
+	if in, _ := hub.Info(movie); len(in.Viewers) != 0 {
+		t.Errorf("HEAD counts as a viewer: %+v", in.Viewers)
+	}
+}
+
+// TestLateTrack: a player lays out its pipeline by the file header, so one whose header lacks a track is ended, to come back.
+func TestLateTrack(t *testing.T) {
+	hub, srv := scene(t, false)
+	p := publish(t, hub)
+	alone := &media.Meta{HasVideo: true}
+	f := video(0, "key", true)
+	f.Meta = alone
+	p.Write(f)
+	resp := get(t, srv, "GET", "/live/movie.flv")
+	head := make([]byte, 13)
+	if _, err := io.ReadFull(resp.Body, head); err != nil || !bytes.Equal(head, flv.FileHeader(true, false)) {
+		t.Fatalf("file header %x, %v", head, err)
+	}
+	p.Write(audio(0, "late"))
+	if _, err := io.ReadAll(resp.Body); err != nil {
+		t.Errorf("end: %v", err)
+	}
+	resp = get(t, srv, "GET", "/live/movie.flv")
+	if _, err := io.ReadFull(resp.Body, head); err != nil || !bytes.Equal(head, flv.FileHeader(true, true)) {
+		t.Errorf("file header on return %x, %v", head, err)
+	}
+}
+
+func TestKickedAndLeaving(t *testing.T) {
+	hub, srv := scene(t, false)
+	events, _, stop := hub.Observe(16)
+	defer stop()
+	p := publish(t, hub)
+	p.Write(video(0, "key", true))
+	p.Write(audio(0, "a"))
+	leaving := get(t, srv, "GET", "/live/movie.flv")
+	kicked := get(t, srv, "GET", "/live/movie.flv")
+	in, _ := hub.Info(movie)
+	if len(in.Viewers) != 2 {
+		t.Fatalf("%d viewers", len(in.Viewers))
+	}
+	hub.Kick(in.Viewers[1].ID, live.Errorf(live.Denied, "enough"))
+	if _, err := io.ReadAll(kicked.Body); err != nil {
+		t.Errorf("kicked viewer: %v", err)
+	}
+	leaving.Body.Close() // while nothing is being sent
+	for left := 0; left < 2; {
+		if e := <-events; e.Type == stream.Left {
+			left++
+		}
+	}
+}
