@@ -38,6 +38,15 @@ func (l *List) Segment(name string) *Segment {
 // current returns the segments that are in the playlist.
 func (l *List) current() []*Segment { return l.segments[len(l.segments)-l.listed:] }
 
+// Lasts returns the sum of the durations of the segments in the playlist.
+func (l *List) Lasts() time.Duration {
+	var d time.Duration
+	for _, s := range l.current() {
+		d += s.Duration
+	}
+	return d
+}
+
 // minListed is how many segments stay in the playlist whatever their size; RFC 8216 section 6.3.3 lets players start three
 // target durations from the end.
 const minListed = 3
@@ -50,10 +59,8 @@ const perTarget = 8
 // or is too much. The slice in l must be its own.
 func (l *List) trim(targets, bytes int) {
 	window, most := time.Duration(targets)*l.Target, targets*perTarget
-	var listed, kept time.Duration
-	for _, s := range l.current() {
-		listed += s.Duration
-	}
+	var kept time.Duration
+	listed := l.Lasts()
 	for cur := l.current(); l.listed > minListed && (listed-cur[0].Duration >= window || l.listed > most); cur = cur[1:] {
 		listed -= cur[0].Duration
 		l.listed--
@@ -114,15 +121,13 @@ func (l *List) render() error {
 // measure finds the bit rates. Short segments, of a keyframe and little else, say nothing about the peak.
 func (l *List) measure() {
 	var bytes int
-	var total time.Duration
 	for _, s := range l.current() {
 		bytes += s.size
-		total += s.Duration
 		if s.Duration >= l.Target/2 {
 			l.Peak = max(l.Peak, rate(s.size, s.Duration))
 		}
 	}
-	l.Average = rate(bytes, total)
+	l.Average = rate(bytes, l.Lasts())
 	l.Peak = max(l.Peak, l.Average)
 }
 

@@ -35,6 +35,9 @@ func (c *store) fail(err error) {
 	c.down = err
 }
 
+// pass lets d go by on the clock of the bubble.
+func pass(d time.Duration) { <-time.After(d) }
+
 // TestNumbersOnlyRise kills Numbers at random moments: no epoch may be at or below what streams have used.
 func TestNumbersOnlyRise(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -127,7 +130,7 @@ func TestNumbersWhileStoreIsAway(t *testing.T) {
 		}
 		synctest.Wait()
 		c.fail(nil)
-		time.Sleep(2 * reserveRetry) // the clock of the bubble: Run tries again
+		pass(2 * reserveRetry) // Run tries again
 		synctest.Wait()
 		if c.next <= last {
 			t.Errorf("reserved up to %d, in use are numbers to %d", c.next, last)

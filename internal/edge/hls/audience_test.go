@@ -1,0 +1,178 @@
+package hls
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/stream"
+)
+
+// watching returns who is counted as a viewer of the movie.
+func (c *scene) watching() []stream.ConnInfo {
+	in, _ := c.hub.Info(movie)
+	return in.Viewers
+}
+
+// remembered returns how many guests the audience knows, and how many clients.
+func (c *scene) remembered() (guests, clients int) {
+	a := c.srv.audience
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.guests), len(a.byClient)
+}
+
+func TestViewersAreCounted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newScene(t, Options{}, stream.Options{})
+		c.write(c.publish(movie), 5*time.Second)
+		synctest.Wait()
+		a, b := c.media(), c.media()
+		if n := len(c.watching()); n != 0 {
+			t.Errorf("%d viewers before any asked for media", n)
+		}
+		c.do("HEAD", a)
+		c.get("/live/movie/ts.m3u8")
+		c.get("/live/movie/ts.m3u8?s=forged")
+		if n := len(c.watching()); n != 0 {
+			t.Errorf("%d viewers of requests that count for none", n)
+		}
+		for range 3 {
+			c.get(a, "User-Agent", "one")
+		}
+		n := len(c.get("/live/movie/100-0.ts", "User-Agent", "one"))
+		c.get("/live/movie/100-0.ts", "User-Agent", "nobody")
+		v := c.watching()
+		if len(v) != 1 || v[0].Proto != "hls" || v[0].URL != "http://example.com/live/movie.m3u8" || v[0].Remote == "" {
+			t.Fatalf("viewers %+v", v)
+		}
+		if sum := int(v[0].VideoBytes + v[0].AudioBytes); sum != n || v[0].VideoBytes == 0 || v[0].AudioBytes < v[0].VideoBytes {
+			t.Errorf("%d bytes of video and %d of audio for a segment of %d", v[0].VideoBytes, v[0].AudioBytes, n)
+		}
+		pass(20 * time.Second)
+		c.get(b, "User-Agent", "two")
+		if n := len(c.watching()); n != 2 {
+			t.Errorf("%d viewers, want 2", n)
+		}
+		pass(12 * time.Second)
+		if n := len(c.watching()); n != 1 {
+			t.Errorf("%d viewers after one fell silent, want 1", n)
+		}
+		pass(time.Minute)
+		if guests, clients := c.remembered(); guests+clients+len(c.watching()) != 0 {
+			t.Errorf("%d guests and %d clients left of viewers who are gone", guests, clients)
+		}
+	})
+}
+
+func TestViewerOfTwoSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newScene(t, Options{}, stream.Options{})
+		p := c.publish(movie)
+		c.write(p, 3*time.Second)
+		synctest.Wait()
+		url := c.media()
+		c.get(url)
+		p.End(stream.Goodbye)
+		c.get(url)
+		synctest.Wait()
+		c.write(c.publish(movie), 3*time.Second)
+		c.get(url)
+		if n := len(c.watching()); n != 1 {
+			t.Errorf("%d viewers of the second session, want 1", n)
+		}
+	})
+}
+
+func TestKick(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newScene(t, Options{}, stream.Options{})
+		c.write(c.publish(movie), 3*time.Second)
+		synctest.Wait()
+		url, other := c.media(), c.media()
+		c.get(url)
+		if err := c.hub.Kick(c.watching()[0].ID, errors.New("enough")); err != nil {
+			t.Fatal(err)
+		}
+		c.get(other)
+		for range 3 {
+			if w := c.do("GET", url); w.Code != 403 || !strings.Contains(w.Body.String(), "disconnected") {
+				t.Errorf("after the kick: %d %s", w.Code, w.Body)
+			}
+			pass(time.Minute)
+			c.get(other)
+		}
+		if n := len(c.watching()); n != 1 {
+			t.Errorf("%d viewers, want the other", n)
+		}
+		pass(kickedFor + time.Second)
+		if guests, _ := c.remembered(); guests != 0 {
+			t.Errorf("%d are remembered", guests)
+		}
+	})
+}
+
+func TestTickets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newAudience(nil, 0), newAudience(nil, 0)
+		good := a.ticket(movie, time.Time{})
+		if _, ok := a.open(good, movie); !ok {
+			t.Error("a good ticket is refused")
+		}
+		if again := a.ticket(movie, time.Time{}); again == good {
+			t.Error("two tickets are the same")
+		}
+		for i := range len(good) {
+			for _, to := range []string{"", "A", "!", "AA"} {
+				if s := good[:i] + to + good[i+1:]; s != good {
+					if _, ok := a.open(s, movie); ok {
+						t.Errorf("ticket %q is taken for %q", s, good)
+					}
+				}
+			}
+		}
+		if _, ok := a.open(good, live.Name{App: "live", Room: "movi"}); ok {
+			t.Error("a ticket is good in another room")
+		}
+		if _, ok := b.open(good, movie); ok {
+			t.Error("a ticket of another server is good")
+		}
+		brief := a.ticket(movie, time.Now().Add(time.Minute))
+		if _, ok := a.open(brief, movie); !ok {
+			t.Error("a ticket with a minute left is refused")
+		}
+		pass(time.Minute)
+		if _, ok := a.open(brief, movie); ok {
+			t.Error("an expired ticket is taken")
+		}
+	})
+}
+
+func TestDrain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newScene(t, Options{}, stream.Options{})
+		c.srv.Drain(t.Context()) // nobody is there
+		c.write(c.publish(movie), 3*time.Second)
+		synctest.Wait()
+		patient, gone := c.media(), c.media()
+		c.get(gone)
+		pass(time.Second)
+		c.get(patient)
+		c.hub.Close()
+		go func() {
+			pass(2 * time.Second)
+			if body := c.get(patient); last(body) != "#EXT-X-ENDLIST" {
+				t.Errorf("after the hub closed:\n%s", body)
+			}
+		}()
+		begin := time.Now()
+		c.srv.Drain(context.Background())
+		if took := time.Since(begin); took < 3*time.Second || took > 4*time.Second {
+			t.Errorf("drained in %v", took)
+		}
+	})
+}

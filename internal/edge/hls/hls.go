@@ -1,0 +1,137 @@
+// Package hls serves live streams as HLS (RFC 8216): a small multivariant playlist for each viewer, media playlists and MPEG-TS
+// segments that are the same bytes for all. It knows no store, no configuration and no other edge.
+//
+//	/{app}/{room}.m3u8[?token=T]   the multivariant playlist: asks the gate, gives a signed session
+//	/{app}/{room}/ts.m3u8[?s=S]    the media playlist; by S viewers are counted
+//	/{app}/{room}/{name}.ts        a segment
+//
+// A stream that is held for its encoder keeps its playlist and goes on in it. One that has ended stays with EXT-X-ENDLIST for a
+// while; if it is published again in that time, the playlist goes on with a discontinuity and the end mark goes. RFC 8216 has no
+// word for that: players that saw the end have stopped, and those that come anew find a list as of any stream. The numbers rise
+// without a hole, and after the while, or a restart, they begin at the new session's epoch, which is higher than all before.
+package hls
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/segment"
+	"livego/internal/stream"
+)
+
+// Options of a Server.
+type Options struct {
+	Segment      time.Duration // wished length of a segment; default 2 s
+	Window       int           // target durations' worth of segments in a playlist; at least 8
+	KeepAfterEnd bool          // keep what has ended until it is published again, or for want of memory
+	FirstWait    time.Duration // how long a request for a playlist waits for the first segment
+	// SessionTimeout is after how long without a request a viewer counts as gone; at least three target durations are
+	// waited. Default 30 s.
+	SessionTimeout time.Duration
+	Apps           func(app string) bool // the apps that have HLS; nil: all
+	Raise          func(uint64)          // told each media sequence number in use, see segment.Numbers; nil: nobody
+	Log            *slog.Logger
+}
+
+const (
+	// keepFor is how long the playlist of a stream that has ended stays beyond what its window lasts.
+	keepFor = 30 * time.Second
+	// keepBytes bounds the memory of all streams that have ended; the one that ended first goes first.
+	keepBytes = 256 << 20
+	// keepLeast is what a stream that has ended counts for however small it is, so that their number is bounded too.
+	keepLeast = 64 << 10
+
+	sweepEvery = time.Second
+	drainEvery = 100 * time.Millisecond
+)
+
+// A Server serves HLS.
+type Server struct {
+	hub      *stream.Hub
+	gate     live.Gate
+	opt      Options
+	audience *audience
+	wanted   chan want
+
+	mu       sync.RWMutex
+	sessions map[live.Name]*session // the newest of each name
+}
+
+// A want asks Run for the session of a stream that it may have missed.
+type want struct {
+	name  live.Name
+	reply chan<- *session // has room for the answer
+}
+
+// New returns a Server of the streams of hub for those whom gate lets in. Nothing is segmented until Run.
+func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
+	o.SessionTimeout = cmp.Or(o.SessionTimeout, 30*time.Second)
+	return &Server{
+		hub: hub, gate: gate, opt: o,
+		audience: newAudience(hub, o.SessionTimeout),
+		wanted:   make(chan want),
+		sessions: make(map[live.Name]*session),
+	}
+}
+
+// Run segments every stream of the hub until ctx is done.
+func (s *Server) Run(ctx context.Context) {
+	events, _, stop := s.hub.Observe(1024) // what does not fit is made up for on request
+	defer stop()
+	defer s.audience.close()
+	var feeds sync.WaitGroup
+	defer feeds.Wait()
+	start := func(name live.Name) *session {
+		sess, fresh := s.begin(name)
+		if fresh {
+			feeds.Go(func() { s.feed(ctx, name, sess) })
+		}
+		return sess
+	}
+	for _, in := range s.hub.Snapshot() {
+		if s.has(in.Name.App) {
+			start(in.Name)
+		}
+	}
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
+	for {
+		select {
+		case e := <-events:
+			if e.Type == stream.Started && s.has(e.Name.App) {
+				start(e.Name)
+			}
+		case w := <-s.wanted:
+			w.reply <- start(w.name)
+		case now := <-sweep.C:
+			s.sweep(now)
+			s.audience.sweep(now)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Drain waits until every viewer who is still there has been told of his stream's end, or ctx is done.
+func (s *Server) Drain(ctx context.Context) {
+	again := time.NewTicker(drainEvery)
+	defer again.Stop()
+	for !s.audience.drained(time.Now()) {
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Server) has(app string) bool { return s.opt.Apps == nil || s.opt.Apps(app) }
+
+// segmentOptions returns the options of a stream's segmenter.
+func (s *Server) segmentOptions() segment.Options {
+	return segment.Options{Segment: s.opt.Segment, Window: s.opt.Window, Raise: s.opt.Raise}
+}

@@ -1,0 +1,491 @@
+package hls
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"livego/internal/live"
+	"livego/internal/media"
+	"livego/internal/stream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const ms = time.Millisecond
+
+var (
+	movie = live.Name{App: "live", Room: "movie"}
+
+	h264 = &media.Track{
+		Kind: media.Video, Codec: media.H264, Timescale: 90000, RFC6381: "avc1.64001f", Width: 1280, Height: 720, FrameRate: 25,
+		Config: []byte("\x01\x64\x00\x1f\xff\xe1\x00\x1a\x67\x64\x00\x1f\xac\xd9\x40\x50\x05\xbb\x01\x10\x00\x00\x03\x00\x10\x00\x00\x03\x03\xc0\xf1\x83\x19\x60\x01\x00\x06\x68\xeb\xe3\xcb\x22\xc0"),
+	}
+	aac  = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, FrameSamples: 1024, Config: []byte{0x12, 0x10}, RFC6381: "mp4a.40.2"}
+	hevc = &media.Track{Kind: media.Video, Codec: media.HEVC, Timescale: 90000}
+	meta = &media.Meta{HasVideo: true, HasAudio: true}
+)
+
+// gate lets everybody into live, but whom the tests name.
+type gate struct{}
+
+func (gate) Allow(_ context.Context, r live.Request) (live.Grant, error) {
+	name, err := live.ParseName(r.App, r.Name)
+	switch {
+	case err != nil:
+		return live.Grant{}, err
+	case r.Token == "bad", r.Name == "private" && r.Token != "good":
+		return live.Grant{}, live.Errorf(live.Denied, "this token is not good here")
+	case r.Name == "alias":
+		name = movie
+	}
+	return live.Grant{Name: name}, nil
+}
+
+// A scene is a running Server over a hub, and what was raised.
+type scene struct {
+	t     *testing.T
+	hub   *stream.Hub
+	srv   *Server
+	epoch atomic.Uint64
+	at    time.Duration // encoder time
+}
+
+// newScene must be called in a synctest bubble, or in none. o may leave out what tests do not care about.
+func newScene(t *testing.T, o Options, h stream.Options) *scene {
+	t.Helper()
+	c := &scene{t: t}
+	h.MaxLatency = time.Hour // tests write seconds at once
+	h.Epoch = func(context.Context) (uint64, error) { return c.epoch.Add(100), nil }
+	c.hub = stream.NewHub(h)
+	o.Log = slog.New(slog.DiscardHandler)
+	if o.FirstWait == 0 {
+		o.FirstWait = 10 * time.Second
+	}
+	c.srv = New(c.hub, gate{}, o)
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.srv.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		c.hub.Close()
+		stop()
+		<-done
+	})
+	return c
+}
+
+func (c *scene) publish(name live.Name) *stream.Publisher {
+	c.t.Helper()
+	p, err := c.hub.Publish(context.Background(), name, stream.PublishOptions{Proto: "test"})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return p
+}
+
+// write publishes d of 25 fps video with a keyframe each 2 s, and audio.
+func (c *scene) write(p *stream.Publisher, d time.Duration) {
+	c.t.Helper()
+	for i := range int(d / (40 * ms)) {
+		v := &media.Frame{Track: h264, Meta: meta, DTS: c.at, PTS: c.at, Arrived: time.Now(), Payload: []byte{0, 0, 0, 2, 0x41, 0x9a}}
+		if i%50 == 0 {
+			v.RAP, v.Payload = media.Key, []byte{0, 0, 0, 2, 0x65, 0x88}
+		}
+		a := &media.Frame{Track: aac, Meta: meta, DTS: c.at, PTS: c.at, Arrived: time.Now(), Payload: make([]byte, 200), RAP: media.Key}
+		for _, f := range []*media.Frame{v, a} {
+			if err := p.Write(f); err != nil {
+				c.t.Fatal(err)
+			}
+		}
+		c.at += 40 * ms
+	}
+}
+
+// pass lets d go by on the clock of the bubble.
+func pass(d time.Duration) { <-time.After(d) }
+
+// do answers a request in this goroutine.
+func (c *scene) do(method, target string, header ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, "http://example.com"+target, nil)
+	for i := 0; i < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	w := httptest.NewRecorder()
+	c.srv.ServeHTTP(w, r)
+	return w
+}
+
+// get returns the body of what must be there.
+func (c *scene) get(target string, header ...string) string {
+	c.t.Helper()
+	w := c.do("GET", target, header...)
+	if w.Code != 200 {
+		c.t.Fatalf("GET %s: %d %s", target, w.Code, w.Body)
+	}
+	return w.Body.String()
+}
+
+// media follows the multivariant playlist of the movie.
+func (c *scene) media() string {
+	c.t.Helper()
+	return "/live/" + last(c.get("/live/movie.m3u8"))
+}
+
+// last returns the last line of a playlist.
+func last(playlist string) string {
+	lines := strings.Split(strings.TrimSpace(playlist), "\n")
+	return lines[len(lines)-1]
+}
+
+// segments returns the media sequence number and the segment files of a playlist.
+func segments(playlist string) (first int, files []string) {
+	for line := range strings.SplitSeq(playlist, "\n") {
+		if n, ok := strings.CutPrefix(line, "#EXT-X-MEDIA-SEQUENCE:"); ok {
+			first, _ = strconv.Atoi(n)
+		} else if line != "" && line[0] != '#' {
+			files = append(files, line)
+		}
+	}
+	return first, files
+}
+
+func TestPlay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newScene(t, Options{}, stream.Options{})
+		p := c.publish(movie)
+		c.write(p, 5*time.Second)
+		synctest.Wait()
+
+		w := c.do("GET", "/live/movie.m3u8")
+		want := regexp.MustCompile(`^#EXTM3U
+#EXT-X-VERSION:3
+#EXT-X-STREAM-INF:BANDWIDTH=\d+,AVERAGE-BANDWIDTH=\d+,CODECS="avc1.64001f,mp4a.40.2",RESOLUTION=1280x720,FRAME-RATE=25.000
+movie/ts.m3u8\?s=[A-Za-z0-9_-]{54}
+$`)
+		if w.Code != 200 || !want.MatchString(w.Body.String()) || w.Header().Get("Content-Type") != "application/vnd.apple.mpegurl" || w.Header().Get("Cache-Control") != "no-store" {
+			t.Fatalf("%d %v\n%s", w.Code, w.Header(), w.Body)
+		}
+
+		url := "/live/" + last(w.Body.String())
+		w = c.do("GET", url)
+		first, files := segments(w.Body.String())
+		if first != 100 || fmt.Sprint(files) != "[100-0.ts 100-2000.ts]" || w.Header().Get("Content-Type") != "application/vnd.apple.mpegurl" {
+			t.Errorf("segments %v from %d, %v", files, first, w.Header())
+		}
+		if again := c.do("GET", url, "If-None-Match", w.Header().Get("ETag")); again.Code != 304 {
+			t.Errorf("same playlist again: %d", again.Code)
+		}
+
+		w = c.do("GET", "/live/movie/"+files[0])
+		data := w.Body.Bytes()
+		if w.Header().Get("Content-Type") != "video/mp2t" || len(data) == 0 || len(data)%188 != 0 || data[0] != 0x47 || !strings.Contains(w.Header().Get("Cache-Control"), "immutable") {
+			t.Errorf("segment of %d bytes, %v", len(data), w.Header())
+		}
+		part := c.do("GET", "/live/movie/"+files[0], "Range", "bytes=188-375")
+		if part.Code != 206 || part.Body.String() != string(data[188:376]) {
+			t.Errorf("part of a segment: %d, %d bytes", part.Code, part.Body.Len())
+		}
+		if whole := c.do("GET", "/live/movie/"+files[0], "Range", "bytes=0-0"+strings.Repeat(",2-2", 999), "Accept-Encoding", "gzip"); whole.Code != 200 || whole.Body.Len() != len(data) {
+			t.Errorf("1000 ranges: %d, %d bytes", whole.Code, whole.Body.Len())
+		}
+		head := c.do("HEAD", "/live/movie/"+files[0])
+		if head.Body.Len() != 0 || head.Header().Get("Content-Length") != strconv.Itoa(len(data)) {
+			t.Errorf("HEAD: %v", head.Header())
+		}
+
+		p.End(stream.Goodbye)
+		synctest.Wait()
+		body := c.get(url)
+		if _, files := segments(body); len(files) != 3 || last(body) != "#EXT-X-ENDLIST" {
+			t.Errorf("after the end:\n%s", body)
+		}
+	})
+}
+
+func TestRefusals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newScene(t, Options{Apps: func(app string) bool { return app != "radio" }}, stream.Options{})
+		c.write(c.publish(movie), 3*time.Second)
+		c.publish(live.Name{App: "live", Room: "private"})
+		synctest.Wait()
+		for _, tt := range []struct {
+			method, path string
+			status       int
+			says         string
+		}{
+			{"GET", "/live/nobody.m3u8", 404, "nobody is publishing live/nobody"},
+			{"GET", "/live/nobody/ts.m3u8", 404, "nobody is publishing live/nobody"},
+			{"GET", "/live/nobody/100-0.ts", 404, "not here"},
+			{"GET", "/live/movie/99-0.ts", 404, "not here"},
+			{"GET", "/live/movie/100-00.ts", 404, "not here"},
+			{"GET", "/radio/movie.m3u8", 404, "no HLS"},
+			{"GET", "/radio/movie/100-0.ts", 404, "no HLS"},
+			{"GET", "/live/.hidden.m3u8", 400, "dot"},
+			{"GET", "/live/..m3u8", 400, "dot"},
+			{"GET", "/live/x.flv.m3u8", 400, "format"},
+			{"GET", "/control/x.m3u8", 400, "reserved"},
+			{"GET", "/live/" + strings.Repeat("a", 129) + ".m3u8", 400, "longer"},
+			{"GET", "/live/%0a%23EXTINF.m3u8", 400, "character"},
+			{"GET", "/live/../../etc/passwd.ts", 404, "nothing is here"},
+			{"GET", "/live/%2e%2e/passwd.ts", 400, "dot"},
+			{"GET", "/live/movie", 404, "nothing is here"},
+			{"GET", "/live/movie/", 404, "nothing is here"},
+			{"GET", "/live/movie/index.m3u8", 404, "nothing is here"},
+			{"GET", "/live/movie/a/100-0.ts", 404, "nothing is here"},
+			{"GET", "/live/movie.m3u8?token=bad", 403, "not good"},
+			{"GET", "/live/private.m3u8", 403, "not good"},
+			{"GET", "/live/private/ts.m3u8?s=x", 403, "not good"},
+			{"POST", "/live/movie.m3u8", 405, "GET"},
+			{"DELETE", "/live/movie/100-0.ts", 405, "GET"},
+		} {
+			w := c.do(tt.method, tt.path)
+			if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.says) || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain") {
+				t.Errorf("%s %s: %d %q %v, want %d with %q", tt.method, tt.path, w.Code, w.Body, w.Header(), tt.status, tt.says)
+			}
+			if tt.status == 405 && w.Header().Get("Allow") != "GET, HEAD" {
+				t.Errorf("%s: Allow is %q", tt.method, w.Header().Get("Allow"))
+			}
+		}
+		c.srv.mu.RLock()
+		if n := len(c.srv.sessions); n != 2 {
+			t.Errorf("%d sessions, want those of the two streams", n)
+		}
+		c.srv.mu.RUnlock()
+		if body := c.get("/live/movie.m3u8?token=x%0A%23EXTINF:9"); strings.Contains(body, "EXTINF") {
+			t.Errorf("the query is in the playlist:\n%s", body)
+		}
+		if uri := last(c.get("/live/alias.m3u8")); !strings.HasPrefix(uri, "movie/ts.m3u8?s=") {
+			t.Errorf("a stream granted under another name is at %s", uri)
+		}
+	})
+}
+
+func TestFirstSegmentIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newScene(t, Options{}, stream.Options{})
+		p := c.publish(movie)
+		begin := time.Now()
+		go func() {
+			pass(4 * time.Second)
+			c.write(p, 3*time.Second)
+		}()
+		c.get("/live/movie.m3u8")
+		if took := time.Since(begin); took != 4*time.Second {
+			t.Errorf("waited %v", took)
+		}
+
+		c.publish(live.Name{App: "live", Room: "silent"})
+		begin = time.Now()
+		w := c.do("GET", "/live/silent.m3u8")
+		if took := time.Since(begin); w.Code != 503 || took != 10*time.Second || w.Header().Get("Retry-After") == "" {
+			t.Errorf("a stream without frames: %d after %v", w.Code, took)
+		}
+
+		other := c.publish(live.Name{App: "live", Room: "other"})
+		if err := other.Write(&media.Frame{Track: hevc, RAP: media.Key, Arrived: time.Now(), Payload: []byte{0}}); err != nil {
+			t.Fatal(err)
+		}
+		if w := c.do("GET", "/live/other.m3u8"); w.Code != 404 || !strings.Contains(w.Body.String(), "only hevc") {
+			t.Errorf("a stream without a track for HLS: %d %s", w.Code, w.Body)
+		}
+	})
+}
+
+func TestHeldStreamGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newScene(t, Options{}, stream.Options{Hold: 20 * time.Second})
+		p := c.publish(movie)
+		c.write(p, 5*time.Second)
+		synctest.Wait()
+		url := c.media()
+		before := c.get(url)
+		p.End(stream.Lost)
+		pass(15 * time.Second)
+		if got := c.get(url); got != before {
+			t.Errorf("while held:\n%s", got)
+		}
+		p = c.publish(movie)
+		c.at = 0
+		c.write(p, 5*time.Second)
+		synctest.Wait()
+		body := c.get(url)
+		if first, files := segments(body); first != 100 || len(files) != 5 || strings.Count(body, "#EXT-X-DISCONTINUITY\n") != 1 || strings.Contains(body, "ENDLIST") {
+			t.Errorf("after the encoder came back:\n%s", body)
+		}
+	})
+}
+
+// TestSessionsNeverMeet publishes one name again and again, sometimes while the last session is kept, sometimes after: no segment
+// name has two contents and media sequence numbers rise.
+func TestSessionsNeverMeet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newScene(t, Options{Raise: func(uint64) {}}, stream.Options{})
+		names := map[string]int{} // media sequence numbers
+		next := 0
+		for round, pause := range []time.Duration{time.Second, 10 * time.Second, 2 * time.Minute, 0, time.Minute, time.Second} {
+			p := c.publish(movie)
+			c.at = 0
+			c.write(p, 6*time.Second)
+			synctest.Wait()
+			p.End(stream.Goodbye)
+			synctest.Wait()
+			body := c.get("/live/movie/ts.m3u8")
+			first, files := segments(body)
+			for i, file := range files {
+				seq, known := names[file]
+				if known && seq != first+i || !known && first+i < next {
+					t.Errorf("round %d: %s has number %d, after %d numbers were used", round, file, first+i, next)
+				}
+				names[file] = first + i
+				c.get("/live/movie/" + file)
+			}
+			next = first + len(files)
+			if want := 3 * (round + 1); len(names) != want {
+				t.Errorf("round %d: %d segment names, want %d", round, len(names), want)
+			}
+			if kept := len(files) > 3; kept != strings.Contains(body, "#EXT-X-DISCONTINUITY\n") {
+				t.Errorf("round %d:\n%s", round, body)
+			}
+			pass(pause)
+		}
+	})
+}
+
+func TestEndedStreamGoes(t *testing.T) {
+	for _, keep := range []bool{false, true} {
+		t.Run(fmt.Sprintf("keep %v", keep), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newScene(t, Options{KeepAfterEnd: keep}, stream.Options{})
+				p := c.publish(movie)
+				c.write(p, 4*time.Second)
+				synctest.Wait()
+				p.End(stream.Goodbye)
+				pass(33 * time.Second) // the list lasts 4 s
+				c.get("/live/movie.m3u8")
+				c.get("/live/movie/100-0.ts")
+				pass(3 * time.Second)
+				for _, path := range []string{"/live/movie.m3u8", "/live/movie/ts.m3u8", "/live/movie/100-0.ts"} {
+					if got := c.do("GET", path).Code; got != 404 != keep {
+						t.Errorf("%s: %d", path, got)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestKeptStreamsAreBounded ends thousands of streams.
+func TestKeptStreamsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newScene(t, Options{KeepAfterEnd: true}, stream.Options{})
+		for i := range keepBytes/keepLeast + 100 {
+			p := c.publish(live.Name{App: "live", Room: fmt.Sprint("room", i)})
+			c.at = 0
+			c.write(p, 40*ms)
+			synctest.Wait()
+			p.End(stream.Goodbye)
+			pass(ms) // they end one after the other
+		}
+		pass(2 * sweepEvery)
+		c.srv.mu.RLock()
+		defer c.srv.mu.RUnlock()
+		if n := len(c.srv.sessions); n != keepBytes/keepLeast {
+			t.Errorf("%d streams are kept", n)
+		}
+		if c.srv.sessions[live.Name{App: "live", Room: "room0"}] != nil {
+			t.Error("the first to end is still there")
+		}
+	})
+}
+
+// TestLostEvent asks for a stream whose beginning Run never heard of.
+func TestLostEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newScene(t, Options{}, stream.Options{})
+		p := c.publish(movie)
+		c.write(p, 3*time.Second)
+		synctest.Wait()
+		c.srv.mu.Lock()
+		c.srv.sessions[movie].ended = time.Now() // as if it were of a session before
+		c.srv.mu.Unlock()
+		if _, files := segments(c.get(c.media())); len(files) == 0 {
+			t.Error("no segments")
+		}
+	})
+}
+
+func TestConcurrentReaders(t *testing.T) {
+	c := newScene(t, Options{Segment: 500 * ms}, stream.Options{})
+	web := httptest.NewServer(c.srv)
+	defer web.Close()
+	p := c.publish(movie)
+	c.write(p, 4*time.Second)
+	c.get("/live/movie.m3u8") // waits for what was written
+	fetch := func(url string) (string, error) {
+		resp, err := web.Client().Get(url)
+		if err != nil {
+			return "", err
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err == nil && resp.StatusCode != http.StatusOK {
+			err = fmt.Errorf("%s: %s", resp.Status, body)
+		}
+		return string(body), err
+	}
+	there, errs := make(chan bool), make(chan error)
+	const viewers = 8
+	for range viewers {
+		go func() {
+			errs <- func() error {
+				body, err := fetch(web.URL + "/live/movie.m3u8")
+				if err != nil {
+					there <- false
+					return err
+				}
+				there <- true
+				url := web.URL + "/live/" + last(body)
+				for {
+					body, err := fetch(url)
+					if err != nil {
+						return err
+					}
+					_, files := segments(body)
+					for _, file := range files {
+						if _, err := fetch(web.URL + "/live/movie/" + file); err != nil {
+							return err
+						}
+					}
+					if strings.Contains(body, "ENDLIST") {
+						return nil
+					}
+				}
+			}()
+		}()
+	}
+	for range viewers {
+		<-there
+		c.write(p, time.Second)
+	}
+	p.End(stream.Goodbye)
+	for range viewers {
+		if err := <-errs; err != nil {
+			t.Error(err)
+		}
+	}
+}

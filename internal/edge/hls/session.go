@@ -1,0 +1,263 @@
+package hls
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/media"
+	"livego/internal/segment"
+	"livego/internal/stream"
+)
+
+// A session is what HLS has of one session of a stream.
+type session struct {
+	before *segment.Segmenter // of the session before this, as far as it is kept; nil
+
+	// Set before begun is closed. Where the stream was gone before it could be read, what was kept is kept.
+	begun chan struct{}
+	seg   *segment.Segmenter // nil when there is nothing
+	epoch uint64
+
+	ended time.Time // zero while a feed is at work; under Server.mu
+}
+
+// list returns what there is to fetch now; nil when there is nothing.
+func (s *session) list() *segment.List {
+	seg := s.before
+	select {
+	case <-s.begun:
+		seg = s.seg
+	default:
+	}
+	if seg == nil {
+		return nil
+	}
+	return seg.List()
+}
+
+// begin returns the running session of name, which is fresh when somebody has to feed it.
+func (s *Server) begin(name live.Name) (sess *session, fresh bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.sessions[name]
+	if old != nil && old.ended.IsZero() {
+		return old, false
+	}
+	sess = &session{begun: make(chan struct{})}
+	if old != nil {
+		sess.before = old.seg // begun, since it has ended
+	}
+	s.sessions[name] = sess
+	return sess, true
+}
+
+// feed segments the session of name until it ends.
+func (s *Server) feed(ctx context.Context, name live.Name, sess *session) {
+	if err := s.segment(ctx, name, sess); err != nil && ctx.Err() == nil && live.KindOf(err) != live.NotFound {
+		s.opt.Log.Error("segmenting ended", "proto", "hls", "stream", name.String(), "err", err)
+	}
+	s.mu.Lock()
+	sess.ended = time.Now()
+	s.mu.Unlock()
+	// A session that began before this line was taken for the one that has just ended.
+	if _, ok := s.hub.Info(name); ok {
+		s.ask(ctx, name)
+	}
+}
+
+// feedFrames is how many frames are taken at once: some seconds of video and audio.
+const feedFrames = 256
+
+func (s *Server) segment(ctx context.Context, name live.Name, sess *session) error {
+	sess.seg = sess.before
+	sub, err := s.hub.Subscribe(ctx, name, stream.SubscribeOptions{
+		Viewer: stream.ViewerOptions{Proto: "hls", Internal: true},
+		GOPs:   math.MaxInt, // all there is
+		Want:   carries(),
+	})
+	if err != nil {
+		close(sess.begun)
+		return err
+	}
+	defer sub.Leave()
+	sess.epoch = sub.Epoch()
+	if sess.before != nil {
+		sess.seg = sess.before.Next(sess.epoch)
+	} else {
+		sess.seg = segment.New(sess.epoch, s.segmentOptions())
+	}
+	seg := sess.seg
+	close(sess.begun)
+
+	buf := make([]*media.Frame, feedFrames)
+	for {
+		n, err := sub.Next(ctx, buf)
+		if err != nil {
+			if e := seg.End(); e != nil || errors.Is(err, io.EOF) {
+				return e
+			}
+			return err
+		}
+		for _, f := range buf[:n] {
+			if err := seg.Write(f); err != nil {
+				return err
+			}
+		}
+		sub.Flushed(buf[:n])
+		clear(buf[:n])
+	}
+}
+
+// carries returns segment.Carries for one goroutine, which looks at each track once: it is asked for every frame.
+func carries() func(*media.Track) bool {
+	type key struct {
+		kind media.Kind
+		id   uint8
+	}
+	type verdict struct {
+		track *media.Track // the newest of its key
+		yes   bool
+	}
+	known := map[key]verdict{}
+	return func(t *media.Track) bool {
+		k := key{t.Kind, t.ID}
+		if known[k].track != t {
+			known[k] = verdict{t, segment.Carries(t)}
+		}
+		return known[k].yes
+	}
+}
+
+// ask has Run begin the session of name, which it may have missed; nil when ctx ends first.
+func (s *Server) ask(ctx context.Context, name live.Name) *session {
+	reply := make(chan *session, 1)
+	select {
+	case s.wanted <- want{name, reply}:
+		return <-reply
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// current returns the session of name that a request is about: the running one, or one that has ended and is kept.
+func (s *Server) current(ctx context.Context, name live.Name) (*session, error) {
+	s.mu.RLock()
+	sess := s.sessions[name]
+	running := sess != nil && sess.ended.IsZero()
+	s.mu.RUnlock()
+	if running {
+		return sess, nil
+	}
+	if _, ok := s.hub.Info(name); ok { // an event was lost, or is on its way
+		sess = s.ask(ctx, name)
+		if sess == nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+	if sess == nil {
+		return nil, live.Errorf(live.NotFound, "nobody is publishing %s", name)
+	}
+	return sess, nil
+}
+
+// await returns the session of name and its list when that has a playlist, waiting for the first segment as the options say.
+func (s *Server) await(ctx context.Context, name live.Name) (*session, *segment.List, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.opt.FirstWait, live.Errorf(live.Unavailable, "%s has no segment yet", name))
+	defer cancel()
+	sess, err := s.current(ctx, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := wait(ctx, sess.begun); err != nil {
+		return nil, nil, s.explain(name, err)
+	}
+	if sess.seg != nil {
+		if err := wait(ctx, sess.seg.Ready()); err != nil {
+			return nil, nil, s.explain(name, err)
+		}
+		if l := sess.seg.List(); l.Playlist != nil {
+			return sess, l, nil
+		}
+	}
+	return nil, nil, live.Errorf(live.NotFound, "%s ended before its first segment", name)
+}
+
+// explain returns err, why name has no playlist, or a better reason where the stream will never have one.
+func (s *Server) explain(name live.Name, err error) error {
+	in, ok := s.hub.Info(name)
+	if !ok || len(in.Tracks) == 0 || slices.ContainsFunc(in.Tracks, segment.Carries) {
+		return err
+	}
+	var codecs []string
+	for _, t := range in.Tracks {
+		codecs = append(codecs, t.Codec.String())
+	}
+	return live.Errorf(live.NotFound, "%s has no track that HLS can carry here, only %s", name, strings.Join(codecs, ", "))
+}
+
+// wait waits for ready, which wins where ctx is done too.
+func wait(ctx context.Context, ready <-chan struct{}) error {
+	select {
+	case <-ready:
+		return nil
+	default:
+	}
+	select {
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// find returns a segment of name by its own name; nil when there is none.
+func (s *Server) find(name live.Name, segment string) *segment.Segment {
+	s.mu.RLock()
+	sess := s.sessions[name]
+	s.mu.RUnlock()
+	if sess == nil {
+		return nil
+	}
+	l := sess.list()
+	if l == nil {
+		return nil
+	}
+	return l.Segment(segment)
+}
+
+// sweep forgets sessions that ended long ago or hold too much.
+func (s *Server) sweep(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []live.Name // of what has ended
+	bytes := 0
+	for name, sess := range s.sessions {
+		if sess.ended.IsZero() {
+			continue
+		}
+		l := sess.list()
+		if l == nil || !s.opt.KeepAfterEnd && now.Sub(sess.ended) >= l.Lasts()+keepFor {
+			delete(s.sessions, name)
+			continue
+		}
+		names = append(names, name)
+		bytes += max(l.Bytes, keepLeast)
+	}
+	if bytes <= keepBytes {
+		return
+	}
+	slices.SortFunc(names, func(a, b live.Name) int { return s.sessions[a].ended.Compare(s.sessions[b].ended) })
+	for _, name := range names {
+		if bytes <= keepBytes {
+			return
+		}
+		bytes -= max(s.sessions[name].list().Bytes, keepLeast)
+		delete(s.sessions, name)
+	}
+}
