@@ -105,18 +105,20 @@ func (h *Hub) Revoke(refs []live.KeyRef, end bool) {
 		h.revoked[ref] = now
 	}
 	for _, s := range h.streams {
+		detached := false
+		held := !s.published() && s.lastKey != (live.KeyRef{}) && slices.Contains(refs, s.lastKey)
 		for _, p := range s.pubs {
-			if p == nil || !slices.Contains(refs, p.opt.Grant.Key) {
-				continue
+			if p != nil && slices.Contains(refs, p.opt.Grant.Key) {
+				h.detach(p, reason)
+				detached = true
 			}
-			h.detach(p, reason)
-			switch {
-			case s.published():
-			case end:
-				h.end(s, errEnded)
-			default:
-				h.hold(s, h.opt.Hold)
-			}
+		}
+		switch {
+		case s.published():
+		case end && (detached || held):
+			h.end(s, errEnded)
+		case detached:
+			h.hold(s, h.opt.Hold)
 		}
 	}
 }

@@ -261,6 +261,22 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
+func TestDeletedRoomEndsAHeldStream(t *testing.T) {
+	ref := live.KeyRef{ID: "a", Generation: 1}
+	h := NewHub(Options{Hold: time.Hour})
+	p := mustPublish(t, h, grant(ref, live.Primary))
+	gop(t, p, 0, 1)
+	p.End(Lost)
+	h.Revoke([]live.KeyRef{ref}, false)
+	if in, ok := h.Info(movie); !ok || !in.Held {
+		t.Error("a reset ends a held stream")
+	}
+	h.Revoke([]live.KeyRef{ref}, true)
+	if _, ok := h.Info(movie); ok {
+		t.Error("a held stream outlives its room")
+	}
+}
+
 func TestKick(t *testing.T) {
 	h := NewHub(Options{Hold: time.Hour})
 	p := mustPublish(t, h, PublishOptions{})

@@ -102,7 +102,7 @@ func (h *Hub) attach(p *Publisher, name live.Name, epoch uint64, release func())
 		h.detach(old, live.Errorf(live.Conflict, "another encoder took over"))
 	}
 	p.s = s
-	s.pubs[role] = p
+	s.pubs[role], s.lastKey = p, p.opt.Grant.Key
 	event := Event{Type: Resumed, Name: name}
 	if !s.session {
 		s.session, s.started, s.epoch, s.release = true, p.since, epoch, release

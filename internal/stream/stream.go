@@ -24,6 +24,7 @@ type stream struct {
 	started   time.Time
 	epoch     uint64
 	pubs      [2]*Publisher // by role
+	lastKey   live.KeyRef   // of the last publisher that came
 	waiting   int           // viewers who wait for the session to begin
 	holds     int
 	holdTimer *time.Timer
