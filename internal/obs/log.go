@@ -21,7 +21,7 @@ type LogOptions struct {
 	TTY    bool   // w is a terminal
 }
 
-// New returns a logger that writes to w, with push keys and the queries of URLs left out of messages and values.
+// New returns a logger that writes to w, with push keys left out of all of it, and the queries of URLs out of values.
 func New(w io.Writer, o LogOptions) *slog.Logger {
 	opt := &slog.HandlerOptions{Level: level(o.Level), ReplaceAttr: redactAttr}
 	switch {
@@ -46,7 +46,12 @@ func level(name string) slog.Level {
 }
 
 // redactAttr is the last line of defence: callers leave secrets out, but errors of the libraries quote addresses.
-func redactAttr(_ []string, a slog.Attr) slog.Attr {
+func redactAttr(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && a.Key == slog.MessageKey {
+		// Messages are our own words, and may show a person the address to ask for a key.
+		a.Value = slog.StringValue(pushKey.ReplaceAllString(a.Value.String(), hiddenKey))
+		return a
+	}
 	switch v := a.Value.Any().(type) {
 	case string:
 		a.Value = slog.StringValue(Redact(v))
@@ -90,10 +95,12 @@ var (
 	userInfo = regexp.MustCompile(`(\w://)[^\s/@"']*@`)
 )
 
+const hiddenKey = "[key]"
+
 // Redact returns s without what has the form of a push key, without the query of each URL or path, and without the user and
 // password of each URL.
 func Redact(s string) string {
-	s = pushKey.ReplaceAllString(s, "[key]")
+	s = pushKey.ReplaceAllString(s, hiddenKey)
 	s = urlQuery.ReplaceAllString(s, "$1")
 	return userInfo.ReplaceAllString(s, "$1")
 }

@@ -49,6 +49,14 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	}
 }
 
+func TestMessagesMayTeach(t *testing.T) {
+	var b strings.Builder
+	New(&b, LogOptions{Format: "text"}).Info("ready: ask for a key with GET http://localhost:8090/control/get?room=movie")
+	if !strings.Contains(b.String(), "/control/get?room=movie") {
+		t.Errorf("the hint is cut: %s", &b)
+	}
+}
+
 // TestLogIsOneLine writes values that would break a line or steer a terminal.
 func TestLogIsOneLine(t *testing.T) {
 	for _, o := range []LogOptions{{Format: "json"}, {Format: "text"}, {Format: "auto", TTY: true}} {
