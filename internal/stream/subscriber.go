@@ -188,13 +188,14 @@ func (s *Subscriber) place(st *stream) {
 	}
 }
 
-// behind reports whether s has fallen behind so far that it must be moved on. Caller holds st.mu.
+// behind reports whether s has fallen behind so far that it must be moved on. Parts of the server, where nobody waits for the
+// picture, keep every frame that the ring has. Caller holds st.mu.
 func (s *Subscriber) behind(st *stream) bool {
 	r := &st.ring
 	if s.cursor < r.tail {
 		return true
 	}
-	if s.cursor == r.head || !s.caught && time.Since(s.joined) < startGrace {
+	if s.opt.Internal || s.cursor == r.head || !s.caught && time.Since(s.joined) < startGrace {
 		return false
 	}
 	return r.newest().DTS-r.at(s.cursor).DTS > st.hub.opt.MaxLatency

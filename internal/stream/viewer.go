@@ -72,7 +72,7 @@ func (v *Viewer) Leave() {
 // ID is the viewer's number in statistics.
 func (v *Viewer) ID() uint64 { return v.id }
 
-// Kicked is closed when the viewer must go; Reason tells why.
+// Kicked is closed when the viewer must go. A Subscriber learns it, and why, from Next.
 func (v *Viewer) Kicked() <-chan struct{} { return v.kicked }
 
 // Epoch numbers the session: higher than that of any session before.

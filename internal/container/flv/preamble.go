@@ -24,7 +24,8 @@ func (p *Preamble) Ready(f *media.Frame) bool {
 }
 
 // Before appends to dst what has to precede f: at the start onMetaData and the headers of all known tracks, later what has
-// changed. known are the tracks that the viewer gets, as far as they are known; it may be nil later.
+// changed. known are the tracks that the viewer gets, as far as they are known; it may be nil later. The time of onMetaData
+// is always 0: with any other, ffmpeg makes a subtitle track of it.
 func (p *Preamble) Before(dst []Tag, f *media.Frame, known []*media.Track) []Tag {
 	if p.Ready(f) {
 		return dst
@@ -45,7 +46,7 @@ func (p *Preamble) Before(dst []Tag, f *media.Frame, known []*media.Track) []Tag
 	}
 	p.started, p.meta = true, f.Meta
 	ts := Timestamp(f)
-	dst = append(dst, Tag{Type: TypeScript, Timestamp: ts, Body: MetaData(f.Meta, p.tracks...)})
+	dst = append(dst, Tag{Type: TypeScript, Body: MetaData(f.Meta, p.tracks...)})
 	for _, t := range changed {
 		if h := SequenceHeader(t); h != nil {
 			dst = append(dst, Tag{Type: MessageType(t.Kind), Timestamp: ts, Body: h})

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"time"
 
@@ -87,8 +88,10 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 		log.Info("player saw the end")
 	case live.KindOf(err) != live.Internal:
 		log.Info("player disconnected", "reason", live.Reason(err))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		log.Info("player disconnected", "reason", "nothing taken for write_timeout")
 	default:
-		log.Info("player left", "err", err)
+		log.Info("player left")
 	}
 }
 

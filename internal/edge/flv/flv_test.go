@@ -120,7 +120,7 @@ func TestStream(t *testing.T) {
 				if err != nil {
 					t.Fatalf("tag %d: %v", i, err)
 				}
-				if i > 0 && string(tag.Body) != w || tag.Timestamp != 1000 {
+				if i > 0 && (string(tag.Body) != w || tag.Timestamp != 1000) || i == 0 && tag.Timestamp != 0 {
 					t.Errorf("tag %d at %d: %q, want %q", i, tag.Timestamp, tag.Body, w)
 				}
 			}

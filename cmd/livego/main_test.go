@@ -1,0 +1,179 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+
+	"livego/internal/config"
+)
+
+// asMain makes the test binary livego itself.
+const asMain = "GO_TEST_LIVEGO"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(asMain) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// TestCommands runs command lines that start no server, in a directory with a good and a bad file.
+func TestCommands(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for name, text := range map[string]string{"good.yaml": "level: debug\n", "bad.yaml": "level: info\n\nrtmp_adr: :1\ngop_num: x\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const good = "the settings are good\n"
+	for _, c := range []struct {
+		args   string
+		env    []string
+		code   int
+		stdout string // it begins with
+		stderr string // it is
+	}{
+		{"check-config", nil, 0, good, ""},
+		{"--check-config", nil, 0, good, ""},
+		{"check-config --config_file good.yaml", nil, 0, good, ""},
+		{"--config-file=good.yaml check-config", nil, 0, good, ""},
+		{"check-config --rtmp_noauth --rtmp-addr :1940 --enable_tls_verify=false --jwt.secret x", nil, 0, good, ""},
+		{"check-config", []string{"LIVEGO_X=1", "LIVEGO_PORT=tcp://10.0.0.1:1"}, 0, good, "livego: warning: unknown environment variables have no effect: LIVEGO_X\n"},
+		{"check-config --config_file bad.yaml", nil, 2, "",
+			"livego: bad.yaml:3: rtmp_adr: unknown key (did you mean rtmp_addr?)\nlivego: bad.yaml:4: gop_num: must be a whole number\n"},
+		{"--config_file bad.yaml", nil, 2, "",
+			"livego: bad.yaml:3: rtmp_adr: unknown key (did you mean rtmp_addr?)\nlivego: bad.yaml:4: gop_num: must be a whole number\n"},
+		{"serve", []string{"LIVEGO_GOP_NUM=x"}, 2, "", "livego: LIVEGO_GOP_NUM: must be a whole number, not \"x\"\n"},
+		{"--takeover=maybe", nil, 2, "", "livego: --takeover: must be idle, always or never, not \"maybe\"\n"},
+		{"--redis_addr=localhost:6379", nil, 2, "", "livego: --redis_addr: not in this version\n"},
+		{"--hsl_addr :1", nil, 2, "", "livego: unknown flag --hsl_addr, did you mean \"--hls_addr\"? (see livego --help)\n"},
+		{"fly", nil, 2, "", "livego: unexpected argument fly (see livego --help)\n"},
+		{"version", nil, 0, "livego ", ""},
+		{"--help", nil, 0, "Usage: livego", ""},
+		{"check-config --help", nil, 0, "Usage: livego check-config", ""},
+	} {
+		t.Run(c.args, func(t *testing.T) {
+			var stdout, stderr strings.Builder
+			code := run(strings.Fields(c.args), c.env, &stdout, &stderr)
+			if code != c.code || !strings.HasPrefix(stdout.String(), c.stdout) || stderr.String() != c.stderr {
+				t.Errorf("exit code %d, want %d\nstdout %s\nstderr %s\n  want %s", code, c.code, &stdout, &stderr, c.stderr)
+			}
+		})
+	}
+}
+
+func TestHelpTeaches(t *testing.T) {
+	var stdout strings.Builder
+	run([]string{"--help"}, nil, &stdout, io.Discard)
+	out := stdout.String()
+	for _, want := range []string{"curl 'http://localhost:8090/control/get?room=movie'", "rtmp://localhost:1935/live/KEY", "http://localhost:7002/live/movie.m3u8", "LIVEGO_RTMP_ADDR"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("--help does not show %s", want)
+		}
+	}
+	for _, s := range config.Settings() {
+		if !strings.Contains(out, "--"+s.Key) {
+			t.Errorf("--help does not list %s", s.Key)
+		}
+	}
+}
+
+func TestSupervise(t *testing.T) {
+	lost := errors.New("the disk is gone")
+	drain := func(ctx context.Context) error { <-ctx.Done(); return nil }
+	over := make(chan struct{})
+	defer close(over)
+	hang := func(context.Context) error { <-over; return nil }
+	for _, c := range []struct {
+		name    string
+		run     func(context.Context) error
+		signals int
+		want    string
+	}{
+		{"fails", func(context.Context) error { return lost }, 0, lost.Error()},
+		{"drains", drain, 1, ""},
+		{"fails while draining", func(ctx context.Context) error { <-ctx.Done(); return lost }, 1, lost.Error()},
+		{"is told twice", hang, 2, "stopped at once by a second signal"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			signals := make(chan os.Signal, 2)
+			for range c.signals {
+				signals <- syscall.SIGTERM
+			}
+			got := ""
+			if err := supervise(c.run, signals); err != nil {
+				got = err.Error()
+			}
+			if got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// child starts this binary as livego, with listeners on free ports.
+func child(t *testing.T, args ...string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{
+		"--rtmp_addr=127.0.0.1:0", "--httpflv_addr=127.0.0.1:0", "--hls_addr=127.0.0.1:0", "--api_addr=127.0.0.1:0",
+		"--data_dir=" + filepath.Join(t.TempDir(), "data"),
+	}, args...)...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = []string{asMain + "=1"} // nothing of ours to warn about
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, bufio.NewScanner(stderr)
+}
+
+// TestSignal stops a real server.
+func TestSignal(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no SIGTERM")
+	}
+	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
+		cmd, log := child(t)
+		if !log.Scan() { // it has begun, and takes signals
+			t.Fatal("it said nothing")
+		}
+		if err := cmd.Process.Signal(s); err != nil {
+			t.Fatal(err)
+		}
+		for log.Scan() {
+		}
+		if err := cmd.Wait(); err != nil {
+			t.Errorf("after %v: %v, want exit code 0", s, err)
+		}
+	}
+}
+
+func TestPortInUse(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	cmd, log := child(t, "--rtmp_addr="+l.Addr().String())
+	last := ""
+	for log.Scan() {
+		last = log.Text()
+	}
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != exitFailed || !strings.HasPrefix(last, "livego: ") || !strings.Contains(last, l.Addr().String()) {
+		t.Errorf("exit code %d, saying %q", code, last)
+	}
+}

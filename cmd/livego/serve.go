@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"livego/internal/app"
+	"livego/internal/config"
+	"livego/internal/obs"
+)
+
+// logFlush is how long the end of the process waits for a log that is not being read.
+const logFlush = time.Second
+
+type serveCmd struct{}
+
+// Run serves until a signal asks to stop or something the server needs is lost.
+func (serveCmd) Run(e *env) error {
+	cfg, err := e.load()
+	if err != nil {
+		return err
+	}
+	sink := obs.NewWriter(e.stderr)
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.Background(), logFlush)
+		defer cancel()
+		_ = sink.Close(ctx) // a log that nobody reads is no reason to fail
+	}()
+	return serve(cfg, obs.New(sink, obs.LogOptions{Level: cfg.Level, Format: cfg.LogFormat, TTY: isTerminal(e.stderr)}))
+}
+
+// serve runs the server until SIGINT or SIGTERM.
+func serve(cfg config.Config, log *slog.Logger) error {
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	a, err := app.New(cfg, log)
+	if err != nil {
+		return err
+	}
+	return supervise(a.Run, signals)
+}
+
+// supervise calls run until it returns. The first signal ends its context, so that it drains; the second is not waited for.
+func supervise(run func(context.Context) error, signals <-chan os.Signal) error {
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	done := make(chan error, 1)
+	go func() { done <- run(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-signals:
+		stop()
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-signals:
+		return errors.New("stopped at once by a second signal")
+	}
+}
+
+// isTerminal reports whether f is a character device: a person is likely to be reading.
+func isTerminal(w any) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

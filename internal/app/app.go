@@ -1,0 +1,283 @@
+// Package app builds a server from a Config and runs it: it is the one place where stores, the hub and the edges meet. It holds
+// no logic of its own beyond the order in which they start and stop.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"livego/internal/api"
+	"livego/internal/auth"
+	"livego/internal/config"
+	edgeflv "livego/internal/edge/flv"
+	"livego/internal/edge/hls"
+	edgertmp "livego/internal/edge/rtmp"
+	"livego/internal/netx"
+	"livego/internal/rtmp"
+	"livego/internal/segment"
+	"livego/internal/store/bolt"
+	"livego/internal/stream"
+)
+
+// An App is a server whose listeners are bound. Run serves; Close gives up what New took if Run is never called.
+type App struct {
+	cfg     config.Config
+	log     *slog.Logger
+	store   *bolt.Store
+	hub     *stream.Hub
+	rtmp    *edgertmp.Server
+	hls     *hls.Server
+	viewers *viewers
+	api     http.Handler
+	limiter *netx.Limiter
+	numbers *segment.Numbers
+
+	listeners
+	stopping atomic.Bool
+}
+
+// New opens the store and binds every listener before any is served, so that a server either starts whole or not at all.
+func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
+	a := &App{cfg: cfg, log: log}
+	defer func() {
+		if err != nil {
+			a.Close()
+		}
+	}()
+	if err := a.listeners.bind(cfg); err != nil {
+		return nil, err
+	}
+	if a.store, err = bolt.Open(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	door, err := auth.OpenDoor(cfg.DataDir, auth.DoorOptions{
+		Hosts: cfg.APIHosts, JWTSecret: cfg.JWT.Secret, JWTAlgorithm: cfg.JWT.Algorithm,
+		Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
+	})
+	if err != nil {
+		return nil, err
+	}
+	a.build(door)
+	return a, nil
+}
+
+// build makes the graph.
+func (a *App) build(door *auth.Door) {
+	cfg, apps := a.cfg, appsByName(a.cfg.Apps)
+	a.numbers = segment.NewNumbers(a.store)
+	gops := cfg.GopNum
+	if cfg.Latency == "live-edge" {
+		gops = 0
+	}
+	a.hub = stream.NewHub(stream.Options{
+		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Takeover: takeover(cfg.Takeover), Idle: cfg.PublishIdle, Return: cfg.BackupReturn,
+		GOPs: gops, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), TrackWait: cfg.TrackWait, RAPWait: cfg.RAPWait,
+		Gather: gather(cfg.Gather), Epoch: a.numbers.Epoch,
+	})
+	gate := auth.NewGate(a.store, auth.Options{
+		Apps: gateApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
+	})
+	a.limiter = netx.NewLimiter(cfg.ConnsPerIP, cfg.LimitLoopback)
+	a.rtmp = edgertmp.New(a.hub, gate, edgertmp.Options{
+		Conn: rtmp.Options{
+			HandshakeTimeout: cfg.HandshakeTimeout, CommandTimeout: cfg.CommandTimeout,
+			WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage), CheckApp: gate.CheckApp,
+		},
+		ReadTimeout: cfg.ReadTimeout, PlayWait: cfg.PlayWait, Drain: cfg.ShutdownTimeout, GOPs: gops,
+		Limiter: a.limiter, Log: a.log,
+	})
+	a.hls = hls.New(a.hub, gate, hls.Options{
+		Segment: cfg.HLSSegment, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, FirstWait: cfg.HLSStartWait,
+		SessionTimeout: cfg.HLSSessionTimeout, Apps: func(app string) bool { return apps[app].HLS }, Raise: a.numbers.Raise, Log: a.log,
+	})
+	a.viewers = &viewers{
+		flv:  edgeflv.New(a.hub, gate, edgeflv.Options{WriteTimeout: cfg.WriteTimeout, GOPs: gops, Log: a.log}),
+		hls:  a.hls,
+		apps: apps, limiter: a.limiter, stall: cfg.WriteTimeout,
+	}
+	a.api = api.New(api.Options{
+		Hub: a.hub, Keys: a.store, Door: door, Log: a.log, Apps: apiApps(cfg.Apps),
+		RTMP: "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
+		StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: version(),
+	})
+}
+
+var errStopping = errors.New("the server is stopping")
+
+func (a *App) ready() error {
+	if a.stopping.Load() {
+		return errStopping
+	}
+	return nil
+}
+
+// Run serves until ctx ends or a listener fails. Viewers then see the end of their streams, and have until the shutdown timeout
+// to take it.
+func (a *App) Run(ctx context.Context) error {
+	defer a.Close()
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	var serving sync.WaitGroup
+	try := func(what string, serve func() error) {
+		serving.Go(func() {
+			if err := serve(); err != nil {
+				fail(fmt.Errorf("%s: %w", what, err))
+			}
+		})
+	}
+	for _, l := range a.rtmpListeners {
+		try(l.String(), func() error { return a.rtmp.Serve(ctx, l) })
+	}
+	var servers []*http.Server
+	serveHTTP := func(l listener, srv *http.Server) {
+		servers = append(servers, srv)
+		try(l.String(), func() error { return ignoreClosed(srv.Serve(l)) })
+	}
+	for _, l := range a.viewerListeners {
+		serveHTTP(l, a.viewerServer())
+	}
+	for _, l := range a.apiListeners {
+		serveHTTP(l, a.apiServer())
+	}
+	late, stopLate := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLate()
+	serving.Go(func() { a.hls.Run(late) })
+	serving.Go(func() { a.numbers.Run(late) })
+	a.announce()
+
+	<-ctx.Done()
+	a.stop(servers)
+	stopLate()
+	serving.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	a.log.Info("stopped")
+	return nil
+}
+
+// stop ends all streams and lets viewers take the end.
+func (a *App) stop(servers []*http.Server) {
+	a.log.Info("stopping")
+	a.stopping.Store(true)
+	drain, cancel := context.WithTimeout(context.Background(), a.cfg.ShutdownTimeout)
+	defer cancel()
+	a.hub.Close()
+	a.hls.Drain(drain)
+	a.viewers.wait(drain)
+	for _, srv := range servers {
+		if srv.Shutdown(drain) != nil {
+			srv.Close()
+		}
+	}
+}
+
+// Close gives up the listeners and the store.
+func (a *App) Close() {
+	a.listeners.close()
+	if a.store != nil {
+		if err := a.store.Close(); err != nil {
+			a.log.Error("closing the store", "err", err)
+		}
+	}
+}
+
+func (a *App) announce() {
+	for _, l := range a.all() {
+		a.log.Info("listening", "what", l.what, "addr", l.Addr().String())
+	}
+	a.log.Info("ready: ask for a push key with GET " + "http://" + reachable(a.apiListeners[0].Addr()) + "/control/get?room=movie")
+}
+
+// reachable returns addr as a person on this machine types it.
+func reachable(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() || ip.IsLoopback() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func scheme(secure bool) string {
+	if secure {
+		return "https://"
+	}
+	return "http://"
+}
+
+func takeover(policy string) stream.Takeover {
+	switch policy {
+	case "always":
+		return stream.TakeoverAlways
+	case "never":
+		return stream.TakeoverNever
+	}
+	return stream.TakeoverIdle
+}
+
+// gather returns how long frames are gathered for a number of viewers. By itself: not at all for a few, where nothing is to be
+// saved, then a millisecond for each ten, up to 50 ms, where a write costs a third of what it costs per frame.
+func gather(g config.Gather) func(int) time.Duration {
+	if !g.Auto {
+		return func(int) time.Duration { return g.Window }
+	}
+	return func(viewers int) time.Duration {
+		if viewers < 50 {
+			return 0
+		}
+		return min(50*time.Millisecond, time.Duration(viewers/10)*time.Millisecond)
+	}
+}
+
+func gateApps(apps []config.App) map[string]auth.App {
+	m := make(map[string]auth.App, len(apps))
+	for _, app := range apps {
+		m[app.Name] = auth.App{Live: app.Live}
+	}
+	return m
+}
+
+func apiApps(apps []config.App) []api.App {
+	var list []api.App
+	for _, app := range apps {
+		if app.Live {
+			list = append(list, api.App{Name: app.Name, FLV: app.FLV, HLS: app.HLS})
+		}
+	}
+	return list
+}
+
+func appsByName(apps []config.App) map[string]config.App {
+	m := make(map[string]config.App, len(apps))
+	for _, app := range apps {
+		m[app.Name] = app
+	}
+	return m
+}
+
+// version returns what was built, "" when that is not known.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "(devel)" {
+		return ""
+	}
+	return info.Main.Version
+}

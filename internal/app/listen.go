@@ -1,0 +1,75 @@
+package app
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+
+	"livego/internal/config"
+)
+
+// A listener is a bound address and what it is for.
+type listener struct {
+	net.Listener
+	what string
+}
+
+func (l listener) String() string { return l.what + " on " + l.Addr().String() }
+
+// listeners are all of a server, bound.
+type listeners struct {
+	rtmpListeners, viewerListeners, apiListeners []listener
+}
+
+func (ls *listeners) all() []listener {
+	return append(append(append([]listener(nil), ls.rtmpListeners...), ls.viewerListeners...), ls.apiListeners...)
+}
+
+func (ls *listeners) close() {
+	for _, l := range ls.all() {
+		l.Close()
+	}
+}
+
+// bind binds what cfg asks for. The error names the protocol, the setting and the address.
+func (ls *listeners) bind(cfg config.Config) error {
+	var cert *tls.Config
+	if cfg.EnableRTMPS || cfg.EnableHTTPS || cfg.UseHLSHTTPS {
+		pair, err := tls.LoadX509KeyPair(cfg.RTMPSCert, cfg.RTMPSKey)
+		if err != nil {
+			return fmt.Errorf("rtmps_cert and rtmps_key: %w", err)
+		}
+		cert = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+	}
+	for _, l := range []struct {
+		to        *[]listener
+		on        bool
+		what, key string
+		addr      string
+		tls, http bool
+	}{
+		{&ls.rtmpListeners, true, "RTMP", "rtmp_addr", cfg.RTMPAddr, false, false},
+		{&ls.rtmpListeners, cfg.EnableRTMPS, "RTMPS", "rtmps_addr", cfg.RTMPSAddr, true, false},
+		{&ls.viewerListeners, true, "HTTP-FLV", "httpflv_addr", cfg.HTTPFLVAddr, false, true},
+		{&ls.viewerListeners, true, "HLS", "hls_addr", cfg.HLSAddr, cfg.UseHLSHTTPS, true},
+		{&ls.viewerListeners, cfg.EnableHTTPS, "HTTPS", "https_addr", cfg.HTTPSAddr, true, true},
+		{&ls.apiListeners, true, "operator's HTTP", "api_addr", cfg.APIAddr, false, true},
+	} {
+		if !l.on {
+			continue
+		}
+		ln, err := net.Listen("tcp", l.addr)
+		if err != nil {
+			return fmt.Errorf("%s: %s %s: %w", l.what, l.key, l.addr, err)
+		}
+		if l.tls {
+			c := cert.Clone()
+			if l.http {
+				c.NextProtos = []string{"h2", "http/1.1"}
+			}
+			ln = tls.NewListener(ln, c)
+		}
+		*l.to = append(*l.to, listener{ln, l.what})
+	}
+	return nil
+}

@@ -1,0 +1,168 @@
+package app
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"livego/internal/config"
+	edgeflv "livego/internal/edge/flv"
+	"livego/internal/edge/hls"
+	"livego/internal/netx"
+)
+
+// maxURL is the longest request target that is looked at, in bytes.
+const maxURL = 4 << 10
+
+// viewers is the one handler behind every viewers' listener.
+type viewers struct {
+	flv     *edgeflv.Server
+	hls     *hls.Server
+	apps    map[string]config.App
+	limiter *netx.Limiter
+	stall   time.Duration // the longest time without write progress
+	serving sync.WaitGroup
+}
+
+// wait waits for the viewers of endless answers, until ctx ends.
+func (v *viewers) wait(ctx context.Context) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		v.serving.Wait()
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+}
+
+// ServeHTTP routes /{app}/{room}.flv, /{app}/{room}.m3u8 and what the latter leads to. Media is for every page of the web, without
+// credentials.
+func (v *viewers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Access-Control-Allow-Origin", "*")
+	h.Set("X-Content-Type-Options", "nosniff")
+	switch r.Method {
+	case http.MethodGet, http.MethodHead:
+	case http.MethodOptions:
+		h.Set("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
+		h.Set("Access-Control-Allow-Headers", "Authorization, Range")
+		h.Set("Access-Control-Max-Age", "86400")
+		w.WriteHeader(http.StatusNoContent)
+		return
+	default:
+		h.Set("Allow", "GET, HEAD, OPTIONS")
+		h.Set("Connection", "close") // whatever body there is stays unread
+		http.Error(w, "only GET and HEAD are served here", http.StatusMethodNotAllowed)
+		return
+	}
+	if len(r.RequestURI) > maxURL {
+		http.Error(w, "the URL is longer than 4096 bytes", http.StatusRequestURITooLong)
+		return
+	}
+	h.Set("Access-Control-Expose-Headers", "Content-Length, Content-Range, ETag")
+	v.route(w, r)
+}
+
+func (v *viewers) route(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/crossdomain.xml" {
+		w.Header().Set("Content-Type", "application/xml")
+		io.WriteString(w, crossdomain)
+		return
+	}
+	path := strings.Split(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	app, known := v.apps[path[0]]
+	switch {
+	case !known && len(path) > 1:
+		http.Error(w, "there is no such application here", http.StatusNotFound)
+	case len(path) == 2 && strings.HasSuffix(path[1], ".flv") && app.FLV:
+		v.settle(r)
+		v.serving.Add(1)
+		defer v.serving.Done()
+		v.flv.Serve(w, r, path[0], strings.TrimSuffix(path[1], ".flv"))
+	case len(path) == 2 && strings.HasSuffix(path[1], ".m3u8") && app.HLS, len(path) == 3 && app.HLS:
+		v.settle(r)
+		v.hls.ServeHTTP(&patient{w, http.NewResponseController(w), v.stall}, r)
+	default:
+		http.Error(w, "nothing is here: watch at /APP/ROOM.flv or /APP/ROOM.m3u8", http.StatusNotFound)
+	}
+}
+
+const crossdomain = `<?xml version="1.0"?>
+<cross-domain-policy>
+	<allow-access-from domain="*"/>
+	<allow-http-request-headers-from domain="*" headers="*"/>
+</cross-domain-policy>
+`
+
+type connKey struct{}
+
+// settle tells the limiter that the connection of r belongs to a viewer.
+func (v *viewers) settle(r *http.Request) {
+	if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		v.limiter.Settle(c)
+	}
+}
+
+// patient lets an answer take as long as it takes while the viewer takes it.
+type patient struct {
+	http.ResponseWriter
+	rc    *http.ResponseController
+	stall time.Duration
+}
+
+func (p *patient) Write(b []byte) (int, error) {
+	const piece = 64 << 10 // small enough that a slow viewer shows progress
+	total := 0
+	for {
+		p.rc.SetWriteDeadline(time.Now().Add(p.stall))
+		n, err := p.ResponseWriter.Write(b[:min(piece, len(b))])
+		total += n
+		if b = b[n:]; err != nil || len(b) == 0 {
+			return total, err
+		}
+	}
+}
+
+// Unwrap is for http.ResponseController.
+func (p *patient) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+
+// viewerServer returns the HTTP server of one viewers' listener.
+func (a *App) viewerServer() *http.Server {
+	srv := a.server(a.viewers)
+	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
+	srv.ConnState = func(c net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			if !a.limiter.Enter(c) {
+				c.Close()
+			}
+		case http.StateHijacked, http.StateClosed:
+			a.limiter.Settle(c)
+		}
+	}
+	return srv
+}
+
+// apiServer returns the HTTP server of the operator.
+func (a *App) apiServer() *http.Server {
+	srv := a.server(a.api)
+	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout // its bodies are small
+	return srv
+}
+
+func (a *App) server(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: a.cfg.HeaderTimeout,
+		IdleTimeout:       a.cfg.IdleTimeout,
+		MaxHeaderBytes:    16<<10 - 4096, // net/http adds 4 KiB of slack
+		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
+	}
+}

@@ -1,0 +1,147 @@
+package rtmp
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+
+	"livego/internal/container/flv"
+	"livego/internal/live"
+	"livego/internal/media"
+	"livego/internal/netx"
+	"livego/internal/rtmp"
+	"livego/internal/stream"
+)
+
+// play serves a player.
+func (ss *session) play(ctx context.Context) {
+	grant, err := ss.gate.Allow(ctx, ss.request(live.Play))
+	if err != nil {
+		ss.refusePlay(err)
+		return
+	}
+	log := ss.log.With("stream", grant.Name.String())
+	ss.opt.Limiter.Settle(ss.nc)
+
+	// The server's stop reaches a player as the end of his stream, not by ctx.
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		defer cancel()
+		ss.c.ServePlayer()
+	}()
+	defer func() {
+		ss.c.Close()
+		<-left
+	}()
+
+	wait := ss.opt.PlayWait
+	if wait == 0 {
+		wait = -1
+	}
+	sub, err := ss.hub.Subscribe(ctx, grant.Name, stream.SubscribeOptions{
+		Viewer: stream.ViewerOptions{Proto: "rtmp", Remote: ss.nc.RemoteAddr().String(), URL: ss.url(grant.Name)},
+		Wait:   wait, GOPs: ss.opt.GOPs,
+	})
+	if err != nil {
+		if ctx.Err() == nil {
+			ss.refusePlay(err)
+		}
+		return
+	}
+	defer sub.Leave()
+	if err := ss.c.AcceptPlay(); err != nil {
+		log.Debug("player left before it was answered", "err", err)
+		return
+	}
+	if err := netx.LimitUnsent(ss.nc, sub.Backlog()); err != nil {
+		log.Debug("cannot bound the socket's queue", "err", err)
+	}
+	log.Info("playing")
+	err = ss.send(ctx, sub)
+	switch {
+	case errors.Is(err, io.EOF):
+		ss.c.EndPlay("NetStream.Play.UnpublishNotify", "the stream has ended")
+		log.Info("player saw the end")
+	case live.KindOf(err) != live.Internal:
+		ss.c.StatusError("NetStream.Play.Failed", live.Reason(err))
+		log.Info("player disconnected", "reason", live.Reason(err))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		log.Info("player disconnected", "reason", "nothing taken for write_timeout")
+	default:
+		log.Info("player left")
+	}
+}
+
+// refusePlay tells a player why there is nothing to see.
+func (ss *session) refusePlay(err error) {
+	code := "NetStream.Play.Failed"
+	switch live.KindOf(err) {
+	case live.NotFound, live.Invalid:
+		code = "NetStream.Play.StreamNotFound"
+	}
+	ss.refuse("play", code, err)
+}
+
+// batchFrames is how many frames one write takes at most: a second of video and audio.
+const batchFrames = 128
+
+// send writes frames to the player until the stream or the connection ends.
+func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
+	var (
+		pre   flv.Preamble
+		tags  []flv.Tag
+		parts [][]byte
+		own   = ss.encoder()
+		buf   [batchFrames]*media.Frame
+	)
+	for {
+		n, err := sub.Next(ctx, buf[:])
+		if err != nil {
+			return err
+		}
+		parts = parts[:0]
+		for _, f := range buf[:n] {
+			if !pre.Ready(f) {
+				tags = pre.Before(tags[:0], f, sub.Tracks())
+				for _, t := range tags {
+					parts = rtmp.AppendMessage(parts, rtmp.Header{Type: t.Type, Timestamp: t.Timestamp, StreamID: ss.req.StreamID}, t.Body)
+				}
+			}
+			if own != nil {
+				parts = append(parts, own(f)...)
+			} else {
+				parts = append(parts, f.Wire(media.FormRTMP, encode).Parts...)
+			}
+		}
+		bufs := net.Buffers(parts)
+		if _, err := ss.c.WriteMedia(&bufs); err != nil {
+			return err
+		}
+		sub.Flushed(buf[:n])
+		clear(buf[:n])
+		clear(parts)
+	}
+}
+
+// sharedStream is the message stream of nearly every player, the first that he creates: its frames are encoded once for all.
+const sharedStream = 1
+
+// encoder returns how to encode frames for a player who plays on another message stream; nil for the others.
+func (ss *session) encoder() func(*media.Frame) [][]byte {
+	if ss.req.StreamID == sharedStream {
+		return nil
+	}
+	return func(f *media.Frame) [][]byte { return encodeFor(f, ss.req.StreamID) }
+}
+
+func encode(f *media.Frame) [][]byte { return encodeFor(f, sharedStream) }
+
+func encodeFor(f *media.Frame, streamID uint32) [][]byte {
+	head, payload := flv.TagBody(f)
+	h := rtmp.Header{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f), StreamID: streamID}
+	return rtmp.AppendMessage(nil, h, head, payload)
+}

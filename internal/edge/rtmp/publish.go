@@ -1,0 +1,137 @@
+package rtmp
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+
+	"livego/internal/container/flv"
+	"livego/internal/live"
+	"livego/internal/rtmp"
+	"livego/internal/stream"
+)
+
+// publish serves an encoder.
+func (ss *session) publish(ctx context.Context) {
+	grant, err := ss.gate.Allow(ctx, ss.request(live.Publish))
+	if err != nil {
+		ss.refusePublish(err)
+		return
+	}
+	p, err := ss.hub.Publish(ctx, grant.Name, stream.PublishOptions{
+		Proto: "rtmp", Remote: ss.nc.RemoteAddr().String(), URL: ss.url(grant.Name), Grant: grant,
+	})
+	if err != nil {
+		ss.refusePublish(err)
+		return
+	}
+	log := ss.log.With("stream", grant.Name.String())
+	if err := ss.c.AcceptPublish(); err != nil {
+		p.End(stream.Lost)
+		log.Debug("encoder left before it was answered", "err", err)
+		return
+	}
+	ss.opt.Limiter.Settle(ss.nc)
+	log.Info("publishing")
+
+	watched := make(chan struct{})
+	ended := make(chan struct{})
+	go func() { // hangs up when the stream is taken away
+		defer close(watched)
+		select {
+		case <-p.Done():
+			if err := p.Err(); err != nil {
+				ss.c.StatusError("NetStream.Publish.BadName", live.Reason(err))
+				ss.c.Close()
+			}
+		case <-ended:
+		}
+	}()
+	err = ss.pump(p)
+	how := stream.Lost
+	if errors.Is(err, rtmp.ErrGoodbye) {
+		how = stream.Goodbye
+	}
+	taken := p.Err()
+	close(ended)
+	p.End(how)
+	<-watched
+	switch {
+	case taken != nil:
+		log.Info("publisher disconnected", "reason", live.Reason(taken))
+	case how == stream.Goodbye:
+		log.Info("publisher ended the stream")
+	default:
+		log.Info("publisher lost", "reason", cause(err))
+	}
+}
+
+// maxBad is how many bad messages in badWindow end a publisher.
+const (
+	maxBad    = 100
+	badWindow = 10 * time.Second
+)
+
+var errBadMedia = errors.New("more than 100 bad messages in 10 s")
+
+// pump moves frames from the connection to p until either ends.
+func (ss *session) pump(p *stream.Publisher) error {
+	ss.c.SetReadTimeout(ss.opt.ReadTimeout)
+	var (
+		demux flv.Demuxer
+		bad   int
+		since time.Time
+	)
+	for {
+		m, err := ss.c.ReadMessage()
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		f, err := demux.Message(m.Type, m.Timestamp, m.Payload, now)
+		switch {
+		case errors.Is(err, flv.ErrSkip):
+			if now.Sub(since) > badWindow {
+				bad, since = 0, now
+			}
+			if bad++; bad > maxBad {
+				return errBadMedia
+			}
+		case err != nil:
+			return err
+		case f != nil:
+			if err := p.Write(f); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// refusePublish tells an encoder why it may not publish, before any Publish.Start.
+func (ss *session) refusePublish(err error) {
+	code := "NetStream.Publish.BadName"
+	switch live.KindOf(err) {
+	case live.Unavailable, live.Limit, live.Internal:
+		code = "NetStream.Publish.Failed"
+	}
+	ss.refuse("publish", code, err)
+}
+
+// refuse tells the peer and the log why not.
+func (ss *session) refuse(what, code string, err error) {
+	if kind := live.KindOf(err); kind == live.Internal {
+		ss.log.Error(what+" failed", "app", ss.req.App, "err", err)
+	} else {
+		ss.warn(ss.log, what+" refused", live.Reason(err), "app", ss.req.App, "kind", kind.String())
+	}
+	ss.c.Reject(code, live.Reason(err))
+}
+
+// cause puts the end of a connection into words.
+func cause(err error) string {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return "no media for read_timeout"
+	}
+	return err.Error()
+}

@@ -1,0 +1,126 @@
+// Package rtmp is where encoders and players connect by RTMP: it maps the sessions of internal/rtmp to the hub. It knows no
+// store, no configuration and no other edge.
+package rtmp
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/netx"
+	"livego/internal/obs"
+	"livego/internal/rtmp"
+	"livego/internal/stream"
+)
+
+// Options of a Server.
+type Options struct {
+	Conn        rtmp.Options
+	ReadTimeout time.Duration // the longest time without a complete media message from a publisher
+	PlayWait    time.Duration // how long a player waits for a publisher; 0 for ever
+	Drain       time.Duration // how long connections may take to end when the server stops
+	GOPs        int           // how many keyframes back a player starts; 0 at the live edge
+	Limiter     *netx.Limiter // of connections that neither publish nor play yet
+	CheckApp    func(app string) error
+	Log         *slog.Logger
+}
+
+// A Server serves RTMP connections.
+type Server struct {
+	hub  *stream.Hub
+	gate live.Gate
+	opt  Options
+	once obs.Limiter // of log lines about peers that do it wrong
+}
+
+// New returns a Server of the streams of hub for those whom gate lets in.
+func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
+	o.Conn.CheckApp = o.CheckApp
+	return &Server{hub: hub, gate: gate, opt: o, once: obs.Limiter{Interval: time.Second}}
+}
+
+// Serve accepts connections of ln, which may be TLS, until ctx ends. Publishers and players then end with their streams, which
+// is for who closes the hub; what is left after Options.Drain is cut.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	return netx.Serve(ctx, ln, s.opt.Drain, s.serveConn)
+}
+
+// session is one connection from its request on.
+type session struct {
+	*Server
+	nc  net.Conn
+	c   *rtmp.ServerConn
+	req *rtmp.Request
+	log *slog.Logger
+}
+
+func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
+	log := s.opt.Log.With("proto", "rtmp", "remote", nc.RemoteAddr().String())
+	if !s.opt.Limiter.Enter(nc) {
+		s.warn(log, "connection refused", "too many from this address that neither publish nor play")
+		return
+	}
+	defer s.opt.Limiter.Settle(nc)
+	c := rtmp.NewServerConn(nc, s.opt.Conn)
+	defer c.Close()
+
+	// Until it publishes or plays nobody would miss the connection; after, it ends with its stream.
+	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	req, err := c.Accept(ctx)
+	stop()
+	if err != nil {
+		s.noRequest(ctx, log, err)
+		return
+	}
+	ss := &session{s, nc, c, req, log}
+	if req.Publish {
+		ss.publish(ctx)
+	} else {
+		ss.play(ctx)
+	}
+}
+
+// request returns what the gate is asked.
+func (ss *session) request(a live.Action) live.Request {
+	return live.Request{
+		Action: a, App: ss.req.App, Name: ss.req.Name, Token: ss.req.Token,
+		Proto: "rtmp", Remote: ss.nc.RemoteAddr().String(),
+	}
+}
+
+// url is what statistics show: the address that viewers use, on the listener that was reached.
+func (ss *session) url(n live.Name) string {
+	return "rtmp://" + ss.nc.LocalAddr().String() + "/" + n.String()
+}
+
+// noRequest logs that a connection came to nothing: quietly where the peer just left.
+func (s *Server) noRequest(ctx context.Context, log *slog.Logger, err error) {
+	var (
+		bad     *rtmp.ProtocolError
+		refused *rtmp.StatusError
+	)
+	switch {
+	case ctx.Err() != nil:
+	case errors.As(err, &bad):
+		s.warn(log, "connection closed", bad.Detail)
+	case errors.As(err, &refused):
+		s.warn(log, "connection refused", refused.Description)
+	default:
+		log.Debug("connection closed", "reason", err)
+	}
+}
+
+// warn logs what a peer did wrong, once a second for each reason: whoever repeats it does not fill the log.
+func (s *Server) warn(log *slog.Logger, what, reason string, attrs ...any) {
+	suppressed, ok := s.once.Allow(what + reason)
+	if !ok {
+		return
+	}
+	if suppressed > 0 {
+		attrs = append(attrs, "suppressed", suppressed)
+	}
+	log.Warn(what, append([]any{"reason", reason}, attrs...)...)
+}

@@ -1,0 +1,241 @@
+package rtmp
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+
+	"livego/internal/container/amf0"
+)
+
+// A ClientConn is the client's end of a connection: Connect, then Publish and WriteMessage or WriteMedia, or Play and ReadMessage, at
+// last Close. Methods that take a ctx close the connection when it ends.
+type ClientConn struct {
+	*conn
+	calls    int
+	streamID uint32
+	name     string // published
+}
+
+// NewClientConn returns the client's end of nc, which it owns from now on. Options.CommandTimeout is unused: contexts have it.
+func NewClientConn(nc net.Conn, o Options) *ClientConn {
+	return &ClientConn{conn: newConn(nc, o)}
+}
+
+// Connect shakes hands and connects to app. tcURL is the address up to app, for example rtmp://host:1935/live. A refusal is a
+// *StatusError.
+func (c *ClientConn) Connect(ctx context.Context, app, tcURL string) error {
+	return c.within(ctx, func() error {
+		if err := c.handshake(clientHandshake); err != nil {
+			return err
+		}
+		c.settle()
+		c.allowMedia()
+		_, err := c.call("connect", amf0.Object{
+			{Key: "app", Value: app},
+			{Key: "type", Value: "nonprivate"},
+			{Key: "flashVer", Value: "FMLE/3.0 (compatible; livego)"},
+			{Key: "tcUrl", Value: tcURL},
+			{Key: "fourCcList", Value: []any{"*"}},
+		})
+		return err
+	})
+}
+
+// Publish begins to publish name, which may have a query. A refusal is a *StatusError.
+func (c *ClientConn) Publish(ctx context.Context, name string) error {
+	return c.within(ctx, func() error {
+		if err := c.send(c.command(0, "releaseStream", nil, name), c.command(0, "FCPublish", nil, name)); err != nil {
+			return err
+		}
+		if err := c.createStream(); err != nil {
+			return err
+		}
+		c.name = name
+		if err := c.send(c.command(c.streamID, "publish", nil, name, "live")); err != nil {
+			return err
+		}
+		return c.awaitStatus("NetStream.Publish.Start")
+	})
+}
+
+// Play begins to play name, which may have a query. A refusal is a *StatusError.
+func (c *ClientConn) Play(ctx context.Context, name string) error {
+	return c.within(ctx, func() error {
+		if err := c.createStream(); err != nil {
+			return err
+		}
+		if err := c.send(c.command(c.streamID, "play", nil, name, -2)); err != nil {
+			return err
+		}
+		return c.awaitStatus("NetStream.Play.Start")
+	})
+}
+
+// WriteMessage writes m on the stream that Publish opened.
+func (c *ClientConn) WriteMessage(m Message) error {
+	bufs := net.Buffers(AppendMessage(nil, Header{m.Type, m.Timestamp, c.streamID}, m.Payload))
+	_, err := c.WriteMedia(&bufs)
+	return err
+}
+
+// ReadMessage returns the next audio, video or data message of the stream. io.EOF is the end of a stream that was played, a
+// *StatusError what the server has against going on; others as those of ServerConn.ReadMessage.
+func (c *ClientConn) ReadMessage() (Message, error) {
+	for {
+		m, err := c.next()
+		if err != nil {
+			return Message{}, err
+		}
+		switch {
+		case m.Type == typeCommand:
+			code, err := statusOf(m)
+			if err != nil {
+				return Message{}, err
+			}
+			switch code {
+			case "NetStream.Play.Stop", "NetStream.Play.Complete", "NetStream.Play.UnpublishNotify":
+				return Message{}, io.EOF
+			}
+		case m.StreamID != c.streamID:
+			c.opt.SkipCount("message_stream")
+		case m.Type == TypeData && ofSession(m.Payload):
+		default:
+			if m.Type != TypeData {
+				c.sawMedia()
+			}
+			return m, nil
+		}
+	}
+}
+
+// ofSession tells whether data is the server's word to the player rather than part of the stream.
+func ofSession(data []byte) bool {
+	return bytes.HasPrefix(data, amf0.Append(nil, "|RtmpSampleAccess")) || bytes.HasPrefix(data, amf0.Append(nil, "onStatus"))
+}
+
+// Goodbye ends the stream in due form. Close must follow.
+func (c *ClientConn) Goodbye() error {
+	var ms []Message
+	if c.name != "" {
+		ms = append(ms, c.command(0, "FCUnpublish", nil, c.name))
+	}
+	return c.sendNow(append(ms, c.command(0, "deleteStream", nil, int(c.streamID)))...)
+}
+
+// within runs f, and closes the connection when ctx ends before.
+func (c *ClientConn) within(ctx context.Context, f func() error) error {
+	stop := context.AfterFunc(ctx, func() { c.nc.Close() })
+	defer stop()
+	err := f()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// command returns a command with the next transaction id.
+func (c *ClientConn) command(streamID uint32, name string, args ...any) Message {
+	c.calls++
+	return newCommand(streamID, append([]any{name, c.calls}, args...)...)
+}
+
+// call sends a command and returns the second value of its answer: the first is of no use to anybody.
+func (c *ClientConn) call(name string, args ...any) (any, error) {
+	if err := c.send(c.command(0, name, args...)); err != nil {
+		return nil, err
+	}
+	id := float64(c.calls)
+	for {
+		cmd, err := c.nextCommand()
+		if err != nil {
+			return nil, err
+		}
+		if cmd.id != id || cmd.name != "_result" && cmd.name != "_error" {
+			continue
+		}
+		if _, err := cmd.arg(); err != nil {
+			return nil, err
+		}
+		v, err := cmd.arg()
+		if err != nil {
+			return nil, err
+		}
+		if cmd.name == "_error" {
+			return nil, refusal(v)
+		}
+		return v, nil
+	}
+}
+
+func (c *ClientConn) createStream() error {
+	v, err := c.call("createStream", nil)
+	if err != nil {
+		return err
+	}
+	id := sane(v)
+	if id < 1 || id > 1<<31 {
+		return &ProtocolError{"command", "createStream answered without a stream"}
+	}
+	c.streamID = uint32(id)
+	return nil
+}
+
+// awaitStatus waits until the stream has the status code.
+func (c *ClientConn) awaitStatus(code string) error {
+	for {
+		m, err := c.next()
+		if err != nil {
+			return err
+		}
+		if m.Type != typeCommand {
+			continue
+		}
+		if got, err := statusOf(m); err != nil || got == code {
+			return err
+		}
+	}
+}
+
+func (c *ClientConn) nextCommand() (command, error) {
+	for {
+		m, err := c.next()
+		if err != nil {
+			return command{}, err
+		}
+		if m.Type == typeCommand {
+			return parseCommand(m)
+		}
+	}
+}
+
+// statusOf returns the code of m if it is an onStatus command; one of level error is a *StatusError.
+func statusOf(m Message) (code string, err error) {
+	cmd, err := parseCommand(m)
+	if err != nil || cmd.name != "onStatus" {
+		return "", err
+	}
+	if _, err := cmd.arg(); err != nil {
+		return "", err
+	}
+	v, err := cmd.arg()
+	if err != nil {
+		return "", err
+	}
+	info, _ := v.(amf0.Object)
+	code, _ = info.Get("code").(string)
+	if info.Get("level") == "error" {
+		return "", refusal(v)
+	}
+	return code, nil
+}
+
+// refusal returns the error that an information object v tells of.
+func refusal(v any) *StatusError {
+	info, _ := v.(amf0.Object)
+	e := &StatusError{}
+	e.Code, _ = info.Get("code").(string)
+	e.Description, _ = info.Get("description").(string)
+	return e
+}

@@ -1,0 +1,125 @@
+package rtmp
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"livego/internal/container/amf0"
+)
+
+// A Request is what a client wants, after all commands up to publish or play.
+type Request struct {
+	Publish bool // else play
+
+	// App and Name are the client's identity, without query; both are not empty and nothing else is known of them. What
+	// tcUrl says besides counts for nothing.
+	App, Name string
+
+	// Query holds the arguments that stood after App, Name and in tcUrl, encoded; none has two values. Token is the one named
+	// token. Both are secret.
+	Query, Token string
+
+	Type           string  // of a publish: live, record, append; to be treated alike
+	Start          float64 // of a play, in seconds; -2 live or recorded, -1 live, also when the client sent none
+	StreamID       uint32  // message stream; 1 for all clients that open one only
+	TcURL          string  // for people; may hold secrets
+	FlashVer       string  // what the client calls itself, at most 256 bytes, any of them
+	ObjectEncoding float64 // 0 AMF0, 3 AMF3: what the client would like; it gets AMF0
+
+	// Enhanced RTMP: the codecs that the client handles ("*" any), nil when it did not say, and its capsEx.
+	FourCCs []string
+	CapsEx  int
+}
+
+const (
+	maxTcURL    = 4 << 10
+	maxFlashVer = 256
+)
+
+// A connection is what a client's connect said.
+type connection struct {
+	req  Request // as far as connect tells
+	args url.Values
+}
+
+// parseConnect reads the object of a connect command. The error's text may go to the peer.
+func parseConnect(o amf0.Object) (*connection, error) {
+	text := func(key string) string { s, _ := o.Get(key).(string); return s }
+	c := &connection{args: url.Values{}}
+	app, query, _ := strings.Cut(text("app"), "?")
+	c.req = Request{
+		App:            strings.TrimRight(app, "/"),
+		TcURL:          text("tcUrl"),
+		FlashVer:       text("flashVer")[:min(len(text("flashVer")), maxFlashVer)],
+		ObjectEncoding: sane(o.Get("objectEncoding")),
+		FourCCs:        fourCCs(o),
+		CapsEx:         int(min(max(sane(o.Get("capsEx")), 0), 1<<31-1)),
+	}
+	if err := c.addQuery(query); err != nil {
+		return nil, err
+	}
+	if c.req.TcURL == "" {
+		return c, nil
+	}
+	if len(c.req.TcURL) > maxTcURL {
+		return nil, fmt.Errorf("tcUrl is longer than %d bytes", maxTcURL)
+	}
+	u, err := url.Parse(c.req.TcURL)
+	if err != nil || !strings.HasPrefix(u.Scheme, "rtmp") || u.Host == "" {
+		return nil, errors.New("tcUrl is not an RTMP address")
+	}
+	return c, c.addQuery(u.RawQuery)
+}
+
+// addQuery adds the arguments in query. Encoders put them after app, name or both, so the same twice is in order, and two values
+// for one are not: nobody could tell which was checked and which was used.
+func (c *connection) addQuery(query string) error {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return errors.New("the query is malformed")
+	}
+	for key, vs := range values {
+		for _, v := range vs {
+			if old, ok := c.args[key]; ok && old[0] != v {
+				return errors.New("the same argument has different values")
+			}
+			c.args[key] = []string{v}
+		}
+	}
+	return nil
+}
+
+// fourCCs returns the codecs that a connect object lists, in the way of Enhanced RTMP v1 (a list) or v2 (maps).
+func fourCCs(o amf0.Object) []string {
+	var codes []string
+	add := func(code string) {
+		if len(codes) < maxFourCCs {
+			codes = append(codes, code)
+		}
+	}
+	if list, ok := o.Get("fourCcList").([]any); ok {
+		for _, v := range list {
+			if code, ok := v.(string); ok {
+				add(code)
+			}
+		}
+	}
+	for _, key := range []string{"videoFourCcInfoMap", "audioFourCcInfoMap"} {
+		for _, p := range pairsOf(o.Get(key)) {
+			add(p.Key)
+		}
+	}
+	return codes
+}
+
+func pairsOf(v any) []amf0.Pair {
+	switch v := v.(type) {
+	case amf0.Object:
+		return v
+	case amf0.ECMAArray:
+		return v
+	}
+	return nil
+}

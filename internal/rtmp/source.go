@@ -1,0 +1,90 @@
+package rtmp
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// A source is the reading side of a connection below its buffer. It counts, and it is where time is kept: a deadline that arriving bytes
+// don't move, and the wake-up for the next ping, without a timer or a goroutine a connection.
+type source struct {
+	nc     net.Conn
+	head   []byte // what a former buffer still held
+	total  uint64 // bytes read from nc
+	limit  time.Time
+	tick   time.Duration // between calls of onTick; 0 for none
+	due    time.Time     // of the next tick
+	onTick func() error
+	onRead func() error
+
+	mu    sync.Mutex // guards the following and the connection's read deadline
+	armed time.Time
+	shut  bool
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	if len(s.head) > 0 {
+		n := copy(p, s.head)
+		s.head = s.head[n:]
+		return n, nil
+	}
+	for {
+		if err := s.arm(); err != nil {
+			return 0, err
+		}
+		n, err := s.nc.Read(p)
+		s.total += uint64(n)
+		now := time.Now()
+		if s.tick > 0 && !now.Before(s.due) {
+			s.due = now.Add(s.tick)
+			if err := s.onTick(); err != nil {
+				return n, err
+			}
+		}
+		if n > 0 {
+			if err := s.onRead(); err != nil {
+				return n, err
+			}
+		}
+		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && (s.limit.IsZero() || now.Before(s.limit)) {
+			continue // woken for the tick, or by a deadline that has moved since
+		}
+		return n, err
+	}
+}
+
+// arm sets the connection's read deadline to the limit or the tick, whichever is first. One that is set for an earlier time is left
+// to expire: the limit moves with each frame, and a system timer needn't.
+func (s *source) arm() error {
+	want := s.limit
+	if s.tick > 0 && (want.IsZero() || s.due.Before(want)) {
+		want = s.due
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shut {
+		return net.ErrClosed
+	}
+	if s.armed.Equal(want) || !s.armed.IsZero() && !want.IsZero() && s.armed.Before(want) && time.Now().Before(s.armed) {
+		return nil
+	}
+	s.armed = want
+	return s.nc.SetReadDeadline(want)
+}
+
+// shutFor ends reading through s, and gives the connection a last read deadline.
+func (s *source) shutFor(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shut = true
+	s.nc.SetReadDeadline(time.Now().Add(d))
+}
+
+// startTicks makes onTick be called every d from now on.
+func (s *source) startTicks(d time.Duration) {
+	s.tick = d
+	s.due = time.Now().Add(d)
+}
