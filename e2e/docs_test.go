@@ -1,0 +1,151 @@
+package e2e
+
+import (
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+// document returns the text of a file of the checkout.
+func document(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// codeWord finds what stands in backticks.
+var codeWord = regexp.MustCompile("`([^`\n]+)`")
+
+// TestDocumentedSettings checks that each setting that the documents for users speak of exists. docs/settings.md is made from
+// the table of settings, and a test of config keeps it so.
+func TestDocumentedSettings(t *testing.T) {
+	t.Parallel()
+	var settings []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_.]+)` \\|").FindAllStringSubmatch(document(t, "docs/settings.md"), -1) {
+		settings = append(settings, m[1])
+	}
+	if len(settings) < 40 {
+		t.Fatalf("docs/settings.md has %d settings", len(settings))
+	}
+	setting := regexp.MustCompile(`^[a-z]+(?:[_.][a-z]+)*(?:_[a-z]+)+(?:: .*)?$`) // "rtmp_addr", "gop_num: 1"
+	for _, name := range []string{"README.md", "README.zh.md", "docs/operating.md", "docs/watching.md"} {
+		for _, m := range codeWord.FindAllStringSubmatch(document(t, name), -1) {
+			key, _, _ := strings.Cut(m[1], ":")
+			if setting.MatchString(m[1]) && !slices.Contains(settings, key) {
+				t.Errorf("%s: there is no setting %s", name, key)
+			}
+		}
+	}
+}
+
+// TestDocumentedCode checks that docs/ARCHITECTURE.md speaks of packages, files and functions that are there, and of every package.
+func TestDocumentedCode(t *testing.T) {
+	t.Parallel()
+	text := document(t, "docs/ARCHITECTURE.md")
+	for _, m := range codeWord.FindAllStringSubmatch(text, -1) {
+		if path := strings.TrimSuffix(m[1], "/..."); regexp.MustCompile(`^(internal|cmd|e2e|scripts)(/[\w.]+)*$`).MatchString(path) {
+			if _, err := os.Stat(filepath.Join("..", path)); err != nil {
+				t.Errorf("there is no %s", path)
+			}
+		}
+	}
+	for _, m := range regexp.MustCompile("`([\\w/]+\\.go)` \\| `(?:(\\w+)\\.)?(\\w+)` \\|").FindAllStringSubmatch(text, -1) {
+		declaration := regexp.MustCompile(`(?m)^func ` + m[3] + `[(\[]`)
+		if m[2] != "" {
+			declaration = regexp.MustCompile(`(?m)^func \(\w+ \*?` + m[2] + `\) ` + m[3] + `\(`)
+		}
+		if !declaration.MatchString(document(t, m[1])) {
+			t.Errorf("%s has no %s %s", m[1], m[2], m[3])
+		}
+	}
+	for _, dir := range packages(t) {
+		if parent := filepath.Dir(dir); !strings.Contains(text, "`"+dir+"`") && !strings.Contains(text, "`"+parent+"/...`") {
+			t.Errorf("package %s is not in the table", dir)
+		}
+	}
+}
+
+// packages returns the directories of the packages that make up the server.
+func packages(t *testing.T) (dirs []string) {
+	t.Helper()
+	for _, top := range []string{"cmd", "internal"} {
+		err := filepath.WalkDir(filepath.Join("..", top), func(path string, d fs.DirEntry, err error) error {
+			if dir := filepath.Dir(path); err == nil && filepath.Ext(path) == ".go" && !strings.HasSuffix(path, "_test.go") {
+				dirs = append(dirs, filepath.ToSlash(strings.TrimPrefix(dir, "../")))
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	slices.Sort(dirs)
+	return slices.Compact(dirs)
+}
+
+// TestDocumentedHTTP makes each request of docs/http-api.md, in the order of the document, and compares the reply with what stands
+// there: "…" stands for anything, and spaces for nothing. Each route that has a heading must be one.
+func TestDocumentedHTTP(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	push := s.PushTo(src.File(t), s.RTMP(s.Key("demo")), "-stream_loop", "-1")
+	s.AwaitLive("demo")
+	watchRTMP(t, s.RTMP("demo"))
+	awaitPlayers(t, s, 1)
+
+	text := document(t, "docs/http-api.md")
+	for _, m := range regexp.MustCompile(`(?m)^### (/\S*)$`).FindAllStringSubmatch(text, -1) {
+		if resp, body := request(t, http.MethodGet, s.API(m[1]), nil); resp.StatusCode == http.StatusNotFound {
+			t.Errorf("GET %s: %s", m[1], body)
+		}
+	}
+	const address = "http://localhost:8090"
+	examples := regexp.MustCompile("(?s)```console\n\\$ curl '"+address+"(.*?)'\n(.*?)```").FindAllStringSubmatch(text, -1)
+	if want := strings.Count(text, "```console"); len(examples) != want || want == 0 {
+		t.Fatalf("%d of %d examples have the form that this test reads", len(examples), want)
+	}
+	space := regexp.MustCompile(`\s`)
+	for _, m := range examples {
+		_, body := request(t, http.MethodGet, s.API(m[1]), nil)
+		pattern := strings.ReplaceAll(regexp.QuoteMeta(space.ReplaceAllString(m[2], "")), "…", ".+?")
+		if got := space.ReplaceAllString(body, ""); !regexp.MustCompile("^(?:" + pattern + ")$").MatchString(got) {
+			t.Errorf("GET %s: %s\nwant %s", m[1], body, m[2])
+		}
+	}
+	push.Kill()
+}
+
+// fences returns the marked code blocks of a document, in order.
+func fences(text string) (blocks []fence) {
+	for _, m := range regexp.MustCompile("(?ms)^<!-- test(: keeps running)? -->\n```sh\n(.*?)^```").FindAllStringSubmatch(text, -1) {
+		blocks = append(blocks, fence{m[2], m[1] != ""})
+	}
+	return blocks
+}
+
+// A fence is a code block that <!-- test --> precedes, or <!-- test: keeps running --> where it holds its terminal.
+type fence struct {
+	script string
+	stays  bool
+}
+
+// TestTranslation checks that both READMEs have the same commands.
+func TestTranslation(t *testing.T) {
+	t.Parallel()
+	en, zh := fences(document(t, "README.md")), fences(document(t, "README.zh.md"))
+	if len(en) == 0 || !slices.Equal(en, zh) {
+		t.Errorf("the commands of README.zh.md differ:\n%+v\nin README.md they are\n%+v", zh, en)
+	}
+}

@@ -1,0 +1,208 @@
+//go:build unix
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+)
+
+// TestReadme types the README: its marked blocks, literally and in order, in a copy of the checkout, each that keeps running in a
+// terminal of its own. While the stream is live, every address that the README names gives picture and sound.
+func TestReadme(t *testing.T) {
+	rig.Need(t, "ffmpeg", "ffprobe", "curl", "make")
+	needDefaultPorts(t)
+	text := document(t, "README.md")
+	dir := copyCheckout(t)
+	for _, f := range fences(text) {
+		if !f.stays {
+			typed := exec.CommandContext(t.Context(), "bash", "-euc", f.script)
+			typed.Dir = dir
+			if out, err := typed.CombinedOutput(); err != nil {
+				t.Fatalf("%s\n%v\n%s", f.script, err, out)
+			} else if answer := answerOf(out); answer != 200 && strings.Contains(f.script, "8090/") {
+				t.Errorf("%s\nstatus %d: %s", f.script, answer, out)
+			}
+			continue
+		}
+		terminal := openTerminal(t, dir, f.script)
+		if !strings.Contains(f.script, "rtmp://") {
+			rig.Eventually(t, 2*time.Minute, "server ready", func() error { return terminal.still(t, ready) })
+			continue
+		}
+		rig.Eventually(t, 15*time.Second, "stream live", func() error { return terminal.still(t, published) })
+		watchDocumented(t, text)
+	}
+}
+
+// watchDocumented checks each address of the tour with ffprobe.
+func watchDocumented(t *testing.T, text string) {
+	t.Helper()
+	_, tour, _ := strings.Cut(text, "## The tour")
+	tour, _, _ = strings.Cut(tour, "\n## ")
+	addresses := regexp.MustCompile("\\w+://[\\w.]+:\\d+/live/movie(?:\\.\\w+)?`").FindAllString(tour, -1)
+	slices.Sort(addresses)
+	if addresses = slices.Compact(addresses); len(addresses) != 3 {
+		t.Fatalf("the tour names %q, want three addresses", addresses)
+	}
+	var probes []func() (string, error)
+	for _, a := range addresses {
+		url := strings.TrimSuffix(a, "`")
+		probes = append(probes, async(func() (string, error) {
+			out, err := exec.CommandContext(t.Context(), "ffprobe", "-v", "error", "-rw_timeout", "20000000",
+				"-show_entries", "stream=codec_name", "-of", "csv=p=0", url).CombinedOutput()
+			if got := strings.Join(strings.Fields(string(out)), " "); err == nil && (!strings.Contains(got, "h264") || !strings.Contains(got, "aac")) {
+				err = fmt.Errorf("no picture or no sound")
+			}
+			return fmt.Sprintf("%s: %s", url, out), err
+		}))
+	}
+	for _, wait := range probes {
+		if what, err := wait(); err != nil {
+			t.Errorf("%s%v", what, err)
+		}
+	}
+}
+
+// needDefaultPorts skips the test, loudly, where the ports of the README are not free.
+func needDefaultPorts(t *testing.T) {
+	t.Helper()
+	for _, addr := range []string{":1935", ":7001", ":7002", "127.0.0.1:8090"} {
+		l, err := net.Listen("tcp", addr)
+		if err == nil {
+			l.Close()
+			continue
+		}
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("the README cannot be tried, and CI=true: %v", err)
+		}
+		t.Skipf("THE README IS NOT TRIED HERE, for its ports are not free: %v", err)
+	}
+}
+
+// copyCheckout copies what `make run` needs, so that the run leaves nothing in the checkout and finds nothing there.
+func copyCheckout(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"Makefile", "go.mod", "go.sum"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(document(t, name)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"cmd", "internal"} {
+		if err := os.CopyFS(filepath.Join(dir, name), os.DirFS(filepath.Join("..", name))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// A terminal is a shell with a command that goes on until the test ends, which presses Ctrl-C.
+type terminal struct {
+	output *os.File
+	ended  chan struct{}
+}
+
+func openTerminal(t *testing.T, dir, script string) *terminal {
+	t.Helper()
+	output, err := os.Create(filepath.Join(t.TempDir(), "output"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shell := exec.Command("bash", "-euc", script)
+	shell.Dir, shell.Stdout, shell.Stderr = dir, output, output
+	shell.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C goes to all of a terminal's processes
+	if err := shell.Start(); err != nil {
+		t.Fatal(err)
+	}
+	term := &terminal{output, make(chan struct{})}
+	go func() {
+		defer close(term.ended)
+		shell.Wait()
+	}()
+	t.Cleanup(func() {
+		syscall.Kill(-shell.Process.Pid, syscall.SIGINT)
+		select {
+		case <-term.ended:
+		case <-time.After(15 * time.Second):
+			syscall.Kill(-shell.Process.Pid, syscall.SIGKILL)
+			<-term.ended
+			t.Errorf("Ctrl-C does not end it: %s", script)
+		}
+		output.Close()
+		if t.Failed() {
+			t.Logf("%s\n%s", script, term.screen())
+		}
+	})
+	return term
+}
+
+func (m *terminal) screen() []byte {
+	text, _ := os.ReadFile(m.output.Name())
+	return text
+}
+
+// still returns what f does. That the command has ended fails the test.
+func (m *terminal) still(t *testing.T, f func() error) error {
+	t.Helper()
+	select {
+	case <-m.ended:
+		t.Fatal("the command has ended")
+	default:
+	}
+	return f()
+}
+
+const operator = "http://localhost:8090"
+
+func ready() error {
+	resp, err := rig.Client().Get(operator + "/readyz")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("HTTP %d", resp.StatusCode)
+	}
+	return nil
+}
+
+func published() error {
+	resp, err := rig.Client().Get(operator + "/stat/livestat")
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	var e struct{ Data rig.Stat }
+	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil {
+		return err
+	}
+	if len(e.Data.Publishers) == 0 {
+		return fmt.Errorf("nobody publishes")
+	}
+	return nil
+}
+
+// answerOf returns the status of the envelope in the output of curl, which may also have shown its progress.
+func answerOf(out []byte) int {
+	m := regexp.MustCompile(`\{"status":(\d+)`).FindSubmatch(out)
+	if m == nil {
+		return 0
+	}
+	var status int
+	fmt.Sscan(string(m[1]), &status)
+	return status
+}
