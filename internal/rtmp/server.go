@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-
 )
 
 // A ServerConn is the server's end of a connection: Accept, then either AcceptPublish and ReadMessage, or ServePlayer on one goroutine
