@@ -67,6 +67,7 @@ var mayImport = map[string][]string{
 	// The end-to-end tests see the binary only, as a user does: what they know of formats is their own, so that one mistake
 	// cannot hide on both sides.
 	"e2e":         {"e2e/..."},
+	"e2e/hostile": {"e2e/..."},
 	"e2e/essence": {},
 	"e2e/rig":     {},
 	"e2e/sample":  {"e2e/essence", "e2e/rig"},

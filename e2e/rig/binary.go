@@ -9,8 +9,9 @@ import (
 	"testing"
 )
 
-// binaries names the directory of the two builds under test for the rest of the process, as an environment would.
-const binaries = "LIVEGO_E2E_BINARIES"
+// binaries is the environment variable by which Main tells the tests where the two builds are. Livego would warn of one that begins
+// with its own name.
+const binaries = "E2E_BINARIES"
 
 // Main builds livego twice, with the race detector and as people run it, and runs the tests. A TestMain calls it and exits with what
 // it returns.

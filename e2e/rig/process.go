@@ -127,6 +127,9 @@ func (p *Process) OK(limit time.Duration) {
 	}
 }
 
+// PID returns the process's number.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
