@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"livego/internal/container/flv"
@@ -39,7 +40,7 @@ type Server struct {
 func New(hub *stream.Hub, gate live.Gate, o Options) *Server { return &Server{hub, gate, o} }
 
 // Serve answers a GET or HEAD for the stream of app and room until either ends. Viewers who use HTTP/1 get the connection to
-// themselves: the end of the stream is its end.
+// themselves.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string) {
 	grant, err := s.gate.Allow(r.Context(), live.Request{
 		Action: live.Play, App: app, Name: room, Token: r.URL.Query().Get("token"), Proto: "flv", Remote: r.RemoteAddr,
@@ -76,13 +77,15 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 
 	ctx, out := r.Context(), s.flushed(w)
 	if r.ProtoMajor == 1 {
-		if ctx, out, err = s.hijack(w, sub.Backlog()); err != nil {
+		if ctx, out, err = s.hijack(w, r, sub.Backlog()); err != nil {
 			log.Error("cannot take over the connection", "err", err)
 			return
 		}
 	}
 	defer out.close()
-	err = send(ctx, out, sub)
+	if err = send(ctx, out, sub); errors.Is(err, io.EOF) || live.KindOf(err) != live.Internal {
+		out.end()
+	}
 	switch {
 	case errors.Is(err, io.EOF):
 		log.Info("player saw the end")
@@ -97,7 +100,8 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 
 // A sink is where a viewer's bytes go.
 type sink struct {
-	write func(net.Buffers) error
+	write func(batch net.Buffers) error // the first slot of batch is the sink's own
+	end   func()                        // tells the viewer that this is all
 	close func()
 }
 
@@ -118,7 +122,7 @@ func send(ctx context.Context, out sink, sub *stream.Subscriber) error {
 		if err != nil {
 			return err
 		}
-		parts = parts[:0]
+		parts = append(parts[:0], nil)
 		if head == nil {
 			head = newHead(sub.Tracks(), buf[0].Track)
 			parts = append(parts, flv.FileHeader(head.video, head.audio))
@@ -161,12 +165,15 @@ func (h *head) has(t *media.Track) bool {
 }
 
 // hijack takes the connection over for one viewer: one writev a batch on plain TCP, one record over TLS. ctx ends when he leaves.
-func (s *Server) hijack(w http.ResponseWriter, backlog int) (ctx context.Context, out sink, err error) {
+func (s *Server) hijack(w http.ResponseWriter, r *http.Request, backlog int) (ctx context.Context, out sink, err error) {
 	nc, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, sink{}, err
 	}
 	nc.SetDeadline(time.Time{})
+	if err := netx.LimitUnsent(nc, backlog); err != nil {
+		s.opt.Log.Debug("cannot bound the socket's queue", "err", err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	gone := make(chan struct{})
 	go func() { // notices that the viewer left, also while there is nothing to send
@@ -174,33 +181,50 @@ func (s *Server) hijack(w http.ResponseWriter, backlog int) (ctx context.Context
 		defer cancel()
 		discard(rw.Reader, nc)
 	}()
-	out.write = func(parts net.Buffers) error {
-		_, err := netx.WriteBuffers(nc, &parts, s.opt.WriteTimeout)
+	raw := func(b net.Buffers) error {
+		_, err := netx.WriteBuffers(nc, &b, s.opt.WriteTimeout)
 		return err
 	}
-	if err := netx.LimitUnsent(nc, backlog); err != nil {
-		s.opt.Log.Debug("cannot bound the socket's queue", "err", err)
-	}
-	if _, plain := nc.(*net.TCPConn); !plain {
-		out.write = joined(out.write)
-	}
-	out.close = func() {
+	out = sink{write: raw, end: func() {}, close: func() {
 		nc.Close()
 		<-gone
+	}}
+	if _, plain := nc.(*net.TCPConn); !plain {
+		out.write = joined(raw)
 	}
-	if err := out.write(net.Buffers{responseHead(w.Header())}); err != nil {
+	if r.ProtoAtLeast(1, 1) {
+		w.Header().Set("Transfer-Encoding", "chunked")
+		out.write = chunked(out.write)
+		out.end = func() { raw(net.Buffers{[]byte("0\r\n\r\n")}) }
+	}
+	if err := raw(net.Buffers{responseHead(w.Header())}); err != nil {
 		out.close()
 		return nil, sink{}, err
 	}
 	return ctx, out, nil
 }
 
+// chunked makes each batch one chunk (RFC 9112 section 7.1), by which a viewer can tell the end of the stream from a lost
+// connection.
+func chunked(write func(net.Buffers) error) func(net.Buffers) error {
+	var head [10]byte
+	crlf := []byte("\r\n")
+	return func(batch net.Buffers) error {
+		size := 0
+		for _, p := range batch {
+			size += len(p)
+		}
+		batch[0] = append(strconv.AppendInt(head[:0], int64(size), 16), crlf...)
+		return write(append(batch, crlf))
+	}
+}
+
 // joined makes one piece of a batch, for connections that would send each of its parts by itself.
 func joined(write func(net.Buffers) error) func(net.Buffers) error {
 	var joint []byte
-	return func(parts net.Buffers) error {
+	return func(batch net.Buffers) error {
 		joint = joint[:0]
-		for _, p := range parts {
+		for _, p := range batch {
 			joint = append(joint, p...)
 		}
 		return write(net.Buffers{joint})
@@ -210,18 +234,18 @@ func joined(write func(net.Buffers) error) func(net.Buffers) error {
 // flushed writes to one stream of an HTTP/2 connection.
 func (s *Server) flushed(w http.ResponseWriter) sink {
 	rc := http.NewResponseController(w)
-	write := func(parts net.Buffers) error {
+	write := func(batch net.Buffers) error {
 		if err := rc.SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout)); err != nil {
 			return err
 		}
-		for _, p := range parts {
+		for _, p := range batch {
 			if _, err := w.Write(p); err != nil {
 				return err
 			}
 		}
 		return rc.Flush()
 	}
-	return sink{write, func() {}}
+	return sink{write: write, end: func() {}, close: func() {}}
 }
 
 // discard reads what a viewer has no business to send until he closes.
@@ -235,7 +259,7 @@ func discard(buffered *bufio.Reader, nc net.Conn) {
 	}
 }
 
-// responseHead returns the head of an answer that ends with its connection.
+// responseHead returns the head of an answer after which the connection is closed.
 func responseHead(h http.Header) []byte {
 	b := []byte("HTTP/1.1 200 OK\r\nConnection: close\r\nDate: " + time.Now().UTC().Format(http.TimeFormat) + "\r\n")
 	for _, k := range slices.Sorted(maps.Keys(h)) {

@@ -1,11 +1,13 @@
 package flv
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -137,6 +139,35 @@ func TestStream(t *testing.T) {
 				t.Errorf("after the end: %+v, %v", tag, err)
 			}
 		})
+	}
+}
+
+// TestHTTP10 is for players that know no chunks: the end of the stream is that of the connection.
+func TestHTTP10(t *testing.T) {
+	hub, srv := scene(t, false)
+	p := publish(t, hub)
+	p.Write(video(0, "key", true))
+	p.Write(audio(0, "a"))
+	nc, err := net.Dial("tcp", srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	io.WriteString(nc, "GET /live/movie.flv HTTP/1.0\r\n\r\n")
+	br := bufio.NewReader(nc)
+	resp, err := http.ReadResponse(br, nil)
+	if err != nil || resp.StatusCode != 200 || len(resp.TransferEncoding) != 0 {
+		t.Fatalf("%+v, %v", resp, err)
+	}
+	r := flv.NewReader(resp.Body, 1<<20)
+	for range 5 {
+		if _, err := r.Next(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.End(stream.Goodbye)
+	if _, err := r.Next(); !errors.Is(err, io.EOF) {
+		t.Errorf("end: %v", err)
 	}
 }
 
