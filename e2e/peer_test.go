@@ -25,7 +25,7 @@ func TestRTMPDump(t *testing.T) {
 	dump := rig.Go(t, "rtmpdump", "-q", "-r", s.RTMP("movie"), "--live", "-o", out)
 	push.OK(patience)
 	dump.Wait(patience) // its exit code says whether it knew the length, which nobody does of a live stream
-	checkFile(t, "rtmpdump", src, out)
+	check(t, "rtmpdump", src.packets, readPackets(t, out), essence.Millisecond)
 }
 
 // TestGStreamerPlays plays with rtmp2src.
@@ -39,26 +39,38 @@ func TestGStreamerPlays(t *testing.T) {
 	gst := rig.Go(t, "gst-launch-1.0", "-q", "rtmp2src", "location="+s.RTMP("movie"), "!", "filesink", "buffer-mode=unbuffered", "location="+out)
 	push.OK(patience)
 	gst.OK(patience)
-	checkFile(t, "rtmp2src", src, out)
+	m, err := essence.Compare(src.packets, readPackets(t, out), essence.Millisecond)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// rtmp2src drops the message that it holds when the end comes.
+	if lost := m.Video.Missing() + m.Audio.Missing(); lost > 1 {
+		t.Errorf("the end is missing: video %+v, audio %+v", m.Video, m.Audio)
+	}
 }
 
-// checkFile compares an FLV file that a peer wrote with the source.
-func checkFile(t *testing.T, who string, src source, path string) {
+// readFLV reads an FLV file that a peer wrote.
+func readFLV(t *testing.T, path string) *essence.FLVFile {
 	t.Helper()
 	r, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	got, err := essence.ReadFLV(r)
+	file, err := essence.ReadFLV(r)
 	if err != nil {
 		t.Fatal(err)
 	}
-	packets, err := got.Packets()
+	return file
+}
+
+func readPackets(t *testing.T, path string) essence.Stream {
+	t.Helper()
+	packets, err := readFLV(t, path).Packets()
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, who, src.packets, packets, essence.Millisecond)
+	return packets
 }
 
 // TestGStreamerPushes publishes with GStreamer's own RTMP client and with librtmp. The muxer builds FLV anew, so that what is compared is
@@ -83,16 +95,7 @@ func TestGStreamerPushes(t *testing.T) {
 				"flvmux", "name=m", "streamable=true", "!", sink.name, "sync=true", "location="+s.RTMP(s.Key(sink.name))+sink.suffix)
 			push.OK(patience)
 			viewer.OK(patience)
-			r, err := os.Open(out)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer r.Close()
-			file, err := essence.ReadFLV(r)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got, err := file.Essence()
+			got, err := readFLV(t, out).Essence()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -105,10 +108,11 @@ func TestGStreamerPushes(t *testing.T) {
 func TestNginx(t *testing.T) {
 	rig.Need(t, "ffmpeg", "nginx")
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	// nginx says no goodbye when it ends a push: what it pushed is held.
+	s, src := rig.Start(t, rig.Options{Flags: []string{"--publish_hold=1s"}}), load(t, sample.AV)
 	addr := startNginx(t, fmt.Sprintf(`
 		application pushes { live on; push %s; }
-		application pulls { live on; idle_streams off; pull %s name=movie; }`, s.RTMP(s.Key("pushed")), s.RTMP("movie")))
+		application pulls { live on; pull %s name=movie; }`, s.RTMP(s.Key("pushed")), s.RTMP("movie")))
 
 	viewer := waitRTMP(t, s.RTMP("pushed"))
 	push := s.PushTo(src.File(t), "rtmp://"+addr+"/pushes/movie")

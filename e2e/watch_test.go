@@ -100,7 +100,7 @@ func check(t testing.TB, who string, want, got essence.Stream, tolerance time.Du
 	switch {
 	case err != nil:
 		t.Errorf("%s: %v", who, err)
-	case m.Video.Len > 0 && !m.Video.ToEnd(), m.Audio.Len > 0 && !m.Audio.ToEnd():
+	case m.Video.Missing() != 0 || m.Audio.Missing() != 0:
 		t.Errorf("%s: the end is missing: video %+v, audio %+v", who, m.Video, m.Audio)
 	}
 	return m

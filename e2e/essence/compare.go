@@ -17,8 +17,8 @@ type Match struct {
 // A Run is units First to First+Len of the Of units of one kind in the source.
 type Run struct{ First, Len, Of int }
 
-// ToEnd reports whether the run reaches the end of the source.
-func (r Run) ToEnd() bool { return r.First+r.Len == r.Of }
+// Missing returns how many units of the source's end the run lacks.
+func (r Run) Missing() int { return r.Of - r.First - r.Len }
 
 // Tolerances of time stamps, for Compare.
 const (

@@ -58,7 +58,7 @@ func whole(t *testing.T, want, got essence.Stream, tolerance time.Duration) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.Video.First != 0 || m.Audio.First != 0 || !m.Video.ToEnd() || !m.Audio.ToEnd() {
+	if m.Video.First != 0 || m.Audio.First != 0 || m.Video.Missing() != 0 || m.Audio.Missing() != 0 {
 		t.Fatalf("not the whole stream: %+v", m)
 	}
 }

@@ -1,0 +1,120 @@
+package hostile
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+)
+
+// amfRows put values where the server has to read them: into the object of connect.
+func amfRows() []row {
+	refused := func(name string, value []byte) row {
+		return row{name: name, at: shaken, send: connect("live", "x", raw(value)), want: closes}
+	}
+	taken := func(name string, more ...any) row {
+		return row{name: name, at: shaken, send: connect("live", more...), do: afterConnect, want: works}
+	}
+	rows := []row{
+		taken("M03 numbers", "audioCodecs", math.NaN(), "videoCodecs", math.Inf(1), "videoFunction", math.Inf(-1), "objectEncoding", math.Copysign(0, -1), "capabilities", 1e308, "capsEx", math.NaN()),
+		{name: "M03 transaction numbers", at: connected, do: oddTransactions, want: works},
+		refused("M05 string of 0xFFFF bytes with one", []byte{2, 0xff, 0xff, 'x'}),
+		refused("M06 string of 0xFFFFFFFF bytes with one", []byte{12, 0xff, 0xff, 0xff, 0xff, 'x'}),
+		taken("M07 odd strings", "flashVer", "\x00\xff\xfe\u202e\x1b[2J\r\n", "pageUrl", "\xc0\x80", "swfUrl", "\x7f"),
+		taken("M07 long string", "flashVer", strings.Repeat("y", 60_000)),
+		{name: "M08 object without end", at: shaken, send: call(0, "connect", 1, raw(join([]byte{3}, short("app"), amf("live")))), want: closes},
+		{name: "M08 empty key that does not end the object", at: shaken, send: call(0, "connect", 1, raw(join([]byte{3}, short("app"), amf("live"), []byte{0, 0, 8}))), want: closes},
+		{name: "M08 value of an empty key", at: shaken, send: connect("live", "", "value"), want: closes},
+		// Of two equal keys the last counts, for every purpose.
+		taken("M09 app twice, the last good", "app", "live"),
+		{name: "M09 app twice, the last bad", at: shaken, send: connect("live", "app", "cinema"), want: rejects("NetConnection.Connect.")},
+		taken("M13 objects within 32", "x", nested(31, func(v any) any { return object{"k", v} })),
+		refused("M13 33 objects", amf(nested(33, func(v any) any { return object{"k", v} }))),
+		refused("M13 33 ECMA arrays", amf(nested(33, func(v any) any { return ecma{"k", v} }))),
+		refused("M13 33 strict arrays", amf(nested(33, func(v any) any { return array{v} }))),
+		refused("M13 33 of all kinds", amf(nested(11, func(v any) any { return object{"k", ecma{"k", array{v}}} }))),
+		refused("M14 20,000 strict arrays", slices.Repeat([]byte{10, 0, 0, 0, 1}, 12_000)),
+		refused("M16 reference to itself", []byte{7, 0, 0}),
+		refused("M16 reference forward", []byte{7, 0, 9}),
+		refused("M16 reference 65535", []byte{7, 0xff, 0xff}),
+		taken("M17 date", "x", raw{11, 0x42, 0x77, 0, 0, 0, 0, 0, 0, 0xff, 0xc4}),
+		taken("M17 undefined and unsupported", "x", raw{6}, "y", raw{13}),
+		refused("M18 movie clip", []byte{4}),
+		refused("M18 record set", []byte{14}),
+		refused("M18 XML", join([]byte{15}, be32(4), []byte("<a/>"))),
+		refused("M18 typed object", join([]byte{16}, short("java.lang.Runtime"), []byte{0, 0, 9})),
+		refused("M18 AVM+", []byte{17, 10, 11, 1}),
+		{name: "M19 type 17 that is AMF0 behind a zero", at: shaken,
+			send: message{typ: commandAMF3, payload: append([]byte{0}, amf("connect", 1, object{"app", "live"})...)}.wire(), do: afterConnect, want: works},
+		refused("M21 10,000 keys", amf(manyKeys(10_000, func(n int) string { return fmt.Sprint("k", n) }))),
+		refused("M21 key of 60,000 bytes", amf(object{strings.Repeat("k", 60_000), 1})),
+		taken("M21 keys that collide", "x", manyKeys(4000, func(n int) string { return collider(n) })),
+		{name: "M22 bytes behind a command", at: connected, send: call(0, "createStream", 9, nil, raw{0xff, 0xff, 2, 0xff}), want: works},
+	}
+	for n, v := range []byte{0, 2, 255} {
+		rows = append(rows, taken(fmt.Sprint("M04 boolean ", n), "fpad", raw{1, v}))
+	}
+	for mark, body := range map[byte][]byte{
+		0: make([]byte, 8), 1: {1}, 2: append([]byte{0, 3}, "abc"...), 3: amf(object{"k", 1})[1:], 7: {0, 0}, 8: amf(ecma{"k", 1})[1:],
+		10: amf(array{1})[1:], 11: make([]byte, 10), 12: append(be32(3), "abc"...), 15: append(be32(3), "abc"...), 16: append(short("c"), 0, 0, 9), 17: {10, 11, 1},
+	} {
+		for cut := range body {
+			value := append([]byte{mark}, body[:cut]...)
+			r := row{name: fmt.Sprintf("M01 marker %#02x with %d bytes", mark, cut), at: shaken,
+				send: call(0, "connect", 1, raw(join([]byte{3}, short("app"), amf("live"), short("x"), value))), want: closes}
+			rows = append(rows, r)
+		}
+	}
+	for mark := 0x12; mark <= 0xff; mark++ {
+		rows = append(rows, refused(fmt.Sprintf("M02 marker %#02x", mark), []byte{byte(mark)}))
+	}
+	return rows
+}
+
+// afterConnect takes the answer to a connect that the row has sent, and makes a stream.
+func afterConnect(p *peer) {
+	p.t.Helper()
+	p.await("_result", "NetConnection.Connect.Success")
+	p.send(call(0, "createStream", 2, nil))
+	p.created()
+	p.at = connected
+}
+
+// oddTransactions makes streams under numbers that are no integers. They count as 0, which still is answered.
+func oddTransactions(p *peer) {
+	p.t.Helper()
+	for _, n := range []float64{math.NaN(), math.Inf(1), math.Copysign(0, -1), 1e308} {
+		p.send(call(0, "createStream", n, nil))
+		p.await("_result", "")
+	}
+}
+
+// nested puts nil into depth containers.
+func nested(depth int, into func(any) any) any {
+	var v any
+	for range depth {
+		v = into(v)
+	}
+	return v
+}
+
+func manyKeys(n int, key func(int) string) object {
+	var o object
+	for i := range n {
+		o = append(o, key(i), nil)
+	}
+	return o
+}
+
+// collider returns one of 4096 strings that have the same sum and the same hash where a hash is a polynomial in 31, as Java's is.
+func collider(n int) string {
+	var b strings.Builder
+	for bit := range 12 {
+		if n>>bit&1 == 0 {
+			b.WriteString("Aa")
+		} else {
+			b.WriteString("BB")
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,124 @@
+package hostile
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// A bystander is an encoder and a player who behave, and who must not notice what others do. The encoder sends 25 frames a
+// second, a key frame each second.
+type bystander struct {
+	t               testing.TB
+	encoder         *peer
+	player          *peer
+	stop            context.CancelFunc
+	sending, seeing chan struct{}
+
+	sentAt  [bystanderFrames]atomic.Int64 // nanoseconds of the clock, by number
+	sent    atomic.Int64
+	worst   time.Duration // from the encoder's write to the player's read
+	seen    int
+	problem error
+}
+
+const (
+	bystanderFrames = 25 * 600
+	// maxDelay is how late a frame may be. The promise is 200 ms more than without the disturbance; the rest is for the clock, which runs in
+	// the process that disturbs.
+	maxDelay = time.Second
+)
+
+// bystand starts a bystander in a room of its own.
+func (s *target) bystand(t testing.TB, room string) *bystander {
+	t.Helper()
+	b := &bystander{t: t, encoder: s.dial(t), player: s.dial(t), sending: make(chan struct{}), seeing: make(chan struct{})}
+	b.encoder.room, b.player.room = room, room
+	b.encoder.advance(publishing)
+	b.player.advance(connected)
+	b.player.play(room)
+	b.player.await("onStatus", "NetStream.Play.Start")
+	ctx, cancel := context.WithCancel(context.Background())
+	b.stop = cancel
+	b.encoder.nc.SetDeadline(time.Time{})
+	go io.Copy(io.Discard, b.encoder.nc) // acknowledgements and pings
+	go b.send(ctx)
+	go b.see()
+	return b
+}
+
+// bystanderFrame is the body of frame n: some kilobytes, no two alike.
+func bystanderFrame(n int) []byte {
+	content := bytes.Repeat(fmt.Appendf(nil, "frame %08d;", n), 200)
+	if n%25 == 0 {
+		return keyFrame(content)
+	}
+	return interFrame(content)
+}
+
+func (b *bystander) send(ctx context.Context) {
+	defer close(b.sending)
+	tick := time.NewTicker(40 * time.Millisecond)
+	defer tick.Stop()
+	for n := range bystanderFrames {
+		b.sentAt[n].Store(time.Now().UnixNano())
+		if _, err := b.encoder.nc.Write(b.encoder.video(bystanderFrame(n)).wire()); err != nil {
+			return
+		}
+		b.sent.Store(int64(n + 1))
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// see reads frames until the stream ends.
+func (b *bystander) see() {
+	defer close(b.seeing)
+	for {
+		m, err := b.player.next(patience)
+		if err != nil {
+			b.problem = fmt.Errorf("the player's connection: %w", err)
+			return
+		}
+		if isCall(m, "onStatus") {
+			return
+		}
+		if m.typ != video || m.payload[1] == 0 || bytes.Contains(m.payload, []byte(", frame ")) { // header, or the first key frame
+			continue
+		}
+		if !bytes.Equal(m.payload, bystanderFrame(b.seen)) {
+			b.problem = fmt.Errorf("instead of frame %d the player got %.60q", b.seen, m.payload)
+			return
+		}
+		b.worst = max(b.worst, time.Since(time.Unix(0, b.sentAt[b.seen].Load())))
+		b.seen++
+	}
+}
+
+// finish ends the encoder and judges what the player saw.
+func (b *bystander) finish() {
+	b.t.Helper()
+	b.stop()
+	<-b.sending
+	b.encoder.nc.Write(call(b.encoder.msid, "FCUnpublish", 4, nil, b.encoder.pushKey()))
+	<-b.seeing
+	b.encoder.nc.Close()
+	b.player.nc.Close()
+	b.t.Logf("the bystander saw %d frames, the latest %v late", b.seen, b.worst)
+	if b.problem != nil {
+		b.t.Error(b.problem)
+	}
+	if sent := int(b.sent.Load()); b.seen != sent {
+		b.t.Errorf("the bystander saw %d of %d frames", b.seen, sent)
+	}
+	if b.worst > maxDelay {
+		b.t.Errorf("a frame of the bystander was %v late", b.worst)
+	}
+}

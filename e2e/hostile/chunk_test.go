@@ -1,0 +1,308 @@
+package hostile
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+)
+
+func chunkRows() []row {
+	rows := []row{
+		{name: "C01 no size", at: shaken, send: control(setChunkSize, nil), want: closes},
+		{name: "C01 a byte of size", at: shaken, send: control(setChunkSize, []byte{1}), want: closes},
+		{name: "C01 two bytes of size", at: shaken, send: control(setChunkSize, []byte{0, 1}), want: closes},
+		{name: "C01 three bytes of size", at: shaken, send: control(setChunkSize, []byte{0, 1, 0}), want: closes},
+		{name: "C02 nine bytes of size", at: shaken, send: control(setChunkSize, join(be32(300), []byte("more!"))), do: chunkSize(300), want: works},
+		{name: "C03 size 0", at: shaken, send: control(setChunkSize, be32(0)), want: closes},
+		{name: "C07 top bit", at: shaken, send: control(setChunkSize, be32(0x80000000)), want: closes},
+		{name: "C07 all bits", at: shaken, send: control(setChunkSize, be32(0xffffffff)), want: closes},
+		{name: "C08 size changes within a message", at: publishing, do: sizeWithinMessage},
+
+		{name: "C09 length 0xFFFFFF before publish", at: shaken, send: message{csid: 3, typ: command}.head(0xffffff), want: closes},
+		{name: "C09 length 0xFFFFFF after publish", at: publishing, send: message{csid: 6, typ: video, msid: 1}.head(0xffffff), want: closes},
+		{name: "C10 64 csids before publish", at: shaken, send: manyHeads(0xffffff), want: closes},
+		{name: "C10 64 csids of 64 KiB before publish", at: shaken, send: piecesOf(64, 64<<10, 60<<10), want: closes},
+		{name: "C10 64 csids after publish", at: publishing, send: manyHeads(0xffffff), want: closes},
+		{name: "C10 17 MiB in pieces after publish", at: publishing, do: func(p *peer) { p.send(piecesOf(5, 8<<20, 4<<20)) }, want: closes},
+		{name: "C11 600,000 bytes before publish", at: shaken, send: message{csid: 3, typ: command}.head(600_000), want: closes},
+		{name: "C11 600,000 bytes after publish", at: publishing, do: func(p *peer) { p.delivers(keyFrame(filler(600_000))) }},
+
+		{name: "C13 first chunk of type 3", at: shaken, send: join(basic(3, 3), make([]byte, 200)), want: closes},
+		{name: "C13 first chunk of type 2", at: shaken, send: join(basic(2, 3), make([]byte, 200)), want: closes},
+		{name: "C14 librtmp's first chunk of type 1", at: shaken, send: []byte{0x42, 0, 0, 0, 0, 0, 6, 4, 0, 3, 0, 0, 0, 0}, want: works},
+		{name: "C15 type 0 within a message", at: shaken, send: join(longCall()[:12+defaultChunk], longCall()), want: closes},
+		{name: "C17 messages of type 2 and 3", at: publishing, do: repeatedHeaders},
+
+		{name: "C19 csid form 0 cut", at: shaken, send: []byte{0x00}, do: hangUp, want: closes},
+		{name: "C19 csid form 1 cut", at: shaken, send: []byte{0x01, 0x00}, do: hangUp, want: closes},
+		{name: "C20 65 csids", at: shaken, send: manyCSIDs(65), want: closes},
+		{name: "C20 60 csids", at: shaken, send: manyCSIDs(60), want: works},
+		{name: "C22 interleaved messages", at: publishing, do: interleaved},
+
+		{name: "C23 extended time", at: publishing, do: extendedTime},
+		{name: "C23 extended time that needs none", at: publishing, do: needlessExtendedTime},
+		{name: "C24 no extended time on type 3", at: publishing, do: extendedTimeOnce},
+		{name: "C25 no extended time on type 3, but its bytes", at: publishing, do: extendedTimeAmbiguous},
+		{name: "C26 delta 0xFFFFFFFF", at: publishing, do: backwards},
+	}
+	for _, n := range []uint32{1, 127, 128, 65536, 0xffffff} {
+		rows = append(rows, row{name: fmt.Sprintf("C05 size %d", n), at: shaken, send: control(setChunkSize, be32(n)), do: chunkSize(int(n)), want: works})
+	}
+	for _, n := range []uint32{0x01000000, 0x7fffffff} { // as if 0xFFFFFF, §5.4.1: no message is longer
+		rows = append(rows, row{name: fmt.Sprintf("C06 size %#x", n), at: shaken, send: control(setChunkSize, be32(n)), do: chunkSize(0xffffff), want: works})
+	}
+	for _, csid := range []int{63, 64, 319, 320, 65599} {
+		rows = append(rows, row{name: fmt.Sprintf("C18 csid %d", csid), at: publishing, do: func(p *peer) {
+			body := keyFrame(filler(300))
+			m := p.video(body)
+			m.csid = csid
+			p.deliversAs(m.wire(), body)
+		}})
+	}
+	return append(rows, row{name: "C18 both forms of csid 64", at: publishing, do: func(p *peer) {
+		body := keyFrame(filler(200))
+		m := p.video(body)
+		m.csid = 64
+		p.deliversAs(join(m.head(len(body)), body[:defaultChunk], long(3, 64), body[defaultChunk:]), body)
+	}})
+}
+
+// chunkSize goes on with chunks of that size.
+func chunkSize(n int) func(*peer) { return func(p *peer) { p.out = n } }
+
+// filler returns n bytes, no two runs of them alike.
+func filler(n int) []byte {
+	b := make([]byte, 0, n+8)
+	for i := 0; len(b) < n; i++ {
+		b = binary.BigEndian.AppendUint64(b, uint64(i)*0x9e3779b97f4a7c15)
+	}
+	return b[:n]
+}
+
+// delivers publishes a frame that a viewer then has to get.
+func (p *peer) delivers(body []byte) tag {
+	p.t.Helper()
+	return p.deliversAs(p.video(body).chunks(p.out), body)
+}
+
+// deliversAs is delivers for a frame with a wire form of its own.
+func (p *peer) deliversAs(wire, body []byte) tag {
+	p.t.Helper()
+	v := p.on.watch(p.t, p.room)
+	p.send(wire)
+	return v.await(body)
+}
+
+// longCall is a command of more than one chunk.
+func longCall() []byte { return call(0, "FCPublish", 9, nil, string(bytes.Repeat([]byte("x"), 300))) }
+
+func manyHeads(length int) []byte {
+	var b []byte
+	for i := range 60 {
+		b = append(b, join(message{csid: 10 + i, typ: video}.head(length), filler(defaultChunk))...)
+	}
+	return b
+}
+
+// piecesOf begins n messages of that length and sends the first bytes of each.
+func piecesOf(n, length, first int) []byte {
+	b := control(setChunkSize, be32(uint32(first)))
+	for i := range n {
+		b = append(b, join(message{csid: 10 + i, typ: video}.head(length), filler(first))...)
+	}
+	return b
+}
+
+func manyCSIDs(n int) []byte {
+	var b []byte
+	for i := range n {
+		b = append(b, message{csid: 100 + i, typ: ack, payload: be32(0)}.wire()...)
+	}
+	return b
+}
+
+func sizeWithinMessage(p *peer) {
+	p.t.Helper()
+	body := keyFrame(filler(400))
+	m := p.video(body)
+	p.deliversAs(join(m.head(len(body)), body[:defaultChunk], control(setChunkSize, be32(4096)), basic(3, m.csid), body[defaultChunk:]), body)
+	p.out = 4096
+	works(p)
+}
+
+// repeatedHeaders sends headers of type 0, 2 and 3 that each begin a message. A delta counts until the next.
+func repeatedHeaders(p *peer) {
+	p.t.Helper()
+	body := func(n int) []byte { return keyFrame(fmt.Appendf(nil, "message %d", n)) }
+	v := p.on.watch(p.t, p.room)
+	p.send(message{csid: 7, typ: video, msid: p.msid, time: 100, payload: body(0)}.wire(),
+		basic(2, 7), []byte{0, 0, 40}, body(1), basic(3, 7), body(2), basic(3, 7), body(3))
+	first := v.await(body(0)).time
+	for n := 1; n < 4; n++ {
+		if got := v.await(body(n)).time - first; got != uint32(40*n) {
+			p.t.Errorf("message %d came %d ms after the first, want %d", n, got, 40*n)
+		}
+	}
+}
+
+// interleaved sends chunks of three messages in turn.
+func interleaved(p *peer) {
+	p.t.Helper()
+	var bodies, wires [][]byte
+	for n := range 3 {
+		body := keyFrame(join([]byte{byte(n)}, filler(500)))
+		m := p.video(body)
+		m.csid = 10 + n
+		bodies, wires = append(bodies, body), append(wires, m.wire())
+	}
+	v := p.on.watch(p.t, p.room)
+	for at := 0; at < len(wires[0]); {
+		end := min(at+1+defaultChunk, len(wires[0]))
+		if at == 0 {
+			end = 12 + defaultChunk
+		}
+		for _, w := range wires {
+			p.send(w[at:end])
+		}
+		at = end
+	}
+	for _, body := range bodies {
+		v.await(body)
+	}
+}
+
+// late is a time that needs the extended field.
+const late = 0x01234567
+
+func extendedTime(p *peer) {
+	p.t.Helper()
+	body := keyFrame(filler(300))
+	p.deliversAs(message{csid: 8, typ: video, msid: p.msid, time: late, payload: body}.wire(), body)
+	// The same as a delta: types 1 and 2 with the field, and type 3 as the book has it.
+	for format := range 2 {
+		body := keyFrame(join([]byte{byte(format)}, filler(300)))
+		head := join(basic(1+format, 8), []byte{0xff, 0xff, 0xff})
+		if format == 0 {
+			head = append(append24(head, uint32(len(body))), video)
+		}
+		delta := be32(0x01000000)
+		p.deliversAs(join(head, delta, body[:defaultChunk], basic(3, 8), delta, body[defaultChunk:2*defaultChunk], basic(3, 8), delta, body[2*defaultChunk:]), body)
+	}
+}
+
+func needlessExtendedTime(p *peer) {
+	p.t.Helper()
+	body := keyFrame(filler(200))
+	p.deliversAs(join(basic(0, 8), []byte{0xff, 0xff, 0xff}, append24(nil, uint32(len(body))), []byte{video}, []byte{1, 0, 0, 0}, be32(5000),
+		body[:defaultChunk], basic(3, 8), be32(5000), body[defaultChunk:]), body)
+}
+
+// extendedTimeOnce leaves the field out of type 3, as old encoders do.
+func extendedTimeOnce(p *peer) {
+	p.t.Helper()
+	body := keyFrame(filler(300))
+	m := message{csid: 8, typ: video, msid: p.msid, time: late}
+	p.deliversAs(join(m.head(len(body)), body[:defaultChunk], basic(3, 8), body[defaultChunk:2*defaultChunk], basic(3, 8), body[2*defaultChunk:]), body)
+	works(p)
+}
+
+// extendedTimeAmbiguous leaves the field out where the payload goes on with the very bytes of the time. An encoder that has shown before
+// that it leaves the field out is believed; so the frame arrives, and what follows is read right.
+func extendedTimeAmbiguous(p *peer) {
+	p.t.Helper()
+	extendedTimeOnce(p)
+	body := keyFrame(filler(200))
+	m := message{csid: 8, typ: video, msid: p.msid, time: late + 40}
+	copy(body[defaultChunk:], be32(m.time))
+	p.deliversAs(join(m.head(len(body)), body[:defaultChunk], basic(3, 8), body[defaultChunk:]), body)
+	works(p)
+}
+
+func backwards(p *peer) {
+	p.t.Helper()
+	first, second := keyFrame([]byte("first")), keyFrame([]byte("second"))
+	v := p.on.watch(p.t, p.room)
+	p.send(message{csid: 8, typ: video, msid: p.msid, time: 2000, payload: first}.wire(),
+		basic(1, 8), []byte{0xff, 0xff, 0xff}, append24(nil, uint32(len(second))), []byte{video}, be32(0xffffffff), second)
+	at := v.await(first).time
+	// One millisecond less: a step back that is clamped to one forward.
+	if got := v.await(second).time; got != at && got != at+1 {
+		p.t.Errorf("the second frame is %d ms from the first, want 0 or 1", got-at)
+	}
+}
+
+// TestOneByteChunks compares what a megabyte costs in chunks of one byte and in one chunk. The server is its own: the clock of a
+// process counts all it does.
+func TestOneByteChunks(t *testing.T) {
+	s := start(t)
+	const megabyte = 1 << 20
+	spend := func(size, times int) float64 {
+		p := s.dial(t)
+		p.room = fmt.Sprintf("chunks-of-%d", size)
+		p.advance(publishing)
+		p.send(control(setChunkSize, be32(uint32(size))))
+		before := s.ticks(t)
+		var body []byte
+		for n := range times {
+			body = keyFrame(join([]byte{byte(n)}, filler(megabyte)))
+			p.send(p.video(body).chunks(size))
+		}
+		s.watch(t, p.room).await(body)
+		p.nc.Close()
+		return float64(s.ticks(t)-before) / float64(times)
+	}
+	whole, pieces := spend(megabyte*2, 30), spend(1, 3)
+	t.Logf("a megabyte takes %.1f ms in one chunk and %.1f ms in chunks of one byte", whole*10, pieces*10)
+	if whole = max(whole, 0.05); pieces > 50*whole { // the clock counts hundredths of a second, over 30 megabytes
+		t.Errorf("a megabyte takes %.0f times as long in chunks of one byte, want at most 50", pieces/whole)
+	}
+}
+
+// everySessionCut sends a session of 64 KiB that ends with FIN after so many bytes, for each number that there is: those of the
+// handshake and of the media by a sample, unless there is time.
+func everySessionCut(t *testing.T, s *target) int {
+	var sessions [workers][]byte
+	for w := range sessions {
+		key := s.pushKey(t, fmt.Sprint("cut", w))
+		b := join(hello(3), connect("live"), call(0, "releaseStream", 2, nil, key), call(0, "createStream", 3, nil), call(1, "publish", 4, nil, key, "live"),
+			message{csid: 6, typ: video, msid: 1, payload: avcHeader}.wire(), message{csid: 4, typ: audio, msid: 1, payload: aacHeader}.wire())
+		for n := 0; len(b) < 64<<10; n++ {
+			b = append(b, message{csid: 6, typ: video, msid: 1, time: uint32(n * 40), payload: keyFrame(filler(5000))}.wire()...)
+		}
+		sessions[w] = b
+	}
+	var cuts []int
+	const handshake, commands = 1 + 2*1536, 900
+	for cut := 0; cut < len(sessions[0]); {
+		cuts = append(cuts, cut)
+		switch {
+		case rig.Long(), cut >= handshake && cut < handshake+commands:
+			cut++
+		case cut < handshake:
+			cut += 31
+		default:
+			cut += 127
+		}
+	}
+	inParallel(t, cuts, func(cut, worker int) error {
+		nc, err := net.Dial("tcp", s.Addr("rtmp_addr"))
+		if err != nil {
+			return err
+		}
+		defer nc.Close()
+		nc.SetDeadline(time.Now().Add(patience))
+		nc.Write(sessions[worker][:cut])
+		nc.(*net.TCPConn).CloseWrite()
+		if _, err := io.Copy(io.Discard, nc); err != nil && !isReset(err) {
+			return fmt.Errorf("FIN after %d bytes: %w", cut, err)
+		}
+		return nil
+	})
+	return len(cuts)
+}

@@ -1,0 +1,122 @@
+package hostile
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+)
+
+func controlRows() []row {
+	rows := []row{
+		{name: "C21 media on csid 2", at: publishing, do: func(p *peer) {
+			body := keyFrame([]byte("on the chunk stream of control"))
+			m := p.video(body)
+			m.csid = 2
+			p.deliversAs(m.wire(), body)
+		}},
+		{name: "C21 control on csid 5", at: shaken, send: message{csid: 5, typ: windowAck, payload: be32(2500000)}.wire(), want: works},
+		{name: "C21 control on message stream 1", at: shaken, send: message{csid: 2, msid: 1, typ: windowAck, payload: be32(2500000)}.wire(), want: works},
+
+		{name: "C28 ack of 0 bytes", at: shaken, send: control(ack, nil), want: closes},
+		{name: "C28 ack of 3 bytes", at: shaken, send: control(ack, []byte{0, 0, 0}), want: closes},
+		{name: "C28 ack of more than was sent", at: shaken, send: control(ack, be32(0xffffffff)), want: works},
+		{name: "C28 1000 acks", at: shaken, send: slices.Repeat(control(ack, be32(1)), 1000), want: works},
+		{name: "C29 window 0", at: shaken, send: control(windowAck, be32(0)), want: works},
+		{name: "C29 window 1", at: publishing, send: control(windowAck, be32(1)), do: countAcks},
+		{name: "C29 window 0xFFFFFFFF", at: shaken, send: control(windowAck, be32(0xffffffff)), want: works},
+		{name: "C30 bandwidth of 4 bytes", at: shaken, send: control(peerBandwidth, be32(1<<20)), want: closes},
+		{name: "C30 bandwidth with limit type 255", at: shaken, send: control(peerBandwidth, append(be32(1<<20), 255)), want: works},
+		{name: "C32 10,000 pings", at: publishing, send: slices.Repeat(control(userControl, []byte{0, 6, 1, 2, 3, 4}), 10_000), do: countPongs, want: works},
+		{name: "C32 user control of 1 byte", at: shaken, send: control(userControl, []byte{0}), want: closes},
+		{name: "C32 unknown user control", at: shaken, send: control(userControl, []byte{0, 99, 1, 2, 3, 4}), want: works},
+
+		{name: "C33 sub-message longer than the rest", at: publishing, send: aggregated(subMessage(video, 100, []byte("short"), 0)), want: closes},
+		{name: "C33 wrong back pointer", at: publishing, send: aggregated(subMessage(video, 5, []byte("right"), 3)), want: closes},
+		{name: "C33 aggregate within an aggregate", at: publishing, send: aggregated(subMessage(aggregate, 16, subMessage(video, 1, []byte{0}, 12), 27)), want: closes},
+		{name: "C33 500,000 empty sub-messages", at: publishing, do: func(p *peer) {
+			p.send(control(setChunkSize, be32(1<<20)), message{csid: 6, typ: aggregate, msid: p.msid, payload: slices.Repeat(subMessage(video, 0, nil, 11), 500_000)}.chunks(1<<20))
+		}, want: closes},
+		{name: "C33 good aggregate", at: publishing, do: func(p *peer) {
+			body := keyFrame([]byte("within an aggregate"))
+			p.deliversAs(aggregated(subMessage(video, len(body), body, 11+len(body))), body)
+		}},
+
+		{name: "C34 unknown types", at: publishing, do: func(p *peer) {
+			for typ := range 256 {
+				if typ == 0 || typ == 7 || typ >= 10 && typ <= 14 || typ == 21 || typ >= 23 {
+					p.send(message{csid: 5, typ: byte(typ), msid: p.msid, payload: filler(40)}.wire())
+				}
+			}
+		}, want: works},
+		{name: "C35 shared objects", at: publishing, send: join(message{typ: shared, payload: filler(40)}.wire(), message{typ: sharedAMF3, payload: filler(40)}.wire()), want: works},
+		{name: "C35 AMF3 command", at: shaken, send: message{typ: commandAMF3, payload: append([]byte{3}, amf("connect", 1)...)}.wire(), want: closes},
+		{name: "C35 AMF3 data", at: publishing, send: message{typ: dataAMF3, msid: 1, payload: append([]byte{17}, amf("onMetaData")...)}.wire(), want: closes},
+		{name: "C36 media on message stream 0xFFFFFFFF", at: publishing, send: message{csid: 6, typ: video, msid: 0xffffffff, payload: keyFrame([]byte("nowhere"))}.wire(), want: works},
+		{name: "C36 media on a message stream never created", at: publishing, send: message{csid: 6, typ: video, msid: 7, payload: keyFrame([]byte("nowhere"))}.wire(), want: works},
+		{name: "C36 abort of 1 byte", at: shaken, send: control(abort, []byte{1}), want: closes},
+		{name: "C36 abort of a chunk stream that is not", at: shaken, send: control(abort, be32(0xffffffff)), want: works},
+	}
+	for n := range 11 {
+		rows = append(rows, row{name: fmt.Sprintf("C33 aggregate of %d bytes", n), at: publishing,
+			send: message{csid: 6, typ: aggregate, msid: 1, payload: make([]byte, n)}.wire(), want: closes})
+	}
+	return rows
+}
+
+// subMessage is one of an aggregate: a header like a tag's of FLV that announces length, the body, and the back pointer.
+func subMessage(typ byte, length int, body []byte, back int) []byte {
+	head := append24([]byte{typ}, uint32(length))
+	return join(head, make([]byte, 7), body, be32(uint32(back)))
+}
+
+func aggregated(payload []byte) []byte {
+	return message{csid: 6, typ: aggregate, msid: 1, time: 1000, payload: payload}.wire()
+}
+
+// countAcks sends a megabyte to a server that was asked for an acknowledgement of each byte. One in 64 KiB has to do.
+func countAcks(p *peer) {
+	p.t.Helper()
+	body := keyFrame(filler(1 << 20))
+	p.delivers(body)
+	p.send(call(p.msid, "_checkbw", 77, nil)) // its answer comes after all acknowledgements of what was before it
+	works(p)
+	acks := 0
+	for {
+		m, err := p.next(time.Second)
+		if err != nil {
+			break
+		}
+		if m.typ == ack {
+			acks++
+		}
+	}
+	if acks == 0 || acks > 1<<20>>16+2 {
+		p.t.Errorf("%d acknowledgements of 1 MiB, want one in 64 KiB at most", acks)
+	}
+}
+
+// countPongs counts answers to a flood of pings, of which there may be 20 a second.
+func countPongs(p *peer) {
+	p.t.Helper()
+	start, pongs := time.Now(), 0
+	for time.Since(start) < time.Second {
+		m, err := p.next(time.Second)
+		if err != nil {
+			break
+		}
+		if m.typ == userControl && len(m.payload) == 6 && binary.BigEndian.Uint16(m.payload) == 7 {
+			pongs++
+		}
+	}
+	// The flood itself may have taken the server some seconds of this busy machine, each with its twenty.
+	if pongs == 0 || pongs > 20*int(2+time.Since(start).Seconds()) {
+		p.t.Errorf("%d answers within %v, want at most 20 a second", pongs, time.Since(start))
+	}
+}
+
+func isReset(err error) bool {
+	return errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}

@@ -1,0 +1,139 @@
+package hostile
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+)
+
+func handshakeRows() []row {
+	rows := []row{
+		{name: "H03 C1 cut", send: hello(3)[:1536], do: hangUp, want: closes},
+		{name: "H05 an HTTP client", send: []byte("G"), want: closes},
+		{name: "H05 version 0x80", send: []byte{0x80}, want: closes},
+		{name: "H05 version 0x20", send: []byte{0x20}, want: closes},
+		{name: "H06 a TLS client", send: []byte{0x16, 3}, do: func(p *peer) {
+			closes(p)
+			rig.Eventually(p.t, patience, "a hint in the log", func() error {
+				if !bytes.Contains([]byte(p.on.Stderr()), []byte("TLS")) {
+					return fmt.Errorf("the log does not speak of TLS")
+				}
+				return nil
+			})
+		}},
+		{name: "H07 RTMPE", send: []byte{6}, want: closes},
+		// A C1 with a version but without a good digest is answered by the simple handshake: S2 is the echo of C1.
+		{name: "H08 digests wrong", do: func(p *peer) { p.echoes(withVersion(hello(3), 9, 0, 124, 2)) }, want: works},
+		{name: "H09 digest offsets 0xFF", do: func(p *peer) {
+			c := withVersion(hello(3), 128, 0, 7, 2)
+			for _, at := range []int{8, 772} {
+				copy(c[1+at:], []byte{0xff, 0xff, 0xff, 0xff})
+			}
+			p.echoes(c)
+		}, want: works},
+		{name: "H10 C2 of zeros", do: func(p *peer) {
+			p.send(join(hello(3)[:1+1536], make([]byte, 1536)))
+			p.welcomed()
+			p.at = shaken
+		}, want: works},
+		{name: "H11 all in one segment, before S2", do: func(p *peer) {
+			p.send(hello(3), connect("live"), call(0, "createStream", 2, nil))
+			p.welcomed()
+			p.at = shaken
+			p.await("_result", "Connect.Success")
+			p.created()
+			p.at = connected
+		}, want: works},
+	}
+	for v := range byte(32) {
+		if v == 3 || v == 6 {
+			continue
+		}
+		rows = append(rows, row{name: fmt.Sprintf("H04 version %d", v), do: func(p *peer) {
+			p.send(hello(v))
+			p.welcomed() // with S0 = 3, §5.2.2
+			p.at = shaken
+		}, want: works})
+	}
+	return rows
+}
+
+// withVersion puts a player's version into C1, which then claims to hold a digest.
+func withVersion(c []byte, version ...byte) []byte {
+	copy(c[1+4:], version)
+	return c
+}
+
+// echoes wants a simple handshake in answer to c.
+func (p *peer) echoes(c []byte) {
+	p.t.Helper()
+	p.send(c)
+	s := p.welcomed()
+	if !bytes.Equal(s[1+1536+8:], c[1+8:1+1536]) {
+		p.t.Error("S2 is no echo of C1")
+	}
+	p.at = shaken
+}
+
+// hangUp sends FIN.
+func hangUp(p *peer) {
+	p.t.Helper()
+	if err := p.nc.(*net.TCPConn).CloseWrite(); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// everyHandshakeCut sends a handshake and a connect in two segments, cut at each byte in turn.
+func everyHandshakeCut(t *testing.T, s *target) int {
+	whole := hello(3)
+	var cuts []int
+	for cut := 1; cut < len(whole); cut++ {
+		cuts = append(cuts, cut)
+	}
+	inParallel(t, cuts, func(cut, _ int) error {
+		nc, err := net.Dial("tcp", s.Addr("rtmp_addr"))
+		if err != nil {
+			return err
+		}
+		defer nc.Close()
+		nc.SetDeadline(time.Now().Add(patience))
+		nc.Write(whole[:cut])
+		nc.Write(join(whole[cut:], connect("live")))
+		// Behind the handshake: something of an answer to connect.
+		if _, err := io.ReadFull(nc, make([]byte, len(whole)+16)); err != nil {
+			return fmt.Errorf("cut at byte %d: %w", cut, err)
+		}
+		return nil
+	})
+	return len(cuts)
+}
+
+// workers is how many connections inParallel has at a time.
+const workers = 4
+
+// inParallel calls f for each of items, and tells it which worker it runs on.
+func inParallel(t *testing.T, items []int, f func(item, worker int) error) {
+	t.Helper()
+	queue := make(chan int)
+	var running sync.WaitGroup
+	for w := range workers {
+		running.Go(func() {
+			for item := range queue {
+				if err := f(item, w); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for _, item := range items {
+		queue <- item
+	}
+	close(queue)
+	running.Wait()
+}

@@ -1,0 +1,210 @@
+package hostile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+)
+
+// A request is one on the viewers' listener, as bytes, and the status that it has to have.
+type request struct {
+	name   string
+	raw    string
+	want   []int // any of
+	closes bool  // and the connection ends
+}
+
+func get(target string, headers ...string) string {
+	return "GET " + target + " HTTP/1.1\r\nHost: 127.0.0.1\r\n" + strings.Join(append(headers, ""), "\r\n") + "\r\n"
+}
+
+func requests() []request {
+	const stream, nobody = "/live/bystander.flv", "/live/nobody.flv"
+	rows := []request{
+		{"W02 header of 17 KiB", get(nobody, "X: "+strings.Repeat("x", 17<<10)), []int{431}, true},
+		{"W02 10,000 headers", get(nobody, slices.Repeat([]string{"X: y"}, 10_000)...), []int{431}, true},
+		{"W02 URL of 5 KiB", get("/live/" + strings.Repeat("x", 5<<10) + ".flv"), []int{414}, false},
+		{"W02 query of 5 KiB", get(nobody + "?" + strings.Repeat("x", 5<<10)), []int{414}, false},
+		{"W02 cookie of 1 MB", get(nobody, "Cookie: a="+strings.Repeat("x", 1<<20)), []int{431}, true},
+		{"W03 two lengths", get(nobody, "Content-Length: 1", "Content-Length: 2") + "xx", []int{400}, true},
+		{"W03 length and chunks", get(nobody, "Content-Length: 5", "Transfer-Encoding: chunked") + "0\r\n\r\n", []int{400}, true},
+		{"W03 bad chunk", get(nobody, "Transfer-Encoding: chunked") + "zz\r\n\r\n", []int{400}, true},
+		{"W03 space before the colon", get(nobody, "X : y"), []int{400}, true},
+		{"W03 negative length", get(nobody, "Content-Length: -1"), []int{400}, true},
+		// A line may end in LF alone and go on in the next (RFC 9112 sections 2.2 and 5.2): with a body refused in all, there is nothing to
+		// smuggle.
+		{"W03 LF alone", "GET " + nobody + " HTTP/1.1\nHost: h\n\n", []int{400, 404}, false},
+		{"W03 folded header", get(nobody, "X: y", " z"), []int{400, 404}, false},
+		{"W03 GET with a body", get(nobody, "Content-Length: 5") + "hello", []int{400}, true},
+		{"W04 no Host", "GET " + nobody + " HTTP/1.1\r\n\r\n", []int{400}, true},
+		{"W04 two Hosts", get(nobody, "Host: other"), []int{400}, true},
+		{"W05 absolute URI", get("http://evil.example" + nobody), []int{400, 405}, false},
+		{"W05 CONNECT", "CONNECT evil.example:80 HTTP/1.1\r\nHost: evil.example:80\r\n\r\n", []int{400, 405}, false},
+		{"W05 TRACE", "TRACE / HTTP/1.1\r\nHost: h\r\n\r\n", []int{405}, false},
+		{"W05 OPTIONS *", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", []int{400, 405}, false},
+		{"W05 method of NUL", "\x00 / HTTP/1.1\r\nHost: h\r\n\r\n", []int{400}, true},
+		{"W05 no HTTP at all", "\x03\x00\x00\r\n\r\n", []int{400}, true},
+		{"W06 POST of a gigabyte", "POST " + stream + " HTTP/1.1\r\nHost: h\r\nContent-Length: 1073741824\r\n\r\n", []int{405}, true},
+		{"W06 PUT", "PUT " + stream + " HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", []int{405}, false},
+		{"W06 DELETE", "DELETE " + stream + " HTTP/1.1\r\nHost: h\r\n\r\n", []int{405}, false},
+		{"W11 HTTP/1.0", "GET " + nobody + " HTTP/1.0\r\n\r\n", []int{404}, true},
+	}
+	for _, r := range []string{"bytes=0-", "bytes=-1", "bytes=5-1", "bytes=" + strings.Repeat("0-1,", 1000) + "2-3", "bytes=0-5,3-8", "frames=1"} {
+		rows = append(rows, request{fmt.Sprintf("W08 range %.20s", r), get(stream, "Range: "+r), []int{200}, false})
+	}
+	for _, path := range badPaths() {
+		target := strings.Map(func(r rune) rune { // what no request line may hold is for the rows above
+			if r <= ' ' || r == 0x7f {
+				return -1
+			}
+			return r
+		}, path)
+		rows = append(rows, request{fmt.Sprintf("N path %.60q", path), get(target), []int{400, 404}, false})
+	}
+	return rows
+}
+
+// httpRequests sends each request on a connection of its own.
+func httpRequests(t *testing.T, s *target) int {
+	rows := requests()
+	for _, r := range rows {
+		t.Run(r.name, func(t *testing.T) {
+			t.Parallel()
+			p := s.dialTo(t, "httpflv_addr")
+			p.send([]byte(r.raw))
+			resp := p.response(http.MethodGet)
+			if !slices.Contains(r.want, resp.StatusCode) {
+				t.Errorf("HTTP %d, want one of %d", resp.StatusCode, r.want)
+			}
+			if e := resp.Header.Get("Content-Encoding"); e != "" {
+				t.Errorf("content encoding %s", e)
+			}
+			if r.closes {
+				p.nc.SetReadDeadline(time.Now().Add(prompt))
+				if _, err := io.Copy(io.Discard, p.in.r); errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Error("the connection was not closed")
+				}
+			}
+		})
+	}
+	t.Run("W07 HEAD", func(t *testing.T) { t.Parallel(); headCountsNobody(t, s) })
+	t.Run("W10 gzip", func(t *testing.T) { t.Parallel(); notCompressed(t, s) })
+	t.Run("W11 pipelining", func(t *testing.T) { t.Parallel(); pipelined(t, s) })
+	t.Run("W16 segments of another room", func(t *testing.T) { t.Parallel(); segmentsElsewhere(t, s) })
+	t.Run("W21 query in a playlist", func(t *testing.T) { t.Parallel(); queryInPlaylist(t, s) })
+	return len(rows) + 5
+}
+
+// response reads the answer to a request of that method.
+func (p *peer) response(method string) *http.Response {
+	p.t.Helper()
+	p.nc.SetReadDeadline(time.Now().Add(prompt))
+	resp, err := http.ReadResponse(p.in.r, &http.Request{Method: method})
+	if err != nil {
+		p.t.Fatalf("no answer: %v", err)
+	}
+	return resp
+}
+
+func headCountsNobody(t *testing.T, s *target) {
+	p := s.dial(t)
+	p.advance(publishing)
+	for range 3 {
+		resp, err := rig.Client().Head(s.FLV(p.room))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "video/x-flv" {
+			t.Errorf("HTTP %d, %q", resp.StatusCode, resp.Header)
+		}
+	}
+	for _, player := range s.In(t).Stat().Players {
+		if player.Key == "live/"+p.room {
+			t.Error("HEAD is counted as a player")
+		}
+	}
+}
+
+func notCompressed(t *testing.T, s *target) {
+	for _, target := range []string{"/live/bystander.flv", "/live/bystander.m3u8"} {
+		p := s.dialTo(t, "hls_addr")
+		p.send([]byte(get(target, "Accept-Encoding: gzip, br, deflate, *")))
+		p.nc.SetReadDeadline(time.Now().Add(patience)) // a playlist waits for the first segment
+		resp, err := http.ReadResponse(p.in.r, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != 200 || resp.Header.Get("Content-Encoding") != "" {
+			t.Errorf("%s: HTTP %d, %q", target, resp.StatusCode, resp.Header)
+		}
+	}
+}
+
+func pipelined(t *testing.T, s *target) {
+	p := s.dialTo(t, "httpflv_addr")
+	const n = 100
+	p.send([]byte(strings.Repeat(get("/live/nobody.flv"), n)))
+	for range n {
+		resp := p.response(http.MethodGet)
+		io.Copy(io.Discard, resp.Body)
+		if resp.StatusCode != 404 {
+			t.Fatalf("HTTP %d", resp.StatusCode)
+		}
+	}
+}
+
+// mediaPlaylist returns a room's media playlist, and the address that its segments are relative to.
+func mediaPlaylist(t *testing.T, s *target, room, query string) (master, media, base string) {
+	t.Helper()
+	master = string(rig.Get(t, s.HLS(room)+query))
+	for line := range strings.Lines(master) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			base = "http://" + s.Addr("hls_addr") + "/live/"
+			return master, string(rig.Get(t, base+line)), base + room + "/"
+		}
+	}
+	t.Fatalf("no media playlist in %q", master)
+	return "", "", ""
+}
+
+func segmentsElsewhere(t *testing.T, s *target) {
+	_, media, base := mediaPlaylist(t, s, "bystander", "")
+	other := s.dial(t)
+	other.advance(publishing)
+	for line := range strings.Lines(media) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		rig.Get(t, base+line)
+		elsewhere := strings.Replace(base, "bystander", other.room, 1) + line
+		resp, err := rig.Client().Get(elsewhere)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 404 {
+			t.Errorf("%s: HTTP %d, want 404", elsewhere, resp.StatusCode)
+		}
+		return
+	}
+	t.Fatalf("no segment in %q", media)
+}
+
+func queryInPlaylist(t *testing.T, s *target) {
+	for _, query := range []string{"?token=x%0A%23EXTINF:666", "?s=x%0A%23EXTINF:666", "?x%0A%23EXTINF:666=y", "?hevc=%0D%0A%23EXTINF:666"} {
+		master, media, _ := mediaPlaylist(t, s, "bystander", query)
+		if strings.Contains(master+media, "EXTINF:666") {
+			t.Errorf("%s gets into the playlist:\n%s%s", query, master, media)
+		}
+	}
+}

@@ -1,0 +1,168 @@
+package hostile
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+)
+
+// TestFloods has thousands of connections from one address of which none gets to the point. The limit by address refuses most, and a
+// good client at another does not notice.
+func TestFloods(t *testing.T) {
+	t.Parallel()
+	const (
+		limit = 32
+		good  = "127.0.0.2"
+	)
+	s := start(t, "--limit_loopback=true", fmt.Sprintf("--conns_per_ip=%d", limit))
+
+	t.Run("H13 parked in the handshake", func(t *testing.T) {
+		for range 5000 {
+			nc, err := net.Dial("tcp", s.Addr("rtmp_addr"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+		}
+		rig.Eventually(t, prompt, "most of them refused", func() error {
+			if n := s.countFDs(t) - s.fds; n > limit+5 {
+				return fmt.Errorf("%d are open", n)
+			}
+			return nil
+		})
+		s.serves(t, good)
+	})
+	t.Run("S20 connect and close", func(t *testing.T) {
+		for range 2000 {
+			nc, err := net.Dial("tcp", s.Addr("rtmp_addr"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			nc.Write([]byte{3})
+			nc.Close()
+		}
+		s.serves(t, good)
+	})
+	s.audit(t, 7000)
+}
+
+// serves wants a session from an address to work within the second, or what goes for one here.
+func (s *target) serves(t *testing.T, from string) {
+	t.Helper()
+	began := time.Now()
+	p := s.dialFrom(t, from)
+	p.advance(publishing)
+	if took := time.Since(began); took > prompt {
+		t.Errorf("a good client needed %v to publish", took)
+	}
+	p.nc.Close()
+}
+
+// TestTimeouts has peers that begin and do not go on. Time-outs count from the beginning: who sends a byte now and then gains nothing.
+func TestTimeouts(t *testing.T) {
+	t.Parallel()
+	cert, key := certificate(t)
+	s := start(t, "--handshake_timeout=1s", "--command_timeout=2s", "--read_timeout=2s", "--http_read_header_timeout=1s", "--http_idle_timeout=1s",
+		"--enable_rtmps=true", "--rtmps_cert="+cert, "--rtmps_key="+key)
+	for _, c := range []struct {
+		name, listener string
+		at             stage
+		first, drip    []byte        // drip again and again
+		least          time.Duration // how long the connection must be left alone
+	}{
+		{"H01 nothing", "rtmp_addr", fresh, nil, nil, time.Second},
+		{"H02 a byte now and then", "rtmp_addr", fresh, []byte{3}, []byte{0}, time.Second},
+		{"H06 RTMP for TLS", "rtmps_addr", fresh, hello(3), nil, 0},
+		{"H06 nothing for TLS", "rtmps_addr", fresh, nil, nil, time.Second},
+		{"H14 handshake and no more", "rtmp_addr", shaken, nil, nil, time.Second},
+		{"H14 handshake and pings", "rtmp_addr", shaken, nil, control(userControl, []byte{0, 6, 0, 0, 0, 0}), time.Second},
+		{"H14 connect and no more", "rtmp_addr", connected, nil, nil, time.Second},
+		{"H14 connect and a chunk's beginning", "rtmp_addr", connected, message{csid: 3, typ: command}.head(300), []byte{0}, time.Second},
+		{"S17 publish and pings", "rtmp_addr", publishing, nil, control(userControl, []byte{0, 6, 0, 0, 0, 0}), time.Second},
+		{"S17 publish and a frame's beginning", "rtmp_addr", publishing, message{csid: 9, typ: video, msid: 1}.head(100), []byte{0}, time.Second},
+		{"W01 a byte of a header now and then", "httpflv_addr", fresh, []byte("GET /live/x.flv HTTP/1.1\r\nHost: h\r\nX: "), []byte("y"), time.Second},
+		{"W01 nothing for HTTP", "httpflv_addr", fresh, nil, nil, 0},
+		{"W11 keep-alive without another request", "hls_addr", fresh, []byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n"), nil, 500 * time.Millisecond},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			p := s.dialTo(t, c.listener)
+			began := time.Now()
+			p.advance(c.at)
+			p.send(c.first)
+			stop := drip(p.nc, c.drip)
+			defer stop()
+			// Twice the longest time-out, and the rest for the machine.
+			p.nc.SetReadDeadline(time.Now().Add(2*2*time.Second + prompt))
+			if _, err := io.Copy(io.Discard, p.in.r); errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Fatal("the connection was not closed")
+			}
+			if took := time.Since(began); took < c.least {
+				t.Errorf("it was closed after %v", took)
+			}
+		})
+	}
+	t.Cleanup(func() { s.audit(t, 13) })
+}
+
+// drip writes b to nc ten times a second, until stop is called.
+func drip(nc net.Conn, b []byte) (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				nc.Write(b)
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-ended
+	}
+}
+
+// certificate makes a certificate and returns its files.
+func certificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	write := func(name, typ string, b []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: typ, Bytes: b}), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	return write("server.crt", "CERTIFICATE", der), write("server.key", "PRIVATE KEY", secret)
+}

@@ -1,0 +1,91 @@
+package hostile
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+)
+
+// badNames are names that no app and no room has.
+var badNames = []string{
+	"..", "../x", "../../victim", "a/../../b", "....//", ".", ".hidden", // N01
+	"%2e%2e%2f", "%252e", "..%5c", `\`, `C:\`, "//host", "/abs", // N02
+	"a\x00b", "x\r\nSet-Cookie: a=b", "x\n#EXTINF:1,", "a\tb", "\x1b[2J", "a\x7f", // N03
+	strings.Repeat("a", 129), strings.Repeat("a", 60_000), strings.Repeat("a", 255) + ".flv", // N05
+	"<img src=x onerror=alert(1)>", `'"><script>`, "${7*7}", "{{7*7}}", "%n%s", // N06
+	"CON", "nul.x", "aux", "com1", "x.", "x ", " x", "a:b", "x.flv", "y.m3u8", "z.ts", "\xff\xfe", "é", "\u202ex", strings.Repeat("Aa0", 16), // N07
+}
+
+// nameRows try each as app, as a key to publish with, as a room to play, and beside a good app in tcUrl.
+func nameRows() []row {
+	var rows []row
+	for n, name := range badNames {
+		add := func(where string, r row) {
+			r.name = fmt.Sprintf("N %d %s %.20q", n, where, name)
+			rows = append(rows, r)
+		}
+		add("app", row{at: shaken, send: connect(name), want: rejects("NetConnection.Connect.")})
+		add("publish", row{at: connected, do: func(p *peer) { p.publish(name) }, want: rejects(badName)})
+		add("play", row{at: connected, do: func(p *peer) { p.play(name) }, want: rejects(notFound)})
+		add("tcUrl", row{at: shaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/"+name), want: neverRoutes})
+	}
+	for _, name := range []string{"stat", "api", "control", "whip", "statics", "API"} {
+		rows = append(rows, row{name: "N08 app " + name, at: shaken, send: connect(name), want: rejects("NetConnection.Connect.")})
+	}
+	// A room that differs by case alone is another one.
+	rows = append(rows, row{name: "N09 case", at: connected, do: func(p *peer) { p.play("Bystander") }, want: rejects(notFound)})
+	return rows
+}
+
+// neverRoutes wants a connect either refused or good for what its app says.
+func neverRoutes(p *peer) {
+	p.t.Helper()
+	m := p.await("_", "NetConnection.Connect.")
+	if isCall(m, "_error") {
+		return
+	}
+	p.send(call(0, "createStream", 2, nil))
+	p.created()
+	p.at = connected
+	works(p)
+}
+
+// badPaths are request targets for the names, as a client would write them and as one should not.
+func badPaths() []string {
+	var paths []string
+	for _, name := range badNames {
+		if len(name) > 4000 {
+			continue // an URL too long is another matter
+		}
+		escaped := url.PathEscape(name)
+		for _, ext := range []string{".flv", ".m3u8", "/index.m3u8"} {
+			paths = append(paths, "/live/"+escaped+ext, "/"+escaped+"/movie"+ext)
+		}
+		paths = append(paths, "/live/"+strings.ReplaceAll(escaped, "%2F", "/")+".flv", "/live/bystander/"+escaped+".ts")
+	}
+	return append(paths,
+		"/hls/room/../../etc/passwd.ts", "/live/../../etc/passwd", "/live/bystander/../../etc/passwd.ts", "/live//bystander.flv", "/live/./bystander.flv", "/%2e%2e/%2e%2e/etc/passwd", // W20
+		"/live/x.flv.flv", "/live/index.m3u8", "/stat", "/api", "/control/get?room=x", "/whip", "/live", "/live/", "/", "//", // N08
+		"/live/nobody.m3u8", "/live/nobody/ts.m3u8", "/live/nobody/0-0.ts", "/live/bystander/999-0.ts", "/live/bystander/9999999999999999999999-1.ts", "/live/bystander/-1--1.ts", // W16
+		"/other/bystander.flv", "/closed/bystander.flv", "/live/Bystander.flv", "/live/nobody.flv", // N09
+	)
+}
+
+// TestKeyShapedRoom asks for rooms that look like keys, N12, and for names that are none.
+func TestKeyShapedRoom(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	key := s.pushKey(t, "movie")
+	for _, room := range append([]string{key}, badNames...) {
+		if len(room) > 4000 {
+			continue
+		}
+		for _, verb := range []string{"get", "reset", "delete"} {
+			if e := s.Call("/control/" + verb + "?room=" + url.QueryEscape(room)); e.Status < 400 || e.Status >= 500 {
+				t.Errorf("%s of room %.40q: %d, want a refusal", verb, room, e.Status)
+			}
+		}
+	}
+	s.audit(t, len(badNames))
+}
