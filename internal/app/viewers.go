@@ -48,6 +48,10 @@ func (v *viewers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("X-Content-Type-Options", "nosniff")
+	if r.URL.Host != "" || !strings.HasPrefix(r.URL.Path, "/") {
+		http.Error(w, "this is no proxy: ask for a path", http.StatusBadRequest)
+		return
+	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodOptions:
@@ -60,6 +64,11 @@ func (v *viewers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.Set("Allow", "GET, HEAD, OPTIONS")
 		h.Set("Connection", "close") // whatever body there is stays unread
 		http.Error(w, "only GET and HEAD are served here", http.StatusMethodNotAllowed)
+		return
+	}
+	if r.ContentLength != 0 { // nor -1, of a length not known
+		h.Set("Connection", "close") // where the body ends, and what is behind it, is not looked at
+		http.Error(w, "a request here has no body", http.StatusBadRequest)
 		return
 	}
 	if len(r.RequestURI) > maxURL {
@@ -136,6 +145,7 @@ func (p *patient) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 // viewerServer returns the HTTP server of one viewers' listener.
 func (a *App) viewerServer() *http.Server {
 	srv := a.server(a.viewers)
+	srv.DisableGeneralOptionsHandler = true
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
 	srv.ConnState = func(c net.Conn, state http.ConnState) {
 		switch state {

@@ -24,7 +24,6 @@ type Options struct {
 	Drain       time.Duration // how long connections may take to end when the server stops
 	GOPs        int           // how many keyframes back a player starts; 0 at the live edge
 	Limiter     *netx.Limiter // of connections that neither publish nor play yet
-	CheckApp    func(app string) error
 	Log         *slog.Logger
 }
 
@@ -38,7 +37,6 @@ type Server struct {
 
 // New returns a Server of the streams of hub for those whom gate lets in.
 func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
-	o.Conn.CheckApp = o.CheckApp
 	return &Server{hub: hub, gate: gate, opt: o, once: obs.Limiter{Interval: time.Second}}
 }
 
