@@ -1,6 +1,7 @@
 package hostile
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"slices"
@@ -33,7 +34,8 @@ func amfRows() []row {
 		refused("M13 33 ECMA arrays", amf(nested(33, func(v any) any { return ecma{"k", v} }))),
 		refused("M13 33 strict arrays", amf(nested(33, func(v any) any { return array{v} }))),
 		refused("M13 33 of all kinds", amf(nested(11, func(v any) any { return object{"k", ecma{"k", array{v}}} }))),
-		refused("M14 20,000 strict arrays", slices.Repeat([]byte{10, 0, 0, 0, 1}, 12_000)),
+		refused("M14 12,000 strict arrays", slices.Repeat([]byte{10, 0, 0, 0, 1}, 12_000)),
+		{name: "M14 8 MB of strict arrays", at: connected, send: message{csid: 3, typ: command}.head(8 << 20), want: closes},
 		refused("M16 reference to itself", []byte{7, 0, 0}),
 		refused("M16 reference forward", []byte{7, 0, 9}),
 		refused("M16 reference 65535", []byte{7, 0xff, 0xff}),
@@ -48,7 +50,7 @@ func amfRows() []row {
 			send: message{typ: commandAMF3, payload: append([]byte{0}, amf("connect", 1, object{"app", "live"})...)}.wire(), do: afterConnect, want: works},
 		refused("M21 10,000 keys", amf(manyKeys(10_000, func(n int) string { return fmt.Sprint("k", n) }))),
 		refused("M21 key of 60,000 bytes", amf(object{strings.Repeat("k", 60_000), 1})),
-		taken("M21 keys that collide", "x", manyKeys(4000, func(n int) string { return collider(n) })),
+		taken("M21 keys that collide", "x", manyKeys(2000, collider)),
 		{name: "M22 bytes behind a command", at: connected, send: call(0, "createStream", 9, nil, raw{0xff, 0xff, 2, 0xff}), want: works},
 	}
 	for n, v := range []byte{0, 2, 255} {
@@ -80,12 +82,15 @@ func afterConnect(p *peer) {
 	p.at = connected
 }
 
-// oddTransactions makes streams under numbers that are no integers. They count as 0, which still is answered.
+// oddTransactions makes streams under numbers that are no integers. They count as 0, the number of who wants no answer.
 func oddTransactions(p *peer) {
 	p.t.Helper()
 	for _, n := range []float64{math.NaN(), math.Inf(1), math.Copysign(0, -1), 1e308} {
 		p.send(call(0, "createStream", n, nil))
-		p.await("_result", "")
+	}
+	p.send(call(0, "_checkbw", 5, nil))
+	if m := p.await("_result", ""); !bytes.Contains(m.payload, amf(5)) {
+		p.t.Errorf("it answered %q", m.payload)
 	}
 }
 

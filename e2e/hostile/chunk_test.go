@@ -140,8 +140,8 @@ func sizeWithinMessage(p *peer) {
 func repeatedHeaders(p *peer) {
 	p.t.Helper()
 	body := func(n int) []byte { return keyFrame(fmt.Appendf(nil, "message %d", n)) }
-	v := p.on.watch(p.t, p.room)
-	p.send(message{csid: 7, typ: video, msid: p.msid, time: 100, payload: body(0)}.wire(),
+	v := p.follow()
+	p.send(message{csid: 7, typ: video, msid: p.msid, time: 1000, payload: body(0)}.wire(),
 		basic(2, 7), []byte{0, 0, 40}, body(1), basic(3, 7), body(2), basic(3, 7), body(3))
 	first := v.await(body(0)).time
 	for n := 1; n < 4; n++ {
@@ -161,7 +161,7 @@ func interleaved(p *peer) {
 		m.csid = 10 + n
 		bodies, wires = append(bodies, body), append(wires, m.wire())
 	}
-	v := p.on.watch(p.t, p.room)
+	v := p.follow()
 	for at := 0; at < len(wires[0]); {
 		end := min(at+1+defaultChunk, len(wires[0]))
 		if at == 0 {
@@ -227,7 +227,7 @@ func extendedTimeAmbiguous(p *peer) {
 func backwards(p *peer) {
 	p.t.Helper()
 	first, second := keyFrame([]byte("first")), keyFrame([]byte("second"))
-	v := p.on.watch(p.t, p.room)
+	v := p.follow()
 	p.send(message{csid: 8, typ: video, msid: p.msid, time: 2000, payload: first}.wire(),
 		basic(1, 8), []byte{0xff, 0xff, 0xff}, append24(nil, uint32(len(second))), []byte{video}, be32(0xffffffff), second)
 	at := v.await(first).time

@@ -55,6 +55,7 @@ func requests() []request {
 		{"W06 POST of a gigabyte", "POST " + stream + " HTTP/1.1\r\nHost: h\r\nContent-Length: 1073741824\r\n\r\n", []int{405}, true},
 		{"W06 PUT", "PUT " + stream + " HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", []int{405}, false},
 		{"W06 DELETE", "DELETE " + stream + " HTTP/1.1\r\nHost: h\r\n\r\n", []int{405}, false},
+		{"N09 app that is off", get("/closed/bystander.flv"), []int{403}, false},
 		{"W11 HTTP/1.0", "GET " + nobody + " HTTP/1.0\r\n\r\n", []int{404}, true},
 	}
 	for _, r := range []string{"bytes=0-", "bytes=-1", "bytes=5-1", "bytes=" + strings.Repeat("0-1,", 1000) + "2-3", "bytes=0-5,3-8", "frames=1"} {

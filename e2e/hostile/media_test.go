@@ -89,6 +89,15 @@ func (s *target) watch(t testing.TB, room string) *viewer {
 	return &viewer{t: t, r: bufio.NewReader(resp.Body)}
 }
 
+// follow starts a viewer who has seen the newest key frame, so that he misses nothing that comes.
+func (p *peer) follow() *viewer {
+	p.t.Helper()
+	body := p.key1()
+	v := p.on.watch(p.t, p.room)
+	v.await(body)
+	return v
+}
+
 // next returns the next tag.
 func (v *viewer) next() (tag, error) {
 	if !v.head {

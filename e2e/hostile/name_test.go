@@ -25,7 +25,7 @@ func nameRows() []row {
 			r.name = fmt.Sprintf("N %d %s %.20q", n, where, name)
 			rows = append(rows, r)
 		}
-		add("app", row{at: shaken, send: connect(name), want: rejects("NetConnection.Connect.")})
+		add("app", row{at: shaken, send: call(0, "connect", 1, object{"app", name}), want: rejects("NetConnection.Connect.")})
 		add("publish", row{at: connected, do: func(p *peer) { p.publish(name) }, want: rejects(badName)})
 		add("play", row{at: connected, do: func(p *peer) { p.play(name) }, want: rejects(notFound)})
 		add("tcUrl", row{at: shaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/"+name), want: neverRoutes})
@@ -68,7 +68,7 @@ func badPaths() []string {
 		"/hls/room/../../etc/passwd.ts", "/live/../../etc/passwd", "/live/bystander/../../etc/passwd.ts", "/live//bystander.flv", "/live/./bystander.flv", "/%2e%2e/%2e%2e/etc/passwd", // W20
 		"/live/x.flv.flv", "/live/index.m3u8", "/stat", "/api", "/control/get?room=x", "/whip", "/live", "/live/", "/", "//", // N08
 		"/live/nobody.m3u8", "/live/nobody/ts.m3u8", "/live/nobody/0-0.ts", "/live/bystander/999-0.ts", "/live/bystander/9999999999999999999999-1.ts", "/live/bystander/-1--1.ts", // W16
-		"/other/bystander.flv", "/closed/bystander.flv", "/live/Bystander.flv", "/live/nobody.flv", // N09
+		"/other/bystander.flv", "/live/Bystander.flv", "/live/nobody.flv", // N09
 	)
 }
 
