@@ -350,6 +350,7 @@ func TestAnswersPassSlowWrite(t *testing.T) {
 func TestWriteTimeout(t *testing.T) {
 	ends(t, 4096, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
 		playing(t, s, c)
+		c.nc.SetReadDeadline(time.Time{})
 		start := time.Now()
 		var sip sync.WaitGroup
 		defer sip.Wait()
