@@ -4,12 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"io"
-	"net"
 	"testing"
-	"time"
-
-	"livego/e2e/rig"
 )
 
 func chunkRows() []row {
@@ -262,47 +257,4 @@ func TestOneByteChunks(t *testing.T) {
 	if whole = max(whole, 0.05); pieces > 50*whole { // the clock counts hundredths of a second, over 30 megabytes
 		t.Errorf("a megabyte takes %.0f times as long in chunks of one byte, want at most 50", pieces/whole)
 	}
-}
-
-// everySessionCut sends a session of 64 KiB that ends with FIN after so many bytes, for each number that there is: those of the
-// handshake and of the media by a sample, unless there is time.
-func everySessionCut(t *testing.T, s *target) int {
-	var sessions [workers][]byte
-	for w := range sessions {
-		key := s.pushKey(t, fmt.Sprint("cut", w))
-		b := join(hello(3), connect("live"), call(0, "releaseStream", 2, nil, key), call(0, "createStream", 3, nil), call(1, "publish", 4, nil, key, "live"),
-			message{csid: 6, typ: video, msid: 1, payload: avcHeader}.wire(), message{csid: 4, typ: audio, msid: 1, payload: aacHeader}.wire())
-		for n := 0; len(b) < 64<<10; n++ {
-			b = append(b, message{csid: 6, typ: video, msid: 1, time: uint32(n * 40), payload: keyFrame(filler(5000))}.wire()...)
-		}
-		sessions[w] = b
-	}
-	var cuts []int
-	const handshake, commands = 1 + 2*1536, 900
-	for cut := 0; cut < len(sessions[0]); {
-		cuts = append(cuts, cut)
-		switch {
-		case rig.Long(), cut >= handshake && cut < handshake+commands:
-			cut++
-		case cut < handshake:
-			cut += 31
-		default:
-			cut += 127
-		}
-	}
-	inParallel(t, cuts, func(cut, worker int) error {
-		nc, err := net.Dial("tcp", s.Addr("rtmp_addr"))
-		if err != nil {
-			return err
-		}
-		defer nc.Close()
-		nc.SetDeadline(time.Now().Add(patience))
-		nc.Write(sessions[worker][:cut])
-		nc.(*net.TCPConn).CloseWrite()
-		if _, err := io.Copy(io.Discard, nc); err != nil && !isReset(err) {
-			return fmt.Errorf("FIN after %d bytes: %w", cut, err)
-		}
-		return nil
-	})
-	return len(cuts)
 }

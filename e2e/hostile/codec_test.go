@@ -43,7 +43,8 @@ func videoRows() []row {
 		skipped("V17 modifiers", []byte{0x97, 255, 255, 255, 1}, []byte{0x97, 2, 0, 0}, []byte{0x97}, join([]byte{0x97}, slices.Repeat([]byte{0, 0, 7}, 10_000))),
 		skipped("V18 multitrack in multitrack", []byte{0x96, 0x06, 'h', 'v', 'c', '1', 0, 1, 2}),
 		skipped("V11 AV1 without configuration", join([]byte{0x91, 'a', 'v', '0', '1'}, slices.Repeat([]byte{0xff}, 20)), []byte{0x90, 'a', 'v', '0', '1', 0, 0, 0, 0}),
-		skipped("V10 HEVC configurations", hevcHeader(nil), hevcHeader(make([]byte, 22)), hevcHeader(append(append([]byte{1}, make([]byte, 21)...), 255)), hevcHeader(append(append([]byte{1}, make([]byte, 21)...), 1, 0x21, 0xff, 0xff))),
+		skipped("V10 HEVC configurations", hevcHeader(nil), hevcHeader(make([]byte, 22)),
+			hevcHeader([]byte{1}, make([]byte, 21), []byte{255}), hevcHeader([]byte{1}, make([]byte, 21), []byte{1, 0x21, 0xff, 0xff})),
 		// The parser decides where a viewer may begin, not the flag of the tag.
 		{name: "V24 key flag on what is no key frame", at: publishing, do: func(p *peer) {
 			body := join([]byte{0x17, 1, 0, 0, 0}, nal([]byte{0x41}, []byte("a false key frame")))
@@ -85,9 +86,11 @@ func videoRows() []row {
 		rows = append(rows, skipped("V09 configuration "+name, join([]byte{0x17, 0, 0, 0, 0}, config)))
 	}
 	for name, sps := range map[string][]byte{
-		"of zeros": make([]byte, 40), "of ones": slices.Repeat([]byte{0xff}, 40), "of profile 255": {0x67, 255, 0, 0xff, 0xff}, "cut": {0x67}, "without an end": {0x67, 0x42, 0, 0x1e, 0, 0, 0, 0, 1},
-		"with scaling lists without an end": join([]byte{0x67, 100, 0, 0x1e, 0xad}, slices.Repeat([]byte{0x55}, 60)), "with emulation bytes at its end": {0x67, 0x42, 0, 0x1e, 0x95, 0, 0, 3},
-		"with a cycle of 2³² frames": join([]byte{0x67, 0x42, 0, 0x1e, 0xd8}, make([]byte, 4), slices.Repeat([]byte{0xff}, 40)),
+		"of zeros": make([]byte, 40), "of ones": slices.Repeat([]byte{0xff}, 40),
+		"of profile 255": {0x67, 255, 0, 0xff, 0xff}, "cut": {0x67}, "without an end": {0x67, 0x42, 0, 0x1e, 0, 0, 0, 0, 1},
+		"with scaling lists without an end": join([]byte{0x67, 100, 0, 0x1e, 0xad}, slices.Repeat([]byte{0x55}, 60)),
+		"with emulation bytes at its end":   {0x67, 0x42, 0, 0x1e, 0x95, 0, 0, 3},
+		"with a cycle of 2³² frames":        join([]byte{0x67, 0x42, 0, 0x1e, 0xd8}, make([]byte, 4), slices.Repeat([]byte{0xff}, 40)),
 	} {
 		rows = append(rows, row{name: "V09 SPS " + name, at: publishing, do: frames(join([]byte{0x17, 0, 0, 0, 0}, avcConfig(sps))), want: works})
 	}
@@ -106,7 +109,10 @@ func avcConfig(sps []byte) []byte {
 	return join([]byte{1, 0x42, 0, 0x1e, 0xff, 0xe1, byte(len(sps) >> 8), byte(len(sps))}, sps, []byte{1, 0, 2, 0x68, 0xce})
 }
 
-func hevcHeader(config []byte) []byte { return join([]byte{0x90, 'h', 'v', 'c', '1'}, config) }
+// hevcHeader returns the body of a video message with an HEVC configuration.
+func hevcHeader(config ...[]byte) []byte {
+	return join([]byte{0x90, 'h', 'v', 'c', '1'}, join(config...))
+}
 
 // firstPicture returns the body of the first picture that a new viewer gets.
 func (p *peer) firstPicture() []byte {
@@ -145,7 +151,8 @@ func audioRows() []row {
 		skipped("V13 AAC packet types", []byte{0xaf, 2, 1}, []byte{0xaf, 255, 1}),
 		skipped("V14 Opus headers", opus(), opus(1, 0), opus(1, 255, 0, 0, 0x80, 0xbb, 0, 0, 0, 0, 1), opus(1, 3, 0, 0, 0x80, 0xbb, 0, 0, 0, 0, 0)),
 		skipped("V15 FourCC that is none", []byte{0x91, 'n', 'o', 'n', 'e', 1}, []byte{0x91, 'O'}, []byte{0x91}),
-		skipped("V20 channel configurations", []byte{0x94, 'O', 'p', 'u', 's', 0, 0}, []byte{0x94, 'O', 'p', 'u', 's', 1, 255, 1}, []byte{0x94, 'O', 'p', 'u', 's', 15, 2}),
+		skipped("V20 channel configurations",
+			[]byte{0x94, 'O', 'p', 'u', 's', 0, 0}, []byte{0x94, 'O', 'p', 'u', 's', 1, 255, 1}, []byte{0x94, 'O', 'p', 'u', 's', 15, 2}),
 		skipped("V02 MP3 that is none", []byte{0x2f, 1, 2, 3}, []byte{0x2f, 0xff, 0xff, 0xff, 0xff}, []byte{0x2f}),
 	}
 	for n := range byte(16) {

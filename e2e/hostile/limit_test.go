@@ -77,25 +77,26 @@ func TestTimeouts(t *testing.T) {
 	cert, key := certificate(t)
 	s := start(t, "--handshake_timeout=1s", "--command_timeout=2s", "--read_timeout=2s", "--http_read_header_timeout=1s", "--http_idle_timeout=1s",
 		"--enable_rtmps=true", "--rtmps_cert="+cert, "--rtmps_key="+key)
+	const most = 800 * time.Millisecond // of the shortest time-out, which begins before our clock
 	for _, c := range []struct {
 		name, listener string
 		at             stage
 		first, drip    []byte        // drip again and again
 		least          time.Duration // how long the connection must be left alone
 	}{
-		{"H01 nothing", "rtmp_addr", fresh, nil, nil, time.Second},
-		{"H02 a byte now and then", "rtmp_addr", fresh, []byte{3}, []byte{0}, time.Second},
+		{"H01 nothing", "rtmp_addr", fresh, nil, nil, most},
+		{"H02 a byte now and then", "rtmp_addr", fresh, []byte{3}, []byte{0}, most},
 		{"H06 RTMP for TLS", "rtmps_addr", fresh, hello(3), nil, 0},
-		{"H06 nothing for TLS", "rtmps_addr", fresh, nil, nil, time.Second},
-		{"H14 handshake and no more", "rtmp_addr", shaken, nil, nil, time.Second},
-		{"H14 handshake and pings", "rtmp_addr", shaken, nil, control(userControl, []byte{0, 6, 0, 0, 0, 0}), time.Second},
-		{"H14 connect and no more", "rtmp_addr", connected, nil, nil, time.Second},
-		{"H14 connect and a chunk's beginning", "rtmp_addr", connected, message{csid: 3, typ: command}.head(300), []byte{0}, time.Second},
-		{"S17 publish and pings", "rtmp_addr", publishing, nil, control(userControl, []byte{0, 6, 0, 0, 0, 0}), time.Second},
-		{"S17 publish and a frame's beginning", "rtmp_addr", publishing, message{csid: 9, typ: video, msid: 1}.head(100), []byte{0}, time.Second},
-		{"W01 a byte of a header now and then", "httpflv_addr", fresh, []byte("GET /live/x.flv HTTP/1.1\r\nHost: h\r\nX: "), []byte("y"), time.Second},
+		{"H06 nothing for TLS", "rtmps_addr", fresh, nil, nil, most},
+		{"H14 handshake and no more", "rtmp_addr", shaken, nil, nil, most},
+		{"H14 handshake and pings", "rtmp_addr", shaken, nil, control(userControl, []byte{0, 6, 0, 0, 0, 0}), most},
+		{"H14 connect and no more", "rtmp_addr", connected, nil, nil, most},
+		{"H14 connect and a chunk's beginning", "rtmp_addr", connected, message{csid: 3, typ: command}.head(300), []byte{0}, most},
+		{"S17 publish and pings", "rtmp_addr", publishing, nil, control(userControl, []byte{0, 6, 0, 0, 0, 0}), most},
+		{"S17 publish and a frame's beginning", "rtmp_addr", publishing, message{csid: 9, typ: video, msid: 1}.head(100), []byte{0}, most},
+		{"W01 a byte of a header now and then", "httpflv_addr", fresh, []byte("GET /live/x.flv HTTP/1.1\r\nHost: h\r\nX: "), []byte("y"), most},
 		{"W01 nothing for HTTP", "httpflv_addr", fresh, nil, nil, 0},
-		{"W11 keep-alive without another request", "hls_addr", fresh, []byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n"), nil, 500 * time.Millisecond},
+		{"W11 keep-alive without another request", "hls_addr", fresh, []byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n"), nil, most},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

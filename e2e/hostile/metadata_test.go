@@ -22,9 +22,11 @@ func metadataRows() []row {
 			p.send(control(setChunkSize, be32(1<<20)), message{csid: 5, typ: data, msid: 1, payload: slices.Repeat([]byte{10, 0, 0, 0, 1}, 1_600_000)}.chunks(1<<20))
 			p.out = 1 << 20
 		}, want: works},
-		{name: "M23 4000 fields", at: publishing, send: set(ecma(append(object{"width", 320}, manyKeys(4000, func(n int) string { return fmt.Sprint("field", n) })...))), do: widthIs(320), want: works},
+		{name: "M23 4000 fields", at: publishing,
+			send: set(ecma(append(object{"width", 320}, manyKeys(4000, func(n int) string { return fmt.Sprint("field", n) })...))), do: widthIs(320), want: works},
 		{name: "M23 string for an array", at: publishing, send: set("onMetaData"), want: works},
-		{name: "M24 set in set", at: publishing, send: meta("@setDataFrame", "@setDataFrame", "@setDataFrame", "@setDataFrame", "@setDataFrame", "onMetaData", ecma{"width", 1}), want: works},
+		{name: "M24 set in set", at: publishing,
+			send: meta("@setDataFrame", "@setDataFrame", "@setDataFrame", "@setDataFrame", "@setDataFrame", "onMetaData", ecma{"width", 1}), want: works},
 		{name: "M24 set without a name", at: publishing, send: meta("@setDataFrame"), want: works},
 		{name: "M24 set of a number", at: publishing, send: meta("@setDataFrame", 7), want: works},
 		{name: "M24 nothing", at: publishing, send: meta(), want: works},

@@ -65,9 +65,11 @@ func badPaths() []string {
 		paths = append(paths, "/live/"+strings.ReplaceAll(escaped, "%2F", "/")+".flv", "/live/bystander/"+escaped+".ts")
 	}
 	return append(paths,
-		"/hls/room/../../etc/passwd.ts", "/live/../../etc/passwd", "/live/bystander/../../etc/passwd.ts", "/live//bystander.flv", "/live/./bystander.flv", "/%2e%2e/%2e%2e/etc/passwd", // W20
+		"/hls/room/../../etc/passwd.ts", "/live/../../etc/passwd", "/live/bystander/../../etc/passwd.ts",
+		"/live//bystander.flv", "/live/./bystander.flv", "/%2e%2e/%2e%2e/etc/passwd", // W20
 		"/live/x.flv.flv", "/live/index.m3u8", "/stat", "/api", "/control/get?room=x", "/whip", "/live", "/live/", "/", "//", // N08
-		"/live/nobody.m3u8", "/live/nobody/ts.m3u8", "/live/nobody/0-0.ts", "/live/bystander/999-0.ts", "/live/bystander/9999999999999999999999-1.ts", "/live/bystander/-1--1.ts", // W16
+		"/live/nobody.m3u8", "/live/nobody/ts.m3u8", "/live/nobody/0-0.ts",
+		"/live/bystander/999-0.ts", "/live/bystander/9999999999999999999999-1.ts", "/live/bystander/-1--1.ts", // W16
 		"/other/bystander.flv", "/live/Bystander.flv", "/live/nobody.flv", // N09
 	)
 }

@@ -1,0 +1,111 @@
+package hostile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+)
+
+const (
+	handshakeLength = 1 + 2*1536
+	commandsLength  = 900 // about, of those in wholeSession
+)
+
+// wholeSession returns what an encoder sends who waits for no answer: 64 KiB from the handshake on.
+func wholeSession(key string) []byte {
+	b := join(hello(3), connect("live"), call(0, "releaseStream", 2, nil, key), call(0, "createStream", 3, nil), call(1, "publish", 4, nil, key, "live"),
+		message{csid: 6, typ: video, msid: 1, payload: avcHeader}.wire(), message{csid: 4, typ: audio, msid: 1, payload: aacHeader}.wire())
+	for n := 0; len(b) < 64<<10; n++ {
+		b = append(b, message{csid: 6, typ: video, msid: 1, time: uint32(n * 40), payload: keyFrame(filler(5000))}.wire()...)
+	}
+	return b
+}
+
+// sessions returns a session for each worker, so that none has to wait for the other's stream to end.
+func (s *target) sessions(t *testing.T, name string) [][]byte {
+	t.Helper()
+	all := make([][]byte, workers)
+	for w := range all {
+		all[w] = wholeSession(s.pushKey(t, fmt.Sprint(name, w)))
+	}
+	return all
+}
+
+// endsWith sends b and FIN, and wants the server to close.
+func (s *target) endsWith(b []byte) error {
+	nc, err := net.Dial("tcp", s.Addr("rtmp_addr"))
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(patience))
+	nc.Write(b) // an error says that the server has closed, or that it takes nothing, which the next lines find out
+	nc.(*net.TCPConn).CloseWrite()
+	if _, err := io.Copy(io.Discard, nc); errors.Is(err, os.ErrDeadlineExceeded) {
+		return errors.New("the connection was not closed")
+	}
+	return nil
+}
+
+// everySessionCut sends a session that ends with FIN after so many bytes, for each number that there is: those of the handshake and of
+// the media by a sample, unless there is time.
+func everySessionCut(t *testing.T, s *target) int {
+	sessions := s.sessions(t, "cut")
+	var cuts []int
+	for cut := 0; cut < len(sessions[0]); {
+		cuts = append(cuts, cut)
+		switch {
+		case rig.Long(), cut >= handshakeLength && cut < handshakeLength+commandsLength:
+			cut++
+		case cut < handshakeLength:
+			cut += 31
+		default:
+			cut += 127
+		}
+	}
+	inParallel(t, cuts, func(cut, worker int) error {
+		if err := s.endsWith(sessions[worker][:cut]); err != nil {
+			return fmt.Errorf("FIN after %d bytes: %w", cut, err)
+		}
+		return nil
+	})
+	return len(cuts)
+}
+
+// mutations sends sessions in which some bytes behind the handshake are others: rows that nobody thought of. The number of the session is
+// its seed.
+func mutations(t *testing.T, s *target) int {
+	sessions := s.sessions(t, "mutated")
+	rounds := 1000
+	if rig.Long() {
+		rounds = 100_000
+	}
+	var seeds []int
+	for seed := range rounds {
+		seeds = append(seeds, seed)
+	}
+	inParallel(t, seeds, func(seed, worker int) error {
+		random := rand.New(rand.NewPCG(uint64(seed), 0))
+		b := slices.Clone(sessions[worker])
+		for range 1 + random.IntN(8) {
+			at := handshakeLength + random.IntN(commandsLength)
+			if random.IntN(4) == 0 {
+				at = handshakeLength + random.IntN(len(b)-handshakeLength)
+			}
+			b[at] = byte(random.Uint32())
+		}
+		if err := s.endsWith(b); err != nil {
+			return fmt.Errorf("mutation %d: %w", seed, err)
+		}
+		return nil
+	})
+	return rounds
+}
