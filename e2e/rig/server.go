@@ -54,7 +54,7 @@ func Start(t testing.TB, o Options) *Server {
 		cmd.Dir = t.TempDir()
 	}
 	cmd.Env = append(os.Environ(), o.Env...)
-	cmd.Env = append(cmd.Env, "GORACE=halt_on_error=0 exitcode=66")
+	cmd.Env = append(cmd.Env, "GORACE=atexit_sleep_ms=0")
 	s.Process = run(t, cmd)
 	t.Cleanup(func() {
 		if s.checks {
