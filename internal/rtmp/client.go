@@ -73,6 +73,9 @@ func (c *ClientConn) Play(ctx context.Context, name string) error {
 	})
 }
 
+// Close closes the connection. Calls in progress on it end with an error.
+func (c *ClientConn) Close() error { return c.nc.Close() }
+
 // WriteMessage writes m on the stream that Publish opened.
 func (c *ClientConn) WriteMessage(m Message) error {
 	bufs := net.Buffers(AppendMessage(nil, Header{m.Type, m.Timestamp, c.streamID}, m.Payload))

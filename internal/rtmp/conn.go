@@ -50,9 +50,6 @@ func newConn(nc net.Conn, o Options) *conn {
 	return c
 }
 
-// Close closes the connection. Calls in progress on it end with an error.
-func (c *conn) Close() error { return c.nc.Close() }
-
 // handshake runs f, the client's or the server's, within its time.
 func (c *conn) handshake(f func(io.ReadWriter) error) error {
 	c.src.limit = time.Now().Add(c.opt.HandshakeTimeout)
@@ -306,14 +303,19 @@ func (c *conn) allowMedia() {
 	c.resize(readBufferMedia)
 }
 
-// linger ends the connection's writing side and waits a moment for the peer to do so with his: closed with input unread, a
-// connection is reset, and the last word may never be read.
+// linger waits a moment for the peer to end the connection: closed with input unread it is reset, and the last word may never
+// be read.
 func (c *conn) linger() {
 	c.src.shutFor(c.opt.LingerTimeout)
+	io.Copy(io.Discard, c.nc)
+}
+
+// hangUp ends the connection's writing side, so that the peer ends his, and lingers for that.
+func (c *conn) hangUp() {
 	if w, ok := c.nc.(interface{ CloseWrite() error }); ok {
 		w.CloseWrite()
 	}
-	io.Copy(io.Discard, c.nc)
+	c.linger()
 }
 
 // A rate allows something maxReplies times a second. Its zero value is ready.

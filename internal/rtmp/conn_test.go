@@ -282,6 +282,38 @@ func TestReadTimeout(t *testing.T) {
 	})
 }
 
+// TestStopped is row F90: a process that slept reads what was sent to it meanwhile, before it judges the sender.
+func TestStopped(t *testing.T) {
+	ends(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
+		published(t, s, c)
+		s.SetReadTimeout(10 * time.Second)
+		c.WriteMessage(Message{Type: TypeAudio, Payload: []byte("a")})
+		time.Sleep(30 * time.Second)
+		if _, err := s.ReadMessage(); err != nil {
+			t.Error(err)
+		}
+		if _, err := s.ReadMessage(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+	})
+}
+
+// TestGoodbyeLingers: who has said goodbye may hang up first, but not keep the connection.
+func TestGoodbyeLingers(t *testing.T) {
+	ends(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
+		published(t, s, c)
+		c.Goodbye()
+		if _, err := s.ReadMessage(); err != ErrGoodbye {
+			t.Error(err)
+		}
+		start := time.Now()
+		s.Close()
+		if d := time.Since(start); d != time.Second {
+			t.Error(d)
+		}
+	})
+}
+
 // TestPings: both ends ask, both answer, and nobody is ended for silence.
 func TestPings(t *testing.T) {
 	ends(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"sync/atomic"
 )
 
 // A ServerConn is the server's end of a connection: Accept, then either AcceptPublish and ReadMessage, or ServePlayer on one goroutine
@@ -16,6 +17,7 @@ type ServerConn struct {
 	streams   [maxStreams + 1]bool
 	fcPublish bool     // the client waits for onFCPublish
 	req       *Request // since Accept
+	left      atomic.Bool
 }
 
 // NewServerConn returns the server's end of nc, which it owns from now on. Options.CommandTimeout begins.
@@ -109,9 +111,18 @@ func (c *ServerConn) EndPlay(code, reason string) error {
 func (c *ServerConn) lastWords(ms ...Message) error {
 	err := c.sendNow(ms...)
 	if err == nil {
-		c.linger()
+		c.hangUp()
 	}
 	return err
+}
+
+// Close closes the connection. Calls in progress on it end with an error. A peer who said goodbye may hang up first, for at most
+// Options.LingerTimeout: most have a few words left to send, and GStreamer takes it for a failure to be cut off at them.
+func (c *ServerConn) Close() error {
+	if c.left.Load() {
+		c.linger()
+	}
+	return c.nc.Close()
 }
 
 // ReadMessage returns the next audio, video or data message of the published stream; aggregates come apart, and data in AMF3's

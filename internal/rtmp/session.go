@@ -208,6 +208,7 @@ func (c *ServerConn) pause(cmd command) error {
 
 // goodbye confirms the end of the stream as far as the peer still listens: most have closed already.
 func (c *ServerConn) goodbye() error {
+	c.left.Store(true)
 	if c.req.Publish {
 		gone := status("status", "NetStream.Unpublish.Success", "Unpublished.")
 		c.send(newCommand(0, "onFCUnpublish", 0, nil, gone), newCommand(c.req.StreamID, "onStatus", 0, nil, gone))

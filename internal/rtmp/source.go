@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
+// grace is how late a deadline is noticed at most when all goes well, and what is given after it was later.
+const grace = time.Second
+
 // A source is the reading side of a connection below its buffer. It counts, and it is where time is kept: a deadline that arriving bytes
 // don't move, and the wake-up for the next ping, without a timer or a goroutine a connection.
 type source struct {
@@ -49,11 +52,25 @@ func (s *source) Read(p []byte) (int, error) {
 				return n, err
 			}
 		}
-		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && (s.limit.IsZero() || now.Before(s.limit)) {
-			continue // woken for the tick, or by a deadline that has moved since
+		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) && s.goesOn(now) {
+			continue
 		}
 		return n, err
 	}
+}
+
+// goesOn tells whether a deadline that expired is not the end: when it was for the tick, or the limit has moved since. A limit
+// that is long past was missed by us - the process was stopped, the machine stalled - and not by the peer: what he sent
+// meanwhile is still to be read.
+func (s *source) goesOn(now time.Time) bool {
+	if s.limit.IsZero() || now.Before(s.limit) {
+		return true
+	}
+	if now.Sub(s.limit) < grace {
+		return false
+	}
+	s.limit = now.Add(grace)
+	return true
 }
 
 // arm sets the connection's read deadline to the limit or the tick, whichever is first. One that is set for an earlier time is left
