@@ -48,7 +48,7 @@ func TestNothingStays(t *testing.T) {
 		s.AwaitLive(room)
 		viewer := watchRTMP(t, s.RTMP(room))
 		flv := async(func() (*essence.FLVFile, error) { return watchFLV(ctx, rig.Client(), s.FLV(room)) })
-		hls := async(func() (essence.Stream, error) { return watchHLS(ctx, rig.Client(), s.HLS(room)) })
+		hls := async(func() (hlsView, error) { return watchHLS(ctx, rig.Client(), s.HLS(room)) })
 		if room == "three" { // one that is lost rather than ended
 			if _, err := mediaURL(ctx, rig.Client(), s.HLS(room)); err != nil {
 				t.Error(err)

@@ -129,15 +129,21 @@ func resolve(base, ref string) (string, error) {
 	return u.String(), nil
 }
 
+// An hlsView is what a player of HLS got.
+type hlsView struct {
+	units essence.Stream
+	joins int // discontinuities after the first segment
+}
+
 // watchHLS plays master from its first segment to its end as a patient player would, and holds the playlists to RFC 8216 on the
 // way: sequence numbers name the same segment for ever, durations keep to the target, each segment stands by itself.
-func watchHLS(ctx context.Context, c *http.Client, master string) (essence.Stream, error) {
+func watchHLS(ctx context.Context, c *http.Client, master string) (hlsView, error) {
+	var view hlsView
 	media, err := mediaURL(ctx, c, master)
 	if err != nil {
-		return nil, err
+		return view, err
 	}
 	var (
-		out   essence.Stream
 		uris  = map[int]string{}
 		first = -1
 		next  int // media sequence number of the next segment to fetch
@@ -149,54 +155,54 @@ func watchHLS(ctx context.Context, c *http.Client, master string) (essence.Strea
 	for {
 		resp, body, err := fetch(ctx, c, media)
 		if err != nil {
-			return nil, err
+			return view, err
 		}
 		if resp.StatusCode != 200 {
-			return nil, fmt.Errorf("%s: HTTP %d: %s", media, resp.StatusCode, body)
+			return view, fmt.Errorf("%s: HTTP %d: %s", media, resp.StatusCode, body)
 		}
 		p, err := parseMedia(body)
 		if err != nil {
-			return nil, err
+			return view, err
 		}
 		if first < 0 {
 			first, next = p.sequence, p.sequence
 		} else if p.sequence < last.sequence || p.target != last.target {
-			return nil, fmt.Errorf("playlist went from sequence %d target %d to %d and %d", last.sequence, last.target, p.sequence, p.target)
+			return view, fmt.Errorf("playlist went from sequence %d target %d to %d and %d", last.sequence, last.target, p.sequence, p.target)
 		}
 		last = p
 		for i, seg := range p.segments {
 			n := p.sequence + i
 			if old, ok := uris[n]; ok && old != seg.uri {
-				return nil, fmt.Errorf("segment %d was %s and is %s now", n, old, seg.uri)
+				return view, fmt.Errorf("segment %d was %s and is %s now", n, old, seg.uri)
 			}
 			uris[n] = seg.uri
 			if n < next {
 				continue
 			}
 			if n > next {
-				return nil, fmt.Errorf("segment %d left the playlist before it was seen", next)
+				return view, fmt.Errorf("segment %d left the playlist before it was seen", next)
 			}
 			next++
 			if int(math.Round(seg.duration)) > p.target {
-				return nil, fmt.Errorf("segment %d lasts %v s, the target is %d", n, seg.duration, p.target)
+				return view, fmt.Errorf("segment %d lasts %v s, the target is %d", n, seg.duration, p.target)
 			}
 			if seg.discontinuity && n > first {
-				return nil, fmt.Errorf("discontinuity before segment %d", n)
+				view.joins++
 			}
 			total += seg.duration
 			units, err := hlsSegmentUnits(ctx, c, media, seg.uri)
 			if err != nil {
-				return nil, fmt.Errorf("segment %d: %w", n, err)
+				return view, fmt.Errorf("segment %d: %w", n, err)
 			}
-			out = append(out, units...)
+			view.units = append(view.units, units...)
 		}
 		if p.ended {
-			return out, durationsFit(out, total)
+			return view, durationsFit(view.units, total)
 		}
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			return nil, fmt.Errorf("playlist never ended: %w:\n%s", ctx.Err(), body)
+			return view, fmt.Errorf("playlist never ended: %w:\n%s", ctx.Err(), body)
 		}
 	}
 }

@@ -33,7 +33,7 @@ func TestLivestat(t *testing.T) {
 	defer cancel()
 	watchRTMP(t, s.RTMP("movie"))
 	flv := async(func() (*essence.FLVFile, error) { return watchFLV(ctx, rig.Client(), s.FLV("movie")) })
-	hls := async(func() (essence.Stream, error) { return watchHLS(ctx, rig.Client(), s.HLS("movie")) })
+	hls := async(func() (hlsView, error) { return watchHLS(ctx, rig.Client(), s.HLS("movie")) })
 	awaitPlayers(t, s, 3)
 
 	for _, path := range []string{"/stat/livestat", "/stat/livestat?room=live/movie"} {

@@ -78,8 +78,8 @@ func TestTLS(t *testing.T) {
 	plain := watchRTMP(t, s.RTMP("movie")) // RTMPS stands beside RTMP, it does not replace it
 	https := "https://" + s.Addr("https_addr") + "/live/movie"
 	flv := async(func() (*essence.FLVFile, error) { return watchFLV(ctx, client, https+".flv") })
-	hls := async(func() (essence.Stream, error) { return watchHLS(ctx, client, https+".m3u8") })
-	own := async(func() (essence.Stream, error) {
+	hls := async(func() (hlsView, error) { return watchHLS(ctx, client, https+".m3u8") })
+	own := async(func() (hlsView, error) {
 		return watchHLS(ctx, client, "https://"+s.Addr("hls_addr")+"/live/movie.m3u8")
 	})
 	push.OK(patience)
@@ -91,11 +91,11 @@ func TestTLS(t *testing.T) {
 	} else {
 		src.checkFLV(t, "FLV by HTTPS", got)
 	}
-	for name, wait := range map[string]func() (essence.Stream, error){"https_addr": hls, "hls_addr": own} {
+	for name, wait := range map[string]func() (hlsView, error){"https_addr": hls, "hls_addr": own} {
 		if got, err := wait(); err != nil {
 			t.Errorf("HLS by HTTPS on %s: %v", name, err)
 		} else {
-			check(t, "HLS by HTTPS on "+name, src.essence, got, essence.TSTick)
+			src.checkHLS(t, "HLS by HTTPS on "+name, got)
 		}
 	}
 	resp, _, err := fetch(ctx, client, https+".m3u8")

@@ -126,6 +126,15 @@ func (src source) checkFLV(t testing.TB, who string, got *essence.FLVFile) {
 	check(t, who, src.packets, packets, essence.Millisecond)
 }
 
+// checkHLS is check for HLS of one unbroken push.
+func (src source) checkHLS(t testing.TB, who string, got hlsView) essence.Match {
+	t.Helper()
+	if got.joins > 0 {
+		t.Errorf("%s: %d discontinuities in an unbroken stream", who, got.joins)
+	}
+	return check(t, who, src.essence, got.units, essence.TSTick)
+}
+
 // TestWatch pushes each sample once and watches it by every protocol at the same time. A viewer who waited for it over RTMP gets all of it.
 func TestWatch(t *testing.T) {
 	rig.Need(t, "ffmpeg")
@@ -142,7 +151,7 @@ func TestWatch(t *testing.T) {
 			s.AwaitLive(room)
 			late := watchRTMP(t, s.RTMP(room))
 			flv := async(func() (*essence.FLVFile, error) { return watchFLV(ctx, rig.Client(), s.FLV(room)) })
-			hls := async(func() (essence.Stream, error) { return watchHLS(ctx, rig.Client(), s.HLS(room)) })
+			hls := async(func() (hlsView, error) { return watchHLS(ctx, rig.Client(), s.HLS(room)) })
 			push.OK(patience)
 
 			m := check(t, "RTMP, waiting before the push", src.packets, frames(t, early), essence.Millisecond)
@@ -157,7 +166,7 @@ func TestWatch(t *testing.T) {
 			}
 			if got, err := hls(); err != nil {
 				t.Errorf("HLS: %v", err)
-			} else if m := check(t, "HLS", src.essence, got, essence.TSTick); m.Video.First != 0 {
+			} else if m := src.checkHLS(t, "HLS", got); m.Video.First != 0 {
 				t.Errorf("HLS: its first segment starts at picture %d of the stream", m.Video.First)
 			}
 		})

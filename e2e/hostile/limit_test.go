@@ -1,6 +1,7 @@
 package hostile
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -56,7 +58,28 @@ func TestFloods(t *testing.T) {
 		}
 		s.serves(t, good)
 	})
-	s.audit(t, 7000)
+	t.Run("S11 wrong keys", func(t *testing.T) {
+		const guesser = "127.0.0.3"
+		for range 10 {
+			s.guess(t, guesser)
+		}
+		// From now on each try waits for up to four seconds, by chance: that eight have all but no luck is not to be expected.
+		var took [8]time.Duration
+		t.Run("tries", func(t *testing.T) {
+			for n := range took {
+				t.Run(fmt.Sprint(n), func(t *testing.T) {
+					t.Parallel()
+					took[n] = s.guess(t, guesser)
+				})
+			}
+		})
+		longest := slices.Max(took[:])
+		if longest < 500*time.Millisecond {
+			t.Errorf("after ten wrong keys the longest wait is %v", longest)
+		}
+		s.serves(t, good)
+	})
+	s.audit(t, 7018)
 }
 
 // serves wants a session from an address to work within the second, or what goes for one here.
@@ -69,6 +92,25 @@ func (s *target) serves(t *testing.T, from string) {
 		t.Errorf("a good client needed %v to publish", took)
 	}
 	p.nc.Close()
+}
+
+// guess publishes with a room's name instead of its key, and returns how long the refusal took.
+func (s *target) guess(t *testing.T, from string) time.Duration {
+	t.Helper()
+	p := s.dialFrom(t, from)
+	defer p.nc.Close()
+	p.advance(connected)
+	began := time.Now()
+	p.publish("first")
+	for {
+		m, err := p.next(patience)
+		if err != nil {
+			t.Fatalf("no refusal: %v", err)
+		}
+		if isCall(m, "onStatus") && bytes.Contains(m.payload, []byte(badName)) {
+			return time.Since(began)
+		}
+	}
 }
 
 // TestTimeouts has peers that begin and do not go on. Time-outs count from the beginning: who sends a byte now and then gains nothing.
