@@ -1,6 +1,7 @@
 package netx
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -38,6 +39,44 @@ func TestWriteBuffersEndsWithoutProgress(t *testing.T) {
 			t.Errorf("ended after %v, want about 10 s after the last progress at 45 s", d)
 		}
 	})
+}
+
+// recorder stands for a TLS connection: it keeps what each Write was given.
+type recorder struct {
+	net.Conn
+	records []int
+	bytes   []byte
+}
+
+func (r *recorder) NetConn() net.Conn                { return nil }
+func (r *recorder) SetWriteDeadline(time.Time) error { return nil }
+func (r *recorder) Write(b []byte) (int, error) {
+	r.records = append(r.records, len(b))
+	r.bytes = append(r.bytes, b...)
+	return len(b), nil
+}
+
+func TestWriteBuffersFillsRecords(t *testing.T) {
+	var want []byte
+	var bufs net.Buffers
+	for i := range 1000 {
+		p := bytes.Repeat([]byte{byte(i)}, i%97)
+		want = append(want, p...)
+		bufs = append(bufs, p)
+	}
+	r := new(recorder)
+	n, err := WriteBuffers(r, &bufs, time.Second)
+	if err != nil || n != int64(len(want)) || !bytes.Equal(r.bytes, want) {
+		t.Fatalf("wrote %d of %d, %v", n, len(want), err)
+	}
+	for i, size := range r.records {
+		if size != maxRecord && i < len(r.records)-1 {
+			t.Errorf("record %d has %d bytes", i, size)
+		}
+	}
+	if len(bufs) != 0 {
+		t.Errorf("%d buffers left", len(bufs))
+	}
 }
 
 type addrConn struct {

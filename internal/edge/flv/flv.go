@@ -164,7 +164,7 @@ func (h *head) has(t *media.Track) bool {
 	return t.Kind == media.Data || t.Kind == media.Video && h.video || t.Kind == media.Audio && h.audio
 }
 
-// hijack takes the connection over for one viewer: one writev a batch on plain TCP, one record over TLS. ctx ends when he leaves.
+// hijack takes the connection over for one viewer: one writev a batch on plain TCP, full records over TLS. ctx ends when he leaves.
 func (s *Server) hijack(w http.ResponseWriter, r *http.Request, backlog int) (ctx context.Context, out sink, err error) {
 	nc, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -189,9 +189,6 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, backlog int) (ct
 		nc.Close()
 		<-gone
 	}}
-	if _, plain := nc.(*net.TCPConn); !plain {
-		out.write = joined(raw)
-	}
 	if r.ProtoAtLeast(1, 1) {
 		w.Header().Set("Transfer-Encoding", "chunked")
 		out.write = chunked(out.write)
@@ -216,18 +213,6 @@ func chunked(write func(net.Buffers) error) func(net.Buffers) error {
 		}
 		batch[0] = append(strconv.AppendInt(head[:0], int64(size), 16), crlf...)
 		return write(append(batch, crlf))
-	}
-}
-
-// joined makes one piece of a batch, for connections that would send each of its parts by itself.
-func joined(write func(net.Buffers) error) func(net.Buffers) error {
-	var joint []byte
-	return func(batch net.Buffers) error {
-		joint = joint[:0]
-		for _, p := range batch {
-			joint = append(joint, p...)
-		}
-		return write(net.Buffers{joint})
 	}
 }
 
