@@ -41,7 +41,11 @@ const maxRecord = 16 << 10
 // parts are put together to full records, and progress is judged by them.
 func writeRecords(c net.Conn, bufs *net.Buffers, stall time.Duration) (int64, error) {
 	var total int64
-	record := make([]byte, 0, maxRecord)
+	size := 0
+	for _, p := range *bufs {
+		size += len(p)
+	}
+	record := make([]byte, 0, min(size, maxRecord))
 	for len(*bufs) > 0 {
 		record = record[:0]
 		for len(*bufs) > 0 && len(record) < maxRecord {
