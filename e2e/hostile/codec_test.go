@@ -49,7 +49,7 @@ func videoRows() []row {
 		{name: "V24 key flag on what is no key frame", at: publishing, do: func(p *peer) {
 			body := join([]byte{0x17, 1, 0, 0, 0}, nal([]byte{0x41}, []byte("a false key frame")))
 			p.frame(body)
-			real := p.key1()
+			real := p.newKeyFrame()
 			if first := p.firstPicture(); string(first) != string(real) {
 				p.t.Errorf("the viewer begins with %q", first)
 			}
@@ -57,7 +57,7 @@ func videoRows() []row {
 		{name: "V23 a new picture size each frame", at: publishing, do: func(p *peer) {
 			for n := range 100 {
 				p.frame(join([]byte{0x17, 0, 0, 0, 0}, avcConfig([]byte{0x67, 0x42, 0, byte(n), 0x80})))
-				p.key1()
+				p.newKeyFrame()
 			}
 		}, want: closes},
 		{name: "V26 SEI of a megabyte", at: publishing, do: func(p *peer) {
@@ -65,7 +65,7 @@ func videoRows() []row {
 		}},
 		{name: "V24 100 key frames", at: publishing, do: func(p *peer) {
 			for range 100 {
-				p.key1()
+				p.newKeyFrame()
 			}
 		}, want: works},
 	}
@@ -117,6 +117,7 @@ func hevcHeader(config ...[]byte) []byte {
 // firstPicture returns the body of the first picture that a new viewer gets.
 func (p *peer) firstPicture() []byte {
 	p.t.Helper()
+	p.settle()
 	v := p.on.watch(p.t, p.room)
 	for {
 		got, err := v.next()

@@ -110,16 +110,16 @@ func publishRows() []row {
 			send: join(call(0, "deleteStream", 0, nil, 77), call(0, "deleteStream", 0, nil, "x"), call(0, "closeStream", 0, nil)), want: works},
 		{name: "S17 media before the answer to publish", at: connected, do: func(p *peer) {
 			p.publish(p.pushKey())
-			p.key1()
+			p.newKeyFrame()
 			p.started()
-			body := p.key1()
+			body := p.newKeyFrame()
 			p.at = publishing
 			p.on.watch(p.t, p.room).await(body)
 		}, want: works},
 		// The end of the stream is the end of the connection: what comes behind it is read by nobody.
 		{name: "S17 media after FCUnpublish", at: publishing, do: func(p *peer) {
 			p.send(call(p.msid, "FCUnpublish", 9, nil, p.pushKey()))
-			p.key1()
+			p.newKeyFrame()
 		}, want: closes},
 		{name: "S19 one token", at: connected, do: startsWith(func(k string) string { return k + "?token=a" }), want: works},
 		{name: "S19 two tokens in a name", at: connected, do: with(func(k string) string { return k + "?token=a&token=b" }), want: rejects(badName)},

@@ -102,6 +102,12 @@ func countPongs(p *peer) {
 	}
 }
 
+// settle waits until the server has dealt with all that was sent.
+func (p *peer) settle() {
+	p.t.Helper()
+	p.count(func(message) bool { return false })
+}
+
 // count tells how many messages the server sends that are like that, up to its answer to all that was sent so far.
 func (p *peer) count(like func(message) bool) int {
 	p.t.Helper()

@@ -21,8 +21,8 @@ import (
 	"livego/e2e/rig"
 )
 
-// TestFloods has thousands of connections from one address of which none gets to the point. The limit by address refuses most, and a
-// good client at another does not notice.
+// TestFloods has thousands of connections from one address of which none gets to the point, and wrong keys from another. The limits by
+// address stop both, and a good client at a third does not notice.
 func TestFloods(t *testing.T) {
 	t.Parallel()
 	const (

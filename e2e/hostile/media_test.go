@@ -34,8 +34,8 @@ func interFrame(content []byte) []byte {
 	return join([]byte{0x27, 1, 0, 0, 0}, nal([]byte{0x41}, content))
 }
 
-// key1 sends one key frame unlike all others, and returns the body of its message.
-func (p *peer) key1() []byte {
+// newKeyFrame sends one key frame unlike all others, and returns the body of its message.
+func (p *peer) newKeyFrame() []byte {
 	p.t.Helper()
 	body := keyFrame(fmt.Appendf(nil, "%s, frame %d", p.room, p.sent))
 	p.frame(body)
@@ -92,7 +92,7 @@ func (s *target) watch(t testing.TB, room string) *viewer {
 // follow starts a viewer who has seen the newest key frame, so that he misses nothing that comes.
 func (p *peer) follow() *viewer {
 	p.t.Helper()
-	body := p.key1()
+	body := p.newKeyFrame()
 	v := p.on.watch(p.t, p.room)
 	v.await(body)
 	return v

@@ -62,7 +62,8 @@ func announcing(n uint32) []byte {
 // metadata shows f the onMetaData that a viewer gets. A key frame comes first, for the viewer to begin with what was said before it.
 func (p *peer) metadata(f func([]byte)) {
 	p.t.Helper()
-	p.key1()
+	p.newKeyFrame()
+	p.settle()
 	v := p.on.watch(p.t, p.room)
 	for {
 		got, err := v.next()

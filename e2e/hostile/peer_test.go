@@ -17,7 +17,7 @@ import (
 
 const (
 	// prompt is how long a reply may take that is due at once. The promise is 1 s for a close and 2 s for a refusal; the rest is for a
-	// machine that runs a dozen of these tests at a time. No time-out of the server's is as short.
+	// machine that runs a dozen of these tests at a time. The server of TestHostile has no time-out as short.
 	prompt = 4 * time.Second
 	// patience is how long anything else may take before it counts as never.
 	patience = 20 * time.Second
@@ -111,7 +111,7 @@ func (p *peer) advance(to stage) {
 		case connected:
 			p.publish(p.pushKey())
 			p.started()
-			p.key1()
+			p.newKeyFrame()
 		}
 	}
 }
@@ -273,6 +273,6 @@ func rejects(codes ...string) want {
 func works(p *peer) {
 	p.t.Helper()
 	p.advance(publishing)
-	body := p.key1()
+	body := p.newKeyFrame()
 	p.on.watch(p.t, p.room).await(body)
 }
