@@ -79,7 +79,7 @@ func (a *App) build(door *auth.Door) {
 	}
 	a.hub = stream.NewHub(stream.Options{
 		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Takeover: takeover(cfg.Takeover), Idle: cfg.PublishIdle, Return: cfg.BackupReturn,
-		GOPs: gops, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), TrackWait: cfg.TrackWait, RAPWait: cfg.RAPWait,
+		GOPs: gops, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
 		Gather: gather(cfg.Gather), Epoch: a.numbers.Epoch,
 	})
 	gate := auth.NewGate(a.store, auth.Options{
