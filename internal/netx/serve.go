@@ -76,6 +76,5 @@ func accept(ctx context.Context, ln net.Listener, each func(net.Conn)) error {
 // passing reports whether an error of accept goes away by itself.
 func passing(err error) bool {
 	var ne net.Error
-	//lint:ignore SA1019 Temporary is what accept(2)'s EMFILE, ENFILE and ECONNABORTED have in common on every system
-	return errors.As(err, &ne) && ne.Temporary()
+	return errors.As(err, &ne) && ne.Temporary() //nolint:staticcheck // what EMFILE, ENFILE and ECONNABORTED have in common on every system
 }

@@ -307,13 +307,13 @@ func (c *conn) allowMedia() {
 // be read.
 func (c *conn) linger() {
 	c.src.shutFor(c.opt.LingerTimeout)
-	io.Copy(io.Discard, c.nc)
+	_, _ = io.Copy(io.Discard, c.nc)
 }
 
 // hangUp ends the connection's writing side, so that the peer ends his, and lingers for that.
 func (c *conn) hangUp() {
 	if w, ok := c.nc.(interface{ CloseWrite() error }); ok {
-		w.CloseWrite()
+		_ = w.CloseWrite()
 	}
 	c.linger()
 }

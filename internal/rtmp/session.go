@@ -211,7 +211,7 @@ func (c *ServerConn) goodbye() error {
 	c.left.Store(true)
 	if c.req.Publish {
 		gone := status("status", "NetStream.Unpublish.Success", "Unpublished.")
-		c.send(newCommand(0, "onFCUnpublish", 0, nil, gone), newCommand(c.req.StreamID, "onStatus", 0, nil, gone))
+		_ = c.send(newCommand(0, "onFCUnpublish", 0, nil, gone), newCommand(c.req.StreamID, "onStatus", 0, nil, gone))
 	}
 	return ErrGoodbye
 }

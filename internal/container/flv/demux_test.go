@@ -378,7 +378,7 @@ func TestMeta(t *testing.T) {
 		{"object, stereo", []any{amf0.Object{{Key: "stereo", Value: true}, {Key: "audiocodecid", Value: 0.0}, {Key: "videocodecid", Value: 0.0}}}, media.Meta{Channels: 2, HasAudio: true}},
 		{"M23 negative, infinite, no number", []any{amf0.ECMAArray{
 			{Key: "width", Value: -1.0}, {Key: "height", Value: 1e9}, {Key: "framerate", Value: math.NaN()}, {Key: "videodatarate", Value: math.Inf(1)},
-			{Key: "audiodatarate", Value: "128"}, {Key: "audiosamplerate", Value: -0.0}, {Key: "audiochannels", Value: 1e308}, {Key: "videocodecid", Value: math.NaN()},
+			{Key: "audiodatarate", Value: "128"}, {Key: "audiosamplerate", Value: math.Copysign(0, -1)}, {Key: "audiochannels", Value: 1e308}, {Key: "videocodecid", Value: math.NaN()},
 			{Key: "audiocodecid", Value: ""}, {Key: "encoder", Value: "a\nb"},
 		}}, media.Meta{}},
 		{"framerate 0, long encoder", []any{amf0.ECMAArray{{Key: "framerate", Value: 0.0}, {Key: "encoder", Value: strings.Repeat("x", 129)}}}, media.Meta{}},

@@ -192,7 +192,7 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, backlog int) (ct
 	if r.ProtoAtLeast(1, 1) {
 		w.Header().Set("Transfer-Encoding", "chunked")
 		out.write = chunked(out.write)
-		out.end = func() { raw(net.Buffers{[]byte("0\r\n\r\n")}) }
+		out.end = func() { _ = raw(net.Buffers{[]byte("0\r\n\r\n")}) } // to a viewer who may have left
 	}
 	if err := raw(net.Buffers{responseHead(w.Header())}); err != nil {
 		out.close()

@@ -31,7 +31,7 @@ func (ss *session) play(ctx context.Context) {
 	go func() {
 		defer close(left)
 		defer cancel()
-		ss.c.ServePlayer()
+		_ = ss.c.ServePlayer() // however he left
 	}()
 	defer func() {
 		ss.c.Close()
