@@ -60,9 +60,13 @@ var mayImport = map[string][]string{
 	// The operator's door. It sees the hub and the keys, not how streams travel.
 	"internal/api": {"internal/live", "internal/media", "internal/obs", "internal/stream", "internal/auth"},
 
+	// The bench speaks protocols. It measures any server, so it knows nothing of this one.
+	"internal/bench": {"internal/media", "internal/codec/...", "internal/container/...", "internal/rtmp"},
+	"bench/compare":  {"internal/bench"},
+
 	// The one place where everything meets.
 	"internal/app": {"internal/..."},
-	"cmd/livego":   {"internal/app", "internal/config", "internal/live", "internal/obs"},
+	"cmd/livego":   {"internal/app", "internal/bench", "internal/config", "internal/live", "internal/obs"},
 
 	// The end-to-end tests see the binary only, as a user does: what they know of formats is their own, so that one mistake
 	// cannot hide on both sides.
@@ -75,15 +79,16 @@ var mayImport = map[string][]string{
 
 // owners says which packages may import each outside module; the reason is the module's own.
 var owners = map[string][]string{
-	"github.com/alecthomas/kong":    {"cmd/livego"},
-	"github.com/asticode/go-astits": {"e2e/essence"}, // a reader of MPEG-TS that is not ours judges what ours writes
-	"github.com/goccy/go-yaml":      {"internal/config"},
-	"github.com/golang-jwt/jwt/v5":  {"internal/auth"},
-	"github.com/lmittmann/tint":     {"internal/obs"},
-	"go.etcd.io/bbolt":              {"internal/store/bolt"},
-	"golang.org/x/net":              {"internal/edge/...", "internal/app"},
-	"golang.org/x/sys":              {"internal/netx"},
-	"golang.org/x/time":             {"internal/auth", "internal/netx", "internal/rtmp", "internal/edge/..."},
+	"github.com/alecthomas/kong":        {"cmd/livego"},
+	"github.com/asticode/go-astits":     {"e2e/essence"}, // a reader of MPEG-TS that is not ours judges what ours writes
+	"github.com/goccy/go-yaml":          {"internal/config"},
+	"github.com/golang-jwt/jwt/v5":      {"internal/auth"},
+	"github.com/lmittmann/tint":         {"internal/obs"},
+	"github.com/schollz/progressbar/v3": {"cmd/livego"},
+	"go.etcd.io/bbolt":                  {"internal/store/bolt"},
+	"golang.org/x/net":                  {"internal/edge/...", "internal/app"},
+	"golang.org/x/sys":                  {"internal/bench", "internal/netx"},
+	"golang.org/x/time":                 {"internal/auth", "internal/netx", "internal/rtmp", "internal/edge/..."},
 
 	// In tests only.
 	"github.com/google/go-cmp": {},
