@@ -3,7 +3,7 @@
 GO       ?= go
 FUZZTIME ?= 20s
 
-.PHONY: build run test test-long check bench fuzz cross clean help
+.PHONY: build run test test-long check bench bench-go fuzz cross clean help
 
 build: ## bin/livego
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/livego ./cmd/livego
@@ -20,7 +20,13 @@ test-long: ## the same, with the rounds and durations that take an hour instead 
 check: ## what can be judged without running: vet, lint, format, dead code, imports, links, other systems
 	scripts/check
 
-bench: ## Go benchmarks
+bench: build bin/floor ## floor, livego and nginx-rtmp side by side; ten minutes on a machine that does nothing else (ARGS="--viewers=500")
+	$(GO) run ./bench/compare $(ARGS)
+
+bin/floor: bench/floor.c
+	$(CC) -O2 -Wall -Wextra -o $@ $<
+
+bench-go: ## Go benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
 fuzz: ## each fuzz target for FUZZTIME

@@ -1,0 +1,148 @@
+// Compare runs livego bench against the floor (bench/floor.c), livego and nginx-rtmp, one after the other on this machine, and prints what
+// each costs beside the floor. It is what make bench calls; docs/performance.md says how to read it.
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"time"
+
+	"livego/internal/bench"
+)
+
+// options are what can be said on the command line.
+type options struct {
+	livego, floor, nginx string
+	viewers, windows     []int
+	duration, join       time.Duration
+	results              string
+	server               []string // more arguments for the livego that is measured
+	bench                []string // and for each livego bench
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "compare:", err)
+		os.Exit(1)
+	}
+}
+
+func parse(args []string) (options, error) {
+	var (
+		o                               options
+		viewers, windows, server, bench string
+	)
+	f := flag.NewFlagSet("compare", flag.ContinueOnError)
+	f.StringVar(&o.livego, "livego", "bin/livego", "the server, which is also the bench")
+	f.StringVar(&o.floor, "floor", "bin/floor", "bench/floor.c, compiled")
+	f.StringVar(&o.nginx, "nginx", "bench/nginx.conf", "configuration of nginx; empty to leave it out")
+	f.StringVar(&viewers, "viewers", "500,1500", "how many viewers, a run for each number")
+	f.StringVar(&windows, "windows", "0,33,50,100", "milliseconds that the floor gathers, a run for each")
+	f.DurationVar(&o.duration, "duration", 20*time.Second, "how long to measure")
+	f.DurationVar(&o.join, "join", 5*time.Second, "over which time viewers come")
+	f.StringVar(&o.results, "json", "", "a file for all that was measured")
+	f.StringVar(&server, "server", "", "more arguments for the livego that is measured")
+	f.StringVar(&bench, "bench", "", "more arguments for livego bench, such as --bitrate=500")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	o.server, o.bench = strings.Fields(server), strings.Fields(bench)
+	var err1, err2 error
+	o.viewers, err1 = numbers(viewers)
+	o.windows, err2 = numbers(windows)
+	return o, errors.Join(err1, err2)
+}
+
+func numbers(list string) ([]int, error) {
+	var out []int
+	for s := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(s))
+		if err != nil {
+			return nil, fmt.Errorf("%q is no list of numbers", list)
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}
+
+// A row is one run.
+type row struct {
+	Server  string        `json:"server"`
+	Viewers int           `json:"viewers"`
+	Window  int           `json:"window_ms"` // of the floor
+	Result  *bench.Result `json:"result"`
+}
+
+// run does all runs and prints the table. A server that is not installed is left out; a run that fails is an error at the end.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	o, err := parse(args)
+	if err != nil {
+		return err
+	}
+	var (
+		rows   []row
+		failed error
+	)
+	for _, n := range o.viewers {
+		for _, s := range o.servers() {
+			for _, t := range s.tries {
+				fmt.Fprintf(stderr, "== %s, %s, %d viewers\n", s.name, t.proto, n)
+				result, err := o.try(ctx, s, t, n, stderr)
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				if err != nil {
+					failed = errors.Join(failed, fmt.Errorf("%s, %s, %d viewers: %w", s.name, t.proto, n, err))
+					continue
+				}
+				rows = append(rows, row{s.name, n, s.window, result})
+			}
+		}
+	}
+	fmt.Fprintf(stdout, "%s\n\n%s", machine(), table(rows, o.windows))
+	return errors.Join(failed, o.save(rows))
+}
+
+func (o *options) save(rows []row) error {
+	if o.results == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(rows, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(o.results, append(b, '\n'), 0o644)
+}
+
+// try measures one server once, from its start to its end, so that none has to live with what another run left in its memory.
+func (o *options) try(ctx context.Context, s server, t try, viewers int, stderr io.Writer) (*bench.Result, error) {
+	stop, err := s.start(ctx, stderr)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	args := append([]string{
+		"bench", "--json", fmt.Sprintf("--viewers=%d", viewers), "--duration=" + o.duration.String(), "--join=" + o.join.String(),
+	}, t.args...)
+	cmd := exec.CommandContext(ctx, o.livego, append(args, o.bench...)...)
+	cmd.Stderr = stderr
+	out, err := cmd.Output()
+	var result bench.Result
+	if json.Unmarshal(out, &result) != nil {
+		return nil, cmp.Or(err, errors.New("livego bench wrote no result"))
+	}
+	return &result, nil // what was bad about it is in the result, and stands in the table
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Ports of the servers under test: none that anybody has by default, so that a livego in use is left alone.
+const (
+	floorPort = "19300"
+	rtmpPort  = "19351"
+	flvPort   = "19352"
+	hlsPort   = "19353"
+	apiPort   = "19354"
+	nginxPort = "19400" // as bench/nginx.conf has it
+)
+
+// A server is one that is measured, by one or more protocols.
+type server struct {
+	name    string
+	window  int
+	command []string
+	port    string // that answers when it is ready
+	tries   []try
+}
+
+// A try is one protocol, and how livego bench is told of it.
+type try struct {
+	proto string
+	args  []string
+}
+
+// servers returns those that are here, the floor first.
+func (o *options) servers() []server {
+	var all []server
+	for _, w := range o.windows {
+		all = append(all, server{
+			name: fmt.Sprintf("floor, %d ms", w), window: w, port: floorPort,
+			command: []string{o.floor, floorPort, fmt.Sprint(w)},
+			tries:   []try{{"flv", []string{"--publish=tcp://127.0.0.1:" + floorPort, "--play=http://127.0.0.1:" + floorPort + "/live.flv"}}},
+		})
+	}
+	all = append(all, o.livegoServer())
+	if _, err := exec.LookPath(nginxPath); err == nil && o.nginx != "" {
+		conf, err := filepath.Abs(o.nginx)
+		if err == nil {
+			url := "rtmp://127.0.0.1:" + nginxPort + "/live/bench"
+			all = append(all, server{
+				name: "nginx-rtmp", port: nginxPort, command: []string{nginxPath, "-e", "stderr", "-c", conf, "-p", "."},
+				tries: []try{{"rtmp", []string{"--publish=" + url, "--play=" + url}}},
+			})
+		}
+	}
+	return all
+}
+
+// nginxPath is where Debian has it, which is not in everybody's path.
+const nginxPath = "/usr/sbin/nginx"
+
+// livegoServer publishes by room name, which saves asking for a key.
+func (o *options) livegoServer() server {
+	command := append([]string{
+		o.livego, "--rtmp_addr=127.0.0.1:" + rtmpPort, "--httpflv_addr=127.0.0.1:" + flvPort, "--hls_addr=127.0.0.1:" + hlsPort,
+		"--api_addr=127.0.0.1:" + apiPort, "--rtmp_noauth", "--level=warn",
+	}, o.server...)
+	rtmp := "rtmp://127.0.0.1:" + rtmpPort + "/live/bench"
+	return server{
+		name: "livego", port: rtmpPort, command: command,
+		tries: []try{
+			{"rtmp", []string{"--publish=" + rtmp, "--play=" + rtmp}},
+			{"flv", []string{"--publish=" + rtmp, "--play=http://127.0.0.1:" + flvPort + "/live/bench.flv"}},
+		},
+	}
+}
+
+const patience = 10 * time.Second
+
+// start runs the server in an empty directory until stop, and waits until it accepts connections.
+func (s *server) start(ctx context.Context, stderr io.Writer) (stop func(), err error) {
+	dir, err := os.MkdirTemp("", "livego-bench-")
+	if err != nil {
+		return nil, err
+	}
+	path, err := filepath.Abs(s.command[0])
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, path, s.command[1:]...)
+	cmd.Dir, cmd.Stderr = dir, stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = patience
+	if err := cmd.Start(); err != nil {
+		_ = os.RemoveAll(dir) // the first error counts
+		return nil, err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	stop = func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM) // it may be gone
+		<-ended
+		_ = os.RemoveAll(dir) // in the system's directory for such
+	}
+	if err := s.ready(ctx, ended); err != nil {
+		ended <- nil
+		stop()
+		return nil, err
+	}
+	return stop, nil
+}
+
+// ready waits until the server's port answers.
+func (s *server) ready(ctx context.Context, ended <-chan error) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	poll := time.NewTicker(50 * time.Millisecond)
+	defer poll.Stop()
+	for {
+		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", "127.0.0.1:"+s.port)
+		if err == nil {
+			c.Close()
+			return nil
+		}
+		select {
+		case err := <-ended:
+			return fmt.Errorf("%s ended: %w", strings.Join(s.command, " "), err)
+		case <-ctx.Done():
+			return fmt.Errorf("%s does not listen on port %s", s.name, s.port)
+		case <-poll.C:
+		}
+	}
+}
