@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -60,6 +61,8 @@ type viewer struct {
 	t    testing.TB
 	r    *bufio.Reader
 	head bool // the file header was read
+
+	again func() *viewer
 }
 
 // A tag is one of an FLV file.
@@ -86,7 +89,7 @@ func (s *target) watch(t testing.TB, room string) *viewer {
 	if resp.StatusCode != http.StatusOK {
 		t.Fatalf("watching %s: HTTP %d", room, resp.StatusCode)
 	}
-	return &viewer{t: t, r: bufio.NewReader(resp.Body)}
+	return &viewer{t: t, r: bufio.NewReader(resp.Body), again: func() *viewer { return s.watch(t, room) }}
 }
 
 // follow starts a viewer who has seen the newest key frame, so that he misses nothing that comes.
@@ -124,12 +127,18 @@ func (v *viewer) next() (tag, error) {
 	return got, nil
 }
 
-// await reads up to a tag with this body and returns it.
+// await reads up to a tag with this body and returns it. A viewer whose file header lacks a track that comes after all is ended to
+// come back, as a player does, once for each kind of track.
 func (v *viewer) await(body []byte) tag {
 	v.t.Helper()
 	var seen []string
-	for {
+	for ended := 0; ; {
 		got, err := v.next()
+		if errors.Is(err, io.EOF) && ended < 2 {
+			ended++
+			*v = *v.again()
+			continue
+		}
 		if err != nil {
 			v.t.Fatalf("the viewer never got %.60q: %v; before it came %.60q", body, err, seen)
 		}
