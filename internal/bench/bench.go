@@ -54,10 +54,11 @@ type Progress struct {
 }
 
 const (
-	warmUp      = 2 * time.Second // of a stream without viewers, before the idle server is measured
-	lead        = 500 * time.Millisecond
-	drain       = 2 * time.Second // for frames that are still on their way when the window closes
+	warmUp      = 2 * time.Second        // of a stream without viewers, before the idle server is measured
+	lead        = 500 * time.Millisecond // from everybody's coming to the window
+	drain       = 2 * time.Second        // for frames that are still on their way when the window closes
 	drainHLS    = 15 * time.Second
+	spread      = time.Second // over which publishers begin
 	minBuffer   = 32 << 10
 	progressive = 200 * time.Millisecond
 )
@@ -187,14 +188,14 @@ func (r *run) measure(ctx context.Context, start func(func(context.Context) erro
 	if sum := r.sum(); sum.joined == 0 {
 		return fmt.Errorf("no viewer saw a picture: %s", commonest(sum.errors))
 	}
+	// Everybody knows the window before it opens, or frames at its edge would count for some only.
+	from := r.now() + int64(lead)
+	r.window.Store(&window{from, from + int64(r.Duration)})
+	start(func(ctx context.Context) error { r.load.watchLag(ctx, &r.scene); return nil })
 	if err := r.stage(ctx, "settling", lead, nil); err != nil {
 		return err
 	}
-
-	start(func(ctx context.Context) error { r.load.watchLag(ctx, &r.scene); return nil })
 	r.load.start = r.load.sample()
-	from := r.now()
-	r.window.Store(&window{from, from + int64(r.Duration)})
 	r.live = r.sum().live
 	if err := r.stage(ctx, "measuring", r.Duration, nil); err != nil {
 		return err
@@ -214,15 +215,12 @@ func (r *run) publish(ctx context.Context, start func(func(context.Context) erro
 	if len(r.publishers) == 0 {
 		return nil
 	}
-	if r.src.fps > 0 {
-		r.frame = time.Duration(float64(time.Second) / r.src.fps)
-	}
 	var ready []chan struct{}
 	for i, p := range r.publishers {
 		accepted := make(chan struct{})
 		ready = append(ready, accepted)
-		// Spread over a frame: encoders do not send in step.
-		offset := r.frame * time.Duration(i) / time.Duration(len(r.publishers))
+		// Encoders do not send in step.
+		offset := spread * time.Duration(i) / time.Duration(len(r.publishers))
 		start(func(ctx context.Context) error {
 			if !wait(ctx, offset) {
 				return nil

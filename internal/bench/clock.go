@@ -29,7 +29,6 @@ func (w *window) has(t int64) bool { return w != nil && w.from <= t && t < w.to 
 type scene struct {
 	clock
 	window atomic.Pointer[window] // nil until everybody has joined
-	frame  time.Duration          // between video frames, 0 when unknown
 }
 
 // measured tells whether what was sent at t counts.

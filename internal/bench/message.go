@@ -28,7 +28,7 @@ type message struct {
 
 func (m *message) begin(typ uint8, time uint32, size int) {
 	m.typ, m.time, m.size, m.left = typ, time, size, size
-	m.ok, m.kept = false, 0
+	m.mark, m.ok, m.kept = marker{}, false, 0
 }
 
 // take takes a part of the body, of at most the bytes that are left.
