@@ -101,15 +101,17 @@ func (s *server) start(ctx context.Context, stderr io.Writer) (stop func(), err 
 		_ = os.RemoveAll(dir) // the first error counts
 		return nil, err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // how it ended matters only when it was not asked to
+	}()
 	stop = func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM) // it may be gone
 		<-ended
 		_ = os.RemoveAll(dir) // in the system's directory for such
 	}
 	if err := s.ready(ctx, ended); err != nil {
-		ended <- nil
 		stop()
 		return nil, err
 	}
@@ -117,7 +119,7 @@ func (s *server) start(ctx context.Context, stderr io.Writer) (stop func(), err 
 }
 
 // ready waits until the server's port answers.
-func (s *server) ready(ctx context.Context, ended <-chan error) error {
+func (s *server) ready(ctx context.Context, ended <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	poll := time.NewTicker(50 * time.Millisecond)
@@ -129,8 +131,8 @@ func (s *server) ready(ctx context.Context, ended <-chan error) error {
 			return nil
 		}
 		select {
-		case err := <-ended:
-			return fmt.Errorf("%s ended: %w", strings.Join(s.command, " "), err)
+		case <-ended:
+			return fmt.Errorf("%s ended at once", strings.Join(s.command, " "))
 		case <-ctx.Done():
 			return fmt.Errorf("%s does not listen on port %s", s.name, s.port)
 		case <-poll.C:

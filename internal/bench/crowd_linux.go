@@ -72,12 +72,12 @@ func (c *crowd) run(ctx context.Context) error {
 	if c.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return fmt.Errorf("epoll: %w", err)
 	}
-	defer unix.Close(c.epoll)
 	c.buf = make([]byte, readBuffer)
 	defer func() {
 		for _, m := range c.members {
 			m.close()
 		}
+		_ = unix.Close(c.epoll) // nothing of ours is in it
 	}()
 	for ctx.Err() == nil {
 		wait := c.begin(time.Now())
@@ -218,7 +218,7 @@ func (m *member) leave(err error) {
 
 func (m *member) close() {
 	if m.fd >= 0 {
-		_ = unix.Close(m.fd) // nothing of ours is in it
+		_ = unix.Close(m.fd) // what was unsent is of no use now
 		m.fd = -1
 	}
 }

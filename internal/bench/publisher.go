@@ -132,6 +132,7 @@ func tlsConfig(insecure bool) *tls.Config { return &tls.Config{InsecureSkipVerif
 // rtmpSink publishes as an encoder does.
 type rtmpSink struct {
 	c    *rtmp.ClientConn
+	nc   net.Conn // below c
 	done chan struct{}
 	err  error // after done: why the server ended it
 }
@@ -139,14 +140,14 @@ type rtmpSink struct {
 func newRTMPSink(ctx context.Context, nc net.Conn, t *target) (*rtmpSink, error) {
 	c := rtmp.NewClientConn(nc, rtmp.Options{})
 	if err := c.Connect(ctx, t.app, t.tcURL); err != nil {
-		c.Close()
+		nc.Close()
 		return nil, err
 	}
 	if err := c.Publish(ctx, t.name); err != nil {
-		c.Close()
+		nc.Close()
 		return nil, err
 	}
-	s := &rtmpSink{c: c, done: make(chan struct{})}
+	s := &rtmpSink{c: c, nc: nc, done: make(chan struct{})}
 	go func() { // what the server says has to be read
 		defer close(s.done)
 		for s.err == nil {
@@ -159,7 +160,7 @@ func newRTMPSink(ctx context.Context, nc net.Conn, t *target) (*rtmpSink, error)
 func (s *rtmpSink) write(typ uint8, timestamp uint32, body []byte) error {
 	err := s.c.WriteMessage(rtmp.Message{Type: typ, Timestamp: timestamp, Payload: body})
 	if err != nil {
-		s.c.Close()
+		s.nc.Close()
 		<-s.done // it may know the reason
 		return errors.Join(s.err, err)
 	}
@@ -168,7 +169,7 @@ func (s *rtmpSink) write(typ uint8, timestamp uint32, body []byte) error {
 
 func (s *rtmpSink) close() {
 	_ = s.c.Goodbye() // the server sees the end in any case
-	s.c.Close()
+	s.nc.Close()
 	<-s.done
 }
 
