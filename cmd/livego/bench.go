@@ -22,7 +22,7 @@ import (
 type benchCmd struct {
 	Publish  string        `placeholder:"URL" help:"Where to publish, such as rtmp://host/live/key. Default: a livego on this machine, whose --api is asked for the key. {n} becomes the number of the stream."`
 	Play     []string      `placeholder:"URL" sep:"none" help:"Where to play: rtmp://, http://….flv, ws://….flv or http://….m3u8, also with TLS. May be repeated: viewers are spread evenly. {n} as above. Default: by --proto."`
-	NoSource bool          `name:"play-only" help:"Publish nothing: play what is there."`
+	PlayOnly bool          `help:"Publish nothing: play what is there."`
 	Proto    []string      `default:"rtmp" enum:"rtmp,flv,ws,hls" help:"What to play by where --play is not given: rtmp, flv, ws or hls, or several with commas."`
 	Room     string        `default:"bench" help:"The room to publish to where --publish is not given; with several streams, bench1 and so on."`
 	API      string        `name:"api" default:"http://127.0.0.1:8090" placeholder:"URL" help:"The operator's HTTP of the livego."`
@@ -106,7 +106,7 @@ func (c benchCmd) options(ctx context.Context) (bench.Options, error) {
 			o.Play = append(o.Play, numbered(pattern, n))
 		}
 	}
-	if c.NoSource {
+	if c.PlayOnly {
 		return o, nil
 	}
 	for n := 1; n <= c.Streams; n++ {

@@ -64,7 +64,7 @@ func middle(i int) time.Duration {
 func (h *histogram) quantile(q float64) time.Duration {
 	rank := uint64(q * float64(h.n))
 	for i, c := range h.counts {
-		if c > rank || c > 0 && c == rank && rank == h.n {
+		if c > rank {
 			return min(middle(i), h.max)
 		}
 		rank -= c
