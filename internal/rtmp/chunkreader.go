@@ -118,6 +118,45 @@ func (r *chunkReader) chunk() (*chunkStream, error) {
 	return s, nil
 }
 
+// whole returns the length of the chunk that b begins with, 0 when b does not hold all of it. It errs to the large side where an
+// extended time may be missing.
+func (r *chunkReader) whole(b []byte) int {
+	if len(b) == 0 {
+		return 0
+	}
+	id, n := uint32(b[0]&0x3f), 1
+	if id < 2 {
+		if n += 1 + int(id); len(b) < n {
+			return 0
+		}
+		if id = 64 + uint32(b[1]); n == 3 {
+			id += uint32(b[2]) << 8
+		}
+	}
+	s := r.streams[id]
+	if s == nil {
+		s = new(chunkStream)
+	}
+	format, length, ext := b[0]>>6, s.length, s.extended && r.ext != extOmitted
+	h := b[n:]
+	if n += [4]int{11, 7, 3, 0}[format]; len(b) < n {
+		return 0
+	}
+	if format < 3 {
+		ext = h[0]&h[1]&h[2] == 0xff
+	}
+	if format < 2 {
+		length = int(h[3])<<16 | int(h[4])<<8 | int(h[5])
+	}
+	if ext {
+		n += 4
+	}
+	if n += max(0, min(r.size, length-len(s.body))); len(b) < n {
+		return 0
+	}
+	return n
+}
+
 // chunkStreamID reads the rest of the basic header, §5.3.1.1.
 func (r *chunkReader) chunkStreamID(low byte) (uint32, error) {
 	switch low {

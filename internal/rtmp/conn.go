@@ -38,6 +38,8 @@ type conn struct {
 	writeErr error         // under writing; after one the peer may have half a message
 	sent     atomic.Uint64 // bytes
 
+	detached bool // nobody writes: what is pending is taken away
+
 	mu       sync.Mutex
 	pending  []byte // whole messages that wait for whoever writes next
 	outChunk int    // our chunk size as the peer knows it behind pending
@@ -181,7 +183,7 @@ func event(kind uint16, n uint32) Message {
 
 // send sends ms behind all that waits already. When another goroutine is writing it leaves them to that one and returns at once.
 func (c *conn) send(ms ...Message) error {
-	if err := c.queue(ms...); err != nil {
+	if err := c.queue(ms...); err != nil || c.detached {
 		return err
 	}
 	// Who holds writing may have looked at pending before we put something there: so look again after it is free.
@@ -197,7 +199,7 @@ func (c *conn) send(ms ...Message) error {
 
 // sendNow sends ms and returns when they are written, behind a write in progress.
 func (c *conn) sendNow(ms ...Message) error {
-	if err := c.queue(ms...); err != nil {
+	if err := c.queue(ms...); err != nil || c.detached {
 		return err
 	}
 	c.writing.Lock()

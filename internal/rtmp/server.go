@@ -110,7 +110,7 @@ func (c *ServerConn) EndPlay(code, reason string) error {
 
 func (c *ServerConn) lastWords(ms ...Message) error {
 	err := c.sendNow(ms...)
-	if err == nil {
+	if err == nil && !c.detached {
 		c.hangUp()
 	}
 	return err

@@ -1,0 +1,118 @@
+package rtmp
+
+import (
+	"bufio"
+	"errors"
+)
+
+// A Player is a player's connection whose bytes somebody else moves: he feeds it what the player sends, and sends what it returns.
+// It needs no goroutine and little memory, for there are thousands. Not for concurrent use.
+type Player struct {
+	c    *ServerConn
+	held []byte // the beginning of a chunk
+	fed  []byte // whole chunks that are being read
+}
+
+// errStarved is how reading ends where there is no more whole chunk.
+var errStarved = errors.New("rtmp: no more whole chunks")
+
+// readBufferFed holds the longest chunk header.
+const readBufferFed = 32
+
+// Detach turns c, of which Accept has returned a play request, into a Player. c must not be used any more, and its network
+// connection neither: what was read of it already is in the Player.
+func (c *ServerConn) Detach() *Player {
+	c.early, c.detached = false, true
+	p := &Player{c: c}
+	buffered, _ := c.in.br.Peek(c.in.br.Buffered())
+	p.held = append(append(p.held, buffered...), c.src.head...)
+	c.src.head, c.nc = nil, nil
+	c.in.br = bufio.NewReaderSize(p, readBufferFed)
+	return p
+}
+
+// Read lets the chunk reader have whole chunks only.
+func (p *Player) Read(b []byte) (int, error) {
+	if len(p.fed) == 0 {
+		return 0, errStarved
+	}
+	n := copy(b, p.fed)
+	p.fed = p.fed[n:]
+	return n, nil
+}
+
+// Feed takes what the player has sent, which it does not keep, and returns what is to be sent to him between two messages. The
+// error is ErrGoodbye when he leaves, or a *ProtocolError.
+func (p *Player) Feed(b []byte) (reply []byte, err error) {
+	c := p.c
+	c.src.total += uint64(len(b))
+	if err := c.onRead(); err != nil {
+		return nil, err
+	}
+	p.held = append(p.held, b...)
+	for err == nil {
+		n := c.in.whole(p.held)
+		if n == 0 {
+			break
+		}
+		p.fed = p.held[:n]
+		err = p.messages()
+		p.held = p.held[n:]
+	}
+	if len(p.held) == 0 {
+		p.held = nil
+	}
+	return p.take(), err
+}
+
+// messages acts on the messages that are complete.
+func (p *Player) messages() error {
+	for {
+		m, err := p.c.next()
+		switch {
+		case errors.Is(err, errStarved):
+			return nil
+		case err != nil:
+			return err
+		case m.Type != typeCommand:
+			p.c.opt.SkipCount("player_media")
+		default:
+			if err := p.c.answer(m); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// take returns what is to be sent.
+func (p *Player) take() []byte {
+	p.c.mu.Lock()
+	defer p.c.mu.Unlock()
+	out := p.c.pending
+	p.c.pending = nil
+	return out
+}
+
+// sent returns what a function of the connection has sent; what it cannot send it has not.
+func (p *Player) sent(send func() error) []byte {
+	if err := send(); err != nil {
+		return nil
+	}
+	return p.take()
+}
+
+// Accept returns what grants the play.
+func (p *Player) Accept() []byte { return p.sent(p.c.AcceptPlay) }
+
+// Ping returns a ping.
+func (p *Player) Ping() []byte { return p.sent(p.c.ping) }
+
+// End returns what tells the player that there is no more to come, as EndPlay does.
+func (p *Player) End(code, reason string) []byte {
+	return p.sent(func() error { return p.c.EndPlay(code, reason) })
+}
+
+// StatusError returns what tells the player that he must go, as ServerConn.StatusError does.
+func (p *Player) StatusError(code, description string) []byte {
+	return p.sent(func() error { return p.c.StatusError(code, description) })
+}
