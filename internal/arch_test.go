@@ -45,6 +45,9 @@ var mayImport = map[string][]string{
 	// Frames to segments. A subscriber feeds it; it knows no HTTP.
 	"internal/segment": {"internal/live", "internal/media", "internal/codec/...", "internal/container/...", "internal/stream"},
 
+	// One stream to many sockets. The edges say how it is laid out.
+	"internal/fan": {"internal/live", "internal/media", "internal/stream"},
+
 	// The control plane. A config is plain values: what they mean is the business of whoever gets them.
 	"internal/config":          {"internal/live"},
 	"internal/auth":            {"internal/live"},
@@ -53,8 +56,8 @@ var mayImport = map[string][]string{
 
 	// An edge plugs a protocol into the core. It never imports another edge, a store, the api or the config: app maps the
 	// config to its Options.
-	"internal/edge/rtmp": {"internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/rtmp", "internal/container/flv"},
-	"internal/edge/flv":  {"internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/container/flv"},
+	"internal/edge/rtmp": {"internal/fan", "internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/rtmp", "internal/container/flv"},
+	"internal/edge/flv":  {"internal/fan", "internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/container/flv"},
 	"internal/edge/hls":  {"internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/segment", "internal/container/m3u8"},
 
 	// The operator's door. It sees the hub and the keys, not how streams travel.
@@ -87,7 +90,7 @@ var owners = map[string][]string{
 	"github.com/schollz/progressbar/v3": {"cmd/livego"},
 	"go.etcd.io/bbolt":                  {"internal/store/bolt"},
 	"golang.org/x/net":                  {"internal/edge/...", "internal/app"},
-	"golang.org/x/sys":                  {"internal/bench", "internal/netx"},
+	"golang.org/x/sys":                  {"internal/bench", "internal/fan", "internal/netx"},
 	"golang.org/x/time":                 {"internal/auth", "internal/netx", "internal/rtmp", "internal/edge/..."},
 
 	// In tests only.

@@ -69,6 +69,19 @@ func (h *Hub) Info(name live.Name) (Info, bool) {
 	return s.info(time.Now()), true
 }
 
+// Startable reports whether a viewer of name would have something to start with at once.
+func (h *Hub) Startable(name live.Name) bool {
+	h.mu.Lock()
+	s := h.streams[name]
+	h.mu.Unlock()
+	if s == nil {
+		return false
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.ready && s.ended == nil && (len(s.ring.raps) > 0 || !s.kinds[media.Video])
+}
+
 // info describes s. Caller holds hub.mu.
 func (s *stream) info(now time.Time) Info {
 	s.mu.RLock()
@@ -115,11 +128,9 @@ func (v *Viewer) info(now time.Time) ConnInfo {
 		VideoBytes: v.video.total.Load(), AudioBytes: v.audio.total.Load(),
 		VideoKbps: v.video.kbps(now), AudioKbps: v.audio.kbps(now),
 	}
-	if sub := v.sub; sub != nil {
-		in.Skips, in.Skipped = sub.skips.Load(), sub.skipped.Load()
-		if f := v.s.ring.newest(); f != nil && in.VideoBytes+in.AudioBytes > 0 {
-			in.Delay = max(0, f.DTS-time.Duration(sub.flushed.Load()))
-		}
+	in.Skips = v.skips.Load()
+	if f, flushed := v.s.ring.newest(), v.flushed.Load(); f != nil && flushed > 0 {
+		in.Delay = max(0, f.DTS-time.Duration(flushed))
 	}
 	return in
 }

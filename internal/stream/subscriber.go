@@ -3,7 +3,6 @@ package stream
 import (
 	"context"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"livego/internal/live"
@@ -30,9 +29,6 @@ type Subscriber struct {
 	caught  bool // has been at the live edge, so that falling behind counts
 	joined  time.Time
 	cursor  uint64 // Seq of the next frame to take
-	skips   atomic.Uint64
-	skipped atomic.Uint64 // frames skipped over
-	flushed atomic.Int64  // DTS of the last frame written out
 }
 
 // startGrace is how long after joining a viewer who has never caught up is left alone.
@@ -47,11 +43,7 @@ func (h *Hub) Subscribe(ctx context.Context, name live.Name, o SubscribeOptions)
 	if err != nil {
 		return nil, err
 	}
-	sub := &Subscriber{Viewer: v, want: o.Want, gops: o.GOPs, joined: v.since}
-	v.s.mu.Lock()
-	v.sub = sub
-	v.s.mu.Unlock()
-	return sub, nil
+	return &Subscriber{Viewer: v, want: o.Want, gops: o.GOPs, joined: v.since}, nil
 }
 
 // await waits until name is ready to be watched. Who waits for a name leaves nothing behind.
@@ -166,9 +158,7 @@ func (s *Subscriber) poll(dst []*media.Frame) (n int, wake <-chan struct{}, err 
 	}
 	st.mu.RUnlock()
 	if skipped {
-		st.hub.mu.Lock()
-		st.hub.emit(Event{Type: Skipped, Name: st.name, Viewer: s.id})
-		st.hub.mu.Unlock()
+		s.Skip()
 	}
 	return n, wake, err
 }
@@ -204,7 +194,6 @@ func (s *Subscriber) behind(st *stream) bool {
 // skip moves s to the newest random access point ahead of it. Where there is none it stays, or, if the ring has left it behind,
 // goes on with audio until the next. Caller holds st.mu.
 func (s *Subscriber) skip(r *ring) bool {
-	from := s.cursor
 	switch seq, ok := r.rap(1); {
 	case ok && seq > s.cursor:
 		s.cursor, s.needRAP = seq, false
@@ -215,8 +204,6 @@ func (s *Subscriber) skip(r *ring) bool {
 	default:
 		return false
 	}
-	s.skips.Add(1)
-	s.skipped.Add(s.cursor - from)
 	return true
 }
 
@@ -241,19 +228,6 @@ func (s *Subscriber) Tracks() []*media.Track {
 	return slices.DeleteFunc(s.s.sortedTracks(), func(t *media.Track) bool { return s.want != nil && !s.want(t) })
 }
 
-// Backlog returns about how many bytes half a second of the stream has: what a viewer's socket may hold unsent.
-func (s *Subscriber) Backlog() int {
-	const least, most = 64 << 10, 4 << 20
-	s.s.mu.RLock()
-	defer s.s.mu.RUnlock()
-	p := s.s.active
-	if p == nil {
-		return least
-	}
-	now := time.Now()
-	return max(least, min(most, int((p.video.kbps(now)+p.audio.kbps(now))*1000/8/2)))
-}
-
 // Flushed records that frames were written out to the viewer.
 func (s *Subscriber) Flushed(frames []*media.Frame) {
 	if len(frames) == 0 {
@@ -268,6 +242,5 @@ func (s *Subscriber) Flushed(frames []*media.Frame) {
 			audio += len(f.Payload)
 		}
 	}
-	s.Count(video, audio)
-	s.flushed.Store(int64(frames[len(frames)-1].DTS))
+	s.Progress(video, audio, frames[len(frames)-1].DTS, time.Now())
 }

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"livego/internal/live"
@@ -27,7 +28,8 @@ type Viewer struct {
 	reason       error // why kicked was closed; read after kicked
 	kickOnce     sync.Once
 	leaveOnce    sync.Once
-	sub          *Subscriber // nil where nobody reads the ring for it
+	skips        atomic.Uint64 // how often he was moved to a newer keyframe
+	flushed      atomic.Int64  // DTS of the last frame written out
 }
 
 // Join adds a viewer to the session of name. It fails with NotFound when there is none. Leave must be called.
@@ -75,18 +77,57 @@ func (v *Viewer) ID() uint64 { return v.id }
 // Kicked is closed when the viewer must go. A Subscriber learns it, and why, from Next.
 func (v *Viewer) Kicked() <-chan struct{} { return v.kicked }
 
+// Reason tells why Kicked was closed; nil before.
+func (v *Viewer) Reason() error {
+	select {
+	case <-v.kicked:
+		return v.reason
+	default:
+		return nil
+	}
+}
+
 // Epoch numbers the session: higher than that of any session before.
 func (v *Viewer) Epoch() uint64 { return v.s.epoch }
 
-// Count adds payload bytes that went to the viewer. For one goroutine at a time.
-func (v *Viewer) Count(video, audio int) {
+// Backlog returns about how many bytes half a second of the stream has: what a viewer's socket may hold unsent.
+func (v *Viewer) Backlog() int {
+	const least, most = 64 << 10, 4 << 20
+	v.s.mu.RLock()
+	defer v.s.mu.RUnlock()
+	p := v.s.active
+	if p == nil {
+		return least
+	}
 	now := time.Now()
+	return max(least, min(most, int((p.video.kbps(now)+p.audio.kbps(now))*1000/8/2)))
+}
+
+// Count adds payload bytes that went to the viewer. For one goroutine at a time.
+func (v *Viewer) Count(video, audio int) { v.count(video, audio, time.Now()) }
+
+func (v *Viewer) count(video, audio int, now time.Time) {
 	if video > 0 {
 		v.video.add(video, now)
 	}
 	if audio > 0 {
 		v.audio.add(audio, now)
 	}
+}
+
+// Progress records that frames up to dts went to the viewer, with so many payload bytes. For one goroutine at a time.
+func (v *Viewer) Progress(video, audio int, dts time.Duration, now time.Time) {
+	v.count(video, audio, now)
+	v.flushed.Store(int64(dts))
+}
+
+// Skip records that the viewer had fallen behind and was moved to a newer keyframe.
+func (v *Viewer) Skip() {
+	v.skips.Add(1)
+	h := v.s.hub
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.emit(Event{Type: Skipped, Name: v.s.name, Viewer: v.id})
 }
 
 func (v *Viewer) kick(reason error) {

@@ -1,0 +1,261 @@
+// Package fan sends one stream to many plain TCP sockets at about the price of the system calls: every viewer who stands at the
+// same place is sent the same contiguous bytes, by a few goroutines that try every socket without blocking. It knows no protocol:
+// an Encoder lays frames out, and what comes from a viewer goes to whoever brought him.
+//
+// It takes sockets off the runtime's poller, whose write events and scheduler hand-offs cost more than the writes. What is not a
+// plain TCP socket on Linux is served by a goroutine each, by the edges.
+package fan
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/media"
+	"livego/internal/stream"
+)
+
+// An Encoder lays the frames of one stream out for a wire. One goroutine uses it.
+type Encoder interface {
+	// Start returns what a viewer is sent before he starts with f, and Again what one is who goes on with f after a skip.
+	// Both are shared: they are not modified after.
+	Start(f *media.Frame, known []*media.Track) []byte
+	Again(f *media.Frame, known []*media.Track) []byte
+	// Batch returns frames laid out one after the other, with what has changed before each. It returns nil when the viewers
+	// cannot go on, and must come back.
+	Batch(frames []*media.Frame, known []*media.Track) []byte
+}
+
+// Options of a Fan.
+type Options struct {
+	Stall      time.Duration // the longest time without write progress to a viewer
+	Ping       time.Duration // between calls of Conn.Ping
+	Linger     time.Duration // for a viewer to read the last words
+	MaxLatency time.Duration // how far behind a viewer may fall before he is moved to a newer start
+	RingTime   time.Duration // how much a viewer may make us hold, in time
+	RingBytes  int           // and in bytes
+	GOPs       int           // at which start, counted back from the newest, viewers begin; at least 1
+}
+
+// A Conn is a viewer with his socket. The functions are called one at a time and must not block.
+type Conn struct {
+	Viewer   *stream.Viewer
+	First    []byte                                   // sent before all else
+	Received func(b []byte) (reply []byte, err error) // b is valid during the call; nil: what is received does not matter
+	Ping     func() []byte                            // what to send now and then; may be nil
+	Farewell func(reason error) []byte                // the last words: io.EOF for the stream's end, or why he must go
+	Left     func(err error)                          // the socket is closed; io.EOF when the stream had ended
+}
+
+// A node is some frames laid out, and the way to the next. Who holds a node holds all that follow it.
+type node struct {
+	next         atomic.Pointer[node]
+	data         []byte
+	start, again []byte // what precedes data for who starts here, or skips to here; nil where nobody can
+	at           time.Time
+	dts          time.Duration // of the last frame
+	total        uint64        // bytes of all nodes up to this
+	video, audio int           // payload bytes
+	end          error         // the stream's end: no data, nothing follows
+}
+
+// A feed is the nodes of one stream.
+type feed struct {
+	fan    *Fan
+	name   live.Name
+	cancel context.CancelFunc
+
+	users int // under Fan.mu
+
+	watched []atomic.Int32 // how many viewers are with each loop of the engine
+
+	mu     sync.Mutex
+	last   *node
+	starts []*node // where viewers may start, oldest first
+}
+
+// A Fan holds the feeds of one form.
+type Fan struct {
+	hub     *stream.Hub
+	opt     Options
+	encoder func() Encoder
+	engine  *Engine
+
+	mu    sync.Mutex
+	feeds map[live.Name]*feed
+}
+
+// New returns a Fan of the streams of hub in the form of encoder, each feed with an Encoder of its own; nil, which carries
+// nothing, where there is no engine.
+func New(hub *stream.Hub, engine *Engine, encoder func() Encoder, o Options) *Fan {
+	if engine == nil {
+		return nil
+	}
+	return &Fan{hub: hub, opt: o, encoder: encoder, engine: engine, feeds: make(map[live.Name]*feed)}
+}
+
+var errNoFeed = errors.New("fan: no such stream")
+
+// join returns the feed of name, which release gives up.
+func (f *Fan) join(name live.Name) (*feed, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fd := f.feeds[name]; fd != nil {
+		fd.users++
+		return fd, nil
+	}
+	if _, ok := f.hub.Info(name); !ok {
+		return nil, errNoFeed
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	fd := &feed{fan: f, name: name, cancel: cancel, users: 1, last: new(node), watched: make([]atomic.Int32, f.engine.size())}
+	f.feeds[name] = fd
+	f.engine.wg.Go(func() { fd.run(ctx) })
+	return fd, nil
+}
+
+// release gives up one use of fd; without any it ends.
+func (f *Fan) release(fd *feed) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if fd.users--; fd.users == 0 {
+		fd.cancel()
+		f.forget(fd)
+	}
+}
+
+// forget makes the next viewer of that name begin a new feed. Caller holds f.mu.
+func (f *Fan) forget(fd *feed) {
+	if f.feeds[fd.name] == fd {
+		delete(f.feeds, fd.name)
+	}
+}
+
+// batchFrames is how many frames one node takes at most.
+const batchFrames = 256
+
+// run lays out the stream until it ends or nobody watches.
+func (fd *feed) run(ctx context.Context) {
+	defer fd.cancel()
+	err := fd.read(ctx)
+	fd.fan.mu.Lock()
+	fd.fan.forget(fd)
+	fd.fan.mu.Unlock()
+	fd.append(&node{end: err, at: time.Now()}, false)
+	fd.fan.engine.wake(fd)
+}
+
+func (fd *feed) read(ctx context.Context) error {
+	f := fd.fan
+	sub, err := f.hub.Subscribe(ctx, fd.name, stream.SubscribeOptions{
+		Viewer: stream.ViewerOptions{Proto: "fan", Internal: true}, GOPs: max(1, f.opt.GOPs),
+	})
+	if err != nil {
+		return err
+	}
+	defer sub.Leave()
+	enc := f.encoder()
+	buf := make([]*media.Frame, batchFrames)
+	for {
+		n, err := sub.Next(ctx, buf)
+		if err != nil {
+			return err
+		}
+		known := sub.Tracks()
+		video := false
+		for _, t := range known {
+			video = video || t.Kind == media.Video
+		}
+		for from := 0; from < n; {
+			to := from + 1
+			for to < n && !starts(buf[to], video) {
+				to++
+			}
+			if err := fd.lay(enc, buf[from:to], known, video); err != nil {
+				return err
+			}
+			from = to
+		}
+		clear(buf[:n])
+		f.engine.wake(fd)
+	}
+}
+
+// starts reports whether a viewer may start at fr, so that a node must begin with it. Where there is no video that is anywhere, and
+// no reason to divide what came together.
+func starts(fr *media.Frame, video bool) bool {
+	return video && fr.Track.Kind == media.Video && fr.RAP != media.NoAccess
+}
+
+var errComeBack = live.Errorf(live.Unavailable, "the stream has changed: come back")
+
+func (fd *feed) lay(enc Encoder, frames []*media.Frame, known []*media.Track, video bool) error {
+	nd := &node{data: enc.Batch(frames, known), at: frames[0].Arrived, dts: frames[len(frames)-1].DTS}
+	if nd.data == nil {
+		return errComeBack
+	}
+	for _, f := range frames {
+		switch f.Track.Kind {
+		case media.Video:
+			nd.video += len(f.Payload)
+		case media.Audio:
+			nd.audio += len(f.Payload)
+		}
+	}
+	if !video || starts(frames[0], video) {
+		nd.start, nd.again = enc.Start(frames[0], known), enc.Again(frames[0], known)
+	}
+	fd.append(nd, video)
+	return nil
+}
+
+// audioStart is how far back a viewer of audio alone starts, to fill his player's buffer.
+const audioStart = time.Second
+
+// append makes nd the last node.
+func (fd *feed) append(nd *node, video bool) {
+	o := &fd.fan.opt
+	fd.mu.Lock()
+	defer fd.mu.Unlock()
+	nd.total = fd.last.total + uint64(len(nd.data))
+	if nd.start != nil {
+		fd.starts = append(fd.starts, nd)
+		if keep := max(1, o.GOPs); video && len(fd.starts) > keep {
+			fd.starts = fd.starts[len(fd.starts)-keep:]
+		}
+	}
+	for len(fd.starts) > 0 && (fd.tooOld(fd.starts[0], nd) || !video && len(fd.starts) > 1 && nd.dts-fd.starts[0].dts > audioStart) {
+		fd.starts = fd.starts[1:]
+	}
+	fd.last.next.Store(nd)
+	fd.last = nd
+}
+
+// tooOld reports whether a node is more than anybody may make us hold, when now is the newest.
+func (fd *feed) tooOld(nd, now *node) bool {
+	o := &fd.fan.opt
+	return now.dts-nd.dts > o.RingTime || now.total-nd.total > uint64(o.RingBytes)
+}
+
+// first returns where a viewer starts, nil when he must wait.
+func (fd *feed) first() *node {
+	fd.mu.Lock()
+	defer fd.mu.Unlock()
+	if len(fd.starts) == 0 {
+		return nil
+	}
+	return fd.starts[0]
+}
+
+// newest returns the last node and the newest start, which may be nil.
+func (fd *feed) newest() (last, start *node) {
+	fd.mu.Lock()
+	defer fd.mu.Unlock()
+	if n := len(fd.starts); n > 0 {
+		start = fd.starts[n-1]
+	}
+	return fd.last, start
+}

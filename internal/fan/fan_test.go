@@ -1,0 +1,409 @@
+//go:build linux
+
+package fan
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"livego/internal/live"
+	"livego/internal/media"
+	"livego/internal/stream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	movie = live.Name{App: "live", Room: "movie"}
+	track = &media.Track{Kind: media.Video, Codec: media.H264, Timescale: 90000}
+	sound = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 48000}
+	alone = &media.Meta{HasVideo: true}
+	quiet = &media.Meta{HasAudio: true}
+)
+
+// lines lays each frame out as a record: a kind, a length and the payload. It breaks off at a payload of "break".
+type lines struct{}
+
+func record(kind byte, payload []byte) []byte {
+	return append(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(payload))), payload...)
+}
+
+func (lines) Start(f *media.Frame, _ []*media.Track) []byte {
+	return record('S', []byte(f.DTS.String()))
+}
+
+func (lines) Again(f *media.Frame, _ []*media.Track) []byte {
+	return record('A', []byte(f.DTS.String()))
+}
+
+func (lines) Batch(frames []*media.Frame, _ []*media.Track) []byte {
+	var b []byte
+	for _, f := range frames {
+		if string(f.Payload) == "break" {
+			return nil
+		}
+		b = append(b, record('F', f.Payload)...)
+	}
+	return b
+}
+
+// rig is a hub with a publisher and a fan.
+type rig struct {
+	t   *testing.T
+	hub *stream.Hub
+	pub *stream.Publisher
+	fan *Fan
+	ln  net.Listener
+	at  time.Duration
+}
+
+func newRig(t *testing.T, o Options) *rig {
+	t.Helper()
+	o.GOPs = max(o.GOPs, 1)
+	set := func(d *time.Duration, to time.Duration) {
+		if *d == 0 {
+			*d = to
+		}
+	}
+	set(&o.Stall, 10*time.Second)
+	set(&o.Ping, time.Hour)
+	set(&o.Linger, time.Second)
+	set(&o.MaxLatency, time.Hour)
+	set(&o.RingTime, time.Hour)
+	if o.RingBytes == 0 {
+		o.RingBytes = 1 << 30
+	}
+	r := &rig{t: t, hub: stream.NewHub(stream.Options{TrackWait: 1})}
+	engine, err := NewEngine(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.fan = New(r.hub, engine, func() Encoder { return lines{} }, o)
+	if r.ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	if r.pub, err = r.hub.Publish(t.Context(), movie, stream.PublishOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.hub.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		engine.Close(ctx)
+		r.ln.Close()
+	})
+	return r
+}
+
+// frame publishes a video frame 40 ms after the last.
+func (r *rig) frame(payload string, key bool) {
+	r.t.Helper()
+	f := &media.Frame{Track: track, Meta: alone, DTS: r.at, PTS: r.at, Payload: []byte(payload), Arrived: time.Now()}
+	if key {
+		f.RAP = media.Key
+	}
+	if err := r.pub.Write(f); err != nil {
+		r.t.Fatal(err)
+	}
+	r.at += 40 * time.Millisecond
+}
+
+// viewer is the far end of one.
+type farEnd struct {
+	t    *testing.T
+	nc   *net.TCPConn
+	br   *bufio.Reader
+	v    *stream.Viewer
+	left chan error
+}
+
+func (r *rig) viewer(c Conn) *farEnd {
+	r.t.Helper()
+	nc, err := net.Dial("tcp", r.ln.Addr().String())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	far := &farEnd{t: r.t, nc: nc.(*net.TCPConn), br: bufio.NewReader(nc), left: make(chan error, 1)}
+	r.t.Cleanup(func() { nc.Close() })
+	near, err := r.ln.Accept()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if far.v, err = r.hub.Join(movie, stream.ViewerOptions{Proto: "test"}); err != nil {
+		r.t.Fatal(err)
+	}
+	c.Viewer = far.v
+	c.Left = func(err error) {
+		far.v.Leave()
+		far.left <- err
+	}
+	if c.Farewell == nil {
+		c.Farewell = func(err error) []byte { return record('E', []byte(err.Error())) }
+	}
+	if !r.fan.Carries(near) {
+		r.t.Fatal("a TCP connection is not carried")
+	}
+	if err := r.fan.Add(movie, near, c); err != nil {
+		r.t.Fatal(err)
+	}
+	return far
+}
+
+// read returns the next record as "kind payload", with long payloads cut.
+func (f *farEnd) read() string {
+	f.t.Helper()
+	f.nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+	var head [5]byte
+	if _, err := io.ReadFull(f.br, head[:]); err != nil {
+		return err.Error()
+	}
+	payload := make([]byte, binary.BigEndian.Uint32(head[1:]))
+	if _, err := io.ReadFull(f.br, payload); err != nil {
+		return err.Error()
+	}
+	if len(payload) > 40 {
+		payload = payload[:40]
+	}
+	return fmt.Sprintf("%c %s", head[0], payload)
+}
+
+func (f *farEnd) want(records ...string) {
+	f.t.Helper()
+	for i, w := range records {
+		if got := f.read(); got != w {
+			f.t.Fatalf("record %d: %q, want %q", i, got, w)
+		}
+	}
+}
+
+func (f *farEnd) wantLeft(err error) {
+	f.t.Helper()
+	select {
+	case got := <-f.left:
+		if !errors.Is(got, err) {
+			f.t.Errorf("left by %v, want %v", got, err)
+		}
+	case <-time.After(10 * time.Second):
+		f.t.Fatal("is still there")
+	}
+}
+
+func TestViewersGetTheSame(t *testing.T) {
+	r := newRig(t, Options{})
+	r.frame("k1", true)
+	r.frame("i2", false)
+	first := r.viewer(Conn{First: record('H', []byte("hello"))})
+	first.want("H hello", "S 0s", "F k1", "F i2")
+	r.frame("i3", false)
+	second := r.viewer(Conn{})
+	second.want("S 0s", "F k1", "F i2", "F i3")
+	r.frame("k4", true)
+	third := r.viewer(Conn{})
+	third.want("S 120ms", "F k4")
+	first.want("F i3", "F k4")
+	second.want("F k4")
+	if in, _ := r.hub.Info(movie); len(in.Viewers) != 3 || in.Viewers[0].VideoBytes != 8 {
+		t.Errorf("viewers %+v, want three, the first with 8 bytes", in.Viewers)
+	}
+	r.pub.End(stream.Goodbye)
+	for _, v := range []*farEnd{first, second, third} {
+		v.want("E EOF", "EOF")
+		v.nc.Close()
+		v.wantLeft(io.EOF)
+	}
+}
+
+func TestStartsSomeKeyframesBack(t *testing.T) {
+	r := newRig(t, Options{GOPs: 2})
+	warm := func() *farEnd { return r.viewer(Conn{}) }
+	r.frame("k1", true)
+	keep := warm() // whoever watches keeps the feed
+	keep.want("S 0s", "F k1")
+	r.frame("k2", true)
+	r.frame("k3", true)
+	keep.want("F k2", "F k3")
+	warm().want("S 40ms", "F k2", "F k3")
+}
+
+func TestAudioAloneStartsASecondBack(t *testing.T) {
+	r := newRig(t, Options{})
+	put := func(i int) {
+		r.pub.Write(&media.Frame{Track: sound, Meta: quiet, DTS: r.at, RAP: media.Key, Payload: fmt.Append(nil, i), Arrived: time.Now()})
+		r.at += 100 * time.Millisecond
+	}
+	put(0)
+	keep := r.viewer(Conn{})
+	keep.want("S 0s", "F 0")
+	for i := range 30 {
+		put(i + 1)
+		keep.want(fmt.Sprint("F ", i+1))
+	}
+	r.viewer(Conn{}).want("S 2s", "F 20", "F 21")
+}
+
+// TestSlowButSteady: a viewer whose socket takes little at a time gets every byte.
+func TestSlowButSteady(t *testing.T) {
+	r := newRig(t, Options{})
+	r.frame("k", true)
+	v := r.viewer(Conn{})
+	v.want("S 0s", "F k")
+	big := bytes.Repeat([]byte("x"), 256<<10)
+	for i := range 80 { // 20 MiB: more than the kernel holds
+		copy(big, fmt.Sprintf("%039d|", i))
+		r.frame(string(big), false)
+	}
+	for i := range 80 {
+		v.want(fmt.Sprintf("F %039d|", i))
+	}
+}
+
+func TestSlowViewerIsMovedToAStart(t *testing.T) {
+	r := newRig(t, Options{MaxLatency: time.Second})
+	r.frame("k", true)
+	v := r.viewer(Conn{})
+	v.want("S 0s", "F k")
+	events, _, stop := r.hub.Observe(1000)
+	defer stop()
+	big := bytes.Repeat([]byte("x"), 1<<20)
+	for i := range 250 { // 10 s in which he reads nothing; 12 MiB a GOP
+		copy(big, fmt.Sprintf("%039d|", i))
+		r.frame(string(big), i%12 == 0)
+	}
+	r.frame("last", true)
+	for (<-events).Type != stream.Skipped {
+	}
+	last, again := -1, 0
+	for {
+		got := v.read()
+		if got == "F last" {
+			break
+		}
+		if got[0] == 'A' {
+			again++
+			continue
+		}
+		var i int
+		if n, _ := fmt.Sscanf(got, "F %d|", &i); n != 1 || i <= last {
+			t.Fatalf("%q after %d", got, last)
+		}
+		if i != last+1 && i%12 != 0 {
+			t.Errorf("goes on with %d after %d: not a keyframe", i, last)
+		}
+		last = i
+	}
+	if in, _ := r.hub.Info(movie); again == 0 || in.Viewers[0].Skips == 0 {
+		t.Errorf("%d times moved on, counted %d", again, in.Viewers[0].Skips)
+	}
+}
+
+func TestStalledViewerIsEnded(t *testing.T) {
+	r := newRig(t, Options{Stall: 100 * time.Millisecond})
+	r.frame("k", true)
+	v := r.viewer(Conn{})
+	v.want("S 0s", "F k")
+	r.frame(string(make([]byte, 32<<20)), false) // and he reads nothing
+	v.wantLeft(os.ErrDeadlineExceeded)
+}
+
+func TestKickedViewer(t *testing.T) {
+	r := newRig(t, Options{})
+	r.frame("k", true)
+	v := r.viewer(Conn{})
+	v.want("S 0s", "F k")
+	why := live.Errorf(live.Denied, "enough")
+	if err := r.hub.Kick(v.v.ID(), why); err != nil {
+		t.Fatal(err)
+	}
+	v.want("E enough", "EOF")
+	v.wantLeft(why) // also when he does not hang up
+}
+
+func TestViewerLeaves(t *testing.T) {
+	r := newRig(t, Options{})
+	r.frame("k", true)
+	for _, end := range []func(*farEnd){
+		func(v *farEnd) { v.nc.Close() },
+		func(v *farEnd) { v.nc.SetLinger(0); v.nc.Close() },
+		func(v *farEnd) { v.nc.CloseWrite() },
+	} {
+		v := r.viewer(Conn{})
+		v.want("S 0s", "F k")
+		end(v)
+		select {
+		case <-v.left:
+		case <-time.After(10 * time.Second):
+			t.Fatal("is still there")
+		}
+	}
+	if r.fan.mu.Lock(); len(r.fan.feeds) != 0 {
+		t.Errorf("%d feeds without viewers", len(r.fan.feeds))
+	}
+	r.fan.mu.Unlock()
+	r.viewer(Conn{}).want("S 0s", "F k") // and it begins anew
+}
+
+func TestRepliesGoBetweenNodes(t *testing.T) {
+	r := newRig(t, Options{Ping: 50 * time.Millisecond})
+	r.frame("k", true)
+	var got []byte
+	pings := 0
+	v := r.viewer(Conn{
+		Received: func(b []byte) ([]byte, error) {
+			got = append(got, b...)
+			if bytes.HasSuffix(got, []byte("bye")) {
+				return nil, io.ErrClosedPipe
+			}
+			return record('R', b), nil
+		},
+		Ping: func() []byte { pings++; return record('P', nil) },
+	})
+	v.want("S 0s", "F k")
+	io.WriteString(v.nc, "ask")
+	for seen := map[byte]bool{}; !seen['R'] || !seen['P']; {
+		s := v.read()
+		if s[0] != 'R' && s[0] != 'P' {
+			t.Fatalf("got %q", s)
+		}
+		seen[s[0]] = true
+	}
+	io.WriteString(v.nc, "bye")
+	v.wantLeft(io.ErrClosedPipe)
+}
+
+func TestViewersWhoCannotGoOnAreSentBack(t *testing.T) {
+	r := newRig(t, Options{})
+	r.frame("k", true)
+	v := r.viewer(Conn{})
+	v.want("S 0s", "F k")
+	r.frame("break", false)
+	v.want("E "+live.Reason(errComeBack), "EOF")
+	v.nc.Close()
+	v.wantLeft(errComeBack)
+}
+
+func TestEngineCutsWhoDoesNotGo(t *testing.T) {
+	engine, err := NewEngine(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, Options{})
+	r.fan.engine = engine
+	r.frame("k", true)
+	v := r.viewer(Conn{})
+	v.want("S 0s", "F k")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	engine.Close(ctx)
+	v.wantLeft(context.Canceled)
+}

@@ -1,0 +1,287 @@
+package fan
+
+import (
+	"errors"
+	"os"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// A viewer belongs to the writing goroutine of his loop, but for what mu guards.
+type viewer struct {
+	Conn
+	feed *feed
+	sock int
+	slot int // in his shard
+
+	at       *node  // the last node whose bytes are in rest or sent; nil while he waits for a place to start
+	next     *node  // where he starts, while at is nil
+	rest     []byte // to be sent before the next node
+	paid     *node  // the node that is counted when rest is sent
+	started  bool   // has been given his start
+	after    uint64 // at which place he waits for a start: node.total
+	joined   time.Time
+	progress time.Time
+	pinged   time.Time
+	caught   bool      // has been at the live edge
+	full     bool      // his socket takes no more
+	err      error     // he is to go, for this
+	farewell bool      // and has been told
+	bye      time.Time // when the last words were out
+	closed   bool      // also under mu
+
+	mu    sync.Mutex
+	reply []byte // of Received, to be sent between two nodes
+	gone  error  // he left
+}
+
+// startGrace is how long after joining a viewer who has never caught up is left alone.
+const startGrace = 10 * time.Second
+
+// hangUp makes the writer remove v.
+func (v *viewer) hangUp(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.gone == nil {
+		v.gone = err
+	}
+}
+
+// receive reads what v has sent. It reports whether the writer has something to do about it.
+func (v *viewer) receive(buf []byte) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for v.gone == nil {
+		n, err := unix.Read(v.sock, buf)
+		switch {
+		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EAGAIN):
+			return len(v.reply) > 0
+		case err != nil:
+			v.gone = os.NewSyscallError("read", err)
+		case n == 0:
+			v.gone = errLeft
+		case v.Received != nil:
+			reply, err := v.Received(buf[:n])
+			v.reply = append(v.reply, reply...)
+			v.gone = err
+		}
+	}
+	return !v.closed
+}
+
+// tend does what time and the operator ask for.
+func (v *viewer) tend(now time.Time) {
+	o := &v.feed.fan.opt
+	select {
+	case <-v.Viewer.Kicked():
+		v.end(v.Viewer.Reason())
+	default:
+	}
+	switch {
+	case !v.bye.IsZero() && now.Sub(v.bye) >= o.Linger:
+		v.hangUp(v.err)
+	case v.full && now.Sub(v.progress) >= o.Stall:
+		v.hangUp(os.ErrDeadlineExceeded)
+	case v.Ping != nil && now.Sub(v.pinged) >= o.Ping:
+		v.pinged = now
+		v.mu.Lock()
+		v.reply = append(v.reply, v.Ping()...)
+		v.mu.Unlock()
+	}
+}
+
+// end begins the end of v: what he is in the middle of, and the last words.
+func (v *viewer) end(err error) {
+	if v.err == nil {
+		v.err = err
+	}
+}
+
+// send sends what v has not got. full tells that his socket takes no more. An error ends him.
+func (v *viewer) send(b *batch, now time.Time) (full bool, err error) {
+	for {
+		b.reset()
+		v.gather(b)
+		if b.size == 0 {
+			v.caught = v.caught || v.at != nil
+			return false, nil
+		}
+		n, err := b.send(v.sock)
+		if err != nil {
+			return false, err
+		}
+		if n > 0 {
+			v.progress = now
+		}
+		v.sent(n, now)
+		if n < b.size {
+			v.fallBehind(now)
+			return true, nil
+		}
+		if v.farewell {
+			v.bye = now
+			_ = unix.Shutdown(v.sock, unix.SHUT_WR)
+			return false, nil
+		}
+	}
+}
+
+// gather puts into b what is to be sent next. Between two nodes that may be a reply, or the last words.
+func (v *viewer) gather(b *batch) {
+	if v.farewell && !v.bye.IsZero() {
+		return
+	}
+	if len(v.rest) == 0 {
+		v.between()
+	}
+	b.add(v.rest)
+	if v.farewell {
+		return
+	}
+	for nd := v.following(); nd != nil && nd.end == nil && b.add(nd.data); {
+		nd = nd.next.Load()
+	}
+}
+
+// between fills rest, which is empty, with what goes between two nodes.
+func (v *viewer) between() {
+	v.mu.Lock()
+	v.rest, v.reply = v.reply, nil
+	v.mu.Unlock()
+	v.begin()
+	if nd := v.following(); nd != nil && nd.end != nil {
+		v.end(nd.end)
+	}
+	if v.err != nil && !v.farewell {
+		v.farewell, v.at, v.next = true, nil, nil
+		v.mu.Lock()
+		v.rest = append(v.rest, v.Farewell(v.err)...)
+		v.mu.Unlock()
+	}
+}
+
+// following returns the node after at, nil when there is none yet.
+func (v *viewer) following() *node {
+	if v.at == nil {
+		return v.next
+	}
+	return v.at.next.Load()
+}
+
+// begin finds a waiting viewer a place to start.
+func (v *viewer) begin() {
+	if v.at != nil || v.next != nil || v.err != nil {
+		return
+	}
+	last, newest := v.feed.newest()
+	switch {
+	case last.end != nil:
+		v.next = last
+	case !v.started:
+		if v.next = v.feed.first(); v.next != nil {
+			v.started = true
+			v.rest = append(v.rest[:len(v.rest):len(v.rest)], v.next.start...)
+		}
+	case newest != nil && newest.total > v.after:
+		v.next = newest
+		v.rest = append(v.rest[:len(v.rest):len(v.rest)], newest.again...)
+	}
+}
+
+// sent moves v on by n bytes.
+func (v *viewer) sent(n int, now time.Time) {
+	for {
+		k := min(n, len(v.rest))
+		v.rest = v.rest[k:]
+		n -= k
+		if len(v.rest) > 0 {
+			return
+		}
+		v.count(now)
+		v.rest = nil
+		if n == 0 {
+			return
+		}
+		nd := v.following()
+		v.at, v.next, v.rest, v.paid = nd, nil, nd.data, nd
+	}
+}
+
+// count counts the node that has been sent.
+func (v *viewer) count(now time.Time) {
+	if nd := v.paid; nd != nil {
+		v.Viewer.Progress(nd.video, nd.audio, nd.dts, now)
+		v.paid = nil
+	}
+}
+
+// fallBehind sees to a viewer whose socket is full. One who is too far behind goes on, after the node that he is in the middle of,
+// with the newest start there is then; who would make us hold too much waits for one.
+func (v *viewer) fallBehind(now time.Time) {
+	if v.at == nil || v.err != nil {
+		return
+	}
+	o := &v.feed.fan.opt
+	last, newest := v.feed.newest()
+	late := (v.caught || now.Sub(v.joined) >= startGrace) && last.dts-v.at.dts > o.MaxLatency
+	if late && newest != nil && newest.total > v.at.total || v.feed.tooOld(v.at, last) {
+		v.count(now)
+		v.after, v.at = v.at.total, nil
+		v.Viewer.Skip()
+	}
+}
+
+// batch is what one system call takes.
+type batch struct {
+	iov  [maxParts]unix.Iovec
+	n    int
+	size int
+}
+
+const (
+	maxParts = 64
+	maxBatch = 512 << 10
+)
+
+func (b *batch) reset() { b.n, b.size = 0, 0 }
+
+// add adds p, and reports whether there is room for more.
+func (b *batch) add(p []byte) bool {
+	if len(p) > 0 {
+		b.iov[b.n].Base = unsafe.SliceData(p)
+		b.iov[b.n].SetLen(len(p))
+		b.n++
+		b.size += len(p)
+	}
+	return b.n < maxParts && b.size < maxBatch
+}
+
+// send tries to send b without blocking, and returns how many bytes went. The system calls are raw: they never block, and the
+// scheduler's hand-off around those that may would cost as much as they do.
+func (b *batch) send(sock int) (int, error) {
+	const flags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
+	for {
+		var n uintptr
+		var errno unix.Errno
+		if b.n == 1 {
+			n, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(sock), uintptr(unsafe.Pointer(b.iov[0].Base)), uintptr(b.size), flags, 0, 0)
+		} else {
+			msg := unix.Msghdr{Iov: &b.iov[0]}
+			msg.SetIovlen(b.n)
+			n, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, uintptr(sock), uintptr(unsafe.Pointer(&msg)), flags)
+		}
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		case unix.EAGAIN:
+			return 0, nil
+		default:
+			return 0, os.NewSyscallError("send", errno)
+		}
+	}
+}
