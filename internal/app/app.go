@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,7 @@ import (
 	edgeflv "livego/internal/edge/flv"
 	"livego/internal/edge/hls"
 	edgertmp "livego/internal/edge/rtmp"
+	"livego/internal/fan"
 	"livego/internal/netx"
 	"livego/internal/rtmp"
 	"livego/internal/segment"
@@ -39,6 +41,7 @@ type App struct {
 	api     http.Handler
 	limiter *netx.Limiter
 	numbers *segment.Numbers
+	engine  *fan.Engine
 
 	listeners
 	stopping atomic.Bool
@@ -85,6 +88,15 @@ func (a *App) build(door *auth.Door) {
 	gate := auth.NewGate(a.store, auth.Options{
 		Apps: gateApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
 	})
+	engine, err := fan.NewEngine(runtime.GOMAXPROCS(0))
+	if err != nil {
+		a.log.Warn("each viewer gets a goroutine", "err", err)
+	}
+	a.engine = engine
+	fanning := fan.Options{
+		Stall: cfg.WriteTimeout, Ping: 15 * time.Second, Linger: time.Second, MaxLatency: cfg.MaxLatency,
+		RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), GOPs: gops,
+	}
 	a.limiter = netx.NewLimiter(cfg.ConnsPerIP, cfg.LimitLoopback)
 	a.rtmp = edgertmp.New(a.hub, gate, edgertmp.Options{
 		Conn: rtmp.Options{
@@ -92,14 +104,14 @@ func (a *App) build(door *auth.Door) {
 			WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage), CheckApp: gate.CheckApp,
 		},
 		ReadTimeout: cfg.ReadTimeout, PlayWait: cfg.PlayWait, Drain: cfg.ShutdownTimeout, GOPs: gops,
-		Limiter: a.limiter, Log: a.log,
+		Limiter: a.limiter, Engine: a.engine, Fan: fanning, Log: a.log,
 	})
 	a.hls = hls.New(a.hub, gate, hls.Options{
 		Segment: cfg.HLSSegment, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, FirstWait: cfg.HLSStartWait,
 		SessionTimeout: cfg.HLSSessionTimeout, Apps: func(app string) bool { return apps[app].HLS }, Raise: a.numbers.Raise, Log: a.log,
 	})
 	a.viewers = &viewers{
-		flv:  edgeflv.New(a.hub, gate, edgeflv.Options{WriteTimeout: cfg.WriteTimeout, GOPs: gops, Log: a.log}),
+		flv:  edgeflv.New(a.hub, gate, edgeflv.Options{WriteTimeout: cfg.WriteTimeout, GOPs: gops, Engine: a.engine, Fan: fanning, Log: a.log}),
 		hls:  a.hls,
 		apps: apps, limiter: a.limiter, stall: cfg.WriteTimeout,
 	}
@@ -173,6 +185,9 @@ func (a *App) stop(servers []*http.Server) {
 	a.hub.Close()
 	a.hls.Drain(drain)
 	a.viewers.wait(drain)
+	if a.engine != nil {
+		a.engine.Close(drain)
+	}
 	for _, srv := range servers {
 		if srv.Shutdown(drain) != nil {
 			srv.Close()

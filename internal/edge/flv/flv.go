@@ -10,12 +10,12 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"time"
 
 	"livego/internal/container/flv"
+	"livego/internal/fan"
 	"livego/internal/live"
 	"livego/internal/media"
 	"livego/internal/netx"
@@ -26,6 +26,8 @@ import (
 type Options struct {
 	WriteTimeout time.Duration // the longest time without write progress to a viewer
 	GOPs         int           // how many keyframes back a viewer starts; 0 at the live edge
+	Engine       *fan.Engine   // serves viewers on plain TCP; nil: each has a goroutine
+	Fan          fan.Options
 	Log          *slog.Logger
 }
 
@@ -34,10 +36,14 @@ type Server struct {
 	hub  *stream.Hub
 	gate live.Gate
 	opt  Options
+	fan  *fan.Fan
 }
 
 // New returns a Server of the streams of hub for those whom gate lets in.
-func New(hub *stream.Hub, gate live.Gate, o Options) *Server { return &Server{hub, gate, o} }
+func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
+	f := fan.New(hub, o.Engine, func() fan.Encoder { return new(encoder) }, o.Fan)
+	return &Server{hub, gate, o, f}
+}
 
 // Serve answers a GET or HEAD for the stream of app and room until either ends. Viewers who use HTTP/1 get the connection to
 // themselves.
@@ -57,14 +63,11 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 		}
 		return
 	}
-	scheme := "http://"
-	if r.TLS != nil {
-		scheme = "https://"
+	log := s.opt.Log.With("proto", "flv", "remote", r.RemoteAddr, "stream", grant.Name.String())
+	if s.handOver(w, r, grant.Name, log) {
+		return
 	}
-	sub, err := s.hub.Subscribe(r.Context(), grant.Name, stream.SubscribeOptions{
-		Viewer: stream.ViewerOptions{Proto: "flv", Remote: r.RemoteAddr, URL: scheme + r.Host + r.URL.EscapedPath()},
-		GOPs:   s.opt.GOPs,
-	})
+	sub, err := s.hub.Subscribe(r.Context(), grant.Name, stream.SubscribeOptions{Viewer: viewer(r), GOPs: s.opt.GOPs})
 	if err != nil {
 		if r.Context().Err() == nil {
 			netx.WriteError(w, err)
@@ -72,7 +75,6 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 		return
 	}
 	defer sub.Leave()
-	log := s.opt.Log.With("proto", "flv", "remote", r.RemoteAddr, "stream", grant.Name.String())
 	log.Info("playing")
 
 	ctx, out := r.Context(), s.flushed(w)
@@ -86,16 +88,15 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 	if err = send(ctx, out, sub); errors.Is(err, io.EOF) || live.KindOf(err) != live.Internal {
 		out.end()
 	}
-	switch {
-	case errors.Is(err, io.EOF):
-		log.Info("player saw the end")
-	case live.KindOf(err) != live.Internal:
-		log.Info("player disconnected", "reason", live.Reason(err))
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		log.Info("player disconnected", "reason", "nothing taken for write_timeout")
-	default:
-		log.Info("player left")
+	logLeft(log, err)
+}
+
+func viewer(r *http.Request) stream.ViewerOptions {
+	scheme := "http://"
+	if r.TLS != nil {
+		scheme = "https://"
 	}
+	return stream.ViewerOptions{Proto: "flv", Remote: r.RemoteAddr, URL: scheme + r.Host + r.URL.EscapedPath()}
 }
 
 // A sink is where a viewer's bytes go.
@@ -192,7 +193,7 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, backlog int) (ct
 	if r.ProtoAtLeast(1, 1) {
 		w.Header().Set("Transfer-Encoding", "chunked")
 		out.write = chunked(out.write)
-		out.end = func() { _ = raw(net.Buffers{[]byte("0\r\n\r\n")}) } // to a viewer who may have left
+		out.end = func() { _ = raw(net.Buffers{[]byte(lastChunk)}) } // to a viewer who may have left
 	}
 	if err := raw(net.Buffers{responseHead(w.Header())}); err != nil {
 		out.close()

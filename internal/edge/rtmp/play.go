@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"net"
-	"os"
 
 	"livego/internal/container/flv"
 	"livego/internal/live"
@@ -15,16 +15,24 @@ import (
 	"livego/internal/stream"
 )
 
-// play serves a player.
-func (ss *session) play(ctx context.Context) {
+// play serves a player. It reports whether the connection has been handed over and is no longer ours.
+func (ss *session) play(ctx context.Context) (handedOver bool) {
 	grant, err := ss.gate.Allow(ctx, ss.request(live.Play))
 	if err != nil {
 		ss.refusePlay(err)
-		return
+		return false
 	}
 	log := ss.log.With("stream", grant.Name.String())
 	ss.opt.Limiter.Settle(ss.nc)
+	if ss.handOver(grant.Name, log) {
+		return true
+	}
+	ss.playHere(ctx, grant.Name, log)
+	return false
+}
 
+// playHere serves a player by goroutines of his own: one who waits for his stream, or whose connection is not plain TCP.
+func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logger) {
 	// The server's stop reaches a player as the end of his stream, not by ctx.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	left := make(chan struct{})
@@ -42,10 +50,7 @@ func (ss *session) play(ctx context.Context) {
 	if wait == 0 {
 		wait = -1
 	}
-	sub, err := ss.hub.Subscribe(ctx, grant.Name, stream.SubscribeOptions{
-		Viewer: stream.ViewerOptions{Proto: "rtmp", Remote: ss.nc.RemoteAddr().String(), URL: ss.url(grant.Name)},
-		Wait:   wait, GOPs: ss.opt.GOPs,
-	})
+	sub, err := ss.hub.Subscribe(ctx, name, stream.SubscribeOptions{Viewer: ss.viewer(name), Wait: wait, GOPs: ss.opt.GOPs})
 	if err != nil {
 		if ctx.Err() == nil {
 			ss.refusePlay(err)
@@ -65,15 +70,10 @@ func (ss *session) play(ctx context.Context) {
 	switch {
 	case errors.Is(err, io.EOF):
 		ss.c.EndPlay("NetStream.Play.UnpublishNotify", "the stream has ended")
-		log.Info("player saw the end")
 	case live.KindOf(err) != live.Internal:
 		ss.c.StatusError("NetStream.Play.Failed", live.Reason(err))
-		log.Info("player disconnected", "reason", live.Reason(err))
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		log.Info("player disconnected", "reason", "nothing taken for write_timeout")
-	default:
-		log.Info("player left")
 	}
+	logLeft(log, err)
 }
 
 // refusePlay tells a player why there is nothing to see.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"time"
 
+	"livego/internal/fan"
 	"livego/internal/live"
 	"livego/internal/netx"
 	"livego/internal/obs"
@@ -24,6 +25,8 @@ type Options struct {
 	Drain       time.Duration // how long connections may take to end when the server stops
 	GOPs        int           // how many keyframes back a player starts; 0 at the live edge
 	Limiter     *netx.Limiter // of connections that neither publish nor play yet
+	Engine      *fan.Engine   // serves players on plain TCP; nil: each has a goroutine
+	Fan         fan.Options
 	Log         *slog.Logger
 }
 
@@ -32,12 +35,17 @@ type Server struct {
 	hub  *stream.Hub
 	gate live.Gate
 	opt  Options
+	fan  *fan.Fan
 	once obs.Limiter // of log lines about peers that do it wrong
 }
 
 // New returns a Server of the streams of hub for those whom gate lets in.
 func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
-	return &Server{hub: hub, gate: gate, opt: o, once: obs.Limiter{Interval: time.Second}}
+	return &Server{
+		hub: hub, gate: gate, opt: o,
+		fan:  fan.New(hub, o.Engine, func() fan.Encoder { return new(encoder) }, o.Fan),
+		once: obs.Limiter{Interval: time.Second},
+	}
 }
 
 // Serve accepts connections of ln, which may be TLS, until ctx ends. Publishers and players then end with their streams, which
@@ -63,7 +71,12 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 	}
 	defer s.opt.Limiter.Settle(nc)
 	c := rtmp.NewServerConn(nc, s.opt.Conn)
-	defer c.Close()
+	handedOver := false
+	defer func() {
+		if !handedOver {
+			c.Close()
+		}
+	}()
 
 	// Until it publishes or plays nobody would miss the connection; after, it ends with its stream.
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
@@ -77,7 +90,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 	if req.Publish {
 		ss.publish(ctx)
 	} else {
-		ss.play(ctx)
+		handedOver = ss.play(ctx)
 	}
 }
 

@@ -1,0 +1,137 @@
+package flv
+
+import (
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strconv"
+
+	"livego/internal/container/flv"
+	"livego/internal/fan"
+	"livego/internal/live"
+	"livego/internal/media"
+	"livego/internal/netx"
+)
+
+// handOver gives a viewer of a stream that is live to the fan, if it can serve him. It reports whether the request is done with.
+func (s *Server) handOver(w http.ResponseWriter, r *http.Request, name live.Name, log *slog.Logger) bool {
+	if s.fan == nil || s.opt.GOPs == 0 || r.TLS != nil || r.ProtoMajor != 1 || r.ProtoMinor == 0 || !s.hub.Startable(name) {
+		return false
+	}
+	v, err := s.hub.Join(name, viewer(r))
+	if err != nil {
+		return false
+	}
+	nc, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		v.Leave()
+		log.Error("cannot take over the connection", "err", err)
+		return true
+	}
+	if err := netx.LimitUnsent(nc, v.Backlog()); err != nil {
+		log.Debug("cannot bound the socket's queue", "err", err)
+	}
+	w.Header().Set("Transfer-Encoding", "chunked")
+	err = s.fan.Add(name, nc, fan.Conn{
+		Viewer: v, First: responseHead(w.Header()),
+		Farewell: func(error) []byte { return []byte(lastChunk) },
+		Left: func(err error) {
+			v.Leave()
+			logLeft(log, err)
+		},
+	})
+	if err != nil {
+		v.Leave()
+		nc.Close()
+		log.Warn("player lost", "reason", err)
+		return true
+	}
+	log.Info("playing")
+	return true
+}
+
+// logLeft logs how a viewer ended.
+func logLeft(log *slog.Logger, err error) {
+	switch {
+	case errors.Is(err, io.EOF):
+		log.Info("player saw the end")
+	case live.KindOf(err) != live.Internal:
+		log.Info("player disconnected", "reason", live.Reason(err))
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		log.Info("player disconnected", "reason", "nothing taken for write_timeout")
+	default:
+		log.Info("player left")
+	}
+}
+
+// lastChunk ends a chunked body (RFC 9112 section 7.1).
+const lastChunk = "0\r\n\r\n"
+
+// encoder lays a stream out as an FLV file in chunks, for all viewers.
+type encoder struct {
+	head   *head
+	pre    flv.Preamble
+	primed bool
+	tags   []flv.Tag
+	body   []byte
+}
+
+// Start implements fan.Encoder: the file header, onMetaData and the sequence headers.
+func (e *encoder) Start(f *media.Frame, known []*media.Track) []byte {
+	e.open(f, known)
+	return chunk(append(flv.FileHeader(e.head.video, e.head.audio), preamble(f, known)...))
+}
+
+// Again implements fan.Encoder: as Start, without what only a file begins with.
+func (e *encoder) Again(f *media.Frame, known []*media.Track) []byte {
+	return chunk(preamble(f, known))
+}
+
+func preamble(f *media.Frame, known []*media.Track) []byte {
+	var pre flv.Preamble
+	return appendTags(nil, pre.Before(nil, f, known))
+}
+
+// Batch implements fan.Encoder. Viewers cannot go on when a track comes that their file header does not have.
+func (e *encoder) Batch(frames []*media.Frame, known []*media.Track) []byte {
+	e.open(frames[0], known)
+	e.body = e.body[:0]
+	for _, f := range frames {
+		if !e.head.has(f.Track) {
+			return nil
+		}
+		if !e.pre.Ready(f) {
+			e.tags = e.pre.Before(e.tags[:0], f, known)
+			if e.primed { // who starts here has been sent it
+				e.body = appendTags(e.body, e.tags)
+			}
+			e.primed = true
+		}
+		for _, p := range flv.EncodeTag(f) {
+			e.body = append(e.body, p...)
+		}
+	}
+	return chunk(e.body)
+}
+
+func (e *encoder) open(f *media.Frame, known []*media.Track) {
+	if e.head == nil {
+		e.head = newHead(known, f.Track)
+	}
+}
+
+func appendTags(b []byte, tags []flv.Tag) []byte {
+	for _, t := range tags {
+		b = flv.AppendTag(b, t.Type, t.Timestamp, t.Body)
+	}
+	return b
+}
+
+// chunk returns a copy of b as one chunk.
+func chunk(b []byte) []byte {
+	c := make([]byte, 0, len(b)+12)
+	c = append(strconv.AppendInt(c, int64(len(b)), 16), "\r\n"...)
+	return append(append(c, b...), "\r\n"...)
+}
