@@ -174,10 +174,13 @@ type progress struct {
 	last  time.Time
 }
 
+// barSteps is the resolution of the bar.
+const barSteps = 1000
+
 func newProgress(out io.Writer) *progress {
 	p := &progress{out: out}
 	if isTerminal(out) {
-		p.bar = progressbar.NewOptions(1, progressbar.OptionSetWriter(out), progressbar.OptionSetWidth(30),
+		p.bar = progressbar.NewOptions(barSteps, progressbar.OptionSetWriter(out), progressbar.OptionSetWidth(30),
 			progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(false), progressbar.OptionSetPredictTime(false))
 	}
 	return p
@@ -194,8 +197,7 @@ func (p *progress) update(s bench.Progress) {
 	}
 	if p.bar != nil {
 		p.bar.Describe(text)
-		p.bar.ChangeMax64(max(int64(s.Total), 1))
-		_ = p.bar.Set64(min(int64(s.Elapsed), int64(s.Total)-1)) // it only draws
+		_ = p.bar.Set(int(s.Done * (barSteps - 1))) // it only draws; full, it would be over
 		return
 	}
 	if s.Stage != p.stage || time.Since(p.last) >= every {

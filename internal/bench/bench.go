@@ -45,12 +45,11 @@ type Options struct {
 
 // Progress is where a run is.
 type Progress struct {
-	Stage   string        // connecting, joining, measuring or draining
-	Elapsed time.Duration // of the stage
-	Total   time.Duration // that the stage takes about
-	Joined  int           // viewers who have seen a picture
-	Viewers int           // wanted
-	Lost    int           // viewers who are gone
+	Stage   string  // connecting, warming up, joining, settling, measuring or draining
+	Done    float64 // share of the stage, 0 to 1
+	Joined  int     // viewers who have seen a picture
+	Viewers int     // wanted
+	Lost    int     // viewers who are gone
 }
 
 const (
@@ -181,8 +180,7 @@ func (r *run) measure(ctx context.Context, start func(func(context.Context) erro
 	if err := r.watch(start); err != nil {
 		return err
 	}
-	joining := r.Join + connectTimeout
-	if err := r.stage(ctx, "joining", joining, r.settled); err != nil {
+	if err := r.stage(ctx, joining, r.Join+connectTimeout, r.settled); err != nil {
 		return err
 	}
 	if sum := r.sum(); sum.joined == 0 {
@@ -304,7 +302,7 @@ func (r *run) stage(ctx context.Context, name string, limit time.Duration, done 
 		over := elapsed >= limit || done != nil && done()
 		if time.Since(shown) >= progressive || over {
 			shown = time.Now()
-			r.report(name, elapsed, limit)
+			r.report(name, elapsed.Seconds()/limit.Seconds())
 		}
 		if over {
 			return nil
@@ -315,13 +313,19 @@ func (r *run) stage(ctx context.Context, name string, limit time.Duration, done 
 	}
 }
 
-func (r *run) report(stage string, elapsed, total time.Duration) {
-	p := Progress{Stage: stage, Elapsed: elapsed, Total: total, Viewers: r.Viewers}
+// joining is the one stage whose end does not go by the clock.
+const joining = "joining"
+
+func (r *run) report(stage string, done float64) {
+	p := Progress{Stage: stage, Done: min(done, 1), Viewers: r.Viewers}
 	for _, t := range r.tallies {
 		t.mu.Lock()
 		p.Joined += t.joined
 		p.Lost += t.gone()
 		t.mu.Unlock()
+	}
+	if stage == joining {
+		p.Done = float64(p.Joined) / float64(p.Viewers)
 	}
 	r.Progress(p)
 }
@@ -377,23 +381,15 @@ func (r *run) sum() *tally {
 // result puts together what was measured.
 func (r *run) result() *Result {
 	sum := r.sum()
-	elapsed := r.load.end.at.Sub(r.load.start.at).Seconds()
 	res := &Result{
-		Started: r.started.UTC().Truncate(time.Second), Seconds: elapsed,
-		Viewers: Viewers{Wanted: r.Viewers, Joined: sum.joined, Lost: sum.ended, Errors: sum.errors},
-		Delivery: Delivery{
-			Mbps: 8 * float64(sum.bytes) / 1e6 / r.Duration.Seconds(), Frames: sum.frames, Expected: r.expected(),
-			Missing: sum.missing, Repeats: sum.repeats, Gaps: sum.gaps, StepBack: sum.back,
-			Checked: sum.checked, Corrupt: sum.corrupt,
-		},
-		Latency: sum.latency.percentiles(), FirstPicture: sum.first.percentiles(),
+		Started: r.started.UTC().Truncate(time.Second), Seconds: r.load.end.at.Sub(r.load.start.at).Seconds(),
+		Viewers:  Viewers{Wanted: r.Viewers, Joined: sum.joined, Lost: sum.ended, Errors: sum.errors},
+		Delivery: r.delivery(sum),
+		Latency:  sum.latency.percentiles(), FirstPicture: sum.first.percentiles(),
 		Server: r.load.server(r.idle, r.live), Bench: r.load.own(&sum.behind),
 	}
 	if silent := r.Viewers - sum.joined - (sum.gone() - sum.ended); silent > 0 {
 		res.Viewers.Errors[errNothing.Error()] += silent
-	}
-	if res.Delivery.Expected > 0 {
-		res.Delivery.Share = float64(sum.frames) / float64(res.Delivery.Expected)
 	}
 	for _, t := range r.targets {
 		if !slices.Contains(res.Protocols, t.proto) {
@@ -411,6 +407,18 @@ func (r *run) result() *Result {
 	}
 	res.EncoderBlocked = blocked.percentiles()
 	return res
+}
+
+func (r *run) delivery(sum *tally) Delivery {
+	d := Delivery{
+		Mbps: 8 * float64(sum.bytes) / 1e6 / r.Duration.Seconds(), Frames: sum.frames, Expected: r.expected(),
+		Missing: sum.missing, Repeats: sum.repeats, Gaps: sum.gaps, StepBack: sum.back,
+		Checked: sum.checked, Corrupt: sum.corrupt,
+	}
+	if d.Expected > 0 {
+		d.Share = float64(d.Frames) / float64(d.Expected)
+	}
+	return d
 }
 
 // commonest returns the error that most viewers met.
