@@ -242,3 +242,58 @@ func FuzzWires(f *testing.F) {
 		}
 	})
 }
+
+// endless returns a viewer in the middle of a stream, and the bytes of a second of it, which may be fed to him again and again.
+func endless(tb testing.TB, url string) (*viewer, []byte) {
+	src, err := synthesize(2_670_000, 30, time.Second)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	file := record(src, time.Second)
+	target, err := parseTarget(url)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	v := newViewer(target, &scene{clock: newClock()}, newTally(), false)
+	first, second := append([]byte(okHead), file[:13]...), file[13:]
+	if target.proto == RTMP {
+		first = rtmpTalk(nil, 4096)
+		second = rtmpTalk(file, 4096)[len(first):]
+	}
+	if _, err := v.receive(append(first, second...)); err != nil {
+		tb.Fatal(err)
+	}
+	return v, second
+}
+
+// TestReceiveAllocs holds the path that thousands of viewers share to no allocation at all.
+func TestReceiveAllocs(t *testing.T) {
+	for _, url := range []string{"http://h/live/x.flv", "rtmp://h/live/x"} {
+		v, b := endless(t, url)
+		if r, ok := v.wire.(*rtmpWire); ok {
+			r.window = 0 // an acknowledgement every few seconds may cost one
+		}
+		if n := testing.AllocsPerRun(10, func() {
+			if _, err := v.receive(b); err != nil {
+				t.Fatal(err)
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations a second of stream", url, n)
+		}
+	}
+}
+
+// BenchmarkReceive is what one viewer costs for one second of stream, without the kernel.
+func BenchmarkReceive(b *testing.B) {
+	for _, url := range []string{"http://h/live/x.flv", "rtmp://h/live/x"} {
+		b.Run(url[:4], func(b *testing.B) {
+			v, second := endless(b, url)
+			b.SetBytes(int64(len(second)))
+			for b.Loop() {
+				if _, err := v.receive(second); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
