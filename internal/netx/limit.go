@@ -17,7 +17,8 @@ type Limiter struct {
 	count map[netip.Prefix]int
 }
 
-// NewLimiter returns a Limiter of max connections an address (of a /64 for IPv6). Loopback is counted only when asked for.
+// NewLimiter returns a Limiter of max connections an address (of a /64 for IPv6), any number for 0. Loopback is counted only when
+// asked for.
 func NewLimiter(max int, loopback bool) *Limiter {
 	return &Limiter{max: max, loopback: loopback, conns: make(map[net.Conn]netip.Prefix), count: make(map[netip.Prefix]int)}
 }
@@ -25,7 +26,7 @@ func NewLimiter(max int, loopback bool) *Limiter {
 // Enter counts c. It reports false, and counts nothing, when c's address has as many as it may.
 func (l *Limiter) Enter(c net.Conn) bool {
 	from, ok := origin(c.RemoteAddr())
-	if !ok || from.Addr().IsLoopback() && !l.loopback {
+	if !ok || l.max == 0 || from.Addr().IsLoopback() && !l.loopback {
 		return true
 	}
 	l.mu.Lock()

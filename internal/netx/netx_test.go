@@ -112,6 +112,11 @@ func TestLimiter(t *testing.T) {
 	if strict := NewLimiter(1, true); !strict.Enter(&addrConn{addr: "127.0.0.1:1"}) || strict.Enter(&addrConn{addr: "127.0.0.1:2"}) {
 		t.Error("loopback counts when asked for")
 	}
+	for free, i := NewLimiter(0, true), 0; i < 5; i++ {
+		if !free.Enter(a1) {
+			t.Error("0 is no limit")
+		}
+	}
 	l.Settle(a2)
 	l.Settle(a3)
 	if len(l.conns) != 3 {
