@@ -1,6 +1,7 @@
 package rtmp
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 )
@@ -11,8 +12,8 @@ const (
 	subTrailer = 4
 )
 
-// splitAggregate returns the messages in m, an aggregate. They share its memory. Their times are moved so that the first has the
-// aggregate's.
+// splitAggregate returns the messages in m, an aggregate. Each has memory of its own: one that is kept must not keep the whole
+// aggregate. Their times are moved so that the first has the aggregate's.
 func (c *conn) splitAggregate(m Message) ([]Message, error) {
 	bad := func(what string) error { return &ProtocolError{"aggregate", "an aggregate message with " + what} }
 	p := m.Payload
@@ -39,7 +40,6 @@ func (c *conn) splitAggregate(m Message) ([]Message, error) {
 			Type:      p[0],
 			Timestamp: uint32(p[7])<<24 | uint32(p[4])<<16 | uint32(p[5])<<8 | uint32(p[6]),
 			StreamID:  m.StreamID, // that of the aggregate overrides its messages'
-			Payload:   p[subHeader:end:end],
 		}
 		if n == 0 {
 			shift = m.Timestamp - sub.Timestamp
@@ -47,6 +47,7 @@ func (c *conn) splitAggregate(m Message) ([]Message, error) {
 		sub.Timestamp += shift
 		switch sub.Type {
 		case TypeAudio, TypeVideo, TypeData:
+			sub.Payload = bytes.Clone(p[subHeader:end])
 			subs = append(subs, sub)
 		case typeAggregate:
 			return nil, bad("another in it")
