@@ -203,8 +203,12 @@ func (c *conn) sendNow(ms ...Message) error {
 		return err
 	}
 	c.writing.Lock()
-	defer c.writing.Unlock()
-	return c.flush()
+	err := c.flush()
+	c.writing.Unlock()
+	if err != nil {
+		return err
+	}
+	return c.send() // what came to wait meanwhile
 }
 
 // queue puts ms behind what is pending. The peer learns our chunk size before the first command, so before any media.

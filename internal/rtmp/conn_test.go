@@ -433,3 +433,22 @@ func wantReason(t *testing.T, err error, reason string) {
 		t.Errorf("error %v, want reason %s", err, reason)
 	}
 }
+
+// TestSendWhileSendNow has an answer come while another goroutine is still writing: nobody but that one can send it.
+func TestSendWhileSendNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := pipe(1)
+		defer a.Close()
+		c := newConn(a, Options{})
+		go func() { _ = c.sendNow(event(eventStreamBegin, 1)) }()
+		synctest.Wait() // it writes, and b does not read
+		if err := c.send(event(eventPingResponse, 2)); err != nil {
+			t.Fatal(err)
+		}
+		const message = 12 + 6
+		_ = b.SetReadDeadline(time.Now().Add(time.Second))
+		if n, err := io.ReadFull(b, make([]byte, 2*message)); err != nil {
+			t.Errorf("%d bytes came, %v; want two messages of %d", n, err, message)
+		}
+	})
+}
