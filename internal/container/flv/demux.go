@@ -30,6 +30,7 @@ const (
 	metaWindow   = time.Second
 	maxConfigs   = 20 // new tracks in configWindow that are taken
 	configWindow = 10 * time.Second
+	maxConfig    = 64 << 10 // bytes; each viewer is sent a copy of his own
 )
 
 // A Demuxer turns the messages of one publisher into frames. The zero Demuxer is ready. Not for concurrent use.
@@ -92,6 +93,9 @@ func (d *Demuxer) packet(k media.Kind, cur *current, p packet, timestamp uint32,
 func (d *Demuxer) configure(k media.Kind, cur *current, p packet, arrived time.Time) error {
 	if cur.carries(p) && bytes.Equal(cur.track.Config, p.data) {
 		return nil
+	}
+	if len(p.data) > maxConfig {
+		return skip("%v configuration of %d bytes", p.codec, len(p.data))
 	}
 	t, lengthSize, err := newTrack(k, p)
 	if err != nil {

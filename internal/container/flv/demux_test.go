@@ -430,3 +430,17 @@ func TestDemuxerAllocates(t *testing.T) {
 		t.Errorf("%v allocations a frame, want the Frame alone", n)
 	}
 }
+
+// TestHugeConfig has a configuration that is good but for megabytes behind it, which every viewer would be sent.
+func TestHugeConfig(t *testing.T) {
+	var d Demuxer
+	for _, n := range []int{maxConfig - len(avcC), maxConfig} {
+		_, err := d.Message(TypeVideo, 0, []byte("\x17\x00\x00\x00\x00"+avcC+strings.Repeat("x", n)), time.Now())
+		if tooLong := n == maxConfig; errors.Is(err, ErrSkip) != tooLong {
+			t.Errorf("%d bytes: %v", len(avcC)+n, err)
+		}
+	}
+	if got := len(d.video.track.Config); got != maxConfig {
+		t.Errorf("a configuration of %d bytes is in force, want %d", got, maxConfig)
+	}
+}
