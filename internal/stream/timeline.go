@@ -54,6 +54,10 @@ func (t *timeline) reconnect() {
 // place sets the stream times, Ticks, Duration and Discontinuity of f, which holds encoder times.
 func (t *timeline) place(f *media.Frame) {
 	c := t.clock(f.Track)
+	if f.Track.Kind == media.Data {
+		t.placeData(c, f)
+		return
+	}
 	switch {
 	case !t.started:
 		t.started, t.step = true, firstStep
@@ -89,6 +93,18 @@ func (t *timeline) place(f *media.Frame) {
 	if dts >= t.end {
 		t.end, t.step = dts, f.Duration
 	}
+}
+
+// placeData places script data, which encoders stamp as they please: it follows the clock of audio and video, and moves nothing.
+func (t *timeline) placeData(c *clock, f *media.Frame) {
+	dts := f.DTS + t.offset
+	if (dts - t.end).Abs() > maxStepBack {
+		dts = t.end
+	}
+	dts = max(dts, c.last, 0)
+	f.DTS, f.PTS, f.Discontinuity = dts, dts, t.disc
+	f.Ticks = c.ticks(f)
+	c.last = dts
 }
 
 // jump lets f follow the largest DTS given out by one frame.

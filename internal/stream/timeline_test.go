@@ -136,3 +136,25 @@ func FuzzTimeline(f *testing.F) {
 		}
 	})
 }
+
+// TestTimelineOfData has script data stamped with 0, far ahead and right: audio and video must not notice, and the data be where they are.
+func TestTimelineOfData(t *testing.T) {
+	script := &media.Track{Kind: media.Data, Codec: media.Script, Timescale: 90000}
+	var line timeline
+	for i := range 100 {
+		at := time.Duration(i) * time.Second
+		stamp := []time.Duration{0, at + time.Hour, at}[i%3]
+		data := &media.Frame{Track: script, DTS: stamp, PTS: stamp}
+		line.place(data)
+		v := &media.Frame{Track: h264, DTS: at + 1000*time.Second, PTS: at + 1000*time.Second}
+		line.place(v)
+		a := &media.Frame{Track: aac, DTS: at + 1000*time.Second + 20*ms, PTS: at + 1000*time.Second + 20*ms}
+		line.place(a)
+		if v.DTS != at || a.DTS != at+20*ms || v.Discontinuity != 0 || a.Discontinuity != 0 {
+			t.Fatalf("%d: video at %v, audio at %v, %d and %d discontinuities; want %v", i, v.DTS, a.DTS, v.Discontinuity, a.Discontinuity, at)
+		}
+		if (data.DTS - at).Abs() > time.Second {
+			t.Errorf("%d: data at %v, want it near %v", i, data.DTS, at)
+		}
+	}
+}
