@@ -73,7 +73,7 @@ func (p *Publisher) keepWarm(f *media.Frame) {
 		p.dropWarm() // audio alone: every frame is a place to start
 	}
 	p.warm = append(p.warm, f)
-	p.warmed += len(f.Payload)
+	p.warmed += len(f.Payload) + frameCost
 }
 
 func (p *Publisher) dropWarm() { p.warm, p.warmed = nil, 0 }

@@ -38,7 +38,7 @@ type Options struct {
 	GOPs       int           // how many of the newest GOPs are held for those who join; at least 1 is held
 	MaxLatency time.Duration // how far behind a viewer may fall before he is moved to a newer keyframe; default 4 s
 	RingTime   time.Duration // the ring's bound in stream time; default 30 s
-	RingBytes  int           // the ring's bound in payload bytes; default 64 MiB
+	RingBytes  int           // the ring's bound in bytes: payload, and a fixed sum for each frame; default 64 MiB
 	TrackWait  time.Duration // how long a start waits for announced tracks; default 2 s
 	RAPWait    time.Duration // how long to look for a random access point before the encoder's key flag is believed; default 10 s
 

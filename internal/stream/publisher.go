@@ -37,7 +37,7 @@ type Publisher struct {
 	waitRAP time.Time      // since when it has been without
 	healthy time.Time      // since when frames have come without a pause
 	warm    []*media.Frame // while not active: frames from the newest random access point on, in encoder time
-	warmed  int            // payload bytes in warm
+	warmed  int            // bytes in warm, as a ring counts them
 	pending bool           // active, but waits for a random access point to take over with
 }
 

@@ -11,9 +11,9 @@ type ring struct {
 	slots []*media.Frame // len is a power of two; the frame of Seq n is at n & (len-1)
 	tail  uint64         // Seq of the oldest frame held
 	head  uint64         // Seq that the next frame gets
-	bytes int
-	video bool     // has held video
-	raps  []uint64 // Seqs of the video random access points held, in order
+	bytes int            // of payload, and frameCost for each frame
+	video bool           // has held video
+	raps  []uint64       // Seqs of the video random access points held, in order
 }
 
 // limits bound a ring.
@@ -23,6 +23,10 @@ type limits struct {
 	time  time.Duration
 	bytes int
 }
+
+// frameCost is what a frame takes beside its payload: itself, its slot, and its layouts for the wires. An encoder whose frames are a
+// byte long and have one time must not fill the memory with them.
+const frameCost = 512
 
 func (r *ring) at(seq uint64) *media.Frame { return r.slots[seq&uint64(len(r.slots)-1)] }
 
@@ -42,7 +46,7 @@ func (r *ring) push(f *media.Frame, l limits) {
 	f.Seq = r.head
 	r.slots[r.head&uint64(len(r.slots)-1)] = f
 	r.head++
-	r.bytes += len(f.Payload)
+	r.bytes += len(f.Payload) + frameCost
 	if f.Track.Kind == media.Video {
 		r.video = true
 		if f.RAP != media.NoAccess {
@@ -73,7 +77,7 @@ func (r *ring) trim(now time.Duration, l limits) {
 // drop forgets the oldest frame.
 func (r *ring) drop() {
 	i := r.tail & uint64(len(r.slots)-1)
-	r.bytes -= len(r.slots[i].Payload)
+	r.bytes -= len(r.slots[i].Payload) + frameCost
 	r.slots[i] = nil
 	if len(r.raps) > 0 && r.raps[0] == r.tail {
 		r.raps = r.raps[1:]

@@ -36,7 +36,7 @@ func TestRingBounds(t *testing.T) {
 				}
 				held := 0
 				for seq := r.tail; seq < r.head; seq++ {
-					held += len(r.at(seq).Payload)
+					held += len(r.at(seq).Payload) + frameCost
 				}
 				if held != r.bytes || r.bytes > l.bytes {
 					t.Fatalf("frame %d: %d bytes held, %d counted, %d allowed", i, held, r.bytes, l.bytes)
@@ -106,5 +106,17 @@ func BenchmarkWrite(b *testing.B) {
 				p.Write(f)
 			}
 		})
+	}
+}
+
+// TestRingOfTinyFrames holds an encoder whose clock stands still, so that time bounds nothing, to a number of frames.
+func TestRingOfTinyFrames(t *testing.T) {
+	var r ring
+	l := limits{gops: 1, keep: 5 * time.Second, time: 30 * time.Second, bytes: 1 << 20}
+	for range 10000 {
+		r.push(&media.Frame{Track: aac, Payload: make([]byte, 1)}, l)
+	}
+	if n := r.head - r.tail; n > 1<<20/frameCost {
+		t.Errorf("%d frames of a byte are held in a ring of 1 MiB", n)
 	}
 }
