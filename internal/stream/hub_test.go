@@ -604,3 +604,23 @@ func TestConcurrentUse(t *testing.T) {
 	cancel()
 	viewers.Wait()
 }
+
+// TestSessionEndsDuringPublish has a session end between the moment a newcomer finds it and the moment he joins it: his own
+// session needs a number of its own.
+func TestSessionEndsDuringPublish(t *testing.T) {
+	epoch := uint64(0)
+	h := NewHub(Options{Epoch: func(context.Context) (uint64, error) { epoch++; return epoch, nil }})
+	old := mustPublish(t, h, PublishOptions{})
+	begin, err := h.prepare(context.Background(), movie)
+	if begin != nil || err != nil {
+		t.Fatalf("prepare beside a session: %v, %v", begin, err)
+	}
+	old.End(Goodbye)
+	if _, err := h.attach(&Publisher{done: make(chan struct{})}, movie, begin); !errors.Is(err, errUnprepared) {
+		t.Errorf("attach: %v", err)
+	}
+	mustPublish(t, h, PublishOptions{})
+	if in, _ := h.Info(movie); in.Epoch != 2 {
+		t.Errorf("epoch %d, want 2", in.Epoch)
+	}
+}

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -44,43 +45,58 @@ type Publisher struct {
 // Publish makes name live, or takes a held stream of that name up. It fails with Conflict when name is being published already,
 // Denied when the grant's key has been revoked meanwhile, Unavailable when the hub is closed.
 func (h *Hub) Publish(ctx context.Context, name live.Name, o PublishOptions) (*Publisher, error) {
-	epoch, release, err := h.prepare(ctx, name)
-	if err != nil {
-		return nil, err
+	for {
+		begin, err := h.prepare(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		p := &Publisher{id: h.ids.Add(1), opt: o, since: time.Now(), done: make(chan struct{})}
+		used, err := h.attach(p, name, begin)
+		if begin != nil && begin.release != nil && !used {
+			begin.release()
+		}
+		switch {
+		case err == nil:
+			return p, nil
+		case !errors.Is(err, errUnprepared):
+			return nil, err
+		}
 	}
-	p := &Publisher{id: h.ids.Add(1), opt: o, since: time.Now(), done: make(chan struct{})}
-	used, err := h.attach(p, name, epoch, release)
-	if release != nil && !used {
-		release()
-	}
-	if err != nil {
-		return nil, err
-	}
-	return p, nil
 }
 
-// prepare asks for what a new session of name needs, outside the lock; where there is a session already, for nothing.
-func (h *Hub) prepare(ctx context.Context, name live.Name) (epoch uint64, release func(), err error) {
+// A beginning is what a new session has from outside the hub.
+type beginning struct {
+	epoch   uint64
+	release func()
+}
+
+// errUnprepared tells that the session that was there at prepare has ended since.
+var errUnprepared = errors.New("a new session, and nothing was asked for")
+
+// prepare asks for what a new session of name needs, outside the lock; where there is a session already, for nothing: nil.
+func (h *Hub) prepare(ctx context.Context, name live.Name) (*beginning, error) {
 	h.mu.Lock()
 	s := h.streams[name]
 	exists := s != nil && s.session
 	h.mu.Unlock()
 	if exists {
-		return 0, nil, nil
+		return nil, nil
 	}
+	b := new(beginning)
+	var err error
 	if h.opt.Epoch != nil {
-		if epoch, err = h.opt.Epoch(ctx); err != nil {
-			return 0, nil, &live.Error{Kind: live.Unavailable, Op: "numbering the stream", Name: name, Err: err}
+		if b.epoch, err = h.opt.Epoch(ctx); err != nil {
+			return nil, &live.Error{Kind: live.Unavailable, Op: "numbering the stream", Name: name, Err: err}
 		}
 	}
 	if h.Admit != nil {
-		release, err = h.Admit(ctx, name)
+		b.release, err = h.Admit(ctx, name)
 	}
-	return epoch, release, err
+	return b, err
 }
 
-// attach makes p the publisher of its role. It reports whether a session began that release belongs to.
-func (h *Hub) attach(p *Publisher, name live.Name, epoch uint64, release func()) (used bool, err error) {
+// attach makes p the publisher of its role. It reports whether a session began, with begin; without one it fails with errUnprepared.
+func (h *Hub) attach(p *Publisher, name live.Name, begin *beginning) (used bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	role := p.opt.Grant.Role
@@ -91,6 +107,9 @@ func (h *Hub) attach(p *Publisher, name live.Name, epoch uint64, release func())
 		return false, live.Errorf(live.Denied, "the push key was revoked")
 	}
 	s := h.streams[name]
+	if begin == nil && (s == nil || !s.session) {
+		return false, errUnprepared
+	}
 	if s == nil {
 		s = newStream(h, name)
 		h.streams[name] = s
@@ -105,7 +124,7 @@ func (h *Hub) attach(p *Publisher, name live.Name, epoch uint64, release func())
 	s.pubs[role], s.lastKey = p, p.opt.Grant.Key
 	event := Event{Type: Resumed, Name: name}
 	if !s.session {
-		s.session, s.started, s.epoch, s.release = true, p.since, epoch, release
+		s.session, s.started, s.epoch, s.release = true, p.since, begin.epoch, begin.release
 		used, event.Type = true, Started
 	}
 	if s.holdTimer != nil {
