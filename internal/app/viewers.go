@@ -26,18 +26,40 @@ type viewers struct {
 	apps    map[string]config.App
 	limiter *netx.Limiter
 	stall   time.Duration // the longest time without write progress
-	serving sync.WaitGroup
+
+	// No WaitGroup: viewers who saw the end come again at once, and one that is added to while it wakes who waits panics.
+	mu      sync.Mutex
+	endless int           // answers without an end that are under way
+	idle    chan struct{} // closed when there is none; nil when nobody waits for that
 }
 
-// wait waits for the viewers of endless answers, until ctx ends.
+func (v *viewers) enter() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.endless++
+}
+
+func (v *viewers) leave() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.endless--; v.endless == 0 && v.idle != nil {
+		close(v.idle)
+		v.idle = nil
+	}
+}
+
+// wait waits until there are no viewers of endless answers, or ctx ends. It is for one goroutine.
 func (v *viewers) wait(ctx context.Context) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		v.serving.Wait()
-	}()
+	v.mu.Lock()
+	idle := make(chan struct{})
+	if v.endless == 0 {
+		close(idle)
+	} else {
+		v.idle = idle
+	}
+	v.mu.Unlock()
 	select {
-	case <-done:
+	case <-idle:
 	case <-ctx.Done():
 	}
 }
@@ -92,8 +114,8 @@ func (v *viewers) route(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "there is no such application here", http.StatusNotFound)
 	case len(path) == 2 && strings.HasSuffix(path[1], ".flv") && app.FLV:
 		v.settle(r)
-		v.serving.Add(1)
-		defer v.serving.Done()
+		v.enter()
+		defer v.leave()
 		v.flv.Serve(w, r, path[0], strings.TrimSuffix(path[1], ".flv"))
 	case len(path) == 2 && strings.HasSuffix(path[1], ".m3u8") && app.HLS, len(path) == 3 && app.HLS:
 		v.settle(r)

@@ -1,10 +1,13 @@
 package app
 
 import (
+	"context"
 	"io"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 // TestViewersRefuse holds requests that are none of a viewer's to their replies. Whoever reads them in another way than we do must find
@@ -35,4 +38,31 @@ func TestViewersRefuse(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestViewersComeWhileWaitingForThem has viewers come and go while the server waits for them, as they do when a stream has ended.
+func TestViewersComeWhileWaitingForThem(t *testing.T) {
+	v := new(viewers)
+	v.enter()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	v.wait(ctx) // gives up
+	v.leave()
+
+	var wg sync.WaitGroup
+	ctx, cancel = context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	for range 4 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				v.enter()
+				v.leave()
+			}
+		})
+	}
+	for ctx.Err() == nil {
+		v.wait(ctx)
+	}
+	wg.Wait()
+	v.wait(context.Background())
 }
