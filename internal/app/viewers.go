@@ -19,6 +19,10 @@ import (
 // maxURL is the longest request target that is looked at, in bytes.
 const maxURL = 4 << 10
 
+// bodyWait is how long an answer to a request with a body, which nobody here reads, waits for that body: net/http takes what is left
+// of it before it closes, and would wait for ever for a sender who does not send.
+const bodyWait = time.Second
+
 // viewers is the one handler behind every viewers' listener.
 type viewers struct {
 	flv     *edgeflv.Server
@@ -70,6 +74,10 @@ func (v *viewers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Access-Control-Allow-Origin", "*")
 	h.Set("X-Content-Type-Options", "nosniff")
+	if r.ContentLength != 0 { // nor -1, of a length not known
+		h.Set("Connection", "close") // where the body ends, and what is behind it, is not looked at
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyWait))
+	}
 	if r.URL.Host != "" || !strings.HasPrefix(r.URL.Path, "/") {
 		http.Error(w, "this is no proxy: ask for a path", http.StatusBadRequest)
 		return
@@ -88,8 +96,7 @@ func (v *viewers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "only GET and HEAD are served here", http.StatusMethodNotAllowed)
 		return
 	}
-	if r.ContentLength != 0 { // nor -1, of a length not known
-		h.Set("Connection", "close") // where the body ends, and what is behind it, is not looked at
+	if r.ContentLength != 0 {
 		http.Error(w, "a request here has no body", http.StatusBadRequest)
 		return
 	}

@@ -1,8 +1,10 @@
 package app
 
 import (
+	"bufio"
 	"context"
 	"io"
+	"net"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -35,6 +37,33 @@ func TestViewersRefuse(t *testing.T) {
 			}
 			if closes := w.Header().Get("Connection") == "close"; closes != c.closes {
 				t.Errorf("connection: close is %v, want %v", closes, c.closes)
+			}
+		})
+	}
+}
+
+// TestViewersBodyNeverComes has requests announce a body and send none: they are answered, and the connection is closed.
+func TestViewersBodyNeverComes(t *testing.T) {
+	srv := httptest.NewServer(new(viewers))
+	t.Cleanup(srv.Close)
+	for _, method := range []string{"GET", "POST", "OPTIONS"} {
+		t.Run(method, func(t *testing.T) {
+			t.Parallel()
+			c, err := net.Dial("tcp", srv.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(8 * time.Second))
+			if _, err := io.WriteString(c, method+" /live/movie.flv HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			br := bufio.NewReader(c)
+			if line, err := br.ReadString('\n'); err != nil || !strings.HasPrefix(line, "HTTP/1.1 ") {
+				t.Fatalf("answer %q, %v", line, err)
+			}
+			if _, err := io.Copy(io.Discard, br); err != nil {
+				t.Errorf("the connection stays: %v", err)
 			}
 		})
 	}
