@@ -46,8 +46,8 @@ func (s *stream) choose(p *Publisher, now time.Time) {
 		if s.active == nil || s.active.idle(now) >= opt.Idle {
 			s.activate(p)
 		}
-	default: // the primary, back from a pause
-		if now.Sub(p.healthy) >= opt.Return && p.atRAP() {
+	default: // the primary, back from a pause: for good, or in need since the backup has fallen silent too
+		if p.atRAP() && (now.Sub(p.healthy) >= opt.Return || s.active == nil || s.active.idle(now) >= opt.Idle) {
 			s.activate(p)
 		}
 	}

@@ -624,3 +624,35 @@ func TestSessionEndsDuringPublish(t *testing.T) {
 		t.Errorf("epoch %d, want 2", in.Epoch)
 	}
 }
+
+// TestBackupFallsSilent has the backup stop after it stepped in, while the primary is back but not yet for long.
+func TestBackupFallsSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(Options{})
+		primary := mustPublish(t, h, grant(live.KeyRef{ID: "a"}, live.Primary))
+		backup := mustPublish(t, h, grant(live.KeyRef{ID: "b"}, live.Backup))
+		var at time.Duration
+		step := func(publishers ...*Publisher) {
+			for _, p := range publishers {
+				write(t, p, video(at, at%time.Second == 0))
+			}
+			at += 40 * ms
+			time.Sleep(40 * ms)
+		}
+		for range 100 {
+			step(primary, backup)
+		}
+		for range 100 {
+			step(backup)
+		}
+		info, _ := h.Info(movie)
+		frames, silent := info.Frames, time.Now()
+		for info.Frames == frames {
+			step(primary)
+			info, _ = h.Info(movie)
+		}
+		if d := time.Since(silent); d > 4*time.Second {
+			t.Errorf("viewers saw nothing for %v", d)
+		}
+	})
+}
