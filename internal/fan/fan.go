@@ -9,6 +9,7 @@ package fan
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -159,15 +160,16 @@ func (fd *feed) read(ctx context.Context) error {
 	defer sub.Leave()
 	enc := f.encoder()
 	buf := make([]*media.Frame, batchFrames)
+	var known []*media.Track
+	video := false
 	for {
 		n, err := sub.Next(ctx, buf)
 		if err != nil {
 			return err
 		}
-		known := sub.Tracks()
-		video := false
-		for _, t := range known {
-			video = video || t.Kind == media.Video
+		if !covers(known, buf[:n]) {
+			known = sub.Tracks()
+			video = slices.ContainsFunc(known, func(t *media.Track) bool { return t.Kind == media.Video })
 		}
 		for from := 0; from < n; {
 			to := from + 1
@@ -182,6 +184,16 @@ func (fd *feed) read(ctx context.Context) error {
 		clear(buf[:n])
 		f.engine.wake(fd)
 	}
+}
+
+// covers reports whether all tracks of frames are among known.
+func covers(known []*media.Track, frames []*media.Frame) bool {
+	for _, f := range frames {
+		if !slices.Contains(known, f.Track) {
+			return false
+		}
+	}
+	return true
 }
 
 // starts reports whether a viewer may start at fr, so that a node must begin with it. Where there is no video that is anywhere, and
