@@ -275,8 +275,8 @@ func TestSlowViewerIsMovedToAStart(t *testing.T) {
 	v.want("S 0s", "F k")
 	events, _, stop := r.hub.Observe(1000)
 	defer stop()
-	big := bytes.Repeat([]byte("x"), 1<<20)
-	for i := range 250 { // 10 s in which he reads nothing; 12 MiB a GOP
+	big := bytes.Repeat([]byte("x"), 200<<10)
+	for i := range 250 { // 10 s in which he reads nothing: less than the hub's ring holds, and more than the kernel
 		copy(big, fmt.Sprintf("%039d|", i))
 		r.frame(string(big), i%12 == 0)
 	}
@@ -379,6 +379,27 @@ func TestRepliesGoBetweenNodes(t *testing.T) {
 	}
 	io.WriteString(v.nc, "bye")
 	v.wantLeft(io.ErrClosedPipe)
+}
+
+// TestViewerWhoAsksAndDoesNotRead: replies take memory, and somebody who floods takes nobody else's time.
+func TestViewerWhoAsksAndDoesNotRead(t *testing.T) {
+	r := newRig(t, Options{})
+	r.frame("k", true)
+	other := r.viewer(Conn{})
+	other.want("S 0s", "F k")
+	v := r.viewer(Conn{Received: func(b []byte) ([]byte, error) { return bytes.Repeat(b, 5), nil }})
+	v.want("S 0s", "F k")
+	flood := make([]byte, 64<<10)
+	go func() {
+		for {
+			if _, err := v.nc.Write(flood); err != nil {
+				return
+			}
+		}
+	}()
+	r.frame("i", false)
+	other.want("F i")
+	v.wantLeft(errUnread)
 }
 
 func TestViewersWhoCannotGoOnAreSentBack(t *testing.T) {

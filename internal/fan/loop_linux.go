@@ -191,20 +191,28 @@ func (l *loop) read() {
 	}
 	events := make([]unix.EpollEvent, 128)
 	buf := make([]byte, 16<<10)
+	unread := make(map[*viewer]struct{}) // who may have more: an edge is seen once
 	for {
-		n := 0
 		err := raw.Read(func(fd uintptr) bool {
-			n, _ = unix.EpollWait(int(fd), events, 0)
-			return n > 0
+			n, _ := unix.EpollWait(int(fd), events, 0)
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			for _, ev := range events[:max(0, n)] {
+				if v := l.bySock[ev.Fd]; v != nil {
+					unread[v] = struct{}{}
+				}
+			}
+			return len(unread) > 0
 		})
 		if err != nil {
 			return
 		}
-		for _, ev := range events[:n] {
-			l.mu.Lock()
-			v := l.bySock[ev.Fd]
-			l.mu.Unlock()
-			if v != nil && v.receive(buf) {
+		for v := range unread { // a piece of each in turn, however much one sends
+			news, more := v.receive(buf)
+			if !more {
+				delete(unread, v)
+			}
+			if news {
 				l.mu.Lock()
 				l.heard = append(l.heard, v)
 				l.mu.Unlock()
@@ -311,10 +319,11 @@ func (l *loop) remove(v *viewer, err error) {
 	l.mu.Lock()
 	delete(l.bySock, int32(v.sock))
 	l.mu.Unlock()
-	v.mu.Lock() // the reader may be at it
-	v.closed, v.gone = true, err
+	v.hangUp(err)
+	v.reading.Lock() // the reader may be at it
 	_ = unix.Close(v.sock)
-	v.mu.Unlock()
+	v.reading.Unlock()
+	v.closed = true
 	v.feed.watched[l.index].Add(-1)
 	v.feed.fan.release(v.feed)
 	v.Left(err)

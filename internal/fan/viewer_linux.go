@@ -25,6 +25,7 @@ type viewer struct {
 	after    uint64 // at which place he waits for a start: node.total
 	joined   time.Time
 	progress time.Time
+	queued   int // in the kernel, when last looked at
 	pinged   time.Time
 	caught   bool      // has been at the live edge
 	full     bool      // his socket takes no more
@@ -33,9 +34,11 @@ type viewer struct {
 	bye      time.Time // when the last words were out
 	closed   bool      // also under mu
 
-	mu    sync.Mutex
-	reply []byte // of Received, to be sent between two nodes
-	gone  error  // he left
+	reading sync.Mutex // held while sock is read, so that it is not closed meanwhile
+
+	mu    sync.Mutex // held for short: the writer waits for it
+	reply []byte     // of Received, to be sent between two nodes
+	gone  error      // he left
 }
 
 // startGrace is how long after joining a viewer who has never caught up is left alone.
@@ -50,27 +53,50 @@ func (v *viewer) hangUp(err error) {
 	}
 }
 
-// receive reads what v has sent. It reports whether the writer has something to do about it.
-func (v *viewer) receive(buf []byte) bool {
+// maxReply is how many bytes of replies may wait for a viewer, who asks and does not read.
+const maxReply = 64 << 10
+
+var errUnread = errors.New("the viewer asks, and does not read the replies")
+
+// receive reads once what v has sent. It reports whether the writer has something to do about it, and whether there may be more
+// to read.
+func (v *viewer) receive(buf []byte) (news, more bool) {
+	v.reading.Lock()
+	defer v.reading.Unlock()
+	if v.isGone() {
+		return false, false
+	}
+	n, err := unix.Read(v.sock, buf)
+	switch {
+	case errors.Is(err, unix.EINTR):
+		return false, true
+	case errors.Is(err, unix.EAGAIN):
+		return false, false
+	case err != nil:
+		v.hangUp(os.NewSyscallError("read", err))
+		return true, false
+	case n == 0:
+		v.hangUp(errLeft)
+		return true, false
+	case v.Received == nil:
+		return false, true
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for v.gone == nil {
-		n, err := unix.Read(v.sock, buf)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.EAGAIN):
-			return len(v.reply) > 0
-		case err != nil:
-			v.gone = os.NewSyscallError("read", err)
-		case n == 0:
-			v.gone = errLeft
-		case v.Received != nil:
-			reply, err := v.Received(buf[:n])
-			v.reply = append(v.reply, reply...)
-			v.gone = err
-		}
+	reply, err := v.Received(buf[:n])
+	if v.reply = append(v.reply, reply...); err == nil && len(v.reply) > maxReply {
+		err = errUnread
 	}
-	return !v.closed
+	if v.gone == nil {
+		v.gone = err
+	}
+	return len(v.reply) > 0 || v.gone != nil, v.gone == nil
+}
+
+func (v *viewer) isGone() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.gone != nil
 }
 
 // tend does what time and the operator ask for.
@@ -84,7 +110,7 @@ func (v *viewer) tend(now time.Time) {
 	switch {
 	case !v.bye.IsZero() && now.Sub(v.bye) >= o.Linger:
 		v.hangUp(v.err)
-	case v.full && now.Sub(v.progress) >= o.Stall:
+	case v.full && !v.drains(now) && now.Sub(v.progress) >= o.Stall:
 		v.hangUp(os.ErrDeadlineExceeded)
 	case v.Ping != nil && now.Sub(v.pinged) >= o.Ping:
 		v.pinged = now
@@ -92,6 +118,20 @@ func (v *viewer) tend(now time.Time) {
 		v.reply = append(v.reply, v.Ping()...)
 		v.mu.Unlock()
 	}
+}
+
+// drains reports whether a viewer whose socket is full takes what the kernel holds for him, so slowly that we cannot add to it: that
+// is progress too.
+func (v *viewer) drains(now time.Time) bool {
+	queued, err := unix.IoctlGetInt(v.sock, unix.SIOCOUTQ)
+	if err != nil {
+		return false
+	}
+	less := queued < v.queued
+	if v.queued = queued; less {
+		v.progress = now
+	}
+	return less
 }
 
 // end begins the end of v: what he is in the middle of, and the last words.
