@@ -8,8 +8,10 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"slices"
+	"time"
 
 	"livego/internal/live"
+	"livego/internal/obs"
 	"livego/internal/stream"
 )
 
@@ -47,7 +49,7 @@ type App struct {
 // the door, 404, 405, 413 for a body above 64 KiB, 414 for a URL above 4 KiB, 415 for a coded body, 501 for relays, and 503
 // while the key store is away.
 func New(o Options) http.Handler {
-	s := &server{Options: o, mux: http.NewServeMux(), page: newPage()}
+	s := &server{Options: o, mux: http.NewServeMux(), page: newPage(), refused: obs.Limiter{Interval: time.Second}}
 	s.mux.Handle("/control/get", s.enveloped(s.getKey))
 	s.mux.Handle("/control/reset", s.enveloped(s.resetKey))
 	s.mux.Handle("/control/delete", s.enveloped(s.deleteRoom))
@@ -65,8 +67,9 @@ func New(o Options) http.Handler {
 
 type server struct {
 	Options
-	mux  *http.ServeMux
-	page *page
+	mux     *http.ServeMux
+	page    *page
+	refused obs.Limiter // of log lines about who is turned away at the door
 }
 
 // ServeHTTP implements http.Handler.

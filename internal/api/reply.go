@@ -84,7 +84,7 @@ func reply(w http.ResponseWriter, status int, data any) {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	w.Write(body)
+	w.Write(append(body, '\n')) // for who reads it in a shell
 }
 
 func plain(w http.ResponseWriter, status int, text string) {

@@ -33,7 +33,9 @@ func harden(h http.Header) {
 // admit asks the door and refuses what no route takes. The door comes first: who may not ask learns nothing of the rest.
 func (s *server) admit(w http.ResponseWriter, r *http.Request) error {
 	if err := s.Door.Check(r); err != nil {
-		s.Log.Debug("request refused", "path", r.URL.Path, "remote", r.RemoteAddr, "reason", live.Reason(err))
+		if suppressed, ok := s.refused.Allow(live.KindOf(err).String()); ok {
+			s.Log.Warn("request refused", "path", r.URL.Path, "remote", r.RemoteAddr, "reason", live.Reason(err), "suppressed", suppressed)
+		}
 		return err
 	}
 	// The mux would redirect to the clean path, and what asks for such a path is no browser that follows a link.

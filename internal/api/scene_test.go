@@ -68,6 +68,12 @@ func (s *scene) do(method, target, body string, headers ...string) *httptest.Res
 	}
 	w := httptest.NewRecorder()
 	s.handler.ServeHTTP(w, r)
+	if w.Header().Get("Content-Type") == "application/json" {
+		if !strings.HasSuffix(w.Body.String(), "}\n") {
+			s.t.Errorf("%s %s: the answer does not end its line: %q", method, target, w.Body)
+		}
+		w.Body.Truncate(max(0, w.Body.Len()-1))
+	}
 	return w
 }
 

@@ -17,7 +17,7 @@ type liveStats struct {
 	Players    []connStats `json:"players"`
 }
 
-// connStats is one publisher or player. Names and order are the documented interface's.
+// connStats is one publisher or player. Names and order are the documented interface's; what is new stands behind them.
 type connStats struct {
 	Key             string `json:"key"` // the stream, "app/room": never a push key
 	URL             string `json:"url"`
@@ -26,6 +26,9 @@ type connStats struct {
 	VideoSpeed      uint64 `json:"video_speed"` // kbit/s
 	AudioTotalBytes uint64 `json:"audio_total_bytes"`
 	AudioSpeed      uint64 `json:"audio_speed"` // kbit/s
+
+	// GatherMS is of a publisher: how long its frames are gathered before they are written to viewers, in ms.
+	GatherMS *int64 `json:"gather_ms,omitempty"`
 }
 
 // liveStat serves /stat/livestat[?room=A/R].
@@ -72,7 +75,9 @@ func (s *server) find(room string) (stream.Info, error) {
 
 func (s *liveStats) add(in stream.Info) {
 	for _, c := range in.Publishers {
-		s.Publishers = append(s.Publishers, statsOf(in.Name, c))
+		p := statsOf(in.Name, c)
+		p.GatherMS = new(in.Gather.Milliseconds())
+		s.Publishers = append(s.Publishers, p)
 	}
 	for _, c := range in.Viewers {
 		s.Players = append(s.Players, statsOf(in.Name, c))

@@ -90,7 +90,7 @@ func (g *Gate) byKey(ctx context.Context, r live.Request) (live.Grant, error) {
 	if live.KindOf(err) == live.Denied {
 		g.failures.add(addr)
 		return live.Grant{}, live.Errorf(live.Denied,
-			"this is not a valid push key for app %s: ask the operator for one (/control/get?room=NAME)", r.App)
+			"this is not a valid push key for app %s: the operator gets one by /control/get with room=NAME", r.App)
 	}
 	if err != nil {
 		return live.Grant{}, err

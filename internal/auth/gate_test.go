@@ -68,7 +68,7 @@ func TestGate(t *testing.T) {
 	}{
 		{"push", false, push, "live", secret, good, 0, ""},
 		{"push by room", false, push, "live", "movie", live.Grant{}, live.Denied, "not a valid push key for app live"},
-		{"push by wrong key", false, push, "live", live.NewSecret(), live.Grant{}, live.Denied, "/control/get?room=NAME"},
+		{"push by wrong key", false, push, "live", live.NewSecret(), live.Grant{}, live.Denied, "/control/get with room=NAME"},
 		{"push nothing", false, push, "live", "", live.Grant{}, live.Denied, "not a valid push key"},
 		{"push to unknown app", false, push, "movies", secret, live.Grant{}, live.NotFound, `application "movies" is not configured here: there is closed, live, vod`},
 		{"push to reserved app", false, push, "api", secret, live.Grant{}, live.Invalid, "reserved"},

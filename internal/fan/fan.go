@@ -9,6 +9,8 @@ package fan
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -38,7 +40,8 @@ type Options struct {
 	MaxLatency time.Duration // how far behind a viewer may fall before he is moved to a newer start
 	RingTime   time.Duration // how much a viewer may make us hold, in time
 	RingBytes  int           // and in bytes
-	GOPs       int           // at which start, counted back from the newest, viewers begin; at least 1
+	Log        *slog.Logger
+	GOPs       int // at which start, counted back from the newest, viewers begin; at least 1
 }
 
 // A Conn is a viewer with his socket. The functions are called one at a time and must not block.
@@ -141,12 +144,25 @@ const batchFrames = 256
 // run lays out the stream until it ends or nobody watches.
 func (fd *feed) run(ctx context.Context) {
 	defer fd.cancel()
-	err := fd.read(ctx)
+	err := fd.readSafely(ctx)
 	fd.fan.mu.Lock()
 	fd.fan.forget(fd)
 	fd.fan.mu.Unlock()
 	fd.append(&node{end: err, at: time.Now()}, false)
 	fd.fan.engine.wake(fd)
+}
+
+var errPanic = errors.New("fan: an encoder panicked")
+
+// readSafely is read, but for panics: they end this feed, whose viewers go, and no other.
+func (fd *feed) readSafely(ctx context.Context) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			fd.fan.opt.Log.Error("panic", "panic", r, "stream", fd.name.String(), "stack", string(debug.Stack()))
+			err = errPanic
+		}
+	}()
+	return fd.read(ctx)
 }
 
 func (fd *feed) read(ctx context.Context) error {

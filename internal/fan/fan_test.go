@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"os"
 	"testing"
@@ -50,8 +51,11 @@ func (lines) Again(f *media.Frame, _ []*media.Track) []byte {
 func (lines) Batch(frames []*media.Frame, _ []*media.Track) []byte {
 	var b []byte
 	for _, f := range frames {
-		if string(f.Payload) == "break" {
+		switch string(f.Payload) {
+		case "break":
 			return nil
+		case "panic":
+			panic("as told")
 		}
 		b = append(b, record('F', f.Payload)...)
 	}
@@ -71,6 +75,7 @@ type rig struct {
 func newRig(t *testing.T, o Options) *rig {
 	t.Helper()
 	o.GOPs = max(o.GOPs, 1)
+	o.Log = slog.New(slog.DiscardHandler)
 	set := func(d *time.Duration, to time.Duration) {
 		if *d == 0 {
 			*d = to
@@ -411,6 +416,19 @@ func TestViewersWhoCannotGoOnAreSentBack(t *testing.T) {
 	v.want("E "+live.Reason(errComeBack), "EOF")
 	v.nc.Close()
 	v.wantLeft(errComeBack)
+}
+
+func TestPanicEndsOneFeed(t *testing.T) {
+	r := newRig(t, Options{})
+	r.frame("k", true)
+	v := r.viewer(Conn{})
+	v.want("S 0s", "F k")
+	r.frame("panic", false)
+	v.want("E "+errPanic.Error(), "EOF")
+	v.nc.Close()
+	v.wantLeft(errPanic)
+	r.frame("k2", true)
+	r.viewer(Conn{}).want("S 80ms", "F k2")
 }
 
 func TestEngineCutsWhoDoesNotGo(t *testing.T) {

@@ -101,6 +101,19 @@ func TestStartWaitsForTracksNoLongerThanTrackWait(t *testing.T) {
 	})
 }
 
+func TestStreamThatShowsNothingIsNotWaitedForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(Options{})
+		p := mustPublish(t, h, PublishOptions{})
+		write(t, p, video(0, false)) // and never a keyframe
+		start := time.Now()
+		_, err := h.Subscribe(t.Context(), movie, SubscribeOptions{})
+		if live.KindOf(err) != live.Unavailable || time.Since(start) != 12*time.Second {
+			t.Errorf("after %v: %v, want it to be unavailable after 12 s", time.Since(start), err)
+		}
+	})
+}
+
 func TestGoodbyeEndsLossHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{Hold: 20 * time.Second})

@@ -36,7 +36,7 @@ const startGrace = 10 * time.Second
 
 // Subscribe joins name, waiting for it as o says. It fails with NotFound when nobody publishes it, or ctx's error.
 func (h *Hub) Subscribe(ctx context.Context, name live.Name, o SubscribeOptions) (*Subscriber, error) {
-	if err := h.await(ctx, name, o.Wait); err != nil {
+	if err := h.await(ctx, name, o.Wait, o.Viewer.Internal); err != nil {
 		return nil, err
 	}
 	v, err := h.Join(name, o.Viewer)
@@ -46,8 +46,9 @@ func (h *Hub) Subscribe(ctx context.Context, name live.Name, o SubscribeOptions)
 	return &Subscriber{Viewer: v, want: o.Want, gops: o.GOPs, joined: v.since}, nil
 }
 
-// await waits until name is ready to be watched. Who waits for a name leaves nothing behind.
-func (h *Hub) await(ctx context.Context, name live.Name, wait time.Duration) error {
+// await waits until name is ready to be watched. Who waits for a name leaves nothing behind. A stream that is there and shows
+// nothing is not waited for longer than it takes to believe the encoder's key flag, but by parts of the server.
+func (h *Hub) await(ctx context.Context, name live.Name, wait time.Duration, internal bool) error {
 	notFound := live.Errorf(live.NotFound, "nobody is publishing %s", name)
 	if wait > 0 {
 		var cancel context.CancelFunc
@@ -81,7 +82,14 @@ func (h *Hub) await(ctx context.Context, name live.Name, wait time.Duration) err
 		s.waiting++
 		h.mu.Unlock()
 
-		err := s.awaitBegin(ctx)
+		beginning := ctx
+		if wait == 0 && !internal {
+			var cancel context.CancelFunc
+			nothing := live.Errorf(live.Unavailable, "%s shows nothing to begin with: its encoder sends no keyframe", name)
+			beginning, cancel = context.WithTimeoutCause(ctx, h.opt.RAPWait+h.opt.TrackWait, nothing)
+			defer cancel()
+		}
+		err := s.awaitBegin(beginning)
 
 		h.mu.Lock()
 		s.waiting--
@@ -91,7 +99,7 @@ func (h *Hub) await(ctx context.Context, name live.Name, wait time.Duration) err
 		alive := h.streams[name] == s
 		h.mu.Unlock()
 		if err != nil {
-			return context.Cause(ctx)
+			return context.Cause(beginning)
 		}
 		if alive {
 			return nil

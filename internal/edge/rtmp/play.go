@@ -23,7 +23,6 @@ func (ss *session) play(ctx context.Context) (handedOver bool) {
 		return false
 	}
 	log := ss.log.With("stream", grant.Name.String())
-	ss.opt.Limiter.Settle(ss.nc)
 	if ss.handOver(grant.Name, log) {
 		return true
 	}
@@ -58,6 +57,7 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 		return
 	}
 	defer sub.Leave()
+	ss.opt.Limiter.Settle(ss.nc)
 	if err := ss.c.AcceptPlay(); err != nil {
 		log.Debug("player left before it was answered", "err", err)
 		return

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"sync"
 	"time"
 
 	"livego/internal/container/flv"
@@ -37,7 +38,13 @@ func (ss *session) publish(ctx context.Context) {
 
 	watched := make(chan struct{})
 	ended := make(chan struct{})
-	go func() { // hangs up when the stream is taken away
+	unwatch := sync.OnceFunc(func() {
+		close(ended)
+		<-watched
+	})
+	defer unwatch()          // also
+	defer p.End(stream.Lost) // after a panic
+	go func() {              // hangs up when the stream is taken away
 		defer close(watched)
 		select {
 		case <-p.Done():
@@ -54,9 +61,8 @@ func (ss *session) publish(ctx context.Context) {
 		how = stream.Goodbye
 	}
 	taken := p.Err()
-	close(ended)
 	p.End(how)
-	<-watched
+	unwatch()
 	switch {
 	case taken != nil:
 		log.Info("publisher disconnected", "reason", live.Reason(taken))
@@ -123,7 +129,7 @@ func (ss *session) refuse(what, code string, err error) {
 	if kind := live.KindOf(err); kind == live.Internal {
 		ss.log.Error(what+" failed", "app", ss.req.App, "err", err)
 	} else {
-		ss.warn(ss.log, what+" refused", live.Reason(err), "app", ss.req.App, "kind", kind.String())
+		ss.warn(ss.log, what+" refused", kind.String(), live.Reason(err), "app", ss.req.App, "kind", kind.String())
 	}
 	ss.c.Reject(code, live.Reason(err))
 }

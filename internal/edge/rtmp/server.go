@@ -65,8 +65,9 @@ type session struct {
 
 func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 	log := s.opt.Log.With("proto", "rtmp", "remote", nc.RemoteAddr().String())
+	defer obs.Recover(log)
 	if !s.opt.Limiter.Enter(nc) {
-		s.warn(log, "connection refused", "too many from this address that neither publish nor play")
+		s.warn(log, "connection refused", "limit", "too many from this address that neither publish nor play")
 		return
 	}
 	defer s.opt.Limiter.Settle(nc)
@@ -116,17 +117,18 @@ func (s *Server) noRequest(ctx context.Context, log *slog.Logger, err error) {
 	switch {
 	case ctx.Err() != nil:
 	case errors.As(err, &bad):
-		s.warn(log, "connection closed", bad.Detail)
+		s.warn(log, "connection closed", bad.Reason, bad.Detail)
 	case errors.As(err, &refused):
-		s.warn(log, "connection refused", refused.Description)
+		s.warn(log, "connection refused", refused.Code, refused.Description)
 	default:
 		log.Debug("connection closed", "reason", err)
 	}
 }
 
-// warn logs what a peer did wrong, once a second for each reason: whoever repeats it does not fill the log.
-func (s *Server) warn(log *slog.Logger, what, reason string, attrs ...any) {
-	suppressed, ok := s.once.Allow(what + reason)
+// warn logs what a peer did wrong, once a second for each kind of it: whoever repeats it does not fill the log, nor does he by
+// words of his own that the reason quotes.
+func (s *Server) warn(log *slog.Logger, what, kind, reason string, attrs ...any) {
+	suppressed, ok := s.once.Allow(what + " " + kind)
 	if !ok {
 		return
 	}
