@@ -43,7 +43,7 @@ type stream struct {
 	tracks    map[trackKey]*media.Track
 	meta      *media.Meta
 	viewers   map[*Viewer]struct{}
-	watching  int           // viewers that are not internal
+	watching  int           // viewers for whom frames are gathered
 	wake      chan struct{} // closed and replaced to wake who waits for a frame
 	pulse     *time.Timer   // wakes after a gather window
 	pulsing   bool
