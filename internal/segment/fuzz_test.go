@@ -15,6 +15,7 @@ const (
 	isJoin   // the timeline has a joint here
 	isOther  // of the other track of its kind
 	isBig    // 1 MiB
+	isPaused // there is a pause before it
 	frameLen = 4
 )
 
@@ -50,8 +51,9 @@ func encodeFrames(fs []*media.Frame) []byte {
 	return b
 }
 
-// decodeFrames gives frames that keep what the timeline of a stream promises: no track goes back, time is never negative.
-func decodeFrames(b []byte) (fs []*media.Frame) {
+// decodeFrames gives frames that keep what the timeline of a stream promises: no track goes back, time is never negative. pauses
+// are those that come after one.
+func decodeFrames(b []byte) (fs, pauses []*media.Frame) {
 	other := *aac
 	tracks := map[byte]*media.Track{0: h264, isOther: h264b, isAudio: aac, isAudio | isOther: &other}
 	payloads := map[byte][]byte{0: make([]byte, 100), isBig: make([]byte, 1<<20)}
@@ -69,8 +71,11 @@ func decodeFrames(b []byte) (fs []*media.Frame) {
 		f := frame(t, at, time.Duration(b[3])*4*ms, b[0]&isKey != 0)
 		f.Discontinuity, f.Payload = disc, payloads[b[0]&isBig]
 		fs = append(fs, f)
+		if b[0]&isPaused != 0 {
+			pauses = append(pauses, f)
+		}
 	}
-	return fs
+	return fs, pauses
 }
 
 func FuzzSegmenter(f *testing.F) {
@@ -78,10 +83,13 @@ func FuzzSegmenter(f *testing.F) {
 		f.Add(encodeFrames(tt.frames), uint16(2000))
 	}
 	f.Add(encodeFrames(outlines[0].frames), uint16(500))
+	paused := encodeFrames(outlines[0].frames)
+	paused[60*frameLen] |= isPaused
+	f.Add(paused, uint16(2000))
 	f.Fuzz(func(t *testing.T, b []byte, segment uint16) {
-		frames := decodeFrames(b[:min(len(b), 1000*frameLen)])
+		frames, pauses := decodeFrames(b[:min(len(b), 1000*frameLen)])
 		s := New(5, Options{Segment: max(500*ms, time.Duration(segment)*ms), Bytes: 64 << 20})
-		checkSegments(t, feed(t, s, frames), frames)
+		checkSegments(t, feed(t, s, frames, pauses...), frames)
 		if len(frames) > 0 && !s.List().Ended {
 			t.Error("not ended")
 		}

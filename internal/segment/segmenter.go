@@ -20,6 +20,8 @@ const (
 	maxSkew = time.Second
 	// step is the least distance between the starts of segments, whose names count milliseconds.
 	step = time.Millisecond
+	// endless is how long a GOP that has not ended yet counts as none.
+	endless = 30 * time.Second
 	// minWindow is the least number of target durations that a playlist lists.
 	minWindow = 8
 )
@@ -48,10 +50,14 @@ type Segmenter struct {
 	run    run
 	open   *Segment // nil before the first frame
 	start  time.Duration
+	least  time.Duration // the next segment begins no earlier, so that its name is new
 	end    time.Duration // of the last frame of the open segment
 	newest time.Duration // largest DTS
+	video  time.Duration // DTS of the newest video frame
 	rap    time.Duration // DTS of the newest random access point; negative before the first
 	gop    time.Duration // longest seen
+	last   time.Duration // newest GOP
+	apart  time.Duration // longest that two GOPs in a row were at least
 }
 
 // A run is what lies between two discontinuities.
@@ -73,15 +79,20 @@ func New(epoch uint64, o Options) *Segmenter {
 	return s
 }
 
-// Next returns a Segmenter for the session after that of s, which must have ended. Its playlist goes on from that of s: the
-// numbers continue, and its first segment is marked as discontinuous.
+// Next returns a Segmenter that takes over from s, which gets no more frames: for the session after that of s, or for the rest of
+// the same where s gave an error. Its playlist goes on from that of s: the numbers continue, and its first segment is marked as
+// discontinuous.
 func (s *Segmenter) Next(epoch uint64) *Segmenter {
 	n := New(epoch, s.opt)
 	last := s.List()
 	if last.listed == 0 {
 		return n
 	}
-	n.next, n.discs = s.next, s.discs
+	newest := last.segments[len(last.segments)-1]
+	n.next, n.discs = newest.sequence+1, newest.discs
+	if epoch == s.epoch {
+		n.least = s.start + step
+	}
 	n.list.Store(&List{segments: last.segments, listed: last.listed, Bytes: last.Bytes})
 	return n
 }
@@ -95,11 +106,14 @@ func (s *Segmenter) Ready() <-chan struct{} { return s.ready }
 // Write adds f, the next frame of the stream in its order, of a track that Carries accepts. An error is a fault of ours.
 func (s *Segmenter) Write(f *media.Frame) error {
 	s.newest = max(s.newest, f.DTS)
-	if isRAP(f) {
-		s.measure(f)
+	if f.Track.Kind == media.Video {
+		s.video = f.DTS
+		if f.RAP != media.NoAccess {
+			s.measure(f)
+		}
 	}
 	if s.open == nil {
-		s.begin(f, f.DTS, s.List().listed > 0)
+		s.begin(f, max(s.position(f), s.least), s.List().listed > 0)
 	} else if joint := s.breaks(f); joint || s.due(f) {
 		if err := s.cut(f, joint || *s.run.track(f.Track.Kind) == nil); err != nil {
 			return err
@@ -109,13 +123,45 @@ func (s *Segmenter) Write(f *media.Frame) error {
 	return nil
 }
 
+// Pause completes the open segment with what it has, as the encoder is away. What comes after is marked as discontinuous.
+func (s *Segmenter) Pause() error {
+	if s.open == nil {
+		return nil
+	}
+	err := s.publish(s.length(), false)
+	s.open, s.least = nil, s.start+step
+	return err
+}
+
 // End completes the last segment and the playlist.
 func (s *Segmenter) End() error {
-	if s.open == nil {
+	last := s.List()
+	switch {
+	case s.open != nil:
+		return s.publish(s.length(), true)
+	case last.Playlist == nil:
 		close(s.ready)
 		return nil
 	}
-	return s.publish(s.length(), true)
+	l := *last // everything was complete already
+	l.Ended = true
+	if err := l.render(); err != nil {
+		return err
+	}
+	s.list.Store(&l)
+	return nil
+}
+
+// FarApart returns how far apart random access points are when that is more than a segment may last: who joins in between has no
+// picture until the next. It is 0 when it is not; one long GOP alone may be a pause of the encoder. For the writer.
+func (s *Segmenter) FarApart() time.Duration {
+	if s.apart > s.limit() {
+		return s.apart
+	}
+	if open := s.video - s.rap; s.rap >= 0 && open >= endless {
+		return open
+	}
+	return 0
 }
 
 // measure learns from the random access point f how far they are apart; the first distance fixes the target duration.
@@ -123,6 +169,7 @@ func (s *Segmenter) measure(f *media.Frame) {
 	if s.rap >= 0 && f.Discontinuity == s.run.disc {
 		gop := f.DTS - s.rap
 		s.gop = max(s.gop, gop)
+		s.apart, s.last = max(s.apart, min(s.last, gop)), gop
 		s.fix(gop)
 	}
 	s.rap = f.DTS

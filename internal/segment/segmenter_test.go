@@ -2,6 +2,7 @@ package segment
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -119,8 +120,8 @@ var outlines = []struct {
 	{"hundreds of megabytes", with(video(0, 4*time.Second, 40*ms, 2*time.Second), large), 2, "1.28 0.72 1.28 0.72"},
 }
 
-// feed gives frames to a Segmenter and returns it with all segments that it made.
-func feed(t testing.TB, s *Segmenter, frames []*media.Frame) []*Segment {
+// feed gives frames to a Segmenter, with a pause before those in pauses, and returns all segments that it made.
+func feed(t testing.TB, s *Segmenter, frames []*media.Frame, pauses ...*media.Frame) []*Segment {
 	t.Helper()
 	var all []*Segment
 	look := func() {
@@ -133,6 +134,12 @@ func feed(t testing.TB, s *Segmenter, frames []*media.Frame) []*Segment {
 		checkPlaylist(t, s.List())
 	}
 	for _, f := range frames {
+		if slices.Contains(pauses, f) {
+			if err := s.Pause(); err != nil {
+				t.Fatalf("Pause: %v", err)
+			}
+			look()
+		}
 		if err := s.Write(f); err != nil {
 			t.Fatalf("Write: %v", err)
 		}
@@ -143,6 +150,127 @@ func feed(t testing.TB, s *Segmenter, frames []*media.Frame) []*Segment {
 	}
 	look()
 	return all
+}
+
+// TestPause holds the segments of a stream that was held to those that it would have without the pause: all that changes is when
+// they are there.
+func TestPause(t *testing.T) {
+	for _, tt := range outlines {
+		t.Run(tt.name, func(t *testing.T) {
+			var joins []*media.Frame
+			for i, f := range tt.frames {
+				if i > 0 && f.Discontinuity != tt.frames[i-1].Discontinuity {
+					joins = append(joins, f)
+				}
+			}
+			s := New(7, Options{})
+			all := feed(t, s, tt.frames, joins...)
+			if got := outline(all); got != tt.want {
+				t.Errorf("segments %s, want %s", got, tt.want)
+			}
+			checkSegments(t, all, tt.frames)
+		})
+	}
+
+	t.Run("and the end", func(t *testing.T) {
+		s := New(7, Options{})
+		for _, f := range video(0, 3*time.Second, 40*ms, 2*time.Second) {
+			if err := s.Write(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 2 {
+			if err := s.Pause(); err != nil {
+				t.Fatal(err)
+			}
+			if l := s.List(); outline(l.current()) != "2 1" || l.Ended {
+				t.Errorf("while paused: %s", l.Playlist)
+			}
+		}
+		paused := s.List()
+		if err := s.End(); err != nil {
+			t.Fatal(err)
+		}
+		l := s.List()
+		checkPlaylist(t, l)
+		if want := string(paused.Playlist) + "#EXT-X-ENDLIST\n"; string(l.Playlist) != want || !l.Ended || l.Tag == paused.Tag || paused.Ended {
+			t.Errorf("after the end, tag %q:\n%s", l.Tag, l.Playlist)
+		}
+	})
+	t.Run("before the first frame", func(t *testing.T) {
+		s := New(7, Options{})
+		if err := errors.Join(s.Pause(), s.End()); err != nil || s.List().Playlist != nil {
+			t.Errorf("%v, playlist %q", err, s.List().Playlist)
+		}
+	})
+}
+
+// TestTakeOver goes on in the middle of a session after a fault, with frames that may have been seen: no name comes twice, no
+// number is left out.
+func TestTakeOver(t *testing.T) {
+	broken := false
+	s := New(7, Options{Raise: func(uint64) {
+		if broken {
+			panic("a fault of ours")
+		}
+	}})
+	write := func(s *Segmenter, fs []*media.Frame) {
+		for _, f := range fs {
+			if err := s.Write(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write(s, video(0, 5*time.Second, 40*ms, 2*time.Second))
+	func() {
+		defer func() { recover() }()
+		broken = true
+		write(s, video(5*time.Second, 9*time.Second, 40*ms, 2*time.Second))
+	}()
+	broken = false
+	n := s.Next(7)
+	write(n, video(2*time.Second, 7*time.Second, 40*ms, 2*time.Second))
+	if err := n.End(); err != nil {
+		t.Fatal(err)
+	}
+	l := n.List()
+	checkPlaylist(t, l)
+	names := map[string]bool{}
+	for i, seg := range l.current() {
+		if names[seg.Name] || seg.sequence != 7+uint64(i) {
+			t.Errorf("segment %s has number %d:\n%s", seg.Name, seg.sequence, l.Playlist)
+		}
+		names[seg.Name] = true
+	}
+	if got := outline(l.current()); !strings.HasPrefix(got, "2 2 |") || strings.Count(got, "|") != 1 {
+		t.Errorf("segments %s", got)
+	}
+}
+
+func TestFarApart(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		frames []*media.Frame
+		want   time.Duration
+	}{
+		{"2s", video(0, 20*time.Second, 40*ms, 2*time.Second), 0},
+		{"6s", video(0, 20*time.Second, 40*ms, 6*time.Second), 0},
+		{"10s", video(0, 25*time.Second, 40*ms, 10*time.Second), 10 * time.Second},
+		{"5s after 2s", slices.Concat(video(0, 4*time.Second, 40*ms, 2*time.Second), video(4*time.Second, 16*time.Second, 40*ms, 5*time.Second)), 5 * time.Second},
+		{"once", slices.Concat(video(0, 4*time.Second, 40*ms, 2*time.Second), video(12*time.Second, 20*time.Second, 40*ms, 2*time.Second)), 0},
+		{"one keyframe", video(0, 31*time.Second, 40*ms, time.Hour), 30960 * ms},
+		{"video vanishes", mix(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(0, 60*time.Second)), 0},
+		{"audio", audio(0, 60*time.Second), 0},
+		{"nothing", nil, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := New(7, Options{})
+			feed(t, s, tt.frames)
+			if got := s.FarApart(); got != tt.want {
+				t.Errorf("FarApart is %v, want %v", got, tt.want)
+			}
+		})
+	}
 }
 
 func outline(segs []*Segment) string {
