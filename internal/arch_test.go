@@ -86,6 +86,7 @@ var owners = map[string][]string{
 	"github.com/asticode/go-astits":     {"e2e/essence"}, // a reader of MPEG-TS that is not ours judges what ours writes
 	"github.com/goccy/go-yaml":          {"internal/config"},
 	"github.com/golang-jwt/jwt/v5":      {"internal/auth"},
+	"github.com/gorilla/websocket":      {"internal/edge/flv"},
 	"github.com/lmittmann/tint":         {"internal/obs"},
 	"github.com/schollz/progressbar/v3": {"cmd/livego"},
 	"go.etcd.io/bbolt":                  {"internal/store/bolt"},

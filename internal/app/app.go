@@ -111,7 +111,9 @@ func (a *App) build(door *auth.Door) {
 		SessionTimeout: cfg.HLSSessionTimeout, Apps: func(app string) bool { return apps[app].HLS }, Raise: a.numbers.Raise, Log: a.log,
 	})
 	a.viewers = &viewers{
-		flv:  edgeflv.New(a.hub, gate, edgeflv.Options{WriteTimeout: cfg.WriteTimeout, GOPs: gops, Engine: a.engine, Fan: fanning, Log: a.log}),
+		flv: edgeflv.New(a.hub, gate, edgeflv.Options{
+			WriteTimeout: cfg.WriteTimeout, PlayWait: cfg.PlayWait, GOPs: gops, Engine: a.engine, Fan: fanning, Log: a.log,
+		}),
 		hls:  a.hls,
 		apps: apps, limiter: a.limiter, stall: cfg.WriteTimeout,
 	}

@@ -68,8 +68,8 @@ func (v *viewers) wait(ctx context.Context) {
 	}
 }
 
-// ServeHTTP routes /{app}/{room}.flv, /{app}/{room}.m3u8 and what the latter leads to. Media is for every page of the web, without
-// credentials.
+// ServeHTTP routes /{app}/{room}.flv, by HTTP and by WebSocket, /{app}/{room}.m3u8 and what the latter leads to. Media is for every
+// page of the web, without credentials.
 func (v *viewers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Access-Control-Allow-Origin", "*")

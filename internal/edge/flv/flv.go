@@ -1,4 +1,5 @@
-// Package flv serves live streams over HTTP as endless FLV files. It knows no store, no configuration and no other edge.
+// Package flv serves live streams as endless FLV files, over HTTP and over WebSocket. It knows no store, no configuration and no
+// other edge.
 package flv
 
 import (
@@ -14,6 +15,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/gorilla/websocket"
+
 	"livego/internal/container/flv"
 	"livego/internal/fan"
 	"livego/internal/live"
@@ -25,45 +28,52 @@ import (
 // Options of a Server.
 type Options struct {
 	WriteTimeout time.Duration // the longest time without write progress to a viewer
+	PlayWait     time.Duration // how long a viewer by WebSocket waits for a publisher; 0 for ever
 	GOPs         int           // how many keyframes back a viewer starts; 0 at the live edge
 	Engine       *fan.Engine   // serves viewers on plain TCP; nil: each has a goroutine
 	Fan          fan.Options
 	Log          *slog.Logger
 }
 
-// A Server serves HTTP-FLV.
+// A Server serves HTTP-FLV and WebSocket-FLV.
 type Server struct {
-	hub  *stream.Hub
-	gate live.Gate
-	opt  Options
-	fan  *fan.Fan
+	hub      *stream.Hub
+	gate     live.Gate
+	opt      Options
+	fan      *fan.Fan
+	upgrader *websocket.Upgrader
 }
 
 // New returns a Server of the streams of hub for those whom gate lets in.
 func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
 	f := fan.New(hub, o.Engine, func() fan.Encoder { return new(encoder) }, o.Fan)
-	return &Server{hub, gate, o, f}
+	return &Server{hub, gate, o, f, newUpgrader()}
 }
 
 // Serve answers a GET or HEAD for the stream of app and room until either ends. Viewers who use HTTP/1 get the connection to
-// themselves.
+// themselves. Who asks for a WebSocket gets one.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string) {
+	proto := protoOf(r)
 	grant, err := s.gate.Allow(r.Context(), live.Request{
-		Action: live.Play, App: app, Name: room, Token: r.URL.Query().Get("token"), Proto: "flv", Remote: r.RemoteAddr,
+		Action: live.Play, App: app, Name: room, Token: r.URL.Query().Get("token"), Proto: proto, Remote: r.RemoteAddr,
 	})
 	if err != nil {
 		netx.WriteError(w, err)
 		return
 	}
-	w.Header().Set("Content-Type", "video/x-flv")
+	log := s.opt.Log.With("proto", proto, "remote", r.RemoteAddr, "stream", grant.Name.String())
 	w.Header().Set("Cache-Control", "no-store")
+	if proto == protoWebSocket {
+		s.serveWebSocket(w, r, grant.Name, log)
+		return
+	}
+	w.Header().Set("Content-Type", "video/x-flv")
 	if r.Method == http.MethodHead {
 		if _, ok := s.hub.Info(grant.Name); !ok {
 			netx.WriteError(w, live.Errorf(live.NotFound, "nobody is publishing %s", grant.Name))
 		}
 		return
 	}
-	log := s.opt.Log.With("proto", "flv", "remote", r.RemoteAddr, "stream", grant.Name.String())
 	if s.handOver(w, r, grant.Name, log) {
 		return
 	}
@@ -85,18 +95,34 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 		}
 	}
 	defer out.close()
-	if err = send(ctx, out, sub); errors.Is(err, io.EOF) || live.KindOf(err) != live.Internal {
+	if err = send(ctx, out.write, sub); errors.Is(err, io.EOF) || live.KindOf(err) != live.Internal {
 		out.end()
 	}
 	logLeft(log, err)
 }
 
-func viewer(r *http.Request) stream.ViewerOptions {
-	scheme := "http://"
-	if r.TLS != nil {
-		scheme = "https://"
+// The ways by which a viewer gets FLV, as statistics and logs call them.
+const (
+	protoHTTP      = "flv"
+	protoWebSocket = "ws"
+)
+
+func protoOf(r *http.Request) string {
+	if r.Method == http.MethodGet && asksForWebSocket(r) {
+		return protoWebSocket
 	}
-	return stream.ViewerOptions{Proto: "flv", Remote: r.RemoteAddr, URL: scheme + r.Host + r.URL.EscapedPath()}
+	return protoHTTP
+}
+
+func viewer(r *http.Request) stream.ViewerOptions {
+	proto, scheme := protoOf(r), "http"
+	if proto == protoWebSocket {
+		scheme = "ws"
+	}
+	if r.TLS != nil {
+		scheme += "s"
+	}
+	return stream.ViewerOptions{Proto: proto, Remote: r.RemoteAddr, URL: scheme + "://" + r.Host + r.URL.EscapedPath()}
 }
 
 // A sink is where a viewer's bytes go.
@@ -109,8 +135,8 @@ type sink struct {
 // batchFrames is how many frames one write takes at most: a second of video and audio.
 const batchFrames = 128
 
-// send writes frames to a viewer until the stream or the connection ends.
-func send(ctx context.Context, out sink, sub *stream.Subscriber) error {
+// send writes frames to a viewer until the stream or the connection ends. The first slot of each batch is left to write.
+func send(ctx context.Context, write func(batch net.Buffers) error, sub *stream.Subscriber) error {
 	var (
 		pre   flv.Preamble
 		tags  []flv.Tag
@@ -140,7 +166,7 @@ func send(ctx context.Context, out sink, sub *stream.Subscriber) error {
 			}
 			parts = append(parts, f.Wire(media.FormFLV, flv.EncodeTag).Parts...)
 		}
-		if err := out.write(parts); err != nil {
+		if err := write(parts); err != nil {
 			return err
 		}
 		sub.Flushed(buf[:n])

@@ -1,0 +1,273 @@
+package flv
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unicode/utf8"
+
+	"github.com/gorilla/websocket"
+
+	"livego/internal/live"
+	"livego/internal/netx"
+	"livego/internal/stream"
+)
+
+const (
+	pingEvery   = 15 * time.Second // a viewer who has not answered one when the next is due is gone
+	linger      = time.Second      // for a viewer to take the close frame, and answer it
+	maxInbound  = 4 << 10          // of a message from a viewer, in bytes
+	maxMessages = 4                // from a viewer, who has nothing to say
+	pieceBytes  = 64 << 10         // of a batch in one write; taken from a pool, for as long as a batch is written
+)
+
+// closeNotFound is a close code of those left to applications (RFC 6455 section 7.4.2): HTTP's 404, for who is no longer spoken to by
+// HTTP.
+const closeNotFound = 4404
+
+func newUpgrader() *websocket.Upgrader {
+	return &websocket.Upgrader{
+		WriteBufferSize: pieceBytes,
+		WriteBufferPool: new(sync.Pool),
+		CheckOrigin:     func(*http.Request) bool { return true }, // media is for every page, and no cookie counts
+		Error: func(w http.ResponseWriter, _ *http.Request, status int, reason error) {
+			http.Error(w, reason.Error(), status)
+		},
+	}
+}
+
+// asksForWebSocket reports whether r wants to become a WebSocket, as far as a proxy has left that to be seen: a handshake that lacks
+// something is refused, not answered by HTTP-FLV.
+func asksForWebSocket(r *http.Request) bool {
+	return r.ProtoMajor == 1 && r.ProtoAtLeast(1, 1) &&
+		(strings.EqualFold(r.Header.Get("Upgrade"), "websocket") || r.Header["Sec-Websocket-Key"] != nil)
+}
+
+// serveWebSocket is Serve for who asks for a WebSocket (RFC 6455). He may come before the publisher. Each batch of frames is one
+// binary message, and all messages together are the file.
+func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, name live.Name, log *slog.Logger) {
+	if r.Header.Get("Sec-Websocket-Version") != "13" {
+		w.Header().Set("Sec-Websocket-Version", "13") // section 4.4
+		http.Error(w, "the version of WebSocket here is 13", http.StatusUpgradeRequired)
+		return
+	}
+	h := &hijacker{ResponseWriter: w, stall: s.opt.WriteTimeout}
+	c, err := s.upgrader.Upgrade(h, r, nil)
+	if err != nil {
+		log.Debug("no WebSocket", "reason", err)
+		return
+	}
+	k := &socket{Conn: c, nc: h.nc}
+	ctx, cancel := context.WithCancelCause(context.Background())
+	var wg sync.WaitGroup
+	gone := make(chan struct{})
+	k.hear()
+	wg.Go(func() {
+		defer close(gone)
+		k.read(cancel)
+	})
+	wg.Go(func() { k.ping(ctx, cancel) })
+
+	err = s.play(ctx, k, name, viewer(r), log)
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause // whoever found it closes the connection
+	} else {
+		k.end(err, gone)
+	}
+	<-gone
+	cancel(nil)
+	wg.Wait()
+	logLeft(log, err)
+}
+
+// play waits for the stream and sends it.
+func (s *Server) play(ctx context.Context, k *socket, name live.Name, v stream.ViewerOptions, log *slog.Logger) error {
+	wait := s.opt.PlayWait
+	if wait == 0 {
+		wait = -1
+	}
+	sub, err := s.hub.Subscribe(ctx, name, stream.SubscribeOptions{Viewer: v, Wait: wait, GOPs: s.opt.GOPs})
+	if err != nil {
+		return err
+	}
+	defer sub.Leave()
+	if err := netx.LimitUnsent(k.nc, sub.Backlog()); err != nil {
+		log.Debug("cannot bound the socket's queue", "err", err)
+	}
+	log.Info("playing")
+	return send(ctx, func(batch net.Buffers) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return k.send(batch[1:])
+	}, sub)
+}
+
+// A socket is the WebSocket of one viewer. One goroutine sends, one reads, one pings.
+type socket struct {
+	*websocket.Conn
+	nc       net.Conn    // under it
+	answered atomic.Bool // the last ping, or none is due yet
+}
+
+// hear makes pongs count. It comes before all else.
+func (k *socket) hear() {
+	k.answered.Store(true)
+	k.SetReadLimit(maxInbound)
+	k.SetPongHandler(func(string) error {
+		k.answered.Store(true)
+		return nil
+	})
+}
+
+// send sends parts as one binary message.
+func (k *socket) send(parts net.Buffers) error {
+	w, err := k.NextWriter(websocket.BinaryMessage)
+	if err != nil {
+		return err
+	}
+	for _, p := range parts {
+		if _, err := w.Write(p); err != nil {
+			return err
+		}
+	}
+	return w.Close()
+}
+
+// read reads until the viewer leaves or does what none may, cancels, and closes the connection.
+func (k *socket) read(cancel context.CancelCauseFunc) {
+	defer k.nc.Close()
+	err := k.listen()
+	cancel(err)
+	var closed *websocket.CloseError
+	if !errors.As(err, &closed) { // he has been told why: a connection closed over unread bytes would take that back
+		k.nc.SetReadDeadline(time.Now().Add(linger))
+		_, _ = io.Copy(io.Discard, k.nc)
+	}
+}
+
+// listen ignores what a viewer says, but not for long. It returns a *websocket.CloseError when he closed the connection, any other
+// error after he has been told.
+func (k *socket) listen() error {
+	for n := 0; ; n++ {
+		typ, msg, err := k.ReadMessage()
+		switch {
+		case errors.Is(err, websocket.ErrReadLimit):
+			return k.refuse(websocket.CloseMessageTooBig, "a message of more than 4096 bytes")
+		case err != nil:
+			return err
+		case typ == websocket.TextMessage && !utf8.Valid(msg):
+			return k.refuse(websocket.CloseInvalidFramePayloadData, "text that is not UTF-8")
+		case n == maxMessages:
+			return k.refuse(websocket.ClosePolicyViolation, "viewers are sent media, they send none")
+		}
+	}
+}
+
+func (k *socket) refuse(code int, reason string) error {
+	k.bye(code, reason)
+	return live.Errorf(live.Invalid, "%s", reason)
+}
+
+var errSilent = live.Errorf(live.Unavailable, "no answer to a ping")
+
+// ping asks now and then whether the viewer is there, also while there is nothing to send, and closes the connection when he is not.
+func (k *socket) ping(ctx context.Context, cancel context.CancelCauseFunc) {
+	tick := time.NewTicker(pingEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case due := <-tick.C:
+			stopped := time.Since(due) > time.Second // this process was: it tells nothing of the viewer
+			if !k.answered.Swap(false) && !stopped {
+				cancel(errSilent)
+				k.nc.Close()
+				return
+			}
+			if k.WriteControl(websocket.PingMessage, nil, time.Now().Add(pingEvery)) != nil {
+				k.answered.Store(true) // none was sent: the write in its way is judged by its progress
+			}
+		}
+	}
+}
+
+// end says goodbye to a viewer who can still be told, and lets him answer until he is gone.
+func (k *socket) end(err error, gone <-chan struct{}) {
+	code, reason := farewell(err)
+	if code == 0 {
+		k.nc.Close()
+		return
+	}
+	force := time.AfterFunc(linger, func() { k.nc.Close() })
+	defer force.Stop()
+	k.bye(code, reason)
+	<-gone
+}
+
+// farewell returns how the end of a stream is told (section 7.4.1); 0 when the connection is what failed.
+func farewell(err error) (code int, reason string) {
+	if errors.Is(err, io.EOF) {
+		return websocket.CloseNormalClosure, "the stream has ended"
+	}
+	switch live.KindOf(err) {
+	case live.Internal:
+		return 0, ""
+	case live.NotFound:
+		code = closeNotFound
+	case live.Unavailable:
+		code = websocket.CloseServiceRestart // come back
+	default:
+		code = websocket.ClosePolicyViolation
+	}
+	return code, live.Reason(err)
+}
+
+// bye sends a close frame, if none was sent before.
+func (k *socket) bye(code int, reason string) {
+	const longest = 123 // bytes of a control frame, less the code (section 5.5)
+	reason = strings.ToValidUTF8(reason[:min(len(reason), longest)], "")
+	_ = k.WriteControl(websocket.CloseMessage, websocket.FormatCloseMessage(code, reason), time.Now().Add(linger))
+}
+
+// A hijacker gives the upgrader a connection that is judged by its progress, and keeps the one under it.
+type hijacker struct {
+	http.ResponseWriter
+	stall time.Duration
+	nc    net.Conn
+}
+
+// Hijack implements http.Hijacker.
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	nc, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	h.nc = nc
+	return steady{nc, h.stall}, rw, err
+}
+
+// steady is a connection whose writes take as long as they take, as long as the viewer takes what is written.
+type steady struct {
+	net.Conn
+	stall time.Duration
+}
+
+func (c steady) Write(b []byte) (int, error) {
+	bufs := net.Buffers{b}
+	n, err := netx.WriteBuffers(c.Conn, &bufs, c.stall)
+	if err != nil {
+		err = fmt.Errorf("write: %w", err) // not a net.Error, which the library would replace by one of its own
+	}
+	return int(n), err
+}
+
+// SetWriteDeadline does nothing: Write has its own.
+func (c steady) SetWriteDeadline(time.Time) error { return nil }
