@@ -59,7 +59,7 @@ func TestHostile(t *testing.T) {
 			})
 		}
 		for name, f := range map[string]func(*testing.T, *target) int{
-			"H12": everyHandshakeCut, "C37": everySessionCut, "HTTP": httpRequests, "keys": oldKeys, "mutations": mutations,
+			"H12": everyHandshakeCut, "C37": everySessionCut, "HTTP": httpRequests, "WebSocket": webSockets, "keys": oldKeys, "mutations": mutations,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

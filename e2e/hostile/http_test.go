@@ -75,7 +75,7 @@ func requests() []request {
 
 // httpRequests sends each request on a connection of its own.
 func httpRequests(t *testing.T, s *target) int {
-	rows := requests()
+	rows := append(requests(), upgrades()...)
 	for _, r := range rows {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
