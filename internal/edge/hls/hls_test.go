@@ -70,7 +70,9 @@ func newScene(t *testing.T, o Options, h stream.Options) *scene {
 	h.MaxLatency = time.Hour // tests write seconds at once
 	h.Epoch = func(context.Context) (uint64, error) { return c.epoch.Add(100), nil }
 	c.hub = stream.NewHub(h)
-	o.Log = slog.New(slog.DiscardHandler)
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
 	if o.FirstWait == 0 {
 		o.FirstWait = 10 * time.Second
 	}
@@ -306,6 +308,76 @@ func TestFirstSegmentIsWaitedFor(t *testing.T) {
 	})
 }
 
+// TestNothingForHLS asks for streams of which HLS carries nothing: the answer comes as soon as their tracks are known.
+func TestNothingForHLS(t *testing.T) {
+	speex := &media.Track{Kind: media.Audio, Label: "speex", Timescale: 1000}
+	sorenson := &media.Track{Kind: media.Video, Label: "sorenson", Timescale: 90000}
+	script := &media.Track{Kind: media.Data, Codec: media.Script, Timescale: 1000}
+	for _, tt := range []struct {
+		name   string
+		meta   *media.Meta // nil: the tracks are waited for
+		tracks []*media.Track
+		wait   time.Duration
+		says   string
+	}{
+		{"announced", &media.Meta{HasAudio: true}, []*media.Track{speex}, 0, "only speex\n"},
+		{"one that may come", nil, []*media.Track{hevc}, 2 * time.Second, "only hevc\n"},
+		{"two", meta, []*media.Track{script, sorenson, speex}, 0, "only sorenson, speex\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newScene(t, Options{}, stream.Options{})
+				p := c.publish(movie)
+				answered, ended := make(chan struct{}), make(chan struct{})
+				go func() {
+					defer close(ended)
+					defer p.End(stream.Goodbye)
+					for at := time.Duration(0); ; at += 500 * ms {
+						for _, track := range tt.tracks {
+							if err := p.Write(&media.Frame{Track: track, Meta: tt.meta, DTS: at, PTS: at, RAP: media.Key, Arrived: time.Now(), Payload: []byte{0}}); err != nil {
+								t.Error(err)
+							}
+						}
+						select {
+						case <-time.After(500 * ms):
+						case <-answered:
+							return
+						}
+					}
+				}()
+				begin := time.Now()
+				w := c.do("GET", "/live/movie.m3u8")
+				if took := time.Since(begin); w.Code != 404 || took != tt.wait || !strings.Contains(w.Body.String(), tt.says) {
+					t.Errorf("%d %q after %v, want 404 with %q after %v", w.Code, w.Body, took, tt.says, tt.wait)
+				}
+				close(answered)
+				<-ended
+				synctest.Wait()
+				if w := c.do("GET", "/live/movie.m3u8"); w.Code != 404 || !strings.Contains(w.Body.String(), "HLS has nothing of it") {
+					t.Errorf("after its end: %d %s", w.Code, w.Body)
+				}
+			})
+		})
+	}
+
+	t.Run("gone before", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := newScene(t, Options{}, stream.Options{})
+			p := c.publish(movie)
+			go func() {
+				pass(time.Second)
+				p.End(stream.Goodbye)
+			}()
+			if err := p.Write(&media.Frame{Track: speex, RAP: media.Key, Arrived: time.Now(), Payload: []byte{0}}); err != nil {
+				t.Fatal(err)
+			}
+			if w := c.do("GET", "/live/movie.m3u8"); w.Code != 404 || !strings.Contains(w.Body.String(), "HLS has nothing of it") {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+		})
+	})
+}
+
 func TestHeldStreamGoesOn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newScene(t, Options{}, stream.Options{Hold: 20 * time.Second})
@@ -316,16 +388,57 @@ func TestHeldStreamGoesOn(t *testing.T) {
 		before := c.get(url)
 		p.End(stream.Lost)
 		pass(15 * time.Second)
-		if got := c.get(url); got != before {
-			t.Errorf("while held:\n%s", got)
+		held := c.get(url)
+		if _, files := segments(held); !strings.HasPrefix(held, before) || len(files) != 3 || strings.Contains(held, "ENDLIST") {
+			t.Errorf("while held:\n%s", held)
 		}
 		p = c.publish(movie)
 		c.at = 0
 		c.write(p, 5*time.Second)
 		synctest.Wait()
 		body := c.get(url)
-		if first, files := segments(body); first != 100 || len(files) != 5 || strings.Count(body, "#EXT-X-DISCONTINUITY\n") != 1 || strings.Contains(body, "ENDLIST") {
+		if first, files := segments(body); first != 100 || len(files) != 5 || !strings.HasPrefix(body, held) || strings.Count(body, "#EXT-X-DISCONTINUITY\n") != 1 || strings.Contains(body, "ENDLIST") {
 			t.Errorf("after the encoder came back:\n%s", body)
+		}
+	})
+}
+
+// TestQuietStreamIsNotCut lets an encoder that is there pause in the middle of a segment.
+func TestQuietStreamIsNotCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newScene(t, Options{}, stream.Options{})
+		p := c.publish(movie)
+		c.write(p, 5*time.Second)
+		synctest.Wait()
+		url := c.media()
+		before := c.get(url)
+		pass(8 * time.Second)
+		if got := c.get(url); got != before {
+			t.Errorf("while nothing comes:\n%s", got)
+		}
+		c.write(p, 3*time.Second)
+		p.End(stream.Goodbye)
+		synctest.Wait()
+		if body := c.get(url); strings.Contains(body, "DISCONTINUITY\n") {
+			t.Errorf("after the pause:\n%s", body)
+		}
+	})
+}
+
+// TestHeldStreamEnds gives up on an encoder: what it sent last stays, and the end comes with no segment of its own.
+func TestHeldStreamEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newScene(t, Options{}, stream.Options{Hold: 20 * time.Second})
+		p := c.publish(movie)
+		c.write(p, 5*time.Second)
+		synctest.Wait()
+		url := c.media()
+		p.End(stream.Lost)
+		pass(10 * time.Second)
+		held := c.get(url)
+		pass(11 * time.Second)
+		if got := c.get(url); got != held+"#EXT-X-ENDLIST\n" {
+			t.Errorf("after the hold:\n%s", got)
 		}
 	})
 }
@@ -421,7 +534,9 @@ func TestLostEvent(t *testing.T) {
 		c.write(p, 3*time.Second)
 		synctest.Wait()
 		c.srv.mu.Lock()
-		c.srv.sessions[movie].ended = time.Now() // as if it were of a session before
+		before := &session{begun: make(chan struct{}), ended: time.Now()}
+		close(before.begun)
+		c.srv.sessions[movie] = before
 		c.srv.mu.Unlock()
 		if _, files := segments(c.get(c.media())); len(files) == 0 {
 			t.Error("no segments")

@@ -2,9 +2,6 @@ package hls
 
 import (
 	"context"
-	"errors"
-	"io"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -12,19 +9,21 @@ import (
 	"livego/internal/live"
 	"livego/internal/media"
 	"livego/internal/segment"
-	"livego/internal/stream"
 )
 
 // A session is what HLS has of one session of a stream.
 type session struct {
-	before *segment.Segmenter // of the session before this, as far as it is kept; nil
+	before  *segment.Segmenter // of the session before this, as far as it is kept; nil
+	resumes bool               // the session before this broke, and the stream may be the same
 
 	// Set before begun is closed. Where the stream was gone before it could be read, what was kept is kept.
 	begun chan struct{}
 	seg   *segment.Segmenter // nil when there is nothing
 	epoch uint64
 
-	ended time.Time // zero while a feed is at work; under Server.mu
+	// Under Server.mu.
+	ended  time.Time // zero while a feed is at work
+	broken bool      // by a fault of ours
 }
 
 // list returns what there is to fetch now; nil when there is nothing.
@@ -51,87 +50,10 @@ func (s *Server) begin(name live.Name) (sess *session, fresh bool) {
 	}
 	sess = &session{begun: make(chan struct{})}
 	if old != nil {
-		sess.before = old.seg // begun, since it has ended
+		sess.before, sess.resumes = old.seg, old.broken // begun, since it has ended
 	}
 	s.sessions[name] = sess
 	return sess, true
-}
-
-// feed segments the session of name until it ends.
-func (s *Server) feed(ctx context.Context, name live.Name, sess *session) {
-	if err := s.segment(ctx, name, sess); err != nil && ctx.Err() == nil && live.KindOf(err) != live.NotFound {
-		s.opt.Log.Error("segmenting ended", "proto", "hls", "stream", name.String(), "err", err)
-	}
-	s.mu.Lock()
-	sess.ended = time.Now()
-	s.mu.Unlock()
-	// A session that began before this line was taken for the one that has just ended.
-	if _, ok := s.hub.Info(name); ok {
-		s.ask(ctx, name)
-	}
-}
-
-// feedFrames is how many frames are taken at once: some seconds of video and audio.
-const feedFrames = 256
-
-func (s *Server) segment(ctx context.Context, name live.Name, sess *session) error {
-	sess.seg = sess.before
-	sub, err := s.hub.Subscribe(ctx, name, stream.SubscribeOptions{
-		Viewer: stream.ViewerOptions{Proto: "hls", Internal: true},
-		GOPs:   math.MaxInt, // all there is
-		Want:   carries(),
-	})
-	if err != nil {
-		close(sess.begun)
-		return err
-	}
-	defer sub.Leave()
-	sess.epoch = sub.Epoch()
-	if sess.before != nil {
-		sess.seg = sess.before.Next(sess.epoch)
-	} else {
-		sess.seg = segment.New(sess.epoch, s.segmentOptions())
-	}
-	seg := sess.seg
-	close(sess.begun)
-
-	buf := make([]*media.Frame, feedFrames)
-	for {
-		n, err := sub.Next(ctx, buf)
-		if err != nil {
-			if e := seg.End(); e != nil || errors.Is(err, io.EOF) {
-				return e
-			}
-			return err
-		}
-		for _, f := range buf[:n] {
-			if err := seg.Write(f); err != nil {
-				return err
-			}
-		}
-		sub.Flushed(buf[:n])
-		clear(buf[:n])
-	}
-}
-
-// carries returns segment.Carries for one goroutine, which looks at each track once: it is asked for every frame.
-func carries() func(*media.Track) bool {
-	type key struct {
-		kind media.Kind
-		id   uint8
-	}
-	type verdict struct {
-		track *media.Track // the newest of its key
-		yes   bool
-	}
-	known := map[key]verdict{}
-	return func(t *media.Track) bool {
-		k := key{t.Kind, t.ID}
-		if known[k].track != t {
-			known[k] = verdict{t, segment.Carries(t)}
-		}
-		return known[k].yes
-	}
 }
 
 // ask has Run begin the session of name, which it may have missed; nil when ctx ends first.
@@ -174,29 +96,51 @@ func (s *Server) await(ctx context.Context, name live.Name) (*session, *segment.
 	if err != nil {
 		return nil, nil, err
 	}
-	if err := wait(ctx, sess.begun); err != nil {
+	if err := wait(ctx, sess.begun); err != nil { // until the tracks that were announced are there
 		return nil, nil, s.explain(name, err)
 	}
 	if sess.seg != nil {
-		if err := wait(ctx, sess.seg.Ready()); err != nil {
-			return nil, nil, s.explain(name, err)
+		if err := s.ready(ctx, name, sess); err != nil {
+			return nil, nil, err
 		}
 		if l := sess.seg.List(); l.Playlist != nil {
 			return sess, l, nil
 		}
 	}
-	return nil, nil, live.Errorf(live.NotFound, "%s ended before its first segment", name)
+	return nil, nil, live.Errorf(live.NotFound, "%s has ended, and HLS has nothing of it", name)
 }
 
-// explain returns err, why name has no playlist, or a better reason where the stream will never have one.
-func (s *Server) explain(name live.Name, err error) error {
-	in, ok := s.hub.Info(name)
-	if !ok || len(in.Tracks) == 0 || slices.ContainsFunc(in.Tracks, segment.Carries) {
+// ready waits until sess, which has begun, has a playlist or has ended. It does not wait where there will never be one.
+func (s *Server) ready(ctx context.Context, name live.Name, sess *session) error {
+	if sess.seg.List().Playlist != nil {
+		return nil
+	}
+	if err := s.explain(name, nil); err != nil {
 		return err
 	}
+	if err := wait(ctx, sess.seg.Ready()); err != nil {
+		return s.explain(name, err)
+	}
+	return nil
+}
+
+// explain returns err, why name has no playlist, or a better reason where the tracks that have come say that it will have none.
+func (s *Server) explain(name live.Name, err error) error {
+	in, _ := s.hub.Info(name)
 	var codecs []string
 	for _, t := range in.Tracks {
-		codecs = append(codecs, t.Codec.String())
+		switch {
+		case segment.Carries(t):
+			return err
+		case t.Kind == media.Data:
+		case t.Codec == media.Opaque && t.Label != "":
+			codecs = append(codecs, t.Label)
+		default:
+			codecs = append(codecs, t.Codec.String())
+		}
+	}
+	if codecs == nil {
+		return err
 	}
 	return live.Errorf(live.NotFound, "%s has no track that HLS can carry here, only %s", name, strings.Join(codecs, ", "))
 }

@@ -1,0 +1,190 @@
+package hls
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"math"
+	"runtime/debug"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/media"
+	"livego/internal/segment"
+	"livego/internal/stream"
+)
+
+const (
+	// feedFrames is how many frames are taken at once: some seconds of video and audio.
+	feedFrames = 256
+	// feedRetry is after how long segmenting is taken up again where it broke.
+	feedRetry = time.Second
+	// quietFor is after how long without a frame it is looked whether the encoder is away, before there is a target duration.
+	quietFor = 2 * time.Second
+)
+
+var (
+	errPanic = errors.New("hls: segmenting panicked")
+	errQuiet = errors.New("hls: no frame for some time")
+)
+
+// A feed segments one session of a stream.
+type feed struct {
+	srv    *Server
+	name   live.Name
+	sess   *session
+	log    *slog.Logger
+	warned bool // that keyframes are far apart
+}
+
+// feed segments the session of name until it ends.
+func (s *Server) feed(ctx context.Context, name live.Name, sess *session) {
+	fd := &feed{srv: s, name: name, sess: sess, log: s.opt.Log.With("proto", "hls", "stream", name.String())}
+	err := fd.runSafely(ctx)
+	broken := err != nil && ctx.Err() == nil && live.KindOf(err) != live.NotFound
+	if broken {
+		if !errors.Is(err, errPanic) { // which is in the log
+			fd.log.Error("segmenting ended", "err", err)
+		}
+		select { // what broke it may do so again at once
+		case <-time.After(feedRetry):
+		case <-ctx.Done():
+		}
+	}
+	s.mu.Lock()
+	sess.ended, sess.broken = time.Now(), broken
+	s.mu.Unlock()
+	// A session that began before this line was taken for the one that has just ended.
+	if _, ok := s.hub.Info(name); ok {
+		s.ask(ctx, name)
+	}
+}
+
+// runSafely is run, but for panics: they end this feed, as an error does, and no other.
+func (fd *feed) runSafely(ctx context.Context) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			fd.log.Error("panic", "panic", r, "stack", string(debug.Stack()))
+			err = errPanic
+		}
+	}()
+	return fd.run(ctx)
+}
+
+func (fd *feed) run(ctx context.Context) error {
+	sub, err := fd.open(ctx)
+	if err != nil {
+		return err
+	}
+	defer sub.Leave()
+	seg := fd.sess.seg
+	for {
+		err := fd.read(ctx, sub, seg)
+		switch {
+		case errors.Is(err, errQuiet):
+			if err := fd.pause(seg); err != nil {
+				return err
+			}
+		case errors.Is(err, io.EOF), ctx.Err() != nil:
+			return seg.End()
+		default:
+			return err
+		}
+	}
+}
+
+// open subscribes to the stream and begins the session.
+func (fd *feed) open(ctx context.Context) (*stream.Subscriber, error) {
+	s, sess := fd.srv, fd.sess
+	defer close(sess.begun)
+	sess.seg = sess.before
+	gops := math.MaxInt // all there is
+	if sess.resumes {
+		gops = 0 // what broke the session before is not read again
+	}
+	sub, err := s.hub.Subscribe(ctx, fd.name, stream.SubscribeOptions{
+		Viewer: stream.ViewerOptions{Proto: "hls", Internal: true},
+		GOPs:   gops,
+		Want:   carries(),
+	})
+	if err != nil {
+		return nil, err
+	}
+	sess.epoch = sub.Epoch()
+	if sess.before != nil {
+		sess.seg = sess.before.Next(sess.epoch)
+	} else {
+		sess.seg = segment.New(sess.epoch, s.segmentOptions())
+	}
+	return sub, nil
+}
+
+// read writes what sub gives to seg until that fails, or with errQuiet until no frame has come for about a target duration.
+func (fd *feed) read(ctx context.Context, sub *stream.Subscriber, seg *segment.Segmenter) error {
+	patience := func() time.Duration { return cmp.Or(seg.List().Target, quietFor) }
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	timer := time.AfterFunc(patience(), func() { cancel(errQuiet) })
+	defer timer.Stop()
+
+	buf := make([]*media.Frame, feedFrames)
+	for {
+		n, err := sub.Next(ctx, buf)
+		if errors.Is(err, context.Canceled) {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		timer.Reset(patience())
+		for _, f := range buf[:n] {
+			if err := seg.Write(f); err != nil {
+				return err
+			}
+		}
+		sub.Flushed(buf[:n])
+		clear(buf[:n])
+		fd.judge(seg)
+	}
+}
+
+// pause gives viewers what came last of a stream that is held for its encoder.
+func (fd *feed) pause(seg *segment.Segmenter) error {
+	if in, ok := fd.srv.hub.Info(fd.name); !ok || !in.Held {
+		return nil // an encoder that is there may go on where it stopped
+	}
+	return seg.Pause()
+}
+
+// judge warns of an encoder whose keyframes are too far apart for HLS, once.
+func (fd *feed) judge(seg *segment.Segmenter) {
+	apart := seg.FarApart()
+	if fd.warned || apart == 0 {
+		return
+	}
+	fd.warned = true
+	fd.log.Warn("keyframes are further apart than an HLS segment may last: who joins in between sees no picture until the next; "+
+		"have the encoder send one every 2 s", "keyframe interval", apart.Round(time.Millisecond))
+}
+
+// carries returns segment.Carries for one goroutine, which looks at each track once: it is asked for every frame.
+func carries() func(*media.Track) bool {
+	type key struct {
+		kind media.Kind
+		id   uint8
+	}
+	type verdict struct {
+		track *media.Track // the newest of its key
+		yes   bool
+	}
+	known := map[key]verdict{}
+	return func(t *media.Track) bool {
+		k := key{t.Kind, t.ID}
+		if known[k].track != t {
+			known[k] = verdict{t, segment.Carries(t)}
+		}
+		return known[k].yes
+	}
+}
