@@ -61,7 +61,7 @@ var mayImport = map[string][]string{
 	"internal/edge/hls":  {"internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/segment", "internal/container/m3u8"},
 
 	// The operator's door. It sees the hub and the keys, not how streams travel.
-	"internal/api": {"internal/live", "internal/media", "internal/obs", "internal/stream", "internal/auth"},
+	"internal/api": {"internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/auth"},
 
 	// The bench speaks protocols. It measures any server, so it knows nothing of this one.
 	"internal/bench": {"internal/media", "internal/codec/...", "internal/container/...", "internal/rtmp"},

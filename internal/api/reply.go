@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"livego/internal/live"
+	"livego/internal/netx"
 )
 
 // A refusal is an error that no live.Kind has a status for.
@@ -33,21 +34,7 @@ func statusOf(err error) int {
 	if errors.As(err, &ref) {
 		return ref.status
 	}
-	switch live.KindOf(err) {
-	case live.Invalid:
-		return http.StatusBadRequest
-	case live.Denied:
-		return http.StatusForbidden
-	case live.NotFound:
-		return http.StatusNotFound
-	case live.Conflict:
-		return http.StatusConflict
-	case live.Limit:
-		return http.StatusTooManyRequests
-	case live.Unavailable:
-		return http.StatusServiceUnavailable
-	}
-	return http.StatusInternalServerError
+	return netx.HTTPStatus(err)
 }
 
 // textOf returns what the client is told of err.

@@ -95,7 +95,7 @@ func (a *App) build(door *auth.Door) {
 	a.engine = engine
 	fanning := fan.Options{
 		Stall: cfg.WriteTimeout, Ping: 15 * time.Second, Linger: time.Second, MaxLatency: cfg.MaxLatency,
-		RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), GOPs: gops,
+		RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), GOPs: gops, Log: a.log,
 	}
 	a.limiter = netx.NewLimiter(cfg.ConnsPerIP, cfg.LimitLoopback)
 	a.rtmp = edgertmp.New(a.hub, gate, edgertmp.Options{
@@ -200,6 +200,11 @@ func (a *App) stop(servers []*http.Server) {
 // Close gives up the listeners and the store.
 func (a *App) Close() {
 	a.listeners.close()
+	if a.engine != nil {
+		now, cancel := context.WithCancel(context.Background())
+		cancel()
+		a.engine.Close(now)
+	}
 	if a.store != nil {
 		if err := a.store.Close(); err != nil {
 			a.log.Error("closing the store", "err", err)
@@ -251,7 +256,8 @@ func takeover(policy string) stream.Takeover {
 }
 
 // gather returns how long frames are gathered for a number of viewers. By itself: not at all for a few, where nothing is to be
-// saved, then a millisecond for each ten, up to 50 ms, where a write costs a third of what it costs per frame.
+// saved, then a millisecond for each ten, up to 45 ms, where a viewer costs a third of what he costs by the frame and half of all
+// frames are still seen within 40 ms.
 func gather(g config.Gather) func(int) time.Duration {
 	if !g.Auto {
 		return func(int) time.Duration { return g.Window }
@@ -260,7 +266,7 @@ func gather(g config.Gather) func(int) time.Duration {
 		if viewers < 50 {
 			return 0
 		}
-		return min(50*time.Millisecond, time.Duration(viewers/10)*time.Millisecond)
+		return min(45*time.Millisecond, time.Duration(viewers/10)*time.Millisecond)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -120,13 +121,14 @@ func (v *viewers) route(w http.ResponseWriter, r *http.Request) {
 	case !known && len(path) > 1:
 		http.Error(w, "there is no such application here", http.StatusNotFound)
 	case len(path) == 2 && strings.HasSuffix(path[1], ".flv") && app.FLV:
-		v.settle(r)
 		v.enter()
 		defer v.leave()
+		if r.ProtoMajor > 1 { // with HTTP/1 a viewer gets the connection itself
+			w = v.patiently(w, r)
+		}
 		v.flv.Serve(w, r, path[0], strings.TrimSuffix(path[1], ".flv"))
 	case len(path) == 2 && strings.HasSuffix(path[1], ".m3u8") && app.HLS, len(path) == 3 && app.HLS:
-		v.settle(r)
-		v.hls.ServeHTTP(&patient{w, http.NewResponseController(w), v.stall}, r)
+		v.hls.ServeHTTP(v.patiently(w, r), r)
 	default:
 		http.Error(w, "nothing is here: watch at /APP/ROOM.flv or /APP/ROOM.m3u8", http.StatusNotFound)
 	}
@@ -141,18 +143,28 @@ const crossdomain = `<?xml version="1.0"?>
 
 type connKey struct{}
 
-// settle tells the limiter that the connection of r belongs to a viewer.
-func (v *viewers) settle(r *http.Request) {
-	if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
-		v.limiter.Settle(c)
-	}
-}
-
-// patient lets an answer take as long as it takes while the viewer takes it.
+// patient lets an answer take as long as it takes while who asked takes it, and calls served when it is what was asked for.
 type patient struct {
 	http.ResponseWriter
-	rc    *http.ResponseController
-	stall time.Duration
+	rc     *http.ResponseController
+	stall  time.Duration
+	served func()
+}
+
+// patiently returns w for a viewer, whose connection the limiter counts no longer once he gets something.
+func (v *viewers) patiently(w http.ResponseWriter, r *http.Request) *patient {
+	return &patient{w, http.NewResponseController(w), v.stall, func() {
+		if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+			v.limiter.Settle(c)
+		}
+	}}
+}
+
+func (p *patient) WriteHeader(status int) {
+	if status < http.StatusBadRequest {
+		p.served()
+	}
+	p.ResponseWriter.WriteHeader(status)
 }
 
 func (p *patient) Write(b []byte) (int, error) {
@@ -193,15 +205,31 @@ func (a *App) viewerServer() *http.Server {
 func (a *App) apiServer() *http.Server {
 	srv := a.server(a.api)
 	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout // its bodies are small
+	srv.WriteTimeout = 2 * time.Minute        // its answers too, but for profiles, which take as long as is asked for
 	return srv
 }
 
 func (a *App) server(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           h,
+		Handler:           a.recovered(h),
 		ReadHeaderTimeout: a.cfg.HeaderTimeout,
 		IdleTimeout:       a.cfg.IdleTimeout,
 		MaxHeaderBytes:    16<<10 - 4096, // net/http adds 4 KiB of slack
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
+}
+
+// recovered keeps a panic to its request, as net/http does, but says so in the log.
+func (a *App) recovered(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			if p := recover(); p != nil {
+				if p != http.ErrAbortHandler {
+					a.log.Error("panic", "panic", p, "path", r.URL.Path, "stack", string(debug.Stack()))
+				}
+				panic(http.ErrAbortHandler)
+			}
+		}()
+		h.ServeHTTP(w, r)
+	})
 }

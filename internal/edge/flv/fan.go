@@ -1,11 +1,8 @@
 package flv
 
 import (
-	"errors"
-	"io"
 	"log/slog"
 	"net/http"
-	"os"
 	"strconv"
 
 	"livego/internal/container/flv"
@@ -13,6 +10,7 @@ import (
 	"livego/internal/live"
 	"livego/internal/media"
 	"livego/internal/netx"
+	"livego/internal/obs"
 )
 
 // handOver gives a viewer of a stream that is live to the fan, if it can serve him. It reports whether the request is done with.
@@ -39,7 +37,7 @@ func (s *Server) handOver(w http.ResponseWriter, r *http.Request, name live.Name
 		Farewell: func(error) []byte { return []byte(lastChunk) },
 		Left: func(err error) {
 			v.Leave()
-			logLeft(log, err)
+			obs.PlayerLeft(log, err)
 		},
 	})
 	if err != nil {
@@ -50,20 +48,6 @@ func (s *Server) handOver(w http.ResponseWriter, r *http.Request, name live.Name
 	}
 	log.Info("playing")
 	return true
-}
-
-// logLeft logs how a viewer ended.
-func logLeft(log *slog.Logger, err error) {
-	switch {
-	case errors.Is(err, io.EOF):
-		log.Info("player saw the end")
-	case live.KindOf(err) != live.Internal:
-		log.Info("player disconnected", "reason", live.Reason(err))
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		log.Info("player disconnected", "reason", "nothing taken for write_timeout")
-	default:
-		log.Info("player left")
-	}
 }
 
 // lastChunk ends a chunked body (RFC 9112 section 7.1).

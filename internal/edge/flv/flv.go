@@ -22,6 +22,7 @@ import (
 	"livego/internal/live"
 	"livego/internal/media"
 	"livego/internal/netx"
+	"livego/internal/obs"
 	"livego/internal/stream"
 )
 
@@ -98,7 +99,7 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 	if err = send(ctx, out.write, sub); errors.Is(err, io.EOF) || live.KindOf(err) != live.Internal {
 		out.end()
 	}
-	logLeft(log, err)
+	obs.PlayerLeft(log, err)
 }
 
 // The ways by which a viewer gets FLV, as statistics and logs call them.

@@ -19,6 +19,7 @@ import (
 
 	"livego/internal/live"
 	"livego/internal/netx"
+	"livego/internal/obs"
 	"livego/internal/stream"
 )
 
@@ -86,7 +87,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, name liv
 	<-gone
 	cancel(nil)
 	wg.Wait()
-	logLeft(log, err)
+	obs.PlayerLeft(log, err)
 }
 
 // play waits for the stream and sends it.

@@ -4,13 +4,13 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"os"
 
 	"livego/internal/container/flv"
 	"livego/internal/fan"
 	"livego/internal/live"
 	"livego/internal/media"
 	"livego/internal/netx"
+	"livego/internal/obs"
 	"livego/internal/rtmp"
 	"livego/internal/stream"
 )
@@ -39,7 +39,7 @@ func (ss *session) handOver(name live.Name, log *slog.Logger) bool {
 		},
 		Left: func(err error) {
 			v.Leave()
-			logLeft(log, err)
+			obs.PlayerLeft(log, err)
 		},
 	})
 	if err != nil {
@@ -50,20 +50,6 @@ func (ss *session) handOver(name live.Name, log *slog.Logger) bool {
 	}
 	log.Info("playing")
 	return true
-}
-
-// logLeft logs how a player ended.
-func logLeft(log *slog.Logger, err error) {
-	switch {
-	case errors.Is(err, io.EOF):
-		log.Info("player saw the end")
-	case live.KindOf(err) != live.Internal:
-		log.Info("player disconnected", "reason", live.Reason(err))
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		log.Info("player disconnected", "reason", "nothing taken for write_timeout")
-	default:
-		log.Info("player left")
-	}
 }
 
 // encoder lays a stream out as RTMP chunks for all players.

@@ -11,6 +11,7 @@ import (
 	"livego/internal/live"
 	"livego/internal/media"
 	"livego/internal/netx"
+	"livego/internal/obs"
 	"livego/internal/rtmp"
 	"livego/internal/stream"
 )
@@ -73,7 +74,7 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 	case live.KindOf(err) != live.Internal:
 		ss.c.StatusError("NetStream.Play.Failed", live.Reason(err))
 	}
-	logLeft(log, err)
+	obs.PlayerLeft(log, err)
 }
 
 // refusePlay tells a player why there is nothing to see.

@@ -80,9 +80,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 	}()
 
 	// Until it publishes or plays nobody would miss the connection; after, it ends with its stream.
-	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	req, err := c.Accept(ctx)
-	stop()
 	if err != nil {
 		s.noRequest(ctx, log, err)
 		return
