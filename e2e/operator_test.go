@@ -54,6 +54,11 @@ func TestLivestat(t *testing.T) {
 					t.Errorf("%s: %s is %v in %v", path, field, v, entry)
 				}
 			}
+			gather, isPublisher := entry["gather_ms"]
+			if isPublisher != (entry["stream_id"] == st.Publishers[0]["stream_id"]) || isPublisher && gather != 0.0 {
+				t.Errorf("%s: gather_ms is %v in %v", path, gather, entry)
+			}
+			delete(entry, "gather_ms")
 			if entry["key"] != "live/movie" || len(entry) != 7 {
 				t.Errorf("%s: entry %v", path, entry)
 			}

@@ -89,7 +89,9 @@ func newRig(t *testing.T, o Options) *rig {
 	if o.RingBytes == 0 {
 		o.RingBytes = 1 << 30
 	}
-	r := &rig{t: t, hub: stream.NewHub(stream.Options{TrackWait: 1})}
+	r := &rig{t: t, hub: stream.NewHub(stream.Options{
+		TrackWait: 1, MaxLatency: time.Hour, RingTime: time.Hour, RingBytes: 1 << 30, // a feed misses nothing however fast we publish
+	})}
 	engine, err := NewEngine(2)
 	if err != nil {
 		t.Fatal(err)
@@ -388,11 +390,15 @@ func TestRepliesGoBetweenNodes(t *testing.T) {
 
 // TestViewerWhoAsksAndDoesNotRead: replies take memory, and somebody who floods takes nobody else's time.
 func TestViewerWhoAsksAndDoesNotRead(t *testing.T) {
-	r := newRig(t, Options{})
+	r := newRig(t, Options{Stall: time.Second})
 	r.frame("k", true)
 	other := r.viewer(Conn{})
 	other.want("S 0s", "F k")
-	v := r.viewer(Conn{Received: func(b []byte) ([]byte, error) { return bytes.Repeat(b, 5), nil }})
+	asked := 0
+	v := r.viewer(Conn{Received: func(b []byte) ([]byte, error) {
+		asked += len(b)
+		return bytes.Repeat(b, 5), nil
+	}})
 	v.want("S 0s", "F k")
 	flood := make([]byte, 64<<10)
 	go func() {
@@ -404,7 +410,29 @@ func TestViewerWhoAsksAndDoesNotRead(t *testing.T) {
 	}()
 	r.frame("i", false)
 	other.want("F i")
-	v.wantLeft(errUnread)
+	v.wantLeft(os.ErrDeadlineExceeded)
+	if asked > 8<<20 { // times five is far above what the kernel holds and maxReply
+		t.Errorf("listened to %d bytes of who does not read", asked)
+	}
+}
+
+// TestManyQuestionsAreAnswered: who does read may ask as much as he likes.
+func TestManyQuestionsAreAnswered(t *testing.T) {
+	r := newRig(t, Options{})
+	r.frame("k", true)
+	v := r.viewer(Conn{Received: func(b []byte) ([]byte, error) { return b, nil }})
+	v.want("S 0s", "F k")
+	const n = 20000
+	go func() {
+		for i := range n {
+			if _, err := v.nc.Write(record('Q', fmt.Append(nil, i))); err != nil {
+				return
+			}
+		}
+	}()
+	for i := range n {
+		v.want(fmt.Sprint("Q ", i))
+	}
 }
 
 func TestViewersWhoCannotGoOnAreSentBack(t *testing.T) {

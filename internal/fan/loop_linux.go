@@ -82,8 +82,8 @@ func (f *Fan) Add(name live.Name, nc net.Conn, c Conn) error {
 		return err
 	}
 	now := time.Now()
-	v := &viewer{Conn: c, feed: fd, sock: sock, rest: c.First, joined: now, progress: now, pinged: now}
-	f.engine.loops[f.engine.next.Add(1)%uint32(len(f.engine.loops))].add(v)
+	l := f.engine.loops[f.engine.next.Add(1)%uint32(len(f.engine.loops))]
+	l.add(&viewer{Conn: c, feed: fd, loop: l, sock: sock, rest: c.First, joined: now, progress: now, pinged: now})
 	return nil
 }
 
@@ -296,9 +296,14 @@ func (l *loop) admit(v *viewer) {
 	l.mu.Lock()
 	l.bySock[int32(v.sock)] = v
 	l.mu.Unlock()
-	// Edge-triggered: the reader reads until there is no more. What came before is an edge too.
+	l.listen(v, unix.EPOLL_CTL_ADD)
+}
+
+// listen lets the reader hear of what v has sent and sends. It is edge-triggered: the reader reads until there is no more. What
+// came before is an edge too.
+func (l *loop) listen(v *viewer, op int) {
 	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | 1<<31, Fd: int32(v.sock)}
-	if err := unix.EpollCtl(l.epfd, unix.EPOLL_CTL_ADD, v.sock, &ev); err != nil {
+	if err := unix.EpollCtl(l.epfd, op, v.sock, &ev); err != nil {
 		v.hangUp(os.NewSyscallError("epoll_ctl", err))
 	}
 }

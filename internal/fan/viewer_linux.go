@@ -14,6 +14,7 @@ import (
 type viewer struct {
 	Conn
 	feed *feed
+	loop *loop
 	sock int
 	slot int // in his shard
 
@@ -36,9 +37,10 @@ type viewer struct {
 
 	reading sync.Mutex // held while sock is read, so that it is not closed meanwhile
 
-	mu    sync.Mutex // held for short: the writer waits for it
-	reply []byte     // of Received, to be sent between two nodes
-	gone  error      // he left
+	mu      sync.Mutex // held for short: the writer waits for it
+	reply   []byte     // of Received, to be sent between two nodes
+	unheard bool       // no more is read of him until reply has been sent
+	gone    error      // he left
 }
 
 // startGrace is how long after joining a viewer who has never caught up is left alone.
@@ -53,10 +55,9 @@ func (v *viewer) hangUp(err error) {
 	}
 }
 
-// maxReply is how many bytes of replies may wait for a viewer, who asks and does not read.
+// maxReply is how many bytes of replies may wait for a viewer before no more is read of him: who asks and does not read the answers
+// is not listened to, and ends as one who takes nothing.
 const maxReply = 64 << 10
-
-var errUnread = errors.New("the viewer asks, and does not read the replies")
 
 // receive reads once what v has sent. It reports whether the writer has something to do about it, and whether there may be more
 // to read.
@@ -84,13 +85,12 @@ func (v *viewer) receive(buf []byte) (news, more bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	reply, err := v.Received(buf[:n])
-	if v.reply = append(v.reply, reply...); err == nil && len(v.reply) > maxReply {
-		err = errUnread
-	}
+	v.reply = append(v.reply, reply...)
+	v.unheard = len(v.reply) > maxReply
 	if v.gone == nil {
 		v.gone = err
 	}
-	return len(v.reply) > 0 || v.gone != nil, v.gone == nil
+	return len(v.reply) > 0 || v.gone != nil, v.gone == nil && !v.unheard
 }
 
 func (v *viewer) isGone() bool {
@@ -191,7 +191,12 @@ func (v *viewer) gather(b *batch) {
 func (v *viewer) between() {
 	v.mu.Lock()
 	v.rest, v.reply = v.reply, nil
+	listen := v.unheard
+	v.unheard = false
 	v.mu.Unlock()
+	if listen {
+		v.loop.listen(v, unix.EPOLL_CTL_MOD) // which shows an edge anew
+	}
 	v.begin()
 	if nd := v.following(); nd != nil && nd.end != nil {
 		v.end(nd.end)

@@ -115,7 +115,11 @@ func (s *Server) noRequest(ctx context.Context, log *slog.Logger, err error) {
 	switch {
 	case ctx.Err() != nil:
 	case errors.As(err, &bad):
-		s.warn(log, "connection closed", bad.Reason, bad.Detail)
+		kind := bad.Reason
+		if kind == "handshake" {
+			kind = bad.Detail // a few sentences of ours that tell a TLS client from a web browser
+		}
+		s.warn(log, "connection closed", kind, bad.Detail)
 	case errors.As(err, &refused):
 		s.warn(log, "connection refused", refused.Code, refused.Description)
 	default:
