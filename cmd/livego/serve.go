@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -17,11 +16,6 @@ import (
 
 // logFlush is how long the end of the process waits for a log that is not being read.
 const logFlush = time.Second
-
-// gcPercent is how much the heap may grow between two collections. Most of what lives is media on its way to viewers, a few
-// large pieces that cost little to look at: at 50 a server of 500 viewers takes a quarter less memory than at Go's 100, and
-// no measurable processor time more.
-const gcPercent = 50
 
 type serveCmd struct{}
 
@@ -45,9 +39,6 @@ func serve(cfg config.Config, log *slog.Logger) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	defer signal.Stop(signals)
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
 	a, err := app.New(cfg, log)
 	if err != nil {
 		return err

@@ -165,6 +165,7 @@ func (a *App) Run(ctx context.Context) error {
 	defer stopLate()
 	serving.Go(func() { a.hls.Run(late) })
 	serving.Go(func() { a.numbers.Run(late) })
+	serving.Go(func() { tuneGC(late) })
 	a.announce()
 
 	<-ctx.Done()

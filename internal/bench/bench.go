@@ -143,12 +143,15 @@ func prepare(o Options) (*run, error) {
 			return nil, err
 		}
 	}
-	for _, raw := range o.Publish {
+	for i, raw := range o.Publish {
 		t, err := parseTarget(raw)
 		if err != nil {
 			return nil, err
 		}
-		r.publishers = append(r.publishers, &publisher{target: t, src: r.src, scene: &r.scene, insecure: o.Insecure})
+		r.publishers = append(r.publishers, &publisher{
+			target: t, src: r.src, scene: &r.scene, insecure: o.Insecure,
+			phase: o.GOP * time.Duration(i) / time.Duration(len(o.Publish)),
+		})
 	}
 	for range min(runtime.NumCPU(), o.Viewers) {
 		r.tallies = append(r.tallies, newTally())

@@ -21,8 +21,9 @@ type publisher struct {
 	insecure bool
 
 	mu      sync.Mutex
-	sent    int64     // video frames in the window
-	blocked histogram // how long the server took to accept a message, in the window
+	sent    int64         // video frames in the window
+	phase   time.Duration // after the first of several: encoders send their key frames when they like, not all at once
+	blocked histogram     // how long the server took to accept a message, in the window
 }
 
 // A sink takes messages to a server.
@@ -56,7 +57,7 @@ func (p *publisher) pump(ctx context.Context, out sink) error {
 	}
 	var (
 		head  = newPlayhead(p.src)
-		begin = time.Now()
+		begin = time.Now().Add(p.phase)
 		timer = time.NewTimer(0)
 		body  []byte
 		seq   uint32
