@@ -15,7 +15,7 @@ test: ## install what the tests need where possible, then check, then every test
 	scripts/test
 
 test-long: ## the same, with the rounds and durations that take an hour instead of minutes
-	LIVEGO_TEST_LONG=1 scripts/test
+	TEST_LONG=1 scripts/test
 
 check: ## what can be judged without running: vet, lint, format, dead code, imports, links, other systems
 	scripts/check

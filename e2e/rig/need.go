@@ -27,4 +27,4 @@ func Need(t testing.TB, programs ...string) {
 }
 
 // Long reports whether the tests may take their time (make test-long).
-func Long() bool { return os.Getenv("LIVEGO_TEST_LONG") != "" }
+func Long() bool { return os.Getenv("TEST_LONG") != "" }

@@ -49,7 +49,7 @@ func childMain(dir string) {
 // TestKill kills a process that is making keys and looks at what is left: every acknowledged key, and nothing by halves.
 func TestKill(t *testing.T) {
 	rounds := 20
-	if os.Getenv("LIVEGO_TEST_LONG") != "" {
+	if os.Getenv("TEST_LONG") != "" {
 		rounds = 200
 	}
 	dir := t.TempDir()
