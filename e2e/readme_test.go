@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -48,19 +49,23 @@ func TestReadme(t *testing.T) {
 	}
 }
 
-// watchDocumented checks each address of the tour with ffprobe.
+// watchDocumented checks each address of the tour: with ffprobe, or, for WebSocket, which ffmpeg has not, that an FLV file comes.
 func watchDocumented(t *testing.T, text string) {
 	t.Helper()
 	_, tour, _ := strings.Cut(text, "## The tour")
 	tour, _, _ = strings.Cut(tour, "\n## ")
 	addresses := regexp.MustCompile("\\w+://[\\w.]+:\\d+/live/movie(?:\\.\\w+)?`").FindAllString(tour, -1)
 	slices.Sort(addresses)
-	if addresses = slices.Compact(addresses); len(addresses) != 3 {
-		t.Fatalf("the tour names %q, want three addresses", addresses)
+	if addresses = slices.Compact(addresses); len(addresses) != 4 {
+		t.Fatalf("the tour names %q, want four addresses", addresses)
 	}
 	var probes []func() (string, error)
 	for _, a := range addresses {
 		url := strings.TrimSuffix(a, "`")
+		if strings.HasPrefix(url, "ws:") {
+			probes = append(probes, async(func() (string, error) { return url + ": ", openFLV(t.Context(), url) }))
+			continue
+		}
 		probes = append(probes, async(func() (string, error) {
 			out, err := exec.CommandContext(t.Context(), "ffprobe", "-v", "error", "-rw_timeout", "20000000",
 				"-show_entries", "stream=codec_name", "-of", "csv=p=0", url).CombinedOutput()
@@ -75,6 +80,22 @@ func watchDocumented(t *testing.T, text string) {
 			t.Errorf("%s%v", what, err)
 		}
 	}
+}
+
+// openFLV checks that an FLV file begins at a WebSocket's address.
+func openFLV(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	ws, err := rig.OpenWebSocket(ctx, url, nil)
+	if err != nil {
+		return err
+	}
+	defer ws.Close()
+	message, err := ws.Message()
+	if err == nil && !strings.HasPrefix(string(message), "FLV\x01\x05") {
+		err = fmt.Errorf("the first message begins with %.9q, want an FLV header with picture and sound", message)
+	}
+	return err
 }
 
 // needDefaultPorts skips the test, loudly, where the ports of the README are not free.
