@@ -11,7 +11,7 @@ import (
 // How much the heap may grow between two collections, in percent of what lives. With few streams the heap is small and a collection
 // takes no time: 50 takes a quarter less memory than Go's 100 and no measurable processor time more. With hundreds of streams a
 // collection marks for a tenth of a second, in which two full processors keep frames waiting: at 200 there are so few that 99 % of
-// the frames of 500 streams come in 8 ms instead of 105.
+// the frames of 500 streams of 1 Mbit/s (HLS off) came in 8 to 20 ms instead of 71 to 105.
 const (
 	gcSmall = 50
 	gcLarge = 200
