@@ -2,18 +2,11 @@ package hostile
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -116,7 +109,7 @@ func (s *target) guess(t *testing.T, from string) time.Duration {
 // TestTimeouts has peers that begin and do not go on. Time-outs count from the beginning: who sends a byte now and then gains nothing.
 func TestTimeouts(t *testing.T) {
 	t.Parallel()
-	cert, key := certificate(t)
+	cert, key, _ := rig.Certificate(t)
 	s := start(t, "--handshake_timeout=1s", "--command_timeout=2s", "--read_timeout=2s", "--http_read_header_timeout=1s", "--http_idle_timeout=1s",
 		"--enable_rtmps=true", "--rtmps_cert="+cert, "--rtmps_key="+key)
 	const most = 800 * time.Millisecond // of the shortest time-out, which begins before our clock
@@ -181,31 +174,4 @@ func drip(nc net.Conn, b []byte) (stop func()) {
 		close(done)
 		<-ended
 	}
-}
-
-// certificate makes a certificate and returns its files.
-func certificate(t *testing.T) (cert, key string) {
-	t.Helper()
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	write := func(name, typ string, b []byte) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: typ, Bytes: b}), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	return write("server.crt", "CERTIFICATE", der), write("server.key", "PRIVATE KEY", secret)
 }

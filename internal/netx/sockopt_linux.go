@@ -7,21 +7,16 @@ import (
 )
 
 // LimitUnsent bounds what the kernel holds unsent for c to about n bytes, so that a slow viewer's delay shows in our cursors
-// instead of hiding in a socket buffer of megabytes. It does nothing for what is not TCP.
-func LimitUnsent(c net.Conn, n int) error {
+// instead of hiding in a socket buffer of megabytes. It does nothing for what is not TCP, and it is a wish: a system that refuses it
+// shows the delay later, and that is all.
+func LimitUnsent(c net.Conn, n int) {
 	tcp := tcpConn(c)
 	if tcp == nil {
-		return nil
+		return
 	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return err
+	if raw, err := tcp.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) {
+			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n)
+		})
 	}
-	var serr error
-	if err := raw.Control(func(fd uintptr) {
-		serr = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n)
-	}); err != nil {
-		return err
-	}
-	return serr
 }

@@ -28,9 +28,7 @@ func (s *Server) handOver(w http.ResponseWriter, r *http.Request, name live.Name
 		log.Error("cannot take over the connection", "err", err)
 		return true
 	}
-	if err := netx.LimitUnsent(nc, v.Backlog()); err != nil {
-		log.Debug("cannot bound the socket's queue", "err", err)
-	}
+	netx.LimitUnsent(nc, v.Backlog())
 	w.Header().Set("Transfer-Encoding", "chunked")
 	err = s.fan.Add(name, nc, fan.Conn{
 		Viewer: v, First: responseHead(w.Header()),

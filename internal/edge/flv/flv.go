@@ -161,9 +161,7 @@ func send(ctx context.Context, write func(batch net.Buffers) error, sub *stream.
 			}
 			if !pre.Ready(f) {
 				tags = pre.Before(tags[:0], f, sub.Tracks())
-				for _, t := range tags {
-					parts = append(parts, flv.AppendTag(nil, t.Type, t.Timestamp, t.Body))
-				}
+				parts = append(parts, appendTags(nil, tags))
 			}
 			parts = append(parts, f.Wire(media.FormFLV, flv.EncodeTag).Parts...)
 		}
@@ -199,9 +197,7 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, backlog int) (ct
 		return nil, sink{}, err
 	}
 	nc.SetDeadline(time.Time{})
-	if err := netx.LimitUnsent(nc, backlog); err != nil {
-		s.opt.Log.Debug("cannot bound the socket's queue", "err", err)
-	}
+	netx.LimitUnsent(nc, backlog)
 	ctx, cancel := context.WithCancel(context.Background())
 	gone := make(chan struct{})
 	go func() { // notices that the viewer left, also while there is nothing to send

@@ -101,9 +101,7 @@ func (s *Server) play(ctx context.Context, k *socket, name live.Name, v stream.V
 		return err
 	}
 	defer sub.Leave()
-	if err := netx.LimitUnsent(k.nc, sub.Backlog()); err != nil {
-		log.Debug("cannot bound the socket's queue", "err", err)
-	}
+	netx.LimitUnsent(k.nc, sub.Backlog())
 	log.Info("playing")
 	return send(ctx, func(batch net.Buffers) error {
 		if ctx.Err() != nil {

@@ -11,7 +11,6 @@ import (
 	"livego/internal/media"
 	"livego/internal/netx"
 	"livego/internal/obs"
-	"livego/internal/rtmp"
 	"livego/internal/stream"
 )
 
@@ -25,9 +24,7 @@ func (ss *session) handOver(name live.Name, log *slog.Logger) bool {
 	if err != nil {
 		return false
 	}
-	if err := netx.LimitUnsent(ss.nc, v.Backlog()); err != nil {
-		log.Debug("cannot bound the socket's queue", "err", err)
-	}
+	netx.LimitUnsent(ss.nc, v.Backlog())
 	p := ss.c.Detach()
 	err = ss.fan.Add(name, ss.nc, fan.Conn{
 		Viewer: v, First: p.Accept(), Received: p.Feed, Ping: p.Ping,
@@ -63,7 +60,7 @@ type encoder struct {
 // Start implements fan.Encoder: onMetaData and the sequence headers.
 func (e *encoder) Start(f *media.Frame, known []*media.Track) []byte {
 	var pre flv.Preamble
-	return flatten(appendTags(nil, pre.Before(nil, f, known)))
+	return flatten(appendTags(nil, pre.Before(nil, f, known), sharedStream))
 }
 
 // Again implements fan.Encoder.
@@ -76,24 +73,15 @@ func (e *encoder) Batch(frames []*media.Frame, known []*media.Track) []byte {
 		if !e.pre.Ready(f) {
 			e.tags = e.pre.Before(e.tags[:0], f, known)
 			if e.primed { // who starts here has been sent it
-				e.parts = appendTags(e.parts, e.tags)
+				e.parts = appendTags(e.parts, e.tags, sharedStream)
 			}
 			e.primed = true
 		}
-		head, payload := flv.TagBody(f)
-		h := rtmp.Header{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f), StreamID: sharedStream}
-		e.parts = rtmp.AppendMessage(e.parts, h, head, payload)
+		e.parts = appendFrame(e.parts, f, sharedStream)
 	}
 	b := flatten(e.parts)
 	clear(e.parts)
 	return b
-}
-
-func appendTags(parts [][]byte, tags []flv.Tag) [][]byte {
-	for _, t := range tags {
-		parts = rtmp.AppendMessage(parts, rtmp.Header{Type: t.Type, Timestamp: t.Timestamp, StreamID: sharedStream}, t.Body)
-	}
-	return parts
 }
 
 // flatten puts parts into one piece: a system call costs by the piece too.

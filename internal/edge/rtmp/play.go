@@ -63,9 +63,7 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 		log.Debug("player left before it was answered", "err", err)
 		return
 	}
-	if err := netx.LimitUnsent(ss.nc, sub.Backlog()); err != nil {
-		log.Debug("cannot bound the socket's queue", "err", err)
-	}
+	netx.LimitUnsent(ss.nc, sub.Backlog())
 	log.Info("playing")
 	err = ss.send(ctx, sub)
 	switch {
@@ -96,7 +94,6 @@ func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
 		pre   flv.Preamble
 		tags  []flv.Tag
 		parts [][]byte
-		own   = ss.encoder()
 		buf   [batchFrames]*media.Frame
 	)
 	for {
@@ -108,14 +105,12 @@ func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
 		for _, f := range buf[:n] {
 			if !pre.Ready(f) {
 				tags = pre.Before(tags[:0], f, sub.Tracks())
-				for _, t := range tags {
-					parts = rtmp.AppendMessage(parts, rtmp.Header{Type: t.Type, Timestamp: t.Timestamp, StreamID: ss.req.StreamID}, t.Body)
-				}
+				parts = appendTags(parts, tags, ss.req.StreamID)
 			}
-			if own != nil {
-				parts = append(parts, own(f)...)
-			} else {
+			if ss.req.StreamID == sharedStream {
 				parts = append(parts, f.Wire(media.FormRTMP, encode).Parts...)
+			} else {
+				parts = appendFrame(parts, f, ss.req.StreamID)
 			}
 		}
 		bufs := net.Buffers(parts)
@@ -131,18 +126,17 @@ func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
 // sharedStream is the message stream of nearly every player, the first that he creates: its frames are encoded once for all.
 const sharedStream = 1
 
-// encoder returns how to encode frames for a player who plays on another message stream; nil for the others.
-func (ss *session) encoder() func(*media.Frame) [][]byte {
-	if ss.req.StreamID == sharedStream {
-		return nil
-	}
-	return func(f *media.Frame) [][]byte { return encodeFor(f, ss.req.StreamID) }
-}
+func encode(f *media.Frame) [][]byte { return appendFrame(nil, f, sharedStream) }
 
-func encode(f *media.Frame) [][]byte { return encodeFor(f, sharedStream) }
-
-func encodeFor(f *media.Frame, streamID uint32) [][]byte {
+func appendFrame(parts [][]byte, f *media.Frame, streamID uint32) [][]byte {
 	head, payload := flv.TagBody(f)
 	h := rtmp.Header{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f), StreamID: streamID}
-	return rtmp.AppendMessage(nil, h, head, payload)
+	return rtmp.AppendMessage(parts, h, head, payload)
+}
+
+func appendTags(parts [][]byte, tags []flv.Tag, streamID uint32) [][]byte {
+	for _, t := range tags {
+		parts = rtmp.AppendMessage(parts, rtmp.Header{Type: t.Type, Timestamp: t.Timestamp, StreamID: streamID}, t.Body)
+	}
+	return parts
 }

@@ -63,6 +63,9 @@ func (ss *session) publish(ctx context.Context) {
 	taken := p.Err()
 	p.End(how)
 	unwatch()
+	if n := ss.skipped.Load(); n > 0 {
+		log = log.With("skipped", n)
+	}
 	switch {
 	case taken != nil:
 		log.Info("publisher disconnected", "reason", live.Reason(taken))
@@ -101,6 +104,7 @@ func (ss *session) pump(p *stream.Publisher) error {
 			if now.Sub(since) > badWindow {
 				bad, since = 0, now
 			}
+			ss.skipped.Add(1)
 			if bad++; bad > maxBad {
 				return errBadMedia
 			}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"sync/atomic"
 	"time"
 
 	"livego/internal/fan"
@@ -61,6 +62,8 @@ type session struct {
 	c   *rtmp.ServerConn
 	req *rtmp.Request
 	log *slog.Logger
+
+	skipped *atomic.Uint64 // messages that were out of order and passed over
 }
 
 func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
@@ -71,7 +74,10 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 		return
 	}
 	defer s.opt.Limiter.Settle(nc)
-	c := rtmp.NewServerConn(nc, s.opt.Conn)
+	skipped := new(atomic.Uint64)
+	opt := s.opt.Conn
+	opt.SkipCount = func(string) { skipped.Add(1) }
+	c := rtmp.NewServerConn(nc, opt)
 	handedOver := false
 	defer func() {
 		if !handedOver {
@@ -85,7 +91,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 		s.noRequest(ctx, log, err)
 		return
 	}
-	ss := &session{s, nc, c, req, log}
+	ss := &session{s, nc, c, req, log, skipped}
 	if req.Publish {
 		ss.publish(ctx)
 	} else {
