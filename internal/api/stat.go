@@ -27,8 +27,9 @@ type connStats struct {
 	AudioTotalBytes uint64 `json:"audio_total_bytes"`
 	AudioSpeed      uint64 `json:"audio_speed"` // kbit/s
 
-	// GatherMS is of a publisher: how long its frames are gathered before they are written to viewers, in ms.
-	GatherMS *int64 `json:"gather_ms,omitempty"`
+	// GatherMS is of a publisher: how long its frames are gathered before they are written to viewers, in ms, for each
+	// protocol that somebody watches by.
+	GatherMS map[string]int64 `json:"gather_ms,omitzero"`
 }
 
 // liveStat serves /stat/livestat[?room=A/R].
@@ -76,7 +77,10 @@ func (s *server) find(room string) (stream.Info, error) {
 func (s *liveStats) add(in stream.Info) {
 	for _, c := range in.Publishers {
 		p := statsOf(in.Name, c)
-		p.GatherMS = new(in.Gather.Milliseconds())
+		p.GatherMS = make(map[string]int64, len(in.Gather))
+		for proto, window := range in.Gather {
+			p.GatherMS[proto] = window.Milliseconds()
+		}
 		s.Publishers = append(s.Publishers, p)
 	}
 	for _, c := range in.Viewers {

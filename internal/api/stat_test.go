@@ -18,13 +18,13 @@ func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 const (
 	moviePublisher = `{"key":"live/movie","url":"rtmp://localhost:1935/live/movie","stream_id":1,` +
-		`"video_total_bytes":312500,"video_speed":2500,"audio_total_bytes":16000,"audio_speed":128,"gather_ms":0}`
+		`"video_total_bytes":312500,"video_speed":2500,"audio_total_bytes":16000,"audio_speed":128,"gather_ms":{"flv":0,"hls":0}}`
 	moviePlayers = `{"key":"live/movie","url":"http://127.0.0.1:7001/live/movie.flv","stream_id":3,` +
 		`"video_total_bytes":125000,"video_speed":1000,"audio_total_bytes":0,"audio_speed":0},` +
 		`{"key":"live/movie","url":"http://127.0.0.1:7002/live/movie.m3u8","stream_id":4,` +
 		`"video_total_bytes":0,"video_speed":0,"audio_total_bytes":8000,"audio_speed":64}`
 	otherPublisher = `{"key":"live/other","url":"rtmp://localhost:1935/live/other","stream_id":2,` +
-		`"video_total_bytes":312500,"video_speed":2500,"audio_total_bytes":16000,"audio_speed":128,"gather_ms":0}`
+		`"video_total_bytes":312500,"video_speed":2500,"audio_total_bytes":16000,"audio_speed":128,"gather_ms":{}}`
 )
 
 // TestLiveStat compares /stat/livestat byte for byte with the documented shape.

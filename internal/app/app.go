@@ -44,6 +44,7 @@ type App struct {
 	engine  *fan.Engine
 
 	listeners
+	load     load
 	stopping atomic.Bool
 }
 
@@ -83,7 +84,7 @@ func (a *App) build(door *auth.Door) {
 	a.hub = stream.NewHub(stream.Options{
 		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Takeover: takeover(cfg.Takeover), Idle: cfg.PublishIdle, Return: cfg.BackupReturn,
 		GOPs: gops, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
-		Gather: gather(cfg.Gather), Epoch: a.numbers.Epoch,
+		Gather: gather(cfg.Gather, &a.load), Epoch: a.numbers.Epoch,
 	})
 	gate := auth.NewGate(a.store, auth.Options{
 		Apps: gateApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
@@ -166,6 +167,7 @@ func (a *App) Run(ctx context.Context) error {
 	serving.Go(func() { a.hls.Run(late) })
 	serving.Go(func() { a.numbers.Run(late) })
 	serving.Go(func() { tuneGC(late) })
+	serving.Go(func() { a.load.watch(late) })
 	a.announce()
 
 	<-ctx.Done()
@@ -254,21 +256,6 @@ func takeover(policy string) stream.Takeover {
 		return stream.TakeoverNever
 	}
 	return stream.TakeoverIdle
-}
-
-// gather returns how long frames are gathered for a number of viewers. By itself: not at all for a few, where nothing is to be
-// saved, then a millisecond for each ten, up to 45 ms, where a viewer costs a third of what he costs by the frame and half of all
-// frames are still seen within 40 ms.
-func gather(g config.Gather) func(int) time.Duration {
-	if !g.Auto {
-		return func(int) time.Duration { return g.Window }
-	}
-	return func(viewers int) time.Duration {
-		if viewers < 50 {
-			return 0
-		}
-		return min(45*time.Millisecond, time.Duration(viewers/10)*time.Millisecond)
-	}
 }
 
 func gateApps(apps []config.App) map[string]auth.App {

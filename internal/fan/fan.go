@@ -84,6 +84,7 @@ type feed struct {
 // A Fan holds the feeds of one form.
 type Fan struct {
 	hub     *stream.Hub
+	proto   string
 	opt     Options
 	encoder func() Encoder
 	engine  *Engine
@@ -92,13 +93,13 @@ type Fan struct {
 	feeds map[live.Name]*feed
 }
 
-// New returns a Fan of the streams of hub in the form of encoder, each feed with an Encoder of its own; nil, which carries
-// nothing, where there is no engine.
-func New(hub *stream.Hub, engine *Engine, encoder func() Encoder, o Options) *Fan {
+// New returns a Fan of the streams of hub for viewers by proto, whose form is that of encoder, each feed with an Encoder of its
+// own; nil, which carries nothing, where there is no engine.
+func New(hub *stream.Hub, engine *Engine, proto string, encoder func() Encoder, o Options) *Fan {
 	if engine == nil {
 		return nil
 	}
-	return &Fan{hub: hub, opt: o, encoder: encoder, engine: engine, feeds: make(map[live.Name]*feed)}
+	return &Fan{hub: hub, proto: proto, opt: o, encoder: encoder, engine: engine, feeds: make(map[live.Name]*feed)}
 }
 
 var errNoFeed = errors.New("fan: no such stream")
@@ -168,7 +169,7 @@ func (fd *feed) readSafely(ctx context.Context) (err error) {
 func (fd *feed) read(ctx context.Context) error {
 	f := fd.fan
 	sub, err := f.hub.Subscribe(ctx, fd.name, stream.SubscribeOptions{
-		Viewer: stream.ViewerOptions{Proto: "fan", Internal: true}, GOPs: max(1, f.opt.GOPs),
+		Viewer: stream.ViewerOptions{Proto: f.proto, Internal: true}, GOPs: max(1, f.opt.GOPs),
 	})
 	if err != nil {
 		return err

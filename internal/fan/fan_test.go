@@ -96,7 +96,7 @@ func newRig(t *testing.T, o Options) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.fan = New(r.hub, engine, func() Encoder { return lines{} }, o)
+	r.fan = New(r.hub, engine, "lines", func() Encoder { return lines{} }, o)
 	if r.ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}

@@ -493,7 +493,7 @@ func TestBackup(t *testing.T) {
 
 func TestGatherWakesOncePerWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := NewHub(Options{Gather: func(viewers int) time.Duration { return 50 * ms }})
+		h := NewHub(Options{Gather: func(string, int) time.Duration { return 50 * ms }})
 		p := mustPublish(t, h, PublishOptions{})
 		write(t, p, video(0, true), audio(0))
 		s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
@@ -570,7 +570,7 @@ func TestAdmitAndEpoch(t *testing.T) {
 
 // TestConcurrentUse lets everything happen at once, for the race detector.
 func TestConcurrentUse(t *testing.T) {
-	h := NewHub(Options{Hold: time.Millisecond, Gather: func(int) time.Duration { return time.Millisecond }})
+	h := NewHub(Options{Hold: time.Millisecond, Gather: func(string, int) time.Duration { return time.Millisecond }})
 	var publishers, viewers sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	for range 8 {

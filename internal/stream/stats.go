@@ -19,7 +19,7 @@ type Info struct {
 	Frames     uint64
 	Tracks     []*media.Track
 	Meta       *media.Meta
-	Gather     time.Duration // the gather window in force
+	Gather     map[string]time.Duration // the gather windows in force, by the protocol of the viewers
 	Publishers []ConnInfo
 	Viewers    []ConnInfo
 }
@@ -69,17 +69,33 @@ func (h *Hub) Info(name live.Name) (Info, bool) {
 	return s.info(time.Now()), true
 }
 
-// Startable reports whether a viewer of name would have something to start with at once.
-func (h *Hub) Startable(name live.Name) bool {
+// Start tells what a viewer who comes now has to begin with.
+type Start uint8
+
+// Starts.
+const (
+	StartLater  Start = iota // nothing yet, but with what begins the stream
+	StartNow                 // the newest random access point, or audio alone
+	StartInside              // the middle of a GOP whose beginning is no longer held: audio, and video at the next
+)
+
+// Start returns with what a viewer of name would start now.
+func (h *Hub) Start(name live.Name) Start {
 	h.mu.Lock()
 	s := h.streams[name]
 	h.mu.Unlock()
 	if s == nil {
-		return false
+		return StartLater
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.ready && s.ended == nil && (len(s.ring.raps) > 0 || !s.kinds[media.Video])
+	switch {
+	case !s.ready || s.ended != nil:
+		return StartLater
+	case len(s.ring.raps) > 0 || !s.kinds[media.Video]:
+		return StartNow
+	}
+	return StartInside
 }
 
 // info describes s. Caller holds hub.mu.
@@ -88,7 +104,12 @@ func (s *stream) info(now time.Time) Info {
 	defer s.mu.RUnlock()
 	in := Info{
 		Name: s.name, Since: s.started, Epoch: s.epoch, Held: !s.published(),
-		Frames: s.ring.head, Meta: s.meta, Gather: s.gathering,
+		Frames: s.ring.head, Meta: s.meta, Gather: make(map[string]time.Duration),
+	}
+	for _, p := range s.paces {
+		if p.viewers > 0 {
+			in.Gather[p.proto] = p.window
+		}
 	}
 	in.Tracks = s.sortedTracks()
 	for _, p := range s.pubs {

@@ -21,6 +21,7 @@ type SubscribeOptions struct {
 // A Subscriber reads one stream. Next, Poll and Flushed are for one goroutine.
 type Subscriber struct {
 	*Viewer
+	pace *pace
 	want func(*media.Track) bool
 	gops int
 
@@ -43,7 +44,14 @@ func (h *Hub) Subscribe(ctx context.Context, name live.Name, o SubscribeOptions)
 	if err != nil {
 		return nil, err
 	}
-	return &Subscriber{Viewer: v, want: o.Want, gops: o.GOPs, joined: v.since}, nil
+	v.s.mu.Lock()
+	defer v.s.mu.Unlock()
+	return &Subscriber{Viewer: v, pace: v.s.pace(o.Viewer.Proto), want: o.Want, gops: o.GOPs, joined: v.since}, nil
+}
+
+// Await waits as Subscribe does, for a viewer who is served by others.
+func (h *Hub) Await(ctx context.Context, name live.Name, wait time.Duration) error {
+	return h.await(ctx, name, wait, false)
 }
 
 // await waits until name is ready to be watched. Who waits for a name leaves nothing behind. A stream that is there and shows
@@ -160,8 +168,8 @@ func (s *Subscriber) poll(dst []*media.Frame) (n int, wake <-chan struct{}, err 
 	if s.cursor == r.head {
 		s.caught = true
 		if n == 0 {
-			err, wake = st.ended, st.wake
-			st.wakeUsed.Store(true)
+			err, wake = st.ended, s.pace.wake
+			s.pace.waited.Store(true)
 		}
 	}
 	st.mu.RUnlock()

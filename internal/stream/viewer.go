@@ -10,15 +10,11 @@ import (
 
 // ViewerOptions tell who watches.
 type ViewerOptions struct {
-	Proto    string // "rtmp", "flv", "hls", ...
+	Proto    string // "rtmp", "flv", "hls", ...: viewers and readers of one are woken together
 	Remote   string // host:port
 	URL      string // for statistics: without token or query
 	Internal bool   // part of the server: not counted as a viewer
-	Fetches  bool   // reads nothing of the ring: counted, but no reason to gather frames
 }
-
-// gathers reports whether frames are gathered the longer for one more viewer with these options.
-func (o *ViewerOptions) gathers() bool { return !o.Internal && !o.Fetches }
 
 // A Viewer is somebody who watches a stream, as statistics and kicks see him. Subscribers have one; so does whoever fetches
 // what others read (HLS).
@@ -47,8 +43,8 @@ func (h *Hub) Join(name live.Name, o ViewerOptions) (*Viewer, error) {
 	v := &Viewer{s: s, id: h.ids.Add(1), opt: o, since: time.Now(), kicked: make(chan struct{})}
 	s.mu.Lock()
 	s.viewers[v] = struct{}{}
-	if o.gathers() {
-		s.watching++
+	if !o.Internal {
+		s.pace(o.Proto).viewers++
 	}
 	s.mu.Unlock()
 	if !o.Internal {
@@ -65,8 +61,8 @@ func (v *Viewer) Leave() {
 		defer h.mu.Unlock()
 		s.mu.Lock()
 		delete(s.viewers, v)
-		if v.opt.gathers() {
-			s.watching--
+		if !v.opt.Internal {
+			s.pace(v.opt.Proto).viewers--
 		}
 		s.mu.Unlock()
 		if !v.opt.Internal {

@@ -47,7 +47,7 @@ type Server struct {
 
 // New returns a Server of the streams of hub for those whom gate lets in.
 func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
-	f := fan.New(hub, o.Engine, func() fan.Encoder { return new(encoder) }, o.Fan)
+	f := fan.New(hub, o.Engine, protoHTTP, func() fan.Encoder { return new(encoder) }, o.Fan)
 	return &Server{hub, gate, o, f, newUpgrader()}
 }
 

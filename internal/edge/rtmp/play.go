@@ -1,11 +1,13 @@
 package rtmp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"time"
 
 	"livego/internal/container/flv"
 	"livego/internal/live"
@@ -24,14 +26,15 @@ func (ss *session) play(ctx context.Context) (handedOver bool) {
 		return false
 	}
 	log := ss.log.With("stream", grant.Name.String())
-	if ss.handOver(grant.Name, log) {
+	if ss.carried(grant.Name) {
+		ss.handOver(ctx, grant.Name, log)
 		return true
 	}
 	ss.playHere(ctx, grant.Name, log)
 	return false
 }
 
-// playHere serves a player by goroutines of his own: one who waits for his stream, or whose connection is not plain TCP.
+// playHere serves a player by goroutines of his own: one whose connection is not plain TCP, or who begins in the middle of a GOP.
 func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logger) {
 	// The server's stop reaches a player as the end of his stream, not by ctx.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -46,11 +49,7 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 		<-left
 	}()
 
-	wait := ss.opt.PlayWait
-	if wait == 0 {
-		wait = -1
-	}
-	sub, err := ss.hub.Subscribe(ctx, name, stream.SubscribeOptions{Viewer: ss.viewer(name), Wait: wait, GOPs: ss.opt.GOPs})
+	sub, err := ss.hub.Subscribe(ctx, name, stream.SubscribeOptions{Viewer: ss.viewer(name), Wait: ss.patience(), GOPs: ss.opt.GOPs})
 	if err != nil {
 		if ctx.Err() == nil {
 			ss.refusePlay(err)
@@ -75,14 +74,19 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 	obs.PlayerLeft(log, err)
 }
 
+// patience is how long a player waits for his stream, as the hub counts it.
+func (ss *session) patience() time.Duration { return cmp.Or(ss.opt.PlayWait, -1) }
+
 // refusePlay tells a player why there is nothing to see.
-func (ss *session) refusePlay(err error) {
-	code := "NetStream.Play.Failed"
+func (ss *session) refusePlay(err error) { ss.refuse("play", playRefusal(err), err) }
+
+// playRefusal returns the code for a player whom err keeps from watching.
+func playRefusal(err error) string {
 	switch live.KindOf(err) {
 	case live.NotFound, live.Invalid:
-		code = "NetStream.Play.StreamNotFound"
+		return "NetStream.Play.StreamNotFound"
 	}
-	ss.refuse("play", code, err)
+	return "NetStream.Play.Failed"
 }
 
 // batchFrames is how many frames one write takes at most: a second of video and audio.

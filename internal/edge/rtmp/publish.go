@@ -21,7 +21,7 @@ func (ss *session) publish(ctx context.Context) {
 		return
 	}
 	p, err := ss.hub.Publish(ctx, grant.Name, stream.PublishOptions{
-		Proto: "rtmp", Remote: ss.nc.RemoteAddr().String(), URL: ss.url(grant.Name), Grant: grant,
+		Proto: proto, Remote: ss.nc.RemoteAddr().String(), URL: ss.url(grant.Name), Grant: grant,
 	})
 	if err != nil {
 		ss.refusePublish(err)
@@ -130,12 +130,16 @@ func (ss *session) refusePublish(err error) {
 
 // refuse tells the peer and the log why not.
 func (ss *session) refuse(what, code string, err error) {
+	ss.noteRefusal(what, err)
+	ss.c.Reject(code, live.Reason(err))
+}
+
+func (ss *session) noteRefusal(what string, err error) {
 	if kind := live.KindOf(err); kind == live.Internal {
 		ss.log.Error(what+" failed", "app", ss.req.App, "err", err)
 	} else {
 		ss.warn(ss.log, what+" refused", kind.String(), live.Reason(err), "app", ss.req.App, "kind", kind.String())
 	}
-	ss.c.Reject(code, live.Reason(err))
 }
 
 // cause puts the end of a connection into words.

@@ -18,6 +18,9 @@ import (
 	"livego/internal/stream"
 )
 
+// proto is how statistics and logs call what comes and goes here.
+const proto = "rtmp"
+
 // Options of a Server.
 type Options struct {
 	Conn        rtmp.Options
@@ -44,7 +47,7 @@ type Server struct {
 func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
 	return &Server{
 		hub: hub, gate: gate, opt: o,
-		fan:  fan.New(hub, o.Engine, func() fan.Encoder { return new(encoder) }, o.Fan),
+		fan:  fan.New(hub, o.Engine, proto, func() fan.Encoder { return new(encoder) }, o.Fan),
 		once: obs.Limiter{Interval: time.Second},
 	}
 }
@@ -67,7 +70,7 @@ type session struct {
 }
 
 func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
-	log := s.opt.Log.With("proto", "rtmp", "remote", nc.RemoteAddr().String())
+	log := s.opt.Log.With("proto", proto, "remote", nc.RemoteAddr().String())
 	defer obs.Recover(log)
 	if !s.opt.Limiter.Enter(nc) {
 		s.warn(log, "connection refused", "limit", "too many from this address that neither publish nor play")
@@ -103,7 +106,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 func (ss *session) request(a live.Action) live.Request {
 	return live.Request{
 		Action: a, App: ss.req.App, Name: ss.req.Name, Token: ss.req.Token,
-		Proto: "rtmp", Remote: ss.nc.RemoteAddr().String(),
+		Proto: proto, Remote: ss.nc.RemoteAddr().String(),
 	}
 }
 
