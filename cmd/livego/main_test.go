@@ -60,7 +60,7 @@ func TestCommands(t *testing.T) {
 		{"fly", nil, 2, "", "livego: unexpected argument fly (see livego --help)\n"},
 		{"version", nil, 0, "livego ", ""},
 		{"--help", nil, 0, "Usage: livego", ""},
-		{"bench --viewers 0", nil, 2, "", "livego: --viewers, --streams and --duration must be above zero, --join and --check not below\n"},
+		{"bench --viewers 0", nil, 2, "", "livego: --viewers, --streams and --duration must be above zero, --settle, --join and --check not below\n"},
 		{"check-config --help", nil, 0, "Usage: livego check-config", ""},
 	} {
 		t.Run(c.args, func(t *testing.T) {
