@@ -58,6 +58,8 @@ type Segmenter struct {
 	gop    time.Duration // longest seen
 	last   time.Duration // newest GOP
 	apart  time.Duration // longest that two GOPs in a row were at least
+
+	typical int // how many frames the last segment had
 }
 
 // A run is what lies between two discontinuities.
@@ -121,6 +123,15 @@ func (s *Segmenter) Write(f *media.Frame) error {
 	}
 	s.add(f)
 	return nil
+}
+
+// Due returns the stream time before which Write completes nothing, but where a random access point, a new track or a joint of
+// the timeline comes. For the writer.
+func (s *Segmenter) Due() time.Duration {
+	if s.open == nil {
+		return 0
+	}
+	return min((s.slot(s.start)+1)*s.opt.Segment, s.start+s.limit())
 }
 
 // Pause completes the open segment with what it has, as the encoder is away. What comes after is marked as discontinuous.
@@ -266,6 +277,7 @@ func (s *Segmenter) begin(f *media.Frame, at time.Duration, joint bool) {
 		discs:    s.discs,
 		joint:    joint,
 		date:     s.run.arrived.Add(at - s.run.start),
+		frames:   make([]*media.Frame, 0, s.typical),
 	}
 	s.next++
 }
@@ -306,7 +318,7 @@ func (s *Segmenter) publish(length time.Duration, ended bool) error {
 	s.fix(max(s.gop, length))
 	o := s.open
 	o.Duration, o.video, o.audio = length, s.run.video, s.run.audio
-	s.run.closed = true
+	s.run.closed, s.typical = true, len(o.frames)
 	if s.opt.Raise != nil {
 		s.opt.Raise(o.sequence)
 	}

@@ -43,6 +43,7 @@ type stream struct {
 	meta    *media.Meta
 	viewers map[*Viewer]struct{}
 	paces   []*pace // one for each protocol that somebody reads it by
+	alarm   alarm   // wakes who waits for a time
 }
 
 func newStream(h *Hub, name live.Name) *stream {
@@ -83,6 +84,7 @@ func (s *stream) finish(reason error) {
 	for _, p := range s.paces {
 		p.end()
 	}
+	s.alarm.ring()
 }
 
 // put appends f, in stream time from now on, and sees to it that viewers hear of it. Caller holds s.mu.
@@ -90,13 +92,17 @@ func (s *stream) put(f *media.Frame) {
 	if s.first.IsZero() {
 		s.first = f.Arrived
 	}
+	disc := s.line.disc
 	s.line.place(f)
+	urgent := s.line.disc != disc || f.Track.Kind == media.Video && f.RAP != media.NoAccess
 	s.kinds[f.Track.Kind] = true
 	if k := (trackKey{f.Track.Kind, f.Track.ID}); s.tracks[k] != f.Track {
 		s.tracks[k] = f.Track
+		urgent = true
 	}
 	s.meta = f.Meta
 	s.ring.push(f, s.limits())
+	s.alarm.pass(f, urgent)
 	if !s.ready {
 		s.checkReady(f)
 	}

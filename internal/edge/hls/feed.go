@@ -84,7 +84,7 @@ func (fd *feed) run(ctx context.Context) error {
 		err := fd.read(ctx, sub, seg)
 		switch {
 		case errors.Is(err, errQuiet):
-			if err := fd.pause(seg); err != nil {
+			if err := fd.quiet(sub, seg); err != nil {
 				return err
 			}
 		case errors.Is(err, io.EOF), ctx.Err() != nil:
@@ -121,7 +121,8 @@ func (fd *feed) open(ctx context.Context) (*stream.Subscriber, error) {
 	return sub, nil
 }
 
-// read writes what sub gives to seg until that fails, or with errQuiet until no frame has come for about a target duration.
+// read writes what sub gives to seg until that fails, or with errQuiet until nothing has become due for about a target duration. It
+// takes frames when they complete something, not one by one: most streams are watched by nobody.
 func (fd *feed) read(ctx context.Context, sub *stream.Subscriber, seg *segment.Segmenter) error {
 	patience := func() time.Duration { return cmp.Or(seg.List().Target, quietFor) }
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -131,7 +132,7 @@ func (fd *feed) read(ctx context.Context, sub *stream.Subscriber, seg *segment.S
 
 	buf := make([]*media.Frame, feedFrames)
 	for {
-		n, err := sub.Next(ctx, buf)
+		n, err := sub.NextAt(ctx, buf, seg.Due())
 		if errors.Is(err, context.Canceled) {
 			return context.Cause(ctx)
 		}
@@ -139,21 +140,35 @@ func (fd *feed) read(ctx context.Context, sub *stream.Subscriber, seg *segment.S
 			return err
 		}
 		timer.Reset(patience())
-		for _, f := range buf[:n] {
-			if err := seg.Write(f); err != nil {
-				return err
-			}
+		if err := fd.write(sub, seg, buf[:n]); err != nil {
+			return err
 		}
-		sub.Flushed(buf[:n])
-		clear(buf[:n])
-		fd.judge(seg)
 	}
 }
 
-// pause gives viewers what came last of a stream that is held for its encoder.
-func (fd *feed) pause(seg *segment.Segmenter) error {
-	if in, ok := fd.srv.hub.Info(fd.name); !ok || !in.Held {
-		return nil // an encoder that is there may go on where it stopped
+// write gives frames to seg and forgets them.
+func (fd *feed) write(sub *stream.Subscriber, seg *segment.Segmenter, frames []*media.Frame) error {
+	for _, f := range frames {
+		if err := seg.Write(f); err != nil {
+			return err
+		}
+	}
+	sub.Flushed(frames)
+	clear(frames)
+	fd.judge(seg)
+	return nil
+}
+
+// quiet takes what has come though nothing is due. Where that is nothing and the stream is held for its encoder, viewers get what
+// came last of it.
+func (fd *feed) quiet(sub *stream.Subscriber, seg *segment.Segmenter) error {
+	buf := make([]*media.Frame, feedFrames)
+	n, err := sub.Poll(buf)
+	if n > 0 {
+		return fd.write(sub, seg, buf[:n])
+	}
+	if in, ok := fd.srv.hub.Info(fd.name); err != nil || !ok || !in.Held {
+		return nil // an encoder that is there may go on where it stopped, and the end is for Next to tell
 	}
 	return seg.Pause()
 }
@@ -171,20 +186,18 @@ func (fd *feed) judge(seg *segment.Segmenter) {
 
 // carries returns segment.Carries for one goroutine, which looks at each track once: it is asked for every frame.
 func carries() func(*media.Track) bool {
-	type key struct {
-		kind media.Kind
-		id   uint8
-	}
-	type verdict struct {
-		track *media.Track // the newest of its key
+	var known [media.Data + 1]struct { // by kind
+		track *media.Track // the newest
 		yes   bool
 	}
-	known := map[key]verdict{}
 	return func(t *media.Track) bool {
-		k := key{t.Kind, t.ID}
-		if known[k].track != t {
-			known[k] = verdict{t, segment.Carries(t)}
+		if t.ID != 0 { // one of each kind has a place, and others must not take turns with it here
+			return segment.Carries(t)
 		}
-		return known[k].yes
+		k := &known[t.Kind]
+		if k.track != t {
+			k.track, k.yes = t, segment.Carries(t)
+		}
+		return k.yes
 	}
 }

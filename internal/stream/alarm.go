@@ -1,0 +1,96 @@
+package stream
+
+import (
+	"context"
+	"time"
+
+	"livego/internal/media"
+)
+
+// An alarm wakes those who need no frame before some stream time. It rings for all of them when it rings for one. The caller locks.
+type alarm struct {
+	at   time.Duration // DTS from which on it rings
+	left int           // bytes of payload after which it rings, whatever the time
+	ch   chan struct{} // closed when it rings; nil: nobody waits
+
+	urgent uint64 // how many frames there are up to the newest that cannot wait
+}
+
+// pass is told of each frame when the ring has it. urgent tells that it cannot wait.
+func (a *alarm) pass(f *media.Frame, urgent bool) {
+	if urgent {
+		a.urgent = f.Seq + 1
+	}
+	if a.ch == nil {
+		return
+	}
+	if a.left -= len(f.Payload) + frameCost; urgent || f.DTS >= a.at || a.left < 0 {
+		a.ring()
+	}
+}
+
+func (a *alarm) ring() {
+	if a.ch != nil {
+		close(a.ch)
+		a.ch = nil
+	}
+}
+
+// set returns what is closed when the alarm rings: at the latest at DTS at, or after so many bytes.
+func (a *alarm) set(at time.Duration, bytes int) <-chan struct{} {
+	if a.ch == nil {
+		a.ch, a.at, a.left = make(chan struct{}), at, bytes
+	}
+	a.at, a.left = min(a.at, at), min(a.left, bytes)
+	return a.ch
+}
+
+// NextAt is Next for who has no need of frames before stream time at: it waits until the DTS of one has reached at, and takes all
+// that have come. It waits no longer when a random access point, a new track or a joint of the timeline has come, or the ring could
+// let go of what has not been taken: so it costs a wake for what happens, not for each frame.
+func (s *Subscriber) NextAt(ctx context.Context, dst []*media.Frame, at time.Duration) (int, error) {
+	for {
+		rung := s.sleep(at)
+		if rung == nil {
+			if n, err := s.Poll(dst); n > 0 || err != nil {
+				return n, err
+			}
+			continue // what came was of tracks that s does not want
+		}
+		select {
+		case <-rung:
+		case <-s.kicked:
+			return 0, s.reason
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+}
+
+// sleep returns what is closed when s is to look again; nil when it is to look now.
+func (s *Subscriber) sleep(at time.Duration) <-chan struct{} {
+	st := s.s
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	r, l := &st.ring, st.limits()
+	if !s.placed || st.ended != nil || s.cursor < st.alarm.urgent {
+		return nil
+	}
+	unread := 0
+	if s.cursor < r.head {
+		// The ring keeps what is younger than keep, whatever comes.
+		at = min(at, r.at(max(s.cursor, r.tail)).DTS+min(l.keep, l.time)/2)
+		if st.line.end >= at {
+			return nil
+		}
+		for seq := max(s.cursor, r.tail); seq < r.head; seq++ {
+			unread += len(r.at(seq).Payload) + frameCost
+		}
+	} else if f := r.newest(); f != nil {
+		at = min(at, f.DTS+min(l.keep, l.time)/2)
+	}
+	if unread > l.bytes/4 {
+		return nil
+	}
+	return st.alarm.set(at, l.bytes/4-unread)
+}
