@@ -51,7 +51,7 @@ func tuneGC(ctx context.Context) {
 			return
 		}
 		metrics.Read(live)
-		if p := gcPercent(live[0].Value.Uint64()); p != percent { // setting it collects
+		if p := gcPercent(live[0].Value.Uint64()); p != percent { // setting it stops the world
 			percent = p
 			debug.SetGCPercent(percent)
 		}
