@@ -100,6 +100,7 @@ func (s *scene) publish(name live.Name, key live.KeyRef) *stream.Publisher {
 		},
 		{
 			Track:   &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1024},
+			DTS:     40 * time.Millisecond,
 			Payload: make([]byte, 16_000),
 		},
 	} {
@@ -112,7 +113,7 @@ func (s *scene) publish(name live.Name, key live.KeyRef) *stream.Publisher {
 }
 
 // watch adds a viewer who was given that many bytes.
-func (s *scene) watch(name live.Name, proto, url string, video, audio int) {
+func (s *scene) watch(name live.Name, proto, url string, video, audio int) *stream.Viewer {
 	s.t.Helper()
 	v, err := s.hub.Join(name, stream.ViewerOptions{Proto: proto, Remote: "192.0.2.8:6000", URL: url})
 	if err != nil {
@@ -120,6 +121,7 @@ func (s *scene) watch(name live.Name, proto, url string, video, audio int) {
 	}
 	s.t.Cleanup(v.Leave)
 	v.Count(video, audio)
+	return v
 }
 
 // memKeys are keys in memory. With fail set every call fails with it.

@@ -112,7 +112,7 @@ func (f *Fan) join(name live.Name) (*feed, error) {
 		fd.users++
 		return fd, nil
 	}
-	if _, ok := f.hub.Info(name); !ok {
+	if !f.hub.Has(name) {
 		return nil, errNoFeed
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -134,6 +134,17 @@ func (v *viewer) drains(now time.Time) bool {
 	return less
 }
 
+// queuedNow returns how many bytes the kernel holds for v. Anybody may ask.
+func (v *viewer) queuedNow() int {
+	v.reading.Lock() // so that sock is not closed meanwhile, and another's
+	defer v.reading.Unlock()
+	if v.isGone() {
+		return 0
+	}
+	n, _ := unix.IoctlGetInt(v.sock, unix.SIOCOUTQ)
+	return n
+}
+
 // end begins the end of v: what he is in the middle of, and the last words.
 func (v *viewer) end(err error) {
 	if v.err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"livego/internal/live"
@@ -44,6 +45,7 @@ type stream struct {
 	viewers map[*Viewer]struct{}
 	paces   []*pace // one for each protocol that somebody reads it by
 	alarm   alarm   // wakes who waits for a time
+	skips   atomic.Uint64
 }
 
 func newStream(h *Hub, name live.Name) *stream {

@@ -30,6 +30,7 @@ type Viewer struct {
 	leaveOnce    sync.Once
 	skips        atomic.Uint64 // how often he was moved to a newer keyframe
 	flushed      atomic.Int64  // DTS of the last frame written out
+	queued       atomic.Pointer[func() int]
 }
 
 // Join adds a viewer to the session of name. It fails with NotFound when there is none. Leave must be called.
@@ -103,6 +104,9 @@ func (v *Viewer) Backlog() int {
 	return max(least, min(most, int((p.video.kbps(now)+p.audio.kbps(now))*1000/8/2)))
 }
 
+// Measure lets statistics ask how many bytes the kernel holds for the viewer: queued must not block, and be safe after he has left.
+func (v *Viewer) Measure(queued func() int) { v.queued.Store(&queued) }
+
 // Count adds payload bytes that went to the viewer. For one goroutine at a time.
 func (v *Viewer) Count(video, audio int) { v.count(video, audio, time.Now()) }
 
@@ -124,6 +128,7 @@ func (v *Viewer) Progress(video, audio int, dts time.Duration, now time.Time) {
 // Skip records that the viewer had fallen behind and was moved to a newer keyframe.
 func (v *Viewer) Skip() {
 	v.skips.Add(1)
+	v.s.skips.Add(1)
 	h := v.s.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -70,7 +70,7 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 	}
 	w.Header().Set("Content-Type", "video/x-flv")
 	if r.Method == http.MethodHead {
-		if _, ok := s.hub.Info(grant.Name); !ok {
+		if !s.hub.Has(grant.Name) {
 			netx.WriteError(w, live.Errorf(live.NotFound, "nobody is publishing %s", grant.Name))
 		}
 		return
@@ -90,7 +90,7 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 
 	ctx, out := r.Context(), s.flushed(w)
 	if r.ProtoMajor == 1 {
-		if ctx, out, err = s.hijack(w, r, sub.Backlog()); err != nil {
+		if ctx, out, err = s.hijack(w, r, sub.Viewer); err != nil {
 			log.Error("cannot take over the connection", "err", err)
 			return
 		}
@@ -191,13 +191,14 @@ func (h *head) has(t *media.Track) bool {
 }
 
 // hijack takes the connection over for one viewer: one writev a batch on plain TCP, full records over TLS. ctx ends when he leaves.
-func (s *Server) hijack(w http.ResponseWriter, r *http.Request, backlog int) (ctx context.Context, out sink, err error) {
+func (s *Server) hijack(w http.ResponseWriter, r *http.Request, v *stream.Viewer) (ctx context.Context, out sink, err error) {
 	nc, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, sink{}, err
 	}
 	nc.SetDeadline(time.Time{})
-	netx.LimitUnsent(nc, backlog)
+	netx.LimitUnsent(nc, v.Backlog())
+	v.Measure(func() int { return netx.Queued(nc) })
 	ctx, cancel := context.WithCancel(context.Background())
 	gone := make(chan struct{})
 	go func() { // notices that the viewer left, also while there is nothing to send

@@ -102,6 +102,7 @@ func (s *Server) play(ctx context.Context, k *socket, name live.Name, v stream.V
 	}
 	defer sub.Leave()
 	netx.LimitUnsent(k.nc, sub.Backlog())
+	sub.Measure(func() int { return netx.Queued(k.nc) })
 	log.Info("playing")
 	return send(ctx, func(batch net.Buffers) error {
 		if ctx.Err() != nil {

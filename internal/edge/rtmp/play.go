@@ -63,6 +63,7 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 		return
 	}
 	netx.LimitUnsent(ss.nc, sub.Backlog())
+	sub.Measure(func() int { return netx.Queued(ss.nc) })
 	log.Info("playing")
 	err = ss.send(ctx, sub)
 	switch {
