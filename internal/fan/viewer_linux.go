@@ -23,6 +23,7 @@ type viewer struct {
 	rest     []byte // to be sent before the next node
 	paid     *node  // the node that is counted when rest is sent
 	started  bool   // has been given his start
+	gop      uint64 // of his start, or of where he went on after a skip
 	after    uint64 // at which place he waits for a start: node.total
 	joined   time.Time
 	progress time.Time
@@ -193,7 +194,7 @@ func (v *viewer) gather(b *batch) {
 	if v.farewell {
 		return
 	}
-	for nd := v.following(); nd != nil && nd.end == nil && b.add(nd.data); {
+	for nd := v.following(); nd != nil && nd.end == nil && b.add(v.dataOf(nd)); {
 		nd = nd.next.Load()
 	}
 }
@@ -220,6 +221,14 @@ func (v *viewer) between() {
 	}
 }
 
+// dataOf returns what v is sent of nd.
+func (v *viewer) dataOf(nd *node) []byte {
+	if nd.leading && nd.gop == v.gop {
+		return nil
+	}
+	return nd.data
+}
+
 // following returns the node after at, nil when there is none yet.
 func (v *viewer) following() *node {
 	if v.at == nil {
@@ -239,11 +248,11 @@ func (v *viewer) begin() {
 		v.next = last
 	case !v.started:
 		if v.next = v.feed.first(); v.next != nil {
-			v.started = true
+			v.started, v.gop = true, v.next.gop
 			v.rest = append(v.rest[:len(v.rest):len(v.rest)], v.next.start...)
 		}
 	case newest != nil && newest.total > v.after:
-		v.next = newest
+		v.next, v.gop = newest, newest.gop
 		v.rest = append(v.rest[:len(v.rest):len(v.rest)], newest.again...)
 	}
 }
@@ -263,7 +272,7 @@ func (v *viewer) sent(n int, now time.Time) {
 			return
 		}
 		nd := v.following()
-		v.at, v.next, v.rest, v.paid = nd, nil, nd.data, nd
+		v.at, v.next, v.rest, v.paid = nd, nil, v.dataOf(nd), nd
 	}
 }
 

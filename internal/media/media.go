@@ -133,6 +133,7 @@ type Frame struct {
 	Ticks int64
 
 	RAP     RandomAccess
+	Leading bool // of video: not decodable by who starts with the random access point before it (RASL, ITU-T H.265 clause 3.131)
 	KeyFlag bool // what the encoder's packaging claimed; used where a stream shows no random access point
 
 	Discontinuity uint32    // rises at each join of the timeline; set by Publisher.Write

@@ -27,6 +27,8 @@ type Subscriber struct {
 
 	placed  bool // cursor is set
 	needRAP bool // video is left out until a random access point
+	running bool // has been given a random access point
+	fresh   bool // and none since
 	caught  bool // has been at the live edge, so that falling behind counts
 	joined  time.Time
 	cursor  uint64 // Seq of the next frame to take
@@ -220,6 +222,7 @@ func (s *Subscriber) skip(r *ring) bool {
 	default:
 		return false
 	}
+	s.running = false
 	return true
 }
 
@@ -234,7 +237,10 @@ func (s *Subscriber) takes(f *media.Frame) bool {
 		}
 		s.needRAP = false
 	}
-	return true
+	if f.RAP != media.NoAccess && f.Track.Kind == media.Video {
+		s.running, s.fresh = true, !s.running
+	}
+	return !f.Leading || !s.fresh
 }
 
 // Tracks returns the tracks of the stream that the subscriber gets, as far as they have come, ordered by kind and ID.

@@ -29,7 +29,7 @@ func (s *Server) handOver(w http.ResponseWriter, r *http.Request, name live.Name
 		log.Error("cannot take over the connection", "err", err)
 		return true
 	}
-	netx.LimitUnsent(nc, v.Backlog())
+	netx.BoundSending(nc, v.Backlog(), s.opt.WriteTimeout)
 	w.Header().Set("Transfer-Encoding", "chunked")
 	err = s.fan.Add(name, nc, fan.Conn{
 		Viewer: v, First: responseHead(w.Header()),

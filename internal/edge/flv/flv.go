@@ -197,7 +197,7 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, v *stream.Viewer
 		return nil, sink{}, err
 	}
 	nc.SetDeadline(time.Time{})
-	netx.LimitUnsent(nc, v.Backlog())
+	netx.BoundSending(nc, v.Backlog(), s.opt.WriteTimeout)
 	v.Measure(func() int { return netx.Queued(nc) })
 	ctx, cancel := context.WithCancel(context.Background())
 	gone := make(chan struct{})

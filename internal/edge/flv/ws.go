@@ -101,7 +101,7 @@ func (s *Server) play(ctx context.Context, k *socket, name live.Name, v stream.V
 		return err
 	}
 	defer sub.Leave()
-	netx.LimitUnsent(k.nc, sub.Backlog())
+	netx.BoundSending(k.nc, sub.Backlog(), s.opt.WriteTimeout)
 	sub.Measure(func() int { return netx.Queued(k.nc) })
 	log.Info("playing")
 	return send(ctx, func(batch net.Buffers) error {

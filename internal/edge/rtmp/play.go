@@ -62,7 +62,7 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 		log.Debug("player left before it was answered", "err", err)
 		return
 	}
-	netx.LimitUnsent(ss.nc, sub.Backlog())
+	netx.BoundSending(ss.nc, sub.Backlog(), ss.opt.Conn.WriteTimeout)
 	sub.Measure(func() int { return netx.Queued(ss.nc) })
 	log.Info("playing")
 	err = ss.send(ctx, sub)
