@@ -429,7 +429,7 @@ func FuzzFragment(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seq uint32, start int64, data []byte, cut int) {
 		frames := framesOf(start, data)
 		cut = min(max(cut, 0), len(frames))
-		b, err := AppendFragment(nil, seq, frames[:cut], endsOf(frames[cut:])...)
+		b, err := AppendFragment(nil, seq, frames[:cut], nextOf(frames[cut:])...)
 		if err == nil {
 			b, err = AppendFragment(b, seq+1, frames[cut:])
 		}
@@ -446,7 +446,7 @@ func FuzzFragment(f *testing.F) {
 		for _, tr := range []*media.Track{video, sound} {
 			checkUnits(t, tr, frames, units)
 		}
-		if again, err := AppendFragment(nil, seq, frames[:cut], endsOf(frames[cut:])...); err != nil || !bytes.HasPrefix(b, again) {
+		if again, err := AppendFragment(nil, seq, frames[:cut], nextOf(frames[cut:])...); err != nil || !bytes.HasPrefix(b, again) {
 			t.Errorf("the same frames made other bytes, %v", err)
 		}
 	})
@@ -474,16 +474,6 @@ func framesOf(start int64, data []byte) (frames []*media.Frame) {
 	return frames
 }
 
-// endsOf returns the ends that the first frames of each track in following tell.
-func endsOf(following []*media.Frame) (ends []End) {
-	for _, tr := range []*media.Track{video, sound} {
-		if i := slices.IndexFunc(following, func(f *media.Frame) bool { return f.Track == tr }); i >= 0 {
-			ends = append(ends, End{tr, following[i].Ticks})
-		}
-	}
-	return ends
-}
-
 // checkUnits compares the samples of tr with the frames they were made of: in order, whole, each shown when it shall, and each
 // lasting until the next, over the border of the fragments too, where time does not go back there.
 func checkUnits(t *testing.T, tr *media.Track, frames []*media.Frame, units []unit) {
@@ -504,7 +494,8 @@ func checkUnits(t *testing.T, tr *media.Track, frames []*media.Frame, units []un
 		}
 		u := mine[0]
 		shown := f.Ticks + scale(f.PTS-f.DTS, tr.Timescale)
-		if u.data != string(f.Payload) || u.dts+int64(u.offset) != shown || f.Ticks >= newest && u.dts != f.Ticks {
+		if u.data != string(f.Payload) || u.dts+int64(u.offset) != shown || f.Ticks >= newest && u.dts != f.Ticks ||
+			u.sync != (tr.Kind == media.Audio || f.RAP != media.NoAccess) {
 			t.Errorf("%s at %d, shown at %d, became %+v", tr.Kind, f.Ticks, shown, u)
 		}
 		if len(mine) > 1 && mine[1].dts >= u.dts && u.dts+int64(u.duration) != mine[1].dts {
