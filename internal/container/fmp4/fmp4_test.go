@@ -29,6 +29,8 @@ const (
 var (
 	video = &media.Track{Kind: media.Video, Codec: media.H264, Config: []byte(avcC), Timescale: 90000, Width: 320, Height: 180}
 	sound = soundTrack(media.AAC, 44100, 2, "\x12\x10")
+
+	script = &media.Track{Kind: media.Data, Codec: media.Script, Timescale: 90000}
 )
 
 func pictureTrack(c media.Codec, config string) *media.Track {
@@ -269,7 +271,7 @@ func TestCarries(t *testing.T) {
 		{"a picture in an audio track", soundTrack(media.H264, 48000, 2, avcC)},
 		{"sound in a video track", pictureTrack(media.AAC, "\x12\x10")},
 		{"opaque", &media.Track{Kind: media.Video, Timescale: 90000}},
-		{"data", &media.Track{Kind: media.Data, Codec: media.Script, Timescale: 90000}},
+		{"data", script},
 	} {
 		if Carries(tt.track) {
 			t.Errorf("%s: carried", tt.name)
@@ -325,6 +327,10 @@ var fragments = []struct {
 	{name: "an end for a track that is not there", frames: []*media.Frame{samples(sound, 0, "a")}, ends: []End{{video, 7290}}, want: []unit{
 		{2, 0, 1024, 0, true, "a"},
 	}},
+	{name: "ends of script data and in another time scale", frames: []*media.Frame{picture(media.Key, 0, 0, "I"), samples(sound, 0, "a")},
+		ends: []End{{script, 1}, {soundTrack(media.AAC, 48000, 2, "\x11\x90"), 1}}, want: []unit{
+			{1, 0, 3600, 0, true, "I"}, {2, 0, 1024, 0, true, "a"},
+		}},
 	{name: "a hole", frames: []*media.Frame{samples(sound, 0, "a"), samples(sound, 44100, "b")}, want: []unit{
 		{2, 0, 44100, 0, true, "a"}, {2, 44100, 1024, 0, true, "b"},
 	}},
@@ -356,7 +362,7 @@ var fragments = []struct {
 	{name: "a hole over 32 bits", frames: []*media.Frame{samples(sound, 0, "a"), samples(sound, 1<<32, "b")}, failed: "lasts"},
 	{name: "shown a day late", frames: []*media.Frame{picture(0, 0, 24*time.Hour, "p")}, failed: "shown"},
 	{name: "far back", frames: []*media.Frame{samples(sound, 1<<33, "a"), samples(sound, 0, "b")}, failed: "shown"},
-	{name: "data", frames: []*media.Frame{{Track: &media.Track{Kind: media.Data, Codec: media.Script}}}, failed: "no sample entry"},
+	{name: "data", frames: []*media.Frame{picture(media.Key, 0, 0, "I"), {Track: script}}, failed: "no sample entry"},
 }
 
 func ptr[T any](v T) *T { return &v }
