@@ -71,6 +71,9 @@ var entries = []struct {
 	{"VP9, version and flags sent along", pictureTrack(media.VP9, "\x01\x00\x00\x00"+vpcC), visualHex("vp09", 1920, 1080) + boxHex("vpcC", "\x01\x00\x00\x00"+vpcC)},
 	{"AAC", sound, audioHex("mp4a", 2, 16, 44100) +
 		boxHex("esds", "\x00\x00\x00\x00\x03\x19\x00\x00\x00\x04\x11\x40\x15\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x02\x12\x10\x06\x01\x02")},
+	{"AAC, 200 bytes of configuration", soundTrack(media.AAC, 44100, 2, "\x12\x10"+strings.Repeat("\x00", 198)), audioHex("mp4a", 2, 16, 44100) +
+		boxHex("esds", "\x00\x00\x00\x00\x03\x81\x61\x00\x00\x00\x04\x81\x58\x40\x15\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x81\x48\x12\x10"+
+			strings.Repeat("\x00", 198)+"\x06\x01\x02")},
 	{"MP3", soundTrack(media.MP3, 44100, 1, ""), audioHex("mp4a", 1, 16, 44100) +
 		boxHex("esds", "\x00\x00\x00\x00\x03\x15\x00\x00\x00\x04\x0D\x6B\x15\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x06\x01\x02")},
 	{"MP3 of MPEG-2", soundTrack(media.MP3, 22050, 2, ""), audioHex("mp4a", 2, 16, 22050) +
@@ -137,6 +140,8 @@ func TestInit(t *testing.T) {
 	second := *video
 	second.ID = 1
 	av1 := pictureTrack(media.AV1, av1C)
+	av1second := *av1
+	av1second.ID = 1
 
 	tests := []struct {
 		name   string
@@ -149,6 +154,7 @@ func TestInit(t *testing.T) {
 		{"audio alone", []*media.Track{sound}, "iso6\x00\x00\x00\x00iso6mp42cmfc", []uint32{2}},
 		{"AV1", []*media.Track{av1, sound}, "iso6\x00\x00\x00\x00iso6mp42av01", []uint32{1, 2}},
 		{"two pictures", []*media.Track{&second, sound, video}, "iso6\x00\x00\x00\x00iso6mp42", []uint32{1, 2, 3}},
+		{"AV1 second", []*media.Track{video, &av1second}, "iso6\x00\x00\x00\x00iso6mp42av01", []uint32{1, 3}},
 		{"no tracks", nil, "", nil},
 		{"the same twice", []*media.Track{video, av1}, "", nil},
 		{"one that cannot be carried", []*media.Track{video, {Kind: media.Audio}}, "", nil},
@@ -251,6 +257,7 @@ func TestCarries(t *testing.T) {
 	}{
 		{"H.264 without configuration", pictureTrack(media.H264, "")},
 		{"H.264 without parameter sets", pictureTrack(media.H264, "\x01\x42\xC0\x0D\xFF\xE0\x00")},
+		{"H.264 without PPS", pictureTrack(media.H264, avcC[:18]+"\x00")},
 		{"H.264, its configuration too large", &large},
 		{"HEVC cut short", pictureTrack(media.HEVC, hvcC[:22])},
 		{"AV1 of another version", pictureTrack(media.AV1, "\x82\x05\x0C\x00")},
