@@ -52,6 +52,7 @@ var mayImport = map[string][]string{
 	"internal/config":          {"internal/live"},
 	"internal/auth":            {"internal/live"},
 	"internal/store/bolt":      {"internal/live"},
+	"internal/store/redis":     {"internal/live"},
 	"internal/store/storetest": {"internal/live"},
 
 	// An edge plugs a protocol into the core. It never imports another edge, a store, the api or the config: app maps the
@@ -88,6 +89,7 @@ var owners = map[string][]string{
 	"github.com/golang-jwt/jwt/v5":      {"internal/auth"},
 	"github.com/gorilla/websocket":      {"internal/edge/flv"},
 	"github.com/lmittmann/tint":         {"internal/obs"},
+	"github.com/redis/go-redis/v9":      {"internal/store/redis"},
 	"github.com/schollz/progressbar/v3": {"cmd/livego"},
 	"go.etcd.io/bbolt":                  {"internal/store/bolt"},
 	"golang.org/x/net":                  {"internal/edge/...", "internal/app"},
