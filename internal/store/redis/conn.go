@@ -20,16 +20,16 @@ const (
 
 var errReply = errors.New("a reply is larger than any that was asked for")
 
-// dialer returns how connections to a are made.
-func dialer(a Address, o Options) func(context.Context, string, string) (net.Conn, error) {
+// dialer returns how connections are made.
+func dialer(o Options) func(context.Context, string, string) (net.Conn, error) {
 	d := net.Dialer{Timeout: opTimeout, KeepAlive: 15 * time.Second}
 	return func(ctx context.Context, network, addr string) (net.Conn, error) {
 		nc, err := d.DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
-		if c := a.tlsConfig(!o.NoVerify, o.TLS, addr); c != nil {
-			secure := tls.Client(nc, c)
+		if o.Address.TLS {
+			secure := tls.Client(nc, tlsConfig(o, addr))
 			ctx, cancel := context.WithTimeout(ctx, opTimeout)
 			defer cancel()
 			if err := secure.HandshakeContext(ctx); err != nil {
@@ -120,4 +120,15 @@ func (g *guarded) announced() error {
 		g.skip = n + len("\r\n")
 	}
 	return nil
+}
+
+// tlsConfig returns how to speak TLS to host:port.
+func tlsConfig(o Options, addr string) *tls.Config {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if o.TLS != nil {
+		c = o.TLS.Clone()
+	}
+	c.InsecureSkipVerify = o.NoVerify
+	c.ServerName, _, _ = net.SplitHostPort(addr)
+	return c
 }

@@ -80,7 +80,10 @@ func TestClusterFailover(t *testing.T) {
 	mine.kill()
 	eventually(t, 30*time.Second, "a replica takes over", func() error {
 		_, err := n.reset(t, "probe")
-		return err
+		if err != nil {
+			return fmt.Errorf("%w: %v", err, errors.Unwrap(errors.Unwrap(err)))
+		}
+		return nil
 	})
 	if got, err := n.Resolve(t.Context(), "live", k.Secret); err != nil || got.Ref() != k.Ref() {
 		t.Errorf("Resolve after the failover: %v, %v", got.Ref(), err)

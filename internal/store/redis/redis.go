@@ -25,6 +25,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 
 	"livego/internal/live"
+	"livego/internal/redisurl"
 )
 
 const (
@@ -54,7 +55,7 @@ var errTaken = errors.New("an index leads to another room")
 
 // Options of a Store.
 type Options struct {
-	Address  Address
+	Address  redisurl.Address
 	NoVerify bool          // takes any certificate of a Redis over TLS
 	TLS      *tls.Config   // what to build on; nil: the system's roots
 	Cache    time.Duration // how long a key that was good still resolves while Redis is away; 0: not at all
@@ -79,9 +80,9 @@ func Open(o Options) *Store {
 	logging.Disable() // of the library's own lines, on standard error and in a form of their own: what matters comes as errors
 	a := o.Address
 	client := goredis.NewUniversalClient(&goredis.UniversalOptions{
-		Addrs: a.hosts, MasterName: a.master, IsClusterMode: a.cluster, DB: a.db,
-		Username: a.user, Password: a.password, SentinelUsername: a.sentinelUser, SentinelPassword: a.sentinelPassword,
-		Dialer: dialer(a, o), DialTimeout: opTimeout, DialerRetries: 1,
+		Addrs: a.Hosts, MasterName: a.Master, IsClusterMode: a.Cluster, DB: a.DB,
+		Username: a.User, Password: a.Password, SentinelUsername: a.SentinelUser, SentinelPassword: a.SentinelPassword,
+		Dialer: dialer(o), DialTimeout: opTimeout, DialerRetries: 1,
 		ReadTimeout: opTimeout, WriteTimeout: opTimeout, ContextTimeoutEnabled: true,
 		PoolSize: poolSize, MaxActiveConns: poolSize, PoolTimeout: opTimeout, PipelinePoolSize: -1,
 		MaxRetries: -1, // whether the first try was done nobody knows
@@ -571,6 +572,9 @@ func (s *Store) try(ctx context.Context, op func(context.Context) error) error {
 		return &live.Error{Op: "key store", Err: errForeign}
 	case ctx.Err() == nil && !answered(err) && !errors.Is(err, goredis.ErrClosed):
 		s.health.down(err)
+		if c, ok := s.client.(*goredis.ClusterClient); ok {
+			c.ReloadState(ctx) // it would go on asking a node that is dead for a minute
+		}
 	}
 	return away(err)
 }

@@ -17,6 +17,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"livego/internal/live"
+	"livego/internal/redisurl"
 )
 
 // A server is a redis-server under test. The test's end kills it.
@@ -137,19 +138,14 @@ func eventually(t *testing.T, limit time.Duration, what string, try func() error
 	}
 }
 
-func parse(t *testing.T, text, password string) Address {
-	t.Helper()
-	a, err := ParseAddress(text, password)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return a
-}
-
 // open opens a Store as a server would.
 func open(t *testing.T, addr string, change ...func(*Options)) *Store {
 	t.Helper()
-	o := Options{Address: parse(t, addr, ""), Log: slog.New(slog.DiscardHandler)}
+	a, err := redisurl.Parse(addr, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Address: a, Log: slog.New(slog.DiscardHandler)}
 	for _, c := range change {
 		c(&o)
 	}

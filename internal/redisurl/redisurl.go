@@ -1,7 +1,7 @@
-package redis
+// Package redisurl reads the address of a Redis: one instance, one behind Sentinel, or a Cluster. It connects to none.
+package redisurl
 
 import (
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -17,20 +17,20 @@ const (
 	maxHosts = 32
 )
 
-// An Address says which Redis, and how to get into it. ParseAddress makes one.
+// An Address says which Redis, and how to get into it. Parse makes one.
 type Address struct {
-	hosts    []string // host:port; of the Sentinels where there is a master, of some nodes where it is a Cluster
-	master   string   // its name in Sentinel; "" without
-	cluster  bool
-	tls      bool
-	db       int
-	user     string
-	password string
+	Hosts    []string // host:port; of the Sentinels where there is a master, of some nodes where it is a Cluster
+	Master   string   // its name in Sentinel; "" without
+	Cluster  bool
+	TLS      bool
+	DB       int
+	User     string
+	Password string
 
-	sentinelUser, sentinelPassword string
+	SentinelUser, SentinelPassword string
 }
 
-// ParseAddress reads an address in one of these forms, each with one or, behind commas, more hosts where that makes sense:
+// Parse reads an address in one of these forms, each with one or, behind commas, more hosts where that makes sense:
 //
 //	host:port
 //	redis://[user[:password]@]host[:port][/db]
@@ -39,17 +39,17 @@ type Address struct {
 //
 // rediss, rediss-sentinel and rediss-cluster are the same over TLS. User and password are percent-encoded where they have
 // characters of a URL's own. password is what to log in with when the address has none. No error quotes what may be a secret.
-func ParseAddress(text, password string) (Address, error) {
+func Parse(text, password string) (Address, error) {
 	scheme, rest, isURL := strings.Cut(text, "://")
 	if !isURL {
 		scheme, rest = "redis", text
 	}
-	a := Address{password: password}
+	a := Address{Password: password}
 	base, secure := strings.CutPrefix(scheme, "rediss")
 	if !secure {
 		base = strings.TrimPrefix(scheme, "redis")
 	}
-	a.tls = secure
+	a.TLS = secure
 	switch {
 	case !strings.HasPrefix(scheme, "redis"):
 		return Address{}, errors.New("begins with none of redis, rediss, redis-sentinel, rediss-sentinel, redis-cluster and rediss-cluster")
@@ -72,12 +72,12 @@ func ParseAddress(text, password string) (Address, error) {
 	switch base {
 	case "-sentinel":
 		port = defaultSentinelPort
-		a.master, path, _ = strings.Cut(path, "/")
-		if a.master == "" {
+		a.Master, path, _ = strings.Cut(path, "/")
+		if a.Master == "" {
 			return Address{}, errors.New("lacks the name of the master: redis-sentinel://host:port/NAME")
 		}
 	case "-cluster":
-		a.cluster = true
+		a.Cluster = true
 		if path != "" && path != "0" {
 			return Address{}, errors.New("names a database, and a Cluster has but one")
 		}
@@ -91,7 +91,7 @@ func ParseAddress(text, password string) (Address, error) {
 		if err != nil {
 			return Address{}, errors.New("has a database that is no number")
 		}
-		a.db = int(n)
+		a.DB = int(n)
 	}
 	return a, nil
 }
@@ -104,9 +104,9 @@ func (a *Address) readQuery(query string, sentinel bool) error {
 	for name, v := range values {
 		switch {
 		case sentinel && name == "sentinel_user":
-			a.sentinelUser = v[0]
+			a.SentinelUser = v[0]
 		case sentinel && name == "sentinel_password":
-			a.sentinelPassword = v[0]
+			a.SentinelPassword = v[0]
 		default:
 			return fmt.Errorf("has a parameter that is not known: %.32q", name)
 		}
@@ -117,8 +117,8 @@ func (a *Address) readQuery(query string, sentinel bool) error {
 func (a *Address) readUser(info string) error {
 	user, password, has := strings.Cut(info, ":")
 	var err error
-	if a.user, err = url.PathUnescape(user); err == nil && has {
-		a.password, err = url.PathUnescape(password)
+	if a.User, err = url.PathUnescape(user); err == nil && has {
+		a.Password, err = url.PathUnescape(password)
 	}
 	if err != nil {
 		return errors.New("has a user or password that is not percent-encoded as it should be")
@@ -128,7 +128,7 @@ func (a *Address) readUser(info string) error {
 
 func (a *Address) readHosts(list, port string, several bool) error {
 	for host := range strings.SplitSeq(list, ",") {
-		if len(a.hosts) == maxHosts {
+		if len(a.Hosts) == maxHosts {
 			return fmt.Errorf("has more than %d hosts", maxHosts)
 		}
 		if _, _, err := net.SplitHostPort(host); err != nil && !strings.Contains(strings.TrimSuffix(host, "]"), "]") {
@@ -138,9 +138,9 @@ func (a *Address) readHosts(list, port string, several bool) error {
 		if n, numErr := strconv.ParseUint(p, 10, 16); err != nil || name == "" || numErr != nil || n == 0 {
 			return errors.New("lacks a host, or has a port that is no number from 1 to 65535")
 		}
-		a.hosts = append(a.hosts, host)
+		a.Hosts = append(a.Hosts, host)
 	}
-	if !several && len(a.hosts) > 1 {
+	if !several && len(a.Hosts) > 1 {
 		return errors.New("has several hosts: say redis-sentinel or redis-cluster")
 	}
 	return nil
@@ -150,27 +150,13 @@ func (a *Address) readHosts(list, port string, several bool) error {
 func (a Address) String() string {
 	kind := "Redis"
 	switch {
-	case a.cluster:
+	case a.Cluster:
 		kind = "Redis Cluster"
-	case a.master != "":
-		kind = "Redis master " + a.master + " by Sentinel"
+	case a.Master != "":
+		kind = "Redis master " + a.Master + " by Sentinel"
 	}
-	return kind + " at " + strings.Join(a.hosts, ", ")
+	return kind + " at " + strings.Join(a.Hosts, ", ")
 }
 
 // GoString keeps secrets out of %#v too.
 func (a Address) GoString() string { return a.String() }
-
-// tlsConfig returns how to speak TLS to host:port, nil when a is plain.
-func (a Address) tlsConfig(verify bool, base *tls.Config, addr string) *tls.Config {
-	if !a.tls {
-		return nil
-	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12}
-	if base != nil {
-		c = base.Clone()
-	}
-	c.InsecureSkipVerify = !verify
-	c.ServerName, _, _ = net.SplitHostPort(addr)
-	return c
-}

@@ -1,4 +1,4 @@
-package redis
+package redisurl
 
 import (
 	"slices"
@@ -48,9 +48,9 @@ var addresses = []struct {
 	{"redis-cluster://" + strings.Repeat("h,", 100) + "h", "", "", 0, false},
 }
 
-func TestParseAddress(t *testing.T) {
+func TestParse(t *testing.T) {
 	for _, c := range addresses {
-		a, err := ParseAddress(c.text, "fallback")
+		a, err := Parse(c.text, "fallback")
 		if (err == nil) != (c.want != "") {
 			t.Errorf("%s: %v", c.text, err)
 			continue
@@ -61,27 +61,27 @@ func TestParseAddress(t *testing.T) {
 		if c.user == "" {
 			c.user = " fallback"
 		}
-		if a.String() != c.want || a.user+" "+a.password != c.user || a.db != c.db || a.tls != c.tls {
-			t.Errorf("%s: %s, user %q, database %d, TLS %v", c.text, a, a.user+" "+a.password, a.db, a.tls)
+		if a.String() != c.want || a.User+" "+a.Password != c.user || a.DB != c.db || a.TLS != c.tls {
+			t.Errorf("%s: %s, user %q, database %d, TLS %v", c.text, a, a.User+" "+a.Password, a.DB, a.TLS)
 		}
 	}
-	a, _ := ParseAddress("redis-sentinel://u:p@a:1/main?sentinel_user=x&sentinel_password=y", "")
-	if a.sentinelUser != "x" || a.sentinelPassword != "y" {
-		t.Errorf("the user of Sentinel is %q %q", a.sentinelUser, a.sentinelPassword)
+	a, _ := Parse("redis-sentinel://u:p@a:1/main?sentinel_user=x&sentinel_password=y", "")
+	if a.SentinelUser != "x" || a.SentinelPassword != "y" {
+		t.Errorf("the user of Sentinel is %q %q", a.SentinelUser, a.SentinelPassword)
 	}
 }
 
-func FuzzParseAddress(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	for _, c := range addresses {
 		f.Add(c.text)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		const canary = "c4n4ry"
-		a, err := ParseAddress(s, canary)
-		if err == nil && (len(a.hosts) == 0 || len(a.hosts) > maxHosts || slices.Contains(a.hosts, "")) {
-			t.Errorf("%q has the hosts %q", s, a.hosts)
+		a, err := Parse(s, canary)
+		if err == nil && (len(a.Hosts) == 0 || len(a.Hosts) > maxHosts || slices.Contains(a.Hosts, "")) {
+			t.Errorf("%q has the hosts %q", s, a.Hosts)
 		}
-		if _, err2 := ParseAddress("redis://u:"+canary+"@"+s, ""); err2 != nil && strings.Contains(err2.Error(), canary) {
+		if _, err2 := Parse("redis://u:"+canary+"@"+s, ""); err2 != nil && strings.Contains(err2.Error(), canary) {
 			t.Errorf("%v shows the password", err2)
 		}
 		if err == nil && strings.Contains(a.String()+a.GoString(), canary) {
