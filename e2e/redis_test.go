@@ -65,7 +65,7 @@ func TestRedisDownAtStart(t *testing.T) {
 	if e := s.Call("/control/get?room=movie"); e.Status != 503 || !strings.Contains(e.Text(), "key store unavailable") {
 		t.Errorf("get answers %d %s", e.Status, e.Data)
 	}
-	refused := s.PushTo(load(t, sample.AV).File(t), s.RTMP(strings.Repeat("k", 48)), "-rtmp_conn", "S:x")
+	refused := s.PushTo(load(t, sample.AV).File(t), s.RTMP(strings.Repeat("k", 48)))
 	start := time.Now()
 	if refused.Wait(patience) == 0 {
 		t.Error("it publishes without a key store")
