@@ -18,10 +18,11 @@ const module = "livego"
 // below the line of the package they test, and the test-only packages.
 var mayImport = map[string][]string{
 	// Words. They know nobody, so that everybody may know them.
-	"internal/live":  {},
-	"internal/media": {},
-	"internal/netx":  {"internal/live"},
-	"internal/obs":   {"internal/live"},
+	"internal/live":     {},
+	"internal/media":    {},
+	"internal/redisurl": {},
+	"internal/netx":     {"internal/live"},
+	"internal/obs":      {"internal/live"},
 
 	// Codecs turn bytes into facts about media; one codec knows no other.
 	"internal/codec/bits": {},
@@ -57,9 +58,10 @@ var mayImport = map[string][]string{
 	"internal/fan": {"internal/live", "internal/media", "internal/stream"},
 
 	// The control plane. A config is plain values: what they mean is the business of whoever gets them.
-	"internal/config":          {"internal/live"},
+	"internal/config":          {"internal/live", "internal/redisurl"},
 	"internal/auth":            {"internal/live"},
 	"internal/store/bolt":      {"internal/live"},
+	"internal/store/redis":     {"internal/live", "internal/redisurl"},
 	"internal/store/storetest": {"internal/live"},
 
 	// An edge plugs a protocol into the core. It never imports another edge, a store, the api or the config: app maps the
@@ -96,6 +98,7 @@ var owners = map[string][]string{
 	"github.com/golang-jwt/jwt/v5":      {"internal/auth"},
 	"github.com/gorilla/websocket":      {"internal/edge/flv"},
 	"github.com/lmittmann/tint":         {"internal/obs"},
+	"github.com/redis/go-redis/v9":      {"internal/store/redis"},
 	"github.com/schollz/progressbar/v3": {"cmd/livego"},
 	"go.etcd.io/bbolt":                  {"internal/store/bolt"},
 	"golang.org/x/net":                  {"internal/edge/...", "internal/app"},

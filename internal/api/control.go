@@ -40,7 +40,7 @@ func (s *server) resetKey(r *http.Request, args url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, revoked, err := s.Keys.Rotate(toTheEnd(r), app, room, all)
+	key, revoked, err := s.Keys.Rotate(toTheEnd(r), app, room, live.Rotation{All: all})
 	if err != nil {
 		return nil, s.storeFailed("reset", app, room, err)
 	}

@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -126,6 +125,8 @@ func (s *scene) watch(name live.Name, proto, url string, video, audio int) *stre
 
 // memKeys are keys in memory. With fail set every call fails with it.
 type memKeys struct {
+	live.Keys // what is not here is never called
+
 	mu   sync.Mutex
 	keys map[[2]string]live.Key // by app and room
 	fail error
@@ -151,7 +152,7 @@ func (m *memKeys) put(app, room string, generation uint64) live.Key {
 	return k
 }
 
-func (m *memKeys) Rotate(ctx context.Context, app, room string, all bool) (live.Key, []live.KeyRef, error) {
+func (m *memKeys) Rotate(ctx context.Context, app, room string, o live.Rotation) (live.Key, []live.KeyRef, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fail != nil {
@@ -160,7 +161,7 @@ func (m *memKeys) Rotate(ctx context.Context, app, room string, all bool) (live.
 	var revoked []live.KeyRef
 	var generation uint64
 	for id, k := range m.keys {
-		if id[1] == room && (all || id[0] == app) {
+		if id[1] == room && (o.All || id[0] == app) {
 			revoked = append(revoked, k.Ref())
 			delete(m.keys, id)
 			generation = max(generation, k.Generation)
@@ -193,12 +194,3 @@ func (m *memKeys) count() int {
 	defer m.mu.Unlock()
 	return len(m.keys)
 }
-
-// The operator's HTTP calls none of these.
-func (m *memKeys) Resolve(context.Context, string, string) (live.Key, error) {
-	return live.Key{}, errors.ErrUnsupported
-}
-func (m *memKeys) List(context.Context, string) ([]live.Key, error) {
-	return nil, errors.ErrUnsupported
-}
-func (m *memKeys) Touch(context.Context, live.KeyRef, time.Time) error { return errors.ErrUnsupported }

@@ -22,18 +22,26 @@ import (
 	"livego/internal/edge/hls"
 	edgertmp "livego/internal/edge/rtmp"
 	"livego/internal/fan"
+	"livego/internal/live"
 	"livego/internal/netx"
 	"livego/internal/rtmp"
 	"livego/internal/segment"
-	"livego/internal/store/bolt"
+	"livego/internal/store/redis"
 	"livego/internal/stream"
 )
+
+// A store is where rooms, keys and numbers are kept.
+type store interface {
+	live.Keys
+	live.Counter
+	Close() error
+}
 
 // An App is a server whose listeners are bound. Run serves; Close gives up what New took if Run is never called.
 type App struct {
 	cfg     config.Config
 	log     *slog.Logger
-	store   *bolt.Store
+	store   store
 	hub     *stream.Hub
 	rtmp    *edgertmp.Server
 	hls     *hls.Server
@@ -59,7 +67,7 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	if err := a.listeners.bind(cfg); err != nil {
 		return nil, err
 	}
-	if a.store, err = bolt.Open(cfg.DataDir); err != nil {
+	if a.store, err = openStore(cfg, log); err != nil {
 		return nil, err
 	}
 	door, err := auth.OpenDoor(cfg.DataDir, auth.DoorOptions{
@@ -131,6 +139,9 @@ func (a *App) ready() error {
 	if a.stopping.Load() {
 		return errStopping
 	}
+	if r, ok := a.store.(*redis.Store); ok {
+		return r.Ready()
+	}
 	return nil
 }
 
@@ -168,6 +179,9 @@ func (a *App) Run(ctx context.Context) error {
 	serving.Go(func() { a.numbers.Run(late) })
 	serving.Go(func() { tuneGC(late) })
 	serving.Go(func() { a.load.watch(late) })
+	if r, ok := a.store.(*redis.Store); ok {
+		serving.Go(func() { r.Run(late, a.hub.Revoke) })
+	}
 	a.announce()
 
 	<-ctx.Done()
