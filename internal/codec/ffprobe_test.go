@@ -140,7 +140,7 @@ func video(c media.Codec) bool {
 // encode makes an MP4 file of each stream, by one ffmpeg.
 func encode(t *testing.T, options string, streams []string, video bool) []string {
 	t.Helper()
-	source, length := "testsrc2=size=320x180:rate=25", "-frames:v 3"
+	source, length := "testsrc2=size=320x180:rate=25:duration=1", "-frames:v 3"
 	if !video {
 		source, length = "aevalsrc=sin(2*PI*t*440):sample_rate=48000", "-t 0.2"
 	}
@@ -172,14 +172,18 @@ type probed struct {
 		Extradata  string
 	}
 	Packets []struct {
+		PTS      int
 		Duration int
+		Flags    string // begins with K where ffmpeg marks a key frame
 		Data     string
 	}
 }
 
-func probe(t *testing.T, path string) probed {
+// probe asks for at most so many packets.
+func probe(t *testing.T, path string, packets int) probed {
 	t.Helper()
-	out, err := exec.Command("ffprobe", strings.Fields("-v error -of json -show_streams -show_packets -show_data -read_intervals %+#1 "+path)...).Output()
+	args := fmt.Sprintf("-v error -of json -show_streams -show_packets -show_data -read_intervals %%+#%d %s", packets, path)
+	out, err := exec.Command("ffprobe", strings.Fields(args)...).Output()
 	if err != nil {
 		t.Fatalf("ffprobe: %v", err)
 	}
@@ -222,7 +226,7 @@ func box(t *testing.T, path, kind string) []byte {
 }
 
 func compare(t *testing.T, c media.Codec, path string) {
-	said := probe(t, path)
+	said := probe(t, path, 1)
 	payload := undump(t, said.Packets[0].Data)
 	track := describe(t, c, undump(t, said.Streams[0].Extradata), payload)
 	if track.RFC6381 == "" {
@@ -366,5 +370,36 @@ func compareConfig(t *testing.T, track *media.Track, path string, payload []byte
 	}
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("%v\nconfiguration %x,\n ffmpeg wrote %x", err, got, want)
+	}
+}
+
+// TestLeadingPictures looks at open GOPs of x265: the pictures that are shown before the IRAP picture which they follow are those
+// that the types of their NAL units name.
+func TestLeadingPictures(t *testing.T) {
+	need(t, "ffmpeg", "ffprobe")
+	path := filepath.Join(t.TempDir(), "open.mp4")
+	args := "-nostdin -v error -f lavfi -i testsrc2=size=160x90:rate=25 -frames:v 40 -c:v libx265 -preset ultrafast -tag:v hvc1 " +
+		"-x265-params log-level=none:open-gop=1:keyint=10:min-keyint=10:scenecut=0:bframes=3:b-adapt=0 " + path
+	if out, err := exec.Command("ffmpeg", strings.Fields(args)...).CombinedOutput(); err != nil {
+		t.Fatalf("ffmpeg: %v\n%s", err, out)
+	}
+	shown, keys, skipped := 0, 0, 0 // when the last IRAP picture is shown; IRAP pictures; RASL pictures
+	for i, p := range probe(t, path, 100).Packets {
+		a, err := h265.Classify(undump(t, p.Data), 4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.RAP == media.Key {
+			shown, keys = p.PTS, keys+1
+		}
+		if a.RASL {
+			skipped++
+		}
+		if leading := p.PTS < shown; (a.RASL || a.RADL) != leading || strings.HasPrefix(p.Flags, "K") != (a.RAP == media.Key) {
+			t.Errorf("packet %d is %+v, leading: %v, flags %s", i, a, leading, p.Flags)
+		}
+	}
+	if keys < 3 || skipped < 3 {
+		t.Errorf("%d IRAP and %d RASL pictures prove nothing", keys, skipped)
 	}
 }
