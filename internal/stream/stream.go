@@ -41,6 +41,7 @@ type stream struct {
 	first     time.Time
 	kinds     [media.Data + 1]bool // kinds of track seen
 	tracks    map[trackKey]*media.Track
+	firsts    [media.Data + 1]uint8 // IDs of the first track of each kind
 	meta      *media.Meta
 	viewers   map[*Viewer]struct{}
 	watching  int           // viewers for whom frames are gathered
@@ -100,6 +101,9 @@ func (s *stream) put(f *media.Frame) {
 	}
 	s.line.place(f)
 	s.kinds[f.Track.Kind] = true
+	if !f.Secondary {
+		s.firsts[f.Track.Kind] = f.Track.ID
+	}
 	if k := (trackKey{f.Track.Kind, f.Track.ID}); s.tracks[k] != f.Track {
 		s.tracks[k] = f.Track
 	}

@@ -99,13 +99,17 @@ func describeOpus(t *media.Track) error {
 	return nil
 }
 
-// describeFLAC reads a STREAMINFO block behind "fLaC" and its block header (RFC 9639 sections 6, 8.1 and 8.2).
+// describeFLAC reads a STREAMINFO block (RFC 9639 section 8.2), alone as ffmpeg sends it, or behind "fLaC" and its block header
+// (sections 6 and 8.1).
 func describeFLAC(t *media.Track) error {
+	const streamInfo = 34
 	b := t.Config
-	if len(b) < 8+34 || string(b[:4]) != "fLaC" || b[4]&0x7F != 0 {
+	if len(b) >= 8 && string(b[:4]) == "fLaC" && b[4]&0x7F == 0 {
+		b = b[8:]
+	}
+	if len(b) < streamInfo {
 		return errors.New("malformed FLAC header")
 	}
-	b = b[8:]
 	if smallest, largest := int(b[0])<<8|int(b[1]), int(b[2])<<8|int(b[3]); smallest == largest {
 		t.FrameSamples = largest
 	}
