@@ -129,6 +129,7 @@ func TestBackupTracks(t *testing.T) {
 			time.Sleep(40 * ms)
 		}
 		s := mustSubscribe(t, h, SubscribeOptions{})
+		drain(t, s)
 		one.End(Lost)
 		got := drain(t, s)
 		if len(got) == 0 || got[0].Track != v[0] || got[0].RAP != media.Key {
