@@ -86,7 +86,7 @@ func (d Dialect) appendBodyHeader(dst []byte, f *media.Frame) []byte {
 
 // SequenceHeader returns the body of the message that must precede the frames of t, nil for a track that needs none.
 func (d Dialect) SequenceHeader(t *media.Track) []byte {
-	if len(t.Config) == 0 {
+	if len(t.Config) == 0 || !hasHeader(t.Codec) {
 		return nil
 	}
 	dst := make([]byte, 0, maxBodyHeader+len(t.Config))

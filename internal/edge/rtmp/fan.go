@@ -17,7 +17,7 @@ import (
 // handOver gives a player of a stream that is live to the fan, if it can serve him. It reports whether it has: then the connection
 // is no longer ours.
 func (ss *session) handOver(name live.Name, log *slog.Logger) bool {
-	if ss.opt.GOPs == 0 || ss.req.StreamID != sharedStream || !ss.fan.Carries(ss.nc) || !ss.hub.Startable(name) {
+	if ss.opt.GOPs == 0 || !ss.ordinary() || !ss.fan.Carries(ss.nc) || !ss.hub.Startable(name) {
 		return false
 	}
 	v, err := ss.hub.Join(name, ss.viewer(name))
@@ -32,7 +32,7 @@ func (ss *session) handOver(name live.Name, log *slog.Logger) bool {
 			if errors.Is(reason, io.EOF) {
 				return p.End("NetStream.Play.UnpublishNotify", "the stream has ended")
 			}
-			return p.StatusError("NetStream.Play.Failed", live.Reason(reason))
+			return append(comeBack(reason, p.RequestReconnect), p.StatusError("NetStream.Play.Failed", live.Reason(reason))...)
 		},
 		Left: func(err error) {
 			v.Leave()
@@ -77,7 +77,7 @@ func (e *encoder) Batch(frames []*media.Frame, known []*media.Track) []byte {
 			}
 			e.primed = true
 		}
-		e.parts = appendFrame(e.parts, f, sharedStream)
+		e.parts = appendFrame(e.parts, f, flv.Dialect{}, sharedStream)
 	}
 	b := flatten(e.parts)
 	clear(e.parts)

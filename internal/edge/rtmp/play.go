@@ -50,7 +50,9 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 	if wait == 0 {
 		wait = -1
 	}
-	sub, err := ss.hub.Subscribe(ctx, name, stream.SubscribeOptions{Viewer: ss.viewer(name), Wait: wait, GOPs: ss.opt.GOPs})
+	sub, err := ss.hub.Subscribe(ctx, name, stream.SubscribeOptions{
+		Viewer: ss.viewer(name), Wait: wait, GOPs: ss.opt.GOPs, AllTracks: ss.dialect.Tracks,
+	})
 	if err != nil {
 		if ctx.Err() == nil {
 			ss.refusePlay(err)
@@ -58,6 +60,12 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 		return
 	}
 	defer sub.Leave()
+	for _, t := range sub.Tracks() {
+		if err := ss.check(t); err != nil {
+			ss.refuse("play", "NetStream.Play.Failed", err)
+			return
+		}
+	}
 	ss.opt.Limiter.Settle(ss.nc)
 	if err := ss.c.AcceptPlay(); err != nil {
 		log.Debug("player left before it was answered", "err", err)
@@ -70,6 +78,7 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 	case errors.Is(err, io.EOF):
 		ss.c.EndPlay("NetStream.Play.UnpublishNotify", "the stream has ended")
 	case live.KindOf(err) != live.Internal:
+		_ = comeBack(err, ss.c.RequestReconnect)
 		ss.c.StatusError("NetStream.Play.Failed", live.Reason(err))
 	}
 	obs.PlayerLeft(log, err)
@@ -85,16 +94,26 @@ func (ss *session) refusePlay(err error) {
 	ss.refuse("play", code, err)
 }
 
+// comeBack asks a peer by request to connect anew, when the reason for his end is one that passes: the server is being replaced.
+func comeBack[T any](reason error, request func(why string) T) (asked T) {
+	if live.KindOf(reason) == live.Unavailable {
+		asked = request(live.Reason(reason))
+	}
+	return asked
+}
+
 // batchFrames is how many frames one write takes at most: a second of video and audio.
 const batchFrames = 128
 
 // send writes frames to the player until the stream or the connection ends.
 func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
 	var (
-		pre   flv.Preamble
+		pre   = flv.Preamble{Dialect: ss.dialect}
 		tags  []flv.Tag
 		parts [][]byte
 		buf   [batchFrames]*media.Frame
+
+		shared = ss.dialect == flv.Dialect{} && ss.req.StreamID == sharedStream
 	)
 	for {
 		n, err := sub.Next(ctx, buf[:])
@@ -104,13 +123,16 @@ func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
 		parts = parts[:0]
 		for _, f := range buf[:n] {
 			if !pre.Ready(f) {
+				if err := ss.check(f.Track); err != nil {
+					return err
+				}
 				tags = pre.Before(tags[:0], f, sub.Tracks())
 				parts = appendTags(parts, tags, ss.req.StreamID)
 			}
-			if ss.req.StreamID == sharedStream {
+			if shared {
 				parts = append(parts, f.Wire(media.FormRTMP, encode).Parts...)
 			} else {
-				parts = appendFrame(parts, f, ss.req.StreamID)
+				parts = appendFrame(parts, f, ss.dialect, ss.req.StreamID)
 			}
 		}
 		bufs := net.Buffers(parts)
@@ -126,10 +148,10 @@ func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
 // sharedStream is the message stream of nearly every player, the first that he creates: its frames are encoded once for all.
 const sharedStream = 1
 
-func encode(f *media.Frame) [][]byte { return appendFrame(nil, f, sharedStream) }
+func encode(f *media.Frame) [][]byte { return appendFrame(nil, f, flv.Dialect{}, sharedStream) }
 
-func appendFrame(parts [][]byte, f *media.Frame, streamID uint32) [][]byte {
-	head, payload := flv.TagBody(f)
+func appendFrame(parts [][]byte, f *media.Frame, d flv.Dialect, streamID uint32) [][]byte {
+	head, payload := d.TagBody(f)
 	h := rtmp.Header{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f), StreamID: streamID}
 	return rtmp.AppendMessage(parts, h, head, payload)
 }
