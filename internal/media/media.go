@@ -91,9 +91,9 @@ type Track struct {
 	// Shared: do not modify.
 	Config []byte
 
-	// Extra says how colours (video) or channels (audio) are meant: the body of Enhanced RTMP's Metadata or MultichannelConfig packet,
-	// checked; nil when the encoder sent none. Shared: do not modify.
-	Extra []byte
+	// Colors says how the colours of video are meant: the body of Enhanced RTMP's Metadata packet, checked; nil when the encoder sent
+	// none. Shared: do not modify.
+	Colors []byte
 
 	// Label names the coding for people and for the FLV wire where Codec is Opaque: "sorenson", "speex".
 	Label string

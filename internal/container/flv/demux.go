@@ -51,7 +51,7 @@ type Demuxer struct {
 	script *media.Track
 	meta   *media.Meta
 
-	metas, configs, extras rate
+	metas, configs, descriptions rate
 
 	packets []packet // of the message at hand
 	frames  []*media.Frame
@@ -66,7 +66,7 @@ type trackKey struct {
 type current struct {
 	track      *media.Track
 	lengthSize int    // of NAL units, for H.264 and HEVC
-	extra      []byte // Track.Extra
+	colors     []byte // Track.Colors
 }
 
 // Message takes one message: its type (8, 9 or 18), its time stamp in milliseconds and its body, which it takes ownership of.
@@ -124,8 +124,8 @@ func (d *Demuxer) packet(k media.Kind, p packet, timestamp uint32, arrived time.
 		return nil, d.configure(k, cur, p, arrived)
 	case frame:
 		return d.frame(k, cur, p, timestamp, arrived)
-	case extra:
-		return nil, d.describe(k, cur, p, arrived)
+	case colors:
+		return nil, d.describe(cur, p, arrived)
 	case end:
 		if cur.track == nil {
 			return nil, skip("end of a sequence that has not begun")
@@ -171,32 +171,28 @@ func (d *Demuxer) adopt(cur *current, t *media.Track, id uint8, lengthSize int, 
 	if cur.track != nil && !d.configs.allow(arrived, maxConfigs, configWindow) {
 		return ErrFlood
 	}
-	t.ID, t.Extra = id, cur.extra
+	t.ID, t.Colors = id, cur.colors
 	cur.track, cur.lengthSize = t, lengthSize
 	return nil
 }
 
-// describe takes a description of colours or channels. It may come before the configuration; repetitions change nothing, and a flood
-// of changes is not listened to.
-func (d *Demuxer) describe(k media.Kind, cur *current, p packet, arrived time.Time) error {
-	clean := cleanColors
-	if k == media.Audio {
-		clean = cleanChannels
-	}
-	b, err := clean(p.data)
+// describe takes a description of colours. It may come before the configuration; repetitions change nothing, and a flood of changes
+// is not listened to.
+func (d *Demuxer) describe(cur *current, p packet, arrived time.Time) error {
+	b, err := cleanColors(p.data)
 	if err != nil {
 		return err
 	}
-	if b == nil && cur.extra != nil {
+	if b == nil && cur.colors != nil {
 		b = forgetColors
 	}
-	if bytes.Equal(b, cur.extra) || !d.extras.allow(arrived, maxConfigs, configWindow) {
+	if bytes.Equal(b, cur.colors) || !d.descriptions.allow(arrived, maxConfigs, configWindow) {
 		return nil
 	}
-	cur.extra = b
+	cur.colors = b
 	if cur.track != nil {
 		t := *cur.track
-		t.Extra = b
+		t.Colors = b
 		cur.track = &t
 	}
 	return nil

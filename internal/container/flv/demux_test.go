@@ -109,11 +109,9 @@ func rows() []row {
 	}
 	flacBare := *flac
 	flacBare.Config = flac.Config[8:]
-	opus51 := *opus
-	opus51.Extra = []byte("\x01\x06\x00\x00\x06\x0F")
-	hevcWith := func(id uint8, extra []byte) *media.Track {
+	hevcWith := func(id uint8, colors []byte) *media.Track {
 		t := enhanced(media.Video, media.HEVC, hvcC)
-		t.ID, t.Extra = id, extra
+		t.ID, t.Colors = id, colors
 		return t
 	}
 	hdr := amf0.Append(nil, "colorInfo", amf0.Object{{Key: "colorConfig", Value: amf0.Object{{Key: "transferCharacteristics", Value: 16.0}}}})
@@ -268,7 +266,7 @@ func rows() []row {
 		{name: "V17 ModEx of audio", messages: a("\x90Opus"+opusHead, "\x97\x02\x00\x00\x07\x01Opusx"), frame: delayed(frame(opus, media.Key, true, "x"), 7)},
 		{name: "V18 audio multitrack in multitrack", messages: a("\x95\x05Opus\x00"), skipped: true},
 		{name: "silence of a track", messages: a("\x95\x01Opus\x03")},
-		{name: "V20 MultichannelConfig", messages: a("\x90Opus"+opusHead, "\x94Opus\x01\x06\x00\x00\x06\x0F and more", "\x91Opusx"), frame: frame(&opus51, media.Key, true, "x")},
+		{name: "V20 MultichannelConfig", messages: a("\x90Opus"+opusHead, "\x94Opus\x01\x06\x00\x00\x06\x0F and more", "\x91Opusx"), frame: frame(opus, media.Key, true, "x")},
 		{name: "V20 unspecified order", messages: a("\x94Opus\x00\x02")},
 		{name: "V20 custom order", messages: a("\x94Opus\x02\x02\x00\x01")},
 		{name: "V20 no channels", messages: a("\x94Opus\x00\x00"), skipped: true},
@@ -392,8 +390,8 @@ func comesBack(t *testing.T, dialect Dialect, f *media.Frame) {
 		dialect.Tracks && again.Track.ID != f.Track.ID {
 		t.Fatalf("%+v: %+v of %+v came back as %+v of %+v", dialect, f, f.Track, again, again.Track)
 	}
-	if described := dialect.extra(f.Track) != nil && !bytes.Equal(f.Track.Extra, forgetColors); described && !bytes.Equal(again.Track.Extra, f.Track.Extra) {
-		t.Fatalf("%+v: %x came back as %x", dialect, f.Track.Extra, again.Track.Extra)
+	if described := dialect.colors(f.Track) != nil && !bytes.Equal(f.Track.Colors, forgetColors); described && !bytes.Equal(again.Track.Colors, f.Track.Colors) {
+		t.Fatalf("%+v: %x came back as %x", dialect, f.Track.Colors, again.Track.Colors)
 	}
 }
 
@@ -537,12 +535,14 @@ func TestTrackFlood(t *testing.T) {
 		t.Errorf("%d tracks", len(d.tracks))
 	}
 	for i := range 100 {
-		if _, err := d.Message(TypeAudio, 0, []byte("\x94Opus\x02\x01"+string([]byte{byte(i)})), time.Unix(1, 0)); err != nil {
+		hdr := amf0.Append(nil, "colorInfo", amf0.Object{{Key: "hdrCll", Value: amf0.Object{{Key: "maxCLL", Value: i + 1}}}})
+		if _, err := d.Message(TypeVideo, 0, append([]byte("\x94hvc1"), hdr...), time.Unix(1, 0)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got := d.tracks[trackKey{kind: media.Audio}].extra[2]; got != maxConfigs-1 {
-		t.Errorf("description %d is in force, want %d", got, maxConfigs-1)
+	want := amf0.Append(nil, "colorInfo", amf0.Object{{Key: "hdrCll", Value: amf0.Object{{Key: "maxCLL", Value: maxConfigs}}}})
+	if got := d.tracks[trackKey{kind: media.Video}].colors; !bytes.Equal(got, want) {
+		t.Errorf("description %q is in force, want %q", got, want)
 	}
 }
 

@@ -28,6 +28,7 @@ const (
 	frameKey       = 1
 	frameInter     = 2
 	frameGenerated = 4 // a key frame that a server made; the highest type that is a frame
+	frameCommand   = 5 // to a player
 )
 
 // Codec ids of video, the low nibble of a legacy body's first byte.

@@ -102,13 +102,13 @@ func (d Dialect) SequenceHeader(t *media.Track) []byte {
 	return append(dst, t.Config...)
 }
 
-// extra returns the body of the message that tells how the colours or channels of t are meant, nil where there is nothing to tell or,
-// in legacy form, no way.
-func (d Dialect) extra(t *media.Track) []byte {
-	if len(t.Extra) == 0 || d.formOf(t) != enhanced {
+// colors returns the body of the message that tells how the colours of t are meant, nil where there is nothing to tell or, in legacy
+// form, no way. Its frame type counts for nothing by the specification; ffmpeg takes all but a command for a picture.
+func (d Dialect) colors(t *media.Track) []byte {
+	if len(t.Colors) == 0 || d.formOf(t) != enhanced {
 		return nil
 	}
-	return append(d.appendFourCC(make([]byte, 0, maxBodyHeader+len(t.Extra)), t, frameKey, packetExtra), t.Extra...)
+	return append(d.appendFourCC(make([]byte, 0, maxBodyHeader+len(t.Colors)), t, frameCommand, packetExtra), t.Colors...)
 }
 
 // legacyVideo returns the legacy id of c, H.264 or HEVC.

@@ -29,8 +29,8 @@ const (
 	nothing what = iota // legal, and of no use to us
 	header
 	frame
-	extra // how colours or channels are meant
-	end   // of the sequence
+	colors // how colours are meant
+	end    // of the sequence
 )
 
 const (
@@ -278,8 +278,10 @@ func (p *packet) read(k media.Kind, kind byte, cc fourCC, body []byte) error {
 		p.what = frame
 	case kind == packetSequenceEnd:
 		p.what = end
+	case kind == packetExtra && k == media.Video:
+		p.what = colors
 	case kind == packetExtra:
-		p.what = extra
+		return checkChannels(body)
 	default:
 		return unknown("%v packet type %d", k, kind)
 	}

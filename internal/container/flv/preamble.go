@@ -69,12 +69,12 @@ func (p *Preamble) set(dst []Tag, t *media.Track) []Tag {
 	case old == nil:
 		p.tracks = append(p.tracks, t)
 	}
-	described := old != nil && !bytes.Equal(old.Extra, t.Extra) && old.Codec == t.Codec && bytes.Equal(old.Config, t.Config)
+	described := old != nil && !bytes.Equal(old.Colors, t.Colors) && old.Codec == t.Codec && bytes.Equal(old.Config, t.Config)
 	if h := p.Dialect.SequenceHeader(t); h != nil && !described { // what is but described anew needs no new decoder
 		dst = append(dst, Tag{Type: MessageType(t.Kind), Body: h})
 	}
-	if e := p.Dialect.extra(t); e != nil {
-		dst = append(dst, Tag{Type: MessageType(t.Kind), Body: e})
+	if c := p.Dialect.colors(t); c != nil {
+		dst = append(dst, Tag{Type: MessageType(t.Kind), Body: c})
 	}
 	return dst
 }

@@ -1,10 +1,6 @@
 package flv
 
-import (
-	"slices"
-
-	"livego/internal/container/amf0"
-)
+import "livego/internal/container/amf0"
 
 // maxChannels is how many channels a MultichannelConfig may have: more than any sound has, the 22.2 of SMPTE ST 2036-2 included.
 const maxChannels = 64
@@ -16,14 +12,15 @@ const (
 	orderCustom      = 2 // a speaker a channel
 )
 
-// cleanChannels returns a MultichannelConfig without what follows it.
-func cleanChannels(b []byte) ([]byte, error) {
+// checkChannels looks whether a MultichannelConfig makes sense. It goes no further: all codecs that we know tell of their channels
+// themselves, and ffmpeg takes one for a frame of no bytes.
+func checkChannels(b []byte) error {
 	if len(b) < 2 {
-		return nil, errShort
+		return errShort
 	}
 	size, channels := 2, int(b[1])
 	if channels == 0 || channels > maxChannels {
-		return nil, skip("%d channels", channels)
+		return skip("%d channels", channels)
 	}
 	switch b[0] {
 	case orderUnspecified:
@@ -32,12 +29,12 @@ func cleanChannels(b []byte) ([]byte, error) {
 	case orderCustom:
 		size += channels
 	default:
-		return nil, unknown("channel order %d", b[0])
+		return unknown("channel order %d", b[0])
 	}
 	if len(b) < size {
-		return nil, errShort
+		return errShort
 	}
-	return slices.Clone(b[:size]), nil
+	return nil
 }
 
 // colorInfo is the one name that Metadata packets of video have. Its value is an object of objects of numbers, or nothing, which takes
