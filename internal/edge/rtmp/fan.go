@@ -1,6 +1,7 @@
 package rtmp
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -16,7 +17,7 @@ import (
 
 // handOver gives a player of a stream that is live to the fan, if it can serve him. It reports whether it has: then the connection
 // is no longer ours.
-func (ss *session) handOver(name live.Name, log *slog.Logger) bool {
+func (ss *session) handOver(ctx context.Context, name live.Name, log *slog.Logger) bool {
 	if ss.opt.GOPs == 0 || !ss.ordinary() || !ss.fan.Carries(ss.nc) || !ss.hub.Startable(name) {
 		return false
 	}
@@ -29,10 +30,11 @@ func (ss *session) handOver(name live.Name, log *slog.Logger) bool {
 	err = ss.fan.Add(name, ss.nc, fan.Conn{
 		Viewer: v, First: p.Accept(), Received: p.Feed, Ping: p.Ping,
 		Farewell: func(reason error) []byte {
+			words := comeBack(ctx, p.RequestReconnect)
 			if errors.Is(reason, io.EOF) {
-				return p.End("NetStream.Play.UnpublishNotify", "the stream has ended")
+				return append(words, p.End("NetStream.Play.UnpublishNotify", "the stream has ended")...)
 			}
-			return append(comeBack(reason, p.RequestReconnect), p.StatusError("NetStream.Play.Failed", live.Reason(reason))...)
+			return append(words, p.StatusError("NetStream.Play.Failed", live.Reason(reason))...)
 		},
 		Left: func(err error) {
 			v.Leave()

@@ -24,7 +24,7 @@ func (ss *session) play(ctx context.Context) (handedOver bool) {
 		return false
 	}
 	log := ss.log.With("stream", grant.Name.String())
-	if ss.handOver(grant.Name, log) {
+	if ss.handOver(ctx, grant.Name, log) {
 		return true
 	}
 	ss.playHere(ctx, grant.Name, log)
@@ -34,6 +34,7 @@ func (ss *session) play(ctx context.Context) (handedOver bool) {
 // playHere serves a player by goroutines of his own: one who waits for his stream, or whose connection is not plain TCP.
 func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logger) {
 	// The server's stop reaches a player as the end of his stream, not by ctx.
+	serving := ctx
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	left := make(chan struct{})
 	go func() {
@@ -74,11 +75,11 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 	netx.LimitUnsent(ss.nc, sub.Backlog())
 	log.Info("playing")
 	err = ss.send(ctx, sub)
+	_ = comeBack(serving, ss.c.RequestReconnect)
 	switch {
 	case errors.Is(err, io.EOF):
 		ss.c.EndPlay("NetStream.Play.UnpublishNotify", "the stream has ended")
 	case live.KindOf(err) != live.Internal:
-		_ = comeBack(err, ss.c.RequestReconnect)
 		ss.c.StatusError("NetStream.Play.Failed", live.Reason(err))
 	}
 	obs.PlayerLeft(log, err)
@@ -94,10 +95,10 @@ func (ss *session) refusePlay(err error) {
 	ss.refuse("play", code, err)
 }
 
-// comeBack asks a peer by request to connect anew, when the reason for his end is one that passes: the server is being replaced.
-func comeBack[T any](reason error, request func(why string) T) (asked T) {
-	if live.KindOf(reason) == live.Unavailable {
-		asked = request(live.Reason(reason))
+// comeBack asks a peer by request to connect anew, when he ends because the server does: ctx is that of Serve.
+func comeBack[T any](ctx context.Context, request func(why string) T) (asked T) {
+	if ctx.Err() != nil {
+		asked = request("the server is stopping")
 	}
 	return asked
 }

@@ -51,7 +51,7 @@ func (ss *session) publish(ctx context.Context) {
 		select {
 		case <-p.Done():
 			if err := p.Err(); err != nil {
-				_ = comeBack(err, ss.c.RequestReconnect)
+				_ = comeBack(ctx, ss.c.RequestReconnect)
 				ss.c.StatusError("NetStream.Publish.BadName", live.Reason(err))
 				ss.c.Close()
 			}
