@@ -326,6 +326,9 @@ func TestDemuxer(t *testing.T) {
 			if diff := cmp.Diff(r.frames(), got, sameFrame, cmpopts.EquateEmpty()); diff != "" {
 				t.Error(diff)
 			}
+			for _, f := range got {
+				checkFrame(t, f)
+			}
 		})
 	}
 }

@@ -20,6 +20,8 @@ type packet struct {
 	cts      time.Duration
 	offset   time.Duration // to be added to the time of the message
 	data     []byte        // configuration, access unit or description; the whole body of an Opaque codec
+
+	frameType byte // of video in FourCC form
 }
 
 // what a packet is for.
@@ -138,12 +140,8 @@ func appendEnhanced(dst []packet, k media.Kind, body []byte) ([]packet, error) {
 			return dst, err
 		}
 	}
-	if k == media.Video && kind != packetExtra { // whose frame type counts for nothing
-		frameType := body[0] >> 4 & 7
-		if !isFrame(frameType) {
-			return dst, skip("video frame type %d carries no picture", frameType)
-		}
-		p.keyFlag = isKey(frameType)
+	if k == media.Video {
+		p.frameType = body[0] >> 4 & 7
 	}
 	if kind == multitrack(k) {
 		return appendTracks(dst, k, p, b)
@@ -255,8 +253,14 @@ func cutFourCC(b []byte) (cc fourCC, rest []byte, err error) {
 // read takes the body of one track.
 func (p *packet) read(k media.Kind, kind byte, cc fourCC, body []byte) error {
 	p.codec, p.data = cc.codec(k), body
-	if p.codec == media.Opaque {
+	switch {
+	case p.codec == media.Opaque:
 		return unknown("%v FourCC %s", k, cc[:])
+	case k == media.Video && kind != packetExtra: // whose frame type counts for nothing
+		if !isFrame(p.frameType) {
+			return skip("video frame type %d carries no picture", p.frameType)
+		}
+		p.keyFlag = isKey(p.frameType)
 	}
 	switch {
 	case kind == packetSequenceStart:
