@@ -84,12 +84,17 @@ func (d Dialect) appendBodyHeader(dst []byte, f *media.Frame) []byte {
 	return append(dst, mp3Flags(t))
 }
 
-// SequenceHeader returns the body of the message that must precede the frames of t, nil for a track that needs none.
+// SequenceHeader returns the body of the message that must precede the frames of t, nil for a track that needs none. Enhanced RTMP
+// has none for AC-3 and E-AC-3, whose configuration is for files.
 func (d Dialect) SequenceHeader(t *media.Track) []byte {
 	if len(t.Config) == 0 || !hasHeader(t.Codec) {
 		return nil
 	}
-	dst := make([]byte, 0, maxBodyHeader+len(t.Config))
+	config := t.Config
+	if t.Codec == media.FLAC && len(config) > flacPrefix {
+		config = config[flacPrefix:] // as ffmpeg writes it
+	}
+	dst := make([]byte, 0, maxBodyHeader+len(config))
 	switch form := d.formOf(t); {
 	case form == verbatim:
 	case form == enhanced:
@@ -99,7 +104,7 @@ func (d Dialect) SequenceHeader(t *media.Track) []byte {
 	default:
 		dst = append(dst, frameKey<<4|legacyVideo(t.Codec), legacyHeader, 0, 0, 0)
 	}
-	return append(dst, t.Config...)
+	return append(dst, config...)
 }
 
 // colors returns the body of the message that tells how the colours of t are meant, nil where there is nothing to tell or, in legacy

@@ -43,7 +43,7 @@ func TestWire(t *testing.T) {
 		{"MP3 8000 mono", mp3(8000, 1), media.Key, true, 0, "", "\xE2p"},
 		{"AC-3", track(media.Audio, media.AC3, ""), media.Key, true, 0, "", "\x91ac-3p"},
 		{"E-AC-3", track(media.Audio, media.EAC3, ""), media.Key, true, 0, "", "\x91ec-3p"},
-		{"FLAC", track(media.Audio, media.FLAC, "c"), media.Key, true, 0, "\x90fLaCc", "\x91fLaCp"},
+		{"FLAC", track(media.Audio, media.FLAC, "fLaC\x80\x00\x00\x22c"), media.Key, true, 0, "\x90fLaCc", "\x91fLaCp"},
 		{"opaque", track(media.Video, media.Opaque, "whole"), media.Key, true, 0, "whole", "p"},
 		{"script", track(media.Data, media.Script, ""), media.Key, true, 0, "", "p"},
 		{"the only track, whatever its ID", numbered(track(media.Video, media.H264, "c")), media.Key, true, 40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\x00\x00\x28p"},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"livego/internal/codec/flac"
 	"livego/internal/media"
 )
 
@@ -263,6 +264,8 @@ func (p *packet) read(k media.Kind, kind byte, cc fourCC, body []byte) error {
 		p.keyFlag = isKey(p.frameType)
 	}
 	switch {
+	case kind == packetSequenceStart && p.codec == media.FLAC:
+		p.what, p.data = header, readFLAC(body)
 	case kind == packetSequenceStart:
 		p.what = header
 		if !hasHeader(p.codec) || p.codec == media.Opus && bytes.HasPrefix(body, []byte("OpusTags")) { // RFC 7845 section 5.2
@@ -291,6 +294,23 @@ func (p *packet) read(k media.Kind, kind byte, cc fourCC, body []byte) error {
 	}
 	return nil
 }
+
+// readFLAC returns the one form that Track.Config has for FLAC: STREAMINFO behind "fLaC" and its block header (RFC 9639 sections 6 and
+// 8.1). ffmpeg sends the 34 bytes of STREAMINFO alone, others what a file begins with.
+func readFLAC(b []byte) []byte {
+	if len(b) >= flacPrefix+flacInfo && string(b[:4]) == "fLaC" && b[4]&0x7F == 0 {
+		b = b[flacPrefix : flacPrefix+flacInfo]
+	}
+	if config, err := flac.BuildConfig(b); err == nil {
+		return config
+	}
+	return b // for who describes it to complain of
+}
+
+const (
+	flacPrefix = 8
+	flacInfo   = 34
+)
 
 // hasHeader reports whether there is such a thing as a configuration of c.
 func hasHeader(c media.Codec) bool {
