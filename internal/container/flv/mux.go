@@ -1,6 +1,7 @@
 package flv
 
 import (
+	"bytes"
 	"encoding/binary"
 	"time"
 
@@ -91,8 +92,8 @@ func (d Dialect) SequenceHeader(t *media.Track) []byte {
 		return nil
 	}
 	config := t.Config
-	if t.Codec == media.FLAC && len(config) > flacPrefix {
-		config = config[flacPrefix:] // as ffmpeg writes it
+	if t.Codec == media.FLAC {
+		config = bytes.TrimPrefix(config, []byte(flacPrefix)) // as ffmpeg writes it
 	}
 	dst := make([]byte, 0, maxBodyHeader+len(config))
 	switch form := d.formOf(t); {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"livego/internal/codec/flac"
 	"livego/internal/media"
 )
 
@@ -295,22 +294,22 @@ func (p *packet) read(k media.Kind, kind byte, cc fourCC, body []byte) error {
 	return nil
 }
 
-// readFLAC returns the one form that Track.Config has for FLAC: STREAMINFO behind "fLaC" and its block header (RFC 9639 sections 6 and
-// 8.1). ffmpeg sends the 34 bytes of STREAMINFO alone, others what a file begins with.
-func readFLAC(b []byte) []byte {
-	if len(b) >= flacPrefix+flacInfo && string(b[:4]) == "fLaC" && b[4]&0x7F == 0 {
-		b = b[flacPrefix : flacPrefix+flacInfo]
-	}
-	if config, err := flac.BuildConfig(b); err == nil {
-		return config
-	}
-	return b // for who describes it to complain of
-}
-
+// What stands before the STREAMINFO block in Track.Config: "fLaC" and the header of a block of 34 bytes (RFC 9639 sections 6 and 8.1).
 const (
-	flacPrefix = 8
+	flacPrefix = "fLaC\x80\x00\x00\x22"
 	flacInfo   = 34
 )
+
+// readFLAC returns a configuration of FLAC in the form of Track.Config. ffmpeg sends STREAMINFO alone, others what a file begins with.
+func readFLAC(b []byte) []byte {
+	if n := len(flacPrefix); len(b) >= n+flacInfo && string(b[:4]) == flacPrefix[:4] && b[4]&0x7F == 0 {
+		b = b[n : n+flacInfo]
+	}
+	if len(b) != flacInfo {
+		return b // for who describes it to complain of
+	}
+	return append([]byte(flacPrefix), b...)
+}
 
 // hasHeader reports whether there is such a thing as a configuration of c.
 func hasHeader(c media.Codec) bool {
