@@ -82,7 +82,7 @@ func (c Codec) String() string {
 // A Track describes one elementary stream. It is immutable: new codec parameters make a new Track, and later frames point to it.
 // A subscriber that sees the pointer change sends the new header first.
 type Track struct {
-	ID    uint8 // distinguishes tracks of one kind; 0 is the first
+	ID    uint8 // distinguishes tracks of one kind, as the encoder numbers them; where there is one, it is 0
 	Kind  Kind
 	Codec Codec
 
@@ -92,7 +92,11 @@ type Track struct {
 	// the frames, or nil. Shared: do not modify.
 	Config []byte
 
-	// Label names the coding for people and for the FLV wire where Codec is Opaque: "sorenson", "speex", "fourcc xyzw".
+	// Colors says how the colours of video are meant: the body of Enhanced RTMP's Metadata packet, checked; nil when the encoder sent
+	// none. Shared: do not modify.
+	Colors []byte
+
+	// Label names the coding for people and for the FLV wire where Codec is Opaque: "sorenson", "speex".
 	Label string
 
 	// Enhanced tells that the encoder used the FourCC form of Enhanced RTMP.
@@ -134,6 +138,8 @@ type Frame struct {
 	// Ticks is DTS in Track.Timescale, sample-exact for audio, for containers whose clock is finer than the millisecond.
 	// Set by Publisher.Write.
 	Ticks int64
+
+	Secondary bool // of a track that is not the first of its kind, for viewers who ask for all; set by Publisher.Write
 
 	RAP     RandomAccess
 	Leading bool // of video: not decodable by who starts with the random access point before it (RASL, ITU-T H.265 clause 3.131)

@@ -47,7 +47,17 @@ type row struct {
 	name     string
 	messages []message
 	frame    *media.Frame // nil: none
-	skipped  bool         // ErrSkip
+	more     []*media.Frame
+	skipped  bool // ErrSkip
+	unknown  bool // ErrUnknown too
+}
+
+// frames returns all that the last message gives.
+func (r row) frames() []*media.Frame {
+	if r.frame == nil {
+		return nil
+	}
+	return append([]*media.Frame{r.frame}, r.more...)
 }
 
 func v(bodies ...string) (m []message) {
@@ -64,6 +74,9 @@ func a(bodies ...string) (m []message) {
 	return m
 }
 
+// sized returns b behind its length, as in multitrack messages.
+func sized(b string) string { return string(appendUint24(nil, uint32(len(b)))) + b }
+
 func script(values ...any) []message {
 	return []message{{TypeScript, string(amf0.Append(nil, values...))}}
 }
@@ -79,6 +92,8 @@ func rows() []row {
 		Kind: media.Audio, Codec: media.AAC, Config: []byte(asc), Timescale: 44100,
 		SampleRate: 44100, Channels: 2, FrameSamples: 1024, Profile: "LC", RFC6381: "mp4a.40.2",
 	}
+	aacEnhanced := *aac
+	aacEnhanced.Enhanced = true
 	mp3 := &media.Track{
 		Kind: media.Audio, Codec: media.MP3, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1152, RFC6381: "mp4a.40.34",
 	}
@@ -113,13 +128,31 @@ func rows() []row {
 	opaque := func(k media.Kind, label string) *media.Track {
 		return &media.Track{Kind: k, Label: label, Timescale: 90000}
 	}
-	unknown := opaque(media.Video, "fourcc xyzw")
-	unknown.Enhanced, unknown.Config = true, []byte("\x90xyzwconfig")
+	hevcWith := func(id uint8, colors []byte) *media.Track {
+		t := *hevc
+		t.ID, t.Colors = id, colors
+		return &t
+	}
+	hdr := amf0.Append(nil, "colorInfo", amf0.Object{{Key: "colorConfig", Value: amf0.Object{{Key: "transferCharacteristics", Value: 16.0}}}})
+	hostileColors := amf0.Append(nil, "colorInfo", amf0.Object{
+		{Key: "colorConfig", Value: amf0.Object{
+			{Key: "bitDepth", Value: math.NaN()}, {Key: "colorPrimaries", Value: 1e300}, {Key: "transferCharacteristics", Value: 16.0}, {Key: "x", Value: "y"},
+		}},
+		{Key: "hdrCll", Value: []any{1.0}}, {Key: "hdrMdcv", Value: amf0.Object{{Key: "redX", Value: -1.0}}}, {Key: "z", Value: amf0.Object{}},
+	})
+	aacSecond := *aac
+	aacSecond.ID, aacSecond.Enhanced = 1, true
+	avcSecond := h264Enhanced
+	avcSecond.ID = 7
 	frame := func(t *media.Track, rap media.RandomAccess, key bool, payload string) *media.Frame {
 		return &media.Frame{Track: t, RAP: rap, KeyFlag: key, Payload: []byte(payload)}
 	}
 	shifted := func(f *media.Frame, cts time.Duration) *media.Frame {
 		f.PTS = cts
+		return f
+	}
+	delayed := func(f *media.Frame, d time.Duration) *media.Frame {
+		f.DTS, f.PTS = f.DTS+d, f.PTS+d
 		return f
 	}
 	const header, key, delta = "\x17\x00\x00\x00\x00" + avcC, "\x17\x01\x00\x00\x00", "\x27\x01\x00\x00\x00"
@@ -171,18 +204,56 @@ func rows() []row {
 		{name: "V11 VP9 header malformed", messages: v("\x90vp09vpcC"), skipped: true},
 		{name: "V11 VP9 superframe size above frame", messages: v("\x91vp09\x86\xC0\xFF\xC0"), skipped: true},
 		{name: "VP8 without header", messages: v("\x91vp08x"), frame: frame(enhanced(media.Video, media.VP8, ""), media.Key, true, "x")},
-		{name: "V15 unknown FourCC", messages: v("\x90xyzwconfig", "\x91xyzwframe"), frame: frame(unknown, media.Key, true, "\x91xyzwframe")},
+		{name: "V15 unknown FourCC", messages: v("\x90xyzwconfig", "\x91xyzwframe"), skipped: true, unknown: true},
+		{name: "V15 audio FourCC in video", messages: v("\x91Opusframe"), skipped: true, unknown: true},
 		{name: "V15 cut FourCC", messages: v("\x91hvc"), skipped: true},
 		{name: "V15 FourCC 0", messages: v("\x91\x00\x00\x00\x00frame"), skipped: true},
 		{name: "V15 FourCC not ASCII", messages: v("\x91\xFF\xFE\xFD\xFCframe"), skipped: true},
 		{name: "V16 header without content", messages: v("\x90hvc1"), skipped: true},
-		{name: "V16 MPEG2TSSequenceStart", messages: v("\x95hvc1x"), skipped: true},
-		{name: "V16 packet type 8", messages: v("\x98hvc1x"), skipped: true},
-		{name: "V16 packet type 15", messages: v("\x9Fhvc1x"), skipped: true},
-		{name: "V16 metadata", messages: v("\x94hvc1x")},
+		{name: "V16 MPEG2TSSequenceStart", messages: v("\x95hvc1x"), skipped: true, unknown: true},
+		{name: "V16 packet type 8", messages: v("\x98hvc1x"), skipped: true, unknown: true},
+		{name: "V16 packet type 15", messages: v("\x9Fhvc1x"), skipped: true, unknown: true},
 		{name: "V16 end first, enhanced", messages: v("\x92hvc1"), skipped: true},
-		{name: "V17 ModEx", messages: v("\x97\xFF\xFF\xFF\x00"), skipped: true},
-		{name: "V18 multitrack", messages: v("\x96\x00hvc1\x00"), skipped: true},
+
+		{name: "V17 ModEx, nanoseconds", messages: v("\x90hvc1"+hvcC, "\x97\x02\x0F\x42\x3F\x03hvc1"+hevcIDR), frame: delayed(frame(hevcWith(0, nil), media.Key, true, hevcIDR), 999_999)},
+		{name: "V17 ModEx of a type to come, chained", messages: v("\x90hvc1"+hvcC, "\x97\x00x\x57\x02\x00\x00\x07\x03hvc1"+hevcIDR), frame: delayed(frame(hevcWith(0, nil), media.Key, true, hevcIDR), 7)},
+		{name: "V17 ModEx of 256 bytes", messages: v("\x90hvc1"+hvcC, "\x97\xFF\x00\xFF"+strings.Repeat("x", 256)+"\x13hvc1"+hevcIDR), frame: frame(hevcWith(0, nil), media.Key, true, hevcIDR)},
+		{name: "V17 ModEx before multitrack", messages: v("\x90hvc1"+hvcC, "\x97\x02\x00\x00\x07\x06\x03hvc1\x00"+hevcIDR), frame: delayed(frame(hevcWith(0, nil), media.Key, true, hevcIDR), 7)},
+		{name: "V17 ModEx longer than the rest", messages: v("\x97\xFF\xFF\xFF\x00"), skipped: true},
+		{name: "V17 ModEx without a size", messages: v("\x97"), skipped: true},
+		{name: "V17 ModEx with half a size", messages: v("\x97\xFF\x00"), skipped: true},
+		{name: "V17 ModEx last", messages: v("\x97\x00x\x13"), skipped: true},
+		{name: "V17 nanoseconds of two bytes", messages: v("\x90hvc1"+hvcC, "\x97\x01\x00\x00\x03hvc1"+hevcIDR), skipped: true},
+		{name: "V17 a million nanoseconds", messages: v("\x90hvc1"+hvcC, "\x97\x02\x0F\x42\x40\x03hvc1"+hevcIDR), skipped: true},
+		{name: "V17 10,000 ModEx", messages: v("\x90hvc1"+hvcC, "\x97"+strings.Repeat("\x00x\x17", 10_000)+"\x00x\x13hvc1"+hevcIDR), skipped: true},
+
+		{name: "multitrack, one", messages: v("\x96\x00hvc1\x05"+hvcC, "\x96\x01hvc1\x05\x00\x00\x28"+hevcIDR), frame: shifted(frame(hevcWith(5, nil), media.Key, true, hevcIDR), 40*time.Millisecond)},
+		{name: "multitrack, many", messages: v("\x96\x10hvc1\x00"+sized(hvcC)+"\x05"+sized(hvcC), "\xA6\x13hvc1\x00"+sized(hevcIDR)+"\x05"+sized(hevcIDR)),
+			frame: frame(hevcWith(0, nil), media.Key, false, hevcIDR), more: []*media.Frame{frame(hevcWith(5, nil), media.Key, false, hevcIDR)}},
+		{name: "multitrack, many codecs", messages: v("\x96\x20hvc1\x00"+sized(hvcC)+"avc1\x07"+sized(avcC), "\x96\x23avc1\x07"+sized(idr)+"hvc1\x00"+sized(hevcIDR)),
+			frame: frame(&avcSecond, media.Key, true, idr), more: []*media.Frame{frame(hevcWith(0, nil), media.Key, true, hevcIDR)}},
+		{name: "multitrack, an unknown codec among them", messages: v("\x90hvc1"+hvcC, "\x96\x23xyzw\x01\x00\x00\x02ab"+"hvc1\x00"+sized(hevcIDR)),
+			frame: frame(hevcWith(0, nil), media.Key, true, hevcIDR), skipped: true, unknown: true},
+		{name: "multitrack, a track cut", messages: v("\x90hvc1"+hvcC, "\x96\x13hvc1\x00"+sized(hevcIDR)+"\x01\x00\x00\x09x"),
+			frame: frame(hevcWith(0, nil), media.Key, true, hevcIDR), skipped: true},
+		{name: "multitrack without tracks", messages: v("\x96\x13hvc1"), skipped: true},
+		{name: "multitrack without anything", messages: v("\x96"), skipped: true},
+		{name: "multitrack of type 3", messages: v("\x96\x33hvc1\x00\x00\x00\x01x"), skipped: true, unknown: true},
+		{name: "multitrack of 33 tracks", messages: v("\x96\x13hvc1" + strings.Repeat("\x00\x00\x00\x00", 33)), skipped: true},
+		{name: "V18 multitrack in multitrack", messages: v("\x96\x06hvc1\x00"), skipped: true},
+		{name: "V18 ModEx in multitrack", messages: v("\x96\x07hvc1\x00"), skipped: true},
+		{name: "plain and multitrack are one", messages: v("\x96\x00hvc1\x00"+hvcC, "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, nil), media.Key, true, hevcIDR)},
+
+		{name: "V21 metadata", messages: v("\x90hvc1"+hvcC, "\xD4hvc1"+string(hdr), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, hdr), media.Key, true, hevcIDR)},
+		{name: "V21 metadata before the configuration", messages: v("\x94hvc1"+string(hdr), "\x90hvc1"+hvcC, "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, hdr), media.Key, true, hevcIDR)},
+		{name: "V21 metadata of a track", messages: v("\x96\x00hvc1\x05"+hvcC, "\x96\x04hvc1\x05"+string(hdr), "\x96\x03hvc1\x05"+hevcIDR), frame: frame(hevcWith(5, hdr), media.Key, true, hevcIDR)},
+		{name: "V21 metadata taken back", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(hdr), "\x94hvc1"+string(amf0.Append(nil, "colorInfo", amf0.Object{})), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, forgetColors), media.Key, true, hevcIDR)},
+		{name: "V21 metadata of nothing", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(forgetColors), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, nil), media.Key, true, hevcIDR)},
+		{name: "V21 insane metadata", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(hostileColors), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, hdr), media.Key, true, hevcIDR)},
+		{name: "V21 metadata of another name", messages: v("\x94hvc1" + string(amf0.Append(nil, "x", 1.0))), skipped: true, unknown: true},
+		{name: "V21 metadata that is no AMF0", messages: v("\x94hvc1x"), skipped: true},
+		{name: "V21 metadata nested deeply", messages: v("\x94hvc1\x02\x00\x09colorInfo" + strings.Repeat("\x03\x00\x01a", 40)), skipped: true},
+		{name: "V21 64 KiB of metadata", messages: v("\x94hvc1" + string(amf0.Append(nil, "colorInfo", strings.Repeat("y", maxScript)))), skipped: true},
 		{name: "frame type 5, enhanced", messages: v("\xD1hvc1x"), skipped: true},
 
 		{name: "AAC", messages: a("\xAF\x00"+asc, "\xAF\x01raw"), frame: frame(aac, media.Key, true, "raw")},
@@ -213,8 +284,26 @@ func rows() []row {
 		{name: "AC-3 without a header first", messages: a("\x91ac-3x"), skipped: true},
 		{name: "AC-3 without a header later", messages: a("\x91ac-3"+ac3Frame, "\x91ac-3x"), frame: frame(ac3, media.Key, true, "x")},
 		{name: "MP3 by FourCC", messages: a("\x91.mp3" + mp3Frame), frame: frame(&mp3Enhanced, media.Key, true, mp3Frame)},
-		{name: "V16 audio packet type 3", messages: a("\x93Opusx"), skipped: true},
-		{name: "V16 MultichannelConfig", messages: a("\x94Opus\x01\x02\x00")},
+		{name: "Opus comment header", messages: a("\x90OpusOpusTags")},
+		{name: "FLAC, STREAMINFO alone", messages: a("\x90fLaC"+flacHead[8:], "\x91fLaCx"), frame: frame(flac, media.Key, true, "x")},
+		{name: "AC-3 sequence start", messages: a("\x90ac-3")},
+		{name: "AAC by FourCC", messages: a("\x90mp4a"+asc, "\x91mp4araw"), frame: frame(&aacEnhanced, media.Key, true, "raw")},
+		{name: "AAC in both forms is one", messages: a("\xAF\x00"+asc, "\x90mp4a"+asc, "\x91mp4araw"), frame: frame(aac, media.Key, true, "raw")},
+		{name: "two tracks of AAC", messages: a("\xAF\x00"+asc, "\x95\x00mp4a\x01"+asc, "\x95\x01mp4a\x01raw"), frame: frame(&aacSecond, media.Key, true, "raw")},
+		{name: "V16 audio packet type 3", messages: a("\x93Opusx"), skipped: true, unknown: true},
+		{name: "V16 audio packet type 6", messages: a("\x96Opusx"), skipped: true, unknown: true},
+		{name: "V17 ModEx of audio", messages: a("\x90Opus"+opusHead, "\x97\x02\x00\x00\x07\x01Opusx"), frame: delayed(frame(opus, media.Key, true, "x"), 7)},
+		{name: "V18 audio multitrack in multitrack", messages: a("\x95\x05Opus\x00"), skipped: true},
+		{name: "silence of a track", messages: a("\x95\x01Opus\x03")},
+		{name: "V20 MultichannelConfig", messages: a("\x90Opus"+opusHead, "\x94Opus\x01\x06\x00\x00\x06\x0F and more", "\x91Opusx"), frame: frame(opus, media.Key, true, "x")},
+		{name: "V20 unspecified order", messages: a("\x94Opus\x00\x02")},
+		{name: "V20 custom order", messages: a("\x94Opus\x02\x02\x00\x01")},
+		{name: "V20 no channels", messages: a("\x94Opus\x00\x00"), skipped: true},
+		{name: "V20 255 channels", messages: a("\x94Opus\x02\xFF" + strings.Repeat("x", 255)), skipped: true},
+		{name: "V20 order 3", messages: a("\x94Opus\x03\x02"), skipped: true, unknown: true},
+		{name: "V20 mask cut", messages: a("\x94Opus\x01\x02\x00\x00\x00"), skipped: true},
+		{name: "V20 map cut", messages: a("\x94Opus\x02\x02\x00"), skipped: true},
+		{name: "V20 nothing", messages: a("\x94Opus"), skipped: true},
 
 		{name: "datum", messages: script("onCuePoint", 1.0), frame: &media.Frame{
 			Track: &media.Track{Kind: media.Data, Codec: media.Script, Timescale: 90000}, RAP: media.Key, KeyFlag: true,
@@ -237,11 +326,21 @@ func rows() []row {
 	}
 }
 
-func (r row) run(d *Demuxer) (f *media.Frame, err error) {
+func (r row) run(d *Demuxer) (frames []*media.Frame, err error) {
 	for _, m := range r.messages {
-		f, err = d.Message(m.typ, 0, []byte(m.body), time.Time{})
+		frames, err = d.Message(m.typ, 0, []byte(m.body), time.Time{})
 	}
-	return f, err
+	return frames, err
+}
+
+// runOne is run for a row that ends with one frame.
+func (r row) runOne(t *testing.T, d *Demuxer) *media.Frame {
+	t.Helper()
+	frames, err := r.run(d)
+	if err != nil || len(frames) != 1 {
+		t.Fatalf("%d frames, %v", len(frames), err)
+	}
+	return frames[0]
 }
 
 var sameFrame = cmp.Options{cmpopts.IgnoreUnexported(media.Frame{})}
@@ -249,12 +348,15 @@ var sameFrame = cmp.Options{cmpopts.IgnoreUnexported(media.Frame{})}
 func TestDemuxer(t *testing.T) {
 	for _, r := range rows() {
 		t.Run(r.name, func(t *testing.T) {
-			f, err := r.run(new(Demuxer))
-			if errors.Is(err, ErrSkip) != r.skipped || err != nil && !r.skipped {
+			got, err := r.run(new(Demuxer))
+			if errors.Is(err, ErrSkip) != r.skipped || errors.Is(err, ErrUnknown) != r.unknown || err != nil && !r.skipped {
 				t.Fatalf("error %v", err)
 			}
-			if diff := cmp.Diff(r.frame, f, sameFrame); diff != "" {
+			if diff := cmp.Diff(r.frames(), got, sameFrame, cmpopts.EquateEmpty()); diff != "" {
 				t.Error(diff)
+			}
+			for _, f := range got {
+				checkFrame(t, f)
 			}
 		})
 	}
@@ -273,14 +375,11 @@ func FuzzDemuxer(f *testing.F) {
 			typ  uint8
 			body []byte
 		}{{TypeVideo, []byte("\x17\x00\x00\x00\x00" + avcC)}, {TypeAudio, []byte("\xAF\x00" + asc)}, {typ1, body1}, {typ2, body2}} {
-			f, err := d.Message(m.typ, timestamp, m.body, time.Time{})
-			if err != nil {
-				if f != nil || !errors.Is(err, ErrSkip) {
-					t.Fatalf("frame %v, error %v", f, err)
-				}
-				continue
+			frames, err := d.Message(m.typ, timestamp, m.body, time.Time{})
+			if err != nil && !errors.Is(err, ErrSkip) || len(frames) > maxTracks {
+				t.Fatalf("%d frames, error %v", len(frames), err)
 			}
-			if f != nil {
+			for _, f := range frames {
 				checkFrame(t, f)
 			}
 		}
@@ -293,20 +392,38 @@ func checkFrame(t *testing.T, f *media.Frame) {
 	if f.Track == nil || f.Track.Timescale == 0 || len(f.Payload) == 0 || (f.PTS-f.DTS).Abs() > maxCTS {
 		t.Fatalf("%+v of %+v", f, f.Track)
 	}
+	for _, dialect := range []Dialect{{}, {Tracks: true}, {HEVC12: true}} {
+		comesBack(t, dialect, f)
+	}
+}
+
+// comesBack lays f out in a dialect, its header and description before it, and reads that.
+func comesBack(t *testing.T, dialect Dialect, f *media.Frame) {
+	t.Helper()
 	var d Demuxer
-	k := MessageType(f.Track.Kind)
-	if h := SequenceHeader(f.Track); h != nil {
-		if _, err := d.Message(k, 0, h, time.Time{}); err != nil {
-			t.Fatalf("our own header %x: %v", h, err)
+	var pre Preamble
+	pre.Dialect = dialect
+	for _, tag := range pre.Before(nil, f, nil) {
+		if _, err := d.Message(tag.Type, tag.Timestamp, tag.Body, time.Time{}); err != nil {
+			t.Fatalf("%+v: our own %x: %v", dialect, tag.Body, err)
 		}
 	}
-	header, payload := TagBody(f)
-	again, err := d.Message(k, Timestamp(f), append(header, payload...), time.Time{})
+	header, payload := dialect.TagBody(f)
+	frames, err := d.Message(MessageType(f.Track.Kind), Timestamp(f), append(header, payload...), time.Time{})
 	if codec.SelfDescribing(f.Track.Codec) && errors.Is(err, ErrSkip) {
 		return // a cut frame, which only follows a whole one
 	}
-	if err != nil || again == nil || again.RAP != f.RAP || again.PTS-again.DTS != f.PTS-f.DTS || !bytes.Equal(again.Payload, f.Payload) {
-		t.Fatalf("%+v came back as %+v, %v", f, again, err)
+	if err != nil || len(frames) != 1 {
+		t.Fatalf("%+v: %+v came back as %d frames, %v", dialect, f, len(frames), err)
+	}
+	again := frames[0]
+	if again.RAP != f.RAP || again.PTS-again.DTS != f.PTS-f.DTS || !bytes.Equal(again.Payload, f.Payload) ||
+		again.Track.Codec != f.Track.Codec || !bytes.Equal(again.Track.Config, f.Track.Config) ||
+		dialect.Tracks && again.Track.ID != f.Track.ID {
+		t.Fatalf("%+v: %+v of %+v came back as %+v of %+v", dialect, f, f.Track, again, again.Track)
+	}
+	if described := dialect.colors(f.Track) != nil && !bytes.Equal(f.Track.Colors, forgetColors); described && !bytes.Equal(again.Track.Colors, f.Track.Colors) {
+		t.Fatalf("%+v: %x came back as %x", dialect, f.Track.Colors, again.Track.Colors)
 	}
 }
 
@@ -314,22 +431,17 @@ func checkFrame(t *testing.T, f *media.Frame) {
 func TestRepeatedHeader(t *testing.T) {
 	var d Demuxer
 	session := row{messages: v("\x17\x00\x00\x00\x00"+avcC, "\x17\x01\x00\x00\x00"+idr)}
-	one, err := session.run(&d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	two, err := session.run(&d)
-	if err != nil || two.Track != one.Track {
-		t.Errorf("a repeated header made a new track: %v", err)
+	one := session.runOne(t, &d)
+	if two := session.runOne(t, &d); two.Track != one.Track {
+		t.Error("a repeated header made a new track")
 	}
 	session.messages[0].body += "\xFF"
-	three, err := session.run(&d)
-	if err != nil || three.Track == one.Track || len(three.Track.Config) != len(avcC)+1 {
-		t.Errorf("a changed header made no new track: %v", err)
+	three := session.runOne(t, &d)
+	if three.Track == one.Track || len(three.Track.Config) != len(avcC)+1 {
+		t.Error("a changed header made no new track")
 	}
-	sorenson, err := row{messages: v("\x12\x00\x00")}.run(&d)
-	if err != nil || sorenson.Track == three.Track {
-		t.Errorf("a changed codec made no new track: %v", err)
+	if sorenson := (row{messages: v("\x12\x00\x00")}).runOne(t, &d); sorenson.Track == three.Track {
+		t.Error("a changed codec made no new track")
 	}
 }
 
@@ -338,11 +450,7 @@ func TestMP3Track(t *testing.T) {
 	var d Demuxer
 	var tracks []*media.Track
 	for _, b := range []string{"\x2F\xFF\xFB\x90\x64", "\x2F\xFF\xFB\x92\x64", "\x2F\xFF\xFB\x90\xC4", "\x2F\xFF\xFB\x94\xC4"} {
-		f, err := d.Message(TypeAudio, 0, []byte(b), time.Time{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		tracks = append(tracks, f.Track)
+		tracks = append(tracks, row{messages: a(b)}.runOne(t, &d).Track)
 	}
 	if tracks[0] != tracks[1] || tracks[1] == tracks[2] || tracks[2] == tracks[3] {
 		t.Errorf("tracks %p", tracks)
@@ -357,13 +465,13 @@ func TestHeaderFlood(t *testing.T) {
 		_, err := d.Message(TypeVideo, 0, []byte("\x17\x00\x00\x00\x00"+avcC+string(rune('a'+i))), now)
 		return err
 	}
-	for i := range maxConfigs {
+	for i := range maxConfigs + 1 { // the first is no change
 		if err := send(i); err != nil {
 			t.Fatalf("header %d: %v", i, err)
 		}
 	}
-	if err := send(maxConfigs); !errors.Is(err, ErrFlood) {
-		t.Errorf("header %d: %v", maxConfigs, err)
+	if err := send(maxConfigs + 1); !errors.Is(err, ErrFlood) {
+		t.Errorf("header %d: %v", maxConfigs+1, err)
 	}
 	now = now.Add(configWindow)
 	if err := send(0); err != nil {
@@ -446,6 +554,30 @@ func TestMeta(t *testing.T) {
 	}
 }
 
+// TestTrackFlood sends more tracks than there may be, and more descriptions than anybody listens to.
+func TestTrackFlood(t *testing.T) {
+	var d Demuxer
+	for id := range 256 {
+		_, err := d.Message(TypeVideo, 0, []byte("\x96\x00hvc1"+string([]byte{byte(255 - id)})+hvcC), time.Time{})
+		if tooMany := id >= maxTracks && id != 255; errors.Is(err, ErrSkip) != tooMany {
+			t.Errorf("track %d: %v", 255-id, err)
+		}
+	}
+	if len(d.tracks) > maxTracks+2 {
+		t.Errorf("%d tracks", len(d.tracks))
+	}
+	for i := range 100 {
+		hdr := amf0.Append(nil, "colorInfo", amf0.Object{{Key: "hdrCll", Value: amf0.Object{{Key: "maxCLL", Value: i + 1}}}})
+		if _, err := d.Message(TypeVideo, 0, append([]byte("\x94hvc1"), hdr...), time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := amf0.Append(nil, "colorInfo", amf0.Object{{Key: "hdrCll", Value: amf0.Object{{Key: "maxCLL", Value: maxConfigs}}}})
+	if got := d.tracks[trackKey{kind: media.Video}].colors; !bytes.Equal(got, want) {
+		t.Errorf("description %q is in force, want %q", got, want)
+	}
+}
+
 func TestDemuxerAllocates(t *testing.T) {
 	var d Demuxer
 	if _, err := (row{messages: v("\x17\x00\x00\x00\x00" + avcC)}).run(&d); err != nil {
@@ -453,7 +585,7 @@ func TestDemuxerAllocates(t *testing.T) {
 	}
 	body := []byte("\x17\x01\x00\x00\x00" + idr)
 	n := testing.AllocsPerRun(100, func() {
-		if f, err := d.Message(TypeVideo, 40, body, time.Time{}); f == nil || err != nil {
+		if frames, err := d.Message(TypeVideo, 40, body, time.Time{}); len(frames) != 1 || err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -471,7 +603,7 @@ func TestHugeConfig(t *testing.T) {
 			t.Errorf("%d bytes: %v", len(avcC)+n, err)
 		}
 	}
-	if got := len(d.video.track.Config); got != maxConfig {
+	if got := len(d.tracks[trackKey{kind: media.Video}].track.Config); got != maxConfig {
 		t.Errorf("a configuration of %d bytes is in force, want %d", got, maxConfig)
 	}
 }

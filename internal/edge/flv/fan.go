@@ -16,7 +16,7 @@ import (
 
 // handOver gives a viewer of a stream that is live to the fan, if it can serve him. It reports whether the request is done with.
 func (s *Server) handOver(w http.ResponseWriter, r *http.Request, name live.Name, log *slog.Logger) bool {
-	if s.fan == nil || s.opt.GOPs == 0 || r.TLS != nil || r.ProtoMajor != 1 || r.ProtoMinor == 0 || s.hub.Start(name) != stream.StartNow {
+	if s.fan == nil || s.opt.GOPs == 0 || dialectOf(r) != (flv.Dialect{}) || r.TLS != nil || r.ProtoMajor != 1 || r.ProtoMinor == 0 || s.hub.Start(name) != stream.StartNow {
 		return false
 	}
 	v, err := s.hub.Join(name, viewer(r))

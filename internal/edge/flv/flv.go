@@ -78,7 +78,9 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 	if s.handOver(w, r, grant.Name, log) {
 		return
 	}
-	sub, err := s.hub.Subscribe(r.Context(), grant.Name, stream.SubscribeOptions{Viewer: viewer(r), GOPs: s.opt.GOPs})
+	sub, err := s.hub.Subscribe(r.Context(), grant.Name, stream.SubscribeOptions{
+		Viewer: viewer(r), GOPs: s.opt.GOPs, AllTracks: dialectOf(r).Tracks,
+	})
 	if err != nil {
 		if r.Context().Err() == nil {
 			netx.WriteError(w, err)
@@ -96,7 +98,7 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 		}
 	}
 	defer out.close()
-	if err = send(ctx, out.write, sub); errors.Is(err, io.EOF) || live.KindOf(err) != live.Internal {
+	if err = send(ctx, out.write, sub, dialectOf(r)); errors.Is(err, io.EOF) || live.KindOf(err) != live.Internal {
 		out.end()
 	}
 	obs.PlayerLeft(log, err)
@@ -126,6 +128,12 @@ func viewer(r *http.Request) stream.ViewerOptions {
 	return stream.ViewerOptions{Proto: proto, Remote: r.RemoteAddr, URL: scheme + "://" + r.Host + r.URL.EscapedPath()}
 }
 
+// dialectOf returns what a viewer wants otherwise than everybody, by the query of his address.
+func dialectOf(r *http.Request) flv.Dialect {
+	q := r.URL.Query()
+	return flv.Dialect{Tracks: q.Get("tracks") == "all", HEVC12: q.Get("hevc") == "12"}
+}
+
 // A sink is where a viewer's bytes go.
 type sink struct {
 	write func(batch net.Buffers) error // the first slot of batch is the sink's own
@@ -137,13 +145,15 @@ type sink struct {
 const batchFrames = 128
 
 // send writes frames to a viewer until the stream or the connection ends. The first slot of each batch is left to write.
-func send(ctx context.Context, write func(batch net.Buffers) error, sub *stream.Subscriber) error {
+func send(ctx context.Context, write func(batch net.Buffers) error, sub *stream.Subscriber, d flv.Dialect) error {
 	var (
-		pre   flv.Preamble
+		pre   = flv.Preamble{Dialect: d}
 		tags  []flv.Tag
 		parts [][]byte
 		head  *head
 		buf   [batchFrames]*media.Frame
+
+		shared = d == flv.Dialect{}
 	)
 	for {
 		n, err := sub.Next(ctx, buf[:])
@@ -163,7 +173,11 @@ func send(ctx context.Context, write func(batch net.Buffers) error, sub *stream.
 				tags = pre.Before(tags[:0], f, sub.Tracks())
 				parts = append(parts, appendTags(nil, tags))
 			}
-			parts = append(parts, f.Wire(media.FormFLV, flv.EncodeTag).Parts...)
+			if shared {
+				parts = append(parts, f.Wire(media.FormFLV, flv.EncodeTag).Parts...)
+			} else {
+				parts = append(parts, d.EncodeTag(f)...)
+			}
 		}
 		if err := write(parts); err != nil {
 			return err
