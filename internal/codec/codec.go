@@ -52,6 +52,16 @@ func RandomAccess(t *media.Track, lengthSize int, keyFlag bool, payload []byte) 
 	return media.NoAccess, nil
 }
 
+// Leading reports whether payload, a frame of t that RandomAccess knows, is not decodable by who starts with the random access point
+// before it.
+func Leading(t *media.Track, lengthSize int, payload []byte) bool {
+	if t.Codec != media.HEVC {
+		return false
+	}
+	a, err := h265.Classify(payload, lengthSize)
+	return err == nil && a.RASL
+}
+
 // Samples returns how many samples payload holds, a frame of the audio track t, per channel and at t.SampleRate; for Opus this is
 // 48 kHz. It is 0 when the frame does not tell.
 func Samples(t *media.Track, payload []byte) int {

@@ -212,6 +212,24 @@ func TestFromFrame(t *testing.T) {
 	}
 }
 
+func TestLeading(t *testing.T) {
+	const rasl, trailing = "\x00\x00\x00\x03\x10\x01\xAA", "\x00\x00\x00\x03\x02\x01\xAA"
+	for _, tt := range []struct {
+		codec   media.Codec
+		payload string
+		want    bool
+	}{
+		{media.HEVC, rasl, true},
+		{media.HEVC, trailing, false},
+		{media.HEVC, rasl[:6], false},
+		{media.H264, rasl, false},
+	} {
+		if got := Leading(&media.Track{Kind: media.Video, Codec: tt.codec}, 4, []byte(tt.payload)); got != tt.want {
+			t.Errorf("%v %x: %v", tt.codec, tt.payload, got)
+		}
+	}
+}
+
 func TestRandomAccess(t *testing.T) {
 	bad := errors.New("bad")
 	for _, tt := range []struct {

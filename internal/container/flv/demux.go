@@ -216,7 +216,7 @@ func (d *Demuxer) frame(k media.Kind, cur *current, p packet, timestamp uint32, 
 	return &media.Frame{
 		Track: cur.track, Meta: d.meta,
 		DTS: dts, PTS: dts + p.cts,
-		RAP: rap, KeyFlag: p.keyFlag || k == media.Audio,
+		RAP: rap, Leading: codec.Leading(cur.track, cur.lengthSize, p.data), KeyFlag: p.keyFlag || k == media.Audio,
 		Arrived: arrived, Payload: p.data,
 	}, nil
 }
