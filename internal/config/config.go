@@ -69,6 +69,7 @@ type Config struct {
 	RingSize   Bytes         `key:"ring_size" default:"64MiB" min:"1MiB" max:"64GiB" help:"How many bytes of a stream are held in memory for viewers, at most."`
 
 	HLSSegment        time.Duration `key:"hls_segment" default:"2s" min:"500ms" max:"6s" group:"HLS" help:"How long a segment is to be; it ends at the next keyframe."`
+	HLSPart           time.Duration `key:"hls_part" default:"200ms" min:"0s" max:"1s" help:"How long a part of a segment is to be, for low latency; it is a whole number of frames. 0: no parts."`
 	HLSWindow         int           `key:"hls_window" default:"8" min:"8" max:"1000" help:"How many segments' worth of time a playlist lists."`
 	HLSKeepAfterEnd   bool          `key:"hls_keep_after_end" default:"false" help:"Keep the playlist of a stream that has ended until it is published again."`
 	HLSStartWait      time.Duration `key:"hls_start_wait" default:"10s" min:"0s" max:"1m" help:"How long a request for a playlist waits for the first segment."`

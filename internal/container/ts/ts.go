@@ -39,8 +39,8 @@ const (
 	pcrLead = clockRate / 2
 )
 
-// CanCarry reports whether frames of t can be put into a transport stream: H.264, MP3, and AAC that ADTS has words for.
-func CanCarry(t *media.Track) bool { return streamType(t) != 0 }
+// Carries reports whether frames of t can be put into a transport stream: H.264, MP3, and AAC that ADTS has words for.
+func Carries(t *media.Track) bool { return streamType(t) != 0 }
 
 // streamType returns t's stream_type, 0 if it has none.
 func streamType(t *media.Track) byte {
@@ -63,7 +63,7 @@ func streamType(t *media.Track) byte {
 }
 
 // AppendSegment appends one segment to dst: PAT and PMT, then frames in their order. video and audio are what the PMT
-// announces; either may be nil, and both must satisfy CanCarry. Frames of other tracks are left out, but for those that follow a
+// announces; either may be nil, and both must satisfy Carries. Frames of other tracks are left out, but for those that follow a
 // change of configuration within a codec. left is the number of frames that were left out because they cannot be expressed: AAC
 // above 8184 bytes, malformed NAL units.
 func AppendSegment(dst []byte, video, audio *media.Track, frames []*media.Frame) (segment []byte, left int) {

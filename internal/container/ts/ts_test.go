@@ -238,7 +238,7 @@ func TestSameBytes(t *testing.T) {
 	}
 }
 
-func TestCanCarry(t *testing.T) {
+func TestCarries(t *testing.T) {
 	aac := func(asc string) *media.Track {
 		return &media.Track{Kind: media.Audio, Codec: media.AAC, Config: []byte(asc)}
 	}
@@ -256,7 +256,7 @@ func TestCanCarry(t *testing.T) {
 		{"HEVC", &media.Track{Kind: media.Video, Codec: media.HEVC}, false},
 		{"opaque", &media.Track{Kind: media.Audio}, false},
 	} {
-		if got := CanCarry(tt.track); got != tt.want {
+		if got := Carries(tt.track); got != tt.want {
 			t.Errorf("%s: %v", tt.name, got)
 		}
 	}

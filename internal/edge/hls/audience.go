@@ -141,14 +141,22 @@ func (a *audience) visit(id guestID, name live.Name, epoch uint64, l *segment.Li
 		g.client = c
 	}
 	a.byClient[g.client] = g
-	switch {
-	case !l.Ended:
+	if !l.Ended {
 		g.told = time.Time{}
-	case g.told.IsZero():
+	} else if g.told.IsZero() {
 		g.told = now
 	}
 	a.join(g, epoch, r)
 	return nil
+}
+
+// tell notes that the viewer with session id learns of the end from a request that was held for it.
+func (a *audience) tell(id guestID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if g := a.guests[id]; g != nil && g.told.IsZero() {
+		g.told = time.Now()
+	}
 }
 
 // join makes g a viewer of the session epoch of his stream, as which statistics and kicks see him. Caller holds a.mu.
@@ -170,8 +178,8 @@ func (a *audience) join(g *guest, epoch uint64, r *http.Request) {
 	g.viewer, g.epoch = v, v.Epoch()
 }
 
-// count puts n bytes of seg down to who made r.
-func (a *audience) count(name live.Name, r *http.Request, seg *segment.Segment, n int) {
+// count puts n bytes of f down to who made r.
+func (a *audience) count(name live.Name, r *http.Request, f *segment.File, n int) {
 	if n == 0 {
 		return
 	}
@@ -179,7 +187,7 @@ func (a *audience) count(name live.Name, r *http.Request, seg *segment.Segment, 
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if g := a.byClient[c]; g != nil && g.viewer != nil {
-		g.viewer.Count(seg.Share(n))
+		g.viewer.Count(f.Share(n))
 	}
 }
 
