@@ -60,6 +60,7 @@ var mayImport = map[string][]string{
 	// The control plane. A config is plain values: what they mean is the business of whoever gets them.
 	"internal/config":          {"internal/live", "internal/redisurl"},
 	"internal/auth":            {"internal/live"},
+	"internal/keyfile":         {"internal/live"},
 	"internal/store/bolt":      {"internal/live"},
 	"internal/store/redis":     {"internal/live", "internal/redisurl"},
 	"internal/store/storetest": {"internal/live"},
@@ -71,7 +72,7 @@ var mayImport = map[string][]string{
 	"internal/edge/hls":  {"internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/segment", "internal/container/m3u8"},
 
 	// The operator's door. It sees the hub and the keys, not how streams travel.
-	"internal/api": {"internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/auth"},
+	"internal/api": {"internal/keyfile", "internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/auth"},
 
 	// The bench speaks protocols. It measures any server, so it knows nothing of this one.
 	"internal/bench": {"internal/media", "internal/codec/...", "internal/container/...", "internal/rtmp"},
@@ -79,7 +80,7 @@ var mayImport = map[string][]string{
 
 	// The one place where everything meets.
 	"internal/app": {"internal/..."},
-	"cmd/livego":   {"internal/app", "internal/bench", "internal/config", "internal/live", "internal/obs"},
+	"cmd/livego":   {"internal/app", "internal/bench", "internal/config", "internal/keyfile", "internal/live", "internal/obs"},
 
 	// The end-to-end tests see the binary only, as a user does: what they know of formats is their own, so that one mistake
 	// cannot hide on both sides.
@@ -94,6 +95,7 @@ var mayImport = map[string][]string{
 var owners = map[string][]string{
 	"github.com/alecthomas/kong":        {"cmd/livego"},
 	"github.com/asticode/go-astits":     {"e2e/essence"}, // a reader of MPEG-TS that is not ours judges what ours writes
+	"github.com/danielgtaylor/huma/v2":  {"internal/api"},
 	"github.com/goccy/go-yaml":          {"internal/config"},
 	"github.com/golang-jwt/jwt/v5":      {"internal/auth"},
 	"github.com/gorilla/websocket":      {"internal/edge/flv"},

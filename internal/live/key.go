@@ -71,6 +71,8 @@ type Keys interface {
 	Delete(ctx context.Context, app, room string) ([]KeyRef, error)
 	// List returns the keys of room, or of every room for "", ordered by room, app and label, with Secret empty.
 	List(ctx context.Context, room string) ([]Key, error)
+	// Page is List for the first limit rooms whose names come after the given one: "" begins with the first.
+	Page(ctx context.Context, after string, limit int) ([]Key, error)
 	// Dump is List for every room with the secrets: what a copy of the store is made of.
 	Dump(ctx context.Context) ([]Key, error)
 	// Touch records that ref was used at t. It may be lost in a crash; an unknown ref is no error.

@@ -199,6 +199,35 @@ func (s *Store) List(ctx context.Context, room string) ([]live.Key, error) {
 	return keys, err
 }
 
+// Page implements live.Keys.
+func (s *Store) Page(ctx context.Context, after string, limit int) ([]live.Key, error) {
+	var keys []live.Key
+	err := s.view(ctx, func(t tables) error {
+		from := []byte(after)
+		if after != "" {
+			from = append(from, 1) // behind all of that room: its name is followed by a NUL
+		}
+		rooms, last := 0, after
+		c := t.rooms.Cursor()
+		for name, id := c.Seek(from); name != nil; name, id = c.Next() {
+			k, err := t.key(id)
+			if err != nil {
+				return err
+			}
+			if k.Room != last {
+				if rooms++; rooms > limit {
+					return nil
+				}
+				last = k.Room
+			}
+			k.Secret = ""
+			keys = append(keys, k)
+		}
+		return nil
+	})
+	return keys, err
+}
+
 // Dump implements live.Keys.
 func (s *Store) Dump(ctx context.Context) ([]live.Key, error) {
 	var keys []live.Key

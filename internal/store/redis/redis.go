@@ -280,15 +280,38 @@ func (s *Store) List(ctx context.Context, room string) ([]live.Key, error) {
 	return keys, err
 }
 
+// Page implements live.Keys. A room whose value is not livego's counts, and has no keys.
+func (s *Store) Page(ctx context.Context, after string, limit int) ([]live.Key, error) {
+	names, err := s.rooms(ctx, after, limit)
+	if err != nil || len(names) == 0 {
+		return nil, err
+	}
+	keys, err := s.readMany(ctx, names)
+	for i := range keys {
+		keys[i].Secret = ""
+	}
+	return keys, err
+}
+
+// rooms returns the first limit rooms after the given one.
+func (s *Store) rooms(ctx context.Context, after string, limit int) ([]string, error) {
+	from := "-"
+	if after != "" {
+		from = "(" + after
+	}
+	var names []string
+	err := s.do(ctx, func(ctx context.Context) (err error) {
+		names, err = s.client.ZRangeByLex(ctx, roomsName, &goredis.ZRangeBy{Min: from, Max: "+", Count: int64(limit)}).Result()
+		return err
+	})
+	return names, err
+}
+
 // Dump implements live.Keys. A room whose value is not livego's is passed over, and the log names it.
 func (s *Store) Dump(ctx context.Context) ([]live.Key, error) {
 	var all []live.Key
-	for after := "-"; ; {
-		var names []string
-		err := s.do(ctx, func(ctx context.Context) (err error) {
-			names, err = s.client.ZRangeByLex(ctx, roomsName, &goredis.ZRangeBy{Min: after, Max: "+", Count: page}).Result()
-			return err
-		})
+	for after := ""; ; {
+		names, err := s.rooms(ctx, after, page)
 		if err != nil || len(names) == 0 {
 			return all, err
 		}
@@ -297,7 +320,7 @@ func (s *Store) Dump(ctx context.Context) ([]live.Key, error) {
 			return nil, err
 		}
 		all = append(all, keys...)
-		after = "(" + names[len(names)-1]
+		after = names[len(names)-1]
 	}
 }
 

@@ -47,6 +47,7 @@ func Run(t *testing.T, b Backend) {
 		{"Revoke", revoke},
 		{"MaxKeys", maxKeys},
 		{"List", list},
+		{"Page", pages},
 		{"Dump", dump},
 		{"Touch", touch},
 		{"NoTrace", noTrace},
@@ -305,6 +306,31 @@ func maxKeys(t *testing.T, s Store) {
 		t.Errorf("key %d: %v, want a limit", live.MaxKeys+1, err)
 	}
 	put(t, s, live.Key{Room: "other", Label: "cam"})
+}
+
+func pages(t *testing.T, s Store) {
+	var want []live.Key
+	for _, k := range []live.Key{{Room: "a"}, {Room: "a", Label: "x"}, {Room: "a-b"}, {Room: "ab"}, {Room: "b", App: "live"}} {
+		want = append(want, hidden(put(t, s, k)))
+	}
+	var got []live.Key
+	after, n := "", 0
+	for {
+		keys, err := s.Page(t.Context(), after, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(keys) == 0 {
+			break
+		}
+		got = append(got, keys...)
+		after = keys[len(keys)-1].Room
+		n++
+	}
+	sameAll(t, "all pages", got, want...)
+	if n != 2 {
+		t.Errorf("%d pages of two rooms, want 2", n)
+	}
 }
 
 func dump(t *testing.T, s Store) {
