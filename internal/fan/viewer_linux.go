@@ -312,7 +312,11 @@ const (
 	maxBatch = 512 << 10
 )
 
-func (b *batch) reset() { b.n, b.size = 0, 0 }
+// reset empties b, and lets go of what was in it: seconds of a stream, after a viewer who has just begun.
+func (b *batch) reset() {
+	clear(b.iov[:b.n])
+	b.n, b.size = 0, 0
+}
 
 // add adds p, and reports whether there is room for more.
 func (b *batch) add(p []byte) bool {
