@@ -147,13 +147,16 @@ func mp3Flags(t *media.Track) byte {
 	return b
 }
 
-// frameType returns what the parser says of H.264 and HEVC, and what the encoder said of other codecs.
+// frameType returns what the parser says of the codecs that it reads, and what the encoder said of others.
 func frameType(f *media.Frame) byte {
-	if f.RAP != media.NoAccess {
+	switch f.Track.Codec {
+	case media.H264, media.HEVC, media.AV1, media.VP9:
+		if f.RAP == media.NoAccess {
+			return frameInter
+		}
 		return frameKey
 	}
-	parsed := f.Track.Codec == media.H264 || f.Track.Codec == media.HEVC
-	if f.KeyFlag && !parsed {
+	if f.KeyFlag || f.RAP != media.NoAccess {
 		return frameKey
 	}
 	return frameInter
