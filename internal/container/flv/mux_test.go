@@ -102,6 +102,27 @@ func TestEncodeTagAllocates(t *testing.T) {
 	}
 }
 
+func TestCodecID(t *testing.T) {
+	for _, tt := range []struct {
+		dialect Dialect
+		track   *media.Track
+		want    float64
+	}{
+		{Dialect{}, &media.Track{Kind: media.Video, Codec: media.HEVC}, 0x68766331},
+		{Dialect{HEVC12: true}, &media.Track{Kind: media.Video, Codec: media.HEVC}, 12},
+		{Dialect{}, &media.Track{Kind: media.Video, Codec: media.H264, ID: 2}, 7},
+		{Dialect{Tracks: true}, &media.Track{Kind: media.Video, Codec: media.H264, ID: 2}, 0x61766331},
+		{Dialect{}, &media.Track{Kind: media.Audio, Codec: media.MP3}, 2},
+		{Dialect{}, &media.Track{Kind: media.Audio, Codec: media.EAC3}, 0x65632D33},
+		{Dialect{}, &media.Track{Kind: media.Audio, Label: "speex"}, 0},
+		{Dialect{}, nil, 0},
+	} {
+		if got := tt.dialect.codecID(tt.track); got != tt.want {
+			t.Errorf("%+v: %+v is %v, want %v", tt.dialect, tt.track, got, tt.want)
+		}
+	}
+}
+
 func TestMetaData(t *testing.T) {
 	video := &media.Track{Kind: media.Video, Codec: media.H264, Width: 640, Height: 360}
 	audio := &media.Track{Kind: media.Audio, Codec: media.AAC, SampleRate: 44100, Channels: 1}
