@@ -56,9 +56,6 @@ func (d Dialect) Needs(t *media.Track) string {
 	return FourCC(t.Codec)
 }
 
-// TagBody returns the body of the message that carries f to a player of the zero Dialect, as Dialect.TagBody does.
-func TagBody(f *media.Frame) (header, payload []byte) { return Dialect{}.TagBody(f) }
-
 // TagBody returns the body of the message that carries f, in two parts: a header of 0 to 10 bytes, which is the caller's, and
 // the payload, which is f's.
 func (d Dialect) TagBody(f *media.Frame) (header, payload []byte) {
