@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
-	"syscall"
 	"testing"
 )
 
@@ -27,9 +26,7 @@ func NeedNewer(t testing.TB) {
 func NewerFFmpeg(t testing.TB, in []byte, args ...string) *Process {
 	t.Helper()
 	NeedNewer(t)
-	cmd := exec.Command("/usr/bin/ffmpeg", append([]string{"-hide_banner", "-v", "warning"}, args...)...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Chroot: newer}
-	cmd.Dir = "/"
+	cmd := exec.Command("/usr/sbin/chroot", append([]string{newer, "ffmpeg", "-hide_banner", "-v", "warning"}, args...)...)
 	cmd.Stdin = bytes.NewReader(in)
 	return run(t, cmd)
 }

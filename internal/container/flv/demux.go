@@ -20,7 +20,14 @@ var ErrFlood = errors.New("flv: more than 2 configuration changes a second")
 
 // ErrUnknown is an ErrSkip for what may make sense to others: a codec or a kind of packet that livego has no word for. Such messages
 // are no reason to end the publisher.
-var ErrUnknown = fmt.Errorf("%w: not known here", ErrSkip)
+var ErrUnknown error = unknownKind{}
+
+type unknownKind struct{}
+
+func (unknownKind) Error() string { return "flv: not known here" }
+
+// Is makes it an ErrSkip.
+func (unknownKind) Is(target error) bool { return target == ErrSkip }
 
 func skip(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrSkip, fmt.Sprintf(format, args...))

@@ -56,9 +56,6 @@ func (d Dialect) Needs(t *media.Track) string {
 	return FourCC(t.Codec)
 }
 
-// TagBody returns the body of the message that carries f to a player of the zero Dialect, as Dialect.TagBody does.
-func TagBody(f *media.Frame) (header, payload []byte) { return Dialect{}.TagBody(f) }
-
 // TagBody returns the body of the message that carries f, in two parts: a header of 0 to 10 bytes, which is the caller's, and
 // the payload, which is f's.
 func (d Dialect) TagBody(f *media.Frame) (header, payload []byte) {
@@ -147,13 +144,16 @@ func mp3Flags(t *media.Track) byte {
 	return b
 }
 
-// frameType returns what the parser says of H.264 and HEVC, and what the encoder said of other codecs.
+// frameType returns what the parser says of the codecs that it reads, and what the encoder said of others.
 func frameType(f *media.Frame) byte {
-	if f.RAP != media.NoAccess {
+	switch f.Track.Codec {
+	case media.H264, media.HEVC, media.AV1, media.VP9:
+		if f.RAP == media.NoAccess {
+			return frameInter
+		}
 		return frameKey
 	}
-	parsed := f.Track.Codec == media.H264 || f.Track.Codec == media.HEVC
-	if f.KeyFlag && !parsed {
+	if f.KeyFlag || f.RAP != media.NoAccess {
 		return frameKey
 	}
 	return frameInter

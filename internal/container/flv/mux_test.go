@@ -33,7 +33,8 @@ func TestWire(t *testing.T) {
 		{"H.264 with a flag alone", track(media.Video, media.H264, "c"), 0, true, 0, "\x17\x00\x00\x00\x00c", "\x27\x01\x00\x00\x00p"},
 		{"HEVC", track(media.Video, media.HEVC, "c"), media.Key, true, 40e6, "\x90hvc1c", "\x91hvc1\x00\x00\x28p"},
 		{"HEVC without CTS", track(media.Video, media.HEVC, "c"), 0, false, 0, "\x90hvc1c", "\xA3hvc1p"},
-		{"AV1 with a flag alone", track(media.Video, media.AV1, "c"), 0, true, 0, "\x90av01c", "\x91av01p"},
+		{"AV1 with a flag alone", track(media.Video, media.AV1, "c"), 0, true, 0, "\x90av01c", "\xA1av01p"},
+		{"VP8 with a flag alone", track(media.Video, media.VP8, ""), 0, true, 0, "", "\x91vp08p"},
 		{"VP9", track(media.Video, media.VP9, ""), 0, false, 0, "", "\xA1vp09p"},
 		{"AAC", track(media.Audio, media.AAC, "c"), media.Key, true, 0, "\xAF\x00c", "\xAF\x01p"},
 		{"Opus", track(media.Audio, media.Opus, "c"), media.Key, true, 0, "\x90Opusc", "\x91Opusp"},
@@ -98,6 +99,27 @@ func TestEncodeTagAllocates(t *testing.T) {
 	f := &media.Frame{Track: &media.Track{Kind: media.Video, Codec: media.H264}, Payload: []byte(idr)}
 	if n := testing.AllocsPerRun(100, func() { EncodeTag(f) }); n > 2 {
 		t.Errorf("%v allocations a tag, want one for the bytes and one for the slice of slices", n)
+	}
+}
+
+func TestCodecID(t *testing.T) {
+	for _, tt := range []struct {
+		dialect Dialect
+		track   *media.Track
+		want    float64
+	}{
+		{Dialect{}, &media.Track{Kind: media.Video, Codec: media.HEVC}, 0x68766331},
+		{Dialect{HEVC12: true}, &media.Track{Kind: media.Video, Codec: media.HEVC}, 12},
+		{Dialect{}, &media.Track{Kind: media.Video, Codec: media.H264, ID: 2}, 7},
+		{Dialect{Tracks: true}, &media.Track{Kind: media.Video, Codec: media.H264, ID: 2}, 0x61766331},
+		{Dialect{}, &media.Track{Kind: media.Audio, Codec: media.MP3}, 2},
+		{Dialect{}, &media.Track{Kind: media.Audio, Codec: media.EAC3}, 0x65632D33},
+		{Dialect{}, &media.Track{Kind: media.Audio, Label: "speex"}, 0},
+		{Dialect{}, nil, 0},
+	} {
+		if got := tt.dialect.codecID(tt.track); got != tt.want {
+			t.Errorf("%+v: %+v is %v, want %v", tt.dialect, tt.track, got, tt.want)
+		}
 	}
 }
 
