@@ -25,6 +25,7 @@ type options struct {
 	livego, floor, nginx string
 	viewers, windows     []int
 	duration, join       time.Duration
+	settle               time.Duration
 	results              string
 	server               []string // more arguments for the livego that is measured
 	bench                []string // and for each livego bench
@@ -52,6 +53,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&viewers, "viewers", "500,1500", "how many viewers, a run for each number")
 	f.StringVar(&windows, "windows", "0,33,50,100", "milliseconds that the floor gathers, a run for each")
 	f.DurationVar(&o.duration, "duration", 20*time.Second, "how long to measure")
+	f.DurationVar(&o.settle, "settle", 50*time.Second, "how long the stream runs before the first viewer: a server gathers seconds of it, which are not the viewers' memory; the floor, which gathers none, is not waited for")
 	f.DurationVar(&o.join, "join", 5*time.Second, "over which time viewers come")
 	f.StringVar(&o.results, "json", "", "a file for all that was measured")
 	f.StringVar(&server, "server", "", "more arguments for the livego that is measured")
@@ -137,6 +139,9 @@ func (o *options) try(ctx context.Context, s server, t try, viewers int, stderr 
 	args := append([]string{
 		"bench", "--json", fmt.Sprintf("--viewers=%d", viewers), "--duration=" + o.duration.String(), "--join=" + o.join.String(),
 	}, t.args...)
+	if s.gathers {
+		args = append(args, "--settle="+o.settle.String())
+	}
 	cmd := exec.CommandContext(ctx, o.livego, append(args, o.bench...)...)
 	cmd.Stderr = stderr
 	out, err := cmd.Output()

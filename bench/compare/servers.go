@@ -27,6 +27,7 @@ const (
 type server struct {
 	name    string
 	window  int
+	gathers bool // seconds of the stream, whoever watches
 	command []string
 	port    string // that answers when it is ready
 	tries   []try
@@ -54,7 +55,7 @@ func (o *options) servers() []server {
 		if err == nil {
 			url := "rtmp://127.0.0.1:" + nginxPort + "/live/bench"
 			all = append(all, server{
-				name: "nginx-rtmp", port: nginxPort, command: []string{nginxPath, "-e", "stderr", "-c", conf, "-p", "."},
+				name: "nginx-rtmp", gathers: true, port: nginxPort, command: []string{nginxPath, "-e", "stderr", "-c", conf, "-p", "."},
 				tries: []try{{"rtmp", []string{"--publish=" + url, "--play=" + url}}},
 			})
 		}
@@ -73,7 +74,7 @@ func (o *options) livegoServer() server {
 	}, o.server...)
 	rtmp := "rtmp://127.0.0.1:" + rtmpPort + "/live/bench"
 	return server{
-		name: "livego", port: rtmpPort, command: command,
+		name: "livego", gathers: true, port: rtmpPort, command: command,
 		tries: []try{
 			{"rtmp", []string{"--publish=" + rtmp, "--play=" + rtmp}},
 			{"flv", []string{"--publish=" + rtmp, "--play=http://127.0.0.1:" + flvPort + "/live/bench.flv"}},

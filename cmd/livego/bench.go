@@ -29,6 +29,7 @@ type benchCmd struct {
 	Viewers  int           `short:"n" default:"100" help:"How many viewers."`
 	Streams  int           `default:"1" help:"How many streams to publish."`
 	Join     time.Duration `default:"2s" help:"Over which time the viewers come."`
+	Settle   time.Duration `default:"2s" help:"How long the streams run before the first viewer. What a server gathers of a stream by itself counts as its viewers' memory where this is too short: give a minute to measure that."`
 	Duration time.Duration `short:"d" default:"20s" help:"How long to measure once they have come."`
 
 	File    string        `placeholder:"FLV" help:"A file to publish in a loop instead of the built-in stream."`
@@ -87,12 +88,12 @@ func (c benchCmd) Run(e *env) error {
 
 // options turns flags into addresses, with those of a livego on this machine where none are given.
 func (c benchCmd) options(ctx context.Context) (bench.Options, error) {
-	if c.Viewers < 1 || c.Streams < 1 || c.Duration <= 0 || c.Join < 0 || c.Check < 0 {
-		return bench.Options{}, &failure{exitUsage, errors.New("--viewers, --streams and --duration must be above zero, --join and --check not below")}
+	if c.Viewers < 1 || c.Streams < 1 || c.Duration <= 0 || c.Settle < 0 || c.Join < 0 || c.Check < 0 {
+		return bench.Options{}, &failure{exitUsage, errors.New("--viewers, --streams and --duration must be above zero, --settle, --join and --check not below")}
 	}
 	o := bench.Options{
 		Bitrate: c.Bitrate * 1000, FPS: c.FPS, GOP: c.GOP, File: c.File,
-		Viewers: c.Viewers, Join: c.Join, Duration: c.Duration, Check: c.Check,
+		Settle: c.Settle, Viewers: c.Viewers, Join: c.Join, Duration: c.Duration, Check: c.Check,
 		PIDs: c.PID, RecvBuffer: c.RecvBuf, Insecure: c.Insecure,
 	}
 	play := c.Play

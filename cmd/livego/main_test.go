@@ -55,12 +55,15 @@ func TestCommands(t *testing.T) {
 			"livego: bad.yaml:3: rtmp_adr: unknown key (did you mean rtmp_addr?)\nlivego: bad.yaml:4: gop_num: must be a whole number\n"},
 		{"serve", []string{"LIVEGO_GOP_NUM=x"}, 2, "", "livego: LIVEGO_GOP_NUM: must be a whole number, not \"x\"\n"},
 		{"--takeover=maybe", nil, 2, "", "livego: --takeover: must be idle, always or never, not \"maybe\"\n"},
-		{"--redis_addr=localhost:6379", nil, 2, "", "livego: --redis_addr: not in this version\n"},
+		{"--redis_addr=redis://u:hidden@a,b", nil, 2, "", "livego: --redis_addr: has several hosts: say redis-sentinel or redis-cluster\n"},
+		{"keys revoke", nil, 2, "", "livego: say which: the id of a key, or --room\n"},
+		{"keys make ../x", nil, 2, "", "livego: room name \"../x\" has a character outside A-Z a-z 0-9 . _ -\n"},
+		{"keys make movie --expires=yesterday", nil, 2, "", "livego: --expires must be a time to come such as 2030-01-31T12:00:00Z, or a duration such as 24h\n"},
 		{"--hsl_addr :1", nil, 2, "", "livego: unknown flag --hsl_addr, did you mean \"--hls_addr\"? (see livego --help)\n"},
 		{"fly", nil, 2, "", "livego: unexpected argument fly (see livego --help)\n"},
 		{"version", nil, 0, "livego ", ""},
 		{"--help", nil, 0, "Usage: livego", ""},
-		{"bench --viewers 0", nil, 2, "", "livego: --viewers, --streams and --duration must be above zero, --join and --check not below\n"},
+		{"bench --viewers 0", nil, 2, "", "livego: --viewers, --streams and --duration must be above zero, --settle, --join and --check not below\n"},
 		{"check-config --help", nil, 0, "Usage: livego check-config", ""},
 	} {
 		t.Run(c.args, func(t *testing.T) {

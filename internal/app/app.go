@@ -22,18 +22,26 @@ import (
 	"livego/internal/edge/hls"
 	edgertmp "livego/internal/edge/rtmp"
 	"livego/internal/fan"
+	"livego/internal/live"
 	"livego/internal/netx"
 	"livego/internal/rtmp"
 	"livego/internal/segment"
-	"livego/internal/store/bolt"
+	"livego/internal/store/redis"
 	"livego/internal/stream"
 )
+
+// A store is where rooms, keys and numbers are kept.
+type store interface {
+	live.Keys
+	live.Counter
+	Close() error
+}
 
 // An App is a server whose listeners are bound. Run serves; Close gives up what New took if Run is never called.
 type App struct {
 	cfg     config.Config
 	log     *slog.Logger
-	store   *bolt.Store
+	store   store
 	hub     *stream.Hub
 	rtmp    *edgertmp.Server
 	hls     *hls.Server
@@ -44,6 +52,7 @@ type App struct {
 	engine  *fan.Engine
 
 	listeners
+	load     load
 	stopping atomic.Bool
 }
 
@@ -58,7 +67,7 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	if err := a.listeners.bind(cfg); err != nil {
 		return nil, err
 	}
-	if a.store, err = bolt.Open(cfg.DataDir); err != nil {
+	if a.store, err = openStore(cfg, log); err != nil {
 		return nil, err
 	}
 	door, err := auth.OpenDoor(cfg.DataDir, auth.DoorOptions{
@@ -83,7 +92,7 @@ func (a *App) build(door *auth.Door) {
 	a.hub = stream.NewHub(stream.Options{
 		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Takeover: takeover(cfg.Takeover), Idle: cfg.PublishIdle, Return: cfg.BackupReturn,
 		GOPs: gops, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
-		Gather: gather(cfg.Gather), Epoch: a.numbers.Epoch,
+		Gather: gather(cfg.Gather, &a.load), Epoch: a.numbers.Epoch,
 	})
 	gate := auth.NewGate(a.store, auth.Options{
 		Apps: gateApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
@@ -130,6 +139,9 @@ func (a *App) ready() error {
 	if a.stopping.Load() {
 		return errStopping
 	}
+	if r, ok := a.store.(*redis.Store); ok {
+		return r.Ready()
+	}
 	return nil
 }
 
@@ -166,6 +178,10 @@ func (a *App) Run(ctx context.Context) error {
 	serving.Go(func() { a.hls.Run(late) })
 	serving.Go(func() { a.numbers.Run(late) })
 	serving.Go(func() { tuneGC(late) })
+	serving.Go(func() { a.load.watch(late) })
+	if r, ok := a.store.(*redis.Store); ok {
+		serving.Go(func() { r.Run(late, a.hub.Revoke) })
+	}
 	a.announce()
 
 	<-ctx.Done()
@@ -254,21 +270,6 @@ func takeover(policy string) stream.Takeover {
 		return stream.TakeoverNever
 	}
 	return stream.TakeoverIdle
-}
-
-// gather returns how long frames are gathered for a number of viewers. By itself: not at all for a few, where nothing is to be
-// saved, then a millisecond for each ten, up to 45 ms, where a viewer costs a third of what he costs by the frame and half of all
-// frames are still seen within 40 ms.
-func gather(g config.Gather) func(int) time.Duration {
-	if !g.Auto {
-		return func(int) time.Duration { return g.Window }
-	}
-	return func(viewers int) time.Duration {
-		if viewers < 50 {
-			return 0
-		}
-		return min(45*time.Millisecond, time.Duration(viewers/10)*time.Millisecond)
-	}
 }
 
 func gateApps(apps []config.App) map[string]auth.App {

@@ -30,6 +30,7 @@ type Options struct {
 	GOP     time.Duration // from key frame to key frame: 2 s
 	File    string        // an FLV file to publish in its place, in a loop
 
+	Settle   time.Duration // how long the streams run without viewers before the idle server is measured; 2 s
 	Viewers  int           // 1
 	Join     time.Duration // over which they come; 0: all at once
 	Duration time.Duration // of the window that is measured, once all have come: 20 s
@@ -52,7 +53,6 @@ type Progress struct {
 }
 
 const (
-	warmUp      = 2 * time.Second        // of a stream without viewers, before the idle server is measured
 	lead        = 500 * time.Millisecond // from everybody's coming to the window
 	drain       = 2 * time.Second        // for frames that are still on their way when the window closes
 	drainHLS    = 15 * time.Second
@@ -65,6 +65,7 @@ func (o Options) withDefaults() Options {
 	o.Bitrate = cmp.Or(o.Bitrate, 2_670_000)
 	o.FPS = cmp.Or(o.FPS, 30)
 	o.GOP = cmp.Or(o.GOP, 2*time.Second)
+	o.Settle = cmp.Or(o.Settle, 2*time.Second)
 	o.Viewers = cmp.Or(o.Viewers, 1)
 	o.Duration = cmp.Or(o.Duration, 20*time.Second)
 	if o.Progress == nil {
@@ -244,7 +245,7 @@ func (r *run) publish(ctx context.Context, start func(func(context.Context) erro
 	if len(ready) > 0 {
 		return errors.New("publishing: the server does not answer")
 	}
-	return r.stage(ctx, "warming up", warmUp, nil)
+	return r.stage(ctx, "warming up", r.Settle, nil)
 }
 
 // watch starts the viewers: those of plain RTMP, HTTP-FLV and WebSocket in crowds, the others each for himself.

@@ -37,6 +37,10 @@ type Config struct {
 	RTMPSKey        string `key:"rtmps_key" default:"server.key" help:"The private key in PEM that belongs to rtmps_cert."`
 	EnableTLSVerify bool   `key:"enable_tls_verify" default:"true" help:"Check the certificates of servers that this one connects to."`
 
+	RedisAddr  string        `key:"redis_addr" secret:"true" group:"Key store" help:"A Redis or Valkey (6.2 or newer) to keep rooms and keys in, for several servers to share, in place of a file in data_dir: host:port, or a URL. See docs/keys.md."`
+	RedisPwd   string        `key:"redis_pwd" secret:"true" help:"Its password, where the URL has none."`
+	RedisCache time.Duration `key:"redis_cache" default:"0s" min:"0s" max:"1m" help:"How long a key that was used still publishes while the Redis is away. 0: not at all. A key that was revoked meanwhile elsewhere may publish for so long."`
+
 	RTMPNoAuth bool     `key:"rtmp_noauth" default:"false" group:"Access" help:"Let anybody publish by room name, without a key."`
 	APIHosts   []string `key:"api_hosts" help:"Host names, besides localhost, by which the operator's HTTP may be reached without a credential from this machine."`
 	JWT        struct {
@@ -60,7 +64,7 @@ type Config struct {
 	Latency    string        `key:"latency" default:"gop" oneof:"gop,live-edge" help:"How viewers start: gop at a keyframe, with a picture at once; live-edge with audio now and video at the next keyframe."`
 	PlayWait   time.Duration `key:"play_wait" default:"30s" min:"0s" max:"24h" help:"How long a player waits for a stream that is not live. 0: for ever."`
 	MaxLatency time.Duration `key:"max_latency" default:"4s" min:"500ms" max:"5m" help:"How far a viewer may fall behind before he is moved to a newer keyframe."`
-	Gather     Gather        `key:"gather" default:"auto" max:"200ms" help:"How long frames are gathered before they are written to viewers: longer costs less. auto: the longer, the more viewers."`
+	Gather     Gather        `key:"gather" default:"auto" max:"200ms" help:"How long frames are gathered before they are written to viewers: longer costs less. auto: the longer, the more viewers, and the busier the server."`
 	RingTime   time.Duration `key:"ring_time" default:"30s" min:"1s" max:"10m" help:"How much of a stream is held in memory for viewers, at most."`
 	RingSize   Bytes         `key:"ring_size" default:"64MiB" min:"1MiB" max:"64GiB" help:"How many bytes of a stream are held in memory for viewers, at most."`
 
@@ -80,8 +84,6 @@ type Config struct {
 
 	FLVArchive bool   `key:"flv_archive" default:"false" group:"Not in this version" help:"Record every stream to a file."`
 	FLVDir     string `key:"flv_dir" default:"tmp" help:"The directory of the recordings."`
-	RedisAddr  string `key:"redis_addr" secret:"true" help:"The Redis that several servers share."`
-	RedisPwd   string `key:"redis_pwd" secret:"true" help:"Its password."`
 
 	// Apps are the entries of server, each with a name of its own; there is at least one.
 	Apps []App

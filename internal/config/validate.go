@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"livego/internal/live"
+	"livego/internal/redisurl"
 )
 
 // Validate reports whether a server can be started with c: addresses, certificate files that are needed, and what this
@@ -32,10 +33,11 @@ func (c Config) problems() []problem {
 		add("flv_archive", later)
 	}
 	if c.RedisAddr != "" {
-		add("redis_addr", later)
-	}
-	if c.RedisPwd != "" {
-		add("redis_pwd", later)
+		if _, err := redisurl.Parse(c.RedisAddr, c.RedisPwd); err != nil {
+			add("redis_addr", "%v", err)
+		}
+	} else if c.RedisPwd != "" {
+		add("redis_pwd", "there is no redis_addr")
 	}
 	listeners := c.listeners()
 	for i, l := range listeners {

@@ -23,6 +23,7 @@ type viewer struct {
 	rest     []byte // to be sent before the next node
 	paid     *node  // the node that is counted when rest is sent
 	started  bool   // has been given his start
+	gop      uint64 // of his start, or of where he went on after a skip
 	after    uint64 // at which place he waits for a start: node.total
 	joined   time.Time
 	progress time.Time
@@ -134,6 +135,17 @@ func (v *viewer) drains(now time.Time) bool {
 	return less
 }
 
+// queuedNow returns how many bytes the kernel holds for v. Anybody may ask.
+func (v *viewer) queuedNow() int {
+	v.reading.Lock() // so that sock is not closed meanwhile, and another's
+	defer v.reading.Unlock()
+	if v.isGone() {
+		return 0
+	}
+	n, _ := unix.IoctlGetInt(v.sock, unix.SIOCOUTQ)
+	return n
+}
+
 // end begins the end of v: what he is in the middle of, and the last words.
 func (v *viewer) end(err error) {
 	if v.err == nil {
@@ -182,7 +194,7 @@ func (v *viewer) gather(b *batch) {
 	if v.farewell {
 		return
 	}
-	for nd := v.following(); nd != nil && nd.end == nil && b.add(nd.data); {
+	for nd := v.following(); nd != nil && nd.end == nil && b.add(v.dataOf(nd)); {
 		nd = nd.next.Load()
 	}
 }
@@ -209,6 +221,14 @@ func (v *viewer) between() {
 	}
 }
 
+// dataOf returns what v is sent of nd.
+func (v *viewer) dataOf(nd *node) []byte {
+	if nd.leading && nd.gop == v.gop {
+		return nil
+	}
+	return nd.data
+}
+
 // following returns the node after at, nil when there is none yet.
 func (v *viewer) following() *node {
 	if v.at == nil {
@@ -228,11 +248,11 @@ func (v *viewer) begin() {
 		v.next = last
 	case !v.started:
 		if v.next = v.feed.first(); v.next != nil {
-			v.started = true
+			v.started, v.gop = true, v.next.gop
 			v.rest = append(v.rest[:len(v.rest):len(v.rest)], v.next.start...)
 		}
 	case newest != nil && newest.total > v.after:
-		v.next = newest
+		v.next, v.gop = newest, newest.gop
 		v.rest = append(v.rest[:len(v.rest):len(v.rest)], newest.again...)
 	}
 }
@@ -252,7 +272,7 @@ func (v *viewer) sent(n int, now time.Time) {
 			return
 		}
 		nd := v.following()
-		v.at, v.next, v.rest, v.paid = nd, nil, nd.data, nd
+		v.at, v.next, v.rest, v.paid = nd, nil, v.dataOf(nd), nd
 	}
 }
 
@@ -292,7 +312,11 @@ const (
 	maxBatch = 512 << 10
 )
 
-func (b *batch) reset() { b.n, b.size = 0, 0 }
+// reset empties b, and lets go of what was in it: seconds of a stream, after a viewer who has just begun.
+func (b *batch) reset() {
+	clear(b.iov[:b.n])
+	b.n, b.size = 0, 0
+}
 
 // add adds p, and reports whether there is room for more.
 func (b *batch) add(p []byte) bool {

@@ -2,7 +2,14 @@ package rtmp
 
 import (
 	"bufio"
+	"context"
 	"errors"
+	"io"
+	"net"
+	"os"
+	"time"
+
+	"livego/internal/netx"
 )
 
 // A Player is a player's connection whose bytes somebody else moves: he feeds it what the player sends, and sends what it returns.
@@ -93,6 +100,58 @@ func (p *Player) take() []byte {
 	return out
 }
 
+// Await answers a player on nc, whose connection it was, who waits for his stream, until ctx ends: then the error is that of ctx,
+// and the player is as before. Any other error is how he left.
+func (p *Player) Await(ctx context.Context, nc net.Conn) error {
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		nc.SetReadDeadline(time.Unix(1, 0))
+	})
+	defer func() {
+		if !stop() {
+			<-interrupted
+		}
+		nc.SetReadDeadline(time.Time{})
+	}()
+	var buf [readBufferPlayer]byte
+	for {
+		nc.SetReadDeadline(time.Now().Add(p.c.opt.PingInterval))
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		n, err := nc.Read(buf[:])
+		reply, feedErr := p.Feed(buf[:n])
+		switch {
+		case feedErr != nil:
+			return feedErr
+		case ctx.Err() != nil && len(reply) == 0:
+			return ctx.Err()
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			reply = append(reply, p.Ping()...)
+		case err != nil:
+			return err
+		}
+		if _, err := netx.WriteBuffers(nc, &net.Buffers{reply}, p.c.opt.WriteTimeout); err != nil {
+			return err
+		}
+	}
+}
+
+// Refuse tells the player on nc, as ServerConn.Reject does, that there is nothing to see, and closes nc.
+func (p *Player) Refuse(nc net.Conn, code, description string) {
+	defer nc.Close()
+	last := net.Buffers{p.StatusError(code, description)}
+	if _, err := netx.WriteBuffers(nc, &last, p.c.opt.WriteTimeout); err != nil {
+		return
+	}
+	if w, ok := nc.(interface{ CloseWrite() error }); ok {
+		_ = w.CloseWrite()
+	}
+	nc.SetReadDeadline(time.Now().Add(p.c.opt.LingerTimeout))
+	_, _ = io.Copy(io.Discard, nc)
+}
+
 // sent returns what a function of the connection has sent; what it cannot send it has not.
 func (p *Player) sent(send func() error) []byte {
 	if err := send(); err != nil {
@@ -115,4 +174,9 @@ func (p *Player) End(code, reason string) []byte {
 // StatusError returns what tells the player that he must go, as ServerConn.StatusError does.
 func (p *Player) StatusError(code, description string) []byte {
 	return p.sent(func() error { return p.c.StatusError(code, description) })
+}
+
+// RequestReconnect returns what ServerConn.RequestReconnect sends.
+func (p *Player) RequestReconnect(why string) []byte {
+	return p.sent(func() error { return p.c.RequestReconnect(why) })
 }

@@ -3,10 +3,14 @@ package rtmp
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"io"
+	"net"
 	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // newPlayer returns a Player whose request to play was on message stream 1.
@@ -129,4 +133,39 @@ func TestPlayerAllocates(t *testing.T) {
 	if got > 3 {
 		t.Errorf("%v allocations for an acknowledgement", got)
 	}
+}
+
+// TestPlayerAwaits lets a player who waits ask, and be pinged, and interrupts the wait in the middle of a chunk: what he goes on
+// with is understood.
+func TestPlayerAwaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		p := newPlayer()
+		ctx, begin := context.WithCancel(t.Context())
+		awaited := make(chan error)
+		go func() { awaited <- p.Await(ctx, ours) }()
+
+		ask := chunks(event(eventPingRequest, 7))
+		theirs.Write(ask)
+		reply := make([]byte, len(ask))
+		if _, err := io.ReadFull(theirs, reply); err != nil || !bytes.Equal(reply, chunks(event(eventPingResponse, 7))) {
+			t.Errorf("answer to a ping: %x, %v", reply, err)
+		}
+		began := time.Now()
+		if _, err := io.ReadFull(theirs, reply); err != nil || reply[13] != eventPingRequest || time.Since(began) != 15*time.Second {
+			t.Errorf("after %v: %x, %v, want a ping", time.Since(began), reply, err)
+		}
+		theirs.Write(ask[:5])
+		begin()
+		if err := <-awaited; !errors.Is(err, context.Canceled) {
+			t.Errorf("awaiting ended with %v", err)
+		}
+		if got, err := p.Feed(ask[5:]); err != nil || !bytes.Equal(got, chunks(event(eventPingResponse, 7))) {
+			t.Errorf("the rest of a chunk: %x, %v", got, err)
+		}
+		go theirs.Write(chunks(newCommand(0, "deleteStream", 0, nil, 1)))
+		if err := p.Await(t.Context(), ours); !errors.Is(err, ErrGoodbye) {
+			t.Errorf("a goodbye: %v", err)
+		}
+	})
 }

@@ -42,8 +42,9 @@ type Options struct {
 	TrackWait  time.Duration // how long a start waits for announced tracks; default 2 s
 	RAPWait    time.Duration // how long to look for a random access point before the encoder's key flag is believed; default 10 s
 
-	// Gather tells how long frames are gathered before viewers are woken, for a number of them; nil: not at all.
-	Gather func(viewers int) time.Duration
+	// Gather tells how long frames are gathered before those are woken who read a stream by one protocol, for a number of
+	// viewers by it; nil: not at all.
+	Gather func(proto string, viewers int) time.Duration
 	// Epoch numbers a new session of a stream, higher than any before; nil: 0. It may block.
 	Epoch func(context.Context) (uint64, error)
 }

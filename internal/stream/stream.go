@@ -32,24 +32,21 @@ type stream struct {
 
 	begun chan struct{} // closed when ready is set, or the stream has finished
 
-	mu        sync.RWMutex
-	active    *Publisher // whose frames go into the ring
-	ring      ring
-	line      timeline
-	ended     error // set once; io.EOF for a good end
-	ready     bool  // viewers may start: every announced track is there
-	first     time.Time
-	kinds     [media.Data + 1]bool // kinds of track seen
-	tracks    map[trackKey]*media.Track
-	meta      *media.Meta
-	viewers   map[*Viewer]struct{}
-	watching  int           // viewers for whom frames are gathered
-	wake      chan struct{} // closed and replaced to wake who waits for a frame
-	pulse     *time.Timer   // wakes after a gather window
-	pulsing   bool
-	gathering time.Duration // the window in force
-	wakeUsed  atomic.Bool   // somebody waits on wake
-	alarm     alarm         // wakes who waits for a time
+	mu      sync.RWMutex
+	active  *Publisher // whose frames go into the ring
+	ring    ring
+	line    timeline
+	ended   error // set once; io.EOF for a good end
+	ready   bool  // viewers may start: every announced track is there
+	first   time.Time
+	kinds   [media.Data + 1]bool // kinds of track seen
+	tracks  map[trackKey]*media.Track
+	firsts  [media.Data + 1]uint8 // IDs of the first track of each kind
+	meta    *media.Meta
+	viewers map[*Viewer]struct{}
+	paces   []*pace // one for each protocol that somebody reads it by
+	alarm   alarm   // wakes who waits for a time
+	skips   atomic.Uint64
 }
 
 func newStream(h *Hub, name live.Name) *stream {
@@ -58,7 +55,6 @@ func newStream(h *Hub, name live.Name) *stream {
 		begun:   make(chan struct{}),
 		tracks:  make(map[trackKey]*media.Track),
 		viewers: make(map[*Viewer]struct{}),
-		wake:    make(chan struct{}),
 	}
 }
 
@@ -85,13 +81,12 @@ func (s *stream) finish(reason error) {
 		return
 	}
 	s.ended = reason
-	if s.pulse != nil {
-		s.pulse.Stop()
-	}
 	if !s.ready {
 		close(s.begun)
 	}
-	close(s.wake) // stays closed: nothing comes any more
+	for _, p := range s.paces {
+		p.end()
+	}
 	s.alarm.ring()
 }
 
@@ -102,8 +97,11 @@ func (s *stream) put(f *media.Frame) {
 	}
 	disc := s.line.disc
 	s.line.place(f)
-	urgent := s.line.disc != disc || f.Track.Kind == media.Video && f.RAP != media.NoAccess
+	urgent := s.line.disc != disc || startsHere(f)
 	s.kinds[f.Track.Kind] = true
+	if !f.Secondary {
+		s.firsts[f.Track.Kind] = f.Track.ID
+	}
 	if k := (trackKey{f.Track.Kind, f.Track.ID}); s.tracks[k] != f.Track {
 		s.tracks[k] = f.Track
 		urgent = true
@@ -128,40 +126,6 @@ func (s *stream) checkReady(f *media.Frame) {
 		s.ready = true
 		close(s.begun)
 	}
-}
-
-// notify wakes who waits for a frame: at once, or when the gather window closes. Caller holds s.mu.
-func (s *stream) notify() {
-	if s.pulsing || !s.wakeUsed.Load() {
-		return
-	}
-	s.gathering = 0
-	if g := s.hub.opt.Gather; g != nil {
-		s.gathering = g(s.watching)
-	}
-	if s.gathering <= 0 {
-		s.wakeAll()
-		return
-	}
-	s.pulsing = true
-	if s.pulse == nil {
-		s.pulse = time.AfterFunc(s.gathering, func() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			s.pulsing = false
-			if s.ended == nil {
-				s.wakeAll()
-			}
-		})
-		return
-	}
-	s.pulse.Reset(s.gathering)
-}
-
-func (s *stream) wakeAll() {
-	s.wakeUsed.Store(false)
-	close(s.wake)
-	s.wake = make(chan struct{})
 }
 
 // awaitBegin waits until s is ready or finished.

@@ -14,6 +14,8 @@ type SubscribeOptions struct {
 	Viewer ViewerOptions
 	Wait   time.Duration // how long to wait for a publisher; 0 not at all, negative for ever
 	GOPs   int           // start at that keyframe counted back from the newest; 0 at the live edge: audio now, video at the next keyframe
+	// AllTracks asks for every track; without it the subscriber gets the first of each kind, that with the lowest ID.
+	AllTracks bool
 	// Want, when set, chooses the tracks that the subscriber can carry. It must give the same answer for the same track.
 	Want func(*media.Track) bool
 }
@@ -21,12 +23,17 @@ type SubscribeOptions struct {
 // A Subscriber reads one stream. Next, Poll and Flushed are for one goroutine.
 type Subscriber struct {
 	*Viewer
+	pace *pace
 	want func(*media.Track) bool
+	all  bool
 	gops int
 
-	placed  bool // cursor is set
-	needRAP bool // video is left out until a random access point
-	caught  bool // has been at the live edge, so that falling behind counts
+	placed  bool  // cursor is set
+	needRAP bool  // video is left out until a random access point
+	begun   idSet // tracks of video beside the first that have begun
+	running bool  // has been given a random access point
+	fresh   bool  // and none since
+	caught  bool  // has been at the live edge, so that falling behind counts
 	joined  time.Time
 	cursor  uint64 // Seq of the next frame to take
 }
@@ -43,7 +50,14 @@ func (h *Hub) Subscribe(ctx context.Context, name live.Name, o SubscribeOptions)
 	if err != nil {
 		return nil, err
 	}
-	return &Subscriber{Viewer: v, want: o.Want, gops: o.GOPs, joined: v.since}, nil
+	v.s.mu.Lock()
+	defer v.s.mu.Unlock()
+	return &Subscriber{Viewer: v, pace: v.s.pace(o.Viewer.Proto), want: o.Want, all: o.AllTracks, gops: o.GOPs, joined: v.since}, nil
+}
+
+// Await waits as Subscribe does, for a viewer who is served by others.
+func (h *Hub) Await(ctx context.Context, name live.Name, wait time.Duration) error {
+	return h.await(ctx, name, wait, false)
 }
 
 // await waits until name is ready to be watched. Who waits for a name leaves nothing behind. A stream that is there and shows
@@ -148,8 +162,8 @@ func (s *Subscriber) poll(dst []*media.Frame) (n int, wake <-chan struct{}, err 
 	if !s.placed {
 		s.place(st)
 	}
-	if s.behind(st) {
-		skipped = s.skip(r)
+	if s.behind(st) && s.skip(r) {
+		skipped, s.begun = true, idSet{}
 	}
 	for ; s.cursor < r.head && n < len(dst); s.cursor++ {
 		if f := r.at(s.cursor); s.takes(f) {
@@ -160,8 +174,8 @@ func (s *Subscriber) poll(dst []*media.Frame) (n int, wake <-chan struct{}, err 
 	if s.cursor == r.head {
 		s.caught = true
 		if n == 0 {
-			err, wake = st.ended, st.wake
-			st.wakeUsed.Store(true)
+			err, wake = st.ended, s.pace.wake
+			s.pace.waited.Store(true)
 		}
 	}
 	st.mu.RUnlock()
@@ -212,28 +226,36 @@ func (s *Subscriber) skip(r *ring) bool {
 	default:
 		return false
 	}
+	s.running = false
 	return true
 }
 
 // takes reports whether f goes to this subscriber.
 func (s *Subscriber) takes(f *media.Frame) bool {
-	if s.want != nil && !s.want(f.Track) {
+	switch {
+	case f.Secondary && !s.all || s.want != nil && !s.want(f.Track):
 		return false
-	}
-	if s.needRAP && f.Track.Kind == media.Video {
-		if f.RAP == media.NoAccess {
-			return false
+	case f.Track.Kind != media.Video:
+		return true
+	case f.Secondary:
+		if f.RAP != media.NoAccess {
+			s.begun.add(f.Track.ID)
 		}
-		s.needRAP = false
+		return s.begun.has(f.Track.ID)
+	case f.RAP != media.NoAccess:
+		s.needRAP, s.running, s.fresh = false, true, !s.running
 	}
-	return true
+	return !s.needRAP && !(f.Leading && s.fresh)
 }
 
 // Tracks returns the tracks of the stream that the subscriber gets, as far as they have come, ordered by kind and ID.
 func (s *Subscriber) Tracks() []*media.Track {
-	s.s.mu.RLock()
-	defer s.s.mu.RUnlock()
-	return slices.DeleteFunc(s.s.sortedTracks(), func(t *media.Track) bool { return s.want != nil && !s.want(t) })
+	st := s.s
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return slices.DeleteFunc(st.sortedTracks(), func(t *media.Track) bool {
+		return !s.all && t.ID != st.firsts[t.Kind] || s.want != nil && !s.want(t)
+	})
 }
 
 // Flushed records that frames were written out to the viewer.

@@ -10,15 +10,11 @@ import (
 
 // ViewerOptions tell who watches.
 type ViewerOptions struct {
-	Proto    string // "rtmp", "flv", "hls", ...
+	Proto    string // "rtmp", "flv", "hls", ...: viewers and readers of one are woken together
 	Remote   string // host:port
 	URL      string // for statistics: without token or query
 	Internal bool   // part of the server: not counted as a viewer
-	Fetches  bool   // reads nothing of the ring: counted, but no reason to gather frames
 }
-
-// gathers reports whether frames are gathered the longer for one more viewer with these options.
-func (o *ViewerOptions) gathers() bool { return !o.Internal && !o.Fetches }
 
 // A Viewer is somebody who watches a stream, as statistics and kicks see him. Subscribers have one; so does whoever fetches
 // what others read (HLS).
@@ -34,6 +30,7 @@ type Viewer struct {
 	leaveOnce    sync.Once
 	skips        atomic.Uint64 // how often he was moved to a newer keyframe
 	flushed      atomic.Int64  // DTS of the last frame written out
+	queued       atomic.Pointer[func() int]
 }
 
 // Join adds a viewer to the session of name. It fails with NotFound when there is none. Leave must be called.
@@ -47,8 +44,8 @@ func (h *Hub) Join(name live.Name, o ViewerOptions) (*Viewer, error) {
 	v := &Viewer{s: s, id: h.ids.Add(1), opt: o, since: time.Now(), kicked: make(chan struct{})}
 	s.mu.Lock()
 	s.viewers[v] = struct{}{}
-	if o.gathers() {
-		s.watching++
+	if !o.Internal {
+		s.pace(o.Proto).viewers++
 	}
 	s.mu.Unlock()
 	if !o.Internal {
@@ -65,8 +62,8 @@ func (v *Viewer) Leave() {
 		defer h.mu.Unlock()
 		s.mu.Lock()
 		delete(s.viewers, v)
-		if v.opt.gathers() {
-			s.watching--
+		if !v.opt.Internal {
+			s.pace(v.opt.Proto).viewers--
 		}
 		s.mu.Unlock()
 		if !v.opt.Internal {
@@ -107,6 +104,9 @@ func (v *Viewer) Backlog() int {
 	return max(least, min(most, int((p.video.kbps(now)+p.audio.kbps(now))*1000/8/2)))
 }
 
+// Measure lets statistics ask how many bytes the kernel holds for the viewer: queued must not block, and be safe after he has left.
+func (v *Viewer) Measure(queued func() int) { v.queued.Store(&queued) }
+
 // Count adds payload bytes that went to the viewer. For one goroutine at a time.
 func (v *Viewer) Count(video, audio int) { v.count(video, audio, time.Now()) }
 
@@ -128,6 +128,7 @@ func (v *Viewer) Progress(video, audio int, dts time.Duration, now time.Time) {
 // Skip records that the viewer had fallen behind and was moved to a newer keyframe.
 func (v *Viewer) Skip() {
 	v.skips.Add(1)
+	v.s.skips.Add(1)
 	h := v.s.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// TestGatherCountsReaders lets viewers of all sorts come and go: frames are gathered for those who read them.
-func TestGatherCountsReaders(t *testing.T) {
+// TestGatherCountsViewers lets viewers of all sorts come and go: frames are gathered for as many as watch by one protocol.
+func TestGatherCountsViewers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		viewers := -1
-		h := NewHub(Options{Gather: func(n int) time.Duration { viewers = n; return 0 }})
+		h := NewHub(Options{Gather: func(_ string, n int) time.Duration { viewers = n; return 0 }})
 		defer h.Close()
 		p := mustPublish(t, h, PublishOptions{})
 		write(t, p, video(0, true), audio(0))
 		at := time.Duration(0)
 		gathered := func() int { // for how many the next frame is
-			s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1, Viewer: ViewerOptions{Internal: true}})
+			s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1, Viewer: ViewerOptions{Proto: "rtmp", Internal: true}})
 			defer s.Leave()
 			drain(t, s) // from here on it waits
 			at += 40 * ms
@@ -28,9 +28,9 @@ func TestGatherCountsReaders(t *testing.T) {
 			options ViewerOptions
 			counts  int
 		}{
-			{"reader", ViewerOptions{Proto: "rtmp"}, 1},
-			{"fetcher", ViewerOptions{Proto: "hls", Fetches: true}, 0},
-			{"internal", ViewerOptions{Proto: "fan", Internal: true}, 0},
+			{"viewer", ViewerOptions{Proto: "rtmp"}, 1},
+			{"viewer by another protocol", ViewerOptions{Proto: "hls"}, 0},
+			{"internal", ViewerOptions{Proto: "rtmp", Internal: true}, 0},
 		} {
 			v, err := h.Join(movie, tt.options)
 			if err != nil {

@@ -76,7 +76,7 @@ func checkConfig(t *media.Track) error {
 		}
 		ok = len(c.SPS) > 0 && len(c.PPS) > 0 // which avc1 has nowhere else
 	case media.HEVC:
-		_, err := h265.LengthSize(b)
+		_, err := h265.ParseConfig(b)
 		return err
 	case media.AV1:
 		ok = len(b) >= 4 && b[0] == 0x81 // marker and version

@@ -29,6 +29,8 @@ const (
 var (
 	video = &media.Track{Kind: media.Video, Codec: media.H264, Config: []byte(avcC), Timescale: 90000, Width: 320, Height: 180}
 	sound = soundTrack(media.AAC, 44100, 2, "\x12\x10")
+
+	script = &media.Track{Kind: media.Data, Codec: media.Script, Timescale: 90000}
 )
 
 func pictureTrack(c media.Codec, config string) *media.Track {
@@ -69,6 +71,9 @@ var entries = []struct {
 	{"VP9, version and flags sent along", pictureTrack(media.VP9, "\x01\x00\x00\x00"+vpcC), visualHex("vp09", 1920, 1080) + boxHex("vpcC", "\x01\x00\x00\x00"+vpcC)},
 	{"AAC", sound, audioHex("mp4a", 2, 16, 44100) +
 		boxHex("esds", "\x00\x00\x00\x00\x03\x19\x00\x00\x00\x04\x11\x40\x15\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x02\x12\x10\x06\x01\x02")},
+	{"AAC, 200 bytes of configuration", soundTrack(media.AAC, 44100, 2, "\x12\x10"+strings.Repeat("\x00", 198)), audioHex("mp4a", 2, 16, 44100) +
+		boxHex("esds", "\x00\x00\x00\x00\x03\x81\x61\x00\x00\x00\x04\x81\x58\x40\x15\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x81\x48\x12\x10"+
+			strings.Repeat("\x00", 198)+"\x06\x01\x02")},
 	{"MP3", soundTrack(media.MP3, 44100, 1, ""), audioHex("mp4a", 1, 16, 44100) +
 		boxHex("esds", "\x00\x00\x00\x00\x03\x15\x00\x00\x00\x04\x0D\x6B\x15\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x06\x01\x02")},
 	{"MP3 of MPEG-2", soundTrack(media.MP3, 22050, 2, ""), audioHex("mp4a", 2, 16, 22050) +
@@ -135,6 +140,8 @@ func TestInit(t *testing.T) {
 	second := *video
 	second.ID = 1
 	av1 := pictureTrack(media.AV1, av1C)
+	av1second := *av1
+	av1second.ID = 1
 
 	tests := []struct {
 		name   string
@@ -147,6 +154,7 @@ func TestInit(t *testing.T) {
 		{"audio alone", []*media.Track{sound}, "iso6\x00\x00\x00\x00iso6mp42cmfc", []uint32{2}},
 		{"AV1", []*media.Track{av1, sound}, "iso6\x00\x00\x00\x00iso6mp42av01", []uint32{1, 2}},
 		{"two pictures", []*media.Track{&second, sound, video}, "iso6\x00\x00\x00\x00iso6mp42", []uint32{1, 2, 3}},
+		{"AV1 second", []*media.Track{video, &av1second}, "iso6\x00\x00\x00\x00iso6mp42av01", []uint32{1, 3}},
 		{"no tracks", nil, "", nil},
 		{"the same twice", []*media.Track{video, av1}, "", nil},
 		{"one that cannot be carried", []*media.Track{video, {Kind: media.Audio}}, "", nil},
@@ -249,6 +257,7 @@ func TestCarries(t *testing.T) {
 	}{
 		{"H.264 without configuration", pictureTrack(media.H264, "")},
 		{"H.264 without parameter sets", pictureTrack(media.H264, "\x01\x42\xC0\x0D\xFF\xE0\x00")},
+		{"H.264 without PPS", pictureTrack(media.H264, avcC[:18]+"\x00")},
 		{"H.264, its configuration too large", &large},
 		{"HEVC cut short", pictureTrack(media.HEVC, hvcC[:22])},
 		{"AV1 of another version", pictureTrack(media.AV1, "\x82\x05\x0C\x00")},
@@ -269,7 +278,7 @@ func TestCarries(t *testing.T) {
 		{"a picture in an audio track", soundTrack(media.H264, 48000, 2, avcC)},
 		{"sound in a video track", pictureTrack(media.AAC, "\x12\x10")},
 		{"opaque", &media.Track{Kind: media.Video, Timescale: 90000}},
-		{"data", &media.Track{Kind: media.Data, Codec: media.Script, Timescale: 90000}},
+		{"data", script},
 	} {
 		if Carries(tt.track) {
 			t.Errorf("%s: carried", tt.name)
@@ -325,6 +334,10 @@ var fragments = []struct {
 	{name: "an end for a track that is not there", frames: []*media.Frame{samples(sound, 0, "a")}, ends: []End{{video, 7290}}, want: []unit{
 		{2, 0, 1024, 0, true, "a"},
 	}},
+	{name: "ends of script data and in another time scale", frames: []*media.Frame{picture(media.Key, 0, 0, "I"), samples(sound, 0, "a")},
+		ends: []End{{script, 1}, {soundTrack(media.AAC, 48000, 2, "\x11\x90"), 1}}, want: []unit{
+			{1, 0, 3600, 0, true, "I"}, {2, 0, 1024, 0, true, "a"},
+		}},
 	{name: "a hole", frames: []*media.Frame{samples(sound, 0, "a"), samples(sound, 44100, "b")}, want: []unit{
 		{2, 0, 44100, 0, true, "a"}, {2, 44100, 1024, 0, true, "b"},
 	}},
@@ -356,7 +369,7 @@ var fragments = []struct {
 	{name: "a hole over 32 bits", frames: []*media.Frame{samples(sound, 0, "a"), samples(sound, 1<<32, "b")}, failed: "lasts"},
 	{name: "shown a day late", frames: []*media.Frame{picture(0, 0, 24*time.Hour, "p")}, failed: "shown"},
 	{name: "far back", frames: []*media.Frame{samples(sound, 1<<33, "a"), samples(sound, 0, "b")}, failed: "shown"},
-	{name: "data", frames: []*media.Frame{{Track: &media.Track{Kind: media.Data, Codec: media.Script}}}, failed: "no sample entry"},
+	{name: "data", frames: []*media.Frame{picture(media.Key, 0, 0, "I"), {Track: script}}, failed: "no sample entry"},
 }
 
 func ptr[T any](v T) *T { return &v }
@@ -429,7 +442,7 @@ func FuzzFragment(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seq uint32, start int64, data []byte, cut int) {
 		frames := framesOf(start, data)
 		cut = min(max(cut, 0), len(frames))
-		b, err := AppendFragment(nil, seq, frames[:cut], endsOf(frames[cut:])...)
+		b, err := AppendFragment(nil, seq, frames[:cut], nextOf(frames[cut:])...)
 		if err == nil {
 			b, err = AppendFragment(b, seq+1, frames[cut:])
 		}
@@ -446,7 +459,7 @@ func FuzzFragment(f *testing.F) {
 		for _, tr := range []*media.Track{video, sound} {
 			checkUnits(t, tr, frames, units)
 		}
-		if again, err := AppendFragment(nil, seq, frames[:cut], endsOf(frames[cut:])...); err != nil || !bytes.HasPrefix(b, again) {
+		if again, err := AppendFragment(nil, seq, frames[:cut], nextOf(frames[cut:])...); err != nil || !bytes.HasPrefix(b, again) {
 			t.Errorf("the same frames made other bytes, %v", err)
 		}
 	})
@@ -474,16 +487,6 @@ func framesOf(start int64, data []byte) (frames []*media.Frame) {
 	return frames
 }
 
-// endsOf returns the ends that the first frames of each track in following tell.
-func endsOf(following []*media.Frame) (ends []End) {
-	for _, tr := range []*media.Track{video, sound} {
-		if i := slices.IndexFunc(following, func(f *media.Frame) bool { return f.Track == tr }); i >= 0 {
-			ends = append(ends, End{tr, following[i].Ticks})
-		}
-	}
-	return ends
-}
-
 // checkUnits compares the samples of tr with the frames they were made of: in order, whole, each shown when it shall, and each
 // lasting until the next, over the border of the fragments too, where time does not go back there.
 func checkUnits(t *testing.T, tr *media.Track, frames []*media.Frame, units []unit) {
@@ -504,7 +507,8 @@ func checkUnits(t *testing.T, tr *media.Track, frames []*media.Frame, units []un
 		}
 		u := mine[0]
 		shown := f.Ticks + scale(f.PTS-f.DTS, tr.Timescale)
-		if u.data != string(f.Payload) || u.dts+int64(u.offset) != shown || f.Ticks >= newest && u.dts != f.Ticks {
+		if u.data != string(f.Payload) || u.dts+int64(u.offset) != shown || f.Ticks >= newest && u.dts != f.Ticks ||
+			u.sync != (tr.Kind == media.Audio || f.RAP != media.NoAccess) {
 			t.Errorf("%s at %d, shown at %d, became %+v", tr.Kind, f.Ticks, shown, u)
 		}
 		if len(mine) > 1 && mine[1].dts >= u.dts && u.dts+int64(u.duration) != mine[1].dts {

@@ -40,7 +40,8 @@ const (
 	sizeMfhd, sizeTfdt = fullBox + 4, fullBox + 8
 )
 
-// An End tells where the last sample of a track in a fragment ends.
+// An End tells where the last sample of a track in a fragment ends. That of a track that is not in the fragment, or that goes on in
+// another time scale, tells nothing.
 type End struct {
 	Track *media.Track
 	Ticks int64 // those of the track's next frame
@@ -154,12 +155,12 @@ func (p *plan) place(i int) error {
 
 // run returns that of t, whose frame i is at hand.
 func (p *plan) run(t *media.Track, i int) (*run, error) {
+	if kindOf(t.Codec) != t.Kind {
+		return nil, fmt.Errorf("%s %s has no sample entry here", t.Kind, t.Codec)
+	}
 	id := trackID(t)
 	at, found := slices.BinarySearchFunc(p.runs, id, func(r run, id uint32) int { return cmp.Compare(r.id, id) })
 	if !found {
-		if kindOf(t.Codec) != t.Kind {
-			return nil, fmt.Errorf("%s %s has no sample entry here", t.Kind, t.Codec)
-		}
 		p.runs = slices.Insert(p.runs, at, run{track: t, id: id, first: i})
 	}
 	r := &p.runs[at]
@@ -172,7 +173,7 @@ func (p *plan) run(t *media.Track, i int) (*run, error) {
 // finish ends the last sample of r.
 func (p *plan) finish(r *run, ends []End) error {
 	for _, e := range ends {
-		if trackID(e.Track) == r.id {
+		if t := e.Track; t.Kind == r.track.Kind && t.ID == r.track.ID && t.Timescale == r.track.Timescale {
 			return p.end(r, e.Ticks)
 		}
 	}

@@ -11,11 +11,12 @@ import (
 	"livego/internal/media"
 	"livego/internal/netx"
 	"livego/internal/obs"
+	"livego/internal/stream"
 )
 
 // handOver gives a viewer of a stream that is live to the fan, if it can serve him. It reports whether the request is done with.
 func (s *Server) handOver(w http.ResponseWriter, r *http.Request, name live.Name, log *slog.Logger) bool {
-	if s.fan == nil || s.opt.GOPs == 0 || r.TLS != nil || r.ProtoMajor != 1 || r.ProtoMinor == 0 || !s.hub.Startable(name) {
+	if s.fan == nil || s.opt.GOPs == 0 || dialectOf(r) != (flv.Dialect{}) || r.TLS != nil || r.ProtoMajor != 1 || r.ProtoMinor == 0 || s.hub.Start(name) != stream.StartNow {
 		return false
 	}
 	v, err := s.hub.Join(name, viewer(r))
@@ -28,7 +29,7 @@ func (s *Server) handOver(w http.ResponseWriter, r *http.Request, name live.Name
 		log.Error("cannot take over the connection", "err", err)
 		return true
 	}
-	netx.LimitUnsent(nc, v.Backlog())
+	netx.BoundSending(nc, v.Backlog(), s.opt.WriteTimeout)
 	w.Header().Set("Transfer-Encoding", "chunked")
 	err = s.fan.Add(name, nc, fan.Conn{
 		Viewer: v, First: responseHead(w.Header()),

@@ -169,7 +169,7 @@ func (a *audience) join(g *guest, epoch uint64, r *http.Request) {
 		scheme = "https://"
 	}
 	v, err := a.hub.Join(g.client.name, stream.ViewerOptions{
-		Proto: "hls", Fetches: true, Remote: r.RemoteAddr, URL: scheme + r.Host + "/" + g.client.name.String() + playlistExt,
+		Proto: "hls", Remote: r.RemoteAddr, URL: scheme + r.Host + "/" + g.client.name.String() + playlistExt,
 	})
 	if err != nil {
 		return // it has ended: what is kept has no viewers

@@ -60,7 +60,7 @@ func (s *Server) feed(ctx context.Context, name live.Name, sess *session) {
 	sess.ended, sess.broken = time.Now(), broken
 	s.mu.Unlock()
 	// A session that began before this line was taken for the one that has just ended.
-	if _, ok := s.hub.Info(name); ok {
+	if s.hub.Has(name) {
 		s.ask(ctx, name)
 	}
 }

@@ -98,7 +98,7 @@ func (s *Server) current(ctx context.Context, name live.Name) (*session, error) 
 	if running {
 		return sess, nil
 	}
-	if _, ok := s.hub.Info(name); ok { // an event was lost, or is on its way
+	if s.hub.Has(name) { // an event was lost, or is on its way
 		sess = s.ask(ctx, name)
 		if sess == nil {
 			return nil, context.Cause(ctx)

@@ -1,6 +1,7 @@
 package rtmp
 
 import (
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -11,28 +12,37 @@ import (
 	"livego/internal/media"
 	"livego/internal/netx"
 	"livego/internal/obs"
+	"livego/internal/rtmp"
 	"livego/internal/stream"
 )
 
-// handOver gives a player of a stream that is live to the fan, if it can serve him. It reports whether it has: then the connection
-// is no longer ours.
-func (ss *session) handOver(name live.Name, log *slog.Logger) bool {
-	if ss.opt.GOPs == 0 || ss.req.StreamID != sharedStream || !ss.fan.Carries(ss.nc) || !ss.hub.Startable(name) {
-		return false
+// carried reports whether the fan can serve the player: an ordinary one on plain TCP who begins at a keyframe.
+func (ss *session) carried(name live.Name) bool {
+	return ss.opt.GOPs != 0 && ss.ordinary() && ss.fan.Carries(ss.nc) && ss.hub.Start(name) != stream.StartInside
+}
+
+// handOver gives a player to the fan, once there is something to see. The connection is no longer ours.
+func (ss *session) handOver(ctx context.Context, name live.Name, log *slog.Logger) {
+	p := ss.c.Detach()
+	if err := ss.await(ctx, p, name); err != nil {
+		log.Debug("player left before his stream came", "reason", err)
+		return
 	}
 	v, err := ss.hub.Join(name, ss.viewer(name))
 	if err != nil {
-		return false
+		ss.turnAway(p, err)
+		return
 	}
-	netx.LimitUnsent(ss.nc, v.Backlog())
-	p := ss.c.Detach()
+	ss.opt.Limiter.Settle(ss.nc)
+	netx.BoundSending(ss.nc, v.Backlog(), ss.opt.Conn.WriteTimeout)
 	err = ss.fan.Add(name, ss.nc, fan.Conn{
 		Viewer: v, First: p.Accept(), Received: p.Feed, Ping: p.Ping,
 		Farewell: func(reason error) []byte {
+			words := comeBack(ctx, p.RequestReconnect)
 			if errors.Is(reason, io.EOF) {
-				return p.End("NetStream.Play.UnpublishNotify", "the stream has ended")
+				return append(words, p.End("NetStream.Play.UnpublishNotify", "the stream has ended")...)
 			}
-			return p.StatusError("NetStream.Play.Failed", live.Reason(reason))
+			return append(words, p.StatusError("NetStream.Play.Failed", live.Reason(reason))...)
 		},
 		Left: func(err error) {
 			v.Leave()
@@ -43,10 +53,44 @@ func (ss *session) handOver(name live.Name, log *slog.Logger) bool {
 		v.Leave()
 		ss.nc.Close()
 		log.Warn("player lost", "reason", err)
-		return true
+		return
 	}
 	log.Info("playing")
-	return true
+}
+
+// await waits with a player for his stream. Where that does not come, or he leaves, the connection is closed.
+func (ss *session) await(ctx context.Context, p *rtmp.Player, name live.Name) error {
+	if ss.hub.Start(name) == stream.StartNow {
+		return nil
+	}
+	// The server's stop reaches a player as the end of his wait, not by ctx.
+	ctx, leave := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer leave(nil)
+	waiting, begun := context.WithCancel(ctx)
+	left := make(chan struct{})
+	go func() {
+		defer close(left)
+		if err := p.Await(waiting, ss.nc); waiting.Err() == nil {
+			leave(err)
+		}
+	}()
+	err := ss.hub.Await(ctx, name, ss.patience())
+	begun()
+	<-left
+	if cause := context.Cause(ctx); cause != nil {
+		ss.nc.Close()
+		return cause
+	}
+	if err != nil {
+		ss.turnAway(p, err)
+	}
+	return err
+}
+
+// turnAway tells a player who waited why there is nothing to see.
+func (ss *session) turnAway(p *rtmp.Player, err error) {
+	ss.noteRefusal("play", err)
+	p.Refuse(ss.nc, playRefusal(err), live.Reason(err))
 }
 
 // encoder lays a stream out as RTMP chunks for all players.
@@ -77,7 +121,7 @@ func (e *encoder) Batch(frames []*media.Frame, known []*media.Track) []byte {
 			}
 			e.primed = true
 		}
-		e.parts = appendFrame(e.parts, f, sharedStream)
+		e.parts = appendFrame(e.parts, f, flv.Dialect{}, sharedStream)
 	}
 	b := flatten(e.parts)
 	clear(e.parts)
@@ -98,5 +142,5 @@ func flatten(parts [][]byte) []byte {
 }
 
 func (ss *session) viewer(name live.Name) stream.ViewerOptions {
-	return stream.ViewerOptions{Proto: "rtmp", Remote: ss.nc.RemoteAddr().String(), URL: ss.url(name)}
+	return stream.ViewerOptions{Proto: proto, Remote: ss.nc.RemoteAddr().String(), URL: ss.url(name)}
 }

@@ -1,11 +1,13 @@
 package rtmp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
 	"log/slog"
 	"net"
+	"time"
 
 	"livego/internal/container/flv"
 	"livego/internal/live"
@@ -24,16 +26,18 @@ func (ss *session) play(ctx context.Context) (handedOver bool) {
 		return false
 	}
 	log := ss.log.With("stream", grant.Name.String())
-	if ss.handOver(grant.Name, log) {
+	if ss.carried(grant.Name) {
+		ss.handOver(ctx, grant.Name, log)
 		return true
 	}
 	ss.playHere(ctx, grant.Name, log)
 	return false
 }
 
-// playHere serves a player by goroutines of his own: one who waits for his stream, or whose connection is not plain TCP.
+// playHere serves a player by goroutines of his own: one whose connection is not plain TCP, or who begins in the middle of a GOP.
 func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logger) {
 	// The server's stop reaches a player as the end of his stream, not by ctx.
+	serving := ctx
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	left := make(chan struct{})
 	go func() {
@@ -46,11 +50,9 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 		<-left
 	}()
 
-	wait := ss.opt.PlayWait
-	if wait == 0 {
-		wait = -1
-	}
-	sub, err := ss.hub.Subscribe(ctx, name, stream.SubscribeOptions{Viewer: ss.viewer(name), Wait: wait, GOPs: ss.opt.GOPs})
+	sub, err := ss.hub.Subscribe(ctx, name, stream.SubscribeOptions{
+		Viewer: ss.viewer(name), Wait: ss.patience(), GOPs: ss.opt.GOPs, AllTracks: ss.dialect.Tracks,
+	})
 	if err != nil {
 		if ctx.Err() == nil {
 			ss.refusePlay(err)
@@ -58,14 +60,22 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 		return
 	}
 	defer sub.Leave()
+	for _, t := range sub.Tracks() {
+		if err := ss.check(t); err != nil {
+			ss.refuse("play", "NetStream.Play.Failed", err)
+			return
+		}
+	}
 	ss.opt.Limiter.Settle(ss.nc)
 	if err := ss.c.AcceptPlay(); err != nil {
 		log.Debug("player left before it was answered", "err", err)
 		return
 	}
-	netx.LimitUnsent(ss.nc, sub.Backlog())
+	netx.BoundSending(ss.nc, sub.Backlog(), ss.opt.Conn.WriteTimeout)
+	sub.Measure(func() int { return netx.Queued(ss.nc) })
 	log.Info("playing")
 	err = ss.send(ctx, sub)
+	_ = comeBack(serving, ss.c.RequestReconnect)
 	switch {
 	case errors.Is(err, io.EOF):
 		ss.c.EndPlay("NetStream.Play.UnpublishNotify", "the stream has ended")
@@ -75,14 +85,27 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 	obs.PlayerLeft(log, err)
 }
 
+// patience is how long a player waits for his stream, as the hub counts it.
+func (ss *session) patience() time.Duration { return cmp.Or(ss.opt.PlayWait, -1) }
+
 // refusePlay tells a player why there is nothing to see.
-func (ss *session) refusePlay(err error) {
-	code := "NetStream.Play.Failed"
+func (ss *session) refusePlay(err error) { ss.refuse("play", playRefusal(err), err) }
+
+// playRefusal returns the code for a player whom err keeps from watching.
+func playRefusal(err error) string {
 	switch live.KindOf(err) {
 	case live.NotFound, live.Invalid:
-		code = "NetStream.Play.StreamNotFound"
+		return "NetStream.Play.StreamNotFound"
 	}
-	ss.refuse("play", code, err)
+	return "NetStream.Play.Failed"
+}
+
+// comeBack asks a peer by request to connect anew, when he ends because the server does: ctx is that of Serve.
+func comeBack[T any](ctx context.Context, request func(why string) T) (asked T) {
+	if ctx.Err() != nil {
+		asked = request("the server is stopping")
+	}
+	return asked
 }
 
 // batchFrames is how many frames one write takes at most: a second of video and audio.
@@ -91,10 +114,12 @@ const batchFrames = 128
 // send writes frames to the player until the stream or the connection ends.
 func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
 	var (
-		pre   flv.Preamble
+		pre   = flv.Preamble{Dialect: ss.dialect}
 		tags  []flv.Tag
 		parts [][]byte
 		buf   [batchFrames]*media.Frame
+
+		shared = ss.dialect == flv.Dialect{} && ss.req.StreamID == sharedStream
 	)
 	for {
 		n, err := sub.Next(ctx, buf[:])
@@ -104,13 +129,16 @@ func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
 		parts = parts[:0]
 		for _, f := range buf[:n] {
 			if !pre.Ready(f) {
+				if err := ss.check(f.Track); err != nil {
+					return err
+				}
 				tags = pre.Before(tags[:0], f, sub.Tracks())
 				parts = appendTags(parts, tags, ss.req.StreamID)
 			}
-			if ss.req.StreamID == sharedStream {
+			if shared {
 				parts = append(parts, f.Wire(media.FormRTMP, encode).Parts...)
 			} else {
-				parts = appendFrame(parts, f, ss.req.StreamID)
+				parts = appendFrame(parts, f, ss.dialect, ss.req.StreamID)
 			}
 		}
 		bufs := net.Buffers(parts)
@@ -126,10 +154,10 @@ func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
 // sharedStream is the message stream of nearly every player, the first that he creates: its frames are encoded once for all.
 const sharedStream = 1
 
-func encode(f *media.Frame) [][]byte { return appendFrame(nil, f, sharedStream) }
+func encode(f *media.Frame) [][]byte { return appendFrame(nil, f, flv.Dialect{}, sharedStream) }
 
-func appendFrame(parts [][]byte, f *media.Frame, streamID uint32) [][]byte {
-	head, payload := flv.TagBody(f)
+func appendFrame(parts [][]byte, f *media.Frame, d flv.Dialect, streamID uint32) [][]byte {
+	head, payload := d.TagBody(f)
 	h := rtmp.Header{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f), StreamID: streamID}
 	return rtmp.AppendMessage(parts, h, head, payload)
 }

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"livego/internal/container/flv"
 	"livego/internal/fan"
 	"livego/internal/live"
 	"livego/internal/netx"
@@ -17,6 +18,9 @@ import (
 	"livego/internal/rtmp"
 	"livego/internal/stream"
 )
+
+// proto is how statistics and logs call what comes and goes here.
+const proto = "rtmp"
 
 // Options of a Server.
 type Options struct {
@@ -44,7 +48,7 @@ type Server struct {
 func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
 	return &Server{
 		hub: hub, gate: gate, opt: o,
-		fan:  fan.New(hub, o.Engine, func() fan.Encoder { return new(encoder) }, o.Fan),
+		fan:  fan.New(hub, o.Engine, proto, func() fan.Encoder { return new(encoder) }, o.Fan),
 		once: obs.Limiter{Interval: time.Second},
 	}
 }
@@ -63,11 +67,13 @@ type session struct {
 	req *rtmp.Request
 	log *slog.Logger
 
+	dialect flv.Dialect // of a player
+
 	skipped *atomic.Uint64 // messages that were out of order and passed over
 }
 
 func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
-	log := s.opt.Log.With("proto", "rtmp", "remote", nc.RemoteAddr().String())
+	log := s.opt.Log.With("proto", proto, "remote", nc.RemoteAddr().String())
 	defer obs.Recover(log)
 	if !s.opt.Limiter.Enter(nc) {
 		s.warn(log, "connection refused", "limit", "too many from this address that neither publish nor play")
@@ -91,7 +97,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 		s.noRequest(ctx, log, err)
 		return
 	}
-	ss := &session{s, nc, c, req, log, skipped}
+	ss := &session{s, nc, c, req, log, dialectOf(req), skipped}
 	if req.Publish {
 		ss.publish(ctx)
 	} else {
@@ -103,7 +109,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 func (ss *session) request(a live.Action) live.Request {
 	return live.Request{
 		Action: a, App: ss.req.App, Name: ss.req.Name, Token: ss.req.Token,
-		Proto: "rtmp", Remote: ss.nc.RemoteAddr().String(),
+		Proto: proto, Remote: ss.nc.RemoteAddr().String(),
 	}
 }
 
