@@ -14,11 +14,12 @@ import (
 )
 
 // handOver gives a viewer of a stream that is live to the fan, if it can serve him. It reports whether the request is done with.
-func (s *Server) handOver(w http.ResponseWriter, r *http.Request, name live.Name, log *slog.Logger) bool {
+func (s *Server) handOver(w http.ResponseWriter, r *http.Request, grant live.Grant, log *slog.Logger) bool {
+	name := grant.Name
 	if s.fan == nil || s.opt.GOPs == 0 || r.TLS != nil || r.ProtoMajor != 1 || r.ProtoMinor == 0 || !s.hub.Startable(name) {
 		return false
 	}
-	v, err := s.hub.Join(name, viewer(r))
+	v, err := s.hub.Join(name, viewer(r, grant))
 	if err != nil {
 		return false
 	}

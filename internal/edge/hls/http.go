@@ -79,7 +79,11 @@ func (s *Server) allow(r *http.Request, name live.Name, token string) (live.Gran
 
 // serveMultivariant lets a viewer in. The playlist leads to the room that the gate granted, which may have another name.
 func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked live.Name) error {
-	grant, err := s.allow(r, asked, r.URL.Query().Get("token"))
+	token, err := netx.Token(r)
+	if err != nil {
+		return err
+	}
+	grant, err := s.allow(r, asked, token)
 	if err != nil {
 		return err
 	}
@@ -87,7 +91,7 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked
 	if err != nil {
 		return err
 	}
-	uri := grant.Name.Room + "/" + mediaFile + "?s=" + s.audience.ticket(grant.Name, grant.Expires)
+	uri := grant.Name.Room + "/" + mediaFile + "?s=" + s.audience.ticket(grant)
 	if grant.Name.App != asked.App {
 		uri = "../" + grant.Name.App + "/" + uri
 	}
@@ -140,6 +144,9 @@ func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, name live.Na
 			return err
 		}
 	}
+	if s.isPrivate(name) {
+		return servePrivate(w, r, l.Playlist)
+	}
 	w.Header().Set("Cache-Control", "public, max-age=1")
 	w.Header().Set("ETag", `"`+l.Tag+`"`)
 	serve(w, r, m3u8.ContentType, bytes.NewReader(l.Playlist))
@@ -147,6 +154,9 @@ func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, name live.Na
 }
 
 func (s *Server) serveSegment(w http.ResponseWriter, r *http.Request, name live.Name, file string) error {
+	if err := s.checkSession(r, name); err != nil {
+		return err
+	}
 	seg := s.find(name, file)
 	if seg == nil {
 		return live.Errorf(live.NotFound, "this segment of %s is not here, or no longer", name)
@@ -154,7 +164,7 @@ func (s *Server) serveSegment(w http.ResponseWriter, r *http.Request, name live.
 	if strings.Count(r.Header.Get("Range"), ",") >= maxRanges {
 		r.Header.Del("Range")
 	}
-	w.Header().Set("Cache-Control", "public, max-age=3600, immutable") // its name is never used again
+	w.Header().Set("Cache-Control", s.cacheable(name)+", max-age=3600, immutable") // its name is never used again
 	w.Header().Set("ETag", `"`+seg.Name+`"`)
 	body := &counted{Reader: bytes.NewReader(seg.Data())}
 	serve(w, r, "video/mp2t", body)

@@ -23,6 +23,7 @@ func (ss *session) play(ctx context.Context) (handedOver bool) {
 		ss.refusePlay(err)
 		return false
 	}
+	ss.pass = grant.Pass
 	log := ss.log.With("stream", grant.Name.String())
 	if ss.handOver(grant.Name, log) {
 		return true

@@ -63,6 +63,7 @@ type session struct {
 	req *rtmp.Request
 	log *slog.Logger
 
+	pass    live.Pass      // of a player
 	skipped *atomic.Uint64 // messages that were out of order and passed over
 }
 
@@ -91,7 +92,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 		s.noRequest(ctx, log, err)
 		return
 	}
-	ss := &session{s, nc, c, req, log, skipped}
+	ss := &session{Server: s, nc: nc, c: c, req: req, log: log, skipped: skipped}
 	if req.Publish {
 		ss.publish(ctx)
 	} else {
