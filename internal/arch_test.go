@@ -80,7 +80,7 @@ var mayImport = map[string][]string{
 
 	// The one place where everything meets.
 	"internal/app": {"internal/..."},
-	"cmd/livego":   {"internal/app", "internal/bench", "internal/config", "internal/keyfile", "internal/live", "internal/obs"},
+	"cmd/livego":   {"internal/app", "internal/auth", "internal/bench", "internal/config", "internal/keyfile", "internal/live", "internal/obs"},
 
 	// The end-to-end tests see the binary only, as a user does: what they know of formats is their own, so that one mistake
 	// cannot hide on both sides.
