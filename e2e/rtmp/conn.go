@@ -131,6 +131,11 @@ func (m Message) IsCall(name string) bool {
 	return m.Type == Command && bytes.HasPrefix(m.Payload, AMF(name))
 }
 
+// IsData reports whether m is data of this name.
+func (m Message) IsData(name string) bool {
+	return m.Type == Data && bytes.HasPrefix(m.Payload, AMF(name))
+}
+
 // ErrRefused is the answer to a publish or play that the server does not grant.
 var ErrRefused = errors.New("refused")
 
