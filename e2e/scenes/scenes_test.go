@@ -77,7 +77,7 @@ func TestScenes(t *testing.T) {
 	warmUp(t, server)
 	left := leftovers(server)
 	t.Run("group", func(t *testing.T) {
-		for _, r := range slices.Concat(comebackRows(), parameterRows(), clockRows(), trackRows(), viewerRows()) {
+		for _, r := range slices.Concat(comebackRows(), parameterRows(), clockRows(), trackRows(), viewerRows(), owedRows()) {
 			t.Run(r.name, func(t *testing.T) {
 				t.Parallel()
 				sc := newScene(t, server, r.name)
