@@ -86,6 +86,8 @@ var mayImport = map[string][]string{
 	// cannot hide on both sides.
 	"e2e":         {"e2e/..."},
 	"e2e/hostile": {"e2e/..."},
+	"e2e/rtmp":    {},
+	"e2e/scenes":  {"e2e/..."},
 	"e2e/essence": {},
 	"e2e/rig":     {},
 	"e2e/sample":  {"e2e/essence", "e2e/rig"},
