@@ -40,7 +40,7 @@ func TestNothingStays(t *testing.T) {
 	rig.Need(t, "ffmpeg")
 	t.Parallel()
 	s, src := rig.Start(t, rig.Options{Flags: []string{"--publish_hold=1s"}}), load(t, sample.AV)
-	before := goroutines(t, s)
+	before := s.Goroutines()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for _, room := range []string{"one", "two", "three"} {
@@ -66,17 +66,9 @@ func TestNothingStays(t *testing.T) {
 		}
 	}
 	rig.Eventually(t, patience, "goroutines gone", func() error {
-		if n := goroutines(t, s); n > before+2 {
+		if n := s.Goroutines(); n > before+2 {
 			return fmt.Errorf("%d goroutines, %d before the first stream:\n%s", n, before, rig.Get(t, s.API("/debug/pprof/goroutine?debug=1")))
 		}
 		return nil
 	})
-}
-
-func goroutines(t *testing.T, s *rig.Server) (n int) {
-	t.Helper()
-	if _, err := fmt.Sscanf(string(rig.Get(t, s.API("/debug/pprof/goroutine?debug=1"))), "goroutine profile: total %d", &n); err != nil {
-		t.Fatal(err)
-	}
-	return n
 }

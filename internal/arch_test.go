@@ -80,12 +80,14 @@ var mayImport = map[string][]string{
 
 	// The one place where everything meets.
 	"internal/app": {"internal/..."},
-	"cmd/livego":   {"internal/app", "internal/bench", "internal/config", "internal/keyfile", "internal/live", "internal/obs"},
+	"cmd/livego":   {"internal/app", "internal/auth", "internal/bench", "internal/config", "internal/keyfile", "internal/live", "internal/obs"},
 
 	// The end-to-end tests see the binary only, as a user does: what they know of formats is their own, so that one mistake
 	// cannot hide on both sides.
 	"e2e":         {"e2e/..."},
 	"e2e/hostile": {"e2e/..."},
+	"e2e/rtmp":    {},
+	"e2e/scenes":  {"e2e/..."},
 	"e2e/essence": {},
 	"e2e/rig":     {},
 	"e2e/sample":  {"e2e/essence", "e2e/rig"},

@@ -29,8 +29,16 @@ type FLVFile struct {
 	Tags               []FLVTag
 }
 
-// ReadFLV reads an FLV file to its end. A file that ends inside a tag is an error, since a proper end of a stream never does.
-func ReadFLV(r io.Reader) (*FLVFile, error) {
+// An FLVReader reads FLV tag by tag, as it comes.
+type FLVReader struct {
+	HasVideo, HasAudio bool // as the header says
+
+	r io.Reader
+	n int // tags read
+}
+
+// NewFLVReader reads the header of an FLV file.
+func NewFLVReader(r io.Reader) (*FLVReader, error) {
 	var head [13]byte // with the first PreviousTagSize
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		return nil, fmt.Errorf("flv: header: %w", err)
@@ -38,28 +46,58 @@ func ReadFLV(r io.Reader) (*FLVFile, error) {
 	if string(head[:4]) != "FLV\x01" || binary.BigEndian.Uint32(head[5:]) != 9 {
 		return nil, fmt.Errorf("flv: bad header % x", head)
 	}
-	f := &FLVFile{HasVideo: head[4]&1 != 0, HasAudio: head[4]&4 != 0}
+	return &FLVReader{HasVideo: head[4]&1 != 0, HasAudio: head[4]&4 != 0, r: r}, nil
+}
+
+// Next returns the next tag. The error is io.EOF at the end. A file that ends inside a tag is an error of another kind, since a proper
+// end of a stream never does.
+func (f *FLVReader) Next() (FLVTag, error) {
+	var h [11]byte
+	if _, err := io.ReadFull(f.r, h[:]); errors.Is(err, io.EOF) {
+		return FLVTag{}, io.EOF
+	} else if err != nil {
+		return FLVTag{}, fmt.Errorf("flv: tag %d: %w", f.n, err)
+	}
+	t := FLVTag{
+		Type: h[0],
+		Time: uint32(h[7])<<24 | uint32(h[4])<<16 | uint32(h[5])<<8 | uint32(h[6]),
+		Body: make([]byte, int(h[1])<<16|int(h[2])<<8|int(h[3])),
+	}
+	var size [4]byte
+	for _, b := range [][]byte{t.Body, size[:]} {
+		if _, err := io.ReadFull(f.r, b); err != nil {
+			return t, fmt.Errorf("flv: tag %d: %w", f.n, noEOF(err))
+		}
+	}
+	if got := int(binary.BigEndian.Uint32(size[:])); got != 11+len(t.Body) {
+		return t, fmt.Errorf("flv: tag %d: previous tag size %d, want %d", f.n, got, 11+len(t.Body))
+	}
+	f.n++
+	return t, nil
+}
+
+// noEOF returns err, an end in the middle as what it is.
+func noEOF(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// ReadFLV reads an FLV file to its end.
+func ReadFLV(r io.Reader) (*FLVFile, error) {
+	in, err := NewFLVReader(r)
+	if err != nil {
+		return nil, err
+	}
+	f := &FLVFile{HasVideo: in.HasVideo, HasAudio: in.HasAudio}
 	for {
-		var h [11]byte
-		if _, err := io.ReadFull(r, h[:]); errors.Is(err, io.EOF) {
+		t, err := in.Next()
+		if errors.Is(err, io.EOF) {
 			return f, nil
-		} else if err != nil {
-			return nil, fmt.Errorf("flv: tag %d: %w", len(f.Tags), err)
 		}
-		t := FLVTag{
-			Type: h[0],
-			Time: uint32(h[7])<<24 | uint32(h[4])<<16 | uint32(h[5])<<8 | uint32(h[6]),
-			Body: make([]byte, int(h[1])<<16|int(h[2])<<8|int(h[3])),
-		}
-		var size [4]byte
-		if _, err := io.ReadFull(r, t.Body); err != nil {
-			return nil, fmt.Errorf("flv: tag %d: %w", len(f.Tags), err)
-		}
-		if _, err := io.ReadFull(r, size[:]); err != nil {
-			return nil, fmt.Errorf("flv: tag %d: %w", len(f.Tags), err)
-		}
-		if got := int(binary.BigEndian.Uint32(size[:])); got != 11+len(t.Body) {
-			return nil, fmt.Errorf("flv: tag %d: previous tag size %d, want %d", len(f.Tags), got, 11+len(t.Body))
+		if err != nil {
+			return nil, err
 		}
 		f.Tags = append(f.Tags, t)
 	}
@@ -98,14 +136,15 @@ func (f *FLVFile) FourCCs() (names []string) {
 // Headers returns the codec headers of the file in order: equal headers set a decoder up in the same way.
 func (f *FLVFile) Headers() (headers []string) {
 	for _, t := range f.Tags {
-		if t.isHeader() {
+		if t.IsHeader() {
 			headers = append(headers, fmt.Sprintf("%d %x", t.Type, t.Body))
 		}
 	}
 	return headers
 }
 
-func (t FLVTag) isHeader() bool {
+// IsHeader reports whether t holds a codec header.
+func (t FLVTag) IsHeader() bool {
 	if len(t.Body) < 2 {
 		return false
 	}

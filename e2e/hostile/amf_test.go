@@ -36,7 +36,7 @@ func amfRows() []row {
 		refused("M13 33 strict arrays", amf(nested(33, func(v any) any { return array{v} }))),
 		refused("M13 33 of all kinds", amf(nested(11, func(v any) any { return object{"k", ecma{"k", array{v}}} }))),
 		refused("M14 12,000 strict arrays", slices.Repeat([]byte{10, 0, 0, 0, 1}, 12_000)),
-		{name: "M14 8 MB of strict arrays", at: connected, send: message{csid: 3, typ: command}.head(8 << 20), want: closes},
+		{name: "M14 8 MB of strict arrays", at: connected, send: message{CSID: 3, Type: command}.Head(8 << 20), want: closes},
 		refused("M16 reference to itself", []byte{7, 0, 0}),
 		refused("M16 reference forward", []byte{7, 0, 9}),
 		refused("M16 reference 65535", []byte{7, 0xff, 0xff}),
@@ -48,7 +48,7 @@ func amfRows() []row {
 		refused("M18 typed object", join([]byte{16}, short("java.lang.Runtime"), []byte{0, 0, 9})),
 		refused("M18 AVM+", []byte{17, 10, 11, 1}),
 		{name: "M19 type 17 that is AMF0 behind a zero", at: shaken,
-			send: message{typ: commandAMF3, payload: append([]byte{0}, amf("connect", 1, object{"app", "live"})...)}.wire(), do: afterConnect, want: works},
+			send: message{Type: commandAMF3, Payload: append([]byte{0}, amf("connect", 1, object{"app", "live"})...)}.Wire(), do: afterConnect, want: works},
 		refused("M21 10,000 keys", amf(manyKeys(10_000, func(n int) string { return fmt.Sprint("k", n) }))),
 		refused("M21 key of 60,000 bytes", amf(object{strings.Repeat("k", 60_000), 1})),
 		taken("M21 keys that collide", "x", manyKeys(2000, collider)),
@@ -89,7 +89,7 @@ func oddTransactions(p *peer) {
 	for _, n := range []float64{math.NaN(), math.Inf(1), math.Copysign(0, -1), 1e308} {
 		p.send(call(0, "createStream", n, nil))
 	}
-	if n := p.count(func(m message) bool { return m.typ == command }); n != 1 {
+	if n := p.count(func(m message) bool { return m.Type == command }); n != 1 {
 		p.t.Errorf("%d answers, want one to 1e308", n)
 	}
 }

@@ -44,8 +44,8 @@ func (s *target) bystand(t testing.TB, room string) *bystander {
 	b.player.await("onStatus", "NetStream.Play.Start")
 	ctx, cancel := context.WithCancel(context.Background())
 	b.stop = cancel
-	b.encoder.nc.SetDeadline(time.Time{})
-	go io.Copy(io.Discard, b.encoder.nc) // acknowledgements and pings
+	b.encoder.NC.SetDeadline(time.Time{})
+	go io.Copy(io.Discard, b.encoder.NC) // acknowledgements and pings
 	go b.send(ctx)
 	go b.see()
 	return b
@@ -66,7 +66,7 @@ func (b *bystander) send(ctx context.Context) {
 	defer tick.Stop()
 	for n := range bystanderFrames {
 		b.sentAt[n].Store(time.Now().UnixNano())
-		if _, err := b.encoder.nc.Write(b.encoder.video(bystanderFrame(n)).wire()); err != nil {
+		if _, err := b.encoder.NC.Write(b.encoder.video(bystanderFrame(n)).Wire()); err != nil {
 			return
 		}
 		b.sent.Store(int64(n + 1))
@@ -82,19 +82,19 @@ func (b *bystander) send(ctx context.Context) {
 func (b *bystander) see() {
 	defer close(b.seeing)
 	for {
-		m, err := b.player.next(patience)
+		m, err := b.player.Next(patience)
 		if err != nil {
 			b.problem = fmt.Errorf("the player's connection: %w", err)
 			return
 		}
-		if isCall(m, "onStatus") {
+		if m.IsCall("onStatus") {
 			return
 		}
-		if m.typ != video || m.payload[1] == 0 || bytes.Contains(m.payload, []byte(", frame ")) { // header, or the first key frame
+		if m.Type != video || m.Payload[1] == 0 || bytes.Contains(m.Payload, []byte(", frame ")) { // header, or the first key frame
 			continue
 		}
-		if !bytes.Equal(m.payload, bystanderFrame(b.seen)) {
-			b.problem = fmt.Errorf("instead of frame %d the player got %.60q", b.seen, m.payload)
+		if !bytes.Equal(m.Payload, bystanderFrame(b.seen)) {
+			b.problem = fmt.Errorf("instead of frame %d the player got %.60q", b.seen, m.Payload)
 			return
 		}
 		b.worst = max(b.worst, time.Since(time.Unix(0, b.sentAt[b.seen].Load())))
@@ -107,10 +107,10 @@ func (b *bystander) finish() {
 	b.t.Helper()
 	b.stop()
 	<-b.sending
-	b.encoder.nc.Write(call(b.encoder.msid, "FCUnpublish", 4, nil, b.encoder.pushKey()))
+	b.encoder.NC.Write(call(b.encoder.StreamID, "FCUnpublish", 4, nil, b.encoder.pushKey()))
 	<-b.seeing
-	b.encoder.nc.Close()
-	b.player.nc.Close()
+	b.encoder.NC.Close()
+	b.player.NC.Close()
 	b.t.Logf("the bystander saw %d frames, the latest %v late", b.seen, b.worst)
 	if b.problem != nil {
 		b.t.Error(b.problem)

@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"testing"
+
+	"livego/e2e/rtmp"
 )
 
 func chunkRows() []row {
@@ -19,17 +21,17 @@ func chunkRows() []row {
 		{name: "C07 all bits", at: shaken, send: control(setChunkSize, be32(0xffffffff)), want: closes},
 		{name: "C08 size changes within a message", at: publishing, do: sizeWithinMessage},
 
-		{name: "C09 length 0xFFFFFF before publish", at: shaken, send: message{csid: 3, typ: command}.head(0xffffff), want: closes},
-		{name: "C09 length 0xFFFFFF after publish", at: publishing, send: message{csid: 6, typ: video, msid: 1}.head(0xffffff), want: closes},
+		{name: "C09 length 0xFFFFFF before publish", at: shaken, send: message{CSID: 3, Type: command}.Head(0xffffff), want: closes},
+		{name: "C09 length 0xFFFFFF after publish", at: publishing, send: message{CSID: 6, Type: video, StreamID: 1}.Head(0xffffff), want: closes},
 		{name: "C10 64 csids before publish", at: shaken, send: manyHeads(0xffffff), want: closes},
 		{name: "C10 64 csids of 64 KiB before publish", at: shaken, send: piecesOf(64, 64<<10, 60<<10), want: closes},
 		{name: "C10 64 csids after publish", at: publishing, send: manyHeads(0xffffff), want: closes},
 		{name: "C10 17 MiB in pieces after publish", at: publishing, do: func(p *peer) { p.send(piecesOf(5, 8<<20, 4<<20)) }, want: closes},
-		{name: "C11 600,000 bytes before publish", at: shaken, send: message{csid: 3, typ: command}.head(600_000), want: closes},
+		{name: "C11 600,000 bytes before publish", at: shaken, send: message{CSID: 3, Type: command}.Head(600_000), want: closes},
 		{name: "C11 600,000 bytes after publish", at: publishing, do: func(p *peer) { p.delivers(keyFrame(filler(600_000))) }},
 
-		{name: "C13 first chunk of type 3", at: shaken, send: join(basic(3, 3), make([]byte, 200)), want: closes},
-		{name: "C13 first chunk of type 2", at: shaken, send: join(basic(2, 3), make([]byte, 200)), want: closes},
+		{name: "C13 first chunk of type 3", at: shaken, send: join(rtmp.Basic(3, 3), make([]byte, 200)), want: closes},
+		{name: "C13 first chunk of type 2", at: shaken, send: join(rtmp.Basic(2, 3), make([]byte, 200)), want: closes},
 		{name: "C14 librtmp's first chunk of type 1", at: shaken, send: []byte{0x42, 0, 0, 0, 0, 0, 6, 4, 0, 3, 0, 0, 0, 0}, want: works},
 		{name: "C15 type 0 within a message", at: shaken, send: join(longCall()[:12+defaultChunk], longCall()), want: closes},
 		{name: "C17 messages of type 2 and 3", at: publishing, do: repeatedHeaders},
@@ -56,20 +58,20 @@ func chunkRows() []row {
 		rows = append(rows, row{name: fmt.Sprintf("C18 csid %d", csid), at: publishing, do: func(p *peer) {
 			body := keyFrame(filler(300))
 			m := p.video(body)
-			m.csid = csid
-			p.deliversAs(m.wire(), body)
+			m.CSID = csid
+			p.deliversAs(m.Wire(), body)
 		}})
 	}
 	return append(rows, row{name: "C18 both forms of csid 64", at: publishing, do: func(p *peer) {
 		body := keyFrame(filler(200))
 		m := p.video(body)
-		m.csid = 64
-		p.deliversAs(join(m.head(len(body)), body[:defaultChunk], long(3, 64), body[defaultChunk:]), body)
+		m.CSID = 64
+		p.deliversAs(join(m.Head(len(body)), body[:defaultChunk], rtmp.Long(3, 64), body[defaultChunk:]), body)
 	}})
 }
 
 // chunkSize goes on with chunks of that size.
-func chunkSize(n int) func(*peer) { return func(p *peer) { p.out = n } }
+func chunkSize(n int) func(*peer) { return func(p *peer) { p.Out = n } }
 
 // filler returns n bytes, no two runs of them alike.
 func filler(n int) []byte {
@@ -83,7 +85,7 @@ func filler(n int) []byte {
 // delivers publishes a frame that a viewer then has to get.
 func (p *peer) delivers(body []byte) tag {
 	p.t.Helper()
-	return p.deliversAs(p.video(body).chunks(p.out), body)
+	return p.deliversAs(p.video(body).Chunks(p.Out), body)
 }
 
 // deliversAs is delivers for a frame with a wire form of its own.
@@ -100,7 +102,7 @@ func longCall() []byte { return call(0, "FCPublish", 9, nil, string(bytes.Repeat
 func manyHeads(length int) []byte {
 	var b []byte
 	for i := range 60 {
-		b = append(b, join(message{csid: 10 + i, typ: video}.head(length), filler(defaultChunk))...)
+		b = append(b, join(message{CSID: 10 + i, Type: video}.Head(length), filler(defaultChunk))...)
 	}
 	return b
 }
@@ -109,7 +111,7 @@ func manyHeads(length int) []byte {
 func piecesOf(n, length, first int) []byte {
 	b := control(setChunkSize, be32(uint32(first)))
 	for i := range n {
-		b = append(b, join(message{csid: 10 + i, typ: video}.head(length), filler(first))...)
+		b = append(b, join(message{CSID: 10 + i, Type: video}.Head(length), filler(first))...)
 	}
 	return b
 }
@@ -117,7 +119,7 @@ func piecesOf(n, length, first int) []byte {
 func manyCSIDs(n int) []byte {
 	var b []byte
 	for i := range n {
-		b = append(b, message{csid: 100 + i, typ: ack, payload: be32(0)}.wire()...)
+		b = append(b, message{CSID: 100 + i, Type: ack, Payload: be32(0)}.Wire()...)
 	}
 	return b
 }
@@ -126,8 +128,8 @@ func sizeWithinMessage(p *peer) {
 	p.t.Helper()
 	body := keyFrame(filler(400))
 	m := p.video(body)
-	p.deliversAs(join(m.head(len(body)), body[:defaultChunk], control(setChunkSize, be32(4096)), basic(3, m.csid), body[defaultChunk:]), body)
-	p.out = 4096
+	p.deliversAs(join(m.Head(len(body)), body[:defaultChunk], control(setChunkSize, be32(4096)), rtmp.Basic(3, m.CSID), body[defaultChunk:]), body)
+	p.Out = 4096
 	works(p)
 }
 
@@ -136,8 +138,8 @@ func repeatedHeaders(p *peer) {
 	p.t.Helper()
 	body := func(n int) []byte { return keyFrame(fmt.Appendf(nil, "message %d", n)) }
 	v := p.follow()
-	p.send(message{csid: 7, typ: video, msid: p.msid, time: 1000, payload: body(0)}.wire(),
-		basic(2, 7), []byte{0, 0, 40}, body(1), basic(3, 7), body(2), basic(3, 7), body(3))
+	p.send(message{CSID: 7, Type: video, StreamID: p.StreamID, Time: 1000, Payload: body(0)}.Wire(),
+		rtmp.Basic(2, 7), []byte{0, 0, 40}, body(1), rtmp.Basic(3, 7), body(2), rtmp.Basic(3, 7), body(3))
 	first := v.await(body(0)).time
 	for n := 1; n < 4; n++ {
 		if got := v.await(body(n)).time - first; got != uint32(40*n) {
@@ -153,8 +155,8 @@ func interleaved(p *peer) {
 	for n := range 3 {
 		body := keyFrame(join([]byte{byte(n)}, filler(500)))
 		m := p.video(body)
-		m.csid = 10 + n
-		bodies, wires = append(bodies, body), append(wires, m.wire())
+		m.CSID = 10 + n
+		bodies, wires = append(bodies, body), append(wires, m.Wire())
 	}
 	v := p.follow()
 	for at := 0; at < len(wires[0]); {
@@ -178,32 +180,32 @@ const late = 0x01234567
 func extendedTime(p *peer) {
 	p.t.Helper()
 	body := keyFrame(filler(300))
-	p.deliversAs(message{csid: 8, typ: video, msid: p.msid, time: late, payload: body}.wire(), body)
+	p.deliversAs(message{CSID: 8, Type: video, StreamID: p.StreamID, Time: late, Payload: body}.Wire(), body)
 	// The same as a delta: types 1 and 2 with the field, and type 3 as the book has it.
 	for format := range 2 {
 		body := keyFrame(join([]byte{byte(format)}, filler(300)))
-		head := join(basic(1+format, 8), []byte{0xff, 0xff, 0xff})
+		head := join(rtmp.Basic(1+format, 8), []byte{0xff, 0xff, 0xff})
 		if format == 0 {
 			head = append(append24(head, uint32(len(body))), video)
 		}
 		delta := be32(0x01000000)
-		p.deliversAs(join(head, delta, body[:defaultChunk], basic(3, 8), delta, body[defaultChunk:2*defaultChunk], basic(3, 8), delta, body[2*defaultChunk:]), body)
+		p.deliversAs(join(head, delta, body[:defaultChunk], rtmp.Basic(3, 8), delta, body[defaultChunk:2*defaultChunk], rtmp.Basic(3, 8), delta, body[2*defaultChunk:]), body)
 	}
 }
 
 func needlessExtendedTime(p *peer) {
 	p.t.Helper()
 	body := keyFrame(filler(200))
-	p.deliversAs(join(basic(0, 8), []byte{0xff, 0xff, 0xff}, append24(nil, uint32(len(body))), []byte{video}, []byte{1, 0, 0, 0}, be32(5000),
-		body[:defaultChunk], basic(3, 8), be32(5000), body[defaultChunk:]), body)
+	p.deliversAs(join(rtmp.Basic(0, 8), []byte{0xff, 0xff, 0xff}, append24(nil, uint32(len(body))), []byte{video}, []byte{1, 0, 0, 0}, be32(5000),
+		body[:defaultChunk], rtmp.Basic(3, 8), be32(5000), body[defaultChunk:]), body)
 }
 
 // extendedTimeOnce leaves the field out of type 3, as old encoders do.
 func extendedTimeOnce(p *peer) {
 	p.t.Helper()
 	body := keyFrame(filler(300))
-	m := message{csid: 8, typ: video, msid: p.msid, time: late}
-	p.deliversAs(join(m.head(len(body)), body[:defaultChunk], basic(3, 8), body[defaultChunk:2*defaultChunk], basic(3, 8), body[2*defaultChunk:]), body)
+	m := message{CSID: 8, Type: video, StreamID: p.StreamID, Time: late}
+	p.deliversAs(join(m.Head(len(body)), body[:defaultChunk], rtmp.Basic(3, 8), body[defaultChunk:2*defaultChunk], rtmp.Basic(3, 8), body[2*defaultChunk:]), body)
 	works(p)
 }
 
@@ -213,9 +215,9 @@ func extendedTimeAmbiguous(p *peer) {
 	p.t.Helper()
 	extendedTimeOnce(p)
 	body := keyFrame(filler(200))
-	m := message{csid: 8, typ: video, msid: p.msid, time: late + 40}
-	copy(body[defaultChunk:], be32(m.time))
-	p.deliversAs(join(m.head(len(body)), body[:defaultChunk], basic(3, 8), body[defaultChunk:]), body)
+	m := message{CSID: 8, Type: video, StreamID: p.StreamID, Time: late + 40}
+	copy(body[defaultChunk:], be32(m.Time))
+	p.deliversAs(join(m.Head(len(body)), body[:defaultChunk], rtmp.Basic(3, 8), body[defaultChunk:]), body)
 	works(p)
 }
 
@@ -223,8 +225,8 @@ func backwards(p *peer) {
 	p.t.Helper()
 	first, second := keyFrame([]byte("first")), keyFrame([]byte("second"))
 	v := p.follow()
-	p.send(message{csid: 8, typ: video, msid: p.msid, time: 2000, payload: first}.wire(),
-		basic(1, 8), []byte{0xff, 0xff, 0xff}, append24(nil, uint32(len(second))), []byte{video}, be32(0xffffffff), second)
+	p.send(message{CSID: 8, Type: video, StreamID: p.StreamID, Time: 2000, Payload: first}.Wire(),
+		rtmp.Basic(1, 8), []byte{0xff, 0xff, 0xff}, append24(nil, uint32(len(second))), []byte{video}, be32(0xffffffff), second)
 	at := v.await(first).time
 	// One millisecond less: a step back that is clamped to one forward.
 	if got := v.await(second).time; got != at && got != at+1 {
@@ -242,15 +244,15 @@ func TestOneByteChunks(t *testing.T) {
 		p.room = fmt.Sprintf("chunks-of-%d", size)
 		p.advance(publishing)
 		p.send(control(setChunkSize, be32(uint32(size))))
-		before := s.ticks(t)
+		before := s.In(t).Ticks()
 		var body []byte
 		for n := range times {
 			body = keyFrame(join([]byte{byte(n)}, filler(megabyte)))
-			p.send(p.video(body).chunks(size))
+			p.send(p.video(body).Chunks(size))
 		}
 		s.watch(t, p.room).await(body)
-		p.nc.Close()
-		return float64(s.ticks(t)-before) / float64(times)
+		p.NC.Close()
+		return float64(s.In(t).Ticks()-before) / float64(times)
 	}
 	whole, pieces := spend(megabyte*2, 30), spend(1, 3)
 	t.Logf("a megabyte takes %.1f ms in one chunk and %.1f ms in chunks of one byte", whole*10, pieces*10)

@@ -12,7 +12,7 @@ func videoRows() []row {
 	frames := func(bodies ...[]byte) func(*peer) {
 		return func(p *peer) {
 			p.t.Helper()
-			p.out = 1 << 20
+			p.Out = 1 << 20
 			p.send(control(setChunkSize, be32(1<<20)))
 			for _, b := range bodies {
 				p.frame(b)
@@ -157,10 +157,10 @@ func audioRows() []row {
 	skipped := func(name string, bodies ...[]byte) row {
 		return row{name: name, at: publishing, do: func(p *peer) {
 			p.t.Helper()
-			p.out = 1 << 20
+			p.Out = 1 << 20
 			p.send(control(setChunkSize, be32(1<<20)))
 			for _, b := range bodies {
-				p.send(message{csid: 4, typ: audio, msid: p.msid, time: p.time, payload: b}.chunks(p.out))
+				p.send(message{CSID: 4, Type: audio, StreamID: p.StreamID, Time: p.time, Payload: b}.Chunks(p.Out))
 			}
 		}, want: works}
 	}

@@ -17,7 +17,7 @@ const (
 // commandRows are about connect, and about what comes before it.
 func commandRows() []row {
 	rows := []row{
-		{name: "S01 empty command", at: shaken, send: message{typ: command}.wire(), want: closes},
+		{name: "S01 empty command", at: shaken, send: message{Type: command}.Wire(), want: closes},
 		{name: "S01 number for a name", at: shaken, send: call(0, 1, 1), want: closes},
 		{name: "S01 null for a name", at: connected, send: call(0, nil, 1), want: closes},
 		{name: "S02 createStream before connect", at: shaken, send: call(0, "createStream", 1, nil), want: rejects(connectFailed)},
@@ -68,7 +68,7 @@ func publishRows() []row {
 	publishing1 := func(values ...any) func(*peer) {
 		return func(p *peer) {
 			p.t.Helper()
-			p.send(call(p.msid, append([]any{"publish", 3, nil}, values...)...))
+			p.send(call(p.StreamID, append([]any{"publish", 3, nil}, values...)...))
 		}
 	}
 	// with publishes a variant of the key.
@@ -118,7 +118,7 @@ func publishRows() []row {
 		}, want: works},
 		// The end of the stream is the end of the connection: what comes behind it is read by nobody.
 		{name: "S17 media after FCUnpublish", at: publishing, do: func(p *peer) {
-			p.send(call(p.msid, "FCUnpublish", 9, nil, p.pushKey()))
+			p.send(call(p.StreamID, "FCUnpublish", 9, nil, p.pushKey()))
 			p.newKeyFrame()
 		}, want: closes},
 		{name: "S19 one token", at: connected, do: startsWith(func(k string) string { return k + "?token=a" }), want: works},
@@ -169,7 +169,7 @@ func manyStreams(p *peer) {
 	for n := range 1000 {
 		p.send(call(0, "createStream", 10+n, nil))
 	}
-	if made := p.count(func(m message) bool { return isCall(m, "_result") }); made != 7 {
+	if made := p.count(func(m message) bool { return m.IsCall("_result") }); made != 7 {
 		p.t.Errorf("%d streams more, want 7", made)
 	}
 }
@@ -179,7 +179,7 @@ func playRows() []row {
 	with := func(values ...any) func(*peer) {
 		return func(p *peer) {
 			p.t.Helper()
-			p.send(call(p.msid, append([]any{"play", 3, nil}, values...)...))
+			p.send(call(p.StreamID, append([]any{"play", 3, nil}, values...)...))
 		}
 	}
 	rows := []row{
@@ -200,7 +200,7 @@ func playRows() []row {
 	for name, ask := range map[string][]byte{
 		"seek": call(1, "seek", 8, nil, 1e12), "pause": call(1, "pause", 8, nil, true, 0), "play2": call(1, "play2", 8, nil, object{"streamName", "x"}),
 		"getStreamLength": call(1, "getStreamLength", 8, nil, "x"), "_checkbw": call(0, "_checkbw", 8, nil), "receiveAudio": call(1, "receiveAudio", 8, nil, false),
-		"media":   message{csid: 6, typ: video, msid: 1, payload: keyFrame([]byte("x"))}.wire(),
+		"media":   message{CSID: 6, Type: video, StreamID: 1, Payload: keyFrame([]byte("x"))}.Wire(),
 		"a flood": bytes.Repeat(call(1, "seek", 8, nil, 0), 1000),
 	} {
 		rows = append(rows, row{name: "S18 " + name + " while playing", at: connected, do: func(p *peer) {
@@ -216,11 +216,11 @@ func playRows() []row {
 func plays(p *peer) {
 	p.t.Helper()
 	for n := 0; n < 10; {
-		m, err := p.next(prompt)
+		m, err := p.Next(prompt)
 		if err != nil {
 			p.t.Fatalf("after %d frames: %v", n, err)
 		}
-		if m.typ == video {
+		if m.Type == video {
 			n++
 		}
 	}

@@ -13,11 +13,11 @@ func controlRows() []row {
 		{name: "C21 media on csid 2", at: publishing, do: func(p *peer) {
 			body := keyFrame([]byte("on the chunk stream of control"))
 			m := p.video(body)
-			m.csid = 2
-			p.deliversAs(m.wire(), body)
+			m.CSID = 2
+			p.deliversAs(m.Wire(), body)
 		}},
-		{name: "C21 control on csid 5", at: shaken, send: message{csid: 5, typ: windowAck, payload: be32(2500000)}.wire(), want: works},
-		{name: "C21 control on message stream 1", at: shaken, send: message{csid: 2, msid: 1, typ: windowAck, payload: be32(2500000)}.wire(), want: works},
+		{name: "C21 control on csid 5", at: shaken, send: message{CSID: 5, Type: windowAck, Payload: be32(2500000)}.Wire(), want: works},
+		{name: "C21 control on message stream 1", at: shaken, send: message{CSID: 2, StreamID: 1, Type: windowAck, Payload: be32(2500000)}.Wire(), want: works},
 
 		{name: "C28 ack of 0 bytes", at: shaken, send: control(ack, nil), want: closes},
 		{name: "C28 ack of 3 bytes", at: shaken, send: control(ack, []byte{0, 0, 0}), want: closes},
@@ -37,7 +37,7 @@ func controlRows() []row {
 		{name: "C33 aggregate within an aggregate", at: publishing, send: aggregated(subMessage(aggregate, 16, subMessage(video, 1, []byte{0}, 12), 27)), want: closes},
 		{name: "C33 500,000 empty sub-messages", at: publishing, do: func(p *peer) {
 			empty := slices.Repeat(subMessage(video, 0, nil, 11), 500_000)
-			p.send(control(setChunkSize, be32(1<<20)), message{csid: 6, typ: aggregate, msid: p.msid, payload: empty}.chunks(1<<20))
+			p.send(control(setChunkSize, be32(1<<20)), message{CSID: 6, Type: aggregate, StreamID: p.StreamID, Payload: empty}.Chunks(1<<20))
 		}, want: closes},
 		{name: "C33 good aggregate", at: publishing, do: func(p *peer) {
 			body := keyFrame([]byte("within an aggregate"))
@@ -47,24 +47,24 @@ func controlRows() []row {
 		{name: "C34 unknown types", at: publishing, do: func(p *peer) {
 			for typ := range 256 {
 				if typ == 0 || typ == 7 || typ >= 10 && typ <= 14 || typ == 21 || typ >= 23 {
-					p.send(message{csid: 5, typ: byte(typ), msid: p.msid, payload: filler(40)}.wire())
+					p.send(message{CSID: 5, Type: byte(typ), StreamID: p.StreamID, Payload: filler(40)}.Wire())
 				}
 			}
 		}, want: works},
 		{name: "C35 shared objects", at: publishing,
-			send: join(message{typ: shared, payload: filler(40)}.wire(), message{typ: sharedAMF3, payload: filler(40)}.wire()), want: works},
-		{name: "C35 AMF3 command", at: shaken, send: message{typ: commandAMF3, payload: append([]byte{3}, amf("connect", 1)...)}.wire(), want: closes},
-		{name: "C35 AMF3 data", at: publishing, send: message{typ: dataAMF3, msid: 1, payload: append([]byte{17}, amf("onMetaData")...)}.wire(), want: closes},
+			send: join(message{Type: shared, Payload: filler(40)}.Wire(), message{Type: sharedAMF3, Payload: filler(40)}.Wire()), want: works},
+		{name: "C35 AMF3 command", at: shaken, send: message{Type: commandAMF3, Payload: append([]byte{3}, amf("connect", 1)...)}.Wire(), want: closes},
+		{name: "C35 AMF3 data", at: publishing, send: message{Type: dataAMF3, StreamID: 1, Payload: append([]byte{17}, amf("onMetaData")...)}.Wire(), want: closes},
 		{name: "C36 media on message stream 0xFFFFFFFF", at: publishing,
-			send: message{csid: 6, typ: video, msid: 0xffffffff, payload: keyFrame([]byte("nowhere"))}.wire(), want: works},
+			send: message{CSID: 6, Type: video, StreamID: 0xffffffff, Payload: keyFrame([]byte("nowhere"))}.Wire(), want: works},
 		{name: "C36 media on a message stream never created", at: publishing,
-			send: message{csid: 6, typ: video, msid: 7, payload: keyFrame([]byte("nowhere"))}.wire(), want: works},
+			send: message{CSID: 6, Type: video, StreamID: 7, Payload: keyFrame([]byte("nowhere"))}.Wire(), want: works},
 		{name: "C36 abort of 1 byte", at: shaken, send: control(abort, []byte{1}), want: closes},
 		{name: "C36 abort of a chunk stream that is not", at: shaken, send: control(abort, be32(0xffffffff)), want: works},
 	}
 	for n := range 11 {
 		rows = append(rows, row{name: fmt.Sprintf("C33 aggregate of %d bytes", n), at: publishing,
-			send: message{csid: 6, typ: aggregate, msid: 1, payload: make([]byte, n)}.wire(), want: closes})
+			send: message{CSID: 6, Type: aggregate, StreamID: 1, Payload: make([]byte, n)}.Wire(), want: closes})
 	}
 	return rows
 }
@@ -76,14 +76,14 @@ func subMessage(typ byte, length int, body []byte, back int) []byte {
 }
 
 func aggregated(payload []byte) []byte {
-	return message{csid: 6, typ: aggregate, msid: 1, time: 1000, payload: payload}.wire()
+	return message{CSID: 6, Type: aggregate, StreamID: 1, Time: 1000, Payload: payload}.Wire()
 }
 
 // countAcks sends a megabyte to a server that was asked for an acknowledgement of each byte. One in 64 KiB has to do.
 func countAcks(p *peer) {
 	p.t.Helper()
 	p.delivers(keyFrame(filler(1 << 20)))
-	acks := p.count(func(m message) bool { return m.typ == ack })
+	acks := p.count(func(m message) bool { return m.Type == ack })
 	if acks == 0 || acks > 1<<20>>16+2 {
 		p.t.Errorf("%d acknowledgements of 1 MiB, want one in 64 KiB at most", acks)
 	}
@@ -94,7 +94,7 @@ func countPongs(p *peer) {
 	p.t.Helper()
 	began := time.Now()
 	pongs := p.count(func(m message) bool {
-		return m.typ == userControl && len(m.payload) == 6 && binary.BigEndian.Uint16(m.payload) == 7
+		return m.Type == userControl && len(m.Payload) == 6 && binary.BigEndian.Uint16(m.Payload) == 7
 	})
 	// The flood itself may have taken the server some seconds of this busy machine, each with its twenty.
 	if took := time.Since(began); pongs == 0 || pongs > 20*int(2+took.Seconds()) {
@@ -112,14 +112,14 @@ func (p *peer) settle() {
 func (p *peer) count(like func(message) bool) int {
 	p.t.Helper()
 	const id = 5000
-	p.send(message{typ: command, payload: amf("_checkbw", id, nil)}.chunks(p.out))
+	p.send(message{Type: command, Payload: amf("_checkbw", id, nil)}.Chunks(p.Out))
 	n := 0
 	for {
-		m, err := p.next(prompt)
+		m, err := p.Next(prompt)
 		switch {
 		case err != nil:
 			p.t.Fatal(err)
-		case isCall(m, "_result") && bytes.Contains(m.payload, amf(id)):
+		case m.IsCall("_result") && bytes.Contains(m.Payload, amf(id)):
 			return n
 		case like(m):
 			n++

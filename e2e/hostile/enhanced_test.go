@@ -15,7 +15,7 @@ func enhancedRows() []row {
 			} {
 				content := []byte("after modifiers: " + name)
 				body := join(prefix, []byte("avc1"), make([]byte, 3), nal([]byte{0x65}, content))
-				p.deliversAs(p.video(body).chunks(p.out), keyFrame(content))
+				p.deliversAs(p.video(body).Chunks(p.Out), keyFrame(content))
 			}
 		}, want: works},
 		{name: "V18 several tracks", at: publishing, do: severalTracks, want: works},
@@ -26,8 +26,8 @@ func enhancedRows() []row {
 				join(short("capsEx"), amf(15)), join(short("fourCcList"), amf(array{"*"})),
 				join(short("videoFourCcInfoMap"), amf(object{"*", 4})), join(short("audioFourCcInfoMap"), amf(object{"*", 4})),
 			} {
-				if !bytes.Contains(m.payload, want) {
-					p.t.Errorf("%q is not in %q", want, m.payload)
+				if !bytes.Contains(m.Payload, want) {
+					p.t.Errorf("%q is not in %q", want, m.Payload)
 				}
 			}
 		}},
@@ -74,7 +74,7 @@ func severalTracks(p *peer) {
 func severalSounds(p *peer) {
 	p.t.Helper()
 	say := func(body []byte) {
-		p.send(message{csid: 4, typ: audio, msid: p.msid, time: p.time, payload: body}.chunks(p.out))
+		p.send(message{CSID: 4, Type: audio, StreamID: p.StreamID, Time: p.time, Payload: body}.Chunks(p.Out))
 	}
 	say(aacHeader)
 	say(join([]byte{0x95, 0x00}, []byte("mp4a"), []byte{1}, aacHeader[2:]))
@@ -108,11 +108,11 @@ func (p *peer) player(properties ...any) *peer {
 func (p *peer) awaitVideo(body []byte) {
 	p.t.Helper()
 	for {
-		m, err := p.next(prompt)
+		m, err := p.Next(prompt)
 		if err != nil {
 			p.t.Fatalf("no %q: %v", body, err)
 		}
-		if m.typ == video && bytes.Equal(m.payload, body) {
+		if m.Type == video && bytes.Equal(m.Payload, body) {
 			return
 		}
 	}
@@ -125,7 +125,7 @@ func lackingCodec(p *peer) {
 	lacking, listed := p.player("fourCcList", array{"av01", "hvc1"}), p.player("audioFourCcInfoMap", object{"Opus", 1})
 	others := p.player("videoFourCcInfoMap", object{"av01", 1}) // who said nothing of audio
 	say := func(kind byte, b string) {
-		p.send(message{csid: 4, typ: audio, msid: p.msid, time: p.time, payload: join([]byte{kind}, []byte("Opus"+b))}.chunks(p.out))
+		p.send(message{CSID: 4, Type: audio, StreamID: p.StreamID, Time: p.time, Payload: join([]byte{kind}, []byte("Opus"+b))}.Chunks(p.Out))
 	}
 	say(0x90, "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00")
 	say(0x91, "\xFC\xFF\xFE")
@@ -160,7 +160,7 @@ func TestReconnectRequest(t *testing.T) {
 	for n, p := range []*peer{encoder, fanned, alone, old} {
 		asked := false
 		p.ends(func(m message) {
-			asked = asked || bytes.Contains(m.payload, []byte("NetConnection.Connect.ReconnectRequest"))
+			asked = asked || bytes.Contains(m.Payload, []byte("NetConnection.Connect.ReconnectRequest"))
 		})
 		if want := n < 3; asked != want {
 			t.Errorf("peer %d was asked to reconnect: %v, want %v", n, asked, want)

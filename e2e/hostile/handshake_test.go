@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"livego/e2e/rig"
+	"livego/e2e/rtmp"
 )
 
 func handshakeRows() []row {
 	rows := []row{
-		{name: "H03 C1 cut", send: hello(3)[:1536], do: hangUp, want: closes},
+		{name: "H03 C1 cut", send: rtmp.Hello(3)[:1536], do: hangUp, want: closes},
 		{name: "H05 an HTTP client", send: []byte("G"), want: closes},
 		{name: "H05 version 0x80", send: []byte{0x80}, want: closes},
 		{name: "H05 version 0x20", send: []byte{0x20}, want: closes},
@@ -29,21 +30,21 @@ func handshakeRows() []row {
 		}},
 		{name: "H07 RTMPE", send: []byte{6}, want: closes},
 		// A C1 with a version but without a good digest is answered by the simple handshake: S2 is the echo of C1.
-		{name: "H08 digests wrong", do: func(p *peer) { p.echoes(withVersion(hello(3), 9, 0, 124, 2)) }, want: works},
+		{name: "H08 digests wrong", do: func(p *peer) { p.echoes(withVersion(rtmp.Hello(3), 9, 0, 124, 2)) }, want: works},
 		{name: "H09 digest offsets 0xFF", do: func(p *peer) {
-			c := withVersion(hello(3), 128, 0, 7, 2)
+			c := withVersion(rtmp.Hello(3), 128, 0, 7, 2)
 			for _, at := range []int{8, 772} {
 				copy(c[1+at:], []byte{0xff, 0xff, 0xff, 0xff})
 			}
 			p.echoes(c)
 		}, want: works},
 		{name: "H10 C2 of zeros", do: func(p *peer) {
-			p.send(join(hello(3)[:1+1536], make([]byte, 1536)))
+			p.send(join(rtmp.Hello(3)[:1+1536], make([]byte, 1536)))
 			p.welcomed()
 			p.at = shaken
 		}, want: works},
 		{name: "H11 all in one segment, before S2", do: func(p *peer) {
-			p.send(hello(3), connect("live"), call(0, "createStream", 2, nil))
+			p.send(rtmp.Hello(3), connect("live"), call(0, "createStream", 2, nil))
 			p.welcomed()
 			p.at = shaken
 			p.await("_result", "Connect.Success")
@@ -56,7 +57,7 @@ func handshakeRows() []row {
 			continue
 		}
 		rows = append(rows, row{name: fmt.Sprintf("H04 version %d", v), do: func(p *peer) {
-			p.send(hello(v))
+			p.send(rtmp.Hello(v))
 			p.welcomed() // with S0 = 3, §5.2.2
 			p.at = shaken
 		}, want: works})
@@ -84,14 +85,14 @@ func (p *peer) echoes(c []byte) {
 // hangUp sends FIN.
 func hangUp(p *peer) {
 	p.t.Helper()
-	if err := p.nc.(*net.TCPConn).CloseWrite(); err != nil {
+	if err := p.NC.(*net.TCPConn).CloseWrite(); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
 // everyHandshakeCut sends a handshake and a connect in two segments, cut at each byte in turn.
 func everyHandshakeCut(t *testing.T, s *target) int {
-	whole := hello(3)
+	whole := rtmp.Hello(3)
 	var cuts []int
 	for cut := 1; cut < len(whole); cut++ {
 		cuts = append(cuts, cut)

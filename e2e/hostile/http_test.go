@@ -89,8 +89,8 @@ func httpRequests(t *testing.T, s *target) int {
 				t.Errorf("content encoding %s", e)
 			}
 			if r.closes {
-				p.nc.SetReadDeadline(time.Now().Add(prompt))
-				if _, err := io.Copy(io.Discard, p.in.r); errors.Is(err, os.ErrDeadlineExceeded) {
+				p.NC.SetReadDeadline(time.Now().Add(prompt))
+				if _, err := io.Copy(io.Discard, p.In.R); errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Error("the connection was not closed")
 				}
 			}
@@ -107,8 +107,8 @@ func httpRequests(t *testing.T, s *target) int {
 // response reads the answer to a request of that method.
 func (p *peer) response(method string) *http.Response {
 	p.t.Helper()
-	p.nc.SetReadDeadline(time.Now().Add(prompt))
-	resp, err := http.ReadResponse(p.in.r, &http.Request{Method: method})
+	p.NC.SetReadDeadline(time.Now().Add(prompt))
+	resp, err := http.ReadResponse(p.In.R, &http.Request{Method: method})
 	if err != nil {
 		p.t.Fatalf("no answer: %v", err)
 	}
@@ -139,8 +139,8 @@ func notCompressed(t *testing.T, s *target) {
 	for _, target := range []string{"/live/bystander.flv", "/live/bystander.m3u8"} {
 		p := s.dialTo(t, "hls_addr")
 		p.send([]byte(get(target, "Accept-Encoding: gzip, br, deflate, *")))
-		p.nc.SetReadDeadline(time.Now().Add(patience)) // a playlist waits for the first segment
-		resp, err := http.ReadResponse(p.in.r, nil)
+		p.NC.SetReadDeadline(time.Now().Add(patience)) // a playlist waits for the first segment
+		resp, err := http.ReadResponse(p.In.R, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

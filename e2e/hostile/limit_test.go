@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"livego/e2e/rig"
+	"livego/e2e/rtmp"
 )
 
 // TestFloods has thousands of connections from one address of which none gets to the point, and wrong keys from another. The limits by
@@ -33,7 +34,7 @@ func TestFloods(t *testing.T) {
 			defer nc.Close()
 		}
 		rig.Eventually(t, prompt, "most of them refused", func() error {
-			if n := s.countFDs(t) - s.fds; n > limit+5 {
+			if n := s.In(t).FDs() - s.fds; n > limit+5 {
 				return fmt.Errorf("%d are open", n)
 			}
 			return nil
@@ -84,23 +85,23 @@ func (s *target) serves(t *testing.T, from string) {
 	if took := time.Since(began); took > prompt {
 		t.Errorf("a good client needed %v to publish", took)
 	}
-	p.nc.Close()
+	p.NC.Close()
 }
 
 // guess publishes with a room's name instead of its key, and returns how long the refusal took.
 func (s *target) guess(t *testing.T, from string) time.Duration {
 	t.Helper()
 	p := s.dialFrom(t, from)
-	defer p.nc.Close()
+	defer p.NC.Close()
 	p.advance(connected)
 	began := time.Now()
 	p.publish("first")
 	for {
-		m, err := p.next(patience)
+		m, err := p.Next(patience)
 		if err != nil {
 			t.Fatalf("no refusal: %v", err)
 		}
-		if isCall(m, "onStatus") && bytes.Contains(m.payload, []byte(badName)) {
+		if m.IsCall("onStatus") && bytes.Contains(m.Payload, []byte(badName)) {
 			return time.Since(began)
 		}
 	}
@@ -121,14 +122,14 @@ func TestTimeouts(t *testing.T) {
 	}{
 		{"H01 nothing", "rtmp_addr", fresh, nil, nil, most},
 		{"H02 a byte now and then", "rtmp_addr", fresh, []byte{3}, []byte{0}, most},
-		{"H06 RTMP for TLS", "rtmps_addr", fresh, hello(3), nil, 0},
+		{"H06 RTMP for TLS", "rtmps_addr", fresh, rtmp.Hello(3), nil, 0},
 		{"H06 nothing for TLS", "rtmps_addr", fresh, nil, nil, most},
 		{"H14 handshake and no more", "rtmp_addr", shaken, nil, nil, most},
 		{"H14 handshake and pings", "rtmp_addr", shaken, nil, control(userControl, []byte{0, 6, 0, 0, 0, 0}), most},
 		{"H14 connect and no more", "rtmp_addr", connected, nil, nil, most},
-		{"H14 connect and a chunk's beginning", "rtmp_addr", connected, message{csid: 3, typ: command}.head(300), []byte{0}, most},
+		{"H14 connect and a chunk's beginning", "rtmp_addr", connected, message{CSID: 3, Type: command}.Head(300), []byte{0}, most},
 		{"S17 publish and pings", "rtmp_addr", publishing, nil, control(userControl, []byte{0, 6, 0, 0, 0, 0}), most},
-		{"S17 publish and a frame's beginning", "rtmp_addr", publishing, message{csid: 9, typ: video, msid: 1}.head(100), []byte{0}, most},
+		{"S17 publish and a frame's beginning", "rtmp_addr", publishing, message{CSID: 9, Type: video, StreamID: 1}.Head(100), []byte{0}, most},
 		{"W01 a byte of a header now and then", "httpflv_addr", fresh, []byte("GET /live/x.flv HTTP/1.1\r\nHost: h\r\nX: "), []byte("y"), most},
 		{"W01 nothing for HTTP", "httpflv_addr", fresh, nil, nil, 0},
 		{"W11 keep-alive without another request", "hls_addr", fresh, []byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n"), nil, most},
@@ -139,11 +140,11 @@ func TestTimeouts(t *testing.T) {
 			began := time.Now()
 			p.advance(c.at)
 			p.send(c.first)
-			stop := drip(p.nc, c.drip)
+			stop := drip(p.NC, c.drip)
 			defer stop()
 			// Twice the longest time-out, and the rest for the machine.
-			p.nc.SetReadDeadline(time.Now().Add(2*2*time.Second + prompt))
-			if _, err := io.Copy(io.Discard, p.in.r); errors.Is(err, os.ErrDeadlineExceeded) {
+			p.NC.SetReadDeadline(time.Now().Add(2*2*time.Second + prompt))
+			if _, err := io.Copy(io.Discard, p.In.R); errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatal("the connection was not closed")
 			}
 			if took := time.Since(began); took < c.least {

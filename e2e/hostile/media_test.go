@@ -46,14 +46,14 @@ func (p *peer) newKeyFrame() []byte {
 // frame sends the body of a video message, 40 ms after the last.
 func (p *peer) frame(body []byte) {
 	p.t.Helper()
-	p.send(p.video(body).chunks(p.out))
+	p.send(p.video(body).Chunks(p.Out))
 }
 
 // video returns the message of the next frame.
 func (p *peer) video(body []byte) message {
 	p.time += 40
 	p.sent++
-	return message{csid: 6, typ: video, msid: p.msid, time: p.time, payload: body}
+	return message{CSID: 6, Type: video, StreamID: p.StreamID, Time: p.time, Payload: body}
 }
 
 // A viewer watches a room by HTTP-FLV.

@@ -42,7 +42,7 @@ func nameRows() []row {
 func neverRoutes(p *peer) {
 	p.t.Helper()
 	m := p.await("_", "NetConnection.Connect.")
-	if isCall(m, "_error") {
+	if m.IsCall("_error") {
 		return
 	}
 	p.send(call(0, "createStream", 2, nil))

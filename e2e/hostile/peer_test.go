@@ -1,18 +1,16 @@
 package hostile
 
 import (
-	"bufio"
 	"bytes"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"io"
-	"math"
 	"net"
 	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"livego/e2e/rtmp"
 )
 
 const (
@@ -35,16 +33,13 @@ const (
 
 // A peer is an RTMP client that can be made to say anything.
 type peer struct {
+	*rtmp.Conn
 	t  testing.TB
 	on *target
-	nc net.Conn
-	in *chunkReader
 
 	at        stage
 	app, room string
 	key       string // "" until it is needed
-	out       int    // chunk size to the server
-	msid      uint32
 	time      uint32 // of the next frame
 	sent      int    // frames
 }
@@ -75,7 +70,7 @@ func (s *target) connectTo(t testing.TB, d net.Dialer, flag string) *peer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { nc.Close() })
-	return &peer{t: t, on: s, nc: nc, in: newChunkReader(bufio.NewReader(nc)), app: "live", room: roomOf(t), out: defaultChunk}
+	return &peer{Conn: rtmp.NewConn(nc), t: t, on: s, app: "live", room: roomOf(t)}
 }
 
 // roomOf makes a room's name of a test's.
@@ -92,8 +87,8 @@ func roomOf(t testing.TB) string {
 // send writes b. A server that has hung up meanwhile is no error here: what it should have done is for the reading side.
 func (p *peer) send(b ...[]byte) {
 	p.t.Helper()
-	p.nc.SetWriteDeadline(time.Now().Add(patience))
-	if _, err := p.nc.Write(join(b...)); errors.Is(err, os.ErrDeadlineExceeded) {
+	p.NC.SetWriteDeadline(time.Now().Add(patience))
+	if _, err := p.NC.Write(join(b...)); errors.Is(err, os.ErrDeadlineExceeded) {
 		p.t.Fatalf("the server does not read: %v", err)
 	}
 }
@@ -104,7 +99,7 @@ func (p *peer) advance(to stage) {
 	for ; p.at < to; p.at++ {
 		switch p.at {
 		case fresh:
-			p.send(hello(3))
+			p.send(rtmp.Hello(3))
 			p.welcomed()
 		case shaken:
 			p.connect()
@@ -116,57 +111,41 @@ func (p *peer) advance(to stage) {
 	}
 }
 
-// hello returns C0, C1 and a C2 that echoes nothing, as real encoders have it.
-func hello(version byte) []byte {
-	b := make([]byte, 1+2*1536)
-	rand.Read(b)
-	b[0] = version
-	copy(b[1:], make([]byte, 8)) // time and zero, §5.2.3
-	return b
-}
-
 // welcomed reads S0, S1 and S2.
 func (p *peer) welcomed() []byte {
 	p.t.Helper()
-	b := make([]byte, 1+2*1536)
-	p.nc.SetReadDeadline(time.Now().Add(prompt))
-	if _, err := io.ReadFull(p.in.r, b); err != nil {
-		p.t.Fatalf("no handshake: %v", err)
-	}
-	if b[0] != 3 {
-		p.t.Fatalf("S0 = %d, want 3", b[0])
+	b, err := p.Welcomed(prompt)
+	if err != nil {
+		p.t.Fatal(err)
 	}
 	return b
 }
 
 func (p *peer) connect() {
 	p.t.Helper()
-	p.send(message{typ: command, payload: amf("connect", 1, object{"app", p.app, "tcUrl", "rtmp://127.0.0.1/" + p.app})}.chunks(p.out))
-	p.await("_result", "NetConnection.Connect.Success")
-	p.send(message{typ: command, payload: amf("createStream", 2, nil)}.chunks(p.out))
-	p.created()
+	if err := p.Connect(p.app, prompt); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
 // created takes the answer to createStream.
 func (p *peer) created() {
 	p.t.Helper()
-	m := p.await("_result", "")
-	p.msid = uint32(math.Float64frombits(binary.BigEndian.Uint64(m.payload[len(m.payload)-8:])))
+	if err := p.Created(prompt); err != nil {
+		p.t.Fatal(err)
+	}
 }
 
-func (p *peer) publish(name string) {
-	p.send(message{typ: command, msid: p.msid, payload: amf("publish", 3, nil, name, "live")}.chunks(p.out))
-}
+// publish and play ask for it. A server that has hung up meanwhile is no error here.
+func (p *peer) publish(name string) { _ = p.Publish(name) }
 
-func (p *peer) play(name string) {
-	p.send(message{typ: command, msid: p.msid, payload: amf("play", 3, nil, name)}.chunks(p.out))
-}
+func (p *peer) play(name string) { _ = p.Play(name) }
 
 // started takes the answer to publish and tells what will come: video alone, so that viewers do not wait for more.
 func (p *peer) started() {
 	p.t.Helper()
 	p.await("onStatus", "NetStream.Publish.Start")
-	p.send(message{csid: 5, typ: data, msid: p.msid, payload: amf("@setDataFrame", "onMetaData", ecma{"videocodecid", 7})}.chunks(p.out))
+	p.send(message{CSID: 5, Type: data, StreamID: p.StreamID, Payload: amf("@setDataFrame", "onMetaData", ecma{"videocodecid", 7})}.Chunks(p.Out))
 	p.frame(avcHeader)
 }
 
@@ -179,37 +158,14 @@ func (p *peer) pushKey() string {
 	return p.key
 }
 
-// next returns the next message that arrives in time.
-func (p *peer) next(limit time.Duration) (message, error) {
-	p.nc.SetReadDeadline(time.Now().Add(limit))
-	return p.in.next()
-}
-
 // await reads up to a command of this name that holds code. A name "_" is any answer to a command.
 func (p *peer) await(name, code string) message {
 	p.t.Helper()
-	var seen []string
-	for {
-		m, err := p.next(prompt)
-		if err != nil {
-			p.t.Fatalf("no %s %s: %v; before it came %q", name, code, err, seen)
-		}
-		if m.typ != command {
-			continue
-		}
-		if isCall(m, name) && bytes.Contains(m.payload, []byte(code)) {
-			return m
-		}
-		seen = append(seen, string(m.payload))
+	m, err := p.Await(prompt, name, code)
+	if err != nil {
+		p.t.Fatal(err)
 	}
-}
-
-// isCall reports whether m is a command of this name.
-func isCall(m message, name string) bool {
-	if name == "_" {
-		return isCall(m, "_result") || isCall(m, "_error")
-	}
-	return m.typ == command && bytes.HasPrefix(m.payload, amf(name))
+	return m
 }
 
 // A want is what has to come of a row's input.
@@ -219,7 +175,7 @@ type want func(*peer)
 func closes(p *peer) {
 	p.t.Helper()
 	p.ends(func(m message) {
-		if p.at < publishing && bytes.Contains(m.payload, []byte("Publish.Start")) {
+		if p.at < publishing && bytes.Contains(m.Payload, []byte("Publish.Start")) {
 			p.t.Error("publish was accepted")
 		}
 	})
@@ -229,15 +185,15 @@ func closes(p *peer) {
 func (p *peer) ends(f func(message)) {
 	p.t.Helper()
 	deadline := time.Now().Add(prompt)
-	p.nc.SetReadDeadline(deadline)
+	p.NC.SetReadDeadline(deadline)
 	if p.at == fresh { // what comes is no message
-		if _, err := io.Copy(io.Discard, p.in.r); errors.Is(err, os.ErrDeadlineExceeded) {
+		if _, err := io.Copy(io.Discard, p.In.R); errors.Is(err, os.ErrDeadlineExceeded) {
 			p.t.Fatal("the connection was not closed")
 		}
 		return
 	}
 	for {
-		m, err := p.in.next()
+		m, err := p.In.Next()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			p.t.Fatal("the connection was not closed")
 		}
@@ -255,12 +211,12 @@ func rejects(codes ...string) want {
 		var said []string
 		found := false
 		p.ends(func(m message) {
-			if !isCall(m, "_error") && !isCall(m, "onStatus") {
+			if !m.IsCall("_error") && !m.IsCall("onStatus") {
 				return
 			}
-			said = append(said, string(m.payload))
+			said = append(said, string(m.Payload))
 			for _, code := range codes {
-				found = found || bytes.Contains(m.payload, []byte(code))
+				found = found || bytes.Contains(m.Payload, []byte(code))
 			}
 		})
 		if !found {

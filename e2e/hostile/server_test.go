@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -34,7 +33,7 @@ func start(t *testing.T, flags ...string) *target {
 	}
 	s := &target{Server: rig.Start(t, rig.Options{Plain: true, Dir: dir, Flags: append([]string{"--level=debug", "--publish_hold=0s", "--play_wait=1s"}, flags...)})}
 	s.pushKey(t, "first") // opens what is opened once
-	s.fds, s.goroutines, s.cpu = s.countFDs(t), s.countGoroutines(t), s.ticks(t)
+	s.fds, s.goroutines, s.cpu = s.FDs(), s.Goroutines(), s.Ticks()
 	return s
 }
 
@@ -52,64 +51,6 @@ func (s *target) remember(key string) {
 	s.keys = append(s.keys, key)
 }
 
-// proc reads a file of the server's directory in /proc.
-func (s *target) proc(t testing.TB, name string) string {
-	t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", s.PID(), name))
-	if err != nil {
-		t.Fatalf("the server is gone: %v", err)
-	}
-	return string(b)
-}
-
-// ticks returns the processor time that the server has used, in hundredths of a second.
-func (s *target) ticks(t testing.TB) int {
-	t.Helper()
-	stat := s.proc(t, "stat")
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:]) // from the state on: a name may hold spaces
-	user, err1 := strconv.Atoi(fields[11])
-	system, err2 := strconv.Atoi(fields[12])
-	if err1 != nil || err2 != nil {
-		t.Fatalf("/proc/PID/stat: %q", stat)
-	}
-	return user + system
-}
-
-// memory returns a line of /proc/PID/status in MiB.
-func (s *target) memory(t testing.TB, line string) int {
-	t.Helper()
-	for l := range strings.Lines(s.proc(t, "status")) {
-		if value, ok := strings.CutPrefix(l, line+":"); ok {
-			kb, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB"))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return kb >> 10
-		}
-	}
-	t.Fatalf("/proc/PID/status has no %s", line)
-	return 0
-}
-
-func (s *target) countFDs(t testing.TB) int {
-	t.Helper()
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.PID()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return len(entries)
-}
-
-func (s *target) countGoroutines(t testing.TB) int {
-	t.Helper()
-	n := 0
-	profile := rig.Get(t, s.API("/debug/pprof/goroutine?debug=1"))
-	if _, err := fmt.Sscanf(string(profile), "goroutine profile: total %d", &n); err != nil {
-		t.Fatalf("%v: %.80s", err, profile)
-	}
-	return n
-}
-
 // audit holds the server to what must be true after any number of inputs, of which there were so many.
 func (s *target) audit(t *testing.T, inputs int) {
 	t.Helper()
@@ -118,21 +59,21 @@ func (s *target) audit(t *testing.T, inputs int) {
 	}
 	// On average: most inputs cost nothing and a few are megabytes. The clock runs for good publishers and viewers too.
 	const perInput = 50 // ms
-	if used := (s.ticks(t) - s.cpu) * 10; inputs > 0 && used > perInput*inputs {
+	if used := (s.In(t).Ticks() - s.cpu) * 10; inputs > 0 && used > perInput*inputs {
 		t.Errorf("%d inputs took %d ms of processor time, want at most %d ms each", inputs, used, perInput)
 	} else {
 		t.Logf("%d inputs took %d ms of processor time", inputs, used)
 	}
-	t.Logf("memory: %d MiB now, %d MiB at most", s.memory(t, "VmRSS"), s.memory(t, "VmHWM"))
-	if peak := s.memory(t, "VmHWM"); peak >= 200 {
+	t.Logf("memory: %d MiB now, %d MiB at most", s.In(t).Memory("VmRSS"), s.In(t).Memory("VmHWM"))
+	if peak := s.In(t).Memory("VmHWM"); peak >= 200 {
 		t.Errorf("it took %d MiB of memory at its peak, want less than 200", peak)
 	}
 	http.DefaultClient.CloseIdleConnections()
 	rig.Eventually(t, 60e9, "goroutines and file descriptors as before", func() error {
-		if n := s.countGoroutines(t); n > s.goroutines+5 {
+		if n := s.In(t).Goroutines(); n > s.goroutines+5 {
 			return fmt.Errorf("%d goroutines, there were %d", n, s.goroutines)
 		}
-		if n := s.countFDs(t); n > s.fds+5 {
+		if n := s.In(t).FDs(); n > s.fds+5 {
 			return fmt.Errorf("%d file descriptors, there were %d", n, s.fds)
 		}
 		return nil

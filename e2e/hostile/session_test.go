@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"livego/e2e/rig"
+	"livego/e2e/rtmp"
 )
 
 const (
@@ -21,10 +22,10 @@ const (
 
 // wholeSession returns what an encoder sends who waits for no answer: 64 KiB from the handshake on.
 func wholeSession(key string) []byte {
-	b := join(hello(3), connect("live"), call(0, "releaseStream", 2, nil, key), call(0, "createStream", 3, nil), call(1, "publish", 4, nil, key, "live"),
-		message{csid: 6, typ: video, msid: 1, payload: avcHeader}.wire(), message{csid: 4, typ: audio, msid: 1, payload: aacHeader}.wire())
+	b := join(rtmp.Hello(3), connect("live"), call(0, "releaseStream", 2, nil, key), call(0, "createStream", 3, nil), call(1, "publish", 4, nil, key, "live"),
+		message{CSID: 6, Type: video, StreamID: 1, Payload: avcHeader}.Wire(), message{CSID: 4, Type: audio, StreamID: 1, Payload: aacHeader}.Wire())
 	for n := 0; len(b) < 64<<10; n++ {
-		b = append(b, message{csid: 6, typ: video, msid: 1, time: uint32(n * 40), payload: keyFrame(filler(5000))}.wire()...)
+		b = append(b, message{CSID: 6, Type: video, StreamID: 1, Time: uint32(n * 40), Payload: keyFrame(filler(5000))}.Wire()...)
 	}
 	return b
 }

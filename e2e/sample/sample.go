@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -40,7 +41,23 @@ const (
 // AV is the plain case: what the README tells people to push.
 var AV = av("h264-aac", "")
 
-// All lists every sample. The first is AV.
+// Clips are for scenes that are played frame by frame: small, 20 s long so that no frame comes twice, and each picture unlike the others.
+var (
+	Small  = clip("small", "160x90", 44100, "-g 25 -keyint_min 25")
+	Large  = clip("large", "256x144", 48000, "-g 25 -keyint_min 25 -profile:v main") // other parameters, for pictures and for sound
+	OneKey = clip("one-key", "160x90", 44100, "-g 9999 -keyint_min 9999")
+	Intra  = clip("intra", "160x90", 44100, "-g 1")
+	// About 2 Mbit/s, which a slow viewer cannot take.
+	Heavy = clip("heavy", "320x180", 44100, "-g 25 -keyint_min 25 -vf noise=alls=40:allf=t -b:v 2M -maxrate 2M -bufsize 1M")
+)
+
+func clip(name, size string, rate int, more string) Sample {
+	return Sample{Name: name, Video: true, Audio: true,
+		args: args("-f lavfi -i testsrc2=rate=25:size="+size, "-f lavfi -i", tone, "-ar", strconv.Itoa(rate), "-t 20",
+			"-c:v libx264 -preset ultrafast -pix_fmt yuv420p -sc_threshold 0", more, aac)}
+}
+
+// All lists every sample that is pushed as a whole. The first is AV.
 func All() []Sample {
 	return []Sample{
 		AV,

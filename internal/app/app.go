@@ -50,6 +50,7 @@ type App struct {
 	limiter *netx.Limiter
 	numbers *segment.Numbers
 	engine  *fan.Engine
+	jwks    *auth.JWKS // nil without
 
 	listeners
 	load     load
@@ -77,12 +78,16 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a.build(door)
+	tokens, err := a.tokenOptions()
+	if err != nil {
+		return nil, err
+	}
+	a.build(door, tokens)
 	return a, nil
 }
 
 // build makes the graph.
-func (a *App) build(door *auth.Door) {
+func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 	cfg, apps := a.cfg, appsByName(a.cfg.Apps)
 	a.numbers = segment.NewNumbers(a.store)
 	gops := cfg.GopNum
@@ -96,6 +101,7 @@ func (a *App) build(door *auth.Door) {
 	})
 	gate := auth.NewGate(a.store, auth.Options{
 		Apps: gateApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
+		Tokens: tokens, Private: cfg.Private,
 	})
 	engine, err := fan.NewEngine(runtime.GOMAXPROCS(0))
 	if err != nil {
@@ -117,7 +123,7 @@ func (a *App) build(door *auth.Door) {
 	})
 	a.hls = hls.New(a.hub, gate, hls.Options{
 		Segment: cfg.HLSSegment, Part: cfg.HLSPart, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, FirstWait: cfg.HLSStartWait,
-		SessionTimeout: cfg.HLSSessionTimeout, Apps: func(app string) bool { return apps[app].HLS }, Raise: a.numbers.Raise, Log: a.log,
+		SessionTimeout: cfg.HLSSessionTimeout, Apps: func(app string) bool { return apps[app].HLS }, Private: gate.Private, Raise: a.numbers.Raise, Log: a.log,
 	})
 	a.viewers = &viewers{
 		flv: edgeflv.New(a.hub, gate, edgeflv.Options{
@@ -131,6 +137,26 @@ func (a *App) build(door *auth.Door) {
 		RTMP: "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
 		StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: version(),
 	})
+}
+
+// tokenOptions returns which tokens are good, with a look at the files that hold keys.
+func (a *App) tokenOptions() (auth.TokenOptions, error) {
+	t := a.cfg.Token
+	o := auth.TokenOptions{
+		Secret: t.Secret, Previous: t.Previous, Issuer: t.Issuer, Audience: t.Audience, MaxAge: t.MaxAge, Viewers: t.Viewers,
+	}
+	if t.PublicKey != "" {
+		key, err := config.LoadPublicKey(t.PublicKey)
+		if err != nil {
+			return o, fmt.Errorf("token.public_key: %w", err)
+		}
+		o.Public = key
+	}
+	if t.JWKSURL != "" {
+		a.jwks = auth.NewJWKS(t.JWKSURL, a.log)
+		o.JWKS = a.jwks
+	}
+	return o, nil
 }
 
 var errStopping = errors.New("the server is stopping")
@@ -179,6 +205,9 @@ func (a *App) Run(ctx context.Context) error {
 	serving.Go(func() { a.numbers.Run(late) })
 	serving.Go(func() { tuneGC(late) })
 	serving.Go(func() { a.load.watch(late) })
+	if a.jwks != nil {
+		serving.Go(func() { a.jwks.Run(late) })
+	}
 	if r, ok := a.store.(*redis.Store); ok {
 		serving.Go(func() { r.Run(late, a.hub.Revoke) })
 	}

@@ -47,6 +47,17 @@ type Config struct {
 		Secret    string `key:"secret" secret:"true" help:"The secret of the JWTs for the operator's HTTP. When set, every request needs a JWT or the admin token: a must behind a proxy on this machine."`
 		Algorithm string `key:"algorithm" default:"HS256" oneof:"HS256,HS384,HS512" help:"The only algorithm that such a JWT may have."`
 	} `key:"jwt"`
+	Private []string `key:"private" help:"What takes a token to watch: apps (live), rooms (live/movie), or * for everything."`
+	Token   struct {
+		Secret    string        `key:"secret" secret:"true" help:"The secret of tokens to publish and to watch: JWTs by HS256, and signed URLs. At least 16 characters; livego token makes tokens with it."`
+		Previous  string        `key:"previous" secret:"true" help:"The secret before, whose tokens stay good while it stands here."`
+		PublicKey string        `key:"public_key" help:"A file with the Ed25519 public key, in PEM, of tokens by EdDSA."`
+		JWKSURL   string        `key:"jwks_url" help:"Where the RSA keys of tokens by RS256 are published (JWKS, RFC 7517), by https."`
+		Issuer    string        `key:"issuer" help:"What the claim iss of a JWT must be."`
+		Audience  string        `key:"audience" help:"What the claim aud of a JWT must be."`
+		MaxAge    time.Duration `key:"max_age" default:"24h" min:"1m" max:"8760h" help:"How far in the future a token may expire."`
+		Viewers   int           `key:"viewers" default:"0" min:"0" help:"How many may watch with one token at a time, where it does not say. 0: any number."`
+	} `key:"token"`
 	AuthFailures  int  `key:"auth_failures" default:"10" min:"0" help:"Wrong keys or credentials a minute from one address before further tries are slowed down. 0: no limit."`
 	ConnsPerIP    int  `key:"conns_per_ip" default:"64" min:"0" help:"Connections from one address, by RTMP or to viewers' HTTP, that have neither published nor played yet. 0: no limit."`
 	LimitLoopback bool `key:"limit_loopback" default:"false" help:"Apply the limits by address to this machine too."`

@@ -28,6 +28,7 @@ type viewer struct {
 	joined   time.Time
 	progress time.Time
 	queued   int // in the kernel, when last looked at
+	drain    drain
 	pinged   time.Time
 	caught   bool      // has been at the live edge
 	full     bool      // his socket takes no more
@@ -169,11 +170,13 @@ func (v *viewer) send(b *batch, now time.Time) (full bool, err error) {
 		if n > 0 {
 			v.progress = now
 		}
+		v.drain.sent += n
 		v.sent(n, now)
 		if n < b.size {
 			v.fallBehind(now)
 			return true, nil
 		}
+		v.keepUp()
 		if v.farewell {
 			v.bye = now
 			_ = unix.Shutdown(v.sock, unix.SHUT_WR)
@@ -285,19 +288,81 @@ func (v *viewer) count(now time.Time) {
 }
 
 // fallBehind sees to a viewer whose socket is full. One who is too far behind goes on, after the node that he is in the middle of,
-// with the newest start there is then; who would make us hold too much waits for one.
+// with the newest start there is then; who would make us hold too much waits for one. How far he is behind he sees himself when what
+// the kernel holds for him has gone: that is counted.
 func (v *viewer) fallBehind(now time.Time) {
 	if v.at == nil || v.err != nil {
 		return
 	}
 	o := &v.feed.fan.opt
 	last, newest := v.feed.newest()
-	late := (v.caught || now.Sub(v.joined) >= startGrace) && last.dts-v.at.dts > o.MaxLatency
+	behind := last.dts - v.at.dts
+	if queued, err := unix.IoctlGetInt(v.sock, unix.SIOCOUTQ); err == nil {
+		v.drain.look(now, queued)
+		v.boundQueue()
+		behind += v.drain.takes(queued + len(v.rest))
+	}
+	late := (v.caught || now.Sub(v.joined) >= startGrace) && behind > o.MaxLatency
 	if late && newest != nil && newest.total > v.at.total || v.feed.tooOld(v.at, last) {
 		v.count(now)
 		v.after, v.at = v.at.total, nil
 		v.Viewer.Skip()
 	}
+}
+
+// boundQueue has the kernel hold less for a viewer who takes less.
+func (v *viewer) boundQueue() {
+	if v.drain.rate == 0 {
+		return
+	}
+	if want := max(leastQueue, int(v.drain.rate*queueLasts.Seconds())); v.drain.bound == 0 || want < v.drain.bound/2 {
+		v.drain.bound = want
+		_ = unix.SetsockoptInt(v.sock, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, want) // a wish, as in netx
+	}
+}
+
+// keepUp forgets that v has been slow.
+func (v *viewer) keepUp() {
+	if v.drain.bound != 0 {
+		_ = unix.SetsockoptInt(v.sock, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, v.Viewer.Backlog())
+	}
+	v.drain = drain{}
+}
+
+const (
+	queueLasts = 250 * time.Millisecond // what the kernel may hold for a slow viewer before it takes more
+	leastQueue = 8 << 10
+
+	drainLook = 200 * time.Millisecond // in which bursts even out
+)
+
+// A drain measures how fast a viewer takes what he is sent, while his socket is full.
+type drain struct {
+	since time.Time // the look began; zero while there is none
+	held  int       // by the kernel, at that time
+	sent  int       // given to the kernel since
+	rate  float64   // bytes a second in the last look; 0 before
+	bound int       // of the kernel's queue; 0 as for everybody
+}
+
+// look is told how many bytes the kernel holds now.
+func (d *drain) look(now time.Time, queued int) {
+	elapsed := now.Sub(d.since)
+	if !d.since.IsZero() && elapsed < drainLook {
+		return
+	}
+	if drained := d.held + d.sent - queued; !d.since.IsZero() && drained > 0 {
+		d.rate = float64(drained) / elapsed.Seconds()
+	}
+	d.since, d.held, d.sent = now, queued, 0
+}
+
+// takes returns how long n bytes take to go; 0 while that is not known.
+func (d *drain) takes(n int) time.Duration {
+	if d.rate == 0 {
+		return 0
+	}
+	return time.Duration(float64(n) / d.rate * float64(time.Second))
 }
 
 // batch is what one system call takes.

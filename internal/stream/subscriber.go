@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -36,6 +37,9 @@ type Subscriber struct {
 	caught  bool  // has been at the live edge, so that falling behind counts
 	joined  time.Time
 	cursor  uint64 // Seq of the next frame to take
+
+	taken time.Time // when frames were last taken
+	rate  float64   // bytes a second that he took last, if his connection made us wait; else 0
 }
 
 // startGrace is how long after joining a viewer who has never caught up is left alone.
@@ -156,19 +160,20 @@ func (s *Subscriber) poll(dst []*media.Frame) (n int, wake <-chan struct{}, err 
 	default:
 	}
 	st := s.s
-	skipped := false
+	skipped, wait, most := false, s.wait(), s.most()
 	st.mu.RLock()
 	r := &st.ring
 	if !s.placed {
 		s.place(st)
 	}
-	if s.behind(st) && s.skip(r) {
+	if s.behind(st, wait) && s.skip(r) {
 		skipped, s.begun = true, idSet{}
 	}
-	for ; s.cursor < r.head && n < len(dst); s.cursor++ {
+	for ; s.cursor < r.head && n < len(dst) && most > 0; s.cursor++ {
 		if f := r.at(s.cursor); s.takes(f) {
 			dst[n] = f
 			n++
+			most -= len(f.Payload)
 		}
 	}
 	if s.cursor == r.head {
@@ -182,7 +187,30 @@ func (s *Subscriber) poll(dst []*media.Frame) (n int, wake <-chan struct{}, err 
 	if skipped {
 		s.Skip()
 	}
+	s.taken = time.Now()
 	return n, wake, err
+}
+
+const (
+	slowWrite = 100 * time.Millisecond // a connection that takes longer for what it is given is slow
+	slowTakes = 250 * time.Millisecond // how long what one such is given may take
+)
+
+// wait returns how long what the kernel holds for a slow viewer takes to go: as old is what he gets by then.
+func (s *Subscriber) wait() time.Duration {
+	q := s.queued.Load()
+	if s.rate == 0 || q == nil {
+		return 0
+	}
+	return time.Duration(float64((*q)()) / s.rate * float64(time.Second))
+}
+
+// most returns how many bytes the viewer is given at once.
+func (s *Subscriber) most() int {
+	if s.rate == 0 {
+		return math.MaxInt
+	}
+	return max(1, int(s.rate*slowTakes.Seconds()))
 }
 
 // place sets the cursor where the subscriber starts. Caller holds st.mu.
@@ -201,8 +229,8 @@ func (s *Subscriber) place(st *stream) {
 }
 
 // behind reports whether s has fallen behind so far that it must be moved on. Parts of the server, where nobody waits for the
-// picture, keep every frame that the ring has. Caller holds st.mu.
-func (s *Subscriber) behind(st *stream) bool {
+// picture, keep every frame that the ring has. What is taken now comes to the viewer in wait. Caller holds st.mu.
+func (s *Subscriber) behind(st *stream, wait time.Duration) bool {
 	r := &st.ring
 	if s.cursor < r.tail {
 		return true
@@ -210,7 +238,7 @@ func (s *Subscriber) behind(st *stream) bool {
 	if s.opt.Internal || s.cursor == r.head || !s.caught && time.Since(s.joined) < startGrace {
 		return false
 	}
-	return r.newest().DTS-r.at(s.cursor).DTS > st.hub.opt.MaxLatency
+	return r.newest().DTS-r.at(s.cursor).DTS+wait > st.hub.opt.MaxLatency
 }
 
 // skip moves s to the newest random access point ahead of it. Where there is none it stays, or, if the ring has left it behind,
@@ -272,5 +300,10 @@ func (s *Subscriber) Flushed(frames []*media.Frame) {
 			audio += len(f.Payload)
 		}
 	}
-	s.Progress(video, audio, frames[len(frames)-1].DTS, time.Now())
+	now := time.Now()
+	s.rate = 0
+	if took := now.Sub(s.taken); took >= slowWrite && !s.opt.Internal {
+		s.rate = float64(video+audio) / took.Seconds()
+	}
+	s.Progress(video, audio, frames[len(frames)-1].DTS, now)
 }

@@ -10,10 +10,11 @@ import (
 
 // ViewerOptions tell who watches.
 type ViewerOptions struct {
-	Proto    string // "rtmp", "flv", "hls", ...: viewers and readers of one are woken together
-	Remote   string // host:port
-	URL      string // for statistics: without token or query
-	Internal bool   // part of the server: not counted as a viewer
+	Proto    string    // "rtmp", "flv", "hls", ...: viewers and readers of one are woken together
+	Remote   string    // host:port
+	URL      string    // for statistics: without token or query
+	Internal bool      // part of the server: not counted as a viewer
+	Pass     live.Pass // what he came in by; zero: nothing that limits how many may
 }
 
 // A Viewer is somebody who watches a stream, as statistics and kicks see him. Subscribers have one; so does whoever fetches
@@ -33,13 +34,20 @@ type Viewer struct {
 	queued       atomic.Pointer[func() int]
 }
 
-// Join adds a viewer to the session of name. It fails with NotFound when there is none. Leave must be called.
+// Join adds a viewer to the session of name. It fails with NotFound when there is none, and with Limit when as many as may are
+// watching, in any session, with what he came in by. Leave must be called.
 func (h *Hub) Join(name live.Name, o ViewerOptions) (*Viewer, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.streams[name]
 	if s == nil || !s.session {
 		return nil, live.Errorf(live.NotFound, "nobody is publishing %s", name)
+	}
+	if o.Pass.Max > 0 {
+		if h.passes[o.Pass] >= o.Pass.Max {
+			return nil, live.Errorf(live.Limit, "as many as may are watching with this token: %d", o.Pass.Max)
+		}
+		h.passes[o.Pass]++
 	}
 	v := &Viewer{s: s, id: h.ids.Add(1), opt: o, since: time.Now(), kicked: make(chan struct{})}
 	s.mu.Lock()
@@ -66,6 +74,11 @@ func (v *Viewer) Leave() {
 			s.pace(v.opt.Proto).viewers--
 		}
 		s.mu.Unlock()
+		if v.opt.Pass.Max > 0 {
+			if h.passes[v.opt.Pass]--; h.passes[v.opt.Pass] == 0 {
+				delete(h.passes, v.opt.Pass)
+			}
+		}
 		if !v.opt.Internal {
 			h.emit(Event{Type: Left, Name: s.name, Viewer: v.id})
 		}

@@ -55,9 +55,13 @@ func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
 // themselves. Who asks for a WebSocket gets one.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string) {
 	proto := protoOf(r)
-	grant, err := s.gate.Allow(r.Context(), live.Request{
-		Action: live.Play, App: app, Name: room, Token: r.URL.Query().Get("token"), Proto: proto, Remote: r.RemoteAddr,
-	})
+	token, err := netx.Token(r)
+	var grant live.Grant
+	if err == nil {
+		grant, err = s.gate.Allow(r.Context(), live.Request{
+			Action: live.Play, App: app, Name: room, Token: token, Proto: proto, Remote: r.RemoteAddr,
+		})
+	}
 	if err != nil {
 		netx.WriteError(w, err)
 		return
@@ -65,7 +69,7 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 	log := s.opt.Log.With("proto", proto, "remote", r.RemoteAddr, "stream", grant.Name.String())
 	w.Header().Set("Cache-Control", "no-store")
 	if proto == protoWebSocket {
-		s.serveWebSocket(w, r, grant.Name, log)
+		s.serveWebSocket(w, r, grant, log)
 		return
 	}
 	w.Header().Set("Content-Type", "video/x-flv")
@@ -75,11 +79,11 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 		}
 		return
 	}
-	if s.handOver(w, r, grant.Name, log) {
+	if s.handOver(w, r, grant, log) {
 		return
 	}
 	sub, err := s.hub.Subscribe(r.Context(), grant.Name, stream.SubscribeOptions{
-		Viewer: viewer(r), GOPs: s.opt.GOPs, AllTracks: dialectOf(r).Tracks,
+		Viewer: viewer(r, grant), GOPs: s.opt.GOPs, AllTracks: dialectOf(r).Tracks,
 	})
 	if err != nil {
 		if r.Context().Err() == nil {
@@ -117,7 +121,7 @@ func protoOf(r *http.Request) string {
 	return protoHTTP
 }
 
-func viewer(r *http.Request) stream.ViewerOptions {
+func viewer(r *http.Request, grant live.Grant) stream.ViewerOptions {
 	proto, scheme := protoOf(r), "http"
 	if proto == protoWebSocket {
 		scheme = "ws"
@@ -125,7 +129,7 @@ func viewer(r *http.Request) stream.ViewerOptions {
 	if r.TLS != nil {
 		scheme += "s"
 	}
-	return stream.ViewerOptions{Proto: proto, Remote: r.RemoteAddr, URL: scheme + "://" + r.Host + r.URL.EscapedPath()}
+	return stream.ViewerOptions{Proto: proto, Remote: r.RemoteAddr, URL: scheme + "://" + r.Host + r.URL.EscapedPath(), Pass: grant.Pass}
 }
 
 // dialectOf returns what a viewer wants otherwise than everybody, by the query of his address.

@@ -38,6 +38,7 @@ type Options struct {
 	// waited. Default 30 s.
 	SessionTimeout time.Duration
 	Apps           func(app string) bool // the apps that have HLS; nil: all
+	Private        func(live.Name) bool  // whose segments take a session too; nil: none
 	Raise          func(uint64)          // told each media sequence number in use, see segment.Numbers; nil: nobody
 	Log            *slog.Logger
 }

@@ -28,6 +28,7 @@ const (
 	cacheNothing  = "no-store"                        // it is for one viewer alone
 	cachePlaylist = "public, max-age=1"               // it changes several times a second, and this is the least that there is
 	cacheForever  = "public, max-age=3600, immutable" // its name is never used again
+	cacheOwn      = "private, max-age=3600, immutable"
 )
 
 // ServeHTTP answers GET and HEAD for the paths of the package comment. What is refused is told why, in plain text.
@@ -100,7 +101,11 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked
 	if err != nil {
 		return err
 	}
-	grant, err := s.allow(r, asked, query.Get("token"))
+	token, err := netx.Token(r)
+	if err != nil {
+		return err
+	}
+	grant, err := s.allow(r, asked, token)
 	if err != nil {
 		return err
 	}
@@ -109,7 +114,7 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked
 		return err
 	}
 	f := wish(l)
-	uri := grant.Name.Room + "/" + playlists[f] + "?s=" + s.audience.ticket(grant.Name, grant.Expires)
+	uri := grant.Name.Room + "/" + playlists[f] + "?s=" + s.audience.ticket(grant)
 	if grant.Name.App != asked.App {
 		uri = "../" + grant.Name.App + "/" + uri
 	}
@@ -185,6 +190,9 @@ func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, name live.Na
 		return err
 	}
 	id, known := s.audience.open(d.session, name)
+	if !known && s.isPrivate(name) {
+		return s.checkSession(r, name)
+	}
 	if !known {
 		if grant, err := s.allow(r, name, ""); err != nil {
 			return err
@@ -216,6 +224,10 @@ func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, name live.Na
 	p, err := l.Playlist(f, d.skip)
 	if err != nil {
 		return err
+	}
+	if s.isPrivate(name) {
+		answer{contentType: m3u8.ContentType, cache: cacheNothing, body: withSession(p.Body, d.session)}.send(w, r)
+		return nil
 	}
 	a := answer{contentType: m3u8.ContentType, cache: cachePlaylist, tag: p.Tag, body: p.Body}
 	w.Header()["Vary"] = varyEncoding
@@ -277,6 +289,13 @@ func parseDirectives(query string) (d directives, err error) {
 
 // serveFile answers with a segment, a part or an initialization section. A part that playlists hint at is waited for.
 func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name live.Name, file string) error {
+	cache := cacheForever
+	if s.isPrivate(name) {
+		if err := s.checkSession(r, name); err != nil {
+			return err
+		}
+		cache = cacheOwn
+	}
 	sess, l := s.kept(name)
 	var f segment.File
 	if l != nil {
@@ -292,7 +311,7 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name live.Nam
 	if len(data) == 0 {
 		return live.Errorf(live.NotFound, "this segment of %s is not here, or no longer", name)
 	}
-	n := answer{contentType: f.Type, cache: cacheForever, tag: f.Name, body: data, ranges: true}.send(w, r)
+	n := answer{contentType: f.Type, cache: cache, tag: f.Name, body: data, ranges: true}.send(w, r)
 	s.audience.count(name, r, &f, n)
 	return nil
 }

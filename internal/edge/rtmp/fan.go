@@ -142,5 +142,5 @@ func flatten(parts [][]byte) []byte {
 }
 
 func (ss *session) viewer(name live.Name) stream.ViewerOptions {
-	return stream.ViewerOptions{Proto: proto, Remote: ss.nc.RemoteAddr().String(), URL: ss.url(name)}
+	return stream.ViewerOptions{Proto: proto, Remote: ss.nc.RemoteAddr().String(), URL: ss.url(name), Pass: ss.pass}
 }

@@ -25,6 +25,7 @@ func (ss *session) play(ctx context.Context) (handedOver bool) {
 		ss.refusePlay(err)
 		return false
 	}
+	ss.pass = grant.Pass
 	log := ss.log.With("stream", grant.Name.String())
 	if ss.carried(grant.Name) {
 		ss.handOver(ctx, grant.Name, log)

@@ -67,8 +67,8 @@ type session struct {
 	req *rtmp.Request
 	log *slog.Logger
 
-	dialect flv.Dialect // of a player
-
+	dialect flv.Dialect    // of a player
+	pass    live.Pass      // of a player
 	skipped *atomic.Uint64 // messages that were out of order and passed over
 }
 
@@ -97,7 +97,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 		s.noRequest(ctx, log, err)
 		return
 	}
-	ss := &session{s, nc, c, req, log, dialectOf(req), skipped}
+	ss := &session{Server: s, nc: nc, c: c, req: req, log: log, dialect: dialectOf(req), skipped: skipped}
 	if req.Publish {
 		ss.publish(ctx)
 	} else {

@@ -1,0 +1,68 @@
+package rig
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// proc reads a file of the server's directory in /proc.
+func (s *Server) proc(name string) string {
+	s.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", s.PID(), name))
+	if err != nil {
+		s.t.Fatalf("the server is gone: %v", err)
+	}
+	return string(b)
+}
+
+// Ticks returns the processor time that the server has used, in hundredths of a second.
+func (s *Server) Ticks() int {
+	s.t.Helper()
+	stat := s.proc("stat")
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:]) // from the state on: a name may hold spaces
+	user, err1 := strconv.Atoi(fields[11])
+	system, err2 := strconv.Atoi(fields[12])
+	if err1 != nil || err2 != nil {
+		s.t.Fatalf("/proc/PID/stat: %q", stat)
+	}
+	return user + system
+}
+
+// Memory returns a line of /proc/PID/status in MiB.
+func (s *Server) Memory(line string) int {
+	s.t.Helper()
+	for l := range strings.Lines(s.proc("status")) {
+		if value, ok := strings.CutPrefix(l, line+":"); ok {
+			kb, err := strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(value), " kB"))
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return kb >> 10
+		}
+	}
+	s.t.Fatalf("/proc/PID/status has no %s", line)
+	return 0
+}
+
+// FDs returns how many file descriptors the server has open.
+func (s *Server) FDs() int {
+	s.t.Helper()
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.PID()))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return len(entries)
+}
+
+// Goroutines returns how many goroutines the server has.
+func (s *Server) Goroutines() int {
+	s.t.Helper()
+	n := 0
+	profile := Get(s.t, s.API("/debug/pprof/goroutine?debug=1"))
+	if _, err := fmt.Sscanf(string(profile), "goroutine profile: total %d", &n); err != nil {
+		s.t.Fatalf("%v: %.80s", err, profile)
+	}
+	return n
+}

@@ -1,0 +1,179 @@
+// Package rtmp is the client's end of RTMP as the tests need it: it can say anything, by the book or not. It is made by hand, with nothing
+// of the server's own code, so that one mistake cannot hide on both sides.
+package rtmp
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"time"
+)
+
+// A Conn is a connection to a server. One goroutine may read and another write.
+type Conn struct {
+	NC       net.Conn
+	In       *Reader
+	Out      int    // chunk size to the server
+	StreamID uint32 // of the message stream, once it is created
+}
+
+// NewConn returns a connection that has done nothing yet.
+func NewConn(nc net.Conn) *Conn {
+	return &Conn{NC: nc, In: NewReader(bufio.NewReader(nc)), Out: DefaultChunk}
+}
+
+// Hello returns C0, C1 and a C2 that echoes nothing, as real encoders have it.
+func Hello(version byte) []byte {
+	b := make([]byte, 1+2*1536)
+	rand.Read(b)
+	b[0] = version
+	copy(b[1:], make([]byte, 8)) // time and zero, §5.2.3
+	return b
+}
+
+// Welcomed reads S0, S1 and S2.
+func (c *Conn) Welcomed(limit time.Duration) ([]byte, error) {
+	b := make([]byte, 1+2*1536)
+	c.NC.SetReadDeadline(time.Now().Add(limit))
+	if _, err := io.ReadFull(c.In.R, b); err != nil {
+		return nil, fmt.Errorf("no handshake: %w", err)
+	}
+	if b[0] != 3 {
+		return nil, fmt.Errorf("S0 = %d, want 3", b[0])
+	}
+	return b, nil
+}
+
+// Send sends a message in chunks of size Out.
+func (c *Conn) Send(m Message) error {
+	_, err := c.NC.Write(m.Chunks(c.Out))
+	return err
+}
+
+// command sends a command on a message stream.
+func (c *Conn) command(streamID uint32, values ...any) error {
+	return c.Send(Message{Type: Command, StreamID: streamID, Payload: AMF(values...)})
+}
+
+// Connect asks for app and for a message stream, and takes the answers.
+func (c *Conn) Connect(app string, limit time.Duration) error {
+	if err := c.command(0, "connect", 1, Object{"app", app, "tcUrl", "rtmp://127.0.0.1/" + app}); err != nil {
+		return err
+	}
+	if _, err := c.Await(limit, "_result", "NetConnection.Connect.Success"); err != nil {
+		return err
+	}
+	if err := c.command(0, "createStream", 2, nil); err != nil {
+		return err
+	}
+	return c.Created(limit)
+}
+
+// Created takes the answer to createStream.
+func (c *Conn) Created(limit time.Duration) error {
+	m, err := c.Await(limit, "_result", "")
+	if err == nil {
+		c.StreamID = uint32(math.Float64frombits(binary.BigEndian.Uint64(m.Payload[len(m.Payload)-8:])))
+	}
+	return err
+}
+
+// Publish asks to publish name.
+func (c *Conn) Publish(name string) error {
+	return c.command(c.StreamID, "publish", 3, nil, name, "live")
+}
+
+// Play asks to play name.
+func (c *Conn) Play(name string) error {
+	return c.command(c.StreamID, "play", 3, nil, name)
+}
+
+// Unpublish says goodbye.
+func (c *Conn) Unpublish(name string) error {
+	return c.command(c.StreamID, "FCUnpublish", 4, nil, name)
+}
+
+// Next returns the next message that arrives in time.
+func (c *Conn) Next(limit time.Duration) (Message, error) {
+	c.NC.SetReadDeadline(time.Now().Add(limit))
+	return c.In.Next()
+}
+
+// Await reads up to a command of this name that holds code. A name "_" is any answer to a command.
+func (c *Conn) Await(limit time.Duration, name, code string) (Message, error) {
+	var seen []string
+	for {
+		m, err := c.Next(limit)
+		if err != nil {
+			return m, fmt.Errorf("no %s %s: %w; before it came %q", name, code, err, seen)
+		}
+		if m.Type != Command {
+			continue
+		}
+		if m.IsCall(name) && bytes.Contains(m.Payload, []byte(code)) {
+			return m, nil
+		}
+		seen = append(seen, string(m.Payload))
+	}
+}
+
+// IsCall reports whether m is a command of this name.
+func (m Message) IsCall(name string) bool {
+	if name == "_" {
+		return m.IsCall("_result") || m.IsCall("_error")
+	}
+	return m.Type == Command && bytes.HasPrefix(m.Payload, AMF(name))
+}
+
+// IsData reports whether m is data of this name.
+func (m Message) IsData(name string) bool {
+	return m.Type == Data && bytes.HasPrefix(m.Payload, AMF(name))
+}
+
+// ErrRefused is the answer to a publish or play that the server does not grant.
+var ErrRefused = errors.New("refused")
+
+// Open dials addr and goes by the book up to where it may publish or play in app.
+func Open(d net.Dialer, addr, app string, limit time.Duration) (*Conn, error) {
+	d.Timeout = limit
+	nc, err := d.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	c := NewConn(nc)
+	nc.SetWriteDeadline(time.Now().Add(limit))
+	if _, err = nc.Write(Hello(3)); err == nil {
+		_, err = c.Welcomed(limit)
+	}
+	if err == nil {
+		err = c.Connect(app, limit)
+	}
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	nc.SetWriteDeadline(time.Time{})
+	return c, nil
+}
+
+// Started takes the answer to Publish or Play, whose code is to be "NetStream.Publish.Start" or "NetStream.Play.Start". The error is
+// ErrRefused when it is another.
+func (c *Conn) Started(code string, limit time.Duration) error {
+	for {
+		m, err := c.Await(limit, "onStatus", "")
+		switch {
+		case err != nil:
+			return err
+		case bytes.Contains(m.Payload, []byte(code)):
+			return nil
+		case bytes.Contains(m.Payload, []byte("error")):
+			return fmt.Errorf("%w: %q", ErrRefused, m.Payload)
+		}
+	}
+}

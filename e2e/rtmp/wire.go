@@ -1,0 +1,245 @@
+package rtmp
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"math"
+)
+
+// Message types of RTMP 1.0, §5.4 and §7.1.
+const (
+	SetChunkSize  = 1
+	Abort         = 2
+	Ack           = 3
+	UserControl   = 4
+	WindowAck     = 5
+	PeerBandwidth = 6
+	Audio         = 8
+	Video         = 9
+	DataAMF3      = 15
+	SharedAMF3    = 16
+	CommandAMF3   = 17
+	Data          = 18
+	Shared        = 19
+	Command       = 20
+	Aggregate     = 22
+)
+
+// DefaultChunk is the chunk size of a connection that has said nothing, §5.4.1.
+const DefaultChunk = 128
+
+// A Message is one message of the chunk layer.
+type Message struct {
+	CSID     int // 0 for 3
+	Type     byte
+	StreamID uint32
+	Time     uint32
+	Payload  []byte
+}
+
+// Chunks returns m cut into chunks of size, a type 0 header first and type 3 headers after.
+func (m Message) Chunks(size int) []byte {
+	if m.CSID == 0 {
+		m.CSID = 3
+	}
+	out := m.Head(len(m.Payload))
+	for i := 0; i < len(m.Payload); i += size {
+		if i > 0 {
+			out = append(out, Basic(3, m.CSID)...)
+			if m.Time >= 0xffffff {
+				out = binary.BigEndian.AppendUint32(out, m.Time)
+			}
+		}
+		out = append(out, m.Payload[i:min(i+size, len(m.Payload))]...)
+	}
+	return out
+}
+
+// Wire is Chunks of the default size.
+func (m Message) Wire() []byte { return m.Chunks(DefaultChunk) }
+
+// Head returns a type 0 header that announces length, §5.3.1.2.1.
+func (m Message) Head(length int) []byte {
+	out := Basic(0, m.CSID)
+	out = append24(out, min(m.Time, 0xffffff))
+	out = append24(out, uint32(length))
+	out = append(out, m.Type)
+	out = binary.LittleEndian.AppendUint32(out, m.StreamID)
+	if m.Time >= 0xffffff {
+		out = binary.BigEndian.AppendUint32(out, m.Time)
+	}
+	return out
+}
+
+// Basic returns a basic header in the shortest form for csid, §5.3.1.1.
+func Basic(format, csid int) []byte {
+	switch {
+	case csid < 64:
+		return []byte{byte(format<<6 | csid)}
+	case csid < 320:
+		return []byte{byte(format << 6), byte(csid - 64)}
+	}
+	return Long(format, csid)
+}
+
+// Long returns a basic header of three bytes, which has a place for csids from 64 on.
+func Long(format, csid int) []byte {
+	return []byte{byte(format<<6 | 1), byte(csid - 64), byte((csid - 64) >> 8)}
+}
+
+func append24(b []byte, v uint32) []byte { return append(b, byte(v>>16), byte(v>>8), byte(v)) }
+
+// AMF0 values for AMF. Everything in them may repeat or be wrong.
+type (
+	Object []any // key, value, key, value
+	ECMA   []any
+	Array  []any
+	Raw    []byte // as it is
+)
+
+// AMF encodes values.
+func AMF(values ...any) []byte {
+	var b []byte
+	for _, v := range values {
+		b = appendAMF(b, v)
+	}
+	return b
+}
+
+func appendAMF(b []byte, v any) []byte {
+	switch v := v.(type) {
+	case nil:
+		return append(b, 0x05)
+	case bool:
+		if v {
+			return append(b, 0x01, 1)
+		}
+		return append(b, 0x01, 0)
+	case int:
+		return appendAMF(b, float64(v))
+	case float64:
+		return binary.BigEndian.AppendUint64(append(b, 0x00), math.Float64bits(v))
+	case string:
+		if len(v) > math.MaxUint16 {
+			return append(binary.BigEndian.AppendUint32(append(b, 0x0c), uint32(len(v))), v...)
+		}
+		return append(append(b, 0x02), short(v)...)
+	case Object:
+		return appendPairs(append(b, 0x03), v)
+	case ECMA:
+		return appendPairs(binary.BigEndian.AppendUint32(append(b, 0x08), uint32(len(v)/2)), v)
+	case Array:
+		return append(binary.BigEndian.AppendUint32(append(b, 0x0a), uint32(len(v))), AMF(v...)...)
+	case Raw:
+		return append(b, v...)
+	}
+	panic(fmt.Sprintf("no AMF0 for %T", v))
+}
+
+func appendPairs(b []byte, pairs []any) []byte {
+	for i := 0; i < len(pairs); i += 2 {
+		b = appendAMF(append(b, short(pairs[i].(string))...), pairs[i+1])
+	}
+	return append(b, 0, 0, 9)
+}
+
+// short returns a string with its length in two bytes, without a marker.
+func short(s string) []byte { return append(binary.BigEndian.AppendUint16(nil, uint16(len(s))), s...) }
+
+// A Reader reads the messages of a server, which is supposed to be right: what is not is an error.
+type Reader struct {
+	R      *bufio.Reader // what was not read yet
+	size   int
+	chunks map[int]*partial
+}
+
+type partial struct {
+	Message
+	delta, length uint32
+	extended      bool
+}
+
+// NewReader returns a Reader of what comes behind the handshake.
+func NewReader(r *bufio.Reader) *Reader {
+	return &Reader{R: r, size: DefaultChunk, chunks: map[int]*partial{}}
+}
+
+// Next returns the next message, control messages included.
+func (c *Reader) Next() (Message, error) {
+	for {
+		m, whole, err := c.chunk()
+		if err != nil {
+			return Message{}, err
+		}
+		if !whole {
+			continue
+		}
+		if m.Type == SetChunkSize {
+			c.size = int(binary.BigEndian.Uint32(m.Payload))
+		}
+		return m, nil
+	}
+}
+
+func (c *Reader) chunk() (m Message, whole bool, err error) {
+	b, err := c.R.ReadByte()
+	if err != nil {
+		return m, false, err
+	}
+	format, csid := b>>6, int(b&63)
+	if csid < 2 {
+		return m, false, fmt.Errorf("csid form %d from the server", csid)
+	}
+	p := c.chunks[csid]
+	if p == nil {
+		p = new(partial)
+		c.chunks[csid] = p
+	}
+	if err := c.header(p, format); err != nil {
+		return m, false, err
+	}
+	n := min(c.size, int(p.length)-len(p.Payload))
+	at := len(p.Payload)
+	p.Payload = append(p.Payload, make([]byte, n)...)
+	if _, err := io.ReadFull(c.R, p.Payload[at:]); err != nil {
+		return m, false, err
+	}
+	if len(p.Payload) < int(p.length) {
+		return m, false, nil
+	}
+	m = p.Message
+	p.Payload = nil
+	return m, true, nil
+}
+
+func (c *Reader) header(p *partial, format byte) error {
+	head := make([]byte, []int{11, 7, 3, 0}[format])
+	if _, err := io.ReadFull(c.R, head); err != nil {
+		return err
+	}
+	if format < 3 {
+		p.delta = be24(head)
+		p.extended = p.delta == 0xffffff
+	}
+	if format < 2 {
+		p.length, p.Type = be24(head[3:]), head[6]
+	}
+	if format == 0 {
+		p.StreamID, p.Time = binary.LittleEndian.Uint32(head[7:]), 0
+	}
+	if p.extended {
+		var ext [4]byte
+		if _, err := io.ReadFull(c.R, ext[:]); err != nil {
+			return err
+		}
+		p.delta = binary.BigEndian.Uint32(ext[:])
+	}
+	if len(p.Payload) == 0 {
+		p.Time += p.delta
+	}
+	return nil
+}
+
+func be24(b []byte) uint32 { return uint32(b[0])<<16 | uint32(b[1])<<8 | uint32(b[2]) }
