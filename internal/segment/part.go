@@ -41,7 +41,7 @@ func (p *parts) reach(s *Segmenter, m mark, f *media.Frame) {
 	m.at = max(m.at, p.start)
 	for p.target > 0 {
 		end, due := p.due(m, s.open.frames)
-		if !due {
+		if !due || end.at >= s.start+s.limit() { // where the segment has to end
 			break
 		}
 		p.close(s, end, f)
@@ -110,12 +110,15 @@ func (p *parts) finish(s *Segmenter, m mark, next *media.Frame) {
 		marks := slices.Clone(p.marks)
 		p.marks = p.marks[:0]
 		for _, k := range marks {
+			if k.at >= m.at {
+				break
+			}
 			p.reach(s, k, s.open.frames[k.index])
 		}
 	}
 	for p.target > 0 && m.at-p.start > p.target {
 		end, due := p.due(m, s.open.frames)
-		if !due || end == m {
+		if !due || end.at >= m.at {
 			break
 		}
 		p.close(s, end, next)

@@ -123,8 +123,13 @@ var outlines = []struct {
 func feed(t testing.TB, s *Segmenter, frames []*media.Frame, pauses ...*media.Frame) []*Segment {
 	t.Helper()
 	var all []*Segment
+	var seen *List
 	look := func() {
 		t.Helper()
+		if s.List() == seen {
+			return
+		}
+		seen = s.List()
 		for _, seg := range s.List().segments {
 			if len(all) == 0 || seg.sequence > all[len(all)-1].sequence {
 				all = append(all, seg)
