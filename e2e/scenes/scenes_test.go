@@ -52,6 +52,8 @@ type scene struct {
 	only      essence.Kind  // what is seen where not both are sent, or not in a form that can be shown
 	comeBack  bool          // viewers of FLV are ended, to come back
 
+	forgetful bool // keeps nothing of what is sent
+
 	mu      sync.Mutex
 	log     []sent
 	viewers []*viewer

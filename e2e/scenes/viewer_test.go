@@ -25,6 +25,7 @@ import (
 // A viewer records what comes to him by one connection, from when he starts until he is ended.
 type viewer struct {
 	proto, when string
+	forgetful   bool // keeps nothing of what he sees
 	tap         *tap // how fast he reads; nil: as it comes
 
 	mu       sync.Mutex
@@ -61,6 +62,12 @@ func (v *viewer) String() string { return v.proto + ", " + v.when }
 
 // start lets the viewer begin. The test's end ends him.
 func (v *viewer) start(t *testing.T, s *rig.Server, room string) {
+	v.begin(s, room)
+	t.Cleanup(v.leave)
+}
+
+// begin lets the viewer begin. He must leave.
+func (v *viewer) begin(s *rig.Server, room string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	v.cancel = cancel
 	watch := map[string]func(context.Context, *rig.Server, string) error{"rtmp": v.rtmp, "flv": v.flv, "ws": v.ws, "hls": v.hls}[v.proto]
@@ -69,11 +76,13 @@ func (v *viewer) start(t *testing.T, s *rig.Server, room string) {
 		defer cancel()
 		v.err = watch(ctx, s, room)
 	}()
-	t.Cleanup(func() {
-		cancel()
-		v.tap.turn(wideOpen)
-		<-v.done
-	})
+}
+
+// leave ends the viewer by himself.
+func (v *viewer) leave() {
+	v.cancel()
+	v.tap.turn(wideOpen)
+	<-v.done
 }
 
 func (v *viewer) update(f func()) {
@@ -147,7 +156,12 @@ func (v *viewer) progress() (at time.Duration, ok bool) {
 func (t received) isMedia() bool { return t.Type != essence.TagScript && !t.IsHeader() }
 
 func (v *viewer) record(t essence.FLVTag) {
-	v.update(func() { v.tags = append(v.tags, received{t, time.Now()}) })
+	v.update(func() {
+		if v.forgetful {
+			v.tags = v.tags[:0]
+		}
+		v.tags = append(v.tags, received{t, time.Now()})
+	})
 }
 
 // rtmp plays by RTMP. It waits for a stream that is not there.
@@ -404,6 +418,9 @@ func (p *hlsPlayer) take(ctx context.Context, number int, s segment) (err error)
 	p.next++
 	if s.body, err = p.fetchRef(ctx, s.uri); err != nil {
 		return err
+	}
+	if p.v.forgetful {
+		s.body = nil
 	}
 	p.v.update(func() {
 		p.v.segments = append(p.v.segments, s)
