@@ -176,7 +176,7 @@ func (v *viewer) send(b *batch, now time.Time) (full bool, err error) {
 			v.fallBehind(now)
 			return true, nil
 		}
-		v.keepUp()
+		v.keepUp(now)
 		if v.farewell {
 			v.bye = now
 			_ = unix.Shutdown(v.sock, unix.SHUT_WR)
@@ -321,8 +321,11 @@ func (v *viewer) boundQueue() {
 	}
 }
 
-// keepUp forgets that v has been slow.
-func (v *viewer) keepUp() {
+// keepUp forgets that v has been slow, when his socket has taken all for a while.
+func (v *viewer) keepUp(now time.Time) {
+	if v.drain.since.IsZero() || now.Sub(v.drain.since) < drainForget {
+		return
+	}
 	if v.drain.bound != 0 {
 		_ = unix.SetsockoptInt(v.sock, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, v.Viewer.Backlog())
 	}
@@ -333,12 +336,13 @@ const (
 	queueLasts = 250 * time.Millisecond // what the kernel may hold for a slow viewer before it takes more
 	leastQueue = 8 << 10
 
-	drainLook = 200 * time.Millisecond // in which bursts even out
+	drainLook   = 200 * time.Millisecond // in which bursts even out
+	drainForget = 2 * time.Second        // without a full socket
 )
 
-// A drain measures how fast a viewer takes what he is sent, while his socket is full.
+// A drain measures how fast a viewer takes what he is sent, when his socket is full.
 type drain struct {
-	since time.Time // the look began; zero while there is none
+	since time.Time // the last look; zero while there is none
 	held  int       // by the kernel, at that time
 	sent  int       // given to the kernel since
 	rate  float64   // bytes a second in the last look; 0 before

@@ -7,14 +7,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// BoundSending bounds what the kernel holds unsent for a viewer's c to about n bytes, so that a slow viewer's delay shows in our
-// cursors instead of hiding in a socket buffer of megabytes, and has it give c up when the peer, whose power may be cut, has
-// acknowledged nothing for stall. It does nothing for what is not TCP, and it is a wish: a system that refuses it shows the delay and
-// the loss later, and that is all.
+// BoundUnsent bounds what the kernel holds unsent for c to about n bytes, so that a slow viewer's delay shows in our cursors
+// instead of hiding in a socket buffer of megabytes. It does nothing for what is not TCP, and it is a wish: a system that refuses it
+// shows the delay later, and that is all.
+func BoundUnsent(c net.Conn, n int) {
+	control(c, func(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n) })
+}
+
+// powerCut is for how much longer than a viewer may make no progress the kernel waits for a peer that does not answer at all: he
+// who reads slowly closes his window for seconds, and opens it again.
+const powerCut = 5 * time.Second
+
+// BoundSending is BoundUnsent for a new viewer, whose power may be cut: it also has the kernel give c up when the peer has
+// acknowledged nothing for stall and a little.
 func BoundSending(c net.Conn, n int, stall time.Duration) {
+	BoundUnsent(c, n)
 	control(c, func(fd int) {
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n)
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(stall.Milliseconds()))
+		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int((stall + powerCut).Milliseconds()))
 	})
 }
 

@@ -104,7 +104,7 @@ func (s *Server) play(ctx context.Context, k *socket, grant live.Grant, r *http.
 	}
 	defer sub.Leave()
 	netx.BoundSending(k.nc, sub.Backlog(), s.opt.WriteTimeout)
-	sub.Measure(func() int { return netx.Queued(k.nc) })
+	sub.Measure(func() int { return netx.Queued(k.nc) }, func(n int) { netx.BoundUnsent(k.nc, n) })
 	log.Info("playing")
 	return send(ctx, func(batch net.Buffers) error {
 		if ctx.Err() != nil {

@@ -73,7 +73,7 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 		return
 	}
 	netx.BoundSending(ss.nc, sub.Backlog(), ss.opt.Conn.WriteTimeout)
-	sub.Measure(func() int { return netx.Queued(ss.nc) })
+	sub.Measure(func() int { return netx.Queued(ss.nc) }, func(n int) { netx.BoundUnsent(ss.nc, n) })
 	log.Info("playing")
 	err = ss.send(ctx, sub)
 	_ = comeBack(serving, ss.c.RequestReconnect)
