@@ -111,16 +111,16 @@ func TestViewer(t *testing.T) {
 }
 
 func TestPlaylist(t *testing.T) {
-	list, err := parsePlaylist([]byte("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nx/ts.m3u8?s=2\n#EXT-X-STREAM-INF:BANDWIDTH=2\ny.m3u8\n"))
+	list, err := parsePlaylist([]byte("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nx/ts.m3u8?s=2\n#EXT-X-STREAM-INF:BANDWIDTH=2\ny.m3u8\n"), place{})
 	if err != nil || list.variant != "x/ts.m3u8?s=2" {
 		t.Errorf("variant %v, %v", list.variant, err)
 	}
-	list, err = parsePlaylist([]byte("#EXTM3U\r\n#EXT-X-TARGETDURATION:3\r\n#EXT-X-MEDIA-SEQUENCE:41\r\n#EXTINF:2,\r\na.ts\r\n#EXTINF:2,\r\nb.ts\r\n#EXT-X-ENDLIST\r\n"))
+	list, err = parsePlaylist([]byte("#EXTM3U\r\n#EXT-X-TARGETDURATION:3\r\n#EXT-X-MEDIA-SEQUENCE:41\r\n#EXTINF:2,\r\na.ts\r\n#EXTINF:2,\r\nb.ts\r\n#EXT-X-ENDLIST\r\n"), place{})
 	if err != nil || list.target != 3*time.Second || list.sequence != 41 || len(list.segments) != 2 || !list.ended || list.segments[1] != "b.ts" {
 		t.Errorf("%+v, %v", list, err)
 	}
 	for _, bad := range []string{"", "<html>", "#EXTM3U\n#EXT-X-TARGETDURATION:x\n", "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:-1\n"} {
-		if _, err := parsePlaylist([]byte(bad)); err == nil {
+		if _, err := parsePlaylist([]byte(bad), place{}); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
 	}

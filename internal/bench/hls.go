@@ -39,12 +39,14 @@ type place struct {
 	part int
 }
 
+func (p place) before(q place) bool { return p.msn < q.msn || p.msn == q.msn && p.part < q.part }
+
 // watch plays until ctx ends.
 func (v *hlsViewer) watch(ctx context.Context) {
 	v.tally.mu.Lock()
 	v.begin()
 	v.tally.mu.Unlock()
-	v.chunk = make([]byte, 32<<10)
+	v.chunk = make([]byte, 64<<10)
 	defer v.conn.close()
 	err := v.play(ctx)
 	v.tally.mu.Lock()
@@ -136,7 +138,7 @@ func (v *hlsViewer) takeParts(ctx context.Context, base *url.URL, list *playlist
 		}
 	}
 	for _, p := range list.parts {
-		if p.msn < v.next.msn || p.msn == v.next.msn && p.part < v.next.part {
+		if p.before(v.next) {
 			continue
 		}
 		if p.place != v.next && p.place != (place{v.next.msn + 1, 0}) { // the end of a segment is known when the next begins
@@ -270,11 +272,11 @@ func (v *hlsViewer) playlist(ctx context.Context, at *url.URL) (*playlist, error
 		return nil, err
 	}
 	v.received(v.text.Len())
-	return parsePlaylist(v.text.Bytes())
+	return parsePlaylist(v.text.Bytes(), v.next)
 }
 
-// parsePlaylist reads a playlist (RFC 8216 section 4.3, RFC 8216bis section 4.4.4.9).
-func parsePlaylist(text []byte) (*playlist, error) {
+// parsePlaylist reads a playlist (RFC 8216 section 4.3, RFC 8216bis section 4.4.4.9). Parts before from are left out.
+func parsePlaylist(text []byte, from place) (*playlist, error) {
 	if !bytes.HasPrefix(text, []byte("#EXTM3U")) {
 		return nil, errors.New("what came is no HLS playlist")
 	}
@@ -284,10 +286,9 @@ func parsePlaylist(text []byte) (*playlist, error) {
 		tag, value, _ := bytes.Cut(line, []byte(":"))
 		switch {
 		case string(tag) == "#EXT-X-PART":
-			list.parts = append(list.parts, part{
-				place: place{list.sequence + uint64(len(list.segments)), open},
-				uri:   attribute(value, "URI"), independent: bytes.Contains(value, []byte("INDEPENDENT=YES")),
-			})
+			if at := (place{list.sequence + uint64(len(list.segments)), open}); !at.before(from) {
+				list.parts = append(list.parts, part{at, attribute(value, "URI"), bytes.Contains(value, []byte("INDEPENDENT=YES"))})
+			}
 			open++
 		case string(tag) == "#EXT-X-STREAM-INF":
 			multivariant = true

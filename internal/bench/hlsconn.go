@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 )
 
@@ -26,8 +28,8 @@ type hlsConn struct {
 	nc     net.Conn
 	in     *bufio.Reader
 	stop   func() bool
-	used   bool          // has had an answer
-	body   io.ReadCloser // of the last answer
+	used   bool             // has had an answer
+	plain  io.LimitedReader // body of the last answer, if its length was said
 	out    []byte
 }
 
@@ -85,15 +87,44 @@ func (c *hlsConn) ask(at *url.URL) (io.Reader, error) {
 	if _, err := c.nc.Write(c.out); err != nil {
 		return nil, err
 	}
+	if length, ok := c.simple(); ok {
+		c.used, c.plain = true, io.LimitedReader{R: c.in, N: length}
+		return &c.plain, nil
+	}
 	resp, err := http.ReadResponse(c.in, nil)
 	if err != nil {
 		return nil, err
 	}
-	c.used, c.body = true, resp.Body
+	c.used = true
 	if resp.StatusCode != http.StatusOK {
 		return nil, statusError(resp.Status)
 	}
-	return resp.Body, nil
+	return resp.Body, nil //nolint:bodyclose // it goes with its connection
+}
+
+// simple reads the header of an answer that is 200 and says its length, which is what nearly all are; it leaves any other as it is.
+func (c *hlsConn) simple() (length int64, ok bool) {
+	var b []byte
+	for end := -1; end < 0; {
+		if _, err := c.in.Peek(len(b) + 1); err != nil { // it waits for more than there was
+			return 0, false
+		}
+		b, _ = c.in.Peek(c.in.Buffered())
+		if end = bytes.Index(b, []byte("\r\n\r\n")); end >= 0 {
+			b = b[:end+4]
+		}
+	}
+	if !bytes.HasPrefix(b, []byte("HTTP/1.1 200 ")) || bytes.Contains(b, []byte("\r\nTransfer-Encoding:")) || bytes.Contains(b, []byte("\r\nConnection:")) {
+		return 0, false
+	}
+	_, rest, found := bytes.Cut(b, []byte("\r\nContent-Length: "))
+	digits, _, _ := bytes.Cut(rest, []byte("\r\n"))
+	length, err := strconv.ParseInt(string(digits), 10, 62)
+	if !found || err != nil || length < 0 {
+		return 0, false
+	}
+	_, err = c.in.Discard(len(b))
+	return length, err == nil
 }
 
 // close gives the connection up.
@@ -102,9 +133,6 @@ func (c *hlsConn) close() {
 		return
 	}
 	c.stop()
-	if c.body != nil {
-		_ = c.body.Close() // what is left of it is of no use
-	}
 	c.nc.Close()
-	c.target, c.nc, c.body = nil, nil, nil
+	c.target, c.nc = nil, nil
 }

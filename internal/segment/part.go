@@ -40,7 +40,7 @@ func (p *parts) reach(s *Segmenter, m mark, f *media.Frame) {
 	}
 	m.at = max(m.at, p.start)
 	for p.target > 0 {
-		end, due := p.due(m)
+		end, due := p.due(m, s.open.frames)
 		if !due {
 			break
 		}
@@ -50,8 +50,9 @@ func (p *parts) reach(s *Segmenter, m mark, f *media.Frame) {
 }
 
 // due returns the mark where the open part ends; false when it goes on beyond m. It ends at the frame that is nearest to the target,
-// and before that where it would be too long with the frame before m, which nobody could know to be so long.
-func (p *parts) due(m mark) (end mark, due bool) {
+// and before that where it would be too long with the frame before m, which nobody could know to be so long; or else at whatever frame
+// makes it long enough.
+func (p *parts) due(m mark, frames []*media.Frame) (end mark, due bool) {
 	if m.index == p.from || m.at-p.start+p.frame/2 <= p.target {
 		return m, false
 	}
@@ -65,6 +66,13 @@ func (p *parts) due(m mark) (end mark, due bool) {
 		}
 		if end = k; k.at-p.start <= p.target {
 			break
+		}
+	}
+	if l := end.at - p.start; l > p.target || l < p.target*85/100 {
+		for i := len(frames) - 1; i > p.from; i-- {
+			if l := frames[i].DTS - p.start; l >= p.target*85/100 && l <= p.target {
+				return mark{i, frames[i].DTS}, true
+			}
 		}
 	}
 	return end, true
@@ -106,7 +114,7 @@ func (p *parts) finish(s *Segmenter, m mark, next *media.Frame) {
 		}
 	}
 	for p.target > 0 && m.at-p.start > p.target {
-		end, due := p.due(m)
+		end, due := p.due(m, s.open.frames)
 		if !due || end == m {
 			break
 		}

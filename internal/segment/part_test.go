@@ -72,8 +72,8 @@ func TestPartTarget(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			frames := tt.frames
-			if tt.sound {
-				frames = mix(frames, audio(0, 20*time.Second))
+			if tt.sound { // which ends later than the video
+				frames = mix(frames, audio(0, 20*time.Second+20*ms))
 			}
 			s := New(7, Options{Part: tt.wish})
 			all := feed(t, s, frames)

@@ -334,9 +334,14 @@ func (s *Segmenter) cut(f *media.Frame, joint bool) {
 	s.store(l)
 }
 
-// length returns the duration of the open segment by its frames.
+// length returns the duration of the open segment by its frames. What sound lasts longer than the last part may, by less than a
+// frame, is not said: it would be a part of its own and make the one before it too short.
 func (s *Segmenter) length() time.Duration {
-	return min(max(s.end-s.start, step, s.parts.start-s.start+step), s.limit())
+	end := s.end
+	if p := &s.parts; p.target > 0 && end > p.start+p.target && end <= p.start+p.target+p.frame {
+		end = p.start + p.target
+	}
+	return min(max(end-s.start, step, s.parts.start-s.start+step), s.limit())
 }
 
 // begin opens a segment at time at, whose first frame is f. joint tells that something else was before it.
