@@ -88,6 +88,7 @@ var mayImport = map[string][]string{
 	"e2e/hostile": {"e2e/..."},
 	"e2e/rtmp":    {},
 	"e2e/scenes":  {"e2e/..."},
+	"e2e/browser": {"e2e/..."},
 	"e2e/essence": {},
 	"e2e/rig":     {},
 	"e2e/sample":  {"e2e/essence", "e2e/rig"},
