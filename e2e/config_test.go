@@ -29,7 +29,6 @@ func TestBadConfig(t *testing.T) {
 		{name: "reserved app", file: "server:\n- appname: control\n", say: `livego\.yaml:2:.*appname`},
 		{name: "archive", file: "flv_archive: true\n", say: `livego\.yaml:1:.*flv_archive.*not in this version`},
 		{name: "static push", file: "server:\n- appname: live\n  static_push: [\"rtmp://h/a\"]\n", say: `static_push.*not in this version`},
-		{name: "redis", file: "redis_addr: localhost:6379\n", say: `redis_addr.*not in this version`},
 		{name: "environment", env: []string{"LIVEGO_GOP_NUM=many"}, say: `LIVEGO_GOP_NUM`},
 		{name: "flag", args: []string{"--rtmp_addr=somewhere"}, say: `--rtmp_addr`},
 		{name: "unknown flag", args: []string{"--rtmp_adr=:1935"}, say: `rtmp_adr`},

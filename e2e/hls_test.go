@@ -139,7 +139,7 @@ type hlsView struct {
 // way: sequence numbers name the same segment for ever, durations keep to the target, each segment stands by itself.
 func watchHLS(ctx context.Context, c *http.Client, master string) (hlsView, error) {
 	var view hlsView
-	media, err := mediaURL(ctx, c, master)
+	media, err := mediaURL(ctx, c, master+"?format=ts") // which essence reads
 	if err != nil {
 		return view, err
 	}

@@ -59,6 +59,16 @@ func TestLivestat(t *testing.T) {
 				t.Errorf("%s: gather_ms is %v in %v", path, gather, entry)
 			}
 			delete(entry, "gather_ms")
+			proto, delay, queue := entry["proto"], entry["delay_ms"], entry["queue_bytes"]
+			if skips := entry["skips"]; skips != 0.0 && proto != "hls" {
+				t.Errorf("%s: skips is %v in %v", path, skips, entry)
+			}
+			if d, ok := delay.(float64); !isPublisher && proto != "hls" && (!ok || d > 1000 || queue == nil) {
+				t.Errorf("%s: delay is %v and queue %v in %v", path, delay, queue, entry)
+			}
+			for _, field := range []string{"proto", "delay_ms", "queue_bytes", "skips"} {
+				delete(entry, field)
+			}
 			if entry["key"] != "live/movie" || len(entry) != 7 {
 				t.Errorf("%s: entry %v", path, entry)
 			}

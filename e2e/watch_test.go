@@ -187,7 +187,9 @@ func TestFFmpegPlaysHLSAndFLV(t *testing.T) {
 		return err
 	})
 	ts := filepath.Join(t.TempDir(), "out.ts")
-	hls := rig.FFmpeg(t, append([]string{"-live_start_index", "0"}, append(copyArgs(s.HLS("movie")), "-f", "mpegts", ts)...)...)
+	fromStart := []string{"-live_start_index", "0"}
+	hls := rig.FFmpeg(t, append(fromStart, append(copyArgs(s.HLS("movie")+"?format=ts"), "-f", "mpegts", ts)...)...)
+	fmp4 := rig.FFmpeg(t, append(fromStart, append(copyArgs(s.HLS("movie")), "-f", "framemd5", "-")...)...)
 	push.OK(patience)
 
 	check(t, "HTTP-FLV", src.packets, frames(t, flv), essence.Millisecond)
@@ -200,7 +202,8 @@ func TestFFmpegPlaysHLSAndFLV(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, "HLS", src.essence, got, essence.TSTick)
+	check(t, "HLS, MPEG-TS", src.essence, got, essence.TSTick)
+	check(t, "HLS, fragmented MP4", src.packets, frames(t, fmp4), essence.Millisecond)
 }
 
 // async starts f and returns a function that waits for its results.

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ import (
 type options struct {
 	livego, floor, nginx string
 	viewers, windows     []int
+	protos               []string // none: all
 	duration, join       time.Duration
 	settle               time.Duration
 	results              string
@@ -43,8 +45,8 @@ func main() {
 
 func parse(args []string) (options, error) {
 	var (
-		o                               options
-		viewers, windows, server, bench string
+		o                                       options
+		viewers, windows, protos, server, bench string
 	)
 	f := flag.NewFlagSet("compare", flag.ContinueOnError)
 	f.StringVar(&o.livego, "livego", "bin/livego", "the server, which is also the bench")
@@ -52,6 +54,7 @@ func parse(args []string) (options, error) {
 	f.StringVar(&o.nginx, "nginx", "bench/nginx.conf", "configuration of nginx; empty to leave it out")
 	f.StringVar(&viewers, "viewers", "500,1500", "how many viewers, a run for each number")
 	f.StringVar(&windows, "windows", "0,33,50,100", "milliseconds that the floor gathers, a run for each")
+	f.StringVar(&protos, "proto", "", "only these protocols, such as flv or hls,llhls")
 	f.DurationVar(&o.duration, "duration", 20*time.Second, "how long to measure")
 	f.DurationVar(&o.settle, "settle", 50*time.Second, "how long the stream runs before the first viewer: a server gathers seconds of it, which are not the viewers' memory; the floor, which gathers none, is not waited for")
 	f.DurationVar(&o.join, "join", 5*time.Second, "over which time viewers come")
@@ -62,6 +65,7 @@ func parse(args []string) (options, error) {
 		return o, err
 	}
 	o.server, o.bench = strings.Fields(server), strings.Fields(bench)
+	o.protos = strings.FieldsFunc(protos, func(r rune) bool { return r == ',' })
 	var err1, err2 error
 	o.viewers, err1 = numbers(viewers)
 	o.windows, err2 = numbers(windows)
@@ -101,6 +105,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	for _, n := range o.viewers {
 		for _, s := range o.servers() {
 			for _, t := range s.tries {
+				if len(o.protos) > 0 && !slices.Contains(o.protos, t.proto) {
+					continue
+				}
 				fmt.Fprintf(stderr, "== %s, %s, %d viewers\n", s.name, t.proto, n)
 				result, err := o.try(ctx, s, t, n, stderr)
 				if ctx.Err() != nil {

@@ -74,8 +74,8 @@ func TestFloor(t *testing.T) {
 }
 
 func TestParse(t *testing.T) {
-	o, err := parse([]string{"-viewers=10, 20", "-windows=0", "-server=--level=warn --x=y"})
-	if err != nil || len(o.viewers) != 2 || o.viewers[1] != 20 || len(o.windows) != 1 || len(o.server) != 2 {
+	o, err := parse([]string{"-viewers=10, 20", "-windows=0", "-server=--level=warn --x=y", "-proto=hls,llhls"})
+	if err != nil || len(o.viewers) != 2 || o.viewers[1] != 20 || len(o.windows) != 1 || len(o.server) != 2 || len(o.protos) != 2 {
 		t.Errorf("%+v, %v", o, err)
 	}
 	if _, err := parse([]string{"-viewers=many"}); err == nil {

@@ -20,7 +20,8 @@ const (
 	flvPort   = "19352"
 	hlsPort   = "19353"
 	apiPort   = "19354"
-	nginxPort = "19400" // as bench/nginx.conf has it
+	nginxPort = "19400" // this and the next as bench/nginx.conf has them
+	nginxHTTP = "19401"
 )
 
 // A server is one that is measured, by one or more protocols.
@@ -56,7 +57,10 @@ func (o *options) servers() []server {
 			url := "rtmp://127.0.0.1:" + nginxPort + "/live/bench"
 			all = append(all, server{
 				name: "nginx-rtmp", gathers: true, port: nginxPort, command: []string{nginxPath, "-e", "stderr", "-c", conf, "-p", "."},
-				tries: []try{{"rtmp", []string{"--publish=" + url, "--play=" + url}}},
+				tries: []try{
+					{"rtmp", []string{"--publish=" + url, "--play=" + url}},
+					{"hls", []string{"--publish=rtmp://127.0.0.1:" + nginxPort + "/hls/bench", "--play=http://127.0.0.1:" + nginxHTTP + "/bench.m3u8"}},
+				},
 			})
 		}
 	}
@@ -78,6 +82,8 @@ func (o *options) livegoServer() server {
 		tries: []try{
 			{"rtmp", []string{"--publish=" + rtmp, "--play=" + rtmp}},
 			{"flv", []string{"--publish=" + rtmp, "--play=http://127.0.0.1:" + flvPort + "/live/bench.flv"}},
+			{"hls", []string{"--publish=" + rtmp, "--play=http://127.0.0.1:" + hlsPort + "/live/bench.m3u8?format=ts"}},
+			{"llhls", []string{"--publish=" + rtmp, "--play=llhls+http://127.0.0.1:" + hlsPort + "/live/bench.m3u8"}},
 		},
 	}
 }

@@ -21,9 +21,9 @@ import (
 
 type benchCmd struct {
 	Publish  string        `placeholder:"URL" help:"Where to publish, such as rtmp://host/live/key. Default: a livego on this machine, whose --api is asked for the key. {n} becomes the number of the stream."`
-	Play     []string      `placeholder:"URL" sep:"none" help:"Where to play: rtmp://, http://….flv, ws://….flv or http://….m3u8, also with TLS. May be repeated: viewers are spread evenly. {n} as above. Default: by --proto."`
+	Play     []string      `placeholder:"URL" sep:"none" help:"Where to play: rtmp://, http://….flv, ws://….flv or http://….m3u8, also with TLS; llhls+http://….m3u8 for low latency. May be repeated: viewers are spread evenly. {n} as above. Default: by --proto."`
 	PlayOnly bool          `help:"Publish nothing: play what is there."`
-	Proto    []string      `default:"rtmp" enum:"rtmp,flv,ws,hls" help:"What to play by where --play is not given: rtmp, flv, ws or hls, or several with commas."`
+	Proto    []string      `default:"rtmp" enum:"rtmp,flv,ws,hls,llhls" help:"What to play by where --play is not given: rtmp, flv, ws, hls or llhls (low latency), or several with commas."`
 	Room     string        `default:"bench" help:"The room to publish to where --publish is not given; with several streams, bench1 and so on."`
 	API      string        `name:"api" default:"http://127.0.0.1:8090" placeholder:"URL" help:"The operator's HTTP of the livego."`
 	Viewers  int           `short:"n" default:"100" help:"How many viewers."`
@@ -140,9 +140,9 @@ func numbered(pattern string, n int) string {
 var (
 	defaultPlay = map[string]string{
 		bench.RTMP: "rtmp://127.0.0.1:1935/live/", bench.FLV: "http://127.0.0.1:7001/live/",
-		bench.WS: "ws://127.0.0.1:7001/live/", bench.HLS: "http://127.0.0.1:7002/live/",
+		bench.WS: "ws://127.0.0.1:7001/live/", bench.HLS: "http://127.0.0.1:7002/live/", bench.LLHLS: "llhls+http://127.0.0.1:7002/live/",
 	}
-	suffix = map[string]string{bench.FLV: ".flv", bench.WS: ".flv", bench.HLS: ".m3u8"}
+	suffix = map[string]string{bench.FLV: ".flv", bench.WS: ".flv", bench.HLS: ".m3u8", bench.LLHLS: ".m3u8"}
 )
 
 // keyOf asks a livego for the key of a room.

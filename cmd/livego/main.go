@@ -28,6 +28,8 @@ func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 type commands struct {
 	Serve       serveCmd   `cmd:"" default:"1" help:"Run the server. This is what livego does without a command."`
 	CheckConfig checkCmd   `cmd:"" name:"check-config" help:"Look for mistakes in the settings, and exit."`
+	Keys        keysCmd    `cmd:"" help:"List, make, revoke, export and import push keys."`
+	Token       tokenCmd   `cmd:"" help:"Make a token to watch, to publish or to manage."`
 	Bench       benchCmd   `cmd:"" help:"Measure a server: publish a stream, play it many times over."`
 	Version     versionCmd `cmd:"" help:"Tell what was built, and exit."`
 

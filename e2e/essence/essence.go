@@ -22,6 +22,7 @@ const (
 // A Unit is one access unit: a picture, or a frame of audio.
 type Unit struct {
 	Kind     Kind
+	Track    int  // among those of a kind, where a container numbers them
 	Key      bool // a picture where decoding may start; always true for audio
 	DTS, PTS time.Duration
 	Size     int
@@ -38,6 +39,11 @@ type Stream []Unit
 // Of returns the units of one kind.
 func (s Stream) Of(k Kind) Stream {
 	return slices.DeleteFunc(slices.Clone(s), func(u Unit) bool { return u.Kind != k })
+}
+
+// Track returns the units of the tracks of that number, of both kinds.
+func (s Stream) Track(n int) Stream {
+	return slices.DeleteFunc(slices.Clone(s), func(u Unit) bool { return u.Track != n })
 }
 
 func sum(parts ...[]byte) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 )
 
@@ -122,6 +123,16 @@ func (f *FLVFile) Write(w io.Writer) error {
 	return err
 }
 
+// FourCCs returns the names of the codecs that the file has in FourCC form, in the order in which they come.
+func (f *FLVFile) FourCCs() (names []string) {
+	for _, t := range f.Tags {
+		if e, ok := t.enhanced(); ok && !slices.Contains(names, e.fourCC) {
+			names = append(names, e.fourCC)
+		}
+	}
+	return names
+}
+
 // Headers returns the codec headers of the file in order: equal headers set a decoder up in the same way.
 func (f *FLVFile) Headers() (headers []string) {
 	for _, t := range f.Tags {
@@ -137,7 +148,44 @@ func (t FLVTag) IsHeader() bool {
 	if len(t.Body) < 2 {
 		return false
 	}
+	if e, ok := t.enhanced(); ok {
+		return e.packet == 0 && len(e.payload) > 0
+	}
 	return t.Type == TagVideo && t.Body[0]&0xf == 7 && t.Body[1] == 0 || t.Type == TagAudio && t.Body[0]>>4 == 10 && t.Body[1] == 0
+}
+
+// enhanced is a tag body in the FourCC form of Enhanced RTMP: of one track, without modifiers, which is what ffmpeg writes.
+type enhanced struct {
+	kind    Kind
+	packet  byte // type
+	key     bool
+	fourCC  string
+	track   int
+	cts     time.Duration
+	payload []byte
+}
+
+// enhanced reads a body in FourCC form; false for one in another.
+func (t FLVTag) enhanced() (e enhanced, ok bool) {
+	b := t.Body
+	if len(b) < 5 || t.Type == TagVideo && b[0]&0x80 == 0 || t.Type == TagAudio && b[0]>>4 != 9 || t.Type == TagScript {
+		return e, false
+	}
+	multitrack := byte(6)
+	e = enhanced{kind: Video, packet: b[0] & 0xf, key: b[0]>>4&7 == 1}
+	if t.Type == TagAudio {
+		multitrack, e.kind, e.key = 5, Audio, true
+	}
+	b = b[1:]
+	if e.packet == multitrack { // one track: the layout is 0
+		e.packet, e.track, b = b[0], int(b[5]), slices.Concat(b[1:5], b[6:])
+	}
+	e.fourCC, e.payload = string(b[:4]), b[4:]
+	if e.packet == 1 && (e.fourCC == "hvc1" || e.fourCC == "avc1") {
+		cts := int32(uint32(b[4])<<24|uint32(b[5])<<16|uint32(b[6])<<8) >> 8
+		e.cts, e.payload = time.Duration(cts)*time.Millisecond, b[7:]
+	}
+	return e, true
 }
 
 // Packets returns the units as RTMP and FLV carry them, for comparison with FLV and framemd5.
@@ -183,9 +231,21 @@ func (f *FLVFile) units(measure func(lengthSize int, payload []byte) (int, strin
 		u := Unit{Kind: Audio, Key: true, DTS: time.Duration(t.Time) * time.Millisecond}
 		var payload []byte
 		var err error
+		if e, ok := t.enhanced(); ok {
+			if e.packet != 1 && e.packet != 3 {
+				continue
+			}
+			u.Kind, u.Track, u.Key, u.PTS = e.kind, e.track, e.key, u.DTS+e.cts
+			u.Size, u.Sum, err = measure(0, e.payload)
+			if err != nil {
+				return nil, fmt.Errorf("flv: tag %d: %w", i, err)
+			}
+			s = append(s, u)
+			continue
+		}
 		switch codec := t.Body[0]; {
-		case t.Type == TagVideo && codec&0xf == 7 && len(t.Body) > 5:
-			if t.Body[1] == 0 {
+		case t.Type == TagVideo && (codec&0xf == 7 || codec&0xf == 12) && len(t.Body) > 5: // 12 is HEVC as it was before its FourCC
+			if t.Body[1] == 0 && codec&0xf == 7 {
 				lengthSize = int(t.Body[9]&3) + 1
 			}
 			if t.Body[1] != 1 {
@@ -195,7 +255,7 @@ func (f *FLVFile) units(measure func(lengthSize int, payload []byte) (int, strin
 			u.Kind, u.Key, u.PTS = Video, codec>>4 == 1, u.DTS+time.Duration(cts)*time.Millisecond
 			payload = t.Body[5:]
 			u.Size, u.Sum, err = measure(lengthSize, payload)
-		case t.Type == TagVideo && codec&0xf == 7: // end of sequence
+		case t.Type == TagVideo && (codec&0xf == 7 || codec&0xf == 12): // end of sequence
 			continue
 		case t.Type == TagAudio && codec>>4 == 10:
 			if len(t.Body) < 2 || t.Body[1] == 0 {

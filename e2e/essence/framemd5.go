@@ -14,9 +14,10 @@ func ReadFrameMD5(r io.Reader) (Stream, error) {
 	var s Stream
 	type track struct {
 		kind     Kind
+		number   int // among those of its kind
 		num, den int64
 	}
-	tracks := map[string]*track{}
+	tracks, kinds := map[string]*track{}, map[Kind]int{}
 	get := func(id string) *track {
 		if tracks[id] == nil {
 			tracks[id] = &track{num: 1, den: 1000}
@@ -30,7 +31,9 @@ func ReadFrameMD5(r io.Reader) (Stream, error) {
 			what, id, _ := strings.Cut(name, " ")
 			switch what {
 			case "media_type":
-				get(id).kind = Kind(value)
+				tr := get(id)
+				tr.kind, tr.number = Kind(value), kinds[Kind(value)]
+				kinds[tr.kind]++
 			case "tb":
 				if _, err := fmt.Sscanf(value, "%d/%d", &get(id).num, &get(id).den); err != nil {
 					return nil, fmt.Errorf("framemd5: %q: %w", line, err)
@@ -54,7 +57,7 @@ func ReadFrameMD5(r io.Reader) (Stream, error) {
 			}
 		}
 		at := func(ticks int64) time.Duration { return time.Duration(ticks * tr.num * int64(time.Second) / tr.den) }
-		s = append(s, Unit{Kind: tr.kind, DTS: at(n[0]), PTS: at(n[1]), Size: int(n[2]), Sum: strings.TrimSpace(f[5])})
+		s = append(s, Unit{Kind: tr.kind, Track: tr.number, DTS: at(n[0]), PTS: at(n[1]), Size: int(n[2]), Sum: strings.TrimSpace(f[5])})
 	}
 	return s, lines.Err()
 }

@@ -2,6 +2,7 @@ package hostile
 
 import (
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -42,6 +43,16 @@ func videoRows() []row {
 		skipped("V16 end first", []byte{0x92, 'h', 'v', 'c', '1'}, []byte{0x17, 2, 0, 0, 0}),
 		skipped("V17 modifiers", []byte{0x97, 255, 255, 255, 1}, []byte{0x97, 2, 0, 0}, []byte{0x97}, join([]byte{0x97}, slices.Repeat([]byte{0, 0, 7}, 10_000))),
 		skipped("V18 multitrack in multitrack", []byte{0x96, 0x06, 'h', 'v', 'c', '1', 0, 1, 2}),
+		skipped("V18 tracks that end early", []byte{0x96}, []byte{0x96, 0x11, 'h', 'v', 'c', '1'}, []byte{0x96, 0x11, 'h', 'v', 'c', '1', 0, 0xff, 0xff, 0xff, 1},
+			[]byte{0x96, 0x21, 'h', 'v'}, join([]byte{0x96, 0x11, 'h', 'v', 'c', '1'}, make([]byte, 4*100_000))),
+		skipped("V18 256 tracks", everyTrack()...),
+		skipped("V21 descriptions of colours", metadata(nil), metadata(amf(7)), metadata(amf("colorInfo")), metadata(amf("colorInfo", "x")),
+			metadata(amf("colorInfo", object{"hdrCll", object{"maxCLL", math.NaN()}})), metadata(slices.Repeat(raw{3, 0, 1, 'a'}, 100)), metadata(filler(1<<20))),
+		{name: "V21 1000 descriptions of colours", at: publishing, do: func(p *peer) {
+			for n := range 1000 {
+				p.frame(metadata(amf("colorInfo", object{"hdrCll", object{"maxCLL", n + 1}})))
+			}
+		}, want: works},
 		skipped("V11 AV1 without configuration", join([]byte{0x91, 'a', 'v', '0', '1'}, slices.Repeat([]byte{0xff}, 20)), []byte{0x90, 'a', 'v', '0', '1', 0, 0, 0, 0}),
 		skipped("V10 HEVC configurations", hevcHeader(nil), hevcHeader(make([]byte, 22)),
 			hevcHeader([]byte{1}, make([]byte, 21), []byte{255}), hevcHeader([]byte{1}, make([]byte, 21), []byte{1, 0x21, 0xff, 0xff})),
@@ -95,6 +106,17 @@ func videoRows() []row {
 		rows = append(rows, row{name: "V09 SPS " + name, at: publishing, do: frames(join([]byte{0x17, 0, 0, 0, 0}, avcConfig(sps))), want: works})
 	}
 	return rows
+}
+
+// metadata returns the body of a video message with a description of colours.
+func metadata(b []byte) []byte { return join([]byte{0x94, 'a', 'v', 'c', '1'}, b) }
+
+// everyTrack returns a configuration for each track that there could be.
+func everyTrack() (bodies [][]byte) {
+	for id := range 256 {
+		bodies = append(bodies, join([]byte{0x96, 0x00, 'a', 'v', 'c', '1', byte(id)}, avcHeader[5:]))
+	}
+	return bodies[:120] // a hundred bad messages end a publisher; 32 of these are good
 }
 
 // worksAnew is works for a session whose configuration the row may have replaced.
@@ -152,8 +174,8 @@ func audioRows() []row {
 		skipped("V13 AAC packet types", []byte{0xaf, 2, 1}, []byte{0xaf, 255, 1}),
 		skipped("V14 Opus headers", opus(), opus(1, 0), opus(1, 255, 0, 0, 0x80, 0xbb, 0, 0, 0, 0, 1), opus(1, 3, 0, 0, 0x80, 0xbb, 0, 0, 0, 0, 0)),
 		skipped("V15 FourCC that is none", []byte{0x91, 'n', 'o', 'n', 'e', 1}, []byte{0x91, 'O'}, []byte{0x91}),
-		skipped("V20 channel configurations",
-			[]byte{0x94, 'O', 'p', 'u', 's', 0, 0}, []byte{0x94, 'O', 'p', 'u', 's', 1, 255, 1}, []byte{0x94, 'O', 'p', 'u', 's', 15, 2}),
+		skipped("V20 channel configurations", []byte{0x94, 'O', 'p', 'u', 's'}, []byte{0x94, 'O', 'p', 'u', 's', 0, 0},
+			[]byte{0x94, 'O', 'p', 'u', 's', 1, 255, 1}, []byte{0x94, 'O', 'p', 'u', 's', 15, 2}, []byte{0x94, 'O', 'p', 'u', 's', 2, 2, 0}),
 		skipped("V02 MP3 that is none", []byte{0x2f, 1, 2, 3}, []byte{0x2f, 0xff, 0xff, 0xff, 0xff}, []byte{0x2f}),
 	}
 	for n := range byte(16) {

@@ -45,7 +45,7 @@ func TestHostile(t *testing.T) {
 	t.Run("group", func(t *testing.T) {
 		for _, s := range []section{
 			{"handshake", handshakeRows}, {"chunk", chunkRows}, {"control", controlRows}, {"amf", amfRows}, {"metadata", metadataRows},
-			{"command", commandRows}, {"publish", publishRows}, {"play", playRows}, {"video", videoRows}, {"audio", audioRows}, {"name", nameRows},
+			{"command", commandRows}, {"publish", publishRows}, {"play", playRows}, {"video", videoRows}, {"audio", audioRows}, {"enhanced", enhancedRows}, {"name", nameRows},
 		} {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()

@@ -62,6 +62,8 @@ type viewer struct {
 	r    *bufio.Reader
 	head bool // the file header was read
 
+	bodies [][]byte // all that were read
+
 	again func() *viewer
 }
 
@@ -75,9 +77,15 @@ type tag struct {
 // watch starts a viewer of a room that is live.
 func (s *target) watch(t testing.TB, room string) *viewer {
 	t.Helper()
+	return s.watchAt(t, s.FLV(room))
+}
+
+// watchAt is watch for an address.
+func (s *target) watchAt(t testing.TB, url string) *viewer {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.FLV(room), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,9 +95,9 @@ func (s *target) watch(t testing.TB, room string) *viewer {
 	}
 	t.Cleanup(func() { resp.Body.Close() })
 	if resp.StatusCode != http.StatusOK {
-		t.Fatalf("watching %s: HTTP %d", room, resp.StatusCode)
+		t.Fatalf("watching %s: HTTP %d", url, resp.StatusCode)
 	}
-	return &viewer{t: t, r: bufio.NewReader(resp.Body), again: func() *viewer { return s.watch(t, room) }}
+	return &viewer{t: t, r: bufio.NewReader(resp.Body), again: func() *viewer { return s.watchAt(t, url) }}
 }
 
 // follow starts a viewer who has seen the newest key frame, so that he misses nothing that comes.
@@ -124,6 +132,7 @@ func (v *viewer) next() (tag, error) {
 	if n := binary.BigEndian.Uint32(size[:]); n != uint32(11+len(got.body)) {
 		return tag{}, fmt.Errorf("previous tag size %d after a body of %d bytes", n, len(got.body))
 	}
+	v.bodies = append(v.bodies, got.body)
 	return got, nil
 }
 

@@ -19,11 +19,17 @@ func Need(t testing.TB, programs ...string) {
 		if _, err := os.Stat("/usr/sbin/" + p); err == nil {
 			continue
 		}
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("MISSING PEER: %s is not installed, and CI=true", p)
-		}
-		t.Skipf("MISSING PEER: %s is not installed, so that this test proves NOTHING here: see scripts/setup", p)
+		missing(t, p+" is not installed")
 	}
+}
+
+// missing ends a test whose peer is missing.
+func missing(t testing.TB, what string) {
+	t.Helper()
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("MISSING PEER: %s, and CI=true", what)
+	}
+	t.Skipf("MISSING PEER: %s, so that this test proves NOTHING here: see scripts/setup", what)
 }
 
 // Long reports whether the tests may take their time (make test-long).

@@ -8,9 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"livego/e2e/essence"
 	"livego/e2e/rig"
@@ -22,8 +24,9 @@ type Sample struct {
 	Video, Audio bool
 	Late         bool // its time stamps begin far from zero: push it with -copyts
 
-	args []string               // of ffmpeg, without the output
-	edit func(*essence.FLVFile) // what ffmpeg cannot do, nil for nothing
+	newer bool                   // made by the newer ffmpeg
+	args  []string               // of ffmpeg, without the output
+	edit  func(*essence.FLVFile) // what ffmpeg cannot do, nil for nothing
 }
 
 const (
@@ -80,6 +83,55 @@ func All() []Sample {
 	}
 }
 
+// Enhanced lists samples of the codecs that FLV has by FourCC alone, each beside another, and of several tracks.
+func Enhanced() []Sample {
+	const (
+		small  = "testsrc2=size=160x120:rate=25"
+		stereo = tone + ":sample_rate=48000"
+		gop    = "-g 25"
+	)
+	with := func(name, video, audio string) Sample {
+		return Sample{Name: name, Video: true, Audio: true, newer: true,
+			args: args("-f lavfi -i", small, "-f lavfi -i", stereo, "-t 3 -pix_fmt yuv420p", video, audio)}
+	}
+	flac := func(s Sample) Sample {
+		s.edit = dropLastHeader
+		return s
+	}
+	alone := func(name, audio string) Sample {
+		return Sample{Name: name, Audio: true, newer: true, args: args("-f lavfi -i", stereo, "-t 3", audio)}
+	}
+	const (
+		hevc = "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:min-keyint=25:scenecut=0:bframes=2"
+		av1  = "-c:v libaom-av1 -cpu-used 8 -usage realtime -b:v 200k " + gop
+		vp9  = "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -b:v 200k " + gop
+		opus = "-c:a libopus -b:a 64k"
+	)
+	return []Sample{
+		with("hevc-aac", hevc, aac),
+		with("hevc-opus", hevc, opus),
+		with("av1-opus", av1, opus),
+		with("av1-aac", av1, aac),
+		with("vp9-opus", vp9, opus),
+		with("vp9-mp3", vp9, "-c:a libmp3lame -b:a 64k"),
+		flac(with("h264-flac", h264, "-c:a flac")),
+		with("h264-ac3", h264, "-c:a ac3 -b:a 128k"),
+		with("hevc-eac3-5.1", hevc, "-ac 6 -c:a eac3 -b:a 256k"),
+		alone("opus-only", opus),
+		flac(alone("flac-only", "-c:a flac")),
+		alone("ac3-only", "-c:a ac3 -b:a 128k"),
+	}
+}
+
+// Tracks is a sample of two pictures and three sounds, of several codecs.
+func Tracks() Sample {
+	return Sample{Name: "tracks", Video: true, Audio: true, newer: true, args: args(
+		"-f lavfi -i testsrc2=size=160x120:rate=25 -f lavfi -i testsrc=size=128x96:rate=25",
+		"-f lavfi -i", tone+":sample_rate=48000", "-f lavfi -i sine=frequency=330:sample_rate=44100 -f lavfi -i sine=frequency=550:sample_rate=48000",
+		"-map 0 -map 1 -map 2 -map 3 -map 4 -t 3", h264,
+		"-c:v:1 libx265 -preset ultrafast -x265-params log-level=none:keyint=25:min-keyint=25:scenecut=0 -c:a:0 aac -c:a:1 aac -c:a:2 libopus")}
+}
+
 func av(name, more string) Sample {
 	return Sample{Name: name, Video: true, Audio: true,
 		args: args("-f lavfi -i", picture, "-f lavfi -i", tone+":sample_rate=44100", "-t 4", h264, aac, more)}
@@ -112,10 +164,29 @@ func signalSBR(f *essence.FLVFile) {
 	}
 }
 
+// dropLastHeader takes out the headers that ffmpeg writes behind the last frame of FLAC, when it knows how long the file is, and the
+// silence after them.
+func dropLastHeader(f *essence.FLVFile) {
+	seen := map[byte]bool{}
+	f.Tags = slices.DeleteFunc(f.Tags, func(t essence.FLVTag) bool {
+		if t.Type != essence.TagAudio {
+			return false
+		}
+		frame := t.Body[0]&0xf == 1
+		again := !frame && seen[t.Body[0]]
+		seen[t.Body[0]] = true
+		return again || frame && len(t.Body) == 5
+	})
+}
+
 // File returns the path of s as an FLV file, made now if this machine has none yet.
 func (s Sample) File(t testing.TB) string {
 	t.Helper()
-	rig.Need(t, "ffmpeg")
+	if s.newer {
+		rig.NeedNewer(t)
+	} else {
+		rig.Need(t, "ffmpeg")
+	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		cache = os.TempDir()
@@ -135,7 +206,13 @@ func (s Sample) File(t testing.TB) string {
 	}
 	defer os.RemoveAll(tmp)
 	raw := filepath.Join(tmp, "raw.flv")
-	if out, err := exec.Command("ffmpeg", append(append([]string{"-nostdin", "-v", "error"}, s.args...), "-f", "flv", raw)...).CombinedOutput(); err != nil {
+	if s.newer {
+		p := rig.NewerFFmpeg(t, nil, append(slices.Clone(s.args), "-f", "flv", "pipe:1")...)
+		p.OK(time.Minute)
+		if err := os.WriteFile(raw, []byte(p.Stdout()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	} else if out, err := exec.Command("ffmpeg", append(append([]string{"-nostdin", "-v", "error"}, s.args...), "-f", "flv", raw)...).CombinedOutput(); err != nil {
 		t.Fatalf("ffmpeg makes sample %s: %v\n%s", s.Name, err, out)
 	}
 	if s.edit != nil {

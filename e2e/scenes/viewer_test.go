@@ -291,7 +291,7 @@ func (v *viewer) hls(ctx context.Context, s *rig.Server, room string) error {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
 	defer client.CloseIdleConnections()
 	p := hlsPlayer{v: v, client: client}
-	resp, err := found(ctx, client, s.HLS(room))
+	resp, err := found(ctx, client, s.HLS(room)+"?format=ts")
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-// Package api is the operator's HTTP: the /control and /stat routes that scripts and pages rely on, static files, health, profiles
+// Package api is the operator's HTTP: the /control and /stat routes that scripts and pages rely on, /api/v1, static files, health, profiles
 // and a plain page of what is live. It sees the hub and the keys. It knows no media protocol, and who may ask is decided by the
 // Door it is given.
 package api
@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"livego/internal/auth"
 	"livego/internal/live"
 	"livego/internal/obs"
 	"livego/internal/stream"
@@ -20,8 +21,10 @@ type Options struct {
 	Hub  *stream.Hub
 	Keys live.Keys
 	// Door decides who may ask. Every request passes it except /healthz and /readyz, which tell nothing.
-	Door interface{ Check(*http.Request) error }
-	Log  *slog.Logger
+	Door interface {
+		Check(*http.Request, auth.Rights) error
+	}
+	Log *slog.Logger
 
 	Apps []App // that may be published to, the main one first; may be empty
 
@@ -47,7 +50,8 @@ type App struct {
 //
 // /control and /stat answer {"status":int,"data":any} with the same HTTP status: 400 for arguments that break a rule, 403 from
 // the door, 404, 405, 413 for a body above 64 KiB, 414 for a URL above 4 KiB, 415 for a coded body, 501 for relays, and 503
-// while the key store is away.
+// while the key store is away. /api/v1 answers in JSON, and with problems of RFC 9457: 401 without a good credential, 403 with one
+// that does not allow enough.
 func New(o Options) http.Handler {
 	s := &server{Options: o, mux: http.NewServeMux(), page: newPage(), refused: obs.Limiter{Interval: time.Second}}
 	s.mux.Handle("/control/get", s.enveloped(s.getKey))
@@ -57,6 +61,7 @@ func New(o Options) http.Handler {
 	s.mux.Handle("/control/pull", s.enveloped(noRelay))
 	s.mux.Handle("/stat/livestat", s.enveloped(s.liveStat))
 	s.mux.Handle("/statics/", readOnly(s.serveStatic))
+	s.routeV1()
 	s.mux.Handle("/{$}", readOnly(s.servePage))
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { fail(w, r, errNoRoute) })
 	if o.Pprof {

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"livego/internal/live"
 )
@@ -26,8 +27,8 @@ func (s *server) getKey(r *http.Request, args url.Values) (any, error) {
 	return key.Secret, nil
 }
 
-// resetKey serves /control/reset?room=R[&app=A][&all=1]: a new key. Who publishes with an old one is disconnected; the stream is
-// held for the new one.
+// resetKey serves /control/reset?room=R[&app=A][&all=1|&grace=60s]: a new key. Who publishes with an old one is disconnected, at
+// once or when the grace is over; the stream is held for the new one.
 func (s *server) resetKey(r *http.Request, args url.Values) (any, error) {
 	app, room, err := s.target(r, args)
 	if err != nil {
@@ -40,11 +41,22 @@ func (s *server) resetKey(r *http.Request, args url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	key, revoked, err := s.Keys.Rotate(toTheEnd(r), app, room, all)
+	grace, err := graceOf(args)
+	if err != nil {
+		return nil, err
+	}
+	if all && grace > 0 {
+		return nil, live.Errorf(live.Invalid, "all and grace exclude each other")
+	}
+	key, revoked, err := s.Keys.Rotate(toTheEnd(r), app, room, live.Rotation{All: all, Grace: grace})
 	if err != nil {
 		return nil, s.storeFailed("reset", app, room, err)
 	}
-	s.Hub.Revoke(revoked, false)
+	if grace > 0 {
+		time.AfterFunc(grace, func() { s.Hub.Revoke(revoked, false) }) // a hub that is closed by then has nobody to disconnect
+	} else {
+		s.Hub.Revoke(revoked, false)
+	}
 	s.logControl("reset", app, room, r)
 	return key.Secret, nil
 }
@@ -93,6 +105,25 @@ func (s *server) checkConfigured(app string) error {
 		return live.Errorf(live.NotFound, "no app %q is configured", app)
 	}
 	return nil
+}
+
+// maxGrace is the longest time for which a key that was replaced may stay good.
+const maxGrace = 24 * time.Hour
+
+// graceOf returns the argument grace: a duration, or seconds; 0 when absent.
+func graceOf(args url.Values) (time.Duration, error) {
+	value, given, err := argument(args, "grace")
+	if err != nil || !given {
+		return 0, err
+	}
+	d, err := time.ParseDuration(value)
+	if n, numErr := strconv.ParseUint(value, 10, 32); numErr == nil {
+		d, err = time.Duration(n)*time.Second, nil
+	}
+	if err != nil || d < 0 || d > maxGrace {
+		return 0, live.Errorf(live.Invalid, "grace must be a duration such as 60s, up to 24h")
+	}
+	return d, nil
 }
 
 // flag returns an argument that switches something on, false when absent.

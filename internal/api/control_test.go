@@ -222,7 +222,7 @@ func TestRevoke(t *testing.T) {
 		t.Run(c.target, func(t *testing.T) {
 			s := newScene(t, nil)
 			s.get("/control/get?room=movie")
-			key := s.keys.keys[[2]string{"", "movie"}].Ref()
+			key := s.keys.keys[0].Ref()
 			p := s.publish(name, key)
 			other := s.publish(live.Name{App: "live", Room: "other"}, live.KeyRef{ID: "another", Generation: 1})
 

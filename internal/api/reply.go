@@ -46,8 +46,12 @@ func textOf(err error) string {
 	return live.Reason(err)
 }
 
-// fail answers with err: in the envelope, or as text where people and their browsers look.
+// fail answers with err: in the envelope, as a problem below /api/v1, or as text where people and their browsers look.
 func fail(w http.ResponseWriter, r *http.Request, err error) {
+	if strings.HasPrefix(r.URL.Path, v1) {
+		problem(w, err)
+		return
+	}
 	if forPeople(r.URL.Path) {
 		plain(w, statusOf(err), textOf(err))
 		return

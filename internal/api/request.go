@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"livego/internal/auth"
 	"livego/internal/live"
 )
 
@@ -30,9 +31,21 @@ func harden(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 }
 
+// needed is the one table of what a request takes. What is not in it can be read.
+func needed(r *http.Request) auth.Rights {
+	is := func(prefix string) bool { return strings.HasPrefix(r.URL.Path, prefix) }
+	switch {
+	case is("/debug/"), is(keysPath + "/export"), is(keysPath + "/import"):
+		return auth.Admin
+	case is("/control/"), is(v1) && r.Method != http.MethodGet && r.Method != http.MethodHead:
+		return auth.Operate
+	}
+	return auth.Read
+}
+
 // admit asks the door and refuses what no route takes. The door comes first: who may not ask learns nothing of the rest.
 func (s *server) admit(w http.ResponseWriter, r *http.Request) error {
-	if err := s.Door.Check(r); err != nil {
+	if err := s.Door.Check(r, needed(r)); err != nil {
 		if suppressed, ok := s.refused.Allow(live.KindOf(err).String()); ok {
 			s.Log.Warn("request refused", "path", r.URL.Path, "remote", r.RemoteAddr, "reason", live.Reason(err), "suppressed", suppressed)
 		}

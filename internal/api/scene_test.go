@@ -2,16 +2,18 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"livego/internal/auth"
 	"livego/internal/live"
 	"livego/internal/media"
 	"livego/internal/stream"
@@ -30,7 +32,7 @@ type scene struct {
 // openDoor lets everybody in.
 type openDoor struct{}
 
-func (openDoor) Check(*http.Request) error { return nil }
+func (openDoor) Check(*http.Request, auth.Rights) error { return nil }
 
 // newScene returns a scene; change may alter its Options first.
 func newScene(t testing.TB, change func(*Options)) *scene {
@@ -100,6 +102,7 @@ func (s *scene) publish(name live.Name, key live.KeyRef) *stream.Publisher {
 		},
 		{
 			Track:   &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1024},
+			DTS:     40 * time.Millisecond,
 			Payload: make([]byte, 16_000),
 		},
 	} {
@@ -112,7 +115,7 @@ func (s *scene) publish(name live.Name, key live.KeyRef) *stream.Publisher {
 }
 
 // watch adds a viewer who was given that many bytes.
-func (s *scene) watch(name live.Name, proto, url string, video, audio int) {
+func (s *scene) watch(name live.Name, proto, url string, video, audio int) *stream.Viewer {
 	s.t.Helper()
 	v, err := s.hub.Join(name, stream.ViewerOptions{Proto: proto, Remote: "192.0.2.8:6000", URL: url})
 	if err != nil {
@@ -120,83 +123,145 @@ func (s *scene) watch(name live.Name, proto, url string, video, audio int) {
 	}
 	s.t.Cleanup(v.Leave)
 	v.Count(video, audio)
+	return v
 }
 
 // memKeys are keys in memory. With fail set every call fails with it.
 type memKeys struct {
 	mu   sync.Mutex
-	keys map[[2]string]live.Key // by app and room
+	keys []live.Key
 	fail error
 }
 
 var _ live.Keys = (*memKeys)(nil)
 
-func (m *memKeys) Get(_ context.Context, app, room string) (live.Key, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if k, ok := m.keys[[2]string{app, room}]; ok || m.fail != nil {
-		return k, m.fail
-	}
-	return m.put(app, room, 1), nil
-}
-
-func (m *memKeys) put(app, room string, generation uint64) live.Key {
-	if m.keys == nil {
-		m.keys = map[[2]string]live.Key{}
-	}
-	k := live.Key{ID: app + "/" + room, App: app, Room: room, Generation: generation, Secret: live.NewSecret()}
-	m.keys[[2]string{app, room}] = k
-	return k
-}
-
-func (m *memKeys) Rotate(ctx context.Context, app, room string, all bool) (live.Key, []live.KeyRef, error) {
+// change calls fn with the index of the key of that place, -1 for none, unless calls are to fail.
+func (m *memKeys) change(app, room, label string, fn func(i int) error) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.fail != nil {
-		return live.Key{}, nil, m.fail
+		return m.fail
 	}
-	var revoked []live.KeyRef
-	var generation uint64
-	for id, k := range m.keys {
-		if id[1] == room && (all || id[0] == app) {
-			revoked = append(revoked, k.Ref())
-			delete(m.keys, id)
-			generation = max(generation, k.Generation)
-		}
-	}
-	return m.put(app, room, generation+1), revoked, ctx.Err()
+	return fn(slices.IndexFunc(m.keys, func(k live.Key) bool { return k.App == app && k.Room == room && k.Label == label }))
 }
 
-func (m *memKeys) Delete(ctx context.Context, app, room string) ([]live.KeyRef, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.fail != nil {
-		return nil, m.fail
-	}
-	var revoked []live.KeyRef
-	for id, k := range m.keys {
-		if id[1] == room && (app == "" || id[0] == app) {
-			revoked = append(revoked, k.Ref())
-			delete(m.keys, id)
+// remove removes the keys that match. Caller holds m.mu.
+func (m *memKeys) remove(match func(live.Key) bool) (refs []live.KeyRef) {
+	m.keys = slices.DeleteFunc(m.keys, func(k live.Key) bool {
+		if match(k) {
+			refs = append(refs, k.Ref())
+			return true
+		}
+		return false
+	})
+	return refs
+}
+
+func (m *memKeys) Get(_ context.Context, app, room string) (k live.Key, err error) {
+	err = m.change(app, room, "", func(i int) error {
+		if i < 0 {
+			m.keys = append(m.keys, live.Key{App: app, Room: room}.Complete())
+			i = len(m.keys) - 1
+		}
+		k = m.keys[i]
+		return nil
+	})
+	return k, err
+}
+
+func (m *memKeys) Rotate(ctx context.Context, app, room string, o live.Rotation) (k live.Key, refs []live.KeyRef, err error) {
+	err = m.change(app, room, "", func(i int) error {
+		k = live.Key{App: app, Room: room}.Complete()
+		if i >= 0 {
+			k.ID, k.Generation = m.keys[i].ID, m.keys[i].Generation+1
+			if o.Grace > 0 {
+				m.keys = append(m.keys, m.keys[i].Former(o.Grace))
+			}
+		}
+		refs = m.remove(func(old live.Key) bool { return old.Room == room && (o.All || old.App == app && old.Label == "") })
+		m.keys = append(m.keys, k)
+		return ctx.Err()
+	})
+	return k, refs, err
+}
+
+func (m *memKeys) Add(_ context.Context, k live.Key) (live.Key, error) {
+	k = k.Complete()
+	err := m.change(k.App, k.Room, k.Label, func(i int) error {
+		if i >= 0 {
+			return live.Errorf(live.Conflict, "room %s has such a key", k.Room)
+		}
+		m.keys = append(m.keys, k)
+		return nil
+	})
+	return k, err
+}
+
+func (m *memKeys) Revoke(_ context.Context, id string) (refs []live.KeyRef, err error) {
+	err = m.change("", "", "", func(int) error {
+		if refs = m.remove(func(k live.Key) bool { return k.ID == id }); refs == nil {
+			return live.Errorf(live.NotFound, "there is no key of this id")
+		}
+		return nil
+	})
+	return refs, err
+}
+
+func (m *memKeys) Delete(ctx context.Context, app, room string) (refs []live.KeyRef, err error) {
+	err = m.change(app, room, "", func(int) error {
+		if refs = m.remove(func(k live.Key) bool { return k.Room == room && (app == "" || k.App == app) }); refs == nil {
+			return live.Errorf(live.NotFound, "this text is the store's")
+		}
+		return ctx.Err()
+	})
+	return refs, err
+}
+
+func (m *memKeys) Resolve(_ context.Context, app, secret string) (k live.Key, err error) {
+	err = m.change("", "", "", func(int) error {
+		i := slices.IndexFunc(m.keys, func(k live.Key) bool { return k.Secret == secret && k.Good(app, time.Now()) })
+		if i < 0 {
+			return live.Errorf(live.Denied, "unknown key")
+		}
+		k = m.keys[i]
+		return nil
+	})
+	return k, err
+}
+
+func (m *memKeys) Page(_ context.Context, after string, limit int) (keys []live.Key, err error) {
+	all, err := m.Dump(context.Background())
+	var rooms []string
+	for _, k := range all {
+		known := slices.Contains(rooms, k.Room)
+		if k.Room <= after || !known && len(rooms) == limit {
+			continue
+		}
+		if keys = append(keys, k); !known {
+			rooms = append(rooms, k.Room)
 		}
 	}
-	if len(revoked) == 0 {
-		return nil, live.Errorf(live.NotFound, "this text is the store's")
-	}
-	return revoked, ctx.Err()
+	return keys, err
 }
+
+func (m *memKeys) List(_ context.Context, room string) (keys []live.Key, err error) {
+	all, err := m.Dump(context.Background())
+	return slices.DeleteFunc(all, func(k live.Key) bool { return k.Room != room }), err
+}
+
+func (m *memKeys) Dump(context.Context) (keys []live.Key, err error) {
+	err = m.change("", "", "", func(int) error {
+		keys = slices.Clone(m.keys)
+		slices.SortFunc(keys, func(a, b live.Key) int { return cmp.Or(cmp.Compare(a.Room, b.Room), cmp.Compare(a.Label, b.Label)) })
+		return nil
+	})
+	return keys, err
+}
+
+func (m *memKeys) Touch(context.Context, live.KeyRef, time.Time) error { return nil }
 
 func (m *memKeys) count() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.keys)
 }
-
-// The operator's HTTP calls none of these.
-func (m *memKeys) Resolve(context.Context, string, string) (live.Key, error) {
-	return live.Key{}, errors.ErrUnsupported
-}
-func (m *memKeys) List(context.Context, string) ([]live.Key, error) {
-	return nil, errors.ErrUnsupported
-}
-func (m *memKeys) Touch(context.Context, live.KeyRef, time.Time) error { return errors.ErrUnsupported }

@@ -30,6 +30,14 @@ type connStats struct {
 	// GatherMS is of a publisher: how long its frames are gathered before they are written to viewers, in ms, for each
 	// protocol that somebody watches by.
 	GatherMS map[string]int64 `json:"gather_ms,omitzero"`
+	// ArrivalPaced is of a publisher whose time stamps are of no use.
+	ArrivalPaced bool `json:"arrival_paced,omitzero"`
+
+	// Of a player.
+	Proto  string  `json:"proto,omitzero"`       // rtmp, flv, ws or hls
+	Delay  *int64  `json:"delay_ms,omitzero"`    // ms from the newest frame to the last that has left for him; not of HLS
+	Queued *int    `json:"queue_bytes,omitzero"` // what the kernel holds for him of that; not of HLS
+	Skips  *uint64 `json:"skips,omitzero"`       // of a publisher: of all players there were
 }
 
 // liveStat serves /stat/livestat[?room=A/R].
@@ -81,10 +89,16 @@ func (s *liveStats) add(in stream.Info) {
 		for proto, window := range in.Gather {
 			p.GatherMS[proto] = window.Milliseconds()
 		}
+		p.ArrivalPaced, p.Skips = c.Paced, &in.Skips
 		s.Publishers = append(s.Publishers, p)
 	}
 	for _, c := range in.Viewers {
-		s.Players = append(s.Players, statsOf(in.Name, c))
+		p := statsOf(in.Name, c)
+		p.Proto = c.Proto
+		if c.Flushed {
+			p.Delay, p.Queued, p.Skips = new(c.Delay.Milliseconds()), &c.Queued, &c.Skips
+		}
+		s.Players = append(s.Players, p)
 	}
 }
 

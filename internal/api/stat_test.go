@@ -18,13 +18,14 @@ func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 const (
 	moviePublisher = `{"key":"live/movie","url":"rtmp://localhost:1935/live/movie","stream_id":1,` +
-		`"video_total_bytes":312500,"video_speed":2500,"audio_total_bytes":16000,"audio_speed":128,"gather_ms":{"flv":0,"hls":0}}`
+		`"video_total_bytes":312500,"video_speed":2500,"audio_total_bytes":16000,"audio_speed":128,"gather_ms":{"flv":0,"hls":0},"skips":1}`
 	moviePlayers = `{"key":"live/movie","url":"http://127.0.0.1:7001/live/movie.flv","stream_id":3,` +
-		`"video_total_bytes":125000,"video_speed":1000,"audio_total_bytes":0,"audio_speed":0},` +
+		`"video_total_bytes":125000,"video_speed":1000,"audio_total_bytes":0,"audio_speed":0,` +
+		`"proto":"flv","delay_ms":80,"queue_bytes":16427,"skips":1},` +
 		`{"key":"live/movie","url":"http://127.0.0.1:7002/live/movie.m3u8","stream_id":4,` +
-		`"video_total_bytes":0,"video_speed":0,"audio_total_bytes":8000,"audio_speed":64}`
+		`"video_total_bytes":0,"video_speed":0,"audio_total_bytes":8000,"audio_speed":64,"proto":"hls"}`
 	otherPublisher = `{"key":"live/other","url":"rtmp://localhost:1935/live/other","stream_id":2,` +
-		`"video_total_bytes":312500,"video_speed":2500,"audio_total_bytes":16000,"audio_speed":128,"gather_ms":{}}`
+		`"video_total_bytes":312500,"video_speed":2500,"audio_total_bytes":16000,"audio_speed":128,"gather_ms":{},"skips":0}`
 )
 
 // TestLiveStat compares /stat/livestat byte for byte with the documented shape.
@@ -47,14 +48,17 @@ func TestLiveStat(t *testing.T) {
 		movie, other := live.Name{App: "live", Room: "movie"}, live.Name{App: "live", Room: "other"}
 		p := s.publish(movie, live.KeyRef{})
 		s.publish(other, live.KeyRef{})
-		s.watch(movie, "flv", "http://127.0.0.1:7001/live/movie.flv?token=canary", 125_000, 0)
+		v := s.watch(movie, "flv", "http://127.0.0.1:7001/live/movie.flv?token=canary", 125_000, 0)
+		v.Progress(0, 0, 10*time.Millisecond, time.Now())
+		v.Measure(func() int { return 16_427 }, nil) // 50 ms of 2627 kbit/s
+		v.Skip()
 		s.watch(movie, "hls", "http://user:canary@127.0.0.1:7002/live/movie.m3u8#canary", 0, 8_000)
 		check("/stat/livestat", 200, `{"status":200,"data":{"publishers":[`+moviePublisher+`,`+otherPublisher+`],"players":[`+moviePlayers+`]}}`)
 		check("/stat/livestat?room=live/movie", 200, `{"status":200,"data":{"publishers":[`+moviePublisher+`],"players":[`+moviePlayers+`]}}`)
 		check("/stat/livestat?room=live%2Fother", 200, `{"status":200,"data":{"publishers":[`+otherPublisher+`],"players":null}}`)
 
 		p.End(stream.Lost)
-		check("/stat/livestat?room=live/movie", 200, `{"status":200,"data":{"publishers":null,"players":[`+moviePlayers+`]}}`)
+		check("/stat/livestat?room=live/movie", 200, `{"status":200,"data":{"publishers":null,"players":[`+strings.Replace(moviePlayers, `"delay_ms":80`, `"delay_ms":161`, 1)+`]}}`) // at the rate that he got
 
 		const inactive = `{"status":404,"data":"room not found or inactive"}`
 		for _, room := range []string{"live/nothing", "nowhere/movie", "movie"} {

@@ -22,18 +22,26 @@ import (
 	"livego/internal/edge/hls"
 	edgertmp "livego/internal/edge/rtmp"
 	"livego/internal/fan"
+	"livego/internal/live"
 	"livego/internal/netx"
 	"livego/internal/rtmp"
 	"livego/internal/segment"
-	"livego/internal/store/bolt"
+	"livego/internal/store/redis"
 	"livego/internal/stream"
 )
+
+// A store is where rooms, keys and numbers are kept.
+type store interface {
+	live.Keys
+	live.Counter
+	Close() error
+}
 
 // An App is a server whose listeners are bound. Run serves; Close gives up what New took if Run is never called.
 type App struct {
 	cfg     config.Config
 	log     *slog.Logger
-	store   *bolt.Store
+	store   store
 	hub     *stream.Hub
 	rtmp    *edgertmp.Server
 	hls     *hls.Server
@@ -42,6 +50,7 @@ type App struct {
 	limiter *netx.Limiter
 	numbers *segment.Numbers
 	engine  *fan.Engine
+	jwks    *auth.JWKS // nil without
 
 	listeners
 	load     load
@@ -59,7 +68,7 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	if err := a.listeners.bind(cfg); err != nil {
 		return nil, err
 	}
-	if a.store, err = bolt.Open(cfg.DataDir); err != nil {
+	if a.store, err = openStore(cfg, log); err != nil {
 		return nil, err
 	}
 	door, err := auth.OpenDoor(cfg.DataDir, auth.DoorOptions{
@@ -69,12 +78,16 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	a.build(door)
+	tokens, err := a.tokenOptions()
+	if err != nil {
+		return nil, err
+	}
+	a.build(door, tokens)
 	return a, nil
 }
 
 // build makes the graph.
-func (a *App) build(door *auth.Door) {
+func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 	cfg, apps := a.cfg, appsByName(a.cfg.Apps)
 	a.numbers = segment.NewNumbers(a.store)
 	gops := cfg.GopNum
@@ -88,6 +101,7 @@ func (a *App) build(door *auth.Door) {
 	})
 	gate := auth.NewGate(a.store, auth.Options{
 		Apps: gateApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
+		Tokens: tokens, Private: cfg.Private,
 	})
 	engine, err := fan.NewEngine(runtime.GOMAXPROCS(0))
 	if err != nil {
@@ -108,8 +122,8 @@ func (a *App) build(door *auth.Door) {
 		Limiter: a.limiter, Engine: a.engine, Fan: fanning, Log: a.log,
 	})
 	a.hls = hls.New(a.hub, gate, hls.Options{
-		Segment: cfg.HLSSegment, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, FirstWait: cfg.HLSStartWait,
-		SessionTimeout: cfg.HLSSessionTimeout, Apps: func(app string) bool { return apps[app].HLS }, Raise: a.numbers.Raise, Log: a.log,
+		Segment: cfg.HLSSegment, Part: cfg.HLSPart, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, FirstWait: cfg.HLSStartWait,
+		SessionTimeout: cfg.HLSSessionTimeout, Apps: func(app string) bool { return apps[app].HLS }, Private: gate.Private, Raise: a.numbers.Raise, Log: a.log,
 	})
 	a.viewers = &viewers{
 		flv: edgeflv.New(a.hub, gate, edgeflv.Options{
@@ -125,11 +139,34 @@ func (a *App) build(door *auth.Door) {
 	})
 }
 
+// tokenOptions returns which tokens are good, with a look at the files that hold keys.
+func (a *App) tokenOptions() (auth.TokenOptions, error) {
+	t := a.cfg.Token
+	o := auth.TokenOptions{
+		Secret: t.Secret, Previous: t.Previous, Issuer: t.Issuer, Audience: t.Audience, MaxAge: t.MaxAge, Viewers: t.Viewers,
+	}
+	if t.PublicKey != "" {
+		key, err := config.LoadPublicKey(t.PublicKey)
+		if err != nil {
+			return o, fmt.Errorf("token.public_key: %w", err)
+		}
+		o.Public = key
+	}
+	if t.JWKSURL != "" {
+		a.jwks = auth.NewJWKS(t.JWKSURL, a.log)
+		o.JWKS = a.jwks
+	}
+	return o, nil
+}
+
 var errStopping = errors.New("the server is stopping")
 
 func (a *App) ready() error {
 	if a.stopping.Load() {
 		return errStopping
+	}
+	if r, ok := a.store.(*redis.Store); ok {
+		return r.Ready()
 	}
 	return nil
 }
@@ -168,6 +205,12 @@ func (a *App) Run(ctx context.Context) error {
 	serving.Go(func() { a.numbers.Run(late) })
 	serving.Go(func() { tuneGC(late) })
 	serving.Go(func() { a.load.watch(late) })
+	if a.jwks != nil {
+		serving.Go(func() { a.jwks.Run(late) })
+	}
+	if r, ok := a.store.(*redis.Store); ok {
+		serving.Go(func() { r.Run(late, a.hub.Revoke) })
+	}
 	a.announce()
 
 	<-ctx.Done()

@@ -168,7 +168,7 @@ func (p *patient) WriteHeader(status int) {
 }
 
 func (p *patient) Write(b []byte) (int, error) {
-	const piece = 64 << 10 // small enough that a slow viewer shows progress
+	const piece = 256 << 10 // small enough that a slow viewer shows progress
 	total := 0
 	for {
 		p.rc.SetWriteDeadline(time.Now().Add(p.stall))

@@ -95,13 +95,14 @@ func makeToken(path string) (string, error) {
 	return token, os.Rename(f.Name(), path)
 }
 
-// Check returns nil when r may be served. Otherwise it returns an Error of kind Denied, in one text for every bad credential,
-// or Invalid when r carries two different credentials. An address that has failed too often waits here.
+// Check returns nil when r may be served with what need stands for. Otherwise it returns an Error of kind Denied, in one text for
+// every bad credential and with ErrRights in its chain for a good one, or Invalid when r carries two different credentials. An
+// address that has failed too often waits here. From this machine, without a credential, everything is allowed.
 //
 // A credential comes as "Authorization: Bearer T" or as the query's jwt=T. A request that a proxy on this machine has passed on
 // says so in X-Forwarded-For, Forwarded (RFC 7239) or the like, and then counts as one from outside; what these headers claim is
 // never believed. A proxy that sets none of them cannot be told from a person here: behind one, set a JWT secret.
-func (d *Door) Check(r *http.Request) error {
+func (d *Door) Check(r *http.Request, need Rights) error {
 	if err := checkOrigin(r); err != nil {
 		return err
 	}
@@ -114,7 +115,10 @@ func (d *Door) Check(r *http.Request) error {
 	}
 	addr := client(r.RemoteAddr)
 	d.failures.wait(r.Context(), addr)
-	if d.opens(credential) {
+	if has := d.opens(credential); has != 0 {
+		if has < need {
+			return notEnough(has, need)
+		}
 		return nil
 	}
 	if credential != "" { // who has shown nothing has not guessed
@@ -123,26 +127,43 @@ func (d *Door) Check(r *http.Request) error {
 	return live.Errorf(live.Denied, "this needs a credential: the admin token (file %s of the data directory) or a JWT, as Authorization: Bearer", TokenFile)
 }
 
-// opens reports whether credential is the admin token or a good JWT.
-func (d *Door) opens(credential string) bool {
+// opens returns what credential allows: the admin token everything, a JWT what its claim role says, and everything without one;
+// 0 when it is not good.
+func (d *Door) opens(credential string) Rights {
 	if len(credential) > maxCredential {
-		return false
+		return 0
 	}
 	digest := live.Digest(credential)
 	if subtle.ConstantTimeCompare(digest[:], d.token[:]) == 1 {
-		return true
+		return Admin
 	}
 	if len(d.secret) == 0 {
-		return false
+		return 0
 	}
-	_, err := d.parser.Parse(credential, func(t *jwt.Token) (any, error) {
+	var claims doorClaims
+	_, err := d.parser.ParseWithClaims(credential, &claims, func(t *jwt.Token) (any, error) {
 		// An extension that must be understood, and is not (RFC 7515, 4.1.11).
 		if _, ok := t.Header["crit"]; ok {
 			return nil, errors.New("crit")
 		}
 		return d.secret, nil
 	})
-	return err == nil
+	if err != nil || claims.Action != nil || claims.Room != nil { // a token to publish or play manages nothing, whatever signed it
+		return 0
+	}
+	if claims.Role == nil {
+		return Admin
+	}
+	has, _ := ParseRights(*claims.Role)
+	return has
+}
+
+// doorClaims are what is looked at in a JWT for the operator's HTTP.
+type doorClaims struct {
+	jwt.RegisteredClaims
+	Role   *string `json:"role"`
+	Action *any    `json:"act"`
+	Room   *any    `json:"room"`
 }
 
 // credentialOf returns the credential that r carries, "" for none.

@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -170,9 +171,42 @@ func TestDoorWithJWT(t *testing.T) {
 	}
 }
 
+// TestRights tries each role where each is needed.
+func TestRights(t *testing.T) {
+	d, token := newDoor(t, DoorOptions{JWTSecret: testSecret, JWTAlgorithm: "HS256"})
+	hs := jwt.SigningMethodHS256
+	for _, c := range []struct {
+		name  string
+		token string
+		has   Rights
+	}{
+		{"admin token", token, Admin},
+		{"no role", sign(hs, testSecret, jwt.MapClaims{}), Admin},
+		{"admin", sign(hs, testSecret, jwt.MapClaims{"role": "admin"}), Admin},
+		{"operate", sign(hs, testSecret, jwt.MapClaims{"role": "operate"}), Operate},
+		{"read", sign(hs, testSecret, jwt.MapClaims{"role": "read"}), Read},
+		{"unknown role", sign(hs, testSecret, jwt.MapClaims{"role": "root"}), 0},
+		{"none", sign(hs, testSecret, jwt.MapClaims{"role": "none"}), 0},
+		{"empty role", sign(hs, testSecret, jwt.MapClaims{"role": ""}), 0},
+		{"role of a wrong type", sign(hs, testSecret, jwt.MapClaims{"role": 1}), 0},
+		{"T03 play token", sign(hs, testSecret, jwt.MapClaims{"act": "play", "room": "movie"}), 0},
+		{"T03 publish token with a role", sign(hs, testSecret, jwt.MapClaims{"act": "publish", "role": "admin"}), 0},
+	} {
+		for _, need := range []Rights{Read, Operate, Admin} {
+			err := d.Check(request("/", outside, "Authorization: Bearer "+c.token), need)
+			switch {
+			case c.has >= need && err != nil, c.has < need && live.KindOf(err) != live.Denied:
+				t.Errorf("%s, where %v is needed: %v", c.name, need, err)
+			case c.has < need && errors.Is(err, ErrRights) != (c.has != 0):
+				t.Errorf("%s, where %v is needed: %v is about the wrong thing", c.name, need, err)
+			}
+		}
+	}
+}
+
 func checkDoor(t *testing.T, d *Door, r *http.Request, want live.Kind) {
 	t.Helper()
-	err := d.Check(r)
+	err := d.Check(r, Admin)
 	if err == nil && want == ok {
 		return
 	}
@@ -186,11 +220,11 @@ func TestDoorSlowsGuessers(t *testing.T) {
 		d, token := newDoor(t, DoorOptions{Failures: 10})
 		try := func(credential string) time.Duration {
 			start := time.Now()
-			_ = d.Check(request("/", outside, "Authorization: Bearer "+credential))
+			_ = d.Check(request("/", outside, "Authorization: Bearer "+credential), Read)
 			return time.Since(start)
 		}
 		for range 10 {
-			if err := d.Check(request("/", outside)); err == nil {
+			if err := d.Check(request("/", outside), Read); err == nil {
 				t.Error("let in without a credential")
 			}
 			if d := try("guess"); d != 0 {

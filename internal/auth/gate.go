@@ -3,7 +3,9 @@
 package auth
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -22,6 +24,9 @@ type Options struct {
 	Apps   map[string]App // by name
 	NoAuth bool           // a room name publishes, without a key
 
+	Tokens  TokenOptions
+	Private []string // what takes a token to play: "app", "app/room" or "*" for all
+
 	// Failures is how many refused keys a minute an address may try before its further tries are held up for up to 4 s.
 	// 0 means no limit. IPv6 addresses count by /64.
 	Failures int
@@ -29,18 +34,27 @@ type Options struct {
 	LimitLoopback bool
 }
 
-// Gate implements live.Gate over a store of keys. Everybody may play; to publish takes a key.
+// Gate implements live.Gate over a store of keys. Everybody may play what is not private; to publish takes a key. A token does for
+// both.
 type Gate struct {
 	keys     live.Keys
 	apps     map[string]App
 	names    string // of the apps, for refusals
 	noAuth   bool
+	tokens   *tokens // nil: there are none
+	private  map[string]bool
 	failures failures
 }
 
 // NewGate returns a Gate that looks keys up in keys.
 func NewGate(keys live.Keys, o Options) *Gate {
+	private := map[string]bool{}
+	for _, p := range o.Private {
+		private[p] = true
+	}
 	return &Gate{
+		tokens:   newTokens(o.Tokens),
+		private:  private,
 		keys:     keys,
 		apps:     maps.Clone(o.Apps),
 		names:    strings.Join(slices.Sorted(maps.Keys(o.Apps)), ", "),
@@ -57,13 +71,104 @@ func (g *Gate) Allow(ctx context.Context, r live.Request) (live.Grant, error) {
 	}
 	if r.Action == live.Play {
 		name, err := live.ParseName(r.App, r.Name)
+		if err == nil && g.Private(name) {
+			return g.playByToken(ctx, name, r)
+		}
 		return live.Grant{Name: name}, err
 	}
 	if g.noAuth && !live.LooksLikeKey(r.Name) {
 		name, err := live.ParseName(r.App, r.Name)
 		return live.Grant{Name: name}, err
 	}
+	if r.Token != "" && g.tokens != nil && !live.LooksLikeKey(r.Name) {
+		return g.publishByToken(ctx, r)
+	}
 	return g.byKey(ctx, r)
+}
+
+// Private reports whether it takes a token to play name.
+func (g *Gate) Private(name live.Name) bool {
+	return g.private["*"] || g.private[name.App] || g.private[name.String()]
+}
+
+// byToken returns what the token of r allows. An address that has shown too many bad ones waits here.
+func (g *Gate) byToken(ctx context.Context, r live.Request) (Claims, error) {
+	addr := client(r.Remote)
+	g.failures.wait(ctx, addr)
+	if g.tokens == nil {
+		return Claims{}, credentialError()
+	}
+	c, err := g.tokens.judge(ctx, r.Token, r, time.Now())
+	switch {
+	case err == nil:
+		return c, nil
+	case r.Token != "": // who has shown nothing has not guessed
+		g.failures.add(addr)
+	}
+	if errors.Is(err, errOtherToken) {
+		return Claims{}, live.Errorf(live.Denied, "%w", errOtherToken)
+	}
+	return Claims{}, credentialError()
+}
+
+func credentialError() error { return &live.Error{Kind: live.Denied, Err: noToken{}} }
+
+type noToken struct{}
+
+func (noToken) Error() string { return errNoToken.Error() }
+func (noToken) Unwrap() error { return live.ErrCredential }
+
+// sessionAge is how long who came in by a token may stay where he is not held by a connection, as in HLS: the token counts when he
+// comes.
+const sessionAge = 24 * time.Hour
+
+func (g *Gate) playByToken(ctx context.Context, name live.Name, r live.Request) (live.Grant, error) {
+	c, err := g.byToken(ctx, r)
+	if err != nil {
+		return live.Grant{}, err
+	}
+	grant := live.Grant{Name: name, Expires: time.Now().Add(sessionAge)}
+	if n := cmp.Or(c.Viewers, g.tokens.opt.Viewers); n > 0 {
+		digest := live.Digest(r.Token)
+		grant.Pass = live.Pass{ID: [16]byte(digest[:16]), Max: n}
+	}
+	return grant, nil
+}
+
+// publishByToken lets in who has a token for a room that has a default key. The stream is tied to that key: its reset or delete
+// disconnects him, and tokens from before the reset are good no longer.
+func (g *Gate) publishByToken(ctx context.Context, r live.Request) (live.Grant, error) {
+	name, err := live.ParseName(r.App, r.Name)
+	if err != nil {
+		return live.Grant{}, err
+	}
+	c, err := g.byToken(ctx, r)
+	if err != nil {
+		return live.Grant{}, err
+	}
+	keys, err := g.keys.List(ctx, name.Room)
+	if err != nil {
+		return live.Grant{}, err
+	}
+	for _, k := range keys {
+		if k.Label != "" || !k.Good(r.App, time.Now()) {
+			continue
+		}
+		if c.Issued.IsZero() || c.Issued.Before(atPrecisionOf(c.Issued, k.Created)) {
+			continue
+		}
+		_ = g.keys.Touch(ctx, k.Ref(), time.Now())
+		return live.Grant{Name: name, Key: k.Ref(), Role: k.Role, Expires: k.Expires}, nil
+	}
+	return live.Grant{}, live.Errorf(live.Denied, "%w", errOtherToken)
+}
+
+// atPrecisionOf returns t, in whole seconds where issued is: one who makes a token in the second in which the key was made may.
+func atPrecisionOf(issued, t time.Time) time.Time {
+	if issued.Nanosecond() == 0 {
+		return t.Truncate(time.Second)
+	}
+	return t.Truncate(time.Millisecond)
 }
 
 // CheckApp tells why nobody may publish or play under app: NotFound when it is not configured, Denied when it is switched off.

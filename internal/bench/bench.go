@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"runtime"
 	"slices"
 	"sync"
@@ -99,7 +98,6 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	result := r.result()
 	cancel(nil)
 	all.Wait()
-	r.client.CloseIdleConnections()
 	return result, nil
 }
 
@@ -111,7 +109,7 @@ type run struct {
 	publishers []*publisher
 	targets    []*target
 	tallies    []*tally // one for each goroutine that reads many, the first for the rest as well
-	client     *http.Client
+	firsts     *firsts
 	load       load
 	idle       usage
 	started    time.Time
@@ -157,7 +155,7 @@ func prepare(o Options) (*run, error) {
 	for range min(runtime.NumCPU(), o.Viewers) {
 		r.tallies = append(r.tallies, newTally())
 	}
-	r.client = hlsClient(o.Viewers, o.Insecure)
+	r.firsts = &firsts{parts: map[string]int64{}}
 	return r, nil
 }
 
@@ -271,8 +269,8 @@ func (r *run) watch(start func(func(context.Context) error)) error {
 			})
 		}
 		switch {
-		case t.proto == HLS:
-			alone((&hlsViewer{viewer: v, client: r.client}).watch)
+		case t.proto == HLS, t.proto == LLHLS:
+			alone((&hlsViewer{viewer: v, conn: hlsConn{options: connOptions{insecure: r.Insecure}}, firsts: r.firsts}).watch)
 		case t.tls:
 			alone(func(ctx context.Context) { v.watch(ctx, connOptions{buffer: r.buffer(), insecure: r.Insecure}) })
 		default:
@@ -389,7 +387,7 @@ func (r *run) result() *Result {
 		Started: r.started.UTC().Truncate(time.Second), Seconds: r.load.end.at.Sub(r.load.start.at).Seconds(),
 		Viewers:  Viewers{Wanted: r.Viewers, Joined: sum.joined, Lost: sum.ended, Errors: sum.errors},
 		Delivery: r.delivery(sum),
-		Latency:  sum.latency.percentiles(), FirstPicture: sum.first.percentiles(),
+		Latency:  sum.latency.percentiles(), FirstPicture: sum.first.percentiles(), PartSpread: sum.spread.percentiles(),
 		Server: r.load.server(r.idle, r.live), Bench: r.load.own(&sum.behind),
 	}
 	if silent := r.Viewers - sum.joined - (sum.gone() - sum.ended); silent > 0 {

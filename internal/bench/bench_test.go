@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -112,17 +111,16 @@ func TestViewer(t *testing.T) {
 }
 
 func TestPlaylist(t *testing.T) {
-	at, _ := url.Parse("http://h/live/x.m3u8?s=1")
-	list, err := parsePlaylist([]byte("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nx/ts.m3u8?s=2\n#EXT-X-STREAM-INF:BANDWIDTH=2\ny.m3u8\n"), at)
-	if err != nil || list.variant.String() != "http://h/live/x/ts.m3u8?s=2" {
+	list, err := parsePlaylist([]byte("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nx/ts.m3u8?s=2\n#EXT-X-STREAM-INF:BANDWIDTH=2\ny.m3u8\n"), place{})
+	if err != nil || list.variant != "x/ts.m3u8?s=2" {
 		t.Errorf("variant %v, %v", list.variant, err)
 	}
-	list, err = parsePlaylist([]byte("#EXTM3U\r\n#EXT-X-TARGETDURATION:3\r\n#EXT-X-MEDIA-SEQUENCE:41\r\n#EXTINF:2,\r\na.ts\r\n#EXTINF:2,\r\nb.ts\r\n#EXT-X-ENDLIST\r\n"), at)
-	if err != nil || list.target != 3*time.Second || list.sequence != 41 || len(list.segments) != 2 || !list.ended || list.segments[1].String() != "http://h/live/b.ts" {
+	list, err = parsePlaylist([]byte("#EXTM3U\r\n#EXT-X-TARGETDURATION:3\r\n#EXT-X-MEDIA-SEQUENCE:41\r\n#EXTINF:2,\r\na.ts\r\n#EXTINF:2,\r\nb.ts\r\n#EXT-X-ENDLIST\r\n"), place{})
+	if err != nil || list.target != 3*time.Second || list.sequence != 41 || len(list.segments) != 2 || !list.ended || list.segments[1] != "b.ts" {
 		t.Errorf("%+v, %v", list, err)
 	}
 	for _, bad := range []string{"", "<html>", "#EXTM3U\n#EXT-X-TARGETDURATION:x\n", "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:-1\n"} {
-		if _, err := parsePlaylist([]byte(bad), at); err == nil {
+		if _, err := parsePlaylist([]byte(bad), place{}); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}
 	}
@@ -134,6 +132,7 @@ func TestTargets(t *testing.T) {
 		{"rtmps://h:1936/a/b/x", "rtmp h:1936 a/b x rtmps://h:1936/a/b true"},
 		{"http://[::1]/live/x.flv", "flv [::1]:80    false"},
 		{"https://h/live/x.m3u8?token=t", "hls h:443    true"},
+		{"llhls+http://h/live/x.m3u8", "llhls h:80    false"},
 		{"ws://h:7001/live/x.flv", "ws h:7001    false"},
 		{"wss://h/live/x.flv", "ws h:443    true"},
 		{"tcp://h:1", "tcp h:1    false"},

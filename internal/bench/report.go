@@ -33,6 +33,9 @@ func (r *Result) WriteText(w io.Writer) error {
 	}
 	line("latency", "%s", r.Latency)
 	line("first picture", "%s", r.FirstPicture)
+	if r.PartSpread.Count > 0 {
+		line("part spread", "%s", r.PartSpread)
+	}
 	if r.EncoderBlocked.Count > 0 {
 		line("encoder blocked", "%s", r.EncoderBlocked)
 	}

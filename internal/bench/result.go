@@ -14,10 +14,12 @@ type Result struct {
 	Viewers   Viewers   `json:"viewers"`
 	Delivery  Delivery  `json:"delivery"`
 	// Latency is from just before a video frame was written to the server until a viewer had its last byte, over all frames
-	// sent in the window and all viewers; of HLS until the segment was complete. Empty without markers.
+	// sent in the window and all viewers; of HLS until the segment, or the part, was complete. Empty without markers.
 	Latency Percentiles `json:"latency_ms"`
 	// FirstPicture is from the start of a viewer's connection until he had the first key frame; of HLS the first segment.
 	FirstPicture Percentiles `json:"first_picture_ms"`
+	// PartSpread is from the first viewer of low-latency HLS who holds a part until each other holds it.
+	PartSpread Percentiles `json:"part_spread_ms"`
 	// EncoderBlocked is how long the server took to accept a message.
 	EncoderBlocked Percentiles `json:"encoder_blocked_ms"`
 	Server         *ServerLoad `json:"server,omitempty"`

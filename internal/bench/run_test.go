@@ -255,8 +255,6 @@ func TestHLS(t *testing.T) {
 		}
 	}))
 	defer srv.Close()
-	client := hlsClient(1, false)
-	defer client.CloseIdleConnections()
 	for path, want := range map[string]string{
 		"/live/x.m3u8":    "1 joined, 100 frames, 0 missing, map[" + errClosed.Error() + ":1]",
 		"/live/none.m3u8": `0 joined, 0 frames, 0 missing, map[HTTP answer "404 Not Found":1]`,
@@ -266,11 +264,73 @@ func TestHLS(t *testing.T) {
 			t.Fatal(err)
 		}
 		sum := newTally()
-		v := &hlsViewer{viewer: newViewer(target, &sc, sum, false), client: client}
+		v := &hlsViewer{viewer: newViewer(target, &sc, sum, false)}
 		v.watch(t.Context())
 		if got := fmt.Sprintf("%d joined, %d frames, %d missing, %v", sum.joined, sum.frames, sum.missing, sum.errors); got != want {
 			t.Errorf("%s: %s, want %s", path, got, want)
 		}
+	}
+}
+
+// TestLowLatencyHLS plays a canned stream of six parts in two segments, whose server holds requests for playlists: two viewers ask for
+// each part and each playlist once.
+func TestLowLatencyHLS(t *testing.T) {
+	var sc scene
+	sc.clock = newClock()
+	sc.window.Store(&window{1, 1 << 62})
+	var mu sync.Mutex
+	asked := map[string]int{}
+	list := func(parts int) string {
+		s := "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=0.6\n#EXT-X-MEDIA-SEQUENCE:7\n"
+		for i := range parts {
+			if i == 3 {
+				s += "#EXTINF:0.6,\n7.m4s\n"
+			}
+			s += fmt.Sprintf("#EXT-X-PART:DURATION=0.2,URI=\"%d.m4s\"%s\n", i, []string{",INDEPENDENT=YES", "", ""}[i%3])
+		}
+		if parts == 6 {
+			s += "#EXTINF:0.6,\n8.m4s\n#EXT-X-ENDLIST\n"
+		}
+		return s
+	}
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		asked[r.URL.String()]++
+		mu.Unlock()
+		var msn, part int
+		switch n, _ := fmt.Sscanf(r.URL.RawQuery, "s=1&_HLS_msn=%d&_HLS_part=%d", &msn, &part); {
+		case r.URL.Path == "/live/x.m3u8":
+			fmt.Fprint(w, "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nx/index.m3u8?s=1\n")
+		case n == 2:
+			fmt.Fprint(w, list(3*(msn-7)+part+1))
+		case r.URL.Path == "/live/x/index.m3u8":
+			fmt.Fprint(w, list(2))
+		default:
+			fmt.Sscanf(r.URL.Path, "/live/x/%d.m4s", &part)
+			w.Write(appendMarker(make([]byte, 40_000), marker{int64(part) + 1, uint32(part) + 1, 0}))
+		}
+	}))
+	defer srv.Close()
+	target, err := parseTarget("llhls+" + srv.URL + "/live/x.m3u8")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum, first := newTally(), &firsts{parts: map[string]int64{}}
+	for range 2 {
+		v := &hlsViewer{viewer: newViewer(target, &sc, sum, false), firsts: first}
+		v.watch(t.Context())
+	}
+	got := fmt.Sprintf("%d joined, %d frames, %d missing, %d gaps, %d spread, %v", sum.joined, sum.frames, sum.missing, sum.gaps, sum.spread.n, sum.errors)
+	if want := "2 joined, 12 frames, 0 missing, 0 gaps, 6 spread, map[" + errClosed.Error() + ":2]"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	for url, n := range asked {
+		if n != 2 {
+			t.Errorf("%s was asked for %d times", url, n)
+		}
+	}
+	if len(asked) != 2+6+4 {
+		t.Errorf("%d addresses were asked for: %v", len(asked), asked)
 	}
 }
 

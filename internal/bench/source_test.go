@@ -83,13 +83,14 @@ func demux(t *testing.T, file []byte) (frames, keys int) {
 		if err != nil {
 			return frames, keys
 		}
-		f, err := d.Message(tag.Type, tag.Timestamp, tag.Body, time.Time{})
+		got, err := d.Message(tag.Type, tag.Timestamp, tag.Body, time.Time{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if f == nil || f.Track.Kind != media.Video {
+		if len(got) == 0 || got[0].Track.Kind != media.Video {
 			continue
 		}
+		f := got[0]
 		frames++
 		rap, err := h264.RandomAccess(f.Payload, 4)
 		if err != nil {

@@ -14,6 +14,8 @@ const (
 	FLV  = "flv" // over HTTP
 	WS   = "ws"  // FLV over WebSocket
 	HLS  = "hls"
+
+	LLHLS = "llhls" // HLS with low latency: parts, and playlists that are waited for
 )
 
 // A target is an address that is played or published to.
@@ -31,7 +33,11 @@ type target struct {
 // tcp is the protocol of what takes FLV over plain TCP from a publisher, as bench/floor.c does.
 const tcp = "tcp"
 
+// lowLatency, in front of the address of a playlist, asks for LLHLS.
+const lowLatency = LLHLS + "+"
+
 func parseTarget(raw string) (*target, error) {
+	raw, low := strings.CutPrefix(raw, lowLatency)
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" {
 		return nil, fmt.Errorf("%q is no address: rtmp://host/app/name, http://host/app/name.flv and so on", raw)
@@ -44,7 +50,9 @@ func parseTarget(raw string) (*target, error) {
 	case "http", "https":
 		t.proto, port = FLV, "80"
 		if strings.HasSuffix(u.Path, ".m3u8") {
-			t.proto = HLS
+			if t.proto = HLS; low {
+				t.proto = LLHLS
+			}
 		}
 	case "ws", "wss":
 		t.proto, port = WS, "80"

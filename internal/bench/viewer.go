@@ -26,6 +26,7 @@ type tally struct {
 	corrupt int64 // of those, wrong
 
 	latency, first, behind histogram
+	spread                 histogram // of parts of LLHLS, from the first viewer to each other
 }
 
 func newTally() *tally { return &tally{errors: map[string]int{}} }
@@ -50,6 +51,7 @@ func (t *tally) merge(o *tally) {
 	t.latency.merge(&o.latency)
 	t.first.merge(&o.first)
 	t.behind.merge(&o.behind)
+	t.spread.merge(&o.spread)
 }
 
 // gone returns how many have left or never came in.

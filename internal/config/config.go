@@ -37,12 +37,27 @@ type Config struct {
 	RTMPSKey        string `key:"rtmps_key" default:"server.key" help:"The private key in PEM that belongs to rtmps_cert."`
 	EnableTLSVerify bool   `key:"enable_tls_verify" default:"true" help:"Check the certificates of servers that this one connects to."`
 
+	RedisAddr  string        `key:"redis_addr" secret:"true" group:"Key store" help:"A Redis or Valkey (6.2 or newer) to keep rooms and keys in, for several servers to share, in place of a file in data_dir: host:port, or a URL. See docs/keys.md."`
+	RedisPwd   string        `key:"redis_pwd" secret:"true" help:"Its password, where the URL has none."`
+	RedisCache time.Duration `key:"redis_cache" default:"0s" min:"0s" max:"1m" help:"How long a key that was used still publishes while the Redis is away. 0: not at all. A key that was revoked meanwhile elsewhere may publish for so long."`
+
 	RTMPNoAuth bool     `key:"rtmp_noauth" default:"false" group:"Access" help:"Let anybody publish by room name, without a key."`
 	APIHosts   []string `key:"api_hosts" help:"Host names, besides localhost, by which the operator's HTTP may be reached without a credential from this machine."`
 	JWT        struct {
 		Secret    string `key:"secret" secret:"true" help:"The secret of the JWTs for the operator's HTTP. When set, every request needs a JWT or the admin token: a must behind a proxy on this machine."`
 		Algorithm string `key:"algorithm" default:"HS256" oneof:"HS256,HS384,HS512" help:"The only algorithm that such a JWT may have."`
 	} `key:"jwt"`
+	Private []string `key:"private" help:"What takes a token to watch: apps (live), rooms (live/movie), or * for everything."`
+	Token   struct {
+		Secret    string        `key:"secret" secret:"true" help:"The secret of tokens to publish and to watch: JWTs by HS256, and signed URLs. At least 16 characters; livego token makes tokens with it."`
+		Previous  string        `key:"previous" secret:"true" help:"The secret before, whose tokens stay good while it stands here."`
+		PublicKey string        `key:"public_key" help:"A file with the Ed25519 public key, in PEM, of tokens by EdDSA."`
+		JWKSURL   string        `key:"jwks_url" help:"Where the RSA keys of tokens by RS256 are published (JWKS, RFC 7517), by https."`
+		Issuer    string        `key:"issuer" help:"What the claim iss of a JWT must be."`
+		Audience  string        `key:"audience" help:"What the claim aud of a JWT must be."`
+		MaxAge    time.Duration `key:"max_age" default:"24h" min:"1m" max:"8760h" help:"How far in the future a token may expire."`
+		Viewers   int           `key:"viewers" default:"0" min:"0" help:"How many may watch with one token at a time, where it does not say. 0: any number."`
+	} `key:"token"`
 	AuthFailures  int  `key:"auth_failures" default:"10" min:"0" help:"Wrong keys or credentials a minute from one address before further tries are slowed down. 0: no limit."`
 	ConnsPerIP    int  `key:"conns_per_ip" default:"64" min:"0" help:"Connections from one address, by RTMP or to viewers' HTTP, that have neither published nor played yet. 0: no limit."`
 	LimitLoopback bool `key:"limit_loopback" default:"false" help:"Apply the limits by address to this machine too."`
@@ -65,6 +80,7 @@ type Config struct {
 	RingSize   Bytes         `key:"ring_size" default:"64MiB" min:"1MiB" max:"64GiB" help:"How many bytes of a stream are held in memory for viewers, at most."`
 
 	HLSSegment        time.Duration `key:"hls_segment" default:"2s" min:"500ms" max:"6s" group:"HLS" help:"How long a segment is to be; it ends at the next keyframe."`
+	HLSPart           time.Duration `key:"hls_part" default:"200ms" min:"0s" max:"1s" help:"How long a part of a segment is to be, for low latency; it is a whole number of frames. 0: no parts."`
 	HLSWindow         int           `key:"hls_window" default:"8" min:"8" max:"1000" help:"How many segments' worth of time a playlist lists."`
 	HLSKeepAfterEnd   bool          `key:"hls_keep_after_end" default:"false" help:"Keep the playlist of a stream that has ended until it is published again."`
 	HLSStartWait      time.Duration `key:"hls_start_wait" default:"10s" min:"0s" max:"1m" help:"How long a request for a playlist waits for the first segment."`
@@ -79,8 +95,6 @@ type Config struct {
 
 	FLVArchive bool   `key:"flv_archive" default:"false" group:"Not in this version" help:"Record every stream to a file."`
 	FLVDir     string `key:"flv_dir" default:"tmp" help:"The directory of the recordings."`
-	RedisAddr  string `key:"redis_addr" secret:"true" help:"The Redis that several servers share."`
-	RedisPwd   string `key:"redis_pwd" secret:"true" help:"Its password."`
 
 	// Apps are the entries of server, each with a name of its own; there is at least one.
 	Apps []App

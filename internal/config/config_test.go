@@ -100,7 +100,10 @@ server:
 	{"app with a bad name", "server:\n- appname: a/b\n", nil, []string{`2: server[0].appname: app name "a/b" has a character outside A-Z a-z 0-9 . _ -`}},
 	{"archive", "flv_archive: true\n", nil, []string{"1: flv_archive: not in this version"}},
 	{"static push", "server:\n- appname: live\n  static_push: ['rtmp://user:pass@example.com/live']\n", nil, []string{"3: server[0].static_push: not in this version"}},
-	{"redis", "redis_addr: localhost:6379\nredis_pwd: x\n", nil, []string{"1: redis_addr: not in this version", "2: redis_pwd: not in this version"}},
+	{"redis", "redis_addr: localhost:6379\nredis_pwd: x\nredis_cache: 30s\n", func(c *Config) { c.RedisAddr, c.RedisPwd, c.RedisCache = "localhost:6379", "x", 30*time.Second }, nil},
+	{"redis url", "redis_addr: redis-sentinel://u:p@a,b/main\n", func(c *Config) { c.RedisAddr = "redis-sentinel://u:p@a,b/main" }, nil},
+	{"bad redis url", "redis_addr: 'redis://u:hidden@a,b'\n", nil, []string{"1: redis_addr: has several hosts: say redis-sentinel or redis-cluster"}},
+	{"long redis cache", "redis_cache: 61s\n", nil, []string{"1: redis_cache: must be at most 1m, not 61s"}},
 	{"two mistakes", "levl: x\ngop_num: x\n", nil, []string{"1: levl: unknown key (did you mean level?)", "2: gop_num: must be a whole number"}},
 }
 
@@ -177,7 +180,7 @@ func TestOtherSources(t *testing.T) {
 		{"variable", Sources{Env: []string{"LIVEGO_GOP_NUM=x"}}, `LIVEGO_GOP_NUM: must be a whole number, not "x"`},
 		{"variable, checked later", Sources{Env: []string{"LIVEGO_RTMP_ADDR=x"}}, `LIVEGO_RTMP_ADDR: "x" is no address: it must be host:port or :port`},
 		{"flag", Sources{Flags: map[string]string{"gop_num": "-1"}}, `--gop_num: must be at least 0, not -1`},
-		{"flag, checked later", Sources{Flags: map[string]string{"redis_pwd": "hidden"}}, `--redis_pwd: not in this version`},
+		{"flag, checked later", Sources{Flags: map[string]string{"redis_pwd": "hidden"}}, `--redis_pwd: there is no redis_addr`},
 		{"default that collides", Sources{Flags: map[string]string{"rtmp_addr": ":7001"}}, `httpflv_addr: :7001 is taken by rtmp_addr (:7001)`},
 		{"file named by flag", Sources{Flags: map[string]string{"config_file": missing}}, "config_file: stat " + missing},
 		{"file named by variable", Sources{Env: []string{"LIVEGO_CONFIG_FILE=" + missing}}, "config_file: stat " + missing},

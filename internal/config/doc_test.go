@@ -35,7 +35,9 @@ func TestExample(t *testing.T) {
 			all = strings.Replace(all, "# "+name(f)+": ", name(f)+": ", 1)
 		}
 	}
-	all = strings.Replace(all, "# jwt:", "jwt:", 1)
+	for _, block := range []string{"jwt", "token"} {
+		all = strings.Replace(all, "# "+block+":", block+":", 1)
+	}
 	for _, text := range []string{exampleFile(), all} {
 		c, _, err := Load(Sources{Flags: map[string]string{"config_file": write(t, text)}})
 		if err != nil {

@@ -1,14 +1,21 @@
 package config
 
 import (
+	"crypto/ed25519"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
+	"os"
 	"strconv"
+	"strings"
 
 	"livego/internal/live"
+	"livego/internal/redisurl"
 )
 
 // Validate reports whether a server can be started with c: addresses, certificate files that are needed, and what this
@@ -32,10 +39,11 @@ func (c Config) problems() []problem {
 		add("flv_archive", later)
 	}
 	if c.RedisAddr != "" {
-		add("redis_addr", later)
-	}
-	if c.RedisPwd != "" {
-		add("redis_pwd", later)
+		if _, err := redisurl.Parse(c.RedisAddr, c.RedisPwd); err != nil {
+			add("redis_addr", "%v", err)
+		}
+	} else if c.RedisPwd != "" {
+		add("redis_pwd", "there is no redis_addr")
 	}
 	listeners := c.listeners()
 	for i, l := range listeners {
@@ -55,6 +63,7 @@ func (c Config) problems() []problem {
 			add("rtmps_cert", "the certificate for TLS: %v", err)
 		}
 	}
+	c.checkTokens(add)
 	if len(c.Apps) == 0 {
 		add("server", "there is no app")
 	}
@@ -64,6 +73,65 @@ func (c Config) problems() []problem {
 		}
 	}
 	return all
+}
+
+// minSecret is the shortest secret that tokens are signed with: less can be guessed from one token.
+const minSecret = 16
+
+func (c Config) checkTokens(add func(key, format string, args ...any)) {
+	for key, secret := range map[string]string{"token.secret": c.Token.Secret, "token.previous": c.Token.Previous} {
+		if secret != "" && len(secret) < minSecret {
+			add(key, "is shorter than %d characters", minSecret)
+		}
+	}
+	if c.Token.PublicKey != "" {
+		if _, err := LoadPublicKey(c.Token.PublicKey); err != nil {
+			add("token.public_key", "%v", err)
+		}
+	}
+	if c.Token.JWKSURL != "" && !secureURL(c.Token.JWKSURL) {
+		add("token.jwks_url", "must be an https URL (http on this machine)")
+	}
+	for _, p := range c.Private {
+		app, room, both := strings.Cut(p, "/")
+		err := live.CheckApp(app)
+		if err == nil && both {
+			err = live.CheckRoom(room)
+		}
+		if p != "*" && err != nil {
+			add("private", "%v", err)
+		}
+	}
+	if len(c.Private) > 0 && c.Token.Secret == "" && c.Token.PublicKey == "" && c.Token.JWKSURL == "" {
+		add("private", "nobody could watch: set token.secret, token.public_key or token.jwks_url")
+	}
+}
+
+// secureURL reports whether what is fetched from there comes from who it says.
+func secureURL(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.User != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Scheme == "https" || u.Scheme == "http" && (u.Hostname() == "localhost" || ip != nil && ip.IsLoopback())
+}
+
+// LoadPublicKey reads an Ed25519 public key in PEM (PKIX).
+func LoadPublicKey(path string) (ed25519.PublicKey, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, fmt.Errorf("%s holds no PEM", path)
+	}
+	k, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if key, ok := k.(ed25519.PublicKey); err == nil && ok {
+		return key, nil
+	}
+	return nil, fmt.Errorf("%s holds no Ed25519 public key", path)
 }
 
 type listener struct{ key, addr string }

@@ -63,6 +63,8 @@ type node struct {
 	dts          time.Duration // of the last frame
 	total        uint64        // bytes of all nodes up to this
 	video, audio int           // payload bytes
+	gop          uint64        // counts starts up to this
+	leading      bool          // all of it is not for who started with this gop
 	end          error         // the stream's end: no data, nothing follows
 }
 
@@ -112,7 +114,7 @@ func (f *Fan) join(name live.Name) (*feed, error) {
 		fd.users++
 		return fd, nil
 	}
-	if _, ok := f.hub.Info(name); !ok {
+	if !f.hub.Has(name) {
 		return nil, errNoFeed
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -190,7 +192,7 @@ func (fd *feed) read(ctx context.Context) error {
 		}
 		for from := 0; from < n; {
 			to := from + 1
-			for to < n && !starts(buf[to], video) {
+			for to < n && !starts(buf[to], video) && buf[to].Leading == buf[from].Leading {
 				to++
 			}
 			if err := fd.lay(enc, buf[from:to], known, video); err != nil {
@@ -222,7 +224,7 @@ func starts(fr *media.Frame, video bool) bool {
 var errComeBack = live.Errorf(live.Unavailable, "the stream has changed: come back")
 
 func (fd *feed) lay(enc Encoder, frames []*media.Frame, known []*media.Track, video bool) error {
-	nd := &node{data: enc.Batch(frames, known), at: frames[0].Arrived, dts: frames[len(frames)-1].DTS}
+	nd := &node{data: enc.Batch(frames, known), at: frames[0].Arrived, dts: frames[len(frames)-1].DTS, leading: frames[0].Leading}
 	if nd.data == nil {
 		return errComeBack
 	}
@@ -249,8 +251,9 @@ func (fd *feed) append(nd *node, video bool) {
 	o := &fd.fan.opt
 	fd.mu.Lock()
 	defer fd.mu.Unlock()
-	nd.total = fd.last.total + uint64(len(nd.data))
+	nd.total, nd.gop = fd.last.total+uint64(len(nd.data)), fd.last.gop
 	if nd.start != nil {
+		nd.gop++
 		fd.starts = append(fd.starts, nd)
 		if keep := max(1, o.GOPs); video && len(fd.starts) > keep {
 			fd.starts = fd.starts[len(fd.starts)-keep:]

@@ -243,6 +243,41 @@ func TestStartsSomeKeyframesBack(t *testing.T) {
 	warm().want("S 40ms", "F k2", "F k3")
 }
 
+// TestLeadingPictures go to those who have seen what was before the keyframe, and not to who starts with it.
+func TestLeadingPictures(t *testing.T) {
+	r := newRig(t, Options{GOPs: 1})
+	leading := func(payload string) {
+		t.Helper()
+		f := &media.Frame{Track: track, Meta: alone, DTS: r.at, PTS: r.at, Payload: []byte(payload), Arrived: time.Now(), Leading: true}
+		if err := r.pub.Write(f); err != nil {
+			t.Fatal(err)
+		}
+		r.at += 40 * time.Millisecond
+	}
+	r.frame("k0", true)
+	r.frame("a0", false)
+	first := r.viewer(Conn{})
+	first.want("S 0s", "F k0", "F a0")
+	r.frame("k1", true)
+	leading("l1")
+	leading("l1b")
+	r.frame("a1", false)
+	first.want("F k1", "F l1", "F l1b", "F a1")
+	second := r.viewer(Conn{})
+	second.want("S 80ms", "F k1", "F a1")
+	r.frame("k2", true)
+	leading("l2")
+	r.frame("a2", false)
+	for _, f := range []*farEnd{first, second} {
+		f.want("F k2", "F l2", "F a2")
+	}
+	leading("the last, for now")
+	third := r.viewer(Conn{})
+	third.want("S 240ms", "F k2", "F a2")
+	r.frame("b2", false)
+	third.want("F b2")
+}
+
 func TestAudioAloneStartsASecondBack(t *testing.T) {
 	r := newRig(t, Options{})
 	put := func(i int) {

@@ -23,10 +23,12 @@ type viewer struct {
 	rest     []byte // to be sent before the next node
 	paid     *node  // the node that is counted when rest is sent
 	started  bool   // has been given his start
+	gop      uint64 // of his start, or of where he went on after a skip
 	after    uint64 // at which place he waits for a start: node.total
 	joined   time.Time
 	progress time.Time
 	queued   int // in the kernel, when last looked at
+	drain    drain
 	pinged   time.Time
 	caught   bool      // has been at the live edge
 	full     bool      // his socket takes no more
@@ -134,6 +136,17 @@ func (v *viewer) drains(now time.Time) bool {
 	return less
 }
 
+// queuedNow returns how many bytes the kernel holds for v. Anybody may ask.
+func (v *viewer) queuedNow() int {
+	v.reading.Lock() // so that sock is not closed meanwhile, and another's
+	defer v.reading.Unlock()
+	if v.isGone() {
+		return 0
+	}
+	n, _ := unix.IoctlGetInt(v.sock, unix.SIOCOUTQ)
+	return n
+}
+
 // end begins the end of v: what he is in the middle of, and the last words.
 func (v *viewer) end(err error) {
 	if v.err == nil {
@@ -157,11 +170,13 @@ func (v *viewer) send(b *batch, now time.Time) (full bool, err error) {
 		if n > 0 {
 			v.progress = now
 		}
+		v.drain.sent += n
 		v.sent(n, now)
 		if n < b.size {
 			v.fallBehind(now)
 			return true, nil
 		}
+		v.keepUp(now)
 		if v.farewell {
 			v.bye = now
 			_ = unix.Shutdown(v.sock, unix.SHUT_WR)
@@ -182,7 +197,7 @@ func (v *viewer) gather(b *batch) {
 	if v.farewell {
 		return
 	}
-	for nd := v.following(); nd != nil && nd.end == nil && b.add(nd.data); {
+	for nd := v.following(); nd != nil && nd.end == nil && b.add(v.dataOf(nd)); {
 		nd = nd.next.Load()
 	}
 }
@@ -209,6 +224,14 @@ func (v *viewer) between() {
 	}
 }
 
+// dataOf returns what v is sent of nd.
+func (v *viewer) dataOf(nd *node) []byte {
+	if nd.leading && nd.gop == v.gop {
+		return nil
+	}
+	return nd.data
+}
+
 // following returns the node after at, nil when there is none yet.
 func (v *viewer) following() *node {
 	if v.at == nil {
@@ -228,11 +251,11 @@ func (v *viewer) begin() {
 		v.next = last
 	case !v.started:
 		if v.next = v.feed.first(); v.next != nil {
-			v.started = true
+			v.started, v.gop = true, v.next.gop
 			v.rest = append(v.rest[:len(v.rest):len(v.rest)], v.next.start...)
 		}
 	case newest != nil && newest.total > v.after:
-		v.next = newest
+		v.next, v.gop = newest, newest.gop
 		v.rest = append(v.rest[:len(v.rest):len(v.rest)], newest.again...)
 	}
 }
@@ -252,7 +275,7 @@ func (v *viewer) sent(n int, now time.Time) {
 			return
 		}
 		nd := v.following()
-		v.at, v.next, v.rest, v.paid = nd, nil, nd.data, nd
+		v.at, v.next, v.rest, v.paid = nd, nil, v.dataOf(nd), nd
 	}
 }
 
@@ -265,19 +288,85 @@ func (v *viewer) count(now time.Time) {
 }
 
 // fallBehind sees to a viewer whose socket is full. One who is too far behind goes on, after the node that he is in the middle of,
-// with the newest start there is then; who would make us hold too much waits for one.
+// with the newest start there is then; who would make us hold too much waits for one. How far he is behind he sees himself when what
+// the kernel holds for him has gone: that is counted.
 func (v *viewer) fallBehind(now time.Time) {
 	if v.at == nil || v.err != nil {
 		return
 	}
 	o := &v.feed.fan.opt
 	last, newest := v.feed.newest()
-	late := (v.caught || now.Sub(v.joined) >= startGrace) && last.dts-v.at.dts > o.MaxLatency
+	behind := last.dts - v.at.dts
+	if queued, err := unix.IoctlGetInt(v.sock, unix.SIOCOUTQ); err == nil {
+		v.drain.look(now, queued)
+		v.boundQueue()
+		behind += v.drain.takes(queued + len(v.rest))
+	}
+	late := (v.caught || now.Sub(v.joined) >= startGrace) && behind > o.MaxLatency
 	if late && newest != nil && newest.total > v.at.total || v.feed.tooOld(v.at, last) {
 		v.count(now)
 		v.after, v.at = v.at.total, nil
 		v.Viewer.Skip()
 	}
+}
+
+// boundQueue has the kernel hold less for a viewer who takes less.
+func (v *viewer) boundQueue() {
+	if v.drain.rate == 0 {
+		return
+	}
+	if want := max(leastQueue, int(v.drain.rate*queueLasts.Seconds())); v.drain.bound == 0 || want < v.drain.bound/2 {
+		v.drain.bound = want
+		_ = unix.SetsockoptInt(v.sock, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, want) // a wish, as in netx
+	}
+}
+
+// keepUp forgets that v has been slow, when his socket has taken all for a while.
+func (v *viewer) keepUp(now time.Time) {
+	if v.drain.since.IsZero() || now.Sub(v.drain.since) < drainForget {
+		return
+	}
+	if v.drain.bound != 0 {
+		_ = unix.SetsockoptInt(v.sock, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, v.Viewer.Backlog())
+	}
+	v.drain = drain{}
+}
+
+const (
+	queueLasts = 250 * time.Millisecond // what the kernel may hold for a slow viewer before it takes more
+	leastQueue = 8 << 10
+
+	drainLook   = 200 * time.Millisecond // in which bursts even out
+	drainForget = 2 * time.Second        // without a full socket
+)
+
+// A drain measures how fast a viewer takes what he is sent, when his socket is full.
+type drain struct {
+	since time.Time // the last look; zero while there is none
+	held  int       // by the kernel, at that time
+	sent  int       // given to the kernel since
+	rate  float64   // bytes a second in the last look; 0 before
+	bound int       // of the kernel's queue; 0 as for everybody
+}
+
+// look is told how many bytes the kernel holds now.
+func (d *drain) look(now time.Time, queued int) {
+	elapsed := now.Sub(d.since)
+	if !d.since.IsZero() && elapsed < drainLook {
+		return
+	}
+	if drained := d.held + d.sent - queued; !d.since.IsZero() && drained > 0 {
+		d.rate = float64(drained) / elapsed.Seconds()
+	}
+	d.since, d.held, d.sent = now, queued, 0
+}
+
+// takes returns how long n bytes take to go; 0 while that is not known.
+func (d *drain) takes(n int) time.Duration {
+	if d.rate == 0 {
+		return 0
+	}
+	return time.Duration(float64(n) / d.rate * float64(time.Second))
 }
 
 // batch is what one system call takes.
@@ -292,7 +381,11 @@ const (
 	maxBatch = 512 << 10
 )
 
-func (b *batch) reset() { b.n, b.size = 0, 0 }
+// reset empties b, and lets go of what was in it: seconds of a stream, after a viewer who has just begun.
+func (b *batch) reset() {
+	clear(b.iov[:b.n])
+	b.n, b.size = 0, 0
+}
 
 // add adds p, and reports whether there is room for more.
 func (b *batch) add(p []byte) bool {

@@ -37,6 +37,9 @@ func (k Kind) String() string {
 	return "internal"
 }
 
+// ErrCredential is in the chain of a Denied that says: nobody has shown who he is. Another Denied says that who he is may not.
+var ErrCredential = errors.New("no valid credential")
+
 // An Error crosses packages. Err's text is for whoever made the request, so it never holds a key, a token or a path of ours.
 type Error struct {
 	Kind Kind

@@ -26,7 +26,7 @@ type Request struct {
 	Action Action
 	App    string // as given, not yet checked
 	Name   string // as given: a push key to publish, a room to play
-	Token  string // of the query or header, "" when none
+	Token  string // of the query or header, "" when none: lets in where a room is private, and publishes in the place of a key
 	Proto  string // "rtmp", "flv", "ws", "hls"
 	Remote string // host:port
 }
@@ -37,6 +37,13 @@ type Grant struct {
 	Key     KeyRef    // the key it was granted for; zero when none was needed
 	Role    Role      // for Publish
 	Expires time.Time // zero: never
+	Pass    Pass      // for Play: what he came in by, where that limits how many may; else zero
+}
+
+// A Pass is something that lets a number of viewers in at a time.
+type Pass struct {
+	ID  [16]byte
+	Max int
 }
 
 // A Gate decides who may publish and play.

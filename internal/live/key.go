@@ -52,21 +52,78 @@ func (k Key) Ref() KeyRef { return KeyRef{k.ID, k.Generation} }
 
 // Keys is the store of rooms and their push keys. Every method is atomic and durable when it returns, and safe for concurrent
 // use. App "" means a key that is good in every app; app and room must have been checked by the caller (CheckApp, CheckRoom).
-// Errors are of kind NotFound, Denied, Unavailable (the store is out of reach) or Internal.
+// Errors are of kind NotFound, Denied, Conflict, Limit, Unavailable (the store is out of reach) or Internal.
 type Keys interface {
 	// Get returns the default key of room for app, making room and key when absent.
 	Get(ctx context.Context, app, room string) (Key, error)
-	// Rotate gives the default key of room for app a new secret, making it when absent. With all, every other key of the
-	// room is revoked too. It returns the new key and what was revoked.
-	Rotate(ctx context.Context, app, room string, all bool) (Key, []KeyRef, error)
+	// Rotate gives the default key of room for app a new secret, making it when absent. It returns the new key and what is
+	// revoked: at once, or when o.Grace is over.
+	Rotate(ctx context.Context, app, room string, o Rotation) (Key, []KeyRef, error)
+	// Add stores a further key. Of k it takes Room, App, Label, Role and Expires, and what else is set; ID, Secret and the like
+	// are made where they are empty. Conflict when the room has a key of that app and label, or the ID or Secret is in use;
+	// Limit when the room has MaxKeys.
+	Add(ctx context.Context, k Key) (Key, error)
+	// Revoke removes one key. NotFound when there is none of that ID.
+	Revoke(ctx context.Context, id string) ([]KeyRef, error)
 	// Resolve returns the key whose secret this is, good for app and not expired; Denied otherwise, in one text for all causes.
 	Resolve(ctx context.Context, app, secret string) (Key, error)
 	// Delete removes the room's keys: all of them for app "", else those bound to app. NotFound when there are none.
 	Delete(ctx context.Context, app, room string) ([]KeyRef, error)
 	// List returns the keys of room, or of every room for "", ordered by room, app and label, with Secret empty.
 	List(ctx context.Context, room string) ([]Key, error)
+	// Page is List for the first limit rooms whose names come after the given one: "" begins with the first.
+	Page(ctx context.Context, after string, limit int) ([]Key, error)
+	// Dump is List for every room with the secrets: what a copy of the store is made of.
+	Dump(ctx context.Context) ([]Key, error)
 	// Touch records that ref was used at t. It may be lost in a crash; an unknown ref is no error.
 	Touch(ctx context.Context, ref KeyRef, t time.Time) error
+}
+
+// A Rotation says what becomes of the key that is replaced, and of the others.
+type Rotation struct {
+	All   bool          // every other key of the room is revoked too
+	Grace time.Duration // how long the replaced key stays good; 0 not at all. It does nothing with All
+}
+
+// MaxKeys is how many keys a room may have.
+const MaxKeys = 256
+
+// FormerLabel is the label of a default key that was replaced and is still good for a while. No label that CheckLabel lets
+// through is like it.
+const FormerLabel = "~"
+
+// Complete returns k with what is missing made: ID, Secret and its Digest, Generation and Created.
+func (k Key) Complete() Key {
+	if k.ID == "" {
+		k.ID = NewSecret()[:16]
+	}
+	if k.Secret == "" {
+		k.Secret = NewSecret()
+	}
+	if k.Created.IsZero() {
+		k.Created = time.Now()
+	}
+	for _, at := range []*time.Time{&k.Created, &k.Expires, &k.LastUsed} {
+		*at = at.UTC().Round(0) // as it will be read back
+	}
+	k.Generation = max(k.Generation, 1)
+	k.Digest = Digest(k.Secret)
+	return k
+}
+
+// Former returns k as it stays good for grace after it was replaced: under an ID and label of its own.
+func (k Key) Former(grace time.Duration) Key {
+	until := time.Now().Add(grace).UTC().Round(0)
+	if k.Expires.IsZero() || until.Before(k.Expires) {
+		k.Expires = until
+	}
+	k.ID, k.Generation, k.Label = NewSecret()[:16], 1, FormerLabel
+	return k
+}
+
+// Good reports whether k opens app at t.
+func (k Key) Good(app string, t time.Time) bool {
+	return (k.App == "" || k.App == app) && (k.Expires.IsZero() || t.Before(k.Expires))
 }
 
 // Counter hands out numbers that are never given twice, over restarts and crashes too, and only rise.

@@ -45,6 +45,14 @@ func CheckApp(s string) error {
 // CheckRoom reports whether s may name a room.
 func CheckRoom(s string) error { return checkPart("room", s) }
 
+// CheckLabel reports whether s may be the label of a push key: what may name a room, or "" for the default key.
+func CheckLabel(s string) error {
+	if s == "" {
+		return nil
+	}
+	return checkPart("label", s)
+}
+
 // checkPart is the one rule for names. They become URL path segments, file names and log attributes, so what is legal is
 // what is safe in all three on every system.
 func checkPart(what, s string) error {

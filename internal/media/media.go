@@ -82,16 +82,21 @@ func (c Codec) String() string {
 // A Track describes one elementary stream. It is immutable: new codec parameters make a new Track, and later frames point to it.
 // A subscriber that sees the pointer change sends the new header first.
 type Track struct {
-	ID    uint8 // distinguishes tracks of one kind; 0 is the first
+	ID    uint8 // distinguishes tracks of one kind, as the encoder numbers them; where there is one, it is 0
 	Kind  Kind
 	Codec Codec
 
-	// Config is the codec's configuration record: avcC, hvcC, av1C, vpcC, AudioSpecificConfig, OpusHead, FLAC STREAMINFO
-	// block. Nil for codecs that have none (MP3, AC-3). For Opaque, the FLV tag body that must precede the frames, or nil.
-	// Shared: do not modify.
+	// Config is the codec's configuration record: avcC, hvcC, av1C, vpcC (with or without version and flags), AudioSpecificConfig,
+	// OpusHead, FLAC STREAMINFO block behind "fLaC" and its header, payload of dac3 or dec3. VP9, AC-3 and E-AC-3 may come without
+	// one: theirs is made from frames. Nil for codecs that have none (MP3, VP8). For Opaque, the FLV tag body that must precede
+	// the frames, or nil. Shared: do not modify.
 	Config []byte
 
-	// Label names the coding for people and for the FLV wire where Codec is Opaque: "sorenson", "speex", "fourcc xyzw".
+	// Colors says how the colours of video are meant: the body of Enhanced RTMP's Metadata packet, checked; nil when the encoder sent
+	// none. Shared: do not modify.
+	Colors []byte
+
+	// Label names the coding for people and for the FLV wire where Codec is Opaque: "sorenson", "speex".
 	Label string
 
 	// Enhanced tells that the encoder used the FourCC form of Enhanced RTMP.
@@ -105,6 +110,8 @@ type Track struct {
 	SampleRate    int // of the coded frames: for HE-AAC the core rate, to which FrameSamples belongs
 	Channels      int
 	FrameSamples  int    // samples a coded audio frame, per channel
+	BitDepth      int    // of luma samples, or of lossless sound
+	Profile       string // "High", "Main 10", "LC"
 	RFC6381       string // codecs parameter for playlists: "avc1.64001f", "mp4a.40.2"; "" when unknown
 }
 
@@ -132,7 +139,10 @@ type Frame struct {
 	// Set by Publisher.Write.
 	Ticks int64
 
+	Secondary bool // of a track that is not the first of its kind, for viewers who ask for all; set by Publisher.Write
+
 	RAP     RandomAccess
+	Leading bool // of video: not decodable by who starts with the random access point before it (RASL, ITU-T H.265 clause 3.131)
 	KeyFlag bool // what the encoder's packaging claimed; used where a stream shows no random access point
 
 	Discontinuity uint32    // rises at each join of the timeline; set by Publisher.Write

@@ -2,11 +2,20 @@
 
 package netx
 
-import "net"
+import (
+	"net"
+	"time"
+)
 
-// LimitUnsent bounds what the kernel holds unsent for c to about n bytes, by the size of its send buffer. It is a wish.
-func LimitUnsent(c net.Conn, n int) {
+// BoundSending is BoundUnsent here.
+func BoundSending(c net.Conn, n int, _ time.Duration) { BoundUnsent(c, n) }
+
+// BoundUnsent bounds what the kernel holds unsent for c to about n bytes, by the size of its send buffer. It is a wish.
+func BoundUnsent(c net.Conn, n int) {
 	if tcp := tcpConn(c); tcp != nil {
 		_ = tcp.SetWriteBuffer(n)
 	}
 }
+
+// Queued is not known here.
+func Queued(net.Conn) int { return 0 }

@@ -32,13 +32,12 @@ func (c *ClientConn) Connect(ctx context.Context, app, tcURL string) error {
 		}
 		c.settle()
 		c.allowMedia()
-		_, err := c.call("connect", amf0.Object{
+		_, err := c.call("connect", append(amf0.Object{
 			{Key: "app", Value: app},
 			{Key: "type", Value: "nonprivate"},
 			{Key: "flashVer", Value: "FMLE/3.0 (compatible; livego)"},
 			{Key: "tcUrl", Value: tcURL},
-			{Key: "fourCcList", Value: []any{"*"}},
-		})
+		}, capabilities(CapsMultitrack|CapsModEx|CapsTimestampOffset)...))
 		return err
 	})
 }

@@ -175,3 +175,8 @@ func (p *Player) End(code, reason string) []byte {
 func (p *Player) StatusError(code, description string) []byte {
 	return p.sent(func() error { return p.c.StatusError(code, description) })
 }
+
+// RequestReconnect returns what ServerConn.RequestReconnect sends.
+func (p *Player) RequestReconnect(why string) []byte {
+	return p.sent(func() error { return p.c.RequestReconnect(why) })
+}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 
 	"livego/internal/container/amf0"
@@ -28,9 +29,32 @@ type Request struct {
 	FlashVer       string  // what the client calls itself, at most 256 bytes, any of them
 	ObjectEncoding float64 // 0 AMF0, 3 AMF3: what the client would like; it gets AMF0
 
-	// Enhanced RTMP: the codecs that the client handles ("*" any), nil when it did not say, and its capsEx.
-	FourCCs []string
-	CapsEx  int
+	// Enhanced RTMP: the codecs of each kind that the client can do something with, "*" for any, nil where it did not say; and what
+	// else it can.
+	VideoCodecs, AudioCodecs []string
+	CapsEx                   Caps
+}
+
+// Caps are the capabilities in capsEx (CapsExMask).
+type Caps int
+
+// Capabilities.
+const (
+	CapsReconnect       Caps = 1 << iota // goes to another server when it is asked to
+	CapsMultitrack                       // reads several tracks of a kind
+	CapsModEx                            // passes over modifiers that it does not know
+	CapsTimestampOffset                  // and knows the one that splits milliseconds
+)
+
+// FourCcInfoMask: what a client can do with a codec. Who can only encode it cannot play it.
+const (
+	canDecode  = 1
+	canForward = 4
+)
+
+// enhanced reports whether the client has shown that it speaks Enhanced RTMP.
+func (r *Request) enhanced() bool {
+	return r.VideoCodecs != nil || r.AudioCodecs != nil || r.CapsEx != 0
 }
 
 const (
@@ -54,8 +78,9 @@ func parseConnect(o amf0.Object) (*connection, error) {
 		TcURL:          text("tcUrl"),
 		FlashVer:       text("flashVer")[:min(len(text("flashVer")), maxFlashVer)],
 		ObjectEncoding: sane(o.Get("objectEncoding")),
-		FourCCs:        fourCCs(o),
-		CapsEx:         int(min(max(sane(o.Get("capsEx")), 0), 1<<31-1)),
+		VideoCodecs:    fourCCs(o, "videoFourCcInfoMap"),
+		AudioCodecs:    fourCCs(o, "audioFourCcInfoMap"),
+		CapsEx:         Caps(min(max(sane(o.Get("capsEx")), 0), 1<<31-1)),
 	}
 	if err := c.addQuery(query); err != nil {
 		return nil, err
@@ -91,35 +116,40 @@ func (c *connection) addQuery(query string) error {
 	return nil
 }
 
-// fourCCs returns the codecs that a connect object lists, in the way of Enhanced RTMP v1 (a list) or v2 (maps).
-func fourCCs(o amf0.Object) []string {
+// fourCCs returns the codecs that a connect object lists: those of all kinds in the way of Enhanced RTMP v1, and those in the map of
+// that name, of one kind, in the way of v2. Without list and map it returns nil.
+func fourCCs(o amf0.Object, name string) []string {
 	var codes []string
 	add := func(code string) {
-		if len(codes) < maxFourCCs {
+		if len(codes) < maxFourCCs && !slices.Contains(codes, code) {
 			codes = append(codes, code)
 		}
 	}
 	if list, ok := o.Get("fourCcList").([]any); ok {
+		codes = make([]string, 0, 1)
 		for _, v := range list {
 			if code, ok := v.(string); ok {
 				add(code)
 			}
 		}
 	}
-	for _, key := range []string{"videoFourCcInfoMap", "audioFourCcInfoMap"} {
-		for _, p := range pairsOf(o.Get(key)) {
-			add(p.Key)
+	if list, ok := pairsOf(o.Get(name)); ok {
+		codes = append(make([]string, 0, 1), codes...)
+		for _, p := range list {
+			if can, _ := p.Value.(float64); int(sane(can))&(canDecode|canForward) != 0 {
+				add(p.Key)
+			}
 		}
 	}
 	return codes
 }
 
-func pairsOf(v any) []amf0.Pair {
+func pairsOf(v any) (pairs []amf0.Pair, ok bool) {
 	switch v := v.(type) {
 	case amf0.Object:
-		return v
+		return v, true
 	case amf0.ECMAArray:
-		return v
+		return v, true
 	}
-	return nil
+	return nil, false
 }

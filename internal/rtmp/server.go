@@ -98,6 +98,15 @@ func (c *ServerConn) StatusError(code, description string) error {
 	return c.lastWords(onStatus(c.req.StreamID, "error", code, description))
 }
 
+// RequestReconnect asks a client that knows the word to connect anew, to this address (Enhanced RTMP v2, Reconnect Request); of others it
+// asks nothing.
+func (c *ServerConn) RequestReconnect(why string) error {
+	if c.req.CapsEx&CapsReconnect == 0 {
+		return nil
+	}
+	return c.sendNow(onStatus(0, "status", "NetConnection.Connect.ReconnectRequest", why))
+}
+
 // EndPlay tells a player that there is no more to come: a status of the given code (NetStream.Play.UnpublishNotify), StreamEOF and
 // NetStream.Play.Stop. It waits as Reject does.
 func (c *ServerConn) EndPlay(code, reason string) error {

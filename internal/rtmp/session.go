@@ -83,19 +83,25 @@ func (c *ServerConn) connect(cmd command) error {
 	c.peer = peer
 
 	facts := amf0.Object{{Key: "fmsVer", Value: "FMS/3,0,1,123"}, {Key: "capabilities", Value: 31}}
-	if peer.req.FourCCs != nil {
-		const forward = 4 // Enhanced RTMP v2: we pass any codec on, and neither decode nor encode
-		facts = append(facts,
-			amf0.Pair{Key: "capsEx", Value: 0},
-			amf0.Pair{Key: "fourCcList", Value: []any{"*"}},
-			amf0.Pair{Key: "videoFourCcInfoMap", Value: amf0.Object{{Key: "*", Value: forward}}},
-			amf0.Pair{Key: "audioFourCcInfoMap", Value: amf0.Object{{Key: "*", Value: forward}}})
+	if peer.req.enhanced() {
+		facts = append(facts, capabilities(CapsReconnect|CapsMultitrack|CapsModEx|CapsTimestampOffset)...)
 	}
 	info := append(status("status", "NetConnection.Connect.Success", "Connection succeeded."),
 		amf0.Pair{Key: "objectEncoding", Value: 0})
 	bandwidth := control(typePeerBandwidth, window)
 	bandwidth.Payload = append(bandwidth.Payload, 2) // dynamic, §5.4.5
 	return c.send(control(typeWindowAck, window), bandwidth, newCommand(0, "_result", cmd.id, facts, info))
+}
+
+// capabilities are what either side of ours says of itself in the way of Enhanced RTMP: any codec is passed on, none is decoded or
+// encoded.
+func capabilities(caps Caps) amf0.Object {
+	return amf0.Object{
+		{Key: "capsEx", Value: int(caps)},
+		{Key: "fourCcList", Value: []any{"*"}},
+		{Key: "videoFourCcInfoMap", Value: amf0.Object{{Key: "*", Value: canForward}}},
+		{Key: "audioFourCcInfoMap", Value: amf0.Object{{Key: "*", Value: canForward}}},
+	}
 }
 
 func (c *ServerConn) createStream(cmd command) error {

@@ -10,6 +10,7 @@ import (
 	"math"
 	"net"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -299,21 +300,40 @@ func endOf(err error) string {
 	return fmt.Sprint(err)
 }
 
-// TestEnhanced is row V22 and the answer to a client of Enhanced RTMP.
+// TestEnhanced is row V22, and what is read of a client of Enhanced RTMP.
 func TestEnhanced(t *testing.T) {
-	codes := slices.Repeat([]any{"hvc1"}, 1000)
+	many := make([]any, 1000)
+	for i := range many {
+		many[i] = fmt.Sprintf("c%03d", i)
+	}
+	codes := func(n int) (codes []string) {
+		for _, c := range many[:n] {
+			codes = append(codes, c.(string))
+		}
+		return codes
+	}
+	list := func(codes ...any) amf0.Pair { return amf0.Pair{Key: "fourCcList", Value: codes} }
 	for _, tt := range []struct {
-		name string
-		pair amf0.Pair
-		want int
+		name         string
+		object       amf0.Object
+		video, audio []string
 	}{
-		{"none", amf0.Pair{Key: "x"}, 0},
-		{"list", amf0.Pair{Key: "fourCcList", Value: codes}, maxFourCCs},
-		{"map", amf0.Pair{Key: "videoFourCcInfoMap", Value: amf0.Object{{Key: "*", Value: 7}}}, 1},
-		{"no list", amf0.Pair{Key: "fourCcList", Value: "hvc1"}, 0},
+		{"none", amf0.Object{{Key: "x"}}, nil, nil},
+		{"list", amf0.Object{list("hvc1", "Opus")}, []string{"hvc1", "Opus"}, []string{"hvc1", "Opus"}},
+		{"list of nothing", amf0.Object{list()}, []string{}, []string{}},
+		{"list of 1000", amf0.Object{list(many...)}, codes(maxFourCCs), codes(maxFourCCs)},
+		{"list of one, 1000 times", amf0.Object{list(slices.Repeat([]any{"hvc1"}, 1000)...)}, []string{"hvc1"}, []string{"hvc1"}},
+		{"list of no strings", amf0.Object{list(1.0, nil)}, []string{}, []string{}},
+		{"map of one kind", amf0.Object{{Key: "videoFourCcInfoMap", Value: amf0.Object{{Key: "*", Value: 7.0}}}}, []string{"*"}, nil},
+		{"maps", amf0.Object{
+			{Key: "videoFourCcInfoMap", Value: amf0.Object{{Key: "av01", Value: 1.0}, {Key: "hvc1", Value: 2.0}, {Key: "vp09", Value: 4.0}, {Key: "avc1", Value: math.NaN()}, {Key: "x", Value: "y"}}},
+			{Key: "audioFourCcInfoMap", Value: amf0.ECMAArray{{Key: "Opus", Value: 3.0}}},
+		}, []string{"av01", "vp09"}, []string{"Opus"}},
+		{"list and map", amf0.Object{list("hvc1"), {Key: "audioFourCcInfoMap", Value: amf0.Object{{Key: "*", Value: 4.0}}}}, []string{"hvc1"}, []string{"hvc1", "*"}},
+		{"no list", amf0.Object{{Key: "fourCcList", Value: "hvc1"}}, nil, nil},
 	} {
-		c, err := parseConnect(amf0.Object{{Key: "app", Value: "live"}, tt.pair, {Key: "capsEx", Value: 3.0}})
-		if err != nil || len(c.req.FourCCs) != tt.want || c.req.CapsEx != 3 {
+		c, err := parseConnect(append(tt.object, amf0.Pair{Key: "app", Value: "live"}, amf0.Pair{Key: "capsEx", Value: 3.0}))
+		if err != nil || !reflect.DeepEqual(c.req.VideoCodecs, tt.video) || !reflect.DeepEqual(c.req.AudioCodecs, tt.audio) || c.req.CapsEx != CapsReconnect|CapsMultitrack {
 			t.Errorf("%s: %+v, %v", tt.name, c, err)
 		}
 	}

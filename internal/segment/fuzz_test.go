@@ -88,7 +88,7 @@ func FuzzSegmenter(f *testing.F) {
 	f.Add(paused, uint16(2000))
 	f.Fuzz(func(t *testing.T, b []byte, segment uint16) {
 		frames, pauses := decodeFrames(b[:min(len(b), 1000*frameLen)])
-		s := New(5, Options{Segment: max(500*ms, time.Duration(segment)*ms), Bytes: 64 << 20})
+		s := New(5, Options{Segment: max(500*ms, time.Duration(segment)*ms), Part: 200 * ms, Bytes: 64 << 20})
 		checkSegments(t, feed(t, s, frames, pauses...), frames)
 		if len(frames) > 0 && !s.List().Ended {
 			t.Error("not ended")

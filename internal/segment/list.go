@@ -1,42 +1,47 @@
 package segment
 
 import (
-	"fmt"
+	"math"
+	"path"
+	"strings"
 	"time"
 
-	"livego/internal/container/m3u8"
 	"livego/internal/media"
 )
 
 // A List is what there is to fetch of a stream at one moment. It is immutable.
 type List struct {
-	Playlist []byte // the media playlist; nil before the first segment of the session. Shared: do not modify
-	Tag      string // names this state of Playlist among all of the stream
-	Ended    bool
+	Ready  bool // the session has a playlist
+	Ended  bool
+	Paused bool // the encoder is away
 
-	Target        time.Duration // the longest that a segment may be, to the nearest second
-	Video, Audio  *media.Track  // of the newest segment; nil where there is none
-	Peak, Average int           // bit/s of the segments in the playlist
+	Target     time.Duration // the longest that a segment may be, to the nearest second
+	PartTarget time.Duration // the longest that a part may be; 0 when there are none
 
-	Bytes int // about what the segments hold of memory
+	Bytes int // about what it holds of memory
 
 	segments []*Segment // oldest first
-	listed   int        // so many of the newest are in Playlist
-}
+	listed   int        // so many of the newest are in playlists
+	open     *Segment   // that is not complete; nil when there is none
+	parts    []*Part    // of it
 
-// Segment returns the segment of that name, nil when there is none or it has gone. One that has left the playlist stays for about
-// as long as a playlist lasts, as RFC 8216 section 6.2.2 wants for players that are late.
-func (l *List) Segment(name string) *Segment {
-	for i := len(l.segments) - 1; i >= 0; i-- { // the newest are asked for most
-		if l.segments[i].Name == name {
-			return l.segments[i]
-		}
-	}
-	return nil
+	next     chan struct{} // closed when there is a newer list
+	complete chan struct{} // closed when there is one with another segment
+
+	zip       *zipper
+	playlists [formats][2]rendering // whole, and as a delta update
 }
 
 // current returns the segments that are in the playlist.
 func (l *List) current() []*Segment { return l.segments[len(l.segments)-l.listed:] }
+
+// newest returns the last complete segment; nil when there is none.
+func (l *List) newest() *Segment {
+	if len(l.segments) == 0 {
+		return nil
+	}
+	return l.segments[len(l.segments)-1]
+}
 
 // Lasts returns the sum of the durations of the segments in the playlist.
 func (l *List) Lasts() time.Duration {
@@ -45,6 +50,213 @@ func (l *List) Lasts() time.Duration {
 		d += s.Duration
 	}
 	return d
+}
+
+// Tracks returns what format f carries of the newest segment; nil where it has none.
+func (l *List) Tracks(f Format) (video, audio *media.Track) {
+	if s := l.newest(); s != nil {
+		video, audio = s.lineup.tracks[f].video, s.lineup.tracks[f].audio
+	}
+	return video, audio
+}
+
+// Rates returns the bit/s in format f of the segments in the playlist: the highest of any, and that of all. Short segments, of a
+// keyframe and little else, say nothing about the highest.
+func (l *List) Rates(f Format) (peak, average int) {
+	bytes := 0
+	for _, s := range l.current() {
+		n := s.estimate(f)
+		bytes += n
+		if s.Duration >= l.Target/2 {
+			peak = max(peak, rate(n, s.Duration))
+		}
+	}
+	if l.listed > 0 {
+		average = rate(bytes, l.Lasts())
+	}
+	return max(peak, average), average
+}
+
+// rate returns the bit/s of n bytes in d, which is a millisecond or more.
+func rate(n int, d time.Duration) int { return int(float64(n) * 8 / d.Seconds()) }
+
+// advanceParts bounds how far ahead a part may be asked for, RFC 8216bis section 6.2.5.2: three seconds' worth.
+const advanceParts = 3 * time.Second
+
+// Has reports whether l has what a blocking reload waits for: the part of segment msn, or all of it where part is negative. A part
+// beyond the last of a complete segment is the first of the next (RFC 8216bis section 6.2.5.2).
+func (l *List) Has(msn uint64, part int) bool {
+	newest := l.newest()
+	if newest == nil || l.Ended {
+		return l.Ended
+	}
+	first := l.segments[0].sequence
+	switch {
+	case msn > newest.sequence+1:
+		return false
+	case msn == newest.sequence+1:
+		return part >= 0 && part < len(l.parts)
+	case part < 0 || msn < first:
+		return true
+	case part < len(l.segments[msn-first].parts):
+		return true
+	}
+	return l.Has(msn+1, 0)
+}
+
+// Beyond reports whether a blocking reload asks for what is too far ahead to be waited for.
+func (l *List) Beyond(msn uint64, part int) bool {
+	newest := l.newest()
+	if newest == nil {
+		return false
+	}
+	switch {
+	case msn > newest.sequence+2:
+		return true
+	case msn == newest.sequence+1 && l.PartTarget > 0:
+		return part >= len(l.parts)+int(math.Ceil(max(advanceParts, 3*l.PartTarget).Seconds()/l.PartTarget.Seconds()))
+	}
+	return false
+}
+
+// Next is closed when there is a newer list, or with whole one that has another segment.
+func (l *List) Next(whole bool) <-chan struct{} {
+	if whole {
+		return l.complete
+	}
+	return l.next
+}
+
+// Extensions of the names of files.
+const (
+	extTS   = ".ts"
+	extPart = ".m4s" // of segments too
+	extInit = ".mp4"
+)
+
+// IsFile reports whether name may be that of a File.
+func IsFile(name string) bool {
+	switch path.Ext(name) {
+	case extTS, extPart, extInit:
+		return !strings.Contains(name, "/")
+	}
+	return false
+}
+
+// A File is something that playlists lead to: a segment, a part, or an initialization section. Of the zero File there is nothing.
+type File struct {
+	Name string
+	Type string // media type
+
+	segment *Segment
+	format  Format
+	part    *Part
+	init    []byte
+}
+
+// Data returns what is in the file; nil when there is nothing. Shared: do not modify.
+func (f *File) Data() []byte {
+	switch {
+	case f.part != nil:
+		return f.part.Data()
+	case f.segment != nil:
+		return f.segment.Data(f.format)
+	}
+	return f.init
+}
+
+// Share divides n bytes of the file into those of video and those of audio.
+func (f *File) Share(n int) (video, audio int) {
+	switch {
+	case f.part != nil:
+		return f.part.load.share(n)
+	case f.segment != nil:
+		return f.segment.load.share(n)
+	}
+	return 0, 0
+}
+
+// File returns the file of that name; a zero one when there is none or it has gone. A segment that has left the playlist stays for
+// about as long as a playlist lasts, as RFC 8216 section 6.2.2 wants for players that are late.
+func (l *List) File(name string) File {
+	if base, ok := strings.CutSuffix(name, extPart); ok {
+		return l.fragment(name, base)
+	}
+	if base, ok := strings.CutSuffix(name, extTS); ok {
+		if s := l.segment(base); s != nil {
+			return File{Name: name, Type: "video/mp2t", segment: s, format: TS}
+		}
+	} else if base, ok := strings.CutSuffix(name, extInit); ok {
+		if s := l.begins(base); s != nil {
+			return File{Name: name, Type: "video/mp4", init: s.lineup.init}
+		}
+	}
+	return File{}
+}
+
+// fragment returns a segment or part of fragmented MP4 by its base name.
+func (l *List) fragment(name, base string) File {
+	segment, _, isPart := strings.Cut(base, ".")
+	s := l.segment(segment)
+	if !isPart {
+		if s == nil {
+			return File{}
+		}
+		return File{Name: name, Type: "video/mp4", segment: s, format: FMP4}
+	}
+	parts := l.parts
+	switch {
+	case s != nil:
+		parts = s.parts
+	case l.open == nil || l.open.Name != segment:
+		return File{}
+	}
+	for i := len(parts) - 1; i >= 0; i-- { // the newest are asked for most
+		if parts[i].Name == base {
+			return File{Name: name, Type: "video/mp4", part: parts[i]}
+		}
+	}
+	return File{}
+}
+
+// segment returns the complete segment of that name, nil when there is none.
+func (l *List) segment(name string) *Segment {
+	for i := len(l.segments) - 1; i >= 0; i-- {
+		if l.segments[i].Name == name {
+			return l.segments[i]
+		}
+	}
+	return nil
+}
+
+// begins returns a segment whose initialization section has that name, nil when there is none.
+func (l *List) begins(init string) *Segment {
+	if init == "" {
+		return nil
+	}
+	if len(l.parts) > 0 && l.open.lineup.name == init {
+		return l.open
+	}
+	for i := len(l.segments) - 1; i >= 0; i-- {
+		if l.segments[i].lineup.name == init {
+			return l.segments[i]
+		}
+	}
+	return nil
+}
+
+// Expects reports whether the file of that name is the one that playlists hint at: it comes next.
+func (l *List) Expects(name string) bool {
+	base, ok := strings.CutSuffix(name, extPart)
+	return ok && base != "" && base == l.hint()
+}
+
+// hint returns the name of the part that comes next, "" when none does.
+func (l *List) hint() string {
+	if l.open == nil || l.PartTarget == 0 || l.Ended {
+		return ""
+	}
+	return l.open.partName(len(l.parts))
 }
 
 // minListed is how many segments stay in the playlist whatever their size; RFC 8216 section 6.3.3 lets players start three
@@ -59,23 +271,30 @@ const perTarget = 8
 // or is too much. The slice in l must be its own.
 func (l *List) trim(targets, bytes int) {
 	window, most := time.Duration(targets)*l.Target, targets*perTarget
-	var kept time.Duration
 	listed := l.Lasts()
 	for cur := l.current(); l.listed > minListed && (listed-cur[0].Duration >= window || l.listed > most); cur = cur[1:] {
 		listed -= cur[0].Duration
 		l.listed--
 	}
 
+	var kept time.Duration
 	l.Bytes = 0
-	for _, s := range l.segments {
+	for i, s := range l.segments {
+		if i < len(l.segments)-l.listed {
+			s.forget() // who is late has it made again
+		}
 		kept += s.Duration
 		l.Bytes += s.size
 	}
 	// A segment may be asked for as long as its own and the longest playlist's duration after it has left: that playlist
-	// holds the window and up to a segment more at either end.
+	// holds the window and up to a segment more at either end. Of one that nobody has seen in a playlist nothing is asked.
 	old := 2*window + 4*l.Target
-	for len(l.segments) > l.listed && (kept-l.segments[0].Duration >= old || len(l.segments) > 3*most || l.Bytes > bytes) {
-		kept -= l.segments[0].Duration
+	for len(l.segments) > l.listed {
+		oldest := l.segments[0]
+		if oldest.shown.Load() && kept-oldest.Duration < old && len(l.segments) <= 3*most && l.Bytes <= bytes {
+			break
+		}
+		kept -= oldest.Duration
 		l.drop()
 	}
 	for l.listed > minListed && l.Bytes > bytes {
@@ -91,45 +310,27 @@ func (l *List) drop() {
 	l.segments = l.segments[1:]
 }
 
-// render writes the playlist of l and what there is to say about it.
-func (l *List) render() error {
-	cur := l.current()
-	newest := cur[len(cur)-1]
-	l.Video, l.Audio = newest.video, newest.audio
-	l.measure()
-
-	p := m3u8.Media{Target: l.Target, Sequence: cur[0].sequence, DiscontinuitySequence: cur[0].discs, Ended: l.Ended}
-	if cur[0].joint {
-		p.DiscontinuitySequence-- // its own mark, still in the playlist, counts too: RFC 8216 section 6.2.2
+// closed returns l with the open segment completed by the parts that have been shown of it, as a list before a new session: not
+// ready.
+func (l *List) closed() *List {
+	c := &List{segments: l.segments, listed: l.listed, Bytes: l.Bytes, next: make(chan struct{}), complete: make(chan struct{}), zip: l.zip}
+	if len(l.parts) == 0 {
+		return c
 	}
-	for _, s := range cur {
-		p.Segments = append(p.Segments, m3u8.Segment{
-			URI: s.Name + ".ts", Duration: s.Duration, Discontinuity: s.joint, Time: s.date,
-		})
+	o := l.open
+	s := &Segment{
+		Name: o.Name, sequence: o.sequence, discs: o.discs, joint: o.joint, date: o.date, number: o.number,
+		lineup: o.lineup, parts: l.parts,
 	}
-	l.Tag = newest.Name
-	if l.Ended {
-		l.Tag += "-end"
-	}
-	var err error
-	if l.Playlist, err = p.Encode(); err != nil {
-		return fmt.Errorf("writing the media playlist: %w", err)
-	}
-	return nil
-}
-
-// measure finds the bit rates. Short segments, of a keyframe and little else, say nothing about the peak.
-func (l *List) measure() {
-	var bytes int
-	for _, s := range l.current() {
-		bytes += s.size
-		if s.Duration >= l.Target/2 {
-			l.Peak = max(l.Peak, rate(s.size, s.Duration))
+	for _, p := range l.parts {
+		s.Duration += p.Duration
+		for _, f := range p.frames {
+			s.load.add(f)
+			s.size += len(f.Payload) + frameCost
 		}
+		s.frames = append(s.frames, p.frames...)
 	}
-	l.Average = rate(bytes, l.Lasts())
-	l.Peak = max(l.Peak, l.Average)
+	c.segments = append(append(make([]*Segment, 0, len(l.segments)+1), l.segments...), s)
+	c.listed, c.Bytes = c.listed+1, c.Bytes+s.size
+	return c
 }
-
-// rate returns the bit/s of n bytes in d, which is a millisecond or more.
-func rate(n int, d time.Duration) int { return int(float64(n) * 8 / d.Seconds()) }

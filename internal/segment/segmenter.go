@@ -24,11 +24,14 @@ const (
 	endless = 30 * time.Second
 	// minWindow is the least number of target durations that a playlist lists.
 	minWindow = 8
+	// frameCost is what a frame takes beside its payload.
+	frameCost = 256
 )
 
 // Options of a Segmenter.
 type Options struct {
 	Segment time.Duration // wished length of a segment; default 2 s
+	Part    time.Duration // wished length of a part; 0 for none
 	Window  int           // target durations' worth of segments in the playlist; at least 8
 	// Bytes bounds the memory of a stream's segments; default 128 MiB. A segment is cut at a quarter of it.
 	Bytes int
@@ -36,7 +39,7 @@ type Options struct {
 	Raise func(uint64)
 }
 
-// A Segmenter makes the segments of one session of a stream. Write and End are for one goroutine, the rest for any.
+// A Segmenter makes the segments of one session of a stream. Write, Flush, Pause and End are for one goroutine, the rest for any.
 type Segmenter struct {
 	opt   Options
 	epoch uint64
@@ -55,9 +58,11 @@ type Segmenter struct {
 	newest time.Duration // largest DTS
 	video  time.Duration // DTS of the newest video frame
 	rap    time.Duration // DTS of the newest random access point; negative before the first
-	gop    time.Duration // longest seen
 	last   time.Duration // newest GOP
 	apart  time.Duration // longest that two GOPs in a row were at least
+	parts  parts
+	first  bool                    // no segment of the session is complete
+	skip   func(*media.Frame) bool // frames of before the anchor; nil when they have passed
 
 	typical int // how many frames the last segment had
 }
@@ -66,7 +71,7 @@ type Segmenter struct {
 type run struct {
 	disc         uint32
 	video, audio *media.Track
-	closed       bool // has a complete segment
+	lineup       *lineup // of its tracks; nil until something is complete: a track that comes until then was there from the start
 	start        time.Duration
 	arrived      time.Time // when the frame at start did
 }
@@ -76,27 +81,70 @@ func New(epoch uint64, o Options) *Segmenter {
 	o.Segment = cmp.Or(o.Segment, 2*time.Second)
 	o.Window = max(o.Window, minWindow)
 	o.Bytes = cmp.Or(o.Bytes, 128<<20)
-	s := &Segmenter{opt: o, epoch: epoch, ready: make(chan struct{}), next: epoch, discs: epoch, rap: -1}
-	s.list.Store(new(List))
+	s := &Segmenter{opt: o, epoch: epoch, ready: make(chan struct{}), next: epoch, discs: epoch, rap: -1, first: true}
+	s.list.Store(&List{next: make(chan struct{}), complete: make(chan struct{}), zip: new(zipper)})
 	return s
 }
 
 // Next returns a Segmenter that takes over from s, which gets no more frames: for the session after that of s, or for the rest of
-// the same where s gave an error. Its playlist goes on from that of s: the numbers continue, and its first segment is marked as
+// the same where a fault ended s. Its playlist goes on from that of s: the numbers continue, and its first segment is marked as
 // discontinuous.
 func (s *Segmenter) Next(epoch uint64) *Segmenter {
 	n := New(epoch, s.opt)
-	last := s.List()
+	last := s.List().closed()
 	if last.listed == 0 {
 		return n
 	}
-	newest := last.segments[len(last.segments)-1]
+	newest := last.newest()
 	n.next, n.discs = newest.sequence+1, newest.discs
 	if epoch == s.epoch {
 		n.least = s.start + step
 	}
-	n.list.Store(&List{segments: last.segments, listed: last.listed, Bytes: last.Bytes})
+	n.list.Store(last)
 	return n
+}
+
+// An anchor is where a segment begins, and what has to be known of before it, so that whoever has the frames from there on makes the
+// same segments of them, with the same names.
+type anchor struct {
+	epoch, sequence, discs uint64
+	joint                  bool
+	start                  time.Duration
+	kind                   media.Kind    // of its first frame
+	dts                    time.Duration // of that
+	date                   time.Time
+	target                 time.Duration
+	part, frame            time.Duration // as in parts
+	rap, last              time.Duration // as in Segmenter
+}
+
+// anchor returns where the open segment begins, once a segment is complete.
+func (s *Segmenter) anchor() anchor {
+	f := s.open.frames[0]
+	return anchor{
+		epoch: s.epoch, sequence: s.open.sequence, discs: s.open.discs, joint: s.open.joint,
+		start: s.start, kind: f.Track.Kind, dts: f.DTS, date: s.open.date,
+		target: s.target, part: s.parts.target, frame: s.parts.frame, rap: s.rap, last: s.last,
+	}
+}
+
+// newAt returns a Segmenter that begins at a and passes over the frames before it.
+func newAt(a anchor, o Options) *Segmenter {
+	s := New(a.epoch, o)
+	s.next, s.discs, s.target, s.rap, s.last = a.sequence, a.discs, a.target, a.rap, a.last
+	s.parts.target, s.parts.frame = a.part, a.frame
+	s.newest, s.first = a.start, false
+	s.skip = func(f *media.Frame) bool {
+		if f.Track.Kind != a.kind || f.DTS < a.dts {
+			return true
+		}
+		if s.begin(f, a.start, false); isRAP(f) {
+			s.rap = -1 // it ended the GOP of which a tells
+		}
+		s.open.joint, s.open.date, s.run.arrived = a.joint, a.date, a.date
+		return false
+	}
+	return s
 }
 
 // List returns what there is to fetch now; never nil.
@@ -105,8 +153,14 @@ func (s *Segmenter) List() *List { return s.list.Load() }
 // Ready is closed when there is a playlist. It is closed without one when the session ends without a segment.
 func (s *Segmenter) Ready() <-chan struct{} { return s.ready }
 
-// Write adds f, the next frame of the stream in its order, of a track that Carries accepts. An error is a fault of ours.
-func (s *Segmenter) Write(f *media.Frame) error {
+// Write adds f, the next frame of the stream in its order, of a track that Carries accepts.
+func (s *Segmenter) Write(f *media.Frame) {
+	if s.skip != nil {
+		if s.skip(f) {
+			return
+		}
+		s.skip = nil
+	}
 	s.newest = max(s.newest, f.DTS)
 	if f.Track.Kind == media.Video {
 		s.video = f.DTS
@@ -117,50 +171,66 @@ func (s *Segmenter) Write(f *media.Frame) error {
 	if s.open == nil {
 		s.begin(f, max(s.position(f), s.least), s.List().listed > 0)
 	} else if joint := s.breaks(f); joint || s.due(f) {
-		if err := s.cut(f, joint || *s.run.track(f.Track.Kind) == nil); err != nil {
-			return err
-		}
+		s.cut(f, joint || *s.run.track(f.Track.Kind) == nil)
+	} else if s.leads(f) {
+		s.parts.reach(s, mark{len(s.open.frames), s.position(f)}, f)
 	}
 	s.add(f)
-	return nil
+}
+
+// Flush publishes the parts that are complete since it was called last.
+func (s *Segmenter) Flush() {
+	l := s.List()
+	if s.open == nil || !l.Ready || l.open == s.open && len(l.parts) == len(s.open.parts) {
+		return
+	}
+	s.store(&List{
+		Target: s.target, PartTarget: s.parts.target, Bytes: l.Bytes, segments: l.segments, listed: l.listed, complete: l.complete,
+	})
 }
 
 // Due returns the stream time before which Write completes nothing, but where a random access point, a new track or a joint of
-// the timeline comes. For the writer.
-func (s *Segmenter) Due() time.Duration {
+// the timeline comes: no part, or without parts no segment. For the writer.
+func (s *Segmenter) Due(parts bool) time.Duration {
 	if s.open == nil {
 		return 0
 	}
-	return min((s.slot(s.start)+1)*s.opt.Segment, s.start+s.limit())
+	segment := min((s.slot(s.start)+1)*s.opt.Segment, s.start+s.limit())
+	if !parts || s.parts.target == 0 {
+		return segment
+	}
+	return min(segment, s.parts.start+s.parts.target-s.parts.frame/2)
 }
 
 // Pause completes the open segment with what it has, as the encoder is away. What comes after is marked as discontinuous.
-func (s *Segmenter) Pause() error {
+func (s *Segmenter) Pause() {
 	if s.open == nil {
-		return nil
+		return
 	}
-	err := s.publish(s.length(), false)
-	s.open, s.least = nil, s.start+step
-	return err
+	l := s.complete(s.length(), nil)
+	l.Paused, s.least, s.open = true, s.start+step, nil
+	s.store(l)
 }
 
 // End completes the last segment and the playlist.
-func (s *Segmenter) End() error {
+func (s *Segmenter) End() {
 	last := s.List()
+	var l *List
 	switch {
 	case s.open != nil:
-		return s.publish(s.length(), true)
-	case last.Playlist == nil:
+		l = s.complete(s.length(), nil)
+		s.open = nil
+	case !last.Ready:
 		close(s.ready)
-		return nil
+		return
+	default:
+		l = &List{
+			Target: last.Target, PartTarget: last.PartTarget, Bytes: last.Bytes,
+			segments: last.segments, listed: last.listed, complete: make(chan struct{}),
+		}
 	}
-	l := *last // everything was complete already
 	l.Ended = true
-	if err := l.render(); err != nil {
-		return err
-	}
-	s.list.Store(&l)
-	return nil
+	s.store(l)
 }
 
 // FarApart returns how far apart random access points are when that is more than a segment may last: who joins in between has no
@@ -179,7 +249,6 @@ func (s *Segmenter) FarApart() time.Duration {
 func (s *Segmenter) measure(f *media.Frame) {
 	if s.rap >= 0 && f.Discontinuity == s.run.disc {
 		gop := f.DTS - s.rap
-		s.gop = max(s.gop, gop)
 		s.apart, s.last = max(s.apart, min(s.last, gop)), gop
 		s.fix(gop)
 	}
@@ -216,13 +285,13 @@ func (s *Segmenter) position(f *media.Frame) time.Duration {
 }
 
 // breaks reports whether f does not continue what is in the open segment: RFC 8216 section 4.3.2.3 wants a discontinuity where
-// the time stamps jump or the tracks change. A track that comes while the run has no complete segment is there from the start.
+// the time stamps jump or the tracks change. A track that comes while nothing of the run is complete is there from the start.
 func (s *Segmenter) breaks(f *media.Frame) bool {
 	if f.Discontinuity != s.run.disc {
 		return true
 	}
 	t := *s.run.track(f.Track.Kind)
-	return t != f.Track && (t != nil || s.run.closed)
+	return t != f.Track && (t != nil || s.run.lineup != nil)
 }
 
 // due reports whether the open segment is to be cut before f.
@@ -235,32 +304,45 @@ func (s *Segmenter) due(f *media.Frame) bool {
 	switch {
 	case isRAP(f):
 		// The first one in its slot of time. One before that, if the segment would become too long by waiting for the
-		// next; min keeps a stream of keyframes only that had a long GOP once from a segment for each.
-		return s.slot(at) > s.slot(s.start) || length+min(s.gop, s.target) > s.limit()
+		// next; min keeps GOPs that are longer than a segment may be from one for each half.
+		return s.slot(at) > s.slot(s.start) || length+min(s.last, s.target) > s.limit() || s.early(length)
 	case s.run.video == nil:
-		return s.slot(at) > s.slot(s.start)
+		return s.slot(at) > s.slot(s.start) || s.early(length)
 	}
 	return false
+}
+
+// early reports whether a segment of that length is enough to begin a session with: who waits for it gets a picture sooner.
+func (s *Segmenter) early(length time.Duration) bool { return s.first && length >= s.opt.Segment/2 }
+
+// leads reports whether parts may be cut before f: at video, or at audio where there is no video or none comes.
+func (s *Segmenter) leads(f *media.Frame) bool {
+	return f.Track.Kind == media.Video || s.run.video == nil || f.DTS-s.video > maxSkew
 }
 
 func (s *Segmenter) slot(at time.Duration) time.Duration { return at / s.opt.Segment }
 
 // cut completes the open segment and begins one with f. joint tells that f does not continue it.
-func (s *Segmenter) cut(f *media.Frame, joint bool) error {
-	at := max(s.position(f), s.start+step)
-	length := at - s.start
+func (s *Segmenter) cut(f *media.Frame, joint bool) {
+	at := max(s.position(f), s.start+step, s.parts.start+step)
+	length, next := at-s.start, f
 	if joint || length > s.limit() { // what lies between the last frame and f is a hole, and no segment's
-		joint, length = true, s.length()
+		joint, length, next = true, s.length(), nil
 	}
-	if err := s.publish(length, false); err != nil {
-		return err
-	}
+	l := s.complete(length, next)
 	s.begin(f, at, joint)
-	return nil
+	s.store(l)
 }
 
-// length returns the duration of the open segment by its frames.
-func (s *Segmenter) length() time.Duration { return min(max(s.end-s.start, step), s.limit()) }
+// length returns the duration of the open segment by its frames. What sound lasts longer than the last part may, by less than a
+// frame, is not said: it would be a part of its own and make the one before it too short.
+func (s *Segmenter) length() time.Duration {
+	end := s.end
+	if p := &s.parts; p.target > 0 && end > p.start+p.target && end <= p.start+p.target+p.frame {
+		end = p.start + p.target
+	}
+	return min(max(end-s.start, step, s.parts.start-s.start+step), s.limit())
+}
 
 // begin opens a segment at time at, whose first frame is f. joint tells that something else was before it.
 func (s *Segmenter) begin(f *media.Frame, at time.Duration, joint bool) {
@@ -277,9 +359,17 @@ func (s *Segmenter) begin(f *media.Frame, at time.Duration, joint bool) {
 		discs:    s.discs,
 		joint:    joint,
 		date:     s.run.arrived.Add(at - s.run.start),
+		number:   uint32(at.Milliseconds()),
 		frames:   make([]*media.Frame, 0, s.typical),
 	}
 	s.next++
+	s.parts.begin(at)
+	if s.leads(f) {
+		s.parts.marks = append(s.parts.marks, mark{0, at})
+	}
+	if s.opt.Raise != nil {
+		s.opt.Raise(s.open.sequence)
+	}
 }
 
 // join starts a run with f at time at. The other track goes on where only the parameters of one have changed.
@@ -304,40 +394,51 @@ func (s *Segmenter) add(f *media.Frame) {
 	*s.run.track(f.Track.Kind) = f.Track
 	o := s.open
 	o.frames = append(o.frames, f)
-	o.size += packed(len(f.Payload))
-	if f.Track.Kind == media.Video {
-		o.videoBytes += len(f.Payload)
-	} else {
-		o.audioBytes += len(f.Payload)
-	}
+	o.load.add(f)
+	o.size += len(f.Payload) + frameCost
 	s.end = max(s.end, f.DTS+f.Duration)
 }
 
-// publish completes the open segment, length long, and publishes a list with it.
-func (s *Segmenter) publish(length time.Duration, ended bool) error {
-	s.fix(max(s.gop, length))
-	o := s.open
-	o.Duration, o.video, o.audio = length, s.run.video, s.run.audio
-	s.run.closed, s.typical = true, len(o.frames)
-	if s.opt.Raise != nil {
-		s.opt.Raise(o.sequence)
-	}
-
-	old := s.List()
-	if old.Playlist == nil { // nobody has seen the target yet
+// complete completes the open segment, length long, before the frame next, and returns a list with it. next is nil where none follows
+// without a hole.
+func (s *Segmenter) complete(length time.Duration, next *media.Frame) *List {
+	s.fix(max(s.last, length))
+	o, old := s.open, s.List()
+	if !old.Ready { // nobody has seen the target yet
 		s.target = max(s.target, length.Round(time.Second))
 	}
-	l := &List{Target: s.target, Ended: ended, listed: old.listed + 1}
+	s.parts.finish(s, mark{len(o.frames), s.start + length}, next)
+	o.Duration, s.typical, s.first = length, len(o.frames), false
+
+	l := &List{Target: s.target, PartTarget: s.parts.target, listed: old.listed + 1, complete: make(chan struct{})}
 	l.segments = append(append(make([]*Segment, 0, len(old.segments)+1), old.segments...), o)
 	l.trim(s.opt.Window, s.opt.Bytes)
-	if err := l.render(); err != nil {
-		return err
+	return l
+}
+
+// store publishes l, with what is complete of the open segment, and wakes who waits for it.
+func (s *Segmenter) store(l *List) {
+	if s.open != nil {
+		l.open, l.parts = s.open, s.open.parts[:len(s.open.parts):len(s.open.parts)]
 	}
+	old := s.List()
+	l.Ready, l.next, l.zip = true, make(chan struct{}), old.zip
 	s.list.Store(l)
-	if old.Playlist == nil {
+	close(old.next)
+	if l.complete != old.complete {
+		close(old.complete)
+	}
+	if !old.Ready {
 		close(s.ready)
 	}
-	return nil
+}
+
+// lineup returns that of the open segment, whose tracks are all there now.
+func (s *Segmenter) lineup() *lineup {
+	if s.run.lineup == nil {
+		s.run.lineup = newLineup(s.run.video, s.run.audio)
+	}
+	return s.run.lineup
 }
 
 // isRAP reports whether f is video that a decoder may start with.

@@ -2,7 +2,6 @@ package segment
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -83,16 +82,16 @@ var outlines = []struct {
 	want   string
 }{
 	{"GOP 2s", mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 8*time.Second)), 2, "2 2 2 2"},
-	{"GOP 1s", video(0, 6*time.Second, 40*ms, time.Second), 2, "2 2 2"},
+	{"GOP 1s", video(0, 6*time.Second, 40*ms, time.Second), 2, "1 1 2 2"},
 	{"GOP 1.5s", video(0, 6*time.Second, 50*ms, 1500*ms), 2, "1.5 1.5 1.5 1.5"},
-	{"GOP 1.2s", video(0, 6*time.Second, 40*ms, 1200*ms), 2, "2.4 2.4 1.2"},
+	{"GOP 1.2s", video(0, 6*time.Second, 40*ms, 1200*ms), 2, "1.2 1.2 2.4 1.2"},
 	{"GOP 4.2s", video(0, 12600*ms, 40*ms, 4200*ms), 4, "4.2 4.2 4.2"},
 	{"GOP 10s", video(0, 20*time.Second, 40*ms, 10*time.Second), 6, "6.48 3.52 6.48 3.52"},
 	{"GOP 600s", video(0, 20*time.Second, 40*ms, 600*time.Second), 6, "6.48 6.48 6.48 0.56"},
-	{"every frame a key", video(0, 5*time.Second, 40*ms, 40*ms), 2, "2 2 1"},
-	{"240 fps", video(0, 4*time.Second, 4*ms, 4*ms), 2, "2 2"},
+	{"every frame a key", video(0, 5*time.Second, 40*ms, 40*ms), 2, "1 1 2 1"},
+	{"240 fps", video(0, 4*time.Second, 4*ms, 4*ms), 2, "1 1 2"},
 	{"NTSC", video(0, 6005*ms, 1001*time.Second/30000, 2002*ms), 2, "2.002 2.002 2.002"},
-	{"audio only", audio(0, 5*time.Second), 2, "2 2 1"},
+	{"audio only", audio(0, 5*time.Second), 2, "1 1 2 1"},
 	{"one frame", video(0, 40*ms, 40*ms, time.Second), 2, "0.04"},
 	{"no duration", []*media.Frame{frame(h264, 0, 0, true)}, 2, "0.001"},
 	{"audio runs ahead", mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 300*ms), with(audio(300*ms, 8*time.Second), func(f *media.Frame) { f.DTS -= 300 * ms })), 2, "2 2 2 2"},
@@ -109,10 +108,10 @@ var outlines = []struct {
 		with(mix(video(3*time.Second, 5*time.Second, 40*ms, 2*time.Second), audio(3*time.Second, 5*time.Second)), rejoin)), 2, "2 1 |2"},
 	{"new parameters", slices.Concat(video(0, 3*time.Second, 40*ms, 2*time.Second), with(video(3*time.Second, 6*time.Second, 40*ms, 2*time.Second), newTrack)), 2, "2 1 |2 1"},
 	{"late audio", mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(5*time.Second, 8*time.Second)), 2, "2 2 1.04 |1 2"},
-	{"late video", mix(audio(0, 8*time.Second), video(4*time.Second, 8*time.Second, 40*ms, 2*time.Second)), 2, "2 2 0.02 |1.999 2"},
+	{"late video", mix(audio(0, 8*time.Second), video(4*time.Second, 8*time.Second, 40*ms, 2*time.Second)), 2, "1 1 2 0.02 |1.999 2"},
 	{"audio at once after video", mix(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(100*ms, 4*time.Second)), 2, "2 2"},
 	{"video vanishes", mix(video(0, 2400*ms, 40*ms, 2*time.Second), audio(0, 7*time.Second)), 2, "2 2.48 2.48 0.04"},
-	{"gap of 9s", slices.Concat(audio(0, 3*time.Second), audio(12*time.Second, 15*time.Second)), 2, "2 1 |2 1"},
+	{"gap of 9s", slices.Concat(audio(0, 3*time.Second), audio(12*time.Second, 15*time.Second)), 2, "1 1 1 |2 1"},
 	{"gap of 9s in both", slices.Concat(
 		mix(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second)),
 		mix(video(12*time.Second, 15*time.Second, 40*ms, 2*time.Second), audio(12*time.Second, 15*time.Second))), 2, "2 1 |2 1"},
@@ -135,19 +134,14 @@ func feed(t testing.TB, s *Segmenter, frames []*media.Frame, pauses ...*media.Fr
 	}
 	for _, f := range frames {
 		if slices.Contains(pauses, f) {
-			if err := s.Pause(); err != nil {
-				t.Fatalf("Pause: %v", err)
-			}
+			s.Pause()
 			look()
 		}
-		if err := s.Write(f); err != nil {
-			t.Fatalf("Write: %v", err)
-		}
+		s.Write(f)
+		s.Flush()
 		look()
 	}
-	if err := s.End(); err != nil {
-		t.Fatalf("End: %v", err)
-	}
+	s.End()
 	look()
 	return all
 }
@@ -175,32 +169,28 @@ func TestPause(t *testing.T) {
 	t.Run("and the end", func(t *testing.T) {
 		s := New(7, Options{})
 		for _, f := range video(0, 3*time.Second, 40*ms, 2*time.Second) {
-			if err := s.Write(f); err != nil {
-				t.Fatal(err)
-			}
+			s.Write(f)
 		}
 		for range 2 {
-			if err := s.Pause(); err != nil {
-				t.Fatal(err)
-			}
+			s.Pause()
 			if l := s.List(); outline(l.current()) != "2 1" || l.Ended {
-				t.Errorf("while paused: %s", l.Playlist)
+				t.Errorf("while paused: %s", text(t, l))
 			}
 		}
 		paused := s.List()
-		if err := s.End(); err != nil {
-			t.Fatal(err)
-		}
+		s.End()
 		l := s.List()
 		checkPlaylist(t, l)
-		if want := string(paused.Playlist) + "#EXT-X-ENDLIST\n"; string(l.Playlist) != want || !l.Ended || l.Tag == paused.Tag || paused.Ended {
-			t.Errorf("after the end, tag %q:\n%s", l.Tag, l.Playlist)
+		if want := text(t, paused) + "#EXT-X-ENDLIST\n"; text(t, l) != want || !l.Ended || l.tag(TS, false) == paused.tag(TS, false) || paused.Ended {
+			t.Errorf("after the end, tag %q:\n%s", l.tag(TS, false), text(t, l))
 		}
 	})
 	t.Run("before the first frame", func(t *testing.T) {
 		s := New(7, Options{})
-		if err := errors.Join(s.Pause(), s.End()); err != nil || s.List().Playlist != nil {
-			t.Errorf("%v, playlist %q", err, s.List().Playlist)
+		s.Pause()
+		s.End()
+		if l := s.List(); l.Ready || text(t, l) != "" {
+			t.Errorf("playlist %q", text(t, l))
 		}
 	})
 }
@@ -216,9 +206,7 @@ func TestTakeOver(t *testing.T) {
 	}})
 	write := func(s *Segmenter, fs []*media.Frame) {
 		for _, f := range fs {
-			if err := s.Write(f); err != nil {
-				t.Fatal(err)
-			}
+			s.Write(f)
 		}
 	}
 	write(s, video(0, 5*time.Second, 40*ms, 2*time.Second))
@@ -230,15 +218,13 @@ func TestTakeOver(t *testing.T) {
 	broken = false
 	n := s.Next(7)
 	write(n, video(2*time.Second, 7*time.Second, 40*ms, 2*time.Second))
-	if err := n.End(); err != nil {
-		t.Fatal(err)
-	}
+	n.End()
 	l := n.List()
 	checkPlaylist(t, l)
 	names := map[string]bool{}
 	for i, seg := range l.current() {
 		if names[seg.Name] || seg.sequence != 7+uint64(i) {
-			t.Errorf("segment %s has number %d:\n%s", seg.Name, seg.sequence, l.Playlist)
+			t.Errorf("segment %s has number %d:\n%s", seg.Name, seg.sequence, text(t, l))
 		}
 		names[seg.Name] = true
 	}
@@ -271,6 +257,19 @@ func TestFarApart(t *testing.T) {
 			}
 		})
 	}
+}
+
+// text returns the media playlist of MPEG-TS.
+func text(t testing.TB, l *List) string {
+	t.Helper()
+	p, err := l.Playlist(TS, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p == nil {
+		return ""
+	}
+	return string(p.Body)
 }
 
 func outline(segs []*Segment) string {
@@ -319,6 +318,7 @@ func checkSegments(t testing.TB, segs []*Segment, frames []*media.Frame) {
 		if len(s.frames) == 0 {
 			t.Errorf("segment %s is empty", s.Name)
 		}
+		checkParts(t, s)
 		if i == 0 {
 			continue
 		}
@@ -341,7 +341,7 @@ func checkSegments(t testing.TB, segs []*Segment, frames []*media.Frame) {
 // checkPlaylist holds l to the rules of RFC 8216 that one playlist can break.
 func checkPlaylist(t testing.TB, l *List) {
 	t.Helper()
-	if l.Playlist == nil {
+	if !l.Ready {
 		return
 	}
 	for _, s := range l.current() {
@@ -349,8 +349,14 @@ func checkPlaylist(t testing.TB, l *List) {
 			t.Fatalf("segment %s of %v under a target of %v", s.Name, s.Duration, l.Target)
 		}
 	}
-	if l.Ended != bytes.Contains(l.Playlist, []byte("#EXT-X-ENDLIST")) {
-		t.Fatalf("Ended %v, playlist\n%s", l.Ended, l.Playlist)
+	for f := range formats {
+		p, err := l.Playlist(f, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.Ended != bytes.Contains(p.Body, []byte("#EXT-X-ENDLIST")) {
+			t.Fatalf("Ended %v, playlist\n%s", l.Ended, p.Body)
+		}
 	}
 }
 
@@ -359,6 +365,7 @@ func TestPlaylist(t *testing.T) {
 	feed(t, s, slices.Concat(video(0, 3*time.Second, 40*ms, 2*time.Second), with(video(3*time.Second, 5*time.Second, 40*ms, 2*time.Second), rejoin)))
 	want := `#EXTM3U
 #EXT-X-VERSION:3
+#EXT-X-INDEPENDENT-SEGMENTS
 #EXT-X-TARGETDURATION:2
 #EXT-X-MEDIA-SEQUENCE:40
 #EXT-X-DISCONTINUITY-SEQUENCE:40
@@ -375,11 +382,12 @@ func TestPlaylist(t *testing.T) {
 #EXT-X-ENDLIST
 `
 	l := s.List()
-	if diff := cmp.Diff(want, string(l.Playlist)); diff != "" {
+	if diff := cmp.Diff(want, text(t, l)); diff != "" {
 		t.Errorf("playlist (-want +got):\n%s", diff)
 	}
-	if l.Video != h264 || l.Audio != nil || l.Peak < l.Average || l.Average == 0 {
-		t.Errorf("list says video %v, audio %v, peak %d, average %d", l.Video, l.Audio, l.Peak, l.Average)
+	v, a := l.Tracks(TS)
+	if peak, average := l.Rates(TS); v != h264 || a != nil || peak < average || average == 0 {
+		t.Errorf("list says video %v, audio %v, peak %d, average %d", v, a, peak, average)
 	}
 }
 
@@ -392,14 +400,13 @@ func TestWindow(t *testing.T) {
 	left := map[string]int{} // when segments have left the playlist
 	var first *Segment
 	for i, f := range frames {
-		if err := s.Write(f); err != nil {
-			t.Fatal(err)
-		}
+		s.Write(f)
 		l := s.List()
 		cur := l.current()
 		if len(cur) == 0 {
 			continue
 		}
+		text(t, l) // what nobody has seen goes at once
 		if first != nil && cur[0] != first {
 			left[first.Name] = i
 		}
@@ -408,15 +415,15 @@ func TestWindow(t *testing.T) {
 			t.Fatalf("%d segments in the playlist, want 8", n)
 		}
 		for name, at := range left {
-			if gone := time.Duration(i-at) * 40 * ms; gone <= 18*time.Second && l.Segment(name) == nil {
+			if gone := time.Duration(i-at) * 40 * ms; gone <= 18*time.Second && l.segment(name) == nil {
 				t.Fatalf("segment %s is gone %v after it left the playlist", name, gone)
-			} else if gone > 40*time.Second && l.Segment(name) != nil {
+			} else if gone > 40*time.Second && l.segment(name) != nil {
 				t.Fatalf("segment %s is still there %v after it left the playlist", name, gone)
 			}
 		}
 		tags := fmt.Sprintf("#EXT-X-DISCONTINUITY-SEQUENCE:%d\n", cur[0].sequence/2-b2u(cur[0].joint))
-		if n := cur[0].sequence/2 - b2u(cur[0].joint); n > 0 && !bytes.Contains(l.Playlist, []byte(tags)) {
-			t.Fatalf("playlist lacks %q:\n%s", tags, l.Playlist)
+		if n := cur[0].sequence/2 - b2u(cur[0].joint); n > 0 && !strings.Contains(text(t, l), tags) {
+			t.Fatalf("playlist lacks %q:\n%s", tags, text(t, l))
 		}
 	}
 }
@@ -432,9 +439,7 @@ func TestBytesAreBounded(t *testing.T) {
 	const bound = 16 << 20
 	s := New(0, Options{Bytes: bound})
 	for _, f := range with(video(0, 60*time.Second, 40*ms, 2*time.Second), large) {
-		if err := s.Write(f); err != nil {
-			t.Fatal(err)
-		}
+		s.Write(f)
 		l := s.List()
 		if l.Bytes > bound+4<<20 {
 			t.Fatalf("%d bytes held", l.Bytes)
@@ -449,9 +454,7 @@ func TestSegmentsAreBounded(t *testing.T) {
 	s := New(0, Options{})
 	for i, f := range video(0, 60*time.Second, 40*ms, 40*ms) {
 		f.Discontinuity = uint32(i)
-		if err := s.Write(f); err != nil {
-			t.Fatal(err)
-		}
+		s.Write(f)
 		if l := s.List(); l.listed > 8*8 || len(l.segments) > 3*8*8 {
 			t.Fatalf("%d segments, %d of them in the playlist", len(l.segments), l.listed)
 		}
@@ -466,8 +469,8 @@ func TestNextSession(t *testing.T) {
 		t.Errorf("raised to %d, want 12", raised)
 	}
 	second := first.Next(20)
-	if l := second.List(); l.Playlist != nil || l.Segment("10-2000") == nil {
-		t.Errorf("before its first segment the next session has playlist %q, old segment %v", l.Playlist, l.Segment("10-2000"))
+	if l := second.List(); l.Ready || l.segment("10-2000") == nil {
+		t.Errorf("before its first segment the next session has playlist %q, old segment %v", text(t, l), l.segment("10-2000"))
 	}
 	feed(t, second, video(0, 8*time.Second, 40*ms, 4*time.Second))
 	l := second.List()
@@ -490,27 +493,5 @@ func TestNextSession(t *testing.T) {
 	feed(t, third, audio(0, time.Second))
 	if got := third.List().current()[0]; got.sequence != 31 || got.joint {
 		t.Errorf("after a session without segments: %+v", got)
-	}
-}
-
-func TestData(t *testing.T) {
-	s := New(0, Options{})
-	all := feed(t, s, mix(video(0, 2*time.Second, 40*ms, 2*time.Second), audio(0, 2*time.Second)))
-	first := all[0].Data()
-	if len(first) == 0 || len(first)%188 != 0 || first[0] != 0x47 {
-		t.Fatalf("%d bytes that are no transport stream", len(first))
-	}
-	if all[0].frames != nil {
-		t.Error("the frames are held still")
-	}
-	if again := all[0].Data(); &again[0] != &first[0] {
-		t.Error("made twice")
-	}
-	v, a := all[0].Share(1000)
-	if v+a != 1000 || v < 300 || a < 300 {
-		t.Errorf("1000 bytes are %d of video and %d of audio", v, a)
-	}
-	if v, a := new(Segment).Share(9); v+a != 9 {
-		t.Errorf("9 bytes of a segment without payload are %d and %d", v, a)
 	}
 }

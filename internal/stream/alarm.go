@@ -94,3 +94,15 @@ func (s *Subscriber) sleep(at time.Duration) <-chan struct{} {
 	}
 	return st.alarm.set(at, l.bytes/4-unread)
 }
+
+// Hurry ends a sleep in NextAt: it returns with what has come, or with the next frame. Any goroutine may call it.
+func (s *Subscriber) Hurry() {
+	st := s.s
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.alarm.urgent = st.ring.head
+	st.alarm.at = 0
+	if st.ring.head > 0 {
+		st.alarm.ring()
+	}
+}

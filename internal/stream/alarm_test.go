@@ -64,6 +64,7 @@ func TestNextAt(t *testing.T) {
 					if woken {
 						break
 					}
+					f.Arrived = time.Now() // they were made outside the bubble
 					write(t, p, f)
 				}
 				if !woken {

@@ -62,7 +62,7 @@ func (p *Publisher) atRAP() bool {
 // keepWarm keeps f, of a publisher that is not active, from the newest random access point on. Caller holds s.mu.
 func (p *Publisher) keepWarm(f *media.Frame) {
 	opt := &p.s.hub.opt
-	start := f.Track.Kind == media.Video && f.RAP != media.NoAccess
+	start := startsHere(f)
 	if start || p.warmed > opt.RingBytes || len(p.warm) > 0 && f.Arrived.Sub(p.warm[0].Arrived) > opt.RingTime {
 		p.dropWarm()
 	}

@@ -72,6 +72,7 @@ type Hub struct {
 	mu        sync.Mutex
 	streams   map[live.Name]*stream
 	revoked   map[live.KeyRef]time.Time
+	passes    map[live.Pass]int // viewers
 	observers map[*observer]struct{}
 	closed    bool
 }
@@ -83,6 +84,7 @@ func NewHub(o Options) *Hub {
 		opt:       o,
 		streams:   make(map[live.Name]*stream),
 		revoked:   make(map[live.KeyRef]time.Time),
+		passes:    make(map[live.Pass]int),
 		observers: make(map[*observer]struct{}),
 	}
 }

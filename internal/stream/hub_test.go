@@ -413,6 +413,29 @@ func TestAudioOnly(t *testing.T) {
 	}
 }
 
+// TestLeadingPictures go to those who have seen what was before the keyframe, and not to who starts with it.
+func TestLeadingPictures(t *testing.T) {
+	h := NewHub(Options{})
+	p := mustPublish(t, h, PublishOptions{})
+	leading := func(at time.Duration) *media.Frame {
+		f := video(at, false)
+		f.Leading = true
+		return f
+	}
+	write(t, p, audio(0), video(0, true), leading(40*ms), video(80*ms, false))
+	early := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+	if got := drain(t, early); len(got) != 2 || got[1].DTS != 80*ms {
+		t.Errorf("a viewer who starts is given %d frames of 3", len(got))
+	}
+	write(t, p, video(120*ms, true), leading(160*ms), audio(160*ms), video(200*ms, false))
+	if got := drain(t, early); len(got) != 4 {
+		t.Errorf("one who has been there is given %d frames of 4", len(got))
+	}
+	if got := drain(t, mustSubscribe(t, h, SubscribeOptions{GOPs: 1})); len(got) != 3 || got[1].DTS != 160*ms || got[1].Track != aac {
+		t.Errorf("one who starts later is given %d frames, want 3", len(got))
+	}
+}
+
 func TestUnwantedTracksAreLeftOut(t *testing.T) {
 	h := NewHub(Options{})
 	p := mustPublish(t, h, PublishOptions{})

@@ -34,12 +34,15 @@ type Publisher struct {
 
 	// Under s.mu.
 	gone    bool
-	started bool           // has given a random access point, or has no video
-	waitRAP time.Time      // since when it has been without
-	healthy time.Time      // since when frames have come without a pause
-	warm    []*media.Frame // while not active: frames from the newest random access point on, in encoder time
-	warmed  int            // bytes in warm, as a ring counts them
-	pending bool           // active, but waits for a random access point to take over with
+	began   time.Time           // when the first frame came
+	first   [media.Data + 1]int // the ID of the first track of each kind, plus 1; 0 before there is any
+	shown   idSet               // video tracks that have given a random access point
+	started bool                // the first of them has
+	waitRAP time.Time           // since when it has been without
+	healthy time.Time           // since when frames have come without a pause
+	warm    []*media.Frame      // while not active: frames from the newest random access point on, in encoder time
+	warmed  int                 // bytes in warm, as a ring counts them
+	pending bool                // active, but waits for a random access point to take over with
 }
 
 // Publish makes name live, or takes a held stream of that name up. It fails with Conflict when name is being published already,
@@ -245,6 +248,7 @@ func (p *Publisher) Write(f *media.Frame) error {
 		return live.Errorf(live.Conflict, "no longer the publisher of %s", s.name)
 	}
 	p.beat(now)
+	f.Secondary = p.secondary(f.Track, now)
 	if !p.decodable(f) {
 		p.dropped.Add(1)
 		return nil
@@ -266,18 +270,41 @@ func (p *Publisher) beat(now time.Time) {
 	p.lastFrame.Store(now.UnixNano())
 }
 
-// decodable reports whether a decoder can make something of f: video counts from the first random access point on. Where none
-// has come for RAPWait the encoder's key flag is believed. Caller holds s.mu.
+// secondary reports whether t is not the first track of its kind, the one with the lowest ID. A lower one that comes after the time
+// that viewers wait for tracks stays behind the first: they have begun with that. Caller holds s.mu.
+func (p *Publisher) secondary(t *media.Track, now time.Time) bool {
+	if p.began.IsZero() {
+		p.began = now
+	}
+	id, first := int(t.ID)+1, &p.first[t.Kind]
+	if *first == 0 || id < *first && now.Sub(p.began) < p.s.hub.opt.TrackWait {
+		*first = id
+	}
+	return id != *first
+}
+
+// decodable reports whether a decoder can make something of f: each track of video counts from its first random access point on. Where
+// none has come for RAPWait the encoder's key flag is believed. Caller holds s.mu.
 func (p *Publisher) decodable(f *media.Frame) bool {
 	if f.Track.Kind != media.Video {
 		return true
 	}
 	switch {
+	case f.Secondary:
 	case p.waitRAP.IsZero() || f.RAP != media.NoAccess:
 		p.waitRAP = f.Arrived
 	case f.KeyFlag && f.Arrived.Sub(p.waitRAP) >= p.s.hub.opt.RAPWait:
 		f.RAP = media.Recovery
 	}
-	p.started = p.started || f.RAP != media.NoAccess
-	return p.started
+	if f.RAP != media.NoAccess {
+		p.shown.add(f.Track.ID)
+		p.started = p.started || !f.Secondary
+	}
+	return p.shown.has(f.Track.ID)
 }
+
+// An idSet is a set of the IDs of tracks.
+type idSet [4]uint64
+
+func (s *idSet) add(id uint8)      { s[id/64] |= 1 << (id % 64) }
+func (s *idSet) has(id uint8) bool { return s[id/64]&(1<<(id%64)) != 0 }

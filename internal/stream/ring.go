@@ -13,7 +13,7 @@ type ring struct {
 	head  uint64         // Seq that the next frame gets
 	bytes int            // of payload, and frameCost for each frame
 	video bool           // has held video
-	raps  []uint64       // Seqs of the video random access points held, in order
+	raps  []uint64       // Seqs of the random access points held of the first video track, in order
 }
 
 // limits bound a ring.
@@ -49,11 +49,16 @@ func (r *ring) push(f *media.Frame, l limits) {
 	r.bytes += len(f.Payload) + frameCost
 	if f.Track.Kind == media.Video {
 		r.video = true
-		if f.RAP != media.NoAccess {
+		if startsHere(f) {
 			r.raps = append(r.raps, f.Seq)
 		}
 	}
 	r.trim(f.DTS, l)
+}
+
+// startsHere reports whether a viewer may start at f: it is a random access point of the first video track.
+func startsHere(f *media.Frame) bool {
+	return f.Track.Kind == media.Video && f.RAP != media.NoAccess && !f.Secondary
 }
 
 func (r *ring) trim(now time.Duration, l limits) {

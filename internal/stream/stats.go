@@ -20,6 +20,7 @@ type Info struct {
 	Tracks     []*media.Track
 	Meta       *media.Meta
 	Gather     map[string]time.Duration // the gather windows in force, by the protocol of the viewers
+	Skips      uint64                   // how often a viewer was moved to a newer keyframe, of all there were
 	Publishers []ConnInfo
 	Viewers    []ConnInfo
 }
@@ -38,13 +39,42 @@ type ConnInfo struct {
 	VideoKbps  float64
 	AudioKbps  float64
 	Dropped    uint64        // of a publisher: video frames that came before the first keyframe
+	Paced      bool          // of a publisher: its time stamps are of no use, and frames are paced by when they arrive
 	Skips      uint64        // of a viewer: how often he was moved to a newer keyframe
-	Skipped    uint64        // of a viewer: frames he lost by it
-	Delay      time.Duration // of a viewer: newest DTS less the DTS last written to him
+	Delay      time.Duration // of a viewer: newest DTS less the DTS last written to him, and as long as what the kernel holds lasts
+	Queued     int           // of a viewer: bytes that the kernel holds for him
+	Flushed    bool          // of a viewer: Delay is known
+
+	queued func() int
+	rate   float64 // kbit/s of the stream, or of the viewer where nobody publishes it
+}
+
+// ask completes what is known of a viewer by what the kernel holds for him. No lock is held.
+func (c *ConnInfo) ask() {
+	if c.queued == nil {
+		return
+	}
+	if c.Queued = c.queued(); c.rate > 0 {
+		c.Delay += time.Duration(float64(c.Queued) * 8 / (c.rate * 1000) * float64(time.Second))
+	}
+}
+
+func (in *Info) ask() {
+	for i := range in.Viewers {
+		in.Viewers[i].ask()
+	}
 }
 
 // Snapshot returns all sessions, ordered by name.
 func (h *Hub) Snapshot() []Info {
+	infos := h.snapshot()
+	for i := range infos {
+		infos[i].ask()
+	}
+	return infos
+}
+
+func (h *Hub) snapshot() []Info {
 	now := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -60,6 +90,12 @@ func (h *Hub) Snapshot() []Info {
 
 // Info returns the session of name; false when there is none.
 func (h *Hub) Info(name live.Name) (Info, bool) {
+	in, ok := h.info(name)
+	in.ask()
+	return in, ok
+}
+
+func (h *Hub) info(name live.Name) (Info, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.streams[name]
@@ -67,6 +103,14 @@ func (h *Hub) Info(name live.Name) (Info, bool) {
 		return Info{}, false
 	}
 	return s.info(time.Now()), true
+}
+
+// Has reports whether there is a session of name.
+func (h *Hub) Has(name live.Name) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.streams[name]
+	return s != nil && s.session
 }
 
 // Start tells what a viewer who comes now has to begin with.
@@ -104,7 +148,7 @@ func (s *stream) info(now time.Time) Info {
 	defer s.mu.RUnlock()
 	in := Info{
 		Name: s.name, Since: s.started, Epoch: s.epoch, Held: !s.published(),
-		Frames: s.ring.head, Meta: s.meta, Gather: make(map[string]time.Duration),
+		Frames: s.ring.head, Meta: s.meta, Gather: make(map[string]time.Duration), Skips: s.skips.Load(),
 	}
 	for _, p := range s.paces {
 		if p.viewers > 0 {
@@ -114,7 +158,9 @@ func (s *stream) info(now time.Time) Info {
 	in.Tracks = s.sortedTracks()
 	for _, p := range s.pubs {
 		if p != nil {
-			in.Publishers = append(in.Publishers, p.info(now, s.active == p))
+			c := p.info(now, s.active == p)
+			c.Paced = c.Active && s.line.wild()
+			in.Publishers = append(in.Publishers, c)
 		}
 	}
 	for v := range s.viewers {
@@ -151,7 +197,14 @@ func (v *Viewer) info(now time.Time) ConnInfo {
 	}
 	in.Skips = v.skips.Load()
 	if f, flushed := v.s.ring.newest(), v.flushed.Load(); f != nil && flushed > 0 {
-		in.Delay = max(0, f.DTS-time.Duration(flushed))
+		in.Flushed, in.Delay = true, max(0, f.DTS-time.Duration(flushed))
+	}
+	if q := v.queued.Load(); q != nil {
+		in.queued = *q
+	}
+	in.rate = in.VideoKbps + in.AudioKbps
+	if p := v.s.active; p != nil {
+		in.rate = p.video.kbps(now) + p.audio.kbps(now)
 	}
 	return in
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"livego/internal/live"
@@ -40,10 +41,12 @@ type stream struct {
 	first   time.Time
 	kinds   [media.Data + 1]bool // kinds of track seen
 	tracks  map[trackKey]*media.Track
+	firsts  [media.Data + 1]uint8 // IDs of the first track of each kind
 	meta    *media.Meta
 	viewers map[*Viewer]struct{}
 	paces   []*pace // one for each protocol that somebody reads it by
 	alarm   alarm   // wakes who waits for a time
+	skips   atomic.Uint64
 }
 
 func newStream(h *Hub, name live.Name) *stream {
@@ -94,8 +97,11 @@ func (s *stream) put(f *media.Frame) {
 	}
 	disc := s.line.disc
 	s.line.place(f)
-	urgent := s.line.disc != disc || f.Track.Kind == media.Video && f.RAP != media.NoAccess
+	urgent := s.line.disc != disc || startsHere(f)
 	s.kinds[f.Track.Kind] = true
+	if !f.Secondary {
+		s.firsts[f.Track.Kind] = f.Track.ID
+	}
 	if k := (trackKey{f.Track.Kind, f.Track.ID}); s.tracks[k] != f.Track {
 		s.tracks[k] = f.Track
 		urgent = true

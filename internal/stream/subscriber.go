@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -14,6 +15,8 @@ type SubscribeOptions struct {
 	Viewer ViewerOptions
 	Wait   time.Duration // how long to wait for a publisher; 0 not at all, negative for ever
 	GOPs   int           // start at that keyframe counted back from the newest; 0 at the live edge: audio now, video at the next keyframe
+	// AllTracks asks for every track; without it the subscriber gets the first of each kind, that with the lowest ID.
+	AllTracks bool
 	// Want, when set, chooses the tracks that the subscriber can carry. It must give the same answer for the same track.
 	Want func(*media.Track) bool
 }
@@ -23,13 +26,21 @@ type Subscriber struct {
 	*Viewer
 	pace *pace
 	want func(*media.Track) bool
+	all  bool
 	gops int
 
-	placed  bool // cursor is set
-	needRAP bool // video is left out until a random access point
-	caught  bool // has been at the live edge, so that falling behind counts
+	placed  bool  // cursor is set
+	needRAP bool  // video is left out until a random access point
+	begun   idSet // tracks of video beside the first that have begun
+	running bool  // has been given a random access point
+	fresh   bool  // and none since
+	caught  bool  // has been at the live edge, so that falling behind counts
 	joined  time.Time
 	cursor  uint64 // Seq of the next frame to take
+
+	taken time.Time // when frames were last taken
+	slow  time.Time // when his connection last made us wait; zero if it has not of late
+	rate  float64   // bytes a second that he took then
 }
 
 // startGrace is how long after joining a viewer who has never caught up is left alone.
@@ -46,7 +57,7 @@ func (h *Hub) Subscribe(ctx context.Context, name live.Name, o SubscribeOptions)
 	}
 	v.s.mu.Lock()
 	defer v.s.mu.Unlock()
-	return &Subscriber{Viewer: v, pace: v.s.pace(o.Viewer.Proto), want: o.Want, gops: o.GOPs, joined: v.since}, nil
+	return &Subscriber{Viewer: v, pace: v.s.pace(o.Viewer.Proto), want: o.Want, all: o.AllTracks, gops: o.GOPs, joined: v.since}, nil
 }
 
 // Await waits as Subscribe does, for a viewer who is served by others.
@@ -150,19 +161,20 @@ func (s *Subscriber) poll(dst []*media.Frame) (n int, wake <-chan struct{}, err 
 	default:
 	}
 	st := s.s
-	skipped := false
+	skipped, wait, most := false, s.wait(), s.most()
 	st.mu.RLock()
 	r := &st.ring
 	if !s.placed {
 		s.place(st)
 	}
-	if s.behind(st) {
-		skipped = s.skip(r)
+	if s.behind(st, wait) && s.skip(r) {
+		skipped, s.begun = true, idSet{}
 	}
-	for ; s.cursor < r.head && n < len(dst); s.cursor++ {
+	for ; s.cursor < r.head && n < len(dst) && most > 0; s.cursor++ {
 		if f := r.at(s.cursor); s.takes(f) {
 			dst[n] = f
 			n++
+			most -= len(f.Payload)
 		}
 	}
 	if s.cursor == r.head {
@@ -176,7 +188,47 @@ func (s *Subscriber) poll(dst []*media.Frame) (n int, wake <-chan struct{}, err 
 	if skipped {
 		s.Skip()
 	}
+	s.taken = time.Now()
 	return n, wake, err
+}
+
+const (
+	slowWrite  = 100 * time.Millisecond // a connection that takes longer for what it is given is slow
+	slowTakes  = 250 * time.Millisecond // how long what one such is given may take, and what the kernel holds for it
+	slowForget = 2 * time.Second
+	leastQueue = 8 << 10
+)
+
+// judge looks at how long the viewer's connection took for n bytes. Where that is long, the kernel is to hold less for him.
+func (s *Subscriber) judge(n int, now time.Time) {
+	if s.opt.Internal || s.bound == nil {
+		return
+	}
+	switch took := now.Sub(s.taken); {
+	case took >= slowWrite:
+		s.slow, s.rate = now, float64(n)/took.Seconds()
+		s.bound(max(leastQueue, int(s.rate*slowTakes.Seconds())))
+	case !s.slow.IsZero() && now.Sub(s.slow) >= slowForget:
+		s.slow = time.Time{}
+		s.bound(s.Backlog())
+	}
+}
+
+// wait returns how long what the kernel holds for a slow viewer takes to go: as old is what he gets by then.
+func (s *Subscriber) wait() time.Duration {
+	q := s.queued.Load()
+	if s.slow.IsZero() || q == nil {
+		return 0
+	}
+	return time.Duration(float64((*q)()) / s.rate * float64(time.Second))
+}
+
+// most returns how many bytes the viewer is given at once.
+func (s *Subscriber) most() int {
+	if s.slow.IsZero() {
+		return math.MaxInt
+	}
+	return max(1, int(s.rate*slowTakes.Seconds()))
 }
 
 // place sets the cursor where the subscriber starts. Caller holds st.mu.
@@ -195,8 +247,8 @@ func (s *Subscriber) place(st *stream) {
 }
 
 // behind reports whether s has fallen behind so far that it must be moved on. Parts of the server, where nobody waits for the
-// picture, keep every frame that the ring has. Caller holds st.mu.
-func (s *Subscriber) behind(st *stream) bool {
+// picture, keep every frame that the ring has. What is taken now comes to the viewer in wait. Caller holds st.mu.
+func (s *Subscriber) behind(st *stream, wait time.Duration) bool {
 	r := &st.ring
 	if s.cursor < r.tail {
 		return true
@@ -204,7 +256,7 @@ func (s *Subscriber) behind(st *stream) bool {
 	if s.opt.Internal || s.cursor == r.head || !s.caught && time.Since(s.joined) < startGrace {
 		return false
 	}
-	return r.newest().DTS-r.at(s.cursor).DTS > st.hub.opt.MaxLatency
+	return r.newest().DTS-r.at(s.cursor).DTS+wait > st.hub.opt.MaxLatency
 }
 
 // skip moves s to the newest random access point ahead of it. Where there is none it stays, or, if the ring has left it behind,
@@ -220,28 +272,36 @@ func (s *Subscriber) skip(r *ring) bool {
 	default:
 		return false
 	}
+	s.running = false
 	return true
 }
 
 // takes reports whether f goes to this subscriber.
 func (s *Subscriber) takes(f *media.Frame) bool {
-	if s.want != nil && !s.want(f.Track) {
+	switch {
+	case f.Secondary && !s.all || s.want != nil && !s.want(f.Track):
 		return false
-	}
-	if s.needRAP && f.Track.Kind == media.Video {
-		if f.RAP == media.NoAccess {
-			return false
+	case f.Track.Kind != media.Video:
+		return true
+	case f.Secondary:
+		if f.RAP != media.NoAccess {
+			s.begun.add(f.Track.ID)
 		}
-		s.needRAP = false
+		return s.begun.has(f.Track.ID)
+	case f.RAP != media.NoAccess:
+		s.needRAP, s.running, s.fresh = false, true, !s.running
 	}
-	return true
+	return !s.needRAP && !(f.Leading && s.fresh)
 }
 
 // Tracks returns the tracks of the stream that the subscriber gets, as far as they have come, ordered by kind and ID.
 func (s *Subscriber) Tracks() []*media.Track {
-	s.s.mu.RLock()
-	defer s.s.mu.RUnlock()
-	return slices.DeleteFunc(s.s.sortedTracks(), func(t *media.Track) bool { return s.want != nil && !s.want(t) })
+	st := s.s
+	st.mu.RLock()
+	defer st.mu.RUnlock()
+	return slices.DeleteFunc(st.sortedTracks(), func(t *media.Track) bool {
+		return !s.all && t.ID != st.firsts[t.Kind] || s.want != nil && !s.want(t)
+	})
 }
 
 // Flushed records that frames were written out to the viewer.
@@ -258,5 +318,7 @@ func (s *Subscriber) Flushed(frames []*media.Frame) {
 			audio += len(f.Payload)
 		}
 	}
-	s.Progress(video, audio, frames[len(frames)-1].DTS, time.Now())
+	now := time.Now()
+	s.judge(video+audio, now)
+	s.Progress(video, audio, frames[len(frames)-1].DTS, now)
 }

@@ -23,6 +23,9 @@ type timeline struct {
 	step          time.Duration // duration of the frame at end
 	disc          uint32
 	clocks        map[trackKey]*clock
+
+	pacedFrom time.Time // an arrival, which is at pacedAt for tracks that are paced by it; zero while there is none
+	pacedAt   time.Duration
 }
 
 type trackKey struct {
@@ -37,10 +40,13 @@ type clock struct {
 	shift   time.Duration // what brings a track that began absurdly far from the others to them
 	last    time.Duration // last DTS given out
 	any     bool          // last is valid
+	clamped bool          // since the last frame that needed none, all have been
 	step    time.Duration
 	rate    uint32 // time scale of next
 	next    int64  // sample-exact tick that continues the last audio frame
 	nextSet bool
+	given   int64 // the last tick given out
+	judge   judge
 }
 
 // reconnect makes the next frame follow the last one without a hole, whatever its time.
@@ -65,23 +71,19 @@ func (t *timeline) place(f *media.Frame) {
 	case t.join:
 		t.join = false
 		for _, c := range t.clocks {
-			c.seen, c.behind, c.shift = false, false, 0
+			c.seen, c.behind, c.shift, c.judge = false, false, 0, judge{}
 		}
+		t.pacedFrom = time.Time{}
 		t.jump(f)
 	}
-	dts, ok := t.fit(c, f.DTS)
-	if !ok {
-		t.jump(f)
-		for _, o := range t.clocks {
-			o.behind = o != c && o.seen
-		}
-		dts = f.DTS + t.offset + c.shift
-	}
+	dts := t.stamp(c, f)
 	switch {
-	case c.any && dts < c.last:
-		dts = c.last + tick
+	case c.any && (dts < c.last || dts == c.last && c.clamped):
+		dts, c.clamped = c.last+tick, true
 	case dts < 0:
 		dts = 0
+	default:
+		c.clamped = false
 	}
 
 	cts := f.PTS - f.DTS
@@ -93,6 +95,25 @@ func (t *timeline) place(f *media.Frame) {
 	if dts >= t.end {
 		t.end, t.step = dts, f.Duration
 	}
+}
+
+// stamp maps the encoder time of f to stream time, as far as it is of use.
+func (t *timeline) stamp(c *clock, f *media.Frame) time.Duration {
+	if c.judge.look(f.DTS, f.Arrived) {
+		return t.paced(c, f)
+	}
+	dts, ok := t.fit(c, f.DTS)
+	if ok {
+		return dts
+	}
+	if c.judge.jump(f.DTS, f.Arrived); c.judge.wild {
+		return t.paced(c, f)
+	}
+	t.jump(f)
+	for _, o := range t.clocks {
+		o.behind = o != c && o.seen
+	}
+	return f.DTS + t.offset + c.shift
 }
 
 // placeData places script data, which encoders stamp as they please: it follows the clock of audio and video, and moves nothing.
@@ -150,17 +171,20 @@ func (t *timeline) clock(tr *media.Track) *clock {
 }
 
 // ticks returns f.DTS in the track's time scale. Audio goes on sample by sample as long as the millisecond clock agrees to half
-// a frame: players hear what rounding to milliseconds does.
+// a frame: players hear what rounding to milliseconds does. Ticks never go back, as long as the time scale stays.
 func (c *clock) ticks(f *media.Frame) int64 {
 	rate, samples := f.Track.Timescale, int64(f.Track.FrameSamples)
 	t := scale(f.DTS, rate)
 	if f.Track.Kind != media.Audio || samples == 0 {
 		return t
 	}
-	if c.nextSet && c.rate == rate && max(t-c.next, c.next-t) <= samples/2 {
-		t = c.next
+	if c.nextSet && c.rate == rate {
+		if max(t-c.next, c.next-t) <= samples/2 {
+			t = c.next
+		}
+		t = max(t, c.given+1)
 	}
-	c.next, c.nextSet, c.rate = t+samples, true, rate
+	c.next, c.given, c.nextSet, c.rate = t+samples, t, true, rate
 	return t
 }
 

@@ -1,7 +1,9 @@
 package stream
 
 import (
+	"bytes"
 	"encoding/binary"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -26,6 +28,8 @@ func TestTimeline(t *testing.T) {
 		{"what comes before the first frame is at 0", []in{v(5 * s), a(5*s - 21*ms), a(5*s + 2*ms)}, []time.Duration{0, 0, 2 * ms}, 0},
 		{"jitter is clamped within its track", []in{v(0), v(40 * ms), a(20 * ms), v(30 * ms), v(80 * ms)},
 			[]time.Duration{0, 40 * ms, 20 * ms, 41 * ms, 80 * ms}, 0},
+		{"catching up with it too", []in{v(0), v(40 * ms), v(38 * ms), v(41 * ms), v(42 * ms), v(80 * ms)},
+			[]time.Duration{0, 40 * ms, 41 * ms, 42 * ms, 43 * ms, 80 * ms}, 0},
 		{"a gap of 10 s is kept", []in{v(0), v(10 * s)}, []time.Duration{0, 10 * s}, 0},
 		{"a longer one is closed", []in{v(0), v(40 * ms), v(10*s + 41*ms), v(10*s + 81*ms)},
 			[]time.Duration{0, 40 * ms, 80 * ms, 120 * ms}, 1},
@@ -90,6 +94,20 @@ func TestTicksAreSampleExact(t *testing.T) {
 			t.Fatalf("frame %d: tick %d, want %d", i, f.Ticks, want)
 		}
 	}
+	clamped := line // and what steps back by a little neither goes back nor stands
+	clamped.clocks = map[trackKey]*clock{}
+	for k, c := range line.clocks {
+		copied := *c
+		clamped.clocks[k] = &copied
+	}
+	tick := clamped.clocks[trackKey{media.Audio, 0}].given
+	for i := range 100 {
+		f := &media.Frame{Track: aac, DTS: ((99999*1024 - 20000 + time.Duration(i)*100) * time.Second / 44100).Round(ms)}
+		if clamped.place(f); f.Ticks <= tick {
+			t.Fatalf("clamped frame %d: tick %d after %d", i, f.Ticks, tick)
+		}
+		tick = f.Ticks
+	}
 	lost := &media.Frame{Track: aac, DTS: (100010 * 1024 * time.Second / 44100).Round(ms)}
 	line.place(lost)
 	if d := lost.Ticks - 100010*1024; d < -44 || d > 44 {
@@ -97,36 +115,50 @@ func TestTicksAreSampleExact(t *testing.T) {
 	}
 }
 
-// FuzzTimeline holds the model: per track DTS never goes back, never is negative, no step is longer than a kept gap, and what
-// needs no correction is copied faithfully.
+// FuzzTimeline holds the model: per track DTS never goes back, never is negative, no step is longer than a kept gap, and as long as
+// nothing needs correction it is copied faithfully, gaps included.
 func FuzzTimeline(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 40, 1, 0, 0, 23, 0x80, 255, 255, 255})
 	f.Add([]byte{0, 0, 0, 0, 2, 127, 255, 255, 1, 0, 0, 0, 0, 0, 0, 1})
+	f.Add(bytes.Repeat([]byte{0x40, 0, 0, 0}, 200))                  // a clock that stands
+	f.Add(bytes.Repeat([]byte{0x60, 1, 0, 0, 0x60, 255, 0, 0}, 100)) // and one that jumps
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var line timeline
 		last := map[*media.Track]time.Duration{}
 		var end, enc time.Duration
-		for ; len(data) >= 4; data = data[4:] {
+		now := time.Unix(1_000_000, 0)
+		faithful := true
+		for first := true; len(data) >= 4; data, first = data[4:], false {
 			track := h264
 			if data[0]&1 != 0 {
 				track = aac
 			}
 			if data[0]&0x10 != 0 {
 				line.reconnect()
+				faithful = faithful && first
+			}
+			if data[0]&0x40 != 0 {
+				now = now.Add(40 * ms)
 			}
 			step := time.Duration(int32(binary.BigEndian.Uint32(data)<<8)>>8) * ms // signed 24 bits: hours in both directions
 			if data[0]&0x20 == 0 {
 				step %= 100 * ms
 			}
+			if first {
+				step = 0
+			}
 			enc += step
-			fr := &media.Frame{Track: track, DTS: enc, PTS: enc}
+			fr := &media.Frame{Track: track, DTS: enc, PTS: enc, Arrived: now}
 			line.place(fr)
 			prev, seen := last[track]
+			faithful = faithful && enc >= end && enc <= end+maxGap && !line.wild()
 			switch {
 			case fr.DTS < 0:
 				t.Fatalf("negative DTS %v", fr.DTS)
 			case seen && fr.DTS < prev:
 				t.Fatalf("DTS %v after %v", fr.DTS, prev)
+			case faithful && fr.DTS != enc:
+				t.Fatalf("DTS %v for a time stamp of %v that needs no correction", fr.DTS, enc)
 			case fr.PTS != fr.DTS:
 				t.Fatalf("PTS %v, DTS %v", fr.PTS, fr.DTS)
 			case seen && fr.DTS > max(prev, end)+maxGap+time.Second:
@@ -156,5 +188,65 @@ func TestTimelineOfData(t *testing.T) {
 		if (data.DTS - at).Abs() > time.Second {
 			t.Errorf("%d: data at %v, want it near %v", i, data.DTS, at)
 		}
+	}
+}
+
+// TestWildClocks has encoders whose time stamps are no time: frames are paced by when they arrive, and those of the other track are
+// left as they are. One that pushes faster than it plays, or over a network that stalls, has nothing wrong with it.
+func TestWildClocks(t *testing.T) {
+	const s = time.Second
+	rnd := rand.New(rand.NewPCG(1, 2))
+	right := func(at time.Duration) time.Duration { return at }
+	for _, tt := range []struct {
+		name         string
+		video, audio func(at time.Duration) time.Duration
+		arrives      func(at time.Duration) time.Duration
+		wild         bool
+	}{
+		{"right", right, right, right, false},
+		{"all zero", func(time.Duration) time.Duration { return 0 }, func(time.Duration) time.Duration { return 0 }, right, true},
+		{"all equal", func(time.Duration) time.Duration { return 7 * time.Hour }, func(time.Duration) time.Duration { return 7 * time.Hour }, right, true},
+		{"video stands", func(time.Duration) time.Duration { return 0 }, right, right, true},
+		{"audio stands", right, func(time.Duration) time.Duration { return 0 }, right, true},
+		{"one millisecond a frame", func(at time.Duration) time.Duration { return at / 40 }, right, right, true},
+		{"random", func(time.Duration) time.Duration { return time.Duration(rnd.IntN(1<<32)) * ms },
+			func(time.Duration) time.Duration { return time.Duration(rnd.IntN(1<<32)) * ms }, right, true},
+		{"random within half a second", func(time.Duration) time.Duration { return time.Duration(rnd.IntN(500)) * ms }, right, right, true},
+		{"random within ten seconds", func(time.Duration) time.Duration { return time.Duration(rnd.IntN(10_000)) * ms }, right, right, true},
+		{"set once", func(at time.Duration) time.Duration { return at + at.Truncate(30*s)*1000 }, func(at time.Duration) time.Duration { return at + at.Truncate(30*s)*1000 }, right, false},
+		{"half as fast", func(at time.Duration) time.Duration { return at / 2 }, func(at time.Duration) time.Duration { return at / 2 }, right, false},
+		{"pushed at once", right, right, func(time.Duration) time.Duration { return 0 }, false},
+		{"ten times as fast", right, right, func(at time.Duration) time.Duration { return at / 10 }, false},
+		{"over a network that stalls", right, right, func(at time.Duration) time.Duration { return at.Truncate(9*s) + 9*s }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var line timeline
+			began := time.Unix(1_000_000, 0)
+			last := map[*media.Track]time.Duration{}
+			var skew time.Duration
+			for i := range 60 * 25 {
+				at := time.Duration(i) * 40 * ms
+				for track, stamp := range map[*media.Track]time.Duration{h264: tt.video(at), aac: tt.audio(at)} {
+					f := &media.Frame{Track: track, DTS: stamp, PTS: stamp, Arrived: began.Add(tt.arrives(at))}
+					line.place(f)
+					if f.DTS < last[track] {
+						t.Fatalf("frame %d: DTS %v after %v", i, f.DTS, last[track])
+					}
+					last[track] = f.DTS
+				}
+				if i > 15*25 {
+					skew = max(skew, (last[h264] - last[aac]).Abs())
+				}
+			}
+			if got := line.wild(); got != tt.wild {
+				t.Fatalf("paced by arrival: %v, want %v", got, tt.wild)
+			}
+			if end := max(last[h264], last[aac]); tt.wild && (end < 45*s || end > 80*s) { // some gaps are kept before it is found out
+				t.Errorf("a minute came out as %v", end)
+			}
+			if tt.wild && skew > 11*s {
+				t.Errorf("video and audio are up to %v apart", skew)
+			}
+		})
 	}
 }

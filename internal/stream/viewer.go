@@ -10,10 +10,11 @@ import (
 
 // ViewerOptions tell who watches.
 type ViewerOptions struct {
-	Proto    string // "rtmp", "flv", "hls", ...: viewers and readers of one are woken together
-	Remote   string // host:port
-	URL      string // for statistics: without token or query
-	Internal bool   // part of the server: not counted as a viewer
+	Proto    string    // "rtmp", "flv", "hls", ...: viewers and readers of one are woken together
+	Remote   string    // host:port
+	URL      string    // for statistics: without token or query
+	Internal bool      // part of the server: not counted as a viewer
+	Pass     live.Pass // what he came in by; zero: nothing that limits how many may
 }
 
 // A Viewer is somebody who watches a stream, as statistics and kicks see him. Subscribers have one; so does whoever fetches
@@ -30,15 +31,24 @@ type Viewer struct {
 	leaveOnce    sync.Once
 	skips        atomic.Uint64 // how often he was moved to a newer keyframe
 	flushed      atomic.Int64  // DTS of the last frame written out
+	queued       atomic.Pointer[func() int]
+	bound        func(n int)
 }
 
-// Join adds a viewer to the session of name. It fails with NotFound when there is none. Leave must be called.
+// Join adds a viewer to the session of name. It fails with NotFound when there is none, and with Limit when as many as may are
+// watching, in any session, with what he came in by. Leave must be called.
 func (h *Hub) Join(name live.Name, o ViewerOptions) (*Viewer, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.streams[name]
 	if s == nil || !s.session {
 		return nil, live.Errorf(live.NotFound, "nobody is publishing %s", name)
+	}
+	if o.Pass.Max > 0 {
+		if h.passes[o.Pass] >= o.Pass.Max {
+			return nil, live.Errorf(live.Limit, "as many as may are watching with this token: %d", o.Pass.Max)
+		}
+		h.passes[o.Pass]++
 	}
 	v := &Viewer{s: s, id: h.ids.Add(1), opt: o, since: time.Now(), kicked: make(chan struct{})}
 	s.mu.Lock()
@@ -65,6 +75,11 @@ func (v *Viewer) Leave() {
 			s.pace(v.opt.Proto).viewers--
 		}
 		s.mu.Unlock()
+		if v.opt.Pass.Max > 0 {
+			if h.passes[v.opt.Pass]--; h.passes[v.opt.Pass] == 0 {
+				delete(h.passes, v.opt.Pass)
+			}
+		}
 		if !v.opt.Internal {
 			h.emit(Event{Type: Left, Name: s.name, Viewer: v.id})
 		}
@@ -90,9 +105,10 @@ func (v *Viewer) Reason() error {
 // Epoch numbers the session: higher than that of any session before.
 func (v *Viewer) Epoch() uint64 { return v.s.epoch }
 
-// Backlog returns about how many bytes half a second of the stream has: what a viewer's socket may hold unsent.
+// Backlog returns about how many bytes a quarter of a second of the stream has: what a viewer's socket may hold unsent. For who
+// takes half of the stream that is half a second, before it is found out.
 func (v *Viewer) Backlog() int {
-	const least, most = 64 << 10, 4 << 20
+	const least, most = 32 << 10, 4 << 20
 	v.s.mu.RLock()
 	defer v.s.mu.RUnlock()
 	p := v.s.active
@@ -100,7 +116,14 @@ func (v *Viewer) Backlog() int {
 		return least
 	}
 	now := time.Now()
-	return max(least, min(most, int((p.video.kbps(now)+p.audio.kbps(now))*1000/8/2)))
+	return max(least, min(most, int((p.video.kbps(now)+p.audio.kbps(now))*1000/8/4)))
+}
+
+// Measure tells how many bytes the kernel holds for the viewer, and, where a Subscriber serves him, has it hold no more than n that
+// are unsent. Neither may block, and queued must be safe after he has left.
+func (v *Viewer) Measure(queued func() int, bound func(n int)) {
+	v.bound = bound
+	v.queued.Store(&queued)
 }
 
 // Count adds payload bytes that went to the viewer. For one goroutine at a time.
@@ -124,6 +147,7 @@ func (v *Viewer) Progress(video, audio int, dts time.Duration, now time.Time) {
 // Skip records that the viewer had fallen behind and was moved to a newer keyframe.
 func (v *Viewer) Skip() {
 	v.skips.Add(1)
+	v.s.skips.Add(1)
 	h := v.s.hub
 	h.mu.Lock()
 	defer h.mu.Unlock()

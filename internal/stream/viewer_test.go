@@ -4,6 +4,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"livego/internal/live"
 )
 
 // TestGatherCountsViewers lets viewers of all sorts come and go: frames are gathered for as many as watch by one protocol.
@@ -49,4 +51,41 @@ func TestGatherCountsViewers(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestPass lets as many viewers in by one pass as it says, in all streams together.
+func TestPass(t *testing.T) {
+	h := NewHub(Options{})
+	defer h.Close()
+	names := []live.Name{{App: "live", Room: "a"}, {App: "live", Room: "b"}}
+	for _, name := range names {
+		if _, err := h.Publish(t.Context(), name, PublishOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pass := live.Pass{ID: [16]byte{1}, Max: 2}
+	join := func(name live.Name, p live.Pass) (*Viewer, error) { return h.Join(name, ViewerOptions{Pass: p}) }
+	first, err := join(names[0], pass)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := join(names[1], pass); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := join(names[0], pass); live.KindOf(err) != live.Limit {
+		t.Errorf("the third of two: %v", err)
+	}
+	for _, other := range []live.Pass{{}, {ID: [16]byte{2}, Max: 1}} {
+		if _, err := join(names[0], other); err != nil {
+			t.Errorf("by pass %v: %v", other, err)
+		}
+	}
+	first.Leave()
+	first.Leave() // counts once
+	if _, err := join(names[0], pass); err != nil {
+		t.Errorf("when one has left: %v", err)
+	}
+	if _, err := join(names[0], pass); live.KindOf(err) != live.Limit {
+		t.Errorf("the fourth of two: %v", err)
+	}
 }

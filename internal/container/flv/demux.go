@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"livego/internal/codec/h264"
-	"livego/internal/codec/h265"
+	"livego/internal/codec"
 	"livego/internal/media"
 )
 
@@ -19,8 +18,23 @@ var ErrSkip = errors.New("flv: bad message")
 // his time on starting anew. The publisher is to be closed.
 var ErrFlood = errors.New("flv: more than 2 configuration changes a second")
 
+// ErrUnknown is an ErrSkip for what may make sense to others: a codec or a kind of packet that livego has no word for. Such messages
+// are no reason to end the publisher.
+var ErrUnknown error = unknownKind{}
+
+type unknownKind struct{}
+
+func (unknownKind) Error() string { return "flv: not known here" }
+
+// Is makes it an ErrSkip.
+func (unknownKind) Is(target error) bool { return target == ErrSkip }
+
 func skip(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", ErrSkip, fmt.Sprintf(format, args...))
+}
+
+func unknown(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrUnknown, fmt.Sprintf(format, args...))
 }
 
 const (
@@ -38,55 +52,109 @@ type Demuxer struct {
 	// WildCTS counts frames whose composition time was beyond 10 s and was taken for 0.
 	WildCTS uint64
 
-	clock        clock
-	video, audio current
-	script       *media.Track
-	meta         *media.Meta
+	clock  clock
+	tracks map[trackKey]*current
+	script *media.Track
+	meta   *media.Meta
 
-	metas, configs rate
+	metas, configs, descriptions rate
+
+	packets []packet // of the message at hand
+	frames  []*media.Frame
 }
 
-// current is the track of one kind that is in force.
+type trackKey struct {
+	kind media.Kind
+	id   uint8
+}
+
+// current is a track that is in force, and what is known of one that has not begun.
 type current struct {
 	track      *media.Track
-	lengthSize int // of NAL units, for H.264 and HEVC
+	lengthSize int    // of NAL units, for H.264 and HEVC
+	colors     []byte // Track.Colors
 }
 
 // Message takes one message: its type (8, 9 or 18), its time stamp in milliseconds and its body, which it takes ownership of.
-// arrived is when its last byte was read. It returns the frame, whose Payload is part of body, or nil for a message that has
-// none: configuration, metadata, ends. Errors wrap ErrSkip or ErrFlood.
-func (d *Demuxer) Message(typ uint8, timestamp uint32, body []byte, arrived time.Time) (*media.Frame, error) {
+// arrived is when its last byte was read. It returns the frames, whose Payloads are parts of body: one, several of a message with
+// several tracks, or none of one that has configuration, metadata or an end. The slice is valid until the next call. Errors wrap
+// ErrSkip or ErrFlood; where some tracks of a message make no sense, there are frames of the others beside the error.
+func (d *Demuxer) Message(typ uint8, timestamp uint32, body []byte, arrived time.Time) ([]*media.Frame, error) {
+	clear(d.frames)
+	d.frames = d.frames[:0]
+	k, split := media.Video, appendVideo
 	switch typ {
 	case TypeVideo:
-		p, err := parseVideo(body)
-		if err != nil {
-			return nil, err
-		}
-		return d.packet(media.Video, &d.video, p, timestamp, arrived)
 	case TypeAudio:
-		p, err := parseAudio(body)
-		if err != nil {
-			return nil, err
-		}
-		return d.packet(media.Audio, &d.audio, p, timestamp, arrived)
+		k, split = media.Audio, appendAudio
 	case TypeScript:
-		return d.data(body, timestamp, arrived)
+		f, err := d.data(body, timestamp, arrived)
+		return d.add(f), err
+	default:
+		return nil, skip("message type %d", typ)
 	}
-	return nil, skip("message type %d", typ)
+	var bad error
+	d.packets, bad = split(d.packets[:0], body)
+	defer clear(d.packets)
+	for _, p := range d.packets {
+		f, err := d.packet(k, p, timestamp, arrived)
+		switch {
+		case errors.Is(err, ErrFlood):
+			return d.frames, err
+		case err != nil:
+			bad = err
+		}
+		d.add(f)
+	}
+	return d.frames, bad
 }
 
-func (d *Demuxer) packet(k media.Kind, cur *current, p packet, timestamp uint32, arrived time.Time) (*media.Frame, error) {
+// add adds f, which may be nil, to the frames of the message.
+func (d *Demuxer) add(f *media.Frame) []*media.Frame {
+	if f != nil {
+		d.frames = append(d.frames, f)
+	}
+	return d.frames
+}
+
+func (d *Demuxer) packet(k media.Kind, p packet, timestamp uint32, arrived time.Time) (*media.Frame, error) {
+	if p.what == nothing {
+		return nil, nil
+	}
+	cur, err := d.current(k, p.id)
+	if err != nil {
+		return nil, err
+	}
 	switch p.what {
 	case header:
 		return nil, d.configure(k, cur, p, arrived)
 	case frame:
 		return d.frame(k, cur, p, timestamp, arrived)
+	case colors:
+		return nil, d.describe(cur, p, arrived)
 	case end:
 		if cur.track == nil {
 			return nil, skip("end of a sequence that has not begun")
 		}
 	}
 	return nil, nil
+}
+
+// current returns the track of kind k with that id, as far as it is known.
+func (d *Demuxer) current(k media.Kind, id uint8) (*current, error) {
+	key := trackKey{k, id}
+	if cur := d.tracks[key]; cur != nil {
+		return cur, nil
+	}
+	if id != 0 && len(d.tracks) >= maxTracks {
+		return nil, skip("more than %d tracks", maxTracks)
+	}
+	if d.tracks == nil {
+		d.tracks = make(map[trackKey]*current)
+	}
+	cur := new(current)
+	d.tracks[key] = cur
+	return cur, nil
 }
 
 // configure takes a configuration. One that is repeated, as many encoders do at each key frame, changes nothing.
@@ -101,14 +169,38 @@ func (d *Demuxer) configure(k media.Kind, cur *current, p packet, arrived time.T
 	if err != nil {
 		return skip("%v configuration: %v", p.codec, err)
 	}
-	return d.adopt(cur, t, lengthSize, arrived)
+	return d.adopt(cur, t, p.id, lengthSize, arrived)
 }
 
-func (d *Demuxer) adopt(cur *current, t *media.Track, lengthSize int, arrived time.Time) error {
-	if !d.configs.allow(arrived, maxConfigs, configWindow) {
+// adopt puts t, which nobody has seen yet, in force. The first track is no change.
+func (d *Demuxer) adopt(cur *current, t *media.Track, id uint8, lengthSize int, arrived time.Time) error {
+	if cur.track != nil && !d.configs.allow(arrived, maxConfigs, configWindow) {
 		return ErrFlood
 	}
+	t.ID, t.Colors = id, cur.colors
 	cur.track, cur.lengthSize = t, lengthSize
+	return nil
+}
+
+// describe takes a description of colours. It may come before the configuration; repetitions change nothing, and a flood of changes
+// is not listened to.
+func (d *Demuxer) describe(cur *current, p packet, arrived time.Time) error {
+	b, err := cleanColors(p.data)
+	if err != nil {
+		return err
+	}
+	if b == nil && cur.colors != nil {
+		b = forgetColors
+	}
+	if bytes.Equal(b, cur.colors) || !d.descriptions.allow(arrived, maxConfigs, configWindow) {
+		return nil
+	}
+	cur.colors = b
+	if cur.track != nil {
+		t := *cur.track
+		t.Colors = b
+		cur.track = &t
+	}
 	return nil
 }
 
@@ -119,7 +211,7 @@ func (d *Demuxer) frame(k media.Kind, cur *current, p packet, timestamp uint32, 
 	if err := d.prepare(k, cur, p, arrived); err != nil {
 		return nil, err
 	}
-	rap, err := randomAccess(cur, p)
+	rap, err := codec.RandomAccess(cur.track, cur.lengthSize, p.keyFlag, p.data)
 	if err != nil {
 		return nil, skip("%v", err)
 	}
@@ -127,11 +219,11 @@ func (d *Demuxer) frame(k media.Kind, cur *current, p packet, timestamp uint32, 
 		d.WildCTS++
 		p.cts = 0
 	}
-	dts := d.clock.advance(timestamp)
+	dts := d.clock.advance(timestamp) + p.offset
 	return &media.Frame{
 		Track: cur.track, Meta: d.meta,
 		DTS: dts, PTS: dts + p.cts,
-		RAP: rap, KeyFlag: p.keyFlag || k == media.Audio,
+		RAP: rap, Leading: codec.Leading(cur.track, cur.lengthSize, p.data), KeyFlag: p.keyFlag || k == media.Audio,
 		Arrived: arrived, Payload: p.data,
 	}, nil
 }
@@ -139,42 +231,29 @@ func (d *Demuxer) frame(k media.Kind, cur *current, p packet, timestamp uint32, 
 // prepare sees to it that cur is the track of frame p.
 func (d *Demuxer) prepare(k media.Kind, cur *current, p packet, arrived time.Time) error {
 	known := cur.carries(p)
-	if known && p.codec != media.MP3 {
+	if known && !codec.SelfDescribing(p.codec) {
 		return nil
 	}
-	if needsHeader(p.codec) {
+	if codec.NeedsConfig(p.codec) {
 		return skip("%v frame before its configuration", p.codec)
 	}
 	var old *media.Track
 	if known {
 		old = cur.track
 	}
-	t, err := fromFrame(k, p, old)
+	t, err := codec.FromFrame(p.track(k), p.data, old)
 	switch {
 	case t == nil:
 		return skip("%v", err)
-	case t == old: // of MP3 without a header too: encoders cut where they like
+	case t == old: // of one without a header too: encoders cut where they like
 		return nil
 	}
-	return d.adopt(cur, t, 0, arrived)
+	return d.adopt(cur, t, p.id, 0, arrived)
 }
 
 // carries reports whether c is of the coding that p has.
 func (c *current) carries(p packet) bool {
 	return c.track != nil && c.track.Codec == p.codec && c.track.Label == p.label
-}
-
-// randomAccess looks into the frame where livego can read it, and believes the packaging elsewhere.
-func randomAccess(cur *current, p packet) (media.RandomAccess, error) {
-	switch {
-	case p.codec == media.H264:
-		return h264.RandomAccess(p.data, cur.lengthSize)
-	case p.codec == media.HEVC:
-		return h265.RandomAccess(p.data, cur.lengthSize)
-	case p.keyFlag || cur.track.Kind == media.Audio:
-		return media.Key, nil
-	}
-	return media.NoAccess, nil
 }
 
 // A clock unwraps time stamps of 32 bits by serial arithmetic (RFC 1982, required by RTMP 1.0 section 4) against the last

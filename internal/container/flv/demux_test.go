@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"livego/internal/codec"
 	"livego/internal/container/amf0"
 	"livego/internal/media"
 
@@ -24,9 +25,16 @@ const (
 	hvcC     = "\x01\x01\x60\x00\x00\x00\x90\x00\x00\x00\x00\x00\x5D\xF0\x00\xFC\xFD\xF8\xF8\x00\x00\x0F\x00"
 	hevcIDR  = "\x00\x00\x00\x03\x26\x01\xAA"
 	opusHead = "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00"
+	av1C     = "\x81\x00\x0C\x00"
+	av1Key   = "\x0A\x0A\x00\x00\x00\x03\xB4\xFD\x93\x6B\xE4\x01\x32\x02\x10\xFF"
+	vpcC     = "\x00\x0A\x82\x02\x02\x02\x00\x00"
+	vp9Frame = "\x82\x49\x83\x42\x00\x13\xF0\x0B\x30\x00"
 	flacHead = "fLaC\x80\x00\x00\x22\x10\x00\x10\x00\x00\x00\x00\x00\x00\x00\x0A\xC4\x42\xF0\x00\x00\x00\x00" +
 		"0123456789abcdef"
 )
+
+// ac3Frame is a sync frame of AC-3: 48 kHz, stereo, 32 kbit/s.
+var ac3Frame = "\x0B\x77\x00\x00\x00\x40\x40" + strings.Repeat("\x00", 121)
 
 // message is one message to a Demuxer.
 type message struct {
@@ -39,7 +47,17 @@ type row struct {
 	name     string
 	messages []message
 	frame    *media.Frame // nil: none
-	skipped  bool         // ErrSkip
+	more     []*media.Frame
+	skipped  bool // ErrSkip
+	unknown  bool // ErrUnknown too
+}
+
+// frames returns all that the last message gives.
+func (r row) frames() []*media.Frame {
+	if r.frame == nil {
+		return nil
+	}
+	return append([]*media.Frame{r.frame}, r.more...)
 }
 
 func v(bodies ...string) (m []message) {
@@ -56,6 +74,9 @@ func a(bodies ...string) (m []message) {
 	return m
 }
 
+// sized returns b behind its length, as in multitrack messages.
+func sized(b string) string { return string(appendUint24(nil, uint32(len(b)))) + b }
+
 func script(values ...any) []message {
 	return []message{{TypeScript, string(amf0.Append(nil, values...))}}
 }
@@ -63,14 +84,16 @@ func script(values ...any) []message {
 func rows() []row {
 	h264 := &media.Track{
 		Kind: media.Video, Codec: media.H264, Config: []byte(avcC), Timescale: 90000,
-		Width: 320, Height: 240, FrameRate: 30000.0 / 1001, RFC6381: "avc1.42c00d",
+		Width: 320, Height: 240, FrameRate: 30000.0 / 1001, BitDepth: 8, Profile: "Constrained Baseline", RFC6381: "avc1.42c00d",
 	}
 	h264Enhanced := *h264
 	h264Enhanced.Enhanced = true
 	aac := &media.Track{
 		Kind: media.Audio, Codec: media.AAC, Config: []byte(asc), Timescale: 44100,
-		SampleRate: 44100, Channels: 2, FrameSamples: 1024, RFC6381: "mp4a.40.2",
+		SampleRate: 44100, Channels: 2, FrameSamples: 1024, Profile: "LC", RFC6381: "mp4a.40.2",
 	}
+	aacEnhanced := *aac
+	aacEnhanced.Enhanced = true
 	mp3 := &media.Track{
 		Kind: media.Audio, Codec: media.MP3, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1152, RFC6381: "mp4a.40.34",
 	}
@@ -87,18 +110,49 @@ func rows() []row {
 	opus.Timescale, opus.SampleRate, opus.Channels, opus.RFC6381 = 48000, 48000, 2, "opus"
 	flac := enhanced(media.Audio, media.FLAC, flacHead)
 	flac.Timescale, flac.SampleRate, flac.Channels, flac.FrameSamples, flac.RFC6381 = 44100, 44100, 2, 4096, "fLaC"
-	hevcLegacy := enhanced(media.Video, media.HEVC, hvcC)
+	flac.BitDepth = 16
+	hevc := enhanced(media.Video, media.HEVC, hvcC)
+	hevc.Profile, hevc.RFC6381 = "Main", "hvc1.1.6.L93.90"
+	hevcLegacy := *hevc
 	hevcLegacy.Enhanced = false
+	av1 := enhanced(media.Video, media.AV1, av1C)
+	av1.BitDepth, av1.Profile, av1.RFC6381 = 8, "Main", "av01.0.00M.08"
+	vp9 := enhanced(media.Video, media.VP9, vpcC)
+	vp9.BitDepth, vp9.Profile, vp9.RFC6381 = 8, "Profile 0", "vp09.00.10.08"
+	vp9Key := *vp9
+	vp9Key.Width, vp9Key.Height = 320, 180
+	vp9Bare := vp9Key // whose configuration is made, with the lowest level for its size
+	vp9Bare.Config, vp9Bare.RFC6381 = []byte("\x00\x0B\x82\x02\x02\x02\x00\x00"), "vp09.00.11.08"
+	ac3 := enhanced(media.Audio, media.AC3, "\x10\x10\x00")
+	ac3.Timescale, ac3.SampleRate, ac3.Channels, ac3.FrameSamples, ac3.RFC6381 = 48000, 48000, 2, 1536, "ac-3"
 	opaque := func(k media.Kind, label string) *media.Track {
 		return &media.Track{Kind: k, Label: label, Timescale: 90000}
 	}
-	unknown := opaque(media.Video, "fourcc xyzw")
-	unknown.Enhanced, unknown.Config = true, []byte("\x90xyzwconfig")
+	hevcWith := func(id uint8, colors []byte) *media.Track {
+		t := *hevc
+		t.ID, t.Colors = id, colors
+		return &t
+	}
+	hdr := amf0.Append(nil, "colorInfo", amf0.Object{{Key: "colorConfig", Value: amf0.Object{{Key: "transferCharacteristics", Value: 16.0}}}})
+	hostileColors := amf0.Append(nil, "colorInfo", amf0.Object{
+		{Key: "colorConfig", Value: amf0.Object{
+			{Key: "bitDepth", Value: math.NaN()}, {Key: "colorPrimaries", Value: 1e300}, {Key: "transferCharacteristics", Value: 16.0}, {Key: "x", Value: "y"},
+		}},
+		{Key: "hdrCll", Value: []any{1.0}}, {Key: "hdrMdcv", Value: amf0.Object{{Key: "redX", Value: -1.0}}}, {Key: "z", Value: amf0.Object{}},
+	})
+	aacSecond := *aac
+	aacSecond.ID, aacSecond.Enhanced = 1, true
+	avcSecond := h264Enhanced
+	avcSecond.ID = 7
 	frame := func(t *media.Track, rap media.RandomAccess, key bool, payload string) *media.Frame {
 		return &media.Frame{Track: t, RAP: rap, KeyFlag: key, Payload: []byte(payload)}
 	}
 	shifted := func(f *media.Frame, cts time.Duration) *media.Frame {
 		f.PTS = cts
+		return f
+	}
+	delayed := func(f *media.Frame, d time.Duration) *media.Frame {
+		f.DTS, f.PTS = f.DTS+d, f.PTS+d
 		return f
 	}
 	const header, key, delta = "\x17\x00\x00\x00\x00" + avcC, "\x17\x01\x00\x00\x00", "\x27\x01\x00\x00\x00"
@@ -130,30 +184,76 @@ func rows() []row {
 		{name: "V02 Sorenson", messages: v("\x12\x00\x00"), frame: frame(opaque(media.Video, "sorenson"), media.Key, true, "\x12\x00\x00")},
 		{name: "V02 VP6 inter", messages: v("\x24\x00\x00"), frame: frame(opaque(media.Video, "vp6"), 0, false, "\x24\x00\x00")},
 		{name: "V02 codec 15", messages: v("\x1F\x00"), frame: frame(opaque(media.Video, "video codec 15"), media.Key, true, "\x1F\x00")},
-		{name: "HEVC legacy", messages: v("\x1C\x00\x00\x00\x00"+hvcC, "\x1C\x01\x00\x00\x00"+hevcIDR), frame: frame(hevcLegacy, media.Key, true, hevcIDR)},
+		{name: "HEVC legacy", messages: v("\x1C\x00\x00\x00\x00"+hvcC, "\x1C\x01\x00\x00\x00"+hevcIDR), frame: frame(&hevcLegacy, media.Key, true, hevcIDR)},
 
-		{name: "HEVC", messages: v("\x90hvc1"+hvcC, "\x91hvc1\x00\x00\x28"+hevcIDR), frame: shifted(frame(enhanced(media.Video, media.HEVC, hvcC), media.Key, true, hevcIDR), 40*time.Millisecond)},
-		{name: "HEVC without CTS", messages: v("\x90hvc1"+hvcC, "\xA3hvc1"+hevcIDR), frame: frame(enhanced(media.Video, media.HEVC, hvcC), media.Key, false, hevcIDR)},
+		{name: "HEVC", messages: v("\x90hvc1"+hvcC, "\x91hvc1\x00\x00\x28"+hevcIDR), frame: shifted(frame(hevc, media.Key, true, hevcIDR), 40*time.Millisecond)},
+		{name: "HEVC without CTS", messages: v("\x90hvc1"+hvcC, "\xA3hvc1"+hevcIDR), frame: frame(hevc, media.Key, false, hevcIDR)},
 		{name: "HEVC cut CTS", messages: v("\x90hvc1"+hvcC, "\x91hvc1\x00\x00"), skipped: true},
 		{name: "V10 hvcC cut", messages: v("\x90hvc1\x01\x02"), skipped: true},
 		{name: "H.264 by FourCC", messages: v("\x90avc1"+avcC, "\x91avc1\x00\x00\x00"+idr), frame: frame(&h264Enhanced, media.Key, true, idr)},
-		{name: "AV1", messages: v("\x90av01\x81\x00\x0C\x00", "\x91av01obu"), frame: frame(enhanced(media.Video, media.AV1, "\x81\x00\x0C\x00"), media.Key, true, "obu")},
+		{name: "AV1", messages: v("\x90av01"+av1C, "\x91av01"+av1Key), frame: frame(av1, media.Key, true, av1Key)},
+		{name: "V24 AV1 key flag on no key frame", messages: v("\x90av01"+av1C, "\x91av01"+av1Key[12:]), frame: frame(av1, media.NoAccess, true, av1Key[12:])},
+		{name: "V11 AV1 size in 9 bytes", messages: v("\x90av01"+av1C, "\x91av01\x32\x80\x80\x80\x80\x80\x80\x80\x80\x00"), skipped: true},
 		{name: "V11 AV1 before its header", messages: v("\x91av01obu"), skipped: true},
 		{name: "V11 av1C marker 0", messages: v("\x90av01\x01\x00\x0C\x00"), skipped: true},
-		{name: "VP9 inter", messages: v("\x90vp09vpcC", "\xA1vp09x"), frame: frame(enhanced(media.Video, media.VP9, "vpcC"), 0, false, "x")},
+		{name: "VP9 inter", messages: v("\x90vp09"+vpcC, "\xA1vp09\x86"), frame: frame(vp9, 0, false, "\x86")},
+		{name: "VP9 key frame", messages: v("\x90vp09"+vpcC, "\x91vp09"+vp9Frame), frame: frame(&vp9Key, media.Key, true, vp9Frame)},
+		{name: "VP9 inter after key frame", messages: v("\x90vp09"+vpcC, "\x91vp09"+vp9Frame, "\x90vp09"+vpcC, "\xA1vp09\x86"), frame: frame(&vp9Key, 0, false, "\x86")},
+		{name: "VP9 without header", messages: v("\x91vp09" + vp9Frame), frame: frame(&vp9Bare, media.Key, true, vp9Frame)},
+		{name: "VP9 without header, inter first", messages: v("\xA1vp09\x86", "\x91vp09"+vp9Frame), frame: frame(&vp9Bare, media.Key, true, vp9Frame)},
+		{name: "V11 VP9 header malformed", messages: v("\x90vp09vpcC"), skipped: true},
+		{name: "V11 VP9 superframe size above frame", messages: v("\x91vp09\x86\xC0\xFF\xC0"), skipped: true},
 		{name: "VP8 without header", messages: v("\x91vp08x"), frame: frame(enhanced(media.Video, media.VP8, ""), media.Key, true, "x")},
-		{name: "V15 unknown FourCC", messages: v("\x90xyzwconfig", "\x91xyzwframe"), frame: frame(unknown, media.Key, true, "\x91xyzwframe")},
+		{name: "V15 unknown FourCC", messages: v("\x90xyzwconfig", "\x91xyzwframe"), skipped: true, unknown: true},
+		{name: "V15 audio FourCC in video", messages: v("\x91Opusframe"), skipped: true, unknown: true},
 		{name: "V15 cut FourCC", messages: v("\x91hvc"), skipped: true},
 		{name: "V15 FourCC 0", messages: v("\x91\x00\x00\x00\x00frame"), skipped: true},
 		{name: "V15 FourCC not ASCII", messages: v("\x91\xFF\xFE\xFD\xFCframe"), skipped: true},
 		{name: "V16 header without content", messages: v("\x90hvc1"), skipped: true},
-		{name: "V16 MPEG2TSSequenceStart", messages: v("\x95hvc1x"), skipped: true},
-		{name: "V16 packet type 8", messages: v("\x98hvc1x"), skipped: true},
-		{name: "V16 packet type 15", messages: v("\x9Fhvc1x"), skipped: true},
-		{name: "V16 metadata", messages: v("\x94hvc1x")},
+		{name: "V16 MPEG2TSSequenceStart", messages: v("\x95hvc1x"), skipped: true, unknown: true},
+		{name: "V16 packet type 8", messages: v("\x98hvc1x"), skipped: true, unknown: true},
+		{name: "V16 packet type 15", messages: v("\x9Fhvc1x"), skipped: true, unknown: true},
 		{name: "V16 end first, enhanced", messages: v("\x92hvc1"), skipped: true},
-		{name: "V17 ModEx", messages: v("\x97\xFF\xFF\xFF\x00"), skipped: true},
-		{name: "V18 multitrack", messages: v("\x96\x00hvc1\x00"), skipped: true},
+
+		{name: "V17 ModEx, nanoseconds", messages: v("\x90hvc1"+hvcC, "\x97\x02\x0F\x42\x3F\x03hvc1"+hevcIDR), frame: delayed(frame(hevcWith(0, nil), media.Key, true, hevcIDR), 999_999)},
+		{name: "V17 ModEx of a type to come, chained", messages: v("\x90hvc1"+hvcC, "\x97\x00x\x57\x02\x00\x00\x07\x03hvc1"+hevcIDR), frame: delayed(frame(hevcWith(0, nil), media.Key, true, hevcIDR), 7)},
+		{name: "V17 ModEx of 256 bytes", messages: v("\x90hvc1"+hvcC, "\x97\xFF\x00\xFF"+strings.Repeat("x", 256)+"\x13hvc1"+hevcIDR), frame: frame(hevcWith(0, nil), media.Key, true, hevcIDR)},
+		{name: "V17 ModEx before multitrack", messages: v("\x90hvc1"+hvcC, "\x97\x02\x00\x00\x07\x06\x03hvc1\x00"+hevcIDR), frame: delayed(frame(hevcWith(0, nil), media.Key, true, hevcIDR), 7)},
+		{name: "V17 ModEx longer than the rest", messages: v("\x97\xFF\xFF\xFF\x00"), skipped: true},
+		{name: "V17 ModEx without a size", messages: v("\x97"), skipped: true},
+		{name: "V17 ModEx with half a size", messages: v("\x97\xFF\x00"), skipped: true},
+		{name: "V17 ModEx last", messages: v("\x97\x00x\x13"), skipped: true},
+		{name: "V17 nanoseconds of two bytes", messages: v("\x90hvc1"+hvcC, "\x97\x01\x00\x00\x03hvc1"+hevcIDR), skipped: true},
+		{name: "V17 a million nanoseconds", messages: v("\x90hvc1"+hvcC, "\x97\x02\x0F\x42\x40\x03hvc1"+hevcIDR), skipped: true},
+		{name: "V17 10,000 ModEx", messages: v("\x90hvc1"+hvcC, "\x97"+strings.Repeat("\x00x\x17", 10_000)+"\x00x\x13hvc1"+hevcIDR), skipped: true},
+
+		{name: "multitrack, one", messages: v("\x96\x00hvc1\x05"+hvcC, "\x96\x01hvc1\x05\x00\x00\x28"+hevcIDR), frame: shifted(frame(hevcWith(5, nil), media.Key, true, hevcIDR), 40*time.Millisecond)},
+		{name: "multitrack, many", messages: v("\x96\x10hvc1\x00"+sized(hvcC)+"\x05"+sized(hvcC), "\xA6\x13hvc1\x00"+sized(hevcIDR)+"\x05"+sized(hevcIDR)),
+			frame: frame(hevcWith(0, nil), media.Key, false, hevcIDR), more: []*media.Frame{frame(hevcWith(5, nil), media.Key, false, hevcIDR)}},
+		{name: "multitrack, many codecs", messages: v("\x96\x20hvc1\x00"+sized(hvcC)+"avc1\x07"+sized(avcC), "\x96\x23avc1\x07"+sized(idr)+"hvc1\x00"+sized(hevcIDR)),
+			frame: frame(&avcSecond, media.Key, true, idr), more: []*media.Frame{frame(hevcWith(0, nil), media.Key, true, hevcIDR)}},
+		{name: "multitrack, an unknown codec among them", messages: v("\x90hvc1"+hvcC, "\x96\x23xyzw\x01\x00\x00\x02ab"+"hvc1\x00"+sized(hevcIDR)),
+			frame: frame(hevcWith(0, nil), media.Key, true, hevcIDR), skipped: true, unknown: true},
+		{name: "multitrack, a track cut", messages: v("\x90hvc1"+hvcC, "\x96\x13hvc1\x00"+sized(hevcIDR)+"\x01\x00\x00\x09x"),
+			frame: frame(hevcWith(0, nil), media.Key, true, hevcIDR), skipped: true},
+		{name: "multitrack without tracks", messages: v("\x96\x13hvc1"), skipped: true},
+		{name: "multitrack without anything", messages: v("\x96"), skipped: true},
+		{name: "multitrack of type 3", messages: v("\x96\x33hvc1\x00\x00\x00\x01x"), skipped: true, unknown: true},
+		{name: "multitrack of 33 tracks", messages: v("\x96\x13hvc1" + strings.Repeat("\x00\x00\x00\x00", 33)), skipped: true},
+		{name: "V18 multitrack in multitrack", messages: v("\x96\x06hvc1\x00"), skipped: true},
+		{name: "V18 ModEx in multitrack", messages: v("\x96\x07hvc1\x00"), skipped: true},
+		{name: "plain and multitrack are one", messages: v("\x96\x00hvc1\x00"+hvcC, "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, nil), media.Key, true, hevcIDR)},
+
+		{name: "V21 metadata", messages: v("\x90hvc1"+hvcC, "\xD4hvc1"+string(hdr), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, hdr), media.Key, true, hevcIDR)},
+		{name: "V21 metadata before the configuration", messages: v("\x94hvc1"+string(hdr), "\x90hvc1"+hvcC, "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, hdr), media.Key, true, hevcIDR)},
+		{name: "V21 metadata of a track", messages: v("\x96\x00hvc1\x05"+hvcC, "\x96\x04hvc1\x05"+string(hdr), "\x96\x03hvc1\x05"+hevcIDR), frame: frame(hevcWith(5, hdr), media.Key, true, hevcIDR)},
+		{name: "V21 metadata taken back", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(hdr), "\x94hvc1"+string(amf0.Append(nil, "colorInfo", amf0.Object{})), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, forgetColors), media.Key, true, hevcIDR)},
+		{name: "V21 metadata of nothing", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(forgetColors), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, nil), media.Key, true, hevcIDR)},
+		{name: "V21 insane metadata", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(hostileColors), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, hdr), media.Key, true, hevcIDR)},
+		{name: "V21 metadata of another name", messages: v("\x94hvc1" + string(amf0.Append(nil, "x", 1.0))), skipped: true, unknown: true},
+		{name: "V21 metadata that is no AMF0", messages: v("\x94hvc1x"), skipped: true},
+		{name: "V21 metadata nested deeply", messages: v("\x94hvc1\x02\x00\x09colorInfo" + strings.Repeat("\x03\x00\x01a", 40)), skipped: true},
+		{name: "V21 64 KiB of metadata", messages: v("\x94hvc1" + string(amf0.Append(nil, "colorInfo", strings.Repeat("y", maxScript)))), skipped: true},
 		{name: "frame type 5, enhanced", messages: v("\xD1hvc1x"), skipped: true},
 
 		{name: "AAC", messages: a("\xAF\x00"+asc, "\xAF\x01raw"), frame: frame(aac, media.Key, true, "raw")},
@@ -180,10 +280,30 @@ func rows() []row {
 		{name: "V14 OpusHead without its map", messages: a("\x90Opus" + opusHead[:18] + "\x01\x01\x01"), skipped: true},
 		{name: "FLAC", messages: a("\x90fLaC"+flacHead, "\x91fLaCx"), frame: frame(flac, media.Key, true, "x")},
 		{name: "FLAC cut", messages: a("\x90fLaCfLaC\x80\x00\x00\x22"), skipped: true},
-		{name: "AC-3", messages: a("\x91ac-3x"), frame: frame(enhanced(media.Audio, media.AC3, ""), media.Key, true, "x")},
+		{name: "AC-3", messages: a("\x91ac-3" + ac3Frame), frame: frame(ac3, media.Key, true, ac3Frame)},
+		{name: "AC-3 without a header first", messages: a("\x91ac-3x"), skipped: true},
+		{name: "AC-3 without a header later", messages: a("\x91ac-3"+ac3Frame, "\x91ac-3x"), frame: frame(ac3, media.Key, true, "x")},
 		{name: "MP3 by FourCC", messages: a("\x91.mp3" + mp3Frame), frame: frame(&mp3Enhanced, media.Key, true, mp3Frame)},
-		{name: "V16 audio packet type 3", messages: a("\x93Opusx"), skipped: true},
-		{name: "V16 MultichannelConfig", messages: a("\x94Opus\x01\x02\x00")},
+		{name: "Opus comment header", messages: a("\x90OpusOpusTags")},
+		{name: "FLAC, STREAMINFO alone", messages: a("\x90fLaC"+flacHead[8:], "\x91fLaCx"), frame: frame(flac, media.Key, true, "x")},
+		{name: "AC-3 sequence start", messages: a("\x90ac-3")},
+		{name: "AAC by FourCC", messages: a("\x90mp4a"+asc, "\x91mp4araw"), frame: frame(&aacEnhanced, media.Key, true, "raw")},
+		{name: "AAC in both forms is one", messages: a("\xAF\x00"+asc, "\x90mp4a"+asc, "\x91mp4araw"), frame: frame(aac, media.Key, true, "raw")},
+		{name: "two tracks of AAC", messages: a("\xAF\x00"+asc, "\x95\x00mp4a\x01"+asc, "\x95\x01mp4a\x01raw"), frame: frame(&aacSecond, media.Key, true, "raw")},
+		{name: "V16 audio packet type 3", messages: a("\x93Opusx"), skipped: true, unknown: true},
+		{name: "V16 audio packet type 6", messages: a("\x96Opusx"), skipped: true, unknown: true},
+		{name: "V17 ModEx of audio", messages: a("\x90Opus"+opusHead, "\x97\x02\x00\x00\x07\x01Opusx"), frame: delayed(frame(opus, media.Key, true, "x"), 7)},
+		{name: "V18 audio multitrack in multitrack", messages: a("\x95\x05Opus\x00"), skipped: true},
+		{name: "silence of a track", messages: a("\x95\x01Opus\x03")},
+		{name: "V20 MultichannelConfig", messages: a("\x90Opus"+opusHead, "\x94Opus\x01\x06\x00\x00\x06\x0F and more", "\x91Opusx"), frame: frame(opus, media.Key, true, "x")},
+		{name: "V20 unspecified order", messages: a("\x94Opus\x00\x02")},
+		{name: "V20 custom order", messages: a("\x94Opus\x02\x02\x00\x01")},
+		{name: "V20 no channels", messages: a("\x94Opus\x00\x00"), skipped: true},
+		{name: "V20 255 channels", messages: a("\x94Opus\x02\xFF" + strings.Repeat("x", 255)), skipped: true},
+		{name: "V20 order 3", messages: a("\x94Opus\x03\x02"), skipped: true, unknown: true},
+		{name: "V20 mask cut", messages: a("\x94Opus\x01\x02\x00\x00\x00"), skipped: true},
+		{name: "V20 map cut", messages: a("\x94Opus\x02\x02\x00"), skipped: true},
+		{name: "V20 nothing", messages: a("\x94Opus"), skipped: true},
 
 		{name: "datum", messages: script("onCuePoint", 1.0), frame: &media.Frame{
 			Track: &media.Track{Kind: media.Data, Codec: media.Script, Timescale: 90000}, RAP: media.Key, KeyFlag: true,
@@ -206,11 +326,21 @@ func rows() []row {
 	}
 }
 
-func (r row) run(d *Demuxer) (f *media.Frame, err error) {
+func (r row) run(d *Demuxer) (frames []*media.Frame, err error) {
 	for _, m := range r.messages {
-		f, err = d.Message(m.typ, 0, []byte(m.body), time.Time{})
+		frames, err = d.Message(m.typ, 0, []byte(m.body), time.Time{})
 	}
-	return f, err
+	return frames, err
+}
+
+// runOne is run for a row that ends with one frame.
+func (r row) runOne(t *testing.T, d *Demuxer) *media.Frame {
+	t.Helper()
+	frames, err := r.run(d)
+	if err != nil || len(frames) != 1 {
+		t.Fatalf("%d frames, %v", len(frames), err)
+	}
+	return frames[0]
 }
 
 var sameFrame = cmp.Options{cmpopts.IgnoreUnexported(media.Frame{})}
@@ -218,12 +348,15 @@ var sameFrame = cmp.Options{cmpopts.IgnoreUnexported(media.Frame{})}
 func TestDemuxer(t *testing.T) {
 	for _, r := range rows() {
 		t.Run(r.name, func(t *testing.T) {
-			f, err := r.run(new(Demuxer))
-			if errors.Is(err, ErrSkip) != r.skipped || err != nil && !r.skipped {
+			got, err := r.run(new(Demuxer))
+			if errors.Is(err, ErrSkip) != r.skipped || errors.Is(err, ErrUnknown) != r.unknown || err != nil && !r.skipped {
 				t.Fatalf("error %v", err)
 			}
-			if diff := cmp.Diff(r.frame, f, sameFrame); diff != "" {
+			if diff := cmp.Diff(r.frames(), got, sameFrame, cmpopts.EquateEmpty()); diff != "" {
 				t.Error(diff)
+			}
+			for _, f := range got {
+				checkFrame(t, f)
 			}
 		})
 	}
@@ -242,14 +375,11 @@ func FuzzDemuxer(f *testing.F) {
 			typ  uint8
 			body []byte
 		}{{TypeVideo, []byte("\x17\x00\x00\x00\x00" + avcC)}, {TypeAudio, []byte("\xAF\x00" + asc)}, {typ1, body1}, {typ2, body2}} {
-			f, err := d.Message(m.typ, timestamp, m.body, time.Time{})
-			if err != nil {
-				if f != nil || !errors.Is(err, ErrSkip) {
-					t.Fatalf("frame %v, error %v", f, err)
-				}
-				continue
+			frames, err := d.Message(m.typ, timestamp, m.body, time.Time{})
+			if err != nil && !errors.Is(err, ErrSkip) || len(frames) > maxTracks {
+				t.Fatalf("%d frames, error %v", len(frames), err)
 			}
-			if f != nil {
+			for _, f := range frames {
 				checkFrame(t, f)
 			}
 		}
@@ -262,20 +392,38 @@ func checkFrame(t *testing.T, f *media.Frame) {
 	if f.Track == nil || f.Track.Timescale == 0 || len(f.Payload) == 0 || (f.PTS-f.DTS).Abs() > maxCTS {
 		t.Fatalf("%+v of %+v", f, f.Track)
 	}
+	for _, dialect := range []Dialect{{}, {Tracks: true}, {HEVC12: true}} {
+		comesBack(t, dialect, f)
+	}
+}
+
+// comesBack lays f out in a dialect, its header and description before it, and reads that.
+func comesBack(t *testing.T, dialect Dialect, f *media.Frame) {
+	t.Helper()
 	var d Demuxer
-	k := MessageType(f.Track.Kind)
-	if h := SequenceHeader(f.Track); h != nil {
-		if _, err := d.Message(k, 0, h, time.Time{}); err != nil {
-			t.Fatalf("our own header %x: %v", h, err)
+	var pre Preamble
+	pre.Dialect = dialect
+	for _, tag := range pre.Before(nil, f, nil) {
+		if _, err := d.Message(tag.Type, tag.Timestamp, tag.Body, time.Time{}); err != nil {
+			t.Fatalf("%+v: our own %x: %v", dialect, tag.Body, err)
 		}
 	}
-	header, payload := TagBody(f)
-	again, err := d.Message(k, Timestamp(f), append(header, payload...), time.Time{})
-	if f.Track.Codec == media.MP3 && errors.Is(err, ErrSkip) {
+	header, payload := dialect.TagBody(f)
+	frames, err := d.Message(MessageType(f.Track.Kind), Timestamp(f), append(header, payload...), time.Time{})
+	if codec.SelfDescribing(f.Track.Codec) && errors.Is(err, ErrSkip) {
 		return // a cut frame, which only follows a whole one
 	}
-	if err != nil || again == nil || again.RAP != f.RAP || again.PTS-again.DTS != f.PTS-f.DTS || !bytes.Equal(again.Payload, f.Payload) {
-		t.Fatalf("%+v came back as %+v, %v", f, again, err)
+	if err != nil || len(frames) != 1 {
+		t.Fatalf("%+v: %+v came back as %d frames, %v", dialect, f, len(frames), err)
+	}
+	again := frames[0]
+	if again.RAP != f.RAP || again.PTS-again.DTS != f.PTS-f.DTS || !bytes.Equal(again.Payload, f.Payload) ||
+		again.Track.Codec != f.Track.Codec || !bytes.Equal(again.Track.Config, f.Track.Config) ||
+		dialect.Tracks && again.Track.ID != f.Track.ID {
+		t.Fatalf("%+v: %+v of %+v came back as %+v of %+v", dialect, f, f.Track, again, again.Track)
+	}
+	if described := dialect.colors(f.Track) != nil && !bytes.Equal(f.Track.Colors, forgetColors); described && !bytes.Equal(again.Track.Colors, f.Track.Colors) {
+		t.Fatalf("%+v: %x came back as %x", dialect, f.Track.Colors, again.Track.Colors)
 	}
 }
 
@@ -283,22 +431,17 @@ func checkFrame(t *testing.T, f *media.Frame) {
 func TestRepeatedHeader(t *testing.T) {
 	var d Demuxer
 	session := row{messages: v("\x17\x00\x00\x00\x00"+avcC, "\x17\x01\x00\x00\x00"+idr)}
-	one, err := session.run(&d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	two, err := session.run(&d)
-	if err != nil || two.Track != one.Track {
-		t.Errorf("a repeated header made a new track: %v", err)
+	one := session.runOne(t, &d)
+	if two := session.runOne(t, &d); two.Track != one.Track {
+		t.Error("a repeated header made a new track")
 	}
 	session.messages[0].body += "\xFF"
-	three, err := session.run(&d)
-	if err != nil || three.Track == one.Track || len(three.Track.Config) != len(avcC)+1 {
-		t.Errorf("a changed header made no new track: %v", err)
+	three := session.runOne(t, &d)
+	if three.Track == one.Track || len(three.Track.Config) != len(avcC)+1 {
+		t.Error("a changed header made no new track")
 	}
-	sorenson, err := row{messages: v("\x12\x00\x00")}.run(&d)
-	if err != nil || sorenson.Track == three.Track {
-		t.Errorf("a changed codec made no new track: %v", err)
+	if sorenson := (row{messages: v("\x12\x00\x00")}).runOne(t, &d); sorenson.Track == three.Track {
+		t.Error("a changed codec made no new track")
 	}
 }
 
@@ -307,11 +450,7 @@ func TestMP3Track(t *testing.T) {
 	var d Demuxer
 	var tracks []*media.Track
 	for _, b := range []string{"\x2F\xFF\xFB\x90\x64", "\x2F\xFF\xFB\x92\x64", "\x2F\xFF\xFB\x90\xC4", "\x2F\xFF\xFB\x94\xC4"} {
-		f, err := d.Message(TypeAudio, 0, []byte(b), time.Time{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		tracks = append(tracks, f.Track)
+		tracks = append(tracks, row{messages: a(b)}.runOne(t, &d).Track)
 	}
 	if tracks[0] != tracks[1] || tracks[1] == tracks[2] || tracks[2] == tracks[3] {
 		t.Errorf("tracks %p", tracks)
@@ -326,13 +465,13 @@ func TestHeaderFlood(t *testing.T) {
 		_, err := d.Message(TypeVideo, 0, []byte("\x17\x00\x00\x00\x00"+avcC+string(rune('a'+i))), now)
 		return err
 	}
-	for i := range maxConfigs {
+	for i := range maxConfigs + 1 { // the first is no change
 		if err := send(i); err != nil {
 			t.Fatalf("header %d: %v", i, err)
 		}
 	}
-	if err := send(maxConfigs); !errors.Is(err, ErrFlood) {
-		t.Errorf("header %d: %v", maxConfigs, err)
+	if err := send(maxConfigs + 1); !errors.Is(err, ErrFlood) {
+		t.Errorf("header %d: %v", maxConfigs+1, err)
 	}
 	now = now.Add(configWindow)
 	if err := send(0); err != nil {
@@ -415,6 +554,30 @@ func TestMeta(t *testing.T) {
 	}
 }
 
+// TestTrackFlood sends more tracks than there may be, and more descriptions than anybody listens to.
+func TestTrackFlood(t *testing.T) {
+	var d Demuxer
+	for id := range 256 {
+		_, err := d.Message(TypeVideo, 0, []byte("\x96\x00hvc1"+string([]byte{byte(255 - id)})+hvcC), time.Time{})
+		if tooMany := id >= maxTracks && id != 255; errors.Is(err, ErrSkip) != tooMany {
+			t.Errorf("track %d: %v", 255-id, err)
+		}
+	}
+	if len(d.tracks) > maxTracks+2 {
+		t.Errorf("%d tracks", len(d.tracks))
+	}
+	for i := range 100 {
+		hdr := amf0.Append(nil, "colorInfo", amf0.Object{{Key: "hdrCll", Value: amf0.Object{{Key: "maxCLL", Value: i + 1}}}})
+		if _, err := d.Message(TypeVideo, 0, append([]byte("\x94hvc1"), hdr...), time.Unix(1, 0)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := amf0.Append(nil, "colorInfo", amf0.Object{{Key: "hdrCll", Value: amf0.Object{{Key: "maxCLL", Value: maxConfigs}}}})
+	if got := d.tracks[trackKey{kind: media.Video}].colors; !bytes.Equal(got, want) {
+		t.Errorf("description %q is in force, want %q", got, want)
+	}
+}
+
 func TestDemuxerAllocates(t *testing.T) {
 	var d Demuxer
 	if _, err := (row{messages: v("\x17\x00\x00\x00\x00" + avcC)}).run(&d); err != nil {
@@ -422,7 +585,7 @@ func TestDemuxerAllocates(t *testing.T) {
 	}
 	body := []byte("\x17\x01\x00\x00\x00" + idr)
 	n := testing.AllocsPerRun(100, func() {
-		if f, err := d.Message(TypeVideo, 40, body, time.Time{}); f == nil || err != nil {
+		if frames, err := d.Message(TypeVideo, 40, body, time.Time{}); len(frames) != 1 || err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -440,7 +603,7 @@ func TestHugeConfig(t *testing.T) {
 			t.Errorf("%d bytes: %v", len(avcC)+n, err)
 		}
 	}
-	if got := len(d.video.track.Config); got != maxConfig {
+	if got := len(d.tracks[trackKey{kind: media.Video}].track.Config); got != maxConfig {
 		t.Errorf("a configuration of %d bytes is in force, want %d", got, maxConfig)
 	}
 }

@@ -28,6 +28,7 @@ const (
 	frameKey       = 1
 	frameInter     = 2
 	frameGenerated = 4 // a key frame that a server made; the highest type that is a frame
+	frameCommand   = 5 // to a player
 )
 
 // Codec ids of video, the low nibble of a legacy body's first byte.
@@ -54,14 +55,35 @@ const (
 // isEnhancedVideo is set in the first byte of a video body that a FourCC follows.
 const isEnhancedVideo = 0x80
 
-// Packet types of the FourCC form, the low nibble of the first byte. 5 and above differ between video and audio.
+// Packet types of the FourCC form, the low nibble of the first byte.
 const (
-	packetSequenceStart = 0
-	packetCodedFrames   = 1
-	packetSequenceEnd   = 2
-	packetCodedFramesX  = 3 // video: CodedFrames whose composition time is 0
-	packetMetadata      = 4 // video: HDR colour info; audio: MultichannelConfig
+	packetSequenceStart   = 0
+	packetCodedFrames     = 1
+	packetSequenceEnd     = 2
+	packetCodedFramesX    = 3 // video: CodedFrames whose composition time is 0
+	packetExtra           = 4 // video: Metadata, how colours are meant; audio: MultichannelConfig
+	packetAudioMultitrack = 5
+	packetVideoMultitrack = 6
+	packetModEx           = 7
 )
+
+// multitrack returns the packet type of messages with tracks of kind k.
+func multitrack(k media.Kind) byte {
+	if k == media.Video {
+		return packetVideoMultitrack
+	}
+	return packetAudioMultitrack
+}
+
+// Layouts of a Multitrack message (AvMultitrackType).
+const (
+	oneTrack             = 0
+	manyTracks           = 1
+	manyTracksManyCodecs = 2
+)
+
+// timestampOffsetNano is the type of the one modifier (ModEx) that has a meaning.
+const timestampOffsetNano = 0
 
 // A fourCC names a codec in the FourCC form.
 type fourCC [4]byte
@@ -103,6 +125,14 @@ func (f fourCC) printable() bool {
 		}
 	}
 	return true
+}
+
+// FourCC returns the name of c in the FourCC form of Enhanced RTMP, "" where there is none.
+func FourCC(c media.Codec) string {
+	if cc, ok := fourCCs[c]; ok {
+		return string(cc[:])
+	}
+	return ""
 }
 
 // number returns f as onMetaData spells it.

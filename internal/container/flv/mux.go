@@ -1,14 +1,22 @@
 package flv
 
 import (
+	"bytes"
 	"encoding/binary"
 	"time"
 
 	"livego/internal/media"
 )
 
-// maxBodyHeader is the longest header of a frame's body: enhanced, with FourCC and composition time.
-const maxBodyHeader = 8
+// maxBodyHeader is the longest header of a frame's body: enhanced, with the track's ID, FourCC and composition time.
+const maxBodyHeader = 10
+
+// A Dialect is what a player wants otherwise than everybody. The zero Dialect is for all: legacy ids where there are any, since old
+// players know no FourCC, and one track of each kind.
+type Dialect struct {
+	Tracks bool // there may be more than one track of a kind: those whose ID is not 0 leave in Multitrack messages
+	HEVC12 bool // HEVC leaves under the id 12 that it had before Enhanced RTMP
+}
 
 // form is how frames of a codec leave. The encoder's own form does not matter: legacy ids are understood by everybody, and the
 // FourCC form is the only one that has a name for the rest.
@@ -20,61 +28,98 @@ const (
 	verbatim // the body is the payload
 )
 
-func formOf(t *media.Track) form {
+func (d Dialect) formOf(t *media.Track) form {
+	switch {
+	case t.Codec == media.Opaque || t.Codec == media.Script:
+		return verbatim
+	case d.inMultitrack(t):
+		return enhanced
+	}
 	switch t.Codec {
 	case media.H264, media.AAC, media.MP3:
 		return legacy
-	case media.Opaque, media.Script:
-		return verbatim
+	case media.HEVC:
+		if d.HEVC12 {
+			return legacy
+		}
 	}
 	return enhanced
 }
 
-// TagBody returns the body of the message that carries f, in two parts: a header of 0 to 8 bytes, which is the caller's, and
-// the payload, which is f's.
-func TagBody(f *media.Frame) (header, payload []byte) {
-	return appendBodyHeader(make([]byte, 0, maxBodyHeader), f), f.Payload
+func (d Dialect) inMultitrack(t *media.Track) bool { return d.Tracks && t.ID != 0 }
+
+// Needs returns the FourCC that a player must know to play t, "" when t leaves in a form that has none.
+func (d Dialect) Needs(t *media.Track) string {
+	if d.formOf(t) != enhanced {
+		return ""
+	}
+	return FourCC(t.Codec)
 }
 
-func appendBodyHeader(dst []byte, f *media.Frame) []byte {
+// TagBody returns the body of the message that carries f, in two parts: a header of 0 to 10 bytes, which is the caller's, and
+// the payload, which is f's.
+func (d Dialect) TagBody(f *media.Frame) (header, payload []byte) {
+	return d.appendBodyHeader(make([]byte, 0, maxBodyHeader), f), f.Payload
+}
+
+func (d Dialect) appendBodyHeader(dst []byte, f *media.Frame) []byte {
 	t := f.Track
-	switch {
-	case formOf(t) == verbatim:
+	hasCTS := t.Codec == media.H264 || t.Codec == media.HEVC
+	switch form := d.formOf(t); {
+	case form == verbatim:
 		return dst
+	case form == enhanced && !hasCTS:
+		return d.appendFourCC(dst, t, frameType(f), packetCodedFrames)
+	case form == enhanced && f.PTS == f.DTS:
+		return d.appendFourCC(dst, t, frameType(f), packetCodedFramesX)
+	case form == enhanced:
+		return appendCTS(d.appendFourCC(dst, t, frameType(f), packetCodedFrames), f)
+	case hasCTS:
+		return appendCTS(append(dst, frameType(f)<<4|legacyVideo(t.Codec), legacyFrame), f)
 	case t.Codec == media.AAC:
 		return append(dst, aacFlags, legacyFrame)
-	case t.Codec == media.MP3:
-		return append(dst, mp3Flags(t))
-	case t.Codec == media.H264:
-		return appendCTS(append(dst, frameType(f)<<4|videoH264, legacyFrame), f)
-	case t.Kind == media.Audio:
-		return appendFourCC(dst, soundEnhanced<<4|packetCodedFrames, t.Codec)
-	case t.Codec == media.HEVC && f.PTS != f.DTS:
-		return appendCTS(appendFourCC(dst, isEnhancedVideo|frameType(f)<<4|packetCodedFrames, t.Codec), f)
-	case t.Codec == media.HEVC:
-		return appendFourCC(dst, isEnhancedVideo|frameType(f)<<4|packetCodedFramesX, t.Codec)
 	}
-	return appendFourCC(dst, isEnhancedVideo|frameType(f)<<4|packetCodedFrames, t.Codec)
+	return append(dst, mp3Flags(t))
 }
 
-// SequenceHeader returns the body of the message that must precede the frames of t, nil for a track that needs none.
-func SequenceHeader(t *media.Track) []byte {
-	if len(t.Config) == 0 {
+// SequenceHeader returns the body of the message that must precede the frames of t, nil for a track that needs none. Enhanced RTMP
+// has none for AC-3 and E-AC-3, whose configuration is for files.
+func (d Dialect) SequenceHeader(t *media.Track) []byte {
+	if len(t.Config) == 0 || !hasHeader(t.Codec) {
 		return nil
 	}
-	dst := make([]byte, 0, maxBodyHeader+len(t.Config))
-	switch {
-	case formOf(t) == verbatim:
-	case t.Codec == media.H264:
-		dst = append(dst, frameKey<<4|videoH264, legacyHeader, 0, 0, 0)
+	config := t.Config
+	if t.Codec == media.FLAC {
+		config = bytes.TrimPrefix(config, []byte(flacPrefix)) // as ffmpeg writes it
+	}
+	dst := make([]byte, 0, maxBodyHeader+len(config))
+	switch form := d.formOf(t); {
+	case form == verbatim:
+	case form == enhanced:
+		dst = d.appendFourCC(dst, t, frameKey, packetSequenceStart)
 	case t.Codec == media.AAC:
 		dst = append(dst, aacFlags, legacyHeader)
-	case t.Kind == media.Audio:
-		dst = appendFourCC(dst, soundEnhanced<<4|packetSequenceStart, t.Codec)
 	default:
-		dst = appendFourCC(dst, isEnhancedVideo|frameKey<<4|packetSequenceStart, t.Codec)
+		dst = append(dst, frameKey<<4|legacyVideo(t.Codec), legacyHeader, 0, 0, 0)
 	}
-	return append(dst, t.Config...)
+	return append(dst, config...)
+}
+
+// colors returns the body of the message that tells how the colours of t are meant, nil where there is nothing to tell or, in legacy
+// form, no way. Its frame type counts for nothing by the specification; ffmpeg takes all but a command for a picture.
+func (d Dialect) colors(t *media.Track) []byte {
+	if len(t.Colors) == 0 || d.formOf(t) != enhanced {
+		return nil
+	}
+	return append(d.appendFourCC(make([]byte, 0, maxBodyHeader+len(t.Colors)), t, frameCommand, packetExtra), t.Colors...)
+}
+
+// legacyVideo returns the legacy id of c, H.264 or HEVC.
+func legacyVideo(c media.Codec) byte {
+	if c == media.HEVC {
+		return videoHEVC
+	}
+	return videoH264
 }
 
 // aacFlags says 44.1 kHz, 16 bits, stereo, whatever the sound: the AudioSpecificConfig counts (FLV clause E.4.2.1).
@@ -99,21 +144,32 @@ func mp3Flags(t *media.Track) byte {
 	return b
 }
 
-// frameType returns what the parser says of H.264 and HEVC, and what the encoder said of other codecs.
+// frameType returns what the parser says of the codecs that it reads, and what the encoder said of others.
 func frameType(f *media.Frame) byte {
-	if f.RAP != media.NoAccess {
+	switch f.Track.Codec {
+	case media.H264, media.HEVC, media.AV1, media.VP9:
+		if f.RAP == media.NoAccess {
+			return frameInter
+		}
 		return frameKey
 	}
-	parsed := f.Track.Codec == media.H264 || f.Track.Codec == media.HEVC
-	if f.KeyFlag && !parsed {
+	if f.KeyFlag || f.RAP != media.NoAccess {
 		return frameKey
 	}
 	return frameInter
 }
 
-func appendFourCC(dst []byte, first byte, c media.Codec) []byte {
-	cc := fourCCs[c]
-	return append(append(dst, first), cc[:]...)
+// appendFourCC appends the FourCC form's header of a packet of t.
+func (d Dialect) appendFourCC(dst []byte, t *media.Track, frameType, kind byte) []byte {
+	first, cc := byte(soundEnhanced<<4), fourCCs[t.Codec]
+	if t.Kind == media.Video {
+		first = isEnhancedVideo | frameType<<4
+	}
+	if !d.inMultitrack(t) {
+		return append(append(dst, first|kind), cc[:]...)
+	}
+	dst = append(append(dst, first|multitrack(t.Kind), oneTrack<<4|kind), cc[:]...)
+	return append(dst, t.ID)
 }
 
 func appendCTS(dst []byte, f *media.Frame) []byte {
@@ -121,19 +177,18 @@ func appendCTS(dst []byte, f *media.Frame) []byte {
 }
 
 // codecID returns the id that onMetaData names t's coding by: of the legacy form, else the FourCC as a number; 0 if unknown.
-func codecID(t *media.Track) float64 {
-	if t == nil {
+func (d Dialect) codecID(t *media.Track) float64 {
+	switch {
+	case t == nil:
 		return 0
-	}
-	switch t.Codec {
-	case media.H264:
-		return videoH264
-	case media.AAC:
+	case d.formOf(t) != legacy:
+		return fourCCs[t.Codec].number()
+	case t.Codec == media.AAC:
 		return soundAAC
-	case media.MP3:
+	case t.Codec == media.MP3:
 		return soundMP3
 	}
-	return fourCCs[t.Codec].number()
+	return float64(legacyVideo(t.Codec))
 }
 
 // Timestamp returns the 32 bits that stand for f's DTS, in milliseconds.
@@ -175,9 +230,12 @@ func AppendTag(dst []byte, typ uint8, timestamp uint32, body []byte) []byte {
 }
 
 // EncodeTag lays f out as an FLV tag with its PreviousTagSize, for Frame.Wire. The payload is f's, not copied.
-func EncodeTag(f *media.Frame) [][]byte {
+func EncodeTag(f *media.Frame) [][]byte { return Dialect{}.EncodeTag(f) }
+
+// EncodeTag is the EncodeTag of a Dialect.
+func (d Dialect) EncodeTag(f *media.Frame) [][]byte {
 	b := make([]byte, tagHeaderSize, tagHeaderSize+maxBodyHeader+4)
-	b = appendBodyHeader(b, f)
+	b = d.appendBodyHeader(b, f)
 	n := len(b) - tagHeaderSize + len(f.Payload)
 	appendTagHeader(b[:0], MessageType(f.Track.Kind), Timestamp(f), n)
 	tail := binary.BigEndian.AppendUint32(b[len(b):], uint32(tagHeaderSize+n))

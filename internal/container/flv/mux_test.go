@@ -22,21 +22,19 @@ func TestWire(t *testing.T) {
 	mp3 := func(rate, channels int) *media.Track {
 		return &media.Track{Kind: media.Audio, Codec: media.MP3, SampleRate: rate, Channels: channels}
 	}
-	tests := []struct {
-		name   string
-		track  *media.Track
-		rap    media.RandomAccess
-		flag   bool
-		cts    time.Duration
-		header string
-		body   string
-	}{
+	numbered := func(t *media.Track) *media.Track {
+		t.ID = 5
+		return t
+	}
+	all, old := Dialect{Tracks: true}, Dialect{HEVC12: true}
+	plain := []wireTest{
 		{"H.264", track(media.Video, media.H264, "c"), media.Key, false, 40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\x00\x00\x28p"},
 		{"H.264 recovery", track(media.Video, media.H264, "c"), media.Recovery, false, -40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\xFF\xFF\xD8p"},
 		{"H.264 with a flag alone", track(media.Video, media.H264, "c"), 0, true, 0, "\x17\x00\x00\x00\x00c", "\x27\x01\x00\x00\x00p"},
 		{"HEVC", track(media.Video, media.HEVC, "c"), media.Key, true, 40e6, "\x90hvc1c", "\x91hvc1\x00\x00\x28p"},
 		{"HEVC without CTS", track(media.Video, media.HEVC, "c"), 0, false, 0, "\x90hvc1c", "\xA3hvc1p"},
-		{"AV1 with a flag alone", track(media.Video, media.AV1, "c"), 0, true, 0, "\x90av01c", "\x91av01p"},
+		{"AV1 with a flag alone", track(media.Video, media.AV1, "c"), 0, true, 0, "\x90av01c", "\xA1av01p"},
+		{"VP8 with a flag alone", track(media.Video, media.VP8, ""), 0, true, 0, "", "\x91vp08p"},
 		{"VP9", track(media.Video, media.VP9, ""), 0, false, 0, "", "\xA1vp09p"},
 		{"AAC", track(media.Audio, media.AAC, "c"), media.Key, true, 0, "\xAF\x00c", "\xAF\x01p"},
 		{"Opus", track(media.Audio, media.Opus, "c"), media.Key, true, 0, "\x90Opusc", "\x91Opusp"},
@@ -44,24 +42,56 @@ func TestWire(t *testing.T) {
 		{"MP3 22050 mono", mp3(22050, 1), media.Key, true, 0, "", "\x2Ap"},
 		{"MP3 12000 stereo", mp3(12000, 2), media.Key, true, 0, "", "\x27p"},
 		{"MP3 8000 mono", mp3(8000, 1), media.Key, true, 0, "", "\xE2p"},
+		{"AC-3", track(media.Audio, media.AC3, ""), media.Key, true, 0, "", "\x91ac-3p"},
+		{"E-AC-3", track(media.Audio, media.EAC3, ""), media.Key, true, 0, "", "\x91ec-3p"},
+		{"FLAC", track(media.Audio, media.FLAC, "fLaC\x80\x00\x00\x22c"), media.Key, true, 0, "\x90fLaCc", "\x91fLaCp"},
 		{"opaque", track(media.Video, media.Opaque, "whole"), media.Key, true, 0, "whole", "p"},
 		{"script", track(media.Data, media.Script, ""), media.Key, true, 0, "", "p"},
+		{"the only track, whatever its ID", numbered(track(media.Video, media.H264, "c")), media.Key, true, 40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\x00\x00\x28p"},
 	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			f := &media.Frame{Track: tt.track, RAP: tt.rap, KeyFlag: tt.flag, DTS: time.Hour, PTS: time.Hour + tt.cts, Payload: []byte("p")}
-			if got := SequenceHeader(tt.track); string(got) != tt.header {
-				t.Errorf("header %q, want %q", got, tt.header)
-			}
-			header, payload := TagBody(f)
-			if got := string(header) + string(payload); got != tt.body || len(header) > maxBodyHeader {
-				t.Errorf("body %q, want %q", got, tt.body)
-			}
-			want := AppendTag(nil, MessageType(tt.track.Kind), 3600_000, []byte(tt.body))
-			if got := bytes.Join(EncodeTag(f), nil); !bytes.Equal(got, want) {
-				t.Errorf("tag %q, want %q", got, want)
-			}
-		})
+	for dialect, tests := range map[Dialect][]wireTest{
+		{}: plain,
+		old: {
+			{"HEVC 12", track(media.Video, media.HEVC, "c"), media.Key, true, 40e6, "\x1C\x00\x00\x00\x00c", "\x1C\x01\x00\x00\x28p"},
+			{"AV1", track(media.Video, media.AV1, "c"), media.Key, true, 0, "\x90av01c", "\x91av01p"},
+		},
+		all: {
+			{"H.264, the first", track(media.Video, media.H264, "c"), media.Key, false, 40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\x00\x00\x28p"},
+			{"H.264, another", numbered(track(media.Video, media.H264, "c")), media.Key, false, 40e6, "\x96\x00avc1\x05c", "\x96\x01avc1\x05\x00\x00\x28p"},
+			{"HEVC, another without CTS", numbered(track(media.Video, media.HEVC, "c")), 0, false, 0, "\x96\x00hvc1\x05c", "\xA6\x03hvc1\x05p"},
+			{"AAC, another", numbered(track(media.Audio, media.AAC, "c")), media.Key, true, 0, "\x95\x00mp4a\x05c", "\x95\x01mp4a\x05p"},
+			{"MP3, another", numbered(mp3(48000, 2)), media.Key, true, 0, "", "\x95\x01.mp3\x05p"},
+		},
+	} {
+		for _, tt := range tests {
+			t.Run(tt.name, func(t *testing.T) { tt.run(t, dialect) })
+		}
+	}
+}
+
+// A wireTest is a frame with a composition time, and how it and its track's header leave.
+type wireTest struct {
+	name   string
+	track  *media.Track
+	rap    media.RandomAccess
+	flag   bool
+	cts    time.Duration
+	header string
+	body   string
+}
+
+func (tt wireTest) run(t *testing.T, d Dialect) {
+	f := &media.Frame{Track: tt.track, RAP: tt.rap, KeyFlag: tt.flag, DTS: time.Hour, PTS: time.Hour + tt.cts, Payload: []byte("p")}
+	if got := d.SequenceHeader(tt.track); string(got) != tt.header {
+		t.Errorf("header %q, want %q", got, tt.header)
+	}
+	header, payload := d.TagBody(f)
+	if got := string(header) + string(payload); got != tt.body || len(header) > maxBodyHeader {
+		t.Errorf("body %q, want %q", got, tt.body)
+	}
+	want := AppendTag(nil, MessageType(tt.track.Kind), 3600_000, []byte(tt.body))
+	if got := bytes.Join(d.EncodeTag(f), nil); !bytes.Equal(got, want) {
+		t.Errorf("tag %q, want %q", got, want)
 	}
 }
 
@@ -69,6 +99,27 @@ func TestEncodeTagAllocates(t *testing.T) {
 	f := &media.Frame{Track: &media.Track{Kind: media.Video, Codec: media.H264}, Payload: []byte(idr)}
 	if n := testing.AllocsPerRun(100, func() { EncodeTag(f) }); n > 2 {
 		t.Errorf("%v allocations a tag, want one for the bytes and one for the slice of slices", n)
+	}
+}
+
+func TestCodecID(t *testing.T) {
+	for _, tt := range []struct {
+		dialect Dialect
+		track   *media.Track
+		want    float64
+	}{
+		{Dialect{}, &media.Track{Kind: media.Video, Codec: media.HEVC}, 0x68766331},
+		{Dialect{HEVC12: true}, &media.Track{Kind: media.Video, Codec: media.HEVC}, 12},
+		{Dialect{}, &media.Track{Kind: media.Video, Codec: media.H264, ID: 2}, 7},
+		{Dialect{Tracks: true}, &media.Track{Kind: media.Video, Codec: media.H264, ID: 2}, 0x61766331},
+		{Dialect{}, &media.Track{Kind: media.Audio, Codec: media.MP3}, 2},
+		{Dialect{}, &media.Track{Kind: media.Audio, Codec: media.EAC3}, 0x65632D33},
+		{Dialect{}, &media.Track{Kind: media.Audio, Label: "speex"}, 0},
+		{Dialect{}, nil, 0},
+	} {
+		if got := tt.dialect.codecID(tt.track); got != tt.want {
+			t.Errorf("%+v: %+v is %v, want %v", tt.dialect, tt.track, got, tt.want)
+		}
 	}
 }
 
@@ -87,12 +138,20 @@ func TestMetaData(t *testing.T) {
 			{Key: "audiosamplerate", Value: 44100.0}, {Key: "audiochannels", Value: 1.0}, {Key: "stereo", Value: false}, {Key: "audiocodecid", Value: 10.0},
 			{Key: "encoder", Value: "enc"},
 		}},
-		{"facts alone", nil, []*media.Track{nil, {Kind: media.Video, Codec: media.HEVC}}, amf0.ECMAArray{{Key: "videocodecid", Value: float64(0x68766331)}}},
+		{"facts alone", nil, []*media.Track{{Kind: media.Video, Codec: media.HEVC}}, amf0.ECMAArray{{Key: "videocodecid", Value: float64(0x68766331)}}},
 		{"claims alone", &media.Meta{Width: 2, Channels: 2, HasVideo: true}, nil, amf0.ECMAArray{{Key: "width", Value: 2.0}}},
 		{"nothing", nil, nil, nil},
+		{"several tracks", &media.Meta{VideoRate: 800}, []*media.Track{audio, {ID: 3, Kind: media.Video, Codec: media.H264, Width: 320}, video, {ID: 1, Kind: media.Audio, Codec: media.Opus, Channels: 2}}, amf0.ECMAArray{
+			{Key: "width", Value: 640.0}, {Key: "height", Value: 360.0}, {Key: "videodatarate", Value: 800.0}, {Key: "videocodecid", Value: 7.0},
+			{Key: "audiosamplerate", Value: 44100.0}, {Key: "audiochannels", Value: 1.0}, {Key: "stereo", Value: false}, {Key: "audiocodecid", Value: 10.0},
+			{Key: "videoTrackIdInfoMap", Value: amf0.Object{{Key: "3", Value: amf0.Object{{Key: "width", Value: 320.0}, {Key: "videocodecid", Value: float64(0x61766331)}}}}},
+			{Key: "audioTrackIdInfoMap", Value: amf0.Object{{Key: "1", Value: amf0.Object{
+				{Key: "audiochannels", Value: 2.0}, {Key: "stereo", Value: true}, {Key: "audiocodecid", Value: float64(0x4F707573)},
+			}}}},
+		}},
 	}
 	for _, tt := range tests {
-		got, err := amf0.Decode(MetaData(tt.meta, tt.tracks...))
+		got, err := amf0.Decode(Dialect{Tracks: true}.metaData(tt.meta, tt.tracks...))
 		if diff := cmp.Diff([]any{"onMetaData", tt.want}, got); err != nil || diff != "" {
 			t.Errorf("%s: %v\n%s", tt.name, err, diff)
 		}

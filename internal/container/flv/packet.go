@@ -1,21 +1,27 @@
 package flv
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"time"
 
 	"livego/internal/media"
 )
 
-// A packet is the body of one video or audio message, taken apart.
+// A packet is what one video or audio message says of one track, taken apart.
 type packet struct {
 	what     what
+	id       uint8 // of the track
 	codec    media.Codec
 	label    string // of an Opaque codec
 	enhanced bool
 	keyFlag  bool
 	cts      time.Duration
-	data     []byte // configuration or access unit; the whole body of an Opaque codec
+	offset   time.Duration // to be added to the time of the message
+	data     []byte        // configuration, access unit or description; the whole body of an Opaque codec
+
+	frameType byte // of video in FourCC form
 }
 
 // what a packet is for.
@@ -25,19 +31,33 @@ const (
 	nothing what = iota // legal, and of no use to us
 	header
 	frame
-	end // of the sequence
+	colors // how colours are meant
+	end    // of the sequence
+)
+
+const (
+	maxTracks = 32 // of a publisher, and in a message
+	maxModEx  = 16 // modifiers of a message
 )
 
 var errShort = skip("body is too short")
 
-// parseVideo takes a video body apart. The result points into it.
-func parseVideo(body []byte) (packet, error) {
+// appendVideo appends the packets of a video body, which they point into. With an error, those that it does not concern are there.
+func appendVideo(dst []packet, body []byte) ([]packet, error) {
 	if len(body) == 0 {
-		return packet{}, errShort
+		return dst, errShort
 	}
 	if body[0]&isEnhancedVideo != 0 {
-		return parseEnhancedVideo(body)
+		return appendEnhanced(dst, media.Video, body)
 	}
+	p, err := parseLegacyVideo(body)
+	if err != nil {
+		return dst, err
+	}
+	return append(dst, p), nil
+}
+
+func parseLegacyVideo(body []byte) (packet, error) {
 	p := packet{keyFlag: isKey(body[0] >> 4)}
 	if !isFrame(body[0] >> 4) {
 		return p, skip("video frame type %d carries no picture", body[0]>>4)
@@ -68,63 +88,24 @@ func parseVideo(body []byte) (packet, error) {
 	return p, nil
 }
 
-func parseEnhancedVideo(body []byte) (packet, error) {
-	frameType, kind := body[0]>>4&7, body[0]&0xF
-	p, err := parseFourCC(media.Video, kind, body)
-	if err != nil || kind == packetMetadata {
-		return p, err
-	}
-	p.keyFlag = isKey(frameType)
-	if !isFrame(frameType) {
-		return p, skip("video frame type %d carries no picture", frameType)
-	}
-	switch {
-	case kind == packetCodedFramesX:
-		p.what = frame
-	case p.what == nothing:
-		return p, skip("video packet type %d is not supported", kind)
-	case p.what == frame && (p.codec == media.H264 || p.codec == media.HEVC):
-		if len(p.data) < 3 {
-			return p, errShort
-		}
-		p.cts, p.data = compositionTime(p.data), p.data[3:]
-	}
-	return p, nil
-}
-
-// parseFourCC takes apart what the FourCC forms of video and audio have in common.
-func parseFourCC(k media.Kind, kind byte, body []byte) (packet, error) {
-	if len(body) < 5 {
-		return packet{}, errShort
-	}
-	cc := fourCC(body[1:5])
-	if !cc.printable() {
-		return packet{}, skip("FourCC %x", cc[:])
-	}
-	p := packet{enhanced: true, codec: cc.codec(k), data: body[5:]}
-	if p.codec == media.Opaque {
-		p.label, p.data = "fourcc "+string(cc[:]), body
-	}
-	switch kind {
-	case packetSequenceStart:
-		p.what = header
-	case packetCodedFrames:
-		p.what = frame
-	case packetSequenceEnd:
-		p.what = end
-	}
-	return p, nil
-}
-
-// parseAudio takes an audio body apart. The result points into it. An empty one is silence by Enhanced RTMP.
-func parseAudio(body []byte) (packet, error) {
+// appendAudio is appendVideo for an audio body. An empty one is silence by Enhanced RTMP.
+func appendAudio(dst []packet, body []byte) ([]packet, error) {
 	if len(body) == 0 {
-		return packet{}, nil
+		return dst, nil
 	}
+	if body[0]>>4 == soundEnhanced {
+		return appendEnhanced(dst, media.Audio, body)
+	}
+	p, err := parseLegacyAudio(body)
+	if err != nil {
+		return dst, err
+	}
+	return append(dst, p), nil
+}
+
+func parseLegacyAudio(body []byte) (packet, error) {
 	p := packet{what: frame, data: body[1:]}
 	switch format := body[0] >> 4; format {
-	case soundEnhanced:
-		return parseEnhancedAudio(body)
 	case soundMP3, soundMP3At8k:
 		p.codec = media.MP3
 	case soundAAC:
@@ -146,19 +127,197 @@ func parseAudio(body []byte) (packet, error) {
 	return p, nil
 }
 
-func parseEnhancedAudio(body []byte) (packet, error) {
-	kind := body[0] & 0xF
-	p, err := parseFourCC(media.Audio, kind, body)
-	if err != nil || kind == packetMetadata {
-		return p, err
+// appendEnhanced is appendVideo for a body of either kind in the FourCC form (Enhanced RTMP v2, ExVideoTagHeader and
+// ExAudioTagHeader): a packet type, which modifiers may precede, then one track or several.
+func appendEnhanced(dst []packet, k media.Kind, body []byte) ([]packet, error) {
+	p, kind, b := packet{enhanced: true}, body[0]&0xF, body[1:]
+	for n := 0; kind == packetModEx; n++ {
+		if n == maxModEx {
+			return dst, skip("more than %d modifiers", maxModEx)
+		}
+		var err error
+		if kind, b, err = p.modify(b); err != nil {
+			return dst, err
+		}
 	}
-	if p.what == nothing {
-		return p, skip("audio packet type %d is not supported", kind)
+	if k == media.Video {
+		p.frameType = body[0] >> 4 & 7
 	}
-	if p.what == frame && len(p.data) == 0 {
-		p.what = nothing // silence
+	if kind == multitrack(k) {
+		return appendTracks(dst, k, p, b)
 	}
-	return p, nil
+	cc, b, err := cutFourCC(b)
+	if err == nil {
+		err = p.read(k, kind, cc, b)
+	}
+	if err != nil {
+		return dst, err
+	}
+	return append(dst, p), nil
+}
+
+// modify takes one modifier off b. It returns the packet type that follows it, which may be one more.
+func (p *packet) modify(b []byte) (kind byte, rest []byte, err error) {
+	if len(b) < 1 {
+		return 0, nil, errShort
+	}
+	size := int(b[0]) + 1
+	b = b[1:]
+	if size == 256 { // the size that does not fit
+		if len(b) < 2 {
+			return 0, nil, errShort
+		}
+		size = int(binary.BigEndian.Uint16(b)) + 1
+		b = b[2:]
+	}
+	if len(b) < size+1 {
+		return 0, nil, errShort
+	}
+	value, next := b[:size], b[size]
+	if next>>4 == timestampOffsetNano {
+		if len(value) < 3 || uint24(value) >= uint32(time.Millisecond) {
+			return 0, nil, skip("time stamp offset %x is no part of a millisecond", value[:min(len(value), 3)])
+		}
+		p.offset = time.Duration(uint24(value))
+	}
+	return next & 0xF, b[size+1:], nil
+}
+
+// appendTracks is appendEnhanced for what follows the packet type Multitrack; p is what all tracks have in common. A track that makes
+// no sense does not harm the others.
+func appendTracks(dst []packet, k media.Kind, p packet, b []byte) ([]packet, error) {
+	if len(b) < 1 {
+		return dst, errShort
+	}
+	layout, kind := b[0]>>4, b[0]&0xF
+	b = b[1:]
+	switch {
+	case kind == multitrack(k) || kind == packetModEx:
+		return dst, skip("%v packet type %d within multitrack", k, kind)
+	case layout > manyTracksManyCodecs:
+		return dst, unknown("multitrack type %d", layout)
+	}
+	var (
+		cc  fourCC
+		err error
+		bad error
+	)
+	if layout != manyTracksManyCodecs {
+		if cc, b, err = cutFourCC(b); err != nil {
+			return dst, err
+		}
+	}
+	for n := 0; n == 0 || len(b) > 0; n++ {
+		if n == maxTracks {
+			return dst, skip("more than %d tracks in a message", maxTracks)
+		}
+		if layout == manyTracksManyCodecs {
+			if cc, b, err = cutFourCC(b); err != nil {
+				return dst, err
+			}
+		}
+		if len(b) < 1 {
+			return dst, errShort
+		}
+		p.id, b = b[0], b[1:]
+		size := len(b)
+		if layout != oneTrack {
+			if len(b) < 3 || uint64(uint24(b)) > uint64(len(b)-3) {
+				return dst, errShort
+			}
+			size, b = int(uint24(b)), b[3:]
+		}
+		one := p
+		if err := one.read(k, kind, cc, b[:size]); err != nil {
+			bad = err
+		} else {
+			dst = append(dst, one)
+		}
+		b = b[size:]
+	}
+	return dst, bad
+}
+
+// cutFourCC takes a FourCC off b.
+func cutFourCC(b []byte) (cc fourCC, rest []byte, err error) {
+	if len(b) < 4 {
+		return cc, nil, errShort
+	}
+	cc = fourCC(b[:4])
+	if !cc.printable() {
+		err = skip("FourCC %x", cc[:])
+	}
+	return cc, b[4:], err
+}
+
+// read takes the body of one track.
+func (p *packet) read(k media.Kind, kind byte, cc fourCC, body []byte) error {
+	p.codec, p.data = cc.codec(k), body
+	switch {
+	case p.codec == media.Opaque:
+		return unknown("%v FourCC %s", k, cc[:])
+	case k == media.Video && kind != packetExtra: // whose frame type counts for nothing
+		if !isFrame(p.frameType) {
+			return skip("video frame type %d carries no picture", p.frameType)
+		}
+		p.keyFlag = isKey(p.frameType)
+	}
+	switch {
+	case kind == packetSequenceStart && p.codec == media.FLAC:
+		p.what, p.data = header, readFLAC(body)
+	case kind == packetSequenceStart:
+		p.what = header
+		if !hasHeader(p.codec) || p.codec == media.Opus && bytes.HasPrefix(body, []byte("OpusTags")) { // RFC 7845 section 5.2
+			p.what = nothing
+		}
+	case kind == packetCodedFrames && (p.codec == media.H264 || p.codec == media.HEVC):
+		if len(body) < 3 {
+			return errShort
+		}
+		p.what, p.cts, p.data = frame, compositionTime(body), body[3:]
+	case kind == packetCodedFrames:
+		p.what = frame
+		if k == media.Audio && len(body) == 0 {
+			p.what = nothing // silence
+		}
+	case kind == packetCodedFramesX && k == media.Video:
+		p.what = frame
+	case kind == packetSequenceEnd:
+		p.what = end
+	case kind == packetExtra && k == media.Video:
+		p.what = colors
+	case kind == packetExtra:
+		return checkChannels(body)
+	default:
+		return unknown("%v packet type %d", k, kind)
+	}
+	return nil
+}
+
+// What stands before the STREAMINFO block in Track.Config: "fLaC" and the header of a block of 34 bytes (RFC 9639 sections 6 and 8.1).
+const (
+	flacPrefix = "fLaC\x80\x00\x00\x22"
+	flacInfo   = 34
+)
+
+// readFLAC returns a configuration of FLAC in the form of Track.Config. ffmpeg sends STREAMINFO alone, others what a file begins with.
+func readFLAC(b []byte) []byte {
+	if n := len(flacPrefix); len(b) >= n+flacInfo && string(b[:4]) == flacPrefix[:4] && b[4]&0x7F == 0 {
+		b = b[n : n+flacInfo]
+	}
+	if len(b) != flacInfo {
+		return b // for who describes it to complain of
+	}
+	return append([]byte(flacPrefix), b...)
+}
+
+// hasHeader reports whether there is such a thing as a configuration of c.
+func hasHeader(c media.Codec) bool {
+	switch c {
+	case media.MP3, media.AC3, media.EAC3:
+		return false
+	}
+	return true
 }
 
 func isKey(frameType byte) bool { return frameType == frameKey || frameType == frameGenerated }

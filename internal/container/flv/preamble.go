@@ -1,10 +1,16 @@
 package flv
 
-import "livego/internal/media"
+import (
+	"bytes"
+
+	"livego/internal/media"
+)
 
 // A Preamble knows what one viewer has been sent of what must precede frames: onMetaData and sequence headers. The zero value
 // has sent nothing.
 type Preamble struct {
+	Dialect Dialect // of the viewer
+
 	started bool
 	meta    *media.Meta
 	tracks  []*media.Track // whose headers went out last, one per kind and ID
@@ -30,39 +36,50 @@ func (p *Preamble) Before(dst []Tag, f *media.Frame, known []*media.Track) []Tag
 	if p.Ready(f) {
 		return dst
 	}
-	var changed []*media.Track
+	var bodies []Tag // the time stamps come last
 	if !p.started {
 		for _, t := range known {
-			if t.Kind == f.Track.Kind && t.ID == f.Track.ID {
+			if p.same(t, f.Track) {
 				t = f.Track
 			}
-			if p.set(t) {
-				changed = append(changed, t)
-			}
+			bodies = p.set(bodies, t)
 		}
 	}
-	if p.set(f.Track) {
-		changed = append(changed, f.Track)
-	}
+	bodies = p.set(bodies, f.Track)
 	p.started, p.meta = true, f.Meta
-	ts := Timestamp(f)
-	dst = append(dst, Tag{Type: TypeScript, Body: MetaData(f.Meta, p.tracks...)})
-	for _, t := range changed {
-		if h := SequenceHeader(t); h != nil {
-			dst = append(dst, Tag{Type: MessageType(t.Kind), Timestamp: ts, Body: h})
-		}
+	dst = append(dst, Tag{Type: TypeScript, Body: p.Dialect.metaData(f.Meta, p.tracks...)})
+	for _, b := range bodies {
+		b.Timestamp = Timestamp(f)
+		dst = append(dst, b)
 	}
 	return dst
 }
 
-// set makes t the present track of its kind and ID, and reports whether it was not.
-func (p *Preamble) set(t *media.Track) bool {
-	for i, old := range p.tracks {
-		if old.Kind == t.Kind && old.ID == t.ID {
-			p.tracks[i] = t
-			return old != t
+// set makes t the present track of its kind and ID. It appends what has to precede its frames.
+func (p *Preamble) set(dst []Tag, t *media.Track) []Tag {
+	var old *media.Track
+	for i, present := range p.tracks {
+		if p.same(present, t) {
+			old, p.tracks[i] = present, t
 		}
 	}
-	p.tracks = append(p.tracks, t)
-	return true
+	switch {
+	case old == t:
+		return dst
+	case old == nil:
+		p.tracks = append(p.tracks, t)
+	}
+	described := old != nil && !bytes.Equal(old.Colors, t.Colors) && old.Codec == t.Codec && bytes.Equal(old.Config, t.Config)
+	if h := p.Dialect.SequenceHeader(t); h != nil && !described { // what is but described anew needs no new decoder
+		dst = append(dst, Tag{Type: MessageType(t.Kind), Body: h})
+	}
+	if c := p.Dialect.colors(t); c != nil {
+		dst = append(dst, Tag{Type: MessageType(t.Kind), Body: c})
+	}
+	return dst
+}
+
+// same reports whether a and b are one to the viewer: of a kind, and of an ID where he gets more than one.
+func (p *Preamble) same(a, b *media.Track) bool {
+	return a.Kind == b.Kind && (a.ID == b.ID || !p.Dialect.Tracks)
 }

@@ -42,3 +42,37 @@ func TestPreamble(t *testing.T) {
 		}
 	}
 }
+
+// TestPreambleTracks follows descriptions and several tracks of a kind.
+func TestPreambleTracks(t *testing.T) {
+	track := func(id uint8, config, colors string) *media.Track {
+		return &media.Track{ID: id, Kind: media.Video, Codec: media.AV1, Config: []byte(config), Colors: []byte(colors)}
+	}
+	v0, v1 := track(0, "c", ""), track(1, "d", "e")
+	for _, tt := range []struct {
+		name    string
+		dialect Dialect
+		known   []*media.Track
+		frames  []*media.Track
+		want    []string // after onMetaData
+	}{
+		{"one track at a time", Dialect{}, []*media.Track{v1}, []*media.Track{v1, v0, v1}, []string{"\x90av01d", "\xD4av01e", "\x90av01c", "\x90av01d", "\xD4av01e"}},
+		{"all tracks", Dialect{Tracks: true}, []*media.Track{v0, v1}, []*media.Track{v1, v0, v1}, []string{"\x90av01c", "\x96\x00av01\x01d", "\xD6\x04av01\x01e"}},
+		{"described anew", Dialect{}, nil, []*media.Track{v0, track(0, "c", "x")}, []string{"\x90av01c", "\xD4av01x"}},
+		{"configured anew", Dialect{}, nil, []*media.Track{v0, track(0, "d", "x")}, []string{"\x90av01c", "\x90av01d", "\xD4av01x"}},
+		{"legacy form has no description", Dialect{}, nil, []*media.Track{{Kind: media.Video, Codec: media.H264, Config: []byte("c"), Colors: []byte("e")}}, []string{"\x17\x00\x00\x00\x00c"}},
+	} {
+		p := Preamble{Dialect: tt.dialect}
+		var got []string
+		for _, track := range tt.frames {
+			for _, tag := range p.Before(nil, &media.Frame{Track: track}, tt.known) {
+				if tag.Type != TypeScript {
+					got = append(got, string(tag.Body))
+				}
+			}
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}

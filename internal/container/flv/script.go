@@ -3,6 +3,7 @@ package flv
 import (
 	"bytes"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -65,15 +66,7 @@ func parseMeta(args []any) media.Meta {
 	if len(args) == 0 {
 		return media.Meta{}
 	}
-	var get func(string) any
-	switch o := args[0].(type) {
-	case amf0.ECMAArray:
-		get = o.Get
-	case amf0.Object:
-		get = o.Get
-	default:
-		return media.Meta{}
-	}
+	get := properties(args[0])
 	number := func(key string, least, most float64) float64 {
 		f, _ := get(key).(float64)
 		if !(least <= f && f <= most) { // written so that NaN fails
@@ -106,6 +99,17 @@ func parseMeta(args []any) media.Meta {
 	return m
 }
 
+// properties returns what gives the properties of v: nil for those that v does not have, and for all where it is no object.
+func properties(v any) func(key string) any {
+	switch o := v.(type) {
+	case amf0.ECMAArray:
+		return o.Get
+	case amf0.Object:
+		return o.Get
+	}
+	return func(string) any { return nil }
+}
+
 // isCodecID reports whether v names a codec: a number, of which least is the smallest, or a FourCC in a string.
 func isCodecID(v any, least float64) bool {
 	switch v := v.(type) {
@@ -122,50 +126,87 @@ func isLabel(s string) bool {
 	return len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
-// MetaData returns the body of an onMetaData message for viewers: what the tracks tell of themselves, and where they do not,
-// what the encoder claimed. m may be nil, and so may tracks; of each kind the first counts.
-func MetaData(m *media.Meta, tracks ...*media.Track) []byte {
+// metaData returns the body of an onMetaData message for viewers: what the tracks tell of themselves, and where they do not,
+// what the encoder claimed. m may be nil. Of each kind the first track counts; those after it have a map of their own (Enhanced
+// RTMP v2, Enhancing onMetaData).
+func (d Dialect) metaData(m *media.Meta, tracks ...*media.Track) []byte {
 	if m == nil {
 		m = new(media.Meta)
 	}
-	e := amf0.ECMAArray{}
-	number := func(key string, f float64) {
-		if f > 0 {
-			e = append(e, amf0.Pair{Key: key, Value: f})
-		}
+	var e pairs
+	v, a := first(media.Video, tracks), first(media.Audio, tracks)
+	if v != nil || m.HasVideo {
+		e.video(orNone(v), m)
+		e.number("videocodecid", d.codecID(v))
 	}
-	if v := first(media.Video, tracks); v != nil || m.HasVideo {
-		t := orNone(v)
-		number("width", float64(either(t.Width, m.Width)))
-		number("height", float64(either(t.Height, m.Height)))
-		number("framerate", either(t.FrameRate, m.FrameRate))
-		number("videodatarate", m.VideoRate)
-		number("videocodecid", codecID(v))
+	if a != nil || m.HasAudio {
+		e.audio(orNone(a), m)
+		e.number("audiocodecid", d.codecID(a))
 	}
-	if a := first(media.Audio, tracks); a != nil || m.HasAudio {
-		t := orNone(a)
-		channels := either(t.Channels, m.Channels)
-		number("audiosamplerate", float64(either(t.SampleRate, m.SampleRate)))
-		number("audiochannels", float64(channels))
-		if channels > 0 {
-			e = append(e, amf0.Pair{Key: "stereo", Value: channels > 1})
-		}
-		number("audiodatarate", m.AudioRate)
-		number("audiocodecid", codecID(a))
-	}
+	e.others("videoTrackIdInfoMap", v, tracks, func(e *pairs, t *media.Track) {
+		e.video(t, new(media.Meta))
+		e.number("videocodecid", d.codecID(t))
+	})
+	e.others("audioTrackIdInfoMap", a, tracks, func(e *pairs, t *media.Track) {
+		e.audio(t, new(media.Meta))
+		e.number("audiocodecid", d.codecID(t))
+	})
 	if m.Encoder != "" {
 		e = append(e, amf0.Pair{Key: "encoder", Value: m.Encoder})
 	}
-	return amf0.Append(nil, onMetaData, e)
+	return amf0.Append(nil, onMetaData, amf0.ECMAArray(e))
 }
 
-func first(k media.Kind, tracks []*media.Track) *media.Track {
+// pairs are properties in the making.
+type pairs []amf0.Pair
+
+// number adds a number that is known.
+func (e *pairs) number(key string, f float64) {
+	if f > 0 {
+		*e = append(*e, amf0.Pair{Key: key, Value: f})
+	}
+}
+
+func (e *pairs) video(t *media.Track, m *media.Meta) {
+	e.number("width", float64(either(t.Width, m.Width)))
+	e.number("height", float64(either(t.Height, m.Height)))
+	e.number("framerate", either(t.FrameRate, m.FrameRate))
+	e.number("videodatarate", m.VideoRate)
+}
+
+func (e *pairs) audio(t *media.Track, m *media.Meta) {
+	channels := either(t.Channels, m.Channels)
+	e.number("audiosamplerate", float64(either(t.SampleRate, m.SampleRate)))
+	e.number("audiochannels", float64(channels))
+	if channels > 0 {
+		*e = append(*e, amf0.Pair{Key: "stereo", Value: channels > 1})
+	}
+	e.number("audiodatarate", m.AudioRate)
+}
+
+// others adds a map, by ID, of the tracks of first's kind but first.
+func (e *pairs) others(key string, first *media.Track, tracks []*media.Track, describe func(*pairs, *media.Track)) {
+	var byID amf0.Object
 	for _, t := range tracks {
-		if t != nil && t.Kind == k {
-			return t
+		if first != nil && t.Kind == first.Kind && t != first {
+			var one pairs
+			describe(&one, t)
+			byID = append(byID, amf0.Pair{Key: strconv.Itoa(int(t.ID)), Value: amf0.Object(one)})
 		}
 	}
-	return nil
+	if byID != nil {
+		*e = append(*e, amf0.Pair{Key: key, Value: byID})
+	}
+}
+
+// first returns the track of kind k with the lowest ID, nil where there is none.
+func first(k media.Kind, tracks []*media.Track) (lowest *media.Track) {
+	for _, t := range tracks {
+		if t.Kind == k && (lowest == nil || t.ID < lowest.ID) {
+			lowest = t
+		}
+	}
+	return lowest
 }
 
 func orNone(t *media.Track) *media.Track {

@@ -1,4 +1,5 @@
-// Package m3u8 writes HLS playlists (RFC 8216): plain structs in, bytes out. It knows no segment's content and no HTTP.
+// Package m3u8 writes HLS playlists (RFC 8216, and its second edition, draft-pantos-hls-rfc8216bis, for low latency): plain structs
+// in, bytes out. It knows no segment's content and no HTTP.
 package m3u8
 
 import (
@@ -13,8 +14,13 @@ import (
 // ContentType is the media type of playlists, RFC 8216 section 10.
 const ContentType = "application/vnd.apple.mpegurl"
 
-// version is what the tags used here need: decimal durations (3), and nothing that needs more.
-const version = 3
+// Versions that tags need, RFC 8216bis section 8: decimal durations 3, EXT-X-MAP 6, EXT-X-GAP 8, EXT-X-SKIP 9.
+const (
+	version     = 3
+	versionMap  = 6
+	versionGap  = 8
+	versionSkip = 9
+)
 
 // A Multivariant playlist leads to media playlists, RFC 8216 section 4.3.4.
 type Multivariant struct {
@@ -35,7 +41,7 @@ type Variant struct {
 // Encode returns the playlist. It refuses values that cannot stand in one: a URI or codec with a control character, a space or a
 // quotation mark, an empty URI, no bandwidth.
 func (m *Multivariant) Encode() ([]byte, error) {
-	b := begin(m.Independent)
+	b := begin(version, m.Independent)
 	for _, v := range m.Variants {
 		if err := v.check(); err != nil {
 			return nil, err
@@ -81,6 +87,15 @@ type Media struct {
 	Independent           bool          // every segment starts with a key frame
 	Ended                 bool          // no segment will follow
 	Segments              []Segment
+
+	// Of low latency, RFC 8216bis section 4.4.3.7 and on. Without PartTarget there is none of it.
+	PartTarget   time.Duration // no part may be longer
+	PartHoldBack time.Duration // how far from the end players stay; at least twice PartTarget, and thrice is better
+	Open         []Part        // of the segment that is not complete
+	OpenStart    Segment       // what precedes Open: all but URI and Duration
+	Hint         string        // URI of the part that comes next; "" when none does
+	SkipUntil    time.Duration // playlists may be asked for without what is older; at least six Target, 0 for never
+	Skip         int           // this one is, by so many of the first Segments
 }
 
 // A Segment is one line of a Media playlist, with what precedes it.
@@ -89,27 +104,60 @@ type Segment struct {
 	Duration      time.Duration
 	Discontinuity bool      // between the segment before and this one
 	Time          time.Time // of its first frame by the clock on the wall; zero to leave it out
+	Map           string    // URI of the initialization section; "" where segments need none
+	Gap           bool      // there is nothing at URI
+	Parts         []Part    // nil when they are not listed, or no longer
+}
+
+// A Part is a partial segment, RFC 8216bis section 4.4.4.9.
+type Part struct {
+	URI         string
+	Duration    time.Duration
+	Independent bool // starts with a key frame
 }
 
 // Encode returns the playlist. It refuses what no player could use: a URI as in Multivariant.Encode, a target that is no whole
-// number of seconds, a segment longer than the target.
+// number of seconds, a segment longer than the target, a part longer than its own.
 func (m *Media) Encode() ([]byte, error) {
-	if m.Target < time.Second || m.Target%time.Second != 0 {
-		return nil, fmt.Errorf("m3u8: target duration %v", m.Target)
+	if err := m.check(); err != nil {
+		return nil, err
 	}
-	b := begin(m.Independent)
-	b = fmt.Appendf(b, "#EXT-X-TARGETDURATION:%d\n#EXT-X-MEDIA-SEQUENCE:%d\n", m.Target/time.Second, m.Sequence)
+	b := begin(m.version(), m.Independent)
+	b = fmt.Appendf(b, "#EXT-X-TARGETDURATION:%d\n", m.Target/time.Second)
+	if m.PartTarget > 0 {
+		b = append(b, "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK="...)
+		b = appendSeconds(b, m.PartHoldBack)
+		if m.SkipUntil > 0 {
+			b = append(b, ",CAN-SKIP-UNTIL="...)
+			b = appendSeconds(b, m.SkipUntil)
+		}
+		b = append(b, "\n#EXT-X-PART-INF:PART-TARGET="...)
+		b = appendSeconds(b, m.PartTarget)
+		b = append(b, '\n')
+	}
+	b = append(b, "#EXT-X-MEDIA-SEQUENCE:"...)
+	b = append(strconv.AppendUint(b, m.Sequence, 10), '\n')
 	if m.DiscontinuitySequence > 0 {
-		b = fmt.Appendf(b, "#EXT-X-DISCONTINUITY-SEQUENCE:%d\n", m.DiscontinuitySequence)
+		b = append(b, "#EXT-X-DISCONTINUITY-SEQUENCE:"...)
+		b = append(strconv.AppendUint(b, m.DiscontinuitySequence, 10), '\n')
 	}
-	for _, s := range m.Segments {
-		if s.Duration < 0 || s.Duration.Round(time.Second) > m.Target {
-			return nil, fmt.Errorf("m3u8: segment of %v under a target duration of %v", s.Duration, m.Target)
-		}
-		if err := checkURI(s.URI); err != nil {
-			return nil, err
-		}
+	initial := ""
+	if m.Skip > 0 {
+		b = fmt.Appendf(b, "#EXT-X-SKIP:SKIPPED-SEGMENTS=%d\n", m.Skip)
+		initial = m.Segments[m.Skip-1].Map
+	}
+	for i := m.Skip; i < len(m.Segments); i++ {
+		s := &m.Segments[i]
+		b = s.appendHead(b, &initial)
+		b = appendParts(b, s.Parts)
 		b = s.append(b)
+	}
+	if len(m.Open) > 0 {
+		b = m.OpenStart.appendHead(b, &initial)
+		b = appendParts(b, m.Open)
+	}
+	if m.Hint != "" {
+		b = fmt.Appendf(b, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"%s\"\n", m.Hint)
 	}
 	if m.Ended {
 		b = append(b, "#EXT-X-ENDLIST\n"...)
@@ -117,22 +165,124 @@ func (m *Media) Encode() ([]byte, error) {
 	return b, nil
 }
 
-func (s *Segment) append(b []byte) []byte {
+func (m *Media) check() error {
+	if m.Target < time.Second || m.Target%time.Second != 0 {
+		return fmt.Errorf("m3u8: target duration %v", m.Target)
+	}
+	if m.Skip < 0 || m.Skip > len(m.Segments) {
+		return fmt.Errorf("m3u8: %d of %d segments to be skipped", m.Skip, len(m.Segments))
+	}
+	if m.PartTarget > 0 && (m.PartHoldBack < 2*m.PartTarget || m.SkipUntil != 0 && m.SkipUntil < 6*m.Target) {
+		return fmt.Errorf("m3u8: hold back %v and skip until %v under targets of %v and %v", m.PartHoldBack, m.SkipUntil, m.PartTarget, m.Target)
+	}
+	for i := range m.Segments {
+		s := &m.Segments[i]
+		if s.Duration < 0 || s.Duration.Round(time.Second) > m.Target {
+			return fmt.Errorf("m3u8: segment of %v under a target duration of %v", s.Duration, m.Target)
+		}
+		if err := checkURI(s.URI); err != nil {
+			return err
+		}
+		if err := m.checkParts(s.Map, s.Parts); err != nil {
+			return err
+		}
+	}
+	if m.Hint != "" {
+		if err := checkURI(m.Hint); err != nil {
+			return err
+		}
+	}
+	return m.checkParts(m.OpenStart.Map, m.Open)
+}
+
+// checkParts looks at the parts of a segment, and at the URI of its initialization section.
+func (m *Media) checkParts(initial string, parts []Part) error {
+	if initial != "" {
+		if err := checkURI(initial); err != nil {
+			return err
+		}
+	}
+	for i := range parts {
+		p := &parts[i]
+		if p.Duration < 0 || p.Duration > m.PartTarget {
+			return fmt.Errorf("m3u8: part of %v under a target duration of %v", p.Duration, m.PartTarget)
+		}
+		if err := checkURI(p.URI); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// version returns the lowest that has all tags in m.
+func (m *Media) version() int {
+	v := version
+	if m.PartTarget > 0 || m.Skip > 0 {
+		return versionSkip
+	}
+	for i := range m.Segments {
+		if m.Segments[i].Map != "" {
+			v = max(v, versionMap)
+		}
+		if m.Segments[i].Gap {
+			v = max(v, versionGap)
+		}
+	}
+	return v
+}
+
+// appendHead writes what stands before the parts of s. initial is the initialization section in force.
+func (s *Segment) appendHead(b []byte, initial *string) []byte {
 	if s.Discontinuity {
 		b = append(b, "#EXT-X-DISCONTINUITY\n"...)
+	}
+	if s.Map != "" && (s.Map != *initial || s.Discontinuity) {
+		b = append(b, "#EXT-X-MAP:URI=\""...)
+		b = append(b, s.Map...)
+		b = append(b, "\"\n"...)
+		*initial = s.Map
 	}
 	if !s.Time.IsZero() {
 		b = append(b, "#EXT-X-PROGRAM-DATE-TIME:"...)
 		b = s.Time.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
 		b = append(b, '\n')
 	}
-	b = append(b, "#EXTINF:"...)
-	b = strconv.AppendFloat(b, s.Duration.Seconds(), 'f', 5, 64)
-	return fmt.Appendf(b, ",\n%s\n", s.URI)
+	if s.Gap {
+		b = append(b, "#EXT-X-GAP\n"...)
+	}
+	return b
 }
 
-func begin(independent bool) []byte {
-	b := fmt.Appendf(nil, "#EXTM3U\n#EXT-X-VERSION:%d\n", version)
+func (s *Segment) append(b []byte) []byte {
+	b = append(b, "#EXTINF:"...)
+	b = appendSeconds(b, s.Duration)
+	b = append(b, ",\n"...)
+	b = append(b, s.URI...)
+	return append(b, '\n')
+}
+
+func appendParts(b []byte, parts []Part) []byte {
+	for i := range parts {
+		b = append(b, "#EXT-X-PART:DURATION="...)
+		b = appendSeconds(b, parts[i].Duration)
+		b = append(b, ",URI=\""...)
+		b = append(b, parts[i].URI...)
+		b = append(b, '"')
+		if parts[i].Independent {
+			b = append(b, ",INDEPENDENT=YES"...)
+		}
+		b = append(b, '\n')
+	}
+	return b
+}
+
+// appendSeconds writes d to the nearest 10 us.
+func appendSeconds(b []byte, d time.Duration) []byte {
+	return strconv.AppendFloat(b, d.Seconds(), 'f', 5, 64)
+}
+
+func begin(version int, independent bool) []byte {
+	b := fmt.Appendf(make([]byte, 0, 4096), "#EXTM3U\n#EXT-X-VERSION:%d\n", version)
 	if independent {
 		b = append(b, "#EXT-X-INDEPENDENT-SEGMENTS\n"...)
 	}

@@ -33,6 +33,11 @@ func TestGolden(t *testing.T) {
 			},
 		}},
 		{"ended", &Media{Target: time.Second, Ended: true, Segments: []Segment{{URI: "1-0.ts", Duration: 20 * time.Millisecond}}}},
+		{"low-latency", lowLatency(0)},
+		{"delta", lowLatency(2)},
+		{"fmp4-gap", &Media{Target: 2 * time.Second, Segments: []Segment{
+			{URI: "5-0.m4s", Duration: 2 * time.Second, Map: "a.mp4"}, {URI: "5-2000.m4s", Duration: time.Second, Gap: true, Map: "a.mp4"},
+		}}},
 		{"empty", &Media{Target: 6 * time.Second}},
 	}
 	for _, tt := range tests {
@@ -55,6 +60,25 @@ func TestGolden(t *testing.T) {
 				t.Error(diff)
 			}
 		})
+	}
+}
+
+// lowLatency is a playlist with parts, of which the first segments are skipped.
+func lowLatency(skip int) *Media {
+	at := time.Date(2026, 3, 29, 1, 0, 0, 0, time.UTC)
+	return &Media{
+		Target: 2 * time.Second, Sequence: 100, Independent: true,
+		PartTarget: 200 * time.Millisecond, PartHoldBack: 600 * time.Millisecond, SkipUntil: 12 * time.Second, Skip: skip,
+		Segments: []Segment{
+			{URI: "5-0.m4s", Duration: 2 * time.Second, Map: "a.mp4", Time: at},
+			{URI: "5-2000.m4s", Duration: 400 * time.Millisecond, Map: "a.mp4", Discontinuity: true},
+			{URI: "5-2400.m4s", Duration: 300 * time.Millisecond, Map: "b.mp4", Parts: []Part{
+				{"5-2400.0.m4s", 200 * time.Millisecond, true}, {"5-2400.1.m4s", 100 * time.Millisecond, false},
+			}},
+		},
+		OpenStart: Segment{Map: "b.mp4", Time: at.Add(time.Minute)},
+		Open:      []Part{{"5-2700.0.m4s", 200 * time.Millisecond, true}},
+		Hint:      "5-2700.1.m4s",
 	}
 }
 
@@ -83,6 +107,14 @@ func TestRefused(t *testing.T) {
 		{"frame rate NaN", variant(Variant{URI: "a", FrameRate: math.NaN()})},
 		{"segment above target", segment(Segment{URI: "a", Duration: 2500 * time.Millisecond})},
 		{"negative duration", segment(Segment{URI: "a", Duration: -1})},
+		{"part above target", &Media{Target: time.Second, PartTarget: 1, PartHoldBack: 3, Open: []Part{{"a", 2, false}}}},
+		{"part without a target", segment(Segment{URI: "a", Parts: []Part{{"a", 2, false}}})},
+		{"W21 line in part URI", &Media{Target: time.Second, PartTarget: 1, PartHoldBack: 3, Open: []Part{{"a\n", 1, false}}}},
+		{"W21 quotation mark in hint", &Media{Target: time.Second, Hint: `a",URI="b`}},
+		{"W21 line in map", segment(Segment{URI: "a", Map: "a\n#"})},
+		{"hold back too short", &Media{Target: time.Second, PartTarget: 2, PartHoldBack: 3}},
+		{"skip until too short", &Media{Target: time.Second, PartTarget: 2, PartHoldBack: 6, SkipUntil: 5 * time.Second}},
+		{"skips what is not there", &Media{Target: time.Second, Skip: 1}},
 		{"target 0", &Media{}},
 		{"target 1.5 s", &Media{Target: 1500 * time.Millisecond}},
 	}

@@ -1,6 +1,10 @@
 package ts
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"livego/internal/media"
+)
 
 // packets writes transport packets. Continuity counters begin anew with each value, which each PID's first packet flags.
 type packets struct {
@@ -169,10 +173,24 @@ func (m *muxer) tables() {
 	pmt := []byte{0xE0 | byte(pcrPID>>8), byte(pcrPID), 0xF0, 0}
 	for _, e := range []elementary{m.video, m.audio} {
 		if e.announced != nil {
-			pmt = append(pmt, streamType(e.announced), 0xE0|byte(e.pid>>8), byte(e.pid), 0xF0, 0)
+			about := descriptors(e.announced)
+			pmt = append(pmt, streamType(e.announced), 0xE0|byte(e.pid>>8), byte(e.pid), 0xF0, byte(len(about)))
+			pmt = append(pmt, about...)
 		}
 	}
 	m.packets.writeSection(pidPMT, 0x02, program, pmt)
+}
+
+// descriptors returns what the PMT has to say of t beside its stream type: a registration_descriptor (ISO/IEC 13818-1 clause 2.6.8) of
+// what that type alone does not name, as players outside of ATSC want it.
+func descriptors(t *media.Track) []byte {
+	switch t.Codec {
+	case media.AC3:
+		return []byte("\x05\x04AC-3")
+	case media.EAC3:
+		return []byte("\x05\x04EAC3")
+	}
+	return nil
 }
 
 // writeSection writes a packet with one PSI section, whose table id extension is id and whose body is data.

@@ -3,10 +3,12 @@
 package ts
 
 import (
+	"slices"
 	"time"
 
 	"livego/internal/codec/aac"
 	"livego/internal/codec/h264"
+	"livego/internal/codec/h265"
 	"livego/internal/codec/nal"
 	"livego/internal/media"
 )
@@ -20,12 +22,15 @@ const (
 	pidAudio = 0x101
 )
 
-// Types of elementary stream, ISO/IEC 13818-1 table 2-34.
+// Types of elementary stream, ISO/IEC 13818-1 table 2-34, and ATSC A/52 annexes A and G for those of Dolby.
 const (
 	streamMPEG1Audio = 0x03
 	streamMPEG2Audio = 0x04
 	streamADTS       = 0x0F
 	streamH264       = 0x1B
+	streamHEVC       = 0x24
+	streamAC3        = 0x81
+	streamEAC3       = 0x87
 )
 
 const (
@@ -39,8 +44,9 @@ const (
 	pcrLead = clockRate / 2
 )
 
-// CanCarry reports whether frames of t can be put into a transport stream: H.264, MP3, and AAC that ADTS has words for.
-func CanCarry(t *media.Track) bool { return streamType(t) != 0 }
+// Carries reports whether frames of t can be put into a transport stream: H.264, HEVC, MP3, AC-3, E-AC-3, and AAC that
+// ADTS has words for.
+func Carries(t *media.Track) bool { return streamType(t) != 0 }
 
 // streamType returns t's stream_type, 0 if it has none.
 func streamType(t *media.Track) byte {
@@ -49,10 +55,18 @@ func streamType(t *media.Track) byte {
 		if _, err := h264.ParseConfig(t.Config); err == nil {
 			return streamH264
 		}
+	case media.HEVC:
+		if _, err := h265.ParseConfig(t.Config); err == nil {
+			return streamHEVC
+		}
 	case media.AAC:
 		if c, err := aac.Parse(t.Config); err == nil && c.CheckADTS() == nil {
 			return streamADTS
 		}
+	case media.AC3:
+		return streamAC3
+	case media.EAC3:
+		return streamEAC3
 	case media.MP3:
 		if t.SampleRate < 32000 {
 			return streamMPEG2Audio
@@ -63,7 +77,7 @@ func streamType(t *media.Track) byte {
 }
 
 // AppendSegment appends one segment to dst: PAT and PMT, then frames in their order. video and audio are what the PMT
-// announces; either may be nil, and both must satisfy CanCarry. Frames of other tracks are left out, but for those that follow a
+// announces; either may be nil, and both must satisfy Carries. Frames of other tracks are left out, but for those that follow a
 // change of configuration within a codec. left is the number of frames that were left out because they cannot be expressed: AAC
 // above 8184 bytes, malformed NAL units.
 func AppendSegment(dst []byte, video, audio *media.Track, frames []*media.Frame) (segment []byte, left int) {
@@ -112,7 +126,7 @@ type elementary struct {
 	pid       uint16
 
 	track *media.Track // of the newest frame
-	avc   *h264.Config // of track, nil if it has none or a malformed one
+	sets  *sets        // of track, nil if it has none or a malformed configuration
 	aac   *aac.Config  // likewise
 }
 
@@ -125,10 +139,10 @@ func (e *elementary) admits(f *media.Frame) bool {
 	if t == e.track {
 		return true
 	}
-	e.track, e.avc, e.aac = t, nil, nil
+	e.track, e.sets, e.aac = t, nil, nil
 	switch t.Codec {
-	case media.H264:
-		e.avc, _ = h264.ParseConfig(t.Config)
+	case media.H264, media.HEVC:
+		e.sets = setsOf(t)
 	case media.AAC:
 		e.aac, _ = aac.Parse(t.Config)
 	}
@@ -154,11 +168,11 @@ func (m *muxer) frame(f *media.Frame) bool {
 }
 
 func (m *muxer) videoFrame(f *media.Frame) bool {
-	if m.video.avc == nil {
+	if m.video.sets == nil {
 		return false
 	}
 	var ok bool
-	if m.es, ok = appendAnnexB(m.es[:0], f, m.video.avc); !ok {
+	if m.es, ok = m.video.sets.appendAnnexB(m.es[:0], f); !ok {
 		return false
 	}
 	dts := ticks(f.DTS) + timeBase - m.delay
@@ -183,8 +197,12 @@ func (m *muxer) audioFrame(f *media.Frame) bool {
 		return false
 	}
 	pts := rescale(f.Ticks, f.Track.Timescale) + timeBase
+	id := byte(0xC0)
+	if c := f.Track.Codec; c == media.AC3 || c == media.EAC3 {
+		id = 0xBD // private_stream_1
+	}
 	m.packets.writePES(pes{
-		pid: m.audio.pid, streamID: 0xC0, pts: pts, dts: pts,
+		pid: m.audio.pid, streamID: id, pts: pts, dts: pts,
 		hasPCR: m.video.announced == nil, random: true,
 	}, es)
 	return true
@@ -200,49 +218,74 @@ func (m *muxer) adts(f *media.Frame) ([]byte, bool) {
 	return m.es, err == nil
 }
 
+// sets are the parameter sets of a video track, and what of its codec it takes to write it.
+type sets struct {
+	lengthSize int
+	units      [][]byte
+	delimiter  []byte // an access unit delimiter that says nothing of the picture
+	kind       func(unit []byte) int
+	kinds      []int // of parameter sets; all must be there
+}
+
+// setsOf returns those of t, nil where its configuration is malformed.
+func setsOf(t *media.Track) *sets {
+	if t.Codec == media.HEVC {
+		c, err := h265.ParseConfig(t.Config)
+		if err != nil {
+			return nil
+		}
+		return &sets{
+			c.LengthSize, slices.Concat(c.VPS, c.SPS, c.PPS), []byte{h265.TypeAUD << 1, 1, 0x50},
+			h265.Type, []int{h265.TypeVPS, h265.TypeSPS, h265.TypePPS},
+		}
+	}
+	c, err := h264.ParseConfig(t.Config)
+	if err != nil {
+		return nil
+	}
+	return &sets{
+		c.LengthSize, slices.Concat(c.SPS, c.PPS), []byte{h264.TypeAUD, 0xF0},
+		func(unit []byte) int { return int(h264.Type(unit)) }, []int{h264.TypeSPS, h264.TypePPS},
+	}
+}
+
 // appendAnnexB appends f as an access unit in Annex B form: a delimiter first, which HLS asks for, and before a random access
 // point the parameter sets of its track, unless it brings its own. It reports false for a malformed frame.
-func appendAnnexB(dst []byte, f *media.Frame, c *h264.Config) ([]byte, bool) {
-	anyPicture := []byte{h264.TypeAUD, 0xF0}
-	dst = h264.AppendAnnexB(dst, anyPicture)
-	if f.RAP != media.NoAccess && !bringsSets(f.Payload, c.LengthSize) {
-		for _, set := range c.SPS {
-			dst = h264.AppendAnnexB(dst, set)
-		}
-		for _, set := range c.PPS {
+func (s *sets) appendAnnexB(dst []byte, f *media.Frame) ([]byte, bool) {
+	dst = h264.AppendAnnexB(dst, s.delimiter)
+	if f.RAP != media.NoAccess && !s.brought(f.Payload) {
+		for _, set := range s.units {
 			dst = h264.AppendAnnexB(dst, set)
 		}
 	}
+	delimiter := s.kind(s.delimiter)
 	for rest := f.Payload; len(rest) > 0; {
 		var unit []byte
 		var err error
-		if unit, rest, err = nal.Next(rest, c.LengthSize); err != nil {
+		if unit, rest, err = nal.Next(rest, s.lengthSize); err != nil {
 			return dst, false
 		}
-		if h264.Type(unit) != h264.TypeAUD {
+		if s.kind(unit) != delimiter {
 			dst = h264.AppendAnnexB(dst, unit)
 		}
 	}
 	return dst, true
 }
 
-// bringsSets reports whether an access unit has both an SPS and a PPS.
-func bringsSets(unit []byte, lengthSize int) bool {
-	var sps, pps bool
+// brought reports whether an access unit has a parameter set of each kind.
+func (s *sets) brought(unit []byte) bool {
+	found := 0
 	for len(unit) > 0 {
-		n, rest, err := nal.Next(unit, lengthSize)
+		n, rest, err := nal.Next(unit, s.lengthSize)
 		if err != nil {
 			return false
 		}
-		switch h264.Type(n) {
-		case h264.TypeSPS:
-			sps = true
-		case h264.TypePPS:
-			pps = true
+		if i := slices.Index(s.kinds, s.kind(n)); i >= 0 {
+			found |= 1 << i
 		}
 		unit = rest
 	}
-	return sps && pps
+	return found == 1<<len(s.kinds)-1
 }
 
 // ticks converts to 90 kHz, to the nearest.

@@ -17,6 +17,9 @@ const (
 	pps  = "\x68\xCE\x0F\xC8"
 	avcC = "\x01\x42\xC0\x0D\xFF\xE1\x00\x0A" + sps + "\x01\x00\x04" + pps
 	idr  = "\x65\x88\x84"
+	// hvcC of a VPS, an SPS and a PPS of three bytes each.
+	hvcC = "\x01" + "\x01\x60\x00\x00\x00\x90\x00\x00\x00\x00\x00\x5d" + "\xf0\x00\xfc\xfd\xf8\xf8\x00\x00\x0f" + "\x03" +
+		"\xa0\x00\x01\x00\x03\x40\x01v" + "\xa1\x00\x01\x00\x03\x42\x01s" + "\xa2\x00\x01\x00\x03\x44\x01p"
 	aud  = "\x09\xF0"
 	code = "\x00\x00\x00\x01"
 
@@ -26,6 +29,8 @@ const (
 var (
 	video = &media.Track{Kind: media.Video, Codec: media.H264, Config: []byte(avcC), Timescale: 90000}
 	sound = &media.Track{Kind: media.Audio, Codec: media.AAC, Config: []byte("\x12\x10"), Timescale: 44100}
+	hevc  = &media.Track{Kind: media.Video, Codec: media.HEVC, Config: []byte(hvcC), Timescale: 90000}
+	ac3   = &media.Track{Kind: media.Audio, Codec: media.AC3, Timescale: 48000}
 	mp3   = &media.Track{Kind: media.Audio, Codec: media.MP3, Timescale: 22050, SampleRate: 22050}
 )
 
@@ -99,7 +104,7 @@ func parse(t *testing.T, b []byte) (types map[int]byte, units []unit) {
 				continue
 			}
 			pcrPID = int(binary.BigEndian.Uint16(body) & 0x1FFF)
-			for es := body[4:]; len(es) > 0; es = es[5:] {
+			for es := body[4:]; len(es) > 0; es = es[5+int(es[4]):] {
 				types[int(binary.BigEndian.Uint16(es[1:])&0x1FFF)] = es[0]
 			}
 		case start:
@@ -192,6 +197,15 @@ func TestSegment(t *testing.T) {
 		{"MP3, one frame too large", nil, mp3, []*media.Frame{
 			samples(mp3, 576, "mp3"), samples(mp3, 0, string(make([]byte, maxAudioPES+1))),
 		}, map[int]byte{pidAudio: 0x04}, []unit{{pidAudio, base + 2351, base + 2351, true, "mp3"}}, 1},
+		{"HEVC and AC-3", hevc, ac3, []*media.Frame{
+			{Track: hevc, RAP: media.Key, Payload: []byte(avcc("\x46\x01\x10", "\x26\x01\xaf"))},
+			{Track: hevc, RAP: media.Key, Payload: []byte(avcc("\x40\x01new", "\x42\x01new", "\x44\x01new", "\x26\x01\xaf"))},
+			samples(ac3, 1536, "\x0b\x77"),
+		}, map[int]byte{pidVideo: 0x24, pidAudio: 0x81}, []unit{
+			{pidVideo, base, base, true, code + "\x46\x01\x50" + code + "\x40\x01v" + code + "\x42\x01s" + code + "\x44\x01p" + code + "\x26\x01\xaf"},
+			{pidVideo, base, base, true, code + "\x46\x01\x50" + code + "\x40\x01new" + code + "\x42\x01new" + code + "\x44\x01new" + code + "\x26\x01\xaf"},
+			{pidAudio, base + 2880, base + 2880, true, "\x0b\x77"},
+		}, 0},
 		{"malformed NAL units", video, nil, []*media.Frame{picture(0, 0, 0, "\x00\x00\x00\x09\x41")},
 			map[int]byte{pidVideo: 0x1B}, nil, 1},
 		{"new configuration, malformed", video, nil, []*media.Frame{
@@ -238,7 +252,7 @@ func TestSameBytes(t *testing.T) {
 	}
 }
 
-func TestCanCarry(t *testing.T) {
+func TestCarries(t *testing.T) {
 	aac := func(asc string) *media.Track {
 		return &media.Track{Kind: media.Audio, Codec: media.AAC, Config: []byte(asc)}
 	}
@@ -253,10 +267,14 @@ func TestCanCarry(t *testing.T) {
 		{"AAC of 960 samples", aac("\x12\x14"), false},
 		{"AAC malformed", aac("\xFF"), false},
 		{"MP3", mp3, true},
-		{"HEVC", &media.Track{Kind: media.Video, Codec: media.HEVC}, false},
+		{"HEVC", hevc, true},
+		{"HEVC without configuration", &media.Track{Kind: media.Video, Codec: media.HEVC}, false},
+		{"AC-3", ac3, true},
+		{"E-AC-3", &media.Track{Kind: media.Audio, Codec: media.EAC3}, true},
+		{"Opus", &media.Track{Kind: media.Audio, Codec: media.Opus}, false},
 		{"opaque", &media.Track{Kind: media.Audio}, false},
 	} {
-		if got := CanCarry(tt.track); got != tt.want {
+		if got := Carries(tt.track); got != tt.want {
 			t.Errorf("%s: %v", tt.name, got)
 		}
 	}

@@ -15,11 +15,12 @@ import (
 )
 
 // handOver gives a viewer of a stream that is live to the fan, if it can serve him. It reports whether the request is done with.
-func (s *Server) handOver(w http.ResponseWriter, r *http.Request, name live.Name, log *slog.Logger) bool {
-	if s.fan == nil || s.opt.GOPs == 0 || r.TLS != nil || r.ProtoMajor != 1 || r.ProtoMinor == 0 || s.hub.Start(name) != stream.StartNow {
+func (s *Server) handOver(w http.ResponseWriter, r *http.Request, grant live.Grant, log *slog.Logger) bool {
+	name := grant.Name
+	if s.fan == nil || s.opt.GOPs == 0 || dialectOf(r) != (flv.Dialect{}) || r.TLS != nil || r.ProtoMajor != 1 || r.ProtoMinor == 0 || s.hub.Start(name) != stream.StartNow {
 		return false
 	}
-	v, err := s.hub.Join(name, viewer(r))
+	v, err := s.hub.Join(name, viewer(r, grant))
 	if err != nil {
 		return false
 	}
@@ -29,7 +30,7 @@ func (s *Server) handOver(w http.ResponseWriter, r *http.Request, name live.Name
 		log.Error("cannot take over the connection", "err", err)
 		return true
 	}
-	netx.LimitUnsent(nc, v.Backlog())
+	netx.BoundSending(nc, v.Backlog(), s.opt.WriteTimeout)
 	w.Header().Set("Transfer-Encoding", "chunked")
 	err = s.fan.Add(name, nc, fan.Conn{
 		Viewer: v, First: responseHead(w.Header()),

@@ -55,9 +55,13 @@ func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
 // themselves. Who asks for a WebSocket gets one.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string) {
 	proto := protoOf(r)
-	grant, err := s.gate.Allow(r.Context(), live.Request{
-		Action: live.Play, App: app, Name: room, Token: r.URL.Query().Get("token"), Proto: proto, Remote: r.RemoteAddr,
-	})
+	token, err := netx.Token(r)
+	var grant live.Grant
+	if err == nil {
+		grant, err = s.gate.Allow(r.Context(), live.Request{
+			Action: live.Play, App: app, Name: room, Token: token, Proto: proto, Remote: r.RemoteAddr,
+		})
+	}
 	if err != nil {
 		netx.WriteError(w, err)
 		return
@@ -65,20 +69,22 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 	log := s.opt.Log.With("proto", proto, "remote", r.RemoteAddr, "stream", grant.Name.String())
 	w.Header().Set("Cache-Control", "no-store")
 	if proto == protoWebSocket {
-		s.serveWebSocket(w, r, grant.Name, log)
+		s.serveWebSocket(w, r, grant, log)
 		return
 	}
 	w.Header().Set("Content-Type", "video/x-flv")
 	if r.Method == http.MethodHead {
-		if _, ok := s.hub.Info(grant.Name); !ok {
+		if !s.hub.Has(grant.Name) {
 			netx.WriteError(w, live.Errorf(live.NotFound, "nobody is publishing %s", grant.Name))
 		}
 		return
 	}
-	if s.handOver(w, r, grant.Name, log) {
+	if s.handOver(w, r, grant, log) {
 		return
 	}
-	sub, err := s.hub.Subscribe(r.Context(), grant.Name, stream.SubscribeOptions{Viewer: viewer(r), GOPs: s.opt.GOPs})
+	sub, err := s.hub.Subscribe(r.Context(), grant.Name, stream.SubscribeOptions{
+		Viewer: viewer(r, grant), GOPs: s.opt.GOPs, AllTracks: dialectOf(r).Tracks,
+	})
 	if err != nil {
 		if r.Context().Err() == nil {
 			netx.WriteError(w, err)
@@ -90,13 +96,13 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 
 	ctx, out := r.Context(), s.flushed(w)
 	if r.ProtoMajor == 1 {
-		if ctx, out, err = s.hijack(w, r, sub.Backlog()); err != nil {
+		if ctx, out, err = s.hijack(w, r, sub.Viewer); err != nil {
 			log.Error("cannot take over the connection", "err", err)
 			return
 		}
 	}
 	defer out.close()
-	if err = send(ctx, out.write, sub); errors.Is(err, io.EOF) || live.KindOf(err) != live.Internal {
+	if err = send(ctx, out.write, sub, dialectOf(r)); errors.Is(err, io.EOF) || live.KindOf(err) != live.Internal {
 		out.end()
 	}
 	obs.PlayerLeft(log, err)
@@ -115,7 +121,7 @@ func protoOf(r *http.Request) string {
 	return protoHTTP
 }
 
-func viewer(r *http.Request) stream.ViewerOptions {
+func viewer(r *http.Request, grant live.Grant) stream.ViewerOptions {
 	proto, scheme := protoOf(r), "http"
 	if proto == protoWebSocket {
 		scheme = "ws"
@@ -123,7 +129,13 @@ func viewer(r *http.Request) stream.ViewerOptions {
 	if r.TLS != nil {
 		scheme += "s"
 	}
-	return stream.ViewerOptions{Proto: proto, Remote: r.RemoteAddr, URL: scheme + "://" + r.Host + r.URL.EscapedPath()}
+	return stream.ViewerOptions{Proto: proto, Remote: r.RemoteAddr, URL: scheme + "://" + r.Host + r.URL.EscapedPath(), Pass: grant.Pass}
+}
+
+// dialectOf returns what a viewer wants otherwise than everybody, by the query of his address.
+func dialectOf(r *http.Request) flv.Dialect {
+	q := r.URL.Query()
+	return flv.Dialect{Tracks: q.Get("tracks") == "all", HEVC12: q.Get("hevc") == "12"}
 }
 
 // A sink is where a viewer's bytes go.
@@ -137,13 +149,15 @@ type sink struct {
 const batchFrames = 128
 
 // send writes frames to a viewer until the stream or the connection ends. The first slot of each batch is left to write.
-func send(ctx context.Context, write func(batch net.Buffers) error, sub *stream.Subscriber) error {
+func send(ctx context.Context, write func(batch net.Buffers) error, sub *stream.Subscriber, d flv.Dialect) error {
 	var (
-		pre   flv.Preamble
+		pre   = flv.Preamble{Dialect: d}
 		tags  []flv.Tag
 		parts [][]byte
 		head  *head
 		buf   [batchFrames]*media.Frame
+
+		shared = d == flv.Dialect{}
 	)
 	for {
 		n, err := sub.Next(ctx, buf[:])
@@ -163,7 +177,11 @@ func send(ctx context.Context, write func(batch net.Buffers) error, sub *stream.
 				tags = pre.Before(tags[:0], f, sub.Tracks())
 				parts = append(parts, appendTags(nil, tags))
 			}
-			parts = append(parts, f.Wire(media.FormFLV, flv.EncodeTag).Parts...)
+			if shared {
+				parts = append(parts, f.Wire(media.FormFLV, flv.EncodeTag).Parts...)
+			} else {
+				parts = append(parts, d.EncodeTag(f)...)
+			}
 		}
 		if err := write(parts); err != nil {
 			return err
@@ -191,13 +209,14 @@ func (h *head) has(t *media.Track) bool {
 }
 
 // hijack takes the connection over for one viewer: one writev a batch on plain TCP, full records over TLS. ctx ends when he leaves.
-func (s *Server) hijack(w http.ResponseWriter, r *http.Request, backlog int) (ctx context.Context, out sink, err error) {
+func (s *Server) hijack(w http.ResponseWriter, r *http.Request, v *stream.Viewer) (ctx context.Context, out sink, err error) {
 	nc, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, sink{}, err
 	}
 	nc.SetDeadline(time.Time{})
-	netx.LimitUnsent(nc, backlog)
+	netx.BoundSending(nc, v.Backlog(), s.opt.WriteTimeout)
+	v.Measure(func() int { return netx.Queued(nc) }, func(n int) { netx.BoundUnsent(nc, n) })
 	ctx, cancel := context.WithCancel(context.Background())
 	gone := make(chan struct{})
 	go func() { // notices that the viewer left, also while there is nothing to send

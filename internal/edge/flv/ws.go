@@ -55,7 +55,7 @@ func asksForWebSocket(r *http.Request) bool {
 
 // serveWebSocket is Serve for who asks for a WebSocket (RFC 6455). He may come before the publisher. Each batch of frames is one
 // binary message, and all messages together are the file.
-func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, name live.Name, log *slog.Logger) {
+func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, grant live.Grant, log *slog.Logger) {
 	if r.Header.Get("Sec-Websocket-Version") != "13" {
 		w.Header().Set("Sec-Websocket-Version", "13") // section 4.4
 		http.Error(w, "the version of WebSocket here is 13", http.StatusUpgradeRequired)
@@ -78,7 +78,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, name liv
 	})
 	wg.Go(func() { k.ping(ctx, cancel) })
 
-	err = s.play(ctx, k, name, viewer(r), log)
+	err = s.play(ctx, k, grant, r, log)
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause // whoever found it closes the connection
 	} else {
@@ -91,24 +91,27 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, name liv
 }
 
 // play waits for the stream and sends it.
-func (s *Server) play(ctx context.Context, k *socket, name live.Name, v stream.ViewerOptions, log *slog.Logger) error {
+func (s *Server) play(ctx context.Context, k *socket, grant live.Grant, r *http.Request, log *slog.Logger) error {
 	wait := s.opt.PlayWait
 	if wait == 0 {
 		wait = -1
 	}
-	sub, err := s.hub.Subscribe(ctx, name, stream.SubscribeOptions{Viewer: v, Wait: wait, GOPs: s.opt.GOPs})
+	sub, err := s.hub.Subscribe(ctx, grant.Name, stream.SubscribeOptions{
+		Viewer: viewer(r, grant), Wait: wait, GOPs: s.opt.GOPs, AllTracks: dialectOf(r).Tracks,
+	})
 	if err != nil {
 		return err
 	}
 	defer sub.Leave()
-	netx.LimitUnsent(k.nc, sub.Backlog())
+	netx.BoundSending(k.nc, sub.Backlog(), s.opt.WriteTimeout)
+	sub.Measure(func() int { return netx.Queued(k.nc) }, func(n int) { netx.BoundUnsent(k.nc, n) })
 	log.Info("playing")
 	return send(ctx, func(batch net.Buffers) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		return k.send(batch[1:])
-	}, sub)
+	}, sub, dialectOf(r))
 }
 
 // A socket is the WebSocket of one viewer. One goroutine sends, one reads, one pings.

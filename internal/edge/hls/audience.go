@@ -22,6 +22,8 @@ const (
 	maxGuests = 100_000
 	// kickedFor is how long after his last request one who was kicked is remembered.
 	kickedFor = time.Hour
+	// passKept is how long it is known what somebody came in by who asks for nothing.
+	passKept = 25 * time.Hour
 	// lastLook is how long after he was told of the end a viewer may take the last segments while the server stops.
 	lastLook = time.Second
 )
@@ -41,7 +43,14 @@ type audience struct {
 	mu       sync.Mutex // before the hub's locks
 	guests   map[guestID]*guest
 	byClient map[client]*guest // who asked last
+	passes   map[guestID]passed
 	closed   bool
+}
+
+// passed is what somebody came in by who has a session and has asked for nothing yet.
+type passed struct {
+	pass live.Pass
+	at   time.Time
 }
 
 // A client is what a request tells of who made it, besides the session.
@@ -54,7 +63,8 @@ type client struct {
 type guest struct {
 	client client
 	viewer *stream.Viewer // nil when the stream had ended before he came
-	epoch  uint64         // of the session that viewer belongs to
+	pass   live.Pass
+	epoch  uint64 // of the session that viewer belongs to
 	seen   time.Time
 	target time.Duration // how often he asks, at the least
 	told   time.Time     // when he was told of the end; zero before
@@ -64,7 +74,7 @@ type guest struct {
 func newAudience(hub *stream.Hub, timeout time.Duration) *audience {
 	a := &audience{
 		hub: hub, timeout: timeout, seed: maphash.MakeSeed(),
-		guests: make(map[guestID]*guest), byClient: make(map[client]*guest),
+		guests: make(map[guestID]*guest), byClient: make(map[client]*guest), passes: make(map[guestID]passed),
 	}
 	rand.Read(a.secret[:])
 	return a
@@ -76,14 +86,21 @@ const (
 	ticketLen  = ticketBody + 16
 )
 
-// ticket returns a fresh signed session of name for a URL.
-func (a *audience) ticket(name live.Name, expires time.Time) string {
+// ticket returns a fresh signed session of what was granted for a URL.
+func (a *audience) ticket(grant live.Grant) string {
 	var t [ticketLen]byte
 	rand.Read(t[:len(guestID{})])
-	if !expires.IsZero() {
-		binary.BigEndian.PutUint64(t[len(guestID{}):], uint64(expires.Unix()))
+	if !grant.Expires.IsZero() {
+		binary.BigEndian.PutUint64(t[len(guestID{}):], uint64(grant.Expires.Unix()))
 	}
-	copy(t[ticketBody:], a.sign(name, t[:ticketBody]))
+	copy(t[ticketBody:], a.sign(grant.Name, t[:ticketBody]))
+	if grant.Pass.Max > 0 {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if len(a.passes) < maxGuests {
+			a.passes[guestID(t[:len(guestID{})])] = passed{grant.Pass, time.Now()}
+		}
+	}
 	return base64.RawURLEncoding.EncodeToString(t[:])
 }
 
@@ -117,8 +134,8 @@ func (a *audience) clientOf(name live.Name, r *http.Request) client {
 	return client{name, host, maphash.String(a.seed, r.UserAgent())}
 }
 
-// visit notes that the viewer with session id gets list l of the session epoch of name. The error, of kind Denied, tells that he
-// was kicked.
+// visit notes that the viewer with session id gets list l of the session epoch of name. The error tells that he was kicked (Denied),
+// or that too many watch with what he came in by (Limit).
 func (a *audience) visit(id guestID, name live.Name, epoch uint64, l *segment.List, r *http.Request) error {
 	now := time.Now()
 	a.mu.Lock()
@@ -128,7 +145,8 @@ func (a *audience) visit(id guestID, name live.Name, epoch uint64, l *segment.Li
 		if len(a.guests) >= maxGuests || a.closed {
 			return nil
 		}
-		g = new(guest)
+		g = &guest{pass: a.passes[id].pass}
+		delete(a.passes, id)
 		a.guests[id] = g
 	}
 	g.seen, g.target = now, l.Target
@@ -141,37 +159,51 @@ func (a *audience) visit(id guestID, name live.Name, epoch uint64, l *segment.Li
 		g.client = c
 	}
 	a.byClient[g.client] = g
-	switch {
-	case !l.Ended:
+	if !l.Ended {
 		g.told = time.Time{}
-	case g.told.IsZero():
+	} else if g.told.IsZero() {
 		g.told = now
 	}
-	a.join(g, epoch, r)
+	if err := a.join(g, epoch, r); err != nil {
+		a.remove(id, g)
+		return err
+	}
 	return nil
 }
 
+// tell notes that the viewer with session id learns of the end from a request that was held for it.
+func (a *audience) tell(id guestID) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if g := a.guests[id]; g != nil && g.told.IsZero() {
+		g.told = time.Now()
+	}
+}
+
 // join makes g a viewer of the session epoch of his stream, as which statistics and kicks see him. Caller holds a.mu.
-func (a *audience) join(g *guest, epoch uint64, r *http.Request) {
+func (a *audience) join(g *guest, epoch uint64, r *http.Request) error {
 	if g.viewer != nil && g.epoch == epoch {
-		return
+		return nil
 	}
 	scheme := "http://"
 	if r.TLS != nil {
 		scheme = "https://"
 	}
+	g.leave() // before he joins: he counts once
 	v, err := a.hub.Join(g.client.name, stream.ViewerOptions{
-		Proto: "hls", Remote: r.RemoteAddr, URL: scheme + r.Host + "/" + g.client.name.String() + playlistExt,
+		Proto: "hls", Pass: g.pass, Remote: r.RemoteAddr, URL: scheme + r.Host + "/" + g.client.name.String() + playlistExt,
 	})
-	if err != nil {
-		return // it has ended: what is kept has no viewers
+	switch {
+	case live.KindOf(err) == live.Limit:
+		return err
+	case err == nil: // else it has ended: what is kept has no viewers
+		g.viewer, g.epoch = v, v.Epoch()
 	}
-	g.leave()
-	g.viewer, g.epoch = v, v.Epoch()
+	return nil
 }
 
-// count puts n bytes of seg down to who made r.
-func (a *audience) count(name live.Name, r *http.Request, seg *segment.Segment, n int) {
+// count puts n bytes of f down to who made r.
+func (a *audience) count(name live.Name, r *http.Request, f *segment.File, n int) {
 	if n == 0 {
 		return
 	}
@@ -179,7 +211,7 @@ func (a *audience) count(name live.Name, r *http.Request, seg *segment.Segment, 
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if g := a.byClient[c]; g != nil && g.viewer != nil {
-		g.viewer.Count(seg.Share(n))
+		g.viewer.Count(f.Share(n))
 	}
 }
 
@@ -187,6 +219,11 @@ func (a *audience) count(name live.Name, r *http.Request, seg *segment.Segment, 
 func (a *audience) sweep(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	for id, p := range a.passes {
+		if now.Sub(p.at) >= passKept {
+			delete(a.passes, id)
+		}
+	}
 	for id, g := range a.guests {
 		patience := max(a.timeout, 3*g.target)
 		if g.kicked || g.wasKicked() {
@@ -228,6 +265,9 @@ func (a *audience) remove(id guestID, g *guest) {
 	g.leave()
 	a.forget(g)
 	delete(a.guests, id)
+	if g.pass.Max > 0 && len(a.passes) < maxGuests {
+		a.passes[id] = passed{g.pass, time.Now()} // he may come again
+	}
 }
 
 // forget has g counted for nothing more. Caller holds a.mu.

@@ -120,11 +120,11 @@ func TestKick(t *testing.T) {
 func TestTickets(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := newAudience(nil, 0), newAudience(nil, 0)
-		good := a.ticket(movie, time.Time{})
+		good := a.ticket(live.Grant{Name: movie})
 		if _, ok := a.open(good, movie); !ok {
 			t.Error("a good ticket is refused")
 		}
-		if again := a.ticket(movie, time.Time{}); again == good {
+		if again := a.ticket(live.Grant{Name: movie}); again == good {
 			t.Error("two tickets are the same")
 		}
 		for i := range len(good) {
@@ -142,7 +142,7 @@ func TestTickets(t *testing.T) {
 		if _, ok := b.open(good, movie); ok {
 			t.Error("a ticket of another server is good")
 		}
-		brief := a.ticket(movie, time.Now().Add(time.Minute))
+		brief := a.ticket(live.Grant{Name: movie, Expires: time.Now().Add(time.Minute)})
 		if _, ok := a.open(brief, movie); !ok {
 			t.Error("a ticket with a minute left is refused")
 		}

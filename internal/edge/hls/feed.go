@@ -21,6 +21,9 @@ const (
 	feedFrames = 256
 	// feedRetry is after how long segmenting is taken up again where it broke.
 	feedRetry = time.Second
+	// watchedFor is for how long after a request for a playlist parts are made at once; without one they are made a segment at a
+	// time.
+	watchedFor = 10 * time.Second
 	// quietFor is after how long without a frame it is looked whether the encoder is away, before there is a target duration.
 	quietFor = 2 * time.Second
 )
@@ -57,7 +60,7 @@ func (s *Server) feed(ctx context.Context, name live.Name, sess *session) {
 	sess.ended, sess.broken = time.Now(), broken
 	s.mu.Unlock()
 	// A session that began before this line was taken for the one that has just ended.
-	if _, ok := s.hub.Info(name); ok {
+	if s.hub.Has(name) {
 		s.ask(ctx, name)
 	}
 }
@@ -84,11 +87,10 @@ func (fd *feed) run(ctx context.Context) error {
 		err := fd.read(ctx, sub, seg)
 		switch {
 		case errors.Is(err, errQuiet):
-			if err := fd.quiet(sub, seg); err != nil {
-				return err
-			}
+			fd.quiet(sub, seg)
 		case errors.Is(err, io.EOF), ctx.Err() != nil:
-			return seg.End()
+			seg.End()
+			return nil
 		default:
 			return err
 		}
@@ -112,7 +114,7 @@ func (fd *feed) open(ctx context.Context) (*stream.Subscriber, error) {
 	if err != nil {
 		return nil, err
 	}
-	sess.epoch = sub.Epoch()
+	sess.epoch, sess.hurry = sub.Epoch(), sub.Hurry
 	if sess.before != nil {
 		sess.seg = sess.before.Next(sess.epoch)
 	} else {
@@ -132,7 +134,7 @@ func (fd *feed) read(ctx context.Context, sub *stream.Subscriber, seg *segment.S
 
 	buf := make([]*media.Frame, feedFrames)
 	for {
-		n, err := sub.NextAt(ctx, buf, seg.Due())
+		n, err := sub.NextAt(ctx, buf, seg.Due(fd.sess.watched()))
 		if errors.Is(err, context.Canceled) {
 			return context.Cause(ctx)
 		}
@@ -140,37 +142,33 @@ func (fd *feed) read(ctx context.Context, sub *stream.Subscriber, seg *segment.S
 			return err
 		}
 		timer.Reset(patience())
-		if err := fd.write(sub, seg, buf[:n]); err != nil {
-			return err
-		}
+		fd.write(sub, seg, buf[:n])
 	}
 }
 
 // write gives frames to seg and forgets them.
-func (fd *feed) write(sub *stream.Subscriber, seg *segment.Segmenter, frames []*media.Frame) error {
+func (fd *feed) write(sub *stream.Subscriber, seg *segment.Segmenter, frames []*media.Frame) {
 	for _, f := range frames {
-		if err := seg.Write(f); err != nil {
-			return err
-		}
+		seg.Write(f)
 	}
+	seg.Flush()
 	sub.Flushed(frames)
 	clear(frames)
 	fd.judge(seg)
-	return nil
 }
 
 // quiet takes what has come though nothing is due. Where that is nothing and the stream is held for its encoder, viewers get what
 // came last of it.
-func (fd *feed) quiet(sub *stream.Subscriber, seg *segment.Segmenter) error {
+func (fd *feed) quiet(sub *stream.Subscriber, seg *segment.Segmenter) {
 	buf := make([]*media.Frame, feedFrames)
 	n, err := sub.Poll(buf)
 	if n > 0 {
-		return fd.write(sub, seg, buf[:n])
+		fd.write(sub, seg, buf[:n])
+		return
 	}
-	if in, ok := fd.srv.hub.Info(fd.name); err != nil || !ok || !in.Held {
-		return nil // an encoder that is there may go on where it stopped, and the end is for Next to tell
+	if in, ok := fd.srv.hub.Info(fd.name); err == nil && ok && in.Held { // an encoder that is there may go on where it stopped
+		seg.Pause()
 	}
-	return seg.Pause()
 }
 
 // judge warns of an encoder whose keyframes are too far apart for HLS, once.

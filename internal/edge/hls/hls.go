@@ -1,9 +1,13 @@
-// Package hls serves live streams as HLS (RFC 8216): a small multivariant playlist for each viewer, media playlists and MPEG-TS
-// segments that are the same bytes for all. It knows no store, no configuration and no other edge.
+// Package hls serves live streams as HLS (RFC 8216), with low latency (RFC 8216bis): a small multivariant playlist for each viewer,
+// media playlists, segments and parts that are the same bytes for all. It knows no store, no configuration and no other edge.
 //
-//	/{app}/{room}.m3u8[?token=T]   the multivariant playlist: asks the gate, gives a signed session
-//	/{app}/{room}/ts.m3u8[?s=S]    the media playlist; by S viewers are counted
-//	/{app}/{room}/{name}.ts        a segment
+//	/{app}/{room}.m3u8[?token=T&format=F]  the multivariant playlist: asks the gate, gives a signed session. It leads to the
+//	                                       format F, fmp4 or ts, if that can carry the stream; without F to fmp4, unless ts
+//	                                       carries more of it
+//	/{app}/{room}/index.m3u8[?s=S]         the media playlist of fragmented MP4, with parts and blocking reloads; by S viewers
+//	                                       are counted
+//	/{app}/{room}/ts.m3u8[?s=S]            that of MPEG-TS
+//	/{app}/{room}/{name}                   .m4s segments and parts, .mp4 initialization sections, .ts segments
 //
 // A stream that is held for its encoder keeps its playlist and goes on in it. One that has ended stays with EXT-X-ENDLIST for a
 // while; if it is published again in that time, the playlist goes on with a discontinuity and the end mark goes. RFC 8216 has no
@@ -26,6 +30,7 @@ import (
 // Options of a Server.
 type Options struct {
 	Segment      time.Duration // wished length of a segment; default 2 s
+	Part         time.Duration // wished length of a low-latency part; 0 for none
 	Window       int           // target durations' worth of segments in a playlist; at least 8
 	KeepAfterEnd bool          // keep what has ended until it is published again, or for want of memory
 	FirstWait    time.Duration // how long a request for a playlist waits for the first segment
@@ -33,6 +38,7 @@ type Options struct {
 	// waited. Default 30 s.
 	SessionTimeout time.Duration
 	Apps           func(app string) bool // the apps that have HLS; nil: all
+	Private        func(live.Name) bool  // whose segments take a session too; nil: none
 	Raise          func(uint64)          // told each media sequence number in use, see segment.Numbers; nil: nobody
 	Log            *slog.Logger
 }
@@ -133,5 +139,5 @@ func (s *Server) has(app string) bool { return s.opt.Apps == nil || s.opt.Apps(a
 
 // segmentOptions returns the options of a stream's segmenter.
 func (s *Server) segmentOptions() segment.Options {
-	return segment.Options{Segment: s.opt.Segment, Window: s.opt.Window, Raise: s.opt.Raise}
+	return segment.Options{Segment: s.opt.Segment, Part: s.opt.Part, Window: s.opt.Window, Raise: s.opt.Raise}
 }

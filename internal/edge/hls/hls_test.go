@@ -33,7 +33,7 @@ var (
 		Kind: media.Video, Codec: media.H264, Timescale: 90000, RFC6381: "avc1.64001f", Width: 1280, Height: 720, FrameRate: 25,
 		Config: []byte("\x01\x64\x00\x1f\xff\xe1\x00\x1a\x67\x64\x00\x1f\xac\xd9\x40\x50\x05\xbb\x01\x10\x00\x00\x03\x00\x10\x00\x00\x03\x03\xc0\xf1\x83\x19\x60\x01\x00\x06\x68\xeb\xe3\xcb\x22\xc0"),
 	}
-	aac  = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, FrameSamples: 1024, Config: []byte{0x12, 0x10}, RFC6381: "mp4a.40.2"}
+	aac  = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1024, Config: []byte{0x12, 0x10}, RFC6381: "mp4a.40.2"}
 	hevc = &media.Track{Kind: media.Video, Codec: media.HEVC, Timescale: 90000}
 	meta = &media.Meta{HasVideo: true, HasAudio: true}
 )
@@ -142,10 +142,10 @@ func (c *scene) get(target string, header ...string) string {
 	return w.Body.String()
 }
 
-// media follows the multivariant playlist of the movie.
+// media follows the multivariant playlist of the movie as MPEG-TS.
 func (c *scene) media() string {
 	c.t.Helper()
-	return "/live/" + last(c.get("/live/movie.m3u8"))
+	return "/live/" + last(c.get("/live/movie.m3u8?format=ts"))
 }
 
 // last returns the last line of a playlist.
@@ -173,7 +173,7 @@ func TestPlay(t *testing.T) {
 		c.write(p, 5*time.Second)
 		synctest.Wait()
 
-		w := c.do("GET", "/live/movie.m3u8")
+		w := c.do("GET", "/live/movie.m3u8?format=ts")
 		want := regexp.MustCompile(`^#EXTM3U
 #EXT-X-VERSION:3
 #EXT-X-STREAM-INF:BANDWIDTH=\d+,AVERAGE-BANDWIDTH=\d+,CODECS="avc1.64001f,mp4a.40.2",RESOLUTION=1280x720,FRAME-RATE=25.000
@@ -247,7 +247,18 @@ func TestRefusals(t *testing.T) {
 			{"GET", "/live/%2e%2e/passwd.ts", 400, "dot"},
 			{"GET", "/live/movie", 404, "nothing is here"},
 			{"GET", "/live/movie/", 404, "nothing is here"},
-			{"GET", "/live/movie/index.m3u8", 404, "nothing is here"},
+			{"GET", "/live/movie/other.m3u8", 404, "nothing is here"},
+			{"GET", "/live/movie/100-0.m4s/", 404, "nothing is here"},
+			{"GET", "/live/movie/99-0.m4s", 404, "not here"},
+			{"GET", "/live/movie/100-0.00.m4s", 404, "not here"},
+			{"GET", "/live/movie/100-0.99.m4s", 404, "not here"},
+			{"GET", "/live/movie/.m4s", 404, "not here"},
+			{"GET", "/live/movie/.mp4", 404, "not here"},
+			{"GET", "/live/movie.m3u8?format=dash", 400, "fmp4 or ts"},
+			{"GET", "/live/movie/index.m3u8?_HLS_part=1", 400, "without"},
+			{"GET", "/live/movie/index.m3u8?_HLS_msn=-1", 400, "no media sequence"},
+			{"GET", "/live/movie/index.m3u8?_HLS_msn=100&_HLS_part=x", 400, "no number"},
+			{"GET", "/live/movie/index.m3u8?_HLS_msn=103", 400, "too far"},
 			{"GET", "/live/movie/a/100-0.ts", 404, "nothing is here"},
 			{"GET", "/live/movie.m3u8?token=bad", 403, "not good"},
 			{"GET", "/live/private.m3u8", 403, "not good"},
@@ -271,7 +282,7 @@ func TestRefusals(t *testing.T) {
 		if body := c.get("/live/movie.m3u8?token=x%0A%23EXTINF:9"); strings.Contains(body, "EXTINF") {
 			t.Errorf("the query is in the playlist:\n%s", body)
 		}
-		if uri := last(c.get("/live/alias.m3u8")); !strings.HasPrefix(uri, "movie/ts.m3u8?s=") {
+		if uri := last(c.get("/live/alias.m3u8")); !strings.HasPrefix(uri, "movie/index.m3u8?s=") {
 			t.Errorf("a stream granted under another name is at %s", uri)
 		}
 	})
@@ -574,7 +585,7 @@ func TestConcurrentReaders(t *testing.T) {
 					return err
 				}
 				there <- true
-				url := web.URL + "/live/" + last(body)
+				url := web.URL + "/live/" + last(body) // of fragmented MP4
 				for {
 					body, err := fetch(url)
 					if err != nil {

@@ -2,8 +2,9 @@ package hls
 
 import (
 	"bytes"
-	"io"
 	"net/http"
+	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,13 +15,20 @@ import (
 	"livego/internal/segment"
 )
 
-const (
-	playlistExt = ".m3u8"
-	segmentExt  = ".ts"
-	mediaFile   = "ts.m3u8"
+const playlistExt = ".m3u8"
 
-	// maxRanges is how many parts of a segment one request may ask for before it gets the whole.
-	maxRanges = 8
+// What the media playlists are called, by format.
+var playlists = [...]string{segment.FMP4: "index.m3u8", segment.TS: "ts.m3u8"}
+
+// maxRanges is how many pieces of a segment one request may ask for before it gets the whole.
+const maxRanges = 8
+
+// How long caches may keep what.
+const (
+	cacheNothing  = "no-store"                        // it is for one viewer alone
+	cachePlaylist = "public, max-age=1"               // it changes several times a second, and this is the least that there is
+	cacheForever  = "public, max-age=3600, immutable" // its name is never used again
+	cacheOwn      = "private, max-age=3600, immutable"
 )
 
 // ServeHTTP answers GET and HEAD for the paths of the package comment. What is refused is told why, in plain text.
@@ -40,26 +48,35 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) route(w http.ResponseWriter, r *http.Request) error {
-	path := strings.Split(strings.TrimPrefix(r.URL.Path, "/"), "/")
-	if len(path) == 2 && strings.HasSuffix(path[1], playlistExt) {
-		name, err := s.name(path[0], strings.TrimSuffix(path[1], playlistExt))
+	app, rest, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	room, file, within := strings.Cut(rest, "/")
+	if !within {
+		room, ok := strings.CutSuffix(room, playlistExt)
+		if !ok {
+			return errNothing
+		}
+		name, err := s.name(app, room)
 		if err != nil {
 			return err
 		}
 		return s.serveMultivariant(w, r, name)
 	}
-	if len(path) != 3 || path[2] != mediaFile && !strings.HasSuffix(path[2], segmentExt) {
-		return live.Errorf(live.NotFound, "nothing is here: watch at /APP/ROOM%s", playlistExt)
+	if !segment.IsFile(file) && file != playlists[segment.FMP4] && file != playlists[segment.TS] {
+		return errNothing
 	}
-	name, err := s.name(path[0], path[1])
-	switch {
-	case err != nil:
+	name, err := s.name(app, room)
+	if err != nil {
 		return err
-	case path[2] == mediaFile:
-		return s.serveMedia(w, r, name)
 	}
-	return s.serveSegment(w, r, name, strings.TrimSuffix(path[2], segmentExt))
+	for f, list := range playlists {
+		if file == list {
+			return s.serveMedia(w, r, name, segment.Format(f))
+		}
+	}
+	return s.serveFile(w, r, name, file)
 }
+
+var errNothing = live.Errorf(live.NotFound, "nothing is here: watch at /APP/ROOM%s", playlistExt)
 
 // name returns the name of a stream in an app that has HLS.
 func (s *Server) name(app, room string) (live.Name, error) {
@@ -79,7 +96,16 @@ func (s *Server) allow(r *http.Request, name live.Name, token string) (live.Gran
 
 // serveMultivariant lets a viewer in. The playlist leads to the room that the gate granted, which may have another name.
 func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked live.Name) error {
-	grant, err := s.allow(r, asked, r.URL.Query().Get("token"))
+	query := r.URL.Query()
+	wish, err := formatOf(query.Get("format"))
+	if err != nil {
+		return err
+	}
+	token, err := netx.Token(r)
+	if err != nil {
+		return err
+	}
+	grant, err := s.allow(r, asked, token)
 	if err != nil {
 		return err
 	}
@@ -87,26 +113,62 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked
 	if err != nil {
 		return err
 	}
-	uri := grant.Name.Room + "/" + mediaFile + "?s=" + s.audience.ticket(grant.Name, grant.Expires)
+	f := wish(l)
+	uri := grant.Name.Room + "/" + playlists[f] + "?s=" + s.audience.ticket(grant)
 	if grant.Name.App != asked.App {
 		uri = "../" + grant.Name.App + "/" + uri
 	}
-	body, err := multivariant(uri, l)
+	body, err := multivariant(uri, l, f)
 	if err != nil {
 		return err
 	}
-	w.Header().Set("Cache-Control", "no-store") // it is his alone
-	serve(w, r, m3u8.ContentType, bytes.NewReader(body))
+	answer{contentType: m3u8.ContentType, cache: cacheNothing, body: body}.send(w, r)
 	return nil
 }
 
-// multivariant writes the playlist that leads to uri, which is described by l.
-func multivariant(uri string, l *segment.List) ([]byte, error) {
-	v := m3u8.Variant{URI: uri, Bandwidth: max(1, l.Peak), AverageBandwidth: l.Average}
-	if t := l.Video; t != nil {
-		v.Width, v.Height, v.FrameRate = t.Width, t.Height, t.FrameRate
+// formatOf returns how to choose the format that the viewer of a list is led to, by what he has asked for.
+func formatOf(wish string) (func(*segment.List) segment.Format, error) {
+	prefer := segment.FMP4
+	switch wish {
+	case "", "fmp4":
+	case "ts":
+		prefer = segment.TS
+	default:
+		return nil, live.Errorf(live.Invalid, "format is fmp4 or ts")
 	}
-	for _, t := range []*media.Track{l.Video, l.Audio} {
+	return func(l *segment.List) segment.Format {
+		other := segment.TS
+		if prefer == segment.TS {
+			other = segment.FMP4
+		}
+		if has := carried(l, prefer); has == 0 || wish == "" && has < carried(l, other) {
+			return other
+		}
+		return prefer
+	}, nil
+}
+
+// carried returns of how many tracks format f carries something.
+func carried(l *segment.List, f segment.Format) (n int) {
+	video, audio := l.Tracks(f)
+	if video != nil {
+		n++
+	}
+	if audio != nil {
+		n++
+	}
+	return n
+}
+
+// multivariant writes the playlist that leads to uri, where l is in format f.
+func multivariant(uri string, l *segment.List, f segment.Format) ([]byte, error) {
+	peak, average := l.Rates(f)
+	v := m3u8.Variant{URI: uri, Bandwidth: max(1, peak), AverageBandwidth: average}
+	video, audio := l.Tracks(f)
+	if video != nil {
+		v.Width, v.Height, v.FrameRate = video.Width, video.Height, video.FrameRate
+	}
+	for _, t := range []*media.Track{video, audio} {
 		if t == nil {
 			continue
 		}
@@ -122,8 +184,15 @@ func multivariant(uri string, l *segment.List) ([]byte, error) {
 
 // serveMedia answers a viewer who has a session, or whom the gate lets in without a token. A session that is not good any more,
 // as after a restart, counts as none.
-func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, name live.Name) error {
-	id, known := s.audience.open(r.URL.Query().Get("s"), name)
+func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, name live.Name, f segment.Format) error {
+	d, err := parseDirectives(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	id, known := s.audience.open(d.session, name)
+	if !known && s.isPrivate(name) {
+		return s.checkSession(r, name)
+	}
 	if !known {
 		if grant, err := s.allow(r, name, ""); err != nil {
 			return err
@@ -140,32 +209,180 @@ func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, name live.Na
 			return err
 		}
 	}
-	w.Header().Set("Cache-Control", "public, max-age=1")
-	w.Header().Set("ETag", `"`+l.Tag+`"`)
-	serve(w, r, m3u8.ContentType, bytes.NewReader(l.Playlist))
+	if d.blocks {
+		if l, err = sess.block(r.Context(), l, d); err != nil {
+			return err
+		}
+		if known && l.Ended {
+			s.audience.tell(id)
+		}
+	}
+	if carried(l, f) == 0 {
+		in, _ := s.hub.Info(name)
+		return live.Errorf(live.NotFound, "%s has no track that this form of HLS can carry, only %s: start at %s%s", name, codecs(in.Tracks), name, playlistExt)
+	}
+	p, err := l.Playlist(f, d.skip)
+	if err != nil {
+		return err
+	}
+	if s.isPrivate(name) {
+		answer{contentType: m3u8.ContentType, cache: cacheNothing, body: withSession(p.Body, d.session)}.send(w, r)
+		return nil
+	}
+	a := answer{contentType: m3u8.ContentType, cache: cachePlaylist, tag: p.Tag, body: p.Body}
+	w.Header()["Vary"] = varyEncoding
+	if acceptsGzip(r) {
+		a.tag, a.body, a.gzipped = p.Tag+"-gzip", p.Gzip(), true
+	}
+	a.send(w, r)
 	return nil
 }
 
-func (s *Server) serveSegment(w http.ResponseWriter, r *http.Request, name live.Name, file string) error {
-	seg := s.find(name, file)
-	if seg == nil {
+// Values of headers that all answers share: they are never modified.
+var (
+	varyEncoding = []string{"Accept-Encoding"}
+	gzipEncoding = []string{"gzip"}
+	anyRange     = []string{"bytes"}
+)
+
+// directives are what a request for a media playlist says in its query, RFC 8216bis section 6.2.5.
+type directives struct {
+	session string
+	blocks  bool // until there is
+	msn     uint64
+	part    int // of it; -1 for all of it
+	skip    bool
+}
+
+// parseDirectives reads them. net/url would make a map of the query, and this is asked many times a second by each viewer.
+func parseDirectives(query string) (d directives, err error) {
+	d.part = -1
+	for len(query) > 0 {
+		var pair string
+		pair, query, _ = strings.Cut(query, "&")
+		key, value, _ := strings.Cut(pair, "=")
+		switch key {
+		case "s":
+			if d.session, err = url.QueryUnescape(value); err != nil {
+				d.session, err = "", nil // none of ours
+			}
+		case "_HLS_msn":
+			d.blocks = true
+			if d.msn, err = strconv.ParseUint(value, 10, 63); err != nil {
+				return d, live.Errorf(live.Invalid, "_HLS_msn is no media sequence number")
+			}
+		case "_HLS_part":
+			n, err := strconv.ParseUint(value, 10, 31)
+			if err != nil {
+				return d, live.Errorf(live.Invalid, "_HLS_part is no number of a part")
+			}
+			d.part = int(n)
+		case "_HLS_skip":
+			d.skip = value == "YES" || value == "v2"
+		}
+	}
+	if d.part >= 0 && !d.blocks {
+		return d, live.Errorf(live.Invalid, "_HLS_part without _HLS_msn")
+	}
+	return d, nil
+}
+
+// serveFile answers with a segment, a part or an initialization section. A part that playlists hint at is waited for.
+func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name live.Name, file string) error {
+	cache := cacheForever
+	if s.isPrivate(name) {
+		if err := s.checkSession(r, name); err != nil {
+			return err
+		}
+		cache = cacheOwn
+	}
+	sess, l := s.kept(name)
+	var f segment.File
+	if l != nil {
+		if f = l.File(file); f.Name == "" && l.Expects(file) {
+			var err error
+			if l, err = sess.hold(r.Context(), l, false, func(l *segment.List) bool { return !l.Expects(file) }); err != nil {
+				return err
+			}
+			f = l.File(file)
+		}
+	}
+	data := f.Data()
+	if len(data) == 0 {
 		return live.Errorf(live.NotFound, "this segment of %s is not here, or no longer", name)
 	}
-	if strings.Count(r.Header.Get("Range"), ",") >= maxRanges {
-		r.Header.Del("Range")
-	}
-	w.Header().Set("Cache-Control", "public, max-age=3600, immutable") // its name is never used again
-	w.Header().Set("ETag", `"`+seg.Name+`"`)
-	body := &counted{Reader: bytes.NewReader(seg.Data())}
-	serve(w, r, "video/mp2t", body)
-	s.audience.count(name, r, seg, body.n)
+	n := answer{contentType: f.Type, cache: cache, tag: f.Name, body: data, ranges: true}.send(w, r)
+	s.audience.count(name, r, &f, n)
 	return nil
 }
 
-// serve answers with content, which has no date.
-func serve(w http.ResponseWriter, r *http.Request, contentType string, content io.ReadSeeker) {
-	w.Header().Set("Content-Type", contentType)
-	http.ServeContent(w, r, "", time.Time{}, content)
+// An answer is what a request is answered with.
+type answer struct {
+	contentType, cache string
+	tag                string // names the content; "" when it is never asked for again
+	body               []byte // shared: not modified
+	gzipped            bool
+	ranges             bool // pieces may be asked for
+}
+
+// send answers and returns how many bytes of the body went out. It does for what is in memory, and asked for many times, what
+// http.ServeContent does, which is left what asks for pieces.
+func (a answer) send(w http.ResponseWriter, r *http.Request) int {
+	h := w.Header()
+	h["Content-Type"] = []string{a.contentType}
+	h["Cache-Control"] = []string{a.cache}
+	if a.gzipped {
+		h["Content-Encoding"] = gzipEncoding
+	}
+	if a.tag != "" {
+		tag := `"` + a.tag + `"`
+		h["Etag"] = []string{tag}
+		if match := r.Header["If-None-Match"]; len(match) > 0 && hasTag(match, tag) {
+			w.WriteHeader(http.StatusNotModified)
+			return 0
+		}
+	}
+	if a.ranges {
+		if asked := r.Header.Get("Range"); asked != "" && strings.Count(asked, ",") < maxRanges {
+			body := &counted{Reader: bytes.NewReader(a.body)}
+			http.ServeContent(w, r, "", time.Time{}, body)
+			return body.n
+		}
+		h["Accept-Ranges"] = anyRange
+	}
+	h["Content-Length"] = []string{strconv.Itoa(len(a.body))}
+	if r.Method == http.MethodHead {
+		w.WriteHeader(http.StatusOK)
+		return 0
+	}
+	n, _ := w.Write(a.body) // who is gone is gone
+	return n
+}
+
+// hasTag reports whether tag is among those of If-None-Match, or any will do (RFC 9110 section 13.1.2).
+func hasTag(match []string, tag string) bool {
+	for _, list := range match {
+		for one := range strings.SplitSeq(list, ",") {
+			one = strings.TrimPrefix(strings.TrimSpace(one), "W/")
+			if one == tag || one == "*" {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// acceptsGzip reports whether who made r takes what is compressed so (RFC 9110 section 12.5.3).
+func acceptsGzip(r *http.Request) bool {
+	for _, list := range r.Header["Accept-Encoding"] {
+		for one := range strings.SplitSeq(list, ",") {
+			coding, weight, _ := strings.Cut(one, ";")
+			if strings.TrimSpace(coding) == "gzip" {
+				return strings.Trim(weight, " q=0.") != "" || !strings.Contains(weight, "0")
+			}
+		}
+	}
+	return false
 }
 
 // counted counts what is read of a segment, which is what has been sent but for the last piece of one that broke off.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"livego/internal/live"
@@ -20,10 +21,31 @@ type session struct {
 	begun chan struct{}
 	seg   *segment.Segmenter // nil when there is nothing
 	epoch uint64
+	hurry func() // has the feed take what has come
+
+	asked atomic.Int64 // Unix time in ms of a request for a playlist, about the last
 
 	// Under Server.mu.
 	ended  time.Time // zero while a feed is at work
 	broken bool      // by a fault of ours
+}
+
+// watched reports whether somebody has asked for a playlist of late.
+func (s *session) watched() bool {
+	return time.Now().UnixMilli()-s.asked.Load() < watchedFor.Milliseconds()
+}
+
+// watch notes that somebody asks for a playlist.
+func (s *session) watch() {
+	const often = 500 // ms: the memory that all who ask share is written no more often
+	now, last := time.Now().UnixMilli(), s.asked.Load()
+	if now-last < often {
+		return
+	}
+	s.asked.Store(now)
+	if now-last >= watchedFor.Milliseconds() {
+		s.hurry()
+	}
 }
 
 // list returns what there is to fetch now; nil when there is nothing.
@@ -76,7 +98,7 @@ func (s *Server) current(ctx context.Context, name live.Name) (*session, error) 
 	if running {
 		return sess, nil
 	}
-	if _, ok := s.hub.Info(name); ok { // an event was lost, or is on its way
+	if s.hub.Has(name) { // an event was lost, or is on its way
 		sess = s.ask(ctx, name)
 		if sess == nil {
 			return nil, context.Cause(ctx)
@@ -90,29 +112,58 @@ func (s *Server) current(ctx context.Context, name live.Name) (*session, error) 
 
 // await returns the session of name and its list when that has a playlist, waiting for the first segment as the options say.
 func (s *Server) await(ctx context.Context, name live.Name) (*session, *segment.List, error) {
+	sess := s.running(name)
+	if sess == nil || sess.seg == nil || !sess.seg.List().Ready {
+		var err error
+		if sess, err = s.awaitReady(ctx, name); err != nil {
+			return nil, nil, err
+		}
+	}
+	sess.watch()
+	return sess, sess.seg.List(), nil
+}
+
+// running returns the session of name that is fed and has begun, nil when there is none.
+func (s *Server) running(name live.Name) *session {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	sess := s.sessions[name]
+	if sess == nil || !sess.ended.IsZero() {
+		return nil
+	}
+	select {
+	case <-sess.begun:
+		return sess
+	default:
+		return nil
+	}
+}
+
+// awaitReady returns the session of name when it has a playlist.
+func (s *Server) awaitReady(ctx context.Context, name live.Name) (*session, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.opt.FirstWait, live.Errorf(live.Unavailable, "%s has no segment yet", name))
 	defer cancel()
 	sess, err := s.current(ctx, name)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if err := wait(ctx, sess.begun); err != nil { // until the tracks that were announced are there
-		return nil, nil, s.explain(name, err)
+		return nil, s.explain(name, err)
 	}
 	if sess.seg != nil {
 		if err := s.ready(ctx, name, sess); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		if l := sess.seg.List(); l.Playlist != nil {
-			return sess, l, nil
+		if sess.seg.List().Ready {
+			return sess, nil
 		}
 	}
-	return nil, nil, live.Errorf(live.NotFound, "%s has ended, and HLS has nothing of it", name)
+	return nil, live.Errorf(live.NotFound, "%s has ended, and HLS has nothing of it", name)
 }
 
 // ready waits until sess, which has begun, has a playlist or has ended. It does not wait where there will never be one.
 func (s *Server) ready(ctx context.Context, name live.Name, sess *session) error {
-	if sess.seg.List().Playlist != nil {
+	if sess.seg.List().Ready {
 		return nil
 	}
 	if err := s.explain(name, nil); err != nil {
@@ -127,22 +178,28 @@ func (s *Server) ready(ctx context.Context, name live.Name, sess *session) error
 // explain returns err, why name has no playlist, or a better reason where the tracks that have come say that it will have none.
 func (s *Server) explain(name live.Name, err error) error {
 	in, _ := s.hub.Info(name)
-	var codecs []string
-	for _, t := range in.Tracks {
-		switch {
-		case segment.Carries(t):
-			return err
-		case t.Kind == media.Data:
-		case t.Codec == media.Opaque && t.Label != "":
-			codecs = append(codecs, t.Label)
-		default:
-			codecs = append(codecs, t.Codec.String())
-		}
-	}
-	if codecs == nil {
+	if slices.ContainsFunc(in.Tracks, segment.Carries) {
 		return err
 	}
-	return live.Errorf(live.NotFound, "%s has no track that HLS can carry here, only %s", name, strings.Join(codecs, ", "))
+	if codecs := codecs(in.Tracks); codecs != "" {
+		return live.Errorf(live.NotFound, "%s has no track that HLS can carry here, only %s", name, codecs)
+	}
+	return err
+}
+
+// codecs names those of audio and video tracks for people.
+func codecs(tracks []*media.Track) string {
+	var names []string
+	for _, t := range tracks {
+		switch {
+		case t == nil, t.Kind == media.Data:
+		case t.Codec == media.Opaque && t.Label != "":
+			names = append(names, t.Label)
+		default:
+			names = append(names, t.Codec.String())
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // wait waits for ready, which wins where ctx is done too.
@@ -160,19 +217,52 @@ func wait(ctx context.Context, ready <-chan struct{}) error {
 	}
 }
 
-// find returns a segment of name by its own name; nil when there is none.
-func (s *Server) find(name live.Name, segment string) *segment.Segment {
+// kept returns the list of name, of a session that runs or has ended; nil when there is none.
+func (s *Server) kept(name live.Name) (*session, *segment.List) {
 	s.mu.RLock()
 	sess := s.sessions[name]
 	s.mu.RUnlock()
 	if sess == nil {
-		return nil
+		return nil, nil
 	}
-	l := sess.list()
-	if l == nil {
-		return nil
+	return sess, sess.list()
+}
+
+// blockedFor is how many target durations a request is held for what has not come, RFC 8216bis section 6.2.5.2.
+const blockedFor = 3
+
+// hold returns the list of sess, from l on, when until is true of it. Where the stream is held for its encoder it returns what there
+// is after a target duration: players give a playlist up that does not come.
+func (s *session) hold(ctx context.Context, l *segment.List, whole bool, until func(*segment.List) bool) (*segment.List, error) {
+	if until(l) {
+		return l, nil
 	}
-	return l.Segment(segment)
+	timer := time.NewTimer(l.Target)
+	defer timer.Stop()
+	for waited := 0; ; {
+		select {
+		case <-l.Next(whole):
+		case <-timer.C:
+			waited++
+			timer.Reset(l.Target)
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+		switch l = s.list(); {
+		case until(l), l.Paused && waited > 0:
+			return l, nil
+		case waited >= blockedFor:
+			return nil, live.Errorf(live.Unavailable, "what comes next has not come for %v", blockedFor*l.Target)
+		}
+	}
+}
+
+// block returns the list of sess, from l on, that has what d waits for.
+func (s *session) block(ctx context.Context, l *segment.List, d directives) (*segment.List, error) {
+	if l.Beyond(d.msn, d.part) && !l.Ended {
+		return nil, live.Errorf(live.Invalid, "segment %d is too far ahead to be waited for", d.msn)
+	}
+	return s.hold(ctx, l, d.part < 0, func(l *segment.List) bool { return l.Has(d.msn, d.part) })
 }
 
 // sweep forgets sessions that ended long ago or hold too much.

@@ -16,9 +16,9 @@ import (
 	"livego/internal/stream"
 )
 
-// carried reports whether the fan can serve the player: one on plain TCP who begins at a keyframe.
+// carried reports whether the fan can serve the player: an ordinary one on plain TCP who begins at a keyframe.
 func (ss *session) carried(name live.Name) bool {
-	return ss.opt.GOPs != 0 && ss.req.StreamID == sharedStream && ss.fan.Carries(ss.nc) && ss.hub.Start(name) != stream.StartInside
+	return ss.opt.GOPs != 0 && ss.ordinary() && ss.fan.Carries(ss.nc) && ss.hub.Start(name) != stream.StartInside
 }
 
 // handOver gives a player to the fan, once there is something to see. The connection is no longer ours.
@@ -34,14 +34,15 @@ func (ss *session) handOver(ctx context.Context, name live.Name, log *slog.Logge
 		return
 	}
 	ss.opt.Limiter.Settle(ss.nc)
-	netx.LimitUnsent(ss.nc, v.Backlog())
+	netx.BoundSending(ss.nc, v.Backlog(), ss.opt.Conn.WriteTimeout)
 	err = ss.fan.Add(name, ss.nc, fan.Conn{
 		Viewer: v, First: p.Accept(), Received: p.Feed, Ping: p.Ping,
 		Farewell: func(reason error) []byte {
+			words := comeBack(ctx, p.RequestReconnect)
 			if errors.Is(reason, io.EOF) {
-				return p.End("NetStream.Play.UnpublishNotify", "the stream has ended")
+				return append(words, p.End("NetStream.Play.UnpublishNotify", "the stream has ended")...)
 			}
-			return p.StatusError("NetStream.Play.Failed", live.Reason(reason))
+			return append(words, p.StatusError("NetStream.Play.Failed", live.Reason(reason))...)
 		},
 		Left: func(err error) {
 			v.Leave()
@@ -120,7 +121,7 @@ func (e *encoder) Batch(frames []*media.Frame, known []*media.Track) []byte {
 			}
 			e.primed = true
 		}
-		e.parts = appendFrame(e.parts, f, sharedStream)
+		e.parts = appendFrame(e.parts, f, flv.Dialect{}, sharedStream)
 	}
 	b := flatten(e.parts)
 	clear(e.parts)
@@ -141,5 +142,5 @@ func flatten(parts [][]byte) []byte {
 }
 
 func (ss *session) viewer(name live.Name) stream.ViewerOptions {
-	return stream.ViewerOptions{Proto: proto, Remote: ss.nc.RemoteAddr().String(), URL: ss.url(name)}
+	return stream.ViewerOptions{Proto: proto, Remote: ss.nc.RemoteAddr().String(), URL: ss.url(name), Pass: ss.pass}
 }

@@ -25,6 +25,7 @@ func (ss *session) play(ctx context.Context) (handedOver bool) {
 		ss.refusePlay(err)
 		return false
 	}
+	ss.pass = grant.Pass
 	log := ss.log.With("stream", grant.Name.String())
 	if ss.carried(grant.Name) {
 		ss.handOver(ctx, grant.Name, log)
@@ -37,6 +38,7 @@ func (ss *session) play(ctx context.Context) (handedOver bool) {
 // playHere serves a player by goroutines of his own: one whose connection is not plain TCP, or who begins in the middle of a GOP.
 func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logger) {
 	// The server's stop reaches a player as the end of his stream, not by ctx.
+	serving := ctx
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	left := make(chan struct{})
 	go func() {
@@ -49,7 +51,9 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 		<-left
 	}()
 
-	sub, err := ss.hub.Subscribe(ctx, name, stream.SubscribeOptions{Viewer: ss.viewer(name), Wait: ss.patience(), GOPs: ss.opt.GOPs})
+	sub, err := ss.hub.Subscribe(ctx, name, stream.SubscribeOptions{
+		Viewer: ss.viewer(name), Wait: ss.patience(), GOPs: ss.opt.GOPs, AllTracks: ss.dialect.Tracks,
+	})
 	if err != nil {
 		if ctx.Err() == nil {
 			ss.refusePlay(err)
@@ -57,14 +61,22 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 		return
 	}
 	defer sub.Leave()
+	for _, t := range sub.Tracks() {
+		if err := ss.check(t); err != nil {
+			ss.refuse("play", "NetStream.Play.Failed", err)
+			return
+		}
+	}
 	ss.opt.Limiter.Settle(ss.nc)
 	if err := ss.c.AcceptPlay(); err != nil {
 		log.Debug("player left before it was answered", "err", err)
 		return
 	}
-	netx.LimitUnsent(ss.nc, sub.Backlog())
+	netx.BoundSending(ss.nc, sub.Backlog(), ss.opt.Conn.WriteTimeout)
+	sub.Measure(func() int { return netx.Queued(ss.nc) }, func(n int) { netx.BoundUnsent(ss.nc, n) })
 	log.Info("playing")
 	err = ss.send(ctx, sub)
+	_ = comeBack(serving, ss.c.RequestReconnect)
 	switch {
 	case errors.Is(err, io.EOF):
 		ss.c.EndPlay("NetStream.Play.UnpublishNotify", "the stream has ended")
@@ -89,16 +101,26 @@ func playRefusal(err error) string {
 	return "NetStream.Play.Failed"
 }
 
+// comeBack asks a peer by request to connect anew, when he ends because the server does: ctx is that of Serve.
+func comeBack[T any](ctx context.Context, request func(why string) T) (asked T) {
+	if ctx.Err() != nil {
+		asked = request("the server is stopping")
+	}
+	return asked
+}
+
 // batchFrames is how many frames one write takes at most: a second of video and audio.
 const batchFrames = 128
 
 // send writes frames to the player until the stream or the connection ends.
 func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
 	var (
-		pre   flv.Preamble
+		pre   = flv.Preamble{Dialect: ss.dialect}
 		tags  []flv.Tag
 		parts [][]byte
 		buf   [batchFrames]*media.Frame
+
+		shared = ss.dialect == flv.Dialect{} && ss.req.StreamID == sharedStream
 	)
 	for {
 		n, err := sub.Next(ctx, buf[:])
@@ -108,13 +130,16 @@ func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
 		parts = parts[:0]
 		for _, f := range buf[:n] {
 			if !pre.Ready(f) {
+				if err := ss.check(f.Track); err != nil {
+					return err
+				}
 				tags = pre.Before(tags[:0], f, sub.Tracks())
 				parts = appendTags(parts, tags, ss.req.StreamID)
 			}
-			if ss.req.StreamID == sharedStream {
+			if shared {
 				parts = append(parts, f.Wire(media.FormRTMP, encode).Parts...)
 			} else {
-				parts = appendFrame(parts, f, ss.req.StreamID)
+				parts = appendFrame(parts, f, ss.dialect, ss.req.StreamID)
 			}
 		}
 		bufs := net.Buffers(parts)
@@ -130,10 +155,10 @@ func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
 // sharedStream is the message stream of nearly every player, the first that he creates: its frames are encoded once for all.
 const sharedStream = 1
 
-func encode(f *media.Frame) [][]byte { return appendFrame(nil, f, sharedStream) }
+func encode(f *media.Frame) [][]byte { return appendFrame(nil, f, flv.Dialect{}, sharedStream) }
 
-func appendFrame(parts [][]byte, f *media.Frame, streamID uint32) [][]byte {
-	head, payload := flv.TagBody(f)
+func appendFrame(parts [][]byte, f *media.Frame, d flv.Dialect, streamID uint32) [][]byte {
+	head, payload := d.TagBody(f)
 	h := rtmp.Header{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f), StreamID: streamID}
 	return rtmp.AppendMessage(parts, h, head, payload)
 }

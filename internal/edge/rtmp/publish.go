@@ -3,6 +3,8 @@ package rtmp
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -49,13 +51,14 @@ func (ss *session) publish(ctx context.Context) {
 		select {
 		case <-p.Done():
 			if err := p.Err(); err != nil {
+				_ = comeBack(ctx, ss.c.RequestReconnect)
 				ss.c.StatusError("NetStream.Publish.BadName", live.Reason(err))
 				ss.c.Close()
 			}
 		case <-ended:
 		}
 	}()
-	err = ss.pump(p)
+	err = ss.pump(p, log)
 	how := stream.Lost
 	if errors.Is(err, rtmp.ErrGoodbye) {
 		how = stream.Goodbye
@@ -85,12 +88,11 @@ const (
 var errBadMedia = errors.New("more than 100 bad messages in 10 s")
 
 // pump moves frames from the connection to p until either ends.
-func (ss *session) pump(p *stream.Publisher) error {
+func (ss *session) pump(p *stream.Publisher, log *slog.Logger) error {
 	ss.c.SetReadTimeout(ss.opt.ReadTimeout)
 	var (
-		demux flv.Demuxer
-		bad   int
-		since time.Time
+		demux    flv.Demuxer
+		mistakes tally
 	)
 	for {
 		m, err := ss.c.ReadMessage()
@@ -98,24 +100,48 @@ func (ss *session) pump(p *stream.Publisher) error {
 			return err
 		}
 		now := time.Now()
-		f, err := demux.Message(m.Type, m.Timestamp, m.Payload, now)
-		switch {
-		case errors.Is(err, flv.ErrSkip):
-			if now.Sub(since) > badWindow {
-				bad, since = 0, now
-			}
-			ss.skipped.Add(1)
-			if bad++; bad > maxBad {
-				return errBadMedia
-			}
-		case err != nil:
-			return err
-		case f != nil:
+		frames, bad := demux.Message(m.Type, m.Timestamp, m.Payload, now)
+		for _, f := range frames {
 			if err := p.Write(f); err != nil {
 				return err
 			}
 		}
+		if bad != nil {
+			if err := ss.skip(log, &mistakes, bad, now); err != nil {
+				return err
+			}
+		}
 	}
+}
+
+// A tally counts what a publisher sends that makes no sense.
+type tally struct {
+	since time.Time
+	n     int
+	told  bool // of what is unknown
+}
+
+// skip passes over a message, or a part of one, for which err is the reason. It returns what ends the publisher.
+func (ss *session) skip(log *slog.Logger, t *tally, err error, now time.Time) error {
+	switch {
+	case !errors.Is(err, flv.ErrSkip):
+		return err
+	case errors.Is(err, flv.ErrUnknown):
+		ss.skipped.Add(1)
+		if !t.told {
+			t.told = true
+			ss.warn(log, "publisher sends what nobody will get", "unknown", err.Error())
+		}
+		return nil
+	}
+	ss.skipped.Add(1)
+	if now.Sub(t.since) > badWindow {
+		t.n, t.since = 0, now
+	}
+	if t.n++; t.n > maxBad {
+		return fmt.Errorf("%w, the last: %w", errBadMedia, err)
+	}
+	return nil
 }
 
 // refusePublish tells an encoder why it may not publish, before any Publish.Start.

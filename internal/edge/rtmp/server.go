@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"livego/internal/container/flv"
 	"livego/internal/fan"
 	"livego/internal/live"
 	"livego/internal/netx"
@@ -66,6 +67,8 @@ type session struct {
 	req *rtmp.Request
 	log *slog.Logger
 
+	dialect flv.Dialect    // of a player
+	pass    live.Pass      // of a player
 	skipped *atomic.Uint64 // messages that were out of order and passed over
 }
 
@@ -94,7 +97,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 		s.noRequest(ctx, log, err)
 		return
 	}
-	ss := &session{s, nc, c, req, log, skipped}
+	ss := &session{Server: s, nc: nc, c: c, req: req, log: log, dialect: dialectOf(req), skipped: skipped}
 	if req.Publish {
 		ss.publish(ctx)
 	} else {

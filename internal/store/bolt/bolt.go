@@ -47,22 +47,32 @@ func (s *Store) Get(ctx context.Context, app, room string) (live.Key, error) {
 		if found, err := find(t); err != nil || found {
 			return err
 		}
-		k = newKey(app, room)
+		k = live.Key{App: app, Room: room}.Complete()
 		return t.put(k)
 	})
 	return k, err
 }
 
-// Rotate implements live.Keys. The other keys that all revokes are removed.
-func (s *Store) Rotate(ctx context.Context, app, room string, all bool) (live.Key, []live.KeyRef, error) {
+// Rotate implements live.Keys. The other keys that o.All revokes are removed.
+func (s *Store) Rotate(ctx context.Context, app, room string, o live.Rotation) (live.Key, []live.KeyRef, error) {
 	var k live.Key
 	var revoked []live.KeyRef
 	err := s.update(ctx, func(t tables) error {
+		former, found, err := t.lookup(room, app, live.FormerLabel)
+		if err != nil {
+			return err
+		}
+		if found {
+			revoked = append(revoked, former.Ref())
+			if err := t.remove(former); err != nil {
+				return err
+			}
+		}
 		old, found, err := t.lookup(room, app, "")
 		if err != nil {
 			return err
 		}
-		k = newKey(app, room)
+		k = live.Key{App: app, Room: room}.Complete()
 		if found {
 			revoked = append(revoked, old.Ref())
 			k.ID, k.Role, k.Generation = old.ID, old.Role, old.Generation+1
@@ -70,7 +80,14 @@ func (s *Store) Rotate(ctx context.Context, app, room string, all bool) (live.Ke
 				return err
 			}
 		}
-		if all {
+		if found && o.Grace > 0 && !o.All {
+			f := old.Former(o.Grace)
+			revoked = append(revoked, f.Ref())
+			if err := t.put(f); err != nil {
+				return err
+			}
+		}
+		if o.All {
 			others, err := t.removeRoom(room, "")
 			if err != nil {
 				return err
@@ -83,6 +100,51 @@ func (s *Store) Rotate(ctx context.Context, app, room string, all bool) (live.Ke
 		return live.Key{}, nil, err
 	}
 	return k, revoked, nil
+}
+
+// Add implements live.Keys.
+func (s *Store) Add(ctx context.Context, k live.Key) (live.Key, error) {
+	k = k.Complete()
+	err := s.update(ctx, func(t tables) error {
+		if t.rooms.Get(roomKey(k.Room, k.App, k.Label)) != nil {
+			return live.Errorf(live.Conflict, "room %s has a key %q already", k.Room, k.Label)
+		}
+		if t.keys.Get([]byte(k.ID)) != nil || t.digests.Get(k.Digest[:]) != nil {
+			return live.Errorf(live.Conflict, "this key is in the store already")
+		}
+		n := 0
+		if err := t.each(k.Room, func(live.Key) error { n++; return nil }); err != nil {
+			return err
+		}
+		if n >= live.MaxKeys {
+			return live.Errorf(live.Limit, "room %s has %d keys, which is the most", k.Room, n)
+		}
+		return t.put(k)
+	})
+	if err != nil {
+		return live.Key{}, err
+	}
+	return k, nil
+}
+
+// Revoke implements live.Keys.
+func (s *Store) Revoke(ctx context.Context, id string) ([]live.KeyRef, error) {
+	var refs []live.KeyRef
+	err := s.update(ctx, func(t tables) error {
+		if t.keys.Get([]byte(id)) == nil {
+			return live.Errorf(live.NotFound, "there is no key of this id")
+		}
+		k, err := t.key([]byte(id))
+		if err != nil {
+			return err
+		}
+		refs = []live.KeyRef{k.Ref()}
+		return t.remove(k)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return refs, nil
 }
 
 // Resolve implements live.Keys.
@@ -98,7 +160,7 @@ func (s *Store) Resolve(ctx context.Context, app, secret string) (live.Key, erro
 		if k, err = t.key(id); err != nil {
 			return err
 		}
-		if k.App != "" && k.App != app || !k.Expires.IsZero() && !time.Now().Before(k.Expires) {
+		if !k.Good(app, time.Now()) {
 			return denied()
 		}
 		return nil
@@ -130,6 +192,47 @@ func (s *Store) List(ctx context.Context, room string) ([]live.Key, error) {
 	err := s.view(ctx, func(t tables) error {
 		return t.each(room, func(k live.Key) error {
 			k.Secret = ""
+			keys = append(keys, k)
+			return nil
+		})
+	})
+	return keys, err
+}
+
+// Page implements live.Keys.
+func (s *Store) Page(ctx context.Context, after string, limit int) ([]live.Key, error) {
+	var keys []live.Key
+	err := s.view(ctx, func(t tables) error {
+		from := []byte(after)
+		if after != "" {
+			from = append(from, 1) // behind all of that room: its name is followed by a NUL
+		}
+		rooms, last := 0, after
+		c := t.rooms.Cursor()
+		for name, id := c.Seek(from); name != nil; name, id = c.Next() {
+			k, err := t.key(id)
+			if err != nil {
+				return err
+			}
+			if k.Room != last {
+				if rooms++; rooms > limit {
+					return nil
+				}
+				last = k.Room
+			}
+			k.Secret = ""
+			keys = append(keys, k)
+		}
+		return nil
+	})
+	return keys, err
+}
+
+// Dump implements live.Keys.
+func (s *Store) Dump(ctx context.Context) ([]live.Key, error) {
+	var keys []live.Key
+	err := s.view(ctx, func(t tables) error {
+		return t.each("", func(k live.Key) error {
 			keys = append(keys, k)
 			return nil
 		})
@@ -187,19 +290,6 @@ func (s *Store) Reserve(ctx context.Context, n uint64) (uint64, error) {
 
 // Close waits for what is under way and closes the file. Later calls return an Error of kind Unavailable.
 func (s *Store) Close() error { return s.db.Close() }
-
-func newKey(app, room string) live.Key {
-	secret := live.NewSecret()
-	return live.Key{
-		ID:         live.NewSecret()[:16],
-		Room:       room,
-		App:        app,
-		Created:    time.Now().UTC().Round(0), // as it will be read back
-		Generation: 1,
-		Digest:     live.Digest(secret),
-		Secret:     secret,
-	}
-}
 
 func denied() error { return &live.Error{Kind: live.Denied, Err: errSecret} }
 

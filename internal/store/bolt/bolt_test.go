@@ -13,7 +13,6 @@ import (
 	"go.etcd.io/bbolt"
 	"go.uber.org/goleak"
 
-	"livego/internal/live"
 	"livego/internal/store/storetest"
 )
 
@@ -40,11 +39,6 @@ func mustOpen(t *testing.T, dir string) *Store {
 func TestConformance(t *testing.T) {
 	storetest.Run(t, storetest.Backend{
 		Open: func(t *testing.T, place string) storetest.Store { return mustOpen(t, place) },
-		Put: func(t *testing.T, s storetest.Store, k live.Key) {
-			if err := s.(*Store).update(t.Context(), func(tb tables) error { return tb.put(k) }); err != nil {
-				t.Fatal(err)
-			}
-		},
 	})
 }
 

@@ -31,7 +31,7 @@ func childMain(dir string) {
 		fmt.Println("made", room, k.Secret)
 		if err == nil && i%3 == 1 {
 			fmt.Println("resets", room)
-			k, _, err = s.Rotate(ctx, "", room, false)
+			k, _, err = s.Rotate(ctx, "", room, live.Rotation{})
 			fmt.Println("made", room, k.Secret)
 		}
 		if err == nil && i%5 == 4 {

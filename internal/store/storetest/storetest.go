@@ -24,15 +24,13 @@ type Store interface {
 type Backend struct {
 	// Open returns a store over what is kept at place: empty the first time, later what an earlier store left there.
 	Open func(t *testing.T, place string) Store
-	// Put stores k as it is, so that there are labelled, bound and expiring keys, which live.Keys has no method to make.
-	Put func(t *testing.T, s Store, k live.Key)
 }
 
 // Run runs the suite. Each case has a place of its own, a fresh directory.
 func Run(t *testing.T, b Backend) {
 	for _, c := range []struct {
 		name string
-		test func(t *testing.T, b Backend, s Store)
+		test func(t *testing.T, s Store)
 	}{
 		{"GetMakesOnce", getMakesOnce},
 		{"Rotate", rotate},
@@ -43,7 +41,14 @@ func Run(t *testing.T, b Backend) {
 		{"ManyKeys", manyKeys},
 		{"Expiry", expiry},
 		{"Denied", deniedAlike},
+		{"Grace", grace},
+		{"GraceTwice", graceTwice},
+		{"Add", add},
+		{"Revoke", revoke},
+		{"MaxKeys", maxKeys},
 		{"List", list},
+		{"Page", pages},
+		{"Dump", dump},
 		{"Touch", touch},
 		{"NoTrace", noTrace},
 		{"Parallel", parallel},
@@ -53,7 +58,7 @@ func Run(t *testing.T, b Backend) {
 		t.Run(c.name, func(t *testing.T) {
 			s := b.Open(t, t.TempDir())
 			t.Cleanup(func() { _ = s.Close() })
-			c.test(t, b, s)
+			c.test(t, s)
 		})
 	}
 	t.Run("Reopen", func(t *testing.T) { reopen(t, b) })
@@ -61,7 +66,7 @@ func Run(t *testing.T, b Backend) {
 	t.Run("Closed", func(t *testing.T) { closed(t, b) })
 }
 
-func getMakesOnce(t *testing.T, _ Backend, s Store) {
+func getMakesOnce(t *testing.T, s Store) {
 	before := time.Now().Add(-time.Second)
 	k := get(t, s, "", "movie")
 	if !live.LooksLikeKey(k.Secret) || k.Digest != live.Digest(k.Secret) {
@@ -80,12 +85,12 @@ func getMakesOnce(t *testing.T, _ Backend, s Store) {
 	resolves(t, s, "live", k)
 }
 
-func rotate(t *testing.T, _ Backend, s Store) {
-	first, revoked, err := s.Rotate(t.Context(), "", "movie", false)
+func rotate(t *testing.T, s Store) {
+	first, revoked, err := s.Rotate(t.Context(), "", "movie", live.Rotation{})
 	if err != nil || len(revoked) != 0 || first.Generation != 1 {
 		t.Fatalf("Rotate of an absent key = %+v, %v, %v", first, revoked, err)
 	}
-	second, revoked, err := s.Rotate(t.Context(), "", "movie", false)
+	second, revoked, err := s.Rotate(t.Context(), "", "movie", live.Rotation{})
 	if err != nil || !slices.Equal(revoked, []live.KeyRef{first.Ref()}) {
 		t.Fatalf("Rotate revoked %v, %v; want %v", revoked, err, first.Ref())
 	}
@@ -97,10 +102,10 @@ func rotate(t *testing.T, _ Backend, s Store) {
 	same(t, "Get after Rotate", get(t, s, "", "movie"), second)
 }
 
-func rotateAll(t *testing.T, b Backend, s Store) {
-	def, bound, spare := get(t, s, "", "movie"), get(t, s, "live", "movie"), put(t, b, s, live.Key{Room: "movie", Label: "spare"})
+func rotateAll(t *testing.T, s Store) {
+	def, bound, spare := get(t, s, "", "movie"), get(t, s, "live", "movie"), put(t, s, live.Key{Room: "movie", Label: "spare"})
 	other := get(t, s, "", "movie2")
-	k, revoked, err := s.Rotate(t.Context(), "", "movie", true)
+	k, revoked, err := s.Rotate(t.Context(), "", "movie", live.Rotation{All: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,8 +117,8 @@ func rotateAll(t *testing.T, b Backend, s Store) {
 	resolves(t, s, "live", other)
 }
 
-func deleteRoom(t *testing.T, b Backend, s Store) {
-	def, bound, spare := get(t, s, "", "movie"), get(t, s, "live", "movie"), put(t, b, s, live.Key{Room: "movie", Label: "spare"})
+func deleteRoom(t *testing.T, s Store) {
+	def, bound, spare := get(t, s, "", "movie"), get(t, s, "live", "movie"), put(t, s, live.Key{Room: "movie", Label: "spare"})
 	other := get(t, s, "", "movie2") // a name that begins alike
 	revoked, err := s.Delete(t.Context(), "", "movie")
 	if err != nil {
@@ -132,7 +137,7 @@ func deleteRoom(t *testing.T, b Backend, s Store) {
 	}
 }
 
-func deleteApp(t *testing.T, _ Backend, s Store) {
+func deleteApp(t *testing.T, s Store) {
 	def, bound := get(t, s, "", "movie"), get(t, s, "live", "movie")
 	if _, err := s.Delete(t.Context(), "other", "movie"); live.KindOf(err) != live.NotFound {
 		t.Errorf("Delete for an app without keys: %v, want not found", err)
@@ -146,7 +151,7 @@ func deleteApp(t *testing.T, _ Backend, s Store) {
 	resolves(t, s, "live", def)
 }
 
-func appBinding(t *testing.T, _ Backend, s Store) {
+func appBinding(t *testing.T, s Store) {
 	anywhere, bound := get(t, s, "", "movie"), get(t, s, "live", "movie")
 	if anywhere.Secret == bound.Secret {
 		t.Fatal("the key for one app is the key for every app")
@@ -155,22 +160,22 @@ func appBinding(t *testing.T, _ Backend, s Store) {
 	resolves(t, s, "other", anywhere)
 	resolves(t, s, "live", bound)
 	refuses(t, s, "other", bound.Secret)
-	if _, revoked, err := s.Rotate(t.Context(), "live", "movie", false); err != nil || !slices.Equal(revoked, []live.KeyRef{bound.Ref()}) {
+	if _, revoked, err := s.Rotate(t.Context(), "live", "movie", live.Rotation{}); err != nil || !slices.Equal(revoked, []live.KeyRef{bound.Ref()}) {
 		t.Errorf("Rotate of the bound key revoked %v, %v", revoked, err)
 	}
 	resolves(t, s, "live", anywhere)
 }
 
-func manyKeys(t *testing.T, b Backend, s Store) {
+func manyKeys(t *testing.T, s Store) {
 	def := get(t, s, "", "movie")
 	for i := range 20 {
-		k := put(t, b, s, live.Key{Room: "movie", Label: fmt.Sprintf("cam%02d", i), Role: live.Backup})
+		k := put(t, s, live.Key{Room: "movie", Label: fmt.Sprintf("cam%02d", i), Role: live.Backup})
 		if got := resolves(t, s, "live", k); got.Role != live.Backup || got.Label != k.Label {
 			t.Errorf("Resolve = %+v, want %+v", got, k)
 		}
 	}
 	same(t, "Get among many keys", get(t, s, "", "movie"), def)
-	next, _, err := s.Rotate(t.Context(), "", "movie", false)
+	next, _, err := s.Rotate(t.Context(), "", "movie", live.Rotation{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,15 +185,15 @@ func manyKeys(t *testing.T, b Backend, s Store) {
 	}
 }
 
-func expiry(t *testing.T, b Backend, s Store) {
+func expiry(t *testing.T, s Store) {
 	now := time.Now()
-	resolves(t, s, "live", put(t, b, s, live.Key{Room: "movie", Label: "fresh", Expires: now.Add(time.Hour)}))
-	refuses(t, s, "live", put(t, b, s, live.Key{Room: "movie", Label: "stale", Expires: now.Add(-time.Nanosecond)}).Secret)
+	resolves(t, s, "live", put(t, s, live.Key{Room: "movie", Label: "fresh", Expires: now.Add(time.Hour)}))
+	refuses(t, s, "live", put(t, s, live.Key{Room: "movie", Label: "stale", Expires: now.Add(-time.Nanosecond)}).Secret)
 }
 
-func deniedAlike(t *testing.T, b Backend, s Store) {
+func deniedAlike(t *testing.T, s Store) {
 	bound := get(t, s, "other", "movie")
-	stale := put(t, b, s, live.Key{Room: "movie", Label: "stale", Expires: time.Now().Add(-time.Hour)})
+	stale := put(t, s, live.Key{Room: "movie", Label: "stale", Expires: time.Now().Add(-time.Hour)})
 	var texts []string
 	for _, secret := range []string{bound.Secret, stale.Secret, live.NewSecret(), "movie", "", string([]byte{0, 255})} {
 		refuses(t, s, "live", secret)
@@ -200,7 +205,149 @@ func deniedAlike(t *testing.T, b Backend, s Store) {
 	}
 }
 
-func list(t *testing.T, b Backend, s Store) {
+// grace replaces a key that stays good for a while.
+func grace(t *testing.T, s Store) {
+	old := get(t, s, "", "movie")
+	k, revoked, err := s.Rotate(t.Context(), "", "movie", live.Rotation{Grace: time.Hour})
+	if err != nil || !slices.Contains(revoked, old.Ref()) {
+		t.Fatalf("Rotate revokes %v in an hour, %v; want %v among them", revoked, err, old.Ref())
+	}
+	same(t, "Get", get(t, s, "", "movie"), k)
+	resolves(t, s, "live", k)
+	former, err := s.Resolve(t.Context(), "live", old.Secret)
+	if err != nil || former.Room != "movie" || !slices.Contains(revoked, former.Ref()) || former.Ref() == old.Ref() {
+		t.Errorf("the former key resolves to %+v, %v", former, err)
+	}
+	if left := time.Until(former.Expires); left < 59*time.Minute || left > time.Hour {
+		t.Errorf("the former key is good for %v, want an hour", left)
+	}
+
+	old = k
+	if k, _, err = s.Rotate(t.Context(), "", "movie", live.Rotation{Grace: time.Nanosecond}); err != nil {
+		t.Fatal(err)
+	}
+	refuses(t, s, "live", old.Secret)
+	resolves(t, s, "live", k)
+}
+
+// graceTwice replaces a key while another is still good: that one ends.
+func graceTwice(t *testing.T, s Store) {
+	first := get(t, s, "", "movie")
+	for range 2 {
+		if _, _, err := s.Rotate(t.Context(), "", "movie", live.Rotation{Grace: time.Hour}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refuses(t, s, "live", first.Secret)
+	if keys := listed(t, s, "movie"); len(keys) != 2 {
+		t.Errorf("%d keys, want the default and its former", len(keys))
+	}
+	k, revoked, err := s.Rotate(t.Context(), "", "movie", live.Rotation{})
+	if err != nil || len(revoked) != 2 {
+		t.Errorf("Rotate without grace revoked %v, %v", revoked, err)
+	}
+	sameAll(t, "after Rotate without grace", listed(t, s, "movie"), hidden(k))
+}
+
+func add(t *testing.T, s Store) {
+	want := live.Key{
+		ID: "an-id", Room: "movie", App: "live", Label: "cam1", Role: live.Backup, Created: time.Unix(1e9, 0), Expires: time.Unix(1e10, 0),
+		LastUsed: time.Unix(2e9, 0), Generation: 7, Secret: live.NewSecret(),
+	}.Complete()
+	same(t, "Add of a whole key", put(t, s, want), want)
+	got, err := s.Resolve(t.Context(), "live", want.Secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "Resolve", got, want)
+	for name, k := range map[string]live.Key{
+		"place":  {Room: "movie", App: "live", Label: "cam1"},
+		"id":     {Room: "movie", Label: "other", ID: want.ID},
+		"secret": {Room: "other", Secret: want.Secret},
+	} {
+		if _, err := s.Add(t.Context(), k); live.KindOf(err) != live.Conflict {
+			t.Errorf("Add with the same %s: %v, want a conflict", name, err)
+		}
+	}
+	if keys := listed(t, s, ""); len(keys) != 1 {
+		t.Errorf("%d keys after refused ones", len(keys))
+	}
+	old := put(t, s, live.Key{Room: "other", Secret: "rfBd56ti2SMtYvSgD5xAV0YU99zampta7Z7S575KLkIZ9PYk"})
+	same(t, "Get of an added default key", get(t, s, "", "other"), old)
+}
+
+func revoke(t *testing.T, s Store) {
+	def, spare := get(t, s, "", "movie"), put(t, s, live.Key{Room: "movie", Label: "spare"})
+	refs, err := s.Revoke(t.Context(), spare.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameRefs(t, refs, spare)
+	refuses(t, s, "live", spare.Secret)
+	resolves(t, s, "live", def)
+	for _, id := range []string{spare.ID, "", "nobody", "../x"} {
+		if _, err := s.Revoke(t.Context(), id); live.KindOf(err) != live.NotFound {
+			t.Errorf("Revoke of %q: %v, want not found", id, err)
+		}
+	}
+	if _, err := s.Revoke(t.Context(), def.ID); err != nil {
+		t.Error(err)
+	}
+	if keys := listed(t, s, ""); len(keys) != 0 {
+		t.Errorf("a room without keys is listed: %v", keys)
+	}
+}
+
+func maxKeys(t *testing.T, s Store) {
+	for i := range live.MaxKeys {
+		put(t, s, live.Key{Room: "movie", Label: fmt.Sprint("cam", i)})
+	}
+	if _, err := s.Add(t.Context(), live.Key{Room: "movie", Label: "more"}); live.KindOf(err) != live.Limit {
+		t.Errorf("key %d: %v, want a limit", live.MaxKeys+1, err)
+	}
+	put(t, s, live.Key{Room: "other", Label: "cam"})
+}
+
+func pages(t *testing.T, s Store) {
+	var want []live.Key
+	for _, k := range []live.Key{{Room: "a"}, {Room: "a", Label: "x"}, {Room: "a-b"}, {Room: "ab"}, {Room: "b", App: "live"}} {
+		want = append(want, hidden(put(t, s, k)))
+	}
+	var got []live.Key
+	after, n := "", 0
+	for {
+		keys, err := s.Page(t.Context(), after, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(keys) == 0 {
+			break
+		}
+		got = append(got, keys...)
+		after = keys[len(keys)-1].Room
+		n++
+	}
+	sameAll(t, "all pages", got, want...)
+	if n != 2 {
+		t.Errorf("%d pages of two rooms, want 2", n)
+	}
+}
+
+func dump(t *testing.T, s Store) {
+	a, b := get(t, s, "", "a"), put(t, s, live.Key{Room: "b", Label: "cam", Role: live.Backup})
+	keys, err := s.Dump(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameAll(t, "Dump", keys, a, b)
+}
+
+func hidden(k live.Key) live.Key {
+	k.Secret = ""
+	return k
+}
+
+func list(t *testing.T, s Store) {
 	if keys := listed(t, s, ""); len(keys) != 0 {
 		t.Fatalf("an empty store lists %v", keys)
 	}
@@ -213,7 +360,7 @@ func list(t *testing.T, b Backend, s Store) {
 		{Room: "ab", Label: "x"},
 		{Room: "b", App: "z"},
 	} {
-		k = put(t, b, s, k)
+		k = put(t, s, k)
 		k.Secret = ""
 		want = append(want, k)
 	}
@@ -224,7 +371,7 @@ func list(t *testing.T, b Backend, s Store) {
 	}
 }
 
-func touch(t *testing.T, _ Backend, s Store) {
+func touch(t *testing.T, s Store) {
 	k := get(t, s, "", "movie")
 	at := time.Now().Add(time.Hour)
 	if err := s.Touch(t.Context(), k.Ref(), at); err != nil {
@@ -247,7 +394,7 @@ func touch(t *testing.T, _ Backend, s Store) {
 }
 
 // noTrace checks that asking for what is not there keeps nothing.
-func noTrace(t *testing.T, _ Backend, s Store) {
+func noTrace(t *testing.T, s Store) {
 	for i := range 100 {
 		refuses(t, s, "live", fmt.Sprint("room", i))
 		listed(t, s, fmt.Sprint("room", i))
@@ -259,7 +406,7 @@ func noTrace(t *testing.T, _ Backend, s Store) {
 
 // parallel lets many callers get, reset and delete one room at once. Whatever the order, each secret that was handed out must
 // have been revoked exactly once or be the room's key in the end.
-func parallel(t *testing.T, _ Backend, s Store) {
+func parallel(t *testing.T, s Store) {
 	var mu sync.Mutex
 	made := map[live.KeyRef]string{} // every key seen, with its secret
 	revoked := map[live.KeyRef]int{}
@@ -288,7 +435,7 @@ func parallel(t *testing.T, _ Backend, s Store) {
 				case 0:
 					k, err = s.Get(t.Context(), "", "movie")
 				case 1:
-					k, refs, err = s.Rotate(t.Context(), "", "movie", step%2 == 0)
+					k, refs, err = s.Rotate(t.Context(), "", "movie", live.Rotation{All: step%2 == 0})
 				case 2:
 					refs, err = s.Delete(t.Context(), "", "movie")
 					if live.KindOf(err) == live.NotFound {
@@ -326,7 +473,7 @@ func parallel(t *testing.T, _ Backend, s Store) {
 }
 
 // parallelMake checks that those who make a room at once all get its one key.
-func parallelMake(t *testing.T, _ Backend, s Store) {
+func parallelMake(t *testing.T, s Store) {
 	keys := make([]live.Key, 16)
 	var wg sync.WaitGroup
 	for i := range keys {
@@ -340,7 +487,7 @@ func parallelMake(t *testing.T, _ Backend, s Store) {
 	}
 }
 
-func canceled(t *testing.T, _ Backend, s Store) {
+func canceled(t *testing.T, s Store) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := s.Get(ctx, "", "movie"); live.KindOf(err) != live.Unavailable || !errors.Is(err, context.Canceled) {
@@ -431,13 +578,13 @@ func get(t *testing.T, s Store, app, room string) live.Key {
 	return k
 }
 
-// put completes k and stores it.
-func put(t *testing.T, b Backend, s Store, k live.Key) live.Key {
+// put stores a further key.
+func put(t *testing.T, s Store, k live.Key) live.Key {
 	t.Helper()
-	k.ID, k.Secret, k.Generation = live.NewSecret()[:16], live.NewSecret(), 1
-	k.Digest = live.Digest(k.Secret)
-	k.Created = time.Now().UTC().Round(0)
-	b.Put(t, s, k)
+	k, err := s.Add(t.Context(), k)
+	if err != nil {
+		t.Errorf("Add: %v", err)
+	}
 	return k
 }
 

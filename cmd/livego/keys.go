@@ -1,0 +1,287 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"livego/internal/app"
+	"livego/internal/keyfile"
+	"livego/internal/live"
+)
+
+// keysTimeout bounds a command: an import of many keys takes its time.
+const keysTimeout = 10 * time.Minute
+
+type keysCmd struct {
+	List   keysListCmd   `cmd:"" help:"List the keys, without their secrets."`
+	Make   keysMakeCmd   `cmd:"" help:"Make a further key of a room, and print it."`
+	Reset  keysResetCmd  `cmd:"" help:"Give a room a new default key, and print it."`
+	Revoke keysRevokeCmd `cmd:"" help:"Revoke a key, or all of a room. Who publishes with it is disconnected."`
+	Export keysExportCmd `cmd:"" help:"Write every key, with its secret, to a file."`
+	Import keysImportCmd `cmd:"" help:"Store the keys of a file, or those that an earlier server left in a Redis."`
+}
+
+// keyring is where keys are managed: a running server, or a store that no server holds.
+type keyring interface {
+	list(ctx context.Context, room string) ([]live.Key, error)
+	add(ctx context.Context, k live.Key) (live.Key, error)
+	reset(ctx context.Context, app, room string, grace time.Duration) (secret string, err error)
+	revoke(ctx context.Context, id string) error
+	remove(ctx context.Context, room string) error
+	dump(ctx context.Context) ([]live.Key, error)
+	load(ctx context.Context, keys []live.Key) (keyfile.Report, error)
+	close() error
+}
+
+// withKeys calls fn with the keys of the settings: through the server where one answers at api_addr, else on the store itself.
+func (e *env) withKeys(fn func(context.Context, keyring) error) error {
+	cfg, err := e.load()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), keysTimeout)
+	defer cancel()
+	var k keyring = dialOperator(cfg)
+	if !k.(*operator).answers(ctx) {
+		store, err := app.OpenKeys(cfg)
+		if err != nil {
+			return fmt.Errorf("no server answers at api_addr (%s), and the store itself: %w", cfg.APIAddr, err)
+		}
+		k = &keyStore{store}
+	}
+	return errors.Join(reason(fn(ctx, k)), k.close())
+}
+
+// reason returns err as a person is told.
+func reason(err error) error {
+	if err == nil || live.KindOf(err) == live.Internal {
+		return err
+	}
+	return errors.New(live.Reason(err))
+}
+
+type keysListCmd struct {
+	Room string `arg:"" optional:"" help:"Of this room only."`
+}
+
+// Run prints a table.
+func (c keysListCmd) Run(e *env) error {
+	return e.withKeys(func(ctx context.Context, ring keyring) error {
+		keys, err := ring.list(ctx, c.Room)
+		if err != nil {
+			return err
+		}
+		w := tabwriter.NewWriter(e.stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "ID\tROOM\tAPP\tLABEL\tROLE\tCREATED\tEXPIRES\tLAST USED")
+		for _, k := range keys {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%v\t%s\t%s\t%s\n",
+				k.ID, k.Room, dash(k.App), dash(k.Label), k.Role, moment(k.Created), moment(k.Expires), moment(k.LastUsed))
+		}
+		return w.Flush()
+	})
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+func moment(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format("2006-01-02T15:04Z")
+}
+
+type keysMakeCmd struct {
+	Room    string `arg:"" help:"The room, which need not be there."`
+	Label   string `help:"What tells the key from the room's others; none for the default key."`
+	App     string `help:"The only app that it is good for."`
+	Role    string `enum:"primary,backup" default:"primary" help:"primary or backup: the encoder that steps in."`
+	Expires string `help:"When it ends: a time such as 2030-01-31T12:00:00Z, or a duration from now such as 24h." placeholder:"TIME"`
+}
+
+// Run prints the key and nothing else, for scripts.
+func (c keysMakeCmd) Run(e *env) error {
+	k, err := c.key(time.Now())
+	if err != nil {
+		return &failure{exitUsage, err}
+	}
+	return e.withKeys(func(ctx context.Context, ring keyring) error {
+		made, err := ring.add(ctx, k)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(e.stdout, made.Secret)
+		return err
+	})
+}
+
+func (c keysMakeCmd) key(now time.Time) (live.Key, error) {
+	j := keyfile.Key{Room: c.Room, App: c.App, Label: c.Label, Role: c.Role}
+	if c.Expires != "" {
+		at, err := time.Parse(time.RFC3339, c.Expires)
+		if d, durErr := time.ParseDuration(c.Expires); durErr == nil {
+			at, err = now.Add(d), nil
+		}
+		if err != nil || !at.After(now) {
+			return live.Key{}, errors.New("--expires must be a time to come such as 2030-01-31T12:00:00Z, or a duration such as 24h")
+		}
+		j.Expires = &at
+	}
+	k, err := j.Key()
+	return k, reason(err)
+}
+
+type keysResetCmd struct {
+	Room  string        `arg:"" help:"The room."`
+	App   string        `help:"The app whose default key is meant."`
+	Grace time.Duration `help:"How long the old key stays good, and who publishes with it connected." placeholder:"60s"`
+}
+
+// Run prints the new key and nothing else.
+func (c keysResetCmd) Run(e *env) error {
+	if err := live.CheckRoom(c.Room); err != nil {
+		return &failure{exitUsage, reason(err)}
+	}
+	return e.withKeys(func(ctx context.Context, ring keyring) error {
+		secret, err := ring.reset(ctx, c.App, c.Room, c.Grace)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(e.stdout, secret)
+		return err
+	})
+}
+
+type keysRevokeCmd struct {
+	ID   string `arg:"" optional:"" help:"The id of the key, from the list; not the key."`
+	Room string `help:"All keys of this room; its stream ends."`
+}
+
+// Run revokes.
+func (c keysRevokeCmd) Run(e *env) error {
+	if (c.ID == "") == (c.Room == "") {
+		return &failure{exitUsage, errors.New("say which: the id of a key, or --room")}
+	}
+	return e.withKeys(func(ctx context.Context, ring keyring) error {
+		if c.Room != "" {
+			return ring.remove(ctx, c.Room)
+		}
+		return ring.revoke(ctx, c.ID)
+	})
+}
+
+type keysExportCmd struct {
+	File string `arg:"" optional:"" help:"The file to make, for its owner alone; it must not be there. None: standard output."`
+}
+
+// Run writes the file, or leaves none.
+func (c keysExportCmd) Run(e *env) error {
+	return e.withKeys(func(ctx context.Context, ring keyring) error {
+		keys, err := ring.dump(ctx)
+		if err != nil {
+			return err
+		}
+		if c.File == "" {
+			return keyfile.Encode(e.stdout, keys)
+		}
+		f, err := os.OpenFile(c.File, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(keyfile.Encode(f, keys), f.Sync(), f.Close()); err != nil {
+			return errors.Join(err, os.Remove(c.File))
+		}
+		_, err = fmt.Fprintf(e.stderr, "livego: %d keys written to %s\n", len(keys), c.File)
+		return err
+	})
+}
+
+type keysImportCmd struct {
+	File      string `arg:"" optional:"" help:"A file of keys. None: standard input."`
+	FromRedis string `name:"from-redis" help:"Take the keys that an earlier server of this name left in the Redis at this address, instead of a file's." placeholder:"URL"`
+}
+
+// Run stores keys as they are, and says what came of it. Keys that were not taken make it fail.
+func (c keysImportCmd) Run(e *env) error {
+	keys, err := c.keys(e)
+	if err != nil {
+		return reason(err)
+	}
+	var report keyfile.Report
+	err = e.withKeys(func(ctx context.Context, ring keyring) (err error) {
+		report, err = ring.load(ctx, keys)
+		return err
+	})
+	fmt.Fprintf(e.stderr, "livego: %d keys added, %d were there already\n", report.Added, report.Same)
+	for _, r := range report.Refused {
+		err = errors.Join(err, errors.New("not taken: "+r))
+	}
+	return err
+}
+
+func (c keysImportCmd) keys(e *env) ([]live.Key, error) {
+	if c.FromRedis == "" {
+		in := io.Reader(os.Stdin)
+		if c.File != "" {
+			f, err := os.Open(c.File)
+			if err != nil {
+				return nil, err
+			}
+			defer f.Close()
+			in = f
+		}
+		return keyfile.Decode(in)
+	}
+	cfg, err := e.load()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), keysTimeout)
+	defer cancel()
+	keys, halves, err := app.EarlierKeys(ctx, cfg, c.FromRedis)
+	if err == nil {
+		fmt.Fprintf(e.stderr, "livego: found %d rooms with a key; passed over %d that nothing confirms\n", len(keys), halves)
+	}
+	return keys, err
+}
+
+// keyStore is the store itself.
+type keyStore struct{ keys app.Keys }
+
+func (s *keyStore) list(ctx context.Context, room string) ([]live.Key, error) {
+	return s.keys.List(ctx, room)
+}
+
+func (s *keyStore) add(ctx context.Context, k live.Key) (live.Key, error) { return s.keys.Add(ctx, k) }
+
+func (s *keyStore) reset(ctx context.Context, app, room string, grace time.Duration) (string, error) {
+	k, _, err := s.keys.Rotate(ctx, app, room, live.Rotation{Grace: grace})
+	return k.Secret, err
+}
+
+func (s *keyStore) revoke(ctx context.Context, id string) error {
+	_, err := s.keys.Revoke(ctx, id)
+	return err
+}
+
+func (s *keyStore) remove(ctx context.Context, room string) error {
+	_, err := s.keys.Delete(ctx, "", room)
+	return err
+}
+
+func (s *keyStore) dump(ctx context.Context) ([]live.Key, error) { return s.keys.Dump(ctx) }
+
+func (s *keyStore) load(ctx context.Context, keys []live.Key) (keyfile.Report, error) {
+	return keyfile.Import(ctx, s.keys, keys)
+}
+
+func (s *keyStore) close() error { return s.keys.Close() }

@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+// TestKeysCommand manages keys by the command line, first through a running server, then on the store that it leaves.
+func TestKeysCommand(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	dir := t.TempDir()
+	keys := func(code int, args ...string) (stdout, stderr string) {
+		t.Helper()
+		p := rig.Livego(t, dir, nil, append([]string{"keys", "--data_dir=" + s.DataDir, "--api_addr=" + s.Addr("api_addr")}, args...)...)
+		if got := p.Wait(patience); got != code {
+			t.Fatalf("livego keys %v: code %d, want %d: %s", args, got, code, p.Stderr())
+		}
+		return strings.TrimSpace(p.Stdout()), p.Stderr()
+	}
+	def := s.Key("movie")
+	spare, _ := keys(0, "make", "movie", "--label=spare", "--expires=24h")
+	if len(spare) != 48 || spare == def {
+		t.Fatalf("make prints %q", spare)
+	}
+	if _, stderr := keys(1, "make", "movie", "--label=spare"); !strings.Contains(stderr, "already") {
+		t.Errorf("the same label again: %s", stderr)
+	}
+	list, _ := keys(0, "list")
+	if strings.Contains(list, def) || strings.Contains(list, spare) || strings.Count(list, "movie") != 2 {
+		t.Errorf("list prints\n%s", list)
+	}
+	if n := pushCode(s, src.File(t), spare); n != 0 {
+		t.Errorf("the further key does not publish: code %d", n)
+	}
+	push := s.PushTo(src.File(t), s.RTMP(spare), "-stream_loop", "-1")
+	s.AwaitLive("movie")
+	list, _ = keys(0, "list", "movie")
+	id := regexp.MustCompile(`(?m)^(\S+)\s+movie\s+-\s+spare\s+primary\s+\S+Z\s+\S+Z\s+\S+Z`).FindStringSubmatch(list)
+	if id == nil {
+		t.Fatalf("the further key, used, is listed as\n%s", list)
+	}
+	keys(0, "revoke", id[1])
+	if push.Wait(5*time.Second) == 0 {
+		t.Error("who publishes with a revoked key goes on")
+	}
+	if pushCode(s, src.File(t), spare) == 0 {
+		t.Error("the revoked key publishes")
+	}
+
+	file := filepath.Join(dir, "keys.json")
+	keys(0, "export", file)
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file: %v, %v", info, err)
+	}
+	keys(1, "export", file) // it is there
+	fresh, _ := keys(0, "reset", "movie", "--grace=1h")
+	if fresh == def || pushCode(s, src.File(t), def) != 0 || pushCode(s, src.File(t), fresh) != 0 {
+		t.Error("within the grace both keys are good")
+	}
+
+	s.Stop()
+	if list, _ := keys(0, "list"); strings.Count(list, "movie") != 2 || !strings.Contains(list, " ~ ") {
+		t.Errorf("on the store itself list prints\n%s", list)
+	}
+	keys(0, "revoke", "--room=movie")
+	if _, stderr := keys(0, "import", file); !strings.Contains(stderr, "1 keys added, 0 were there") {
+		t.Errorf("import says %s", stderr)
+	}
+	if _, stderr := keys(0, "import", file); !strings.Contains(stderr, "0 keys added, 1 were there") {
+		t.Errorf("import again says %s", stderr)
+	}
+	s = rig.Start(t, rig.Options{DataDir: s.DataDir})
+	if s.Key("movie") != def {
+		t.Error("the imported key is another")
+	}
+	other := s.DataDir
+	p := rig.Livego(t, dir, nil, "keys", "list", "--data_dir="+other, fmt.Sprintf("--api_addr=127.0.0.1:%d", rig.FreePorts(t, 1)[0]))
+	if p.Wait(patience) != 1 || !strings.Contains(p.Stderr(), "in use by another process") {
+		t.Errorf("on a store that a server holds: %s", p.Stderr())
+	}
+}
+
+// pushCode pushes file to its end and returns the exit code of ffmpeg.
+func pushCode(s *rig.Server, file, key string) int { return s.PushTo(file, s.RTMP(key)).Wait(patience) }
+
+// TestKeysOfEarlierServer takes over what an earlier server left in a Redis.
+func TestKeysOfEarlierServer(t *testing.T) {
+	rig.Need(t, "ffmpeg", "redis-server", "redis-cli")
+	t.Parallel()
+	r := rig.StartRedis(t)
+	key := strings.Repeat("aB3dEf7h", 6)
+	r.Do("SET", "movie", key)
+	r.Do("SET", key, "movie")
+	r.Do("SET", "half", strings.Repeat("zzzzzzzz", 6))
+	s := rig.Start(t, rig.Options{Flags: []string{"--redis_addr=" + r.Addr()}})
+	p := rig.Livego(t, t.TempDir(), nil, "keys", "import", "--from-redis="+r.Addr(), "--data_dir="+s.DataDir, "--api_addr="+s.Addr("api_addr"))
+	p.OK(patience)
+	if !strings.Contains(p.Stderr(), "found 1 rooms with a key; passed over 1") || !strings.Contains(p.Stderr(), "1 keys added") {
+		t.Errorf("import says %s", p.Stderr())
+	}
+	if s.Key("movie") != key {
+		t.Error("the room has another key than before")
+	}
+	if code := pushCode(s, load(t, sample.AV).File(t), key); code != 0 {
+		t.Errorf("the earlier key does not publish: code %d", code)
+	}
+}

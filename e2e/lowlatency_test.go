@@ -1,0 +1,327 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+)
+
+// TestLowLatency follows a stream by blocking reloads as a player does, and holds every playlist, segment and part on the way to
+// Apple's rules (RFC 8216bis).
+func TestLowLatency(t *testing.T) {
+	rig.Need(t, "ffmpeg", "ffprobe")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{})
+	long := 20 * time.Second
+	if rig.Long() {
+		long = 10 * time.Minute
+	}
+	push := rig.FFmpeg(t, "-re", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30000/1001", "-f", "lavfi", "-i", "sine=440:r=44100",
+		"-t", fmt.Sprint(long.Seconds()), "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "60", "-pix_fmt", "yuv420p",
+		"-c:a", "aac", "-f", "flv", s.RTMP(s.Key("movie")))
+	s.AwaitLive("movie")
+	ctx, cancel := context.WithTimeout(t.Context(), long+patience)
+	defer cancel()
+	f := &follower{c: rig.Client(), uris: map[string]string{}, bytes: map[string][]byte{}}
+	if err := f.follow(ctx, s.HLS("movie")); err != nil {
+		t.Fatal(err)
+	}
+	push.OK(patience)
+	if f.segments < int(long.Seconds())/2-3 || f.parts < 5*f.segments {
+		t.Errorf("%d segments and %d parts in %v", f.segments, f.parts, long)
+	}
+	f.probe(t, f.fmp4)
+	f.probe(t, f.ts)
+}
+
+// A lowLatencyList is a media playlist with parts.
+type lowLatencyList struct {
+	hlsPlaylist
+	partTarget, holdBack float64
+	init                 string
+	parts                map[int][]hlsPart // by media sequence number, as far as they are listed
+	hint                 string
+}
+
+type hlsPart struct {
+	uri         string
+	duration    float64
+	independent bool
+}
+
+func parseLowLatency(text []byte) (l lowLatencyList, err error) {
+	if l.hlsPlaylist, err = parseMedia(text); err != nil {
+		return l, err
+	}
+	l.parts = map[int][]hlsPart{}
+	msn := l.sequence
+	number := func(value, name string) (f float64) {
+		_, rest, found := strings.Cut(","+value, ","+name+"=")
+		digits, _, _ := strings.Cut(rest, ",")
+		if found && err == nil {
+			f, err = strconv.ParseFloat(digits, 64)
+		}
+		return f
+	}
+	quoted := func(value string) string {
+		_, rest, _ := strings.Cut(value, `URI="`)
+		uri, _, _ := strings.Cut(rest, `"`)
+		return uri
+	}
+	for line := range strings.SplitSeq(string(text), "\n") {
+		tag, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		switch {
+		case tag == "#EXT-X-PART-INF":
+			l.partTarget = number(value, "PART-TARGET")
+		case tag == "#EXT-X-SERVER-CONTROL":
+			if l.holdBack = number(value, "PART-HOLD-BACK"); !strings.Contains(value, "CAN-BLOCK-RELOAD=YES") {
+				return l, errors.New("requests for the playlist are not held")
+			}
+		case tag == "#EXT-X-MAP":
+			l.init = quoted(value)
+		case tag == "#EXT-X-PART":
+			l.parts[msn] = append(l.parts[msn], hlsPart{quoted(value), number(value, "DURATION"), strings.Contains(value, "INDEPENDENT=YES")})
+		case tag == "#EXT-X-PRELOAD-HINT":
+			l.hint = quoted(value)
+		case line != "" && line[0] != '#':
+			msn++
+		}
+	}
+	return l, err
+}
+
+// A follower is a player that looks at everything.
+type follower struct {
+	c               *http.Client
+	uris            map[string]string // by media sequence number, and part
+	bytes           map[string][]byte // of the newest parts, by URI
+	last            lowLatencyList
+	hint            string
+	segments, parts int
+	fmp4, ts        []byte // the stream, one segment after the other
+	checked         int    // media sequence number of the segment to look at next
+	mediaURL        string
+}
+
+func (f *follower) follow(ctx context.Context, master string) (err error) {
+	if f.mediaURL, err = mediaURL(ctx, f.c, master); err != nil {
+		return err
+	}
+	at := f.mediaURL
+	for {
+		begin := time.Now()
+		resp, body, err := fetch(ctx, f.c, at)
+		if err != nil {
+			return err
+		}
+		if resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("%s: HTTP %d: %s", at, resp.StatusCode, body)
+		}
+		l, err := parseLowLatency(body)
+		if err != nil {
+			return err
+		}
+		if waited := time.Since(begin).Seconds(); waited > 3*float64(l.target)+1 {
+			return fmt.Errorf("%s was held for %.1f s", at, waited)
+		}
+		if err := f.look(ctx, l); err != nil {
+			return fmt.Errorf("%w, in\n%s", err, body)
+		}
+		if l.ended {
+			return nil
+		}
+		open := l.sequence + len(l.segments)
+		at = fmt.Sprintf("%s&_HLS_msn=%d&_HLS_part=%d", f.mediaURL, open, len(l.parts[open]))
+	}
+}
+
+// look holds a playlist to the rules, and takes what is new in it.
+func (f *follower) look(ctx context.Context, l lowLatencyList) error {
+	if f.last.target != 0 && (l.target != f.last.target || l.partTarget != f.last.partTarget || l.sequence < f.last.sequence) {
+		return fmt.Errorf("target, part target and sequence went from %d, %v, %d to %d, %v, %d",
+			f.last.target, f.last.partTarget, f.last.sequence, l.target, l.partTarget, l.sequence)
+	}
+	if l.partTarget == 0 || l.holdBack < 3*l.partTarget-1e-6 {
+		return fmt.Errorf("part target %v, players are to stay %v behind", l.partTarget, l.holdBack)
+	}
+	if f.hint != "" && !l.ended { // what was hinted at has come, or is hinted at still
+		if _, ok := f.bytes[f.hint]; !ok && l.hint != f.hint && !l.has(f.hint) {
+			return fmt.Errorf("%s was hinted at and did not come", f.hint)
+		}
+	}
+	f.hint = l.hint
+	if f.last.target == 0 {
+		f.checked = l.sequence
+		init, err := f.take(ctx, l.init)
+		if err != nil {
+			return err
+		}
+		f.fmp4 = append(f.fmp4, init...)
+	}
+	f.last = l
+	for msn := l.sequence; msn <= l.sequence+len(l.segments); msn++ {
+		if err := f.lookAtParts(ctx, l, msn); err != nil {
+			return err
+		}
+	}
+	for ; f.checked < l.sequence+len(l.segments); f.checked++ {
+		if f.checked < l.sequence {
+			return fmt.Errorf("segment %d left the playlist before it was seen", f.checked)
+		}
+		if err := f.lookAtSegment(ctx, l, f.checked); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *lowLatencyList) has(uri string) bool {
+	for _, parts := range l.parts {
+		for _, p := range parts {
+			if p.uri == uri {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// same notes what is at a place, which must be so for ever.
+func (f *follower) same(place, uri string) error {
+	if old, ok := f.uris[place]; ok && old != uri {
+		return fmt.Errorf("%s was %s and is %s now", place, old, uri)
+	}
+	f.uris[place] = uri
+	return nil
+}
+
+func (f *follower) lookAtParts(ctx context.Context, l lowLatencyList, msn int) error {
+	complete := msn < l.sequence+len(l.segments)
+	for i, p := range l.parts[msn] {
+		if err := f.same(fmt.Sprintf("part %d of %d", i, msn), p.uri); err != nil {
+			return err
+		}
+		last := complete && i == len(l.parts[msn])-1
+		if p.duration > l.partTarget+1e-6 || !last && p.duration < .85*l.partTarget-1e-6 {
+			return fmt.Errorf("part %s lasts %v s, the target is %v", p.uri, p.duration, l.partTarget)
+		}
+		if _, ok := f.bytes[p.uri]; ok || msn < f.checked {
+			continue
+		}
+		b, err := f.take(ctx, p.uri)
+		if err != nil {
+			return err
+		}
+		f.bytes[p.uri] = b
+		f.parts++
+		if idr := beginsWithIDR(b); idr != p.independent {
+			return fmt.Errorf("part %s begins with an IDR picture: %v; the playlist says %v", p.uri, idr, p.independent)
+		}
+	}
+	return nil
+}
+
+func (f *follower) lookAtSegment(ctx context.Context, l lowLatencyList, msn int) error {
+	seg, parts := l.segments[msn-l.sequence], l.parts[msn]
+	if err := f.same(fmt.Sprint("segment ", msn), seg.uri); err != nil {
+		return err
+	}
+	if int(math.Round(seg.duration)) > l.target {
+		return fmt.Errorf("segment %d lasts %v s, the target is %d", msn, seg.duration, l.target)
+	}
+	whole, err := f.take(ctx, seg.uri)
+	if err != nil {
+		return err
+	}
+	f.segments++
+	f.fmp4 = append(f.fmp4, whole...)
+	ts, err := f.take(ctx, strings.TrimSuffix(seg.uri, ".m4s")+".ts")
+	if err != nil {
+		return err
+	}
+	f.ts = append(f.ts, ts...)
+	if len(parts) == 0 {
+		return nil // it was there before we came
+	}
+	var sum float64
+	var joined []byte
+	for _, p := range parts {
+		sum += p.duration
+		joined = append(joined, f.bytes[p.uri]...)
+		delete(f.bytes, p.uri)
+	}
+	if math.Abs(sum-seg.duration) > 1e-4*float64(len(parts)) {
+		return fmt.Errorf("segment %d lasts %v s, its parts %v", msn, seg.duration, sum)
+	}
+	if !bytes.Equal(whole, joined) {
+		return fmt.Errorf("segment %d is not the sum of its parts", msn)
+	}
+	return nil
+}
+
+func (f *follower) take(ctx context.Context, uri string) ([]byte, error) {
+	at, err := resolve(f.mediaURL, uri)
+	if err != nil {
+		return nil, err
+	}
+	resp, body, err := fetch(ctx, f.c, at)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Access-Control-Allow-Origin") != "*" || !strings.Contains(resp.Header.Get("Cache-Control"), "immutable") {
+		return nil, fmt.Errorf("%s: HTTP %d, %v", at, resp.StatusCode, resp.Header)
+	}
+	return body, nil
+}
+
+// beginsWithIDR reports whether the first picture in the mdat of a fragment is an IDR picture. The video comes first there.
+func beginsWithIDR(b []byte) bool {
+	for len(b) >= 8 {
+		size := int(binary.BigEndian.Uint32(b))
+		if size < 8 || size > len(b) {
+			break
+		}
+		if string(b[4:8]) != "mdat" {
+			b = b[size:]
+			continue
+		}
+		for b = b[8:size]; len(b) > 4; {
+			n := int(binary.BigEndian.Uint32(b))
+			if n < 1 || n > len(b)-4 {
+				break
+			}
+			if kind := b[4] & 0x1F; kind >= 1 && kind <= 5 {
+				return kind == 5
+			}
+			b = b[4+n:]
+		}
+		break
+	}
+	return false // sound may last longer than the video
+}
+
+// probe has ffprobe read all frames of a stream: it must find nothing to say.
+func (f *follower) probe(t *testing.T, stream []byte) {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "stream")
+	if err := os.WriteFile(file, stream, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	p := rig.Go(t, "ffprobe", "-v", "error", "-count_frames", "-show_entries", "stream=codec_name,nb_read_frames", file)
+	p.OK(patience)
+	if said := p.Stderr(); said != "" {
+		t.Errorf("ffprobe says %s", said)
+	}
+}

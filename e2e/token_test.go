@@ -1,0 +1,240 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+const tokenSecret = "a secret that signs the tokens of a test"
+
+// makeToken has livego make a token.
+func makeToken(t *testing.T, args ...string) string {
+	t.Helper()
+	p := rig.Livego(t, t.TempDir(), []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}, append([]string{"token"}, args...)...)
+	p.OK(patience)
+	return strings.TrimSpace(p.Stdout())
+}
+
+// head asks for an address and returns the status, and the body unless it has no end.
+func head(ctx context.Context, target, bearer string, whole bool) (status int, body string, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return 0, "", err
+	}
+	if bearer != "" {
+		r.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	resp, err := rig.Client().Do(r)
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close()
+	if whole || resp.StatusCode != 200 {
+		b, err := io.ReadAll(resp.Body)
+		return resp.StatusCode, string(b), err
+	}
+	return resp.StatusCode, "", nil
+}
+
+// TestPrivateRoom watches a private room by every protocol, with and without a token.
+func TestPrivateRoom(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{Flags: []string{"--private=live/movie"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
+	src := load(t, sample.AV)
+	s.Push(src.File(t), "movie", "-stream_loop", "-1")
+	s.Push(src.File(t), "open", "-stream_loop", "-1")
+	s.AwaitLive("movie")
+	s.AwaitLive("open")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	good := map[string]string{
+		"JWT":            makeToken(t, "play", "live/movie"),
+		"signed":         makeToken(t, "play", "live/movie", "--signed"),
+		"JWT of the app": makeToken(t, "play", "live/*", "--ip=127.0.0.1"),
+	}
+	bad := map[string]string{
+		"none": "", "garbage": "x", "to publish": makeToken(t, "publish", "live/movie"), "other room": makeToken(t, "play", "live/other"),
+		"signed for another": makeToken(t, "play", "live/other", "--signed"), "other address": makeToken(t, "play", "live/movie", "--ip=192.0.2.1"),
+	}
+	withToken := func(target, token string) string {
+		if token == "" {
+			return target
+		}
+		return target + "?token=" + url.QueryEscape(token)
+	}
+	for name, token := range good {
+		if status, body, err := head(ctx, withToken(s.FLV("movie"), token), "", false); status != 200 {
+			t.Errorf("HTTP-FLV with %s: %d %s %v", name, status, body, err)
+		}
+		if status, body, err := head(ctx, s.FLV("movie"), token, false); status != 200 {
+			t.Errorf("HTTP-FLV with %s as bearer: %d %s %v", name, status, body, err)
+		}
+		ws, err := rig.OpenWebSocket(ctx, withToken(strings.Replace(s.FLV("movie"), "http", "ws", 1), token), nil)
+		if err == nil {
+			_, err = ws.Message()
+			ws.Close()
+		}
+		if err != nil {
+			t.Errorf("WebSocket with %s: %v", name, err)
+		}
+		viewer := rig.FFmpeg(t, "-i", withToken(s.RTMP("movie"), token), "-t", "1", "-c", "copy", "-f", "null", "-")
+		viewer.OK(patience)
+		checkPrivateHLS(ctx, t, s, withToken(s.HLS("movie"), token), name)
+	}
+	for name, token := range bad {
+		for _, target := range []string{s.FLV("movie"), s.HLS("movie")} {
+			status, body, err := head(ctx, withToken(target, token), "", true)
+			if status != 401 && status != 403 || err != nil || token != "" && strings.Contains(body, token) {
+				t.Errorf("%s with %s: %d %s %v", target, name, status, body, err)
+			}
+		}
+		if _, err := rig.OpenWebSocket(ctx, withToken(strings.Replace(s.FLV("movie"), "http", "ws", 1), token), nil); err == nil {
+			t.Errorf("WebSocket with %s is let in", name)
+		}
+		viewer := rig.FFmpeg(t, "-i", withToken(s.RTMP("movie"), token), "-t", "1", "-f", "null", "-")
+		if viewer.Wait(patience) == 0 {
+			t.Errorf("RTMP with %s is let in", name)
+		}
+	}
+	if status, _, err := head(ctx, s.FLV("movie")+"?token=a", "b", true); status != 400 {
+		t.Errorf("two tokens: %d %v", status, err)
+	}
+	if status, body, err := head(ctx, s.FLV("open"), "", false); status != 200 {
+		t.Errorf("a public room: %d %s %v", status, body, err)
+	}
+	for name, token := range good {
+		if log := s.Stdout() + s.Stderr(); strings.Contains(log, token) {
+			t.Errorf("the token %s is in the log", name)
+		}
+	}
+}
+
+// checkPrivateHLS follows the playlists, and tries their parts without the session.
+func checkPrivateHLS(ctx context.Context, t *testing.T, s *rig.Server, master, name string) {
+	t.Helper()
+	status, body, err := head(ctx, master, "", true)
+	if status != 200 {
+		t.Errorf("HLS with %s: %d %s %v", name, status, body, err)
+		return
+	}
+	follow := func(playlist, from string) string {
+		base, _ := url.Parse(from)
+		for line := range strings.Lines(playlist) {
+			if line = strings.TrimSpace(line); line != "" && line[0] != '#' {
+				if u, err := base.Parse(line); err == nil {
+					return u.String()
+				}
+			}
+		}
+		t.Errorf("HLS with %s: no address in\n%s", name, playlist)
+		return from
+	}
+	media := follow(body, master)
+	status, body, err = head(ctx, media, "", true)
+	if status != 200 {
+		t.Errorf("HLS with %s, media playlist: %d %s %v", name, status, body, err)
+		return
+	}
+	segment := follow(body, media)
+	if status, body, err := head(ctx, segment, "", true); status != 200 || len(body) < 188 {
+		t.Errorf("HLS with %s, segment %s: %d %v", name, segment, status, err)
+	}
+	for _, target := range []string{media, segment} {
+		bare, _, _ := strings.Cut(target, "?")
+		for _, session := range []string{"", "?s=", "?s=AAAA", "?s=" + strings.Repeat("A", 54)} {
+			if status, _, err := head(ctx, bare+session, "", true); status != 401 && status != 403 {
+				t.Errorf("HLS, %s without the session: %d %v", bare+session, status, err)
+			}
+		}
+	}
+}
+
+// TestTokenViewers lets as many watch with one token as it says.
+func TestTokenViewers(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{Flags: []string{"--private=*", "--hls_session_timeout=1s"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
+	s.Push(load(t, sample.AV).File(t), "movie", "-stream_loop", "-1")
+	s.AwaitLive("movie")
+	token := makeToken(t, "play", "live/movie", "--viewers=2")
+	target := s.FLV("movie") + "?token=" + token
+	first := rig.FFmpeg(t, "-i", target, "-c", "copy", "-f", "null", "-")
+	second := rig.FFmpeg(t, "-i", s.RTMP("movie")+"?token="+token, "-c", "copy", "-f", "null", "-")
+	awaitPlayers(t, s, 2)
+	if status, body, err := head(t.Context(), target, "", true); status != 429 {
+		t.Errorf("the third of two: %d %s %v", status, body, err)
+	}
+	if rig.FFmpeg(t, "-i", s.RTMP("movie")+"?token="+token, "-t", "1", "-f", "null", "-").Wait(patience) == 0 {
+		t.Error("the third of two plays by RTMP")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	media, err := mediaURL(ctx, rig.Client(), s.HLS("movie")+"?token="+token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, body, err := head(ctx, media, "", true); status != 429 {
+		t.Errorf("the third of two by HLS: %d %s %v", status, body, err)
+	}
+	if status, body, err := head(ctx, s.FLV("movie")+"?token="+makeToken(t, "play", "live/movie"), "", false); status != 200 {
+		t.Errorf("by another token: %d %s %v", status, body, err)
+	}
+	first.Kill()
+	rig.Eventually(t, patience, "the place is free", func() error {
+		if status, body, err := head(ctx, media, "", true); status != 200 {
+			return fmt.Errorf("%d %s %v", status, body, err)
+		}
+		return nil
+	})
+	if second.Ended() {
+		t.Errorf("the second was disconnected: %s", second.Stderr())
+	}
+}
+
+// TestPublishToken publishes by a token in the place of a key.
+func TestPublishToken(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
+	src := load(t, sample.AV)
+	token := makeToken(t, "publish", "live/movie")
+	to := func(token string) string { return s.RTMP("movie") + "?token=" + token }
+	if s.PushTo(src.File(t), to(token)).Wait(patience) == 0 {
+		t.Error("it publishes a room that nobody made")
+	}
+	s.Key("movie")
+	token = makeToken(t, "publish", "live/movie")
+	push := s.PushTo(src.File(t), to(token), "-stream_loop", "-1")
+	s.AwaitLive("movie")
+	for name, bad := range map[string]string{"to play": makeToken(t, "play", "live/movie"), "other room": makeToken(t, "publish", "live/other"), "none": ""} {
+		if s.PushTo(src.File(t), to(bad)).Wait(patience) == 0 {
+			t.Errorf("it publishes with a token %s", name)
+		}
+	}
+	if e := s.Call("/control/reset?room=movie"); e.Status != 200 {
+		t.Fatalf("reset answers %d", e.Status)
+	}
+	awaitUnpublished(t, s, "movie")
+	if push.Wait(5*time.Second) == 0 {
+		t.Error("ffmpeg ends as if all were well")
+	}
+	if s.PushTo(src.File(t), to(token)).Wait(patience) == 0 {
+		t.Error("a token from before the reset publishes")
+	}
+	s.PushTo(src.File(t), to(makeToken(t, "publish", "live/movie", "--signed=false"))).OK(patience)
+	if log := s.Stdout() + s.Stderr(); strings.Contains(log, token) {
+		t.Error("the token is in the log")
+	}
+}

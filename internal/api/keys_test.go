@@ -1,0 +1,246 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/internal/keyfile"
+	"livego/internal/live"
+)
+
+const asJSON = "Content-Type: application/json"
+
+func decode[T any](t *testing.T, w *httptest.ResponseRecorder, status int) (v T) {
+	t.Helper()
+	if w.Code != status {
+		t.Fatalf("status %d, want %d: %.300s", w.Code, status, w.Body)
+	}
+	if err := json.Unmarshal(w.Body.Bytes(), &v); err != nil {
+		t.Fatalf("%v: %s", err, w.Body)
+	}
+	return v
+}
+
+type keysPage struct {
+	Keys []keyfile.Key
+	Next string
+}
+
+func TestKeysV1(t *testing.T) {
+	s := newScene(t, nil)
+	s.get("/control/get?room=movie")
+	made := decode[keyfile.Key](t, s.do("POST", "/api/v1/keys", `{"room":"movie","label":"cam2","role":"backup","expires":"2999-01-01T00:00:00Z"}`, asJSON), 201)
+	if !live.LooksLikeKey(made.Secret) || made.Role != "backup" || made.ID == "" {
+		t.Errorf("made %+v", made)
+	}
+	if w := s.do("POST", "/api/v1/keys", `{"room":"movie","label":"cam2"}`, asJSON); w.Code != 409 {
+		t.Errorf("the same label: %d %s", w.Code, w.Body)
+	}
+	w := s.get("/api/v1/keys?room=movie")
+	list := decode[keysPage](t, w, 200)
+	if len(list.Keys) != 2 || list.Keys[1].Label != "cam2" || list.Next != "" || strings.Contains(w.Body.String(), made.Secret) {
+		t.Errorf("the list is %s", w.Body)
+	}
+
+	p := s.publish(live.Name{App: "live", Room: "movie"}, live.KeyRef{ID: made.ID, Generation: 1})
+	if w := s.do("DELETE", "/api/v1/keys/"+made.ID, ""); w.Code != 204 {
+		t.Errorf("revoke: %d %s", w.Code, w.Body)
+	}
+	select {
+	case <-p.Done():
+	case <-time.After(time.Second):
+		t.Error("who publishes with a revoked key stays")
+	}
+	if w := s.do("DELETE", "/api/v1/keys/"+made.ID, ""); w.Code != 404 {
+		t.Errorf("revoke again: %d", w.Code)
+	}
+
+	exported := s.get("/api/v1/keys/export").Body.String()
+	keys, err := keyfile.Decode(strings.NewReader(exported))
+	if err != nil || len(keys) != 1 || keys[0].Secret == "" {
+		t.Fatalf("export: %v, %v", keys, err)
+	}
+	other := newScene(t, nil)
+	body, _ := json.Marshal(map[string]any{"keys": []keyfile.Key{keyfile.Of(keys[0])}})
+	for _, want := range []keyfile.Report{{Added: 1}, {Same: 1}} {
+		if got := decode[keyfile.Report](t, other.do("POST", "/api/v1/keys/import", string(body), asJSON), 200); got.Added != want.Added || got.Same != want.Same {
+			t.Errorf("import: %+v, want %+v", got, want)
+		}
+	}
+	if got := other.get("/control/get?room=movie").Body.String(); !strings.Contains(got, keys[0].Secret) {
+		t.Errorf("after the import get answers %s", got)
+	}
+	if strings.Contains(s.log.String()+other.log.String(), keys[0].Secret) {
+		t.Error("the log has the key")
+	}
+}
+
+func TestKeysV1Pages(t *testing.T) {
+	s := newScene(t, nil)
+	for i := range 7 {
+		s.get(fmt.Sprintf("/control/get?room=r%d", i))
+	}
+	var rooms []string
+	for after, more := "", true; more; {
+		page := decode[keysPage](t, s.get("/api/v1/keys?limit=3&after="+after), 200)
+		for _, k := range page.Keys {
+			rooms = append(rooms, k.Room)
+		}
+		after, more = page.Next, page.Next != ""
+	}
+	if strings.Join(rooms, " ") != "r0 r1 r2 r3 r4 r5 r6" {
+		t.Errorf("the pages have %v", rooms)
+	}
+}
+
+// TestV1Refuses sends what breaks a rule. Nothing is made, and no answer repeats what was sent.
+func TestV1Refuses(t *testing.T) {
+	s := newScene(t, nil)
+	const canary = "c4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n4ry"
+	for _, c := range []struct {
+		name, method, path, body string
+		headers                  []string
+		status                   int
+	}{
+		{"P02 GET on a change", "GET", "/api/v1/keys/import", "", nil, 405},
+		{"P03 PUT", "PUT", "/api/v1/keys", "{}", []string{asJSON}, 405},
+		{"P03 PATCH", "PATCH", "/api/v1/keys/x", "{}", []string{asJSON}, 405},
+		{"P03 TRACE", "TRACE", "/api/v1/keys", "", nil, 405},
+		{"P03 override", "GET", "/api/v1/keys", "", []string{"X-HTTP-Method-Override: DELETE"}, 200},
+		{"no route", "GET", "/api/v1/nothing", "", nil, 404},
+		{"P04 twice", "GET", "/api/v1/keys?room=a&room=b", "", nil, 400},
+		{"P04 array", "GET", "/api/v1/keys?room[]=a", "", nil, 400},
+		{"P04 no room", "POST", "/api/v1/keys", `{}`, []string{asJSON}, 400},
+		{"P05 empty room", "POST", "/api/v1/keys", `{"room":""}`, []string{asJSON}, 400},
+		{"P05 bad room", "POST", "/api/v1/keys", `{"room":"../x"}`, []string{asJSON}, 400},
+		{"P05 NUL", "POST", "/api/v1/keys", `{"room":"a\u0000"}`, []string{asJSON}, 400},
+		{"P05 no UTF-8", "POST", "/api/v1/keys", "{\"room\":\"\xff\"}", []string{asJSON}, 400},
+		{"P05 depth", "POST", "/api/v1/keys", strings.Repeat(`[`, 10000), []string{asJSON}, 400},
+		{"P05 depth, whole", "POST", "/api/v1/keys", strings.Repeat(`[`, 10000) + strings.Repeat(`]`, 10000), []string{asJSON}, 400},
+		{"P05 duplicate member", "POST", "/api/v1/keys", `{"room":"a","room":"b"}`, []string{asJSON}, 400},
+		{"P05 1e400", "POST", "/api/v1/keys/import", `{"keys":[{"room":"a","generation":1e400}]}`, []string{asJSON}, 400},
+		{"P05 trailing data", "POST", "/api/v1/keys", `{"room":"a"}{}`, []string{asJSON}, 400},
+		{"P05 BOM", "POST", "/api/v1/keys", "\ufeff" + `{"room":"a"}`, []string{asJSON}, 400},
+		{"P05 unknown field", "POST", "/api/v1/keys", `{"room":"a","` + canary + `":"` + canary + `"}`, []string{asJSON}, 400},
+		{"P05 wrong type", "POST", "/api/v1/keys", `{"room":["` + canary + `"]}`, []string{asJSON}, 400},
+		{"P05 null", "POST", "/api/v1/keys", `null`, []string{asJSON}, 400},
+		{"P05 no body", "POST", "/api/v1/keys", ``, []string{asJSON}, 400},
+		{"P05 NaN", "POST", "/api/v1/keys/import", `{"keys":[{"room":"a","generation":NaN}]}`, []string{asJSON}, 400},
+		{"P05 100 KB", "POST", "/api/v1/keys", `{"room":"` + strings.Repeat("a", 100<<10) + `"}`, []string{asJSON}, 413},
+		{"a form", "POST", "/api/v1/keys", `room=a`, []string{"Content-Type: application/x-www-form-urlencoded"}, 415},
+		{"bad role", "POST", "/api/v1/keys", `{"room":"a","role":"` + canary + `"}`, []string{asJSON}, 400},
+		{"reserved label", "POST", "/api/v1/keys", `{"room":"a","label":"~"}`, []string{asJSON}, 400},
+		{"past", "POST", "/api/v1/keys", `{"room":"a","expires":"2000-01-01T00:00:00Z"}`, []string{asJSON}, 400},
+		{"unknown app", "POST", "/api/v1/keys", `{"room":"a","app":"nope"}`, []string{asJSON}, 404},
+		{"import of a short key", "POST", "/api/v1/keys/import", `{"keys":[{"room":"a","key":"` + canary[1:] + `"}]}`, []string{asJSON}, 400},
+		{"import of a bad room", "POST", "/api/v1/keys/import", `{"keys":[{"room":"` + canary + `","key":"` + canary + `"}]}`, []string{asJSON}, 400},
+		{"import of too many", "POST", "/api/v1/keys/import", `{"keys":[` + strings.Repeat(`{"room":"a"},`, 200) + `{"room":"a"}]}`, []string{asJSON}, 400},
+		{"P19 limit", "GET", "/api/v1/keys?limit=-1", "", nil, 400},
+		{"P19 limit", "GET", "/api/v1/keys?limit=1000000000", "", nil, 400},
+		{"P19 limit", "GET", "/api/v1/keys?limit=abc", "", nil, 400},
+		{"P19 cursor", "GET", "/api/v1/keys?after=../x", "", nil, 400},
+		{"P20 id", "DELETE", "/api/v1/keys/..%2Fx", "", nil, 404},
+		{"P20 long id", "DELETE", "/api/v1/keys/" + strings.Repeat("x", 65), "", nil, 400},
+		{"a key in the place of an id", "DELETE", "/api/v1/keys/" + canary, "", nil, 404},
+		{"grace", "GET", "/control/reset?room=a&grace=soon", "", nil, 400},
+		{"grace", "GET", "/control/reset?room=a&grace=-1s", "", nil, 400},
+		{"grace", "GET", "/control/reset?room=a&grace=25h", "", nil, 400},
+		{"grace and all", "GET", "/control/reset?room=a&grace=1s&all=1", "", nil, 400},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := s.do(c.method, c.path, c.body, c.headers...)
+			wantStatus(t, w, c.status)
+			if strings.Contains(w.Body.String(), canary) || strings.Contains(s.log.String(), canary) {
+				t.Errorf("what was sent is repeated: %s", w.Body)
+			}
+			if c.status >= 400 && strings.HasPrefix(c.path, "/api/") && w.Header().Get("Content-Type") != "application/problem+json" {
+				t.Errorf("a refusal is %s: %s", w.Header().Get("Content-Type"), w.Body)
+			}
+		})
+	}
+	if keys, err := s.options.Keys.Dump(t.Context()); err != nil || len(keys) != 0 {
+		t.Errorf("refused requests left %v, %v", keys, err)
+	}
+}
+
+// TestV1Door tells 401 from 403.
+func TestV1Door(t *testing.T) {
+	s, token := guarded(t)
+	const outside = "Remote: 198.51.100.9:4000"
+	for _, headers := range [][]string{{outside}, {outside, "Authorization: Bearer x"}, {"Host: attacker.tld"}} {
+		for _, path := range []string{"/api/v1/keys", "/api/v1/keys/export", "/api/v1/nothing", "/api/v1/openapi.json"} {
+			if w := s.get(path, headers...); w.Code != 401 || w.Header().Get("WWW-Authenticate") != "Bearer" {
+				t.Errorf("%s %v: %d", path, headers, w.Code)
+			}
+		}
+	}
+	if w := s.get("/api/v1/openapi.json", outside, "Authorization: Bearer "+token); w.Code != 200 || !strings.Contains(w.Body.String(), `"openapi":"3.1`) {
+		t.Errorf("the description: %d %.100s", w.Code, w.Body)
+	}
+}
+
+func TestResetWithGrace(t *testing.T) {
+	s := newScene(t, nil)
+	old := s.get("/control/get?room=movie")
+	key, err := s.options.Keys.Get(t.Context(), "", "movie")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := s.publish(live.Name{App: "live", Room: "movie"}, key.Ref())
+	if w := s.get("/control/reset?room=movie&grace=300ms"); w.Code != 200 || w.Body.String() == old.Body.String() {
+		t.Fatalf("reset: %d", w.Code)
+	}
+	if p.Err() != nil {
+		t.Error("disconnected at once")
+	}
+	if _, err := s.options.Keys.Resolve(t.Context(), "live", key.Secret); err != nil {
+		t.Errorf("the old key within the grace: %v", err)
+	}
+	select {
+	case <-p.Done():
+	case <-time.After(3 * time.Second):
+		t.Error("the grace does not end")
+	}
+	if _, err := s.options.Keys.Resolve(t.Context(), "live", key.Secret); live.KindOf(err) != live.Denied {
+		t.Errorf("the old key after the grace: %v", err)
+	}
+}
+
+func FuzzCheckMembers(f *testing.F) {
+	for _, s := range []string{`{}`, `{"a":1,"a":2}`, `{"a":{"a":1}}`, `[{"a":1},{"a":1}]`, `{"a":[{"b":"a"}],"b":1}`, `[[[[`, `{"a"`, ``, `1`, `"a"`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var v any
+		if checkMembers(b) != nil || json.Unmarshal(b, &v) != nil {
+			return
+		}
+		once, err := json.Marshal(v) // a member that was there twice is there once
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n, kept := members(b), members(once); n != kept {
+			t.Errorf("%q: %d members, and %d remain", b, n, kept)
+		}
+	})
+}
+
+// members counts the colons of JSON that are not within strings.
+func members(b []byte) (n int) {
+	inside := false
+	for i := 0; i < len(b); i++ {
+		switch {
+		case inside && b[i] == '\\':
+			i++
+		case b[i] == '"':
+			inside = !inside
+		case b[i] == ':' && !inside:
+			n++
+		}
+	}
+	return n
+}

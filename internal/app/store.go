@@ -1,0 +1,28 @@
+package app
+
+import (
+	"fmt"
+	"log/slog"
+
+	"livego/internal/config"
+	"livego/internal/redisurl"
+	"livego/internal/store/bolt"
+	"livego/internal/store/redis"
+)
+
+// openStore opens what cfg asks for: a file of the data directory, or a Redis, which need not be there yet.
+func openStore(cfg config.Config, log *slog.Logger) (store, error) {
+	if cfg.RedisAddr == "" {
+		s, err := bolt.Open(cfg.DataDir)
+		if err != nil {
+			return nil, err // not s: a nil pointer in the interface is not nil
+		}
+		return s, nil
+	}
+	addr, err := redisurl.Parse(cfg.RedisAddr, cfg.RedisPwd)
+	if err != nil {
+		return nil, fmt.Errorf("redis_addr: %w", err)
+	}
+	log.Info("keys are kept in a Redis", "where", addr.String())
+	return redis.Open(redis.Options{Address: addr, NoVerify: !cfg.EnableTLSVerify, Cache: cfg.RedisCache, Log: log}), nil
+}

@@ -1,0 +1,319 @@
+package auth
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/golang-jwt/jwt/v5"
+
+	"livego/internal/live"
+)
+
+// leeway is how far the clocks of who makes tokens and of this server may be apart.
+const leeway = 30 * time.Second
+
+// TokenOptions say which tokens to publish and to play are good: those that one of the keys has signed. Without any key none is.
+type TokenOptions struct {
+	Secret   string            // of HS256 and of signed URLs; "" for none
+	Previous string            // the secret before, which is good too while a new one is being handed out
+	Public   ed25519.PublicKey // of EdDSA; nil for none
+	JWKS     *JWKS             // of RS256; nil for none
+	Issuer   string            // what iss must be; "": anything
+	Audience string            // what aud must be; "": anything
+	MaxAge   time.Duration     // how far in the future a token may expire
+	Viewers  int               // how many may watch with one token at a time, where it does not say; 0: any number
+}
+
+// Claims are what a token allows.
+type Claims struct {
+	Action  live.Action
+	App     string
+	Room    string     // "*": every room of App
+	Expires time.Time  // in seconds
+	Issued  time.Time  // zero when it does not say
+	IP      netip.Addr // the only address that it is good from; zero: any
+	Viewers int        // how many may watch with it at a time; 0: as the server says
+}
+
+// The two ways in which a token is not good. Each has one text for all causes.
+var (
+	errNoToken    = errors.New("this needs a valid token")
+	errOtherToken = errors.New("the token is not for this")
+)
+
+// tokens judges tokens.
+type tokens struct {
+	opt    TokenOptions
+	parser *jwt.Parser
+	hmac   jwt.VerificationKeySet
+}
+
+// newTokens returns nil when no token can be good.
+func newTokens(o TokenOptions) *tokens {
+	t := &tokens{opt: o}
+	var methods []string
+	for _, secret := range []string{o.Secret, o.Previous} {
+		if secret != "" {
+			t.hmac.Keys = append(t.hmac.Keys, []byte(secret))
+		}
+	}
+	if len(t.hmac.Keys) > 0 {
+		methods = append(methods, jwt.SigningMethodHS256.Alg())
+	}
+	if o.Public != nil {
+		methods = append(methods, jwt.SigningMethodEdDSA.Alg())
+	}
+	if o.JWKS != nil {
+		methods = append(methods, jwt.SigningMethodRS256.Alg())
+	}
+	if methods == nil {
+		return nil
+	}
+	// The algorithms are chosen here, and each has keys of its own: a token does not choose how it is checked (RFC 8725, 3.1).
+	t.parser = jwt.NewParser(jwt.WithValidMethods(methods), jwt.WithoutClaimsValidation(), jwt.WithStrictDecoding())
+	return t
+}
+
+// judge returns what token allows r, or why it is not good: errNoToken or errOtherToken.
+func (t *tokens) judge(ctx context.Context, token string, r live.Request, now time.Time) (Claims, error) {
+	if token == "" || len(token) > maxCredential {
+		return Claims{}, errNoToken
+	}
+	addr := addrOf(r.Remote)
+	if strings.HasPrefix(token, signedPrefix) {
+		return t.judgeSigned(token, r, addr, now)
+	}
+	var w wire
+	_, err := t.parser.ParseWithClaims(token, &w, func(j *jwt.Token) (any, error) { return t.key(ctx, j) })
+	if err != nil {
+		return Claims{}, errNoToken
+	}
+	c, err := w.claims(t.opt)
+	if err != nil || !t.fresh(c, now) || w.nbf.After(now.Add(leeway)) {
+		return Claims{}, errNoToken
+	}
+	if c.Action != r.Action || c.App != r.App || c.Room != r.Name && c.Room != "*" || c.IP.IsValid() && c.IP != addr {
+		return Claims{}, errOtherToken
+	}
+	return c, nil
+}
+
+// fresh reports whether the time of c is now.
+func (t *tokens) fresh(c Claims, now time.Time) bool {
+	return now.Before(c.Expires.Add(leeway)) && !c.Expires.After(now.Add(t.opt.MaxAge+leeway)) && !c.Issued.After(now.Add(leeway))
+}
+
+// key returns what a JWT must be signed by.
+func (t *tokens) key(ctx context.Context, j *jwt.Token) (any, error) {
+	if _, ok := j.Header["crit"]; ok { // an extension that must be understood, and is not (RFC 7515, 4.1.11)
+		return nil, errNoToken
+	}
+	switch j.Method {
+	case jwt.SigningMethodHS256:
+		return t.hmac, nil
+	case jwt.SigningMethodEdDSA:
+		return t.opt.Public, nil
+	case jwt.SigningMethodRS256:
+		kid, _ := j.Header["kid"].(string)
+		return t.opt.JWKS.key(ctx, kid)
+	}
+	return nil, errNoToken
+}
+
+// wire is the payload of a JWT, read by the letter: a claim that is there twice, or of another type, fails the whole.
+type wire struct {
+	jwt.MapClaims // for the library, which looks at nothing of it
+	act, app      string
+	room, ip      string
+	iss, aud      string
+	exp, iat, nbf time.Time
+	viewers       int
+}
+
+// UnmarshalJSON reads the payload.
+func (w *wire) UnmarshalJSON(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return errNoToken
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return errNoToken
+		}
+		key, _ := name.(string)
+		var value json.RawMessage
+		if d.Decode(&value) != nil || seen[key] || !w.set(key, value) {
+			return errNoToken
+		}
+		seen[key] = true
+	}
+	if _, err := d.Token(); err != nil { // the brace
+		return errNoToken
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) || !seen["exp"] || !seen["act"] || !seen["app"] || !seen["room"] {
+		return errNoToken
+	}
+	return nil
+}
+
+// set reads one claim; those that are not known are passed over.
+func (w *wire) set(name string, value json.RawMessage) bool {
+	switch name {
+	case "exp":
+		return seconds(value, &w.exp)
+	case "nbf":
+		return moment(value, &w.nbf)
+	case "iat":
+		return moment(value, &w.iat)
+	case "viewers":
+		return json.Unmarshal(value, &w.viewers) == nil && w.viewers > 0
+	}
+	to := map[string]*string{"act": &w.act, "app": &w.app, "room": &w.room, "ip": &w.ip, "iss": &w.iss, "aud": &w.aud}[name]
+	return to == nil || len(value) > 0 && value[0] == '"' && json.Unmarshal(value, to) == nil
+}
+
+// seconds reads a whole number of seconds since 1970.
+func seconds(value json.RawMessage, to *time.Time) bool {
+	n, err := strconv.ParseInt(string(value), 10, 64)
+	*to = time.Unix(n, 0)
+	return err == nil && n > 0 && n < maxTime
+}
+
+// moment reads seconds since 1970, which may have a fraction.
+func moment(value json.RawMessage, to *time.Time) bool {
+	f, err := strconv.ParseFloat(string(value), 64)
+	if err != nil || f < 0 || f >= maxTime {
+		return false
+	}
+	*to = time.UnixMicro(int64(f * 1e6))
+	return true
+}
+
+// maxTime is the year 9999: beyond, times cannot be written any more.
+const maxTime = 253402300800
+
+// claims returns what a payload allows.
+func (w *wire) claims(o TokenOptions) (Claims, error) {
+	c := Claims{App: w.app, Room: w.room, Expires: w.exp, Issued: w.iat, Viewers: w.viewers}
+	switch w.act {
+	case live.Play.String():
+	case live.Publish.String():
+		c.Action = live.Publish
+	default:
+		return Claims{}, errNoToken
+	}
+	if o.Issuer != "" && w.iss != o.Issuer || o.Audience != "" && w.aud != o.Audience {
+		return Claims{}, errNoToken
+	}
+	if w.ip != "" {
+		ip, err := netip.ParseAddr(w.ip)
+		if err != nil {
+			return Claims{}, errNoToken
+		}
+		c.IP = ip.Unmap()
+	}
+	return c, nil
+}
+
+// addrOf returns the address of host:port, zero when it is none.
+func addrOf(remote string) netip.Addr {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return ap.Addr().Unmap().WithZone("")
+}
+
+// SignJWT returns c as a JWT by HS256.
+func SignJWT(secret string, c Claims) (string, error) {
+	m := jwt.MapClaims{
+		"act": c.Action.String(), "app": c.App, "room": c.Room, "exp": c.Expires.Unix(), "iat": float64(c.Issued.UnixMilli()) / 1000,
+	}
+	if c.IP.IsValid() {
+		m["ip"] = c.IP.String()
+	}
+	if c.Viewers > 0 {
+		m["viewers"] = c.Viewers
+	}
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, m).SignedString([]byte(secret))
+}
+
+// SignOperator returns a JWT for the operator's HTTP.
+func SignOperator(secret, algorithm string, r Rights, expires time.Time) (string, error) {
+	return jwt.NewWithClaims(jwt.GetSigningMethod(algorithm), jwt.MapClaims{"role": r.String(), "exp": expires.Unix()}).SignedString([]byte(secret))
+}
+
+// signedPrefix begins the tokens of signed URLs. They are
+//
+//	h1.ISSUED.EXPIRES.SIGNATURE        or, good from one address only,
+//	h1.ISSUED.EXPIRES.ip.SIGNATURE
+//
+// with times in seconds since 1970 and the HMAC-SHA256, in unpadded base64url, of these lines:
+//
+//	livego h1
+//	play, or publish
+//	APP/ROOM
+//	ISSUED.EXPIRES
+//	the address, or nothing
+//
+// so that openssl makes one. What they allow stands in the URL that they are part of.
+const signedPrefix = "h1."
+
+// Sign returns the token of a signed URL for c, whose Viewers and wildcards it cannot say.
+func Sign(secret string, c Claims) string {
+	times := fmt.Sprintf("%d.%d", c.Issued.Unix(), c.Expires.Unix())
+	ip := ""
+	if c.IP.IsValid() {
+		ip = ".ip"
+	}
+	return signedPrefix + times + ip + "." + signature(secret, c, times)
+}
+
+func signature(secret string, c Claims, times string) string {
+	ip := ""
+	if c.IP.IsValid() {
+		ip = c.IP.String()
+	}
+	m := hmac.New(sha256.New, []byte(secret))
+	_, _ = fmt.Fprintf(m, "livego h1\n%s\n%s/%s\n%s\n%s", c.Action, c.App, c.Room, times, ip) // no part holds a newline, or none is signed
+	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
+}
+
+// judgeSigned is judge for signed URLs.
+func (t *tokens) judgeSigned(token string, r live.Request, addr netip.Addr, now time.Time) (Claims, error) {
+	parts := strings.Split(strings.TrimPrefix(token, signedPrefix), ".")
+	c := Claims{Action: r.Action, App: r.App, Room: r.Name}
+	if len(parts) == 4 && parts[2] == "ip" {
+		c.IP = addr
+		parts = append(parts[:2:2], parts[3])
+	}
+	if len(parts) != 3 || strings.ContainsRune(r.App+r.Name, '\n') ||
+		!seconds(json.RawMessage(parts[0]), &c.Issued) || !seconds(json.RawMessage(parts[1]), &c.Expires) {
+		return Claims{}, errNoToken
+	}
+	good := false
+	for _, secret := range []string{t.opt.Secret, t.opt.Previous} {
+		if secret != "" && hmac.Equal([]byte(parts[2]), []byte(signature(secret, c, parts[0]+"."+parts[1]))) {
+			good = true
+		}
+	}
+	if !good || !t.fresh(c, now) {
+		return Claims{}, errNoToken
+	}
+	return c, nil
+}

@@ -1,0 +1,86 @@
+// Package codec is the door to the packages below it: what a track's configuration and frames say, whatever the codec, so that no
+// container has a switch over codecs. It knows no container.
+package codec
+
+import (
+	"livego/internal/codec/ac3"
+	"livego/internal/codec/av1"
+	"livego/internal/codec/flac"
+	"livego/internal/codec/h264"
+	"livego/internal/codec/h265"
+	"livego/internal/codec/mp3"
+	"livego/internal/codec/opus"
+	"livego/internal/codec/vp9"
+	"livego/internal/media"
+)
+
+// NeedsConfig reports whether frames of c mean nothing before a configuration.
+func NeedsConfig(c media.Codec) bool {
+	switch c {
+	case media.H264, media.HEVC, media.AV1, media.AAC, media.Opus, media.FLAC:
+		return true
+	}
+	return false
+}
+
+// SelfDescribing reports whether frames of c say what the track is: each has to be shown to FromFrame.
+func SelfDescribing(c media.Codec) bool {
+	switch c {
+	case media.VP9, media.MP3, media.AC3, media.EAC3:
+		return true
+	}
+	return false
+}
+
+// RandomAccess tells whether a decoder may start at payload, a frame of t: by the frame itself for the codecs that livego can
+// read, elsewhere by keyFlag, what the packaging claims. Every frame of sound is such a point. lengthSize is what Describe
+// returned for t. A frame that makes no sense is an error.
+func RandomAccess(t *media.Track, lengthSize int, keyFlag bool, payload []byte) (media.RandomAccess, error) {
+	switch t.Codec {
+	case media.H264:
+		return h264.RandomAccess(payload, lengthSize)
+	case media.HEVC:
+		return h265.RandomAccess(payload, lengthSize)
+	case media.AV1:
+		return av1.RandomAccess(payload)
+	case media.VP9:
+		return vp9.RandomAccess(payload)
+	}
+	if keyFlag || t.Kind == media.Audio {
+		return media.Key, nil
+	}
+	return media.NoAccess, nil
+}
+
+// Leading reports whether payload, a frame of t that RandomAccess knows, is not decodable by who starts with the random access point
+// before it.
+func Leading(t *media.Track, lengthSize int, payload []byte) bool {
+	if t.Codec != media.HEVC {
+		return false
+	}
+	a, err := h265.Classify(payload, lengthSize)
+	return err == nil && a.RASL
+}
+
+// Samples returns how many samples payload holds, a frame of the audio track t, per channel and at t.SampleRate; for Opus this is
+// 48 kHz. It is 0 when the frame does not tell.
+func Samples(t *media.Track, payload []byte) int {
+	n := 0
+	switch t.Codec {
+	case media.Opus:
+		n, _ = opus.Samples(payload)
+	case media.FLAC:
+		n, _ = flac.Samples(payload)
+	case media.MP3:
+		if h, err := mp3.Parse(payload); err == nil {
+			n = h.Samples * mp3.Frames(payload)
+		}
+	case media.AC3, media.EAC3:
+		if s, err := ac3.ParseUnit(payload); err == nil {
+			n = s.Samples
+		}
+	default:
+		n = t.FrameSamples
+	}
+	return n
+}

@@ -1,0 +1,326 @@
+package fmp4
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+	"slices"
+	"time"
+
+	"livego/internal/media"
+)
+
+const (
+	// maxFragment bounds a fragment: trun's data_offset is a signed number of 32 bits.
+	maxFragment = math.MaxInt32
+	// maxSpan bounds what a frame says of its duration and composition time, so that no product overflows.
+	maxSpan = time.Hour
+)
+
+// Sample flags, ISO/IEC 14496-12 clause 8.8.3.1.
+const (
+	sampleSync    = 2 << 24       // sample_depends_on 2: on no other
+	sampleNonSync = 1<<24 | 1<<16 // sample_depends_on 1: on others; sample_is_non_sync_sample
+)
+
+// Flags of tfhd and trun that say which fields there are, ISO/IEC 14496-12 clauses 8.8.7 and 8.8.8.
+const (
+	tfhdDuration       = 0x08
+	tfhdFlags          = 0x20
+	tfhdBaseIsMoof     = 0x020000
+	trunDataOffset     = 0x001
+	trunDuration       = 0x100
+	trunSize           = 0x200
+	trunFlags          = 0x400
+	trunOffset         = 0x800
+	sizeMfhd, sizeTfdt = fullBox + 4, fullBox + 8
+)
+
+// An End tells where the last sample of a track in a fragment ends. That of a track that is not in the fragment, or that goes on in
+// another time scale, tells nothing.
+type End struct {
+	Track *media.Track
+	Ticks int64 // those of the track's next frame
+}
+
+// AppendFragment appends one movie fragment to dst: a moof with number seq, and an mdat. frames are in the order of the stream,
+// published, and each of a track that Carries accepts. Within the mdat those of a track lie together, video first. Without frames dst
+// is returned as it was.
+//
+// A sample lasts until the next of its track; the last one until its track's End, else for its Frame.Duration. So the durations of
+// consecutive fragments add up to the distance of their decoding times where the caller knows the next frame, or where durations are
+// exact, as those of audio are. A frame whose decoding time precedes that of the frame before, by the jitter of an encoder's clock, is
+// decoded together with it and shown at its own time.
+//
+// A frame where a decoder may start is a sync sample, a recovery point too: players start at nothing else.
+//
+// It is an error, and dst is returned as it was, when a track changes its configuration within frames, which needs another init
+// segment, or when a number does not fit its field: a fragment of 2 GiB, a time before 0.
+func AppendFragment(dst []byte, seq uint32, frames []*media.Frame, ends ...End) ([]byte, error) {
+	if len(frames) == 0 {
+		return dst, nil
+	}
+	p, err := newPlan(frames, ends)
+	if err != nil {
+		return dst, fmt.Errorf("fmp4: %w", err)
+	}
+	if need := len(dst) + int(p.size()); need > cap(dst) {
+		dst = append(make([]byte, 0, need), dst...)
+	}
+	return p.write(dst, seq), nil
+}
+
+// A plan is a fragment whose numbers are known.
+type plan struct {
+	frames  []*media.Frame
+	samples []sample // one a frame
+	runs    []run    // by track number
+}
+
+// A sample is what trun says of a frame besides its size.
+type sample struct {
+	track           uint32
+	duration, flags uint32
+	offset          int32 // composition time less decoding time
+}
+
+// A run is the samples of one track.
+type run struct {
+	track *media.Track
+	id    uint32
+	count int
+
+	first, newest int    // indexes of samples
+	start, at     int64  // decoding times of first and newest
+	bytes         int64  // of payload
+	vary          uint32 // trun flags of what is not the same for all samples
+}
+
+func newPlan(frames []*media.Frame, ends []End) (*plan, error) {
+	p := &plan{frames: frames, samples: make([]sample, len(frames)), runs: make([]run, 0, 2)}
+	for i := range frames {
+		if err := p.place(i); err != nil {
+			return nil, err
+		}
+	}
+	for i := range p.runs {
+		if err := p.finish(&p.runs[i], ends); err != nil {
+			return nil, err
+		}
+	}
+	if p.size() > maxFragment {
+		return nil, errors.New("fragment above 2 GiB")
+	}
+	return p, nil
+}
+
+// place adds frame i to its run, and so ends the sample before it.
+func (p *plan) place(i int) error {
+	f, s := p.frames[i], &p.samples[i]
+	r, err := p.run(f.Track, i)
+	if err != nil {
+		return err
+	}
+	if f.Ticks < 0 {
+		return fmt.Errorf("%s frame at %d, before the stream's beginning", f.Track.Kind, f.Ticks)
+	}
+	if r.count == 0 {
+		r.start, r.at = f.Ticks, f.Ticks
+	} else if err := p.end(r, f.Ticks); err != nil {
+		return err
+	}
+	r.at = max(r.at, f.Ticks)
+	if s.offset, err = offset(f, r.at); err != nil {
+		return err
+	}
+	s.track, s.flags = r.id, sampleNonSync
+	if f.RAP != media.NoAccess || f.Track.Kind == media.Audio {
+		s.flags = sampleSync
+	}
+	if s.offset != 0 {
+		r.vary |= trunOffset
+	}
+	if s.flags != p.samples[r.first].flags {
+		r.vary |= trunFlags
+	}
+	r.newest = i
+	r.count++
+	r.bytes += int64(len(f.Payload))
+	return nil
+}
+
+// run returns that of t, whose frame i is at hand.
+func (p *plan) run(t *media.Track, i int) (*run, error) {
+	if kindOf(t.Codec) != t.Kind {
+		return nil, fmt.Errorf("%s %s has no sample entry here", t.Kind, t.Codec)
+	}
+	id := trackID(t)
+	at, found := slices.BinarySearchFunc(p.runs, id, func(r run, id uint32) int { return cmp.Compare(r.id, id) })
+	if !found {
+		p.runs = slices.Insert(p.runs, at, run{track: t, id: id, first: i})
+	}
+	r := &p.runs[at]
+	if o := r.track; o != t && (o.Codec != t.Codec || o.Timescale != t.Timescale || !bytes.Equal(o.Config, t.Config)) {
+		return nil, fmt.Errorf("%s track %d changes its configuration within a fragment", t.Kind, t.ID)
+	}
+	return r, nil
+}
+
+// finish ends the last sample of r.
+func (p *plan) finish(r *run, ends []End) error {
+	for _, e := range ends {
+		if t := e.Track; t.Kind == r.track.Kind && t.ID == r.track.ID && t.Timescale == r.track.Timescale {
+			return p.end(r, e.Ticks)
+		}
+	}
+	d := min(max(p.frames[r.newest].Duration, 0), maxSpan)
+	return p.end(r, r.at+scale(d, r.track.Timescale))
+}
+
+// end ends the newest sample of r at end, or where it begins if end is before that.
+func (p *plan) end(r *run, end int64) error {
+	d := max(end-r.at, 0)
+	if d > math.MaxUint32 {
+		return fmt.Errorf("%s sample lasts %d ticks", r.track.Kind, d)
+	}
+	p.samples[r.newest].duration = uint32(d)
+	if p.samples[r.newest].duration != p.samples[r.first].duration {
+		r.vary |= trunDuration
+	}
+	return nil
+}
+
+// offset returns f's composition time less at, where f is decoded.
+func offset(f *media.Frame, at int64) (int32, error) {
+	d := f.PTS - f.DTS
+	if d < -maxSpan || d > maxSpan {
+		return 0, fmt.Errorf("%s frame is shown %v after it is decoded", f.Track.Kind, d)
+	}
+	o := f.Ticks - at + scale(d, f.Track.Timescale)
+	if o != int64(int32(o)) {
+		return 0, fmt.Errorf("%s frame is shown %d ticks after it is decoded", f.Track.Kind, o)
+	}
+	return int32(o), nil
+}
+
+// scale converts d, at most maxSpan, to ticks of 1/rate s, to the nearest.
+func scale(d time.Duration, rate uint32) int64 {
+	s, rest := int64(d/time.Second), int64(d%time.Second)
+	if rest < 0 {
+		s, rest = s-1, rest+int64(time.Second)
+	}
+	return s*int64(rate) + (rest*int64(rate)+int64(time.Second)/2)/int64(time.Second)
+}
+
+// size returns the number of bytes of the fragment.
+func (p *plan) size() int64 {
+	n := p.moof() + boxHeader
+	for i := range p.runs {
+		n += p.runs[i].bytes
+	}
+	return n
+}
+
+// moof returns the number of bytes of the moof.
+func (p *plan) moof() int64 {
+	n := int64(boxHeader + sizeMfhd)
+	for i := range p.runs {
+		n += p.runs[i].traf()
+	}
+	return n
+}
+
+func (r *run) traf() int64 { return boxHeader + r.tfhd() + sizeTfdt + r.trun() }
+
+// tfhd returns the number of bytes of tfhd: it has the duration and the flags that are the same for all samples.
+func (r *run) tfhd() int64 {
+	n := int64(fullBox + 4)
+	if r.vary&trunDuration == 0 {
+		n += 4
+	}
+	if r.vary&trunFlags == 0 {
+		n += 4
+	}
+	return n
+}
+
+// trun returns the number of bytes of trun: it has each sample's size, and what is not the same for all.
+func (r *run) trun() int64 {
+	return fullBox + 8 + int64(r.count)*4*int64(1+bits.OnesCount32(r.vary))
+}
+
+// write appends the fragment to dst.
+func (p *plan) write(dst []byte, seq uint32) []byte {
+	at := p.moof() + boxHeader // of the next run's samples, from the moof on
+	payload := p.size() - at
+	dst = appendBox(dst, "moof", int(p.moof()))
+	dst = appendFull(dst, "mfhd", sizeMfhd, 0, 0)
+	dst = binary.BigEndian.AppendUint32(dst, seq)
+	for i := range p.runs {
+		dst = p.traf(dst, &p.runs[i], uint32(at))
+		at += p.runs[i].bytes
+	}
+	dst = appendBox(dst, "mdat", int(boxHeader+payload))
+	for i := range p.runs {
+		for j, f := range p.frames {
+			if p.samples[j].track == p.runs[i].id {
+				dst = append(dst, f.Payload...)
+			}
+		}
+	}
+	return dst
+}
+
+// traf appends the traf of r, whose samples begin at bytes behind the moof's beginning.
+func (p *plan) traf(dst []byte, r *run, at uint32) []byte {
+	first := &p.samples[r.first]
+	dst = appendBox(dst, "traf", int(r.traf()))
+
+	flags := uint32(tfhdBaseIsMoof)
+	if r.vary&trunDuration == 0 {
+		flags |= tfhdDuration
+	}
+	if r.vary&trunFlags == 0 {
+		flags |= tfhdFlags
+	}
+	dst = appendFull(dst, "tfhd", int(r.tfhd()), 0, flags)
+	dst = binary.BigEndian.AppendUint32(dst, r.id)
+	if flags&tfhdDuration != 0 {
+		dst = binary.BigEndian.AppendUint32(dst, first.duration)
+	}
+	if flags&tfhdFlags != 0 {
+		dst = binary.BigEndian.AppendUint32(dst, first.flags)
+	}
+
+	dst = appendFull(dst, "tfdt", sizeTfdt, 1, 0)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(r.start))
+
+	dst = appendFull(dst, "trun", int(r.trun()), 1, trunDataOffset|trunSize|r.vary)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(r.count))
+	dst = binary.BigEndian.AppendUint32(dst, at)
+	for i, s := range p.samples {
+		if s.track == r.id {
+			dst = s.append(dst, len(p.frames[i].Payload), r.vary)
+		}
+	}
+	return dst
+}
+
+// append appends the fields of s, whose frame has size bytes, that vary in its run.
+func (s sample) append(dst []byte, size int, vary uint32) []byte {
+	if vary&trunDuration != 0 {
+		dst = binary.BigEndian.AppendUint32(dst, s.duration)
+	}
+	dst = binary.BigEndian.AppendUint32(dst, uint32(size))
+	if vary&trunFlags != 0 {
+		dst = binary.BigEndian.AppendUint32(dst, s.flags)
+	}
+	if vary&trunOffset != 0 {
+		dst = binary.BigEndian.AppendUint32(dst, uint32(s.offset))
+	}
+	return dst
+}

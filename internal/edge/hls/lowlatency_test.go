@@ -1,0 +1,345 @@
+package hls
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"livego/internal/media"
+	"livego/internal/stream"
+)
+
+// index follows the multivariant playlist of the movie to that of fragmented MP4.
+func (c *scene) index() string {
+	c.t.Helper()
+	return "/live/" + last(c.get("/live/movie.m3u8"))
+}
+
+// newLowLatency returns a scene with parts of 200 ms.
+func newLowLatency(t *testing.T, h stream.Options) *scene {
+	t.Helper()
+	return newScene(t, Options{Part: 200 * ms}, h)
+}
+
+// reply is what became of a request in another goroutine.
+type reply struct {
+	w  *httptest.ResponseRecorder
+	at time.Time
+}
+
+// ask answers a request in a goroutine.
+func (c *scene) ask(target string) <-chan reply {
+	ch := make(chan reply, 1)
+	go func() {
+		w := c.do("GET", target)
+		ch <- reply{w, time.Now()}
+	}()
+	return ch
+}
+
+func TestPlayFMP4(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newLowLatency(t, stream.Options{})
+		c.write(c.publish(movie), 5*time.Second)
+		synctest.Wait()
+		body := c.get("/live/movie.m3u8")
+		if want := regexp.MustCompile(`^#EXTM3U
+#EXT-X-VERSION:3
+#EXT-X-STREAM-INF:BANDWIDTH=\d+,AVERAGE-BANDWIDTH=\d+,CODECS="avc1.64001f,mp4a.40.2",RESOLUTION=1280x720,FRAME-RATE=25.000
+movie/index.m3u8\?s=[A-Za-z0-9_-]{54}
+$`); !want.MatchString(body) {
+			t.Fatalf("multivariant playlist\n%s", body)
+		}
+		url := "/live/" + last(body)
+		c.get(url)
+		synctest.Wait() // the first who asks has the parts made that have come
+		list := c.do("GET", url)
+		body = list.Body.String()
+		if !strings.Contains(body, "#EXT-X-PART-INF:PART-TARGET=0.20000\n") || !strings.HasSuffix(body, "\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"100-4000.4.m4s\"\n") {
+			t.Errorf("playlist\n%s", body)
+		}
+		for _, coding := range []string{"gzip", "br, gzip;q=0.5"} {
+			w := c.do("GET", url, "Accept-Encoding", coding)
+			z, err := gzip.NewReader(w.Body)
+			if err != nil || w.Header().Get("Content-Encoding") != "gzip" || w.Header().Get("Vary") != "Accept-Encoding" {
+				t.Fatalf("%s: %v, %v", coding, err, w.Header())
+			}
+			if b, err := io.ReadAll(z); string(b) != body {
+				t.Errorf("compressed: %v\n%s", err, b)
+			}
+		}
+		for _, coding := range []string{"", "br", "gzip;q=0"} {
+			if w := c.do("GET", url, "Accept-Encoding", coding); w.Body.String() != body || w.Header().Get("Content-Encoding") != "" {
+				t.Errorf("%q: %v", coding, w.Header())
+			}
+		}
+		if w := c.do("GET", url, "If-None-Match", `"x", W/`+list.Header().Get("ETag")); w.Code != 304 || w.Body.Len() != 0 {
+			t.Errorf("the same again: %d", w.Code)
+		}
+		if w := c.do("HEAD", url); w.Code != 200 || w.Body.Len() != 0 || w.Header().Get("Content-Length") != fmt.Sprint(len(body)) {
+			t.Errorf("HEAD: %d %v", w.Code, w.Header())
+		}
+
+		init := regexp.MustCompile(`#EXT-X-MAP:URI="(.*)"`).FindStringSubmatch(body)[1]
+		_, files := segments(body)
+		parts := regexp.MustCompile(`#EXT-X-PART:.*URI="(.*?)"`).FindAllStringSubmatch(body, -1)
+		if len(parts) != 24 || len(files) != 2 {
+			t.Fatalf("%d parts and %d segments", len(parts), len(files))
+		}
+		var joined string
+		for _, p := range parts[:20] {
+			w := c.do("GET", "/live/movie/"+p[1])
+			joined += w.Body.String()
+			if w.Code != 200 || w.Header().Get("Content-Type") != "video/mp4" || w.Header().Get("Cache-Control") != cacheForever || w.Body.String()[4:8] != "moof" {
+				t.Fatalf("part %s: %d %v", p[1], w.Code, w.Header())
+			}
+		}
+		if whole := c.get("/live/movie/"+files[0], "Accept-Encoding", "gzip") + c.get("/live/movie/"+files[1]); whole != joined {
+			t.Error("segments are not the sum of their parts")
+		}
+		if piece := c.do("GET", "/live/movie/"+files[0], "Range", "bytes=4-7"); piece.Code != 206 || piece.Body.String() != "moof" {
+			t.Errorf("a piece: %d %q", piece.Code, piece.Body)
+		}
+		if b := c.get("/live/movie/" + init); b[4:8] != "ftyp" || !strings.Contains(b, "avcC") || !strings.Contains(b, "mp4a") {
+			t.Errorf("initialization section %q", b)
+		}
+	})
+}
+
+// TestBlockingReload asks for what comes next and looks when it is answered.
+func TestBlockingReload(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newLowLatency(t, stream.Options{})
+		p := c.publish(movie)
+		c.write(p, 4240*ms) // the first frame of the second part: the first is complete
+		synctest.Wait()
+		url := c.index()
+		c.get(url)
+		synctest.Wait()
+		c.get(url + "&_HLS_msn=102&_HLS_part=0")
+
+		part, segment, hinted := c.ask(url+"&_HLS_msn=102&_HLS_part=1"), c.ask(url+"&_HLS_msn=102"), c.ask("/live/movie/100-4000.1.m4s")
+		synctest.Wait()
+		pass(100 * ms)
+		begin := time.Now()
+		c.write(p, 200*ms)
+		synctest.Wait()
+		if r := <-part; r.at != begin || r.w.Code != 200 || !strings.Contains(r.w.Body.String(), `100-4000.1.m4s`) {
+			t.Errorf("the next part after %v: %d\n%s", r.at.Sub(begin), r.w.Code, r.w.Body)
+		}
+		if r := <-hinted; r.at != begin || r.w.Code != 200 || r.w.Body.Len() == 0 {
+			t.Errorf("the part that was hinted at after %v: %d", r.at.Sub(begin), r.w.Code)
+		}
+		select {
+		case r := <-segment:
+			t.Fatalf("a segment that is not complete: %d\n%s", r.w.Code, r.w.Body)
+		default:
+		}
+		pass(100 * ms)
+		begin = time.Now()
+		c.write(p, 2240*ms) // with a keyframe after 2 s
+		if r := <-segment; r.at != begin || !strings.Contains(r.w.Body.String(), "\n100-4000.m4s\n") {
+			t.Errorf("the next segment after %v: %d\n%s", r.at.Sub(begin), r.w.Code, r.w.Body)
+		}
+		if body := c.get(url + "&_HLS_msn=103&_HLS_part=0&_HLS_skip=YES"); !strings.Contains(body, "100-6440.0.m4s") {
+			t.Errorf("after that\n%s", body)
+		}
+
+		begin = time.Now() // the encoder is there, and sends nothing
+		if w := c.do("GET", url+"&_HLS_msn=104"); w.Code != 503 || time.Since(begin) != 6*time.Second {
+			t.Errorf("what does not come: %d after %v", w.Code, time.Since(begin))
+		}
+		begin = time.Now()
+		if w := c.do("GET", "/live/movie/100-6440.1.m4s"); w.Code != 503 || time.Since(begin) != 6*time.Second {
+			t.Errorf("a part that does not come: %d after %v", w.Code, time.Since(begin))
+		}
+		end := c.ask(url + "&_HLS_msn=104")
+		synctest.Wait()
+		p.End(stream.Goodbye)
+		if r := <-end; r.w.Code != 200 || last(r.w.Body.String()) != "#EXT-X-ENDLIST" {
+			t.Errorf("at the end: %d\n%s", r.w.Code, r.w.Body)
+		}
+	})
+}
+
+// TestBlockedWhileHeld lets the encoder go: who waits gets what there is after a target duration, with the open segment closed.
+func TestBlockedWhileHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newLowLatency(t, stream.Options{Hold: 20 * time.Second})
+		p := c.publish(movie)
+		c.write(p, 5*time.Second)
+		synctest.Wait()
+		url := c.index()
+		c.get(url)
+		synctest.Wait()
+		begin := time.Now()
+		p.End(stream.Lost)
+		r := <-c.ask(url + "&_HLS_msn=103&_HLS_part=0")
+		body := r.w.Body.String()
+		if waited := r.at.Sub(begin); r.w.Code != 200 || waited < 2*time.Second || waited > 4*time.Second || !strings.Contains(body, "#EXTINF:1.00000,\n100-4000.m4s\n") || strings.Contains(body, "HINT") {
+			t.Errorf("%d after %v\n%s", r.w.Code, waited, body)
+		}
+		begin = time.Now()
+		again := <-c.ask(url + "&_HLS_msn=103&_HLS_part=0")
+		if again.w.Body.String() != body || again.at.Sub(begin) != 2*time.Second {
+			t.Errorf("after %v\n%s", again.at.Sub(begin), again.w.Body)
+		}
+		waiting := c.ask(url + "&_HLS_msn=103&_HLS_part=0")
+		synctest.Wait()
+		p = c.publish(movie)
+		c.at = 0
+		c.write(p, 400*ms)
+		synctest.Wait()
+		if r := <-waiting; r.w.Code != 200 || !strings.Contains(r.w.Body.String(), "#EXT-X-DISCONTINUITY\n#EXT-X-MAP") || !strings.Contains(r.w.Body.String(), "100-4983.0.m4s") {
+			t.Errorf("after the encoder came back: %d\n%s", r.w.Code, r.w.Body)
+		}
+	})
+}
+
+// TestFormats leads viewers to what can carry the stream.
+func TestFormats(t *testing.T) {
+	opus := &media.Track{Kind: media.Audio, Codec: media.Opus, Timescale: 48000, SampleRate: 48000, Channels: 2, FrameSamples: 960,
+		Config: []byte("OpusHead\x01\x02\x38\x01\x80\xbb\x00\x00\x00\x00\x00"), RFC6381: "opus"}
+	rare := &media.Track{Kind: media.Audio, Codec: media.MP3, Timescale: 44100, SampleRate: 44100, FrameSamples: 1152} // of unknown channels
+	for _, tt := range []struct {
+		name            string
+		audio           *media.Track
+		asked, fmp4, ts string
+	}{
+		{"both", aac, "index", "index", "ts"},
+		{"more as fragmented MP4", opus, "index", "index", "ts"},
+		{"more as MPEG-TS", rare, "ts", "index", "ts"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newLowLatency(t, stream.Options{})
+				p := c.publish(movie)
+				for at := time.Duration(0); at < 5*time.Second; at += 20 * ms {
+					frames := []*media.Frame{{Track: tt.audio, RAP: media.Key, Payload: make([]byte, 100)}}
+					if at%(40*ms) == 0 {
+						v := &media.Frame{Track: h264, Payload: []byte{0, 0, 0, 2, 0x41, 0x9a}}
+						if at%(2*time.Second) == 0 {
+							v.RAP, v.Payload = media.Key, []byte{0, 0, 0, 2, 0x65, 0x88}
+						}
+						frames = append(frames, v)
+					}
+					for _, f := range frames {
+						f.Meta, f.DTS, f.PTS, f.Arrived = meta, at, at, time.Now()
+						if err := p.Write(f); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				synctest.Wait()
+				for query, want := range map[string]string{"": tt.asked, "?format=fmp4": tt.fmp4, "?format=ts": tt.ts} {
+					uri := last(c.get("/live/movie.m3u8" + query))
+					if !strings.HasPrefix(uri, "movie/"+want+".m3u8?s=") {
+						t.Errorf("%q leads to %s, want %s", query, uri, want)
+					}
+					c.get("/live/" + uri)
+				}
+			})
+		})
+	}
+
+	t.Run("only one", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := newLowLatency(t, stream.Options{})
+			p := c.publish(movie)
+			for at := time.Duration(0); at < 5*time.Second; at += 20 * ms {
+				f := &media.Frame{Track: opus, Meta: &media.Meta{HasAudio: true}, RAP: media.Key, DTS: at, PTS: at, Arrived: time.Now(), Payload: make([]byte, 100)}
+				if err := p.Write(f); err != nil {
+					t.Fatal(err)
+				}
+			}
+			synctest.Wait()
+			if uri := last(c.get("/live/movie.m3u8?format=ts")); !strings.HasPrefix(uri, "movie/index.m3u8") {
+				t.Errorf("leads to %s", uri)
+			}
+			if w := c.do("GET", "/live/movie/ts.m3u8"); w.Code != 404 || !strings.Contains(w.Body.String(), "only opus") {
+				t.Errorf("%d %s", w.Code, w.Body)
+			}
+			if w := c.do("GET", "/live/movie/100-0.ts"); w.Code != 404 {
+				t.Errorf("a segment of nothing: %d", w.Code)
+			}
+		})
+	})
+}
+
+// wokenWithin is how long it may take until all of 10,000 who wait for a part have it.
+const wokenWithin = 50 * ms
+
+// TestManyBlockedReloads has 10,000 viewers wait for one part.
+func TestManyBlockedReloads(t *testing.T) {
+	const viewers = 10_000
+	c := newLowLatency(t, stream.Options{})
+	p := c.publish(movie)
+	c.write(p, 4240*ms) // the first frame of the second part: the first is complete
+	c.get("/live/movie.m3u8")
+	url := "/live/movie/index.m3u8"
+	c.get(url + "?_HLS_msn=102&_HLS_part=0")
+	best := time.Hour
+	for part := range 5 { // other tests may have the machine at times
+		var waiting, done sync.WaitGroup
+		var failed atomic.Int32
+		waiting.Add(viewers)
+		for range viewers {
+			done.Go(func() {
+				w := newWaiter(&waiting)
+				r := httptest.NewRequestWithContext(w.ctx, "GET", fmt.Sprintf("http://example.com%s?_HLS_msn=102&_HLS_part=%d", url, part+1), nil)
+				c.srv.ServeHTTP(w, r)
+				if w.status != 200 || !bytes.Contains(w.body, fmt.Appendf(nil, "100-4000.%d.m4s", part+1)) {
+					failed.Add(1)
+				}
+			})
+		}
+		waiting.Wait()
+		begin := time.Now()
+		c.write(p, 200*ms)
+		done.Wait()
+		best = min(best, time.Since(begin))
+		if n := failed.Load(); n > 0 {
+			t.Fatalf("%d of %d failed", n, viewers)
+		}
+	}
+	t.Logf("all %d had the playlist within %v", viewers, best)
+	if best > slower*wokenWithin {
+		t.Errorf("it took %v, want %v", best, wokenWithin)
+	}
+}
+
+// A waiter is who gets an answer, and tells when he begins to wait for it: when his context's Done is looked at.
+type waiter struct {
+	httptest.ResponseRecorder
+	ctx    context.Context
+	status int
+	body   []byte
+}
+
+type waitCtx struct {
+	context.Context
+	once sync.Once
+	wg   *sync.WaitGroup
+}
+
+func (c *waitCtx) Done() <-chan struct{} {
+	c.once.Do(c.wg.Done)
+	return c.Context.Done()
+}
+
+func newWaiter(wg *sync.WaitGroup) *waiter {
+	return &waiter{ResponseRecorder: *httptest.NewRecorder(), ctx: &waitCtx{Context: context.Background(), wg: wg}, status: 200}
+}
+
+func (w *waiter) WriteHeader(status int)      { w.status = status }
+func (w *waiter) Write(b []byte) (int, error) { w.body = b; return len(b), nil }

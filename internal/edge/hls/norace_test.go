@@ -1,0 +1,6 @@
+//go:build !race
+
+package hls
+
+// slower is by what a machine that does other things at the same time is allowed to be. One that does not takes 20 ms.
+const slower = 4

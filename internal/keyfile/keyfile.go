@@ -1,0 +1,195 @@
+// Package keyfile is how push keys are written down: in answers of the operator's HTTP, and in the file by which they move from
+// one store to another. It knows no store.
+package keyfile
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"livego/internal/live"
+)
+
+// A Key is a live.Key as JSON. The documentation of the HTTP interface is made from its tags.
+type Key struct {
+	ID         string     `json:"id,omitempty" doc:"What the key is called when it is revoked. It opens nothing."`
+	Room       string     `json:"room" doc:"The room that it publishes." maxLength:"128"`
+	App        string     `json:"app,omitempty" doc:"The only app that it is good for. Absent: every app." maxLength:"128"`
+	Label      string     `json:"label,omitempty" doc:"What tells it from the room's other keys. Absent: the default key, of which /control/get speaks. ~ is a default key that was replaced and is good for a while." maxLength:"128"`
+	Role       string     `json:"role,omitempty" enum:"primary,backup" doc:"backup: its encoder steps in when the main one is silent. Absent: primary."`
+	Created    *time.Time `json:"created,omitempty" doc:"Since when it has its present secret."`
+	Expires    *time.Time `json:"expires,omitempty" doc:"When it ends. Absent: never."`
+	LastUsed   *time.Time `json:"last_used,omitempty" doc:"When an encoder last came with it, to the minute. Absent: never."`
+	Generation uint64     `json:"generation,omitempty" doc:"How many secrets it has had."`
+	Secret     string     `json:"key,omitempty" doc:"The push key itself, 48 letters and digits. Only in the answer that makes it, and in an export."`
+}
+
+// Of returns k as JSON has it.
+func Of(k live.Key) Key {
+	j := Key{
+		ID: k.ID, Room: k.Room, App: k.App, Label: k.Label, Created: pointer(k.Created), Expires: pointer(k.Expires),
+		LastUsed: pointer(k.LastUsed), Generation: k.Generation, Secret: k.Secret,
+	}
+	if k.Role == live.Backup {
+		j.Role = live.Backup.String()
+	}
+	return j
+}
+
+func pointer(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// maxID bounds an ID, in bytes.
+const maxID = 64
+
+// Key returns j as a store has it, after a look at all that came from outside. The error is of kind Invalid and never quotes a
+// secret. What is absent stays so.
+func (j Key) Key() (live.Key, error) {
+	k := live.Key{ID: j.ID, Room: j.Room, App: j.App, Label: j.Label, Generation: j.Generation, Secret: j.Secret}
+	err := live.CheckRoom(j.Room)
+	if err == nil && j.App != "" {
+		err = live.CheckApp(j.App)
+	}
+	if err == nil && j.Label != live.FormerLabel {
+		err = live.CheckLabel(j.Label)
+	}
+	switch {
+	case err != nil:
+		return live.Key{}, err
+	case j.Role == live.Backup.String():
+		k.Role = live.Backup
+	case j.Role != "" && j.Role != live.Primary.String():
+		return live.Key{}, live.Errorf(live.Invalid, "role must be primary or backup")
+	}
+	if j.Secret != "" && !live.LooksLikeKey(j.Secret) {
+		return live.Key{}, live.Errorf(live.Invalid, "a key is %d letters and digits", live.KeyLength)
+	}
+	if len(j.ID) > maxID {
+		return live.Key{}, live.Errorf(live.Invalid, "id is longer than %d characters", maxID)
+	}
+	for i := range len(j.ID) {
+		if c := j.ID[i]; c <= ' ' || c >= 0x7f || c == '/' {
+			return live.Key{}, live.Errorf(live.Invalid, "id has a character that is none of its own")
+		}
+	}
+	for from, to := range map[*time.Time]*time.Time{j.Created: &k.Created, j.Expires: &k.Expires, j.LastUsed: &k.LastUsed} {
+		if from != nil {
+			*to = from.UTC()
+		}
+	}
+	return k, nil
+}
+
+// file is what a file of keys holds.
+type file struct {
+	Livego int   `json:"livego_keys"` // the version of the form
+	Keys   []Key `json:"keys"`
+}
+
+const (
+	// Version is the version of the form.
+	Version = 1
+	// maxFile bounds a file: 100,000 keys have half of it.
+	maxFile = 64 << 20
+)
+
+// Encode writes keys to w, secrets and all.
+func Encode(w io.Writer, keys []live.Key) error {
+	f := file{Livego: Version, Keys: []Key{}}
+	for _, k := range keys {
+		f.Keys = append(f.Keys, Of(k))
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(f)
+}
+
+// Decode reads what Encode wrote. One key that breaks a rule fails the whole.
+func Decode(r io.Reader) ([]live.Key, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxFile+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(data) > maxFile:
+		return nil, live.Errorf(live.Invalid, "the file is larger than %d MiB", maxFile>>20)
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	var f file
+	if err := d.Decode(&f); err != nil {
+		return nil, live.Errorf(live.Invalid, "no file of keys: %v", plain(err))
+	}
+	if f.Livego != Version {
+		return nil, live.Errorf(live.Invalid, "a file of keys of version %d, and this livego knows %d", f.Livego, Version)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, live.Errorf(live.Invalid, "something follows the keys")
+	}
+	var keys []live.Key
+	for i, j := range f.Keys {
+		k, err := j.Key()
+		if err != nil {
+			return nil, live.Errorf(live.Invalid, "key %d: %s", i+1, live.Reason(err))
+		}
+		keys = append(keys, k)
+	}
+	return keys, nil
+}
+
+// plain says what is wrong with JSON without quoting it: it may be a secret.
+func plain(err error) error {
+	var syntax *json.SyntaxError
+	var typ *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		return fmt.Errorf("broken at byte %d", syntax.Offset)
+	case errors.As(err, &typ):
+		return fmt.Errorf("%s is of a wrong type", typ.Field)
+	}
+	return errors.New("it is broken off, or has a field that is not known")
+}
+
+// A Report says what came of an import.
+type Report struct {
+	Added   int      `json:"added" doc:"How many are new."`
+	Same    int      `json:"same" doc:"How many were there already, just so."`
+	Refused []string `json:"refused,omitempty" doc:"Which were not taken, and why."`
+}
+
+// Add adds other to r.
+func (r *Report) Add(other Report) {
+	r.Added += other.Added
+	r.Same += other.Same
+	r.Refused = append(r.Refused, other.Refused...)
+}
+
+// Import stores keys as they are. A key whose place is taken by another is refused; the error is the store's.
+func Import(ctx context.Context, store live.Keys, keys []live.Key) (Report, error) {
+	var r Report
+	for _, k := range keys {
+		_, err := store.Add(ctx, k)
+		if live.KindOf(err) == live.Conflict && k.Secret != "" {
+			if there, resolveErr := store.Resolve(ctx, k.App, k.Secret); resolveErr == nil && there.Room == k.Room && there.App == k.App && there.Label == k.Label {
+				r.Same++
+				continue
+			}
+		}
+		switch kind := live.KindOf(err); {
+		case err == nil:
+			r.Added++
+		case kind == live.Conflict, kind == live.Limit:
+			r.Refused = append(r.Refused, live.Reason(err))
+		default:
+			return r, err
+		}
+	}
+	return r, nil
+}

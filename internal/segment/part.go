@@ -1,0 +1,185 @@
+package segment
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"time"
+
+	"livego/internal/container/fmp4"
+	"livego/internal/media"
+)
+
+// parts divides the open segment. RFC 8216bis section 4.4.3.7 wants each part but the last of a segment to be between 85 % and 100 %
+// of the part target: so that is a whole number of frames, and parts hold as many wherever frames are regular.
+type parts struct {
+	target time.Duration // no part is longer; 0 until it is fixed, or where there are none
+	frame  time.Duration // what a frame lasts that parts are cut at
+
+	start time.Duration // of the open part
+	from  int           // index of its first frame in the segment
+	marks []mark        // where it may end, in order; its own first frame may be among them
+}
+
+// A mark is a place before a frame.
+type mark struct {
+	index int // of the frame in its segment
+	at    time.Duration
+}
+
+// begin is where a segment begins.
+func (p *parts) begin(at time.Duration) { p.start, p.from, p.marks = at, 0, p.marks[:0] }
+
+// reach completes the parts that end at or before m, where f comes next.
+func (p *parts) reach(s *Segmenter, m mark, f *media.Frame) {
+	if s.opt.Part == 0 {
+		return
+	}
+	if n := len(p.marks); n > 0 {
+		m.at = max(m.at, p.marks[n-1].at)
+	}
+	m.at = max(m.at, p.start)
+	for p.target > 0 {
+		end, due := p.due(m, s.open.frames)
+		if !due {
+			break
+		}
+		p.close(s, end, f)
+	}
+	p.marks = append(p.marks, m)
+}
+
+// due returns the mark where the open part ends; false when it goes on beyond m. It ends at the frame that is nearest to the target,
+// and before that where it would be too long with the frame before m, which nobody could know to be so long; or else at whatever frame
+// makes it long enough.
+func (p *parts) due(m mark, frames []*media.Frame) (end mark, due bool) {
+	if m.index == p.from || m.at-p.start+p.frame/2 <= p.target {
+		return m, false
+	}
+	if m.at-p.start <= p.target {
+		return m, true
+	}
+	end = m
+	for _, k := range slices.Backward(p.marks) {
+		if k.index <= p.from || k.at == p.start {
+			break
+		}
+		if end = k; k.at-p.start <= p.target {
+			break
+		}
+	}
+	if l := end.at - p.start; l > p.target || l < p.target*85/100 {
+		for i := len(frames) - 1; i > p.from; i-- {
+			if l := frames[i].DTS - p.start; l >= p.target*85/100 && l <= p.target {
+				return mark{i, frames[i].DTS}, true
+			}
+		}
+	}
+	return end, true
+}
+
+// close completes the open part at end. next is the frame that was not written yet, nil when there is none.
+func (p *parts) close(s *Segmenter, end mark, next *media.Frame) {
+	o := s.open
+	if p.from == 0 {
+		o.lineup = s.lineup()
+	}
+	frames := o.frames[p.from:end.index:end.index]
+	part := &Part{
+		Name: o.partName(len(o.parts)), Duration: end.at - p.start, segment: o, frames: frames,
+		independent: independent(frames, s.run.video), number: o.number + uint32(len(o.parts)),
+	}
+	for _, f := range frames {
+		part.load.add(f)
+	}
+	if end.index < len(o.frames) {
+		next = o.frames[end.index]
+	}
+	if next != nil && next.Track.Kind == media.Video { // audio tells its duration by itself
+		part.ends = []fmp4.End{{Track: next.Track, Ticks: next.Ticks}}
+	}
+	o.parts = append(o.parts, part)
+	p.start, p.from = end.at, end.index
+	p.marks = slices.DeleteFunc(p.marks, func(m mark) bool { return m.index < end.index })
+}
+
+// finish completes all parts of the open segment, which ends at m.
+func (p *parts) finish(s *Segmenter, m mark, next *media.Frame) {
+	if p.target == 0 && s.opt.Part > 0 {
+		p.fix(s.open.frames, s.run.video != nil, s.opt.Part, s.target)
+		marks := slices.Clone(p.marks)
+		p.marks = p.marks[:0]
+		for _, k := range marks {
+			p.reach(s, k, s.open.frames[k.index])
+		}
+	}
+	for p.target > 0 && m.at-p.start > p.target {
+		end, due := p.due(m, s.open.frames)
+		if !due || end == m {
+			break
+		}
+		p.close(s, end, next)
+	}
+	p.close(s, m, next)
+}
+
+// fix sets the part target, once for the session: the whole number of frames that is nearest to wish, and what these have been seen to
+// take longer, since RTMP's milliseconds and encoders' clocks are not exact.
+func (p *parts) fix(frames []*media.Frame, video bool, wish, most time.Duration) {
+	kind := media.Audio
+	if video {
+		kind = media.Video
+	}
+	var times []time.Duration
+	for _, f := range frames {
+		if f.Track.Kind == kind && (len(times) == 0 || f.DTS > times[len(times)-1]) {
+			times = append(times, f.DTS)
+			p.frame = f.Duration
+		}
+	}
+	if d := interval(times); d > 0 {
+		p.frame = d
+	}
+	if p.frame <= 0 || p.frame > most {
+		p.frame = wish
+	}
+	n := max(1, int(math.Round(float64(wish)/float64(p.frame))))
+	exact := time.Duration(n) * p.frame
+	longer := time.Duration(0)
+	for i := n; i < len(times); i++ {
+		longer = max(longer, times[i]-times[i-n]-exact)
+	}
+	longer = min(longer, exact/10) // what is longer than that is no part of n frames
+	p.target = min((exact + longer + time.Millisecond - 1).Truncate(time.Millisecond), most)
+}
+
+// interval returns how far times, which rise, are apart: on average, unless that is far from what it mostly is.
+func interval(times []time.Duration) time.Duration {
+	n := len(times) - 1
+	if n < 1 {
+		return 0
+	}
+	steps := make([]time.Duration, n)
+	for i := range steps {
+		steps[i] = times[i+1] - times[i]
+	}
+	slices.Sort(steps)
+	average, median := (times[n]-times[0])/time.Duration(n), steps[n/2]
+	if (average - median).Abs() > median/20 {
+		return median
+	}
+	return average
+}
+
+// independent reports whether a decoder may start with frames: with audio alone anywhere.
+func independent(frames []*media.Frame, video *media.Track) bool {
+	for _, f := range frames {
+		if f.Track == video {
+			return f.RAP == media.Key
+		}
+	}
+	return video == nil
+}
+
+// partName returns the name of a part of s by its index.
+func (s *Segment) partName(index int) string { return s.Name + "." + strconv.Itoa(index) }

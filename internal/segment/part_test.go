@@ -1,0 +1,487 @@
+package segment
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"livego/internal/media"
+)
+
+// at returns the frames of a video of so many frames a second, stamped in whole milliseconds as RTMP does, and off by up to jitter.
+func at(fps float64, long, gop time.Duration, jitter time.Duration) (fs []*media.Frame) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	each := int(gop.Seconds()*fps + 0.5)
+	last := time.Duration(0)
+	for i := 0; ; i++ {
+		when := time.Duration(float64(i) / fps * float64(time.Second)).Round(ms)
+		if when >= long {
+			return fs
+		}
+		if jitter > 0 && i > 0 {
+			when += time.Duration(rnd.Int64N(int64(2*jitter))) - jitter
+		}
+		f := frame(h264, when, when-last, i%each == 0)
+		if i == 0 {
+			f.Duration = 40 * ms
+		}
+		last = when
+		fs = append(fs, f)
+	}
+}
+
+// TestPartTarget holds parts to RFC 8216bis section 4.4.3.7: each but the last of its segment lasts 85 to 100 % of the part target.
+func TestPartTarget(t *testing.T) {
+	aacFrames := func() (fs []*media.Frame) {
+		for i := range 800 {
+			when := time.Duration(i) * 1024 * time.Second / 44100
+			f := frame(aac, when.Round(ms), 1024*time.Second/44100, true)
+			f.Ticks = int64(i) * 1024
+			fs = append(fs, f)
+		}
+		return fs
+	}()
+	for _, tt := range []struct {
+		name   string
+		frames []*media.Frame
+		wish   time.Duration
+		want   time.Duration
+		sound  bool // with audio that is not in step
+	}{
+		{"12.5 fps", at(12.5, 20*time.Second, 2*time.Second, 0), 200 * ms, 240 * ms, true},
+		{"23.976 fps", at(24000.0/1001, 20*time.Second, 2*time.Second, 0), 200 * ms, 209 * ms, true},
+		{"24 fps", at(24, 20*time.Second, 2*time.Second, 0), 200 * ms, 209 * ms, true},
+		{"25 fps", at(25, 20*time.Second, 2*time.Second, 0), 200 * ms, 200 * ms, true},
+		{"29.97 fps", at(30000.0/1001, 20*time.Second, 2*time.Second, 0), 200 * ms, 201 * ms, true},
+		{"30 fps", at(30, 20*time.Second, 2*time.Second, 0), 200 * ms, 201 * ms, true},
+		{"50 fps", at(50, 20*time.Second, 2*time.Second, 0), 200 * ms, 200 * ms, true},
+		{"59.94 fps", at(60000.0/1001, 20*time.Second, 2*time.Second, 0), 200 * ms, 201 * ms, true},
+		{"60 fps", at(60, 20*time.Second, 2*time.Second, 0), 200 * ms, 200 * ms, true},
+		{"25 fps, GOP 1.92s", at(25, 20*time.Second, 1920*ms, 0), 200 * ms, 200 * ms, true},
+		{"30 fps, jitter", at(30, 20*time.Second, 2*time.Second, 3*ms), 200 * ms, 206 * ms, true},
+		{"2 fps", at(2, 20*time.Second, 2*time.Second, 0), 200 * ms, 500 * ms, true},
+		{"25 fps, a second", at(25, 20*time.Second, 2*time.Second, 0), time.Second, time.Second, true},
+		{"audio alone", aacFrames, 200 * ms, 209 * ms, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			frames := tt.frames
+			if tt.sound { // which ends later than the video
+				frames = mix(frames, audio(0, 20*time.Second+20*ms))
+			}
+			s := New(7, Options{Part: tt.wish})
+			all := feed(t, s, frames)
+			target := s.List().PartTarget
+			if target != tt.want {
+				t.Errorf("part target %v, want %v", target, tt.want)
+			}
+			if len(all) < 9 {
+				t.Fatalf("%d segments", len(all))
+			}
+			for _, seg := range all {
+				for i, p := range seg.parts {
+					if p.Duration > target || i < len(seg.parts)-1 && p.Duration < target*85/100 {
+						t.Errorf("part %s lasts %v under a target of %v", p.Name, p.Duration, target)
+					}
+				}
+			}
+			checkSegments(t, all, frames)
+		})
+	}
+}
+
+// checkParts holds parts to what is true of all: their frames are those of the segment in order, they last as long together, and
+// its bytes are theirs.
+func checkParts(t testing.TB, s *Segment) {
+	t.Helper()
+	var frames []*media.Frame
+	var lasts time.Duration
+	for i, p := range s.parts {
+		frames = append(frames, p.frames...)
+		lasts += p.Duration
+		if p.Name != fmt.Sprintf("%s.%d", s.Name, i) || len(p.frames) == 0 || p.Duration <= 0 {
+			t.Errorf("part %d of %s is %s of %d frames and %v", i, s.Name, p.Name, len(p.frames), p.Duration)
+		}
+		var pictures []*media.Frame
+		for _, f := range p.frames {
+			if f.Track.Kind == media.Video {
+				pictures = append(pictures, f)
+			}
+		}
+		if len(pictures) > 0 && p.independent != (pictures[0].RAP == media.Key) {
+			t.Errorf("part %s is independent: %v, its first picture %v", p.Name, p.independent, pictures[0].RAP)
+		}
+	}
+	if !slices.Equal(frames, s.frames) || lasts != s.Duration {
+		t.Errorf("the parts of %s hold %d frames and last %v, it has %d and lasts %v", s.Name, len(frames), lasts, len(s.frames), s.Duration)
+	}
+}
+
+// TestPartsOfOddStreams cuts what is irregular: parts are never longer than the target but for single frames.
+func TestPartsOfOddStreams(t *testing.T) {
+	for _, tt := range outlines {
+		t.Run(tt.name, func(t *testing.T) {
+			s := New(7, Options{Part: 200 * ms})
+			all := feed(t, s, tt.frames)
+			checkSegments(t, all, tt.frames)
+			for _, seg := range all {
+				for _, p := range seg.parts {
+					pictures := 0
+					for _, f := range p.frames {
+						if f.Track.Kind == media.Video {
+							pictures++
+						}
+					}
+					if p.Duration > s.List().PartTarget && pictures > 1 {
+						t.Errorf("part %s of %d pictures lasts %v", p.Name, pictures, p.Duration)
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestLowLatencyPlaylist looks at the playlists of a stream after every frame.
+func TestLowLatencyPlaylist(t *testing.T) {
+	s := New(40, Options{Part: 200 * ms})
+	frames := mix(video(0, 5*time.Second, 40*ms, 2*time.Second), audio(0, 5*time.Second))
+	var hint string
+	for _, f := range frames {
+		s.Write(f)
+		s.Flush()
+		l := s.List()
+		if !l.Ready {
+			continue
+		}
+		if hint != "" && !l.Expects(hint) {
+			if f := l.File(hint); f.Data() == nil {
+				t.Fatalf("%s was hinted at and never came", hint)
+			}
+		}
+		p, err := l.Playlist(FMP4, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, after, ok := strings.Cut(string(p.Body), `#EXT-X-PRELOAD-HINT:TYPE=PART,URI="`)
+		hint, _, _ = strings.Cut(after, `"`)
+		if !ok || !l.Expects(hint) {
+			t.Fatalf("no hint in\n%s", p.Body)
+		}
+	}
+	l := s.List()
+	p, err := l.Playlist(FMP4, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	init := l.newest().lineup.name
+	want := `#EXTM3U
+#EXT-X-VERSION:9
+#EXT-X-INDEPENDENT-SEGMENTS
+#EXT-X-TARGETDURATION:2
+#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=0.60000,CAN-SKIP-UNTIL=12.00000
+#EXT-X-PART-INF:PART-TARGET=0.20000
+#EXT-X-MEDIA-SEQUENCE:40
+#EXT-X-DISCONTINUITY-SEQUENCE:40
+#EXT-X-MAP:URI="` + init + `.mp4"
+#EXT-X-PROGRAM-DATE-TIME:2026-01-02T03:04:05.000Z
+#EXT-X-PART:DURATION=0.20000,URI="40-0.0.m4s",INDEPENDENT=YES
+#EXT-X-PART:DURATION=0.20000,URI="40-0.1.m4s"
+#EXT-X-PART:DURATION=0.20000,URI="40-0.2.m4s"
+#EXT-X-PART:DURATION=0.20000,URI="40-0.3.m4s"
+#EXT-X-PART:DURATION=0.20000,URI="40-0.4.m4s"
+#EXT-X-PART:DURATION=0.20000,URI="40-0.5.m4s"
+#EXT-X-PART:DURATION=0.20000,URI="40-0.6.m4s"
+#EXT-X-PART:DURATION=0.20000,URI="40-0.7.m4s"
+#EXT-X-PART:DURATION=0.20000,URI="40-0.8.m4s"
+#EXT-X-PART:DURATION=0.20000,URI="40-0.9.m4s"
+#EXTINF:2.00000,
+40-0.m4s
+`
+	if got := string(p.Body); !strings.HasPrefix(got, want) || !strings.HasSuffix(got, `
+40-2000.m4s
+#EXT-X-PROGRAM-DATE-TIME:2026-01-02T03:04:09.000Z
+#EXT-X-PART:DURATION=0.20000,URI="40-4000.0.m4s",INDEPENDENT=YES
+#EXT-X-PART:DURATION=0.20000,URI="40-4000.1.m4s"
+#EXT-X-PART:DURATION=0.20000,URI="40-4000.2.m4s"
+#EXT-X-PART:DURATION=0.20000,URI="40-4000.3.m4s"
+#EXT-X-PRELOAD-HINT:TYPE=PART,URI="40-4000.4.m4s"
+`) {
+		t.Errorf("playlist\n%s", got)
+	}
+	z, err := gzip.NewReader(bytes.NewReader(p.Gzip()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := io.ReadAll(z); err != nil || !bytes.Equal(b, p.Body) {
+		t.Errorf("compressed it is\n%s", b)
+	}
+}
+
+// TestDelta skips what is older than six target durations.
+func TestDelta(t *testing.T) {
+	s := New(40, Options{Part: 200 * ms})
+	for _, f := range video(0, 19*time.Second, 40*ms, 2*time.Second) {
+		s.Write(f)
+	}
+	s.Flush()
+	l := s.List()
+	whole, err := l.Playlist(FMP4, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	delta, err := l.Playlist(FMP4, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// 8 segments from 2 to 18 s, and parts to 18.8 s: six targets are back at 6.8 s.
+	head, rest, ok := strings.Cut(string(delta.Body), "#EXT-X-SKIP:SKIPPED-SEGMENTS=2\n")
+	if !ok || !strings.HasPrefix(string(whole.Body), head) || !strings.HasSuffix(string(whole.Body), rest) || delta.Tag == whole.Tag || strings.Contains(rest, "MAP") {
+		t.Errorf("delta update\n%s", delta.Body)
+	}
+	if n := strings.Count(string(whole.Body), "#EXTINF") - strings.Count(rest, "#EXTINF"); n != 2 {
+		t.Errorf("%d segments are left out", n)
+	}
+}
+
+func TestHas(t *testing.T) {
+	s := New(40, Options{Part: 200 * ms})
+	for _, f := range video(0, 5*time.Second, 40*ms, 2*time.Second) {
+		s.Write(f)
+	}
+	s.Flush() // segments 40 and 41, four parts of 42
+	for _, tt := range []struct {
+		msn          uint64
+		part         int
+		has, tooSoon bool
+	}{
+		{39, -1, true, false},
+		{41, -1, true, false},
+		{41, 9, true, false},
+		{41, 10, true, false}, // is part 0 of 42
+		{42, 3, true, false},
+		{42, 4, false, false},
+		{42, 18, false, false},
+		{42, 19, false, true},
+		{42, -1, false, false},
+		{43, 0, false, false},
+		{43, -1, false, false},
+		{44, -1, false, true},
+		{1 << 63, 0, false, true},
+	} {
+		if l := s.List(); l.Has(tt.msn, tt.part) != tt.has || l.Beyond(tt.msn, tt.part) != tt.tooSoon {
+			t.Errorf("segment %d, part %d: has %v, beyond %v", tt.msn, tt.part, l.Has(tt.msn, tt.part), l.Beyond(tt.msn, tt.part))
+		}
+	}
+	s.End()
+	if l := s.List(); !l.Has(43, 0) {
+		t.Error("waits for what will not come")
+	}
+}
+
+// sized gives a frame as many bytes as it would have in a stream of 2.5 Mbit/s.
+func sized(f *media.Frame) {
+	n := 12_000
+	if f.Track == aac {
+		n = 370
+	}
+	f.Payload = append([]byte{0, 0, byte((n - 4) >> 8), byte(n - 4), 0x41}, make([]byte, n-5)...)
+}
+
+func TestData(t *testing.T) {
+	frames := with(mix(video(0, 2*time.Second, 40*ms, 2*time.Second), audio(0, 2*time.Second)), sized)
+	all := feed(t, New(0, Options{Part: 200 * ms}), frames)
+	s := all[0]
+	for f := range formats {
+		if b := s.whole[f].made(); b != nil {
+			t.Errorf("%d bytes were made before anybody asked", len(b))
+		}
+	}
+	b := s.Data(TS)
+	if len(b) == 0 || len(b)%188 != 0 || b[0] != 0x47 {
+		t.Fatalf("%d bytes that are no transport stream", len(b))
+	}
+	if e := s.estimate(TS); e < len(b)*95/100 || e > len(b)*105/100 {
+		t.Errorf("estimated %d bytes of MPEG-TS, there are %d", e, len(b))
+	}
+	early := slices.Clone(s.parts[3].Data()) // before the whole
+	whole := s.Data(FMP4)
+	var joined []byte
+	for _, p := range s.parts {
+		joined = append(joined, p.Data()...)
+	}
+	if !bytes.Equal(whole, joined) || !bytes.Equal(early, s.parts[3].Data()) {
+		t.Error("the segment is not the sum of its parts")
+	}
+	if &s.parts[0].Data()[0] != &whole[0] {
+		t.Error("parts and segment are held twice")
+	}
+	if e := s.estimate(FMP4); e < len(whole)*95/100 || e > len(whole)*105/100 {
+		t.Errorf("estimated %d bytes of fragmented MP4, there are %d", e, len(whole))
+	}
+	s.forget()
+	if again := s.Data(FMP4); !bytes.Equal(again, whole) {
+		t.Error("made again, the segment is another")
+	}
+	if v, a := s.load.share(1000); v+a != 1000 || v < 900 || a < 20 {
+		t.Errorf("1000 bytes are %d of video and %d of audio", v, a)
+	}
+	if v, a := new(load).share(9); v+a != 9 {
+		t.Errorf("9 bytes of a segment without payload are %d and %d", v, a)
+	}
+}
+
+// TestMadeOnce asks for the same file from many goroutines: all get the same memory.
+func TestMadeOnce(t *testing.T) {
+	s := New(0, Options{Part: 200 * ms})
+	feed(t, s, mix(video(0, 2*time.Second, 40*ms, 2*time.Second), audio(0, 2*time.Second)))
+	l := s.List()
+	for _, name := range []string{"0-0.0.m4s", "0-0.ts", "0-0.m4s"} {
+		got := make([][]byte, 16)
+		var wg sync.WaitGroup
+		for i := range got {
+			wg.Go(func() {
+				f := l.File(name)
+				got[i] = f.Data()
+			})
+		}
+		wg.Wait()
+		for _, b := range got {
+			if len(b) == 0 || &b[0] != &got[0][0] {
+				t.Fatalf("%s was made more than once", name)
+			}
+		}
+	}
+}
+
+// TestLateSegmenter gives one segmenter all frames and others those from the middle of a segment on, with its anchor.
+func TestLateSegmenter(t *testing.T) {
+	frames := mix(at(30000.0/1001, 30*time.Second, 2*time.Second, 2*ms), audio(0, 30*time.Second))
+	frames = slices.Concat(frames, with(mix(video(30*time.Second, 40*time.Second, 40*ms, 1200*ms), audio(30*time.Second, 40*time.Second)), rejoin))
+	opt := Options{Part: 200 * ms}
+	first := New(7, opt)
+	var late []*Segmenter
+	all := func(s *Segmenter, seen []*Segment) []*Segment {
+		for _, seg := range s.List().segments {
+			if len(seen) == 0 || seg.sequence > seen[len(seen)-1].sequence {
+				seen = append(seen, seg)
+			}
+		}
+		return seen
+	}
+	var want []*Segment
+	var got [][]*Segment
+	for i, f := range frames {
+		before := first.List()
+		first.Write(f)
+		first.Flush()
+		for _, s := range late {
+			s.Write(f)
+			s.Flush()
+		}
+		want = all(first, want)
+		for n, s := range late {
+			got[n] = all(s, got[n])
+		}
+		if l := first.List(); l.newest() != before.newest() && l.newest().sequence%4 == 2 {
+			s := newAt(first.anchor(), opt)
+			for _, f := range frames[max(0, i-100) : i+1] {
+				s.Write(f)
+			}
+			late, got = append(late, s), append(got, nil)
+		}
+	}
+	if len(late) < 4 {
+		t.Fatalf("%d late segmenters", len(late))
+	}
+	for n, segs := range got {
+		if len(segs) == 0 {
+			t.Fatalf("late segmenter %d made nothing", n)
+		}
+		same := want[len(want)-len(segs):]
+		for i, s := range segs {
+			w := same[i]
+			if s.Name != w.Name || s.sequence != w.sequence || s.discs != w.discs || s.joint != w.joint || s.Duration != w.Duration || !s.date.Equal(w.date) || s.lineup.name != w.lineup.name {
+				t.Fatalf("late segmenter %d: %+v, want %+v", n, s, w)
+			}
+			if !bytes.Equal(s.Data(TS), w.Data(TS)) || !bytes.Equal(s.Data(FMP4), w.Data(FMP4)) || len(s.parts) != len(w.parts) {
+				t.Fatalf("late segmenter %d: %s has other bytes", n, s.Name)
+			}
+			for j, p := range s.parts {
+				if q := w.parts[j]; p.Name != q.Name || p.Duration != q.Duration || p.independent != q.independent || !bytes.Equal(p.Data(), q.Data()) {
+					t.Fatalf("late segmenter %d: part %s is another", n, p.Name)
+				}
+			}
+		}
+	}
+}
+
+// TestMemory adds up what a stream's segments hold: the frames once, and each format that is asked for once, but for what has left
+// the playlist, which is made again for who is late.
+func TestMemory(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		ask  []string // extensions
+		want int      // formats in use
+	}{
+		{"nobody", nil, 0},
+		{"parts", []string{"parts"}, 1},
+		{"parts and segments", []string{"parts", extPart}, 1},
+		{"MPEG-TS", []string{extTS}, 1},
+		{"all", []string{"parts", extPart, extTS}, 2},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := New(0, Options{Part: 200 * ms})
+			frames := with(mix(video(0, 80*time.Second, 40*ms, 2*time.Second), audio(0, 80*time.Second)), sized)
+			for _, f := range frames {
+				s.Write(f)
+				s.Flush()
+				l := s.List()
+				if !l.Ready || len(tt.ask) == 0 {
+					continue
+				}
+				text(t, l)
+				for _, ext := range tt.ask {
+					if ext == "parts" && len(l.parts) > 0 {
+						l.parts[len(l.parts)-1].Data()
+					} else if f := l.File(l.newest().Name + ext); ext != "parts" && f.Data() == nil {
+						t.Fatalf("no %s%s", l.newest().Name, ext)
+					}
+				}
+			}
+			l := s.List()
+			payload, window, made := 0, 0, 0
+			for i, seg := range l.segments {
+				n := seg.load.video + seg.load.audio
+				payload += n
+				if i >= len(l.segments)-l.listed {
+					window += n
+				}
+				made += len(seg.whole[TS].made()) + len(seg.whole[FMP4].made())
+				if seg.whole[FMP4].made() == nil {
+					for _, p := range seg.parts {
+						made += len(p.data.made())
+					}
+				}
+			}
+			for _, p := range l.parts {
+				window += p.load.video + p.load.audio
+				made += len(p.data.made())
+			}
+			if most := window * tt.want * 11 / 10; made > most {
+				t.Errorf("%d bytes of %d formats are held of a window of %d", made, tt.want, window)
+			}
+			if tt.want == 0 && len(l.segments) != l.listed {
+				t.Errorf("%d segments are held for nobody beside the %d in the playlist", len(l.segments)-l.listed, l.listed)
+			}
+			if l.Bytes < payload || l.Bytes > payload*11/10 {
+				t.Errorf("%d bytes are said to be held, the frames have %d", l.Bytes, payload)
+			}
+		})
+	}
+}

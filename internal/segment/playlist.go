@@ -1,0 +1,199 @@
+package segment
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"livego/internal/container/m3u8"
+)
+
+// skipTargets is how many target durations from the end a delta update begins at the latest: the least that RFC 8216bis section
+// 4.4.3.8 has.
+const skipTargets = 6
+
+// holdBackParts is how many part targets from the end players stay: what the same section recommends.
+const holdBackParts = 3
+
+// partsFor is for how many target durations from the end parts are listed: RFC 8216bis section 4.4.4.9.
+const partsFor = 3
+
+// A Playlist is a media playlist, the same bytes for everybody.
+type Playlist struct {
+	Body []byte // shared: do not modify
+	Tag  string // names this state among all of the stream, in its format
+
+	zip    *zipper
+	zipped blob
+}
+
+// Gzip returns Body compressed. Shared: do not modify.
+func (p *Playlist) Gzip() []byte {
+	return p.zipped.get(func() []byte { return p.zip.compress(p.Body) })
+}
+
+// A zipper compresses the playlists of one stream: its tables are most of a megabyte, too much to make anew for each.
+type zipper struct {
+	mu sync.Mutex
+	w  *gzip.Writer
+}
+
+func (z *zipper) compress(b []byte) []byte {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	var out bytes.Buffer
+	if z.w == nil {
+		z.w = gzip.NewWriter(&out)
+	}
+	z.w.Reset(&out)
+	_, _ = z.w.Write(b) // a bytes.Buffer takes all
+	_ = z.w.Close()
+	return out.Bytes()
+}
+
+// A rendering is a playlist that is made on first need.
+type rendering struct {
+	once     sync.Once
+	playlist *Playlist
+	err      error
+}
+
+// Playlist returns the media playlist in format f; nil before the first segment of the session. A delta leaves out what was there for
+// long, where there is such.
+func (l *List) Playlist(f Format, delta bool) (*Playlist, error) {
+	if !l.Ready {
+		return nil, nil
+	}
+	p := &l.playlists[f][0]
+	if delta && f == FMP4 && l.skip() > 0 {
+		p = &l.playlists[f][1]
+	} else {
+		delta = false
+	}
+	p.once.Do(func() { p.playlist, p.err = l.render(f, delta) })
+	return p.playlist, p.err
+}
+
+// skip returns how many segments of the playlist a delta update leaves out.
+func (l *List) skip() int {
+	if l.PartTarget == 0 {
+		return 0
+	}
+	after := l.openLasts() // from the segment's end to that of the playlist
+	cur := l.current()
+	for n := len(cur); n > 0; n-- {
+		if after += cur[n-1].Duration; after > skipTargets*l.Target {
+			return n - 1 // the boundary lies in this one
+		}
+	}
+	return 0
+}
+
+// openLasts returns the duration of the parts behind the last segment.
+func (l *List) openLasts() time.Duration {
+	var d time.Duration
+	for _, p := range l.parts {
+		d += p.Duration
+	}
+	return d
+}
+
+func (l *List) render(f Format, delta bool) (*Playlist, error) {
+	cur := l.current()
+	p := m3u8.Media{
+		Target: l.Target, Sequence: cur[0].sequence, DiscontinuitySequence: cur[0].discs, Ended: l.Ended,
+		Independent: l.independent(f), Segments: make([]m3u8.Segment, len(cur)),
+	}
+	if cur[0].joint {
+		p.DiscontinuitySequence-- // its own mark, still in the playlist, counts too: RFC 8216 section 6.2.2
+	}
+	low := f == FMP4 && l.PartTarget > 0
+	after := l.openLasts()
+	for i := len(cur) - 1; i >= 0; i-- {
+		s := cur[i]
+		p.Segments[i] = s.entry(f)
+		if low && after < partsFor*l.Target && !p.Segments[i].Gap {
+			p.Segments[i].Parts = l.partEntries(s.parts)
+		}
+		after += s.Duration
+		s.shown.Store(true)
+	}
+	if low {
+		p.PartTarget, p.PartHoldBack, p.SkipUntil = l.PartTarget, holdBackParts*l.PartTarget, skipTargets*l.Target
+		if len(l.parts) > 0 && l.open.lineup.init != nil {
+			p.OpenStart, p.Open = l.open.head(f), l.partEntries(l.parts)
+			l.open.shown.Store(true)
+		}
+		if hint := l.hint(); hint != "" {
+			p.Hint = hint + extPart
+		}
+		if delta {
+			p.Skip = l.skip()
+		}
+	}
+	body, err := p.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("writing the media playlist: %w", err)
+	}
+	return &Playlist{Body: body, Tag: l.tag(f, delta), zip: l.zip}, nil
+}
+
+// tag names the state of l.
+func (l *List) tag(f Format, delta bool) string {
+	b := append([]byte(nil), l.newest().Name...)
+	if f == FMP4 {
+		b = strconv.AppendInt(append(b, '.'), int64(len(l.parts)), 10)
+		if l.open != nil { // its hint tells of it
+			b = append(b, "-open"...)
+		}
+	}
+	if l.Ended {
+		b = append(b, "-end"...)
+	}
+	if delta {
+		b = append(b, "-delta"...)
+	}
+	return string(b)
+}
+
+// entry returns how s, which is complete, stands in a playlist.
+func (s *Segment) entry(f Format) m3u8.Segment {
+	e := s.head(f)
+	e.URI, e.Duration = s.Name+extTS, s.Duration
+	if f == FMP4 {
+		e.URI = s.Name + extPart
+	}
+	return e
+}
+
+// head returns what stands before s in a playlist.
+func (s *Segment) head(f Format) m3u8.Segment {
+	e := m3u8.Segment{Discontinuity: s.joint, Time: s.date, Gap: s.lineup.tracks[f].none()}
+	if f == FMP4 && s.lineup.init != nil {
+		e.Map = s.lineup.name + extInit
+	}
+	return e
+}
+
+// partEntries returns how parts stand in a playlist. One frame that is longer than a part may be, as of an encoder that paused, is
+// said to be as long as it may.
+func (l *List) partEntries(parts []*Part) []m3u8.Part {
+	list := make([]m3u8.Part, len(parts))
+	for i, p := range parts {
+		list[i] = m3u8.Part{URI: p.Name + extPart, Duration: min(p.Duration, l.PartTarget), Independent: p.independent}
+	}
+	return list
+}
+
+// independent reports whether a decoder may start with each segment in the playlist of format f.
+func (l *List) independent(f Format) bool {
+	for _, s := range l.current() {
+		if s.lineup.tracks[f].video != nil && !s.parts[0].independent {
+			return false
+		}
+	}
+	return len(l.parts) == 0 || l.open.lineup.tracks[f].video == nil || l.parts[0].independent
+}

@@ -1,0 +1,45 @@
+package redis
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"livego/internal/live"
+)
+
+func TestEarlier(t *testing.T) {
+	r := startRedis(t)
+	pair := func(room, key string) { r.do("SET", room, key); r.do("SET", key, room) }
+	a, b := live.NewSecret(), live.NewSecret()
+	pair("movie", a)
+	pair("other", b)
+	r.do("SET", "half", live.NewSecret())
+	r.do("SET", live.NewSecret(), "half-too")
+	r.do("SET", "stolen", a) // leads to the key of another
+	pair("../bad", live.NewSecret())
+	pair("short", "k")
+	r.do("SET", "session:1", "x")
+	r.do("HSET", "hash", "a", "b")
+	r.do("SET", "big", strings.Repeat("x", 1<<20))
+	for i := range 1200 {
+		r.do("SET", fmt.Sprint("noise", i), "x")
+	}
+	s := open(t, r.addr)
+	mustGet(t, s, "new") // livego's own is not taken for the earlier server's
+	keys, halves, err := s.Earlier(t.Context())
+	if err != nil || len(keys) != 2 || halves != 2 {
+		t.Fatalf("%d keys and %d halves, %v; want 2 and 2", len(keys), halves, err)
+	}
+	for i, want := range []live.Key{{Room: "movie", Secret: a}, {Room: "other", Secret: b}} {
+		if keys[i] != want {
+			t.Errorf("key %d is %+v, want %+v", i, keys[i], want)
+		}
+		if k, err := s.Add(t.Context(), keys[i]); err != nil || k.Secret != want.Secret {
+			t.Errorf("Add beside the old values: %v", err)
+		}
+		if k, err := s.Resolve(t.Context(), "live", want.Secret); err != nil || k.Room != want.Room {
+			t.Errorf("Resolve: %v, %v", k.Room, err)
+		}
+	}
+}

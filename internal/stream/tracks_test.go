@@ -1,0 +1,139 @@
+package stream
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/media"
+)
+
+// numbered returns tracks of one kind with these IDs.
+func numbered(k media.Kind, ids ...uint8) (tracks []*media.Track) {
+	for _, id := range ids {
+		tracks = append(tracks, &media.Track{ID: id, Kind: k, Timescale: 90000})
+	}
+	return tracks
+}
+
+func of(t *media.Track, at time.Duration, key bool) *media.Frame {
+	f := &media.Frame{Track: t, Meta: both, DTS: at, PTS: at, Payload: []byte{1}, Arrived: time.Now()}
+	if key || t.Kind == media.Audio {
+		f.RAP = media.Key
+	}
+	return f
+}
+
+// ids returns the IDs of the frames of kind k.
+func ids(k media.Kind, frames []*media.Frame) (ids []uint8) {
+	for _, f := range frames {
+		if f.Track.Kind == k {
+			ids = append(ids, f.Track.ID)
+		}
+	}
+	return ids
+}
+
+func trackIDs(k media.Kind, tracks []*media.Track) (ids []uint8) {
+	for _, t := range tracks {
+		if t.Kind == k {
+			ids = append(ids, t.ID)
+		}
+	}
+	return ids
+}
+
+// TestTracks has three pictures and two sounds, of which most viewers get one each.
+func TestTracks(t *testing.T) {
+	h := NewHub(Options{})
+	p := mustPublish(t, h, PublishOptions{})
+	v, a := numbered(media.Video, 0, 1, 9), numbered(media.Audio, 3, 2)
+	for n := range 60 {
+		at := time.Duration(n) * 40 * ms
+		key := n%20 == 0
+		write(t, p, of(v[0], at, key), of(v[1], at, key), of(v[2], at, n%20 == 10), of(a[0], at, false), of(a[1], at, false))
+	}
+	plain := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+	got := drain(t, plain)
+	if got[0].Track != v[0] || got[0].DTS != 40*40*ms {
+		t.Errorf("starts with track %d at %v", got[0].Track.ID, got[0].DTS)
+	}
+	for k, want := range map[media.Kind]uint8{media.Video: 0, media.Audio: 2} {
+		if got := slices.Compact(ids(k, got)); !slices.Equal(got, []uint8{want}) {
+			t.Errorf("%v: tracks %d, want %d", k, got, want)
+		}
+		if got := trackIDs(k, plain.Tracks()); !slices.Equal(got, []uint8{want}) {
+			t.Errorf("%v: told of tracks %d, want %d", k, got, want)
+		}
+	}
+
+	all := mustSubscribe(t, h, SubscribeOptions{GOPs: 1, AllTracks: true})
+	if got := trackIDs(media.Video, all.Tracks()); !slices.Equal(got, []uint8{0, 1, 9}) {
+		t.Errorf("told of tracks %d, want all", got)
+	}
+	got = drain(t, all)
+	if got[0].Track != v[0] || got[1].Track != v[1] {
+		t.Errorf("starts with tracks %d and %d", got[0].Track.ID, got[1].Track.ID)
+	}
+	first := got[slices.IndexFunc(got, func(f *media.Frame) bool { return f.Track == v[2] })]
+	if first.RAP == media.NoAccess || first.DTS != 50*40*ms {
+		t.Errorf("the third track starts with a frame at %v that is no key frame", first.DTS)
+	}
+	if n := len(ids(media.Audio, got)); n != 40 {
+		t.Errorf("%d frames of audio, want all 40", n)
+	}
+}
+
+// TestFirstTrack is which track is the first where their numbers come in no order.
+func TestFirstTrack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(Options{})
+		s := mustSubscribeLater(t, h)
+		p := mustPublish(t, h, PublishOptions{})
+		v := numbered(media.Video, 4, 2, 1)
+		write(t, p, of(v[0], 0, true), of(v[1], 0, false), of(v[1], 40*ms, true), of(v[0], 40*ms, false))
+		time.Sleep(h.opt.TrackWait)
+		write(t, p, of(v[2], 80*ms, true), of(v[1], 80*ms, false))
+		if got := ids(media.Video, drain(t, <-s)); !slices.Equal(got, []uint8{4, 2, 2}) {
+			t.Errorf("tracks %d; want the lower of the first two, from its key frame on, and not the late one", got)
+		}
+	})
+}
+
+func mustSubscribeLater(t *testing.T, h *Hub) <-chan *Subscriber {
+	got := make(chan *Subscriber)
+	go func() {
+		s, err := h.Subscribe(t.Context(), movie, SubscribeOptions{Wait: -1, GOPs: 100})
+		if err != nil {
+			t.Error(err)
+		}
+		got <- s
+	}()
+	synctest.Wait()
+	return got
+}
+
+// TestBackupTracks switches to a backup whose key frames of several tracks come together: all of them are kept warm.
+func TestBackupTracks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(Options{})
+		one := mustPublish(t, h, grant(live.KeyRef{}, live.Primary))
+		two := mustPublish(t, h, grant(live.KeyRef{}, live.Backup))
+		v := numbered(media.Video, 0, 1)
+		for n := range 75 {
+			at := time.Duration(n) * 40 * ms
+			write(t, one, of(v[0], at, n == 0))
+			write(t, two, of(v[0], at, n%25 == 0), of(v[1], at, n%25 == 0))
+			time.Sleep(40 * ms)
+		}
+		s := mustSubscribe(t, h, SubscribeOptions{})
+		drain(t, s)
+		one.End(Lost)
+		got := drain(t, s)
+		if len(got) == 0 || got[0].Track != v[0] || got[0].RAP != media.Key {
+			t.Fatalf("after the switch come %d frames", len(got))
+		}
+	})
+}
