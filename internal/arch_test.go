@@ -52,6 +52,7 @@ var mayImport = map[string][]string{
 	// The control plane. A config is plain values: what they mean is the business of whoever gets them.
 	"internal/config":          {"internal/live", "internal/redisurl"},
 	"internal/auth":            {"internal/live"},
+	"internal/hook":            {"internal/live", "internal/stream"},
 	"internal/keyfile":         {"internal/live"},
 	"internal/store/bolt":      {"internal/live"},
 	"internal/store/redis":     {"internal/live", "internal/redisurl"},

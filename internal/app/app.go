@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"sync"
@@ -22,6 +23,7 @@ import (
 	"livego/internal/edge/hls"
 	edgertmp "livego/internal/edge/rtmp"
 	"livego/internal/fan"
+	"livego/internal/hook"
 	"livego/internal/live"
 	"livego/internal/netx"
 	"livego/internal/rtmp"
@@ -50,7 +52,8 @@ type App struct {
 	limiter *netx.Limiter
 	numbers *segment.Numbers
 	engine  *fan.Engine
-	jwks    *auth.JWKS // nil without
+	jwks    *auth.JWKS   // nil without
+	outbox  *hook.Outbox // nil without
 
 	listeners
 	stopping atomic.Bool
@@ -82,6 +85,15 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 		return nil, err
 	}
 	a.build(door, tokens)
+	if cfg.Hook.Events != "" {
+		a.outbox, err = hook.OpenOutbox(a.hub, hook.OutboxOptions{
+			URL: cfg.Hook.Events, Secret: cfg.Hook.Secret, Dir: filepath.Join(cfg.DataDir, "outbox"), Viewers: cfg.Hook.Viewers,
+			Timeout: cfg.Hook.Timeout, Log: log,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("the outbox of hook.events: %w", err)
+		}
+	}
 	return a, nil
 }
 
@@ -98,10 +110,16 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 		GOPs: gops, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
 		Gather: gather(cfg.Gather), Epoch: a.numbers.Epoch,
 	})
-	gate := auth.NewGate(a.store, auth.Options{
+	inner := auth.NewGate(a.store, auth.Options{
 		Apps: gateApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
 		Tokens: tokens, Private: cfg.Private,
 	})
+	var gate live.Gate = inner
+	if cfg.Hook.OnPublish != "" || cfg.Hook.OnPlay != "" {
+		gate = hook.NewGate(inner, hook.GateOptions{
+			OnPublish: cfg.Hook.OnPublish, OnPlay: cfg.Hook.OnPlay, Secret: cfg.Hook.Secret, Timeout: cfg.Hook.Timeout, Log: a.log,
+		})
+	}
 	engine, err := fan.NewEngine(runtime.GOMAXPROCS(0))
 	if err != nil {
 		a.log.Warn("each viewer gets a goroutine", "err", err)
@@ -115,14 +133,14 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 	a.rtmp = edgertmp.New(a.hub, gate, edgertmp.Options{
 		Conn: rtmp.Options{
 			HandshakeTimeout: cfg.HandshakeTimeout, CommandTimeout: cfg.CommandTimeout,
-			WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage), CheckApp: gate.CheckApp,
+			WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage), CheckApp: inner.CheckApp,
 		},
 		ReadTimeout: cfg.ReadTimeout, PlayWait: cfg.PlayWait, Drain: cfg.ShutdownTimeout, GOPs: gops,
 		Limiter: a.limiter, Engine: a.engine, Fan: fanning, Log: a.log,
 	})
 	a.hls = hls.New(a.hub, gate, hls.Options{
 		Segment: cfg.HLSSegment, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, FirstWait: cfg.HLSStartWait,
-		SessionTimeout: cfg.HLSSessionTimeout, Apps: func(app string) bool { return apps[app].HLS }, Private: gate.Private, Raise: a.numbers.Raise, Log: a.log,
+		SessionTimeout: cfg.HLSSessionTimeout, Apps: func(app string) bool { return apps[app].HLS }, Private: func(name live.Name) bool { return cfg.Hook.OnPlay != "" || inner.Private(name) }, Raise: a.numbers.Raise, Log: a.log,
 	})
 	a.viewers = &viewers{
 		flv: edgeflv.New(a.hub, gate, edgeflv.Options{
@@ -203,6 +221,9 @@ func (a *App) Run(ctx context.Context) error {
 	serving.Go(func() { a.hls.Run(late) })
 	serving.Go(func() { a.numbers.Run(late) })
 	serving.Go(func() { tuneGC(late) })
+	if a.outbox != nil {
+		serving.Go(func() { a.outbox.Run(late) })
+	}
 	if a.jwks != nil {
 		serving.Go(func() { a.jwks.Run(late) })
 	}

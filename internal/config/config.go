@@ -58,6 +58,14 @@ type Config struct {
 		MaxAge    time.Duration `key:"max_age" default:"24h" min:"1m" max:"8760h" help:"How far in the future a token may expire."`
 		Viewers   int           `key:"viewers" default:"0" min:"0" help:"How many may watch with one token at a time, where it does not say. 0: any number."`
 	} `key:"token"`
+	Hook struct {
+		OnPublish string        `key:"on_publish" secret:"true" help:"A URL that is asked before somebody publishes; without a yes nobody does. See docs/keys.md."`
+		OnPlay    string        `key:"on_play" secret:"true" help:"A URL that is asked before somebody watches."`
+		Events    string        `key:"events" secret:"true" help:"A URL that is told of streams that start, are held, go on and end."`
+		Viewers   bool          `key:"viewers" default:"false" help:"Tell it of viewers who come and go too."`
+		Secret    string        `key:"secret" secret:"true" help:"The secret that signs what these URLs are sent. At least 16 characters."`
+		Timeout   time.Duration `key:"timeout" default:"3s" min:"100ms" max:"30s" help:"How long they may take to answer."`
+	} `key:"hook"`
 	AuthFailures  int  `key:"auth_failures" default:"10" min:"0" help:"Wrong keys or credentials a minute from one address before further tries are slowed down. 0: no limit."`
 	ConnsPerIP    int  `key:"conns_per_ip" default:"64" min:"0" help:"Connections from one address, by RTMP or to viewers' HTTP, that have neither published nor played yet. 0: no limit."`
 	LimitLoopback bool `key:"limit_loopback" default:"false" help:"Apply the limits by address to this machine too."`

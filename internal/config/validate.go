@@ -102,6 +102,15 @@ func (c Config) checkTokens(add func(key, format string, args ...any)) {
 			add("private", "%v", err)
 		}
 	}
+	for key, hook := range map[string]string{"hook.on_publish": c.Hook.OnPublish, "hook.on_play": c.Hook.OnPlay, "hook.events": c.Hook.Events} {
+		if u, err := url.Parse(hook); hook != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+			add(key, "is no http or https URL")
+		}
+		if hook != "" && len(c.Hook.Secret) < minSecret {
+			add("hook.secret", "must have at least %d characters", minSecret)
+			break
+		}
+	}
 	if len(c.Private) > 0 && c.Token.Secret == "" && c.Token.PublicKey == "" && c.Token.JWKSURL == "" {
 		add("private", "nobody could watch: set token.secret, token.public_key or token.jwks_url")
 	}

@@ -128,6 +128,9 @@ func multivariant(uri string, l *segment.List) ([]byte, error) {
 // as after a restart, counts as none.
 func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, name live.Name) error {
 	id, known := s.audience.open(r.URL.Query().Get("s"), name)
+	if !known && s.isPrivate(name) {
+		return s.checkSession(r, name)
+	}
 	if !known {
 		if grant, err := s.allow(r, name, ""); err != nil {
 			return err
