@@ -4,6 +4,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"livego/internal/acme"
 	"livego/internal/api"
 	"livego/internal/auth"
 	"livego/internal/config"
@@ -52,8 +54,11 @@ type App struct {
 	limiter *netx.Limiter
 	numbers *segment.Numbers
 	engine  *fan.Engine
-	jwks    *auth.JWKS   // nil without
-	outbox  *hook.Outbox // nil without
+	audit   auth.Audit
+	cert    *certificate  // nil without TLS, and with ACME
+	acme    *acme.Manager // nil without
+	jwks    *auth.JWKS    // nil without
+	outbox  *hook.Outbox  // nil without
 
 	listeners
 	stopping atomic.Bool
@@ -67,7 +72,11 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 			a.Close()
 		}
 	}()
-	if err := a.listeners.bind(cfg); err != nil {
+	secure, err := a.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.listeners.bind(cfg, secure); err != nil {
 		return nil, err
 	}
 	if a.store, err = openStore(cfg, log); err != nil {
@@ -120,6 +129,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 			OnPublish: cfg.Hook.OnPublish, OnPlay: cfg.Hook.OnPlay, Secret: cfg.Hook.Secret, Timeout: cfg.Hook.Timeout, Log: a.log,
 		})
 	}
+	gate = a.audit.Gate(gate)
 	engine, err := fan.NewEngine(runtime.GOMAXPROCS(0))
 	if err != nil {
 		a.log.Warn("each viewer gets a goroutine", "err", err)
@@ -150,10 +160,29 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 		apps: apps, limiter: a.limiter, stall: cfg.WriteTimeout,
 	}
 	a.api = api.New(api.Options{
-		Hub: a.hub, Keys: a.store, Door: door, Log: a.log, Apps: apiApps(cfg.Apps),
+		Hub: a.hub, Keys: a.store, Door: door, Audit: &a.audit, Log: a.log, Apps: apiApps(cfg.Apps),
 		RTMP: "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
 		StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: version(),
 	})
+}
+
+// tlsConfig returns how TLS is served, nil where it is not.
+func (a *App) tlsConfig() (_ *tls.Config, err error) {
+	cfg := a.cfg
+	if !cfg.EnableRTMPS && !cfg.EnableHTTPS && !cfg.UseHLSHTTPS {
+		return nil, nil
+	}
+	if len(cfg.ACME.Domains) > 0 {
+		a.acme = acme.New(acme.Options{
+			Domains: cfg.ACME.Domains, Email: cfg.ACME.Email, CA: cfg.ACME.CA, HTTPPort: cfg.ACME.HTTPPort,
+			Dir: filepath.Join(cfg.DataDir, "acme"), Log: a.log,
+		})
+		return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.acme.Get}, nil
+	}
+	if a.cert, err = loadCertificate(cfg.RTMPSCert, cfg.RTMPSKey, a.log); err != nil {
+		return nil, err
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.cert.get}, nil
 }
 
 // tokenOptions returns which tokens are good, with a look at the files that hold keys.
@@ -221,6 +250,12 @@ func (a *App) Run(ctx context.Context) error {
 	serving.Go(func() { a.hls.Run(late) })
 	serving.Go(func() { a.numbers.Run(late) })
 	serving.Go(func() { tuneGC(late) })
+	if a.acme != nil {
+		serving.Go(func() { a.acme.Run(late) })
+	}
+	if a.cert != nil {
+		serving.Go(func() { a.cert.run(late) })
+	}
 	if a.outbox != nil {
 		serving.Go(func() { a.outbox.Run(late) })
 	}

@@ -24,18 +24,24 @@ type Config struct {
 
 	ShutdownTimeout time.Duration `key:"shutdown_timeout" default:"30s" min:"0s" max:"10m" help:"How long a server that was told to stop lets viewers finish."`
 
-	RTMPAddr        string `key:"rtmp_addr" default:":1935" group:"Listeners" help:"Where RTMP is served: encoders and players."`
-	HTTPFLVAddr     string `key:"httpflv_addr" default:":7001" help:"Where viewers' HTTP is served, for HTTP-FLV by custom."`
-	HLSAddr         string `key:"hls_addr" default:":7002" help:"Where viewers' HTTP is served, for HLS by custom."`
-	APIAddr         string `key:"api_addr" default:"127.0.0.1:8090" help:"Where the operator's HTTP is served. Outside of loopback it asks for the admin token or a JWT."`
-	EnableRTMPS     bool   `key:"enable_rtmps" default:"false" help:"Serve RTMP over TLS too."`
-	RTMPSAddr       string `key:"rtmps_addr" default:":1936" help:"Where RTMP over TLS is served."`
-	EnableHTTPS     bool   `key:"enable_https" default:"false" help:"Serve viewers over HTTPS and HTTP/2 too."`
-	HTTPSAddr       string `key:"https_addr" default:":7443" help:"Where viewers' HTTPS is served."`
-	UseHLSHTTPS     bool   `key:"use_hls_https" default:"false" help:"Serve HTTPS instead of HTTP on hls_addr."`
-	RTMPSCert       string `key:"rtmps_cert" default:"server.crt" help:"The certificate chain in PEM, for all that is served over TLS."`
-	RTMPSKey        string `key:"rtmps_key" default:"server.key" help:"The private key in PEM that belongs to rtmps_cert."`
-	EnableTLSVerify bool   `key:"enable_tls_verify" default:"true" help:"Check the certificates of servers that this one connects to."`
+	RTMPAddr    string `key:"rtmp_addr" default:":1935" group:"Listeners" help:"Where RTMP is served: encoders and players."`
+	HTTPFLVAddr string `key:"httpflv_addr" default:":7001" help:"Where viewers' HTTP is served, for HTTP-FLV by custom."`
+	HLSAddr     string `key:"hls_addr" default:":7002" help:"Where viewers' HTTP is served, for HLS by custom."`
+	APIAddr     string `key:"api_addr" default:"127.0.0.1:8090" help:"Where the operator's HTTP is served. Outside of loopback it asks for the admin token or a JWT."`
+	EnableRTMPS bool   `key:"enable_rtmps" default:"false" help:"Serve RTMP over TLS too."`
+	RTMPSAddr   string `key:"rtmps_addr" default:":1936" help:"Where RTMP over TLS is served."`
+	EnableHTTPS bool   `key:"enable_https" default:"false" help:"Serve viewers over HTTPS and HTTP/2 too."`
+	HTTPSAddr   string `key:"https_addr" default:":7443" help:"Where viewers' HTTPS is served."`
+	UseHLSHTTPS bool   `key:"use_hls_https" default:"false" help:"Serve HTTPS instead of HTTP on hls_addr."`
+	RTMPSCert   string `key:"rtmps_cert" default:"server.crt" help:"The certificate chain in PEM, for all that is served over TLS."`
+	RTMPSKey    string `key:"rtmps_key" default:"server.key" help:"The private key in PEM that belongs to rtmps_cert."`
+	ACME        struct {
+		Domains  []string `key:"domains" help:"Get certificates for these names by ACME, in place of rtmps_cert. It says yes to the terms of the authority. Port 80 of each name must lead here."`
+		Email    string   `key:"email" help:"Where the authority writes to when something is wrong."`
+		CA       string   `key:"ca" default:"https://acme-v02.api.letsencrypt.org/directory" help:"The directory of the authority."`
+		HTTPPort int      `key:"http_port" default:"80" min:"1" max:"65535" help:"Where the authority's questions are answered, while there are any: what port 80 of the names leads to."`
+	} `key:"acme"`
+	EnableTLSVerify bool `key:"enable_tls_verify" default:"true" help:"Check the certificates of servers that this one connects to."`
 
 	RedisAddr  string        `key:"redis_addr" secret:"true" group:"Key store" help:"A Redis or Valkey (6.2 or newer) to keep rooms and keys in, for several servers to share, in place of a file in data_dir: host:port, or a URL. See docs/keys.md."`
 	RedisPwd   string        `key:"redis_pwd" secret:"true" help:"Its password, where the URL has none."`

@@ -58,7 +58,15 @@ func (c Config) problems() []problem {
 			}
 		}
 	}
-	if c.EnableRTMPS || c.EnableHTTPS || c.UseHLSHTTPS {
+	serves := c.EnableRTMPS || c.EnableHTTPS || c.UseHLSHTTPS
+	if len(c.ACME.Domains) > 0 {
+		if !serves {
+			add("acme.domains", "nothing is served over TLS: set enable_rtmps, enable_https or use_hls_https")
+		}
+		if !secureURL(c.ACME.CA) {
+			add("acme.ca", "must be an https URL")
+		}
+	} else if serves {
 		if _, err := tls.LoadX509KeyPair(c.RTMPSCert, c.RTMPSKey); err != nil {
 			add("rtmps_cert", "the certificate for TLS: %v", err)
 		}
