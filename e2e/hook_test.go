@@ -38,7 +38,9 @@ func (o *operatorsProgram) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		o.bad = fmt.Errorf("not signed as documented: %v %s", r.Header, body)
 	}
 	if r.URL.Path == "/events" {
-		var list struct{ Events []struct{ Type, Stream string } }
+		var list struct {
+			Events []struct{ Type, Stream string }
+		}
 		if err := json.Unmarshal(body, &list); err != nil {
 			o.bad = err
 		}

@@ -114,6 +114,7 @@ func TestV1Refuses(t *testing.T) {
 		{"P03 override", "GET", "/api/v1/keys", "", []string{"X-HTTP-Method-Override: DELETE"}, 200},
 		{"no route", "GET", "/api/v1/nothing", "", nil, 404},
 		{"P04 twice", "GET", "/api/v1/keys?room=a&room=b", "", nil, 400},
+		{"unknown argument", "GET", "/api/v1/keys?" + canary + "=1", "", nil, 400},
 		{"P04 array", "GET", "/api/v1/keys?room[]=a", "", nil, 400},
 		{"P04 no room", "POST", "/api/v1/keys", `{}`, []string{asJSON}, 400},
 		{"P05 empty room", "POST", "/api/v1/keys", `{"room":""}`, []string{asJSON}, 400},

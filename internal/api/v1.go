@@ -112,7 +112,7 @@ func discreet(_ huma.Context, _ string, v any) (any, error) {
 	}
 	for _, d := range e.Errors {
 		d.Value = nil
-		if strings.Contains(d.Message, "unexpected") {
+		if strings.HasPrefix(d.Message, "un") { // unexpected property, unknown query parameter
 			d.Location = "" // a name that the sender made up
 		}
 	}
