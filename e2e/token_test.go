@@ -61,9 +61,9 @@ func TestPrivateRoom(t *testing.T) {
 	defer cancel()
 	good := map[string]string{
 		"signed by openssl": opensslToken(t),
-		"JWT":            makeToken(t, "play", "live/movie"),
-		"signed":         makeToken(t, "play", "live/movie", "--signed"),
-		"JWT of the app": makeToken(t, "play", "live/*", "--ip=127.0.0.1"),
+		"JWT":               makeToken(t, "play", "live/movie"),
+		"signed":            makeToken(t, "play", "live/movie", "--signed"),
+		"JWT of the app":    makeToken(t, "play", "live/*", "--ip=127.0.0.1"),
 	}
 	bad := map[string]string{
 		"none": "", "garbage": "x", "to publish": makeToken(t, "publish", "live/movie"), "other room": makeToken(t, "play", "live/other"),

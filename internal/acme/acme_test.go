@@ -41,7 +41,6 @@ type authority struct {
 	valid    bool
 	issued   int
 	chain    []byte
-	thumb    string // what the answer to a challenge must end in; learned from the first answer
 	problems []string
 }
 

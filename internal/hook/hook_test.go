@@ -80,7 +80,9 @@ func TestGate(t *testing.T) {
 		{"T13 201", say(201, `{"allow":true}`), "", live.Unavailable, "does not answer"},
 		{"500", say(500, `{"allow":true}`), "", live.Unavailable, "does not answer"},
 		{"T13 10 MB", say(200, `{"allow":true}`+strings.Repeat(" ", 10<<20)), "", live.Unavailable, "does not answer"},
-		{"T13 redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", 302) }, "", live.Unavailable, "does not answer"},
+		{"T13 redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
+		}, "", live.Unavailable, "does not answer"},
 		{"T13 slow drip", func(w http.ResponseWriter, r *http.Request) {
 			for range 100 {
 				io.WriteString(w, " ")
