@@ -59,7 +59,9 @@ var mayImport = map[string][]string{
 
 	// The control plane. A config is plain values: what they mean is the business of whoever gets them.
 	"internal/config":          {"internal/live", "internal/redisurl"},
+	"internal/acme":            {},
 	"internal/auth":            {"internal/live"},
+	"internal/hook":            {"internal/live", "internal/stream"},
 	"internal/keyfile":         {"internal/live"},
 	"internal/store/bolt":      {"internal/live"},
 	"internal/store/redis":     {"internal/live", "internal/redisurl"},
@@ -98,6 +100,7 @@ var mayImport = map[string][]string{
 var owners = map[string][]string{
 	"github.com/alecthomas/kong":        {"cmd/livego"},
 	"github.com/asticode/go-astits":     {"e2e/essence"}, // a reader of MPEG-TS that is not ours judges what ours writes
+	"github.com/caddyserver/certmagic":  {"internal/acme"},
 	"github.com/danielgtaylor/huma/v2":  {"internal/api"},
 	"github.com/goccy/go-yaml":          {"internal/config"},
 	"github.com/golang-jwt/jwt/v5":      {"internal/auth"},
@@ -106,6 +109,7 @@ var owners = map[string][]string{
 	"github.com/redis/go-redis/v9":      {"internal/store/redis"},
 	"github.com/schollz/progressbar/v3": {"cmd/livego"},
 	"go.etcd.io/bbolt":                  {"internal/store/bolt"},
+	"go.uber.org/zap":                   {"internal/acme"}, // certmagic's logger: to keep it quiet
 	"golang.org/x/net":                  {"internal/edge/...", "internal/app"},
 	"golang.org/x/sys":                  {"internal/bench", "internal/fan", "internal/netx"},
 	"golang.org/x/time":                 {"internal/auth", "internal/netx", "internal/rtmp", "internal/edge/..."},

@@ -88,19 +88,21 @@ func newLongRun(t *testing.T) *longRun {
 }
 
 // message gives one message to the demuxer, as the encoder sends it at that time.
-func (l *longRun) message(typ uint8, at time.Duration, body []byte) *media.Frame {
+func (l *longRun) message(typ uint8, at time.Duration, body []byte) []*media.Frame {
 	l.t.Helper()
-	f, err := l.demux.Message(typ, uint32(at.Milliseconds()), body, l.began.Add(at))
+	fs, err := l.demux.Message(typ, uint32(at.Milliseconds()), body, l.began.Add(at))
 	if err != nil {
 		l.t.Fatalf("at %v: %v", at, err)
 	}
-	return f
+	return fs
 }
 
 func (l *longRun) publish(typ uint8, at time.Duration, body []byte) {
 	l.t.Helper()
-	if err := l.pub.Write(l.message(typ, at, body)); err != nil {
-		l.t.Fatalf("at %v: %v", at, err)
+	for _, f := range l.message(typ, at, body) {
+		if err := l.pub.Write(f); err != nil {
+			l.t.Fatalf("at %v: %v", at, err)
+		}
 	}
 }
 
@@ -150,7 +152,7 @@ func (l *longRun) take(at time.Duration) {
 // rtmpTime returns the time stamp of f on the wire: a type 0 chunk, with an extended time stamp where 24 bits are too few (RTMP 1.0,
 // 5.3.1.3).
 func (l *longRun) rtmpTime(f *media.Frame) uint32 {
-	head, payload := flv.TagBody(f)
+	head, payload := flv.Dialect{}.TagBody(f)
 	h := rtmp.Header{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f), StreamID: 1}
 	wire := bytes.Join(rtmp.AppendMessage(nil, h, head, payload), nil)
 	if wire[0]>>6 != 0 {

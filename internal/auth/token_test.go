@@ -405,9 +405,11 @@ func FuzzParseJWKS(f *testing.F) {
 // TestJWKSFetch tries answers of the URL that are no keys.
 func TestJWKSFetch(t *testing.T) {
 	for name, h := range map[string]http.HandlerFunc{
-		"404":      func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) },
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", 302) },
-		"10 MB":    func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 10<<20)) },
+		"404": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
+		},
+		"10 MB": func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 10<<20)) },
 	} {
 		srv := httptest.NewServer(h)
 		j := NewJWKS(srv.URL, slog.New(slog.DiscardHandler))

@@ -356,7 +356,6 @@ func TestCounterAfterFlush(t *testing.T) {
 		last = first + 9
 		if i == 3 {
 			r.do("FLUSHALL")
-			s = b
 			if first, err = b.Reserve(t.Context(), 10); err != nil || first <= last {
 				t.Fatalf("after FLUSHALL Reserve gave %d after %d, %v", first, last, err)
 			}
