@@ -241,6 +241,7 @@ type StatEntry struct {
 	VideoSpeed      float64 `json:"video_speed"`
 	AudioTotalBytes uint64  `json:"audio_total_bytes"`
 	AudioSpeed      float64 `json:"audio_speed"`
+	Skips           uint64  `json:"skips"`
 }
 
 // Stat returns what is live.
