@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"internal/container/m3u8": {},
 	"internal/container/flv":  {"internal/media", "internal/codec/...", "internal/container/amf0"},
 	"internal/container/ts":   {"internal/media", "internal/codec/..."},
+	"internal/container/mp4":  {"internal/media", "internal/codec/..."},
 
 	// The protocol knows neither rooms nor keys nor frames: a bench and a relay use it as the edge does.
 	"internal/rtmp": {"internal/container/amf0", "internal/netx"},
