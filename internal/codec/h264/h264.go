@@ -82,6 +82,42 @@ func parameterSets(b []byte, n, want int) (sets [][]byte, rest []byte, err error
 	return sets, b, nil
 }
 
+// BuildConfig returns the avcC record of a stream with these parameter sets, NAL units without start codes, for access units
+// whose length fields have 4 bytes. It is an error when there are none, more than the record can count, one that is not what
+// it is said to be, or a first SPS that cannot be read.
+func BuildConfig(sps, pps [][]byte) ([]byte, error) {
+	if len(sps) == 0 || len(sps) > 31 || len(pps) == 0 || len(pps) > 255 {
+		return nil, fmt.Errorf("avcC of %d SPS and %d PPS", len(sps), len(pps))
+	}
+	s, err := ParseSPS(sps[0])
+	if err != nil {
+		return nil, err
+	}
+	b := []byte{1, s.Profile, s.Constraints, s.Level, 0xFF, 0xE0 | byte(len(sps))}
+	if b, err = appendSets(b, sps, TypeSPS); err != nil {
+		return nil, err
+	}
+	if b, err = appendSets(append(b, byte(len(pps))), pps, TypePPS); err != nil {
+		return nil, err
+	}
+	switch s.Profile {
+	case 66, 77, 88:
+		return b, nil
+	}
+	return append(b, 0xFC|byte(s.ChromaFormat), 0xF8|byte(s.BitDepth-8), 0xF8|byte(s.ChromaDepth-8), 0), nil
+}
+
+// appendSets is the inverse of parameterSets.
+func appendSets(dst []byte, sets [][]byte, want int) ([]byte, error) {
+	for _, set := range sets {
+		if len(set) < 2 || len(set) > 1<<16-1 || Type(set) != want {
+			return nil, fmt.Errorf("%d bytes are no parameter set of type %d", len(set), want)
+		}
+		dst = append(binary.BigEndian.AppendUint16(dst, uint16(len(set))), set...)
+	}
+	return dst, nil
+}
+
 // RFC6381 returns the codecs parameter, such as "avc1.64001f" (RFC 6381 section 3.3).
 func (c *Config) RFC6381() string {
 	return fmt.Sprintf("avc1.%02x%02x%02x", c.Profile, c.Compatibility, c.Level)

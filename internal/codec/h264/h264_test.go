@@ -3,6 +3,7 @@ package h264
 import (
 	"bytes"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,15 +21,15 @@ var configs = []struct {
 	rfc  string // "" for a record that is refused
 }{
 	{"high cropped 638x358", "0164001effe1001a6764001eacd940a02fea6c0440000003004000000c83c58b658001000668eae3cb22c0fdf8f800",
-		SPS{100, 0, 30, 638, 358, 25}, "avc1.64001e"},
+		SPS{100, 0, 30, 1, 8, 8, 638, 358, 25}, "avc1.64001e"},
 	{"baseline 320x240", "0142c00dffe100156742c00dda0507ec04400000fa40003a9803c50aa801000468ce0fc8",
-		SPS{66, 0xC0, 13, 320, 240, 30000.0 / 1001}, "avc1.42c00d"},
+		SPS{66, 0xC0, 13, 1, 8, 8, 320, 240, 30000.0 / 1001}, "avc1.42c00d"},
 	{"interlaced 4:2:2", "017a001effe10018677a001ebcd940b424d8088000000300800000190f8a14cb01000668faa3cb22c0fef8f800",
-		SPS{122, 0, 30, 720, 576, 25}, "avc1.7a001e"},
+		SPS{122, 0, 30, 2, 8, 8, 720, 576, 25}, "avc1.7a001e"},
 	{"4:4:4 cropped 318x238", "01f4000dffe1001967f4000d91968141feef011000000300100000030300f142aa01000568ce0f1920fff8f800",
-		SPS{244, 0, 13, 318, 238, 24}, "avc1.f4000d"},
+		SPS{244, 0, 13, 3, 8, 8, 318, 238, 24}, "avc1.f4000d"},
 	{"1080p60 with trailing byte", "0142c02affe100186742c02ada01e0089f970110000003001000000780f1832a01000468ce0fc8ff",
-		SPS{66, 0xC0, 42, 1920, 1080, 60}, "avc1.42c02a"},
+		SPS{66, 0xC0, 42, 1, 8, 8, 1920, 1080, 60}, "avc1.42c02a"},
 	{"no parameter sets", "0164001effe000", SPS{}, "avc1.64001e"},
 	{"empty", "", SPS{}, ""},
 	{"version 0", "0064001effe000", SPS{}, ""},
@@ -77,6 +78,60 @@ func TestConfig(t *testing.T) {
 	}
 }
 
+// TestBuildConfig takes the table's records apart and puts them together again.
+func TestBuildConfig(t *testing.T) {
+	for _, tt := range configs {
+		if tt.want == (SPS{}) {
+			continue
+		}
+		avcC := unhex(t, tt.avcC)
+		c, err := ParseConfig(avcC)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := BuildConfig(c.SPS, c.PPS)
+		if want := strings.TrimSuffix(tt.avcC, "ff"); err != nil || hex.EncodeToString(got) != want {
+			t.Errorf("%s: %v\n got %x\nwant %s", tt.name, err, got, want)
+		}
+	}
+}
+
+func TestBuildConfigRefuses(t *testing.T) {
+	good, err := ParseConfig(unhex(t, configs[0].avcC))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sps, pps := good.SPS[0], good.PPS[0]
+	for name, sets := range map[string]struct{ sps, pps [][]byte }{
+		"no SPS":       {nil, good.PPS},
+		"no PPS":       {good.SPS, nil},
+		"32 SPS":       {slices.Repeat(good.SPS, 32), good.PPS},
+		"256 PPS":      {good.SPS, slices.Repeat(good.PPS, 256)},
+		"SPS of 64 KB": {[][]byte{append(bytes.Clone(sps), make([]byte, 1<<16)...)}, good.PPS},
+		"swapped":      {[][]byte{pps}, [][]byte{sps}},
+		"empty PPS":    {good.SPS, [][]byte{nil}},
+		"SPS cut":      {[][]byte{sps[:5]}, good.PPS},
+	} {
+		if b, err := BuildConfig(sets.sps, sets.pps); err == nil {
+			t.Errorf("%s: no error, got %d bytes", name, len(b))
+		}
+	}
+}
+
+func TestProfileName(t *testing.T) {
+	for _, tt := range []struct {
+		profile, constraints byte
+		want                 string
+	}{
+		{66, 0, "Baseline"}, {66, 0xC0, "Constrained Baseline"}, {77, 0x40, "Main"}, {100, 0, "High"},
+		{110, 0x10, "High 10 Intra"}, {122, 0, "High 4:2:2"}, {122, 0x10, "High 4:2:2 Intra"}, {244, 0x10, "High 4:4:4 Intra"}, {255, 0, ""},
+	} {
+		if got := (SPS{Profile: tt.profile, Constraints: tt.constraints}).ProfileName(); got != tt.want {
+			t.Errorf("profile %d, constraints %#x: %q, want %q", tt.profile, tt.constraints, got, tt.want)
+		}
+	}
+}
+
 func FuzzConfig(f *testing.F) {
 	for _, tt := range configs {
 		f.Add(unhex(f, tt.avcC))
@@ -88,6 +143,13 @@ func FuzzConfig(f *testing.F) {
 		}
 		for _, set := range c.SPS {
 			checkSPS(t, set)
+		}
+		built, err := BuildConfig(c.SPS, c.PPS)
+		if err != nil {
+			return
+		}
+		if again, err := ParseConfig(built); err != nil || len(again.SPS) != len(c.SPS) || len(again.PPS) != len(c.PPS) {
+			t.Errorf("built record: %v", err)
 		}
 	})
 }
@@ -139,7 +201,7 @@ func spsRows(t testing.TB) map[string]struct {
 	want SPS
 } {
 	type part = func(ue func(uint32), w *bits.Writer)
-	good := SPS{77, 0, 30, 640, 480, 0}
+	good := SPS{77, 0, 30, 1, 8, 8, 640, 480, 0}
 	timing := func(units, scale uint32) part {
 		return func(_ func(uint32), w *bits.Writer) {
 			w.U(4, 0)
@@ -171,7 +233,7 @@ func spsRows(t testing.TB) map[string]struct {
 		want SPS
 	}{
 		"plain":                {sps(t, nil, nil, nil), good},
-		"25 frames":            {sps(t, nil, nil, timing(1, 50)), SPS{77, 0, 30, 640, 480, 25}},
+		"25 frames":            {sps(t, nil, nil, timing(1, 50)), SPS{77, 0, 30, 1, 8, 8, 640, 480, 25}},
 		"V09 units in tick 0":  {sps(t, nil, nil, timing(0, 50)), good},
 		"V09 time scale 0":     {sps(t, nil, nil, timing(1, 0)), good},
 		"V09 2^32-1 frames":    {sps(t, nil, nil, timing(1, 1<<32-1)), good},
@@ -180,10 +242,12 @@ func spsRows(t testing.TB) map[string]struct {
 		"V09 height 2^28":      {sps(t, nil, side(39, 1<<24-1), nil), SPS{}},
 		"V09 crop above size":  {sps(t, nil, crop(200), nil), SPS{}},
 		"V09 crop 2^32":        {sps(t, nil, crop(1<<32-2), nil), SPS{}},
-		"cropped by 4":         {sps(t, nil, crop(1), nil), SPS{77, 0, 30, 636, 476, 0}},
+		"cropped by 4":         {sps(t, nil, crop(1), nil), SPS{77, 0, 30, 1, 8, 8, 636, 476, 0}},
 		"V09 zeros":            {append([]byte{0x67, 77, 0, 30}, make([]byte, 100)...), SPS{}},
 		"V09 profile 255":      {[]byte{0x67, 255, 255, 255}, SPS{}},
 		"V09 scaling list":     {runaway, SPS{}},
+		"V09 chroma format 4":  {[]byte{0x67, 100, 0, 30, 0x94, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}, SPS{}},
+		"V09 bit depth 15":     {[]byte{0x67, 110, 0, 30, 0xA2, 0x17, 0xFF, 0xFF, 0xFF, 0xFF}, SPS{}},
 		"V09 emulation at end": {[]byte{0x67, 77, 0, 0, 3, 0, 0, 3}, SPS{}},
 		"V09 2^32-2 POC refs":  {sps(t, func(ue func(uint32), w *bits.Writer) { ue(1); w.U(3, 3); ue(1<<32 - 2) }, nil, nil), SPS{}},
 		"two POC refs":         {sps(t, func(ue func(uint32), w *bits.Writer) { ue(1); w.U(3, 3); ue(2); ue(7); ue(0) }, nil, nil), good},
@@ -225,7 +289,7 @@ func checkSPS(t *testing.T, b []byte) {
 		}
 		return
 	}
-	if s.Width <= 0 || s.Width > maxSide || s.Height <= 0 || s.Height > maxSide || !(s.FrameRate >= 0 && s.FrameRate <= 1000) {
+	if s.Width <= 0 || s.Width > maxSide || s.Height <= 0 || s.Height > maxSide || s.BitDepth > maxDepth || !(s.FrameRate >= 0 && s.FrameRate <= 1000) {
 		t.Fatalf("%x: %+v", b, s)
 	}
 }

@@ -11,19 +11,25 @@ import (
 type SPS struct {
 	Profile, Constraints, Level byte
 
-	Width, Height int     // pixels after cropping
+	ChromaFormat int // chroma_format_idc: 0 monochrome, 1 4:2:0, 2 4:2:2, 3 4:4:4
+	BitDepth     int // of luma samples, 8 to 14
+	ChromaDepth  int // of chroma samples
+
+	Width, Height int     // pixels after cropping, of a frame: of both fields where it is interlaced
 	FrameRate     float64 // frames a second by the VUI, 0 when it does not say
 }
 
 const (
 	maxSPS  = 4096  // bytes read of an SPS: scaling lists and VUI at their longest need less than 1 KiB
 	maxSide = 16384 // pixels; level 6.2 ends at 16880 luma samples, and no encoder reaches it
+
+	maxDepth = 14 // bit_depth_luma_minus8 is 6 at most
 )
 
 var errSPS = errors.New("h264: malformed SPS")
 
 // ParseSPS reads a sequence parameter set NAL unit (ITU-T H.264 clause 7.3.2.1.1). Sizes of 0 or above 16384, a cropping
-// larger than the picture and a set that is cut before the VUI are errors; in a bad VUI the frame rate is unknown.
+// larger than the picture, reserved chroma formats and bit depths and a set that is cut before the VUI are errors; in a bad VUI the frame rate is unknown.
 func ParseSPS(unit []byte) (SPS, error) {
 	if len(unit) < 4 || Type(unit) != TypeSPS {
 		return SPS{}, errSPS
@@ -32,13 +38,16 @@ func ParseSPS(unit []byte) (SPS, error) {
 	if len(b) < 3 {
 		return SPS{}, errSPS
 	}
-	s := SPS{Profile: b[0], Constraints: b[1], Level: b[2]}
+	s := SPS{Profile: b[0], Constraints: b[1], Level: b[2], ChromaFormat: 1, BitDepth: 8, ChromaDepth: 8}
 	r := bits.NewReader(b[3:])
 	r.UE() // seq_parameter_set_id
 
 	chroma := chromaFormat{idc: 1}
 	if hasChroma(s.Profile) {
-		chroma = readChroma(r)
+		chroma = s.readChroma(r)
+		if s.ChromaFormat > 3 || s.BitDepth > maxDepth || s.ChromaDepth > maxDepth {
+			return SPS{}, errSPS
+		}
 	}
 	r.UE() // log2_max_frame_num_minus4
 	skipPicOrderCount(r)
@@ -63,8 +72,8 @@ func hasChroma(profile byte) bool {
 }
 
 type chromaFormat struct {
-	idc      uint32 // 0 monochrome, 1 4:2:0, 2 4:2:2, 3 4:4:4
-	separate bool   // three colour planes coded as monochrome
+	idc      int  // 0 monochrome, 1 4:2:0, 2 4:2:2, 3 4:4:4
+	separate bool // three colour planes coded as monochrome
 }
 
 // cropUnits returns how many luma samples one unit of cropping is (ITU-T H.264 clause 7.4.2.1.1).
@@ -82,13 +91,14 @@ func (c chromaFormat) cropUnits() (x, y int) {
 	return x, y
 }
 
-func readChroma(r *bits.Reader) chromaFormat {
-	c := chromaFormat{idc: r.UE()}
+func (s *SPS) readChroma(r *bits.Reader) chromaFormat {
+	small := func() int { return int(min(r.UE(), 255)) } // so that what is out of range stays so in any int
+	s.ChromaFormat = small()
+	c := chromaFormat{idc: s.ChromaFormat}
 	if c.idc == 3 {
 		c.separate = r.Flag()
 	}
-	r.UE()    // bit_depth_luma_minus8
-	r.UE()    // bit_depth_chroma_minus8
+	s.BitDepth, s.ChromaDepth = 8+small(), 8+small()
 	r.Skip(1) // qpprime_y_zero_transform_bypass_flag
 	if r.Flag() {
 		skipScalingLists(r, c)
@@ -198,4 +208,26 @@ func readFrameRate(r *bits.Reader) float64 {
 		return 0
 	}
 	return rate
+}
+
+// ProfileName returns what ITU-T H.264 annex A calls the profile, "" for one it does not know.
+func (s SPS) ProfileName() string {
+	const set1, set3 = 0x40, 0x10 // constraint_set1_flag, constraint_set3_flag
+	intra := s.Constraints&set3 != 0
+	switch {
+	case s.Profile == 66 && s.Constraints&set1 != 0:
+		return "Constrained Baseline"
+	case s.Profile == 110 && intra:
+		return "High 10 Intra"
+	case s.Profile == 122 && intra:
+		return "High 4:2:2 Intra"
+	case s.Profile == 244 && intra:
+		return "High 4:4:4 Intra"
+	}
+	return profileNames[s.Profile]
+}
+
+var profileNames = map[byte]string{
+	44: "CAVLC 4:4:4", 66: "Baseline", 77: "Main", 83: "Scalable Baseline", 86: "Scalable High", 88: "Extended", 100: "High",
+	110: "High 10", 118: "Multiview High", 122: "High 4:2:2", 128: "Stereo High", 244: "High 4:4:4 Predictive",
 }

@@ -1,5 +1,5 @@
-// Package nal takes apart the length-prefixed NAL unit streams that H.264 and HEVC share (ISO/IEC 14496-15). It does not know
-// what is in a NAL unit.
+// Package nal takes apart the NAL unit streams that H.264 and HEVC share: length-prefixed (ISO/IEC 14496-15) and with start codes
+// (annex B). It does not know what is in a NAL unit.
 package nal
 
 import "errors"

@@ -2,6 +2,7 @@ package nal
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 )
 
@@ -69,4 +70,44 @@ func TestUnescape(t *testing.T) {
 	if got := Unescape(make([]byte, 100), 7); len(got) != 7 {
 		t.Errorf("limit 7 gave %d bytes", len(got))
 	}
+}
+
+var streams = []struct {
+	name, b string
+	want    []string
+}{
+	{"three and four byte start codes", "\x00\x00\x00\x01ab\x00\x00\x01c", []string{"ab", "c"}},
+	{"zeros behind a unit", "\x00\x00\x01ab\x00\x00\x00\x00\x00\x01c\x00", []string{"ab", "c"}},
+	{"bytes before the first", "xy\x00\x00\x01a", []string{"a"}},
+	{"zeros within", "\x00\x00\x01a\x00\x00\x03\x01", []string{"a\x00\x00\x03\x01"}},
+	{"empty units", "\x00\x00\x01\x00\x00\x01\x00\x00\x01a", []string{"a"}},
+	{"start code alone", "\x00\x00\x01", nil},
+	{"no start code", "abc", nil},
+	{"empty", "", nil},
+}
+
+func TestNextAnnexB(t *testing.T) {
+	for _, tt := range streams {
+		var got []string
+		for unit, rest := NextAnnexB([]byte(tt.b)); unit != nil; unit, rest = NextAnnexB(rest) {
+			got = append(got, string(unit))
+		}
+		if !slices.Equal(got, tt.want) {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
+func FuzzNextAnnexB(f *testing.F) {
+	for _, tt := range streams {
+		f.Add([]byte(tt.b))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		taken := 0
+		for unit, rest := NextAnnexB(b); unit != nil; unit, rest = NextAnnexB(rest) {
+			if taken += len(unit) + 3; len(unit) == 0 || taken+len(rest) > len(b) {
+				t.Fatalf("%d bytes taken and %d left of %d", taken, len(rest), len(b))
+			}
+		}
+	})
 }
