@@ -25,6 +25,7 @@ var mayImport = map[string][]string{
 
 	// Codecs turn bytes into facts about media; one codec knows no other.
 	"internal/codec/bits": {},
+	"internal/codec":      {"internal/media", "internal/codec/..."},
 	"internal/codec/nal":  {"internal/codec/bits"},
 	"internal/codec/h264": {"internal/media", "internal/codec/bits", "internal/codec/nal"},
 	"internal/codec/h265": {"internal/media", "internal/codec/bits", "internal/codec/nal"},
@@ -36,7 +37,8 @@ var mayImport = map[string][]string{
 	"internal/container/m3u8": {},
 	"internal/container/flv":  {"internal/media", "internal/codec/...", "internal/container/amf0"},
 	"internal/container/ts":   {"internal/media", "internal/codec/..."},
-	"internal/container/mp4":  {"internal/media", "internal/codec/..."},
+	"internal/container/mkv":  {"internal/media", "internal/codec", "internal/codec/..."},
+	"internal/container/mp4":  {"internal/media", "internal/codec", "internal/codec/..."},
 
 	// The protocol knows neither rooms nor keys nor frames: a bench and a relay use it as the edge does.
 	"internal/rtmp": {"internal/container/amf0", "internal/netx"},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"livego/internal/codec"
 	"livego/internal/media"
 )
 
@@ -14,6 +15,11 @@ import (
 type entry struct {
 	track      *media.Track
 	lengthSize int // of NAL units, for H.264 and HEVC
+}
+
+// base returns what the file alone knows of the track.
+func (e *entry) base() media.Track {
+	return media.Track{ID: e.track.ID, Kind: e.track.Kind, Codec: e.track.Codec, Timescale: e.track.Timescale, Width: e.track.Width, Height: e.track.Height}
 }
 
 // videoCodecs are the codings of pictures by the type of their sample entry, with the box that holds the configuration.
@@ -111,7 +117,7 @@ func readVideo(f file, e box, t *media.Track) (lengthSize int, err error) {
 	if t.Config, err = f.content(c, maxEntry); err != nil {
 		return 0, err
 	}
-	return describe(t)
+	return codec.Describe(t)
 }
 
 // readAudio reads an AudioSampleEntry (clause 12.2.3), or the longer ones of QuickTime, into t.
@@ -182,10 +188,10 @@ func readSound(f file, typ fourCC, off, end int64, t *media.Track) error {
 	default:
 		t.Label = label(typ)
 	}
-	if err != nil || t.Codec == media.Opaque {
+	if err != nil || t.Codec == media.Opaque || codec.DescribedByFrames(t.Codec) {
 		return err
 	}
-	_, err = describe(t)
+	_, err = codec.Describe(t)
 	return err
 }
 

@@ -7,8 +7,7 @@ import (
 	"io"
 	"time"
 
-	"livego/internal/codec/h264"
-	"livego/internal/codec/h265"
+	"livego/internal/codec"
 	"livego/internal/media"
 )
 
@@ -127,7 +126,7 @@ func (r *Reader) frame(t *track, m sample) (*media.Frame, error) {
 	if int64(m.entry) >= int64(len(t.entries)) {
 		return nil, errTables
 	}
-	e := t.entries[m.entry]
+	e := &t.entries[m.entry]
 	f := &media.Frame{
 		Track: e.track, DTS: t.at(m.dts), PTS: t.at(m.dts + m.cts),
 		Duration: time.Duration(rescale(int64(m.duration), t.scale, uint32(time.Second))),
@@ -136,16 +135,13 @@ func (r *Reader) frame(t *track, m sample) (*media.Frame, error) {
 	if err := r.read(f.Payload, m.off); err != nil {
 		return nil, err
 	}
-	switch e.track.Codec {
-	case media.H264:
-		f.RAP, _ = h264.RandomAccess(f.Payload, e.lengthSize) // who sends it on looks again
-	case media.HEVC:
-		f.RAP, _ = h265.RandomAccess(f.Payload, e.lengthSize)
-	default:
-		if m.sync {
-			f.RAP = media.Key
+	if codec.DescribedByFrames(e.track.Codec) {
+		now, err := codec.FromFrame(e.base(), f.Payload, e.track)
+		if err == nil && now != nil { // what cannot be read does not describe
+			e.track, f.Track = now, now
 		}
 	}
+	f.RAP, _ = codec.RandomAccess(f.Track, e.lengthSize, m.sync, f.Payload) // who sends it on looks again
 	return f, nil
 }
 
