@@ -247,7 +247,7 @@ func spsRows(t testing.TB) map[string]struct {
 		"V09 profile 255":      {[]byte{0x67, 255, 255, 255}, SPS{}},
 		"V09 scaling list":     {runaway, SPS{}},
 		"V09 chroma format 4":  {[]byte{0x67, 100, 0, 30, 0x94, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}, SPS{}},
-		"V09 bit depth 15":     {[]byte{0x67, 110, 0, 30, 0xA2, 0x17, 0xFF, 0xFF, 0xFF, 0xFF}, SPS{}},
+		"V09 bit depth 15":     {[]byte{0x67, 110, 0, 30, 0xA1, 0x1F, 0xFF, 0xFF, 0xFF, 0xFF}, SPS{}},
 		"V09 emulation at end": {[]byte{0x67, 77, 0, 0, 3, 0, 0, 3}, SPS{}},
 		"V09 2^32-2 POC refs":  {sps(t, func(ue func(uint32), w *bits.Writer) { ue(1); w.U(3, 3); ue(1<<32 - 2) }, nil, nil), SPS{}},
 		"two POC refs":         {sps(t, func(ue func(uint32), w *bits.Writer) { ue(1); w.U(3, 3); ue(2); ue(7); ue(0) }, nil, nil), good},

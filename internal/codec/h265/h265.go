@@ -1,64 +1,78 @@
-// Package h265 reads what a server that passes HEVC through needs to know of it (ITU-T H.265, ISO/IEC 14496-15): where a
-// decoder may start. It never decodes a picture.
+// Package h265 reads what a server that passes HEVC through needs to know of it (ITU-T H.265, ISO/IEC 14496-15): picture size
+// and rate, parameter sets, and where a decoder may start. It never decodes a picture, and no input makes it read past its
+// slice, loop for longer than the input is long, or take memory that the input did not pay for.
 package h265
 
 import (
 	"errors"
-	"fmt"
 
 	"livego/internal/codec/nal"
 	"livego/internal/media"
 )
 
-// Types of NAL unit that begin an intra random access point, ITU-T H.265 table 7-1.
+// Types of NAL unit, ITU-T H.265 table 7-1.
 const (
+	TypeVPS         = 32
+	TypeSPS         = 33
+	TypePPS         = 34
+	TypeAUD         = 35
+	TypeEndSequence = 36
+	TypeEndStream   = 37
+	TypePrefixSEI   = 39
+
+	firstRADL = 6 // RADL_N and RADL_R, pictures that lead an IRAP picture and need only it
+	firstRASL = 8 // RASL_N and RASL_R, that lead one and need what was before it
+	lastRASL  = 9
 	firstIRAP = 16
 	lastIRAP  = 21 // 22 and 23 are reserved
 )
 
-// LengthSize checks an HEVCDecoderConfigurationRecord (ISO/IEC 14496-15 clause 8.3.3.1) and returns how many bytes its NAL
-// units' length fields have: 1, 2 or 4.
-func LengthSize(hvcC []byte) (int, error) {
-	if len(hvcC) < 23 {
-		return 0, fmt.Errorf("hvcC of %d bytes is too short", len(hvcC))
-	}
-	size := int(hvcC[21]&3) + 1
-	if size == 3 {
-		return 0, errors.New("hvcC NAL length size 3 is not legal")
-	}
-	b := hvcC[23:]
-	for range hvcC[22] {
-		if len(b) < 3 {
-			return 0, errors.New("hvcC ends within its parameter sets")
-		}
-		units := int(b[1])<<8 | int(b[2])
-		b = b[3:]
-		for range units {
-			var err error
-			if _, b, err = nal.Next(b, 2); err != nil {
-				return 0, fmt.Errorf("hvcC parameter set: %w", err)
-			}
-		}
-	}
-	return size, nil
+// Type returns the type of a NAL unit, which must not be empty.
+func Type(unit []byte) int { return int(unit[0] >> 1 & 0x3F) }
+
+// An AccessUnit is what the types of its NAL units say.
+type AccessUnit struct {
+	RAP media.RandomAccess // Key for an IRAP picture
+
+	// RASL marks a picture that is shown before the IRAP picture it follows and refers to what was before that. Who started
+	// at that picture cannot decode it and drops it (ITU-T H.265 clause 8.1.3). RADL marks one that is shown before but can be
+	// decoded.
+	RASL, RADL bool
+
+	ParameterSets bool // brings a VPS, an SPS and a PPS
 }
 
-// RandomAccess returns Key for an access unit with an IRAP picture. The access unit is NAL units with length fields of
-// lengthSize bytes; it is an error when these do not add up or a unit has no content.
-func RandomAccess(unit []byte, lengthSize int) (media.RandomAccess, error) {
-	rap := media.NoAccess
+// Classify reads the NAL units of an access unit, whose length fields have lengthSize bytes. It is an error when these do not
+// add up or a unit has a malformed header.
+func Classify(unit []byte, lengthSize int) (AccessUnit, error) {
+	var a AccessUnit
+	var sets [3]bool
 	for len(unit) > 0 {
 		n, rest, err := nal.Next(unit, lengthSize)
 		if err != nil {
-			return media.NoAccess, err
+			return AccessUnit{}, err
 		}
 		if len(n) < 2 || n[0]&0x80 != 0 {
-			return media.NoAccess, errors.New("h265: NAL unit with a malformed header")
+			return AccessUnit{}, errors.New("h265: NAL unit with a malformed header")
 		}
-		if t := n[0] >> 1 & 0x3F; firstIRAP <= t && t <= lastIRAP {
-			rap = media.Key
+		switch t := Type(n); {
+		case firstIRAP <= t && t <= lastIRAP:
+			a.RAP = media.Key
+		case firstRASL <= t && t <= lastRASL:
+			a.RASL = true
+		case firstRADL <= t && t < firstRASL:
+			a.RADL = true
+		case TypeVPS <= t && t <= TypePPS:
+			sets[t-TypeVPS] = true
 		}
 		unit = rest
 	}
-	return rap, nil
+	a.ParameterSets = sets == [3]bool{true, true, true}
+	return a, nil
+}
+
+// RandomAccess returns Key for an access unit with an IRAP picture. Its errors are those of Classify.
+func RandomAccess(unit []byte, lengthSize int) (media.RandomAccess, error) {
+	a, err := Classify(unit, lengthSize)
+	return a.RAP, err
 }

@@ -34,7 +34,7 @@ func newTrack(k media.Kind, p packet) (t *media.Track, lengthSize int, err error
 	case media.H264:
 		lengthSize, err = describeH264(t)
 	case media.HEVC:
-		lengthSize, err = h265.LengthSize(t.Config)
+		lengthSize, err = describeHEVC(t)
 	case media.AV1:
 		err = checkAV1(t.Config)
 	case media.AAC:
@@ -61,6 +61,14 @@ func describeH264(t *media.Track) (lengthSize int, err error) {
 		if s, err := h264.ParseSPS(c.SPS[0]); err == nil {
 			t.Width, t.Height, t.FrameRate = s.Width, s.Height, s.FrameRate
 		}
+	}
+	return c.LengthSize, nil
+}
+
+func describeHEVC(t *media.Track) (lengthSize int, err error) {
+	c, err := h265.ParseConfig(t.Config)
+	if err != nil {
+		return 0, err
 	}
 	return c.LengthSize, nil
 }

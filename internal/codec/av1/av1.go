@@ -1,0 +1,196 @@
+// Package av1 reads what a server that passes AV1 through needs to know of it (AV1 Bitstream & Decoding Process Specification;
+// AV1 Codec ISO Media File Format Binding): the OBUs of a temporal unit, the sequence header, and where a decoder may start. It
+// never decodes a picture, and no input makes it read past its slice or loop for longer than the input is long.
+package av1
+
+import (
+	"errors"
+	"fmt"
+
+	"livego/internal/codec/bits"
+	"livego/internal/media"
+)
+
+// Types of OBU, section 6.2.2.
+const (
+	TypeSequenceHeader    = 1
+	TypeTemporalDelimiter = 2
+	TypeFrameHeader       = 3
+	TypeFrame             = 6
+)
+
+// ErrMalformed is returned for OBUs whose headers or sizes do not add up.
+var ErrMalformed = errors.New("av1: OBU header is malformed or its size beyond the end")
+
+// An OBU is an open bitstream unit.
+type OBU struct {
+	Type    int
+	Payload []byte // without header and size
+}
+
+// Next cuts the first OBU off b, in the low-overhead format (section 5.2). One without a size field is the rest of b. Both results
+// are slices of b.
+func Next(b []byte) (o OBU, rest []byte, err error) {
+	const forbidden, extension, hasSize = 0x80, 4, 2
+	if len(b) == 0 || b[0]&forbidden != 0 {
+		return OBU{}, nil, ErrMalformed
+	}
+	o.Type = int(b[0] >> 3 & 0xF)
+	header := 1
+	if b[0]&extension != 0 {
+		header = 2
+	}
+	if len(b) < header {
+		return OBU{}, nil, ErrMalformed
+	}
+	if b[0]&hasSize == 0 {
+		o.Payload = b[header:]
+		return o, nil, nil
+	}
+	size, rest, ok := leb128(b[header:])
+	if !ok || size > uint64(len(rest)) {
+		return OBU{}, nil, ErrMalformed
+	}
+	o.Payload = rest[:size]
+	return o, rest[size:], nil
+}
+
+// leb128 reads a number of at most 8 bytes that fits into 32 bits (section 4.10.5).
+func leb128(b []byte) (v uint64, rest []byte, ok bool) {
+	for i := range min(len(b), 8) {
+		v |= uint64(b[i]&0x7F) << (7 * i)
+		if b[i]&0x80 == 0 {
+			return v, b[i+1:], v < 1<<32
+		}
+	}
+	return 0, nil, false
+}
+
+// RandomAccess returns Key for a temporal unit that has a sequence header and whose first frame behind it is a key frame that is
+// shown: a random access point by section 7.6.1 that needs nothing from elsewhere. OBUs that do not add up are an error, and
+// so is a unit without any.
+func RandomAccess(unit []byte) (media.RandomAccess, error) {
+	if len(unit) == 0 {
+		return media.NoAccess, ErrMalformed
+	}
+	var sequence, still, frame, key bool
+	for len(unit) > 0 {
+		o, rest, err := Next(unit)
+		if err != nil {
+			return media.NoAccess, err
+		}
+		switch o.Type {
+		case TypeSequenceHeader:
+			sequence = true
+			r := bits.NewReader(o.Payload)
+			r.Skip(4) // seq_profile, still_picture
+			still = r.Flag()
+		case TypeFrame, TypeFrameHeader:
+			if !frame {
+				frame, key = true, sequence && (still || isKey(o.Payload))
+			}
+		}
+		unit = rest
+	}
+	if key {
+		return media.Key, nil
+	}
+	return media.NoAccess, nil
+}
+
+// isKey reads the start of uncompressed_header (section 5.9.2) of a sequence that is no still picture.
+func isKey(header []byte) bool {
+	const keyFrame = 0
+	r := bits.NewReader(header)
+	existing, kind, shown := r.Flag(), r.U(2), r.Flag()
+	return !r.Overrun() && !existing && kind == keyFrame && shown
+}
+
+// FindSequence returns the payload of the first sequence header OBU of a temporal unit, nil if it has none.
+func FindSequence(unit []byte) []byte {
+	for len(unit) > 0 {
+		o, rest, err := Next(unit)
+		switch {
+		case err != nil:
+			return nil
+		case o.Type == TypeSequenceHeader:
+			return o.Payload
+		}
+		unit = rest
+	}
+	return nil
+}
+
+// A Config is an AV1CodecConfigurationRecord (AV1 in ISOBMFF, section 2.3.3).
+type Config struct {
+	Profile, Level byte // seq_profile, seq_level_idx_0
+	HighTier       bool
+	BitDepth       int
+	Sequence       []byte // payload of its sequence header OBU, a slice of the record; nil when it has none
+}
+
+// ParseConfig reads an av1C record. OBUs that do not add up are an error; that there are none is not.
+func ParseConfig(av1C []byte) (*Config, error) {
+	const markerAndVersion = 0x81
+	if len(av1C) < 4 {
+		return nil, fmt.Errorf("av1C of %d bytes is too short", len(av1C))
+	}
+	if av1C[0] != markerAndVersion {
+		return nil, fmt.Errorf("av1C begins with %#x, which is no marker and version 1", av1C[0])
+	}
+	c := &Config{Profile: av1C[1] >> 5, Level: av1C[1] & 0x1F, HighTier: av1C[2]&0x80 != 0, BitDepth: 8}
+	switch high, twelve := av1C[2]&0x40 != 0, av1C[2]&0x20 != 0; {
+	case high && twelve:
+		c.BitDepth = 12
+	case high:
+		c.BitDepth = 10
+	}
+	for b := av1C[4:]; len(b) > 0; {
+		o, rest, err := Next(b)
+		if err != nil {
+			return nil, fmt.Errorf("av1C: %w", err)
+		}
+		if o.Type == TypeSequenceHeader && c.Sequence == nil {
+			c.Sequence = o.Payload
+		}
+		b = rest
+	}
+	return c, nil
+}
+
+// BuildConfig returns the av1C record for a stream from a temporal unit that has its sequence header.
+func BuildConfig(unit []byte) ([]byte, error) {
+	header := FindSequence(unit)
+	s, err := ParseSequence(header)
+	if err != nil {
+		return nil, err
+	}
+	var w bits.Writer
+	w.U(8, 0x81)
+	w.U(3, uint32(s.Profile))
+	w.U(5, uint32(s.Level))
+	w.U(1, flag(s.HighTier))
+	w.U(1, flag(s.BitDepth > 8))
+	w.U(1, flag(s.BitDepth == 12))
+	w.U(1, flag(s.Monochrome))
+	w.U(1, flag(s.SubsamplingX))
+	w.U(1, flag(s.SubsamplingY))
+	w.U(2, uint32(s.ChromaPosition))
+	w.U(8, 0) // no initial_presentation_delay
+	b := append(w.Bytes(), TypeSequenceHeader<<3|2)
+	for n := len(header); ; n >>= 7 {
+		if n < 0x80 {
+			b = append(b, byte(n))
+			break
+		}
+		b = append(b, byte(n)|0x80)
+	}
+	return append(b, header...), nil
+}
+
+func flag(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
+}
