@@ -95,6 +95,101 @@ func TestParse(t *testing.T) {
 	}
 }
 
+// adtsHeaders is the table of ADTS frames; fuzzing starts from it.
+var adtsHeaders = []struct {
+	name, b string // hex
+	want    ADTS   // zero: refused
+	asc     string // "" where the frame does not tell
+}{
+	{"LC 44100 stereo", "fff15080019ffc", ADTS{ObjectType: 2, SampleRate: 44100, Channels: 2, HeaderLength: 7, Length: 12, Blocks: 1}, "1210"},
+	{"MPEG-2, check sum", "fff84c80019ffc0000", ADTS{ObjectType: 2, SampleRate: 48000, Channels: 2, HeaderLength: 9, Length: 12, Blocks: 1}, "1190"},
+	{"7.1", "fff141c0019ffc", ADTS{ObjectType: 2, SampleRate: 96000, Channels: 8, HeaderLength: 7, Length: 12, Blocks: 1}, "1038"},
+	{"four blocks, check sum", "fff0508001fffF", ADTS{ObjectType: 2, SampleRate: 44100, Channels: 2, HeaderLength: 15, Length: 15, Blocks: 4}, "1210"},
+	{"2.1 by PCE", "fff14c00027ffc" + "a0988020040000" + "01", ADTS{ObjectType: 2, SampleRate: 48000, HeaderLength: 7, Length: 19, Blocks: 1}, "118004c40100200000"},
+	{"PCE missing", "fff14c00027ffc" + "210049900219002380", ADTS{ObjectType: 2, SampleRate: 48000, HeaderLength: 7, Length: 19, Blocks: 1}, ""},
+	{"PCE cut", "fff14c00027ffc" + "a09880", ADTS{ObjectType: 2, SampleRate: 48000, HeaderLength: 7, Length: 19, Blocks: 1}, ""},
+	{"reserved rate", "fff17480019ffc", ADTS{}, ""},
+	{"length 6", "fff1508000dffc", ADTS{}, ""},
+	{"length 8 with check sum", "fff05080011ffc", ADTS{}, ""},
+	{"layer 1", "fff75080019ffc", ADTS{}, ""},
+	{"no sync word", "ffe15080019ffc", ADTS{}, ""},
+	{"cut", "fff15080019f", ADTS{}, ""},
+	{"empty", "", ADTS{}, ""},
+}
+
+func TestParseADTS(t *testing.T) {
+	for _, tt := range adtsHeaders {
+		b := unhex(t, tt.b)
+		h, err := ParseADTS(b)
+		if diff := cmp.Diff(tt.want, h, cmpopts.IgnoreUnexported(ADTS{})); diff != "" || (err != nil) != (tt.want == ADTS{}) {
+			t.Errorf("%s: %v\n%s", tt.name, err, diff)
+		}
+		if err != nil {
+			continue
+		}
+		asc, err := h.Config(b[min(len(b), h.HeaderLength):])
+		if hex.EncodeToString(asc) != tt.asc || (err != nil) != (tt.asc == "") {
+			t.Errorf("%s: configuration %x, %v, want %s", tt.name, asc, err, tt.asc)
+		}
+	}
+}
+
+// TestADTSMirror parses what AppendADTS writes.
+func TestADTSMirror(t *testing.T) {
+	for _, tt := range configs {
+		if tt.adts == "" {
+			continue
+		}
+		b := unhex(t, tt.adts)
+		h, err := ParseADTS(b)
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		asc, err := h.Config(b[h.HeaderLength:])
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		c, err := Parse(asc)
+		if err != nil || c.SampleRate != tt.want.SampleRate || c.ObjectType != tt.want.ObjectType || c.FrameSamples != 1024 {
+			t.Errorf("%s: %x is %+v, %v", tt.name, asc, c, err)
+		}
+		if cores := tt.want.Channels; !tt.want.PS && c.Channels != cores {
+			t.Errorf("%s: %d channels, want %d", tt.name, c.Channels, cores)
+		}
+	}
+}
+
+func FuzzADTS(f *testing.F) {
+	for _, tt := range adtsHeaders {
+		f.Add(unhex(f, tt.b))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, err := ParseADTS(b)
+		if err != nil {
+			return
+		}
+		if h.Length < h.HeaderLength || h.Length > maxADTS || !sane(h.SampleRate) {
+			t.Errorf("%+v", h)
+		}
+		asc, err := h.Config(b[min(len(b), h.HeaderLength):])
+		if err != nil {
+			return
+		}
+		if c, err := Parse(asc); err != nil || c.SampleRate != h.SampleRate || h.Channels != 0 && c.Channels != h.Channels {
+			t.Errorf("%+v: %x is %+v, %v", h, asc, c, err)
+		}
+	})
+}
+
+func TestProfileName(t *testing.T) {
+	for asc, want := range map[string]string{"1210": "LC", "2b920800": "HE-AAC", "eb8a0800": "HE-AACv2", "b98c00": "LD", "f8e62000": "ELD"} {
+		c, err := Parse(unhex(t, asc))
+		if err != nil || c.ProfileName() != want {
+			t.Errorf("%s: %q, %v, want %q", asc, c.ProfileName(), err, want)
+		}
+	}
+}
+
 // TestADTSLength is row V13.
 func TestADTSLength(t *testing.T) {
 	c, err := Parse(unhex(t, "1210"))

@@ -3,6 +3,8 @@ package aac
 import (
 	"errors"
 	"fmt"
+
+	"livego/internal/codec/bits"
 )
 
 // maxADTS is the largest aac_frame_length, a field of 13 bits.
@@ -47,4 +49,62 @@ func (c *Config) AppendADTS(dst, frame []byte) ([]byte, error) {
 	)
 	dst = append(dst, c.pce...)
 	return append(dst, frame...), nil
+}
+
+// An ADTS is the header of a frame in ADTS (ISO/IEC 14496-3 clauses 1.A.3.2 and 1.A.3.3).
+type ADTS struct {
+	ObjectType int // 1 to 4: 2 for AAC-LC, and for HE-AAC too
+	SampleRate int // Hz of the core
+	Channels   int // of the core; 0 where the frame says it by a program_config_element
+
+	HeaderLength int // bytes before the raw frame: 7, with a check sum 9 and more
+	Length       int // bytes with the header
+	Blocks       int // raw_data_blocks of 1024 samples in the frame, 1 to 4; where there are several nothing tells where each begins
+
+	rateIndex, channelConfig int
+}
+
+var errADTS = errors.New("aac: no ADTS header")
+
+// ParseADTS reads the header at the start of b. Reserved rates and a length that has no room for the header are errors; that b
+// ends before the frame is not.
+func ParseADTS(b []byte) (ADTS, error) {
+	if len(b) < 7 || b[0] != 0xFF || b[1]&0xF6 != 0xF0 { // syncword, either version of MPEG, layer 0
+		return ADTS{}, errADTS
+	}
+	r := bits.NewReader(b[1:7])
+	r.Skip(7)
+	checked := !r.Flag() // protection_absent
+	h := ADTS{ObjectType: int(r.U(2)) + 1, rateIndex: int(r.U(4))}
+	r.Skip(1) // private_bit
+	h.channelConfig = int(r.U(3))
+	r.Skip(4) // original, home and copyright bits
+	h.Length = int(r.U(13))
+	r.Skip(11) // adts_buffer_fullness
+	h.Blocks = int(r.U(2)) + 1
+	if h.HeaderLength = 7; checked {
+		h.HeaderLength += 2 * h.Blocks // positions of the blocks behind the first, and the check sum
+	}
+	if h.rateIndex >= len(rates) || h.Length < h.HeaderLength {
+		return ADTS{}, errADTS
+	}
+	h.SampleRate, h.Channels = rates[h.rateIndex], channels[h.channelConfig]
+	return h, nil
+}
+
+// Config returns the AudioSpecificConfig of a stream with headers like h. frame is the raw frame behind the header; it is looked
+// at only where h.Channels is 0, and then has to begin with a program_config_element.
+func (h ADTS) Config(frame []byte) ([]byte, error) {
+	var w bits.Writer
+	w.U(5, uint32(h.ObjectType))
+	w.U(4, uint32(h.rateIndex))
+	w.U(4, uint32(h.channelConfig))
+	w.U(3, 0) // 1024 samples, no core coder, no extension
+	if h.Channels == 0 {
+		r := bits.NewReader(frame)
+		if r.U(3) != idPCE || copyPCE(&w, r) == 0 || r.Overrun() {
+			return nil, errors.New("aac: ADTS without channels")
+		}
+	}
+	return w.Bytes(), nil
 }

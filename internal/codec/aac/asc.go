@@ -85,6 +85,22 @@ func Parse(asc []byte) (*Config, error) {
 	return c, nil
 }
 
+// ProfileName returns what the field calls the kind of coding: "LC", "HE-AAC", "HE-AACv2", "" for one without a name here.
+func (c *Config) ProfileName() string {
+	switch {
+	case c.PS:
+		return "HE-AACv2"
+	case c.SBR:
+		return "HE-AAC"
+	}
+	return profileNames[c.ObjectType]
+}
+
+var profileNames = map[int]string{
+	typeMain: "Main", typeLC: "LC", 3: "SSR", typeLTP: "LTP", typeScale: "Scalable", typeERLC: "ER LC", 19: "ER LTP",
+	typeScale2: "ER Scalable", typeLD: "LD", typeELD: "ELD",
+}
+
 // RFC6381 returns the codecs parameter: "mp4a.40.2", "mp4a.40.5" for HE-AAC, "mp4a.40.29" for HE-AAC v2.
 func (c *Config) RFC6381() string {
 	t := c.ObjectType
@@ -172,9 +188,17 @@ func (c *Config) readGeneral(r *bits.Reader) {
 // readPCE reads a program_config_element (ISO/IEC 14496-3 clause 4.4.1.1), counts its channels and keeps it in the form that
 // a raw_data_block has: after the element's ID, with its own alignment and without comment.
 func (c *Config) readPCE(r *bits.Reader) {
-	const idPCE = 5
 	var w bits.Writer
 	w.U(3, idPCE)
+	c.Channels = copyPCE(&w, r)
+	c.pce = w.Bytes()
+}
+
+// idPCE is the id_syn_ele of a program_config_element in a raw_data_block.
+const idPCE = 5
+
+// copyPCE copies a program_config_element without its comment, aligned as w and r are, and returns its channels.
+func copyPCE(w *bits.Writer, r *bits.Reader) (channels int) {
 	field := func(n int) int {
 		v := r.U(n)
 		w.U(n, v)
@@ -188,10 +212,10 @@ func (c *Config) readPCE(r *bits.Reader) {
 		}
 	}
 	for range front + side + back {
-		c.Channels += 1 + field(1) // is_cpe
+		channels += 1 + field(1) // is_cpe
 		field(4)
 	}
-	c.Channels += lfe
+	channels += lfe
 	for range lfe + data {
 		field(4)
 	}
@@ -202,7 +226,7 @@ func (c *Config) readPCE(r *bits.Reader) {
 	w.Align()
 	r.Skip(8 * int(r.U(8))) // comment
 	w.U(8, 0)
-	c.pce = w.Bytes()
+	return channels
 }
 
 // readExtension reads the backward-compatible signalling of SBR and PS that may stand after everything else (ISO/IEC 14496-3

@@ -1,0 +1,230 @@
+package ac3
+
+import (
+	"errors"
+	"fmt"
+
+	"livego/internal/codec/bits"
+)
+
+// A Stream is what is said of AC-3 or Enhanced AC-3 in a file, or found out from its first frames.
+type Stream struct {
+	Enhanced   bool
+	SampleRate int // Hz
+	Channels   int // of the first program: of its independent substream with the dependent ones
+	Samples    int // per channel, of the access unit that it was read from; 0 where that is not known
+	BitRate    int // bit/s, of all substreams
+
+	substreams []substream // independent ones: 8 at most, by the 3 bits that number them, each with at most 8 dependent ones
+	current    int         // of substreams, to which dependent frames belong
+}
+
+// A substream is one independent substream with those that depend on it.
+type substream struct {
+	fscod, bsid, bsmod, acmod, rateCode byte
+	lfe                                 bool
+	dependent                           int
+	places                              places // of what depends on it
+}
+
+// Substreams returns how many independent substreams there are, and how many that depend on them.
+func (s *Stream) Substreams() (independent, dependent int) {
+	for _, sub := range s.substreams {
+		dependent += sub.dependent
+	}
+	return len(s.substreams), dependent
+}
+
+var errUnit = errors.New("ac3: access unit with a malformed sync frame")
+
+// ParseUnit reads an access unit of whole sync frames: one or more of AC-3; of Enhanced AC-3 the frames of all substreams for one or
+// more stretches of time. A unit that ends within a frame, mixes the two, or leaves a
+// substream out is an error.
+func ParseUnit(unit []byte) (*Stream, error) {
+	s := &Stream{}
+	size := len(unit)
+	for len(unit) > 0 {
+		f, err := Parse(unit)
+		if err != nil {
+			return nil, err
+		}
+		if f.Length > len(unit) || !s.add(f) {
+			return nil, errUnit
+		}
+		unit = unit[f.Length:]
+	}
+	if len(s.substreams) == 0 {
+		return nil, errFrame
+	}
+	if !s.Enhanced { // whose rate is said, while frames of 44.1 kHz differ
+		s.BitRate = s.substreams[0].bitRate()
+		return s, nil
+	}
+	s.BitRate = int(int64(size) * 8 * int64(s.SampleRate) / int64(s.Samples))
+	return s, nil
+}
+
+// add reports whether f can be a part of s, and takes it in.
+func (s *Stream) add(f Frame) bool {
+	first := len(s.substreams) == 0
+	switch {
+	case first && f.Dependent:
+		return false
+	case first:
+		s.Enhanced, s.SampleRate, s.Channels = f.Enhanced, f.SampleRate, f.Channels
+	case f.Enhanced != s.Enhanced:
+		return false
+	}
+	switch {
+	case f.Dependent:
+		return s.depend(f)
+	case f.Substream == 0:
+		s.Samples += f.Samples
+	}
+	s.current = f.Substream
+	if f.Substream < len(s.substreams) { // the next stretch of time
+		return true
+	}
+	if f.Substream > len(s.substreams) {
+		return false
+	}
+	s.substreams = append(s.substreams, substream{
+		fscod: f.fscod, bsid: f.bsid, bsmod: f.bsmod, acmod: f.acmod, rateCode: f.frmsizecod / 2, lfe: f.lfe,
+	})
+	return true
+}
+
+// depend takes in a frame that depends on the current substream. One of a later stretch of time is known already.
+func (s *Stream) depend(f Frame) bool {
+	sub := &s.substreams[s.current]
+	if f.Substream < sub.dependent {
+		return true
+	}
+	if f.Substream > sub.dependent {
+		return false
+	}
+	sub.dependent++
+	sub.places |= f.places
+	if s.current == 0 {
+		s.Channels = sub.channels()
+	}
+	return true
+}
+
+// Config returns the payload of the box that an ISO media file has for s: dac3 or, for Enhanced AC-3, dec3 (clauses F.4 and F.6).
+func (s *Stream) Config() []byte {
+	var w bits.Writer
+	if !s.Enhanced {
+		sub := s.substreams[0]
+		sub.appendTo(&w)
+		w.U(5, uint32(sub.rateCode))
+		w.U(5, 0)
+		return w.Bytes()
+	}
+	w.U(13, uint32(min(s.BitRate/1000, 1<<13-1)))
+	w.U(3, uint32(len(s.substreams)-1))
+	for _, sub := range s.substreams {
+		sub.appendTo(&w)
+		w.U(3, 0)
+		w.U(4, uint32(sub.dependent))
+		if sub.dependent == 0 {
+			w.U(1, 0)
+		} else {
+			w.U(9, sub.places.location())
+		}
+	}
+	return w.Bytes()
+}
+
+// appendTo writes what both boxes have, dec3 with two bits more: one reserved and asvc.
+func (s *substream) appendTo(w *bits.Writer) {
+	w.U(2, uint32(s.fscod))
+	w.U(5, uint32(s.bsid))
+	if s.bsid > maxLowRate {
+		w.U(2, 0)
+	}
+	w.U(3, uint32(s.bsmod))
+	w.U(3, uint32(s.acmod))
+	lfe := uint32(0)
+	if s.lfe {
+		lfe = 1
+	}
+	w.U(1, lfe)
+}
+
+// location returns p as chan_loc has it (table F.6.1): from its lowest bit on what chanmap has from Lc and Rc to Cvh, then LFE2.
+func (p places) location() uint32 {
+	var v uint32
+	for i := range 8 {
+		v |= uint32(p>>(10-i)&1) << i
+	}
+	return v | uint32(p>>1&1)<<8
+}
+
+// fromLocation is the inverse of location.
+func fromLocation(v uint32) places {
+	var p places
+	for i := range 8 {
+		p |= places(v>>i&1) << (10 - i)
+	}
+	return p | places(v>>8&1)<<1
+}
+
+// ParseDAC3 reads the payload of a dac3 box.
+func ParseDAC3(b []byte) (*Stream, error) {
+	r := bits.NewReader(b)
+	var sub substream
+	sub.read(r, 0)
+	sub.rateCode = byte(r.U(5))
+	if r.Overrun() || sub.fscod == 3 || sub.bsid > maxLowRate || int(sub.rateCode) >= len(bitRates) {
+		return nil, fmt.Errorf("malformed dac3 of %d bytes", len(b))
+	}
+	return &Stream{
+		SampleRate: rates[sub.fscod] >> max(0, int(sub.bsid)-maxAC3),
+		Channels:   sub.channels(), Samples: 6 * blockSamples, BitRate: sub.bitRate(),
+		substreams: []substream{sub},
+	}, nil
+}
+
+// ParseDEC3 reads the payload of a dec3 box. It does not tell how long access units are, nor the rate where that is one of the low
+// ones: these are 0 then.
+func ParseDEC3(b []byte) (*Stream, error) {
+	r := bits.NewReader(b)
+	s := &Stream{Enhanced: true, BitRate: int(r.U(13)) * 1000}
+	for range r.U(3) + 1 {
+		var sub substream
+		sub.read(r, 2)
+		r.Skip(3)
+		if sub.dependent = int(r.U(4)); sub.dependent == 0 {
+			r.Skip(1)
+		} else {
+			sub.places = fromLocation(r.U(9))
+		}
+		s.substreams = append(s.substreams, sub)
+	}
+	first := s.substreams[0]
+	if r.Overrun() || first.bsid <= maxLowRate || first.bsid > maxEnhanced {
+		return nil, fmt.Errorf("malformed dec3 of %d bytes", len(b))
+	}
+	s.SampleRate, s.Channels = rates[first.fscod], first.channels()
+	return s, nil
+}
+
+// read is the inverse of appendTo. gap is how many bits are between bsid and bsmod.
+func (s *substream) read(r *bits.Reader, gap int) {
+	s.fscod, s.bsid = byte(r.U(2)), byte(r.U(5))
+	r.Skip(gap)
+	s.bsmod, s.acmod, s.lfe = byte(r.U(3)), byte(r.U(3)), r.Flag()
+}
+
+// channels returns how many loudspeakers the substream and those that depend on it have together.
+func (s *substream) channels() int {
+	p := placesOf[s.acmod] | s.places
+	if s.lfe {
+		p |= lowFrequency
+	}
+	return p.channels()
+}
+
+// bitRate returns the bit/s that AC-3 says it has.
+func (s *substream) bitRate() int { return bitRates[s.rateCode] * 1000 >> max(0, int(s.bsid)-maxAC3) }
