@@ -3,6 +3,7 @@ package codec
 
 import (
 	"livego/internal/codec/aac"
+	"livego/internal/codec/ac3"
 	"livego/internal/codec/h264"
 	"livego/internal/codec/h265"
 	"livego/internal/codec/mp3"
@@ -34,7 +35,16 @@ func Describe(t *media.Track) (lengthSize int, err error) {
 		}
 		return c.LengthSize, nil
 	case media.HEVC:
-		return h265.LengthSize(t.Config)
+		c, err := h265.ParseConfig(t.Config)
+		if err != nil {
+			return 0, err
+		}
+		if len(c.SPS) > 0 {
+			if s, err := h265.ParseSPS(c.SPS[0]); err == nil {
+				t.Width, t.Height, t.FrameRate = s.Width, s.Height, s.FrameRate
+			}
+		}
+		return c.LengthSize, nil
 	case media.AAC:
 		c, err := aac.Parse(t.Config)
 		if err != nil {
@@ -56,6 +66,13 @@ func FromFrame(base media.Track, payload []byte, old *media.Track) (*media.Track
 		}
 		base.SampleRate, base.Channels, base.FrameSamples, base.Timescale = h.SampleRate, h.Channels, h.Samples, uint32(h.SampleRate)
 		base.RFC6381 = "mp4a.40.34"
+	} else if base.Codec == media.AC3 || base.Codec == media.EAC3 {
+		h, err := ac3.ParseUnit(payload)
+		if err != nil || old != nil && old.SampleRate == h.SampleRate && old.Channels == h.Channels {
+			return old, err
+		}
+		base.SampleRate, base.Channels, base.FrameSamples, base.Timescale = h.SampleRate, h.Channels, h.Samples, uint32(h.SampleRate)
+		base.Config = h.Config()
 	} else if old != nil {
 		return old, nil
 	}
