@@ -25,18 +25,25 @@ var mayImport = map[string][]string{
 
 	// Codecs turn bytes into facts about media; one codec knows no other.
 	"internal/codec/bits": {},
-	"internal/codec":      {"internal/media", "internal/codec/..."},
 	"internal/codec/nal":  {"internal/codec/bits"},
 	"internal/codec/h264": {"internal/media", "internal/codec/bits", "internal/codec/nal"},
 	"internal/codec/h265": {"internal/media", "internal/codec/bits", "internal/codec/nal"},
+	"internal/codec/av1":  {"internal/media", "internal/codec/bits"},
+	"internal/codec/vp9":  {"internal/media", "internal/codec/bits"},
 	"internal/codec/aac":  {"internal/media", "internal/codec/bits"},
+	"internal/codec/ac3":  {"internal/codec/bits"},
+	"internal/codec/flac": {"internal/codec/bits"},
 	"internal/codec/mp3":  {"internal/media"},
+	"internal/codec/opus": {},
+	// All of them behind one door, so that no container has a switch over codecs.
+	"internal/codec": {"internal/media", "internal/codec/..."},
 
 	// Containers turn frames into bytes and back. They know no connection.
 	"internal/container/amf0": {},
 	"internal/container/m3u8": {},
-	"internal/container/flv":  {"internal/media", "internal/codec/...", "internal/container/amf0"},
-	"internal/container/ts":   {"internal/media", "internal/codec/..."},
+	"internal/container/flv":  {"internal/media", "internal/codec", "internal/container/amf0"},
+	"internal/container/ts":   {"internal/media", "internal/codec", "internal/codec/...", "internal/container/es"},
+	"internal/container/es":   {"internal/media", "internal/codec", "internal/codec/..."},
 	"internal/container/mkv":  {"internal/media", "internal/codec", "internal/codec/..."},
 	"internal/container/mp4":  {"internal/media", "internal/codec", "internal/codec/..."},
 

@@ -1,96 +1,76 @@
-// Package codec says of any coding what a server needs to know of it. It asks the packages below it.
+// Package codec is the door to the packages below it: what a track's configuration and frames say, whatever the codec, so that no
+// container has a switch over codecs. It knows no container.
 package codec
 
 import (
-	"livego/internal/codec/aac"
 	"livego/internal/codec/ac3"
+	"livego/internal/codec/av1"
+	"livego/internal/codec/flac"
 	"livego/internal/codec/h264"
 	"livego/internal/codec/h265"
 	"livego/internal/codec/mp3"
+	"livego/internal/codec/opus"
+	"livego/internal/codec/vp9"
 	"livego/internal/media"
 )
 
-// DescribedByFrames reports whether FromFrame makes the tracks of c.
-func DescribedByFrames(c media.Codec) bool {
+// NeedsConfig reports whether frames of c mean nothing before a configuration.
+func NeedsConfig(c media.Codec) bool {
 	switch c {
-	case media.MP3, media.AC3, media.EAC3, media.VP9:
+	case media.H264, media.HEVC, media.AV1, media.AAC, media.Opus, media.FLAC:
 		return true
 	}
 	return false
 }
 
-// Describe fills in what t's configuration tells.
-func Describe(t *media.Track) (lengthSize int, err error) {
+// SelfDescribing reports whether frames of c say what the track is: each has to be shown to FromFrame.
+func SelfDescribing(c media.Codec) bool {
+	switch c {
+	case media.VP9, media.MP3, media.AC3, media.EAC3:
+		return true
+	}
+	return false
+}
+
+// RandomAccess tells whether a decoder may start at payload, a frame of t: by the frame itself for the codecs that livego can
+// read, elsewhere by keyFlag, what the packaging claims. Every frame of sound is such a point. lengthSize is what Describe
+// returned for t. A frame that makes no sense is an error.
+func RandomAccess(t *media.Track, lengthSize int, keyFlag bool, payload []byte) (media.RandomAccess, error) {
 	switch t.Codec {
 	case media.H264:
-		c, err := h264.ParseConfig(t.Config)
-		if err != nil {
-			return 0, err
-		}
-		t.RFC6381 = c.RFC6381()
-		if len(c.SPS) > 0 {
-			if s, err := h264.ParseSPS(c.SPS[0]); err == nil {
-				t.Width, t.Height, t.FrameRate = s.Width, s.Height, s.FrameRate
-			}
-		}
-		return c.LengthSize, nil
-	case media.HEVC:
-		c, err := h265.ParseConfig(t.Config)
-		if err != nil {
-			return 0, err
-		}
-		if len(c.SPS) > 0 {
-			if s, err := h265.ParseSPS(c.SPS[0]); err == nil {
-				t.Width, t.Height, t.FrameRate = s.Width, s.Height, s.FrameRate
-			}
-		}
-		return c.LengthSize, nil
-	case media.AAC:
-		c, err := aac.Parse(t.Config)
-		if err != nil {
-			return 0, err
-		}
-		t.RFC6381 = c.RFC6381()
-		t.Channels, t.FrameSamples = c.Channels, c.FrameSamples
-		t.SampleRate, t.Timescale = c.SampleRate, uint32(c.SampleRate)
-	}
-	return 0, nil
-}
-
-// FromFrame makes the track of a coding that has no configuration from one of its frames.
-func FromFrame(base media.Track, payload []byte, old *media.Track) (*media.Track, error) {
-	if base.Codec == media.MP3 {
-		h, err := mp3.Parse(payload)
-		if err != nil || old != nil && old.SampleRate == h.SampleRate && old.Channels == h.Channels {
-			return old, err
-		}
-		base.SampleRate, base.Channels, base.FrameSamples, base.Timescale = h.SampleRate, h.Channels, h.Samples, uint32(h.SampleRate)
-		base.RFC6381 = "mp4a.40.34"
-	} else if base.Codec == media.AC3 || base.Codec == media.EAC3 {
-		h, err := ac3.ParseUnit(payload)
-		if err != nil || old != nil && old.SampleRate == h.SampleRate && old.Channels == h.Channels {
-			return old, err
-		}
-		base.SampleRate, base.Channels, base.FrameSamples, base.Timescale = h.SampleRate, h.Channels, h.Samples, uint32(h.SampleRate)
-		base.Config = h.Config()
-	} else if old != nil {
-		return old, nil
-	}
-	return &base, nil
-}
-
-// RandomAccess tells whether a decoder may start at a frame of t.
-func RandomAccess(t *media.Track, lengthSize int, keyFlag bool, payload []byte) (media.RandomAccess, error) {
-	switch {
-	case t.Codec == media.H264:
 		return h264.RandomAccess(payload, lengthSize)
-	case t.Codec == media.HEVC:
+	case media.HEVC:
 		return h265.RandomAccess(payload, lengthSize)
-	case keyFlag || t.Kind == media.Audio:
+	case media.AV1:
+		return av1.RandomAccess(payload)
+	case media.VP9:
+		return vp9.RandomAccess(payload)
+	}
+	if keyFlag || t.Kind == media.Audio {
 		return media.Key, nil
 	}
 	return media.NoAccess, nil
 }
 
-// Samples returns how many samples per channel a frame of t has, 0 if unknown.
-func Samples(t *media.Track, _ []byte) int { return t.FrameSamples }
+// Samples returns how many samples payload holds, a frame of the audio track t, per channel and at t.SampleRate; for Opus this is
+// 48 kHz. It is 0 when the frame does not tell.
+func Samples(t *media.Track, payload []byte) int {
+	n := 0
+	switch t.Codec {
+	case media.Opus:
+		n, _ = opus.Samples(payload)
+	case media.FLAC:
+		n, _ = flac.Samples(payload)
+	case media.MP3:
+		if h, err := mp3.Parse(payload); err == nil {
+			n = h.Samples * mp3.Frames(payload)
+		}
+	case media.AC3, media.EAC3:
+		if s, err := ac3.ParseUnit(payload); err == nil {
+			n = s.Samples
+		}
+	default:
+		n = t.FrameSamples
+	}
+	return n
+}

@@ -86,9 +86,10 @@ type Track struct {
 	Kind  Kind
 	Codec Codec
 
-	// Config is the codec's configuration record: avcC, hvcC, av1C, vpcC, AudioSpecificConfig, OpusHead, FLAC STREAMINFO
-	// block. Nil for codecs that have none (MP3, AC-3). For Opaque, the FLV tag body that must precede the frames, or nil.
-	// Shared: do not modify.
+	// Config is the codec's configuration record: avcC, hvcC, av1C, vpcC (with or without version and flags), AudioSpecificConfig,
+	// OpusHead, FLAC STREAMINFO block behind "fLaC" and its header, payload of dac3 or dec3. VP9, AC-3 and E-AC-3 may come without
+	// one: theirs is made from frames. Nil for codecs that have none (MP3, VP8). For Opaque, the FLV tag body that must precede
+	// the frames, or nil. Shared: do not modify.
 	Config []byte
 
 	// Label names the coding for people and for the FLV wire where Codec is Opaque: "sorenson", "speex", "fourcc xyzw".
@@ -105,6 +106,8 @@ type Track struct {
 	SampleRate    int // of the coded frames: for HE-AAC the core rate, to which FrameSamples belongs
 	Channels      int
 	FrameSamples  int    // samples a coded audio frame, per channel
+	BitDepth      int    // of luma samples, or of lossless sound
+	Profile       string // "High", "Main 10", "LC"
 	RFC6381       string // codecs parameter for playlists: "avc1.64001f", "mp4a.40.2"; "" when unknown
 }
 

@@ -201,6 +201,9 @@ func TestParseUnit(t *testing.T) {
 				parse = ParseDEC3
 			}
 			again, err := parse(config)
+			if err == nil && !again.Alike(s) {
+				t.Error("the configuration is of another stream")
+			}
 			if err != nil || again.SampleRate != s.SampleRate || again.Channels != s.Channels || again.BitRate != s.BitRate {
 				t.Errorf("configuration says %+v, %v", again, err)
 			}
@@ -217,6 +220,25 @@ func TestConfigRefuses(t *testing.T) {
 	for _, s := range []string{"", "0800", "0800200f", "0800100f00", "0807200f00"} {
 		if got, err := ParseDEC3(unhex(t, s)); err == nil {
 			t.Errorf("dec3 %s: no error, got %+v", s, got)
+		}
+	}
+}
+
+func TestAlike(t *testing.T) {
+	parse := func(row int) *Stream {
+		s, err := ParseUnit(unhex(t, streams[row].b))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	quieter, err := ParseUnit(unhex(t, whole(surround[:8]+"14"+surround[10:], 768)))
+	if err != nil || quieter.BitRate != 192000 || !quieter.Alike(parse(0)) {
+		t.Errorf("another bit rate is another stream: %+v, %v", quieter, err)
+	}
+	for _, pair := range [][2]int{{0, 1}, {0, 2}, {2, 3}, {2, 4}, {4, 6}} {
+		if a, b := parse(pair[0]), parse(pair[1]); a.Alike(b) || b.Alike(a) {
+			t.Errorf("%s is alike %s", streams[pair[0]].name, streams[pair[1]].name)
 		}
 	}
 }

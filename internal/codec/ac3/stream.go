@@ -3,6 +3,7 @@ package ac3
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"livego/internal/codec/bits"
 )
@@ -109,6 +110,16 @@ func (s *Stream) depend(f Frame) bool {
 		s.Channels = sub.channels()
 	}
 	return true
+}
+
+// Alike reports whether s and o differ at most in how long they are and how many bits they take: a decoder of one is ready for
+// the other, and so is their configuration but for the bit rate.
+func (s *Stream) Alike(o *Stream) bool {
+	return s.Enhanced == o.Enhanced && slices.EqualFunc(s.substreams, o.substreams, func(a, b substream) bool {
+		same := a.places.location() == b.places.location()
+		a.places, a.rateCode, b.places, b.rateCode = 0, 0, 0, 0
+		return same && a == b
+	})
 }
 
 // Config returns the payload of the box that an ISO media file has for s: dac3 or, for Enhanced AC-3, dec3 (clauses F.4 and F.6).

@@ -190,6 +190,9 @@ func (s Sequence) RFC6381() string {
 		flag(s.SubsamplingX), flag(s.SubsamplingY), s.ChromaPosition, s.Primaries, s.Transfer, s.Matrix, flag(s.FullRange))
 }
 
+// ProfileName returns the name of the profile (section A.2).
+func (c *Config) ProfileName() string { return profileName(c.Profile) }
+
 // RFC6381 returns the codecs parameter as far as the record's fixed part tells it.
 func (c *Config) RFC6381() string { return codecs(c.Profile, c.Level, c.HighTier, c.BitDepth) }
 

@@ -19,7 +19,8 @@ type Reader struct {
 	start, end int64 // of the stream, between tags
 	pos        int64
 	split      Splitter
-	samples    int64 // before the next frame
+	base       time.Duration // before the newest change of the rate
+	samples    int64         // since then, before the next frame
 	rate       int
 	stream     media.Stream
 	head       []byte // of the first frame; to be passed over where it holds no sound
@@ -92,6 +93,8 @@ func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	f.endTag()
+	head = head[:min(int64(len(head)), max(f.end-f.start, 0))]
 	c := media.Opaque
 	for skipped := 0; skipped < min(len(head), maxLost) && c == media.Opaque; skipped++ {
 		if c = Detect(head[skipped:]); c != media.Opaque {
@@ -102,7 +105,6 @@ func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 		return nil, errors.New("es: neither ADTS nor MPEG audio nor AC-3")
 	}
 	f.split.Codec = c
-	f.endTag()
 	f.rewind()
 	return f, f.look()
 }
@@ -137,9 +139,9 @@ func (f *Reader) endTag() {
 }
 
 func (f *Reader) rewind() {
-	f.pos, f.samples = f.start, 0
+	f.pos, f.base, f.samples = f.start, 0, 0
 	f.split.Reset()
-	f.split.Ended = false
+	f.split.Ended, f.split.Lost = false, 0
 	if f.index {
 		f.split.synced = true
 		f.pos += int64(len(f.head))
@@ -177,7 +179,7 @@ func (f *Reader) look() error {
 		}
 		size += int64(len(m.Payload))
 	}
-	took := time.Duration(f.samples) * time.Second / time.Duration(max(f.rate, 1))
+	took := f.now()
 	if read := f.pos - f.start - int64(f.split.Buffered()); f.stream.Duration == 0 && read > 0 {
 		f.stream.Duration = time.Duration(float64(took) * float64(f.end-f.start) / float64(read))
 	}
@@ -255,14 +257,17 @@ func (f *Reader) Next() (*media.Frame, error) {
 }
 
 func (f *Reader) frame(t *media.Track, payload []byte) *media.Frame {
-	f.rate = max(t.SampleRate, 1)
-	n := codec.Samples(t, payload)
-	m := &media.Frame{Track: t, RAP: media.Key, KeyFlag: true, Payload: payload}
-	m.DTS = at(f.samples, f.rate)
-	f.samples += int64(n)
-	m.PTS, m.Duration = m.DTS, at(f.samples, f.rate)-m.DTS
+	if rate := max(t.SampleRate, 1); rate != f.rate {
+		f.base, f.samples, f.rate = f.now(), 0, rate
+	}
+	m := &media.Frame{Track: t, DTS: f.now(), PTS: f.now(), RAP: media.Key, KeyFlag: true, Payload: payload}
+	f.samples += int64(codec.Samples(t, payload))
+	m.Duration = f.now() - m.DTS
 	return m
 }
+
+// now returns the time of the next frame.
+func (f *Reader) now() time.Duration { return f.base + at(f.samples, max(f.rate, 1)) }
 
 // at returns the time of a number of samples, to the nanosecond and without overflow.
 func at(samples int64, rate int) time.Duration {
@@ -274,7 +279,7 @@ func at(samples int64, rate int) time.Duration {
 func (f *Reader) Seek(to time.Duration) error {
 	f.rewind()
 	for {
-		if at(f.samples, max(f.rate, 1)) >= to {
+		if f.now() >= to {
 			return nil
 		}
 		if _, err := f.Next(); err != nil {

@@ -16,6 +16,7 @@ import (
 type Splitter struct {
 	Codec media.Codec // AAC, MP3, AC3 or EAC3
 	Other string      // what it is in truth, where it is none of these: MPEG audio of layers I and II; there are no frames then
+	Size  int         // bytes of the newest frame, with its header
 	Lost  int64       // bytes that were passed over in search of a frame
 	Ended bool        // nothing more will be written: the last frame need not be followed by another
 
@@ -57,7 +58,7 @@ func (s *Splitter) Next() (t *media.Track, payload []byte, ok bool) {
 		}
 		whole := append([]byte(nil), s.buf[:n]...)
 		s.buf = s.buf[n:]
-		s.synced = true
+		s.synced, s.Size = true, n
 		if payload, err = s.describe(whole); err != nil {
 			s.Lost += int64(n)
 			continue

@@ -6,8 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"livego/internal/codec/h264"
-	"livego/internal/codec/h265"
+	"livego/internal/codec"
 	"livego/internal/media"
 )
 
@@ -119,7 +118,7 @@ func (d *Demuxer) frame(k media.Kind, cur *current, p packet, timestamp uint32, 
 	if err := d.prepare(k, cur, p, arrived); err != nil {
 		return nil, err
 	}
-	rap, err := randomAccess(cur, p)
+	rap, err := codec.RandomAccess(cur.track, cur.lengthSize, p.keyFlag, p.data)
 	if err != nil {
 		return nil, skip("%v", err)
 	}
@@ -139,21 +138,21 @@ func (d *Demuxer) frame(k media.Kind, cur *current, p packet, timestamp uint32, 
 // prepare sees to it that cur is the track of frame p.
 func (d *Demuxer) prepare(k media.Kind, cur *current, p packet, arrived time.Time) error {
 	known := cur.carries(p)
-	if known && p.codec != media.MP3 {
+	if known && !codec.SelfDescribing(p.codec) {
 		return nil
 	}
-	if needsHeader(p.codec) {
+	if codec.NeedsConfig(p.codec) {
 		return skip("%v frame before its configuration", p.codec)
 	}
 	var old *media.Track
 	if known {
 		old = cur.track
 	}
-	t, err := fromFrame(k, p, old)
+	t, err := codec.FromFrame(p.track(k), p.data, old)
 	switch {
 	case t == nil:
 		return skip("%v", err)
-	case t == old: // of MP3 without a header too: encoders cut where they like
+	case t == old: // of one without a header too: encoders cut where they like
 		return nil
 	}
 	return d.adopt(cur, t, 0, arrived)
@@ -162,19 +161,6 @@ func (d *Demuxer) prepare(k media.Kind, cur *current, p packet, arrived time.Tim
 // carries reports whether c is of the coding that p has.
 func (c *current) carries(p packet) bool {
 	return c.track != nil && c.track.Codec == p.codec && c.track.Label == p.label
-}
-
-// randomAccess looks into the frame where livego can read it, and believes the packaging elsewhere.
-func randomAccess(cur *current, p packet) (media.RandomAccess, error) {
-	switch {
-	case p.codec == media.H264:
-		return h264.RandomAccess(p.data, cur.lengthSize)
-	case p.codec == media.HEVC:
-		return h265.RandomAccess(p.data, cur.lengthSize)
-	case p.keyFlag || cur.track.Kind == media.Audio:
-		return media.Key, nil
-	}
-	return media.NoAccess, nil
 }
 
 // A clock unwraps time stamps of 32 bits by serial arithmetic (RFC 1982, required by RTMP 1.0 section 4) against the last

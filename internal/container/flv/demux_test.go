@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"livego/internal/codec"
 	"livego/internal/container/amf0"
 	"livego/internal/media"
 
@@ -24,9 +25,16 @@ const (
 	hvcC     = "\x01\x01\x60\x00\x00\x00\x90\x00\x00\x00\x00\x00\x5D\xF0\x00\xFC\xFD\xF8\xF8\x00\x00\x0F\x00"
 	hevcIDR  = "\x00\x00\x00\x03\x26\x01\xAA"
 	opusHead = "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00"
+	av1C     = "\x81\x00\x0C\x00"
+	av1Key   = "\x0A\x0A\x00\x00\x00\x03\xB4\xFD\x93\x6B\xE4\x01\x32\x02\x10\xFF"
+	vpcC     = "\x00\x0A\x82\x02\x02\x02\x00\x00"
+	vp9Frame = "\x82\x49\x83\x42\x00\x13\xF0\x0B\x30\x00"
 	flacHead = "fLaC\x80\x00\x00\x22\x10\x00\x10\x00\x00\x00\x00\x00\x00\x00\x0A\xC4\x42\xF0\x00\x00\x00\x00" +
 		"0123456789abcdef"
 )
+
+// ac3Frame is a sync frame of AC-3: 48 kHz, stereo, 32 kbit/s.
+var ac3Frame = "\x0B\x77\x00\x00\x00\x40\x40" + strings.Repeat("\x00", 121)
 
 // message is one message to a Demuxer.
 type message struct {
@@ -63,13 +71,13 @@ func script(values ...any) []message {
 func rows() []row {
 	h264 := &media.Track{
 		Kind: media.Video, Codec: media.H264, Config: []byte(avcC), Timescale: 90000,
-		Width: 320, Height: 240, FrameRate: 30000.0 / 1001, RFC6381: "avc1.42c00d",
+		Width: 320, Height: 240, FrameRate: 30000.0 / 1001, BitDepth: 8, Profile: "Constrained Baseline", RFC6381: "avc1.42c00d",
 	}
 	h264Enhanced := *h264
 	h264Enhanced.Enhanced = true
 	aac := &media.Track{
 		Kind: media.Audio, Codec: media.AAC, Config: []byte(asc), Timescale: 44100,
-		SampleRate: 44100, Channels: 2, FrameSamples: 1024, RFC6381: "mp4a.40.2",
+		SampleRate: 44100, Channels: 2, FrameSamples: 1024, Profile: "LC", RFC6381: "mp4a.40.2",
 	}
 	mp3 := &media.Track{
 		Kind: media.Audio, Codec: media.MP3, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1152, RFC6381: "mp4a.40.34",
@@ -87,8 +95,21 @@ func rows() []row {
 	opus.Timescale, opus.SampleRate, opus.Channels, opus.RFC6381 = 48000, 48000, 2, "opus"
 	flac := enhanced(media.Audio, media.FLAC, flacHead)
 	flac.Timescale, flac.SampleRate, flac.Channels, flac.FrameSamples, flac.RFC6381 = 44100, 44100, 2, 4096, "fLaC"
-	hevcLegacy := enhanced(media.Video, media.HEVC, hvcC)
+	flac.BitDepth = 16
+	hevc := enhanced(media.Video, media.HEVC, hvcC)
+	hevc.Profile, hevc.RFC6381 = "Main", "hvc1.1.6.L93.90"
+	hevcLegacy := *hevc
 	hevcLegacy.Enhanced = false
+	av1 := enhanced(media.Video, media.AV1, av1C)
+	av1.BitDepth, av1.Profile, av1.RFC6381 = 8, "Main", "av01.0.00M.08"
+	vp9 := enhanced(media.Video, media.VP9, vpcC)
+	vp9.BitDepth, vp9.Profile, vp9.RFC6381 = 8, "Profile 0", "vp09.00.10.08"
+	vp9Key := *vp9
+	vp9Key.Width, vp9Key.Height = 320, 180
+	vp9Bare := vp9Key // whose configuration is made, with the lowest level for its size
+	vp9Bare.Config, vp9Bare.RFC6381 = []byte("\x00\x0B\x82\x02\x02\x02\x00\x00"), "vp09.00.11.08"
+	ac3 := enhanced(media.Audio, media.AC3, "\x10\x10\x00")
+	ac3.Timescale, ac3.SampleRate, ac3.Channels, ac3.FrameSamples, ac3.RFC6381 = 48000, 48000, 2, 1536, "ac-3"
 	opaque := func(k media.Kind, label string) *media.Track {
 		return &media.Track{Kind: k, Label: label, Timescale: 90000}
 	}
@@ -130,17 +151,25 @@ func rows() []row {
 		{name: "V02 Sorenson", messages: v("\x12\x00\x00"), frame: frame(opaque(media.Video, "sorenson"), media.Key, true, "\x12\x00\x00")},
 		{name: "V02 VP6 inter", messages: v("\x24\x00\x00"), frame: frame(opaque(media.Video, "vp6"), 0, false, "\x24\x00\x00")},
 		{name: "V02 codec 15", messages: v("\x1F\x00"), frame: frame(opaque(media.Video, "video codec 15"), media.Key, true, "\x1F\x00")},
-		{name: "HEVC legacy", messages: v("\x1C\x00\x00\x00\x00"+hvcC, "\x1C\x01\x00\x00\x00"+hevcIDR), frame: frame(hevcLegacy, media.Key, true, hevcIDR)},
+		{name: "HEVC legacy", messages: v("\x1C\x00\x00\x00\x00"+hvcC, "\x1C\x01\x00\x00\x00"+hevcIDR), frame: frame(&hevcLegacy, media.Key, true, hevcIDR)},
 
-		{name: "HEVC", messages: v("\x90hvc1"+hvcC, "\x91hvc1\x00\x00\x28"+hevcIDR), frame: shifted(frame(enhanced(media.Video, media.HEVC, hvcC), media.Key, true, hevcIDR), 40*time.Millisecond)},
-		{name: "HEVC without CTS", messages: v("\x90hvc1"+hvcC, "\xA3hvc1"+hevcIDR), frame: frame(enhanced(media.Video, media.HEVC, hvcC), media.Key, false, hevcIDR)},
+		{name: "HEVC", messages: v("\x90hvc1"+hvcC, "\x91hvc1\x00\x00\x28"+hevcIDR), frame: shifted(frame(hevc, media.Key, true, hevcIDR), 40*time.Millisecond)},
+		{name: "HEVC without CTS", messages: v("\x90hvc1"+hvcC, "\xA3hvc1"+hevcIDR), frame: frame(hevc, media.Key, false, hevcIDR)},
 		{name: "HEVC cut CTS", messages: v("\x90hvc1"+hvcC, "\x91hvc1\x00\x00"), skipped: true},
 		{name: "V10 hvcC cut", messages: v("\x90hvc1\x01\x02"), skipped: true},
 		{name: "H.264 by FourCC", messages: v("\x90avc1"+avcC, "\x91avc1\x00\x00\x00"+idr), frame: frame(&h264Enhanced, media.Key, true, idr)},
-		{name: "AV1", messages: v("\x90av01\x81\x00\x0C\x00", "\x91av01obu"), frame: frame(enhanced(media.Video, media.AV1, "\x81\x00\x0C\x00"), media.Key, true, "obu")},
+		{name: "AV1", messages: v("\x90av01"+av1C, "\x91av01"+av1Key), frame: frame(av1, media.Key, true, av1Key)},
+		{name: "V24 AV1 key flag on no key frame", messages: v("\x90av01"+av1C, "\x91av01"+av1Key[12:]), frame: frame(av1, media.NoAccess, true, av1Key[12:])},
+		{name: "V11 AV1 size in 9 bytes", messages: v("\x90av01"+av1C, "\x91av01\x32\x80\x80\x80\x80\x80\x80\x80\x80\x00"), skipped: true},
 		{name: "V11 AV1 before its header", messages: v("\x91av01obu"), skipped: true},
 		{name: "V11 av1C marker 0", messages: v("\x90av01\x01\x00\x0C\x00"), skipped: true},
-		{name: "VP9 inter", messages: v("\x90vp09vpcC", "\xA1vp09x"), frame: frame(enhanced(media.Video, media.VP9, "vpcC"), 0, false, "x")},
+		{name: "VP9 inter", messages: v("\x90vp09"+vpcC, "\xA1vp09\x86"), frame: frame(vp9, 0, false, "\x86")},
+		{name: "VP9 key frame", messages: v("\x90vp09"+vpcC, "\x91vp09"+vp9Frame), frame: frame(&vp9Key, media.Key, true, vp9Frame)},
+		{name: "VP9 inter after key frame", messages: v("\x90vp09"+vpcC, "\x91vp09"+vp9Frame, "\x90vp09"+vpcC, "\xA1vp09\x86"), frame: frame(&vp9Key, 0, false, "\x86")},
+		{name: "VP9 without header", messages: v("\x91vp09" + vp9Frame), frame: frame(&vp9Bare, media.Key, true, vp9Frame)},
+		{name: "VP9 without header, inter first", messages: v("\xA1vp09\x86", "\x91vp09"+vp9Frame), frame: frame(&vp9Bare, media.Key, true, vp9Frame)},
+		{name: "V11 VP9 header malformed", messages: v("\x90vp09vpcC"), skipped: true},
+		{name: "V11 VP9 superframe size above frame", messages: v("\x91vp09\x86\xC0\xFF\xC0"), skipped: true},
 		{name: "VP8 without header", messages: v("\x91vp08x"), frame: frame(enhanced(media.Video, media.VP8, ""), media.Key, true, "x")},
 		{name: "V15 unknown FourCC", messages: v("\x90xyzwconfig", "\x91xyzwframe"), frame: frame(unknown, media.Key, true, "\x91xyzwframe")},
 		{name: "V15 cut FourCC", messages: v("\x91hvc"), skipped: true},
@@ -180,7 +209,9 @@ func rows() []row {
 		{name: "V14 OpusHead without its map", messages: a("\x90Opus" + opusHead[:18] + "\x01\x01\x01"), skipped: true},
 		{name: "FLAC", messages: a("\x90fLaC"+flacHead, "\x91fLaCx"), frame: frame(flac, media.Key, true, "x")},
 		{name: "FLAC cut", messages: a("\x90fLaCfLaC\x80\x00\x00\x22"), skipped: true},
-		{name: "AC-3", messages: a("\x91ac-3x"), frame: frame(enhanced(media.Audio, media.AC3, ""), media.Key, true, "x")},
+		{name: "AC-3", messages: a("\x91ac-3" + ac3Frame), frame: frame(ac3, media.Key, true, ac3Frame)},
+		{name: "AC-3 without a header first", messages: a("\x91ac-3x"), skipped: true},
+		{name: "AC-3 without a header later", messages: a("\x91ac-3"+ac3Frame, "\x91ac-3x"), frame: frame(ac3, media.Key, true, "x")},
 		{name: "MP3 by FourCC", messages: a("\x91.mp3" + mp3Frame), frame: frame(&mp3Enhanced, media.Key, true, mp3Frame)},
 		{name: "V16 audio packet type 3", messages: a("\x93Opusx"), skipped: true},
 		{name: "V16 MultichannelConfig", messages: a("\x94Opus\x01\x02\x00")},
@@ -271,7 +302,7 @@ func checkFrame(t *testing.T, f *media.Frame) {
 	}
 	header, payload := TagBody(f)
 	again, err := d.Message(k, Timestamp(f), append(header, payload...), time.Time{})
-	if f.Track.Codec == media.MP3 && errors.Is(err, ErrSkip) {
+	if codec.SelfDescribing(f.Track.Codec) && errors.Is(err, ErrSkip) {
 		return // a cut frame, which only follows a whole one
 	}
 	if err != nil || again == nil || again.RAP != f.RAP || again.PTS-again.DTS != f.PTS-f.DTS || !bytes.Equal(again.Payload, f.Payload) {

@@ -57,9 +57,10 @@ func appendBodyHeader(dst []byte, f *media.Frame) []byte {
 	return appendFourCC(dst, isEnhancedVideo|frameType(f)<<4|packetCodedFrames, t.Codec)
 }
 
-// SequenceHeader returns the body of the message that must precede the frames of t, nil for a track that needs none.
+// SequenceHeader returns the body of the message that must precede the frames of t, nil for a track that needs none. Enhanced RTMP
+// has none for AC-3 and E-AC-3, whose configuration is for files.
 func SequenceHeader(t *media.Track) []byte {
-	if len(t.Config) == 0 {
+	if len(t.Config) == 0 || t.Codec == media.AC3 || t.Codec == media.EAC3 {
 		return nil
 	}
 	dst := make([]byte, 0, maxBodyHeader+len(t.Config))

@@ -328,11 +328,9 @@ func (r *Reader) frame(t *track, payload []byte, at time.Duration, key bool) (*m
 	if len(t.strip) > 0 {
 		payload = slices.Concat(t.strip, payload)
 	}
-	if codec.DescribedByFrames(t.track.Codec) {
-		base := media.Track{ID: t.track.ID, Kind: t.track.Kind, Codec: t.track.Codec, Timescale: t.track.Timescale, Width: t.track.Width, Height: t.track.Height}
-		old := t.track
-		if now, err := codec.FromFrame(base, payload, old); err == nil && now != nil { // what cannot be read does not describe
-			t.track, t.stream.Track = now, now
+	if codec.SelfDescribing(t.track.Codec) {
+		if now, err := codec.FromFrame(t.base, payload, t.described); err == nil { // what cannot be read does not describe
+			t.track, t.described = now, now
 		}
 	}
 	f := &media.Frame{Track: t.track, DTS: at, PTS: at, KeyFlag: key, Payload: payload}

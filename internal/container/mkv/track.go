@@ -21,6 +21,10 @@ type track struct {
 	delay      time.Duration // CodecDelay
 	strip      []byte        // what compression took off the head of each frame
 	order      order         // of pictures
+
+	// Of codings whose frames describe the track: what the file alone knows, and what the frames have said, nil before the first.
+	base      media.Track
+	described *media.Track
 }
 
 const (
@@ -92,6 +96,7 @@ func (r *Reader) readTracks(tracks element) error {
 				t.track.ID++
 			}
 		}
+		t.base = *t.track
 		r.tracks = append(r.tracks, t)
 		return nil
 	})

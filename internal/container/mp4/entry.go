@@ -13,13 +13,12 @@ import (
 
 // An entry is one sample description.
 type entry struct {
-	track      *media.Track
-	lengthSize int // of NAL units, for H.264 and HEVC
-}
+	track      *media.Track // of the newest frame
+	lengthSize int          // of NAL units, for H.264 and HEVC
 
-// base returns what the file alone knows of the track.
-func (e *entry) base() media.Track {
-	return media.Track{ID: e.track.ID, Kind: e.track.Kind, Codec: e.track.Codec, Timescale: e.track.Timescale, Width: e.track.Width, Height: e.track.Height}
+	// Of codings whose frames describe the track: what the file alone knows, and what the frames have said, nil before the first.
+	base      media.Track
+	described *media.Track
 }
 
 // videoCodecs are the codings of pictures by the type of their sample entry, with the box that holds the configuration.
@@ -84,7 +83,7 @@ func readEntries(f file, stsd box, k media.Kind) ([]entry, error) {
 		if err != nil {
 			return fmt.Errorf("mp4: %v: %w", e.typ, err)
 		}
-		entries = append(entries, entry{t, size})
+		entries = append(entries, entry{track: t, lengthSize: size, base: *t})
 		return nil
 	})
 	if err == nil && len(entries) == 0 {
@@ -188,7 +187,7 @@ func readSound(f file, typ fourCC, off, end int64, t *media.Track) error {
 	default:
 		t.Label = label(typ)
 	}
-	if err != nil || t.Codec == media.Opaque || codec.DescribedByFrames(t.Codec) {
+	if err != nil || t.Codec == media.Opaque || codec.SelfDescribing(t.Codec) {
 		return err
 	}
 	_, err = codec.Describe(t)

@@ -122,6 +122,7 @@ func (r *Reader) readTrack(trak box) error {
 	}
 	for i := range t.entries {
 		t.entries[i].track.ID = uint8(r.count(kind))
+		t.entries[i].base.ID = t.entries[i].track.ID
 	}
 	t.stream.Track = t.entries[0].track
 	t.stream.Bytes = t.table.bytes()

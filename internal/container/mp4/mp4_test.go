@@ -167,7 +167,7 @@ var files = []struct {
 	{"rotated", data(idr) + bx("moov", mvhd(1000, 40), trak(1, "vide", u32(0, 0x10000, 0, -0x10000, 0, 0), "", avc1(), tables(dataAt, nil, 6))), "h264@90 | v0/0:6kK"},
 	{"no picture before 16 MiB", one("vide", avc1())[:dataAt+12], "cut off before its index"},
 	{"HEVC without its record", one("vide", visual("hvc1")), "no hvcC"},
-	{"AV1", one("vide", visual("av01", bx("av1C", "\x81\x00\x0C\x00"))), "av1 | v0/0:6kK v40/40:7kK"},
+	{"AV1", one("vide", visual("av01", bx("av1C", "\x81\x00\x0C\x00"))), "av1 | v0/0:6k v40/40:7k"},
 	{"MPEG-4 part 2", one("vide", visual("mp4v")), "opaque(mpeg4) | "},
 	{"unknown", one("vide", visual("xy\x01z")), "opaque(fourcc xy.z) | "},
 	{"encrypted", one("vide", visual("encv")), "opaque(encrypted video) | "},

@@ -135,10 +135,9 @@ func (r *Reader) frame(t *track, m sample) (*media.Frame, error) {
 	if err := r.read(f.Payload, m.off); err != nil {
 		return nil, err
 	}
-	if codec.DescribedByFrames(e.track.Codec) {
-		now, err := codec.FromFrame(e.base(), f.Payload, e.track)
-		if err == nil && now != nil { // what cannot be read does not describe
-			e.track, f.Track = now, now
+	if codec.SelfDescribing(e.track.Codec) {
+		if now, err := codec.FromFrame(e.base, f.Payload, e.described); err == nil { // what cannot be read does not describe
+			e.track, e.described, f.Track = now, now, now
 		}
 	}
 	f.RAP, _ = codec.RandomAccess(f.Track, e.lengthSize, m.sync, f.Payload) // who sends it on looks again

@@ -346,6 +346,7 @@ func (e *incoming) drop() {
 	e.pes, e.open = nil, false
 	if e.sound != nil {
 		e.sound.Reset()
+		e.time.stamps = nil
 	}
 }
 
@@ -420,24 +421,35 @@ type soundTime struct {
 	base    int64 // 90 kHz, of a PES packet
 	samples int64 // since then
 	set     bool
-	waiting int   // bytes of the frame that began before the packet whose time comes next
-	next    int64 // that time
-	has     bool
+	written int64   // bytes of the stream
+	stamps  []stamp // that no frame has taken
 }
 
-// soundData cuts the frames out of a PES packet. Its time is that of the first frame that begins in it.
+// A stamp is the time of the first frame that begins at a place of the stream or behind it.
+type stamp struct {
+	at, pts int64
+}
+
+// maxStamps bounds those that wait for a frame.
+const maxStamps = 64
+
+// soundData cuts the frames out of a PES packet.
 func (d *demuxer) soundData(e *incoming, data []byte, stamped bool) {
+	s := &e.time
 	if stamped {
-		e.time.waiting, e.time.next, e.time.has = e.sound.Buffered(), e.pts, true
+		if len(s.stamps) == maxStamps {
+			s.stamps = s.stamps[1:]
+		}
+		s.stamps = append(s.stamps, stamp{s.written, e.pts})
 	}
 	e.sound.Write(data)
+	s.written += int64(len(data))
 	d.soundFrames(e)
 }
 
 func (d *demuxer) soundFrames(e *incoming) {
+	s := &e.time
 	for {
-		s := &e.time
-		before := e.sound.Buffered()
 		t, payload, ok := e.sound.Next()
 		if !ok {
 			if e.sound.Other != "" {
@@ -445,10 +457,11 @@ func (d *demuxer) soundFrames(e *incoming) {
 			}
 			return
 		}
-		if s.has && s.waiting <= 0 {
-			s.base, s.samples, s.set, s.has = s.next, 0, true, false
+		begins := s.written - int64(e.sound.Buffered()+e.sound.Size)
+		for len(s.stamps) > 0 && s.stamps[0].at <= begins {
+			s.base, s.samples, s.set = s.stamps[0].pts, 0, true
+			s.stamps = s.stamps[1:]
 		}
-		s.waiting -= before - e.sound.Buffered()
 		if s.set {
 			d.soundFrame(e, t, payload)
 		}
@@ -518,9 +531,10 @@ func (e *incoming) describe() *media.Track {
 
 // again returns a demuxer that knows the program and its tracks and begins anew elsewhere, at times from first on.
 func (d *demuxer) again(first int64) *demuxer {
+	const slack = 3600 * clockRate
 	n := newDemuxer()
 	n.pmtPID, n.program = d.pmtPID, d.program
-	n.clock = unwrapper{last: first + 1<<32, set: true} // so that all 33 bits are behind first
+	n.clock = unwrapper{last: first - slack + 1<<32, set: true} // so that all 33 bits are behind first, or a little before
 	for _, e := range d.streams {
 		fresh := &incoming{pid: e.pid, typ: e.typ, kind: e.kind, label: e.label, id: e.id, track: e.track}
 		if e.sound != nil {

@@ -23,7 +23,8 @@ type Reader struct {
 
 	pos   int64 // of buf
 	buf   []byte
-	off   int // in buf, of what has not been read
+	off   int  // in buf, of what has not been read
+	lost  bool // out of step
 	ended bool
 	ahead []*media.Frame // that come before what is read
 	place int64          // where the newest frame began
@@ -193,7 +194,8 @@ func (t *Reader) next() error {
 			return err
 		}
 		b := t.buf[t.off:]
-		if b[0] == syncByte && (int64(len(b)) <= t.packet || b[t.packet] == syncByte || inSync(b, t.packet, 2)) {
+		if b[0] == syncByte && (!t.lost || inSync(b, t.packet, 2)) {
+			t.lost = false
 			t.d.pos = t.pos + int64(t.off)
 			t.off += int(min(t.packet, int64(len(b))))
 			if len(b) < packetSize { // a last packet that is cut
@@ -204,6 +206,7 @@ func (t *Reader) next() error {
 		}
 		t.off++
 		t.skipped++
+		t.lost = true
 	}
 }
 
@@ -236,7 +239,7 @@ func (t *Reader) fill() error {
 func (t *Reader) at(pos int64) *Reader {
 	r := *t
 	r.d = t.d.again(int64(t.first.Seconds() * clockRate))
-	r.pos, r.buf, r.off, r.ended, r.ahead = pos, nil, 0, false, nil
+	r.pos, r.buf, r.off, r.lost, r.ended, r.ahead = pos, nil, 0, true, false, nil
 	return &r
 }
 

@@ -1,0 +1,109 @@
+package codec
+
+import (
+	"errors"
+
+	"livego/internal/codec/ac3"
+	"livego/internal/codec/mp3"
+	"livego/internal/codec/vp9"
+	"livego/internal/media"
+)
+
+// FromFrame returns the track that payload belongs to, a frame of a codec that needs no configuration. base is what the container
+// knows of the track. old is the track so far, nil at first: it is returned where it still describes the frame, so that callers
+// compare pointers. For AC-3, E-AC-3 and VP9 the track gets a Config, unless old has one that fits. A frame that cannot be read is
+// an error, which comes with old: callers that have a track may pass the frame on, since encoders cut where they like.
+func FromFrame(base media.Track, payload []byte, old *media.Track) (*media.Track, error) {
+	t := &base
+	if t.Timescale == 0 {
+		t.Timescale = clockRate
+	}
+	switch t.Codec {
+	case media.MP3:
+		return fromMP3(t, payload, old)
+	case media.AC3, media.EAC3:
+		return fromAC3(t, payload, old)
+	case media.VP9:
+		return fromVP9(t, payload, old)
+	}
+	if old != nil {
+		return old, nil
+	}
+	return t, nil
+}
+
+func fromMP3(t *media.Track, payload []byte, old *media.Track) (*media.Track, error) {
+	h, err := mp3.Parse(payload)
+	switch {
+	case err != nil:
+		return old, err
+	case old != nil && old.SampleRate == h.SampleRate && old.Channels == h.Channels:
+		return old, nil
+	}
+	t.RFC6381 = "mp4a.40.34"
+	t.Channels, t.FrameSamples = h.Channels, h.Samples*mp3.Frames(payload)
+	setRate(t, h.SampleRate)
+	return t, nil
+}
+
+func fromAC3(t *media.Track, payload []byte, old *media.Track) (*media.Track, error) {
+	s, err := ac3.ParseUnit(payload)
+	switch {
+	case err != nil:
+		return old, err
+	case s.Enhanced != (t.Codec == media.EAC3):
+		return old, errors.New("AC-3 in the name of E-AC-3, or the other way round")
+	case old != nil && sameAC3(old, s):
+		return old, nil
+	}
+	t.Config = s.Config()
+	setAC3(t, s)
+	return t, nil
+}
+
+// sameAC3 reports whether t describes s. Its bit rate may change, as that of any codec.
+func sameAC3(t *media.Track, s *ac3.Stream) bool {
+	parse := ac3.ParseDAC3
+	if s.Enhanced {
+		parse = ac3.ParseDEC3
+	}
+	known, err := parse(t.Config)
+	return err == nil && known.Alike(s) && t.SampleRate == s.SampleRate && t.FrameSamples != 0
+}
+
+func fromVP9(t *media.Track, payload []byte, old *media.Track) (*media.Track, error) {
+	h, err := vp9.ParseHeader(payload)
+	switch {
+	case err != nil:
+		return old, err
+	case !h.KeyFrame && old != nil:
+		return old, nil
+	case !h.KeyFrame: // all that is known before the first key frame
+		return t, nil
+	}
+	made, err := h.Config(t.FrameRate)
+	switch {
+	case old != nil && fits(old, made):
+		t.Config = old.Config
+	case err == nil:
+		t.Config = made.Append(nil)
+	}
+	if old != nil && old.Width == h.Width && old.Height == h.Height && string(old.Config) == string(t.Config) {
+		return old, nil
+	}
+	t.Width, t.Height, t.BitDepth = h.Width, h.Height, h.BitDepth
+	if len(t.Config) == 0 {
+		return t, nil
+	}
+	return t, describeVP9(t)
+}
+
+// fits reports whether the configuration of old is good for a key frame that makes another. A level that is too low stays where an
+// encoder claimed it; where key frames have grown since, it was for the smaller ones.
+func fits(old *media.Track, made *vp9.Config) bool {
+	c, err := vp9.ParseConfig(old.Config)
+	if err != nil || made == nil {
+		return false
+	}
+	return c.Profile == made.Profile && c.BitDepth == made.BitDepth && (old.Width == 0 || c.Level >= made.Level)
+}
