@@ -48,8 +48,9 @@ var mayImport = map[string][]string{
 	"internal/container/mp4":  {"internal/media", "internal/codec", "internal/codec/..."},
 
 	// What has frames in it, wherever it is.
-	"internal/source": {"internal/media", "internal/codec", "internal/container/...", "internal/rtmp"},
-	"internal/probe":  {"internal/media", "internal/container/ts", "internal/source"},
+	"internal/source":  {"internal/media", "internal/codec", "internal/container/...", "internal/rtmp"},
+	"internal/playout": {"internal/media", "internal/container/flv", "internal/rtmp", "internal/source"},
+	"internal/probe":   {"internal/media", "internal/container/ts", "internal/source"},
 
 	// The protocol knows neither rooms nor keys nor frames: a bench and a relay use it as the edge does.
 	"internal/rtmp": {"internal/container/amf0", "internal/netx"},
@@ -83,7 +84,7 @@ var mayImport = map[string][]string{
 
 	// The one place where everything meets.
 	"internal/app": {"internal/..."},
-	"cmd/livego":   {"internal/app", "internal/bench", "internal/config", "internal/live", "internal/obs", "internal/probe", "internal/source"},
+	"cmd/livego":   {"internal/app", "internal/bench", "internal/config", "internal/live", "internal/obs", "internal/playout", "internal/probe", "internal/source"},
 
 	// The end-to-end tests see the binary only, as a user does: what they know of formats is their own, so that one mistake
 	// cannot hide on both sides.

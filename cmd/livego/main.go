@@ -28,6 +28,7 @@ func main() { os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr)) }
 type commands struct {
 	Serve       serveCmd   `cmd:"" default:"1" help:"Run the server. This is what livego does without a command."`
 	CheckConfig checkCmd   `cmd:"" name:"check-config" help:"Look for mistakes in the settings, and exit."`
+	Push        pushCmd    `cmd:"" help:"Play files as a live stream: to a room of this livego, or to any RTMP server."`
 	Probe       probeCmd   `cmd:"" help:"Tell what is in a file or a live stream, and what is wrong with it."`
 	Bench       benchCmd   `cmd:"" help:"Measure a server: publish a stream, play it many times over."`
 	Version     versionCmd `cmd:"" help:"Tell what was built, and exit."`

@@ -54,11 +54,15 @@ func Dial(ctx context.Context, address string) (*Source, error) {
 	return s, nil
 }
 
-// Connect opens a connection to an rtmp or rtmps address, and returns it with the app and the name in it.
-func Connect(ctx context.Context, u *url.URL) (nc net.Conn, app, name, tcURL string, err error) {
+// Connect opens a connection to an rtmp or rtmps address, and returns it with the app and the name in it, and the address up to the app.
+func Connect(ctx context.Context, address string) (nc net.Conn, app, name, tcURL string, err error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "rtmp" && u.Scheme != "rtmps" {
+		return nil, "", "", "", errAddress
+	}
 	app, name, ok := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
 	if !ok || app == "" || name == "" || u.Host == "" {
-		return nil, "", "", "", errors.New("an RTMP address has the form rtmp://host/app/name")
+		return nil, "", "", "", errAddress
 	}
 	if i := strings.LastIndex(name, "/"); i >= 0 { // rtmp://host/app/instance/name
 		app, name = app+"/"+name[:i], name[i+1:]
@@ -81,6 +85,8 @@ func Connect(ctx context.Context, u *url.URL) (nc net.Conn, app, name, tcURL str
 	}
 	return nc, app, name, u.Scheme + "://" + u.Host + "/" + app, err
 }
+
+var errAddress = errors.New("an RTMP address has the form rtmp://host/app/name")
 
 // messages gives out the frames of FLV messages.
 type messages struct {
@@ -123,7 +129,7 @@ func (m *messages) trouble() string {
 func dialRTMP(ctx context.Context, u *url.URL) (*Source, error) {
 	within, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	nc, app, name, tcURL, err := Connect(within, u)
+	nc, app, name, tcURL, err := Connect(within, u.String())
 	if err != nil {
 		return nil, err
 	}

@@ -56,15 +56,24 @@ func Open(path string) (*Source, error) {
 	return s, nil
 }
 
+// A FileError is an error of a file that names it.
+type FileError struct {
+	Name string
+	Err  error
+}
+
+func (e *FileError) Error() string { return e.Name + ": " + e.Err.Error() }
+func (e *FileError) Unwrap() error { return e.Err }
+
 // named puts the name of a source before an error, in the place of what other packages put there.
 func named(name string, err error) error {
 	if pe, ok := errors.AsType[*os.PathError](err); ok {
 		err = pe.Err
 	}
-	if errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		err = errors.New("the file is cut off: its head is not whole")
 	}
-	return fmt.Errorf("%s: %w", name, err)
+	return &FileError{name, err}
 }
 
 func open(path string) (*Source, error) {
