@@ -39,7 +39,7 @@ func transcode(ctx context.Context, e Entry, from time.Duration, video, audio bo
 		args = append(args, "-c:v", "copy")
 	}
 	if audio {
-		args = append(args, "-c:a", "aac", "-b:a", "128k")
+		args = append(args, "-c:a", "aac", "-b:a", "128k", "-ac", "2")
 	} else {
 		args = append(args, "-c:a", "copy")
 	}

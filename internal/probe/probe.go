@@ -261,8 +261,11 @@ func (r *Report) finish(s *source.Source, cut *source.CutError) {
 	}
 	seenFor := (end - first).Seconds()
 	r.Seen = round(seenFor)
-	if r.Duration = round(s.Duration.Seconds()); r.Duration == 0 && (r.Whole || cut != nil) {
-		r.Duration = round(seenFor)
+	if s.Duration > 0 { // what an edit list hides does not count
+		seenFor = min(seenFor, end.Seconds())
+	}
+	if r.Duration = round(s.Duration.Seconds()); r.Whole && r.Duration < seenFor || r.Duration == 0 && cut != nil {
+		r.Duration = round(seenFor) // the index of some says when the last frame begins
 	}
 	switch {
 	case r.Size > 0 && r.Duration > 0:

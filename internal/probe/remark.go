@@ -276,6 +276,9 @@ func (r *Report) audioArgs(f fix, t *Track) []string {
 		args = append(args, "-af", "aresample=async=1:first_pts=0")
 	}
 	args = append(args, "-c:a", "aac", "-b:a", "128k")
+	if t != nil && t.track.Codec == media.Opaque { // ffmpeg does not always know which channels these are
+		args = append(args, "-ac", "2")
+	}
 	if f.rate > 0 || t != nil && t.SampleRate > highRate {
 		args = append(args, "-ar", fmt.Sprint(highRate))
 	}

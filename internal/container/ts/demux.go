@@ -30,7 +30,10 @@ type demuxer struct {
 	streams []*incoming
 	ready   []placed
 	clock   unwrapper
-	pos     int64 // of the packet at hand, for frames that a reader goes back to
+
+	earliest, latest int64 // presentation times, 90 kHz
+	spanned          bool
+	pos              int64 // of the packet at hand, for frames that a reader goes back to
 }
 
 // A placed frame is one with the place in the file of the packet that it began in.
@@ -91,7 +94,7 @@ func newDemuxer() *demuxer { return &demuxer{pmtPID: -1, psi: map[int]*table{}} 
 // packet takes one packet of 188 bytes, which begins with the sync byte.
 func (d *demuxer) packet(p []byte) {
 	pid := int(binary.BigEndian.Uint16(p[1:]) & 0x1FFF)
-	start, scrambled, control, counter := p[1]&0x40 != 0, p[3]&0xC0 != 0, p[3]>>4&3, p[3]&0xF
+	start, locked, control, counter := p[1]&0x40 != 0, p[3]&0xC0 != 0, p[3]>>4&3, p[3]&0xF
 	if p[1]&0x80 != 0 || control&1 == 0 { // an error that the receiver marked; no payload
 		return
 	}
@@ -115,9 +118,9 @@ func (d *demuxer) packet(p []byte) {
 	e := d.stream(pid)
 	switch {
 	case e == nil:
-	case scrambled:
+	case locked:
 		d.Scrambled++
-		e.label = "scrambled"
+		e.label = scrambled
 	default:
 		d.pesPacket(e, body, start, random, jump, counter)
 	}
@@ -355,7 +358,7 @@ func (d *demuxer) finish(e *incoming) {
 	b := e.pes
 	open := e.open
 	e.pes, e.open = nil, false
-	if !open || e.label != "" {
+	if !open || e.label == scrambled {
 		return
 	}
 	if len(b) < 9 || b[0] != 0 || b[1] != 0 || b[2] != 1 || b[6]&0xC0 != 0x80 || 9+int(b[8]) > len(b) {
@@ -364,7 +367,7 @@ func (d *demuxer) finish(e *incoming) {
 	}
 	if b[6]&0x30 != 0 {
 		d.Scrambled++
-		e.label = "scrambled"
+		e.label = scrambled
 		return
 	}
 	header, data := b[9:9+int(b[8])], b[9+int(b[8]):]
@@ -373,13 +376,29 @@ func (d *demuxer) finish(e *incoming) {
 		e.pts = d.clock.at(pts)
 		dts = e.pts - (pts-dts)&mask33
 		d.clock.advance(dts)
+		d.span(e.pts)
 	}
 	switch {
+	case e.label != "":
 	case e.picture != nil:
 		d.pictureData(e, data, e.pts, dts, ok)
 	case e.sound != nil:
 		d.soundData(e, data, ok)
 	}
+}
+
+// scrambled is the label of streams that cannot be read for that.
+const scrambled = "scrambled"
+
+// span takes note of a presentation time.
+func (d *demuxer) span(pts int64) {
+	if !d.spanned || pts < d.earliest {
+		d.earliest = pts
+	}
+	if !d.spanned || pts > d.latest {
+		d.latest = pts
+	}
+	d.spanned = true
 }
 
 const mask33 = 1<<33 - 1

@@ -1,6 +1,7 @@
 package ts
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -23,8 +24,9 @@ type Reader struct {
 
 	pos   int64 // of buf
 	buf   []byte
-	off   int  // in buf, of what has not been read
-	lost  bool // out of step
+	off   int   // in buf, of what has not been read
+	lost  bool  // out of step,
+	gap   int64 // for so many bytes
 	ended bool
 	ahead []*media.Frame // that come before what is read
 	place int64          // where the newest frame began
@@ -32,9 +34,10 @@ type Reader struct {
 
 const (
 	readWindow = 64 << 10
-	maxLook    = 8 << 20 // bytes at the head in which each stream must show itself
-	tailWindow = 1 << 20 // bytes at the end in which the last time stamp is looked for
-	syncs      = 4       // packets in a row that make a stream
+	maxLook    = 8 << 20  // bytes at the head in which each stream must show itself
+	maxGap     = 64 << 20 // bytes without a packet: what is behind is no stream any more
+	tailWindow = 1 << 20  // bytes at the end in which the last time stamp is looked for
+	syncs      = 4        // packets in a row that make a stream
 )
 
 // packetSizes are those that there are.
@@ -119,12 +122,7 @@ func (t *Reader) look() error {
 	if len(t.streams) == 0 {
 		return errors.New("ts: a program without a frame that can be read")
 	}
-	if len(t.ahead) > 0 {
-		t.first = t.ahead[0].PTS
-		for _, m := range t.ahead {
-			t.first = min(t.first, m.PTS)
-		}
-	}
+	t.first = seconds(t.d.earliest)
 	return nil
 }
 
@@ -195,7 +193,7 @@ func (t *Reader) next() error {
 		}
 		b := t.buf[t.off:]
 		if b[0] == syncByte && (!t.lost || inSync(b, t.packet, 2)) {
-			t.lost = false
+			t.lost, t.gap = false, 0
 			t.d.pos = t.pos + int64(t.off)
 			t.off += int(min(t.packet, int64(len(b))))
 			if len(b) < packetSize { // a last packet that is cut
@@ -204,9 +202,18 @@ func (t *Reader) next() error {
 			t.d.packet(b[:packetSize])
 			return nil
 		}
-		t.off++
-		t.skipped++
+		n := 1
+		if i := bytes.IndexByte(b[1:], syncByte); i >= 0 {
+			n += i
+		} else {
+			n = len(b)
+		}
+		t.off += n
+		t.skipped += int64(n)
 		t.lost = true
+		if t.gap += int64(n); t.gap > maxGap {
+			return fmt.Errorf("ts: no packets in %d bytes", t.gap)
+		}
 	}
 }
 
@@ -249,7 +256,7 @@ func (t *Reader) lastTime() time.Duration {
 	for {
 		m, err := tail.read()
 		if err != nil {
-			return latest
+			return max(latest, seconds(tail.d.latest))
 		}
 		latest = max(latest, m.PTS+m.Duration)
 	}
