@@ -87,14 +87,15 @@ func (f *FLVFile) Write(w io.Writer) error {
 // Headers returns the codec headers of the file in order: equal headers set a decoder up in the same way.
 func (f *FLVFile) Headers() (headers []string) {
 	for _, t := range f.Tags {
-		if t.isHeader() {
+		if t.IsHeader() {
 			headers = append(headers, fmt.Sprintf("%d %x", t.Type, t.Body))
 		}
 	}
 	return headers
 }
 
-func (t FLVTag) isHeader() bool {
+// IsHeader reports whether t configures a decoder.
+func (t FLVTag) IsHeader() bool {
 	if len(t.Body) < 2 {
 		return false
 	}

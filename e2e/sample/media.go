@@ -108,10 +108,18 @@ func AllMedia() []Media {
 		{"speex.flv", 3, false, pic(16000, "-ac 1", x264, "-c:a libspeex")},
 		{"cut.mp4", 3, false, args("-ss 0.7 -i @b.mp4 -c copy")},
 		{"delayed.mp4", 3, false, args("-i @av.mp4 -itsoffset 0.8 -i @av.mp4 -map 0:v -map 1:a -c copy")},
+		{"wide.ts", 0, false, args("-f lavfi -i testsrc2=size=320x136:rate=30 -f lavfi -i", tone+":sample_rate=48000", "-t 2 -ac 6", x264, aac)},
+		{"tall.mkv", 0, false, args("-f lavfi -i testsrc2=size=90x160:rate=15 -f lavfi -i", tone+":sample_rate=22050", "-t 2", x264B, aac)},
 		{"long-gop.mp4", 3, false, args("-f lavfi -i testsrc2=size=160x90:rate=5 -f lavfi -i", tone+":sample_rate=44100", "-t 6 -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 250 -sc_threshold 0", aac)},
 		{"two-sounds.mp4", 3, false, args("-i @av.mp4 -i @b.mp4 -map 0:v -map 0:a -map 1:a -c copy")},
 	}
 	return list
+}
+
+// Heavy is five seconds of 8 Mbit/s.
+func Heavy() Media {
+	return Media{Name: "heavy.mp4", args: args("-f lavfi -i", "color=gray:size=1280x720:rate=30,noise=alls=60:allf=t",
+		"-f lavfi -i", tone+":sample_rate=44100", "-t 5 -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 60 -b:v 8M -maxrate 8M -bufsize 4M", aac)}
 }
 
 // MediaOf returns the recipe of a name.
