@@ -217,6 +217,7 @@ func (t *Track) step(f *media.Frame) {
 		if s.jumps++; s.jumps == 1 {
 			s.jumpAt, s.jumpBy = s.lastDTS, d
 		}
+		s.lastKey += d // the hole is a remark of its own
 		return
 	}
 	if s.least == 0 || d < s.least {

@@ -327,7 +327,7 @@ func lastOf(path string) string { return path[strings.LastIndex(path, "/")+1:] }
 // ParseDuration reads a time as people write it: seconds with or without a fraction, minutes and hours before them behind colons, or Go's
 // form (90s, 1m30s).
 func ParseDuration(s string) (time.Duration, error) {
-	if d, err := time.ParseDuration(s); err == nil {
+	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
 		return d, nil
 	}
 	parts := strings.Split(s, ":")
@@ -337,7 +337,7 @@ func ParseDuration(s string) (time.Duration, error) {
 	total := 0.0
 	for _, p := range parts {
 		n, err := strconv.ParseFloat(p, 64)
-		if err != nil || n < 0 || n > 1e7 {
+		if err != nil || !(0 <= n && n <= 1e7) { // written so that NaN fails
 			return 0, fmt.Errorf("%q is no time", s)
 		}
 		total = total*60 + n
