@@ -83,7 +83,7 @@ func fromVP9(t *media.Track, payload []byte, old *media.Track) (*media.Track, er
 	}
 	made, err := h.Config(t.FrameRate)
 	switch {
-	case old != nil && fits(old, made):
+	case old != nil && made != nil && fits(old, h, made):
 		t.Config = old.Config
 	case err == nil:
 		t.Config = made.Append(nil)
@@ -98,12 +98,10 @@ func fromVP9(t *media.Track, payload []byte, old *media.Track) (*media.Track, er
 	return t, describeVP9(t)
 }
 
-// fits reports whether the configuration of old is good for a key frame that makes another. A level that is too low stays where an
-// encoder claimed it; where key frames have grown since, it was for the smaller ones.
-func fits(old *media.Track, made *vp9.Config) bool {
+// fits reports whether the configuration of old is good for the key frame h, which would make another. A level that is too low
+// stays where an encoder claimed it; where pictures have grown since, it was for the smaller ones.
+func fits(old *media.Track, h vp9.Header, made *vp9.Config) bool {
 	c, err := vp9.ParseConfig(old.Config)
-	if err != nil || made == nil {
-		return false
-	}
-	return c.Profile == made.Profile && c.BitDepth == made.BitDepth && (old.Width == 0 || c.Level >= made.Level)
+	grown := old.Width != 0 && h.Width*h.Height > old.Width*old.Height
+	return err == nil && c.Profile == made.Profile && c.BitDepth == made.BitDepth && (c.Level >= made.Level || !grown)
 }

@@ -132,7 +132,7 @@ func (s *Stream) Config() []byte {
 		w.U(5, 0)
 		return w.Bytes()
 	}
-	w.U(13, uint32(min(s.BitRate/1000, 1<<13-1)))
+	w.U(13, uint32(min((s.BitRate+500)/1000, 1<<13-1)))
 	w.U(3, uint32(len(s.substreams)-1))
 	for _, sub := range s.substreams {
 		sub.appendTo(&w)

@@ -108,9 +108,11 @@ func skipTools(r *bits.Reader, reduced bool) {
 		if orderHint {
 			r.Skip(2)
 		}
-		// Both choices are by a flag that says "chosen for each frame", else by one that says what: screen content tools, and
-		// integer motion vectors where those may be used.
-		if tools := r.Flag() || r.Flag(); tools && !r.Flag() {
+		tools := r.Flag() // seq_choose_screen_content_tools: for each frame
+		if !tools {
+			tools = r.Flag() // seq_force_screen_content_tools
+		}
+		if tools && !r.Flag() { // seq_choose_integer_mv
 			r.Skip(1)
 		}
 		if orderHint {

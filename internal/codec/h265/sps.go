@@ -119,7 +119,7 @@ func (s *SPS) readFrameRate(r *bits.Reader) float64 {
 	for range 6 { // sizes of coding and transform blocks
 		r.UE()
 	}
-	if r.Flag() && r.Flag() { // scaling_list_enabled_flag, sps_scaling_list_data_present_flag
+	if r.Flag() { // scaling_list_enabled_flag
 		skipScalingLists(r)
 	}
 	r.Skip(2)     // amp_enabled_flag, sample_adaptive_offset_enabled_flag
@@ -157,8 +157,11 @@ func skipOrdering(r *bits.Reader, layers int) {
 	}
 }
 
-// skipScalingLists reads scaling_list_data (ITU-T H.265 clause 7.3.4): at most 24 lists of at most 65 codes.
+// skipScalingLists reads scaling_list_data (ITU-T H.265 clause 7.3.4), if it is there: at most 24 lists of at most 65 codes.
 func skipScalingLists(r *bits.Reader) {
+	if !r.Flag() { // sps_scaling_list_data_present_flag
+		return
+	}
 	for size := range 4 {
 		lists := 6
 		if size == 3 {
