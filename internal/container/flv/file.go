@@ -206,23 +206,30 @@ func (f *File) heads(end int64, visit func(off int64, size int, t Tag) (bool, er
 
 func timestampOf(tag []byte) uint32 { return uint24(tag[4:]) | uint32(tag[7])<<24 }
 
-// startsAt reports whether a video body is said to be a key frame.
-func startsAt(body []byte) bool {
-	p, err := parseVideo(body)
-	return err == nil && p.what == frame && p.keyFlag
+// startsAt reports whether the first bytes of a video body are those of a frame that is said to be a key frame.
+func startsAt(head []byte) bool {
+	if len(head) < 2 || isConfig(Tag{Type: TypeVideo, Body: head}) {
+		return false
+	}
+	frameType := head[0] >> 4
+	if head[0]&isEnhancedVideo != 0 {
+		frameType &= 7
+	}
+	return isKey(frameType)
 }
 
-// isConfig reports whether a tag configures a codec, or is metadata.
+// isConfig reports whether a tag, of which the first bytes are at hand, configures a codec or is metadata.
 func isConfig(t Tag) bool {
-	switch t.Type {
-	case TypeScript:
+	b := t.Body
+	switch {
+	case t.Type == TypeScript:
 		return true
-	case TypeVideo:
-		p, err := parseVideo(t.Body)
-		return err == nil && p.what == header
-	case TypeAudio:
-		p, err := parseAudio(t.Body)
-		return err == nil && p.what == header
+	case len(b) < 2:
+		return false
+	case t.Type == TypeVideo && b[0]&isEnhancedVideo != 0, t.Type == TypeAudio && b[0]>>4 == soundEnhanced:
+		return b[0]&0xF == packetSequenceStart
+	case t.Type == TypeVideo:
+		return (b[0]&0xF == videoH264 || b[0]&0xF == videoHEVC) && b[1] == legacyHeader
 	}
-	return false
+	return b[0]>>4 == soundAAC && b[1] == legacyHeader
 }
