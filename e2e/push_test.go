@@ -96,18 +96,21 @@ func TestPushNginx(t *testing.T) {
 	t.Parallel()
 	addr := startNginx(t, "application live { live on; wait_key on; }")
 	for _, name := range []string{"b.mp4", "mp3.mp4", "sound.aac"} {
-		path, out := sample.MediaOf(t, name).File(t), filepath.Join(t.TempDir(), "out.flv")
-		stream := "rtmp://" + addr + "/live/" + strings.ReplaceAll(name, ".", "-")
-		viewer := recordRTMP(t, stream, out, "-rw_timeout", "2000000") // nginx does not tell its players of the end
-		rig.Livego(t, t.TempDir(), nil, "push", path, stream).OK(patience)
-		viewer.Wait(patience)
-		got, err := readFLV(t, out).Essence()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := essence.Compare(reference(t, path), got, essence.Millisecond); err != nil {
-			t.Errorf("%s: %v", name, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path, out := sample.MediaOf(t, name).File(t), filepath.Join(t.TempDir(), "out.flv")
+			stream := "rtmp://" + addr + "/live/" + strings.ReplaceAll(name, ".", "-")
+			viewer := recordRTMP(t, stream, out, "-rw_timeout", "2000000") // nginx does not tell its players of the end
+			rig.Livego(t, t.TempDir(), nil, "push", path, stream).OK(patience)
+			viewer.Wait(patience)
+			got, err := readFLV(t, out).Essence()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := essence.Compare(reference(t, path), got, essence.Millisecond); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
