@@ -107,10 +107,21 @@ type judgeStream struct {
 	Reordered  int    `json:"has_b_frames"`
 	SampleRate string `json:"sample_rate"`
 	Channels   int    `json:"channels"`
+	BitRate    string `json:"bit_rate"`
 	Frames     string `json:"nb_read_packets"`
 	Side       []struct {
 		Rotation int `json:"rotation"`
 	} `json:"side_data_list"`
+}
+
+// start returns the earliest presentation time in a stream.
+func (j judge) start(stream int) (at float64, ok bool) {
+	for _, p := range j.Packets {
+		if pts, err := strconv.ParseFloat(p.PTS, 64); err == nil && p.Stream == stream && (!ok || pts < at) {
+			at, ok = pts, true
+		}
+	}
+	return at, ok
 }
 
 func ffprobe(t testing.TB, path string) judge {
@@ -173,16 +184,16 @@ func compareProbe(t *testing.T, got probed, want judge, path string) {
 			t.Errorf("no %s", s.Kind)
 			continue
 		}
-		compareTrack(t, got.Tracks[i], s, want)
+		compareTrack(t, got.Tracks[i], s, want, strings.HasSuffix(path, "cut.mp4")) // ffmpeg moves pictures to the cut
 	}
 }
 
-func compareTrack(t *testing.T, got probedTrack, want judgeStream, all judge) {
+func compareTrack(t *testing.T, got probedTrack, want judgeStream, all judge, cut bool) {
 	t.Helper()
 	field := func(name string, got, want any) {
 		t.Helper()
 		if got != want {
-			t.Errorf("%s %s: %v, want %v", want2(all), name, got, want)
+			t.Errorf("%s: %v, want %v", name, got, want)
 		}
 	}
 	if name := foreignNames[want.Codec]; name != "" {
@@ -196,6 +207,13 @@ func compareTrack(t *testing.T, got probedTrack, want judgeStream, all judge) {
 		return
 	}
 	field("frames", fmt.Sprint(got.Frames), want.Frames)
+	if at, ok := all.start(want.Index); ok && !cut && math.Abs(at-got.Start) > 0.0011 {
+		t.Errorf("%s starts at %v, want %v", got.Codec, got.Start, at)
+	}
+	// Of FLV and of FLAC, ffprobe repeats what the file claims.
+	if rate, err := strconv.ParseFloat(want.BitRate, 64); err == nil && got.Codec != "flac" && all.Format.Name != "flv" && math.Abs(rate-got.BitRate) > rate*0.1 {
+		t.Errorf("%s: %v bit/s, want %v", got.Codec, got.BitRate, rate)
+	}
 	if want.Kind == "video" {
 		compareVideo(t, got, want, all, field)
 		return
@@ -205,8 +223,6 @@ func compareTrack(t *testing.T, got probedTrack, want judgeStream, all judge) {
 		field("channels", got.Channels, want.Channels)
 	}
 }
-
-func want2(j judge) string { return j.Format.Name }
 
 func compareVideo(t *testing.T, got probedTrack, want judgeStream, all judge, field func(string, any, any)) {
 	t.Helper()

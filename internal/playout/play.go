@@ -93,14 +93,15 @@ func Play(ctx context.Context, o *Options) (Result, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	items := make(chan item, ahead)
-	r := &reader{o: o, out: items, warn: o.Warn}
+	q := &queue{freed: make(chan struct{}, 1)}
+	r := &reader{o: o, out: items, queue: q, warn: o.Warn}
 	var done sync.WaitGroup
 	var readErr error
 	done.Go(func() {
 		defer close(items)
 		readErr = r.run(ctx)
 	})
-	s := &sender{o: o, items: items}
+	s := &sender{o: o, items: items, queue: q}
 	err := s.run(ctx)
 	ended := ctx.Err() != nil
 	cancel()
@@ -121,6 +122,7 @@ func Play(ctx context.Context, o *Options) (Result, error) {
 type sender struct {
 	o      *Options
 	items  <-chan item
+	queue  *queue
 	sink   Sink
 	head   flv.Preamble
 	begin  time.Time // when time 0 of the stream was due
@@ -146,6 +148,7 @@ func (s *sender) run(ctx context.Context) error {
 	defer func() { s.sink.Close() }()
 	s.begin = time.Now().Add(-s.scaled(first.f.DTS))
 	for it, ok := first, true; ok; it, ok = <-s.items {
+		s.queue.free(len(it.f.Payload))
 		if err := s.send(ctx, it); err != nil {
 			if ctx.Err() != nil {
 				break

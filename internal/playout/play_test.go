@@ -45,7 +45,6 @@ func writeFilm(t testing.TB, length time.Duration) string {
 // A server takes what is sent to it, and fails where it is told to.
 type server struct {
 	began    time.Time
-	first    time.Duration // due time of the first frame of the connection
 	messages []flv.Tag
 	at       []time.Duration // when, since the beginning
 	failAt   int             // the message that is lost; 0: none

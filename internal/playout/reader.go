@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"livego/internal/media"
@@ -23,6 +24,7 @@ type item struct {
 type reader struct {
 	o     *Options
 	out   chan<- item
+	queue *queue
 	warn  func(string)
 	time  timeline
 	known [4]*media.Track // newest of each kind
@@ -207,12 +209,46 @@ func (p *part) send(ctx context.Context, f *media.Frame) error {
 		return nil
 	}
 	it.f = out
+	if err := p.queue.reserve(ctx, len(f.Payload)); err != nil {
+		return err
+	}
 	select {
 	case p.out <- it:
 		p.n++
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// maxQueued bounds the bytes of frames that have been read and are not due.
+const maxQueued = 32 << 20
+
+// A queue counts them.
+type queue struct {
+	bytes atomic.Int64
+	freed chan struct{} // has one when some may have gone
+}
+
+// reserve waits until there is room for n bytes more.
+func (q *queue) reserve(ctx context.Context, n int) error {
+	for q.bytes.Load() > maxQueued {
+		select {
+		case <-q.freed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	q.bytes.Add(int64(n))
+	return nil
+}
+
+// free gives n bytes back.
+func (q *queue) free(n int) {
+	q.bytes.Add(int64(-n))
+	select {
+	case q.freed <- struct{}{}:
+	default:
 	}
 }
 

@@ -127,7 +127,7 @@ func (s *Splitter) length(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	n := 0
+	var n int
 	var err error
 	switch s.Codec {
 	case media.AAC:

@@ -152,7 +152,6 @@ func (f *fullBox) take(n int) []byte {
 	return b
 }
 
-func (f *fullBox) u16() uint16 { return binary.BigEndian.Uint16(f.take(2)) }
 func (f *fullBox) u32() uint32 { return binary.BigEndian.Uint32(f.take(4)) }
 func (f *fullBox) u64() uint64 { return binary.BigEndian.Uint64(f.take(8)) }
 
@@ -162,4 +161,12 @@ func (f *fullBox) long() uint64 {
 		return f.u64()
 	}
 	return uint64(f.u32())
+}
+
+// signed reads a signed number of 64 bits in version 1, else 32.
+func (f *fullBox) signed() int64 {
+	if f.version == 1 {
+		return int64(f.u64())
+	}
+	return int64(int32(f.u32()))
 }

@@ -27,7 +27,6 @@ type track struct {
 	head    sample // the next, where hasHead
 	hasHead bool
 	done    bool
-	err     error
 }
 
 // readMovie reads a moov into r.
@@ -210,12 +209,7 @@ func (r *Reader) readEdits(t *track, trak box) error {
 	n := h.u32()
 	delay, started := int64(0), false
 	for range n {
-		duration, at := int64(min(h.long(), maxTime)), int64(0)
-		if h.version == 1 {
-			at = int64(h.u64())
-		} else {
-			at = int64(int32(h.u32()))
-		}
+		duration, at := int64(min(h.long(), maxTime)), h.signed()
 		rate := h.u32()
 		if h.cut {
 			return errors.New("mp4: malformed edit list")

@@ -81,11 +81,10 @@ func again(packets ...string) string {
 	return s
 }
 
-func seventeen() (all []string) {
-	for i := range 1000 {
-		if len(all) < 17 {
-			all = append(all, listed(streamH264, 0x100+i, ""))
-		}
+// many returns what a PMT says of so many streams.
+func many(n int) (all []string) {
+	for i := range n {
+		all = append(all, listed(streamH264, 0x100+i, ""))
 	}
 	return all
 }
@@ -130,6 +129,7 @@ var tsFiles = []struct {
 	{"LATM", again(pat(), pmt(listed(streamLATM, 0x101, ""))), "audio:aac in latm"},
 	{"MPEG-2 and DTS", again(pat(), pmt(listed(2, 0x100, ""), listed(0x82, 0x101, ""))), "video:mpeg2 audio:dts"},
 	{"layer II", again(pat(), pmt(listed(streamMPEG1Audio, 0x101, "")), pkt(0x101, true, 0, packetOf(0, "\xFF\xFD\x14\x04"+strings.Repeat("m", 92))), pkt(0x101, false, 1, strings.Repeat("\xFF\xFD\x14\x04"+strings.Repeat("m", 92), 1))), "audio:mp2"},
+	{"Q07 more than 16 streams", again(pat(), pmt(many(17)...)), "a program without a frame"},
 	{"subtitles alone", again(pat(), pmt(listed(streamPrivate, 0x101, "\x59\x00"))), "no program in the first"},
 	{"Opus", again(pat(), pmt(listed(streamPrivate, 0x101, "\x05\x04Opus"))), "audio:opus in ts"},
 	{"two pictures in a PES packet", again(pat(), pmt(listed(streamH264, 0x100, "")), pkt(0x100, true, 0, packetOf(90000, code+aud+code+sps+code+pps+code+idr+code+aud+code+"\x41\x9A"))), "v1000/1000K v1040/1040"},
