@@ -1,6 +1,7 @@
 package playout
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -234,10 +235,15 @@ func (s *sender) write(ctx context.Context, it item) error {
 // tags returns the messages of a frame, with the headers that must precede it.
 func (s *sender) tags(f *media.Frame) []flv.Tag {
 	tags := s.head.Before(nil, f, nil)
-	header, payload := flv.TagBody(f)
-	body := append(append(make([]byte, 0, len(header)+len(payload)), header...), payload...)
-	return append(tags, flv.Tag{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f), Body: body})
+	tag := bytes.Join(flv.EncodeTag(f), nil)
+	return append(tags, flv.Tag{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f), Body: tag[tagHeader : len(tag)-tagTail]})
 }
+
+// What stands around the body in a tag: type, length, time and stream before it, its length behind.
+const (
+	tagHeader = 11
+	tagTail   = 4
+)
 
 // tell tells the progress.
 func (s *sender) tell(lost bool, attempts int) {
