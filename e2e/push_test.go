@@ -371,10 +371,10 @@ func TestPushPace(t *testing.T) {
 	if rig.Long() {
 		times = 120
 	}
-	heavy := sample.Heavy().File(t)
+	dense := sample.Dense().File(t)
 	s := rig.Start(t, rig.Options{Plain: true})
 	began := time.Now()
-	p := push(t, s, fmt.Sprintf("--times=%d", times), heavy, "movie")
+	p := push(t, s, fmt.Sprintf("--times=%d", times), dense, "movie")
 	p.OK(patience + time.Duration(times)*5*time.Second)
 	took := time.Since(began)
 	m := regexp.MustCompile(`at most (\d+) ms late and (\d+) ms early`).FindStringSubmatch(p.Stderr())

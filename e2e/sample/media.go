@@ -116,9 +116,9 @@ func AllMedia() []Media {
 	return list
 }
 
-// Heavy is five seconds of 8 Mbit/s.
-func Heavy() Media {
-	return Media{Name: "heavy.mp4", args: args("-f lavfi -i", "color=gray:size=1280x720:rate=30,noise=alls=60:allf=t",
+// Dense is five seconds of 8 Mbit/s.
+func Dense() Media {
+	return Media{Name: "dense.mp4", args: args("-f lavfi -i", "color=gray:size=1280x720:rate=30,noise=alls=60:allf=t",
 		"-f lavfi -i", tone+":sample_rate=44100", "-t 5 -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 60 -b:v 8M -maxrate 8M -bufsize 4M", aac)}
 }
 
