@@ -43,8 +43,16 @@ var mayImport = map[string][]string{
 	"internal/container/amf0": {},
 	"internal/container/m3u8": {},
 	"internal/container/flv":  {"internal/media", "internal/codec", "internal/container/amf0"},
-	"internal/container/ts":   {"internal/media", "internal/codec/..."},
+	"internal/container/ts":   {"internal/media", "internal/codec", "internal/codec/...", "internal/container/es"},
 	"internal/container/fmp4": {"internal/media", "internal/codec/..."},
+	"internal/container/es":   {"internal/media", "internal/codec", "internal/codec/..."},
+	"internal/container/mkv":  {"internal/media", "internal/codec", "internal/codec/..."},
+	"internal/container/mp4":  {"internal/media", "internal/codec", "internal/codec/..."},
+
+	// What has frames in it, wherever it is.
+	"internal/source":  {"internal/media", "internal/codec", "internal/container/...", "internal/rtmp"},
+	"internal/playout": {"internal/media", "internal/container/flv", "internal/rtmp", "internal/source"},
+	"internal/probe":   {"internal/media", "internal/container/fmp4", "internal/container/ts", "internal/source"},
 
 	// The protocol knows neither rooms nor keys nor frames: a bench and a relay use it as the edge does.
 	"internal/rtmp": {"internal/container/amf0", "internal/netx"},
@@ -82,7 +90,7 @@ var mayImport = map[string][]string{
 
 	// The one place where everything meets.
 	"internal/app": {"internal/..."},
-	"cmd/livego":   {"internal/app", "internal/auth", "internal/bench", "internal/config", "internal/keyfile", "internal/live", "internal/obs"},
+	"cmd/livego":   {"internal/app", "internal/auth", "internal/bench", "internal/config", "internal/keyfile", "internal/live", "internal/obs", "internal/playout", "internal/probe", "internal/source"},
 
 	// The end-to-end tests see the binary only, as a user does: what they know of formats is their own, so that one mistake
 	// cannot hide on both sides.

@@ -64,6 +64,11 @@ func TestCommands(t *testing.T) {
 		{"version", nil, 0, "livego ", ""},
 		{"--help", nil, 0, "Usage: livego", ""},
 		{"bench --viewers 0", nil, 2, "", "livego: --viewers, --streams and --duration must be above zero, --settle, --join and --check not below\n"},
+		{"push film.mp4", nil, 2, "", "livego: push takes one file or more, and at the end the room or the address to push to\n"},
+		{"push --times 0 film.mp4 movie", nil, 2, "", "livego: --times must be 1 or more\n"},
+		{"push film.mp4 not/a/room", nil, 2, "", "livego: not/a/room: the last argument must be a room or an address (rtmp://host/app/key)\n"},
+		{"probe film.mp4", nil, 4, "", "livego: film.mp4: no such file or directory\n"},
+		{"probe --json good.yaml", nil, 4, "[\n", ""},
 		{"check-config --help", nil, 0, "Usage: livego check-config", ""},
 	} {
 		t.Run(c.args, func(t *testing.T) {
