@@ -126,6 +126,9 @@ func (c keysMakeCmd) Run(e *env) error {
 
 func (c keysMakeCmd) key(now time.Time) (live.Key, error) {
 	j := keyfile.Key{Room: c.Room, App: c.App, Label: c.Label, Role: c.Role}
+	if c.Expires != "" && c.Label == "" {
+		return live.Key{}, errors.New("the default key does not expire: give this one a --label")
+	}
 	if c.Expires != "" {
 		at, err := time.Parse(time.RFC3339, c.Expires)
 		if d, durErr := time.ParseDuration(c.Expires); durErr == nil {
