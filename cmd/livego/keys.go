@@ -46,8 +46,9 @@ func (e *env) withKeys(fn func(context.Context, keyring) error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), keysTimeout)
 	defer cancel()
-	var k keyring = dialOperator(cfg)
-	if !k.(*operator).answers(ctx) {
+	o := dialOperator(cfg)
+	k := keyring(o)
+	if !o.answers(ctx) {
 		store, err := app.OpenKeys(cfg)
 		if err != nil {
 			return fmt.Errorf("no server answers at api_addr (%s), and the store itself: %w", cfg.APIAddr, err)
