@@ -31,6 +31,8 @@ import (
 const (
 	// opTimeout bounds an operation, the wait for a connection included.
 	opTimeout = 2 * time.Second
+	// updateTimeout bounds a change with all its tries.
+	updateTimeout = 2 * opTimeout
 	// poolSize bounds the connections to one node.
 	poolSize = 16
 	// maxTries is how often a change is tried while others change the same room.
@@ -419,6 +421,8 @@ type result struct {
 // update changes a room as one operation. fn may be called again with what others have made of the room meanwhile. It does not see
 // keys that were revoked and have come back; they go at the first write.
 func (s *Store) update(ctx context.Context, name string, fn func([]live.Key) (result, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
+	defer cancel()
 	for range maxTries {
 		value, old, good, err := s.load(ctx, name)
 		if err != nil {
