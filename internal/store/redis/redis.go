@@ -597,7 +597,9 @@ func (s *Store) try(ctx context.Context, op func(context.Context) error) error {
 		return nil
 	case isForeign(err):
 		return &live.Error{Op: "key store", Err: errForeign}
-	case ctx.Err() == nil && !answered(err) && !errors.Is(err, goredis.ErrClosed):
+	case answered(err):
+		s.health.refused(err)
+	case ctx.Err() == nil && !errors.Is(err, goredis.ErrClosed):
 		s.health.down(err)
 		if c, ok := s.client.(*goredis.ClusterClient); ok {
 			c.ReloadState(ctx) // it would go on asking a node that is dead for a minute
