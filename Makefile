@@ -2,8 +2,9 @@
 
 GO       ?= go
 FUZZTIME ?= 20s
+DURATION ?= 40m
 
-.PHONY: build run test test-long check bench bench-go fuzz cross clean help
+.PHONY: build run test test-long soak check bench bench-go fuzz cross clean help
 
 build: ## bin/livego
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/livego ./cmd/livego
@@ -16,6 +17,9 @@ test: ## install what the tests need where possible, then check, then every test
 
 test-long: ## the same, with the rounds and durations that take an hour instead of minutes
 	TEST_LONG=1 scripts/test
+
+soak: ## streams, viewers and losses for DURATION; a line a minute says whether anything grows
+	TEST_SOAK=$(DURATION) $(GO) test -count=1 -v -timeout 0 -run '^TestSoak$$' ./e2e/scenes
 
 check: ## what can be judged without running: vet, lint, format, dead code, imports, links, other systems
 	scripts/check

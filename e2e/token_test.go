@@ -49,7 +49,7 @@ func head(ctx context.Context, target, bearer string, whole bool) (status int, b
 
 // TestPrivateRoom watches a private room by every protocol, with and without a token.
 func TestPrivateRoom(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+	rig.Need(t, "ffmpeg", "openssl")
 	t.Parallel()
 	s := rig.Start(t, rig.Options{Flags: []string{"--private=live/movie"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
 	src := load(t, sample.AV)
@@ -60,9 +60,10 @@ func TestPrivateRoom(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	good := map[string]string{
-		"JWT":            makeToken(t, "play", "live/movie"),
-		"signed":         makeToken(t, "play", "live/movie", "--signed"),
-		"JWT of the app": makeToken(t, "play", "live/*", "--ip=127.0.0.1"),
+		"signed by openssl": opensslToken(t),
+		"JWT":               makeToken(t, "play", "live/movie"),
+		"signed":            makeToken(t, "play", "live/movie", "--signed"),
+		"JWT of the app":    makeToken(t, "play", "live/*", "--ip=127.0.0.1"),
 	}
 	bad := map[string]string{
 		"none": "", "garbage": "x", "to publish": makeToken(t, "publish", "live/movie"), "other room": makeToken(t, "play", "live/other"),
@@ -119,6 +120,17 @@ func TestPrivateRoom(t *testing.T) {
 			t.Errorf("the token %s is in the log", name)
 		}
 	}
+}
+
+// opensslToken makes a signed URL's token as docs/keys.md tells people to.
+func opensslToken(t *testing.T) string {
+	t.Helper()
+	text := document(t, "docs/keys.md")
+	_, script, _ := strings.Cut(text, "IAT=$(date")
+	script, _, _ = strings.Cut("IAT=$(date"+script, "echo ")
+	p := rig.Go(t, "sh", "-c", "SECRET='"+tokenSecret+"'\n"+script+"echo h1.$IAT.$EXP.$SIG")
+	p.OK(patience)
+	return strings.TrimSpace(p.Stdout())
 }
 
 // checkPrivateHLS follows the playlists, and tries their parts without the session.

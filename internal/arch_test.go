@@ -43,8 +43,16 @@ var mayImport = map[string][]string{
 	"internal/container/amf0": {},
 	"internal/container/m3u8": {},
 	"internal/container/flv":  {"internal/media", "internal/codec", "internal/container/amf0"},
-	"internal/container/ts":   {"internal/media", "internal/codec/..."},
+	"internal/container/ts":   {"internal/media", "internal/codec", "internal/codec/...", "internal/container/es"},
 	"internal/container/fmp4": {"internal/media", "internal/codec/..."},
+	"internal/container/es":   {"internal/media", "internal/codec", "internal/codec/..."},
+	"internal/container/mkv":  {"internal/media", "internal/codec", "internal/codec/..."},
+	"internal/container/mp4":  {"internal/media", "internal/codec", "internal/codec/..."},
+
+	// What has frames in it, wherever it is.
+	"internal/source":  {"internal/media", "internal/codec", "internal/container/...", "internal/rtmp"},
+	"internal/playout": {"internal/media", "internal/container/flv", "internal/rtmp", "internal/source"},
+	"internal/probe":   {"internal/media", "internal/container/fmp4", "internal/container/ts", "internal/source"},
 
 	// The protocol knows neither rooms nor keys nor frames: a bench and a relay use it as the edge does.
 	"internal/rtmp": {"internal/container/amf0", "internal/netx"},
@@ -59,7 +67,9 @@ var mayImport = map[string][]string{
 
 	// The control plane. A config is plain values: what they mean is the business of whoever gets them.
 	"internal/config":          {"internal/live", "internal/redisurl"},
+	"internal/acme":            {},
 	"internal/auth":            {"internal/live"},
+	"internal/hook":            {"internal/live", "internal/stream"},
 	"internal/keyfile":         {"internal/live"},
 	"internal/store/bolt":      {"internal/live"},
 	"internal/store/redis":     {"internal/live", "internal/redisurl"},
@@ -80,7 +90,7 @@ var mayImport = map[string][]string{
 
 	// The one place where everything meets.
 	"internal/app": {"internal/..."},
-	"cmd/livego":   {"internal/app", "internal/auth", "internal/bench", "internal/config", "internal/keyfile", "internal/live", "internal/obs"},
+	"cmd/livego":   {"internal/app", "internal/auth", "internal/bench", "internal/config", "internal/keyfile", "internal/live", "internal/obs", "internal/playout", "internal/probe", "internal/source"},
 
 	// The end-to-end tests see the binary only, as a user does: what they know of formats is their own, so that one mistake
 	// cannot hide on both sides.
@@ -88,6 +98,7 @@ var mayImport = map[string][]string{
 	"e2e/hostile": {"e2e/..."},
 	"e2e/rtmp":    {},
 	"e2e/scenes":  {"e2e/..."},
+	"e2e/browser": {"e2e/..."},
 	"e2e/essence": {},
 	"e2e/rig":     {},
 	"e2e/sample":  {"e2e/essence", "e2e/rig"},
@@ -97,6 +108,7 @@ var mayImport = map[string][]string{
 var owners = map[string][]string{
 	"github.com/alecthomas/kong":        {"cmd/livego"},
 	"github.com/asticode/go-astits":     {"e2e/essence"}, // a reader of MPEG-TS that is not ours judges what ours writes
+	"github.com/caddyserver/certmagic":  {"internal/acme"},
 	"github.com/danielgtaylor/huma/v2":  {"internal/api"},
 	"github.com/goccy/go-yaml":          {"internal/config"},
 	"github.com/golang-jwt/jwt/v5":      {"internal/auth"},
@@ -105,6 +117,7 @@ var owners = map[string][]string{
 	"github.com/redis/go-redis/v9":      {"internal/store/redis"},
 	"github.com/schollz/progressbar/v3": {"cmd/livego"},
 	"go.etcd.io/bbolt":                  {"internal/store/bolt"},
+	"go.uber.org/zap":                   {"internal/acme"}, // certmagic's logger: to keep it quiet
 	"golang.org/x/net":                  {"internal/edge/...", "internal/app"},
 	"golang.org/x/sys":                  {"internal/bench", "internal/fan", "internal/netx"},
 	"golang.org/x/time":                 {"internal/auth", "internal/netx", "internal/rtmp", "internal/edge/..."},

@@ -30,6 +30,8 @@ type commands struct {
 	CheckConfig checkCmd   `cmd:"" name:"check-config" help:"Look for mistakes in the settings, and exit."`
 	Keys        keysCmd    `cmd:"" help:"List, make, revoke, export and import push keys."`
 	Token       tokenCmd   `cmd:"" help:"Make a token to watch, to publish or to manage."`
+	Push        pushCmd    `cmd:"" help:"Play files as a live stream: to a room of this livego, or to any RTMP server."`
+	Probe       probeCmd   `cmd:"" help:"Tell what is in a file or a live stream, and what is wrong with it."`
 	Bench       benchCmd   `cmd:"" help:"Measure a server: publish a stream, play it many times over."`
 	Version     versionCmd `cmd:"" help:"Tell what was built, and exit."`
 
@@ -59,6 +61,9 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 		return exitOK
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if errors.Is(err, errTold) {
+			break
+		}
 		_, _ = fmt.Fprintf(stderr, "livego: %s\n", line)
 	}
 	if f, ok := errors.AsType[*failure](err); ok {

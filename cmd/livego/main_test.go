@@ -58,12 +58,17 @@ func TestCommands(t *testing.T) {
 		{"--redis_addr=redis://u:hidden@a,b", nil, 2, "", "livego: --redis_addr: has several hosts: say redis-sentinel or redis-cluster\n"},
 		{"keys revoke", nil, 2, "", "livego: say which: the id of a key, or --room\n"},
 		{"keys make ../x", nil, 2, "", "livego: room name \"../x\" has a character outside A-Z a-z 0-9 . _ -\n"},
-		{"keys make movie --expires=yesterday", nil, 2, "", "livego: --expires must be a time to come such as 2030-01-31T12:00:00Z, or a duration such as 24h\n"},
+		{"keys make movie --label=x --expires=yesterday", nil, 2, "", "livego: --expires must be a time to come such as 2030-01-31T12:00:00Z, or a duration such as 24h\n"},
 		{"--hsl_addr :1", nil, 2, "", "livego: unknown flag --hsl_addr, did you mean \"--hls_addr\"? (see livego --help)\n"},
 		{"fly", nil, 2, "", "livego: unexpected argument fly (see livego --help)\n"},
 		{"version", nil, 0, "livego ", ""},
 		{"--help", nil, 0, "Usage: livego", ""},
 		{"bench --viewers 0", nil, 2, "", "livego: --viewers, --streams and --duration must be above zero, --settle, --join and --check not below\n"},
+		{"push film.mp4", nil, 2, "", "livego: push takes one file or more, and at the end the room or the address to push to\n"},
+		{"push --times 0 film.mp4 movie", nil, 2, "", "livego: --times must be 1 or more\n"},
+		{"push film.mp4 not/a/room", nil, 2, "", "livego: not/a/room: the last argument must be a room or an address (rtmp://host/app/key)\n"},
+		{"probe film.mp4", nil, 4, "", "livego: film.mp4: no such file or directory\n"},
+		{"probe --json good.yaml", nil, 4, "[\n", ""},
 		{"check-config --help", nil, 0, "Usage: livego check-config", ""},
 	} {
 		t.Run(c.args, func(t *testing.T) {

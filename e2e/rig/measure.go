@@ -66,3 +66,20 @@ func (s *Server) Goroutines() int {
 	}
 	return n
 }
+
+// Heap returns how many bytes are live on the server's heap, after a collection.
+func (s *Server) Heap() int {
+	s.t.Helper()
+	profile := Get(s.t, s.API("/debug/pprof/heap?gc=1&debug=1"))
+	for l := range strings.Lines(string(profile)) {
+		if value, ok := strings.CutPrefix(l, "# HeapAlloc = "); ok {
+			n, err := strconv.Atoi(strings.TrimSpace(value))
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			return n
+		}
+	}
+	s.t.Fatal("the heap's profile has no HeapAlloc")
+	return 0
+}

@@ -34,3 +34,15 @@ func missing(t testing.TB, what string) {
 
 // Long reports whether the tests may take their time (make test-long).
 func Long() bool { return os.Getenv("TEST_LONG") != "" }
+
+// NeedFile is Need for a file that scripts/setup installs.
+func NeedFile(t testing.TB, path string) {
+	t.Helper()
+	if _, err := os.Stat(path); err == nil {
+		return
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("MISSING PEER: %s is not installed, and CI=true", path)
+	}
+	t.Skipf("MISSING PEER: %s is not installed, so that this test proves NOTHING here: see scripts/setup", path)
+}

@@ -130,6 +130,12 @@ func (p *Process) OK(limit time.Duration) {
 // PID returns the process's number.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
+// CPU returns the processor time that the process took, once it has ended.
+func (p *Process) CPU() time.Duration {
+	<-p.done
+	return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
+}
+
 // Done is closed when the process has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 

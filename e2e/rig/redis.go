@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -53,10 +52,16 @@ func (r *Redis) Crash() {
 }
 
 // Pause has it answer nothing any more, until Resume.
-func (r *Redis) Pause() { r.Signal(syscall.SIGSTOP) }
+func (r *Redis) Pause() { r.kill("-STOP") }
 
 // Resume has it go on.
-func (r *Redis) Resume() { r.Signal(syscall.SIGCONT) }
+func (r *Redis) Resume() { r.kill("-CONT") }
+
+// kill sends a signal that not every system's Go has a name for.
+func (r *Redis) kill(signal string) {
+	r.t.Helper()
+	Go(r.t, "kill", signal, fmt.Sprint(r.PID())).OK(5 * time.Second)
+}
 
 // Do runs a command by redis-cli and returns its answer.
 func (r *Redis) Do(args ...string) string {

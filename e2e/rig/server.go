@@ -153,6 +153,9 @@ func (s *Server) Kill() {
 // Addr returns the address of the listener of a flag, "rtmp_addr" for one.
 func (s *Server) Addr(flag string) string { return s.addr[flag] }
 
+// SetAddr tells by which address the listener of a flag is reached, when Options.Flags gave it another.
+func (s *Server) SetAddr(flag, addr string) { s.addr[flag] = addr }
+
 // RTMP returns the RTMP URL of a room or key in the app live.
 func (s *Server) RTMP(name string) string { return "rtmp://" + s.addr["rtmp_addr"] + "/live/" + name }
 
@@ -238,6 +241,7 @@ type StatEntry struct {
 	VideoSpeed      float64 `json:"video_speed"`
 	AudioTotalBytes uint64  `json:"audio_total_bytes"`
 	AudioSpeed      float64 `json:"audio_speed"`
+	Skips           uint64  `json:"skips"`
 }
 
 // Stat returns what is live.

@@ -247,7 +247,9 @@ func (e *encoder) run() {
 func (sc *scene) sent(it item) {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
-	sc.log = append(sc.log, sent{it, time.Now()})
+	if !sc.forgetful {
+		sc.log = append(sc.log, sent{it, time.Now()})
+	}
 }
 
 // order has f done between two frames.

@@ -1,6 +1,7 @@
 package scenes
 
 import (
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -94,6 +95,7 @@ func parameterRows() []row {
 		{"F09 another sample rate", changed(1, 3, func(small, large *clip) *clip {
 			return small.of(essence.Video).with(large.of(essence.Audio)).from(10 * time.Second)
 		})},
+		{"F09 both", changed(1, 4, func(_, large *clip) *clip { return large.from(10 * time.Second) })},
 		{"F09 back with another resolution", func(sc *scene) {
 			sc.joins, sc.headers, sc.missing = 1, 4, 30
 			sc.early()
@@ -113,7 +115,7 @@ func parameterRows() []row {
 			e.goodbye()
 			for _, v := range sc.viewers {
 				v.wait(sc.t)
-				if n := v.headers(true); v.proto != "hls" && n != 2 {
+				if n := v.headers(true); !v.segmented() && n != 2 {
 					sc.t.Errorf("%v: %d codec headers, want each once", v, n)
 				}
 			}
@@ -160,6 +162,18 @@ func clockRows() []row {
 			e.goodbye()
 		}
 	}
+	// wild plays time stamps that say nothing: what counts is when frames come.
+	wild := func(stamp func(ms int64) int64) func(*scene) {
+		return func(sc *scene) {
+			sc.gap, sc.lasts, sc.mostJoins, sc.rough = 700*time.Millisecond, 3*time.Second, 3, true
+			sc.early()
+			e := sc.encodeWith(load(sc.t, sample.Small), stamp)
+			sc.flows(time.Second)
+			sc.late()
+			sc.flows(2500 * time.Millisecond)
+			e.goodbye()
+		}
+	}
 	return []row{
 		{"F14 a gap of 3 s", jump(1, 3*time.Second+200*time.Millisecond, 3*time.Second)},
 		{"F14 a gap of 1 h", jump(1, 0, time.Hour)},
@@ -169,6 +183,9 @@ func clockRows() []row {
 		{"F15 across 24 bits", crossing(1<<24 - 1)},
 		{"F16 across 31 bits", crossing(1 << 31)},
 		{"F16 across 32 bits", crossing(1 << 32)},
+		{"F17 all times 0", wild(func(int64) int64 { return 0 })},
+		{"F17 all times equal", wild(func(int64) int64 { return 5_000_000 })},
+		{"F17 random times", wild(func(int64) int64 { return int64(rand.Uint32()) })},
 	}
 }
 
@@ -221,7 +238,7 @@ func trackRows() []row {
 		{"F12 audio comes late", func(sc *scene) {
 			sc.joins, sc.comeBack = 1, true
 			c := load(sc.t, sample.Small)
-			sc.audience("early", "rtmp", "hls")
+			sc.audience("early", "rtmp", "hls", "ts")
 			ended := []*viewer{newViewer("flv", "who is ended"), newViewer("ws", "who is ended")}
 			for _, v := range ended {
 				sc.add(v)
@@ -230,7 +247,7 @@ func trackRows() []row {
 			for _, v := range ended {
 				v.wait(sc.t)
 			}
-			sc.viewers = sc.viewers[:2]
+			sc.viewers = sc.viewers[:3]
 			sc.audience("late", "flv", "ws")
 			sc.flows(2 * time.Second)
 			e.goodbye()
@@ -254,10 +271,10 @@ func trackRows() []row {
 		{"F22 video only, and no keyframe ever", func(sc *scene) {
 			sc.early()
 			e := sc.encode(load(sc.t, sample.Small).of(essence.Video).without(isKey))
-			sc.audience("late", "flv", "hls")
+			sc.audience("late", "flv", "hls", "ts")
 			for _, v := range sc.viewers {
 				v.wait(sc.t)
-				told := map[string]string{"rtmp": "StreamNotFound", "flv": "HTTP 503", "ws": "closed by", "hls": "HTTP 503"}[v.proto]
+				told := map[string]string{"rtmp": "StreamNotFound", "flv": "HTTP 503", "ws": "closed by", "hls": "HTTP 503", "ts": "HTTP 503"}[v.proto]
 				if v.err == nil || !strings.Contains(v.err.Error(), told) {
 					sc.t.Errorf("%v: was told %v, want %s", v, v.err, told)
 				}
@@ -270,7 +287,34 @@ func trackRows() []row {
 
 // viewerRows are about viewers who are not as the others, and who must not be noticed by them.
 func viewerRows() []row {
+	const fewest = 60_000 // bytes a second, of a stream of four times as many
 	return []row{
+		{"F30 slow viewers", func(sc *scene) {
+			sc.early()
+			var slow []*viewer
+			for _, proto := range []string{"rtmp", "flv", "ws"} {
+				v := newViewer(proto, "slow")
+				v.tap = newTap(wideOpen)
+				slow = append(slow, v)
+				sc.add(v)
+			}
+			e := sc.encode(load(sc.t, sample.Heavy))
+			sc.flows(1500 * time.Millisecond)
+			sc.viewers = sc.viewers[:len(all())]
+			for _, v := range slow {
+				v.tap.turn(fewest)
+			}
+			sc.flows(6 * time.Second)
+			for _, v := range slow {
+				v.tap.turn(wideOpen)
+			}
+			sc.flows(2 * time.Second)
+			e.goodbye()
+			for _, v := range slow {
+				v.wait(sc.t)
+				sc.judgeSlow(v)
+			}
+		}},
 		{"F32 half-open viewers", func(sc *scene) {
 			sc.early()
 			for _, proto := range []string{"rtmp", "flv", "ws"} {
@@ -280,12 +324,12 @@ func viewerRows() []row {
 			}
 			e := sc.encode(load(sc.t, sample.Heavy))
 			sc.flows(time.Second)
-			sc.awaitPlayers(7)
+			sc.awaitPlayers(len(all()) + 3)
 			for _, v := range sc.viewers[len(all()):] {
 				v.tap.turn(0)
 			}
 			sc.viewers = sc.viewers[:len(all())]
-			sc.awaitPlayers(4)
+			sc.awaitPlayers(len(all()))
 			sc.flows(time.Second)
 			e.goodbye()
 		}},

@@ -25,12 +25,13 @@ import (
 // A viewer records what comes to him by one connection, from when he starts until he is ended.
 type viewer struct {
 	proto, when string
+	forgetful   bool // keeps nothing of what he sees
 	tap         *tap // how fast he reads; nil: as it comes
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced with each change
 	tags     []received    // by RTMP, HTTP-FLV and WebSocket
-	segments []segment     // by HLS
+	segments []segment     // by HLS, in fragments of MP4 or as "ts"
 	length   time.Duration // of segments
 
 	done   chan struct{}
@@ -57,23 +58,34 @@ func newViewer(proto, when string) *viewer {
 	return &viewer{proto: proto, when: when, changed: make(chan struct{}), done: make(chan struct{})}
 }
 
+// segmented reports whether he sees the stream in segments.
+func (v *viewer) segmented() bool { return v.proto == "hls" || v.proto == "ts" }
+
 func (v *viewer) String() string { return v.proto + ", " + v.when }
 
 // start lets the viewer begin. The test's end ends him.
 func (v *viewer) start(t *testing.T, s *rig.Server, room string) {
+	v.begin(s, room)
+	t.Cleanup(v.leave)
+}
+
+// begin lets the viewer begin. He must leave.
+func (v *viewer) begin(s *rig.Server, room string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	v.cancel = cancel
-	watch := map[string]func(context.Context, *rig.Server, string) error{"rtmp": v.rtmp, "flv": v.flv, "ws": v.ws, "hls": v.hls}[v.proto]
+	watch := map[string]func(context.Context, *rig.Server, string) error{"rtmp": v.rtmp, "flv": v.flv, "ws": v.ws, "hls": v.hls, "ts": v.hls}[v.proto]
 	go func() {
 		defer close(v.done)
 		defer cancel()
 		v.err = watch(ctx, s, room)
 	}()
-	t.Cleanup(func() {
-		cancel()
-		v.tap.turn(wideOpen)
-		<-v.done
-	})
+}
+
+// leave ends the viewer by himself.
+func (v *viewer) leave() {
+	v.cancel()
+	v.tap.turn(wideOpen)
+	<-v.done
 }
 
 func (v *viewer) update(f func()) {
@@ -133,7 +145,7 @@ func (v *viewer) wait(t *testing.T) {
 func (v *viewer) progress() (at time.Duration, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.proto == "hls" {
+	if v.segmented() {
 		return v.length, v.length > 0
 	}
 	for i := len(v.tags) - 1; i >= 0; i-- {
@@ -147,7 +159,12 @@ func (v *viewer) progress() (at time.Duration, ok bool) {
 func (t received) isMedia() bool { return t.Type != essence.TagScript && !t.IsHeader() }
 
 func (v *viewer) record(t essence.FLVTag) {
-	v.update(func() { v.tags = append(v.tags, received{t, time.Now()}) })
+	v.update(func() {
+		if v.forgetful {
+			v.tags = v.tags[:0]
+		}
+		v.tags = append(v.tags, received{t, time.Now()})
+	})
 }
 
 // rtmp plays by RTMP. It waits for a stream that is not there.
@@ -277,7 +294,11 @@ func (v *viewer) hls(ctx context.Context, s *rig.Server, room string) error {
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
 	defer client.CloseIdleConnections()
 	p := hlsPlayer{v: v, client: client}
-	resp, err := found(ctx, client, s.HLS(room))
+	url := s.HLS(room)
+	if v.proto == "ts" {
+		url += "?format=ts"
+	}
+	resp, err := found(ctx, client, url)
 	if err != nil {
 		return err
 	}
@@ -287,7 +308,7 @@ func (v *viewer) hls(ctx context.Context, s *rig.Server, room string) error {
 		return err
 	}
 	variant := slices.IndexFunc(strings.Split(string(master), "\n"), func(l string) bool { return strings.HasPrefix(l, "#EXT-X-STREAM-INF:") })
-	if p.media, err = resolve(s.HLS(room), strings.Split(string(master), "\n")[variant+1]); err != nil || variant < 0 {
+	if p.media, err = resolve(url, strings.Split(string(master), "\n")[variant+1]); err != nil || variant < 0 {
 		return fmt.Errorf("no multivariant playlist: %w\n%s", err, master)
 	}
 	again := time.NewTicker(200 * time.Millisecond)
@@ -404,6 +425,9 @@ func (p *hlsPlayer) take(ctx context.Context, number int, s segment) (err error)
 	p.next++
 	if s.body, err = p.fetchRef(ctx, s.uri); err != nil {
 		return err
+	}
+	if p.v.forgetful {
+		s.body = nil
 	}
 	p.v.update(func() {
 		p.v.segments = append(p.v.segments, s)

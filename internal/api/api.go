@@ -24,7 +24,9 @@ type Options struct {
 	Door interface {
 		Check(*http.Request, auth.Rights) error
 	}
-	Log *slog.Logger
+	// Audit has who was refused, at the gate and here.
+	Audit *auth.Audit
+	Log   *slog.Logger
 
 	Apps []App // that may be published to, the main one first; may be empty
 

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"livego/internal/auth"
 	"livego/internal/keyfile"
 	"livego/internal/live"
 )
@@ -113,6 +114,7 @@ func TestV1Refuses(t *testing.T) {
 		{"P03 override", "GET", "/api/v1/keys", "", []string{"X-HTTP-Method-Override: DELETE"}, 200},
 		{"no route", "GET", "/api/v1/nothing", "", nil, 404},
 		{"P04 twice", "GET", "/api/v1/keys?room=a&room=b", "", nil, 400},
+		{"unknown argument", "GET", "/api/v1/keys?" + canary + "=1", "", nil, 400},
 		{"P04 array", "GET", "/api/v1/keys?room[]=a", "", nil, 400},
 		{"P04 no room", "POST", "/api/v1/keys", `{}`, []string{asJSON}, 400},
 		{"P05 empty room", "POST", "/api/v1/keys", `{"room":""}`, []string{asJSON}, 400},
@@ -134,7 +136,8 @@ func TestV1Refuses(t *testing.T) {
 		{"a form", "POST", "/api/v1/keys", `room=a`, []string{"Content-Type: application/x-www-form-urlencoded"}, 415},
 		{"bad role", "POST", "/api/v1/keys", `{"room":"a","role":"` + canary + `"}`, []string{asJSON}, 400},
 		{"reserved label", "POST", "/api/v1/keys", `{"room":"a","label":"~"}`, []string{asJSON}, 400},
-		{"past", "POST", "/api/v1/keys", `{"room":"a","expires":"2000-01-01T00:00:00Z"}`, []string{asJSON}, 400},
+		{"default key that expires", "POST", "/api/v1/keys", `{"room":"a","expires":"2999-01-01T00:00:00Z"}`, []string{asJSON}, 400},
+		{"past", "POST", "/api/v1/keys", `{"room":"a","label":"x","expires":"2000-01-01T00:00:00Z"}`, []string{asJSON}, 400},
 		{"unknown app", "POST", "/api/v1/keys", `{"room":"a","app":"nope"}`, []string{asJSON}, 404},
 		{"import of a short key", "POST", "/api/v1/keys/import", `{"keys":[{"room":"a","key":"` + canary[1:] + `"}]}`, []string{asJSON}, 400},
 		{"import of a bad room", "POST", "/api/v1/keys/import", `{"keys":[{"room":"` + canary + `","key":"` + canary + `"}]}`, []string{asJSON}, 400},
@@ -180,6 +183,22 @@ func TestV1Door(t *testing.T) {
 	}
 	if w := s.get("/api/v1/openapi.json", outside, "Authorization: Bearer "+token); w.Code != 200 || !strings.Contains(w.Body.String(), `"openapi":"3.1`) {
 		t.Errorf("the description: %d %.100s", w.Code, w.Body)
+	}
+}
+
+// TestDenied lists who was refused, without what he showed.
+func TestDenied(t *testing.T) {
+	s, token := guarded(t)
+	const outside = "Remote: 198.51.100.9:4000"
+	s.get("/control/get?room=movie&jwt=c4n4ry", outside)
+	s.get("/c4n4ry", outside)
+	w := s.get("/api/v1/events?type=denied", outside, "Authorization: Bearer "+token)
+	list := decode[struct{ Events []auth.Refusal }](t, w, 200)
+	if len(list.Events) != 2 || list.Events[1].Path != "/control/get" || list.Events[1].Remote != "198.51.100.9:4000" || strings.Contains(w.Body.String(), "c4n4ry") {
+		t.Errorf("denied: %s", w.Body)
+	}
+	if w := s.get("/api/v1/events?type=all", outside, "Authorization: Bearer "+token); w.Code != 400 {
+		t.Errorf("an unknown type: %d", w.Code)
 	}
 }
 

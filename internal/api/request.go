@@ -43,9 +43,20 @@ func needed(r *http.Request) auth.Rights {
 	return auth.Read
 }
 
+// shownPath returns the path of a request that was refused, if it is one of ours: anything else may be anything, a secret too.
+func shownPath(path string) string {
+	for _, p := range []string{"/control/get", "/control/reset", "/control/delete", "/control/push", "/control/pull", "/stat/livestat", "/statics/", "/debug/", v1, "/"} {
+		if path == p || strings.HasSuffix(p, "/") && p != "/" && strings.HasPrefix(path, p) || p == v1 && strings.HasPrefix(path, v1) {
+			return p
+		}
+	}
+	return ""
+}
+
 // admit asks the door and refuses what no route takes. The door comes first: who may not ask learns nothing of the rest.
 func (s *server) admit(w http.ResponseWriter, r *http.Request) error {
 	if err := s.Door.Check(r, needed(r)); err != nil {
+		s.Audit.Note(auth.Refusal{What: "manage", Path: shownPath(r.URL.Path), Proto: "http", Remote: r.RemoteAddr, Reason: live.Reason(err)})
 		if suppressed, ok := s.refused.Allow(live.KindOf(err).String()); ok {
 			s.Log.Warn("request refused", "path", r.URL.Path, "remote", r.RemoteAddr, "reason", live.Reason(err), "suppressed", suppressed)
 		}

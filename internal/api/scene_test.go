@@ -40,7 +40,7 @@ func newScene(t testing.TB, change func(*Options)) *scene {
 	s := &scene{t: t, hub: stream.NewHub(stream.Options{Hold: 20 * time.Second}), keys: &memKeys{}, log: &bytes.Buffer{}}
 	t.Cleanup(s.hub.Close)
 	s.options = Options{
-		Hub: s.hub, Keys: s.keys, Door: openDoor{},
+		Hub: s.hub, Keys: s.keys, Door: openDoor{}, Audit: new(auth.Audit),
 		Log:  slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Apps: []App{{Name: "live", FLV: true, HLS: true}, {Name: "quiet"}},
 		RTMP: "rtmp://[::]:1935", FLV: "http://0.0.0.0:7001", HLS: "http://:7002",

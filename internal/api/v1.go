@@ -30,7 +30,9 @@ func (s *server) routeV1() {
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"bearer": {Type: "http", Scheme: "bearer"}}
 	config.Security = []map[string][]string{{"bearer": {}}, {}}
 	mux := http.NewServeMux()
-	s.routeKeys(humago.New(mux, config))
+	api := humago.New(mux, config)
+	s.routeKeys(api)
+	huma.Register(api, operation("GET", v1+"/events", "list-events", "Who was refused lately, the newest first"), s.listEvents)
 	s.mux.HandleFunc(v1+"/", func(w http.ResponseWriter, r *http.Request) {
 		for name, values := range r.URL.Query() {
 			if len(values) > 1 {
@@ -40,6 +42,23 @@ func (s *server) routeV1() {
 		}
 		mux.ServeHTTP(&strictWriter{ResponseWriter: w, r: r}, r)
 	})
+}
+
+type eventsInput struct {
+	Type  string `query:"type" enum:"denied" default:"denied" doc:"Of what kind: there is one."`
+	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+}
+
+type eventList struct {
+	Body struct {
+		Events []auth.Refusal `json:"events"`
+	}
+}
+
+func (s *server) listEvents(_ context.Context, in *eventsInput) (*eventList, error) {
+	out := new(eventList)
+	out.Body.Events = s.Audit.Latest(in.Limit)
+	return out, nil
 }
 
 // operation describes a route.
@@ -93,7 +112,7 @@ func discreet(_ huma.Context, _ string, v any) (any, error) {
 	}
 	for _, d := range e.Errors {
 		d.Value = nil
-		if strings.Contains(d.Message, "unexpected") {
+		if strings.HasPrefix(d.Message, "un") { // unexpected property, unknown query parameter
 			d.Location = "" // a name that the sender made up
 		}
 	}

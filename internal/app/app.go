@@ -4,17 +4,20 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"livego/internal/acme"
 	"livego/internal/api"
 	"livego/internal/auth"
 	"livego/internal/config"
@@ -22,6 +25,7 @@ import (
 	"livego/internal/edge/hls"
 	edgertmp "livego/internal/edge/rtmp"
 	"livego/internal/fan"
+	"livego/internal/hook"
 	"livego/internal/live"
 	"livego/internal/netx"
 	"livego/internal/rtmp"
@@ -50,7 +54,11 @@ type App struct {
 	limiter *netx.Limiter
 	numbers *segment.Numbers
 	engine  *fan.Engine
-	jwks    *auth.JWKS // nil without
+	audit   auth.Audit
+	cert    *certificate  // nil without TLS, and with ACME
+	acme    *acme.Manager // nil without
+	jwks    *auth.JWKS    // nil without
+	outbox  *hook.Outbox  // nil without
 
 	listeners
 	load     load
@@ -65,7 +73,11 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 			a.Close()
 		}
 	}()
-	if err := a.listeners.bind(cfg); err != nil {
+	secure, err := a.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	if err := a.listeners.bind(cfg, secure); err != nil {
 		return nil, err
 	}
 	if a.store, err = openStore(cfg, log); err != nil {
@@ -83,6 +95,15 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 		return nil, err
 	}
 	a.build(door, tokens)
+	if cfg.Hook.Events != "" {
+		a.outbox, err = hook.OpenOutbox(a.hub, hook.OutboxOptions{
+			URL: cfg.Hook.Events, Secret: cfg.Hook.Secret, Dir: filepath.Join(cfg.DataDir, "outbox"), Viewers: cfg.Hook.Viewers,
+			Timeout: cfg.Hook.Timeout, Log: log,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("the outbox of hook.events: %w", err)
+		}
+	}
 	return a, nil
 }
 
@@ -99,10 +120,17 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 		GOPs: gops, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
 		Gather: gather(cfg.Gather, &a.load), Epoch: a.numbers.Epoch,
 	})
-	gate := auth.NewGate(a.store, auth.Options{
+	inner := auth.NewGate(a.store, auth.Options{
 		Apps: gateApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
 		Tokens: tokens, Private: cfg.Private,
 	})
+	var gate live.Gate = inner
+	if cfg.Hook.OnPublish != "" || cfg.Hook.OnPlay != "" {
+		gate = hook.NewGate(inner, hook.GateOptions{
+			OnPublish: cfg.Hook.OnPublish, OnPlay: cfg.Hook.OnPlay, Secret: cfg.Hook.Secret, Timeout: cfg.Hook.Timeout, Log: a.log,
+		})
+	}
+	gate = a.audit.Gate(gate)
 	engine, err := fan.NewEngine(runtime.GOMAXPROCS(0))
 	if err != nil {
 		a.log.Warn("each viewer gets a goroutine", "err", err)
@@ -116,14 +144,14 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 	a.rtmp = edgertmp.New(a.hub, gate, edgertmp.Options{
 		Conn: rtmp.Options{
 			HandshakeTimeout: cfg.HandshakeTimeout, CommandTimeout: cfg.CommandTimeout,
-			WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage), CheckApp: gate.CheckApp,
+			WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage), CheckApp: inner.CheckApp,
 		},
 		ReadTimeout: cfg.ReadTimeout, PlayWait: cfg.PlayWait, Drain: cfg.ShutdownTimeout, GOPs: gops,
 		Limiter: a.limiter, Engine: a.engine, Fan: fanning, Log: a.log,
 	})
 	a.hls = hls.New(a.hub, gate, hls.Options{
 		Segment: cfg.HLSSegment, Part: cfg.HLSPart, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, FirstWait: cfg.HLSStartWait,
-		SessionTimeout: cfg.HLSSessionTimeout, Apps: func(app string) bool { return apps[app].HLS }, Private: gate.Private, Raise: a.numbers.Raise, Log: a.log,
+		SessionTimeout: cfg.HLSSessionTimeout, Apps: func(app string) bool { return apps[app].HLS }, Private: func(name live.Name) bool { return cfg.Hook.OnPlay != "" || inner.Private(name) }, Raise: a.numbers.Raise, Log: a.log,
 	})
 	a.viewers = &viewers{
 		flv: edgeflv.New(a.hub, gate, edgeflv.Options{
@@ -133,10 +161,29 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 		apps: apps, limiter: a.limiter, stall: cfg.WriteTimeout,
 	}
 	a.api = api.New(api.Options{
-		Hub: a.hub, Keys: a.store, Door: door, Log: a.log, Apps: apiApps(cfg.Apps),
+		Hub: a.hub, Keys: a.store, Door: door, Audit: &a.audit, Log: a.log, Apps: apiApps(cfg.Apps),
 		RTMP: "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
 		StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: version(),
 	})
+}
+
+// tlsConfig returns how TLS is served, nil where it is not.
+func (a *App) tlsConfig() (_ *tls.Config, err error) {
+	cfg := a.cfg
+	if !cfg.EnableRTMPS && !cfg.EnableHTTPS && !cfg.UseHLSHTTPS {
+		return nil, nil
+	}
+	if len(cfg.ACME.Domains) > 0 {
+		a.acme = acme.New(acme.Options{
+			Domains: cfg.ACME.Domains, Email: cfg.ACME.Email, CA: cfg.ACME.CA, HTTPPort: cfg.ACME.HTTPPort,
+			Dir: filepath.Join(cfg.DataDir, "acme"), Log: a.log,
+		})
+		return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.acme.Get}, nil
+	}
+	if a.cert, err = loadCertificate(cfg.RTMPSCert, cfg.RTMPSKey, a.log); err != nil {
+		return nil, err
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.cert.get}, nil
 }
 
 // tokenOptions returns which tokens are good, with a look at the files that hold keys.
@@ -205,6 +252,15 @@ func (a *App) Run(ctx context.Context) error {
 	serving.Go(func() { a.numbers.Run(late) })
 	serving.Go(func() { tuneGC(late) })
 	serving.Go(func() { a.load.watch(late) })
+	if a.acme != nil {
+		serving.Go(func() { a.acme.Run(late) })
+	}
+	if a.cert != nil {
+		serving.Go(func() { a.cert.run(late) })
+	}
+	if a.outbox != nil {
+		serving.Go(func() { a.outbox.Run(late) })
+	}
 	if a.jwks != nil {
 		serving.Go(func() { a.jwks.Run(late) })
 	}

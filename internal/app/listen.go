@@ -31,16 +31,8 @@ func (ls *listeners) close() {
 	}
 }
 
-// bind binds what cfg asks for. The error names the protocol, the setting and the address.
-func (ls *listeners) bind(cfg config.Config) error {
-	var cert *tls.Config
-	if cfg.EnableRTMPS || cfg.EnableHTTPS || cfg.UseHLSHTTPS {
-		pair, err := tls.LoadX509KeyPair(cfg.RTMPSCert, cfg.RTMPSKey)
-		if err != nil {
-			return fmt.Errorf("rtmps_cert and rtmps_key: %w", err)
-		}
-		cert = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
-	}
+// bind binds what cfg asks for; cert is for those that speak TLS. The error names the protocol, the setting and the address.
+func (ls *listeners) bind(cfg config.Config, cert *tls.Config) error {
 	for _, l := range []struct {
 		to        *[]listener
 		on        bool
@@ -65,7 +57,7 @@ func (ls *listeners) bind(cfg config.Config) error {
 		if l.tls {
 			c := cert.Clone()
 			if l.http {
-				c.NextProtos = []string{"h2", "http/1.1"}
+				c.NextProtos = append([]string{"h2", "http/1.1"}, c.NextProtos...)
 			}
 			ln = tls.NewListener(ln, c)
 		}

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -342,6 +343,31 @@ func TestPublishTokens(t *testing.T) {
 	}
 }
 
+// TestGateSlowsTokenGuessers counts bad tokens as it counts bad keys (T12).
+func TestGateSlowsTokenGuessers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(newFake(), Options{Apps: testApps, Private: []string{"*"}, Failures: 10, Tokens: TokenOptions{Secret: tokenSecret, MaxAge: time.Hour}})
+		try := func(token string) time.Duration {
+			start := time.Now()
+			_, _ = g.Allow(t.Context(), live.Request{Action: live.Play, App: "live", Name: "movie", Token: token, Remote: "192.0.2.1:1"})
+			return time.Since(start)
+		}
+		for range 20 {
+			if d := try(""); d != 0 {
+				t.Errorf("who shows nothing waits %v", d)
+			}
+		}
+		for i := range 10 {
+			if d := try("guess"); d != 0 {
+				t.Errorf("guess %d waited %v", i, d)
+			}
+		}
+		if d := try("guess"); d == 0 || d > maxDelay {
+			t.Errorf("guess 11 waited %v", d)
+		}
+	})
+}
+
 func TestTokenPass(t *testing.T) {
 	g := NewGate(newFake(), Options{Apps: testApps, Private: []string{"*"}, Tokens: TokenOptions{Secret: tokenSecret, MaxAge: 24 * time.Hour, Viewers: 5}})
 	passes := map[live.Pass]bool{}
@@ -405,9 +431,11 @@ func FuzzParseJWKS(f *testing.F) {
 // TestJWKSFetch tries answers of the URL that are no keys.
 func TestJWKSFetch(t *testing.T) {
 	for name, h := range map[string]http.HandlerFunc{
-		"404":      func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) },
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", 302) },
-		"10 MB":    func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 10<<20)) },
+		"404": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
+		},
+		"10 MB": func(w http.ResponseWriter, _ *http.Request) { w.Write(make([]byte, 10<<20)) },
 	} {
 		srv := httptest.NewServer(h)
 		j := NewJWKS(srv.URL, slog.New(slog.DiscardHandler))

@@ -24,18 +24,24 @@ type Config struct {
 
 	ShutdownTimeout time.Duration `key:"shutdown_timeout" default:"30s" min:"0s" max:"10m" help:"How long a server that was told to stop lets viewers finish."`
 
-	RTMPAddr        string `key:"rtmp_addr" default:":1935" group:"Listeners" help:"Where RTMP is served: encoders and players."`
-	HTTPFLVAddr     string `key:"httpflv_addr" default:":7001" help:"Where viewers' HTTP is served, for HTTP-FLV by custom."`
-	HLSAddr         string `key:"hls_addr" default:":7002" help:"Where viewers' HTTP is served, for HLS by custom."`
-	APIAddr         string `key:"api_addr" default:"127.0.0.1:8090" help:"Where the operator's HTTP is served. Outside of loopback it asks for the admin token or a JWT."`
-	EnableRTMPS     bool   `key:"enable_rtmps" default:"false" help:"Serve RTMP over TLS too."`
-	RTMPSAddr       string `key:"rtmps_addr" default:":1936" help:"Where RTMP over TLS is served."`
-	EnableHTTPS     bool   `key:"enable_https" default:"false" help:"Serve viewers over HTTPS and HTTP/2 too."`
-	HTTPSAddr       string `key:"https_addr" default:":7443" help:"Where viewers' HTTPS is served."`
-	UseHLSHTTPS     bool   `key:"use_hls_https" default:"false" help:"Serve HTTPS instead of HTTP on hls_addr."`
-	RTMPSCert       string `key:"rtmps_cert" default:"server.crt" help:"The certificate chain in PEM, for all that is served over TLS."`
-	RTMPSKey        string `key:"rtmps_key" default:"server.key" help:"The private key in PEM that belongs to rtmps_cert."`
-	EnableTLSVerify bool   `key:"enable_tls_verify" default:"true" help:"Check the certificates of servers that this one connects to."`
+	RTMPAddr    string `key:"rtmp_addr" default:":1935" group:"Listeners" help:"Where RTMP is served: encoders and players."`
+	HTTPFLVAddr string `key:"httpflv_addr" default:":7001" help:"Where viewers' HTTP is served, for HTTP-FLV by custom."`
+	HLSAddr     string `key:"hls_addr" default:":7002" help:"Where viewers' HTTP is served, for HLS by custom."`
+	APIAddr     string `key:"api_addr" default:"127.0.0.1:8090" help:"Where the operator's HTTP is served. Outside of loopback it asks for the admin token or a JWT."`
+	EnableRTMPS bool   `key:"enable_rtmps" default:"false" help:"Serve RTMP over TLS too."`
+	RTMPSAddr   string `key:"rtmps_addr" default:":1936" help:"Where RTMP over TLS is served."`
+	EnableHTTPS bool   `key:"enable_https" default:"false" help:"Serve viewers over HTTPS and HTTP/2 too."`
+	HTTPSAddr   string `key:"https_addr" default:":7443" help:"Where viewers' HTTPS is served."`
+	UseHLSHTTPS bool   `key:"use_hls_https" default:"false" help:"Serve HTTPS instead of HTTP on hls_addr."`
+	RTMPSCert   string `key:"rtmps_cert" default:"server.crt" help:"The certificate chain in PEM, for all that is served over TLS."`
+	RTMPSKey    string `key:"rtmps_key" default:"server.key" help:"The private key in PEM that belongs to rtmps_cert."`
+	ACME        struct {
+		Domains  []string `key:"domains" help:"Get certificates for these names by ACME, in place of rtmps_cert. It says yes to the terms of the authority. Port 80 of each name must lead here."`
+		Email    string   `key:"email" help:"Where the authority writes to when something is wrong."`
+		CA       string   `key:"ca" default:"https://acme-v02.api.letsencrypt.org/directory" help:"The directory of the authority."`
+		HTTPPort int      `key:"http_port" default:"80" min:"1" max:"65535" help:"Where the authority's questions are answered, while there are any: what port 80 of the names leads to."`
+	} `key:"acme"`
+	EnableTLSVerify bool `key:"enable_tls_verify" default:"true" help:"Check the certificates of servers that this one connects to."`
 
 	RedisAddr  string        `key:"redis_addr" secret:"true" group:"Key store" help:"A Redis or Valkey (6.2 or newer) to keep rooms and keys in, for several servers to share, in place of a file in data_dir: host:port, or a URL. See docs/keys.md."`
 	RedisPwd   string        `key:"redis_pwd" secret:"true" help:"Its password, where the URL has none."`
@@ -58,6 +64,14 @@ type Config struct {
 		MaxAge    time.Duration `key:"max_age" default:"24h" min:"1m" max:"8760h" help:"How far in the future a token may expire."`
 		Viewers   int           `key:"viewers" default:"0" min:"0" help:"How many may watch with one token at a time, where it does not say. 0: any number."`
 	} `key:"token"`
+	Hook struct {
+		OnPublish string        `key:"on_publish" secret:"true" help:"A URL that is asked before somebody publishes; without a yes nobody does. See docs/keys.md."`
+		OnPlay    string        `key:"on_play" secret:"true" help:"A URL that is asked before somebody watches."`
+		Events    string        `key:"events" secret:"true" help:"A URL that is told of streams that start, are held, go on and end."`
+		Viewers   bool          `key:"viewers" default:"false" help:"Tell it of viewers who come and go too."`
+		Secret    string        `key:"secret" secret:"true" help:"The secret that signs what these URLs are sent. At least 16 characters."`
+		Timeout   time.Duration `key:"timeout" default:"3s" min:"100ms" max:"30s" help:"How long they may take to answer."`
+	} `key:"hook"`
 	AuthFailures  int  `key:"auth_failures" default:"10" min:"0" help:"Wrong keys or credentials a minute from one address before further tries are slowed down. 0: no limit."`
 	ConnsPerIP    int  `key:"conns_per_ip" default:"64" min:"0" help:"Connections from one address, by RTMP or to viewers' HTTP, that have neither published nor played yet. 0: no limit."`
 	LimitLoopback bool `key:"limit_loopback" default:"false" help:"Apply the limits by address to this machine too."`

@@ -35,7 +35,7 @@ func TestExample(t *testing.T) {
 			all = strings.Replace(all, "# "+name(f)+": ", name(f)+": ", 1)
 		}
 	}
-	for _, block := range []string{"jwt", "token"} {
+	for _, block := range []string{"acme", "jwt", "token", "hook"} {
 		all = strings.Replace(all, "# "+block+":", block+":", 1)
 	}
 	for _, text := range []string{exampleFile(), all} {

@@ -58,7 +58,15 @@ func (c Config) problems() []problem {
 			}
 		}
 	}
-	if c.EnableRTMPS || c.EnableHTTPS || c.UseHLSHTTPS {
+	serves := c.EnableRTMPS || c.EnableHTTPS || c.UseHLSHTTPS
+	if len(c.ACME.Domains) > 0 {
+		if !serves {
+			add("acme.domains", "nothing is served over TLS: set enable_rtmps, enable_https or use_hls_https")
+		}
+		if !secureURL(c.ACME.CA) {
+			add("acme.ca", "must be an https URL")
+		}
+	} else if serves {
 		if _, err := tls.LoadX509KeyPair(c.RTMPSCert, c.RTMPSKey); err != nil {
 			add("rtmps_cert", "the certificate for TLS: %v", err)
 		}
@@ -100,6 +108,15 @@ func (c Config) checkTokens(add func(key, format string, args ...any)) {
 		}
 		if p != "*" && err != nil {
 			add("private", "%v", err)
+		}
+	}
+	for key, hook := range map[string]string{"hook.on_publish": c.Hook.OnPublish, "hook.on_play": c.Hook.OnPlay, "hook.events": c.Hook.Events} {
+		if u, err := url.Parse(hook); hook != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+			add(key, "is no http or https URL")
+		}
+		if hook != "" && len(c.Hook.Secret) < minSecret {
+			add("hook.secret", "must have at least %d characters", minSecret)
+			break
 		}
 	}
 	if len(c.Private) > 0 && c.Token.Secret == "" && c.Token.PublicKey == "" && c.Token.JWKSURL == "" {

@@ -2,20 +2,15 @@ package netx
 
 import (
 	"net"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// BoundSending bounds what the kernel holds unsent for a viewer's c to about n bytes, so that a slow viewer's delay shows in our
-// cursors instead of hiding in a socket buffer of megabytes, and has it give c up when the peer, whose power may be cut, has
-// acknowledged nothing for stall. It does nothing for what is not TCP, and it is a wish: a system that refuses it shows the delay and
-// the loss later, and that is all.
-func BoundSending(c net.Conn, n int, stall time.Duration) {
-	control(c, func(fd int) {
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n)
-		_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(stall.Milliseconds()))
-	})
+// BoundUnsent bounds what the kernel holds unsent for c to about n bytes, so that a slow viewer's delay shows in our cursors
+// instead of hiding in a socket buffer of megabytes. It does nothing for what is not TCP, and it is a wish: a system that refuses it
+// shows the delay later, and that is all.
+func BoundUnsent(c net.Conn, n int) {
+	control(c, func(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n) })
 }
 
 // Queued returns how many bytes the kernel holds for c that the peer has not acknowledged; 0 where that is not known.

@@ -2,13 +2,10 @@
 
 package netx
 
-import (
-	"net"
-	"time"
-)
+import "net"
 
-// BoundSending bounds what the kernel holds unsent for c to about n bytes, by the size of its send buffer. It is a wish.
-func BoundSending(c net.Conn, n int, _ time.Duration) {
+// BoundUnsent bounds what the kernel holds unsent for c to about n bytes, by the size of its send buffer. It is a wish.
+func BoundUnsent(c net.Conn, n int) {
 	if tcp := tcpConn(c); tcp != nil {
 		_ = tcp.SetWriteBuffer(n)
 	}

@@ -71,7 +71,8 @@ type Segmenter struct {
 type run struct {
 	disc         uint32
 	video, audio *media.Track
-	lineup       *lineup // of its tracks; nil until something is complete: a track that comes until then was there from the start
+	carried      *media.Track // that of the two which goes on from the run before, until a frame of it comes
+	lineup       *lineup      // of its tracks; nil until something is complete: a track that comes until then was there from the start
 	start        time.Duration
 	arrived      time.Time // when the frame at start did
 }
@@ -285,13 +286,17 @@ func (s *Segmenter) position(f *media.Frame) time.Duration {
 }
 
 // breaks reports whether f does not continue what is in the open segment: RFC 8216 section 4.3.2.3 wants a discontinuity where
-// the time stamps jump or the tracks change. A track that comes while nothing of the run is complete is there from the start.
+// the time stamps jump or the tracks change. A track that comes while nothing of the run is complete is there from the start, also
+// in place of one that went on from the run before: encoders change the parameters of picture and sound at once.
 func (s *Segmenter) breaks(f *media.Frame) bool {
 	if f.Discontinuity != s.run.disc {
 		return true
 	}
 	t := *s.run.track(f.Track.Kind)
-	return t != f.Track && (t != nil || s.run.lineup != nil)
+	if t == nil || t == s.run.carried { // nothing of it is in the run
+		return t != f.Track && s.run.lineup != nil
+	}
+	return t != f.Track
 }
 
 // due reports whether the open segment is to be cut before f.
@@ -377,6 +382,9 @@ func (s *Segmenter) join(f *media.Frame, at time.Duration) {
 	r := run{disc: f.Discontinuity, start: at, arrived: f.Arrived}
 	if f.Discontinuity == s.run.disc {
 		r.video, r.audio = s.run.video, s.run.audio
+		if r.carried = r.video; f.Track.Kind == media.Video {
+			r.carried = r.audio
+		}
 	}
 	s.run = r
 }
@@ -391,7 +399,11 @@ func (r *run) track(k media.Kind) **media.Track {
 
 // add puts f into the open segment.
 func (s *Segmenter) add(f *media.Frame) {
-	*s.run.track(f.Track.Kind) = f.Track
+	t := s.run.track(f.Track.Kind)
+	if *t == s.run.carried {
+		s.run.carried = nil
+	}
+	*t = f.Track
 	o := s.open
 	o.frames = append(o.frames, f)
 	o.load.add(f)

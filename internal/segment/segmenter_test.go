@@ -23,6 +23,7 @@ var (
 	h264  = &media.Track{Kind: media.Video, Codec: media.H264, Config: avcC, Timescale: 90000, RFC6381: "avc1.64001f", Width: 1280, Height: 720}
 	h264b = &media.Track{Kind: media.Video, Codec: media.H264, Config: avcC, Timescale: 90000, RFC6381: "avc1.64001f", Width: 640, Height: 360}
 	aac   = &media.Track{Kind: media.Audio, Codec: media.AAC, Config: []byte{0x12, 0x10}, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1024, RFC6381: "mp4a.40.2"}
+	aacb  = &media.Track{Kind: media.Audio, Codec: media.AAC, Config: []byte{0x11, 0x90}, Timescale: 48000, SampleRate: 48000, Channels: 2, FrameSamples: 1024, RFC6381: "mp4a.40.2"}
 )
 
 const ms = time.Millisecond
@@ -72,7 +73,16 @@ func with(fs []*media.Frame, change func(*media.Frame)) []*media.Frame {
 
 func rejoin(f *media.Frame)   { f.Discontinuity = 1 }
 func newTrack(f *media.Frame) { f.Track = h264b }
-func large(f *media.Frame)    { f.Payload = make([]byte, 1<<20) }
+
+// newTracks changes the parameters of both tracks.
+func newTracks(f *media.Frame) {
+	if f.Track == h264 {
+		f.Track = h264b
+	} else {
+		f.Track = aacb
+	}
+}
+func large(f *media.Frame) { f.Payload = make([]byte, 1<<20) }
 
 // outlines are sequences of frames and the segments that they become: the durations, "|" before one that is discontinuous.
 var outlines = []struct {
@@ -107,6 +117,8 @@ var outlines = []struct {
 		mix(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second)),
 		with(mix(video(3*time.Second, 5*time.Second, 40*ms, 2*time.Second), audio(3*time.Second, 5*time.Second)), rejoin)), 2, "2 1 |2"},
 	{"new parameters", slices.Concat(video(0, 3*time.Second, 40*ms, 2*time.Second), with(video(3*time.Second, 6*time.Second, 40*ms, 2*time.Second), newTrack)), 2, "2 1 |2 1"},
+	{"new parameters of both", slices.Concat(mix(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second)),
+		with(mix(video(3*time.Second, 6*time.Second, 40*ms, 2*time.Second), audio(3*time.Second, 6*time.Second)), newTracks)), 2, "2 1 |2 1"},
 	{"late audio", mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(5*time.Second, 8*time.Second)), 2, "2 2 1.04 |1 2"},
 	{"late video", mix(audio(0, 8*time.Second), video(4*time.Second, 8*time.Second, 40*ms, 2*time.Second)), 2, "1 1 2 0.02 |1.999 2"},
 	{"audio at once after video", mix(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(100*ms, 4*time.Second)), 2, "2 2"},

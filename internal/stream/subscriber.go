@@ -39,7 +39,8 @@ type Subscriber struct {
 	cursor  uint64 // Seq of the next frame to take
 
 	taken time.Time // when frames were last taken
-	rate  float64   // bytes a second that he took last, if his connection made us wait; else 0
+	slow  time.Time // when his connection last made us wait; zero if it has not of late
+	rate  float64   // bytes a second that he took then
 }
 
 // startGrace is how long after joining a viewer who has never caught up is left alone.
@@ -192,14 +193,31 @@ func (s *Subscriber) poll(dst []*media.Frame) (n int, wake <-chan struct{}, err 
 }
 
 const (
-	slowWrite = 100 * time.Millisecond // a connection that takes longer for what it is given is slow
-	slowTakes = 250 * time.Millisecond // how long what one such is given may take
+	slowWrite  = 100 * time.Millisecond // a connection that takes longer for what it is given is slow
+	slowTakes  = 250 * time.Millisecond // how long what one such is given may take, and what the kernel holds for it
+	slowForget = 2 * time.Second
+	leastQueue = 8 << 10
 )
+
+// judge looks at how long the viewer's connection took for n bytes. Where that is long, the kernel is to hold less for him.
+func (s *Subscriber) judge(n int, now time.Time) {
+	if s.opt.Internal || s.bound == nil {
+		return
+	}
+	switch took := now.Sub(s.taken); {
+	case took >= slowWrite:
+		s.slow, s.rate = now, float64(n)/took.Seconds()
+		s.bound(max(leastQueue, int(s.rate*slowTakes.Seconds())))
+	case !s.slow.IsZero() && now.Sub(s.slow) >= slowForget:
+		s.slow = time.Time{}
+		s.bound(s.Backlog())
+	}
+}
 
 // wait returns how long what the kernel holds for a slow viewer takes to go: as old is what he gets by then.
 func (s *Subscriber) wait() time.Duration {
 	q := s.queued.Load()
-	if s.rate == 0 || q == nil {
+	if s.slow.IsZero() || q == nil {
 		return 0
 	}
 	return time.Duration(float64((*q)()) / s.rate * float64(time.Second))
@@ -207,7 +225,7 @@ func (s *Subscriber) wait() time.Duration {
 
 // most returns how many bytes the viewer is given at once.
 func (s *Subscriber) most() int {
-	if s.rate == 0 {
+	if s.slow.IsZero() {
 		return math.MaxInt
 	}
 	return max(1, int(s.rate*slowTakes.Seconds()))
@@ -301,9 +319,6 @@ func (s *Subscriber) Flushed(frames []*media.Frame) {
 		}
 	}
 	now := time.Now()
-	s.rate = 0
-	if took := now.Sub(s.taken); took >= slowWrite && !s.opt.Internal {
-		s.rate = float64(video+audio) / took.Seconds()
-	}
+	s.judge(video+audio, now)
 	s.Progress(video, audio, frames[len(frames)-1].DTS, now)
 }

@@ -40,6 +40,7 @@ type clock struct {
 	shift   time.Duration // what brings a track that began absurdly far from the others to them
 	last    time.Duration // last DTS given out
 	any     bool          // last is valid
+	clamped bool          // since the last frame that needed none, all have been
 	step    time.Duration
 	rate    uint32 // time scale of next
 	next    int64  // sample-exact tick that continues the last audio frame
@@ -77,10 +78,12 @@ func (t *timeline) place(f *media.Frame) {
 	}
 	dts := t.stamp(c, f)
 	switch {
-	case c.any && dts < c.last:
-		dts = c.last + tick
+	case c.any && (dts < c.last || dts == c.last && c.clamped):
+		dts, c.clamped = c.last+tick, true
 	case dts < 0:
 		dts = 0
+	default:
+		c.clamped = false
 	}
 
 	cts := f.PTS - f.DTS

@@ -28,6 +28,8 @@ func TestTimeline(t *testing.T) {
 		{"what comes before the first frame is at 0", []in{v(5 * s), a(5*s - 21*ms), a(5*s + 2*ms)}, []time.Duration{0, 0, 2 * ms}, 0},
 		{"jitter is clamped within its track", []in{v(0), v(40 * ms), a(20 * ms), v(30 * ms), v(80 * ms)},
 			[]time.Duration{0, 40 * ms, 20 * ms, 41 * ms, 80 * ms}, 0},
+		{"catching up with it too", []in{v(0), v(40 * ms), v(38 * ms), v(41 * ms), v(42 * ms), v(80 * ms)},
+			[]time.Duration{0, 40 * ms, 41 * ms, 42 * ms, 43 * ms, 80 * ms}, 0},
 		{"a gap of 10 s is kept", []in{v(0), v(10 * s)}, []time.Duration{0, 10 * s}, 0},
 		{"a longer one is closed", []in{v(0), v(40 * ms), v(10*s + 41*ms), v(10*s + 81*ms)},
 			[]time.Duration{0, 40 * ms, 80 * ms, 120 * ms}, 1},

@@ -32,6 +32,7 @@ type Viewer struct {
 	skips        atomic.Uint64 // how often he was moved to a newer keyframe
 	flushed      atomic.Int64  // DTS of the last frame written out
 	queued       atomic.Pointer[func() int]
+	bound        func(n int)
 }
 
 // Join adds a viewer to the session of name. It fails with NotFound when there is none, and with Limit when as many as may are
@@ -104,9 +105,10 @@ func (v *Viewer) Reason() error {
 // Epoch numbers the session: higher than that of any session before.
 func (v *Viewer) Epoch() uint64 { return v.s.epoch }
 
-// Backlog returns about how many bytes half a second of the stream has: what a viewer's socket may hold unsent.
+// Backlog returns about how many bytes a quarter of a second of the stream has: what a viewer's socket may hold unsent. For who
+// takes half of the stream that is half a second, before it is found out.
 func (v *Viewer) Backlog() int {
-	const least, most = 64 << 10, 4 << 20
+	const least, most = 32 << 10, 4 << 20
 	v.s.mu.RLock()
 	defer v.s.mu.RUnlock()
 	p := v.s.active
@@ -114,11 +116,15 @@ func (v *Viewer) Backlog() int {
 		return least
 	}
 	now := time.Now()
-	return max(least, min(most, int((p.video.kbps(now)+p.audio.kbps(now))*1000/8/2)))
+	return max(least, min(most, int((p.video.kbps(now)+p.audio.kbps(now))*1000/8/4)))
 }
 
-// Measure lets statistics ask how many bytes the kernel holds for the viewer: queued must not block, and be safe after he has left.
-func (v *Viewer) Measure(queued func() int) { v.queued.Store(&queued) }
+// Measure tells how many bytes the kernel holds for the viewer, and, where a Subscriber serves him, has it hold no more than n that
+// are unsent. Neither may block, and queued must be safe after he has left.
+func (v *Viewer) Measure(queued func() int, bound func(n int)) {
+	v.bound = bound
+	v.queued.Store(&queued)
+}
 
 // Count adds payload bytes that went to the viewer. For one goroutine at a time.
 func (v *Viewer) Count(video, audio int) { v.count(video, audio, time.Now()) }

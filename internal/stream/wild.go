@@ -13,7 +13,7 @@ const (
 	wildFrames = 25              // in a look, below which a track tells nothing
 	wildLook   = 2 * time.Second // of arrivals
 	wildSlow   = 20              // times slower than frames come, a clock stands
-	wildJumps  = 5               // in wildWithin, a clock jumps about
+	wildJumps  = 2               // in wildWithin, a clock jumps about: one is set once
 	wildWithin = 10 * time.Second
 
 	// maxPacedDrift is how far an audio track that is paced by arrival may be from it before it is set anew: it goes on sample by

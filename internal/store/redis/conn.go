@@ -103,7 +103,7 @@ func (g *guarded) announced() error {
 	if len(line) == 0 {
 		return nil
 	}
-	most := 0
+	var most int
 	switch line[0] {
 	case '$', '=', '!':
 		most = maxReply

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -101,15 +100,22 @@ func (s *server) start() {
 
 func (s *server) kill() {
 	if s.cmd != nil {
-		s.cmd.Process.Signal(syscall.SIGCONT)
-		s.cmd.Process.Kill()
+		s.cmd.Process.Kill() // one that is stopped too
 		s.cmd.Wait()
 		s.cmd = nil
 	}
 }
 
-func (s *server) pause()  { s.cmd.Process.Signal(syscall.SIGSTOP) }
-func (s *server) resume() { s.cmd.Process.Signal(syscall.SIGCONT) }
+func (s *server) pause()  { s.signal("-STOP") }
+func (s *server) resume() { s.signal("-CONT") }
+
+// signal sends what not every system's Go has a name for.
+func (s *server) signal(name string) {
+	s.t.Helper()
+	if out, err := exec.Command("kill", name, fmt.Sprint(s.cmd.Process.Pid)).CombinedOutput(); err != nil {
+		s.t.Fatalf("kill %s: %v %s", name, err, out)
+	}
+}
 
 // do runs commands as redis-cli would.
 func (s *server) do(args ...any) any {

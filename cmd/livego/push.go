@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+
+	"livego/internal/playout"
+	"livego/internal/probe"
+	"livego/internal/source"
+)
+
+type pushCmd struct {
+	Sources []string `arg:"" name:"source" help:"Files, or lists of files (files.txt, as for ffmpeg's concat); the last argument is where to: a room of the livego on this machine, or an RTMP address with its key."`
+
+	Loop      bool          `help:"Begin anew at the end, until stopped."`
+	Times     int           `default:"1" placeholder:"N" help:"Play all of it N times."`
+	Start     string        `placeholder:"TIME" help:"Where to begin: seconds, or 1:02:03."`
+	Speed     float64       `default:"1" placeholder:"X" help:"How fast to send; 1 is real time."`
+	Retry     time.Duration `default:"5m" help:"How long to try for a server that was lost, before giving up; 0s: not at all."`
+	Transcode bool          `help:"Have ffmpeg encode tracks that RTMP cannot carry."`
+	API       string        `name:"api" default:"http://127.0.0.1:8090" placeholder:"URL" help:"The operator's HTTP of the livego on this machine, which is asked for the key of a room."`
+	RTMP      string        `name:"rtmp" default:"rtmp://127.0.0.1:1935/live" placeholder:"URL" help:"Where the rooms of the livego on this machine are pushed."`
+}
+
+// Help is shown by livego push --help.
+func (pushCmd) Help() string {
+	return `Plays files in real time as one live stream, without encoding anything. Examples:
+
+  livego push film.mp4 movie                  # the room movie of the livego on this machine
+  livego push --loop one.mp4 two.flv movie
+  livego push files.txt rtmp://host/live/KEY
+
+The exit code is 0 when all has been played or it was stopped by Ctrl-C, 1 when the server refused the stream or was lost for good, 4 when a file cannot be played.`
+}
+
+// Run pushes, and shows where it is on stderr.
+func (c pushCmd) Run(e *env) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	o, err := c.options()
+	if err != nil {
+		return err
+	}
+	target, err := c.target(ctx)
+	if err != nil {
+		return err
+	}
+	differences, err := playout.Survey(ctx, o)
+	if err != nil {
+		return c.explain(ctx, err)
+	}
+	for _, d := range differences {
+		fmt.Fprintf(e.stderr, "%s: players get new parameters there\n", d)
+	}
+	if c.Transcode && !playout.HasFFmpeg() {
+		return errors.New("--transcode needs ffmpeg, which is not installed")
+	}
+	show := newPushProgress(e.stderr, o)
+	o.Connect = func(ctx context.Context) (playout.Sink, error) { return playout.Publish(ctx, target) }
+	o.Progress, o.Warn = show.update, show.warn
+	result, err := playout.Play(ctx, o)
+	show.end()
+	if result.Frames == 0 {
+		return c.explain(ctx, err)
+	}
+	fmt.Fprintf(e.stderr, "sent %s, %.1f MB in %d frames, at most %d ms late and %d ms early, %d reconnects\n",
+		probe.Clock(result.Sent.Seconds()), float64(result.Bytes)/1e6, result.Frames, result.Late.Milliseconds(), result.Early.Milliseconds(), result.Reconnects)
+	return c.explain(ctx, err)
+}
+
+// options turns arguments into what is played.
+func (c pushCmd) options() (*playout.Options, error) {
+	usage := func(format string, args ...any) error { return &failure{exitUsage, fmt.Errorf(format, args...)} }
+	switch {
+	case len(c.Sources) < 2:
+		return nil, usage("push takes one file or more, and at the end the room or the address to push to")
+	case c.Speed < 0.1 || c.Speed > 100:
+		return nil, usage("--speed must be from 0.1 to 100")
+	case c.Times < 1:
+		return nil, usage("--times must be 1 or more")
+	}
+	o := &playout.Options{Times: c.Times, Speed: c.Speed, Retry: c.Retry, Transcode: c.Transcode}
+	if c.Loop {
+		o.Times = 0
+	}
+	var err error
+	if c.Start != "" {
+		if o.Start, err = source.ParseDuration(c.Start); err != nil {
+			return nil, usage("--start: %w", err)
+		}
+	}
+	if o.Entries, err = playout.Entries(c.Sources[:len(c.Sources)-1]); err != nil {
+		return nil, &failure{exitUnplayable, err}
+	}
+	return o, nil
+}
+
+// target returns the address to publish to: as it stands, or with the key of a room.
+func (c pushCmd) target(ctx context.Context) (string, error) {
+	name := c.Sources[len(c.Sources)-1]
+	if strings.HasPrefix(name, "rtmp://") || strings.HasPrefix(name, "rtmps://") {
+		return name, nil
+	}
+	if !isRoom(name) {
+		return "", &failure{exitUsage, fmt.Errorf("%s: the last argument must be a room or an address (rtmp://host/app/key)", name)}
+	}
+	key, err := keyOf(ctx, c.API, name)
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSuffix(c.RTMP, "/") + "/" + key, nil
+}
+
+// explain gives an error its exit code, and to a codec that cannot be carried the command that mends it.
+func (c pushCmd) explain(ctx context.Context, err error) error {
+	codec, ok := errors.AsType[*playout.CodecError](err)
+	switch {
+	case err == nil:
+		return nil
+	case ok:
+		advice := "mend it by:"
+		if playout.HasFFmpeg() {
+			advice = "--transcode has ffmpeg encode it while it plays; or mend it by:"
+		}
+		return &failure{exitUnplayable, fmt.Errorf("%w\n%s\n  %s", err, advice, mendingCommand(ctx, codec.Path))}
+	}
+	if _, lost := errors.AsType[*playout.LostError](err); lost {
+		return err
+	}
+	if isFileError(err) {
+		return &failure{exitUnplayable, err}
+	}
+	return err
+}
+
+// isFileError reports whether an error is about a file rather than the server.
+func isFileError(err error) bool {
+	_, ok := errors.AsType[*source.FileError](err)
+	return ok
+}
+
+// mendingCommand returns what probe would say.
+func mendingCommand(ctx context.Context, path string) string {
+	s, err := source.Open(path)
+	if err != nil {
+		return err.Error()
+	}
+	defer s.Close()
+	r, err := probe.Inspect(ctx, s, probe.Options{})
+	if err != nil {
+		return err.Error()
+	}
+	return r.Mend
+}
+
+// pushProgress shows where a push is: a bar on a terminal, else a line now and then.
+type pushProgress struct {
+	out   io.Writer
+	o     *playout.Options
+	bar   *progressbar.ProgressBar // nil: lines
+	entry int
+	round int
+	last  time.Time
+	lost  bool
+}
+
+func newPushProgress(out io.Writer, o *playout.Options) *pushProgress {
+	p := &pushProgress{out: out, o: o, entry: -1}
+	if isTerminal(out) {
+		p.bar = progressbar.NewOptions(barSteps, progressbar.OptionSetWriter(out), progressbar.OptionSetWidth(20),
+			progressbar.OptionClearOnFinish(), progressbar.OptionSetElapsedTime(false), progressbar.OptionSetPredictTime(false))
+	}
+	return p
+}
+
+func (p *pushProgress) update(s playout.Progress) {
+	const every = 5 * time.Second
+	text := p.text(s)
+	if p.bar != nil {
+		p.bar.Describe(text)
+		done := 0.0
+		if s.Length > 0 {
+			done = min(1, s.At.Seconds()/s.Length.Seconds())
+		}
+		_ = p.bar.Set(int(done * (barSteps - 1))) // it only draws; full, it would be over
+		return
+	}
+	if s.Entry != p.entry || s.Round != p.round || s.Lost != p.lost || time.Since(p.last) >= every {
+		p.entry, p.round, p.lost, p.last = s.Entry, s.Round, s.Lost, time.Now()
+		fmt.Fprintln(p.out, text)
+	}
+}
+
+// text describes where a push is.
+func (p *pushProgress) text(s playout.Progress) string {
+	words := filepath.Base(p.o.Entries[s.Entry].Path)
+	if n := len(p.o.Entries); n > 1 {
+		words = fmt.Sprintf("%d/%d %s", s.Entry+1, n, words)
+	}
+	if s.Round > 0 {
+		words += fmt.Sprintf(", round %d", s.Round+1)
+	}
+	words += ", " + probe.Clock(max(s.At, 0).Seconds())
+	if s.Length > 0 {
+		words += " of " + probe.Clock(s.Length.Seconds())
+	}
+	if s.Lost {
+		return fmt.Sprintf("%s, the server is lost: attempt %d to reach it", words, s.Attempts)
+	}
+	return fmt.Sprintf("%s, %.0f kbit/s, %d ms late", words, s.Rate/1000, s.Late.Milliseconds())
+}
+
+func (p *pushProgress) warn(text string) {
+	if p.bar != nil {
+		_ = p.bar.Clear() // it only draws
+	}
+	fmt.Fprintf(p.out, "warning: %s\n", text)
+}
+
+func (p *pushProgress) end() {
+	if p.bar != nil {
+		_ = p.bar.Clear() // it only draws
+	}
+}

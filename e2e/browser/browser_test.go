@@ -1,0 +1,124 @@
+// Package browser plays in a real browser what the server serves to browsers: hls.js and mpegts.js in Chromium.
+package browser
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+func TestMain(m *testing.M) { os.Exit(rig.Main(m)) }
+
+// patience is how long something may take that has to happen.
+const patience = time.Minute
+
+// A state is how a player fares.
+type state struct {
+	URL          string   `json:"url"`
+	Time         float64  `json:"time"`   // s of the player's clock
+	Frames       int      `json:"frames"` // shown so far
+	Width        int      `json:"width"`
+	Dark, Bright int      // the least and the most light of the picture, of 255
+	Fatal        []string `json:"fatal"` // what the player did not get over
+}
+
+// players are those in a browser.
+type players struct {
+	t *testing.T
+	*rig.Process
+}
+
+// play opens a browser that plays at addresses.
+func play(t *testing.T, addresses ...string) players {
+	t.Helper()
+	rig.Need(t, "node", "chromium")
+	rig.NeedFile(t, "node_modules/playwright-core")
+	return players{t, rig.Go(t, "node", append([]string{"play.mjs", os.Getenv("TEST_KEEP")}, addresses...)...)}
+}
+
+// now returns how the players fare, nil while the browser starts.
+func (p players) now() []state {
+	lines := strings.Split(p.Stdout(), "\n")
+	if len(lines) < 2 {
+		return nil
+	}
+	var s []state
+	if err := json.Unmarshal([]byte(lines[len(lines)-2]), &s); err != nil {
+		p.t.Fatalf("%q: %v", lines[len(lines)-2], err)
+	}
+	return s
+}
+
+// await waits until ok says yes to each player, none of whom may fail meanwhile.
+func (p players) await(what string, ok func(n int, s state) bool) []state {
+	p.t.Helper()
+	var last []state
+	rig.Eventually(p.t, patience, what, func() error {
+		if p.Ended() {
+			p.t.Fatalf("the browser has ended:\n%s", p.Stderr())
+		}
+		if last = p.now(); last == nil {
+			return fmt.Errorf("nothing yet: %s", p.Stderr())
+		}
+		for n, s := range last {
+			if len(s.Fatal) > 0 {
+				p.t.Fatalf("%s: %+v", what, s)
+			}
+			if !ok(n, s) {
+				return fmt.Errorf("%+v", s)
+			}
+		}
+		return nil
+	})
+	return last
+}
+
+// goOn waits until each player has shown a second more than in since, as a picture of that width.
+func (p players) goOn(what string, since []state, width int) []state {
+	p.t.Helper()
+	const frames = 20
+	return p.await(what, func(n int, s state) bool {
+		visible := s.Bright-s.Dark > 50
+		if since == nil {
+			return s.Time > 1 && s.Frames > frames && visible
+		}
+		return s.Time > since[n].Time+1 && s.Frames > since[n].Frames+frames && s.Width == width && visible
+	})
+}
+
+// TestOutage takes the encoder away from three players, by HLS, HTTP-FLV and WebSocket, and has it come back, at last with another
+// resolution. Each goes on by himself, without a new connection of ours.
+func TestOutage(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	outage, hold := 6*time.Second, "20s"
+	if rig.Long() {
+		outage, hold = 30*time.Second, "60s"
+	}
+	s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--publish_hold=" + hold, "--publish_hold_clean=" + hold}})
+	encode := func(clip sample.Sample, more ...string) *rig.Process {
+		return s.PushTo(clip.File(t), s.RTMP(s.Key("movie")), more...)
+	}
+	lost := encode(sample.Small, "-stream_loop", "-1")
+	s.AwaitLive("movie")
+	p := play(t, s.HLS("movie"), s.FLV("movie"), "ws"+strings.TrimPrefix(s.FLV("movie"), "http"))
+	p.goOn("playing", nil, 160)
+	lost.Kill()
+	lost.Wait(patience)
+	timer := time.NewTimer(outage)
+	<-timer.C
+	before := p.now()
+	// It ends with a frame that is no keyframe: mpegts.js keeps the last one back and gives it out behind the next header, which Chromium
+	// survives of others only.
+	back := encode(sample.Small, "-t", "7.9")
+	before = p.goOn("the encoder is back", before, 160)
+	back.OK(patience)
+	encode(sample.Large, "-stream_loop", "-1")
+	after := p.goOn("with another resolution", before, 256)
+	t.Logf("%+v", after)
+}

@@ -1,0 +1,86 @@
+// Plays streams in Chromium, each by the library that its address asks for, and tells how they fare: a line of JSON now and then.
+//
+//   node play.mjs SHOTS ADDRESS...
+//
+// SHOTS is a directory for a picture of the page every few seconds, or "" for none.
+import { createRequire } from 'node:module'
+import path from 'node:path'
+import { chromium } from 'playwright-core'
+
+const every = 200 // ms between lines
+const shotEvery = 5000
+
+const [shots, ...addresses] = process.argv.slice(2)
+const require = createRequire(import.meta.url)
+const browser = await chromium.launch({
+  executablePath: '/usr/bin/chromium',
+  args: ['--no-sandbox', '--autoplay-policy=no-user-gesture-required', '--disable-dev-shm-usage'],
+})
+process.on('SIGTERM', () => browser.close().then(() => process.exit(0)))
+
+const page = await browser.newPage({ viewport: { width: 1100, height: 300 } })
+page.on('pageerror', (err) => console.error(err))
+await page.setContent('<!doctype html><body style="margin:0;background:#444">')
+await page.addScriptTag({ path: require.resolve('hls.js/dist/hls.min.js') })
+await page.addScriptTag({ path: require.resolve('mpegts.js/dist/mpegts.js') })
+await page.evaluate(start, addresses)
+
+let shot = Date.now()
+for (let n = 0; ; ) {
+  console.log(JSON.stringify(await page.evaluate(look)))
+  if (shots && Date.now() - shot >= shotEvery) {
+    shot = Date.now()
+    await page.screenshot({ path: path.join(shots, `${n++}.png`) })
+  }
+  await new Promise((resolve) => setTimeout(resolve, every))
+}
+
+// start begins to play, inside the page.
+function start(addresses) {
+  window.players = addresses.map((url) => {
+    const video = document.createElement('video')
+    video.muted = true
+    video.autoplay = true
+    video.width = 320
+    document.body.append(video)
+    const p = { url, video, fatal: [] }
+    if (url.includes('.m3u8')) {
+      const hls = new Hls()
+      hls.on(Hls.Events.ERROR, (_, data) => data.fatal && p.fatal.push(`${data.type} ${data.details}`))
+      hls.loadSource(url)
+      hls.attachMedia(video)
+    } else {
+      const player = mpegts.createPlayer({ type: 'flv', isLive: true, url }, { enableWorker: false, liveBufferLatencyChasing: true })
+      for (const event of [mpegts.Events.ERROR, mpegts.Events.LOADING_COMPLETE]) {
+        player.on(event, (...detail) => p.fatal.push(`${event} ${JSON.stringify(detail)}`))
+      }
+      player.attachMediaElement(video)
+      player.load()
+      player.play().catch(() => {}) // it begins by itself when there is something
+    }
+    video.addEventListener('error', () => p.fatal.push(`video ${video.error.message}`))
+    return p
+  })
+}
+
+// look tells of each player where he is and what he shows: the least and the most light of a few points.
+function look() {
+  return window.players.map(({ url, video, fatal }) => {
+    const canvas = document.createElement('canvas')
+    canvas.width = canvas.height = 8
+    const context = canvas.getContext('2d')
+    context.drawImage(video, 0, 0, 8, 8)
+    const { data } = context.getImageData(0, 0, 8, 8)
+    const light = []
+    for (let i = 0; i < data.length; i += 4) light.push(Math.max(data[i], data[i + 1], data[i + 2]))
+    return {
+      url,
+      time: video.currentTime,
+      frames: video.getVideoPlaybackQuality().totalVideoFrames,
+      width: video.videoWidth,
+      dark: Math.min(...light),
+      bright: Math.max(...light),
+      fatal,
+    }
+  })
+}

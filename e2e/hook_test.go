@@ -1,0 +1,132 @@
+package e2e
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+const hookSecret = "a secret that signs the hooks of a test"
+
+// operatorsProgram is what an operator has at the other end of the hooks. It refuses the room "forbidden".
+type operatorsProgram struct {
+	mu     sync.Mutex
+	asked  []string // "publish movie"
+	events []string // "stream.started live/movie"
+	bad    error
+}
+
+func (o *operatorsProgram) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	m := hmac.New(sha256.New, []byte(hookSecret))
+	fmt.Fprintf(m, "%s.%s.%s", r.Header.Get("Livego-Id"), r.Header.Get("Livego-Timestamp"), body)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if r.Header.Get("Livego-Signature") != "v1="+hex.EncodeToString(m.Sum(nil)) {
+		o.bad = fmt.Errorf("not signed as documented: %v %s", r.Header, body)
+	}
+	if r.URL.Path == "/events" {
+		var list struct {
+			Events []struct{ Type, Stream string }
+		}
+		if err := json.Unmarshal(body, &list); err != nil {
+			o.bad = err
+		}
+		for _, e := range list.Events {
+			o.events = append(o.events, e.Type+" "+e.Stream)
+		}
+		return
+	}
+	var q struct{ Action, Room string }
+	if err := json.Unmarshal(body, &q); err != nil {
+		o.bad = err
+	}
+	o.asked = append(o.asked, q.Action+" "+q.Room)
+	json.NewEncoder(w).Encode(map[string]any{"allow": q.Room != "forbidden", "reason": "not this one"})
+}
+
+func (o *operatorsProgram) seen() (asked, events string, bad error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return strings.Join(o.asked, ", "), strings.Join(o.events, ", "), o.bad
+}
+
+// TestHooks asks before publishing and playing, and tells of streams.
+func TestHooks(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	program := &operatorsProgram{}
+	srv := httptest.NewServer(program)
+	defer srv.Close()
+	s := rig.Start(t, rig.Options{
+		Flags: []string{"--hook.on_publish=" + srv.URL + "/ask", "--hook.on_play=" + srv.URL + "/ask", "--hook.events=" + srv.URL + "/events"},
+		Env:   []string{"LIVEGO_HOOK_SECRET=" + hookSecret},
+	})
+	src := load(t, sample.AV)
+	if s.Push(src.File(t), "forbidden").Wait(patience) == 0 {
+		t.Error("it publishes though the hook says no")
+	}
+	if status, body, err := head(t.Context(), s.FLV("forbidden"), "", true); status != 403 || !strings.Contains(body, "not this one") {
+		t.Errorf("watching what the hook forbids: %d %s %v", status, body, err)
+	}
+	push := s.Push(src.File(t), "movie", "-stream_loop", "-1")
+	s.AwaitLive("movie")
+	if status, body, err := head(t.Context(), s.FLV("movie"), "", false); status != 200 {
+		t.Errorf("watching what it allows: %d %s %v", status, body, err)
+	}
+	srv.Close() // nobody is there any more: who is in stays in, nobody comes in
+	if s.Push(src.File(t), "other").Wait(patience) == 0 {
+		t.Error("it publishes without an answer")
+	}
+	if status, _, err := head(t.Context(), s.FLV("movie"), "", true); status != 503 {
+		t.Errorf("watching without an answer: %d %v", status, err)
+	}
+	if push.Ended() {
+		t.Errorf("the encoder was disconnected:\n%s", push.Stderr())
+	}
+	asked, events, bad := program.seen()
+	if bad != nil {
+		t.Error(bad)
+	}
+	if asked != "publish forbidden, play forbidden, publish movie, play movie" {
+		t.Errorf("asked: %s", asked)
+	}
+	if events != "stream.started live/movie" {
+		t.Errorf("events: %s", events)
+	}
+}
+
+// TestHookEvents tells of a stream's end in a process that is started later.
+func TestHookEvents(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	program := &operatorsProgram{}
+	port := rig.FreePorts(t, 1)[0]
+	flags := []string{fmt.Sprintf("--hook.events=http://127.0.0.1:%d/events", port), "--hook.viewers"}
+	env := []string{"LIVEGO_HOOK_SECRET=" + hookSecret}
+	s := rig.Start(t, rig.Options{Flags: flags, Env: env})
+	load(t, sample.AV).push(s, t, "movie").OK(patience)
+	s.Kill()
+	srv := &http.Server{Addr: fmt.Sprintf("127.0.0.1:%d", port), Handler: program}
+	go srv.ListenAndServe()
+	defer srv.Close()
+	rig.Start(t, rig.Options{Flags: flags, Env: env, DataDir: s.DataDir})
+	rig.Eventually(t, 20*time.Second, "events of the server that was killed", func() error {
+		if _, events, bad := program.seen(); events != "stream.started live/movie, stream.ended live/movie" || bad != nil {
+			return fmt.Errorf("%q, %v", events, bad)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,470 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+// A probed is what livego probe --json says of a source, as far as the tests look at it.
+type probed struct {
+	Container string        `json:"container"`
+	Duration  float64       `json:"duration"`
+	Size      int64         `json:"size"`
+	Tracks    []probedTrack `json:"tracks"`
+	Remarks   []struct {
+		Code string `json:"code"`
+		Text string `json:"text"`
+		Mend string `json:"mend"`
+	} `json:"remarks"`
+	Verdict string `json:"verdict"`
+	Mend    string `json:"mend"`
+}
+
+type probedTrack struct {
+	Kind       string  `json:"kind"`
+	Codec      string  `json:"codec"`
+	Profile    string  `json:"profile"`
+	Width      int     `json:"width"`
+	Height     int     `json:"height"`
+	Rotation   int     `json:"rotation"`
+	FrameRate  float64 `json:"frame_rate"`
+	Variable   bool    `json:"variable_frame_rate"`
+	Reordered  bool    `json:"b_frames"`
+	GOP        float64 `json:"gop"`
+	Keys       int     `json:"key_frames"`
+	SampleRate int     `json:"sample_rate"`
+	Channels   int     `json:"channels"`
+	Frames     int     `json:"frames"`
+	Start      float64 `json:"start"`
+	Duration   float64 `json:"duration"`
+	BitRate    float64 `json:"bit_rate"`
+	RTMP       string  `json:"rtmp"`
+	FMP4       string  `json:"hls_fmp4"`
+	TS         string  `json:"hls_ts"`
+}
+
+// probe runs livego probe --json on one source, and returns its exit code too.
+func probe(t testing.TB, source string, more ...string) (probed, int) {
+	t.Helper()
+	return probeResult(t, source, rig.Livego(t, t.TempDir(), nil, append([]string{"probe", "--json", source}, more...)...))
+}
+
+// probeResult returns what a run of livego probe --json said, and its exit code.
+func probeResult(t testing.TB, source string, p *rig.Process) (probed, int) {
+	t.Helper()
+	code := p.Wait(patience)
+	var list []probed
+	if err := json.Unmarshal([]byte(p.Stdout()), &list); err != nil || len(list) != 1 {
+		t.Fatalf("probe %s: %v\n%s%s", source, err, p.Stdout(), p.Stderr())
+	}
+	return list[0], code
+}
+
+// codes returns the codes of the remarks.
+func (p probed) codes() (codes []string) {
+	for _, r := range p.Remarks {
+		codes = append(codes, r.Code)
+	}
+	return codes
+}
+
+// A judge is what ffprobe says of a file.
+type judge struct {
+	Format struct {
+		Name     string `json:"format_name"`
+		Duration string `json:"duration"`
+	} `json:"format"`
+	Streams []judgeStream `json:"streams"`
+	Packets []struct {
+		Stream int    `json:"stream_index"`
+		PTS    string `json:"pts_time"`
+		DTS    string `json:"dts_time"`
+		Size   string `json:"size"`
+		Flags  string `json:"flags"`
+	} `json:"packets"`
+}
+
+type judgeStream struct {
+	Index      int    `json:"index"`
+	Kind       string `json:"codec_type"`
+	Codec      string `json:"codec_name"`
+	Profile    string `json:"profile"`
+	Width      int    `json:"width"`
+	Height     int    `json:"height"`
+	Rate       string `json:"avg_frame_rate"`
+	Reordered  int    `json:"has_b_frames"`
+	SampleRate string `json:"sample_rate"`
+	Channels   int    `json:"channels"`
+	BitRate    string `json:"bit_rate"`
+	Frames     string `json:"nb_read_packets"`
+	Side       []struct {
+		Rotation int `json:"rotation"`
+	} `json:"side_data_list"`
+}
+
+// start returns the earliest presentation time in a stream.
+func (j judge) start(stream int) (at float64, ok bool) {
+	for _, p := range j.Packets {
+		if pts, err := strconv.ParseFloat(p.PTS, 64); err == nil && p.Stream == stream && (!ok || pts < at) {
+			at, ok = pts, true
+		}
+	}
+	return at, ok
+}
+
+func ffprobe(t testing.TB, path string) judge {
+	t.Helper()
+	out, err := exec.Command("ffprobe", "-v", "error", "-count_packets", "-show_format", "-show_streams", "-show_packets", "-of", "json", path).Output()
+	var j judge
+	if err == nil {
+		err = json.Unmarshal(out, &j)
+	}
+	if err != nil {
+		t.Fatalf("ffprobe %s: %v", path, err)
+	}
+	return j
+}
+
+// foreignNames are our names of codecs where ffprobe has another.
+var foreignNames = map[string]string{
+	"mpeg2video": "mpeg2", "pcm_s16le": "pcm", "pcm_s24le": "pcm", "flv1": "sorenson", "aac_latm": "aac in latm",
+}
+
+// TestProbe compares what probe finds in each file with what ffprobe finds, field by field, and tries the commands by which it mends:
+// each must make the remark go away, and the last all of them.
+func TestProbe(t *testing.T) {
+	rig.Need(t, "ffmpeg", "ffprobe")
+	for _, m := range sample.AllMedia() {
+		t.Run(m.Name, func(t *testing.T) {
+			t.Parallel()
+			path := m.File(t)
+			got, code := probe(t, path)
+			if code != m.Want {
+				t.Errorf("exit code %d, want %d: %+v", code, m.Want, got.Remarks)
+			}
+			compareProbe(t, got, ffprobe(t, path), path)
+			mend(t, path, got)
+		})
+	}
+}
+
+func compareProbe(t *testing.T, got probed, want judge, path string) {
+	t.Helper()
+	if container := map[string]string{"mp4": "mp4", "mov": "mp4", "m4a": "mp4", "mkv": "matroska", "webm": "matroska", "ts": "mpegts", "m2ts": "mpegts", "flv": "flv", "aac": "aac", "mp3": "mp3", "ac3": "ac3"}[strings.TrimPrefix(filepath.Ext(path), ".")]; !strings.Contains(want.Format.Name, container) {
+		t.Errorf("ffprobe calls it %s", want.Format.Name)
+	}
+	if d, err := strconv.ParseFloat(want.Format.Duration, 64); err == nil && math.Abs(d-got.Duration) > 0.2 {
+		t.Errorf("duration %v, want %v", got.Duration, d)
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() != got.Size {
+		t.Errorf("size %d, want %v", got.Size, info.Size())
+	}
+	if len(got.Tracks) != len(want.Streams) {
+		t.Fatalf("%d tracks, want %d", len(got.Tracks), len(want.Streams))
+	}
+	for _, s := range want.Streams {
+		// ffprobe numbers the streams as they stand in the file, or as they come.
+		i := slices.IndexFunc(got.Tracks, func(g probedTrack) bool { return g.Kind == s.Kind })
+		if s.Index > 1 {
+			i = s.Index
+		}
+		if i < 0 {
+			t.Errorf("no %s", s.Kind)
+			continue
+		}
+		compareTrack(t, got.Tracks[i], s, want, strings.HasSuffix(path, "cut.mp4")) // ffmpeg moves pictures to the cut
+	}
+}
+
+func compareTrack(t *testing.T, got probedTrack, want judgeStream, all judge, cut bool) {
+	t.Helper()
+	field := func(name string, got, want any) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+	if name := foreignNames[want.Codec]; name != "" {
+		want.Codec = name
+	}
+	field("codec", got.Codec, want.Codec)
+	if got.Frames == 0 { // a codec that cannot be carried is not read
+		if got.RTMP != "no" {
+			t.Errorf("no frames of %s", got.Codec)
+		}
+		return
+	}
+	field("frames", fmt.Sprint(got.Frames), want.Frames)
+	if at, ok := all.start(want.Index); ok && !cut && math.Abs(at-got.Start) > 0.0011 {
+		t.Errorf("%s starts at %v, want %v", got.Codec, got.Start, at)
+	}
+	// Of FLV and of FLAC, ffprobe repeats what the file claims.
+	if rate, err := strconv.ParseFloat(want.BitRate, 64); err == nil && got.Codec != "flac" && all.Format.Name != "flv" && math.Abs(rate-got.BitRate) > rate*0.1 {
+		t.Errorf("%s: %v bit/s, want %v", got.Codec, got.BitRate, rate)
+	}
+	if want.Kind == "video" {
+		compareVideo(t, got, want, all, field)
+		return
+	}
+	if got.RTMP != "old" {
+		field("sample rate", fmt.Sprint(got.SampleRate), want.SampleRate)
+		field("channels", got.Channels, want.Channels)
+	}
+}
+
+func compareVideo(t *testing.T, got probedTrack, want judgeStream, all judge, field func(string, any, any)) {
+	t.Helper()
+	if got.RTMP != "old" {
+		field("width", got.Width, want.Width)
+		field("height", got.Height, want.Height)
+	}
+	if got.Codec == "h264" || got.Codec == "hevc" {
+		field("profile", got.Profile, want.Profile)
+		field("b-frames", got.Reordered, want.Reordered > 0)
+	}
+	rotation := 0
+	for _, s := range want.Side {
+		rotation = (360 - s.Rotation) % 360 // ffprobe counts the other way round
+	}
+	field("rotation", got.Rotation, rotation)
+	if n, d, ok := strings.Cut(want.Rate, "/"); ok && d != "0" {
+		num, _ := strconv.ParseFloat(n, 64)
+		den, _ := strconv.ParseFloat(d, 64)
+		// ffprobe's average of short files with a variable rate is of another number of distances.
+		if rate := num / den; math.Abs(rate-got.FrameRate) > rate*0.05 && strings.Contains(all.Format.Name, "mp4") {
+			t.Errorf("frame rate %v, want %v", got.FrameRate, rate)
+		}
+	}
+	var keys []float64
+	end := 0.0
+	for _, p := range all.Packets {
+		if p.Stream != want.Index {
+			continue
+		}
+		at, err := strconv.ParseFloat(p.PTS, 64)
+		if err != nil {
+			continue
+		}
+		end = max(end, at)
+		if strings.HasPrefix(p.Flags, "K") {
+			keys = append(keys, at)
+		}
+	}
+	field("keyframes", got.Keys, len(keys))
+	if len(keys) > 1 {
+		longest := 0.0
+		for i := range keys[1:] {
+			longest = max(longest, keys[i+1]-keys[i])
+		}
+		if longest = max(longest, end-keys[len(keys)-1]-0.1); got.GOP < longest-0.1 || got.GOP > longest+0.2 {
+			t.Errorf("GOP %v, want %v", got.GOP, longest)
+		}
+	}
+}
+
+// mend runs the commands of the remarks, and of the whole, as they stand.
+func mend(t *testing.T, path string, p probed) {
+	t.Helper()
+	run := func(command string) probed {
+		t.Helper()
+		dir := t.TempDir()
+		shell := exec.Command("sh", "-c", strings.Replace(command, "ffmpeg ", "ffmpeg -nostdin -v error ", 1))
+		shell.Dir = dir
+		if out, err := shell.CombinedOutput(); err != nil {
+			t.Fatalf("%s\n%v\n%s", command, err, out)
+		}
+		files, err := filepath.Glob(filepath.Join(dir, "*-live.mp4"))
+		if err != nil || len(files) != 1 {
+			t.Fatalf("%s\nwrote %v, %v", command, files, err)
+		}
+		mended, _ := probe(t, files[0])
+		return mended
+	}
+	for _, r := range p.Remarks {
+		if r.Mend == "" {
+			if r.Code != "encrypted" {
+				t.Errorf("no command for: %s", r.Text)
+			}
+			continue
+		}
+		kind := func(p probed) (n int) {
+			for _, c := range p.codes() {
+				if c == r.Code {
+					n++
+				}
+			}
+			return n
+		}
+		if after := run(r.Mend); kind(after) >= kind(p) {
+			t.Errorf("%s\ndoes not mend: %s\nbut leaves %+v", r.Mend, r.Text, after.Remarks)
+		}
+	}
+	if p.Mend != "" {
+		if after := run(p.Mend); len(after.Remarks) > 0 || after.Verdict != "fine" {
+			t.Errorf("%s\nleaves %+v", p.Mend, after.Remarks)
+		}
+	}
+}
+
+// TestProbeLive looks at a stream of this server by each protocol, and by the name of its room.
+func TestProbeLive(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	push := s.PushTo(src.File(t), s.RTMP(s.Key("movie")), "-stream_loop", "-1")
+	s.AwaitLive("movie")
+	rig.Eventually(t, patience, "playlist", func() error {
+		_, err := mediaURL(t.Context(), rig.Client(), s.HLS("movie"))
+		return err
+	})
+	nobody := rig.Livego(t, t.TempDir(), nil, "probe", s.RTMP("nobody"))
+	var waits []func()
+	for source, container := range map[string]string{
+		s.RTMP("movie"): "rtmp", s.FLV("movie"): "http-flv", s.HLS("movie"): "hls", "movie": "rtmp",
+	} {
+		p := rig.Livego(t, t.TempDir(), nil, "probe", "--json", source, "--rtmp=rtmp://"+s.Addr("rtmp_addr")+"/live")
+		waits = append(waits, func() { checkLive(t, source, container, p) })
+	}
+	for _, wait := range waits {
+		wait()
+	}
+	for source, want := range map[string]string{
+		s.FLV("nobody"): "HTTP 404", "rtmp://127.0.0.1:1/live/x": "connection refused",
+	} {
+		p := rig.Livego(t, t.TempDir(), nil, "probe", source)
+		if code := p.Wait(patience); code != 4 || !strings.Contains(p.Stderr(), want) || strings.Count(p.Stderr(), "\n") != 1 {
+			t.Errorf("%s: exit code %d\n%s", source, code, p.Stderr())
+		}
+	}
+	if code := nobody.Wait(patience); code != 4 || !strings.Contains(nobody.Stderr(), "is anybody publishing?") || strings.Count(nobody.Stderr(), "\n") != 1 {
+		t.Errorf("nobody: exit code %d\n%s", code, nobody.Stderr())
+	}
+	push.Kill()
+}
+
+// checkLive checks what probe says of a stream that is the plain sample.
+func checkLive(t *testing.T, source, container string, run *rig.Process) {
+	t.Helper()
+	p, code := probeResult(t, source, run)
+	if code != 0 || !strings.HasPrefix(p.Container, container) || len(p.Tracks) != 2 {
+		t.Errorf("%s: exit code %d, %+v", source, code, p)
+	}
+	for _, tr := range p.Tracks {
+		if tr.Kind == "video" && (tr.Codec != "h264" || tr.Width != 320 || math.Abs(tr.FrameRate-25) > 1 || tr.GOP < 0.9 || tr.GOP > 1.2) ||
+			tr.Kind == "audio" && (tr.Codec != "aac" || tr.SampleRate != 44100 || tr.Channels != 2) {
+			t.Errorf("%s: %+v", source, tr)
+		}
+	}
+}
+
+// TestProbeBad gives probe what is no good file: one clear line each, or a remark.
+func TestProbeBad(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name string, b []byte) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	read := func(name string) []byte {
+		t.Helper()
+		b, err := os.ReadFile(sample.MediaOf(t, name).File(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	whole := read("av.mp4")
+	type row struct {
+		path, want string
+	}
+	rows := []row{
+		{dir, "is a directory"},
+		{"/dev/null", "is no file but a device"},
+		{filepath.Join(dir, "nothing"), "no such file or directory"},
+		{write("empty.mp4", nil), "the file is empty"},
+		{write("text.mp4", []byte("This is no film, but a text that is called one.\n")), "no container that livego reads"},
+		{write("half.mp4", whole[:len(whole)/2]), "cut off before its index (moov)"},
+		{write("list.m3u8", []byte("#EXTM3U\n")), "a playlist is no container"},
+		{write("wave.wav", append([]byte("RIFF\x00\x00\x00\x00WAVEfmt "), make([]byte, 100)...)), "AVI or WAV is no container"},
+		{write("head.mkv", read("av.mkv")[:100]), "the file is cut off: its head is not whole"},
+	}
+	if os.Getuid() != 0 {
+		secret := write("secret.mp4", whole)
+		if err := os.Chmod(secret, 0); err != nil {
+			t.Fatal(err)
+		}
+		rows = append(rows, row{secret, "permission denied"})
+	}
+	for _, r := range rows {
+		p := rig.Livego(t, dir, nil, "probe", r.path)
+		if code := p.Wait(patience); code != 4 || !strings.Contains(p.Stderr(), r.want) || !strings.Contains(p.Stderr(), r.path) || strings.Count(p.Stderr(), "\n") != 1 {
+			t.Errorf("%s: exit code %d\n%s", r.path, code, p.Stderr())
+		}
+	}
+	corrupt := read("av.ts")
+	for i := len(corrupt) / 2; i < len(corrupt)/2+3000; i++ {
+		corrupt[i] ^= byte(i * 7)
+	}
+	for path, want := range map[string]string{
+		write("cut.flv", read("av.flv")[:len(read("av.flv"))-500]):                         "cut",
+		write("cut.mp4", read("faststart.mp4")[:len(read("faststart.mp4"))*2/3]):           "cut",
+		write("cut.mkv", read("av.mkv")[:len(read("av.mkv"))*2/3]):                         "cut",
+		write("corrupt.ts", corrupt):                                                       "damaged",
+		write("joined.ts", slices.Concat(read("av.ts"), read("b.ts")[:len(read("b.ts"))])): "jump",
+	} {
+		p, code := probe(t, path)
+		if code != 3 || !slices.Contains(p.codes(), want) {
+			t.Errorf("%s: exit code %d, %+v, want %s", path, code, p.Remarks, want)
+		}
+		mend(t, path, p)
+	}
+}
+
+// TestProbeFast opens a file whose index is at its end, behind 20 GB that are not there.
+func TestProbeFast(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	b, err := os.ReadFile(sample.MediaOf(t, "av.ts").File(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "huge.ts")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	// Null packets would be as well: holes read as zeros, which are no packets either.
+	const size = 20 << 30
+	if _, err = f.Write(b); err == nil {
+		_, err = f.WriteAt(b, size-int64(len(b)))
+	}
+	if err != nil {
+		t.Skipf("no room for a sparse file: %v", err)
+	}
+	start := time.Now()
+	s := rig.Livego(t, t.TempDir(), nil, "push", path, "rtmp://127.0.0.1:1/live/x")
+	if code := s.Wait(patience); code != 1 || !strings.Contains(s.Stderr(), "connection refused") {
+		t.Errorf("exit code %d\n%s", code, s.Stderr())
+	}
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("a file of 20 GB took %v to open", took)
+	}
+}

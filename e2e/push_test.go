@@ -1,0 +1,489 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"livego/e2e/essence"
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+// push runs livego push with these arguments and the addresses of s.
+func push(t testing.TB, s *rig.Server, args ...string) *rig.Process {
+	t.Helper()
+	return rig.Livego(t, t.TempDir(), nil, append([]string{"push", "--api=" + s.API(""), "--rtmp=" + strings.TrimSuffix(s.RTMP(""), "/")}, args...)...)
+}
+
+// recordRTMP has ffmpeg write what comes from url into a file, and returns when it has asked to play.
+func recordRTMP(t testing.TB, url, out string, more ...string) *rig.Process {
+	t.Helper()
+	p := rig.FFmpeg(t, append(append([]string{"-v", "debug"}, more...), append(copyArgs(url), "-f", "flv", out)...)...)
+	p.AwaitStderr(patience, func(s string) bool { return strings.Contains(s, "Sending play command") })
+	return p
+}
+
+// reference returns what is in a file, as ffmpeg repacks it: times of the edit list applied, from 0 on.
+func reference(t *testing.T, path string) essence.Stream {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "reference.flv")
+	rig.FFmpeg(t, "-i", path, "-c", "copy", "-f", "flv", out).OK(patience)
+	want, err := readFLV(t, out).Essence()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return want
+}
+
+// TestPush pushes files of all containers, and reads each back by RTMP: every frame must come, with the bytes and the time that it has
+// in the file.
+func TestPush(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	server := rig.Start(t, rig.Options{})
+	for _, m := range sample.AllMedia() {
+		if !m.Push {
+			continue
+		}
+		t.Run(m.Name, func(t *testing.T) {
+			t.Parallel()
+			s, path, room := server.In(t), m.File(t), "push-"+strings.ReplaceAll(m.Name, ".", "-")
+			out := filepath.Join(t.TempDir(), "out.flv")
+			viewer := recordRTMP(t, s.RTMP(room), out)
+			p := push(t, s, path, room)
+			p.OK(patience)
+			viewer.OK(patience)
+			got, err := readFLV(t, out).Essence()
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := reference(t, path)
+			// A stream with video starts at its first keyframe: sound before it, the encoder's priming, is not for those who come then.
+			before := max(0, slices.IndexFunc(want, func(u essence.Unit) bool { return u.Kind == essence.Video }))
+			if m := check(t, "RTMP", want, got, essence.Millisecond); m.Video.First != 0 || m.Audio.First > before {
+				t.Errorf("the beginning is missing: %+v", m)
+			}
+			checkPace(t, p)
+		})
+	}
+}
+
+// checkPace holds a push to what it says of itself: frames go out when they are due.
+func checkPace(t testing.TB, p *rig.Process) {
+	t.Helper()
+	m := regexp.MustCompile(`at most (\d+) ms late and (\d+) ms early, (\d+) reconnects`).FindStringSubmatch(p.Stderr())
+	if m == nil {
+		t.Fatalf("it does not say how it went:\n%s", p.Stderr())
+	}
+	late, _ := strconv.Atoi(m[1])
+	early, _ := strconv.Atoi(m[2])
+	// The test machine does other things at the same time; TestPushPace is strict.
+	if late > 1000 || early > 50 {
+		t.Errorf("%d ms late and %d ms early", late, early)
+	}
+}
+
+// TestPushNginx pushes to another server.
+func TestPushNginx(t *testing.T) {
+	rig.Need(t, "ffmpeg", "nginx")
+	t.Parallel()
+	addr := startNginx(t, "application live { live on; wait_key on; }")
+	for _, name := range []string{"b.mp4", "mp3.mp4", "sound.aac"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path, out := sample.MediaOf(t, name).File(t), filepath.Join(t.TempDir(), "out.flv")
+			stream := "rtmp://" + addr + "/live/" + strings.ReplaceAll(name, ".", "-")
+			viewer := recordRTMP(t, stream, out, "-rw_timeout", "2000000") // nginx does not tell its players of the end
+			rig.Livego(t, t.TempDir(), nil, "push", path, stream).OK(patience)
+			viewer.Wait(patience)
+			got, err := readFLV(t, out).Essence()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := essence.Compare(reference(t, path), got, essence.Millisecond); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestPushList plays a list of five unlike files twice, and watches it by every protocol: nobody is disconnected, and what comes is
+// decoded to its end.
+func TestPushList(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{})
+	dir := t.TempDir()
+	list := "ffconcat version 1.0\n# five unlike files\n"
+	for i, name := range []string{"b.mp4", "av.flv", "8k-mono.mp4", "wide.ts", "tall.mkv"} {
+		link := filepath.Join(dir, fmt.Sprintf("it's %d%s", i, filepath.Ext(name)))
+		if err := os.Symlink(sample.MediaOf(t, name).File(t), link); err != nil {
+			t.Fatal(err)
+		}
+		list += fmt.Sprintf("file 'it'\\''s %d%s'\n", i, filepath.Ext(name))
+	}
+	files := filepath.Join(dir, "files.txt")
+	if err := os.WriteFile(files, []byte(list), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rtmpOut, flvOut := filepath.Join(dir, "rtmp.flv"), filepath.Join(dir, "http.flv")
+	viewer := recordRTMP(t, s.RTMP("channel"), rtmpOut)
+	p := push(t, s, "--times=2", files, "channel")
+	s.AwaitLive("channel")
+	flv := rig.FFmpeg(t, append(copyArgs(s.FLV("channel")), "-f", "flv", flvOut)...)
+	hls := async(func() (map[int][]byte, error) { return recordHLS(t.Context(), s.HLS("channel")) })
+	p.OK(patience)
+	viewer.OK(patience)
+	flv.OK(patience)
+	if !strings.Contains(p.Stderr(), "players get new parameters there") || strings.Count(p.Stderr(), "players get new") != 4 {
+		t.Errorf("it does not say what differs:\n%s", p.Stderr())
+	}
+	for _, path := range []string{rtmpOut, flvOut} {
+		checkChannel(t, path, 2*5*2)
+	}
+	parts, err := hls()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(parts) < 10 { // each file of both rounds at least
+		t.Errorf("HLS: %d parts between discontinuities", len(parts))
+	}
+	for n, b := range parts {
+		out := filepath.Join(dir, fmt.Sprintf("hls%d", n))
+		if err := os.WriteFile(out, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		decode(t, out)
+	}
+}
+
+// recordHLS takes all segments of a stream until its playlist says that it is over. It returns what is between two discontinuities as
+// one file, by the number of these before.
+func recordHLS(ctx context.Context, master string) (map[int][]byte, error) {
+	c, parts, seen := rig.Client(), map[int][]byte{}, map[string]bool{}
+	list, err := mediaURL(ctx, c, master)
+	for err == nil {
+		var body []byte
+		if _, body, err = pollFetch(ctx, c, list); err != nil {
+			break
+		}
+		part, init := 0, ""
+		for line := range strings.Lines(string(body)) {
+			line = strings.TrimSpace(line)
+			tag, value, _ := strings.Cut(line, ":")
+			switch {
+			case tag == "#EXT-X-DISCONTINUITY-SEQUENCE":
+				part, err = strconv.Atoi(value)
+			case tag == "#EXT-X-DISCONTINUITY":
+				part++
+			case tag == "#EXT-X-MAP":
+				_, init, _ = strings.Cut(value, `URI="`)
+				init, _, _ = strings.Cut(init, `"`)
+			case tag == "#EXT-X-ENDLIST":
+				return parts, nil
+			case line != "" && line[0] != '#' && !seen[line]:
+				seen[line] = true
+				if parts[part] == nil && init != "" {
+					parts[part], err = fetchHLS(ctx, c, list, init)
+				}
+				var b []byte
+				if err == nil {
+					b, err = fetchHLS(ctx, c, list, line)
+				}
+				parts[part] = append(parts[part], b...)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
+		select {
+		case <-time.After(300 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return nil, err
+}
+
+func fetchHLS(ctx context.Context, c *http.Client, list, ref string) ([]byte, error) {
+	at, err := resolve(list, ref)
+	if err != nil {
+		return nil, err
+	}
+	_, b, err := pollFetch(ctx, c, at)
+	return b, err
+}
+
+// checkChannel checks that the times of a recording rise without holes for so many seconds, and that all of it can be decoded: each part
+// between two changes of parameters by itself.
+func checkChannel(t *testing.T, path string, seconds float64) {
+	t.Helper()
+	file := readFLV(t, path)
+	last := map[byte]uint32{}
+	var first, end uint32
+	part := &essence.FLVFile{HasVideo: true, HasAudio: true}
+	parts := 0
+	flush := func() {
+		if len(part.Tags) > 10 {
+			out := filepath.Join(t.TempDir(), fmt.Sprintf("part%d.flv", parts))
+			f, err := os.Create(out)
+			if err == nil {
+				err = part.Write(f)
+				f.Close()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			decode(t, out)
+			parts++
+		}
+	}
+	headers := map[byte]essence.FLVTag{}
+	for i, tag := range file.Tags {
+		if tag.Type == essence.TagScript {
+			continue
+		}
+		if before, ok := last[tag.Type]; ok && !tag.IsHeader() && (tag.Time < before || tag.Time > before+400) {
+			t.Errorf("%s: tag %d of type %d at %d ms, after one at %d", path, i, tag.Type, tag.Time, before)
+		}
+		if tag.IsHeader() {
+			headers[tag.Type] = tag
+			if tag.Type == essence.TagVideo {
+				flush()
+				part = &essence.FLVFile{HasVideo: true, HasAudio: true, Tags: []essence.FLVTag{headers[essence.TagVideo], headers[essence.TagAudio]}}
+				if headers[essence.TagAudio].Body == nil {
+					part.Tags = part.Tags[:1]
+				}
+				continue
+			}
+		} else {
+			if len(last) == 0 {
+				first = tag.Time
+			}
+			last[tag.Type], end = tag.Time, tag.Time
+		}
+		part.Tags = append(part.Tags, tag)
+	}
+	flush()
+	if got := float64(end-first) / 1000; got < seconds-3 || got > seconds+1 {
+		t.Errorf("%s: %v s, want %v", path, got, seconds)
+	}
+	if want := 8; parts != want { // two of the five have the same pictures
+		t.Errorf("%s: %d parts, want %d", path, parts, want)
+	}
+}
+
+// decode decodes a file to its end: ffmpeg says nothing if all is well.
+func decode(t *testing.T, path string) {
+	t.Helper()
+	p := rig.FFmpeg(t, "-v", "error", "-i", path, "-f", "null", "-")
+	if p.Wait(patience); strings.Contains(p.Stderr(), "Cannot determine format of input stream") {
+		return // a few milliseconds of sound, between the change of the sound and that of the pictures
+	}
+	p.OK(patience)
+	for line := range strings.Lines(p.Stderr()) {
+		if !strings.Contains(line, "non monotonically increasing dts") { // sound of one file and the next meet within a millisecond
+			t.Errorf("%s: %s", path, line)
+		}
+	}
+}
+
+// TestPushReconnects takes the server away, and gives it back: the stream goes on where it was.
+func TestPushReconnects(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	dir := t.TempDir()
+	s := rig.Start(t, rig.Options{DataDir: dir})
+	src := load(t, sample.AV)
+	p := push(t, s, "--times=3", src.File(t), "movie")
+	s.AwaitLive("movie")
+	s.Kill()
+	p.AwaitStderr(patience, func(out string) bool { return strings.Contains(out, "the server is lost") })
+	again := rig.Start(t, rig.Options{DataDir: dir, Flags: []string{"--rtmp_addr=" + s.Addr("rtmp_addr")}})
+	again.AwaitLive("movie")
+	viewer := watchRTMP(t, "rtmp://"+s.Addr("rtmp_addr")+"/live/movie")
+	p.OK(patience)
+	if got := frames(t, viewer); len(got) < 100 {
+		t.Errorf("%d frames came after it", len(got))
+	}
+	if !strings.Contains(p.Stderr(), "1 reconnects") {
+		t.Errorf("it does not say so:\n%s", p.Stderr())
+	}
+}
+
+// TestPushRefused looks at the exit codes, and at the one line that each says.
+func TestPushRefused(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{})
+	av, dir := sample.MediaOf(t, "av.mp4").File(t), t.TempDir()
+	list := filepath.Join(dir, "files.txt")
+	if err := os.WriteFile(list, []byte("file '"+av+"'\nfile gone.mp4\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bad := filepath.Join(dir, "bad.txt")
+	if err := os.WriteFile(bad, []byte("file '"+av+"'\nspeed 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{av}, 2, "push takes one file or more"},
+		{[]string{av, "no/room"}, 2, "the last argument must be a room or an address"},
+		{[]string{"--speed=0", av, "movie"}, 2, "--speed must be"},
+		{[]string{"--start=x", av, "movie"}, 2, "is no time"},
+		{[]string{filepath.Join(dir, "none.mp4"), "movie"}, 4, "none.mp4: no such file"},
+		{[]string{dir, "movie"}, 4, "is a directory"},
+		{[]string{"/dev/null", "movie"}, 4, "is no file but a device"},
+		{[]string{list, "movie"}, 4, "files.txt:2: " + filepath.Join(dir, "gone.mp4") + ": no such file"},
+		{[]string{bad, "movie"}, 4, `bad.txt:2: "speed" is not known here`},
+		{[]string{sample.MediaOf(t, "pcm.mov").File(t), "movie"}, 4, "the audio is pcm, which RTMP cannot carry"},
+		{[]string{av, s.RTMP("movie")}, 1, "NetStream.Publish.BadName"},
+		{[]string{av, "rtmp://127.0.0.1:1/live/x"}, 1, "connection refused"},
+		{[]string{av, "rtmp://127.0.0.1:1"}, 1, "an RTMP address has the form"},
+	} {
+		p := push(t, s, c.args...)
+		if code := p.Wait(patience); code != c.code || !strings.Contains(p.Stderr(), c.want) || c.code != 4 && strings.Count(p.Stderr(), "\n") != 1 {
+			t.Errorf("push %q: exit code %d, want %d\n%s", c.args, code, c.code, p.Stderr())
+		}
+	}
+}
+
+// TestPushTranscodes plays what RTMP cannot carry by ffmpeg's help: the pictures, which it can, stay as they are.
+func TestPushTranscodes(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{})
+	path, out := sample.MediaOf(t, "pcm.mov").File(t), filepath.Join(t.TempDir(), "out.flv")
+	viewer := recordRTMP(t, s.RTMP("movie"), out)
+	push(t, s, "--transcode", path, "movie").OK(patience)
+	viewer.OK(patience)
+	got, err := readFLV(t, out).Essence()
+	if err != nil {
+		t.Fatal(err)
+	}
+	pictures := filepath.Join(t.TempDir(), "pictures.flv")
+	rig.FFmpeg(t, "-i", path, "-an", "-c", "copy", "-f", "flv", pictures).OK(patience)
+	want, err := readFLV(t, pictures).Essence()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, "RTMP", want, got.Of(essence.Video), 2*essence.Millisecond)
+	if sound := len(got.Of(essence.Audio)); sound < 90 {
+		t.Errorf("%d frames of sound", sound)
+	}
+}
+
+// TestPushChanging pushes files that change meanwhile: one that grows, and one of a list that vanishes.
+func TestPushChanging(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{})
+	whole, err := os.ReadFile(sample.MediaOf(t, "av.flv").File(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	for _, name := range []string{"one.flv", "two.flv", "growing.flv"} {
+		if err := os.WriteFile(path(name), whole, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	vanishing := push(t, s, path("one.flv"), path("two.flv"), "vanishing")
+	growing := push(t, s, path("growing.flv"), "growing")
+	s.AwaitLive("vanishing")
+	s.AwaitLive("growing")
+	if err := os.Remove(path("two.flv")); err != nil {
+		t.Fatal(err)
+	}
+	if code := vanishing.Wait(patience); code != 4 || !strings.Contains(vanishing.Stderr(), "two.flv: no such file") {
+		// It may have been open already: then it plays to its end.
+		if code != 0 {
+			t.Errorf("vanishing: exit code %d\n%s", code, vanishing.Stderr())
+		}
+	}
+	growing.OK(patience)
+}
+
+// TestPushStops presses Ctrl-C: the stream ends in due form, at once for all viewers.
+func TestPushStops(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{})
+	p := push(t, s, "--loop", "--start=0.5", sample.MediaOf(t, "av.mp4").File(t), "movie")
+	s.AwaitLive("movie")
+	viewer := watchRTMP(t, s.RTMP("movie"))
+	p.AwaitStderr(patience, func(out string) bool { return strings.Contains(out, "round 2") })
+	p.Signal(syscall.SIGINT)
+	if code := p.Wait(patience); code != 0 {
+		t.Errorf("exit code %d\n%s", code, p.Stderr())
+	}
+	viewer.OK(10 * time.Second)
+}
+
+// TestPushPace pushes 8 Mbit/s, and looks at when frames arrive and what it costs.
+func TestPushPace(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	times := 2
+	if rig.Long() {
+		times = 120
+	}
+	dense := sample.Dense().File(t)
+	s := rig.Start(t, rig.Options{Plain: true})
+	began := time.Now()
+	p := push(t, s, fmt.Sprintf("--times=%d", times), dense, "movie")
+	asleep := oversleep(p.Done())
+	p.OK(patience + time.Duration(times)*5*time.Second)
+	took := time.Since(began)
+	m := regexp.MustCompile(`at most (\d+) ms late and (\d+) ms early`).FindStringSubmatch(p.Stderr())
+	if m == nil {
+		t.Fatalf("it does not say how it went:\n%s", p.Stderr())
+	}
+	cpu := p.CPU()
+	t.Logf("%s; %v of CPU in %v", m[0], cpu, took)
+	// 3 % of a core, and what the start costs.
+	if limit := took*3/100 + 250*time.Millisecond; cpu > limit {
+		t.Errorf("it took %v of CPU in %v, want at most %v", cpu, took, limit)
+	}
+	if early, _ := strconv.Atoi(m[2]); early > 50 {
+		t.Errorf("%s ms early", m[2])
+	}
+	// Who is late by more than this machine lets anybody sleep is late by himself.
+	if late, _ := strconv.Atoi(m[1]); time.Duration(late)*time.Millisecond > 100*time.Millisecond+2*<-asleep {
+		t.Errorf("%s ms late", m[1])
+	}
+}
+
+// oversleep measures how much longer than 10 ms a sleep of 10 ms takes at most, until done is closed.
+func oversleep(done <-chan struct{}) <-chan time.Duration {
+	most := make(chan time.Duration, 1)
+	go func() {
+		worst, last := time.Duration(0), time.Now()
+		tick := time.NewTimer(0)
+		for {
+			tick.Reset(10 * time.Millisecond)
+			select {
+			case <-tick.C:
+				worst = max(worst, time.Since(last)-10*time.Millisecond)
+				last = time.Now()
+			case <-done:
+				most <- worst
+				return
+			}
+		}
+	}()
+	return most
+}

@@ -1,0 +1,130 @@
+package scenes
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+)
+
+// judgeSlow looks at what a viewer received who could not take all of it for a while: whole pieces, and nothing too old.
+func (sc *scene) judgeSlow(v *viewer) {
+	sc.t.Helper()
+	late, seen := sc.delay(v)
+	sc.t.Logf("%v: %d frames, the latest %v late", v, seen, late)
+	gap, missing := sc.gap, sc.missing
+	sc.gap, sc.missing = patience, len(sc.log)
+	sc.judgeViewer(v)
+	sc.gap, sc.missing = gap, missing
+	if all := len(sc.log); seen > all*9/10 {
+		sc.t.Errorf("%v: he got %d of %d frames: was he slow?", v, seen, all)
+	}
+	// max_latency, the age of the keyframe that he is moved to, and the rest for what is under way on a machine that plays thirty scenes.
+	if most := 1500*time.Millisecond + time.Second + 2500*time.Millisecond; late > most {
+		sc.t.Errorf("%v: a frame came %v late, want at most %v", v, late, most)
+	}
+}
+
+// delay returns how long after it was sent the latest frame came to v, and how many did.
+func (sc *scene) delay(v *viewer) (late time.Duration, seen int) {
+	sentAt := map[string]time.Time{}
+	sc.mu.Lock()
+	for _, s := range sc.log {
+		sentAt[string(s.tag.Body)] = s.at
+	}
+	sc.mu.Unlock()
+	for _, t := range v.tags {
+		if at, ok := sentAt[string(t.Body)]; ok {
+			seen++
+			late = max(late, t.at.Sub(at))
+		}
+	}
+	return late, seen
+}
+
+// measured is what the test asks of livego bench --json.
+type measured struct {
+	Viewers struct {
+		Wanted, Joined, Lost int
+	}
+	Delivery struct {
+		Missing, Repeats, Corrupt, Checked int
+	}
+	Latency struct {
+		P99 float64
+	} `json:"latency_ms"`
+	Bench struct {
+		Void []string
+	}
+}
+
+// TestSlowAmongFast has a crowd of fast viewers measured alone, and with slow ones among them whose lines take 64 kbit/s: these are moved
+// on, and those do not notice.
+func TestSlowAmongFast(t *testing.T) {
+	fast, slow, lasts := 100, 10, 6*time.Second
+	if rig.Long() {
+		fast, slow, lasts = 1000, 100, 30*time.Second
+	} else {
+		t.Parallel()
+	}
+	s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--max_latency=1500ms"}})
+	alone := crowd(t, s, fast, 0, lasts)
+	among := crowd(t, s, fast, slow, lasts)
+	t.Logf("p99 of the fast ones: %.1f ms alone, %.1f ms among %d slow ones", alone.Latency.P99, among.Latency.P99, slow)
+	if !rig.Long() { // other tests are running
+		return
+	}
+	if void := append(alone.Bench.Void, among.Bench.Void...); len(void) > 0 {
+		t.Errorf("the machine was too busy to measure: %q", void)
+	}
+	if more := among.Latency.P99 - alone.Latency.P99; more > 50 {
+		t.Errorf("the slow ones cost the fast ones %.1f ms, want at most 50 ms", more)
+	}
+}
+
+// crowd plays a stream to fast viewers and to slow ones.
+func crowd(t *testing.T, s *rig.Server, fast, slow int, lasts time.Duration) measured {
+	t.Helper()
+	const room, rate = "crowd", 64_000 / 8
+	bench := rig.Livego(t, t.TempDir(), nil, "bench", "--publish", s.RTMP(s.Key(room)), "--bitrate", "1000", "--gop", "1s",
+		"--play", s.RTMP(room), "--play", s.FLV(room), "--play", "ws"+strings.TrimPrefix(s.FLV(room), "http"),
+		"-n", strconv.Itoa(fast), "--join", "1s", "--settle", "1s", "-d", lasts.String(), "--json")
+	s.AwaitLive(room)
+	viewers := make([]*viewer, slow)
+	for n := range viewers {
+		v := newViewer(all()[n%3], "slow")
+		v.forgetful, v.tap = true, newTap(wideOpen)
+		v.begin(s, room)
+		defer v.leave()
+		viewers[n] = v
+	}
+	for _, v := range viewers {
+		v.await(t, func() bool { _, ok := v.progress(); return ok })
+		v.tap.turn(rate)
+	}
+	rig.Eventually(t, patience, "slow viewers are moved on, and nobody else", func() error {
+		moved := 0
+		for _, p := range s.Stat().Players {
+			if p.Skips > 0 {
+				moved++
+			}
+		}
+		if moved != slow {
+			return fmt.Errorf("%d of %d", moved, slow)
+		}
+		return nil
+	})
+	bench.Wait(lasts + patience) // its exit code tells of a busy machine too
+	var m measured
+	if err := json.Unmarshal([]byte(bench.Stdout()), &m); err != nil {
+		t.Fatalf("livego bench: %v: %q\n%s", err, bench.Stdout(), bench.Stderr())
+	}
+	if v, d := m.Viewers, m.Delivery; v.Joined != fast || v.Lost > 0 || d.Missing+d.Repeats+d.Corrupt > 0 || d.Checked == 0 {
+		t.Errorf("%d slow ones among them: %+v", slow, m)
+	}
+	return m
+}

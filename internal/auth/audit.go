@@ -1,0 +1,82 @@
+package auth
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"livego/internal/live"
+)
+
+// maxRefusals is how many refusals are kept: about 300 kB.
+const maxRefusals = 1000
+
+// maxShown is the longest name that is kept of who was refused. A push key that lost a character on the way is longer.
+const maxShown = 40
+
+// A Refusal tells of somebody who was turned away. It holds no key, no token and no name that may be one.
+type Refusal struct {
+	At     time.Time `json:"at"`
+	What   string    `json:"what" enum:"publish,play,manage" doc:"What was wanted."`
+	App    string    `json:"app,omitempty"`
+	Room   string    `json:"room,omitempty" doc:"Of who wanted to play: who wants to publish shows a key."`
+	Path   string    `json:"path,omitempty" doc:"Of who wanted to manage."`
+	Proto  string    `json:"proto,omitempty"`
+	Remote string    `json:"remote"`
+	Reason string    `json:"reason"`
+}
+
+// An Audit keeps the latest refusals. The zero Audit is empty. It is safe for concurrent use.
+type Audit struct {
+	mu   sync.Mutex
+	ring []Refusal
+	next int // where the next goes once ring is full
+}
+
+// Note keeps r, in the place of the oldest where there is no room.
+func (a *Audit) Note(r Refusal) {
+	r.At = time.Now().UTC()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.ring) < maxRefusals {
+		a.ring = append(a.ring, r)
+		return
+	}
+	a.ring[a.next] = r
+	a.next = (a.next + 1) % maxRefusals
+}
+
+// Latest returns up to limit refusals, the newest first.
+func (a *Audit) Latest(limit int) []Refusal {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	list := make([]Refusal, 0, min(limit, len(a.ring)))
+	for i := range cap(list) {
+		list = append(list, a.ring[(a.next+len(a.ring)-1-i)%len(a.ring)])
+	}
+	return list
+}
+
+// Gate returns next with a note of all that it refuses.
+func (a *Audit) Gate(next live.Gate) live.Gate { return &audited{next, a} }
+
+type audited struct {
+	next  live.Gate
+	audit *Audit
+}
+
+// Allow implements live.Gate.
+func (g *audited) Allow(ctx context.Context, r live.Request) (live.Grant, error) {
+	grant, err := g.next.Allow(ctx, r)
+	if live.KindOf(err) == live.Denied {
+		n := Refusal{What: r.Action.String(), Proto: r.Proto, Remote: r.Remote, Reason: live.Reason(err)}
+		if len(r.App) <= maxShown && live.CheckApp(r.App) == nil {
+			n.App = r.App
+		}
+		if r.Action == live.Play && len(r.Name) <= maxShown && live.CheckRoom(r.Name) == nil {
+			n.Room = r.Name
+		}
+		g.audit.Note(n)
+	}
+	return grant, err
+}

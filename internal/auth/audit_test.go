@@ -1,0 +1,52 @@
+package auth
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"livego/internal/live"
+)
+
+func TestAudit(t *testing.T) {
+	var a Audit
+	if got := a.Latest(10); len(got) != 0 {
+		t.Errorf("an empty one has %v", got)
+	}
+	for i := range maxRefusals + 5 {
+		a.Note(Refusal{Remote: fmt.Sprint(i)})
+	}
+	got := a.Latest(2 * maxRefusals)
+	if len(got) != maxRefusals || got[0].Remote != fmt.Sprint(maxRefusals+4) || got[maxRefusals-1].Remote != "5" {
+		t.Errorf("%d refusals, from %s to %s", len(got), got[0].Remote, got[len(got)-1].Remote)
+	}
+	if got := a.Latest(2); len(got) != 2 || got[1].Remote != fmt.Sprint(maxRefusals+3) {
+		t.Errorf("the latest two are %v", got)
+	}
+}
+
+// TestAuditedGate notes who was refused, and nothing that could be a secret.
+func TestAuditedGate(t *testing.T) {
+	var a Audit
+	keys := newFake()
+	g := a.Gate(NewGate(keys, Options{Apps: testApps, Private: []string{"live"}}))
+	wrong := live.NewSecret()
+	for _, r := range []live.Request{
+		{Action: live.Publish, App: "live", Name: wrong, Token: "t0k3n", Proto: "rtmp", Remote: "192.0.2.1:1"},
+		{Action: live.Publish, App: "live", Name: wrong[1:]},
+		{Action: live.Publish, App: wrong[1:], Name: wrong},
+		{Action: live.Play, App: "live", Name: "movie", Token: "t0k3n", Proto: "flv"},
+		{Action: live.Play, App: "live", Name: wrong[1:]},
+		{Action: live.Play, App: "live", Name: wrong},              // no valid name: not refused, wrong
+		{Action: live.Publish, App: "live", Name: keys.key.Secret}, // good
+	} {
+		_, _ = g.Allow(t.Context(), r)
+	}
+	got := a.Latest(100)
+	if len(got) != 4 || got[3].What != "publish" || got[3].Remote != "192.0.2.1:1" || got[3].Proto != "rtmp" || got[1].Room != "movie" || got[0].Room != "" {
+		t.Errorf("noted %+v", got)
+	}
+	if text := fmt.Sprintf("%+v", got); strings.Contains(text, wrong[1:]) || strings.Contains(text, "t0k3n") {
+		t.Errorf("a secret is noted: %s", text)
+	}
+}

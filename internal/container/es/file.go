@@ -1,0 +1,292 @@
+package es
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"io"
+	"time"
+
+	"livego/internal/codec"
+	"livego/internal/codec/ac3"
+	"livego/internal/codec/mp3"
+	"livego/internal/media"
+)
+
+// A Reader reads the frames of a file that is one elementary stream. Not for concurrent use.
+type Reader struct {
+	r          io.ReaderAt
+	start, end int64 // of the stream, between tags
+	pos        int64
+	split      Splitter
+	base       time.Duration // before the newest change of the rate
+	samples    int64         // since then, before the next frame
+	rate       int
+	stream     media.Stream
+	head       []byte // of the first frame; to be passed over where it holds no sound
+	index      bool   // the first frame is an index: Xing, Info or VBRI
+}
+
+const (
+	window   = 64 << 10
+	maxTags  = 16       // ID3v2 tags, one behind the other
+	maxLost  = 64 << 10 // bytes before the first frame
+	sampling = 256      // frames by which the bit rate is judged
+)
+
+// Detect returns the codec of the elementary stream that b begins with, behind any ID3 tags that end within it, Opaque if it is none:
+// a header, and where it says another or the end of b.
+func Detect(b []byte) media.Codec {
+	for n := 0; n < maxTags; n++ {
+		size, ok := id3(b)
+		if !ok {
+			break
+		}
+		if size >= int64(len(b)) {
+			return media.MP3 // nothing else has so much of a tag
+		}
+		b = b[size:]
+	}
+	for _, c := range []media.Codec{media.AAC, media.AC3, media.MP3} {
+		s := Splitter{Codec: c}
+		for at, n := 0, 0; ; n++ {
+			size, err := s.length(b[at:])
+			if err != nil || size == 0 {
+				break
+			}
+			if at += size; n == 3 || at >= len(b) && n > 0 || at == len(b) {
+				return kindOf(c, b)
+			}
+			if at > len(b) {
+				break
+			}
+		}
+	}
+	return media.Opaque
+}
+
+// kindOf tells AC-3 from Enhanced AC-3.
+func kindOf(c media.Codec, b []byte) media.Codec {
+	if f, err := ac3.Parse(b); c == media.AC3 && err == nil && f.Enhanced {
+		return media.EAC3
+	}
+	return c
+}
+
+// id3 returns the size of the ID3v2 tag that b begins with (ID3v2.4 section 3.1).
+func id3(b []byte) (int64, bool) {
+	if len(b) < 10 || string(b[:3]) != "ID3" || (b[6]|b[7]|b[8]|b[9])&0x80 != 0 {
+		return 0, false
+	}
+	size := int64(b[6])<<21 | int64(b[7])<<14 | int64(b[8])<<7 | int64(b[9])
+	size += 10
+	if b[5]&0x10 != 0 { // a footer
+		size += 10
+	}
+	return size, true
+}
+
+// NewReader finds the first frame in a file of size bytes.
+func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
+	f := &Reader{r: r, end: size}
+	head, err := f.skipTags()
+	if err != nil {
+		return nil, err
+	}
+	f.endTag()
+	head = head[:min(int64(len(head)), max(f.end-f.start, 0))]
+	c := media.Opaque
+	for skipped := 0; skipped < min(len(head), maxLost) && c == media.Opaque; skipped++ {
+		if c = Detect(head[skipped:]); c != media.Opaque {
+			f.start += int64(skipped)
+		}
+	}
+	if c == media.Opaque {
+		return nil, errors.New("es: neither ADTS nor MPEG audio nor AC-3")
+	}
+	f.split.Codec = c
+	f.rewind()
+	return f, f.look()
+}
+
+// skipTags passes over tags at the head, and returns what follows, as much as a window.
+func (f *Reader) skipTags() ([]byte, error) {
+	b := make([]byte, 2*window)
+	for range maxTags {
+		n, err := f.r.ReadAt(b, f.start)
+		if n == 0 && err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		size, ok := id3(b[:n])
+		if !ok {
+			return b[:n], nil
+		}
+		f.start = min(f.start+size, f.end)
+	}
+	return nil, errors.New("es: nothing but tags")
+}
+
+// endTag leaves an ID3v1 tag at the end out.
+func (f *Reader) endTag() {
+	const size = 128
+	var b [3]byte
+	if f.end-f.start < size {
+		return
+	}
+	if _, err := f.r.ReadAt(b[:], f.end-size); err == nil && string(b[:]) == "TAG" {
+		f.end -= size
+	}
+}
+
+func (f *Reader) rewind() {
+	f.pos, f.base, f.samples = f.start, 0, 0
+	f.split.Reset()
+	f.split.Ended, f.split.Lost = false, 0
+	if f.index {
+		f.split.synced = true
+		f.pos += int64(len(f.head))
+	}
+}
+
+// look reads some frames to know the track and how long it is: by the index frame, or judged by the bit rate of the first frames.
+func (f *Reader) look() error {
+	first, err := f.Next()
+	if f.split.Other != "" {
+		f.stream.Track = &media.Track{Kind: media.Audio, Label: f.split.Other, Timescale: 90000}
+		return nil
+	}
+	if err != nil {
+		if err == io.EOF {
+			err = errors.New("es: no whole frame in it")
+		}
+		return err
+	}
+	f.stream.Track = first.Track
+	if f.split.Codec == media.MP3 {
+		if frames, ok := xing(first.Payload); ok {
+			f.head, f.index = first.Payload, true
+			f.stream.Duration = frames
+		}
+	}
+	size, n := int64(0), 0
+	for f.rewind(); n < sampling; n++ {
+		m, err := f.Next()
+		if err != nil {
+			break
+		}
+		if n == 0 {
+			f.stream.Track = m.Track
+		}
+		size += int64(len(m.Payload))
+	}
+	took := f.now()
+	if read := f.pos - f.start - int64(f.split.Buffered()); f.stream.Duration == 0 && read > 0 {
+		f.stream.Duration = time.Duration(float64(took) * float64(f.end-f.start) / float64(read))
+	}
+	if took > 0 {
+		f.stream.Bytes = int64(float64(size) * float64(f.stream.Duration) / float64(took))
+	}
+	f.rewind()
+	return nil
+}
+
+// xing returns the playing time that an index frame says: Xing's, LAME's Info, or Fraunhofer's VBRI.
+func xing(frame []byte) (time.Duration, bool) {
+	h, err := mp3.Parse(frame)
+	if err != nil {
+		return 0, false
+	}
+	side := 32 // bytes of side information behind the header
+	switch {
+	case h.Samples == 576 && h.Channels == 1:
+		side = 9
+	case h.Samples == 576 || h.Channels == 1:
+		side = 17
+	}
+	for _, at := range []int{4 + side, 4 + side + 2} { // with a CRC
+		if len(frame) < at+12 {
+			continue
+		}
+		if b := frame[at:]; bytes.HasPrefix(b, []byte("Xing")) || bytes.HasPrefix(b, []byte("Info")) {
+			n := uint32(0)
+			if b[7]&1 != 0 {
+				n = binary.BigEndian.Uint32(b[8:])
+			}
+			return lasting(n, h), true
+		}
+	}
+	const vbri = 4 + 32
+	if len(frame) >= vbri+18 && string(frame[vbri:vbri+4]) == "VBRI" {
+		return lasting(binary.BigEndian.Uint32(frame[vbri+14:]), h), true
+	}
+	return 0, false
+}
+
+func lasting(frames uint32, h mp3.Header) time.Duration {
+	return time.Duration(int64(frames) * int64(h.Samples) * int64(time.Second/1000) / int64(h.SampleRate) * 1000)
+}
+
+// Streams returns the one stream. Its duration is what its index says, or judged by the bit rate of the first frames.
+func (f *Reader) Streams() []media.Stream { return []media.Stream{f.stream} }
+
+// Duration is that of the stream.
+func (f *Reader) Duration() time.Duration { return f.stream.Duration }
+
+// Lost returns how many bytes belonged to no frame.
+func (f *Reader) Lost() int64 { return f.split.Lost }
+
+// Next returns the next frame, io.EOF after the last.
+func (f *Reader) Next() (*media.Frame, error) {
+	for {
+		t, payload, ok := f.split.Next()
+		if ok {
+			return f.frame(t, payload), nil
+		}
+		if f.split.Ended {
+			return nil, io.EOF
+		}
+		b := make([]byte, min(window, f.end-f.pos))
+		n, err := f.r.ReadAt(b, f.pos)
+		if n == 0 && len(b) > 0 && err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		f.pos += int64(n)
+		f.split.Write(b[:n])
+		f.split.Ended = n == 0 || f.pos >= f.end
+	}
+}
+
+func (f *Reader) frame(t *media.Track, payload []byte) *media.Frame {
+	if rate := max(t.SampleRate, 1); rate != f.rate {
+		f.base, f.samples, f.rate = f.now(), 0, rate
+	}
+	m := &media.Frame{Track: t, DTS: f.now(), PTS: f.now(), RAP: media.Key, KeyFlag: true, Payload: payload}
+	f.samples += int64(codec.Samples(t, payload))
+	m.Duration = f.now() - m.DTS
+	return m
+}
+
+// now returns the time of the next frame.
+func (f *Reader) now() time.Duration { return f.base + at(f.samples, max(f.rate, 1)) }
+
+// at returns the time of a number of samples, to the nanosecond and without overflow.
+func at(samples int64, rate int) time.Duration {
+	r := int64(rate)
+	return time.Duration(samples/r)*time.Second + time.Duration(samples%r)*time.Second/time.Duration(r)
+}
+
+// Seek goes to the frame at a time, from the beginning.
+func (f *Reader) Seek(to time.Duration) error {
+	f.rewind()
+	for {
+		if f.now() >= to {
+			return nil
+		}
+		if _, err := f.Next(); err != nil {
+			if err == io.EOF {
+				err = nil
+			}
+			return err
+		}
+	}
+}

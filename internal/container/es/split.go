@@ -1,0 +1,191 @@
+// Package es reads elementary streams of sound: AAC in ADTS, MPEG audio layer III, AC-3 and Enhanced AC-3. It cuts them into frames, as
+// they come in transport streams, and reads them as files of their own, behind ID3 and other tags.
+package es
+
+import (
+	"errors"
+
+	"livego/internal/codec"
+	"livego/internal/codec/aac"
+	"livego/internal/codec/ac3"
+	"livego/internal/codec/mp3"
+	"livego/internal/media"
+)
+
+// A Splitter cuts an elementary stream into frames, and finds back to them when it is lost. The zero Splitter with a Codec is ready.
+type Splitter struct {
+	Codec media.Codec // AAC, MP3, AC3 or EAC3
+	Other string      // what it is in truth, where it is none of these: MPEG audio of layers I and II; there are no frames then
+	Size  int         // bytes of the newest frame, with its header
+	Lost  int64       // bytes that were passed over in search of a frame
+	Ended bool        // nothing more will be written: the last frame need not be followed by another
+
+	buf    []byte
+	synced bool
+	track  *media.Track
+	adts   aac.ADTS
+}
+
+// headSize is how many bytes a header needs to be read, of any of the codecs.
+const headSize = 16
+
+// Write adds a piece of the stream, which is copied.
+func (s *Splitter) Write(b []byte) { s.buf = append(s.buf, b...) }
+
+// Buffered returns how many bytes wait for the rest of their frame.
+func (s *Splitter) Buffered() int { return len(s.buf) }
+
+// Reset forgets what waits: the stream goes on elsewhere.
+func (s *Splitter) Reset() { s.buf, s.synced = nil, false }
+
+// Next returns the next frame as containers carry it (AAC without its ADTS header) and its track, which is the same as long as the
+// stream does not change. ok is false when more has to be written first. The payload is the caller's.
+func (s *Splitter) Next() (t *media.Track, payload []byte, ok bool) {
+	for {
+		if s.Other != "" {
+			s.buf = nil
+			return nil, nil, false
+		}
+		n, err := s.frame()
+		if err != nil {
+			s.buf = s.buf[1:]
+			s.Lost++
+			s.synced = false
+			continue
+		}
+		if n == 0 {
+			return nil, nil, false
+		}
+		whole := append([]byte(nil), s.buf[:n]...)
+		s.buf = s.buf[n:]
+		s.synced, s.Size = true, n
+		if payload, err = s.describe(whole); err != nil {
+			s.Lost += int64(n)
+			continue
+		}
+		return s.track, payload, true
+	}
+}
+
+var errNoFrame = errors.New("es: no frame")
+
+// frame returns the length of the frame that the buffer begins with, 0 if it does not hold all of it, an error if there is none. Out
+// of step a frame counts only if another follows.
+func (s *Splitter) frame() (int, error) {
+	n, err := s.unit(s.buf)
+	if err != nil || n == 0 || s.synced || s.Ended && n == len(s.buf) {
+		return n, err
+	}
+	next, err := s.unit(s.buf[n:])
+	if next == 0 && err == nil && len(s.buf)-n < headSize && !s.Ended {
+		return 0, nil
+	}
+	return n, err
+}
+
+// unit returns the length of the frame that b begins with, 0 if b does not hold all of it.
+func (s *Splitter) unit(b []byte) (int, error) {
+	if len(b) < headSize && !s.Ended {
+		return 0, nil
+	}
+	n, err := s.length(b)
+	switch {
+	case err != nil:
+		return 0, err
+	case n > len(b) && s.Ended:
+		return 0, s.end(b)
+	case n > len(b):
+		return 0, nil
+	}
+	// Of Enhanced AC-3, what depends on a frame belongs to it.
+	for s.Codec == media.EAC3 {
+		rest := b[n:]
+		if len(rest) < headSize && !s.Ended {
+			return 0, nil
+		}
+		f, err := ac3.Parse(rest)
+		if err != nil || !f.Dependent && f.Substream == 0 {
+			break
+		}
+		if n += f.Length; n > len(b) {
+			return 0, s.end(b)
+		}
+	}
+	return n, nil
+}
+
+// end says of a frame that is not whole: nil to wait for the rest, an error where none will come.
+func (s *Splitter) end(b []byte) error {
+	if s.Ended && len(b) > 0 {
+		return errNoFrame
+	}
+	return nil
+}
+
+// length returns the length that the header at the head of b says.
+func (s *Splitter) length(b []byte) (int, error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	var n int
+	var err error
+	switch s.Codec {
+	case media.AAC:
+		var h aac.ADTS
+		h, err = aac.ParseADTS(b)
+		n = h.Length
+	case media.MP3:
+		var h mp3.Header
+		h, err = mp3.Parse(b)
+		n = h.Length
+	default:
+		var f ac3.Frame
+		f, err = ac3.Parse(b)
+		n = f.Length
+	}
+	if err == nil && n == 0 { // free format says no length
+		err = errNoFrame
+	}
+	return n, err
+}
+
+// describe makes s.track the track of a whole frame, and returns what containers carry of it.
+func (s *Splitter) describe(b []byte) ([]byte, error) {
+	if s.Codec == media.AAC {
+		return s.describeAAC(b)
+	}
+	if h, err := mp3.Parse(b); s.Codec == media.MP3 && err == nil && h.Layer != 3 {
+		s.Other = [...]string{1: "mp1", 2: "mp2"}[h.Layer]
+		return nil, errNoFrame
+	}
+	t, err := codec.FromFrame(media.Track{Kind: media.Audio, Codec: s.Codec, Timescale: 90000}, b, s.track)
+	if err == nil {
+		s.track = t
+	}
+	return b, err
+}
+
+func (s *Splitter) describeAAC(b []byte) ([]byte, error) {
+	h, err := aac.ParseADTS(b)
+	if err != nil {
+		return nil, err
+	}
+	b = b[h.HeaderLength:]
+	if len(b) == 0 || h.Blocks > 1 { // nothing, or several frames whose borders only a decoder finds
+		return nil, errNoFrame
+	}
+	same := h.ObjectType == s.adts.ObjectType && h.SampleRate == s.adts.SampleRate && h.Channels == s.adts.Channels
+	if s.track != nil && same {
+		return b, nil
+	}
+	config, err := h.Config(b)
+	if err != nil {
+		return nil, err
+	}
+	t := &media.Track{Kind: media.Audio, Codec: media.AAC, Config: config, Timescale: 90000}
+	if _, err := codec.Describe(t); err != nil {
+		return nil, err
+	}
+	s.track, s.adts = t, h
+	return b, nil
+}

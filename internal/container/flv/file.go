@@ -1,0 +1,240 @@
+package flv
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"io"
+	"time"
+
+	"livego/internal/media"
+)
+
+// A File reads the frames of an FLV file. Not for concurrent use.
+type File struct {
+	r     io.ReaderAt
+	size  int64
+	tags  *Reader
+	demux Demuxer
+
+	ahead   []*media.Frame // read while looking for tracks
+	tag     []*media.Frame // of the newest tag, that have not been returned
+	streams []media.Stream
+	last    time.Duration // of the last tag; 0 where its end cannot be read
+	first   time.Duration
+
+	// Skipped counts tags that made no sense; BadTag says why the first did not.
+	Skipped uint64
+	BadTag  error
+}
+
+const (
+	maxFileTag  = 16 << 20 // bytes; the format's own limit
+	fileWindow  = 64 << 10
+	maxLookTags = 2000 // tags that are looked at for tracks
+	maxLookTime = 5 * time.Second
+	maxLookSize = 16 << 20 // bytes of frames that wait meanwhile
+)
+
+// OpenFile reads the head of an FLV file of size bytes, as far as is needed to know its tracks.
+func OpenFile(r io.ReaderAt, size int64) (*File, error) {
+	f := &File{r: r, size: size}
+	f.restart(0, false)
+	if err := f.look(); err != nil && !errors.Is(err, io.EOF) && len(f.streams) == 0 {
+		return nil, err
+	}
+	if len(f.streams) == 0 {
+		return nil, errors.New("flv: neither pictures nor sound in it")
+	}
+	f.last = f.lastTag()
+	return f, nil
+}
+
+// restart reads tags from off on.
+func (f *File) restart(off int64, begun bool) {
+	f.tags = NewReader(bufio.NewReaderSize(io.NewSectionReader(f.r, off, f.size-off), fileWindow), maxFileTag)
+	f.tags.begun = begun
+	f.ahead, f.tag = nil, nil
+}
+
+// look reads frames until each track that the file announces has shown itself.
+func (f *File) look() error {
+	size := 0
+	for range maxLookTags {
+		m, err := f.read()
+		if err != nil {
+			return err
+		}
+		f.ahead = append(f.ahead, m)
+		size += len(m.Payload)
+		if f.first = f.ahead[0].DTS; !f.knows(m.Track) {
+			f.streams = append(f.streams, media.Stream{Track: m.Track})
+		}
+		announced := 2
+		if m.Meta != nil && m.Meta.HasVideo != m.Meta.HasAudio {
+			announced = 1
+		}
+		if len(f.streams) >= announced || m.DTS-f.first > maxLookTime || size > maxLookSize {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (f *File) knows(t *media.Track) bool {
+	for _, s := range f.streams {
+		if s.Track.Kind == t.Kind {
+			return true
+		}
+	}
+	return t.Kind == media.Data
+}
+
+// lastTag returns the time of the last tag, which the file's last four bytes lead to.
+func (f *File) lastTag() time.Duration {
+	var b [tagHeaderSize]byte
+	if _, err := f.r.ReadAt(b[:4], f.size-4); err != nil && !errors.Is(err, io.EOF) {
+		return 0
+	}
+	at := f.size - 4 - int64(binary.BigEndian.Uint32(b[:]))
+	if at < fileHeaderSize+4 {
+		return 0
+	}
+	if _, err := f.r.ReadAt(b[:], at); err != nil || int64(uint24(b[1:])) != f.size-4-at-tagHeaderSize {
+		return 0
+	}
+	clock := f.demux.clock
+	return time.Duration(clock.at(timestampOf(b[:]))) * time.Millisecond
+}
+
+// Streams returns what is known of the tracks from the head of the file.
+func (f *File) Streams() []media.Stream { return f.streams }
+
+// Duration returns the distance of the last tag from the first, 0 for a file whose end is cut.
+func (f *File) Duration() time.Duration { return max(f.last-f.first, 0) }
+
+// Next returns the next frame, io.EOF after the last and io.ErrUnexpectedEOF within a tag. Tags that make no sense are counted and passed over.
+func (f *File) Next() (*media.Frame, error) {
+	if len(f.ahead) > 0 {
+		m := f.ahead[0]
+		f.ahead = f.ahead[1:]
+		return m, nil
+	}
+	return f.read()
+}
+
+func (f *File) read() (*media.Frame, error) {
+	for len(f.tag) == 0 {
+		t, err := f.tags.Next()
+		if err != nil {
+			return nil, err
+		}
+		if f.tag, err = f.message(t); err != nil {
+			return nil, err
+		}
+	}
+	m := f.tag[0]
+	f.tag = f.tag[1:]
+	return m, nil
+}
+
+// message takes one tag, which may hold frames of several tracks. Configurations come as often as the file likes: its own clock
+// counts, not ours.
+func (f *File) message(t Tag) ([]*media.Frame, error) {
+	at := time.Unix(0, 0).Add(time.Duration(t.Timestamp) * time.Millisecond)
+	ms, err := f.demux.Message(t.Type, t.Timestamp, t.Body, at)
+	if errors.Is(err, ErrSkip) {
+		if f.Skipped++; f.BadTag == nil {
+			f.BadTag = err
+		}
+		err = nil
+	}
+	return ms, err
+}
+
+// Seek goes to the last key frame at or before a time since the first frame; without pictures to the first tag at that time. It goes
+// from tag to tag, reading their heads alone.
+func (f *File) Seek(to time.Duration) error {
+	f.demux.clock = clock{}
+	f.demux.clock.advance(uint32(f.first / time.Millisecond))
+	pictures := false
+	for _, s := range f.streams {
+		pictures = pictures || s.Track.Kind == media.Video
+	}
+	start := int64(fileHeaderSize + 4)
+	err := f.heads(f.size, func(off int64, _ int, t Tag) (bool, error) {
+		at := time.Duration(f.demux.clock.at(t.Timestamp))*time.Millisecond - f.first
+		switch {
+		case t.Type != TypeScript && at > to:
+			return false, nil
+		case pictures && t.Type == TypeVideo && startsAt(t.Body), !pictures && t.Type == TypeAudio:
+			start = off
+		}
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	// Configurations before that place are in force there.
+	err = f.heads(start, func(off int64, size int, t Tag) (bool, error) {
+		if !isConfig(t) {
+			return true, nil
+		}
+		t.Body = make([]byte, size)
+		if _, err := f.r.ReadAt(t.Body, off+tagHeaderSize); err != nil {
+			return false, cut(err)
+		}
+		_, err := f.message(t)
+		return true, err
+	})
+	f.restart(start, true)
+	return err
+}
+
+// heads calls visit for each tag before end, with the length and the first bytes of its body; false ends it.
+func (f *File) heads(end int64, visit func(off int64, size int, t Tag) (bool, error)) error {
+	var b [tagHeaderSize + 6]byte
+	for off := int64(fileHeaderSize + 4); off+tagHeaderSize <= end; {
+		n, err := f.r.ReadAt(b[:], off)
+		if n < tagHeaderSize {
+			return cut(err)
+		}
+		size := int(uint24(b[1:]))
+		t := Tag{Type: b[0], Timestamp: timestampOf(b[:]), Body: b[tagHeaderSize:min(n, tagHeaderSize+size)]}
+		if more, err := visit(off, size, t); !more || err != nil {
+			return err
+		}
+		off += int64(tagHeaderSize + size + 4)
+	}
+	return nil
+}
+
+func timestampOf(tag []byte) uint32 { return uint24(tag[4:]) | uint32(tag[7])<<24 }
+
+// startsAt reports whether the first bytes of a video body are those of a frame that is said to be a key frame.
+func startsAt(head []byte) bool {
+	if len(head) < 2 || isConfig(Tag{Type: TypeVideo, Body: head}) {
+		return false
+	}
+	frameType := head[0] >> 4
+	if head[0]&isEnhancedVideo != 0 {
+		frameType &= 7
+	}
+	return isKey(frameType)
+}
+
+// isConfig reports whether a tag, of which the first bytes are at hand, configures a codec or is metadata.
+func isConfig(t Tag) bool {
+	b := t.Body
+	switch {
+	case t.Type == TypeScript:
+		return true
+	case len(b) < 2:
+		return false
+	case t.Type == TypeVideo && b[0]&isEnhancedVideo != 0, t.Type == TypeAudio && b[0]>>4 == soundEnhanced:
+		return b[0]&0xF == packetSequenceStart
+	case t.Type == TypeVideo:
+		return (b[0]&0xF == videoH264 || b[0]&0xF == videoHEVC) && b[1] == legacyHeader
+	}
+	return b[0]>>4 == soundAAC && b[1] == legacyHeader
+}

@@ -1,0 +1,121 @@
+package flv
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/internal/media"
+)
+
+// fileOf returns an FLV file of tags.
+func fileOf(tags ...Tag) string {
+	b := FileHeader(true, true)
+	for _, t := range tags {
+		b = AppendTag(b, t.Type, t.Timestamp, t.Body)
+	}
+	return string(b)
+}
+
+// film is two groups of two pictures, from 1000 ms on, with a frame of sound after each.
+func film() []Tag {
+	tags := []Tag{{TypeVideo, 1000, []byte("\x17\x00\x00\x00\x00" + avcC)}, {TypeAudio, 1000, []byte("\xAF\x00" + asc)}}
+	for i := range uint32(4) {
+		body := "\x17\x01\x00\x00\x00" + idr
+		if i%2 == 1 {
+			body = "\x27\x01\x00\x00\x00" + inter
+		}
+		tags = append(tags, Tag{TypeVideo, 1000 + 40*i, []byte(body)}, Tag{TypeAudio, 1010 + 40*i, []byte("\xAF\x01aac")})
+	}
+	return tags
+}
+
+const allOfIt = "v1000k a1010k v1040 a1050k v1080k a1090k v1120 a1130k"
+
+// flvFiles is the table of files: what comes of them in words, or the end of an error. It seeds the fuzzer.
+var flvFiles = []struct {
+	name, file string
+	to         time.Duration // Seek there first, unless 0
+	want       string
+}{
+	{"whole", fileOf(film()...), 0, allOfIt},
+	{"seek to the second group", fileOf(film()...), 80 * time.Millisecond, "v1080k a1090k v1120 a1130k"},
+	{"seek before it", fileOf(film()...), 79 * time.Millisecond, allOfIt},
+	{"seek behind the end", fileOf(film()...), time.Hour, "v1080k a1090k v1120 a1130k"},
+	{"sound alone", fileOf(film()[1], film()[3], film()[5]), 0, "a1010k a1050k"},
+	{"seek in sound", fileOf(film()[1], film()[3], film()[5]), 41 * time.Millisecond, "a1050k"},
+	{"tag that makes no sense", fileOf(append(film(), Tag{TypeVideo, 0, []byte{0x17}})...), 0, allOfIt},
+	{"cut within the last tag", fileOf(film()...)[:len(fileOf(film()...))-5], 0, "v1000k a1010k v1040 a1050k v1080k a1090k v1120 unexpected EOF"},
+	{"V25 signature", "FLX" + fileOf(film()...)[3:], 0, "no FLV signature"},
+	{"V25 header size 0", "FLV\x01\x05\x00\x00\x00\x00\x00\x00\x00\x00", 0, "header of 0 bytes"},
+	{"V25 PreviousTagSize", fileOf(film()...) + "\x09\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x17\x00\x00\x00\x00", 0, allOfIt + " PreviousTagSize is 0 after a tag of 12 bytes"},
+	{"V25 tag type 0", fileOf(film()...) + strings.Repeat("\x00", 15), 0, allOfIt + " tag of unknown type 0"},
+	{"V25 encrypted", fileOf(Tag{TypeVideo | 0x20, 0, []byte("abc")}), 0, "encrypted tag"},
+	{"V25 size above the rest", fileOf() + "\x09\xFF\xFF\xFF\x00\x00\x00\x00\x00\x00\x00abc", 0, "unexpected EOF"},
+	{"no tags", fileOf(), 0, "neither pictures nor sound in it"},
+	{"empty", "", 0, "unexpected EOF"},
+}
+
+// read returns what comes of a file.
+func readFile(b string, to time.Duration) string {
+	f, err := OpenFile(strings.NewReader(b), int64(len(b)))
+	if err == nil && to != 0 {
+		err = f.Seek(to)
+	}
+	var words []string
+	for err == nil {
+		var m *media.Frame
+		if m, err = f.Next(); err != nil {
+			break
+		}
+		w := fmt.Sprintf("%.1s%d", m.Track.Kind, m.DTS.Milliseconds())
+		if m.RAP == media.Key {
+			w += "k"
+		}
+		words = append(words, w)
+	}
+	if !errors.Is(err, io.EOF) {
+		words = append(words, strings.TrimPrefix(err.Error(), "flv: "))
+	}
+	return strings.Join(words, " ")
+}
+
+func TestFile(t *testing.T) {
+	for _, tt := range flvFiles {
+		if got := readFile(tt.file, tt.to); got != tt.want {
+			t.Errorf("%s: %s\nwant %s", tt.name, got, tt.want)
+		}
+	}
+	f, err := OpenFile(strings.NewReader(flvFiles[0].file), int64(len(flvFiles[0].file)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := f.Streams(); f.Duration() != 130*time.Millisecond || len(s) != 2 || s[0].Track.Width != 320 {
+		t.Errorf("%v, %+v", f.Duration(), s)
+	}
+}
+
+func FuzzFile(f *testing.F) {
+	for _, tt := range flvFiles {
+		f.Add([]byte(tt.file))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		file, err := OpenFile(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			return
+		}
+		for range 1000 {
+			if m, err := file.Next(); err != nil {
+				break
+			} else if len(m.Payload) == 0 || len(m.Payload) > len(b) {
+				t.Fatalf("%+v", m)
+			}
+		}
+		_ = file.Seek(time.Second)
+		_, _ = file.Next()
+	})
+}

@@ -1,0 +1,204 @@
+// Package mkv reads Matroska and WebM files (RFC 9559, over EBML, RFC 8794) as media.Frames. It takes any io.ReaderAt and reads what it
+// needs of it, so that a large file starts as fast as a small one, and no file makes it take more memory than one cluster's lace and a
+// few frames.
+package mkv
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"math"
+	"math/bits"
+)
+
+// IDs of elements, with their length markers.
+const (
+	idEBML    = 0x1A45DFA3
+	idDocType = 0x4282
+	idSegment = 0x18538067
+
+	idInfo           = 0x1549A966
+	idTimestampScale = 0x2AD7B1
+	idDuration       = 0x4489
+
+	idTracks       = 0x1654AE6B
+	idTrackEntry   = 0xAE
+	idTrackNumber  = 0xD7
+	idTrackType    = 0x83
+	idCodecID      = 0x86
+	idCodecPrivate = 0x63A2
+	idCodecDelay   = 0x56AA
+	idDefault      = 0x23E383 // DefaultDuration
+	idVideo        = 0xE0
+	idWidth        = 0xB0
+	idHeight       = 0xBA
+	idAudio        = 0xE1
+	idRate         = 0xB5
+	idChannels     = 0x9F
+	idProjection   = 0x7670
+	idRoll         = 0x7675 // ProjectionPoseRoll
+	idEncodings    = 0x6D80
+	idEncoding     = 0x6240
+	idCompression  = 0x5034
+	idAlgorithm    = 0x4254
+	idSettings     = 0x4255
+	idEncryption   = 0x5035
+
+	idCluster       = 0x1F43B675
+	idTimestamp     = 0xE7
+	idSimpleBlock   = 0xA3
+	idBlockGroup    = 0xA0
+	idBlock         = 0xA1
+	idBlockDuration = 0x9B
+	idReference     = 0xFB // ReferenceBlock
+	idCues          = 0x1C53BB6B
+	idTags          = 0x1254C367
+	idSeekHead      = 0x114D9B74
+	idChapters      = 0x1043A770
+	idAttachments   = 0x1941A469
+)
+
+// An element is where one is in the file. Those of unknown size end at the end of their parent, as far as is known.
+type element struct {
+	id       uint32
+	off, end int64 // its content
+	unknown  bool  // its size is not said
+}
+
+func (e element) size() int64 { return e.end - e.off }
+
+// A file is what elements are read from.
+type file struct {
+	r    io.ReaderAt
+	size int64
+}
+
+var errCut = errors.New("mkv: an element reaches beyond its parent or the end of the file")
+
+// element reads the header of the element at off in a parent that ends at end (RFC 8794 section 3).
+func (f file) element(off, end int64) (element, error) {
+	var b [12]byte
+	n := int(min(int64(len(b)), end-off))
+	if n < 2 {
+		return element{}, errCut
+	}
+	if err := f.read(b[:n], off); err != nil {
+		return element{}, err
+	}
+	h := b[:n]
+	idSize := bits.LeadingZeros8(h[0]) + 1
+	if idSize > 4 || idSize >= len(h) {
+		return element{}, errors.New("mkv: no element where one must begin")
+	}
+	e := element{}
+	for _, c := range h[:idSize] {
+		e.id = e.id<<8 | uint32(c)
+	}
+	size, used, err := varInt(h[idSize:])
+	if err != nil {
+		return element{}, err
+	}
+	e.off = off + int64(idSize+used)
+	switch {
+	case size == math.MaxUint64:
+		e.end, e.unknown = end, true
+	case size > uint64(end-e.off):
+		e.end = end
+		return e, errCut
+	default:
+		e.end = e.off + int64(size)
+	}
+	return e, nil
+}
+
+// varInt reads a variable-size integer: MaxUint64 stands for an unknown size (RFC 8794 section 4).
+func varInt(b []byte) (v uint64, used int, err error) {
+	if len(b) == 0 {
+		return 0, 0, errCut
+	}
+	used = bits.LeadingZeros8(b[0]) + 1
+	if used > 8 || used > len(b) {
+		return 0, 0, errCut
+	}
+	v = uint64(b[0]) & (1<<(8-used) - 1)
+	for _, c := range b[1:used] {
+		v = v<<8 | uint64(c)
+	}
+	if v == 1<<(7*used)-1 {
+		v = math.MaxUint64
+	}
+	return v, used, nil
+}
+
+// maxChildren bounds the elements of one that are walked.
+const maxChildren = 65536
+
+// walk calls visit for each element from off to end.
+func (f file) walk(off, end int64, visit func(element) error) error {
+	for n := 0; off < end; n++ {
+		if n == maxChildren {
+			return errors.New("mkv: too many elements in one")
+		}
+		e, err := f.element(off, end)
+		if err != nil {
+			return err
+		}
+		if err := visit(e); err != nil {
+			return err
+		}
+		off = e.end
+	}
+	return nil
+}
+
+// content returns the content of e, of at most limit bytes.
+func (f file) content(e element, limit int64) ([]byte, error) {
+	if e.size() > limit {
+		return nil, errors.New("mkv: an element is larger than it may be")
+	}
+	b := make([]byte, e.size())
+	return b, f.read(b, e.off)
+}
+
+// number reads an unsigned integer element.
+func (f file) number(e element) (uint64, error) {
+	b, err := f.content(e, 8)
+	var v uint64
+	for _, c := range b {
+		v = v<<8 | uint64(c)
+	}
+	return v, err
+}
+
+// float reads a float element.
+func (f file) float(e element) (float64, error) {
+	b, err := f.content(e, 8)
+	switch len(b) {
+	case 4:
+		return float64(math.Float32frombits(binary.BigEndian.Uint32(b))), err
+	case 8:
+		return math.Float64frombits(binary.BigEndian.Uint64(b)), err
+	}
+	return 0, err
+}
+
+// text reads a string element.
+func (f file) text(e element) (string, error) {
+	b, err := f.content(e, 256)
+	for len(b) > 0 && b[len(b)-1] == 0 {
+		b = b[:len(b)-1]
+	}
+	return string(b), err
+}
+
+// read fills buf from off.
+func (f file) read(buf []byte, off int64) error {
+	n, err := f.r.ReadAt(buf, off)
+	if n == len(buf) {
+		return nil
+	}
+	if err == nil || errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}

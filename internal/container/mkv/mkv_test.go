@@ -1,0 +1,257 @@
+package mkv
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/internal/media"
+)
+
+const (
+	avcC  = "\x01\x42\xC0\x0D\xFF\xE1\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x00\x00\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x01\x00\x04\x68\xCE\x0F\xC8"
+	idr   = "\x00\x00\x00\x02\x65\x88"
+	inter = "\x00\x00\x00\x03\x41\x9A\x01"
+	asc   = "\x12\x10"
+)
+
+// el returns an element, with its size in eight bytes.
+func el(id uint32, content ...string) string {
+	body := strings.Join(content, "")
+	return idOf(id) + string(binary.BigEndian.AppendUint64(nil, 1<<56|uint64(len(body)))) + body
+}
+
+// endless returns an element of unknown size.
+func endless(id uint32, content ...string) string {
+	return idOf(id) + "\x01\xFF\xFF\xFF\xFF\xFF\xFF\xFF" + strings.Join(content, "")
+}
+
+func idOf(id uint32) string {
+	return strings.TrimLeft(string(binary.BigEndian.AppendUint32(nil, id)), "\x00")
+}
+
+func num(id uint32, v uint64) string {
+	return el(id, string(binary.BigEndian.AppendUint64(nil, v)))
+}
+
+func float(id uint32, v float64) string { return num(id, math.Float64bits(v)) }
+
+func header() string { return el(idEBML, el(idDocType, "matroska")) }
+
+func info(length float64) string {
+	return el(idInfo, num(idTimestampScale, 1e6), float(idDuration, length))
+}
+
+func video(codec, private string, more ...string) string {
+	return el(idTrackEntry, num(idTrackNumber, 1), num(idTrackType, 1), el(idCodecID, codec), el(idCodecPrivate, private),
+		el(idVideo, num(idWidth, 640), num(idHeight, 360), strings.Join(more, "")))
+}
+
+func audio(codec, private string, more ...string) string {
+	return el(idTrackEntry, num(idTrackNumber, 2), num(idTrackType, 2), el(idCodecID, codec), el(idCodecPrivate, private),
+		el(idAudio, float(idRate, 44100), num(idChannels, 2)), strings.Join(more, ""))
+}
+
+// block returns a SimpleBlock of track, at ms since the cluster.
+func block(track byte, at int16, flags byte, data string) string {
+	return el(idSimpleBlock, string([]byte{0x80 | track, byte(at >> 8), byte(at), flags}), data)
+}
+
+func cluster(at uint64, blocks ...string) string {
+	return el(idCluster, append([]string{num(idTimestamp, at)}, blocks...)...)
+}
+
+func av(clusters ...string) string {
+	return header() + el(idSegment, append([]string{info(1000), el(idTracks, video("V_MPEG4/ISO/AVC", avcC), audio("A_AAC", asc))}, clusters...)...)
+}
+
+func soundIn(codec, private, blocks string) string {
+	return header() + el(idSegment, info(0), el(idTracks, audio(codec, private)), cluster(0, blocks))
+}
+
+const key = 0x80
+
+// film is two groups of three pictures, the second in each shown last, with sound.
+func film() []string {
+	group := func(at uint64) string {
+		return cluster(at, block(1, 0, key, idr), block(2, 10, key, "aac"), block(1, 80, 0, inter), block(1, 40, 0, inter))
+	}
+	return []string{group(0), group(120)}
+}
+
+const all = "h264 aac | v-40/0k a10/10k v0/80 v40/40 v80/120k a130/130k v120/200 v160/160"
+
+// files is the table of files: what must come of them, in words. It seeds the fuzzer.
+var files = []struct {
+	name string
+	file string
+	want string // tracks, then frames: kind, DTS, PTS in ms, k for a key flag; or a part of an error
+}{
+	{"whole", av(film()...), all},
+	{"unknown sizes", header() + endless(idSegment, el(idTracks, video("V_MPEG4/ISO/AVC", avcC)), endless(idCluster, num(idTimestamp, 5), block(1, 0, key, idr)), endless(idCluster, num(idTimestamp, 45), block(1, 0, 0, inter))), "h264 | v5/5k v45/45"},
+	{"block groups", av(cluster(0, el(idBlockGroup, el(idBlock, "\x81\x00\x00\x00", idr)), el(idBlockGroup, el(idBlock, "\x81\x00\x28\x00", inter), num(idReference, 1)))), "h264 aac | v0/0k v40/40"},
+	{"cut within a block", av(film()...)[:len(av(film()...))-2], "h264 aac | v-40/0k a10/10k v0/80 v40/40 unexpected EOF"},
+	{"headers that are left out", header() + el(idSegment, el(idTracks, audio("A_MPEG/L3", "", el(idEncodings, el(idEncoding, el(idCompression, num(idAlgorithm, 3), el(idSettings, "\xFF\xFB")))))), cluster(0, block(2, 0, key, "\x90\x64"))), "mp3 | a0/0k"},
+	{"deflated", header() + el(idSegment, el(idTracks, audio("A_AAC", asc, el(idEncodings, el(idEncoding, el(idCompression))))), cluster(0, block(2, 0, key, "x"))), "opaque(compressed a_aac) | "},
+	{"encrypted", header() + el(idSegment, el(idTracks, audio("A_AAC", asc, el(idEncodings, el(idEncoding, el(idEncryption)))))), "opaque(encrypted a_aac) | "},
+	{"Xiph lace", soundIn("A_AAC", asc, block(2, 0, key|laceXiph<<1, "\x02\x01\x02abbccc")), "aac | a0/0k a23/23k a46/46k"},
+	{"fixed lace", soundIn("A_AAC", asc, block(2, 0, key|laceFixed<<1, "\x01aabb")), "aac | a0/0k a23/23k"},
+	{"EBML lace", soundIn("A_AAC", asc, block(2, 0, key|laceEBML<<1, "\x02\x82\xC0aabbbc")), "aac | a0/0k a23/23k a46/46k"},
+	{"fixed lace that does not divide", soundIn("A_AAC", asc, block(2, 0, key|laceFixed<<1, "\x01aab")), "malformed lace"},
+	{"Xiph lace above the rest", soundIn("A_AAC", asc, block(2, 0, key|laceXiph<<1, "\x01\xFF\xFFab")), "malformed lace"},
+	{"EBML lace below zero", soundIn("A_AAC", asc, block(2, 0, key|laceEBML<<1, "\x02\x81\x80ab")), "malformed lace"},
+	{"empty lace", soundIn("A_AAC", asc, block(2, 0, key|laceEBML<<1, "")), "malformed lace"},
+	{"Opus starts before zero", header() + el(idSegment, el(idTracks, audio("A_OPUS", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00", num(idCodecDelay, 6_500_000))), cluster(0, block(2, 0, key, "\xFC"))), "opus | a-6/-6k"},
+	{"Vorbis", soundIn("A_VORBIS", "", ""), "opaque(vorbis) | "},
+	{"unknown", soundIn("A_X\x01", "", ""), "opaque(a_x.) | "},
+	{"turned", header() + el(idSegment, el(idTracks, video("V_VP8", "", el(idProjection, float(idRoll, -90))))), "vp8@90 | "},
+	{"H.264 without its record", header() + el(idSegment, el(idTracks, video("V_MPEG4/ISO/AVC", ""))), "h264: no CodecPrivate"},
+	{"subtitles alone", header() + el(idSegment, el(idTracks, el(idTrackEntry, num(idTrackType, 17)))), "neither pictures nor sound in it"},
+	{"too many tracks", header() + el(idSegment, el(idTracks, strings.Repeat(audio("A_AAC", asc), maxTracks+1))), "more than 16 tracks"},
+	{"block of no track", av(cluster(0, block(9, 0, key, "x"), block(1, 0, key, idr))), "h264 aac | v0/0k"},
+	{"block cut", av(cluster(0, el(idSimpleBlock, "\x81\x00"))), "malformed block"},
+	{"time beyond reason", av(cluster(1<<62, block(1, 0, key, idr))), "time stamps beyond reason"},
+	{"scale 0", header() + el(idSegment, el(idInfo, num(idTimestampScale, 0))), "a time scale beyond reason"},
+	{"number of nine bytes", header() + el(idSegment, el(idInfo, el(idTimestampScale, "123456789"))), "an element is larger than it may be"},
+	{"head cut", header() + el(idSegment, info(0))[:20], "unexpected EOF"},
+	{"no segment", header(), "unexpected EOF"},
+	{"no EBML", "RIFFxxxxxxxxx", "no EBML header"},
+	{"ID of five bytes", header() + "\x08\x00\x00\x00\x00\x00\x00", "no element where one must begin"},
+	{"empty", "", "no EBML header"},
+}
+
+// tell returns what comes of a file in the words of the table.
+func tell(r *Reader) string {
+	var words []string
+	for _, s := range r.Streams() {
+		w := s.Track.Codec.String()
+		if s.Track.Label != "" {
+			w += "(" + s.Track.Label + ")"
+		}
+		if s.Rotation != 0 {
+			w += fmt.Sprintf("@%d", s.Rotation)
+		}
+		words = append(words, w)
+	}
+	words = append(words, "|")
+	for {
+		f, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			words = append(words, strings.TrimPrefix(err.Error(), "mkv: "))
+			break
+		}
+		w := fmt.Sprintf("%.1s%d/%d", f.Track.Kind, f.DTS.Milliseconds(), f.PTS.Milliseconds())
+		if f.KeyFlag {
+			w += "k"
+		}
+		words = append(words, w)
+	}
+	if words[len(words)-1] == "|" {
+		words = append(words, "")
+	}
+	return strings.Join(words, " ")
+}
+
+func open(b string) (*Reader, error) { return NewReader(strings.NewReader(b), int64(len(b))) }
+
+func TestFiles(t *testing.T) {
+	for _, tt := range files {
+		t.Run(tt.name, func(t *testing.T) {
+			r, err := open(tt.file)
+			got := fmt.Sprint(err)
+			if err == nil {
+				got = tell(r)
+			}
+			if exact := strings.Contains(tt.want, "|"); exact && got != tt.want || !exact && !strings.Contains(got, tt.want) {
+				t.Errorf("%s\nwant %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestSeek(t *testing.T) {
+	r, err := open(av(film()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := "h264 aac | v80/120k a130/130k v120/200 v160/160"
+	for to, want := range map[time.Duration]string{
+		0: all, 119 * time.Millisecond: all, 120 * time.Millisecond: second, time.Hour: second,
+	} {
+		if err := r.Seek(to); err != nil {
+			t.Fatal(err)
+		}
+		if got := tell(r); got != want {
+			t.Errorf("to %v: %s\nwant %s", to, got, want)
+		}
+	}
+	if r.Duration() != time.Second || r.DocType() != "matroska" {
+		t.Errorf("%v of %s", r.Duration(), r.DocType())
+	}
+}
+
+// TestOrder gives presentation times in the order of decoding: the decoding times must rise, and none be later than its presentation.
+func TestOrder(t *testing.T) {
+	for name, pts := range map[string][]time.Duration{
+		"as shown":             {0, 1, 2, 3, 4, 5},
+		"one ahead":            {0, 2, 1, 4, 3, 5},
+		"pyramid":              {0, 4, 2, 1, 3, 8, 6, 5, 7},
+		"reordered late alone": append(slices.Repeat([]time.Duration{0}, 0), 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 18),
+	} {
+		var o order
+		var got []time.Duration
+		for _, p := range pts {
+			o.add(p * 40 * time.Millisecond)
+			if at, ok := o.decode(false); ok {
+				got = append(got, at)
+			}
+		}
+		for len(got) < len(pts) {
+			at, ok := o.decode(true)
+			if !ok {
+				t.Fatalf("%s: %d of %d", name, len(got), len(pts))
+			}
+			got = append(got, at)
+		}
+		for i, at := range got {
+			if at > pts[i]*40*time.Millisecond && name != "reordered late alone" || i > 0 && at <= got[i-1] {
+				t.Errorf("%s: picture %d of %v is decoded at %v, after %v", name, i, pts[i], at, got[max(i-1, 0)])
+			}
+		}
+	}
+}
+
+func FuzzReader(f *testing.F) {
+	for _, tt := range files {
+		f.Add([]byte(tt.file))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, err := NewReader(bytes.NewReader(b), int64(len(b)))
+		if err != nil {
+			return
+		}
+		for range 1000 {
+			m, err := r.Next()
+			if err != nil {
+				if _, again := r.Next(); errors.Is(err, io.EOF) && again != io.EOF {
+					t.Errorf("something after the end: %v", again)
+				}
+				break
+			}
+			if m.Track.Codec == media.Opaque || len(m.Payload) == 0 || len(m.Payload) > len(b)+4096 {
+				t.Fatalf("%+v", m)
+			}
+		}
+		_ = r.Seek(time.Second)
+	})
+}

@@ -1,0 +1,534 @@
+package mkv
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"time"
+
+	"livego/internal/codec"
+	"livego/internal/media"
+)
+
+// A Reader reads the frames of a file in its order. Not for concurrent use.
+type Reader struct {
+	file
+	docType string
+	tracks  []*track
+	segment element
+	first   int64 // where clusters begin
+	scale   int64 // ns of a tick of the segment
+	length  float64
+
+	pos     int64   // of the next element of the segment
+	cluster element // that is being read; pos is in it until its end
+	base    int64   // its timestamp, in ticks
+	ready   []*media.Frame
+}
+
+const (
+	maxFrame = 16 << 20
+	maxReady = 512  // frames that wait for a decoding time
+	maxHead  = 4096 // bytes of a cluster in which its time is looked for
+)
+
+// NewReader reads the head of a file of size bytes, up to its first cluster.
+func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
+	m := &Reader{file: file{r, size}, scale: 1e6}
+	if err := m.open(); err != nil {
+		if errors.Is(err, errCut) {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, err
+	}
+	if len(m.tracks) == 0 {
+		return nil, errors.New("mkv: neither pictures nor sound in it")
+	}
+	m.rewind(m.first)
+	return m, nil
+}
+
+func (r *Reader) open() error {
+	head, err := r.element(0, r.size)
+	if err != nil && !errors.Is(err, errCut) {
+		return err
+	}
+	if head.id != idEBML {
+		return errors.New("mkv: no EBML header")
+	}
+	if err := r.walk(head.off, head.end, func(e element) (err error) {
+		if e.id == idDocType {
+			r.docType, err = r.text(e)
+		}
+		return err
+	}); err != nil {
+		return err
+	}
+	for off := head.end; ; off = r.segment.end { // Void may come between
+		if r.segment, err = r.element(off, r.size); err != nil && r.segment.id != idSegment {
+			return err
+		}
+		if r.segment.id == idSegment {
+			break
+		}
+	}
+	r.first = r.size
+	for off := r.segment.off; off < r.segment.end; {
+		e, err := r.element(off, r.segment.end)
+		if e.id == idCluster {
+			r.first = off
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch e.id {
+		case idInfo:
+			err = r.readInfo(e)
+		case idTracks:
+			err = r.readTracks(e)
+		}
+		if err != nil {
+			return err
+		}
+		off = e.end
+	}
+	return nil
+}
+
+func (r *Reader) readInfo(info element) error {
+	return r.walk(info.off, info.end, func(e element) error {
+		var err error
+		switch e.id {
+		case idTimestampScale:
+			var n uint64
+			if n, err = r.number(e); err == nil && (n == 0 || n > 1e12) {
+				err = errors.New("mkv: a time scale beyond reason")
+			}
+			r.scale = int64(n)
+		case idDuration:
+			r.length, err = r.float(e)
+		}
+		return err
+	})
+}
+
+// DocType returns "matroska" or "webm".
+func (r *Reader) DocType() string { return r.docType }
+
+// Duration returns how long the file says it plays, 0 if it does not: recorders that were killed leave it out.
+func (r *Reader) Duration() time.Duration {
+	ns := r.length * float64(r.scale)
+	if !(ns > 0 && ns < math.MaxInt64/4) {
+		return 0
+	}
+	return time.Duration(ns)
+}
+
+// Streams returns what the file says of its tracks. Their order is the file's.
+func (r *Reader) Streams() []media.Stream {
+	out := make([]media.Stream, len(r.tracks))
+	for i, t := range r.tracks {
+		out[i] = t.stream
+		out[i].Duration = r.Duration()
+	}
+	return out
+}
+
+func (r *Reader) rewind(pos int64) {
+	r.pos, r.cluster, r.ready = pos, element{}, nil
+	for _, t := range r.tracks {
+		t.order = order{}
+	}
+}
+
+// Next returns the next frame, io.EOF after the last. Matroska has presentation times only: decoding times are made for pictures that
+// are not in the order of their presentation.
+func (r *Reader) Next() (*media.Frame, error) {
+	for {
+		if f := r.take(false); f != nil {
+			return f, nil
+		}
+		if err := r.block(); err != nil {
+			if f := r.take(true); f != nil {
+				return f, nil // what came before comes first
+			}
+			return nil, err
+		}
+	}
+}
+
+// take returns the first of the frames that are ready, nil while its decoding time is not known. At the end all are.
+func (r *Reader) take(end bool) *media.Frame {
+	if len(r.ready) == 0 {
+		return nil
+	}
+	f := r.ready[0]
+	if t := r.owner(f); t.reorders() {
+		var ok bool
+		if f.DTS, ok = t.order.decode(end || len(r.ready) > maxReady); !ok {
+			return nil
+		}
+		f.DTS = min(f.DTS, f.PTS)
+	}
+	r.ready = r.ready[1:]
+	return f
+}
+
+// reorders reports whether frames of t may be decoded in another order than they are shown.
+func (t *track) reorders() bool { return t.track.Codec == media.H264 || t.track.Codec == media.HEVC }
+
+func (r *Reader) owner(f *media.Frame) *track {
+	for _, t := range r.tracks {
+		if t.track.Kind == f.Track.Kind && t.track.ID == f.Track.ID {
+			return t
+		}
+	}
+	return nil
+}
+
+// block reads the next block into ready. io.EOF is the end of the segment.
+func (r *Reader) block() error {
+	for {
+		if r.pos >= r.segment.end || r.pos >= r.size {
+			return io.EOF
+		}
+		end := r.segment.end
+		inCluster := r.cluster.id == idCluster && r.pos < r.cluster.end
+		if inCluster {
+			end = r.cluster.end
+		}
+		e, err := r.element(r.pos, end)
+		if errors.Is(err, errCut) {
+			return io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return err
+		}
+		r.pos = e.end
+		switch e.id {
+		case idCluster:
+			r.cluster, r.pos = e, e.off
+		case idTimestamp:
+			n, err := r.number(e)
+			if err != nil {
+				return err
+			}
+			r.base = int64(min(n, math.MaxInt64/4))
+		case idSimpleBlock:
+			return r.readBlock(e, nil)
+		case idBlockGroup:
+			return r.readGroup(e)
+		}
+	}
+}
+
+// readGroup reads a BlockGroup: a block with what is said of it.
+func (r *Reader) readGroup(group element) error {
+	var block element
+	g := &aboutBlock{key: true}
+	err := r.walk(group.off, group.end, func(e element) (err error) {
+		switch e.id {
+		case idBlock:
+			block = e
+		case idReference:
+			g.key = false
+		case idBlockDuration:
+			var n uint64
+			if n, err = r.number(e); n < uint64(math.MaxInt64/4/r.scale) {
+				g.duration = time.Duration(int64(n) * r.scale)
+			}
+		}
+		return err
+	})
+	if err != nil || block.id == 0 {
+		return err
+	}
+	return r.readBlock(block, g)
+}
+
+// A aboutBlock is what a BlockGroup says of its block.
+type aboutBlock struct {
+	key      bool
+	duration time.Duration
+}
+
+// readBlock reads the frames of a block (RFC 9559 section 10). A SimpleBlock, of which about is nil, says itself whether it is a key
+// frame.
+func (r *Reader) readBlock(e element, about *aboutBlock) error {
+	if e.size() > maxFrame {
+		return fmt.Errorf("mkv: a block of %d bytes is above the limit of %d", e.size(), maxFrame)
+	}
+	var head [16]byte
+	h := head[:min(int64(len(head)), e.size())]
+	if err := r.read(h, e.off); err != nil {
+		return err
+	}
+	number, used, err := varInt(h)
+	if err != nil || len(h) < used+3 {
+		return errors.New("mkv: malformed block")
+	}
+	t := r.track(number)
+	if t == nil || t.stream.Track.Codec == media.Opaque {
+		return nil
+	}
+	b, err := r.content(e, maxFrame)
+	if err != nil {
+		return err
+	}
+	flags := b[used+2]
+	ticks := r.base + int64(int16(uint16(b[used])<<8|uint16(b[used+1])))
+	if ticks > math.MaxInt64/4/r.scale || ticks < -(1<<16) {
+		return errors.New("mkv: time stamps beyond reason")
+	}
+	frames, err := lace(b[used+3:], flags>>1&3)
+	if err != nil {
+		return err
+	}
+	at := time.Duration(ticks*r.scale) - t.delay
+	if about == nil {
+		about = &aboutBlock{key: flags&0x80 != 0}
+	}
+	for i, payload := range frames {
+		f, err := r.frame(t, payload, at, about.key)
+		if err != nil {
+			return err
+		}
+		if f == nil {
+			continue
+		}
+		f.Duration = about.duration / time.Duration(len(frames))
+		if f.Duration == 0 {
+			f.Duration = t.length(f)
+		}
+		if i > 0 && f.Duration == 0 {
+			return errors.New("mkv: a lace whose frames have no duration")
+		}
+		at += f.Duration
+		r.ready = append(r.ready, f)
+	}
+	return nil
+}
+
+// length returns how long a frame lasts, 0 if nothing tells.
+func (t *track) length(f *media.Frame) time.Duration {
+	if n := codec.Samples(f.Track, f.Payload); n > 0 && f.Track.SampleRate > 0 {
+		return time.Duration(n) * time.Second / time.Duration(f.Track.SampleRate)
+	}
+	return t.each
+}
+
+// frame makes a frame of one in a block, nil of an empty one.
+func (r *Reader) frame(t *track, payload []byte, at time.Duration, key bool) (*media.Frame, error) {
+	if len(payload)+len(t.strip) == 0 {
+		return nil, nil
+	}
+	if len(t.strip) > 0 {
+		payload = slices.Concat(t.strip, payload)
+	}
+	if codec.SelfDescribing(t.track.Codec) {
+		if now, err := codec.FromFrame(t.base, payload, t.described); err == nil { // what cannot be read does not describe
+			t.track, t.described = now, now
+		}
+	}
+	f := &media.Frame{Track: t.track, DTS: at, PTS: at, KeyFlag: key, Payload: payload}
+	f.RAP, _ = codec.RandomAccess(t.track, t.lengthSize, key, payload) // who sends it on looks again
+	if t.reorders() {
+		t.order.add(at)
+	}
+	return f, nil
+}
+
+// track returns the track of a number.
+func (r *Reader) track(number uint64) *track {
+	for _, t := range r.tracks {
+		if t.number == number {
+			return t
+		}
+	}
+	return nil
+}
+
+// Kinds of lacing.
+const (
+	noLace = iota
+	laceXiph
+	laceFixed
+	laceEBML
+)
+
+var errLace = errors.New("mkv: malformed lace")
+
+// lace takes the frames of a block apart (RFC 9559 section 10.3). They point into b.
+func lace(b []byte, kind byte) ([][]byte, error) {
+	if kind == noLace {
+		return [][]byte{b}, nil
+	}
+	if len(b) == 0 {
+		return nil, errLace
+	}
+	n := int(b[0]) + 1
+	b = b[1:]
+	if kind == laceFixed {
+		if len(b)%n != 0 {
+			return nil, errLace
+		}
+		var out [][]byte
+		for size := len(b) / n; len(out) < n; b = b[size:] {
+			out = append(out, b[:size])
+		}
+		return out, nil
+	}
+	sizes := make([]int, 0, n)
+	for i := range n - 1 {
+		size, used, err := laceSize(b, kind, i > 0)
+		if err != nil {
+			return nil, err
+		}
+		if kind == laceEBML && i > 0 {
+			size += sizes[i-1]
+		}
+		if b = b[used:]; size < 0 || size > maxFrame {
+			return nil, errLace
+		}
+		sizes = append(sizes, size)
+	}
+	out := make([][]byte, 0, n)
+	for _, size := range sizes {
+		if size > len(b) {
+			return nil, errLace
+		}
+		out = append(out, b[:size])
+		b = b[size:]
+	}
+	return append(out, b), nil
+}
+
+// laceSize reads one size of a lace, which in EBML lacing is a difference but for the first.
+func laceSize(b []byte, kind byte, difference bool) (size, used int, err error) {
+	if kind == laceXiph {
+		for used < len(b) {
+			c := b[used]
+			used++
+			if size += int(c); c != 0xFF {
+				return size, used, nil
+			}
+		}
+		return 0, 0, errLace
+	}
+	v, used, err := varInt(b)
+	if err != nil || v > 1<<32 {
+		return 0, 0, errLace
+	}
+	if difference {
+		return int(v) - (1<<(7*used-1) - 1), used, nil
+	}
+	return int(v), used, nil
+}
+
+// Seek goes to the last key frame of the pictures at or before a time, with the blocks that follow it in the file; without pictures to
+// the cluster of that time. It goes from cluster to cluster, reading their heads alone.
+func (r *Reader) Seek(to time.Duration) error {
+	starts := []int64{r.first}
+	for off := r.first; off < r.segment.end; {
+		e, err := r.element(off, r.segment.end)
+		if err != nil {
+			break // what is cut ends there
+		}
+		if e.id == idCluster {
+			if at, ok := r.clusterTime(e); ok && at > to {
+				break
+			}
+			if starts = append(starts, off); e.unknown {
+				break // nothing says where the next one is
+			}
+		}
+		off = e.end
+	}
+	for i := len(starts) - 1; ; i-- {
+		if i < 0 {
+			r.rewind(r.first)
+			return nil
+		}
+		if ok, err := r.startIn(starts[i], to); ok || err != nil {
+			return err
+		}
+	}
+}
+
+// clusterTime returns the time of a cluster, which stands near its head.
+func (r *Reader) clusterTime(c element) (at time.Duration, ok bool) {
+	_ = r.walk(c.off, min(c.end, c.off+maxHead), func(e element) error { // what is cut comes later
+		if e.id != idTimestamp || ok {
+			return nil
+		}
+		n, err := r.number(e)
+		if n < uint64(math.MaxInt64/4/r.scale) {
+			at, ok = time.Duration(int64(n)*r.scale), err == nil
+		}
+		return err
+	})
+	return at, ok
+}
+
+// beyond is how far behind a place its key frame is looked for, where clusters do not end.
+const beyond = 10 * time.Second
+
+// startIn looks in the cluster at off for the last key frame at or before a time, and stands there if there is one.
+func (r *Reader) startIn(off int64, to time.Duration) (bool, error) {
+	pictures := slices.ContainsFunc(r.tracks, func(t *track) bool { return t.track.Kind == media.Video && t.track.Codec != media.Opaque })
+	scan := func(stop int) (keys int, err error) {
+		r.rewind(off)
+		end := int64(-1)
+		for {
+			if end >= 0 && r.pos >= end {
+				return keys, nil
+			}
+			err := r.block()
+			if end < 0 {
+				end = r.cluster.end
+			}
+			if err != nil {
+				if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
+					err = nil
+				}
+				return keys, err
+			}
+			for i, f := range r.ready {
+				if f.PTS > to+beyond {
+					return keys, nil
+				}
+				isStart := f.RAP == media.Key && f.PTS <= to && (f.Track.Kind == media.Video) == pictures
+				if !isStart {
+					continue
+				}
+				if keys++; keys == stop {
+					r.startAt(i)
+					return keys, nil
+				}
+			}
+			r.ready = nil
+		}
+	}
+	keys, err := scan(0)
+	if err != nil || keys == 0 {
+		return false, err
+	}
+	_, err = scan(keys)
+	return true, err
+}
+
+// startAt forgets what is ready before frame i, and what is known of the order of pictures before it.
+func (r *Reader) startAt(i int) {
+	r.ready = slices.Clone(r.ready[i:])
+	for _, t := range r.tracks {
+		t.order = order{}
+	}
+	for _, f := range r.ready {
+		if t := r.owner(f); t.reorders() {
+			t.order.add(f.PTS)
+		}
+	}
+}

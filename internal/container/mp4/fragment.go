@@ -1,0 +1,279 @@
+package mp4
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"math"
+)
+
+// Flags of tfhd, trun and samples, ISO/IEC 14496-12 clauses 8.8.7, 8.8.8 and 8.8.3.1.
+const (
+	tfhdBaseOffset = 0x1
+	tfhdEntry      = 0x2
+	tfhdDuration   = 0x8
+	tfhdSize       = 0x10
+	tfhdFlags      = 0x20
+
+	trunOffset     = 0x1
+	trunFirstFlags = 0x4
+	trunDuration   = 0x100
+	trunSize       = 0x200
+	trunFlags      = 0x400
+	trunCTS        = 0x800
+
+	sampleIsNonSync = 0x10000
+)
+
+const (
+	// maxAhead and maxAheadBytes are how many runs of one track wait, and how large they may be, while one of another is looked for.
+	maxAhead      = 64
+	maxAheadBytes = 16 << 20
+	// maxBareSamples is how many samples a run may have that says nothing of any: its count costs nothing.
+	maxBareSamples = 1 << 16
+)
+
+// fragments are the runs of samples of one track that have been read and not used up.
+type fragments struct {
+	trex trackDefaults
+	runs []run
+	dts  int64 // of the next run that does not say
+}
+
+// A run is one trun.
+type run struct {
+	entries  []byte // of the samples, with the fields that flags say
+	flags    uint32
+	first    uint32 // flags of the first sample, where trunFirstFlags is set
+	n, i     uint32
+	off      int64
+	dts      int64
+	defaults trackDefaults
+}
+
+// next returns the next sample of what has been read, io.EOF when there is none.
+func (f *fragments) next() (sample, error) {
+	for len(f.runs) > 0 && f.runs[0].i >= f.runs[0].n {
+		f.runs = f.runs[1:]
+	}
+	if len(f.runs) == 0 {
+		return sample{}, io.EOF
+	}
+	return f.runs[0].next()
+}
+
+func (r *run) next() (sample, error) {
+	m := sample{off: r.off, dts: r.dts, size: r.defaults.size, duration: r.defaults.duration, entry: r.defaults.entry}
+	flags := r.defaults.flags
+	if r.i == 0 && r.flags&trunFirstFlags != 0 {
+		flags = r.first
+	}
+	for _, field := range []struct {
+		flag uint32
+		v    *uint32
+	}{{trunDuration, &m.duration}, {trunSize, &m.size}, {trunFlags, &flags}} {
+		if r.flags&field.flag != 0 {
+			*field.v = r.u32()
+		}
+	}
+	if r.flags&trunCTS != 0 {
+		m.cts = int64(int32(r.u32()))
+	}
+	m.sync = flags&sampleIsNonSync == 0
+	r.i++
+	r.off += int64(m.size)
+	if r.dts += int64(m.duration); r.dts > maxTime {
+		return m, errTime
+	}
+	return m, nil
+}
+
+// u32 takes a field off the entries, which have been counted before.
+func (r *run) u32() uint32 {
+	v := binary.BigEndian.Uint32(r.entries)
+	r.entries = r.entries[4:]
+	return v
+}
+
+// waiting reports whether so much of some track has been read ahead that no more may be.
+func (r *Reader) waiting() bool {
+	size := 0
+	for _, t := range r.tracks {
+		if len(t.frag.runs) > maxAhead {
+			return true
+		}
+		for _, u := range t.frag.runs {
+			size += len(u.entries)
+		}
+	}
+	return size > maxAheadBytes
+}
+
+// nextFragment reads the next moof. io.EOF is the end of the file.
+func (r *Reader) nextFragment() error {
+	for r.pos < r.size {
+		b, err := r.boxAt(r.pos, r.size)
+		if err != nil {
+			return errTruncated(err)
+		}
+		r.pos = b.end
+		if b.is("moof") {
+			return r.readFragment(b)
+		}
+	}
+	return io.EOF
+}
+
+// errTruncated says in words that the file ends within a box.
+func errTruncated(err error) error {
+	if errors.Is(err, errCut) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+// readFragment reads a moof into the tracks.
+func (r *Reader) readFragment(moof box) error {
+	b, err := r.content(moof, maxFragment)
+	if err != nil {
+		return err
+	}
+	mem := file{bytesAt(b), int64(len(b))}
+	end := moof.head // of the data before, for runs that follow it
+	return mem.walk(0, mem.size, func(traf box) error {
+		if !traf.is("traf") {
+			return nil
+		}
+		return r.readTraf(mem, traf, moof.head, &end)
+	})
+}
+
+// readTraf reads a traf of the moof that begins at start.
+func (r *Reader) readTraf(f file, traf box, start int64, end *int64) error {
+	tfhd, ok := f.find("tfhd", traf.off, traf.end)
+	if !ok {
+		return errors.New("mp4: a fragment without tfhd")
+	}
+	c, err := f.content(tfhd, maxFragment)
+	if err != nil {
+		return err
+	}
+	h := newFullBox(c)
+	t := r.track(h.u32())
+	if t == nil { // of a track that is none of ours
+		return nil
+	}
+	d, base := t.frag.trex, start
+	if h.flags&tfhdBaseOffset != 0 {
+		base = int64(min(h.u64(), math.MaxInt64/2))
+	}
+	for _, field := range []struct {
+		flag uint32
+		v    *uint32
+	}{{tfhdEntry, &d.entry}, {tfhdDuration, &d.duration}, {tfhdSize, &d.size}, {tfhdFlags, &d.flags}} {
+		if h.flags&field.flag != 0 {
+			*field.v = h.u32()
+		}
+	}
+	if h.cut {
+		return errors.New("mp4: malformed tfhd")
+	}
+	d.entry-- // from 0; what it says of 0 shows when it is used
+	if tfdt, ok := f.find("tfdt", traf.off, traf.end); ok {
+		if c, err = f.content(tfdt, maxFragment); err != nil {
+			return err
+		}
+		at := newFullBox(c).long()
+		if at > maxTime {
+			return errTime
+		}
+		t.frag.dts = int64(at)
+	}
+	*end = base
+	return f.walk(traf.off, traf.end, func(b box) error {
+		if !b.is("trun") {
+			return nil
+		}
+		c, err := f.content(b, maxFragment)
+		if err != nil {
+			return err
+		}
+		return t.frag.add(c, d, base, end)
+	})
+}
+
+// add adds the run of a trun.
+func (f *fragments) add(trun []byte, d trackDefaults, base int64, end *int64) error {
+	h := newFullBox(trun)
+	u := run{n: h.u32(), flags: h.flags, off: *end, dts: f.dts, defaults: d}
+	if h.flags&trunOffset != 0 {
+		u.off = base + int64(int32(h.u32()))
+	}
+	if h.flags&trunFirstFlags != 0 {
+		u.first = h.u32()
+	}
+	fields := int64(0)
+	for _, flag := range []uint32{trunDuration, trunSize, trunFlags, trunCTS} {
+		if h.flags&flag != 0 {
+			fields++
+		}
+	}
+	u.entries = h.b
+	bare := fields == 0
+	if h.cut || u.off < 0 || int64(len(h.b)) < 4*fields*int64(u.n) || bare && (u.n > maxBareSamples || d.size == 0) {
+		return errors.New("mp4: malformed trun")
+	}
+	f.runs = append(f.runs, u)
+	// Where the next run begins, in the file and in time.
+	if bare {
+		f.dts, *end = u.dts+int64(u.n)*int64(d.duration), u.off+int64(u.n)*int64(d.size)
+		return nil
+	}
+	for scan := u; scan.i < scan.n; {
+		if _, err := scan.next(); err != nil {
+			return err
+		}
+		f.dts, *end = scan.dts, scan.off
+	}
+	return nil
+}
+
+// track returns the track of a number.
+func (r *Reader) track(id uint32) *track {
+	for _, t := range r.tracks {
+		if t.id == id {
+			return t
+		}
+	}
+	return nil
+}
+
+// lastFragment finds how long a fragmented file is that does not say: by the end of its last fragments, which are looked for by the
+// headers of its boxes alone.
+func (r *Reader) lastFragment(from int64) {
+	const last = 4 // fragments may have a track each
+	var moofs []box
+	for n := 0; from < r.size && n < maxTopLevel; n++ {
+		b, err := r.boxAt(from, r.size)
+		if err != nil {
+			break
+		}
+		if b.is("moof") {
+			if moofs = append(moofs, b); len(moofs) > last {
+				moofs = moofs[1:]
+			}
+		}
+		from = b.end
+	}
+	for _, b := range moofs {
+		if err := r.readFragment(b); err != nil {
+			break
+		}
+	}
+	for _, t := range r.tracks {
+		if d := t.at(t.frag.dts); t.frag.dts > 0 && d > t.stream.Duration {
+			t.stream.Duration = d
+		}
+		t.frag.runs, t.frag.dts = nil, 0
+	}
+}

@@ -1,0 +1,315 @@
+package mp4
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"livego/internal/media"
+)
+
+// A track is one of the file that holds pictures or sound.
+type track struct {
+	id      uint32
+	stream  media.Stream
+	entries []entry // by sample description
+	scale   uint32  // ticks a second
+	media   int64   // ticks of all samples, as the file says
+
+	// The edit list, in ticks: presentation time is media time less shift, and ends at end (of the media).
+	shift, end int64
+
+	table *sampleTable
+	frag  fragments
+
+	head    sample // the next, where hasHead
+	hasHead bool
+	done    bool
+}
+
+// readMovie reads a moov into r.
+func (r *Reader) readMovie(moov box) error {
+	mvhd, ok := r.find("mvhd", moov.off, moov.end)
+	if !ok {
+		return errors.New("mp4: no mvhd")
+	}
+	scale, duration, err := r.clock(mvhd)
+	if err != nil {
+		return err
+	}
+	r.scale, r.declared = scale, duration
+	return r.walk(moov.off, moov.end, func(b box) error {
+		switch {
+		case b.is("trak"):
+			return r.readTrack(b)
+		case b.is("mvex"):
+			r.fragmented = true
+		case b.is("cmov"):
+			return errors.New("mp4: the index is compressed (cmov), as old QuickTime did it")
+		}
+		return nil
+	})
+}
+
+// clock reads the time scale and duration of an mvhd or mdhd (ISO/IEC 14496-12 clauses 8.2.2 and 8.4.2).
+func (f file) clock(b box) (scale uint32, duration int64, err error) {
+	c, err := f.content(b, maxEntry)
+	if err != nil {
+		return 0, 0, err
+	}
+	h := newFullBox(c)
+	h.long() // creation_time
+	h.long() // modification_time
+	scale = h.u32()
+	all := uint64(math.MaxUint32)
+	if h.version == 1 {
+		all = math.MaxUint64
+	}
+	d := h.long()
+	if h.cut || scale == 0 || scale > math.MaxInt32 {
+		return 0, 0, fmt.Errorf("mp4: malformed %v", b.typ)
+	}
+	if d == all || d > maxTime { // unknown
+		d = 0
+	}
+	return scale, int64(d), nil
+}
+
+// readTrack reads a trak. Those that hold neither pictures nor sound are passed over.
+func (r *Reader) readTrack(trak box) error {
+	mdia, ok := r.find("mdia", trak.off, trak.end)
+	if !ok {
+		return errors.New("mp4: a track without mdia")
+	}
+	kind, err := r.kind(mdia)
+	if err != nil || kind == media.Data {
+		return err
+	}
+	if len(r.tracks) == maxTracks {
+		return fmt.Errorf("mp4: more than %d tracks", maxTracks)
+	}
+	t := &track{end: math.MaxInt64}
+	if err := r.readHeader(t, trak); err != nil {
+		return err
+	}
+	mdhd, ok := r.find("mdhd", mdia.off, mdia.end)
+	if !ok {
+		return errors.New("mp4: a track without mdhd")
+	}
+	if t.scale, t.media, err = r.clock(mdhd); err != nil {
+		return err
+	}
+	minf, _ := r.find("minf", mdia.off, mdia.end)
+	stbl, ok := r.find("stbl", minf.off, minf.end)
+	if !ok {
+		return errors.New("mp4: a track without a sample table")
+	}
+	stsd, ok := r.find("stsd", stbl.off, stbl.end)
+	if !ok {
+		return errors.New("mp4: a track without a sample description")
+	}
+	if t.entries, err = readEntries(r.file, stsd, kind); err != nil {
+		return err
+	}
+	if t.table, err = readTables(r.file, stbl); err != nil {
+		return err
+	}
+	if err := r.readEdits(t, trak); err != nil {
+		return err
+	}
+	for i := range t.entries {
+		t.entries[i].track.ID = uint8(r.count(kind))
+		t.entries[i].base.ID = t.entries[i].track.ID
+	}
+	t.stream.Track = t.entries[0].track
+	t.stream.Bytes = t.table.bytes()
+	t.stream.Duration = t.shown()
+	r.tracks = append(r.tracks, t)
+	return nil
+}
+
+// count returns how many tracks of kind k there are.
+func (r *Reader) count(k media.Kind) (n int) {
+	for _, t := range r.tracks {
+		if t.stream.Track.Kind == k {
+			n++
+		}
+	}
+	return n
+}
+
+// kind reads the handler: pictures, sound, or Data for all else.
+func (r *Reader) kind(mdia box) (media.Kind, error) {
+	hdlr, ok := r.find("hdlr", mdia.off, mdia.end)
+	if !ok || hdlr.size() < 12 {
+		return 0, errors.New("mp4: a track without a handler")
+	}
+	var h [4]byte
+	if err := r.read(h[:], hdlr.off+8); err != nil {
+		return 0, err
+	}
+	switch string(h[:]) {
+	case "vide":
+		return media.Video, nil
+	case "soun":
+		return media.Audio, nil
+	}
+	return media.Data, nil
+}
+
+// readHeader reads a tkhd: the track's number and how its picture is turned (clause 8.3.2).
+func (r *Reader) readHeader(t *track, trak box) error {
+	b, ok := r.find("tkhd", trak.off, trak.end)
+	if !ok {
+		return errors.New("mp4: a track without tkhd")
+	}
+	c, err := r.content(b, maxEntry)
+	if err != nil {
+		return err
+	}
+	h := newFullBox(c)
+	h.long() // creation_time
+	h.long() // modification_time
+	t.id = h.u32()
+	h.u32()                   // reserved
+	h.long()                  // duration
+	h.take(8 + 2 + 2 + 2 + 2) // layer, alternate_group, volume
+	a, b1 := h.u32(), h.u32() // the matrix: a b u, c d v, x y w
+	h.u32()                   //
+	c1, d := h.u32(), h.u32() //
+	one, minus := uint32(1<<16), uint32(0xFFFF0000)
+	switch {
+	case h.cut:
+		return errors.New("mp4: malformed tkhd")
+	case b1 == one && c1 == minus:
+		t.stream.Rotation = 90
+	case a == minus && d == minus:
+		t.stream.Rotation = 180
+	case b1 == minus && c1 == one:
+		t.stream.Rotation = 270
+	}
+	return nil
+}
+
+// readEdits reads the edit list (clause 8.6.6): a delay, then one piece of the media. Of a list that shows several pieces, which
+// are not one after the other, the media is shown from the first piece's beginning on, and the stream marked as Cut.
+func (r *Reader) readEdits(t *track, trak box) error {
+	edts, _ := r.find("edts", trak.off, trak.end)
+	elst, ok := r.find("elst", edts.off, edts.end)
+	if !ok {
+		return nil
+	}
+	c, err := r.content(elst, 8+maxEdits*20)
+	if err != nil {
+		return err
+	}
+	h := newFullBox(c)
+	n := h.u32()
+	delay, started := int64(0), false
+	for range n {
+		duration, at := int64(min(h.long(), maxTime)), h.signed()
+		rate := h.u32()
+		if h.cut {
+			return errors.New("mp4: malformed edit list")
+		}
+		length := rescale(duration, r.scale, t.scale)
+		switch {
+		case at < 0 || rate == 0: // nothing, or one picture held
+			if started {
+				t.stream.Cut = true
+			} else {
+				delay += length
+			}
+		case at > maxTime:
+			return errTime
+		case !started:
+			started = true
+			t.shift = at
+			if duration > 0 {
+				t.end = at + length
+			}
+		case t.end == at && duration > 0:
+			t.end += length
+		default:
+			t.stream.Cut = true
+		}
+	}
+	if t.stream.Cut {
+		t.end = math.MaxInt64
+	}
+	// The duration has the movie's coarser clock.
+	if t.end < math.MaxInt64 {
+		t.end += int64(t.scale/r.scale) + 1
+	}
+	t.shift -= delay
+	return nil
+}
+
+// shown returns how long the track is shown by its edit list.
+func (t *track) shown() time.Duration {
+	end := min(t.end, t.media)
+	if t.media == 0 {
+		return 0
+	}
+	return max(t.at(end), 0)
+}
+
+// at returns the presentation time of a time of the media.
+func (t *track) at(ticks int64) time.Duration {
+	return time.Duration(rescale(ticks-t.shift, t.scale, uint32(time.Second)))
+}
+
+// rescale converts from 1/from to 1/to seconds, to the nearest, within what 64 bits hold.
+func rescale(t int64, from, to uint32) int64 {
+	f, g := int64(from), int64(to)
+	s, rest := t/f, t%f
+	if rest < 0 {
+		s, rest = s-1, rest+f
+	}
+	const most = math.MaxInt64 / 4
+	if s > most/g || s < -most/g {
+		if s > 0 {
+			return most
+		}
+		return -most
+	}
+	return s*g + (rest*g+f/2)/f
+}
+
+// trackDefaults are of a trex or, over it, a tfhd.
+type trackDefaults struct {
+	entry, duration, size, flags uint32
+}
+
+// readDefaults reads the trex boxes of an mvex (clause 8.8.3).
+func (r *Reader) readDefaults(moov box) error {
+	mvex, ok := r.find("mvex", moov.off, moov.end)
+	if !ok {
+		return nil
+	}
+	return r.walk(mvex.off, mvex.end, func(b box) error {
+		c, err := r.content(b, maxEntry)
+		if err != nil {
+			return err
+		}
+		switch {
+		case b.is("mehd"):
+			if d := newFullBox(c).long(); d < maxTime {
+				r.declared = int64(d)
+			}
+		case b.is("trex") && len(c) >= 24:
+			id := binary.BigEndian.Uint32(c[4:])
+			for _, t := range r.tracks {
+				if t.id == id {
+					t.frag.trex = trackDefaults{
+						entry: binary.BigEndian.Uint32(c[8:]), duration: binary.BigEndian.Uint32(c[12:]),
+						size: binary.BigEndian.Uint32(c[16:]), flags: binary.BigEndian.Uint32(c[20:]),
+					}
+				}
+			}
+		}
+		return nil
+	})
+}

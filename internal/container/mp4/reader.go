@@ -1,0 +1,286 @@
+package mp4
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"livego/internal/codec"
+	"livego/internal/media"
+)
+
+// A Reader reads the frames of a file, of all its tracks in the order of their decoding times. Not for concurrent use.
+type Reader struct {
+	file
+	tracks     []*track
+	scale      uint32 // of the movie
+	declared   int64  // the movie's duration
+	fragmented bool
+	first, pos int64 // where fragments are looked for: from the beginning, and next
+	ended      bool  // no more fragments
+}
+
+func bytesAt(b []byte) io.ReaderAt { return bytes.NewReader(b) }
+
+// NewReader reads the index of a file of size bytes: its moov, wherever it is. A file that has none was not finished or is cut.
+func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
+	m := &Reader{file: file{r, size}}
+	moov, err := m.findMovie()
+	if err != nil {
+		return nil, err
+	}
+	if err := m.readMovie(moov); err != nil {
+		return nil, errTruncated(err)
+	}
+	if err := m.readDefaults(moov); err != nil {
+		return nil, errTruncated(err)
+	}
+	if len(m.tracks) == 0 {
+		return nil, errors.New("mp4: neither pictures nor sound in it")
+	}
+	m.first = moov.end
+	if m.fragmented {
+		m.lastFragment(m.first)
+	}
+	m.rewind()
+	return m, m.trim()
+}
+
+// findMovie finds the moov among the boxes of the file.
+func (r *Reader) findMovie() (box, error) {
+	for n, off := 0, int64(0); off < r.size && n < maxTopLevel; n++ {
+		b, err := r.boxAt(off, r.size)
+		switch {
+		case errors.Is(err, errCut):
+			return b, errors.New("mp4: the file is cut off before its index (moov): the recording or the copy was not finished")
+		case err != nil:
+			return b, err
+		case b.is("moov"):
+			return b, nil
+		}
+		off = b.end
+	}
+	return box{}, errors.New("mp4: there is no index (moov): the recording or the copy was not finished")
+}
+
+// Streams returns what the file says of its tracks. Their order is the file's. Shared: do not modify.
+func (r *Reader) Streams() []media.Stream {
+	out := make([]media.Stream, len(r.tracks))
+	for i, t := range r.tracks {
+		out[i] = t.stream
+	}
+	return out
+}
+
+// Duration returns how long the file plays, as it says or as its index does; 0 if neither does.
+func (r *Reader) Duration() time.Duration {
+	var d time.Duration
+	for _, t := range r.tracks {
+		d = max(d, t.stream.Duration)
+	}
+	if d == 0 {
+		d = time.Duration(rescale(r.declared, r.scale, uint32(time.Second)))
+	}
+	return d
+}
+
+// Fragmented reports whether the file is made of fragments.
+func (r *Reader) Fragmented() bool { return r.fragmented }
+
+func (r *Reader) rewind() {
+	r.pos, r.ended = r.first, !r.fragmented
+	for _, t := range r.tracks {
+		t.table.rewind()
+		t.frag.runs, t.frag.dts = nil, 0
+		t.hasHead, t.done = false, t.stream.Track.Codec == media.Opaque
+	}
+}
+
+// Next returns the next frame, io.EOF after the last. Frames before time 0 are what decoders need before the first that is shown,
+// among them AAC's priming. After a frame that cannot be read at all the error repeats.
+func (r *Reader) Next() (*media.Frame, error) {
+	for {
+		t, err := r.earliest()
+		if err != nil {
+			return nil, err
+		}
+		m := t.head
+		t.hasHead = false
+		if m.size == 0 {
+			continue
+		}
+		return r.frame(t, m)
+	}
+}
+
+// frame reads the frame of a sample.
+func (r *Reader) frame(t *track, m sample) (*media.Frame, error) {
+	if m.size > maxFrame {
+		return nil, fmt.Errorf("mp4: a frame of %d bytes is above the limit of %d", m.size, maxFrame)
+	}
+	if m.off > r.size-int64(m.size) {
+		return nil, io.ErrUnexpectedEOF
+	}
+	if int64(m.entry) >= int64(len(t.entries)) {
+		return nil, errTables
+	}
+	e := &t.entries[m.entry]
+	f := &media.Frame{
+		Track: e.track, DTS: t.at(m.dts), PTS: t.at(m.dts + m.cts),
+		Duration: time.Duration(rescale(int64(m.duration), t.scale, uint32(time.Second))),
+		KeyFlag:  m.sync, Payload: make([]byte, m.size),
+	}
+	if err := r.read(f.Payload, m.off); err != nil {
+		return nil, err
+	}
+	if codec.SelfDescribing(e.track.Codec) {
+		if now, err := codec.FromFrame(e.base, f.Payload, e.described); err == nil { // what cannot be read does not describe
+			e.track, e.described, f.Track = now, now, now
+		}
+	}
+	f.RAP, _ = codec.RandomAccess(f.Track, e.lengthSize, m.sync, f.Payload) // who sends it on looks again
+	return f, nil
+}
+
+// earliest returns the track whose next sample is to be decoded first.
+func (r *Reader) earliest() (*track, error) {
+	var first *track
+	for _, t := range r.tracks {
+		if err := r.fill(t); err != nil {
+			return nil, err
+		}
+		if t.hasHead && (first == nil || t.at(t.head.dts) < first.at(first.head.dts)) {
+			first = t
+		}
+	}
+	if first == nil {
+		return nil, io.EOF
+	}
+	return first, nil
+}
+
+// fill sees to it that t has its next sample at hand, unless there is none.
+func (r *Reader) fill(t *track) error {
+	for !t.hasHead && !t.done {
+		m, err := t.table.next()
+		if err == io.EOF {
+			m, err = t.frag.next()
+		}
+		switch {
+		case err == nil:
+			t.head, t.hasHead = m, true
+			t.done = m.dts >= t.end
+			t.hasHead = !t.done
+		case err != io.EOF:
+			return err
+		case r.ended:
+			t.done = true
+		case r.waiting():
+			return nil
+		default:
+			if err = r.nextFragment(); err == io.EOF {
+				r.ended = true
+			} else if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// preroll is how much sound before what is shown is kept, for decoders that need some to settle: encoders' priming is far less.
+const preroll = time.Second
+
+// trim passes over what the edit lists do not show: pictures before the last keyframe that is needed, sound long before.
+func (r *Reader) trim() error {
+	return r.skip(0, -preroll)
+}
+
+// Seek goes to the last keyframe at or before a time, with the sound that belongs to it; without pictures to the sound at that
+// time.
+func (r *Reader) Seek(to time.Duration) error {
+	if to <= 0 {
+		return r.skip(0, -preroll)
+	}
+	return r.skip(to, 0)
+}
+
+// skip begins anew, at the last keyframe shown at or before the time to, and with sound that ends later than that plus margin.
+// It goes through the index alone.
+func (r *Reader) skip(to, margin time.Duration) error {
+	r.rewind()
+	var pictures *track
+	for _, t := range r.tracks {
+		if t.stream.Track.Kind == media.Video && !t.done {
+			pictures = t
+			break
+		}
+	}
+	from, key := to, 0
+	if pictures != nil {
+		var err error
+		if from, key, err = r.lastKey(pictures, to); err != nil {
+			return err
+		}
+		r.rewind()
+		from = min(from, to)
+	}
+	seen := map[*track]int{}
+	for {
+		var behind *track
+		for _, t := range r.tracks {
+			if err := r.fill(t); err != nil {
+				return err
+			}
+			switch {
+			case !t.hasHead || behind != nil:
+			case t == pictures:
+				if seen[t] < key {
+					behind = t
+				}
+			case t.stream.Track.Kind == media.Video:
+				if t.at(t.head.dts) < from {
+					behind = t
+				}
+			case t.at(t.head.dts+t.head.cts+int64(t.head.duration)) <= from+margin:
+				behind = t
+			}
+		}
+		if behind == nil {
+			return nil
+		}
+		seen[behind]++
+		behind.hasHead = false
+	}
+}
+
+// lastKey returns the presentation time and the number of the last keyframe of t that is shown at or before to.
+func (r *Reader) lastKey(t *track, to time.Duration) (at time.Duration, key int, err error) {
+	at = to
+	for i := 0; ; i++ {
+		if err := r.fill(t); err != nil {
+			return 0, 0, err
+		}
+		if !t.hasHead || i > 0 && t.at(t.head.dts) > to {
+			return at, key, nil
+		}
+		if shown := t.at(t.head.dts + t.head.cts); t.head.sync && (i == 0 || shown <= to) {
+			at, key = shown, i
+		}
+		t.hasHead = false
+		if len(r.tracks) > 1 {
+			r.drop(t)
+		}
+	}
+}
+
+// drop forgets what has been read of other tracks' fragments while looking for t's.
+func (r *Reader) drop(keep *track) {
+	for _, t := range r.tracks {
+		if t != keep {
+			t.frag.runs = nil
+		}
+	}
+}

@@ -1,0 +1,310 @@
+package mp4
+
+import (
+	"encoding/binary"
+	"errors"
+	"io"
+	"math"
+)
+
+// A table is the array of one box of a sample table, read through a window: a film's is megabytes.
+type table struct {
+	f      file
+	off    int64
+	entry  int64 // bytes of one
+	n      uint32
+	window []byte
+	first  uint32 // entry at the window's beginning
+}
+
+const windowSize = 8 << 10
+
+// newTable returns the table whose entries begin skip bytes into b, after the count of entries.
+func newTable(f file, b box, skip, entry int64) (table, error) {
+	if b.size() < skip+4 {
+		return table{}, errCut
+	}
+	var n [4]byte
+	if err := f.read(n[:], b.off+skip); err != nil {
+		return table{}, err
+	}
+	t := table{f: f, off: b.off + skip + 4, entry: entry, n: binary.BigEndian.Uint32(n[:])}
+	if int64(t.n)*entry > b.end-t.off {
+		return table{}, errCut
+	}
+	return t, nil
+}
+
+// at returns entry i, valid until the next call.
+func (t *table) at(i uint32) ([]byte, error) {
+	if i >= t.n {
+		return nil, io.EOF
+	}
+	if have := uint32(int64(len(t.window)) / t.entry); i < t.first || i-t.first >= have {
+		if t.window == nil {
+			t.window = make([]byte, windowSize)
+		}
+		left := int64(t.n-i) * t.entry
+		t.window = t.window[:min(left, windowSize/t.entry*t.entry)]
+		t.first = i
+		if err := t.f.read(t.window, t.off+int64(i)*t.entry); err != nil {
+			t.window = t.window[:0]
+			return nil, err
+		}
+	}
+	at := int64(i-t.first) * t.entry
+	return t.window[at : at+t.entry], nil
+}
+
+// u32 returns entry i, which has one field of 32 bits.
+func (t *table) u32(i uint32) (uint32, error) {
+	b, err := t.at(i)
+	if err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint32(b), nil
+}
+
+// A sample is where a frame is and when.
+type sample struct {
+	off      int64
+	size     uint32
+	dts, cts int64 // of the media, in its time scale; cts is the offset
+	duration uint32
+	sync     bool
+	entry    uint32 // its sample description, from 0
+}
+
+// A sampleTable lists the samples of a track (ISO/IEC 14496-12 clauses 8.5 to 8.7). The zero value has none.
+type sampleTable struct {
+	stts, ctts, stsc, stco, stsz, stss table
+
+	wide    bool   // stco is a co64
+	fixed   uint32 // size of all samples, 0 if stsz has them
+	samples uint32
+	hasSync bool // stss exists: what it lacks is no sync sample
+
+	at runs
+}
+
+// runs is the place in the tables of the next sample.
+type runs struct {
+	sample         uint32
+	stts, ctts     uint32 // entry
+	sttsAt, cttsAt uint32 // samples of it that are gone
+	stsc           uint32
+	chunk          uint32 // from 0
+	inChunk        uint32
+	chunkOff       int64 // of the next sample, once in the chunk
+	stss           uint32
+	dts            int64
+}
+
+// readTables reads where the tables of a stbl are.
+func readTables(f file, stbl box) (*sampleTable, error) {
+	s := &sampleTable{}
+	err := f.walk(stbl.off, stbl.end, func(b box) error {
+		var err error
+		switch string(b.typ[:]) {
+		case "stts":
+			s.stts, err = newTable(f, b, 4, 8)
+		case "ctts":
+			s.ctts, err = newTable(f, b, 4, 8)
+		case "stsc":
+			s.stsc, err = newTable(f, b, 4, 12)
+		case "stco":
+			s.stco, err = newTable(f, b, 4, 4)
+		case "co64":
+			s.stco, err = newTable(f, b, 4, 8)
+			s.wide = true
+		case "stss":
+			s.stss, err = newTable(f, b, 4, 4)
+			s.hasSync = true
+		case "stsz":
+			err = s.sizes(f, b)
+		}
+		return err
+	})
+	return s, err
+}
+
+// sizes reads an stsz: all of one size, or a table.
+func (s *sampleTable) sizes(f file, b box) error {
+	var h [12]byte
+	if b.size() < 12 {
+		return errCut
+	}
+	if err := f.read(h[:], b.off); err != nil {
+		return err
+	}
+	s.fixed, s.samples = binary.BigEndian.Uint32(h[4:]), binary.BigEndian.Uint32(h[8:])
+	if s.fixed != 0 {
+		return nil
+	}
+	var err error
+	s.stsz, err = newTable(f, b, 8, 4)
+	return err
+}
+
+// bytes returns the size of all samples together, 0 where counting would take long.
+func (s *sampleTable) bytes() int64 {
+	if s.fixed != 0 {
+		return int64(s.fixed) * int64(s.samples)
+	}
+	const most = 4 << 20 // two days of pictures
+	if s.samples > most {
+		return 0
+	}
+	var sum int64
+	for i := range s.samples {
+		n, err := s.stsz.u32(i)
+		if err != nil {
+			return 0
+		}
+		sum += int64(n)
+	}
+	return sum
+}
+
+func (s *sampleTable) rewind() { s.at = runs{} }
+
+// maxTime keeps sums of times from overflowing: in the finest of clocks it is years.
+const maxTime = math.MaxInt64 / 4
+
+// next returns the next sample, io.EOF after the last.
+func (s *sampleTable) next() (sample, error) {
+	a := &s.at
+	if a.sample >= s.samples {
+		return sample{}, io.EOF
+	}
+	m := sample{dts: a.dts, size: s.fixed, sync: true}
+	for _, read := range []func(*sample) error{s.place, s.time, s.composition, s.syncness} {
+		if err := read(&m); err != nil {
+			return sample{}, short(err)
+		}
+	}
+	a.sample++
+	if a.dts += int64(m.duration); a.dts > maxTime {
+		return sample{}, errTime
+	}
+	return m, nil
+}
+
+var (
+	errTables = errors.New("mp4: the sample tables do not fit together")
+	errTime   = errors.New("mp4: time stamps beyond reason")
+)
+
+// short tells a table that ends too early from the end of the track.
+func short(err error) error {
+	if errors.Is(err, io.EOF) {
+		return errTables
+	}
+	return err
+}
+
+// place finds size, offset and description of the next sample.
+func (s *sampleTable) place(m *sample) error {
+	a := &s.at
+	if s.fixed == 0 {
+		n, err := s.stsz.u32(a.sample)
+		if err != nil {
+			return err
+		}
+		m.size = n
+	}
+	for {
+		b, err := s.stsc.at(a.stsc)
+		if err != nil {
+			return err
+		}
+		samples := binary.BigEndian.Uint32(b[4:])
+		m.entry = binary.BigEndian.Uint32(b[8:]) - 1
+		if a.inChunk < samples {
+			break
+		}
+		a.chunk++
+		a.inChunk = 0
+		if next, err := s.stsc.at(a.stsc + 1); err == nil && a.chunk+1 >= binary.BigEndian.Uint32(next) {
+			a.stsc++
+		}
+		if a.chunk >= s.stco.n {
+			return errTables
+		}
+	}
+	if a.inChunk == 0 {
+		b, err := s.stco.at(a.chunk)
+		if err != nil {
+			return err
+		}
+		if s.wide {
+			a.chunkOff = int64(min(binary.BigEndian.Uint64(b), maxTime))
+		} else {
+			a.chunkOff = int64(binary.BigEndian.Uint32(b))
+		}
+	}
+	m.off = a.chunkOff
+	a.chunkOff += int64(m.size)
+	a.inChunk++
+	return nil
+}
+
+func (s *sampleTable) time(m *sample) error {
+	a := &s.at
+	for {
+		b, err := s.stts.at(a.stts)
+		if err != nil {
+			return err
+		}
+		if m.duration = binary.BigEndian.Uint32(b[4:]); a.sttsAt < binary.BigEndian.Uint32(b) {
+			a.sttsAt++
+			break
+		}
+		a.stts, a.sttsAt = a.stts+1, 0
+	}
+	if m.duration > math.MaxInt32 { // some writers correct themselves by a negative distance
+		m.duration = 0
+	}
+	return nil
+}
+
+// composition reads the offset of version 0 as signed too, as QuickTime means it and others copied.
+func (s *sampleTable) composition(m *sample) error {
+	a := &s.at
+	for s.ctts.n > 0 {
+		b, err := s.ctts.at(a.ctts)
+		if err != nil {
+			return nil // the rest has none
+		}
+		if a.cttsAt < binary.BigEndian.Uint32(b) {
+			a.cttsAt++
+			m.cts = int64(int32(binary.BigEndian.Uint32(b[4:])))
+			break
+		}
+		a.ctts, a.cttsAt = a.ctts+1, 0
+	}
+	return nil
+}
+
+func (s *sampleTable) syncness(m *sample) error {
+	if !s.hasSync {
+		return nil
+	}
+	m.sync = false
+	a := &s.at
+	for a.stss < s.stss.n {
+		n, err := s.stss.u32(a.stss)
+		if err != nil {
+			return err
+		}
+		if n > a.sample+1 {
+			return nil
+		}
+		a.stss++
+		if n == a.sample+1 {
+			m.sync = true
+			return nil
+		}
+	}
+	return nil
+}

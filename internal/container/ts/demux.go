@@ -1,0 +1,572 @@
+package ts
+
+import (
+	"encoding/binary"
+	"slices"
+	"time"
+
+	"livego/internal/codec"
+	"livego/internal/container/es"
+	"livego/internal/media"
+)
+
+// Limits of what a transport stream may ask for.
+const (
+	maxStreams = 16       // elementary streams of the program
+	maxPES     = 16 << 20 // bytes of one
+	maxSection = 4096     // bytes of a PSI section: its length field has 12 bits
+)
+
+// A demuxer turns the packets of one program, the first, into frames.
+type demuxer struct {
+	// Trouble, by what it was. A stream that is broadcast has some.
+	Lost      uint64 // packets missing by the continuity counters
+	Scrambled uint64 // packets
+	Malformed uint64 // sections, PES packets and access units
+
+	pmtPID  int // -1 before the PAT
+	program uint16
+	psi     map[int]*table
+	streams []*incoming
+	ready   []placed
+	clock   unwrapper
+
+	earliest, latest int64 // presentation times, 90 kHz
+	spanned          bool
+	pos              int64 // of the packet at hand, for frames that a reader goes back to
+}
+
+// A placed frame is one with the place in the file of the packet that it began in.
+type placed struct {
+	f   *media.Frame
+	pos int64
+}
+
+// A table is a section of PSI that is being put together.
+type table struct {
+	buf  []byte
+	next byte // continuity counter
+}
+
+// incoming is an elementary stream.
+type incoming struct {
+	pid   int
+	typ   byte
+	kind  media.Kind
+	label string // of one that cannot be carried
+	id    uint8
+
+	next    byte // continuity counter
+	begun   bool
+	pes     []byte
+	open    bool  // pes has begun
+	length  int   // of the PES packet with its header, 0 if not said
+	random  bool  // random_access_indicator
+	start   int64 // where its first packet is
+	pts     int64 // of the newest PES packet, 90 kHz
+	sound   *es.Splitter
+	picture *pictures
+	track   *media.Track // of the newest frame
+	time    soundTime
+}
+
+// Types of elementary stream that a reader has a name for and a writer not, ISO/IEC 13818-1 table 2-34 and its registry.
+const (
+	streamPrivate = 0x06
+	streamLATM    = 0x11
+)
+
+var foreign = map[byte]struct {
+	kind  media.Kind
+	label string
+}{
+	0x01: {media.Video, "mpeg1"}, 0x02: {media.Video, "mpeg2"}, 0x10: {media.Video, "mpeg4"}, 0x21: {media.Video, "jpeg2000"}, 0x33: {media.Video, "vvc"},
+	0x42: {media.Video, "avs"}, 0xD1: {media.Video, "dirac"}, 0xD2: {media.Video, "avs2"}, 0xD4: {media.Video, "avs3"}, 0xEA: {media.Video, "vc1"}, 0xDB: {media.Video, "encrypted h264"},
+	streamLATM: {media.Audio, "aac in latm"}, 0x80: {media.Audio, "pcm"}, 0x82: {media.Audio, "dts"}, 0x83: {media.Audio, "truehd"},
+	0x85: {media.Audio, "dts"}, 0x86: {media.Audio, "dts"}, 0xCF: {media.Audio, "encrypted aac"}, 0xC1: {media.Audio, "encrypted ac3"},
+}
+
+func newDemuxer() *demuxer { return &demuxer{pmtPID: -1, psi: map[int]*table{}} }
+
+// packet takes one packet of 188 bytes, which begins with the sync byte.
+func (d *demuxer) packet(p []byte) {
+	pid := int(binary.BigEndian.Uint16(p[1:]) & 0x1FFF)
+	start, locked, control, counter := p[1]&0x40 != 0, p[3]&0xC0 != 0, p[3]>>4&3, p[3]&0xF
+	if p[1]&0x80 != 0 || control&1 == 0 { // an error that the receiver marked; no payload
+		return
+	}
+	body := p[4:]
+	random, jump := false, false
+	if control&2 != 0 {
+		n := int(body[0])
+		if n >= len(body)-1 {
+			d.Malformed++
+			return
+		}
+		if n > 0 {
+			jump, random = body[1]&0x80 != 0, body[1]&0x40 != 0
+		}
+		body = body[1+n:]
+	}
+	if pid == pidPAT || pid == d.pmtPID {
+		d.psiPacket(pid, body, start, counter)
+		return
+	}
+	e := d.stream(pid)
+	switch {
+	case e == nil:
+	case locked:
+		d.Scrambled++
+		e.label = scrambled
+	default:
+		d.pesPacket(e, body, start, random, jump, counter)
+	}
+}
+
+func (d *demuxer) stream(pid int) *incoming {
+	for _, e := range d.streams {
+		if e.pid == pid {
+			return e
+		}
+	}
+	return nil
+}
+
+// psiPacket puts sections together (ISO/IEC 13818-1 clause 2.4.4).
+func (d *demuxer) psiPacket(pid int, b []byte, start bool, counter byte) {
+	s := d.psi[pid]
+	if s == nil {
+		s = &table{}
+		d.psi[pid] = s
+	}
+	if start {
+		n := int(b[0]) + 1 // pointer_field
+		if n > len(b) {
+			d.Malformed++
+			return
+		}
+		s.buf = append(s.buf[:0], b[n:]...)
+	} else {
+		if len(s.buf) == 0 || counter != s.next {
+			s.buf = s.buf[:0]
+			return
+		}
+		s.buf = append(s.buf, b...)
+	}
+	s.next = (counter + 1) & 0xF
+	for len(s.buf) >= 3 && s.buf[0] != 0xFF {
+		size := 3 + int(binary.BigEndian.Uint16(s.buf[1:])&0xFFF)
+		if len(s.buf) < size {
+			if len(s.buf) > maxSection {
+				s.buf = s.buf[:0]
+			}
+			return
+		}
+		d.section(pid, s.buf[:size])
+		if pid != pidPAT && pid != d.pmtPID { // the PMT has moved
+			return
+		}
+		s.buf = s.buf[size:]
+	}
+	s.buf = s.buf[:0]
+}
+
+// section takes a whole section. One whose CRC is wrong, or that is not in force yet, is passed over.
+func (d *demuxer) section(pid int, b []byte) {
+	const overhead = 8 + 4
+	if len(b) < overhead || crc(b) != 0 {
+		d.Malformed++
+		return
+	}
+	if b[5]&1 == 0 { // current_next_indicator
+		return
+	}
+	body := b[8 : len(b)-4]
+	switch {
+	case pid == pidPAT && b[0] == 0:
+		d.pat(body)
+	case pid == d.pmtPID && b[0] == 2 && binary.BigEndian.Uint16(b[3:]) == d.program:
+		d.pmt(body)
+	}
+}
+
+// pat takes the first program of a PAT, unless the one that it has is still in it.
+func (d *demuxer) pat(b []byte) {
+	first := -1
+	for ; len(b) >= 4; b = b[4:] {
+		program, pid := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:])&0x1FFF)
+		if program == 0 { // the network's own
+			continue
+		}
+		if pid == d.pmtPID && program == d.program {
+			return
+		}
+		if first < 0 {
+			first = pid
+			defer func() { d.program = program }()
+		}
+	}
+	if first >= 0 {
+		d.pmtPID = first
+	}
+}
+
+// pmt takes the streams of the program. Those that were there before go on.
+func (d *demuxer) pmt(b []byte) {
+	if len(b) < 4 {
+		d.Malformed++
+		return
+	}
+	n := 4 + int(binary.BigEndian.Uint16(b[2:])&0xFFF)
+	var now []*incoming
+	for b = b[min(n, len(b)):]; len(b) >= 5 && len(now) < maxStreams; {
+		typ, pid := b[0], int(binary.BigEndian.Uint16(b[1:])&0x1FFF)
+		info := int(binary.BigEndian.Uint16(b[3:]) & 0xFFF)
+		b = b[5:]
+		descriptors := b[:min(info, len(b))]
+		b = b[len(descriptors):]
+		e := d.stream(pid)
+		if e == nil || e.typ != typ {
+			if e = newIncoming(typ, pid, descriptors); e == nil {
+				continue
+			}
+			for _, other := range now {
+				if other.kind == e.kind {
+					e.id++
+				}
+			}
+		}
+		now = append(now, e)
+	}
+	for _, e := range d.streams { // what is over gives out what it has
+		if !slices.Contains(now, e) {
+			d.finish(e)
+			d.flush(e)
+		}
+	}
+	d.streams = now
+}
+
+// newIncoming returns a stream of the PMT, nil for what is neither pictures nor sound.
+func newIncoming(typ byte, pid int, descriptors []byte) *incoming {
+	e := &incoming{pid: pid, typ: typ, kind: media.Audio}
+	switch typ {
+	case streamH264:
+		e.kind, e.picture = media.Video, &pictures{codec: media.H264}
+	case streamHEVC:
+		e.kind, e.picture = media.Video, &pictures{codec: media.HEVC}
+	case streamADTS:
+		e.sound = &es.Splitter{Codec: media.AAC}
+	case streamMPEG1Audio, streamMPEG2Audio:
+		e.sound = &es.Splitter{Codec: media.MP3}
+	case streamAC3:
+		e.sound = &es.Splitter{Codec: media.AC3}
+	case streamEAC3:
+		e.sound = &es.Splitter{Codec: media.EAC3}
+	case streamPrivate:
+		if !e.private(descriptors) {
+			return nil
+		}
+	default:
+		f, ok := foreign[typ]
+		if !ok {
+			return nil
+		}
+		e.kind, e.label = f.kind, f.label
+	}
+	return e
+}
+
+// private finds out from its descriptors what a private stream is: sound as DVB names it (ETSI EN 300 468 annex D), or registered by
+// four letters.
+func (e *incoming) private(b []byte) bool {
+	for len(b) >= 2 {
+		tag, n := b[0], min(int(b[1]), len(b)-2)
+		body := b[2 : 2+n]
+		b = b[2+n:]
+		switch {
+		case tag == 0x6A, tag == 5 && string(body[:min(4, n)]) == "AC-3":
+			e.sound = &es.Splitter{Codec: media.AC3}
+			return true
+		case tag == 0x7A, tag == 5 && string(body[:min(4, n)]) == "EAC3":
+			e.sound = &es.Splitter{Codec: media.EAC3}
+			return true
+		case tag == 5 && string(body[:min(4, n)]) == "HEVC":
+			e.kind, e.picture = media.Video, &pictures{codec: media.HEVC}
+			return true
+		case tag == 5 && string(body[:min(4, n)]) == "Opus":
+			e.label = "opus in ts"
+			return true
+		case tag == 5 && string(body[:min(4, n)]) == "AV01":
+			e.kind, e.label = media.Video, "av1 in ts"
+			return true
+		case tag == 0x7B:
+			e.label = "dts"
+			return true
+		}
+	}
+	return false
+}
+
+// pesPacket adds a packet to the PES packet of e.
+func (d *demuxer) pesPacket(e *incoming, b []byte, start, random, jump bool, counter byte) {
+	switch {
+	case e.begun && !jump && counter == (e.next-1)&0xF: // sent twice, which is allowed
+		return
+	case e.begun && !jump && counter != e.next:
+		d.Lost += uint64((counter - e.next) & 0xF)
+		e.drop()
+	}
+	e.begun, e.next = true, (counter+1)&0xF
+	if start {
+		d.finish(e)
+		e.open, e.start, e.random, e.length = true, d.pos, random, 0
+	}
+	if !e.open {
+		return
+	}
+	if e.pes = append(e.pes, b...); len(e.pes) > maxPES {
+		d.Malformed++
+		e.drop()
+		return
+	}
+	if e.length == 0 && len(e.pes) >= 6 {
+		if n := int(binary.BigEndian.Uint16(e.pes[4:])); n > 0 {
+			e.length = 6 + n
+		}
+	}
+	if e.length > 0 && len(e.pes) >= e.length {
+		e.pes = e.pes[:e.length]
+		d.finish(e)
+	}
+}
+
+// drop forgets what is in progress: a piece of it is missing.
+func (e *incoming) drop() {
+	e.pes, e.open = nil, false
+	if e.sound != nil {
+		e.sound.Reset()
+		e.time.stamps = nil
+	}
+}
+
+// finish takes the PES packet that e has put together (ISO/IEC 13818-1 clause 2.4.3.6).
+func (d *demuxer) finish(e *incoming) {
+	b := e.pes
+	open := e.open
+	e.pes, e.open = nil, false
+	if !open || e.label == scrambled {
+		return
+	}
+	if len(b) < 9 || b[0] != 0 || b[1] != 0 || b[2] != 1 || b[6]&0xC0 != 0x80 || 9+int(b[8]) > len(b) {
+		d.Malformed++
+		return
+	}
+	if b[6]&0x30 != 0 {
+		d.Scrambled++
+		e.label = scrambled
+		return
+	}
+	header, data := b[9:9+int(b[8])], b[9+int(b[8]):]
+	pts, dts, ok := timestamps(b[7]>>6, header)
+	if ok {
+		e.pts = d.clock.at(pts)
+		dts = e.pts - (pts-dts)&mask33
+		d.clock.advance(dts)
+		d.span(e.pts)
+	}
+	switch {
+	case e.label != "":
+	case e.picture != nil:
+		d.pictureData(e, data, e.pts, dts, ok)
+	case e.sound != nil:
+		d.soundData(e, data, ok)
+	}
+}
+
+// scrambled is the label of streams that cannot be read for that.
+const scrambled = "scrambled"
+
+// span takes note of a presentation time.
+func (d *demuxer) span(pts int64) {
+	if !d.spanned || pts < d.earliest {
+		d.earliest = pts
+	}
+	if !d.spanned || pts > d.latest {
+		d.latest = pts
+	}
+	d.spanned = true
+}
+
+const mask33 = 1<<33 - 1
+
+// timestamps reads PTS and DTS by their flags.
+func timestamps(flags byte, b []byte) (pts, dts int64, ok bool) {
+	if flags&2 == 0 || len(b) < 5 {
+		return 0, 0, false
+	}
+	pts = timestamp(b)
+	dts = pts
+	if flags == 3 && len(b) >= 10 {
+		dts = timestamp(b[5:])
+	}
+	return pts, dts, true
+}
+
+func timestamp(b []byte) int64 {
+	return int64(b[0]>>1&7)<<30 | int64(b[1])<<22 | int64(b[2]>>1)<<15 | int64(b[3])<<7 | int64(b[4]>>1)
+}
+
+// An unwrapper makes times of 64 bits of those of 33, by the last of any stream.
+type unwrapper struct {
+	last int64
+	set  bool
+}
+
+func (u *unwrapper) at(t int64) int64 {
+	if !u.set {
+		return t
+	}
+	return u.last + (t-u.last)<<31>>31
+}
+
+func (u *unwrapper) advance(t int64) { u.last, u.set = t, true }
+
+// soundTime is the time of the next frame of a stream of sound.
+type soundTime struct {
+	base    int64 // 90 kHz, of a PES packet
+	samples int64 // since then
+	set     bool
+	written int64   // bytes of the stream
+	stamps  []stamp // that no frame has taken
+}
+
+// A stamp is the time of the first frame that begins at a place of the stream or behind it.
+type stamp struct {
+	at, pts int64
+}
+
+// maxStamps bounds those that wait for a frame.
+const maxStamps = 64
+
+// soundData cuts the frames out of a PES packet.
+func (d *demuxer) soundData(e *incoming, data []byte, stamped bool) {
+	s := &e.time
+	if stamped {
+		if len(s.stamps) == maxStamps {
+			s.stamps = s.stamps[1:]
+		}
+		s.stamps = append(s.stamps, stamp{s.written, e.pts})
+	}
+	e.sound.Write(data)
+	s.written += int64(len(data))
+	d.soundFrames(e)
+}
+
+func (d *demuxer) soundFrames(e *incoming) {
+	s := &e.time
+	for {
+		t, payload, ok := e.sound.Next()
+		if !ok {
+			if e.sound.Other != "" {
+				e.label = e.sound.Other
+			}
+			return
+		}
+		begins := s.written - int64(e.sound.Buffered()+e.sound.Size)
+		for len(s.stamps) > 0 && s.stamps[0].at <= begins {
+			s.base, s.samples, s.set = s.stamps[0].pts, 0, true
+			s.stamps = s.stamps[1:]
+		}
+		if s.set {
+			d.soundFrame(e, t, payload)
+		}
+	}
+}
+
+func (d *demuxer) soundFrame(e *incoming, t *media.Track, payload []byte) {
+	t = e.own(t)
+	s := &e.time
+	rate := int64(max(t.SampleRate, 1))
+	at := seconds(s.base) + time.Duration(s.samples)*time.Second/time.Duration(rate)
+	s.samples += int64(codec.Samples(t, payload))
+	d.emit(&media.Frame{
+		Track: t, DTS: at, PTS: at, Duration: seconds(s.base) + time.Duration(s.samples)*time.Second/time.Duration(rate) - at,
+		RAP: media.Key, KeyFlag: true, Payload: payload,
+	}, e.start)
+}
+
+// own returns t with the number that e has among those of its kind.
+func (e *incoming) own(t *media.Track) *media.Track {
+	if e.id == 0 {
+		e.track = t
+		return t
+	}
+	if e.track == nil || e.track.Codec != t.Codec || string(e.track.Config) != string(t.Config) || e.track.SampleRate != t.SampleRate || e.track.Channels != t.Channels {
+		numbered := *t
+		numbered.ID = e.id
+		e.track = &numbered
+	}
+	return e.track
+}
+
+func (d *demuxer) emit(f *media.Frame, pos int64) { d.ready = append(d.ready, placed{f, pos}) }
+
+// flush gives out what waits in e for something to follow.
+func (d *demuxer) flush(e *incoming) {
+	if e.sound != nil && e.label == "" {
+		e.sound.Ended = true
+		d.soundFrames(e)
+		e.sound.Ended = false
+	}
+	if e.picture != nil {
+		d.pictureEnd(e)
+	}
+}
+
+// end gives out all that waits.
+func (d *demuxer) end() {
+	for _, e := range d.streams {
+		d.finish(e)
+		d.flush(e)
+	}
+}
+
+// seconds converts from 90 kHz, to the nearest nanosecond.
+func seconds(t int64) time.Duration {
+	return time.Duration(t/clockRate)*time.Second + time.Duration(t%clockRate)*time.Second/clockRate
+}
+
+// describe returns what is known of e: by its frames, or by the PMT alone where they cannot be carried. Nil before the first.
+func (e *incoming) describe() *media.Track {
+	if e.label != "" {
+		return &media.Track{ID: e.id, Kind: e.kind, Label: e.label, Timescale: clockRate}
+	}
+	return e.track
+}
+
+// again returns a demuxer that knows the program and its tracks and begins anew elsewhere, at times from first on.
+func (d *demuxer) again(first int64) *demuxer {
+	const slack = 3600 * clockRate
+	n := newDemuxer()
+	n.pmtPID, n.program = d.pmtPID, d.program
+	n.clock = unwrapper{last: first - slack + 1<<32, set: true} // so that all 33 bits are behind first, or a little before
+	for _, e := range d.streams {
+		fresh := &incoming{pid: e.pid, typ: e.typ, kind: e.kind, label: e.label, id: e.id, track: e.track}
+		if e.sound != nil {
+			s := *e.sound
+			s.Reset()
+			fresh.sound = &s
+		}
+		if e.picture != nil {
+			p := *e.picture
+			p.unit = nil
+			for i := range p.sets {
+				p.sets[i] = slices.Clone(p.sets[i])
+			}
+			fresh.picture = &p
+		}
+		n.streams = append(n.streams, fresh)
+	}
+	return n
+}

@@ -1,0 +1,329 @@
+package ts
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"livego/internal/media"
+)
+
+// A Reader reads the frames of a transport stream file: of its first program, as they are complete. Packets may have 188 bytes, 192 with
+// a time code before them, or 204 with a check sum behind. Not for concurrent use.
+type Reader struct {
+	r       io.ReaderAt
+	size    int64
+	packet  int64 // bytes
+	d       *demuxer
+	skipped int64 // bytes that were no packets
+	streams []media.Stream
+	first   time.Duration
+	last    time.Duration
+
+	pos   int64 // of buf
+	buf   []byte
+	off   int   // in buf, of what has not been read
+	lost  bool  // out of step,
+	gap   int64 // for so many bytes
+	ended bool
+	ahead []*media.Frame // that come before what is read
+	place int64          // where the newest frame began
+}
+
+const (
+	readWindow = 64 << 10
+	maxLook    = 8 << 20  // bytes at the head in which each stream must show itself
+	maxGap     = 64 << 20 // bytes without a packet: what is behind is no stream any more
+	tailWindow = 1 << 20  // bytes at the end in which the last time stamp is looked for
+	syncs      = 4        // packets in a row that make a stream
+)
+
+// packetSizes are those that there are.
+var packetSizes = [...]int64{packetSize, 192, 204}
+
+// Detect reports whether b, which should have some thousand bytes, looks like a transport stream: sync bytes a packet apart.
+func Detect(b []byte) bool {
+	_, _, ok := findSync(b)
+	return ok
+}
+
+// findSync returns the size of packets and the place of the first sync byte.
+func findSync(b []byte) (size int64, at int, ok bool) {
+	for at := range min(len(b), 1024) {
+		for _, size := range packetSizes {
+			if inSync(b[at:], size, syncs) {
+				return size, at, true
+			}
+		}
+	}
+	return 0, 0, false
+}
+
+// inSync reports whether b has n sync bytes a packet apart, or as many as fit, two at least unless it is one packet.
+func inSync(b []byte, size int64, n int) bool {
+	have := 0
+	for ; have < n && len(b) > 0; have++ {
+		if b[0] != syncByte {
+			return false
+		}
+		if int64(len(b)) < size {
+			break
+		}
+		b = b[size:]
+	}
+	return have >= n || have > 0 && len(b) == 0
+}
+
+const syncByte = 0x47
+
+// NewReader reads the head of a file of size bytes, until each stream of its program has shown itself, and the last time stamp.
+func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
+	t := &Reader{r: r, size: size, d: newDemuxer()}
+	head := make([]byte, min(size, readWindow))
+	if n, err := r.ReadAt(head, 0); n == 0 && err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	packet, at, ok := findSync(head)
+	if !ok {
+		return nil, errors.New("ts: no packets in it")
+	}
+	t.packet, t.pos = packet, int64(at)
+	if err := t.look(); err != nil {
+		return nil, err
+	}
+	t.last = t.lastTime()
+	return t, nil
+}
+
+// look reads until all streams are known.
+func (t *Reader) look() error {
+	for {
+		m, err := t.read()
+		if err != nil && err != io.EOF {
+			return err
+		}
+		if m != nil {
+			t.ahead = append(t.ahead, m)
+		}
+		if err == io.EOF || t.pos+int64(t.off) > maxLook || t.known() {
+			break
+		}
+	}
+	if t.d.pmtPID < 0 || len(t.d.streams) == 0 {
+		return fmt.Errorf("ts: no program in the first %d bytes", min(t.size, maxLook))
+	}
+	for _, e := range t.d.streams {
+		if track := e.describe(); track != nil {
+			t.streams = append(t.streams, media.Stream{Track: track})
+		}
+	}
+	if len(t.streams) == 0 {
+		return errors.New("ts: a program without a frame that can be read")
+	}
+	t.first = seconds(t.d.earliest)
+	return nil
+}
+
+func (t *Reader) known() bool {
+	for _, e := range t.d.streams {
+		if e.describe() == nil {
+			return false
+		}
+	}
+	return len(t.d.streams) > 0
+}
+
+// Streams returns the streams of the program. Shared: do not modify.
+func (t *Reader) Streams() []media.Stream {
+	for i := range t.streams {
+		t.streams[i].Duration = t.Duration()
+	}
+	return t.streams
+}
+
+// Duration returns the distance of the last time stamp from the first.
+func (t *Reader) Duration() time.Duration { return max(t.last-t.first, 0) }
+
+// Trouble says what was wrong with the packets so far, "" if nothing.
+func (t *Reader) Trouble() string {
+	switch d := t.d; {
+	case d.Scrambled > 0:
+		return fmt.Sprintf("%d packets are scrambled", d.Scrambled)
+	case d.Lost+d.Malformed > 0 || t.skipped > 0:
+		return fmt.Sprintf("%d packets are missing, %d malformed, %d bytes between them are none", d.Lost, d.Malformed, t.skipped)
+	}
+	return ""
+}
+
+// Next returns the next frame, io.EOF after the last.
+func (t *Reader) Next() (*media.Frame, error) {
+	if len(t.ahead) > 0 {
+		m := t.ahead[0]
+		t.ahead = t.ahead[1:]
+		return m, nil
+	}
+	return t.read()
+}
+
+func (t *Reader) read() (*media.Frame, error) {
+	for len(t.d.ready) == 0 {
+		if t.ended {
+			return nil, io.EOF
+		}
+		if err := t.next(); err == io.EOF {
+			t.ended = true
+			t.d.end()
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	m := t.d.ready[0]
+	t.d.ready = t.d.ready[1:]
+	t.place = m.pos
+	return m.f, nil
+}
+
+// next gives the next packet to the demuxer. Out of step it looks for sync bytes.
+func (t *Reader) next() error {
+	for {
+		if err := t.fill(); err != nil {
+			return err
+		}
+		b := t.buf[t.off:]
+		if b[0] == syncByte && (!t.lost || inSync(b, t.packet, 2)) {
+			t.lost, t.gap = false, 0
+			t.d.pos = t.pos + int64(t.off)
+			t.off += int(min(t.packet, int64(len(b))))
+			if len(b) < packetSize { // a last packet that is cut
+				return io.EOF
+			}
+			t.d.packet(b[:packetSize])
+			return nil
+		}
+		n := 1
+		if i := bytes.IndexByte(b[1:], syncByte); i >= 0 {
+			n += i
+		} else {
+			n = len(b)
+		}
+		t.off += n
+		t.skipped += int64(n)
+		t.lost = true
+		if t.gap += int64(n); t.gap > maxGap {
+			return fmt.Errorf("ts: no packets in %d bytes", t.gap)
+		}
+	}
+}
+
+// fill sees to it that the buffer has two packets, or what is left of the file. io.EOF: nothing is left.
+func (t *Reader) fill() error {
+	if int64(len(t.buf)-t.off) > 2*t.packet {
+		return nil
+	}
+	t.pos += int64(t.off)
+	rest := copy(t.buf, t.buf[t.off:])
+	if cap(t.buf) < readWindow {
+		t.buf = append(make([]byte, 0, readWindow), t.buf[:rest]...)
+	}
+	t.buf, t.off = t.buf[:rest], 0
+	n := min(int64(readWindow-rest), t.size-t.pos-int64(rest))
+	if n > 0 {
+		got, err := t.r.ReadAt(t.buf[rest:rest+int(n)], t.pos+int64(rest))
+		if got == 0 && err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		t.buf = t.buf[:rest+got]
+	}
+	if len(t.buf) == 0 {
+		return io.EOF
+	}
+	return nil
+}
+
+// at returns a reader of the same file that begins at a place.
+func (t *Reader) at(pos int64) *Reader {
+	r := *t
+	r.d = t.d.again(int64(t.first.Seconds() * clockRate))
+	r.pos, r.buf, r.off, r.lost, r.ended, r.ahead = pos, nil, 0, true, false, nil
+	return &r
+}
+
+// lastTime returns when the last frame near the end is over.
+func (t *Reader) lastTime() time.Duration {
+	tail, latest := t.at(max(0, t.size-tailWindow)), t.first
+	for {
+		m, err := tail.read()
+		if err != nil {
+			return max(latest, seconds(tail.d.latest))
+		}
+		latest = max(latest, m.PTS+m.Duration)
+	}
+}
+
+// Seek goes to the last key frame at or before a time since the beginning, or to the first one behind it where there is none in the 12
+// seconds before.
+func (t *Reader) Seek(to time.Duration) error {
+	const before = 12 * time.Second
+	low, err := t.around(to - before)
+	if err != nil {
+		return err
+	}
+	scan, key := t.at(low), low
+	for {
+		m, err := scan.read()
+		if err == io.EOF || m != nil && m.PTS > t.first+to {
+			break
+		}
+		if err != nil {
+			return err
+		}
+		if t.starts(m) {
+			key = scan.place
+		}
+	}
+	n := t.at(key)
+	for {
+		m, err := n.read()
+		if err != nil && err != io.EOF {
+			return err
+		}
+		if m != nil && !t.starts(m) {
+			continue
+		}
+		*t = *n
+		if m != nil {
+			t.ahead = []*media.Frame{m}
+		}
+		return nil
+	}
+}
+
+// starts reports whether playing may begin at m.
+func (t *Reader) starts(m *media.Frame) bool {
+	for _, s := range t.streams {
+		if s.Track.Kind == media.Video && s.Track.Codec != media.Opaque {
+			return m.Track.Kind == media.Video && m.RAP != media.NoAccess
+		}
+	}
+	return true
+}
+
+// around returns a place before which there is nothing of a time since the beginning, as far as times rise.
+func (t *Reader) around(to time.Duration) (int64, error) {
+	low, high := int64(0), t.size
+	for to > 0 && high-low > maxLook {
+		mid := low + (high-low)/2
+		m, err := t.at(mid).read()
+		if err != nil && err != io.EOF {
+			return 0, err
+		}
+		if m == nil || m.DTS-t.first > to {
+			high = mid
+		} else {
+			low = mid
+		}
+	}
+	return low, nil
+}

@@ -1,0 +1,194 @@
+package hook
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"livego/internal/stream"
+)
+
+const (
+	// maxBatch is how many events one request brings.
+	maxBatch = 100
+	// waiting is how many events wait for the disk. More are lost, those of viewers and streams alike: a stream waits for nothing.
+	waiting = 4096
+	// retryFirst and retryMost are how long one that takes no events is left alone.
+	retryFirst = time.Second
+	retryMost  = time.Minute
+)
+
+// OutboxOptions say where events go.
+type OutboxOptions struct {
+	URL     string
+	Secret  string // signs them
+	Dir     string // where they wait
+	Viewers bool   // tell of viewers too
+	Timeout time.Duration
+	Log     *slog.Logger
+}
+
+// An Outbox brings the events of a hub to a URL: in order, at least once, from the disk.
+type Outbox struct {
+	opt    OutboxOptions
+	client *client
+	box    *box
+
+	events <-chan stream.Event
+	lost   func() uint64
+	stop   func()
+}
+
+// OpenOutbox opens the box in o.Dir, which is made when absent, and begins to note events; Run must be called.
+func OpenOutbox(hub *stream.Hub, o OutboxOptions) (*Outbox, error) {
+	b, err := openBox(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	out := &Outbox{opt: o, client: newClient(o.Secret, o.Timeout), box: b}
+	out.events, out.lost, out.stop = hub.Observe(waiting)
+	return out, nil
+}
+
+// Run takes events and brings them until ctx ends, and closes the box. What is left then is brought after the next start.
+func (o *Outbox) Run(ctx context.Context) {
+	events, lost := o.events, o.lost
+	missed := uint64(0)
+	defer func() {
+		o.stop()
+		o.take(drain(events), lost()-missed)
+		if err := o.box.close(); err != nil {
+			o.opt.Log.Error("closing the outbox", "err", err)
+		}
+		o.client.http.CloseIdleConnections()
+	}()
+	// The box is this goroutine's; who sends has a batch at a time.
+	type batch struct {
+		id     string
+		events []Event
+	}
+	send, done := make(chan batch), make(chan struct{})
+	sent := make(chan bool, 1) // whether the batch was taken
+	var under position         // where the batch under way ends
+	busy := false
+	go func() {
+		defer close(done)
+		for b := range send {
+			sent <- o.bring(ctx, b.id, b.events)
+		}
+	}()
+	defer func() {
+		close(send)
+		<-done
+		if busy && <-sent {
+			o.delivered(under)
+		}
+	}()
+	for {
+		if !busy {
+			list, end, err := o.box.next(maxBatch, time.Now())
+			if err != nil {
+				o.opt.Log.Error("reading the outbox", "err", err)
+			}
+			if len(list) == 0 && end != o.box.position() { // what was too old
+				o.delivered(end)
+			}
+			if len(list) > 0 {
+				under, busy = end, true
+				send <- batch{newID(), list} // who sends is idle
+			}
+		}
+		select {
+		case e, ok := <-events:
+			if !ok {
+				return
+			}
+			all := append([]stream.Event{e}, drain(events)...)
+			o.take(all, lost()-missed)
+			missed = lost()
+		case ok := <-sent:
+			if busy = false; ok {
+				o.delivered(under)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (o *Outbox) delivered(p position) {
+	if err := o.box.delivered(p); err != nil {
+		o.opt.Log.Error("the position in the outbox", "err", err)
+	}
+}
+
+// drain returns what waits in events.
+func drain(events <-chan stream.Event) (all []stream.Event) {
+	for len(all) < waiting {
+		select {
+		case e, ok := <-events:
+			if !ok {
+				return all
+			}
+			all = append(all, e)
+		default:
+			return all
+		}
+	}
+	return all
+}
+
+// take puts events into the box; lost is how many never came here.
+func (o *Outbox) take(events []stream.Event, lost uint64) {
+	var list []Event
+	for _, e := range events {
+		if t := typeOf(e.Type); t != "" && (o.opt.Viewers || e.Viewer == 0) {
+			list = append(list, Event{ID: newID(), Type: t, Stream: e.Name.String(), At: e.At.UTC(), Viewer: e.Viewer})
+		}
+	}
+	if err := o.box.add(list); err != nil {
+		o.opt.Log.Error("writing to the outbox", "err", err)
+	}
+	if n := uint64(o.box.takeLost()) + lost; n > 0 {
+		o.opt.Log.Warn("events are lost: nobody takes them, or not as fast as they come", "events", n)
+	}
+}
+
+// typeOf returns how an event is told; "" for one that is not.
+func typeOf(t stream.EventType) string {
+	switch t {
+	case stream.Started, stream.Held, stream.Resumed, stream.Ended:
+		return "stream." + t.String()
+	case stream.Joined, stream.Left:
+		return "viewer." + t.String()
+	}
+	return ""
+}
+
+// bring sends events again and again until they are taken: any status of 2xx. One of 4xx says that they will never be, except that
+// 408 and 429 ask for patience. It reports false when ctx ended before.
+func (o *Outbox) bring(ctx context.Context, id string, events []Event) bool {
+	body := mustJSON(struct {
+		Events []Event `json:"events"`
+	}{events})
+	pause := retryFirst
+	for ctx.Err() == nil {
+		status, _, err := o.client.post(ctx, o.opt.URL, id, body)
+		switch {
+		case err == nil && status/100 == 2:
+			return true
+		case err == nil && status/100 == 4 && status != 401 && status != 403 && status != 404 && status != 408 && status != 429:
+			o.opt.Log.Warn("events are refused for good", "status", status, "events", len(events))
+			return true
+		case ctx.Err() == nil:
+			o.opt.Log.Warn("events are not taken", "status", status, "err", err, "again in", pause.String())
+		}
+		select {
+		case <-time.After(pause/2 + rand.N(pause/2)): //nolint:forbidigo // jitter, no secret
+		case <-ctx.Done():
+		}
+		pause = min(2*pause, retryMost)
+	}
+	return false
+}

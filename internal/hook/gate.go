@@ -1,0 +1,126 @@
+package hook
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"time"
+
+	"livego/internal/live"
+)
+
+// GateOptions say whom to ask.
+type GateOptions struct {
+	OnPublish, OnPlay string // URLs; "": nobody is asked
+	Secret            string // signs the questions
+	Timeout           time.Duration
+	Log               *slog.Logger
+}
+
+// A Gate asks after another Gate has said yes. No answer, or one that is not understood, is a no.
+type Gate struct {
+	next   live.Gate
+	opt    GateOptions
+	client *client
+	asking chan struct{} // holds a token for each question under way
+}
+
+// NewGate returns a Gate that asks next first.
+func NewGate(next live.Gate, o GateOptions) *Gate {
+	return &Gate{next, o, newClient(o.Secret, o.Timeout), make(chan struct{}, maxAsking)}
+}
+
+// question is what is asked. It holds no key and no token.
+type question struct {
+	Action string `json:"action"` // "publish" or "play"
+	App    string `json:"app"`
+	Room   string `json:"room"`
+	Proto  string `json:"proto"`
+	Remote string `json:"remote"` // host:port
+	Role   string `json:"role,omitempty"`
+	KeyID  string `json:"key_id,omitempty"` // of the key that he came with
+}
+
+// answer is what must come back, with a status of 200: allow, and maybe another room, or why not.
+type answer struct {
+	Allow  *bool  `json:"allow"`
+	Room   string `json:"room"`
+	Reason string `json:"reason"`
+}
+
+// Allow implements live.Gate.
+func (g *Gate) Allow(ctx context.Context, r live.Request) (live.Grant, error) {
+	grant, err := g.next.Allow(ctx, r)
+	url := g.opt.OnPlay
+	if r.Action == live.Publish {
+		url = g.opt.OnPublish
+	}
+	if err != nil || url == "" {
+		return grant, err
+	}
+	if err := g.turn(ctx); err != nil {
+		return live.Grant{}, err
+	}
+	defer func() { <-g.asking }()
+	q := question{
+		Action: r.Action.String(), App: grant.Name.App, Room: grant.Name.Room, Proto: r.Proto, Remote: r.Remote, KeyID: grant.Key.ID,
+	}
+	if r.Action == live.Publish {
+		q.Role = grant.Role.String()
+	}
+	a, err := g.ask(ctx, url, q)
+	if err != nil {
+		return live.Grant{}, err
+	}
+	if a.Room != "" {
+		if grant.Name, err = live.ParseName(grant.Name.App, a.Room); err != nil {
+			g.opt.Log.Warn("a hook names a room that cannot be", "action", q.Action, "err", err)
+			return live.Grant{}, errNoAnswer()
+		}
+	}
+	return grant, nil
+}
+
+// turn waits until one more may ask: many viewers come at once.
+func (g *Gate) turn(ctx context.Context) error {
+	t := time.NewTimer(g.opt.Timeout)
+	defer t.Stop()
+	select {
+	case g.asking <- struct{}{}:
+		return nil
+	case <-t.C:
+		return live.Errorf(live.Limit, "too many are coming at once")
+	case <-ctx.Done():
+		return &live.Error{Kind: live.Unavailable, Err: ctx.Err()}
+	}
+}
+
+// maxReason bounds what a hook says to who is refused, in bytes.
+const maxReason = 200
+
+// ask returns a yes; anything else is an error.
+func (g *Gate) ask(ctx context.Context, url string, q question) (answer, error) {
+	status, body, err := g.client.post(ctx, url, newID(), mustJSON(q))
+	var a answer
+	d := json.NewDecoder(bytes.NewReader(body))
+	switch {
+	case err != nil:
+		g.opt.Log.Warn("a hook does not answer", "action", q.Action, "err", err)
+		return a, errNoAnswer()
+	case status == 401 || status == 403:
+		return a, live.Errorf(live.Denied, "refused by the operator")
+	case status != 200 || d.Decode(&a) != nil || a.Allow == nil || d.More():
+		g.opt.Log.Warn("a hook gives an answer that is none", "action", q.Action, "status", status)
+		return a, errNoAnswer()
+	case !*a.Allow && a.Reason != "":
+		return a, live.Errorf(live.Denied, "%s", a.Reason[:min(len(a.Reason), maxReason)])
+	case !*a.Allow:
+		return a, live.Errorf(live.Denied, "refused by the operator")
+	}
+	return a, nil
+}
+
+func errNoAnswer() error {
+	return live.Errorf(live.Unavailable, "who decides about this does not answer")
+}

@@ -1,0 +1,442 @@
+package hook
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"livego/internal/live"
+	"livego/internal/media"
+	"livego/internal/stream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const secret = "the secret of a test"
+
+// checkSigned holds a request to the documented signature, as who receives it would.
+func checkSigned(r *http.Request, body []byte) error {
+	m := hmac.New(sha256.New, []byte(secret))
+	fmt.Fprintf(m, "%s.%s.%s", r.Header.Get("Livego-Id"), r.Header.Get("Livego-Timestamp"), body)
+	if got, want := r.Header.Get("Livego-Signature"), "v1="+hex.EncodeToString(m.Sum(nil)); got != want {
+		return fmt.Errorf("signature %s, want %s", got, want)
+	}
+	var at int64
+	if _, err := fmt.Sscan(r.Header.Get("Livego-Timestamp"), &at); err != nil || time.Since(time.Unix(at, 0)).Abs() > time.Minute {
+		return fmt.Errorf("time %s", r.Header.Get("Livego-Timestamp"))
+	}
+	return nil
+}
+
+// gateFunc is a live.Gate.
+type gateFunc func(live.Request) (live.Grant, error)
+
+func (f gateFunc) Allow(_ context.Context, r live.Request) (live.Grant, error) { return f(r) }
+
+func yes(r live.Request) (live.Grant, error) {
+	return live.Grant{Name: live.Name{App: r.App, Room: "movie"}, Key: live.KeyRef{ID: "k1", Generation: 1}}, nil
+}
+
+// TestGate tries what a hook may answer.
+func TestGate(t *testing.T) {
+	const key = "k3yk3yk3yk3yk3yk3yk3yk3yk3yk3yk3yk3yk3yk3yk3yk3y"
+	for _, c := range []struct {
+		name   string
+		answer http.HandlerFunc
+		room   string // that is granted; "" for none
+		kind   live.Kind
+		reason string
+	}{
+		{"yes", say(200, `{"allow":true}`), "movie", 0, ""},
+		{"yes, with more", say(200, `{"allow":true,"x":1}`), "movie", 0, ""},
+		{"another room", say(200, `{"allow":true,"room":"other"}`), "other", 0, ""},
+		{"no", say(200, `{"allow":false}`), "", live.Denied, "refused by the operator"},
+		{"no, and why", say(200, `{"allow":false,"reason":"not on Mondays"}`), "", live.Denied, "not on Mondays"},
+		{"403", say(403, ``), "", live.Denied, "refused"},
+		{"T13 a bad room", say(200, `{"allow":true,"room":"../x"}`), "", live.Unavailable, "does not answer"},
+		{"T13 text for a bool", say(200, `{"allow":"yes"}`), "", live.Unavailable, "does not answer"},
+		{"T13 number for a bool", say(200, `{"allow":1}`), "", live.Unavailable, "does not answer"},
+		{"T13 nothing", say(200, ``), "", live.Unavailable, "does not answer"},
+		{"T13 no answer in it", say(200, `{}`), "", live.Unavailable, "does not answer"},
+		{"T13 null", say(200, `{"allow":null}`), "", live.Unavailable, "does not answer"},
+		{"T13 no JSON", say(200, `ok`), "", live.Unavailable, "does not answer"},
+		{"T13 two answers", say(200, `{"allow":true}{"allow":false}`), "", live.Unavailable, "does not answer"},
+		{"T13 201", say(201, `{"allow":true}`), "", live.Unavailable, "does not answer"},
+		{"500", say(500, `{"allow":true}`), "", live.Unavailable, "does not answer"},
+		{"T13 10 MB", say(200, `{"allow":true}`+strings.Repeat(" ", 10<<20)), "", live.Unavailable, "does not answer"},
+		{"T13 redirect", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
+		}, "", live.Unavailable, "does not answer"},
+		{"T13 slow drip", func(w http.ResponseWriter, r *http.Request) {
+			for range 100 {
+				io.WriteString(w, " ")
+				w.(http.Flusher).Flush()
+				select {
+				case <-r.Context().Done():
+					return
+				case <-time.After(20 * time.Millisecond):
+				}
+			}
+		}, "", live.Unavailable, "does not answer"},
+		{"hangs up", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", live.Unavailable, "does not answer"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var asked question
+			var signed error
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				body, _ := io.ReadAll(r.Body)
+				signed = checkSigned(r, body)
+				if strings.Contains(string(body), key) {
+					signed = fmt.Errorf("the key is told: %s", body)
+				}
+				json.Unmarshal(body, &asked)
+				c.answer(w, r)
+			}))
+			g := NewGate(gateFunc(yes), GateOptions{OnPublish: srv.URL + "/?x=s3cret", Secret: secret, Timeout: 500 * time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+			defer g.client.http.CloseIdleConnections()
+			start := time.Now()
+			grant, err := g.Allow(t.Context(), live.Request{Action: live.Publish, App: "live", Name: key, Token: "t0k3n", Proto: "rtmp", Remote: "192.0.2.1:1"})
+			if took := time.Since(start); took > 2*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			srv.Close() // the handler is through
+			if c.room != "" && (err != nil || grant.Name.Room != c.room || grant.Key.ID != "k1") {
+				t.Errorf("%+v, %v", grant, err)
+			}
+			if c.room == "" && (live.KindOf(err) != c.kind || !strings.Contains(live.Reason(err), c.reason) || grant != live.Grant{}) {
+				t.Errorf("%+v, %v (%v)", grant, err, live.KindOf(err))
+			}
+			if signed != nil {
+				t.Error(signed)
+			}
+			if want := (question{Action: "publish", App: "live", Room: "movie", Proto: "rtmp", Remote: "192.0.2.1:1", Role: "primary", KeyID: "k1"}); asked != want {
+				t.Errorf("asked %+v, want %+v", asked, want)
+			}
+		})
+	}
+	down := NewGate(gateFunc(yes), GateOptions{OnPublish: "http://127.0.0.1:1/s3cret", Secret: secret, Timeout: time.Second, Log: slog.New(slog.DiscardHandler)})
+	if _, err := down.Allow(t.Context(), live.Request{Action: live.Publish, App: "live"}); live.KindOf(err) != live.Unavailable {
+		t.Errorf("nobody there: %v", err)
+	}
+	if _, err := down.Allow(t.Context(), live.Request{Action: live.Play, App: "live"}); err != nil {
+		t.Errorf("to play nobody is to be asked: %v", err)
+	}
+	no := NewGate(gateFunc(func(live.Request) (live.Grant, error) { return live.Grant{}, live.Errorf(live.Denied, "no") }), GateOptions{OnPublish: "http://127.0.0.1:1/", Log: slog.New(slog.DiscardHandler)})
+	if _, err := no.Allow(t.Context(), live.Request{Action: live.Publish}); live.KindOf(err) != live.Denied {
+		t.Errorf("a hook is asked about who is refused: %v", err)
+	}
+}
+
+// TestGateTakesTurns has more come at once than may ask: all get their answer.
+func TestGateTakesTurns(t *testing.T) {
+	var mu sync.Mutex
+	now, most := 0, 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		now++
+		most = max(most, now)
+		mu.Unlock()
+		say(200, `{"allow":true}`)(w, r)
+		mu.Lock()
+		now--
+		mu.Unlock()
+	}))
+	defer srv.Close()
+	g := NewGate(gateFunc(yes), GateOptions{OnPlay: srv.URL, Secret: secret, Timeout: 20 * time.Second, Log: slog.New(slog.DiscardHandler)})
+	defer g.client.http.CloseIdleConnections()
+	var wg sync.WaitGroup
+	for range 5 * maxAsking {
+		wg.Go(func() {
+			if _, err := g.Allow(t.Context(), live.Request{Action: live.Play, App: "live"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if most > maxAsking {
+		t.Errorf("%d asked at once, more than %d", most, maxAsking)
+	}
+}
+
+func say(status int, text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(status)
+		io.WriteString(w, text)
+	}
+}
+
+// A receiver takes events and notes them.
+type receiver struct {
+	*httptest.Server
+	t *testing.T
+
+	mu      sync.Mutex
+	fail    int // how many requests to answer with 500
+	events  []Event
+	changed chan struct{}
+}
+
+func receive(t *testing.T) *receiver {
+	r := &receiver{t: t, changed: make(chan struct{}, 1)}
+	r.Server = httptest.NewServer(r)
+	t.Cleanup(r.Close)
+	return r
+}
+
+func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	body, _ := io.ReadAll(req.Body)
+	if err := checkSigned(req, body); err != nil {
+		r.t.Error(err)
+	}
+	var list struct{ Events []Event }
+	if err := json.Unmarshal(body, &list); err != nil || len(list.Events) == 0 || len(list.Events) > maxBatch {
+		r.t.Errorf("%v: %s", err, body)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.fail > 0 {
+		r.fail--
+		w.WriteHeader(500)
+		return
+	}
+	for _, e := range list.Events {
+		// One who was told in the moment in which the server stopped may be told again.
+		if !slices.ContainsFunc(r.events, func(had Event) bool { return had.ID == e.ID }) {
+			r.events = append(r.events, e)
+		}
+	}
+	select {
+	case r.changed <- struct{}{}:
+	default:
+	}
+}
+
+// await waits for n events.
+func (r *receiver) await(n int) []Event {
+	r.t.Helper()
+	timeout := time.After(10 * time.Second)
+	for {
+		r.mu.Lock()
+		events := slices.Clone(r.events)
+		r.mu.Unlock()
+		if len(events) >= n {
+			return events
+		}
+		select {
+		case <-r.changed:
+		case <-timeout:
+			r.t.Fatalf("%d events of %d", len(events), n)
+		}
+	}
+}
+
+// startOutbox runs an Outbox until stop.
+func startOutbox(t *testing.T, hub *stream.Hub, dir, url string) (stop func()) {
+	t.Helper()
+	o, err := OpenOutbox(hub, OutboxOptions{URL: url, Secret: secret, Dir: dir, Viewers: true, Timeout: time.Second, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		o.Run(ctx)
+	}()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		<-done
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+func types(events []Event) (list []string) {
+	for _, e := range events {
+		list = append(list, e.Type)
+	}
+	return list
+}
+
+// TestOutbox brings events in order, through failures of who receives them and a restart.
+func TestOutbox(t *testing.T) {
+	hub := stream.NewHub(stream.Options{Hold: time.Hour})
+	defer hub.Close()
+	dir := t.TempDir()
+	r := receive(t)
+	stop := startOutbox(t, hub, dir, r.URL)
+	name := live.Name{App: "live", Room: "movie"}
+	p, err := hub.Publish(t.Context(), name, stream.PublishOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := hub.Join(name, stream.ViewerOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	awaitTypes(t, r, "stream.started", "viewer.joined")
+	r.mu.Lock()
+	r.fail = 2
+	r.mu.Unlock()
+	frame := &media.Frame{Track: &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100}, Arrived: time.Now(), Payload: []byte{1}}
+	if err := p.Write(frame); err != nil {
+		t.Fatal(err)
+	}
+	p.End(stream.Lost)
+	v.Leave()
+	if p, err = hub.Publish(t.Context(), name, stream.PublishOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	awaitTypes(t, r, "stream.started", "viewer.joined", "stream.held", "viewer.left", "stream.resumed")
+
+	// With nobody there events wait, over a restart of ours too.
+	r.mu.Lock()
+	r.fail = 1 << 30
+	r.mu.Unlock()
+	p.End(stream.Goodbye)
+	stop()
+	r.mu.Lock()
+	r.fail = 0
+	r.mu.Unlock()
+	startOutbox(t, hub, dir, r.URL)
+	awaitTypes(t, r, "stream.started", "viewer.joined", "stream.held", "viewer.left", "stream.resumed", "stream.ended")
+	ids := map[string]bool{}
+	for _, e := range r.await(6) {
+		if ids[e.ID] || e.ID == "" || e.At.IsZero() {
+			t.Errorf("event %+v", e)
+		}
+		ids[e.ID] = true
+	}
+}
+
+func awaitTypes(t *testing.T, r *receiver, want ...string) {
+	t.Helper()
+	if got := types(r.await(len(want))); !slices.Equal(got, want) {
+		t.Fatalf("got %v, want %v", got, want)
+	}
+}
+
+func event(i int) Event {
+	return Event{ID: fmt.Sprint(i), Type: "stream.started", Stream: "live/movie", At: time.Now()}
+}
+
+// TestBox keeps events over what happens to files.
+func TestBox(t *testing.T) {
+	dir := t.TempDir()
+	b, err := openBox(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want []string
+	for i := range 10 {
+		if err := b.add([]Event{event(i)}); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, fmt.Sprint(i))
+	}
+	take := func(n int) (got []string) {
+		t.Helper()
+		list, end, err := b.next(n, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			got = append(got, e.ID)
+		}
+		if err := b.delivered(end); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got := take(4); !slices.Equal(got, want[:4]) {
+		t.Errorf("took %v", got)
+	}
+	b.close()
+	// Half a line at the end, and one that was changed.
+	page := b.path(b.pages[0])
+	data, _ := os.ReadFile(page)
+	data = []byte(strings.Replace(string(data), `"id":"6"`, `"id":"x"`, 1) + `12345678 {"id":"half`)
+	if err := os.WriteFile(page, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = openBox(dir); err != nil {
+		t.Fatal(err)
+	}
+	defer b.close()
+	if err := b.add([]Event{event(10)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := take(100); !slices.Equal(got, []string{"4", "5", "7", "8", "9", "10"}) || b.takeLost() != 1 {
+		t.Errorf("after a crash: %v", got)
+	}
+	old := event(11)
+	old.At = time.Now().Add(-keep)
+	if err := b.add([]Event{old, event(12)}); err != nil {
+		t.Fatal(err)
+	}
+	if got := take(100); !slices.Equal(got, []string{"12"}) {
+		t.Errorf("with one that is too old: %v", got)
+	}
+	if files, _ := filepath.Glob(filepath.Join(dir, "*"+pageExt)); len(files) > 2 {
+		t.Errorf("delivered pages are kept: %v", files)
+	}
+}
+
+// TestBoxIsBounded fills the box: what is minor goes first, then the oldest.
+func TestBoxIsBounded(t *testing.T) {
+	b, err := openBox(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.close()
+	b.size[-1] = maxBox / 2 // as if there were so much
+	minor := event(1)
+	minor.Type = "viewer.joined"
+	if err := b.add([]Event{minor, event(2)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.add([]Event{minor, event(3)}); err != nil || b.takeLost() != 1 {
+		t.Errorf("a minor event beyond half of the box stays: %v", err)
+	}
+	if list, _, _ := b.next(10, time.Now()); len(list) != 3 {
+		t.Errorf("%d events, want 3", len(list))
+	}
+	delete(b.size, -1)
+	if err := b.turn(b.pages[len(b.pages)-1] + 1); err != nil {
+		t.Fatal(err)
+	}
+	b.size[b.pages[0]] = maxBox // the oldest page is all of it
+	if err := b.add([]Event{event(4)}); err != nil {
+		t.Fatal(err)
+	}
+	if list, _, _ := b.next(10, time.Now()); len(list) != 1 || list[0].ID != "4" || b.takeLost() != 3 {
+		t.Errorf("beyond the bound there remain %v", list)
+	}
+}
+
+func FuzzParseLine(f *testing.F) {
+	for _, s := range []string{"", "00000000 {}", `5d1b2f2e {"id":"1"}`, "xxxxxxxx {}", strings.Repeat("0", 100)} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if e, ok := parseLine(b); ok && !json.Valid(b[9:]) {
+			t.Errorf("%q is %+v", b, e)
+		}
+	})
+}

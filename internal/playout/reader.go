@@ -1,0 +1,325 @@
+package playout
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"livego/internal/media"
+	"livego/internal/source"
+)
+
+// An item is a frame on its way out.
+type item struct {
+	f     *media.Frame
+	entry int           // its file
+	at    time.Duration // in it
+	round int           // of the list, from 0
+}
+
+// A reader reads the files of a list, over and over if it is to, and gives their frames the times of one stream.
+type reader struct {
+	o     *Options
+	out   chan<- item
+	queue *queue
+	warn  func(string)
+	time  timeline
+	known [4]*media.Track // newest of each kind
+	meta  *media.Meta
+	at    item
+
+	previous Entry // that was joined before
+}
+
+// declared returns how long the file before is to count: by its list, 0 if that does not say.
+func (r *reader) declared() time.Duration { return r.previous.Duration }
+
+const (
+	maxHead     = 2000            // frames until the first keyframe of a file
+	maxHeadTime = 5 * time.Second // of them
+
+	maxSoundTime = 500 * time.Millisecond // until the first sound of a file
+)
+
+// run reads until the list is over, which is no error.
+func (r *reader) run(ctx context.Context) error {
+	start := r.o.Start
+	for round := 0; r.o.Times == 0 || round < r.o.Times; round++ {
+		sent := false
+		for i, e := range r.o.Entries {
+			from := e.In
+			if start > 0 {
+				d := r.o.durations[i]
+				if d > 0 && start >= d {
+					start -= d
+					continue
+				}
+				from, start = from+start, 0
+			}
+			r.at = item{entry: i, round: round}
+			n, err := r.play(ctx, e, from)
+			if err != nil {
+				return err
+			}
+			sent = sent || n > 0
+		}
+		if !sent {
+			return errors.New("there is nothing to play")
+		}
+	}
+	return nil
+}
+
+// play reads one file, from a place in it.
+func (r *reader) play(ctx context.Context, e Entry, from time.Duration) (n int, err error) {
+	s, err := r.o.open(ctx, e, from)
+	if err != nil {
+		return 0, err
+	}
+	defer s.Close()
+	p := &part{reader: r, s: s, entry: e}
+	for {
+		f, err := s.Next()
+		if err == nil {
+			if err = p.take(ctx, f); p.over(f) {
+				return p.n, err
+			}
+		}
+		var cut *source.CutError
+		switch {
+		case err == nil:
+			continue
+		case errors.As(err, &cut):
+			r.warn(cut.Error())
+		case !errors.Is(err, io.EOF):
+			return p.n, err
+		}
+		return p.n, p.flush(ctx)
+	}
+}
+
+// A part is one file while it is read.
+type part struct {
+	*reader
+	s      *source.Source
+	entry  Entry
+	head   []*media.Frame // frames before the file's place in time is known
+	joined bool
+	keyed  bool
+	n      int           // frames sent
+	zero   time.Duration // what times in the list count from
+}
+
+// take takes the next frame of the file.
+func (p *part) take(ctx context.Context, f *media.Frame) error {
+	if !p.wanted(f) {
+		return nil
+	}
+	if f.Track.Kind == media.Video && !p.keyed {
+		if p.keyed = f.RAP != media.NoAccess; !p.keyed {
+			return nil // nobody can decode it
+		}
+	}
+	if p.joined {
+		return p.send(ctx, f)
+	}
+	p.head = append(p.head, f)
+	if p.complete() || len(p.head) > maxHead || f.DTS-p.head[0].DTS > maxHeadTime {
+		return p.flush(ctx)
+	}
+	return nil
+}
+
+// complete reports whether the head has a frame of each kind that the file has, of pictures a keyframe. Sound is not waited for long.
+func (p *part) complete() bool {
+	if p.has(media.Video) && !p.keyed {
+		return false
+	}
+	if !p.has(media.Audio) || p.head[len(p.head)-1].DTS-p.head[0].DTS > maxSoundTime {
+		return true
+	}
+	return slices.ContainsFunc(p.head, func(f *media.Frame) bool { return f.Track.Kind == media.Audio })
+}
+
+// wanted reports whether f goes out: the first track of each kind, as far as it can be carried, up to the outpoint.
+func (p *part) wanted(f *media.Frame) bool {
+	if f.Track.ID != 0 || f.Track.Kind != media.Video && f.Track.Kind != media.Audio {
+		return false
+	}
+	return p.entry.Out == 0 || !p.joined || f.PTS-p.zero < p.entry.Out
+}
+
+// over reports whether f is so far behind the outpoint that no frame before it can follow.
+func (p *part) over(f *media.Frame) bool {
+	const reordered = 3 * time.Second
+	return p.entry.Out > 0 && p.joined && f.DTS-p.zero > p.entry.Out+reordered
+}
+
+// has reports whether the file has a track of kind k that goes out.
+func (p *part) has(k media.Kind) bool {
+	for _, st := range p.s.Streams() {
+		if st.Track.Kind == k && carried(st.Track, p.s) {
+			return true
+		}
+	}
+	return false
+}
+
+// flush joins the file to the one before, and sends what has waited for it.
+func (p *part) flush(ctx context.Context) error {
+	head := p.head
+	p.head = nil
+	if p.joined || len(head) == 0 {
+		return nil
+	}
+	i := p.newSound(head)
+	p.reader.time.join(head, p.reader.declared(), i >= 0)
+	p.reader.previous = p.entry
+	p.zero = fileZero(head)
+	p.joined = true
+	p.setMeta(head)
+	if i >= 0 {
+		f := head[i]
+		at := min(f.DTS, head[0].DTS-lead)
+		first := &media.Frame{Track: f.Track, DTS: at, PTS: at, Duration: f.Duration, RAP: f.RAP, KeyFlag: f.KeyFlag, Payload: f.Payload}
+		head = slices.Delete(slices.Clone(head), i, i+1)
+		if err := p.sendAt(ctx, first, true); err != nil {
+			return err
+		}
+	}
+	for _, f := range head {
+		if err := p.send(ctx, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newSound returns the index in head of the first frame of sound where it has other parameters than the sound of the file before, else
+// -1. It goes first, a little before the pictures: whoever cuts the stream where parameters change would otherwise cut
+// behind the keyframe, and have pictures that nobody can decode. The frame is an encoder's priming, as a rule: nobody hears it.
+func (p *part) newSound(head []*media.Frame) int {
+	i := slices.IndexFunc(head, func(f *media.Frame) bool { return f.Track.Kind == media.Audio })
+	if i < 0 || p.known[media.Audio] == nil || same(p.known[media.Audio], head[i].Track) {
+		return -1
+	}
+	return i
+}
+
+// fileZero returns what times of a list count from: 0, or for files whose times begin elsewhere their first frame.
+func fileZero(head []*media.Frame) time.Duration {
+	if z := zeroOf(head); z > time.Minute || z < -time.Minute {
+		return z
+	}
+	return 0
+}
+
+// setMeta makes what viewers are told of the file: which tracks it has, so that servers know for which to wait.
+func (p *part) setMeta(head []*media.Frame) {
+	m := media.Meta{Encoder: "livego push"}
+	for _, st := range p.s.Streams() {
+		if carried(st.Track, p.s) {
+			m.HasVideo = m.HasVideo || st.Track.Kind == media.Video
+			m.HasAudio = m.HasAudio || st.Track.Kind == media.Audio
+		}
+	}
+	for _, f := range head {
+		m.HasVideo = m.HasVideo || f.Track.Kind == media.Video
+		m.HasAudio = m.HasAudio || f.Track.Kind == media.Audio
+	}
+	if p.meta == nil || *p.meta != m {
+		p.meta = &m
+	}
+}
+
+// send gives f its time and sends it on.
+func (p *part) send(ctx context.Context, f *media.Frame) error { return p.sendAt(ctx, f, false) }
+
+// sendAt is send; keep is about sound that overlaps with that of the file before.
+func (p *part) sendAt(ctx context.Context, f *media.Frame, keep bool) error {
+	it := p.at
+	it.at = f.DTS - p.zero
+	out := &media.Frame{Track: p.track(f.Track), Meta: p.meta, DTS: f.DTS, PTS: f.PTS, Duration: f.Duration, RAP: f.RAP, KeyFlag: f.KeyFlag, Payload: f.Payload}
+	if !p.reader.time.place(out, keep) {
+		return nil
+	}
+	it.f = out
+	if err := p.queue.reserve(ctx, len(f.Payload)); err != nil {
+		return err
+	}
+	select {
+	case p.out <- it:
+		p.n++
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// maxQueued bounds the bytes of frames that have been read and are not due.
+const maxQueued = 32 << 20
+
+// A queue counts them.
+type queue struct {
+	bytes atomic.Int64
+	freed chan struct{} // has one when some may have gone
+}
+
+// reserve waits until there is room for n bytes more.
+func (q *queue) reserve(ctx context.Context, n int) error {
+	for q.bytes.Load() > maxQueued {
+		select {
+		case <-q.freed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	q.bytes.Add(int64(n))
+	return nil
+}
+
+// free gives n bytes back.
+func (q *queue) free(n int) {
+	q.bytes.Add(int64(-n))
+	select {
+	case q.freed <- struct{}{}:
+	default:
+	}
+}
+
+// track returns the track that has been out before where t is the same: viewers need no new header then.
+func (r *reader) track(t *media.Track) *media.Track {
+	old := r.known[t.Kind]
+	if old != nil && same(old, t) {
+		return old
+	}
+	r.known[t.Kind] = t
+	return t
+}
+
+// same reports whether a decoder set up for a decodes b.
+func same(a, b *media.Track) bool {
+	return a.Codec == b.Codec && a.Label == b.Label && bytes.Equal(a.Config, b.Config) &&
+		a.SampleRate == b.SampleRate && a.Channels == b.Channels && a.Width == b.Width && a.Height == b.Height
+}
+
+// carried reports whether frames of t can be sent by RTMP: Opaque ones only as they come out of FLV.
+func carried(t *media.Track, s *source.Source) bool {
+	return t.Codec != media.Opaque || s.Container == "flv"
+}
+
+// A CodecError tells that a file has a track that no RTMP server takes.
+type CodecError struct {
+	Path string
+	Kind media.Kind
+	Name string // of the coding
+}
+
+func (e *CodecError) Error() string {
+	return fmt.Sprintf("%s: the %s is %s, which RTMP cannot carry", e.Path, e.Kind, e.Name)
+}

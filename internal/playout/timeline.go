@@ -1,0 +1,159 @@
+package playout
+
+import (
+	"time"
+
+	"livego/internal/media"
+)
+
+// A timeline joins the times of one file to those of the next. Within a file the distance of sound and pictures is kept; at a join what
+// is shown goes on where the file before has ended, and decoding times never go back. Times out are whole milliseconds, as RTMP has
+// them. The zero timeline is ready for the first file.
+type timeline struct {
+	kinds [4]kindTime
+	begun bool
+	zero  time.Duration // out, of the present file
+}
+
+// kindTime is the time of one kind of track.
+type kindTime struct {
+	shift   time.Duration // out less in
+	in      time.Duration // newest decoding time of the file
+	dts     time.Duration // newest decoding time out
+	end     time.Duration // when all that is out has been shown
+	step    time.Duration // the last distance of two frames
+	begun   bool          // something is out
+	present bool          // something of the present file is out,
+	primed  bool          // but only what was kept
+}
+
+const (
+	// uneven is how much longer than the pictures sound may be so that the next file begins with the end of the pictures: what encoders
+	// pad. The beginning of its sound, their priming, is left out as far as it overlaps.
+	uneven = 100 * time.Millisecond
+	// jumpAhead and jumpBack are steps of the times within a file that are mended.
+	jumpAhead = 2 * time.Second
+	jumpBack  = 500 * time.Millisecond
+	// lead is how much the first frame of new sound precedes the pictures: what a server calls by its time in milliseconds has then names
+	// of its own for what begins with either.
+	lead = 5 * time.Millisecond
+	// tick is the clock of RTMP.
+	tick = time.Millisecond
+)
+
+// join begins a file. head is its frames up to and with the first keyframe, if it has pictures. declared is how long the file before is
+// to count, 0 for as long as it was. newSound says that sound has other parameters than before: then nothing of the file comes earlier
+// than what was the last of the old sound, so that all changes at one time.
+func (t *timeline) join(head []*media.Frame, declared time.Duration, newSound bool) {
+	zero := zeroOf(head)
+	shift := t.end(declared) - zero
+	if !t.begun {
+		shift = -earliest(head)
+	}
+	for _, f := range head {
+		k := &t.kinds[f.Track.Kind]
+		if least := k.dts + max(k.step, tick); f.Track.Kind == media.Video && k.begun && f.DTS+shift < least {
+			shift = least - f.DTS
+		}
+	}
+	if least := t.kinds[media.Audio].dts + lead + tick; newSound && earliest(head)+shift < least {
+		shift = least - earliest(head)
+	}
+	t.begun, t.zero = true, zero+shift
+	for i := range t.kinds {
+		t.kinds[i].shift, t.kinds[i].present = shift, false
+	}
+}
+
+// end returns when the next file is to begin.
+func (t *timeline) end(declared time.Duration) time.Duration {
+	v, a := t.kinds[media.Video], t.kinds[media.Audio]
+	at := max(v.end, a.end)
+	if v.begun && v.end >= a.end-uneven {
+		at = v.end
+	}
+	if declared > 0 {
+		at = t.zero + declared
+	}
+	return at
+}
+
+// zeroOf returns the presentation time that counts as the beginning of a file: that of the pictures, or of the sound where it begins
+// well before or alone.
+func zeroOf(head []*media.Frame) time.Duration {
+	zero, set := time.Duration(0), false
+	for _, f := range head {
+		if f.Track.Kind == media.Video {
+			zero, set = f.PTS, true
+			break
+		}
+	}
+	for _, f := range head {
+		if f.Track.Kind == media.Audio {
+			if !set || f.PTS < zero-uneven {
+				zero = f.PTS
+			}
+			break
+		}
+	}
+	return zero
+}
+
+func earliest(head []*media.Frame) time.Duration {
+	least := time.Duration(0)
+	for i, f := range head {
+		if i == 0 || f.DTS < least {
+			least = f.DTS
+		}
+	}
+	return least
+}
+
+// place gives f, of the present file, its times. False: it is to be left out, since sound of the file before lasts longer; keep says that it is
+// needed all the same.
+func (t *timeline) place(f *media.Frame, keep bool) bool {
+	k := &t.kinds[f.Track.Kind]
+	if k.present && !k.primed {
+		t.mend(k, f)
+	}
+	dts := round(f.DTS + k.shift)
+	if f.Track.Kind == media.Audio && k.begun && !keep && (!k.present || k.primed) && dts < round(k.end)-tick {
+		return false
+	}
+	pts := max(round(f.PTS+k.shift), dts-10*time.Second)
+	if k.begun {
+		if d := dts - k.dts; d > 0 && d < time.Second {
+			k.step = d
+		}
+		dts = max(dts, k.dts)
+	}
+	k.primed = keep
+	k.in = f.DTS
+	f.DTS, f.PTS = dts, pts
+	length := f.Duration
+	if length == 0 || f.Track.Kind == media.Video {
+		length = k.step
+	}
+	if keep { // its place in time is before that of what comes next
+		length = 0
+	}
+	k.dts, k.end, k.begun, k.present = dts, max(k.end, pts+length), true, true
+	return true
+}
+
+// mend takes a jump out of the times of a file. Both kinds jump by the same: who comes second follows the first.
+func (t *timeline) mend(k *kindTime, f *media.Frame) {
+	d := f.DTS - k.in
+	if -jumpBack <= d && d <= jumpAhead {
+		return
+	}
+	for _, other := range t.kinds {
+		if at := f.DTS + other.shift - k.dts; other.present && other.shift != k.shift && -jumpBack <= at && at <= jumpAhead {
+			k.shift = other.shift
+			return
+		}
+	}
+	k.shift = k.dts + max(k.step, tick) - f.DTS
+}
+
+func round(d time.Duration) time.Duration { return d.Round(tick) }

@@ -1,0 +1,142 @@
+package probe
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"livego/internal/container/flv"
+	"livego/internal/source"
+)
+
+const avcC = "\x01\x42\xC0\x0D\xFF\xE1\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x00\x00\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x01\x00\x04\x68\xCE\x0F\xC8"
+
+// A shot is one tag of a file.
+type shot struct {
+	at   uint32
+	what byte // K a keyframe, P another picture, A sound, S Sorenson, V and B the headers
+}
+
+func film(shots ...shot) []byte {
+	b := flv.FileHeader(true, true)
+	for _, s := range shots {
+		typ, body := uint8(flv.TypeVideo), ""
+		switch s.what {
+		case 'V':
+			body = "\x17\x00\x00\x00\x00" + avcC
+		case 'K':
+			body = "\x17\x01\x00\x00\x00\x00\x00\x00\x02\x65\x88"
+		case 'P':
+			body = "\x27\x01\x00\x00\x00\x00\x00\x00\x02\x41\x9A"
+		case 'S':
+			body = "\x12\x00\x00"
+		case 'B':
+			typ, body = flv.TypeAudio, "\xAF\x00\x12\x10"
+		case 'A':
+			typ, body = flv.TypeAudio, "\xAF\x01raw"
+		}
+		b = flv.AppendTag(b, typ, s.at, []byte(body))
+	}
+	return b
+}
+
+// steady returns sound and pictures, a keyframe every so many, from one time to another.
+func steady(from, to uint32, every int) (shots []shot) {
+	for i := range int(to-from) / 40 {
+		what := byte('P')
+		if i%every == 0 {
+			what = 'K'
+		}
+		shots = append(shots, shot{from + uint32(40*i), what}, shot{from + uint32(40*i), 'A'})
+	}
+	return shots
+}
+
+func heads(more ...shot) []shot { return append([]shot{{0, 'V'}, {0, 'B'}}, more...) }
+
+func TestRemarks(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		file  []byte
+		codes string
+		want  string
+	}{
+		{"fine", film(heads(steady(0, 4000, 50)...)...), "", Fine},
+		{"rare keyframes", film(heads(steady(0, 12000, 250)...)...), "gop", Playable},
+		{"no keyframe", film(heads(shot{0, 'P'}, shot{0, 'A'}, shot{40, 'P'}, shot{40, 'A'})...), "no-key", Unplayable},
+		{"late keyframe", film(heads(append([]shot{{0, 'P'}, {0, 'A'}, {40, 'P'}, {40, 'A'}, {600, 'P'}}, steady(640, 3000, 50)...)...)...), "late-key", Playable},
+		{"no sound", film(append([]shot{{0, 'V'}}, shot{0, 'K'}, shot{40, 'P'}, shot{80, 'P'})...), "no-audio", Playable},
+		{"a hole", film(heads(append(steady(0, 2000, 50), steady(5000, 7000, 50)...)...)...), "jump jump", Playable},
+		{"sound comes late", film(append([]shot{{0, 'V'}, {0, 'K'}, {40, 'P'}, {400, 'P'}, {900, 'P'}, {1000, 'B'}}, steady(1000, 3000, 50)...)...), "offset", Playable},
+		{"Sorenson", film(shot{0, 'S'}, shot{0, 'B'}, shot{0, 'A'}, shot{40, 'S'}, shot{40, 'A'}), "old-codec", Playable},
+	} {
+		path := filepath.Join(t.TempDir(), "it's a film.flv")
+		if err := os.WriteFile(path, tt.file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s, err := source.Open(path)
+		if err != nil {
+			t.Fatal(tt.name, err)
+		}
+		defer s.Close()
+		r, err := Inspect(t.Context(), s, Options{})
+		if err != nil {
+			t.Fatal(tt.name, err)
+		}
+		var codes []string
+		for _, m := range r.Remarks {
+			codes = append(codes, m.Code)
+			if !strings.Contains(m.Mend, `it'\''s a film.flv' `) || !strings.HasSuffix(m.Mend, ` 'it'\''s a film-live.mp4'`) {
+				t.Errorf("%s: %s", tt.name, m.Mend)
+			}
+		}
+		if got := strings.Join(codes, " "); got != tt.codes || r.Verdict != tt.want {
+			t.Errorf("%s: %q, %s, want %q, %s", tt.name, got, r.Verdict, tt.codes, tt.want)
+		}
+		var text strings.Builder
+		if err := r.WriteText(&text); err != nil || !strings.HasSuffix(text.String(), verdictWords[tt.want]+"\n") {
+			t.Errorf("%s: %v\n%s", tt.name, err, &text)
+		}
+	}
+}
+
+func TestFacts(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "film.flv")
+	if err := os.WriteFile(path, film(heads(steady(0, 4000, 50)...)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := source.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	r, err := Inspect(t.Context(), s, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(r.Tracks, func(t *Track) bool { return t.Kind == "video" })
+	if v := r.Tracks[i]; v.Width != 320 || v.FrameRate != 25 || v.GOP != 2 || v.Keys != 2 || v.Frames != 100 || v.Variable || v.Reordered || v.RTMP != "yes" || v.TS != "yes" {
+		t.Errorf("%+v", v)
+	}
+	if !r.Whole || r.Duration < 3.9 || r.Duration > 4.1 || r.Container != "flv" {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestClock(t *testing.T) {
+	for s, want := range map[float64]string{0: "0:00.0", 59.96: "1:00.0", 61.25: "1:01.3", 3723.5: "1:02:03.5"} {
+		if got := Clock(s); got != want {
+			t.Errorf("%v: %s, want %s", s, got, want)
+		}
+	}
+}
+
+func TestQuote(t *testing.T) {
+	for s, want := range map[string]string{"a.mp4": "a.mp4", "a b": "'a b'", "it's": `'it'\''s'`, "-i": "./-i", "$(x)": "'$(x)'", "": "''"} {
+		if got := quote(s); got != want {
+			t.Errorf("%q: %s, want %s", s, got, want)
+		}
+	}
+}

@@ -1,0 +1,306 @@
+package probe
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"livego/internal/media"
+	"livego/internal/source"
+)
+
+// A fix is what a command must do to mend something.
+type fix struct {
+	video, audio bool // encode anew
+	silence      bool // add sound
+	retime       bool // count time stamps anew
+	copy         bool // write the file anew, as it is
+	rate         int  // of the sound, Hz
+}
+
+func (f fix) or(g fix) fix {
+	return fix{f.video || g.video, f.audio || g.audio, f.silence || g.silence, f.retime || g.retime, f.copy || g.copy, max(f.rate, g.rate)}
+}
+
+func (f fix) none() bool { return f == fix{} }
+
+// Bounds of what viewers do not notice.
+const (
+	longGOP    = 4.0 // s between keyframes: who joins waits as long for a picture
+	hidden     = 0.1 // s before what the edit list shows
+	lateKey    = 0.5 // s of pictures that nobody can decode
+	apart      = 0.5 // s between the beginnings of picture and sound
+	highRate   = 48000
+	largeFrame = 8 << 20 // bytes: livego's limit for a message
+)
+
+// judge makes remarks, the verdict and the commands.
+func (r *Report) judge(s *source.Source, cut *source.CutError) {
+	for _, t := range r.Tracks {
+		r.judgeCodec(t)
+		if t.Frames == 0 && t.track.Codec != media.Opaque {
+			r.add(Remark{Code: "no-frames", Fatal: !r.has(t.track.Kind, true), Text: fmt.Sprintf("The %s track has no frames.", t.Kind), fix: fix{}})
+			continue
+		}
+		if t.track.Kind == media.Video {
+			r.judgeVideo(t)
+		} else {
+			r.judgeAudio(t)
+		}
+		if t.seen.jumps > 0 {
+			r.add(Remark{Code: "jump", fix: fix{video: true, audio: true, retime: true}, Text: fmt.Sprintf(
+				"Time stamps of the %s jump by %+.1f s at %.1f s%s: players stop or hurry there.", t.Kind, t.seen.jumpBy.Seconds(), t.seen.jumpAt.Seconds(), more(t.seen.jumps))})
+		}
+		if t.seen.largest > largeFrame {
+			r.add(Remark{Code: "large-frame", fix: fix{video: true}, Text: fmt.Sprintf("A frame has %.1f MB: many servers take no message of more than 8 MB.", float64(t.seen.largest)/1e6)})
+		}
+	}
+	r.judgeWhole(s, cut)
+	r.conclude()
+}
+
+func more(n int) string {
+	if n > 1 {
+		return fmt.Sprintf(", and %d times more", n-1)
+	}
+	return ""
+}
+
+// judgeCodec says what some output can't carry.
+func (r *Report) judgeCodec(t *Track) {
+	f := fix{video: t.track.Kind == media.Video, audio: t.track.Kind == media.Audio}
+	switch {
+	case t.RTMP == "no" && (strings.Contains(t.Codec, "encrypted") || t.Codec == "scrambled"):
+		r.add(Remark{Code: "encrypted", Fatal: true, Text: fmt.Sprintf("The %s is encrypted (%s): nobody can play it without its key.", t.Kind, t.Codec)})
+	case t.RTMP == "no":
+		r.add(Remark{Code: "codec", Fatal: true, fix: f, Text: fmt.Sprintf("The %s is %s, which no output can carry.", t.Kind, t.Codec)})
+	case t.RTMP == "old":
+		r.add(Remark{Code: "old-codec", fix: f, Text: fmt.Sprintf("The %s is %s, which only RTMP and HTTP-FLV can carry, and only old players and ffmpeg play.", t.Kind, t.Codec)})
+	case t.RTMP == "enhanced":
+		where := "HLS in MPEG-TS can't carry it"
+		if t.FMP4 == "no" {
+			where = "HLS can't carry it"
+		}
+		r.add(Remark{Code: "enhanced-codec", fix: f, Text: fmt.Sprintf("The %s is %s: by RTMP and HTTP-FLV it plays only in players that know Enhanced RTMP, and %s.", t.Kind, t.Codec, where)})
+	case t.TS == "no" && t.Frames > 0:
+		r.add(Remark{Code: "ts", fix: f, Text: fmt.Sprintf("HLS in MPEG-TS can't carry this %s (%s %s).", t.Codec, t.Profile, t.RFC6381)})
+	}
+}
+
+func (r *Report) judgeVideo(t *Track) {
+	f := fix{video: true}
+	m := t.track
+	switch {
+	case t.Frames == 0:
+	case t.Keys == 0:
+		r.add(Remark{Code: "no-key", Fatal: r.Whole, fix: f, Text: fmt.Sprintf("There is no keyframe in %.1f s: nobody sees a picture.", r.Seen)})
+	case t.KeyAt > lateKey:
+		r.add(Remark{Code: "late-key", fix: f, Text: fmt.Sprintf("The first keyframe comes after %.1f s: until then there is no picture.", t.KeyAt)})
+	}
+	if t.GOP > longGOP {
+		r.add(Remark{Code: "gop", fix: f, Text: fmt.Sprintf("Up to %.1f s pass from keyframe to keyframe: who joins waits as long for a picture, and HLS segments get as long.", t.GOP)})
+	}
+	if t.Rotation != 0 {
+		r.add(Remark{Code: "rotation", fix: f, Text: fmt.Sprintf("The picture is to be turned by %d degrees, which no output can say: it will lie on its side or stand on its head.", t.Rotation)})
+	}
+	if m.Codec == media.H264 && (m.BitDepth > 8 || strings.Contains(m.Profile, "4:2:2") || strings.Contains(m.Profile, "4:4:4")) {
+		r.add(Remark{Code: "profile", fix: f, Text: fmt.Sprintf("H.264 of profile %s with %d bits plays in hardly any browser or phone.", m.Profile, m.BitDepth)})
+	}
+	if t.stream.Cut {
+		r.add(Remark{Code: "edit-list", fix: fix{video: true, audio: true}, Text: "The edit list shows pieces of the film, or in another order: a live stream shows all of it as it was recorded."})
+	} else if before := -t.seen.first.Seconds(); before > hidden && !r.Live {
+		r.add(Remark{Code: "edit-list", fix: fix{video: true, audio: true}, Text: fmt.Sprintf("The edit list hides the first %.1f s, which the pictures behind them need: in a live stream they are seen.", before)})
+	}
+	if t.Changes > 0 && m.Codec != media.Opaque {
+		r.add(Remark{Code: "changes", fix: f, Text: fmt.Sprintf("The video changes its parameters %s: not every player follows.", times(t.Changes))})
+	}
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+func (r *Report) judgeAudio(t *Track) {
+	if t.RTMP == "yes" && t.SampleRate > highRate {
+		r.add(Remark{Code: "sample-rate", fix: fix{audio: true, rate: highRate}, Text: fmt.Sprintf("The sampling rate is %d Hz: phones and many players stop at 48000.", t.SampleRate)})
+	}
+}
+
+// judgeWhole looks at the tracks together.
+func (r *Report) judgeWhole(s *source.Source, cut *source.CutError) {
+	video, audio := r.firstOf(media.Video), r.firstOf(media.Audio)
+	if video != nil && audio == nil && (r.Whole || r.Seen > 3) {
+		r.add(Remark{Code: "no-audio", fix: fix{silence: true}, Text: "There is no sound: players that wait for it begin late or never."})
+	}
+	if video != nil && audio != nil && video.Frames > 0 && audio.Frames > 0 && !r.Live {
+		if d := audio.Start - video.Start; d > apart || d < -apart {
+			r.add(Remark{Code: "offset", fix: fix{audio: true, video: true}, Text: fmt.Sprintf("The sound begins %+.1f s from the picture: players that wait for both begin late.", d)})
+		}
+	}
+	for _, k := range []media.Kind{media.Video, media.Audio} {
+		if n := r.count(k); n > 1 {
+			r.add(Remark{Code: "tracks", fix: fix{copy: true}, Text: fmt.Sprintf("There are %d %s tracks: a live stream has the first of them.", n, k)})
+		}
+	}
+	if cut != nil {
+		text := fmt.Sprintf("The file is cut off at %.1f s: the copy or the recording was not finished.", cut.At.Seconds())
+		if cut.Grew {
+			text = "The file is still being written: only what was there when it was opened is played."
+		}
+		r.add(Remark{Code: "cut", fix: fix{copy: true}, Text: text})
+	}
+	if trouble := s.Trouble(); trouble != "" {
+		r.add(Remark{Code: "damaged", fix: fix{copy: true}, Text: "Something is wrong within the file: " + trouble + "."})
+	}
+	if len(r.Tracks) == 0 {
+		r.add(Remark{Code: "nothing", Fatal: true, Text: fmt.Sprintf("Neither picture nor sound came in %.1f s.", r.Seen)})
+	}
+}
+
+func (r *Report) add(m Remark) { r.Remarks = append(r.Remarks, m) }
+
+func (r *Report) firstOf(k media.Kind) *Track {
+	for _, t := range r.Tracks {
+		if t.track.Kind == k {
+			return t
+		}
+	}
+	return nil
+}
+
+func (r *Report) count(k media.Kind) (n int) {
+	for _, t := range r.Tracks {
+		if t.track.Kind == k {
+			n++
+		}
+	}
+	return n
+}
+
+// has reports whether a track of another kind than k has frames that can be carried.
+func (r *Report) has(k media.Kind, other bool) bool {
+	for _, t := range r.Tracks {
+		if (t.track.Kind != k) == other && t.Frames > 0 && t.RTMP != "no" {
+			return true
+		}
+	}
+	return false
+}
+
+// conclude makes the verdict and the commands.
+func (r *Report) conclude() {
+	r.Verdict = Fine
+	var all fix
+	mendable := 0
+	for i := range r.Remarks {
+		m := &r.Remarks[i]
+		if r.Verdict == Fine {
+			r.Verdict = Playable
+		}
+		if m.Fatal {
+			r.Verdict = Unplayable
+		}
+		if !m.fix.none() && !r.Live {
+			m.Mend = r.command(m.fix)
+			all = all.or(m.fix)
+			mendable++
+		}
+	}
+	if mendable > 1 {
+		r.Mend = r.command(all)
+	}
+	if mendable == 1 {
+		for _, m := range r.Remarks {
+			r.Mend += m.Mend
+		}
+	}
+}
+
+// command returns the ffmpeg command that writes a mended file beside the source.
+func (r *Report) command(f fix) string {
+	video, audio := r.firstOf(media.Video), r.firstOf(media.Audio)
+	f.video = f.video && video != nil || video != nil && (video.track.Codec == media.Opaque || video.track.Codec == media.VP8)
+	f.audio = f.audio && audio != nil || audio != nil && (audio.track.Codec == media.Opaque || audio.track.Codec == media.FLAC)
+	f.silence = f.silence && audio == nil
+	args := []string{"ffmpeg", "-i", quote(r.Source)}
+	if f.silence {
+		args = append(args, "-f", "lavfi", "-i", "anullsrc=r=48000:cl=stereo", "-shortest")
+	}
+	if video != nil {
+		args = append(args, "-map", "0:v:0")
+	}
+	switch {
+	case audio != nil:
+		args = append(args, "-map", "0:a:0")
+	case f.silence:
+		args = append(args, "-map", "1:a:0")
+	}
+	if video != nil {
+		args = append(args, r.videoArgs(f, video)...)
+	}
+	if audio != nil || f.silence {
+		args = append(args, r.audioArgs(f, audio)...)
+	}
+	return strings.Join(append(args, quote(mended(r.Source))), " ")
+}
+
+func (r *Report) videoArgs(f fix, t *Track) []string {
+	if !f.video {
+		return []string{"-c:v", "copy"}
+	}
+	var filters []string
+	if f.retime {
+		filters = append(filters, "setpts=N/FRAME_RATE/TB")
+	}
+	if t.Width%2 != 0 || t.Height%2 != 0 {
+		filters = append(filters, "crop=trunc(iw/2)*2:trunc(ih/2)*2")
+	}
+	var args []string
+	if len(filters) > 0 {
+		args = append(args, "-vf", "'"+strings.Join(filters, ",")+"'")
+	}
+	return append(args, "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-force_key_frames", "'expr:gte(t,n_forced*2)'")
+}
+
+func (r *Report) audioArgs(f fix, t *Track) []string {
+	if !f.audio && !f.silence {
+		return []string{"-c:a", "copy"}
+	}
+	var args []string
+	if f.retime {
+		args = append(args, "-af", "asetpts=N/SR/TB")
+	} else if f.video && !f.silence {
+		args = append(args, "-af", "aresample=async=1:first_pts=0")
+	}
+	args = append(args, "-c:a", "aac", "-b:a", "128k")
+	if t != nil && t.track.Codec == media.Opaque { // ffmpeg does not always know which channels these are
+		args = append(args, "-ac", "2")
+	}
+	if f.rate > 0 || t != nil && t.SampleRate > highRate {
+		args = append(args, "-ar", fmt.Sprint(highRate))
+	}
+	return args
+}
+
+// mended returns the name of the file that a command writes.
+func mended(name string) string {
+	base := filepath.Base(name)
+	return strings.TrimSuffix(base, filepath.Ext(base)) + "-live.mp4"
+}
+
+// quote writes a word for a shell.
+func quote(s string) string {
+	plain := strings.IndexFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/+:@%,=", r)
+	}) < 0
+	if strings.HasPrefix(s, "-") {
+		s = "./" + s
+	}
+	if plain && s != "" {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}

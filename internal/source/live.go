@@ -1,0 +1,355 @@
+package source
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"livego/internal/container/flv"
+	"livego/internal/container/mp4"
+	"livego/internal/container/ts"
+	"livego/internal/media"
+	"livego/internal/rtmp"
+)
+
+const (
+	dialTimeout = 10 * time.Second
+	maxMessage  = 16 << 20 // bytes of a tag or message
+	maxPlaylist = 1 << 20
+	maxSegment  = 64 << 20
+	maxSegments = 4 // of a playlist that are looked at
+)
+
+// Dial opens the live stream at an rtmp, rtmps, http or https address: of the latter HLS where a playlist comes, else HTTP-FLV. ctx ends
+// it. What it says names the address without user and query, which may be secret.
+func Dial(ctx context.Context, address string) (*Source, error) {
+	u, err := url.Parse(address)
+	if err != nil {
+		return nil, errors.New("malformed address")
+	}
+	name := u.Scheme + "://" + u.Host + u.Path
+	var s *Source
+	if strings.HasPrefix(u.Scheme, "rtmp") {
+		s, err = dialRTMP(ctx, u)
+	} else {
+		s, err = dialHTTP(ctx, u)
+	}
+	if err != nil {
+		if ue, ok := errors.AsType[*url.Error](err); ok {
+			err = ue.Err
+		}
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	s.Name, s.Live = name, true
+	return s, nil
+}
+
+// Connect opens a connection to an rtmp or rtmps address, and returns it with the app and the name in it, and the address up to the app.
+func Connect(ctx context.Context, address string) (nc net.Conn, app, name, tcURL string, err error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "rtmp" && u.Scheme != "rtmps" {
+		return nil, "", "", "", errAddress
+	}
+	app, name, ok := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
+	if !ok || app == "" || name == "" || u.Host == "" {
+		return nil, "", "", "", errAddress
+	}
+	if i := strings.LastIndex(name, "/"); i >= 0 { // rtmp://host/app/instance/name
+		app, name = app+"/"+name[:i], name[i+1:]
+	}
+	if u.RawQuery != "" {
+		name += "?" + u.RawQuery
+	}
+	host, port := u.Hostname(), u.Port()
+	d := &net.Dialer{Timeout: dialTimeout}
+	if u.Scheme == "rtmps" {
+		if port == "" {
+			port = "443"
+		}
+		nc, err = (&tls.Dialer{NetDialer: d}).DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+	} else {
+		if port == "" {
+			port = "1935"
+		}
+		nc, err = d.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+	}
+	return nc, app, name, u.Scheme + "://" + u.Host + "/" + app, err
+}
+
+// errSilent is said of a server that lets players wait.
+var errSilent = fmt.Errorf("nothing came in %v: is anybody publishing?", dialTimeout)
+
+var errAddress = errors.New("an RTMP address has the form rtmp://host/app/name")
+
+// messages gives out the frames of FLV messages.
+type messages struct {
+	next  func() (typ uint8, timestamp uint32, body []byte, err error)
+	demux flv.Demuxer
+	ready []*media.Frame // of the newest message, that have not been returned
+	bad   error
+	n     uint64
+	seen  []media.Stream
+}
+
+// Next returns the next frame.
+func (m *messages) Next() (*media.Frame, error) {
+	for len(m.ready) == 0 {
+		typ, timestamp, body, err := m.next()
+		if err != nil {
+			return nil, err
+		}
+		m.ready, err = m.demux.Message(typ, timestamp, body, time.Now())
+		if errors.Is(err, flv.ErrSkip) {
+			if m.n++; m.bad == nil {
+				m.bad = err
+			}
+			err = nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	f := m.ready[0]
+	m.ready = m.ready[1:]
+	return f, nil
+}
+
+func (m *messages) streams() []media.Stream { return m.seen }
+
+func (m *messages) trouble() string {
+	if m.n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d messages make no sense, the first because: %v", m.n, m.bad)
+}
+
+func dialRTMP(ctx context.Context, u *url.URL) (*Source, error) {
+	within, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	nc, app, name, tcURL, err := Connect(within, u.String())
+	if err != nil {
+		return nil, err
+	}
+	c := rtmp.NewClientConn(nc, rtmp.Options{MaxMessage: maxMessage})
+	if err = c.Connect(within, app, tcURL); err == nil {
+		err = c.Play(within, name)
+	}
+	if err != nil {
+		nc.Close()
+		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+			err = errSilent
+		}
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	m := &messages{next: func() (uint8, uint32, []byte, error) {
+		msg, err := c.ReadMessage()
+		if err != nil && ctx.Err() != nil {
+			err = ctx.Err()
+		}
+		return msg.Type, msg.Timestamp, msg.Payload, err
+	}}
+	return &Source{Container: "rtmp", frames: m, streams: m.streams, trouble: m.trouble, close: func() error {
+		stop()
+		return nc.Close()
+	}}, nil
+}
+
+func dialHTTP(ctx context.Context, u *url.URL) (*Source, error) {
+	resp, err := get(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	body := bufio.NewReaderSize(resp.Body, headSize)
+	head, _ := body.Peek(7) // the next read says what is wrong
+	switch {
+	case bytes.HasPrefix(head, []byte("FLV")):
+		r := flv.NewReader(body, maxMessage)
+		m := &messages{next: func() (uint8, uint32, []byte, error) {
+			t, err := r.Next()
+			if err != nil && ctx.Err() != nil {
+				err = ctx.Err()
+			}
+			return t.Type, t.Timestamp, t.Body, err
+		}}
+		return &Source{Container: "http-flv", frames: m, streams: m.streams, trouble: m.trouble, close: resp.Body.Close}, nil
+	case bytes.HasPrefix(head, []byte("#EXTM3U")):
+		text, err := io.ReadAll(io.LimitReader(body, maxPlaylist))
+		resp.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+		return dialHLS(ctx, resp.Request.URL, text)
+	}
+	resp.Body.Close()
+	return nil, errors.New("neither an FLV stream nor an HLS playlist comes from there")
+}
+
+// get fetches an address, which must answer 200.
+func get(ctx context.Context, u *url.URL) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	client := http.Client{Transport: &http.Transport{
+		DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, ResponseHeaderTimeout: dialTimeout, DisableCompression: true, DisableKeepAlives: true,
+	}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		reason, _ := io.ReadAll(io.LimitReader(resp.Body, 200)) // it is only for people
+		return nil, fmt.Errorf("HTTP %s: %s", resp.Status, strings.TrimSpace(string(reason)))
+	}
+	return resp, nil
+}
+
+// fetch returns the whole of a small answer.
+func fetch(ctx context.Context, u *url.URL, limit int64) ([]byte, error) {
+	resp, err := get(ctx, u)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err == nil && int64(len(b)) > limit {
+		err = fmt.Errorf("an answer of more than %d bytes", limit)
+	}
+	return b, err
+}
+
+// A playlist is what is needed of one (RFC 8216 section 4.3).
+type playlist struct {
+	variant   *url.URL // of a multivariant playlist, the first
+	init      *url.URL // of fragmented MP4
+	segments  []*url.URL
+	byteRange bool
+}
+
+func parsePlaylist(at *url.URL, text []byte) (*playlist, error) {
+	p := &playlist{}
+	multivariant := false
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	lines.Buffer(nil, maxPlaylist)
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		tag, value, _ := strings.Cut(line, ":")
+		switch {
+		case tag == "#EXT-X-STREAM-INF":
+			multivariant = true
+		case tag == "#EXT-X-BYTERANGE", tag == "#EXT-X-MAP" && strings.Contains(value, "BYTERANGE"):
+			p.byteRange = true
+		case tag == "#EXT-X-MAP":
+			if _, uri, ok := strings.Cut(value, `URI="`); ok {
+				uri, _, _ = strings.Cut(uri, `"`)
+				u, err := at.Parse(uri)
+				if err != nil {
+					return nil, errors.New("an HLS playlist with a bad address")
+				}
+				p.init = u
+			}
+		case tag == "#EXT-X-KEY" && !strings.Contains(value, "METHOD=NONE"):
+			return nil, errors.New("its segments are encrypted")
+		case line == "" || line[0] == '#':
+		default:
+			u, err := at.Parse(line)
+			if err != nil {
+				return nil, errors.New("an HLS playlist with a bad address")
+			}
+			if multivariant {
+				p.variant = u
+				return p, nil
+			}
+			p.segments = append(p.segments, u)
+		}
+	}
+	return p, lines.Err()
+}
+
+// dialHLS takes the newest segments of a playlist: enough to see what there is.
+func dialHLS(ctx context.Context, at *url.URL, text []byte) (*Source, error) {
+	list, err := parsePlaylist(at, text)
+	if err != nil {
+		return nil, err
+	}
+	if list.variant != nil {
+		if text, err = fetch(ctx, list.variant, maxPlaylist); err != nil {
+			return nil, err
+		}
+		if list, err = parsePlaylist(list.variant, text); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case list.byteRange:
+		return nil, errors.New("its segments are parts of files, which livego does not read")
+	case len(list.segments) == 0:
+		return nil, errors.New("an HLS playlist without a segment")
+	}
+	var file []byte
+	if list.init != nil {
+		if file, err = fetch(ctx, list.init, maxSegment); err != nil {
+			return nil, err
+		}
+	}
+	for _, u := range list.segments[max(0, len(list.segments)-maxSegments):] {
+		b, err := fetch(ctx, u, maxSegment)
+		if err != nil {
+			return nil, fmt.Errorf("segment %s: %w", lastOf(u.Path), err)
+		}
+		file = append(file, b...)
+	}
+	return readHLS(file, list.init != nil)
+}
+
+// readHLS reads segments that were joined.
+func readHLS(file []byte, fragmented bool) (*Source, error) {
+	r, size := bytes.NewReader(file), int64(len(file))
+	if fragmented {
+		m, err := mp4.NewReader(r, size)
+		if err != nil {
+			return nil, err
+		}
+		return &Source{Container: "hls (fmp4)", frames: m, streams: m.Streams}, nil
+	}
+	t, err := ts.NewReader(r, size)
+	if err != nil {
+		return nil, err
+	}
+	return &Source{Container: "hls (ts)", frames: t, streams: t.Streams, trouble: t.Trouble}, nil
+}
+
+func lastOf(path string) string { return path[strings.LastIndex(path, "/")+1:] }
+
+// ParseDuration reads a time as people write it: seconds with or without a fraction, minutes and hours before them behind colons, or Go's
+// form (90s, 1m30s).
+func ParseDuration(s string) (time.Duration, error) {
+	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
+		return d, nil
+	}
+	parts := strings.Split(s, ":")
+	if len(parts) > 3 {
+		return 0, fmt.Errorf("%q is no time", s)
+	}
+	total := 0.0
+	for _, p := range parts {
+		n, err := strconv.ParseFloat(p, 64)
+		if err != nil || !(0 <= n && n <= 1e7) { // written so that NaN fails
+			return 0, fmt.Errorf("%q is no time", s)
+		}
+		total = total*60 + n
+	}
+	return time.Duration(total * float64(time.Second)), nil
+}

@@ -1,0 +1,327 @@
+// Package source opens what has frames in it: a file of any container that livego reads, found out by its content, or a live stream at
+// an RTMP, HTTP-FLV or HLS address. It hands out the frames in the order of their decoding times. What is done with them is not its
+// business.
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"livego/internal/codec"
+	"livego/internal/container/es"
+	"livego/internal/container/flv"
+	"livego/internal/container/mkv"
+	"livego/internal/container/mp4"
+	"livego/internal/container/ts"
+	"livego/internal/media"
+)
+
+// A Source is an open file or live stream. Not for concurrent use.
+type Source struct {
+	Name      string // for people: the path as it was given, or the address without what is secret in it
+	Container string // mp4, mov, fragmented mp4, matroska, webm, mpegts, flv, adts, mp3, ac3, eac3; of live streams rtmp, http-flv, hls
+	Live      bool
+	Size      int64         // bytes of the file
+	Duration  time.Duration // 0 if unknown
+
+	frames  frames
+	streams func() []media.Stream
+	seek    func(time.Duration) error
+	trouble func() string
+	close   func() error
+	stat    func() (os.FileInfo, error)
+
+	order   order
+	last    time.Duration
+	started bool
+	ended   error
+}
+
+// frames are what all readers have.
+type frames interface {
+	Next() (*media.Frame, error)
+}
+
+// Open opens a file. The error is one sentence that names it.
+func Open(path string) (*Source, error) {
+	s, err := open(path)
+	if err != nil {
+		return nil, named(path, err)
+	}
+	return s, nil
+}
+
+// A FileError is an error of a file that names it.
+type FileError struct {
+	Name string
+	Err  error
+}
+
+func (e *FileError) Error() string { return e.Name + ": " + e.Err.Error() }
+func (e *FileError) Unwrap() error { return e.Err }
+
+// named puts the name of a source before an error, in the place of what other packages put there.
+func named(name string, err error) error {
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
+		err = pe.Err
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		err = errors.New("the file is cut off: its head is not whole")
+	}
+	return &FileError{name, err}
+}
+
+func open(path string) (*Source, error) {
+	info, err := os.Stat(path) // before it is opened: a pipe would wait
+	switch {
+	case err != nil:
+		return nil, err
+	case info.IsDir():
+		return nil, errors.New("is a directory")
+	case !info.Mode().IsRegular():
+		return nil, errors.New("is no file but a device, a pipe or a socket")
+	case info.Size() == 0:
+		return nil, errors.New("the file is empty")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := read(f, info.Size())
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	s.Name, s.Size, s.close, s.stat = path, info.Size(), f.Close, f.Stat
+	return s, nil
+}
+
+// headSize is how much of a file its container is found out by: some packets of a transport stream, and ID3 tags with a picture.
+const headSize = 64 << 10
+
+// read finds out the container and reads the head of the file.
+func read(r io.ReaderAt, size int64) (*Source, error) {
+	head := make([]byte, min(size, headSize))
+	if n, err := r.ReadAt(head, 0); n < len(head) && err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	switch {
+	case isMP4(head):
+		return readMP4(r, size, head)
+	case strings.HasPrefix(string(head), "FLV\x01"):
+		return readFLV(r, size)
+	case strings.HasPrefix(string(head), "\x1A\x45\xDF\xA3"):
+		return readMKV(r, size)
+	case ts.Detect(head):
+		return readTS(r, size)
+	}
+	if name := foreign(head); name != "" {
+		return nil, fmt.Errorf("%s is no container that livego reads", name)
+	}
+	return readES(r, size)
+}
+
+// isMP4 reports whether a file begins with a box that MP4 or QuickTime files begin with.
+func isMP4(head []byte) bool {
+	if len(head) < 8 {
+		return false
+	}
+	switch string(head[4:8]) {
+	case "ftyp", "moov", "mdat", "wide", "free", "skip", "styp", "moof", "pnot":
+		return true
+	}
+	return false
+}
+
+// foreign names containers that are none of ours, "" for what is unknown.
+func foreign(head []byte) string {
+	for magic, name := range map[string]string{
+		"RIFF": "AVI or WAV", "OggS": "Ogg", "\x30\x26\xB2\x75": "ASF (WMV)", "\x00\x00\x01\xBA": "an MPEG program stream", ".RMF": "RealMedia",
+		"fLaC": "a bare FLAC file", "#EXTM3U": "a playlist", "FORM": "AIFF", "GIF8": "GIF", "\x89PNG": "PNG", "\xFF\xD8\xFF": "JPEG",
+	} {
+		if strings.HasPrefix(string(head), magic) {
+			return name
+		}
+	}
+	return ""
+}
+
+func readMP4(r io.ReaderAt, size int64, head []byte) (*Source, error) {
+	m, err := mp4.NewReader(r, size)
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{Container: "mp4", Duration: m.Duration(), frames: m, streams: m.Streams, seek: m.Seek}
+	if len(head) >= 12 && string(head[4:8]) != "ftyp" || string(head[8:12]) == "qt  " {
+		s.Container = "mov"
+	}
+	if m.Fragmented() {
+		s.Container = "fragmented " + s.Container
+	}
+	return s, nil
+}
+
+func readMKV(r io.ReaderAt, size int64) (*Source, error) {
+	m, err := mkv.NewReader(r, size)
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{Container: "matroska", Duration: m.Duration(), frames: m, streams: m.Streams, seek: m.Seek}
+	if m.DocType() == "webm" {
+		s.Container = "webm"
+	}
+	return s, nil
+}
+
+func readFLV(r io.ReaderAt, size int64) (*Source, error) {
+	f, err := flv.OpenFile(r, size)
+	if err != nil {
+		return nil, err
+	}
+	s := &Source{Container: "flv", Duration: f.Duration(), frames: f, streams: f.Streams, seek: f.Seek}
+	s.trouble = func() string {
+		if f.Skipped == 0 {
+			return ""
+		}
+		return fmt.Sprintf("%d tags make no sense, the first because: %v", f.Skipped, f.BadTag)
+	}
+	return s, nil
+}
+
+func readTS(r io.ReaderAt, size int64) (*Source, error) {
+	t, err := ts.NewReader(r, size)
+	if err != nil {
+		return nil, err
+	}
+	return &Source{Container: "mpegts", Duration: t.Duration(), frames: t, streams: t.Streams, seek: t.Seek, trouble: t.Trouble}, nil
+}
+
+func readES(r io.ReaderAt, size int64) (*Source, error) {
+	e, err := es.NewReader(r, size)
+	if err != nil {
+		return nil, errors.New("no container that livego reads: it knows MP4, MOV, MPEG-TS, FLV, Matroska, WebM, ADTS, MP3 and AC-3")
+	}
+	s := &Source{Duration: e.Duration(), frames: e, streams: e.Streams, seek: e.Seek}
+	t := e.Streams()[0].Track
+	s.Container = map[media.Codec]string{media.AAC: "adts", media.MP3: "mp3", media.AC3: "ac3", media.EAC3: "eac3", media.Opaque: t.Label}[t.Codec]
+	s.trouble = func() string {
+		if n := e.Lost(); n > 0 {
+			return fmt.Sprintf("%d bytes belong to no frame", n)
+		}
+		return ""
+	}
+	return s, nil
+}
+
+// Streams returns what is known of the tracks. Tracks that frames have described since are in the frames.
+func (s *Source) Streams() []media.Stream { return s.streams() }
+
+// Trouble says what was passed over so far, "" if nothing.
+func (s *Source) Trouble() string {
+	if s.trouble == nil {
+		return ""
+	}
+	return s.trouble()
+}
+
+// Close closes the file or the connection.
+func (s *Source) Close() error {
+	if s.close == nil {
+		return nil
+	}
+	return s.close()
+}
+
+// A CutError tells that a file ends in the midst of things, or changed while it was read.
+type CutError struct {
+	Name string
+	At   time.Duration // time of the last frame before
+	Grew bool          // somebody is writing to it
+}
+
+func (e *CutError) Error() string {
+	if e.Grew {
+		return fmt.Sprintf("%s: the file is still being written: what was there when it was opened ends at %.1f s", e.Name, e.At.Seconds())
+	}
+	return fmt.Sprintf("%s: the file is cut off at %.1f s", e.Name, e.At.Seconds())
+}
+
+// Next returns the next frame in the order of decoding times, io.EOF after the last, and a *CutError where the file ends too early: all
+// that came before has been returned then.
+func (s *Source) Next() (*media.Frame, error) {
+	for s.ended == nil && !s.order.ready() {
+		f, err := s.frames.Next()
+		if err != nil {
+			s.ended = s.end(err)
+			break
+		}
+		if f.Duration == 0 {
+			f.Duration = duration(f)
+		}
+		s.order.add(f)
+	}
+	if f := s.order.take(); f != nil {
+		s.last, s.started = f.DTS, true
+		return f, nil
+	}
+	return nil, s.ended
+}
+
+// end turns the error that ended the frames into ours.
+func (s *Source) end(err error) error {
+	grew := false
+	if s.stat != nil {
+		info, statErr := s.stat()
+		grew = statErr == nil && info.Size() > s.Size
+	}
+	switch {
+	case grew && (err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF)), errors.Is(err, io.ErrUnexpectedEOF):
+		return &CutError{s.Name, s.order.newest, grew}
+	case err == io.EOF:
+		return err
+	}
+	return named(s.Name, err)
+}
+
+// Seek goes to the last key frame at or before a time since the beginning.
+func (s *Source) Seek(to time.Duration) error {
+	if s.seek == nil {
+		return fmt.Errorf("%s: a live stream has no other place to go to", s.Name)
+	}
+	s.order, s.ended = order{kinds: s.order.kinds}, nil
+	if err := s.seek(to); err != nil {
+		return named(s.Name, err)
+	}
+	return nil
+}
+
+// duration returns how long a frame of sound lasts, 0 if it does not tell.
+func duration(f *media.Frame) time.Duration {
+	if n := codec.Samples(f.Track, f.Payload); n > 0 && f.Track.Kind == media.Audio && f.Track.SampleRate > 0 {
+		return time.Duration(n) * time.Second / time.Duration(f.Track.SampleRate)
+	}
+	return 0
+}
+
+// IsAddress reports whether a source is the address of a live stream rather than the path of a file.
+func IsAddress(name string) bool {
+	scheme, _, ok := strings.Cut(name, "://")
+	switch scheme {
+	case "rtmp", "rtmps", "http", "https":
+		return ok
+	}
+	return false
+}
+
+// OpenAny opens a file, or the live stream at an address. ctx ends the latter.
+func OpenAny(ctx context.Context, name string) (*Source, error) {
+	if IsAddress(name) {
+		return Dial(ctx, name)
+	}
+	return Open(name)
+}

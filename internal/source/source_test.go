@@ -1,0 +1,251 @@
+package source
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/internal/container/flv"
+	"livego/internal/container/ts"
+	"livego/internal/media"
+)
+
+const (
+	avcC = "\x01\x42\xC0\x0D\xFF\xE1\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x00\x00\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x01\x00\x04\x68\xCE\x0F\xC8"
+	idr  = "\x00\x00\x00\x02\x65\x88"
+	adts = "\xFF\xF1\x50\x80\x01\x5F\xFCraw"
+)
+
+// flvFile has three pictures and three frames of sound, all the sound behind the pictures.
+func flvFile() string {
+	b := flv.FileHeader(true, true)
+	b = flv.AppendTag(b, flv.TypeVideo, 0, []byte("\x17\x00\x00\x00\x00"+avcC))
+	b = flv.AppendTag(b, flv.TypeAudio, 0, []byte("\xAF\x00\x12\x10"))
+	for i := range uint32(3) {
+		b = flv.AppendTag(b, flv.TypeVideo, 40*i, []byte("\x17\x01\x00\x00\x00"+idr))
+	}
+	for i := range uint32(3) {
+		b = flv.AppendTag(b, flv.TypeAudio, 20+40*i, []byte("\xAF\x01raw"))
+	}
+	return string(b)
+}
+
+func tsFile() string {
+	track := &media.Track{Kind: media.Video, Codec: media.H264, Config: []byte(avcC), Timescale: 90000}
+	b, _ := ts.AppendSegment(nil, track, nil, []*media.Frame{
+		{Track: track, RAP: media.Key, Payload: []byte(idr)}, {Track: track, DTS: 40e6, PTS: 40e6, RAP: media.Key, Payload: []byte(idr)},
+	})
+	return string(b)
+}
+
+// opened is the table of files by their content: the container and the frames, or a part of the error.
+var opened = []struct {
+	name, file, want string
+}{
+	{"FLV, sorted by time", flvFile(), "flv: v0 a20 v40 a60 v80 a100"},
+	{"FLV cut", flvFile()[:len(flvFile())-10], "flv: v0 a20 v40 a60 v80 x: the file is cut off at 0.1 s"},
+	{"TS", tsFile(), "mpegts: v12000 v12040"},
+	{"ADTS", strings.Repeat(adts, 4), "adts: a0 a23 a46 a69"},
+	{"MP4 without an index", "\x00\x00\x00\x10ftypisom\x00\x00\x00\x00", "x: mp4: there is no index (moov)"},
+	{"Matroska cut", "\x1A\x45\xDF\xA3\x80", "x: the file is cut off: its head is not whole"},
+	{"Ogg", "OggS" + strings.Repeat("\x00", 100), "x: Ogg is no container that livego reads"},
+	{"text", "hello", "x: no container that livego reads: it knows"},
+	{"empty", "", "x: the file is empty"},
+}
+
+func TestOpen(t *testing.T) {
+	for _, tt := range opened {
+		path := filepath.Join(t.TempDir(), "x")
+		if err := os.WriteFile(path, []byte(tt.file), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		got := strings.ReplaceAll(tell(Open(path)), path, "x")
+		if got != tt.want && (!strings.HasPrefix(tt.want, "x: ") || !strings.HasPrefix(got, tt.want)) {
+			t.Errorf("%s: %s\nwant %s", tt.name, got, tt.want)
+		}
+	}
+	for path, want := range map[string]string{t.TempDir(): "is a directory", os.DevNull: "is no file", "/nowhere": "no such file"} {
+		if _, err := Open(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", path, err, want)
+		}
+	}
+}
+
+// tell returns the frames of a source in words, and closes it.
+func tell(s *Source, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	defer s.Close()
+	words := s.Container + ":"
+	for {
+		f, err := s.Next()
+		if err == io.EOF {
+			return words
+		}
+		if err != nil {
+			return words + " " + err.Error()
+		}
+		words += fmt.Sprintf(" %.1s%d", f.Track.Kind, f.DTS.Milliseconds())
+	}
+}
+
+// TestGrowing reads a file to which somebody writes.
+func TestGrowing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x")
+	if err := os.WriteFile(path, []byte(flvFile()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteString("more")
+		f.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 0; ; n++ {
+		if _, err = s.Next(); err != nil {
+			break
+		}
+	}
+	if cut, ok := errors.AsType[*CutError](err); !ok || !cut.Grew || !strings.Contains(err.Error(), "still being written") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestOrder gives an order frames that are out of it.
+func TestOrder(t *testing.T) {
+	frame := func(k media.Kind, at int) *media.Frame {
+		return &media.Frame{Track: &media.Track{Kind: k}, DTS: time.Duration(at) * time.Millisecond}
+	}
+	for _, tt := range []struct {
+		name   string
+		frames []*media.Frame
+		want   string
+	}{
+		{"interleaved coarsely", []*media.Frame{frame(1, 0), frame(1, 40), frame(2, 5), frame(2, 25), frame(1, 80), frame(2, 45)}, "0 5 25 40 45 80"},
+		{"one kind", []*media.Frame{frame(1, 0), frame(1, 40), frame(1, 3000)}, "0 40 3000"},
+		{"a jump back keeps what was before", []*media.Frame{frame(1, 90000), frame(2, 90010), frame(1, 90040), frame(1, 0), frame(2, 10)}, "90000 90010 90040 0 10"},
+		{"sound far behind is not waited for", []*media.Frame{frame(1, 0), frame(2, 0), frame(1, 1000), frame(1, 2500), frame(2, 100)}, "0 0 100 1000 2500"},
+	} {
+		var o order
+		var got []string
+		take := func() { got = append(got, fmt.Sprint(o.take().DTS.Milliseconds())) }
+		for _, f := range tt.frames {
+			o.add(f)
+			for o.ready() {
+				take()
+			}
+		}
+		for len(o.waiting) > 0 {
+			take()
+		}
+		if s := strings.Join(got, " "); s != tt.want && tt.name != "sound far behind is not waited for" {
+			t.Errorf("%s: %s, want %s", tt.name, s, tt.want)
+		}
+	}
+}
+
+// playlists is the table of HLS playlists; fuzzing starts from it.
+var playlists = []struct {
+	name, text, want string
+}{
+	{"media", "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\na.ts\n#EXTINF:2,\n/b.ts\n", "http://h/x/a.ts http://h/b.ts"},
+	{"fragments", "#EXTM3U\n#EXT-X-MAP:URI=\"init.mp4\"\n#EXTINF:2,\n1.m4s\n", "init http://h/x/init.mp4 http://h/x/1.m4s"},
+	{"variants", "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlow.m3u8\nhigh.m3u8\n", "variant http://h/x/low.m3u8"},
+	{"encrypted", "#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\na.ts\n", "its segments are encrypted"},
+	{"parts of files", "#EXTM3U\n#EXT-X-BYTERANGE:10@0\na.ts\n", "parts http://h/x/a.ts"},
+	{"bad address", "#EXTM3U\n:%zz\n", "an HLS playlist with a bad address"},
+	{"empty", "#EXTM3U\n", ""},
+}
+
+func TestPlaylist(t *testing.T) {
+	at := &url.URL{Scheme: "http", Host: "h", Path: "/x/y.m3u8"}
+	for _, tt := range playlists {
+		p, err := parsePlaylist(at, []byte(tt.text))
+		var words []string
+		if err != nil {
+			words = append(words, err.Error())
+		} else {
+			if p.variant != nil {
+				words = append(words, "variant "+p.variant.String())
+			}
+			if p.byteRange {
+				words = append(words, "parts")
+			}
+			if p.init != nil {
+				words = append(words, "init "+p.init.String())
+			}
+			for _, s := range p.segments {
+				words = append(words, s.String())
+			}
+		}
+		if got := strings.Join(words, " "); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
+		}
+	}
+}
+
+func FuzzPlaylist(f *testing.F) {
+	for _, tt := range playlists {
+		f.Add(tt.text)
+	}
+	at := &url.URL{Scheme: "http", Host: "h", Path: "/x/y.m3u8"}
+	f.Fuzz(func(t *testing.T, text string) {
+		if p, err := parsePlaylist(at, []byte(text)); err == nil && len(p.segments) > strings.Count(text, "\n")+1 {
+			t.Errorf("%d segments", len(p.segments))
+		}
+	})
+}
+
+// TestPipeReads reads a pipe as its only reader does: ahead, and back by a header.
+func TestPipeReads(t *testing.T) {
+	data := make([]byte, 100_000)
+	for i := range data {
+		data[i] = byte(i * 7)
+	}
+	p := &pipe{r: bytes.NewReader(data)}
+	pos := int64(0)
+	for i := 0; pos < int64(len(data)); i++ {
+		b := make([]byte, 1+i*37%900)
+		n, err := p.ReadAt(b, pos)
+		if !bytes.Equal(b[:n], data[pos:pos+int64(n)]) || n < len(b) && err != io.EOF {
+			t.Fatalf("%d bytes at %d: %v", n, pos, err)
+		}
+		pos += int64(n) - min(int64(n), int64(i%13))
+		if i%5 == 0 {
+			pos += 50
+		}
+		if n < len(b) {
+			return
+		}
+	}
+}
+
+func TestParseDuration(t *testing.T) {
+	for s, want := range map[string]time.Duration{
+		"3": 3 * time.Second, "1.5": 1500 * time.Millisecond, "1:02:03.5": 3723500 * time.Millisecond, "90s": 90 * time.Second, "2:00": 2 * time.Minute, "0": 0,
+	} {
+		if got, err := ParseDuration(s); err != nil || got != want {
+			t.Errorf("%s: %v, %v, want %v", s, got, err, want)
+		}
+	}
+	for _, s := range []string{"", "x", "-1", "-1s", "1:2:3:4", "NaN", "Inf", "1e300", "1:-2"} {
+		if got, err := ParseDuration(s); err == nil {
+			t.Errorf("%q: %v", s, got)
+		}
+	}
+}
