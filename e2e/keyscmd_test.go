@@ -57,6 +57,19 @@ func TestKeysCommand(t *testing.T) {
 		t.Error("the revoked key publishes")
 	}
 
+	brief, _ := keys(0, "make", "movie", "--label=brief", "--expires=4s")
+	push = s.PushTo(src.File(t), s.RTMP(brief), "-stream_loop", "-1")
+	s.AwaitLive("movie")
+	if push.Wait(10*time.Second) == 0 || pushCode(s, src.File(t), brief) == 0 {
+		t.Error("a key that has expired publishes")
+	}
+	list, _ = keys(0, "list", "movie")
+	id = regexp.MustCompile(`(?m)^(\S+)\s+movie\s+-\s+brief`).FindStringSubmatch(list)
+	if id == nil {
+		t.Fatalf("the list is\n%s", list)
+	}
+	keys(0, "revoke", id[1])
+
 	file := filepath.Join(dir, "keys.json")
 	keys(0, "export", file)
 	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {

@@ -329,6 +329,7 @@ func TestProbeLive(t *testing.T) {
 		_, err := mediaURL(t.Context(), rig.Client(), s.HLS("movie"))
 		return err
 	})
+	nobody := rig.Livego(t, t.TempDir(), nil, "probe", s.RTMP("nobody"))
 	var waits []func()
 	for source, container := range map[string]string{
 		s.RTMP("movie"): "rtmp", s.FLV("movie"): "http-flv", s.HLS("movie"): "hls", "movie": "rtmp",
@@ -346,6 +347,9 @@ func TestProbeLive(t *testing.T) {
 		if code := p.Wait(patience); code != 4 || !strings.Contains(p.Stderr(), want) || strings.Count(p.Stderr(), "\n") != 1 {
 			t.Errorf("%s: exit code %d\n%s", source, code, p.Stderr())
 		}
+	}
+	if code := nobody.Wait(patience); code != 4 || !strings.Contains(nobody.Stderr(), "is anybody publishing?") || strings.Count(nobody.Stderr(), "\n") != 1 {
+		t.Errorf("nobody: exit code %d\n%s", code, nobody.Stderr())
 	}
 	push.Kill()
 }

@@ -3,8 +3,12 @@ package e2e
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"net/http"
+	"os"
+	"strings"
 	"testing"
+	"time"
 
 	"livego/e2e/essence"
 	"livego/e2e/rig"
@@ -60,5 +64,37 @@ func TestTLS(t *testing.T) {
 	resp, _, err := fetch(ctx, client, https+".m3u8")
 	if err != nil || resp.ProtoMajor != 2 {
 		t.Errorf("HTTPS speaks %v, %v, want HTTP/2", resp, err)
+	}
+}
+
+// TestCertificateIsRenewed replaces the files of the certificate under a running server: who comes then gets the new one, and garbage
+// changes nothing.
+func TestCertificateIsRenewed(t *testing.T) {
+	t.Parallel()
+	cert, key, old := rig.Certificate(t)
+	s := rig.Start(t, rig.Options{Flags: []string{"--enable_https=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
+	trusted := func(pool *x509.CertPool) error {
+		c, err := tls.Dial("tcp", s.Addr("https_addr"), &tls.Config{RootCAs: pool})
+		if err == nil {
+			c.Close()
+		}
+		return err
+	}
+	if err := trusted(old); err != nil {
+		t.Fatal(err)
+	}
+	newCert, newKey, fresh := rig.Certificate(t)
+	for from, to := range map[string]string{newCert: cert, newKey: key} {
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rig.Eventually(t, 10*time.Second, "the new certificate", func() error { return trusted(fresh) })
+	if err := os.WriteFile(cert, []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.AwaitStderr(10*time.Second, func(log string) bool { return strings.Contains(log, "cannot be used: the old one stays") })
+	if err := trusted(fresh); err != nil {
+		t.Errorf("after garbage: %v", err)
 	}
 }

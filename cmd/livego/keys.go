@@ -46,8 +46,9 @@ func (e *env) withKeys(fn func(context.Context, keyring) error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), keysTimeout)
 	defer cancel()
-	var k keyring = dialOperator(cfg)
-	if !k.(*operator).answers(ctx) {
+	o := dialOperator(cfg)
+	k := keyring(o)
+	if !o.answers(ctx) {
 		store, err := app.OpenKeys(cfg)
 		if err != nil {
 			return fmt.Errorf("no server answers at api_addr (%s), and the store itself: %w", cfg.APIAddr, err)
@@ -126,6 +127,9 @@ func (c keysMakeCmd) Run(e *env) error {
 
 func (c keysMakeCmd) key(now time.Time) (live.Key, error) {
 	j := keyfile.Key{Room: c.Room, App: c.App, Label: c.Label, Role: c.Role}
+	if c.Expires != "" && c.Label == "" {
+		return live.Key{}, errors.New("the default key does not expire: give this one a --label")
+	}
 	if c.Expires != "" {
 		at, err := time.Parse(time.RFC3339, c.Expires)
 		if d, durErr := time.ParseDuration(c.Expires); durErr == nil {

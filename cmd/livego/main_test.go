@@ -58,7 +58,7 @@ func TestCommands(t *testing.T) {
 		{"--redis_addr=redis://u:hidden@a,b", nil, 2, "", "livego: --redis_addr: has several hosts: say redis-sentinel or redis-cluster\n"},
 		{"keys revoke", nil, 2, "", "livego: say which: the id of a key, or --room\n"},
 		{"keys make ../x", nil, 2, "", "livego: room name \"../x\" has a character outside A-Z a-z 0-9 . _ -\n"},
-		{"keys make movie --expires=yesterday", nil, 2, "", "livego: --expires must be a time to come such as 2030-01-31T12:00:00Z, or a duration such as 24h\n"},
+		{"keys make movie --label=x --expires=yesterday", nil, 2, "", "livego: --expires must be a time to come such as 2030-01-31T12:00:00Z, or a duration such as 24h\n"},
 		{"--hsl_addr :1", nil, 2, "", "livego: unknown flag --hsl_addr, did you mean \"--hls_addr\"? (see livego --help)\n"},
 		{"fly", nil, 2, "", "livego: unexpected argument fly (see livego --help)\n"},
 		{"version", nil, 0, "livego ", ""},

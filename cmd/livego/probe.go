@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 
 	"livego/internal/live"
 	"livego/internal/probe"
@@ -98,13 +99,26 @@ func codeOf(verdict string) int {
 	return exitUnplayable
 }
 
+// probe looks at one source. Live streams have so long for it: some servers let who asks for nothing wait for ever.
 func (c probeCmd) probe(ctx context.Context, name string) (*probe.Report, error) {
-	s, err := source.OpenAny(ctx, c.address(name))
+	const patience = 30 * time.Second
+	name = c.address(name)
+	whole := ctx
+	if source.IsAddress(name) {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
+	s, err := source.OpenAny(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	return probe.Inspect(ctx, s, probe.Options{All: c.All})
+	r, err := probe.Inspect(ctx, s, probe.Options{All: c.All})
+	if err != nil && ctx.Err() != nil && whole.Err() == nil {
+		err = fmt.Errorf("%s: nothing came in %v: is anybody publishing?", s.Name, patience)
+	}
+	return r, err
 }
 
 // address returns the address of a room where name is one, and no file.

@@ -92,6 +92,8 @@ func (s *server) makeKey(ctx context.Context, in *makeInput) (*oneKey, error) {
 	case err != nil:
 	case k.Label == live.FormerLabel:
 		err = live.Errorf(live.Invalid, "the label %s is for keys that were replaced", live.FormerLabel)
+	case k.Label == "" && !k.Expires.IsZero():
+		err = live.Errorf(live.Invalid, "the default key does not expire: give this one a label")
 	case !k.Expires.IsZero() && !k.Expires.After(time.Now()):
 		err = live.Errorf(live.Invalid, "expires is in the past")
 	default:

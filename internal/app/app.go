@@ -241,7 +241,7 @@ func (a *App) Run(ctx context.Context) error {
 		try(l.String(), func() error { return ignoreClosed(srv.Serve(l)) })
 	}
 	for _, l := range a.viewerListeners {
-		serveHTTP(l, a.viewerServer())
+		serveHTTP(listener{wholeListener{l.Listener}, l.what}, a.viewerServer())
 	}
 	for _, l := range a.apiListeners {
 		serveHTTP(l, a.apiServer())

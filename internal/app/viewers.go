@@ -123,7 +123,9 @@ func (v *viewers) route(w http.ResponseWriter, r *http.Request) {
 	case len(path) == 2 && strings.HasSuffix(path[1], ".flv") && app.FLV:
 		v.enter()
 		defer v.leave()
-		if r.ProtoMajor > 1 { // with HTTP/1 a viewer gets the connection itself
+		if r.ProtoMajor == 1 {
+			w = bare{w}
+		} else { // with HTTP/1 a viewer gets the connection itself
 			w = v.patiently(w, r)
 		}
 		v.flv.Serve(w, r, path[0], strings.TrimSuffix(path[1], ".flv"))
@@ -149,6 +151,7 @@ type patient struct {
 	rc     *http.ResponseController
 	stall  time.Duration
 	served func()
+	join   func() // has the head of the answer sent with what follows; nil when it is written
 }
 
 // patiently returns w for a viewer, whose connection the limiter counts no longer once he gets something.
@@ -157,7 +160,7 @@ func (v *viewers) patiently(w http.ResponseWriter, r *http.Request) *patient {
 		if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
 			v.limiter.Settle(c)
 		}
-	}}
+	}, func() { joinNext(r.Context()) }}
 }
 
 func (p *patient) WriteHeader(status int) {
@@ -169,6 +172,10 @@ func (p *patient) WriteHeader(status int) {
 
 func (p *patient) Write(b []byte) (int, error) {
 	const piece = 256 << 10 // small enough that a slow viewer shows progress
+	if p.join != nil && len(b) > 2*httpBuffer {
+		p.join()
+	}
+	p.join = nil
 	total := 0
 	for {
 		p.rc.SetWriteDeadline(time.Now().Add(p.stall))

@@ -157,10 +157,20 @@ func (g *Gate) publishByToken(ctx context.Context, r live.Request) (live.Grant, 
 		if c.Issued.IsZero() || c.Issued.Before(atPrecisionOf(c.Issued, k.Created)) {
 			continue
 		}
-		_ = g.keys.Touch(ctx, k.Ref(), time.Now())
+		g.touch(ctx, k.Ref())
 		return live.Grant{Name: name, Key: k.Ref(), Role: k.Role, Expires: k.Expires}, nil
 	}
 	return live.Grant{}, live.Errorf(live.Denied, "%w", errOtherToken)
+}
+
+// touchWait is how long a publisher waits for the store to note when his key was last used.
+const touchWait = time.Second
+
+// touch notes that a key was used: that is worth knowing, not worth refusing a publisher for, nor holding him up for long.
+func (g *Gate) touch(ctx context.Context, ref live.KeyRef) {
+	ctx, cancel := context.WithTimeout(ctx, touchWait)
+	defer cancel()
+	_ = g.keys.Touch(ctx, ref, time.Now())
 }
 
 // atPrecisionOf returns t, in whole seconds where issued is: one who makes a token in the second in which the key was made may.
@@ -200,7 +210,6 @@ func (g *Gate) byKey(ctx context.Context, r live.Request) (live.Grant, error) {
 	if err != nil {
 		return live.Grant{}, err
 	}
-	// When a key was last used is worth knowing, not worth refusing a publisher for.
-	_ = g.keys.Touch(ctx, k.Ref(), time.Now())
+	g.touch(ctx, k.Ref())
 	return live.Grant{Name: live.Name{App: r.App, Room: k.Room}, Key: k.Ref(), Role: k.Role, Expires: k.Expires}, nil
 }

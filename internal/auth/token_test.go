@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -340,6 +341,31 @@ func TestPublishTokens(t *testing.T) {
 	if _, err := g.Allow(t.Context(), live.Request{Action: live.Publish, App: "live", Name: "movie", Token: token()}); live.KindOf(err) != live.Unavailable {
 		t.Errorf("without a store: %v", err)
 	}
+}
+
+// TestGateSlowsTokenGuessers counts bad tokens as it counts bad keys (T12).
+func TestGateSlowsTokenGuessers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(newFake(), Options{Apps: testApps, Private: []string{"*"}, Failures: 10, Tokens: TokenOptions{Secret: tokenSecret, MaxAge: time.Hour}})
+		try := func(token string) time.Duration {
+			start := time.Now()
+			_, _ = g.Allow(t.Context(), live.Request{Action: live.Play, App: "live", Name: "movie", Token: token, Remote: "192.0.2.1:1"})
+			return time.Since(start)
+		}
+		for range 20 {
+			if d := try(""); d != 0 {
+				t.Errorf("who shows nothing waits %v", d)
+			}
+		}
+		for i := range 10 {
+			if d := try("guess"); d != 0 {
+				t.Errorf("guess %d waited %v", i, d)
+			}
+		}
+		if d := try("guess"); d == 0 || d > maxDelay {
+			t.Errorf("guess 11 waited %v", d)
+		}
+	})
 }
 
 func TestTokenPass(t *testing.T) {

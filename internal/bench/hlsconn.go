@@ -91,7 +91,7 @@ func (c *hlsConn) ask(at *url.URL) (io.Reader, error) {
 		c.used, c.plain = true, io.LimitedReader{R: c.in, N: length}
 		return &c.plain, nil
 	}
-	resp, err := http.ReadResponse(c.in, nil)
+	resp, err := http.ReadResponse(c.in, nil) //nolint:bodyclose // it is read to its end, or goes with its connection
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (c *hlsConn) ask(at *url.URL) (io.Reader, error) {
 	if resp.StatusCode != http.StatusOK {
 		return nil, statusError(resp.Status)
 	}
-	return resp.Body, nil //nolint:bodyclose // it goes with its connection
+	return resp.Body, nil
 }
 
 // simple reads the header of an answer that is 200 and says its length, which is what nearly all are; it leaves any other as it is.

@@ -83,7 +83,7 @@ func (f *Fan) Add(name live.Name, nc net.Conn, c Conn) error {
 	}
 	now := time.Now()
 	l := f.engine.loops[f.engine.next.Add(1)%uint32(len(f.engine.loops))]
-	v := &viewer{Conn: c, feed: fd, loop: l, sock: sock, rest: c.First, joined: now, progress: now, pinged: now}
+	v := &viewer{Conn: c, feed: fd, loop: l, sock: sock, rest: c.First, joined: now, progress: now, looked: now, pinged: now}
 	v.First = nil // rest has it
 	c.Viewer.Measure(v.queuedNow, nil)
 	l.add(v)

@@ -26,8 +26,10 @@ type viewer struct {
 	gop      uint64 // of his start, or of where he went on after a skip
 	after    uint64 // at which place he waits for a start: node.total
 	joined   time.Time
-	progress time.Time
-	queued   int // in the kernel, when last looked at
+	given    uint64    // bytes given to the kernel
+	taken    uint64    // of those, how many his end had acknowledged when that was last looked at
+	progress time.Time // when it was more than before, or all
+	looked   time.Time
 	drain    drain
 	pinged   time.Time
 	caught   bool      // has been at the live edge
@@ -112,7 +114,7 @@ func (v *viewer) tend(now time.Time) {
 	switch {
 	case !v.bye.IsZero() && now.Sub(v.bye) >= o.Linger:
 		v.hangUp(v.err)
-	case v.full && !v.drains(now) && now.Sub(v.progress) >= o.Stall:
+	case now.Sub(v.looked) >= o.Stall/stallLooks && v.stalls(now) && now.Sub(v.progress) >= o.Stall:
 		v.hangUp(os.ErrDeadlineExceeded)
 	case v.Ping != nil && now.Sub(v.pinged) >= o.Ping:
 		v.pinged = now
@@ -122,18 +124,24 @@ func (v *viewer) tend(now time.Time) {
 	}
 }
 
-// drains reports whether a viewer whose socket is full takes what the kernel holds for him, so slowly that we cannot add to it: that
-// is progress too.
-func (v *viewer) drains(now time.Time) bool {
+// stallLooks is how many times it is looked whether a viewer takes something, in the time in which he must.
+const stallLooks = 10
+
+// stalls reports whether the viewer's end has acknowledged nothing since the last look of what the kernel holds for him: he does
+// not read, or his power is cut. His socket need not be full for that, and where it is, he may take it so slowly that we cannot add.
+func (v *viewer) stalls(now time.Time) bool {
 	queued, err := unix.IoctlGetInt(v.sock, unix.SIOCOUTQ)
 	if err != nil {
 		return false
 	}
-	less := queued < v.queued
-	if v.queued = queued; less {
+	late := v.looked.Add(v.feed.fan.opt.Stall + time.Second)
+	taken := v.given - uint64(queued)
+	stalls := queued > 0 && taken == v.taken
+	if !stalls || now.After(late) { // that late, it is we who were stopped
 		v.progress = now
 	}
-	return less
+	v.taken, v.looked = taken, now
+	return stalls
 }
 
 // queuedNow returns how many bytes the kernel holds for v. Anybody may ask.
@@ -167,9 +175,7 @@ func (v *viewer) send(b *batch, now time.Time) (full bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		if n > 0 {
-			v.progress = now
-		}
+		v.given += uint64(n)
 		v.drain.sent += n
 		v.sent(n, now)
 		if n < b.size {

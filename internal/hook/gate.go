@@ -59,12 +59,10 @@ func (g *Gate) Allow(ctx context.Context, r live.Request) (live.Grant, error) {
 	if err != nil || url == "" {
 		return grant, err
 	}
-	select {
-	case g.asking <- struct{}{}:
-		defer func() { <-g.asking }()
-	default:
-		return live.Grant{}, live.Errorf(live.Limit, "too many are asking at once")
+	if err := g.turn(ctx); err != nil {
+		return live.Grant{}, err
 	}
+	defer func() { <-g.asking }()
 	q := question{
 		Action: r.Action.String(), App: grant.Name.App, Room: grant.Name.Room, Proto: r.Proto, Remote: r.Remote, KeyID: grant.Key.ID,
 	}
@@ -82,6 +80,20 @@ func (g *Gate) Allow(ctx context.Context, r live.Request) (live.Grant, error) {
 		}
 	}
 	return grant, nil
+}
+
+// turn waits until one more may ask: many viewers come at once.
+func (g *Gate) turn(ctx context.Context) error {
+	t := time.NewTimer(g.opt.Timeout)
+	defer t.Stop()
+	select {
+	case g.asking <- struct{}{}:
+		return nil
+	case <-t.C:
+		return live.Errorf(live.Limit, "too many are coming at once")
+	case <-ctx.Done():
+		return &live.Error{Kind: live.Unavailable, Err: ctx.Err()}
+	}
 }
 
 // maxReason bounds what a hook says to who is refused, in bytes.

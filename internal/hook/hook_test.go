@@ -143,6 +143,37 @@ func TestGate(t *testing.T) {
 	}
 }
 
+// TestGateTakesTurns has more come at once than may ask: all get their answer.
+func TestGateTakesTurns(t *testing.T) {
+	var mu sync.Mutex
+	now, most := 0, 0
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		now++
+		most = max(most, now)
+		mu.Unlock()
+		say(200, `{"allow":true}`)(w, r)
+		mu.Lock()
+		now--
+		mu.Unlock()
+	}))
+	defer srv.Close()
+	g := NewGate(gateFunc(yes), GateOptions{OnPlay: srv.URL, Secret: secret, Timeout: 20 * time.Second, Log: slog.New(slog.DiscardHandler)})
+	defer g.client.http.CloseIdleConnections()
+	var wg sync.WaitGroup
+	for range 5 * maxAsking {
+		wg.Go(func() {
+			if _, err := g.Allow(t.Context(), live.Request{Action: live.Play, App: "live"}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if most > maxAsking {
+		t.Errorf("%d asked at once, more than %d", most, maxAsking)
+	}
+}
+
 func say(status int, text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)

@@ -2,13 +2,7 @@
 
 package netx
 
-import (
-	"net"
-	"time"
-)
-
-// BoundSending is BoundUnsent here.
-func BoundSending(c net.Conn, n int, _ time.Duration) { BoundUnsent(c, n) }
+import "net"
 
 // BoundUnsent bounds what the kernel holds unsent for c to about n bytes, by the size of its send buffer. It is a wish.
 func BoundUnsent(c net.Conn, n int) {

@@ -1,10 +1,12 @@
 package playout
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +42,8 @@ func (r *reader) declared() time.Duration { return r.previous.Duration }
 const (
 	maxHead     = 2000            // frames until the first keyframe of a file
 	maxHeadTime = 5 * time.Second // of them
+
+	maxSoundTime = 500 * time.Millisecond // until the first sound of a file
 )
 
 // run reads until the list is over, which is no error.
@@ -125,10 +129,21 @@ func (p *part) take(ctx context.Context, f *media.Frame) error {
 		return p.send(ctx, f)
 	}
 	p.head = append(p.head, f)
-	if p.keyed || !p.hasVideo() || len(p.head) > maxHead || f.DTS-p.head[0].DTS > maxHeadTime {
+	if p.complete() || len(p.head) > maxHead || f.DTS-p.head[0].DTS > maxHeadTime {
 		return p.flush(ctx)
 	}
 	return nil
+}
+
+// complete reports whether the head has a frame of each kind that the file has, of pictures a keyframe. Sound is not waited for long.
+func (p *part) complete() bool {
+	if p.has(media.Video) && !p.keyed {
+		return false
+	}
+	if !p.has(media.Audio) || p.head[len(p.head)-1].DTS-p.head[0].DTS > maxSoundTime {
+		return true
+	}
+	return slices.ContainsFunc(p.head, func(f *media.Frame) bool { return f.Track.Kind == media.Audio })
 }
 
 // wanted reports whether f goes out: the first track of each kind, as far as it can be carried, up to the outpoint.
@@ -145,9 +160,10 @@ func (p *part) over(f *media.Frame) bool {
 	return p.entry.Out > 0 && p.joined && f.DTS-p.zero > p.entry.Out+reordered
 }
 
-func (p *part) hasVideo() bool {
+// has reports whether the file has a track of kind k that goes out.
+func (p *part) has(k media.Kind) bool {
 	for _, st := range p.s.Streams() {
-		if st.Track.Kind == media.Video && carried(st.Track, p.s) {
+		if st.Track.Kind == k && carried(st.Track, p.s) {
 			return true
 		}
 	}
@@ -161,17 +177,38 @@ func (p *part) flush(ctx context.Context) error {
 	if p.joined || len(head) == 0 {
 		return nil
 	}
-	p.reader.time.join(head, p.reader.declared())
+	i := p.newSound(head)
+	p.reader.time.join(head, p.reader.declared(), i >= 0)
 	p.reader.previous = p.entry
 	p.zero = fileZero(head)
 	p.joined = true
 	p.setMeta(head)
+	if i >= 0 {
+		f := head[i]
+		at := min(f.DTS, head[0].DTS-lead)
+		first := &media.Frame{Track: f.Track, DTS: at, PTS: at, Duration: f.Duration, RAP: f.RAP, KeyFlag: f.KeyFlag, Payload: f.Payload}
+		head = slices.Delete(slices.Clone(head), i, i+1)
+		if err := p.sendAt(ctx, first, true); err != nil {
+			return err
+		}
+	}
 	for _, f := range head {
 		if err := p.send(ctx, f); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// newSound returns the index in head of the first frame of sound where it has other parameters than the sound of the file before, else
+// -1. It goes first, a little before the pictures: whoever cuts the stream where parameters change would otherwise cut
+// behind the keyframe, and have pictures that nobody can decode. The frame is an encoder's priming, as a rule: nobody hears it.
+func (p *part) newSound(head []*media.Frame) int {
+	i := slices.IndexFunc(head, func(f *media.Frame) bool { return f.Track.Kind == media.Audio })
+	if i < 0 || p.known[media.Audio] == nil || same(p.known[media.Audio], head[i].Track) {
+		return -1
+	}
+	return i
 }
 
 // fileZero returns what times of a list count from: 0, or for files whose times begin elsewhere their first frame.
@@ -201,11 +238,14 @@ func (p *part) setMeta(head []*media.Frame) {
 }
 
 // send gives f its time and sends it on.
-func (p *part) send(ctx context.Context, f *media.Frame) error {
+func (p *part) send(ctx context.Context, f *media.Frame) error { return p.sendAt(ctx, f, false) }
+
+// sendAt is send; keep is about sound that overlaps with that of the file before.
+func (p *part) sendAt(ctx context.Context, f *media.Frame, keep bool) error {
 	it := p.at
 	it.at = f.DTS - p.zero
 	out := &media.Frame{Track: p.track(f.Track), Meta: p.meta, DTS: f.DTS, PTS: f.PTS, Duration: f.Duration, RAP: f.RAP, KeyFlag: f.KeyFlag, Payload: f.Payload}
-	if !p.reader.time.place(out) {
+	if !p.reader.time.place(out, keep) {
 		return nil
 	}
 	it.f = out
@@ -255,12 +295,17 @@ func (q *queue) free(n int) {
 // track returns the track that has been out before where t is the same: viewers need no new header then.
 func (r *reader) track(t *media.Track) *media.Track {
 	old := r.known[t.Kind]
-	if old != nil && old.Codec == t.Codec && old.Label == t.Label && string(old.Config) == string(t.Config) &&
-		old.SampleRate == t.SampleRate && old.Channels == t.Channels && old.Width == t.Width && old.Height == t.Height {
+	if old != nil && same(old, t) {
 		return old
 	}
 	r.known[t.Kind] = t
 	return t
+}
+
+// same reports whether a decoder set up for a decodes b.
+func same(a, b *media.Track) bool {
+	return a.Codec == b.Codec && a.Label == b.Label && bytes.Equal(a.Config, b.Config) &&
+		a.SampleRate == b.SampleRate && a.Channels == b.Channels && a.Width == b.Width && a.Height == b.Height
 }
 
 // carried reports whether frames of t can be sent by RTMP: Opaque ones only as they come out of FLV.

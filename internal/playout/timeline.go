@@ -23,7 +23,8 @@ type kindTime struct {
 	end     time.Duration // when all that is out has been shown
 	step    time.Duration // the last distance of two frames
 	begun   bool          // something is out
-	present bool          // something of the present file is out
+	present bool          // something of the present file is out,
+	primed  bool          // but only what was kept
 }
 
 const (
@@ -33,13 +34,17 @@ const (
 	// jumpAhead and jumpBack are steps of the times within a file that are mended.
 	jumpAhead = 2 * time.Second
 	jumpBack  = 500 * time.Millisecond
+	// lead is how much the first frame of new sound precedes the pictures: what a server calls by its time in milliseconds has then names
+	// of its own for what begins with either.
+	lead = 5 * time.Millisecond
 	// tick is the clock of RTMP.
 	tick = time.Millisecond
 )
 
 // join begins a file. head is its frames up to and with the first keyframe, if it has pictures. declared is how long the file before is
-// to count, 0 for as long as it was.
-func (t *timeline) join(head []*media.Frame, declared time.Duration) {
+// to count, 0 for as long as it was. newSound says that sound has other parameters than before: then nothing of the file comes earlier
+// than what was the last of the old sound, so that all changes at one time.
+func (t *timeline) join(head []*media.Frame, declared time.Duration, newSound bool) {
 	zero := zeroOf(head)
 	shift := t.end(declared) - zero
 	if !t.begun {
@@ -50,6 +55,9 @@ func (t *timeline) join(head []*media.Frame, declared time.Duration) {
 		if least := k.dts + max(k.step, tick); f.Track.Kind == media.Video && k.begun && f.DTS+shift < least {
 			shift = least - f.DTS
 		}
+	}
+	if least := t.kinds[media.Audio].dts + lead + tick; newSound && earliest(head)+shift < least {
+		shift = least - earliest(head)
 	}
 	t.begun, t.zero = true, zero+shift
 	for i := range t.kinds {
@@ -101,14 +109,15 @@ func earliest(head []*media.Frame) time.Duration {
 	return least
 }
 
-// place gives f, of the present file, its times. False: it is to be left out, since what was out before lasts longer.
-func (t *timeline) place(f *media.Frame) bool {
+// place gives f, of the present file, its times. False: it is to be left out, since sound of the file before lasts longer; keep says that it is
+// needed all the same.
+func (t *timeline) place(f *media.Frame, keep bool) bool {
 	k := &t.kinds[f.Track.Kind]
-	if k.present {
+	if k.present && !k.primed {
 		t.mend(k, f)
 	}
 	dts := round(f.DTS + k.shift)
-	if f.Track.Kind == media.Audio && k.begun && !k.present && dts < round(k.end)-tick {
+	if f.Track.Kind == media.Audio && k.begun && !keep && (!k.present || k.primed) && dts < round(k.end)-tick {
 		return false
 	}
 	pts := max(round(f.PTS+k.shift), dts-10*time.Second)
@@ -118,11 +127,15 @@ func (t *timeline) place(f *media.Frame) bool {
 		}
 		dts = max(dts, k.dts)
 	}
+	k.primed = keep
 	k.in = f.DTS
 	f.DTS, f.PTS = dts, pts
 	length := f.Duration
 	if length == 0 || f.Track.Kind == media.Video {
 		length = k.step
+	}
+	if keep { // its place in time is before that of what comes next
+		length = 0
 	}
 	k.dts, k.end, k.begun, k.present = dts, max(k.end, pts+length), true, true
 	return true

@@ -145,10 +145,10 @@ func (r *Report) read(ctx context.Context, s *source.Source, limit time.Duration
 		case err == io.EOF:
 			r.Whole = !s.Live
 			return nil
+		case err != nil && s.Live && n > 0: // it ended while we looked, or fell silent
+			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case err != nil && s.Live && n > 0: // it ended while we looked
-			return nil
 		case err != nil:
 			return err
 		}

@@ -86,6 +86,9 @@ func Connect(ctx context.Context, address string) (nc net.Conn, app, name, tcURL
 	return nc, app, name, u.Scheme + "://" + u.Host + "/" + app, err
 }
 
+// errSilent is said of a server that lets players wait.
+var errSilent = fmt.Errorf("nothing came in %v: is anybody publishing?", dialTimeout)
+
 var errAddress = errors.New("an RTMP address has the form rtmp://host/app/name")
 
 // messages gives out the frames of FLV messages.
@@ -138,12 +141,14 @@ func dialRTMP(ctx context.Context, u *url.URL) (*Source, error) {
 		return nil, err
 	}
 	c := rtmp.NewClientConn(nc, rtmp.Options{MaxMessage: maxMessage})
-	if err := c.Connect(within, app, tcURL); err != nil {
-		nc.Close()
-		return nil, err
+	if err = c.Connect(within, app, tcURL); err == nil {
+		err = c.Play(within, name)
 	}
-	if err := c.Play(within, name); err != nil {
+	if err != nil {
 		nc.Close()
+		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
+			err = errSilent
+		}
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })

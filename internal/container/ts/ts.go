@@ -245,7 +245,7 @@ func setsOf(t *media.Track) *sets {
 	}
 	return &sets{
 		c.LengthSize, slices.Concat(c.SPS, c.PPS), []byte{h264.TypeAUD, 0xF0},
-		func(unit []byte) int { return int(h264.Type(unit)) }, []int{h264.TypeSPS, h264.TypePPS},
+		h264.Type, []int{h264.TypeSPS, h264.TypePPS},
 	}
 }
 

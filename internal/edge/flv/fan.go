@@ -30,7 +30,7 @@ func (s *Server) handOver(w http.ResponseWriter, r *http.Request, grant live.Gra
 		log.Error("cannot take over the connection", "err", err)
 		return true
 	}
-	netx.BoundSending(nc, v.Backlog(), s.opt.WriteTimeout)
+	netx.BoundUnsent(nc, v.Backlog())
 	w.Header().Set("Transfer-Encoding", "chunked")
 	err = s.fan.Add(name, nc, fan.Conn{
 		Viewer: v, First: responseHead(w.Header()),

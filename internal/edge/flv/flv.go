@@ -215,7 +215,7 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, v *stream.Viewer
 		return nil, sink{}, err
 	}
 	nc.SetDeadline(time.Time{})
-	netx.BoundSending(nc, v.Backlog(), s.opt.WriteTimeout)
+	netx.BoundUnsent(nc, v.Backlog())
 	v.Measure(func() int { return netx.Queued(nc) }, func(n int) { netx.BoundUnsent(nc, n) })
 	ctx, cancel := context.WithCancel(context.Background())
 	gone := make(chan struct{})

@@ -103,7 +103,7 @@ func (s *Server) play(ctx context.Context, k *socket, grant live.Grant, r *http.
 		return err
 	}
 	defer sub.Leave()
-	netx.BoundSending(k.nc, sub.Backlog(), s.opt.WriteTimeout)
+	netx.BoundUnsent(k.nc, sub.Backlog())
 	sub.Measure(func() int { return netx.Queued(k.nc) }, func(n int) { netx.BoundUnsent(k.nc, n) })
 	log.Info("playing")
 	return send(ctx, func(batch net.Buffers) error {

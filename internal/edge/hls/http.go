@@ -263,9 +263,7 @@ func parseDirectives(query string) (d directives, err error) {
 		key, value, _ := strings.Cut(pair, "=")
 		switch key {
 		case "s":
-			if d.session, err = url.QueryUnescape(value); err != nil {
-				d.session, err = "", nil // none of ours
-			}
+			d.session, _ = url.QueryUnescape(value) // what cannot be read is none of ours
 		case "_HLS_msn":
 			d.blocks = true
 			if d.msn, err = strconv.ParseUint(value, 10, 63); err != nil {

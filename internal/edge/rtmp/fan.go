@@ -34,7 +34,7 @@ func (ss *session) handOver(ctx context.Context, name live.Name, log *slog.Logge
 		return
 	}
 	ss.opt.Limiter.Settle(ss.nc)
-	netx.BoundSending(ss.nc, v.Backlog(), ss.opt.Conn.WriteTimeout)
+	netx.BoundUnsent(ss.nc, v.Backlog())
 	err = ss.fan.Add(name, ss.nc, fan.Conn{
 		Viewer: v, First: p.Accept(), Received: p.Feed, Ping: p.Ping,
 		Farewell: func(reason error) []byte {

@@ -72,7 +72,7 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 		log.Debug("player left before it was answered", "err", err)
 		return
 	}
-	netx.BoundSending(ss.nc, sub.Backlog(), ss.opt.Conn.WriteTimeout)
+	netx.BoundUnsent(ss.nc, sub.Backlog())
 	sub.Measure(func() int { return netx.Queued(ss.nc) }, func(n int) { netx.BoundUnsent(ss.nc, n) })
 	log.Info("playing")
 	err = ss.send(ctx, sub)

@@ -38,6 +38,12 @@ func (ss *session) publish(ctx context.Context) {
 	ss.opt.Limiter.Settle(ss.nc)
 	log.Info("publishing")
 
+	if !grant.Expires.IsZero() {
+		expiry := time.AfterFunc(time.Until(grant.Expires), func() {
+			_ = ss.hub.Kick(p.ID(), live.Errorf(live.Denied, "the push key has expired")) // he may have left
+		})
+		defer expiry.Stop()
+	}
 	watched := make(chan struct{})
 	ended := make(chan struct{})
 	unwatch := sync.OnceFunc(func() {

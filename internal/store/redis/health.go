@@ -2,10 +2,13 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"livego/internal/live"
 )
 
 const (
@@ -26,13 +29,39 @@ type health struct {
 	known bool      // it was asked at all
 	until time.Time // nobody asks before
 	pause time.Duration
+	said  time.Time // when a refusal was last logged
+	deaf  bool      // what others revoke cannot be heard: nothing is asked, and nobody let in
+}
+
+const (
+	// saidEvery is how often a refusal of a Redis that is there is logged.
+	saidEvery = 10 * time.Second
+	// maxSaid is how much of it: some errors quote what was sent.
+	maxSaid = 100
+)
+
+// refused logs what a Redis says that is there and does not do what it was asked: that it is a replica, that its memory is full.
+func (h *health) refused(err error) {
+	now := time.Now()
+	h.mu.Lock()
+	say := now.Sub(h.said) >= saidEvery
+	if say {
+		h.said = now
+	}
+	h.mu.Unlock()
+	if text := err.Error(); say {
+		h.log.Warn("the key store refuses", "reason", text[:min(len(text), maxSaid)])
+	}
 }
 
 // refuse returns why Redis is not to be asked now; nil when it is.
 func (h *health) refuse() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.err == nil || time.Now().After(h.until) {
+	switch {
+	case h.deaf:
+		return errDeaf
+	case h.err == nil || time.Now().After(h.until):
 		return nil
 	}
 	return h.err
@@ -42,6 +71,8 @@ func (h *health) ready() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
+	case h.deaf:
+		return away(errDeaf)
 	case h.err != nil:
 		return away(h.err)
 	case !h.known:
@@ -87,11 +118,27 @@ func (h *health) wait() time.Duration {
 	return max(time.Until(h.until), 50*time.Millisecond)
 }
 
+// hears notes whether what others revoke can be heard, as far as Redis is there.
+func (h *health) hears(ok bool) {
+	h.mu.Lock()
+	was := h.deaf
+	h.deaf = !ok
+	h.mu.Unlock()
+	if !was && !ok {
+		h.log.Error("key store unavailable", "err", errDeaf)
+	} else if was && ok {
+		h.log.Info("the key store is back")
+	}
+}
+
+var errDeaf = errors.New("the list of what is revoked (" + revokedName + ") is not livego's: remove it")
+
 // Run watches Redis until ctx ends: whether it is there, and what other servers revoke, which it tells revoke as soon as it is due.
 func (s *Store) Run(ctx context.Context, revoke Revoker) {
 	defer s.revoked.stop()
 	for ctx.Err() == nil {
 		err := s.try(ctx, func(ctx context.Context) error { return s.catchUp(ctx, revoke) })
+		s.health.hears(err == nil || live.KindOf(err) != live.Internal)
 		if err == nil {
 			s.reapply(ctx)
 		}

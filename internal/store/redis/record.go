@@ -57,7 +57,7 @@ func seal(name string, v any) string {
 // unseal reads into v what is stored under name.
 func unseal(name, value string, v any) error {
 	rest, ok := strings.CutPrefix(value, sealVersion)
-	if !ok || len(rest) < sumLen+1 {
+	if !ok || len(rest) < sumLen+1 || rest[sumLen] != ' ' {
 		return errForeign
 	}
 	got, body := rest[:sumLen], rest[sumLen+1:]

@@ -31,6 +31,8 @@ import (
 const (
 	// opTimeout bounds an operation, the wait for a connection included.
 	opTimeout = 2 * time.Second
+	// updateTimeout bounds a change with all its tries.
+	updateTimeout = 2 * opTimeout
 	// poolSize bounds the connections to one node.
 	poolSize = 16
 	// maxTries is how often a change is tried while others change the same room.
@@ -419,6 +421,8 @@ type result struct {
 // update changes a room as one operation. fn may be called again with what others have made of the room meanwhile. It does not see
 // keys that were revoked and have come back; they go at the first write.
 func (s *Store) update(ctx context.Context, name string, fn func([]live.Key) (result, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
+	defer cancel()
 	for range maxTries {
 		value, old, good, err := s.load(ctx, name)
 		if err != nil {
@@ -593,7 +597,9 @@ func (s *Store) try(ctx context.Context, op func(context.Context) error) error {
 		return nil
 	case isForeign(err):
 		return &live.Error{Op: "key store", Err: errForeign}
-	case ctx.Err() == nil && !answered(err) && !errors.Is(err, goredis.ErrClosed):
+	case answered(err):
+		s.health.refused(err)
+	case ctx.Err() == nil && !errors.Is(err, goredis.ErrClosed):
 		s.health.down(err)
 		if c, ok := s.client.(*goredis.ClusterClient); ok {
 			c.ReloadState(ctx) // it would go on asking a node that is dead for a minute

@@ -248,6 +248,29 @@ func TestForeign(t *testing.T) {
 	}
 }
 
+// TestDeaf has the word of revocations be unreadable: a server that cannot hear it lets nobody in.
+func TestDeaf(t *testing.T) {
+	r := startRedis(t)
+	n := startNode(t, r.addr)
+	n.awaitReady(t, 2*time.Second)
+	k := mustGet(t, n.Store, "movie")
+	r.do("SET", revokedName, "x")
+	eventually(t, 2*time.Second, "not ready", func() error {
+		if n.Ready() == nil {
+			return errors.New("it is")
+		}
+		return nil
+	})
+	if _, err := n.Resolve(t.Context(), "live", k.Secret); live.KindOf(err) != live.Unavailable {
+		t.Errorf("Resolve: %v", err)
+	}
+	r.do("DEL", revokedName)
+	n.awaitReady(t, 5*time.Second)
+	if _, err := n.Resolve(t.Context(), "live", k.Secret); err != nil {
+		t.Errorf("Resolve: %v", err)
+	}
+}
+
 // TestRevocationTravels revokes on one server and looks at another.
 func TestRevocationTravels(t *testing.T) {
 	r := startRedis(t)
