@@ -214,6 +214,22 @@ func (s *Server) Key(room string) string {
 	return e.Text()
 }
 
+// BackupKey makes a key for the spare encoder of a room and returns it.
+func (s *Server) BackupKey(room string) string {
+	s.t.Helper()
+	body := fmt.Sprintf(`{"room":%q,"label":"backup","role":"backup"}`, room)
+	resp, err := Client().Post(s.API("/api/v1/keys"), "application/json", strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var made struct{ Key string }
+	if err := json.NewDecoder(resp.Body).Decode(&made); err != nil || len(made.Key) != 48 {
+		s.t.Fatalf("POST /api/v1/keys %s: HTTP %d, %+v, %v", body, resp.StatusCode, made, err)
+	}
+	return made.Key
+}
+
 // Push starts ffmpeg sending file in real time to a room, whose key it gets first. more goes before the input.
 func (s *Server) Push(file, room string, more ...string) *Process {
 	s.t.Helper()

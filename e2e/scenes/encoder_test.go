@@ -239,16 +239,16 @@ func (e *encoder) run() {
 		if e.repeats && isKey(it) {
 			e.sendHeaders()
 		}
-		e.sc.sent(it)
+		e.sc.sent(e, it)
 		e.sendTag(it.tag)
 	}
 }
 
-func (sc *scene) sent(it item) {
+func (sc *scene) sent(e *encoder, it item) {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
 	if !sc.forgetful {
-		sc.log = append(sc.log, sent{it, time.Now()})
+		sc.log = append(sc.log, sent{it, e, time.Now()})
 	}
 }
 
@@ -330,6 +330,17 @@ func (e *encoder) awaitGone() {
 	case <-time.After(patience):
 		e.sc.t.Fatal("the server keeps the encoder's connection")
 	}
+}
+
+// backup publishes c beside the main encoder.
+func (sc *scene) backup(c *clip) *encoder {
+	sc.t.Helper()
+	e, err := sc.tryEncode(sc.s.BackupKey(sc.room))
+	if err != nil {
+		sc.t.Fatal(err)
+	}
+	e.start(c)
+	return e
 }
 
 // takeOver publishes as soon as the server lets it, with whoever published before still connected.

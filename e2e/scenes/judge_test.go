@@ -28,7 +28,11 @@ func (sc *scene) judgeViewer(v *viewer) {
 		return
 	}
 	for _, k := range []essence.Kind{essence.Video, essence.Audio} {
-		if err := sc.follows(v, k, got.Of(k)); err != nil {
+		follows := sc.follows
+		if sc.switches > 0 {
+			follows = sc.switched
+		}
+		if err := follows(v, k, got.Of(k)); err != nil {
 			sc.t.Errorf("%v: %s: %v", v, k, err)
 		}
 		if err := steady(got.Of(k), cmp.Or(sc.gap, 250*time.Millisecond)); err != nil {
@@ -124,6 +128,46 @@ func (sc *scene) follows(v *viewer, k essence.Kind, got essence.Stream) error {
 	}
 	if missing += len(want) - 1 - at; missing > sc.missing {
 		return fmt.Errorf("%d of %d frames are missing, the last %d of them at the end", missing, len(want), len(want)-1-at)
+	}
+	return nil
+}
+
+// switched checks that got is what one encoder sent, then what the other did, and so on, each piece without a frame missing and from a
+// keyframe on.
+func (sc *scene) switched(v *viewer, k essence.Kind, got essence.Stream) error {
+	type place struct {
+		by  *encoder
+		n   int
+		key bool
+	}
+	places, count := map[string]place{}, map[*encoder]int{}
+	sc.mu.Lock()
+	for _, s := range sc.log {
+		if s.unit.Kind == k {
+			p := place{s.by, count[s.by], s.unit.Key}
+			places[s.unit.Sum], places[s.essence.Sum] = p, p
+			count[s.by]++
+		}
+	}
+	sc.mu.Unlock()
+	var last place
+	switches := -1
+	for i, u := range got {
+		p, ok := places[u.Sum]
+		switch {
+		case !ok:
+			return fmt.Errorf("number %d of %d was not sent: %v", i, len(got), u)
+		case p.by != last.by && !p.key:
+			return fmt.Errorf("number %d of %d is of another encoder, and no keyframe: %v", i, len(got), u)
+		case p.by != last.by:
+			switches++
+		case p.n != last.n+1:
+			return fmt.Errorf("number %d of %d follows number %d of its encoder and is number %d: %v", i, len(got), last.n, p.n, u)
+		}
+		last = p
+	}
+	if switches != sc.switches {
+		return fmt.Errorf("%d switches, want %d", switches, sc.switches)
 	}
 	return nil
 }
@@ -318,7 +362,7 @@ func decodes(dir string, body []byte) error {
 		return err
 	}
 	cmd := exec.Command("ffmpeg", "-nostdin", "-hide_banner", "-v", "error", "-threads", "1", "-xerror", "-err_detect", "explode", "-i", file,
-		"-map", "0", "-enc_time_base", "-1", "-fps_mode", "passthrough", "-max_muxing_queue_size", "9999", "-f", "null", "-")
+		"-map", "0", "-enc_time_base:v", "-1", "-fps_mode", "passthrough", "-max_muxing_queue_size", "9999", "-f", "null", "-")
 	out, err := cmd.CombinedOutput()
 	if err == nil && len(out) > 0 {
 		err = errors.New("it complained")

@@ -23,6 +23,7 @@ func freezes() (short, long time.Duration, more []string) {
 // TestRealEncoders has ffmpeg killed and frozen, and its network cut.
 func TestRealEncoders(t *testing.T) {
 	rig.Need(t, "ffmpeg")
+	t.Parallel()
 	short, long, more := freezes()
 	server := rig.Start(t, rig.Options{Plain: true, Flags: flags(more...)})
 	warmUp(t, server)

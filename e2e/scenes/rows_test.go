@@ -62,6 +62,8 @@ func comebackRows() []row {
 			sc.flows(time.Second)
 			e.goodbye()
 		}},
+		{"a backup, and the main encoder again", backedUp(2, sample.Small)},
+		{"a backup with another resolution", backedUp(6, sample.Large)},
 		{"F05 lost for good", func(sc *scene) {
 			sc.missing = 30
 			sc.early()
@@ -83,6 +85,27 @@ func comebackRows() []row {
 			sc.flows(2 * time.Second)
 			e.goodbye()
 		}},
+	}
+}
+
+// backedUp plays a scene in which the main encoder falls silent, a spare one steps in, and gives way when another main encoder is well.
+func backedUp(headers int, other sample.Sample) func(*scene) {
+	return func(sc *scene) {
+		sc.joins, sc.switches, sc.headers = 2, 2, headers
+		c := load(sc.t, sample.Small)
+		sc.early()
+		first := sc.encode(c)
+		spare := sc.backup(load(sc.t, other).from(8 * time.Second))
+		sc.flows(time.Second)
+		sc.late()
+		first.stop()
+		first.awaitGone()
+		sc.flows(500 * time.Millisecond)
+		second := sc.encode(c.from(5 * time.Second))
+		sc.awaitEncoder(second)
+		sc.flows(time.Second)
+		spare.goodbye()
+		second.goodbye()
 	}
 }
 
@@ -165,7 +188,7 @@ func clockRows() []row {
 	// wild plays time stamps that say nothing: what counts is when frames come.
 	wild := func(stamp func(ms int64) int64) func(*scene) {
 		return func(sc *scene) {
-			sc.gap, sc.lasts, sc.mostJoins, sc.rough = 700*time.Millisecond, 3*time.Second, 3, true
+			sc.gap, sc.lasts, sc.mostJoins, sc.rough = 2*time.Second, 3*time.Second, 3, true
 			sc.early()
 			e := sc.encodeWith(load(sc.t, sample.Small), stamp)
 			sc.flows(time.Second)
@@ -304,7 +327,7 @@ func viewerRows() []row {
 			for _, v := range slow {
 				v.tap.turn(fewest)
 			}
-			sc.flows(6 * time.Second)
+			sc.flows(7 * time.Second)
 			for _, v := range slow {
 				v.tap.turn(wideOpen)
 			}

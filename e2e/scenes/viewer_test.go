@@ -156,6 +156,13 @@ func (v *viewer) progress() (at time.Duration, ok bool) {
 	return 0, false
 }
 
+// newest returns the last tag that came.
+func (v *viewer) newest() essence.FLVTag {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.tags[len(v.tags)-1].FLVTag
+}
+
 func (t received) isMedia() bool { return t.Type != essence.TagScript && !t.IsHeader() }
 
 func (v *viewer) record(t essence.FLVTag) {
