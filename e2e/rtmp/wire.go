@@ -91,12 +91,16 @@ func Long(format, csid int) []byte {
 
 func append24(b []byte, v uint32) []byte { return append(b, byte(v>>16), byte(v>>8), byte(v)) }
 
-// Object, ECMA (an array with keys) and Array are AMF0 values for AMF; Raw goes out as it is. Everything in them may repeat or be wrong.
+// AMF0 values for AMF. Everything in them may repeat or be wrong.
 type (
-	Object []any // key, value, key, value
-	ECMA   []any // the same
-	Array  []any
-	Raw    []byte
+	// Object is key, value, key, value.
+	Object []any
+	// ECMA is an array with keys, like Object.
+	ECMA []any
+	// Array is a strict array.
+	Array []any
+	// Raw goes out as it is.
+	Raw []byte
 )
 
 // AMF encodes values.
