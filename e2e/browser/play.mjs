@@ -46,7 +46,7 @@ function start(addresses) {
     const p = { url, video, fatal: [] }
     if (url.includes('.m3u8')) {
       const hls = new Hls()
-      hls.on(Hls.Events.ERROR, (_, data) => data.fatal && p.fatal.push(`${data.type} ${data.details}`))
+      hls.on(Hls.Events.ERROR, (_, data) => data.fatal && p.fatal.push(`${data.type} ${data.details}: ${data.error?.message} ${data.context?.url ?? ""}`))
       hls.loadSource(url)
       hls.attachMedia(video)
     } else {

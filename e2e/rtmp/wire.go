@@ -93,10 +93,14 @@ func append24(b []byte, v uint32) []byte { return append(b, byte(v>>16), byte(v>
 
 // AMF0 values for AMF. Everything in them may repeat or be wrong.
 type (
-	Object []any // key, value, key, value
-	ECMA   []any
-	Array  []any
-	Raw    []byte // as it is
+	// Object is key, value, key, value.
+	Object []any
+	// ECMA is an array with keys, like Object.
+	ECMA []any
+	// Array is a strict array.
+	Array []any
+	// Raw goes out as it is.
+	Raw []byte
 )
 
 // AMF encodes values.

@@ -273,12 +273,6 @@ func (e *encoder) change(c *clip) {
 	})
 }
 
-// stamps changes how times are written from now on.
-func (e *encoder) stamps(f func(ms int64) int64) {
-	e.sc.t.Helper()
-	e.order(func() { e.stamp = f })
-}
-
 // jump sets the encoder's clock.
 func (e *encoder) jump(d time.Duration) {
 	e.sc.t.Helper()

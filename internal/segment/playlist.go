@@ -126,6 +126,10 @@ func (l *List) render(f Format, delta bool) (*Playlist, error) {
 		if len(l.parts) > 0 && l.open.lineup.init != nil {
 			p.OpenStart, p.Open = l.open.head(f), l.partEntries(l.parts)
 			l.open.shown.Store(true)
+		} else {
+			// hls.js takes the last segment for the one that comes next when there is no line behind it, and gives up when that one turns
+			// out to be discontinuous.
+			p.Joint = l.Paused && !l.Ended || l.open != nil && l.open.joint
 		}
 		if hint := l.hint(); hint != "" {
 			p.Hint = hint + extPart

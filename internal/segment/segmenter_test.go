@@ -202,6 +202,20 @@ func TestPause(t *testing.T) {
 			t.Errorf("after the end, tag %q:\n%s", l.tag(TS, false), text(t, l))
 		}
 	})
+	t.Run("with parts", func(t *testing.T) { // hls.js needs a line behind the last segment
+		s := New(7, Options{Part: 200 * ms})
+		for _, f := range video(0, 3*time.Second, 40*ms, 2*time.Second) {
+			s.Write(f)
+		}
+		s.Pause()
+		p, err := s.List().Playlist(FMP4, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.HasSuffix(p.Body, []byte(".m4s\n#EXT-X-DISCONTINUITY\n")) {
+			t.Errorf("while paused:\n%s", p.Body)
+		}
+	})
 	t.Run("before the first frame", func(t *testing.T) {
 		s := New(7, Options{})
 		s.Pause()

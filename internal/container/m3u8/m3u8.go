@@ -93,6 +93,7 @@ type Media struct {
 	PartHoldBack time.Duration // how far from the end players stay; at least twice PartTarget, and thrice is better
 	Open         []Part        // of the segment that is not complete
 	OpenStart    Segment       // what precedes Open: all but URI and Duration
+	Joint        bool          // what comes next is discontinuous, and nothing of it is in Open yet
 	Hint         string        // URI of the part that comes next; "" when none does
 	SkipUntil    time.Duration // playlists may be asked for without what is older; at least six Target, 0 for never
 	Skip         int           // this one is, by so many of the first Segments
@@ -155,6 +156,9 @@ func (m *Media) Encode() ([]byte, error) {
 	if len(m.Open) > 0 {
 		b = m.OpenStart.appendHead(b, &initial)
 		b = appendParts(b, m.Open)
+	}
+	if m.Joint {
+		b = append(b, "#EXT-X-DISCONTINUITY\n"...)
 	}
 	if m.Hint != "" {
 		b = fmt.Appendf(b, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"%s\"\n", m.Hint)
