@@ -43,15 +43,16 @@ func (t *tap) on(r io.Reader) io.Reader {
 	if t == nil {
 		return r
 	}
-	return &tapped{t, r}
+	return &tapped{t, r, time.Now()}
 }
 
 type tapped struct {
 	*tap
-	r io.Reader
+	r   io.Reader
+	due time.Time // when what was read is through
 }
 
-// Read reads what the rate lets through in a twentieth of a second, and takes as long for it.
+// Read reads what the rate lets through in a twentieth of a second, and waits when it is ahead.
 func (t *tapped) Read(b []byte) (int, error) {
 	const piece = time.Second / 20
 	for {
@@ -63,8 +64,16 @@ func (t *tapped) Read(b []byte) (int, error) {
 			continue
 		}
 		n, err := t.r.Read(b[:min(len(b), max(1, rate/int(time.Second/piece)))])
-		if rate < wideOpen {
-			pause := time.NewTimer(time.Duration(n) * time.Second / time.Duration(rate))
+		if rate == wideOpen {
+			return n, err
+		}
+		now := time.Now()
+		if t.due.Before(now.Add(-piece)) { // what was not taken then is not caught up with
+			t.due = now.Add(-piece)
+		}
+		t.due = t.due.Add(time.Duration(n) * time.Second / time.Duration(rate))
+		if ahead := t.due.Sub(now); ahead > 0 {
+			pause := time.NewTimer(ahead)
 			select {
 			case <-pause.C:
 			case <-changed:

@@ -187,7 +187,7 @@ func (v *viewer) rtmp(ctx context.Context, s *rig.Server, room string) error {
 		return err
 	}
 	c.NC.SetReadDeadline(time.Time{})
-	c.In.R = bufio.NewReaderSize(v.tap.on(c.In.R), 16) // which takes no more than it needs
+	c.In.R = bufio.NewReader(v.tap.on(c.In.R))
 	for {
 		m, err := c.In.Next()
 		if err != nil {
