@@ -29,18 +29,22 @@ func (sc *scene) judgeSlow(v *viewer) {
 	}
 }
 
-// delay returns how long after it was sent the latest frame came to v, and how many did.
+// delay returns how long after it was sent the latest frame came to v while there was more to come, and how many did at all. What is
+// left when the stream has ended comes as slowly as he takes it.
 func (sc *scene) delay(v *viewer) (late time.Duration, seen int) {
 	sentAt := map[string]time.Time{}
 	sc.mu.Lock()
 	for _, s := range sc.log {
 		sentAt[string(s.tag.Body)] = s.at
 	}
+	end := sc.log[len(sc.log)-1].at
 	sc.mu.Unlock()
 	for _, t := range v.tags {
 		if at, ok := sentAt[string(t.Body)]; ok {
 			seen++
-			late = max(late, t.at.Sub(at))
+			if t.at.Before(end) {
+				late = max(late, t.at.Sub(at))
+			}
 		}
 	}
 	return late, seen
