@@ -342,7 +342,7 @@ const (
 	queueLasts = 250 * time.Millisecond // what the kernel may hold for a slow viewer before it takes more
 	leastQueue = 8 << 10
 
-	drainLook   = 200 * time.Millisecond // in which bursts even out
+	drainLook   = 500 * time.Millisecond // in which bursts even out, and who was stopped for a moment shows what he takes
 	drainForget = 2 * time.Second        // without a full socket
 )
 
