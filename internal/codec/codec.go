@@ -35,31 +35,26 @@ func SelfDescribing(c media.Codec) bool {
 // RandomAccess tells whether a decoder may start at payload, a frame of t: by the frame itself for the codecs that livego can
 // read, elsewhere by keyFlag, what the packaging claims. Every frame of sound is such a point. lengthSize is what Describe
 // returned for t. A frame that makes no sense is an error.
-func RandomAccess(t *media.Track, lengthSize int, keyFlag bool, payload []byte) (media.RandomAccess, error) {
+//
+// leading tells that payload is not decodable by who starts with the random access point before it.
+func RandomAccess(t *media.Track, lengthSize int, keyFlag bool, payload []byte) (rap media.RandomAccess, leading bool, err error) {
 	switch t.Codec {
 	case media.H264:
-		return h264.RandomAccess(payload, lengthSize)
+		rap, err = h264.RandomAccess(payload, lengthSize)
 	case media.HEVC:
-		return h265.RandomAccess(payload, lengthSize)
+		var a h265.AccessUnit
+		a, err = h265.Classify(payload, lengthSize)
+		rap, leading = a.RAP, a.RASL
 	case media.AV1:
-		return av1.RandomAccess(payload)
+		rap, err = av1.RandomAccess(payload)
 	case media.VP9:
-		return vp9.RandomAccess(payload)
+		rap, err = vp9.RandomAccess(payload)
+	default:
+		if keyFlag || t.Kind == media.Audio {
+			rap = media.Key
+		}
 	}
-	if keyFlag || t.Kind == media.Audio {
-		return media.Key, nil
-	}
-	return media.NoAccess, nil
-}
-
-// Leading reports whether payload, a frame of t that RandomAccess knows, is not decodable by who starts with the random access point
-// before it.
-func Leading(t *media.Track, lengthSize int, payload []byte) bool {
-	if t.Codec != media.HEVC {
-		return false
-	}
-	a, err := h265.Classify(payload, lengthSize)
-	return err == nil && a.RASL
+	return rap, leading, err
 }
 
 // Samples returns how many samples payload holds, a frame of the audio track t, per channel and at t.SampleRate; for Opus this is

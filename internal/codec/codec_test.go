@@ -224,7 +224,7 @@ func TestLeading(t *testing.T) {
 		{media.HEVC, rasl[:6], false},
 		{media.H264, rasl, false},
 	} {
-		if got := Leading(&media.Track{Kind: media.Video, Codec: tt.codec}, 4, []byte(tt.payload)); got != tt.want {
+		if _, got, _ := RandomAccess(&media.Track{Kind: media.Video, Codec: tt.codec}, 4, false, []byte(tt.payload)); got != tt.want {
 			t.Errorf("%v %x: %v", tt.codec, tt.payload, got)
 		}
 	}
@@ -253,7 +253,7 @@ func TestRandomAccess(t *testing.T) {
 		{"VP8 without", media.VP8, media.Video, false, "x", media.NoAccess, nil},
 		{"AAC", media.AAC, media.Audio, false, "x", media.Key, nil},
 	} {
-		got, err := RandomAccess(&media.Track{Kind: tt.kind, Codec: tt.codec}, 4, tt.flag, []byte(tt.payload))
+		got, _, err := RandomAccess(&media.Track{Kind: tt.kind, Codec: tt.codec}, 4, tt.flag, []byte(tt.payload))
 		if got != tt.want || (err != nil) != (tt.err != nil) {
 			t.Errorf("%s: %v, %v", tt.name, got, err)
 		}

@@ -268,7 +268,7 @@ func describe(t *testing.T, c media.Codec, extradata, payload []byte) *media.Tra
 			t.Errorf("the same frame made another track: %+v, %v", again, err)
 		}
 	}
-	if rap, err := codec.RandomAccess(track, lengthSize, false, payload); rap != media.Key || err != nil {
+	if rap, _, err := codec.RandomAccess(track, lengthSize, false, payload); rap != media.Key || err != nil {
 		t.Errorf("the first frame is %v, %v", rap, err)
 	}
 	return track

@@ -176,7 +176,6 @@ func (v *viewer) send(b *batch, now time.Time) (full bool, err error) {
 			return false, err
 		}
 		v.given += uint64(n)
-		v.drain.sent += n
 		v.sent(n, now)
 		if n < b.size {
 			v.fallBehind(now)
@@ -304,7 +303,7 @@ func (v *viewer) fallBehind(now time.Time) {
 	last, newest := v.feed.newest()
 	behind := last.dts - v.at.dts
 	if queued, err := unix.IoctlGetInt(v.sock, unix.SIOCOUTQ); err == nil {
-		v.drain.look(now, queued)
+		v.drain.look(now, v.given-uint64(queued))
 		v.boundQueue()
 		behind += v.drain.takes(queued + len(v.rest))
 	}
@@ -349,22 +348,21 @@ const (
 // A drain measures how fast a viewer takes what he is sent, when his socket is full.
 type drain struct {
 	since time.Time // the last look; zero while there is none
-	held  int       // by the kernel, at that time
-	sent  int       // given to the kernel since
+	taken uint64    // what his end had acknowledged then
 	rate  float64   // bytes a second in the last look; 0 before
 	bound int       // of the kernel's queue; 0 as for everybody
 }
 
-// look is told how many bytes the kernel holds now.
-func (d *drain) look(now time.Time, queued int) {
+// look is told how many bytes his end has acknowledged by now.
+func (d *drain) look(now time.Time, taken uint64) {
 	elapsed := now.Sub(d.since)
 	if !d.since.IsZero() && elapsed < drainLook {
 		return
 	}
-	if drained := d.held + d.sent - queued; !d.since.IsZero() && drained > 0 {
-		d.rate = float64(drained) / elapsed.Seconds()
+	if !d.since.IsZero() && taken > d.taken {
+		d.rate = float64(taken-d.taken) / elapsed.Seconds()
 	}
-	d.since, d.held, d.sent = now, queued, 0
+	d.since, d.taken = now, taken
 }
 
 // takes returns how long n bytes take to go; 0 while that is not known.

@@ -70,9 +70,3 @@ func Classify(unit []byte, lengthSize int) (AccessUnit, error) {
 	a.ParameterSets = sets == [3]bool{true, true, true}
 	return a, nil
 }
-
-// RandomAccess returns Key for an access unit with an IRAP picture. Its errors are those of Classify.
-func RandomAccess(unit []byte, lengthSize int) (media.RandomAccess, error) {
-	a, err := Classify(unit, lengthSize)
-	return a.RAP, err
-}

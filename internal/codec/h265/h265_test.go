@@ -409,9 +409,6 @@ func TestClassify(t *testing.T) {
 		if got != tt.want || (err != nil) != tt.bad {
 			t.Errorf("%s: %+v, %v", tt.name, got, err)
 		}
-		if rap, err := RandomAccess([]byte(tt.b), 4); rap != tt.want.RAP || (err != nil) != tt.bad {
-			t.Errorf("%s: %v, %v", tt.name, rap, err)
-		}
 	}
 }
 

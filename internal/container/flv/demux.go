@@ -211,7 +211,7 @@ func (d *Demuxer) frame(k media.Kind, cur *current, p packet, timestamp uint32, 
 	if err := d.prepare(k, cur, p, arrived); err != nil {
 		return nil, err
 	}
-	rap, err := codec.RandomAccess(cur.track, cur.lengthSize, p.keyFlag, p.data)
+	rap, leading, err := codec.RandomAccess(cur.track, cur.lengthSize, p.keyFlag, p.data)
 	if err != nil {
 		return nil, skip("%v", err)
 	}
@@ -223,7 +223,7 @@ func (d *Demuxer) frame(k media.Kind, cur *current, p packet, timestamp uint32, 
 	return &media.Frame{
 		Track: cur.track, Meta: d.meta,
 		DTS: dts, PTS: dts + p.cts,
-		RAP: rap, Leading: codec.Leading(cur.track, cur.lengthSize, p.data), KeyFlag: p.keyFlag || k == media.Audio,
+		RAP: rap, Leading: leading, KeyFlag: p.keyFlag || k == media.Audio,
 		Arrived: arrived, Payload: p.data,
 	}, nil
 }

@@ -334,7 +334,7 @@ func (r *Reader) frame(t *track, payload []byte, at time.Duration, key bool) (*m
 		}
 	}
 	f := &media.Frame{Track: t.track, DTS: at, PTS: at, KeyFlag: key, Payload: payload}
-	f.RAP, _ = codec.RandomAccess(t.track, t.lengthSize, key, payload) // who sends it on looks again
+	f.RAP, f.Leading, _ = codec.RandomAccess(t.track, t.lengthSize, key, payload) // who sends it on looks again
 	if t.reorders() {
 		t.order.add(at)
 	}

@@ -140,7 +140,7 @@ func (r *Reader) frame(t *track, m sample) (*media.Frame, error) {
 			e.track, e.described, f.Track = now, now, now
 		}
 	}
-	f.RAP, _ = codec.RandomAccess(f.Track, e.lengthSize, m.sync, f.Payload) // who sends it on looks again
+	f.RAP, f.Leading, _ = codec.RandomAccess(f.Track, e.lengthSize, m.sync, f.Payload) // who sends it on looks again
 	return f, nil
 }
 

@@ -65,7 +65,7 @@ func (d *demuxer) pictureEnd(e *incoming) {
 		shift := seconds(int64(n) * p.distance(e))
 		f := &media.Frame{Track: e.track, DTS: seconds(p.dts) + shift, PTS: seconds(p.pts) + shift, KeyFlag: p.random && n == 0, Payload: payload}
 		var err error
-		if f.RAP, err = codec.RandomAccess(e.track, p.lengthSize, f.KeyFlag, payload); err != nil {
+		if f.RAP, f.Leading, err = codec.RandomAccess(e.track, p.lengthSize, f.KeyFlag, payload); err != nil {
 			d.Malformed++
 			continue
 		}
