@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -114,6 +115,32 @@ func AllMedia() []Media {
 		{"two-sounds.mp4", 3, false, args("-i @av.mp4 -i @b.mp4 -map 0:v -map 0:a -map 1:a -c copy")},
 	}
 	return list
+}
+
+// Unlike lists five files of two seconds that differ in container, size, frame rate, sampling rate and channels. The second and the
+// third have the same pictures.
+func Unlike(t testing.TB) (list []Media) {
+	t.Helper()
+	for _, name := range []string{"b.mp4", "av.flv", "8k-mono.mp4", "wide.ts", "tall.mkv"} {
+		list = append(list, MediaOf(t, name))
+	}
+	return list
+}
+
+// Pictures counts the pictures of m as ffprobe does.
+func (m Media) Pictures(t testing.TB) int {
+	t.Helper()
+	out, err := exec.Command("ffprobe", "-v", "error", "-count_packets", "-select_streams", "v", "-show_entries", "stream=nb_read_packets",
+		"-of", "csv=p=0", m.File(t)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(out), "\n") // it says so twice of what has programs
+	n, err := strconv.Atoi(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // Dense is five seconds of 8 Mbit/s.
