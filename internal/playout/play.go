@@ -217,7 +217,7 @@ func (s *sender) write(ctx context.Context, it item) error {
 		late = 0
 	}
 	s.result.Late, s.result.Early = max(s.result.Late, late), max(s.result.Early, -late)
-	for _, t := range s.tags(it.f) {
+	for _, t := range s.tags(it) {
 		if err := s.sink.Write(t); err != nil {
 			return err
 		}
@@ -233,8 +233,9 @@ func (s *sender) write(ctx context.Context, it item) error {
 }
 
 // tags returns the messages of a frame, with the headers that must precede it.
-func (s *sender) tags(f *media.Frame) []flv.Tag {
-	tags := s.head.Before(nil, f, nil)
+func (s *sender) tags(it item) []flv.Tag {
+	f := it.f
+	tags := s.head.Before(nil, f, it.tracks)
 	tag := bytes.Join(flv.EncodeTag(f), nil)
 	return append(tags, flv.Tag{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f), Body: tag[tagHeader : len(tag)-tagTail]})
 }

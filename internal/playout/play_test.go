@@ -109,6 +109,11 @@ func TestPace(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			// Servers let viewers begin when the tracks are there that are announced.
+			if head := s.messages; !bytes.Contains(head[0].Body, []byte("videocodecid")) || !bytes.Contains(head[0].Body, []byte("audiocodecid")) ||
+				string(head[1].Body) != "\x17\x00\x00\x00\x00"+avcC || string(head[2].Body) != "\xAF\x00"+asc {
+				t.Errorf("it begins with %q, %q, %q", head[0].Body, head[1].Body, head[2].Body)
+			}
 			_, off := s.pictures()
 			if len(off) != 6*2500 || s.goodbyes != 1 || s.closed != 1 {
 				t.Fatalf("%d pictures, %d goodbyes, %d closed", len(off), s.goodbyes, s.closed)

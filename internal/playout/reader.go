@@ -16,10 +16,11 @@ import (
 
 // An item is a frame on its way out.
 type item struct {
-	f     *media.Frame
-	entry int           // its file
-	at    time.Duration // in it
-	round int           // of the list, from 0
+	f      *media.Frame
+	tracks []*media.Track // of its file
+	entry  int            // its file
+	at     time.Duration  // in it
+	round  int            // of the list, from 0
 }
 
 // A reader reads the files of a list, over and over if it is to, and gives their frames the times of one stream.
@@ -182,7 +183,7 @@ func (p *part) flush(ctx context.Context) error {
 	p.reader.previous = p.entry
 	p.zero = fileZero(head)
 	p.joined = true
-	p.setMeta(head)
+	p.describe(head)
 	if i >= 0 {
 		f := head[i]
 		at := min(f.DTS, head[0].DTS-lead)
@@ -219,18 +220,23 @@ func fileZero(head []*media.Frame) time.Duration {
 	return 0
 }
 
-// setMeta makes what viewers are told of the file: which tracks it has, so that servers know for which to wait.
-func (p *part) setMeta(head []*media.Frame) {
-	m := media.Meta{Encoder: "livego push"}
+// describe makes what viewers are told of the file: its tracks, so that servers know for which to wait.
+func (p *part) describe(head []*media.Frame) {
+	var newest [4]*media.Track
 	for _, st := range p.s.Streams() {
-		if carried(st.Track, p.s) {
-			m.HasVideo = m.HasVideo || st.Track.Kind == media.Video
-			m.HasAudio = m.HasAudio || st.Track.Kind == media.Audio
+		if k := st.Track.Kind; newest[k] == nil && carried(st.Track, p.s) {
+			newest[k] = st.Track
 		}
 	}
-	for _, f := range head {
-		m.HasVideo = m.HasVideo || f.Track.Kind == media.Video
-		m.HasAudio = m.HasAudio || f.Track.Kind == media.Audio
+	for _, f := range slices.Backward(head) { // who has frames is the track as they describe it
+		newest[f.Track.Kind] = f.Track
+	}
+	m := media.Meta{Encoder: "livego push", HasVideo: newest[media.Video] != nil, HasAudio: newest[media.Audio] != nil}
+	p.at.tracks = nil
+	for _, k := range []media.Kind{media.Video, media.Audio} {
+		if newest[k] != nil {
+			p.at.tracks = append(p.at.tracks, p.track(newest[k]))
+		}
 	}
 	if p.meta == nil || *p.meta != m {
 		p.meta = &m
