@@ -121,15 +121,16 @@ func TestPushNginx(t *testing.T) {
 func TestPushList(t *testing.T) {
 	rig.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{})
+	s := rig.Start(t, rig.Options{Flags: []string{"--hls_window=1000", "--hls_keep_after_end"}})
 	dir := t.TempDir()
-	list := "ffconcat version 1.0\n# five unlike files\n"
-	for i, name := range []string{"b.mp4", "av.flv", "8k-mono.mp4", "wide.ts", "tall.mkv"} {
-		link := filepath.Join(dir, fmt.Sprintf("it's %d%s", i, filepath.Ext(name)))
-		if err := os.Symlink(sample.MediaOf(t, name).File(t), link); err != nil {
+	list, pictures := "ffconcat version 1.0\n# five unlike files\n", 0
+	for i, m := range sample.Unlike(t) {
+		link := filepath.Join(dir, fmt.Sprintf("it's %d%s", i, filepath.Ext(m.Name)))
+		if err := os.Symlink(m.File(t), link); err != nil {
 			t.Fatal(err)
 		}
-		list += fmt.Sprintf("file 'it'\\''s %d%s'\n", i, filepath.Ext(name))
+		list += fmt.Sprintf("file 'it'\\''s %d%s'\n", i, filepath.Ext(m.Name))
+		pictures += 2 * m.Pictures(t)
 	}
 	files := filepath.Join(dir, "files.txt")
 	if err := os.WriteFile(files, []byte(list), 0o600); err != nil {
@@ -148,7 +149,11 @@ func TestPushList(t *testing.T) {
 		t.Errorf("it does not say what differs:\n%s", p.Stderr())
 	}
 	for _, path := range []string{rtmpOut, flvOut} {
-		checkChannel(t, path, 2*5*2)
+		checkChannel(t, path, 2*5*2, pictures)
+	}
+	// ffmpeg follows new parameters by itself in MPEG-TS; in fragmented MP4 it does not.
+	if n := decode(t, strings.TrimSuffix(s.HLS("channel"), ".m3u8")+"/ts.m3u8", "-live_start_index", "0"); n != pictures {
+		t.Errorf("HLS: ffmpeg decodes %d pictures, want %d", n, pictures)
 	}
 	parts, err := hls()
 	if err != nil {
@@ -157,12 +162,16 @@ func TestPushList(t *testing.T) {
 	if len(parts) < 10 { // each file of both rounds at least
 		t.Errorf("HLS: %d parts between discontinuities", len(parts))
 	}
+	decoded := 0
 	for n, b := range parts {
 		out := filepath.Join(dir, fmt.Sprintf("hls%d", n))
 		if err := os.WriteFile(out, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		decode(t, out)
+		decoded += decode(t, out)
+	}
+	if decoded != pictures {
+		t.Errorf("HLS: %d pictures, want %d", decoded, pictures)
 	}
 }
 
@@ -223,15 +232,15 @@ func fetchHLS(ctx context.Context, c *http.Client, list, ref string) ([]byte, er
 	return b, err
 }
 
-// checkChannel checks that the times of a recording rise without holes for so many seconds, and that all of it can be decoded: each part
-// between two changes of parameters by itself.
-func checkChannel(t *testing.T, path string, seconds float64) {
+// checkChannel checks that the times of a recording rise without holes for so many seconds, and that all of it can be decoded, to so many
+// pictures: each part between two changes of parameters by itself.
+func checkChannel(t *testing.T, path string, seconds float64, pictures int) {
 	t.Helper()
 	file := readFLV(t, path)
 	last := map[byte]uint32{}
 	var first, end uint32
 	part := &essence.FLVFile{HasVideo: true, HasAudio: true}
-	parts := 0
+	parts, decoded := 0, 0
 	flush := func() {
 		if len(part.Tags) > 10 {
 			out := filepath.Join(t.TempDir(), fmt.Sprintf("part%d.flv", parts))
@@ -243,7 +252,7 @@ func checkChannel(t *testing.T, path string, seconds float64) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			decode(t, out)
+			decoded += decode(t, out)
 			parts++
 		}
 	}
@@ -277,23 +286,87 @@ func checkChannel(t *testing.T, path string, seconds float64) {
 	if got := float64(end-first) / 1000; got < seconds-3 || got > seconds+1 {
 		t.Errorf("%s: %v s, want %v", path, got, seconds)
 	}
+	if decoded != pictures {
+		t.Errorf("%s: %d pictures, want %d", path, decoded, pictures)
+	}
 	if want := 8; parts != want { // two of the five have the same pictures
 		t.Errorf("%s: %d parts, want %d", path, parts, want)
 	}
 }
 
-// decode decodes a file to its end: ffmpeg says nothing if all is well.
-func decode(t *testing.T, path string) {
+// decode decodes a file or a stream to its end, and returns how many pictures come of it: ffmpeg says nothing if all is well.
+func decode(t *testing.T, from string, more ...string) (pictures int) {
 	t.Helper()
-	p := rig.FFmpeg(t, "-v", "error", "-i", path, "-f", "null", "-")
+	p := rig.FFmpeg(t, slices.Concat([]string{"-v", "error"}, more, []string{"-i", from, "-fps_mode", "passthrough", "-f", "framecrc", "-"})...)
 	if p.Wait(patience); strings.Contains(p.Stderr(), "Cannot determine format of input stream") {
-		return // a few milliseconds of sound, between the change of the sound and that of the pictures
+		return 0 // a few milliseconds of sound, between the change of the sound and that of the pictures
 	}
 	p.OK(patience)
 	for line := range strings.Lines(p.Stderr()) {
 		if !strings.Contains(line, "non monotonically increasing dts") { // sound of one file and the next meet within a millisecond
-			t.Errorf("%s: %s", path, line)
+			t.Errorf("%s: %s", from, line)
 		}
+	}
+	video := "none"
+	for line := range strings.Lines(p.Stdout()) {
+		if n, ok := strings.CutSuffix(strings.TrimSpace(line), ": video"); ok {
+			video = strings.TrimPrefix(n, "#media_type ") + ","
+		}
+		if strings.HasPrefix(line, video) {
+			pictures++
+		}
+	}
+	return pictures
+}
+
+// TestPushConcat plays a list of files of one kind and time base, without which ffmpeg cannot join them, and compares what comes with what
+// ffmpeg makes of the list.
+func TestPushConcat(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s, dir := rig.Start(t, rig.Options{}), t.TempDir()
+	list := "ffconcat version 1.0\n"
+	const files = 3
+	for _, name := range [files]string{"av.mp4", "vfr.mp4", "av.mp4"} {
+		list += "file '" + sample.MediaOf(t, name).File(t) + "'\n"
+	}
+	text, joined, out := filepath.Join(dir, "files.txt"), filepath.Join(dir, "joined.flv"), filepath.Join(dir, "out.flv")
+	if err := os.WriteFile(text, []byte(list), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rig.FFmpeg(t, "-f", "concat", "-safe", "0", "-i", text, "-c", "copy", joined).OK(patience)
+	viewer := recordRTMP(t, s.RTMP("channel"), out)
+	push(t, s, text, "channel").OK(patience)
+	viewer.OK(patience)
+	want, err := readFLV(t, joined).Essence()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := readFLV(t, out).Essence()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// ffmpeg begins a file when the longest track of the one before ends, livego when its pictures end: some milliseconds a join.
+	const join = 60 * time.Millisecond
+	check(t, "pictures", want.Of(essence.Video), got.Of(essence.Video), files*join/2)
+	sound, n := want.Of(essence.Audio), 0
+	for _, u := range got.Of(essence.Audio) {
+		i := slices.IndexFunc(sound[n:], func(w essence.Unit) bool { return w.Sum == u.Sum })
+		if i < 0 {
+			t.Fatalf("sound that is not in the list, or not there: %v", u)
+		}
+		n += i + 1
+	}
+	// At each join, what one file's sound lasts longer takes the place of the next one's priming.
+	if missing := len(sound) - len(got.Of(essence.Audio)); missing < 0 || missing > 4*files {
+		t.Errorf("%d frames of sound are missing", missing)
+	}
+	last := map[essence.Kind]time.Duration{}
+	for _, u := range got {
+		if u.DTS < last[u.Kind] {
+			t.Errorf("%v comes after one at %v", u, last[u.Kind])
+		}
+		last[u.Kind] = u.DTS
 	}
 }
 
