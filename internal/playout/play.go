@@ -76,6 +76,11 @@ const (
 	giveInFirst  = 500 * time.Millisecond
 	giveInMost   = 10 * time.Second // between attempts to connect
 	slump        = 5 * time.Second  // so late is not made up for: the machine slept
+
+	// early is how much before it is due a frame is sent: whom the machine wakes late is in time still. What is due within together of
+	// that goes along, so that there is one wake for a picture and the sound around it.
+	early    = 30 * time.Millisecond
+	together = 15 * time.Millisecond
 )
 
 // A LostError tells that the server was lost, and could not be reached again in time.
@@ -147,7 +152,7 @@ func (s *sender) run(ctx context.Context) error {
 		return err
 	}
 	defer func() { s.sink.Close() }()
-	s.begin = time.Now().Add(-s.scaled(first.f.DTS))
+	s.start(first)
 	for it, ok := first, true; ok; it, ok = <-s.items {
 		s.queue.free(len(it.f.Payload))
 		if err := s.send(ctx, it); err != nil {
@@ -180,6 +185,9 @@ func (it item) length() time.Duration {
 	return min(it.f.Duration, time.Second)
 }
 
+// start lays the clock so that it is sent now.
+func (s *sender) start(it item) { s.begin = time.Now().Add(early - s.scaled(it.f.DTS)) }
+
 // scaled converts a time of the stream to one of the clock.
 func (s *sender) scaled(d time.Duration) time.Duration { return time.Duration(float64(d) / s.o.Speed) }
 
@@ -205,10 +213,10 @@ func (s *sender) keep(it item) {
 	s.kept += len(it.f.Payload)
 }
 
-// write waits until it is due, and sends it.
+// write waits until it is time for it, and sends it.
 func (s *sender) write(ctx context.Context, it item) error {
 	due := s.begin.Add(s.scaled(it.f.DTS))
-	if !wait(ctx, time.Until(due)) {
+	if ahead := time.Until(due); ahead > early+together && !wait(ctx, ahead-early) {
 		return ctx.Err()
 	}
 	late := time.Since(due)
@@ -298,7 +306,7 @@ func (s *sender) reconnect(ctx context.Context, why error) error {
 
 // again sends what a new connection has to begin with, from now on in real time.
 func (s *sender) again(ctx context.Context) error {
-	s.begin = time.Now().Add(-s.scaled(s.replay[0].f.DTS))
+	s.start(s.replay[0])
 	for _, it := range s.replay {
 		if err := s.write(ctx, it); err != nil {
 			return err

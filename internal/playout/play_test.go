@@ -99,7 +99,7 @@ func play(t *testing.T, o *Options, s *server, connect func(attempt int) error) 
 	return Play(t.Context(), o)
 }
 
-// TestPace plays ten minutes: no frame is sent before its time, or after it.
+// TestPace plays ten minutes: each frame is sent as much before it is due as it should be.
 func TestPace(t *testing.T) {
 	path := writeFilm(t, 100*time.Second)
 	for _, speed := range []float64{1, 4} {
@@ -126,7 +126,7 @@ func TestPace(t *testing.T) {
 			if want := time.Duration(600 / speed * float64(time.Second)); (time.Since(s.began) - want).Abs() > 50*time.Millisecond {
 				t.Errorf("it took %v, want %v", time.Since(s.began), want)
 			}
-			if result.Late > 0 || result.Early > 0 || result.Frames != 2*6*2500 || result.Sent < 599*time.Second {
+			if result.Late > 0 || result.Early < early || result.Early > early+together || result.Frames != 2*6*2500 || result.Sent < 599*time.Second {
 				t.Errorf("%+v", result)
 			}
 		})
