@@ -506,36 +506,88 @@ func TestPushTranscodes(t *testing.T) {
 	}
 }
 
-// TestPushChanging pushes files that change meanwhile: one that grows, and one of a list that vanishes.
+// TestPushChanging pushes files that change meanwhile: those that grow are played as far as they went at first, and one of a list that
+// vanishes ends it.
 func TestPushChanging(t *testing.T) {
 	rig.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{})
-	whole, err := os.ReadFile(sample.MediaOf(t, "av.flv").File(t))
-	if err != nil {
-		t.Fatal(err)
+	s, dir := rig.Start(t, rig.Options{}), t.TempDir()
+	copied := func(as string, more ...string) (path string) {
+		t.Helper()
+		path = filepath.Join(dir, as)
+		rig.FFmpeg(t, slices.Concat([]string{"-i", sample.Dense().File(t), "-c", "copy"}, more, []string{path})...).OK(patience)
+		return path
 	}
-	dir := t.TempDir()
-	path := func(name string) string { return filepath.Join(dir, name) }
-	for _, name := range []string{"one.flv", "two.flv", "growing.flv"} {
-		if err := os.WriteFile(path(name), whole, 0o600); err != nil {
+	// They are so long that their ends have not been read when their beginnings play.
+	first, last := copied("first.flv"), copied("last.flv")
+	vanishing := push(t, s, first, first, last, "vanishing")
+	growing := map[string]*rig.Process{}
+	for name, more := range map[string][]string{"a.flv": nil, "a.ts": nil, "a.mkv": {"-live", "1"}, "a.mp4": {"-movflags", "frag_keyframe+empty_moov"}} {
+		path := copied("growing-"+name, more...)
+		room := strings.ReplaceAll(name, ".", "-")
+		growing[name] = push(t, s, path, room)
+		s.AwaitLive(room)
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+		if err == nil {
+			_, err = f.Write(make([]byte, 1000))
+			f.Close()
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	vanishing := push(t, s, path("one.flv"), path("two.flv"), "vanishing")
-	growing := push(t, s, path("growing.flv"), "growing")
 	s.AwaitLive("vanishing")
-	s.AwaitLive("growing")
-	if err := os.Remove(path("two.flv")); err != nil {
+	if err := os.Remove(last); err != nil {
 		t.Fatal(err)
 	}
-	if code := vanishing.Wait(patience); code != 4 || !strings.Contains(vanishing.Stderr(), "two.flv: no such file") {
-		// It may have been open already: then it plays to its end.
-		if code != 0 {
-			t.Errorf("vanishing: exit code %d\n%s", code, vanishing.Stderr())
+	for name, p := range growing {
+		if p.OK(patience); strings.Count(p.Stderr(), "still being written") != 1 {
+			t.Errorf("%s: it does not say that it grows:\n%s", name, p.Stderr())
 		}
 	}
-	growing.OK(patience)
+	if code := vanishing.Wait(patience); code != 4 || !strings.Contains(vanishing.Stderr(), "last.flv: no such file") {
+		t.Errorf("vanishing: exit code %d\n%s", code, vanishing.Stderr())
+	}
+}
+
+// TestPushDamaged pushes files of every container that are cut off, and such as have rubbish in the middle: what can be played is, and a
+// line says so where something cannot.
+func TestPushDamaged(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	server := rig.Start(t, rig.Options{})
+	for _, name := range []string{"faststart.mp4", "fragments.mp4", "av.mkv", "live.mkv", "av.ts", "av.flv", "sound.aac", "vbr.mp3"} {
+		for _, how := range []string{"cut", "corrupt"} {
+			t.Run(how+" "+name, func(t *testing.T) {
+				t.Parallel()
+				s := server.In(t)
+				b, err := os.ReadFile(sample.MediaOf(t, name).File(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if how == "cut" {
+					b = b[:len(b)*2/3]
+				} else {
+					for i := len(b) / 2; i < len(b)/2+3000; i++ {
+						b[i] ^= byte(i * 7)
+					}
+				}
+				path, room := filepath.Join(t.TempDir(), name), how+"-"+strings.ReplaceAll(name, ".", "-")
+				if err := os.WriteFile(path, b, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				p := push(t, s, path, room)
+				code := p.Wait(patience)
+				warned := strings.Count(p.Stderr(), "warning:")
+				if code != 0 || !strings.Contains(p.Stderr(), "sent 0:0") || warned > 1 {
+					t.Errorf("exit code %d\n%s", code, p.Stderr())
+				}
+				// Without lengths and an index, where a file is cut off is where it ends.
+				if ends := slices.Contains([]string{".ts", ".aac", ".mp3"}, filepath.Ext(name)); how == "cut" && warned == 0 && !ends {
+					t.Errorf("it does not say that it is cut off:\n%s", p.Stderr())
+				}
+			})
+		}
+	}
 }
 
 // TestPushStops presses Ctrl-C: the stream ends in due form, at once for all viewers.

@@ -91,14 +91,16 @@ func (r *reader) play(ctx context.Context, e Entry, from time.Duration) (n int, 
 				return p.n, err
 			}
 		}
-		var cut *source.CutError
 		switch {
 		case err == nil:
 			continue
-		case errors.As(err, &cut):
-			r.warn(cut.Error())
-		case !errors.Is(err, io.EOF):
-			return p.n, err
+		case ctx.Err() != nil:
+			return p.n, ctx.Err()
+		case errors.Is(err, io.EOF):
+		case p.n == 0 && len(p.head) == 0:
+			return 0, err
+		default: // what came before is played
+			r.warn(err.Error())
 		}
 		return p.n, p.flush(ctx)
 	}

@@ -146,7 +146,7 @@ func (r *Report) judgeWhole(s *source.Source, cut *source.CutError) {
 		}
 	}
 	if cut != nil {
-		text := fmt.Sprintf("The file is cut off at %.1f s: the copy or the recording was not finished.", cut.At.Seconds())
+		text := fmt.Sprintf("The file is cut off or damaged at %.1f s: what is behind that is not played.", cut.At.Seconds())
 		if cut.Grew {
 			text = "The file is still being written: only what was there when it was opened is played."
 		}
