@@ -481,6 +481,48 @@ func TestPushRefused(t *testing.T) {
 	}
 }
 
+// TestPushRTMPS pushes by RTMPS, at twice the speed, to a server that is known by its certificate; one that is not is refused.
+func TestPushRTMPS(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	cert, key, _ := rig.Certificate(t)
+	s := rig.Start(t, rig.Options{Flags: []string{"--enable_rtmps=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
+	path, out := sample.MediaOf(t, "av.mp4").File(t), filepath.Join(t.TempDir(), "out.flv")
+	url := "rtmps://" + s.Addr("rtmps_addr") + "/live/" + s.Key("movie")
+	unknown := rig.Livego(t, t.TempDir(), nil, "push", path, url)
+	if code := unknown.Wait(patience); code != 1 || !strings.Contains(unknown.Stderr(), "certificate") || strings.Count(unknown.Stderr(), "\n") != 1 {
+		t.Errorf("exit code %d\n%s", code, unknown.Stderr())
+	}
+	viewer := recordRTMP(t, s.RTMP("movie"), out)
+	began := time.Now()
+	rig.Livego(t, t.TempDir(), []string{"SSL_CERT_FILE=" + cert}, "push", "--times=3", "--speed=2", path, url).OK(patience)
+	if took := time.Since(began); took < 2900*time.Millisecond || took > 5*time.Second {
+		t.Errorf("6 s at twice the speed took %v", took)
+	}
+	viewer.OK(patience)
+	got, err := readFLV(t, out).Essence()
+	if err != nil || len(got.Of(essence.Video)) != 150 {
+		t.Errorf("%d pictures came, %v", len(got.Of(essence.Video)), err)
+	}
+}
+
+// TestPushTerminal looks at a terminal, where a bar stands in the place of lines.
+func TestPushTerminal(t *testing.T) {
+	rig.Need(t, "ffmpeg", "script")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{})
+	path := sample.MediaOf(t, "av.mp4").File(t)
+	command := fmt.Sprintf("%s push --times=2 --api=%s --rtmp=%s '%s' movie", rig.Binary(t, true), s.API(""), strings.TrimSuffix(s.RTMP(""), "/"), path)
+	terminal := rig.Go(t, "script", "-qec", command, "/dev/null")
+	terminal.OK(patience)
+	screen := terminal.Stdout()
+	for _, want := range []string{`av\.mp4, 0:0\d\.\d of 0:02\.0, \d+ kbit/s, \d+ ms late`, `av\.mp4, round 2`, `\r`, `█`, `sent 0:0\d\.\d`} {
+		if !regexp.MustCompile(want).MatchString(screen) {
+			t.Errorf("the screen shows no %s:\n%q", want, screen)
+		}
+	}
+}
+
 // TestPushTranscodes plays what RTMP cannot carry by ffmpeg's help: the pictures, which it can, stay as they are.
 func TestPushTranscodes(t *testing.T) {
 	rig.Need(t, "ffmpeg")
