@@ -464,6 +464,8 @@ func TestPushRefused(t *testing.T) {
 		{[]string{av, "no/room"}, 2, "the last argument must be a room or an address"},
 		{[]string{"--speed=0", av, "movie"}, 2, "--speed must be"},
 		{[]string{"--start=x", av, "movie"}, 2, "is no time"},
+		{[]string{"--tracks=x", av, "movie"}, 2, "is no choice of tracks"},
+		{[]string{"--tracks=a:1", "--transcode", av, "movie"}, 2, "does not go with --tracks"},
 		{[]string{filepath.Join(dir, "none.mp4"), "movie"}, 4, "none.mp4: no such file"},
 		{[]string{dir, "movie"}, 4, "is a directory"},
 		{[]string{"/dev/null", "movie"}, 4, "is no file but a device"},
@@ -504,6 +506,58 @@ func TestPushRTMPS(t *testing.T) {
 	if err != nil || len(got.Of(essence.Video)) != 150 {
 		t.Errorf("%d pictures came, %v", len(got.Of(essence.Video)), err)
 	}
+}
+
+// TestPushTracks pushes a file of two sounds: the second alone, and all tracks, to a server that takes them and to one that does not.
+func TestPushTracks(t *testing.T) {
+	rig.Need(t, "ffmpeg", "nginx")
+	t.Parallel()
+	s, nginx := rig.Start(t, rig.Options{}), startNginx(t, "application live { live on; wait_key on; }")
+	path := sample.MediaOf(t, "two-sounds.mp4").File(t)
+	mapped := func(sound string) essence.Stream {
+		out := filepath.Join(t.TempDir(), "reference.flv")
+		rig.FFmpeg(t, "-i", path, "-map", "0:v:0", "-map", "0:a:"+sound, "-c", "copy", "-f", "flv", out).OK(patience)
+		want, err := readFLV(t, out).Packets()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return want
+	}
+	first, second := mapped("0"), mapped("1")
+	play := func(room, query, tracks string) essence.Stream {
+		t.Helper()
+		p := push(t, s, "--tracks="+tracks, path, room)
+		s.AwaitLive(room)
+		got, err := watchFLV(t.Context(), rig.Client(), s.FLV(room)+query)
+		p.OK(patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		packets, err := got.Packets()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return packets
+	}
+	check(t, "the second sound", second, play("second", "", "v:0,a:1"), essence.Millisecond)
+	check(t, "sound alone", second.Of(essence.Audio), play("sound", "", "a:1"), essence.Millisecond)
+	all := play("all", "?tracks=all", "all")
+	check(t, "all, the first", first, all.Track(0), essence.Millisecond)
+	check(t, "all, the second", second.Of(essence.Audio), all.Track(1), essence.Millisecond)
+
+	out, url := filepath.Join(t.TempDir(), "out.flv"), "rtmp://"+nginx+"/live/all"
+	viewer := recordRTMP(t, url, out, "-rw_timeout", "2000000")
+	p := rig.Livego(t, t.TempDir(), nil, "push", "--tracks=all", path, url)
+	p.OK(patience)
+	if strings.Count(p.Stderr(), "the server takes one track of a kind") != 1 {
+		t.Errorf("it does not say that the server takes no more:\n%s", p.Stderr())
+	}
+	viewer.Wait(patience)
+	got, err := readFLV(t, out).Packets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, "nginx", first, got, essence.Millisecond)
 }
 
 // TestPushTerminal looks at a terminal, where a bar stands in the place of lines.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ type Options struct {
 	Start   time.Duration // where in the list to begin
 	Speed   float64       // 1 is real time
 	Retry   time.Duration // how long a lost server is tried for; 0: it is not
+	Tracks  Choice        // of each file; several of a kind go to servers of Enhanced RTMP only
 
 	// Connect connects to where the stream goes. An error that the server's refusal makes ends the playing at the beginning, and is
 	// tried again later on.
@@ -40,6 +42,8 @@ type Options struct {
 type Sink interface {
 	// Write sends one message. What it refers to is not changed later.
 	Write(t flv.Tag) error
+	// Multitrack reports whether the server takes several tracks of a kind.
+	Multitrack() bool
 	// Goodbye ends the stream in due form.
 	Goodbye() error
 	Close() error
@@ -131,6 +135,7 @@ type sender struct {
 	queue  *queue
 	sink   Sink
 	head   flv.Preamble
+	begun  bool      // something was sent over this connection
 	begin  time.Time // when time 0 of the stream was due
 	replay []item    // since the last keyframe
 	kept   int       // bytes of replay
@@ -139,6 +144,7 @@ type sender struct {
 	told   time.Time
 	rates  meter
 	at     item
+	alone  bool // it has been told that only first tracks go
 }
 
 // run sends all items, and says goodbye.
@@ -147,10 +153,11 @@ func (s *sender) run(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	var err error
-	if s.sink, err = s.o.Connect(ctx); err != nil {
+	sink, err := s.o.Connect(ctx)
+	if err != nil {
 		return err
 	}
+	s.use(sink)
 	defer func() { s.sink.Close() }()
 	s.start(first)
 	for it, ok := first, true; ok; it, ok = <-s.items {
@@ -167,6 +174,11 @@ func (s *sender) run(ctx context.Context) error {
 	}
 	s.tell(false, 0)
 	return s.sink.Goodbye()
+}
+
+// use takes a new connection.
+func (s *sender) use(sink Sink) {
+	s.sink, s.head = sink, flv.Preamble{Dialect: flv.Dialect{Tracks: sink.Multitrack()}}
 }
 
 // linger waits until the last frame has been shown.
@@ -193,6 +205,13 @@ func (s *sender) scaled(d time.Duration) time.Duration { return time.Duration(fl
 
 // send sends one item when it is due, over a new connection where the old one is lost.
 func (s *sender) send(ctx context.Context, it item) error {
+	if it.f.Track.ID != 0 && !s.head.Dialect.Tracks {
+		if !s.alone {
+			s.alone = true
+			s.o.Warn("the server takes one track of a kind (no multitrack of Enhanced RTMP): the others stay")
+		}
+		return ctx.Err()
+	}
 	s.keep(it)
 	if err := s.write(ctx, it); err == nil || ctx.Err() != nil {
 		return ctx.Err()
@@ -204,7 +223,7 @@ func (s *sender) send(ctx context.Context, it item) error {
 
 // keep remembers what a new connection would have to begin with.
 func (s *sender) keep(it item) {
-	fresh := it.f.Track.Kind == media.Video && it.f.RAP != media.NoAccess
+	fresh := it.f.Track.Kind == media.Video && it.f.Track.ID == 0 && it.f.RAP != media.NoAccess
 	alone := it.f.Meta != nil && !it.f.Meta.HasVideo
 	if fresh || alone || s.kept > replayBytes {
 		s.replay, s.kept = s.replay[:0], 0
@@ -243,9 +262,18 @@ func (s *sender) write(ctx context.Context, it item) error {
 // tags returns the messages of a frame, with the headers that must precede it.
 func (s *sender) tags(it item) []flv.Tag {
 	f := it.f
-	tags := s.head.Before(nil, f, it.tracks)
-	tag := bytes.Join(flv.EncodeTag(f), nil)
+	tags := s.head.Before(nil, f, s.announce(it))
+	tag := bytes.Join(s.head.Dialect.EncodeTag(f), nil)
 	return append(tags, flv.Tag{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f), Body: tag[tagHeader : len(tag)-tagTail]})
+}
+
+// announce returns the tracks that a connection begins with, nil later.
+func (s *sender) announce(it item) []*media.Track {
+	if s.begun {
+		return nil
+	}
+	s.begun = true
+	return slices.DeleteFunc(slices.Clone(it.tracks), func(t *media.Track) bool { return t.ID != 0 && !s.head.Dialect.Tracks })
 }
 
 // What stands around the body in a tag: type, length, time and stream before it, its length behind.
@@ -294,7 +322,7 @@ func (s *sender) reconnect(ctx context.Context, why error) error {
 			why = err
 			continue
 		}
-		s.sink, s.head = sink, flv.Preamble{}
+		s.use(sink)
 		s.result.Reconnects++
 		if err = s.again(ctx); err == nil || ctx.Err() != nil {
 			return ctx.Err()
@@ -424,6 +452,8 @@ func (s *rtmpSink) reason(err error) error {
 	}
 	return err
 }
+
+func (s *rtmpSink) Multitrack() bool { return s.c.Caps()&rtmp.CapsMultitrack != 0 }
 
 func (s *rtmpSink) Goodbye() error { return s.c.Goodbye() }
 

@@ -62,6 +62,8 @@ func (s *server) Write(tag flv.Tag) error {
 	return nil
 }
 
+func (s *server) Multitrack() bool { return false }
+
 func (s *server) Goodbye() error { s.goodbyes++; return nil }
 func (s *server) Close() error   { s.closed++; return nil }
 

@@ -142,7 +142,7 @@ func (r *Report) judgeWhole(s *source.Source, cut *source.CutError) {
 	}
 	for _, k := range []media.Kind{media.Video, media.Audio} {
 		if n := r.count(k); n > 1 {
-			r.add(Remark{Code: "tracks", fix: fix{copy: true}, Text: fmt.Sprintf("There are %d %s tracks: a live stream has the first of them.", n, k)})
+			r.add(Remark{Code: "tracks", fix: fix{copy: true}, Text: fmt.Sprintf("There are %d %s tracks: push sends the first of them, others by --tracks.", n, k)})
 		}
 	}
 	if cut != nil {
