@@ -96,6 +96,7 @@ func AllMedia() []Media {
 		{"ac3.mp4", 3, pic(48000, x264, "-c:a ac3")},
 		{"ac3.ts", 3, args("-i @ac3.mp4 -c copy")},
 		{"ac3.m2ts", 3, args("-i @ac3.mp4 -c copy")},
+		{"aac.m2ts", 0, args("-i @av.mp4 -c copy")}, // as a private stream
 		{"eac3.ts", 3, pic(48000, x264, "-c:a eac3")},
 		{"sound.ac3", 3, snd(48000, "-c:a ac3")},
 		{"pcm.mov", 4, pic(48000, x264, "-c:a pcm_s16le")},
