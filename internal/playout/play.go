@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"slices"
 	"sync"
 	"time"
@@ -404,7 +405,7 @@ func Publish(ctx context.Context, address string) (Sink, error) {
 	defer cancel()
 	nc, app, name, tcURL, err := source.Connect(ctx, address)
 	if err != nil {
-		return nil, err
+		return nil, unreached(address, err)
 	}
 	c := rtmp.NewClientConn(nc, rtmp.Options{})
 	if err = c.Connect(ctx, app, tcURL); err == nil {
@@ -422,6 +423,15 @@ func Publish(ctx context.Context, address string) (Sink, error) {
 		}
 	}()
 	return s, nil
+}
+
+// unreached says which server could not be reached, without what is secret in its address.
+func unreached(address string, err error) error {
+	u, parseErr := url.Parse(address)
+	if parseErr != nil || errors.Is(err, source.ErrAddress) {
+		return err
+	}
+	return fmt.Errorf("%s://%s cannot be reached: %w", u.Scheme, u.Host, err)
 }
 
 func (s *rtmpSink) Write(t flv.Tag) error {
