@@ -33,8 +33,9 @@ type Options struct {
 	// Transcode has ffmpeg encode tracks that cannot be carried.
 	Transcode bool
 
-	Progress func(Progress) // told a few times a second; nil: nobody
-	Warn     func(string)   // told of what is passed over; nil: nobody
+	// Told from one goroutine, for which the stream does not wait; nil: nobody is.
+	Progress func(Progress) // a few times a second
+	Warn     func(string)   // of what is passed over
 
 	durations []time.Duration
 }
@@ -96,23 +97,19 @@ func (e *LostError) Unwrap() error { return e.Err }
 
 // Play plays until the list is over, ctx ends, or it cannot go on. The end of ctx is no error. Survey must have been called with o.
 func Play(ctx context.Context, o *Options) (Result, error) {
-	if o.Progress == nil {
-		o.Progress = func(Progress) {}
-	}
-	if o.Warn == nil {
-		o.Warn = func(string) {}
-	}
+	teller := newTeller(o)
+	defer teller.end()
 	ctx, cancel := context.WithCancel(ctx)
 	items := make(chan item, ahead)
 	q := &queue{freed: make(chan struct{}, 1)}
-	r := &reader{o: o, out: items, queue: q, warn: o.Warn}
+	r := &reader{o: o, out: items, queue: q, warn: teller.warn}
 	var done sync.WaitGroup
 	var readErr error
 	done.Go(func() {
 		defer close(items)
 		readErr = r.run(ctx)
 	})
-	s := &sender{o: o, items: items, queue: q}
+	s := &sender{o: o, items: items, queue: q, teller: teller}
 	err := s.run(ctx)
 	ended := ctx.Err() != nil
 	cancel()
@@ -132,6 +129,7 @@ func Play(ctx context.Context, o *Options) (Result, error) {
 // A sender sends frames when they are due.
 type sender struct {
 	o      *Options
+	teller *teller
 	items  <-chan item
 	queue  *queue
 	sink   Sink
@@ -209,7 +207,7 @@ func (s *sender) send(ctx context.Context, it item) error {
 	if it.f.Track.ID != 0 && !s.head.Dialect.Tracks {
 		if !s.alone {
 			s.alone = true
-			s.o.Warn("the server takes one track of a kind (no multitrack of Enhanced RTMP): the others stay")
+			s.teller.warn("the server takes one track of a kind (no multitrack of Enhanced RTMP): the others stay")
 		}
 		return ctx.Err()
 	}
@@ -296,7 +294,7 @@ func (s *sender) tell(lost bool, attempts int) {
 	if !lost {
 		p.Late = max(0, time.Since(s.begin.Add(s.scaled(s.newest))))
 	}
-	s.o.Progress(p)
+	s.teller.update(p)
 }
 
 // reconnect opens a new connection, and sends on it what has been sent since the last keyframe, so that viewers miss nothing.
@@ -304,7 +302,7 @@ func (s *sender) reconnect(ctx context.Context, why error) error {
 	s.sink.Close()
 	until, pause := time.Now().Add(s.o.Retry), giveInFirst
 	if s.o.Retry > 0 {
-		s.o.Warn(fmt.Sprintf("the server was lost: %v", why))
+		s.teller.warn(fmt.Sprintf("the server was lost: %v", why))
 	}
 	for attempt := 1; ; attempt++ {
 		if s.o.Retry == 0 || time.Now().After(until) {
