@@ -48,8 +48,7 @@ func (lines) Again(f *media.Frame, _ []*media.Track) []byte {
 	return record('A', []byte(f.DTS.String()))
 }
 
-func (lines) Batch(frames []*media.Frame, _ []*media.Track) []byte {
-	var b []byte
+func (lines) Batch(parts [][]byte, frames []*media.Frame, _ []*media.Track) [][]byte {
 	for _, f := range frames {
 		switch string(f.Payload) {
 		case "break":
@@ -57,9 +56,9 @@ func (lines) Batch(frames []*media.Frame, _ []*media.Track) []byte {
 		case "panic":
 			panic("as told")
 		}
-		b = append(b, record('F', f.Payload)...)
+		parts = append(parts, record('F', f.Payload)[:5], f.Payload)
 	}
-	return b
+	return parts
 }
 
 // rig is a hub with a publisher and a fan.

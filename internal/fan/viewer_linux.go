@@ -18,13 +18,14 @@ type viewer struct {
 	sock int
 	slot int // in his shard
 
-	at       *node  // the last node whose bytes are in rest or sent; nil while he waits for a place to start
-	next     *node  // where he starts, while at is nil
-	rest     []byte // to be sent before the next node
-	paid     *node  // the node that is counted when rest is sent
-	started  bool   // has been given his start
-	gop      uint64 // of his start, or of where he went on after a skip
-	after    uint64 // at which place he waits for a start: node.total
+	at       *node    // the last node whose bytes are in rest or sent; nil while he waits for a place to start
+	next     *node    // where he starts, while at is nil
+	rest     []byte   // to be sent before the next node,
+	more     [][]byte // and then these
+	paid     *node    // the node that is counted when rest is sent
+	started  bool     // has been given his start
+	gop      uint64   // of his start, or of where he went on after a skip
+	after    uint64   // at which place he waits for a start: node.total
 	joined   time.Time
 	given    uint64    // bytes given to the kernel
 	taken    uint64    // of those, how many his end had acknowledged when that was last looked at
@@ -195,14 +196,13 @@ func (v *viewer) gather(b *batch) {
 	if v.farewell && !v.bye.IsZero() {
 		return
 	}
-	if len(v.rest) == 0 {
+	if len(v.rest) == 0 && len(v.more) == 0 {
 		v.between()
 	}
-	b.add(v.rest)
-	if v.farewell {
+	if !b.add(v.rest) || !b.addAll(v.more) || v.farewell {
 		return
 	}
-	for nd := v.following(); nd != nil && nd.end == nil && b.add(v.dataOf(nd)); {
+	for nd := v.following(); nd != nil && nd.end == nil && b.addAll(v.partsOf(nd)); {
 		nd = nd.next.Load()
 	}
 }
@@ -229,12 +229,12 @@ func (v *viewer) between() {
 	}
 }
 
-// dataOf returns what v is sent of nd.
-func (v *viewer) dataOf(nd *node) []byte {
+// partsOf returns what v is sent of nd.
+func (v *viewer) partsOf(nd *node) [][]byte {
 	if nd.leading && nd.gop == v.gop {
 		return nil
 	}
-	return nd.data
+	return nd.parts
 }
 
 // following returns the node after at, nil when there is none yet.
@@ -274,13 +274,16 @@ func (v *viewer) sent(n int, now time.Time) {
 		if len(v.rest) > 0 {
 			return
 		}
+		if v.rest = nil; len(v.more) > 0 {
+			v.rest, v.more = v.more[0], v.more[1:]
+			continue
+		}
 		v.count(now)
-		v.rest = nil
 		if n == 0 {
 			return
 		}
 		nd := v.following()
-		v.at, v.next, v.rest, v.paid = nd, nil, v.dataOf(nd), nd
+		v.at, v.next, v.more, v.paid = nd, nil, v.partsOf(nd), nd
 	}
 }
 
@@ -400,6 +403,16 @@ func (b *batch) add(p []byte) bool {
 		b.size += len(p)
 	}
 	return b.n < maxParts && b.size < maxBatch
+}
+
+// addAll adds parts until there is no room for more, and reports whether there is.
+func (b *batch) addAll(parts [][]byte) bool {
+	for _, p := range parts {
+		if !b.add(p) {
+			return false
+		}
+	}
+	return true
 }
 
 // send tries to send b without blocking, and returns how many bytes went. The system calls are raw: they never block, and the
