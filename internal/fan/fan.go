@@ -231,8 +231,10 @@ func (fd *feed) lay(enc Encoder, frames []*media.Frame, known []*media.Track, vi
 	if parts == nil {
 		return errComeBack
 	}
-	nd := &node{at: frames[0].Arrived, dts: frames[len(frames)-1].DTS, leading: frames[0].Leading}
-	nd.parts, nd.size = fd.hold(parts)
+	nd := &node{parts: slices.Clone(parts), at: frames[0].Arrived, dts: frames[len(frames)-1].DTS, leading: frames[0].Leading}
+	for _, p := range parts {
+		nd.size += len(p)
+	}
 	clear(parts)
 	fd.parts = parts
 	for _, f := range frames {
@@ -248,34 +250,6 @@ func (fd *feed) lay(enc Encoder, frames []*media.Frame, known []*media.Track, vi
 	}
 	fd.append(nd, video)
 	return nil
-}
-
-// fewViewers is for how many of them parts are sent as they are: a copy in one piece, which a system call takes sooner, costs more
-// than it saves, and memory.
-const fewViewers = 8
-
-// hold returns parts to keep, and their size.
-func (fd *feed) hold(parts [][]byte) ([][]byte, int) {
-	size := 0
-	for _, p := range parts {
-		size += len(p)
-	}
-	if fd.viewers() <= fewViewers {
-		return slices.Clone(parts), size
-	}
-	whole := make([]byte, 0, size)
-	for _, p := range parts {
-		whole = append(whole, p...)
-	}
-	return [][]byte{whole}, size
-}
-
-func (fd *feed) viewers() int {
-	n := 0
-	for i := range fd.watched {
-		n += int(fd.watched[i].Load())
-	}
-	return n
 }
 
 // audioStart is how far back a viewer of audio alone starts, to fill his player's buffer.

@@ -3,6 +3,7 @@ package fan
 import (
 	"errors"
 	"os"
+	"slices"
 	"sync"
 	"time"
 	"unsafe"
@@ -202,6 +203,10 @@ func (v *viewer) gather(b *batch) {
 	if !b.add(v.rest) || !b.addAll(v.more) || v.farewell {
 		return
 	}
+	if w := &v.loop.whole; b.size == 0 && v.at != nil && v.at == w.from {
+		b.add(w.data)
+		return
+	}
 	for nd := v.following(); nd != nil && nd.end == nil && b.addAll(v.partsOf(nd)); {
 		nd = nd.next.Load()
 	}
@@ -376,6 +381,40 @@ func (d *drain) takes(n int) time.Duration {
 	return time.Duration(float64(n) / d.rate * float64(time.Second))
 }
 
+// A whole is what comes after one place of a stream, copied in one piece: a system call takes that sooner than many parts, and it is
+// made once for all viewers who stand there, who are most.
+type whole struct {
+	from *node // the place; nil where there is none
+	data []byte
+}
+
+// fewViewers is for how many of them a copy costs more than it saves.
+const fewViewers = 8
+
+// lay makes w what viewers of a feed are to be sent.
+func (w *whole) lay(viewers []*viewer) {
+	w.from, w.data = nil, w.data[:0]
+	if len(viewers) <= fewViewers {
+		return
+	}
+	i := slices.IndexFunc(viewers, func(v *viewer) bool { return v.caught && !v.full && v.at != nil })
+	if i < 0 {
+		return
+	}
+	from := viewers[i].at
+	for nd := from.next.Load(); nd != nil && nd.end == nil && len(w.data)+nd.size <= maxBatch; nd = nd.next.Load() {
+		if nd.leading { // not for everybody
+			return
+		}
+		for _, p := range nd.parts {
+			w.data = append(w.data, p...)
+		}
+	}
+	if len(w.data) > 0 {
+		w.from = from
+	}
+}
+
 // batch is what one system call takes.
 type batch struct {
 	iov  [maxParts]unix.Iovec
@@ -384,7 +423,7 @@ type batch struct {
 }
 
 const (
-	maxParts = 64
+	maxParts = 256
 	maxBatch = 512 << 10
 )
 
