@@ -146,9 +146,15 @@ func Open(d net.Dialer, addr, app string, limit time.Duration) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	return OpenOn(nc, app, limit)
+}
+
+// OpenOn is Open on a connection that is there, which it closes when it fails.
+func OpenOn(nc net.Conn, app string, limit time.Duration) (*Conn, error) {
 	c := NewConn(nc)
 	nc.SetWriteDeadline(time.Now().Add(limit))
-	if _, err = nc.Write(Hello(3)); err == nil {
+	_, err := nc.Write(Hello(3))
+	if err == nil {
 		_, err = c.Welcomed(limit)
 	}
 	if err == nil {
