@@ -59,6 +59,11 @@ func (sc *scene) judgeWhole(v *viewer, got essence.Stream) {
 		sc.t.Errorf("%v: his recording lasts %v, want %v or more", v, lasted, sc.lasts)
 	}
 	if v.segmented() {
+		for _, s := range v.segments {
+			if s.discontinuity && !sc.rough && sc.gap < time.Second && !s.keyed() {
+				sc.t.Errorf("%v: after a discontinuity the picture begins in the middle of a GOP: %v", v, s)
+			}
+		}
 		if n := v.joins(); n < sc.joins || n > max(sc.joins, sc.mostJoins) {
 			sc.t.Errorf("%v: %d discontinuities, want %d: %v", v, n, sc.joins, v.segments)
 		}
@@ -329,6 +334,17 @@ func (s segment) parameters() string {
 		sps = sps[:end]
 	}
 	return string(set) + string(sps)
+}
+
+// keyed reports whether the first picture of s, where there is any, is a keyframe. What ffmpeg tells of fragments does not say: they are
+// cut where MPEG-TS is.
+func (s segment) keyed() bool {
+	if s.init != nil {
+		return true
+	}
+	units, err := essence.ReadTS(s.body)
+	pictures := units.Of(essence.Video)
+	return err == nil && (len(pictures) == 0 || pictures[0].Key)
 }
 
 func (s segment) String() string {

@@ -101,6 +101,9 @@ func (p *parts) close(s *Segmenter, end mark, next *media.Frame) {
 	o.parts = append(o.parts, part)
 	p.start, p.from = end.at, end.index
 	p.marks = slices.DeleteFunc(p.marks, func(m mark) bool { return m.index < end.index })
+	for i := range p.marks { // a picture whose time is before that of the sound that came before it
+		p.marks[i].at = max(p.marks[i].at, p.start)
+	}
 }
 
 // finish completes all parts of the open segment, which ends at m.
