@@ -28,6 +28,8 @@ type viewer struct {
 	forgetful   bool // keeps nothing of what he sees
 	tap         *tap // how fast he reads; nil: as it comes
 	trust       *tls.Config
+	codecs      rtmp.Array // by FourCC, that he lists as those he can play, by RTMP; nil: he says nothing
+	query       string     // of his address
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced with each change
@@ -39,6 +41,9 @@ type viewer struct {
 	err    error // why he was ended, when that was not the proper end of the stream; read after done
 	cancel context.CancelFunc
 }
+
+// oldHEVC asks for HEVC in the form that it had before it had a FourCC, which no ffmpeg of ours decodes.
+const oldHEVC = "?hevc=12"
 
 // received is a tag that a viewer got.
 type received struct {
@@ -208,13 +213,17 @@ func (v *viewer) rtmp(ctx context.Context, s *rig.Server, room string) error {
 	if err != nil {
 		return err
 	}
-	c, err := rtmp.OpenOn(nc, "live", patience)
+	var more []any
+	if v.codecs != nil {
+		more = []any{"fourCcList", v.codecs}
+	}
+	c, err := rtmp.OpenOn(nc, "live", patience, more...)
 	if err != nil {
 		return err
 	}
 	defer c.NC.Close()
 	defer context.AfterFunc(ctx, func() { c.NC.Close() })()
-	if err := c.Play(room); err != nil {
+	if err := c.Play(room + v.query); err != nil {
 		return err
 	}
 	c.NC.SetReadDeadline(time.Time{})
@@ -240,7 +249,7 @@ func (v *viewer) flv(ctx context.Context, s *rig.Server, room string) error {
 		return v.dial(ctx, s, v.listener("httpflv_addr", "https_addr"))
 	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial, DialTLSContext: dial}}
-	url := v.listener("http", "https") + "://" + s.Addr(v.listener("httpflv_addr", "https_addr")) + "/live/" + room + ".flv"
+	url := v.listener("http", "https") + "://" + s.Addr(v.listener("httpflv_addr", "https_addr")) + "/live/" + room + ".flv" + v.query
 	resp, err := found(ctx, client, url)
 	if err != nil {
 		return err
@@ -301,7 +310,7 @@ func (v *viewer) ws(ctx context.Context, s *rig.Server, room string) error {
 	if err != nil {
 		return err
 	}
-	ws, err := rig.OpenWebSocketOn(ctx, nc, &url.URL{Scheme: v.proto, Host: s.Addr(flag), Path: "/live/" + room + ".flv"})
+	ws, err := rig.OpenWebSocketOn(ctx, nc, &url.URL{Scheme: v.proto, Host: s.Addr(flag), Path: "/live/" + room + ".flv", RawQuery: strings.TrimPrefix(v.query, "?")})
 	if err != nil {
 		return err
 	}

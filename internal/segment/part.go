@@ -126,7 +126,9 @@ func (p *parts) finish(s *Segmenter, m mark, next *media.Frame) {
 		}
 		p.close(s, end, next)
 	}
-	p.close(s, m, next)
+	if m.index > p.from {
+		p.close(s, m, next)
+	}
 }
 
 // fix sets the part target, once for the session: the whole number of frames that is nearest to wish, and what these have been seen to

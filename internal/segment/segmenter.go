@@ -331,8 +331,8 @@ func (s *Segmenter) interrupts(f *media.Frame) bool {
 	return f.Track.Kind == media.Audio && f.Discontinuity == s.run.disc && s.run.video != nil && f.DTS-s.video <= maxSkew && !s.due(f)
 }
 
-// rewind has what comes with f begin at the newest random access point, where nothing of what came since is of the kind of f, and
-// nothing of it has been published or told of by a hint.
+// rewind has what comes with f begin at the newest random access point, where nothing of what came since is of the kind of f or has
+// been published. Where a part ended there, the hint at the next turns out to be wrong: that is the first of the next segment.
 func (s *Segmenter) rewind(f *media.Frame) bool {
 	o := s.open
 	from := len(o.frames) - 1
@@ -341,7 +341,7 @@ func (s *Segmenter) rewind(f *media.Frame) bool {
 			return false
 		}
 	}
-	if from < s.parts.from || from == s.parts.from && from > 0 {
+	if from < s.parts.from {
 		return false
 	}
 	rest := o.frames[from:]
@@ -349,7 +349,10 @@ func (s *Segmenter) rewind(f *media.Frame) bool {
 		s.next-- // the open segment, of which there is nothing yet, is made again
 		s.begin(rest[0], s.start, true)
 	} else {
-		at := max(s.position(rest[0]), s.start+step, s.parts.start+step)
+		at := s.parts.start
+		if from > s.parts.from {
+			at = max(s.position(rest[0]), s.start+step, at+step)
+		}
 		s.give(from)
 		l := s.complete(at-s.start, rest[0])
 		s.begin(rest[0], at, true)

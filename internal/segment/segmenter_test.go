@@ -419,21 +419,22 @@ func checkFrames(got, frames []*media.Frame) error {
 // TestSoundWaits counts the frames of sound that come in the middle of a GOP and are shown to nobody: none where the sound came with a
 // keyframe, or where nothing of what came since the keyframe has been published.
 func TestSoundWaits(t *testing.T) {
-	picture := func() []*media.Frame { return video(0, 8*time.Second, 40*ms, 2*time.Second) }
 	for _, tt := range []struct {
-		name string
-		from time.Duration
-		part time.Duration
-		want int
+		name      string
+		gop, from time.Duration
+		part      time.Duration
+		want      int
 	}{
-		{"in mid-GOP", 5 * time.Second, 200 * ms, 50},
-		{"without parts", 5 * time.Second, 0, 0},
-		{"with a keyframe", 4 * time.Second, 200 * ms, 0},
-		{"soon after a keyframe", 4100 * ms, 200 * ms, 0},
-		{"when a part has been published since", 4300 * ms, 200 * ms, 85},
+		{"in mid-GOP", 2 * time.Second, 5 * time.Second, 200 * ms, 50},
+		{"without parts", 2 * time.Second, 5 * time.Second, 0, 0},
+		{"with a keyframe", 2 * time.Second, 4 * time.Second, 200 * ms, 0},
+		{"soon after a keyframe", 2 * time.Second, 4100 * ms, 200 * ms, 0},
+		{"when a part has been published since", 2 * time.Second, 4300 * ms, 200 * ms, 85},
+		{"soon after a keyframe between parts", time.Second, 5100 * ms, 200 * ms, 0},
+		{"soon after a keyframe in a part", 1120 * ms, 5620 * ms, 200 * ms, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			frames := mix(picture(), audio(tt.from, 8*time.Second))
+			frames := mix(video(0, 8*time.Second, 40*ms, tt.gop), audio(tt.from, 8*time.Second))
 			n := 0
 			for _, s := range feed(t, New(7, Options{Part: tt.part}), frames) {
 				n += len(s.frames)
