@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"livego/internal/stream"
 )
 
 // A viewer belongs to the writing goroutine of his loop, but for what mu guards.
@@ -32,7 +34,7 @@ type viewer struct {
 	taken    uint64    // of those, how many his end had acknowledged when that was last looked at
 	progress time.Time // when it was more than before, or all
 	looked   time.Time
-	drain    drain
+	drain    stream.Drain
 	pinged   time.Time
 	caught   bool      // has been at the live edge
 	full     bool      // his socket takes no more
@@ -183,7 +185,9 @@ func (v *viewer) send(b *batch, now time.Time) (full bool, err error) {
 			v.fallBehind(now)
 			return true, nil
 		}
-		v.keepUp(now)
+		if v.drain.Free(now) {
+			v.boundUnsent(v.Viewer.Backlog())
+		}
 		if v.farewell {
 			v.bye = now
 			_ = unix.Shutdown(v.sock, unix.SHUT_WR)
@@ -311,9 +315,11 @@ func (v *viewer) fallBehind(now time.Time) {
 	last, newest := v.feed.newest()
 	behind := last.dts - v.at.dts
 	if queued, err := unix.IoctlGetInt(v.sock, unix.SIOCOUTQ); err == nil {
-		v.drain.look(now, v.given-uint64(queued))
-		v.boundQueue()
-		behind += v.drain.takes(queued + len(v.rest))
+		v.drain.Full(now, v.given, queued)
+		behind += v.drain.Takes(queued + len(v.rest))
+	}
+	if n, changed := v.drain.Bound(); changed {
+		v.boundUnsent(n)
 	}
 	late := (v.caught || now.Sub(v.joined) >= startGrace) && behind > o.MaxLatency
 	if late && newest != nil && newest.total > v.at.total || v.feed.tooOld(v.at, last) {
@@ -323,62 +329,9 @@ func (v *viewer) fallBehind(now time.Time) {
 	}
 }
 
-// boundQueue has the kernel hold less for a viewer who takes less.
-func (v *viewer) boundQueue() {
-	if v.drain.rate == 0 {
-		return
-	}
-	if want := max(leastQueue, int(v.drain.rate*queueLasts.Seconds())); v.drain.bound == 0 || want < v.drain.bound/2 {
-		v.drain.bound = want
-		_ = unix.SetsockoptInt(v.sock, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, want) // a wish, as in netx
-	}
-}
-
-// keepUp forgets that v has been slow, when his socket has taken all for a while.
-func (v *viewer) keepUp(now time.Time) {
-	if v.drain.since.IsZero() || now.Sub(v.drain.since) < drainForget {
-		return
-	}
-	if v.drain.bound != 0 {
-		_ = unix.SetsockoptInt(v.sock, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, v.Viewer.Backlog())
-	}
-	v.drain = drain{}
-}
-
-const (
-	queueLasts = 250 * time.Millisecond // what the kernel may hold for a slow viewer before it takes more
-	leastQueue = 8 << 10
-
-	drainLook   = 500 * time.Millisecond // in which bursts even out, and who was stopped for a moment shows what he takes
-	drainForget = 2 * time.Second        // without a full socket
-)
-
-// A drain measures how fast a viewer takes what he is sent, when his socket is full.
-type drain struct {
-	since time.Time // the last look; zero while there is none
-	taken uint64    // what his end had acknowledged then
-	rate  float64   // bytes a second in the last look; 0 before
-	bound int       // of the kernel's queue; 0 as for everybody
-}
-
-// look is told how many bytes his end has acknowledged by now.
-func (d *drain) look(now time.Time, taken uint64) {
-	elapsed := now.Sub(d.since)
-	if !d.since.IsZero() && elapsed < drainLook {
-		return
-	}
-	if !d.since.IsZero() && taken > d.taken {
-		d.rate = float64(taken-d.taken) / elapsed.Seconds()
-	}
-	d.since, d.taken = now, taken
-}
-
-// takes returns how long n bytes take to go; 0 while that is not known.
-func (d *drain) takes(n int) time.Duration {
-	if d.rate == 0 {
-		return 0
-	}
-	return time.Duration(float64(n) / d.rate * float64(time.Second))
+// boundUnsent has the kernel hold no more than n bytes unsent. It is a wish, as in netx.
+func (v *viewer) boundUnsent(n int) {
+	_ = unix.SetsockoptInt(v.sock, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n)
 }
 
 // A whole is what comes after one place of a stream, copied in one piece: a system call takes that sooner than many parts, and it is
