@@ -154,7 +154,8 @@ func (s *Segmenter) List() *List { return s.list.Load() }
 // Ready is closed when there is a playlist. It is closed without one when the session ends without a segment.
 func (s *Segmenter) Ready() <-chan struct{} { return s.ready }
 
-// Write adds f, the next frame of the stream in its order, of a track that Carries accepts.
+// Write adds f, the next frame of the stream in its order, of a track that Carries accepts: the first of its kind, where there are
+// several.
 func (s *Segmenter) Write(f *media.Frame) {
 	if s.skip != nil {
 		if s.skip(f) {
