@@ -26,6 +26,11 @@ type state struct {
 	Width        int      `json:"width"`
 	Dark, Bright int      // the least and the most light of the picture, of 255
 	Fatal        []string `json:"fatal"` // what the player did not get over
+
+	// In Unix ms.
+	Now   int64 `json:"now"`
+	Clock int64 `json:"clock"` // what the picture says, the lowest 16 bits, where it has one
+	Date  int64 `json:"date"`  // when the picture was made, as the playlist has it
 }
 
 // players are those in a browser.

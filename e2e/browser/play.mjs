@@ -45,10 +45,11 @@ function start(addresses) {
     document.body.append(video)
     const p = { url, video, fatal: [] }
     if (url.includes('.m3u8')) {
-      const hls = new Hls()
+      const hls = new Hls({ maxLiveSyncPlaybackRate: 1.5 }) // as docs/watching.md has it
       hls.on(Hls.Events.ERROR, (_, data) => data.fatal && p.fatal.push(`${data.type} ${data.details}: ${data.error?.message} ${data.context?.url ?? ""}`))
       hls.loadSource(url)
       hls.attachMedia(video)
+      p.hls = hls
     } else {
       const player = mpegts.createPlayer({ type: 'flv', isLive: true, url }, { enableWorker: false, liveBufferLatencyChasing: true })
       for (const event of [mpegts.Events.ERROR, mpegts.Events.LOADING_COMPLETE]) {
@@ -63,23 +64,34 @@ function start(addresses) {
   })
 }
 
-// look tells of each player where he is and what he shows: the least and the most light of a few points.
+// look tells of each player where he is and what he shows: the least and the most light of a few points, and the clock that some
+// pictures have, sixteen columns of which each is a bit.
 function look() {
-  return window.players.map(({ url, video, fatal }) => {
+  const light = (video, columns, rows) => {
     const canvas = document.createElement('canvas')
-    canvas.width = canvas.height = 8
+    canvas.width = columns
+    canvas.height = rows
     const context = canvas.getContext('2d')
-    context.drawImage(video, 0, 0, 8, 8)
-    const { data } = context.getImageData(0, 0, 8, 8)
-    const light = []
-    for (let i = 0; i < data.length; i += 4) light.push(Math.max(data[i], data[i + 1], data[i + 2]))
+    context.drawImage(video, 0, 0, columns, rows)
+    const { data } = context.getImageData(0, 0, columns, rows)
+    const all = []
+    for (let i = 0; i < data.length; i += 4) all.push(Math.max(data[i], data[i + 1], data[i + 2]))
+    return all
+  }
+  return window.players.map(({ url, video, hls, fatal }) => {
+    const few = light(video, 8, 8)
+    const now = Date.now()
+    const clock = light(video, 16 * 5, 1).filter((_, x) => x % 5 === 2)
     return {
       url,
       time: video.currentTime,
       frames: video.getVideoPlaybackQuality().totalVideoFrames,
       width: video.videoWidth,
-      dark: Math.min(...light),
-      bright: Math.max(...light),
+      dark: Math.min(...few),
+      bright: Math.max(...few),
+      now,
+      clock: clock.reduce((sum, l, bit) => sum + (l > 127 ? 2 ** bit : 0), 0),
+      date: hls?.playingDate?.getTime() ?? 0,
       fatal,
     }
   })

@@ -89,7 +89,7 @@ func All() []Sample {
 	}
 }
 
-// Enhanced lists samples of the codecs that FLV has by FourCC alone, each beside another, and of several tracks.
+// Enhanced lists samples of the codecs that FLV has by FourCC alone, each beside another, and of those that it always had.
 func Enhanced() []Sample {
 	const (
 		small  = "testsrc2=size=160x120:rate=25"
@@ -126,6 +126,7 @@ func Enhanced() []Sample {
 		alone("opus-only", opus),
 		flac(alone("flac-only", "-c:a flac")),
 		alone("ac3-only", "-c:a ac3 -b:a 128k"),
+		with("h264-aac", h264, aac),
 	}
 }
 

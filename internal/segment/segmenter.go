@@ -157,8 +157,9 @@ func (s *Segmenter) List() *List { return s.list.Load() }
 // Ready is closed when there is a playlist. It is closed without one when the session ends without a segment.
 func (s *Segmenter) Ready() <-chan struct{} { return s.ready }
 
-// Write adds f, the next frame of the stream in its order, of a track that Carries accepts. What is not added is sound whose track has
-// come, or has got other parameters, in the middle of a GOP: it enters with the next segment, so that the picture goes on.
+// Write adds f, the next frame of the stream in its order, of a track that Carries accepts: the first of its kind, where there are
+// several. What is not added is sound whose track has come, or has got other parameters, in the middle of a GOP: it enters with the next
+// segment, so that the picture goes on.
 func (s *Segmenter) Write(f *media.Frame) {
 	if s.skip != nil {
 		if s.skip(f) {

@@ -37,6 +37,7 @@ type Subscriber struct {
 	caught  bool  // has been at the live edge, so that falling behind counts
 	joined  time.Time
 	cursor  uint64 // Seq of the next frame to take
+	hurry   bool   // NextAt is to wait for nothing but a frame; under stream.mu
 
 	taken time.Time // when frames were last taken
 	given uint64    // bytes of them that were written out
