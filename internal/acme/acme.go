@@ -129,20 +129,23 @@ func (m *Manager) manage(ctx context.Context, domain string) {
 
 // obtain takes the certificate that is kept, or gets one. It waits while another server does.
 func (m *Manager) obtain(ctx context.Context, domain string) error {
-	switch kept, err := m.config.CacheManagedCertificate(ctx, domain); {
-	case err != nil:
-		err = m.config.ObtainCertAsync(ctx, domain) // which is to say that nobody is asked at a terminal
-		if err != nil {
-			return err
+	kept, err := m.config.CacheManagedCertificate(ctx, domain)
+	if err != nil {
+		if err = m.config.ObtainCertAsync(ctx, domain); err == nil { // Async: nobody is asked at a terminal
+			_, err = m.config.CacheManagedCertificate(ctx, domain)
 		}
-	case !kept.NeedsRenewal(m.config):
-		return nil
-	default:
-		if err := m.config.RenewCertAsync(ctx, domain, false); err != nil {
-			return err
-		}
+		return err
 	}
-	_, err := m.config.CacheManagedCertificate(ctx, domain)
+	if !kept.NeedsRenewal(m.config) {
+		return nil
+	}
+	if err := m.config.RenewCertAsync(ctx, domain, false); err != nil {
+		return err
+	}
+	fresh, err := m.config.CacheManagedCertificate(ctx, domain)
+	if err == nil && fresh.Hash() != kept.Hash() {
+		m.cache.Remove([]string{kept.Hash()})
+	}
 	return err
 }
 
