@@ -38,6 +38,7 @@ import (
 type store interface {
 	live.Keys
 	live.Counter
+	live.Once
 	Close() error
 }
 
@@ -125,7 +126,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 	})
 	inner := auth.NewGate(a.store, auth.Options{
 		Apps: gateApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
-		Tokens: tokens, Private: cfg.Private,
+		Tokens: tokens, Private: cfg.Private, Once: a.store,
 	})
 	var gate live.Gate = inner
 	if cfg.Hook.OnPublish != "" || cfg.Hook.OnPlay != "" {
@@ -165,6 +166,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 	}
 	a.api = api.New(api.Options{
 		Hub: a.hub, Keys: a.store, Door: door, Audit: &a.audit, Log: a.log, Apps: apiApps(cfg.Apps),
+		Mint: auth.Mint{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP: "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
 		StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: version(),
 	})

@@ -23,6 +23,7 @@ import (
 //	{livego}:counter        the next number
 //	{livego}:files          files that servers share, a hash of sealed values
 //	{livego}:lock:NAME      who has a lock, until it expires
+//	{livego}:spent:ID       a token that was good once, until it expires
 const (
 	prefix      = "{livego}:"
 	roomName    = prefix + "room:"
@@ -33,6 +34,7 @@ const (
 	counterName = prefix + "counter"
 	filesName   = prefix + "files"
 	lockName    = prefix + "lock:"
+	spentName   = prefix + "spent:"
 )
 
 // seal begins every value: what it is, in which version, and a checksum over that, the name it stands under and what follows. A
