@@ -70,7 +70,7 @@ func (o *once) Spend(_ context.Context, id [16]byte, until time.Time) (bool, err
 // it up.
 func TestOnce(t *testing.T) {
 	o := &once{spent: map[[16]byte]time.Time{}}
-	keys := newFake()
+	keys := publishKeys{newFake()}
 	keys.key.Created = time.Now().Add(-time.Minute).UTC()
 	g := NewGate(keys, Options{Apps: testApps, Private: []string{"*"}, Once: o, Tokens: TokenOptions{Secret: tokenSecret, MaxAge: 24 * time.Hour}})
 	m := Mint{Secret: tokenSecret, MaxAge: 24 * time.Hour}
