@@ -33,13 +33,14 @@ type Config struct {
 	EnableHTTPS bool   `key:"enable_https" default:"false" help:"Serve viewers over HTTPS and HTTP/2 too."`
 	HTTPSAddr   string `key:"https_addr" default:":7443" help:"Where viewers' HTTPS is served."`
 	UseHLSHTTPS bool   `key:"use_hls_https" default:"false" help:"Serve HTTPS instead of HTTP on hls_addr."`
+	UseAPIHTTPS bool   `key:"use_api_https" default:"false" help:"Serve HTTPS instead of HTTP on api_addr."`
 	RTMPSCert   string `key:"rtmps_cert" default:"server.crt" help:"The certificate chain in PEM, for all that is served over TLS."`
 	RTMPSKey    string `key:"rtmps_key" default:"server.key" help:"The private key in PEM that belongs to rtmps_cert."`
 	ACME        struct {
 		Domains  []string `key:"domains" help:"Get certificates for these names by ACME, in place of rtmps_cert. It says yes to the terms of the authority. Port 80 of each name must lead here."`
 		Email    string   `key:"email" help:"Where the authority writes to when something is wrong."`
 		CA       string   `key:"ca" default:"https://acme-v02.api.letsencrypt.org/directory" help:"The directory of the authority."`
-		HTTPPort int      `key:"http_port" default:"80" min:"1" max:"65535" help:"Where the authority's questions are answered, while there are any: what port 80 of the names leads to."`
+		HTTPPort int      `key:"http_port" default:"80" min:"1" max:"65535" help:"Where the authority's questions are answered: what port 80 of the names leads to."`
 	} `key:"acme"`
 	EnableTLSVerify bool `key:"enable_tls_verify" default:"true" help:"Check the certificates of servers that this one connects to."`
 

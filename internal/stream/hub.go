@@ -126,6 +126,32 @@ func (h *Hub) Revoke(refs []live.KeyRef, end bool) {
 	}
 }
 
+// EndKeyless ends the streams of room, in app or for "" in every one, that somebody publishes or has published without a key, who
+// can be disconnected by none. It reports whether there was one.
+func (h *Hub) EndKeyless(app, room string) bool {
+	reason := live.Errorf(live.Denied, "the room was deleted")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	found := false
+	for name, s := range h.streams {
+		if name.Room != room || app != "" && name.App != app {
+			continue
+		}
+		ended := !s.published() && s.session && s.lastKey == (live.KeyRef{})
+		for _, p := range s.pubs {
+			if p != nil && p.opt.Grant.Key == (live.KeyRef{}) {
+				h.detach(p, reason)
+				ended = true
+			}
+		}
+		if ended && !s.published() {
+			h.end(s, errEnded)
+		}
+		found = found || ended
+	}
+	return found
+}
+
 // Kick disconnects the publisher or viewer of that ID with a reason. A stream that loses its publisher so is held.
 func (h *Hub) Kick(id uint64, reason error) error {
 	h.mu.Lock()

@@ -274,6 +274,36 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
+// TestEndKeyless ends what was published without a key, live or held, and leaves all else alone.
+func TestEndKeyless(t *testing.T) {
+	h := NewHub(Options{Hold: time.Hour})
+	defer h.Close()
+	if h.EndKeyless("", movie.Room) {
+		t.Error("there was nothing to end")
+	}
+	for _, lost := range []bool{false, true} {
+		p := mustPublish(t, h, grant(live.KeyRef{}, live.Primary))
+		gop(t, p, 0, 1)
+		if lost {
+			p.End(Lost)
+		}
+		if h.EndKeyless(movie.App, "other") || h.EndKeyless("other", movie.Room) || p.Err() != nil && !lost {
+			t.Errorf("lost %v: another room ends this one", lost)
+		}
+		if !h.EndKeyless("", movie.Room) {
+			t.Errorf("lost %v: nothing was ended", lost)
+		}
+		<-p.Done()
+		if _, ok := h.Info(movie); ok {
+			t.Errorf("lost %v: the stream is still there", lost)
+		}
+	}
+	p := mustPublish(t, h, grant(live.KeyRef{ID: "a", Generation: 1}, live.Primary))
+	if h.EndKeyless("", movie.Room) || p.Err() != nil {
+		t.Errorf("who has a key is disconnected: %v", p.Err())
+	}
+}
+
 func TestDeletedRoomEndsAHeldStream(t *testing.T) {
 	ref := live.KeyRef{ID: "a", Generation: 1}
 	h := NewHub(Options{Hold: time.Hour})
