@@ -33,6 +33,11 @@ type state struct {
 	Fatal        []string `json:"fatal"`  // what the player did not get over
 	Over         bool     `json:"over"`   // there will be no more to load,
 	Ended        bool     `json:"ended"`  // and all has been shown
+
+	// In Unix ms.
+	Now   int64 `json:"now"`
+	Clock int64 `json:"clock"` // what the picture says, the lowest 16 bits, where it has one
+	Date  int64 `json:"date"`  // when the picture was made, as the playlist has it
 }
 
 // players are those in a browser.

@@ -101,6 +101,9 @@ func (p *parts) close(s *Segmenter, end mark, next *media.Frame) {
 	o.parts = append(o.parts, part)
 	p.start, p.from = end.at, end.index
 	p.marks = slices.DeleteFunc(p.marks, func(m mark) bool { return m.index < end.index })
+	for i := range p.marks { // a picture whose time is before that of the sound that came before it
+		p.marks[i].at = max(p.marks[i].at, p.start)
+	}
 }
 
 // finish completes all parts of the open segment, which ends at m.
@@ -123,7 +126,9 @@ func (p *parts) finish(s *Segmenter, m mark, next *media.Frame) {
 		}
 		p.close(s, end, next)
 	}
-	p.close(s, m, next)
+	if m.index > p.from {
+		p.close(s, m, next)
+	}
 }
 
 // tail reports whether from a frame of the open segment on there is sound alone, where there are pictures before. At the end of all, or
