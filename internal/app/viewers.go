@@ -194,25 +194,31 @@ func (p *patient) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 func (a *App) viewerServer() *http.Server {
 	srv := a.server(a.viewers)
 	srv.DisableGeneralOptionsHandler = true
+	srv.ConnState = counted(a.limiter)
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
-	srv.ConnState = func(c net.Conn, state http.ConnState) {
+	return srv
+}
+
+// counted keeps to a limit of connections from one address.
+func counted(l *netx.Limiter) func(net.Conn, http.ConnState) {
+	return func(c net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:
-			if !a.limiter.Enter(c) {
+			if !l.Enter(c) {
 				c.Close()
 			}
 		case http.StateHijacked, http.StateClosed:
-			a.limiter.Settle(c)
+			l.Settle(c)
 		}
 	}
-	return srv
 }
 
 // apiServer returns the HTTP server of the operator.
 func (a *App) apiServer() *http.Server {
 	srv := a.server(a.api)
-	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout // its bodies are small
-	srv.WriteTimeout = 2 * time.Minute        // its answers too, but for profiles, which take as long as is asked for
+	srv.ConnState = counted(netx.NewLimiter(a.cfg.ConnsPerIP, a.cfg.LimitLoopback)) // of its own: a flood of others must not shut it
+	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout                                       // its bodies are small
+	srv.WriteTimeout = 2 * time.Minute                                              // its answers too, but for profiles, which take as long as is asked for
 	return srv
 }
 
