@@ -216,9 +216,10 @@ func counted(l *netx.Limiter) func(net.Conn, http.ConnState) {
 // apiServer returns the HTTP server of the operator.
 func (a *App) apiServer() *http.Server {
 	srv := a.server(a.api)
-	srv.ConnState = counted(netx.NewLimiter(a.cfg.ConnsPerIP, a.cfg.LimitLoopback)) // of its own: a flood of others must not shut it
-	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout                                       // its bodies are small
-	srv.WriteTimeout = 2 * time.Minute                                              // its answers too, but for profiles, which take as long as is asked for
+	srv.ConnState = counted(netx.NewLimiter(a.cfg.ConnsPerIP, a.cfg.LimitLoopback)) // its own: those of viewers must not shut it
+
+	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout // its bodies are small
+	srv.WriteTimeout = 2 * time.Minute        // its answers too, but for profiles, which take as long as is asked for
 	return srv
 }
 
