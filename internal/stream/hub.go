@@ -43,8 +43,8 @@ type Options struct {
 	RAPWait    time.Duration // how long to look for a random access point before the encoder's key flag is believed; default 10 s
 
 	// Gather tells how long frames are gathered before those are woken who read a stream by one protocol, for a number of
-	// viewers by it; nil: not at all.
-	Gather func(proto string, viewers int) time.Duration
+	// viewers by it, and for how long sound waits for the next picture, if there are any; nil: not at all.
+	Gather func(proto string, viewers int) (window, sound time.Duration)
 	// Epoch numbers a new session of a stream, higher than any before; nil: 0. It may block.
 	Epoch func(context.Context) (uint64, error)
 }

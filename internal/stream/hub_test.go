@@ -546,7 +546,7 @@ func TestBackup(t *testing.T) {
 
 func TestGatherWakesOncePerWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := NewHub(Options{Gather: func(string, int) time.Duration { return 50 * ms }})
+		h := NewHub(Options{Gather: func(string, int) (_, _ time.Duration) { return 50 * ms, 0 }})
 		p := mustPublish(t, h, PublishOptions{})
 		write(t, p, video(0, true), audio(0))
 		s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
@@ -576,6 +576,54 @@ func TestGatherWakesOncePerWindow(t *testing.T) {
 			t.Errorf("%d frames in %d wakes, want 100 in about 17", frames, wakes)
 		}
 	})
+}
+
+// TestSoundWaitsForThePicture: what comes between two pictures wakes nobody by itself, if the next is not too late.
+func TestSoundWaitsForThePicture(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		window time.Duration
+		wakes  int // in a second of 25 pictures and 50 sounds, and one in which the pictures stay away
+	}{
+		{"the picture wakes at once", 0, 25 + 20},
+		{"the picture's window is shorter", 5 * ms, 25 + 20},
+		{"both wait alike", 50 * ms, 17 + 17},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := NewHub(Options{Gather: func(string, int) (_, _ time.Duration) { return tt.window, 50 * ms }})
+				defer h.Close()
+				p := mustPublish(t, h, PublishOptions{})
+				write(t, p, video(0, true), audio(0))
+				s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+				drain(t, s)
+				var wakes, frames int
+				go func() {
+					buf := make([]*media.Frame, 64)
+					for {
+						n, err := s.Next(t.Context(), buf)
+						if err != nil {
+							return
+						}
+						wakes++
+						frames += n
+					}
+				}()
+				for i := range 100 {
+					at := time.Duration(i+1) * 20 * ms
+					if time.Sleep(20 * ms); i < 50 && i%2 == 0 {
+						write(t, p, video(at, false))
+					}
+					write(t, p, audio(at))
+				}
+				time.Sleep(100 * ms)
+				synctest.Wait()
+				if frames != 125 || wakes < tt.wakes-5 || wakes > tt.wakes+5 {
+					t.Errorf("%d frames in %d wakes, want 125 in about %d", frames, wakes, tt.wakes)
+				}
+			})
+		})
+	}
 }
 
 func TestCloseEndsAll(t *testing.T) {
@@ -623,7 +671,7 @@ func TestAdmitAndEpoch(t *testing.T) {
 
 // TestConcurrentUse lets everything happen at once, for the race detector.
 func TestConcurrentUse(t *testing.T) {
-	h := NewHub(Options{Hold: time.Millisecond, Gather: func(string, int) time.Duration { return time.Millisecond }})
+	h := NewHub(Options{Hold: time.Millisecond, Gather: func(string, int) (_, _ time.Duration) { return time.Millisecond, 0 }})
 	var publishers, viewers sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	for range 8 {
