@@ -239,7 +239,7 @@ func (a *App) recovered(h http.Handler) http.Handler {
 		defer func() {
 			if p := recover(); p != nil {
 				if p != http.ErrAbortHandler {
-					a.log.Error("panic", "panic", p, "path", r.URL.Path, "stack", string(debug.Stack()))
+					a.log.Error("panic", "panic", p, "stack", string(debug.Stack()))
 				}
 				panic(http.ErrAbortHandler)
 			}
