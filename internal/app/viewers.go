@@ -192,23 +192,30 @@ func (p *patient) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 func (a *App) viewerServer() *http.Server {
 	srv := a.server(a.viewers)
 	srv.DisableGeneralOptionsHandler = true
+	srv.ConnState = counted(a.limiter)
 	srv.ConnContext = netx.WithConn
-	srv.ConnState = func(c net.Conn, state http.ConnState) {
+	return srv
+}
+
+// counted keeps to a limit of connections from one address.
+func counted(l *netx.Limiter) func(net.Conn, http.ConnState) {
+	return func(c net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:
-			if !a.limiter.Enter(c) {
+			if !l.Enter(c) {
 				c.Close()
 			}
 		case http.StateHijacked, http.StateClosed:
-			a.limiter.Settle(c)
+			l.Settle(c)
 		}
 	}
-	return srv
 }
 
 // apiServer returns the HTTP server of the operator.
 func (a *App) apiServer() *http.Server {
 	srv := a.server(a.api)
+	srv.ConnState = counted(netx.NewLimiter(a.cfg.ConnsPerIP, a.cfg.LimitLoopback)) // its own: those of viewers must not shut it
+
 	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout // its bodies are small
 	srv.WriteTimeout = 2 * time.Minute        // its answers too, but for profiles, which take as long as is asked for
 	return srv
@@ -230,7 +237,7 @@ func (a *App) recovered(h http.Handler) http.Handler {
 		defer func() {
 			if p := recover(); p != nil {
 				if p != http.ErrAbortHandler {
-					a.log.Error("panic", "panic", p, "path", r.URL.Path, "stack", string(debug.Stack()))
+					a.log.Error("panic", "panic", p, "stack", string(debug.Stack()))
 				}
 				panic(http.ErrAbortHandler)
 			}
