@@ -163,6 +163,9 @@ func (s *Segmenter) Write(f *media.Frame) {
 		}
 		s.skip = nil
 	}
+	if s.supersedes(f) {
+		s.undo()
+	}
 	s.newest = max(s.newest, f.DTS)
 	if f.Track.Kind == media.Video {
 		s.video = f.DTS
@@ -178,6 +181,24 @@ func (s *Segmenter) Write(f *media.Frame) {
 		s.parts.reach(s, mark{len(s.open.frames), s.position(f)}, f)
 	}
 	s.add(f)
+}
+
+// supersedes reports whether f is of the track that is the first of its kind after all, and nothing has been shown of the one that
+// was taken for it.
+func (s *Segmenter) supersedes(f *media.Frame) bool {
+	if s.open == nil || !s.first || s.run.lineup != nil {
+		return false
+	}
+	t := *s.run.track(f.Track.Kind)
+	return t != nil && f.Track.ID < t.ID
+}
+
+// undo takes the open segment back, which nobody has seen.
+func (s *Segmenter) undo() {
+	if s.open.joint {
+		s.discs--
+	}
+	s.open, s.next, s.rap = nil, s.next-1, -1
 }
 
 // Flush publishes the parts that are complete since it was called last.

@@ -526,3 +526,24 @@ func TestNextSession(t *testing.T) {
 		t.Errorf("after a session without segments: %+v", got)
 	}
 }
+
+// TestFirstTrackComesLast begins with a track that turns out not to be the first of its kind: the session is as if it had not been.
+func TestFirstTrackComesLast(t *testing.T) {
+	other := *h264
+	other.ID = 1
+	early := with(video(0, 80*ms, 40*ms, 2*time.Second), func(f *media.Frame) { f.Track = &other })
+	rest := mix(video(80*ms, 4080*ms, 40*ms, 2*time.Second), audio(80*ms, 4080*ms))
+	s := New(7, Options{Part: 200 * ms})
+	segs := feed(t, s, append(early, rest...))
+	if got := outline(segs); got != "2 2" {
+		t.Errorf("segments %q", got)
+	}
+	if segs[0].sequence != 7 || segs[0].Name != "7-80" {
+		t.Errorf("the first is %s, number %d", segs[0].Name, segs[0].sequence)
+	}
+	for _, f := range segs[0].frames {
+		if f.Track == &other {
+			t.Errorf("it has the frame at %v of the other track", f.DTS)
+		}
+	}
+}
