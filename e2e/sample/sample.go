@@ -51,6 +51,12 @@ var (
 	Heavy = clip("heavy", "320x180", 44100, "-g 25 -keyint_min 25 -vf noise=alls=40:allf=t -b:v 2M -maxrate 2M -bufsize 1M")
 )
 
+// HEVC is a clip like Small, of the other codec.
+func HEVC() Sample {
+	return Sample{Name: "hevc", Video: true, newer: true, args: args("-f lavfi -i testsrc2=rate=25:size=160x96 -t 20 -pix_fmt yuv420p",
+		"-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:min-keyint=25:scenecut=0:bframes=0:pools=1")}
+}
+
 func clip(name, size string, rate int, more string) Sample {
 	return Sample{Name: name, Video: true, Audio: true,
 		args: args("-f lavfi -i testsrc2=rate=25:size="+size, "-f lavfi -i", tone, "-ar", strconv.Itoa(rate), "-t 20",

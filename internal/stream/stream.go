@@ -113,7 +113,7 @@ func (s *stream) put(f *media.Frame) {
 	if !s.ready {
 		s.checkReady(f)
 	}
-	s.notify()
+	s.notify(f)
 }
 
 // A first says which track of a kind is the first, and since when at the latest.
