@@ -51,7 +51,7 @@ function start(addresses) {
     if (url.includes('.m3u8')) {
       // maxLiveSyncPlaybackRate as docs/watching.md has it
       const hls = new Hls(whole ? { startPosition: 0, lowLatencyMode: false } : { maxLiveSyncPlaybackRate: 1.5 })
-      hls.on(Hls.Events.ERROR, (_, data) => p.errors.push(`${data.details} at ${video.currentTime}`))
+      hls.on(Hls.Events.ERROR, (_, data) => p.errors.push(`${data.details} at ${video.currentTime} ${data.context?.url ?? ""}`))
       hls.on(Hls.Events.ERROR, (_, data) => data.fatal && p.fatal.push(`${data.type} ${data.details}: ${data.error?.message} ${data.context?.url ?? ""}`))
       hls.loadSource(url)
       hls.attachMedia(video)

@@ -64,6 +64,7 @@ type Segmenter struct {
 	parts  parts
 	first  bool                    // no segment of the session is complete
 	skip   func(*media.Frame) bool // frames of before the anchor; nil when they have passed
+	held   []*media.Frame          // sound of a new track, until the next picture tells whether the old ones go on
 	waits  *media.Track            // of sound, which enters with the next segment; nil when there is none
 
 	typical int // how many frames the last segment had
@@ -177,21 +178,61 @@ func (s *Segmenter) Write(f *media.Frame) {
 			s.measure(f)
 		}
 	}
+	if len(s.held) > 0 {
+		s.decide(f)
+	}
 	switch joint := s.open != nil && s.breaks(f); {
 	case s.open == nil:
 		s.begin(f, max(s.position(f), s.least), s.List().listed > 0)
 		s.add(f)
 	case joint && s.interrupts(f):
-		if !s.rewind(f) {
-			s.waits = f.Track
-			return
-		}
-		s.goOn(f)
+		s.hold(f)
+	case joint && len(s.held) > 0:
+		s.release()
+		s.Write(f)
 	case joint || s.due(f):
 		s.cut(f, joint || s.waits != nil || *s.run.track(f.Track.Kind) == nil)
 		s.add(f)
 	default:
 		s.goOn(f)
+	}
+}
+
+// maxHeld is how many frames of sound wait for a picture: more than come between two where anybody looks at them.
+const maxHeld = 100
+
+// hold keeps f, sound that would interrupt a GOP, until the next picture.
+func (s *Segmenter) hold(f *media.Frame) {
+	switch {
+	case s.waits != nil: // the GOP goes on
+	case len(s.held) == 0 && s.rewind(f):
+		s.goOn(f)
+	case len(s.held) < maxHeld:
+		s.held = append(s.held, f)
+	}
+}
+
+// decide sees by f, which comes next, what becomes of the sound that is held. Where a GOP begins with f, or other pictures, that has come
+// with it, as where one file follows another. Where the old pictures go on, or the old sound, it is not added.
+func (s *Segmenter) decide(f *media.Frame) {
+	switch t := s.held[0].Track; {
+	case f.Track == t:
+	case f.Track.Kind == media.Audio:
+		s.held = nil
+	case isRAP(f) || f.Track != s.run.video || f.Discontinuity != s.run.disc:
+		s.release()
+	default:
+		s.waits, s.held = t, nil
+	}
+}
+
+// release begins a segment with the sound that is held.
+func (s *Segmenter) release() {
+	held := s.held
+	s.held = nil
+	s.cut(held[0], true)
+	for _, f := range held {
+		s.add(f)
 	}
 }
 
@@ -251,7 +292,7 @@ func (s *Segmenter) Pause() {
 		return
 	}
 	l := s.complete(s.length(), nil)
-	l.Paused, s.least, s.open = true, s.start+step, nil
+	l.Paused, s.least, s.open, s.held = true, s.start+step, nil, nil
 	s.store(l)
 }
 

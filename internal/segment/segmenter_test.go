@@ -144,6 +144,8 @@ var outlines = []struct {
 	{"other sound in mid-GOP", after(5*time.Second, mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 8*time.Second)), newSound), 2, "2 2 2 |2"},
 	{"other sound after a keyframe", after(4010*ms, mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 4*time.Second), audio(4020*ms, 8*time.Second)), newSound), 2, "2 2 |2 2"},
 	{"other sound after a second keyframe", after(5010*ms, mix(video(0, 8*time.Second, 40*ms, time.Second), audio(0, 5*time.Second), audio(5020*ms, 8*time.Second)), newSound), 2, "1 1 2 1 |1 2"},
+	{"another file, sound first", slices.Concat(mix(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(0, 4*time.Second)),
+		with(mix(audio(4*time.Second, 8*time.Second), video(4100*ms, 8*time.Second, 40*ms, 2*time.Second)), newTracks)), 2, "2 2 |2.1 1.92"},
 	{"late video", mix(audio(0, 8*time.Second), video(4*time.Second, 8*time.Second, 40*ms, 2*time.Second)), 2, "1 1 2 0.02 |1.999 2"},
 	{"audio at once after video", mix(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(100*ms, 4*time.Second)), 2, "2 2"},
 	{"video vanishes", mix(video(0, 2400*ms, 40*ms, 2*time.Second), audio(0, 7*time.Second)), 2, "2 2.48 2.48 0.04"},
@@ -414,6 +416,22 @@ func checkFrames(got, frames []*media.Frame) error {
 		return fmt.Errorf("%d frames in segments, only %d of them were written, in that order", len(got), n)
 	}
 	return nil
+}
+
+// TestSoundBeforeItsPicture: what an encoder sends of the sound of another file before the first picture of that is in the segment of both.
+func TestSoundBeforeItsPicture(t *testing.T) {
+	before := mix(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(0, 4*time.Second))
+	after := mix(audio(4*time.Second, 8*time.Second), video(4100*ms, 8*time.Second, 40*ms, 2*time.Second))
+	for name, change := range map[string]func(*media.Frame){"both are new": newTracks, "the sound is new": newSound} {
+		frames := slices.Concat(before, with(after, change))
+		n := 0
+		for _, s := range feed(t, New(7, Options{Part: 200 * ms}), frames) {
+			n += len(s.frames)
+		}
+		if n != len(frames) {
+			t.Errorf("%s: %d frames in segments, %d were written", name, n, len(frames))
+		}
+	}
 }
 
 // TestSoundWaits counts the frames of sound that come in the middle of a GOP and are shown to nobody: none where the sound came with a
