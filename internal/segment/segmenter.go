@@ -560,8 +560,8 @@ func (s *Segmenter) complete(length time.Duration, next *media.Frame) *List {
 	if !old.Ready { // nobody has seen the target yet
 		s.target = max(s.target, length.Round(time.Second))
 	}
-	s.parts.finish(s, mark{len(o.frames), s.start + length}, next)
-	o.Duration, s.typical, s.first = length, len(o.frames), false
+	end := s.parts.finish(s, mark{len(o.frames), s.start + length}, next)
+	o.Duration, s.typical, s.first = end-s.start, len(o.frames), false
 
 	l := &List{Target: s.target, PartTarget: s.parts.target, listed: old.listed + 1, complete: make(chan struct{})}
 	l.segments = append(append(make([]*Segment, 0, len(old.segments)+1), old.segments...), o)
