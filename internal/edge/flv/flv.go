@@ -47,7 +47,7 @@ type Server struct {
 
 // New returns a Server of the streams of hub for those whom gate lets in.
 func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
-	f := fan.New(hub, o.Engine, protoHTTP, func() fan.Encoder { return new(encoder) }, o.Fan)
+	f := fan.New(hub, o.Engine, protoHTTP, func() fan.Encoder { return &encoder{pre: flv.Preamble{Dialect: everybody()}} }, o.Fan)
 	return &Server{hub, gate, o, f, newUpgrader()}
 }
 
@@ -138,9 +138,17 @@ func viewer(r *http.Request, grant live.Grant) stream.ViewerOptions {
 
 // dialectOf returns what a viewer wants otherwise than everybody, by the query of his address.
 func dialectOf(r *http.Request) flv.Dialect {
-	q := r.URL.Query()
-	return flv.Dialect{Tracks: q.Get("tracks") == "all", HEVC12: q.Get("hevc") == "12"}
+	q, d := r.URL.Query(), everybody()
+	d.HEVC12 = q.Get("hevc") == "12"
+	if q.Get("tracks") == "all" { // he reads Enhanced RTMP's second version
+		d.Tracks, d.NoColors = true, false
+	}
+	return d
 }
+
+// everybody returns what viewers get who ask for nothing. mpegts.js ends at the description of colours, which decoders find in the
+// headers and frames too.
+func everybody() flv.Dialect { return flv.Dialect{NoColors: true} }
 
 // A sink is where a viewer's bytes go.
 type sink struct {
@@ -161,7 +169,7 @@ func send(ctx context.Context, write func(batch net.Buffers) error, sub *stream.
 		head  *head
 		buf   [batchFrames]*media.Frame
 
-		shared = d == flv.Dialect{}
+		shared = d == everybody()
 	)
 	for {
 		n, err := sub.Next(ctx, buf[:])
