@@ -5,6 +5,8 @@ import (
 	"context"
 	"net"
 	"net/http"
+
+	"livego/internal/netx"
 )
 
 // A wholeConn is a viewer's plain TCP connection that can send the head of an answer together with its body. net/http writes what its
@@ -49,7 +51,7 @@ func (l wholeListener) Accept() (net.Conn, error) {
 
 // joinNext has the connection of ctx send what net/http writes next together with what it writes after that.
 func joinNext(ctx context.Context) {
-	if c, ok := ctx.Value(connKey{}).(*wholeConn); ok {
+	if c, ok := netx.ConnOf(ctx).(*wholeConn); ok {
 		c.joins = true
 	}
 }

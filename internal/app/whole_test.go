@@ -2,12 +2,13 @@ package app
 
 import (
 	"bytes"
-	"context"
 	"io"
 	"net"
 	"net/http"
 	"strconv"
 	"testing"
+
+	"livego/internal/netx"
 )
 
 // TestWholeConn has bodies of all sizes around those of net/http's buffers sent by an http.Server.
@@ -31,7 +32,7 @@ func TestWholeConn(t *testing.T) {
 				t.Error(err)
 			}
 		}),
-		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		ConnContext: netx.WithConn,
 	}
 	go srv.Serve(wholeListener{ln})
 	defer srv.Close()
