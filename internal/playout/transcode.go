@@ -56,7 +56,7 @@ func transcode(ctx context.Context, e Entry, from time.Duration, video, audio bo
 }
 
 const (
-	maxComplaint = 512             // bytes of what ffmpeg says
+	maxComplaint = 512         // bytes of what ffmpeg says
 	childGrace   = time.Second // for what an ffmpeg that is over has left behind
 )
 

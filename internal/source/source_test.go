@@ -282,7 +282,8 @@ func TestPipe(t *testing.T) {
 	} {
 		var words []string
 		s, err := Pipe("x", io.NopCloser(&torn{strings.NewReader(tt.data), tt.end}))
-		for f := (*media.Frame)(nil); err == nil; {
+		for err == nil {
+			var f *media.Frame
 			if f, err = s.Next(); err == nil {
 				words = append(words, fmt.Sprintf("%.1s%d", f.Track.Kind, f.DTS.Milliseconds()))
 			}
