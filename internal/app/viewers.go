@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"livego/internal/config"
 	edgeflv "livego/internal/edge/flv"
 	"livego/internal/edge/hls"
+	"livego/internal/front"
 	"livego/internal/netx"
 )
 
@@ -151,16 +153,19 @@ type patient struct {
 	rc     *http.ResponseController
 	stall  time.Duration
 	served func()
-	join   func() // has the head of the answer sent with what follows; nil when it is written
 }
 
-// patiently returns w for a viewer, whose connection the limiter counts no longer once he gets something.
-func (v *viewers) patiently(w http.ResponseWriter, r *http.Request) *patient {
+// patiently returns w for a viewer, whose connection the limiter counts no longer once he gets something. The front sees to both by
+// itself.
+func (v *viewers) patiently(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+	if _, own := w.(*front.Response); own {
+		return w
+	}
 	return &patient{w, http.NewResponseController(w), v.stall, func() {
 		if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
 			v.limiter.Settle(c)
 		}
-	}, func() { joinNext(r.Context()) }}
+	}}
 }
 
 func (p *patient) WriteHeader(status int) {
@@ -172,10 +177,6 @@ func (p *patient) WriteHeader(status int) {
 
 func (p *patient) Write(b []byte) (int, error) {
 	const piece = 256 << 10 // small enough that a slow viewer shows progress
-	if p.join != nil && len(b) > 2*httpBuffer {
-		p.join()
-	}
-	p.join = nil
 	total := 0
 	for {
 		p.rc.SetWriteDeadline(time.Now().Add(p.stall))
@@ -189,6 +190,20 @@ func (p *patient) Write(b []byte) (int, error) {
 
 // Unwrap is for http.ResponseController.
 func (p *patient) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+
+// A webServer is an http.Server, or one with a front.
+type webServer interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
+	Close() error
+}
+
+// frontServer returns the server of a viewers' listener of plain TCP.
+func (a *App) frontServer() *front.Server {
+	return front.New(a.viewerServer(), front.Options{
+		Leave: func(path string) bool { return strings.HasSuffix(path, ".flv") }, Stall: a.cfg.WriteTimeout, Served: a.limiter.Settle,
+	})
+}
 
 // viewerServer returns the HTTP server of one viewers' listener.
 func (a *App) viewerServer() *http.Server {
@@ -207,6 +222,18 @@ func (a *App) viewerServer() *http.Server {
 	}
 	return srv
 }
+
+// bare gives who takes a connection over the TCP connection itself.
+type bare struct{ http.ResponseWriter }
+
+// Hijack implements http.Hijacker.
+func (w bare) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	return front.TCPConn(c), rw, err
+}
+
+// Unwrap is for http.ResponseController.
+func (w bare) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // apiServer returns the HTTP server of the operator.
 func (a *App) apiServer() *http.Server {
