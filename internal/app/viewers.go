@@ -75,8 +75,8 @@ func (v *viewers) wait(ctx context.Context) {
 // page of the web, without credentials.
 func (v *viewers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("Access-Control-Allow-Origin", "*")
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["Access-Control-Allow-Origin"] = anyOrigin
+	h["X-Content-Type-Options"] = noSniff
 	if r.ContentLength != 0 { // nor -1, of a length not known
 		h.Set("Connection", "close") // where the body ends, and what is behind it, is not looked at
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyWait))
@@ -107,9 +107,16 @@ func (v *viewers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the URL is longer than 4096 bytes", http.StatusRequestURITooLong)
 		return
 	}
-	h.Set("Access-Control-Expose-Headers", "Content-Length, Content-Range, ETag")
+	h["Access-Control-Expose-Headers"] = exposed
 	v.route(w, r)
 }
+
+// Values of headers that all answers share: they are never modified.
+var (
+	anyOrigin = []string{"*"}
+	noSniff   = []string{"nosniff"}
+	exposed   = []string{"Content-Length, Content-Range, ETag"}
+)
 
 func (v *viewers) route(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/crossdomain.xml" {

@@ -169,8 +169,51 @@ func TestSameHLS(t *testing.T) {
 	}
 }
 
+// BenchmarkHLS has one player ask for what players ask for most, with the front and without.
+func BenchmarkHLS(b *testing.B) {
+	a := newHLS(b)
+	for name, srv := range map[string]webServer{"front": a.frontServer(), "nethttp": a.viewerServer()} {
+		addr := start(b, srv)
+		index := "/live/" + regexp.MustCompile(`\S+index\.m3u8\?s=\S+`).FindString(ask(b, addr, "GET", "/live/movie.m3u8"))
+		playlist := ask(b, addr, "GET", index)
+		for what, target := range map[string]string{
+			"reload": index + "&_HLS_msn=100&_HLS_part=1", "part": "/live/movie/" + regexp.MustCompile(`100-\d+\.\d+\.m4s`).FindString(playlist),
+		} {
+			b.Run(name+"/"+what, func(b *testing.B) {
+				c, err := net.Dial("tcp", addr)
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer c.Close()
+				request := []byte("GET " + target + " HTTP/1.1\r\nHost: example.com\r\nUser-Agent: player\r\nAccept: */*\r\n\r\n")
+				in := bufio.NewReader(c)
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := c.Write(request); err != nil {
+						b.Fatal(err)
+					}
+					length := 0
+					for line := []byte("-"); len(line) > 2 || length == 0; {
+						if line, err = in.ReadSlice('\n'); err != nil {
+							b.Fatal(err)
+						}
+						if n, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+							for _, c := range bytes.TrimSpace(n) {
+								length = 10*length + int(c-'0')
+							}
+						}
+					}
+					if _, err := in.Discard(length); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
 // newHLS returns an App of which only HLS is there, with two rooms.
-func newHLS(t *testing.T) *App {
+func newHLS(t testing.TB) *App {
 	t.Helper()
 	hub := stream.NewHub(stream.Options{MaxLatency: time.Hour, Epoch: func(context.Context) (uint64, error) { return 100, nil }})
 	server := hls.New(hub, everybody{}, hls.Options{Part: 200 * time.Millisecond, FirstWait: 10 * time.Second, Log: slog.New(slog.DiscardHandler), Private: func(name live.Name) bool { return name.Room == "private" }})
@@ -212,7 +255,7 @@ func newHLS(t *testing.T) *App {
 }
 
 // start returns the address where srv serves until the test ends.
-func start(t *testing.T, srv webServer) string {
+func start(t testing.TB, srv webServer) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -228,7 +271,7 @@ func start(t *testing.T, srv webServer) string {
 }
 
 // ask returns the answer to a request on a connection of its own as it came, but for the date and what is made up anew each time.
-func ask(t *testing.T, addr, method, target string, fields ...string) string {
+func ask(t testing.TB, addr, method, target string, fields ...string) string {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {

@@ -102,15 +102,13 @@ func suppressed(status int, name string) bool {
 
 // oneLine returns the value of a field, which nothing may break off.
 func oneLine(v string) string {
-	if strings.ContainsAny(v, "\r\n") {
-		v = strings.Map(func(r rune) rune {
-			if r == '\r' || r == '\n' {
-				return ' '
-			}
-			return r
-		}, v)
+	for i := range len(v) {
+		if c := v[i]; c == '\r' || c == '\n' || c <= ' ' && (i == 0 || i == len(v)-1) {
+			v = strings.NewReplacer("\r", " ", "\n", " ").Replace(v)
+			return strings.Trim(v, " \t")
+		}
 	}
-	return strings.Trim(v, " \t")
+	return v
 }
 
 // Write sends b. It returns when the kernel has it, or when it is kept because the length of the body is not known yet.
