@@ -41,7 +41,7 @@ func waitNewer(t testing.TB, url string, more ...string) *rig.Process {
 	return p
 }
 
-// TestCodecs pushes every codec that Enhanced RTMP has a name for, and plays it over RTMP and HTTP-FLV.
+// TestCodecs pushes every codec that Enhanced RTMP has a name for, and plays it over RTMP, HTTP-FLV and both forms of HLS.
 func TestCodecs(t *testing.T) {
 	rig.NeedNewer(t)
 	server := rig.Start(t, rig.Options{})
@@ -75,6 +75,7 @@ func TestCodecs(t *testing.T) {
 			if want := src.file.FourCCs(); !slices.Equal(slices.Sorted(slices.Values(got.FourCCs())), slices.Sorted(slices.Values(want))) {
 				t.Errorf("HTTP-FLV: codecs %q, want %q", got.FourCCs(), want)
 			}
+			src.checkForms(t, s, room)
 		})
 	}
 }

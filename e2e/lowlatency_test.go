@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,31 +20,93 @@ import (
 )
 
 // TestLowLatency follows a stream by blocking reloads as a player does, and holds every playlist, segment and part on the way to
-// Apple's rules (RFC 8216bis).
+// Apple's rules (RFC 8216bis), while the encoder breaks off and comes back, and other players come and go.
 func TestLowLatency(t *testing.T) {
 	rig.Need(t, "ffmpeg", "ffprobe")
 	t.Parallel()
 	s := rig.Start(t, rig.Options{})
-	long := 20 * time.Second
+	const (
+		pushes = 4
+		away   = 5 * time.Second // at most
+	)
+	each, viewers := 15*time.Second, 3
 	if rig.Long() {
-		long = 10 * time.Minute
+		each, viewers = 10*time.Minute/pushes, 12
 	}
-	push := rig.FFmpeg(t, "-re", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30000/1001", "-f", "lavfi", "-i", "sine=440:r=44100",
-		"-t", fmt.Sprint(long.Seconds()), "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "60", "-pix_fmt", "yuv420p",
-		"-c:a", "aac", "-f", "flv", s.RTMP(s.Key("movie")))
+	long := pushes * each
+	push := func() *rig.Process {
+		return rig.FFmpeg(t, "-re", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30000/1001", "-f", "lavfi", "-i", "sine=440:r=44100",
+			"-t", fmt.Sprint(each.Seconds()), "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "60", "-pix_fmt", "yuv420p",
+			"-c:a", "aac", "-f", "flv", s.RTMP(s.Key("movie")))
+	}
+	encoder := push()
 	s.AwaitLive("movie")
-	ctx, cancel := context.WithTimeout(t.Context(), long+patience)
+	ctx, cancel := context.WithTimeout(t.Context(), long+pushes*away+patience)
 	defer cancel()
-	f := &follower{c: rig.Client(), uris: map[string]string{}, bytes: map[string][]byte{}}
-	if err := f.follow(ctx, s.HLS("movie")); err != nil {
+	f := newFollower()
+	followed := async(func() (any, error) { return nil, f.follow(ctx, s.HLS("movie")) })
+	var others []func() (any, error)
+	for n := range viewers {
+		others = append(others, async(func() (any, error) {
+			return nil, comeAndGo(ctx, f, s.HLS("movie"), 4*time.Second+time.Duration(n)*time.Second)
+		}))
+	}
+
+	for n := range pushes - 1 {
+		await(t, encoder, each-2*time.Second)
+		encoder.Kill()
+		encoder.Wait(patience)
+		if n%2 == 0 { // in sight of the viewers
+			await(t, nil, away)
+		}
+		encoder = push()
+	}
+	encoder.OK(each + patience)
+	if _, err := followed(); err != nil {
 		t.Fatal(err)
 	}
-	push.OK(patience)
-	if f.segments < int(long.Seconds())/2-3 || f.parts < 5*f.segments {
-		t.Errorf("%d segments and %d parts in %v", f.segments, f.parts, long)
+	for _, other := range others {
+		if _, err := other(); err != nil {
+			t.Errorf("who comes and goes: %v", err)
+		}
 	}
+	if f.segments < int(long.Seconds())/2-3*pushes || f.parts < 5*f.segments || f.joints != pushes-1 {
+		t.Errorf("%d segments, %d parts and %d discontinuities in %v", f.segments, f.parts, f.joints, long)
+	}
+	t.Logf("%d segments, %d parts, %d discontinuities", f.segments, f.parts, f.joints)
 	f.probe(t, f.fmp4)
 	f.probe(t, f.ts)
+}
+
+// await lets time pass, through which p has to live where it is not nil.
+func await(t *testing.T, p *rig.Process, d time.Duration) {
+	t.Helper()
+	var ended <-chan struct{}
+	if p != nil {
+		ended = p.Done()
+	}
+	select {
+	case <-ended:
+		t.Fatalf("it has ended too early: %s", p.Stderr())
+	case <-time.After(d):
+	}
+}
+
+// comeAndGo follows master again and again for so long, until it has ended. What it sees must be what f sees.
+func comeAndGo(ctx context.Context, f *follower, master string, stay time.Duration) error {
+	for {
+		here, cancel := context.WithTimeout(ctx, stay)
+		g := newFollower()
+		err := g.follow(here, master)
+		left := here.Err() != nil && ctx.Err() == nil
+		cancel()
+		if err != nil && !left {
+			return err
+		}
+		if err := f.agrees(g); err != nil || !left {
+			return err
+		}
+	}
 }
 
 // A lowLatencyList is a media playlist with parts.
@@ -52,6 +115,10 @@ type lowLatencyList struct {
 	partTarget, holdBack float64
 	init                 string
 	parts                map[int][]hlsPart // by media sequence number, as far as they are listed
+	dates                map[int]time.Time // by media sequence number
+	joints               map[int]int       // discontinuity sequence number by media sequence number, of what has begun
+	joint                bool              // what is not complete is discontinuous with what was before
+	independent          bool
 	hint                 string
 }
 
@@ -65,8 +132,8 @@ func parseLowLatency(text []byte) (l lowLatencyList, err error) {
 	if l.hlsPlaylist, err = parseMedia(text); err != nil {
 		return l, err
 	}
-	l.parts = map[int][]hlsPart{}
-	msn := l.sequence
+	l.parts, l.dates, l.joints = map[int][]hlsPart{}, map[int]time.Time{}, map[int]int{}
+	msn, joint := l.sequence, 0
 	number := func(value, name string) (f float64) {
 		_, rest, found := strings.Cut(","+value, ","+name+"=")
 		digits, _, _ := strings.Cut(rest, ",")
@@ -95,8 +162,22 @@ func parseLowLatency(text []byte) (l lowLatencyList, err error) {
 			l.parts[msn] = append(l.parts[msn], hlsPart{quoted(value), number(value, "DURATION"), strings.Contains(value, "INDEPENDENT=YES")})
 		case tag == "#EXT-X-PRELOAD-HINT":
 			l.hint = quoted(value)
+		case tag == "#EXT-X-INDEPENDENT-SEGMENTS":
+			l.independent = true
+		case tag == "#EXT-X-DISCONTINUITY-SEQUENCE":
+			joint, err = strconv.Atoi(value)
+		case tag == "#EXT-X-DISCONTINUITY":
+			l.joint = true
+			joint++
+		case tag == "#EXT-X-PROGRAM-DATE-TIME":
+			l.dates[msn], err = time.Parse(time.RFC3339Nano, value)
 		case line != "" && line[0] != '#':
+			l.joints[msn] = joint
+			l.joint = false
 			msn++
+		}
+		if err != nil {
+			return l, fmt.Errorf("%q: %w", line, err)
 		}
 	}
 	return l, err
@@ -105,14 +186,20 @@ func parseLowLatency(text []byte) (l lowLatencyList, err error) {
 // A follower is a player that looks at everything.
 type follower struct {
 	c               *http.Client
-	uris            map[string]string // by media sequence number, and part
+	mu              sync.Mutex
+	places          map[string]string // what is where: see same
 	bytes           map[string][]byte // of the newest parts, by URI
 	last            lowLatencyList
 	hint            string
 	segments, parts int
+	joints          int    // discontinuities
 	fmp4, ts        []byte // the stream, one segment after the other
 	checked         int    // media sequence number of the segment to look at next
 	mediaURL        string
+}
+
+func newFollower() *follower {
+	return &follower{c: rig.Client(), places: map[string]string{}, bytes: map[string][]byte{}}
 }
 
 func (f *follower) follow(ctx context.Context, master string) (err error) {
@@ -156,10 +243,8 @@ func (f *follower) look(ctx context.Context, l lowLatencyList) error {
 	if l.partTarget == 0 || l.holdBack < 3*l.partTarget-1e-6 {
 		return fmt.Errorf("part target %v, players are to stay %v behind", l.partTarget, l.holdBack)
 	}
-	if f.hint != "" && !l.ended { // what was hinted at has come, or is hinted at still
-		if _, ok := f.bytes[f.hint]; !ok && l.hint != f.hint && !l.has(f.hint) {
-			return fmt.Errorf("%s was hinted at and did not come", f.hint)
-		}
+	if f.hint != "" && !l.ended && l.hint != f.hint && !l.has(f.hint) && !l.brokeOff(f.hint) {
+		return fmt.Errorf("%s was hinted at and did not come", f.hint)
 	}
 	f.hint = l.hint
 	if f.last.target == 0 {
@@ -198,12 +283,39 @@ func (l *lowLatencyList) has(uri string) bool {
 	return false
 }
 
-// same notes what is at a place, which must be so for ever.
-func (f *follower) same(place, uri string) error {
-	if old, ok := f.uris[place]; ok && old != uri {
-		return fmt.Errorf("%s was %s and is %s now", place, old, uri)
+// brokeOff reports whether the segment of the part at uri has ended before that, as the encoder did.
+func (l *lowLatencyList) brokeOff(uri string) bool {
+	name, _, _ := strings.Cut(uri, ".")
+	for i, s := range l.segments {
+		if s.uri != name+".m4s" {
+			continue
+		}
+		if i == len(l.segments)-1 {
+			return l.hint == "" || l.joint
+		}
+		return l.segments[i+1].discontinuity
 	}
-	f.uris[place] = uri
+	return false
+}
+
+// same notes what is at a place, which must be so for ever.
+func (f *follower) same(place, what string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if old, ok := f.places[place]; ok && old != what {
+		return fmt.Errorf("%s was %s and is %s now", place, old, what)
+	}
+	f.places[place] = what
+	return nil
+}
+
+// agrees checks that g, who has gone, has seen the same as f as far as both have seen it.
+func (f *follower) agrees(g *follower) error {
+	for place, what := range g.places {
+		if err := f.same(place, what); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
@@ -238,12 +350,21 @@ func (f *follower) lookAtSegment(ctx context.Context, l lowLatencyList, msn int)
 	if err := f.same(fmt.Sprint("segment ", msn), seg.uri); err != nil {
 		return err
 	}
-	if int(math.Round(seg.duration)) > l.target {
+	if err := f.same(fmt.Sprint("discontinuity sequence number of segment ", msn), fmt.Sprint(l.joints[msn])); err != nil {
+		return err
+	}
+	if int(math.Round(seg.duration)) > l.target || seg.duration <= 0 {
 		return fmt.Errorf("segment %d lasts %v s, the target is %d", msn, seg.duration, l.target)
+	}
+	if err := f.lookAtDate(l, msn); err != nil {
+		return err
 	}
 	whole, err := f.take(ctx, seg.uri)
 	if err != nil {
 		return err
+	}
+	if l.independent && !beginsWithIDR(whole) {
+		return fmt.Errorf("segment %d does not begin with an IDR picture", msn)
 	}
 	f.segments++
 	f.fmp4 = append(f.fmp4, whole...)
@@ -267,6 +388,31 @@ func (f *follower) lookAtSegment(ctx context.Context, l lowLatencyList, msn int)
 	}
 	if !bytes.Equal(whole, joined) {
 		return fmt.Errorf("segment %d is not the sum of its parts", msn)
+	}
+	return nil
+}
+
+// lookAtDate holds the time of a segment to that of the one before: the time between is what that lasts, or more where they are
+// discontinuous.
+func (f *follower) lookAtDate(l lowLatencyList, msn int) error {
+	date, ok := l.dates[msn]
+	if !ok {
+		return fmt.Errorf("segment %d has no time", msn)
+	}
+	if err := f.same(fmt.Sprint("time of segment ", msn), date.String()); err != nil {
+		return err
+	}
+	before, ok := l.dates[msn-1]
+	if !ok {
+		return nil
+	}
+	const rounded = 2 * time.Millisecond
+	passed := date.Sub(before) - time.Duration(l.segments[msn-1-l.sequence].duration*float64(time.Second))
+	switch joint := l.segments[msn-l.sequence].discontinuity; {
+	case !joint && passed.Abs() > rounded, joint && passed < -rounded:
+		return fmt.Errorf("segment %d begins %v after the end of the one before it, discontinuous: %v", msn, passed, joint)
+	case joint:
+		f.joints++
 	}
 	return nil
 }

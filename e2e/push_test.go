@@ -2,14 +2,18 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -45,36 +49,104 @@ func reference(t *testing.T, path string) essence.Stream {
 	return want
 }
 
-// TestPush pushes files of all containers, and reads each back by RTMP: every frame must come, with the bytes and the time that it has
-// in the file.
+// TestPush pushes files of all containers, and reads each back: every frame must come, with the bytes and the time that it has in the
+// file after its edit list. What any RTMP server takes goes to nginx too.
 func TestPush(t *testing.T) {
-	rig.Need(t, "ffmpeg")
-	server := rig.Start(t, rig.Options{})
-	for _, m := range sample.AllMedia() {
-		if !m.Push {
-			continue
+	rig.Need(t, "ffmpeg", "nginx")
+	server, nginx := rig.Start(t, rig.Options{}), startNginx(t, "application live { live on; wait_key on; }")
+	var ran, plain, all atomic.Int32
+	t.Run("files", func(t *testing.T) {
+		for _, m := range sample.AllMedia() {
+			t.Run(m.Name, func(t *testing.T) {
+				t.Parallel()
+				ran.Add(1)
+				path, room := m.File(t), "push-"+strings.ReplaceAll(m.Name, ".", "-")
+				has := map[string]bool{}
+				facts, _ := probe(t, path)
+				for _, tr := range facts.Tracks {
+					has[tr.RTMP] = true
+				}
+				switch {
+				case has["no"] || has["old"]:
+					return
+				case has["enhanced"]:
+					pushEnhanced(t, server.In(t), path, room)
+				default:
+					plain.Add(1)
+					pushPlain(t, path, room, server.RTMP(room), func() *rig.Process { return push(t, server.In(t), path, room) })
+					url := "rtmp://" + nginx + "/live/" + room
+					pushPlain(t, path, room, url, func() *rig.Process { return rig.Livego(t, t.TempDir(), nil, "push", path, url) })
+				}
+				all.Add(1)
+			})
 		}
-		t.Run(m.Name, func(t *testing.T) {
-			t.Parallel()
-			s, path, room := server.In(t), m.File(t), "push-"+strings.ReplaceAll(m.Name, ".", "-")
-			out := filepath.Join(t.TempDir(), "out.flv")
-			viewer := recordRTMP(t, s.RTMP(room), out)
-			p := push(t, s, path, room)
-			p.OK(patience)
-			viewer.OK(patience)
-			got, err := readFLV(t, out).Essence()
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := reference(t, path)
-			// A stream with video starts at its first keyframe: sound before it, the encoder's priming, is not for those who come then.
-			before := max(0, slices.IndexFunc(want, func(u essence.Unit) bool { return u.Kind == essence.Video }))
-			if m := check(t, "RTMP", want, got, essence.Millisecond); m.Video.First != 0 || m.Audio.First > before {
-				t.Errorf("the beginning is missing: %+v", m)
-			}
-			checkPace(t, p)
-		})
+	})
+	if int(ran.Load()) == len(sample.AllMedia()) && (plain.Load() < 40 || all.Load() < 50) {
+		t.Errorf("%d files were pushed, %d of them to nginx", all.Load(), plain.Load())
 	}
+}
+
+// pushPlain pushes a file of H.264, AAC or MP3, and compares what comes from url with it.
+func pushPlain(t *testing.T, path, room, url string, push func() *rig.Process) {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "out.flv")
+	viewer := recordRTMP(t, url, out, "-rw_timeout", "2000000") // nginx does not tell its players of the end
+	p := push()
+	p.OK(patience)
+	viewer.Wait(patience)
+	got, err := readFLV(t, out).Essence()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := reference(t, path)
+	// A stream with video starts at its first keyframe: sound up to it, the encoder's priming, is not for those who come then.
+	before := 0
+	if pictures := want.Of(essence.Video); len(pictures) > 0 {
+		for _, u := range want.Of(essence.Audio) {
+			if u.DTS <= pictures[0].DTS {
+				before++
+			}
+		}
+	}
+	tolerance := essence.Millisecond
+	if strings.HasSuffix(path, "cut.mp4") {
+		tolerance = 10 * time.Millisecond // ffmpeg moves pictures so that one begins at the cut: it lies in the middle of one
+	}
+	if m := check(t, url, want, got, tolerance); m.Video.First != 0 || m.Audio.First > before {
+		t.Errorf("%s: the beginning is missing: %+v", url, m)
+	}
+	checkPace(t, p)
+}
+
+// pushEnhanced pushes a file with a codec of Enhanced RTMP, and compares what comes by HTTP-FLV with it.
+func pushEnhanced(t *testing.T, s *rig.Server, path, room string) {
+	t.Helper()
+	p := push(t, s, path, room)
+	s.AwaitLive(room)
+	got, err := watchFLV(t.Context(), rig.Client(), s.FLV(room))
+	p.OK(patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	packets, err := got.Packets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.HasSuffix(path, "ts") { // where pictures are laid out otherwise
+		mkv := filepath.Join(t.TempDir(), "reference.mkv")
+		sets := "7-9"
+		if strings.Contains(path, "hevc") {
+			sets = "32-35"
+		}
+		rig.FFmpeg(t, "-i", path, "-c", "copy", "-bsf:v", "filter_units=remove_types="+sets, mkv).OK(patience)
+		path = mkv
+	}
+	want := frames(t, rig.FFmpeg(t, "-i", path, "-c", "copy", "-f", "framemd5", "-"))
+	for i := range want {
+		want[i].Key = true // it does not say
+	}
+	check(t, "HTTP-FLV", want, packets, essence.Millisecond)
+	checkPace(t, p)
 }
 
 // checkPace holds a push to what it says of itself: frames go out when they are due.
@@ -92,44 +164,21 @@ func checkPace(t testing.TB, p *rig.Process) {
 	}
 }
 
-// TestPushNginx pushes to another server.
-func TestPushNginx(t *testing.T) {
-	rig.Need(t, "ffmpeg", "nginx")
-	t.Parallel()
-	addr := startNginx(t, "application live { live on; wait_key on; }")
-	for _, name := range []string{"b.mp4", "mp3.mp4", "sound.aac"} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			path, out := sample.MediaOf(t, name).File(t), filepath.Join(t.TempDir(), "out.flv")
-			stream := "rtmp://" + addr + "/live/" + strings.ReplaceAll(name, ".", "-")
-			viewer := recordRTMP(t, stream, out, "-rw_timeout", "2000000") // nginx does not tell its players of the end
-			rig.Livego(t, t.TempDir(), nil, "push", path, stream).OK(patience)
-			viewer.Wait(patience)
-			got, err := readFLV(t, out).Essence()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if _, err := essence.Compare(reference(t, path), got, essence.Millisecond); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-}
-
 // TestPushList plays a list of five unlike files twice, and watches it by every protocol: nobody is disconnected, and what comes is
 // decoded to its end.
 func TestPushList(t *testing.T) {
 	rig.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{})
+	s := rig.Start(t, rig.Options{Flags: []string{"--hls_window=1000", "--hls_keep_after_end"}})
 	dir := t.TempDir()
-	list := "ffconcat version 1.0\n# five unlike files\n"
-	for i, name := range []string{"b.mp4", "av.flv", "8k-mono.mp4", "wide.ts", "tall.mkv"} {
-		link := filepath.Join(dir, fmt.Sprintf("it's %d%s", i, filepath.Ext(name)))
-		if err := os.Symlink(sample.MediaOf(t, name).File(t), link); err != nil {
+	list, pictures := "ffconcat version 1.0\n# five unlike files\n", 0
+	for i, m := range sample.Unlike(t) {
+		link := filepath.Join(dir, fmt.Sprintf("it's %d%s", i, filepath.Ext(m.Name)))
+		if err := os.Symlink(m.File(t), link); err != nil {
 			t.Fatal(err)
 		}
-		list += fmt.Sprintf("file 'it'\\''s %d%s'\n", i, filepath.Ext(name))
+		list += fmt.Sprintf("file 'it'\\''s %d%s'\n", i, filepath.Ext(m.Name))
+		pictures += 2 * m.Pictures(t)
 	}
 	files := filepath.Join(dir, "files.txt")
 	if err := os.WriteFile(files, []byte(list), 0o600); err != nil {
@@ -148,7 +197,11 @@ func TestPushList(t *testing.T) {
 		t.Errorf("it does not say what differs:\n%s", p.Stderr())
 	}
 	for _, path := range []string{rtmpOut, flvOut} {
-		checkChannel(t, path, 2*5*2)
+		checkChannel(t, path, 2*5*2, pictures)
+	}
+	// ffmpeg follows new parameters by itself in MPEG-TS; in fragmented MP4 it does not.
+	if n := decode(t, strings.TrimSuffix(s.HLS("channel"), ".m3u8")+"/ts.m3u8", "-live_start_index", "0"); n != pictures {
+		t.Errorf("HLS: ffmpeg decodes %d pictures, want %d", n, pictures)
 	}
 	parts, err := hls()
 	if err != nil {
@@ -157,12 +210,16 @@ func TestPushList(t *testing.T) {
 	if len(parts) < 10 { // each file of both rounds at least
 		t.Errorf("HLS: %d parts between discontinuities", len(parts))
 	}
+	decoded := 0
 	for n, b := range parts {
 		out := filepath.Join(dir, fmt.Sprintf("hls%d", n))
 		if err := os.WriteFile(out, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		decode(t, out)
+		decoded += decode(t, out)
+	}
+	if decoded != pictures {
+		t.Errorf("HLS: %d pictures, want %d", decoded, pictures)
 	}
 }
 
@@ -223,15 +280,15 @@ func fetchHLS(ctx context.Context, c *http.Client, list, ref string) ([]byte, er
 	return b, err
 }
 
-// checkChannel checks that the times of a recording rise without holes for so many seconds, and that all of it can be decoded: each part
-// between two changes of parameters by itself.
-func checkChannel(t *testing.T, path string, seconds float64) {
+// checkChannel checks that the times of a recording rise without holes for so many seconds, and that all of it can be decoded, to so many
+// pictures: each part between two changes of parameters by itself.
+func checkChannel(t *testing.T, path string, seconds float64, pictures int) {
 	t.Helper()
 	file := readFLV(t, path)
 	last := map[byte]uint32{}
 	var first, end uint32
 	part := &essence.FLVFile{HasVideo: true, HasAudio: true}
-	parts := 0
+	parts, decoded := 0, 0
 	flush := func() {
 		if len(part.Tags) > 10 {
 			out := filepath.Join(t.TempDir(), fmt.Sprintf("part%d.flv", parts))
@@ -243,7 +300,7 @@ func checkChannel(t *testing.T, path string, seconds float64) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			decode(t, out)
+			decoded += decode(t, out)
 			parts++
 		}
 	}
@@ -277,23 +334,87 @@ func checkChannel(t *testing.T, path string, seconds float64) {
 	if got := float64(end-first) / 1000; got < seconds-3 || got > seconds+1 {
 		t.Errorf("%s: %v s, want %v", path, got, seconds)
 	}
+	if decoded != pictures {
+		t.Errorf("%s: %d pictures, want %d", path, decoded, pictures)
+	}
 	if want := 8; parts != want { // two of the five have the same pictures
 		t.Errorf("%s: %d parts, want %d", path, parts, want)
 	}
 }
 
-// decode decodes a file to its end: ffmpeg says nothing if all is well.
-func decode(t *testing.T, path string) {
+// decode decodes a file or a stream to its end, and returns how many pictures come of it: ffmpeg says nothing if all is well.
+func decode(t *testing.T, from string, more ...string) (pictures int) {
 	t.Helper()
-	p := rig.FFmpeg(t, "-v", "error", "-i", path, "-f", "null", "-")
+	p := rig.FFmpeg(t, slices.Concat([]string{"-v", "error"}, more, []string{"-i", from, "-fps_mode", "passthrough", "-f", "framecrc", "-"})...)
 	if p.Wait(patience); strings.Contains(p.Stderr(), "Cannot determine format of input stream") {
-		return // a few milliseconds of sound, between the change of the sound and that of the pictures
+		return 0 // a few milliseconds of sound, between the change of the sound and that of the pictures
 	}
 	p.OK(patience)
 	for line := range strings.Lines(p.Stderr()) {
 		if !strings.Contains(line, "non monotonically increasing dts") { // sound of one file and the next meet within a millisecond
-			t.Errorf("%s: %s", path, line)
+			t.Errorf("%s: %s", from, line)
 		}
+	}
+	video := "none"
+	for line := range strings.Lines(p.Stdout()) {
+		if n, ok := strings.CutSuffix(strings.TrimSpace(line), ": video"); ok {
+			video = strings.TrimPrefix(n, "#media_type ") + ","
+		}
+		if strings.HasPrefix(line, video) {
+			pictures++
+		}
+	}
+	return pictures
+}
+
+// TestPushConcat plays a list of files of one kind and time base, without which ffmpeg cannot join them, and compares what comes with what
+// ffmpeg makes of the list.
+func TestPushConcat(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s, dir := rig.Start(t, rig.Options{}), t.TempDir()
+	list := "ffconcat version 1.0\n"
+	const files = 3
+	for _, name := range [files]string{"av.mp4", "vfr.mp4", "av.mp4"} {
+		list += "file '" + sample.MediaOf(t, name).File(t) + "'\n"
+	}
+	text, joined, out := filepath.Join(dir, "files.txt"), filepath.Join(dir, "joined.flv"), filepath.Join(dir, "out.flv")
+	if err := os.WriteFile(text, []byte(list), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	rig.FFmpeg(t, "-f", "concat", "-safe", "0", "-i", text, "-c", "copy", joined).OK(patience)
+	viewer := recordRTMP(t, s.RTMP("channel"), out)
+	push(t, s, text, "channel").OK(patience)
+	viewer.OK(patience)
+	want, err := readFLV(t, joined).Essence()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := readFLV(t, out).Essence()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// ffmpeg begins a file when the longest track of the one before ends, livego when its pictures end: some milliseconds a join.
+	const join = 60 * time.Millisecond
+	check(t, "pictures", want.Of(essence.Video), got.Of(essence.Video), files*join/2)
+	sound, n := want.Of(essence.Audio), 0
+	for _, u := range got.Of(essence.Audio) {
+		i := slices.IndexFunc(sound[n:], func(w essence.Unit) bool { return w.Sum == u.Sum })
+		if i < 0 {
+			t.Fatalf("sound that is not in the list, or not there: %v", u)
+		}
+		n += i + 1
+	}
+	// At each join, what one file's sound lasts longer takes the place of the next one's priming.
+	if missing := len(sound) - len(got.Of(essence.Audio)); missing < 0 || missing > 4*files {
+		t.Errorf("%d frames of sound are missing", missing)
+	}
+	last := map[essence.Kind]time.Duration{}
+	for _, u := range got {
+		if u.DTS < last[u.Kind] {
+			t.Errorf("%v comes after one at %v", u, last[u.Kind])
+		}
+		last[u.Kind] = u.DTS
 	}
 }
 
@@ -343,6 +464,8 @@ func TestPushRefused(t *testing.T) {
 		{[]string{av, "no/room"}, 2, "the last argument must be a room or an address"},
 		{[]string{"--speed=0", av, "movie"}, 2, "--speed must be"},
 		{[]string{"--start=x", av, "movie"}, 2, "is no time"},
+		{[]string{"--tracks=x", av, "movie"}, 2, "is no choice of tracks"},
+		{[]string{"--tracks=a:1", "--transcode", av, "movie"}, 2, "does not go with --tracks"},
 		{[]string{filepath.Join(dir, "none.mp4"), "movie"}, 4, "none.mp4: no such file"},
 		{[]string{dir, "movie"}, 4, "is a directory"},
 		{[]string{"/dev/null", "movie"}, 4, "is no file but a device"},
@@ -356,6 +479,100 @@ func TestPushRefused(t *testing.T) {
 		p := push(t, s, c.args...)
 		if code := p.Wait(patience); code != c.code || !strings.Contains(p.Stderr(), c.want) || c.code != 4 && strings.Count(p.Stderr(), "\n") != 1 {
 			t.Errorf("push %q: exit code %d, want %d\n%s", c.args, code, c.code, p.Stderr())
+		}
+	}
+}
+
+// TestPushRTMPS pushes by RTMPS, at twice the speed, to a server that is known by its certificate; one that is not is refused.
+func TestPushRTMPS(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	cert, key, _ := rig.Certificate(t)
+	s := rig.Start(t, rig.Options{Flags: []string{"--enable_rtmps=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
+	path, out := sample.MediaOf(t, "av.mp4").File(t), filepath.Join(t.TempDir(), "out.flv")
+	url := "rtmps://" + s.Addr("rtmps_addr") + "/live/" + s.Key("movie")
+	unknown := rig.Livego(t, t.TempDir(), nil, "push", path, url)
+	if code := unknown.Wait(patience); code != 1 || !strings.Contains(unknown.Stderr(), "certificate") || strings.Count(unknown.Stderr(), "\n") != 1 {
+		t.Errorf("exit code %d\n%s", code, unknown.Stderr())
+	}
+	viewer := recordRTMP(t, s.RTMP("movie"), out)
+	began := time.Now()
+	rig.Livego(t, t.TempDir(), []string{"SSL_CERT_FILE=" + cert}, "push", "--times=3", "--speed=2", path, url).OK(patience)
+	if took := time.Since(began); took < 2900*time.Millisecond || took > 5*time.Second {
+		t.Errorf("6 s at twice the speed took %v", took)
+	}
+	viewer.OK(patience)
+	got, err := readFLV(t, out).Essence()
+	if err != nil || len(got.Of(essence.Video)) != 150 {
+		t.Errorf("%d pictures came, %v", len(got.Of(essence.Video)), err)
+	}
+}
+
+// TestPushTracks pushes a file of two sounds: the second alone, and all tracks, to a server that takes them and to one that does not.
+func TestPushTracks(t *testing.T) {
+	rig.Need(t, "ffmpeg", "nginx")
+	t.Parallel()
+	s, nginx := rig.Start(t, rig.Options{}), startNginx(t, "application live { live on; wait_key on; }")
+	path := sample.MediaOf(t, "two-sounds.mp4").File(t)
+	mapped := func(sound string) essence.Stream {
+		out := filepath.Join(t.TempDir(), "reference.flv")
+		rig.FFmpeg(t, "-i", path, "-map", "0:v:0", "-map", "0:a:"+sound, "-c", "copy", "-f", "flv", out).OK(patience)
+		want, err := readFLV(t, out).Packets()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return want
+	}
+	first, second := mapped("0"), mapped("1")
+	play := func(room, query, tracks string) essence.Stream {
+		t.Helper()
+		p := push(t, s, "--tracks="+tracks, path, room)
+		s.AwaitLive(room)
+		got, err := watchFLV(t.Context(), rig.Client(), s.FLV(room)+query)
+		p.OK(patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		packets, err := got.Packets()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return packets
+	}
+	check(t, "the second sound", second, play("second", "", "v:0,a:1"), essence.Millisecond)
+	check(t, "sound alone", second.Of(essence.Audio), play("sound", "", "a:1"), essence.Millisecond)
+	all := play("all", "?tracks=all", "all")
+	check(t, "all, the first", first, all.Track(0), essence.Millisecond)
+	check(t, "all, the second", second.Of(essence.Audio), all.Track(1), essence.Millisecond)
+
+	out, url := filepath.Join(t.TempDir(), "out.flv"), "rtmp://"+nginx+"/live/all"
+	viewer := recordRTMP(t, url, out, "-rw_timeout", "2000000")
+	p := rig.Livego(t, t.TempDir(), nil, "push", "--tracks=all", path, url)
+	p.OK(patience)
+	if strings.Count(p.Stderr(), "the server takes one track of a kind") != 1 {
+		t.Errorf("it does not say that the server takes no more:\n%s", p.Stderr())
+	}
+	viewer.Wait(patience)
+	got, err := readFLV(t, out).Packets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, "nginx", first, got, essence.Millisecond)
+}
+
+// TestPushTerminal looks at a terminal, where a bar stands in the place of lines.
+func TestPushTerminal(t *testing.T) {
+	rig.Need(t, "ffmpeg", "script")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{})
+	path := sample.MediaOf(t, "av.mp4").File(t)
+	command := fmt.Sprintf("%s push --times=2 --api=%s --rtmp=%s '%s' movie", rig.Binary(t, true), s.API(""), strings.TrimSuffix(s.RTMP(""), "/"), path)
+	terminal := rig.Go(t, "script", "-qec", command, "/dev/null")
+	terminal.OK(patience)
+	screen := terminal.Stdout()
+	for _, want := range []string{`av\.mp4, 0:0\d\.\d of 0:02\.0, \d+ kbit/s, \d+ ms late`, `av\.mp4, round 2`, `\r`, `█`, `sent 0:0\d\.\d`} {
+		if !regexp.MustCompile(want).MatchString(screen) {
+			t.Errorf("the screen shows no %s:\n%q", want, screen)
 		}
 	}
 }
@@ -385,36 +602,88 @@ func TestPushTranscodes(t *testing.T) {
 	}
 }
 
-// TestPushChanging pushes files that change meanwhile: one that grows, and one of a list that vanishes.
+// TestPushChanging pushes files that change meanwhile: those that grow are played as far as they went at first, and one of a list that
+// vanishes ends it.
 func TestPushChanging(t *testing.T) {
 	rig.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{})
-	whole, err := os.ReadFile(sample.MediaOf(t, "av.flv").File(t))
-	if err != nil {
-		t.Fatal(err)
+	s, dir := rig.Start(t, rig.Options{}), t.TempDir()
+	copied := func(as string, more ...string) (path string) {
+		t.Helper()
+		path = filepath.Join(dir, as)
+		rig.FFmpeg(t, slices.Concat([]string{"-i", sample.Dense().File(t), "-c", "copy"}, more, []string{path})...).OK(patience)
+		return path
 	}
-	dir := t.TempDir()
-	path := func(name string) string { return filepath.Join(dir, name) }
-	for _, name := range []string{"one.flv", "two.flv", "growing.flv"} {
-		if err := os.WriteFile(path(name), whole, 0o600); err != nil {
+	// They are so long that their ends have not been read when their beginnings play.
+	first, last := copied("first.flv"), copied("last.flv")
+	vanishing := push(t, s, first, first, last, "vanishing")
+	growing := map[string]*rig.Process{}
+	for name, more := range map[string][]string{"a.flv": nil, "a.ts": nil, "a.mkv": {"-live", "1"}, "a.mp4": {"-movflags", "frag_keyframe+empty_moov"}} {
+		path := copied("growing-"+name, more...)
+		room := strings.ReplaceAll(name, ".", "-")
+		growing[name] = push(t, s, path, room)
+		s.AwaitLive(room)
+		f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+		if err == nil {
+			_, err = f.Write(make([]byte, 1000))
+			f.Close()
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	vanishing := push(t, s, path("one.flv"), path("two.flv"), "vanishing")
-	growing := push(t, s, path("growing.flv"), "growing")
 	s.AwaitLive("vanishing")
-	s.AwaitLive("growing")
-	if err := os.Remove(path("two.flv")); err != nil {
+	if err := os.Remove(last); err != nil {
 		t.Fatal(err)
 	}
-	if code := vanishing.Wait(patience); code != 4 || !strings.Contains(vanishing.Stderr(), "two.flv: no such file") {
-		// It may have been open already: then it plays to its end.
-		if code != 0 {
-			t.Errorf("vanishing: exit code %d\n%s", code, vanishing.Stderr())
+	for name, p := range growing {
+		if p.OK(patience); strings.Count(p.Stderr(), "still being written") != 1 {
+			t.Errorf("%s: it does not say that it grows:\n%s", name, p.Stderr())
 		}
 	}
-	growing.OK(patience)
+	if code := vanishing.Wait(patience); code != 4 || !strings.Contains(vanishing.Stderr(), "last.flv: no such file") {
+		t.Errorf("vanishing: exit code %d\n%s", code, vanishing.Stderr())
+	}
+}
+
+// TestPushDamaged pushes files of every container that are cut off, and such as have rubbish in the middle: what can be played is, and a
+// line says so where something cannot.
+func TestPushDamaged(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	server := rig.Start(t, rig.Options{})
+	for _, name := range []string{"faststart.mp4", "fragments.mp4", "av.mkv", "live.mkv", "av.ts", "av.flv", "sound.aac", "vbr.mp3"} {
+		for _, how := range []string{"cut", "corrupt"} {
+			t.Run(how+" "+name, func(t *testing.T) {
+				t.Parallel()
+				s := server.In(t)
+				b, err := os.ReadFile(sample.MediaOf(t, name).File(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				if how == "cut" {
+					b = b[:len(b)*2/3]
+				} else {
+					for i := len(b) / 2; i < len(b)/2+3000; i++ {
+						b[i] ^= byte(i * 7)
+					}
+				}
+				path, room := filepath.Join(t.TempDir(), name), how+"-"+strings.ReplaceAll(name, ".", "-")
+				if err := os.WriteFile(path, b, 0o600); err != nil {
+					t.Fatal(err)
+				}
+				p := push(t, s, path, room)
+				code := p.Wait(patience)
+				warned := strings.Count(p.Stderr(), "warning:")
+				if code != 0 || !strings.Contains(p.Stderr(), "sent 0:0") || warned > 1 {
+					t.Errorf("exit code %d\n%s", code, p.Stderr())
+				}
+				// Without lengths and an index, where a file is cut off is where it ends.
+				if ends := slices.Contains([]string{".ts", ".aac", ".mp3"}, filepath.Ext(name)); how == "cut" && warned == 0 && !ends {
+					t.Errorf("it does not say that it is cut off:\n%s", p.Stderr())
+				}
+			})
+		}
+	}
 }
 
 // TestPushStops presses Ctrl-C: the stream ends in due form, at once for all viewers.
@@ -433,11 +702,11 @@ func TestPushStops(t *testing.T) {
 	viewer.OK(10 * time.Second)
 }
 
-// TestPushPace pushes 8 Mbit/s, and looks at when frames arrive and what it costs.
+// TestPushPace pushes 8 Mbit/s for half a minute, or for ten, and looks at when frames leave, when they arrive and what it costs.
 func TestPushPace(t *testing.T) {
 	rig.Need(t, "ffmpeg")
 	t.Parallel()
-	times := 2
+	times := 6
 	if rig.Long() {
 		times = 120
 	}
@@ -445,45 +714,113 @@ func TestPushPace(t *testing.T) {
 	s := rig.Start(t, rig.Options{Plain: true})
 	began := time.Now()
 	p := push(t, s, fmt.Sprintf("--times=%d", times), dense, "movie")
-	asleep := oversleep(p.Done())
+	s.AwaitLive("movie")
+	viewer := async(func() (arrivals, error) { return watchArrivals(t.Context(), s.FLV("movie")) })
+	stalls := oversleep(p.Done())
 	p.OK(patience + time.Duration(times)*5*time.Second)
-	took := time.Since(began)
+	took, cpu, stalled := time.Since(began), p.CPU(), <-stalls
 	m := regexp.MustCompile(`at most (\d+) ms late and (\d+) ms early`).FindStringSubmatch(p.Stderr())
 	if m == nil {
 		t.Fatalf("it does not say how it went:\n%s", p.Stderr())
 	}
-	cpu := p.CPU()
-	t.Logf("%s; %v of CPU in %v", m[0], cpu, took)
+	got, err := viewer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s; %v of CPU in %v, %.2f %%; arrived %v late and %v early; the machine let nobody run for %v",
+		m[0], cpu, took, 100*cpu.Seconds()/took.Seconds(), got.late, got.early, stalled)
 	// 3 % of a core, and what the start costs.
 	if limit := took*3/100 + 250*time.Millisecond; cpu > limit {
 		t.Errorf("it took %v of CPU in %v, want at most %v", cpu, took, limit)
 	}
-	if early, _ := strconv.Atoi(m[2]); early > 50 {
+	const mostEarly, mostLate = 50 * time.Millisecond, 100 * time.Millisecond
+	if early, _ := strconv.Atoi(m[2]); time.Duration(early)*time.Millisecond > mostEarly {
 		t.Errorf("%s ms early", m[2])
 	}
 	// Who is late by more than this machine lets anybody sleep is late by himself.
-	if late, _ := strconv.Atoi(m[1]); time.Duration(late)*time.Millisecond > 100*time.Millisecond+2*<-asleep {
+	if late, _ := strconv.Atoi(m[1]); time.Duration(late)*time.Millisecond > mostLate+stalled {
 		t.Errorf("%s ms late", m[1])
+	}
+	// The server gathers what it sends, and its clock is not the pusher's.
+	const gather = 50 * time.Millisecond
+	if got.n < times*5*30 || got.early > mostEarly+gather || got.late > mostLate+gather+2*stalled {
+		t.Errorf("%d frames arrived, %v early and %v late at most", got.n, got.early, got.late)
 	}
 }
 
-// oversleep measures how much longer than 10 ms a sleep of 10 ms takes at most, until done is closed.
-func oversleep(done <-chan struct{}) <-chan time.Duration {
-	most := make(chan time.Duration, 1)
-	go func() {
-		worst, last := time.Duration(0), time.Now()
-		tick := time.NewTimer(0)
-		for {
-			tick.Reset(10 * time.Millisecond)
-			select {
-			case <-tick.C:
-				worst = max(worst, time.Since(last)-10*time.Millisecond)
-				last = time.Now()
-			case <-done:
-				most <- worst
-				return
-			}
+// arrivals say when frames came to a viewer: how many there were, and how much before and after its time one came at most. Time is that
+// of the frame in the middle.
+type arrivals struct {
+	n           int
+	early, late time.Duration
+}
+
+func watchArrivals(ctx context.Context, url string) (a arrivals, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return a, err
+	}
+	resp, err := rig.Client().Do(req)
+	if err != nil {
+		return a, err
+	}
+	defer resp.Body.Close()
+	flv, err := essence.NewFLVReader(resp.Body)
+	if err != nil {
+		return a, err
+	}
+	began := time.Now()
+	var off []time.Duration
+	for {
+		tag, err := flv.Next()
+		if errors.Is(err, io.EOF) {
+			break
 		}
+		if err != nil {
+			return a, err
+		}
+		// What was there before he came arrives at once.
+		if at := time.Since(began); at > time.Second && tag.Type != essence.TagScript && !tag.IsHeader() {
+			off = append(off, at-time.Duration(tag.Time)*time.Millisecond)
+		}
+	}
+	if a.n = len(off); a.n > 0 {
+		slices.Sort(off)
+		middle := off[a.n/2]
+		a.early, a.late = middle-off[0], off[a.n-1]-middle
+	}
+	return a, nil
+}
+
+// oversleep measures, by a thread for each core, how much longer than 5 ms a sleep of 5 ms takes at most, until done is closed.
+func oversleep(done <-chan struct{}) <-chan time.Duration {
+	most, threads := make(chan time.Duration, 1), runtime.NumCPU()
+	each := make(chan time.Duration, threads)
+	for range threads {
+		go func() {
+			runtime.LockOSThread()
+			const nap = 5 * time.Millisecond
+			worst, last := time.Duration(0), time.Now()
+			tick := time.NewTimer(0)
+			for {
+				tick.Reset(nap)
+				select {
+				case <-tick.C:
+					worst = max(worst, time.Since(last)-nap)
+					last = time.Now()
+				case <-done:
+					each <- worst
+					return
+				}
+			}
+		}()
+	}
+	go func() {
+		worst := time.Duration(0)
+		for range threads {
+			worst = max(worst, <-each)
+		}
+		most <- worst
 	}()
 	return most
 }

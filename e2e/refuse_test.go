@@ -67,7 +67,7 @@ func TestUnknownPlay(t *testing.T) {
 	}
 }
 
-// TestNoAuth checks that rtmp_noauth lets a room name publish.
+// TestNoAuth checks that rtmp_noauth lets a room name publish, and that a delete ends that stream.
 func TestNoAuth(t *testing.T) {
 	rig.Need(t, "ffmpeg")
 	t.Parallel()
@@ -75,4 +75,16 @@ func TestNoAuth(t *testing.T) {
 	push := s.PushTo(src.File(t), s.RTMP("movie"))
 	s.AwaitLive("movie")
 	push.OK(patience)
+	push = s.PushTo(src.File(t), s.RTMP("movie"), "-stream_loop", "-1")
+	s.AwaitLive("movie")
+	if e := s.Call("/control/delete?room=movie"); e.Status != 200 || e.Text() != "Ok" {
+		t.Errorf("delete answers %d %s", e.Status, e.Data)
+	}
+	awaitUnpublished(t, s, "movie")
+	if push.Wait(patience) == 0 {
+		t.Error("ffmpeg ends as if all were well")
+	}
+	if e := s.Call("/control/delete?room=movie"); e.Status != 404 {
+		t.Errorf("delete again answers %d %s", e.Status, e.Data)
+	}
 }

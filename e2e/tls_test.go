@@ -4,6 +4,9 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -12,7 +15,9 @@ import (
 
 	"livego/e2e/essence"
 	"livego/e2e/rig"
+	"livego/e2e/rtmp"
 	"livego/e2e/sample"
+	"livego/internal/acme/acmetest"
 )
 
 // certificate makes a certificate for 127.0.0.1 and returns its files and an HTTP client that trusts it.
@@ -67,6 +72,123 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// tlsListeners are all listeners, by what switches their TLS on.
+var tlsListeners = []struct {
+	on, addr string
+	beside   string // the listener of the same without TLS, which stays; "" where TLS takes its place
+	http     bool
+	path     string // that answers 200
+}{
+	{on: "enable_rtmps", addr: "rtmps_addr", beside: "rtmp_addr"},
+	{on: "enable_https", addr: "https_addr", beside: "httpflv_addr", http: true, path: "/crossdomain.xml"},
+	{on: "use_hls_https", addr: "hls_addr", http: true, path: "/crossdomain.xml"},
+	{on: "use_api_https", addr: "api_addr", http: true, path: "/readyz"},
+}
+
+// TestTLSListeners switches TLS on for each listener by itself: by files, and by the name of a domain. All the others stay plain.
+func TestTLSListeners(t *testing.T) {
+	t.Parallel()
+	for _, l := range tlsListeners {
+		for _, by := range []string{"files", "a domain"} {
+			t.Run(l.on+" by "+by, func(t *testing.T) {
+				t.Parallel()
+				flags, trust := []string{"--" + l.on + "=true"}, new(tls.Config)
+				o := rig.Options{NoWait: true}
+				if by == "files" {
+					cert, key, pool := rig.Certificate(t)
+					trust.RootCAs = pool
+					flags = append(flags, "--rtmps_cert="+cert, "--rtmps_key="+key)
+				} else {
+					port := rig.FreePorts(t, 1)[0]
+					a := acmetest.New(t, port)
+					trust.RootCAs, trust.ServerName = a.Root(), acmeDomain
+					more, env := acmeFlags(t, a, port)
+					flags, o.Env = append(flags, more...), env
+				}
+				o.Flags = flags
+				s := rig.Start(t, o)
+				var c *tls.Conn
+				rig.Eventually(t, patience, "TLS", func() (err error) {
+					config := trust.Clone()
+					config.NextProtos = []string{"h2", "http/1.1"}[:map[bool]int{true: 2}[l.http]]
+					c, err = tls.Dial("tcp", s.Addr(l.addr), config)
+					return err
+				})
+				defer c.Close()
+				if state := c.ConnectionState(); state.Version < tls.VersionTLS12 || l.http && state.NegotiatedProtocol != "h2" {
+					t.Errorf("version %x, protocol %q", state.Version, state.NegotiatedProtocol)
+				}
+				old := trust.Clone()
+				old.MinVersion, old.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
+				if _, err := tls.Dial("tcp", s.Addr(l.addr), old); err == nil {
+					t.Error("it speaks TLS 1.1")
+				}
+				if l.http {
+					checkHTTPS(t, "https://"+s.Addr(l.addr)+l.path, trust)
+				} else if err := shakeHands(c); err != nil {
+					t.Errorf("RTMP over TLS: %v", err)
+				}
+				checkPlain(t, s, l.addr, l.beside)
+			})
+		}
+	}
+}
+
+// checkHTTPS asks for a page by HTTP/2 and by HTTP/1.1.
+func checkHTTPS(t *testing.T, target string, trust *tls.Config) {
+	t.Helper()
+	for major, h2 := range map[int]bool{1: false, 2: true} {
+		transport := &http.Transport{TLSClientConfig: trust.Clone(), ForceAttemptHTTP2: h2}
+		defer transport.CloseIdleConnections()
+		rig.Eventually(t, patience, target, func() error {
+			resp, _, err := fetch(t.Context(), &http.Client{Transport: transport}, target)
+			if err == nil && (resp.StatusCode != 200 || resp.ProtoMajor != major) {
+				err = fmt.Errorf("%s %s", resp.Proto, resp.Status)
+			}
+			return err
+		})
+	}
+}
+
+// shakeHands does the handshake of RTMP.
+func shakeHands(c net.Conn) error {
+	conn := rtmp.NewConn(c)
+	if _, err := c.Write(rtmp.Hello(3)); err != nil {
+		return err
+	}
+	_, err := conn.Welcomed(patience)
+	return err
+}
+
+// checkPlain speaks without TLS to every listener: it is understood by all but the one at addr.
+func checkPlain(t *testing.T, s *rig.Server, addr, beside string) {
+	t.Helper()
+	for _, other := range []string{"rtmp_addr", "httpflv_addr", "hls_addr", "api_addr"} {
+		var err error
+		if other == "rtmp_addr" {
+			var c net.Conn
+			if c, err = net.Dial("tcp", s.Addr(other)); err == nil {
+				err = shakeHands(c)
+				c.Close()
+			}
+		} else {
+			var resp *http.Response
+			resp, _, err = fetch(t.Context(), rig.Client(), "http://"+s.Addr(other)+map[bool]string{true: "/healthz", false: "/crossdomain.xml"}[other == "api_addr"])
+			if err == nil && resp.StatusCode != 200 {
+				err = errors.New(resp.Status)
+			}
+		}
+		if (err == nil) != (other != addr) {
+			t.Errorf("%s without TLS, where %s has it: %v", other, addr, err)
+		}
+	}
+	if c, err := net.Dial("tcp", s.Addr(beside)); beside != "" && err != nil {
+		t.Errorf("%s beside %s: %v", beside, addr, err)
+	} else if beside != "" {
+		c.Close()
+	}
+}
+
 // TestCertificateIsRenewed replaces the files of the certificate under a running server: who comes then gets the new one, and garbage
 // changes nothing.
 func TestCertificateIsRenewed(t *testing.T) {
@@ -96,5 +218,32 @@ func TestCertificateIsRenewed(t *testing.T) {
 	s.AwaitStderr(10*time.Second, func(log string) bool { return strings.Contains(log, "cannot be used: the old one stays") })
 	if err := trusted(fresh); err != nil {
 		t.Errorf("after garbage: %v", err)
+	}
+}
+
+// TestKeysCommandOverTLS manages keys through a server whose operator's HTTP is over TLS. A server that is another one gets no
+// credential.
+func TestKeysCommandOverTLS(t *testing.T) {
+	t.Parallel()
+	cert, key, _ := rig.Certificate(t)
+	s := rig.Start(t, rig.Options{NoWait: true, Flags: []string{"--use_api_https=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
+	keys := func(cert, key string) (int, *rig.Process) {
+		p := rig.Livego(t, t.TempDir(), nil, "keys", "make", "movie", "--label=cam", "--data_dir="+s.DataDir, "--api_addr="+s.Addr("api_addr"),
+			"--use_api_https=true", "--rtmps_cert="+cert, "--rtmps_key="+key)
+		return p.Wait(patience), p
+	}
+	rig.Eventually(t, patience, "server ready", func() error {
+		c, err := net.Dial("tcp", s.Addr("api_addr"))
+		if err == nil {
+			c.Close()
+		}
+		return err
+	})
+	otherCert, otherKey, _ := rig.Certificate(t)
+	if code, p := keys(otherCert, otherKey); code == 0 {
+		t.Errorf("a server of another certificate is trusted: %s", p.Stdout())
+	}
+	if code, p := keys(cert, key); code != 0 || len(strings.TrimSpace(p.Stdout())) != 48 {
+		t.Errorf("livego keys make: code %d, %q %s", code, p.Stdout(), p.Stderr())
 	}
 }

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -248,5 +249,96 @@ func TestPublishToken(t *testing.T) {
 	s.PushTo(src.File(t), to(makeToken(t, "publish", "live/movie", "--signed=false"))).OK(patience)
 	if log := s.Stdout() + s.Stderr(); strings.Contains(log, token) {
 		t.Error("the token is in the log")
+	}
+}
+
+// askToken has a server make a token by its operator's HTTP.
+func askToken(t *testing.T, s *rig.Server, wish string) (token string, urls []string) {
+	t.Helper()
+	resp, err := rig.Client().Post(s.API("/api/v1/tokens"), "application/json", strings.NewReader(wish))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var made struct {
+		Token string
+		URLs  []string
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&made); err != nil || resp.StatusCode != 201 || made.Token == "" {
+		t.Fatalf("%s: HTTP %d, %+v, %v", wish, resp.StatusCode, made, err)
+	}
+	return made.Token, made.URLs
+}
+
+// TestTokenByAPI publishes and watches at the addresses that the operator's HTTP gives out.
+func TestTokenByAPI(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{Flags: []string{"--private=*"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
+	s.Key("movie")
+	token, urls := askToken(t, s, `{"action":"publish","app":"live","room":"movie","for":"10m"}`)
+	if len(urls) != 1 {
+		t.Fatalf("to publish: %v", urls)
+	}
+	s.PushTo(load(t, sample.AV).File(t), urls[0], "-stream_loop", "-1")
+	s.AwaitLive("movie")
+	viewer, urls := askToken(t, s, `{"action":"play","app":"live","room":"movie"}`)
+	if len(urls) != 3 {
+		t.Fatalf("to watch: %v", urls)
+	}
+	for _, u := range urls {
+		rig.FFmpeg(t, "-i", u, "-t", "1", "-c", "copy", "-f", "null", "-").OK(patience)
+	}
+	if log := s.Stdout() + s.Stderr(); strings.Contains(log, token) || strings.Contains(log, viewer) {
+		t.Error("a token is in the log")
+	}
+}
+
+// TestTokenOnce shows tokens that are good once to two servers, which share a Redis or are one after the other.
+func TestTokenOnce(t *testing.T) {
+	rig.Need(t, "ffmpeg", "redis-server")
+	t.Parallel()
+	options := rig.Options{Flags: []string{"--private=*"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}}
+	shared := options
+	shared.Flags = append(shared.Flags, "--redis_addr="+rig.StartRedis(t).Addr())
+	const wish = `{"action":"play","app":"live","room":"movie","once":true}`
+	watch := func(s *rig.Server, token string) int {
+		t.Helper()
+		status, _, err := head(t.Context(), s.FLV("movie")+"?token="+token, "", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return status
+	}
+	live := func(s *rig.Server) *rig.Server {
+		s.Push(load(t, sample.AV).File(t), "movie", "-stream_loop", "-1")
+		s.AwaitLive("movie")
+		return s
+	}
+	for name, pair := range map[string]func() (first, second *rig.Server){
+		"a restart":   func() (_, _ *rig.Server) { return live(rig.Start(t, options)), nil },
+		"two at once": func() (_, _ *rig.Server) { return live(rig.Start(t, shared)), live(rig.Start(t, shared)) },
+	} {
+		first, second := pair()
+		token, _ := askToken(t, first, wish)
+		if got := watch(first, token); got != 200 {
+			t.Errorf("%s: the first time: %d", name, got)
+		}
+		if got := watch(first, token); got != 403 {
+			t.Errorf("%s: the second time: %d", name, got)
+		}
+		if second == nil {
+			first.Stop()
+			again := options
+			again.DataDir = first.DataDir
+			second = live(rig.Start(t, again))
+		}
+		if got := watch(second, token); got != 403 {
+			t.Errorf("%s: on another server: %d", name, got)
+		}
+		token, _ = askToken(t, second, wish)
+		if got := watch(second, token); got != 200 {
+			t.Errorf("%s: another token: %d", name, got)
+		}
 	}
 }

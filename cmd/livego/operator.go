@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -49,13 +51,40 @@ func dialOperator(cfg config.Config) *operator {
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
+	scheme := "http://"
+	var secure *tls.Config
+	if cfg.UseAPIHTTPS {
+		scheme, secure = "https://", trustOf(cfg)
+	}
 	return &operator{
-		base: "http://" + net.JoinHostPort(host, port), token: strings.TrimSpace(string(token)),
+		base: scheme + net.JoinHostPort(host, port), token: strings.TrimSpace(string(token)),
 		client: &http.Client{
-			Timeout: operatorTimeout, Transport: &http.Transport{Proxy: nil},
+			Timeout: operatorTimeout, Transport: &http.Transport{Proxy: nil, TLSClientConfig: secure},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
+}
+
+// trustOf returns how the server's own certificate is known, which is for a name of the network and not for this machine's address:
+// by that name, and by the file that the settings have, whoever has signed it.
+func trustOf(cfg config.Config) *tls.Config {
+	if len(cfg.ACME.Domains) > 0 {
+		return &tls.Config{ServerName: cfg.ACME.Domains[0]}
+	}
+	pair, err := tls.LoadX509KeyPair(cfg.RTMPSCert, cfg.RTMPSKey)
+	if err != nil {
+		return nil // who serves by it has read it: this is another server
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(pair.Leaf)
+	c := &tls.Config{RootCAs: roots}
+	switch {
+	case len(pair.Leaf.DNSNames) > 0:
+		c.ServerName = pair.Leaf.DNSNames[0]
+	case len(pair.Leaf.IPAddresses) > 0:
+		c.ServerName = pair.Leaf.IPAddresses[0].String()
+	}
+	return c
 }
 
 // answers reports whether a server is there.

@@ -27,6 +27,7 @@ type pushCmd struct {
 	Start     string        `placeholder:"TIME" help:"Where to begin: seconds, or 1:02:03."`
 	Speed     float64       `default:"1" placeholder:"X" help:"How fast to send; 1 is real time."`
 	Retry     time.Duration `default:"5m" help:"How long to try for a server that was lost, before giving up; 0s: not at all."`
+	Tracks    string        `placeholder:"WHICH" help:"Which tracks to send: all, or numbers as ffmpeg's -map has them, v:0,a:1. Without it the first of each kind."`
 	Transcode bool          `help:"Have ffmpeg encode tracks that RTMP cannot carry."`
 	API       string        `name:"api" default:"http://127.0.0.1:8090" placeholder:"URL" help:"The operator's HTTP of the livego on this machine, which is asked for the key of a room."`
 	RTMP      string        `name:"rtmp" default:"rtmp://127.0.0.1:1935/live" placeholder:"URL" help:"Where the rooms of the livego on this machine are pushed."`
@@ -98,6 +99,12 @@ func (c pushCmd) options() (*playout.Options, error) {
 		if o.Start, err = source.ParseDuration(c.Start); err != nil {
 			return nil, usage("--start: %w", err)
 		}
+	}
+	if o.Tracks, err = playout.ParseChoice(c.Tracks); err != nil {
+		return nil, usage("--tracks: %w", err)
+	}
+	if c.Transcode && !o.Tracks.First() {
+		return nil, usage("--transcode takes the first track of each kind: it does not go with --tracks")
 	}
 	if o.Entries, err = playout.Entries(c.Sources[:len(c.Sources)-1]); err != nil {
 		return nil, &failure{exitUnplayable, err}

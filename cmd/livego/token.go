@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -33,6 +32,7 @@ type tokenStream struct {
 	For     time.Duration `default:"1h" help:"How long it is good. [1h]" placeholder:"DURATION"`
 	IP      string        `help:"The only address that it is good from."`
 	Viewers int           `help:"How many may watch with it at a time."`
+	Once    bool          `help:"A token that is good one time."`
 	Signed  bool          `help:"A token for a signed URL, shorter than a JWT."`
 }
 
@@ -41,60 +41,19 @@ func (c tokenStream) print(e *env, action live.Action) error {
 	if err != nil {
 		return err
 	}
-	claims, err := c.claims(action, time.Now(), cfg.Token.MaxAge)
-	if err == nil && cfg.Token.Secret == "" {
-		err = errors.New("token.secret is not set: put one of at least 16 characters into the settings")
+	app, room, ok := strings.Cut(c.Stream, "/")
+	if !ok {
+		return &failure{exitUsage, errors.New("name the stream as app/room, such as live/movie")}
 	}
+	mint := auth.Mint{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge}
+	token, _, err := mint.Make(auth.Wish{
+		Action: action, App: app, Room: room, For: c.For, IP: c.IP, Viewers: c.Viewers, Once: c.Once, Signed: c.Signed,
+	}, time.Now())
 	if err != nil {
-		return &failure{exitUsage, err}
-	}
-	token := auth.Sign(cfg.Token.Secret, claims)
-	if !c.Signed {
-		if token, err = auth.SignJWT(cfg.Token.Secret, claims); err != nil {
-			return err
-		}
+		return &failure{exitUsage, reason(err)}
 	}
 	_, err = fmt.Fprintln(e.stdout, token)
 	return err
-}
-
-func (c tokenStream) claims(action live.Action, now time.Time, most time.Duration) (auth.Claims, error) {
-	app, room, err := splitStream(c.Stream)
-	if err != nil {
-		return auth.Claims{}, err
-	}
-	claims := auth.Claims{Action: action, App: app, Room: room, Issued: now, Expires: now.Add(c.For), Viewers: c.Viewers}
-	switch {
-	case c.For < time.Second || c.For > most:
-		return auth.Claims{}, fmt.Errorf("--for must be from 1s to token.max_age (%v)", most)
-	case c.Viewers < 0 || c.Viewers > 0 && action == live.Publish:
-		return auth.Claims{}, errors.New("--viewers is a number of viewers")
-	case c.Signed && (room == "*" || c.Viewers > 0):
-		return auth.Claims{}, errors.New("a signed URL is for one stream, and cannot say how many may watch: leave --signed out")
-	}
-	if c.IP != "" {
-		ip, err := netip.ParseAddr(c.IP)
-		if err != nil {
-			return auth.Claims{}, errors.New("--ip must be an address")
-		}
-		claims.IP = ip.Unmap()
-	}
-	return claims, nil
-}
-
-// splitStream returns the parts of app/room, where room may be *.
-func splitStream(stream string) (app, room string, err error) {
-	app, room, ok := strings.Cut(stream, "/")
-	if !ok {
-		return "", "", errors.New("name the stream as app/room, such as live/movie")
-	}
-	if err := live.CheckApp(app); err != nil {
-		return "", "", reason(err)
-	}
-	if err := live.CheckRoom(room); room != "*" && err != nil {
-		return "", "", reason(err)
-	}
-	return app, room, nil
 }
 
 type tokenOperatorCmd struct {

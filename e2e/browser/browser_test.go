@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -21,11 +23,21 @@ const patience = time.Minute
 // A state is how a player fares.
 type state struct {
 	URL          string   `json:"url"`
-	Time         float64  `json:"time"`   // s of the player's clock
-	Frames       int      `json:"frames"` // shown so far
+	Time         float64  `json:"time"`    // s of the player's clock
+	Frames       int      `json:"frames"`  // so far, with those that were
+	Dropped      int      `json:"dropped"` // since the machine was busy
 	Width        int      `json:"width"`
+	Widths       []int    `json:"widths"` // that there have been
 	Dark, Bright int      // the least and the most light of the picture, of 255
-	Fatal        []string `json:"fatal"` // what the player did not get over
+	Errors       []string `json:"errors"` // of hls.js, those too that it got over
+	Fatal        []string `json:"fatal"`  // what the player did not get over
+	Over         bool     `json:"over"`   // there will be no more to load,
+	Ended        bool     `json:"ended"`  // and all has been shown
+
+	// In Unix ms.
+	Now   int64 `json:"now"`
+	Clock int64 `json:"clock"` // what the picture says, the lowest 16 bits, where it has one
+	Date  int64 `json:"date"`  // when the picture was made, as the playlist has it
 }
 
 // players are those in a browser.
@@ -84,6 +96,9 @@ func (p players) goOn(what string, since []state, width int) []state {
 	p.t.Helper()
 	const frames = 20
 	return p.await(what, func(n int, s state) bool {
+		if s.Over {
+			p.t.Fatalf("%s: it is over: %+v", what, s)
+		}
 		visible := s.Bright-s.Dark > 50
 		if since == nil {
 			return s.Time > 1 && s.Frames > frames && visible
@@ -121,4 +136,33 @@ func TestOutage(t *testing.T) {
 	encode(sample.Large, "-stream_loop", "-1")
 	after := p.goOn("with another resolution", before, 256)
 	t.Logf("%+v", after)
+}
+
+// TestList plays a list of five unlike files twice, by HLS from its first segment on: the player goes through all joins to the end, and shows
+// every picture.
+func TestList(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--hls_window=1000", "--hls_keep_after_end"}})
+	const rounds = 2
+	args, pictures := []string{"push", "--times=" + strconv.Itoa(rounds), "--api=" + s.API(""), "--rtmp=" + strings.TrimSuffix(s.RTMP(""), "/")}, 0
+	for _, m := range sample.Unlike(t) {
+		args = append(args, m.File(t))
+		pictures += rounds * m.Pictures(t)
+	}
+	push := rig.Livego(t, t.TempDir(), nil, append(args, "movie")...)
+	// Who begins at the beginning must not be at the newest: there he would wait for what is next.
+	push.AwaitStderr(patience, func(out string) bool { return strings.Contains(out, "4/5 ") })
+	p := play(t, s.HLS("movie")+"#whole")
+	got := p.await("the end", func(_ int, s state) bool { return s.Ended })[0]
+	push.OK(patience)
+	if want := []int{160, 320, 90, 160, 320, 90}; !slices.Equal(got.Widths, want) {
+		t.Errorf("pictures of width %d, want %d", got.Widths, want)
+	}
+	if len(got.Errors) > 0 {
+		t.Errorf("errors: %q", got.Errors)
+	}
+	if got.Frames != pictures || got.Time < 20 || got.Time > 22 {
+		t.Errorf("%d pictures in %v s, want %d", got.Frames, got.Time, pictures)
+	}
+	t.Logf("%d pictures, %d of them late, in %v s", got.Frames, got.Dropped, got.Time)
 }

@@ -2,7 +2,8 @@
 //
 //   node play.mjs SHOTS ADDRESS...
 //
-// SHOTS is a directory for a picture of the page every few seconds, or "" for none.
+// SHOTS is a directory for a picture of the page every few seconds, or "" for none. An address that ends in #whole is played from the
+// first thing there is to the end, instead of from now on.
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { chromium } from 'playwright-core'
@@ -37,50 +38,72 @@ for (let n = 0; ; ) {
 
 // start begins to play, inside the page.
 function start(addresses) {
-  window.players = addresses.map((url) => {
+  window.players = addresses.map((address) => {
+    const [url, mode] = address.split('#')
+    const whole = mode === 'whole'
     const video = document.createElement('video')
     video.muted = true
     video.autoplay = true
     video.width = 320
     document.body.append(video)
-    const p = { url, video, fatal: [] }
+    const p = { url, video, fatal: [], errors: [], widths: [], over: false }
+    video.addEventListener('resize', () => p.widths.push(video.videoWidth))
     if (url.includes('.m3u8')) {
-      const hls = new Hls()
+      // maxLiveSyncPlaybackRate as docs/watching.md has it
+      const hls = new Hls(whole ? { startPosition: 0, lowLatencyMode: false } : { maxLiveSyncPlaybackRate: 1.5 })
+      hls.on(Hls.Events.ERROR, (_, data) => p.errors.push(`${data.details} at ${video.currentTime} ${data.context?.url ?? ""}`))
       hls.on(Hls.Events.ERROR, (_, data) => data.fatal && p.fatal.push(`${data.type} ${data.details}: ${data.error?.message} ${data.context?.url ?? ""}`))
       hls.loadSource(url)
       hls.attachMedia(video)
+      p.hls = hls
     } else {
-      const player = mpegts.createPlayer({ type: 'flv', isLive: true, url }, { enableWorker: false, liveBufferLatencyChasing: true })
-      for (const event of [mpegts.Events.ERROR, mpegts.Events.LOADING_COMPLETE]) {
-        player.on(event, (...detail) => p.fatal.push(`${event} ${JSON.stringify(detail)}`))
-      }
+      const player = mpegts.createPlayer({ type: 'flv', isLive: true, url }, { enableWorker: false, liveBufferLatencyChasing: !whole })
+      player.on(mpegts.Events.ERROR, (...detail) => p.fatal.push(JSON.stringify(detail)))
+      player.on(mpegts.Events.LOADING_COMPLETE, () => (p.over = true))
       player.attachMediaElement(video)
       player.load()
       player.play().catch(() => {}) // it begins by itself when there is something
     }
+    video.addEventListener('ended', () => (p.over = p.ended = true))
     video.addEventListener('error', () => p.fatal.push(`video ${video.error.message}`))
     return p
   })
 }
 
-// look tells of each player where he is and what he shows: the least and the most light of a few points.
+// look tells of each player where he is and what he shows: the least and the most light of a few points, and the clock that some
+// pictures have, sixteen columns of which each is a bit.
 function look() {
-  return window.players.map(({ url, video, fatal }) => {
+  const light = (video, columns, rows) => {
     const canvas = document.createElement('canvas')
-    canvas.width = canvas.height = 8
+    canvas.width = columns
+    canvas.height = rows
     const context = canvas.getContext('2d')
-    context.drawImage(video, 0, 0, 8, 8)
-    const { data } = context.getImageData(0, 0, 8, 8)
-    const light = []
-    for (let i = 0; i < data.length; i += 4) light.push(Math.max(data[i], data[i + 1], data[i + 2]))
+    context.drawImage(video, 0, 0, columns, rows)
+    const { data } = context.getImageData(0, 0, columns, rows)
+    const all = []
+    for (let i = 0; i < data.length; i += 4) all.push(Math.max(data[i], data[i + 1], data[i + 2]))
+    return all
+  }
+  return window.players.map(({ url, video, hls, fatal, errors, widths, over, ended }) => {
+    const few = light(video, 8, 8)
+    const now = Date.now()
+    const clock = light(video, 16 * 5, 1).filter((_, x) => x % 5 === 2)
     return {
       url,
       time: video.currentTime,
       frames: video.getVideoPlaybackQuality().totalVideoFrames,
+      dropped: video.getVideoPlaybackQuality().droppedVideoFrames,
       width: video.videoWidth,
-      dark: Math.min(...light),
-      bright: Math.max(...light),
+      dark: Math.min(...few),
+      bright: Math.max(...few),
+      now,
+      clock: clock.reduce((sum, l, bit) => sum + (l > 127 ? 2 ** bit : 0), 0),
+      date: hls?.playingDate?.getTime() ?? 0,
       fatal,
+      errors,
+      widths,
+      over,
+      ended: !!ended,
     }
   })
 }

@@ -151,7 +151,21 @@ func (t FLVTag) IsHeader() bool {
 	if e, ok := t.enhanced(); ok {
 		return e.packet == 0 && len(e.payload) > 0
 	}
-	return t.Type == TagVideo && t.Body[0]&0xf == 7 && t.Body[1] == 0 || t.Type == TagAudio && t.Body[0]>>4 == 10 && t.Body[1] == 0
+	return t.Type == TagVideo && (t.Body[0]&0xf == 7 || t.Body[0]&0xf == 12) && t.Body[1] == 0 || t.Type == TagAudio && t.Body[0]>>4 == 10 && t.Body[1] == 0
+}
+
+// IsFrame reports whether t holds a picture or a frame of audio.
+func (t FLVTag) IsFrame() bool {
+	if e, ok := t.enhanced(); ok {
+		return e.packet == 1 || e.packet == 3
+	}
+	switch {
+	case len(t.Body) < 2 || t.Type == TagScript:
+		return false
+	case t.Type == TagVideo:
+		return t.Body[1] == 1 // neither a header nor an end of sequence
+	}
+	return !t.IsHeader()
 }
 
 // enhanced is a tag body in the FourCC form of Enhanced RTMP: of one track, without modifiers, which is what ffmpeg writes.
@@ -190,40 +204,46 @@ func (t FLVTag) enhanced() (e enhanced, ok bool) {
 
 // Packets returns the units as RTMP and FLV carry them, for comparison with FLV and framemd5.
 func (f *FLVFile) Packets() (Stream, error) {
-	return f.units(func(_ int, payload []byte) (int, string, error) { return len(payload), sum(payload), nil })
+	return f.units(func(_ layout, payload []byte) (int, string, error) { return len(payload), sum(payload), nil })
 }
 
 // Essence returns the units as a decoder gets them, for comparison with MPEG-TS: NAL units without delimiters, parameter sets
 // and filler.
 func (f *FLVFile) Essence() (Stream, error) {
-	return f.units(func(lengthSize int, payload []byte) (int, string, error) {
-		if lengthSize == 0 {
+	return f.units(func(l layout, payload []byte) (int, string, error) {
+		if l.lengthSize == 0 {
 			return len(payload), sum(payload), nil
 		}
 		var nals [][]byte
 		for len(payload) > 0 {
-			if len(payload) < lengthSize {
+			if len(payload) < l.lengthSize {
 				return 0, "", errors.New("cut NAL unit length")
 			}
 			n := 0
-			for _, b := range payload[:lengthSize] {
+			for _, b := range payload[:l.lengthSize] {
 				n = n<<8 | int(b)
 			}
-			if payload = payload[lengthSize:]; n > len(payload) {
+			if payload = payload[l.lengthSize:]; n > len(payload) {
 				return 0, "", errors.New("cut NAL unit")
 			}
 			nals = append(nals, payload[:n])
 			payload = payload[n:]
 		}
-		size, digest := pictureSum(nals)
+		size, digest := pictureSum(nals, l.hevc)
 		return size, digest, nil
 	})
 }
 
-// units calls measure for the payload of each media tag; lengthSize is that of the avcC, 0 for audio.
-func (f *FLVFile) units(measure func(lengthSize int, payload []byte) (int, string, error)) (Stream, error) {
+// A layout is that of a picture's NAL units: how many bytes their lengths have. The zero layout is that of audio, and of what has none.
+type layout struct {
+	lengthSize int
+	hevc       bool
+}
+
+// units calls measure for the payload of each media tag.
+func (f *FLVFile) units(measure func(l layout, payload []byte) (int, string, error)) (Stream, error) {
 	var s Stream
-	lengthSize := 0
+	lengthSize, hevc := 0, layout{}
 	for i, t := range f.Tags {
 		if len(t.Body) == 0 || t.Type == TagScript {
 			continue
@@ -232,11 +252,18 @@ func (f *FLVFile) units(measure func(lengthSize int, payload []byte) (int, strin
 		var payload []byte
 		var err error
 		if e, ok := t.enhanced(); ok {
+			if e.fourCC == "hvc1" && e.packet == 0 && len(e.payload) > 21 {
+				hevc = layout{int(e.payload[21]&3) + 1, true} // hvcC, ISO/IEC 14496-15 8.3.3.1
+			}
 			if e.packet != 1 && e.packet != 3 {
 				continue
 			}
 			u.Kind, u.Track, u.Key, u.PTS = e.kind, e.track, e.key, u.DTS+e.cts
-			u.Size, u.Sum, err = measure(0, e.payload)
+			l := layout{}
+			if e.fourCC == "hvc1" {
+				l = hevc
+			}
+			u.Size, u.Sum, err = measure(l, e.payload)
 			if err != nil {
 				return nil, fmt.Errorf("flv: tag %d: %w", i, err)
 			}
@@ -254,7 +281,7 @@ func (f *FLVFile) units(measure func(lengthSize int, payload []byte) (int, strin
 			cts := int32(uint32(t.Body[2])<<24|uint32(t.Body[3])<<16|uint32(t.Body[4])<<8) >> 8
 			u.Kind, u.Key, u.PTS = Video, codec>>4 == 1, u.DTS+time.Duration(cts)*time.Millisecond
 			payload = t.Body[5:]
-			u.Size, u.Sum, err = measure(lengthSize, payload)
+			u.Size, u.Sum, err = measure(layout{lengthSize: lengthSize}, payload)
 		case t.Type == TagVideo && (codec&0xf == 7 || codec&0xf == 12): // end of sequence
 			continue
 		case t.Type == TagAudio && codec>>4 == 10:
@@ -262,10 +289,10 @@ func (f *FLVFile) units(measure func(lengthSize int, payload []byte) (int, strin
 				continue
 			}
 			u.PTS = u.DTS
-			u.Size, u.Sum, err = measure(0, t.Body[2:])
+			u.Size, u.Sum, err = measure(layout{}, t.Body[2:])
 		case t.Type == TagAudio && (codec>>4 == 2 || codec>>4 == 14):
 			u.PTS = u.DTS
-			u.Size, u.Sum, err = measure(0, t.Body[1:])
+			u.Size, u.Sum, err = measure(layout{}, t.Body[1:])
 		default:
 			return nil, fmt.Errorf("flv: tag %d: type %d with codec byte %#x is not known here", i, t.Type, codec)
 		}
@@ -278,18 +305,34 @@ func (f *FLVFile) units(measure func(lengthSize int, payload []byte) (int, strin
 }
 
 // pictureSum measures what is left of a picture's NAL units when those that each container treats in its own way are gone.
-func pictureSum(nals [][]byte) (size int, digest string) {
+func pictureSum(nals [][]byte, hevc bool) (size int, digest string) {
 	var kept [][]byte
 	for _, n := range nals {
-		if len(n) == 0 {
-			continue
-		}
-		switch n[0] & 0x1f {
-		case 7, 8, 9, 12, 13: // SPS, PPS, delimiter, filler, SPS extension
+		if len(n) == 0 || isSetup(nalType(n, hevc), hevc) {
 			continue
 		}
 		kept = append(kept, []byte{0, 0, 1}, n)
 		size += len(n)
 	}
 	return size, sum(kept...)
+}
+
+// nalType returns the nal_unit_type of n, which is not empty (Rec. ITU-T H.264 and H.265, 7.3.1).
+func nalType(n []byte, hevc bool) byte {
+	if hevc {
+		return n[0] >> 1 & 0x3f
+	}
+	return n[0] & 0x1f
+}
+
+// isSetup reports whether a type is that of parameter sets, delimiters or filler.
+func isSetup(typ byte, hevc bool) bool {
+	if hevc {
+		return typ >= 32 && typ <= 38 // VPS, SPS, PPS, delimiter, ends of sequence and bitstream, filler
+	}
+	switch typ {
+	case 7, 8, 9, 12, 13: // SPS, PPS, delimiter, filler, SPS extension
+		return true
+	}
+	return false
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/asticode/go-astits"
 )
 
-// ReadTS reads the units of an MPEG-TS file or segment with H.264, AAC in ADTS and MP3, for comparison with FLVFile.Essence.
+// ReadTS reads the units of an MPEG-TS file or segment with H.264, H.265, AAC in ADTS and MP3, for comparison with FLVFile.Essence.
 // A segment of HLS must stand by itself, so each is read by itself. Units come grouped by kind, not interleaved.
 func ReadTS(data []byte) (Stream, error) {
 	if len(data) == 0 || len(data)%astits.MpegTsPacketSize != 0 {
@@ -69,7 +69,9 @@ func pesUnits(typ astits.StreamType, d *astits.DemuxerData) (Stream, error) {
 	}
 	switch typ {
 	case astits.StreamTypeH264Video:
-		return picture(d.PES.Data, dts, pts)
+		return picture(d.PES.Data, dts, pts, false)
+	case astits.StreamTypeH265Video:
+		return picture(d.PES.Data, dts, pts, true)
 	case astits.StreamTypeADTS:
 		return adts(d.PES.Data, pts)
 	case astits.StreamTypeMPEG1Audio, astits.StreamTypeMPEG2Audio:
@@ -83,7 +85,7 @@ func clock(c *astits.ClockReference) time.Duration {
 }
 
 // picture reads one access unit in Annex B form.
-func picture(data []byte, dts, pts time.Duration) (Stream, error) {
+func picture(data []byte, dts, pts time.Duration, hevc bool) (Stream, error) {
 	var nals [][]byte
 	start := bytes.Index(data, []byte{0, 0, 1})
 	if start < 0 || len(bytes.Trim(data[:start], "\x00")) > 0 {
@@ -92,11 +94,17 @@ func picture(data []byte, dts, pts time.Duration) (Stream, error) {
 	for _, n := range bytes.Split(data[start+3:], []byte{0, 0, 1}) {
 		nals = append(nals, bytes.TrimRight(n, "\x00"))
 	}
-	if len(nals[0]) == 0 || nals[0][0]&0x1f != 9 {
+	delimiter, firstKey, lastKey := byte(9), byte(5), byte(5)
+	if hevc {
+		delimiter, firstKey, lastKey = 35, 16, 21
+	}
+	if len(nals[0]) == 0 || nalType(nals[0], hevc) != delimiter {
 		return nil, errors.New("picture does not begin with an access unit delimiter")
 	}
-	key := slices.ContainsFunc(nals, func(n []byte) bool { return len(n) > 0 && n[0]&0x1f == 5 })
-	size, digest := pictureSum(nals)
+	key := slices.ContainsFunc(nals, func(n []byte) bool {
+		return len(n) > 0 && nalType(n, hevc) >= firstKey && nalType(n, hevc) <= lastKey
+	})
+	size, digest := pictureSum(nals, hevc)
 	return Stream{{Kind: Video, Key: key, DTS: dts, PTS: pts, Size: size, Sum: digest}}, nil
 }
 

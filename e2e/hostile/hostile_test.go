@@ -2,8 +2,8 @@
 // reply, the process stays up and small, nobody else notices, and nothing is left behind. Bytes are made by hand here,
 // with nothing of the server's own code, so that one mistake cannot hide on both sides.
 //
-// The names of the tests begin with the number of the promise: H are handshakes, C chunks, M AMF0, S commands, V media, N names
-// and W the viewers' HTTP.
+// The names of the tests begin with the number of the promise: H are handshakes, C chunks, M AMF0, S commands, V media, N names,
+// W the viewers' HTTP, P the operator's and T tokens and hooks.
 package hostile
 
 import (

@@ -55,6 +55,11 @@ func OpenWebSocket(ctx context.Context, target string, config *tls.Config) (*Web
 	if err != nil {
 		return nil, err
 	}
+	return OpenWebSocketOn(ctx, nc, u)
+}
+
+// OpenWebSocketOn is OpenWebSocket on a connection that is there.
+func OpenWebSocketOn(ctx context.Context, nc net.Conn, u *url.URL) (*WebSocket, error) {
 	context.AfterFunc(ctx, func() { nc.Close() })
 	key := make([]byte, 16)
 	rand.Read(key)
@@ -72,7 +77,7 @@ func OpenWebSocket(ctx context.Context, target string, config *tls.Config) (*Web
 	accept := base64.StdEncoding.EncodeToString(sum[:])
 	if resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Sec-WebSocket-Accept") != accept || resp.Header.Get("Sec-WebSocket-Extensions") != "" {
 		nc.Close()
-		return nil, fmt.Errorf("%s: HTTP %d, %v", target, resp.StatusCode, resp.Header)
+		return nil, fmt.Errorf("%s: HTTP %d, %v", u, resp.StatusCode, resp.Header)
 	}
 	return w, nil
 }

@@ -61,9 +61,9 @@ func (c *Conn) command(streamID uint32, values ...any) error {
 	return c.Send(Message{Type: Command, StreamID: streamID, Payload: AMF(values...)})
 }
 
-// Connect asks for app and for a message stream, and takes the answers.
-func (c *Conn) Connect(app string, limit time.Duration) error {
-	if err := c.command(0, "connect", 1, Object{"app", app, "tcUrl", "rtmp://127.0.0.1/" + app}); err != nil {
+// Connect asks for app and for a message stream, and takes the answers. more is what the connect tells beside.
+func (c *Conn) Connect(app string, limit time.Duration, more ...any) error {
+	if err := c.command(0, "connect", 1, append(Object{"app", app, "tcUrl", "rtmp://127.0.0.1/" + app}, more...)); err != nil {
 		return err
 	}
 	if _, err := c.Await(limit, "_result", "NetConnection.Connect.Success"); err != nil {
@@ -146,13 +146,19 @@ func Open(d net.Dialer, addr, app string, limit time.Duration) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	return OpenOn(nc, app, limit)
+}
+
+// OpenOn is Open on a connection that is there, which it closes when it fails; more is for Connect.
+func OpenOn(nc net.Conn, app string, limit time.Duration, more ...any) (*Conn, error) {
 	c := NewConn(nc)
 	nc.SetWriteDeadline(time.Now().Add(limit))
-	if _, err = nc.Write(Hello(3)); err == nil {
+	_, err := nc.Write(Hello(3))
+	if err == nil {
 		_, err = c.Welcomed(limit)
 	}
 	if err == nil {
-		err = c.Connect(app, limit)
+		err = c.Connect(app, limit, more...)
 	}
 	if err != nil {
 		nc.Close()

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -16,7 +17,6 @@ import (
 type Media struct {
 	Name string // with the suffix that tells ffmpeg the container
 	Want int    // exit code of probe: 0 fine, 3 playable with remarks, 4 not playable
-	Push bool   // it is H.264, AAC or MP3, and comes back from any RTMP server as it was
 
 	args []string // of ffmpeg, without the output; "@name" stands for another media
 }
@@ -45,75 +45,102 @@ func mute(more ...string) []string {
 // AllMedia lists every recipe: containers, codecs, sampling rates, channels, and what is odd in files.
 func AllMedia() []Media {
 	list := []Media{
-		{"av.mp4", 0, true, pic(44100, x264, aac)},
-		{"faststart.mp4", 0, false, args("-i @av.mp4 -c copy -movflags +faststart")},
-		{"fragments.mp4", 0, true, args("-i @av.mp4 -c copy -movflags frag_keyframe+empty_moov")},
-		{"separate.mp4", 0, false, args("-i @av.mp4 -c copy -movflags frag_keyframe+empty_moov+separate_moof+default_base_moof")},
-		{"av.mov", 0, true, args("-i @av.mp4 -c copy")},
-		{"av.mkv", 0, true, args("-i @av.mp4 -c copy")},
-		{"live.mkv", 0, false, args("-i @av.mp4 -c copy -live 1")},
-		{"av.ts", 0, true, args("-i @av.mp4 -c copy")},
-		{"av.flv", 0, true, args("-i @av.mp4 -c copy")},
-		{"b.mp4", 0, true, pic(48000, x264B, aac)},
-		{"b.ts", 0, true, args("-i @b.mp4 -c copy")},
-		{"b.mkv", 0, true, args("-i @b.mp4 -c copy")},
-		{"b.flv", 0, false, args("-i @b.mp4 -c copy")},
-		{"vfr.mp4", 0, true, pic(44100, "-vf select='not(eq(mod(n,5),3))' -vsync vfr", x264, aac)},
-		{"vfr.mkv", 0, false, args("-i @vfr.mp4 -c copy")},
-		{"turned.mp4", 3, false, args("-i @av.mp4 -c copy -metadata:s:v rotate=90")},
-		{"odd.mp4", 3, false, pic(44100, "-vf scale=161:91 -c:v libx264 -preset ultrafast -pix_fmt yuv444p -g 25", aac)},
-		{"ten-bit.mp4", 3, false, pic(44100, "-c:v libx264 -preset ultrafast -pix_fmt yuv420p10le -g 25", aac)},
-		{"silent.mp4", 3, true, mute(x264)},
-		{"silent.ts", 3, false, args("-i @silent.mp4 -c copy")},
-		{"sound.m4a", 0, true, snd(44100, aac)},
-		{"sound.aac", 0, true, args("-i @sound.m4a -c copy")},
-		{"sound.ts", 0, false, args("-i @sound.m4a -c copy")},
-		{"8k-mono.mp4", 0, true, pic(8000, "-ac 1", x264, aac, "-b:a 24k")},
-		{"11k.ts", 0, false, pic(11025, x264, aac)},
-		{"16k.flv", 0, false, pic(16000, x264, aac)},
-		{"22k.mkv", 0, false, pic(22050, x264, aac)},
-		{"24k.mov", 0, false, pic(24000, x264, aac)},
-		{"32k.mp4", 0, false, pic(32000, x264, aac)},
-		{"5.1.mp4", 0, true, pic(48000, "-ac 6", x264, aac)},
-		{"5.1.ts", 0, false, args("-i @5.1.mp4 -c copy")},
-		{"64k.mp4", 3, false, pic(64000, x264, aac)},
-		{"88k.mkv", 3, false, pic(88200, x264, aac)},
-		{"96k.mp4", 3, true, pic(96000, x264, aac, "-b:a 192k")},
-		{"vbr.mp3", 0, true, snd(44100, "-c:a libmp3lame -q:a 5 -id3v2_version 3 -metadata title=title")},
-		{"22k-mono.mp3", 0, false, snd(22050, "-ac 1 -c:a libmp3lame -b:a 48k -write_xing 0")},
-		{"mp3.flv", 0, true, pic(44100, x264, "-c:a libmp3lame -b:a 96k")},
-		{"mp3.mp4", 0, true, args("-i @mp3.flv -c copy")},
-		{"mp3.mkv", 0, false, args("-i @mp3.flv -c copy")},
-		{"mp3.ts", 0, false, args("-i @mp3.flv -c copy")},
-		{"hevc.mp4", 3, false, pic(44100, "-c:v libx265 -x265-params log-level=none:pools=1 -preset ultrafast -pix_fmt yuv420p -g 25", aac)},
-		{"hevc.mkv", 3, false, args("-i @hevc.mp4 -c copy")},
-		{"hevc.ts", 3, false, args("-i @hevc.mp4 -c copy")},
-		{"vp9-opus.webm", 3, false, pic(48000, "-c:v libvpx-vp9 -cpu-used 8 -deadline realtime -g 25 -c:a libopus")},
-		{"vp8-vorbis.webm", 4, false, pic(48000, "-c:v libvpx -cpu-used 8 -deadline realtime -g 25 -c:a libvorbis")},
-		{"opus.mp4", 3, false, snd(48000, "-c:a libopus")},
-		{"flac.mkv", 3, false, snd(44100, "-c:a flac -sample_fmt s16")},
-		{"flac.mp4", 3, false, args("-i @flac.mkv -c copy -strict -2")},
-		{"ac3.mp4", 3, false, pic(48000, x264, "-c:a ac3")},
-		{"ac3.ts", 3, false, args("-i @ac3.mp4 -c copy")},
-		{"ac3.m2ts", 3, false, args("-i @ac3.mp4 -c copy")},
-		{"eac3.ts", 3, false, pic(48000, x264, "-c:a eac3")},
-		{"sound.ac3", 3, false, snd(48000, "-c:a ac3")},
-		{"pcm.mov", 4, false, pic(48000, x264, "-c:a pcm_s16le")},
-		{"pcm.mkv", 4, false, pic(48000, x264, "-c:a pcm_s24le")},
-		{"mpeg4.mp4", 4, false, pic(44100, "-c:v mpeg4 -g 25 -c:a libmp3lame")},
-		{"mpeg2.ts", 4, false, pic(48000, "-c:v mpeg2video -g 25 -c:a mp2")},
-		{"latm.ts", 4, false, args("-i @av.mp4 -c:v copy -c:a aac -mpegts_flags latm")},
-		{"prores.mov", 4, false, pic(48000, "-c:v prores_ks", aac)},
-		{"sorenson.flv", 3, false, pic(44100, "-c:v flv -g 25", "-c:a libmp3lame")},
-		{"speex.flv", 3, false, pic(16000, "-ac 1", x264, "-c:a libspeex")},
-		{"cut.mp4", 3, false, args("-ss 0.7 -i @b.mp4 -c copy")},
-		{"delayed.mp4", 3, false, args("-i @av.mp4 -itsoffset 0.8 -i @av.mp4 -map 0:v -map 1:a -c copy")},
-		{"wide.ts", 0, false, args("-f lavfi -i testsrc2=size=320x136:rate=30 -f lavfi -i", tone+":sample_rate=48000", "-t 2 -ac 6", x264, aac)},
-		{"tall.mkv", 0, false, args("-f lavfi -i testsrc2=size=90x160:rate=15 -f lavfi -i", tone+":sample_rate=22050", "-t 2", x264B, aac)},
-		{"long-gop.mp4", 3, false, args("-f lavfi -i testsrc2=size=160x90:rate=5 -f lavfi -i", tone+":sample_rate=44100", "-t 6 -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 250 -sc_threshold 0", aac)},
-		{"two-sounds.mp4", 3, false, args("-i @av.mp4 -i @b.mp4 -map 0:v -map 0:a -map 1:a -c copy")},
+		{"av.mp4", 0, pic(44100, x264, aac)},
+		{"faststart.mp4", 0, args("-i @av.mp4 -c copy -movflags +faststart")},
+		{"fragments.mp4", 0, args("-i @av.mp4 -c copy -movflags frag_keyframe+empty_moov")},
+		{"separate.mp4", 0, args("-i @av.mp4 -c copy -movflags frag_keyframe+empty_moov+separate_moof+default_base_moof")},
+		{"av.mov", 0, args("-i @av.mp4 -c copy")},
+		{"av.mkv", 0, args("-i @av.mp4 -c copy")},
+		{"live.mkv", 0, args("-i @av.mp4 -c copy -live 1")},
+		{"av.ts", 0, args("-i @av.mp4 -c copy")},
+		{"av.flv", 0, args("-i @av.mp4 -c copy")},
+		{"b.mp4", 0, pic(48000, x264B, aac)},
+		{"b.ts", 0, args("-i @b.mp4 -c copy")},
+		{"b.mkv", 0, args("-i @b.mp4 -c copy")},
+		{"b.flv", 0, args("-i @b.mp4 -c copy")},
+		{"vfr.mp4", 0, pic(44100, "-vf select='not(eq(mod(n,5),3))' -vsync vfr", x264, aac)},
+		{"vfr.mkv", 0, args("-i @vfr.mp4 -c copy")},
+		{"turned.mp4", 3, args("-i @av.mp4 -c copy -metadata:s:v rotate=90")},
+		{"odd.mp4", 3, pic(44100, "-vf scale=161:91 -c:v libx264 -preset ultrafast -pix_fmt yuv444p -g 25", aac)},
+		{"ten-bit.mp4", 3, pic(44100, "-c:v libx264 -preset ultrafast -pix_fmt yuv420p10le -g 25", aac)},
+		{"silent.mp4", 3, mute(x264)},
+		{"silent.ts", 3, args("-i @silent.mp4 -c copy")},
+		{"sound.m4a", 0, snd(44100, aac)},
+		{"sound.aac", 0, args("-i @sound.m4a -c copy")},
+		{"sound.ts", 0, args("-i @sound.m4a -c copy")},
+		{"8k-mono.mp4", 0, pic(8000, "-ac 1", x264, aac, "-b:a 24k")},
+		{"11k.ts", 0, pic(11025, x264, aac)},
+		{"16k.flv", 0, pic(16000, x264, aac)},
+		{"22k.mkv", 0, pic(22050, x264, aac)},
+		{"24k.mov", 0, pic(24000, x264, aac)},
+		{"32k.mp4", 0, pic(32000, x264, aac)},
+		{"5.1.mp4", 0, pic(48000, "-ac 6", x264, aac)},
+		{"5.1.ts", 0, args("-i @5.1.mp4 -c copy")},
+		{"64k.mp4", 3, pic(64000, x264, aac)},
+		{"88k.mkv", 3, pic(88200, x264, aac)},
+		{"96k.mp4", 3, pic(96000, x264, aac, "-b:a 192k")},
+		{"vbr.mp3", 0, snd(44100, "-c:a libmp3lame -q:a 5 -id3v2_version 3 -metadata title=title")},
+		{"22k-mono.mp3", 0, snd(22050, "-ac 1 -c:a libmp3lame -b:a 48k -write_xing 0")},
+		{"mp3.flv", 0, pic(44100, x264, "-c:a libmp3lame -b:a 96k")},
+		{"mp3.mp4", 0, args("-i @mp3.flv -c copy")},
+		{"mp3.mkv", 0, args("-i @mp3.flv -c copy")},
+		{"mp3.ts", 0, args("-i @mp3.flv -c copy")},
+		{"hevc.mp4", 3, pic(44100, "-c:v libx265 -x265-params log-level=none:pools=1 -preset ultrafast -pix_fmt yuv420p -g 25", aac)},
+		{"hevc.mkv", 3, args("-i @hevc.mp4 -c copy")},
+		{"hevc.ts", 3, args("-i @hevc.mp4 -c copy")},
+		{"vp9-opus.webm", 3, pic(48000, "-c:v libvpx-vp9 -cpu-used 8 -deadline realtime -g 25 -c:a libopus")},
+		{"vp8-vorbis.webm", 4, pic(48000, "-c:v libvpx -cpu-used 8 -deadline realtime -g 25 -c:a libvorbis")},
+		{"opus.mp4", 3, snd(48000, "-c:a libopus")},
+		{"flac.mkv", 3, snd(44100, "-c:a flac -sample_fmt s16")},
+		{"flac.mp4", 3, args("-i @flac.mkv -c copy -strict -2")},
+		{"ac3.mp4", 3, pic(48000, x264, "-c:a ac3")},
+		{"ac3.ts", 3, args("-i @ac3.mp4 -c copy")},
+		{"ac3.m2ts", 3, args("-i @ac3.mp4 -c copy")},
+		{"aac.m2ts", 0, args("-i @av.mp4 -c copy")}, // as a private stream
+		{"eac3.ts", 3, pic(48000, x264, "-c:a eac3")},
+		{"sound.ac3", 3, snd(48000, "-c:a ac3")},
+		{"pcm.mov", 4, pic(48000, x264, "-c:a pcm_s16le")},
+		{"pcm.mkv", 4, pic(48000, x264, "-c:a pcm_s24le")},
+		{"mpeg4.mp4", 4, pic(44100, "-c:v mpeg4 -g 25 -c:a libmp3lame")},
+		{"mpeg2.ts", 4, pic(48000, "-c:v mpeg2video -g 25 -c:a mp2")},
+		{"latm.ts", 4, args("-i @av.mp4 -c:v copy -c:a aac -mpegts_flags latm")},
+		{"prores.mov", 4, pic(48000, "-c:v prores_ks", aac)},
+		{"sorenson.flv", 3, pic(44100, "-c:v flv -g 25", "-c:a libmp3lame")},
+		{"speex.flv", 3, pic(16000, "-ac 1", x264, "-c:a libspeex")},
+		{"cut.mp4", 3, args("-ss 0.7 -i @b.mp4 -c copy")},
+		{"delayed.mp4", 3, args("-i @av.mp4 -itsoffset 0.8 -i @av.mp4 -map 0:v -map 1:a -c copy")},
+		{"wide.ts", 0, args("-f lavfi -i testsrc2=size=320x136:rate=30 -f lavfi -i", tone+":sample_rate=48000", "-t 2 -ac 6", x264, aac)},
+		{"tall.mkv", 0, args("-f lavfi -i testsrc2=size=90x160:rate=15 -f lavfi -i", tone+":sample_rate=22050", "-t 2", x264B, aac)},
+		{"long-gop.mp4", 3, args("-f lavfi -i testsrc2=size=160x90:rate=5 -f lavfi -i", tone+":sample_rate=44100", "-t 6 -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 250 -sc_threshold 0", aac)},
+		{"two-sounds.mp4", 3, args("-i @av.mp4 -i @b.mp4 -map 0:v -map 0:a -map 1:a -c copy")},
 	}
 	return list
+}
+
+// Unlike lists five files of two seconds that differ in container, size, frame rate, sampling rate and channels. The second and the
+// third have the same pictures.
+func Unlike(t testing.TB) (list []Media) {
+	t.Helper()
+	for _, name := range []string{"b.mp4", "av.flv", "8k-mono.mp4", "wide.ts", "tall.mkv"} {
+		list = append(list, MediaOf(t, name))
+	}
+	return list
+}
+
+// Pictures counts the pictures of m as ffprobe does.
+func (m Media) Pictures(t testing.TB) int {
+	t.Helper()
+	out, err := exec.Command("ffprobe", "-v", "error", "-count_packets", "-select_streams", "v", "-show_entries", "stream=nb_read_packets",
+		"-of", "csv=p=0", m.File(t)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _, _ := strings.Cut(string(out), "\n") // it says so twice of what has programs
+	n, err := strconv.Atoi(first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // Dense is five seconds of 8 Mbit/s.

@@ -51,6 +51,12 @@ var (
 	Heavy = clip("heavy", "320x180", 44100, "-g 25 -keyint_min 25 -vf noise=alls=40:allf=t -b:v 2M -maxrate 2M -bufsize 1M")
 )
 
+// HEVC is a clip like Small, of the other codec.
+func HEVC() Sample {
+	return Sample{Name: "hevc", Video: true, newer: true, args: args("-f lavfi -i testsrc2=rate=25:size=160x96 -t 20 -pix_fmt yuv420p",
+		"-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:min-keyint=25:scenecut=0:bframes=0:pools=1")}
+}
+
 func clip(name, size string, rate int, more string) Sample {
 	return Sample{Name: name, Video: true, Audio: true,
 		args: args("-f lavfi -i testsrc2=rate=25:size="+size, "-f lavfi -i", tone, "-ar", strconv.Itoa(rate), "-t 20",
@@ -83,7 +89,7 @@ func All() []Sample {
 	}
 }
 
-// Enhanced lists samples of the codecs that FLV has by FourCC alone, each beside another, and of several tracks.
+// Enhanced lists samples of the codecs that FLV has by FourCC alone, each beside another, and of those that it always had.
 func Enhanced() []Sample {
 	const (
 		small  = "testsrc2=size=160x120:rate=25"
@@ -120,6 +126,7 @@ func Enhanced() []Sample {
 		alone("opus-only", opus),
 		flac(alone("flac-only", "-c:a flac")),
 		alone("ac3-only", "-c:a ac3 -b:a 128k"),
+		with("h264-aac", h264, aac),
 	}
 }
 

@@ -2,6 +2,7 @@ package scenes
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -45,7 +46,7 @@ func load(t testing.TB, s sample.Sample) *clip {
 		switch {
 		case tag.IsHeader():
 			c.headers = append(c.headers, tag)
-		case tag.Type != essence.TagScript && len(c.items) < len(packets):
+		case tag.IsFrame():
 			n := len(c.items)
 			c.items = append(c.items, item{tag, packets[n], units[n]})
 		}
@@ -177,7 +178,11 @@ func (e *encoder) meta() rtmp.ECMA {
 	var meta rtmp.ECMA
 	for _, h := range e.clip.headers {
 		if h.Type == essence.TagVideo {
-			meta = append(meta, "videocodecid", 7)
+			codec := 7
+			if h.Body[0]&0x80 != 0 { // by FourCC
+				codec = int(binary.BigEndian.Uint32(h.Body[1:]))
+			}
+			meta = append(meta, "videocodecid", codec)
 		} else {
 			meta = append(meta, "audiocodecid", 10)
 		}

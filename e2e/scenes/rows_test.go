@@ -1,11 +1,14 @@
 package scenes
 
 import (
+	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
 	"livego/e2e/essence"
+	"livego/e2e/rtmp"
 	"livego/e2e/sample"
 )
 
@@ -129,6 +132,32 @@ func parameterRows() []row {
 			e = sc.takeOver(load(sc.t, sample.Large).from(10 * time.Second))
 			sc.flows(2 * time.Second)
 			e.goodbye()
+		}},
+		{"F10 another codec", func(sc *scene) {
+			sc.joins, sc.headers = 1, 3
+			c := load(sc.t, sample.Small)
+			hevc := load(sc.t, sample.HEVC()).with(c.of(essence.Audio)).from(10 * time.Second)
+			sc.early()
+			able, lacking, old := newViewer("rtmp", "who lists both"), newViewer("rtmp", "who lists one"), newViewer("flv", "who has the old form")
+			able.codecs, lacking.codecs, old.query = rtmp.Array{"avc1", "hvc1"}, rtmp.Array{"avc1"}, oldHEVC
+			for _, v := range []*viewer{able, old, lacking} {
+				sc.add(v)
+			}
+			e := sc.encode(c)
+			sc.flows(time.Second)
+			sc.viewers = slices.DeleteFunc(sc.viewers, func(v *viewer) bool { return v == lacking })
+			sc.late()
+			e.change(hevc)
+			sc.flows(2 * time.Second)
+			lacking.wait(sc.t)
+			if err := lacking.err; !errors.Is(err, rtmp.ErrRefused) || !strings.Contains(err.Error(), "hvc1") {
+				sc.t.Errorf("%v: was told %v, want which codec he lacks", lacking, err)
+			}
+			e.goodbye()
+			old.wait(sc.t)
+			if codecs := old.file(old.flvTags()).FourCCs(); len(codecs) > 0 || old.headers(false) != 3 {
+				sc.t.Errorf("%v: codecs %q are in FourCC form, and %d codec headers", old, codecs, old.headers(false))
+			}
 		}},
 		{"F11 the same headers again and again", func(sc *scene) {
 			sc.early()

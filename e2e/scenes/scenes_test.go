@@ -79,6 +79,7 @@ type row struct {
 // TestScenes plays the table on one server, and looks at what is left of it at the end.
 func TestScenes(t *testing.T) {
 	rig.Need(t, "ffmpeg")
+	rig.NeedNewer(t)
 	t.Parallel()
 	server := rig.Start(t, rig.Options{Plain: true, Flags: flags()})
 	warmUp(t, server)

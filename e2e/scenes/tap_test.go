@@ -1,9 +1,11 @@
 package scenes
 
 import (
-	"io"
+	"context"
+	"errors"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -31,24 +33,37 @@ func (t *tap) turn(rate int) {
 	t.changed = make(chan struct{})
 }
 
-// fit makes the socket's buffer small, so that the tap is what the server feels.
-func (t *tap) fit(nc net.Conn) {
-	if t != nil {
-		nc.(*net.TCPConn).SetReadBuffer(8 << 10)
-	}
+// now returns the rate, and what is closed when it is another.
+func (t *tap) now() (rate int, changed <-chan struct{}) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.rate, t.changed
 }
 
-// on returns r behind the tap.
-func (t *tap) on(r io.Reader) io.Reader {
+// dial connects to addr, with the tap under all that is read. The socket's buffer is made small, so that the tap is what the server feels;
+// and so are segments, of which the loopback's would not go into it: each would wait for a timer of TCP's.
+func (t *tap) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if t == nil {
-		return r
+		return new(net.Dialer).DialContext(ctx, "tcp", addr)
 	}
-	return &tapped{t, r, time.Now()}
+	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
+		const ethernet = 1448
+		control := raw.Control(func(fd uintptr) {
+			err = errors.Join(syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, ethernet),
+				syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 8<<10))
+		})
+		return errors.Join(control, err)
+	}}
+	nc, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	return &tapped{nc, t, time.Now()}, nil
 }
 
 type tapped struct {
-	*tap
-	r   io.Reader
+	net.Conn
+	tap *tap
 	due time.Time // when what was read is through
 }
 
@@ -56,14 +71,12 @@ type tapped struct {
 func (t *tapped) Read(b []byte) (int, error) {
 	const piece = time.Second / 20
 	for {
-		t.mu.Lock()
-		rate, changed := t.rate, t.changed
-		t.mu.Unlock()
+		rate, changed := t.tap.now()
 		if rate == 0 {
 			<-changed
 			continue
 		}
-		n, err := t.r.Read(b[:min(len(b), max(1, rate/int(time.Second/piece)))])
+		n, err := t.Conn.Read(b[:min(len(b), max(1, rate/int(time.Second/piece)))])
 		if rate == wideOpen {
 			return n, err
 		}

@@ -1,9 +1,9 @@
 package scenes
 
 import (
-	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -27,6 +27,9 @@ type viewer struct {
 	proto, when string
 	forgetful   bool // keeps nothing of what he sees
 	tap         *tap // how fast he reads; nil: as it comes
+	trust       *tls.Config
+	codecs      rtmp.Array // by FourCC, that he lists as those he can play, by RTMP; nil: he says nothing
+	query       string     // of his address
 
 	mu       sync.Mutex
 	changed  chan struct{} // closed and replaced with each change
@@ -38,6 +41,9 @@ type viewer struct {
 	err    error // why he was ended, when that was not the proper end of the stream; read after done
 	cancel context.CancelFunc
 }
+
+// oldHEVC asks for HEVC in the form that it had before it had a FourCC, which no ffmpeg of ours decodes.
+const oldHEVC = "?hevc=12"
 
 // received is a tag that a viewer got.
 type received struct {
@@ -58,6 +64,9 @@ func newViewer(proto, when string) *viewer {
 	return &viewer{proto: proto, when: when, changed: make(chan struct{}), done: make(chan struct{})}
 }
 
+// secure reports whether he watches by TLS, as whom his trust lets him.
+func (v *viewer) secure() bool { return v.proto == "rtmps" || v.proto == "https" || v.proto == "wss" }
+
 // segmented reports whether he sees the stream in segments.
 func (v *viewer) segmented() bool { return v.proto == "hls" || v.proto == "ts" }
 
@@ -73,7 +82,9 @@ func (v *viewer) start(t *testing.T, s *rig.Server, room string) {
 func (v *viewer) begin(s *rig.Server, room string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	v.cancel = cancel
-	watch := map[string]func(context.Context, *rig.Server, string) error{"rtmp": v.rtmp, "flv": v.flv, "ws": v.ws, "hls": v.hls, "ts": v.hls}[v.proto]
+	watch := map[string]func(context.Context, *rig.Server, string) error{
+		"rtmp": v.rtmp, "flv": v.flv, "ws": v.ws, "hls": v.hls, "ts": v.hls, "rtmps": v.rtmp, "https": v.flv, "wss": v.ws,
+	}[v.proto]
 	go func() {
 		defer close(v.done)
 		defer cancel()
@@ -174,20 +185,48 @@ func (v *viewer) record(t essence.FLVTag) {
 	})
 }
 
+// dial connects to the listener of a flag.
+func (v *viewer) dial(ctx context.Context, s *rig.Server, flag string) (net.Conn, error) {
+	nc, err := v.tap.dial(ctx, s.Addr(flag))
+	if err != nil || !v.secure() {
+		return nc, err
+	}
+	c := tls.Client(nc, v.trust)
+	if err := c.HandshakeContext(ctx); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// listener returns the flag of the listener of a protocol, or of that by TLS.
+func (v *viewer) listener(plain, secure string) string {
+	if v.secure() {
+		return secure
+	}
+	return plain
+}
+
 // rtmp plays by RTMP. It waits for a stream that is not there.
 func (v *viewer) rtmp(ctx context.Context, s *rig.Server, room string) error {
-	c, err := rtmp.Open(net.Dialer{}, s.Addr("rtmp_addr"), "live", patience)
+	nc, err := v.dial(ctx, s, v.listener("rtmp_addr", "rtmps_addr"))
 	if err != nil {
 		return err
 	}
-	v.tap.fit(c.NC)
+	var more []any
+	if v.codecs != nil {
+		more = []any{"fourCcList", v.codecs}
+	}
+	c, err := rtmp.OpenOn(nc, "live", patience, more...)
+	if err != nil {
+		return err
+	}
 	defer c.NC.Close()
 	defer context.AfterFunc(ctx, func() { c.NC.Close() })()
-	if err := c.Play(room); err != nil {
+	if err := c.Play(room + v.query); err != nil {
 		return err
 	}
 	c.NC.SetReadDeadline(time.Time{})
-	c.In.R = bufio.NewReader(v.tap.on(c.In.R))
 	for {
 		m, err := c.In.Next()
 		if err != nil {
@@ -206,20 +245,17 @@ func (v *viewer) rtmp(ctx context.Context, s *rig.Server, room string) error {
 
 // flv plays by HTTP-FLV. He asks until the stream is there.
 func (v *viewer) flv(ctx context.Context, s *rig.Server, room string) error {
-	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		nc, err := new(net.Dialer).DialContext(ctx, network, addr)
-		if err == nil {
-			v.tap.fit(nc)
-		}
-		return nc, err
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return v.dial(ctx, s, v.listener("httpflv_addr", "https_addr"))
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
-	resp, err := found(ctx, client, s.FLV(room))
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial, DialTLSContext: dial}}
+	url := v.listener("http", "https") + "://" + s.Addr(v.listener("httpflv_addr", "https_addr")) + "/live/" + room + ".flv" + v.query
+	resp, err := found(ctx, client, url)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	return v.read(v.tap.on(resp.Body))
+	return v.read(resp.Body)
 }
 
 // read reads FLV.
@@ -269,15 +305,19 @@ func found(ctx context.Context, client *http.Client, url string) (*http.Response
 
 // ws plays by WebSocket. It waits for a stream that is not there.
 func (v *viewer) ws(ctx context.Context, s *rig.Server, room string) error {
-	ws, err := rig.OpenWebSocket(ctx, "ws://"+s.Addr("httpflv_addr")+"/live/"+room+".flv", nil)
+	flag := v.listener("httpflv_addr", "https_addr")
+	nc, err := v.dial(ctx, s, flag)
+	if err != nil {
+		return err
+	}
+	ws, err := rig.OpenWebSocketOn(ctx, nc, &url.URL{Scheme: v.proto, Host: s.Addr(flag), Path: "/live/" + room + ".flv", RawQuery: strings.TrimPrefix(v.query, "?")})
 	if err != nil {
 		return err
 	}
 	defer ws.Close()
-	v.tap.fit(ws.Conn)
 	r, w := io.Pipe()
 	parsed := make(chan error, 1)
-	go func() { parsed <- v.read(v.tap.on(r)) }()
+	go func() { parsed <- v.read(r) }()
 	for {
 		message, err := ws.Message()
 		if err == nil {

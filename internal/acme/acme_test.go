@@ -1,259 +1,349 @@
 package acme
 
 import (
+	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/base64"
-	"encoding/json"
-	"encoding/pem"
+	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"log/slog"
-	"math/big"
+	"maps"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"livego/internal/acme/acmetest"
 )
 
-// An authority speaks as much ACME as it takes to issue a certificate for which it has asked by HTTP (RFC 8555, 7 and 8.3). It does
-// not check signatures of requests.
-type authority struct {
-	t    *testing.T
-	srv  *httptest.Server
-	port int // where it asks, in the place of 80
-	key  *ecdsa.PrivateKey
-	cert *x509.Certificate
+const domain = "live.example.com"
 
-	mu       sync.Mutex
-	nonces   int
-	domain   string
-	valid    bool
-	issued   int
-	chain    []byte
-	problems []string
+// A server has a Manager that runs, and a door for the authority.
+type server struct {
+	*Manager
+	log bytes.Buffer
 }
 
-func newAuthority(t *testing.T, port int) *authority {
-	t.Helper()
-	a := &authority{t: t, port: port}
-	var err error
-	if a.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of a test"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a.cert, _ = x509.ParseCertificate(der)
-	a.srv = httptest.NewTLSServer(a)
-	t.Cleanup(a.srv.Close)
-	return a
-}
-
-// payload returns what a request says inside its signature.
-func payload(r *http.Request) (v map[string]any) {
-	var jws struct{ Payload string }
-	json.NewDecoder(r.Body).Decode(&jws)
-	b, _ := base64.RawURLEncoding.DecodeString(jws.Payload)
-	json.Unmarshal(b, &v)
-	return v
-}
-
-func (a *authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.nonces++
-	w.Header().Set("Replay-Nonce", fmt.Sprint("nonce", a.nonces))
-	base := a.srv.URL
-	order := func() map[string]any {
-		o := map[string]any{
-			"status": "pending", "identifiers": []any{map[string]string{"type": "dns", "value": a.domain}},
-			"authorizations": []string{base + "/authz"}, "finalize": base + "/finalize",
-		}
-		if a.valid {
-			o["status"] = "ready"
-		}
-		if a.chain != nil {
-			o["status"], o["certificate"] = "valid", base+"/cert"
-		}
-		return o
-	}
-	challenge := func() map[string]any {
-		c := map[string]any{"type": "http-01", "url": base + "/challenge", "token": "token-of-the-test", "status": "pending"}
-		if a.valid {
-			c["status"] = "valid"
-		}
-		return c
-	}
-	answer := func(status int, v any) {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(status)
-		json.NewEncoder(w).Encode(v)
-	}
-	switch r.URL.Path {
-	case "/directory":
-		answer(200, map[string]any{"newNonce": base + "/nonce", "newAccount": base + "/account", "newOrder": base + "/order", "meta": map[string]any{}})
-	case "/nonce":
-	case "/account":
-		w.Header().Set("Location", base+"/account/1")
-		answer(201, map[string]any{"status": "valid"})
-	case "/order":
-		ids, _ := payload(r)["identifiers"].([]any)
-		if len(ids) == 1 {
-			a.domain, _ = ids[0].(map[string]any)["value"].(string)
-		}
-		w.Header().Set("Location", base+"/order/1")
-		answer(201, order())
-	case "/order/1":
-		answer(200, order())
-	case "/authz":
-		state := "pending"
-		if a.valid {
-			state = "valid"
-		}
-		answer(200, map[string]any{"status": state, "identifier": map[string]string{"type": "dns", "value": a.domain}, "challenges": []any{challenge()}})
-	case "/challenge":
-		a.ask()
-		answer(200, challenge())
-	case "/finalize":
-		a.sign(payload(r)["csr"])
-		w.Header().Set("Location", base+"/order/1")
-		answer(200, order())
-	case "/cert":
-		w.Header().Set("Content-Type", "application/pem-certificate-chain")
-		w.Write(a.chain)
-	default:
-		answer(404, map[string]any{"type": "urn:ietf:params:acme:error:malformed"})
-	}
-}
-
-// ask asks the domain, which is on this machine, for the answer to the challenge.
-func (a *authority) ask() {
-	r, err := http.NewRequest("GET", fmt.Sprintf("http://127.0.0.1:%d/.well-known/acme-challenge/token-of-the-test", a.port), nil)
-	if err != nil {
-		a.problems = append(a.problems, err.Error())
-		return
-	}
-	r.Host = a.domain
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil {
-		a.problems = append(a.problems, err.Error())
-		return
-	}
-	defer resp.Body.Close()
-	body, _ := io.ReadAll(resp.Body)
-	if token, thumb, ok := strings.Cut(string(body), "."); ok && token == "token-of-the-test" && len(thumb) == 43 {
-		a.valid = true
-		return
-	}
-	a.problems = append(a.problems, fmt.Sprintf("HTTP %d: %s", resp.StatusCode, body))
-}
-
-func (a *authority) sign(csr any) {
-	text, _ := csr.(string)
-	der, _ := base64.RawURLEncoding.DecodeString(text)
-	req, err := x509.ParseCertificateRequest(der)
-	if err != nil || !a.valid {
-		a.problems = append(a.problems, fmt.Sprint("no order to sign: ", err))
-		return
-	}
-	a.issued++
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(int64(1 + a.issued)), DNSNames: []string{a.domain},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	leaf, err := x509.CreateCertificate(rand.Reader, template, a.cert, req.PublicKey, a.key)
-	if err != nil {
-		a.problems = append(a.problems, err.Error())
-		return
-	}
-	a.chain = append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf}), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})...)
-}
-
-func freePort(t *testing.T) int {
+// listen takes a port where the authority will ask.
+func listen(t *testing.T) (net.Listener, int) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Cleanup(func() { l.Close() })
+	return l, l.Addr().(*net.TCPAddr).Port
 }
+
+// start runs a Manager until stop, or the end of the test. l is where the authority asks.
+func start(t *testing.T, a *acmetest.Authority, l net.Listener, o Options) (s *server, stop func()) {
+	t.Helper()
+	s = new(server)
+	trusted := x509.NewCertPool()
+	trusted.AddCert(a.Certificate())
+	o.Domains, o.Email, o.CA, o.Roots = []string{domain}, "me@example.com", a.Directory(), trusted
+	o.HTTPPort = l.Addr().(*net.TCPAddr).Port
+	o.Log = slog.New(slog.NewTextHandler(&s.log, nil))
+	if o.Dir == "" {
+		o.Dir = t.TempDir()
+	}
+	s.Manager = New(o)
+	srv := &http.Server{Handler: s.Handler()}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { s.Run(ctx) })
+	running.Go(func() { _ = srv.Serve(l) })
+	stop = sync.OnceFunc(func() {
+		cancel()
+		srv.Close()
+		running.Wait()
+		if t.Failed() {
+			t.Logf("log:\n%s", s.log.String())
+		}
+	})
+	t.Cleanup(stop)
+	return s, stop
+}
+
+// served returns the certificate that a client gets who asks for name and trusts what a has issued.
+func (s *server) served(a *acmetest.Authority, name string) (*x509.Certificate, error) {
+	client, end := net.Pipe()
+	defer client.Close()
+	go func() {
+		defer end.Close()
+		_ = tls.Server(end, &tls.Config{GetCertificate: s.Get}).HandshakeContext(context.Background())
+	}()
+	c := tls.Client(client, &tls.Config{RootCAs: a.Root(), ServerName: name})
+	if err := c.HandshakeContext(context.Background()); err != nil {
+		return nil, err
+	}
+	return c.ConnectionState().PeerCertificates[0], nil
+}
+
+// awaitServed waits until s serves a certificate that is good, and like that.
+func (s *server) awaitServed(t *testing.T, a *acmetest.Authority, like func(*x509.Certificate) bool) *x509.Certificate {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		cert, err := s.served(a, domain)
+		if err == nil && like(cert) {
+			return cert
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no certificate: %v, %v; %v", cert, err, a.Problems())
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+}
+
+func any1(*x509.Certificate) bool { return true }
 
 // TestObtain gets a certificate and serves TLS with it, and does so again from the files without asking anybody.
 func TestObtain(t *testing.T) {
-	const domain = "live.example.com"
-	port := freePort(t)
-	a := newAuthority(t, port)
-	roots := x509.NewCertPool()
-	roots.AddCert(a.srv.Certificate())
+	l, port := listen(t)
+	a := acmetest.New(t, port)
 	dir := t.TempDir()
 	for round := range 2 {
-		m := New(Options{
-			Domains: []string{domain}, Email: "me@example.com", CA: a.srv.URL + "/directory", Dir: dir, HTTPPort: port, Roots: roots,
-			Log: slog.New(slog.DiscardHandler),
-		})
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			m.Run(ctx)
-		}()
-		deadline := time.Now().Add(30 * time.Second)
-		for {
-			err := handshake(m, domain, a.cert)
-			if err == nil {
-				break
-			}
-			if time.Now().After(deadline) {
-				a.mu.Lock()
-				t.Fatalf("round %d: %v; %v", round, err, a.problems)
-			}
-			<-time.After(50 * time.Millisecond)
+		if round > 0 {
+			l, _ = listen(t)
 		}
-		if err := handshake(m, "other.example.com", a.cert); err == nil {
+		s, stop := start(t, a, l, Options{Dir: dir})
+		s.awaitServed(t, a, any1)
+		if _, err := s.served(a, "other.example.com"); err == nil {
 			t.Error("it serves a name that it has no certificate for")
 		}
-		cancel()
-		<-done
+		stop()
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.issued != 1 {
-		t.Errorf("%d certificates were issued, want 1", a.issued)
+	if a.Issued() != 1 {
+		t.Errorf("%d certificates were issued, want 1", a.Issued())
 	}
-	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if info, infoErr := d.Info(); err == nil && infoErr == nil && strings.HasSuffix(path, ".key") && info.Mode().Perm() != 0o600 {
+	keys := 0
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		info, infoErr := d.Info()
+		if err != nil || infoErr != nil || !strings.HasSuffix(path, ".key") {
+			return nil
+		}
+		if keys++; info.Mode().Perm() != 0o600 {
 			t.Errorf("%s has the mode %v", path, info.Mode())
 		}
 		return nil
 	})
+	if keys == 0 {
+		t.Error("no key is on the disk: the test tests nothing")
+	}
 }
 
-// handshake serves one TLS connection of m to a client that asks for name and trusts ca.
-func handshake(m *Manager, name string, ca *x509.Certificate) error {
-	client, server := net.Pipe()
-	defer client.Close()
-	go func() {
-		defer server.Close()
-		_ = tls.Server(server, &tls.Config{GetCertificate: m.Get}).HandshakeContext(context.Background())
-	}()
-	pool := x509.NewCertPool()
-	pool.AddCert(ca)
-	return tls.Client(client, &tls.Config{RootCAs: pool, ServerName: name}).HandshakeContext(context.Background())
+// TestRenew has a certificate renewed whose time is nearly over, by a server that runs and by one that starts.
+func TestRenew(t *testing.T) {
+	l, port := listen(t)
+	a := acmetest.New(t, port)
+	a.SetLife(-time.Hour, 10*time.Minute)
+	dir := t.TempDir()
+	s, stop := start(t, a, l, Options{Dir: dir})
+	first := s.awaitServed(t, a, any1)
+	stop()
+
+	l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, _ = start(t, a, l, Options{Dir: dir, Every: 100 * time.Millisecond})
+	second := s.awaitServed(t, a, func(c *x509.Certificate) bool { return !c.Equal(first) })
+	a.SetLife(-time.Hour, 24*time.Hour)
+	third := s.awaitServed(t, a, func(c *x509.Certificate) bool { return time.Until(c.NotAfter) > time.Hour })
+	if third.Equal(second) || a.Issued() < 3 {
+		t.Errorf("%d certificates were issued", a.Issued())
+	}
+}
+
+// memory is a Shared.
+type memory struct {
+	mu    sync.Mutex
+	files map[string][]byte
+	locks map[string]string // by name: whose
+	waits int               // who was told that another has a lock
+	away  bool
+}
+
+var errAway = errors.New("away")
+
+func (m *memory) do(fn func()) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.away {
+		return errAway
+	}
+	fn()
+	return nil
+}
+
+func (m *memory) setAway(away bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.away = away
+}
+
+func (m *memory) Load(_ context.Context, name string) (data []byte, _ time.Time, err error) {
+	ok := false
+	if err = m.do(func() { data, ok = m.files[name] }); err == nil && !ok {
+		err = fs.ErrNotExist
+	}
+	return data, time.Time{}, err
+}
+
+func (m *memory) Save(_ context.Context, name string, data []byte) error {
+	return m.do(func() { m.files[name] = bytes.Clone(data) })
+}
+
+func (m *memory) Remove(_ context.Context, names ...string) error {
+	return m.do(func() { maps.DeleteFunc(m.files, func(n string, _ []byte) bool { return slices.Contains(names, n) }) })
+}
+
+func (m *memory) Names(context.Context) (names []string, err error) {
+	err = m.do(func() { names = slices.Collect(maps.Keys(m.files)) })
+	return names, err
+}
+
+func (m *memory) Lock(_ context.Context, name, owner string, _ time.Duration) (got bool, err error) {
+	err = m.do(func() {
+		if has, ok := m.locks[name]; ok && has != owner {
+			m.waits++
+			return
+		}
+		m.locks[name], got = owner, true
+	})
+	return got, err
+}
+
+func (m *memory) Unlock(_ context.Context, name, owner string) error {
+	return m.do(func() {
+		if m.locks[name] == owner {
+			delete(m.locks, name)
+		}
+	})
+}
+
+func newMemory() *memory { return &memory{files: map[string][]byte{}, locks: map[string]string{}} }
+
+// TestServersShare has three servers start at once: one asks the authority, which comes to another of them, and all serve the same. So
+// it is when the certificate is renewed.
+func TestServersShare(t *testing.T) {
+	var listeners []net.Listener
+	var ports []int
+	for range 3 {
+		l, port := listen(t)
+		listeners, ports = append(listeners, l), append(ports, port)
+	}
+	a := acmetest.New(t, ports[2], ports[0], ports[1])
+	a.SetLife(-time.Hour, 10*time.Minute)
+	shared := newMemory()
+	var servers []*server
+	for _, l := range listeners {
+		s, _ := start(t, a, l, Options{Shared: shared, Every: 2 * time.Second})
+		servers = append(servers, s)
+	}
+	first := servers[0].awaitServed(t, a, any1)
+	for _, s := range servers {
+		if c := s.awaitServed(t, a, any1); !c.Equal(first) && a.Issued() == 1 {
+			t.Error("two servers serve two certificates")
+		}
+	}
+	a.SetLife(-time.Hour, 24*time.Hour)
+	fresh := servers[0].awaitServed(t, a, func(c *x509.Certificate) bool { return time.Until(c.NotAfter) > time.Hour })
+	issued := a.Issued()
+	for _, s := range servers {
+		s.awaitServed(t, a, fresh.Equal)
+	}
+	if a.Issued() != issued {
+		t.Errorf("%d certificates were issued, want %d", a.Issued(), issued)
+	}
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.waits == 0 || len(shared.locks) > 0 {
+		t.Errorf("%d waited for a lock, and %d are left", shared.waits, len(shared.locks))
+	}
+}
+
+// TestSharedAway starts without the store: a server that has served before serves by its copy, a new one waits and then gets what the
+// other has. A value that is garbage then changes nothing for those who have it.
+func TestSharedAway(t *testing.T) {
+	l, port := listen(t)
+	a := acmetest.New(t, port)
+	shared, dir := newMemory(), t.TempDir()
+	s, stop := start(t, a, l, Options{Shared: shared, Dir: dir})
+	s.awaitServed(t, a, any1)
+	stop()
+	shared.setAway(true)
+	l, _ = listen(t)
+	old, _ := start(t, a, l, Options{Shared: shared, Dir: dir, Every: 100 * time.Millisecond})
+	old.awaitServed(t, a, any1)
+	l, _ = listen(t)
+	fresh, _ := start(t, a, l, Options{Shared: shared, Every: 100 * time.Millisecond})
+	if _, err := fresh.served(a, domain); err == nil {
+		t.Error("a server without any certificate serves one")
+	}
+	shared.setAway(false)
+	fresh.awaitServed(t, a, any1)
+	if a.Issued() != 1 {
+		t.Errorf("%d certificates were issued, want 1", a.Issued())
+	}
+	shared.mu.Lock()
+	for name := range shared.files {
+		shared.files[name] = []byte("garbage")
+	}
+	shared.mu.Unlock()
+	<-time.After(500 * time.Millisecond) // five looks
+	for _, s := range []*server{old, fresh} {
+		if _, err := s.served(a, domain); err != nil {
+			t.Errorf("after garbage: %v", err)
+		}
+	}
+}
+
+// TestAuthorityAway has the authority answer nothing at first.
+func TestAuthorityAway(t *testing.T) {
+	if os.Getenv("TEST_LONG") == "" {
+		t.Skip("the library waits a minute: see make test-long")
+	}
+	l, port := listen(t)
+	a := acmetest.New(t, port)
+	a.SetDeaf(true)
+	s, _ := start(t, a, l, Options{})
+	<-time.After(2 * time.Second)
+	a.SetDeaf(false)
+	deadline := time.Now().Add(3 * time.Minute)
+	for {
+		if _, err := s.served(a, domain); err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("it does not ask again")
+		}
+		<-time.After(time.Second)
+	}
+}
+
+// TestHandler answers nothing but the authority's questions.
+func TestHandler(t *testing.T) {
+	l, port := listen(t)
+	a := acmetest.New(t, port)
+	s, _ := start(t, a, l, Options{})
+	s.awaitServed(t, a, any1)
+	for _, path := range []string{"/", "/.well-known/acme-challenge/", "/.well-known/acme-challenge/x", "/live/movie.flv", "/.well-known/acme-challenge/../../x"} {
+		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d%s", port, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 404 {
+			t.Errorf("%s: HTTP %d, want 404", path, resp.StatusCode)
+		}
+	}
 }

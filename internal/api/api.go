@@ -24,6 +24,8 @@ type Options struct {
 	Door interface {
 		Check(*http.Request, auth.Rights) error
 	}
+	// Mint makes tokens; without a secret it makes none.
+	Mint auth.Mint
 	// Audit has who was refused, at the gate and here.
 	Audit *auth.Audit
 	Log   *slog.Logger

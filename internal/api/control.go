@@ -61,7 +61,8 @@ func (s *server) resetKey(r *http.Request, args url.Values) (any, error) {
 	return key.Secret, nil
 }
 
-// deleteRoom serves /control/delete?room=R[&app=A]. Who publishes with a key of the room is disconnected and the stream ends. An
+// deleteRoom serves /control/delete?room=R[&app=A]. Who publishes with a key of the room, or without any where none is asked for, is
+// disconnected and the stream ends. An
 // app that is configured no longer may still have keys to delete.
 func (s *server) deleteRoom(r *http.Request, args url.Values) (any, error) {
 	app, room, err := s.target(r, args)
@@ -69,10 +70,13 @@ func (s *server) deleteRoom(r *http.Request, args url.Values) (any, error) {
 		return nil, err
 	}
 	revoked, err := s.Keys.Delete(toTheEnd(r), app, room)
-	if err != nil {
+	if err != nil && live.KindOf(err) != live.NotFound {
 		return nil, s.storeFailed("delete", app, room, err)
 	}
 	s.Hub.Revoke(revoked, true)
+	if !s.Hub.EndKeyless(app, room) && err != nil {
+		return nil, s.storeFailed("delete", app, room, err)
+	}
 	s.logControl("delete", app, room, r)
 	return "Ok", nil
 }

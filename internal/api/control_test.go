@@ -257,6 +257,31 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
+// TestDeleteKeyless ends what is published without a key, where none is asked for (rtmp_noauth), and says so.
+func TestDeleteKeyless(t *testing.T) {
+	for _, withKey := range []bool{false, true} {
+		s := newScene(t, nil)
+		name := live.Name{App: "live", Room: "movie"}
+		if withKey {
+			s.get("/control/get?room=movie")
+		}
+		p := s.publish(name, live.KeyRef{})
+		other := s.publish(live.Name{App: "live", Room: "other"}, live.KeyRef{})
+		if w := s.get("/control/delete?room=movie&app=quiet"); w.Code != 404 || p.Err() != nil {
+			t.Errorf("delete in another app: %d, %v", w.Code, p.Err())
+		}
+		if w := s.get("/control/delete?room=movie"); w.Body.String() != `{"status":200,"data":"Ok"}` {
+			t.Errorf("delete: %d %s", w.Code, w.Body)
+		}
+		if _, ok := s.hub.Info(name); ok || p.Err() == nil || other.Err() != nil {
+			t.Errorf("the stream is there: %v; publishers: %v, %v", ok, p.Err(), other.Err())
+		}
+		if w := s.get("/control/delete?room=movie"); w.Code != 404 {
+			t.Errorf("delete again: %d", w.Code)
+		}
+	}
+}
+
 // TestStoreFails never takes a failure for success, and tells nobody what went wrong inside.
 func TestStoreFails(t *testing.T) {
 	s := newScene(t, nil)

@@ -64,6 +64,7 @@ type pageData struct {
 	Version string
 	Streams []streamData
 	Tour    *tourData // nil where no app may be published to
+	Tokens  bool      // can be made
 }
 
 // streamData is one live stream in words.
@@ -100,7 +101,7 @@ type tourData struct {
 // servePage serves /.
 func (s *server) servePage(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
-	data := pageData{CSS: s.page.css, JS: s.page.js, Icon: s.page.icon, Version: s.Version, Tour: s.tour(r)}
+	data := pageData{CSS: s.page.css, JS: s.page.js, Icon: s.page.icon, Version: s.Version, Tour: s.tour(r), Tokens: s.Mint.Secret != "" && len(s.Apps) > 0}
 	for _, in := range s.Hub.Snapshot() {
 		data.Streams = append(data.Streams, s.describe(in, r.Host, now))
 	}

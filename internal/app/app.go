@@ -38,6 +38,7 @@ import (
 type store interface {
 	live.Keys
 	live.Counter
+	live.Once
 	Close() error
 }
 
@@ -104,6 +105,9 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 			return nil, fmt.Errorf("the outbox of hook.events: %w", err)
 		}
 	}
+	if len(cfg.ACME.Domains) > 0 {
+		a.acme = a.newACME()
+	}
 	return a, nil
 }
 
@@ -122,7 +126,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 	})
 	inner := auth.NewGate(a.store, auth.Options{
 		Apps: gateApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
-		Tokens: tokens, Private: cfg.Private,
+		Tokens: tokens, Private: cfg.Private, Once: a.store,
 	})
 	var gate live.Gate = inner
 	if cfg.Hook.OnPublish != "" || cfg.Hook.OnPlay != "" {
@@ -162,6 +166,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 	}
 	a.api = api.New(api.Options{
 		Hub: a.hub, Keys: a.store, Door: door, Audit: &a.audit, Log: a.log, Apps: apiApps(cfg.Apps),
+		Mint: auth.Mint{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP: "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
 		StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: version(),
 	})
@@ -170,20 +175,29 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 // tlsConfig returns how TLS is served, nil where it is not.
 func (a *App) tlsConfig() (_ *tls.Config, err error) {
 	cfg := a.cfg
-	if !cfg.EnableRTMPS && !cfg.EnableHTTPS && !cfg.UseHLSHTTPS {
+	if !cfg.ServesTLS() {
 		return nil, nil
 	}
 	if len(cfg.ACME.Domains) > 0 {
-		a.acme = acme.New(acme.Options{
-			Domains: cfg.ACME.Domains, Email: cfg.ACME.Email, CA: cfg.ACME.CA, HTTPPort: cfg.ACME.HTTPPort,
-			Dir: filepath.Join(cfg.DataDir, "acme"), Log: a.log,
-		})
-		return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.acme.Get}, nil
+		get := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return a.acme.Get(hello) } // there is one once it is served
+		return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: get}, nil
 	}
 	if a.cert, err = loadCertificate(cfg.RTMPSCert, cfg.RTMPSKey, a.log); err != nil {
 		return nil, err
 	}
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.cert.get}, nil
+}
+
+// newACME returns who gets certificates, and shares them with the servers that share the keys.
+func (a *App) newACME() *acme.Manager {
+	c := a.cfg.ACME
+	o := acme.Options{
+		Domains: c.Domains, Email: c.Email, CA: c.CA, HTTPPort: c.HTTPPort, Dir: filepath.Join(a.cfg.DataDir, "acme"), Log: a.log,
+	}
+	if r, ok := a.store.(*redis.Store); ok {
+		o.Shared = r.Files()
+	}
+	return acme.New(o)
 }
 
 // tokenOptions returns which tokens are good, with a look at the files that hold keys.
@@ -249,6 +263,9 @@ func (a *App) Run(ctx context.Context) error {
 	}
 	for _, l := range a.apiListeners {
 		serveHTTP(l, a.apiServer())
+	}
+	for _, l := range a.acmeListeners {
+		serveHTTP(l, a.server(a.acme.Handler()))
 	}
 	late, stopLate := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLate()
@@ -322,7 +339,7 @@ func (a *App) announce() {
 	for _, l := range a.all() {
 		a.log.Info("listening", "what", l.what, "addr", l.Addr().String())
 	}
-	a.log.Info("ready: ask for a push key with GET " + "http://" + reachable(a.apiListeners[0].Addr()) + "/control/get?room=movie")
+	a.log.Info("ready: ask for a push key with GET " + scheme(a.cfg.UseAPIHTTPS) + reachable(a.apiListeners[0].Addr()) + "/control/get?room=movie")
 }
 
 // reachable returns addr as a person on this machine types it.

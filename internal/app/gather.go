@@ -18,18 +18,25 @@ const (
 	gatherByViewer = time.Millisecond / 10
 	busyFrom       = 0.5 // of the processors
 	busyMost       = 0.9 // at which frames are gathered as long as for hundreds of viewers
+	// soundWaits is from which load on sound waits for the next picture: nobody sees it sooner, and there is more sound than pictures.
+	soundWaits = 0.25
 )
 
-// gather returns how long frames are gathered for those who watch by a protocol, for a number of them.
-func gather(g config.Gather, l *load) func(string, int) time.Duration {
+// gather returns how long frames are gathered for those who watch by a protocol, for a number of them, and how long sound waits for
+// the picture.
+func gather(g config.Gather, l *load) func(string, int) (window, sound time.Duration) {
 	if !g.Auto {
-		return func(string, int) time.Duration { return g.Window }
+		return func(string, int) (_, _ time.Duration) { return g.Window, g.Window }
 	}
-	return func(proto string, viewers int) time.Duration {
+	return func(proto string, viewers int) (_, sound time.Duration) {
 		if viewers == 0 { // parts of the server, who choose themselves
-			return 0
+			return 0, 0
 		}
-		return window(viewers, l.share())
+		busy := l.share()
+		if viewers >= gatherFrom || busy >= soundWaits {
+			sound = gatherMost
+		}
+		return window(viewers, busy), sound
 	}
 }
 

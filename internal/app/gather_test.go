@@ -15,23 +15,25 @@ func TestGather(t *testing.T) {
 		viewers int
 		busy    uint64 // in 1/1000 of the processors
 		want    time.Duration
+		sound   time.Duration
 	}{
-		{"one viewer", config.Gather{Auto: true}, 1, 0, 0},
-		{"few", config.Gather{Auto: true}, 49, 500, 0},
-		{"some", config.Gather{Auto: true}, 50, 0, 5 * ms},
-		{"many", config.Gather{Auto: true}, 450, 0, 45 * ms},
-		{"very many", config.Gather{Auto: true}, 100_000, 1000, 45 * ms},
-		{"few on a busy server", config.Gather{Auto: true}, 1, 700, 22 * ms},
-		{"few on a full server", config.Gather{Auto: true}, 1, 1000, 45 * ms},
-		{"some on a busy server", config.Gather{Auto: true}, 300, 700, 30 * ms},
-		{"parts of a busy server", config.Gather{Auto: true}, 0, 1000, 0},
-		{"pinned", config.Gather{Window: 7 * ms}, 1000, 1000, 7 * ms},
-		{"pinned to nothing", config.Gather{}, 1000, 1000, 0},
+		{"one viewer", config.Gather{Auto: true}, 1, 0, 0, 0},
+		{"few on a server that has something to do", config.Gather{Auto: true}, 1, 250, 0, 45 * ms},
+		{"few", config.Gather{Auto: true}, 49, 500, 0, 45 * ms},
+		{"some", config.Gather{Auto: true}, 50, 0, 5 * ms, 45 * ms},
+		{"many", config.Gather{Auto: true}, 450, 0, 45 * ms, 45 * ms},
+		{"very many", config.Gather{Auto: true}, 100_000, 1000, 45 * ms, 45 * ms},
+		{"few on a busy server", config.Gather{Auto: true}, 1, 700, 22 * ms, 45 * ms},
+		{"few on a full server", config.Gather{Auto: true}, 1, 1000, 45 * ms, 45 * ms},
+		{"some on a busy server", config.Gather{Auto: true}, 300, 700, 30 * ms, 45 * ms},
+		{"parts of a busy server", config.Gather{Auto: true}, 0, 1000, 0, 0},
+		{"pinned", config.Gather{Window: 7 * ms}, 1000, 1000, 7 * ms, 7 * ms},
+		{"pinned to nothing", config.Gather{}, 1000, 1000, 0, 0},
 	} {
 		var l load
 		l.busy.Store(tt.busy)
-		if got := gather(tt.setting, &l)("rtmp", tt.viewers); got != tt.want {
-			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		if got, sound := gather(tt.setting, &l)("rtmp", tt.viewers); got != tt.want || sound != tt.sound {
+			t.Errorf("%s: %v, sound %v, want %v and %v", tt.name, got, sound, tt.want, tt.sound)
 		}
 	}
 }

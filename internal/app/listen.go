@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"slices"
 
 	"livego/internal/config"
 )
@@ -18,11 +19,11 @@ func (l listener) String() string { return l.what + " on " + l.Addr().String() }
 
 // listeners are all of a server, bound.
 type listeners struct {
-	rtmpListeners, viewerListeners, apiListeners []listener
+	rtmpListeners, viewerListeners, apiListeners, acmeListeners []listener
 }
 
 func (ls *listeners) all() []listener {
-	return append(append(append([]listener(nil), ls.rtmpListeners...), ls.viewerListeners...), ls.apiListeners...)
+	return slices.Concat(ls.rtmpListeners, ls.viewerListeners, ls.apiListeners, ls.acmeListeners)
 }
 
 func (ls *listeners) close() {
@@ -45,7 +46,8 @@ func (ls *listeners) bind(cfg config.Config, cert *tls.Config) error {
 		{&ls.viewerListeners, true, "HTTP-FLV", "httpflv_addr", cfg.HTTPFLVAddr, false, true},
 		{&ls.viewerListeners, true, "HLS", "hls_addr", cfg.HLSAddr, cfg.UseHLSHTTPS, true},
 		{&ls.viewerListeners, cfg.EnableHTTPS, "HTTPS", "https_addr", cfg.HTTPSAddr, true, true},
-		{&ls.apiListeners, true, "operator's HTTP", "api_addr", cfg.APIAddr, false, true},
+		{&ls.apiListeners, true, "operator's HTTP", "api_addr", cfg.APIAddr, cfg.UseAPIHTTPS, true},
+		{&ls.acmeListeners, len(cfg.ACME.Domains) > 0, "ACME", "acme.http_port", cfg.ACMEAddr(), false, true},
 	} {
 		if !l.on {
 			continue

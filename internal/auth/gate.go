@@ -25,7 +25,8 @@ type Options struct {
 	NoAuth bool           // a room name publishes, without a key
 
 	Tokens  TokenOptions
-	Private []string // what takes a token to play: "app", "app/room" or "*" for all
+	Private []string  // what takes a token to play: "app", "app/room" or "*" for all
+	Once    live.Once // knows the tokens that were good once; nil: none of these is good
 
 	// Failures is how many refused keys a minute an address may try before its further tries are held up for up to 4 s.
 	// 0 means no limit. IPv6 addresses count by /64.
@@ -43,6 +44,7 @@ type Gate struct {
 	noAuth   bool
 	tokens   *tokens // nil: there are none
 	private  map[string]bool
+	once     live.Once
 	failures failures
 }
 
@@ -55,6 +57,7 @@ func NewGate(keys live.Keys, o Options) *Gate {
 	return &Gate{
 		tokens:   newTokens(o.Tokens),
 		private:  private,
+		once:     o.Once,
 		keys:     keys,
 		apps:     maps.Clone(o.Apps),
 		names:    strings.Join(slices.Sorted(maps.Keys(o.Apps)), ", "),
@@ -127,6 +130,9 @@ func (g *Gate) playByToken(ctx context.Context, name live.Name, r live.Request) 
 	if err != nil {
 		return live.Grant{}, err
 	}
+	if err := g.spend(ctx, c, r.Token); err != nil {
+		return live.Grant{}, err
+	}
 	grant := live.Grant{Name: name, Expires: time.Now().Add(sessionAge)}
 	if n := cmp.Or(c.Viewers, g.tokens.opt.Viewers); n > 0 {
 		digest := live.Digest(r.Token)
@@ -157,10 +163,29 @@ func (g *Gate) publishByToken(ctx context.Context, r live.Request) (live.Grant, 
 		if c.Issued.IsZero() || c.Issued.Before(atPrecisionOf(c.Issued, k.Created)) {
 			continue
 		}
+		if err := g.spend(ctx, c, r.Token); err != nil {
+			return live.Grant{}, err
+		}
 		g.touch(ctx, k.Ref())
 		return live.Grant{Name: name, Key: k.Ref(), Role: k.Role, Expires: k.Expires}, nil
 	}
 	return live.Grant{}, live.Errorf(live.Denied, "%w", errOtherToken)
+}
+
+// spend takes a token that is good once. It comes last, so that who is refused for another reason has it still.
+func (g *Gate) spend(ctx context.Context, c Claims, token string) error {
+	if !c.Once {
+		return nil
+	}
+	if g.once == nil {
+		return live.Errorf(live.Denied, "%w", errOtherToken)
+	}
+	digest := live.Digest(token)
+	first, err := g.once.Spend(ctx, [16]byte(digest[:16]), c.Expires.Add(2*leeway)) // of two clocks one may be behind the other
+	if err == nil && !first {
+		err = live.Errorf(live.Denied, "%w", errOtherToken)
+	}
+	return err
 }
 
 // touchWait is how long a publisher waits for the store to note when his key was last used.

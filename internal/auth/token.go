@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -45,6 +46,7 @@ type Claims struct {
 	Issued  time.Time  // zero when it does not say
 	IP      netip.Addr // the only address that it is good from; zero: any
 	Viewers int        // how many may watch with it at a time; 0: as the server says
+	Once    bool       // it is good one time
 }
 
 // The two ways in which a token is not good. Each has one text for all causes.
@@ -140,6 +142,7 @@ type wire struct {
 	iss, aud      string
 	exp, iat, nbf time.Time
 	viewers       int
+	once          bool
 }
 
 // UnmarshalJSON reads the payload.
@@ -180,6 +183,8 @@ func (w *wire) set(name string, value json.RawMessage) bool {
 		return moment(value, &w.nbf)
 	case "iat":
 		return moment(value, &w.iat)
+	case "once":
+		return json.Unmarshal(value, &w.once) == nil && string(value) != "null"
 	case "viewers":
 		return json.Unmarshal(value, &w.viewers) == nil && w.viewers > 0
 	}
@@ -209,7 +214,7 @@ const maxTime = 253402300800
 
 // claims returns what a payload allows.
 func (w *wire) claims(o TokenOptions) (Claims, error) {
-	c := Claims{App: w.app, Room: w.room, Expires: w.exp, Issued: w.iat, Viewers: w.viewers}
+	c := Claims{App: w.app, Room: w.room, Expires: w.exp, Issued: w.iat, Viewers: w.viewers, Once: w.once}
 	switch w.act {
 	case live.Play.String():
 	case live.Publish.String():
@@ -250,6 +255,9 @@ func SignJWT(secret string, c Claims) (string, error) {
 	if c.Viewers > 0 {
 		m["viewers"] = c.Viewers
 	}
+	if c.Once {
+		m["once"], m["jti"] = true, rand.Text() // two that are made at once are two
+	}
 	return jwt.NewWithClaims(jwt.SigningMethodHS256, m).SignedString([]byte(secret))
 }
 
@@ -274,7 +282,7 @@ func SignOperator(secret, algorithm string, r Rights, expires time.Time) (string
 // so that openssl makes one. What they allow stands in the URL that they are part of.
 const signedPrefix = "h1."
 
-// Sign returns the token of a signed URL for c, whose Viewers and wildcards it cannot say.
+// Sign returns the token of a signed URL for c, whose Viewers, Once and wildcards it cannot say.
 func Sign(secret string, c Claims) string {
 	times := fmt.Sprintf("%d.%d", c.Issued.Unix(), c.Expires.Unix())
 	ip := ""

@@ -33,13 +33,14 @@ type Config struct {
 	EnableHTTPS bool   `key:"enable_https" default:"false" help:"Serve viewers over HTTPS and HTTP/2 too."`
 	HTTPSAddr   string `key:"https_addr" default:":7443" help:"Where viewers' HTTPS is served."`
 	UseHLSHTTPS bool   `key:"use_hls_https" default:"false" help:"Serve HTTPS instead of HTTP on hls_addr."`
+	UseAPIHTTPS bool   `key:"use_api_https" default:"false" help:"Serve HTTPS instead of HTTP on api_addr."`
 	RTMPSCert   string `key:"rtmps_cert" default:"server.crt" help:"The certificate chain in PEM, for all that is served over TLS."`
 	RTMPSKey    string `key:"rtmps_key" default:"server.key" help:"The private key in PEM that belongs to rtmps_cert."`
 	ACME        struct {
 		Domains  []string `key:"domains" help:"Get certificates for these names by ACME, in place of rtmps_cert. It says yes to the terms of the authority. Port 80 of each name must lead here."`
 		Email    string   `key:"email" help:"Where the authority writes to when something is wrong."`
 		CA       string   `key:"ca" default:"https://acme-v02.api.letsencrypt.org/directory" help:"The directory of the authority."`
-		HTTPPort int      `key:"http_port" default:"80" min:"1" max:"65535" help:"Where the authority's questions are answered, while there are any: what port 80 of the names leads to."`
+		HTTPPort int      `key:"http_port" default:"80" min:"1" max:"65535" help:"Where the authority's questions are answered: what port 80 of the names leads to."`
 	} `key:"acme"`
 	EnableTLSVerify bool `key:"enable_tls_verify" default:"true" help:"Check the certificates of servers that this one connects to."`
 
@@ -89,7 +90,7 @@ type Config struct {
 	Latency    string        `key:"latency" default:"gop" oneof:"gop,live-edge" help:"How viewers start: gop at a keyframe, with a picture at once; live-edge with audio now and video at the next keyframe."`
 	PlayWait   time.Duration `key:"play_wait" default:"30s" min:"0s" max:"24h" help:"How long a player waits for a stream that is not live. 0: for ever."`
 	MaxLatency time.Duration `key:"max_latency" default:"4s" min:"500ms" max:"5m" help:"How far a viewer may fall behind before he is moved to a newer keyframe."`
-	Gather     Gather        `key:"gather" default:"auto" max:"200ms" help:"How long frames are gathered before they are written to viewers: longer costs less. auto: the longer, the more viewers, and the busier the server."`
+	Gather     Gather        `key:"gather" default:"auto" max:"200ms" help:"How long frames are gathered before they are written to viewers: longer costs less. auto: the longer, the more viewers, and the busier the server; sound waits for the next picture on one that has many viewers or something to do."`
 	RingTime   time.Duration `key:"ring_time" default:"30s" min:"1s" max:"10m" help:"How much of a stream is held in memory for viewers, at most."`
 	RingSize   Bytes         `key:"ring_size" default:"64MiB" min:"1MiB" max:"64GiB" help:"How many bytes of a stream are held in memory for viewers, at most."`
 

@@ -58,10 +58,10 @@ func (c Config) problems() []problem {
 			}
 		}
 	}
-	serves := c.EnableRTMPS || c.EnableHTTPS || c.UseHLSHTTPS
+	serves := c.ServesTLS()
 	if len(c.ACME.Domains) > 0 {
 		if !serves {
-			add("acme.domains", "nothing is served over TLS: set enable_rtmps, enable_https or use_hls_https")
+			add("acme.domains", "nothing is served over TLS: set enable_rtmps, enable_https, use_hls_https or use_api_https")
 		}
 		if !secureURL(c.ACME.CA) {
 			add("acme.ca", "must be an https URL")
@@ -153,6 +153,14 @@ func LoadPublicKey(path string) (ed25519.PublicKey, error) {
 
 type listener struct{ key, addr string }
 
+// ServesTLS reports whether a listener speaks TLS.
+func (c Config) ServesTLS() bool {
+	return c.EnableRTMPS || c.EnableHTTPS || c.UseHLSHTTPS || c.UseAPIHTTPS
+}
+
+// ACMEAddr returns where the questions of an authority are answered, as host:port.
+func (c Config) ACMEAddr() string { return ":" + strconv.Itoa(c.ACME.HTTPPort) }
+
 // listeners returns those that are switched on.
 func (c Config) listeners() []listener {
 	ls := []listener{
@@ -163,6 +171,9 @@ func (c Config) listeners() []listener {
 	}
 	if c.EnableHTTPS {
 		ls = append(ls, listener{"https_addr", c.HTTPSAddr})
+	}
+	if len(c.ACME.Domains) > 0 {
+		ls = append(ls, listener{"acme.http_port", c.ACMEAddr()})
 	}
 	return ls
 }

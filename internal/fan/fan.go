@@ -27,9 +27,9 @@ type Encoder interface {
 	// Both are shared: they are not modified after.
 	Start(f *media.Frame, known []*media.Track) []byte
 	Again(f *media.Frame, known []*media.Track) []byte
-	// Batch returns frames laid out one after the other, with what has changed before each. It returns nil when the viewers
-	// cannot go on, and must come back.
-	Batch(frames []*media.Frame, known []*media.Track) []byte
+	// Batch appends to parts frames laid out one after the other, with what has changed before each. The parts are not modified
+	// after; they may be the frames' own. It returns nil when the viewers cannot go on, and must come back.
+	Batch(parts [][]byte, frames []*media.Frame, known []*media.Track) [][]byte
 }
 
 // Options of a Fan.
@@ -57,15 +57,16 @@ type Conn struct {
 // A node is some frames laid out, and the way to the next. Who holds a node holds all that follow it.
 type node struct {
 	next         atomic.Pointer[node]
-	data         []byte
-	start, again []byte // what precedes data for who starts here, or skips to here; nil where nobody can
+	parts        [][]byte
+	size         int    // of parts together
+	start, again []byte // what precedes parts for who starts here, or skips to here; nil where nobody can
 	at           time.Time
 	dts          time.Duration // of the last frame
 	total        uint64        // bytes of all nodes up to this
 	video, audio int           // payload bytes
 	gop          uint64        // counts starts up to this
 	leading      bool          // all of it is not for who started with this gop
-	end          error         // the stream's end: no data, nothing follows
+	end          error         // the stream's end: no parts, nothing follows
 }
 
 // A feed is the nodes of one stream.
@@ -81,6 +82,8 @@ type feed struct {
 	mu     sync.Mutex
 	last   *node
 	starts []*node // where viewers may start, oldest first
+
+	parts [][]byte // of the goroutine that lays out
 }
 
 // A Fan holds the feeds of one form.
@@ -224,10 +227,16 @@ func starts(fr *media.Frame, video bool) bool {
 var errComeBack = live.Errorf(live.Unavailable, "the stream has changed: come back")
 
 func (fd *feed) lay(enc Encoder, frames []*media.Frame, known []*media.Track, video bool) error {
-	nd := &node{data: enc.Batch(frames, known), at: frames[0].Arrived, dts: frames[len(frames)-1].DTS, leading: frames[0].Leading}
-	if nd.data == nil {
+	parts := enc.Batch(fd.parts[:0], frames, known)
+	if parts == nil {
 		return errComeBack
 	}
+	nd := &node{parts: slices.Clone(parts), at: frames[0].Arrived, dts: frames[len(frames)-1].DTS, leading: frames[0].Leading}
+	for _, p := range parts {
+		nd.size += len(p)
+	}
+	clear(parts)
+	fd.parts = parts
 	for _, f := range frames {
 		switch f.Track.Kind {
 		case media.Video:
@@ -251,7 +260,7 @@ func (fd *feed) append(nd *node, video bool) {
 	o := &fd.fan.opt
 	fd.mu.Lock()
 	defer fd.mu.Unlock()
-	nd.total, nd.gop = fd.last.total+uint64(len(nd.data)), fd.last.gop
+	nd.total, nd.gop = fd.last.total+uint64(nd.size), fd.last.gop
 	if nd.start != nil {
 		nd.gop++
 		fd.starts = append(fd.starts, nd)

@@ -48,8 +48,7 @@ func (lines) Again(f *media.Frame, _ []*media.Track) []byte {
 	return record('A', []byte(f.DTS.String()))
 }
 
-func (lines) Batch(frames []*media.Frame, _ []*media.Track) []byte {
-	var b []byte
+func (lines) Batch(parts [][]byte, frames []*media.Frame, _ []*media.Track) [][]byte {
 	for _, f := range frames {
 		switch string(f.Payload) {
 		case "break":
@@ -57,9 +56,9 @@ func (lines) Batch(frames []*media.Frame, _ []*media.Track) []byte {
 		case "panic":
 			panic("as told")
 		}
-		b = append(b, record('F', f.Payload)...)
+		parts = append(parts, record('F', f.Payload)[:5], f.Payload)
 	}
-	return b
+	return parts
 }
 
 // rig is a hub with a publisher and a fan.
@@ -228,6 +227,36 @@ func TestViewersGetTheSame(t *testing.T) {
 		v.want("E EOF", "EOF")
 		v.nc.Close()
 		v.wantLeft(io.EOF)
+	}
+}
+
+// TestManyAtOnePlace: viewers who are sent the same copy, some of whom are in the middle of something, get the same frames. Those who do
+// not read meanwhile fill their sockets in the middle of a copy.
+func TestManyAtOnePlace(t *testing.T) {
+	r := newRig(t, Options{})
+	r.frame("k1", true)
+	var viewers []*farEnd
+	for range 10 * fewViewers { // of which each loop has more than few
+		v := r.viewer(Conn{})
+		v.want("S 0s", "F k1")
+		viewers = append(viewers, v)
+	}
+	body := bytes.Repeat([]byte("x"), 64<<10)
+	for i := range 40 { // 2.5 MiB: more than most sockets hold
+		copy(body, fmt.Sprintf("%039d|", i))
+		r.frame(string(body), i%10 == 0)
+		for _, v := range viewers[:len(viewers)/2] {
+			v.want(fmt.Sprintf("F %039d|", i))
+		}
+	}
+	for _, v := range viewers[len(viewers)/2:] {
+		for i := range 40 {
+			v.want(fmt.Sprintf("F %039d|", i))
+		}
+	}
+	r.pub.End(stream.Goodbye)
+	for _, v := range viewers {
+		v.want("E EOF", "EOF")
 	}
 }
 

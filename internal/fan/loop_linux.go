@@ -121,6 +121,7 @@ type loop struct {
 	count  int
 	full   map[*viewer]struct{} // whose sockets were full
 	batch  batch
+	whole  whole
 
 	mu      sync.Mutex
 	bySock  map[int32]*viewer
@@ -274,9 +275,12 @@ func (l *loop) round(now time.Time) bool {
 		}
 	}
 	for _, fd := range feeds {
-		for _, v := range slices.Backward(l.shards[fd]) { // serve may take the last one's place
+		shard := l.shards[fd]
+		l.whole.lay(shard)
+		for _, v := range slices.Backward(shard) { // serve may take the last one's place
 			l.serve(v, now)
 		}
+		l.whole.from = nil
 	}
 	if !cut && (!closing || l.count > 0) {
 		return true

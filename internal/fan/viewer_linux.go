@@ -3,11 +3,14 @@ package fan
 import (
 	"errors"
 	"os"
+	"slices"
 	"sync"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"livego/internal/stream"
 )
 
 // A viewer belongs to the writing goroutine of his loop, but for what mu guards.
@@ -18,19 +21,20 @@ type viewer struct {
 	sock int
 	slot int // in his shard
 
-	at       *node  // the last node whose bytes are in rest or sent; nil while he waits for a place to start
-	next     *node  // where he starts, while at is nil
-	rest     []byte // to be sent before the next node
-	paid     *node  // the node that is counted when rest is sent
-	started  bool   // has been given his start
-	gop      uint64 // of his start, or of where he went on after a skip
-	after    uint64 // at which place he waits for a start: node.total
+	at       *node    // the last node whose bytes are in rest or sent; nil while he waits for a place to start
+	next     *node    // where he starts, while at is nil
+	rest     []byte   // to be sent before the next node,
+	more     [][]byte // and then these
+	paid     *node    // the node that is counted when rest is sent
+	started  bool     // has been given his start
+	gop      uint64   // of his start, or of where he went on after a skip
+	after    uint64   // at which place he waits for a start: node.total
 	joined   time.Time
 	given    uint64    // bytes given to the kernel
 	taken    uint64    // of those, how many his end had acknowledged when that was last looked at
 	progress time.Time // when it was more than before, or all
 	looked   time.Time
-	drain    drain
+	drain    stream.Drain
 	pinged   time.Time
 	caught   bool      // has been at the live edge
 	full     bool      // his socket takes no more
@@ -181,7 +185,9 @@ func (v *viewer) send(b *batch, now time.Time) (full bool, err error) {
 			v.fallBehind(now)
 			return true, nil
 		}
-		v.keepUp(now)
+		if v.drain.Free(now) {
+			v.boundUnsent(v.Viewer.Backlog())
+		}
 		if v.farewell {
 			v.bye = now
 			_ = unix.Shutdown(v.sock, unix.SHUT_WR)
@@ -195,14 +201,17 @@ func (v *viewer) gather(b *batch) {
 	if v.farewell && !v.bye.IsZero() {
 		return
 	}
-	if len(v.rest) == 0 {
+	if len(v.rest) == 0 && len(v.more) == 0 {
 		v.between()
 	}
-	b.add(v.rest)
-	if v.farewell {
+	if !b.add(v.rest) || !b.addAll(v.more) || v.farewell {
 		return
 	}
-	for nd := v.following(); nd != nil && nd.end == nil && b.add(v.dataOf(nd)); {
+	if w := &v.loop.whole; b.size == 0 && v.at != nil && v.at == w.from {
+		b.add(w.data)
+		return
+	}
+	for nd := v.following(); nd != nil && nd.end == nil && b.addAll(v.partsOf(nd)); {
 		nd = nd.next.Load()
 	}
 }
@@ -229,12 +238,12 @@ func (v *viewer) between() {
 	}
 }
 
-// dataOf returns what v is sent of nd.
-func (v *viewer) dataOf(nd *node) []byte {
+// partsOf returns what v is sent of nd.
+func (v *viewer) partsOf(nd *node) [][]byte {
 	if nd.leading && nd.gop == v.gop {
 		return nil
 	}
-	return nd.data
+	return nd.parts
 }
 
 // following returns the node after at, nil when there is none yet.
@@ -274,13 +283,16 @@ func (v *viewer) sent(n int, now time.Time) {
 		if len(v.rest) > 0 {
 			return
 		}
+		if v.rest = nil; len(v.more) > 0 {
+			v.rest, v.more = v.more[0], v.more[1:]
+			continue
+		}
 		v.count(now)
-		v.rest = nil
 		if n == 0 {
 			return
 		}
 		nd := v.following()
-		v.at, v.next, v.rest, v.paid = nd, nil, v.dataOf(nd), nd
+		v.at, v.next, v.more, v.paid = nd, nil, v.partsOf(nd), nd
 	}
 }
 
@@ -303,9 +315,11 @@ func (v *viewer) fallBehind(now time.Time) {
 	last, newest := v.feed.newest()
 	behind := last.dts - v.at.dts
 	if queued, err := unix.IoctlGetInt(v.sock, unix.SIOCOUTQ); err == nil {
-		v.drain.look(now, v.given-uint64(queued))
-		v.boundQueue()
-		behind += v.drain.takes(queued + len(v.rest))
+		v.drain.Full(now, v.given, queued)
+		behind += v.drain.Takes(queued + len(v.rest))
+	}
+	if n, changed := v.drain.Bound(); changed {
+		v.boundUnsent(n)
 	}
 	late := (v.caught || now.Sub(v.joined) >= startGrace) && behind > o.MaxLatency
 	if late && newest != nil && newest.total > v.at.total || v.feed.tooOld(v.at, last) {
@@ -315,62 +329,43 @@ func (v *viewer) fallBehind(now time.Time) {
 	}
 }
 
-// boundQueue has the kernel hold less for a viewer who takes less.
-func (v *viewer) boundQueue() {
-	if v.drain.rate == 0 {
+// boundUnsent has the kernel hold no more than n bytes unsent. It is a wish, as in netx.
+func (v *viewer) boundUnsent(n int) {
+	_ = unix.SetsockoptInt(v.sock, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n)
+}
+
+// A whole is what comes after one place of a stream, copied in one piece: a system call takes that sooner than many parts, and it is
+// made once for all viewers who stand there, who are most.
+type whole struct {
+	from *node // the place; nil where there is none
+	data []byte
+}
+
+// fewViewers is for how many of them a copy costs more than it saves.
+const fewViewers = 8
+
+// lay makes w what viewers of a feed are to be sent.
+func (w *whole) lay(viewers []*viewer) {
+	w.from, w.data = nil, w.data[:0]
+	if len(viewers) <= fewViewers {
 		return
 	}
-	if want := max(leastQueue, int(v.drain.rate*queueLasts.Seconds())); v.drain.bound == 0 || want < v.drain.bound/2 {
-		v.drain.bound = want
-		_ = unix.SetsockoptInt(v.sock, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, want) // a wish, as in netx
-	}
-}
-
-// keepUp forgets that v has been slow, when his socket has taken all for a while.
-func (v *viewer) keepUp(now time.Time) {
-	if v.drain.since.IsZero() || now.Sub(v.drain.since) < drainForget {
+	i := slices.IndexFunc(viewers, func(v *viewer) bool { return v.caught && !v.full && v.at != nil })
+	if i < 0 {
 		return
 	}
-	if v.drain.bound != 0 {
-		_ = unix.SetsockoptInt(v.sock, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, v.Viewer.Backlog())
+	from := viewers[i].at
+	for nd := from.next.Load(); nd != nil && nd.end == nil && len(w.data)+nd.size <= maxBatch; nd = nd.next.Load() {
+		if nd.leading { // not for everybody
+			return
+		}
+		for _, p := range nd.parts {
+			w.data = append(w.data, p...)
+		}
 	}
-	v.drain = drain{}
-}
-
-const (
-	queueLasts = 250 * time.Millisecond // what the kernel may hold for a slow viewer before it takes more
-	leastQueue = 8 << 10
-
-	drainLook   = 500 * time.Millisecond // in which bursts even out, and who was stopped for a moment shows what he takes
-	drainForget = 2 * time.Second        // without a full socket
-)
-
-// A drain measures how fast a viewer takes what he is sent, when his socket is full.
-type drain struct {
-	since time.Time // the last look; zero while there is none
-	taken uint64    // what his end had acknowledged then
-	rate  float64   // bytes a second in the last look; 0 before
-	bound int       // of the kernel's queue; 0 as for everybody
-}
-
-// look is told how many bytes his end has acknowledged by now.
-func (d *drain) look(now time.Time, taken uint64) {
-	elapsed := now.Sub(d.since)
-	if !d.since.IsZero() && elapsed < drainLook {
-		return
+	if len(w.data) > 0 {
+		w.from = from
 	}
-	if !d.since.IsZero() && taken > d.taken {
-		d.rate = float64(taken-d.taken) / elapsed.Seconds()
-	}
-	d.since, d.taken = now, taken
-}
-
-// takes returns how long n bytes take to go; 0 while that is not known.
-func (d *drain) takes(n int) time.Duration {
-	if d.rate == 0 {
-		return 0
-	}
-	return time.Duration(float64(n) / d.rate * float64(time.Second))
 }
 
 // batch is what one system call takes.
@@ -381,7 +376,7 @@ type batch struct {
 }
 
 const (
-	maxParts = 64
+	maxParts = 256
 	maxBatch = 512 << 10
 )
 
@@ -400,6 +395,16 @@ func (b *batch) add(p []byte) bool {
 		b.size += len(p)
 	}
 	return b.n < maxParts && b.size < maxBatch
+}
+
+// addAll adds parts until there is no room for more, and reports whether there is.
+func (b *batch) addAll(parts [][]byte) bool {
+	for _, p := range parts {
+		if !b.add(p) {
+			return false
+		}
+	}
+	return true
 }
 
 // send tries to send b without blocking, and returns how many bytes went. The system calls are raw: they never block, and the

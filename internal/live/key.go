@@ -132,6 +132,13 @@ type Counter interface {
 	Reserve(ctx context.Context, n uint64) (uint64, error)
 }
 
+// Once remembers what is good one time only, over restarts and on every server with the same store.
+type Once interface {
+	// Spend reports whether id is spent for the first time, and remembers it until then: a time after which it is good no longer in
+	// any case. Errors are of kind Unavailable or Internal.
+	Spend(ctx context.Context, id [16]byte, until time.Time) (bool, error)
+}
+
 // NewSecret returns a fresh push key: 48 characters of [0-9a-zA-Z], 285 bits from crypto/rand.
 func NewSecret() string {
 	const digits = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"

@@ -6,40 +6,106 @@ import (
 	"errors"
 	"net"
 	"os"
+	"sync"
 	"time"
 )
 
 // WriteBuffers writes bufs in as few system calls as the connection allows: one writev on a plain TCP connection, full records
-// over TLS. The write ends with os.ErrDeadlineExceeded when not a byte leaves for stall; as long as bytes leave, it takes as long as
-// it takes. It returns the number of bytes written. bufs is consumed as net.Buffers.WriteTo does: keep the array elsewhere.
-// The connection's write deadline is cleared before return.
+// over TLS. The write ends with os.ErrDeadlineExceeded when not a byte leaves for stall, to the kernel or to the peer; as long as bytes
+// leave, it takes as long as it takes. It returns the number of bytes written. bufs is consumed as net.Buffers.WriteTo does: keep the
+// array elsewhere. The connection's write deadline is cleared before return.
 func WriteBuffers(c net.Conn, bufs *net.Buffers, stall time.Duration) (int64, error) {
-	defer c.SetWriteDeadline(time.Time{})
+	return writeBuffers(c, bufs, stall, func() int { return Queued(c) })
+}
+
+func writeBuffers(c net.Conn, bufs *net.Buffers, stall time.Duration, queued func() int) (int64, error) {
+	w := newWatch(c, stall, queued)
+	defer w.end()
 	if _, isTLS := c.(interface{ NetConn() net.Conn }); isTLS {
-		return writeRecords(c, bufs, stall)
+		return writeRecords(c, bufs, w)
 	}
 	var total int64
 	for {
-		deadline := time.Now().Add(stall)
-		c.SetWriteDeadline(deadline)
+		w.allow()
 		n, err := bufs.WriteTo(c)
 		total += n
-		if errors.Is(err, os.ErrDeadlineExceeded) && (n > 0 || overslept(deadline)) {
+		if errors.Is(err, os.ErrDeadlineExceeded) && (n > 0 || w.overslept()) {
 			continue
 		}
 		return total, err
 	}
 }
 
-// overslept reports whether a deadline is noticed so late that the process was stopped meanwhile: it tells nothing of the peer.
-func overslept(deadline time.Time) bool { return time.Since(deadline) > time.Second }
+// A watch keeps the write deadline of a connection ahead while the peer acknowledges what the kernel holds for him. That is as much as a
+// quarter of a second of a stream, and a slow viewer may need longer than stall for the part of it that has to go before there is room.
+type watch struct {
+	c     net.Conn
+	stall time.Duration
+
+	mu       sync.Mutex
+	deadline time.Time
+	held     int         // by the kernel, at the last look; -1 before
+	timer    *time.Timer // nil when it has ended
+}
+
+// looks is how many times it is looked, in the time in which something must leave.
+const looks = 4
+
+func newWatch(c net.Conn, stall time.Duration, queued func() int) *watch {
+	w := &watch{c: c, stall: stall, held: -1}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer = time.AfterFunc(stall/looks, func() { w.look(queued()) })
+	return w
+}
+
+// look is told how much the kernel holds.
+func (w *watch) look(held int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.timer == nil {
+		return
+	}
+	if w.held >= 0 && held != w.held {
+		w.set()
+	}
+	w.held = held
+	w.timer.Reset(w.stall / looks)
+}
+
+// allow gives what is written next its time.
+func (w *watch) allow() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.set()
+}
+
+func (w *watch) set() {
+	w.deadline = time.Now().Add(w.stall)
+	w.c.SetWriteDeadline(w.deadline)
+}
+
+// overslept reports whether the deadline is noticed so late that the process was stopped meanwhile: it tells nothing of the peer.
+func (w *watch) overslept() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return time.Since(w.deadline) > time.Second
+}
+
+func (w *watch) end() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.timer.Stop()
+	w.timer = nil
+	w.c.SetWriteDeadline(time.Time{})
+}
 
 // maxRecord is the payload of the largest TLS record (RFC 8446 section 5.1).
 const maxRecord = 16 << 10
 
 // writeRecords is WriteBuffers for TLS, which makes a record of each write and cannot go on after one that timed out: so the
-// parts are put together to full records, and progress is judged by them.
-func writeRecords(c net.Conn, bufs *net.Buffers, stall time.Duration) (int64, error) {
+// parts are put together to full records.
+func writeRecords(c net.Conn, bufs *net.Buffers, w *watch) (int64, error) {
 	var total int64
 	size := 0
 	for _, p := range *bufs {
@@ -57,7 +123,7 @@ func writeRecords(c net.Conn, bufs *net.Buffers, stall time.Duration) (int64, er
 				*bufs = (*bufs)[1:]
 			}
 		}
-		c.SetWriteDeadline(time.Now().Add(stall))
+		w.allow()
 		n, err := c.Write(record)
 		total += int64(n)
 		if err != nil {

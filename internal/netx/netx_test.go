@@ -41,6 +41,37 @@ func TestWriteBuffersEndsWithoutProgress(t *testing.T) {
 	})
 }
 
+// secure makes a connection look like one by TLS, which cannot go on after a write that timed out.
+type secure struct{ net.Conn }
+
+func (secure) NetConn() net.Conn { return nil }
+
+// TestWriteBuffersWaitsForTheKernel has the kernel take nothing more, while it sends what it holds: that is progress too.
+func TestWriteBuffersWaitsForTheKernel(t *testing.T) {
+	for name, wrap := range map[string]func(net.Conn) net.Conn{
+		"plain": func(c net.Conn) net.Conn { return c },
+		"TLS":   func(c net.Conn) net.Conn { return secure{c} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a, b := net.Pipe()
+				defer a.Close()
+				defer b.Close()
+				start := time.Now()
+				queued := func() int { return 1000 - min(100, int(time.Since(start).Seconds())) } // for 100 s
+				bufs := net.Buffers{make([]byte, 4)}
+				n, err := writeBuffers(wrap(a), &bufs, 10*time.Second, queued)
+				if n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Errorf("wrote %d, %v; want a time-out", n, err)
+				}
+				if d := time.Since(start); d < 110*time.Second || d > 113*time.Second {
+					t.Errorf("ended after %v, want about 10 s after the last progress at 100 s", d)
+				}
+			})
+		})
+	}
+}
+
 // recorder stands for a TLS connection: it keeps what each Write was given.
 type recorder struct {
 	net.Conn

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ type Options struct {
 	Start   time.Duration // where in the list to begin
 	Speed   float64       // 1 is real time
 	Retry   time.Duration // how long a lost server is tried for; 0: it is not
+	Tracks  Choice        // of each file; several of a kind go to servers of Enhanced RTMP only
 
 	// Connect connects to where the stream goes. An error that the server's refusal makes ends the playing at the beginning, and is
 	// tried again later on.
@@ -40,6 +42,8 @@ type Options struct {
 type Sink interface {
 	// Write sends one message. What it refers to is not changed later.
 	Write(t flv.Tag) error
+	// Multitrack reports whether the server takes several tracks of a kind.
+	Multitrack() bool
 	// Goodbye ends the stream in due form.
 	Goodbye() error
 	Close() error
@@ -76,6 +80,11 @@ const (
 	giveInFirst  = 500 * time.Millisecond
 	giveInMost   = 10 * time.Second // between attempts to connect
 	slump        = 5 * time.Second  // so late is not made up for: the machine slept
+
+	// early is how much before it is due a frame is sent: whom the machine wakes late is in time still. What is due within together of
+	// that goes along, so that there is one wake for a picture and the sound around it.
+	early    = 30 * time.Millisecond
+	together = 15 * time.Millisecond
 )
 
 // A LostError tells that the server was lost, and could not be reached again in time.
@@ -126,6 +135,7 @@ type sender struct {
 	queue  *queue
 	sink   Sink
 	head   flv.Preamble
+	begun  bool      // something was sent over this connection
 	begin  time.Time // when time 0 of the stream was due
 	replay []item    // since the last keyframe
 	kept   int       // bytes of replay
@@ -134,6 +144,7 @@ type sender struct {
 	told   time.Time
 	rates  meter
 	at     item
+	alone  bool // it has been told that only first tracks go
 }
 
 // run sends all items, and says goodbye.
@@ -142,12 +153,13 @@ func (s *sender) run(ctx context.Context) error {
 	if !ok {
 		return nil
 	}
-	var err error
-	if s.sink, err = s.o.Connect(ctx); err != nil {
+	sink, err := s.o.Connect(ctx)
+	if err != nil {
 		return err
 	}
+	s.use(sink)
 	defer func() { s.sink.Close() }()
-	s.begin = time.Now().Add(-s.scaled(first.f.DTS))
+	s.start(first)
 	for it, ok := first, true; ok; it, ok = <-s.items {
 		s.queue.free(len(it.f.Payload))
 		if err := s.send(ctx, it); err != nil {
@@ -162,6 +174,11 @@ func (s *sender) run(ctx context.Context) error {
 	}
 	s.tell(false, 0)
 	return s.sink.Goodbye()
+}
+
+// use takes a new connection.
+func (s *sender) use(sink Sink) {
+	s.sink, s.head = sink, flv.Preamble{Dialect: flv.Dialect{Tracks: sink.Multitrack()}}
 }
 
 // linger waits until the last frame has been shown.
@@ -180,11 +197,21 @@ func (it item) length() time.Duration {
 	return min(it.f.Duration, time.Second)
 }
 
+// start lays the clock so that it is sent now.
+func (s *sender) start(it item) { s.begin = time.Now().Add(early - s.scaled(it.f.DTS)) }
+
 // scaled converts a time of the stream to one of the clock.
 func (s *sender) scaled(d time.Duration) time.Duration { return time.Duration(float64(d) / s.o.Speed) }
 
 // send sends one item when it is due, over a new connection where the old one is lost.
 func (s *sender) send(ctx context.Context, it item) error {
+	if it.f.Track.ID != 0 && !s.head.Dialect.Tracks {
+		if !s.alone {
+			s.alone = true
+			s.o.Warn("the server takes one track of a kind (no multitrack of Enhanced RTMP): the others stay")
+		}
+		return ctx.Err()
+	}
 	s.keep(it)
 	if err := s.write(ctx, it); err == nil || ctx.Err() != nil {
 		return ctx.Err()
@@ -196,7 +223,7 @@ func (s *sender) send(ctx context.Context, it item) error {
 
 // keep remembers what a new connection would have to begin with.
 func (s *sender) keep(it item) {
-	fresh := it.f.Track.Kind == media.Video && it.f.RAP != media.NoAccess
+	fresh := it.f.Track.Kind == media.Video && it.f.Track.ID == 0 && it.f.RAP != media.NoAccess
 	alone := it.f.Meta != nil && !it.f.Meta.HasVideo
 	if fresh || alone || s.kept > replayBytes {
 		s.replay, s.kept = s.replay[:0], 0
@@ -205,10 +232,10 @@ func (s *sender) keep(it item) {
 	s.kept += len(it.f.Payload)
 }
 
-// write waits until it is due, and sends it.
+// write waits until it is time for it, and sends it.
 func (s *sender) write(ctx context.Context, it item) error {
 	due := s.begin.Add(s.scaled(it.f.DTS))
-	if !wait(ctx, time.Until(due)) {
+	if ahead := time.Until(due); ahead > early+together && !wait(ctx, ahead-early) {
 		return ctx.Err()
 	}
 	late := time.Since(due)
@@ -217,7 +244,7 @@ func (s *sender) write(ctx context.Context, it item) error {
 		late = 0
 	}
 	s.result.Late, s.result.Early = max(s.result.Late, late), max(s.result.Early, -late)
-	for _, t := range s.tags(it.f) {
+	for _, t := range s.tags(it) {
 		if err := s.sink.Write(t); err != nil {
 			return err
 		}
@@ -233,10 +260,20 @@ func (s *sender) write(ctx context.Context, it item) error {
 }
 
 // tags returns the messages of a frame, with the headers that must precede it.
-func (s *sender) tags(f *media.Frame) []flv.Tag {
-	tags := s.head.Before(nil, f, nil)
-	tag := bytes.Join(flv.EncodeTag(f), nil)
+func (s *sender) tags(it item) []flv.Tag {
+	f := it.f
+	tags := s.head.Before(nil, f, s.announce(it))
+	tag := bytes.Join(s.head.Dialect.EncodeTag(f), nil)
 	return append(tags, flv.Tag{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f), Body: tag[tagHeader : len(tag)-tagTail]})
+}
+
+// announce returns the tracks that a connection begins with, nil later.
+func (s *sender) announce(it item) []*media.Track {
+	if s.begun {
+		return nil
+	}
+	s.begun = true
+	return slices.DeleteFunc(slices.Clone(it.tracks), func(t *media.Track) bool { return t.ID != 0 && !s.head.Dialect.Tracks })
 }
 
 // What stands around the body in a tag: type, length, time and stream before it, its length behind.
@@ -285,7 +322,7 @@ func (s *sender) reconnect(ctx context.Context, why error) error {
 			why = err
 			continue
 		}
-		s.sink, s.head = sink, flv.Preamble{}
+		s.use(sink)
 		s.result.Reconnects++
 		if err = s.again(ctx); err == nil || ctx.Err() != nil {
 			return ctx.Err()
@@ -297,7 +334,7 @@ func (s *sender) reconnect(ctx context.Context, why error) error {
 
 // again sends what a new connection has to begin with, from now on in real time.
 func (s *sender) again(ctx context.Context) error {
-	s.begin = time.Now().Add(-s.scaled(s.replay[0].f.DTS))
+	s.start(s.replay[0])
 	for _, it := range s.replay {
 		if err := s.write(ctx, it); err != nil {
 			return err
@@ -415,6 +452,8 @@ func (s *rtmpSink) reason(err error) error {
 	}
 	return err
 }
+
+func (s *rtmpSink) Multitrack() bool { return s.c.Caps()&rtmp.CapsMultitrack != 0 }
 
 func (s *rtmpSink) Goodbye() error { return s.c.Goodbye() }
 

@@ -16,10 +16,11 @@ import (
 
 // An item is a frame on its way out.
 type item struct {
-	f     *media.Frame
-	entry int           // its file
-	at    time.Duration // in it
-	round int           // of the list, from 0
+	f      *media.Frame
+	tracks []*media.Track // of its file
+	entry  int            // its file
+	at     time.Duration  // in it
+	round  int            // of the list, from 0
 }
 
 // A reader reads the files of a list, over and over if it is to, and gives their frames the times of one stream.
@@ -29,7 +30,7 @@ type reader struct {
 	queue *queue
 	warn  func(string)
 	time  timeline
-	known [4]*media.Track // newest of each kind
+	known []*media.Track // newest of each
 	meta  *media.Meta
 	at    item
 
@@ -90,14 +91,16 @@ func (r *reader) play(ctx context.Context, e Entry, from time.Duration) (n int, 
 				return p.n, err
 			}
 		}
-		var cut *source.CutError
 		switch {
 		case err == nil:
 			continue
-		case errors.As(err, &cut):
-			r.warn(cut.Error())
-		case !errors.Is(err, io.EOF):
-			return p.n, err
+		case ctx.Err() != nil:
+			return p.n, ctx.Err()
+		case errors.Is(err, io.EOF):
+		case p.n == 0 && len(p.head) == 0:
+			return 0, err
+		default: // what came before is played
+			r.warn(err.Error())
 		}
 		return p.n, p.flush(ctx)
 	}
@@ -110,18 +113,20 @@ type part struct {
 	entry  Entry
 	head   []*media.Frame // frames before the file's place in time is known
 	joined bool
-	keyed  bool
+	keyed  bool          // pictures have begun
 	n      int           // frames sent
 	zero   time.Duration // what times in the list count from
 }
 
 // take takes the next frame of the file.
 func (p *part) take(ctx context.Context, f *media.Frame) error {
-	if !p.wanted(f) {
+	number, wanted := p.o.Tracks.number(p.s, f.Track)
+	if !wanted || p.beyond(f) {
 		return nil
 	}
+	f.Track = numbered(f.Track, number)
 	if f.Track.Kind == media.Video && !p.keyed {
-		if p.keyed = f.RAP != media.NoAccess; !p.keyed {
+		if p.keyed = f.RAP != media.NoAccess && number == 0; !p.keyed {
 			return nil // nobody can decode it
 		}
 	}
@@ -146,12 +151,9 @@ func (p *part) complete() bool {
 	return slices.ContainsFunc(p.head, func(f *media.Frame) bool { return f.Track.Kind == media.Audio })
 }
 
-// wanted reports whether f goes out: the first track of each kind, as far as it can be carried, up to the outpoint.
-func (p *part) wanted(f *media.Frame) bool {
-	if f.Track.ID != 0 || f.Track.Kind != media.Video && f.Track.Kind != media.Audio {
-		return false
-	}
-	return p.entry.Out == 0 || !p.joined || f.PTS-p.zero < p.entry.Out
+// beyond reports whether f is behind the outpoint.
+func (p *part) beyond(f *media.Frame) bool {
+	return p.entry.Out > 0 && p.joined && f.PTS-p.zero >= p.entry.Out
 }
 
 // over reports whether f is so far behind the outpoint that no frame before it can follow.
@@ -162,12 +164,17 @@ func (p *part) over(f *media.Frame) bool {
 
 // has reports whether the file has a track of kind k that goes out.
 func (p *part) has(k media.Kind) bool {
+	return slices.ContainsFunc(p.tracks(), func(t *media.Track) bool { return t.Kind == k })
+}
+
+// tracks returns what the head of the file says of the tracks that go out.
+func (p *part) tracks() (list []*media.Track) {
 	for _, st := range p.s.Streams() {
-		if st.Track.Kind == k && carried(st.Track, p.s) {
-			return true
+		if n, ok := p.o.Tracks.number(p.s, st.Track); ok && carried(st.Track, p.s) {
+			list = append(list, numbered(st.Track, n))
 		}
 	}
-	return false
+	return list
 }
 
 // flush joins the file to the one before, and sends what has waited for it.
@@ -182,7 +189,7 @@ func (p *part) flush(ctx context.Context) error {
 	p.reader.previous = p.entry
 	p.zero = fileZero(head)
 	p.joined = true
-	p.setMeta(head)
+	p.describe(head)
 	if i >= 0 {
 		f := head[i]
 		at := min(f.DTS, head[0].DTS-lead)
@@ -204,11 +211,19 @@ func (p *part) flush(ctx context.Context) error {
 // -1. It goes first, a little before the pictures: whoever cuts the stream where parameters change would otherwise cut
 // behind the keyframe, and have pictures that nobody can decode. The frame is an encoder's priming, as a rule: nobody hears it.
 func (p *part) newSound(head []*media.Frame) int {
-	i := slices.IndexFunc(head, func(f *media.Frame) bool { return f.Track.Kind == media.Audio })
-	if i < 0 || p.known[media.Audio] == nil || same(p.known[media.Audio], head[i].Track) {
+	i := slices.IndexFunc(head, func(f *media.Frame) bool { return f.Track.Kind == media.Audio && f.Track.ID == 0 })
+	if i < 0 {
+		return -1
+	}
+	if n := p.find(head[i].Track); n < 0 || same(p.known[n], head[i].Track) {
 		return -1
 	}
 	return i
+}
+
+// find returns where what was known of t is, -1 if nothing was.
+func (r *reader) find(t *media.Track) int {
+	return slices.IndexFunc(r.known, func(k *media.Track) bool { return sameTrack(k, t) })
 }
 
 // fileZero returns what times of a list count from: 0, or for files whose times begin elsewhere their first frame.
@@ -219,19 +234,23 @@ func fileZero(head []*media.Frame) time.Duration {
 	return 0
 }
 
-// setMeta makes what viewers are told of the file: which tracks it has, so that servers know for which to wait.
-func (p *part) setMeta(head []*media.Frame) {
-	m := media.Meta{Encoder: "livego push"}
-	for _, st := range p.s.Streams() {
-		if carried(st.Track, p.s) {
-			m.HasVideo = m.HasVideo || st.Track.Kind == media.Video
-			m.HasAudio = m.HasAudio || st.Track.Kind == media.Audio
+// describe makes what viewers are told of the file: its tracks, so that servers know for which to wait.
+func (p *part) describe(head []*media.Frame) {
+	tracks := p.tracks()
+	for _, f := range slices.Backward(head) { // who has frames is the track as they describe it
+		i := slices.IndexFunc(tracks, func(t *media.Track) bool { return sameTrack(t, f.Track) })
+		if i < 0 {
+			i, tracks = len(tracks), append(tracks, nil)
 		}
+		tracks[i] = f.Track
 	}
-	for _, f := range head {
-		m.HasVideo = m.HasVideo || f.Track.Kind == media.Video
-		m.HasAudio = m.HasAudio || f.Track.Kind == media.Audio
+	m := media.Meta{Encoder: "livego push"}
+	for i, t := range tracks {
+		m.HasVideo = m.HasVideo || t.Kind == media.Video
+		m.HasAudio = m.HasAudio || t.Kind == media.Audio
+		tracks[i] = p.track(t)
 	}
+	p.at.tracks = tracks
 	if p.meta == nil || *p.meta != m {
 		p.meta = &m
 	}
@@ -294,11 +313,15 @@ func (q *queue) free(n int) {
 
 // track returns the track that has been out before where t is the same: viewers need no new header then.
 func (r *reader) track(t *media.Track) *media.Track {
-	old := r.known[t.Kind]
-	if old != nil && same(old, t) {
-		return old
+	i := r.find(t)
+	switch {
+	case i < 0:
+		r.known = append(r.known, t)
+	case same(r.known[i], t):
+		return r.known[i]
+	default:
+		r.known[i] = t
 	}
-	r.known[t.Kind] = t
 	return t
 }
 

@@ -33,7 +33,7 @@ func Survey(ctx context.Context, o *Options) (differences []string, err error) {
 		}
 		f, ok := seen[e.Path]
 		if !ok {
-			if f, err = look(e); err != nil {
+			if f, err = o.look(e); err != nil {
 				return nil, err
 			}
 			seen[e.Path] = f
@@ -63,7 +63,7 @@ func (e Entry) length(whole time.Duration) time.Duration {
 }
 
 // look opens a file for its facts.
-func look(e Entry) (facts, error) {
+func (o *Options) look(e Entry) (facts, error) {
 	s, err := source.Open(e.Path)
 	if err != nil {
 		return facts{}, e.named(err)
@@ -71,7 +71,7 @@ func look(e Entry) (facts, error) {
 	defer s.Close()
 	f := facts{tracks: map[media.Kind]*media.Track{}, length: s.Duration}
 	for _, st := range s.Streams() {
-		if f.tracks[st.Track.Kind] != nil {
+		if n, ok := o.Tracks.number(s, st.Track); !ok || n > 0 {
 			continue
 		}
 		f.tracks[st.Track.Kind] = st.Track
@@ -84,7 +84,7 @@ func look(e Entry) (facts, error) {
 		if err != nil {
 			break // it shows when it is played
 		}
-		if m.Track.ID == 0 && m.Track.Codec != media.Script {
+		if n, ok := o.Tracks.number(s, m.Track); ok && n == 0 {
 			f.tracks[m.Track.Kind] = m.Track
 		}
 	}
@@ -152,7 +152,7 @@ func (o *Options) open(ctx context.Context, e Entry, from time.Duration) (*sourc
 	}
 	var video, audio bool
 	for _, st := range s.Streams() {
-		if st.Track.ID == 0 && !carried(st.Track, s) {
+		if n, ok := o.Tracks.number(s, st.Track); ok && n == 0 && !carried(st.Track, s) {
 			video = video || st.Track.Kind == media.Video
 			audio = audio || st.Track.Kind == media.Audio
 		}

@@ -10,13 +10,15 @@ import (
 // is shown goes on where the file before has ended, and decoding times never go back. Times out are whole milliseconds, as RTMP has
 // them. The zero timeline is ready for the first file.
 type timeline struct {
-	kinds [4]kindTime
-	begun bool
-	zero  time.Duration // out, of the present file
+	tracks []*trackTime
+	begun  bool
+	zero   time.Duration // out, of the present file
+	shift  time.Duration // of a track that shows itself
 }
 
-// kindTime is the time of one kind of track.
-type kindTime struct {
+// trackTime is the time of one track.
+type trackTime struct {
+	track   *media.Track  // any of its configurations
 	shift   time.Duration // out less in
 	in      time.Duration // newest decoding time of the file
 	dts     time.Duration // newest decoding time out
@@ -41,6 +43,28 @@ const (
 	tick = time.Millisecond
 )
 
+// of returns the time of a track.
+func (t *timeline) of(track *media.Track) *trackTime {
+	for _, k := range t.tracks {
+		if sameTrack(k.track, track) {
+			return k
+		}
+	}
+	k := &trackTime{track: track, shift: t.shift}
+	t.tracks = append(t.tracks, k)
+	return k
+}
+
+// first returns the time of the first track of a kind, whose zero is that of one that there is not.
+func (t *timeline) first(kind media.Kind) trackTime {
+	for _, k := range t.tracks {
+		if k.track.Kind == kind && k.track.ID == 0 {
+			return *k
+		}
+	}
+	return trackTime{}
+}
+
 // join begins a file. head is its frames up to and with the first keyframe, if it has pictures. declared is how long the file before is
 // to count, 0 for as long as it was. newSound says that sound has other parameters than before: then nothing of the file comes earlier
 // than what was the last of the old sound, so that all changes at one time.
@@ -51,23 +75,23 @@ func (t *timeline) join(head []*media.Frame, declared time.Duration, newSound bo
 		shift = -earliest(head)
 	}
 	for _, f := range head {
-		k := &t.kinds[f.Track.Kind]
+		k := t.of(f.Track)
 		if least := k.dts + max(k.step, tick); f.Track.Kind == media.Video && k.begun && f.DTS+shift < least {
 			shift = least - f.DTS
 		}
 	}
-	if least := t.kinds[media.Audio].dts + lead + tick; newSound && earliest(head)+shift < least {
+	if least := t.first(media.Audio).dts + lead + tick; newSound && earliest(head)+shift < least {
 		shift = least - earliest(head)
 	}
-	t.begun, t.zero = true, zero+shift
-	for i := range t.kinds {
-		t.kinds[i].shift, t.kinds[i].present = shift, false
+	t.begun, t.zero, t.shift = true, zero+shift, shift
+	for _, k := range t.tracks {
+		k.shift, k.present = shift, false
 	}
 }
 
 // end returns when the next file is to begin.
 func (t *timeline) end(declared time.Duration) time.Duration {
-	v, a := t.kinds[media.Video], t.kinds[media.Audio]
+	v, a := t.first(media.Video), t.first(media.Audio)
 	at := max(v.end, a.end)
 	if v.begun && v.end >= a.end-uneven {
 		at = v.end
@@ -112,7 +136,7 @@ func earliest(head []*media.Frame) time.Duration {
 // place gives f, of the present file, its times. False: it is to be left out, since sound of the file before lasts longer; keep says that it is
 // needed all the same.
 func (t *timeline) place(f *media.Frame, keep bool) bool {
-	k := &t.kinds[f.Track.Kind]
+	k := t.of(f.Track)
 	if k.present && !k.primed {
 		t.mend(k, f)
 	}
@@ -141,13 +165,13 @@ func (t *timeline) place(f *media.Frame, keep bool) bool {
 	return true
 }
 
-// mend takes a jump out of the times of a file. Both kinds jump by the same: who comes second follows the first.
-func (t *timeline) mend(k *kindTime, f *media.Frame) {
+// mend takes a jump out of the times of a file. All tracks jump by the same: who comes later follows the first.
+func (t *timeline) mend(k *trackTime, f *media.Frame) {
 	d := f.DTS - k.in
 	if -jumpBack <= d && d <= jumpAhead {
 		return
 	}
-	for _, other := range t.kinds {
+	for _, other := range t.tracks {
 		if at := f.DTS + other.shift - k.dts; other.present && other.shift != k.shift && -jumpBack <= at && at <= jumpAhead {
 			k.shift = other.shift
 			return

@@ -142,11 +142,11 @@ func (r *Report) judgeWhole(s *source.Source, cut *source.CutError) {
 	}
 	for _, k := range []media.Kind{media.Video, media.Audio} {
 		if n := r.count(k); n > 1 {
-			r.add(Remark{Code: "tracks", fix: fix{copy: true}, Text: fmt.Sprintf("There are %d %s tracks: a live stream has the first of them.", n, k)})
+			r.add(Remark{Code: "tracks", fix: fix{copy: true}, Text: fmt.Sprintf("There are %d %s tracks: push sends the first of them, others by --tracks.", n, k)})
 		}
 	}
 	if cut != nil {
-		text := fmt.Sprintf("The file is cut off at %.1f s: the copy or the recording was not finished.", cut.At.Seconds())
+		text := fmt.Sprintf("The file is cut off or damaged at %.1f s: what is behind that is not played.", cut.At.Seconds())
 		if cut.Grew {
 			text = "The file is still being written: only what was there when it was opened is played."
 		}

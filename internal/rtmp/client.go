@@ -16,6 +16,7 @@ type ClientConn struct {
 	calls    int
 	streamID uint32
 	name     string // published
+	caps     Caps
 }
 
 // NewClientConn returns the client's end of nc, which it owns from now on. Options.CommandTimeout is unused: contexts have it.
@@ -32,14 +33,24 @@ func (c *ClientConn) Connect(ctx context.Context, app, tcURL string) error {
 		}
 		c.settle()
 		c.allowMedia()
-		_, err := c.call("connect", append(amf0.Object{
+		facts, info, err := c.call("connect", append(amf0.Object{
 			{Key: "app", Value: app},
 			{Key: "type", Value: "nonprivate"},
 			{Key: "flashVer", Value: "FMLE/3.0 (compatible; livego)"},
 			{Key: "tcUrl", Value: tcURL},
 		}, capabilities(CapsMultitrack|CapsModEx|CapsTimestampOffset)...))
+		c.caps = capsOf(facts) | capsOf(info)
 		return err
 	})
+}
+
+// Caps returns what the server has said in Connect of itself in the way of Enhanced RTMP.
+func (c *ClientConn) Caps() Caps { return c.caps }
+
+// capsOf returns what an object of the answer to connect says.
+func capsOf(v any) Caps {
+	o, _ := v.(amf0.Object)
+	return Caps(min(max(sane(o.Get("capsEx")), 0), 1<<31-1))
 }
 
 // Publish begins to publish name, which may have a query. A refusal is a *StatusError.
@@ -143,36 +154,32 @@ func (c *ClientConn) command(streamID uint32, name string, args ...any) Message 
 	return newCommand(streamID, append([]any{name, c.calls}, args...)...)
 }
 
-// call sends a command and returns the second value of its answer: the first is of no use to anybody.
-func (c *ClientConn) call(name string, args ...any) (any, error) {
+// call sends a command and returns the two values of its answer.
+func (c *ClientConn) call(name string, args ...any) (first, second any, err error) {
 	if err := c.send(c.command(0, name, args...)); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	id := float64(c.calls)
 	for {
 		cmd, err := c.nextCommand()
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if cmd.id != id || cmd.name != "_result" && cmd.name != "_error" {
 			continue
 		}
-		if _, err := cmd.arg(); err != nil {
-			return nil, err
+		if first, err = cmd.arg(); err == nil {
+			second, err = cmd.arg()
 		}
-		v, err := cmd.arg()
-		if err != nil {
-			return nil, err
+		if err == nil && cmd.name == "_error" {
+			err = refusal(second)
 		}
-		if cmd.name == "_error" {
-			return nil, refusal(v)
-		}
-		return v, nil
+		return first, second, err
 	}
 }
 
 func (c *ClientConn) createStream() error {
-	v, err := c.call("createStream", nil)
+	_, v, err := c.call("createStream", nil)
 	if err != nil {
 		return err
 	}

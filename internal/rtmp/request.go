@@ -80,7 +80,7 @@ func parseConnect(o amf0.Object) (*connection, error) {
 		ObjectEncoding: sane(o.Get("objectEncoding")),
 		VideoCodecs:    fourCCs(o, "videoFourCcInfoMap"),
 		AudioCodecs:    fourCCs(o, "audioFourCcInfoMap"),
-		CapsEx:         Caps(min(max(sane(o.Get("capsEx")), 0), 1<<31-1)),
+		CapsEx:         capsOf(o),
 	}
 	if err := c.addQuery(query); err != nil {
 		return nil, err

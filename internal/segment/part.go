@@ -101,6 +101,9 @@ func (p *parts) close(s *Segmenter, end mark, next *media.Frame) {
 	o.parts = append(o.parts, part)
 	p.start, p.from = end.at, end.index
 	p.marks = slices.DeleteFunc(p.marks, func(m mark) bool { return m.index < end.index })
+	for i := range p.marks { // a picture whose time is before that of the sound that came before it
+		p.marks[i].at = max(p.marks[i].at, p.start)
+	}
 }
 
 // finish completes all parts of the open segment, which ends at m.
@@ -118,12 +121,21 @@ func (p *parts) finish(s *Segmenter, m mark, next *media.Frame) {
 	}
 	for p.target > 0 && m.at-p.start > p.target {
 		end, due := p.due(m, s.open.frames)
-		if !due || end.at >= m.at {
+		if !due || end.at >= m.at || next == nil && s.tail(end.index) && m.at-p.start < 2*p.target {
 			break
 		}
 		p.close(s, end, next)
 	}
-	p.close(s, m, next)
+	if m.index > p.from {
+		p.close(s, m, next)
+	}
+}
+
+// tail reports whether from a frame of the open segment on there is sound alone, where there are pictures before. At the end of all, or
+// before a joint, that makes no part of its own: hls.js takes a stream for over when it has pictures and sound of the middle of the last
+// part, and keeps the last pictures to itself until then.
+func (s *Segmenter) tail(from int) bool {
+	return s.run.video != nil && !slices.ContainsFunc(s.open.frames[from:], func(f *media.Frame) bool { return f.Track.Kind == media.Video })
 }
 
 // fix sets the part target, once for the session: the whole number of frames that is nearest to wish, and what these have been seen to

@@ -123,6 +123,23 @@ func checkParts(t testing.TB, s *Segment) {
 	}
 }
 
+// TestLastPart ends streams whose sound is longer than their pictures: what is left of it goes with the last pictures.
+func TestLastPart(t *testing.T) {
+	for longer := time.Duration(0); longer <= 300*ms; longer += 20 * ms {
+		s := New(7, Options{Part: 200 * ms})
+		feed(t, s, mix(video(0, 2880*ms, 40*ms, 2*time.Second), audio(0, 2880*ms+longer)))
+		last := s.List().newest()
+		checkParts(t, last)
+		end := last.parts[len(last.parts)-1]
+		if !slices.ContainsFunc(end.frames, func(f *media.Frame) bool { return f.Track.Kind == media.Video }) {
+			t.Errorf("%v longer: the last part is sound of %v", longer, end.Duration)
+		}
+		if entry := s.List().partEntries(last.parts[len(last.parts)-1:])[0]; entry.Duration > s.List().PartTarget {
+			t.Errorf("%v longer: the last part is said to be of %v", longer, entry.Duration)
+		}
+	}
+}
+
 // TestPartsOfOddStreams cuts what is irregular: parts are never longer than the target but for single frames.
 func TestPartsOfOddStreams(t *testing.T) {
 	for _, tt := range outlines {

@@ -182,8 +182,8 @@ func (s *Segment) head(f Format) m3u8.Segment {
 	return e
 }
 
-// partEntries returns how parts stand in a playlist. One frame that is longer than a part may be, as of an encoder that paused, is
-// said to be as long as it may.
+// partEntries returns how parts stand in a playlist. One that is longer than a part may be, as a single frame of an encoder that paused
+// and the sound at the end of all, is said to be as long as it may.
 func (l *List) partEntries(parts []*Part) []m3u8.Part {
 	list := make([]m3u8.Part, len(parts))
 	for i, p := range parts {

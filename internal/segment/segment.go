@@ -30,12 +30,8 @@ const (
 	formats
 )
 
-// Carries reports whether frames of t have a place in segments of format f: those of the first video and the first audio track, of
-// a codec that the format has.
+// Carries reports whether frames of t have a place in segments of format f, which take one video and one audio track.
 func (f Format) Carries(t *media.Track) bool {
-	if t.ID != 0 {
-		return false
-	}
 	if f == TS {
 		return ts.Carries(t)
 	}

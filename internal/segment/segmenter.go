@@ -3,6 +3,7 @@ package segment
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -63,6 +64,8 @@ type Segmenter struct {
 	parts  parts
 	first  bool                    // no segment of the session is complete
 	skip   func(*media.Frame) bool // frames of before the anchor; nil when they have passed
+	held   []*media.Frame          // sound of a new track, until the next picture tells whether the old ones go on
+	waits  *media.Track            // of sound, which enters with the next segment; nil when there is none
 
 	typical int // how many frames the last segment had
 }
@@ -110,6 +113,7 @@ func (s *Segmenter) Next(epoch uint64) *Segmenter {
 type anchor struct {
 	epoch, sequence, discs uint64
 	joint                  bool
+	disc                   uint32 // of the run
 	start                  time.Duration
 	kind                   media.Kind    // of its first frame
 	dts                    time.Duration // of that
@@ -123,7 +127,7 @@ type anchor struct {
 func (s *Segmenter) anchor() anchor {
 	f := s.open.frames[0]
 	return anchor{
-		epoch: s.epoch, sequence: s.open.sequence, discs: s.open.discs, joint: s.open.joint,
+		epoch: s.epoch, sequence: s.open.sequence, discs: s.open.discs, joint: s.open.joint, disc: s.run.disc,
 		start: s.start, kind: f.Track.Kind, dts: f.DTS, date: s.open.date,
 		target: s.target, part: s.parts.target, frame: s.parts.frame, rap: s.rap, last: s.last,
 	}
@@ -142,7 +146,7 @@ func newAt(a anchor, o Options) *Segmenter {
 		if s.begin(f, a.start, false); isRAP(f) {
 			s.rap = -1 // it ended the GOP of which a tells
 		}
-		s.open.joint, s.open.date, s.run.arrived = a.joint, a.date, a.date
+		s.open.joint, s.open.date, s.run.arrived, s.run.disc = a.joint, a.date, a.date, a.disc
 		return false
 	}
 	return s
@@ -154,7 +158,9 @@ func (s *Segmenter) List() *List { return s.list.Load() }
 // Ready is closed when there is a playlist. It is closed without one when the session ends without a segment.
 func (s *Segmenter) Ready() <-chan struct{} { return s.ready }
 
-// Write adds f, the next frame of the stream in its order, of a track that Carries accepts.
+// Write adds f, the next frame of the stream in its order, of a track that Carries accepts: the first of its kind, where there are
+// several. What is not added is sound whose track has come, or has got other parameters, in the middle of a GOP: it enters with the next
+// segment, so that the picture goes on.
 func (s *Segmenter) Write(f *media.Frame) {
 	if s.skip != nil {
 		if s.skip(f) {
@@ -169,11 +175,67 @@ func (s *Segmenter) Write(f *media.Frame) {
 			s.measure(f)
 		}
 	}
-	if s.open == nil {
+	if len(s.held) > 0 {
+		s.decide(f)
+	}
+	switch joint := s.open != nil && s.breaks(f); {
+	case s.open == nil:
 		s.begin(f, max(s.position(f), s.least), s.List().listed > 0)
-	} else if joint := s.breaks(f); joint || s.due(f) {
-		s.cut(f, joint || *s.run.track(f.Track.Kind) == nil)
-	} else if s.leads(f) {
+		s.add(f)
+	case joint && s.interrupts(f):
+		s.hold(f)
+	case joint && len(s.held) > 0:
+		s.release()
+		s.Write(f)
+	case joint || s.due(f):
+		s.cut(f, joint || s.waits != nil || *s.run.track(f.Track.Kind) == nil)
+		s.add(f)
+	default:
+		s.goOn(f)
+	}
+}
+
+// maxHeld is how many frames of sound wait for a picture: more than come between two where anybody looks at them.
+const maxHeld = 100
+
+// hold keeps f, sound that would interrupt a GOP, until the next picture.
+func (s *Segmenter) hold(f *media.Frame) {
+	switch {
+	case s.waits != nil: // the GOP goes on
+	case len(s.held) == 0 && s.rewind(f):
+		s.goOn(f)
+	case len(s.held) < maxHeld:
+		s.held = append(s.held, f)
+	}
+}
+
+// decide sees by f, which comes next, what becomes of the sound that is held. Where a GOP begins with f, or other pictures, that has come
+// with it, as where one file follows another. Where the old pictures go on, or the old sound, it is not added.
+func (s *Segmenter) decide(f *media.Frame) {
+	switch t := s.held[0].Track; {
+	case f.Track == t:
+	case f.Track.Kind == media.Audio:
+		s.held = nil
+	case isRAP(f) || f.Track != s.run.video || f.Discontinuity != s.run.disc:
+		s.release()
+	default:
+		s.waits, s.held = t, nil
+	}
+}
+
+// release begins a segment with the sound that is held.
+func (s *Segmenter) release() {
+	held := s.held
+	s.held = nil
+	s.cut(held[0], true)
+	for _, f := range held {
+		s.add(f)
+	}
+}
+
+// goOn adds f to the open segment, whose parts it may complete.
+func (s *Segmenter) goOn(f *media.Frame) {
+	if s.leads(f) {
 		s.parts.reach(s, mark{len(s.open.frames), s.position(f)}, f)
 	}
 	s.add(f)
@@ -209,7 +271,7 @@ func (s *Segmenter) Pause() {
 		return
 	}
 	l := s.complete(s.length(), nil)
-	l.Paused, s.least, s.open = true, s.start+step, nil
+	l.Paused, s.least, s.open, s.held = true, s.start+step, nil, nil
 	s.store(l)
 }
 
@@ -288,15 +350,73 @@ func (s *Segmenter) position(f *media.Frame) time.Duration {
 // breaks reports whether f does not continue what is in the open segment: RFC 8216 section 4.3.2.3 wants a discontinuity where
 // the time stamps jump or the tracks change. A track that comes while nothing of the run is complete is there from the start, also
 // in place of one that went on from the run before: encoders change the parameters of picture and sound at once.
+//
+// Where it is only that the encoder's clock was set, the time of the stream goes on, and so does what a decoder makes of the same
+// tracks: the discontinuity is at the next place where one may start.
 func (s *Segmenter) breaks(f *media.Frame) bool {
+	t := *s.run.track(f.Track.Kind)
 	if f.Discontinuity != s.run.disc {
+		return t != f.Track || s.run.video == nil || isRAP(f)
+	}
+	if s.waits != nil && isRAP(f) {
 		return true
 	}
-	t := *s.run.track(f.Track.Kind)
 	if t == nil || t == s.run.carried { // nothing of it is in the run
 		return t != f.Track && s.run.lineup != nil
 	}
 	return t != f.Track
+}
+
+// interrupts reports whether a segment that begins with f, which does not continue the open one, would begin in the middle of a GOP of
+// pictures that go on.
+func (s *Segmenter) interrupts(f *media.Frame) bool {
+	return f.Track.Kind == media.Audio && f.Discontinuity == s.run.disc && s.run.video != nil && f.DTS-s.video <= maxSkew && !s.due(f)
+}
+
+// rewind has what comes with f begin at the newest random access point, where nothing of what came since is of the kind of f or has
+// been published. Where a part ended there, the hint at the next turns out to be wrong: that is the first of the next segment.
+func (s *Segmenter) rewind(f *media.Frame) bool {
+	o := s.open
+	from := len(o.frames) - 1
+	for ; from >= s.parts.from && !isRAP(o.frames[from]); from-- {
+		if o.frames[from].Track.Kind == f.Track.Kind {
+			return false
+		}
+	}
+	if from < s.parts.from {
+		return false
+	}
+	rest := o.frames[from:]
+	if from == 0 {
+		s.next-- // the open segment, of which there is nothing yet, is made again
+		s.begin(rest[0], s.start, true)
+	} else {
+		at := s.parts.start
+		if from > s.parts.from {
+			at = max(s.position(rest[0]), s.start+step, at+step)
+		}
+		s.give(from)
+		l := s.complete(at-s.start, rest[0])
+		s.begin(rest[0], at, true)
+		s.store(l)
+	}
+	s.add(rest[0])
+	for _, f := range rest[1:] {
+		s.goOn(f)
+	}
+	return true
+}
+
+// give leaves n frames to the open segment.
+func (s *Segmenter) give(n int) {
+	o, p := s.open, &s.parts
+	o.frames = o.frames[:n:n]
+	o.load, o.size = load{}, 0
+	for _, f := range o.frames {
+		o.load.add(f)
+		o.size += len(f.Payload) + frameCost
+	}
+	p.marks = slices.DeleteFunc(p.marks, func(m mark) bool { return m.index >= n })
 }
 
 // due reports whether the open segment is to be cut before f.
@@ -377,16 +497,16 @@ func (s *Segmenter) begin(f *media.Frame, at time.Duration, joint bool) {
 	}
 }
 
-// join starts a run with f at time at. The other track goes on where only the parameters of one have changed.
+// join starts a run with f at time at. The other track goes on where only the parameters of one have changed, or the encoder's clock.
 func (s *Segmenter) join(f *media.Frame, at time.Duration) {
 	r := run{disc: f.Discontinuity, start: at, arrived: f.Arrived}
-	if f.Discontinuity == s.run.disc {
-		r.video, r.audio = s.run.video, s.run.audio
+	if f.Discontinuity == s.run.disc || f.Track == *s.run.track(f.Track.Kind) {
+		r.video, r.audio = s.run.video, cmp.Or(s.waits, s.run.audio)
 		if r.carried = r.video; f.Track.Kind == media.Video {
 			r.carried = r.audio
 		}
 	}
-	s.run = r
+	s.run, s.waits = r, nil
 }
 
 // track returns where r keeps its track of kind k.

@@ -82,6 +82,23 @@ func newTracks(f *media.Frame) {
 		f.Track = aacb
 	}
 }
+
+// after changes frames from a time on.
+func after(at time.Duration, fs []*media.Frame, change func(*media.Frame)) []*media.Frame {
+	return with(fs, func(f *media.Frame) {
+		if f.DTS >= at {
+			change(f)
+		}
+	})
+}
+
+// newSound changes the parameters of the sound.
+func newSound(f *media.Frame) {
+	if f.Track == aac {
+		f.Track = aacb
+	}
+}
+
 func large(f *media.Frame) { f.Payload = make([]byte, 1<<20) }
 
 // outlines are sequences of frames and the segments that they become: the durations, "|" before one that is discontinuous.
@@ -119,7 +136,16 @@ var outlines = []struct {
 	{"new parameters", slices.Concat(video(0, 3*time.Second, 40*ms, 2*time.Second), with(video(3*time.Second, 6*time.Second, 40*ms, 2*time.Second), newTrack)), 2, "2 1 |2 1"},
 	{"new parameters of both", slices.Concat(mix(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second)),
 		with(mix(video(3*time.Second, 6*time.Second, 40*ms, 2*time.Second), audio(3*time.Second, 6*time.Second)), newTracks)), 2, "2 1 |2 1"},
-	{"late audio", mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(5*time.Second, 8*time.Second)), 2, "2 2 1.04 |1 2"},
+	{"late audio", mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(5*time.Second, 8*time.Second)), 2, "2 2 |2 2"},
+	{"late audio in a long GOP", mix(video(0, 8*time.Second, 40*ms, 600*time.Second), audio(5*time.Second, 8*time.Second)), 6, "6.48 1.52"},
+	{"clock set in mid-GOP", after(3*time.Second, mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 8*time.Second)), rejoin), 2, "2 2 |2 2"},
+	{"clock set in a long GOP", after(3*time.Second, mix(video(0, 8*time.Second, 40*ms, 600*time.Second), audio(0, 8*time.Second)), rejoin), 6, "6.48 1.52"},
+	{"clock set with audio alone", after(3*time.Second, audio(0, 8*time.Second), rejoin), 2, "1 1 1 |1 2 2"},
+	{"other sound in mid-GOP", after(5*time.Second, mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 8*time.Second)), newSound), 2, "2 2 2 |2"},
+	{"other sound after a keyframe", after(4010*ms, mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 4*time.Second), audio(4020*ms, 8*time.Second)), newSound), 2, "2 2 |2 2"},
+	{"other sound after a second keyframe", after(5010*ms, mix(video(0, 8*time.Second, 40*ms, time.Second), audio(0, 5*time.Second), audio(5020*ms, 8*time.Second)), newSound), 2, "1 1 2 1 |1 2"},
+	{"another file, sound first", slices.Concat(mix(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(0, 4*time.Second)),
+		with(mix(audio(4*time.Second, 8*time.Second), video(4100*ms, 8*time.Second, 40*ms, 2*time.Second)), newTracks)), 2, "2 2 |2.1 1.92"},
 	{"late video", mix(audio(0, 8*time.Second), video(4*time.Second, 8*time.Second, 40*ms, 2*time.Second)), 2, "1 1 2 0.02 |1.999 2"},
 	{"audio at once after video", mix(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(100*ms, 4*time.Second)), 2, "2 2"},
 	{"video vanishes", mix(video(0, 2400*ms, 40*ms, 2*time.Second), audio(0, 7*time.Second)), 2, "2 2.48 2.48 0.04"},
@@ -170,7 +196,7 @@ func TestPause(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var joins []*media.Frame
 			for i, f := range tt.frames {
-				if i > 0 && f.Discontinuity != tt.frames[i-1].Discontinuity {
+				if i > 0 && f.Discontinuity != tt.frames[i-1].Discontinuity && f.RAP != media.NoAccess { // as after every pause
 					joins = append(joins, f)
 				}
 			}
@@ -364,8 +390,80 @@ func checkSegments(t testing.TB, segs []*Segment, frames []*media.Frame) {
 			t.Errorf("segment %s begins at %v, the one before ends at %v", s.Name, s.date, want)
 		}
 	}
-	if !slices.Equal(got, frames) {
-		t.Errorf("%d frames in segments, %d were written, or in another order", len(got), len(frames))
+	if err := checkFrames(got, frames); err != nil {
+		t.Error(err)
+	}
+}
+
+// checkFrames holds what is in segments to what was written: all of it in its order, but for sound that has not entered yet.
+func checkFrames(got, frames []*media.Frame) error {
+	var sound *media.Track // the last that is in a segment
+	n := 0
+	for i, f := range frames {
+		if i > 0 && f.Discontinuity != frames[i-1].Discontinuity {
+			sound = nil
+		}
+		switch {
+		case n < len(got) && got[n] == f:
+			if n++; f.Track.Kind == media.Audio {
+				sound = f.Track
+			}
+		case f.Track.Kind != media.Audio || f.Track == sound:
+			return fmt.Errorf("frame %d of %d at %v is in no segment, or in another order", i, len(frames), f.DTS)
+		}
+	}
+	if n < len(got) {
+		return fmt.Errorf("%d frames in segments, only %d of them were written, in that order", len(got), n)
+	}
+	return nil
+}
+
+// TestSoundBeforeItsPicture: what an encoder sends of the sound of another file before the first picture of that is in the segment of both.
+func TestSoundBeforeItsPicture(t *testing.T) {
+	before := mix(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(0, 4*time.Second))
+	after := mix(audio(4*time.Second, 8*time.Second), video(4100*ms, 8*time.Second, 40*ms, 2*time.Second))
+	for name, change := range map[string]func(*media.Frame){"both are new": newTracks, "the sound is new": newSound} {
+		frames := slices.Concat(before, with(after, change))
+		n := 0
+		for _, s := range feed(t, New(7, Options{Part: 200 * ms}), frames) {
+			n += len(s.frames)
+		}
+		if n != len(frames) {
+			t.Errorf("%s: %d frames in segments, %d were written", name, n, len(frames))
+		}
+	}
+}
+
+// TestSoundWaits counts the frames of sound that come in the middle of a GOP and are shown to nobody: none where the sound came with a
+// keyframe, or where nothing of what came since the keyframe has been published.
+func TestSoundWaits(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		gop, from time.Duration
+		part      time.Duration
+		want      int
+	}{
+		{"in mid-GOP", 2 * time.Second, 5 * time.Second, 200 * ms, 50},
+		{"without parts", 2 * time.Second, 5 * time.Second, 0, 0},
+		{"with a keyframe", 2 * time.Second, 4 * time.Second, 200 * ms, 0},
+		{"soon after a keyframe", 2 * time.Second, 4100 * ms, 200 * ms, 0},
+		{"when a part has been published since", 2 * time.Second, 4300 * ms, 200 * ms, 85},
+		{"soon after a keyframe between parts", time.Second, 5100 * ms, 200 * ms, 0},
+		{"soon after a keyframe in a part", 1120 * ms, 5620 * ms, 200 * ms, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			frames := mix(video(0, 8*time.Second, 40*ms, tt.gop), audio(tt.from, 8*time.Second))
+			n := 0
+			for _, s := range feed(t, New(7, Options{Part: tt.part}), frames) {
+				n += len(s.frames)
+				if s.joint && !s.parts[0].independent {
+					t.Errorf("segment %s is discontinuous and begins in mid-GOP", s.Name)
+				}
+			}
+			if left := len(frames) - n; left != tt.want {
+				t.Errorf("%d frames are in no segment, want %d", left, tt.want)
+			}
+		})
 	}
 }
 

@@ -248,7 +248,7 @@ func (e *CutError) Error() string {
 	if e.Grew {
 		return fmt.Sprintf("%s: the file is still being written: what was there when it was opened ends at %.1f s", e.Name, e.At.Seconds())
 	}
-	return fmt.Sprintf("%s: the file is cut off at %.1f s", e.Name, e.At.Seconds())
+	return fmt.Sprintf("%s: the file is cut off or damaged at %.1f s", e.Name, e.At.Seconds())
 }
 
 // Next returns the next frame in the order of decoding times, io.EOF after the last, and a *CutError where the file ends too early: all

@@ -50,7 +50,7 @@ var opened = []struct {
 	name, file, want string
 }{
 	{"FLV, sorted by time", flvFile(), "flv: v0 a20 v40 a60 v80 a100"},
-	{"FLV cut", flvFile()[:len(flvFile())-10], "flv: v0 a20 v40 a60 v80 x: the file is cut off at 0.1 s"},
+	{"FLV cut", flvFile()[:len(flvFile())-10], "flv: v0 a20 v40 a60 v80 x: the file is cut off or damaged at 0.1 s"},
 	{"TS", tsFile(), "mpegts: v12000 v12040"},
 	{"ADTS", strings.Repeat(adts, 4), "adts: a0 a23 a46 a69"},
 	{"MP4 without an index", "\x00\x00\x00\x10ftypisom\x00\x00\x00\x00", "x: mp4: there is no index (moov)"},

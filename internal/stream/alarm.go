@@ -76,6 +76,13 @@ func (s *Subscriber) sleep(at time.Duration) <-chan struct{} {
 	if !s.placed || st.ended != nil || s.cursor < st.alarm.urgent {
 		return nil
 	}
+	if s.hurry {
+		if s.cursor < r.head {
+			s.hurry = false
+			return nil
+		}
+		at = 0
+	}
 	unread := 0
 	if s.cursor < r.head {
 		// The ring keeps what is younger than keep, whatever comes.
@@ -95,14 +102,11 @@ func (s *Subscriber) sleep(at time.Duration) <-chan struct{} {
 	return st.alarm.set(at, l.bytes/4-unread)
 }
 
-// Hurry ends a sleep in NextAt: it returns with what has come, or with the next frame. Any goroutine may call it.
+// Hurry ends a sleep in NextAt, or else the next one: it returns with what has come, or with the next frame. Any goroutine may call it.
 func (s *Subscriber) Hurry() {
 	st := s.s
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.alarm.urgent = st.ring.head
-	st.alarm.at = 0
-	if st.ring.head > 0 {
-		st.alarm.ring()
-	}
+	s.hurry = true
+	st.alarm.ring()
 }

@@ -147,6 +147,68 @@ func TestNextAtOfOtherTracks(t *testing.T) {
 	})
 }
 
+// TestHurry hurries who sleeps, who is about to, and who has nothing to take yet.
+func TestHurry(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		before, after int // frames that come before and after Hurry, besides the first
+		asleep        bool
+	}{
+		{"asleep, with frames to take", 3, 0, true},
+		{"asleep, with none", 0, 1, true},
+		{"about to sleep, with frames to take", 3, 0, false},
+		{"about to sleep, with none", 0, 1, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := NewHub(Options{})
+				p := mustPublish(t, h, PublishOptions{})
+				write(t, p, video(0, true), audio(0))
+				s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1, Viewer: ViewerOptions{Internal: true}})
+				drain(t, s)
+				at := time.Duration(0)
+				more := func(n int) {
+					for range n {
+						at += 40 * ms
+						write(t, p, video(at, false))
+					}
+				}
+				taken := make(chan int, 1)
+				sleep := func() {
+					n, err := s.NextAt(t.Context(), make([]*media.Frame, 10), time.Hour)
+					if err != nil {
+						t.Error(err)
+					}
+					taken <- n
+				}
+				if tt.asleep {
+					go sleep()
+					synctest.Wait()
+				}
+				more(tt.before)
+				synctest.Wait()
+				s.Hurry()
+				if !tt.asleep {
+					go sleep()
+				}
+				synctest.Wait()
+				more(tt.after)
+				begin := time.Now()
+				if n := <-taken; n != tt.before+tt.after || time.Since(begin) != 0 {
+					t.Errorf("%d frames after %v", n, time.Since(begin))
+				}
+
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				defer cancel()
+				more(1)
+				if n, err := s.NextAt(ctx, make([]*media.Frame, 10), time.Hour); n != 0 || !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("the next time it returned at once: %d, %v", n, err)
+				}
+			})
+		})
+	}
+}
+
 // BenchmarkNextAt is what a stream costs that is read a few times a second, by the frame.
 func BenchmarkNextAt(b *testing.B) {
 	h := NewHub(Options{})

@@ -43,8 +43,8 @@ type Options struct {
 	RAPWait    time.Duration // how long to look for a random access point before the encoder's key flag is believed; default 10 s
 
 	// Gather tells how long frames are gathered before those are woken who read a stream by one protocol, for a number of
-	// viewers by it; nil: not at all.
-	Gather func(proto string, viewers int) time.Duration
+	// viewers by it, and for how long sound waits for the next picture, if there are any; nil: not at all.
+	Gather func(proto string, viewers int) (window, sound time.Duration)
 	// Epoch numbers a new session of a stream, higher than any before; nil: 0. It may block.
 	Epoch func(context.Context) (uint64, error)
 }
@@ -124,6 +124,32 @@ func (h *Hub) Revoke(refs []live.KeyRef, end bool) {
 			h.hold(s, h.opt.Hold)
 		}
 	}
+}
+
+// EndKeyless ends the streams of room, in app or for "" in every one, that somebody publishes or has published without a key, who
+// can be disconnected by none. It reports whether there was one.
+func (h *Hub) EndKeyless(app, room string) bool {
+	reason := live.Errorf(live.Denied, "the room was deleted")
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	found := false
+	for name, s := range h.streams {
+		if name.Room != room || app != "" && name.App != app {
+			continue
+		}
+		ended := !s.published() && s.session && s.lastKey == (live.KeyRef{})
+		for _, p := range s.pubs {
+			if p != nil && p.opt.Grant.Key == (live.KeyRef{}) {
+				h.detach(p, reason)
+				ended = true
+			}
+		}
+		if ended && !s.published() {
+			h.end(s, errEnded)
+		}
+		found = found || ended
+	}
+	return found
 }
 
 // Kick disconnects the publisher or viewer of that ID with a reason. A stream that loses its publisher so is held.

@@ -274,6 +274,36 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
+// TestEndKeyless ends what was published without a key, live or held, and leaves all else alone.
+func TestEndKeyless(t *testing.T) {
+	h := NewHub(Options{Hold: time.Hour})
+	defer h.Close()
+	if h.EndKeyless("", movie.Room) {
+		t.Error("there was nothing to end")
+	}
+	for _, lost := range []bool{false, true} {
+		p := mustPublish(t, h, grant(live.KeyRef{}, live.Primary))
+		gop(t, p, 0, 1)
+		if lost {
+			p.End(Lost)
+		}
+		if h.EndKeyless(movie.App, "other") || h.EndKeyless("other", movie.Room) || p.Err() != nil && !lost {
+			t.Errorf("lost %v: another room ends this one", lost)
+		}
+		if !h.EndKeyless("", movie.Room) {
+			t.Errorf("lost %v: nothing was ended", lost)
+		}
+		<-p.Done()
+		if _, ok := h.Info(movie); ok {
+			t.Errorf("lost %v: the stream is still there", lost)
+		}
+	}
+	p := mustPublish(t, h, grant(live.KeyRef{ID: "a", Generation: 1}, live.Primary))
+	if h.EndKeyless("", movie.Room) || p.Err() != nil {
+		t.Errorf("who has a key is disconnected: %v", p.Err())
+	}
+}
+
 func TestDeletedRoomEndsAHeldStream(t *testing.T) {
 	ref := live.KeyRef{ID: "a", Generation: 1}
 	h := NewHub(Options{Hold: time.Hour})
@@ -516,7 +546,7 @@ func TestBackup(t *testing.T) {
 
 func TestGatherWakesOncePerWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := NewHub(Options{Gather: func(string, int) time.Duration { return 50 * ms }})
+		h := NewHub(Options{Gather: func(string, int) (_, _ time.Duration) { return 50 * ms, 0 }})
 		p := mustPublish(t, h, PublishOptions{})
 		write(t, p, video(0, true), audio(0))
 		s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
@@ -546,6 +576,54 @@ func TestGatherWakesOncePerWindow(t *testing.T) {
 			t.Errorf("%d frames in %d wakes, want 100 in about 17", frames, wakes)
 		}
 	})
+}
+
+// TestSoundWaitsForThePicture: what comes between two pictures wakes nobody by itself, if the next is not too late.
+func TestSoundWaitsForThePicture(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		window time.Duration
+		wakes  int // in a second of 25 pictures and 50 sounds, and one in which the pictures stay away
+	}{
+		{"the picture wakes at once", 0, 25 + 20},
+		{"the picture's window is shorter", 5 * ms, 25 + 20},
+		{"both wait alike", 50 * ms, 17 + 17},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := NewHub(Options{Gather: func(string, int) (_, _ time.Duration) { return tt.window, 50 * ms }})
+				defer h.Close()
+				p := mustPublish(t, h, PublishOptions{})
+				write(t, p, video(0, true), audio(0))
+				s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+				drain(t, s)
+				var wakes, frames int
+				go func() {
+					buf := make([]*media.Frame, 64)
+					for {
+						n, err := s.Next(t.Context(), buf)
+						if err != nil {
+							return
+						}
+						wakes++
+						frames += n
+					}
+				}()
+				for i := range 100 {
+					at := time.Duration(i+1) * 20 * ms
+					if time.Sleep(20 * ms); i < 50 && i%2 == 0 {
+						write(t, p, video(at, false))
+					}
+					write(t, p, audio(at))
+				}
+				time.Sleep(100 * ms)
+				synctest.Wait()
+				if frames != 125 || wakes < tt.wakes-5 || wakes > tt.wakes+5 {
+					t.Errorf("%d frames in %d wakes, want 125 in about %d", frames, wakes, tt.wakes)
+				}
+			})
+		})
+	}
 }
 
 func TestCloseEndsAll(t *testing.T) {
@@ -593,7 +671,7 @@ func TestAdmitAndEpoch(t *testing.T) {
 
 // TestConcurrentUse lets everything happen at once, for the race detector.
 func TestConcurrentUse(t *testing.T) {
-	h := NewHub(Options{Hold: time.Millisecond, Gather: func(string, int) time.Duration { return time.Millisecond }})
+	h := NewHub(Options{Hold: time.Millisecond, Gather: func(string, int) (_, _ time.Duration) { return time.Millisecond, 0 }})
 	var publishers, viewers sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	for range 8 {

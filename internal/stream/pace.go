@@ -3,6 +3,8 @@ package stream
 import (
 	"sync/atomic"
 	"time"
+
+	"livego/internal/media"
 )
 
 // A pace wakes those who read a stream by one protocol: for each frame, or when a gather window closes. Its fields are under
@@ -14,7 +16,7 @@ type pace struct {
 	wake    chan struct{} // closed and replaced to wake
 	waited  atomic.Bool   // somebody waits on wake
 	timer   *time.Timer
-	closing bool // a window is open
+	closes  time.Time // when the window does that is open; zero if none is
 }
 
 // pace returns the pace of proto. Caller holds s.mu.
@@ -32,39 +34,55 @@ func (s *stream) pace(proto string) *pace {
 	return p
 }
 
-// notify wakes who waits for a frame, now or when the window of his protocol closes. Caller holds s.mu.
-func (s *stream) notify() {
+// notify wakes who waits for f, now or when the window of his protocol closes. Caller holds s.mu.
+func (s *stream) notify(f *media.Frame) {
 	for _, p := range s.paces {
-		if p.closing || !p.waited.Load() {
+		if !p.waited.Load() {
 			continue
 		}
-		p.window = 0
+		var sound time.Duration
 		if g := s.hub.opt.Gather; g != nil {
-			p.window = g(p.proto, p.viewers)
+			p.window, sound = g(p.proto, p.viewers)
 		}
-		if p.window <= 0 {
-			p.wakeAll()
-			continue
+		window := p.window
+		if f.Track.Kind == media.Audio && s.kinds[media.Video] {
+			window = max(window, sound)
 		}
-		p.closing = true
-		if p.timer == nil {
-			p.timer = time.AfterFunc(p.window, func() { s.closeWindow(p) })
-		} else {
-			p.timer.Reset(p.window)
-		}
+		p.gather(window, s)
 	}
+}
+
+// gather has p's window close in d, if it does not before.
+func (p *pace) gather(d time.Duration, s *stream) {
+	now := time.Now()
+	switch open := !p.closes.IsZero(); {
+	case d <= 0:
+		if open {
+			p.timer.Stop()
+		}
+		p.wakeAll()
+		return
+	case open && !now.Add(d).Before(p.closes):
+		return
+	case p.timer == nil:
+		p.timer = time.AfterFunc(d, func() { s.closeWindow(p) })
+	default:
+		p.timer.Reset(d)
+	}
+	p.closes = now.Add(d)
 }
 
 func (s *stream) closeWindow(p *pace) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p.closing = false
-	if s.ended == nil {
+	open := !p.closes.IsZero() && !time.Now().Before(p.closes) // or another than the timer was set for, or none
+	if open && s.ended == nil {
 		p.wakeAll()
 	}
 }
 
 func (p *pace) wakeAll() {
+	p.closes = time.Time{}
 	p.waited.Store(false)
 	close(p.wake)
 	p.wake = make(chan struct{})

@@ -83,7 +83,7 @@ func TestWriteAllocates(t *testing.T) {
 func BenchmarkWrite(b *testing.B) {
 	for _, viewers := range []int{10, 5000} {
 		b.Run(fmt.Sprintf("viewers=%d", viewers), func(b *testing.B) {
-			h := NewHub(Options{Gather: func(string, int) time.Duration { return 50 * ms }})
+			h := NewHub(Options{Gather: func(string, int) (_, _ time.Duration) { return 50 * ms, 0 }})
 			p, err := h.Publish(b.Context(), movie, PublishOptions{})
 			if err != nil {
 				b.Fatal(err)

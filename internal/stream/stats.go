@@ -17,7 +17,8 @@ type Info struct {
 	Epoch      uint64
 	Held       bool // without a publisher
 	Frames     uint64
-	Tracks     []*media.Track
+	Tracks     []*media.Track // ordered by kind and ID
+	Firsts     []*media.Track // of Tracks those that viewers get who do not ask for all: one of each kind
 	Meta       *media.Meta
 	Gather     map[string]time.Duration // the gather windows in force, by the protocol of the viewers
 	Skips      uint64                   // how often a viewer was moved to a newer keyframe, of all there were
@@ -156,6 +157,7 @@ func (s *stream) info(now time.Time) Info {
 		}
 	}
 	in.Tracks = s.sortedTracks()
+	in.Firsts = slices.DeleteFunc(slices.Clone(in.Tracks), func(t *media.Track) bool { return t.ID != s.firsts[t.Kind] })
 	for _, p := range s.pubs {
 		if p != nil {
 			c := p.info(now, s.active == p)

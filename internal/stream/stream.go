@@ -112,7 +112,7 @@ func (s *stream) put(f *media.Frame) {
 	if !s.ready {
 		s.checkReady(f)
 	}
-	s.notify()
+	s.notify(f)
 }
 
 // checkReady lets viewers start when every track that the encoder announced has come, or has been waited for long enough.

@@ -37,10 +37,11 @@ type Subscriber struct {
 	caught  bool  // has been at the live edge, so that falling behind counts
 	joined  time.Time
 	cursor  uint64 // Seq of the next frame to take
+	hurry   bool   // NextAt is to wait for nothing but a frame; under stream.mu
 
 	taken time.Time // when frames were last taken
-	slow  time.Time // when his connection last made us wait; zero if it has not of late
-	rate  float64   // bytes a second that he took then
+	given uint64    // bytes of them that were written out
+	drain Drain
 }
 
 // startGrace is how long after joining a viewer who has never caught up is left alone.
@@ -161,13 +162,14 @@ func (s *Subscriber) poll(dst []*media.Frame) (n int, wake <-chan struct{}, err 
 	default:
 	}
 	st := s.s
-	skipped, wait, most := false, s.wait(), s.most()
+	skipped := false
+	most, before := s.most()
 	st.mu.RLock()
 	r := &st.ring
 	if !s.placed {
 		s.place(st)
 	}
-	if s.behind(st, wait) && s.skip(r) {
+	if s.behind(st, most, before) && s.skip(r) {
 		skipped, s.begun = true, idSet{}
 	}
 	for ; s.cursor < r.head && n < len(dst) && most > 0; s.cursor++ {
@@ -192,43 +194,40 @@ func (s *Subscriber) poll(dst []*media.Frame) (n int, wake <-chan struct{}, err 
 	return n, wake, err
 }
 
-const (
-	slowWrite  = 100 * time.Millisecond // a connection that takes longer for what it is given is slow
-	slowTakes  = 250 * time.Millisecond // how long what one such is given may take, and what the kernel holds for it
-	slowForget = 2 * time.Second
-	leastQueue = 8 << 10
-)
+// slowWrite is how long a connection may take for what it is given without being slow.
+const slowWrite = 100 * time.Millisecond
 
 // judge looks at how long the viewer's connection took for n bytes. Where that is long, the kernel is to hold less for him.
 func (s *Subscriber) judge(n int, now time.Time) {
-	if s.opt.Internal || s.bound == nil {
+	if s.given += uint64(n); s.opt.Internal || s.bound == nil {
 		return
 	}
-	switch took := now.Sub(s.taken); {
-	case took >= slowWrite:
-		s.slow, s.rate = now, float64(n)/took.Seconds()
-		s.bound(max(leastQueue, int(s.rate*slowTakes.Seconds())))
-	case !s.slow.IsZero() && now.Sub(s.slow) >= slowForget:
-		s.slow = time.Time{}
-		s.bound(s.Backlog())
+	if now.Sub(s.taken) < slowWrite {
+		if s.drain.Free(now) {
+			s.bound(s.Backlog())
+		}
+		return
+	}
+	s.drain.Full(now, s.given, s.held())
+	if n, changed := s.drain.Bound(); changed {
+		s.bound(n)
 	}
 }
 
-// wait returns how long what the kernel holds for a slow viewer takes to go: as old is what he gets by then.
-func (s *Subscriber) wait() time.Duration {
-	q := s.queued.Load()
-	if s.slow.IsZero() || q == nil {
-		return 0
+// held returns how many bytes the kernel holds for the viewer.
+func (s *Subscriber) held() int {
+	if q := s.queued.Load(); q != nil {
+		return (*q)()
 	}
-	return time.Duration(float64((*q)()) / s.rate * float64(time.Second))
+	return 0
 }
 
-// most returns how many bytes the viewer is given at once.
-func (s *Subscriber) most() int {
-	if s.slow.IsZero() {
-		return math.MaxInt
+// most returns how many bytes the viewer is given at once, and how many are before them on their way to him, where that makes him wait.
+func (s *Subscriber) most() (n, before int) {
+	if !s.drain.Slow() {
+		return math.MaxInt, 0
 	}
-	return max(1, int(s.rate*slowTakes.Seconds()))
+	return s.drain.Piece(), s.held()
 }
 
 // place sets the cursor where the subscriber starts. Caller holds st.mu.
@@ -247,8 +246,9 @@ func (s *Subscriber) place(st *stream) {
 }
 
 // behind reports whether s has fallen behind so far that it must be moved on. Parts of the server, where nobody waits for the
-// picture, keep every frame that the ring has. What is taken now comes to the viewer in wait. Caller holds st.mu.
-func (s *Subscriber) behind(st *stream, wait time.Duration) bool {
+// picture, keep every frame that the ring has. What is taken now, as much as most bytes, comes to a slow viewer when they and the bytes
+// before them have gone through his line: so old is what he sees. Caller holds st.mu.
+func (s *Subscriber) behind(st *stream, most, before int) bool {
 	r := &st.ring
 	if s.cursor < r.tail {
 		return true
@@ -256,7 +256,12 @@ func (s *Subscriber) behind(st *stream, wait time.Duration) bool {
 	if s.opt.Internal || s.cursor == r.head || !s.caught && time.Since(s.joined) < startGrace {
 		return false
 	}
-	return r.newest().DTS-r.at(s.cursor).DTS+wait > st.hub.opt.MaxLatency
+	next := r.at(s.cursor)
+	late := r.newest().DTS - next.DTS
+	if s.drain.Slow() {
+		late += s.drain.Takes(before + max(most, len(next.Payload)))
+	}
+	return late > st.hub.opt.MaxLatency
 }
 
 // skip moves s to the newest random access point ahead of it. Where there is none it stays, or, if the ring has left it behind,

@@ -12,7 +12,7 @@ import (
 func TestGatherCountsViewers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		viewers := -1
-		h := NewHub(Options{Gather: func(_ string, n int) time.Duration { viewers = n; return 0 }})
+		h := NewHub(Options{Gather: func(_ string, n int) (_, _ time.Duration) { viewers = n; return 0, 0 }})
 		defer h.Close()
 		p := mustPublish(t, h, PublishOptions{})
 		write(t, p, video(0, true), audio(0))

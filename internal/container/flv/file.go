@@ -15,6 +15,7 @@ type File struct {
 	r     io.ReaderAt
 	size  int64
 	tags  *Reader
+	off   int64 // of the next tag
 	demux Demuxer
 
 	ahead   []*media.Frame // read while looking for tracks
@@ -23,7 +24,7 @@ type File struct {
 	last    time.Duration // of the last tag; 0 where its end cannot be read
 	first   time.Duration
 
-	// Skipped counts tags that made no sense; BadTag says why the first did not.
+	// Skipped counts tags that made no sense, and stretches without one; BadTag says why the first did not.
 	Skipped uint64
 	BadTag  error
 }
@@ -34,6 +35,7 @@ const (
 	maxLookTags = 2000 // tags that are looked at for tracks
 	maxLookTime = 5 * time.Second
 	maxLookSize = 16 << 20 // bytes of frames that wait meanwhile
+	maxRubbish  = 64 << 20 // bytes in which a tag is looked for
 )
 
 // OpenFile reads the head of an FLV file of size bytes, as far as is needed to know its tracks.
@@ -53,8 +55,10 @@ func OpenFile(r io.ReaderAt, size int64) (*File, error) {
 // restart reads tags from off on.
 func (f *File) restart(off int64, begun bool) {
 	f.tags = NewReader(bufio.NewReaderSize(io.NewSectionReader(f.r, off, f.size-off), fileWindow), maxFileTag)
-	f.tags.begun = begun
-	f.ahead, f.tag = nil, nil
+	if f.tags.begun = begun; !begun {
+		off += fileHeaderSize + 4
+	}
+	f.tag, f.off = nil, off
 }
 
 // look reads frames until each track that the file announces has shown itself.
@@ -113,7 +117,7 @@ func (f *File) Streams() []media.Stream { return f.streams }
 // Duration returns the distance of the last tag from the first, 0 for a file whose end is cut.
 func (f *File) Duration() time.Duration { return max(f.last-f.first, 0) }
 
-// Next returns the next frame, io.EOF after the last and io.ErrUnexpectedEOF within a tag. Tags that make no sense are counted and passed over.
+// Next returns the next frame, io.EOF after the last and io.ErrUnexpectedEOF within a tag. What makes no sense is counted and passed over.
 func (f *File) Next() (*media.Frame, error) {
 	if len(f.ahead) > 0 {
 		m := f.ahead[0]
@@ -127,8 +131,13 @@ func (f *File) read() (*media.Frame, error) {
 	for len(f.tag) == 0 {
 		t, err := f.tags.Next()
 		if err != nil {
-			return nil, err
+			if errors.Is(err, io.EOF) || !f.resync() {
+				return nil, err
+			}
+			f.skip(err)
+			continue
 		}
+		f.off += int64(tagHeaderSize + len(t.Body) + 4)
 		if f.tag, err = f.message(t); err != nil {
 			return nil, err
 		}
@@ -138,15 +147,51 @@ func (f *File) read() (*media.Frame, error) {
 	return m, nil
 }
 
+// resync goes to the next tag after a place where none is: one whose length is said behind it too.
+func (f *File) resync() bool {
+	if !f.tags.begun {
+		return false
+	}
+	window := make([]byte, fileWindow)
+	for from := f.off + 1; from < f.off+1+maxRubbish; from += fileWindow - tagHeaderSize {
+		n, err := f.r.ReadAt(window, from)
+		for i := 0; i+tagHeaderSize <= n; i++ {
+			if f.isTag(window[i:i+tagHeaderSize], from+int64(i)) {
+				f.restart(from+int64(i), true)
+				return true
+			}
+		}
+		if err != nil {
+			break
+		}
+	}
+	return false
+}
+
+// isTag reports whether head, at off, is that of a tag with its PreviousTagSize.
+func (f *File) isTag(head []byte, off int64) bool {
+	size := uint24(head[1:])
+	if typ := head[0]; typ != TypeAudio && typ != TypeVideo && typ != TypeScript || uint24(head[8:]) != 0 {
+		return false
+	}
+	var b [4]byte
+	_, err := f.r.ReadAt(b[:], off+tagHeaderSize+int64(size))
+	return (err == nil || errors.Is(err, io.EOF)) && binary.BigEndian.Uint32(b[:]) == tagHeaderSize+size
+}
+
+func (f *File) skip(err error) {
+	if f.Skipped++; f.BadTag == nil {
+		f.BadTag = err
+	}
+}
+
 // message takes one tag, which may hold frames of several tracks. Configurations come as often as the file likes: its own clock
 // counts, not ours.
 func (f *File) message(t Tag) ([]*media.Frame, error) {
 	at := time.Unix(0, 0).Add(time.Duration(t.Timestamp) * time.Millisecond)
 	ms, err := f.demux.Message(t.Type, t.Timestamp, t.Body, at)
 	if errors.Is(err, ErrSkip) {
-		if f.Skipped++; f.BadTag == nil {
-			f.BadTag = err
-		}
+		f.skip(err)
 		err = nil
 	}
 	return ms, err
@@ -188,6 +233,7 @@ func (f *File) Seek(to time.Duration) error {
 		return true, err
 	})
 	f.restart(start, true)
+	f.ahead = nil
 	return err
 }
 

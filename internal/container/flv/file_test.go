@@ -34,6 +34,12 @@ func film() []Tag {
 	return tags
 }
 
+// damaged spoils the byte of file that is so far from what follows.
+func damaged(file, before string, far int) string {
+	i := strings.Index(file, before) + far
+	return file[:i] + "\x5A" + file[i+1:]
+}
+
 const allOfIt = "v1000k a1010k v1040 a1050k v1080k a1090k v1120 a1130k"
 
 // flvFiles is the table of files: what comes of them in words, or the end of an error. It seeds the fuzzer.
@@ -50,6 +56,8 @@ var flvFiles = []struct {
 	{"seek in sound", fileOf(film()[1], film()[3], film()[5]), 41 * time.Millisecond, "a1050k"},
 	{"tag that makes no sense", fileOf(append(film(), Tag{TypeVideo, 0, []byte{0x17}})...), 0, allOfIt},
 	{"cut within the last tag", fileOf(film()...)[:len(fileOf(film()...))-5], 0, "v1000k a1010k v1040 a1050k v1080k a1090k v1120 unexpected EOF"},
+	{"rubbish between tags", fileOf(film()[:6]...) + "rubbish" + fileOf(film()[6:]...)[13:], 0, allOfIt},
+	{"rubbish in the length of a tag", damaged(fileOf(film()...), "\x00\x04\x38\x00\x00\x00\x00\x17", -3), 0, "v1000k a1010k v1040 a1050k a1090k v1120 a1130k"},
 	{"V25 signature", "FLX" + fileOf(film()...)[3:], 0, "no FLV signature"},
 	{"V25 header size 0", "FLV\x01\x05\x00\x00\x00\x00\x00\x00\x00\x00", 0, "header of 0 bytes"},
 	{"V25 PreviousTagSize", fileOf(film()...) + "\x09\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x17\x00\x00\x00\x00", 0, allOfIt + " PreviousTagSize is 0 after a tag of 12 bytes"},

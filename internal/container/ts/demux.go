@@ -64,6 +64,8 @@ type incoming struct {
 	random  bool  // random_access_indicator
 	start   int64 // where its first packet is
 	pts     int64 // of the newest PES packet, 90 kHz
+	guess   bool  // its first PES packet tells whether it is sound
+	other   bool  // it is neither pictures nor sound
 	sound   *es.Splitter
 	picture *pictures
 	track   *media.Track // of the newest frame
@@ -114,7 +116,7 @@ func (d *demuxer) packet(p []byte) {
 	}
 	e := d.stream(pid)
 	switch {
-	case e == nil:
+	case e == nil, e.other:
 	case locked:
 		d.Scrambled++
 		e.label = scrambled
@@ -264,7 +266,11 @@ func newIncoming(typ byte, pid int, descriptors []byte) *incoming {
 	case streamEAC3:
 		e.sound = &es.Splitter{Codec: media.EAC3}
 	case streamPrivate:
-		if !e.private(descriptors) {
+		switch {
+		case e.private(descriptors):
+		case untold(descriptors):
+			e.kind, e.guess = media.Data, true
+		default:
 			return nil
 		}
 	default:
@@ -306,6 +312,35 @@ func (e *incoming) private(b []byte) bool {
 		}
 	}
 	return false
+}
+
+// untold reports whether descriptors say no more of a private stream than its language: ffmpeg writes AAC so for Blu-ray's form.
+func untold(b []byte) bool {
+	const language = 0x0A
+	for len(b) >= 2 {
+		if b[0] != language {
+			return false
+		}
+		b = b[min(2+int(b[1]), len(b)):]
+	}
+	return true
+}
+
+// decide finds out from its first PES packet whether e is AAC.
+func (d *demuxer) decide(e *incoming, data []byte) {
+	e.guess = false
+	s := es.Splitter{Codec: media.AAC, Ended: true}
+	s.Write(slices.Clone(data))
+	if _, _, ok := s.Next(); !ok || data[0] != 0xFF || data[1]&0xF6 != 0xF0 { // where it begins, not somewhere within
+		e.other = true
+		return
+	}
+	e.kind, e.sound = media.Audio, &es.Splitter{Codec: media.AAC}
+	for _, other := range d.streams {
+		if other != e && other.kind == media.Audio {
+			e.id++
+		}
+	}
 }
 
 // pesPacket adds a packet to the PES packet of e.
@@ -368,6 +403,11 @@ func (d *demuxer) finish(e *incoming) {
 		return
 	}
 	header, data := b[9:9+int(b[8])], b[9+int(b[8]):]
+	if e.guess {
+		if d.decide(e, data); e.other {
+			return
+		}
+	}
 	pts, dts, ok := timestamps(b[7]>>6, header)
 	if ok {
 		e.pts = d.clock.at(pts)
@@ -552,7 +592,7 @@ func (d *demuxer) again(first int64) *demuxer {
 	n.pmtPID, n.program = d.pmtPID, d.program
 	n.clock = unwrapper{last: first - slack + 1<<32, set: true} // so that all 33 bits are behind first, or a little before
 	for _, e := range d.streams {
-		fresh := &incoming{pid: e.pid, typ: e.typ, kind: e.kind, label: e.label, id: e.id, track: e.track}
+		fresh := &incoming{pid: e.pid, typ: e.typ, kind: e.kind, label: e.label, id: e.id, track: e.track, guess: e.guess, other: e.other}
 		if e.sound != nil {
 			s := *e.sound
 			s.Reset()

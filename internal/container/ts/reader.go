@@ -128,7 +128,7 @@ func (t *Reader) look() error {
 
 func (t *Reader) known() bool {
 	for _, e := range t.d.streams {
-		if e.describe() == nil {
+		if e.describe() == nil && !e.other {
 			return false
 		}
 	}

@@ -59,7 +59,6 @@ type encoder struct {
 	pre    flv.Preamble
 	primed bool
 	tags   []flv.Tag
-	body   []byte
 }
 
 // Start implements fan.Encoder: the file header, onMetaData and the sequence headers.
@@ -79,9 +78,10 @@ func preamble(f *media.Frame, known []*media.Track) []byte {
 }
 
 // Batch implements fan.Encoder. Viewers cannot go on when a track comes that their file header does not have.
-func (e *encoder) Batch(frames []*media.Frame, known []*media.Track) []byte {
+func (e *encoder) Batch(parts [][]byte, frames []*media.Frame, known []*media.Track) [][]byte {
 	e.open(frames[0], known)
-	e.body = e.body[:0]
+	at := len(parts)
+	parts = append(parts, nil) // the chunk's size
 	for _, f := range frames {
 		if !e.head.has(f.Track) {
 			return nil
@@ -89,15 +89,25 @@ func (e *encoder) Batch(frames []*media.Frame, known []*media.Track) []byte {
 		if !e.pre.Ready(f) {
 			e.tags = e.pre.Before(e.tags[:0], f, known)
 			if e.primed { // who starts here has been sent it
-				e.body = appendTags(e.body, e.tags)
+				parts = append(parts, appendTags(nil, e.tags))
 			}
 			e.primed = true
 		}
-		for _, p := range flv.EncodeTag(f) {
-			e.body = append(e.body, p...)
-		}
+		parts = append(parts, flv.EncodeTag(f)...)
 	}
-	return chunk(e.body)
+	size := 0
+	for _, p := range parts[at:] {
+		size += len(p)
+	}
+	parts[at] = appendChunkSize(nil, size)
+	return append(parts, chunkEnd)
+}
+
+// A chunk is its size in hexadecimal, a line end, the bytes, and a line end (RFC 9112 section 7.1).
+var chunkEnd = []byte("\r\n")
+
+func appendChunkSize(b []byte, size int) []byte {
+	return append(strconv.AppendInt(b, int64(size), 16), "\r\n"...)
 }
 
 func (e *encoder) open(f *media.Frame, known []*media.Track) {
@@ -116,6 +126,5 @@ func appendTags(b []byte, tags []flv.Tag) []byte {
 // chunk returns a copy of b as one chunk.
 func chunk(b []byte) []byte {
 	c := make([]byte, 0, len(b)+12)
-	c = append(strconv.AppendInt(c, int64(len(b)), 16), "\r\n"...)
-	return append(append(c, b...), "\r\n"...)
+	return append(append(appendChunkSize(c, len(b)), b...), chunkEnd...)
 }

@@ -182,16 +182,14 @@ func (fd *feed) judge(seg *segment.Segmenter) {
 		"have the encoder send one every 2 s", "keyframe interval", apart.Round(time.Millisecond))
 }
 
-// carries returns segment.Carries for one goroutine, which looks at each track once: it is asked for every frame.
+// carries returns segment.Carries for one goroutine, which looks at each track once: it is asked for every frame, of the first track of
+// its kind alone.
 func carries() func(*media.Track) bool {
 	var known [media.Data + 1]struct { // by kind
 		track *media.Track // the newest
 		yes   bool
 	}
 	return func(t *media.Track) bool {
-		if t.ID != 0 { // one of each kind has a place, and others must not take turns with it here
-			return segment.Carries(t)
-		}
 		k := &known[t.Kind]
 		if k.track != t {
 			k.track, k.yes = t, segment.Carries(t)

@@ -118,6 +118,66 @@ func (c *scene) write(p *stream.Publisher, d time.Duration) {
 	}
 }
 
+// TestFirstTracks has encoders number their tracks as they like: HLS has the first of each kind, and nothing of the others.
+func TestFirstTracks(t *testing.T) {
+	number := func(t *media.Track, id uint8) *media.Track {
+		n := *t
+		n.ID = id
+		return &n
+	}
+	for _, tt := range []struct {
+		name   string
+		tracks []*media.Track
+		want   string // CODECS; "" where HLS can carry nothing
+	}{
+		{"no track 0", []*media.Track{number(h264, 1), number(aac, 2)}, "avc1.64001f,mp4a.40.2"},
+		{"several, none of them 0", []*media.Track{number(h264, 3), number(aac, 5), number(h264, 7), number(aac, 6)}, "avc1.64001f,mp4a.40.2"},
+		{"sound alone", []*media.Track{number(aac, 31)}, "mp4a.40.2"},
+		{"the first is no codec of HLS", []*media.Track{number(hevc, 1), number(h264, 2)}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newScene(t, Options{Part: 200 * ms}, stream.Options{})
+				p := c.publish(movie)
+				meta := &media.Meta{HasVideo: tt.tracks[0].Kind == media.Video, HasAudio: tt.tracks[len(tt.tracks)-1].Kind == media.Audio}
+				seen := map[media.Kind]bool{}
+				for at := time.Duration(0); at < 5*time.Second; at += 40 * ms {
+					clear(seen)
+					for _, track := range tt.tracks {
+						f := &media.Frame{Track: track, Meta: meta, DTS: at, PTS: at, Arrived: time.Now(), Payload: []byte("the first")}
+						if seen[track.Kind] {
+							f.Payload = []byte("another")
+						}
+						seen[track.Kind] = true
+						if at%(2*time.Second) == 0 || track.Kind == media.Audio {
+							f.RAP = media.Key
+						}
+						if err := p.Write(f); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+				synctest.Wait()
+				if tt.want == "" {
+					if w := c.do("GET", "/live/movie.m3u8"); w.Code != 404 || !strings.Contains(w.Body.String(), "only hevc") {
+						t.Errorf("%d %s", w.Code, w.Body)
+					}
+					return
+				}
+				master := c.get("/live/movie.m3u8")
+				if !strings.Contains(master, `CODECS="`+tt.want+`"`) {
+					t.Errorf("multivariant playlist\n%s", master)
+				}
+				_, files := segments(c.get("/live/" + last(master)))
+				body := c.get("/live/movie/" + files[0])
+				if !strings.Contains(body, "the first") || strings.Contains(body, "another") {
+					t.Errorf("a segment has %q", body)
+				}
+			})
+		})
+	}
+}
+
 // pass lets d go by on the clock of the bubble.
 func pass(d time.Duration) { <-time.After(d) }
 

@@ -219,7 +219,7 @@ func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, name live.Na
 	}
 	if carried(l, f) == 0 {
 		in, _ := s.hub.Info(name)
-		return live.Errorf(live.NotFound, "%s has no track that this form of HLS can carry, only %s: start at %s%s", name, codecs(in.Tracks), name, playlistExt)
+		return live.Errorf(live.NotFound, "%s has no track that this form of HLS can carry, only %s: start at %s%s", name, codecs(in.Firsts), name, playlistExt)
 	}
 	p, err := l.Playlist(f, d.skip)
 	if err != nil {

@@ -178,10 +178,10 @@ func (s *Server) ready(ctx context.Context, name live.Name, sess *session) error
 // explain returns err, why name has no playlist, or a better reason where the tracks that have come say that it will have none.
 func (s *Server) explain(name live.Name, err error) error {
 	in, _ := s.hub.Info(name)
-	if slices.ContainsFunc(in.Tracks, segment.Carries) {
+	if slices.ContainsFunc(in.Firsts, segment.Carries) {
 		return err
 	}
-	if codecs := codecs(in.Tracks); codecs != "" {
+	if codecs := codecs(in.Firsts); codecs != "" {
 		return live.Errorf(live.NotFound, "%s has no track that HLS can carry here, only %s", name, codecs)
 	}
 	return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 
 	"livego/internal/container/flv"
 	"livego/internal/fan"
@@ -98,47 +99,30 @@ type encoder struct {
 	pre    flv.Preamble
 	primed bool
 	tags   []flv.Tag
-	parts  [][]byte
 }
 
 // Start implements fan.Encoder: onMetaData and the sequence headers.
 func (e *encoder) Start(f *media.Frame, known []*media.Track) []byte {
 	var pre flv.Preamble
-	return flatten(appendTags(nil, pre.Before(nil, f, known), sharedStream))
+	return slices.Concat(appendTags(nil, pre.Before(nil, f, known), sharedStream)...)
 }
 
 // Again implements fan.Encoder.
 func (e *encoder) Again(f *media.Frame, known []*media.Track) []byte { return e.Start(f, known) }
 
 // Batch implements fan.Encoder.
-func (e *encoder) Batch(frames []*media.Frame, known []*media.Track) []byte {
-	e.parts = e.parts[:0]
+func (e *encoder) Batch(parts [][]byte, frames []*media.Frame, known []*media.Track) [][]byte {
 	for _, f := range frames {
 		if !e.pre.Ready(f) {
 			e.tags = e.pre.Before(e.tags[:0], f, known)
 			if e.primed { // who starts here has been sent it
-				e.parts = appendTags(e.parts, e.tags, sharedStream)
+				parts = appendTags(parts, e.tags, sharedStream)
 			}
 			e.primed = true
 		}
-		e.parts = appendFrame(e.parts, f, flv.Dialect{}, sharedStream)
+		parts = appendFrame(parts, f, flv.Dialect{}, sharedStream)
 	}
-	b := flatten(e.parts)
-	clear(e.parts)
-	return b
-}
-
-// flatten puts parts into one piece: a system call costs by the piece too.
-func flatten(parts [][]byte) []byte {
-	size := 0
-	for _, p := range parts {
-		size += len(p)
-	}
-	b := make([]byte, 0, size)
-	for _, p := range parts {
-		b = append(b, p...)
-	}
-	return b
+	return parts
 }
 
 func (ss *session) viewer(name live.Name) stream.ViewerOptions {

@@ -1,11 +1,12 @@
-// Package bolt keeps rooms, push keys and counters in one bbolt file of the data directory. It implements live.Keys and
-// live.Counter. Every operation is one transaction, on the disk before the call returns; reads of unknown names leave nothing
+// Package bolt keeps rooms, push keys and counters in one bbolt file of the data directory. It implements live.Keys,
+// live.Counter and live.Once. Every operation is one transaction, on the disk before the call returns; reads of unknown names leave nothing
 // behind. It knows nothing of streams and of who asks.
 package bolt
 
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"time"
@@ -286,6 +287,31 @@ func (s *Store) Reserve(ctx context.Context, n uint64) (uint64, error) {
 		return 0, err
 	}
 	return first, nil
+}
+
+// Spend implements live.Once.
+func (s *Store) Spend(ctx context.Context, id [16]byte, until time.Time) (bool, error) {
+	first := false
+	err := s.update(ctx, func(t tables) error {
+		spent, err := t.meta.Tx().CreateBucketIfNotExists(spentBucket) // files of earlier versions have none
+		if err != nil {
+			return err
+		}
+		// By their end, so that those which are over stand together at the beginning.
+		name := append(binary.BigEndian.AppendUint64(nil, uint64(max(0, until.Unix()))), id[:]...)
+		now := binary.BigEndian.AppendUint64(nil, uint64(time.Now().Unix()))
+		c := spent.Cursor()
+		for k, _ := c.First(); k != nil && bytes.Compare(k, now) < 0; k, _ = c.First() {
+			if err := c.Delete(); err != nil {
+				return err
+			}
+		}
+		if first = spent.Get(name) == nil; !first {
+			return nil
+		}
+		return spent.Put(name, []byte{})
+	})
+	return first && err == nil, err
 }
 
 // Close waits for what is under way and closes the file. Later calls return an Error of kind Unavailable.

@@ -28,6 +28,7 @@ const (
 
 var (
 	metaBucket    = []byte("meta")
+	spentBucket   = []byte("spent") // a token that was good once, by its end and ID
 	keysBucket    = []byte("keys")
 	digestsBucket = []byte("digests")
 	roomsBucket   = []byte("rooms")

@@ -21,6 +21,9 @@ import (
 //	{livego}:rooms          the names of all rooms, a sorted set
 //	{livego}:revoked        what was revoked in the last day, a stream of sealed entries
 //	{livego}:counter        the next number
+//	{livego}:files          files that servers share, a hash of sealed values
+//	{livego}:lock:NAME      who has a lock, until it expires
+//	{livego}:spent:ID       a token that was good once, until it expires
 const (
 	prefix      = "{livego}:"
 	roomName    = prefix + "room:"
@@ -29,6 +32,9 @@ const (
 	roomsName   = prefix + "rooms"
 	revokedName = prefix + "revoked"
 	counterName = prefix + "counter"
+	filesName   = prefix + "files"
+	lockName    = prefix + "lock:"
+	spentName   = prefix + "spent:"
 )
 
 // seal begins every value: what it is, in which version, and a checksum over that, the name it stands under and what follows. A

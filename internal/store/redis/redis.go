@@ -1,5 +1,5 @@
 // Package redis keeps rooms, push keys and counters in a Redis or Valkey that several servers share: one instance, one behind
-// Sentinel, or a Cluster. It implements live.Keys and live.Counter, and carries what is revoked on one server to the others.
+// Sentinel, or a Cluster. It implements live.Keys, live.Counter and live.Once, and carries what is revoked on one server to the others.
 // Every change is one script, which is done or not. It knows nothing of streams and of who asks.
 //
 // Redis may forget: a replica that takes over lacks the last writes, and anybody may flush it. So each server remembers what
@@ -407,6 +407,20 @@ func (s *Store) Reserve(ctx context.Context, n uint64) (uint64, error) {
 	defer s.mu.Unlock()
 	s.floor = max(s.floor, first+n)
 	return first, nil
+}
+
+// Spend implements live.Once. What a Redis forgets is good again: a replica that takes over may lack the last moment.
+func (s *Store) Spend(ctx context.Context, id [16]byte, until time.Time) (bool, error) {
+	name := spentName + hex.EncodeToString(id[:])
+	first := false
+	err := s.do(ctx, func(ctx context.Context) error {
+		err := s.client.SetArgs(ctx, name, seal(name, struct{}{}), goredis.SetArgs{Mode: "NX", TTL: max(time.Second, time.Until(until))}).Err()
+		if first = err == nil; errors.Is(err, goredis.Nil) {
+			return nil
+		}
+		return err
+	})
+	return first, err
 }
 
 // result is what becomes of a room.

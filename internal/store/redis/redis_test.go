@@ -82,6 +82,10 @@ func operations(s *Store, k live.Key) map[string]func(context.Context) error {
 		"add":     func(ctx context.Context) error { _, err := s.Add(ctx, live.Key{Room: k.Room, Label: "x"}); return err },
 		"revoke":  func(ctx context.Context) error { _, err := s.Revoke(ctx, k.ID); return err },
 		"reserve": func(ctx context.Context) error { _, err := s.Reserve(ctx, 1); return err },
+		"spend": func(ctx context.Context) error {
+			_, err := s.Spend(ctx, [16]byte{1}, time.Now().Add(time.Hour))
+			return err
+		},
 	}
 }
 

@@ -1,4 +1,4 @@
-// Package storetest is the conformance suite of live.Keys and live.Counter: what one backend passes, every backend passes.
+// Package storetest is the conformance suite of live.Keys, live.Counter and live.Once: what one backend passes, every backend passes.
 package storetest
 
 import (
@@ -17,6 +17,7 @@ import (
 type Store interface {
 	live.Keys
 	live.Counter
+	live.Once
 	Close() error
 }
 
@@ -63,6 +64,7 @@ func Run(t *testing.T, b Backend) {
 	}
 	t.Run("Reopen", func(t *testing.T) { reopen(t, b) })
 	t.Run("Counter", func(t *testing.T) { counter(t, b) })
+	t.Run("Spend", func(t *testing.T) { spend(t, b) })
 	t.Run("Closed", func(t *testing.T) { closed(t, b) })
 }
 
@@ -553,6 +555,67 @@ func counter(t *testing.T, b Backend) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func spend(t *testing.T, b Backend) {
+	place := t.TempDir()
+	s := b.Open(t, place)
+	ids := func(n int) (id [16]byte) { id[0], id[15] = byte(n), 1; return id }
+	try := func(s Store, n int, until time.Time) bool {
+		t.Helper()
+		first, err := s.Spend(t.Context(), ids(n), until)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return first
+	}
+	soon, later := time.Now().Add(1500*time.Millisecond), time.Now().Add(time.Hour)
+	for n := range 3 {
+		if !try(s, n, later) {
+			t.Errorf("%d is spent before it is", n)
+		}
+		if try(s, n, later) {
+			t.Errorf("%d is spent twice", n)
+		}
+	}
+	if !try(s, 9, soon) {
+		t.Error("9 is spent before it is")
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	firsts := 0
+	for range 8 {
+		wg.Go(func() {
+			first, err := s.Spend(t.Context(), ids(20), later)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				t.Error(err)
+			}
+			if first {
+				firsts++
+			}
+		})
+	}
+	wg.Wait()
+	if firsts != 1 {
+		t.Errorf("%d of 8 were the first", firsts)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Spend(t.Context(), ids(30), later); live.KindOf(err) != live.Unavailable {
+		t.Errorf("a store that is closed: %v", err)
+	}
+	<-time.After(time.Until(soon) + 1100*time.Millisecond)
+	s = b.Open(t, place)
+	t.Cleanup(func() { _ = s.Close() })
+	if try(s, 1, later) || try(s, 20, later) {
+		t.Error("what was spent is good again after a restart")
+	}
+	if !try(s, 40, later) {
+		t.Error("when one is over, no other is good")
 	}
 }
 

@@ -1,0 +1,124 @@
+package e2e
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+	"livego/internal/acme/acmetest"
+)
+
+const acmeDomain = "live.example.com"
+
+// An acmeServer is a livego that gets its certificate from an authority.
+type acmeServer struct {
+	*rig.Server
+	a *acmetest.Authority
+}
+
+// acmeFlags returns how a server is told of an authority that asks at port.
+func acmeFlags(t *testing.T, a *acmetest.Authority, port int) (flags, env []string) {
+	t.Helper()
+	trusted := filepath.Join(t.TempDir(), "authority.pem")
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Certificate().Raw})
+	if err := os.WriteFile(trusted, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	flags = []string{"--acme.domains=" + acmeDomain, "--acme.ca=" + a.Directory(), fmt.Sprintf("--acme.http_port=%d", port)}
+	return flags, []string{"SSL_CERT_FILE=" + trusted}
+}
+
+// startACME starts one whose authority asks at port.
+func startACME(t *testing.T, a *acmetest.Authority, port int, o rig.Options) acmeServer {
+	t.Helper()
+	flags, env := acmeFlags(t, a, port)
+	o.Flags, o.Env = slices.Concat(o.Flags, flags, []string{"--enable_https=true"}), append(o.Env, env...)
+	return acmeServer{rig.Start(t, o), a}
+}
+
+// certificate returns what is served to who asks for the domain and trusts the authority.
+func (s acmeServer) certificate(flag string) (*x509.Certificate, error) {
+	c, err := tls.Dial("tcp", s.Addr(flag), &tls.Config{RootCAs: s.a.Root(), ServerName: acmeDomain})
+	if err != nil {
+		return nil, err
+	}
+	defer c.Close()
+	return c.ConnectionState().PeerCertificates[0], nil
+}
+
+func (s acmeServer) awaitCertificate(t *testing.T) *x509.Certificate {
+	t.Helper()
+	var cert *x509.Certificate
+	rig.Eventually(t, patience, "a certificate", func() (err error) {
+		cert, err = s.certificate("https_addr")
+		return err
+	})
+	return cert
+}
+
+// TestACME has two servers with one Redis get one certificate between them, and keep it when Redis holds garbage or nothing at all.
+func TestACME(t *testing.T) {
+	rig.Need(t, "redis-server", "redis-cli")
+	t.Parallel()
+	r := rig.StartRedis(t)
+	ports := rig.FreePorts(t, 2)
+	a := acmetest.New(t, ports...)
+	shared := rig.Options{Flags: []string{"--redis_addr=" + r.Addr()}}
+	first, second := startACME(t, a, ports[0], shared), startACME(t, a, ports[1], shared)
+	cert := first.awaitCertificate(t)
+	if other := second.awaitCertificate(t); !other.Equal(cert) || a.Issued() != 1 {
+		t.Errorf("%d certificates were issued for two servers, want 1", a.Issued())
+	}
+	if log := first.Stderr() + second.Stderr(); strings.Count(log, "a certificate was obtained") != 1 || strings.Contains(log, "PRIVATE KEY") {
+		t.Errorf("the log says:\n%s", log)
+	}
+	for name := range strings.Lines(r.Do("HKEYS", "{livego}:files")) {
+		r.Do("HSET", "{livego}:files", strings.TrimSpace(name), "garbage")
+	}
+	second.Stop()
+	second = startACME(t, a, ports[1], rig.Options{Flags: shared.Flags, DataDir: second.DataDir})
+	if got := second.awaitCertificate(t); !got.Equal(cert) {
+		t.Error("with garbage in Redis another certificate is served")
+	}
+	second.Stop()
+	r.Crash()
+	second = startACME(t, a, ports[1], rig.Options{Flags: shared.Flags, DataDir: second.DataDir, NoWait: true})
+	for _, s := range []acmeServer{first, second} {
+		if got := s.awaitCertificate(t); !got.Equal(cert) {
+			t.Error("without Redis another certificate is served")
+		}
+	}
+	if a.Issued() != 1 {
+		t.Errorf("%d certificates were issued, want 1", a.Issued())
+	}
+}
+
+// TestACMERenewal starts a server again whose certificate is nearly over.
+func TestACMERenewal(t *testing.T) {
+	t.Parallel()
+	port := rig.FreePorts(t, 1)[0]
+	a := acmetest.New(t, port)
+	a.SetLife(-time.Hour, 10*time.Minute)
+	s := startACME(t, a, port, rig.Options{})
+	old := s.awaitCertificate(t)
+	s.Stop()
+	a.SetLife(-time.Hour, 24*time.Hour)
+	s = startACME(t, a, port, rig.Options{DataDir: s.DataDir})
+	rig.Eventually(t, patience, "a renewed certificate", func() error {
+		if cert := s.awaitCertificate(t); cert.Equal(old) {
+			return fmt.Errorf("it is the old one")
+		}
+		return nil
+	})
+	if a.Issued() != 2 || len(a.Problems()) > 0 {
+		t.Errorf("%d certificates were issued, and refused was %v", a.Issued(), a.Problems())
+	}
+}

@@ -1,0 +1,321 @@
+package hostile
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+)
+
+const (
+	operatorSecret = "a secret that signs what operators show"
+	asJSON         = "Content-Type: application/json"
+	asForm         = "Content-Type: application/x-www-form-urlencoded"
+)
+
+// An operatorCall is a request to the operator's listener.
+type operatorCall struct {
+	name, method, target string
+	body                 string
+	headers              []string // "Host" sets the host
+	want                 []int    // any of
+}
+
+// ask makes a request and returns its answer, read.
+func ask(t *testing.T, base string, c operatorCall) (*http.Response, string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, c.method, base+c.target, strings.NewReader(c.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.body == "" {
+		r.Body = nil
+	}
+	for _, h := range c.headers {
+		name, value, _ := strings.Cut(h, ": ")
+		if r.Header.Add(name, value); name == "Host" {
+			r.Host = value
+		}
+	}
+	client := rig.Client()
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	resp, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+// operatorCalls are what breaks a rule of the operator's HTTP, sent from this machine. None may have an effect.
+func operatorCalls() []operatorCall {
+	const form, keys, tokens = "/control/get?room=victim", "/api/v1/keys", "/api/v1/tokens"
+	canary := strings.Repeat("c4n4ry", 8)
+	calls := []operatorCall{
+		{name: "P02 GET on a change", method: "GET", target: keys + "/import", want: []int{405}},
+		{name: "P02 GET makes no token", method: "GET", target: tokens, want: []int{405}},
+		{name: "P02 HEAD on /control", method: "HEAD", target: form, want: []int{405}},
+		{name: "P03 PUT", method: "PUT", target: keys, body: "{}", headers: []string{asJSON}, want: []int{405}},
+		{name: "P03 PATCH", method: "PATCH", target: keys + "/x", body: "{}", headers: []string{asJSON}, want: []int{405}},
+		{name: "P03 TRACE", method: "TRACE", target: keys, want: []int{405}},
+		{name: "P03 PUT on /control", method: "PUT", target: form, want: []int{405}},
+		{name: "P03 override", method: "GET", target: keys, headers: []string{"X-HTTP-Method-Override: DELETE"}, want: []int{200}},
+		{name: "P04 no room", method: "GET", target: "/control/get", want: []int{400}},
+		{name: "P04 empty", method: "GET", target: "/control/get?room=", want: []int{400}},
+		{name: "P04 twice", method: "GET", target: "/control/get?room=a&room=b", want: []int{400}},
+		{name: "P04 in query and body", method: "POST", target: "/control/get?room=a", body: "room=b", headers: []string{asForm}, want: []int{400}},
+		{name: "P04 array", method: "GET", target: "/control/get?room[]=a", want: []int{400}},
+		{name: "P04 twice in /api/v1", method: "GET", target: keys + "?room=a&room=b", want: []int{400}},
+		{name: "P05 not UTF-8", method: "GET", target: "/control/get?room=%ff%fe", want: []int{400}},
+		{name: "P05 NUL", method: "GET", target: "/control/get?room=a%00", want: []int{400}},
+		{name: "P05 value of 1 MB", method: "POST", target: "/control/get", body: "room=" + strings.Repeat("a", 1<<20), headers: []string{asForm}, want: []int{413}},
+		{name: "P10 pull from the cloud's metadata", method: "GET", target: "/control/pull?oper=start&app=live&name=x&url=http%3A%2F%2F169.254.169.254%2F", want: []int{400, 403, 501}},
+		{name: "P12 password in a URL", method: "GET", target: "/control/push?oper=start&app=live&name=x&url=" + url.QueryEscape("rtmp://user:"+canary+"@h/a/b"), want: []int{400, 403, 501}},
+		{name: "P18 an unknown room", method: "GET", target: keys + "?room=nobody", want: []int{200, 404}},
+		{name: "P20 id of nobody", method: "DELETE", target: keys + "/nobody", want: []int{404}},
+		{name: "P20 id that climbs", method: "DELETE", target: keys + "/..%2f..%2fx", want: []int{400, 404}},
+		{name: "P20 a key as id", method: "DELETE", target: keys + "/" + canary, want: []int{404}},
+		{name: "P07 form of a foreign page", method: "POST", target: "/control/get", body: "room=victim", headers: []string{asForm, "Origin: http://evil.example"}, want: []int{403}},
+		{name: "P07 picture on a foreign page", method: "GET", target: form, headers: []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"}, want: []int{403}},
+		{name: "P07 sandboxed page", method: "POST", target: form, headers: []string{"Origin: null"}, want: []int{403}},
+		{name: "P07 another port of this host", method: "POST", target: form, headers: []string{"Sec-Fetch-Site: same-site"}, want: []int{403}},
+		{name: "P07 token for a foreign page", method: "POST", target: tokens, body: `{"action":"play","app":"live","room":"x"}`, headers: []string{asJSON, "Origin: http://evil.example"}, want: []int{401, 403}},
+		{name: "P08 rebinding", method: "GET", target: form, headers: []string{"Host: attacker.tld"}, want: []int{403}},
+		{name: "P24 proxy that claims to be here", method: "GET", target: form, headers: []string{"X-Forwarded-For: 127.0.0.1"}, want: []int{403}},
+		{name: "P26 command line", method: "GET", target: "/debug/pprof/cmdline", want: []int{404}},
+		{name: "P26 expvar", method: "GET", target: "/debug/vars", want: []int{404}},
+		{name: "P26 profiles from outside", method: "GET", target: "/debug/pprof/", headers: []string{"X-Forwarded-For: 192.0.2.1"}, want: []int{403}},
+		{name: "T09 two credentials", method: "GET", target: "/stat/livestat?jwt=a", headers: []string{"Authorization: Bearer b"}, want: []int{400}},
+		{name: "W10 gzip bomb", method: "POST", target: form, body: "\x1f\x8b\x08", headers: []string{"Content-Encoding: gzip"}, want: []int{415}},
+		{name: "P19 limit -1", method: "GET", target: keys + "?limit=-1", want: []int{400}},
+		{name: "P19 limit 10^9", method: "GET", target: keys + "?limit=1000000000", want: []int{400}},
+		{name: "P19 limit abc", method: "GET", target: keys + "?limit=abc", want: []int{400}},
+		{name: "P19 forged cursor", method: "GET", target: keys + "?after=..%2f..", want: []int{400}},
+	}
+	for name, body := range map[string]string{
+		"no JSON": "room=a", "depth": strings.Repeat("[", 10_000), "whole depth": strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000),
+		"member twice": `{"room":"a","room":"b"}`, "1e400": `{"keys":[{"room":"a","generation":1e400}]}`, "NaN": `{"room":NaN}`, "null": `null`,
+		"null room": `{"room":null}`, "number": `{"room":7}`, "trailing data": `{"room":"a"}{}`, "BOM": "\ufeff" + `{"room":"a"}`, "NUL": `{"room":"a\u0000"}`,
+		"unknown field": `{"room":"a","` + canary + `":1}`, "not UTF-8": "{\"room\":\"\xff\"}", "array": `[]`, "empty": ``,
+	} {
+		for _, path := range []string{keys, tokens, keys + "/import"} {
+			calls = append(calls, operatorCall{name: "P05 " + name + " to " + path, method: "POST", target: path, body: body, headers: []string{asJSON}, want: []int{400}})
+		}
+	}
+	for _, path := range []string{keys, tokens} {
+		calls = append(calls, operatorCall{name: "P05 100 KB to " + path, method: "POST", target: path, body: `{"room":"` + strings.Repeat("a", 100_000) + `"}`, headers: []string{asJSON}, want: []int{413}})
+	}
+	for n, name := range badNames {
+		if len(name) > 3000 {
+			continue
+		}
+		quoted, _ := json.Marshal(name)
+		add := func(where, method, target, body string, want ...int) {
+			calls = append(calls, operatorCall{name: fmt.Sprintf("N %d %s %.20q", n, where, name), method: method, target: target, body: body, headers: []string{asJSON}, want: want})
+		}
+		add("key's room", "POST", keys, fmt.Sprintf(`{"room":%s}`, quoted), 400)
+		add("key's app", "POST", keys, fmt.Sprintf(`{"room":"a","app":%s}`, quoted), 400)
+		add("token's room", "POST", tokens, fmt.Sprintf(`{"action":"play","app":"live","room":%s}`, quoted), 400)
+		add("token's app", "POST", tokens, fmt.Sprintf(`{"action":"play","app":%s,"room":"a"}`, quoted), 400)
+		add("livestat", "GET", "/stat/livestat?room=live%2f"+url.QueryEscape(name), "", 400, 404)
+		add("list", "GET", keys+"?room="+url.QueryEscape(name), "", 400)
+		add("cursor", "GET", keys+"?after="+url.QueryEscape(name), "", 400)
+		add("statics", "GET", "/statics/"+url.PathEscape(name), "", 400, 404, 301)
+	}
+	return calls
+}
+
+// TestOperator sends the rows of the operator's HTTP, P, and its names, N, to a server that asks for no credential.
+func TestOperator(t *testing.T) {
+	t.Parallel()
+	s := start(t, "--token.secret=a secret that signs the tokens of a test")
+	calls := operatorCalls()
+	t.Run("group", func(t *testing.T) {
+		for _, c := range calls {
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				resp, body := ask(t, s.API(""), c)
+				if !slices.Contains(c.want, resp.StatusCode) {
+					t.Errorf("HTTP %d %.200s, want one of %d", resp.StatusCode, body, c.want)
+				}
+				if strings.Contains(body, strings.Repeat("c4n4ry", 8)) {
+					t.Errorf("what was sent is repeated: %.300s", body)
+				}
+				for _, h := range []string{"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials"} {
+					if v := resp.Header.Get(h); v != "" {
+						t.Errorf("P09 W22: %s: %s", h, v)
+					}
+				}
+				if csp := resp.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "frame-ancestors 'none'") || resp.Header.Get("X-Content-Type-Options") != "nosniff" {
+					t.Errorf("P25: %v", resp.Header)
+				}
+			})
+		}
+		t.Run("P09 preflight", func(t *testing.T) {
+			t.Parallel()
+			for _, target := range []string{"/control/get?room=victim", "/api/v1/keys", "/api/v1/tokens"} {
+				resp, _ := ask(t, s.API(""), operatorCall{method: "OPTIONS", target: target, headers: []string{"Origin: http://evil.example", "Access-Control-Request-Method: POST"}})
+				if resp.StatusCode < 400 || resp.Header.Get("Access-Control-Allow-Origin") != "" {
+					t.Errorf("%s: HTTP %d %v", target, resp.StatusCode, resp.Header)
+				}
+			}
+		})
+		t.Run("P23 log injection", func(t *testing.T) {
+			t.Parallel()
+			p := s.dial(t)
+			p.advance(shaken)
+			p.send(connect("live\n\x1b[2Jlevel=ERROR msg=forged"))
+			p.ends(func(message) {})
+			ask(t, s.API(""), operatorCall{method: "GET", target: "/x%0alevel=ERROR%20msg=forged", headers: []string{"User-Agent: a\tb", "Host: attacker.tld"}})
+		})
+		t.Run("P22 statistics under churn", func(t *testing.T) { t.Parallel(); statisticsUnderChurn(t, s) })
+	})
+	// P04, P05, P07, P08: nothing that was refused has left a room behind.
+	_, body := ask(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/keys?limit=1000"})
+	var list struct{ Keys []struct{ Room string } }
+	if err := json.Unmarshal([]byte(body), &list); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range list.Keys {
+		if k.Room != "first" && !strings.HasPrefix(k.Room, "churn") && !strings.HasPrefix(k.Room, "TestOperator") {
+			t.Errorf("the room %q was made", k.Room)
+		}
+	}
+	for line := range strings.Lines(s.Stderr()) {
+		if strings.HasPrefix(line, "level=ERROR") || strings.HasPrefix(line, "msg=forged") {
+			t.Errorf("P23: a line of the log was forged: %q", line)
+		}
+	}
+	s.audit(t, len(calls)+10)
+}
+
+// statisticsUnderChurn asks for statistics while streams come and go.
+func statisticsUnderChurn(t *testing.T, s *target) {
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			p := s.dial(t)
+			p.room = "churn"
+			p.advance(publishing)
+			p.NC.Close()
+		}
+	}()
+	var took []time.Duration
+	for range 100 {
+		began := time.Now()
+		if resp, body := ask(t, s.API(""), operatorCall{method: "GET", target: "/stat/livestat"}); resp.StatusCode != 200 {
+			t.Errorf("HTTP %d %s", resp.StatusCode, body)
+		}
+		took = append(took, time.Since(began))
+	}
+	close(stop)
+	<-done
+	// The promise is 100 ms; this machine runs a dozen of these tests at a time.
+	if slices.Sort(took); took[50] > 100*time.Millisecond {
+		t.Errorf("half of the answers took more than %v", took[50])
+	}
+}
+
+// TestCredentials sends bad credentials to every route by every method, P01: there is one answer to all of them.
+func TestCredentials(t *testing.T) {
+	t.Parallel()
+	s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--auth_failures=0", "--jwt.secret=" + operatorSecret, "--token.secret=" + operatorSecret + "!"}})
+	admin, err := os.ReadFile(filepath.Join(s.DataDir, "admin.token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	good, exp := strings.TrimSpace(string(admin)), time.Now().Add(time.Hour).Unix()
+	if resp, _ := ask(t, s.API(""), operatorCall{method: "GET", target: "/stat/livestat", headers: []string{"Authorization: Bearer " + good}}); resp.StatusCode != 200 {
+		t.Fatalf("the admin token: HTTP %d", resp.StatusCode)
+	}
+	bad := map[string]string{
+		"none": "", "garbage": "x", "another admin token": strings.Repeat("a", 48), "expired": jwtOf(operatorSecret, `{"alg":"HS256"}`, `{"role":"admin","exp":1}`),
+		"T01 none": jwtOf("", `{"alg":"none"}`, `{"role":"admin"}`), "T01 None": jwtOf("", `{"alg":"None"}`, `{"role":"admin"}`),
+		"another secret":                 jwtOf("another", `{"alg":"HS256"}`, fmt.Sprintf(`{"role":"admin","exp":%d}`, exp)),
+		"T03 to publish":                 jwtOf(operatorSecret+"!", `{"alg":"HS256"}`, fmt.Sprintf(`{"act":"publish","app":"live","room":"movie","exp":%d}`, exp)),
+		"T03 to publish, by this secret": jwtOf(operatorSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"act":"publish","app":"live","room":"movie","exp":%d}`, exp)),
+		"no such role":                   jwtOf(operatorSecret, `{"alg":"HS256"}`, `{"role":"root"}`), "T04 crit": jwtOf(operatorSecret, `{"alg":"HS256","crit":["x"]}`, `{"role":"admin"}`),
+		"too long": strings.Repeat("x", 5000),
+	}
+	inputs := 0
+	for _, route := range []string{
+		"/", "/control/get?room=x", "/control/reset?room=x", "/control/delete?room=x", "/control/push?x=y", "/control/pull?x=y", "/stat/livestat", "/statics/",
+		"/api/v1/keys", "/api/v1/keys/export", "/api/v1/keys/import", "/api/v1/keys/x", "/api/v1/tokens", "/api/v1/events", "/api/v1/openapi.json", "/api/v1/x",
+		"/debug/pprof/", "/debug/pprof/heap", "/metrics", "/nothing",
+	} {
+		want := 403
+		if strings.HasPrefix(route, "/api/v1") {
+			want = 401
+		}
+		for _, method := range []string{"GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} {
+			uniform := ""
+			for name, credential := range bad {
+				inputs++
+				var headers []string
+				if credential != "" {
+					headers = []string{"Authorization: Bearer " + credential}
+				}
+				resp, body := ask(t, s.API(""), operatorCall{method: method, target: route, headers: headers})
+				if resp.StatusCode != want {
+					t.Errorf("%s %s with %s: HTTP %d %.100s, want %d", method, route, name, resp.StatusCode, body, want)
+				}
+				if uniform == "" {
+					uniform = body
+				}
+				if body != uniform {
+					t.Errorf("%s %s with %s answers %q, else %q", method, route, name, body, uniform)
+				}
+			}
+		}
+	}
+	// The least role that each takes, and the one below it.
+	roles := []string{"read", "operate", "admin"}
+	for route, least := range map[string]int{
+		"GET /stat/livestat": 0, "GET /api/v1/keys": 0, "GET /api/v1/events": 0, "GET /control/get?room=x": 1, "POST /control/reset?room=x": 1,
+		"DELETE /api/v1/keys/x": 1, "POST /api/v1/tokens": 1, "GET /api/v1/keys/export": 2, "POST /api/v1/keys/import": 2, "GET /debug/pprof/": 2,
+	} {
+		method, target, _ := strings.Cut(route, " ")
+		for n, role := range roles {
+			inputs++
+			token := jwtOf(operatorSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"role":%q,"exp":%d}`, role, exp))
+			resp, body := ask(t, s.API(""), operatorCall{method: method, target: target, headers: []string{"Authorization: Bearer " + token, asJSON}})
+			if refused := resp.StatusCode == 401 || resp.StatusCode == 403; refused != (n < least) {
+				t.Errorf("%s as %s: HTTP %d %.100s", route, role, resp.StatusCode, body)
+			}
+		}
+	}
+	t.Logf("%d requests", inputs)
+	log := s.Stdout() + s.Stderr()
+	for _, secret := range []string{good, operatorSecret} {
+		if strings.Contains(log, secret) {
+			t.Errorf("the log holds %q", secret)
+		}
+	}
+	if bytes.Contains([]byte(log), []byte("panic")) {
+		t.Error("a panic is in the log")
+	}
+}

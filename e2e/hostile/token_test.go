@@ -1,0 +1,355 @@
+package hostile
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+)
+
+const tokenSecret, oldSecret = "a secret that signs the tokens of a test", "the secret that was before this one"
+
+// jwtOf signs header and payload as they stand, by HS256; without a secret it leaves the signature out.
+func jwtOf(secret, header, payload string) string {
+	e := base64.RawURLEncoding
+	text := e.EncodeToString([]byte(header)) + "." + e.EncodeToString([]byte(payload))
+	if secret == "" {
+		return text + "."
+	}
+	m := hmac.New(sha256.New, []byte(secret))
+	m.Write([]byte(text))
+	return text + "." + e.EncodeToString(m.Sum(nil))
+}
+
+// signedOf is a token of a signed URL, by what docs/keys.md says.
+func signedOf(secret, action, stream string, iat, exp int64) string {
+	times := fmt.Sprintf("%d.%d", iat, exp)
+	m := hmac.New(sha256.New, []byte(secret))
+	fmt.Fprintf(m, "livego h1\n%s\n%s\n%s\n", action, stream, times)
+	return "h1." + times + "." + base64.RawURLEncoding.EncodeToString(m.Sum(nil))
+}
+
+// A tokenRow is a token, tried on the private room live/shut, in which nothing is live: who is let in finds nothing there.
+type tokenRow struct {
+	name, token string
+	want        int
+}
+
+const (
+	letIn   = http.StatusNotFound
+	noToken = http.StatusUnauthorized
+	notThis = http.StatusForbidden
+)
+
+func tokenRows() []tokenRow {
+	now := time.Now().Unix()
+	const hs = `{"alg":"HS256","typ":"JWT"}`
+	claims := func(format string, args ...any) string { return fmt.Sprintf(`{`+format+`}`, args...) }
+	good := claims(`"act":"play","app":"live","room":"shut","iat":%d,"exp":%d`, now, now+3600)
+	play := func(more string, args ...any) string {
+		return jwtOf(tokenSecret, hs, claims(`"act":"play","app":"live","room":"shut",`+more, args...))
+	}
+	of := func(act, app, room string) string {
+		return jwtOf(tokenSecret, hs, claims(`"act":%q,"app":%q,"room":%q,"iat":%d,"exp":%d`, act, app, room, now, now+3600))
+	}
+	header := func(h string) string { return jwtOf(tokenSecret, h, good) }
+	return []tokenRow{
+		{"good", jwtOf(tokenSecret, hs, good), letIn},
+		{"none at all", "", noToken},
+		{"garbage", "x", noToken},
+		{"4 KiB and more", strings.Repeat("x", 4097), noToken},
+		{"T01 none", jwtOf("", `{"alg":"none"}`, good), noToken},
+		{"T01 None, signed", header(`{"alg":"None"}`), noToken},
+		{"T01 no alg", header(`{}`), noToken},
+		{"T01 RS256 by the secret", header(`{"alg":"RS256"}`), noToken},
+		{"T01 HS512 by HS256", header(`{"alg":"HS512"}`), noToken},
+		{"T02 expired", play(`"exp":%d`, now-60), noToken},
+		{"T02 expired within the leeway", play(`"exp":%d`, now-5), letIn},
+		{"T02 not yet", play(`"exp":%d,"nbf":%d`, now+3600, now+600), noToken},
+		{"T02 no exp", play(`"nbf":%d`, now), noToken},
+		{"T02 exp 2^63", play(`"exp":9223372036854775808`), noToken},
+		{"T02 exp text", play(`"exp":"%d"`, now+3600), noToken},
+		{"T02 exp float", play(`"exp":%d.5`, now+3600), noToken},
+		{"T02 ten years", play(`"exp":%d`, now+10*365*86400), noToken},
+		{"T03 wrong room", of("play", "live", "other"), notThis},
+		{"T03 case of the room", of("play", "live", "Shut"), notThis},
+		{"T03 wrong app", of("play", "other", "shut"), notThis},
+		{"T03 to publish", of("publish", "live", "shut"), notThis},
+		{"T03 every room, as issued", of("play", "live", "*"), letIn},
+		{"T03 every app", of("play", "*", "shut"), notThis},
+		{"T03 part of a name", of("play", "live", "sh*"), notThis},
+		{"T04 claim twice", play(`"room":"shut","exp":%d`, now+3600), noToken},
+		{"T04 crit", header(`{"alg":"HS256","crit":["x"],"x":1}`), noToken},
+		{"T04 no issuer", play(`"exp":%d`, now+3600), letIn}, // none is asked for here
+		{"T06 kid of a path", header(`{"alg":"HS256","kid":"../../dev/null"}`), letIn},
+		{"T06 jku, x5u, jwk", header(`{"alg":"HS256","jku":"http://169.254.169.254/","x5u":"file:///etc/passwd","jwk":{"kty":"oct","k":"AA"}}`), letIn},
+		{"T07 the secret before", jwtOf(oldSecret, hs, good), letIn},
+		{"T07 a secret of no time", jwtOf("some other secret altogether", hs, good), noToken},
+		{"T10 another address", play(`"exp":%d,"ip":"192.0.2.1"`, now+3600), notThis},
+		{"T10 this address", play(`"exp":%d,"ip":"127.0.0.1"`, now+3600), letIn},
+		{"T11 signed", signedOf(tokenSecret, "play", "live/shut", now, now+3600), letIn},
+		{"T11 other stream", signedOf(tokenSecret, "play", "live/other", now, now+3600), noToken},
+		{"T11 case", signedOf(tokenSecret, "play", "live/Shut", now, now+3600), noToken},
+		{"T11 to publish", signedOf(tokenSecret, "publish", "live/shut", now, now+3600), noToken},
+		{"T11 expired", signedOf(tokenSecret, "play", "live/shut", now-3600, now-60), noToken},
+		{"T11 another secret", signedOf("some other secret altogether", "play", "live/shut", now, now+3600), noToken},
+		{"T11 end moved", strings.Replace(signedOf(tokenSecret, "play", "live/shut", now, now+3600), fmt.Sprint(now+3600), fmt.Sprint(now+3601), 1), noToken},
+		{"T11 cut", "h1." + fmt.Sprint(now, ".", now+3600) + ".", noToken},
+	}
+}
+
+// startTokens starts a target with private rooms.
+func startTokens(t *testing.T, flags ...string) *target {
+	t.Helper()
+	return start(t, append([]string{"--private=live/shut", "--token.secret=" + tokenSecret, "--token.previous=" + oldSecret, "--auth_failures=0"}, flags...)...)
+}
+
+// TestTokens tries the rows T by every protocol: each gives the same answer to the same token.
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	s := startTokens(t, "--hls_start_wait=0s")
+	rows := tokenRows()
+	ways := map[string]func(t *testing.T, token string) int{
+		"FLV":            func(t *testing.T, token string) int { return statusOf(t, s.FLV("shut"), token, "") },
+		"FLV, as bearer": func(t *testing.T, token string) int { return statusOf(t, s.FLV("shut"), "", token) },
+		"HLS":            func(t *testing.T, token string) int { return statusOf(t, s.HLS("shut"), token, "") },
+		"WebSocket": func(t *testing.T, token string) int {
+			p := s.dialTo(t, "httpflv_addr")
+			p.send([]byte(get("/live/shut.flv?token="+url.QueryEscape(token), "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13")))
+			if status := p.response(http.MethodGet).StatusCode; status != http.StatusSwitchingProtocols { // it may wait for the stream
+				return status
+			}
+			return letIn
+		},
+		"RTMP": func(t *testing.T, token string) int {
+			p := s.dial(t)
+			p.advance(connected)
+			p.play("shut?token=" + url.QueryEscape(token))
+			status := 0
+			p.ends(func(m message) {
+				text := string(m.Payload)
+				switch {
+				case !m.IsCall("onStatus"):
+				case strings.Contains(text, "needs a valid token"):
+					status = noToken
+				case strings.Contains(text, "not for this"):
+					status = notThis
+				case strings.Contains(text, notFound):
+					status = letIn
+				}
+			})
+			return status
+		},
+	}
+	t.Run("group", func(t *testing.T) {
+		for way, try := range ways {
+			for _, r := range rows {
+				t.Run(way+" "+r.name, func(t *testing.T) {
+					t.Parallel()
+					got := try(t, r.token)
+					if tooLong := got == http.StatusRequestURITooLong && len(r.token) > 4096; got != r.want && !tooLong {
+						t.Errorf("%d, want %d", got, r.want)
+					}
+				})
+			}
+		}
+		t.Run("T09 query and header", func(t *testing.T) {
+			t.Parallel()
+			for _, base := range []string{s.FLV("shut"), s.HLS("shut")} {
+				if got := statusOf(t, base, rows[0].token, "another"); got != 400 {
+					t.Errorf("%s: %d, want 400", base, got)
+				}
+			}
+		})
+		t.Run("T11 extra argument", func(t *testing.T) {
+			t.Parallel()
+			if got := statusOf(t, s.FLV("shut")+"?room=other&x=y", signedOf(tokenSecret, "play", "live/shut", time.Now().Unix(), time.Now().Unix()+60), ""); got != letIn {
+				t.Errorf("%d, want %d: an argument changes nothing", got, letIn)
+			}
+			if got := statusOf(t, s.FLV("shut")+"?token=x", "y", ""); got != 400 && got != noToken {
+				t.Errorf("two tokens: %d", got)
+			}
+		})
+	})
+	for _, r := range rows {
+		if len(r.token) > 20 && strings.Contains(s.Stdout()+s.Stderr(), r.token) {
+			t.Errorf("the log holds the token %q", r.name)
+		}
+	}
+	s.audit(t, len(rows)*len(ways))
+}
+
+// statusOf asks for an address with a token in the query, or in the header.
+func statusOf(t *testing.T, target, token, bearer string) int {
+	t.Helper()
+	if token != "" {
+		sep := "?"
+		if strings.Contains(target, "?") {
+			sep = "&"
+		}
+		target += sep + "token=" + url.QueryEscape(token)
+	}
+	c := operatorCall{method: "GET", target: target}
+	if bearer != "" {
+		c.headers = []string{"Authorization: Bearer " + bearer}
+	}
+	resp, _ := ask(t, "", c)
+	return resp.StatusCode
+}
+
+// TestTokenToPublish publishes by tokens, T03 and T08.
+func TestTokenToPublish(t *testing.T) {
+	t.Parallel()
+	s := startTokens(t)
+	s.pushKey(t, "movie")
+	token := func(act, room string, iat int64) string {
+		return jwtOf(tokenSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"act":%q,"app":"live","room":%q,"iat":%d,"exp":%d}`, act, room, iat, time.Now().Unix()+600))
+	}
+	publishes := func(token string) bool {
+		p := s.dial(t)
+		defer p.NC.Close()
+		p.advance(connected)
+		p.publish("movie?token=" + url.QueryEscape(token))
+		m := p.await("onStatus", "NetStream.Publish.")
+		return strings.Contains(string(m.Payload), "NetStream.Publish.Start")
+	}
+	now := time.Now().Unix()
+	good := token("publish", "movie", now)
+	for name, c := range map[string]struct {
+		token string
+		want  bool
+	}{
+		"good": {good, true}, "T03 to play": {token("play", "movie", now), false}, "T03 other room": {token("publish", "other", now), false},
+		"T08 from before the key": {token("publish", "movie", now-600), false}, "none": {"", false}, "garbage": {"x", false},
+	} {
+		if got := publishes(c.token); got != c.want {
+			t.Errorf("%s publishes: %v", name, got)
+		}
+	}
+	timer := time.NewTimer(1100 * time.Millisecond) // tokens say when they were made to the second
+	<-timer.C
+	if e := s.In(t).Call("/control/reset?room=movie"); e.Status != 200 {
+		t.Fatalf("reset: %d", e.Status)
+	}
+	if publishes(good) {
+		t.Error("T08: a token from before the reset publishes")
+	}
+	if timer = time.NewTimer(1100 * time.Millisecond); !publishes(token("publish", "movie", func() int64 { <-timer.C; return time.Now().Unix() }())) {
+		t.Error("a token from after the reset does not publish")
+	}
+}
+
+// TestTokenGuesser has somebody guess tokens, T12: after ten he waits, and others do not.
+func TestTokenGuesser(t *testing.T) {
+	t.Parallel()
+	s := start(t, "--private=live/shut", "--token.secret="+tokenSecret, "--limit_loopback=true", "--auth_failures=10")
+	for range 10 {
+		statusOf(t, s.FLV("shut"), "guess", "")
+	}
+	began := time.Now()
+	var slowest atomic.Int64
+	t.Run("guesses", func(t *testing.T) {
+		for n := range 8 {
+			t.Run(fmt.Sprint(n), func(t *testing.T) {
+				t.Parallel()
+				if got := statusOf(t, s.FLV("shut"), "guess", ""); got != noToken && got != http.StatusTooManyRequests {
+					t.Errorf("HTTP %d", got)
+				}
+				took := int64(time.Since(began))
+				for old := slowest.Load(); took > old && !slowest.CompareAndSwap(old, took); old = slowest.Load() {
+				}
+			})
+		}
+	})
+	if d := time.Duration(slowest.Load()); d < 500*time.Millisecond {
+		t.Errorf("after ten bad tokens eight more took %v", d)
+	}
+}
+
+// TestHookAnswers has the operator's program answer what it should not, T13: nobody publishes.
+func TestHookAnswers(t *testing.T) {
+	t.Parallel()
+	var visited atomic.Int64
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		visited.Add(1)
+		fmt.Fprint(w, `{"allow":true}`)
+	}))
+	defer elsewhere.Close()
+	answers := map[string]func(http.ResponseWriter, *http.Request){
+		"yes":         func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"allow":true}`) },
+		"no":          func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"allow":false,"reason":"not today"}`) },
+		"text":        func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"allow":"yes"}`) },
+		"one":         func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"allow":1}`) },
+		"nothing":     func(http.ResponseWriter, *http.Request) {},
+		"html":        func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<h1>ok</h1>") },
+		"more":        func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"allow":true}{"allow":true}`) },
+		"created":     func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(201); fmt.Fprint(w, `{"allow":true}`) },
+		"unavailable": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(503); fmt.Fprint(w, `{"allow":true}`) },
+		"redirect":    func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL, http.StatusFound) },
+		"ten": func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprint(w, `{"allow":true,"x":"`, strings.Repeat("x", 10<<20), `"}`)
+		},
+		"drip": func(w http.ResponseWriter, r *http.Request) {
+			for range 100 {
+				fmt.Fprint(w, " ")
+				w.(http.Flusher).Flush()
+				select {
+				case <-time.After(100 * time.Millisecond):
+				case <-r.Context().Done():
+					return
+				}
+			}
+			fmt.Fprint(w, `{"allow":true}`)
+		},
+		"climb": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"allow":true,"room":"../../etc"}`) },
+	}
+	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := make([]byte, 4096)
+		n, _ := r.Body.Read(body)
+		for name, answer := range answers {
+			if strings.Contains(string(body[:n]), `"room":"`+name+`"`) {
+				answer(w, r)
+			}
+		}
+	}))
+	defer program.Close()
+	s := start(t, "--hook.on_publish="+program.URL, "--hook.secret=a secret that signs the hooks of a test", "--hook.timeout=1s")
+	for name := range answers {
+		t.Run(name, func(t *testing.T) {
+			p := s.dial(t)
+			p.room = name
+			p.advance(connected)
+			began := time.Now()
+			p.publish(p.pushKey())
+			m := p.await("onStatus", "NetStream.Publish.")
+			if got := strings.Contains(string(m.Payload), "NetStream.Publish.Start"); got != (name == "yes") {
+				t.Errorf("it publishes: %v", got)
+			}
+			if took := time.Since(began); took > prompt {
+				t.Errorf("it took %v", took)
+			}
+			if name == "no" && !strings.Contains(string(m.Payload), "not today") {
+				t.Errorf("the reason is not told: %q", m.Payload)
+			}
+		})
+	}
+	if visited.Load() != 0 {
+		t.Error("a redirect was followed")
+	}
+	rig.Eventually(t, patience, "no stream is left", func() error {
+		if p := s.In(t).Stat().Publishers; slices.ContainsFunc(p, func(e rig.StatEntry) bool { return e.Key != "live/yes" }) {
+			return fmt.Errorf("%+v", p)
+		}
+		return nil
+	})
+}

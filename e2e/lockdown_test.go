@@ -1,0 +1,175 @@
+//go:build unix
+
+package e2e
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+// A desk is where the steps of docs/keys.md are typed: a directory, with livego in the path and listeners that nobody else has.
+type desk struct {
+	t     *testing.T
+	dir   string
+	env   []string
+	addr  map[string]string // by setting
+	typed string            // what the commands have printed
+}
+
+func newDesk(t *testing.T) *desk {
+	t.Helper()
+	d := &desk{t: t, dir: t.TempDir(), addr: map[string]string{}}
+	bin := t.TempDir()
+	if err := os.Symlink(rig.Binary(t, true), filepath.Join(bin, "livego")); err != nil {
+		t.Fatal(err)
+	}
+	d.env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+	listeners := []string{"rtmp_addr", "httpflv_addr", "hls_addr", "api_addr", "rtmps_addr", "https_addr"}
+	for i, port := range rig.FreePorts(t, len(listeners)) {
+		d.addr[listeners[i]] = fmt.Sprintf("127.0.0.1:%d", port)
+		d.env = append(d.env, fmt.Sprintf("LIVEGO_%s=%s", strings.ToUpper(listeners[i]), d.addr[listeners[i]]))
+	}
+	return d
+}
+
+// command returns how a script is run.
+func (d *desk) command(script string) *exec.Cmd {
+	_, port, _ := net.SplitHostPort(d.addr["api_addr"])
+	cmd := exec.CommandContext(d.t.Context(), "bash", "-euc", strings.ReplaceAll(script, "localhost:8090", "localhost:"+port))
+	cmd.Dir, cmd.Env = d.dir, d.env
+	return cmd
+}
+
+// run types a script that ends.
+func (d *desk) run(script string) string {
+	d.t.Helper()
+	cmd := d.command(script)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		d.t.Fatalf("%s\n%v\n%s%s", script, err, out, stderr.String())
+	}
+	d.typed += string(out)
+	return string(out)
+}
+
+// TestLockedDown types the five steps from open to locked down, and then tries every door: each is shut to who has nothing to show, and
+// opens to who was given something.
+func TestLockedDown(t *testing.T) {
+	rig.Need(t, "ffmpeg", "openssl", "curl")
+	t.Parallel()
+	_, text, _ := strings.Cut(document(t, "docs/keys.md"), "## From open to locked down")
+	if steps := regexp.MustCompile(`(?m)^### \d\. `).FindAllString(text, -1); len(steps) != 5 || steps[4] != "### 5. " {
+		t.Fatalf("the steps are %q, want five", steps)
+	}
+	d := newDesk(t)
+	var denied string
+	src := load(t, sample.AV).File(t)
+	for _, f := range fences(text) {
+		switch {
+		case f.stays:
+			cmd := d.command("exec " + f.script)
+			var log strings.Builder
+			cmd.Stderr = &log
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				_ = cmd.Process.Kill()
+				_ = cmd.Wait()
+				if t.Failed() {
+					t.Logf("log of the server:\n%s", log.String())
+				}
+			})
+			rig.Eventually(t, patience, "server", func() error {
+				c, err := net.Dial("tcp", d.addr["api_addr"])
+				if err == nil {
+					c.Close()
+				}
+				return err
+			})
+			rig.FFmpeg(t, "-re", "-i", src, "-c", "copy", "-f", "flv", "rtmp://"+d.addr["rtmp_addr"]+"/live/movie").Wait(patience) // is refused
+		case strings.Contains(f.script, "denied"):
+			denied = d.run(f.script)
+		default:
+			d.run(f.script)
+		}
+	}
+	if !strings.Contains(denied, `"what":"publish"`) {
+		t.Errorf("the list of who was refused is %s", denied)
+	}
+	found := regexp.MustCompile(`(?m)^([0-9A-Za-z]{48})\n([0-9A-Za-z]{48})\n(\S+\.\S+\.\S+)$`).FindStringSubmatch(d.typed)
+	if found == nil {
+		t.Fatalf("two keys and a token were to be printed:\n%s", d.typed)
+	}
+	checkShut(t, d, found[1], found[3], src)
+}
+
+// checkShut tries every door.
+func checkShut(t *testing.T, d *desk, key, token, src string) {
+	t.Helper()
+	cert, err := os.ReadFile(filepath.Join(d.dir, "server.crt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(cert) {
+		t.Fatal("server.crt is no certificate")
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	status := func(target string) int {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(r)
+		if err != nil {
+			return 0
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	push := rig.FFmpeg(t, "-re", "-stream_loop", "-1", "-i", src, "-c", "copy", "-f", "flv", "rtmps://"+d.addr["rtmps_addr"]+"/live/"+key)
+	https, hls := "https://"+d.addr["https_addr"]+"/live/movie", "https://"+d.addr["hls_addr"]+"/live/movie"
+	rig.Eventually(t, patience, "the encoder by its own key, over TLS", func() error {
+		if got := status(https + ".flv?token=" + token); got != 200 {
+			return fmt.Errorf("HTTP %d, ffmpeg says %s", got, push.Stderr())
+		}
+		return nil
+	})
+	for target, want := range map[string]int{
+		https + ".flv": 401, https + ".m3u8": 401, hls + ".m3u8": 401, hls + ".m3u8?token=" + token: 200, https + ".flv?token=x": 401,
+		"https://" + d.addr["api_addr"] + "/control/get?room=movie": 403, "https://" + d.addr["api_addr"] + "/api/v1/keys": 401,
+		"https://" + d.addr["api_addr"] + "/": 403, "https://" + d.addr["api_addr"] + "/readyz": 200,
+		"http://" + d.addr["hls_addr"] + "/live/movie.m3u8": 400, "http://" + d.addr["api_addr"] + "/readyz": 400,
+		"http://" + d.addr["httpflv_addr"] + "/live/movie.flv": 401,
+	} {
+		if got := status(target); got != want {
+			t.Errorf("%.60s: HTTP %d, want %d", target, got, want)
+		}
+	}
+	for _, name := range []string{"livego.yaml", "server.key", "livego-data/admin.token"} {
+		if info, err := os.Stat(filepath.Join(d.dir, name)); err != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s is readable by others: %v %v", name, info, err)
+		}
+	}
+}

@@ -1,0 +1,98 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"livego/internal/auth"
+	"livego/internal/live"
+)
+
+const tokensPath = v1 + "/tokens"
+
+// routeTokens serves tokens. They are not kept: who makes one has it.
+func (s *server) routeTokens(api huma.API) {
+	make := operation("POST", tokensPath, "make-token", "Make a token to watch or to publish a stream", http.StatusNotFound, http.StatusConflict)
+	make.DefaultStatus = http.StatusCreated
+	huma.Register(api, make, s.makeToken)
+}
+
+type tokenInput struct {
+	host string
+	Body struct {
+		Action  string `json:"action" enum:"play,publish"`
+		App     string `json:"app" maxLength:"128"`
+		Room    string `json:"room" maxLength:"128" doc:"* is every room of the app."`
+		For     string `json:"for,omitempty" maxLength:"32" default:"1h" doc:"How long it is good: 90s, 30m, 12h."`
+		IP      string `json:"ip,omitempty" maxLength:"64" doc:"The only address that it is good from."`
+		Viewers int    `json:"viewers,omitempty" minimum:"0" maximum:"1000000" doc:"How many may watch with it at a time."`
+		Once    bool   `json:"once,omitempty" doc:"It is good one time."`
+		Signed  bool   `json:"signed,omitempty" doc:"For a signed URL, shorter than a JWT."`
+	}
+}
+
+// Resolve implements huma.Resolver.
+func (in *tokenInput) Resolve(ctx huma.Context) []error {
+	in.host = ctx.Host()
+	return nil
+}
+
+type madeToken struct {
+	Body struct {
+		Token   string    `json:"token"`
+		Expires time.Time `json:"expires"`
+		URLs    []string  `json:"urls" doc:"Where it is good, as seen from who asked. None for every room."`
+	}
+}
+
+func (s *server) makeToken(ctx context.Context, in *tokenInput) (*madeToken, error) {
+	b := in.Body
+	w := auth.Wish{App: b.App, Room: b.Room, IP: b.IP, Viewers: b.Viewers, Once: b.Once, Signed: b.Signed}
+	if b.Action == live.Publish.String() {
+		w.Action = live.Publish
+	}
+	var err error
+	if w.For, err = time.ParseDuration(b.For); err != nil {
+		return nil, failed(live.Errorf(live.Invalid, "for must be a time, such as 90s, 30m or 12h"))
+	}
+	out := new(madeToken)
+	if out.Body.Token, out.Body.Expires, err = s.Mint.Make(w, time.Now()); err != nil {
+		return nil, failed(err)
+	}
+	if err := s.checkConfigured(b.App); err != nil {
+		return nil, failed(err)
+	}
+	if w.Action == live.Publish && b.Room != "*" {
+		if err := s.checkDefaultKey(ctx, b.App, b.Room); err != nil {
+			return nil, failed(err)
+		}
+	}
+	out.Body.URLs = []string{}
+	if app, _ := s.app(b.App); b.Room != "*" {
+		for _, l := range s.links(app, live.Name{App: b.App, Room: b.Room}, in.host) {
+			if w.Action == live.Play || strings.HasPrefix(string(l.URL), "rtmp") {
+				out.Body.URLs = append(out.Body.URLs, string(l.URL)+"?token="+url.QueryEscape(out.Body.Token))
+			}
+		}
+	}
+	s.Log.Info("control", "action", "make token", "what", b.Action, "app", b.App, "room", b.Room)
+	return out, nil
+}
+
+// checkDefaultKey finds the key that a token to publish is tied to.
+func (s *server) checkDefaultKey(ctx context.Context, app, room string) error {
+	keys, err := s.Keys.List(ctx, room)
+	if err != nil {
+		return s.storeFailed("make token", app, room, err)
+	}
+	if !slices.ContainsFunc(keys, func(k live.Key) bool { return k.Label == "" && k.Good(app, time.Now()) }) {
+		return live.Errorf(live.NotFound, "the room has no key, to which a token to publish is tied: /control/get makes it")
+	}
+	return nil
+}

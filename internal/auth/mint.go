@@ -1,0 +1,70 @@
+package auth
+
+import (
+	"net/netip"
+	"time"
+
+	"livego/internal/live"
+)
+
+// A Mint makes tokens to publish and to play.
+type Mint struct {
+	Secret string        // "": none can be made
+	MaxAge time.Duration // how long the longest is good
+}
+
+// A Wish is what a token is to allow, as somebody has typed it.
+type Wish struct {
+	Action    live.Action
+	App, Room string        // a room "*" stands for every one of the app
+	For       time.Duration // how long it is good
+	IP        string        // the only address that it is good from; "": any
+	Viewers   int           // how many may watch with it at a time; 0: as the server says
+	Once      bool          // it is good one time
+	Signed    bool          // for a signed URL, shorter than a JWT
+}
+
+// Make returns a token that is good from now, and until when. Errors are of kind Invalid for a wish that breaks a rule, Conflict
+// where there is no secret.
+func (m Mint) Make(w Wish, now time.Time) (string, time.Time, error) {
+	if m.Secret == "" {
+		return "", time.Time{}, live.Errorf(live.Conflict, "token.secret is not set: put one of at least 16 characters into the settings")
+	}
+	c, err := m.claims(w, now)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	if w.Signed {
+		return Sign(m.Secret, c), c.Expires, nil
+	}
+	token, err := SignJWT(m.Secret, c)
+	return token, c.Expires, err
+}
+
+func (m Mint) claims(w Wish, now time.Time) (Claims, error) {
+	c := Claims{
+		Action: w.Action, App: w.App, Room: w.Room, Issued: now, Expires: now.Add(w.For).Truncate(time.Second), Viewers: w.Viewers, Once: w.Once,
+	}
+	if err := live.CheckApp(w.App); err != nil {
+		return c, err
+	}
+	if err := live.CheckRoom(w.Room); w.Room != "*" && err != nil {
+		return c, err
+	}
+	switch {
+	case w.For < time.Second || w.For > m.MaxAge:
+		return c, live.Errorf(live.Invalid, "a token is good for 1s to token.max_age (%v)", m.MaxAge)
+	case w.Viewers < 0 || w.Viewers > 0 && w.Action == live.Publish:
+		return c, live.Errorf(live.Invalid, "viewers is a number of viewers, and no publisher has any")
+	case w.Signed && (w.Room == "*" || w.Viewers > 0 || w.Once):
+		return c, live.Errorf(live.Invalid, "a signed URL is for one stream, and cannot say how many may watch, or how often")
+	case w.IP == "":
+		return c, nil
+	}
+	ip, err := netip.ParseAddr(w.IP)
+	if err != nil || ip.Zone() != "" {
+		return c, live.Errorf(live.Invalid, "ip must be an address")
+	}
+	c.IP = ip.Unmap()
+	return c, nil
+}
