@@ -332,9 +332,9 @@ func TestTimes(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+			began := time.Now()
 			c := dial(t, addr)
 			first, second, _ := strings.Cut(tt.sent, "|")
-			began := time.Now()
 			_, _ = io.WriteString(c, first)
 			if second != "" {
 				resp, err := http.ReadResponse(bufio.NewReader(c), nil)
