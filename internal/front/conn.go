@@ -62,12 +62,12 @@ func (c *conn) run() {
 		}
 		c.leave(over)
 	}()
-	limit := c.srv.rest.ReadHeaderTimeout
+	c.wait(c.srv.rest.ReadHeaderTimeout)
+	c.renewed = time.Time{} // the next has another time
 	for first := true; ; first = false {
-		if c.wait(limit); c.sock.read() != nil {
+		if c.sock.read() != nil {
 			return
 		}
-		limit = c.srv.rest.IdleTimeout
 		c.busy.Store(true)
 		head, err := c.head(first)
 		if err != nil {
@@ -88,6 +88,7 @@ func (c *conn) run() {
 		if c.srv.stopping.Load() {
 			return
 		}
+		c.wait(c.srv.rest.IdleTimeout)
 	}
 }
 
@@ -112,15 +113,19 @@ func (c *conn) leave(over bool) {
 	}
 }
 
-// wait gives the client that long to begin the next request. The time is set anew no more often than makes a difference.
+// wait gives the client that long to begin the next request, or for ever for 0. The time is set anew no more often than makes a
+// difference.
 func (c *conn) wait(limit time.Duration) {
-	if limit == 0 {
+	now := time.Now()
+	if limit > 0 && now.Sub(c.renewed) < limit/16 {
 		return
 	}
-	if now := time.Now(); now.Sub(c.renewed) >= limit/16 {
-		c.renewed = now
-		_ = c.tcp.SetReadDeadline(now.Add(limit)) // who is closed is noticed next
+	c.renewed = now
+	var until time.Time
+	if limit > 0 {
+		until = now.Add(limit)
 	}
+	_ = c.tcp.SetReadDeadline(until) // who is closed is noticed next
 }
 
 // head reads on until the head of the request is there or is known to be net/http's, and returns what has been read. That of the first

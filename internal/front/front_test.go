@@ -354,6 +354,22 @@ func TestTimes(t *testing.T) {
 	}
 }
 
+// TestIdle has a client ask again after more than a head may take.
+func TestIdle(t *testing.T) {
+	const limit = 50 * time.Millisecond
+	c := dial(t, serve(t, New(&http.Server{Handler: http.HandlerFunc(answers), ReadHeaderTimeout: limit, IdleTimeout: patience}, Options{Stall: patience})))
+	in := bufio.NewReader(c)
+	for range 3 {
+		_, _ = io.WriteString(c, "GET /200 HTTP/1.1\r\nHost: a\r\n\r\n")
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		wait(t, 3*limit)
+	}
+}
+
 // TestStall has a client who does not take what he asked for.
 func TestStall(t *testing.T) {
 	const stall = 300 * time.Millisecond
