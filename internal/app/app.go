@@ -315,7 +315,7 @@ func (a *App) stop(servers []webServer) {
 	}
 	for _, srv := range servers {
 		if srv.Shutdown(drain) != nil {
-			srv.Close()
+			_ = srv.Close()
 		}
 	}
 }

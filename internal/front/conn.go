@@ -108,7 +108,7 @@ func (c *conn) leave(over bool) {
 	delete(c.srv.conns, c)
 	c.srv.mu.Unlock()
 	if !over {
-		c.tcp.Close()
+		_ = c.tcp.Close()
 		c.srv.state(c.tcp, http.StateClosed)
 	}
 }

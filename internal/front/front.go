@@ -74,9 +74,12 @@ func (s *Server) Serve(ln net.Listener) error {
 	}
 	s.hang = hang
 	defer hang.close()
-	behind := make(chan error, 1)
+	behind := make(chan struct{})
 	s.over.addr = ln.Addr()
-	go func() { behind <- s.rest.Serve(s.over) }()
+	go func() {
+		defer close(behind)
+		_ = s.rest.Serve(s.over) // ends when it is closed
+	}()
 
 	accepting, stop := context.WithCancel(s.base)
 	defer stop()
@@ -111,7 +114,7 @@ func (s *Server) accept(nc net.Conn) {
 	c, err := s.newConn(tcp)
 	if err != nil { // closed already, by who counts them
 		s.state(tcp, http.StateClosed)
-		tcp.Close()
+		_ = tcp.Close()
 		return
 	}
 	s.mu.Lock()
@@ -130,7 +133,7 @@ func (s *Server) state(nc net.Conn, state http.ConnState) {
 func (s *Server) Shutdown(ctx context.Context) error {
 	for _, c := range s.stop() {
 		if !c.busy.Load() {
-			c.tcp.Close()
+			_ = c.tcp.Close()
 		}
 	}
 	behind := s.rest.Shutdown(ctx)
@@ -151,7 +154,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 func (s *Server) Close() error {
 	s.cancel()
 	for _, c := range s.stop() {
-		c.tcp.Close()
+		_ = c.tcp.Close()
 	}
 	return s.rest.Close()
 }
