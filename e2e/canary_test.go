@@ -1,13 +1,18 @@
 package e2e
 
 import (
+	"compress/gzip"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,13 +27,19 @@ func TestCanary(t *testing.T) {
 	t.Parallel()
 	secrets := map[string]string{
 		"redis_pwd": "cAnArYrEdIs0pAsSwOrD", "token.secret": "cAnArYtOkEn0sEcReT00", "token.previous": "cAnArYpReViOuS0sEcReT",
-		"jwt.secret": "cAnArYjWt0sEcReT0000", "hook.secret": "cAnArYhOoK0sEcReT000", "hook URL": "cAnArYhOoK0uRl000000",
+		"jwt.secret": "cAnArYjWt0sEcReT0000", "hook.secret": "cAnArYhOoK0sEcReT000", "hook URL": "cAnArYhOoK0uRl000000", "relay URL": "cAnArYrElAy0uRl00000",
 	}
 	r := rig.StartRedis(t, "--requirepass", secrets["redis_pwd"])
-	hook := "http://user:" + secrets["hook URL"] + "@127.0.0.1:1/" + secrets["hook URL"] + "?x=" + secrets["hook URL"]
-	env := []string{"LIVEGO_REDIS_ADDR=redis://:" + secrets["redis_pwd"] + "@" + r.Addr(), "LIVEGO_HOOK_EVENTS=" + hook, "LIVEGO_HOOK_ON_PLAY=" + hook}
+	var told notes // what the hooks are sent
+	program := httptest.NewServer(&told)
+	defer program.Close()
+	there := "http://user:" + secrets["hook URL"] + "@" + strings.TrimPrefix(program.URL, "http://") + "/" + secrets["hook URL"] + "?x=" + secrets["hook URL"]
+	env := []string{
+		"LIVEGO_REDIS_ADDR=redis://:" + secrets["redis_pwd"] + "@" + r.Addr(), "LIVEGO_HOOK_ON_PUBLISH=" + there, "LIVEGO_HOOK_EVENTS=" + there,
+		"LIVEGO_HOOK_VIEWERS=true", "LIVEGO_HOOK_ON_PLAY=" + there,
+	}
 	for key, v := range secrets {
-		if key != "hook URL" {
+		if !strings.HasSuffix(key, "URL") {
 			env = append(env, "LIVEGO_"+strings.ToUpper(strings.ReplaceAll(key, ".", "_"))+"="+v)
 		}
 	}
@@ -66,7 +77,11 @@ func TestCanary(t *testing.T) {
 			return ""
 		}
 		defer resp.Body.Close()
-		b, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+		most := int64(1 << 20)
+		if strings.Contains(target, ".flv") {
+			most = 16 << 10 // of what has no end
+		}
+		b, _ := io.ReadAll(io.LimitReader(resp.Body, most))
 		if !quiet {
 			fmt.Fprintf(&said, "%s %d %v %s\n", target[:min(40, len(target))], resp.StatusCode, resp.Header, b)
 		}
@@ -79,6 +94,17 @@ func TestCanary(t *testing.T) {
 	made := call("POST", s.API("/api/v1/keys"), secrets["admin token"], `{"room":"movie","label":"cam"}`, true)
 	_, made, _ = strings.Cut(made, `"key":"`)
 	secrets["further key"] = made[:48]
+
+	for name, wish := range map[string]string{
+		"token by the API": `{"action":"play","app":"live","room":"shut"}`, "token to publish by the API": `{"action":"publish","app":"live","room":"movie"}`,
+		"token good once": `{"action":"play","app":"live","room":"*","once":true}`,
+	} {
+		made = call("POST", s.API("/api/v1/tokens"), secrets["JWT"], wish, true)
+		_, made, _ = strings.Cut(made, `"token":"`)
+		if secrets[name], _, _ = strings.Cut(made, `"`); secrets[name] == "" {
+			t.Fatalf("no %s", name)
+		}
+	}
 
 	src := load(t, sample.AV)
 	push := s.PushTo(src.File(t), s.RTMP(secrets["push key"]), "-stream_loop", "-1")
@@ -102,15 +128,21 @@ func TestCanary(t *testing.T) {
 	ask := func() {
 		for _, v := range all {
 			q := url.QueryEscape(v)
-			for _, target := range []string{
-				s.FLV("shut") + "?token=" + q, s.HLS("shut") + "?token=" + q, s.FLV(url.PathEscape(v)), s.HLS(url.PathEscape(v)), s.FLV("movie") + "?x=" + q,
+			targets := []string{
+				s.FLV("shut") + "?token=" + q, s.HLS("shut") + "?token=" + q, s.FLV("movie") + "?x=" + q,
 				s.API("/stat/livestat?room=" + q), s.API("/control/get?jwt=" + q), s.API("/control/reset?room=" + q), s.API("/control/delete?room=" + q + "&app=" + q),
 				s.API("/control/reset?room=movie&grace=" + q), s.API("/control/reset?room=movie&all=" + q), s.API("/" + url.PathEscape(v)), s.API("/api/v1/keys?room=" + q),
 				s.API("/api/v1/keys?after=" + q), s.API("/api/v1/keys?" + q + "=1"), s.API("/api/v1/" + url.PathEscape(v)), s.API("/statics/" + url.PathEscape(v)),
-			} {
+				s.API("/control/push?oper=start&app=live&name=movie&url=" + url.QueryEscape("rtmp://user:"+v+"@127.0.0.1:1/"+v+"/"+v+"?token="+v)),
+				s.API("/control/pull?oper=start&app=live&name=movie&url=" + url.QueryEscape("rtmp://user:"+v+"@127.0.0.1:1/"+v+"/"+v+"?token="+v)),
+			}
+			if len(v) == 48 {
+				targets = append(targets, s.FLV(v), s.HLS(v))
+			}
+			for _, target := range targets {
 				call("GET", target, "", "", false)
 				if strings.Contains(target, "room=") && len(v) != 48 {
-					continue // the operator may call a room what he likes, but not like a key
+					continue // people may call a room what they like, but not like a key
 				}
 				call("GET", target, secrets["admin token"], "", false)
 				call("POST", target, v, "", false)
@@ -124,11 +156,15 @@ func TestCanary(t *testing.T) {
 				call("POST", s.API("/api/v1/keys/import"), secrets["admin token"], `{"keys":[`+body+`]}`, false)
 			}
 		}
-		for _, path := range []string{"/", "/stat/livestat", "/api/v1/keys", "/api/v1/events?type=denied&limit=1000", "/api/v1/openapi.json", "/metrics", "/healthz", "/readyz", "/debug/pprof/goroutine?debug=1"} {
+		for _, path := range []string{"/", "/stat/livestat", "/api/v1/keys", "/api/v1/events?type=denied&limit=1000", "/api/v1/openapi.json", "/metrics", "/healthz", "/readyz", "/debug/pprof/", "/debug/pprof/goroutine?debug=1", "/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1"} {
 			call("GET", s.API(path), secrets["admin token"], "", false)
+		}
+		for _, profile := range []string{"goroutine", "heap", "allocs", "block", "mutex", "threadcreate", "profile?seconds=1", "trace?seconds=1"} {
+			said.WriteString(unzipped(call("GET", s.API("/debug/pprof/"+profile), secrets["admin token"], "", true)))
 		}
 	}
 	ask()
+	viewed := watched(t, s)
 	outputs := map[string]string{
 		"livego keys list":                   livego("keys", "list"),
 		"livego keys revoke":                 livego("keys", "revoke", "nobody"),
@@ -136,6 +172,12 @@ func TestCanary(t *testing.T) {
 		"livego check-config, with mistakes": livego("check-config", "--redis_addr=redis://u:"+secrets["redis_pwd"]+"@a,b", "--token.secret=cAnArYsHoRt", "--hook.events=ftp://"+secrets["hook URL"]+"@x"),
 		"livego keys import":                 livego("keys", "import", "--from-redis=redis://:"+secrets["wrong key"]+"@"+r.Addr()),
 	}
+	mistakes := filepath.Join(t.TempDir(), "livego.yaml")
+	text := "server:\n- appname: live\n  static_push: [\"rtmp://user:" + secrets["relay URL"] + "@h/" + secrets["relay URL"] + "\"]\nredis_adr: " + secrets["redis_pwd"] + "\n"
+	if err := os.WriteFile(mistakes, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	outputs["livego check-config, with a relay"] = livego("check-config", "--config_file="+mistakes)
 	r.Crash()
 	for _, path := range []string{"/control/get?room=movie", "/control/reset?room=movie", "/api/v1/keys", "/readyz", "/"} {
 		call("GET", s.API(path), secrets["admin token"], "", false)
@@ -143,6 +185,18 @@ func TestCanary(t *testing.T) {
 	push.Kill()
 	r.Restart()
 	s.AwaitReady()
+	rig.Eventually(t, patience, "hooks", func() error {
+		if text := told.text(); !strings.Contains(text, `"action":"publish"`) || !strings.Contains(text, "stream.started") || !strings.Contains(text, "viewer.joined") {
+			return errors.New(text)
+		}
+		return nil
+	})
+	outputs["hooks"] = told.text()
+	program.Close()
+	watched(t, s)
+	s.AwaitStderr(patience, func(log string) bool { return strings.Contains(log, "a hook does not answer") })
+	outputs["what viewers get"] = viewed
+	outputs["outbox"] = filesIn(t, filepath.Join(s.DataDir, "outbox"))
 	outputs["answers"] = said.String()
 	outputs["log"] = s.Stdout() + s.Stderr()
 	secrets["short secret"] = "cAnArYsHoRt"
@@ -159,4 +213,61 @@ func TestCanary(t *testing.T) {
 			}
 		}
 	}
+}
+
+// notes collects what hooks are sent, without the address that it is sent to, and says yes to everything.
+type notes struct {
+	mu  sync.Mutex
+	all strings.Builder
+}
+
+func (n *notes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	r.Header.Del("Authorization") // is of the address
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	fmt.Fprintf(&n.all, "%v %s\n", r.Header, body)
+	fmt.Fprint(w, `{"allow":true}`)
+}
+
+func (n *notes) text() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.all.String()
+}
+
+// unzipped returns what is in a profile.
+func unzipped(s string) string {
+	z, err := gzip.NewReader(strings.NewReader(s))
+	if err != nil {
+		return s
+	}
+	text, _ := io.ReadAll(z)
+	return string(text)
+}
+
+// watched returns some of what a viewer gets: as a recording would have it.
+func watched(t *testing.T, s *rig.Server) string {
+	t.Helper()
+	viewer := rig.FFmpeg(t, "-i", s.RTMP("movie"), "-t", "1", "-c", "copy", "-f", "flv", "-")
+	viewer.Wait(patience)
+	return viewer.Stdout() + viewer.Stderr()
+}
+
+// filesIn returns the contents of all files of a directory.
+func filesIn(t *testing.T, dir string) string {
+	t.Helper()
+	var all strings.Builder
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		all.Write(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all.String()
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"livego/e2e/essence"
 	"livego/e2e/rig"
+	"livego/e2e/sample"
 )
 
 // carries returns what a form of HLS, "MP4" or "TS", has of a sample whose name lists its codecs, as docs/codecs.md says.
@@ -159,4 +161,39 @@ func endedHLS(t *testing.T, master, want string) []byte {
 		all = append(all, rig.Get(t, at)...)
 	}
 	return all
+}
+
+// TestNumbersSurviveKill kills the server while it serves, again and again: no name of a segment comes twice, and the numbers rise.
+func TestNumbersSurviveKill(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	dir, names, highest := t.TempDir(), map[string]bool{}, -1
+	for range 3 {
+		s := rig.Start(t, rig.Options{DataDir: dir})
+		push := s.Push(sample.AV.File(t), "movie", "-stream_loop", "-1")
+		s.AwaitLive("movie")
+		media, err := mediaURL(t.Context(), rig.Client(), s.HLS("movie"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var l hlsPlaylist
+		rig.Eventually(t, patience, "three segments", func() error {
+			if l, err = parseMedia(rig.Get(t, media)); err == nil && len(l.segments) < 3 {
+				err = fmt.Errorf("%d segments", len(l.segments))
+			}
+			return err
+		})
+		s.Kill()
+		push.Wait(patience)
+		if l.sequence <= highest {
+			t.Errorf("numbers begin at %d, after %d", l.sequence, highest)
+		}
+		highest = l.sequence + len(l.segments) // the open one had a number too
+		for _, seg := range l.segments {
+			if names[seg.uri] {
+				t.Errorf("%s again", seg.uri)
+			}
+			names[seg.uri] = true
+		}
+	}
 }

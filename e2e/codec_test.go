@@ -2,13 +2,16 @@ package e2e
 
 import (
 	"context"
+	"net"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"livego/e2e/essence"
 	"livego/e2e/rig"
+	"livego/e2e/rtmp"
 	"livego/e2e/sample"
 )
 
@@ -162,6 +165,76 @@ func TestTracks(t *testing.T) {
 		t.Fatal(err)
 	}
 	check(t, "HLS", src.essence.Track(0), view.units, essence.TSTick)
+}
+
+// TestNoTrack0 pushes tracks 1 and 2, but no track 0: the lowest number of each kind is the first.
+func TestNoTrack0(t *testing.T) {
+	rig.NeedNewer(t)
+	t.Parallel()
+	s, src := rig.Start(t, rig.Options{}), load(t, sample.Tracks())
+	plain := waitNewer(t, s.RTMP("movie"))
+	pushed := async(func() (any, error) { return nil, pushTags(s.Addr("rtmp_addr"), s.Key("movie"), src.numbered()) })
+	s.AwaitLive("movie")
+	flv := async(func() (*essence.FLVFile, error) { return watchFLV(t.Context(), rig.Client(), s.FLV("movie")) })
+	if _, err := pushed(); err != nil {
+		t.Fatal(err)
+	}
+	first := zero(src.packets.Track(1))
+	check(t, "RTMP", first, frames(t, plain), essence.Millisecond)
+	got, err := flv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packets, err := got.Packets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, "HTTP-FLV", first, packets, essence.Millisecond)
+	mp4 := endedHLS(t, s.HLS("movie"), "index.m3u8")
+	check(t, "HLS", first, frames(t, rig.NewerFFmpeg(t, mp4, append(copyArgs("pipe:0"), "-f", "framemd5", "pipe:1")...)), essence.Millisecond)
+}
+
+// numbered returns the tags of src that say which track they are of: all but those of track 0.
+func (src source) numbered() (tags []essence.FLVTag) {
+	for _, tag := range src.file.Tags {
+		if tag.Multitrack() {
+			tags = append(tags, tag)
+		}
+	}
+	return tags
+}
+
+// zero returns s as its tracks' only units.
+func zero(s essence.Stream) essence.Stream {
+	s = slices.Clone(s)
+	for i := range s {
+		s[i].Track = 0
+	}
+	return s
+}
+
+// pushTags publishes tags with a key, each at its time.
+func pushTags(addr, key string, tags []essence.FLVTag) error {
+	c, err := rtmp.Open(net.Dialer{}, addr, "live", patience)
+	if err != nil {
+		return err
+	}
+	defer c.NC.Close()
+	if err = c.Publish(key); err == nil {
+		err = c.Started("NetStream.Publish.Start", patience)
+	}
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	for _, tag := range tags {
+		<-time.After(time.Until(began.Add(time.Duration(tag.Time) * time.Millisecond)))
+		m := rtmp.Message{CSID: 4 + int(tag.Type)%2, Type: tag.Type, StreamID: c.StreamID, Time: tag.Time, Payload: tag.Body}
+		if err := c.Send(m); err != nil {
+			return err
+		}
+	}
+	return c.Unpublish(key)
 }
 
 // renumber gives the tracks of got the numbers of those of src that they have the most of: ffmpeg numbers tracks as they come.

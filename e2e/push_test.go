@@ -600,6 +600,20 @@ func TestPushTranscodes(t *testing.T) {
 	if sound := len(got.Of(essence.Audio)); sound < 90 {
 		t.Errorf("%d frames of sound", sound)
 	}
+	// Without ffmpeg there is the command for a machine that has one.
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{path, "rtmp://127.0.0.1:1/live/x"}, 4, "RTMP cannot carry\nlivego: mend it by:\n  ffmpeg -i " + path},
+		{[]string{"--transcode", path, "rtmp://127.0.0.1:1/live/x"}, 1, "--transcode needs ffmpeg, which is not installed"},
+	} {
+		p := rig.Livego(t, t.TempDir(), []string{"PATH=" + t.TempDir()}, append([]string{"push"}, c.args...)...)
+		if code := p.Wait(patience); code != c.code || !strings.Contains(p.Stderr(), c.want) {
+			t.Errorf("exit code %d\n%s", code, p.Stderr())
+		}
+	}
 }
 
 // TestPushChanging pushes files that change meanwhile: those that grow are played as far as they went at first, and one of a list that

@@ -155,7 +155,10 @@ func keyOf(ctx context.Context, api, room string) (string, error) {
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return "", fmt.Errorf("no livego to ask for a key (is it running? else give --publish and --play): %w", err)
+		if ue, ok := errors.AsType[*url.Error](err); ok {
+			err = ue.Err
+		}
+		return "", fmt.Errorf("no livego to ask for a key: is it running? (%w)", err)
 	}
 	defer resp.Body.Close()
 	var answer struct {

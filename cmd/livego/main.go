@@ -54,7 +54,7 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// run runs one command and returns the exit code. Errors go to stderr, a line each.
+// run runs one command and returns the exit code. Errors go to stderr, a line each; what is indented in one is to be copied.
 func run(args, environ []string, stdout, stderr io.Writer) int {
 	err := parse(args, environ, stdout, stderr)
 	if err == nil {
@@ -64,7 +64,10 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 		if errors.Is(err, errTold) {
 			break
 		}
-		_, _ = fmt.Fprintf(stderr, "livego: %s\n", line)
+		if !strings.HasPrefix(line, " ") {
+			line = "livego: " + line
+		}
+		_, _ = fmt.Fprintln(stderr, line)
 	}
 	if f, ok := errors.AsType[*failure](err); ok {
 		return f.code

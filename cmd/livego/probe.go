@@ -102,15 +102,18 @@ func codeOf(verdict string) int {
 // probe looks at one source. Live streams have so long for it: some servers let who asks for nothing wait for ever.
 func (c probeCmd) probe(ctx context.Context, name string) (*probe.Report, error) {
 	const patience = 30 * time.Second
-	name = c.address(name)
+	address := c.address(name)
 	whole := ctx
-	if source.IsAddress(name) {
+	if source.IsAddress(address) {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, patience)
 		defer cancel()
 	}
-	s, err := source.OpenAny(ctx, name)
-	if err != nil {
+	s, err := source.OpenAny(ctx, address)
+	switch {
+	case err != nil && address != name:
+		return nil, fmt.Errorf("%s is no file, and as a room it does not play: %w", name, err)
+	case err != nil:
 		return nil, err
 	}
 	defer s.Close()

@@ -168,6 +168,18 @@ func (t FLVTag) IsFrame() bool {
 	return !t.IsHeader()
 }
 
+// Multitrack reports whether t is in a Multitrack packet of Enhanced RTMP, which says what track it is of.
+func (t FLVTag) Multitrack() bool {
+	b := t.Body
+	return len(b) > 0 && (t.Type == TagVideo && b[0]&0x80 != 0 && b[0]&0xf == multitrackVideo || t.Type == TagAudio && b[0] == 9<<4|multitrackAudio)
+}
+
+// Types of packet that have packets of numbered tracks in them.
+const (
+	multitrackAudio = 5
+	multitrackVideo = 6
+)
+
 // enhanced is a tag body in the FourCC form of Enhanced RTMP: of one track, without modifiers, which is what ffmpeg writes.
 type enhanced struct {
 	kind    Kind
@@ -185,10 +197,10 @@ func (t FLVTag) enhanced() (e enhanced, ok bool) {
 	if len(b) < 5 || t.Type == TagVideo && b[0]&0x80 == 0 || t.Type == TagAudio && b[0]>>4 != 9 || t.Type == TagScript {
 		return e, false
 	}
-	multitrack := byte(6)
+	multitrack := byte(multitrackVideo)
 	e = enhanced{kind: Video, packet: b[0] & 0xf, key: b[0]>>4&7 == 1}
 	if t.Type == TagAudio {
-		multitrack, e.kind, e.key = 5, Audio, true
+		multitrack, e.kind, e.key = multitrackAudio, Audio, true
 	}
 	b = b[1:]
 	if e.packet == multitrack { // one track: the layout is 0

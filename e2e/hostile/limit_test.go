@@ -41,6 +41,30 @@ func TestFloods(t *testing.T) {
 		})
 		s.serves(t, good)
 	})
+	t.Run("connections to the operator", func(t *testing.T) {
+		const from, n = "127.0.0.4", 200
+		refused := 0
+		var parked []net.Conn
+		for range n {
+			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+			nc, err := d.Dial("tcp", s.Addr("api_addr"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			parked = append(parked, nc)
+		}
+		for _, nc := range parked {
+			nc.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+			if _, err := nc.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+				refused++
+			}
+		}
+		if refused < n-limit-5 {
+			t.Errorf("%d of %d connections were refused, want all but %d", refused, n, limit)
+		}
+		s.serves(t, good)
+	})
 	t.Run("S20 connect and close", func(t *testing.T) {
 		for range 2000 {
 			nc, err := net.Dial("tcp", s.Addr("rtmp_addr"))

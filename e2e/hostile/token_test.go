@@ -287,6 +287,7 @@ func TestHookAnswers(t *testing.T) {
 	defer elsewhere.Close()
 	answers := map[string]func(http.ResponseWriter, *http.Request){
 		"yes":         func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"allow":true}`) },
+		"rename":      func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"allow":true,"room":"elsewhere"}`) },
 		"no":          func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"allow":false,"reason":"not today"}`) },
 		"text":        func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"allow":"yes"}`) },
 		"one":         func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"allow":1}`) },
@@ -332,11 +333,14 @@ func TestHookAnswers(t *testing.T) {
 			began := time.Now()
 			p.publish(p.pushKey())
 			m := p.await("onStatus", "NetStream.Publish.")
-			if got := strings.Contains(string(m.Payload), "NetStream.Publish.Start"); got != (name == "yes") {
+			if got := strings.Contains(string(m.Payload), "NetStream.Publish.Start"); got != (name == "yes" || name == "rename") {
 				t.Errorf("it publishes: %v", got)
 			}
 			if took := time.Since(began); took > prompt {
 				t.Errorf("it took %v", took)
+			}
+			if live := s.In(t).Stat().Publishers; name == "rename" && !slices.ContainsFunc(live, func(e rig.StatEntry) bool { return e.Key == "live/elsewhere" }) {
+				t.Errorf("it publishes %+v", live)
 			}
 			if name == "no" && !strings.Contains(string(m.Payload), "not today") {
 				t.Errorf("the reason is not told: %q", m.Payload)
@@ -347,7 +351,7 @@ func TestHookAnswers(t *testing.T) {
 		t.Error("a redirect was followed")
 	}
 	rig.Eventually(t, patience, "no stream is left", func() error {
-		if p := s.In(t).Stat().Publishers; slices.ContainsFunc(p, func(e rig.StatEntry) bool { return e.Key != "live/yes" }) {
+		if p := s.In(t).Stat().Publishers; len(p) > 0 {
 			return fmt.Errorf("%+v", p)
 		}
 		return nil

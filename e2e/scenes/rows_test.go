@@ -269,7 +269,11 @@ func trackRows() []row {
 				}
 			}
 		}},
-		{"F23 one keyframe and never another", func(sc *scene) {
+		{"F23 one keyframe and never another, or a GOP of 600 s", func(sc *scene) {
+			segmented := []*viewer{newViewer("hls", "early"), newViewer("ts", "early")} // whose first segment takes as long as one may
+			for _, v := range segmented {
+				v.start(sc.t, sc.s, sc.room)
+			}
 			sc.audience("early", "rtmp", "flv", "ws")
 			e := sc.encode(load(sc.t, sample.OneKey))
 			sc.flows(2 * time.Second)
@@ -285,7 +289,7 @@ func trackRows() []row {
 					sc.t.Errorf("%v: %d pictures of a GOP without its beginning, %d frames of audio: %v", v, len(units.Of(essence.Video)), len(units.Of(essence.Audio)), err)
 				}
 			}
-			sc.viewers = sc.viewers[:n]
+			sc.viewers = append(sc.viewers[:n], segmented...)
 		}},
 		{"F12 audio comes late", func(sc *scene) {
 			sc.joins, sc.comeBack = 1, true
@@ -344,7 +348,7 @@ func viewerRows() []row {
 		{"F30 slow viewers", func(sc *scene) {
 			sc.early()
 			var slow []*viewer
-			for _, proto := range []string{"rtmp", "flv", "ws"} {
+			for _, proto := range all() {
 				v := newViewer(proto, "slow")
 				v.tap = newTap(wideOpen)
 				slow = append(slow, v)
@@ -369,14 +373,14 @@ func viewerRows() []row {
 		}},
 		{"F32 half-open viewers", func(sc *scene) {
 			sc.early()
-			for _, proto := range []string{"rtmp", "flv", "ws"} {
+			for _, proto := range all() {
 				v := newViewer(proto, "half-open")
 				v.tap = newTap(wideOpen)
 				sc.add(v)
 			}
 			e := sc.encode(load(sc.t, sample.Heavy))
 			sc.flows(time.Second)
-			sc.awaitPlayers(len(all()) + 3)
+			sc.awaitPlayers(2 * len(all()))
 			for _, v := range sc.viewers[len(all()):] {
 				v.tap.turn(0)
 			}

@@ -33,7 +33,7 @@ const patience = 30 * time.Second
 func flags(more ...string) []string {
 	return append([]string{
 		"--publish_hold=6s", "--read_timeout=2s", "--publish_idle=1s", "--backup_return=2s", "--track_wait=1s", "--rap_wait=2s", "--ring_time=8s",
-		"--max_latency=3s", "--write_timeout=3s", "--play_wait=8s", "--hls_segment=500ms",
+		"--max_latency=3s", "--write_timeout=3s", "--play_wait=8s", "--hls_segment=500ms", "--hls_session_timeout=4s",
 	}, more...)
 }
 
@@ -148,11 +148,10 @@ func all() []string { return []string{"rtmp", "flv", "ws", "hls", "ts"} }
 // early adds a viewer of each protocol who is there before the encoder.
 func (sc *scene) early() { sc.audience("early", all()...) }
 
-// late adds a viewer of each protocol in the middle of a GOP, and waits until each sees something of all that there is. HLS begins in the
-// same place in both its forms.
+// late adds a viewer of each protocol in the middle of a GOP, and waits until each sees something of all that there is.
 func (sc *scene) late() {
 	sc.t.Helper()
-	sc.audience("late", "rtmp", "flv", "ws", "hls")
+	sc.audience("late", all()...)
 	sc.flows(0)
 	for _, v := range sc.viewers {
 		if !v.segmented() {

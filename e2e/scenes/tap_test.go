@@ -2,10 +2,8 @@ package scenes
 
 import (
 	"context"
-	"errors"
 	"net"
 	"sync"
-	"syscall"
 	"time"
 )
 
@@ -46,14 +44,7 @@ func (t *tap) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if t == nil {
 		return new(net.Dialer).DialContext(ctx, "tcp", addr)
 	}
-	d := net.Dialer{Control: func(_, _ string, raw syscall.RawConn) (err error) {
-		const ethernet = 1448
-		control := raw.Control(func(fd uintptr) {
-			err = errors.Join(syscall.SetsockoptInt(int(fd), syscall.IPPROTO_TCP, syscall.TCP_MAXSEG, ethernet),
-				syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 8<<10))
-		})
-		return errors.Join(control, err)
-	}}
+	d := net.Dialer{Control: narrow}
 	nc, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err

@@ -65,7 +65,9 @@ func newViewer(proto, when string) *viewer {
 }
 
 // secure reports whether he watches by TLS, as whom his trust lets him.
-func (v *viewer) secure() bool { return v.proto == "rtmps" || v.proto == "https" || v.proto == "wss" }
+func (v *viewer) secure() bool {
+	return v.proto == "rtmps" || v.proto == "https" || v.proto == "h2" || v.proto == "wss"
+}
 
 // segmented reports whether he sees the stream in segments.
 func (v *viewer) segmented() bool { return v.proto == "hls" || v.proto == "ts" }
@@ -83,7 +85,7 @@ func (v *viewer) begin(s *rig.Server, room string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	v.cancel = cancel
 	watch := map[string]func(context.Context, *rig.Server, string) error{
-		"rtmp": v.rtmp, "flv": v.flv, "ws": v.ws, "hls": v.hls, "ts": v.hls, "rtmps": v.rtmp, "https": v.flv, "wss": v.ws,
+		"rtmp": v.rtmp, "flv": v.flv, "ws": v.ws, "hls": v.hls, "ts": v.hls, "rtmps": v.rtmp, "https": v.flv, "h2": v.flv, "wss": v.ws,
 	}[v.proto]
 	go func() {
 		defer close(v.done)
@@ -191,7 +193,11 @@ func (v *viewer) dial(ctx context.Context, s *rig.Server, flag string) (net.Conn
 	if err != nil || !v.secure() {
 		return nc, err
 	}
-	c := tls.Client(nc, v.trust)
+	trust := v.trust.Clone()
+	if v.proto == "h2" {
+		trust.NextProtos = []string{"h2"}
+	}
+	c := tls.Client(nc, trust)
 	if err := c.HandshakeContext(ctx); err != nil {
 		nc.Close()
 		return nil, err
@@ -248,7 +254,9 @@ func (v *viewer) flv(ctx context.Context, s *rig.Server, room string) error {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return v.dial(ctx, s, v.listener("httpflv_addr", "https_addr"))
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial, DialTLSContext: dial}}
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true, DialContext: dial, DialTLSContext: dial, ForceAttemptHTTP2: v.proto == "h2",
+	}}
 	url := v.listener("http", "https") + "://" + s.Addr(v.listener("httpflv_addr", "https_addr")) + "/live/" + room + ".flv" + v.query
 	resp, err := found(ctx, client, url)
 	if err != nil {
@@ -338,7 +346,8 @@ func (v *viewer) ws(ctx context.Context, s *rig.Server, room string) error {
 
 // hls plays by HLS as a patient player does: from the first segment that is listed, to the end of the playlist.
 func (v *viewer) hls(ctx context.Context, s *rig.Server, room string) error {
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1}}
+	dial := func(ctx context.Context, _, addr string) (net.Conn, error) { return v.tap.dial(ctx, addr) }
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1, DialContext: dial}}
 	defer client.CloseIdleConnections()
 	p := hlsPlayer{v: v, client: client}
 	url := s.HLS(room)
@@ -462,12 +471,14 @@ func (p *hlsPlayer) take(ctx context.Context, number int, s segment) (err error)
 	}
 	switch {
 	case number < p.next:
-		if old, ok := p.seen(number); ok && old != s.uri {
+		if old, ok := p.seen(number); ok && old != s.uri && p.v.tap == nil {
 			return fmt.Errorf("segment %d was %s", number, old)
 		}
 		return nil
-	case number > p.next:
+	case number > p.next && p.v.tap == nil:
 		return fmt.Errorf("segment %d left the playlist before it was seen", p.next)
+	case number > p.next:
+		p.next = number // as players do who fall behind
 	}
 	p.next++
 	if s.body, err = p.fetchRef(ctx, s.uri); err != nil {

@@ -186,6 +186,20 @@ func TestV1Door(t *testing.T) {
 	}
 }
 
+// TestRefusedPath keeps what a stranger has made up out of the log: it may be a key in the wrong place.
+func TestRefusedPath(t *testing.T) {
+	const canary = "c4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n4ry"
+	for _, path := range []string{"/" + canary, "/api/v1/" + canary, "/api/v1/keys/" + canary, "/control/" + canary, "/statics/" + canary, "/control/get/" + canary} {
+		s, _ := guarded(t) // one each: lines are limited to one a second
+		if w := s.get(path, "Remote: 198.51.100.9:4000"); w.Code != 401 && w.Code != 403 {
+			t.Errorf("%s: %d", path, w.Code)
+		}
+		if log := s.log.String(); strings.Contains(log, canary) || !strings.Contains(log, "request refused") {
+			t.Errorf("%s: the log says %s", path, log)
+		}
+	}
+}
+
 // TestDenied lists who was refused, without what he showed.
 func TestDenied(t *testing.T) {
 	s, token := guarded(t)

@@ -58,7 +58,7 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request) error {
 	if err := s.Door.Check(r, needed(r)); err != nil {
 		s.Audit.Note(auth.Refusal{What: "manage", Path: shownPath(r.URL.Path), Proto: "http", Remote: r.RemoteAddr, Reason: live.Reason(err)})
 		if suppressed, ok := s.refused.Allow(live.KindOf(err).String()); ok {
-			s.Log.Warn("request refused", "path", r.URL.Path, "remote", r.RemoteAddr, "reason", live.Reason(err), "suppressed", suppressed)
+			s.Log.Warn("request refused", "path", shownPath(r.URL.Path), "remote", r.RemoteAddr, "reason", live.Reason(err), "suppressed", suppressed)
 		}
 		return err
 	}

@@ -2,9 +2,14 @@ package app
 
 import (
 	"context"
+	"io/fs"
+	"math"
 	"os"
+	"path"
 	"runtime/debug"
 	"runtime/metrics"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -34,9 +39,53 @@ func gcPercent(live uint64) int {
 	return gcSmall
 }
 
-// tuneGC sets how often garbage is collected by how much lives, until ctx ends. GOGC in the environment has the last word.
+// memoryShare is how much of what its control groups leave to the process the runtime may take, in percent, before it collects more
+// often rather than grow: the kernel counts its sockets and files too, and kills who has more than all.
+const memoryShare = 85
+
+// memoryLimit returns how many bytes of memory the control groups of this process leave to it, the groups above included;
+// math.MaxInt64 for no limit. root is the root of the file system. (Linux, cgroups(7): memory.max in version 2,
+// memory.limit_in_bytes in version 1.)
+func memoryLimit(root fs.FS) int64 {
+	limit := int64(math.MaxInt64)
+	text, _ := fs.ReadFile(root, "proc/self/cgroup") // elsewhere than on Linux there is none
+	for line := range strings.Lines(string(text)) {
+		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
+		controllers, group, ok := strings.Cut(rest, ":")
+		dir, file := "sys/fs/cgroup", "memory.max"
+		switch {
+		case !ok:
+			continue
+		case controllers == "memory":
+			dir, file = "sys/fs/cgroup/memory", "memory.limit_in_bytes"
+		case controllers != "":
+			continue
+		}
+		// A container may see the group of the machine and the files of its own.
+		for group = path.Clean("/" + group); ; group = path.Dir(group) {
+			text, err := fs.ReadFile(root, path.Join(dir, group, file))
+			n, parseErr := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+			if err == nil && parseErr == nil && n > 0 && n < 1<<60 { // version 1 says no limit by a huge one
+				limit = min(limit, n)
+			}
+			if group == "/" {
+				break
+			}
+		}
+	}
+	return limit
+}
+
+// tuneGC sets how often garbage is collected by how much lives, until ctx ends, and how much memory there may be by the control
+// groups. GOGC and GOMEMLIMIT in the environment have the last word.
 func tuneGC(ctx context.Context) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		if limit := memoryLimit(os.DirFS("/")); limit < math.MaxInt64 {
+			defer debug.SetMemoryLimit(debug.SetMemoryLimit(limit / 100 * memoryShare))
+		}
+	}
 	if os.Getenv("GOGC") != "" {
+		<-ctx.Done()
 		return
 	}
 	percent := gcSmall

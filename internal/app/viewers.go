@@ -152,8 +152,6 @@ const crossdomain = `<?xml version="1.0"?>
 </cross-domain-policy>
 `
 
-type connKey struct{}
-
 // patient lets an answer take as long as it takes while who asked takes it, and calls served when it is what was asked for.
 type patient struct {
 	http.ResponseWriter
@@ -169,7 +167,7 @@ func (v *viewers) patiently(w http.ResponseWriter, r *http.Request) http.Respons
 		return w
 	}
 	return &patient{w, http.NewResponseController(w), v.stall, func() {
-		if c, ok := r.Context().Value(connKey{}).(net.Conn); ok {
+		if c := netx.ConnOf(r.Context()); c != nil {
 			v.limiter.Settle(c)
 		}
 	}}
@@ -183,7 +181,7 @@ func (p *patient) WriteHeader(status int) {
 }
 
 func (p *patient) Write(b []byte) (int, error) {
-	const piece = 256 << 10 // small enough that a slow viewer shows progress
+	const piece = 64 << 10 // small enough that a viewer on a line of 64 kbit/s shows progress
 	total := 0
 	for {
 		p.rc.SetWriteDeadline(time.Now().Add(p.stall))
@@ -216,18 +214,23 @@ func (a *App) frontServer() *front.Server {
 func (a *App) viewerServer() *http.Server {
 	srv := a.server(a.viewers)
 	srv.DisableGeneralOptionsHandler = true
-	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
-	srv.ConnState = func(c net.Conn, state http.ConnState) {
+	srv.ConnState = counted(a.limiter)
+	srv.ConnContext = netx.WithConn
+	return srv
+}
+
+// counted keeps to a limit of connections from one address.
+func counted(l *netx.Limiter) func(net.Conn, http.ConnState) {
+	return func(c net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:
-			if !a.limiter.Enter(c) {
+			if !l.Enter(c) {
 				c.Close()
 			}
 		case http.StateHijacked, http.StateClosed:
-			a.limiter.Settle(c)
+			l.Settle(c)
 		}
 	}
-	return srv
 }
 
 // bare gives who takes a connection over the TCP connection itself.
@@ -245,6 +248,8 @@ func (w bare) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // apiServer returns the HTTP server of the operator.
 func (a *App) apiServer() *http.Server {
 	srv := a.server(a.api)
+	srv.ConnState = counted(netx.NewLimiter(a.cfg.ConnsPerIP, a.cfg.LimitLoopback)) // its own: those of viewers must not shut it
+
 	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout // its bodies are small
 	srv.WriteTimeout = 2 * time.Minute        // its answers too, but for profiles, which take as long as is asked for
 	return srv
@@ -266,7 +271,7 @@ func (a *App) recovered(h http.Handler) http.Handler {
 		defer func() {
 			if p := recover(); p != nil {
 				if p != http.ErrAbortHandler {
-					a.log.Error("panic", "panic", p, "path", r.URL.Path, "stack", string(debug.Stack()))
+					a.log.Error("panic", "panic", p, "stack", string(debug.Stack()))
 				}
 				panic(http.ErrAbortHandler)
 			}

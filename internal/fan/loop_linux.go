@@ -343,6 +343,7 @@ func (l *loop) remove(v *viewer, err error) {
 
 // lookAfter does for every viewer what time asks for.
 func (l *loop) lookAfter(now time.Time) {
+	l.whole.data = nil // a moment in which much came at once is over
 	for _, shard := range l.shards {
 		for _, v := range slices.Backward(shard) {
 			v.tend(now)

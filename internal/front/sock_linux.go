@@ -1,6 +1,7 @@
 package front
 
 import (
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"livego/internal/netx"
 )
 
 // maxSend is how much one system call is given: a raw one holds its processor until it is done.
@@ -31,6 +34,7 @@ type socket struct {
 	iov     [2]unix.Iovec
 	msg     unix.Msghdr
 	before  int  // of sent, when it was waited last
+	queued  int  // what the kernel held then
 	waited  bool // a deadline is set
 	reading func(fd uintptr) bool
 	writing func(fd uintptr) bool
@@ -99,6 +103,10 @@ func (s *socket) tryRead(fd uintptr) (done bool) {
 func (s *socket) send(head, body []byte) (int, error) {
 	s.out, s.err, s.sent, s.before = [2][]byte{head, body}, nil, 0, -1
 	err := s.raw.Write(s.writing)
+	for errors.Is(err, os.ErrDeadlineExceeded) && s.drains() {
+		_ = s.tcp.SetWriteDeadline(time.Now().Add(s.srv.opt.Stall))
+		err = s.raw.Write(s.writing)
+	}
 	s.out = [2][]byte{}
 	if s.waited {
 		s.waited = false
@@ -120,6 +128,7 @@ func (s *socket) trySend(fd uintptr) (done bool) {
 		case unix.EAGAIN:
 			if s.sent > s.before { // and not woken for nothing
 				s.before, s.waited = s.sent, true
+				s.queued = netx.Queued(s.tcp)
 				_ = s.tcp.SetWriteDeadline(time.Now().Add(s.srv.opt.Stall))
 			}
 			return false
@@ -129,6 +138,15 @@ func (s *socket) trySend(fd uintptr) (done bool) {
 		}
 	}
 	return true
+}
+
+// drains reports whether the client's end has taken something since it was asked last. The kernel says that there is room when a third of
+// what it holds has gone, which on a narrow line takes longer than a client may take nothing.
+func (s *socket) drains() bool {
+	now := netx.Queued(s.tcp)
+	less := now < s.queued
+	s.queued = now
+	return less
 }
 
 // sendOnce makes one system call.

@@ -1,9 +1,11 @@
 package hook
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"livego/internal/stream"
@@ -17,6 +19,8 @@ const (
 	// retryFirst and retryMost are how long one that takes no events is left alone.
 	retryFirst = time.Second
 	retryMost  = time.Minute
+	// aliveEvery is how often a stream that goes on is told of: who missed its end learns of it so.
+	aliveEvery = time.Minute
 )
 
 // OutboxOptions say where events go.
@@ -26,11 +30,13 @@ type OutboxOptions struct {
 	Dir     string // where they wait
 	Viewers bool   // tell of viewers too
 	Timeout time.Duration
+	Alive   time.Duration // how often a stream that goes on is told of; 0: every minute
 	Log     *slog.Logger
 }
 
 // An Outbox brings the events of a hub to a URL: in order, at least once, from the disk.
 type Outbox struct {
+	hub    *stream.Hub
 	opt    OutboxOptions
 	client *client
 	box    *box
@@ -46,7 +52,8 @@ func OpenOutbox(hub *stream.Hub, o OutboxOptions) (*Outbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Outbox{opt: o, client: newClient(o.Secret, o.Timeout), box: b}
+	o.Alive = cmp.Or(o.Alive, aliveEvery)
+	out := &Outbox{hub: hub, opt: o, client: newClient(o.Secret, o.Timeout), box: b}
 	out.events, out.lost, out.stop = hub.Observe(waiting)
 	return out, nil
 }
@@ -85,6 +92,8 @@ func (o *Outbox) Run(ctx context.Context) {
 			o.delivered(under)
 		}
 	}()
+	alive := time.NewTicker(o.opt.Alive)
+	defer alive.Stop()
 	for {
 		if !busy {
 			list, end, err := o.box.next(maxBatch, time.Now())
@@ -111,6 +120,15 @@ func (o *Outbox) Run(ctx context.Context) {
 			if busy = false; ok {
 				o.delivered(under)
 			}
+		case now := <-alive.C:
+			going := o.living(now)
+			all := drain(events)
+			o.take(all, lost()-missed)
+			missed = lost()
+			// What else was told of a stream meanwhile comes before or after: which, the next minute knows.
+			o.add(slices.DeleteFunc(going, func(g Event) bool {
+				return slices.ContainsFunc(all, func(e stream.Event) bool { return e.Name.String() == g.Stream })
+			}), 0)
 		case <-ctx.Done():
 			return
 		}
@@ -147,6 +165,21 @@ func (o *Outbox) take(events []stream.Event, lost uint64) {
 			list = append(list, Event{ID: newID(), Type: t, Stream: e.Name.String(), At: e.At.UTC(), Viewer: e.Viewer})
 		}
 	}
+	o.add(list, lost)
+}
+
+// living returns an event for each stream that goes on, in order of their names.
+func (o *Outbox) living(now time.Time) (list []Event) {
+	for _, in := range o.hub.Snapshot() {
+		if !in.Held {
+			list = append(list, Event{ID: newID(), Type: typeLive, Stream: in.Name.String(), At: now.UTC()})
+		}
+	}
+	return list
+}
+
+// add puts events into the box; lost is how many never came here.
+func (o *Outbox) add(list []Event, lost uint64) {
 	if err := o.box.add(list); err != nil {
 		o.opt.Log.Error("writing to the outbox", "err", err)
 	}
@@ -174,7 +207,8 @@ func (o *Outbox) bring(ctx context.Context, id string, events []Event) bool {
 	}{events})
 	pause := retryFirst
 	for ctx.Err() == nil {
-		status, _, err := o.client.post(ctx, o.opt.URL, id, body)
+		answer, err := o.client.post(ctx, o.opt.URL, id, body)
+		status := answer.status
 		switch {
 		case err == nil && status/100 == 2:
 			return true

@@ -24,11 +24,12 @@ type Gate struct {
 	opt    GateOptions
 	client *client
 	asking chan struct{} // holds a token for each question under way
+	known  answers
 }
 
 // NewGate returns a Gate that asks next first.
 func NewGate(next live.Gate, o GateOptions) *Gate {
-	return &Gate{next, o, newClient(o.Secret, o.Timeout), make(chan struct{}, maxAsking)}
+	return &Gate{next: next, opt: o, client: newClient(o.Secret, o.Timeout), asking: make(chan struct{}, maxAsking)}
 }
 
 // question is what is asked. It holds no key and no token.
@@ -59,18 +60,23 @@ func (g *Gate) Allow(ctx context.Context, r live.Request) (live.Grant, error) {
 	if err != nil || url == "" {
 		return grant, err
 	}
-	if err := g.turn(ctx); err != nil {
-		return live.Grant{}, err
-	}
-	defer func() { <-g.asking }()
 	q := question{
 		Action: r.Action.String(), App: grant.Name.App, Room: grant.Name.Room, Proto: r.Proto, Remote: r.Remote, KeyID: grant.Key.ID,
 	}
 	if r.Action == live.Publish {
 		q.Role = grant.Role.String()
 	}
-	a, err := g.ask(ctx, url, q)
-	if err != nil {
+	a, ok := g.known.get(q, time.Now())
+	if !ok {
+		if err := g.turn(ctx); err != nil {
+			return live.Grant{}, err
+		}
+		defer func() { <-g.asking }()
+		if a, err = g.ask(ctx, url, q); err != nil {
+			return live.Grant{}, err
+		}
+	}
+	if err := a.refusal(); err != nil {
 		return live.Grant{}, err
 	}
 	if a.Room != "" {
@@ -99,27 +105,39 @@ func (g *Gate) turn(ctx context.Context) error {
 // maxReason bounds what a hook says to who is refused, in bytes.
 const maxReason = 200
 
-// ask returns a yes; anything else is an error.
+// ask returns a yes or a no in so many words; anything else is an error.
 func (g *Gate) ask(ctx context.Context, url string, q question) (answer, error) {
-	status, body, err := g.client.post(ctx, url, newID(), mustJSON(q))
+	said, err := g.client.post(ctx, url, newID(), mustJSON(q))
 	var a answer
-	d := json.NewDecoder(bytes.NewReader(body))
+	d := json.NewDecoder(bytes.NewReader(said.body))
 	switch {
 	case err != nil:
 		g.opt.Log.Warn("a hook does not answer", "action", q.Action, "err", err)
 		return a, errNoAnswer()
-	case status == 401 || status == 403:
-		return a, live.Errorf(live.Denied, "refused by the operator")
-	case status != 200 || d.Decode(&a) != nil || a.Allow == nil || d.More():
-		g.opt.Log.Warn("a hook gives an answer that is none", "action", q.Action, "status", status)
+	case said.status == 401 || said.status == 403:
+		return a, errRefused()
+	case said.status != 200 || d.Decode(&a) != nil || a.Allow == nil || d.More():
+		g.opt.Log.Warn("a hook gives an answer that is none", "action", q.Action, "status", said.status)
 		return a, errNoAnswer()
-	case !*a.Allow && a.Reason != "":
-		return a, live.Errorf(live.Denied, "%s", a.Reason[:min(len(a.Reason), maxReason)])
-	case !*a.Allow:
-		return a, live.Errorf(live.Denied, "refused by the operator")
+	}
+	if a.Reason = a.Reason[:min(len(a.Reason), maxReason)]; said.age > 0 {
+		g.known.put(q, a, time.Now(), said.age)
 	}
 	return a, nil
 }
+
+// refusal returns a no as an error.
+func (a answer) refusal() error {
+	switch {
+	case *a.Allow:
+		return nil
+	case a.Reason != "":
+		return live.Errorf(live.Denied, "%s", a.Reason)
+	}
+	return errRefused()
+}
+
+func errRefused() error { return live.Errorf(live.Denied, "refused by the operator") }
 
 func errNoAnswer() error {
 	return live.Errorf(live.Unavailable, "who decides about this does not answer")

@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -67,11 +68,40 @@ func (c *client) sign(id, at string, body []byte) string {
 
 var errLong = errors.New("an answer of more than 64 KiB")
 
-// post sends body, which is JSON, and returns the status and the answer. The error says nothing of the URL, which may hold a secret.
-func (c *client) post(ctx context.Context, url, id string, body []byte) (status int, answer []byte, err error) {
+// A reply is what came back of a request that was answered.
+type reply struct {
+	status int
+	body   []byte
+	age    time.Duration // how long it may be kept (Cache-Control: max-age, RFC 9111, 5.2.2.1); 0: not at all
+}
+
+// maxAge bounds how long an answer is kept, whatever it says.
+const maxAge = time.Hour
+
+// ageOf reads max-age of a header; 0 where it is not plain, or another directive forbids to keep the answer.
+func ageOf(h http.Header) time.Duration {
+	var age time.Duration
+	for d := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
+		name, value, _ := strings.Cut(strings.ToLower(strings.TrimSpace(d)), "=")
+		switch name {
+		case "no-store", "no-cache":
+			return 0
+		case "max-age":
+			n, err := strconv.ParseUint(value, 10, 31)
+			if err != nil {
+				return 0
+			}
+			age = min(time.Duration(n)*time.Second, maxAge)
+		}
+	}
+	return age
+}
+
+// post sends body, which is JSON, and returns the answer. The error says nothing of the URL, which may hold a secret.
+func (c *client) post(ctx context.Context, url, id string, body []byte) (reply, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
-		return 0, nil, errors.New("the URL is none")
+		return reply{}, errors.New("the URL is none")
 	}
 	at := strconv.FormatInt(time.Now().Unix(), 10)
 	r.Header.Set("Content-Type", "application/json")
@@ -81,17 +111,17 @@ func (c *client) post(ctx context.Context, url, id string, body []byte) (status 
 	r.Header.Set(headerSignature, c.sign(id, at, body))
 	resp, err := c.http.Do(r)
 	if err != nil {
-		return 0, nil, errors.Unwrap(err) // of *url.Error, which has the URL
+		return reply{}, errors.Unwrap(err) // of *url.Error, which has the URL
 	}
 	defer resp.Body.Close()
-	answer, err = io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	switch {
 	case err != nil:
-		return 0, nil, fmt.Errorf("reading the answer: %w", err)
+		return reply{}, fmt.Errorf("reading the answer: %w", err)
 	case len(answer) > maxAnswer:
-		return 0, nil, errLong
+		return reply{}, errLong
 	}
-	return resp.StatusCode, answer, nil
+	return reply{resp.StatusCode, answer, ageOf(resp.Header)}, nil
 }
 
 // mustJSON is for values of ours, which are plain.

@@ -336,6 +336,55 @@ func event(i int) Event {
 	return Event{ID: fmt.Sprint(i), Type: "stream.started", Stream: "live/movie", At: time.Now()}
 }
 
+// TestStillLive tells again and again of a stream that goes on, and no more of one that is held or over.
+func TestStillLive(t *testing.T) {
+	hub := stream.NewHub(stream.Options{Hold: time.Hour})
+	defer hub.Close()
+	r := receive(t)
+	o, err := OpenOutbox(hub, OutboxOptions{
+		URL: r.URL, Secret: secret, Dir: t.TempDir(), Timeout: time.Second, Alive: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		o.Run(ctx)
+	}()
+	defer func() {
+		cancel()
+		<-done
+	}()
+	publish := func(room string) *stream.Publisher {
+		p, err := hub.Publish(t.Context(), live.Name{App: "live", Room: room}, stream.PublishOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	publish("movie")
+	awaitTypes(t, r, "stream.started", typeLive, typeLive)
+	held := publish("held")
+	frame := &media.Frame{Track: &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100}, Arrived: time.Now(), Payload: []byte{1}}
+	if err := held.Write(frame); err != nil {
+		t.Fatal(err)
+	}
+	held.End(stream.Lost)
+	seen := r.await(len(r.await(0)) + 5)
+	at := slices.IndexFunc(seen, func(e Event) bool { return e.Type == "stream.held" })
+	for at < 0 {
+		seen = r.await(len(seen) + 1)
+		at = slices.IndexFunc(seen, func(e Event) bool { return e.Type == "stream.held" })
+	}
+	for _, e := range r.await(at + 6)[at:] {
+		if e.Type == typeLive && e.Stream != "live/movie" {
+			t.Errorf("%s is told to be live", e.Stream)
+		}
+	}
+}
+
 // TestBox keeps events over what happens to files.
 func TestBox(t *testing.T) {
 	dir := t.TempDir()

@@ -31,14 +31,17 @@ const (
 // An Event is news of a stream, as it is told. Who receives it knows by ID what he has had.
 type Event struct {
 	ID     string    `json:"id"`
-	Type   string    `json:"type"` // "stream.started", "stream.held", "stream.resumed", "stream.ended", "viewer.joined", "viewer.left"
+	Type   string    `json:"type"` // "stream.started", "stream.held", "stream.resumed", "stream.live", "stream.ended", "viewer.joined", "viewer.left"
 	Stream string    `json:"stream"`
 	At     time.Time `json:"at"`
 	Viewer uint64    `json:"viewer,omitempty"`
 }
 
+// typeLive says once more what stream.started and stream.resumed have said.
+const typeLive = "stream.live"
+
 // minor reports whether e goes first where there is no room.
-func (e Event) minor() bool { return strings.HasPrefix(e.Type, "viewer.") }
+func (e Event) minor() bool { return strings.HasPrefix(e.Type, "viewer.") || e.Type == typeLive }
 
 // box keeps events on the disk, in order: files of lines, each a checksum and an event. For one goroutine.
 //

@@ -3,6 +3,7 @@
 package netx
 
 import (
+	"context"
 	"errors"
 	"net"
 	"os"
@@ -131,6 +132,19 @@ func writeRecords(c net.Conn, bufs *net.Buffers, w *watch) (int64, error) {
 		}
 	}
 	return total, nil
+}
+
+type connKey struct{}
+
+// WithConn returns ctx for the requests that come by c.
+func WithConn(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, c)
+}
+
+// ConnOf returns the connection by which a request with ctx came; nil when that is not known.
+func ConnOf(ctx context.Context) net.Conn {
+	c, _ := ctx.Value(connKey{}).(net.Conn)
+	return c
 }
 
 // tcpConn returns the TCP connection under c, which may be TLS; nil when there is none.

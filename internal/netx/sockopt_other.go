@@ -4,9 +4,10 @@ package netx
 
 import "net"
 
-// BoundUnsent bounds what the kernel holds unsent for c to about n bytes, by the size of its send buffer. It is a wish.
+// BoundUnsent bounds what the kernel holds unsent for c to about n bytes, by the size of its send buffer. It is a wish. 0
+// leaves it as it is.
 func BoundUnsent(c net.Conn, n int) {
-	if tcp := tcpConn(c); tcp != nil {
+	if tcp := tcpConn(c); tcp != nil && n > 0 {
 		_ = tcp.SetWriteBuffer(n)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"slices"
 	"sync"
 	"time"
@@ -32,8 +33,9 @@ type Options struct {
 	// Transcode has ffmpeg encode tracks that cannot be carried.
 	Transcode bool
 
-	Progress func(Progress) // told a few times a second; nil: nobody
-	Warn     func(string)   // told of what is passed over; nil: nobody
+	// Told from one goroutine, for which the stream does not wait; nil: nobody is.
+	Progress func(Progress) // a few times a second
+	Warn     func(string)   // of what is passed over
 
 	durations []time.Duration
 }
@@ -95,23 +97,19 @@ func (e *LostError) Unwrap() error { return e.Err }
 
 // Play plays until the list is over, ctx ends, or it cannot go on. The end of ctx is no error. Survey must have been called with o.
 func Play(ctx context.Context, o *Options) (Result, error) {
-	if o.Progress == nil {
-		o.Progress = func(Progress) {}
-	}
-	if o.Warn == nil {
-		o.Warn = func(string) {}
-	}
+	teller := newTeller(o)
+	defer teller.end()
 	ctx, cancel := context.WithCancel(ctx)
 	items := make(chan item, ahead)
 	q := &queue{freed: make(chan struct{}, 1)}
-	r := &reader{o: o, out: items, queue: q, warn: o.Warn}
+	r := &reader{o: o, out: items, queue: q, warn: teller.warn}
 	var done sync.WaitGroup
 	var readErr error
 	done.Go(func() {
 		defer close(items)
 		readErr = r.run(ctx)
 	})
-	s := &sender{o: o, items: items, queue: q}
+	s := &sender{o: o, items: items, queue: q, teller: teller}
 	err := s.run(ctx)
 	ended := ctx.Err() != nil
 	cancel()
@@ -131,6 +129,7 @@ func Play(ctx context.Context, o *Options) (Result, error) {
 // A sender sends frames when they are due.
 type sender struct {
 	o      *Options
+	teller *teller
 	items  <-chan item
 	queue  *queue
 	sink   Sink
@@ -208,7 +207,7 @@ func (s *sender) send(ctx context.Context, it item) error {
 	if it.f.Track.ID != 0 && !s.head.Dialect.Tracks {
 		if !s.alone {
 			s.alone = true
-			s.o.Warn("the server takes one track of a kind (no multitrack of Enhanced RTMP): the others stay")
+			s.teller.warn("the server takes one track of a kind (no multitrack of Enhanced RTMP): the others stay")
 		}
 		return ctx.Err()
 	}
@@ -295,7 +294,7 @@ func (s *sender) tell(lost bool, attempts int) {
 	if !lost {
 		p.Late = max(0, time.Since(s.begin.Add(s.scaled(s.newest))))
 	}
-	s.o.Progress(p)
+	s.teller.update(p)
 }
 
 // reconnect opens a new connection, and sends on it what has been sent since the last keyframe, so that viewers miss nothing.
@@ -303,7 +302,7 @@ func (s *sender) reconnect(ctx context.Context, why error) error {
 	s.sink.Close()
 	until, pause := time.Now().Add(s.o.Retry), giveInFirst
 	if s.o.Retry > 0 {
-		s.o.Warn(fmt.Sprintf("the server was lost: %v", why))
+		s.teller.warn(fmt.Sprintf("the server was lost: %v", why))
 	}
 	for attempt := 1; ; attempt++ {
 		if s.o.Retry == 0 || time.Now().After(until) {
@@ -404,7 +403,7 @@ func Publish(ctx context.Context, address string) (Sink, error) {
 	defer cancel()
 	nc, app, name, tcURL, err := source.Connect(ctx, address)
 	if err != nil {
-		return nil, err
+		return nil, unreached(address, err)
 	}
 	c := rtmp.NewClientConn(nc, rtmp.Options{})
 	if err = c.Connect(ctx, app, tcURL); err == nil {
@@ -422,6 +421,15 @@ func Publish(ctx context.Context, address string) (Sink, error) {
 		}
 	}()
 	return s, nil
+}
+
+// unreached says which server could not be reached, without what is secret in its address.
+func unreached(address string, err error) error {
+	u, parseErr := url.Parse(address)
+	if parseErr != nil || errors.Is(err, source.ErrAddress) {
+		return err
+	}
+	return fmt.Errorf("%s://%s cannot be reached: %w", u.Scheme, u.Host, err)
 }
 
 func (s *rtmpSink) Write(t flv.Tag) error {

@@ -260,3 +260,18 @@ func TestSurvey(t *testing.T) {
 		t.Errorf("%q, %v, want %q", differences, err, want)
 	}
 }
+
+// TestHeldTerminal plays while whoever is told of it does not come back: the stream goes on.
+func TestHeldTerminal(t *testing.T) {
+	path := writeFilm(t, 10*time.Second)
+	synctest.Test(t, func(t *testing.T) {
+		s, held := &server{}, make(chan struct{})
+		time.AfterFunc(time.Minute, func() { close(held) })
+		told := 0
+		o := &Options{Entries: []Entry{{Path: path}}, Times: 1, Progress: func(Progress) { told++; <-held }}
+		result, err := play(t, o, s, nil)
+		if err != nil || result.Late > 0 || told != 2 {
+			t.Errorf("%+v, %v, told %d times, want the first and the last", result, err, told)
+		}
+	})
+}

@@ -106,8 +106,8 @@ func (p *parts) close(s *Segmenter, end mark, next *media.Frame) {
 	}
 }
 
-// finish completes all parts of the open segment, which ends at m.
-func (p *parts) finish(s *Segmenter, m mark, next *media.Frame) {
+// finish completes all parts of the open segment, which ends at m, and returns the time that it is said to end at.
+func (p *parts) finish(s *Segmenter, m mark, next *media.Frame) time.Duration {
 	if p.target == 0 && s.opt.Part > 0 {
 		p.fix(s.open.frames, s.run.video != nil, s.opt.Part, s.target)
 		marks := slices.Clone(p.marks)
@@ -127,8 +127,12 @@ func (p *parts) finish(s *Segmenter, m mark, next *media.Frame) {
 		p.close(s, end, next)
 	}
 	if m.index > p.from {
+		if next == nil && p.target > 0 { // what sound outlasts the pictures by is not said: parts last as long as their segment
+			m.at = min(m.at, p.start+p.target)
+		}
 		p.close(s, m, next)
 	}
+	return m.at
 }
 
 // tail reports whether from a frame of the open segment on there is sound alone, where there are pictures before. At the end of all, or

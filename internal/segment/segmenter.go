@@ -168,6 +168,9 @@ func (s *Segmenter) Write(f *media.Frame) {
 		}
 		s.skip = nil
 	}
+	if s.supersedes(f) {
+		s.undo()
+	}
 	s.newest = max(s.newest, f.DTS)
 	if f.Track.Kind == media.Video {
 		s.video = f.DTS
@@ -239,6 +242,24 @@ func (s *Segmenter) goOn(f *media.Frame) {
 		s.parts.reach(s, mark{len(s.open.frames), s.position(f)}, f)
 	}
 	s.add(f)
+}
+
+// supersedes reports whether f is of the track that is the first of its kind after all, and nothing has been shown of the one that
+// was taken for it.
+func (s *Segmenter) supersedes(f *media.Frame) bool {
+	if s.open == nil || !s.first || s.run.lineup != nil {
+		return false
+	}
+	t := *s.run.track(f.Track.Kind)
+	return t != nil && f.Track.ID < t.ID
+}
+
+// undo takes the open segment back, which nobody has seen.
+func (s *Segmenter) undo() {
+	if s.open.joint {
+		s.discs--
+	}
+	s.open, s.next, s.rap = nil, s.next-1, -1
 }
 
 // Flush publishes the parts that are complete since it was called last.
@@ -539,8 +560,8 @@ func (s *Segmenter) complete(length time.Duration, next *media.Frame) *List {
 	if !old.Ready { // nobody has seen the target yet
 		s.target = max(s.target, length.Round(time.Second))
 	}
-	s.parts.finish(s, mark{len(o.frames), s.start + length}, next)
-	o.Duration, s.typical, s.first = length, len(o.frames), false
+	end := s.parts.finish(s, mark{len(o.frames), s.start + length}, next)
+	o.Duration, s.typical, s.first = end-s.start, len(o.frames), false
 
 	l := &List{Target: s.target, PartTarget: s.parts.target, listed: old.listed + 1, complete: make(chan struct{})}
 	l.segments = append(append(make([]*Segment, 0, len(old.segments)+1), old.segments...), o)

@@ -624,3 +624,53 @@ func TestNextSession(t *testing.T) {
 		t.Errorf("after a session without segments: %+v", got)
 	}
 }
+
+// TestFirstTrackComesLast begins with a track that turns out not to be the first of its kind: the session is as if it had not been.
+func TestFirstTrackComesLast(t *testing.T) {
+	other := *h264
+	other.ID = 1
+	early := with(video(0, 80*ms, 40*ms, 2*time.Second), func(f *media.Frame) { f.Track = &other })
+	rest := mix(video(80*ms, 4080*ms, 40*ms, 2*time.Second), audio(80*ms, 4080*ms))
+	s := New(7, Options{Part: 200 * ms})
+	segs := feed(t, s, append(early, rest...))
+	if got := outline(segs); got != "2 2" {
+		t.Errorf("segments %q", got)
+	}
+	if segs[0].sequence != 7 || segs[0].Name != "7-80" {
+		t.Errorf("the first is %s, number %d", segs[0].Name, segs[0].sequence)
+	}
+	for _, f := range segs[0].frames {
+		if f.Track == &other {
+			t.Errorf("it has the frame at %v of the other track", f.DTS)
+		}
+	}
+}
+
+// TestFirstPlaylist is how long who comes with the stream waits: a GOP, or half a segment where that is more or there are no pictures.
+func TestFirstPlaylist(t *testing.T) {
+	const long = 20 * time.Second
+	for _, tt := range []struct {
+		name   string
+		frames []*media.Frame
+		most   time.Duration
+	}{
+		{"GOP 250ms", mix(video(0, long, 25*ms, 250*ms), audio(0, long)), time.Second},
+		{"GOP 1s", mix(video(0, long, 40*ms, time.Second), audio(0, long)), time.Second},
+		{"GOP 1.5s", mix(video(0, long, 50*ms, 1500*ms), audio(0, long)), 1500 * ms},
+		{"GOP 2s", mix(video(0, long, 40*ms, 2*time.Second), audio(0, long)), 2 * time.Second},
+		{"GOP 4s", video(0, long, 40*ms, 4*time.Second), 4 * time.Second},
+		{"GOP 10s", video(0, long, 40*ms, 10*time.Second), 6500 * ms},
+		{"audio", audio(0, long), time.Second},
+	} {
+		for _, part := range []time.Duration{0, 200 * ms} {
+			s := New(1, Options{Part: part})
+			i := slices.IndexFunc(tt.frames, func(f *media.Frame) bool {
+				s.Write(f)
+				return s.List().Ready
+			})
+			if i < 0 || tt.frames[i].DTS > tt.most {
+				t.Errorf("%s, parts of %v: frame %d completes the first playlist, want one at %v at the latest", tt.name, part, i, tt.most)
+			}
+		}
+	}
+}

@@ -58,11 +58,11 @@ func Dial(ctx context.Context, address string) (*Source, error) {
 func Connect(ctx context.Context, address string) (nc net.Conn, app, name, tcURL string, err error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "rtmp" && u.Scheme != "rtmps" {
-		return nil, "", "", "", errAddress
+		return nil, "", "", "", ErrAddress
 	}
 	app, name, ok := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
 	if !ok || app == "" || name == "" || u.Host == "" {
-		return nil, "", "", "", errAddress
+		return nil, "", "", "", ErrAddress
 	}
 	if i := strings.LastIndex(name, "/"); i >= 0 { // rtmp://host/app/instance/name
 		app, name = app+"/"+name[:i], name[i+1:]
@@ -89,7 +89,8 @@ func Connect(ctx context.Context, address string) (nc net.Conn, app, name, tcURL
 // errSilent is said of a server that lets players wait.
 var errSilent = fmt.Errorf("nothing came in %v: is anybody publishing?", dialTimeout)
 
-var errAddress = errors.New("an RTMP address has the form rtmp://host/app/name")
+// ErrAddress is said of an address that cannot be that of a stream.
+var ErrAddress = errors.New("an RTMP address has the form rtmp://host/app/name")
 
 // messages gives out the frames of FLV messages.
 type messages struct {

@@ -157,7 +157,7 @@ func (s *stream) info(now time.Time) Info {
 		}
 	}
 	in.Tracks = s.sortedTracks()
-	in.Firsts = slices.DeleteFunc(slices.Clone(in.Tracks), func(t *media.Track) bool { return t.ID != s.firsts[t.Kind] })
+	in.Firsts = slices.DeleteFunc(slices.Clone(in.Tracks), func(t *media.Track) bool { return t.ID != s.firsts[t.Kind].id })
 	for _, p := range s.pubs {
 		if p != nil {
 			c := p.info(now, s.active == p)

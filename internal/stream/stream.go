@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,7 @@ type stream struct {
 	first   time.Time
 	kinds   [media.Data + 1]bool // kinds of track seen
 	tracks  map[trackKey]*media.Track
-	firsts  [media.Data + 1]uint8 // IDs of the first track of each kind
+	firsts  [media.Data + 1]first // by kind
 	meta    *media.Meta
 	viewers map[*Viewer]struct{}
 	paces   []*pace // one for each protocol that somebody reads it by
@@ -100,7 +101,7 @@ func (s *stream) put(f *media.Frame) {
 	urgent := s.line.disc != disc || startsHere(f)
 	s.kinds[f.Track.Kind] = true
 	if !f.Secondary {
-		s.firsts[f.Track.Kind] = f.Track.ID
+		s.lead(f)
 	}
 	if k := (trackKey{f.Track.Kind, f.Track.ID}); s.tracks[k] != f.Track {
 		s.tracks[k] = f.Track
@@ -113,6 +114,29 @@ func (s *stream) put(f *media.Frame) {
 		s.checkReady(f)
 	}
 	s.notify(f)
+}
+
+// A first says which track of a kind is the first, and since when at the latest.
+type first struct {
+	id   uint8
+	disc uint32
+}
+
+// lead notes that f is of the first track of its kind. What the same encoder sent of a higher number before was not, as shows now.
+// Caller holds s.mu.
+func (s *stream) lead(f *media.Frame) {
+	now := first{f.Track.ID, f.Discontinuity}
+	if s.firsts[f.Track.Kind] == now {
+		return
+	}
+	s.firsts[f.Track.Kind] = now
+	s.ring.raps = slices.DeleteFunc(s.ring.raps, func(seq uint64) bool { return s.superseded(s.ring.at(seq)) })
+}
+
+// superseded reports whether f was taken for one of the first track of its kind until that came. Caller holds s.mu.
+func (s *stream) superseded(f *media.Frame) bool {
+	now := s.firsts[f.Track.Kind]
+	return f.Discontinuity == now.disc && f.Track.ID != now.id
 }
 
 // checkReady lets viewers start when every track that the encoder announced has come, or has been waited for long enough.

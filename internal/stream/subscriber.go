@@ -281,10 +281,10 @@ func (s *Subscriber) skip(r *ring) bool {
 	return true
 }
 
-// takes reports whether f goes to this subscriber.
+// takes reports whether f goes to this subscriber. Caller holds st.mu.
 func (s *Subscriber) takes(f *media.Frame) bool {
 	switch {
-	case f.Secondary && !s.all || s.want != nil && !s.want(f.Track):
+	case !s.all && (f.Secondary || s.s.superseded(f)) || s.want != nil && !s.want(f.Track):
 		return false
 	case f.Track.Kind != media.Video:
 		return true
@@ -305,7 +305,7 @@ func (s *Subscriber) Tracks() []*media.Track {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
 	return slices.DeleteFunc(st.sortedTracks(), func(t *media.Track) bool {
-		return !s.all && t.ID != st.firsts[t.Kind] || s.want != nil && !s.want(t)
+		return !s.all && t.ID != st.firsts[t.Kind].id || s.want != nil && !s.want(t)
 	})
 }
 

@@ -96,8 +96,8 @@ func TestFirstTrack(t *testing.T) {
 		write(t, p, of(v[0], 0, true), of(v[1], 0, false), of(v[1], 40*ms, true), of(v[0], 40*ms, false))
 		time.Sleep(h.opt.TrackWait)
 		write(t, p, of(v[2], 80*ms, true), of(v[1], 80*ms, false))
-		if got := ids(media.Video, drain(t, <-s)); !slices.Equal(got, []uint8{4, 2, 2}) {
-			t.Errorf("tracks %d; want the lower of the first two, from its key frame on, and not the late one", got)
+		if got := ids(media.Video, drain(t, <-s)); !slices.Equal(got, []uint8{2, 2}) {
+			t.Errorf("tracks %d; want the lower of the first two alone, from its key frame on, and not the late one", got)
 		}
 	})
 }
@@ -113,6 +113,20 @@ func mustSubscribeLater(t *testing.T, h *Hub) <-chan *Subscriber {
 	}()
 	synctest.Wait()
 	return got
+}
+
+// TestFirstTrackComesLast has the track of the lowest number come after frames of others, as B-frames have it: nobody gets those.
+func TestFirstTrackComesLast(t *testing.T) {
+	h := NewHub(Options{})
+	p := mustPublish(t, h, PublishOptions{})
+	v, a := numbered(media.Video, 1, 0), numbered(media.Audio, 0)
+	write(t, p, of(v[0], 0, true), of(a[0], 0, false), of(v[0], 40*ms, false), of(v[1], 80*ms, true), of(v[0], 80*ms, false), of(v[1], 120*ms, false))
+	for _, gops := range []int{1, 10} {
+		got := drain(t, mustSubscribe(t, h, SubscribeOptions{GOPs: gops}))
+		if got := ids(media.Video, got); !slices.Equal(got, []uint8{0, 0}) {
+			t.Errorf("%d GOPs: pictures of tracks %d", gops, got)
+		}
+	}
 }
 
 // TestBackupTracks switches to a backup whose key frames of several tracks come together: all of them are kept warm.

@@ -16,6 +16,9 @@ const maxBodyHeader = 10
 type Dialect struct {
 	Tracks bool // there may be more than one track of a kind: those whose ID is not 0 leave in Multitrack messages
 	HEVC12 bool // HEVC leaves under the id 12 that it had before Enhanced RTMP
+
+	// NoColors leaves out how colours are meant, for players that end at a packet which is neither a header nor a frame.
+	NoColors bool
 }
 
 // form is how frames of a codec leave. The encoder's own form does not matter: legacy ids are understood by everybody, and the
@@ -108,7 +111,7 @@ func (d Dialect) SequenceHeader(t *media.Track) []byte {
 // colors returns the body of the message that tells how the colours of t are meant, nil where there is nothing to tell or, in legacy
 // form, no way. Its frame type counts for nothing by the specification; ffmpeg takes all but a command for a picture.
 func (d Dialect) colors(t *media.Track) []byte {
-	if len(t.Colors) == 0 || d.formOf(t) != enhanced {
+	if d.NoColors || len(t.Colors) == 0 || d.formOf(t) != enhanced {
 		return nil
 	}
 	return append(d.appendFourCC(make([]byte, 0, maxBodyHeader+len(t.Colors)), t, frameCommand, packetExtra), t.Colors...)

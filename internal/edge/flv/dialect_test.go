@@ -14,7 +14,7 @@ import (
 
 // TestDialects is what viewers get who ask for more than the others, or for the old form of HEVC, by HTTP and by WebSocket.
 func TestDialects(t *testing.T) {
-	hevc := &media.Track{Kind: media.Video, Codec: media.HEVC, Timescale: 90000, Config: []byte("c")}
+	hevc := &media.Track{Kind: media.Video, Codec: media.HEVC, Timescale: 90000, Config: []byte("c"), Colors: []byte("colours")}
 	second := &media.Track{ID: 2, Kind: media.Audio, Codec: media.AAC, Timescale: 44100, Config: []byte("d")}
 	for _, tt := range []struct {
 		query string
@@ -22,7 +22,7 @@ func TestDialects(t *testing.T) {
 	}{
 		{"", []string{"\x90hvc1c", "\xaf\x00\x12\x10", "\x93hvc1key", "\xaf\x01a0"}},
 		{"?hevc=12", []string{"\x1c\x00\x00\x00\x00c", "\xaf\x00\x12\x10", "\x1c\x01\x00\x00\x00key", "\xaf\x01a0"}},
-		{"?tracks=all", []string{"\x90hvc1c", "\xaf\x00\x12\x10", "\x95\x00mp4a\x02d", "\x93hvc1key", "\xaf\x01a0", "\x95\x01mp4a\x02b0"}},
+		{"?tracks=all", []string{"\x90hvc1c", "\xd4hvc1colours", "\xaf\x00\x12\x10", "\x95\x00mp4a\x02d", "\x93hvc1key", "\xaf\x01a0", "\x95\x01mp4a\x02b0"}},
 		{"?hevc=7&tracks=2", []string{"\x90hvc1c", "\xaf\x00\x12\x10", "\x93hvc1key", "\xaf\x01a0"}},
 	} {
 		t.Run(tt.query, func(t *testing.T) {

@@ -17,7 +17,7 @@ import (
 // handOver gives a viewer of a stream that is live to the fan, if it can serve him. It reports whether the request is done with.
 func (s *Server) handOver(w http.ResponseWriter, r *http.Request, grant live.Grant, log *slog.Logger) bool {
 	name := grant.Name
-	if s.fan == nil || s.opt.GOPs == 0 || dialectOf(r) != (flv.Dialect{}) || r.TLS != nil || r.ProtoMajor != 1 || r.ProtoMinor == 0 || s.hub.Start(name) != stream.StartNow {
+	if s.fan == nil || s.opt.GOPs == 0 || dialectOf(r) != everybody() || r.TLS != nil || r.ProtoMajor != 1 || r.ProtoMinor == 0 || s.hub.Start(name) != stream.StartNow {
 		return false
 	}
 	v, err := s.hub.Join(name, viewer(r, grant))
@@ -73,7 +73,7 @@ func (e *encoder) Again(f *media.Frame, known []*media.Track) []byte {
 }
 
 func preamble(f *media.Frame, known []*media.Track) []byte {
-	var pre flv.Preamble
+	pre := flv.Preamble{Dialect: everybody()}
 	return appendTags(nil, pre.Before(nil, f, known))
 }
 

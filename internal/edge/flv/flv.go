@@ -47,7 +47,7 @@ type Server struct {
 
 // New returns a Server of the streams of hub for those whom gate lets in.
 func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
-	f := fan.New(hub, o.Engine, protoHTTP, func() fan.Encoder { return new(encoder) }, o.Fan)
+	f := fan.New(hub, o.Engine, protoHTTP, func() fan.Encoder { return &encoder{pre: flv.Preamble{Dialect: everybody()}} }, o.Fan)
 	return &Server{hub, gate, o, f, newUpgrader()}
 }
 
@@ -95,6 +95,10 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 	log.Info("playing")
 
 	ctx, out := r.Context(), s.flushed(w)
+	if nc := netx.ConnOf(ctx); nc != nil && r.ProtoMajor == 2 { // which he has to himself, but for a page's small things
+		measure(nc, sub.Viewer)
+		defer netx.BoundUnsent(nc, 0)
+	}
 	if r.ProtoMajor == 1 {
 		if ctx, out, err = s.hijack(w, r, sub.Viewer); err != nil {
 			log.Error("cannot take over the connection", "err", err)
@@ -134,9 +138,17 @@ func viewer(r *http.Request, grant live.Grant) stream.ViewerOptions {
 
 // dialectOf returns what a viewer wants otherwise than everybody, by the query of his address.
 func dialectOf(r *http.Request) flv.Dialect {
-	q := r.URL.Query()
-	return flv.Dialect{Tracks: q.Get("tracks") == "all", HEVC12: q.Get("hevc") == "12"}
+	q, d := r.URL.Query(), everybody()
+	d.HEVC12 = q.Get("hevc") == "12"
+	if q.Get("tracks") == "all" { // he reads Enhanced RTMP's second version
+		d.Tracks, d.NoColors = true, false
+	}
+	return d
 }
+
+// everybody returns what viewers get who ask for nothing. mpegts.js ends at the description of colours, which decoders find in the
+// headers and frames too.
+func everybody() flv.Dialect { return flv.Dialect{NoColors: true} }
 
 // A sink is where a viewer's bytes go.
 type sink struct {
@@ -157,7 +169,7 @@ func send(ctx context.Context, write func(batch net.Buffers) error, sub *stream.
 		head  *head
 		buf   [batchFrames]*media.Frame
 
-		shared = d == flv.Dialect{}
+		shared = d == everybody()
 	)
 	for {
 		n, err := sub.Next(ctx, buf[:])
@@ -215,8 +227,7 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, v *stream.Viewer
 		return nil, sink{}, err
 	}
 	nc.SetDeadline(time.Time{})
-	netx.BoundUnsent(nc, v.Backlog())
-	v.Measure(func() int { return netx.Queued(nc) }, func(n int) { netx.BoundUnsent(nc, n) })
+	measure(nc, v)
 	ctx, cancel := context.WithCancel(context.Background())
 	gone := make(chan struct{})
 	go func() { // notices that the viewer left, also while there is nothing to send
@@ -244,6 +255,12 @@ func (s *Server) hijack(w http.ResponseWriter, r *http.Request, v *stream.Viewer
 	return ctx, out, nil
 }
 
+// measure has the kernel hold little for v, whose connection is nc, and tell how much.
+func measure(nc net.Conn, v *stream.Viewer) {
+	netx.BoundUnsent(nc, v.Backlog())
+	v.Measure(func() int { return netx.Queued(nc) }, func(n int) { netx.BoundUnsent(nc, n) })
+}
+
 // chunked makes each batch one chunk (RFC 9112 section 7.1), by which a viewer can tell the end of the stream from a lost
 // connection.
 func chunked(write func(net.Buffers) error) func(net.Buffers) error {
@@ -261,15 +278,21 @@ func chunked(write func(net.Buffers) error) func(net.Buffers) error {
 
 // flushed writes to one stream of an HTTP/2 connection.
 func (s *Server) flushed(w http.ResponseWriter) sink {
+	const piece = 16 << 10 // small enough that a slow viewer shows progress
 	rc := http.NewResponseController(w)
 	write := func(batch net.Buffers) error {
-		if err := rc.SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout)); err != nil {
-			return err
-		}
+		since := piece
 		for _, p := range batch {
+			if since >= piece {
+				if err := rc.SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout)); err != nil {
+					return err
+				}
+				since = 0
+			}
 			if _, err := w.Write(p); err != nil {
 				return err
 			}
+			since += len(p)
 		}
 		return rc.Flush()
 	}

@@ -103,8 +103,7 @@ func (s *Server) play(ctx context.Context, k *socket, grant live.Grant, r *http.
 		return err
 	}
 	defer sub.Leave()
-	netx.BoundUnsent(k.nc, sub.Backlog())
-	sub.Measure(func() int { return netx.Queued(k.nc) }, func(n int) { netx.BoundUnsent(k.nc, n) })
+	measure(k.nc, sub.Viewer)
 	log.Info("playing")
 	return send(ctx, func(batch net.Buffers) error {
 		if ctx.Err() != nil {

@@ -3,7 +3,7 @@
 //
 //	/{app}/{room}.m3u8[?token=T&format=F]  the multivariant playlist: asks the gate, gives a signed session. It leads to the
 //	                                       format F, fmp4 or ts, if that can carry the stream; without F to fmp4, unless ts
-//	                                       carries more of it
+//	                                       carries more of it or its sound is MP3
 //	/{app}/{room}/index.m3u8[?s=S]         the media playlist of fragmented MP4, with parts and blocking reloads; by S viewers
 //	                                       are counted
 //	/{app}/{room}/ts.m3u8[?s=S]            that of MPEG-TS

@@ -141,11 +141,18 @@ func formatOf(wish string) (func(*segment.List) segment.Format, error) {
 		if prefer == segment.TS {
 			other = segment.FMP4
 		}
-		if has := carried(l, prefer); has == 0 || wish == "" && has < carried(l, other) {
+		has, others := carried(l, prefer), carried(l, other)
+		if has == 0 || wish == "" && (has < others || has == others && isMP3(l)) {
 			return other
 		}
 		return prefer
 	}, nil
+}
+
+// isMP3 reports whether the sound is MP3, which neither hls.js nor Safari takes out of MP4 beside a picture.
+func isMP3(l *segment.List) bool {
+	_, audio := l.Tracks(segment.FMP4)
+	return audio != nil && audio.Codec == media.MP3
 }
 
 // carried returns of how many tracks format f carries something.

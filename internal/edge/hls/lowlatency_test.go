@@ -211,6 +211,7 @@ func TestFormats(t *testing.T) {
 	opus := &media.Track{Kind: media.Audio, Codec: media.Opus, Timescale: 48000, SampleRate: 48000, Channels: 2, FrameSamples: 960,
 		Config: []byte("OpusHead\x01\x02\x38\x01\x80\xbb\x00\x00\x00\x00\x00"), RFC6381: "opus"}
 	rare := &media.Track{Kind: media.Audio, Codec: media.MP3, Timescale: 44100, SampleRate: 44100, FrameSamples: 1152} // of unknown channels
+	mp3 := &media.Track{Kind: media.Audio, Codec: media.MP3, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1152}
 	for _, tt := range []struct {
 		name            string
 		audio           *media.Track
@@ -219,6 +220,7 @@ func TestFormats(t *testing.T) {
 		{"both", aac, "index", "index", "ts"},
 		{"more as fragmented MP4", opus, "index", "index", "ts"},
 		{"more as MPEG-TS", rare, "ts", "index", "ts"},
+		{"both, but players want MP3 as MPEG-TS", mp3, "ts", "index", "ts"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

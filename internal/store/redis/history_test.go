@@ -117,7 +117,12 @@ func TestLinearizable(t *testing.T) {
 // TestHistories has callers of two servers get, reset and delete one room at once, and looks for an order of it all in which it
 // makes sense. The Redis syncs each write.
 func TestHistories(t *testing.T) {
-	r := startRedis(t)
+	t.Run("Redis", func(t *testing.T) { checkHistories(t, startRedis(t)) })
+	t.Run("Valkey", func(t *testing.T) { checkHistories(t, startValkey(t)) })
+}
+
+func checkHistories(t *testing.T, r *server) {
+	t.Helper()
 	servers := [2]*Store{open(t, r.addr), open(t, r.addr)}
 	seed := rand.New(rand.NewPCG(1, 2))
 	overlaps := 0

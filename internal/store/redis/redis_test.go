@@ -37,6 +37,12 @@ func TestConformance(t *testing.T) {
 	conform(t, r.addr, r)
 }
 
+// TestConformanceValkey holds the other server of this protocol to the same.
+func TestConformanceValkey(t *testing.T) {
+	r := startValkey(t)
+	conform(t, r.addr, r)
+}
+
 func TestConformanceWithPassword(t *testing.T) {
 	r := startRedis(t)
 	r.do("ACL", "SETUSER", "liv:ego", "on", ">p@ss/word?", "~{livego}:*", "+@all", "-@dangerous")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -21,11 +22,12 @@ import (
 
 // A server is a redis-server under test. The test's end kills it.
 type server struct {
-	t    *testing.T
-	addr string
-	args []string
-	cmd  *exec.Cmd
-	out  *os.File
+	t       *testing.T
+	addr    string
+	command []string // the program and what comes before args
+	args    []string
+	cmd     *exec.Cmd
+	out     *os.File
 }
 
 // need skips the test, loudly, when Redis is not installed; on a build machine (CI=true) it fails it.
@@ -61,11 +63,37 @@ func freePort(t *testing.T) int {
 func startRedis(t *testing.T, args ...string) *server {
 	t.Helper()
 	need(t, "redis-server")
-	port := freePort(t)
 	dir := t.TempDir()
-	s := &server{t: t, addr: fmt.Sprintf("127.0.0.1:%d", port)}
+	return startServer(t, []string{"redis-server"}, dir, dir, args...)
+}
+
+// newer is where scripts/setup puts a Debian of its own, which has a Valkey.
+const newer = "/var/cache/livego-test/sid"
+
+// startValkey starts a valkey-server as startRedis does a redis-server. It runs by chroot.
+func startValkey(t *testing.T, args ...string) *server {
+	t.Helper()
+	if _, err := os.Stat(newer + "/usr/bin/valkey-server"); err != nil || os.Getuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("MISSING PEER: no valkey-server in %s for root to run, and CI=true", newer)
+		}
+		t.Skipf("MISSING PEER: no valkey-server in %s for root to run, so that this test proves NOTHING here: see scripts/setup", newer)
+	}
+	dir, err := os.MkdirTemp(newer+"/tmp", "livego-valkey-*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return startServer(t, []string{"/usr/sbin/chroot", newer, "valkey-server"}, dir, strings.TrimPrefix(dir, newer), args...)
+}
+
+// startServer starts a server whose files are in dir, which it itself sees as seen.
+func startServer(t *testing.T, command []string, dir, seen string, args ...string) *server {
+	t.Helper()
+	port := freePort(t)
+	s := &server{t: t, addr: fmt.Sprintf("127.0.0.1:%d", port), command: command}
 	s.args = append([]string{
-		"--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", dir, "--save", "", "--appendonly", "yes", "--appendfsync", "always",
+		"--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", seen, "--save", "", "--appendonly", "yes", "--appendfsync", "always",
 	}, args...)
 	var err error
 	if s.out, err = os.Create(filepath.Join(dir, "log")); err != nil {
@@ -75,7 +103,7 @@ func startRedis(t *testing.T, args ...string) *server {
 		s.kill()
 		s.out.Close()
 		if log, _ := os.ReadFile(s.out.Name()); t.Failed() {
-			t.Logf("redis-server %s:\n%s", s.addr, log)
+			t.Logf("%v %s:\n%s", s.command, s.addr, log)
 		}
 	})
 	s.start()
@@ -84,12 +112,13 @@ func startRedis(t *testing.T, args ...string) *server {
 
 func (s *server) start() {
 	s.t.Helper()
-	s.cmd = exec.Command("redis-server", s.args...)
+	args := slices.Concat(s.command, s.args)
+	s.cmd = exec.Command(args[0], args[1:]...)
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
 	}
-	eventually(s.t, 10*time.Second, "redis-server answers", func() error {
+	eventually(s.t, 10*time.Second, "the server answers", func() error {
 		c, err := net.Dial("tcp", s.addr)
 		if err == nil {
 			c.Close()
@@ -233,7 +262,7 @@ func startSentinel(t *testing.T) (addr string, master, replica *server) {
 		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		s := &server{t: t}
+		s := &server{t: t, command: []string{"redis-server"}}
 		p := freePort(t)
 		s.addr = fmt.Sprintf("127.0.0.1:%d", p)
 		s.args = []string{conf, "--sentinel", "--port", fmt.Sprint(p), "--bind", "127.0.0.1", "--dir", filepath.Dir(conf)}

@@ -1,0 +1,69 @@
+package browser
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"livego/e2e/essence"
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+// TestCodecs plays every codec that Chromium has by hls.js, and by mpegts.js those that it knows too.
+func TestCodecs(t *testing.T) {
+	rig.NeedNewer(t)
+	s := rig.Start(t, rig.Options{Plain: true})
+	// By sample, whether mpegts.js plays it: it knows no VP9, and looks for the header of FLAC 4 bytes behind where ffmpeg writes it.
+	flv := map[string]bool{
+		"h264-aac": true, "h264-mp3": true, "av1-opus": true, "av1-aac": true, "opus-only": true,
+		"vp9-opus": false, "h264-flac": false, "flac-only": false,
+	}
+	var addresses []string
+	var pictures []bool // by address
+	for _, sam := range append(sample.Enhanced(), sample.All()...) {
+		known, ok := flv[sam.Name]
+		if !ok {
+			continue
+		}
+		delete(flv, sam.Name)
+		var file bytes.Buffer
+		if err := repeat(sam.Read(t), 30).Write(&file); err != nil {
+			t.Fatal(err)
+		}
+		rig.NewerFFmpeg(t, file.Bytes(), "-re", "-i", "pipe:0", "-map", "0", "-c", "copy", "-f", "flv", s.RTMP(s.Key(sam.Name)))
+		s.AwaitLive(sam.Name)
+		addresses, pictures = append(addresses, s.HLS(sam.Name)), append(pictures, sam.Video)
+		if known {
+			addresses, pictures = append(addresses, "ws"+strings.TrimPrefix(s.FLV(sam.Name), "http")), append(pictures, sam.Video)
+		}
+	}
+	if len(flv) > 0 {
+		t.Fatalf("there is no sample %v", flv)
+	}
+	began := map[int]float64{} // where in the stream each was when he had begun
+	after := play(t, addresses...).await("every codec", func(n int, s state) bool {
+		if began[n] == 0 {
+			began[n] = s.Time
+		}
+		return s.Time > began[n]+1.5 && (!pictures[n] || s.Frames > 20 && s.Bright-s.Dark > 50)
+	})
+	t.Logf("%+v", after)
+}
+
+// repeat returns f so many times over, headers once.
+func repeat(f *essence.FLVFile, times int) *essence.FLVFile {
+	const frame = 40
+	long := f.Tags[len(f.Tags)-1].Time + frame
+	all := *f
+	for n := 1; n < times; n++ {
+		for _, tag := range f.Tags {
+			if tag.Type == essence.TagScript || tag.IsHeader() {
+				continue
+			}
+			tag.Time += uint32(n) * long
+			all.Tags = append(all.Tags, tag)
+		}
+	}
+	return &all
+}

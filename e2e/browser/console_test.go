@@ -1,0 +1,45 @@
+package browser
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+// TestConsoleMakesTokens makes a token by the form of the operator's page, and watches a private room by it.
+func TestConsoleMakesTokens(t *testing.T) {
+	rig.Need(t, "ffmpeg", "node", "chromium")
+	rig.NeedFile(t, "node_modules/playwright-core")
+	s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--private=*", "--token.secret=a secret that signs the tokens of a test"}})
+	s.Push(sample.Small.File(t), "movie", "-stream_loop", "-1")
+	s.AwaitLive("movie")
+	p := rig.Go(t, "node", "console.mjs", s.API("/"))
+	p.OK(patience)
+	if p.Stderr() != "" {
+		t.Errorf("the browser complains: %s", p.Stderr())
+	}
+	lines := strings.Fields(p.Stdout())
+	if len(lines) != 4 {
+		t.Fatalf("the page shows %q, want a token and three addresses", lines)
+	}
+	_, port, _ := strings.Cut(s.Addr("httpflv_addr"), ":")
+	for target, want := range map[string]int{lines[2]: 200, strings.Replace(lines[2], lines[0], "x", 1): 401, s.FLV("movie"): 401} {
+		rig.Eventually(t, patience, "answer", func() error {
+			resp, err := rig.Client().Get(target)
+			if err != nil {
+				return err
+			}
+			resp.Body.Close()
+			if resp.StatusCode != want {
+				return fmt.Errorf("%.60s: HTTP %d, want %d", target, resp.StatusCode, want)
+			}
+			return nil
+		})
+	}
+	if !strings.Contains(lines[2], ":"+port+"/live/movie.flv?token="+lines[0]) {
+		t.Errorf("the address is %s", lines[2])
+	}
+}
