@@ -65,6 +65,9 @@ var mayImport = map[string][]string{
 	// One stream to many sockets. The edges say how it is laid out.
 	"internal/fan": {"internal/live", "internal/media", "internal/stream"},
 
+	// Requests in front of net/http. It knows nothing of what is served.
+	"internal/front": {"internal/netx"},
+
 	// The control plane. A config is plain values: what they mean is the business of whoever gets them.
 	"internal/config":          {"internal/live", "internal/redisurl"},
 	"internal/acme":            {},
@@ -120,7 +123,7 @@ var owners = map[string][]string{
 	"go.etcd.io/bbolt":                  {"internal/store/bolt"},
 	"go.uber.org/zap":                   {"internal/acme"}, // certmagic's logger: to keep it quiet
 	"golang.org/x/net":                  {"internal/edge/...", "internal/app"},
-	"golang.org/x/sys":                  {"internal/bench", "internal/fan", "internal/netx"},
+	"golang.org/x/sys":                  {"internal/bench", "internal/fan", "internal/front", "internal/netx"},
 	"golang.org/x/time":                 {"internal/auth", "internal/netx", "internal/rtmp", "internal/edge/..."},
 
 	// In tests only.

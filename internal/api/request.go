@@ -18,6 +18,8 @@ import (
 const (
 	maxURL  = 4 << 10  // bytes of the request target
 	maxBody = 64 << 10 // bytes
+	// maxDiscard is how much of a body that is too long is read: who is still sending when we close does not get to read why.
+	maxDiscard = 2 << 20
 )
 
 // policy is the Content-Security-Policy of everything that does not set its own.
@@ -70,6 +72,7 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request) error {
 		return errCoded
 	}
 	if r.ContentLength > maxBody {
+		_, _ = io.CopyN(io.Discard, r.Body, maxDiscard)
 		return errLongBody
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)

@@ -249,13 +249,17 @@ func (a *App) Run(ctx context.Context) error {
 	for _, l := range a.rtmpListeners {
 		try(l.String(), func() error { return a.rtmp.Serve(ctx, l) })
 	}
-	var servers []*http.Server
-	serveHTTP := func(l listener, srv *http.Server) {
+	var servers []webServer
+	serveHTTP := func(l listener, srv webServer) {
 		servers = append(servers, srv)
 		try(l.String(), func() error { return ignoreClosed(srv.Serve(l)) })
 	}
 	for _, l := range a.viewerListeners {
-		serveHTTP(listener{wholeListener{l.Listener}, l.what}, a.viewerServer())
+		if _, plain := l.Listener.(*net.TCPListener); plain {
+			serveHTTP(l, a.frontServer())
+		} else {
+			serveHTTP(l, a.viewerServer())
+		}
 	}
 	for _, l := range a.apiListeners {
 		serveHTTP(l, a.apiServer())
@@ -298,7 +302,7 @@ func (a *App) Run(ctx context.Context) error {
 }
 
 // stop ends all streams and lets viewers take the end.
-func (a *App) stop(servers []*http.Server) {
+func (a *App) stop(servers []webServer) {
 	a.log.Info("stopping")
 	a.stopping.Store(true)
 	drain, cancel := context.WithTimeout(context.Background(), a.cfg.ShutdownTimeout)
@@ -311,7 +315,7 @@ func (a *App) stop(servers []*http.Server) {
 	}
 	for _, srv := range servers {
 		if srv.Shutdown(drain) != nil {
-			srv.Close()
+			_ = srv.Close()
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"livego/internal/config"
 	edgeflv "livego/internal/edge/flv"
 	"livego/internal/edge/hls"
+	"livego/internal/front"
 	"livego/internal/netx"
 )
 
@@ -73,8 +75,8 @@ func (v *viewers) wait(ctx context.Context) {
 // page of the web, without credentials.
 func (v *viewers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("Access-Control-Allow-Origin", "*")
-	h.Set("X-Content-Type-Options", "nosniff")
+	h["Access-Control-Allow-Origin"] = anyOrigin
+	h["X-Content-Type-Options"] = noSniff
 	if r.ContentLength != 0 { // nor -1, of a length not known
 		h.Set("Connection", "close") // where the body ends, and what is behind it, is not looked at
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyWait))
@@ -105,9 +107,16 @@ func (v *viewers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the URL is longer than 4096 bytes", http.StatusRequestURITooLong)
 		return
 	}
-	h.Set("Access-Control-Expose-Headers", "Content-Length, Content-Range, ETag")
+	h["Access-Control-Expose-Headers"] = exposed
 	v.route(w, r)
 }
+
+// Values of headers that all answers share: they are never modified.
+var (
+	anyOrigin = []string{"*"}
+	noSniff   = []string{"nosniff"}
+	exposed   = []string{"Content-Length, Content-Range, ETag"}
+)
 
 func (v *viewers) route(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/crossdomain.xml" {
@@ -149,16 +158,19 @@ type patient struct {
 	rc     *http.ResponseController
 	stall  time.Duration
 	served func()
-	join   func() // has the head of the answer sent with what follows; nil when it is written
 }
 
-// patiently returns w for a viewer, whose connection the limiter counts no longer once he gets something.
-func (v *viewers) patiently(w http.ResponseWriter, r *http.Request) *patient {
+// patiently returns w for a viewer, whose connection the limiter counts no longer once he gets something. The front sees to both by
+// itself.
+func (v *viewers) patiently(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+	if _, own := w.(*front.Response); own {
+		return w
+	}
 	return &patient{w, http.NewResponseController(w), v.stall, func() {
 		if c := netx.ConnOf(r.Context()); c != nil {
 			v.limiter.Settle(c)
 		}
-	}, func() { joinNext(r.Context()) }}
+	}}
 }
 
 func (p *patient) WriteHeader(status int) {
@@ -170,10 +182,6 @@ func (p *patient) WriteHeader(status int) {
 
 func (p *patient) Write(b []byte) (int, error) {
 	const piece = 64 << 10 // small enough that a viewer on a line of 64 kbit/s shows progress
-	if p.join != nil && len(b) > 2*httpBuffer {
-		p.join()
-	}
-	p.join = nil
 	total := 0
 	for {
 		p.rc.SetWriteDeadline(time.Now().Add(p.stall))
@@ -187,6 +195,20 @@ func (p *patient) Write(b []byte) (int, error) {
 
 // Unwrap is for http.ResponseController.
 func (p *patient) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+
+// A webServer is an http.Server, or one with a front.
+type webServer interface {
+	Serve(net.Listener) error
+	Shutdown(context.Context) error
+	Close() error
+}
+
+// frontServer returns the server of a viewers' listener of plain TCP.
+func (a *App) frontServer() *front.Server {
+	return front.New(a.viewerServer(), front.Options{
+		Leave: func(path string) bool { return strings.HasSuffix(path, ".flv") }, Stall: a.cfg.WriteTimeout, Served: a.limiter.Settle,
+	})
+}
 
 // viewerServer returns the HTTP server of one viewers' listener.
 func (a *App) viewerServer() *http.Server {
@@ -210,6 +232,18 @@ func counted(l *netx.Limiter) func(net.Conn, http.ConnState) {
 		}
 	}
 }
+
+// bare gives who takes a connection over the TCP connection itself.
+type bare struct{ http.ResponseWriter }
+
+// Hijack implements http.Hijacker.
+func (w bare) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	c, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
+	return front.TCPConn(c), rw, err
+}
+
+// Unwrap is for http.ResponseController.
+func (w bare) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // apiServer returns the HTTP server of the operator.
 func (a *App) apiServer() *http.Server {

@@ -2,14 +2,25 @@ package app
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"io"
+	"log/slog"
 	"net"
+	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"livego/internal/config"
+	"livego/internal/edge/hls"
+	"livego/internal/live"
+	"livego/internal/media"
+	"livego/internal/netx"
+	"livego/internal/stream"
 )
 
 // TestViewersRefuse holds requests that are none of a viewer's to their replies. Whoever reads them in another way than we do must find
@@ -94,4 +105,194 @@ func TestViewersComeWhileWaitingForThem(t *testing.T) {
 	}
 	wg.Wait()
 	v.wait(context.Background())
+}
+
+// everybody may watch everything but the room private, for which it takes a token.
+type everybody struct{}
+
+func (everybody) Allow(_ context.Context, r live.Request) (live.Grant, error) {
+	name, err := live.ParseName(r.App, r.Name)
+	if err == nil && r.Name == "private" && r.Token != "good" {
+		err = live.Errorf(live.Denied, "this token is not good here: %w", live.ErrCredential)
+	}
+	return live.Grant{Name: name}, err
+}
+
+// TestSameHLS has every kind of request that players make answered with the front and without, and compares the bytes.
+func TestSameHLS(t *testing.T) {
+	a := newHLS(t)
+	plain, fronted := start(t, a.viewerServer()), start(t, a.frontServer())
+	var index, part string
+	seen := map[string]bool{}
+	for _, room := range []string{"movie", "private"} {
+		multivariant := ask(t, plain, "GET", "/live/"+room+".m3u8?token=good")
+		index = "/live/" + regexp.MustCompile(`\S+index\.m3u8\?s=\S+`).FindString(multivariant)
+		playlist := ask(t, plain, "GET", index)
+		segment := "/live/" + room + "/" + regexp.MustCompile(`100-\d+\.m4s`).FindString(playlist)
+		part = "/live/" + room + "/" + regexp.MustCompile(`100-\d+\.\d+\.m4s`).FindString(playlist)
+		header := "/live/" + room + "/" + regexp.MustCompile(`\w+\.mp4`).FindString(playlist)
+		ts := strings.Replace(segment, ".m4s", ".ts", 1)
+		session := index[strings.Index(index, "?"):]
+		for _, target := range []string{
+			index, strings.Replace(index, "index", "ts", 1), "/live/" + room + "/index.m3u8", index + "&_HLS_msn=100", index + "&_HLS_msn=100&_HLS_part=1",
+			index + "&_HLS_skip=YES", index + "&_HLS_msn=x", index + "&_HLS_msn=900", index + "&_HLS_part=1", index + "x",
+			segment, segment + session, part + session, header + session, ts, ts + session, "/live/" + room + "/100-77.m4s" + session,
+			"/live/" + room + ".m3u8?format=avi", "/live/" + room + ".m3u8", "/live/nobody/index.m3u8", "/live/nobody.m3u8",
+			"/cinema/" + room + ".m3u8", "/live/" + room, "/live/../x.m3u8", "/live/%00/index.m3u8", "/", "/crossdomain.xml", "/live/" + strings.Repeat("x", maxURL),
+		} {
+			tag := regexp.MustCompile(`Etag: (\S+)`).FindStringSubmatch(ask(t, plain, "HEAD", target))
+			match := `W/"x", *`
+			if tag != nil {
+				match = tag[1]
+			}
+			for _, method := range []string{"GET", "HEAD", "OPTIONS", "POST"} {
+				for _, fields := range [][]string{
+					nil, {"Accept-Encoding: gzip, deflate, br", "Origin: https://example.com"}, {"Accept-Encoding: gzip;q=0"}, {"If-None-Match: " + match}, {"Range: bytes=3-9"},
+					{"Range: bytes=0-1,4-5"}, {"Range: bytes=99999999-"}, {"Range: bytes=9-3"}, {"Authorization: Bearer good", "Cookie: a=b"}, {"Authorization: Bearer bad"}, {"Connection: keep-alive"},
+				} {
+					want, got := ask(t, plain, method, target, fields...), ask(t, fronted, method, target, fields...)
+					seen[strings.Fields(want)[1]] = true
+					if want != got {
+						t.Errorf("%s %.80s %q: net/http answers\n%.600s\nthe front\n%.600s", method, target, fields, want, got)
+					}
+				}
+			}
+		}
+	}
+	for _, status := range []string{"200", "204", "206", "304", "400", "401", "403", "404", "405", "414", "416"} {
+		if !seen[status] {
+			t.Errorf("nothing is answered with %s", status)
+		}
+	}
+	if got := ask(t, fronted, "GET", part); !strings.Contains(got, "403 Forbidden") {
+		t.Errorf("a private part without a session: %.200s", got)
+	}
+}
+
+// BenchmarkHLS has one player ask for what players ask for most, with the front and without.
+func BenchmarkHLS(b *testing.B) {
+	a := newHLS(b)
+	for name, srv := range map[string]webServer{"front": a.frontServer(), "nethttp": a.viewerServer()} {
+		addr := start(b, srv)
+		index := "/live/" + regexp.MustCompile(`\S+index\.m3u8\?s=\S+`).FindString(ask(b, addr, "GET", "/live/movie.m3u8"))
+		playlist := ask(b, addr, "GET", index)
+		for what, target := range map[string]string{
+			"reload": index + "&_HLS_msn=100&_HLS_part=1", "part": "/live/movie/" + regexp.MustCompile(`100-\d+\.\d+\.m4s`).FindString(playlist),
+		} {
+			b.Run(name+"/"+what, func(b *testing.B) {
+				c, err := net.Dial("tcp", addr)
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer c.Close()
+				request := []byte("GET " + target + " HTTP/1.1\r\nHost: example.com\r\nUser-Agent: player\r\nAccept: */*\r\n\r\n")
+				in := bufio.NewReader(c)
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := c.Write(request); err != nil {
+						b.Fatal(err)
+					}
+					length := 0
+					for line := []byte("-"); len(line) > 2 || length == 0; {
+						if line, err = in.ReadSlice('\n'); err != nil {
+							b.Fatal(err)
+						}
+						if n, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+							for _, c := range bytes.TrimSpace(n) {
+								length = 10*length + int(c-'0')
+							}
+						}
+					}
+					if _, err := in.Discard(length); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
+
+// newHLS returns an App of which only HLS is there, with two rooms.
+func newHLS(t testing.TB) *App {
+	t.Helper()
+	hub := stream.NewHub(stream.Options{MaxLatency: time.Hour, Epoch: func(context.Context) (uint64, error) { return 100, nil }})
+	server := hls.New(hub, everybody{}, hls.Options{Part: 200 * time.Millisecond, FirstWait: 10 * time.Second, Log: slog.New(slog.DiscardHandler), Private: func(name live.Name) bool { return name.Room == "private" }})
+	a := &App{log: slog.New(slog.DiscardHandler), hls: server, limiter: netx.NewLimiter(0, false)}
+	a.cfg.HeaderTimeout, a.cfg.IdleTimeout, a.cfg.WriteTimeout = 10*time.Second, 10*time.Second, 10*time.Second
+	a.viewers = &viewers{hls: server, apps: map[string]config.App{"live": {Name: "live", HLS: true}}, limiter: a.limiter, stall: 10 * time.Second}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		server.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		hub.Close()
+		stop()
+		<-done
+	})
+	video := &media.Track{
+		Kind: media.Video, Codec: media.H264, Timescale: 90000, RFC6381: "avc1.42c00d", Width: 176, Height: 144, FrameRate: 25,
+		Config: []byte("\x01\x42\xC0\x0D\xFF\xE1\x00\x0A\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x01\x00\x04\x68\xCE\x0F\xC8"),
+	}
+	for _, room := range []string{"movie", "private"} {
+		p, err := hub.Publish(ctx, live.Name{App: "live", Room: room}, stream.PublishOptions{Proto: "test"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 212 {
+			at := time.Duration(i) * 40 * time.Millisecond
+			f := &media.Frame{Track: video, Meta: &media.Meta{HasVideo: true}, DTS: at, PTS: at, Arrived: time.Unix(1e9, 0), Payload: []byte{0, 0, 0, 2, 0x41, 0x9a}}
+			if i%50 == 0 {
+				f.RAP, f.Payload = media.Key, []byte{0, 0, 0, 2, 0x65, 0x88}
+			}
+			if err := p.Write(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return a
+}
+
+// start returns the address where srv serves until the test ends.
+func start(t testing.TB, srv webServer) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(ln) }()
+	t.Cleanup(func() {
+		srv.Close()
+		<-done
+	})
+	return ln.Addr().String()
+}
+
+// ask returns the answer to a request on a connection of its own as it came, but for the date and what is made up anew each time.
+func ask(t testing.TB, addr, method, target string, fields ...string) string {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	if _, err := io.WriteString(c, method+" "+target+" HTTP/1.1\r\n"+strings.Join(append(fields, "Host: example.com"), "\r\n")+"\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	var all bytes.Buffer
+	resp, err := http.ReadResponse(bufio.NewReader(io.TeeReader(c, &all)), &http.Request{Method: method})
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, target, err)
+	}
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		t.Errorf("%s %s: %v", method, target, err)
+	}
+	answer := regexp.MustCompile(`Date: [^\r]*`).ReplaceAllString(all.String(), "Date: now")
+	if !strings.Contains(target, "token=") { // who shows one goes on with the session
+		answer = regexp.MustCompile(`(m3u8\?s=)\S{20,}`).ReplaceAllString(answer, "${1}session")
+	}
+	return regexp.MustCompile(`[0-9a-f]{60}`).ReplaceAllString(answer, "boundary")
 }

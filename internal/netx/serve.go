@@ -19,7 +19,7 @@ func Serve(ctx context.Context, ln net.Listener, drain time.Duration, handle fun
 	)
 	stop := context.AfterFunc(ctx, func() { ln.Close() })
 	defer stop()
-	err := accept(ctx, ln, func(c net.Conn) {
+	err := Accept(ctx, ln, func(c net.Conn) {
 		mu.Lock()
 		conns[c] = struct{}{}
 		mu.Unlock()
@@ -48,8 +48,8 @@ func Serve(ctx context.Context, ln net.Listener, drain time.Duration, handle fun
 	return err
 }
 
-// accept calls each for every connection until ln is closed by ctx's end (nil) or fails.
-func accept(ctx context.Context, ln net.Listener, each func(net.Conn)) error {
+// Accept calls each for every connection until ln is closed by ctx's end (nil) or fails. Errors that pass are waited out.
+func Accept(ctx context.Context, ln net.Listener, each func(net.Conn)) error {
 	const first, longest = 5 * time.Millisecond, time.Second
 	pause := first
 	for {

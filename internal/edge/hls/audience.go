@@ -38,6 +38,7 @@ type audience struct {
 	hub     *stream.Hub
 	timeout time.Duration
 	secret  [32]byte // signs sessions, until the server ends
+	coding  *base64.Encoding
 	seed    maphash.Seed
 
 	mu       sync.Mutex // before the hub's locks
@@ -61,6 +62,8 @@ type client struct {
 }
 
 type guest struct {
+	ticket [ticketLen]byte // whose signature has been found to be good for room
+	room   live.Name
 	client client
 	viewer *stream.Viewer // nil when the stream had ended before he came
 	pass   live.Pass
@@ -73,7 +76,7 @@ type guest struct {
 
 func newAudience(hub *stream.Hub, timeout time.Duration) *audience {
 	a := &audience{
-		hub: hub, timeout: timeout, seed: maphash.MakeSeed(),
+		hub: hub, timeout: timeout, coding: base64.RawURLEncoding.Strict(), seed: maphash.MakeSeed(),
 		guests: make(map[guestID]*guest), byClient: make(map[client]*guest), passes: make(map[guestID]passed),
 	}
 	rand.Read(a.secret[:])
@@ -101,22 +104,45 @@ func (a *audience) ticket(grant live.Grant) string {
 			a.passes[guestID(t[:len(guestID{})])] = passed{grant.Pass, time.Now()}
 		}
 	}
-	return base64.RawURLEncoding.EncodeToString(t[:])
+	return a.coding.EncodeToString(t[:])
 }
 
 // open returns whose session of name s is; false when it is none of ours or has expired.
 func (a *audience) open(s string, name live.Name) (id guestID, ok bool) {
-	if base64.RawURLEncoding.DecodedLen(len(s)) != ticketLen {
+	if a.coding.DecodedLen(len(s)) != ticketLen {
 		return id, false
 	}
-	t, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || !hmac.Equal(t[ticketBody:], a.sign(name, t[:ticketBody])[:ticketLen-ticketBody]) {
+	var t [ticketLen]byte
+	if _, err := a.coding.Decode(t[:], []byte(s)); err != nil {
 		return id, false
+	}
+	if !a.knows(t, name) {
+		if !hmac.Equal(t[ticketBody:], a.sign(name, t[:ticketBody])[:ticketLen-ticketBody]) {
+			return id, false
+		}
+		a.remember(t, name)
 	}
 	if until := binary.BigEndian.Uint64(t[len(id):]); until != 0 && time.Now().Unix() >= int64(until) {
 		return id, false
 	}
 	return guestID(t[:len(id)]), true
+}
+
+// knows reports whether t has been found to be good for name: to compute a signature costs more than all else of a request.
+func (a *audience) knows(t [ticketLen]byte, name live.Name) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	g := a.guests[guestID(t[:len(guestID{})])]
+	return g != nil && g.room == name && hmac.Equal(g.ticket[:], t[:])
+}
+
+// remember notes that t, which is of a guest, is good for name.
+func (a *audience) remember(t [ticketLen]byte, name live.Name) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if g := a.guests[guestID(t[:len(guestID{})])]; g != nil {
+		g.ticket, g.room = t, name
+	}
 }
 
 func (a *audience) sign(name live.Name, body []byte) []byte {

@@ -1,0 +1,184 @@
+package front
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"net/http"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+)
+
+// headSize is the longest head of a request that the front reads; net/http has its own limit for those beyond, and a word for them.
+const headSize = 16 << 10
+
+// keptLines is how many bytes of header fields a connection keeps until the next request: players say the same in each.
+const keptLines = 2 << 10
+
+// A conn is a connection as the front serves it, one request after the other in one goroutine.
+type conn struct {
+	srv  *Server
+	tcp  *net.TCPConn
+	sock socket
+	busy atomic.Bool // a request is being answered
+
+	ctx    context.Context // of all its requests, until the client leaves; handed to http.Request, which takes a context at birth only
+	cancel context.CancelFunc
+	watch  int64 // as which hangups know it; 0 before the first request
+
+	fields http.Header // of the last request
+	host   string
+	lines  []byte // of which both were read
+	req    *http.Request
+	res    Response
+
+	renewed time.Time // when the time to wait for a request was set
+	served  bool      // has had an answer that is no refusal
+}
+
+func (s *Server) newConn(tcp *net.TCPConn) (*conn, error) {
+	c := &conn{srv: s, tcp: tcp}
+	if err := c.sock.open(s, tcp); err != nil {
+		return nil, err
+	}
+	c.ctx, c.cancel = context.WithCancel(s.base)
+	ctx := c.ctx
+	if s.rest.ConnContext != nil {
+		ctx = s.rest.ConnContext(ctx, tcp)
+	}
+	r := http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody, RemoteAddr: tcp.RemoteAddr().String()}
+	c.req = r.WithContext(ctx)
+	c.res.conn, c.res.header = c, make(http.Header)
+	return c, nil
+}
+
+// run serves c until it ends, or net/http has it.
+func (c *conn) run() {
+	over := false
+	defer func() {
+		if p := recover(); p != nil && p != http.ErrAbortHandler {
+			c.log("front: panic serving %v: %v\n%s", c.req.RemoteAddr, p, debug.Stack())
+		}
+		c.leave(over)
+	}()
+	c.wait(c.srv.rest.ReadHeaderTimeout)
+	c.renewed = time.Time{} // the next has another time
+	for first := true; ; first = false {
+		if c.sock.read() != nil {
+			return
+		}
+		c.busy.Store(true)
+		head, err := c.head(first)
+		if err != nil {
+			return
+		}
+		if !c.parse(head) {
+			over = c.handOver()
+			return
+		}
+		c.sock.release()
+		if !c.answer() {
+			return
+		}
+		if len(c.lines) > keptLines {
+			c.fields, c.lines = nil, nil
+		}
+		c.busy.Store(false)
+		if c.srv.stopping.Load() {
+			return
+		}
+		c.wait(c.srv.rest.IdleTimeout)
+	}
+}
+
+// log writes to the server's log of errors.
+func (c *conn) log(format string, args ...any) {
+	if l := c.srv.rest.ErrorLog; l != nil {
+		l.Printf(format, args...)
+	}
+}
+
+// leave forgets c, which net/http has or which is closed.
+func (c *conn) leave(over bool) {
+	c.sock.release()
+	c.srv.hang.forget(c.watch)
+	c.cancel()
+	c.srv.mu.Lock()
+	delete(c.srv.conns, c)
+	c.srv.mu.Unlock()
+	if !over {
+		_ = c.tcp.Close()
+		c.srv.state(c.tcp, http.StateClosed)
+	}
+}
+
+// wait gives the client that long to begin the next request, or for ever for 0. The time is set anew no more often than makes a
+// difference.
+func (c *conn) wait(limit time.Duration) {
+	now := time.Now()
+	if limit > 0 && now.Sub(c.renewed) < limit/16 {
+		return
+	}
+	c.renewed = now
+	var until time.Time
+	if limit > 0 {
+		until = now.Add(limit)
+	}
+	_ = c.tcp.SetReadDeadline(until) // who is closed is noticed next
+}
+
+// head reads on until the head of the request is there or is known to be net/http's, and returns what has been read. That of the first
+// has the time that was set when the client came, any other its own.
+func (c *conn) head(first bool) ([]byte, error) {
+	late := first
+	for {
+		b := c.sock.bytes()
+		if bytes.HasSuffix(b, endOfHead) || len(b) == headSize || !mayBecome(b) {
+			return b, nil
+		}
+		if !late {
+			late, c.renewed = true, time.Time{}
+			if d := c.srv.rest.ReadHeaderTimeout; d > 0 {
+				_ = c.tcp.SetReadDeadline(time.Now().Add(d))
+			}
+		}
+		if err := c.sock.read(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// handOver gives c to net/http, with what has been read of it; false when that takes no more.
+func (c *conn) handOver() bool {
+	_ = c.tcp.SetReadDeadline(time.Time{})
+	c.srv.state(c.tcp, http.StateHijacked)
+	h := &handed{c.tcp, bytes.Clone(c.sock.bytes())}
+	select {
+	case c.srv.over.conns <- h:
+		return true
+	case <-c.srv.over.closed:
+		return false
+	}
+}
+
+// answer has the handler answer the request. It reports whether the connection may have another.
+func (c *conn) answer() bool {
+	if c.watch == 0 {
+		c.watch = c.srv.hang.watch(c)
+	}
+	c.res.begin()
+	c.srv.rest.Handler.ServeHTTP(&c.res, c.req)
+	return c.res.finish() == nil
+}
+
+// serve notes that an answer is no refusal.
+func (c *conn) serve() {
+	if c.served {
+		return
+	}
+	c.served = true
+	if c.srv.opt.Served != nil {
+		c.srv.opt.Served(c.tcp)
+	}
+}

@@ -1,0 +1,268 @@
+package front
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"livego/internal/netx"
+)
+
+// maxSend is how much one system call is given: a raw one holds its processor until it is done.
+const maxSend = 256 << 10
+
+// A socket reads and writes a TCP connection by system calls that never block; while there is nothing to do it waits in the runtime's
+// poller. A buffer to read into it has only from the first byte of a request on.
+type socket struct {
+	srv *Server
+	tcp *net.TCPConn
+	raw syscall.RawConn
+
+	buf *[headSize]byte // nil when nothing has been read
+	n   int             // bytes in it
+	err error           // of the last call
+
+	out     [2][]byte // what is to be sent
+	sent    int
+	iov     [2]unix.Iovec
+	msg     unix.Msghdr
+	before  int  // of sent, when it was waited last
+	queued  int  // what the kernel held then
+	waited  bool // a deadline is set
+	reading func(fd uintptr) bool
+	writing func(fd uintptr) bool
+}
+
+func (s *socket) open(srv *Server, tcp *net.TCPConn) (err error) {
+	s.srv, s.tcp, s.reading, s.writing = srv, tcp, s.tryRead, s.trySend
+	s.raw, err = tcp.SyscallConn()
+	return err
+}
+
+// bytes returns what has been read. Valid until release.
+func (s *socket) bytes() []byte {
+	if s.buf == nil {
+		return nil
+	}
+	return s.buf[:s.n]
+}
+
+// release gives the buffer back.
+func (s *socket) release() {
+	if s.buf != nil {
+		s.srv.bufs.Put(s.buf)
+		s.buf, s.n = nil, 0
+	}
+}
+
+// read waits for bytes, of which there is room for one or more, and reads them.
+func (s *socket) read() error {
+	s.err = nil
+	if err := s.raw.Read(s.reading); err != nil {
+		return err
+	}
+	return s.err
+}
+
+func (s *socket) tryRead(fd uintptr) (done bool) {
+	if s.buf == nil {
+		s.buf, _ = s.srv.bufs.Get().(*[headSize]byte)
+		s.n = 0
+	}
+	for {
+		room := s.buf[s.n:]
+		n, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(room))), uintptr(len(room)))
+		switch errno {
+		case 0:
+			if n == 0 {
+				s.err = io.EOF
+			}
+			s.n += int(n)
+			return true
+		case unix.EINTR:
+		case unix.EAGAIN:
+			if s.n == 0 {
+				s.release() // most of the time of most connections is spent here
+			}
+			return false
+		default:
+			s.err = os.NewSyscallError("read", errno)
+			return true
+		}
+	}
+}
+
+// send sends head and body, waiting as long as there is progress, and returns how many bytes of both went.
+func (s *socket) send(head, body []byte) (int, error) {
+	s.out, s.err, s.sent, s.before = [2][]byte{head, body}, nil, 0, -1
+	err := s.raw.Write(s.writing)
+	for errors.Is(err, os.ErrDeadlineExceeded) && s.drains() {
+		_ = s.tcp.SetWriteDeadline(time.Now().Add(s.srv.opt.Stall))
+		err = s.raw.Write(s.writing)
+	}
+	s.out = [2][]byte{}
+	if s.waited {
+		s.waited = false
+		_ = s.tcp.SetWriteDeadline(time.Time{})
+	}
+	if err == nil {
+		err = s.err
+	}
+	return s.sent, err
+}
+
+func (s *socket) trySend(fd uintptr) (done bool) {
+	for len(s.out[0])+len(s.out[1]) > 0 {
+		n, errno := s.sendOnce(fd)
+		switch errno {
+		case 0:
+			s.pass(n)
+		case unix.EINTR:
+		case unix.EAGAIN:
+			if s.sent > s.before { // and not woken for nothing
+				s.before, s.waited = s.sent, true
+				s.queued = netx.Queued(s.tcp)
+				_ = s.tcp.SetWriteDeadline(time.Now().Add(s.srv.opt.Stall))
+			}
+			return false
+		default:
+			s.err = os.NewSyscallError("send", errno)
+			return true
+		}
+	}
+	return true
+}
+
+// drains reports whether the client's end has taken something since it was asked last. The kernel says that there is room when a third of
+// what it holds has gone, which on a narrow line takes longer than a client may take nothing.
+func (s *socket) drains() bool {
+	now := netx.Queued(s.tcp)
+	less := now < s.queued
+	s.queued = now
+	return less
+}
+
+// sendOnce makes one system call.
+func (s *socket) sendOnce(fd uintptr) (int, unix.Errno) {
+	const flags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
+	head, body := s.out[0], s.out[1][:min(len(s.out[1]), maxSend)]
+	var n uintptr
+	var errno unix.Errno
+	if len(head) == 0 {
+		n, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(body))), uintptr(len(body)), flags, 0, 0)
+	} else {
+		s.iov[0].Base, s.iov[1].Base = unsafe.SliceData(head), unsafe.SliceData(body)
+		s.iov[0].SetLen(len(head))
+		s.iov[1].SetLen(len(body))
+		s.msg.Iov = &s.iov[0]
+		s.msg.SetIovlen(len(s.iov))
+		n, _, errno = unix.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&s.msg)), flags)
+		s.iov = [2]unix.Iovec{}
+	}
+	return int(n), errno
+}
+
+// pass notes that n more bytes went.
+func (s *socket) pass(n int) {
+	s.sent += n
+	for i, b := range s.out {
+		k := min(n, len(b))
+		s.out[i] = b[k:]
+		n -= k
+	}
+}
+
+// hangups notices clients who close while they are being answered: one epoll descriptor for all, which each connection is put into
+// once. A reader beside each handler, as net/http has it, would be woken with each request.
+type hangups struct {
+	epoll *os.File
+	ended sync.WaitGroup
+
+	mu    sync.Mutex
+	last  int64
+	conns map[int64]*conn // descriptors come again, numbers don't
+}
+
+func newHangups() (*hangups, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, os.NewSyscallError("epoll_create1", err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil { // so that os takes it to the runtime's poller
+		_ = unix.Close(fd)
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+	h := &hangups{epoll: os.NewFile(uintptr(fd), "epoll"), conns: make(map[int64]*conn)}
+	h.ended.Go(h.run)
+	return h, nil
+}
+
+func (h *hangups) close() {
+	h.epoll.Close()
+	h.ended.Wait()
+}
+
+// watch has c's context end when its client has no more to send, and returns the number under which to forget it.
+func (h *hangups) watch(c *conn) int64 {
+	h.mu.Lock()
+	h.last++
+	id := h.last
+	h.conns[id] = c
+	h.mu.Unlock()
+	_ = c.sock.raw.Control(func(fd uintptr) { // fails where c is closed, which is noticed
+		ev := unix.EpollEvent{Events: unix.EPOLLRDHUP | 1<<31, Fd: int32(id), Pad: int32(id >> 32)}
+		_ = h.control(int(fd), &ev)
+	})
+	return id
+}
+
+func (h *hangups) control(fd int, ev *unix.EpollEvent) (err error) {
+	raw, err := h.epoll.SyscallConn()
+	if err != nil {
+		return err
+	}
+	cerr := raw.Control(func(epfd uintptr) { err = unix.EpollCtl(int(epfd), unix.EPOLL_CTL_ADD, fd, ev) })
+	if err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// forget forgets the connection of that number; the kernel does when it is closed.
+func (h *hangups) forget(id int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.conns, id)
+}
+
+func (h *hangups) run() {
+	raw, err := h.epoll.SyscallConn()
+	if err != nil {
+		return
+	}
+	events := make([]unix.EpollEvent, 128)
+	for {
+		n := 0
+		err := raw.Read(func(fd uintptr) bool {
+			n, _ = unix.EpollWait(int(fd), events, 0)
+			return n > 0
+		})
+		if err != nil {
+			return
+		}
+		h.mu.Lock()
+		for _, ev := range events[:n] {
+			if c := h.conns[int64(ev.Pad)<<32|int64(uint32(ev.Fd))]; c != nil {
+				c.cancel()
+			}
+		}
+		h.mu.Unlock()
+	}
+}

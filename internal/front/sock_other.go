@@ -1,0 +1,73 @@
+//go:build !linux
+
+package front
+
+import (
+	"errors"
+	"net"
+	"os"
+	"time"
+)
+
+// A socket reads and writes a TCP connection.
+type socket struct {
+	srv *Server
+	tcp *net.TCPConn
+	buf *[headSize]byte
+	n   int // bytes in buf
+}
+
+func (s *socket) open(srv *Server, tcp *net.TCPConn) error {
+	s.srv, s.tcp = srv, tcp
+	return nil
+}
+
+// bytes returns what has been read. Valid until release.
+func (s *socket) bytes() []byte {
+	if s.buf == nil {
+		return nil
+	}
+	return s.buf[:s.n]
+}
+
+// release gives the buffer back.
+func (s *socket) release() {
+	if s.buf != nil {
+		s.srv.bufs.Put(s.buf)
+		s.buf, s.n = nil, 0
+	}
+}
+
+// read waits for bytes, of which there is room for one or more, and reads them.
+func (s *socket) read() error {
+	if s.buf == nil {
+		s.buf, _ = s.srv.bufs.Get().(*[headSize]byte)
+		s.n = 0
+	}
+	n, err := s.tcp.Read(s.buf[s.n:])
+	s.n += n
+	return err
+}
+
+// send sends head and body, waiting as long as there is progress, and returns how many bytes of both went.
+func (s *socket) send(head, body []byte) (int, error) {
+	defer s.tcp.SetWriteDeadline(time.Time{})
+	bufs := net.Buffers{head, body}
+	total := 0
+	for {
+		_ = s.tcp.SetWriteDeadline(time.Now().Add(s.srv.opt.Stall))
+		n, err := bufs.WriteTo(s.tcp)
+		total += int(n)
+		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return total, err
+		}
+	}
+}
+
+// hangups notices nobody here: a handler goes on for a client who has left until it has something for him.
+type hangups struct{}
+
+func newHangups() (*hangups, error)  { return new(hangups), nil }
+func (h *hangups) close()            {}
+func (h *hangups) watch(*conn) int64 { return 1 }
+func (h *hangups) forget(int64)      {}
