@@ -169,7 +169,7 @@ func (s *Segmenter) Write(f *media.Frame) {
 		s.skip = nil
 	}
 	if s.supersedes(f) {
-		s.undo()
+		s.undo(f.Track.Kind)
 	}
 	s.newest = max(s.newest, f.DTS)
 	if f.Track.Kind == media.Video {
@@ -254,12 +254,24 @@ func (s *Segmenter) supersedes(f *media.Frame) bool {
 	return t != nil && f.Track.ID < t.ID
 }
 
-// undo takes the open segment back, which nobody has seen.
-func (s *Segmenter) undo() {
-	if s.open.joint {
+// undo takes the open segment back, which nobody has seen, as what it has of kind k is not to be in it. Pictures stay: where sound has to
+// go, the next keyframe may be seconds away.
+func (s *Segmenter) undo(k media.Kind) {
+	o := s.open
+	if o.joint {
 		s.discs--
 	}
-	s.open, s.next, s.rap = nil, s.next-1, -1
+	s.open, s.next, s.rap, s.newest = nil, s.next-1, -1, 0
+	s.held, s.waits = nil, nil
+	*s.run.track(k) = nil
+	if k == media.Video {
+		return
+	}
+	for _, f := range o.frames {
+		if f.Track.Kind == media.Video {
+			s.Write(f)
+		}
+	}
 }
 
 // Flush publishes the parts that are complete since it was called last.

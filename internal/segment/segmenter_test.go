@@ -646,6 +646,42 @@ func TestFirstTrackComesLast(t *testing.T) {
 	}
 }
 
+// TestFirstSoundComesLast begins with sound that turns out not to be the first: the pictures that have come stay.
+func TestFirstSoundComesLast(t *testing.T) {
+	second, third := *aac, *aac
+	second.ID, third.ID = 1, 1
+	for _, tt := range []struct {
+		name  string
+		early []*media.Frame
+	}{
+		{"one", with(audio(0, 1500*ms), func(f *media.Frame) { f.Track = &second })},
+		{"one that changes", after(1400*ms, with(audio(0, 1500*ms), func(f *media.Frame) { f.Track = &second }), func(f *media.Frame) { f.Track = &third })},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			frames := mix(video(0, 4*time.Second, 40*ms, 2*time.Second), tt.early, audio(1500*ms, 4*time.Second))
+			segs := feed(t, New(7, Options{Part: 200 * ms}), frames)
+			if got := outline(segs); got != "2 2" {
+				t.Errorf("segments %q", got)
+			}
+			checkSegments(t, segs, slices.DeleteFunc(frames, func(f *media.Frame) bool { return f.Track == &second || f.Track == &third }))
+		})
+	}
+}
+
+// TestFirstPictureComesLast has the first track of pictures come while other sound is held: both are taken back.
+func TestFirstPictureComesLast(t *testing.T) {
+	other := *h264
+	other.ID = 1
+	early := mix(with(video(0, 80*ms, 40*ms, 2*time.Second), func(f *media.Frame) { f.Track = &other }), audio(0, 80*ms))
+	held := with(audio(60*ms, 80*ms), newSound)
+	rest := mix(video(80*ms, 4080*ms, 40*ms, 2*time.Second), with(audio(80*ms, 4080*ms), newSound))
+	segs := feed(t, New(7, Options{Part: 200 * ms}), slices.Concat(early, held, rest))
+	if got := outline(segs); got != "2 2" {
+		t.Errorf("segments %q", got)
+	}
+	checkSegments(t, segs, rest)
+}
+
 // TestFirstPlaylist is how long who comes with the stream waits: a GOP, or half a segment where that is more or there are no pictures.
 func TestFirstPlaylist(t *testing.T) {
 	const long = 20 * time.Second
