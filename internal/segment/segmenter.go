@@ -207,9 +207,18 @@ func (s *Segmenter) hold(f *media.Frame) {
 	case s.waits != nil: // the GOP goes on
 	case len(s.held) == 0 && s.rewind(f):
 		s.goOn(f)
-	case len(s.held) < maxHeld:
+	case s.canHold(f):
 		s.held = append(s.held, f)
 	}
+}
+
+// canHold reports whether f may be held too: all that is must have a place in one segment.
+func (s *Segmenter) canHold(f *media.Frame) bool {
+	size := len(f.Payload)
+	for _, h := range s.held {
+		size += len(h.Payload)
+	}
+	return len(s.held) < maxHeld && size <= s.opt.Bytes/4
 }
 
 // decide sees by f, which comes next, what becomes of the sound that is held. Where a GOP begins with f, or other pictures, that has come

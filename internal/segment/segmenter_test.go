@@ -682,6 +682,23 @@ func TestFirstPictureComesLast(t *testing.T) {
 	checkSegments(t, segs, rest)
 }
 
+// TestHeldSound bounds what sound may take that waits for a picture.
+func TestHeldSound(t *testing.T) {
+	const most = 8 << 20
+	s := New(7, Options{Bytes: most})
+	frames := mix(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second))
+	for _, f := range append(frames, with(audio(3*time.Second, 4*time.Second), func(f *media.Frame) { newSound(f); large(f) })...) {
+		s.Write(f)
+		size := 0
+		for _, f := range s.held {
+			size += len(f.Payload)
+		}
+		if size > most/4 {
+			t.Fatalf("at %v %d bytes are held", f.DTS, size)
+		}
+	}
+}
+
 // TestFirstPlaylist is how long who comes with the stream waits: a GOP, or half a segment where that is more or there are no pictures.
 func TestFirstPlaylist(t *testing.T) {
 	const long = 20 * time.Second
