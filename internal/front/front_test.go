@@ -467,6 +467,30 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
+// TestShutdownAtAccept has a server end while it takes up who has just come: he asks for nothing, and is not waited for.
+func TestShutdownAtAccept(t *testing.T) {
+	came, goOn := make(chan struct{}), make(chan struct{})
+	open := make(chan http.ConnState, 2)
+	srv := New(&http.Server{Handler: http.HandlerFunc(answers), ConnState: func(_ net.Conn, state http.ConnState) {
+		if open <- state; state == http.StateNew {
+			close(came)
+			<-goOn
+		}
+	}}, Options{Stall: patience})
+	c := dial(t, serve(t, srv))
+	<-came
+	if err := srv.Shutdown(context.Background()); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+	close(goOn)
+	if n, err := io.Copy(io.Discard, c); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	if first, second := <-open, <-open; first != http.StateNew || second != http.StateClosed {
+		t.Errorf("states %v and %v", first, second)
+	}
+}
+
 // TestClose has a server end at once.
 func TestClose(t *testing.T) {
 	h := newHeld()
