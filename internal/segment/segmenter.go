@@ -472,7 +472,9 @@ func (s *Segmenter) due(f *media.Frame) bool {
 	case isRAP(f):
 		// The first one in its slot of time. One before that, if the segment would become too long by waiting for the
 		// next; min keeps GOPs that are longer than a segment may be from one for each half.
-		return s.slot(at) > s.slot(s.start) || length+min(s.last, s.target) > s.limit() || s.early(length)
+		// Sound alone that has come with it is no segment.
+		alone := s.run.video != nil && s.run.video == s.run.carried
+		return length+min(s.last, s.target) > s.limit() || !alone && (s.slot(at) > s.slot(s.start) || s.early(length))
 	case s.run.video == nil:
 		return s.slot(at) > s.slot(s.start) || s.early(length)
 	}
