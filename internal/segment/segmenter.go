@@ -207,7 +207,7 @@ func (s *Segmenter) hold(f *media.Frame) {
 	case s.waits != nil: // the GOP goes on
 	case len(s.held) == 0 && s.rewind(f):
 		s.goOn(f)
-	case s.canHold(f):
+	default:
 		s.held = append(s.held, f)
 	}
 }
@@ -410,9 +410,12 @@ func (s *Segmenter) breaks(f *media.Frame) bool {
 }
 
 // interrupts reports whether a segment that begins with f, which does not continue the open one, would begin in the middle of a GOP of
-// pictures that go on.
+// pictures that go on. Where there is more sound than can be held, no pictures come.
 func (s *Segmenter) interrupts(f *media.Frame) bool {
-	return f.Track.Kind == media.Audio && f.Discontinuity == s.run.disc && s.run.video != nil && f.DTS-s.video <= maxSkew && !s.due(f)
+	if f.Track.Kind != media.Audio || f.Discontinuity != s.run.disc || s.run.video == nil || f.DTS-s.video > maxSkew || s.due(f) {
+		return false
+	}
+	return s.waits != nil || s.canHold(f)
 }
 
 // rewind has what comes with f begin at the newest random access point, where nothing of what came since is of the kind of f or has

@@ -145,6 +145,8 @@ var outlines = []struct {
 	{"other sound after a keyframe", after(4010*ms, mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 4*time.Second), audio(4020*ms, 8*time.Second)), newSound), 2, "2 2 |2 2"},
 	{"other sound after a second keyframe", after(5010*ms, mix(video(0, 8*time.Second, 40*ms, time.Second), audio(0, 5*time.Second), audio(5020*ms, 8*time.Second)), newSound), 2, "1 1 2 1 |1 2"},
 	{"other sound right before a keyframe", after(3970*ms, mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 8*time.Second)), newSound), 2, "2 2 |2.02 2"},
+	{"other sound without end", slices.Concat(mix(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second)),
+		with(audio(3*time.Second, 9*time.Second), func(f *media.Frame) { newSound(f); f.DTS = 3 * time.Second }), video(4*time.Second, 6*time.Second, 40*ms, 2*time.Second)), 2, "2 1 |1 2"},
 	{"another file, sound first", slices.Concat(mix(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(0, 4*time.Second)),
 		with(mix(audio(4*time.Second, 8*time.Second), video(4100*ms, 8*time.Second, 40*ms, 2*time.Second)), newTracks)), 2, "2 2 |2.1 1.92"},
 	{"late video", mix(audio(0, 8*time.Second), video(4*time.Second, 8*time.Second, 40*ms, 2*time.Second)), 2, "1 1 2 0.02 |1.999 2"},
