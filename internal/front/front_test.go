@@ -440,7 +440,9 @@ func TestClientLeaves(t *testing.T) {
 // TestShutdown has a server end while one asks for nothing, one waits for an answer, and one is net/http's.
 func TestShutdown(t *testing.T) {
 	h := newHeld()
-	srv := New(&http.Server{Handler: h}, Options{Leave: leaveFLV, Stall: patience})
+	rest, behind := &http.Server{Handler: h}, make(chan struct{})
+	rest.RegisterOnShutdown(func() { close(behind) })
+	srv := New(rest, Options{Leave: leaveFLV, Stall: patience})
 	addr := serve(t, srv)
 	idle, waits, other := dial(t, addr), dial(t, addr), dial(t, addr)
 	_, _ = io.WriteString(waits, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -452,6 +454,7 @@ func TestShutdown(t *testing.T) {
 	if n, err := io.Copy(io.Discard, idle); n != 0 || err != nil && !errors.Is(err, net.ErrClosed) {
 		t.Errorf("who asks for nothing: %d bytes, %v", n, err)
 	}
+	<-behind // net/http learns of it last
 	close(h.free)
 	for name, c := range map[string]net.Conn{"the front": waits, "net/http": other} {
 		b, err := io.ReadAll(c)
