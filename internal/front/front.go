@@ -112,15 +112,22 @@ func (s *Server) accept(nc net.Conn) {
 	}
 	s.state(tcp, http.StateNew)
 	c, err := s.newConn(tcp)
-	if err != nil { // closed already, by who counts them
+	if err != nil || !s.start(c) { // closed already, by who counts them, or too late
 		s.state(tcp, http.StateClosed)
 		_ = tcp.Close()
-		return
 	}
+}
+
+// start serves c in a goroutine; false when no more is served.
+func (s *Server) start(c *conn) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopping.Load() {
+		return false
+	}
 	s.conns[c] = struct{}{}
-	s.mu.Unlock()
-	s.wg.Go(c.run)
+	s.wg.Go(c.run) // under mu: who has seen it stopping may wait
+	return true
 }
 
 func (s *Server) state(nc net.Conn, state http.ConnState) {

@@ -440,7 +440,9 @@ func TestClientLeaves(t *testing.T) {
 // TestShutdown has a server end while one asks for nothing, one waits for an answer, and one is net/http's.
 func TestShutdown(t *testing.T) {
 	h := newHeld()
-	srv := New(&http.Server{Handler: h}, Options{Leave: leaveFLV, Stall: patience})
+	rest, behind := &http.Server{Handler: h}, make(chan struct{})
+	rest.RegisterOnShutdown(func() { close(behind) })
+	srv := New(rest, Options{Leave: leaveFLV, Stall: patience})
 	addr := serve(t, srv)
 	idle, waits, other := dial(t, addr), dial(t, addr), dial(t, addr)
 	_, _ = io.WriteString(waits, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -452,6 +454,7 @@ func TestShutdown(t *testing.T) {
 	if n, err := io.Copy(io.Discard, idle); n != 0 || err != nil && !errors.Is(err, net.ErrClosed) {
 		t.Errorf("who asks for nothing: %d bytes, %v", n, err)
 	}
+	<-behind // net/http learns of it last
 	close(h.free)
 	for name, c := range map[string]net.Conn{"the front": waits, "net/http": other} {
 		b, err := io.ReadAll(c)
@@ -464,6 +467,30 @@ func TestShutdown(t *testing.T) {
 	}
 	if _, err := net.Dial("tcp", addr); err == nil {
 		t.Error("still listens")
+	}
+}
+
+// TestShutdownAtAccept has a server end while it takes up who has just come: he asks for nothing, and is not waited for.
+func TestShutdownAtAccept(t *testing.T) {
+	came, goOn := make(chan struct{}), make(chan struct{})
+	open := make(chan http.ConnState, 2)
+	srv := New(&http.Server{Handler: http.HandlerFunc(answers), ConnState: func(_ net.Conn, state http.ConnState) {
+		if open <- state; state == http.StateNew {
+			close(came)
+			<-goOn
+		}
+	}}, Options{Stall: patience})
+	c := dial(t, serve(t, srv))
+	<-came
+	if err := srv.Shutdown(context.Background()); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+	close(goOn)
+	if n, err := io.Copy(io.Discard, c); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	if first, second := <-open, <-open; first != http.StateNew || second != http.StateClosed {
+		t.Errorf("states %v and %v", first, second)
 	}
 }
 

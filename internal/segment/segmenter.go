@@ -169,7 +169,7 @@ func (s *Segmenter) Write(f *media.Frame) {
 		s.skip = nil
 	}
 	if s.supersedes(f) {
-		s.undo()
+		s.undo(f.Track.Kind)
 	}
 	s.newest = max(s.newest, f.DTS)
 	if f.Track.Kind == media.Video {
@@ -207,9 +207,18 @@ func (s *Segmenter) hold(f *media.Frame) {
 	case s.waits != nil: // the GOP goes on
 	case len(s.held) == 0 && s.rewind(f):
 		s.goOn(f)
-	case len(s.held) < maxHeld:
+	default:
 		s.held = append(s.held, f)
 	}
+}
+
+// canHold reports whether f may be held too: all that is must have a place in one segment.
+func (s *Segmenter) canHold(f *media.Frame) bool {
+	size := len(f.Payload)
+	for _, h := range s.held {
+		size += len(h.Payload)
+	}
+	return len(s.held) < maxHeld && size <= s.opt.Bytes/4
 }
 
 // decide sees by f, which comes next, what becomes of the sound that is held. Where a GOP begins with f, or other pictures, that has come
@@ -254,12 +263,24 @@ func (s *Segmenter) supersedes(f *media.Frame) bool {
 	return t != nil && f.Track.ID < t.ID
 }
 
-// undo takes the open segment back, which nobody has seen.
-func (s *Segmenter) undo() {
-	if s.open.joint {
+// undo takes the open segment back, which nobody has seen, as what it has of kind k is not to be in it. Pictures stay: where sound has to
+// go, the next keyframe may be seconds away.
+func (s *Segmenter) undo(k media.Kind) {
+	o := s.open
+	if o.joint {
 		s.discs--
 	}
-	s.open, s.next, s.rap = nil, s.next-1, -1
+	s.open, s.next, s.rap, s.newest = nil, s.next-1, -1, 0
+	s.held, s.waits = nil, nil
+	*s.run.track(k) = nil
+	if k == media.Video {
+		return
+	}
+	for _, f := range o.frames {
+		if f.Track.Kind == media.Video {
+			s.Write(f)
+		}
+	}
 }
 
 // Flush publishes the parts that are complete since it was called last.
@@ -389,9 +410,12 @@ func (s *Segmenter) breaks(f *media.Frame) bool {
 }
 
 // interrupts reports whether a segment that begins with f, which does not continue the open one, would begin in the middle of a GOP of
-// pictures that go on.
+// pictures that go on. Where there is more sound than can be held, no pictures come.
 func (s *Segmenter) interrupts(f *media.Frame) bool {
-	return f.Track.Kind == media.Audio && f.Discontinuity == s.run.disc && s.run.video != nil && f.DTS-s.video <= maxSkew && !s.due(f)
+	if f.Track.Kind != media.Audio || f.Discontinuity != s.run.disc || s.run.video == nil || f.DTS-s.video > maxSkew || s.due(f) {
+		return false
+	}
+	return s.waits != nil || s.canHold(f)
 }
 
 // rewind has what comes with f begin at the newest random access point, where nothing of what came since is of the kind of f or has
@@ -451,7 +475,9 @@ func (s *Segmenter) due(f *media.Frame) bool {
 	case isRAP(f):
 		// The first one in its slot of time. One before that, if the segment would become too long by waiting for the
 		// next; min keeps GOPs that are longer than a segment may be from one for each half.
-		return s.slot(at) > s.slot(s.start) || length+min(s.last, s.target) > s.limit() || s.early(length)
+		// Sound alone that has come with it is no segment.
+		alone := s.run.video != nil && s.run.video == s.run.carried
+		return length+min(s.last, s.target) > s.limit() || !alone && (s.slot(at) > s.slot(s.start) || s.early(length))
 	case s.run.video == nil:
 		return s.slot(at) > s.slot(s.start) || s.early(length)
 	}

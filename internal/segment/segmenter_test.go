@@ -144,6 +144,9 @@ var outlines = []struct {
 	{"other sound in mid-GOP", after(5*time.Second, mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 8*time.Second)), newSound), 2, "2 2 2 |2"},
 	{"other sound after a keyframe", after(4010*ms, mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 4*time.Second), audio(4020*ms, 8*time.Second)), newSound), 2, "2 2 |2 2"},
 	{"other sound after a second keyframe", after(5010*ms, mix(video(0, 8*time.Second, 40*ms, time.Second), audio(0, 5*time.Second), audio(5020*ms, 8*time.Second)), newSound), 2, "1 1 2 1 |1 2"},
+	{"other sound right before a keyframe", after(3970*ms, mix(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 8*time.Second)), newSound), 2, "2 2 |2.02 2"},
+	{"other sound without end", slices.Concat(mix(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second)),
+		with(audio(3*time.Second, 9*time.Second), func(f *media.Frame) { newSound(f); f.DTS = 3 * time.Second }), video(4*time.Second, 6*time.Second, 40*ms, 2*time.Second)), 2, "2 1 |1 2"},
 	{"another file, sound first", slices.Concat(mix(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(0, 4*time.Second)),
 		with(mix(audio(4*time.Second, 8*time.Second), video(4100*ms, 8*time.Second, 40*ms, 2*time.Second)), newTracks)), 2, "2 2 |2.1 1.92"},
 	{"late video", mix(audio(0, 8*time.Second), video(4*time.Second, 8*time.Second, 40*ms, 2*time.Second)), 2, "1 1 2 0.02 |1.999 2"},
@@ -642,6 +645,59 @@ func TestFirstTrackComesLast(t *testing.T) {
 	for _, f := range segs[0].frames {
 		if f.Track == &other {
 			t.Errorf("it has the frame at %v of the other track", f.DTS)
+		}
+	}
+}
+
+// TestFirstSoundComesLast begins with sound that turns out not to be the first: the pictures that have come stay.
+func TestFirstSoundComesLast(t *testing.T) {
+	second, third := *aac, *aac
+	second.ID, third.ID = 1, 1
+	for _, tt := range []struct {
+		name  string
+		early []*media.Frame
+	}{
+		{"one", with(audio(0, 1500*ms), func(f *media.Frame) { f.Track = &second })},
+		{"one that changes", after(1400*ms, with(audio(0, 1500*ms), func(f *media.Frame) { f.Track = &second }), func(f *media.Frame) { f.Track = &third })},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			frames := mix(video(0, 4*time.Second, 40*ms, 2*time.Second), tt.early, audio(1500*ms, 4*time.Second))
+			segs := feed(t, New(7, Options{Part: 200 * ms}), frames)
+			if got := outline(segs); got != "2 2" {
+				t.Errorf("segments %q", got)
+			}
+			checkSegments(t, segs, slices.DeleteFunc(frames, func(f *media.Frame) bool { return f.Track == &second || f.Track == &third }))
+		})
+	}
+}
+
+// TestFirstPictureComesLast has the first track of pictures come while other sound is held: both are taken back.
+func TestFirstPictureComesLast(t *testing.T) {
+	other := *h264
+	other.ID = 1
+	early := mix(with(video(0, 80*ms, 40*ms, 2*time.Second), func(f *media.Frame) { f.Track = &other }), audio(0, 80*ms))
+	held := with(audio(60*ms, 80*ms), newSound)
+	rest := mix(video(80*ms, 4080*ms, 40*ms, 2*time.Second), with(audio(80*ms, 4080*ms), newSound))
+	segs := feed(t, New(7, Options{Part: 200 * ms}), slices.Concat(early, held, rest))
+	if got := outline(segs); got != "2 2" {
+		t.Errorf("segments %q", got)
+	}
+	checkSegments(t, segs, rest)
+}
+
+// TestHeldSound bounds what sound may take that waits for a picture.
+func TestHeldSound(t *testing.T) {
+	const most = 8 << 20
+	s := New(7, Options{Bytes: most})
+	frames := mix(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second))
+	for _, f := range append(frames, with(audio(3*time.Second, 4*time.Second), func(f *media.Frame) { newSound(f); large(f) })...) {
+		s.Write(f)
+		size := 0
+		for _, f := range s.held {
+			size += len(f.Payload)
+		}
+		if size > most/4 {
+			t.Fatalf("at %v %d bytes are held", f.DTS, size)
 		}
 	}
 }

@@ -281,18 +281,21 @@ func (s *Server) flushed(w http.ResponseWriter) sink {
 	const piece = 16 << 10 // small enough that a slow viewer shows progress
 	rc := http.NewResponseController(w)
 	write := func(batch net.Buffers) error {
-		since := piece
+		left := 0 // of the piece
 		for _, p := range batch {
-			if since >= piece {
-				if err := rc.SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout)); err != nil {
+			for len(p) > 0 {
+				if left == 0 {
+					if err := rc.SetWriteDeadline(time.Now().Add(s.opt.WriteTimeout)); err != nil {
+						return err
+					}
+					left = piece
+				}
+				n, err := w.Write(p[:min(left, len(p))])
+				if err != nil {
 					return err
 				}
-				since = 0
+				p, left = p[n:], left-n
 			}
-			if _, err := w.Write(p); err != nil {
-				return err
-			}
-			since += len(p)
 		}
 		return rc.Flush()
 	}

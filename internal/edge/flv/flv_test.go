@@ -44,8 +44,14 @@ func (open) Allow(_ context.Context, r live.Request) (live.Grant, error) {
 // scene is a hub behind a test server, with TLS and HTTP/2 if asked for.
 func scene(t *testing.T, http2 bool) (*stream.Hub, *httptest.Server) {
 	t.Helper()
+	return sceneWith(t, http2, 5*time.Second)
+}
+
+// sceneWith is scene where a viewer must take something in writeTimeout.
+func sceneWith(t *testing.T, http2 bool, writeTimeout time.Duration) (*stream.Hub, *httptest.Server) {
+	t.Helper()
 	hub := stream.NewHub(stream.Options{})
-	s := New(hub, open{}, Options{WriteTimeout: 5 * time.Second, GOPs: 1, Log: slog.New(slog.DiscardHandler)})
+	s := New(hub, open{}, Options{WriteTimeout: writeTimeout, GOPs: 1, Log: slog.New(slog.DiscardHandler)})
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		app, file, _ := strings.Cut(r.URL.Path[1:], "/")
 		s.Serve(w, r, app, strings.TrimSuffix(file, ".flv"))
@@ -139,6 +145,22 @@ func TestStream(t *testing.T) {
 				t.Errorf("after the end: %+v, %v", tag, err)
 			}
 		})
+	}
+}
+
+// TestSlowHTTP2 has a viewer by HTTP/2 take a frame in longer than he may take nothing.
+func TestSlowHTTP2(t *testing.T) {
+	const timeout, size, piece = 400 * time.Millisecond, 12 << 20, 1 << 20 // 4 MiB of it are on their way at once
+	hub, srv := sceneWith(t, true, timeout)
+	p := publish(t, hub)
+	p.Write(video(0, strings.Repeat("x", size), true))
+	p.Write(audio(0, "a"))
+	resp := get(t, srv, "GET", "/live/movie.flv")
+	for range size / piece {
+		if n, err := io.CopyN(io.Discard, resp.Body, piece); err != nil {
+			t.Fatalf("%d bytes, %v", n, err)
+		}
+		<-time.After(timeout / 4)
 	}
 }
 
