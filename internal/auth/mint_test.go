@@ -101,6 +101,10 @@ func TestOnce(t *testing.T) {
 		if _, err := g.Allow(t.Context(), r); live.KindOf(err) != live.Denied {
 			t.Errorf("%v for the second time: %v", action, err)
 		}
+		r.Token += "\n"
+		if _, err := g.Allow(t.Context(), r); live.KindOf(err) != live.Denied {
+			t.Errorf("%v for the second time, written otherwise: %v", action, err)
+		}
 		r.Token = twin
 		if _, err := g.Allow(t.Context(), r); err != nil {
 			t.Errorf("%v with another, made at the same moment: %v", action, err)
