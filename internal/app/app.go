@@ -265,7 +265,7 @@ func (a *App) Run(ctx context.Context) error {
 		serveHTTP(l, a.apiServer())
 	}
 	for _, l := range a.acmeListeners {
-		serveHTTP(l, a.server(a.acme.Handler()))
+		serveHTTP(l, a.acmeServer())
 	}
 	late, stopLate := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLate()
