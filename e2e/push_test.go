@@ -616,6 +616,71 @@ func TestPushTranscodes(t *testing.T) {
 	}
 }
 
+// TestPushTranscodesPictures has ffmpeg encode the pictures alone: the sound stays as it is.
+func TestPushTranscodesPictures(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{})
+	path, out := sample.MediaOf(t, "prores.mov").File(t), filepath.Join(t.TempDir(), "out.flv")
+	viewer := recordRTMP(t, s.RTMP("movie"), out)
+	p := push(t, s, "--transcode", path, "movie")
+	if p.OK(patience); strings.Contains(p.Stderr(), "warning") {
+		t.Errorf("it complains:\n%s", p.Stderr())
+	}
+	viewer.OK(patience)
+	got, err := readFLV(t, out).Essence()
+	if err != nil {
+		t.Fatal(err)
+	}
+	sound := filepath.Join(t.TempDir(), "sound.flv")
+	rig.FFmpeg(t, "-i", path, "-vn", "-c", "copy", "-f", "flv", sound).OK(patience)
+	want, err := readFLV(t, sound).Essence()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, "RTMP", want, got.Of(essence.Audio), 2*essence.Millisecond)
+	if pictures := len(got.Of(essence.Video)); pictures < 45 {
+		t.Errorf("%d pictures", pictures)
+	}
+}
+
+// TestPushTranscoderBreaks has an ffmpeg that fails in the midst of a file, which ends then, and one that fails before its first frame.
+func TestPushTranscoderBreaks(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{})
+	path, whole := sample.MediaOf(t, "pcm.mov").File(t), sample.MediaOf(t, "av.mp4").File(t)
+	half := filepath.Join(t.TempDir(), "half.mkv")
+	rig.FFmpeg(t, "-i", whole, "-c", "copy", half).OK(patience)
+	b, err := os.ReadFile(half)
+	if err == nil {
+		err = os.WriteFile(half, b[:len(b)/2], 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for room, c := range map[string]struct {
+		script string
+		code   int
+		want   []string
+	}{
+		"midst": {"cat '" + half + "'; echo it broke >&2; exit 1", 0, []string{"warning: " + path + ": ffmpeg: it broke (exit status 1)\n", "2/2 av.mp4", "sent 0:0"}},
+		"kill":  {"cat '" + half + "'; kill -9 $$", 0, []string{"warning: " + path + ": ffmpeg: it broke off (signal: killed)\n", "2/2 av.mp4", "sent 0:0"}},
+		"head":  {"echo no such codec >&2; exit 1", 4, []string{"livego: " + path + ": ffmpeg: no such codec (exit status 1)\n"}},
+	} {
+		bin := t.TempDir()
+		if err := os.WriteFile(filepath.Join(bin, "ffmpeg"), []byte("#!/bin/sh\n"+c.script), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		p := rig.Livego(t, t.TempDir(), []string{"PATH=" + bin + ":/usr/bin:/bin"}, "push", "--transcode", path, whole, s.RTMP(s.Key(room)))
+		code := p.Wait(patience)
+		told := !slices.ContainsFunc(c.want, func(w string) bool { return !strings.Contains(p.Stderr(), w) })
+		if code != c.code || !told || strings.Count(p.Stderr(), "ffmpeg:") != 1 {
+			t.Errorf("%s: exit code %d\n%swant %d, %q", room, code, p.Stderr(), c.code, c.want)
+		}
+	}
+}
+
 // TestPushChanging pushes files that change meanwhile: those that grow are played as far as they went at first, and one of a list that
 // vanishes ends it.
 func TestPushChanging(t *testing.T) {

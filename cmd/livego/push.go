@@ -202,8 +202,8 @@ func (p *pushProgress) update(s playout.Progress) {
 		_ = p.bar.Set(int(done * (barSteps - 1))) // it only draws; full, it would be over
 		return
 	}
-	if s.Entry != p.entry || s.Round != p.round || s.Lost != p.lost || time.Since(p.last) >= every {
-		p.entry, p.round, p.lost, p.last = s.Entry, s.Round, s.Lost, time.Now()
+	if s.Entry != p.entry || s.Round != p.round || (s.Attempts > 0) != p.lost || time.Since(p.last) >= every {
+		p.entry, p.round, p.lost, p.last = s.Entry, s.Round, s.Attempts > 0, time.Now()
 		fmt.Fprintln(p.out, text)
 	}
 }
@@ -221,7 +221,7 @@ func (p *pushProgress) text(s playout.Progress) string {
 	if s.Length > 0 {
 		words += " of " + probe.Clock(s.Length.Seconds())
 	}
-	if s.Lost {
+	if s.Attempts > 0 {
 		return fmt.Sprintf("%s, the server is lost: attempt %d to reach it", words, s.Attempts)
 	}
 	return fmt.Sprintf("%s, %.0f kbit/s, %d ms late", words, s.Rate/1000, s.Late.Milliseconds())

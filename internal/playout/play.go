@@ -61,8 +61,7 @@ type Progress struct {
 	Bytes    int64
 	Rate     float64 // bit/s, of the last seconds
 	Late     time.Duration
-	Lost     bool // the server is gone, and being tried again
-	Attempts int
+	Attempts int // to reach the server again that is lost; 0: it is not
 }
 
 // A Result is what a playing came to.
@@ -168,10 +167,8 @@ func (s *sender) run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.linger(ctx); err != nil {
-		return err
-	}
-	s.tell(false, 0)
+	wait(ctx, time.Until(s.begin.Add(s.scaled(s.newest+s.at.length())))) // until the last frame has been shown
+	s.tell(0)
 	return s.sink.Goodbye()
 }
 
@@ -180,15 +177,7 @@ func (s *sender) use(sink Sink) {
 	s.sink, s.head = sink, flv.Preamble{Dialect: flv.Dialect{Tracks: sink.Multitrack()}}
 }
 
-// linger waits until the last frame has been shown.
-func (s *sender) linger(ctx context.Context) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	wait(ctx, time.Until(s.begin.Add(s.scaled(s.newest+s.at.length()))))
-	return nil
-}
-
+// length returns how long a frame is shown, 0 if there is none.
 func (it item) length() time.Duration {
 	if it.f == nil {
 		return 0
@@ -212,12 +201,11 @@ func (s *sender) send(ctx context.Context, it item) error {
 		return ctx.Err()
 	}
 	s.keep(it)
-	if err := s.write(ctx, it); err == nil || ctx.Err() != nil {
+	err := s.write(ctx, it)
+	if err == nil || ctx.Err() != nil {
 		return ctx.Err()
-	} else if err := s.reconnect(ctx, err); err != nil {
-		return err
 	}
-	return nil
+	return s.reconnect(ctx, err)
 }
 
 // keep remembers what a new connection would have to begin with.
@@ -253,7 +241,7 @@ func (s *sender) write(ctx context.Context, it item) error {
 	s.result.Frames++
 	s.newest, s.at = max(s.newest, it.f.DTS), it
 	if time.Since(s.told) >= progressEach {
-		s.tell(false, 0)
+		s.tell(0)
 	}
 	return nil
 }
@@ -281,17 +269,14 @@ const (
 	tagTail   = 4
 )
 
-// tell tells the progress.
-func (s *sender) tell(lost bool, attempts int) {
+// tell tells the progress, and which attempt to reach a lost server comes now.
+func (s *sender) tell(attempts int) {
 	s.told = time.Now()
 	p := Progress{
 		Entry: s.at.entry, Round: s.at.round, At: s.at.at, Sent: s.newest, Bytes: s.result.Bytes, Rate: s.rates.rate(time.Now()),
-		Lost: lost, Attempts: attempts,
+		Length: s.o.durations[s.at.entry], Attempts: attempts,
 	}
-	if len(s.o.durations) > p.Entry {
-		p.Length = s.o.durations[p.Entry]
-	}
-	if !lost {
+	if attempts == 0 {
 		p.Late = max(0, time.Since(s.begin.Add(s.scaled(s.newest))))
 	}
 	s.teller.update(p)
@@ -300,15 +285,13 @@ func (s *sender) tell(lost bool, attempts int) {
 // reconnect opens a new connection, and sends on it what has been sent since the last keyframe, so that viewers miss nothing.
 func (s *sender) reconnect(ctx context.Context, why error) error {
 	s.sink.Close()
-	until, pause := time.Now().Add(s.o.Retry), giveInFirst
-	if s.o.Retry > 0 {
-		s.teller.warn(fmt.Sprintf("the server was lost: %v", why))
+	if s.o.Retry == 0 {
+		return &LostError{why}
 	}
-	for attempt := 1; ; attempt++ {
-		if s.o.Retry == 0 || time.Now().After(until) {
-			return &LostError{why}
-		}
-		s.tell(true, attempt)
+	s.teller.warn(fmt.Sprintf("the server was lost: %v", why))
+	until, pause := time.Now().Add(s.o.Retry), giveInFirst
+	for attempt := 1; !time.Now().After(until); attempt++ {
+		s.tell(attempt)
 		if !wait(ctx, pause) {
 			return ctx.Err()
 		}
@@ -329,6 +312,7 @@ func (s *sender) reconnect(ctx context.Context, why error) error {
 		why = err
 		sink.Close()
 	}
+	return &LostError{why}
 }
 
 // again sends what a new connection has to begin with, from now on in real time.

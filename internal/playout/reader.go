@@ -34,11 +34,8 @@ type reader struct {
 	meta  *media.Meta
 	at    item
 
-	previous Entry // that was joined before
+	declared time.Duration // how long the file that was joined last is to count: by its list, 0 if that does not say
 }
-
-// declared returns how long the file before is to count: by its list, 0 if that does not say.
-func (r *reader) declared() time.Duration { return r.previous.Duration }
 
 const (
 	maxHead     = 2000            // frames until the first keyframe of a file
@@ -148,7 +145,7 @@ func (p *part) complete() bool {
 	if !p.has(media.Audio) || p.head[len(p.head)-1].DTS-p.head[0].DTS > maxSoundTime {
 		return true
 	}
-	return slices.ContainsFunc(p.head, func(f *media.Frame) bool { return f.Track.Kind == media.Audio })
+	return firstOf(p.head, media.Audio) != nil
 }
 
 // beyond reports whether f is behind the outpoint.
@@ -185,17 +182,17 @@ func (p *part) flush(ctx context.Context) error {
 		return nil
 	}
 	i := p.newSound(head)
-	p.reader.time.join(head, p.reader.declared(), i >= 0)
-	p.reader.previous = p.entry
+	p.time.join(head, p.declared, i >= 0)
+	p.declared = p.entry.Duration
 	p.zero = fileZero(head)
 	p.joined = true
 	p.describe(head)
 	if i >= 0 {
 		f := head[i]
-		at := min(f.DTS, head[0].DTS-lead)
-		first := &media.Frame{Track: f.Track, DTS: at, PTS: at, Duration: f.Duration, RAP: f.RAP, KeyFlag: f.KeyFlag, Payload: f.Payload}
-		head = slices.Delete(slices.Clone(head), i, i+1)
-		if err := p.sendAt(ctx, first, true); err != nil {
+		f.DTS = min(f.DTS, head[0].DTS-lead)
+		f.PTS = f.DTS
+		head = slices.Delete(head, i, i+1)
+		if err := p.sendAt(ctx, f, true); err != nil {
 			return err
 		}
 	}
@@ -264,7 +261,7 @@ func (p *part) sendAt(ctx context.Context, f *media.Frame, keep bool) error {
 	it := p.at
 	it.at = f.DTS - p.zero
 	out := &media.Frame{Track: p.track(f.Track), Meta: p.meta, DTS: f.DTS, PTS: f.PTS, Duration: f.Duration, RAP: f.RAP, KeyFlag: f.KeyFlag, Payload: f.Payload}
-	if !p.reader.time.place(out, keep) {
+	if !p.time.place(out, keep) {
 		return nil
 	}
 	it.f = out

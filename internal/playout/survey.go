@@ -39,7 +39,7 @@ func Survey(ctx context.Context, o *Options) (differences []string, err error) {
 			seen[e.Path] = f
 			if i == 0 {
 				first = f
-			} else if d := first.differ(f, o.Transcode); d != "" {
+			} else if d := first.differ(f); d != "" {
 				differences = append(differences, fmt.Sprintf("%s has %s", e.Path, d))
 			}
 		}
@@ -100,7 +100,7 @@ func (e Entry) named(err error) error {
 }
 
 // differ says what g has that f has not.
-func (f facts) differ(g facts, transcoded bool) string {
+func (f facts) differ(g facts) string {
 	var words []string
 	for _, k := range []media.Kind{media.Video, media.Audio} {
 		a, b := f.tracks[k], g.tracks[k]

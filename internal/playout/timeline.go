@@ -1,6 +1,8 @@
 package playout
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"livego/internal/media"
@@ -65,7 +67,7 @@ func (t *timeline) first(kind media.Kind) trackTime {
 	return trackTime{}
 }
 
-// join begins a file. head is its frames up to and with the first keyframe, if it has pictures. declared is how long the file before is
+// join begins a file. head is its frames, at least one, up to and with the first keyframe, if it has pictures. declared is how long the file before is
 // to count, 0 for as long as it was. newSound says that sound has other parameters than before: then nothing of the file comes earlier
 // than what was the last of the old sound, so that all changes at one time.
 func (t *timeline) join(head []*media.Frame, declared time.Duration, newSound bool) {
@@ -105,32 +107,25 @@ func (t *timeline) end(declared time.Duration) time.Duration {
 // zeroOf returns the presentation time that counts as the beginning of a file: that of the pictures, or of the sound where it begins
 // well before or alone.
 func zeroOf(head []*media.Frame) time.Duration {
-	zero, set := time.Duration(0), false
+	picture, sound := firstOf(head, media.Video), firstOf(head, media.Audio)
+	if picture == nil || sound != nil && sound.PTS < picture.PTS-uneven {
+		return sound.PTS
+	}
+	return picture.PTS
+}
+
+// firstOf returns the first frame of a kind, nil if there is none.
+func firstOf(head []*media.Frame, kind media.Kind) *media.Frame {
 	for _, f := range head {
-		if f.Track.Kind == media.Video {
-			zero, set = f.PTS, true
-			break
+		if f.Track.Kind == kind {
+			return f
 		}
 	}
-	for _, f := range head {
-		if f.Track.Kind == media.Audio {
-			if !set || f.PTS < zero-uneven {
-				zero = f.PTS
-			}
-			break
-		}
-	}
-	return zero
+	return nil
 }
 
 func earliest(head []*media.Frame) time.Duration {
-	least := time.Duration(0)
-	for i, f := range head {
-		if i == 0 || f.DTS < least {
-			least = f.DTS
-		}
-	}
-	return least
+	return slices.MinFunc(head, func(a, b *media.Frame) int { return cmp.Compare(a.DTS, b.DTS) }).DTS
 }
 
 // place gives f, of the present file, its times. False: it is to be left out, since sound of the file before lasts longer; keep says that it is

@@ -1,10 +1,11 @@
 package playout
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -43,30 +44,93 @@ func transcode(ctx context.Context, e Entry, from time.Duration, video, audio bo
 	} else {
 		args = append(args, "-c:a", "copy")
 	}
+	c, err := startChild(ctx, append(args, "-f", "matroska", "pipe:1"))
+	if err != nil {
+		return nil, err
+	}
+	s, err := source.Pipe(e.Path, c)
+	if err != nil {
+		return nil, e.named(err)
+	}
+	return s, nil
+}
+
+const (
+	maxComplaint = 512         // bytes of what ffmpeg says
+	childGrace   = time.Second // for what an ffmpeg that is over has left behind
+)
+
+// A child is an ffmpeg that writes to us. Not for concurrent use.
+type child struct {
+	cmd    *exec.Cmd
+	cancel context.CancelFunc
+	out    io.ReadCloser
+	said   complaint // whole once over
+	over   error     // what Read ends with, nil before
+}
+
+// startChild starts an ffmpeg. The end of ctx kills it.
+func startChild(ctx context.Context, args []string) (*child, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	cmd := exec.CommandContext(ctx, "ffmpeg", append(args, "-f", "matroska", "pipe:1")...)
-	var said bytes.Buffer
-	cmd.Stderr = &said
-	out, err := cmd.StdoutPipe()
+	c := &child{cmd: exec.CommandContext(ctx, "ffmpeg", args...), cancel: cancel}
+	c.cmd.Stderr = &c.said
+	out, err := c.cmd.StdoutPipe()
 	if err == nil {
-		err = cmd.Start()
+		c.out = out
+		c.cmd.Cancel = func() error {
+			out.Close() // whom it has started may hold the other end
+			return c.cmd.Process.Kill()
+		}
+		c.cmd.WaitDelay = childGrace
+		err = c.cmd.Start()
 	}
 	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("starting ffmpeg: %w", err)
 	}
-	end := func() error {
-		cancel()
-		return cmd.Wait()
+	return c, nil
+}
+
+// Read reads what ffmpeg writes. It ends with io.EOF only if ffmpeg says that it has done all it was to do; else with what it said first
+// and how it ended. It may be called again then.
+func (c *child) Read(b []byte) (int, error) {
+	if c.over != nil {
+		return 0, c.over
 	}
-	s, err := source.Pipe(e.Path, out)
+	n, err := c.out.Read(b)
 	if err != nil {
-		_ = end() // what it said counts
-		if line, _, _ := strings.Cut(strings.TrimSpace(said.String()), "\n"); line != "" {
-			err = errors.New("ffmpeg: " + line)
-		}
-		return nil, err
+		c.wait()
 	}
-	s.OnClose(end)
-	return s, nil
+	return n, c.over
+}
+
+// Close kills ffmpeg if it still runs.
+func (c *child) Close() error {
+	c.cancel()
+	if c.over == nil {
+		c.wait()
+	}
+	return nil
+}
+
+// wait waits for the end of ffmpeg, of which nothing is to be read any more.
+func (c *child) wait() {
+	c.over = io.EOF
+	if err := c.cmd.Wait(); err != nil && !errors.Is(err, exec.ErrWaitDelay) { // then it has ended well, but not whom it has started
+		c.over = fmt.Errorf("ffmpeg: %s (%w)", cmp.Or(c.said.line(), "it broke off"), err)
+	}
+}
+
+// A complaint is the beginning of what is written to it.
+type complaint []byte
+
+func (c *complaint) Write(b []byte) (int, error) {
+	*c = append(*c, b[:min(len(b), maxComplaint-len(*c))]...)
+	return len(b), nil
+}
+
+// line returns its first line.
+func (c *complaint) line() string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(*c)), "\n")
+	return line
 }

@@ -95,7 +95,6 @@ type seen struct {
 	jumps             int
 	jumpAt, jumpBy    time.Duration
 	largest           int
-	begun, hasKey     bool
 }
 
 // Options of an inspection.
@@ -184,17 +183,15 @@ const discontinuity = time.Second
 
 func (t *Track) see(f *media.Frame) {
 	s := &t.seen
-	if f.Track != t.track {
-		if t.Frames > 0 {
-			t.Changes++
-		}
-		t.track = f.Track
-	}
-	if !s.begun {
-		s.first, s.end, s.highest, s.begun = f.PTS, f.PTS, f.PTS, true
+	if t.Frames == 0 {
+		s.first, s.end, s.highest = f.PTS, f.PTS, f.PTS
 	} else {
 		t.step(f)
+		if f.Track != t.track {
+			t.Changes++
+		}
 	}
+	t.track = f.Track
 	if f.PTS < s.highest {
 		t.Reordered = true
 	}
@@ -230,13 +227,13 @@ func (t *Track) step(f *media.Frame) {
 func (t *Track) key(f *media.Frame) {
 	s := &t.seen
 	if f.RAP == media.NoAccess {
-		if s.hasKey {
+		if t.Keys > 0 {
 			s.gop = max(s.gop, f.DTS-s.lastKey)
 		}
 		return
 	}
-	if !s.hasKey {
-		s.firstKey, s.hasKey = f.PTS, true
+	if t.Keys == 0 {
+		s.firstKey = f.PTS
 	} else if d := f.DTS - s.lastKey; d < discontinuity*600 {
 		s.gop = max(s.gop, d)
 	}
@@ -303,7 +300,7 @@ func (t *Track) finish(whole bool) {
 	case t.stream.Bytes > 0 && t.Duration > 0:
 		t.BitRate = int64(float64(t.stream.Bytes) * 8 / t.Duration)
 	}
-	if s.hasKey {
+	if t.Keys > 0 {
 		t.KeyAt = round(max(s.firstKey-s.first, 0).Seconds())
 		t.GOP = round(s.gop.Seconds())
 		if t.Keys == 1 && t.GOP == 0 {

@@ -39,7 +39,7 @@ func (r *Report) judge(s *source.Source, cut *source.CutError) {
 	for _, t := range r.Tracks {
 		r.judgeCodec(t)
 		if t.Frames == 0 && t.track.Codec != media.Opaque {
-			r.add(Remark{Code: "no-frames", Fatal: !r.has(t.track.Kind, true), Text: fmt.Sprintf("The %s track has no frames.", t.Kind), fix: fix{}})
+			r.add(Remark{Code: "no-frames", Fatal: !r.plays(t.track.Kind), Text: fmt.Sprintf("The %s track has no frames.", t.Kind)})
 			continue
 		}
 		if t.track.Kind == media.Video {
@@ -180,10 +180,10 @@ func (r *Report) count(k media.Kind) (n int) {
 	return n
 }
 
-// has reports whether a track of another kind than k has frames that can be carried.
-func (r *Report) has(k media.Kind, other bool) bool {
+// plays reports whether a track of another kind than k has frames that can be carried.
+func (r *Report) plays(k media.Kind) bool {
 	for _, t := range r.Tracks {
-		if (t.track.Kind != k) == other && t.Frames > 0 && t.RTMP != "no" {
+		if t.track.Kind != k && t.Frames > 0 && t.RTMP != "no" {
 			return true
 		}
 	}
@@ -193,29 +193,22 @@ func (r *Report) has(k media.Kind, other bool) bool {
 // conclude makes the verdict and the commands.
 func (r *Report) conclude() {
 	r.Verdict = Fine
+	if len(r.Remarks) > 0 {
+		r.Verdict = Playable
+	}
 	var all fix
-	mendable := 0
 	for i := range r.Remarks {
 		m := &r.Remarks[i]
-		if r.Verdict == Fine {
-			r.Verdict = Playable
-		}
 		if m.Fatal {
 			r.Verdict = Unplayable
 		}
 		if !m.fix.none() && !r.Live {
 			m.Mend = r.command(m.fix)
 			all = all.or(m.fix)
-			mendable++
 		}
 	}
-	if mendable > 1 {
+	if !all.none() {
 		r.Mend = r.command(all)
-	}
-	if mendable == 1 {
-		for _, m := range r.Remarks {
-			r.Mend += m.Mend
-		}
 	}
 }
 

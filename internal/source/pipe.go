@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bufio"
 	"errors"
 	"io"
 	"math"
@@ -9,18 +10,16 @@ import (
 	"livego/internal/media"
 )
 
-// Pipe reads a Matroska stream that comes through a pipe.
-func Pipe(name string, r io.Reader) (*Source, error) {
-	m, err := mkv.NewReader(&pipe{r: r}, math.MaxInt64/2)
+// Pipe reads a Matroska stream that comes through a pipe, and takes ownership of r: it is closed with the source, or where there is no
+// stream in it. Its end is the end of the stream, wherever it comes; another error of it is told as that of a damaged file.
+func Pipe(name string, r io.ReadCloser) (*Source, error) {
+	m, err := mkv.NewReader(newPipe(r), math.MaxInt64/2)
 	if err != nil {
+		r.Close()
 		return nil, named(name, err)
 	}
-	s := &Source{Name: name, Container: "matroska", frames: ended{m}, streams: m.Streams}
-	return s, nil
+	return &Source{Name: name, Container: "matroska", frames: ended{m}, streams: m.Streams, close: r.Close}, nil
 }
-
-// OnClose has f called when s is closed.
-func (s *Source) OnClose(f func() error) { s.close = f }
 
 // ended takes the end of a pipe for the end of the stream.
 type ended struct{ frames }
@@ -34,39 +33,35 @@ func (e ended) Next() (*media.Frame, error) {
 	return f, err
 }
 
-// A pipe lets a stream be read by offsets that rise, or go back by a header.
+// A pipe lets a stream be read by offsets that never fall, as mkv.Reader reads it: what is read in a small piece can be read again.
 type pipe struct {
-	r    io.Reader
-	off  int64  // of what comes next
-	last []byte // what came before
+	r   *bufio.Reader
+	off int64 // of what comes next
 }
 
-// lookBehind is more than any header.
-const lookBehind = 4 << 10
+// pipeBuffer is what a pipe of Linux holds, and more than any piece that is read again.
+const pipeBuffer = 64 << 10
 
-// ReadAt reads from an offset, which may be only a little before where the last call ended.
-func (p *pipe) ReadAt(b []byte, off int64) (n int, err error) {
-	if skip := off - p.off; skip > 0 {
-		if _, err := io.CopyN(io.Discard, p.r, skip); err != nil {
+func newPipe(r io.Reader) *pipe { return &pipe{r: bufio.NewReaderSize(r, pipeBuffer)} }
+
+// ReadAt reads from an offset that is not below that of the last call; where that took more than pipeBuffer, not below its end.
+func (p *pipe) ReadAt(b []byte, off int64) (int, error) {
+	if off < p.off {
+		return 0, errors.New("source: a pipe cannot go back")
+	}
+	for p.off < off {
+		n, err := p.r.Discard(int(min(off-p.off, math.MaxInt32)))
+		if p.off += int64(n); err != nil {
 			return 0, err
 		}
-		p.off, p.last = off, nil
 	}
-	if back := int(p.off - off); back > 0 {
-		if back > len(p.last) {
-			return 0, errors.New("source: a pipe cannot go back")
-		}
-		n = copy(b, p.last[len(p.last)-back:])
+	if len(b) <= pipeBuffer {
+		ahead, err := p.r.Peek(len(b))
+		return copy(b, ahead), err
 	}
-	got, err := io.ReadFull(p.r, b[n:])
-	fresh := b[n : n+got]
-	p.off += int64(got)
-	p.last = append(p.last, fresh[max(0, len(fresh)-lookBehind):]...)
-	p.last = p.last[max(0, len(p.last)-lookBehind):]
-	if n+got == len(b) {
-		err = nil
-	} else if err == io.ErrUnexpectedEOF {
+	n, err := io.ReadFull(p.r, b)
+	if p.off += int64(n); err == io.ErrUnexpectedEOF {
 		err = io.EOF
 	}
-	return n + got, err
+	return n, err
 }

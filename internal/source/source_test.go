@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"livego/internal/container/flv"
@@ -211,26 +212,87 @@ func FuzzPlaylist(f *testing.F) {
 	})
 }
 
-// TestPipeReads reads a pipe as its only reader does: ahead, and back by a header.
+// A torn reader ends with an error of its own.
+type torn struct {
+	io.Reader
+	err error
+}
+
+func (r *torn) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	if err == io.EOF {
+		err = r.err
+	}
+	return n, err
+}
+
+// TestPipeReads reads a pipe as its only reader does: ahead, and small pieces again. At the end it says why it ended, as often as it is asked.
 func TestPipeReads(t *testing.T) {
-	data := make([]byte, 100_000)
+	data := make([]byte, 10*pipeBuffer)
 	for i := range data {
 		data[i] = byte(i * 7)
 	}
-	p := &pipe{r: bytes.NewReader(data)}
-	pos := int64(0)
-	for i := 0; pos < int64(len(data)); i++ {
-		b := make([]byte, 1+i*37%900)
-		n, err := p.ReadAt(b, pos)
-		if !bytes.Equal(b[:n], data[pos:pos+int64(n)]) || n < len(b) && err != io.EOF {
-			t.Fatalf("%d bytes at %d: %v", n, pos, err)
+	broke := errors.New("it broke")
+	for _, end := range []error{io.EOF, broke} {
+		p := newPipe(&torn{iotest.OneByteReader(bytes.NewReader(data)), end})
+		for i, off := 0, 0; off < len(data)+100; i++ {
+			b := make([]byte, 1+i*3700%(2*pipeBuffer))
+			whole := data[min(off, len(data)):min(off+len(b), len(data))]
+			n, err := p.ReadAt(b, int64(off))
+			if !bytes.Equal(b[:n], whole) || (n < len(b)) != (err != nil) || err != nil && err != end {
+				t.Fatalf("%d bytes of %d at %d: %v, want %v at the end", n, len(b), off, err, end)
+			}
+			switch {
+			case len(b) > pipeBuffer:
+				off += len(b)
+			case i%3 != 0:
+				off += len(b) + 50
+			}
 		}
-		pos += int64(n) - min(int64(n), int64(i%13))
-		if i%5 == 0 {
-			pos += 50
+	}
+	p := newPipe(bytes.NewReader(data))
+	if _, err := p.ReadAt(make([]byte, 2*pipeBuffer), 0); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := p.ReadAt(make([]byte, 1), 1); n > 0 || err == nil {
+		t.Error("it went back")
+	}
+}
+
+// mkvFile has two pictures, the first of them in a group.
+const mkvFile = "\x1A\x45\xDF\xA3\x80" + "\x18\x53\x80\x67\xFF" +
+	"\x16\x54\xAE\x6B\xC0" + "\xAE\xBE" + "\xD7\x81\x01" + "\x83\x81\x01" + "\x86\x8FV_MPEG4/ISO/AVC" + "\x63\xA2\xA4" + avcC +
+	"\x1F\x43\xB6\x75\xA3" + "\xE7\x81\x00" + "\xA0\x92" + "\xA1\x8A\x81\x00\x00\x00" + idr + "\x75\xA2\x83\x0F\x42\x40" + "\xA3\x8A\x81\x00\x28\x80" + idr
+
+// TestPipe reads a stream that comes to its end, and such as break off.
+func TestPipe(t *testing.T) {
+	broke := errors.New("it broke")
+	for _, tt := range []struct {
+		name, data string
+		end        error
+		want       string
+	}{
+		{"whole", mkvFile, io.EOF, "v0 v40"},
+		{"cut", mkvFile[:len(mkvFile)-3], io.EOF, "v0"},
+		{"broken at a border", mkvFile, broke, "v0 v40 x: it broke"},
+		{"broken in a picture", mkvFile[:len(mkvFile)-3], broke, "v0 x: it broke"},
+		{"broken in the head", mkvFile[:30], broke, "x: it broke"},
+		{"broken before", "", broke, "x: it broke"},
+		{"empty", "", io.EOF, "x: the file is cut off: its head is not whole"},
+	} {
+		var words []string
+		s, err := Pipe("x", io.NopCloser(&torn{strings.NewReader(tt.data), tt.end}))
+		for err == nil {
+			var f *media.Frame
+			if f, err = s.Next(); err == nil {
+				words = append(words, fmt.Sprintf("%.1s%d", f.Track.Kind, f.DTS.Milliseconds()))
+			}
 		}
-		if n < len(b) {
-			return
+		if err != io.EOF {
+			words = append(words, err.Error())
+		}
+		if got := strings.Join(words, " "); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.name, got, tt.want)
 		}
 	}
 }

@@ -179,6 +179,36 @@ func TestFiles(t *testing.T) {
 	}
 }
 
+// A rising reader refuses to be read from an offset below one before.
+type rising struct {
+	io.ReaderAt
+	least int64
+}
+
+func (r *rising) ReadAt(b []byte, off int64) (int, error) {
+	if off < r.least {
+		return 0, fmt.Errorf("back from %d to %d", r.least, off)
+	}
+	r.least = off
+	return r.ReaderAt.ReadAt(b, off)
+}
+
+// TestRises reads files as they come through a pipe.
+func TestRises(t *testing.T) {
+	for _, tt := range files {
+		want, got := "", ""
+		if r, err := open(tt.file); err == nil {
+			want = tell(r)
+		}
+		if r, err := NewReader(&rising{ReaderAt: strings.NewReader(tt.file)}, int64(len(tt.file))); err == nil {
+			got = tell(r)
+		}
+		if got != want {
+			t.Errorf("%s: %s\nwant %s", tt.name, got, want)
+		}
+	}
+}
+
 func TestSeek(t *testing.T) {
 	r, err := open(av(film()...))
 	if err != nil {

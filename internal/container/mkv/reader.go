@@ -12,7 +12,8 @@ import (
 	"livego/internal/media"
 )
 
-// A Reader reads the frames of a file in its order. Not for concurrent use.
+// A Reader reads the frames of a file in its order: but for Seek, the offsets that it reads from never fall, so that a file may still be
+// on its way. Not for concurrent use.
 type Reader struct {
 	file
 	docType string
@@ -218,7 +219,11 @@ func (r *Reader) block() error {
 			}
 			r.base = int64(min(n, math.MaxInt64/4))
 		case idSimpleBlock:
-			return r.readBlock(e, nil)
+			t, b, err := r.readBlock(e)
+			if t == nil {
+				return err
+			}
+			return r.unpack(t, b, nil)
 		case idBlockGroup:
 			return r.readGroup(e)
 		}
@@ -227,12 +232,13 @@ func (r *Reader) block() error {
 
 // readGroup reads a BlockGroup: a block with what is said of it.
 func (r *Reader) readGroup(group element) error {
-	var block element
+	var t *track
+	var block []byte
 	g := &aboutBlock{key: true}
 	err := r.walk(group.off, group.end, func(e element) (err error) {
 		switch e.id {
 		case idBlock:
-			block = e
+			t, block, err = r.readBlock(e)
 		case idReference:
 			g.key = false
 		case idBlockDuration:
@@ -243,10 +249,10 @@ func (r *Reader) readGroup(group element) error {
 		}
 		return err
 	})
-	if err != nil || block.id == 0 {
+	if err != nil || t == nil {
 		return err
 	}
-	return r.readBlock(block, g)
+	return r.unpack(t, block, g)
 }
 
 // A aboutBlock is what a BlockGroup says of its block.
@@ -255,35 +261,39 @@ type aboutBlock struct {
 	duration time.Duration
 }
 
-// readBlock reads the frames of a block (RFC 9559 section 10). A SimpleBlock, of which about is nil, says itself whether it is a key
-// frame.
-func (r *Reader) readBlock(e element, about *aboutBlock) error {
+// readBlock reads a block, from its time on (RFC 9559 section 10). The track is nil where nobody wants it.
+func (r *Reader) readBlock(e element) (*track, []byte, error) {
 	if e.size() > maxFrame {
-		return fmt.Errorf("mkv: a block of %d bytes is above the limit of %d", e.size(), maxFrame)
+		return nil, nil, fmt.Errorf("mkv: a block of %d bytes is above the limit of %d", e.size(), maxFrame)
 	}
 	var head [16]byte
 	h := head[:min(int64(len(head)), e.size())]
 	if err := r.read(h, e.off); err != nil {
-		return err
+		return nil, nil, err
 	}
 	number, used, err := varInt(h)
 	if err != nil || len(h) < used+3 {
-		return errors.New("mkv: malformed block")
+		return nil, nil, errors.New("mkv: malformed block")
 	}
 	t := r.track(number)
 	if t == nil || t.stream.Track.Codec == media.Opaque {
-		return nil
+		return nil, nil, nil
 	}
 	b, err := r.content(e, maxFrame)
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	flags := b[used+2]
-	ticks := r.base + int64(int16(uint16(b[used])<<8|uint16(b[used+1])))
+	return t, b[used:], nil
+}
+
+// unpack makes frames of a block of t. A SimpleBlock, of which about is nil, says itself whether it is a key frame.
+func (r *Reader) unpack(t *track, b []byte, about *aboutBlock) error {
+	flags := b[2]
+	ticks := r.base + int64(int16(uint16(b[0])<<8|uint16(b[1])))
 	if ticks > math.MaxInt64/4/r.scale || ticks < -(1<<16) {
 		return errors.New("mkv: time stamps beyond reason")
 	}
-	frames, err := lace(b[used+3:], flags>>1&3)
+	frames, err := lace(b[3:], flags>>1&3)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,93 @@
+//go:build unix
+
+package playout
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// fakeFFmpeg puts a shell script in the place of ffmpeg.
+func fakeFFmpeg(t *testing.T, script string) {
+	t.Helper()
+	bin := t.TempDir()
+	if err := os.WriteFile(filepath.Join(bin, "ffmpeg"), []byte("#!/bin/sh\n"+script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":/usr/bin:/bin")
+}
+
+// TestChild reads what children write that end well, and such as break off.
+func TestChild(t *testing.T) {
+	for _, tt := range []struct {
+		name, script, want string
+	}{
+		{"well", "echo picture", "picture\n EOF"},
+		{"well, with complaints", "echo picture; echo a frame is damaged >&2", "picture\n EOF"},
+		{"failed", "echo picture; echo >&2; echo it broke >&2; echo for good >&2; exit 3", "picture\n ffmpeg: it broke (exit status 3)"},
+		{"failed before", "echo no such codec >&2; exit 1", " ffmpeg: no such codec (exit status 1)"},
+		{"failed in silence", "exit 1", " ffmpeg: it broke off (exit status 1)"},
+		{"killed", "echo picture; kill -9 $$", "picture\n ffmpeg: it broke off (signal: killed)"},
+		{"failed with many words", "yes line | head -c 1000000 >&2; exit 1", " ffmpeg: line (exit status 1)"},
+		{"failed with a long line", "head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1", " ffmpeg: " + strings.Repeat("x", maxComplaint) + " (exit status 1)"},
+		{"left somebody behind", "echo picture; sleep 1000 >/dev/null & exit 0", "picture\n EOF"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			fakeFFmpeg(t, tt.script)
+			c, err := startChild(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			all, err := io.ReadAll(c)
+			_, again := c.Read(make([]byte, 1))
+			if err == nil {
+				err = io.EOF // which ReadAll takes for no error
+			}
+			if got := fmt.Sprintf("%s %v", all, err); got != tt.want || again != err {
+				t.Errorf("%q, then %v, want %q", got, again, tt.want)
+			}
+		})
+	}
+}
+
+// TestChildStops stops children that would never end, nor let go of what they write to.
+func TestChildStops(t *testing.T) {
+	for name, script := range map[string]string{
+		"busy":                      "exec cat /dev/zero",
+		"silent":                    "echo picture; exec sleep 1000",
+		"with a child":              "echo picture; sleep 1000; echo more",
+		"gone, with a child":        "echo picture; sleep 1000 & exit 1",
+		"still there, but finished": "echo picture; exec >&-; sleep 1000",
+	} {
+		t.Run(name, func(t *testing.T) {
+			fakeFFmpeg(t, script)
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			c, err := startChild(ctx, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Read(make([]byte, 100)); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			time.AfterFunc(50*time.Millisecond, cancel)
+			if _, err := io.Copy(io.Discard, c); err == nil {
+				t.Error("it ended well")
+			}
+			if err := c.Close(); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(began); took > 2*childGrace {
+				t.Errorf("it took %v to end", took)
+			}
+		})
+	}
+}
