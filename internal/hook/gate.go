@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"strings"
 	"time"
 
 	"livego/internal/live"
@@ -122,7 +123,8 @@ func (g *Gate) ask(ctx context.Context, url string, q question) (answer, error) 
 		g.opt.Log.Warn("a hook gives an answer that is none", "action", q.Action, "status", said.status)
 		return a, errNoAnswer()
 	}
-	if a.Reason = a.Reason[:min(len(a.Reason), maxReason)]; said.age > 0 {
+	a.Reason = strings.ToValidUTF8(a.Reason[:min(len(a.Reason), maxReason)], "") // of a character that was cut nothing is left
+	if said.age > 0 {
 		g.known.put(q, a, time.Now(), said.age)
 	}
 	return a, nil

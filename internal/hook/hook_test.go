@@ -18,6 +18,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"go.uber.org/goleak"
 
@@ -65,6 +66,7 @@ func TestGate(t *testing.T) {
 		{"yes, with more", say(200, `{"allow":true,"x":1}`), "movie", 0, ""},
 		{"another room", say(200, `{"allow":true,"room":"other"}`), "other", 0, ""},
 		{"no", say(200, `{"allow":false}`), "", live.Denied, "refused by the operator"},
+		{"no, and a long why", say(200, `{"allow":false,"reason":"`+strings.Repeat("x", maxReason-1)+`é"}`), "", live.Denied, strings.Repeat("x", maxReason-1)},
 		{"no, and why", say(200, `{"allow":false,"reason":"not on Mondays"}`), "", live.Denied, "not on Mondays"},
 		{"403", say(403, ``), "", live.Denied, "refused"},
 		{"T13 a bad room", say(200, `{"allow":true,"room":"../x"}`), "", live.Unavailable, "does not answer"},
@@ -119,6 +121,9 @@ func TestGate(t *testing.T) {
 			}
 			if c.room == "" && (live.KindOf(err) != c.kind || !strings.Contains(live.Reason(err), c.reason) || grant != live.Grant{}) {
 				t.Errorf("%+v, %v (%v)", grant, err, live.KindOf(err))
+			}
+			if !utf8.ValidString(live.Reason(err)) {
+				t.Errorf("the reason is no text: %q", live.Reason(err))
 			}
 			if signed != nil {
 				t.Error(signed)
