@@ -327,6 +327,9 @@ func TestTokenOnce(t *testing.T) {
 		if got := watch(first, token); got != 403 {
 			t.Errorf("%s: the second time: %d", name, got)
 		}
+		if got := watch(first, token+"%0A"); got != 401 {
+			t.Errorf("%s: the second time, with a line break behind: %d", name, got)
+		}
 		if second == nil {
 			first.Stop()
 			again := options

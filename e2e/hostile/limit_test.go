@@ -23,7 +23,16 @@ func TestFloods(t *testing.T) {
 		limit = 32
 		good  = "127.0.0.2"
 	)
-	s := start(t, "--limit_loopback=true", fmt.Sprintf("--conns_per_ip=%d", limit))
+	port := rig.FreePorts(t, 1)[0]
+	s := start(t, "--limit_loopback=true", fmt.Sprintf("--conns_per_ip=%d", limit), "--enable_https=true",
+		"--acme.domains=live.example.com", "--acme.ca=https://127.0.0.1:1/", fmt.Sprintf("--acme.http_port=%d", port))
+
+	asked, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer asked.Close()
+	fmt.Fprint(asked, "POST / HTTP/1.1\r\nHost: live.example.com\r\nContent-Length: 1000\r\n\r\n")
 
 	t.Run("H13 parked in the handshake", func(t *testing.T) {
 		for range 5000 {
@@ -41,30 +50,32 @@ func TestFloods(t *testing.T) {
 		})
 		s.serves(t, good)
 	})
-	t.Run("connections to the operator", func(t *testing.T) {
-		const from, n = "127.0.0.4", 200
-		refused := 0
-		var parked []net.Conn
-		for range n {
-			d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
-			nc, err := d.Dial("tcp", s.Addr("api_addr"))
-			if err != nil {
-				t.Fatal(err)
+	for i, to := range []string{s.Addr("api_addr"), fmt.Sprintf("127.0.0.1:%d", port)} {
+		t.Run([]string{"connections to the operator", "connections where an authority asks"}[i], func(t *testing.T) {
+			const n = 200
+			refused := 0
+			var parked []net.Conn
+			for range n {
+				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(4+i))}}
+				nc, err := d.Dial("tcp", to)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer nc.Close()
+				parked = append(parked, nc)
 			}
-			defer nc.Close()
-			parked = append(parked, nc)
-		}
-		for _, nc := range parked {
-			nc.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-			if _, err := nc.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-				refused++
+			for _, nc := range parked {
+				nc.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+				if _, err := nc.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+					refused++
+				}
 			}
-		}
-		if refused < n-limit-5 {
-			t.Errorf("%d of %d connections were refused, want all but %d", refused, n, limit)
-		}
-		s.serves(t, good)
-	})
+			if refused < n-limit-5 {
+				t.Errorf("%d of %d connections were refused, want all but %d", refused, n, limit)
+			}
+			s.serves(t, good)
+		})
+	}
 	t.Run("S20 connect and close", func(t *testing.T) {
 		for range 2000 {
 			nc, err := net.Dial("tcp", s.Addr("rtmp_addr"))
@@ -75,6 +86,12 @@ func TestFloods(t *testing.T) {
 			nc.Close()
 		}
 		s.serves(t, good)
+	})
+	t.Run("a body that never comes, where an authority asks", func(t *testing.T) {
+		asked.SetReadDeadline(time.Now().Add(15 * time.Second))
+		if _, err := io.Copy(io.Discard, asked); err != nil {
+			t.Errorf("it waits: %v", err)
+		}
 	})
 	t.Run("S11 wrong keys", func(t *testing.T) {
 		const guesser = "127.0.0.3"

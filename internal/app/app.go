@@ -127,14 +127,11 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 	inner := auth.NewGate(a.store, auth.Options{
 		Apps: gateApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
 		Tokens: tokens, Private: cfg.Private, Once: a.store,
-	})
-	var gate live.Gate = inner
-	if cfg.Hook.OnPublish != "" || cfg.Hook.OnPlay != "" {
-		gate = hook.NewGate(inner, hook.GateOptions{
+		Ask: hook.NewGate(hook.GateOptions{
 			OnPublish: cfg.Hook.OnPublish, OnPlay: cfg.Hook.OnPlay, Secret: cfg.Hook.Secret, Timeout: cfg.Hook.Timeout, Log: a.log,
-		})
-	}
-	gate = a.audit.Gate(gate)
+		}).Ask,
+	})
+	gate := a.audit.Gate(inner)
 	engine, err := fan.NewEngine(runtime.GOMAXPROCS(0))
 	if err != nil {
 		a.log.Warn("each viewer gets a goroutine", "err", err)
@@ -265,7 +262,7 @@ func (a *App) Run(ctx context.Context) error {
 		serveHTTP(l, a.apiServer())
 	}
 	for _, l := range a.acmeListeners {
-		serveHTTP(l, a.server(a.acme.Handler()))
+		serveHTTP(l, a.acmeServer())
 	}
 	late, stopLate := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLate()

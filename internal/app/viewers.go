@@ -249,9 +249,16 @@ func (w bare) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (a *App) apiServer() *http.Server {
 	srv := a.server(a.api)
 	srv.ConnState = counted(netx.NewLimiter(a.cfg.ConnsPerIP, a.cfg.LimitLoopback)) // its own: those of viewers must not shut it
+	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout                                       // its bodies are small
+	srv.WriteTimeout = 2 * time.Minute                                              // its answers too, but for profiles, which take as long as is asked for
+	return srv
+}
 
-	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout // its bodies are small
-	srv.WriteTimeout = 2 * time.Minute        // its answers too, but for profiles, which take as long as is asked for
+// acmeServer returns the HTTP server of an authority's questions. It is open to everybody, and what it takes and gives is small.
+func (a *App) acmeServer() *http.Server {
+	srv := a.server(a.acme.Handler())
+	srv.ConnState = counted(netx.NewLimiter(a.cfg.ConnsPerIP, a.cfg.LimitLoopback))
+	srv.ReadTimeout, srv.WriteTimeout = 2*a.cfg.HeaderTimeout, a.cfg.WriteTimeout
 	return srv
 }
 

@@ -28,6 +28,10 @@ type Options struct {
 	Private []string  // what takes a token to play: "app", "app/room" or "*" for all
 	Once    live.Once // knows the tokens that were good once; nil: none of these is good
 
+	// Ask must say yes as well, after the Gate has and before a token that is good once is used up. It may grant another room.
+	// nil: nobody is asked.
+	Ask func(context.Context, live.Request, live.Grant) (live.Grant, error)
+
 	// Failures is how many refused keys a minute an address may try before its further tries are held up for up to 4 s.
 	// 0 means no limit. IPv6 addresses count by /64.
 	Failures int
@@ -45,6 +49,7 @@ type Gate struct {
 	tokens   *tokens // nil: there are none
 	private  map[string]bool
 	once     live.Once
+	ask      func(context.Context, live.Request, live.Grant) (live.Grant, error)
 	failures failures
 }
 
@@ -58,6 +63,7 @@ func NewGate(keys live.Keys, o Options) *Gate {
 		tokens:   newTokens(o.Tokens),
 		private:  private,
 		once:     o.Once,
+		ask:      o.Ask,
 		keys:     keys,
 		apps:     maps.Clone(o.Apps),
 		names:    strings.Join(slices.Sorted(maps.Keys(o.Apps)), ", "),
@@ -69,24 +75,40 @@ func NewGate(keys live.Keys, o Options) *Gate {
 // Allow implements live.Gate. An address that has had too many keys refused waits here before its next try is looked at. When
 // the store cannot be reached nobody is let in: the error keeps the store's kind.
 func (g *Gate) Allow(ctx context.Context, r live.Request) (live.Grant, error) {
-	if err := g.CheckApp(r.App); err != nil {
+	grant, c, err := g.judge(ctx, r)
+	if err == nil && g.ask != nil {
+		grant, err = g.ask(ctx, r, grant)
+	}
+	if err == nil {
+		err = g.spend(ctx, c, r.Token)
+	}
+	if err != nil {
 		return live.Grant{}, err
+	}
+	return grant, nil
+}
+
+// judge is Allow as far as r itself says, with what its token says; the zero Claims where it needs none.
+func (g *Gate) judge(ctx context.Context, r live.Request) (live.Grant, Claims, error) {
+	if err := g.CheckApp(r.App); err != nil {
+		return live.Grant{}, Claims{}, err
 	}
 	if r.Action == live.Play {
 		name, err := live.ParseName(r.App, r.Name)
 		if err == nil && g.Private(name) {
 			return g.playByToken(ctx, name, r)
 		}
-		return live.Grant{Name: name}, err
+		return live.Grant{Name: name}, Claims{}, err
 	}
 	if g.noAuth && !live.LooksLikeKey(r.Name) {
 		name, err := live.ParseName(r.App, r.Name)
-		return live.Grant{Name: name}, err
+		return live.Grant{Name: name}, Claims{}, err
 	}
 	if r.Token != "" && g.tokens != nil && !live.LooksLikeKey(r.Name) {
 		return g.publishByToken(ctx, r)
 	}
-	return g.byKey(ctx, r)
+	grant, err := g.byKey(ctx, r)
+	return grant, Claims{}, err
 }
 
 // Private reports whether it takes a token to play name.
@@ -125,36 +147,33 @@ func (noToken) Unwrap() error { return live.ErrCredential }
 // comes.
 const sessionAge = 24 * time.Hour
 
-func (g *Gate) playByToken(ctx context.Context, name live.Name, r live.Request) (live.Grant, error) {
+func (g *Gate) playByToken(ctx context.Context, name live.Name, r live.Request) (live.Grant, Claims, error) {
 	c, err := g.byToken(ctx, r)
 	if err != nil {
-		return live.Grant{}, err
-	}
-	if err := g.spend(ctx, c, r.Token); err != nil {
-		return live.Grant{}, err
+		return live.Grant{}, Claims{}, err
 	}
 	grant := live.Grant{Name: name, Expires: time.Now().Add(sessionAge)}
 	if n := cmp.Or(c.Viewers, g.tokens.opt.Viewers); n > 0 {
 		digest := live.Digest(r.Token)
 		grant.Pass = live.Pass{ID: [16]byte(digest[:16]), Max: n}
 	}
-	return grant, nil
+	return grant, c, nil
 }
 
 // publishByToken lets in who has a token for a room that has a default key. The stream is tied to that key: its reset or delete
 // disconnects him, and tokens from before the reset are good no longer.
-func (g *Gate) publishByToken(ctx context.Context, r live.Request) (live.Grant, error) {
+func (g *Gate) publishByToken(ctx context.Context, r live.Request) (live.Grant, Claims, error) {
 	name, err := live.ParseName(r.App, r.Name)
 	if err != nil {
-		return live.Grant{}, err
+		return live.Grant{}, Claims{}, err
 	}
 	c, err := g.byToken(ctx, r)
 	if err != nil {
-		return live.Grant{}, err
+		return live.Grant{}, Claims{}, err
 	}
 	keys, err := g.keys.List(ctx, name.Room)
 	if err != nil {
-		return live.Grant{}, err
+		return live.Grant{}, Claims{}, err
 	}
 	for _, k := range keys {
 		if k.Label != "" || !k.Good(r.App, time.Now()) {
@@ -163,13 +182,10 @@ func (g *Gate) publishByToken(ctx context.Context, r live.Request) (live.Grant, 
 		if c.Issued.IsZero() || c.Issued.Before(atPrecisionOf(c.Issued, k.Created)) {
 			continue
 		}
-		if err := g.spend(ctx, c, r.Token); err != nil {
-			return live.Grant{}, err
-		}
 		g.touch(ctx, k.Ref())
-		return live.Grant{Name: name, Key: k.Ref(), Role: k.Role, Expires: k.Expires}, nil
+		return live.Grant{Name: name, Key: k.Ref(), Role: k.Role, Expires: k.Expires}, c, nil
 	}
-	return live.Grant{}, live.Errorf(live.Denied, "%w", errOtherToken)
+	return live.Grant{}, Claims{}, live.Errorf(live.Denied, "%w", errOtherToken)
 }
 
 // spend takes a token that is good once. It comes last, so that who is refused for another reason has it still.

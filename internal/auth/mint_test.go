@@ -72,7 +72,15 @@ func TestOnce(t *testing.T) {
 	o := &once{spent: map[[16]byte]time.Time{}}
 	keys := publishKeys{newFake()}
 	keys.key.Created = time.Now().Add(-time.Minute).UTC()
-	g := NewGate(keys, Options{Apps: testApps, Private: []string{"*"}, Once: o, Tokens: TokenOptions{Secret: tokenSecret, MaxAge: 24 * time.Hour}})
+	var hook error
+	asked := 0
+	g := NewGate(keys, Options{
+		Apps: testApps, Private: []string{"*"}, Once: o, Tokens: TokenOptions{Secret: tokenSecret, MaxAge: 24 * time.Hour},
+		Ask: func(_ context.Context, _ live.Request, grant live.Grant) (live.Grant, error) {
+			asked++
+			return grant, hook
+		},
+	})
 	m := Mint{Secret: tokenSecret, MaxAge: 24 * time.Hour}
 	now := time.Now()
 	make := func(w Wish) string {
@@ -89,7 +97,15 @@ func TestOnce(t *testing.T) {
 		if _, err := g.Allow(t.Context(), r); live.KindOf(err) != live.Denied {
 			t.Errorf("%v from another address: %v", action, err)
 		}
+		if asked > 0 {
+			t.Errorf("%v: somebody else is asked about who is refused", action)
+		}
 		r.Remote = "192.0.2.1:1"
+		hook = live.Errorf(live.Limit, "no")
+		if _, err := g.Allow(t.Context(), r); live.KindOf(err) != live.Limit {
+			t.Errorf("%v where somebody else says no: %v", action, err)
+		}
+		hook = nil
 		o.err = live.Errorf(live.Unavailable, "key store unavailable")
 		if _, err := g.Allow(t.Context(), r); live.KindOf(err) != live.Unavailable {
 			t.Errorf("%v without a store: %v", action, err)
@@ -101,10 +117,15 @@ func TestOnce(t *testing.T) {
 		if _, err := g.Allow(t.Context(), r); live.KindOf(err) != live.Denied {
 			t.Errorf("%v for the second time: %v", action, err)
 		}
+		r.Token += "\n"
+		if _, err := g.Allow(t.Context(), r); live.KindOf(err) != live.Denied {
+			t.Errorf("%v for the second time, written otherwise: %v", action, err)
+		}
 		r.Token = twin
 		if _, err := g.Allow(t.Context(), r); err != nil {
 			t.Errorf("%v with another, made at the same moment: %v", action, err)
 		}
+		asked = 0
 	}
 	for _, until := range o.spent {
 		if d := until.Sub(now); d < time.Hour+leeway || d > 2*time.Hour {

@@ -152,6 +152,8 @@ func TestTokens(t *testing.T) {
 		{"EdDSA", signWith(t, ed, private, good()), fine},
 		{"RS256", signWith(t, rs, rsaKey, good(), "kid", "k1"), fine},
 		{"RS256 without kid, where there is one key", signWith(t, rs, rsaKey, good()), fine},
+		{"a line break in the signature, which base64 passes over", signWith(t, hs, hmacKey, good()) + "\n", noToken},
+		{"the same by EdDSA", signWith(t, ed, private, good()) + "\r\n", noToken},
 		{"T01 none", none, noToken},
 		{"T01 None", byHand(tokenSecret, `{"alg":"None"}`, payload(`"exp":%d`, exp)), noToken},
 		{"T01 no alg", byHand(tokenSecret, `{}`, payload(`"exp":%d`, exp)), noToken},

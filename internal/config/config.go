@@ -74,7 +74,7 @@ type Config struct {
 		Timeout   time.Duration `key:"timeout" default:"3s" min:"100ms" max:"30s" help:"How long they may take to answer."`
 	} `key:"hook"`
 	AuthFailures  int  `key:"auth_failures" default:"10" min:"0" help:"Wrong keys or credentials a minute from one address before further tries are slowed down. 0: no limit."`
-	ConnsPerIP    int  `key:"conns_per_ip" default:"64" min:"0" help:"Connections from one address, by RTMP or to viewers' HTTP, that have neither published nor played yet; and to the operator's HTTP. 0: no limit."`
+	ConnsPerIP    int  `key:"conns_per_ip" default:"64" min:"0" help:"Connections from one address, by RTMP or to viewers' HTTP, that have neither published nor played yet; and to the operator's HTTP and acme.http_port. 0: no limit."`
 	LimitLoopback bool `key:"limit_loopback" default:"false" help:"Apply the limits by address to this machine too."`
 
 	PublishHold      time.Duration `key:"publish_hold" default:"20s" min:"0s" max:"2m" group:"Publishing" help:"How long a stream waits for an encoder that was lost; viewers stay."`

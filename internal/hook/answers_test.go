@@ -47,9 +47,9 @@ func TestGateKeepsAnswers(t *testing.T) {
 	} {
 		asked.Store(0)
 		url := srv.URL + "/?cache=" + c.cache + "&answer=" + c.answer
-		g := NewGate(gateFunc(yes), GateOptions{OnPlay: url, Secret: secret, Timeout: 5 * time.Second, Log: slog.New(slog.DiscardHandler)})
+		g := NewGate(GateOptions{OnPlay: url, Secret: secret, Timeout: 5 * time.Second, Log: slog.New(slog.DiscardHandler)})
 		for n, remote := range []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3", "192.0.2.2:1"} {
-			grant, err := g.Allow(t.Context(), live.Request{Action: live.Play, App: "live", Name: "movie", Remote: remote, Proto: "flv"})
+			grant, err := ask(t, g, live.Request{Action: live.Play, App: "live", Name: "movie", Remote: remote, Proto: "flv"})
 			if (err == nil) != c.ok || name == "kept rename" && grant.Name.Room != "other" {
 				t.Errorf("%s, request %d: %+v %v", name, n, grant, err)
 			}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"strings"
 	"time"
 
 	"livego/internal/live"
@@ -18,18 +19,17 @@ type GateOptions struct {
 	Log               *slog.Logger
 }
 
-// A Gate asks after another Gate has said yes. No answer, or one that is not understood, is a no.
+// A Gate asks who else must say yes. No answer, or one that is not understood, is a no.
 type Gate struct {
-	next   live.Gate
 	opt    GateOptions
 	client *client
 	asking chan struct{} // holds a token for each question under way
 	known  answers
 }
 
-// NewGate returns a Gate that asks next first.
-func NewGate(next live.Gate, o GateOptions) *Gate {
-	return &Gate{next: next, opt: o, client: newClient(o.Secret, o.Timeout), asking: make(chan struct{}, maxAsking)}
+// NewGate returns a Gate with nothing known.
+func NewGate(o GateOptions) *Gate {
+	return &Gate{opt: o, client: newClient(o.Secret, o.Timeout), asking: make(chan struct{}, maxAsking)}
 }
 
 // question is what is asked. It holds no key and no token.
@@ -50,15 +50,15 @@ type answer struct {
 	Reason string `json:"reason"`
 }
 
-// Allow implements live.Gate.
-func (g *Gate) Allow(ctx context.Context, r live.Request) (live.Grant, error) {
-	grant, err := g.next.Allow(ctx, r)
+// Ask returns grant, what r has been granted so far, with another room where that is the answer. Errors are of kind Denied, Limit or
+// Unavailable.
+func (g *Gate) Ask(ctx context.Context, r live.Request, grant live.Grant) (live.Grant, error) {
 	url := g.opt.OnPlay
 	if r.Action == live.Publish {
 		url = g.opt.OnPublish
 	}
-	if err != nil || url == "" {
-		return grant, err
+	if url == "" {
+		return grant, nil
 	}
 	q := question{
 		Action: r.Action.String(), App: grant.Name.App, Room: grant.Name.Room, Proto: r.Proto, Remote: r.Remote, KeyID: grant.Key.ID,
@@ -72,6 +72,7 @@ func (g *Gate) Allow(ctx context.Context, r live.Request) (live.Grant, error) {
 			return live.Grant{}, err
 		}
 		defer func() { <-g.asking }()
+		var err error
 		if a, err = g.ask(ctx, url, q); err != nil {
 			return live.Grant{}, err
 		}
@@ -80,10 +81,12 @@ func (g *Gate) Allow(ctx context.Context, r live.Request) (live.Grant, error) {
 		return live.Grant{}, err
 	}
 	if a.Room != "" {
-		if grant.Name, err = live.ParseName(grant.Name.App, a.Room); err != nil {
+		name, err := live.ParseName(grant.Name.App, a.Room)
+		if err != nil {
 			g.opt.Log.Warn("a hook names a room that cannot be", "action", q.Action, "err", err)
 			return live.Grant{}, errNoAnswer()
 		}
+		grant.Name = name
 	}
 	return grant, nil
 }
@@ -120,7 +123,8 @@ func (g *Gate) ask(ctx context.Context, url string, q question) (answer, error) 
 		g.opt.Log.Warn("a hook gives an answer that is none", "action", q.Action, "status", said.status)
 		return a, errNoAnswer()
 	}
-	if a.Reason = a.Reason[:min(len(a.Reason), maxReason)]; said.age > 0 {
+	a.Reason = strings.ToValidUTF8(a.Reason[:min(len(a.Reason), maxReason)], "") // of a character that was cut nothing is left
+	if said.age > 0 {
 		g.known.put(q, a, time.Now(), said.age)
 	}
 	return a, nil

@@ -18,6 +18,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"go.uber.org/goleak"
 
@@ -44,13 +45,11 @@ func checkSigned(r *http.Request, body []byte) error {
 	return nil
 }
 
-// gateFunc is a live.Gate.
-type gateFunc func(live.Request) (live.Grant, error)
-
-func (f gateFunc) Allow(_ context.Context, r live.Request) (live.Grant, error) { return f(r) }
-
-func yes(r live.Request) (live.Grant, error) {
-	return live.Grant{Name: live.Name{App: r.App, Room: "movie"}, Key: live.KeyRef{ID: "k1", Generation: 1}}, nil
+// ask asks g about r, which livego itself has let in by a key.
+func ask(t *testing.T, g *Gate, r live.Request) (live.Grant, error) {
+	t.Helper()
+	grant := live.Grant{Name: live.Name{App: r.App, Room: "movie"}, Key: live.KeyRef{ID: "k1", Generation: 1}}
+	return g.Ask(t.Context(), r, grant)
 }
 
 // TestGate tries what a hook may answer.
@@ -67,6 +66,7 @@ func TestGate(t *testing.T) {
 		{"yes, with more", say(200, `{"allow":true,"x":1}`), "movie", 0, ""},
 		{"another room", say(200, `{"allow":true,"room":"other"}`), "other", 0, ""},
 		{"no", say(200, `{"allow":false}`), "", live.Denied, "refused by the operator"},
+		{"no, and a long why", say(200, `{"allow":false,"reason":"`+strings.Repeat("x", maxReason-1)+`é"}`), "", live.Denied, strings.Repeat("x", maxReason-1)},
 		{"no, and why", say(200, `{"allow":false,"reason":"not on Mondays"}`), "", live.Denied, "not on Mondays"},
 		{"403", say(403, ``), "", live.Denied, "refused"},
 		{"T13 a bad room", say(200, `{"allow":true,"room":"../x"}`), "", live.Unavailable, "does not answer"},
@@ -108,10 +108,10 @@ func TestGate(t *testing.T) {
 				json.Unmarshal(body, &asked)
 				c.answer(w, r)
 			}))
-			g := NewGate(gateFunc(yes), GateOptions{OnPublish: srv.URL + "/?x=s3cret", Secret: secret, Timeout: 500 * time.Millisecond, Log: slog.New(slog.DiscardHandler)})
+			g := NewGate(GateOptions{OnPublish: srv.URL + "/?x=s3cret", Secret: secret, Timeout: 500 * time.Millisecond, Log: slog.New(slog.DiscardHandler)})
 			defer g.client.http.CloseIdleConnections()
 			start := time.Now()
-			grant, err := g.Allow(t.Context(), live.Request{Action: live.Publish, App: "live", Name: key, Token: "t0k3n", Proto: "rtmp", Remote: "192.0.2.1:1"})
+			grant, err := ask(t, g, live.Request{Action: live.Publish, App: "live", Name: key, Token: "t0k3n", Proto: "rtmp", Remote: "192.0.2.1:1"})
 			if took := time.Since(start); took > 2*time.Second {
 				t.Errorf("it took %v", took)
 			}
@@ -122,6 +122,9 @@ func TestGate(t *testing.T) {
 			if c.room == "" && (live.KindOf(err) != c.kind || !strings.Contains(live.Reason(err), c.reason) || grant != live.Grant{}) {
 				t.Errorf("%+v, %v (%v)", grant, err, live.KindOf(err))
 			}
+			if !utf8.ValidString(live.Reason(err)) {
+				t.Errorf("the reason is no text: %q", live.Reason(err))
+			}
 			if signed != nil {
 				t.Error(signed)
 			}
@@ -130,16 +133,12 @@ func TestGate(t *testing.T) {
 			}
 		})
 	}
-	down := NewGate(gateFunc(yes), GateOptions{OnPublish: "http://127.0.0.1:1/s3cret", Secret: secret, Timeout: time.Second, Log: slog.New(slog.DiscardHandler)})
-	if _, err := down.Allow(t.Context(), live.Request{Action: live.Publish, App: "live"}); live.KindOf(err) != live.Unavailable {
+	down := NewGate(GateOptions{OnPublish: "http://127.0.0.1:1/s3cret", Secret: secret, Timeout: time.Second, Log: slog.New(slog.DiscardHandler)})
+	if _, err := ask(t, down, live.Request{Action: live.Publish, App: "live"}); live.KindOf(err) != live.Unavailable {
 		t.Errorf("nobody there: %v", err)
 	}
-	if _, err := down.Allow(t.Context(), live.Request{Action: live.Play, App: "live"}); err != nil {
+	if _, err := ask(t, down, live.Request{Action: live.Play, App: "live"}); err != nil {
 		t.Errorf("to play nobody is to be asked: %v", err)
-	}
-	no := NewGate(gateFunc(func(live.Request) (live.Grant, error) { return live.Grant{}, live.Errorf(live.Denied, "no") }), GateOptions{OnPublish: "http://127.0.0.1:1/", Log: slog.New(slog.DiscardHandler)})
-	if _, err := no.Allow(t.Context(), live.Request{Action: live.Publish}); live.KindOf(err) != live.Denied {
-		t.Errorf("a hook is asked about who is refused: %v", err)
 	}
 }
 
@@ -158,12 +157,12 @@ func TestGateTakesTurns(t *testing.T) {
 		mu.Unlock()
 	}))
 	defer srv.Close()
-	g := NewGate(gateFunc(yes), GateOptions{OnPlay: srv.URL, Secret: secret, Timeout: 20 * time.Second, Log: slog.New(slog.DiscardHandler)})
+	g := NewGate(GateOptions{OnPlay: srv.URL, Secret: secret, Timeout: 20 * time.Second, Log: slog.New(slog.DiscardHandler)})
 	defer g.client.http.CloseIdleConnections()
 	var wg sync.WaitGroup
 	for range 5 * maxAsking {
 		wg.Go(func() {
-			if _, err := g.Allow(t.Context(), live.Request{Action: live.Play, App: "live"}); err != nil {
+			if _, err := ask(t, g, live.Request{Action: live.Play, App: "live"}); err != nil {
 				t.Error(err)
 			}
 		})

@@ -291,14 +291,23 @@ func (s *Store) Reserve(ctx context.Context, n uint64) (uint64, error) {
 
 // Spend implements live.Once.
 func (s *Store) Spend(ctx context.Context, id [16]byte, until time.Time) (bool, error) {
+	// By their end, so that those which are over stand together at the beginning.
+	name := append(binary.BigEndian.AppendUint64(nil, uint64(max(0, until.Unix()))), id[:]...)
+	known := false
+	err := s.view(ctx, func(t tables) error { // a read takes no lock and no disk sync: whoever shows it again and again holds nobody up
+		spent := t.meta.Tx().Bucket(spentBucket)
+		known = spent != nil && spent.Get(name) != nil
+		return nil
+	})
+	if err != nil || known {
+		return false, err
+	}
 	first := false
-	err := s.update(ctx, func(t tables) error {
+	err = s.update(ctx, func(t tables) error {
 		spent, err := t.meta.Tx().CreateBucketIfNotExists(spentBucket) // files of earlier versions have none
 		if err != nil {
 			return err
 		}
-		// By their end, so that those which are over stand together at the beginning.
-		name := append(binary.BigEndian.AppendUint64(nil, uint64(max(0, until.Unix()))), id[:]...)
 		now := binary.BigEndian.AppendUint64(nil, uint64(time.Now().Unix()))
 		c := spent.Cursor()
 		for k, _ := c.First(); k != nil && bytes.Compare(k, now) < 0; k, _ = c.First() {

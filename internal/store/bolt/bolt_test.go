@@ -154,6 +154,23 @@ func TestNewerSchema(t *testing.T) {
 	}
 }
 
+// TestSpentIsRead has a token shown again and again that was good once: who does so must not have the disk work for it.
+func TestSpentIsRead(t *testing.T) {
+	s := mustOpen(t, t.TempDir())
+	writes := func() int64 { st := s.db.Stats(); return st.TxStats.GetWrite() }
+	id, until := [16]byte{1}, time.Now().Add(time.Hour)
+	if first, err := s.Spend(t.Context(), id, until); err != nil || !first {
+		t.Fatal(first, err)
+	}
+	before := writes()
+	if first, err := s.Spend(t.Context(), id, until); err != nil || first {
+		t.Error(first, err)
+	}
+	if n := writes() - before; n != 0 {
+		t.Errorf("%d writes for a token that was spent", n)
+	}
+}
+
 func TestTouchIsRare(t *testing.T) {
 	s := mustOpen(t, t.TempDir())
 	k, err := s.Get(t.Context(), "", "movie")
