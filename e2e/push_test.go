@@ -560,6 +560,20 @@ func TestPushTracks(t *testing.T) {
 	check(t, "nginx", first, got, essence.Millisecond)
 }
 
+// TestPushToLocked has the server ask who wants a key: push finds its address and token by the settings, and shows the token to no other.
+func TestPushToLocked(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{Flags: []string{"--jwt.secret=a secret that nobody guesses, for operators"}})
+	path := sample.MediaOf(t, "av.mp4").File(t)
+	args := []string{"push", "--rtmp=" + strings.TrimSuffix(s.RTMP(""), "/"), "--speed=4"}
+	rig.Livego(t, t.TempDir(), nil, append(args, "--data_dir="+s.DataDir, "--api_addr="+s.Addr("api_addr"), path, "movie")...).OK(patience)
+	p := rig.Livego(t, t.TempDir(), nil, append(args, "--data_dir="+s.DataDir, "--api="+s.API(""), path, "movie")...)
+	if code := p.Wait(patience); code == 0 || !strings.Contains(p.Stderr(), "asking for a key of room movie: the server says: ") {
+		t.Errorf("by address alone: exit code %d\n%s", code, p.Stderr())
+	}
+}
+
 // TestPushTerminal looks at a terminal, where a bar stands in the place of lines.
 func TestPushTerminal(t *testing.T) {
 	rig.Need(t, "ffmpeg", "script")

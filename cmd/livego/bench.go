@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -25,7 +26,7 @@ type benchCmd struct {
 	PlayOnly bool          `help:"Publish nothing: play what is there."`
 	Proto    []string      `default:"rtmp" enum:"rtmp,flv,ws,hls,llhls" help:"What to play by where --play is not given: rtmp, flv, ws, hls or llhls (low latency), or several with commas."`
 	Room     string        `default:"bench" help:"The room to publish to where --publish is not given; with several streams, bench1 and so on."`
-	API      string        `name:"api" default:"http://127.0.0.1:8090" placeholder:"URL" help:"The operator's HTTP of the livego."`
+	API      string        `name:"api" placeholder:"URL" help:"The operator's HTTP of the livego. By default that of the settings."`
 	Viewers  int           `short:"n" default:"100" help:"How many viewers."`
 	Streams  int           `default:"1" help:"How many streams to publish."`
 	Join     time.Duration `default:"2s" help:"Over which time the viewers come."`
@@ -59,7 +60,7 @@ The exit code is 1 when the run failed, when viewers or frames were lost, and wh
 func (c benchCmd) Run(e *env) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	o, err := c.options(ctx)
+	o, err := c.options(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -87,7 +88,7 @@ func (c benchCmd) Run(e *env) error {
 }
 
 // options turns flags into addresses, with those of a livego on this machine where none are given.
-func (c benchCmd) options(ctx context.Context) (bench.Options, error) {
+func (c benchCmd) options(ctx context.Context, e *env) (bench.Options, error) {
 	if c.Viewers < 1 || c.Streams < 1 || c.Duration <= 0 || c.Settle < 0 || c.Join < 0 || c.Check < 0 {
 		return bench.Options{}, &failure{exitUsage, errors.New("--viewers, --streams and --duration must be above zero, --settle, --join and --check not below")}
 	}
@@ -113,7 +114,7 @@ func (c benchCmd) options(ctx context.Context) (bench.Options, error) {
 	for n := 1; n <= c.Streams; n++ {
 		at := numbered(c.Publish, n)
 		if at == "" {
-			key, err := keyOf(ctx, c.API, numbered(c.roomPattern(), n))
+			key, err := e.keyOf(ctx, c.API, numbered(c.roomPattern(), n))
 			if err != nil {
 				return o, err
 			}
@@ -145,27 +146,24 @@ var (
 	suffix = map[string]string{bench.FLV: ".flv", bench.WS: ".flv", bench.HLS: ".m3u8", bench.LLHLS: ".m3u8"}
 )
 
-// keyOf asks a livego for the key of a room.
-func keyOf(ctx context.Context, api, room string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, api+"/control/get?room="+url.QueryEscape(room), nil)
-	if err != nil {
-		return "", err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		if ue, ok := errors.AsType[*url.Error](err); ok {
-			err = ue.Err
+// keyOf asks a livego for the key of a room: the one at an address, or with none that of the settings, with the token of its data
+// directory, which is nobody else's business.
+func (e *env) keyOf(ctx context.Context, api, room string) (string, error) {
+	o := &operator{base: strings.TrimSuffix(api, "/"), client: &http.Client{Timeout: operatorTimeout}}
+	if api == "" {
+		cfg, err := e.load()
+		if err != nil {
+			return "", err
 		}
+		o = dialOperator(cfg)
+	}
+	var answer struct{ Data string }
+	err := o.call(ctx, http.MethodGet, "/control/get?room="+url.QueryEscape(room), nil, &answer)
+	if _, away := errors.AsType[*net.OpError](err); away {
 		return "", fmt.Errorf("no livego to ask for a key: is it running? (%w)", err)
 	}
-	defer resp.Body.Close()
-	var answer struct {
-		Data string `json:"data"`
-	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, 4096)).Decode(&answer); err != nil || resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("asking for a key of room %s: HTTP %d %s", room, resp.StatusCode, answer.Data)
+	if err != nil {
+		return "", fmt.Errorf("asking for a key of room %s: %w", room, err)
 	}
 	return answer.Data, nil
 }

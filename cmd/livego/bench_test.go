@@ -95,14 +95,14 @@ func TestBenchOptions(t *testing.T) {
 			"rtmp://127.0.0.1:1935/live/bench1 rtmp://127.0.0.1:1935/live/bench2"},
 		{"elsewhere", func(c *benchCmd) { c.Publish, c.Play = "rtmp://h/a/x", []string{"rtmp://h/a/x", "http://h/x.flv"} }, "rtmp://h/a/x", "rtmp://h/a/x http://h/x.flv"},
 		{"play only", func(c *benchCmd) { c.PlayOnly = true }, "", "rtmp://127.0.0.1:1935/live/bench"},
-		{"refused", func(c *benchCmd) { c.Room = "bad" }, "asking for a key of room bad: HTTP 400 a bad name", ""},
+		{"refused", func(c *benchCmd) { c.Room = "bad" }, "asking for a key of room bad: the server says: a bad name", ""},
 		{"no livego", func(c *benchCmd) { c.API = "http://127.0.0.1:1" }, "no livego to ask for a key", ""},
 		{"no viewers", func(c *benchCmd) { c.Viewers = 0 }, "--viewers, --streams and --duration must be above zero", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cmd := base
 			c.change(&cmd)
-			o, err := cmd.options(t.Context())
+			o, err := cmd.options(t.Context(), nil)
 			if err != nil {
 				if !strings.HasPrefix(err.Error(), c.publish) || c.play != "" {
 					t.Error(err)

@@ -29,7 +29,7 @@ type pushCmd struct {
 	Retry     time.Duration `default:"5m" help:"How long to try for a server that was lost, before giving up; 0s: not at all."`
 	Tracks    string        `placeholder:"WHICH" help:"Which tracks to send: all, or numbers as ffmpeg's -map has them, v:0,a:1. Without it the first of each kind."`
 	Transcode bool          `help:"Have ffmpeg encode tracks that RTMP cannot carry."`
-	API       string        `name:"api" default:"http://127.0.0.1:8090" placeholder:"URL" help:"The operator's HTTP of the livego on this machine, which is asked for the key of a room."`
+	API       string        `name:"api" placeholder:"URL" help:"The operator's HTTP of the livego that is asked for the key of a room. By default that of the settings, with its token."`
 	RTMP      string        `name:"rtmp" default:"rtmp://127.0.0.1:1935/live" placeholder:"URL" help:"Where the rooms of the livego on this machine are pushed."`
 }
 
@@ -52,7 +52,7 @@ func (c pushCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	target, err := c.target(ctx)
+	target, err := c.target(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (c pushCmd) options() (*playout.Options, error) {
 }
 
 // target returns the address to publish to: as it stands, or with the key of a room.
-func (c pushCmd) target(ctx context.Context) (string, error) {
+func (c pushCmd) target(ctx context.Context, e *env) (string, error) {
 	name := c.Sources[len(c.Sources)-1]
 	if strings.HasPrefix(name, "rtmp://") || strings.HasPrefix(name, "rtmps://") {
 		return name, nil
@@ -121,7 +121,7 @@ func (c pushCmd) target(ctx context.Context) (string, error) {
 	if !isRoom(name) {
 		return "", &failure{exitUsage, fmt.Errorf("%s: the last argument must be a room or an address (rtmp://host/app/key)", name)}
 	}
-	key, err := keyOf(ctx, c.API, name)
+	key, err := e.keyOf(ctx, c.API, name)
 	if err != nil {
 		return "", err
 	}
