@@ -339,6 +339,23 @@ func TestSlowButSteady(t *testing.T) {
 	}
 }
 
+// TestEncoderCatchesUp: what an encoder sends at once that was stopped for longer than a viewer may be late makes nobody late, though it
+// fills sockets.
+func TestEncoderCatchesUp(t *testing.T) {
+	r := newRig(t, Options{MaxLatency: 2 * time.Second})
+	r.frame("k", true)
+	v := r.viewer(Conn{})
+	v.want("S 0s", "F k")
+	big := bytes.Repeat([]byte("x"), 256<<10)
+	for i := range 80 { // 3.2 s of it, 20 MiB: more than the kernel holds
+		copy(big, fmt.Sprintf("%039d|", i))
+		r.frame(string(big), i%10 == 0)
+	}
+	for i := range 80 {
+		v.want(fmt.Sprintf("F %039d|", i))
+	}
+}
+
 func TestSlowViewerIsMovedToAStart(t *testing.T) {
 	r := newRig(t, Options{MaxLatency: time.Second})
 	r.frame("k", true)

@@ -313,7 +313,7 @@ func (v *viewer) fallBehind(now time.Time) {
 	}
 	o := &v.feed.fan.opt
 	last, newest := v.feed.newest()
-	behind := last.dts - v.at.dts
+	behind := min(last.dts-v.at.dts, now.Sub(v.at.at)) // an encoder that catches up sends seconds at once: he is not late for that
 	if queued, err := unix.IoctlGetInt(v.sock, unix.SIOCOUTQ); err == nil {
 		v.drain.Full(now, v.given, queued)
 		behind += v.drain.Takes(queued + len(v.rest))

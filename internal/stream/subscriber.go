@@ -257,7 +257,7 @@ func (s *Subscriber) behind(st *stream, most, before int) bool {
 		return false
 	}
 	next := r.at(s.cursor)
-	late := r.newest().DTS - next.DTS
+	late := min(r.newest().DTS-next.DTS, time.Since(next.Arrived)) // what an encoder that catches up sends at once is not late
 	if s.drain.Slow() {
 		late += s.drain.Takes(before + max(most, len(next.Payload)))
 	}
