@@ -182,3 +182,19 @@ func (c *conn) serve() {
 		c.srv.opt.Served(c.tcp)
 	}
 }
+
+// bytes returns what has been read. Valid until release.
+func (s *socket) bytes() []byte {
+	if s.buf == nil {
+		return nil
+	}
+	return s.buf[:s.n]
+}
+
+// release gives the buffer back.
+func (s *socket) release() {
+	if s.buf != nil {
+		s.srv.bufs.Put(s.buf)
+		s.buf, s.n = nil, 0
+	}
+}

@@ -46,22 +46,6 @@ func (s *socket) open(srv *Server, tcp *net.TCPConn) (err error) {
 	return err
 }
 
-// bytes returns what has been read. Valid until release.
-func (s *socket) bytes() []byte {
-	if s.buf == nil {
-		return nil
-	}
-	return s.buf[:s.n]
-}
-
-// release gives the buffer back.
-func (s *socket) release() {
-	if s.buf != nil {
-		s.srv.bufs.Put(s.buf)
-		s.buf, s.n = nil, 0
-	}
-}
-
 // read waits for bytes, of which there is room for one or more, and reads them.
 func (s *socket) read() error {
 	s.err = nil

@@ -544,6 +544,19 @@ func TestBackup(t *testing.T) {
 	})
 }
 
+// countWakes reads s to its end.
+func countWakes(t *testing.T, s *Subscriber, wakes, frames *int) {
+	buf := make([]*media.Frame, 64)
+	for {
+		n, err := s.Next(t.Context(), buf)
+		if err != nil {
+			return
+		}
+		*wakes++
+		*frames += n
+	}
+}
+
 func TestGatherWakesOncePerWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{Gather: func(string, int) (_, _ time.Duration) { return 50 * ms, 0 }})
@@ -551,19 +564,11 @@ func TestGatherWakesOncePerWindow(t *testing.T) {
 		write(t, p, video(0, true), audio(0))
 		s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
 		drain(t, s)
-		wakes, frames := 0, 0
+		var wakes, frames int
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			buf := make([]*media.Frame, 64)
-			for {
-				n, err := s.Next(t.Context(), buf)
-				if err != nil {
-					return
-				}
-				wakes++
-				frames += n
-			}
+			countWakes(t, s, &wakes, &frames)
 		}()
 		for i := range 100 {
 			time.Sleep(10 * ms)
@@ -598,17 +603,7 @@ func TestSoundWaitsForThePicture(t *testing.T) {
 				s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
 				drain(t, s)
 				var wakes, frames int
-				go func() {
-					buf := make([]*media.Frame, 64)
-					for {
-						n, err := s.Next(t.Context(), buf)
-						if err != nil {
-							return
-						}
-						wakes++
-						frames += n
-					}
-				}()
+				go countWakes(t, s, &wakes, &frames)
 				for i := range 100 {
 					at := time.Duration(i+1) * 20 * ms
 					if time.Sleep(20 * ms); i < 50 && i%2 == 0 {
