@@ -90,7 +90,7 @@ type Config struct {
 	Latency    string        `key:"latency" default:"gop" oneof:"gop,live-edge" help:"How viewers start: gop at a keyframe, with a picture at once; live-edge with audio now and video at the next keyframe."`
 	PlayWait   time.Duration `key:"play_wait" default:"30s" min:"0s" max:"24h" help:"How long a player waits for a stream that is not live. 0: for ever."`
 	MaxLatency time.Duration `key:"max_latency" default:"4s" min:"500ms" max:"5m" help:"How far a viewer may fall behind before he is moved to a newer keyframe."`
-	Gather     Gather        `key:"gather" default:"auto" max:"200ms" help:"How long frames are gathered before they are written to viewers: longer costs less. auto: the longer, the more viewers, and the busier the server; sound waits for the next picture on one that has many viewers or something to do."`
+	Gather     Gather        `key:"gather" default:"auto" max:"200ms" help:"How long frames are gathered at most before they are written to viewers: longer costs less. Nobody waits for a picture that comes later than that, and sound waits for the picture, at most twice as long. auto: the longer, the more viewers, and the busier the server."`
 	RingTime   time.Duration `key:"ring_time" default:"30s" min:"1s" max:"10m" help:"How much of a stream is held in memory for viewers, at most."`
 	RingSize   Bytes         `key:"ring_size" default:"64MiB" min:"1MiB" max:"64GiB" help:"How many bytes of a stream are held in memory for viewers, at most."`
 
