@@ -63,7 +63,7 @@ var mayImport = map[string][]string{
 	"internal/segment": {"internal/live", "internal/media", "internal/codec/...", "internal/container/...", "internal/stream"},
 
 	// One stream to many sockets. The edges say how it is laid out.
-	"internal/fan": {"internal/live", "internal/media", "internal/stream"},
+	"internal/fan": {"internal/live", "internal/media", "internal/netx", "internal/stream"},
 
 	// Requests in front of net/http. It knows nothing of what is served.
 	"internal/front": {"internal/netx"},
