@@ -108,8 +108,8 @@ type Config struct {
 	HeaderTimeout    time.Duration `key:"http_read_header_timeout" default:"5s" min:"100ms" max:"1m" help:"How long the header of an HTTP request may take."`
 	IdleTimeout      time.Duration `key:"http_idle_timeout" default:"60s" min:"1s" max:"1h" help:"How long an HTTP connection is kept between requests."`
 
-	FLVArchive bool   `key:"flv_archive" default:"false" group:"Not in this version" help:"Record every stream to a file."`
-	FLVDir     string `key:"flv_dir" default:"tmp" help:"The directory of the recordings."`
+	FLVArchive bool   `key:"flv_archive" default:"false" group:"Recording" help:"Record every stream to FLV files. See docs/recording.md."`
+	FLVDir     string `key:"flv_dir" default:"tmp" nonempty:"true" help:"The directory of the recordings: flv_dir/APP/ROOM_UNIXSECONDS.flv. Made when absent."`
 
 	// Apps are the entries of server, each with a name of its own; there is at least one.
 	Apps []App

@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
+	"livego/internal/live"
 	"livego/internal/stream"
 )
 
@@ -41,9 +43,11 @@ type Outbox struct {
 	client *client
 	box    *box
 
-	events <-chan stream.Event
-	lost   func() uint64
-	stop   func()
+	events   <-chan stream.Event
+	lost     func() uint64
+	stop     func()
+	recorded chan Event
+	unheard  atomic.Uint64 // of recordings that did not fit
 }
 
 // OpenOutbox opens the box in o.Dir, which is made when absent, and begins to note events; Run must be called.
@@ -53,9 +57,22 @@ func OpenOutbox(hub *stream.Hub, o OutboxOptions) (*Outbox, error) {
 		return nil, err
 	}
 	o.Alive = cmp.Or(o.Alive, aliveEvery)
-	out := &Outbox{hub: hub, opt: o, client: newClient(o.Secret, o.Timeout), box: b}
+	out := &Outbox{hub: hub, opt: o, client: newClient(o.Secret, o.Timeout), box: b, recorded: make(chan Event, waiting)}
 	out.events, out.lost, out.stop = hub.Observe(waiting)
 	return out, nil
+}
+
+// Recorded notes that a file was closed. It never blocks.
+func (o *Outbox) Recorded(r live.Recording) {
+	e := Event{ID: newID(), Type: typeRecorded, Stream: r.Name.String(), At: time.Now().UTC(), Recording: &Recording{
+		File: r.File, Started: r.Started, Bytes: r.Bytes, Duration: r.Duration.Seconds(), Gaps: r.Gaps, Reason: r.Reason,
+		Error: r.Error[:min(len(r.Error), live.MaxName)],
+	}}
+	select {
+	case o.recorded <- e:
+	default:
+		o.unheard.Add(1)
+	}
 }
 
 // Run takes events and brings them until ctx ends, and closes the box. What is left then is brought after the next start.
@@ -65,6 +82,7 @@ func (o *Outbox) Run(ctx context.Context) {
 	defer func() {
 		o.stop()
 		o.take(drain(events), lost()-missed)
+		o.add(drain(o.recorded), o.unheard.Swap(0))
 		if err := o.box.close(); err != nil {
 			o.opt.Log.Error("closing the outbox", "err", err)
 		}
@@ -116,6 +134,8 @@ func (o *Outbox) Run(ctx context.Context) {
 			all := append([]stream.Event{e}, drain(events)...)
 			o.take(all, lost()-missed)
 			missed = lost()
+		case e := <-o.recorded:
+			o.add(append([]Event{e}, drain(o.recorded)...), o.unheard.Swap(0))
 		case ok := <-sent:
 			if busy = false; ok {
 				o.delivered(under)
@@ -142,7 +162,7 @@ func (o *Outbox) delivered(p position) {
 }
 
 // drain returns what waits in events.
-func drain(events <-chan stream.Event) (all []stream.Event) {
+func drain[E any](events <-chan E) (all []E) {
 	for len(all) < waiting {
 		select {
 		case e, ok := <-events:
