@@ -68,7 +68,7 @@ type Config struct {
 	Hook struct {
 		OnPublish string        `key:"on_publish" secret:"true" help:"A URL that is asked before somebody publishes; without a yes nobody does. See docs/keys.md."`
 		OnPlay    string        `key:"on_play" secret:"true" help:"A URL that is asked before somebody watches."`
-		Events    string        `key:"events" secret:"true" help:"A URL that is told of streams that start, are held, go on and end."`
+		Events    string        `key:"events" secret:"true" help:"A URL that is told of streams that start, are held, go on and end, and of recordings."`
 		Viewers   bool          `key:"viewers" default:"false" help:"Tell it of viewers who come and go too."`
 		Secret    string        `key:"secret" secret:"true" help:"The secret that signs what these URLs are sent. At least 16 characters."`
 		Timeout   time.Duration `key:"timeout" default:"3s" min:"100ms" max:"30s" help:"How long they may take to answer."`
