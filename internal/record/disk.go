@@ -54,7 +54,7 @@ func (d directory) create(name live.Name, now time.Time) (file, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	if err := root.MkdirAll(name.App, 0o755); err != nil {
 		return nil, "", err
 	}
@@ -75,7 +75,7 @@ func (d directory) create(name live.Name, now time.Time) (file, string, error) {
 
 func (d directory) remove(path string) {
 	if root, err := d.open(); err == nil {
-		defer root.Close()
+		defer func() { _ = root.Close() }()
 		_ = root.Remove(path)
 	}
 }
@@ -113,7 +113,7 @@ func (r *Recorder) mend(ctx context.Context) {
 		r.opt.Log.Error("the directory of recordings", "err", err)
 		return
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	apps, err := fs.ReadDir(root.FS(), ".")
 	for _, app := range apps {
 		files, dirErr := []fs.DirEntry(nil), error(nil)

@@ -207,15 +207,13 @@ func (t *take) close(reason live.RecordingReason, cause error) error {
 	if f == nil {
 		return nil
 	}
-	err := cause
-	if out.Size() > 0 {
-		err = errors.Join(f.Truncate(out.Size()), out.Update(f), f.Sync(), f.Close())
-	} else {
-		f.Close()
-		t.r.disk.remove(t.entry.File) // nothing is in it
+	if out.Size() == 0 { // nothing is in it
+		_ = f.Close()
+		t.r.disk.remove(t.entry.File)
 		t.r.change(t.entry, func(e *entry) { e.File = "" })
 		return nil
 	}
+	err := errors.Join(f.Truncate(out.Size()), out.Update(f), f.Sync(), f.Close())
 	if err != nil && cause == nil {
 		reason, cause = live.DiskFailed, err
 	}
@@ -233,6 +231,6 @@ func (t *take) close(reason live.RecordingReason, cause error) error {
 // abandon gives up after a panic: the file is as after a crash.
 func (t *take) abandon() {
 	if t.file != nil {
-		t.file.Close()
+		_ = t.file.Close()
 	}
 }

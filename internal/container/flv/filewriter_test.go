@@ -20,7 +20,9 @@ type memFile struct {
 
 var errFull = errors.New("no space left")
 
-func (m *memFile) ReadAt(b []byte, off int64) (int, error) { return bytes.NewReader(m.data).ReadAt(b, off) }
+func (m *memFile) ReadAt(b []byte, off int64) (int, error) {
+	return bytes.NewReader(m.data).ReadAt(b, off)
+}
 
 func (m *memFile) WriteAt(b []byte, off int64) (int, error) {
 	end, err := int(off)+len(b), error(nil)
