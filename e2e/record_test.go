@@ -89,7 +89,9 @@ func TestRecord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		check(t, r.File, src.packets, packets, essence.Millisecond)
+		if m := check(t, r.File, src.packets, packets, essence.Millisecond); m.Video.First != 0 || m.Audio.First > src.audioBeforeVideo()+1 { // by one where ffmpeg interleaves anew
+			t.Errorf("%s: the beginning is missing: %+v", r.File, m)
+		}
 		end := time.Duration(0)
 		for _, u := range packets {
 			end = max(end, u.DTS)

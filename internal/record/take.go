@@ -95,9 +95,6 @@ func (t *take) begin() {
 
 // session records until the stream ends, which is no error, or the disk fails.
 func (t *take) session(ctx context.Context, gops int) error {
-	if err := t.room(); err != nil {
-		return err
-	}
 	sub, err := t.r.hub.Subscribe(ctx, t.name, stream.SubscribeOptions{
 		Viewer: stream.ViewerOptions{Proto: "record", Internal: true}, GOPs: gops,
 	})
@@ -180,11 +177,14 @@ func (t *take) flush() error {
 
 func (t *take) put(now time.Time) error {
 	if t.file == nil {
+		if err := t.room(); err != nil {
+			return err
+		}
 		f, path, err := t.r.disk.create(t.name, now)
 		if err != nil {
 			return err
 		}
-		t.file, t.synced = f, now
+		t.file, t.synced, t.need = f, now, lowWater
 		t.r.change(t.entry, func(e *entry) {
 			e.File, e.Started, e.State, e.Error = path, now.UTC(), live.RecordingActive, ""
 		})
