@@ -18,6 +18,8 @@ const (
 	maxBatch = 100
 	// waiting is how many events wait for the disk. More are lost, those of viewers and streams alike: a stream waits for nothing.
 	waiting = 4096
+	// waitingTold is the same for what other parts of the server tell, which is rare.
+	waitingTold = 256
 	// retryFirst and retryMost are how long one that takes no events is left alone.
 	retryFirst = time.Second
 	retryMost  = time.Minute
@@ -43,11 +45,11 @@ type Outbox struct {
 	client *client
 	box    *box
 
-	events   <-chan stream.Event
-	lost     func() uint64
-	stop     func()
-	recorded chan Event
-	unheard  atomic.Uint64 // of recordings that did not fit
+	events <-chan stream.Event
+	lost   func() uint64
+	stop   func()
+	told   chan Event // by other parts of the server than the hub
+	untold atomic.Uint64
 }
 
 // OpenOutbox opens the box in o.Dir, which is made when absent, and begins to note events; Run must be called.
@@ -57,22 +59,9 @@ func OpenOutbox(hub *stream.Hub, o OutboxOptions) (*Outbox, error) {
 		return nil, err
 	}
 	o.Alive = cmp.Or(o.Alive, aliveEvery)
-	out := &Outbox{hub: hub, opt: o, client: newClient(o.Secret, o.Timeout), box: b, recorded: make(chan Event, waiting)}
+	out := &Outbox{hub: hub, opt: o, client: newClient(o.Secret, o.Timeout), box: b, told: make(chan Event, waitingTold)}
 	out.events, out.lost, out.stop = hub.Observe(waiting)
 	return out, nil
-}
-
-// Recorded notes that a file was closed. It never blocks.
-func (o *Outbox) Recorded(r live.Recording) {
-	e := Event{ID: newID(), Type: typeRecorded, Stream: r.Name.String(), At: time.Now().UTC(), Recording: &Recording{
-		File: r.File, Started: r.Started, Bytes: r.Bytes, Duration: r.Duration.Seconds(), Gaps: r.Gaps, Reason: r.Reason,
-		Error: r.Error[:min(len(r.Error), live.MaxName)],
-	}}
-	select {
-	case o.recorded <- e:
-	default:
-		o.unheard.Add(1)
-	}
 }
 
 // Run takes events and brings them until ctx ends, and closes the box. What is left then is brought after the next start.
@@ -82,7 +71,9 @@ func (o *Outbox) Run(ctx context.Context) {
 	defer func() {
 		o.stop()
 		o.take(drain(events), lost()-missed)
-		o.add(drain(o.recorded), o.unheard.Swap(0))
+		for range len(o.told) {
+			o.add([]Event{<-o.told}, 0)
+		}
 		if err := o.box.close(); err != nil {
 			o.opt.Log.Error("closing the outbox", "err", err)
 		}
@@ -134,8 +125,8 @@ func (o *Outbox) Run(ctx context.Context) {
 			all := append([]stream.Event{e}, drain(events)...)
 			o.take(all, lost()-missed)
 			missed = lost()
-		case e := <-o.recorded:
-			o.add(append([]Event{e}, drain(o.recorded)...), o.unheard.Swap(0))
+		case e := <-o.told:
+			o.add([]Event{e}, o.untold.Swap(0))
 		case ok := <-sent:
 			if busy = false; ok {
 				o.delivered(under)
@@ -155,6 +146,23 @@ func (o *Outbox) Run(ctx context.Context) {
 	}
 }
 
+// Recorded tells that a file was closed. It never blocks.
+func (o *Outbox) Recorded(r live.Recording) {
+	o.tell(Event{ID: newID(), Type: "recording.finished", Stream: r.Name.String(), At: time.Now().UTC(), Recording: &Recording{
+		File: r.File, Started: r.Started, Bytes: r.Bytes, Duration: r.Duration.Seconds(), Gaps: r.Gaps, Reason: r.Reason,
+		Error: r.Error[:min(len(r.Error), live.MaxName)],
+	}})
+}
+
+// tell takes an event that is none of the hub's.
+func (o *Outbox) tell(e Event) {
+	select {
+	case o.told <- e:
+	default:
+		o.untold.Add(1)
+	}
+}
+
 func (o *Outbox) delivered(p position) {
 	if err := o.box.delivered(p); err != nil {
 		o.opt.Log.Error("the position in the outbox", "err", err)
@@ -162,7 +170,7 @@ func (o *Outbox) delivered(p position) {
 }
 
 // drain returns what waits in events.
-func drain[E any](events <-chan E) (all []E) {
+func drain(events <-chan stream.Event) (all []stream.Event) {
 	for len(all) < waiting {
 		select {
 		case e, ok := <-events:

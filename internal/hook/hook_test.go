@@ -498,13 +498,15 @@ func TestRecorded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range waiting + 5 { // more than fit
+	for range waitingTold + 5 { // more than fit
 		o.Recorded(live.Recording{})
 	}
-	if n := o.unheard.Load(); n != 5 {
+	if n := o.untold.Load(); n != 5 {
 		t.Errorf("%d are lost, want 5", n)
 	}
-	drain(o.recorded)
+	for range waitingTold {
+		<-o.told
+	}
 	o.Recorded(live.Recording{
 		Name: live.Name{App: "live", Room: "movie"}, File: "live/movie_1.flv", Started: time.Unix(1, 0).UTC(), Bytes: 2, Duration: 3500 * time.Millisecond,
 		Gaps: 4, Reason: live.DiskFailed, Error: strings.Repeat("x", 1000),

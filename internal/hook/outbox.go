@@ -52,11 +52,8 @@ type Recording struct {
 	Error    string               `json:"error,omitempty"`
 }
 
-const (
-	// typeLive says once more what stream.started and stream.resumed have said.
-	typeLive     = "stream.live"
-	typeRecorded = "recording.finished"
-)
+// typeLive says once more what stream.started and stream.resumed have said.
+const typeLive = "stream.live"
 
 // minor reports whether e goes first where there is no room.
 func (e Event) minor() bool { return strings.HasPrefix(e.Type, "viewer.") || e.Type == typeLive }
