@@ -65,6 +65,9 @@ var mayImport = map[string][]string{
 	// One stream to many sockets. The edges say how it is laid out.
 	"internal/fan": {"internal/live", "internal/media", "internal/netx", "internal/stream"},
 
+	// Streams to files. It is a subscriber like any.
+	"internal/record": {"internal/live", "internal/media", "internal/stream", "internal/container/flv"},
+
 	// Requests in front of net/http. It knows nothing of what is served.
 	"internal/front": {"internal/netx"},
 

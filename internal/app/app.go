@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -28,6 +29,7 @@ import (
 	"livego/internal/hook"
 	"livego/internal/live"
 	"livego/internal/netx"
+	"livego/internal/record"
 	"livego/internal/rtmp"
 	"livego/internal/segment"
 	"livego/internal/store/redis"
@@ -56,10 +58,11 @@ type App struct {
 	numbers *segment.Numbers
 	engine  *fan.Engine
 	audit   auth.Audit
-	cert    *certificate  // nil without TLS, and with ACME
-	acme    *acme.Manager // nil without
-	jwks    *auth.JWKS    // nil without
-	outbox  *hook.Outbox  // nil without
+	cert    *certificate     // nil without TLS, and with ACME
+	acme    *acme.Manager    // nil without
+	jwks    *auth.JWKS       // nil without
+	outbox  *hook.Outbox     // nil without
+	record  *record.Recorder // nil without
 
 	listeners
 	load     load
@@ -94,6 +97,11 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	tokens, err := a.tokenOptions()
 	if err != nil {
 		return nil, err
+	}
+	if cfg.FLVArchive { // a mistake in the path comes to light now
+		if err := os.MkdirAll(cfg.FLVDir, 0o755); err != nil {
+			return nil, fmt.Errorf("flv_dir: %w", err)
+		}
 	}
 	a.build(door, tokens)
 	if cfg.Hook.Events != "" {
@@ -161,12 +169,25 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 		hls:  a.hls,
 		apps: apps, limiter: a.limiter, stall: cfg.WriteTimeout,
 	}
+	var recordings func() []live.Recording
+	if cfg.FLVArchive {
+		a.record = record.New(a.hub, record.Options{Dir: cfg.FLVDir, Finished: a.recorded, Log: a.log})
+		recordings = a.record.Recordings
+	}
 	a.api = api.New(api.Options{
 		Hub: a.hub, Keys: a.store, Door: door, Audit: &a.audit, Log: a.log, Apps: apiApps(cfg.Apps),
 		Mint: auth.Mint{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP: "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
 		StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: version(),
+		Recordings: recordings,
 	})
+}
+
+// recorded tells of a recording that is finished.
+func (a *App) recorded(r live.Recording) {
+	if a.outbox != nil {
+		a.outbox.Recorded(r)
+	}
 }
 
 // tlsConfig returns how TLS is served, nil where it is not.
@@ -279,6 +300,9 @@ func (a *App) Run(ctx context.Context) error {
 	if a.outbox != nil {
 		serving.Go(func() { a.outbox.Run(late) })
 	}
+	if a.record != nil {
+		serving.Go(func() { a.record.Run(late) })
+	}
 	if a.jwks != nil {
 		serving.Go(func() { a.jwks.Run(late) })
 	}
@@ -314,6 +338,9 @@ func (a *App) stop(servers []webServer) {
 		if srv.Shutdown(drain) != nil {
 			_ = srv.Close()
 		}
+	}
+	if a.record != nil {
+		a.record.Drain(drain)
 	}
 }
 

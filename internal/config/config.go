@@ -68,7 +68,7 @@ type Config struct {
 	Hook struct {
 		OnPublish string        `key:"on_publish" secret:"true" help:"A URL that is asked before somebody publishes; without a yes nobody does. See docs/keys.md."`
 		OnPlay    string        `key:"on_play" secret:"true" help:"A URL that is asked before somebody watches."`
-		Events    string        `key:"events" secret:"true" help:"A URL that is told of streams that start, are held, go on and end."`
+		Events    string        `key:"events" secret:"true" help:"A URL that is told of streams that start, are held, go on and end, and of recordings."`
 		Viewers   bool          `key:"viewers" default:"false" help:"Tell it of viewers who come and go too."`
 		Secret    string        `key:"secret" secret:"true" help:"The secret that signs what these URLs are sent. At least 16 characters."`
 		Timeout   time.Duration `key:"timeout" default:"3s" min:"100ms" max:"30s" help:"How long they may take to answer."`
@@ -108,8 +108,8 @@ type Config struct {
 	HeaderTimeout    time.Duration `key:"http_read_header_timeout" default:"5s" min:"100ms" max:"1m" help:"How long the header of an HTTP request may take."`
 	IdleTimeout      time.Duration `key:"http_idle_timeout" default:"60s" min:"1s" max:"1h" help:"How long an HTTP connection is kept between requests."`
 
-	FLVArchive bool   `key:"flv_archive" default:"false" group:"Not in this version" help:"Record every stream to a file."`
-	FLVDir     string `key:"flv_dir" default:"tmp" help:"The directory of the recordings."`
+	FLVArchive bool   `key:"flv_archive" default:"false" group:"Recording" help:"Record every stream to FLV files. See docs/recording.md."`
+	FLVDir     string `key:"flv_dir" default:"tmp" nonempty:"true" help:"The directory of the recordings: flv_dir/APP/ROOM_UNIXSECONDS.flv. Made when absent."`
 
 	// Apps are the entries of server, each with a name of its own; there is at least one.
 	Apps []App

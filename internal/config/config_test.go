@@ -98,7 +98,7 @@ server:
 	{"app without a name", "server:\n- live: true\n", nil, []string{"2: server[0]: has no appname"}},
 	{"app twice", "server:\n- appname: a\n- appname: a\n", nil, []string{`3: server[1]: there is an app "a" already`}},
 	{"app with a bad name", "server:\n- appname: a/b\n", nil, []string{`2: server[0].appname: app name "a/b" has a character outside A-Z a-z 0-9 . _ -`}},
-	{"archive", "flv_archive: true\n", nil, []string{"1: flv_archive: not in this version"}},
+	{"archive", "flv_dir: ''\n", nil, []string{"1: flv_dir: must not be empty"}},
 	{"static push", "server:\n- appname: live\n  static_push: ['rtmp://user:pass@example.com/live']\n", nil, []string{"3: server[0].static_push: not in this version"}},
 	{"redis", "redis_addr: localhost:6379\nredis_pwd: x\nredis_cache: 30s\n", func(c *Config) { c.RedisAddr, c.RedisPwd, c.RedisCache = "localhost:6379", "x", 30*time.Second }, nil},
 	{"redis url", "redis_addr: redis-sentinel://u:p@a,b/main\n", func(c *Config) { c.RedisAddr = "redis-sentinel://u:p@a,b/main" }, nil},
