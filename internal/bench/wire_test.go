@@ -158,7 +158,7 @@ func (c talk) listen(tb testing.TB, b []byte, step int) (events []event, reply [
 	if err != nil {
 		tb.Fatal(err)
 	}
-	v := newViewer(t, &scene{}, newTally(), true)
+	v := newViewer(t, &scene{}, newTally(), nil, true)
 	see := func(m *message) {
 		events = append(events, event{m.typ, m.time, m.size, m.mark, m.ok && m.sum == m.mark.sum})
 	}
@@ -254,7 +254,7 @@ func endless(tb testing.TB, url string) (*viewer, []byte) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	v := newViewer(target, &scene{clock: newClock()}, newTally(), false)
+	v := newViewer(target, &scene{clock: newClock()}, newTally(), nil, false)
 	first, second := append([]byte(okHead), file[:13]...), file[13:]
 	if target.proto == RTMP {
 		first = rtmpTalk(nil, 4096)
