@@ -90,7 +90,7 @@ func New(epoch uint64, o Options) *Segmenter {
 	o.Window = max(o.Window, minWindow)
 	o.Bytes = cmp.Or(o.Bytes, 128<<20)
 	s := &Segmenter{opt: o, epoch: epoch, ready: make(chan struct{}), next: epoch, discs: epoch, rap: -1, first: true}
-	s.list.Store(&List{next: make(chan struct{}), complete: make(chan struct{}), zip: new(zipper)})
+	s.list.Store(&List{next: make(chan struct{}), waiting: newTurn(), complete: make(chan struct{}), zip: new(zipper)})
 	return s
 }
 
@@ -613,8 +613,10 @@ func (s *Segmenter) store(l *List) {
 	}
 	old := s.List()
 	l.Ready, l.next, l.zip = true, make(chan struct{}), old.zip
+	l.waiting, l.waited = newTurn(), old.waiting
 	s.list.Store(l)
 	close(old.next)
+	old.waiting.leave()
 	if l.complete != old.complete {
 		close(old.complete)
 	}
