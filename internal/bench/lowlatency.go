@@ -27,7 +27,6 @@ type lowLatencyWire struct {
 	takes bool   // a part is being read, the first of todo; else a playlist
 	list  *playlist
 	out   []byte // the request
-	err   error  // of the address, told when it is asked for
 
 	answer answerReader
 	text   []byte // a playlist that comes in pieces
