@@ -14,7 +14,8 @@ import (
 func TestCodecs(t *testing.T) {
 	rig.NeedNewer(t)
 	s := rig.Start(t, rig.Options{Plain: true})
-	// By sample, whether mpegts.js plays it: it knows no VP9, and looks for the header of FLAC 4 bytes behind where ffmpeg writes it.
+	// By sample, whether mpegts.js plays it: it knows no VP9, and looks for the header of FLAC where neither ffmpeg
+	// nor Enhanced RTMP has it.
 	flv := map[string]bool{
 		"h264-aac": true, "h264-mp3": true, "av1-opus": true, "av1-aac": true, "opus-only": true,
 		"vp9-opus": false, "h264-flac": false, "flac-only": false,

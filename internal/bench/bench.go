@@ -155,7 +155,7 @@ func prepare(o Options) (*run, error) {
 	for range min(runtime.NumCPU(), o.Viewers) {
 		r.tallies = append(r.tallies, newTally())
 	}
-	r.firsts = &firsts{parts: map[string]int64{}}
+	r.firsts = newFirsts()
 	return r, nil
 }
 
@@ -248,7 +248,7 @@ func (r *run) publish(ctx context.Context, start func(func(context.Context) erro
 	return r.stage(ctx, "warming up", r.Settle, nil)
 }
 
-// watch starts the viewers: those of plain RTMP, HTTP-FLV and WebSocket in crowds, the others each for himself.
+// watch starts the viewers: those of TLS and of HLS that polls each for himself, the others in crowds.
 func (r *run) watch(start func(func(context.Context) error)) error {
 	crowds := make([]*crowd, len(r.tallies))
 	for i, t := range r.tallies {
@@ -259,7 +259,7 @@ func (r *run) watch(start func(func(context.Context) error)) error {
 		t := r.targets[i%len(r.targets)]
 		at := begin.Add(r.Join * time.Duration(i) / time.Duration(r.Viewers))
 		group := i % len(crowds)
-		v := newViewer(t, &r.scene, r.tallies[group], r.Check > 0 && i%r.Check == 0)
+		v := newViewer(t, &r.scene, r.tallies[group], r.firsts, r.Check > 0 && i%r.Check == 0)
 		alone := func(watch func(context.Context)) {
 			start(func(ctx context.Context) error {
 				if wait(ctx, time.Until(at)) {
@@ -269,8 +269,8 @@ func (r *run) watch(start func(func(context.Context) error)) error {
 			})
 		}
 		switch {
-		case t.proto == HLS, t.proto == LLHLS:
-			alone((&hlsViewer{viewer: v, conn: hlsConn{options: connOptions{insecure: r.Insecure}}, firsts: r.firsts}).watch)
+		case t.proto == HLS:
+			alone((&hlsViewer{viewer: v, conn: hlsConn{options: connOptions{insecure: r.Insecure}}}).watch)
 		case t.tls:
 			alone(func(ctx context.Context) { v.watch(ctx, connOptions{buffer: r.buffer(), insecure: r.Insecure}) })
 		default:

@@ -97,7 +97,7 @@ func TestViewer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := newViewer(target, &sc, sum, true)
+	v := newViewer(target, &sc, sum, nil, true)
 	v.begin()
 	if _, err := v.receive(stream); err != nil {
 		t.Fatal(err)

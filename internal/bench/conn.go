@@ -18,6 +18,9 @@ func (v *viewer) watch(ctx context.Context, o connOptions) {
 	v.begin()
 	v.tally.mu.Unlock()
 	err := v.converse(ctx, o)
+	for errors.Is(err, errAgain) {
+		err = v.converse(ctx, o)
+	}
 	v.tally.mu.Lock()
 	defer v.tally.mu.Unlock()
 	if ctx.Err() == nil {

@@ -158,6 +158,11 @@ func (c *crowd) serve(events []unix.EpollEvent) {
 		} else {
 			err = c.greet(m, int(events[i].Fd))
 		}
+		if errors.Is(err, errAgain) {
+			m.close()
+			m.connected = false
+			err = c.connect(m, int(events[i].Fd))
+		}
 		if err != nil {
 			m.leave(err)
 		}

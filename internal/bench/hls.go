@@ -8,8 +8,6 @@ import (
 	"io"
 	"net/url"
 	"strconv"
-	"strings"
-	"sync"
 	"time"
 )
 
@@ -21,16 +19,14 @@ const (
 	startBehind = 3
 )
 
-// A hlsViewer plays by HLS: he polls the media playlist and takes each segment once. With low latency he has the server hold his
-// requests for the playlist until the next part is there, and takes parts: a request for each.
+// A hlsViewer plays by HLS: he polls the media playlist and takes each segment once.
 type hlsViewer struct {
 	*viewer
-	conn   hlsConn
-	firsts *firsts
-	next   place // what to take next
-	begun  bool
-	chunk  []byte
-	text   bytes.Buffer
+	conn  hlsConn
+	next  place // what to take next
+	begun bool
+	chunk []byte
+	text  bytes.Buffer
 }
 
 // A place is a segment by its media sequence number, or a part of it; part is -1 for all of it.
@@ -73,31 +69,17 @@ func (v *hlsViewer) play(ctx context.Context) error {
 			return err
 		}
 	}
-	low := v.target.proto == LLHLS
-	if low && !list.blocks {
-		return errors.New("no playlist of low-latency HLS")
-	}
 	for {
-		if low {
-			err = v.takeParts(ctx, at, list)
-		} else {
-			err = v.takeSegments(ctx, at, list)
-		}
-		if err != nil {
+		if err := v.takeSegments(ctx, at, list); err != nil {
 			return err
 		}
 		if list.ended {
 			return io.EOF
 		}
-		next := at
-		if low {
-			u := *at
-			u.RawQuery = strings.TrimPrefix(fmt.Sprintf("%s&_HLS_msn=%d&_HLS_part=%d", at.RawQuery, v.next.msn, v.next.part), "&")
-			next = &u
-		} else if !wait(ctx, max(list.target/2, 100*time.Millisecond)) {
+		if !wait(ctx, max(list.target/2, 100*time.Millisecond)) {
 			return ctx.Err()
 		}
-		if list, err = v.playlist(ctx, next); err != nil {
+		if list, err = v.playlist(ctx, at); err != nil {
 			return err
 		}
 	}
@@ -121,37 +103,6 @@ func (v *hlsViewer) takeSegments(ctx context.Context, base *url.URL, list *playl
 			return err
 		}
 		v.next.msn++
-	}
-	return nil
-}
-
-// takeParts takes the parts that are new in a playlist, at first from the newest on that a decoder may start with.
-func (v *hlsViewer) takeParts(ctx context.Context, base *url.URL, list *playlist) error {
-	if !v.begun {
-		for _, p := range list.parts {
-			if p.independent {
-				v.begun, v.next = true, p.place
-			}
-		}
-		if !v.begun {
-			return errors.New("no part to begin with")
-		}
-	}
-	for _, p := range list.parts {
-		if p.before(v.next) {
-			continue
-		}
-		if p.place != v.next && p.place != (place{v.next.msn + 1, 0}) { // the end of a segment is known when the next begins
-			v.gap()
-		}
-		if err := v.take(ctx, base, p.uri); err != nil {
-			return err
-		}
-		v.next = place{p.msn, p.part + 1}
-		v.firsts.arrived(p.uri, v.viewer)
-	}
-	if v.next.msn < list.sequence+uint64(len(list.segments)) {
-		v.next = place{list.sequence + uint64(len(list.segments)), 0}
 	}
 	return nil
 }
@@ -210,36 +161,6 @@ func (v *hlsViewer) received(n int) {
 	if v.scene.measured(v.scene.now()) {
 		v.tally.mu.Lock()
 		v.tally.bytes += int64(n)
-		v.tally.mu.Unlock()
-	}
-}
-
-// firsts knows when each part was first held by a viewer: how much later the others have it is how fast it spreads.
-type firsts struct {
-	mu    sync.Mutex
-	parts map[string]int64 // by URI; time of the clock
-}
-
-// keepFirsts is how many parts are remembered: more than all streams have new at a time.
-const keepFirsts = 10_000
-
-// arrived notes that v holds the part at uri, now.
-func (f *firsts) arrived(uri string, v *viewer) {
-	v.tally.mu.Lock()
-	now := v.now
-	v.tally.mu.Unlock()
-	f.mu.Lock()
-	first, seen := f.parts[v.target.path+uri]
-	if !seen {
-		if len(f.parts) >= keepFirsts {
-			clear(f.parts)
-		}
-		f.parts[v.target.path+uri] = now
-	}
-	f.mu.Unlock()
-	if seen && v.scene.measured(now) {
-		v.tally.mu.Lock()
-		v.tally.spread.add(time.Duration(now - first))
 		v.tally.mu.Unlock()
 	}
 }

@@ -14,7 +14,10 @@ type marker struct {
 }
 
 // markerSize is the size of a marker with its length field, which takes four bytes as in most avcC.
-const markerSize = 4 + len(markerHead) + markerFields + 1
+const markerSize = 4 + markerText
+
+// markerText is what of it is looked for.
+const markerText = len(markerHead) + markerFields + 1
 
 const (
 	// NAL unit header of an SEI, user_data_unregistered, its size, and the UUID that makes it ours.
@@ -37,14 +40,14 @@ func appendMarker(dst []byte, m marker) []byte {
 // findMarker looks for a marker in b and returns where it ends.
 func findMarker(b []byte) (m marker, end int, ok bool) {
 	i := bytes.Index(b, markerPrefix)
-	if i < 0 || len(b) < i+len(markerHead)+markerFields+1 {
+	if i < 0 || len(b) < i+markerText {
 		return m, 0, false
 	}
 	b = b[i+len(markerHead):]
 	m.sent = int64(sevens(b[:10]))
 	m.seq = uint32(sevens(b[10:15]))
 	m.sum = uint32(sevens(b[15:20]))
-	return m, i + len(markerHead) + markerFields + 1, true
+	return m, i + markerText, true
 }
 
 var markerPrefix = []byte(markerHead)

@@ -264,7 +264,7 @@ func TestHLS(t *testing.T) {
 			t.Fatal(err)
 		}
 		sum := newTally()
-		v := &hlsViewer{viewer: newViewer(target, &sc, sum, false)}
+		v := &hlsViewer{viewer: newViewer(target, &sc, sum, nil, false)}
 		v.watch(t.Context())
 		if got := fmt.Sprintf("%d joined, %d frames, %d missing, %v", sum.joined, sum.frames, sum.missing, sum.errors); got != want {
 			t.Errorf("%s: %s, want %s", path, got, want)
@@ -315,10 +315,9 @@ func TestLowLatencyHLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum, first := newTally(), &firsts{parts: map[string]int64{}}
+	sum, first := newTally(), newFirsts()
 	for range 2 {
-		v := &hlsViewer{viewer: newViewer(target, &sc, sum, false), firsts: first}
-		v.watch(t.Context())
+		newViewer(target, &sc, sum, first, false).watch(t.Context(), connOptions{})
 	}
 	got := fmt.Sprintf("%d joined, %d frames, %d missing, %d gaps, %d spread, %v", sum.joined, sum.frames, sum.missing, sum.gaps, sum.spread.n, sum.errors)
 	if want := "2 joined, 12 frames, 0 missing, 0 gaps, 6 spread, map[" + errClosed.Error() + ":2]"; got != want {

@@ -86,13 +86,15 @@ type lastTime struct {
 }
 
 // newViewer returns a viewer of t; checks tells to look at every byte of what he sees.
-func newViewer(t *target, s *scene, sum *tally, checks bool) *viewer {
+func newViewer(t *target, s *scene, sum *tally, f *firsts, checks bool) *viewer {
 	v := &viewer{scene: s, tally: sum, target: t}
 	switch t.proto {
 	case RTMP:
 		v.wire = newRTMPWire(t, checks, v.message)
 	case FLV, WS:
 		v.wire = newHTTPWire(t, checks, v.message)
+	case LLHLS:
+		v.wire = newLowLatencyWire(t, v, f)
 	}
 	return v
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -158,7 +159,7 @@ func (c talk) listen(tb testing.TB, b []byte, step int) (events []event, reply [
 	if err != nil {
 		tb.Fatal(err)
 	}
-	v := newViewer(t, &scene{}, newTally(), true)
+	v := newViewer(t, &scene{}, newTally(), nil, true)
 	see := func(m *message) {
 		events = append(events, event{m.typ, m.time, m.size, m.mark, m.ok && m.sum == m.mark.sum})
 	}
@@ -254,7 +255,7 @@ func endless(tb testing.TB, url string) (*viewer, []byte) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	v := newViewer(target, &scene{clock: newClock()}, newTally(), false)
+	v := newViewer(target, &scene{clock: newClock()}, newTally(), nil, false)
 	first, second := append([]byte(okHead), file[:13]...), file[13:]
 	if target.proto == RTMP {
 		first = rtmpTalk(nil, 4096)
@@ -296,4 +297,66 @@ func BenchmarkReceive(b *testing.B) {
 			}
 		})
 	}
+}
+
+// answers are answers to one request, in the forms that servers give them.
+var answers = []struct {
+	name, text, body string
+	close            bool
+	err              string
+}{
+	{name: "length", text: "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", body: "hello"},
+	{name: "other letters", text: "HTTP/1.1 200 OK\r\ncontent-length:5\r\nconnection: Close\r\n\r\nhello", body: "hello", close: true},
+	{name: "empty", text: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
+	{name: "chunks", text: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", body: "hello"},
+	{name: "behind chunks", text: "\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", body: "x"},
+	{name: "refused", text: "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", err: `HTTP answer "404 Not Found"`},
+	{name: "no length", text: "HTTP/1.1 200 OK\r\n\r\n", err: "an HTTP answer that does not say its length"},
+	{name: "bad length", text: "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", err: `an HTTP answer with a length of "-1"`},
+	{name: "too much", text: "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxy", err: "an HTTP answer longer than it says"},
+	{name: "endless", text: "HTTP/1.1 200 OK\r\n" + strings.Repeat("x", maxHTTPHead), err: "the head of the HTTP answer does not end"},
+}
+
+// readAnswers reads text in pieces of n bytes, the last of which may end it.
+func readAnswers(text string, n int) (body string, closes bool, err error) {
+	var a answerReader
+	for len(text) > 0 {
+		k := min(n, len(text))
+		whole, err := a.feed([]byte(text[:k]), func(p []byte) error { body += string(p); return nil })
+		if text = text[k:]; whole || err != nil {
+			return body, a.close, err
+		}
+	}
+	return body, false, io.ErrUnexpectedEOF
+}
+
+func TestAnswers(t *testing.T) {
+	for _, tt := range answers {
+		for _, n := range []int{1, 7, 1 << 20} {
+			body, closes, err := readAnswers(tt.text, n)
+			if tt.name == "too much" && n == 1 { // the rest is another's
+				continue
+			}
+			if got := fmt.Sprint(err); err != nil && got != tt.err || err == nil && (tt.err != "" || body != tt.body || closes != tt.close) {
+				t.Errorf("%s in pieces of %d: %q, closes %v, %v", tt.name, n, body, closes, err)
+			}
+		}
+	}
+}
+
+// FuzzAnswers holds the reader to finding the same body whatever pieces it comes in.
+func FuzzAnswers(f *testing.F) {
+	for _, tt := range answers {
+		f.Add(tt.text, 3)
+	}
+	f.Fuzz(func(t *testing.T, text string, n int) {
+		if n < 1 || len(text) > 1<<16 {
+			return
+		}
+		whole, _, err := readAnswers(text, 1)
+		pieces, _, perr := readAnswers(text, n)
+		if err == nil && perr == nil && whole != pieces {
+			t.Errorf("%q byte by byte, %q in pieces of %d", whole, pieces, n)
+		}
+	})
 }

@@ -4,6 +4,7 @@ import (
 	"math"
 	"path"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"livego/internal/media"
@@ -26,6 +27,8 @@ type List struct {
 	parts    []*Part    // of it
 
 	next     chan struct{} // closed when there is a newer list
+	waiting  *turn         // who waits for that
+	waited   *turn         // who has waited for this; nil for the first
 	complete chan struct{} // closed when there is one with another segment
 
 	zip       *zipper
@@ -127,6 +130,52 @@ func (l *List) Next(whole bool) <-chan struct{} {
 	return l.next
 }
 
+// Wait notes that a request waits for Next; Woken is to be called when it does so no longer, unless this reports false: there is a newer
+// list, and all who waited for that have been woken.
+func (l *List) Wait() bool { return l.waiting.enter() }
+
+// Woken notes that one who waited goes on.
+func (l *List) Woken() { l.waiting.leave() }
+
+// Told is closed when all who waited for l go on; nil where nobody did.
+func (l *List) Told() <-chan struct{} {
+	if l.waited == nil {
+		return nil
+	}
+	return l.waited.over
+}
+
+// A turn counts those who wait for something, and tells when it has come and the last of them has gone on.
+type turn struct {
+	n    atomic.Int64 // of them, and one until it has come
+	over chan struct{}
+}
+
+func newTurn() *turn {
+	t := &turn{over: make(chan struct{})}
+	t.n.Store(1)
+	return t
+}
+
+// enter reports false when it is over: it does not begin again.
+func (t *turn) enter() bool {
+	for {
+		n := t.n.Load()
+		if n == 0 {
+			return false
+		}
+		if t.n.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (t *turn) leave() {
+	if t.n.Add(-1) == 0 {
+		close(t.over)
+	}
+}
+
 // Extensions of the names of files.
 const (
 	extTS   = ".ts"
@@ -164,6 +213,9 @@ func (f *File) Data() []byte {
 	}
 	return f.init
 }
+
+// IsPart reports whether the file is a part of a segment.
+func (f *File) IsPart() bool { return f.part != nil }
 
 // Share divides n bytes of the file into those of video and those of audio.
 func (f *File) Share(n int) (video, audio int) {
@@ -313,7 +365,7 @@ func (l *List) drop() {
 // closed returns l with the open segment completed by the parts that have been shown of it, as a list before a new session: not
 // ready.
 func (l *List) closed() *List {
-	c := &List{segments: l.segments, listed: l.listed, Bytes: l.Bytes, next: make(chan struct{}), complete: make(chan struct{}), zip: l.zip}
+	c := &List{segments: l.segments, listed: l.listed, Bytes: l.Bytes, next: make(chan struct{}), waiting: newTurn(), complete: make(chan struct{}), zip: l.zip}
 	if len(l.parts) == 0 {
 		return c
 	}

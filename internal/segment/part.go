@@ -142,6 +142,9 @@ func (s *Segmenter) tail(from int) bool {
 	return s.run.video != nil && !slices.ContainsFunc(s.open.frames[from:], func(f *media.Frame) bool { return f.Track.Kind == media.Video })
 }
 
+// enoughFrames is how long frames are looked at that tell how long a part of them may take.
+const enoughFrames = 900 * time.Millisecond
+
 // fix sets the part target, once for the session: the whole number of frames that is nearest to wish, and what these have been seen to
 // take longer, since RTMP's milliseconds and encoders' clocks are not exact.
 func (p *parts) fix(frames []*media.Frame, video bool, wish, most time.Duration) {
@@ -167,6 +170,9 @@ func (p *parts) fix(frames []*media.Frame, video bool, wish, most time.Duration)
 	longer := time.Duration(0)
 	for i := n; i < len(times); i++ {
 		longer = max(longer, times[i]-times[i-n]-exact)
+	}
+	if len(times) < int(enoughFrames/p.frame) {
+		longer *= 2 // so few have not shown it all
 	}
 	longer = min(longer, exact/10) // what is longer than that is no part of n frames
 	p.target = min((exact + longer + time.Millisecond - 1).Truncate(time.Millisecond), most)

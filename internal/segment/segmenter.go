@@ -21,6 +21,10 @@ const (
 	maxSkew = time.Second
 	// step is the least distance between the starts of segments, whose names count milliseconds.
 	step = time.Millisecond
+	// leastFirst is the least that a session's first segment of pictures lasts, wherever decoders may start before that.
+	leastFirst = 400 * time.Millisecond
+	// leastFrames is how many pictures that has at least, of which parts are to be made.
+	leastFrames = 4
 	// endless is how long a GOP that has not ended yet counts as none.
 	endless = 30 * time.Second
 	// minWindow is the least number of target durations that a playlist lists.
@@ -86,7 +90,7 @@ func New(epoch uint64, o Options) *Segmenter {
 	o.Window = max(o.Window, minWindow)
 	o.Bytes = cmp.Or(o.Bytes, 128<<20)
 	s := &Segmenter{opt: o, epoch: epoch, ready: make(chan struct{}), next: epoch, discs: epoch, rap: -1, first: true}
-	s.list.Store(&List{next: make(chan struct{}), complete: make(chan struct{}), zip: new(zipper)})
+	s.list.Store(&List{next: make(chan struct{}), waiting: newTurn(), complete: make(chan struct{}), zip: new(zipper)})
 	return s
 }
 
@@ -484,8 +488,15 @@ func (s *Segmenter) due(f *media.Frame) bool {
 	return false
 }
 
-// early reports whether a segment of that length is enough to begin a session with: who waits for it gets a picture sooner.
-func (s *Segmenter) early(length time.Duration) bool { return s.first && length >= s.opt.Segment/2 }
+// early reports whether a segment of that length is enough to begin a session with: who waits for it gets a picture sooner. Of pictures
+// it is a GOP, but for those that are too short to tell how long parts are.
+func (s *Segmenter) early(length time.Duration) bool {
+	enough := s.opt.Segment / 2
+	if s.run.video != nil && (s.opt.Part == 0 || len(s.parts.marks) >= leastFrames) {
+		enough = min(enough, max(leastFirst, 2*s.opt.Part))
+	}
+	return s.first && length >= enough
+}
 
 // leads reports whether parts may be cut before f: at video, or at audio where there is no video or none comes.
 func (s *Segmenter) leads(f *media.Frame) bool {
@@ -602,8 +613,10 @@ func (s *Segmenter) store(l *List) {
 	}
 	old := s.List()
 	l.Ready, l.next, l.zip = true, make(chan struct{}), old.zip
+	l.waiting, l.waited = newTurn(), old.waiting
 	s.list.Store(l)
 	close(old.next)
+	old.waiting.leave()
 	if l.complete != old.complete {
 		close(old.complete)
 	}

@@ -115,8 +115,9 @@ var outlines = []struct {
 	{"GOP 4.2s", video(0, 12600*ms, 40*ms, 4200*ms), 4, "4.2 4.2 4.2"},
 	{"GOP 10s", video(0, 20*time.Second, 40*ms, 10*time.Second), 6, "6.48 3.52 6.48 3.52"},
 	{"GOP 600s", video(0, 20*time.Second, 40*ms, 600*time.Second), 6, "6.48 6.48 6.48 0.56"},
-	{"every frame a key", video(0, 5*time.Second, 40*ms, 40*ms), 2, "1 1 2 1"},
-	{"240 fps", video(0, 4*time.Second, 4*ms, 4*ms), 2, "1 1 2"},
+	{"every frame a key", video(0, 5*time.Second, 40*ms, 40*ms), 2, "0.4 1.6 2 1"},
+	{"GOP 500ms", video(0, 5*time.Second, 50*ms, 500*ms), 2, "0.5 1.5 2 1"},
+	{"240 fps", video(0, 4*time.Second, 4*ms, 4*ms), 2, "0.4 1.6 2"},
 	{"NTSC", video(0, 6005*ms, 1001*time.Second/30000, 2002*ms), 2, "2.002 2.002 2.002"},
 	{"audio only", audio(0, 5*time.Second), 2, "1 1 2 1"},
 	{"one frame", video(0, 40*ms, 40*ms, time.Second), 2, "0.04"},
@@ -702,7 +703,7 @@ func TestHeldSound(t *testing.T) {
 	}
 }
 
-// TestFirstPlaylist is how long who comes with the stream waits: a GOP, or half a segment where that is more or there are no pictures.
+// TestFirstPlaylist is how long who comes with the stream waits: a GOP, or 400 ms where that is more; of sound alone half a segment.
 func TestFirstPlaylist(t *testing.T) {
 	const long = 20 * time.Second
 	for _, tt := range []struct {
@@ -710,7 +711,9 @@ func TestFirstPlaylist(t *testing.T) {
 		frames []*media.Frame
 		most   time.Duration
 	}{
-		{"GOP 250ms", mix(video(0, long, 25*ms, 250*ms), audio(0, long)), time.Second},
+		{"all key frames", mix(video(0, long, 40*ms, 40*ms), audio(0, long)), 400 * ms},
+		{"GOP 250ms", mix(video(0, long, 25*ms, 250*ms), audio(0, long)), 500 * ms},
+		{"GOP 500ms", mix(video(0, long, 25*ms, 500*ms), audio(0, long)), 500 * ms},
 		{"GOP 1s", mix(video(0, long, 40*ms, time.Second), audio(0, long)), time.Second},
 		{"GOP 1.5s", mix(video(0, long, 50*ms, 1500*ms), audio(0, long)), 1500 * ms},
 		{"GOP 2s", mix(video(0, long, 40*ms, 2*time.Second), audio(0, long)), 2 * time.Second},

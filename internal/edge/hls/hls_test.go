@@ -56,7 +56,7 @@ func (gate) Allow(_ context.Context, r live.Request) (live.Grant, error) {
 
 // A scene is a running Server over a hub, and what was raised.
 type scene struct {
-	t     *testing.T
+	t     testing.TB
 	hub   *stream.Hub
 	srv   *Server
 	epoch atomic.Uint64
@@ -64,7 +64,7 @@ type scene struct {
 }
 
 // newScene must be called in a synctest bubble, or in none. o may leave out what tests do not care about.
-func newScene(t *testing.T, o Options, h stream.Options) *scene {
+func newScene(t testing.TB, o Options, h stream.Options) *scene {
 	t.Helper()
 	c := &scene{t: t}
 	h.MaxLatency = time.Hour // tests write seconds at once

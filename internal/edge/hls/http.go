@@ -2,6 +2,7 @@ package hls
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -303,14 +304,19 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name live.Nam
 	}
 	sess, l := s.kept(name)
 	var f segment.File
+	asked := true // as a playlist said, and no hint
 	if l != nil {
 		if f = l.File(file); f.Name == "" && l.Expects(file) {
+			asked = false
 			var err error
 			if l, err = sess.hold(r.Context(), l, false, func(l *segment.List) bool { return !l.Expects(file) }); err != nil {
 				return err
 			}
 			f = l.File(file)
 		}
+	}
+	if asked && f.IsPart() {
+		yield(r.Context(), l)
 	}
 	data := f.Data()
 	if len(data) == 0 {
@@ -319,6 +325,19 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name live.Nam
 	n := answer{contentType: f.Type, cache: cache, tag: f.Name, body: data, ranges: true}.send(w, r)
 	s.audience.count(name, r, &f, n)
 	return nil
+}
+
+// yield lets those go first who wait for the playlist l: a part is many times as long, so all have the playlist soon, and nobody's part
+// waits long for that of another. It takes as long as it takes to wake them, whatever they do.
+func yield(ctx context.Context, l *segment.List) {
+	told := l.Told()
+	if told == nil {
+		return
+	}
+	select {
+	case <-told:
+	case <-ctx.Done():
+	}
 }
 
 // An answer is what a request is answered with.

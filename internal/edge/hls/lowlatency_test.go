@@ -26,7 +26,7 @@ func (c *scene) index() string {
 }
 
 // newLowLatency returns a scene with parts of 200 ms.
-func newLowLatency(t *testing.T, h stream.Options) *scene {
+func newLowLatency(t testing.TB, h stream.Options) *scene {
 	t.Helper()
 	return newScene(t, Options{Part: 200 * ms}, h)
 }
@@ -275,6 +275,37 @@ func TestFormats(t *testing.T) {
 				t.Errorf("a segment of nothing: %d", w.Code)
 			}
 		})
+	})
+}
+
+// TestPartsGoLast has somebody wait for a playlist: who asks for the part that it tells of gets that when he has gone on.
+func TestPartsGoLast(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newLowLatency(t, stream.Options{})
+		p := c.publish(movie)
+		c.write(p, 4240*ms)
+		c.get("/live/movie.m3u8")
+		_, before := c.srv.kept(movie)
+		if !before.Wait() {
+			t.Fatal("nobody can wait for what comes next")
+		}
+		c.write(p, 200*ms)
+		synctest.Wait()
+		got := c.ask("/live/movie/100-4000.1.m4s")
+		synctest.Wait()
+		select {
+		case r := <-got:
+			t.Errorf("the part goes first: %d", r.w.Code)
+		default:
+		}
+		before.Woken()
+		if r := <-got; r.w.Code != 200 {
+			t.Errorf("answer %d", r.w.Code)
+		}
+		if before.Wait() {
+			t.Error("who comes late waits for what there is")
+		}
+		c.get("/live/movie/100-4000.1.m4s")
 	})
 }
 

@@ -240,13 +240,21 @@ func (s *session) hold(ctx context.Context, l *segment.List, whole bool, until f
 	timer := time.NewTimer(l.Target)
 	defer timer.Stop()
 	for waited := 0; ; {
+		counted := !whole && l.Wait()
+		var err error
 		select {
 		case <-l.Next(whole):
 		case <-timer.C:
 			waited++
 			timer.Reset(l.Target)
 		case <-ctx.Done():
-			return nil, context.Cause(ctx)
+			err = context.Cause(ctx)
+		}
+		if counted {
+			l.Woken()
+		}
+		if err != nil {
+			return nil, err
 		}
 		switch l = s.list(); {
 		case until(l), l.Paused && waited > 0:

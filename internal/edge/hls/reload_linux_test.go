@@ -1,0 +1,339 @@
+package hls
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"livego/internal/front"
+	"livego/internal/stream"
+)
+
+// reloads is how many requests wait for one part in BenchmarkReload: the two processes have a descriptor each for every one.
+const reloads = 10_000
+
+// reloadAddr names the address that a process of BenchmarkReloadClient connects to.
+const reloadAddr = "LIVEGO_TEST_RELOAD"
+
+// BenchmarkReload has requests for a playlist wait on as many sockets, and measures from just before the frame is published that completes
+// the part they wait for until another process has the last byte of each answer. The floor is the same bytes written to as many sockets
+// by a thread for each processor, and read in the same way, in the same run: what the kernel charges.
+//
+//	go test ./internal/edge/hls -run '^$' -bench 'Reload$' -benchtime 20x
+func BenchmarkReload(b *testing.B) {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < reloads+100 {
+		b.Skipf("it needs %d open files (ulimit -n)", reloads+100)
+	}
+	c := newLowLatency(b, stream.Options{})
+	p := c.publish(movie)
+	c.write(p, 4240*ms)
+	c.get("/live/movie.m3u8")
+	c.get("/live/movie/index.m3u8?_HLS_msn=102&_HLS_part=0") // parts are made as they come from now on
+	var waiting sync.WaitGroup
+	srv := front.New(&http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c.srv.ServeHTTP(w, r.WithContext(&waitCtx{Context: r.Context(), wg: &waiting}))
+	})}, front.Options{Stall: time.Minute})
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	var served sync.WaitGroup
+	served.Go(func() { _ = srv.Serve(ln) })
+	defer served.Wait()
+	defer srv.Close()
+
+	l := startReloads(b, ln.Addr())
+	size := 0
+	var woken []arrivals
+	for range b.N {
+		waiting.Add(reloads)
+		l.tell(b, "GET %s HTTP/1.1|Host: h|Accept-Encoding: gzip||", c.nextPart())
+		waiting.Wait()
+		begin := time.Now()
+		c.write(p, 200*ms)
+		a := l.await(b, begin)
+		size = a.size
+		woken = append(woken, a)
+	}
+	l.end(b)
+	report(b, "", woken)
+	b.ReportMetric(float64(size), "bytes")
+
+	least := reloadFloor(b, size)
+	report(b, "floor-", least)
+	b.ReportMetric(median(woken, arrivals.late)/median(least, arrivals.late), "p99/floor")
+	b.ReportMetric(0, "ns/op") // it is about something else
+}
+
+// nextPart returns the path of the playlist with the part that comes next, as a delta.
+func (c *scene) nextPart() string {
+	const url = "/live/movie/index.m3u8"
+	body := c.get(url)
+	_, sequence, _ := strings.Cut(body, "#EXT-X-MEDIA-SEQUENCE:")
+	sequence, _, _ = strings.Cut(sequence, "\n")
+	first, err := strconv.Atoi(sequence)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	hint := body[strings.LastIndex(body, "URI=")+len(`URI="`):]
+	part := strings.Split(hint, ".")[1]
+	return fmt.Sprintf("%s?_HLS_msn=%d&_HLS_part=%s&_HLS_skip=YES", url, first+strings.Count(body, "#EXTINF"), part)
+}
+
+// reloadFloor writes size bytes to as many sockets, as plainly as can be.
+func reloadFloor(b *testing.B, size int) (all []arrivals) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer ln.Close()
+	l := startReloads(b, ln.Addr())
+	var conns []net.Conn
+	fds := make([]int, reloads)
+	for i := range fds {
+		nc, err := ln.Accept()
+		if err != nil {
+			b.Fatal(err)
+		}
+		conns = append(conns, nc)
+		raw, err := nc.(*net.TCPConn).SyscallConn()
+		if err != nil {
+			b.Fatal(err)
+		}
+		if err := raw.Control(func(fd uintptr) { fds[i] = int(fd) }); err != nil {
+			b.Fatal(err)
+		}
+	}
+	head := "HTTP/1.1 200 OK\r\nContent-Length: "
+	body := fmt.Appendf(nil, "%s%04d\r\n\r\n", head, size-len(head)-len("1234\r\n\r\n"))
+	body = append(body, make([]byte, max(0, size-len(body)))...)
+	for range b.N {
+		l.tell(b, "")
+		begin := time.Now()
+		var half sync.WaitGroup
+		for part := range slices.Chunk(fds, reloads/2) {
+			half.Go(func() {
+				for _, fd := range part {
+					if n, err := syscall.Write(fd, body); n < len(body) {
+						b.Errorf("wrote %d: %v", n, err)
+					}
+				}
+			})
+		}
+		half.Wait()
+		all = append(all, l.await(b, begin))
+	}
+	l.end(b)
+	for _, nc := range conns {
+		nc.Close()
+	}
+	return all
+}
+
+// arrivals tell when the answers of one part were whole, after it was published.
+type arrivals struct {
+	mid, p99, last time.Duration
+	size           int // of an answer, in bytes
+}
+
+func (a arrivals) half() time.Duration { return a.mid }
+func (a arrivals) late() time.Duration { return a.p99 }
+func (a arrivals) end() time.Duration  { return a.last }
+
+// median returns that of some time, in milliseconds.
+func median(all []arrivals, of func(arrivals) time.Duration) float64 {
+	times := make([]time.Duration, len(all))
+	for i, a := range all {
+		times[i] = of(a)
+	}
+	slices.Sort(times)
+	return float64(times[len(times)/2]) / float64(ms)
+}
+
+func report(b *testing.B, name string, all []arrivals) {
+	b.ReportMetric(median(all, arrivals.half), name+"p50-ms")
+	b.ReportMetric(median(all, arrivals.late), name+"p99-ms")
+	b.ReportMetric(median(all, arrivals.end), name+"last-ms")
+}
+
+// A reloadLink leads to the process that asks.
+type reloadLink struct {
+	cmd  *exec.Cmd
+	to   *os.File
+	from *bufio.Reader
+	pipe *os.File
+}
+
+func startReloads(b *testing.B, to net.Addr) *reloadLink {
+	b.Helper()
+	orders, order, err := os.Pipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	results, result, err := os.Pipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run=^$", "-test.bench=^BenchmarkReloadClient$", "-test.benchtime=1x")
+	cmd.Env = append(os.Environ(), reloadAddr+"="+to.String())
+	cmd.ExtraFiles = []*os.File{orders, result}
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	orders.Close()
+	result.Close()
+	return &reloadLink{cmd, order, bufio.NewReader(results), results}
+}
+
+// tell has a request sent on every socket, none if it is empty.
+func (l *reloadLink) tell(b *testing.B, format string, args ...any) {
+	b.Helper()
+	fmt.Fprintf(l.to, format+"\n", args...)
+	if line, err := l.from.ReadString('\n'); line != "sent\n" {
+		b.Fatal(line, err)
+	}
+}
+
+// await returns when the answers were there, after a time.
+func (l *reloadLink) await(b *testing.B, begin time.Time) (a arrivals) {
+	b.Helper()
+	var times [3]int64
+	if _, err := fmt.Fscanf(l.from, "%d %d %d %d\n", &times[0], &times[1], &times[2], &a.size); err != nil {
+		b.Fatal(err)
+	}
+	after := func(t int64) time.Duration { return time.Duration(t - begin.UnixNano()) }
+	a.mid, a.p99, a.last = after(times[0]), after(times[1]), after(times[2])
+	return a
+}
+
+func (l *reloadLink) end(b *testing.B) {
+	b.Helper()
+	l.to.Close()
+	if err := l.cmd.Wait(); err != nil {
+		b.Error(err)
+	}
+	l.pipe.Close()
+}
+
+// BenchmarkReloadClient is the other process of BenchmarkReload, and measures nothing by itself.
+func BenchmarkReloadClient(b *testing.B) {
+	addr, err := net.ResolveTCPAddr("tcp", os.Getenv(reloadAddr))
+	if err != nil {
+		b.Skip("it is part of BenchmarkReload")
+	}
+	crowd, err := connectReloads(addr)
+	if err != nil {
+		b.Fatal(err)
+	}
+	orders, results := bufio.NewReader(os.NewFile(3, "orders")), os.NewFile(4, "results")
+	for {
+		line, err := orders.ReadString('\n')
+		if err != nil {
+			return
+		}
+		if err := crowd.ask(strings.ReplaceAll(strings.TrimSpace(line), "|", "\r\n")); err != nil {
+			b.Fatal(err)
+		}
+		fmt.Fprintln(results, "sent")
+		times, size, err := crowd.read()
+		if err != nil {
+			b.Fatal(err)
+		}
+		slices.Sort(times)
+		fmt.Fprintln(results, times[reloads/2], times[reloads*99/100], times[reloads-1], size)
+	}
+}
+
+// A reloadCrowd is many sockets that one thread reads.
+type reloadCrowd struct {
+	epoll int
+	fds   []int
+	index map[int32]int
+	got   []int // bytes of each one's answer
+}
+
+func connectReloads(to *net.TCPAddr) (*reloadCrowd, error) {
+	c := &reloadCrowd{index: map[int32]int{}, got: make([]int, reloads)}
+	var err error
+	if c.epoll, err = syscall.EpollCreate1(0); err != nil {
+		return nil, err
+	}
+	for i := range reloads {
+		fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
+		if err != nil {
+			return nil, err
+		}
+		if err := syscall.Connect(fd, &syscall.SockaddrInet4{Port: to.Port, Addr: [4]byte(to.IP.To4())}); err != nil {
+			return nil, err
+		}
+		if err := syscall.EpollCtl(c.epoll, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}); err != nil {
+			return nil, err
+		}
+		c.fds, c.index[int32(fd)] = append(c.fds, fd), i
+	}
+	return c, nil
+}
+
+func (c *reloadCrowd) ask(request string) error {
+	clear(c.got)
+	for _, fd := range c.fds {
+		if request == "" {
+			return nil
+		}
+		if _, err := syscall.Write(fd, []byte(request)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read returns when each answer was whole, and how long they are: all are the same.
+func (c *reloadCrowd) read() (times []int64, size int, err error) {
+	buf, events := make([]byte, 64<<10), make([]syscall.EpollEvent, 512)
+	for len(times) < reloads {
+		n, err := syscall.EpollWait(c.epoll, events, -1)
+		if err != nil && !errors.Is(err, syscall.EINTR) {
+			return nil, 0, err
+		}
+		for _, e := range events[:max(n, 0)] {
+			n, err := syscall.Read(int(e.Fd), buf)
+			if err != nil || n == 0 {
+				return nil, 0, fmt.Errorf("read %d: %w", n, err)
+			}
+			i := c.index[e.Fd]
+			if c.got[i] == 0 && !bytes.HasPrefix(buf[:n], []byte("HTTP/1.1 200 ")) {
+				return nil, 0, fmt.Errorf("answer %q", buf[:min(n, 100)])
+			}
+			if size == 0 {
+				size = answerSize(buf[:n])
+			}
+			if c.got[i] += n; c.got[i] == size {
+				times = append(times, time.Now().UnixNano())
+			}
+		}
+	}
+	return times, size, nil
+}
+
+// answerSize returns how long the answer is that begins with b, its head included.
+func answerSize(b []byte) int {
+	head, _, _ := bytes.Cut(b, []byte("\r\n\r\n"))
+	_, length, _ := bytes.Cut(head, []byte("Content-Length: "))
+	length, _, _ = bytes.Cut(length, []byte("\r\n"))
+	n, _ := strconv.Atoi(string(length))
+	return len(head) + len("\r\n\r\n") + n
+}
