@@ -187,7 +187,9 @@ func TestMemoryAsk(t *testing.T) {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}
-	no := func(_ context.Context, _ live.Request, g live.Grant) (live.Grant, error) { return g, live.Errorf(live.Denied, "no") }
+	no := func(_ context.Context, _ live.Request, g live.Grant) (live.Grant, error) {
+		return g, live.Errorf(live.Denied, "no")
+	}
 	if _, err := newBed().ask(no)(t.Context(), live.Request{}, live.Grant{}); live.KindOf(err) != live.Denied {
 		t.Errorf("who was refused before: %v", err)
 	}
