@@ -169,6 +169,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 		Hub: a.hub, Keys: a.store, Door: door, Audit: &a.audit, Log: a.log, Apps: apiApps(cfg.Apps),
 		Mint: auth.Mint{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP: "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
+		RTMPS: baseURL(cfg.EnableRTMPS, "rtmps://", cfg.RTMPSAddr), HTTPS: baseURL(cfg.EnableHTTPS, "https://", cfg.HTTPSAddr),
 		StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: version(),
 	})
 }
@@ -373,6 +374,14 @@ func scheme(secure bool) string {
 		return "https://"
 	}
 	return "http://"
+}
+
+// baseURL returns the address of a listener, "" where it is not on.
+func baseURL(on bool, scheme, addr string) string {
+	if !on {
+		return ""
+	}
+	return scheme + addr
 }
 
 func takeover(policy string) stream.Takeover {
