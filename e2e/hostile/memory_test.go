@@ -55,6 +55,12 @@ func TestMemory(t *testing.T) {
 	there.await(big.newKeyFrame())
 
 	big.NC.Close()
+	rig.Eventually(t, patience, "the encoder is gone", func() error {
+		if live := s.In(t).Stat().Publishers; len(live) > 0 {
+			return fmt.Errorf("%+v", live)
+		}
+		return nil
+	})
 	back := s.dial(t)
 	back.room, back.key = big.room, big.key
 	back.advance(publishing)
