@@ -25,15 +25,12 @@ func TestLowLatency(t *testing.T) {
 	rig.Need(t, "ffmpeg", "ffprobe")
 	t.Parallel()
 	s := rig.Start(t, rig.Options{})
-	const (
-		pushes = 4
-		away   = 5 * time.Second // at most
-	)
-	each, viewers := 15*time.Second, 3
+	const away = 5 * time.Second // at most
+	pushes, each, viewers := 3, 12*time.Second, 3
 	if rig.Long() {
-		each, viewers = 10*time.Minute/pushes, 12
+		pushes, each, viewers = 4, 150*time.Second, 12
 	}
-	long := pushes * each
+	long := time.Duration(pushes) * each
 	push := func() *rig.Process {
 		return rig.FFmpeg(t, "-re", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30000/1001", "-f", "lavfi", "-i", "sine=440:r=44100",
 			"-t", fmt.Sprint(each.Seconds()), "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "60", "-pix_fmt", "yuv420p",
@@ -41,7 +38,7 @@ func TestLowLatency(t *testing.T) {
 	}
 	encoder := push()
 	s.AwaitLive("movie")
-	ctx, cancel := context.WithTimeout(t.Context(), long+pushes*away+patience)
+	ctx, cancel := context.WithTimeout(t.Context(), long+time.Duration(pushes)*away+patience)
 	defer cancel()
 	f := newFollower()
 	followed := async(func() (any, error) { return nil, f.follow(ctx, s.HLS("movie")) })

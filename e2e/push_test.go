@@ -799,7 +799,7 @@ func TestPushStops(t *testing.T) {
 func TestPushPace(t *testing.T) {
 	rig.Need(t, "ffmpeg")
 	t.Parallel()
-	times := 6
+	times := 4
 	if rig.Long() {
 		times = 120
 	}

@@ -26,12 +26,18 @@ type target struct {
 // start starts a target. It publishes no longer than the publisher is there, so that each test leaves nothing behind.
 func start(t *testing.T, flags ...string) *target {
 	t.Helper()
+	return startIn(t, nil, flags...)
+}
+
+// startIn is start with more in the environment.
+func startIn(t *testing.T, env []string, flags ...string) *target {
+	t.Helper()
 	dir := t.TempDir()
 	config := "server:\n- appname: live\n- appname: other\n- appname: closed\n  live: false\n"
 	if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := &target{Server: rig.Start(t, rig.Options{Plain: true, Dir: dir, Flags: append([]string{"--level=debug", "--publish_hold=0s", "--play_wait=1s"}, flags...)})}
+	s := &target{Server: rig.Start(t, rig.Options{Plain: true, Dir: dir, Env: env, Flags: append([]string{"--level=debug", "--publish_hold=0s", "--play_wait=1s"}, flags...)})}
 	s.pushKey(t, "first") // opens what is opened once
 	s.fds, s.goroutines, s.cpu = s.FDs(), s.Goroutines(), s.Ticks()
 	return s

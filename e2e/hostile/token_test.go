@@ -171,6 +171,22 @@ func TestTokens(t *testing.T) {
 				}
 			}
 		})
+		t.Run("T10 HEAD spends nothing", func(t *testing.T) {
+			t.Parallel()
+			for n, base := range []string{s.FLV("shut"), s.HLS("shut")} {
+				now := time.Now().Unix()
+				token := jwtOf(tokenSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"act":"play","app":"live","room":"shut","exp":%d,"once":true,"jti":"%d"}`, now+600, n))
+				for _, step := range []struct {
+					method string
+					want   int
+				}{{"HEAD", letIn}, {"HEAD", letIn}, {"GET", letIn}, {"HEAD", notThis}, {"GET", notThis}} {
+					resp, _ := ask(t, "", operatorCall{method: step.method, target: base + "?token=" + token})
+					if resp.StatusCode != step.want {
+						t.Errorf("%s %s: %d, want %d", step.method, base, resp.StatusCode, step.want)
+					}
+				}
+			}
+		})
 		t.Run("T11 extra argument", func(t *testing.T) {
 			t.Parallel()
 			if got := statusOf(t, s.FLV("shut")+"?room=other&x=y", signedOf(tokenSecret, "play", "live/shut", time.Now().Unix(), time.Now().Unix()+60), ""); got != letIn {

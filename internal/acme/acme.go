@@ -62,7 +62,7 @@ func New(o Options) *Manager {
 		OCSP: certmagic.OCSPConfig{DisableStapling: true}, // most authorities have given OCSP up, and no one is asked on a viewer's account
 	}
 	if o.Shared != nil {
-		c.Storage, c.LocalCache = &storage{o.Shared, rand.Text()}, c.Storage // by the copy it serves while Shared is away
+		c.Storage, c.LocalCache = newStorage(o.Shared, rand.Text()), c.Storage // by the copy it serves while Shared is away
 	}
 	m.config = certmagic.New(m.cache, c)
 	m.issuer = certmagic.NewACMEIssuer(m.config, certmagic.ACMEIssuer{

@@ -169,6 +169,7 @@ type memory struct {
 	files map[string][]byte
 	locks map[string]string // by name: whose
 	waits int               // who was told that another has a lock
+	saves int
 	away  bool
 }
 
@@ -198,8 +199,13 @@ func (m *memory) Load(_ context.Context, name string) (data []byte, _ time.Time,
 	return data, time.Time{}, err
 }
 
-func (m *memory) Save(_ context.Context, name string, data []byte) error {
-	return m.do(func() { m.files[name] = bytes.Clone(data) })
+func (m *memory) Save(_ context.Context, files map[string][]byte) error {
+	return m.do(func() {
+		m.saves++
+		for name, data := range files {
+			m.files[name] = bytes.Clone(data)
+		}
+	})
 }
 
 func (m *memory) Remove(_ context.Context, names ...string) error {

@@ -2,10 +2,13 @@ package acme
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/caddyserver/certmagic"
@@ -15,7 +18,8 @@ import (
 type Shared interface {
 	// Load returns a file and when it was saved; fs.ErrNotExist where there is none.
 	Load(ctx context.Context, name string) ([]byte, time.Time, error)
-	Save(ctx context.Context, name string, data []byte) error
+	// Save writes files by their names: all of them at once, or none.
+	Save(ctx context.Context, files map[string][]byte) error
 	Remove(ctx context.Context, names ...string) error
 	// Names returns the names of all files.
 	Names(ctx context.Context) ([]string, error)
@@ -35,15 +39,98 @@ const (
 
 var errLockLost = errors.New("another server has taken over")
 
-// storage is a Shared for the library.
+// storage is a Shared for the library. What belongs to a certificate, which the library stores as three files, is written at once: a lock
+// that is lost by a slow store has two servers write at a time, and the key of one with the certificate of the other would be of no use
+// to anybody, nor taken for something to be got anew.
 type storage struct {
 	Shared
 	owner string // of locks
+
+	mu   sync.Mutex
+	held map[string]map[string][]byte // by what site names: key and certificate whose third is to come
+	lost map[string]bool              // names of what was held and could not be written: what stands there is another's
 }
+
+// site returns what the names of the files of one certificate begin with; false for any other file.
+func site(name string) (stem, ext string, ok bool) {
+	ext = path.Ext(name)
+	stem = strings.TrimSuffix(name, ext)
+	return stem, ext, strings.HasPrefix(name, certificates) && (ext == keyExt || ext == certExt || ext == metaExt)
+}
+
+const (
+	certificates = "certificates/"
+	keyExt       = ".key"
+	certExt      = ".crt"
+	metaExt      = ".json" // the last that the library stores
+)
 
 // Store implements certmagic.Storage.
 func (s *storage) Store(ctx context.Context, name string, data []byte) error {
-	return s.Save(ctx, name, data)
+	stem, ext, ok := site(name)
+	if !ok {
+		return s.Save(ctx, map[string][]byte{name: data})
+	}
+	if ext != metaExt {
+		s.hold(stem, name, data)
+		return nil
+	}
+	files := s.release(stem)
+	if len(files) > 0 {
+		if _, err := tls.X509KeyPair(files[stem+certExt], files[stem+keyExt]); err != nil {
+			s.forget(files)
+			return fmt.Errorf("a certificate without its key is not stored: %w", err)
+		}
+	}
+	files[name] = data
+	err := s.Save(ctx, files)
+	if err != nil {
+		s.forget(files)
+	}
+	return err
+}
+
+// hold keeps a file until the rest of its site is there.
+func (s *storage) hold(stem, name string, data []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held[stem] == nil {
+		s.held[stem] = map[string][]byte{}
+	}
+	s.held[stem][name] = data
+	delete(s.lost, name)
+}
+
+// release returns what is held of a site, which is held no longer. The map may be written to.
+func (s *storage) release(stem string) map[string][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	files := s.held[stem]
+	delete(s.held, stem)
+	if files == nil {
+		files = map[string][]byte{}
+	}
+	return files
+}
+
+// forget notes that files were not written: the library then removes key and certificate, which it believes are there.
+func (s *storage) forget(files map[string][]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range files {
+		if path.Ext(name) != metaExt {
+			s.lost[name] = true
+		}
+	}
+}
+
+// wasLost reports whether name was never written, once.
+func (s *storage) wasLost(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lost := s.lost[name]
+	delete(s.lost, name)
+	return lost
 }
 
 // Load implements certmagic.Storage.
@@ -54,6 +141,9 @@ func (s *storage) Load(ctx context.Context, name string) ([]byte, error) {
 
 // Delete implements certmagic.Storage.
 func (s *storage) Delete(ctx context.Context, name string) error {
+	if s.wasLost(name) {
+		return nil
+	}
 	below, err := s.List(ctx, name, true)
 	if err != nil {
 		return err
@@ -108,6 +198,10 @@ func (s *storage) Stat(ctx context.Context, name string) (certmagic.KeyInfo, err
 		return certmagic.KeyInfo{}, err
 	}
 	return certmagic.KeyInfo{Key: name}, nil
+}
+
+func newStorage(shared Shared, owner string) *storage {
+	return &storage{Shared: shared, owner: owner, held: map[string]map[string][]byte{}, lost: map[string]bool{}}
 }
 
 // Lock implements certmagic.Locker.

@@ -37,6 +37,7 @@ type Options struct {
 	// Base URLs of the listeners that the page links to: "rtmp://[::]:1935", "http://127.0.0.1:7001". A host that stands for
 	// every address, or is missing, means the host by which the page was asked for. "" where there is no such listener.
 	RTMP, FLV, HLS string
+	RTMPS, HTTPS   string // the same by TLS; HTTPS has both FLV and HLS
 
 	// StaticsDir holds the files of /statics/. Where there is no such directory the files of the binary are served.
 	StaticsDir string

@@ -237,6 +237,14 @@ func (s *server) links(app App, name live.Name, host string) []link {
 	if app.HLS {
 		add("HLS", s.HLS, name.Room+".m3u8")
 	}
+	// By TLS too, where it is served: behind the others, which scripts may count on.
+	add("RTMPS", s.RTMPS, name.Room)
+	if app.FLV {
+		add("FLV by HTTPS", s.HTTPS, name.Room+".flv")
+	}
+	if app.HLS {
+		add("HLS by HTTPS", s.HTTPS, name.Room+".m3u8")
+	}
 	return links
 }
 

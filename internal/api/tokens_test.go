@@ -74,6 +74,49 @@ func TestTokensV1(t *testing.T) {
 	}
 }
 
+// TestTokensTLS names the listeners of TLS too, where they are on, behind those that were there before.
+func TestTokensTLS(t *testing.T) {
+	const rtmp, flv, hls = "rtmp://localhost:1935/live/movie", "http://localhost:7001/live/movie.flv", "http://localhost:7002/live/movie.m3u8"
+	const rtmps, flvs, hlss = "rtmps://localhost:1936/live/movie", "https://localhost:7443/live/movie.flv", "https://localhost:7443/live/movie.m3u8"
+	for name, c := range map[string]struct {
+		change        func(*Options)
+		play, publish []string
+	}{
+		"none":  {func(*Options) {}, []string{rtmp, flv, hls}, []string{rtmp}},
+		"RTMPS": {func(o *Options) { o.RTMPS = "rtmps://:1936" }, []string{rtmp, flv, hls, rtmps}, []string{rtmp, rtmps}},
+		"HTTPS": {func(o *Options) { o.HTTPS = "https://[::]:7443" }, []string{rtmp, flv, hls, flvs, hlss}, []string{rtmp}},
+		"all": {
+			func(o *Options) {
+				o.RTMPS, o.HTTPS, o.HLS = "rtmps://0.0.0.0:1936", "https://:7443", "https://:7002"
+			},
+			[]string{rtmp, flv, "https://localhost:7002/live/movie.m3u8", rtmps, flvs, hlss},
+			[]string{rtmp, rtmps},
+		},
+		"all, an app without FLV": {
+			func(o *Options) {
+				o.RTMPS, o.HTTPS, o.Apps = "rtmps://:1936", "https://:7443", []App{{Name: "live", HLS: true}}
+			},
+			[]string{rtmp, hls, rtmps, hlss}, []string{rtmp, rtmps},
+		},
+	} {
+		s := newScene(t, func(o *Options) {
+			o.Mint = testMint
+			c.change(o)
+		})
+		s.get("/control/get?room=movie")
+		for action, want := range map[string][]string{"play": c.play, "publish": c.publish} {
+			made := decode[tokenAnswer](t, s.do("POST", "/api/v1/tokens", `{"action":"`+action+`","app":"live","room":"movie"}`, asJSON), 201)
+			var urls []string
+			for _, u := range made.URLs {
+				urls = append(urls, strings.TrimSuffix(u, "?token="+url.QueryEscape(made.Token)))
+			}
+			if !slices.Equal(urls, want) {
+				t.Errorf("%s, to %s: %v, want %v", name, action, urls, want)
+			}
+		}
+	}
+}
+
 // TestTokensRefused makes none.
 func TestTokensRefused(t *testing.T) {
 	s := newScene(t, func(o *Options) { o.Mint = testMint })

@@ -58,6 +58,7 @@ type App struct {
 	numbers *segment.Numbers
 	engine  *fan.Engine
 	audit   auth.Audit
+	memory  *memory
 	cert    *certificate     // nil without TLS, and with ACME
 	acme    *acme.Manager    // nil without
 	jwks    *auth.JWKS       // nil without
@@ -132,12 +133,14 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 		GOPs: gops, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
 		Gather: gather(cfg.Gather, &a.load), Epoch: a.numbers.Epoch,
 	})
+	machine := controlGroup(os.DirFS("/"))
+	a.memory = newMemory(machine, a.hub.Has, a.log)
 	inner := auth.NewGate(a.store, auth.Options{
 		Apps: gateApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
 		Tokens: tokens, Private: cfg.Private, Once: a.store,
-		Ask: hook.NewGate(hook.GateOptions{
+		Ask: a.memory.ask(hook.NewGate(hook.GateOptions{
 			OnPublish: cfg.Hook.OnPublish, OnPlay: cfg.Hook.OnPlay, Secret: cfg.Hook.Secret, Timeout: cfg.Hook.Timeout, Log: a.log,
-		}).Ask,
+		}).Ask),
 	})
 	gate := a.audit.Gate(inner)
 	engine, err := fan.NewEngine(runtime.GOMAXPROCS(0))
@@ -159,7 +162,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 		Limiter: a.limiter, Engine: a.engine, Fan: fanning, Log: a.log,
 	})
 	a.hls = hls.New(a.hub, gate, hls.Options{
-		Segment: cfg.HLSSegment, Part: cfg.HLSPart, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, FirstWait: cfg.HLSStartWait,
+		Segment: cfg.HLSSegment, Part: cfg.HLSPart, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, KeepBytes: kept(machine), FirstWait: cfg.HLSStartWait,
 		SessionTimeout: cfg.HLSSessionTimeout, Apps: func(app string) bool { return apps[app].HLS }, Private: func(name live.Name) bool { return cfg.Hook.OnPlay != "" || inner.Private(name) }, Raise: a.numbers.Raise, Log: a.log,
 	})
 	a.viewers = &viewers{
@@ -178,6 +181,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 		Hub: a.hub, Keys: a.store, Door: door, Audit: &a.audit, Log: a.log, Apps: apiApps(cfg.Apps),
 		Mint: auth.Mint{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP: "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
+		RTMPS: baseURL(cfg.EnableRTMPS, "rtmps://", cfg.RTMPSAddr), HTTPS: baseURL(cfg.EnableHTTPS, "https://", cfg.HTTPSAddr),
 		StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: version(),
 		Recordings: recordings,
 	})
@@ -238,11 +242,17 @@ func (a *App) tokenOptions() (auth.TokenOptions, error) {
 	return o, nil
 }
 
-var errStopping = errors.New("the server is stopping")
+var (
+	errStopping = errors.New("the server is stopping")
+	errMemory   = errors.New("memory is short")
+)
 
 func (a *App) ready() error {
 	if a.stopping.Load() {
 		return errStopping
+	}
+	if a.memory.shortage(time.Now()) >= nobody {
+		return errMemory
 	}
 	if r, ok := a.store.(*redis.Store); ok {
 		return r.Ready()
@@ -390,6 +400,14 @@ func scheme(secure bool) string {
 		return "https://"
 	}
 	return "http://"
+}
+
+// baseURL returns the address of a listener, "" where it is not on.
+func baseURL(on bool, scheme, addr string) string {
+	if !on {
+		return ""
+	}
+	return scheme + addr
 }
 
 func takeover(policy string) stream.Takeover {

@@ -43,15 +43,20 @@ func gcPercent(live uint64) int {
 // often rather than grow: the kernel counts its sockets and files too, and kills who has more than all.
 const memoryShare = 85
 
-// memoryLimit returns how many bytes of memory the control groups of this process leave to it, the groups above included;
-// math.MaxInt64 for no limit. root is the root of the file system. (Linux, cgroups(7): memory.max in version 2,
-// memory.limit_in_bytes in version 1.)
-func memoryLimit(root fs.FS) int64 {
-	limit := int64(math.MaxInt64)
+// A group is the control group that leaves the least memory to this process.
+type group struct {
+	limit int64         // in bytes; math.MaxInt64 for none
+	stat  func() []byte // its memory.stat, nil where there is none of version 2
+}
+
+// controlGroup returns which of the control groups of this process, the groups above included, leaves the least. root is the root of the
+// file system. (Linux, cgroups(7): memory.max in version 2, memory.limit_in_bytes in version 1.)
+func controlGroup(root fs.FS) group {
+	least := group{limit: math.MaxInt64}
 	text, _ := fs.ReadFile(root, "proc/self/cgroup") // elsewhere than on Linux there is none
 	for line := range strings.Lines(string(text)) {
 		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
-		controllers, group, ok := strings.Cut(rest, ":")
+		controllers, name, ok := strings.Cut(rest, ":")
 		dir, file := "sys/fs/cgroup", "memory.max"
 		switch {
 		case !ok:
@@ -62,25 +67,28 @@ func memoryLimit(root fs.FS) int64 {
 			continue
 		}
 		// A container may see the group of the machine and the files of its own.
-		for group = path.Clean("/" + group); ; group = path.Dir(group) {
-			text, err := fs.ReadFile(root, path.Join(dir, group, file))
+		for name = path.Clean("/" + name); ; name = path.Dir(name) {
+			text, err := fs.ReadFile(root, path.Join(dir, name, file))
 			n, parseErr := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-			if err == nil && parseErr == nil && n > 0 && n < 1<<60 { // version 1 says no limit by a huge one
-				limit = min(limit, n)
+			if err == nil && parseErr == nil && n > 0 && n < least.limit && n < 1<<60 { // version 1 says no limit by a huge one
+				least = group{limit: n}
+				if controllers == "" {
+					least.stat = statOf(root, path.Join(dir, name, "memory.stat"))
+				}
 			}
-			if group == "/" {
+			if name == "/" {
 				break
 			}
 		}
 	}
-	return limit
+	return least
 }
 
 // tuneGC sets how often garbage is collected by how much lives, until ctx ends, and how much memory there may be by the control
 // groups. GOGC and GOMEMLIMIT in the environment have the last word.
 func tuneGC(ctx context.Context) {
 	if os.Getenv("GOMEMLIMIT") == "" {
-		if limit := memoryLimit(os.DirFS("/")); limit < math.MaxInt64 {
+		if limit := controlGroup(os.DirFS("/")).limit; limit < math.MaxInt64 {
 			defer debug.SetMemoryLimit(debug.SetMemoryLimit(limit / 100 * memoryShare))
 		}
 	}

@@ -45,7 +45,7 @@ func TestMemoryLimit(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if got := memoryLimit(os.DirFS(root)); got != c.want {
+		if got := controlGroup(os.DirFS(root)).limit; got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
 	}

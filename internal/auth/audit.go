@@ -65,10 +65,10 @@ type audited struct {
 	audit *Audit
 }
 
-// Allow implements live.Gate.
+// Allow implements live.Gate. Who is refused because something is away, or short, is noted too: he will tell the operator that he was.
 func (g *audited) Allow(ctx context.Context, r live.Request) (live.Grant, error) {
 	grant, err := g.next.Allow(ctx, r)
-	if live.KindOf(err) == live.Denied {
+	if kind := live.KindOf(err); kind == live.Denied || kind == live.Unavailable && ctx.Err() == nil {
 		n := Refusal{What: r.Action.String(), Proto: r.Proto, Remote: r.Remote, Reason: live.Reason(err)}
 		if len(r.App) <= maxShown && live.CheckApp(r.App) == nil {
 			n.App = r.App

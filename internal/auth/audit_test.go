@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -50,3 +51,23 @@ func TestAuditedGate(t *testing.T) {
 		t.Errorf("a secret is noted: %s", text)
 	}
 }
+
+// TestAuditedGateAway notes who was refused because the store is away, but nobody who has left meanwhile.
+func TestAuditedGateAway(t *testing.T) {
+	var a Audit
+	g := a.Gate(gateFunc(func(context.Context, live.Request) (live.Grant, error) {
+		return live.Grant{}, live.Errorf(live.Unavailable, "it is away")
+	}))
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	for _, ctx := range []context.Context{t.Context(), left} {
+		_, _ = g.Allow(ctx, live.Request{Action: live.Play, App: "live", Name: "movie"})
+	}
+	if got := a.Latest(10); len(got) != 1 || got[0].Room != "movie" || got[0].Reason != "it is away" {
+		t.Errorf("noted %+v", got)
+	}
+}
+
+type gateFunc func(context.Context, live.Request) (live.Grant, error)
+
+func (f gateFunc) Allow(ctx context.Context, r live.Request) (live.Grant, error) { return f(ctx, r) }

@@ -80,7 +80,7 @@ func (g *Gate) Allow(ctx context.Context, r live.Request) (live.Grant, error) {
 		grant, err = g.ask(ctx, r, grant)
 	}
 	if err == nil {
-		err = g.spend(ctx, c, r.Token)
+		err = g.spend(ctx, c, r)
 	}
 	if err != nil {
 		return live.Grant{}, err
@@ -188,17 +188,27 @@ func (g *Gate) publishByToken(ctx context.Context, r live.Request) (live.Grant, 
 	return live.Grant{}, Claims{}, live.Errorf(live.Denied, "%w", errOtherToken)
 }
 
-// spend takes a token that is good once. It comes last, so that who is refused for another reason has it still.
-func (g *Gate) spend(ctx context.Context, c Claims, token string) error {
+// spend takes a token that is good once. It comes last, so that who is refused for another reason has it still. Who only looks is told
+// what he would be told, and keeps it: players and proxies ask by HEAD before they play.
+func (g *Gate) spend(ctx context.Context, c Claims, r live.Request) error {
 	if !c.Once {
 		return nil
 	}
 	if g.once == nil {
 		return live.Errorf(live.Denied, "%w", errOtherToken)
 	}
-	digest := live.Digest(token)
-	first, err := g.once.Spend(ctx, [16]byte(digest[:16]), c.Expires.Add(2*leeway)) // of two clocks one may be behind the other
-	if err == nil && !first {
+	digest := live.Digest(r.Token)
+	id, until := [16]byte(digest[:16]), c.Expires.Add(2*leeway) // of two clocks one may be behind the other
+	var spent bool
+	var err error
+	if r.Look {
+		spent, err = g.once.Spent(ctx, id, until)
+	} else {
+		var first bool
+		first, err = g.once.Spend(ctx, id, until)
+		spent = !first
+	}
+	if err == nil && spent {
 		err = live.Errorf(live.Denied, "%w", errOtherToken)
 	}
 	return err

@@ -66,6 +66,13 @@ func (o *once) Spend(_ context.Context, id [16]byte, until time.Time) (bool, err
 	return !had, nil
 }
 
+func (o *once) Spent(_ context.Context, id [16]byte, _ time.Time) (bool, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, had := o.spent[id]
+	return had, o.err
+}
+
 // TestOnce lets in who shows a token that is good one time, and nobody after him (T10). Who is refused for another reason has not used
 // it up.
 func TestOnce(t *testing.T) {
@@ -110,12 +117,25 @@ func TestOnce(t *testing.T) {
 		if _, err := g.Allow(t.Context(), r); live.KindOf(err) != live.Unavailable {
 			t.Errorf("%v without a store: %v", action, err)
 		}
+		look := r
+		look.Look = true
+		if _, err := g.Allow(t.Context(), look); live.KindOf(err) != live.Unavailable {
+			t.Errorf("a look to %v without a store: %v", action, err)
+		}
 		o.err = nil
+		for range 2 {
+			if _, err := g.Allow(t.Context(), look); err != nil {
+				t.Errorf("a look to %v: %v", action, err)
+			}
+		}
 		if _, err := g.Allow(t.Context(), r); err != nil {
 			t.Errorf("%v for the first time: %v", action, err)
 		}
 		if _, err := g.Allow(t.Context(), r); live.KindOf(err) != live.Denied {
 			t.Errorf("%v for the second time: %v", action, err)
+		}
+		if _, err := g.Allow(t.Context(), look); live.KindOf(err) != live.Denied {
+			t.Errorf("a look to %v after that: %v", action, err)
 		}
 		r.Token += "\n"
 		if _, err := g.Allow(t.Context(), r); live.KindOf(err) != live.Denied {

@@ -29,6 +29,7 @@ type Request struct {
 	Token  string // of the query or header, "" when none: lets in where a room is private, and publishes in the place of a key
 	Proto  string // "rtmp", "flv", "ws", "hls"
 	Remote string // host:port
+	Look   bool   // he only asks whether he may, as by HEAD: what is good once stays good
 }
 
 // A Grant is the Gate's yes.

@@ -137,6 +137,8 @@ type Once interface {
 	// Spend reports whether id is spent for the first time, and remembers it until then: a time after which it is good no longer in
 	// any case. Errors are of kind Unavailable or Internal.
 	Spend(ctx context.Context, id [16]byte, until time.Time) (bool, error)
+	// Spent reports whether id, which is good no longer after until, has been spent. Errors are as of Spend.
+	Spent(ctx context.Context, id [16]byte, until time.Time) (bool, error)
 }
 
 // NewSecret returns a fresh push key: 48 characters of [0-9a-zA-Z], 285 bits from crypto/rand.

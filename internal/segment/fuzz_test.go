@@ -1,6 +1,7 @@
 package segment
 
 import (
+	"bytes"
 	"encoding/binary"
 	"testing"
 	"time"
@@ -86,6 +87,7 @@ func FuzzSegmenter(f *testing.F) {
 	paused := encodeFrames(outlines[0].frames)
 	paused[60*frameLen] |= isPaused
 	f.Add(paused, uint16(2000))
+	f.Add(bytes.Repeat([]byte{isKey | isPaused, 0, 40, 10}, 1000), uint16(2000)) // as many segments as frames
 	f.Fuzz(func(t *testing.T, b []byte, segment uint16) {
 		frames, pauses := decodeFrames(b[:min(len(b), 1000*frameLen)])
 		s := New(5, Options{Segment: max(500*ms, time.Duration(segment)*ms), Part: 200 * ms, Bytes: 64 << 20})

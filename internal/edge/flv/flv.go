@@ -59,7 +59,7 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 	var grant live.Grant
 	if err == nil {
 		grant, err = s.gate.Allow(r.Context(), live.Request{
-			Action: live.Play, App: app, Name: room, Token: token, Proto: proto, Remote: r.RemoteAddr,
+			Action: live.Play, App: app, Name: room, Token: token, Proto: proto, Remote: r.RemoteAddr, Look: r.Method == http.MethodHead,
 		})
 	}
 	if err != nil {

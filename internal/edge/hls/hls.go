@@ -33,6 +33,7 @@ type Options struct {
 	Part         time.Duration // wished length of a low-latency part; 0 for none
 	Window       int           // target durations' worth of segments in a playlist; at least 8
 	KeepAfterEnd bool          // keep what has ended until it is published again, or for want of memory
+	KeepBytes    int           // what all that has ended may hold; the one that ended first goes first. Default 256 MiB
 	FirstWait    time.Duration // how long a request for a playlist waits for the first segment
 	// SessionTimeout is after how long without a request a viewer counts as gone; at least three target durations are
 	// waited. Default 30 s.
@@ -46,8 +47,6 @@ type Options struct {
 const (
 	// keepFor is how long the playlist of a stream that has ended stays beyond what its window lasts.
 	keepFor = 30 * time.Second
-	// keepBytes bounds the memory of all streams that have ended; the one that ended first goes first.
-	keepBytes = 256 << 20
 	// keepLeast is what a stream that has ended counts for however small it is, so that their number is bounded too.
 	keepLeast = 64 << 10
 
@@ -76,6 +75,7 @@ type want struct {
 // New returns a Server of the streams of hub for those whom gate lets in. Nothing is segmented until Run.
 func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
 	o.SessionTimeout = cmp.Or(o.SessionTimeout, 30*time.Second)
+	o.KeepBytes = cmp.Or(o.KeepBytes, 256<<20)
 	return &Server{
 		hub: hub, gate: gate, opt: o,
 		audience: newAudience(hub, o.SessionTimeout),

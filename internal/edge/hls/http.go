@@ -92,6 +92,7 @@ func (s *Server) name(app, room string) (live.Name, error) {
 func (s *Server) allow(r *http.Request, name live.Name, token string) (live.Grant, error) {
 	return s.gate.Allow(r.Context(), live.Request{
 		Action: live.Play, App: name.App, Name: name.Room, Token: token, Proto: "hls", Remote: r.RemoteAddr,
+		Look: r.Method == http.MethodHead,
 	})
 }
 
@@ -113,6 +114,9 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked
 	_, l, err := s.await(r.Context(), grant.Name)
 	if err != nil {
 		return err
+	}
+	if r.Method == http.MethodHead {
+		grant.Pass = live.Pass{} // nobody gets the session
 	}
 	f := wish(l)
 	uri := grant.Name.Room + "/" + playlists[f] + "?s=" + s.audience.ticket(grant)

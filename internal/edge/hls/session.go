@@ -291,12 +291,12 @@ func (s *Server) sweep(now time.Time) {
 		names = append(names, name)
 		bytes += max(l.Bytes, keepLeast)
 	}
-	if bytes <= keepBytes {
+	if bytes <= s.opt.KeepBytes {
 		return
 	}
 	slices.SortFunc(names, func(a, b live.Name) int { return s.sessions[a].ended.Compare(s.sessions[b].ended) })
 	for _, name := range names {
-		if bytes <= keepBytes {
+		if bytes <= s.opt.KeepBytes {
 			return
 		}
 		bytes -= max(s.sessions[name].list().Bytes, keepLeast)

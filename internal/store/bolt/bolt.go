@@ -291,18 +291,11 @@ func (s *Store) Reserve(ctx context.Context, n uint64) (uint64, error) {
 
 // Spend implements live.Once.
 func (s *Store) Spend(ctx context.Context, id [16]byte, until time.Time) (bool, error) {
-	// By their end, so that those which are over stand together at the beginning.
-	name := append(binary.BigEndian.AppendUint64(nil, uint64(max(0, until.Unix()))), id[:]...)
-	known := false
-	err := s.view(ctx, func(t tables) error { // a read takes no lock and no disk sync: whoever shows it again and again holds nobody up
-		spent := t.meta.Tx().Bucket(spentBucket)
-		known = spent != nil && spent.Get(name) != nil
-		return nil
-	})
+	known, err := s.Spent(ctx, id, until) // a read takes no lock and no disk sync: whoever shows it again and again holds nobody up
 	if err != nil || known {
 		return false, err
 	}
-	first := false
+	name, first := spentKey(id, until), false
 	err = s.update(ctx, func(t tables) error {
 		spent, err := t.meta.Tx().CreateBucketIfNotExists(spentBucket) // files of earlier versions have none
 		if err != nil {
@@ -321,6 +314,21 @@ func (s *Store) Spend(ctx context.Context, id [16]byte, until time.Time) (bool, 
 		return spent.Put(name, []byte{})
 	})
 	return first && err == nil, err
+}
+
+// Spent implements live.Once.
+func (s *Store) Spent(ctx context.Context, id [16]byte, until time.Time) (known bool, err error) {
+	err = s.view(ctx, func(t tables) error {
+		spent := t.meta.Tx().Bucket(spentBucket)
+		known = spent != nil && spent.Get(spentKey(id, until)) != nil
+		return nil
+	})
+	return known, err
+}
+
+// spentKey returns the key of what is spent: by its end, so that those which are over stand together at the beginning.
+func spentKey(id [16]byte, until time.Time) []byte {
+	return append(binary.BigEndian.AppendUint64(nil, uint64(max(0, until.Unix()))), id[:]...)
 }
 
 // Close waits for what is under way and closes the file. Later calls return an Error of kind Unavailable.

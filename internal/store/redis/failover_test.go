@@ -12,6 +12,7 @@ import (
 
 // TestFailover kills the master while its replica is behind: what was revoked meanwhile stays so, and the store goes on.
 func TestFailover(t *testing.T) {
+	t.Parallel()
 	addr, master, replica := startSentinel(t)
 	a, b := startNode(t, addr), startNode(t, addr)
 	a.awaitReady(t, 5*time.Second)
@@ -58,6 +59,7 @@ func (n *node) reset(t *testing.T, room string) (live.Key, error) {
 
 // TestClusterFailover kills the node of a Cluster that has livego's slot.
 func TestClusterFailover(t *testing.T) {
+	t.Parallel()
 	addr, nodes := startCluster(t)
 	n := startNode(t, addr)
 	n.awaitReady(t, 5*time.Second)

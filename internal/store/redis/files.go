@@ -49,14 +49,20 @@ func (f Files) Load(ctx context.Context, name string) ([]byte, time.Time, error)
 	return v.Data, v.Modified, nil
 }
 
-// Save writes a file of at most maxFile bytes.
-func (f Files) Save(ctx context.Context, name string, data []byte) error {
-	if len(data) > maxFile {
-		return errors.New("a file is too large to be shared")
+// Save writes files of at most maxFile bytes each, by their names: all of them at once, or none.
+func (f Files) Save(ctx context.Context, files map[string][]byte) error {
+	args := []any{maxFiles}
+	for name, data := range files {
+		if len(data) > maxFile {
+			return errors.New("a file is too large to be shared")
+		}
+		args = append(args, name, seal(filesName+"/"+name, file{time.Now().UTC(), data}))
 	}
-	value := seal(filesName+"/"+name, file{time.Now().UTC(), data})
+	if len(files) == 0 {
+		return nil
+	}
 	return f.s.do(ctx, func(ctx context.Context) error {
-		done, err := saveFile.Run(ctx, f.s.client, []string{filesName}, name, value, maxFiles).Int()
+		done, err := saveFiles.Run(ctx, f.s.client, []string{filesName}, args...).Int()
 		if err == nil && done == 0 {
 			return errForeign
 		}
@@ -99,10 +105,12 @@ func (f Files) Unlock(ctx context.Context, name, owner string) error {
 	})
 }
 
-// saveFile writes the field ARGV[1] of a hash that may have ARGV[3] of them; 0 when it is full.
-var saveFile = goredis.NewScript(`
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 and redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[3]) then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+// saveFiles writes fields of a hash that may have ARGV[1] of them, a name and a value each from ARGV[2] on; 0 when it is full.
+var saveFiles = goredis.NewScript(`
+local more = 0
+for i = 2, #ARGV, 2 do more = more + 1 - redis.call('HEXISTS', KEYS[1], ARGV[i]) end
+if more > 0 and redis.call('HLEN', KEYS[1]) + more > tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV, 2))
 return 1
 `)
 

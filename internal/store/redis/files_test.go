@@ -29,7 +29,7 @@ func TestFiles(t *testing.T) {
 				t.Errorf("a file that is not there: %v", err)
 			}
 			data := bytes.Repeat([]byte{0, 255, '\n'}, 1000)
-			if err := errors.Join(a.Save(ctx, "dir/x", []byte("old")), a.Save(ctx, "dir/x", data), b.Save(ctx, "y", nil)); err != nil {
+			if err := errors.Join(a.Save(ctx, map[string][]byte{"dir/x": []byte("old")}), a.Save(ctx, map[string][]byte{"dir/x": data}), b.Save(ctx, map[string][]byte{"y": nil})); err != nil {
 				t.Fatal(err)
 			}
 			got, modified, err := b.Load(ctx, "dir/x")
@@ -46,8 +46,22 @@ func TestFiles(t *testing.T) {
 			if _, _, err := a.Load(ctx, "dir/x"); !errors.Is(err, fs.ErrNotExist) {
 				t.Errorf("a file that was removed: %v", err)
 			}
-			if err := a.Save(ctx, "big", make([]byte, maxFile+1)); err == nil {
+			if err := a.Save(ctx, map[string][]byte{"big": make([]byte, maxFile+1)}); err == nil {
 				t.Error("a file that is too large is saved")
+			}
+			if err := a.Save(ctx, map[string][]byte{"one": []byte("1"), "two": []byte("2")}); err != nil {
+				t.Error(err)
+			}
+			if err := a.Save(ctx, map[string][]byte{"one": []byte("new"), "big": make([]byte, maxFile+1)}); err == nil {
+				t.Error("one of two that is too large is saved")
+			}
+			for name, want := range map[string]string{"one": "1", "two": "2"} {
+				if data, _, err := b.Load(ctx, name); string(data) != want || err != nil {
+					t.Errorf("%s: %q %v", name, data, err)
+				}
+			}
+			if err := b.Save(ctx, nil); err != nil {
+				t.Errorf("nothing: %v", err)
 			}
 		})
 	}
@@ -57,7 +71,7 @@ func TestFiles(t *testing.T) {
 func TestFilesForeign(t *testing.T) {
 	r := startRedis(t)
 	f := open(t, r.addr).Files()
-	if err := f.Save(t.Context(), "good", []byte("x")); err != nil {
+	if err := f.Save(t.Context(), map[string][]byte{"good": []byte("x")}); err != nil {
 		t.Fatal(err)
 	}
 	value, _ := r.do("HGET", filesName, "good").(string)
@@ -72,7 +86,7 @@ func TestFilesForeign(t *testing.T) {
 	_, _, err := f.Load(t.Context(), "good")
 	_, namesErr := f.Names(t.Context())
 	for what, err := range map[string]error{
-		"Load": err, "Save": f.Save(t.Context(), "good", nil), "Remove": f.Remove(t.Context(), "good"), "Names": namesErr,
+		"Load": err, "Save": f.Save(t.Context(), map[string][]byte{"good": nil}), "Remove": f.Remove(t.Context(), "good"), "Names": namesErr,
 	} {
 		if live.KindOf(err) != live.Internal || errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s of a hash that is none: %v", what, err)

@@ -423,6 +423,16 @@ func (s *Store) Spend(ctx context.Context, id [16]byte, until time.Time) (bool, 
 	return first, err
 }
 
+// Spent implements live.Once.
+func (s *Store) Spent(ctx context.Context, id [16]byte, _ time.Time) (bool, error) {
+	known := int64(0)
+	err := s.do(ctx, func(ctx context.Context) (err error) {
+		known, err = s.client.Exists(ctx, spentName+hex.EncodeToString(id[:])).Result()
+		return err
+	})
+	return known > 0, err
+}
+
 // result is what becomes of a room.
 type result struct {
 	keys   []live.Key

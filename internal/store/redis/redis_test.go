@@ -33,28 +33,33 @@ func conform(t *testing.T, addr string, nodes ...*server) {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	conform(t, r.addr, r)
 }
 
 // TestConformanceValkey holds the other server of this protocol to the same.
 func TestConformanceValkey(t *testing.T) {
+	t.Parallel()
 	r := startValkey(t)
 	conform(t, r.addr, r)
 }
 
 func TestConformanceWithPassword(t *testing.T) {
+	t.Parallel()
 	r := startRedis(t)
 	r.do("ACL", "SETUSER", "liv:ego", "on", ">p@ss/word?", "~{livego}:*", "+@all", "-@dangerous")
 	conform(t, "redis://liv%3Aego:p%40ss%2Fword%3F@"+r.addr+"/3", r)
 }
 
 func TestConformanceSentinel(t *testing.T) {
+	t.Parallel()
 	addr, master, _ := startSentinel(t)
 	conform(t, addr, master)
 }
 
 func TestConformanceCluster(t *testing.T) {
+	t.Parallel()
 	addr, nodes := startCluster(t)
 	var masters []*server
 	for _, n := range nodes {

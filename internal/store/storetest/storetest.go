@@ -570,13 +570,29 @@ func spend(t *testing.T, b Backend) {
 		}
 		return first
 	}
+	spent := func(s Store, n int, until time.Time) bool {
+		t.Helper()
+		known, err := s.Spent(t.Context(), ids(n), until)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return known
+	}
 	soon, later := time.Now().Add(1500*time.Millisecond), time.Now().Add(time.Hour)
 	for n := range 3 {
+		for range 2 {
+			if spent(s, n, later) {
+				t.Errorf("%d is spent by a look", n)
+			}
+		}
 		if !try(s, n, later) {
 			t.Errorf("%d is spent before it is", n)
 		}
 		if try(s, n, later) {
 			t.Errorf("%d is spent twice", n)
+		}
+		if !spent(s, n, later) {
+			t.Errorf("%d is not spent when it is", n)
 		}
 	}
 	if !try(s, 9, soon) {
@@ -608,10 +624,13 @@ func spend(t *testing.T, b Backend) {
 	if _, err := s.Spend(t.Context(), ids(30), later); live.KindOf(err) != live.Unavailable {
 		t.Errorf("a store that is closed: %v", err)
 	}
+	if _, err := s.Spent(t.Context(), ids(30), later); live.KindOf(err) != live.Unavailable {
+		t.Errorf("a look at a store that is closed: %v", err)
+	}
 	<-time.After(time.Until(soon) + 1100*time.Millisecond)
 	s = b.Open(t, place)
 	t.Cleanup(func() { _ = s.Close() })
-	if try(s, 1, later) || try(s, 20, later) {
+	if !spent(s, 1, later) || try(s, 1, later) || try(s, 20, later) {
 		t.Error("what was spent is good again after a restart")
 	}
 	if !try(s, 40, later) {

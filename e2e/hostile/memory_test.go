@@ -1,0 +1,152 @@
+package hostile
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+)
+
+// TestMemory has a server run short of memory, F87: it refuses new publishers first and new viewers then, and says why. Who is there
+// stays, and an encoder that drops may come back. When the memory is there again, so is the server.
+func TestMemory(t *testing.T) {
+	t.Parallel()
+	// It collects often, so that it knows at each step what lives: else one step would lead from all to nobody.
+	s := startIn(t, []string{"GOMEMLIMIT=64MiB", "GOGC=2"}, "--publish_hold=20s", "--ring_size=256MiB", "--ring_time=10m")
+	big := s.dial(t)
+	big.advance(publishing)
+	go io.Copy(io.Discard, big.NC) // acknowledgements
+
+	const refused = "short of memory"
+	big.fill(72) // 36 MiB
+	if err := s.publishes(t, "before"); err != nil {
+		t.Fatalf("with half of the memory in use: %v", err)
+	}
+	big.fillUntil(func() bool { return s.publishes(t, "more") != nil })
+	if err := s.publishes(t, "more"); err == nil || !strings.Contains(err.Error(), "NetStream.Publish.Failed") || !strings.Contains(err.Error(), refused) {
+		t.Errorf("a new publisher: %v", err)
+	}
+	there := big.follow() // he is let in
+	if status, _ := s.ready(t); status != http.StatusOK {
+		t.Errorf("/readyz says %d while viewers are let in", status)
+	}
+	big.fillUntil(func() bool { return s.watches(t, big.room) != http.StatusOK })
+	for way, url := range map[string]string{"FLV": s.FLV(big.room), "HLS": s.HLS(big.room)} {
+		if resp, body := ask(t, "", operatorCall{method: "GET", target: url}); resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, refused) {
+			t.Errorf("a new viewer by %s: HTTP %d %s", way, resp.StatusCode, body)
+		}
+	}
+	player := s.dial(t)
+	player.advance(connected)
+	player.play(big.room)
+	if m := player.await("onStatus", "NetStream.Play."); !bytes.Contains(m.Payload, []byte("NetStream.Play.Failed")) || !bytes.Contains(m.Payload, []byte(refused)) {
+		t.Errorf("a new player: %q", m.Payload)
+	}
+	if status, _ := s.ready(t); status != http.StatusServiceUnavailable {
+		t.Errorf("/readyz says %d", status)
+	}
+	there.await(big.newKeyFrame())
+
+	big.NC.Close()
+	rig.Eventually(t, patience, "the encoder is gone", func() error {
+		if live := s.In(t).Stat().Publishers; len(live) > 0 {
+			return fmt.Errorf("%+v", live)
+		}
+		return nil
+	})
+	back := s.dial(t)
+	back.room, back.key = big.room, big.key
+	back.advance(publishing)
+	s.tellsOf(t, "publish", refused)
+	s.tellsOf(t, "play", refused)
+
+	back.send(call(0, "deleteStream", 9, nil, int(back.StreamID)))
+	rig.Eventually(t, patience, "the memory is there again", func() error { return s.publishes(t, "after") })
+	if status, body := s.ready(t); status != http.StatusOK {
+		t.Errorf("/readyz says %d %s", status, body)
+	}
+	for _, line := range []string{": new publishers are refused\"", ": new publishers and viewers are refused\"", "there is enough memory again"} {
+		if n := strings.Count(s.Stdout()+s.Stderr(), line); n == 0 || n > 3 {
+			t.Errorf("the log says %d times %q", n, line)
+		}
+	}
+}
+
+// fill sends n key frames of half a MiB.
+func (p *peer) fill(n int) {
+	p.t.Helper()
+	for range n {
+		p.frame(keyFrame(bytes.Repeat([]byte{byte(p.sent) | 1}, 512<<10)))
+	}
+}
+
+// fillUntil fills bit by bit, and waits after each for the server to look again, until it is full.
+func (p *peer) fillUntil(full func() bool) {
+	p.t.Helper()
+	again := time.NewTicker(400 * time.Millisecond)
+	defer again.Stop()
+	for range 50 {
+		if full() {
+			return
+		}
+		p.fill(1)
+		<-again.C
+	}
+	p.t.Fatal("it takes all that it is sent")
+}
+
+// publishes returns why a room cannot be published, nil when it can; then it is, for a moment.
+func (s *target) publishes(t *testing.T, room string) error {
+	t.Helper()
+	p := s.dial(t)
+	defer p.NC.Close()
+	p.room = room
+	p.advance(connected)
+	p.publish(p.pushKey())
+	if m := p.await("onStatus", "NetStream.Publish."); !bytes.Contains(m.Payload, []byte("NetStream.Publish.Start")) {
+		return fmt.Errorf("%q", m.Payload)
+	}
+	p.send(call(0, "deleteStream", 9, nil, int(p.StreamID)))
+	return nil
+}
+
+// watches returns what a viewer by HTTP-FLV is answered, who leaves then.
+func (s *target) watches(t *testing.T, room string) int {
+	t.Helper()
+	resp, err := rig.Client().Get(s.FLV(room))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	return resp.StatusCode
+}
+
+func (s *target) ready(t *testing.T) (int, string) {
+	t.Helper()
+	resp, body := ask(t, s.API(""), operatorCall{method: "GET", target: "/readyz"})
+	return resp.StatusCode, body
+}
+
+// tellsOf looks for a refusal in the list of events.
+func (s *target) tellsOf(t *testing.T, what, reason string) {
+	t.Helper()
+	_, body := ask(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/events?type=denied"})
+	var list struct {
+		Events []struct{ What, Reason string }
+	}
+	if err := json.Unmarshal([]byte(body), &list); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.ContainsFunc(list.Events, func(e struct{ What, Reason string }) bool {
+		return e.What == what && strings.Contains(e.Reason, reason)
+	}) {
+		t.Errorf("no event tells of a %s refused: %s", what, body)
+	}
+}
