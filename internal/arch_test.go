@@ -65,6 +65,9 @@ var mayImport = map[string][]string{
 	// One stream to many sockets. The edges say how it is laid out.
 	"internal/fan": {"internal/live", "internal/media", "internal/stream"},
 
+	// From and to other servers: a subscriber and a publisher like any.
+	"internal/relay": {"internal/live", "internal/media", "internal/stream", "internal/rtmp", "internal/container/flv"},
+
 	// Requests in front of net/http. It knows nothing of what is served.
 	"internal/front": {"internal/netx"},
 

@@ -33,6 +33,7 @@ func (s *server) routeV1() {
 	api := humago.New(mux, config)
 	s.routeKeys(api)
 	s.routeTokens(api)
+	s.routeRelays(api)
 	huma.Register(api, operation("GET", v1+"/events", "list-events", "Who was refused lately, the newest first"), s.listEvents)
 	s.mux.HandleFunc(v1+"/", func(w http.ResponseWriter, r *http.Request) {
 		for name, values := range r.URL.Query() {

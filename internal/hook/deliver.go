@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"time"
 
+	"livego/internal/live"
 	"livego/internal/stream"
 )
 
@@ -16,6 +18,8 @@ const (
 	maxBatch = 100
 	// waiting is how many events wait for the disk. More are lost, those of viewers and streams alike: a stream waits for nothing.
 	waiting = 4096
+	// waitingTold is the same for what other parts of the server tell, which is rare.
+	waitingTold = 256
 	// retryFirst and retryMost are how long one that takes no events is left alone.
 	retryFirst = time.Second
 	retryMost  = time.Minute
@@ -44,6 +48,8 @@ type Outbox struct {
 	events <-chan stream.Event
 	lost   func() uint64
 	stop   func()
+	told   chan Event // by other parts of the server than the hub
+	untold atomic.Uint64
 }
 
 // OpenOutbox opens the box in o.Dir, which is made when absent, and begins to note events; Run must be called.
@@ -53,7 +59,7 @@ func OpenOutbox(hub *stream.Hub, o OutboxOptions) (*Outbox, error) {
 		return nil, err
 	}
 	o.Alive = cmp.Or(o.Alive, aliveEvery)
-	out := &Outbox{hub: hub, opt: o, client: newClient(o.Secret, o.Timeout), box: b}
+	out := &Outbox{hub: hub, opt: o, client: newClient(o.Secret, o.Timeout), box: b, told: make(chan Event, waitingTold)}
 	out.events, out.lost, out.stop = hub.Observe(waiting)
 	return out, nil
 }
@@ -65,6 +71,9 @@ func (o *Outbox) Run(ctx context.Context) {
 	defer func() {
 		o.stop()
 		o.take(drain(events), lost()-missed)
+		for range len(o.told) {
+			o.add([]Event{<-o.told}, 0)
+		}
 		if err := o.box.close(); err != nil {
 			o.opt.Log.Error("closing the outbox", "err", err)
 		}
@@ -116,6 +125,8 @@ func (o *Outbox) Run(ctx context.Context) {
 			all := append([]stream.Event{e}, drain(events)...)
 			o.take(all, lost()-missed)
 			missed = lost()
+		case e := <-o.told:
+			o.add([]Event{e}, o.untold.Swap(0))
 		case ok := <-sent:
 			if busy = false; ok {
 				o.delivered(under)
@@ -132,6 +143,21 @@ func (o *Outbox) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// RelayFailed tells that a relay keeps failing. It never blocks.
+func (o *Outbox) RelayFailed(s live.RelayStatus) {
+	name := live.Name{App: s.App, Room: s.Room}
+	o.tell(Event{ID: newID(), Type: "relay.failed", Stream: name.String(), At: s.Since.UTC(), Relay: &Relay{s.Direction, s.URL, s.Error, s.Attempts}})
+}
+
+// tell takes an event that is none of the hub's.
+func (o *Outbox) tell(e Event) {
+	select {
+	case o.told <- e:
+	default:
+		o.untold.Add(1)
 	}
 }
 

@@ -31,10 +31,19 @@ const (
 // An Event is news of a stream, as it is told. Who receives it knows by ID what he has had.
 type Event struct {
 	ID     string    `json:"id"`
-	Type   string    `json:"type"` // "stream.started", "stream.held", "stream.resumed", "stream.live", "stream.ended", "viewer.joined", "viewer.left"
+	Type   string    `json:"type"` // "stream.started", "stream.held", "stream.resumed", "stream.live", "stream.ended", "viewer.joined", "viewer.left", "relay.failed"
 	Stream string    `json:"stream"`
 	At     time.Time `json:"at"`
 	Viewer uint64    `json:"viewer,omitempty"`
+	Relay  *Relay    `json:"relay,omitempty"`
+}
+
+// A Relay is what relay.failed says of it. It holds no secret.
+type Relay struct {
+	Direction string `json:"direction"` // "push", "pull"
+	URL       string `json:"url"`       // up to the app
+	Reason    string `json:"reason"`
+	Attempts  int    `json:"attempts"` // that have failed in a row
 }
 
 // typeLive says once more what stream.started and stream.resumed have said.
