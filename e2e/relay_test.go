@@ -90,7 +90,7 @@ func TestRelayContent(t *testing.T) {
 		viewers[what] = waitRTMP(t, address)
 	}
 	out := filepath.Join(t.TempDir(), "nginx.flv")
-	atNginx := rig.Go(t, "rtmpdump", "-q", "-r", "rtmp://"+nginx+"/there/movie", "--live", "-o", out, "--stop", fmt.Sprint(3))
+	atNginx := rig.Go(t, "rtmpdump", "-q", "-r", "rtmp://"+nginx+"/there/movie", "--live", "-o", out, "--stop", "2")
 	push := src.push(a, t, "movie")
 	push.OK(patience)
 	for what, viewer := range viewers {

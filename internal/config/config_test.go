@@ -100,7 +100,9 @@ server:
 	{"app with a bad name", "server:\n- appname: a/b\n", nil, []string{`2: server[0].appname: app name "a/b" has a character outside A-Z a-z 0-9 . _ -`}},
 	{"archive", "flv_archive: true\n", nil, []string{"1: flv_archive: not in this version"}},
 	{"static push", "server:\n- appname: live\n  static_push: ['rtmp://user:pass@example.com/live', \"rtmps://h:444/a/b?x=1\"]\n",
-		func(c *Config) { c.Apps[0].StaticPush = Targets{"rtmp://user:pass@example.com/live", "rtmps://h:444/a/b?x=1"} }, nil},
+		func(c *Config) {
+			c.Apps[0].StaticPush = Targets{"rtmp://user:pass@example.com/live", "rtmps://h:444/a/b?x=1"}
+		}, nil},
 	{"static push to one", "server:\n- appname: live\n  static_push: rtmp://h/live\n", nil, []string{"3: server[0].static_push: must be a list of URLs"}},
 	{"static push twice", "server:\n- appname: live\n  static_push: [rtmp://h/live, rtmp://h/live]\n", nil, []string{"3: server[0].static_push: entry 2 is there already"}},
 	{"static push to no app", "server:\n- appname: live\n  static_push: [rtmp://h/live, rtmp://s3cret@h/, 7, 'http://h/x', 'rtmp://h/a#b', 'rtmp:///a', 'rtmp://h/%zz']\n", nil,

@@ -11,7 +11,6 @@ import (
 
 	"livego/internal/container/flv"
 	"livego/internal/live"
-	"livego/internal/rtmp"
 	"livego/internal/stream"
 )
 
@@ -111,8 +110,12 @@ func (m *Manager) feed(ctx context.Context, r *relay, src *source, alive func())
 
 // openRTMP plays by RTMP, until ctx ends.
 func (m *Manager) openRTMP(ctx context.Context, r *relay) (*source, error) {
-	c, nc, err := m.connect(ctx, r, func(ctx context.Context, c *rtmp.ClientConn) error { return c.Play(ctx, r.to.rtmp.Name) })
+	c, nc, err := m.connect(ctx, r)
 	if err != nil {
+		return nil, err
+	}
+	if err := c.Play(ctx, r.to.rtmp.Name); err != nil {
+		c.Close()
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })

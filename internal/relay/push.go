@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	connectTimeout = 15 * time.Second // to be let in, after the network has connected
-	batchFrames    = 128              // one write takes at most: a second of video and audio
-	farewell       = time.Second      // for the last words of a relay that is stopped
+	answerTimeout = 10 * time.Second // to be let in, after the network has connected
+	batchFrames   = 128              // one write takes at most: a second of video and audio
+	farewell      = time.Second      // for the last words of a relay that is stopped
 )
 
 // push sends the stream to the other end until one of both is lost. It ends with errOver when the stream does.
@@ -27,11 +27,14 @@ func (m *Manager) push(ctx context.Context, r *relay) error {
 		return over(err)
 	}
 	m.set(r, connecting)
-	c, nc, err := m.connect(ctx, r, func(ctx context.Context, c *rtmp.ClientConn) error { return c.Publish(ctx, r.to.rtmp.Name) })
+	c, nc, err := m.connect(ctx, r)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
+	if err := within(ctx, func(ctx context.Context) error { return c.Publish(ctx, r.to.rtmp.Name) }); err != nil {
+		return err
+	}
 	o := watch(0)
 	o.GOPs, o.AllTracks = 1, c.Caps()&rtmp.CapsMultitrack != 0
 	sub, err := m.hub.Subscribe(ctx, r.Name, o)
@@ -79,27 +82,46 @@ func (m *Manager) await(ctx context.Context, r *relay) error {
 	return err
 }
 
-// connect connects to the other end by RTMP, and has begin begin.
-func (m *Manager) connect(ctx context.Context, r *relay, begin func(context.Context, *rtmp.ClientConn) error) (*rtmp.ClientConn, net.Conn, error) {
+// connect connects to the other end by RTMP, with user and password where it asks for them.
+func (m *Manager) connect(ctx context.Context, r *relay) (*rtmp.ClientConn, net.Conn, error) {
+	const rounds = 3 // without, with the name, with the answer
+	query := ""
+	for round := 1; ; round++ {
+		c, nc, err := m.connectAs(ctx, r, query)
+		if err == nil {
+			return c, nc, nil
+		}
+		again := false
+		if query, again = credentials(r.to.u.User, err); !again || round == rounds {
+			return nil, nil, err
+		}
+	}
+}
+
+// connectAs connects with query behind the app.
+func (m *Manager) connectAs(ctx context.Context, r *relay, query string) (*rtmp.ClientConn, net.Conn, error) {
 	a := r.to.rtmp
 	nc, err := m.guard.dial(ctx, a.Host, a.TLS, r.to.trusted)
 	if err != nil {
 		return nil, nil, err
 	}
-	within, cancel := context.WithTimeoutCause(ctx, connectTimeout, errSlow)
-	defer cancel()
 	c := rtmp.NewClientConn(nc, m.opt.Conn)
-	if err = c.Connect(within, a.App, a.TCURL); err == nil {
-		err = begin(ctx, c)
-	}
-	if err != nil {
+	if err := within(ctx, func(ctx context.Context) error { return c.Connect(ctx, a.App+query, a.TCURL+query) }); err != nil {
 		c.Close()
-		if within.Err() != nil {
-			err = context.Cause(within)
-		}
-		return nil, nil, hungUp(err)
+		return nil, nil, err
 	}
 	return c, nc, nil
+}
+
+// within has the other end answer in good time.
+func within(ctx context.Context, ask func(context.Context) error) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, errSlow)
+	defer cancel()
+	err := ask(ctx)
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return hungUp(err)
 }
 
 var errSlow = errors.New("it takes too long to let us in")

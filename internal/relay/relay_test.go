@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -77,6 +78,12 @@ type server struct {
 
 func serve(t *testing.T, do func(context.Context, *rtmp.ServerConn, *rtmp.Request)) *server {
 	t.Helper()
+	return serveWith(t, rtmp.Options{}, do)
+}
+
+func serveWith(t *testing.T, o rtmp.Options, do func(context.Context, *rtmp.ServerConn, *rtmp.Request)) *server {
+	t.Helper()
+	o.LingerTimeout = time.Millisecond
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +99,7 @@ func serve(t *testing.T, do func(context.Context, *rtmp.ServerConn, *rtmp.Reques
 			s.all.Go(func() {
 				stop := context.AfterFunc(ctx, func() { nc.Close() })
 				defer stop()
-				c := rtmp.NewServerConn(nc, rtmp.Options{LingerTimeout: time.Millisecond})
+				c := rtmp.NewServerConn(nc, o)
 				defer c.Close()
 				if req, err := c.Accept(ctx); err == nil {
 					do(ctx, c, req)
@@ -199,6 +206,12 @@ func TestPush(t *testing.T) {
 	}
 	close(stop)
 	<-done
+	p.End(stream.Lost)
+	p = sound(t, hub)
+	f := beep(0)
+	f.Payload = []byte("after the hold")
+	p.Write(f)
+	await("the same connection after a hold", func(m message) bool { return m.conn == 2 && bytes.HasSuffix(m.Payload, []byte("after the hold")) })
 	p.End(stream.Goodbye)
 	await("goodbye at the end of the stream", func(m message) bool { return m.conn == 2 && m.err == rtmp.ErrGoodbye })
 	awaitState(t, m, func(s live.RelayStatus) bool { return s.State == waiting })
