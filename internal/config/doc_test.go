@@ -142,7 +142,7 @@ func exampleFile() string {
 		}
 		fmt.Fprintf(&b, "\n%s# %s\n%s# %s: %s\n", indent, f.Help, indent, name(f), exampleValue(f))
 	}
-	b.WriteString("\n# --- Apps ---\n\n# The first parts of the addresses of streams.\nserver:\n- appname: live\n  live: true\n  hls: true\n  flv: true\n  api: true\n")
+	b.WriteString("\n# --- Apps ---\n\n# The first parts of the addresses of streams.\nserver:\n- appname: live\n  live: true\n  hls: true\n  flv: true\n  api: true\n  # static_push: [\"rtmp://example.org/live\"]\n")
 	return b.String()
 }
 

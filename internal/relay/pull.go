@@ -151,7 +151,7 @@ func (m *Manager) openHTTP(ctx context.Context, r *relay) (*source, error) {
 		return nil, err
 	}
 	req.Header.Set("User-Agent", "livego")
-	resp, err := client.Do(req)
+	resp, err := client.Do(req) //nolint:bodyclose // by the source
 	if err != nil {
 		return nil, err
 	}

@@ -91,7 +91,7 @@ func (m *Manager) connect(ctx context.Context, r *relay) (*rtmp.ClientConn, net.
 		if err == nil {
 			return c, nc, nil
 		}
-		again := false
+		var again bool
 		if query, again = credentials(r.to.u.User, err); !again || round == rounds {
 			return nil, nil, err
 		}

@@ -396,7 +396,9 @@ func TestBadUpstream(t *testing.T) {
 			w.Header().Set("Location", "file:///etc/passwd")
 			w.WriteHeader(302)
 		}},
-		{"redirect to a private host", "private", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://10.1.2.3/x.flv", 302) }},
+		{"redirect to a private host", "private", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://10.1.2.3/x.flv", http.StatusFound)
+		}},
 		{"hangs up", "closed the connection", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
 		{"silent", "too long", func(w http.ResponseWriter, r *http.Request) {
 			w.Write(flv.AppendTag(append(flv.FileHeader(true, false), flv.AppendTag(nil, 8, 0, []byte{0xaf, 0, 0x12, 0x10})...), 8, 0, []byte{0xaf, 1, 0x21}))

@@ -2,8 +2,12 @@ package relay
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
+	"io"
+	"log"
 	"net"
+	"net/http/httptest"
 	"net/netip"
 	"net/url"
 	"strings"
@@ -209,5 +213,22 @@ func TestGuardDials(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// TestGuardVerifies has certificates checked unless the settings say otherwise.
+func TestGuardVerifies(t *testing.T) {
+	srv := httptest.NewUnstartedServer(nil)
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // it is hung up on
+	srv.StartTLS()
+	defer srv.Close()
+	for _, verify := range []bool{true, false} {
+		nc, err := newGuard([]string{"127.0.0.1"}, nil, verify).dial(t.Context(), srv.Listener.Addr().String(), true, false)
+		if err == nil {
+			nc.Close()
+		}
+		if _, unknown := errors.AsType[*tls.CertificateVerificationError](err); unknown != verify || !verify && err != nil {
+			t.Errorf("verify %v: %v", verify, err)
+		}
 	}
 }
