@@ -61,9 +61,9 @@ type App struct {
 // New returns the handler of the operator's HTTP.
 //
 // /control and /stat answer {"status":int,"data":any} with the same HTTP status: 400 for arguments that break a rule, 403 from
-// the door, 404, 405, 413 for a body above 64 KiB, 414 for a URL above 4 KiB, 415 for a coded body, 502 for
-// a relay whose other end does not answer, and 503 while the key store is away. /api/v1 answers in JSON, and with problems of RFC 9457: 401 without a good credential, 403 with one
-// that does not allow enough.
+// the door and for relays that may not be, 404, 405, 409, 413 for a body above 64 KiB, 414 for a URL above 4 KiB, 415 for a coded
+// body, 429 for too many relays, 502 for one whose other end cannot be reached, and 503 while the key store is away. /api/v1 answers
+// in JSON, and with problems of RFC 9457: 401 without a good credential, 403 with one that does not allow enough.
 func New(o Options) http.Handler {
 	s := &server{Options: o, mux: http.NewServeMux(), page: newPage(), refused: obs.Limiter{Interval: time.Second}}
 	s.mux.Handle("/control/get", s.enveloped(s.getKey))
