@@ -76,7 +76,10 @@ func upstreams(s *target) map[string]func(net.Conn) {
 	}
 	flv := "200 OK\r\n\r\nFLV\x01\x05\x00\x00\x00\x09\x00\x00\x00\x00"
 	return map[string]func(net.Conn){
-		"reset":               func(nc net.Conn) { nc.(*net.TCPConn).SetLinger(0) },
+		"reset": func(nc net.Conn) {
+			nc.Read(make([]byte, 1)) // so that it is connected
+			nc.(*net.TCPConn).SetLinger(0)
+		},
 		"closes":              func(net.Conn) {},
 		"garbage":             func(nc net.Conn) { io.WriteString(nc, strings.Repeat("\xff\x00garbage", 1000)) },
 		"garbage without end": func(nc net.Conn) { flood(nc, filler(64<<10)) },
