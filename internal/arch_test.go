@@ -63,7 +63,10 @@ var mayImport = map[string][]string{
 	"internal/segment": {"internal/live", "internal/media", "internal/codec/...", "internal/container/...", "internal/stream"},
 
 	// One stream to many sockets. The edges say how it is laid out.
-	"internal/fan": {"internal/live", "internal/media", "internal/stream"},
+	"internal/fan": {"internal/live", "internal/media", "internal/netx", "internal/stream"},
+
+	// Streams to files. It is a subscriber like any.
+	"internal/record": {"internal/live", "internal/media", "internal/stream", "internal/container/flv"},
 
 	// From and to other servers: a subscriber and a publisher like any.
 	"internal/relay": {"internal/live", "internal/media", "internal/stream", "internal/rtmp", "internal/container/flv"},

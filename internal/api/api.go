@@ -36,6 +36,8 @@ type Options struct {
 	// Audit has who was refused, at the gate and here.
 	Audit *auth.Audit
 	Log   *slog.Logger
+	// Recordings returns what is recorded, and was lately; nil where nothing is.
+	Recordings func() []live.Recording
 
 	Apps []App // that may be published to, the main one first; may be empty
 

@@ -35,6 +35,7 @@ func (s *server) routeV1() {
 	s.routeTokens(api)
 	s.routeRelays(api)
 	huma.Register(api, operation("GET", v1+"/events", "list-events", "Who was refused lately, the newest first"), s.listEvents)
+	huma.Register(api, operation("GET", v1+"/recordings", "list-recordings", "What is recorded, and the last files that were finished, the newest first"), s.listRecordings)
 	s.mux.HandleFunc(v1+"/", func(w http.ResponseWriter, r *http.Request) {
 		for name, values := range r.URL.Query() {
 			if len(values) > 1 {

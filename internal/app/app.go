@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
@@ -28,6 +29,7 @@ import (
 	"livego/internal/hook"
 	"livego/internal/live"
 	"livego/internal/netx"
+	"livego/internal/record"
 	"livego/internal/relay"
 	"livego/internal/rtmp"
 	"livego/internal/segment"
@@ -58,10 +60,11 @@ type App struct {
 	numbers *segment.Numbers
 	engine  *fan.Engine
 	audit   auth.Audit
-	cert    *certificate  // nil without TLS, and with ACME
-	acme    *acme.Manager // nil without
-	jwks    *auth.JWKS    // nil without
-	outbox  *hook.Outbox  // nil without
+	cert    *certificate     // nil without TLS, and with ACME
+	acme    *acme.Manager    // nil without
+	jwks    *auth.JWKS       // nil without
+	outbox  *hook.Outbox     // nil without
+	record  *record.Recorder // nil without
 
 	listeners
 	load     load
@@ -96,6 +99,11 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	tokens, err := a.tokenOptions()
 	if err != nil {
 		return nil, err
+	}
+	if cfg.FLVArchive { // a mistake in the path comes to light now
+		if err := os.MkdirAll(cfg.FLVDir, 0o755); err != nil {
+			return nil, fmt.Errorf("flv_dir: %w", err)
+		}
 	}
 	if err := a.build(door, tokens); err != nil {
 		return nil, err
@@ -168,11 +176,17 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) (err error) {
 	if a.relays, err = relay.New(a.hub, a.relayOptions()); err != nil {
 		return err
 	}
+	var recordings func() []live.Recording
+	if cfg.FLVArchive {
+		a.record = record.New(a.hub, record.Options{Dir: cfg.FLVDir, Finished: a.recorded, Log: a.log})
+		recordings = a.record.Recordings
+	}
 	a.api = api.New(api.Options{
 		Hub: a.hub, Keys: a.store, Relays: a.relays, Door: door, Audit: &a.audit, Log: a.log, Apps: apiApps(cfg.Apps),
 		Mint: auth.Mint{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP: "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
 		StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: version(),
+		Recordings: recordings,
 	})
 	return nil
 }
@@ -198,6 +212,13 @@ func (a *App) relayOptions() relay.Options {
 		}
 	}
 	return o
+}
+
+// recorded tells of a recording that is finished.
+func (a *App) recorded(r live.Recording) {
+	if a.outbox != nil {
+		a.outbox.Recorded(r)
+	}
 }
 
 // tlsConfig returns how TLS is served, nil where it is not.
@@ -311,6 +332,9 @@ func (a *App) Run(ctx context.Context) error {
 	if a.outbox != nil {
 		serving.Go(func() { a.outbox.Run(late) })
 	}
+	if a.record != nil {
+		serving.Go(func() { a.record.Run(late) })
+	}
 	if a.jwks != nil {
 		serving.Go(func() { a.jwks.Run(late) })
 	}
@@ -347,6 +371,9 @@ func (a *App) stop(servers []webServer) {
 		if srv.Shutdown(drain) != nil {
 			_ = srv.Close()
 		}
+	}
+	if a.record != nil {
+		a.record.Drain(drain)
 	}
 }
 

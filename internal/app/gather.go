@@ -18,15 +18,17 @@ const (
 	gatherByViewer = time.Millisecond / 10
 	busyFrom       = 0.5 // of the processors
 	busyMost       = 0.9 // at which frames are gathered as long as for hundreds of viewers
-	// soundWaits is from which load on sound waits for the next picture: nobody sees it sooner, and there is more sound than pictures.
+	// Nobody sees sound before the picture, and there is more of it: from soundWaits of the processors on, and where there are many
+	// viewers, it waits for the window that the next picture opens, as long as pictures come that often.
 	soundWaits = 0.25
+	soundMost  = 2 * gatherMost
 )
 
 // gather returns how long frames are gathered for those who watch by a protocol, for a number of them, and how long sound waits for
 // the picture.
 func gather(g config.Gather, l *load) func(string, int) (window, sound time.Duration) {
 	if !g.Auto {
-		return func(string, int) (_, _ time.Duration) { return g.Window, g.Window }
+		return func(string, int) (_, _ time.Duration) { return g.Window, 2 * g.Window }
 	}
 	return func(proto string, viewers int) (_, sound time.Duration) {
 		if viewers == 0 { // parts of the server, who choose themselves
@@ -34,7 +36,7 @@ func gather(g config.Gather, l *load) func(string, int) (window, sound time.Dura
 		}
 		busy := l.share()
 		if viewers >= gatherFrom || busy >= soundWaits {
-			sound = gatherMost
+			sound = soundMost
 		}
 		return window(viewers, busy), sound
 	}

@@ -18,16 +18,16 @@ func TestGather(t *testing.T) {
 		sound   time.Duration
 	}{
 		{"one viewer", config.Gather{Auto: true}, 1, 0, 0, 0},
-		{"few on a server that has something to do", config.Gather{Auto: true}, 1, 250, 0, 45 * ms},
-		{"few", config.Gather{Auto: true}, 49, 500, 0, 45 * ms},
-		{"some", config.Gather{Auto: true}, 50, 0, 5 * ms, 45 * ms},
-		{"many", config.Gather{Auto: true}, 450, 0, 45 * ms, 45 * ms},
-		{"very many", config.Gather{Auto: true}, 100_000, 1000, 45 * ms, 45 * ms},
-		{"few on a busy server", config.Gather{Auto: true}, 1, 700, 22 * ms, 45 * ms},
-		{"few on a full server", config.Gather{Auto: true}, 1, 1000, 45 * ms, 45 * ms},
-		{"some on a busy server", config.Gather{Auto: true}, 300, 700, 30 * ms, 45 * ms},
+		{"few on a server that has something to do", config.Gather{Auto: true}, 1, 250, 0, 90 * ms},
+		{"few", config.Gather{Auto: true}, 49, 500, 0, 90 * ms},
+		{"some", config.Gather{Auto: true}, 50, 0, 5 * ms, 90 * ms},
+		{"many", config.Gather{Auto: true}, 450, 0, 45 * ms, 90 * ms},
+		{"very many", config.Gather{Auto: true}, 100_000, 1000, 45 * ms, 90 * ms},
+		{"few on a busy server", config.Gather{Auto: true}, 1, 700, 22 * ms, 90 * ms},
+		{"few on a full server", config.Gather{Auto: true}, 1, 1000, 45 * ms, 90 * ms},
+		{"some on a busy server", config.Gather{Auto: true}, 300, 700, 30 * ms, 90 * ms},
 		{"parts of a busy server", config.Gather{Auto: true}, 0, 1000, 0, 0},
-		{"pinned", config.Gather{Window: 7 * ms}, 1000, 1000, 7 * ms, 7 * ms},
+		{"pinned", config.Gather{Window: 7 * ms}, 1000, 1000, 7 * ms, 14 * ms},
 		{"pinned to nothing", config.Gather{}, 1000, 1000, 0, 0},
 	} {
 		var l load

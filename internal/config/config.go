@@ -68,7 +68,7 @@ type Config struct {
 	Hook struct {
 		OnPublish string        `key:"on_publish" secret:"true" help:"A URL that is asked before somebody publishes; without a yes nobody does. See docs/keys.md."`
 		OnPlay    string        `key:"on_play" secret:"true" help:"A URL that is asked before somebody watches."`
-		Events    string        `key:"events" secret:"true" help:"A URL that is told of streams that start, are held, go on and end."`
+		Events    string        `key:"events" secret:"true" help:"A URL that is told of streams that start, are held, go on and end, and of recordings."`
 		Viewers   bool          `key:"viewers" default:"false" help:"Tell it of viewers who come and go too."`
 		Secret    string        `key:"secret" secret:"true" help:"The secret that signs what these URLs are sent. At least 16 characters."`
 		Timeout   time.Duration `key:"timeout" default:"3s" min:"100ms" max:"30s" help:"How long they may take to answer."`
@@ -90,7 +90,7 @@ type Config struct {
 	Latency    string        `key:"latency" default:"gop" oneof:"gop,live-edge" help:"How viewers start: gop at a keyframe, with a picture at once; live-edge with audio now and video at the next keyframe."`
 	PlayWait   time.Duration `key:"play_wait" default:"30s" min:"0s" max:"24h" help:"How long a player waits for a stream that is not live. 0: for ever."`
 	MaxLatency time.Duration `key:"max_latency" default:"4s" min:"500ms" max:"5m" help:"How far a viewer may fall behind before he is moved to a newer keyframe."`
-	Gather     Gather        `key:"gather" default:"auto" max:"200ms" help:"How long frames are gathered before they are written to viewers: longer costs less. auto: the longer, the more viewers, and the busier the server; sound waits for the next picture on one that has many viewers or something to do."`
+	Gather     Gather        `key:"gather" default:"auto" max:"200ms" help:"How long frames are gathered at most before they are written to viewers: longer costs less. Nobody waits for a picture that comes later than that, and sound waits for the picture, at most twice as long. auto: the longer, the more viewers, and the busier the server."`
 	RingTime   time.Duration `key:"ring_time" default:"30s" min:"1s" max:"10m" help:"How much of a stream is held in memory for viewers, at most."`
 	RingSize   Bytes         `key:"ring_size" default:"64MiB" min:"1MiB" max:"64GiB" help:"How many bytes of a stream are held in memory for viewers, at most."`
 
@@ -111,8 +111,8 @@ type Config struct {
 	HeaderTimeout    time.Duration `key:"http_read_header_timeout" default:"5s" min:"100ms" max:"1m" help:"How long the header of an HTTP request may take."`
 	IdleTimeout      time.Duration `key:"http_idle_timeout" default:"60s" min:"1s" max:"1h" help:"How long an HTTP connection is kept between requests."`
 
-	FLVArchive bool   `key:"flv_archive" default:"false" group:"Not in this version" help:"Record every stream to a file."`
-	FLVDir     string `key:"flv_dir" default:"tmp" help:"The directory of the recordings."`
+	FLVArchive bool   `key:"flv_archive" default:"false" group:"Recording" help:"Record every stream to FLV files. See docs/recording.md."`
+	FLVDir     string `key:"flv_dir" default:"tmp" nonempty:"true" help:"The directory of the recordings: flv_dir/APP/ROOM_UNIXSECONDS.flv. Made when absent."`
 
 	// Apps are the entries of server, each with a name of its own; there is at least one.
 	Apps []App

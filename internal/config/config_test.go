@@ -98,7 +98,7 @@ server:
 	{"app without a name", "server:\n- live: true\n", nil, []string{"2: server[0]: has no appname"}},
 	{"app twice", "server:\n- appname: a\n- appname: a\n", nil, []string{`3: server[1]: there is an app "a" already`}},
 	{"app with a bad name", "server:\n- appname: a/b\n", nil, []string{`2: server[0].appname: app name "a/b" has a character outside A-Z a-z 0-9 . _ -`}},
-	{"archive", "flv_archive: true\n", nil, []string{"1: flv_archive: not in this version"}},
+	{"archive", "flv_dir: ''\n", nil, []string{"1: flv_dir: must not be empty"}},
 	{"static push", "server:\n- appname: live\n  static_push: ['rtmp://user:pass@example.com/live', \"rtmps://h:444/a/b?x=1\"]\n",
 		func(c *Config) {
 			c.Apps[0].StaticPush = Targets{"rtmp://user:pass@example.com/live", "rtmps://h:444/a/b?x=1"}

@@ -74,9 +74,6 @@ the start with the place of the mistake: ` + "`livego check-config`" + ` tells w
 		if f.Group != group {
 			group = f.Group
 			fmt.Fprintf(&b, "\n## %s\n\n", group)
-			if group == notYet {
-				b.WriteString("The server does not start when one of the switches or Redis is set, so that nothing is ignored silently.\n\n")
-			}
 			b.WriteString("| key | default | what it does |\n|---|---|---|\n")
 		}
 		def := ""
@@ -102,8 +99,6 @@ entry does not name is true.
 	return b.String()
 }
 
-const notYet = "Not in this version"
-
 // limits says in a sentence what a setting may be.
 func limits(f field) string {
 	switch {
@@ -124,7 +119,7 @@ func exampleFile() string {
 	b.WriteString("# Settings of livego with their defaults: copy this file to livego.yaml and take the # off what you change.\n")
 	group, block := "", ""
 	for _, f := range fields() {
-		if f.Group == notYet || f.Key == "config_file" {
+		if f.Key == "config_file" {
 			continue
 		}
 		if f.Group != group {

@@ -34,10 +34,6 @@ func (c Config) problems() []problem {
 	var all []problem
 	add := func(key, format string, args ...any) { all = append(all, problem{key, fmt.Sprintf(format, args...)}) }
 
-	const later = "not in this version"
-	if c.FLVArchive {
-		add("flv_archive", later)
-	}
 	if c.RedisAddr != "" {
 		if _, err := redisurl.Parse(c.RedisAddr, c.RedisPwd); err != nil {
 			add("redis_addr", "%v", err)

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"livego/internal/netx"
 	"livego/internal/stream"
 )
 
@@ -26,6 +27,7 @@ type viewer struct {
 	rest     []byte   // to be sent before the next node,
 	more     [][]byte // and then these
 	paid     *node    // the node that is counted when rest is sent
+	counted  progress // what is to be told of nodes that were
 	started  bool     // has been given his start
 	gop      uint64   // of his start, or of where he went on after a skip
 	after    uint64   // at which place he waits for a start: node.total
@@ -75,14 +77,12 @@ func (v *viewer) receive(buf []byte) (news, more bool) {
 	if v.isGone() {
 		return false, false
 	}
-	n, err := unix.Read(v.sock, buf)
+	n, err := netx.ReadNow(v.sock, buf)
 	switch {
-	case errors.Is(err, unix.EINTR):
-		return false, true
 	case errors.Is(err, unix.EAGAIN):
 		return false, false
 	case err != nil:
-		v.hangUp(os.NewSyscallError("read", err))
+		v.hangUp(err)
 		return true, false
 	case n == 0:
 		v.hangUp(errLeft)
@@ -134,7 +134,7 @@ const stallLooks = 10
 // stalls reports whether the viewer's end has acknowledged nothing since the last look of what the kernel holds for him: he does
 // not read, or his power is cut. His socket need not be full for that, and where it is, he may take it so slowly that we cannot add.
 func (v *viewer) stalls(now time.Time) bool {
-	queued, err := unix.IoctlGetInt(v.sock, unix.SIOCOUTQ)
+	queued, err := netx.QueuedNow(v.sock)
 	if err != nil {
 		return false
 	}
@@ -155,7 +155,7 @@ func (v *viewer) queuedNow() int {
 	if v.isGone() {
 		return 0
 	}
-	n, _ := unix.IoctlGetInt(v.sock, unix.SIOCOUTQ)
+	n, _ := netx.QueuedNow(v.sock)
 	return n
 }
 
@@ -276,6 +276,7 @@ func (v *viewer) begin() {
 
 // sent moves v on by n bytes.
 func (v *viewer) sent(n int, now time.Time) {
+	defer v.tell(now)
 	for {
 		k := min(n, len(v.rest))
 		v.rest = v.rest[k:]
@@ -287,7 +288,7 @@ func (v *viewer) sent(n int, now time.Time) {
 			v.rest, v.more = v.more[0], v.more[1:]
 			continue
 		}
-		v.count(now)
+		v.count()
 		if n == 0 {
 			return
 		}
@@ -296,11 +297,25 @@ func (v *viewer) sent(n int, now time.Time) {
 	}
 }
 
+// A progress is what a viewer has been sent: payload bytes, up to a DTS.
+type progress struct {
+	video, audio int
+	dts          time.Duration
+}
+
 // count counts the node that has been sent.
-func (v *viewer) count(now time.Time) {
+func (v *viewer) count() {
 	if nd := v.paid; nd != nil {
-		v.Viewer.Progress(nd.video, nd.audio, nd.dts, now)
+		v.counted = progress{v.counted.video + nd.video, v.counted.audio + nd.audio, nd.dts}
 		v.paid = nil
+	}
+}
+
+// tell tells the statistics what was counted.
+func (v *viewer) tell(now time.Time) {
+	if c := v.counted; c != (progress{}) {
+		v.Viewer.Progress(c.video, c.audio, c.dts, now)
+		v.counted = progress{}
 	}
 }
 
@@ -314,7 +329,7 @@ func (v *viewer) fallBehind(now time.Time) {
 	o := &v.feed.fan.opt
 	last, newest := v.feed.newest()
 	behind := min(last.dts-v.at.dts, now.Sub(v.at.at)) // an encoder that catches up sends seconds at once: he is not late for that
-	if queued, err := unix.IoctlGetInt(v.sock, unix.SIOCOUTQ); err == nil {
+	if queued, err := netx.QueuedNow(v.sock); err == nil {
 		v.drain.Full(now, v.given, queued)
 		behind += v.drain.Takes(queued + len(v.rest))
 	}
@@ -323,7 +338,8 @@ func (v *viewer) fallBehind(now time.Time) {
 	}
 	late := (v.caught || now.Sub(v.joined) >= startGrace) && behind > o.MaxLatency
 	if late && newest != nil && newest.total > v.at.total || v.feed.tooOld(v.at, last) {
-		v.count(now)
+		v.count()
+		v.tell(now)
 		v.after, v.at = v.at.total, nil
 		v.Viewer.Skip()
 	}

@@ -60,27 +60,19 @@ func (s *socket) tryRead(fd uintptr) (done bool) {
 		s.buf, _ = s.srv.bufs.Get().(*[headSize]byte)
 		s.n = 0
 	}
-	for {
-		room := s.buf[s.n:]
-		n, _, errno := unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(room))), uintptr(len(room)))
-		switch errno {
-		case 0:
-			if n == 0 {
-				s.err = io.EOF
-			}
-			s.n += int(n)
-			return true
-		case unix.EINTR:
-		case unix.EAGAIN:
-			if s.n == 0 {
-				s.release() // most of the time of most connections is spent here
-			}
-			return false
-		default:
-			s.err = os.NewSyscallError("read", errno)
-			return true
+	n, err := netx.ReadNow(int(fd), s.buf[s.n:])
+	switch {
+	case errors.Is(err, unix.EAGAIN):
+		if s.n == 0 {
+			s.release() // most of the time of most connections is spent here
 		}
+		return false
+	case err == nil && n == 0:
+		err = io.EOF
 	}
+	s.n += n
+	s.err = err
+	return true
 }
 
 // send sends head and body, waiting as long as there is progress, and returns how many bytes of both went.

@@ -152,6 +152,14 @@ func (o *Outbox) RelayFailed(s live.RelayStatus) {
 	o.tell(Event{ID: newID(), Type: "relay.failed", Stream: name.String(), At: s.Since.UTC(), Relay: &Relay{s.Direction, s.URL, s.Error, s.Attempts}})
 }
 
+// Recorded tells that a file was closed. It never blocks.
+func (o *Outbox) Recorded(r live.Recording) {
+	o.tell(Event{ID: newID(), Type: "recording.finished", Stream: r.Name.String(), At: time.Now().UTC(), Recording: &Recording{
+		File: r.File, Started: r.Started, Bytes: r.Bytes, Duration: r.Duration.Seconds(), Gaps: r.Gaps, Reason: r.Reason,
+		Error: r.Error[:min(len(r.Error), live.MaxName)],
+	}})
+}
+
 // tell takes an event that is none of the hub's.
 func (o *Outbox) tell(e Event) {
 	select {

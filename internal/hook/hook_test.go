@@ -508,3 +508,36 @@ func FuzzParseLine(f *testing.F) {
 		}
 	})
 }
+
+// TestRecorded tells of files that were closed, the last of them while the server stops.
+func TestRecorded(t *testing.T) {
+	hub := stream.NewHub(stream.Options{})
+	defer hub.Close()
+	dir, r := t.TempDir(), receive(t)
+	o, err := OpenOutbox(hub, OutboxOptions{URL: r.URL, Secret: secret, Dir: dir, Timeout: time.Second, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range waitingTold + 5 { // more than fit
+		o.Recorded(live.Recording{})
+	}
+	if n := o.untold.Load(); n != 5 {
+		t.Errorf("%d are lost, want 5", n)
+	}
+	for range waitingTold {
+		<-o.told
+	}
+	o.Recorded(live.Recording{
+		Name: live.Name{App: "live", Room: "movie"}, File: "live/movie_1.flv", Started: time.Unix(1, 0).UTC(), Bytes: 2, Duration: 3500 * time.Millisecond,
+		Gaps: 4, Reason: live.DiskFailed, Error: strings.Repeat("x", 1000),
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	o.Run(ctx)
+	startOutbox(t, hub, dir, r.URL)
+	e := r.await(1)[0]
+	want := Recording{File: "live/movie_1.flv", Started: time.Unix(1, 0).UTC(), Bytes: 2, Duration: 3.5, Gaps: 4, Reason: "failed", Error: strings.Repeat("x", 128)}
+	if e.Type != "recording.finished" || e.Stream != "live/movie" || e.Recording == nil || *e.Recording != want {
+		t.Errorf("%+v %+v", e, e.Recording)
+	}
+}

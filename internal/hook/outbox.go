@@ -15,6 +15,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"livego/internal/live"
 )
 
 const (
@@ -22,7 +24,7 @@ const (
 	maxBox = 64 << 20
 	// maxPage is how long a file of it grows.
 	maxPage = 1 << 20
-	// maxLine bounds an event: a name has 128 characters, and nothing else comes from outside.
+	// maxLine bounds an event: a name has 128 characters, and what a disk says is cut to as many.
 	maxLine = 4 << 10
 	// keep is how long an event is worth telling.
 	keep = 24 * time.Hour
@@ -31,11 +33,24 @@ const (
 // An Event is news of a stream, as it is told. Who receives it knows by ID what he has had.
 type Event struct {
 	ID     string    `json:"id"`
-	Type   string    `json:"type"` // "stream.started", "stream.held", "stream.resumed", "stream.live", "stream.ended", "viewer.joined", "viewer.left", "relay.failed"
+	Type   string    `json:"type"` // "stream.started", "stream.held", "stream.resumed", "stream.live", "stream.ended", "viewer.joined", "viewer.left", "recording.finished", "relay.failed"
 	Stream string    `json:"stream"`
 	At     time.Time `json:"at"`
 	Viewer uint64    `json:"viewer,omitempty"`
-	Relay  *Relay    `json:"relay,omitempty"`
+
+	Recording *Recording `json:"recording,omitempty"` // of recording.finished
+	Relay     *Relay     `json:"relay,omitempty"`     // of relay.failed
+}
+
+// A Recording tells of a file that was closed.
+type Recording struct {
+	File     string               `json:"file"` // below flv_dir
+	Started  time.Time            `json:"started"`
+	Bytes    int64                `json:"bytes"`
+	Duration float64              `json:"duration"` // s
+	Gaps     int                  `json:"gaps"`
+	Reason   live.RecordingReason `json:"reason"`
+	Error    string               `json:"error,omitempty"`
 }
 
 // A Relay is what relay.failed says of it. It holds no secret.

@@ -15,7 +15,7 @@ func BoundUnsent(c net.Conn, n int) {
 
 // Queued returns how many bytes the kernel holds for c that the peer has not acknowledged; 0 where that is not known.
 func Queued(c net.Conn) (n int) {
-	control(c, func(fd int) { n, _ = unix.IoctlGetInt(fd, unix.SIOCOUTQ) })
+	control(c, func(fd int) { n, _ = QueuedNow(fd) })
 	return n
 }
 

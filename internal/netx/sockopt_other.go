@@ -2,7 +2,10 @@
 
 package netx
 
-import "net"
+import (
+	"io"
+	"net"
+)
 
 // BoundUnsent bounds what the kernel holds unsent for c to about n bytes, by the size of its send buffer. It is a wish. 0
 // leaves it as it is.
@@ -14,3 +17,6 @@ func BoundUnsent(c net.Conn, n int) {
 
 // Queued is not known here.
 func Queued(net.Conn) int { return 0 }
+
+// Reader returns what reads from c at the least cost: here c.
+func Reader(c net.Conn) io.Reader { return c }

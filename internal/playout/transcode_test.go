@@ -36,7 +36,7 @@ func TestChild(t *testing.T) {
 		{"killed", "echo picture; kill -9 $$", "picture\n ffmpeg: it broke off (signal: killed)"},
 		{"failed with many words", "yes line | head -c 1000000 >&2; exit 1", " ffmpeg: line (exit status 1)"},
 		{"failed with a long line", "head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1", " ffmpeg: " + strings.Repeat("x", maxComplaint) + " (exit status 1)"},
-		{"left somebody behind", "echo picture; sleep 1000 >/dev/null & exit 0", "picture\n EOF"},
+		{"left somebody behind", "echo picture; sleep 20 >/dev/null & exit 0", "picture\n EOF"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			fakeFFmpeg(t, tt.script)
@@ -61,10 +61,10 @@ func TestChild(t *testing.T) {
 func TestChildStops(t *testing.T) {
 	for name, script := range map[string]string{
 		"busy":                      "exec cat /dev/zero",
-		"silent":                    "echo picture; exec sleep 1000",
-		"with a child":              "echo picture; sleep 1000; echo more",
-		"gone, with a child":        "echo picture; sleep 1000 & exit 1",
-		"still there, but finished": "echo picture; exec >&-; sleep 1000",
+		"silent":                    "echo picture; exec sleep 20",
+		"with a child":              "echo picture; sleep 20; echo more",
+		"gone, with a child":        "echo picture; sleep 20 & exit 1",
+		"still there, but finished": "echo picture; exec >&-; sleep 20",
 	} {
 		t.Run(name, func(t *testing.T) {
 			fakeFFmpeg(t, script)

@@ -47,7 +47,7 @@ type conn struct {
 
 func newConn(nc net.Conn, o Options) *conn {
 	c := &conn{nc: nc, opt: o.withDefaults(), start: time.Now(), early: true, ackEvery: window, outChunk: 128}
-	c.src = &source{nc: nc, onTick: c.ping, onRead: c.onRead}
+	c.src = &source{nc: nc, in: netx.Reader(nc), onTick: c.ping, onRead: c.onRead}
 	c.in = newChunkReader(bufio.NewReaderSize(c.src, readBuffer), c.opt.SkipCount)
 	return c
 }

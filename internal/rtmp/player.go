@@ -33,7 +33,7 @@ func (c *ServerConn) Detach() *Player {
 	p := &Player{c: c}
 	buffered, _ := c.in.br.Peek(c.in.br.Buffered())
 	p.held = append(append(p.held, buffered...), c.src.head...)
-	c.src.head, c.nc = nil, nil
+	c.src.head, c.src.in, c.nc = nil, nil, nil
 	c.in.br = bufio.NewReaderSize(p, readBufferFed)
 	return p
 }

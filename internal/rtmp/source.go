@@ -2,6 +2,7 @@ package rtmp
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
 	"sync"
@@ -15,8 +16,9 @@ const grace = time.Second
 // don't move, and the wake-up for the next ping, without a timer or a goroutine a connection.
 type source struct {
 	nc     net.Conn
-	head   []byte // what a former buffer still held
-	total  uint64 // bytes read from nc
+	in     io.Reader // of nc
+	head   []byte    // what a former buffer still held
+	total  uint64    // bytes read from nc
 	limit  time.Time
 	tick   time.Duration // between calls of onTick; 0 for none
 	due    time.Time     // of the next tick
@@ -38,7 +40,7 @@ func (s *source) Read(p []byte) (int, error) {
 		if err := s.arm(); err != nil {
 			return 0, err
 		}
-		n, err := s.nc.Read(p)
+		n, err := s.in.Read(p)
 		s.total += uint64(n)
 		now := time.Now()
 		if s.tick > 0 && !now.Before(s.due) {

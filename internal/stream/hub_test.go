@@ -583,6 +583,58 @@ func TestGatherWakesOncePerWindow(t *testing.T) {
 	})
 }
 
+// TestWindowClosesWithThePicture: a window is not held open for a picture that comes after it.
+func TestWindowClosesWithThePicture(t *testing.T) {
+	for _, tt := range []struct {
+		every, window time.Duration
+		late          []time.Duration // of the pictures, in turn
+	}{
+		{33 * ms, 45 * ms, []time.Duration{33 * ms, 0}},
+		{40 * ms, 45 * ms, []time.Duration{40 * ms, 0}},
+		{20 * ms, 45 * ms, []time.Duration{40 * ms, 20 * ms, 0}},
+		{50 * ms, 45 * ms, []time.Duration{0}},
+		{40 * ms, 5 * ms, []time.Duration{0}},
+		{40 * ms, 0, []time.Duration{0}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := NewHub(Options{Gather: func(string, int) (_, _ time.Duration) { return tt.window, 90 * ms }})
+			defer h.Close()
+			p := mustPublish(t, h, PublishOptions{})
+			write(t, p, video(0, true), audio(0))
+			s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
+			drain(t, s)
+			var late []time.Duration
+			go func() {
+				buf := make([]*media.Frame, 16)
+				for {
+					n, err := s.Next(t.Context(), buf)
+					if err != nil {
+						return
+					}
+					for _, f := range buf[:n] {
+						late = append(late, time.Since(f.Arrived))
+					}
+				}
+			}()
+			const pictures = 30
+			for i := range pictures {
+				time.Sleep(tt.every)
+				write(t, p, video(time.Duration(i+1)*tt.every, false))
+			}
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if len(late) != pictures {
+				t.Fatalf("%d pictures", len(late))
+			}
+			for i, got := range late {
+				if want := tt.late[i%len(tt.late)]; got != want {
+					t.Fatalf("a picture each %v, gathered for %v: %v late, want %v in turn", tt.every, tt.window, late, tt.late)
+				}
+			}
+		})
+	}
+}
+
 // TestSoundWaitsForThePicture: what comes between two pictures wakes nobody by itself, if the next is not too late.
 func TestSoundWaitsForThePicture(t *testing.T) {
 	for _, tt := range []struct {
@@ -590,13 +642,13 @@ func TestSoundWaitsForThePicture(t *testing.T) {
 		window time.Duration
 		wakes  int // in a second of 25 pictures and 50 sounds, and one in which the pictures stay away
 	}{
-		{"the picture wakes at once", 0, 25 + 20},
-		{"the picture's window is shorter", 5 * ms, 25 + 20},
-		{"both wait alike", 50 * ms, 17 + 17},
+		{"the picture wakes at once", 0, 25 + 13},
+		{"no two pictures in a window", 30 * ms, 25 + 13},
+		{"two pictures in a window", 50 * ms, 13 + 13},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := NewHub(Options{Gather: func(string, int) (_, _ time.Duration) { return tt.window, 50 * ms }})
+				h := NewHub(Options{Gather: func(string, int) (_, _ time.Duration) { return tt.window, 80 * ms }})
 				defer h.Close()
 				p := mustPublish(t, h, PublishOptions{})
 				write(t, p, video(0, true), audio(0))

@@ -13,6 +13,7 @@ type meter struct {
 	total atomic.Uint64
 	from  atomic.Pointer[mark] // start of the window
 	last  atomic.Pointer[mark] // start of the next
+	turn  time.Time            // when the next ends; of who adds, who need not look last up
 }
 
 type mark struct {
@@ -22,13 +23,16 @@ type mark struct {
 
 func (m *meter) add(n int, now time.Time) {
 	total := m.total.Add(uint64(n))
-	if last := m.last.Load(); last == nil || now.Sub(last.at) >= meterWindow {
-		if last == nil {
-			last = &mark{now, total - uint64(n)}
-		}
-		m.from.Store(last)
-		m.last.Store(&mark{now, total})
+	if now.Before(m.turn) {
+		return
 	}
+	m.turn = now.Add(meterWindow)
+	last := m.last.Load()
+	if last == nil {
+		last = &mark{now, total - uint64(n)}
+	}
+	m.from.Store(last)
+	m.last.Store(&mark{now, total})
 }
 
 // kbps returns the rate in kbit/s over the last five to ten seconds, or since the beginning.

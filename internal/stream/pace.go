@@ -34,8 +34,26 @@ func (s *stream) pace(proto string) *pace {
 	return p
 }
 
-// notify wakes who waits for f, now or when the window of his protocol closes. Caller holds s.mu.
+// A beat is the time between pictures.
+type beat struct {
+	last  time.Duration // DTS of the newest
+	every time.Duration
+}
+
+// picture notes f. More than one track may have a picture of one time.
+func (b *beat) picture(f *media.Frame) {
+	if f.DTS != b.last {
+		b.last, b.every = f.DTS, f.DTS-b.last
+	}
+}
+
+// notify wakes who waits for f, now or when the window of his protocol closes: with the last picture that comes before that, since
+// to wait on would gather no more. Caller holds s.mu.
 func (s *stream) notify(f *media.Frame) {
+	picture := f.Track.Kind == media.Video
+	if picture {
+		s.beat.picture(f)
+	}
 	for _, p := range s.paces {
 		if !p.waited.Load() {
 			continue
@@ -44,25 +62,32 @@ func (s *stream) notify(f *media.Frame) {
 		if g := s.hub.opt.Gather; g != nil {
 			p.window, sound = g(p.proto, p.viewers)
 		}
-		window := p.window
-		if f.Track.Kind == media.Audio && s.kinds[media.Video] {
+		window, next := p.window, time.Duration(0)
+		switch {
+		case picture:
+			next = s.beat.every
+		case f.Track.Kind == media.Audio && s.kinds[media.Video]:
 			window = max(window, sound)
 		}
-		p.gather(window, s)
+		p.gather(window, next, s)
 	}
 }
 
-// gather has p's window close in d, if it does not before.
-func (p *pace) gather(d time.Duration, s *stream) {
+// gather has p's window close in d, if it does not before; now, if it would before next has passed.
+func (p *pace) gather(d, next time.Duration, s *stream) {
 	now := time.Now()
-	switch open := !p.closes.IsZero(); {
-	case d <= 0:
+	open := !p.closes.IsZero()
+	if open {
+		d = min(d, p.closes.Sub(now))
+	}
+	switch {
+	case d <= 0 || d < next:
 		if open {
 			p.timer.Stop()
 		}
 		p.wakeAll()
 		return
-	case open && !now.Add(d).Before(p.closes):
+	case open && now.Add(d).Equal(p.closes):
 		return
 	case p.timer == nil:
 		p.timer = time.AfterFunc(d, func() { s.closeWindow(p) })

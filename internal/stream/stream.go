@@ -46,6 +46,7 @@ type stream struct {
 	meta    *media.Meta
 	viewers map[*Viewer]struct{}
 	paces   []*pace // one for each protocol that somebody reads it by
+	beat    beat    // of the pictures
 	alarm   alarm   // wakes who waits for a time
 	skips   atomic.Uint64
 }

@@ -154,6 +154,9 @@ func (v *Viewer) Skip() {
 	h.emit(Event{Type: Skipped, Name: v.s.name, Viewer: v.id})
 }
 
+// Skips returns how often the viewer was moved to a newer keyframe.
+func (v *Viewer) Skips() uint64 { return v.skips.Load() }
+
 func (v *Viewer) kick(reason error) {
 	v.kickOnce.Do(func() {
 		v.reason = reason

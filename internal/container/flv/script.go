@@ -130,6 +130,11 @@ func isLabel(s string) bool {
 // what the encoder claimed. m may be nil. Of each kind the first track counts; those after it have a map of their own (Enhanced
 // RTMP v2, Enhancing onMetaData).
 func (d Dialect) metaData(m *media.Meta, tracks ...*media.Track) []byte {
+	return amf0.Append(nil, onMetaData, amf0.ECMAArray(d.facts(m, tracks...)))
+}
+
+// facts returns the properties of onMetaData.
+func (d Dialect) facts(m *media.Meta, tracks ...*media.Track) pairs {
 	if m == nil {
 		m = new(media.Meta)
 	}
@@ -154,7 +159,7 @@ func (d Dialect) metaData(m *media.Meta, tracks ...*media.Track) []byte {
 	if m.Encoder != "" {
 		e = append(e, amf0.Pair{Key: "encoder", Value: m.Encoder})
 	}
-	return amf0.Append(nil, onMetaData, amf0.ECMAArray(e))
+	return e
 }
 
 // pairs are properties in the making.

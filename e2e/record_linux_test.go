@@ -1,0 +1,90 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"livego/e2e/essence"
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+// smallDisk mounts a disk of so many bytes, which needs root.
+func smallDisk(t *testing.T, size string) string {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("MISSING RIGHTS: only root mounts a disk, so that this test proves NOTHING here")
+	}
+	dir := t.TempDir()
+	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+size, "tmpfs", dir).CombinedOutput(); err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("MISSING RIGHTS: mount: %v: %s, and CI=true", err, out)
+		}
+		t.Skipf("MISSING RIGHTS: mount: %v: %s, so that this test proves NOTHING here", err, out)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// TestRecordingFullDisk fills the disk: the file is closed so that it plays, viewers notice nothing, and when there is room again another
+// file begins.
+func TestRecordingFullDisk(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	disk := smallDisk(t, "4m")
+	ballast := filepath.Join(disk, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 2<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := rig.Start(t, rig.Options{Flags: []string{"--flv_archive", "--flv_dir=" + filepath.Join(disk, "rec")}})
+	src := load(t, sample.Heavy)
+	viewer := waitRTMP(t, s.RTMP("movie"))
+	push := src.push(s, t, "movie")
+	rig.Eventually(t, patience, "full disk", func() error {
+		_, err := os.ReadFile(ballast)
+		if r, rerr := recordingOf(t, s, "movie"); rerr != nil || r.State != "waiting" {
+			return os.ErrNotExist
+		}
+		return err
+	})
+	waiting, _ := recordingOf(t, s, "movie")
+	if waiting.File != "" || !strings.Contains(waiting.Error, "no space left") && !strings.Contains(waiting.Error, "is free") {
+		t.Errorf("%+v", waiting)
+	}
+	files, err := filepath.Glob(filepath.Join(disk, "rec", "live", "*.flv"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	if said := lasts(t, files[0]); said < 2 {
+		t.Errorf("the file lasts %v s", said)
+	}
+	packets, err := readFLV(t, files[0]).Packets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := essence.Compare(src.packets, packets, essence.Millisecond); err != nil || m.Video.First != 0 {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	r := awaitRecording(t, s, "movie", "recording", 1, 12*time.Second)
+	push.OK(patience)
+	m := check(t, "RTMP", src.packets, frames(t, viewer), essence.Millisecond)
+	if m.Video.First != 0 {
+		t.Errorf("the viewer missed something: %+v", m)
+	}
+	r = awaitRecording(t, s, "movie", "finished", r.Duration, 7*time.Second)
+	if said := lasts(t, filepath.Join(disk, "rec", r.File)); said < 1 {
+		t.Errorf("the second file lasts %v s: %+v", said, r)
+	}
+}

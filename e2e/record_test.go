@@ -1,0 +1,251 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/essence"
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+// recording is one of /api/v1/recordings.
+type recording struct {
+	App, Room, File, State, Reason, Error string
+	Bytes                                 int64
+	Duration                              float64
+	Gaps                                  int
+}
+
+// recordingOf returns the newest recording of a room.
+func recordingOf(t testing.TB, s *rig.Server, room string) (recording, error) {
+	t.Helper()
+	var list struct{ Recordings []recording }
+	if err := json.Unmarshal(rig.Get(t, s.API("/api/v1/recordings")), &list); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range list.Recordings {
+		if r.Room == room {
+			return r, nil
+		}
+	}
+	return recording{}, fmt.Errorf("no recording of %s: %+v", room, list)
+}
+
+// awaitRecording waits until the newest recording of a room is in that state, and lasts so long.
+func awaitRecording(t testing.TB, s *rig.Server, room, state string, lasts float64, limit time.Duration) (r recording) {
+	t.Helper()
+	rig.Eventually(t, limit, "recording "+state, func() (err error) {
+		if r, err = recordingOf(t, s, room); err == nil && (r.State != state || r.Duration < lasts) {
+			err = fmt.Errorf("%+v", r)
+		}
+		return err
+	})
+	return r
+}
+
+// startRecording starts a server that records into a directory.
+func startRecording(t testing.TB, o rig.Options) (s *rig.Server, dir string) {
+	t.Helper()
+	dir = filepath.Join(t.TempDir(), "recordings")
+	o.Flags = append([]string{"--flv_archive", "--flv_dir=" + dir}, o.Flags...)
+	return rig.Start(t, o), dir
+}
+
+// lasts returns how long ffprobe says that a file is, in seconds.
+func lasts(t testing.TB, path string) float64 {
+	t.Helper()
+	p := rig.Go(t, "ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", path)
+	p.OK(patience)
+	d, err := strconv.ParseFloat(strings.TrimSpace(p.Stdout()), 64)
+	if err != nil {
+		t.Errorf("%s: ffprobe: %q %v", path, p.Stdout(), err)
+	}
+	return d
+}
+
+// TestRecord records each sample, and compares the file with what was pushed.
+func TestRecord(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	server, dir := startRecording(t, rig.Options{})
+	record := func(t *testing.T, src source, push func(s *rig.Server) *rig.Process) *essence.FLVFile {
+		t.Helper()
+		s := server.In(t)
+		push(s).OK(patience)
+		r := awaitRecording(t, s, src.Name, "finished", 0, 2*time.Second)
+		path := filepath.Join(dir, r.File)
+		got := readFLV(t, path)
+		packets, err := got.Packets()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m := check(t, r.File, src.packets, packets, essence.Millisecond); m.Video.First != 0 || m.Audio.First > src.audioBeforeVideo()+1 { // by one where ffmpeg interleaves anew
+			t.Errorf("%s: the beginning is missing: %+v", r.File, m)
+		}
+		end := time.Duration(0)
+		for _, u := range packets {
+			end = max(end, u.DTS)
+		}
+		said := lasts(t, path)
+		if packets[0].DTS != 0 || math.Abs(said-r.Duration) > 0.01 || said < end.Seconds() || said > end.Seconds()+0.2 {
+			t.Errorf("%s begins at %v, ends with a frame at %v, and lasts %v s by ffprobe and %v s by the list", r.File, packets[0].DTS, end, said, r.Duration)
+		}
+		if info, err := os.Stat(path); err != nil || info.Size() != r.Bytes || r.Reason != "ended" || r.Gaps != 0 || r.Error != "" {
+			t.Errorf("%+v, %v", r, err)
+		}
+		return got
+	}
+	for _, sam := range sample.All() {
+		t.Run(sam.Name, func(t *testing.T) {
+			t.Parallel()
+			src := load(t, sam)
+			src.checkFLV(t, "recording", record(t, src, func(s *rig.Server) *rig.Process { return src.push(s, t, sam.Name) }))
+		})
+	}
+	for _, sam := range sample.Enhanced() {
+		t.Run("enhanced "+sam.Name, func(t *testing.T) {
+			t.Parallel()
+			src := load(t, sam)
+			src.Name = "enhanced-" + sam.Name
+			if got := record(t, src, func(s *rig.Server) *rig.Process { return src.pushNewer(t, s, src.Name) }); !slices.Equal(got.FourCCs(), src.file.FourCCs()) {
+				t.Errorf("codecs %v, want %v", got.FourCCs(), src.file.FourCCs())
+			}
+		})
+	}
+}
+
+// TestRecordingSeeks has ffmpeg seek in a file: to the right keyframe, by the index and not by reading all that is before.
+func TestRecordingSeeks(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s, dir := startRecording(t, rig.Options{})
+	load(t, sample.Heavy).push(s, t, "movie").OK(patience)
+	r := awaitRecording(t, s, "movie", "finished", 0, 2*time.Second)
+	path := filepath.Join(dir, r.File)
+	for _, c := range []struct{ to, at string }{{"0", "0.000000"}, {"7.5", "7.000000"}, {"18.9", "18.000000"}} {
+		p := rig.Go(t, "ffprobe", "-v", "debug", "-read_intervals", c.to+"%+#1", "-select_streams", "v", "-show_entries", "packet=dts_time,flags", "-of", "csv=p=0", path)
+		p.OK(patience)
+		if got := strings.TrimSpace(p.Stdout()); got != c.at+",K_" {
+			t.Errorf("a seek to %s s leads to %s, want %s", c.to, got, c.at)
+		}
+		read := regexp.MustCompile(`Statistics: (\d+) bytes read`).FindStringSubmatch(p.Stderr())
+		if read == nil || strings.Contains(p.Stderr(), "index") {
+			t.Fatalf("ffprobe says\n%s", p.Stderr())
+		}
+		if n, _ := strconv.Atoi(read[1]); int64(n) > r.Bytes/2 {
+			t.Errorf("for a seek to %s s it reads %d bytes of %d", c.to, n, r.Bytes)
+		}
+	}
+	// What was recorded can be pushed again.
+	viewer := waitRTMP(t, s.RTMP("again"))
+	p := push(t, s, path, "again")
+	p.OK(patience)
+	if strings.Contains(p.Stderr(), "no sense") {
+		t.Errorf("livego push says\n%s", p.Stderr())
+	}
+	want, err := readFLV(t, path).Packets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, "the recording, pushed", want, frames(t, viewer), essence.Millisecond)
+	awaitRecording(t, s, "again", "finished", 19, 2*time.Second)
+}
+
+// TestRecordingKilled kills the server in the middle: the file is good for ffprobe as it is, no second of it is missing, and the next
+// start brings it to an end and tells of it.
+func TestRecordingKilled(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	program := &operatorsProgram{}
+	srv := httptest.NewServer(program)
+	defer srv.Close()
+	o := rig.Options{Flags: []string{"--hook.events=" + srv.URL + "/events"}, Env: []string{"LIVEGO_HOOK_SECRET=" + hookSecret}}
+	s, dir := startRecording(t, o)
+	src := load(t, sample.Small)
+	push := src.push(s, t, "movie")
+	awaitRecording(t, s, "movie", "recording", 8, patience)
+	out := filepath.Join(t.TempDir(), "seen.flv")
+	viewer := recordRTMP(t, s.RTMP("movie"), out)
+	r := awaitRecording(t, s, "movie", "recording", 11, patience)
+	s.Kill()
+	push.Wait(patience)
+	viewer.Wait(patience)
+	path := filepath.Join(dir, r.File)
+	open := rig.Go(t, "ffprobe", "-v", "error", "-show_streams", path)
+	open.OK(patience)
+	if n := strings.Count(open.Stdout(), "[STREAM]"); n != 2 {
+		t.Errorf("ffprobe sees %d streams in what was not finished:\n%s", n, open.Stderr())
+	}
+	o.DataDir, o.Flags = s.DataDir, append(o.Flags, "--flv_archive", "--flv_dir="+dir)
+	again := rig.Start(t, o)
+	mended := awaitRecording(t, again, "movie", "finished", 0, 5*time.Second)
+	if mended.File != r.File || mended.Reason != "mended" || math.Abs(lasts(t, path)-mended.Duration) > 0.01 {
+		t.Errorf("%+v, by ffprobe it lasts %v s", mended, lasts(t, path))
+	}
+	end := func(path string) essence.Run { // of the source that is in a file
+		got, err := readFLV(t, path).Packets()
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := essence.Compare(src.packets, got, essence.Millisecond)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.Video
+	}
+	recorded, seen := end(path), end(out)
+	if missing := seen.First + seen.Len - recorded.First - recorded.Len; recorded.First != 0 || missing > 25 {
+		t.Errorf("the file has the pictures %+v, a viewer has seen %+v", recorded, seen)
+	}
+	rig.Eventually(t, 10*time.Second, "events", func() error {
+		if _, events, bad := program.seen(); bad != nil || !strings.HasSuffix(events, "recording.finished live/movie") {
+			return fmt.Errorf("%s, %v", events, bad)
+		}
+		return nil
+	})
+}
+
+// TestRecordingStopped stops the server by SIGTERM while it records: the file is closed, and that is told.
+func TestRecordingStopped(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	program := &operatorsProgram{}
+	srv := httptest.NewServer(program)
+	defer srv.Close()
+	o := rig.Options{Flags: []string{"--hook.events=" + srv.URL + "/events"}, Env: []string{"LIVEGO_HOOK_SECRET=" + hookSecret}}
+	s, dir := startRecording(t, o)
+	src := load(t, sample.Small)
+	push := src.push(s, t, "movie")
+	r := awaitRecording(t, s, "movie", "recording", 3, patience)
+	s.Stop()
+	push.Wait(patience)
+	path := filepath.Join(dir, r.File)
+	if said := lasts(t, path); said < 3 {
+		t.Errorf("it lasts %v s", said)
+	}
+	packets, err := readFLV(t, path).Packets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := essence.Compare(src.packets, packets, essence.Millisecond); err != nil || m.Video.First != 0 {
+		t.Errorf("%+v, %v", m, err)
+	}
+	o.DataDir = s.DataDir // what it had to tell is told by the next
+	rig.Start(t, o)
+	rig.Eventually(t, 10*time.Second, "events", func() error {
+		if _, events, bad := program.seen(); bad != nil || !strings.Contains(events, "recording.finished live/movie") {
+			return fmt.Errorf("%s, %v", events, bad)
+		}
+		return nil
+	})
+}

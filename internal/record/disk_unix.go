@@ -1,0 +1,33 @@
+//go:build linux || darwin
+
+package record
+
+import (
+	"os"
+	"syscall"
+)
+
+// freeShare returns how much of the disk that path is on is free for us, 0 to 1.
+func freeShare(path string) (float64, error) {
+	var s syscall.Statfs_t
+	if err := syscall.Statfs(path, &s); err != nil {
+		return 0, &os.PathError{Op: "statfs", Path: path, Err: err}
+	}
+	if s.Blocks == 0 { // a file system that does not say
+		return 1, nil
+	}
+	return float64(s.Bavail) / float64(s.Blocks), nil
+}
+
+// lock fails where another has f open and has locked it.
+func lock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
+
+// removed reports whether no directory has f any more.
+func removed(f *os.File) bool {
+	info, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	s, ok := info.Sys().(*syscall.Stat_t)
+	return ok && s.Nlink == 0
+}

@@ -1,0 +1,231 @@
+// Package record writes live streams to FLV files. Each stream has a goroutine that reads it as a viewer does, so that a disk that is
+// full or stands still harms nobody: what waits for it is in the stream's ring, which is there for viewers anyway, and what the ring
+// lets go of is a gap in the file. It knows no HTTP and no configuration.
+package record
+
+import (
+	"context"
+	"log/slog"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/stream"
+)
+
+// Options of a Recorder.
+type Options struct {
+	Dir      string               // where the files are, in a directory for each app; made when absent
+	Finished func(live.Recording) // told of each file that is closed; it must not block. nil: nobody
+	Log      *slog.Logger
+}
+
+const (
+	// pieceTime is how much of a stream is written at once, and pieceSize how many bytes: a crash loses no more.
+	pieceTime = 500 * time.Millisecond
+	pieceSize = 1 << 20
+	// syncEvery is how often a file is forced onto the disk, with a front that knows of what is in it: a power cut loses no more.
+	syncEvery = 5 * time.Second
+	// A recording is not begun with less than lowWater of the disk free, and, where it was ended or not begun, not before there is
+	// enoughWater.
+	lowWater    = 0.02
+	enoughWater = 0.05
+	// retryEvery is how often a disk that failed is tried.
+	retryEvery = 5 * time.Second
+	// stalledAfter is how long the disk may take before it is said to stall.
+	stalledAfter = 2 * time.Second
+	// maxFinished is how many files that are closed are remembered.
+	maxFinished = 100
+	// giveUpAfter is how long a server that stops waits for a disk that does not answer.
+	giveUpAfter = time.Second
+	drainEvery  = 20 * time.Millisecond
+)
+
+// A Recorder records every stream of a hub.
+type Recorder struct {
+	hub  *stream.Hub
+	opt  Options
+	disk disk
+
+	mu   sync.Mutex
+	list []*entry // the oldest first
+}
+
+// An entry is a Recording in the list.
+type entry struct {
+	live.Recording
+	busy time.Time // since when the disk has been at work for it; zero: it is not
+}
+
+// New returns a Recorder of the streams of hub. Nothing is recorded until Run.
+func New(hub *stream.Hub, o Options) *Recorder {
+	return &Recorder{hub: hub, opt: o, disk: directory(o.Dir)}
+}
+
+// Run records until ctx is done, after it has brought to an end what a crash left. It waits for its files to be closed, but not for a
+// disk that does not answer.
+func (r *Recorder) Run(ctx context.Context) {
+	events, lost, stop := r.hub.Observe(1024)
+	defer stop()
+	var work sync.WaitGroup
+	defer r.await(&work)
+	work.Go(func() { r.mend(ctx) })
+
+	active := map[live.Name]bool{}
+	ended := make(chan live.Name)
+	start := func(name live.Name) {
+		if active[name] {
+			return // by who looks for the next session before he goes
+		}
+		active[name] = true
+		work.Go(func() {
+			r.stream(ctx, name)
+			select {
+			case ended <- name:
+			case <-ctx.Done():
+			}
+		})
+	}
+	startAll := func() {
+		for _, in := range r.hub.Snapshot() {
+			start(in.Name)
+		}
+	}
+	startAll()
+	missed := uint64(0)
+	for {
+		select {
+		case e := <-events:
+			if e.Type == stream.Started {
+				start(e.Name)
+			}
+			if n := lost(); n != missed {
+				missed = n
+				startAll()
+			}
+		case name := <-ended:
+			delete(active, name)
+			if r.hub.Has(name) {
+				start(name)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (r *Recorder) await(work *sync.WaitGroup) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		work.Wait()
+	}()
+	select {
+	case <-done:
+	case <-time.After(giveUpAfter):
+		r.opt.Log.Error("the disk does not answer: recordings are not closed")
+	}
+}
+
+// Drain waits until the recordings of all streams that have ended are closed, or ctx is done.
+func (r *Recorder) Drain(ctx context.Context) {
+	again := time.NewTicker(drainEvery)
+	defer again.Stop()
+	open := func(i live.Recording) bool {
+		return i.State == live.RecordingActive || i.State == live.RecordingStalled
+	}
+	for slices.ContainsFunc(r.Recordings(), open) {
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Recordings returns what is recorded, and the last files that were finished; the newest first.
+func (r *Recorder) Recordings() []live.Recording {
+	now := time.Now()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	list := make([]live.Recording, 0, len(r.list))
+	for _, e := range slices.Backward(r.list) {
+		i := e.Recording
+		if i.State == live.RecordingActive && !e.busy.IsZero() && now.Sub(e.busy) >= stalledAfter {
+			i.State = live.RecordingStalled
+		}
+		list = append(list, i)
+	}
+	return list
+}
+
+// add puts e into the list.
+func (r *Recorder) add(e *entry) *entry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = append(r.list, e)
+	finished := 0
+	for _, e := range r.list {
+		if e.State == live.RecordingFinished {
+			finished++
+		}
+	}
+	r.list = slices.DeleteFunc(r.list, func(e *entry) bool {
+		old := finished > maxFinished && e.State == live.RecordingFinished
+		if old {
+			finished--
+		}
+		return old
+	})
+	return e
+}
+
+// change changes e, which is in the list.
+func (r *Recorder) change(e *entry, f func(e *entry)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	f(e)
+}
+
+// drop takes e out of the list.
+func (r *Recorder) drop(e *entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.list = slices.DeleteFunc(r.list, func(other *entry) bool { return other == e })
+}
+
+// tell tells of a file that has been closed, before the list does.
+func (r *Recorder) tell(i live.Recording, log *slog.Logger) {
+	if r.opt.Finished != nil {
+		r.opt.Finished(i)
+	}
+	log.Info("recorded", "file", i.File, "duration", i.Duration.Round(time.Millisecond), "bytes", i.Bytes, "gaps", i.Gaps, "reason", string(i.Reason))
+}
+
+// stream records the session of name until it ends, or another that has begun when it has.
+func (r *Recorder) stream(ctx context.Context, name live.Name) {
+	log := r.opt.Log.With("stream", name.String())
+	t := &take{r: r, name: name, log: log, need: lowWater}
+	defer func() {
+		if p := recover(); p != nil { // which ends this recording, and no other
+			log.Error("panic", "panic", p, "stack", string(debug.Stack()))
+			t.abandon()
+			sleep(ctx, retryEvery)
+		}
+	}()
+	t.run(ctx)
+}
+
+// sleep waits for d or until ctx is done; it reports false for that.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,581 @@
+package record
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"livego/internal/container/flv"
+	"livego/internal/live"
+	"livego/internal/media"
+	"livego/internal/stream"
+)
+
+var (
+	movie = live.Name{App: "live", Room: "movie"}
+	avc   = &media.Track{Kind: media.Video, Codec: media.H264, Timescale: 90000, Config: []byte("\x01\x42\xC0\x0D\xFF\xE1\x00\x0A\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x01\x00\x04\x68\xCE\x0F\xC8")}
+	lc    = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, Channels: 2, Config: []byte{0x12, 0x10}}
+)
+
+// A memDisk is a disk in memory.
+type memDisk struct {
+	mu    sync.Mutex
+	files map[string]*memFile
+	share float64       // that is free
+	room  int           // bytes that a file may have; 0: any number
+	stall chan struct{} // closed when the disk may go on; nil: it does
+}
+
+type memFile struct {
+	disk   *memDisk
+	data   []byte
+	closed bool
+}
+
+func newMemDisk() *memDisk { return &memDisk{files: map[string]*memFile{}, share: 1} }
+
+func (d *memDisk) create(name live.Name, now time.Time) (file, string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p := path.Join(name.App, fmt.Sprintf("%s_%d.flv", name.Room, now.Unix()))
+	if d.files[p] != nil {
+		return nil, "", fmt.Errorf("%s is there", p)
+	}
+	d.files[p] = &memFile{disk: d}
+	return d.files[p], p, nil
+}
+
+func (d *memDisk) remove(path string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.files, path)
+}
+
+func (d *memDisk) free() (float64, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.share, nil
+}
+
+// set changes the disk.
+func (d *memDisk) set(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f()
+}
+
+// get returns what is in a file; it must be closed.
+func (d *memDisk) get(t *testing.T, path string) []byte {
+	t.Helper()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	f := d.files[path]
+	if f == nil || !f.closed {
+		t.Fatalf("%s is not there, or not closed", path)
+	}
+	return f.data
+}
+
+func (f *memFile) WriteAt(b []byte, off int64) (int, error) {
+	f.disk.mu.Lock()
+	stall := f.disk.stall
+	f.disk.mu.Unlock()
+	if stall != nil {
+		<-stall
+	}
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	end, err := int(off)+len(b), error(nil)
+	if room := f.disk.room; room > 0 && end > room {
+		end, err = room, &os.PathError{Op: "write", Path: "secret", Err: syscall.ENOSPC}
+	}
+	if end > len(f.data) {
+		f.data = append(f.data, make([]byte, end-len(f.data))...)
+	}
+	return copy(f.data[min(int(off), end):end], b), err
+}
+
+func (f *memFile) Truncate(size int64) error {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	f.data = f.data[:size]
+	return nil
+}
+
+func (f *memFile) Sync() error { return nil }
+
+func (f *memFile) Close() error {
+	f.disk.mu.Lock()
+	defer f.disk.mu.Unlock()
+	f.closed = true
+	return nil
+}
+
+// A scene is a Recorder at work in a bubble of synctest, with an encoder.
+type scene struct {
+	*testing.T
+	hub  *stream.Hub
+	rec  *Recorder
+	disk *memDisk
+	log  *bytes.Buffer
+	told []live.Recording
+
+	enc          *stream.Publisher
+	video, audio *media.Track
+	at           time.Duration // of the encoder's next picture
+	frame        int
+}
+
+// play runs f beside a Recorder, which must come to its end.
+func play(t *testing.T, f func(s *scene)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		s := &scene{T: t, hub: stream.NewHub(stream.Options{Hold: 20 * time.Second}), disk: newMemDisk(), log: new(bytes.Buffer), video: avc, audio: lc}
+		var mu sync.Mutex
+		s.rec = New(s.hub, Options{Finished: func(r live.Recording) {
+			mu.Lock()
+			defer mu.Unlock()
+			s.told = append(s.told, r)
+		}, Log: slog.New(slog.NewTextHandler(s.log, nil))})
+		s.rec.disk = s.disk
+		ctx, stop := context.WithCancel(context.Background())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			s.rec.Run(ctx)
+		}()
+		synctest.Wait()
+		s.publish()
+		f(s)
+		s.hub.Close()
+		s.rec.Drain(context.Background())
+		stop()
+		<-done
+		for p, f := range s.disk.files {
+			if !f.closed {
+				t.Errorf("%s is not closed", p)
+			}
+		}
+		if strings.Contains(s.log.String(), "secret") {
+			t.Errorf("the log has a path of ours:\n%s", s.log)
+		}
+	})
+}
+
+func (s *scene) publish() {
+	s.Helper()
+	var err error
+	if s.enc, err = s.hub.Publish(s.Context(), movie, stream.PublishOptions{Proto: "test"}); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// push has the encoder send so much in real time, a keyframe each second.
+func (s *scene) push(d time.Duration) {
+	s.Helper()
+	for range d / (40 * time.Millisecond) {
+		v := &media.Frame{Track: s.video, DTS: s.at, PTS: s.at, Arrived: time.Now(), Payload: []byte{0, 0, 0, 3, 0x41, byte(s.frame), byte(s.frame >> 8)}}
+		if s.frame%25 == 0 {
+			v.RAP, v.Payload[4] = media.Key, 0x65
+		}
+		a := &media.Frame{Track: s.audio, DTS: s.at, PTS: s.at, Arrived: time.Now(), RAP: media.Key, Payload: []byte{1}}
+		before := time.Now()
+		for _, f := range []*media.Frame{v, a} {
+			if err := s.enc.Write(f); err != nil {
+				s.Fatal(err)
+			}
+		}
+		if time.Since(before) != 0 {
+			s.Fatal("the encoder has waited")
+		}
+		s.frame, s.at = s.frame+1, s.at+40*time.Millisecond
+		time.Sleep(40 * time.Millisecond)
+	}
+	synctest.Wait()
+}
+
+// pictures returns the numbers of the pictures in a file, and when the first and the last are.
+func (s *scene) pictures(data []byte) (numbers []int, first, last time.Duration) {
+	s.Helper()
+	f, err := flv.OpenFile(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		s.Fatal(err)
+	}
+	for {
+		m, err := f.Next()
+		if err != nil {
+			return numbers, first, last
+		}
+		if m.Track.Kind == media.Video {
+			if numbers == nil {
+				first = m.DTS
+			}
+			numbers, last = append(numbers, int(m.Payload[5])|int(m.Payload[6])<<8), m.DTS
+		}
+	}
+}
+
+// checkPictures checks that data has the pictures from, ..., to-1, the first at time 0.
+func (s *scene) checkPictures(data []byte, from, to int) {
+	s.Helper()
+	got, first, _ := s.pictures(data)
+	if len(got) != to-from || got[0] != from || got[len(got)-1] != to-1 || first != 0 {
+		s.Errorf("%d pictures, %v to %v, the first at %v; want %d to %d", len(got), got[0], got[len(got)-1], first, from, to-1)
+	}
+}
+
+// one returns the only recording in the list that is in that state.
+func (s *scene) one(state live.RecordingState) live.Recording {
+	s.Helper()
+	var found []live.Recording
+	for _, r := range s.rec.Recordings() {
+		if r.State == state {
+			found = append(found, r)
+		}
+	}
+	if len(found) != 1 {
+		s.Fatalf("%d recordings are %s, want 1: %+v", len(found), state, s.rec.Recordings())
+	}
+	return found[0]
+}
+
+// TestRecord records a stream that is lost, held and taken up again, as one file; what is not in the file at any time is less than a
+// second.
+func TestRecord(t *testing.T) {
+	play(t, func(s *scene) {
+		start := time.Now()
+		for range 10 {
+			s.push(time.Second)
+			r := s.one(live.RecordingActive)
+			if behind := s.at - r.Duration; behind >= time.Second {
+				s.Errorf("%v are not in the file", behind)
+			}
+			if data := s.disk.files[r.File].data; int64(len(data)) != r.Bytes {
+				s.Errorf("%d bytes, the list says %d", len(data), r.Bytes)
+			}
+		}
+		s.enc.End(stream.Lost)
+		time.Sleep(10 * time.Second)
+		s.at = 0 // the encoder begins anew
+		video, audio := *avc, *lc
+		s.video, s.audio = &video, &audio // with the same configuration
+		s.publish()
+		s.push(5 * time.Second)
+		s.enc.End(stream.Goodbye)
+		synctest.Wait()
+		r := s.one(live.RecordingFinished)
+		if want := fmt.Sprintf("live/movie_%d.flv", r.Started.Unix()); r.File != want || r.Started.Sub(start) > time.Second {
+			s.Errorf("%s, want %s", r.File, want)
+		}
+		s.checkPictures(s.disk.get(s.T, r.File), 0, 375)
+		if r.Reason != live.EndOfStream || r.Gaps != 0 || r.Duration < 15*time.Second || r.Duration > 15100*time.Millisecond || len(s.told) != 1 || s.told[0] != r {
+			s.Errorf("%+v, told %+v", r, s.told)
+		}
+		s.publish()
+		s.frame = 0
+		s.push(time.Second) // another session: another file
+		s.one(live.RecordingActive)
+	})
+}
+
+// TestNewFile records a stream that changes its picture, and then its sound between two keyframes: each time another file begins.
+func TestNewFile(t *testing.T) {
+	play(t, func(s *scene) {
+		s.push(2 * time.Second)
+		other, wide := *avc, *lc
+		other.Config = append([]byte(nil), avc.Config...)
+		other.Config[3] = 0x0E
+		s.video = &other
+		s.push(2400 * time.Millisecond)
+		wide.Config = []byte{0x12, 0x08}
+		s.audio = &wide
+		s.push(2600 * time.Millisecond)
+		s.enc.End(stream.Goodbye)
+		synctest.Wait()
+		if len(s.told) != 3 || s.told[0].Reason != live.NewCoding || s.told[1].Reason != live.NewCoding || s.told[2].Reason != live.EndOfStream {
+			s.Fatalf("%+v", s.told)
+		}
+		s.checkPictures(s.disk.get(s.T, s.told[0].File), 0, 50)
+		s.checkPictures(s.disk.get(s.T, s.told[1].File), 50, 111) // with the picture beside the new sound
+		last, first, _ := s.pictures(s.disk.get(s.T, s.told[2].File))
+		if len(last) != 50 || last[0] != 125 || first != 600*time.Millisecond || s.told[2].Gaps != 1 {
+			s.Errorf("the last file has %d pictures from %d, at %v: %+v", len(last), last[0], first, s.told[2])
+		}
+	})
+}
+
+// TestStall has a disk that stands still for half a minute: the encoder does not wait, nothing is kept beside the ring, and the file has a gap.
+func TestStall(t *testing.T) {
+	play(t, func(s *scene) {
+		s.push(3 * time.Second)
+		stall := make(chan struct{})
+		s.disk.set(func() { s.disk.stall = stall })
+		s.push(30 * time.Second)
+		if r := s.one(live.RecordingStalled); r.Gaps != 0 {
+			s.Errorf("%+v", r)
+		}
+		s.disk.set(func() { s.disk.stall = nil })
+		close(stall)
+		s.push(3 * time.Second)
+		s.enc.End(stream.Goodbye)
+		synctest.Wait()
+		r := s.one(live.RecordingFinished)
+		got, _, last := s.pictures(s.disk.get(s.T, r.File))
+		if r.Gaps != 1 || r.Error != "" || last != 36*time.Second-40*time.Millisecond || !strings.Contains(s.log.String(), "has a gap") {
+			s.Errorf("%+v, the last picture is at %v", r, last)
+		}
+		for i := range 75 {
+			if got[i] != i || got[len(got)-1-i] != 899-i {
+				s.Fatalf("pictures before or behind the gap are missing: %v", got)
+			}
+		}
+	})
+}
+
+// TestShortStall has a disk that stands still for as long as the ring lasts: nothing is missing.
+func TestShortStall(t *testing.T) {
+	play(t, func(s *scene) {
+		s.push(3 * time.Second)
+		stall := make(chan struct{})
+		s.disk.set(func() { s.disk.stall = stall })
+		s.push(4500 * time.Millisecond)
+		s.disk.set(func() { s.disk.stall = nil })
+		close(stall)
+		s.push(time.Second)
+		s.enc.End(stream.Goodbye)
+		synctest.Wait()
+		r := s.one(live.RecordingFinished)
+		s.checkPictures(s.disk.get(s.T, r.File), 0, 212)
+		if r.Gaps != 0 {
+			s.Errorf("%+v", r)
+		}
+	})
+}
+
+// TestDeadDisk has a disk that never comes back: the server stops all the same.
+func TestDeadDisk(t *testing.T) {
+	play(t, func(s *scene) {
+		stall := make(chan struct{})
+		s.disk.set(func() { s.disk.stall = stall })
+		s.push(3 * time.Second)
+		ctx, cancel := context.WithTimeout(s.Context(), 5*time.Second)
+		defer cancel()
+		s.hub.Close()
+		before := time.Now()
+		s.rec.Drain(ctx)
+		var none sync.WaitGroup
+		none.Add(1)
+		s.rec.await(&none)
+		if took := time.Since(before); took != 5*time.Second+giveUpAfter {
+			s.Errorf("it took %v", took)
+		}
+		none.Done()
+		close(stall)
+	})
+}
+
+// TestFull has a disk that becomes full, and has room again: at 3 % nothing is begun, at 5 % another file.
+func TestFull(t *testing.T) {
+	play(t, func(s *scene) {
+		s.push(3 * time.Second)
+		r := s.one(live.RecordingActive)
+		s.disk.set(func() { s.disk.room, s.disk.share = int(r.Bytes)+100, 0 })
+		s.push(3 * time.Second)
+		full := s.one(live.RecordingFinished)
+		s.pictures(s.disk.get(s.T, full.File))
+		if full.Reason != live.DiskFailed || full.Error != "write: no space left on device" || full.Duration < 2*time.Second || full.Bytes > r.Bytes+100 {
+			s.Errorf("%+v", full)
+		}
+		s.disk.set(func() { s.disk.room, s.disk.share = 0, 0.03 })
+		s.push(10 * time.Second)
+		if r := s.one(live.RecordingWaiting); r.File != "" || !strings.Contains(r.Error, "3.0 % is free") {
+			s.Errorf("%+v", r)
+		}
+		s.disk.set(func() { s.disk.share = 0.05 })
+		s.push(10 * time.Second)
+		r = s.one(live.RecordingActive)
+		if r.Error != "" || r.Duration < 4*time.Second || r.File == full.File {
+			s.Errorf("%+v", r)
+		}
+		s.enc.End(stream.Goodbye)
+		synctest.Wait()
+		if _, first, _ := s.pictures(s.disk.get(s.T, r.File)); first != 0 || len(s.told) != 2 {
+			s.Errorf("the second file begins at %v; told %+v", first, s.told)
+		}
+	})
+}
+
+// TestLowWater begins nothing on a disk with less than 2 %, and takes no file for a recording in which nothing is.
+func TestLowWater(t *testing.T) {
+	play(t, func(s *scene) {
+		s.disk.set(func() { s.disk.share, s.disk.room = 0.019, 10 })
+		s.enc.End(stream.Goodbye)
+		s.publish()
+		s.push(3 * time.Second)
+		s.one(live.RecordingWaiting)
+		if len(s.disk.files) != 0 {
+			s.Errorf("files: %v", s.disk.files)
+		}
+		s.disk.set(func() { s.disk.share = 1 })
+		s.push(7 * time.Second) // a quota
+		if r := s.one(live.RecordingWaiting); len(s.disk.files) != 0 || len(s.told) != 0 || !strings.Contains(r.Error, "no space") {
+			s.Errorf("%+v, files %v, told %+v", r, s.disk.files, s.told)
+		}
+		s.enc.End(stream.Goodbye)
+		time.Sleep(retryEvery)
+		synctest.Wait()
+		if list := s.rec.Recordings(); len(list) != 0 {
+			s.Errorf("%+v", list)
+		}
+	})
+}
+
+// TestFinishedAreForgotten bounds the list.
+func TestFinishedAreForgotten(t *testing.T) {
+	r := New(stream.NewHub(stream.Options{}), Options{})
+	for i := range 3 * maxFinished {
+		r.add(&entry{Recording: live.Recording{Bytes: int64(i), State: live.RecordingFinished}})
+	}
+	if list := r.Recordings(); len(list) != maxFinished || list[0].Bytes != 3*maxFinished-1 {
+		t.Errorf("%d, the first is %+v", len(list), list[0])
+	}
+}
+
+// TestDirectory makes files where they belong, and nowhere else.
+func TestDirectory(t *testing.T) {
+	dir, elsewhere := filepath.Join(t.TempDir(), "a", "b"), t.TempDir()
+	d, now := directory(dir), time.Unix(1_900_000_000, 0)
+	for _, want := range []string{"live/movie_1900000000.flv", "live/movie_1900000001.flv"} {
+		f, path, err := d.create(movie, now)
+		if err != nil || path != want {
+			t.Fatalf("%s, %v, want %s", path, err, want)
+		}
+		if err := f.Sync(); err != nil {
+			t.Error(err)
+		}
+		d.remove(path)
+		if err := f.Sync(); !errors.Is(err, errRemoved) {
+			t.Errorf("a file that was removed: %v", err)
+		}
+		f.Close()
+		if err := os.WriteFile(filepath.Join(dir, path), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if free, err := d.free(); err != nil || free <= 0 || free > 1 {
+		t.Errorf("%v is free, %v", free, err)
+	}
+	if err := os.Symlink(elsewhere, filepath.Join(dir, "linked")); err != nil {
+		t.Fatal(err)
+	}
+	if _, path, err := d.create(live.Name{App: "linked", Room: "movie"}, now); err == nil {
+		t.Errorf("it follows a link: %s", path)
+	}
+	if in, err := os.ReadDir(elsewhere); err != nil || len(in) != 0 {
+		t.Errorf("%v, %v", in, err)
+	}
+}
+
+// TestNameOf reads names of files.
+func TestNameOf(t *testing.T) {
+	for _, c := range []struct {
+		app, file, room string // room is "" for what is no recording
+	}{
+		{"live", "movie_1900000000.flv", "movie"},
+		{"live", "a_b_1.flv", "a_b"},
+		{"live", "_1.flv", ""},
+		{"live", "movie.flv", ""},
+		{"live", "movie_1.mp4", ""},
+		{"live", "movie_x.flv", ""},
+		{"live", "movie_-1.flv", ""},
+		{"live", ".._1.flv", ""},
+		{"control", "movie_1.flv", ""},
+	} {
+		name, ok := nameOf(c.app, c.file)
+		if ok != (c.room != "") || ok && name != (live.Name{App: c.app, Room: c.room}) {
+			t.Errorf("%s/%s: %v, %v", c.app, c.file, name, ok)
+		}
+	}
+}
+
+// TestMendDirectory brings to an end what a crash left, and touches nothing else.
+func TestMendDirectory(t *testing.T) {
+	dir := t.TempDir()
+	d, now := directory(dir), time.Unix(1_900_000_000, 0)
+	write := func(room string, cut int64) (file, string) {
+		f, path, err := d.create(live.Name{App: "live", Room: room}, now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := new(flv.FileWriter)
+		for i := range 5 { // as many pieces: the front knows of the first only
+			at := time.Duration(i) * time.Second
+			w.Append(&media.Frame{Track: avc, DTS: at, RAP: media.Key, Payload: []byte{0, 0, 0, 1, 0x65}})
+			if err := w.Flush(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := f.Truncate(w.Size() - cut); err != nil {
+			t.Fatal(err)
+		}
+		return f, path
+	}
+	killed, mended := write("killed", 3)
+	killed.Close()
+	alive, writing := write("alive", 3) // by another server
+	defer alive.Close()
+	nothing, empty := write("nothing", 200)
+	if err := nothing.Truncate(20000); err != nil {
+		t.Fatal(err)
+	}
+	nothing.Close()
+	foreign := "live/foreign_1.flv"
+	if err := os.WriteFile(filepath.Join(dir, foreign), flv.FileHeader(true, true), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	target := filepath.Join(t.TempDir(), "target")
+	if err := os.Rename(filepath.Join(dir, mended), target); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(target, filepath.Join(dir, "live", "link_1.flv")); err != nil {
+		t.Fatal(err)
+	}
+	content := func(path string) string {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	before := content(target)
+	if err := os.WriteFile(filepath.Join(dir, mended), []byte(before), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	aliveBefore := content(filepath.Join(dir, writing))
+	var told []live.Recording
+	r := New(nil, Options{Dir: dir, Finished: func(r live.Recording) { told = append(told, r) }, Log: slog.New(slog.DiscardHandler)})
+	r.mend(t.Context())
+	if len(told) != 1 || told[0].File != mended || told[0].Name.Room != "killed" || told[0].Reason != live.AfterCrash || told[0].Duration != 3*time.Second {
+		t.Errorf("told %+v", told)
+	}
+	if info, err := os.Stat(filepath.Join(dir, mended)); err != nil || info.Size() != told[0].Bytes || content(filepath.Join(dir, mended)) == before[:info.Size()] {
+		t.Errorf("%v, %v: it was not mended", info, err)
+	}
+	if content(target) != before || content(filepath.Join(dir, writing)) != aliveBefore || content(filepath.Join(dir, foreign)) != string(flv.FileHeader(true, true)) {
+		t.Error("what is not ours to mend was changed")
+	}
+	if _, err := os.Stat(filepath.Join(dir, empty)); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file in which nothing is: %v", err)
+	}
+}
