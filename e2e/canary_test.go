@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -43,7 +44,29 @@ func TestCanary(t *testing.T) {
 			env = append(env, "LIVEGO_"+strings.ToUpper(strings.ReplaceAll(key, ".", "_"))+"="+v)
 		}
 	}
-	s := rig.Start(t, rig.Options{Flags: []string{"--level=debug", "--private=live/shut"}, Env: env})
+	// Where relays lead: everybody who has shaken hands is hung up on.
+	elsewhere, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer elsewhere.Close()
+	go func() {
+		for {
+			nc, err := elsewhere.Accept()
+			if err != nil {
+				return
+			}
+			nc.Close()
+		}
+	}()
+	behind := elsewhere.Addr().String() + "/app/"
+	relay := secrets["relay URL"]
+	dir := t.TempDir()
+	text := "server:\n- appname: live\n  static_push: [\"rtmp://user:" + relay + "@" + behind + relay + "?token=" + relay + "\"]\n"
+	if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := rig.Start(t, rig.Options{Dir: dir, Flags: []string{"--level=debug", "--private=live/shut", toThisMachine}, Env: env})
 	admin, err := os.ReadFile(filepath.Join(s.DataDir, "admin.token"))
 	if err != nil {
 		t.Fatal(err)
@@ -135,6 +158,9 @@ func TestCanary(t *testing.T) {
 				s.API("/api/v1/keys?after=" + q), s.API("/api/v1/keys?" + q + "=1"), s.API("/api/v1/" + url.PathEscape(v)), s.API("/statics/" + url.PathEscape(v)),
 				s.API("/control/push?oper=start&app=live&name=movie&url=" + url.QueryEscape("rtmp://user:"+v+"@127.0.0.1:1/"+v+"/"+v+"?token="+v)),
 				s.API("/control/pull?oper=start&app=live&name=movie&url=" + url.QueryEscape("rtmp://user:"+v+"@127.0.0.1:1/"+v+"/"+v+"?token="+v)),
+				s.API("/control/push?oper=start&app=live&name=movie&url=" + url.QueryEscape("rtmp://"+behind+v+"?token="+v)),
+				s.API("/control/pull?oper=start&app=live&name=other&url=" + url.QueryEscape("http://"+behind+v+".flv?token="+v)),
+				s.API("/control/push?oper=start&app=live&name=movie&url=" + url.QueryEscape("rtmp://127.0.0.1:1/app/"+v)),
 			}
 			if len(v) == 48 {
 				targets = append(targets, s.FLV(v), s.HLS(v))
@@ -156,7 +182,7 @@ func TestCanary(t *testing.T) {
 				call("POST", s.API("/api/v1/keys/import"), secrets["admin token"], `{"keys":[`+body+`]}`, false)
 			}
 		}
-		for _, path := range []string{"/", "/stat/livestat", "/api/v1/keys", "/api/v1/events?type=denied&limit=1000", "/api/v1/openapi.json", "/metrics", "/healthz", "/readyz", "/debug/pprof/", "/debug/pprof/goroutine?debug=1", "/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1"} {
+		for _, path := range []string{"/", "/stat/livestat", "/api/v1/keys", "/api/v1/relays", "/api/v1/events?type=denied&limit=1000", "/api/v1/openapi.json", "/metrics", "/healthz", "/readyz", "/debug/pprof/", "/debug/pprof/goroutine?debug=1", "/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1"} {
 			call("GET", s.API(path), secrets["admin token"], "", false)
 		}
 		for _, profile := range []string{"goroutine", "heap", "allocs", "block", "mutex", "threadcreate", "profile?seconds=1", "trace?seconds=1"} {
@@ -173,7 +199,7 @@ func TestCanary(t *testing.T) {
 		"livego keys import":                 livego("keys", "import", "--from-redis=redis://:"+secrets["wrong key"]+"@"+r.Addr()),
 	}
 	mistakes := filepath.Join(t.TempDir(), "livego.yaml")
-	text := "server:\n- appname: live\n  static_push: [\"rtmp://user:" + secrets["relay URL"] + "@h/" + secrets["relay URL"] + "\"]\nredis_adr: " + secrets["redis_pwd"] + "\n"
+	text = "server:\n- appname: live\n  static_push: [\"rtmp://user:" + secrets["relay URL"] + "@h/" + secrets["relay URL"] + "\"]\nredis_adr: " + secrets["redis_pwd"] + "\n"
 	if err := os.WriteFile(mistakes, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +212,7 @@ func TestCanary(t *testing.T) {
 	r.Restart()
 	s.AwaitReady()
 	rig.Eventually(t, patience, "hooks", func() error {
-		if text := told.text(); !strings.Contains(text, `"action":"publish"`) || !strings.Contains(text, "stream.started") || !strings.Contains(text, "viewer.joined") {
+		if text := told.text(); !strings.Contains(text, `"action":"publish"`) || !strings.Contains(text, "stream.started") || !strings.Contains(text, "viewer.joined") || !strings.Contains(text, "relay.failed") {
 			return errors.New(text)
 		}
 		return nil

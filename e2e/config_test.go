@@ -28,7 +28,7 @@ func TestBadConfig(t *testing.T) {
 		{name: "bad server entry", file: "server:\n- appname: live\n  hsl: true\n", say: `livego\.yaml:3:.*hsl`},
 		{name: "reserved app", file: "server:\n- appname: control\n", say: `livego\.yaml:2:.*appname`},
 		{name: "recordings nowhere", file: "flv_archive: true\nflv_dir: ''\n", say: `livego\.yaml:2: flv_dir: .*empty`},
-		{name: "static push", file: "server:\n- appname: live\n  static_push: [\"rtmp://h/a\"]\n", say: `static_push.*not in this version`},
+		{name: "static push", file: "server:\n- appname: live\n  static_push: [\"http://h/a\"]\n", say: `livego\.yaml:3:.*static_push.*entry 1 is no URL`},
 		{name: "redis", file: "redis_addr: redis://a,b\n", say: `livego\.yaml:1: redis_addr: has several hosts`},
 		{name: "private without a token", file: "private: [live]\n", say: `livego\.yaml:1: private: nobody could watch`},
 		{name: "short secret", file: "token:\n  secret: short\n", say: `token\.secret: is shorter`},

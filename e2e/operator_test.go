@@ -109,8 +109,9 @@ func TestControl(t *testing.T) {
 		{"/control/get?room=a&room=b", 400, ""},
 		{"/control/get?room=a%2Fb", 400, ""},
 		{"/control/delete?room=nobody", 404, "room not found"},
-		{"/control/push?oper=start&app=live&name=movie&url=rtmp://h/a/b", 501, ""},
-		{"/control/pull?oper=start&app=live&name=movie&url=rtmp://h/a/b", 501, ""},
+		{"/control/push", 400, "url: /control/push?oper=start|stop&app="},
+		{"/control/pull?oper=start&app=live&name=movie&url=rtmp://127.0.0.1/a/b", 403, "127.0.0.1 is a private address"},
+		{"/control/pull?oper=stop&app=live&name=movie&url=rtmp://127.0.0.1/a/b", 404, "there is no such relay"},
 	} {
 		if e := s.Call(c.path); e.Status != c.status || !strings.HasPrefix(e.Text(), c.begins) || e.Text() == "" {
 			t.Errorf("%s: %d %s, want %d %s...", c.path, e.Status, e.Data, c.status, c.begins)

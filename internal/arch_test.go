@@ -68,6 +68,9 @@ var mayImport = map[string][]string{
 	// Streams to files. It is a subscriber like any.
 	"internal/record": {"internal/live", "internal/media", "internal/stream", "internal/container/flv"},
 
+	// From and to other servers: a subscriber and a publisher like any.
+	"internal/relay": {"internal/live", "internal/media", "internal/stream", "internal/rtmp", "internal/container/flv"},
+
 	// Requests in front of net/http. It knows nothing of what is served.
 	"internal/front": {"internal/netx"},
 

@@ -4,6 +4,7 @@
 package api
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/http/pprof"
@@ -20,6 +21,12 @@ import (
 type Options struct {
 	Hub  *stream.Hub
 	Keys live.Keys
+	// Relays move streams between this server and others. Start and Stop return the URL as it may be shown.
+	Relays interface {
+		Start(context.Context, live.Relay) (shown string, err error)
+		Stop(live.Relay) (shown string, err error)
+		List() []live.RelayStatus
+	}
 	// Door decides who may ask. Every request passes it except /healthz and /readyz, which tell nothing.
 	Door interface {
 		Check(*http.Request, auth.Rights) error
@@ -51,21 +58,22 @@ type Options struct {
 type App struct {
 	Name     string
 	FLV, HLS bool
+	API      bool // has relays
 }
 
 // New returns the handler of the operator's HTTP.
 //
 // /control and /stat answer {"status":int,"data":any} with the same HTTP status: 400 for arguments that break a rule, 403 from
-// the door, 404, 405, 413 for a body above 64 KiB, 414 for a URL above 4 KiB, 415 for a coded body, 501 for relays, and 503
-// while the key store is away. /api/v1 answers in JSON, and with problems of RFC 9457: 401 without a good credential, 403 with one
-// that does not allow enough.
+// the door and for relays that may not be, 404, 405, 409, 413 for a body above 64 KiB, 414 for a URL above 4 KiB, 415 for a coded
+// body, 429 for too many relays, 502 for one whose other end cannot be reached, and 503 while the key store is away. /api/v1 answers
+// in JSON, and with problems of RFC 9457: 401 without a good credential, 403 with one that does not allow enough.
 func New(o Options) http.Handler {
 	s := &server{Options: o, mux: http.NewServeMux(), page: newPage(), refused: obs.Limiter{Interval: time.Second}}
 	s.mux.Handle("/control/get", s.enveloped(s.getKey))
 	s.mux.Handle("/control/reset", s.enveloped(s.resetKey))
 	s.mux.Handle("/control/delete", s.enveloped(s.deleteRoom))
-	s.mux.Handle("/control/push", s.enveloped(noRelay))
-	s.mux.Handle("/control/pull", s.enveloped(noRelay))
+	s.mux.Handle("/control/push", s.enveloped(s.relay(live.Push)))
+	s.mux.Handle("/control/pull", s.enveloped(s.relay(live.Pull)))
 	s.mux.Handle("/stat/livestat", s.enveloped(s.liveStat))
 	s.mux.Handle("/statics/", readOnly(s.serveStatic))
 	s.routeV1()

@@ -81,9 +81,6 @@ func (s *server) deleteRoom(r *http.Request, args url.Values) (any, error) {
 	return "Ok", nil
 }
 
-// noRelay serves /control/push and /control/pull.
-func noRelay(*http.Request, url.Values) (any, error) { return nil, errNoRelay }
-
 // target returns the room that a request is about, and the app or "" for all.
 func (s *server) target(r *http.Request, args url.Values) (app, room string, err error) {
 	room, _, err = argument(args, "room")

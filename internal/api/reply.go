@@ -25,7 +25,6 @@ var (
 	errLongURL  = &refusal{http.StatusRequestURITooLong, "the URL is longer than 4 KiB"}
 	errLongBody = &refusal{http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB"}
 	errCoded    = &refusal{http.StatusUnsupportedMediaType, "the body must not be compressed (Content-Encoding)"}
-	errNoRelay  = &refusal{http.StatusNotImplemented, "relays (push and pull) are not in this version"}
 )
 
 // statusOf is the one table from an error to an HTTP status.

@@ -41,8 +41,8 @@ func newScene(t testing.TB, change func(*Options)) *scene {
 	t.Cleanup(s.hub.Close)
 	s.options = Options{
 		Hub: s.hub, Keys: s.keys, Door: openDoor{}, Audit: new(auth.Audit),
-		Log:  slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Apps: []App{{Name: "live", FLV: true, HLS: true}, {Name: "quiet"}},
+		Log:    slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Relays: &fakeRelays{}, Apps: []App{{Name: "live", FLV: true, HLS: true, API: true}, {Name: "quiet"}},
 		RTMP: "rtmp://[::]:1935", FLV: "http://0.0.0.0:7001", HLS: "http://:7002",
 		Version: "1.2.3",
 	}
@@ -124,6 +124,26 @@ func (s *scene) watch(name live.Name, proto, url string, video, audio int) *stre
 	s.t.Cleanup(v.Leave)
 	v.Count(video, audio)
 	return v
+}
+
+// fakeRelays remembers the last relay that it was asked for, and fails with fail.
+type fakeRelays struct {
+	asked string
+	fail  error
+}
+
+func (f *fakeRelays) Start(_ context.Context, r live.Relay) (string, error) {
+	return f.take("start", r)
+}
+func (f *fakeRelays) Stop(r live.Relay) (string, error) { return f.take("stop", r) }
+
+func (f *fakeRelays) take(oper string, r live.Relay) (string, error) {
+	f.asked = oper + " " + r.Direction + " " + r.Name.String() + " " + r.URL
+	return "rtmp://h/a/***", f.fail
+}
+
+func (f *fakeRelays) List() []live.RelayStatus {
+	return []live.RelayStatus{{Direction: live.Push, App: "live", Room: "movie", URL: "rtmp://h/a/***", State: "running"}}
 }
 
 // memKeys are keys in memory. With fail set every call fails with it.

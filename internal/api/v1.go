@@ -33,6 +33,7 @@ func (s *server) routeV1() {
 	api := humago.New(mux, config)
 	s.routeKeys(api)
 	s.routeTokens(api)
+	s.routeRelays(api)
 	huma.Register(api, operation("GET", v1+"/events", "list-events", "Who was refused lately, the newest first"), s.listEvents)
 	huma.Register(api, operation("GET", v1+"/recordings", "list-recordings", "What is recorded, and the last files that were finished, the newest first"), s.listRecordings)
 	s.mux.HandleFunc(v1+"/", func(w http.ResponseWriter, r *http.Request) {

@@ -30,6 +30,7 @@ import (
 	"livego/internal/live"
 	"livego/internal/netx"
 	"livego/internal/record"
+	"livego/internal/relay"
 	"livego/internal/rtmp"
 	"livego/internal/segment"
 	"livego/internal/store/redis"
@@ -53,6 +54,7 @@ type App struct {
 	rtmp    *edgertmp.Server
 	hls     *hls.Server
 	viewers *viewers
+	relays  *relay.Manager
 	api     http.Handler
 	limiter *netx.Limiter
 	numbers *segment.Numbers
@@ -104,7 +106,9 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 			return nil, fmt.Errorf("flv_dir: %w", err)
 		}
 	}
-	a.build(door, tokens)
+	if err := a.build(door, tokens); err != nil {
+		return nil, err
+	}
 	if cfg.Hook.Events != "" {
 		a.outbox, err = hook.OpenOutbox(a.hub, hook.OutboxOptions{
 			URL: cfg.Hook.Events, Secret: cfg.Hook.Secret, Dir: filepath.Join(cfg.DataDir, "outbox"), Viewers: cfg.Hook.Viewers,
@@ -121,7 +125,7 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 }
 
 // build makes the graph.
-func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
+func (a *App) build(door *auth.Door, tokens auth.TokenOptions) (err error) {
 	cfg, apps := a.cfg, appsByName(a.cfg.Apps)
 	a.numbers = segment.NewNumbers(a.store)
 	gops := cfg.GopNum
@@ -172,19 +176,46 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) {
 		hls:  a.hls,
 		apps: apps, limiter: a.limiter, stall: cfg.WriteTimeout,
 	}
+	if a.relays, err = relay.New(a.hub, a.relayOptions()); err != nil {
+		return err
+	}
 	var recordings func() []live.Recording
 	if cfg.FLVArchive {
 		a.record = record.New(a.hub, record.Options{Dir: cfg.FLVDir, Finished: a.recorded, Log: a.log})
 		recordings = a.record.Recordings
 	}
 	a.api = api.New(api.Options{
-		Hub: a.hub, Keys: a.store, Door: door, Audit: &a.audit, Log: a.log, Apps: apiApps(cfg.Apps),
+		Hub: a.hub, Keys: a.store, Relays: a.relays, Door: door, Audit: &a.audit, Log: a.log, Apps: apiApps(cfg.Apps),
 		Mint: auth.Mint{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP: "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
 		RTMPS: baseURL(cfg.EnableRTMPS, "rtmps://", cfg.RTMPSAddr), HTTPS: baseURL(cfg.EnableHTTPS, "https://", cfg.HTTPSAddr),
 		StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: version(),
 		Recordings: recordings,
 	})
+	return nil
+}
+
+// relayOptions returns what relays may do.
+func (a *App) relayOptions() relay.Options {
+	cfg := a.cfg
+	o := relay.Options{
+		Max: cfg.RelayMax, Allow: cfg.RelayAllow, Verify: cfg.EnableTLSVerify, ReadTimeout: cfg.ReadTimeout, Static: map[string][]string{}, Log: a.log,
+		Conn: rtmp.Options{HandshakeTimeout: cfg.HandshakeTimeout, WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage)},
+		Failed: func(s live.RelayStatus) {
+			if a.outbox != nil {
+				a.outbox.RelayFailed(s)
+			}
+		},
+	}
+	for _, l := range a.all() {
+		o.Own = append(o.Own, l.Addr())
+	}
+	for _, app := range cfg.Apps {
+		if len(app.StaticPush) > 0 && app.Live {
+			o.Static[app.Name] = app.StaticPush
+		}
+	}
+	return o
 }
 
 // recorded tells of a recording that is finished.
@@ -299,6 +330,7 @@ func (a *App) Run(ctx context.Context) error {
 	defer stopLate()
 	serving.Go(func() { a.hls.Run(late) })
 	serving.Go(func() { a.numbers.Run(late) })
+	serving.Go(func() { a.relays.Run(late) })
 	serving.Go(func() { tuneGC(late) })
 	serving.Go(func() { a.load.watch(late) })
 	if a.acme != nil {
@@ -338,6 +370,7 @@ func (a *App) stop(servers []webServer) {
 	a.stopping.Store(true)
 	drain, cancel := context.WithTimeout(context.Background(), a.cfg.ShutdownTimeout)
 	defer cancel()
+	a.relays.Close()
 	a.hub.Close()
 	a.hls.Drain(drain)
 	a.viewers.wait(drain)
@@ -357,6 +390,9 @@ func (a *App) stop(servers []webServer) {
 // Close gives up the listeners and the store.
 func (a *App) Close() {
 	a.listeners.close()
+	if a.relays != nil {
+		a.relays.Close()
+	}
 	if a.engine != nil {
 		now, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -432,7 +468,7 @@ func apiApps(apps []config.App) []api.App {
 	var list []api.App
 	for _, app := range apps {
 		if app.Live {
-			list = append(list, api.App{Name: app.Name, FLV: app.FLV, HLS: app.HLS})
+			list = append(list, api.App{Name: app.Name, FLV: app.FLV, HLS: app.HLS, API: app.API})
 		}
 	}
 	return list

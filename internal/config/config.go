@@ -101,6 +101,9 @@ type Config struct {
 	HLSStartWait      time.Duration `key:"hls_start_wait" default:"10s" min:"0s" max:"1m" help:"How long a request for a playlist waits for the first segment."`
 	HLSSessionTimeout time.Duration `key:"hls_session_timeout" default:"30s" min:"1s" max:"10m" help:"A viewer who has asked for nothing for so long is counted as gone."`
 
+	RelayAllow []string `key:"relay_allow" group:"Relays" help:"Addresses, ranges (10.0.0.0/8) and host names on private networks and this machine, to which relays may go that the operator's HTTP starts. Those of static_push may in any case."`
+	RelayMax   int      `key:"relay_max" default:"100" min:"0" help:"Relays that the operator's HTTP may start at a time."`
+
 	ReadTimeout      time.Duration `key:"read_timeout" default:"10s" min:"1s" max:"2m" group:"Connections" help:"The longest time without a whole message from an encoder before it counts as lost."`
 	WriteTimeout     time.Duration `key:"write_timeout" default:"10s" min:"100ms" max:"2m" help:"A viewer who has taken nothing for so long is ended."`
 	HandshakeTimeout time.Duration `key:"handshake_timeout" default:"5s" min:"100ms" max:"1m" help:"How long a handshake may take, TLS included."`
@@ -122,7 +125,17 @@ type App struct {
 	HLS  bool   // viewers by HLS
 	FLV  bool   // viewers by HTTP-FLV
 	API  bool   // relays by the operator's HTTP
+
+	StaticPush Targets // where each stream is pushed to: each URL, a slash and the room
 }
+
+// Targets are URLs that may hold secrets, which no output shows.
+type Targets []string
+
+func (t Targets) String() string { return fmt.Sprintf("(%d set)", len(t)) }
+
+// GoString keeps them out of %#v too.
+func (t Targets) GoString() string { return t.String() }
 
 func newApp(name string) App { return App{Name: name, Live: true, HLS: true, FLV: true, API: true} }
 

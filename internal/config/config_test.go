@@ -99,7 +99,17 @@ server:
 	{"app twice", "server:\n- appname: a\n- appname: a\n", nil, []string{`3: server[1]: there is an app "a" already`}},
 	{"app with a bad name", "server:\n- appname: a/b\n", nil, []string{`2: server[0].appname: app name "a/b" has a character outside A-Z a-z 0-9 . _ -`}},
 	{"archive", "flv_dir: ''\n", nil, []string{"1: flv_dir: must not be empty"}},
-	{"static push", "server:\n- appname: live\n  static_push: ['rtmp://user:pass@example.com/live']\n", nil, []string{"3: server[0].static_push: not in this version"}},
+	{"static push", "server:\n- appname: live\n  static_push: ['rtmp://user:pass@example.com/live', \"rtmps://h:444/a/b?x=1\"]\n",
+		func(c *Config) {
+			c.Apps[0].StaticPush = Targets{"rtmp://user:pass@example.com/live", "rtmps://h:444/a/b?x=1"}
+		}, nil},
+	{"static push to one", "server:\n- appname: live\n  static_push: rtmp://h/live\n", nil, []string{"3: server[0].static_push: must be a list of URLs"}},
+	{"static push twice", "server:\n- appname: live\n  static_push: [rtmp://h/live, rtmp://h/live]\n", nil, []string{"3: server[0].static_push: entry 2 is there already"}},
+	{"static push to no app", "server:\n- appname: live\n  static_push: [rtmp://h/live, rtmp://s3cret@h/, 7, 'http://h/x', 'rtmp://h/a#b', 'rtmp:///a', 'rtmp://h/%zz']\n", nil,
+		[]string{"3: server[0].static_push: entry 2 is no URL of the form rtmp://host/app", "3: server[0].static_push: entry 3 is no URL of the form rtmp://host/app", "3: server[0].static_push: entry 4 is no URL of the form rtmp://host/app", "3: server[0].static_push: entry 5 is no URL of the form rtmp://host/app", "3: server[0].static_push: entry 6 is no URL of the form rtmp://host/app", "3: server[0].static_push: entry 7 is no URL of the form rtmp://host/app"}},
+	{"relays", "relay_allow: [10.0.0.0/8, '::1', origin.example]\nrelay_max: 0\n",
+		func(c *Config) { c.RelayAllow, c.RelayMax = []string{"10.0.0.0/8", "::1", "origin.example"}, 0 }, nil},
+	{"relays to nowhere", "relay_allow: ['rtmp://h']\n", nil, []string{`1: relay_allow: "rtmp://h" is no address, range or host name`}},
 	{"redis", "redis_addr: localhost:6379\nredis_pwd: x\nredis_cache: 30s\n", func(c *Config) { c.RedisAddr, c.RedisPwd, c.RedisCache = "localhost:6379", "x", 30*time.Second }, nil},
 	{"redis url", "redis_addr: redis-sentinel://u:p@a,b/main\n", func(c *Config) { c.RedisAddr = "redis-sentinel://u:p@a,b/main" }, nil},
 	{"bad redis url", "redis_addr: 'redis://u:hidden@a,b'\n", nil, []string{"1: redis_addr: has several hosts: say redis-sentinel or redis-cluster"}},

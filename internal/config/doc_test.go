@@ -95,7 +95,7 @@ entry does not name is true.
 		"| `hls` | `true` | Viewers by HLS; without it they get 404. |\n" +
 		"| `flv` | `true` | Viewers by HTTP-FLV; without it they get 404. |\n" +
 		"| `api` | `true` | Relays of this app by the operator's HTTP; without it 403. |\n" +
-		"| `static_push` | | Not in this version: a server with one does not start. |\n")
+		"| `static_push` | | A list of URLs, `rtmp://host/app` or rtmps: each stream of the app is pushed to each, with a slash and the room behind it. |\n")
 	return b.String()
 }
 
@@ -137,7 +137,7 @@ func exampleFile() string {
 		}
 		fmt.Fprintf(&b, "\n%s# %s\n%s# %s: %s\n", indent, f.Help, indent, name(f), exampleValue(f))
 	}
-	b.WriteString("\n# --- Apps ---\n\n# The first parts of the addresses of streams.\nserver:\n- appname: live\n  live: true\n  hls: true\n  flv: true\n  api: true\n")
+	b.WriteString("\n# --- Apps ---\n\n# The first parts of the addresses of streams.\nserver:\n- appname: live\n  live: true\n  hls: true\n  flv: true\n  api: true\n  # static_push: [\"rtmp://example.org/live\"]\n")
 	return b.String()
 }
 

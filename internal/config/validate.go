@@ -68,6 +68,11 @@ func (c Config) problems() []problem {
 		}
 	}
 	c.checkTokens(add)
+	for _, a := range c.RelayAllow {
+		if !isReach(a) {
+			add("relay_allow", "%.64q is no address, range or host name", a)
+		}
+	}
 	if len(c.Apps) == 0 {
 		add("server", "there is no app")
 	}
@@ -77,6 +82,19 @@ func (c Config) problems() []problem {
 		}
 	}
 	return all
+}
+
+// isReach reports whether a is an address, a range of addresses or a host name.
+func isReach(a string) bool {
+	if _, err := netip.ParsePrefix(a); err == nil {
+		return true
+	}
+	if _, err := netip.ParseAddr(a); err == nil {
+		return true
+	}
+	return a != "" && !strings.ContainsFunc(a, func(r rune) bool {
+		return r != '.' && r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+	})
 }
 
 // minSecret is the shortest secret that tokens are signed with: less can be guessed from one token.

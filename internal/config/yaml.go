@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"reflect"
 	"slices"
 	"strings"
@@ -193,9 +194,7 @@ func (y yamlReader) app(name string, n ast.Node) {
 			}
 			app.Name = text
 		case "static_push":
-			if seq, ok := value.(*ast.SequenceNode); !ok || len(seq.Values) > 0 {
-				y.fail(place, "not in this version")
-			}
+			app.StaticPush = y.targets(place, value)
 		default:
 			b, ok := value.(*ast.BoolNode)
 			if !ok {
@@ -215,3 +214,28 @@ func (y yamlReader) app(name string, n ast.Node) {
 	}
 	y.cfg.Apps = append(y.cfg.Apps, app)
 }
+
+// targets reads a list of URLs, each behind one of its own. No complaint shows one: it may hold a secret.
+func (y yamlReader) targets(place string, n ast.Node) (list Targets) {
+	seq, ok := n.(*ast.SequenceNode)
+	if !ok {
+		y.fail(place, "must be a list of URLs")
+		return nil
+	}
+	for i, v := range seq.Values {
+		text, ok := plainText(v, reflect.TypeFor[string]())
+		u, err := url.Parse(text)
+		if !ok || err != nil || u.Scheme != "rtmp" && u.Scheme != "rtmps" || u.Hostname() == "" || strings.Trim(u.Path, "/") == "" || strings.Contains(text, "#") || len(text) > maxTarget {
+			y.fail(place, "entry %d is no URL of the form rtmp://host/app", i+1)
+			continue
+		}
+		if slices.Contains(list, text) {
+			y.fail(place, "entry %d is there already", i+1)
+		}
+		list = append(list, text)
+	}
+	return list
+}
+
+// maxTarget bounds a URL of static_push, in bytes: a room comes behind it.
+const maxTarget = 1024

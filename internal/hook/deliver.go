@@ -146,6 +146,12 @@ func (o *Outbox) Run(ctx context.Context) {
 	}
 }
 
+// RelayFailed tells that a relay keeps failing. It never blocks.
+func (o *Outbox) RelayFailed(s live.RelayStatus) {
+	name := live.Name{App: s.App, Room: s.Room}
+	o.tell(Event{ID: newID(), Type: "relay.failed", Stream: name.String(), At: s.Since.UTC(), Relay: &Relay{s.Direction, s.URL, s.Error, s.Attempts}})
+}
+
 // Recorded tells that a file was closed. It never blocks.
 func (o *Outbox) Recorded(r live.Recording) {
 	o.tell(Event{ID: newID(), Type: "recording.finished", Stream: r.Name.String(), At: time.Now().UTC(), Recording: &Recording{

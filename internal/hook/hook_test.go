@@ -324,6 +324,26 @@ func TestOutbox(t *testing.T) {
 	}
 }
 
+// TestRelayFailed tells what is no event of the hub, also when it comes at the very end.
+func TestRelayFailed(t *testing.T) {
+	hub := stream.NewHub(stream.Options{})
+	defer hub.Close()
+	dir, r := t.TempDir(), receive(t)
+	o, err := OpenOutbox(hub, OutboxOptions{URL: r.URL, Secret: secret, Dir: dir, Timeout: time.Second, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.RelayFailed(live.RelayStatus{Direction: live.Pull, App: "live", Room: "movie", URL: "rtmp://h/a/***", Error: "away", Attempts: 3, Since: time.Now()})
+	ended, end := context.WithCancel(t.Context())
+	end()
+	o.Run(ended)
+	startOutbox(t, hub, dir, r.URL)
+	got := r.await(1)[0]
+	if want := (Relay{"pull", "rtmp://h/a/***", "away", 3}); got.Type != "relay.failed" || got.Stream != "live/movie" || got.Relay == nil || *got.Relay != want {
+		t.Errorf("%+v %+v, want %+v", got, got.Relay, want)
+	}
+}
+
 func awaitTypes(t *testing.T, r *receiver, want ...string) {
 	t.Helper()
 	if got := types(r.await(len(want))); !slices.Equal(got, want) {

@@ -33,12 +33,13 @@ const (
 // An Event is news of a stream, as it is told. Who receives it knows by ID what he has had.
 type Event struct {
 	ID     string    `json:"id"`
-	Type   string    `json:"type"` // "stream.started", "stream.held", "stream.resumed", "stream.live", "stream.ended", "viewer.joined", "viewer.left", "recording.finished"
+	Type   string    `json:"type"` // "stream.started", "stream.held", "stream.resumed", "stream.live", "stream.ended", "viewer.joined", "viewer.left", "recording.finished", "relay.failed"
 	Stream string    `json:"stream"`
 	At     time.Time `json:"at"`
 	Viewer uint64    `json:"viewer,omitempty"`
 
 	Recording *Recording `json:"recording,omitempty"` // of recording.finished
+	Relay     *Relay     `json:"relay,omitempty"`     // of relay.failed
 }
 
 // A Recording tells of a file that was closed.
@@ -50,6 +51,14 @@ type Recording struct {
 	Gaps     int                  `json:"gaps"`
 	Reason   live.RecordingReason `json:"reason"`
 	Error    string               `json:"error,omitempty"`
+}
+
+// A Relay is what relay.failed says of it. It holds no secret.
+type Relay struct {
+	Direction string `json:"direction"` // "push", "pull"
+	URL       string `json:"url"`       // up to the app
+	Reason    string `json:"reason"`
+	Attempts  int    `json:"attempts"` // that have failed in a row
 }
 
 // typeLive says once more what stream.started and stream.resumed have said.

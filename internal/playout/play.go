@@ -410,7 +410,7 @@ func Publish(ctx context.Context, address string) (Sink, error) {
 // unreached says which server could not be reached, without what is secret in its address.
 func unreached(address string, err error) error {
 	u, parseErr := url.Parse(address)
-	if parseErr != nil || errors.Is(err, source.ErrAddress) {
+	if parseErr != nil || errors.Is(err, rtmp.ErrAddress) {
 		return err
 	}
 	return fmt.Errorf("%s://%s cannot be reached: %w", u.Scheme, u.Host, err)

@@ -53,6 +53,9 @@ func capsOf(v any) Caps {
 	return Caps(min(max(sane(o.Get("capsEx")), 0), 1<<31-1))
 }
 
+// StreamID returns the number of the message stream that Publish or Play opened.
+func (c *ClientConn) StreamID() uint32 { return c.streamID }
+
 // Publish begins to publish name, which may have a query. A refusal is a *StatusError.
 func (c *ClientConn) Publish(ctx context.Context, name string) error {
 	return c.within(ctx, func() error {

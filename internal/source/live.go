@@ -57,40 +57,24 @@ func Dial(ctx context.Context, address string) (*Source, error) {
 // Connect opens a connection to an rtmp or rtmps address, and returns it with the app and the name in it, and the address up to the app.
 func Connect(ctx context.Context, address string) (nc net.Conn, app, name, tcURL string, err error) {
 	u, err := url.Parse(address)
-	if err != nil || u.Scheme != "rtmp" && u.Scheme != "rtmps" {
-		return nil, "", "", "", ErrAddress
+	if err != nil {
+		return nil, "", "", "", rtmp.ErrAddress
 	}
-	app, name, ok := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
-	if !ok || app == "" || name == "" || u.Host == "" {
-		return nil, "", "", "", ErrAddress
+	a, err := rtmp.ParseAddress(u)
+	if err != nil {
+		return nil, "", "", "", err
 	}
-	if i := strings.LastIndex(name, "/"); i >= 0 { // rtmp://host/app/instance/name
-		app, name = app+"/"+name[:i], name[i+1:]
-	}
-	if u.RawQuery != "" {
-		name += "?" + u.RawQuery
-	}
-	host, port := u.Hostname(), u.Port()
 	d := &net.Dialer{Timeout: dialTimeout}
-	if u.Scheme == "rtmps" {
-		if port == "" {
-			port = "443"
-		}
-		nc, err = (&tls.Dialer{NetDialer: d}).DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+	if a.TLS {
+		nc, err = (&tls.Dialer{NetDialer: d}).DialContext(ctx, "tcp", a.Host)
 	} else {
-		if port == "" {
-			port = "1935"
-		}
-		nc, err = d.DialContext(ctx, "tcp", net.JoinHostPort(host, port))
+		nc, err = d.DialContext(ctx, "tcp", a.Host)
 	}
-	return nc, app, name, u.Scheme + "://" + u.Host + "/" + app, err
+	return nc, a.App, a.Name, a.TCURL, err
 }
 
 // errSilent is said of a server that lets players wait.
 var errSilent = fmt.Errorf("nothing came in %v: is anybody publishing?", dialTimeout)
-
-// ErrAddress is said of an address that cannot be that of a stream.
-var ErrAddress = errors.New("an RTMP address has the form rtmp://host/app/name")
 
 // messages gives out the frames of FLV messages.
 type messages struct {

@@ -1,0 +1,215 @@
+package e2e
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"livego/e2e/essence"
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+// toThisMachine lets relays go where the other servers of a test are.
+const toThisMachine = "--relay_allow=127.0.0.1"
+
+// relay starts or stops a relay, which must be answered as documented.
+func relay(t *testing.T, s *rig.Server, direction, oper, room, target, shown string) {
+	t.Helper()
+	e := s.Call("/control/" + direction + "?oper=" + oper + "&app=live&name=" + room + "&url=" + url.QueryEscape(target))
+	if want := "<h1>" + direction + " url " + oper + " " + shown + " ok</h1></br>"; e.Status != 200 || e.Text() != want {
+		t.Fatalf("%s %s: %d %s, want %s", oper, direction, e.Status, e.Data, want)
+	}
+}
+
+// A relayStatus is one of /api/v1/relays.
+type relayStatus struct {
+	Direction, App, Room, URL, State, Error string
+	Attempts                                int
+	Static                                  bool
+}
+
+// awaitRelay waits until the first relay of a room is as wanted.
+func awaitRelay(t *testing.T, s *rig.Server, room string, want func(relayStatus) bool) {
+	t.Helper()
+	rig.Eventually(t, patience, "relay of "+room, func() error {
+		var list struct{ Relays []relayStatus }
+		body := rig.Get(t, s.API("/api/v1/relays"))
+		if err := json.Unmarshal(body, &list); err != nil {
+			return err
+		}
+		for _, r := range list.Relays {
+			if r.Room == room && want(r) {
+				return nil
+			}
+		}
+		return errors.New(string(body))
+	})
+}
+
+func runs(r relayStatus) bool { return r.State == "running" }
+
+// awaitMore waits until a viewer has got some seconds more.
+func awaitMore(t *testing.T, viewer *rig.Process, what string) {
+	t.Helper()
+	n := strings.Count(viewer.Stdout(), "\n")
+	rig.Eventually(t, patience, what, func() error {
+		if viewer.Ended() {
+			t.Fatalf("%s: the viewer has ended:\n%s", what, viewer.Stderr())
+		}
+		if more := strings.Count(viewer.Stdout(), "\n") - n; more < 200 {
+			return fmt.Errorf("%d frames more", more)
+		}
+		return nil
+	})
+}
+
+// TestRelayContent has one server push a stream to another and to nginx, and a third pull it by RTMP and by HTTP-FLV: all viewers get the
+// very stream.
+func TestRelayContent(t *testing.T) {
+	rig.Need(t, "ffmpeg", "nginx")
+	t.Parallel()
+	a, b := rig.Start(t, rig.Options{Flags: []string{toThisMachine}}), rig.Start(t, rig.Options{Flags: []string{toThisMachine, "--publish_hold=1s"}})
+	src := load(t, sample.AV)
+	dir := t.TempDir()
+	nginx := startNginx(t, "application there { live on; record all; record_path "+dir+"; }")
+
+	relay(t, a, "push", "start", "movie", b.RTMP(b.Key("pushed")), "rtmp://"+b.Addr("rtmp_addr")+"/live/***")
+	relay(t, a, "push", "start", "movie", "rtmp://"+nginx+"/there/movie", "rtmp://"+nginx+"/there/***")
+	relay(t, b, "pull", "start", "byrtmp", a.RTMP("movie"), "rtmp://"+a.Addr("rtmp_addr")+"/live/***")
+	relay(t, b, "pull", "start", "byflv", a.FLV("movie"), "http://"+a.Addr("httpflv_addr")+"/live/***")
+	viewers := map[string]*rig.Process{}
+	for what, address := range map[string]string{
+		"pushed to livego": b.RTMP("pushed"), "pulled by RTMP": b.RTMP("byrtmp"), "pulled by HTTP-FLV": b.RTMP("byflv"),
+	} {
+		viewers[what] = waitRTMP(t, address)
+	}
+	push := src.push(a, t, "movie")
+	push.OK(patience)
+	for what, viewer := range viewers {
+		check(t, what, src.packets, frames(t, viewer), essence.Millisecond)
+	}
+	rig.Eventually(t, patience, "the recording of nginx", func() error { // which is done a moment after the goodbye
+		f, err := os.Open(filepath.Join(dir, "movie.flv"))
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		file, err := essence.ReadFLV(f)
+		if err != nil {
+			return err
+		}
+		got, err := file.Packets()
+		if err != nil {
+			return err
+		}
+		m, err := essence.Compare(src.packets, got, essence.Millisecond)
+		if err == nil && m.Video.Missing()+m.Audio.Missing() > 0 {
+			err = fmt.Errorf("the end is missing: %+v", m)
+		}
+		return err
+	})
+	for _, room := range []string{"byrtmp", "byflv"} {
+		awaitRelay(t, b, room, func(r relayStatus) bool { return r.Direction == "pull" && r.State != "running" })
+	}
+	relay(t, a, "push", "stop", "movie", "rtmp://"+nginx+"/there/movie", "rtmp://"+nginx+"/there/***")
+	if e := a.Call("/control/push?oper=stop&app=live&name=movie&url=" + url.QueryEscape("rtmp://"+nginx+"/there/movie")); e.Status != 404 {
+		t.Errorf("stopped twice: %d %s", e.Status, e.Data)
+	}
+}
+
+// again starts a server in the place of one that was killed.
+func again(t *testing.T, s *rig.Server, flags ...string) *rig.Server {
+	t.Helper()
+	for _, l := range []string{"rtmp_addr", "httpflv_addr"} {
+		flags = append(flags, "--"+l+"="+s.Addr(l))
+	}
+	next := rig.Start(t, rig.Options{DataDir: s.DataDir, Flags: flags})
+	for _, l := range []string{"rtmp_addr", "httpflv_addr"} {
+		next.SetAddr(l, s.Addr(l))
+	}
+	return next
+}
+
+// TestRelayTargetComesBack kills the server that a stream is pushed to, by the settings and by request, and starts it again.
+func TestRelayTargetComesBack(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	b := rig.Start(t, rig.Options{Flags: []string{"--rtmp_noauth"}})
+	dir := t.TempDir()
+	settings := "server:\n- appname: live\n  static_push: ['rtmp://user:pass@" + b.Addr("rtmp_addr") + "/live']\n"
+	if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte(settings), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a, src := rig.Start(t, rig.Options{Dir: dir, Flags: []string{toThisMachine}}), load(t, sample.AV)
+	encoder := a.Push(src.File(t), "movie", "-stream_loop", "-1")
+	relay(t, a, "push", "start", "movie", b.RTMP("second"), "rtmp://"+b.Addr("rtmp_addr")+"/live/***")
+	b.AwaitLive("movie")
+	b.AwaitLive("second")
+	awaitRelay(t, a, "movie", func(r relayStatus) bool { return r.Static && runs(r) })
+	b.Kill()
+	awaitRelay(t, a, "movie", func(r relayStatus) bool { return r.Static && r.Attempts > 0 })
+	b = again(t, b, "--rtmp_noauth")
+	b.AwaitLive("movie")
+	b.AwaitLive("second")
+	awaitMore(t, watchRTMP(t, b.RTMP("movie")), "frames from the server that is back")
+	if encoder.Ended() {
+		t.Errorf("the encoder has ended:\n%s", encoder.Stderr())
+	}
+	encoder.Kill()
+}
+
+// TestRelayUpstreamComesBack kills the server that streams are pulled from: viewers stay, and go on when it is back.
+func TestRelayUpstreamComesBack(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	a, b := rig.Start(t, rig.Options{}), rig.Start(t, rig.Options{Flags: []string{toThisMachine, "--publish_hold=60s"}})
+	src := load(t, sample.AV)
+	encoder := a.Push(src.File(t), "movie", "-stream_loop", "-1")
+	relay(t, b, "pull", "start", "byrtmp", a.RTMP("movie"), "rtmp://"+a.Addr("rtmp_addr")+"/live/***")
+	relay(t, b, "pull", "start", "byflv", a.FLV("movie"), "http://"+a.Addr("httpflv_addr")+"/live/***")
+	viewers := map[string]*rig.Process{"byrtmp": waitRTMP(t, b.RTMP("byrtmp")), "byflv": waitRTMP(t, b.RTMP("byflv"))}
+	for room, viewer := range viewers {
+		awaitMore(t, viewer, room)
+	}
+	a.Kill()
+	encoder.Wait(patience)
+	for room := range viewers {
+		awaitRelay(t, b, room, func(r relayStatus) bool { return r.Attempts > 0 })
+	}
+	a = again(t, a)
+	a.Push(src.File(t), "movie", "-stream_loop", "-1")
+	for room, viewer := range viewers {
+		awaitMore(t, viewer, room+", from the server that is back")
+	}
+}
+
+// TestRelayEvent tells of a relay that keeps failing, once.
+func TestRelayEvent(t *testing.T) {
+	t.Parallel()
+	var told notes
+	program := httptest.NewServer(&told)
+	defer program.Close()
+	s := rig.Start(t, rig.Options{
+		Flags: []string{toThisMachine, "--hook.events=" + program.URL}, Env: []string{"LIVEGO_HOOK_SECRET=" + hookSecret},
+	})
+	relay(t, s, "pull", "start", "movie", program.URL+"/live/s3cret.flv", program.URL+"/live/***")
+	rig.Eventually(t, patience, "the event", func() error {
+		text := told.text()
+		want := `"type":"relay.failed","stream":"live/movie"`
+		if !strings.Contains(text, want) || !strings.Contains(text, `"relay":{"direction":"pull","url":"`+program.URL+`/live/***","reason":"`) || !strings.Contains(text, `"attempts":3}`) {
+			return errors.New(text)
+		}
+		return nil
+	})
+	awaitRelay(t, s, "movie", func(r relayStatus) bool { return r.Attempts > 3 })
+	if n := strings.Count(told.text(), "relay.failed"); n != 1 || strings.Contains(s.Stderr(), "s3cret") {
+		t.Errorf("told %d times; log: %s", n, s.Stderr())
+	}
+}

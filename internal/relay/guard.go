@@ -1,0 +1,168 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"livego/internal/live"
+)
+
+const (
+	dialTimeout = 5 * time.Second
+	tlsTimeout  = 5 * time.Second
+	maxAnswers  = 64 // addresses of a name that are looked at
+)
+
+// A guard connects to where relays may go. What counts is the address that is dialled, each time: a name can lead elsewhere when it is
+// asked again.
+type guard struct {
+	prefixes []netip.Prefix   // private ranges that are allowed
+	hosts    []string         // names, in lower case, behind which private ranges are allowed
+	own      []netip.AddrPort // of this server's listeners
+	verify   bool             // check certificates
+	lookup   func(ctx context.Context, network, host string) ([]netip.Addr, error)
+}
+
+// newGuard reads what is allowed: addresses, ranges and names.
+func newGuard(allow []string, own []net.Addr, verify bool) *guard {
+	g := &guard{verify: verify, lookup: net.DefaultResolver.LookupNetIP}
+	for _, a := range allow {
+		if p, err := netip.ParsePrefix(a); err == nil {
+			g.prefixes = append(g.prefixes, p.Masked())
+		} else if ip, err := netip.ParseAddr(a); err == nil {
+			g.prefixes = append(g.prefixes, netip.PrefixFrom(ip, ip.BitLen()))
+		} else {
+			g.hosts = append(g.hosts, strings.ToLower(a))
+		}
+	}
+	for _, a := range own {
+		if t, ok := a.(*net.TCPAddr); ok {
+			ap := t.AddrPort()
+			g.own = append(g.own, netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port()))
+		}
+	}
+	return g
+}
+
+// dial connects to host:port, by TLS where that is asked for. Errors of kind Denied say that it may not.
+func (g *guard) dial(ctx context.Context, hostPort string, secure, trusted bool) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		return nil, err
+	}
+	trusted = trusted || slices.Contains(g.hosts, strings.ToLower(host))
+	dialing, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	// A name that leads to a forbidden address too is not half allowed: which one is dialled would be chance.
+	ips, err := g.lookup(dialing, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	for _, ip := range ips[:min(len(ips), maxAnswers)] {
+		if err := g.check(ip, trusted); err != nil {
+			return nil, err
+		}
+	}
+	d := net.Dialer{ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
+		ap, err := netip.ParseAddrPort(address)
+		if err != nil {
+			return live.Errorf(live.Denied, "%s is no address", address)
+		}
+		if g.isOwn(ap) {
+			return live.Errorf(live.Denied, "that is this server itself")
+		}
+		return g.check(ap.Addr(), trusted)
+	}}
+	nc, err := d.DialContext(dialing, "tcp", hostPort)
+	if err != nil || !secure {
+		return nc, err
+	}
+	c := tls.Client(nc, g.tls(host))
+	shaking, cancel := context.WithTimeout(ctx, tlsTimeout)
+	defer cancel()
+	if err := c.HandshakeContext(shaking); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (g *guard) tls(host string) *tls.Config {
+	return &tls.Config{ServerName: host, InsecureSkipVerify: !g.verify, MinVersion: tls.VersionTLS12}
+}
+
+// check reports whether ip may be dialled; trusted is what the settings name, or allow by name.
+func (g *guard) check(ip netip.Addr, trusted bool) error {
+	ip = embedded(ip.WithZone("").Unmap())
+	in := func(list []netip.Prefix) bool {
+		return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(ip) })
+	}
+	switch {
+	case in(never()):
+		return live.Errorf(live.Denied, "%s is an address that no relay goes to", ip)
+	case !trusted && !in(g.prefixes) && in(private()):
+		return live.Errorf(live.Denied, "%s is a private address, which relay_allow does not list", ip)
+	}
+	return nil
+}
+
+// embedded returns the address of IPv4 that a translator would reach for ip: NAT64 (RFC 6052) and 6to4 (RFC 3056).
+func embedded(ip netip.Addr) netip.Addr {
+	b := ip.As16()
+	switch {
+	case prefix("64:ff9b::/96").Contains(ip):
+		return netip.AddrFrom4([4]byte(b[12:]))
+	case prefix("2002::/16").Contains(ip):
+		return netip.AddrFrom4([4]byte(b[2:6]))
+	}
+	return ip
+}
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+// never returns where nothing goes: link-local addresses, the services that tell a cloud's machine its secrets, and what is no host's.
+func never() []netip.Prefix {
+	return []netip.Prefix{
+		prefix("169.254.0.0/16"), prefix("fe80::/10"), prefix("fd00:ec2::254/128"), prefix("100.100.100.200/32"), prefix("168.63.129.16/32"),
+		prefix("192.0.0.192/32"), prefix("0.0.0.0/8"), prefix("224.0.0.0/4"), prefix("255.255.255.255/32"), prefix("::/128"), prefix("ff00::/8"),
+	}
+}
+
+// private returns the ranges that are not of the public Internet (RFC 6890 and IANA's registries after it).
+func private() []netip.Prefix {
+	return []netip.Prefix{
+		prefix("10.0.0.0/8"), prefix("100.64.0.0/10"), prefix("127.0.0.0/8"), prefix("172.16.0.0/12"), prefix("192.0.0.0/24"), prefix("192.0.2.0/24"),
+		prefix("192.168.0.0/16"), prefix("198.18.0.0/15"), prefix("198.51.100.0/24"), prefix("203.0.113.0/24"), prefix("240.0.0.0/4"),
+		prefix("::/96"), prefix("64:ff9b:1::/48"), prefix("100::/64"), prefix("2001::/23"), prefix("2001:db8::/32"), prefix("fc00::/7"), prefix("fec0::/10"),
+	}
+}
+
+// isOwn reports whether this server listens at ap.
+func (g *guard) isOwn(ap netip.AddrPort) bool {
+	ip := ap.Addr().WithZone("").Unmap()
+	return slices.ContainsFunc(g.own, func(l netip.AddrPort) bool {
+		return l.Port() == ap.Port() && (l.Addr() == ip || l.Addr().IsUnspecified() && isOurs(ip))
+	})
+}
+
+// isOurs reports whether ip is one of this machine's.
+func isOurs(ip netip.Addr) bool {
+	if ip.IsLoopback() {
+		return true
+	}
+	addrs, err := net.InterfaceAddrs()
+	return err == nil && slices.ContainsFunc(addrs, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		if !ok {
+			return false
+		}
+		own, ok := netip.AddrFromSlice(n.IP)
+		return ok && own.Unmap() == ip
+	})
+}

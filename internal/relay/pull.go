@@ -1,0 +1,183 @@
+package relay
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"livego/internal/container/flv"
+	"livego/internal/live"
+	"livego/internal/stream"
+)
+
+const (
+	startWait    = 40 * time.Second // for the first frame: servers let players wait for half a minute
+	maxBarren    = 1000             // messages without a frame in a row
+	maxRedirects = 5
+	maxHeader    = 64 << 10 // bytes of a header of HTTP
+	readBuffer   = 32 << 10
+)
+
+var (
+	errSilent = errors.New("no frame came for too long")
+	errBarren = fmt.Errorf("%d messages without a frame", maxBarren)
+)
+
+// A source gives the messages of what is pulled.
+type source struct {
+	next   func() (typ uint8, timestamp uint32, body []byte, err error)
+	remote string // host:port
+	close  func()
+}
+
+// pull publishes what the other end plays until one of both is lost. It is held then like what an encoder publishes: a server that
+// restarts says the same as one whose stream has ended.
+func (m *Manager) pull(ctx context.Context, r *relay) error {
+	m.set(r, connecting)
+	pulling, hangUp := context.WithCancelCause(ctx)
+	defer hangUp(nil)
+	silence := time.AfterFunc(startWait, func() { hangUp(errSilent) })
+	defer silence.Stop()
+	open := m.openRTMP
+	if r.to.rtmp.Host == "" {
+		open = m.openHTTP
+	}
+	src, err := open(pulling, r)
+	if err == nil {
+		defer src.close()
+		err = m.feed(pulling, r, src, func() { silence.Reset(m.opt.ReadTimeout) })
+	}
+	if pulling.Err() != nil {
+		err = context.Cause(pulling)
+	}
+	return hungUp(err)
+}
+
+// feed publishes what src gives; alive is called at each frame.
+func (m *Manager) feed(ctx context.Context, r *relay, src *source, alive func()) error {
+	var (
+		demux  flv.Demuxer
+		p      *stream.Publisher
+		barren int
+	)
+	defer func() {
+		if p == nil {
+			return
+		}
+		how := stream.Lost
+		if context.Cause(ctx) == context.Canceled { // it was stopped
+			how = stream.Goodbye
+		}
+		p.End(how)
+	}()
+	for {
+		typ, timestamp, body, err := src.next()
+		if err != nil {
+			return err
+		}
+		frames, bad := demux.Message(typ, timestamp, body, time.Now())
+		if bad != nil && !errors.Is(bad, flv.ErrSkip) {
+			return bad
+		}
+		if len(frames) == 0 {
+			if barren++; barren > maxBarren {
+				return errBarren
+			}
+			continue
+		}
+		barren = 0
+		alive()
+		if p == nil {
+			p, err = m.hub.Publish(ctx, r.Name, stream.PublishOptions{
+				Proto: "pull", Remote: src.remote, URL: r.to.shown, Grant: live.Grant{Name: r.Name},
+			})
+			if err != nil {
+				return err
+			}
+			m.set(r, running)
+		}
+		for _, f := range frames {
+			if err := p.Write(f); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// openRTMP plays by RTMP, until ctx ends.
+func (m *Manager) openRTMP(ctx context.Context, r *relay) (*source, error) {
+	c, nc, err := m.connect(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Play(ctx, r.to.rtmp.Name); err != nil {
+		c.Close()
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, func() { nc.Close() })
+	return &source{
+		next: func() (uint8, uint32, []byte, error) {
+			msg, err := c.ReadMessage()
+			return msg.Type, msg.Timestamp, msg.Payload, err
+		},
+		remote: nc.RemoteAddr().String(),
+		close:  func() { stop(); c.Close() },
+	}, nil
+}
+
+// openHTTP plays HTTP-FLV, until ctx ends. Each redirect is looked at as the address was.
+func (m *Manager) openHTTP(ctx context.Context, r *relay) (*source, error) {
+	remote := ""
+	client := http.Client{
+		Transport: &http.Transport{
+			DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+				nc, err := m.guard.dial(ctx, address, false, r.to.trusted)
+				if err == nil {
+					remote = nc.RemoteAddr().String()
+				}
+				return nc, err
+			},
+			TLSClientConfig: m.guard.tls(""), TLSHandshakeTimeout: tlsTimeout, ResponseHeaderTimeout: startWait,
+			MaxResponseHeaderBytes: maxHeader, DisableKeepAlives: true, DisableCompression: true,
+		},
+		CheckRedirect: checkRedirect,
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.to.u.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", "livego")
+	resp, err := client.Do(req) //nolint:bodyclose // by the source
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode != http.StatusOK {
+		resp.Body.Close()
+		return nil, fmt.Errorf("it answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+	}
+	tags := flv.NewReader(bufio.NewReaderSize(resp.Body, readBuffer), m.opt.Conn.MaxMessage)
+	return &source{
+		next: func() (uint8, uint32, []byte, error) {
+			t, err := tags.Next()
+			return t.Type, t.Timestamp, t.Body, err
+		},
+		remote: remote,
+		close:  func() { resp.Body.Close() },
+	}, nil
+}
+
+// checkRedirect holds a redirect to the rules for addresses; the guard holds it to those for where it leads.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	if len(via) > maxRedirects {
+		return errors.New("it redirects again and again")
+	}
+	req.Header.Del("Referer") // has the query
+	if _, err := parseTarget(live.Pull, req.URL.String(), false); err != nil || req.URL.Scheme != "http" && req.URL.Scheme != "https" {
+		return errors.New("it redirects to where no stream is pulled from")
+	}
+	return nil
+}

@@ -1,0 +1,366 @@
+// Package relay moves streams between this server and others: it pushes what is live here, and publishes here what it pulls. A relay is a
+// subscriber or a publisher like any other, and comes back when the other end is lost. The package guards where relays may go. It knows
+// no HTTP of the operator's and no settings file.
+package relay
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/rtmp"
+	"livego/internal/stream"
+)
+
+const (
+	pauseFirst = time.Second
+	pauseMost  = 30 * time.Second // between two attempts
+	wellAfter  = 10 * time.Second // of running, what was before is forgotten
+	tellAt     = 3                // failures in a row are told of: one restart of the other end makes fewer
+)
+
+// Options of a Manager. What has no remark must be set.
+type Options struct {
+	Max         int                 // relays that Start may have at a time
+	Allow       []string            // private addresses, ranges and names that Start may go to
+	Own         []net.Addr          // of this server's listeners, where no relay may go
+	Verify      bool                // check the certificates of others
+	Conn        rtmp.Options        // of connections by RTMP
+	ReadTimeout time.Duration       // the longest time without a frame of what is pulled
+	Static      map[string][]string // where each stream of an app is pushed to, up to the room
+	Failed      func(live.RelayStatus)
+	Log         *slog.Logger
+}
+
+// A Manager has the relays of a server.
+type Manager struct {
+	hub   *stream.Hub
+	opt   Options
+	guard *guard
+
+	events   <-chan stream.Event // nil without Static
+	lost     func() uint64
+	unlisten func()
+
+	running sync.WaitGroup
+	mu      sync.Mutex
+	relays  map[live.Relay]*relay
+	closed  bool
+}
+
+// A relay is one that was asked for.
+type relay struct {
+	live.Relay
+	to     *target
+	static bool // it ends with its stream
+	cancel context.CancelFunc
+	log    *slog.Logger
+
+	// Under Manager.mu.
+	status live.RelayStatus
+	again  bool // of a static one: its stream has begun anew
+}
+
+// New returns a Manager without relays. Run must be called for what Options.Static asks for, and Close in any case. The error names what
+// is wrong in Options.Static.
+func New(hub *stream.Hub, o Options) (*Manager, error) {
+	for app, bases := range o.Static {
+		for i, base := range bases {
+			if _, err := staticTarget(base, "room"); err != nil {
+				return nil, fmt.Errorf("static_push of %s, entry %d: %w", app, i+1, err)
+			}
+		}
+	}
+	m := &Manager{hub: hub, opt: o, guard: newGuard(o.Allow, o.Own, o.Verify), relays: map[live.Relay]*relay{}, unlisten: func() {}}
+	if len(o.Static) > 0 {
+		const waiting = 1024
+		m.events, m.lost, m.unlisten = hub.Observe(waiting)
+	}
+	return m, nil
+}
+
+// Start begins w, and returns its URL as it may be shown. The other end is connected to once before, for some seconds at most. Errors are
+// of kind Invalid, Denied (relays may not go there), Conflict (there is such a relay), Limit or Unavailable (the other end does not answer).
+func (m *Manager) Start(ctx context.Context, w live.Relay) (shown string, err error) {
+	to, err := parseTarget(w.Direction, w.URL, false)
+	if err != nil {
+		return "", err
+	}
+	r, ctx, err := m.add(ctx, w, to, false)
+	if err != nil {
+		return "", err
+	}
+	nc, err := m.guard.dial(ctx, to.address(), to.rtmp.TLS, false)
+	if err != nil {
+		m.remove(r)
+		if live.KindOf(err) == live.Internal {
+			err = live.Errorf(live.Unavailable, "the other end cannot be reached: %s", to.reason(err))
+		}
+		return "", err
+	}
+	nc.Close()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.relays[w] != r || m.closed {
+		return "", live.Errorf(live.Conflict, "the relay was stopped meanwhile")
+	}
+	m.launch(r)
+	return to.shown, nil
+}
+
+// add notes a relay. The context that it returns ends with ctx and when the relay is stopped; launch gives the relay one of its own.
+func (m *Manager) add(ctx context.Context, w live.Relay, to *target, static bool) (*relay, context.Context, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	r := &relay{Relay: w, to: to, static: static, cancel: cancel, log: m.opt.Log.With("relay", w.Direction, "stream", w.Name.String(), "url", to.shown)}
+	r.status = live.RelayStatus{
+		Direction: w.Direction, App: w.Name.App, Room: w.Name.Room, URL: to.shown, Static: static, State: connecting, Since: time.Now(),
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var err error
+	switch old := m.relays[w]; {
+	case m.closed:
+		err = live.Errorf(live.Unavailable, "the server is stopping")
+	case old != nil:
+		old.again = true
+		err = live.Errorf(live.Conflict, "there is such a relay already")
+	case !static && m.count() >= m.opt.Max:
+		err = live.Errorf(live.Limit, "there are %d relays, which is as many as may be (relay_max)", m.opt.Max)
+	default:
+		m.relays[w] = r
+		return r, ctx, nil
+	}
+	cancel()
+	return nil, nil, err
+}
+
+// count returns how many relays there are by Start. Caller holds m.mu.
+func (m *Manager) count() (n int) {
+	for _, r := range m.relays {
+		if !r.static {
+			n++
+		}
+	}
+	return n
+}
+
+// launch runs r. Caller holds m.mu.
+func (m *Manager) launch(r *relay) {
+	r.cancel()
+	ctx, cancel := context.WithCancel(context.Background())
+	r.cancel = cancel
+	m.running.Go(func() { m.run(ctx, r) })
+}
+
+// remove forgets r.
+func (m *Manager) remove(r *relay) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r.cancel()
+	if m.relays[r.Relay] == r {
+		delete(m.relays, r.Relay)
+	}
+}
+
+// Stop ends w, with a goodbye to the other end, and returns its URL as it may be shown. NotFound when there is no such relay.
+func (m *Manager) Stop(w live.Relay) (shown string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.relays[w]
+	if r == nil {
+		return "", live.Errorf(live.NotFound, "there is no such relay")
+	}
+	r.cancel()
+	delete(m.relays, w)
+	return r.to.shown, nil
+}
+
+// List returns what is known of all relays, ordered by stream, direction and URL.
+func (m *Manager) List() []live.RelayStatus {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	list := make([]live.RelayStatus, 0, len(m.relays))
+	for _, r := range m.relays {
+		s := r.status
+		if well(s) {
+			s.Attempts, s.Error = 0, ""
+		}
+		list = append(list, s)
+	}
+	slices.SortFunc(list, func(a, b live.RelayStatus) int {
+		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Room, b.Room), cmp.Compare(a.Direction, b.Direction), cmp.Compare(a.URL, b.URL))
+	})
+	return list
+}
+
+// Close ends all relays, with a goodbye to the other ends, and waits for them.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	m.closed = true
+	for _, r := range m.relays {
+		r.cancel()
+	}
+	m.mu.Unlock()
+	m.unlisten()
+	m.running.Wait()
+}
+
+// Run pushes each stream of Options.Static while it is live, until ctx ends or the Manager is closed.
+func (m *Manager) Run(ctx context.Context) {
+	lost := uint64(0)
+	for m.events != nil {
+		select {
+		case e, ok := <-m.events:
+			if !ok {
+				return
+			}
+			if e.Type == stream.Started {
+				m.pushStatic(e.Name)
+			}
+			if n := m.lost(); n != lost { // a beginning may have been among them
+				lost = n
+				for _, in := range m.hub.Snapshot() {
+					m.pushStatic(in.Name)
+				}
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// pushStatic pushes a stream where the settings say.
+func (m *Manager) pushStatic(name live.Name) {
+	for _, base := range m.opt.Static[name.App] {
+		to, err := staticTarget(base, name.Room)
+		if err != nil { // New has tried it
+			m.opt.Log.Error("static_push", "stream", name.String(), "err", err)
+			continue
+		}
+		r, _, err := m.add(context.Background(), live.Relay{Direction: live.Push, Name: name, URL: to.u.String()}, to, true)
+		if err != nil {
+			continue // it is there, or all is over
+		}
+		m.mu.Lock()
+		if !m.closed {
+			m.launch(r)
+		}
+		m.mu.Unlock()
+	}
+}
+
+// States of a relay.
+const (
+	waiting    = "waiting"
+	connecting = "connecting"
+	running    = "running"
+	failed     = "failed"
+)
+
+// errOver is how an attempt ends whose stream has ended here.
+var errOver = errors.New("the stream has ended")
+
+// run tries until ctx ends, or of a static relay the stream.
+func (m *Manager) run(ctx context.Context, r *relay) {
+	defer m.remove(r)
+	attempt := m.push
+	if r.Direction == live.Pull {
+		attempt = m.pull
+	}
+	pause := pauseFirst
+	for ctx.Err() == nil {
+		err := attempt(ctx, r)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, errOver):
+			if m.over(r) {
+				return
+			}
+			continue
+		}
+		if m.fail(r, err) == 1 {
+			pause = pauseFirst
+		}
+		wait(ctx, pause/2+rand.N(pause/2)) //nolint:forbidigo // jitter, no secret
+		pause = min(2*pause, pauseMost)
+	}
+}
+
+// over notes that the stream of r has ended. It reports whether r has too: a static one whose stream has not begun anew since, and that is
+// forgotten now.
+func (m *Manager) over(r *relay) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r.status.State == running {
+		r.status.Attempts = 0
+	}
+	if !r.static || r.again {
+		r.again = false
+		return false
+	}
+	if m.relays[r.Relay] == r {
+		delete(m.relays, r.Relay)
+	}
+	return true
+}
+
+// fail notes that an attempt failed, and returns how many have in a row.
+func (m *Manager) fail(r *relay, err error) int {
+	reason := r.to.reason(err)
+	m.mu.Lock()
+	s := &r.status
+	if well(*s) {
+		s.Attempts = 0
+	}
+	s.Attempts++
+	s.Error, s.State, s.Since = reason, failed, time.Now()
+	status := *s
+	m.mu.Unlock()
+	if status.Attempts == 1 {
+		r.log.Warn("relay failed", "reason", reason)
+	}
+	if status.Attempts == tellAt {
+		r.log.Warn("relay keeps failing", "attempts", status.Attempts, "reason", reason)
+		m.opt.Failed(status)
+	}
+	return status.Attempts
+}
+
+// well reports whether a relay has run for so long that what was before is forgotten.
+func well(s live.RelayStatus) bool { return s.State == running && time.Since(s.Since) >= wellAfter }
+
+// set notes the state of r.
+func (m *Manager) set(r *relay, state string) {
+	m.mu.Lock()
+	r.status.State, r.status.Since = state, time.Now()
+	m.mu.Unlock()
+	if state == running {
+		r.log.Info("relay runs")
+	}
+}
+
+// failures returns how many attempts have failed in a row.
+func (m *Manager) failures(r *relay) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return r.status.Attempts
+}
+
+// wait waits for d, or until ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

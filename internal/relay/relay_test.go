@@ -1,0 +1,606 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"livego/internal/container/flv"
+	"livego/internal/live"
+	"livego/internal/media"
+	"livego/internal/rtmp"
+	"livego/internal/stream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var movie = live.Name{App: "live", Room: "movie"}
+
+const patience = 10 * time.Second
+
+// newManager returns a hub and a Manager that may go to this machine; change may alter its Options first.
+func newManager(t *testing.T, change func(*Options)) (*stream.Hub, *Manager) {
+	t.Helper()
+	hub := stream.NewHub(stream.Options{Hold: 20 * time.Second, TrackWait: 1, RAPWait: time.Second})
+	o := Options{
+		Max: 100, Allow: []string{"127.0.0.0/8"}, ReadTimeout: patience, Failed: func(live.RelayStatus) {}, Log: slog.New(slog.DiscardHandler),
+		Conn: rtmp.Options{MaxMessage: 1 << 20, LingerTimeout: time.Millisecond},
+	}
+	if change != nil {
+		change(&o)
+	}
+	m, err := New(hub, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		m.Close()
+		hub.Close()
+	})
+	return hub, m
+}
+
+// sound publishes a track of sound, whose every frame is a place to begin.
+func sound(t *testing.T, hub *stream.Hub) *stream.Publisher {
+	t.Helper()
+	p, err := hub.Publish(t.Context(), movie, stream.PublishOptions{Proto: "test", Grant: live.Grant{Name: movie}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+var aac = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1024, Config: []byte{0x12, 0x10}}
+
+func beep(n int) *media.Frame {
+	at := time.Duration(n) * 23 * time.Millisecond
+	return &media.Frame{Track: aac, Meta: &media.Meta{HasAudio: true}, DTS: at, PTS: at, RAP: media.Key, Payload: []byte{0x21, byte(n)}, Arrived: time.Now()}
+}
+
+// A server is the other end: it takes one connection after the other and hands it to do.
+type server struct {
+	net.Listener
+	all sync.WaitGroup
+}
+
+func serve(t *testing.T, do func(context.Context, *rtmp.ServerConn, *rtmp.Request)) *server {
+	t.Helper()
+	return serveWith(t, rtmp.Options{}, do)
+}
+
+func serveWith(t *testing.T, o rtmp.Options, do func(context.Context, *rtmp.ServerConn, *rtmp.Request)) *server {
+	t.Helper()
+	o.LingerTimeout = time.Millisecond
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &server{Listener: ln}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.all.Go(func() {
+		for {
+			nc, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			s.all.Go(func() {
+				stop := context.AfterFunc(ctx, func() { nc.Close() })
+				defer stop()
+				c := rtmp.NewServerConn(nc, o)
+				defer c.Close()
+				if req, err := c.Accept(ctx); err == nil {
+					do(ctx, c, req)
+				}
+			})
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		ln.Close()
+		s.all.Wait()
+	})
+	return s
+}
+
+func (s *server) url(name string) string { return "rtmp://" + s.Addr().String() + "/app/" + name }
+
+// awaitState waits until the only relay is as wanted.
+func awaitState(t *testing.T, m *Manager, want func(live.RelayStatus) bool) live.RelayStatus {
+	t.Helper()
+	deadline, again := time.After(patience), time.NewTicker(5*time.Millisecond)
+	defer again.Stop()
+	for {
+		list := m.List()
+		if len(list) == 1 && want(list[0]) {
+			return list[0]
+		}
+		select {
+		case <-again.C:
+		case <-deadline:
+			t.Fatalf("relays: %+v", list)
+		}
+	}
+}
+
+// TestPush pushes a stream, loses the other end, and pushes again; the end of the stream and a stop are goodbyes.
+func TestPush(t *testing.T) {
+	type message struct {
+		conn int
+		rtmp.Message
+		err error
+	}
+	got := make(chan message, 1<<10)
+	conns := 0
+	s := serve(t, func(_ context.Context, c *rtmp.ServerConn, req *rtmp.Request) {
+		conns++ // one at a time
+		n := conns
+		if !req.Publish || req.App != "app" || req.Name != "key" || c.AcceptPublish() != nil {
+			t.Errorf("asked for %+v", req)
+			return
+		}
+		for {
+			m, err := c.ReadMessage()
+			got <- message{n, m, err}
+			if err != nil || n == 1 && m.Type == flv.TypeAudio && m.Payload[1] == 1 {
+				return // the first connection is lost at the first sound
+			}
+		}
+	})
+	hub, m := newManager(t, nil)
+	w := live.Relay{Direction: live.Push, Name: movie, URL: s.url("key")}
+	shown, err := m.Start(t.Context(), w)
+	if err != nil || shown != "rtmp://"+s.Addr().String()+"/app/***" {
+		t.Fatalf("%q, %v", shown, err)
+	}
+	awaitState(t, m, func(s live.RelayStatus) bool { return s.State == waiting })
+	p := sound(t, hub)
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		every := time.NewTicker(5 * time.Millisecond)
+		defer every.Stop()
+		for n := 0; ; n++ {
+			select {
+			case <-every.C:
+				p.Write(beep(n))
+			case <-stop:
+				return
+			}
+		}
+	}()
+	await := func(what string, want func(message) bool) {
+		t.Helper()
+		deadline := time.After(patience)
+		for {
+			select {
+			case m := <-got:
+				if want(m) {
+					return
+				}
+			case <-deadline:
+				t.Fatalf("%s: never came", what)
+			}
+		}
+	}
+	onAir := func(n int) func(message) bool {
+		return func(m message) bool { return m.conn == n && m.Type == flv.TypeAudio && m.Payload[1] == 1 }
+	}
+	await("sound", onAir(1))
+	await("sound after the loss", onAir(2))
+	status := awaitState(t, m, func(s live.RelayStatus) bool { return s.State == running && s.Attempts == 1 })
+	if status.Error != "it closed the connection" || status.Room != "movie" || status.URL != shown {
+		t.Errorf("status %+v", status)
+	}
+	close(stop)
+	<-done
+	p.End(stream.Lost)
+	p = sound(t, hub)
+	f := beep(0)
+	f.Payload = []byte("after the hold")
+	p.Write(f)
+	await("the same connection after a hold", func(m message) bool { return m.conn == 2 && bytes.HasSuffix(m.Payload, []byte("after the hold")) })
+	p.End(stream.Goodbye)
+	await("goodbye at the end of the stream", func(m message) bool { return m.conn == 2 && m.err == rtmp.ErrGoodbye })
+	awaitState(t, m, func(s live.RelayStatus) bool { return s.State == waiting })
+
+	p = sound(t, hub)
+	p.Write(beep(0))
+	await("sound of the next stream", func(m message) bool { return m.conn == 3 && m.Type == flv.TypeAudio })
+	if _, err := m.Stop(w); err != nil {
+		t.Error(err)
+	}
+	await("goodbye at the stop", func(m message) bool { return m.conn == 3 && m.err == rtmp.ErrGoodbye })
+	if _, err := m.Stop(w); live.KindOf(err) != live.NotFound || len(m.List()) != 0 {
+		t.Errorf("stopped twice: %v, %v", err, m.List())
+	}
+}
+
+// TestStalledTarget pushes to a server that reads nothing: the encoder writes on, and the relay gives up and comes again.
+func TestStalledTarget(t *testing.T) {
+	s := serve(t, func(ctx context.Context, c *rtmp.ServerConn, _ *rtmp.Request) {
+		if c.AcceptPublish() == nil {
+			<-ctx.Done()
+		}
+	})
+	hub, m := newManager(t, func(o *Options) { o.Conn.WriteTimeout = 100 * time.Millisecond })
+	if _, err := m.Start(t.Context(), live.Relay{Direction: live.Push, Name: movie, URL: s.url("key")}); err != nil {
+		t.Fatal(err)
+	}
+	p := sound(t, hub)
+	longest, stop, done := time.Duration(0), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		every := time.NewTicker(time.Millisecond)
+		defer every.Stop()
+		for n := 0; ; n++ {
+			select {
+			case <-every.C:
+			case <-stop:
+				return
+			}
+			f := beep(n)
+			f.Payload = make([]byte, 256<<10)
+			began := time.Now()
+			p.Write(f)
+			longest = max(longest, time.Since(began))
+		}
+	}()
+	status := awaitState(t, m, func(s live.RelayStatus) bool { return s.Attempts > 0 })
+	close(stop)
+	<-done
+	if longest > 90*time.Millisecond || !strings.Contains(status.Error, "timeout") {
+		t.Errorf("the encoder waited %v; status %+v", longest, status)
+	}
+}
+
+// playSound plays sound to c until ctx ends or after so many frames.
+func playSound(ctx context.Context, frames int, send func(flv.Tag) error) {
+	if send(flv.Tag{Type: flv.TypeAudio, Body: []byte{0xaf, 0, 0x12, 0x10}}) != nil {
+		return
+	}
+	every := time.NewTicker(5 * time.Millisecond)
+	defer every.Stop()
+	for n := 0; n != frames; n++ {
+		if send(flv.Tag{Type: flv.TypeAudio, Timestamp: uint32(23 * n), Body: []byte{0xaf, 1, 0x21, byte(n)}}) != nil {
+			return
+		}
+		select {
+		case <-every.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// TestPull pulls by RTMP and by HTTP-FLV, behind a redirect: a loss is held, and the viewer goes on when it comes back.
+func TestPull(t *testing.T) {
+	var mu sync.Mutex
+	times := 0
+	frames := func() int { // of the first connection few
+		mu.Lock()
+		defer mu.Unlock()
+		if times++; times == 1 {
+			return 20
+		}
+		return -1
+	}
+	byRTMP := serve(t, func(ctx context.Context, c *rtmp.ServerConn, req *rtmp.Request) {
+		if req.Publish || c.AcceptPlay() != nil {
+			return
+		}
+		playSound(ctx, frames(), func(tag flv.Tag) error {
+			bufs := net.Buffers(rtmp.AppendMessage(nil, rtmp.Header{Type: tag.Type, Timestamp: tag.Timestamp, StreamID: req.StreamID}, tag.Body))
+			_, err := c.WriteMedia(&bufs)
+			return err
+		})
+	})
+	byHTTP := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/live/there.flv" {
+			http.Redirect(w, r, "/live/movie.flv?x=y", http.StatusFound)
+			return
+		}
+		if r.Referer() != "" {
+			t.Errorf("the address goes along as referer: %q", r.Referer())
+		}
+		w.Write(flv.FileHeader(true, false))
+		playSound(r.Context(), frames(), func(tag flv.Tag) error {
+			_, err := w.Write(flv.AppendTag(nil, tag.Type, tag.Timestamp, tag.Body))
+			w.(http.Flusher).Flush()
+			return err
+		})
+	}))
+	t.Cleanup(byHTTP.Close)
+	for _, url := range []string{byRTMP.url("movie"), byHTTP.URL + "/live/there.flv?token=s3cret"} {
+		t.Run(url[:5], func(t *testing.T) {
+			mu.Lock()
+			times = 0
+			mu.Unlock()
+			hub, m := newManager(t, nil)
+			w := live.Relay{Direction: live.Pull, Name: movie, URL: url}
+			if _, err := m.Start(t.Context(), w); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			sub, err := hub.Subscribe(ctx, movie, stream.SubscribeOptions{Wait: patience})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer sub.Leave()
+			var buf [16]*media.Frame
+			last, joins := time.Duration(-1), uint32(0)
+			for n := 0; n < 100; {
+				got, err := sub.Next(ctx, buf[:])
+				if err != nil {
+					t.Fatalf("after %d frames: %v", n, err)
+				}
+				for _, f := range buf[:got] {
+					if n++; f.DTS <= last {
+						t.Errorf("time goes back from %v to %v", last, f.DTS)
+					}
+					last, joins = f.DTS, f.Discontinuity
+				}
+			}
+			if info, _ := hub.Info(movie); joins == 0 || len(info.Publishers) != 1 || info.Publishers[0].Proto != "pull" || strings.Contains(info.Publishers[0].URL, "s3cret") {
+				t.Errorf("joins %d, publishers %+v", joins, info.Publishers)
+			}
+			if _, err := m.Stop(w); err != nil {
+				t.Error(err)
+			}
+			for err == nil {
+				_, err = sub.Next(ctx, buf[:])
+			}
+			if err != io.EOF {
+				t.Errorf("a pull that is stopped ends the stream; it ended by %v", err)
+			}
+		})
+	}
+}
+
+// TestBadUpstream has rows of P14: each fails in good time and with a reason.
+func TestBadUpstream(t *testing.T) {
+	for _, tt := range []struct {
+		name, want string
+		serve      func(w http.ResponseWriter, r *http.Request)
+	}{
+		{"not there", "404 Not Found", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "k3y", 404) }},
+		{"garbage", "no FLV signature", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>k3y</html>")) }},
+		{"a playlist", "no FLV signature", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("#EXTM3U\nfile:///etc/passwd")) }},
+		{"a tag of 16 MB", "above the limit", func(w http.ResponseWriter, _ *http.Request) {
+			w.Write(append(flv.FileHeader(true, true), 9, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0))
+		}},
+		{"metadata without end", "messages without a frame", func(w http.ResponseWriter, _ *http.Request) {
+			w.Write(flv.FileHeader(true, true))
+			for range 2 * maxBarren {
+				w.Write(flv.AppendTag(nil, flv.TypeVideo, 0, []byte{0x17, 0}))
+			}
+		}},
+		{"redirects without end", "again and again", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) }},
+		{"redirect to metadata", "no relay goes to", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://169.254.169.254/latest", http.StatusFound)
+		}},
+		{"redirect to a file", "redirects to where", func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", "file:///etc/passwd")
+			w.WriteHeader(302)
+		}},
+		{"redirect to a private host", "private", func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://10.1.2.3/x.flv", http.StatusFound)
+		}},
+		{"hangs up", "closed the connection", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
+		{"silent", "too long", func(w http.ResponseWriter, r *http.Request) {
+			w.Write(flv.AppendTag(append(flv.FileHeader(true, false), flv.AppendTag(nil, 8, 0, []byte{0xaf, 0, 0x12, 0x10})...), 8, 0, []byte{0xaf, 1, 0x21}))
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			srv := httptest.NewServer(http.HandlerFunc(tt.serve))
+			t.Cleanup(srv.Close)
+			_, m := newManager(t, func(o *Options) { o.ReadTimeout = 100 * time.Millisecond })
+			if _, err := m.Start(t.Context(), live.Relay{Direction: live.Pull, Name: movie, URL: srv.URL + "/live/k3y-k3y"}); err != nil {
+				t.Fatal(err)
+			}
+			status := awaitState(t, m, func(s live.RelayStatus) bool { return s.Attempts > 0 })
+			if !strings.Contains(status.Error, tt.want) || strings.Contains(status.Error, "k3y") {
+				t.Errorf("error %q, want %q", status.Error, tt.want)
+			}
+		})
+	}
+}
+
+// TestBackOff looks at when attempts are made, and what is told of them.
+func TestBackOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var told []live.RelayStatus
+		hub, m := newManager(t, func(o *Options) {
+			o.Static = map[string][]string{"live": {"rtmp://user:s3cret@other.example/app"}}
+			o.Failed = func(s live.RelayStatus) { told = append(told, s) }
+		})
+		var at []time.Time
+		m.guard.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
+			at = append(at, time.Now())
+			return nil, errors.New("s3cret is away")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go m.Run(ctx)
+		p := sound(t, hub)
+		defer p.End(stream.Goodbye)
+		for n := range 60_000 { // 10 minutes
+			p.Write(beep(n))
+			time.Sleep(10 * time.Millisecond)
+		}
+		cancel()
+		synctest.Wait()
+		for i := 1; i < len(at); i++ {
+			pause := at[i].Sub(at[i-1])
+			if want := min(time.Second<<(min(i, 6)-1), pauseMost); pause < want/2 || pause > want+50*time.Millisecond {
+				t.Errorf("pause %d is %v, want %v to %v", i, pause, want/2, want)
+			}
+		}
+		if n := len(at); n < 20 || n > 50 {
+			t.Errorf("%d attempts in 10 minutes", n)
+		}
+		if len(told) != 1 || told[0].Attempts != tellAt || told[0].Error != "*** is away" || told[0].URL != "rtmp://other.example/app/***" {
+			t.Errorf("told %+v", told)
+		}
+		if list := m.List(); len(list) != 1 || !list[0].Static || list[0].State != failed || list[0].Attempts != len(at) {
+			t.Errorf("after %d attempts: %+v", len(at), list)
+		}
+	})
+}
+
+// TestRunsWell has the failures of before forgotten.
+func TestRunsWell(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, m := newManager(t, nil)
+		r := &relay{to: &target{}, log: slog.New(slog.DiscardHandler)}
+		for _, step := range []struct {
+			runs time.Duration
+			want int
+		}{{0, 1}, {time.Second, 2}, {wellAfter - 1, 3}, {wellAfter, 1}, {0, 2}} {
+			m.set(r, running)
+			time.Sleep(step.runs)
+			if got := m.fail(r, io.EOF); got != step.want {
+				t.Errorf("after %v: %d failures in a row, want %d", step.runs, got, step.want)
+			}
+		}
+	})
+}
+
+// TestStart has P15 and what is tried before a relay is there.
+func TestStart(t *testing.T) {
+	s := serve(t, func(context.Context, *rtmp.ServerConn, *rtmp.Request) {})
+	_, m := newManager(t, func(o *Options) { o.Max = 2 })
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Close()
+	push := func(url string) live.Relay { return live.Relay{Direction: live.Push, Name: movie, URL: url} }
+	for _, tt := range []struct {
+		name string
+		w    live.Relay
+		want live.Kind // Internal: it starts
+	}{
+		{"nobody there", push("rtmp://" + gone.Addr().String() + "/app/key"), live.Unavailable},
+		{"not to be reached", push("rtmp://10.0.0.1/app/key"), live.Denied},
+		{"no URL", push("x"), live.Invalid},
+		{"one", push(s.url("a")), live.Internal},
+		{"the same", push(s.url("a")), live.Conflict},
+		{"another", push(s.url("b")), live.Internal},
+		{"too many", push(s.url("c")), live.Limit},
+	} {
+		_, err := m.Start(t.Context(), tt.w)
+		if (err == nil) != (tt.want == live.Internal) || err != nil && live.KindOf(err) != tt.want {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "key") {
+			t.Errorf("%s: the URL is repeated: %v", tt.name, err)
+		}
+	}
+	if n := len(m.List()); n != 2 {
+		t.Errorf("%d relays", n)
+	}
+	m.Close()
+	if _, err := m.Start(t.Context(), push(s.url("d"))); live.KindOf(err) != live.Unavailable {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
+// TestParallel is P16: relays are started and stopped from all sides, and none is left.
+func TestParallel(t *testing.T) {
+	s := serve(t, func(context.Context, *rtmp.ServerConn, *rtmp.Request) {})
+	hub, m := newManager(t, nil)
+	p := sound(t, hub)
+	defer p.End(stream.Goodbye)
+	var all sync.WaitGroup
+	w := live.Relay{Direction: live.Push, Name: movie, URL: s.url("key")}
+	for range 8 {
+		all.Go(func() {
+			for n := range 125 {
+				m.Start(t.Context(), w)
+				p.Write(beep(n))
+				m.List()
+				m.Stop(w)
+			}
+		})
+	}
+	all.Wait()
+	m.Stop(w)
+	if list := m.List(); len(list) != 0 {
+		t.Errorf("left: %+v", list)
+	}
+}
+
+// TestStatic pushes each stream of an app while it is live, as often as it comes.
+func TestStatic(t *testing.T) {
+	names := make(chan string, 16)
+	s := serve(t, func(_ context.Context, c *rtmp.ServerConn, req *rtmp.Request) {
+		if c.AcceptPublish() != nil {
+			return
+		}
+		for {
+			m, err := c.ReadMessage()
+			if err != nil {
+				names <- err.Error()
+				return
+			}
+			if m.Type == flv.TypeAudio && m.Payload[1] == 1 {
+				names <- req.App + " " + req.Name
+			}
+		}
+	})
+	hub, m := newManager(t, func(o *Options) {
+		o.Allow, o.Static = nil, map[string][]string{"live": {"rtmp://" + s.Addr().String() + "/app/?token=x"}}
+	})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.Run(context.Background())
+	}()
+	for round := range 3 {
+		p := sound(t, hub)
+		p.Write(beep(0))
+		await := func(want string) {
+			t.Helper()
+			select {
+			case got := <-names:
+				if got != want {
+					t.Errorf("round %d: %q, want %q", round, got, want)
+				}
+			case <-time.After(patience):
+				t.Fatalf("round %d: no %q: %+v", round, want, m.List())
+			}
+		}
+		await("app movie")
+		p.End(stream.Goodbye)
+		await(rtmp.ErrGoodbye.Error())
+	}
+	m.Close()
+	<-done
+	if list := m.List(); len(list) != 0 {
+		t.Errorf("left: %+v", list)
+	}
+}
+
+func TestStaticThatCannotBe(t *testing.T) {
+	hub := stream.NewHub(stream.Options{})
+	defer hub.Close()
+	_, err := New(hub, Options{Static: map[string][]string{"live": {"rtmp://h/a", "rtmp://h:0/s3cret"}}})
+	if err == nil || !strings.Contains(err.Error(), "static_push of live, entry 2") || strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("%v", err)
+	}
+}

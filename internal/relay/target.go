@@ -1,0 +1,178 @@
+package relay
+
+import (
+	"errors"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"livego/internal/live"
+	"livego/internal/rtmp"
+)
+
+const (
+	maxURL    = 2048 // bytes
+	maxReason = 200  // bytes of why an attempt failed
+	minSecret = 4    // characters; what is shorter is no secret, and stands in every sentence
+	hidden    = "***"
+)
+
+// A target is the other end of a relay.
+type target struct {
+	u       *url.URL
+	trusted bool         // named by the settings
+	rtmp    rtmp.Address // zero for HTTP
+	shown   string       // without what may be secret
+	secrets []string     // what may be, longest first
+}
+
+// parseTarget reads the URL of a relay. Errors are of kind Invalid, and repeat nothing of it. One that the settings name may have a user
+// and a password, and any port.
+func parseTarget(direction, text string, trusted bool) (*target, error) {
+	if len(text) > maxURL {
+		return nil, live.Errorf(live.Invalid, "the URL is longer than %d characters", maxURL)
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return nil, live.Errorf(live.Invalid, "the URL is malformed")
+	}
+	t := &target{u: u, trusted: trusted}
+	if err := t.check(direction, text); err != nil {
+		return nil, err
+	}
+	t.shown, t.secrets = show(u), secretsOf(u)
+	return t, nil
+}
+
+func (t *target) check(direction, text string) error {
+	u := t.u
+	isHTTP := u.Scheme == "http" || u.Scheme == "https"
+	switch {
+	case u.Scheme != "rtmp" && u.Scheme != "rtmps" && (direction == live.Push || !isHTTP):
+		return live.Errorf(live.Invalid, "%s", map[string]string{
+			live.Push: "a stream is pushed to rtmp://host/app/name or rtmps://host/app/name",
+			live.Pull: "a stream is pulled from an RTMP address, rtmp://host/app/name, or an HTTP-FLV address, http://host/app/name.flv",
+		}[direction])
+	case strings.Contains(text, "#"):
+		return live.Errorf(live.Invalid, "the URL has a fragment (#), which goes nowhere: write it as %%23")
+	case strings.ContainsFunc(u.Path+u.RawQuery+u.Host, unicode.IsControl):
+		return live.Errorf(live.Invalid, "the URL has a control character")
+	case isHTTP && (strings.HasSuffix(u.Path, ".m3u8") || strings.HasSuffix(u.Path, ".m3u")):
+		return live.Errorf(live.Invalid, "HLS cannot be pulled: give the RTMP or HTTP-FLV address of the stream")
+	}
+	if !isHTTP {
+		var err error
+		if t.rtmp, err = rtmp.ParseAddress(u); err != nil {
+			return live.Errorf(live.Invalid, "%w", err)
+		}
+	}
+	return checkAuthority(u, t.trusted)
+}
+
+// address returns where t is connected to, as host:port.
+func (t *target) address() string {
+	if t.rtmp.Host != "" {
+		return t.rtmp.Host
+	}
+	port := t.u.Port()
+	switch {
+	case port != "":
+	case t.u.Scheme == "https":
+		port = "443"
+	default:
+		port = "80"
+	}
+	return net.JoinHostPort(t.u.Hostname(), port)
+}
+
+// staticTarget returns the address of a room behind base, which the settings name.
+func staticTarget(base, room string) (*target, error) {
+	u, err := url.Parse(base)
+	if err != nil {
+		return nil, live.Errorf(live.Invalid, "the URL is malformed")
+	}
+	return parseTarget(live.Push, u.JoinPath(room).String(), true)
+}
+
+// checkAuthority looks at what stands between the scheme and the path.
+func checkAuthority(u *url.URL, trusted bool) error {
+	host := u.Hostname()
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	switch {
+	case host == "":
+		return live.Errorf(live.Invalid, "the URL has no host")
+	case u.User != nil && !trusted:
+		return live.Errorf(live.Invalid, "a URL with a user or password can stand in static_push only: here it would be in logs on its way")
+	case numeric(host):
+		return live.Errorf(live.Invalid, "the host is a number, but no address")
+	case u.Port() == "" && !strings.HasSuffix(u.Host, ":"):
+		return nil
+	case err != nil || port == 0:
+		return live.Errorf(live.Invalid, "the URL has no port between 1 and 65535")
+	case port < 1024 && port != 80 && port != 443 && !trusted:
+		return live.Errorf(live.Invalid, "a port below 1024 must be 80 or 443")
+	}
+	return nil
+}
+
+// numeric reports whether a host is a number to some resolvers, such as 2130706433 or 0x7f.1, and no address to us.
+func numeric(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return false
+	}
+	last := host[strings.LastIndex(strings.TrimSuffix(host, "."), ".")+1:]
+	last = strings.TrimSuffix(last, ".")
+	_, err := strconv.ParseUint(last, 0, 64)
+	return err == nil || last != "" && strings.Trim(last, "0123456789") == ""
+}
+
+// show returns u up to the app: behind it is the stream key of many services.
+func show(u *url.URL) string {
+	s := u.Scheme + "://" + u.Host + "/"
+	if app, _, more := strings.Cut(strings.TrimPrefix(u.EscapedPath(), "/"), "/"); more {
+		s += app + "/"
+	}
+	return s + hidden
+}
+
+// secretsOf returns the parts of u that are not shown.
+func secretsOf(u *url.URL) []string {
+	list := strings.Split(strings.TrimPrefix(u.Path, "/"), "/")
+	if len(list) > 1 {
+		list = list[1:]
+	}
+	list = append(list, u.RawQuery)
+	for _, values := range u.Query() {
+		list = append(list, values...)
+	}
+	if u.User != nil {
+		password, _ := u.User.Password()
+		list = append(list, u.User.Username(), password, u.User.String())
+	}
+	list = slices.DeleteFunc(list, func(s string) bool { return len(s) < minSecret })
+	slices.SortFunc(list, func(a, b string) int { return len(b) - len(a) })
+	return list
+}
+
+// reason puts why an attempt failed into a line for people, without the secrets of the URL: other servers repeat them.
+func (t *target) reason(err error) string {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
+		err = ue.Err
+	}
+	text := err.Error()
+	for _, s := range t.secrets {
+		text = strings.ReplaceAll(text, s, hidden)
+		text = strings.ReplaceAll(text, url.QueryEscape(s), hidden)
+	}
+	text = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, text)
+	return strings.ToValidUTF8(text[:min(len(text), maxReason)], "")
+}
