@@ -326,6 +326,7 @@ func (a *App) Run(ctx context.Context) error {
 	for _, l := range a.acmeListeners {
 		serveHTTP(l, a.acmeServer())
 	}
+	letGo()
 	late, stopLate := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLate()
 	serving.Go(func() { a.hls.Run(late) })
