@@ -285,6 +285,7 @@ func TestPartsGoLast(t *testing.T) {
 		p := c.publish(movie)
 		c.write(p, 4240*ms)
 		c.get("/live/movie.m3u8")
+		synctest.Wait()
 		_, before := c.srv.kept(movie)
 		if !before.Wait() {
 			t.Fatal("nobody can wait for what comes next")
@@ -295,7 +296,7 @@ func TestPartsGoLast(t *testing.T) {
 		synctest.Wait()
 		select {
 		case r := <-got:
-			t.Errorf("the part goes first: %d", r.w.Code)
+			t.Fatalf("the part goes first: %d", r.w.Code)
 		default:
 		}
 		before.Woken()

@@ -70,12 +70,12 @@ func TestConformanceCluster(t *testing.T) {
 	conform(t, addr, masters...)
 }
 
-// within calls op and holds it to the time that any operation may take.
+// within calls op and holds it to the time that any operation may take, on a machine that does much else.
 func within(t *testing.T, what string, op func() error) error {
 	t.Helper()
 	start := time.Now()
 	err := op()
-	if took := time.Since(start); took > opTimeout+500*time.Millisecond {
+	if took := time.Since(start); took > 2*opTimeout {
 		t.Errorf("%s took %v", what, took)
 	}
 	return err
