@@ -4,8 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-
-	"golang.org/x/sys/unix"
+	"syscall"
 )
 
 // letGo takes out of the process what has been mapped of the program's file: most of it was for the start. What is needed comes back from
@@ -27,7 +26,7 @@ func letGo() {
 		}
 		// What was written before, by a loader or a debugger, is in no file.
 		if untouched := bytes.Equal(bytes.Join(bytes.Fields(line), nil), []byte("Anonymous:0kB")); to > 0 && untouched {
-			_, _, _ = unix.RawSyscall(unix.SYS_MADVISE, from, to-from, unix.MADV_DONTNEED) // a wish
+			_, _, _ = syscall.RawSyscall(syscall.SYS_MADVISE, from, to-from, syscall.MADV_DONTNEED) // a wish
 		}
 	}
 }
