@@ -61,12 +61,12 @@ func TestCanary(t *testing.T) {
 	}()
 	behind := elsewhere.Addr().String() + "/app/"
 	relay := secrets["relay URL"]
-	dir := t.TempDir()
+	dir, archive := t.TempDir(), t.TempDir()
 	text := "server:\n- appname: live\n  static_push: [\"rtmp://user:" + relay + "@" + behind + relay + "?token=" + relay + "\"]\n"
 	if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := rig.Start(t, rig.Options{Dir: dir, Flags: []string{"--level=debug", "--private=live/shut", toThisMachine}, Env: env})
+	s := rig.Start(t, rig.Options{Dir: dir, Flags: []string{"--level=debug", "--private=live/shut", toThisMachine, "--flv_archive", "--flv_dir=" + archive}, Env: env})
 	admin, err := os.ReadFile(filepath.Join(s.DataDir, "admin.token"))
 	if err != nil {
 		t.Fatal(err)
@@ -182,7 +182,7 @@ func TestCanary(t *testing.T) {
 				call("POST", s.API("/api/v1/keys/import"), secrets["admin token"], `{"keys":[`+body+`]}`, false)
 			}
 		}
-		for _, path := range []string{"/", "/stat/livestat", "/api/v1/keys", "/api/v1/relays", "/api/v1/events?type=denied&limit=1000", "/api/v1/openapi.json", "/metrics", "/healthz", "/readyz", "/debug/pprof/", "/debug/pprof/goroutine?debug=1", "/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1"} {
+		for _, path := range []string{"/", "/stat/livestat", "/api/v1/keys", "/api/v1/relays", "/api/v1/recordings", "/api/v1/events?type=denied&limit=1000", "/api/v1/openapi.json", "/metrics", "/healthz", "/readyz", "/debug/pprof/", "/debug/pprof/goroutine?debug=1", "/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1"} {
 			call("GET", s.API(path), secrets["admin token"], "", false)
 		}
 		for _, profile := range []string{"goroutine", "heap", "allocs", "block", "mutex", "threadcreate", "profile?seconds=1", "trace?seconds=1"} {
@@ -222,6 +222,7 @@ func TestCanary(t *testing.T) {
 	watched(t, s)
 	s.AwaitStderr(patience, func(log string) bool { return strings.Contains(log, "a hook does not answer") })
 	outputs["what viewers get"] = viewed
+	outputs["recordings"] = filesIn(t, archive)
 	outputs["outbox"] = filesIn(t, filepath.Join(s.DataDir, "outbox"))
 	outputs["answers"] = said.String()
 	outputs["log"] = s.Stdout() + s.Stderr()
@@ -272,7 +273,7 @@ func unzipped(s string) string {
 	return string(text)
 }
 
-// watched returns some of what a viewer gets: as a recording would have it.
+// watched returns some of what a viewer gets.
 func watched(t *testing.T, s *rig.Server) string {
 	t.Helper()
 	viewer := rig.FFmpeg(t, "-i", s.RTMP("movie"), "-t", "1", "-c", "copy", "-f", "flv", "-")
