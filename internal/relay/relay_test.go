@@ -235,7 +235,7 @@ func TestStalledTarget(t *testing.T) {
 			<-ctx.Done()
 		}
 	})
-	hub, m := newManager(t, func(o *Options) { o.Conn.WriteTimeout = 100 * time.Millisecond })
+	hub, m := newManager(t, func(o *Options) { o.Conn.WriteTimeout = time.Second })
 	if _, err := m.Start(t.Context(), live.Relay{Direction: live.Push, Name: movie, URL: s.url("key")}); err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +261,7 @@ func TestStalledTarget(t *testing.T) {
 	status := awaitState(t, m, func(s live.RelayStatus) bool { return s.Attempts > 0 })
 	close(stop)
 	<-done
-	if longest > 90*time.Millisecond || !strings.Contains(status.Error, "timeout") {
+	if longest > 900*time.Millisecond || !strings.Contains(status.Error, "timeout") {
 		t.Errorf("the encoder waited %v; status %+v", longest, status)
 	}
 }
@@ -388,6 +388,12 @@ func TestBadUpstream(t *testing.T) {
 				w.Write(flv.AppendTag(nil, flv.TypeVideo, 0, []byte{0x17, 0}))
 			}
 		}},
+		{"a ring of servers", "faster than it plays", func(w http.ResponseWriter, _ *http.Request) {
+			w.Write(flv.AppendTag(flv.FileHeader(true, false), flv.TypeAudio, 0, []byte{0xaf, 0, 0x12, 0x10}))
+			for at := time.Duration(0); at < 2*maxLead; at += 23 * time.Millisecond {
+				w.Write(flv.AppendTag(nil, flv.TypeAudio, uint32(at.Milliseconds()), []byte{0xaf, 1, 0x21}))
+			}
+		}},
 		{"redirects without end", "again and again", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) }},
 		{"redirect to metadata", "no relay goes to", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://169.254.169.254/latest", http.StatusFound)
@@ -418,6 +424,47 @@ func TestBadUpstream(t *testing.T) {
 				t.Errorf("error %q, want %q", status.Error, tt.want)
 			}
 		})
+	}
+}
+
+// TestLead has streams that come as they play, in bursts, and with jumps of their clock: they are never long before their time.
+func TestLead(t *testing.T) {
+	video := &media.Track{Kind: media.Video, Codec: media.H264}
+	for _, tt := range []struct {
+		name  string
+		step  func(n int) (dts, arrived time.Duration)
+		least time.Duration
+		most  time.Duration
+	}{
+		{"as it plays", func(n int) (_, _ time.Duration) {
+			return time.Duration(n) * time.Second, time.Duration(n) * time.Second
+		}, 0, 0},
+		{"slower", func(n int) (_, _ time.Duration) {
+			return time.Duration(n) * time.Second, time.Duration(2*n) * time.Second
+		}, 0, 0},
+		{"a minute at once, then as it plays", func(n int) (_, _ time.Duration) {
+			return time.Duration(n) * time.Second, time.Duration(max(0, n-60)) * time.Second
+		}, time.Minute, time.Minute},
+		{"jumps on by an hour", func(n int) (_, _ time.Duration) {
+			return time.Duration(n)*time.Second + time.Duration(n/100)*time.Hour, time.Duration(n) * time.Second
+		}, 0, 0},
+		{"jumps back", func(n int) (_, _ time.Duration) {
+			return time.Duration(n%100) * time.Second, time.Duration(n) * time.Second
+		}, 0, 0},
+		{"twice as fast", func(n int) (_, _ time.Duration) {
+			return time.Duration(n) * time.Second, time.Duration(n) * time.Second / 2
+		}, 499 * time.Second, 500 * time.Second},
+	} {
+		var l lead
+		most := time.Duration(0)
+		for n := range 1000 {
+			dts, arrived := tt.step(n)
+			most = max(most, l.of(&media.Frame{Track: aac, DTS: dts, Arrived: time.Unix(0, 0).Add(arrived)}))
+			most = max(most, l.of(&media.Frame{Track: video, DTS: dts + time.Hour, Arrived: time.Unix(0, 0).Add(arrived)}))
+		}
+		if most < tt.least || most > tt.most {
+			t.Errorf("%s: %v ahead, want %v to %v", tt.name, most, tt.least, tt.most)
+		}
 	}
 }
 
@@ -528,11 +575,13 @@ func TestParallel(t *testing.T) {
 	defer p.End(stream.Goodbye)
 	var all sync.WaitGroup
 	w := live.Relay{Direction: live.Push, Name: movie, URL: s.url("key")}
-	for range 8 {
+	for worker := range 8 {
 		all.Go(func() {
 			for n := range 125 {
 				m.Start(t.Context(), w)
-				p.Write(beep(n))
+				if worker == 0 { // a Publisher is for one
+					p.Write(beep(n))
+				}
 				m.List()
 				m.Stop(w)
 			}
