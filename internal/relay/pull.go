@@ -41,6 +41,9 @@ type source struct {
 // pull publishes what the other end plays until one of both is lost. It is held then like what an encoder publishes: a server that
 // restarts says the same as one whose stream has ended.
 func (m *Manager) pull(ctx context.Context, r *relay) error {
+	if err := m.opt.Admit(r.Name); err != nil {
+		return err
+	}
 	m.set(r, connecting)
 	pulling, hangUp := context.WithCancelCause(ctx)
 	defer hangUp(nil)

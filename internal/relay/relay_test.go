@@ -36,7 +36,7 @@ func newManager(t *testing.T, change func(*Options)) (*stream.Hub, *Manager) {
 	t.Helper()
 	hub := stream.NewHub(stream.Options{Hold: 20 * time.Second, TrackWait: 1, RAPWait: time.Second})
 	o := Options{
-		Max: 100, Allow: []string{"127.0.0.0/8"}, ReadTimeout: patience, Failed: func(live.RelayStatus) {}, Log: slog.New(slog.DiscardHandler),
+		Max: 100, Allow: []string{"127.0.0.0/8"}, ReadTimeout: patience, Failed: func(live.RelayStatus) {}, Admit: func(live.Name) error { return nil }, Log: slog.New(slog.DiscardHandler),
 		Conn: rtmp.Options{MaxMessage: 1 << 20, LingerTimeout: time.Millisecond},
 	}
 	if change != nil {
@@ -214,7 +214,9 @@ func TestPush(t *testing.T) {
 	await("the same connection after a hold", func(m message) bool { return m.conn == 2 && bytes.HasSuffix(m.Payload, []byte("after the hold")) })
 	p.End(stream.Goodbye)
 	await("goodbye at the end of the stream", func(m message) bool { return m.conn == 2 && m.err == rtmp.ErrGoodbye })
-	awaitState(t, m, func(s live.RelayStatus) bool { return s.State == waiting })
+	if s := awaitState(t, m, func(s live.RelayStatus) bool { return s.State == waiting }); s.Attempts != 0 || s.Error != "" {
+		t.Errorf("after it has run to the end: %+v", s)
+	}
 
 	p = sound(t, hub)
 	p.Write(beep(0))
@@ -564,6 +566,48 @@ func TestStart(t *testing.T) {
 	m.Close()
 	if _, err := m.Start(t.Context(), push(s.url("d"))); live.KindOf(err) != live.Unavailable {
 		t.Errorf("after Close: %v", err)
+	}
+}
+
+// TestStopWhileTried stops a relay whose other end does not answer yet.
+func TestStopWhileTried(t *testing.T) {
+	_, m := newManager(t, nil)
+	tried := make(chan struct{})
+	m.guard.lookup = func(ctx context.Context, _, _ string) ([]netip.Addr, error) {
+		close(tried)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	w := live.Relay{Direction: live.Push, Name: movie, URL: "rtmp://slow.example/app/key"}
+	said := make(chan error)
+	go func() {
+		_, err := m.Start(t.Context(), w)
+		said <- err
+	}()
+	<-tried
+	if _, err := m.Stop(w); err != nil {
+		t.Error(err)
+	}
+	if err := <-said; live.KindOf(err) != live.Conflict || len(m.List()) != 0 {
+		t.Errorf("%v; left: %+v", err, m.List())
+	}
+}
+
+// TestAdmit pulls nothing while nothing new may be published, and connects to nobody for it.
+func TestAdmit(t *testing.T) {
+	short := errors.New("short of memory")
+	_, m := newManager(t, func(o *Options) { o.Admit = func(live.Name) error { return short } })
+	m.guard.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
+		t.Error("it connects")
+		return nil, errors.ErrUnsupported
+	}
+	to, err := parseTarget(live.Pull, "rtmp://other.example/app/movie", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{Relay: live.Relay{Direction: live.Pull, Name: movie}, to: to, log: slog.New(slog.DiscardHandler)}
+	if err := m.pull(t.Context(), r); err != short {
+		t.Errorf("%v", err)
 	}
 }
 
