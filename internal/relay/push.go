@@ -45,6 +45,8 @@ func (m *Manager) push(ctx context.Context, r *relay) error {
 	defer sub.Leave()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(farewell, func() { nc.Close() }) })
 	defer stop()
+	m.follow(r, sub)
+	defer m.follow(r, nil)
 	m.set(r, running)
 	return pump(ctx, sub, c)
 }

@@ -67,7 +67,8 @@ type relay struct {
 
 	// Under Manager.mu.
 	status live.RelayStatus
-	again  bool // of a static one: its stream has begun anew
+	sub    *stream.Subscriber // what is pushed, nil while nothing is
+	again  bool               // of a static one: its stream has begun anew
 }
 
 // New returns a Manager without relays. Run must be called for what Options.Static asks for, and Close in any case. The error names what
@@ -117,7 +118,7 @@ func (m *Manager) Start(ctx context.Context, w live.Relay) (shown string, err er
 	r.cancel()
 	delete(m.relays, w)
 	if live.KindOf(err) == live.Internal {
-		err = live.Errorf(live.Unavailable, "the other end cannot be reached: %s", to.reason(err))
+		err = live.Errorf(live.Unavailable, "the other end cannot be reached: %s", to.reason(hungUp(err)))
 	}
 	return "", err
 }
@@ -197,6 +198,9 @@ func (m *Manager) List() []live.RelayStatus {
 		s := r.status
 		if well(s) {
 			s.Attempts, s.Error = 0, ""
+		}
+		if r.sub != nil {
+			s.DelayMS, s.Skips = r.sub.Delay().Milliseconds(), r.sub.Skips()
 		}
 		list = append(list, s)
 	}
@@ -348,6 +352,13 @@ func (m *Manager) set(r *relay, state string) {
 	if state == running {
 		r.log.Info("relay runs")
 	}
+}
+
+// follow notes what r pushes, nil for nothing any more.
+func (m *Manager) follow(r *relay, sub *stream.Subscriber) {
+	m.mu.Lock()
+	r.sub = sub
+	m.mu.Unlock()
 }
 
 // failures returns how many attempts have failed in a row.

@@ -268,6 +268,50 @@ func TestStalledTarget(t *testing.T) {
 	}
 }
 
+// TestSlowTarget pushes to a server that is slower than the stream: the list says how late it is, and what it has lost.
+func TestSlowTarget(t *testing.T) {
+	begun, wake := make(chan struct{}), make(chan struct{})
+	s := serve(t, func(ctx context.Context, c *rtmp.ServerConn, _ *rtmp.Request) {
+		if c.AcceptPublish() != nil {
+			return
+		}
+		for first := true; ; {
+			m, err := c.ReadMessage()
+			if err != nil {
+				return
+			}
+			if !first || m.Payload[1] != 1 {
+				continue
+			}
+			first = false
+			close(begun)
+			select {
+			case <-wake:
+			case <-ctx.Done():
+			}
+		}
+	})
+	hub, m := newManager(t, nil)
+	p := sound(t, hub)
+	p.Write(beep(0))
+	p.Write(beep(1))
+	if _, err := m.Start(t.Context(), live.Relay{Direction: live.Push, Name: movie, URL: s.url("key")}); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	payload := make([]byte, 256<<10)
+	for n := range 600 { // 150 MiB, of which the ring holds 64
+		f := beep(2 + n)
+		f.Payload = payload
+		p.Write(f)
+	}
+	if late := awaitState(t, m, func(s live.RelayStatus) bool { return s.DelayMS > 0 }); late.State != running {
+		t.Errorf("while it takes nothing: %+v", late)
+	}
+	close(wake)
+	awaitState(t, m, func(s live.RelayStatus) bool { return s.Skips > 0 && s.DelayMS == 0 && s.Attempts == 0 })
+}
+
 // playSound plays sound to c until ctx ends or after so many frames.
 func playSound(ctx context.Context, frames int, send func(flv.Tag) error) {
 	if send(flv.Tag{Type: flv.TypeAudio, Body: []byte{0xaf, 0, 0x12, 0x10}}) != nil {
