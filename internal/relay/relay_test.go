@@ -299,15 +299,20 @@ func TestSlowTarget(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-begun
-	payload := make([]byte, 256<<10)
-	for n := range 600 { // 150 MiB, of which the ring holds 64
-		f := beep(2 + n)
-		f.Payload = payload
-		p.Write(f)
+	payload, n := make([]byte, 256<<10), 2
+	write := func(frames int) {
+		for range frames {
+			f := beep(n)
+			f.Payload = payload
+			p.Write(f)
+			n++
+		}
 	}
-	if late := awaitState(t, m, func(s live.RelayStatus) bool { return s.DelayMS > 0 }); late.State != running {
+	write(200) // 50 MiB: more than sockets hold, and less than the ring
+	if late := awaitState(t, m, func(s live.RelayStatus) bool { return s.DelayMS > 0 }); late.State != running || late.Skips != 0 {
 		t.Errorf("while it takes nothing: %+v", late)
 	}
+	write(400)
 	close(wake)
 	awaitState(t, m, func(s live.RelayStatus) bool { return s.Skips > 0 && s.DelayMS == 0 && s.Attempts == 0 })
 }
