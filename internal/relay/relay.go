@@ -192,17 +192,19 @@ func (m *Manager) Stop(w live.Relay) (shown string, err error) {
 // List returns what is known of all relays, ordered by stream, direction and URL.
 func (m *Manager) List() []live.RelayStatus {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	list := make([]live.RelayStatus, 0, len(m.relays))
+	list, subs := make([]live.RelayStatus, 0, len(m.relays)), make([]*stream.Subscriber, 0, len(m.relays))
 	for _, r := range m.relays {
-		s := r.status
-		if well(s) {
+		list, subs = append(list, r.status), append(subs, r.sub)
+	}
+	m.mu.Unlock()
+	for i := range list {
+		s := &list[i]
+		if well(*s) {
 			s.Attempts, s.Error = 0, ""
 		}
-		if r.sub != nil {
-			s.DelayMS, s.Skips = r.sub.Delay().Milliseconds(), r.sub.Skips()
+		if sub := subs[i]; sub != nil {
+			s.DelayMS, s.Skips = sub.Delay().Milliseconds(), sub.Skips()
 		}
-		list = append(list, s)
 	}
 	slices.SortFunc(list, func(a, b live.RelayStatus) int {
 		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Room, b.Room), cmp.Compare(a.Direction, b.Direction), cmp.Compare(a.URL, b.URL))

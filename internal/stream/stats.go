@@ -198,7 +198,9 @@ func (v *Viewer) info(now time.Time) ConnInfo {
 		VideoKbps: v.video.kbps(now), AudioKbps: v.audio.kbps(now),
 	}
 	in.Skips = v.skips.Load()
-	in.Delay, in.Flushed = v.delay()
+	if f, flushed := v.s.ring.newest(), v.flushed.Load(); f != nil && flushed > 0 {
+		in.Flushed, in.Delay = true, max(0, f.DTS-time.Duration(flushed))
+	}
 	if q := v.queued.Load(); q != nil {
 		in.queued = *q
 	}

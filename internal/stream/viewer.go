@@ -157,21 +157,13 @@ func (v *Viewer) Skip() {
 // Skips returns how often the viewer was moved to a newer keyframe.
 func (v *Viewer) Skips() uint64 { return v.skips.Load() }
 
-// Delay returns how far what was last written out to the viewer is behind the newest frame; 0 before anything was.
+// Delay returns how far the viewer is behind the newest frame, by what the ring and the kernel hold for him; 0 before he was given any.
 func (v *Viewer) Delay() time.Duration {
 	v.s.mu.RLock()
-	defer v.s.mu.RUnlock()
-	d, _ := v.delay()
-	return d
-}
-
-// delay is Delay; ok tells whether anything was written out. Caller holds s.mu.
-func (v *Viewer) delay() (d time.Duration, ok bool) {
-	f, flushed := v.s.ring.newest(), v.flushed.Load()
-	if f == nil || flushed <= 0 {
-		return 0, false
-	}
-	return max(0, f.DTS-time.Duration(flushed)), true
+	in := v.info(time.Now())
+	v.s.mu.RUnlock()
+	in.ask()
+	return in.Delay
 }
 
 func (v *Viewer) kick(reason error) {
