@@ -69,7 +69,7 @@ var mayImport = map[string][]string{
 	"internal/record": {"internal/live", "internal/media", "internal/stream", "internal/container/flv"},
 
 	// From and to other servers: a subscriber and a publisher like any.
-	"internal/relay": {"internal/live", "internal/media", "internal/stream", "internal/rtmp", "internal/container/flv"},
+	"internal/relay": {"internal/live", "internal/media", "internal/netx", "internal/stream", "internal/rtmp", "internal/container/flv"},
 
 	// Requests in front of net/http. It knows nothing of what is served.
 	"internal/front": {"internal/netx"},

@@ -3,8 +3,10 @@ package hostile
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -19,7 +21,7 @@ import (
 func TestMemory(t *testing.T) {
 	t.Parallel()
 	// It collects often, so that it knows at each step what lives: else one step would lead from all to nobody.
-	s := startIn(t, []string{"GOMEMLIMIT=64MiB", "GOGC=2"}, "--publish_hold=20s", "--ring_size=256MiB", "--ring_time=10m")
+	s := startIn(t, []string{"GOMEMLIMIT=64MiB", "GOGC=2"}, "--publish_hold=20s", "--ring_size=256MiB", "--ring_time=10m", "--relay_allow=127.0.0.1")
 	big := s.dial(t)
 	big.advance(publishing)
 	go io.Copy(io.Discard, big.NC) // acknowledgements
@@ -33,6 +35,15 @@ func TestMemory(t *testing.T) {
 	if err := s.publishes(t, "more"); err == nil || !strings.Contains(err.Error(), "NetStream.Publish.Failed") || !strings.Contains(err.Error(), refused) {
 		t.Errorf("a new publisher: %v", err)
 	}
+	upstream := listen(t, func(net.Conn) {})
+	ask(t, s.API(""), operatorCall{method: "GET", target: relayCall("pull", "start", "live", "pulled", "rtmp://"+upstream+"/live/x")})
+	rig.Eventually(t, patience, "a pull that is refused", func() error {
+		_, body := ask(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/relays"})
+		if !strings.Contains(body, refused) {
+			return errors.New(body)
+		}
+		return nil
+	})
 	there := big.follow() // he is let in
 	if status, _ := s.ready(t); status != http.StatusOK {
 		t.Errorf("/readyz says %d while viewers are let in", status)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -87,19 +88,26 @@ func Livego(t testing.TB, dir string, env []string, args ...string) *Process {
 	return run(t, cmd)
 }
 
-// FreePorts returns n ports of the loopback interface that nobody listened on a moment ago.
+// FreePorts returns n ports of the loopback interface that nobody listened on a moment ago. They are below those that systems give to
+// outgoing connections: of these tests make thousands, and one could take a port before the server does, or while it is restarted.
 func FreePorts(t testing.TB, n int) []int {
 	t.Helper()
-	ports := make([]int, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	const first, beyond, tries = 10_000, 32_000, 1000
+	var ports []int
+	for range tries {
+		if len(ports) == n {
+			return ports
+		}
+		port := first + rand.IntN(beyond-first) //nolint:forbidigo // no secret
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
 		defer l.Close() // all at once, so that they differ
-		ports[i] = l.Addr().(*net.TCPAddr).Port
+		ports = append(ports, port)
 	}
-	return ports
+	t.Fatalf("no %d free ports", n)
+	return nil
 }
 
 // AwaitReady waits until the server answers /readyz.

@@ -200,7 +200,8 @@ func (a *App) relayOptions() relay.Options {
 	cfg := a.cfg
 	o := relay.Options{
 		Max: cfg.RelayMax, Allow: cfg.RelayAllow, Verify: cfg.EnableTLSVerify, ReadTimeout: cfg.ReadTimeout, Static: map[string][]string{}, Log: a.log,
-		Conn: rtmp.Options{HandshakeTimeout: cfg.HandshakeTimeout, WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage)},
+		Admit: a.memory.publisher,
+		Conn:  rtmp.Options{HandshakeTimeout: cfg.HandshakeTimeout, WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage)},
 		Failed: func(s live.RelayStatus) {
 			if a.outbox != nil {
 				a.outbox.RelayFailed(s)

@@ -100,15 +100,24 @@ func (m *memory) ask(next func(context.Context, live.Request, live.Grant) (live.
 		if err != nil {
 			return grant, err
 		}
-		short := m.shortage(time.Now())
-		switch {
-		case r.Action == live.Play && short >= nobody:
-			return live.Grant{}, live.Errorf(live.Unavailable, "the server is short of memory: new viewers are refused for now")
-		case r.Action == live.Publish && short >= noPublishers && !m.known(grant.Name):
-			return live.Grant{}, live.Errorf(live.Unavailable, "the server is short of memory: new publishers are refused for now")
+		if r.Action == live.Publish {
+			err = m.publisher(grant.Name)
+		} else if m.shortage(time.Now()) >= nobody {
+			err = live.Errorf(live.Unavailable, "the server is short of memory: new viewers are refused for now")
+		}
+		if err != nil {
+			return live.Grant{}, err
 		}
 		return grant, nil
 	}
+}
+
+// publisher returns why name may not be published at present, nil where it may.
+func (m *memory) publisher(name live.Name) error {
+	if m.shortage(time.Now()) >= noPublishers && !m.known(name) {
+		return live.Errorf(live.Unavailable, "the server is short of memory: new publishers are refused for now")
+	}
+	return nil
 }
 
 // shortage returns who is refused at present.

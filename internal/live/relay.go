@@ -25,5 +25,7 @@ type RelayStatus struct {
 	Since     time.Time `json:"since" doc:"Of this state."`
 	Attempts  int       `json:"attempts" doc:"How many have failed since it last ran well."`
 	Error     string    `json:"error,omitempty" doc:"Why the last of them did."`
+	DelayMS   int64     `json:"delay_ms,omitempty" doc:"How far the other end is behind the stream, for one that pushes."`
+	Skips     uint64    `json:"skips,omitempty" doc:"How often it has lost what memory no longer held, being slower than the stream, since it connected."`
 	Static    bool      `json:"static,omitempty" doc:"By static_push."`
 }

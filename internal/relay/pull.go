@@ -11,12 +11,15 @@ import (
 
 	"livego/internal/container/flv"
 	"livego/internal/live"
+	"livego/internal/media"
 	"livego/internal/stream"
 )
 
 const (
 	startWait    = 40 * time.Second // for the first frame: servers let players wait for half a minute
 	maxBarren    = 1000             // messages without a frame in a row
+	maxLead      = 5 * time.Minute  // that a stream may come faster than it plays: what servers hold for who joins is less
+	maxStep      = 10 * time.Second // between two frames of a track; beyond, the clock has jumped
 	maxRedirects = 5
 	maxHeader    = 64 << 10 // bytes of a header of HTTP
 	readBuffer   = 32 << 10
@@ -25,6 +28,7 @@ const (
 var (
 	errSilent = errors.New("no frame came for too long")
 	errBarren = fmt.Errorf("%d messages without a frame", maxBarren)
+	errLead   = errors.New("it comes faster than it plays: it is a file, or the other end pulls it from here")
 )
 
 // A source gives the messages of what is pulled.
@@ -37,6 +41,9 @@ type source struct {
 // pull publishes what the other end plays until one of both is lost. It is held then like what an encoder publishes: a server that
 // restarts says the same as one whose stream has ended.
 func (m *Manager) pull(ctx context.Context, r *relay) error {
+	if err := m.opt.Admit(r.Name); err != nil {
+		return err
+	}
 	m.set(r, connecting)
 	pulling, hangUp := context.WithCancelCause(ctx)
 	defer hangUp(nil)
@@ -63,6 +70,7 @@ func (m *Manager) feed(ctx context.Context, r *relay, src *source, alive func())
 		demux  flv.Demuxer
 		p      *stream.Publisher
 		barren int
+		lead   lead
 	)
 	defer func() {
 		if p == nil {
@@ -101,11 +109,41 @@ func (m *Manager) feed(ctx context.Context, r *relay, src *source, alive func())
 			m.set(r, running)
 		}
 		for _, f := range frames {
+			if lead.of(f) > maxLead {
+				return errLead
+			}
 			if err := p.Write(f); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// A lead is how far a stream has come before its time. Servers that pull from each other in a ring send round what they hold, as fast as
+// they can, when the encoder has gone; nothing else that is live goes on like that.
+type lead struct {
+	track   *media.Track // the first: tracks are not in step
+	dts     time.Duration
+	arrived time.Time
+	ahead   time.Duration
+}
+
+// of returns how far f has, which Publisher.Write has not had yet.
+func (l *lead) of(f *media.Frame) time.Duration {
+	switch {
+	case l.track == nil:
+		l.track = f.Track
+	case l.track.Kind != f.Track.Kind || l.track.ID != f.Track.ID:
+		return l.ahead
+	default:
+		step := f.DTS - l.dts
+		if step < 0 || step > maxStep {
+			step = 0 // the clock of another encoder
+		}
+		l.ahead = max(0, l.ahead+step-f.Arrived.Sub(l.arrived))
+	}
+	l.dts, l.arrived = f.DTS, f.Arrived
+	return l.ahead
 }
 
 // openRTMP plays by RTMP, until ctx ends.

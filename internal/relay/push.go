@@ -10,6 +10,7 @@ import (
 	"livego/internal/container/flv"
 	"livego/internal/live"
 	"livego/internal/media"
+	"livego/internal/netx"
 	"livego/internal/rtmp"
 	"livego/internal/stream"
 )
@@ -45,6 +46,9 @@ func (m *Manager) push(ctx context.Context, r *relay) error {
 	defer sub.Leave()
 	stop := context.AfterFunc(ctx, func() { time.AfterFunc(farewell, func() { nc.Close() }) })
 	defer stop()
+	sub.Measure(func() int { return netx.Queued(nc) }, nil)
+	m.follow(r, sub)
+	defer m.follow(r, nil)
 	m.set(r, running)
 	return pump(ctx, sub, c)
 }

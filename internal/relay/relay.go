@@ -29,13 +29,14 @@ const (
 
 // Options of a Manager. What has no remark must be set.
 type Options struct {
-	Max         int                 // relays that Start may have at a time
-	Allow       []string            // private addresses, ranges and names that Start may go to
-	Own         []net.Addr          // of this server's listeners, where no relay may go
-	Verify      bool                // check the certificates of others
-	Conn        rtmp.Options        // of connections by RTMP
-	ReadTimeout time.Duration       // the longest time without a frame of what is pulled
-	Static      map[string][]string // where each stream of an app is pushed to, up to the room
+	Max         int                   // relays that Start may have at a time
+	Allow       []string              // private addresses, ranges and names that Start may go to
+	Own         []net.Addr            // of this server's listeners, where no relay may go
+	Verify      bool                  // check the certificates of others
+	Conn        rtmp.Options          // of connections by RTMP
+	ReadTimeout time.Duration         // the longest time without a frame of what is pulled
+	Static      map[string][]string   // where each stream of an app is pushed to, up to the room
+	Admit       func(live.Name) error // why nothing new may be pulled at present, nil where it may
 	Failed      func(live.RelayStatus)
 	Log         *slog.Logger
 }
@@ -66,7 +67,8 @@ type relay struct {
 
 	// Under Manager.mu.
 	status live.RelayStatus
-	again  bool // of a static one: its stream has begun anew
+	sub    *stream.Subscriber // what is pushed, nil while nothing is
+	again  bool               // of a static one: its stream has begun anew
 }
 
 // New returns a Manager without relays. Run must be called for what Options.Static asks for, and Close in any case. The error names what
@@ -94,37 +96,41 @@ func (m *Manager) Start(ctx context.Context, w live.Relay) (shown string, err er
 	if err != nil {
 		return "", err
 	}
+	m.mu.Lock()
 	r, ctx, err := m.add(ctx, w, to, false)
+	m.mu.Unlock()
 	if err != nil {
 		return "", err
 	}
 	nc, err := m.guard.dial(ctx, to.address(), to.rtmp.TLS, false)
-	if err != nil {
-		m.remove(r)
-		if live.KindOf(err) == live.Internal {
-			err = live.Errorf(live.Unavailable, "the other end cannot be reached: %s", to.reason(err))
-		}
-		return "", err
+	if err == nil {
+		nc.Close()
 	}
-	nc.Close()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.relays[w] != r || m.closed {
+	switch {
+	case m.relays[w] != r || m.closed:
 		return "", live.Errorf(live.Conflict, "the relay was stopped meanwhile")
+	case err == nil:
+		m.launch(r)
+		return to.shown, nil
 	}
-	m.launch(r)
-	return to.shown, nil
+	r.cancel()
+	delete(m.relays, w)
+	if live.KindOf(err) == live.Internal {
+		err = live.Errorf(live.Unavailable, "the other end cannot be reached: %s", to.reason(hungUp(err)))
+	}
+	return "", err
 }
 
 // add notes a relay. The context that it returns ends with ctx and when the relay is stopped; launch gives the relay one of its own.
+// Caller holds m.mu.
 func (m *Manager) add(ctx context.Context, w live.Relay, to *target, static bool) (*relay, context.Context, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	r := &relay{Relay: w, to: to, static: static, cancel: cancel, log: m.opt.Log.With("relay", w.Direction, "stream", w.Name.String(), "url", to.shown)}
 	r.status = live.RelayStatus{
 		Direction: w.Direction, App: w.Name.App, Room: w.Name.Room, URL: to.shown, Static: static, State: connecting, Since: time.Now(),
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	var err error
 	switch old := m.relays[w]; {
 	case m.closed:
@@ -186,14 +192,19 @@ func (m *Manager) Stop(w live.Relay) (shown string, err error) {
 // List returns what is known of all relays, ordered by stream, direction and URL.
 func (m *Manager) List() []live.RelayStatus {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	list := make([]live.RelayStatus, 0, len(m.relays))
+	list, subs := make([]live.RelayStatus, 0, len(m.relays)), make([]*stream.Subscriber, 0, len(m.relays))
 	for _, r := range m.relays {
-		s := r.status
-		if well(s) {
+		list, subs = append(list, r.status), append(subs, r.sub)
+	}
+	m.mu.Unlock()
+	for i := range list {
+		s := &list[i]
+		if well(*s) {
 			s.Attempts, s.Error = 0, ""
 		}
-		list = append(list, s)
+		if sub := subs[i]; sub != nil {
+			s.DelayMS, s.Skips = sub.Delay().Milliseconds(), sub.Skips()
+		}
 	}
 	slices.SortFunc(list, func(a, b live.RelayStatus) int {
 		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Room, b.Room), cmp.Compare(a.Direction, b.Direction), cmp.Compare(a.URL, b.URL))
@@ -245,12 +256,9 @@ func (m *Manager) pushStatic(name live.Name) {
 			m.opt.Log.Error("static_push", "stream", name.String(), "err", err)
 			continue
 		}
-		r, _, err := m.add(context.Background(), live.Relay{Direction: live.Push, Name: name, URL: to.u.String()}, to, true)
-		if err != nil {
-			continue // it is there, or all is over
-		}
 		m.mu.Lock()
-		if !m.closed {
+		r, _, err := m.add(context.Background(), live.Relay{Direction: live.Push, Name: name, URL: to.u.String()}, to, true)
+		if err == nil { // else it is there, or all is over
 			m.launch(r)
 		}
 		m.mu.Unlock()
@@ -301,7 +309,7 @@ func (m *Manager) over(r *relay) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if r.status.State == running {
-		r.status.Attempts = 0
+		r.status.Attempts, r.status.Error = 0, ""
 	}
 	if !r.static || r.again {
 		r.again = false
@@ -346,6 +354,13 @@ func (m *Manager) set(r *relay, state string) {
 	if state == running {
 		r.log.Info("relay runs")
 	}
+}
+
+// follow notes what r pushes, nil for nothing any more.
+func (m *Manager) follow(r *relay, sub *stream.Subscriber) {
+	m.mu.Lock()
+	r.sub = sub
+	m.mu.Unlock()
 }
 
 // failures returns how many attempts have failed in a row.

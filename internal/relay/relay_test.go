@@ -36,7 +36,7 @@ func newManager(t *testing.T, change func(*Options)) (*stream.Hub, *Manager) {
 	t.Helper()
 	hub := stream.NewHub(stream.Options{Hold: 20 * time.Second, TrackWait: 1, RAPWait: time.Second})
 	o := Options{
-		Max: 100, Allow: []string{"127.0.0.0/8"}, ReadTimeout: patience, Failed: func(live.RelayStatus) {}, Log: slog.New(slog.DiscardHandler),
+		Max: 100, Allow: []string{"127.0.0.0/8"}, ReadTimeout: patience, Failed: func(live.RelayStatus) {}, Admit: func(live.Name) error { return nil }, Log: slog.New(slog.DiscardHandler),
 		Conn: rtmp.Options{MaxMessage: 1 << 20, LingerTimeout: time.Millisecond},
 	}
 	if change != nil {
@@ -214,7 +214,9 @@ func TestPush(t *testing.T) {
 	await("the same connection after a hold", func(m message) bool { return m.conn == 2 && bytes.HasSuffix(m.Payload, []byte("after the hold")) })
 	p.End(stream.Goodbye)
 	await("goodbye at the end of the stream", func(m message) bool { return m.conn == 2 && m.err == rtmp.ErrGoodbye })
-	awaitState(t, m, func(s live.RelayStatus) bool { return s.State == waiting })
+	if s := awaitState(t, m, func(s live.RelayStatus) bool { return s.State == waiting }); s.Attempts != 0 || s.Error != "" {
+		t.Errorf("after it has run to the end: %+v", s)
+	}
 
 	p = sound(t, hub)
 	p.Write(beep(0))
@@ -235,7 +237,7 @@ func TestStalledTarget(t *testing.T) {
 			<-ctx.Done()
 		}
 	})
-	hub, m := newManager(t, func(o *Options) { o.Conn.WriteTimeout = 100 * time.Millisecond })
+	hub, m := newManager(t, func(o *Options) { o.Conn.WriteTimeout = time.Second })
 	if _, err := m.Start(t.Context(), live.Relay{Direction: live.Push, Name: movie, URL: s.url("key")}); err != nil {
 		t.Fatal(err)
 	}
@@ -261,9 +263,58 @@ func TestStalledTarget(t *testing.T) {
 	status := awaitState(t, m, func(s live.RelayStatus) bool { return s.Attempts > 0 })
 	close(stop)
 	<-done
-	if longest > 90*time.Millisecond || !strings.Contains(status.Error, "timeout") {
+	if longest > 900*time.Millisecond || !strings.Contains(status.Error, "timeout") {
 		t.Errorf("the encoder waited %v; status %+v", longest, status)
 	}
+}
+
+// TestSlowTarget pushes to a server that is slower than the stream: the list says how late it is, and what it has lost.
+func TestSlowTarget(t *testing.T) {
+	begun, wake := make(chan struct{}), make(chan struct{})
+	s := serve(t, func(ctx context.Context, c *rtmp.ServerConn, _ *rtmp.Request) {
+		if c.AcceptPublish() != nil {
+			return
+		}
+		for first := true; ; {
+			m, err := c.ReadMessage()
+			if err != nil {
+				return
+			}
+			if !first || m.Payload[1] != 1 {
+				continue
+			}
+			first = false
+			close(begun)
+			select {
+			case <-wake:
+			case <-ctx.Done():
+			}
+		}
+	})
+	hub, m := newManager(t, nil)
+	p := sound(t, hub)
+	p.Write(beep(0))
+	p.Write(beep(1))
+	if _, err := m.Start(t.Context(), live.Relay{Direction: live.Push, Name: movie, URL: s.url("key")}); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	payload, n := make([]byte, 256<<10), 2
+	write := func(frames int) {
+		for range frames {
+			f := beep(n)
+			f.Payload = payload
+			p.Write(f)
+			n++
+		}
+	}
+	write(200) // 50 MiB: more than sockets hold, and less than the ring
+	if late := awaitState(t, m, func(s live.RelayStatus) bool { return s.DelayMS > 0 }); late.State != running || late.Skips != 0 {
+		t.Errorf("while it takes nothing: %+v", late)
+	}
+	write(400)
+	close(wake)
+	awaitState(t, m, func(s live.RelayStatus) bool { return s.Skips > 0 && s.DelayMS == 0 && s.Attempts == 0 })
 }
 
 // playSound plays sound to c until ctx ends or after so many frames.
@@ -388,6 +439,12 @@ func TestBadUpstream(t *testing.T) {
 				w.Write(flv.AppendTag(nil, flv.TypeVideo, 0, []byte{0x17, 0}))
 			}
 		}},
+		{"a ring of servers", "faster than it plays", func(w http.ResponseWriter, _ *http.Request) {
+			w.Write(flv.AppendTag(flv.FileHeader(true, false), flv.TypeAudio, 0, []byte{0xaf, 0, 0x12, 0x10}))
+			for at := time.Duration(0); at < 2*maxLead; at += 23 * time.Millisecond {
+				w.Write(flv.AppendTag(nil, flv.TypeAudio, uint32(at.Milliseconds()), []byte{0xaf, 1, 0x21}))
+			}
+		}},
 		{"redirects without end", "again and again", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) }},
 		{"redirect to metadata", "no relay goes to", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://169.254.169.254/latest", http.StatusFound)
@@ -418,6 +475,47 @@ func TestBadUpstream(t *testing.T) {
 				t.Errorf("error %q, want %q", status.Error, tt.want)
 			}
 		})
+	}
+}
+
+// TestLead has streams that come as they play, in bursts, and with jumps of their clock: they are never long before their time.
+func TestLead(t *testing.T) {
+	video := &media.Track{Kind: media.Video, Codec: media.H264}
+	for _, tt := range []struct {
+		name  string
+		step  func(n int) (dts, arrived time.Duration)
+		least time.Duration
+		most  time.Duration
+	}{
+		{"as it plays", func(n int) (_, _ time.Duration) {
+			return time.Duration(n) * time.Second, time.Duration(n) * time.Second
+		}, 0, 0},
+		{"slower", func(n int) (_, _ time.Duration) {
+			return time.Duration(n) * time.Second, time.Duration(2*n) * time.Second
+		}, 0, 0},
+		{"a minute at once, then as it plays", func(n int) (_, _ time.Duration) {
+			return time.Duration(n) * time.Second, time.Duration(max(0, n-60)) * time.Second
+		}, time.Minute, time.Minute},
+		{"jumps on by an hour", func(n int) (_, _ time.Duration) {
+			return time.Duration(n)*time.Second + time.Duration(n/100)*time.Hour, time.Duration(n) * time.Second
+		}, 0, 0},
+		{"jumps back", func(n int) (_, _ time.Duration) {
+			return time.Duration(n%100) * time.Second, time.Duration(n) * time.Second
+		}, 0, 0},
+		{"twice as fast", func(n int) (_, _ time.Duration) {
+			return time.Duration(n) * time.Second, time.Duration(n) * time.Second / 2
+		}, 499 * time.Second, 500 * time.Second},
+	} {
+		var l lead
+		most := time.Duration(0)
+		for n := range 1000 {
+			dts, arrived := tt.step(n)
+			most = max(most, l.of(&media.Frame{Track: aac, DTS: dts, Arrived: time.Unix(0, 0).Add(arrived)}))
+			most = max(most, l.of(&media.Frame{Track: video, DTS: dts + time.Hour, Arrived: time.Unix(0, 0).Add(arrived)}))
+		}
+		if most < tt.least || most > tt.most {
+			t.Errorf("%s: %v ahead, want %v to %v", tt.name, most, tt.least, tt.most)
+		}
 	}
 }
 
@@ -520,6 +618,48 @@ func TestStart(t *testing.T) {
 	}
 }
 
+// TestStopWhileTried stops a relay whose other end does not answer yet.
+func TestStopWhileTried(t *testing.T) {
+	_, m := newManager(t, nil)
+	tried := make(chan struct{})
+	m.guard.lookup = func(ctx context.Context, _, _ string) ([]netip.Addr, error) {
+		close(tried)
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	w := live.Relay{Direction: live.Push, Name: movie, URL: "rtmp://slow.example/app/key"}
+	said := make(chan error)
+	go func() {
+		_, err := m.Start(t.Context(), w)
+		said <- err
+	}()
+	<-tried
+	if _, err := m.Stop(w); err != nil {
+		t.Error(err)
+	}
+	if err := <-said; live.KindOf(err) != live.Conflict || len(m.List()) != 0 {
+		t.Errorf("%v; left: %+v", err, m.List())
+	}
+}
+
+// TestAdmit pulls nothing while nothing new may be published, and connects to nobody for it.
+func TestAdmit(t *testing.T) {
+	short := errors.New("short of memory")
+	_, m := newManager(t, func(o *Options) { o.Admit = func(live.Name) error { return short } })
+	m.guard.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
+		t.Error("it connects")
+		return nil, errors.ErrUnsupported
+	}
+	to, err := parseTarget(live.Pull, "rtmp://other.example/app/movie", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{Relay: live.Relay{Direction: live.Pull, Name: movie}, to: to, log: slog.New(slog.DiscardHandler)}
+	if err := m.pull(t.Context(), r); err != short {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestParallel is P16: relays are started and stopped from all sides, and none is left.
 func TestParallel(t *testing.T) {
 	s := serve(t, func(context.Context, *rtmp.ServerConn, *rtmp.Request) {})
@@ -528,11 +668,13 @@ func TestParallel(t *testing.T) {
 	defer p.End(stream.Goodbye)
 	var all sync.WaitGroup
 	w := live.Relay{Direction: live.Push, Name: movie, URL: s.url("key")}
-	for range 8 {
+	for worker := range 8 {
 		all.Go(func() {
 			for n := range 125 {
 				m.Start(t.Context(), w)
-				p.Write(beep(n))
+				if worker == 0 { // a Publisher is for one
+					p.Write(beep(n))
+				}
 				m.List()
 				m.Stop(w)
 			}

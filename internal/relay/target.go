@@ -141,11 +141,11 @@ func show(u *url.URL) string {
 
 // secretsOf returns the parts of u that are not shown.
 func secretsOf(u *url.URL) []string {
-	list := strings.Split(strings.TrimPrefix(u.Path, "/"), "/")
-	if len(list) > 1 {
-		list = list[1:]
+	list := []string{u.RawQuery}
+	for _, path := range []string{u.Path, u.EscapedPath()} { // servers repeat it as they got it
+		parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
+		list = append(list, parts[min(1, len(parts)-1):]...)
 	}
-	list = append(list, u.RawQuery)
 	for _, values := range u.Query() {
 		list = append(list, values...)
 	}

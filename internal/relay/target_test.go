@@ -122,6 +122,14 @@ func TestReason(t *testing.T) {
 			t.Errorf("%q becomes %q, want %q", said, got, want)
 		}
 	}
+	if to, err = parseTarget(live.Push, "rtmp://h/app/k3y%20with+more", true); err != nil {
+		t.Fatal(err)
+	}
+	for _, said := range []string{"no k3y with+more", "no k3y%20with+more", "no k3y+with%2Bmore"} {
+		if got := to.reason(errors.New(said)); got != "no ***" {
+			t.Errorf("%q becomes %q", said, got)
+		}
+	}
 	if got := to.reason(&url.Error{Op: "Get", URL: "http://h/s3cret", Err: net.ErrClosed}); strings.Contains(got, "s3cret") {
 		t.Errorf("the URL is told: %q", got)
 	}

@@ -157,6 +157,15 @@ func (v *Viewer) Skip() {
 // Skips returns how often the viewer was moved to a newer keyframe.
 func (v *Viewer) Skips() uint64 { return v.skips.Load() }
 
+// Delay returns how far the viewer is behind the newest frame, by what the ring and the kernel hold for him; 0 before he was given any.
+func (v *Viewer) Delay() time.Duration {
+	v.s.mu.RLock()
+	in := v.info(time.Now())
+	v.s.mu.RUnlock()
+	in.ask()
+	return in.Delay
+}
+
 func (v *Viewer) kick(reason error) {
 	v.kickOnce.Do(func() {
 		v.reason = reason
