@@ -213,7 +213,7 @@ func (t *take) close(reason live.RecordingReason, cause error) error {
 		t.r.change(t.entry, func(e *entry) { e.File = "" })
 		return nil
 	}
-	err := errors.Join(f.Truncate(out.Size()), out.Update(f), f.Sync(), f.Close())
+	err := errors.Join(f.Truncate(out.Size()), out.End(f), f.Sync(), f.Close())
 	if err != nil && cause == nil {
 		reason, cause = live.DiskFailed, err
 	}
