@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,6 +36,7 @@ type memDisk struct {
 	share float64       // that is free
 	room  int           // bytes that a file may have; 0: any number
 	stall chan struct{} // closed when the disk may go on; nil: it does
+	stuck int           // who waits for that
 }
 
 type memFile struct {
@@ -92,7 +94,9 @@ func (f *memFile) WriteAt(b []byte, off int64) (int, error) {
 	stall := f.disk.stall
 	f.disk.mu.Unlock()
 	if stall != nil {
+		f.disk.set(func() { f.disk.stuck++ })
 		<-stall
+		f.disk.set(func() { f.disk.stuck-- })
 	}
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
@@ -359,6 +363,51 @@ func TestShortStall(t *testing.T) {
 		s.checkPictures(s.disk.get(s.T, r.File), 0, 212)
 		if r.Gaps != 0 {
 			s.Errorf("%+v", r)
+		}
+	})
+}
+
+// TestManyStall has more streams than may be at a disk that stands still: the others wait without a thread each, and none has a gap.
+func TestManyStall(t *testing.T) {
+	play(t, func(s *scene) {
+		stall := make(chan struct{})
+		s.disk.set(func() { s.disk.stall = stall })
+		const more = 2 * maxAtDisk
+		for i := range more {
+			enc, err := s.hub.Publish(s.Context(), live.Name{App: "live", Room: fmt.Sprint(i)}, stream.PublishOptions{Proto: "test"})
+			if err != nil {
+				s.Fatal(err)
+			}
+			for at := range time.Duration(25) {
+				at *= 40 * time.Millisecond
+				for _, f := range []*media.Frame{{Track: avc, RAP: media.Key, Payload: []byte{0, 0, 0, 1, 0x65}}, {Track: lc, RAP: media.Key, Payload: []byte{1}}} {
+					f.DTS, f.PTS, f.Arrived = at, at, time.Now()
+					if err := enc.Write(f); err != nil {
+						s.Fatal(err)
+					}
+				}
+			}
+		}
+		s.push(5 * time.Second)
+		if s.disk.set(func() {}); s.disk.stuck != maxAtDisk {
+			s.Errorf("%d are at the disk, want %d", s.disk.stuck, maxAtDisk)
+		}
+		stalled := 0
+		for _, r := range s.rec.Recordings() {
+			if r.State == live.RecordingStalled {
+				stalled++
+			}
+		}
+		if stalled != more+1 {
+			s.Errorf("%d are said to stall, want %d", stalled, more+1)
+		}
+		s.disk.set(func() { s.disk.stall = nil })
+		close(stall)
+		s.push(time.Second)
+		s.hub.Close()
+		synctest.Wait()
+		if len(s.told) != more+1 || slices.ContainsFunc(s.told, func(r live.Recording) bool { return r.Gaps > 0 || r.Duration < 960*time.Millisecond }) {
+			s.Errorf("told %+v", s.told)
 		}
 	})
 }

@@ -61,7 +61,7 @@ func (t *take) wait(ctx context.Context, err error) bool {
 		if !sleep(ctx, retryEvery) || !t.r.hub.Has(t.name) {
 			return false
 		}
-		if err = t.room(); err == nil {
+		if err = t.r.use(t.room); err == nil {
 			return true
 		}
 	}
@@ -170,7 +170,7 @@ func (t *take) flush() error {
 	}
 	now := time.Now()
 	t.r.change(t.entry, func(e *entry) { e.busy = now })
-	err := t.put(now)
+	err := t.r.use(func() error { return t.put(now) })
 	t.r.change(t.entry, func(e *entry) { e.busy, e.Bytes, e.Duration = time.Time{}, t.out.Size(), t.out.Duration() })
 	return err
 }
@@ -208,12 +208,15 @@ func (t *take) close(reason live.RecordingReason, cause error) error {
 		return nil
 	}
 	if out.Size() == 0 { // nothing is in it
-		_ = f.Close()
-		t.r.disk.remove(t.entry.File)
+		_ = t.r.use(func() error {
+			err := f.Close()
+			t.r.disk.remove(t.entry.File)
+			return err
+		})
 		t.r.change(t.entry, func(e *entry) { e.File = "" })
 		return nil
 	}
-	err := errors.Join(f.Truncate(out.Size()), out.End(f), f.Sync(), f.Close())
+	err := t.r.use(func() error { return errors.Join(f.Truncate(out.Size()), out.End(f), f.Sync(), f.Close()) })
 	if err != nil && cause == nil {
 		reason, cause = live.DiskFailed, err
 	}
