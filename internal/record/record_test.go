@@ -446,8 +446,13 @@ func TestFull(t *testing.T) {
 		if full.Reason != live.DiskFailed || full.Error != "write: no space left on device" || full.Duration < 2*time.Second || full.Bytes > r.Bytes+100 {
 			s.Errorf("%+v", full)
 		}
-		s.disk.set(func() { s.disk.room, s.disk.share = 0, 0.03 })
-		s.push(10 * time.Second)
+		for _, share := range []float64{0.01, 0.02, 0.04, 0.03} {
+			s.disk.set(func() { s.disk.room, s.disk.share = 0, share })
+			s.push(10 * time.Second)
+		}
+		if n := strings.Count(s.log.String(), "not recording"); n != 2 { // by the write, and by what is free
+			s.Errorf("that is logged %d times:\n%s", n, s.log)
+		}
 		if r := s.one(live.RecordingWaiting); r.File != "" || !strings.Contains(r.Error, "3.0 % is free") {
 			s.Errorf("%+v", r)
 		}
@@ -477,9 +482,12 @@ func TestLowWater(t *testing.T) {
 			s.Errorf("files: %v", s.disk.files)
 		}
 		s.disk.set(func() { s.disk.share = 1 })
-		s.push(7 * time.Second) // a quota
+		s.push(17 * time.Second) // a quota
 		if r := s.one(live.RecordingWaiting); len(s.disk.files) != 0 || len(s.told) != 0 || !strings.Contains(r.Error, "no space") {
 			s.Errorf("%+v, files %v, told %+v", r, s.disk.files, s.told)
+		}
+		if n := strings.Count(s.log.String(), "recording"); n != 2 { // not: the disk is full, and then the quota
+			s.Errorf("the log has %d lines:\n%s", n, s.log)
 		}
 		s.enc.End(stream.Goodbye)
 		time.Sleep(retryEvery)
