@@ -146,7 +146,7 @@ func (t *take) write(f *media.Frame) error {
 	}
 	t.begin()
 	if n := t.sub.Skips(); n != t.skips {
-		t.gap("the disk is too slow", n-t.skips)
+		t.gap("it came faster than it was written", n-t.skips)
 		t.skips = n
 	}
 	k, ok := f.Track.Kind, t.out.Append(f)
