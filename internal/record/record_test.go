@@ -37,6 +37,7 @@ type memDisk struct {
 	room  int           // bytes that a file may have; 0: any number
 	stall chan struct{} // closed when the disk may go on; nil: it does
 	stuck int           // who waits for that
+	sync  chan struct{} // stall of Sync
 }
 
 type memFile struct {
@@ -117,7 +118,15 @@ func (f *memFile) Truncate(size int64) error {
 	return nil
 }
 
-func (f *memFile) Sync() error { return nil }
+func (f *memFile) Sync() error {
+	f.disk.mu.Lock()
+	stall := f.disk.sync
+	f.disk.mu.Unlock()
+	if stall != nil {
+		<-stall
+	}
+	return nil
+}
 
 func (f *memFile) Close() error {
 	f.disk.mu.Lock()
@@ -363,6 +372,23 @@ func TestShortStall(t *testing.T) {
 		s.checkPictures(s.disk.get(s.T, r.File), 0, 212)
 		if r.Gaps != 0 {
 			s.Errorf("%+v", r)
+		}
+	})
+}
+
+// TestStalledClose has a disk that stands still while a file is closed.
+func TestStalledClose(t *testing.T) {
+	play(t, func(s *scene) {
+		s.push(3 * time.Second)
+		stall := make(chan struct{})
+		s.disk.set(func() { s.disk.sync = stall })
+		s.enc.End(stream.Goodbye)
+		time.Sleep(stalledAfter)
+		s.one(live.RecordingStalled)
+		close(stall)
+		synctest.Wait()
+		if r := s.one(live.RecordingFinished); len(s.told) != 1 || s.told[0] != r {
+			s.Errorf("%+v, told %+v", r, s.told)
 		}
 	})
 }

@@ -176,9 +176,16 @@ func (t *take) flush() error {
 		return nil
 	}
 	now := time.Now()
+	err := t.use(now, func() error { return t.put(now) })
+	t.r.change(t.entry, func(e *entry) { e.Bytes, e.Duration = t.out.Size(), t.out.Duration() })
+	return err
+}
+
+// use has f use the disk from now on, or when there is a place at it.
+func (t *take) use(now time.Time, f func() error) error {
 	t.r.change(t.entry, func(e *entry) { e.busy = now })
-	err := t.r.use(func() error { return t.put(now) })
-	t.r.change(t.entry, func(e *entry) { e.busy, e.Bytes, e.Duration = time.Time{}, t.out.Size(), t.out.Duration() })
+	err := t.r.use(f)
+	t.r.change(t.entry, func(e *entry) { e.busy = time.Time{} })
 	return err
 }
 
@@ -222,7 +229,7 @@ func (t *take) close(reason live.RecordingReason, cause error) error {
 		return nil
 	}
 	if out.Size() == 0 { // nothing is in it
-		_ = t.r.use(func() error {
+		_ = t.use(time.Now(), func() error {
 			err := f.Close()
 			t.r.disk.remove(t.entry.File)
 			return err
@@ -230,7 +237,7 @@ func (t *take) close(reason live.RecordingReason, cause error) error {
 		t.r.change(t.entry, func(e *entry) { e.File = "" })
 		return nil
 	}
-	err := t.r.use(func() error { return errors.Join(f.Truncate(out.Size()), out.End(f), f.Sync(), f.Close()) })
+	err := t.use(time.Now(), func() error { return errors.Join(f.Truncate(out.Size()), out.End(f), f.Sync(), f.Close()) })
 	if err != nil && cause == nil {
 		reason, cause = live.DiskFailed, err
 	}
