@@ -44,10 +44,11 @@ func waitNewer(t testing.TB, url string, more ...string) *rig.Process {
 	return p
 }
 
-// TestCodecs pushes every codec that Enhanced RTMP has a name for, and plays it over RTMP, HTTP-FLV and both forms of HLS.
+// TestCodecs pushes every codec that Enhanced RTMP has a name for, and plays it over RTMP, HTTP-FLV and both forms of HLS, and as it
+// was recorded.
 func TestCodecs(t *testing.T) {
 	rig.NeedNewer(t)
-	server := rig.Start(t, rig.Options{})
+	server, dir := startRecording(t, rig.Options{})
 	for _, sam := range sample.Enhanced() {
 		t.Run(sam.Name, func(t *testing.T) {
 			t.Parallel()
@@ -77,6 +78,9 @@ func TestCodecs(t *testing.T) {
 			check(t, "HTTP-FLV", src.packets, packets, essence.Millisecond)
 			if want := src.file.FourCCs(); !slices.Equal(slices.Sorted(slices.Values(got.FourCCs())), slices.Sorted(slices.Values(want))) {
 				t.Errorf("HTTP-FLV: codecs %q, want %q", got.FourCCs(), want)
+			}
+			if got := src.checkRecording(t, s, dir, room).FourCCs(); !slices.Equal(got, src.file.FourCCs()) {
+				t.Errorf("recording: codecs %q, want %q", got, src.file.FourCCs())
 			}
 			src.checkForms(t, s, room)
 		})

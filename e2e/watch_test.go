@@ -135,10 +135,11 @@ func (src source) checkHLS(t testing.TB, who string, got hlsView) essence.Match 
 	return check(t, who, src.essence, got.units, essence.TSTick)
 }
 
-// TestWatch pushes each sample once and watches it by every protocol at the same time. A viewer who waited for it over RTMP gets all of it.
+// TestWatch pushes each sample once and watches it by every protocol at the same time, while it is recorded. A viewer who waited for it
+// over RTMP gets all of it.
 func TestWatch(t *testing.T) {
 	rig.Need(t, "ffmpeg")
-	server := rig.Start(t, rig.Options{})
+	server, dir := startRecording(t, rig.Options{})
 	for _, sam := range sample.All() {
 		t.Run(sam.Name, func(t *testing.T) {
 			t.Parallel()
@@ -169,6 +170,7 @@ func TestWatch(t *testing.T) {
 			} else if m := src.checkHLS(t, "HLS", got); m.Video.First != 0 {
 				t.Errorf("HLS: its first segment starts at picture %d of the stream", m.Video.First)
 			}
+			src.checkFLV(t, "recording", src.checkRecording(t, s, dir, room))
 		})
 	}
 }

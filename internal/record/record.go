@@ -34,6 +34,9 @@ const (
 	enoughWater = 0.05
 	// retryEvery is how often a disk that failed is tried.
 	retryEvery = 5 * time.Second
+	// maxAtDisk is how many are at the disk at a time: a thread waits with each, of which the Go runtime has 10,000 and then ends the
+	// process. No disk is faster by more.
+	maxAtDisk = 64
 	// stalledAfter is how long the disk may take before it is said to stall.
 	stalledAfter = 2 * time.Second
 	// maxFinished is how many files that are closed are remembered.
@@ -45,9 +48,10 @@ const (
 
 // A Recorder records every stream of a hub.
 type Recorder struct {
-	hub  *stream.Hub
-	opt  Options
-	disk disk
+	hub    *stream.Hub
+	opt    Options
+	disk   disk
+	atDisk chan struct{} // has one for each who is
 
 	mu   sync.Mutex
 	list []*entry // the oldest first
@@ -61,7 +65,7 @@ type entry struct {
 
 // New returns a Recorder of the streams of hub. Nothing is recorded until Run.
 func New(hub *stream.Hub, o Options) *Recorder {
-	return &Recorder{hub: hub, opt: o, disk: directory(o.Dir)}
+	return &Recorder{hub: hub, opt: o, disk: directory(o.Dir), atDisk: make(chan struct{}, maxAtDisk)}
 }
 
 // Run records until ctx is done, after it has brought to an end what a crash left. It waits for its files to be closed, but not for a
@@ -159,6 +163,13 @@ func (r *Recorder) Recordings() []live.Recording {
 		list = append(list, i)
 	}
 	return list
+}
+
+// use has f use the disk when there is a place at it.
+func (r *Recorder) use(f func() error) error {
+	r.atDisk <- struct{}{}
+	defer func() { <-r.atDisk }()
+	return f()
 }
 
 // add puts e into the list.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,6 +36,8 @@ type memDisk struct {
 	share float64       // that is free
 	room  int           // bytes that a file may have; 0: any number
 	stall chan struct{} // closed when the disk may go on; nil: it does
+	stuck int           // who waits for that
+	sync  chan struct{} // stall of Sync
 }
 
 type memFile struct {
@@ -92,7 +95,9 @@ func (f *memFile) WriteAt(b []byte, off int64) (int, error) {
 	stall := f.disk.stall
 	f.disk.mu.Unlock()
 	if stall != nil {
+		f.disk.set(func() { f.disk.stuck++ })
 		<-stall
+		f.disk.set(func() { f.disk.stuck-- })
 	}
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
@@ -113,7 +118,15 @@ func (f *memFile) Truncate(size int64) error {
 	return nil
 }
 
-func (f *memFile) Sync() error { return nil }
+func (f *memFile) Sync() error {
+	f.disk.mu.Lock()
+	stall := f.disk.sync
+	f.disk.mu.Unlock()
+	if stall != nil {
+		<-stall
+	}
+	return nil
+}
 
 func (f *memFile) Close() error {
 	f.disk.mu.Lock()
@@ -363,6 +376,68 @@ func TestShortStall(t *testing.T) {
 	})
 }
 
+// TestStalledClose has a disk that stands still while a file is closed.
+func TestStalledClose(t *testing.T) {
+	play(t, func(s *scene) {
+		s.push(3 * time.Second)
+		stall := make(chan struct{})
+		s.disk.set(func() { s.disk.sync = stall })
+		s.enc.End(stream.Goodbye)
+		time.Sleep(stalledAfter)
+		s.one(live.RecordingStalled)
+		close(stall)
+		synctest.Wait()
+		if r := s.one(live.RecordingFinished); len(s.told) != 1 || s.told[0] != r {
+			s.Errorf("%+v, told %+v", r, s.told)
+		}
+	})
+}
+
+// TestManyStall has more streams than may be at a disk that stands still: the others wait without a thread each, and none has a gap.
+func TestManyStall(t *testing.T) {
+	play(t, func(s *scene) {
+		stall := make(chan struct{})
+		s.disk.set(func() { s.disk.stall = stall })
+		const more = 2 * maxAtDisk
+		for i := range more {
+			enc, err := s.hub.Publish(s.Context(), live.Name{App: "live", Room: fmt.Sprint(i)}, stream.PublishOptions{Proto: "test"})
+			if err != nil {
+				s.Fatal(err)
+			}
+			for at := range time.Duration(25) {
+				at *= 40 * time.Millisecond
+				for _, f := range []*media.Frame{{Track: avc, RAP: media.Key, Payload: []byte{0, 0, 0, 1, 0x65}}, {Track: lc, RAP: media.Key, Payload: []byte{1}}} {
+					f.DTS, f.PTS, f.Arrived = at, at, time.Now()
+					if err := enc.Write(f); err != nil {
+						s.Fatal(err)
+					}
+				}
+			}
+		}
+		s.push(5 * time.Second)
+		if s.disk.set(func() {}); s.disk.stuck != maxAtDisk {
+			s.Errorf("%d are at the disk, want %d", s.disk.stuck, maxAtDisk)
+		}
+		stalled := 0
+		for _, r := range s.rec.Recordings() {
+			if r.State == live.RecordingStalled {
+				stalled++
+			}
+		}
+		if stalled != more+1 {
+			s.Errorf("%d are said to stall, want %d", stalled, more+1)
+		}
+		s.disk.set(func() { s.disk.stall = nil })
+		close(stall)
+		s.push(time.Second)
+		s.hub.Close()
+		synctest.Wait()
+		if len(s.told) != more+1 || slices.ContainsFunc(s.told, func(r live.Recording) bool { return r.Gaps > 0 || r.Duration < 960*time.Millisecond }) {
+			s.Errorf("told %+v", s.told)
+		}
+	})
+}
+
 // TestDeadDisk has a disk that never comes back: the server stops all the same.
 func TestDeadDisk(t *testing.T) {
 	play(t, func(s *scene) {
@@ -397,8 +472,13 @@ func TestFull(t *testing.T) {
 		if full.Reason != live.DiskFailed || full.Error != "write: no space left on device" || full.Duration < 2*time.Second || full.Bytes > r.Bytes+100 {
 			s.Errorf("%+v", full)
 		}
-		s.disk.set(func() { s.disk.room, s.disk.share = 0, 0.03 })
-		s.push(10 * time.Second)
+		for _, share := range []float64{0.01, 0.02, 0.04, 0.03} {
+			s.disk.set(func() { s.disk.room, s.disk.share = 0, share })
+			s.push(10 * time.Second)
+		}
+		if n := strings.Count(s.log.String(), "not recording"); n != 2 { // by the write, and by what is free
+			s.Errorf("that is logged %d times:\n%s", n, s.log)
+		}
 		if r := s.one(live.RecordingWaiting); r.File != "" || !strings.Contains(r.Error, "3.0 % is free") {
 			s.Errorf("%+v", r)
 		}
@@ -428,9 +508,12 @@ func TestLowWater(t *testing.T) {
 			s.Errorf("files: %v", s.disk.files)
 		}
 		s.disk.set(func() { s.disk.share = 1 })
-		s.push(7 * time.Second) // a quota
+		s.push(17 * time.Second) // a quota
 		if r := s.one(live.RecordingWaiting); len(s.disk.files) != 0 || len(s.told) != 0 || !strings.Contains(r.Error, "no space") {
 			s.Errorf("%+v, files %v, told %+v", r, s.disk.files, s.told)
+		}
+		if n := strings.Count(s.log.String(), "recording"); n != 2 { // not: the disk is full, and then the quota
+			s.Errorf("the log has %d lines:\n%s", n, s.log)
 		}
 		s.enc.End(stream.Goodbye)
 		time.Sleep(retryEvery)

@@ -21,6 +21,7 @@ type take struct {
 	name live.Name
 	log  *slog.Logger
 	need float64 // of the disk, to begin a file
+	why  string  // nothing is recorded, as the log knows; "" while it is
 
 	sub   *stream.Subscriber
 	due   time.Duration // stream time up to which there is no need to look
@@ -50,18 +51,22 @@ func (t *take) run(ctx context.Context) {
 
 // wait waits until the disk is to be tried again; it reports false when there is nothing to record any more.
 func (t *take) wait(ctx context.Context, err error) bool {
-	said := ""
 	for {
-		if text := describe(err); text != said {
-			said = text
-			t.log.Error("not recording", "err", text)
+		said := describe(err)
+		why := said
+		if errors.Is(err, errFull) {
+			why = errFull.Error() // how full changes all the time
+		}
+		if why != t.why {
+			t.why = why
+			t.log.Error("not recording", "err", said)
 		}
 		t.begin()
 		t.r.change(t.entry, func(e *entry) { e.State, e.Error = live.RecordingWaiting, said })
 		if !sleep(ctx, retryEvery) || !t.r.hub.Has(t.name) {
 			return false
 		}
-		if err = t.room(); err == nil {
+		if err = t.r.use(t.room); err == nil {
 			return true
 		}
 	}
@@ -76,12 +81,14 @@ func describe(err error) string {
 	return err.Error()
 }
 
+var errFull = errors.New("the disk is full")
+
 // room returns an error where the disk has not as much room as is needed to begin.
 func (t *take) room() error {
 	free, err := t.r.disk.free()
 	if err == nil && free < t.need {
 		t.need = enoughWater
-		err = fmt.Errorf("the disk is full: %.1f %% is free, and %.0f %% is needed to begin", 100*free, 100*t.need)
+		err = fmt.Errorf("%w: %.1f %% is free, and %.0f %% is needed to begin", errFull, 100*free, 100*t.need)
 	}
 	return err
 }
@@ -139,7 +146,7 @@ func (t *take) write(f *media.Frame) error {
 	}
 	t.begin()
 	if n := t.sub.Skips(); n != t.skips {
-		t.gap("the disk is too slow", n-t.skips)
+		t.gap("it came faster than it was written", n-t.skips)
 		t.skips = n
 	}
 	k, ok := f.Track.Kind, t.out.Append(f)
@@ -169,14 +176,22 @@ func (t *take) flush() error {
 		return nil
 	}
 	now := time.Now()
+	err := t.use(now, func() error { return t.put(now) })
+	t.r.change(t.entry, func(e *entry) { e.Bytes, e.Duration = t.out.Size(), t.out.Duration() })
+	return err
+}
+
+// use has f use the disk from now on, or when there is a place at it.
+func (t *take) use(now time.Time, f func() error) error {
 	t.r.change(t.entry, func(e *entry) { e.busy = now })
-	err := t.put(now)
-	t.r.change(t.entry, func(e *entry) { e.busy, e.Bytes, e.Duration = time.Time{}, t.out.Size(), t.out.Duration() })
+	err := t.r.use(f)
+	t.r.change(t.entry, func(e *entry) { e.busy = time.Time{} })
 	return err
 }
 
 func (t *take) put(now time.Time) error {
-	if t.file == nil {
+	fresh := t.file == nil
+	if fresh {
 		if err := t.room(); err != nil {
 			return err
 		}
@@ -188,10 +203,16 @@ func (t *take) put(now time.Time) error {
 		t.r.change(t.entry, func(e *entry) {
 			e.File, e.Started, e.State, e.Error = path, now.UTC(), live.RecordingActive, ""
 		})
-		t.log.Info("recording", "file", path)
 	}
-	if err := t.out.Flush(t.file); err != nil || now.Sub(t.synced) < syncEvery {
+	if err := t.out.Flush(t.file); err != nil {
 		return err
+	}
+	if fresh {
+		t.why = ""
+		t.log.Info("recording", "file", t.entry.File)
+	}
+	if now.Sub(t.synced) < syncEvery {
+		return nil
 	}
 	t.synced = now
 	if err := t.out.Update(t.file); err != nil {
@@ -208,12 +229,15 @@ func (t *take) close(reason live.RecordingReason, cause error) error {
 		return nil
 	}
 	if out.Size() == 0 { // nothing is in it
-		_ = f.Close()
-		t.r.disk.remove(t.entry.File)
+		_ = t.use(time.Now(), func() error {
+			err := f.Close()
+			t.r.disk.remove(t.entry.File)
+			return err
+		})
 		t.r.change(t.entry, func(e *entry) { e.File = "" })
 		return nil
 	}
-	err := errors.Join(f.Truncate(out.Size()), out.Update(f), f.Sync(), f.Close())
+	err := t.use(time.Now(), func() error { return errors.Join(f.Truncate(out.Size()), out.End(f), f.Sync(), f.Close()) })
 	if err != nil && cause == nil {
 		reason, cause = live.DiskFailed, err
 	}

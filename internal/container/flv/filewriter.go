@@ -31,8 +31,8 @@ const (
 // A FileWriter lays frames out as an FLV file that players can seek in: it begins at time 0, and says at its front how long it is and
 // where its key frames are. The frames are of one track of each kind. Not for concurrent use.
 //
-// What is written is whole at any time, but for that front, which Flush does not bring up to date; Mend does it for a file whose writer
-// was killed. The zero value is a file in which nothing is.
+// What is written is whole at any time, but for that front, which Flush does not bring up to date, and which has no size before End; Mend
+// does it for a file whose writer was killed. The zero value is a file in which nothing is.
 type FileWriter struct {
 	tracks [media.Data + 1]*media.Track // by kind
 	meta   *media.Meta
@@ -110,7 +110,7 @@ func (w *FileWriter) Flush(to io.WriterAt) error {
 		return nil
 	}
 	if w.size == 0 {
-		copy(w.piece, w.head(int64(len(w.piece)), w.end))
+		copy(w.piece, w.head(int64(len(w.piece)), w.end, false))
 	}
 	if _, err := to.WriteAt(w.piece, w.size); err != nil {
 		return err
@@ -125,11 +125,17 @@ func (w *FileWriter) Flush(to io.WriterAt) error {
 
 // Update writes the front anew, with all that has been written in it.
 func (w *FileWriter) Update(to io.WriterAt) error {
-	_, err := to.WriteAt(w.head(w.size, w.lasts), 0)
+	_, err := to.WriteAt(w.head(w.size, w.lasts, false), 0)
 	return err
 }
 
-func (w *FileWriter) head(size int64, lasts time.Duration) []byte {
+// End is Update for a file to which nothing more is written: the front has its size, by which Mend knows it.
+func (w *FileWriter) End(to io.WriterAt) error {
+	_, err := to.WriteAt(w.head(w.size, w.lasts, true), 0)
+	return err
+}
+
+func (w *FileWriter) head(size int64, lasts time.Duration, ended bool) []byte {
 	var tracks []*media.Track
 	for _, t := range w.tracks {
 		if t != nil {
@@ -138,7 +144,7 @@ func (w *FileWriter) head(size int64, lasts time.Duration) []byte {
 	}
 	h := fileHead{
 		video: w.tracks[media.Video] != nil, audio: w.tracks[media.Audio] != nil,
-		facts: Dialect{}.facts(w.meta, tracks...), size: size, lasts: lasts, index: w.index,
+		facts: Dialect{}.facts(w.meta, tracks...), size: size, ended: ended, lasts: lasts, index: w.index,
 	}
 	return h.bytes()
 }
@@ -189,6 +195,7 @@ type fileHead struct {
 	video, audio bool
 	facts        pairs // of the tracks
 	size         int64
+	ended        bool // else the size is not told
 	lasts        time.Duration
 	index        index
 }
@@ -208,8 +215,12 @@ func (h *fileHead) bytes() []byte {
 			positions, times = append(positions, float64(p.pos)), append(times, p.at.Seconds())
 		}
 	}
+	size := 0.0
+	if h.ended {
+		size = float64(h.size)
+	}
 	e := pairs{
-		{Key: creatorKey, Value: creator}, {Key: sizeKey, Value: float64(h.size)}, {Key: "duration", Value: h.lasts.Seconds()},
+		{Key: creatorKey, Value: creator}, {Key: sizeKey, Value: size}, {Key: "duration", Value: h.lasts.Seconds()},
 		{Key: "hasVideo", Value: h.video}, {Key: "hasAudio", Value: h.audio},
 	}
 	e = append(e, h.facts...)
@@ -255,7 +266,7 @@ func Mend(f interface {
 	if _, err := f.ReadAt(front, 0); err != nil && !errors.Is(err, io.EOF) {
 		return Mended{}, err
 	}
-	h := fileHead{size: headSize}
+	h := fileHead{size: headSize, ended: true}
 	h.readFacts(front)
 	if err := h.walk(f, size); err != nil {
 		return Mended{}, err

@@ -59,7 +59,7 @@ func clip(start, lasts time.Duration, gop int) (frames []*media.Frame) {
 	return frames
 }
 
-// writeFile writes frames in pieces of n, and the front last if ended says so.
+// writeFile writes frames in pieces of n, and the end if ended says so.
 func writeFile(t testing.TB, to io.WriterAt, frames []*media.Frame, n int, ended bool) *FileWriter {
 	t.Helper()
 	w := new(FileWriter)
@@ -74,7 +74,7 @@ func writeFile(t testing.TB, to io.WriterAt, frames []*media.Frame, n int, ended
 		}
 	}
 	if ended {
-		if err := w.Update(to); err != nil {
+		if err := w.End(to); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -264,7 +264,7 @@ func TestFileWriterFull(t *testing.T) {
 	if !errors.Is(err, errFull) || len(file.data) != file.limit {
 		t.Fatalf("%v, %d bytes", err, len(file.data))
 	}
-	if err := errors.Join(file.Truncate(w.Size()), w.Update(file)); err != nil {
+	if err := errors.Join(file.Truncate(w.Size()), w.End(file)); err != nil {
 		t.Fatal(err)
 	}
 	m, err := Mend(file, w.Size())
@@ -286,9 +286,13 @@ type unfinished struct {
 }
 
 func unfinishedFiles(t testing.TB) []unfinished {
-	whole, open := new(memFile), new(memFile)
+	whole, open, told, first := new(memFile), new(memFile), new(memFile), new(memFile)
 	frames := clip(0, 10*time.Second, 50)
 	writeFile(t, whole, frames, 7, true)
+	if err := writeFile(t, told, frames, 7, false).Update(told); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, first, frames, len(frames), false)
 	writeFile(t, open, frames, 7, false)
 	n := len(open.data)
 	torn := slices.Clone(open.data)
@@ -297,6 +301,8 @@ func unfinishedFiles(t testing.TB) []unfinished {
 	return []unfinished{
 		{"finished", whole.data, 5, nil, -1},
 		{"not told of all", open.data, 5, nil, n},
+		{"told of all, and not ended", told.data, 5, nil, n},
+		{"the first piece, and not ended", first.data, 5, nil, n},
 		{"within the last tag", small(n - 1), 5, nil, n - (tagHeaderSize + 2 + 2 + 4)},
 		{"zeros behind", slices.Concat(open.data, make([]byte, 4096)), 5, nil, n},
 		{"rubbish behind", slices.Concat(open.data, bytes.Repeat([]byte{9}, 4096)), 5, nil, n},
