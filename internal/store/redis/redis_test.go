@@ -15,7 +15,10 @@ import (
 	"livego/internal/store/storetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// The library looks once a second whether it has been closed while it waits for a server, and ends then.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
 
 // conform runs the suite on a Redis that it empties for each place.
 func conform(t *testing.T, addr string, nodes ...*server) {
