@@ -327,7 +327,6 @@ func (a *App) Run(ctx context.Context) error {
 	for _, l := range a.acmeListeners {
 		serveHTTP(l, a.acmeServer())
 	}
-	letGo()
 	late, stopLate := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLate()
 	serving.Go(func() { a.hls.Run(late) })
@@ -354,6 +353,7 @@ func (a *App) Run(ctx context.Context) error {
 		serving.Go(func() { r.Run(late, a.hub.Revoke) })
 	}
 	a.announce()
+	letGo()
 
 	<-ctx.Done()
 	a.stop(servers)
