@@ -61,6 +61,15 @@ func startRecording(t testing.TB, o rig.Options) (s *rig.Server, dir string) {
 	return rig.Start(t, o), dir
 }
 
+// told returns a program of the operator's, and the options of a server that tells it what happens.
+func told(t testing.TB) (*operatorsProgram, rig.Options) {
+	t.Helper()
+	program := &operatorsProgram{}
+	srv := httptest.NewServer(program)
+	t.Cleanup(srv.Close)
+	return program, rig.Options{Flags: []string{"--hook.events=" + srv.URL + "/events"}, Env: []string{"LIVEGO_HOOK_SECRET=" + hookSecret}}
+}
+
 // lasts returns how long ffprobe says that a file is, in seconds.
 func lasts(t testing.TB, path string) float64 {
 	t.Helper()
@@ -151,10 +160,7 @@ func TestRecordingPushed(t *testing.T) {
 func TestRecordingKilled(t *testing.T) {
 	rig.Need(t, "ffmpeg")
 	t.Parallel()
-	program := &operatorsProgram{}
-	srv := httptest.NewServer(program)
-	defer srv.Close()
-	o := rig.Options{Flags: []string{"--hook.events=" + srv.URL + "/events"}, Env: []string{"LIVEGO_HOOK_SECRET=" + hookSecret}}
+	program, o := told(t)
 	s, dir := startRecording(t, o)
 	src := load(t, sample.Small)
 	push := src.push(s, t, "movie")
@@ -204,10 +210,7 @@ func TestRecordingKilled(t *testing.T) {
 func TestRecordingStopped(t *testing.T) {
 	rig.Need(t, "ffmpeg")
 	t.Parallel()
-	program := &operatorsProgram{}
-	srv := httptest.NewServer(program)
-	defer srv.Close()
-	o := rig.Options{Flags: []string{"--hook.events=" + srv.URL + "/events"}, Env: []string{"LIVEGO_HOOK_SECRET=" + hookSecret}}
+	program, o := told(t)
 	s, dir := startRecording(t, o)
 	src := load(t, sample.Small)
 	push := src.push(s, t, "movie")

@@ -60,6 +60,7 @@ type App struct {
 	numbers *segment.Numbers
 	engine  *fan.Engine
 	audit   auth.Audit
+	machine group // that leaves the least memory to this process
 	memory  *memory
 	cert    *certificate     // nil without TLS, and with ACME
 	acme    *acme.Manager    // nil without
@@ -137,8 +138,8 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) (err error) {
 		GOPs: gops, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
 		Gather: gather(cfg.Gather, &a.load), Epoch: a.numbers.Epoch,
 	})
-	machine := controlGroup(os.DirFS("/"))
-	a.memory = newMemory(machine, a.hub.Has, a.log)
+	a.machine = controlGroup(os.DirFS("/"))
+	a.memory = newMemory(a.machine, a.hub.Has, a.log)
 	inner := auth.NewGate(a.store, auth.Options{
 		Apps: gateApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
 		Tokens: tokens, Private: cfg.Private, Once: a.store,
@@ -166,7 +167,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) (err error) {
 		Limiter: a.limiter, Engine: a.engine, Fan: fanning, Log: a.log,
 	})
 	a.hls = hls.New(a.hub, gate, hls.Options{
-		Segment: cfg.HLSSegment, Part: cfg.HLSPart, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, KeepBytes: kept(machine), FirstWait: cfg.HLSStartWait,
+		Segment: cfg.HLSSegment, Part: cfg.HLSPart, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, KeepBytes: kept(a.machine), FirstWait: cfg.HLSStartWait,
 		SessionTimeout: cfg.HLSSessionTimeout, Apps: func(app string) bool { return apps[app].HLS }, Private: func(name live.Name) bool { return cfg.Hook.OnPlay != "" || inner.Private(name) }, Raise: a.numbers.Raise, Log: a.log,
 	})
 	a.viewers = &viewers{
@@ -332,7 +333,7 @@ func (a *App) Run(ctx context.Context) error {
 	serving.Go(func() { a.hls.Run(late) })
 	serving.Go(func() { a.numbers.Run(late) })
 	serving.Go(func() { a.relays.Run(late) })
-	serving.Go(func() { tuneGC(late) })
+	serving.Go(func() { tuneGC(late, a.machine.limit) })
 	serving.Go(func() { a.load.watch(late) })
 	if a.acme != nil {
 		serving.Go(func() { a.acme.Run(late) })

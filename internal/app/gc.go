@@ -84,13 +84,11 @@ func controlGroup(root fs.FS) group {
 	return least
 }
 
-// tuneGC sets how often garbage is collected by how much lives, until ctx ends, and how much memory there may be by the control
-// groups. GOGC and GOMEMLIMIT in the environment have the last word.
-func tuneGC(ctx context.Context) {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		if limit := controlGroup(os.DirFS("/")).limit; limit < math.MaxInt64 {
-			defer debug.SetMemoryLimit(debug.SetMemoryLimit(limit / 100 * memoryShare))
-		}
+// tuneGC sets how often garbage is collected by how much lives, until ctx ends, and how much memory there may be by limit, that of the
+// control groups. GOGC and GOMEMLIMIT in the environment have the last word.
+func tuneGC(ctx context.Context, limit int64) {
+	if os.Getenv("GOMEMLIMIT") == "" && limit < math.MaxInt64 {
+		defer debug.SetMemoryLimit(debug.SetMemoryLimit(limit / 100 * memoryShare))
 	}
 	if os.Getenv("GOGC") != "" {
 		<-ctx.Done()

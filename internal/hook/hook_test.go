@@ -324,15 +324,22 @@ func TestOutbox(t *testing.T) {
 	}
 }
 
+// openOutbox opens an outbox that does not run.
+func openOutbox(t *testing.T, hub *stream.Hub, dir, url string) *Outbox {
+	t.Helper()
+	o, err := OpenOutbox(hub, OutboxOptions{URL: url, Secret: secret, Dir: dir, Timeout: time.Second, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
 // TestRelayFailed tells what is no event of the hub, also when it comes at the very end.
 func TestRelayFailed(t *testing.T) {
 	hub := stream.NewHub(stream.Options{})
 	defer hub.Close()
 	dir, r := t.TempDir(), receive(t)
-	o, err := OpenOutbox(hub, OutboxOptions{URL: r.URL, Secret: secret, Dir: dir, Timeout: time.Second, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	o := openOutbox(t, hub, dir, r.URL)
 	o.RelayFailed(live.RelayStatus{Direction: live.Pull, App: "live", Room: "movie", URL: "rtmp://h/a/***", Error: "away", Attempts: 3, Since: time.Now()})
 	ended, end := context.WithCancel(t.Context())
 	end()
@@ -514,10 +521,7 @@ func TestRecorded(t *testing.T) {
 	hub := stream.NewHub(stream.Options{})
 	defer hub.Close()
 	dir, r := t.TempDir(), receive(t)
-	o, err := OpenOutbox(hub, OutboxOptions{URL: r.URL, Secret: secret, Dir: dir, Timeout: time.Second, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	o := openOutbox(t, hub, dir, r.URL)
 	for range waitingTold + 5 { // more than fit
 		o.Recorded(live.Recording{})
 	}
