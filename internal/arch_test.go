@@ -21,6 +21,7 @@ var mayImport = map[string][]string{
 	"internal/live":     {},
 	"internal/media":    {},
 	"internal/redisurl": {},
+	"internal/textfile": {},
 	"internal/netx":     {"internal/live"},
 	"internal/obs":      {"internal/live"},
 
@@ -51,7 +52,7 @@ var mayImport = map[string][]string{
 
 	// What has frames in it, wherever it is.
 	"internal/source":  {"internal/media", "internal/codec", "internal/container/...", "internal/rtmp"},
-	"internal/playout": {"internal/media", "internal/container/flv", "internal/rtmp", "internal/source"},
+	"internal/playout": {"internal/media", "internal/container/flv", "internal/rtmp", "internal/source", "internal/textfile"},
 	"internal/probe":   {"internal/media", "internal/container/fmp4", "internal/container/ts", "internal/source"},
 
 	// The protocol knows neither rooms nor keys nor frames: a bench and a relay use it as the edge does.
@@ -75,12 +76,12 @@ var mayImport = map[string][]string{
 	"internal/front": {"internal/netx"},
 
 	// The control plane. A config is plain values: what they mean is the business of whoever gets them.
-	"internal/config":          {"internal/live", "internal/redisurl"},
+	"internal/config":          {"internal/live", "internal/redisurl", "internal/textfile"},
 	"internal/acme":            {},
 	"internal/acme/acmetest":   {},
-	"internal/auth":            {"internal/live"},
+	"internal/auth":            {"internal/live", "internal/textfile"},
 	"internal/hook":            {"internal/live", "internal/stream"},
-	"internal/keyfile":         {"internal/live"},
+	"internal/keyfile":         {"internal/live", "internal/textfile"},
 	"internal/store/bolt":      {"internal/live"},
 	"internal/store/redis":     {"internal/live", "internal/redisurl"},
 	"internal/store/storetest": {"internal/live"},
@@ -100,7 +101,7 @@ var mayImport = map[string][]string{
 
 	// The one place where everything meets.
 	"internal/app": {"internal/..."},
-	"cmd/livego":   {"internal/app", "internal/auth", "internal/bench", "internal/config", "internal/keyfile", "internal/live", "internal/obs", "internal/playout", "internal/probe", "internal/source"},
+	"cmd/livego":   {"internal/app", "internal/auth", "internal/bench", "internal/config", "internal/keyfile", "internal/live", "internal/obs", "internal/playout", "internal/probe", "internal/source", "internal/textfile"},
 
 	// The end-to-end tests see the binary only, as a user does: what they know of formats is their own, so that one mistake
 	// cannot hide on both sides.

@@ -35,7 +35,10 @@ func TestCommands(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	const good = "the settings are good\n"
+	const (
+		good    = "the settings are good\n"
+		visible = "is visible to every user of this machine in the list of processes: use "
+	)
 	for _, c := range []struct {
 		args   string
 		env    []string
@@ -47,7 +50,10 @@ func TestCommands(t *testing.T) {
 		{"--check-config", nil, 0, good, ""},
 		{"check-config --config_file good.yaml", nil, 0, good, ""},
 		{"--config-file=good.yaml check-config", nil, 0, good, ""},
-		{"check-config --rtmp_noauth --rtmp-addr :1940 --enable_tls_verify=false --jwt.secret x", nil, 0, good, ""},
+		{"check-config --rtmp_noauth --rtmp-addr :1940 --enable_tls_verify=false", nil, 0, good, ""},
+		{"check-config --jwt.secret 0123456789abcdef", nil, 0, good, "livego: warning: --jwt.secret " + visible + "LIVEGO_JWT_SECRET_FILE\n"},
+		{"check-config --redis_addr localhost:6379", nil, 0, good, ""},
+		{"check-config", []string{"LIVEGO_JWT_SECRET=0123456789abcdef"}, 0, good, ""},
 		{"check-config", []string{"LIVEGO_X=1", "LIVEGO_PORT=tcp://10.0.0.1:1"}, 0, good, "livego: warning: unknown environment variables have no effect: LIVEGO_X\n"},
 		{"check-config --config_file bad.yaml", nil, 2, "",
 			"livego: bad.yaml:3: rtmp_adr: unknown key (did you mean rtmp_addr?)\nlivego: bad.yaml:4: gop_num: must be a whole number\n"},
@@ -55,7 +61,7 @@ func TestCommands(t *testing.T) {
 			"livego: bad.yaml:3: rtmp_adr: unknown key (did you mean rtmp_addr?)\nlivego: bad.yaml:4: gop_num: must be a whole number\n"},
 		{"serve", []string{"LIVEGO_GOP_NUM=x"}, 2, "", "livego: LIVEGO_GOP_NUM: must be a whole number, not \"x\"\n"},
 		{"--takeover=maybe", nil, 2, "", "livego: --takeover: must be idle, always or never, not \"maybe\"\n"},
-		{"--redis_addr=redis://u:hidden@a,b", nil, 2, "", "livego: --redis_addr: has several hosts: say redis-sentinel or redis-cluster\n"},
+		{"--redis_addr=redis://u:hidden@a,b", nil, 2, "", "livego: warning: --redis_addr " + visible + "LIVEGO_REDIS_ADDR_FILE\nlivego: --redis_addr: has several hosts: say redis-sentinel or redis-cluster\n"},
 		{"keys revoke", nil, 2, "", "livego: say which: the id of a key, or --room\n"},
 		{"keys make ../x", nil, 2, "", "livego: room name \"../x\" has a character outside A-Z a-z 0-9 . _ -\n"},
 		{"keys make movie --label=x --expires=yesterday", nil, 2, "", "livego: --expires must be a time to come such as 2030-01-31T12:00:00Z, or a duration such as 24h\n"},

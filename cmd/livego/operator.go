@@ -23,6 +23,7 @@ import (
 	"livego/internal/config"
 	"livego/internal/keyfile"
 	"livego/internal/live"
+	"livego/internal/textfile"
 )
 
 const (
@@ -44,6 +45,9 @@ type operator struct {
 // dialOperator returns the operator of the server that runs with these settings, if it does.
 func dialOperator(cfg config.Config) *operator {
 	token, err := os.ReadFile(filepath.Join(cfg.DataDir, app.TokenFile))
+	if err == nil {
+		token, err = textfile.Decode(token)
+	}
 	if err != nil {
 		token = nil
 	}

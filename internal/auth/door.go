@@ -18,6 +18,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"livego/internal/live"
+	"livego/internal/textfile"
 )
 
 // TokenFile is the name of the file in the data directory that holds the admin token.
@@ -69,6 +70,9 @@ func loadToken(path string) (string, error) {
 	}
 	if err != nil {
 		return "", err
+	}
+	if data, err = textfile.Decode(data); err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	token := strings.TrimSpace(string(data))
 	if !live.LooksLikeKey(token) {

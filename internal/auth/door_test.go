@@ -256,7 +256,13 @@ func TestToken(t *testing.T) {
 	if again, err := os.ReadFile(path); err != nil || string(again) != string(first) {
 		t.Errorf("the second start made another token, %v", err)
 	}
-	for _, bad := range []string{"", "short", strings.Repeat("!", live.KeyLength)} {
+	if err := os.WriteFile(path, append([]byte("\xef\xbb\xbf"), first...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := OpenDoor(dir, DoorOptions{}); err != nil || d.opens(strings.TrimSpace(string(first))) != Admin {
+		t.Errorf("a token behind a byte-order mark: %v", err)
+	}
+	for _, bad := range []string{"", "short", "\xff\xfeA\x00B\x00", strings.Repeat("!", live.KeyLength)} {
 		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,8 @@ import (
 //
 // The tags: key is the name in the file (a dot parts a block from its member); default is written as in the file; min and max
 // bound numbers, times and sizes; oneof lists the values that are allowed; group, which begins a group, holds for the fields
-// that follow; secret keeps the value out of all output; nonempty forbids "".
+// that follow; secret keeps the value out of all output and lets it come from a file ("url": a URL that may hold a password);
+// nonempty forbids "".
 type Config struct {
 	ConfigFile string `key:"config_file" default:"livego.yaml" group:"General" help:"The file with the settings. It need not exist unless it is named here."`
 	DataDir    string `key:"data_dir" default:"./livego-data" nonempty:"true" help:"The directory of what must last: room keys and the admin token. Made when absent."`
@@ -44,7 +45,7 @@ type Config struct {
 	} `key:"acme"`
 	EnableTLSVerify bool `key:"enable_tls_verify" default:"true" help:"Check the certificates of servers that this one connects to."`
 
-	RedisAddr  string        `key:"redis_addr" secret:"true" group:"Key store" help:"A Redis or Valkey (6.2 or newer) to keep rooms and keys in, for several servers to share, in place of a file in data_dir: host:port, or a URL. See docs/keys.md."`
+	RedisAddr  string        `key:"redis_addr" secret:"url" group:"Key store" help:"A Redis or Valkey (6.2 or newer) to keep rooms and keys in, for several servers to share, in place of a file in data_dir: host:port, or a URL. See docs/keys.md."`
 	RedisPwd   string        `key:"redis_pwd" secret:"true" help:"Its password, where the URL has none."`
 	RedisCache time.Duration `key:"redis_cache" default:"0s" min:"0s" max:"1m" help:"How long a key that was used still publishes while the Redis is away. 0: not at all. A key that was revoked meanwhile elsewhere may publish for so long."`
 
@@ -66,9 +67,9 @@ type Config struct {
 		Viewers   int           `key:"viewers" default:"0" min:"0" help:"How many may watch with one token at a time, where it does not say. 0: any number."`
 	} `key:"token"`
 	Hook struct {
-		OnPublish string        `key:"on_publish" secret:"true" help:"A URL that is asked before somebody publishes; without a yes nobody does. See docs/keys.md."`
-		OnPlay    string        `key:"on_play" secret:"true" help:"A URL that is asked before somebody watches."`
-		Events    string        `key:"events" secret:"true" help:"A URL that is told of streams that start, are held, go on and end, and of recordings."`
+		OnPublish string        `key:"on_publish" secret:"url" help:"A URL that is asked before somebody publishes; without a yes nobody does. See docs/keys.md."`
+		OnPlay    string        `key:"on_play" secret:"url" help:"A URL that is asked before somebody watches."`
+		Events    string        `key:"events" secret:"url" help:"A URL that is told of streams that start, are held, go on and end, and of recordings."`
 		Viewers   bool          `key:"viewers" default:"false" help:"Tell it of viewers who come and go too."`
 		Secret    string        `key:"secret" secret:"true" help:"The secret that signs what these URLs are sent. At least 16 characters."`
 		Timeout   time.Duration `key:"timeout" default:"3s" min:"100ms" max:"30s" help:"How long they may take to answer."`
@@ -199,7 +200,7 @@ func (c Config) attrs() []slog.Attr {
 	var attrs []slog.Attr
 	for _, f := range fields() {
 		text := f.text(&c)
-		if f.secret && text != "" {
+		if f.secret != "" && text != "" {
 			text = "(set)"
 		}
 		attrs = append(attrs, slog.String(f.Key, text))

@@ -69,6 +69,7 @@ Durations are written ` + "`10s`, `500ms`, `2m`" + `; a plain number is seconds.
 YAML lists in the file, and separated by commas elsewhere. An unknown key, a value of the wrong type and an address that is none stop
 the start with the place of the mistake: ` + "`livego check-config`" + ` tells without starting.
 `)
+	b.WriteString(secretsDoc())
 	group := ""
 	for _, f := range fields() {
 		if f.Group != group {
@@ -97,6 +98,31 @@ entry does not name is true.
 		"| `api` | `true` | Relays of this app by the operator's HTTP; without it 403. |\n" +
 		"| `static_push` | | A list of URLs, `rtmp://host/app` or rtmps: each stream of the app is pushed to each, with a slash and the room behind it. |\n")
 	return b.String()
+}
+
+// secretsDoc tells how to keep secrets out of the list of processes and out of the file.
+func secretsDoc() string {
+	var keys []string
+	for _, f := range fields() {
+		if f.secret != "" {
+			keys = append(keys, "`"+f.Key+"`")
+		}
+	}
+	return `
+## Secrets
+
+Every user of a machine can read the flags of its processes, so livego warns about a secret in a flag. Keep a secret in
+a file instead. There are two ways to name it:
+
+- An environment variable with ` + "`_FILE`" + ` behind the name: ` + "`LIVEGO_JWT_SECRET_FILE=/run/secrets/jwt`" + `, as Docker and
+  Kubernetes mount secrets.
+- A systemd credential with the name of the setting: ` + "`LoadCredential=jwt.secret:/etc/livego/jwt`" + ` in the unit. livego
+  finds it in ` + "`$CREDENTIALS_DIRECTORY`" + `.
+
+The file holds one line. A line end behind it does not count. Both ways count as environment variables: a flag overrides
+them, and they override ` + "`livego.yaml`" + `. The settings that can come from a file are
+` + strings.Join(keys, ", ") + `.
+`
 }
 
 // limits says in a sentence what a setting may be.

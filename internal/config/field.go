@@ -37,9 +37,12 @@ type field struct {
 	typ      reflect.Type
 	min, max string
 	oneof    []string
-	secret   bool
+	secret   string // "": not a secret; secretURL: a URL that may hold one
 	nonempty bool
 }
+
+// secretURL is the tag of a setting that is a secret only with a password or a query in it.
+const secretURL = "url"
 
 // fields reads the table off the tags of Config.
 func fields() []field {
@@ -63,7 +66,7 @@ func fields() []field {
 			}
 			f := field{
 				index: at, typ: sf.Type, min: sf.Tag.Get("min"), max: sf.Tag.Get("max"),
-				secret: sf.Tag.Get("secret") != "", nonempty: sf.Tag.Get("nonempty") != "",
+				secret: sf.Tag.Get("secret"), nonempty: sf.Tag.Get("nonempty") != "",
 			}
 			if list := sf.Tag.Get("oneof"); list != "" {
 				f.oneof = strings.Split(list, ",")

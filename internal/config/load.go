@@ -24,11 +24,15 @@ func Load(s Sources) (Config, []string, error) {
 	env, warnings := l.readEnv(s.Env)
 	l.readFile(s.Flags, env)
 	for _, f := range l.fields {
-		if text, ok := env[f.Key]; ok {
-			l.set(f.Key, text, f.Env+": ")
+		if v, ok := env[f.Key]; ok {
+			l.set(f.Key, v.text, v.place)
 		}
 		if text, ok := s.Flags[f.Key]; ok {
 			l.set(f.Key, text, "--"+f.Key+": ")
+			if f.reveals(text) {
+				warnings = append(warnings, fmt.Sprintf(
+					"--%s is visible to every user of this machine in the list of processes: use %s", f.Key, f.fileEnv()))
+			}
 		}
 	}
 	// A setting that could not be read would only lead to more complaints about others.
@@ -80,11 +84,13 @@ func (l *loader) place(key string) string {
 }
 
 // readFile reads the file that flags, environment or default name. Only one that was named has to be there.
-func (l *loader) readFile(flags, env map[string]string) {
+func (l *loader) readFile(flags map[string]string, env map[string]value) {
 	const key = "config_file"
 	path, named := flags[key]
 	if !named {
-		path, named = env[key]
+		var v value
+		v, named = env[key]
+		path = v.text
 	}
 	if !named {
 		path = l.cfg.ConfigFile
@@ -108,22 +114,37 @@ func (l *loader) readFile(flags, env map[string]string) {
 	l.cfg.ConfigFile = path // whatever the file says of itself
 }
 
-// readEnv sorts the variables of ours into settings, by key, and a warning about the rest.
-func (l *loader) readEnv(environ []string) (env map[string]string, warnings []string) {
-	env = map[string]string{}
-	byName := map[string]string{}
-	for _, f := range l.fields {
-		byName[f.Env] = f.Key
+// A value is a setting as written, and what an error about it starts with.
+type value struct{ text, place string }
+
+// readEnv sorts the variables of ours into settings, by key, and a warning about the rest. It reads the files that hold
+// secrets: those that variables name, and the credentials that systemd passes.
+func (l *loader) readEnv(environ []string) (env map[string]value, warnings []string) {
+	env = map[string]value{}
+	byName := map[string]*field{}
+	for i := range l.fields {
+		f := &l.fields[i]
+		byName[f.Env] = f
+		if f.secret != "" {
+			byName[f.fileEnv()] = f
+		}
 	}
+	files := map[string]string{} // by key
+	credentials := ""
 	var unknown []string
 	for _, kv := range environ {
-		name, value, _ := strings.Cut(kv, "=")
-		if key, ok := byName[name]; ok {
-			env[key] = value
-		} else if strings.HasPrefix(name, envPrefix) && !ofKubernetes.MatchString(name) {
+		name, text, _ := strings.Cut(kv, "=")
+		if f, ok := byName[name]; ok && name == f.Env {
+			env[f.Key] = value{text, f.Env + ": "}
+		} else if ok && text != "" {
+			files[f.Key] = text
+		} else if name == credentialsEnv {
+			credentials = text
+		} else if !ok && strings.HasPrefix(name, envPrefix) && !ofKubernetes.MatchString(name) {
 			unknown = append(unknown, name)
 		}
 	}
+	l.readSecretFiles(env, files, credentials)
 	if len(unknown) > 0 {
 		slices.Sort(unknown)
 		warnings = append(warnings, "unknown environment variables have no effect: "+strings.Join(unknown, ", "))

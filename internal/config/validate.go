@@ -16,6 +16,7 @@ import (
 
 	"livego/internal/live"
 	"livego/internal/redisurl"
+	"livego/internal/textfile"
 )
 
 // Validate reports whether a server can be started with c: addresses, certificate files that are needed, and what this
@@ -153,6 +154,9 @@ func LoadPublicKey(path string) (ed25519.PublicKey, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
+	}
+	if data, err = textfile.Decode(data); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	block, _ := pem.Decode(data)
 	if block == nil {

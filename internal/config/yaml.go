@@ -14,6 +14,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 
 	"livego/internal/live"
+	"livego/internal/textfile"
 )
 
 // maxFile bounds the file: one with a thousand apps has a tenth of it.
@@ -22,6 +23,11 @@ const maxFile = 1 << 20
 // readYAML reads a file's settings off its syntax tree, which still knows the lines. Of YAML it takes mappings, lists and plain
 // values: no aliases, merges or tags, and a key once.
 func (l *loader) readYAML(path string, data []byte) {
+	data, err := textfile.Decode(data)
+	if err != nil {
+		l.fail(path+": ", "%w", err)
+		return
+	}
 	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey()) // the complaint about those is ours
 	if err != nil {
 		var syntax *yaml.SyntaxError

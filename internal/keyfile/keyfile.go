@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"livego/internal/live"
+	"livego/internal/textfile"
 )
 
 // A Key is a live.Key as JSON. The documentation of the HTTP interface is made from its tags.
@@ -120,6 +121,9 @@ func Decode(r io.Reader) ([]live.Key, error) {
 		return nil, err
 	case len(data) > maxFile:
 		return nil, live.Errorf(live.Invalid, "the file is larger than %d MiB", maxFile>>20)
+	}
+	if data, err = textfile.Decode(data); err != nil {
+		return nil, &live.Error{Kind: live.Invalid, Err: err}
 	}
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.DisallowUnknownFields()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"livego/internal/source"
+	"livego/internal/textfile"
 )
 
 // An Entry is one file to play, or a part of it.
@@ -66,7 +67,13 @@ func readList(path string) ([]byte, error) {
 	defer f.Close()
 	head := make([]byte, 4096)
 	n, err := io.ReadFull(f, head)
-	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) || !isList(head[:n]) {
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, nil
+	}
+	if isListUTF16(head[:n]) {
+		return nil, fmt.Errorf("%s: %w", path, textfile.ErrUTF16)
+	}
+	if !isList(head[:n]) {
 		return nil, nil
 	}
 	if info.Size() > maxList {
@@ -77,6 +84,12 @@ func readList(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return append(head[:n], rest...), nil
+}
+
+// isListUTF16 reports whether head would start a list if its UTF-16 characters were single bytes.
+func isListUTF16(head []byte) bool {
+	_, err := textfile.Decode(head)
+	return err != nil && isList(bytes.ReplaceAll(bytes.Trim(head, "\xff\xfe"), []byte{0}, nil))
 }
 
 // isList reports whether the first word of a text is one that lists begin with.

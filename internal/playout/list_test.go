@@ -74,6 +74,12 @@ func TestEntries(t *testing.T) {
 		}
 		return path
 	}
+	for _, name := range []string{"files.txt", "list"} {
+		list := write(name, "\xff\xfe"+strings.Join(strings.Split("file 'a.mp4'\n", ""), "\x00")+"\x00")
+		if _, err := Entries([]string{list}); err == nil || err.Error() != list+": the file is UTF-16: save it as UTF-8" {
+			t.Errorf("a list in UTF-16: %v", err)
+		}
+	}
 	list, film := write("any name", "# list\nfile x.mp4\n"), write("files.txt", "\x00\x00\x00\x18ftyp")
 	got, err := Entries([]string{film, list, filepath.Join(dir, "gone")})
 	want := []Entry{{Path: film}, {Path: filepath.Join(dir, "x.mp4"), From: list + ":2"}, {Path: filepath.Join(dir, "gone")}}
