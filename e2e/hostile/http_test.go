@@ -46,6 +46,8 @@ func requests() []request {
 		{"W03 GET with a body", get(nobody, "Content-Length: 5") + "hello", []int{400}, true},
 		{"W04 no Host", "GET " + nobody + " HTTP/1.1\r\n\r\n", []int{400}, true},
 		{"W04 two Hosts", get(nobody, "Host: other"), []int{400}, true},
+		{"W04 markup as Host", "GET " + stream + " HTTP/1.1\r\nHost: a'onmouseover=alert(1)\r\n\r\n", []int{400}, false},
+		{"W04 Host of 11 kB", "GET " + stream + " HTTP/1.1\r\nHost: " + strings.Repeat("a", 11<<10) + "\r\n\r\n", []int{400}, false},
 		{"W05 absolute URI", get("http://evil.example" + nobody), []int{400, 405}, false},
 		{"W05 CONNECT", "CONNECT evil.example:80 HTTP/1.1\r\nHost: evil.example:80\r\n\r\n", []int{400, 405}, false},
 		{"W05 TRACE", "TRACE / HTTP/1.1\r\nHost: h\r\n\r\n", []int{405}, false},

@@ -13,6 +13,7 @@ import (
 
 	"livego/internal/auth"
 	"livego/internal/live"
+	"livego/internal/netx"
 	"livego/internal/obs"
 	"livego/internal/stream"
 )
@@ -97,6 +98,10 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	harden(w.Header())
 	if len(r.RequestURI) > maxURL {
 		fail(w, r, errLongURL)
+		return
+	}
+	if err := netx.CheckHost(r.Host); err != nil {
+		fail(w, r, err)
 		return
 	}
 	switch r.URL.Path {

@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"html/template"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -135,7 +136,6 @@ func (s *server) tour(r *http.Request) *tourData {
 func (s *server) describe(in stream.Info, host string, now time.Time) streamData {
 	d := streamData{
 		Name: in.Name.String(), Held: in.Held, Up: span(now.Sub(in.Since)),
-		Viewers: len(in.Viewers), Protos: protos(in.Viewers),
 	}
 	app, _ := s.app(in.Name.App)
 	d.Links = s.links(app, in.Name, host)
@@ -149,10 +149,13 @@ func (s *server) describe(in stream.Info, host string, now time.Time) streamData
 	for _, t := range in.Tracks {
 		d.Tracks = append(d.Tracks, describeTrack(t, active))
 	}
-	var lag time.Duration
-	for _, v := range in.Viewers {
+	count, lag := map[string]int{}, time.Duration(0)
+	for v := range s.viewers(in.Name, make([]stream.ConnInfo, statPiece)) {
+		d.Viewers++
+		count[v.Proto]++
 		lag = max(lag, v.Delay)
 	}
+	d.Protos = protos(count)
 	if lag >= time.Second {
 		d.Lag = fmt.Sprintf("%.1f s", lag.Seconds())
 	}
@@ -206,15 +209,9 @@ func from(c stream.ConnInfo, m *media.Meta) string {
 	return s
 }
 
-// protos counts viewers by protocol, the most watched first.
-func protos(viewers []stream.ConnInfo) string {
-	count := map[string]int{}
-	var names []string
-	for _, v := range viewers {
-		if count[v.Proto]++; count[v.Proto] == 1 {
-			names = append(names, v.Proto)
-		}
-	}
+// protos says how many viewers there are by each protocol, the most watched first.
+func protos(count map[string]int) string {
+	names := slices.Collect(maps.Keys(count))
 	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b)) })
 	for i, n := range names {
 		names[i] = fmt.Sprintf("%d %s", count[n], n)

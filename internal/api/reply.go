@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bufio"
 	"encoding/json"
 	"errors"
 	"io"
@@ -76,6 +77,23 @@ func reply(w http.ResponseWriter, status int, data any) {
 	w.WriteHeader(status)
 	w.Write(append(body, '\n')) // for who reads it in a shell
 }
+
+// A streamed is data of an envelope that writes itself as JSON, piece by piece.
+type streamed func(io.Writer) error
+
+// replyStreamed writes the envelope around data as it comes. An error means that the client has left: there is nobody to tell.
+func replyStreamed(w http.ResponseWriter, data streamed) {
+	w.Header().Set("Content-Type", "application/json")
+	b := bufio.NewWriterSize(w, replyBuffer)
+	_, _ = b.WriteString(`{"status":200,"data":`) // its error comes again at the next write
+	if data(b) == nil {
+		_, _ = b.WriteString("}\n")
+		_ = b.Flush()
+	}
+}
+
+// replyBuffer is how many bytes of a streamed answer are written at once.
+const replyBuffer = 32 << 10
 
 func plain(w http.ResponseWriter, status int, text string) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")

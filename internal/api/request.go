@@ -93,6 +93,10 @@ func (s *server) enveloped(h func(*http.Request, url.Values) (any, error)) http.
 			fail(w, r, err)
 			return
 		}
+		if s, ok := data.(streamed); ok {
+			replyStreamed(w, s)
+			return
+		}
 		reply(w, http.StatusOK, data)
 	}, http.MethodGet, http.MethodPost, http.MethodDelete)
 }

@@ -1,6 +1,9 @@
 package api
 
 import (
+	"encoding/json"
+	"io"
+	"iter"
 	"math"
 	"net/http"
 	"net/url"
@@ -10,12 +13,6 @@ import (
 	"livego/internal/live"
 	"livego/internal/stream"
 )
-
-// liveStats is the data of /stat/livestat. Its lists are null when empty: the documented interface has it so.
-type liveStats struct {
-	Publishers []connStats `json:"publishers"`
-	Players    []connStats `json:"players"`
-}
 
 // connStats is one publisher or player. Names and order are the documented interface's; what is new stands behind them.
 type connStats struct {
@@ -46,19 +43,92 @@ func (s *server) liveStat(_ *http.Request, args url.Values) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var stats liveStats
 	if !given {
-		for _, in := range s.Hub.Snapshot() {
-			stats.add(in)
-		}
-		return stats, nil
+		return s.liveStats(s.Hub.Names()), nil
 	}
 	in, err := s.find(room)
 	if err != nil {
 		return nil, err
 	}
-	stats.add(in)
-	return stats, nil
+	return s.liveStats([]live.Name{in.Name}), nil
+}
+
+// statPiece is how many viewers are copied at once: 64 KiB of them.
+const statPiece = 256
+
+// liveStats returns the data of /stat/livestat for names, {"publishers":[...],"players":[...]}, each list null when it is empty: the
+// documented interface has it so. It is encoded as it is read from the hub: a server may have any number of players, and neither the
+// document nor a copy of what it says is ever in memory as a whole.
+func (s *server) liveStats(names []live.Name) streamed {
+	return func(w io.Writer) error {
+		list := func(name string, fill func(add func(connStats) error) error) error {
+			if _, err := io.WriteString(w, name+":"); err != nil {
+				return err
+			}
+			before := "["
+			err := fill(func(c connStats) error {
+				data, err := json.Marshal(c)
+				if err != nil {
+					return err
+				}
+				_, err = io.WriteString(w, before+string(data))
+				before = ","
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			after := "]"
+			if before == "[" {
+				after = "null"
+			}
+			_, err = io.WriteString(w, after)
+			return err
+		}
+		if err := list(`{"publishers"`, func(add func(connStats) error) error {
+			for _, name := range names {
+				in, _ := s.Hub.Info(name)
+				for _, c := range in.Publishers {
+					if err := add(publisherStats(in, c)); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		if err := list(`,"players"`, func(add func(connStats) error) error {
+			piece := make([]stream.ConnInfo, statPiece)
+			for _, name := range names {
+				for c := range s.viewers(name, piece) {
+					if err := add(playerStats(name, c)); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		_, err := io.WriteString(w, "}")
+		return err
+	}
+}
+
+// viewers returns those of name, of which it copies as many as piece holds at a time. What is returned is valid until the next.
+func (s *server) viewers(name live.Name, piece []stream.ConnInfo) iter.Seq[*stream.ConnInfo] {
+	return func(yield func(*stream.ConnInfo) bool) {
+		for after, n := uint64(0), len(piece); n == len(piece); {
+			n = s.Hub.Viewers(name, after, piece)
+			for i := range piece[:n] {
+				if !yield(&piece[i]) {
+					return
+				}
+				after = piece[i].ID
+			}
+		}
+	}
 }
 
 // find returns the stream that the argument room, "app/room", names.
@@ -82,27 +152,26 @@ func (s *server) find(room string) (stream.Info, error) {
 	return in, nil
 }
 
-func (s *liveStats) add(in stream.Info) {
-	for _, c := range in.Publishers {
-		p := statsOf(in.Name, c)
-		p.GatherMS = make(map[string]int64, len(in.Gather))
-		for proto, window := range in.Gather {
-			p.GatherMS[proto] = window.Milliseconds()
-		}
-		p.ArrivalPaced, p.Skips = c.Paced, &in.Skips
-		s.Publishers = append(s.Publishers, p)
+func publisherStats(in stream.Info, c stream.ConnInfo) connStats {
+	p := statsOf(in.Name, &c)
+	p.GatherMS = make(map[string]int64, len(in.Gather))
+	for proto, window := range in.Gather {
+		p.GatherMS[proto] = window.Milliseconds()
 	}
-	for _, c := range in.Viewers {
-		p := statsOf(in.Name, c)
-		p.Proto = c.Proto
-		if c.Flushed {
-			p.Delay, p.Queued, p.Skips = new(c.Delay.Milliseconds()), &c.Queued, &c.Skips
-		}
-		s.Players = append(s.Players, p)
-	}
+	p.ArrivalPaced, p.Skips = c.Paced, &in.Skips
+	return p
 }
 
-func statsOf(name live.Name, c stream.ConnInfo) connStats {
+func playerStats(name live.Name, c *stream.ConnInfo) connStats {
+	p := statsOf(name, c)
+	p.Proto = c.Proto
+	if c.Flushed {
+		p.Delay, p.Queued, p.Skips = new(c.Delay.Milliseconds()), &c.Queued, &c.Skips
+	}
+	return p
+}
+
+func statsOf(name live.Name, c *stream.ConnInfo) connStats {
 	return connStats{
 		Key:             name.String(),
 		URL:             publicURL(c.URL, name),

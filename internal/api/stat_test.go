@@ -1,9 +1,12 @@
 package api
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -65,6 +68,55 @@ func TestLiveStat(t *testing.T) {
 			check("/stat/livestat?room="+room, 404, inactive)
 		}
 	})
+}
+
+// TestLiveStatOfMany reads the document of a stream with more viewers than are copied at once.
+func TestLiveStatOfMany(t *testing.T) {
+	if size := statPiece * int(reflect.TypeFor[stream.ConnInfo]().Size()); size > 64<<10 {
+		t.Errorf("%d bytes are copied at once, want 64 KiB at most", size)
+	}
+	s := newScene(t, nil)
+	movie := live.Name{App: "live", Room: "movie"}
+	s.publish(movie, live.KeyRef{})
+	var want []uint64
+	for n := range 3*statPiece + 7 {
+		if v := s.watch(movie, "hls", "http://localhost/live/movie.m3u8", 0, 0); n%5 == 0 {
+			v.Leave()
+		} else {
+			want = append(want, v.ID())
+		}
+	}
+	var doc struct {
+		Status int
+		Data   struct{ Publishers, Players []connStats }
+	}
+	w := s.get("/stat/livestat")
+	if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	var got []uint64
+	for _, p := range doc.Data.Players {
+		got = append(got, p.StreamID)
+	}
+	if doc.Status != 200 || len(doc.Data.Publishers) != 1 || !slices.Equal(got, want) {
+		t.Errorf("status %d, %d publishers, players %v, want %v", doc.Status, len(doc.Data.Publishers), got, want)
+	}
+	if page := s.get("/").Body.String(); !strings.Contains(page, fmt.Sprintf("%d hls", len(want))) {
+		t.Errorf("the page does not count %d viewers", len(want))
+	}
+}
+
+// TestHostHeader has a page's address in the Host header: nothing repeats it.
+func TestHostHeader(t *testing.T) {
+	s := newScene(t, nil)
+	for _, host := range []string{"a'onmouseover=alert(1)", "a<b>", strings.Repeat("a", 15<<10)} {
+		for _, path := range []string{"/", "/stat/livestat", "/control/get?room=movie", "/api/v1/keys", "/healthz"} {
+			w := s.get(path, "Host: "+host)
+			if w.Code != http.StatusBadRequest || strings.Contains(w.Body.String(), "alert") {
+				t.Errorf("%s for %.30q: %d %s", path, host, w.Code, w.Body)
+			}
+		}
+	}
 }
 
 func TestLiveStatBadRoom(t *testing.T) {

@@ -103,6 +103,10 @@ func (v *viewers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "a request here has no body", http.StatusBadRequest)
 		return
 	}
+	if err := netx.CheckHost(r.Host); err != nil {
+		netx.WriteError(w, err)
+		return
+	}
 	if len(r.RequestURI) > maxURL {
 		http.Error(w, "the URL is longer than 4096 bytes", http.StatusRequestURITooLong)
 		return

@@ -69,7 +69,7 @@ func TestPublish(t *testing.T) {
 		req := published(t, s, c)
 		want := &Request{
 			Publish: true, App: "live", Name: "key", Query: "token=t", Token: "t", Type: "live", StreamID: 1,
-			TcURL: "rtmp://host/live", FlashVer: "FMLE/3.0 (compatible; livego)",
+			FlashVer:    "FMLE/3.0 (compatible; livego)",
 			VideoCodecs: []string{"*"}, AudioCodecs: []string{"*"}, CapsEx: CapsMultitrack | CapsModEx | CapsTimestampOffset,
 		}
 		if !reflect.DeepEqual(req, want) {

@@ -19,13 +19,12 @@ type Request struct {
 	App, Name string
 
 	// Query holds the arguments that stood after App, Name and in tcUrl, encoded; none has two values. Token is the one named
-	// token. Both are secret.
+	// token. Both are secret; ForgetArguments lets go of them.
 	Query, Token string
 
 	Type           string  // of a publish: live, record, append; to be treated alike
 	Start          float64 // of a play, in seconds; -2 live or recorded, -1 live, also when the client sent none
 	StreamID       uint32  // message stream; 1 for all clients that open one only
-	TcURL          string  // for people; may hold secrets
 	FlashVer       string  // what the client calls itself, at most 256 bytes, any of them
 	ObjectEncoding float64 // 0 AMF0, 3 AMF3: what the client would like; it gets AMF0
 
@@ -34,6 +33,9 @@ type Request struct {
 	VideoCodecs, AudioCodecs []string
 	CapsEx                   Caps
 }
+
+// ForgetArguments lets go of what has served its purpose once a request is granted: the rest of r lives as long as its connection.
+func (r *Request) ForgetArguments() { r.Query, r.Token = "", "" }
 
 // Caps are the capabilities in capsEx (CapsExMask).
 type Caps int
@@ -57,15 +59,19 @@ func (r *Request) enhanced() bool {
 	return r.VideoCodecs != nil || r.AudioCodecs != nil || r.CapsEx != 0
 }
 
+// Limits of what a client says in connect, publish and play, in bytes. A player's request lives as long as its connection.
 const (
-	maxTcURL    = 4 << 10
-	maxFlashVer = 256
+	maxTcURL     = 4 << 10
+	maxFlashVer  = 256
+	maxArguments = 8 << 10 // all names and values that stand after App, Name and in tcUrl: the longest token, and more
+	fourCCLength = 4
 )
 
 // A connection is what a client's connect said.
 type connection struct {
-	req  Request // as far as connect tells
-	args url.Values
+	req      Request // as far as connect tells
+	args     url.Values
+	argBytes int
 }
 
 // parseConnect reads the object of a connect command. The error's text may go to the peer.
@@ -74,9 +80,8 @@ func parseConnect(o amf0.Object) (*connection, error) {
 	c := &connection{args: url.Values{}}
 	app, query, _ := strings.Cut(text("app"), "?")
 	c.req = Request{
-		App:            strings.TrimRight(app, "/"),
-		TcURL:          text("tcUrl"),
-		FlashVer:       text("flashVer")[:min(len(text("flashVer")), maxFlashVer)],
+		App:            strings.Clone(strings.TrimRight(app, "/")),
+		FlashVer:       strings.Clone(text("flashVer")[:min(len(text("flashVer")), maxFlashVer)]),
 		ObjectEncoding: sane(o.Get("objectEncoding")),
 		VideoCodecs:    fourCCs(o, "videoFourCcInfoMap"),
 		AudioCodecs:    fourCCs(o, "audioFourCcInfoMap"),
@@ -85,13 +90,14 @@ func parseConnect(o amf0.Object) (*connection, error) {
 	if err := c.addQuery(query); err != nil {
 		return nil, err
 	}
-	if c.req.TcURL == "" {
+	tcURL := text("tcUrl")
+	if tcURL == "" {
 		return c, nil
 	}
-	if len(c.req.TcURL) > maxTcURL {
+	if len(tcURL) > maxTcURL {
 		return nil, fmt.Errorf("tcUrl is longer than %d bytes", maxTcURL)
 	}
-	u, err := url.Parse(c.req.TcURL)
+	u, err := url.Parse(tcURL)
 	if err != nil || !strings.HasPrefix(u.Scheme, "rtmp") || u.Host == "" {
 		return nil, errors.New("tcUrl is not an RTMP address")
 	}
@@ -101,28 +107,40 @@ func parseConnect(o amf0.Object) (*connection, error) {
 // addQuery adds the arguments in query. Encoders put them after app, name or both, so the same twice is in order, and two values
 // for one are not: nobody could tell which was checked and which was used.
 func (c *connection) addQuery(query string) error {
+	if len(query) > 3*maxArguments { // all of it escaped
+		return errLongArguments
+	}
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return errors.New("the query is malformed")
 	}
 	for key, vs := range values {
 		for _, v := range vs {
-			if old, ok := c.args[key]; ok && old[0] != v {
+			old, ok := c.args[key]
+			if ok && old[0] != v {
 				return errors.New("the same argument has different values")
 			}
-			c.args[key] = []string{v}
+			if ok {
+				continue
+			}
+			if c.argBytes += len(key) + len(v); c.argBytes > maxArguments {
+				return errLongArguments
+			}
+			c.args[strings.Clone(key)] = []string{strings.Clone(v)}
 		}
 	}
 	return nil
 }
+
+var errLongArguments = fmt.Errorf("the arguments are longer than %d bytes", maxArguments)
 
 // fourCCs returns the codecs that a connect object lists: those of all kinds in the way of Enhanced RTMP v1, and those in the map of
 // that name, of one kind, in the way of v2. Without list and map it returns nil.
 func fourCCs(o amf0.Object, name string) []string {
 	var codes []string
 	add := func(code string) {
-		if len(codes) < maxFourCCs && !slices.Contains(codes, code) {
-			codes = append(codes, code)
+		if len(codes) < maxFourCCs && len(code) <= fourCCLength && !slices.Contains(codes, code) {
+			codes = append(codes, strings.Clone(code))
 		}
 	}
 	if list, ok := o.Get("fourCcList").([]any); ok {

@@ -190,10 +190,11 @@ func (c *ServerConn) request(cmd command, code string) (*Request, error) {
 		return nil, c.refuse(onStatus(cmd.streamID, "error", code, problem), &StatusError{code, problem})
 	}
 	req := c.peer.req
-	req.Name = name
+	req.Name = strings.Clone(name) // it was part of a message
 	req.StreamID = cmd.streamID
 	req.Query = c.peer.args.Encode()
 	req.Token = c.peer.args.Get("token")
+	c.peer.args = nil // there is no second request
 	return &req, nil
 }
 

@@ -210,6 +210,17 @@ func sessionRows() []sessionRow {
 		{name: "S19 app and tcUrl differ", in: []Message{connect("live?token=a", "rtmp://host/live?token=b")}, lines: []string{"_error NetConnection.Connect.Rejected"}, end: "refused"},
 		{name: "S19 app and name differ", in: []Message{connect("live?token=a", ""), create, say(1, "publish", 3, nil, "key?token=b")},
 			lines: []string{connected, created, "onStatus NetStream.Publish.BadName"}, end: "refused"},
+		named("the longest arguments", sessionRow{in: []Message{hello, create, say(1, "publish", 3, nil, "key?a="+strings.Repeat("x", maxArguments-1))},
+			asked: "publish live/key?a=" + strings.Repeat("x", maxArguments-1), lines: said(), end: "eof"}),
+		named("longer arguments behind the name", refused(say(1, "publish", 3, nil, "key?a="+strings.Repeat("x", maxArguments)), "onStatus NetStream.Publish.BadName")),
+		named("longer arguments altogether", sessionRow{
+			in: []Message{
+				connect("live?a="+strings.Repeat("x", maxArguments/2), "rtmp://host/live?b="+strings.Repeat("x", maxArguments/4)), create,
+				say(1, "play", 3, nil, "room?c="+strings.Repeat("x", maxArguments/2)),
+			},
+			lines: []string{connected, created, "onStatus NetStream.Play.StreamNotFound"}, end: "refused",
+		}),
+		named("arguments of 60 KB behind the app", sessionRow{in: []Message{connect("live?a="+strings.Repeat("x", 60_000), "")}, lines: []string{"_error NetConnection.Connect.Rejected"}, end: "refused"}),
 		named("S19 twice in one", refused(say(1, "publish", 3, nil, "key?token=a&token=b"), "onStatus NetStream.Publish.BadName")),
 
 		published("M22 trailing bytes", started(raw(TypeAudio, 1, "a"), raw(typeCommand, 1, string(publish.Payload)+"\xff")), append([]string{"8/0/a"}, said("onStatus NetStream.Publish.BadName")...), "eof"),

@@ -363,9 +363,9 @@ func TestSlowViewerIsMovedToAKeyframe(t *testing.T) {
 		t.Errorf("the slow viewer goes on with %d frames from %v, want the newest GOP", len(after), after[0].DTS)
 	}
 	checkMonotonic(t, append(before, after...))
-	in, _ := h.Info(movie)
-	if v := in.Viewers[0]; v.Skips != 1 {
-		t.Errorf("%d skips, want 1", v.Skips)
+	viewers := make([]ConnInfo, 2)
+	if h.Viewers(movie, 0, viewers); viewers[0].Skips != 1 {
+		t.Errorf("%d skips, want 1", viewers[0].Skips)
 	}
 }
 
@@ -738,6 +738,7 @@ func TestConcurrentUse(t *testing.T) {
 				}
 				s.Leave()
 				h.Snapshot()
+				h.Viewers(movie, 0, make([]ConnInfo, 3))
 			}
 		})
 	}

@@ -53,7 +53,7 @@ func (h *Hub) Publish(ctx context.Context, name live.Name, o PublishOptions) (*P
 		if err != nil {
 			return nil, err
 		}
-		p := &Publisher{id: h.ids.Add(1), opt: o, since: time.Now(), done: make(chan struct{})}
+		p := &Publisher{id: h.ids.Add(1), opt: o.bounded(), since: time.Now(), done: make(chan struct{})}
 		used, err := h.attach(p, name, begin)
 		if begin != nil && begin.release != nil && !used {
 			begin.release()

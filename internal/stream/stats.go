@@ -23,7 +23,6 @@ type Info struct {
 	Gather     map[string]time.Duration // the gather windows in force, by the protocol of the viewers
 	Skips      uint64                   // how often a viewer was moved to a newer keyframe, of all there were
 	Publishers []ConnInfo
-	Viewers    []ConnInfo
 }
 
 // ConnInfo is what is known of one publisher or viewer.
@@ -60,22 +59,8 @@ func (c *ConnInfo) ask() {
 	}
 }
 
-func (in *Info) ask() {
-	for i := range in.Viewers {
-		in.Viewers[i].ask()
-	}
-}
-
-// Snapshot returns all sessions, ordered by name.
+// Snapshot returns all sessions, ordered by name. Viewers has who watches them.
 func (h *Hub) Snapshot() []Info {
-	infos := h.snapshot()
-	for i := range infos {
-		infos[i].ask()
-	}
-	return infos
-}
-
-func (h *Hub) snapshot() []Info {
 	now := time.Now()
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -89,14 +74,22 @@ func (h *Hub) snapshot() []Info {
 	return infos
 }
 
-// Info returns the session of name; false when there is none.
-func (h *Hub) Info(name live.Name) (Info, bool) {
-	in, ok := h.info(name)
-	in.ask()
-	return in, ok
+// Names returns the names of all sessions, in order.
+func (h *Hub) Names() []live.Name {
+	h.mu.Lock()
+	names := make([]live.Name, 0, len(h.streams))
+	for name, s := range h.streams {
+		if s.session {
+			names = append(names, name)
+		}
+	}
+	h.mu.Unlock()
+	slices.SortFunc(names, func(a, b live.Name) int { return cmp.Compare(a.String(), b.String()) })
+	return names
 }
 
-func (h *Hub) info(name live.Name) (Info, bool) {
+// Info returns the session of name; false when there is none.
+func (h *Hub) Info(name live.Name) (Info, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.streams[name]
@@ -104,6 +97,37 @@ func (h *Hub) info(name live.Name) (Info, bool) {
 		return Info{}, false
 	}
 	return s.info(time.Now()), true
+}
+
+// Viewers writes to dst the viewers of name whose IDs are higher than after, in the order of their IDs, and returns how many; fewer than
+// dst holds are the last. A stream may have any number of viewers, so whoever reads them all does so in pieces, each with the last ID of
+// the piece before: the stream is held up for no longer than one piece takes.
+func (h *Hub) Viewers(name live.Name, after uint64, dst []ConnInfo) int {
+	n := h.viewers(name, after, dst)
+	for i := range dst[:n] {
+		dst[i].ask()
+	}
+	return n
+}
+
+func (h *Hub) viewers(name live.Name, after uint64, dst []ConnInfo) (n int) {
+	now := time.Now()
+	h.mu.Lock()
+	s := h.streams[name]
+	h.mu.Unlock()
+	if s == nil || len(dst) == 0 {
+		return 0
+	}
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	s.viewers.after(after, func(v *Viewer) bool {
+		if !v.opt.Internal {
+			dst[n] = v.info(now)
+			n++
+		}
+		return n < len(dst)
+	})
+	return n
 }
 
 // Has reports whether there is a session of name.
@@ -165,12 +189,6 @@ func (s *stream) info(now time.Time) Info {
 			in.Publishers = append(in.Publishers, c)
 		}
 	}
-	for v := range s.viewers {
-		if !v.opt.Internal {
-			in.Viewers = append(in.Viewers, v.info(now))
-		}
-	}
-	slices.SortFunc(in.Viewers, func(a, b ConnInfo) int { return cmp.Compare(a.ID, b.ID) })
 	return in
 }
 

@@ -44,7 +44,7 @@ type stream struct {
 	tracks  map[trackKey]*media.Track
 	firsts  [media.Data + 1]first // by kind
 	meta    *media.Meta
-	viewers map[*Viewer]struct{}
+	viewers viewerList
 	paces   []*pace // one for each protocol that somebody reads it by
 	beat    beat    // of the pictures
 	alarm   alarm   // wakes who waits for a time
@@ -54,9 +54,8 @@ type stream struct {
 func newStream(h *Hub, name live.Name) *stream {
 	return &stream{
 		name: name, hub: h,
-		begun:   make(chan struct{}),
-		tracks:  make(map[trackKey]*media.Track),
-		viewers: make(map[*Viewer]struct{}),
+		begun:  make(chan struct{}),
+		tracks: make(map[trackKey]*media.Track),
 	}
 }
 

@@ -50,9 +50,9 @@ func (h *Hub) Join(name live.Name, o ViewerOptions) (*Viewer, error) {
 		}
 		h.passes[o.Pass]++
 	}
-	v := &Viewer{s: s, id: h.ids.Add(1), opt: o, since: time.Now(), kicked: make(chan struct{})}
+	v := &Viewer{s: s, id: h.ids.Add(1), opt: o.bounded(), since: time.Now(), kicked: make(chan struct{})}
 	s.mu.Lock()
-	s.viewers[v] = struct{}{}
+	s.viewers.add(v) // h.mu is held, so that IDs ascend
 	if !o.Internal {
 		s.pace(o.Proto).viewers++
 	}
@@ -70,7 +70,7 @@ func (v *Viewer) Leave() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		s.mu.Lock()
-		delete(s.viewers, v)
+		s.viewers.remove(v)
 		if !v.opt.Internal {
 			s.pace(v.opt.Proto).viewers--
 		}
@@ -177,10 +177,5 @@ func (v *Viewer) kick(reason error) {
 func (s *stream) viewer(id uint64) *Viewer {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	for v := range s.viewers {
-		if v.id == id {
-			return v
-		}
-	}
-	return nil
+	return s.viewers.find(id)
 }

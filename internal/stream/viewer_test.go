@@ -1,9 +1,11 @@
 package stream
 
 import (
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"livego/internal/live"
 )
@@ -41,9 +43,9 @@ func TestGatherCountsViewers(t *testing.T) {
 			if got := gathered(); got != tt.counts {
 				t.Errorf("%s: gathered for %d, want %d", tt.name, got, tt.counts)
 			}
-			in, _ := h.Info(movie)
-			if counted := len(in.Viewers) == 1; counted == tt.options.Internal {
-				t.Errorf("%s: %d viewers are counted", tt.name, len(in.Viewers))
+			n := h.Viewers(movie, 0, make([]ConnInfo, 2))
+			if counted := n == 1; counted == tt.options.Internal {
+				t.Errorf("%s: %d viewers are counted", tt.name, n)
 			}
 			v.Leave()
 			if got := gathered(); got != 0 {
@@ -87,5 +89,32 @@ func TestPass(t *testing.T) {
 	}
 	if _, err := join(names[0], pass); live.KindOf(err) != live.Limit {
 		t.Errorf("the fourth of two: %v", err)
+	}
+}
+
+// TestKeptTexts joins and publishes with texts as long as a whole request: statistics keep a bounded beginning of each, in valid UTF-8.
+func TestKeptTexts(t *testing.T) {
+	h := NewHub(Options{})
+	defer h.Close()
+	long := strings.Repeat("x", maxKept-1) + "é" + strings.Repeat("y", 15<<10)
+	p, err := h.Publish(t.Context(), movie, PublishOptions{Proto: "test", Remote: long, URL: long})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.End(Goodbye)
+	v, err := h.Join(movie, ViewerOptions{Proto: "test", Remote: long, URL: long})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.Leave()
+	in, _ := h.Info(movie)
+	viewers := make([]ConnInfo, 1)
+	h.Viewers(movie, 0, viewers)
+	for _, c := range append(in.Publishers, viewers...) {
+		for _, s := range []string{c.Remote, c.URL} {
+			if len(s) > maxKept || !utf8.ValidString(s) || !strings.HasPrefix(long, s) {
+				t.Errorf("%d bytes are kept: %q", len(s), s)
+			}
+		}
 	}
 }

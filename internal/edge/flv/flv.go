@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"time"
@@ -130,10 +131,8 @@ func viewer(r *http.Request, grant live.Grant) stream.ViewerOptions {
 	if proto == protoWebSocket {
 		scheme = "ws"
 	}
-	if r.TLS != nil {
-		scheme += "s"
-	}
-	return stream.ViewerOptions{Proto: proto, Remote: r.RemoteAddr, URL: scheme + "://" + r.Host + r.URL.EscapedPath(), Pass: grant.Pass}
+	path := (&url.URL{Path: r.URL.Path}).EscapedPath() // a path that a client escaped for no reason is three times as long
+	return stream.ViewerOptions{Proto: proto, Remote: r.RemoteAddr, URL: netx.ShownURL(r, scheme, path), Pass: grant.Pass}
 }
 
 // dialectOf returns what a viewer wants otherwise than everybody, by the query of his address.

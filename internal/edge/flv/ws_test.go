@@ -84,11 +84,11 @@ func TestWebSocketIsHTTP(t *testing.T) {
 			if head := flv.FileHeader(true, true); !bytes.HasPrefix(media, head) || len(media) == len(head) {
 				t.Errorf("the first message is %q", media)
 			}
-			in, _ := hub.Info(movie)
-			if len(in.Viewers) != 2 {
-				t.Fatalf("%d viewers", len(in.Viewers))
+			viewers := watching(hub)
+			if len(viewers) != 2 {
+				t.Fatalf("%d viewers", len(viewers))
 			}
-			if v := in.Viewers[1]; v.Proto != "ws" || v.URL != tt.scheme+srv.Listener.Addr().String()+"/live/movie.flv" {
+			if v := viewers[1]; v.Proto != "ws" || v.URL != tt.scheme+srv.Listener.Addr().String()+"/live/movie.flv" {
 				t.Errorf("the viewer is %+v", v)
 			}
 			large := strings.Repeat("x", 3*pieceBytes) // goes in several frames
@@ -140,12 +140,10 @@ func TestWebSocketEnds(t *testing.T) {
 		{"goodbye", func(_ *stream.Hub, p *stream.Publisher) { p.End(stream.Goodbye) }, 1000, "the stream has ended"},
 		{"server stops", func(hub *stream.Hub, _ *stream.Publisher) { hub.Close() }, 1000, "the stream has ended"},
 		{"kick", func(hub *stream.Hub, _ *stream.Publisher) {
-			in, _ := hub.Info(movie)
-			hub.Kick(in.Viewers[0].ID, live.Errorf(live.Denied, "enough"))
+			hub.Kick(watching(hub)[0].ID, live.Errorf(live.Denied, "enough"))
 		}, 1008, "enough"},
 		{"long reason", func(hub *stream.Hub, _ *stream.Publisher) {
-			in, _ := hub.Info(movie)
-			hub.Kick(in.Viewers[0].ID, live.Errorf(live.Denied, "%s", strings.Repeat("é", 100)))
+			hub.Kick(watching(hub)[0].ID, live.Errorf(live.Denied, "%s", strings.Repeat("é", 100)))
 		}, 1008, strings.Repeat("é", 61)},
 		{"late track", func(_ *stream.Hub, p *stream.Publisher) { p.Write(audio(0, "late")) },
 			1012, "a track came that the file header does not have"},

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"livego/internal/live"
+	"livego/internal/netx"
 	"livego/internal/segment"
 	"livego/internal/stream"
 )
@@ -211,13 +212,9 @@ func (a *audience) join(g *guest, epoch uint64, r *http.Request) error {
 	if g.viewer != nil && g.epoch == epoch {
 		return nil
 	}
-	scheme := "http://"
-	if r.TLS != nil {
-		scheme = "https://"
-	}
 	g.leave() // before he joins: he counts once
 	v, err := a.hub.Join(g.client.name, stream.ViewerOptions{
-		Proto: "hls", Pass: g.pass, Remote: r.RemoteAddr, URL: scheme + r.Host + "/" + g.client.name.String() + playlistExt,
+		Proto: "hls", Pass: g.pass, Remote: r.RemoteAddr, URL: netx.ShownURL(r, "http", "/"+g.client.name.String()+playlistExt),
 	})
 	switch {
 	case live.KindOf(err) == live.Limit:

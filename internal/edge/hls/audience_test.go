@@ -14,8 +14,8 @@ import (
 
 // watching returns who is counted as a viewer of the movie.
 func (c *scene) watching() []stream.ConnInfo {
-	in, _ := c.hub.Info(movie)
-	return in.Viewers
+	viewers := make([]stream.ConnInfo, 16)
+	return viewers[:c.hub.Viewers(movie, 0, viewers)]
 }
 
 // remembered returns how many guests the audience knows, and how many clients.

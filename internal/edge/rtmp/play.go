@@ -21,6 +21,7 @@ import (
 // play serves a player. It reports whether the connection has been handed over and is no longer ours.
 func (ss *session) play(ctx context.Context) (handedOver bool) {
 	grant, err := ss.gate.Allow(ctx, ss.request(live.Play))
+	ss.req.ForgetArguments()
 	if err != nil {
 		ss.refusePlay(err)
 		return false

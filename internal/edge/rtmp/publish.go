@@ -18,6 +18,7 @@ import (
 // publish serves an encoder.
 func (ss *session) publish(ctx context.Context) {
 	grant, err := ss.gate.Allow(ctx, ss.request(live.Publish))
+	ss.req.ForgetArguments()
 	if err != nil {
 		ss.refusePublish(err)
 		return
