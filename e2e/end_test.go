@@ -3,11 +3,15 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"livego/e2e/essence"
 	"livego/e2e/rig"
+	"livego/e2e/rtmp"
 	"livego/e2e/sample"
 )
 
@@ -71,4 +75,48 @@ func TestNothingStays(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestPublishedAgainWithoutMedia publishes a room that was watched before with an encoder that sends no media and leaves, while viewers
+// ask for its playlists: they get what is kept.
+func TestPublishedAgainWithoutMedia(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	src.push(s, t, "movie").OK(patience)
+	master := s.HLS("movie")
+	playlists := []string{master, master + "?format=ts", strings.Replace(master, ".m3u8", "/index.m3u8", 1)}
+	for range 3 {
+		c, err := rtmp.Open(net.Dialer{}, s.Addr("rtmp_addr"), "live", patience)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = c.Publish(s.Key("movie")); err == nil {
+			err = c.Started("NetStream.Publish.Start", patience)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var answers []func() (int, error)
+		for _, url := range playlists {
+			answers = append(answers, async(func() (int, error) {
+				resp, _, err := fetch(ctx, rig.Client(), url)
+				if err != nil {
+					return 0, err
+				}
+				return resp.StatusCode, nil
+			}))
+		}
+		if err := c.Unpublish(s.Key("movie")); err != nil {
+			t.Error(err)
+		}
+		c.NC.Close()
+		for i, answer := range answers {
+			if status, err := answer(); err != nil || status != http.StatusOK {
+				t.Errorf("%s: HTTP %d, %v", playlists[i], status, err)
+			}
+		}
+	}
 }

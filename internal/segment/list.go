@@ -365,7 +365,10 @@ func (l *List) drop() {
 // closed returns l with the open segment completed by the parts that have been shown of it, as a list before a new session: not
 // ready.
 func (l *List) closed() *List {
-	c := &List{segments: l.segments, listed: l.listed, Bytes: l.Bytes, next: make(chan struct{}), waiting: newTurn(), complete: make(chan struct{}), zip: l.zip}
+	c := &List{
+		Target: l.Target, PartTarget: l.PartTarget, Bytes: l.Bytes, segments: l.segments, listed: l.listed, zip: l.zip,
+		next: make(chan struct{}), waiting: newTurn(), complete: make(chan struct{}),
+	}
 	if len(l.parts) == 0 {
 		return c
 	}

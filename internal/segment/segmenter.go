@@ -321,7 +321,7 @@ func (s *Segmenter) Pause() {
 	s.store(l)
 }
 
-// End completes the last segment and the playlist.
+// End completes the last segment and the playlist. Where nothing came, that is the playlist of the session before.
 func (s *Segmenter) End() {
 	last := s.List()
 	var l *List
@@ -329,7 +329,7 @@ func (s *Segmenter) End() {
 	case s.open != nil:
 		l = s.complete(s.length(), nil)
 		s.open = nil
-	case !last.Ready:
+	case last.listed == 0:
 		close(s.ready)
 		return
 	default:

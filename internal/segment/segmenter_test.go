@@ -740,3 +740,33 @@ func TestFirstPlaylist(t *testing.T) {
 		}
 	}
 }
+
+// TestNextWithoutMedia ends a session to which nothing came: the playlist of the session before stays, and is over.
+func TestNextWithoutMedia(t *testing.T) {
+	first := New(7, Options{Part: 200 * ms})
+	feed(t, first, video(0, 5*time.Second, 40*ms, 2*time.Second)) // ends it
+	s := first.Next(100)
+	if l := s.List(); l.Ready {
+		t.Error("there is a playlist before there is a segment")
+	}
+	s.End()
+	<-s.Ready()
+	for f := range formats {
+		want, got := playlistText(t, first.List(), f), playlistText(t, s.List(), f)
+		if got != want || !strings.Contains(got, "#EXT-X-ENDLIST") {
+			t.Errorf("playlist\n%s\nwant\n%s", got, want)
+		}
+	}
+	if none := New(7, Options{}).Next(100); none.List().Ready {
+		t.Error("there is a playlist of nothing")
+	}
+}
+
+func playlistText(t *testing.T, l *List, f Format) string {
+	t.Helper()
+	p, err := l.Playlist(f, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(p.Body)
+}

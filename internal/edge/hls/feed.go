@@ -82,7 +82,8 @@ func (fd *feed) run(ctx context.Context) error {
 		return err
 	}
 	defer sub.Leave()
-	seg := fd.sess.seg
+	defer fd.sess.subscriber.Store(nil)
+	seg := fd.sess.segmenter.Load()
 	for {
 		err := fd.read(ctx, sub, seg)
 		switch {
@@ -101,7 +102,6 @@ func (fd *feed) run(ctx context.Context) error {
 func (fd *feed) open(ctx context.Context) (*stream.Subscriber, error) {
 	s, sess := fd.srv, fd.sess
 	defer close(sess.begun)
-	sess.seg = sess.before
 	gops := math.MaxInt // all there is
 	if sess.resumes {
 		gops = 0 // what broke the session before is not read again
@@ -114,12 +114,13 @@ func (fd *feed) open(ctx context.Context) (*stream.Subscriber, error) {
 	if err != nil {
 		return nil, err
 	}
-	sess.epoch, sess.hurry = sub.Epoch(), sub.Hurry
-	if sess.before != nil {
-		sess.seg = sess.before.Next(sess.epoch)
+	sess.epoch = sub.Epoch()
+	if before := sess.segmenter.Load(); before != nil {
+		sess.segmenter.Store(before.Next(sess.epoch))
 	} else {
-		sess.seg = segment.New(sess.epoch, s.segmentOptions())
+		sess.segmenter.Store(segment.New(sess.epoch, s.segmentOptions()))
 	}
+	sess.subscriber.Store(sub)
 	return sub, nil
 }
 

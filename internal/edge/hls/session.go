@@ -10,18 +10,21 @@ import (
 	"livego/internal/live"
 	"livego/internal/media"
 	"livego/internal/segment"
+	"livego/internal/stream"
 )
 
 // A session is what HLS has of one session of a stream.
 type session struct {
-	before  *segment.Segmenter // of the session before this, as far as it is kept; nil
-	resumes bool               // the session before this broke, and the stream may be the same
+	resumes bool // the session before this broke, and the stream may be the same
 
-	// Set before begun is closed. Where the stream was gone before it could be read, what was kept is kept.
-	begun chan struct{}
-	seg   *segment.Segmenter // nil when there is nothing
-	epoch uint64
-	hurry func() // has the feed take what has come
+	// segmenter is that of the session before this, as far as it is kept, until this one has begun; nil when there is nothing. Where the
+	// stream was gone before it could be read, it stays.
+	segmenter atomic.Pointer[segment.Segmenter]
+	// subscriber is set while the feed reads the stream. A session that has ended keeps none: it would hold the frames of the stream.
+	subscriber atomic.Pointer[stream.Subscriber]
+
+	begun chan struct{} // closed when segmenter and epoch are final
+	epoch uint64        // of the stream; 0 where that was gone before it could be read
 
 	asked atomic.Int64 // Unix time in ms of a request for a playlist, about the last
 
@@ -48,18 +51,26 @@ func (s *session) watch() {
 	}
 }
 
+// hurry has the feed, if one reads the stream, process the frames that have come.
+func (s *session) hurry() {
+	if sub := s.subscriber.Load(); sub != nil {
+		sub.Hurry()
+	}
+}
+
 // list returns what there is to fetch now; nil when there is nothing.
 func (s *session) list() *segment.List {
-	seg := s.before
-	select {
-	case <-s.begun:
-		seg = s.seg
-	default:
-	}
+	seg := s.segmenter.Load()
 	if seg == nil {
 		return nil
 	}
 	return seg.List()
+}
+
+// ready reports whether there is a playlist.
+func (s *session) ready() bool {
+	l := s.list()
+	return l != nil && l.Ready
 }
 
 // begin returns the running session of name, which is fresh when somebody has to feed it.
@@ -72,7 +83,8 @@ func (s *Server) begin(name live.Name) (sess *session, fresh bool) {
 	}
 	sess = &session{begun: make(chan struct{})}
 	if old != nil {
-		sess.before, sess.resumes = old.seg, old.broken // begun, since it has ended
+		sess.segmenter.Store(old.segmenter.Load())
+		sess.resumes = old.broken
 	}
 	s.sessions[name] = sess
 	return sess, true
@@ -113,14 +125,14 @@ func (s *Server) current(ctx context.Context, name live.Name) (*session, error) 
 // await returns the session of name and its list when that has a playlist, waiting for the first segment as the options say.
 func (s *Server) await(ctx context.Context, name live.Name) (*session, *segment.List, error) {
 	sess := s.running(name)
-	if sess == nil || sess.seg == nil || !sess.seg.List().Ready {
+	if sess == nil || !sess.ready() {
 		var err error
 		if sess, err = s.awaitReady(ctx, name); err != nil {
 			return nil, nil, err
 		}
 	}
 	sess.watch()
-	return sess, sess.seg.List(), nil
+	return sess, sess.list(), nil
 }
 
 // running returns the session of name that is fed and has begun, nil when there is none.
@@ -150,26 +162,25 @@ func (s *Server) awaitReady(ctx context.Context, name live.Name) (*session, erro
 	if err := wait(ctx, sess.begun); err != nil { // until the tracks that were announced are there
 		return nil, s.explain(name, err)
 	}
-	if sess.seg != nil {
-		if err := s.ready(ctx, name, sess); err != nil {
-			return nil, err
-		}
-		if sess.seg.List().Ready {
-			return sess, nil
-		}
+	if err := s.awaitPlaylist(ctx, name, sess); err != nil {
+		return nil, err
+	}
+	if sess.ready() {
+		return sess, nil
 	}
 	return nil, live.Errorf(live.NotFound, "%s has ended, and HLS has nothing of it", name)
 }
 
-// ready waits until sess, which has begun, has a playlist or has ended. It does not wait where there will never be one.
-func (s *Server) ready(ctx context.Context, name live.Name, sess *session) error {
-	if sess.seg.List().Ready {
+// awaitPlaylist waits until sess, which has begun, has a playlist or has ended. It does not wait where there will never be one.
+func (s *Server) awaitPlaylist(ctx context.Context, name live.Name, sess *session) error {
+	seg := sess.segmenter.Load()
+	if seg == nil || seg.List().Ready {
 		return nil
 	}
 	if err := s.explain(name, nil); err != nil {
 		return err
 	}
-	if err := wait(ctx, sess.seg.Ready()); err != nil {
+	if err := wait(ctx, seg.Ready()); err != nil {
 		return s.explain(name, err)
 	}
 	return nil

@@ -1,0 +1,332 @@
+package hls
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"livego/internal/media"
+	"livego/internal/stream"
+)
+
+// TestPublishedAgainWithoutMedia asks for the playlists of a room that was watched before and is published again by an encoder that sends
+// nothing and leaves: what is kept of the session before is the answer.
+func TestPublishedAgainWithoutMedia(t *testing.T) {
+	for _, target := range []string{"/live/movie.m3u8", "/live/movie.m3u8?format=ts", "/live/movie/index.m3u8", "/live/movie/ts.m3u8"} {
+		t.Run(target, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := newLowLatency(t, stream.Options{})
+				p := c.publish(movie)
+				c.write(p, 5*time.Second)
+				c.get(target)
+				p.End(stream.Goodbye)
+				pass(watchedFor) // or the request would not have the feed process what has come
+				for _, ended := range []bool{false, true} {
+					p = c.publish(movie)
+					synctest.Wait() // the new session waits for the first frame
+					var answer <-chan reply
+					if !ended {
+						answer = c.ask(target)
+						synctest.Wait()
+					}
+					p.End(stream.Goodbye)
+					synctest.Wait()
+					if ended {
+						answer = c.ask(target)
+					}
+					if r := <-answer; r.w.Code != 200 {
+						t.Errorf("after the end: %v: %d %s", ended, r.w.Code, r.w.Body)
+					}
+					pass(watchedFor)
+				}
+			})
+		})
+	}
+}
+
+// A stateModel says what a request for the movie may get, whatever was done to the stream before.
+type stateModel struct {
+	*scene
+	rnd *rand.Rand
+	log []string // what was done, for people
+
+	hold     time.Duration
+	p        *stream.Publisher // nil when nobody publishes
+	carried  bool              // HLS has a place for what p sends
+	session  bool              // the hub has a session, which may be held
+	lost     time.Time         // when p was lost
+	written  time.Duration     // of the session, of media that HLS can carry
+	begun    bool              // something was written in the session
+	kept     bool              // there was a session with media that may be kept
+	unsure   bool              // it may have been forgotten
+	ended    time.Time         // when the last session of the name ended, by the hub
+	answers  []chan stateReply
+	panicked chan string
+}
+
+// A stateReply is an answer to a request that was made in a goroutine.
+type stateReply struct {
+	target string
+	code   int
+	took   time.Duration
+}
+
+func (m *stateModel) did(format string, args ...any) {
+	m.log = append(m.log, fmt.Sprintf(format, args...))
+}
+
+// settle brings the model up to now.
+func (m *stateModel) settle() {
+	synctest.Wait()
+	if m.session && m.p == nil && time.Since(m.lost) >= m.hold {
+		m.finish(m.lost.Add(m.hold))
+	}
+}
+
+// finish notes that the hub's session has ended.
+func (m *stateModel) finish(at time.Time) {
+	m.session, m.ended = false, at
+	if m.written > 0 {
+		m.kept, m.unsure = true, false
+	}
+	m.written, m.begun = 0, false
+}
+
+// step does one random thing.
+func (m *stateModel) step() {
+	m.settle()
+	switch m.rnd.IntN(10) {
+	case 0, 1:
+		if m.p != nil {
+			return
+		}
+		if !m.session {
+			m.forgetKept()
+		}
+		m.p, m.carried, m.session = m.publish(movie), m.rnd.IntN(4) > 0, true
+		m.did("publish, carried %v", m.carried)
+	case 2, 3:
+		if m.p == nil {
+			return
+		}
+		d := []time.Duration{40 * ms, 480 * ms, 3 * time.Second, 7 * time.Second}[m.rnd.IntN(4)]
+		m.begun = true
+		if m.carried {
+			m.write(m.p, d)
+			m.written += d
+		} else {
+			m.writeUncarried(m.p)
+		}
+		m.did("write %v", d)
+	case 4:
+		if m.p == nil {
+			return
+		}
+		how := []stream.How{stream.Goodbye, stream.Lost}[m.rnd.IntN(2)]
+		m.p.End(how)
+		m.p, m.lost = nil, time.Now()
+		if m.did("end %v", how); how == stream.Goodbye || m.hold == 0 {
+			m.finish(time.Now())
+		}
+	case 5:
+		d := []time.Duration{7 * ms, 333 * ms, 3 * time.Second, 13 * time.Second, 200 * time.Second}[m.rnd.IntN(5)]
+		m.did("pass %v", d)
+		pass(d)
+	case 6, 7:
+		m.request()
+	default:
+		m.check()
+	}
+}
+
+// writeUncarried writes frames of a codec that HLS has no place for.
+func (m *stateModel) writeUncarried(p *stream.Publisher) {
+	f := &media.Frame{Track: hevc, Meta: &media.Meta{HasVideo: true}, DTS: m.at, PTS: m.at, RAP: media.Key, Arrived: time.Now(), Payload: []byte{0}}
+	if err := p.Write(f); err != nil {
+		m.t.Fatal(err)
+	}
+	m.at += 40 * ms
+}
+
+// forgetKept updates what is known of the sessions that have ended: their playlist stays for half a minute at least.
+func (m *stateModel) forgetKept() {
+	const atMost = 3 * time.Minute // its window and half a minute
+	m.unsure = m.unsure || time.Since(m.ended) >= keepFor
+	m.kept = m.kept && time.Since(m.ended) <= atMost
+}
+
+// target returns a random request.
+func (m *stateModel) target() string {
+	seq := 100 * (1 + m.rnd.IntN(3))
+	targets := []string{
+		"/live/movie.m3u8", "/live/movie.m3u8?format=ts", "/live/movie/index.m3u8", "/live/movie/ts.m3u8",
+		fmt.Sprintf("/live/movie/index.m3u8?_HLS_msn=%d&_HLS_part=%d", seq+m.rnd.IntN(9), m.rnd.IntN(12)),
+		fmt.Sprintf("/live/movie/ts.m3u8?_HLS_msn=%d", seq+m.rnd.IntN(9)),
+		fmt.Sprintf("/live/movie/index.m3u8?_HLS_msn=%d&_HLS_skip=YES", seq+m.rnd.IntN(9)),
+		fmt.Sprintf("/live/movie/%d-%d.%d.m4s", seq, 1000*m.rnd.IntN(8), m.rnd.IntN(9)),
+		fmt.Sprintf("/live/movie/%d-%d.ts", seq, 1000*m.rnd.IntN(8)),
+	}
+	return targets[m.rnd.IntN(len(targets))]
+}
+
+// request asks in a goroutine, and goes on.
+func (m *stateModel) request() {
+	target, method := m.target(), []string{"GET", "GET", "GET", "HEAD"}[m.rnd.IntN(4)]
+	m.did("%s %s", method, target)
+	answer := make(chan stateReply, 1)
+	m.answers = append(m.answers, answer)
+	begin := time.Now()
+	go func() {
+		code := 0
+		if w := m.serve(method, target); w != nil {
+			code = w.Code
+		}
+		answer <- stateReply{target, code, time.Since(begin)}
+	}()
+}
+
+// serve is do; where the handler panics it returns nil.
+func (m *stateModel) serve(method, target string) (w *httptest.ResponseRecorder) {
+	defer func() {
+		if r := recover(); r != nil {
+			m.panicked <- fmt.Sprintf("%s %s: %v", method, target, r)
+			w = nil
+		}
+	}()
+	return m.do(method, target)
+}
+
+// check asks for a playlist and compares the answer with what the state allows.
+func (m *stateModel) check() {
+	m.settle()
+	if !m.session {
+		m.forgetKept()
+	}
+	target := []string{"/live/movie.m3u8", "/live/movie/index.m3u8", "/live/movie/ts.m3u8"}[m.rnd.IntN(3)]
+	allowed := m.allowed()
+	state := fmt.Sprintf("session %v, publisher %v, carried %v, begun %v, written %v, kept %v", m.session, m.p != nil, m.carried, m.begun, m.written, m.kept)
+	m.did("check %s", target)
+	w := m.serve("GET", target)
+	if w == nil {
+		return
+	}
+	if !slices.Contains(allowed, w.Code) {
+		m.t.Errorf("%s: %d %s, want one of %v: %s", target, w.Code, w.Body, allowed, state)
+	}
+	if m.settle(); !m.session && w.Code == 200 && strings.HasPrefix(target, "/live/movie/") && !strings.Contains(w.Body.String(), "ENDLIST") {
+		if w = m.serve("GET", target); w != nil && w.Code == 200 && !strings.Contains(w.Body.String(), "ENDLIST") {
+			m.t.Errorf("%s: the stream has ended, the playlist has not:\n%s", target, w.Body)
+		}
+	}
+}
+
+// allowed returns the statuses that a request for a playlist may get now.
+func (m *stateModel) allowed() []int {
+	const certain = 3 * time.Second // so much of a session has a segment
+	switch {
+	case m.session && m.written >= certain:
+		return []int{200}
+	case m.session && m.written > 0 && !m.carried: // HLS has no place for what comes now
+		return []int{200, 404, 503}
+	case m.session && m.written > 0: // perhaps a segment; if not, the wait may end with what was kept, or with the stream
+		return []int{200, 503}
+	case m.session && m.begun && m.kept: // nothing that HLS can carry
+		return []int{404, 503, 200}
+	case m.session && m.begun:
+		return []int{404, 503}
+	case m.session && m.kept: // the wait may end by the end of the session
+		return []int{503, 200, 404}
+	case m.session:
+		return []int{503, 404}
+	case !m.kept:
+		return []int{404}
+	case !m.unsure:
+		return []int{200}
+	}
+	return []int{200, 404}
+}
+
+// run does n random things and then sees that every request is answered in time.
+func (m *stateModel) run(n int) error {
+	for range n {
+		m.step()
+		select {
+		case p := <-m.panicked:
+			return errors.New("panic: " + p)
+		default:
+		}
+		if m.t.Failed() {
+			return errors.New("an answer is wrong")
+		}
+	}
+	// A request waits for the first segment, and then for what it blocks for: three target durations of at most 6 s.
+	const longest = 10*time.Second + blockedFor*6*time.Second
+	for _, answer := range m.answers {
+		var r stateReply
+		select {
+		case r = <-answer:
+		case <-time.After(2 * longest):
+			return errors.New("a request is not answered")
+		}
+		switch r.code {
+		case 200, 400, 404, 503:
+		default:
+			return fmt.Errorf("%s: %d", r.target, r.code)
+		}
+		if r.took > longest {
+			return fmt.Errorf("%s: answered after %v", r.target, r.took)
+		}
+	}
+	return nil
+}
+
+// TestStates publishes, writes, ends and asks in random orders. Every request is answered, in time and as the state allows.
+func TestStates(t *testing.T) {
+	rounds, steps := 150, 40
+	if testing.Short() {
+		rounds = 30
+	}
+	for round := range rounds {
+		synctest.Test(t, func(t *testing.T) {
+			hold := []time.Duration{0, 11 * time.Second}[round%2]
+			m := &stateModel{
+				scene: newLowLatency(t, stream.Options{Hold: hold}), hold: hold,
+				rnd: rand.New(rand.NewPCG(uint64(round), 13)), panicked: make(chan string, 1000),
+			}
+			if err := m.run(steps); err != nil {
+				t.Errorf("round %d: %v; what was done:\n%s", round, err, strings.Join(m.log, "\n"))
+			}
+			if m.p != nil {
+				m.p.End(stream.Goodbye)
+			}
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// TestSessionThatEndedHoldsNothing looks at what a session keeps of the stream and of the session before.
+func TestSessionThatEndedHoldsNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newLowLatency(t, stream.Options{})
+		for range 2 {
+			p := c.publish(movie)
+			c.write(p, 5*time.Second)
+			c.get("/live/movie.m3u8")
+			p.End(stream.Goodbye)
+			synctest.Wait()
+		}
+		c.srv.mu.RLock()
+		defer c.srv.mu.RUnlock()
+		if sub := c.srv.sessions[movie].subscriber.Load(); sub != nil {
+			t.Error("a session that has ended holds its stream")
+		}
+	})
+}
