@@ -13,12 +13,18 @@ import (
 //
 // Bodies grow as bytes arrive and are never reserved by what a header announces: the first allocation is at most as large as the
 // largest message that this peer has sent in full. What all unfinished messages have allocated together is limited.
+//
+// It reads incrementally: any error that br's reader returns, errStarved among them, leaves it as it was but for the bytes that
+// were consumed, and next may be called again. So one reader serves connections that are read by a goroutine of their own and those
+// that are fed.
 type chunkReader struct {
 	br      *bufio.Reader
 	count   func(reason string)
 	size    int
 	streams map[uint32]*chunkStream
 	last    *chunkStream // of the chunk before: mostly that of the next
+	current *chunkStream // of the chunk whose body is being read; nil between chunks
+	rest    int          // bytes that are missing of that body
 	ext     extendedTime
 
 	maxMedia      int // bytes of a message of type audio, video, data or aggregate
@@ -93,84 +99,51 @@ func (r *chunkReader) next() (Message, error) {
 	}
 }
 
-// chunk reads one chunk, and those that continue it as far as they are at hand.
+// chunk reads one chunk, and those that continue it as far as they are at hand. Where the input ends within a chunk, the next call
+// goes on at that byte: a header is consumed when all of it has arrived, and a body as it arrives.
 func (r *chunkReader) chunk() (*chunkStream, error) {
-	b, err := r.br.ReadByte()
-	if err != nil {
-		return nil, err
+	if r.current == nil {
+		s, err := r.header()
+		if err != nil {
+			return nil, err
+		}
+		r.current, r.rest = s, min(r.size, s.length-len(s.body))
 	}
-	id, err := r.chunkStreamID(b & 0x3f)
-	if err != nil {
+	s := r.current
+	if err := r.body(s); err != nil {
 		return nil, cut(err)
 	}
-	format := b >> 6
-	s, err := r.stream(id, format)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.header(s, format); err != nil {
-		return nil, cut(err)
-	}
-	if err := r.body(s, min(r.size, s.length-len(s.body))); err != nil {
-		return nil, cut(err)
-	}
+	r.current = nil
 	r.absorb(s)
 	return s, nil
 }
 
-// whole returns the length of the chunk that b begins with, 0 when b does not hold all of it. It errs to the large side where an
-// extended time may be missing.
-func (r *chunkReader) whole(b []byte) int {
-	if len(b) == 0 {
-		return 0
+// header reads the header of a chunk: the basic header (§5.3.1.1), the message header (§5.3.1.2) and the extended time.
+func (r *chunkReader) header() (*chunkStream, error) {
+	b, err := r.br.Peek(1)
+	if err != nil {
+		return nil, err
 	}
-	id, n := uint32(b[0]&0x3f), 1
+	n, id, format := 1, uint32(b[0]&0x3f), b[0]>>6
 	if id < 2 {
-		if n += 1 + int(id); len(b) < n {
-			return 0
+		n += 1 + int(id)
+		if b, err = r.br.Peek(n); err != nil {
+			return nil, cut(err)
 		}
 		if id = 64 + uint32(b[1]); n == 3 {
 			id += uint32(b[2]) << 8
 		}
 	}
-	s := r.streams[id]
-	if s == nil {
-		s = new(chunkStream)
+	s, err := r.stream(id, format)
+	if err != nil {
+		return nil, err
 	}
-	format, length, ext := b[0]>>6, s.length, s.extended && r.ext != extOmitted
-	h := b[n:]
-	if n += [4]int{11, 7, 3, 0}[format]; len(b) < n {
-		return 0
+	if format == 3 {
+		err = r.continued(s, n)
+	} else {
+		err = r.messageHeader(s, n, format)
 	}
-	if format < 3 {
-		ext = h[0]&h[1]&h[2] == 0xff
-	}
-	if format < 2 {
-		length = int(h[3])<<16 | int(h[4])<<8 | int(h[5])
-	}
-	if ext {
-		n += 4
-	}
-	if n += max(0, min(r.size, length-len(s.body))); len(b) < n {
-		return 0
-	}
-	return n
-}
-
-// chunkStreamID reads the rest of the basic header, §5.3.1.1.
-func (r *chunkReader) chunkStreamID(low byte) (uint32, error) {
-	switch low {
-	case 0:
-		b, err := r.br.ReadByte()
-		return 64 + uint32(b), err
-	case 1:
-		b, err := r.take(2)
-		if err != nil {
-			return 0, err
-		}
-		return 64 + uint32(b[0]) + uint32(b[1])<<8, nil
-	}
-	return uint32(low), nil
+	return s, cut(err)
 }
 
 func (r *chunkReader) stream(id uint32, format byte) (*chunkStream, error) {
@@ -193,32 +166,36 @@ func (r *chunkReader) stream(id uint32, format byte) (*chunkStream, error) {
 	return s, nil
 }
 
-// header reads a message header, §5.3.1.2, and where a message begins checks its length.
-func (r *chunkReader) header(s *chunkStream, format byte) error {
-	if format == 3 {
-		return r.continued(s)
-	}
+// messageHeader reads a message header that n bytes precede, and where a message begins checks its length.
+func (r *chunkReader) messageHeader(s *chunkStream, n int, format byte) error {
 	if s.open {
 		return &ProtocolError{"chunk", fmt.Sprintf("a type %d header within a message", format)}
 	}
-	b, err := r.take([3]int{11, 7, 3}[format])
+	end := n + [3]int{11, 7, 3}[format]
+	b, err := r.br.Peek(end)
 	if err != nil {
 		return err
 	}
-	s.field = uint32(b[0])<<16 | uint32(b[1])<<8 | uint32(b[2])
-	if format < 2 {
-		s.length = int(b[3])<<16 | int(b[4])<<8 | int(b[5])
-		s.typ = b[6]
-	}
-	if format == 0 {
-		s.streamID = binary.LittleEndian.Uint32(b[7:])
-	}
-	if s.extended = s.field == extended; s.extended {
-		if b, err = r.take(4); err != nil {
+	extends := b[n]&b[n+1]&b[n+2] == 0xff
+	if extends {
+		end += 4
+		if b, err = r.br.Peek(end); err != nil {
 			return err
 		}
-		s.field = binary.BigEndian.Uint32(b)
 	}
+	h := b[n:end]
+	s.field = uint32(h[0])<<16 | uint32(h[1])<<8 | uint32(h[2])
+	if format < 2 {
+		s.length = int(h[3])<<16 | int(h[4])<<8 | int(h[5])
+		s.typ = h[6]
+	}
+	if format == 0 {
+		s.streamID = binary.LittleEndian.Uint32(h[7:])
+	}
+	if s.extended = extends; extends {
+		s.field = binary.BigEndian.Uint32(h[len(h)-4:])
+	}
+	r.br.Discard(end)
 	// A type 3 chunk after a type 0 takes its time for the delta, §5.3.1.2.4; ffmpeg counts on it.
 	s.delta = s.field
 	if format == 0 {
@@ -227,20 +204,21 @@ func (r *chunkReader) header(s *chunkStream, format byte) error {
 	return r.begin(s)
 }
 
-// continued reads what a type 3 chunk has of a header.
-func (r *chunkReader) continued(s *chunkStream) error {
+// continued reads the header of a type 3 chunk, whose basic header has n bytes.
+func (r *chunkReader) continued(s *chunkStream, n int) error {
 	if s.extended && r.ext != extOmitted {
-		b, err := r.br.Peek(4)
+		b, err := r.br.Peek(n + 4)
 		switch {
-		case err == nil && binary.BigEndian.Uint32(b) == s.field:
+		case err == nil && binary.BigEndian.Uint32(b[n:]) == s.field:
 			r.ext = extSent
-			r.br.Discard(4)
+			n += 4
 		case err == nil || errors.Is(err, io.EOF):
 			r.ext = extOmitted
 		default:
 			return err
 		}
 	}
+	r.br.Discard(n)
 	if s.open {
 		return nil
 	}
@@ -261,22 +239,22 @@ func (r *chunkReader) begin(s *chunkStream) error {
 	return nil
 }
 
-// body reads n bytes of the message's body.
-func (r *chunkReader) body(s *chunkStream, n int) error {
-	for n > 0 {
+// body reads what is left of the chunk at hand.
+func (r *chunkReader) body(s *chunkStream) error {
+	for r.rest > 0 {
 		if len(s.body) == cap(s.body) {
 			if err := r.grow(s); err != nil {
 				return err
 			}
 		}
 		have := len(s.body)
-		piece := s.body[have : have+min(n, cap(s.body)-have)]
+		piece := s.body[have : have+min(r.rest, cap(s.body)-have)]
 		got, err := io.ReadFull(r.br, piece)
 		s.body = s.body[:have+got]
+		r.rest -= got
 		if err != nil {
 			return err
 		}
-		n -= got
 	}
 	return nil
 }
@@ -352,14 +330,4 @@ func (r *chunkReader) abort(p []byte) error {
 		r.drop(s)
 	}
 	return nil
-}
-
-// take returns the next n bytes, valid until the next read.
-func (r *chunkReader) take(n int) ([]byte, error) {
-	b, err := r.br.Peek(n)
-	if err != nil {
-		return nil, err
-	}
-	r.br.Discard(n)
-	return b, nil
 }

@@ -29,7 +29,7 @@ type conn struct {
 	acked     uint64 // bytes read at the last acknowledgement
 	pings     rate
 	acks      rate
-	split     []Message // what is left of an aggregate
+	split     aggregate
 	readLimit time.Duration
 
 	// writing is held while bytes go to nc. It stays held over a write that a slow peer blocks, so who must not wait only tries
@@ -89,9 +89,7 @@ func (c *conn) resize(size int) {
 // next returns the next message that is not the connection's own affair: audio, video, data or a command.
 func (c *conn) next() (Message, error) {
 	for {
-		if len(c.split) > 0 {
-			m := c.split[0]
-			c.split = c.split[1:]
+		if m, ok := c.split.next(c.opt.SkipCount); ok {
 			return m, nil
 		}
 		m, err := c.in.next()
@@ -110,7 +108,7 @@ func (c *conn) next() (Message, error) {
 			m.Type += TypeData - typeDataAMF3
 			return m, nil
 		case typeAggregate:
-			c.split, err = c.splitAggregate(m)
+			c.split, err = splitAggregate(m)
 		default:
 			err = c.control(m)
 		}

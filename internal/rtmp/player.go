@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"livego/internal/netx"
@@ -15,13 +16,13 @@ import (
 // A Player is a player's connection whose bytes somebody else moves: he feeds it what the player sends, and sends what it returns.
 // It needs no goroutine and little memory, for there are thousands. Not for concurrent use.
 type Player struct {
-	c    *ServerConn
-	held []byte // the beginning of a chunk
-	fed  []byte // whole chunks that are being read
+	c     *ServerConn
+	early []byte // what the connection had read before Detach
+	fed   []byte // the argument of the Feed in progress
 }
 
-// errStarved is how reading ends where there is no more whole chunk.
-var errStarved = errors.New("rtmp: no more whole chunks")
+// errStarved is how reading ends where all that was fed has been read.
+var errStarved = errors.New("rtmp: nothing more is fed")
 
 // readBufferFed holds the longest chunk header.
 const readBufferFed = 32
@@ -32,43 +33,38 @@ func (c *ServerConn) Detach() *Player {
 	c.early, c.detached = false, true
 	p := &Player{c: c}
 	buffered, _ := c.in.br.Peek(c.in.br.Buffered())
-	p.held = append(append(p.held, buffered...), c.src.head...)
+	p.early = slices.Concat(buffered, c.src.head)
 	c.src.head, c.src.in, c.nc = nil, nil, nil
 	c.in.br = bufio.NewReaderSize(p, readBufferFed)
 	return p
 }
 
-// Read lets the chunk reader have whole chunks only.
+// Read gives the chunk reader what is fed.
 func (p *Player) Read(b []byte) (int, error) {
-	if len(p.fed) == 0 {
+	from := &p.early
+	if len(p.early) == 0 {
+		p.early, from = nil, &p.fed
+	}
+	if len(*from) == 0 {
 		return 0, errStarved
 	}
-	n := copy(b, p.fed)
-	p.fed = p.fed[n:]
+	n := copy(b, *from)
+	*from = (*from)[n:]
 	return n, nil
 }
 
 // Feed takes what the player has sent, which it does not keep, and returns what is to be sent to him between two messages. The
-// error is ErrGoodbye when he leaves, or a *ProtocolError.
+// error is ErrGoodbye when he leaves, or a *ProtocolError. What it holds between two calls is limited as it is for a ServerConn: a
+// header, and the bodies of unfinished messages.
 func (p *Player) Feed(b []byte) (reply []byte, err error) {
 	c := p.c
 	c.src.total += uint64(len(b))
 	if err := c.onRead(); err != nil {
 		return nil, err
 	}
-	p.held = append(p.held, b...)
-	for err == nil {
-		n := c.in.whole(p.held)
-		if n == 0 {
-			break
-		}
-		p.fed = p.held[:n]
-		err = p.messages()
-		p.held = p.held[n:]
-	}
-	if len(p.held) == 0 {
-		p.held = nil
-	}
+	p.fed = b
+	err = p.messages()
+	p.fed = nil
 	return p.take(), err
 }
 
