@@ -79,7 +79,8 @@ var mayImport = map[string][]string{
 	"internal/config":          {"internal/live", "internal/redisurl", "internal/textfile"},
 	"internal/acme":            {},
 	"internal/acme/acmetest":   {},
-	"internal/auth":            {"internal/live", "internal/textfile"},
+	"internal/peeruser":        {},
+	"internal/auth":            {"internal/live", "internal/peeruser", "internal/textfile"},
 	"internal/hook":            {"internal/live", "internal/stream"},
 	"internal/keyfile":         {"internal/live", "internal/textfile"},
 	"internal/store/bolt":      {"internal/live"},
@@ -130,7 +131,7 @@ var owners = map[string][]string{
 	"go.etcd.io/bbolt":                  {"internal/store/bolt"},
 	"go.uber.org/zap":                   {"internal/acme"}, // certmagic's logger: to keep it quiet
 	"golang.org/x/net":                  {"internal/edge/...", "internal/app"},
-	"golang.org/x/sys":                  {"internal/bench", "internal/fan", "internal/front", "internal/netx"},
+	"golang.org/x/sys":                  {"internal/bench", "internal/fan", "internal/front", "internal/netx", "internal/peeruser"},
 	"golang.org/x/time":                 {"internal/auth", "internal/netx", "internal/rtmp", "internal/edge/..."},
 
 	// In tests only.

@@ -64,12 +64,15 @@ func ask(t *testing.T, base string, c operatorCall) (*http.Response, string) {
 	return resp, string(body)
 }
 
-// operatorCalls are what breaks a rule of the operator's HTTP, sent from this machine. None may have an effect.
-func operatorCalls() []operatorCall {
+// operatorCalls are what breaks a rule of the operator's HTTP, sent from this machine. None may have an effect. Where a credential is
+// required the admin token is shown.
+func operatorCalls(admin string) []operatorCall {
 	const form, keys, tokens = "/control/get?room=victim", "/api/v1/keys", "/api/v1/tokens"
 	canary := strings.Repeat("c4n4ry", 8)
 	calls := []operatorCall{
-		{name: "P02 GET on a change", method: "GET", target: keys + "/import", want: []int{405}},
+		{name: "P02 GET on a change", method: "GET", target: keys + "/import", want: []int{401}}, // a credential comes first
+		{name: "import without a credential", method: "POST", target: keys + "/import", body: `{"keys":[]}`, headers: []string{asJSON}, want: []int{401}},
+		{name: "export without a credential", method: "GET", target: keys + "/export", want: []int{401}},
 		{name: "P02 GET makes no token", method: "GET", target: tokens, want: []int{405}},
 		{name: "P02 HEAD on /control", method: "HEAD", target: form, want: []int{405}},
 		{name: "P03 PUT", method: "PUT", target: keys, body: "{}", headers: []string{asJSON}, want: []int{405}},
@@ -114,7 +117,8 @@ func operatorCalls() []operatorCall {
 		"unknown field": `{"room":"a","` + canary + `":1}`, "not UTF-8": "{\"room\":\"\xff\"}", "array": `[]`, "empty": ``,
 	} {
 		for _, path := range []string{keys, tokens, keys + "/import"} {
-			calls = append(calls, operatorCall{name: "P05 " + name + " to " + path, method: "POST", target: path, body: body, headers: []string{asJSON}, want: []int{400}})
+			headers := []string{asJSON, "Authorization: Bearer " + admin}
+			calls = append(calls, operatorCall{name: "P05 " + name + " to " + path, method: "POST", target: path, body: body, headers: headers, want: []int{400}})
 		}
 	}
 	for _, path := range []string{keys, tokens} {
@@ -143,11 +147,21 @@ func operatorCalls() []operatorCall {
 	return calls
 }
 
+// adminToken returns the admin token of a server.
+func adminToken(t *testing.T, dataDir string) string {
+	t.Helper()
+	token, err := os.ReadFile(filepath.Join(dataDir, "admin.token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(token))
+}
+
 // TestOperator sends the rows of the operator's HTTP, P, and its names, N, to a server that asks for no credential.
 func TestOperator(t *testing.T) {
 	t.Parallel()
 	s := start(t, "--token.secret=a secret that signs the tokens of a test")
-	calls := operatorCalls()
+	calls := operatorCalls(adminToken(t, s.DataDir))
 	t.Run("group", func(t *testing.T) {
 		for _, c := range calls {
 			t.Run(c.name, func(t *testing.T) {
@@ -245,11 +259,7 @@ func statisticsUnderChurn(t *testing.T, s *target) {
 func TestCredentials(t *testing.T) {
 	t.Parallel()
 	s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--auth_failures=0", "--jwt.secret=" + operatorSecret, "--token.secret=" + operatorSecret + "!"}})
-	admin, err := os.ReadFile(filepath.Join(s.DataDir, "admin.token"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	good, exp := strings.TrimSpace(string(admin)), time.Now().Add(time.Hour).Unix()
+	good, exp := adminToken(t, s.DataDir), time.Now().Add(time.Hour).Unix()
 	if resp, _ := ask(t, s.API(""), operatorCall{method: "GET", target: "/stat/livestat", headers: []string{"Authorization: Bearer " + good}}); resp.StatusCode != 200 {
 		t.Fatalf("the admin token: HTTP %d", resp.StatusCode)
 	}

@@ -91,13 +91,28 @@ func run(t testing.TB, cmd *exec.Cmd) *Process {
 // Go starts an installed program, which the test then Needs.
 func Go(t testing.TB, name string, args ...string) *Process {
 	t.Helper()
+	return run(t, installed(t, name, args))
+}
+
+// GoAs is Go for a program that runs as another user, of this ID. It needs root.
+func GoAs(t testing.TB, uid uint32, name string, args ...string) *Process {
+	t.Helper()
+	if os.Getuid() != 0 {
+		missing(t, "root, to run programs as other users, is not here")
+	}
+	cmd := installed(t, name, args)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	return run(t, cmd)
+}
+
+func installed(t testing.TB, name string, args []string) *exec.Cmd {
+	t.Helper()
 	Need(t, name)
 	if path, err := exec.LookPath(name); err == nil {
-		name = path
-	} else {
-		name = "/usr/sbin/" + name
+		return exec.Command(path, args...)
 	}
-	return run(t, exec.Command(name, args...))
+	return exec.Command("/usr/sbin/"+name, args...)
 }
 
 // FFmpeg starts ffmpeg, which says on standard error what went wrong.

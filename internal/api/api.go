@@ -30,7 +30,7 @@ type Options struct {
 	}
 	// Door decides who may ask. Every request passes it except /healthz and /readyz, which tell nothing.
 	Door interface {
-		Check(*http.Request, auth.Rights) error
+		Check(*http.Request, auth.Access) error
 	}
 	// Mint makes tokens; without a secret it makes none.
 	Mint auth.Mint

@@ -33,16 +33,18 @@ func harden(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// needed is the one table of what a request takes. What is not in it can be read.
-func needed(r *http.Request) auth.Rights {
+// needed is the one table of what a request requires. What is not in it can be read.
+func needed(r *http.Request) auth.Access {
 	is := func(prefix string) bool { return strings.HasPrefix(r.URL.Path, prefix) }
 	switch {
-	case is("/debug/"), is(keysPath + "/export"), is(keysPath + "/import"):
-		return auth.Admin
+	case is(keysPath + "/export"), is(keysPath + "/import"):
+		return auth.Access{Rights: auth.Admin, Credential: true} // every secret at once
+	case is("/debug/"):
+		return auth.Access{Rights: auth.Admin}
 	case is("/control/"), is(v1) && r.Method != http.MethodGet && r.Method != http.MethodHead:
-		return auth.Operate
+		return auth.Access{Rights: auth.Operate}
 	}
-	return auth.Read
+	return auth.Access{Rights: auth.Read, Monitoring: r.URL.Path == "/metrics"}
 }
 
 // shownPath returns the path of a request that was refused, if it is one of ours: anything else may be anything, a secret too.

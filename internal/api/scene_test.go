@@ -32,7 +32,7 @@ type scene struct {
 // openDoor lets everybody in.
 type openDoor struct{}
 
-func (openDoor) Check(*http.Request, auth.Rights) error { return nil }
+func (openDoor) Check(*http.Request, auth.Access) error { return nil }
 
 // newScene returns a scene; change may alter its Options first.
 func newScene(t testing.TB, change func(*Options)) *scene {

@@ -91,10 +91,7 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	if a.store, err = openStore(cfg, log); err != nil {
 		return nil, err
 	}
-	door, err := auth.OpenDoor(cfg.DataDir, auth.DoorOptions{
-		Hosts: cfg.APIHosts, JWTSecret: cfg.JWT.Secret, JWTAlgorithm: cfg.JWT.Algorithm,
-		Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
-	})
+	door, err := openDoor(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -123,6 +120,22 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 		a.acme = a.newACME()
 	}
 	return a, nil
+}
+
+// openDoor returns what guards the operator's HTTP.
+func openDoor(cfg config.Config) (*auth.Door, error) {
+	o := auth.DoorOptions{
+		Hosts: cfg.APIHosts, JWTSecret: cfg.JWT.Secret, JWTAlgorithm: cfg.JWT.Algorithm,
+		Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
+	}
+	for _, name := range cfg.APIAllowUsers {
+		uid, err := config.LookupUser(name)
+		if err != nil {
+			return nil, fmt.Errorf("api_allow_users: %w", err)
+		}
+		o.AllowUsers = append(o.AllowUsers, uid)
+	}
+	return auth.OpenDoor(cfg.DataDir, o)
 }
 
 // build makes the graph.

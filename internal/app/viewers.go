@@ -17,6 +17,7 @@ import (
 	"livego/internal/edge/hls"
 	"livego/internal/front"
 	"livego/internal/netx"
+	"livego/internal/peeruser"
 )
 
 // maxURL is the longest request target that is looked at, in bytes.
@@ -252,6 +253,7 @@ func (w bare) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 // apiServer returns the HTTP server of the operator.
 func (a *App) apiServer() *http.Server {
 	srv := a.server(a.api)
+	srv.ConnContext = peeruser.WithConn
 	srv.ConnState = counted(netx.NewLimiter(a.cfg.ConnsPerIP, a.cfg.LimitLoopback)) // its own: those of viewers must not shut it
 	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout                                       // its bodies are small
 	srv.WriteTimeout = 2 * time.Minute                                              // its answers too, but for profiles, which take as long as is asked for

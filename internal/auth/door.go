@@ -1,15 +1,11 @@
 package auth
 
 import (
+	"context"
 	"crypto/subtle"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
 	"net/http"
-	"net/netip"
-	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,33 +14,39 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"livego/internal/live"
-	"livego/internal/textfile"
+	"livego/internal/peeruser"
 )
-
-// TokenFile is the name of the file in the data directory that holds the admin token.
-const TokenFile = "admin.token"
 
 // maxCredential bounds what is looked at of a credential, in bytes.
 const maxCredential = 4 << 10
 
 // DoorOptions configure a Door.
 type DoorOptions struct {
-	Hosts        []string // further host names that requests from loopback may be addressed to
+	Hosts        []string // further host names that requests without a credential may be addressed to
 	JWTSecret    string   // "" for no JWTs; with one, requests from loopback need a credential too
 	JWTAlgorithm string   // HS256, HS384 or HS512
+
+	// AllowUsers are the system accounts of this machine whose requests need no credential.
+	AllowUsers []uint32
+	// User returns the user that owns the other end of a request's connection; nil stands for peeruser.Of.
+	User func(context.Context) (uint32, error)
 
 	Failures      int // refused credentials a minute and address, as in Options
 	LimitLoopback bool
 }
 
-// Door guards the operator's HTTP. From loopback a request needs no credential, only proof that no foreign page sent it. From
-// anywhere else, through a proxy, and always when there is a JWT secret, it needs the admin token or a JWT.
+// Door guards the operator's HTTP. From loopback a request needs no credential, only proof that no foreign page sent it, unless it
+// belongs to a system account: that may be a proxy for anybody. From anywhere else, through a proxy, and always when there is a JWT
+// secret, it needs the admin token or a JWT.
 type Door struct {
-	hosts    []string
-	token    [32]byte // live.Digest of the admin token
-	secret   []byte
-	parser   *jwt.Parser
-	failures failures
+	hosts      []string
+	token      [32]byte // live.Digest of the admin token
+	secret     []byte
+	parser     *jwt.Parser
+	allowUsers []uint32
+	systemMax  uint32 // the highest user ID of system accounts
+	user       func(context.Context) (uint32, error)
+	failures   failures
 }
 
 // OpenDoor reads the admin token from dir, making token, file (mode 0600) and dir (0700) when they are absent.
@@ -53,60 +55,36 @@ func OpenDoor(dir string, o DoorOptions) (*Door, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin token: %w", err)
 	}
-	return &Door{
+	d := &Door{
 		hosts:  o.Hosts,
 		token:  live.Digest(token),
 		secret: []byte(o.JWTSecret),
 		// One algorithm, chosen here: a token does not choose how it is checked (RFC 8725, 3.1).
-		parser:   jwt.NewParser(jwt.WithValidMethods([]string{o.JWTAlgorithm}), jwt.WithLeeway(30*time.Second)),
-		failures: failures{limit: o.Failures, loopback: o.LimitLoopback},
-	}, nil
+		parser:     jwt.NewParser(jwt.WithValidMethods([]string{o.JWTAlgorithm}), jwt.WithLeeway(30*time.Second)),
+		allowUsers: o.AllowUsers,
+		systemMax:  peeruser.ReadSystemUIDMax(),
+		user:       o.User,
+		failures:   failures{limit: o.Failures, loopback: o.LimitLoopback},
+	}
+	if d.user == nil {
+		d.user = peeruser.Of
+	}
+	return d, nil
 }
 
-func loadToken(path string) (string, error) {
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return makeToken(path)
-	}
-	if err != nil {
-		return "", err
-	}
-	if data, err = textfile.Decode(data); err != nil {
-		return "", fmt.Errorf("%s: %w", path, err)
-	}
-	token := strings.TrimSpace(string(data))
-	if !live.LooksLikeKey(token) {
-		return "", fmt.Errorf("%s does not hold %d letters and digits: remove it, and a new one is made", path, live.KeyLength)
-	}
-	return token, nil
+// Access is what a route requires of a request.
+type Access struct {
+	Rights     Rights // the least that the credential must allow
+	Credential bool   // a credential is required from this machine too
+	Monitoring bool   // system accounts of this machine need no credential, as a collector of metrics has one
 }
 
-// makeToken writes a new token under another name first, so that a crash leaves no half of it.
-func makeToken(path string) (string, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return "", err
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), TokenFile+".new-*") // mode 0600
-	if err != nil {
-		return "", err
-	}
-	defer func() { _ = os.Remove(f.Name()) }() // gone already when all is well
-	token := live.NewSecret()
-	_, err = f.WriteString(token + "\n")
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return "", err
-	}
-	return token, os.Rename(f.Name(), path)
-}
-
-// Check returns nil when r may be served with what need stands for. Otherwise it returns an Error of kind Denied, in one text for
+// Check returns nil when r may be served by a route that requires need. Otherwise it returns an Error of kind Denied, in one text for
 // every bad credential and with ErrRights in its chain for a good one, or Invalid when r carries two different credentials. An
-// address that has failed too often waits here. From this machine, without a credential, everything is allowed.
+// address that has failed too often waits here.
 //
-// A credential comes as "Authorization: Bearer T" or as the query's jwt=T. A request that a proxy on this machine has passed on
-// says so in X-Forwarded-For, Forwarded (RFC 7239) or the like, and then counts as one from outside; what these headers claim is
-// never believed. A proxy that sets none of them cannot be told from a person here: behind one, set a JWT secret.
-func (d *Door) Check(r *http.Request, need Rights) error {
+// A credential comes as "Authorization: Bearer T" or as the query's jwt=T.
+func (d *Door) Check(r *http.Request, need Access) error {
 	if err := checkOrigin(r); err != nil {
 		return err
 	}
@@ -114,21 +92,22 @@ func (d *Door) Check(r *http.Request, need Rights) error {
 	if err != nil {
 		return err
 	}
-	if credential == "" && len(d.secret) == 0 && local(r) {
-		return d.checkHost(r)
+	has, why := d.without(r, need)
+	if credential == "" && has >= need.Rights {
+		return nil
 	}
 	addr := client(r.RemoteAddr)
 	d.failures.wait(r.Context(), addr)
 	if has := d.opens(credential); has != 0 {
-		if has < need {
-			return notEnough(has, need)
+		if has < need.Rights {
+			return notEnough(has, need.Rights)
 		}
 		return nil
 	}
 	if credential != "" { // who has shown nothing has not guessed
 		d.failures.add(addr)
 	}
-	return live.Errorf(live.Denied, "this needs a credential: the admin token (file %s of the data directory) or a JWT, as Authorization: Bearer", TokenFile)
+	return live.Errorf(live.Denied, "this needs a credential: the admin token (file %s of the data directory) or a JWT, as Authorization: Bearer%s", TokenFile, why)
 }
 
 // opens returns what credential allows: the admin token everything, a JWT what its claim role says, and everything without one;
@@ -185,51 +164,4 @@ func credentialOf(r *http.Request) (string, error) {
 		return "", nil
 	}
 	return all[0], nil
-}
-
-// local reports whether r comes from this machine, and not through a proxy on it.
-func local(r *http.Request) bool {
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !ap.Addr().Unmap().IsLoopback() {
-		return false
-	}
-	for _, h := range []string{"Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-Ip", "Via"} {
-		if len(r.Header.Values(h)) > 0 {
-			return false
-		}
-	}
-	return true
-}
-
-// checkOrigin refuses what a browser sends for a page of another site. Browsers of the last years say so in Sec-Fetch-Site;
-// "same-site" is another server on the same host.
-func checkOrigin(r *http.Request) error {
-	site := r.Header.Get("Sec-Fetch-Site")
-	if site != "" && site != "none" && site != "same-origin" {
-		return live.Errorf(live.Denied, "the request comes from another site's page")
-	}
-	if origins := r.Header.Values("Origin"); len(origins) > 0 {
-		u, err := url.Parse(origins[0])
-		if err != nil || len(origins) > 1 || u.Host == "" || !strings.EqualFold(u.Host, r.Host) {
-			return live.Errorf(live.Denied, "the request comes from another site's page")
-		}
-	}
-	return nil
-}
-
-// checkHost refuses requests that were addressed to a name that is not ours: a foreign page whose name was pointed to this
-// machine after it was loaded (DNS rebinding) is of one origin with us for the browser, but still sends its own name.
-func (d *Door) checkHost(r *http.Request) error {
-	host := r.Host
-	if h, _, err := net.SplitHostPort(host); err == nil {
-		host = h
-	}
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	if host == "localhost" || slices.ContainsFunc(d.hosts, func(h string) bool { return strings.EqualFold(h, host) }) {
-		return nil
-	}
-	if ip, err := netip.ParseAddr(strings.Trim(host, "[]")); err == nil && ip.IsLoopback() {
-		return nil
-	}
-	return live.Errorf(live.Denied, "the operator's interface does not answer to this host name: add it to api_hosts")
 }

@@ -193,7 +193,7 @@ func TestRights(t *testing.T) {
 		{"T03 publish token with a role", sign(hs, testSecret, jwt.MapClaims{"act": "publish", "role": "admin"}), 0},
 	} {
 		for _, need := range []Rights{Read, Operate, Admin} {
-			err := d.Check(request("/", outside, "Authorization: Bearer "+c.token), need)
+			err := d.Check(request("/", outside, "Authorization: Bearer "+c.token), Access{Rights: need})
 			switch {
 			case c.has >= need && err != nil, c.has < need && live.KindOf(err) != live.Denied:
 				t.Errorf("%s, where %v is needed: %v", c.name, need, err)
@@ -206,7 +206,7 @@ func TestRights(t *testing.T) {
 
 func checkDoor(t *testing.T, d *Door, r *http.Request, want live.Kind) {
 	t.Helper()
-	err := d.Check(r, Admin)
+	err := d.Check(r, Access{Rights: Admin})
 	if err == nil && want == ok {
 		return
 	}
@@ -220,11 +220,11 @@ func TestDoorSlowsGuessers(t *testing.T) {
 		d, token := newDoor(t, DoorOptions{Failures: 10})
 		try := func(credential string) time.Duration {
 			start := time.Now()
-			_ = d.Check(request("/", outside, "Authorization: Bearer "+credential), Read)
+			_ = d.Check(request("/", outside, "Authorization: Bearer "+credential), Access{Rights: Read})
 			return time.Since(start)
 		}
 		for range 10 {
-			if err := d.Check(request("/", outside), Read); err == nil {
+			if err := d.Check(request("/", outside), Access{Rights: Read}); err == nil {
 				t.Error("let in without a credential")
 			}
 			if d := try("guess"); d != 0 {

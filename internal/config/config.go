@@ -49,9 +49,10 @@ type Config struct {
 	RedisPwd   string        `key:"redis_pwd" secret:"true" help:"Its password, where the URL has none."`
 	RedisCache time.Duration `key:"redis_cache" default:"0s" min:"0s" max:"1m" help:"How long a key that was used still publishes while the Redis is away. 0: not at all. A key that was revoked meanwhile elsewhere may publish for so long."`
 
-	RTMPNoAuth bool     `key:"rtmp_noauth" default:"false" group:"Access" help:"Let anybody publish by room name, without a key."`
-	APIHosts   []string `key:"api_hosts" help:"Host names, besides localhost, by which the operator's HTTP may be reached without a credential from this machine."`
-	JWT        struct {
+	RTMPNoAuth    bool     `key:"rtmp_noauth" default:"false" group:"Access" help:"Let anybody publish by room name, without a key."`
+	APIHosts      []string `key:"api_hosts" help:"Host names, besides localhost, by which the operator's HTTP may be reached without a credential from this machine."`
+	APIAllowUsers []string `key:"api_allow_users" help:"System accounts of this machine, such as www-data, whose requests to the operator's HTTP need no credential. A proxy that runs as one of them makes everybody who can reach it the operator."`
+	JWT           struct {
 		Secret    string `key:"secret" secret:"true" help:"The secret of the JWTs for the operator's HTTP. When set, every request needs a JWT or the admin token: a must behind a proxy on this machine."`
 		Algorithm string `key:"algorithm" default:"HS256" oneof:"HS256,HS384,HS512" help:"The only algorithm that such a JWT may have."`
 	} `key:"jwt"`

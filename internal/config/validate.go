@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"os/user"
 	"strconv"
 	"strings"
 
@@ -74,6 +75,11 @@ func (c Config) problems() []problem {
 			add("relay_allow", "%.64q is no address, range or host name", a)
 		}
 	}
+	for _, name := range c.APIAllowUsers {
+		if _, err := LookupUser(name); err != nil {
+			add("api_allow_users", "%v", err)
+		}
+	}
 	if len(c.Apps) == 0 {
 		add("server", "there is no app")
 	}
@@ -83,6 +89,19 @@ func (c Config) problems() []problem {
 		}
 	}
 	return all
+}
+
+// LookupUser returns the ID of a user of this machine by name or by ID.
+func LookupUser(name string) (uint32, error) {
+	id := name
+	if u, err := user.Lookup(name); err == nil {
+		id = u.Uid
+	}
+	n, err := strconv.ParseUint(id, 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("this machine has no user %.32q", name)
+	}
+	return uint32(n), nil
 }
 
 // isReach reports whether a is an address, a range of addresses or a host name.

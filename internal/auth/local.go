@@ -1,0 +1,82 @@
+package auth
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/netip"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+
+	"livego/internal/peeruser"
+)
+
+// without returns the rights of r without a credential, and why they are not all, to be put behind a refusal.
+func (d *Door) without(r *http.Request, need Access) (Rights, string) {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !ap.Addr().Unmap().IsLoopback() {
+		return 0, ""
+	}
+	switch sign := proxySign(r); {
+	case need.Credential:
+		return 0, ". It is required from this machine too"
+	case len(d.secret) > 0:
+		return 0, ""
+	case sign != "":
+		return 0, ". " + sign
+	case !d.ownHost(r):
+		return 0, ". Without one, the operator's interface does not answer to this host name: add it to api_hosts"
+	case need.Monitoring:
+		return Admin, ""
+	}
+	if why := d.systemAccount(r); why != "" {
+		return 0, ". " + why
+	}
+	return Admin, ""
+}
+
+// proxySign returns what shows that a proxy has passed r on, in a sentence; "" for nothing. What such headers claim is never believed,
+// only that they are there.
+func proxySign(r *http.Request) string {
+	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
+		return "A request by HTTP/1.0 counts as passed on by a proxy: use HTTP/1.1"
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Header)) {
+		if fromProxy(name) {
+			return fmt.Sprintf("The header %.40s shows that a proxy passed the request on", name)
+		}
+	}
+	return ""
+}
+
+// fromProxy reports whether proxies add a header of this canonical name, and programs and browsers do not.
+func fromProxy(name string) bool {
+	for _, prefix := range []string{"X-Forwarded-", "X-Real-", "Cf-", "X-Original-", "X-Envoy-"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
+	}
+	return name == "Forwarded" || name == "X-Forwarded" || name == "Via" || name == "Cdn-Loop" || name == "Client-Ip" ||
+		strings.HasSuffix(name, "-Client-Ip")
+}
+
+// systemAccount returns why the connection of r does not count as one of a person on this machine: it belongs to a system account,
+// which may be a proxy for anybody. It returns "" for a person, and where the system does not tell.
+func (d *Door) systemAccount(r *http.Request) string {
+	uid, err := d.user(r.Context())
+	switch {
+	case errors.Is(err, peeruser.ErrClosed):
+		return "The connection was closed by the other end, so that its user is not known"
+	case err != nil || !peeruser.IsSystem(uid, d.systemMax) || slices.Contains(d.allowUsers, uid):
+		return ""
+	}
+	id := strconv.FormatUint(uint64(uid), 10)
+	name := id
+	if u, err := user.LookupId(id); err == nil {
+		name = u.Username
+	}
+	return fmt.Sprintf("The connection belongs to the system account %s, which may be a proxy for anybody; api_allow_users: [%s] trusts it", name, name)
+}
