@@ -22,7 +22,7 @@ func chunkRows() []row {
 		{name: "C08 size changes within a message", at: publishing, do: sizeWithinMessage},
 
 		{name: "C09 length 0xFFFFFF before publish", at: shaken, send: message{CSID: 3, Type: command}.Head(0xffffff), want: closes},
-		{name: "C09 length 0xFFFFFF after publish", at: publishing, send: message{CSID: 6, Type: video, StreamID: 1}.Head(0xffffff), want: closes},
+		{name: "C09 length 0xFFFFFF after publish", at: publishing, send: message{CSID: 6, Type: video, StreamID: 1}.Head(0xffffff), want: rejects(publishFailed)},
 		{name: "C10 64 csids before publish", at: shaken, send: manyHeads(0xffffff), want: closes},
 		{name: "C10 64 csids of 64 KiB before publish", at: shaken, send: piecesOf(64, 64<<10, 60<<10), want: closes},
 		{name: "C10 64 csids after publish", at: publishing, send: manyHeads(0xffffff), want: closes},

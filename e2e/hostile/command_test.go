@@ -11,6 +11,7 @@ const (
 	connectFailed = "NetConnection.Connect.Failed"
 	invalidApp    = "NetConnection.Connect.InvalidApp"
 	badName       = "NetStream.Publish.BadName"
+	publishFailed = "NetStream.Publish.Failed"
 	notFound      = "NetStream.Play.StreamNotFound"
 )
 

@@ -32,9 +32,9 @@ func controlRows() []row {
 		{name: "C32 user control of 1 byte", at: shaken, send: control(userControl, []byte{0}), want: closes},
 		{name: "C32 unknown user control", at: shaken, send: control(userControl, []byte{0, 99, 1, 2, 3, 4}), want: works},
 
-		{name: "C33 sub-message longer than the rest", at: publishing, send: aggregated(subMessage(video, 100, []byte("short"), 0)), want: closes},
-		{name: "C33 wrong back pointer", at: publishing, send: aggregated(subMessage(video, 5, []byte("right"), 3)), want: closes},
-		{name: "C33 aggregate within an aggregate", at: publishing, send: aggregated(subMessage(aggregate, 16, subMessage(video, 1, []byte{0}, 12), 27)), want: closes},
+		{name: "C33 sub-message longer than the rest", at: publishing, send: aggregated(subMessage(video, 100, []byte("short"), 0)), want: rejects(publishFailed)},
+		{name: "C33 wrong back pointer", at: publishing, send: aggregated(subMessage(video, 5, []byte("right"), 3)), want: rejects(publishFailed)},
+		{name: "C33 aggregate within an aggregate", at: publishing, send: aggregated(subMessage(aggregate, 16, subMessage(video, 1, []byte{0}, 12), 27)), want: rejects(publishFailed)},
 		{name: "C33 500,000 empty sub-messages", at: publishing, do: func(p *peer) {
 			empty := slices.Repeat(subMessage(video, 0, nil, 11), 500_000)
 			p.send(control(setChunkSize, be32(1<<20)), message{CSID: 6, Type: aggregate, StreamID: p.StreamID, Payload: empty}.Chunks(1<<20))

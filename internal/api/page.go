@@ -74,6 +74,7 @@ type streamData struct {
 	Held    bool
 	Up      string // how long it has been live
 	Tracks  []trackData
+	Skipped uint64 // what of the encoder reaches no viewer
 	From    string // who publishes: "rtmp from 192.0.2.7, OBS 30"
 	Viewers int
 	Protos  string // the viewers' protocols: "2 rtmp, 1 hls"
@@ -149,6 +150,10 @@ func (s *server) describe(in stream.Info, host string, now time.Time) streamData
 	for _, t := range in.Tracks {
 		d.Tracks = append(d.Tracks, describeTrack(t, active))
 	}
+	for _, t := range active.Skipped.Unusable {
+		d.Tracks = append(d.Tracks, trackData{Kind: t.Kind.String(), Facts: []string{strings.ToUpper(t.Codec), "unusable: " + t.Reason}})
+	}
+	d.Skipped = active.Skipped.Total()
 	count, lag := map[string]int{}, time.Duration(0)
 	for v := range s.viewers(in.Name, make([]stream.ConnInfo, statPiece)) {
 		d.Viewers++

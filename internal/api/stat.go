@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"livego/internal/live"
+	"livego/internal/media"
 	"livego/internal/stream"
 )
 
@@ -29,12 +30,24 @@ type connStats struct {
 	GatherMS map[string]int64 `json:"gather_ms,omitzero"`
 	// ArrivalPaced is of a publisher whose time stamps are of no use.
 	ArrivalPaced bool `json:"arrival_paced,omitzero"`
+	// Of a publisher: what of it reaches no viewer, by reason, and the tracks that are unusable as a whole.
+	Skipped      map[media.SkipReason]uint64 `json:"skipped,omitzero"`
+	SilentFrames uint64                      `json:"silent_frames,omitzero"`
+	Unusable     []unusableTrack             `json:"unusable_tracks,omitzero"`
 
 	// Of a player.
 	Proto  string  `json:"proto,omitzero"`       // rtmp, flv, ws or hls
 	Delay  *int64  `json:"delay_ms,omitzero"`    // ms from the newest frame to the last that has left for him; not of HLS
 	Queued *int    `json:"queue_bytes,omitzero"` // what the kernel holds for him of that; not of HLS
 	Skips  *uint64 `json:"skips,omitzero"`       // of a publisher: of all players there were
+}
+
+// unusableTrack is a track that a publisher sends and no viewer gets.
+type unusableTrack struct {
+	Kind   string `json:"kind"`
+	Track  uint8  `json:"track"`
+	Codec  string `json:"codec"`
+	Reason string `json:"reason"`
 }
 
 // liveStat serves /stat/livestat[?room=A/R].
@@ -159,6 +172,10 @@ func publisherStats(in stream.Info, c stream.ConnInfo) connStats {
 		p.GatherMS[proto] = window.Milliseconds()
 	}
 	p.ArrivalPaced, p.Skips = c.Paced, &in.Skips
+	p.Skipped, p.SilentFrames = c.Skipped.Skipped, c.Skipped.Silent
+	for _, t := range c.Skipped.Unusable {
+		p.Unusable = append(p.Unusable, unusableTrack{t.Kind.String(), t.ID, t.Codec, t.Reason})
+	}
 	return p
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"livego/internal/live"
+	"livego/internal/media"
 	"livego/internal/stream"
 )
 
@@ -177,4 +178,29 @@ func TestLiveStatUnderChurn(t *testing.T) {
 		s.get("/")
 	}
 	wg.Wait()
+}
+
+// TestSkipped shows what of a publisher reaches no viewer, in the statistics and on the page.
+func TestSkipped(t *testing.T) {
+	s := newScene(t, nil)
+	name, skips := live.Name{App: "live", Room: "movie"}, &media.Skips{}
+	if _, err := s.hub.Publish(t.Context(), name, stream.PublishOptions{Proto: "rtmp", Grant: live.Grant{Name: name}, Skips: skips}); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.get("/stat/livestat").Body.String(); strings.Contains(got, "skipped") || strings.Contains(got, "unusable") {
+		t.Errorf("nothing was skipped: %s", got)
+	}
+	for range 3 {
+		skips.Add(media.Skip{Kind: media.Audio, Reason: media.SkipNoConfig})
+	}
+	skips.Add(media.Skip{Kind: media.Video, Reason: media.SkipMalformed})
+	skips.AddSilent()
+	skips.SetUnusable(media.UnusableTrack{Kind: media.Audio, Codec: "aac", Reason: "no configuration"})
+	got := s.get("/stat/livestat").Body.String()
+	want := `"skipped":{"malformed":1,"no_configuration":3},"silent_frames":1,` +
+		`"unusable_tracks":[{"kind":"audio","track":0,"codec":"aac","reason":"no configuration"}]`
+	if !strings.Contains(got, want) {
+		t.Errorf("%s\nlacks %s", got, want)
+	}
+	wantText(t, text(s.get("/").Body.String()), "audio AAC · unusable: no configuration", "skipped 4 frames or messages that cannot be used")
 }

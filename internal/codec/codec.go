@@ -3,12 +3,14 @@
 package codec
 
 import (
+	"livego/internal/codec/aac"
 	"livego/internal/codec/ac3"
 	"livego/internal/codec/av1"
 	"livego/internal/codec/flac"
 	"livego/internal/codec/h264"
 	"livego/internal/codec/h265"
 	"livego/internal/codec/mp3"
+	"livego/internal/codec/nal"
 	"livego/internal/codec/opus"
 	"livego/internal/codec/vp9"
 	"livego/internal/media"
@@ -21,6 +23,25 @@ func NeedsConfig(c media.Codec) bool {
 		return true
 	}
 	return false
+}
+
+// ConfigName returns what the field calls the configuration of c, "" for a codec that needs none.
+func ConfigName(c media.Codec) string {
+	switch c {
+	case media.H264:
+		return "AVCDecoderConfigurationRecord"
+	case media.HEVC:
+		return "HEVCDecoderConfigurationRecord"
+	case media.AV1:
+		return "AV1CodecConfigurationRecord"
+	case media.AAC:
+		return "AudioSpecificConfig"
+	case media.Opus:
+		return "OpusHead"
+	case media.FLAC:
+		return "STREAMINFO"
+	}
+	return ""
 }
 
 // SelfDescribing reports whether frames of c say what the track is: each has to be shown to FromFrame.
@@ -55,6 +76,43 @@ func RandomAccess(t *media.Track, lengthSize int, keyFlag bool, payload []byte) 
 		}
 	}
 	return rap, leading, err
+}
+
+// Clean returns payload, a frame of t, in the form that every player reads: H.264 and HEVC without empty NAL units, without units that
+// cannot be any (removed is how many), and without bytes that follow the last; start codes of four bytes, which some encoders put where
+// length fields belong, become length fields. AAC loses the header of ADTS. The frame is changed in place. It is an error when the lengths do not add up. lengthSize is
+// what Describe returned for t.
+func Clean(t *media.Track, lengthSize int, payload []byte) (clean []byte, removed int, err error) {
+	var isUnit func([]byte) bool
+	switch t.Codec {
+	case media.H264:
+		isUnit = h264.IsUnit
+	case media.HEVC:
+		isUnit = h265.IsUnit
+	case media.AAC:
+		for h, ok := aac.WholeADTS(payload); ok; h, ok = aac.WholeADTS(payload) {
+			payload = payload[h.HeaderLength:]
+		}
+		return payload, 0, nil
+	default:
+		return payload, 0, nil
+	}
+	if lengthSize == 4 && nal.IsAnnexB(payload) {
+		payload = nal.FromAnnexB(payload)
+	}
+	return nal.Clean(payload, lengthSize, isUnit)
+}
+
+// Silence returns a frame of the audio track t in which nothing is heard, nil where there is none at hand. Shared: do not modify.
+func Silence(t *media.Track) []byte {
+	if t.Codec != media.AAC {
+		return nil
+	}
+	c, err := aac.Parse(t.Config)
+	if err != nil {
+		return nil
+	}
+	return c.Silence()
 }
 
 // Samples returns how many samples payload holds, a frame of the audio track t, per channel and at t.SampleRate; for Opus this is

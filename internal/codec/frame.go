@@ -2,14 +2,17 @@ package codec
 
 import (
 	"errors"
+	"fmt"
 
+	"livego/internal/codec/aac"
 	"livego/internal/codec/ac3"
 	"livego/internal/codec/mp3"
 	"livego/internal/codec/vp9"
 	"livego/internal/media"
 )
 
-// FromFrame returns the track that payload belongs to, a frame of a codec that needs no configuration. base is what the container
+// FromFrame returns the track that payload belongs to, a frame of a codec that needs no configuration, or of AAC with the header of ADTS,
+// which has it. base is what the container
 // knows of the track. old is the track so far, nil at first: it is returned where it still describes the frame, so that callers
 // compare pointers. For AC-3, E-AC-3 and VP9 the track gets a Config, unless old has one that fits. A frame that cannot be read is
 // an error, which comes with old: callers that have a track may pass the frame on, since encoders cut where they like.
@@ -25,9 +28,33 @@ func FromFrame(base media.Track, payload []byte, old *media.Track) (*media.Track
 		return fromAC3(t, payload, old)
 	case media.VP9:
 		return fromVP9(t, payload, old)
+	case media.AAC:
+		return fromADTS(t, payload, old)
+	}
+	if NeedsConfig(t.Codec) && old == nil {
+		return nil, fmt.Errorf("%v without a configuration", t.Codec)
 	}
 	if old != nil {
 		return old, nil
+	}
+	return t, nil
+}
+
+func fromADTS(t *media.Track, payload []byte, old *media.Track) (*media.Track, error) {
+	if old != nil {
+		return old, nil
+	}
+	h, ok := aac.WholeADTS(payload)
+	if !ok {
+		return nil, errors.New("AAC without a configuration")
+	}
+	var err error
+	if t.Config, err = h.Config(payload[h.HeaderLength:]); err != nil {
+		return nil, err
+	}
+	_, err = Describe(t)
+	if err != nil {
+		return nil, err
 	}
 	return t, nil
 }

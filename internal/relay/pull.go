@@ -67,7 +67,8 @@ func (m *Manager) pull(ctx context.Context, r *relay) error {
 // feed publishes what src gives; alive is called at each frame.
 func (m *Manager) feed(ctx context.Context, r *relay, src *source, alive func()) error {
 	var (
-		demux  flv.Demuxer
+		skips  = media.NewSkips(r.log)
+		demux  = flv.Demuxer{Skips: skips}
 		p      *stream.Publisher
 		barren int
 		lead   lead
@@ -101,7 +102,7 @@ func (m *Manager) feed(ctx context.Context, r *relay, src *source, alive func())
 		alive()
 		if p == nil {
 			p, err = m.hub.Publish(ctx, r.Name, stream.PublishOptions{
-				Proto: "pull", Remote: src.remote, URL: r.to.shown, Grant: live.Grant{Name: r.Name},
+				Proto: "pull", Remote: src.remote, URL: r.to.shown, Grant: live.Grant{Name: r.Name}, Skips: skips,
 			})
 			if err != nil {
 				return err

@@ -16,6 +16,7 @@ type PublishOptions struct {
 	Remote string // host:port, "" for a file
 	URL    string // for statistics: without key, token or query
 	Grant  live.Grant
+	Skips  *media.Skips // what is skipped of it, for statistics; may be nil
 }
 
 // A Publisher writes the frames of one encoder, relay or file. Write and End are for one goroutine.

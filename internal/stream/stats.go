@@ -38,12 +38,13 @@ type ConnInfo struct {
 	AudioBytes uint64
 	VideoKbps  float64
 	AudioKbps  float64
-	Dropped    uint64        // of a publisher: video frames that came before the first keyframe
-	Paced      bool          // of a publisher: its time stamps are of no use, and frames are paced by when they arrive
-	Skips      uint64        // of a viewer: how often he was moved to a newer keyframe
-	Delay      time.Duration // of a viewer: newest DTS less the DTS last written to him, and as long as what the kernel holds lasts
-	Queued     int           // of a viewer: bytes that the kernel holds for him
-	Flushed    bool          // of a viewer: Delay is known
+	Skipped    media.SkipStats // of a publisher: what of it reaches no viewer, for it cannot be used
+	Dropped    uint64          // of a publisher: video frames that came before the first keyframe
+	Paced      bool            // of a publisher: its time stamps are of no use, and frames are paced by when they arrive
+	Skips      uint64          // of a viewer: how often he was moved to a newer keyframe
+	Delay      time.Duration   // of a viewer: newest DTS less the DTS last written to him, and as long as what the kernel holds lasts
+	Queued     int             // of a viewer: bytes that the kernel holds for him
+	Flushed    bool            // of a viewer: Delay is known
 
 	queued func() int
 	rate   float64 // kbit/s of the stream, or of the viewer where nobody publishes it
@@ -204,7 +205,7 @@ func (p *Publisher) info(now time.Time, active bool) ConnInfo {
 		ID: p.id, Proto: p.opt.Proto, Remote: p.opt.Remote, URL: p.opt.URL, Role: p.opt.Grant.Role, Active: active, Since: p.since,
 		VideoBytes: p.video.total.Load(), AudioBytes: p.audio.total.Load(),
 		VideoKbps: p.video.kbps(now), AudioKbps: p.audio.kbps(now),
-		Dropped: p.dropped.Load(),
+		Dropped: p.dropped.Load(), Skipped: p.opt.Skips.Stats(),
 	}
 }
 

@@ -71,7 +71,7 @@ func ParseConfig(avcC []byte) (*Config, error) {
 func parameterSets(b []byte, n, want int) (sets [][]byte, rest []byte, err error) {
 	for range n {
 		var set []byte
-		if set, b, err = nal.Next(b, 2); err != nil {
+		if set, b, err = nal.Cut(b, 2); err != nil {
 			return nil, nil, fmt.Errorf("avcC parameter set: %w", err)
 		}
 		if Type(set) != want {
@@ -124,20 +124,27 @@ func (c *Config) RFC6381() string {
 }
 
 // RandomAccess tells whether a decoder may start at an access unit: Key for an IDR picture, Recovery for a recovery point SEI
-// with recovery_frame_cnt 0. The access unit is NAL units with length fields of lengthSize bytes; it is an error when these do
-// not add up, or when a unit is nothing that H.264 has (forbidden bit, types 0 and 24-31, a header alone), as in a stream in
-// Annex B form that was put where this form belongs.
+// with recovery_frame_cnt 0. The access unit is NAL units with length fields of lengthSize bytes. What decoders ignore is passed
+// over; it is an error when the lengths do not add up, or when there is no unit that a decoder reads.
 func RandomAccess(unit []byte, lengthSize int) (media.RandomAccess, error) {
-	rap := media.NoAccess
-	for len(unit) > 0 {
+	rap, read := media.NoAccess, false
+	for {
 		n, rest, err := nal.Next(unit, lengthSize)
-		if err != nil {
+		switch {
+		case err != nil:
 			return media.NoAccess, err
+		case n == nil && !read:
+			return media.NoAccess, errNoUnit
+		case n == nil:
+			return rap, nil
 		}
-		if err := checkUnit(n); err != nil {
-			return media.NoAccess, err
+		unit = rest
+		if !IsUnit(n) {
+			continue
 		}
-		switch Type(n) {
+		t := Type(n)
+		read = read || isSpecified(t)
+		switch t {
 		case TypeIDR:
 			rap = media.Key
 		case TypeSEI:
@@ -145,22 +152,28 @@ func RandomAccess(unit []byte, lengthSize int) (media.RandomAccess, error) {
 				rap = media.Recovery
 			}
 		}
-		unit = rest
 	}
-	return rap, nil
 }
 
-func checkUnit(unit []byte) error {
-	t := Type(unit)
-	switch {
-	case unit[0]&0x80 != 0:
-		return errors.New("h264: NAL unit with forbidden_zero_bit set")
-	case t == 0 || t >= 24:
-		return fmt.Errorf("h264: NAL unit of unspecified type %d", t)
-	case len(unit) == 1 && t != TypeEndSequence && t != TypeEndStream:
-		return fmt.Errorf("h264: NAL unit of type %d without content", t)
+var errNoUnit = errors.New("h264: no NAL unit that a decoder reads")
+
+// IsUnit reports whether unit can be a NAL unit at all. Decoders skip what cannot: one with forbidden_zero_bit set, and a header
+// alone, but for the types that have no content. Those of unspecified and reserved types are units; decoders ignore them (ITU-T H.264
+// clause 7.4.1), and applications may use them.
+func IsUnit(unit []byte) bool {
+	if unit[0]&0x80 != 0 {
+		return false
 	}
-	return nil
+	switch Type(unit) {
+	case TypeEndSequence, TypeEndStream:
+		return true
+	}
+	return len(unit) > 1
+}
+
+// isSpecified reports whether H.264 gives NAL units of type t a meaning: 0 and 24 to 31 are unspecified, 17, 18, 22 and 23 reserved.
+func isSpecified(t int) bool {
+	return 1 <= t && t <= 16 || 19 <= t && t <= 21
 }
 
 // seiLimit is how much of an SEI NAL unit is searched for a recovery point: encoders put it among the first messages, after

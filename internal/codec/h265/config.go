@@ -47,7 +47,7 @@ func ParseConfig(hvcC []byte) (*Config, error) {
 		for range units {
 			var set []byte
 			var err error
-			if set, b, err = nal.Next(b, 2); err != nil {
+			if set, b, err = nal.Cut(b, 2); err != nil {
 				return nil, fmt.Errorf("hvcC parameter set: %w", err)
 			}
 			c.keep(set)

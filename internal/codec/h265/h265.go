@@ -42,20 +42,29 @@ type AccessUnit struct {
 	ParameterSets bool // brings a VPS, an SPS and a PPS
 }
 
-// Classify reads the NAL units of an access unit, whose length fields have lengthSize bytes. It is an error when these do not
-// add up or a unit has a malformed header.
+// Classify reads the NAL units of an access unit, whose length fields have lengthSize bytes. What decoders ignore is passed over; it is
+// an error when the lengths do not add up, or when there is no unit that a decoder reads.
 func Classify(unit []byte, lengthSize int) (AccessUnit, error) {
 	var a AccessUnit
 	var sets [3]bool
-	for len(unit) > 0 {
+	for read := false; ; {
 		n, rest, err := nal.Next(unit, lengthSize)
-		if err != nil {
+		switch {
+		case err != nil:
 			return AccessUnit{}, err
+		case n == nil && !read:
+			return AccessUnit{}, errNoUnit
+		case n == nil:
+			a.ParameterSets = sets == [3]bool{true, true, true}
+			return a, nil
 		}
-		if len(n) < 2 || n[0]&0x80 != 0 {
-			return AccessUnit{}, errors.New("h265: NAL unit with a malformed header")
+		unit = rest
+		if !IsUnit(n) {
+			continue
 		}
-		switch t := Type(n); {
+		t := Type(n)
+		read = read || isSpecified(t)
+		switch {
 		case firstIRAP <= t && t <= lastIRAP:
 			a.RAP = media.Key
 		case firstRASL <= t && t <= lastRASL:
@@ -65,8 +74,27 @@ func Classify(unit []byte, lengthSize int) (AccessUnit, error) {
 		case TypeVPS <= t && t <= TypePPS:
 			sets[t-TypeVPS] = true
 		}
-		unit = rest
 	}
-	a.ParameterSets = sets == [3]bool{true, true, true}
-	return a, nil
+}
+
+var errNoUnit = errors.New("h265: no NAL unit that a decoder reads")
+
+// IsUnit reports whether unit can be a NAL unit at all. Decoders skip what cannot: one with forbidden_zero_bit set, without a temporal
+// ID, and a header of two bytes alone, but for the types that have no content. Those of unspecified and reserved types are units;
+// decoders ignore them (ITU-T H.265 clause 7.4.2.2).
+func IsUnit(unit []byte) bool {
+	if len(unit) < 2 || unit[0]&0x80 != 0 || unit[1]&7 == 0 {
+		return false
+	}
+	switch Type(unit) {
+	case TypeEndSequence, TypeEndStream:
+		return true
+	}
+	return len(unit) > 2
+}
+
+// isSpecified reports whether H.265 gives NAL units of type t a meaning: 10 to 15, 22 to 31 and 41 to 47 are reserved, those above
+// unspecified.
+func isSpecified(t int) bool {
+	return t <= lastRASL || firstIRAP <= t && t <= lastIRAP || TypeVPS <= t && t <= 40
 }

@@ -1,6 +1,9 @@
 package nal
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // NextAnnexB cuts the first NAL unit off b, a byte stream with start codes (ITU-T H.264 annex B, H.265 annex B). Both results
 // are slices of b; unit is nil when there is none left. What stands before the first start code is passed over, and zero bytes
@@ -25,3 +28,27 @@ func NextAnnexB(b []byte) (unit, rest []byte) {
 }
 
 func startCode(b []byte) int { return bytes.Index(b, []byte{0, 0, 1}) }
+
+// IsAnnexB reports whether b begins with a start code of four bytes and then is not what a stream with length fields of four bytes is, where
+// these bytes stand for a NAL unit of one byte.
+func IsAnnexB(b []byte) bool {
+	if !bytes.HasPrefix(b, []byte{0, 0, 0, 1}) {
+		return false
+	}
+	for {
+		unit, rest, err := Next(b, 4)
+		if err != nil || unit == nil {
+			return err != nil
+		}
+		b = rest
+	}
+}
+
+// FromAnnexB returns the NAL units of b, a byte stream with start codes, behind length fields of four bytes.
+func FromAnnexB(b []byte) []byte {
+	out := make([]byte, 0, len(b)+4)
+	for unit, rest := NextAnnexB(b); unit != nil; unit, rest = NextAnnexB(rest) {
+		out = append(binary.BigEndian.AppendUint32(out, uint32(len(unit))), unit...)
+	}
+	return out
+}

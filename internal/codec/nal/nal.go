@@ -5,11 +5,14 @@ package nal
 import "errors"
 
 // ErrMalformed is returned for a stream whose length fields do not add up.
-var ErrMalformed = errors.New("nal: length field beyond the end or zero")
+var ErrMalformed = errors.New("nal: length field beyond the end")
 
-// Next cuts the first NAL unit off b, whose length fields have lengthSize bytes, 1 to 4. Both results are slices of b.
-// A walk over b is linear in its length: an empty NAL unit is an error.
-func Next(b []byte, lengthSize int) (unit, rest []byte, err error) {
+// errEmpty is returned for a parameter set without a byte.
+var errEmpty = errors.New("nal: empty NAL unit")
+
+// Cut cuts one NAL unit off b, whose length field has lengthSize bytes, 1 to 4. Both results are slices of b. An empty NAL unit is an
+// error.
+func Cut(b []byte, lengthSize int) (unit, rest []byte, err error) {
 	if lengthSize < 1 || lengthSize > 4 || len(b) < lengthSize {
 		return nil, nil, ErrMalformed
 	}
@@ -18,10 +21,49 @@ func Next(b []byte, lengthSize int) (unit, rest []byte, err error) {
 		n = n<<8 | uint64(c)
 	}
 	b = b[lengthSize:]
-	if n == 0 || n > uint64(len(b)) {
+	switch {
+	case n == 0:
+		return nil, b, errEmpty
+	case n > uint64(len(b)):
 		return nil, nil, ErrMalformed
 	}
 	return b[:n], b[n:], nil
+}
+
+// Next is Cut for a walk over an access unit, which passes over what decoders do: empty NAL units, zero bytes included that an
+// encoder puts after the last, and a rest that is shorter than a length field. unit is nil when there is none left. A walk is linear
+// in the length of b.
+func Next(b []byte, lengthSize int) (unit, rest []byte, err error) {
+	for len(b) >= max(lengthSize, 1) {
+		if unit, rest, err = Cut(b, lengthSize); !errors.Is(err, errEmpty) {
+			return unit, rest, err
+		}
+		b = rest
+	}
+	return nil, nil, nil
+}
+
+// Clean returns an access unit without what Next passes over and without the NAL units that keep refuses. It moves the others within b,
+// and returns b itself where nothing has to go. removed is how many units keep refused.
+func Clean(b []byte, lengthSize int, keep func(unit []byte) bool) (clean []byte, removed int, err error) {
+	clean = b[:0]
+	for rest := b; ; {
+		var unit []byte
+		if unit, rest, err = Next(rest, lengthSize); unit == nil || err != nil {
+			return clean, removed, err
+		}
+		if !keep(unit) {
+			removed++
+			continue
+		}
+		// The unit lies at or behind where it goes, with its length field before it.
+		from := len(b) - len(rest) - len(unit) - lengthSize
+		if from == len(clean) {
+			clean = b[:len(b)-len(rest)]
+		} else {
+			clean = append(clean, b[from:len(b)-len(rest)]...)
+		}
+	}
 }
 
 // Unescape returns at most the first limit bytes of unit without emulation prevention bytes (ITU-T H.264 clause 7.4.1.1).

@@ -6,46 +6,156 @@ import (
 	"testing"
 )
 
+// walks is the table of access units and their NAL units; the fuzzer of Clean starts from it.
+var walks = []struct {
+	name       string
+	b          string
+	lengthSize int
+	want       []string
+	bad        bool // there is an error behind them
+}{
+	{"one byte lengths", "\x02ab\x01c", 1, []string{"ab", "c"}, false},
+	{"two byte lengths", "\x00\x02ab\x00\x01c", 2, []string{"ab", "c"}, false},
+	{"three byte lengths", "\x00\x00\x02ab", 3, []string{"ab"}, false},
+	{"four byte lengths", "\x00\x00\x00\x02ab", 4, []string{"ab"}, false},
+	{"nothing", "", 4, nil, false},
+	{"V06 length 0", "\x00\x00\x00\x00", 4, nil, false},
+	{"length 0 between", "\x00\x00\x00\x02ab\x00\x00\x00\x00\x00\x00\x00\x01c", 4, []string{"ab", "c"}, false},
+	{"V06 length 0xFFFFFFFF", "\xFF\xFF\xFF\xFFab", 4, nil, true},
+	{"V06 length above rest", "\x00\x00\x00\x01a\x00\x00\x00\x03ab", 4, []string{"a"}, true},
+	{"two zero bytes at the end", "\x00\x00\x00\x01a\x00\x00", 4, []string{"a"}, false},
+	{"nine zero bytes at the end", "\x00\x00\x00\x01a\x00\x00\x00\x00\x00\x00\x00\x00\x00", 4, []string{"a"}, false},
+	{"three bytes at the end", "\x00\x00\x00\x01abcd", 4, []string{"a"}, false},
+	{"four bytes at the end", "\x00\x00\x00\x01abcde", 4, []string{"a"}, true},
+	{"a unit that is refused", "\x00\x00\x00\x01a\x00\x00\x00\x02xx\x00\x00\x00\x01c", 4, []string{"a", "xx", "c"}, false},
+	{"the first is refused", "\x02xx\x01a\x00", 1, []string{"xx", "a"}, false},
+	{"length size 0", "ab", 0, nil, true},
+	{"length size 5", "\x00\x00\x00\x00\x01a", 5, nil, true},
+}
+
 func TestNext(t *testing.T) {
-	tests := []struct {
-		name       string
-		b          []byte
-		lengthSize int
-		want       []string // nil: an error somewhere
-	}{
-		{"one byte lengths", []byte("\x02ab\x01c"), 1, []string{"ab", "c"}},
-		{"two byte lengths", []byte("\x00\x02ab\x00\x01c"), 2, []string{"ab", "c"}},
-		{"three byte lengths", []byte("\x00\x00\x02ab"), 3, []string{"ab"}},
-		{"four byte lengths", []byte("\x00\x00\x00\x02ab"), 4, []string{"ab"}},
-		{"V06 length 0", []byte("\x00\x00\x00\x00"), 4, nil},
-		{"V06 length 0xFFFFFFFF", []byte("\xFF\xFF\xFF\xFFab"), 4, nil},
-		{"V06 length above rest", []byte("\x00\x00\x00\x03ab"), 4, nil},
-		{"cut length", []byte("\x00\x00\x00\x01a\x00"), 4, nil},
-		{"length size 0", []byte("ab"), 0, nil},
-		{"length size 5", []byte("\x00\x00\x00\x00\x01a"), 5, nil},
-	}
-	for _, tt := range tests {
+	for _, tt := range walks {
 		t.Run(tt.name, func(t *testing.T) {
 			var got []string
-			for b := tt.b; len(b) > 0; {
+			for b := []byte(tt.b); ; {
 				unit, rest, err := Next(b, tt.lengthSize)
-				if err != nil {
-					if tt.want != nil {
-						t.Fatal(err)
+				if unit == nil || err != nil {
+					if (err != nil) != tt.bad || !slices.Equal(got, tt.want) {
+						t.Fatalf("%q, %v", got, err)
 					}
 					return
 				}
 				got, b = append(got, string(unit)), rest
 			}
-			if tt.want == nil {
-				t.Fatalf("no error, got %q", got)
-			}
-			for i := range tt.want {
-				if got[i] != tt.want[i] {
-					t.Errorf("unit %d is %q, want %q", i, got[i], tt.want[i])
-				}
-			}
 		})
+	}
+}
+
+func TestCut(t *testing.T) {
+	for _, tt := range []struct {
+		b    string
+		unit string // "": an error
+	}{
+		{"\x00\x02ab\x00\x01c", "ab"}, {"\x00\x00", ""}, {"\x00\x03ab", ""}, {"\x00", ""}, {"", ""},
+	} {
+		if unit, _, err := Cut([]byte(tt.b), 2); string(unit) != tt.unit || (err == nil) != (tt.unit != "") {
+			t.Errorf("%q: %q, %v", tt.b, unit, err)
+		}
+	}
+}
+
+// keepAll refuses units that begin with x.
+func keepAll(unit []byte) bool { return unit[0] != 'x' }
+
+func TestClean(t *testing.T) {
+	for _, tt := range walks {
+		b := []byte(tt.b)
+		clean, removed, err := Clean(b, tt.lengthSize, keepAll)
+		if (err != nil) != tt.bad {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		var want []byte
+		refused := 0
+		for _, u := range tt.want {
+			if !keepAll([]byte(u)) {
+				refused++
+				continue
+			}
+			want = append(append(append(want, make([]byte, tt.lengthSize-1)...), byte(len(u))), u...)
+		}
+		if !tt.bad && (!bytes.Equal(clean, want) || removed != refused) {
+			t.Errorf("%s: %q and %d removed, want %q and %d", tt.name, clean, removed, want, refused)
+		}
+	}
+}
+
+func TestCleanAllocates(t *testing.T) {
+	unit := []byte("\x00\x00\x00\x02ab\x00\x00\x00\x01c\x00\x00")
+	if n := testing.AllocsPerRun(100, func() { Clean(unit, 4, keepAll) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// FuzzClean holds that what is clean stays as it is, and has the units that were kept.
+func FuzzClean(f *testing.F) {
+	for _, tt := range walks {
+		f.Add([]byte(tt.b), tt.lengthSize)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, lengthSize int) {
+		var want []string
+		bad := false
+		for rest := b; ; {
+			unit, after, err := Next(rest, lengthSize)
+			if bad = err != nil; unit == nil || bad {
+				break
+			}
+			if keepAll(unit) {
+				want = append(want, string(unit))
+			}
+			rest = after
+		}
+		clean, _, err := Clean(bytes.Clone(b), lengthSize, keepAll)
+		if (err != nil) != bad {
+			t.Fatalf("error %v", err)
+		}
+		if bad {
+			return
+		}
+		for _, w := range want {
+			unit, rest, err := Next(clean, lengthSize)
+			if err != nil || string(unit) != w {
+				t.Fatalf("%q, %v, want %q", unit, err, w)
+			}
+			clean = rest
+		}
+		if len(clean) > 0 {
+			t.Fatalf("%q is left", clean)
+		}
+	})
+}
+
+func TestAnnexB(t *testing.T) {
+	for _, tt := range []struct {
+		b    string
+		want string // "": not in this form
+	}{
+		{"\x00\x00\x00\x01\x67\x42\x00\x1E\x00\x00\x01\x65\x88\x84", "\x00\x00\x00\x04\x67\x42\x00\x1E\x00\x00\x00\x03\x65\x88\x84"},
+		{"\x00\x00\x00\x01\x09\xF0\x00\x00\x00\x01\x65\x88\x84", "\x00\x00\x00\x02\x09\xF0\x00\x00\x00\x03\x65\x88\x84"},
+		{"\x00\x00\x00\x01\x09\x00\x00\x00\x02\x65\x88", ""},
+		{"\x00\x00\x00\x03\x65\x88\x84", ""},
+		{"\x00\x00\x01\x65\x88\x84", ""},
+		{"", ""},
+	} {
+		if !IsAnnexB([]byte(tt.b)) {
+			if tt.want != "" {
+				t.Errorf("%q is not taken for one with start codes", tt.b)
+			}
+			continue
+		}
+		if got := FromAnnexB([]byte(tt.b)); string(got) != tt.want {
+			t.Errorf("%q became %q, want %q", tt.b, got, tt.want)
+		}
 	}
 }
 

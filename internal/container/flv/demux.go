@@ -10,31 +10,44 @@ import (
 	"livego/internal/media"
 )
 
-// ErrSkip is what Demuxer.Message returns, with a reason, for a body that makes no sense. The message is to be dropped and
-// counted, and the publisher left alone until there are too many.
+// ErrSkip is what Demuxer.Message returns, with a reason, for what makes no sense. It is skipped and counted in Demuxer.Skips; the
+// publisher goes on.
 var ErrSkip = errors.New("flv: bad message")
 
 // ErrFlood is what Demuxer.Message returns when a publisher changes its configuration so often that every viewer would spend
-// his time on starting anew. The publisher is to be closed.
+// its time on starting over. The publisher is to be closed.
 var ErrFlood = errors.New("flv: more than 2 configuration changes a second")
 
-// ErrUnknown is an ErrSkip for what may make sense to others: a codec or a kind of packet that livego has no word for. Such messages
-// are no reason to end the publisher.
-var ErrUnknown error = unknownKind{}
+// ErrUnknown is an ErrSkip for what may make sense to others: a codec or a kind of packet that livego has no word for.
+var ErrUnknown = errors.New("flv: not known here")
 
-type unknownKind struct{}
-
-func (unknownKind) Error() string { return "flv: not known here" }
-
-// Is makes it an ErrSkip.
-func (unknownKind) Is(target error) bool { return target == ErrSkip }
-
-func skip(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrSkip, fmt.Sprintf(format, args...))
+// A skipError is an ErrSkip.
+type skipError struct {
+	reason media.SkipReason
+	text   string
+	codec  string // that is not supported
 }
 
+func (e *skipError) Error() string {
+	if e.reason == media.SkipUnsupported {
+		return ErrUnknown.Error() + ": " + e.text
+	}
+	return ErrSkip.Error() + ": " + e.text
+}
+
+// Is makes it an ErrSkip, and an ErrUnknown where that is the reason.
+func (e *skipError) Is(target error) bool {
+	return target == ErrSkip || target == ErrUnknown && e.reason == media.SkipUnsupported
+}
+
+func skip(format string, args ...any) error { return skipFor(media.SkipMalformed, format, args...) }
+
 func unknown(format string, args ...any) error {
-	return fmt.Errorf("%w: %s", ErrUnknown, fmt.Sprintf(format, args...))
+	return skipFor(media.SkipUnsupported, format, args...)
+}
+
+func skipFor(reason media.SkipReason, format string, args ...any) error {
+	return &skipError{reason: reason, text: fmt.Sprintf(format, args...)}
 }
 
 const (
@@ -49,6 +62,9 @@ const (
 
 // A Demuxer turns the messages of one publisher into frames. The zero Demuxer is ready. Not for concurrent use.
 type Demuxer struct {
+	// Skips counts what is skipped. It may be nil.
+	Skips *media.Skips
+
 	// WildCTS counts frames whose composition time was beyond 10 s and was taken for 0.
 	WildCTS uint64
 
@@ -89,12 +105,16 @@ func (d *Demuxer) Message(typ uint8, timestamp uint32, body []byte, arrived time
 		k, split = media.Audio, appendAudio
 	case TypeScript:
 		f, err := d.data(body, timestamp, arrived)
+		d.skipped(media.Data, 0, err)
 		return d.add(f), err
 	default:
-		return nil, skip("message type %d", typ)
+		err := skip("message type %d", typ)
+		d.skipped(0, 0, err)
+		return nil, err
 	}
 	var bad error
 	d.packets, bad = split(d.packets[:0], body)
+	d.skipped(k, 0, bad)
 	defer clear(d.packets)
 	for _, p := range d.packets {
 		f, err := d.packet(k, p, timestamp, arrived)
@@ -102,11 +122,24 @@ func (d *Demuxer) Message(typ uint8, timestamp uint32, body []byte, arrived time
 		case errors.Is(err, ErrFlood):
 			return d.frames, err
 		case err != nil:
+			d.skipped(k, p.id, err)
 			bad = err
 		}
 		d.add(f)
 	}
 	return d.frames, bad
+}
+
+// skipped counts what err, nil or an ErrSkip, says of track id of kind k.
+func (d *Demuxer) skipped(k media.Kind, id uint8, err error) {
+	e, ok := err.(*skipError)
+	if !ok {
+		return
+	}
+	d.Skips.Add(media.Skip{Kind: k, Reason: e.reason, Err: err})
+	if e.codec != "" {
+		d.Skips.SetUnusable(media.UnusableTrack{Kind: k, ID: id, Codec: e.codec, Reason: "the codec is not supported"})
+	}
 }
 
 // add adds f, which may be nil, to the frames of the message.
@@ -147,7 +180,7 @@ func (d *Demuxer) current(k media.Kind, id uint8) (*current, error) {
 		return cur, nil
 	}
 	if id != 0 && len(d.tracks) >= maxTracks {
-		return nil, skip("more than %d tracks", maxTracks)
+		return nil, skipFor(media.SkipLimit, "more than %d tracks", maxTracks)
 	}
 	if d.tracks == nil {
 		d.tracks = make(map[trackKey]*current)
@@ -163,11 +196,14 @@ func (d *Demuxer) configure(k media.Kind, cur *current, p packet, arrived time.T
 		return nil
 	}
 	if len(p.data) > maxConfig {
-		return skip("%v configuration of %d bytes", p.codec, len(p.data))
+		return skipFor(media.SkipLimit, "%v configuration of %d bytes", p.codec, len(p.data))
 	}
 	t, lengthSize, err := newTrack(k, p)
 	if err != nil {
-		return skip("%v configuration: %v", p.codec, err)
+		if cur.track == nil {
+			d.unusable(k, p, fmt.Sprintf("its configuration cannot be read: %v", err))
+		}
+		return skipFor(media.SkipBadConfig, "%v configuration: %v", p.codec, err)
 	}
 	return d.adopt(cur, t, p.id, lengthSize, arrived)
 }
@@ -179,7 +215,13 @@ func (d *Demuxer) adopt(cur *current, t *media.Track, id uint8, lengthSize int, 
 	}
 	t.ID, t.Colors = id, cur.colors
 	cur.track, cur.lengthSize = t, lengthSize
+	d.Skips.SetUsable(t.Kind, id)
 	return nil
+}
+
+// unusable notes that the track of p is, as long as it stays like that.
+func (d *Demuxer) unusable(k media.Kind, p packet, reason string) {
+	d.Skips.SetUnusable(media.UnusableTrack{Kind: k, ID: p.id, Codec: p.codec.String(), Reason: reason})
 }
 
 // describe takes a description of colours. It may come before the configuration; repetitions change nothing, and a flood of changes
@@ -205,27 +247,57 @@ func (d *Demuxer) describe(cur *current, p packet, arrived time.Time) error {
 }
 
 func (d *Demuxer) frame(k media.Kind, cur *current, p packet, timestamp uint32, arrived time.Time) (*media.Frame, error) {
+	if len(p.data) == 0 && k == media.Audio {
+		return d.silence(cur, p, timestamp, arrived), nil
+	}
 	if len(p.data) == 0 {
 		return nil, skip("%v frame without content", p.codec)
 	}
 	if err := d.prepare(k, cur, p, arrived); err != nil {
 		return nil, err
 	}
-	rap, leading, err := codec.RandomAccess(cur.track, cur.lengthSize, p.keyFlag, p.data)
+	data, removed, err := codec.Clean(cur.track, cur.lengthSize, p.data)
 	if err != nil {
 		return nil, skip("%v", err)
 	}
+	if len(data) == 0 && k == media.Audio {
+		return d.silence(cur, p, timestamp, arrived), nil
+	}
+	rap, leading, err := codec.RandomAccess(cur.track, cur.lengthSize, p.keyFlag, data)
+	if err != nil {
+		return nil, skip("%v", err)
+	}
+	if removed > 0 {
+		d.skipped(k, p.id, skipFor(media.SkipUnit, "%d NAL units of a picture cannot be any", removed))
+	}
+	f := d.newFrame(cur, p, timestamp, arrived)
+	f.RAP, f.Leading, f.KeyFlag, f.Payload = rap, leading, p.keyFlag || k == media.Audio, data
+	return f, nil
+}
+
+// silence returns the frame that stands for one without content, as encoders send them that are muted: nil where there is none.
+func (d *Demuxer) silence(cur *current, p packet, timestamp uint32, arrived time.Time) *media.Frame {
+	d.Skips.AddSilent()
+	if !cur.carries(p) {
+		return nil
+	}
+	b := codec.Silence(cur.track)
+	if b == nil {
+		return nil
+	}
+	f := d.newFrame(cur, p, timestamp, arrived)
+	f.RAP, f.KeyFlag, f.Payload = media.Key, true, b
+	return f
+}
+
+// newFrame returns a frame of cur at the time of p.
+func (d *Demuxer) newFrame(cur *current, p packet, timestamp uint32, arrived time.Time) *media.Frame {
 	if p.cts.Abs() > maxCTS {
 		d.WildCTS++
 		p.cts = 0
 	}
 	dts := d.clock.advance(timestamp) + p.offset
-	return &media.Frame{
-		Track: cur.track, Meta: d.meta,
-		DTS: dts, PTS: dts + p.cts,
-		RAP: rap, Leading: leading, KeyFlag: p.keyFlag || k == media.Audio,
-		Arrived: arrived, Payload: p.data,
-	}, nil
+	return &media.Frame{Track: cur.track, Meta: d.meta, DTS: dts, PTS: dts + p.cts, Arrived: arrived}
 }
 
 // prepare sees to it that cur is the track of frame p.
@@ -234,15 +306,15 @@ func (d *Demuxer) prepare(k media.Kind, cur *current, p packet, arrived time.Tim
 	if known && !codec.SelfDescribing(p.codec) {
 		return nil
 	}
-	if codec.NeedsConfig(p.codec) {
-		return skip("%v frame before its configuration", p.codec)
-	}
 	var old *media.Track
 	if known {
 		old = cur.track
 	}
 	t, err := codec.FromFrame(p.track(k), p.data, old)
 	switch {
+	case t == nil && codec.NeedsConfig(p.codec):
+		d.unusable(k, p, fmt.Sprintf("its configuration (%s) has not come", codec.ConfigName(p.codec)))
+		return skipFor(media.SkipNoConfig, "%v frame before its configuration", p.codec)
 	case t == nil:
 		return skip("%v", err)
 	case t == old: // of one without a header too: encoders cut where they like

@@ -17,10 +17,14 @@ import (
 )
 
 const (
-	avcC     = "\x01\x42\xC0\x0D\xFF\xE1\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x00\x00\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x01\x00\x04\x68\xCE\x0F\xC8"
-	idr      = "\x00\x00\x00\x02\x65\x88"
-	inter    = "\x00\x00\x00\x02\x41\x9A"
-	asc      = "\x12\x10"
+	avcC  = "\x01\x42\xC0\x0D\xFF\xE1\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x00\x00\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x01\x00\x04\x68\xCE\x0F\xC8"
+	idr   = "\x00\x00\x00\x02\x65\x88"
+	inter = "\x00\x00\x00\x02\x41\x9A"
+	asc   = "\x12\x10"
+	adts  = "\xFF\xF1\x50\x80\x01\x5F\xFC" // of a frame of 3 bytes
+
+	silentStereo = "\x21\x00\x49\x90\x02\x19\x00\x23\x80"
+
 	mp3Frame = "\xFF\xFB\x90\x64 and so on"
 	hvcC     = "\x01\x01\x60\x00\x00\x00\x90\x00\x00\x00\x00\x00\x5D\xF0\x00\xFC\xFD\xF8\xF8\x00\x00\x0F\x00"
 	hevcIDR  = "\x00\x00\x00\x03\x26\x01\xAA"
@@ -180,6 +184,18 @@ func rows() []row {
 		{name: "V03 frame type 7", messages: v(header, "\x77\x01\x00\x00\x00"+idr), skipped: true},
 		{name: "V06 NAL length 0", messages: v(header, key+"\x00\x00\x00\x00"), skipped: true},
 		{name: "V06 NAL length max", messages: v(header, key+"\xFF\xFF\xFF\xFF\x65"), skipped: true},
+		{name: "zero bytes after a picture", messages: v(header, key+idr+"\x00\x00"), frame: frame(h264, media.Key, true, idr)},
+		{name: "NAL length 0 before and after a picture", messages: v(header, key+"\x00\x00\x00\x00"+idr+"\x00\x00\x00\x00"), frame: frame(h264, media.Key, true, idr)},
+		{name: "V08 unspecified types beside a picture", messages: v(header, key+"\x00\x00\x00\x02\x78\x88"+idr), frame: frame(h264, media.Key, true, "\x00\x00\x00\x02\x78\x88"+idr)},
+		{name: "V08 forbidden bit beside a picture", messages: v(header, key+"\x00\x00\x00\x02\xE5\x88"+idr), frame: frame(h264, media.Key, true, idr)},
+		{name: "delimiter of one byte", messages: v(header, key+"\x00\x00\x00\x01\x09"+idr), frame: frame(h264, media.Key, true, idr)},
+		{name: "V08 unspecified type alone", messages: v(header, key+"\x00\x00\x00\x02\x78\x88"), skipped: true},
+		{name: "V07 Annex B, whole", messages: v(header, key+"\x00\x00\x00\x01\x67\x42\xC0\x0D\x00\x00\x01\x65\x88\x84"),
+			frame: frame(h264, media.Key, true, "\x00\x00\x00\x04\x67\x42\xC0\x0D\x00\x00\x00\x03\x65\x88\x84")},
+		{name: "HEVC delimiter cut, unspecified type and padding", messages: v("\x90hvc1"+hvcC, "\x93hvc1"+"\x00\x00\x00\x01\x46"+hevcIDR+"\x00\x00\x00\x03\x7E\x01\xAA\x00"),
+			frame: frame(hevc, media.Key, true, hevcIDR+"\x00\x00\x00\x03\x7E\x01\xAA")},
+		{name: "AV1 reserved OBU and padding", messages: v("\x90av01"+av1C, "\x91av01"+"\x52\x01\xAA"+av1Key+"\x7A\x02\x00\x80\x00"),
+			frame: frame(av1, media.Key, true, "\x52\x01\xAA"+av1Key+"\x7A\x02\x00\x80\x00")},
 		{name: "V07 Annex B", messages: v(header, key+"\x00\x00\x00\x01\x65\x88"), skipped: true},
 		{name: "V02 Sorenson", messages: v("\x12\x00\x00"), frame: frame(opaque(media.Video, "sorenson"), media.Key, true, "\x12\x00\x00")},
 		{name: "V02 VP6 inter", messages: v("\x24\x00\x00"), frame: frame(opaque(media.Video, "vp6"), 0, false, "\x24\x00\x00")},
@@ -261,7 +277,13 @@ func rows() []row {
 		{name: "AAC before its config", messages: a("\xAF\x01raw"), skipped: true},
 		{name: "AAC config malformed", messages: a("\xAF\x00\xFF"), skipped: true},
 		{name: "V01 AAC of 1 byte", messages: a("\xAF"), skipped: true},
-		{name: "V13 AAC of 0 bytes", messages: a("\xAF\x00"+asc, "\xAF\x01"), skipped: true},
+		{name: "V13 AAC of 0 bytes is silence", messages: a("\xAF\x00"+asc, "\xAF\x01"), frame: frame(aac, media.Key, true, silentStereo)},
+		{name: "AAC of 0 bytes by FourCC is silence", messages: a("\x90mp4a"+asc, "\x91mp4a"), frame: frame(&aacEnhanced, media.Key, true, silentStereo)},
+		{name: "AAC of 0 bytes before its config", messages: a("\xAF\x01")},
+		{name: "MP3 of 0 bytes", messages: a("\x2F"+mp3Frame, "\x2F")},
+		{name: "AAC with ADTS, no config", messages: a("\xAF\x01" + adts + "raw"), frame: frame(aac, media.Key, true, "raw")},
+		{name: "AAC with ADTS and its config", messages: a("\xAF\x00"+asc, "\xAF\x01"+adts+"raw"), frame: frame(aac, media.Key, true, "raw")},
+		{name: "AAC with ADTS of another length, no config", messages: a("\xAF\x01" + adts + "raws"), skipped: true},
 		{name: "AAC packet type 2", messages: a("\xAF\x00"+asc, "\xAF\x02raw"), skipped: true},
 		{name: "MP3", messages: a("\x2F" + mp3Frame), frame: frame(mp3, media.Key, true, mp3Frame)},
 		{name: "MP3 at 8 kHz", messages: a("\xEE\xFF\xE3\x18\xC4"), frame: frame(&media.Track{
@@ -359,6 +381,48 @@ func TestDemuxer(t *testing.T) {
 				checkFrame(t, f)
 			}
 		})
+	}
+}
+
+// TestSkips sends what is skipped, and looks at how it is counted.
+func TestSkips(t *testing.T) {
+	var first []media.Skip
+	var unusable []media.UnusableTrack
+	d := Demuxer{Skips: &media.Skips{
+		First:    func(s media.Skip) { s.Err = nil; first = append(first, s) },
+		Unusable: func(u media.UnusableTrack) { unusable = append(unusable, u) },
+	}}
+	send := func(typ uint8, bodies ...string) {
+		for _, b := range bodies {
+			if _, err := d.Message(typ, 0, []byte(b), time.Time{}); err != nil && !errors.Is(err, ErrSkip) {
+				t.Fatal(err)
+			}
+		}
+	}
+	send(TypeAudio, "\xAF\x01raw", "\xAF\x01raw", "\xAF\x01")
+	send(TypeVideo, "\x17\x00\x00\x00\x00x", "\x91xyzwframe", "\x17\x00\x00\x00\x00"+avcC, "\x17", "\x17\x01\x00\x00\x00\x00\x00\x00\x02\xE5\x88"+idr)
+	send(TypeScript, "x")
+	got := d.Skips.Stats()
+	want := media.SkipStats{
+		Skipped: map[media.SkipReason]uint64{
+			media.SkipNoConfig: 2, media.SkipBadConfig: 1, media.SkipUnsupported: 1, media.SkipMalformed: 1, media.SkipUnit: 1, media.SkipMetadata: 1,
+		},
+		Silent:   1,
+		Unusable: []media.UnusableTrack{{Kind: media.Audio, Codec: "aac", Reason: "its configuration (AudioSpecificConfig) has not come"}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if got.Total() != 7 || len(first) != 6 {
+		t.Errorf("%d in all, of which %d are the first of their kind", got.Total(), len(first))
+	}
+	// Video was unusable until its configuration came.
+	if len(unusable) != 2 || unusable[1].Kind != media.Video || unusable[1].Codec != "h264" {
+		t.Errorf("%+v", unusable)
+	}
+	send(TypeAudio, "\xAF\x00"+asc)
+	if got := d.Skips.Stats().Unusable; len(got) > 0 {
+		t.Errorf("%+v", got)
 	}
 }
 

@@ -1,6 +1,9 @@
 package flv
 
-import "livego/internal/container/amf0"
+import (
+	"livego/internal/container/amf0"
+	"livego/internal/media"
+)
 
 // maxChannels is how many channels a MultichannelConfig may have: more than any sound has, the 22.2 of SMPTE ST 2036-2 included.
 const maxChannels = 64
@@ -66,11 +69,11 @@ var colorGroups = []struct {
 // cleanColors returns the Metadata packet of video that says what is known and sane of b, nil where that is nothing.
 func cleanColors(b []byte) ([]byte, error) {
 	if len(b) > maxScript {
-		return nil, skip("metadata of %d bytes", len(b))
+		return nil, skipFor(media.SkipMetadata, "metadata of %d bytes", len(b))
 	}
 	values, err := amf0.Decode(b)
 	if err != nil {
-		return nil, skip("metadata: %v", err)
+		return nil, skipFor(media.SkipMetadata, "metadata: %v", err)
 	}
 	for i := 0; i+1 < len(values); i += 2 {
 		if values[i] == colorInfo {

@@ -110,10 +110,10 @@ func parseLegacyAudio(body []byte) (packet, error) {
 		p.codec = media.MP3
 	case soundAAC:
 		p.codec = media.AAC
-		if len(body) < 3 {
+		if len(body) < 2 {
 			return p, errShort
 		}
-		p.data = body[2:]
+		p.data = body[2:] // none is silence
 		switch body[1] {
 		case legacyHeader:
 			p.what = header
@@ -133,7 +133,7 @@ func appendEnhanced(dst []packet, k media.Kind, body []byte) ([]packet, error) {
 	p, kind, b := packet{enhanced: true}, body[0]&0xF, body[1:]
 	for n := 0; kind == packetModEx; n++ {
 		if n == maxModEx {
-			return dst, skip("more than %d modifiers", maxModEx)
+			return dst, skipFor(media.SkipLimit, "more than %d modifiers", maxModEx)
 		}
 		var err error
 		if kind, b, err = p.modify(b); err != nil {
@@ -209,7 +209,7 @@ func appendTracks(dst []packet, k media.Kind, p packet, b []byte) ([]packet, err
 	}
 	for n := 0; n == 0 || len(b) > 0; n++ {
 		if n == maxTracks {
-			return dst, skip("more than %d tracks in a message", maxTracks)
+			return dst, skipFor(media.SkipLimit, "more than %d tracks in a message", maxTracks)
 		}
 		if layout == manyTracksManyCodecs {
 			if cc, b, err = cutFourCC(b); err != nil {
@@ -255,7 +255,7 @@ func (p *packet) read(k media.Kind, kind byte, cc fourCC, body []byte) error {
 	p.codec, p.data = cc.codec(k), body
 	switch {
 	case p.codec == media.Opaque:
-		return unknown("%v FourCC %s", k, cc[:])
+		return &skipError{media.SkipUnsupported, fmt.Sprintf("%v FourCC %s", k, cc[:]), string(cc[:])}
 	case k == media.Video && kind != packetExtra: // whose frame type counts for nothing
 		if !isFrame(p.frameType) {
 			return skip("video frame type %d carries no picture", p.frameType)
@@ -276,10 +276,7 @@ func (p *packet) read(k media.Kind, kind byte, cc fourCC, body []byte) error {
 		}
 		p.what, p.cts, p.data = frame, compositionTime(body), body[3:]
 	case kind == packetCodedFrames:
-		p.what = frame
-		if k == media.Audio && len(body) == 0 {
-			p.what = nothing // silence
-		}
+		p.what = frame // one of sound without content is silence
 	case kind == packetCodedFramesX && k == media.Video:
 		p.what = frame
 	case kind == packetSequenceEnd:

@@ -17,19 +17,19 @@ const maxScript = 64 << 10
 // data takes a script message: metadata, or a datum that travels with the stream.
 func (d *Demuxer) data(body []byte, timestamp uint32, arrived time.Time) (*media.Frame, error) {
 	if len(body) > maxScript {
-		return nil, skip("script message of %d bytes", len(body))
+		return nil, skipFor(media.SkipMetadata, "script message of %d bytes", len(body))
 	}
 	body = bytes.TrimPrefix(body, setDataFrame)
 	values, err := amf0.Decode(body)
 	if err != nil {
-		return nil, skip("script message: %v", err)
+		return nil, skipFor(media.SkipMetadata, "script message: %v", err)
 	}
 	if len(values) == 0 {
-		return nil, skip("script message without content")
+		return nil, skipFor(media.SkipMetadata, "script message without content")
 	}
 	switch name, _ := values[0].(string); name {
 	case "", "@setDataFrame": // one is enough
-		return nil, skip("script message without a name")
+		return nil, skipFor(media.SkipMetadata, "script message without a name")
 	case "@clearDataFrame":
 		return nil, nil
 	case onMetaData:

@@ -259,33 +259,31 @@ func (s *sets) appendAnnexB(dst []byte, f *media.Frame) ([]byte, bool) {
 		}
 	}
 	delimiter := s.kind(s.delimiter)
-	for rest := f.Payload; len(rest) > 0; {
+	for rest := f.Payload; ; {
 		var unit []byte
 		var err error
-		if unit, rest, err = nal.Next(rest, s.lengthSize); err != nil {
-			return dst, false
+		if unit, rest, err = nal.Next(rest, s.lengthSize); unit == nil || err != nil {
+			return dst, err == nil
 		}
 		if s.kind(unit) != delimiter {
 			dst = h264.AppendAnnexB(dst, unit)
 		}
 	}
-	return dst, true
 }
 
 // brought reports whether an access unit has a parameter set of each kind.
 func (s *sets) brought(unit []byte) bool {
 	found := 0
-	for len(unit) > 0 {
+	for {
 		n, rest, err := nal.Next(unit, s.lengthSize)
-		if err != nil {
-			return false
+		if n == nil || err != nil {
+			return err == nil && found == 1<<len(s.kinds)-1
 		}
 		if i := slices.Index(s.kinds, s.kind(n)); i >= 0 {
 			found |= 1 << i
 		}
 		unit = rest
 	}
-	return found == 1<<len(s.kinds)-1
 }
 
 // ticks converts to 90 kHz, to the nearest.

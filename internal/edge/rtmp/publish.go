@@ -3,14 +3,13 @@ package rtmp
 import (
 	"context"
 	"errors"
-	"fmt"
-	"log/slog"
 	"os"
 	"sync"
 	"time"
 
 	"livego/internal/container/flv"
 	"livego/internal/live"
+	"livego/internal/media"
 	"livego/internal/rtmp"
 	"livego/internal/stream"
 )
@@ -23,14 +22,15 @@ func (ss *session) publish(ctx context.Context) {
 		ss.refusePublish(err)
 		return
 	}
+	log := ss.log.With("stream", grant.Name.String())
+	skips := media.NewSkips(log)
 	p, err := ss.hub.Publish(ctx, grant.Name, stream.PublishOptions{
-		Proto: proto, Remote: ss.nc.RemoteAddr().String(), URL: ss.url(grant.Name), Grant: grant,
+		Proto: proto, Remote: ss.nc.RemoteAddr().String(), URL: ss.url(grant.Name), Grant: grant, Skips: skips,
 	})
 	if err != nil {
 		ss.refusePublish(err)
 		return
 	}
-	log := ss.log.With("stream", grant.Name.String())
 	if err := ss.c.AcceptPublish(); err != nil {
 		p.End(stream.Lost)
 		log.Debug("encoder left before it was answered", "err", err)
@@ -65,7 +65,7 @@ func (ss *session) publish(ctx context.Context) {
 		case <-ended:
 		}
 	}()
-	err = ss.pump(p, log)
+	err = ss.pump(p, skips)
 	how := stream.Lost
 	if errors.Is(err, rtmp.ErrGoodbye) {
 		how = stream.Goodbye
@@ -73,8 +73,11 @@ func (ss *session) publish(ctx context.Context) {
 	taken := p.Err()
 	p.End(how)
 	unwatch()
-	if n := ss.skipped.Load(); n > 0 {
+	if n := ss.skipped.Load() + skips.Stats().Total(); n > 0 {
 		log = log.With("skipped", n)
+	}
+	if taken == nil {
+		ss.tellEnd(err)
 	}
 	switch {
 	case taken != nil:
@@ -86,77 +89,53 @@ func (ss *session) publish(ctx context.Context) {
 	}
 }
 
-// maxBad is how many bad messages in badWindow end a publisher.
-const (
-	maxBad    = 100
-	badWindow = 10 * time.Second
-)
-
-var errBadMedia = errors.New("more than 100 bad messages in 10 s")
-
-// pump moves frames from the connection to p until either ends.
-func (ss *session) pump(p *stream.Publisher, log *slog.Logger) error {
+// pump moves frames from the connection to p until either ends. What cannot be used of a message is skipped: that one encoder sends
+// it again and again is no reason to end it.
+func (ss *session) pump(p *stream.Publisher, skips *media.Skips) error {
 	ss.c.SetReadTimeout(ss.opt.ReadTimeout)
-	var (
-		demux    flv.Demuxer
-		mistakes tally
-	)
+	demux := flv.Demuxer{Skips: skips}
 	for {
 		m, err := ss.c.ReadMessage()
 		if err != nil {
 			return err
 		}
-		now := time.Now()
-		frames, bad := demux.Message(m.Type, m.Timestamp, m.Payload, now)
+		frames, bad := demux.Message(m.Type, m.Timestamp, m.Payload, time.Now())
 		for _, f := range frames {
 			if err := p.Write(f); err != nil {
 				return err
 			}
 		}
-		if bad != nil {
-			if err := ss.skip(log, &mistakes, bad, now); err != nil {
-				return err
-			}
+		if bad != nil && !errors.Is(bad, flv.ErrSkip) {
+			return bad
 		}
 	}
 }
 
-// A tally counts what a publisher sends that makes no sense.
-type tally struct {
-	since time.Time
-	n     int
-	told  bool // of what is unknown
-}
-
-// skip passes over a message, or a part of one, for which err is the reason. It returns what ends the publisher.
-func (ss *session) skip(log *slog.Logger, t *tally, err error, now time.Time) error {
+// tellEnd tells an encoder why its stream ends, where it is the server that ends it.
+func (ss *session) tellEnd(err error) {
+	violation, violates := errors.AsType[*rtmp.ProtocolError](err)
 	switch {
-	case !errors.Is(err, flv.ErrSkip):
-		return err
-	case errors.Is(err, flv.ErrUnknown):
-		ss.skipped.Add(1)
-		if !t.told {
-			t.told = true
-			ss.warn(log, "publisher sends what nobody will get", "unknown", err.Error())
-		}
-		return nil
+	case violates:
+		ss.c.StatusError(codeFailed, violation.Detail)
+	case errors.Is(err, flv.ErrFlood):
+		ss.c.StatusError(codeFailed, "more than 2 configuration changes a second")
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		ss.c.StatusError(codeIdle, cause(err))
 	}
-	ss.skipped.Add(1)
-	if now.Sub(t.since) > badWindow {
-		t.n, t.since = 0, now
-	}
-	if t.n++; t.n > maxBad {
-		return fmt.Errorf("%w, the last: %w", errBadMedia, err)
-	}
-	return nil
 }
+
+// Codes of what a publisher is told: that it did what ends it, and that it was silent for too long.
+const (
+	codeFailed = "NetStream.Publish.Failed"
+	codeIdle   = "NetStream.Publish.Idle"
+)
 
 // refusePublish tells an encoder why it may not publish, before any Publish.Start.
 func (ss *session) refusePublish(err error) {
 	code := "NetStream.Publish.BadName"
 	switch live.KindOf(err) {
 	case live.Unavailable, live.Limit, live.Internal:
-		code = "NetStream.Publish.Failed"
+		code = codeFailed
 	}
 	ss.refuse("publish", code, err)
 }
