@@ -297,6 +297,17 @@ func (r *chunkReader) drop(s *chunkStream) {
 	s.open = false
 }
 
+// unfinished returns how many bytes of incomplete messages have come, and how many are missing.
+func (r *chunkReader) unfinished() (have, missing int) {
+	for _, s := range r.streams {
+		if s.open {
+			have += len(s.body)
+			missing += s.length - len(s.body)
+		}
+	}
+	return have, missing
+}
+
 // checkChannel counts what is not where §5.4 wants it, and harmless.
 func (r *chunkReader) checkChannel(s *chunkStream) {
 	isControl := chunkStreamOf(s.typ) == 2

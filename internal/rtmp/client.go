@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"sync/atomic"
 
 	"livego/internal/container/amf0"
 )
@@ -17,11 +18,14 @@ type ClientConn struct {
 	streamID uint32
 	name     string // published
 	caps     Caps
+	left     atomic.Bool // a publisher has said goodbye, and nothing closed the connection yet
 }
 
 // NewClientConn returns the client's end of nc, which it owns from now on. Options.CommandTimeout is unused: contexts have it.
 func NewClientConn(nc net.Conn, o Options) *ClientConn {
-	return &ClientConn{conn: newConn(nc, o)}
+	c := &ClientConn{conn: newConn(nc, o)}
+	c.ackEvery = window // also for a server that plays without having announced one
+	return c
 }
 
 // Connect shakes hands and connects to app. tcURL is the address up to app, for example rtmp://host:1935/live. A refusal is a
@@ -33,6 +37,7 @@ func (c *ClientConn) Connect(ctx context.Context, app, tcURL string) error {
 		}
 		c.settle()
 		c.allowMedia()
+		c.src.startTicks(c.opt.PingInterval)
 		facts, info, err := c.call("connect", append(amf0.Object{
 			{Key: "app", Value: app},
 			{Key: "type", Value: "nonprivate"},
@@ -86,8 +91,15 @@ func (c *ClientConn) Play(ctx context.Context, name string) error {
 	})
 }
 
-// Close closes the connection. Calls in progress on it end with an error.
-func (c *ClientConn) Close() error { return c.nc.Close() }
+// Close closes the connection. Calls in progress on it end with an error. After the Goodbye of a publisher it ends the sending side first,
+// and waits for the server to have read what was sent, as far as that goes on (see netx.Linger): an answer of the server that
+// nobody has read would make the kernel reset the connection, and the end of the stream would be lost.
+func (c *ClientConn) Close() error {
+	if c.left.Swap(false) {
+		c.hangUp()
+	}
+	return c.nc.Close()
+}
 
 // WriteMessage writes m on the stream that Publish opened.
 func (c *ClientConn) WriteMessage(m Message) error {
@@ -137,7 +149,9 @@ func (c *ClientConn) Goodbye() error {
 	if c.name != "" {
 		ms = append(ms, c.command(0, "FCUnpublish", nil, c.name))
 	}
-	return c.sendNow(append(ms, c.command(0, "deleteStream", nil, int(c.streamID)))...)
+	err := c.sendNow(append(ms, c.command(0, "deleteStream", nil, int(c.streamID)))...)
+	c.left.Store(err == nil && c.name != "")
+	return err
 }
 
 // within runs f, and closes the connection when ctx ends before.

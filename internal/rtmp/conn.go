@@ -2,6 +2,7 @@ package rtmp
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"livego/internal/netx"
@@ -25,12 +27,14 @@ type conn struct {
 	src       *source
 	in        *chunkReader
 	early     bool   // before publish or play: everything is scarce
-	ackEvery  uint64 // bytes
+	ackEvery  uint64 // bytes of the window that the peer has announced; 0 before: it gets no acknowledgements
 	acked     uint64 // bytes read at the last acknowledgement
 	pings     rate
 	acks      rate
 	split     aggregate
 	readLimit time.Duration
+	publisher bool  // the peer sends media, which is read whatever becomes of our answers
+	replyErr  error // why answers no longer reach a publisher
 
 	// writing is held while bytes go to nc. It stays held over a write that a slow peer blocks, so who must not wait only tries
 	// it. It comes before mu.
@@ -46,7 +50,7 @@ type conn struct {
 }
 
 func newConn(nc net.Conn, o Options) *conn {
-	c := &conn{nc: nc, opt: o.withDefaults(), start: time.Now(), early: true, ackEvery: window, outChunk: 128}
+	c := &conn{nc: nc, opt: o.withDefaults(), start: time.Now(), early: true, outChunk: 128}
 	c.src = &source{nc: nc, in: netx.Reader(nc), onTick: c.ping, onRead: c.onRead}
 	c.in = newChunkReader(bufio.NewReaderSize(c.src, readBuffer), c.opt.SkipCount)
 	return c
@@ -72,11 +76,13 @@ func (c *conn) onRead() error {
 	if c.early && c.src.total > maxEarly {
 		return &ProtocolError{"limit", "too much sent before publish or play"}
 	}
-	if c.src.total-c.acked < c.ackEvery {
+	// Unasked for, no acknowledgement is sent (§5.4.3): one that an encoder has not read when it closes its socket makes its kernel
+	// reset the connection, and the end of the stream, which is still in flight, is lost.
+	if c.ackEvery == 0 || c.src.total-c.acked < c.ackEvery {
 		return nil
 	}
 	c.acked = c.src.total
-	return c.send(control(typeAck, uint32(c.acked)))
+	return c.reply(control(typeAck, uint32(c.acked)))
 }
 
 // resize gives the connection another read buffer.
@@ -162,7 +168,7 @@ func (c *conn) userControl(p []byte) error {
 		c.opt.SkipCount("ping")
 		return nil
 	}
-	return c.send(event(eventPingResponse, binary.BigEndian.Uint32(p[2:])))
+	return c.reply(event(eventPingResponse, binary.BigEndian.Uint32(p[2:])))
 }
 
 func (c *conn) ping() error {
@@ -207,6 +213,22 @@ func (c *conn) sendNow(ms ...Message) error {
 		return err
 	}
 	return c.send() // what came to wait meanwhile
+}
+
+// reply is send for the reading goroutine. A publisher that has closed its socket gets no answer, but what it sent before is still to be
+// read: then reply remembers the error and returns nil, and the end of the stream is found by reading.
+func (c *conn) reply(ms ...Message) error {
+	err := c.send(ms...)
+	if err == nil || !c.publisher || !isHangUp(err) {
+		return err
+	}
+	c.replyErr = cmp.Or(c.replyErr, err)
+	return nil
+}
+
+// isHangUp reports whether a write failed because the peer has closed or reset the connection.
+func isHangUp(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
 }
 
 // queue puts ms behind what is pending. The peer learns our chunk size before the first command, so before any media.
@@ -297,7 +319,6 @@ func (c *conn) sawMedia() {
 func (c *conn) settle() {
 	c.early = false
 	c.src.limit = time.Time{}
-	c.src.startTicks(c.opt.PingInterval)
 }
 
 // allowMedia sets the limits of a peer who may send media.
@@ -307,11 +328,10 @@ func (c *conn) allowMedia() {
 	c.resize(readBufferMedia)
 }
 
-// linger waits a moment for the peer to end the connection: closed with input unread it is reset, and the last word may never
-// be read.
+// linger waits for the peer to end the connection, as long as the kernel has something for it, and a moment.
 func (c *conn) linger() {
-	c.src.shutFor(c.opt.LingerTimeout)
-	_, _ = io.Copy(io.Discard, c.nc)
+	c.src.shutDown()
+	netx.Linger(c.nc, c.opt.LingerTimeout, c.opt.WriteTimeout)
 }
 
 // hangUp ends the connection's writing side, so that the peer ends his, and lingers for that.

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"errors"
-	"io"
 	"net"
 	"os"
 	"slices"
@@ -144,8 +143,7 @@ func (p *Player) Refuse(nc net.Conn, code, description string) {
 	if w, ok := nc.(interface{ CloseWrite() error }); ok {
 		_ = w.CloseWrite()
 	}
-	nc.SetReadDeadline(time.Now().Add(p.c.opt.LingerTimeout))
-	_, _ = io.Copy(io.Discard, nc)
+	netx.Linger(nc, p.c.opt.LingerTimeout, p.c.opt.WriteTimeout)
 }
 
 // sent returns what a function of the connection has sent; what it cannot send it has not.

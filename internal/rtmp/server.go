@@ -1,9 +1,11 @@
 package rtmp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"sync/atomic"
@@ -67,10 +69,12 @@ func (c *ServerConn) accept() (*Request, error) {
 	}
 }
 
-// AcceptPublish grants a publish: media may come. To be called by the reading goroutine.
+// AcceptPublish grants a publish: media may come. To be called by the reading goroutine. From then on the publisher is sent what it asks
+// for, and nothing else: no pings, since media that does not come is noticed by SetReadTimeout.
 func (c *ServerConn) AcceptPublish() error {
 	c.settle()
 	c.allowMedia()
+	c.publisher = true
 	var ms []Message
 	if c.fcPublish {
 		ms = append(ms, newCommand(0, "onFCPublish", 0, nil, status("status", "NetStream.Publish.Start", "Publishing.")))
@@ -136,11 +140,15 @@ func (c *ServerConn) Close() error {
 
 // ReadMessage returns the next audio, video or data message of the published stream; aggregates come apart, and data in AMF3's
 // message type has lost its format byte. It returns ErrGoodbye when the publisher ends the stream; any other error is a
-// loss: io.EOF, *ProtocolError, os.ErrDeadlineExceeded after SetReadTimeout, or what the network reports.
+// loss: io.EOF, *ProtocolError, os.ErrDeadlineExceeded after SetReadTimeout, or what the network reports. Where the publisher has reset
+// the connection, that is after all that had arrived from it.
 func (c *ServerConn) ReadMessage() (Message, error) {
 	for {
 		m, err := c.next()
 		if err != nil {
+			if c.replyErr != nil && (err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF)) {
+				err = c.replyErr // the write has taken the error away from the read
+			}
 			return Message{}, err
 		}
 		switch {
@@ -163,6 +171,7 @@ func (c *ServerConn) ReadMessage() (Message, error) {
 // ReadMessage. It may run before AcceptPlay.
 func (c *ServerConn) ServePlayer() error {
 	c.settle()
+	c.src.startTicks(c.opt.PingInterval)
 	c.resize(readBufferPlayer)
 	for {
 		m, err := c.next()
@@ -185,6 +194,11 @@ func (c *ServerConn) answer(m Message) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.handle(cmd)
+	if _, err = c.handle(cmd); c.publisher && isHangUp(err) {
+		c.replyErr, err = cmp.Or(c.replyErr, err), nil
+	}
 	return err
 }
+
+// Unfinished returns how many bytes have come of messages that are not complete, and how many are missing. For the reading goroutine.
+func (c *ServerConn) Unfinished() (have, missing int) { return c.in.unfinished() }

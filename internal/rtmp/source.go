@@ -94,12 +94,11 @@ func (s *source) arm() error {
 	return s.nc.SetReadDeadline(want)
 }
 
-// shutFor ends reading through s, and gives the connection a last read deadline.
-func (s *source) shutFor(d time.Duration) {
+// shutDown ends reading through s: the connection's read deadline is no longer ours.
+func (s *source) shutDown() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.shut = true
-	s.nc.SetReadDeadline(time.Now().Add(d))
 }
 
 // startTicks makes onTick be called every d from now on.

@@ -65,7 +65,7 @@ func (ss *session) publish(ctx context.Context) {
 		case <-ended:
 		}
 	}()
-	err = ss.pump(p, skips)
+	last, err := ss.pump(p, skips)
 	how := stream.Lost
 	if errors.Is(err, rtmp.ErrGoodbye) {
 		how = stream.Goodbye
@@ -85,28 +85,36 @@ func (ss *session) publish(ctx context.Context) {
 	case how == stream.Goodbye:
 		log.Info("publisher ended the stream")
 	default:
-		log.Info("publisher lost", "reason", cause(err))
+		// What the publisher had not sent yet is not known here: say up to where the stream was saved, and what came in part.
+		lost := []any{"reason", cause(err), "last_timestamp_ms", last}
+		if have, missing := ss.c.Unfinished(); have > 0 {
+			lost = append(lost, "discarded_bytes", have, "missing_bytes", missing)
+		}
+		log.Info("publisher lost", lost...)
 	}
 }
 
 // pump moves frames from the connection to p until either ends. What cannot be used of a message is skipped: that one encoder sends
-// it again and again is no reason to end it.
-func (ss *session) pump(p *stream.Publisher, skips *media.Skips) error {
+// it again and again is no reason to end it. It returns the RTMP timestamp of the last media message.
+func (ss *session) pump(p *stream.Publisher, skips *media.Skips) (last uint32, err error) {
 	ss.c.SetReadTimeout(ss.opt.ReadTimeout)
 	demux := flv.Demuxer{Skips: skips}
 	for {
 		m, err := ss.c.ReadMessage()
 		if err != nil {
-			return err
+			return last, err
+		}
+		if m.Type != rtmp.TypeData {
+			last = m.Timestamp
 		}
 		frames, bad := demux.Message(m.Type, m.Timestamp, m.Payload, time.Now())
 		for _, f := range frames {
 			if err := p.Write(f); err != nil {
-				return err
+				return last, err
 			}
 		}
 		if bad != nil && !errors.Is(bad, flv.ErrSkip) {
-			return bad
+			return last, bad
 		}
 	}
 }
