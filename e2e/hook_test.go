@@ -86,6 +86,13 @@ func TestHooks(t *testing.T) {
 	if status, body, err := head(t.Context(), s.FLV("movie"), "", false); status != 200 {
 		t.Errorf("watching what it allows: %d %s %v", status, body, err)
 	}
+	// Events are brought while the stream plays.
+	rig.Eventually(t, patience, "stream.started", func() error {
+		if _, events, bad := program.seen(); events != "stream.started live/movie" || bad != nil {
+			return fmt.Errorf("%q, %v", events, bad)
+		}
+		return nil
+	})
 	srv.Close() // nobody is there any more: who is in stays in, nobody comes in
 	if s.Push(src.File(t), "other").Wait(patience) == 0 {
 		t.Error("it publishes without an answer")

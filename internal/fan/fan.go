@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -47,6 +48,7 @@ type Options struct {
 // A Conn is a viewer with his socket. The functions are called one at a time and must not block.
 type Conn struct {
 	Viewer   *stream.Viewer
+	Waited   bool                                     // came before the stream: starts at its beginning, as far as that is kept
 	First    []byte                                   // sent before all else
 	Received func(b []byte) (reply []byte, err error) // b is valid during the call; nil: what is received does not matter
 	Ping     func() []byte                            // what to send now and then; may be nil
@@ -73,6 +75,7 @@ type node struct {
 type feed struct {
 	fan    *Fan
 	name   live.Name
+	gops   int // where the feed begins
 	cancel context.CancelFunc
 
 	users int // under Fan.mu
@@ -80,8 +83,9 @@ type feed struct {
 	watched []atomic.Int32 // how many viewers are with each loop of the engine
 
 	mu     sync.Mutex
+	video  bool // starts are keyframes
 	last   *node
-	starts []*node // where viewers may start, oldest first
+	starts []*node // where viewers may start, oldest first: as many as GOPs says, and those that are not older than MaxLatency
 
 	parts [][]byte // of the goroutine that lays out
 }
@@ -109,8 +113,9 @@ func New(hub *stream.Hub, engine *Engine, proto string, encoder func() Encoder, 
 
 var errNoFeed = errors.New("fan: no such stream")
 
-// join returns the feed of name, which release gives up.
-func (f *Fan) join(name live.Name) (*feed, error) {
+// join returns the feed of name, which release gives up. For a viewer that waited, a new feed begins with all that there is of the stream;
+// for another with what it is to see, so that no viewer meets again what a feed before could not carry.
+func (f *Fan) join(name live.Name, waited bool) (*feed, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if fd := f.feeds[name]; fd != nil {
@@ -121,7 +126,11 @@ func (f *Fan) join(name live.Name) (*feed, error) {
 		return nil, errNoFeed
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	fd := &feed{fan: f, name: name, cancel: cancel, users: 1, last: new(node), watched: make([]atomic.Int32, f.engine.size())}
+	gops := max(1, f.opt.GOPs)
+	if waited {
+		gops = math.MaxInt
+	}
+	fd := &feed{fan: f, name: name, gops: gops, cancel: cancel, users: 1, last: new(node), watched: make([]atomic.Int32, f.engine.size())}
 	f.feeds[name] = fd
 	f.engine.wg.Go(func() { fd.run(ctx) })
 	return fd, nil
@@ -174,7 +183,7 @@ func (fd *feed) readSafely(ctx context.Context) (err error) {
 func (fd *feed) read(ctx context.Context) error {
 	f := fd.fan
 	sub, err := f.hub.Subscribe(ctx, fd.name, stream.SubscribeOptions{
-		Viewer: stream.ViewerOptions{Proto: f.proto, Internal: true}, GOPs: max(1, f.opt.GOPs),
+		Viewer: stream.ViewerOptions{Proto: f.proto, Internal: true}, GOPs: fd.gops,
 	})
 	if err != nil {
 		return err
@@ -261,11 +270,12 @@ func (fd *feed) append(nd *node, video bool) {
 	fd.mu.Lock()
 	defer fd.mu.Unlock()
 	nd.total, nd.gop = fd.last.total+uint64(nd.size), fd.last.gop
+	fd.video = fd.video || video
 	if nd.start != nil {
 		nd.gop++
 		fd.starts = append(fd.starts, nd)
-		if keep := max(1, o.GOPs); video && len(fd.starts) > keep {
-			fd.starts = fd.starts[len(fd.starts)-keep:]
+		for video && len(fd.starts) > max(1, o.GOPs) && nd.dts-fd.starts[0].dts > o.MaxLatency {
+			fd.starts = fd.starts[1:]
 		}
 	}
 	for len(fd.starts) > 0 && (fd.tooOld(fd.starts[0], nd) || !video && len(fd.starts) > 1 && nd.dts-fd.starts[0].dts > audioStart) {
@@ -281,14 +291,18 @@ func (fd *feed) tooOld(nd, now *node) bool {
 	return now.dts-nd.dts > o.RingTime || now.total-nd.total > uint64(o.RingBytes)
 }
 
-// first returns where a viewer starts, nil when he must wait.
-func (fd *feed) first() *node {
+// first returns where a viewer starts, nil when it must wait. One that waited for the stream starts as early as possible.
+func (fd *feed) first(waited bool) *node {
 	fd.mu.Lock()
 	defer fd.mu.Unlock()
-	if len(fd.starts) == 0 {
+	switch n := len(fd.starts); {
+	case n == 0:
 		return nil
+	case waited || !fd.video: // sound alone: the oldest start is audioStart back
+		return fd.starts[0]
+	default:
+		return fd.starts[max(0, n-max(1, fd.fan.opt.GOPs))]
 	}
-	return fd.starts[0]
 }
 
 // newest returns the last node and the newest start, which may be nil.

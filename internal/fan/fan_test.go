@@ -273,6 +273,22 @@ func TestStartsSomeKeyframesBack(t *testing.T) {
 	warm().want("S 40ms", "F k2", "F k3")
 }
 
+// TestWaitingViewerStartsAtTheBeginning: a viewer that came before the stream gets all of it, however late it is woken. Others start at the
+// newest keyframe.
+func TestWaitingViewerStartsAtTheBeginning(t *testing.T) {
+	r := newRig(t, Options{MaxLatency: 100 * time.Millisecond})
+	r.frame("k1", true)
+	r.frame("k2", true)
+	r.frame("k3", true)
+	v := r.viewer(Conn{Waited: true})
+	v.want("S 0s", "F k1", "F k2", "F k3")
+	r.viewer(Conn{}).want("S 80ms", "F k3")
+	r.viewer(Conn{Waited: true}).want("S 0s", "F k1", "F k2", "F k3")
+	r.frame("k4", true) // and k1 is too old
+	v.want("F k4")
+	r.viewer(Conn{Waited: true}).want("S 40ms", "F k2", "F k3", "F k4")
+}
+
 // TestLeadingPictures go to those who have seen what was before the keyframe, and not to who starts with it.
 func TestLeadingPictures(t *testing.T) {
 	r := newRig(t, Options{GOPs: 1})
@@ -404,6 +420,37 @@ func TestStalledViewerIsEnded(t *testing.T) {
 	v.want("S 0s", "F k")
 	r.frame(string(make([]byte, 32<<20)), false) // and he reads nothing
 	v.wantLeft(os.ErrDeadlineExceeded)
+}
+
+// TestSlowViewerGetsTheEnd: a viewer that reads slowly, and sends something meanwhile, gets the end of a stream that the kernel still
+// holds for it, however short the time is for last words that have arrived.
+func TestSlowViewerGetsTheEnd(t *testing.T) {
+	r := newRig(t, Options{Linger: time.Millisecond})
+	r.frame("k", true)
+	told := make(chan struct{})
+	v := r.viewer(Conn{Farewell: func(error) []byte {
+		close(told)
+		return record('E', nil)
+	}})
+	v.want("S 0s", "F k")
+	if err := v.nc.SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	big := bytes.Repeat([]byte("x"), 256<<10) // more than the viewer's end holds
+	r.frame(string(big), false)
+	r.pub.End(stream.Goodbye)
+	<-told
+	select {
+	case err := <-v.left:
+		t.Fatalf("the connection was closed: %v", err)
+	case <-time.After(4 * tickIdle): // it has been looked after
+	}
+	if _, err := v.nc.Write([]byte("received")); err != nil {
+		t.Fatal(err)
+	}
+	v.want("F "+string(big[:40]), "E ", "EOF")
+	v.nc.Close()
+	v.wantLeft(io.EOF)
 }
 
 func TestKickedViewer(t *testing.T) {

@@ -72,7 +72,7 @@ func (f *Fan) Carries(nc net.Conn) bool {
 
 // Add takes over nc, which f Carries, for a viewer of name. Where it fails, nc is as it was.
 func (f *Fan) Add(name live.Name, nc net.Conn, c Conn) error {
-	fd, err := f.join(name)
+	fd, err := f.join(name, c.Waited)
 	if err != nil {
 		return err
 	}

@@ -38,12 +38,13 @@ type viewer struct {
 	looked   time.Time
 	drain    stream.Drain
 	pinged   time.Time
-	caught   bool      // has been at the live edge
-	full     bool      // his socket takes no more
-	err      error     // he is to go, for this
-	farewell bool      // and has been told
-	bye      time.Time // when the last words were out
-	closed   bool      // also under mu
+	caught   bool         // has been at the live edge
+	full     bool         // his socket takes no more
+	err      error        // he is to go, for this
+	farewell bool         // and has been told
+	bye      bool         // the last words are out,
+	closing  netx.Closing // and this is the time to read them
+	closed   bool         // also under mu
 
 	reading sync.Mutex // held while sock is read, so that it is not closed meanwhile
 
@@ -116,7 +117,7 @@ func (v *viewer) tend(now time.Time) {
 	default:
 	}
 	switch {
-	case !v.bye.IsZero() && now.Sub(v.bye) >= o.Linger:
+	case v.bye && v.closing.Over(now, v.unacknowledged()):
 		v.hangUp(v.err)
 	case now.Sub(v.looked) >= o.Stall/stallLooks && v.stalls(now) && now.Sub(v.progress) >= o.Stall:
 		v.hangUp(os.ErrDeadlineExceeded)
@@ -146,6 +147,12 @@ func (v *viewer) stalls(now time.Time) bool {
 	}
 	v.taken, v.looked = taken, now
 	return stalls
+}
+
+// unacknowledged returns how many bytes the kernel holds for v. For the writer.
+func (v *viewer) unacknowledged() int {
+	n, _ := netx.QueuedNow(v.sock) // 0 where that is not known
+	return n
 }
 
 // queuedNow returns how many bytes the kernel holds for v. Anybody may ask.
@@ -189,7 +196,8 @@ func (v *viewer) send(b *batch, now time.Time) (full bool, err error) {
 			v.boundUnsent(v.Viewer.Backlog())
 		}
 		if v.farewell {
-			v.bye = now
+			o := &v.feed.fan.opt
+			v.bye, v.closing = true, netx.NewClosing(now, v.unacknowledged(), o.Linger, o.Stall)
 			_ = unix.Shutdown(v.sock, unix.SHUT_WR)
 			return false, nil
 		}
@@ -198,7 +206,7 @@ func (v *viewer) send(b *batch, now time.Time) (full bool, err error) {
 
 // gather puts into b what is to be sent next. Between two nodes that may be a reply, or the last words.
 func (v *viewer) gather(b *batch) {
-	if v.farewell && !v.bye.IsZero() {
+	if v.bye {
 		return
 	}
 	if len(v.rest) == 0 && len(v.more) == 0 {
@@ -264,7 +272,7 @@ func (v *viewer) begin() {
 	case last.end != nil:
 		v.next = last
 	case !v.started:
-		if v.next = v.feed.first(); v.next != nil {
+		if v.next = v.feed.first(v.Waited); v.next != nil {
 			v.started, v.gop = true, v.next.gop
 			v.rest = append(v.rest[:len(v.rest):len(v.rest)], v.next.start...)
 		}

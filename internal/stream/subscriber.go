@@ -14,7 +14,9 @@ import (
 type SubscribeOptions struct {
 	Viewer ViewerOptions
 	Wait   time.Duration // how long to wait for a publisher; 0 not at all, negative for ever
-	GOPs   int           // start at that keyframe counted back from the newest; 0 at the live edge: audio now, video at the next keyframe
+	// GOPs is the keyframe to start at, counted back from the newest; 0 at the live edge: audio now, video at the next keyframe. A
+	// subscriber that waited for the stream starts at its beginning, unless GOPs is 0.
+	GOPs int
 	// AllTracks asks for every track; without it the subscriber gets the first of each kind, that with the lowest ID.
 	AllTracks bool
 	// Want, when set, chooses the tracks that the subscriber can carry. It must give the same answer for the same track.
@@ -49,8 +51,12 @@ const startGrace = 10 * time.Second
 
 // Subscribe joins name, waiting for it as o says. It fails with NotFound when nobody publishes it, or ctx's error.
 func (h *Hub) Subscribe(ctx context.Context, name live.Name, o SubscribeOptions) (*Subscriber, error) {
-	if err := h.await(ctx, name, o.Wait, o.Viewer.Internal); err != nil {
+	waited, err := h.await(ctx, name, o.Wait, o.Viewer.Internal)
+	if err != nil {
 		return nil, err
+	}
+	if waited && o.GOPs > 0 {
+		o.GOPs = math.MaxInt // it came before the first frame, however late its goroutine is woken
 	}
 	v, err := h.Join(name, o.Viewer)
 	if err != nil {
@@ -63,12 +69,14 @@ func (h *Hub) Subscribe(ctx context.Context, name live.Name, o SubscribeOptions)
 
 // Await waits as Subscribe does, for a viewer who is served by others.
 func (h *Hub) Await(ctx context.Context, name live.Name, wait time.Duration) error {
-	return h.await(ctx, name, wait, false)
+	_, err := h.await(ctx, name, wait, false)
+	return err
 }
 
 // await waits until name is ready to be watched. Who waits for a name leaves nothing behind. A stream that is there and shows
-// nothing is not waited for longer than it takes to believe the encoder's key flag, but by parts of the server.
-func (h *Hub) await(ctx context.Context, name live.Name, wait time.Duration, internal bool) error {
+// nothing is not waited for longer than it takes to believe the encoder's key flag, but by parts of the server. waited reports that name
+// was not ready at first.
+func (h *Hub) await(ctx context.Context, name live.Name, wait time.Duration, internal bool) (waited bool, err error) {
 	notFound := live.Errorf(live.NotFound, "nobody is publishing %s", name)
 	if wait > 0 {
 		var cancel context.CancelFunc
@@ -81,25 +89,30 @@ func (h *Hub) await(ctx context.Context, name live.Name, wait time.Duration, int
 	h.mu.Unlock()
 	if missing && h.Miss != nil {
 		if err := h.Miss(ctx, name); err != nil {
-			return err
+			return false, err
 		}
 	}
 	for {
 		h.mu.Lock()
 		if h.closed {
 			h.mu.Unlock()
-			return live.Errorf(live.Unavailable, "the server is stopping")
+			return false, live.Errorf(live.Unavailable, "the server is stopping")
 		}
 		s := h.streams[name]
 		if (s == nil || !s.session) && wait == 0 {
 			h.mu.Unlock()
-			return notFound
+			return false, notFound
 		}
 		if s == nil {
 			s = newStream(h, name)
 			h.streams[name] = s
 		}
 		s.waiting++
+		select {
+		case <-s.begun:
+		default:
+			waited = true
+		}
 		h.mu.Unlock()
 
 		beginning := ctx
@@ -119,13 +132,13 @@ func (h *Hub) await(ctx context.Context, name live.Name, wait time.Duration, int
 		alive := h.streams[name] == s
 		h.mu.Unlock()
 		if err != nil {
-			return context.Cause(beginning)
+			return false, context.Cause(beginning)
 		}
 		if alive {
-			return nil
+			return waited, nil
 		}
 		if wait == 0 {
-			return notFound
+			return false, notFound
 		}
 	}
 }

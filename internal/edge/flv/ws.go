@@ -67,7 +67,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, grant li
 		log.Debug("no WebSocket", "reason", err)
 		return
 	}
-	k := &socket{Conn: c, nc: h.nc}
+	k := &socket{Conn: c, nc: h.nc, stall: s.opt.WriteTimeout}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	var wg sync.WaitGroup
 	gone := make(chan struct{})
@@ -116,7 +116,8 @@ func (s *Server) play(ctx context.Context, k *socket, grant live.Grant, r *http.
 // A socket is the WebSocket of one viewer. One goroutine sends, one reads, one pings.
 type socket struct {
 	*websocket.Conn
-	nc       net.Conn    // under it
+	nc       net.Conn // under it
+	stall    time.Duration
 	answered atomic.Bool // the last ping, or none is due yet
 }
 
@@ -210,10 +211,22 @@ func (k *socket) end(err error, gone <-chan struct{}) {
 		k.nc.Close()
 		return
 	}
-	force := time.AfterFunc(linger, func() { k.nc.Close() })
-	defer force.Stop()
 	k.bye(code, reason)
-	<-gone
+	closing := netx.NewClosing(time.Now(), netx.Queued(k.nc), linger, k.stall)
+	again := time.NewTicker(linger / 4)
+	defer again.Stop()
+	for {
+		select {
+		case <-gone: // the viewer has answered
+			return
+		case <-again.C:
+		}
+		if closing.Over(time.Now(), netx.Queued(k.nc)) {
+			k.nc.Close()
+			<-gone
+			return
+		}
+	}
 }
 
 // farewell returns how the end of a stream is told (section 7.4.1); 0 when the connection is what failed.

@@ -24,7 +24,7 @@ func (ss *session) carried(name live.Name) bool {
 
 // handOver gives a player to the fan, once there is something to see. The connection is no longer ours.
 func (ss *session) handOver(ctx context.Context, name live.Name, log *slog.Logger) {
-	p := ss.c.Detach()
+	p, waited := ss.c.Detach(), ss.hub.Start(name) != stream.StartNow
 	if err := ss.await(ctx, p, name); err != nil {
 		log.Debug("player left before his stream came", "reason", err)
 		return
@@ -37,7 +37,7 @@ func (ss *session) handOver(ctx context.Context, name live.Name, log *slog.Logge
 	ss.opt.Limiter.Settle(ss.nc)
 	netx.BoundUnsent(ss.nc, v.Backlog())
 	err = ss.fan.Add(name, ss.nc, fan.Conn{
-		Viewer: v, First: p.Accept(), Received: p.Feed, Ping: p.Ping,
+		Viewer: v, Waited: waited, First: p.Accept(), Received: p.Feed, Ping: p.Ping,
 		Farewell: func(reason error) []byte {
 			words := comeBack(ctx, p.RequestReconnect)
 			if errors.Is(reason, io.EOF) {
