@@ -3,14 +3,148 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"livego/e2e/rig"
+	"livego/e2e/rtmp"
 	"livego/e2e/sample"
 )
+
+// TestWrongKeysWithRedis floods a server, whose Redis is 40 ms away, with wrong keys. Right keys publish meanwhile, from the
+// same address too, the server stays ready, and no refusal blames the key store.
+func TestWrongKeysWithRedis(t *testing.T) {
+	rig.Need(t, "redis-server", "redis-cli")
+	t.Parallel()
+	const askers, tries, rooms = 100, 12, 5
+	r := rig.StartRedis(t)
+	s := rig.Start(t, rig.Options{Flags: []string{"--redis_addr=" + slowProxy(t, r.Addr(), 40*time.Millisecond)}})
+	var keys []string
+	for i := range rooms {
+		keys = append(keys, s.Key(fmt.Sprint("room", i)))
+	}
+	addr := s.Addr("rtmp_addr")
+	publish := func(from, key string) (string, error) {
+		d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+		nc, err := d.Dial("tcp", addr)
+		if err != nil {
+			return "", err
+		}
+		defer nc.Close()
+		c, err := rtmp.OpenOn(nc, "live", patience)
+		if err != nil {
+			return "", err
+		}
+		if err := c.Publish(key); err != nil {
+			return "", err
+		}
+		for {
+			m, err := c.Next(patience)
+			if err != nil {
+				return "", err
+			}
+			if m.IsCall("onStatus") {
+				return string(m.Payload), nil
+			}
+		}
+	}
+	var flood sync.WaitGroup
+	var refused atomic.Int64
+	for i := range askers {
+		flood.Go(func() {
+			for n := range tries {
+				key := fmt.Sprintf("%048d", i*tries+n)
+				answer, err := publish("127.0.0.1", key)
+				switch {
+				case err != nil:
+					t.Errorf("a wrong key: %v", err)
+				case !strings.Contains(answer, "NetStream.Publish.BadName") || strings.Contains(answer, "store"):
+					t.Errorf("a wrong key is answered %q", answer)
+				default:
+					refused.Add(1)
+				}
+			}
+		})
+	}
+	for _, from := range []string{"127.0.0.1", "127.0.0.2"} {
+		for _, key := range keys {
+			if answer, err := publish(from, key); err != nil || !strings.Contains(answer, "NetStream.Publish.Start") {
+				t.Errorf("a right key from %s: %q, %v", from, answer, err)
+			}
+			if err := status(s.API("/readyz"), 200); err != nil {
+				t.Errorf("during the flood: %v", err)
+			}
+		}
+	}
+	flood.Wait()
+	if n := refused.Load(); n != askers*tries {
+		t.Errorf("%d of %d wrong keys were refused as such", n, askers*tries)
+	}
+	if log := s.Stderr(); strings.Contains(log, "key store") {
+		t.Error("the log says something of the key store")
+	}
+}
+
+// slowProxy starts a TCP proxy to addr that delivers each answer the delay after it came.
+func slowProxy(t *testing.T, addr string, delay time.Duration) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", addr)
+			if err != nil {
+				near.Close()
+				continue
+			}
+			go func() {
+				_, _ = io.Copy(far, near)
+				far.Close()
+			}()
+			go deliverLater(near, far, delay)
+		}
+	}()
+	return l.Addr().String()
+}
+
+// deliverLater copies src to dst until either ends, each piece the delay after it came.
+func deliverLater(dst, src net.Conn, delay time.Duration) {
+	type piece struct {
+		data []byte
+		due  time.Time
+	}
+	pieces := make(chan piece, 1024)
+	go func() {
+		defer close(pieces)
+		for {
+			b := make([]byte, 32<<10)
+			n, err := src.Read(b)
+			if n > 0 {
+				pieces <- piece{b[:n], time.Now().Add(delay)}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	for p := range pieces {
+		<-time.After(time.Until(p.due))
+		_, _ = dst.Write(p.data)
+	}
+	dst.Close()
+}
 
 // TestSharedKeys has two servers share one Redis: a key made on one publishes on the other, and what is revoked on either is
 // revoked on both within a second.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -51,7 +52,12 @@ type Gate struct {
 	once     live.Once
 	ask      func(context.Context, live.Request, live.Grant) (live.Grant, error)
 	failures failures
+	lookups  shares
 }
+
+// maxLookups is how many keys of one address are looked up at a time. A classroom of encoders behind one address that all
+// come back at once waits for a few round trips to the store; a flood of wrong keys waits in its own line.
+const maxLookups = 32
 
 // NewGate returns a Gate that looks keys up in keys.
 func NewGate(keys live.Keys, o Options) *Gate {
@@ -69,6 +75,7 @@ func NewGate(keys live.Keys, o Options) *Gate {
 		names:    strings.Join(slices.Sorted(maps.Keys(o.Apps)), ", "),
 		noAuth:   o.NoAuth,
 		failures: failures{limit: o.Failures, loopback: o.LimitLoopback},
+		lookups:  shares{most: maxLookups},
 	}
 }
 
@@ -247,12 +254,22 @@ func (g *Gate) CheckApp(app string) error {
 	return nil
 }
 
+// resolve looks up the key that r shows, as one of the share that addr has.
+func (g *Gate) resolve(ctx context.Context, addr netip.Addr, r live.Request) (live.Key, error) {
+	release, err := g.lookups.acquire(ctx, addr)
+	if err != nil {
+		return live.Key{}, err
+	}
+	defer release()
+	return g.keys.Resolve(ctx, r.App, r.Name)
+}
+
 // byKey lets in who shows a good key. What does not even look like one goes the same way: neither the time nor the text of the
 // answer tells a room's name from a wrong key.
 func (g *Gate) byKey(ctx context.Context, r live.Request) (live.Grant, error) {
 	addr := client(r.Remote)
 	g.failures.wait(ctx, addr)
-	k, err := g.keys.Resolve(ctx, r.App, r.Name)
+	k, err := g.resolve(ctx, addr, r)
 	if live.KindOf(err) == live.Denied {
 		g.failures.add(addr)
 		return live.Grant{}, live.Errorf(live.Denied,

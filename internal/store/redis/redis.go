@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,6 +36,9 @@ const (
 	updateTimeout = 2 * opTimeout
 	// poolSize bounds the connections to one node.
 	poolSize = 16
+	// maxOperations bounds the operations under way, so that none waits for a connection: such a wait could not be told from
+	// a Redis that does not answer. What is left is for Run, and for the library's questions to a Cluster.
+	maxOperations = poolSize - 2
 	// maxTries is how often a change is tried while others change the same room.
 	maxTries = 100
 	// maxRoom bounds what is read of a room, in bytes: live.MaxKeys keys have half of it.
@@ -72,6 +76,8 @@ type Store struct {
 
 	revoked revoked
 	seen    seen
+	reads   reads
+	slots   chan struct{} // one for each operation under way
 
 	mu    sync.Mutex
 	floor uint64 // greater than all numbers handed out here
@@ -91,7 +97,10 @@ func Open(o Options) *Store {
 		Protocol:   2, DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
-	return &Store{client: client, opt: o, floor: 1, revoked: newRevoked(), seen: seen{keep: o.Cache}, health: health{log: o.Log}}
+	return &Store{
+		client: client, opt: o, floor: 1, revoked: newRevoked(), seen: seen{keep: o.Cache}, health: health{log: o.Log},
+		reads: newReads(), slots: make(chan struct{}, maxOperations),
+	}
 }
 
 // Close ends the connections. Later calls return an Error of kind Unavailable.
@@ -445,8 +454,17 @@ type result struct {
 // update changes a room as one operation. fn may be called again with what others have made of the room meanwhile. It does not see
 // keys that were revoked and have come back; they go at the first write.
 func (s *Store) update(ctx context.Context, name string, fn func([]live.Key) (result, error)) error {
-	ctx, cancel := context.WithTimeout(ctx, updateTimeout)
+	deadline := time.Now().Add(updateTimeout)
+	bounded, cancel := context.WithDeadline(ctx, deadline)
 	defer cancel()
+	err := s.tryUpdate(bounded, name, fn)
+	if err != nil && !time.Now().Before(deadline) && ctx.Err() == nil && s.health.refuse() == nil {
+		return busy() // its time went by in queues of this server
+	}
+	return err
+}
+
+func (s *Store) tryUpdate(ctx context.Context, name string, fn func([]live.Key) (result, error)) error {
 	for range maxTries {
 		value, old, good, err := s.load(ctx, name)
 		if err != nil {
@@ -584,22 +602,13 @@ func (s *Store) follow(ctx context.Context, name string) (string, error) {
 	return p.Room, nil
 }
 
-// value returns what stands under name, at most limit bytes of it; "" when nothing does.
-func (s *Store) value(ctx context.Context, name string, limit int64) (string, error) {
-	var v string
-	err := s.do(ctx, func(ctx context.Context) (err error) {
-		v, err = s.client.GetRange(ctx, name, 0, limit).Result()
-		return err
-	})
-	return v, err
-}
-
 // place returns the index of the key of that place, -1 for none.
 func place(keys []live.Key, app, label string) int {
 	return slices.IndexFunc(keys, func(k live.Key) bool { return k.App == app && k.Label == label })
 }
 
-// do runs one operation, bounded in time, unless Redis is known to be away. The error is a live.Error.
+// do runs one operation, bounded in time, unless Redis is known to be away. While too many are under way it waits for one to
+// end, and its own time starts then. The error is a live.Error.
 func (s *Store) do(ctx context.Context, op func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return away(err)
@@ -607,11 +616,40 @@ func (s *Store) do(ctx context.Context, op func(context.Context) error) error {
 	if err := s.health.refuse(); err != nil {
 		return away(err)
 	}
+	if err := s.acquire(ctx); err != nil {
+		return err
+	}
+	defer func() { <-s.slots }()
+	if err := s.health.refuse(); err != nil { // found out while this one waited
+		return away(err)
+	}
 	return s.try(ctx, op)
+}
+
+// acquire takes a slot, which the caller gives back.
+func (s *Store) acquire(ctx context.Context) error {
+	select {
+	case s.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	t := time.NewTimer(opTimeout)
+	defer t.Stop()
+	select {
+	case s.slots <- struct{}{}:
+		return nil
+	case <-t.C:
+		return busy()
+	case <-ctx.Done():
+		return away(ctx.Err())
+	}
 }
 
 // try runs one operation whatever is known of Redis.
 func (s *Store) try(ctx context.Context, op func(context.Context) error) error {
+	// A caller that has less time learns nothing of Redis when that is over. The connection may report it before ctx does.
+	deadline, ok := ctx.Deadline()
+	hurried := ok && time.Until(deadline) < opTimeout
 	bounded, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
 	err := op(bounded)
@@ -623,13 +661,20 @@ func (s *Store) try(ctx context.Context, op func(context.Context) error) error {
 		return &live.Error{Op: "key store", Err: errForeign}
 	case answered(err):
 		s.health.refused(err)
-	case ctx.Err() == nil && !errors.Is(err, goredis.ErrClosed):
+	case errors.Is(err, goredis.ErrPoolTimeout), errors.Is(err, goredis.ErrPoolExhausted):
+		return busy() // on this side; Redis was not asked
+	case ctx.Err() == nil && !errors.Is(err, goredis.ErrClosed) && !(hurried && isTimeout(err)):
 		s.health.down(err)
 		if c, ok := s.client.(*goredis.ClusterClient); ok {
 			c.ReloadState(ctx) // it would go on asking a node that is dead for a minute
 		}
 	}
 	return away(err)
+}
+
+func isTimeout(err error) bool {
+	e, ok := errors.AsType[net.Error](err)
+	return ok && e.Timeout()
 }
 
 // isForeign reports whether err says that a value is not of ours.
