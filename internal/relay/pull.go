@@ -199,9 +199,14 @@ func (m *Manager) openHTTP(ctx context.Context, r *relay) (*source, error) {
 		return nil, fmt.Errorf("it answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	}
 	tags := flv.NewReader(bufio.NewReaderSize(resp.Body, readBuffer), m.opt.Conn.MaxMessage)
+	said := false
 	return &source{
 		next: func() (uint8, uint32, []byte, error) {
 			t, err := tags.Next()
+			if !said && tags.Oddities != (flv.Oddities{}) {
+				said = true
+				r.log.Warn("stream is no proper FLV", "reason", tags.Oddities.String())
+			}
 			return t.Type, t.Timestamp, t.Body, err
 		},
 		remote: remote,

@@ -84,6 +84,7 @@ type messages struct {
 	bad   error
 	n     uint64
 	seen  []media.Stream
+	tags  *flv.Reader // nil for RTMP
 }
 
 // Next returns the next frame.
@@ -112,10 +113,14 @@ func (m *messages) Next() (*media.Frame, error) {
 func (m *messages) streams() []media.Stream { return m.seen }
 
 func (m *messages) trouble() string {
-	if m.n == 0 {
-		return ""
+	var parts []string
+	if m.n > 0 {
+		parts = append(parts, fmt.Sprintf("%d messages make no sense, the first because: %v", m.n, m.bad))
 	}
-	return fmt.Sprintf("%d messages make no sense, the first because: %v", m.n, m.bad)
+	if m.tags != nil && m.tags.Oddities != (flv.Oddities{}) {
+		parts = append(parts, m.tags.Oddities.String())
+	}
+	return strings.Join(parts, "; ")
 }
 
 func dialRTMP(ctx context.Context, u *url.URL) (*Source, error) {
@@ -160,7 +165,7 @@ func dialHTTP(ctx context.Context, u *url.URL) (*Source, error) {
 	switch {
 	case bytes.HasPrefix(head, []byte("FLV")):
 		r := flv.NewReader(body, maxMessage)
-		m := &messages{next: func() (uint8, uint32, []byte, error) {
+		m := &messages{tags: r, next: func() (uint8, uint32, []byte, error) {
 			t, err := r.Next()
 			if err != nil && ctx.Err() != nil {
 				err = ctx.Err()

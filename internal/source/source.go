@@ -185,10 +185,14 @@ func readFLV(r io.ReaderAt, size int64) (*Source, error) {
 	}
 	s := &Source{Container: "flv", Duration: f.Duration(), frames: f, streams: f.Streams, seek: f.Seek}
 	s.trouble = func() string {
-		if f.Skipped == 0 {
-			return ""
+		var parts []string
+		if f.Skipped > 0 {
+			parts = append(parts, fmt.Sprintf("%d tags make no sense, the first because: %v", f.Skipped, f.BadTag))
 		}
-		return fmt.Sprintf("%d tags make no sense, the first because: %v", f.Skipped, f.BadTag)
+		if odd := f.Oddities().String(); odd != "" {
+			parts = append(parts, odd)
+		}
+		return strings.Join(parts, "; ")
 	}
 	return s, nil
 }

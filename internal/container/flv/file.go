@@ -2,6 +2,7 @@ package flv
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -15,7 +16,7 @@ type File struct {
 	r     io.ReaderAt
 	size  int64
 	tags  *Reader
-	off   int64 // of the next tag
+	base  int64 // of the first byte that tags has read
 	demux Demuxer
 
 	ahead   []*media.Frame // read while looking for tracks
@@ -54,12 +55,15 @@ func OpenFile(r io.ReaderAt, size int64) (*File, error) {
 
 // restart reads tags from off on.
 func (f *File) restart(off int64, begun bool) {
-	f.tags = NewReader(bufio.NewReaderSize(io.NewSectionReader(f.r, off, f.size-off), fileWindow), maxFileTag)
-	if f.tags.begun = begun; !begun {
-		off += fileHeaderSize + 4
+	tags := NewReader(bufio.NewReaderSize(io.NewSectionReader(f.r, off, f.size-off), fileWindow), maxFileTag)
+	if tags.begun = begun; f.tags != nil {
+		tags.Oddities = f.tags.Oddities
 	}
-	f.tag, f.off = nil, off
+	f.tags, f.tag, f.base = tags, nil, off
 }
+
+// Oddities returns what was accepted so far that the format does not know.
+func (f *File) Oddities() Oddities { return f.tags.Oddities }
 
 // look reads frames until each track that the file announces has shown itself.
 func (f *File) look() error {
@@ -94,21 +98,53 @@ func (f *File) knows(t *media.Track) bool {
 	return t.Kind == media.Data
 }
 
-// lastTag returns the time of the last tag, which the file's last four bytes lead to.
+// lastTag returns the time of the last tag, which the file's last four bytes before padding lead to.
 func (f *File) lastTag() time.Duration {
+	end := f.unpadded()
+	for n := range int64(4) { // its PreviousTagSize may end in zero bytes
+		if at, ok := f.tagBefore(min(end+n, f.size)); ok {
+			return at
+		}
+	}
+	return 0
+}
+
+// unpadded returns where the zero bytes begin that the file ends with.
+func (f *File) unpadded() int64 {
+	window := make([]byte, fileWindow)
+	for end := f.size; end > 0 && f.size-end < maxPadding; {
+		from := max(end-fileWindow, 0)
+		b := window[:end-from]
+		if _, err := f.r.ReadAt(b, from); err != nil && !errors.Is(err, io.EOF) {
+			return f.size
+		}
+		if b = bytes.TrimRight(b, "\x00"); len(b) > 0 {
+			return from + int64(len(b))
+		}
+		end = from
+	}
+	return f.size
+}
+
+// tagBefore returns the time of the tag that ends at end, PreviousTagSize included.
+func (f *File) tagBefore(end int64) (time.Duration, bool) {
 	var b [tagHeaderSize]byte
-	if _, err := f.r.ReadAt(b[:4], f.size-4); err != nil && !errors.Is(err, io.EOF) {
-		return 0
+	if _, err := f.r.ReadAt(b[:4], end-4); err != nil && !errors.Is(err, io.EOF) {
+		return 0, false
 	}
-	at := f.size - 4 - int64(binary.BigEndian.Uint32(b[:]))
-	if at < fileHeaderSize+4 {
-		return 0
+	said := int64(binary.BigEndian.Uint32(b[:]))
+	for _, length := range []int64{said, said + tagHeaderSize} { // of some writers, which count the body alone
+		at := end - 4 - length
+		if at < fileHeaderSize+4 {
+			continue
+		}
+		if _, err := f.r.ReadAt(b[:], at); err != nil || !isTagHead(b[:]) || int64(uint24(b[1:])) != length-tagHeaderSize {
+			continue
+		}
+		clock := f.demux.clock
+		return time.Duration(clock.at(timestampOf(b[:]))) * time.Millisecond, true
 	}
-	if _, err := f.r.ReadAt(b[:], at); err != nil || int64(uint24(b[1:])) != f.size-4-at-tagHeaderSize {
-		return 0
-	}
-	clock := f.demux.clock
-	return time.Duration(clock.at(timestampOf(b[:]))) * time.Millisecond
+	return 0, false
 }
 
 // Streams returns what is known of the tracks from the head of the file.
@@ -137,7 +173,6 @@ func (f *File) read() (*media.Frame, error) {
 			f.skip(err)
 			continue
 		}
-		f.off += int64(tagHeaderSize + len(t.Body) + 4)
 		if f.tag, err = f.message(t); err != nil {
 			return nil, err
 		}
@@ -153,7 +188,8 @@ func (f *File) resync() bool {
 		return false
 	}
 	window := make([]byte, fileWindow)
-	for from := f.off + 1; from < f.off+1+maxRubbish; from += fileWindow - tagHeaderSize {
+	first := f.base + f.tags.at + 1
+	for from := first; from < first+maxRubbish; from += fileWindow - tagHeaderSize {
 		n, err := f.r.ReadAt(window, from)
 		for i := 0; i+tagHeaderSize <= n; i++ {
 			if f.isTag(window[i:i+tagHeaderSize], from+int64(i)) {
@@ -170,13 +206,14 @@ func (f *File) resync() bool {
 
 // isTag reports whether head, at off, is that of a tag with its PreviousTagSize.
 func (f *File) isTag(head []byte, off int64) bool {
-	size := uint24(head[1:])
-	if typ := head[0]; typ != TypeAudio && typ != TypeVideo && typ != TypeScript || uint24(head[8:]) != 0 {
+	if !isTagHead(head) {
 		return false
 	}
+	size := uint24(head[1:])
 	var b [4]byte
 	_, err := f.r.ReadAt(b[:], off+tagHeaderSize+int64(size))
-	return (err == nil || errors.Is(err, io.EOF)) && binary.BigEndian.Uint32(b[:]) == tagHeaderSize+size
+	said := binary.BigEndian.Uint32(b[:])
+	return (err == nil || errors.Is(err, io.EOF)) && (said == tagHeaderSize+size || said == size && f.tags.Oddities.WrongSizes > 0)
 }
 
 func (f *File) skip(err error) {

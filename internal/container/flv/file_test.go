@@ -2,6 +2,7 @@ package flv
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -40,6 +41,25 @@ func damaged(file, before string, far int) string {
 	return file[:i] + "\x5A" + file[i+1:]
 }
 
+// bodySizes is fileOf by a writer whose PreviousTagSize counts the body alone.
+func bodySizes(tags []Tag) string {
+	b := FileHeader(true, true)
+	for _, t := range tags {
+		b = AppendTag(b, t.Type, t.Timestamp, t.Body)
+		b = binary.BigEndian.AppendUint32(b[:len(b)-4], uint32(len(t.Body)))
+	}
+	return string(b)
+}
+
+// unknownBetween is fileOf with a tag of an unknown type before each.
+func unknownBetween(tags []Tag) string {
+	var all []Tag
+	for _, t := range tags {
+		all = append(all, Tag{15, t.Timestamp, []byte("not known")}, t)
+	}
+	return fileOf(all...)
+}
+
 const allOfIt = "v1000k a1010k v1040 a1050k v1080k a1090k v1120 a1130k"
 
 // flvFiles is the table of files: what comes of them in words, or the end of an error. It seeds the fuzzer.
@@ -60,8 +80,12 @@ var flvFiles = []struct {
 	{"rubbish in the length of a tag", damaged(fileOf(film()...), "\x00\x04\x38\x00\x00\x00\x00\x17", -3), 0, "v1000k a1010k v1040 a1050k a1090k v1120 a1130k"},
 	{"V25 signature", "FLX" + fileOf(film()...)[3:], 0, "no FLV signature"},
 	{"V25 header size 0", "FLV\x01\x05\x00\x00\x00\x00\x00\x00\x00\x00", 0, "header of 0 bytes"},
-	{"V25 PreviousTagSize", fileOf(film()...) + "\x09\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x17\x00\x00\x00\x00", 0, allOfIt + " PreviousTagSize is 0 after a tag of 12 bytes"},
-	{"V25 tag type 0", fileOf(film()...) + strings.Repeat("\x00", 15), 0, allOfIt + " tag of unknown type 0"},
+	{"V25 PreviousTagSize", fileOf(film()...) + "\x09\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x17\x00\x00\x00\x00", 0, allOfIt},
+	{"every PreviousTagSize counts the body alone", bodySizes(film()), 0, allOfIt},
+	{"every PreviousTagSize counts the body alone, from the middle", bodySizes(film()), 90 * time.Millisecond, "v1080k a1090k v1120 a1130k"},
+	{"V25 tag type 0", fileOf(film()...) + strings.Repeat("\x00", 15), 0, allOfIt},
+	{"unknown tag types between", unknownBetween(film()), 0, allOfIt},
+	{"zero bytes at the end", fileOf(film()...) + strings.Repeat("\x00", 4096), 0, allOfIt},
 	{"V25 encrypted", fileOf(Tag{TypeVideo | 0x20, 0, []byte("abc")}), 0, "encrypted tag"},
 	{"V25 size above the rest", fileOf() + "\x09\xFF\xFF\xFF\x00\x00\x00\x00\x00\x00\x00abc", 0, "unexpected EOF"},
 	{"no tags", fileOf(), 0, "neither pictures nor sound in it"},
@@ -96,6 +120,17 @@ func TestFile(t *testing.T) {
 	for _, tt := range flvFiles {
 		if got := readFile(tt.file, tt.to); got != tt.want {
 			t.Errorf("%s: %s\nwant %s", tt.name, got, tt.want)
+		}
+	}
+	for name, b := range map[string]string{
+		"body sizes": bodySizes(film()), "zero bytes at the end": fileOf(film()...) + strings.Repeat("\x00", 100_000), "unknown tags": unknownBetween(film()),
+	} {
+		f, err := OpenFile(strings.NewReader(b), int64(len(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := f.Duration(); d != 130*time.Millisecond {
+			t.Errorf("%s: it lasts %v", name, d)
 		}
 	}
 	f, err := OpenFile(strings.NewReader(flvFiles[0].file), int64(len(flvFiles[0].file)))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -180,10 +181,19 @@ func files() []struct {
 		{"V25 gzip", "\x1F\x8B\x08" + head[3:], 0, "flv: no FLV signature"},
 		{"V25 header size 0", head[:8] + "\x00" + head[9:], 0, "flv: header of 0 bytes"},
 		{"V25 header size max", head[:5] + "\xFF\xFF\xFF\xFF" + head[9:], 0, "flv: header of 4294967295 bytes"},
-		{"V25 first PreviousTagSize", head[:12] + "\x01" + tag, 0, "flv: PreviousTagSize is 1 after a tag of 0 bytes"},
-		{"V25 PreviousTagSize", head + tag[:len(tag)-1] + "\x00", 0, "flv: PreviousTagSize is 0 after a tag of 15 bytes"},
-		{"V25 tag type 0", head + "\x00" + tag[1:], 0, "flv: tag of unknown type 0"},
-		{"V25 tag type 255", head + tag + "\xDF" + tag[1:], 1, "flv: tag of unknown type 223"},
+		{"V25 first PreviousTagSize", head[:12] + "\x01" + tag, 1, ""},
+		{"V25 PreviousTagSize of the last tag", head + tag[:len(tag)-1] + "\x00", 1, ""},
+		{"PreviousTagSize counts the body alone", head + strings.Repeat(tag[:len(tag)-1]+"\x04", 3), 3, ""},
+		{"V25 PreviousTagSize, and no tag behind it", head + tag + tag[:len(tag)-1] + "\x00" + "nothing like a tag", 1, "flv: PreviousTagSize is 0 after a tag of 15 bytes"},
+		{"V25 PreviousTagSize, and half a tag behind it", head + tag[:len(tag)-1] + "\x00" + tag[:5], 0, "flv: PreviousTagSize is 0 after a tag of 15 bytes"},
+		{"V25 tag type 0", head + "\x00" + tag[1:] + tag, 1, ""},
+		{"tag type 0 without content", head + strings.Repeat("\x00", 14) + "\x0B" + tag, 1, ""},
+		{"V25 tag type 255", head + tag + "\xDF" + tag[1:] + tag, 2, ""},
+		{"unknown tag with a wrong PreviousTagSize", head + tag + "\xDF" + tag[1:len(tag)-1] + "\x00" + tag, 2, ""},
+		{"zero bytes after the last tag", head + tag + strings.Repeat("\x00", 4096), 1, ""},
+		{"five zero bytes after the last tag", head + tag + strings.Repeat("\x00", 5), 1, ""},
+		{"twelve zero bytes after the last tag", head + tag + strings.Repeat("\x00", 12), 1, ""},
+		{"zero bytes before the end", head + tag + strings.Repeat("\x00", 600) + tag, 1, "flv: 527 zero bytes where a tag belongs"},
 		{"V25 filter bit", head + "\x29" + tag[1:], 0, "flv: encrypted tag"},
 		{"V25 size above rest", head + "\x09\x00\x03\xFF" + tag[4:], 0, "unexpected EOF"},
 		{"V25 size above limit", head + "\x09\xFF\xFF\xFF" + tag[4:], 0, "flv: tag of 16777215 bytes is above the limit of 1024"},
@@ -224,12 +234,27 @@ func TestReader(t *testing.T) {
 	}
 }
 
+func TestOddities(t *testing.T) {
+	tag := string(AppendTag(nil, TypeVideo, 0, []byte("body")))
+	odd := tag[:len(tag)-1] + "\x04"
+	r := NewReader(strings.NewReader(string(FileHeader(true, true))+odd+tag+"\x0F"+tag[1:]+odd+strings.Repeat("\x00", 700)), 1024)
+	tags, err := readAll(r)
+	if want := (Oddities{UnknownTags: 1, WrongSizes: 2, Padding: 700}); err != nil || len(tags) != 3 || r.Oddities != want {
+		t.Errorf("%d tags, %v, %+v", len(tags), err, r.Oddities)
+	}
+	const want = "1 tags of unknown types were skipped; PreviousTagSize is wrong 2 times; 700 zero bytes follow the last tag"
+	if got := r.Oddities.String(); got != want {
+		t.Error(got)
+	}
+}
+
 func FuzzReader(f *testing.F) {
 	for _, tt := range files() {
 		f.Add([]byte(tt.b))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		tags, err := readAll(NewReader(bytes.NewReader(b), 1024))
+		r := NewReader(bytes.NewReader(b), 1024)
+		tags, err := readAll(r)
 		if err != nil {
 			return
 		}
@@ -237,7 +262,7 @@ func FuzzReader(f *testing.F) {
 		for _, tag := range tags {
 			again = AppendTag(again, tag.Type, tag.Timestamp, tag.Body)
 		}
-		if len(again) != len(b) {
+		if odd := r.Oddities != (Oddities{}); len(again) > len(b) || len(again) != len(b) && !odd {
 			t.Errorf("%d bytes read without error became %d", len(b), len(again))
 		}
 	})

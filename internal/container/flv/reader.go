@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // A Tag is one tag of an FLV file or stream: a message.
@@ -15,13 +16,45 @@ type Tag struct {
 	Body      []byte
 }
 
-// A Reader reads the tags of an FLV file or stream from hostile hands.
+// A Reader reads the tags of an FLV file or stream from hostile hands. What players accept it accepts, and notes it in Oddities: tags of
+// unknown types, which it skips, a PreviousTagSize that is wrong where a tag follows all the same, and zero bytes after the last tag.
 type Reader struct {
+	Oddities Oddities
+
 	r       io.Reader
 	maxBody int
 	begun   bool
-	buf     [tagHeaderSize]byte
+	at      int64 // where the next tag begins, counted from the first byte that was read
+
+	head    [tagHeaderSize]byte // of the next tag, where it had to be looked at
+	ahead   int                 // bytes of it
+	headErr error               // why it has no more
 }
+
+// Oddities are what a Reader has accepted.
+type Oddities struct {
+	UnknownTags uint64 // that were skipped
+	WrongSizes  uint64 // PreviousTagSizes
+	Padding     int64  // zero bytes after the last tag
+}
+
+// String describes o in a sentence for people, "" where there is nothing to say.
+func (o Oddities) String() string {
+	var parts []string
+	if o.UnknownTags > 0 {
+		parts = append(parts, fmt.Sprintf("%d tags of unknown types were skipped", o.UnknownTags))
+	}
+	if o.WrongSizes > 0 {
+		parts = append(parts, fmt.Sprintf("PreviousTagSize is wrong %d times", o.WrongSizes))
+	}
+	if o.Padding > 0 {
+		parts = append(parts, fmt.Sprintf("%d zero bytes follow the last tag", o.Padding))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// maxPadding is how many zero bytes are read where a tag belongs.
+const maxPadding = 64 << 20
 
 // NewReader returns a Reader of r that refuses tags whose body is larger than maxBody bytes.
 func NewReader(r io.Reader, maxBody int) *Reader { return &Reader{r: r, maxBody: maxBody} }
@@ -35,34 +68,102 @@ func (r *Reader) Next() (Tag, error) {
 		}
 		r.begun = true
 	}
-	b := r.buf[:tagHeaderSize]
-	if _, err := io.ReadFull(r.r, b); err != nil {
-		return Tag{}, err
+	for {
+		t, known, err := r.tag()
+		if err != nil || known {
+			return t, err
+		}
+		r.Oddities.UnknownTags++
 	}
-	t := Tag{Type: b[0], Timestamp: uint24(b[4:]) | uint32(b[7])<<24}
-	switch {
-	case t.Type&0x20 != 0:
-		return Tag{}, errors.New("flv: encrypted tag")
-	case t.Type != TypeAudio && t.Type != TypeVideo && t.Type != TypeScript:
-		return Tag{}, fmt.Errorf("flv: tag of unknown type %d", t.Type)
+}
+
+// tag reads a tag with its PreviousTagSize. One of an unknown type has no body.
+func (r *Reader) tag() (t Tag, known bool, err error) {
+	if err := r.look(); err != nil {
+		return Tag{}, false, err
 	}
+	b := r.head[:]
+	if isZero(b) {
+		return Tag{}, false, r.padding()
+	}
+	r.ahead = 0
+	if b[0]&0x20 != 0 {
+		return Tag{}, false, errors.New("flv: encrypted tag")
+	}
+	t = Tag{Type: b[0], Timestamp: timestampOf(b)}
 	size := int(uint24(b[1:]))
 	if size > r.maxBody {
-		return Tag{}, fmt.Errorf("flv: tag of %d bytes is above the limit of %d", size, r.maxBody)
+		return Tag{}, false, fmt.Errorf("flv: tag of %d bytes is above the limit of %d", size, r.maxBody)
 	}
 	// The buffer grows as bytes arrive: the size is only a claim.
 	var body bytes.Buffer
-	if _, err := io.CopyN(&body, r.r, int64(size)); err != nil {
-		return Tag{}, cut(err)
+	var to io.Writer = &body
+	if known = isTagType(t.Type); !known {
+		to = io.Discard
+	}
+	if _, err := io.CopyN(to, r.r, int64(size)); err != nil {
+		return Tag{}, false, cut(err)
 	}
 	t.Body = body.Bytes()
-	return t, r.previousTagSize(uint32(tagHeaderSize + size))
+	if err := r.previousTagSize(uint32(tagHeaderSize + size)); err != nil {
+		return Tag{}, false, err
+	}
+	r.at += int64(tagHeaderSize + size + 4)
+	return t, known, nil
+}
+
+// look reads the header of the next tag, unless that is there. What remains of padding at the end of a file is the end.
+func (r *Reader) look() error {
+	if r.ahead < tagHeaderSize && r.headErr == nil {
+		var n int
+		n, r.headErr = io.ReadFull(r.r, r.head[r.ahead:])
+		r.ahead += n
+	}
+	switch {
+	case r.ahead == tagHeaderSize:
+		return nil
+	case r.ahead > 0 && ended(r.headErr) && isZero(r.head[:r.ahead]):
+		r.Oddities.Padding += int64(r.ahead)
+		r.ahead = 0
+		return io.EOF
+	case r.ahead > 0:
+		return cut(r.headErr)
+	}
+	return r.headErr
+}
+
+// padding reads zero bytes, of which a whole header is there, up to the end of the file. Where a PreviousTagSize follows that header, it was
+// a tag without content.
+func (r *Reader) padding() error {
+	var b [512]byte
+	n, err := io.ReadFull(r.r, b[:4])
+	if err == nil && binary.BigEndian.Uint32(b[:]) == tagHeaderSize {
+		r.ahead, r.at = 0, r.at+tagHeaderSize+4
+		return nil
+	}
+	total := int64(tagHeaderSize)
+	for {
+		if !isZero(b[:n]) || total > maxPadding {
+			return fmt.Errorf("flv: %d zero bytes where a tag belongs", total)
+		}
+		total += int64(n)
+		if err != nil {
+			break
+		}
+		n, err = io.ReadFull(r.r, b[:])
+	}
+	if !ended(err) {
+		return err
+	}
+	r.ahead, r.headErr = 0, io.EOF
+	r.Oddities.Padding += total
+	return io.EOF
 }
 
 // header reads the file header and the first PreviousTagSize.
 func (r *Reader) header() error {
-	b := r.buf[:fileHeaderSize]
-	if _, err := io.ReadFull(r.r, b); err != nil {
+	var b [fileHeaderSize + 4]byte
+	if _, err := io.ReadFull(r.r, b[:]); err != nil {
 		return cut(err)
 	}
 	if string(b[:3]) != "FLV" || b[3] != 1 {
@@ -71,19 +172,47 @@ func (r *Reader) header() error {
 	if n := binary.BigEndian.Uint32(b[5:]); n != fileHeaderSize {
 		return fmt.Errorf("flv: header of %d bytes", n)
 	}
-	return r.previousTagSize(0)
-}
-
-func (r *Reader) previousTagSize(want uint32) error {
-	b := r.buf[:4]
-	if _, err := io.ReadFull(r.r, b); err != nil {
-		return cut(err)
+	if binary.BigEndian.Uint32(b[fileHeaderSize:]) != 0 {
+		r.Oddities.WrongSizes++
 	}
-	if got := binary.BigEndian.Uint32(b); got != want {
-		return fmt.Errorf("flv: PreviousTagSize is %d after a tag of %d bytes", got, want)
-	}
+	r.at = int64(len(b))
 	return nil
 }
+
+// previousTagSize reads a PreviousTagSize. One that is not as it should be is accepted where a tag or the end of the file follows; else
+// the length of the tag before it was a lie.
+func (r *Reader) previousTagSize(want uint32) error {
+	var b [4]byte
+	if _, err := io.ReadFull(r.r, b[:]); err != nil {
+		return cut(err)
+	}
+	got := binary.BigEndian.Uint32(b[:])
+	if got == want {
+		return nil
+	}
+	if err := r.look(); err == nil && !isZero(r.head[:]) && !isTagHead(r.head[:]) || r.ahead > 0 && r.ahead < tagHeaderSize {
+		return fmt.Errorf("flv: PreviousTagSize is %d after a tag of %d bytes", got, want)
+	}
+	r.Oddities.WrongSizes++
+	return nil
+}
+
+// isTagHead reports whether b, the header of a tag, is of a type that is known, not encrypted, and of stream 0.
+func isTagHead(b []byte) bool { return isTagType(b[0]) && uint24(b[8:]) == 0 }
+
+func isTagType(t uint8) bool { return t == TypeAudio || t == TypeVideo || t == TypeScript }
+
+func isZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// ended reports whether err is the end of what is read, wherever it is.
+func ended(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
 // cut turns an end where none may be into io.ErrUnexpectedEOF.
 func cut(err error) error {
