@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -46,19 +47,25 @@ func TestDoor(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		headers []string
+		embeds  bool // the files that pages of every site may load
 	}{
-		{"P01 no credential", []string{outside}},
-		{"P01 wrong credential", []string{outside, "Authorization: Bearer " + live.NewSecret()}},
-		{"P07 cross-site", []string{"Sec-Fetch-Site: cross-site"}},
-		{"P07 foreign origin", []string{"Origin: https://attacker.tld"}},
-		{"P07 null origin", []string{"Origin: null"}},
-		{"P08 rebinding", []string{"Host: attacker.tld"}},
-		{"P24 forged X-Forwarded-For", []string{outside, "X-Forwarded-For: 127.0.0.1"}},
+		{"P01 no credential", []string{outside}, false},
+		{"P01 wrong credential", []string{outside, "Authorization: Bearer " + live.NewSecret()}, false},
+		{"P01 cross-site from outside", []string{outside, "Sec-Fetch-Site: cross-site"}, false},
+		{"P07 cross-site", []string{"Sec-Fetch-Site: cross-site"}, true},
+		{"P07 foreign origin", []string{"Origin: https://attacker.tld"}, false},
+		{"P07 null origin", []string{"Origin: null"}, true},
+		{"P08 rebinding", []string{"Host: attacker.tld"}, false},
+		{"P24 forged X-Forwarded-For", []string{outside, "X-Forwarded-For: 127.0.0.1"}, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			for _, route := range routes {
 				for _, method := range []string{"GET", "POST", "HEAD", "OPTIONS", "DELETE"} {
 					w := s.do(method, route, "", c.headers...)
+					if embedded := route == "/statics/" && (method == "GET" || method == "HEAD"); embedded && c.embeds {
+						wantStatus(t, w, http.StatusOK)
+						continue
+					}
 					wantStatus(t, w, http.StatusForbidden)
 					if strings.HasPrefix(route, "/control") && !strings.HasPrefix(w.Body.String(), `{"status":403,"data":"`) {
 						t.Errorf("%s %s: %s", method, route, w.Body)
@@ -91,6 +98,48 @@ func TestPreflight(t *testing.T) {
 			if strings.HasPrefix(name, "Access-Control-") {
 				t.Errorf("preflight from %s: header %s", origin, name)
 			}
+		}
+	}
+}
+
+// TestOwnFiles lets what is in the sandbox of /statics/ load further files, and nothing else. A browser does not tell its requests from
+// those of a foreign page in a sandbox.
+func TestOwnFiles(t *testing.T) {
+	s, _ := guarded(t)
+	cross, null := "Sec-Fetch-Site: cross-site", "Origin: null"
+	link := []string{cross, "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"}
+	for _, c := range []struct {
+		name, method, target string
+		headers              []string
+		want                 int
+	}{
+		{"script", "GET", "/statics/livego.svg", []string{cross}, 200},
+		{"module", "GET", "/statics/livego.svg", []string{cross, null}, 200},
+		{"module over HTTP to a name", "GET", "/statics/livego.svg", []string{null}, 200},
+		{"icon", "GET", "/favicon.ico", []string{cross}, 404},
+		{"post of a file", "POST", "/statics/livego.svg", []string{cross, null}, 403},
+		{"statistics", "GET", "/stat/livestat", []string{cross, null}, 403},
+		{"key", "GET", "/control/get?room=movie", []string{cross, null}, 403},
+		{"list of keys", "GET", "/api/v1/keys", []string{cross, null}, 401},
+		{"the page", "GET", "/", []string{cross, null}, 403},
+		{"a file by a script of a foreign page", "GET", "/statics/livego.svg", []string{cross, "Origin: http://attacker.tld"}, 403},
+		{"a link to the page", "GET", "/", link, 200},
+		{"a link to a file", "GET", "/statics/", link, 200},
+		{"a link to a key", "GET", "/control/get?room=movie", link, 403},
+		{"a link to the page in a frame", "GET", "/", []string{cross, "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: iframe"}, 403},
+		{"a form to the page", "POST", "/", link, 403},
+		{"the page by a script", "GET", "/", []string{cross, "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"}, 403},
+	} {
+		w := s.do(c.method, c.target, "", c.headers...)
+		if w.Code != c.want {
+			t.Errorf("%s: status %d, want %d: %s", c.name, w.Code, c.want, w.Body)
+		}
+		want := ""
+		if c.want == 200 && slices.Contains(c.headers, null) {
+			want = "null"
+		}
+		if got := w.Header().Get("Access-Control-Allow-Origin"); got != want {
+			t.Errorf("%s: Access-Control-Allow-Origin: %s", c.name, got)
 		}
 	}
 }

@@ -25,7 +25,8 @@ const (
 // policy is the Content-Security-Policy of everything that does not set its own.
 const policy = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
-// harden sets the headers of every answer. There are none of CORS: no other origin has business here.
+// harden sets the headers of every answer. There are none of CORS but for the operator's own files, whose sandbox makes their origin
+// null: no other origin has business here.
 func harden(h http.Header) {
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -44,7 +45,12 @@ func needed(r *http.Request) auth.Access {
 	case is("/control/"), is(v1) && r.Method != http.MethodGet && r.Method != http.MethodHead:
 		return auth.Access{Rights: auth.Operate}
 	}
-	return auth.Access{Rights: auth.Read, Monitoring: r.URL.Path == "/metrics"}
+	return auth.Access{
+		Rights:     auth.Read,
+		Page:       r.URL.Path == "/" || is("/statics/"),
+		Embedded:   is("/statics/") || r.URL.Path == "/favicon.ico",
+		Monitoring: r.URL.Path == "/metrics",
+	}
 }
 
 // shownPath returns the path of a request that was refused, if it is one of ours: anything else may be anything, a secret too.
@@ -59,12 +65,17 @@ func shownPath(path string) string {
 
 // admit asks the door and refuses what no route takes. The door comes first: who may not ask learns nothing of the rest.
 func (s *server) admit(w http.ResponseWriter, r *http.Request) error {
-	if err := s.Door.Check(r, needed(r)); err != nil {
+	need := needed(r)
+	if err := s.Door.Check(r, need); err != nil {
 		s.Audit.Note(auth.Refusal{What: "manage", Path: shownPath(r.URL.Path), Proto: "http", Remote: r.RemoteAddr, Reason: live.Reason(err)})
 		if suppressed, ok := s.refused.Allow(live.KindOf(err).String()); ok {
 			s.Log.Warn("request refused", "path", shownPath(r.URL.Path), "remote", r.RemoteAddr, "reason", live.Reason(err), "suppressed", suppressed)
 		}
 		return err
+	}
+	if need.Embedded && r.Header.Get("Origin") == "null" { // as that of the operator's own files is, in their sandbox
+		w.Header().Set("Access-Control-Allow-Origin", "null")
+		w.Header().Set("Vary", "Origin")
 	}
 	// The mux would redirect to the clean path, and what asks for such a path is no browser that follows a link.
 	if p := r.URL.Path; p != "/" && path.Clean(p) != strings.TrimSuffix(p, "/") {

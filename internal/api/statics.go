@@ -13,9 +13,11 @@ import (
 //go:embed static
 var builtin embed.FS
 
-// staticPolicy is the Content-Security-Policy of the operator's own files. What his pages load is his affair: a player that
-// fetches from the viewers' ports must work. Nobody else may frame them.
-const staticPolicy = "base-uri 'self'; frame-ancestors 'none'"
+// staticPolicy is the Content-Security-Policy of the operator's own files. What their pages load is their affair: a player that
+// fetches from the viewers' ports must work. They are of another origin than the API, so that a script in them, and all that it loads
+// from elsewhere, cannot use it as the operator. Every other freedom of a page is theirs. Nobody else may frame them.
+const staticPolicy = "sandbox allow-scripts allow-forms allow-modals allow-popups allow-downloads allow-presentation " +
+	"allow-pointer-lock allow-orientation-lock; base-uri 'self'; frame-ancestors 'none'"
 
 // maxRanges is how many ranges of a file one request may ask for; one that asks for more gets all of it (RFC 9110 §14.2).
 const maxRanges = 8

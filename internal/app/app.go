@@ -128,6 +128,13 @@ func openDoor(cfg config.Config) (*auth.Door, error) {
 		Hosts: cfg.APIHosts, JWTSecret: cfg.JWT.Secret, JWTAlgorithm: cfg.JWT.Algorithm,
 		Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
 	}
+	for _, text := range cfg.APIAllow {
+		network, err := config.ParseNetwork(text)
+		if err != nil {
+			return nil, fmt.Errorf("api_allow: %w", err)
+		}
+		o.Allow = append(o.Allow, network)
+	}
 	for _, name := range cfg.APIAllowUsers {
 		uid, err := config.LookupUser(name)
 		if err != nil {

@@ -12,23 +12,37 @@ import (
 )
 
 // checkOrigin refuses what a browser sends for a page of another site. Browsers of the last years report it in Sec-Fetch-Site;
-// "same-site" is another server on the same host.
-func checkOrigin(r *http.Request) error {
-	site := r.Header.Get("Sec-Fetch-Site")
-	if site != "" && site != "none" && site != "same-origin" {
-		return errCrossSite()
-	}
-	if origins := r.Header.Values("Origin"); len(origins) > 0 {
-		u, err := url.Parse(origins[0])
-		if err != nil || len(origins) > 1 || u.Host == "" || !strings.EqualFold(u.Host, r.Host) {
-			return errCrossSite()
-		}
+// "same-site" is another server on the same host. need says which routes other pages may ask for all the same.
+func checkOrigin(r *http.Request, need Access) error {
+	site, origins := r.Header.Get("Sec-Fetch-Site"), r.Header.Values("Origin")
+	read := r.Method == http.MethodGet || r.Method == http.MethodHead
+	switch {
+	case site == "same-origin":
+		return nil
+	case read && need.Page && site != "" && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document":
+		return nil // a link; no other page can read what it leads to, or frame it
+	case read && need.Embedded && (len(origins) == 0 || len(origins) == 1 && origins[0] == "null"):
+		return nil
+	case site != "" && site != "none" || len(origins) > 0 && !sameOrigin(r):
+		return live.Errorf(live.Denied, "the request comes from another site's page")
 	}
 	return nil
 }
 
-func errCrossSite() error {
-	return live.Errorf(live.Denied, "the request comes from another site's page")
+// sameOrigin reports whether r has one header Origin, of the host that r is addressed to.
+func sameOrigin(r *http.Request) bool {
+	origins := r.Header.Values("Origin")
+	if len(origins) != 1 {
+		return false
+	}
+	u, err := url.Parse(origins[0])
+	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+}
+
+// browserTold reports whether a browser would have said that another site's page sent r, so that checkOrigin has judged it. Browsers
+// send Sec-Fetch-Site to hosts that they trust only: over TLS and to loopback names (W3C Fetch Metadata, section 2).
+func browserTold(r *http.Request) bool {
+	return r.TLS != nil || loopbackHost(hostOf(r)) || r.Header.Get("Sec-Fetch-Site") != "" || sameOrigin(r)
 }
 
 // ownHost reports whether r is addressed to a name of ours, without its port: localhost, a loopback address or one of d.hosts. A page

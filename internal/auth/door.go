@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -26,6 +27,8 @@ type DoorOptions struct {
 	JWTSecret    string   // "" for no JWTs; with one, requests from loopback need a credential too
 	JWTAlgorithm string   // HS256, HS384 or HS512
 
+	// Allow are the networks from which requests need no credential. Loopback addresses in them have no effect: AllowUsers decides there.
+	Allow []netip.Prefix
 	// AllowUsers are the system accounts of this machine whose requests need no credential.
 	AllowUsers []uint32
 	// User returns the user that owns the other end of a request's connection; nil stands for peeruser.Of.
@@ -43,6 +46,7 @@ type Door struct {
 	token      [32]byte // live.Digest of the admin token
 	secret     []byte
 	parser     *jwt.Parser
+	allow      []netip.Prefix
 	allowUsers []uint32
 	systemMax  uint32 // the highest user ID of system accounts
 	user       func(context.Context) (uint32, error)
@@ -61,6 +65,7 @@ func OpenDoor(dir string, o DoorOptions) (*Door, error) {
 		secret: []byte(o.JWTSecret),
 		// One algorithm, chosen here: a token does not choose how it is checked (RFC 8725, 3.1).
 		parser:     jwt.NewParser(jwt.WithValidMethods([]string{o.JWTAlgorithm}), jwt.WithLeeway(30*time.Second)),
+		allow:      o.Allow,
 		allowUsers: o.AllowUsers,
 		systemMax:  peeruser.ReadSystemUIDMax(),
 		user:       o.User,
@@ -76,6 +81,8 @@ func OpenDoor(dir string, o DoorOptions) (*Door, error) {
 type Access struct {
 	Rights     Rights // the least that the credential must allow
 	Credential bool   // a credential is required from this machine too
+	Page       bool   // a link on another site's page may lead to it
+	Embedded   bool   // pages of every site may load it, and those in a sandbox may read it
 	Monitoring bool   // system accounts of this machine need no credential, as a collector of metrics has one
 }
 
@@ -85,7 +92,7 @@ type Access struct {
 //
 // A credential comes as "Authorization: Bearer T" or as the query's jwt=T.
 func (d *Door) Check(r *http.Request, need Access) error {
-	if err := checkOrigin(r); err != nil {
+	if err := checkOrigin(r, need); err != nil {
 		return err
 	}
 	credential, err := credentialOf(r)

@@ -16,27 +16,51 @@ import (
 
 // without returns the rights of r without a credential, and why they are not all, to be put behind a refusal.
 func (d *Door) without(r *http.Request, need Access) (Rights, string) {
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil || !ap.Addr().Unmap().IsLoopback() {
+	addr := client(r.RemoteAddr)
+	local := addr.IsLoopback()
+	if !local && !d.allowed(r) {
 		return 0, ""
 	}
-	switch sign := proxySign(r); {
-	case need.Credential:
+	if need.Credential {
 		return 0, ". It is required from this machine too"
-	case len(d.secret) > 0:
-		return 0, ""
-	case sign != "":
-		return 0, ". " + sign
-	case !d.ownHost(r):
-		return 0, ". Without one, the operator's interface does not answer to this host name: add it to api_hosts"
-	case need.Monitoring:
-		return Admin, ""
 	}
-	if why := d.systemAccount(r); why != "" {
-		return 0, ". " + why
+	if len(d.secret) > 0 {
+		return 0, ""
+	}
+	if sign := proxySign(r); sign != "" {
+		return 0, ". " + sign
+	}
+	if !d.ownHost(r) && (local || !literal(hostOf(r))) {
+		return 0, ". Without one, the operator's interface does not answer to this host name: add it to api_hosts"
+	}
+	if local && !need.Monitoring {
+		if why := d.systemAccount(r); why != "" {
+			return 0, ". " + why
+		}
+	}
+	if !browserTold(r) && (local || fromBrowser(r)) {
+		return Read, ". Without one, only reading is allowed by this host name over HTTP, where browsers do not say which site's page " +
+			"sent a request: use localhost or HTTPS"
 	}
 	return Admin, ""
 }
+
+// allowed reports whether r comes from a network of api_allow.
+func (d *Door) allowed(r *http.Request) bool {
+	ap, err := netip.ParseAddrPort(r.RemoteAddr)
+	addr := ap.Addr().Unmap().WithZone("")
+	return err == nil && slices.ContainsFunc(d.allow, func(p netip.Prefix) bool { return p.Contains(addr) })
+}
+
+// literal reports whether a host is an address: no name can be pointed elsewhere to become one.
+func literal(host string) bool {
+	_, err := netip.ParseAddr(host)
+	return err == nil
+}
+
+// fromBrowser reports whether a browser has sent r: all of them call themselves so, and no page can change it in a request to another
+// site without a preflight.
+func fromBrowser(r *http.Request) bool { return strings.HasPrefix(r.UserAgent(), "Mozilla/") }
 
 // proxySign returns what shows that a proxy has passed r on, in a sentence; "" for nothing. What such headers claim is never believed,
 // only that they are there.

@@ -51,6 +51,7 @@ type Config struct {
 
 	RTMPNoAuth    bool     `key:"rtmp_noauth" default:"false" group:"Access" help:"Let anybody publish by room name, without a key."`
 	APIHosts      []string `key:"api_hosts" help:"Host names, besides localhost, by which the operator's HTTP may be reached without a credential from this machine."`
+	APIAllow      []string `key:"api_allow" help:"Addresses and ranges (192.168.1.0/24) that may use the operator's HTTP without a credential, keys included. Browsers there only read by plain HTTP. Not with jwt.secret."`
 	APIAllowUsers []string `key:"api_allow_users" help:"System accounts of this machine, such as www-data, whose requests to the operator's HTTP need no credential. A proxy that runs as one of them makes everybody who can reach it the operator."`
 	JWT           struct {
 		Secret    string `key:"secret" secret:"true" help:"The secret of the JWTs for the operator's HTTP. When set, every request needs a JWT or the admin token: a must behind a proxy on this machine."`

@@ -75,6 +75,14 @@ func (c Config) problems() []problem {
 			add("relay_allow", "%.64q is no address, range or host name", a)
 		}
 	}
+	for _, a := range c.APIAllow {
+		if _, err := ParseNetwork(a); err != nil {
+			add("api_allow", "%v", err)
+		}
+	}
+	if len(c.APIAllow) > 0 && c.JWT.Secret != "" {
+		add("api_allow", "has no effect with jwt.secret, which requires a credential from everywhere: remove one of them")
+	}
 	for _, name := range c.APIAllowUsers {
 		if _, err := LookupUser(name); err != nil {
 			add("api_allow_users", "%v", err)
@@ -89,6 +97,18 @@ func (c Config) problems() []problem {
 		}
 	}
 	return all
+}
+
+// ParseNetwork reads an address or a range of addresses.
+func ParseNetwork(text string) (netip.Prefix, error) {
+	if p, err := netip.ParsePrefix(text); err == nil {
+		return p.Masked(), nil
+	}
+	a, err := netip.ParseAddr(text)
+	if err != nil || a.Zone() != "" {
+		return netip.Prefix{}, fmt.Errorf("%.64q is no address and no range", text)
+	}
+	return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
 }
 
 // LookupUser returns the ID of a user of this machine by name or by ID.

@@ -48,40 +48,37 @@ func Of(ctx context.Context) (uint32, error) {
 	return find()
 }
 
-// lookup returns the user of c's peer.
+// lookup returns the user of c's peer. The addresses are those of the sockets, whatever c says of its own: a connection may show the
+// address that a proxy gave.
 func lookup(c net.Conn) (uint32, error) {
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
 		c = t.NetConn()
 	}
-	tcp, ok := c.(*net.TCPConn)
-	if !ok {
-		return 0, ErrUnknown
-	}
-	peer, local := addrPort(tcp.RemoteAddr()), addrPort(tcp.LocalAddr())
-	if !peer.Addr().IsLoopback() {
-		return 0, ErrUnknown
-	}
-	s, err := findSocket(peer, local)
+	e, err := ends(c)
 	switch {
-	case err == nil && s.owned():
-		return s.uid, nil
-	case err == nil:
+	case err != nil:
+		return 0, ErrUnknown
+	case !e.peer.IsValid() && e.over:
 		return 0, ErrClosed
-	case !ended(tcp):
+	case !e.peer.Addr().IsLoopback():
 		return 0, ErrUnknown
 	}
-	// A peer that has gone by a reset has no row, and its last request may still be in our buffer. It must not count as a peer
-	// whose user the system does not tell.
-	return 0, ErrClosed
+	s, err := findSocket(e.peer, e.local)
+	if err == nil && s.owned() {
+		return s.uid, nil
+	}
+	// A peer that has closed its socket leaves a row without an owner; one that has gone by a reset leaves none. Its last request
+	// may still be in our buffer, and must not count as one whose user the system does not tell.
+	if e, endErr := ends(c); err == nil || endErr != nil || e.over {
+		return 0, ErrClosed
+	}
+	return 0, ErrUnknown
 }
 
-func addrPort(a net.Addr) netip.AddrPort {
-	tcp, ok := a.(*net.TCPAddr)
-	if !ok {
-		return netip.AddrPort{}
-	}
-	ap := tcp.AddrPort()
-	return netip.AddrPortFrom(ap.Addr().Unmap().WithZone(""), ap.Port())
+// endpoints are the addresses of the sockets of a connection; the peer's is not valid after a reset.
+type endpoints struct {
+	peer, local netip.AddrPort
+	over        bool // the peer has ended the connection, by a FIN or a reset
 }
 
 // A socket is what the kernel tells of one.

@@ -134,17 +134,39 @@ func parseDiag(b []byte) (socket, error) {
 	return s, nil
 }
 
-// ended reports whether the peer of c has ended the connection, by a FIN or a reset.
-func ended(c *net.TCPConn) bool {
-	raw, err := c.SyscallConn()
+// ends returns the ends of c.
+func ends(c net.Conn) (e endpoints, err error) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return e, errNoSocket
+	}
+	raw, err := sc.SyscallConn()
 	if err != nil {
-		return false
+		return e, err
 	}
-	var info *unix.TCPInfo
-	if raw.Control(func(fd uintptr) { info, err = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }) != nil || err != nil {
-		return false
+	err = raw.Control(func(handle uintptr) {
+		fd := int(handle)
+		if info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			e.over = info.State != stateEstablished
+		}
+		if sa, err := unix.Getpeername(fd); err == nil {
+			e.peer = addrPortOf(sa)
+		}
+		if sa, err := unix.Getsockname(fd); err == nil {
+			e.local = addrPortOf(sa)
+		}
+	})
+	return e, err
+}
+
+func addrPortOf(sa unix.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
 	}
-	return info.State != stateEstablished
+	return netip.AddrPort{}
 }
 
 // parseAddrPort reads "0100007F:1F90": words of 32 bits as this machine orders them, and a port.

@@ -37,6 +37,16 @@ func connect(t *testing.T, network, listen, host string) (client, server *net.TC
 	return c.(*net.TCPConn), s.(*net.TCPConn)
 }
 
+// proxied shows the address that a proxy gave.
+type proxied struct{ *net.TCPConn }
+
+func (proxied) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 1} }
+
+func addrPort(a net.Addr) netip.AddrPort {
+	ap := a.(*net.TCPAddr).AddrPort()
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
 // TestUser finds this process by every kind of address, and by either source.
 func TestUser(t *testing.T) {
 	me := uint32(os.Getuid())
@@ -50,6 +60,9 @@ func TestUser(t *testing.T) {
 			client, server := connect(t, c.network, c.listen, c.host)
 			if uid, err := Of(WithConn(t.Context(), server)); err != nil || uid != me {
 				t.Errorf("user %d, %v, want %d", uid, err, me)
+			}
+			if uid, err := Of(WithConn(t.Context(), proxied{server})); err != nil || uid != me {
+				t.Errorf("behind an address that a proxy gave: user %d, %v, want %d", uid, err, me)
 			}
 			local, remote := addrPort(client.LocalAddr()), addrPort(client.RemoteAddr())
 			diag, err := diagnose(local, remote)

@@ -10,8 +10,8 @@ import (
 // findSocket finds nothing: there is no interface for it here.
 func findSocket(_, _ netip.AddrPort) (socket, error) { return socket{}, errNoSocket }
 
-// ended reports false: what cannot be looked up keeps the rules that hold without a look-up.
-func ended(*net.TCPConn) bool { return false }
+// ends finds nothing: what cannot be looked up keeps the rules that hold without a look-up.
+func ends(net.Conn) (endpoints, error) { return endpoints{}, errNoSocket }
 
 // parseAddrPort reads nothing: there are no such tables here.
 func parseAddrPort(string) (netip.AddrPort, bool) { return netip.AddrPort{}, false }

@@ -1,0 +1,15 @@
+// Opens a page of the operator's own files in Chromium, and prints what its scripts have found, as JSON.
+//
+//   node statics.mjs URL
+import { chromium } from 'playwright-core'
+
+const [url] = process.argv.slice(2)
+const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox', '--disable-dev-shm-usage'] })
+const page = await browser.newPage()
+await page.goto(url)
+await page.waitForFunction(() => window.found?.done)
+const found = await page.evaluate(() => window.found)
+await page.click('text=What is live')
+await page.waitForSelector('text=Nothing is live.')
+console.log(JSON.stringify(found))
+await browser.close()

@@ -1,0 +1,71 @@
+package browser
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"livego/e2e/rig"
+)
+
+// TestStaticsSandbox opens a page below /statics/ that loads files in each way that pages do. All of them work, and the page cannot use
+// the operator's HTTP.
+func TestStaticsSandbox(t *testing.T) {
+	rig.Need(t, "node", "chromium")
+	rig.NeedFile(t, "node_modules/playwright-core")
+	t.Parallel()
+	dir := t.TempDir()
+	for name, text := range map[string]string{
+		"page.html": `<!doctype html>
+			<link rel="stylesheet" href="style.css">
+			<script>window.found = {}</script>
+			<script src="classic.js"></script>
+			<script type="module" src="module.js"></script>
+			<body><p id="styled">x</p><p><a href="/">What is live</a></p>`,
+		"style.css":  `#styled { width: 123px }`,
+		"classic.js": `found.classic = true`,
+		"part.js":    `export default true`,
+		"data.json":  `{"value": 7}`,
+		"module.js": `
+			import part from './part.js'
+			found.module = part
+			const ask = (path, options) => fetch(path, options).then((r) => r.status, () => 'refused')
+			found.data = (await (await fetch('data.json')).json()).value
+			found.stat = await ask('/stat/livestat')
+			found.get = await ask('/control/get?room=stolen')
+			found.post = await ask('/control/get?room=stolen', { method: 'POST' })
+			found.blind = await ask('/control/get?room=stolen', { mode: 'no-cors' })
+			found.keys = await ask('/api/v1/keys')
+			found.page = await ask('/')
+			found.styled = getComputedStyle(document.getElementById('styled')).width
+			found.origin = window.origin
+			found.done = true`,
+	} {
+		path := filepath.Join(dir, "statics", name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := rig.Start(t, rig.Options{Plain: true, Dir: dir})
+	p := rig.Go(t, "node", "statics.mjs", s.API("/statics/page.html"))
+	p.OK(patience)
+	var found map[string]any
+	if err := json.Unmarshal([]byte(p.Stdout()), &found); err != nil {
+		t.Fatalf("%q: %v", p.Stdout(), err)
+	}
+	for what, want := range map[string]any{
+		"classic": true, "module": true, "data": 7.0, "stat": "refused", "styled": "123px", "origin": "null",
+		"get": "refused", "post": "refused", "keys": "refused", "page": "refused", "blind": 0.0, // an answer that it cannot read
+	} {
+		if found[what] != want {
+			t.Errorf("%s: %v, want %v", what, found[what], want)
+		}
+	}
+	if e := s.Call("/control/delete?room=stolen"); e.Status != 404 {
+		t.Error("the page made a room")
+	}
+}

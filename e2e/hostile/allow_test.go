@@ -1,0 +1,95 @@
+//go:build linux
+
+package hostile
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"livego/e2e/rig"
+)
+
+// TestCrossSiteByName sends what a page of another site has a browser send to a name of api_hosts over plain HTTP, where browsers send no
+// Sec-Fetch-Site: nothing may change.
+func TestCrossSiteByName(t *testing.T) {
+	t.Parallel()
+	s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--api_hosts=studio.example"}})
+	key := s.Key("movie")
+	host := "Host: studio.example"
+	for _, target := range []string{
+		"/control/delete?room=movie", "/control/reset?room=movie", "/control/get?room=victim",
+		"/control/push?oper=start&app=live&name=movie&url=rtmp://127.0.0.1/live/x", "/control/pull?oper=start&app=live&name=victim&url=rtmp://127.0.0.1/live/x",
+	} {
+		for _, headers := range [][]string{
+			{host, "Referer: http://attacker.tld/", "User-Agent: Mozilla/5.0", "Accept: image/avif,image/webp,*/*"}, {host},
+		} {
+			resp, body := ask(t, s.API(""), operatorCall{method: "GET", target: target, headers: headers})
+			if resp.StatusCode != 403 || !strings.Contains(body, "localhost or HTTPS") {
+				t.Errorf("%s %v: HTTP %d %s", target, headers, resp.StatusCode, body)
+			}
+		}
+	}
+	for target, want := range map[string]int{"/": 200, "/stat/livestat": 200, "/statics/": 200, "/api/v1/keys": 200, "/debug/pprof/": 403} {
+		if resp, body := ask(t, s.API(""), operatorCall{method: "GET", target: target, headers: []string{host}}); resp.StatusCode != want {
+			t.Errorf("%s: HTTP %d %.200s, want %d", target, resp.StatusCode, body, want)
+		}
+	}
+	if resp, body := ask(t, s.API(""), operatorCall{method: "DELETE", target: "/api/v1/keys/x", headers: []string{host}}); resp.StatusCode != 401 {
+		t.Errorf("DELETE: HTTP %d %s", resp.StatusCode, body)
+	}
+	if again := s.Key("movie"); again != key {
+		t.Error("the room was deleted or reset")
+	}
+	if resp, body := ask(t, s.API(""), operatorCall{method: "GET", target: "/control/get?room=movie", headers: []string{host, "Authorization: Bearer " + adminToken(t, s.DataDir)}}); resp.StatusCode != 200 {
+		t.Errorf("with a credential: HTTP %d %s", resp.StatusCode, body)
+	}
+}
+
+// TestAllowedNetwork asks from an address that is not loopback's, in a network of the test's own: only where api_allow lists it, and the
+// request shows no proxy and no page of another site, there is an answer without a credential.
+func TestAllowedNetwork(t *testing.T) {
+	rig.Need(t, "unshare", "ip", "curl", "bash")
+	if out, err := exec.Command("unshare", "--net", "true").CombinedOutput(); err != nil {
+		t.Skipf("MISSING RIGHTS: unshare --net: %v: %s, so that this test proves NOTHING here", err, out)
+	}
+	t.Parallel()
+	for _, c := range []struct {
+		name, setting, curl, want string
+	}{
+		{"by default", "", "get", "403"},
+		{"in a range", "192.0.2.0/24", "get", "200"},
+		{"by its address", "192.0.2.1", "get", "200"},
+		{"another range", "198.51.100.0/24", "get", "403"},
+		{"a picture on another site's page", "192.0.2.0/24", "get -A Mozilla/5.0", "403"},
+		{"statistics in a browser", "192.0.2.0/24", "stat -A Mozilla/5.0", "200"},
+		{"a form on another site's page", "192.0.2.0/24", "get -A Mozilla/5.0 -d x=y -H Origin:http://attacker.tld", "403"},
+		{"a name that was pointed here", "192.0.2.0/24", "get -H Host:attacker.tld", "403"},
+		{"a proxy", "192.0.2.0/24", "get -H X-Forwarded-For:192.0.2.1", "403"},
+		{"every key", "192.0.2.0/24", "export", "401"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			route, more, _ := strings.Cut(c.curl, " ")
+			path := map[string]string{"get": "/control/get?room=movie", "stat": "/stat/livestat", "export": "/api/v1/keys/export"}[route]
+			script := fmt.Sprintf(`
+				ip link set lo up; ip addr add 192.0.2.1/32 dev lo
+				%s --data_dir=data --api_addr=192.0.2.1:8090 --api_allow=%q 2>log & server=$!
+				trap 'kill $server; wait $server' EXIT
+				until curl -sf -o /dev/null http://192.0.2.1:8090/readyz; do kill -0 $server; done
+				curl -sS -o body -w '%%{http_code}' %s 'http://192.0.2.1:8090%s'`, rig.Binary(t, true), c.setting, more, path)
+			cmd := exec.CommandContext(t.Context(), "unshare", "--net", "bash", "-euc", script)
+			cmd.Dir = dir
+			out, err := cmd.Output()
+			body, _ := os.ReadFile(filepath.Join(dir, "body"))
+			if err != nil || string(out) != c.want {
+				log, _ := os.ReadFile(filepath.Join(dir, "log"))
+				t.Errorf("HTTP %s %s, want %s (%v)\n%s", out, body, c.want, err, log)
+			}
+		})
+	}
+}
