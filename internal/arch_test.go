@@ -40,6 +40,9 @@ var mayImport = map[string][]string{
 	// All of them behind one door, so that no container has a switch over codecs.
 	"internal/codec": {"internal/media", "internal/codec/..."},
 
+	// Frames of parts to frames of pictures, for whoever reads an encoder's messages. No container needs it.
+	"internal/accessunit": {"internal/media", "internal/codec/..."},
+
 	// Containers turn frames into bytes and back. They know no connection.
 	"internal/container/amf0": {},
 	"internal/container/m3u8": {},
@@ -51,7 +54,7 @@ var mayImport = map[string][]string{
 	"internal/container/mp4":  {"internal/media", "internal/codec", "internal/codec/..."},
 
 	// What has frames in it, wherever it is.
-	"internal/source":  {"internal/media", "internal/codec", "internal/container/...", "internal/rtmp"},
+	"internal/source":  {"internal/media", "internal/accessunit", "internal/codec", "internal/container/...", "internal/rtmp"},
 	"internal/playout": {"internal/media", "internal/container/flv", "internal/rtmp", "internal/source", "internal/textfile"},
 	"internal/probe":   {"internal/media", "internal/container/fmp4", "internal/container/ts", "internal/source"},
 
@@ -70,7 +73,7 @@ var mayImport = map[string][]string{
 	"internal/record": {"internal/live", "internal/media", "internal/stream", "internal/container/flv"},
 
 	// From and to other servers: a subscriber and a publisher like any.
-	"internal/relay": {"internal/live", "internal/media", "internal/netx", "internal/stream", "internal/rtmp", "internal/container/flv"},
+	"internal/relay": {"internal/live", "internal/media", "internal/accessunit", "internal/netx", "internal/stream", "internal/rtmp", "internal/container/flv"},
 
 	// Requests in front of net/http. It knows nothing of what is served.
 	"internal/front": {"internal/netx"},
@@ -89,7 +92,7 @@ var mayImport = map[string][]string{
 
 	// An edge plugs a protocol into the core. It never imports another edge, a store, the api or the config: app maps the
 	// config to its Options.
-	"internal/edge/rtmp": {"internal/fan", "internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/rtmp", "internal/container/flv"},
+	"internal/edge/rtmp": {"internal/fan", "internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/rtmp", "internal/accessunit", "internal/container/flv"},
 	"internal/edge/flv":  {"internal/fan", "internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/container/flv"},
 	"internal/edge/hls":  {"internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/segment", "internal/container/m3u8", "internal/front"}, // the front in a benchmark only
 

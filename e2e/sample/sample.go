@@ -57,6 +57,16 @@ func HEVC() Sample {
 		"-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:min-keyint=25:scenecut=0:bframes=0:pools=1")}
 }
 
+// Slices lists samples whose pictures have four slices each, and a delimiter before them. x265 crashes with slices and several threads.
+func Slices() []Sample {
+	return []Sample{
+		av("slices", "-preset veryfast -bf 2 -x264-params slices=4:aud=1:sliced-threads=0"),
+		{Name: "hevc-slices", Video: true, Audio: true, newer: true,
+			args: args("-f lavfi -i testsrc2=rate=25:size=160x128", "-f lavfi -i", tone+":sample_rate=44100", "-t 4 -pix_fmt yuv420p",
+				"-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:min-keyint=25:scenecut=0:bframes=2:aud=1:slices=4:ctu=16:frame-threads=1:pools=1", aac)},
+	}
+}
+
 func clip(name, size string, rate int, more string) Sample {
 	return Sample{Name: name, Video: true, Audio: true,
 		args: args("-f lavfi -i testsrc2=rate=25:size="+size, "-f lavfi -i", tone, "-ar", strconv.Itoa(rate), "-t 20",

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"livego/internal/accessunit"
 	"livego/internal/container/flv"
 	"livego/internal/live"
 	"livego/internal/media"
@@ -67,11 +68,12 @@ func (m *Manager) pull(ctx context.Context, r *relay) error {
 // feed publishes what src gives; alive is called at each frame.
 func (m *Manager) feed(ctx context.Context, r *relay, src *source, alive func()) error {
 	var (
-		skips  = media.NewSkips(r.log)
-		demux  = flv.Demuxer{Skips: skips}
-		p      *stream.Publisher
-		barren int
-		lead   lead
+		skips    = media.NewSkips(r.log)
+		demux    = flv.Demuxer{Skips: skips}
+		p        *stream.Publisher
+		pictures *accessunit.Writer
+		barren   int
+		lead     lead
 	)
 	defer func() {
 		if p == nil {
@@ -81,6 +83,7 @@ func (m *Manager) feed(ctx context.Context, r *relay, src *source, alive func())
 		if context.Cause(ctx) == context.Canceled { // it was stopped
 			how = stream.Goodbye
 		}
+		_ = pictures.Close() // the pull has ended for another reason
 		p.End(how)
 	}()
 	for {
@@ -96,6 +99,12 @@ func (m *Manager) feed(ctx context.Context, r *relay, src *source, alive func())
 			if barren++; barren > maxBarren {
 				return errBarren
 			}
+			if pictures != nil {
+				err = pictures.Write(nil)
+			}
+			if err != nil {
+				return err
+			}
 			continue
 		}
 		barren = 0
@@ -108,14 +117,15 @@ func (m *Manager) feed(ctx context.Context, r *relay, src *source, alive func())
 				return err
 			}
 			m.set(r, running)
+			pictures = accessunit.NewWriter(func(f *media.Frame) error {
+				if lead.of(f) > maxLead {
+					return errLead
+				}
+				return p.Write(f)
+			})
 		}
-		for _, f := range frames {
-			if lead.of(f) > maxLead {
-				return errLead
-			}
-			if err := p.Write(f); err != nil {
-				return err
-			}
+		if err := pictures.Write(frames); err != nil {
+			return err
 		}
 	}
 }

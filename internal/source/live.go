@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"livego/internal/accessunit"
 	"livego/internal/container/flv"
 	"livego/internal/container/mp4"
 	"livego/internal/container/ts"
@@ -80,6 +81,7 @@ var errSilent = fmt.Errorf("nothing came in %v: is anybody publishing?", dialTim
 type messages struct {
 	next  func() (typ uint8, timestamp uint32, body []byte, err error)
 	demux flv.Demuxer
+	join  accessunit.Joiner
 	ready []*media.Frame // of the newest message, that have not been returned
 	bad   error
 	n     uint64
@@ -92,9 +94,13 @@ func (m *messages) Next() (*media.Frame, error) {
 	for len(m.ready) == 0 {
 		typ, timestamp, body, err := m.next()
 		if err != nil {
+			if f := m.join.Flush(); f != nil {
+				return f, nil
+			}
 			return nil, err
 		}
-		m.ready, err = m.demux.Message(typ, timestamp, body, time.Now())
+		frames, err := m.demux.Message(typ, timestamp, body, time.Now())
+		m.ready = m.join.Add(frames)
 		if errors.Is(err, flv.ErrSkip) {
 			if m.n++; m.bad == nil {
 				m.bad = err

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"livego/internal/accessunit"
 	"livego/internal/container/flv"
 	"livego/internal/live"
 	"livego/internal/media"
@@ -99,6 +100,8 @@ func (ss *session) publish(ctx context.Context) {
 func (ss *session) pump(p *stream.Publisher, skips *media.Skips) (last uint32, err error) {
 	ss.c.SetReadTimeout(ss.opt.ReadTimeout)
 	demux := flv.Demuxer{Skips: skips}
+	pictures := accessunit.NewWriter(p.Write)
+	defer pictures.Close() // that p has been taken off its stream is known already
 	for {
 		m, err := ss.c.ReadMessage()
 		if err != nil {
@@ -108,10 +111,8 @@ func (ss *session) pump(p *stream.Publisher, skips *media.Skips) (last uint32, e
 			last = m.Timestamp
 		}
 		frames, bad := demux.Message(m.Type, m.Timestamp, m.Payload, time.Now())
-		for _, f := range frames {
-			if err := p.Write(f); err != nil {
-				return last, err
-			}
+		if err := pictures.Write(frames); err != nil {
+			return last, err
 		}
 		if bad != nil && !errors.Is(bad, flv.ErrSkip) {
 			return last, bad

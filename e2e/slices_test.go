@@ -1,0 +1,123 @@
+package e2e
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"testing"
+
+	"livego/e2e/essence"
+	"livego/e2e/rig"
+	"livego/e2e/rtmp"
+	"livego/e2e/sample"
+)
+
+// TestSlices has encoders send each NAL unit as a message of its own, and each slice with what precedes it: every output has the pictures
+// that were encoded, byte for byte.
+func TestSlices(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	server, dir := startRecording(t, rig.Options{})
+	for _, sam := range sample.Slices() {
+		for how, cut := range map[string]func(units [][]byte, hevc bool) [][][]byte{"NAL units": eachUnit, "slices": eachSlice} {
+			t.Run(sam.Name+"/"+how, func(t *testing.T) {
+				t.Parallel()
+				s, src, room := server.In(t), load(t, sam), fmt.Sprint(sam.Name, "-", len(how))
+				hevc := sam.Name == "hevc-slices"
+				tags, parts := src.split(t, hevc, cut)
+				if n := len(src.packets.Of(essence.Video)); parts < 4*n {
+					t.Fatalf("%d messages of %d pictures", parts, n)
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				defer cancel()
+				wait, watch := waitRTMP, watchRTMP
+				if hevc {
+					wait = func(t testing.TB, url string) *rig.Process { return waitNewer(t, url) }
+					watch = func(t testing.TB, url string) *rig.Process { return watchNewer(t, url) }
+				}
+
+				early := wait(t, s.RTMP(room))
+				pushed := async(func() (struct{}, error) { return struct{}{}, pushTags(s.Addr("rtmp_addr"), s.Key(room), tags) })
+				s.AwaitLive(room)
+				late := watch(t, s.RTMP(room))
+				flv := async(func() (*essence.FLVFile, error) { return watchFLV(ctx, rig.Client(), s.FLV(room)) })
+				hls := async(func() (hlsView, error) { return watchHLS(ctx, rig.Client(), s.HLS(room)) })
+				if _, err := pushed(); err != nil {
+					t.Fatal(err)
+				}
+
+				if m := check(t, "RTMP, waiting before the push", src.packets, frames(t, early), essence.Millisecond); m.Video.First != 0 {
+					t.Errorf("RTMP: it starts at picture %d", m.Video.First)
+				}
+				check(t, "RTMP, joining later", src.packets, frames(t, late), essence.Millisecond)
+				if got, err := flv(); err != nil {
+					t.Errorf("HTTP-FLV: %v", err)
+				} else if packets, err := got.Packets(); err != nil {
+					t.Errorf("HTTP-FLV: %v", err)
+				} else {
+					check(t, "HTTP-FLV", src.packets, packets, essence.Millisecond)
+				}
+				mp4 := endedHLS(t, s.HLS(room)+"?format=fmp4", "index.m3u8")
+				copied := rig.NewerFFmpeg(t, mp4, append(copyArgs("pipe:0"), "-f", "framemd5", "pipe:1")...)
+				check(t, "HLS, MP4", src.packets, frames(t, copied), essence.Millisecond)
+				if got, err := hls(); err != nil {
+					t.Errorf("HLS, TS: %v", err)
+				} else {
+					src.checkHLS(t, "HLS, TS", got)
+				}
+				src.checkRecording(t, s, dir, room)
+			})
+		}
+	}
+}
+
+// eachUnit makes a message of each NAL unit.
+func eachUnit(units [][]byte, _ bool) (messages [][][]byte) {
+	for _, u := range units {
+		messages = append(messages, [][]byte{u})
+	}
+	return messages
+}
+
+// eachSlice makes a message of each slice, the first with what comes before it.
+func eachSlice(units [][]byte, hevc bool) (messages [][][]byte) {
+	var one [][]byte
+	for _, u := range units {
+		one = append(one, u)
+		if isSlice := u[0]&0x1f <= 5; !hevc && isSlice || hevc && u[0]>>1&0x3f < 32 {
+			messages, one = append(messages, one), nil
+		}
+	}
+	return messages
+}
+
+// split returns the tags of the sample with pictures in parts, and how many parts there are.
+func (src source) split(t *testing.T, hevc bool, cut func([][]byte, bool) [][][]byte) (tags []essence.FLVTag, parts int) {
+	t.Helper()
+	for _, tag := range src.file.Tags {
+		if tag.Type == essence.TagScript {
+			tag.Body = append(rtmp.AMF("@setDataFrame"), tag.Body...)
+		}
+		if tag.Type != essence.TagVideo || !tag.IsFrame() {
+			tags = append(tags, tag)
+			continue
+		}
+		head := 5
+		if tag.Body[0]&0x8f == 0x81 { // by FourCC, with a composition time
+			head = 8
+		}
+		var units [][]byte
+		for b := tag.Body[head:]; len(b) > 0; {
+			n := 4 + int(binary.BigEndian.Uint32(b))
+			units, b = append(units, b[4:n]), b[n:]
+		}
+		for _, part := range cut(units, hevc) {
+			body := tag.Body[:head:head]
+			for _, u := range part {
+				body = append(binary.BigEndian.AppendUint32(body, uint32(len(u))), u...)
+			}
+			tags = append(tags, essence.FLVTag{Type: tag.Type, Time: tag.Time, Body: body})
+			parts++
+		}
+	}
+	return tags, parts
+}

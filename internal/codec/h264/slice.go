@@ -1,0 +1,188 @@
+package h264
+
+import (
+	"livego/internal/codec/bits"
+	"livego/internal/codec/nal"
+)
+
+// A Slice is what the header of a slice says of its place: in which picture it is, and at which macroblock of it the slice begins.
+type Slice struct {
+	FirstMB uint32 // first_mb_in_slice
+	picture picture
+}
+
+// SamePicture reports whether b can be of the primary coded picture of a (ITU-T H.264 clause 7.4.1.2.4).
+func (a Slice) SamePicture(b Slice) bool { return a.picture == b.picture }
+
+// picture holds what differs between the slices of two pictures. Where the parameter sets are not known, it ends with pps.
+type picture struct {
+	idr, reference bool // reference: nal_ref_idc is not 0
+	pps            uint32
+	known          bool
+
+	frameNum, idrID uint32
+	field, bottom   bool
+	orderLSB        uint32
+	orderDelta      [2]int32 // delta_pic_order_cnt_bottom, or delta_pic_order_cnt
+}
+
+// ParameterSets is what slice headers refer to. The zero ParameterSets holds none.
+type ParameterSets struct {
+	sps map[uint32]numbering
+	pps map[uint32]reference
+}
+
+// numbering is what an SPS says of the numbers in slice headers.
+type numbering struct {
+	planes       bool // separate_colour_plane_flag
+	frameNumBits int
+	orderType    uint32 // pic_order_cnt_type
+	orderBits    int
+	noDelta      bool // delta_pic_order_always_zero_flag
+	framesOnly   bool
+}
+
+// reference is what a PPS says of slice headers.
+type reference struct {
+	sps        uint32
+	orderDelta bool // bottom_field_pic_order_in_frame_present_flag
+}
+
+const (
+	maxSPSID = 31
+	maxPPSID = 255
+	maxPPS   = 64 // bytes read of a PPS: what is needed stands first
+	// maxSliceHeader is how many bytes of a slice are read: ten codes of at most 63 bits.
+	maxSliceHeader = 96
+)
+
+// Add learns from a NAL unit, and passes over all that are neither SPS nor PPS. One that cannot be read is as if it had not come.
+func (s *ParameterSets) Add(unit []byte) {
+	switch Type(unit) {
+	case TypeSPS:
+		s.addSPS(unit)
+	case TypePPS:
+		s.addPPS(unit)
+	}
+}
+
+func (s *ParameterSets) addSPS(unit []byte) {
+	b := nal.Unescape(unit[1:], maxSPS)
+	if len(b) < 4 {
+		return
+	}
+	r := bits.NewReader(b[3:])
+	id := r.UE()
+	var n numbering
+	if hasChroma(b[0]) {
+		n.planes = new(SPS).readChroma(r).separate
+	}
+	small := func() int { return int(min(r.UE(), 255)) }
+	n.frameNumBits = 4 + small()
+	switch n.orderType = r.UE(); n.orderType {
+	case 0:
+		n.orderBits = 4 + small()
+	case 1:
+		n.noDelta = r.Flag()
+		r.SE()
+		r.SE()
+		for cycle := min(r.UE(), 255); cycle > 0 && !r.Overrun(); cycle-- {
+			r.SE()
+		}
+	}
+	r.UE()    // max_num_ref_frames
+	r.Skip(1) // gaps_in_frame_num_value_allowed_flag
+	r.UE()    // pic_width_in_mbs_minus1
+	r.UE()    // pic_height_in_map_units_minus1
+	n.framesOnly = r.Flag()
+	if r.Overrun() || id > maxSPSID || n.frameNumBits > 16 || n.orderBits > 16 {
+		return
+	}
+	if s.sps == nil {
+		s.sps = make(map[uint32]numbering)
+	}
+	s.sps[id] = n
+}
+
+func (s *ParameterSets) addPPS(unit []byte) {
+	r := bits.NewReader(nal.Unescape(unit[1:], maxPPS))
+	id, p := r.UE(), reference{sps: r.UE()}
+	r.Skip(1) // entropy_coding_mode_flag
+	p.orderDelta = r.Flag()
+	if r.Overrun() || id > maxPPSID {
+		return
+	}
+	if s.pps == nil {
+		s.pps = make(map[uint32]reference)
+	}
+	s.pps[id] = p
+}
+
+// ParseSlice reads the header of a slice (ITU-T H.264 clause 7.3.3) as far as it tells pictures apart. unit is a NAL unit of type 1,
+// 2 or 5.
+func (s *ParameterSets) ParseSlice(unit []byte) Slice {
+	r := bits.NewReader(nal.Unescape(unit[1:], maxSliceHeader))
+	first := r.UE()
+	r.UE() // slice_type
+	p := picture{idr: Type(unit) == TypeIDR, reference: unit[0]&0x60 != 0, pps: r.UE()}
+	pps, ok := s.pps[p.pps]
+	n, known := s.sps[pps.sps]
+	if !ok || !known {
+		return Slice{first, p}
+	}
+	p.known = true
+	if n.planes {
+		r.Skip(2) // colour_plane_id
+	}
+	p.frameNum = r.U(n.frameNumBits)
+	if !n.framesOnly {
+		if p.field = r.Flag(); p.field {
+			p.bottom = r.Flag()
+		}
+	}
+	if p.idr {
+		p.idrID = r.UE()
+	}
+	switch {
+	case n.orderType == 0:
+		p.orderLSB = r.U(n.orderBits)
+		if pps.orderDelta && !p.field {
+			p.orderDelta[0] = r.SE()
+		}
+	case n.orderType == 1 && !n.noDelta:
+		p.orderDelta[0] = r.SE()
+		if pps.orderDelta && !p.field {
+			p.orderDelta[1] = r.SE()
+		}
+	}
+	return Slice{first, p}
+}
+
+// Kinds of NAL unit by what they say of where an access unit begins.
+const (
+	typePartitionA = 2
+	typePartitionB = 3
+	typePartitionC = 4
+	typeAuxiliary  = 19
+	typeExtension  = 20
+	typeDepth      = 21
+)
+
+// IsSlice reports whether a NAL unit is coded picture data. With a header, ParseSlice can read it; any other continues the picture before
+// it.
+func IsSlice(unit []byte) (slice, header bool) {
+	switch Type(unit) {
+	case 1, typePartitionA, TypeIDR:
+		return true, true
+	case typePartitionB, typePartitionC, typeAuxiliary, typeExtension, typeDepth:
+		return true, false
+	}
+	return false, false
+}
+
+// StartsAccessUnit reports whether a NAL unit that is no slice begins an access unit when it comes after a slice (ITU-T H.264 clause
+// 7.4.1.2.3).
+func StartsAccessUnit(unit []byte) bool {
+	t := Type(unit)
+	return TypeSEI <= t && t <= TypeAUD || 14 <= t && t <= 18
+}
