@@ -187,7 +187,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) (err error) {
 		Limiter: a.limiter, Engine: a.engine, Fan: fanning, Log: a.log,
 	})
 	a.hls = hls.New(a.hub, gate, hls.Options{
-		Segment: cfg.HLSSegment, Part: cfg.HLSPart, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, KeepBytes: kept(a.machine), FirstWait: cfg.HLSStartWait,
+		Segment: cfg.HLSSegment, Part: cfg.HLSPart, TrackWait: cfg.TrackWait, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, KeepBytes: kept(a.machine), FirstWait: cfg.HLSStartWait,
 		SessionTimeout: cfg.HLSSessionTimeout, Apps: func(app string) bool { return apps[app].HLS }, Private: func(name live.Name) bool { return cfg.Hook.OnPlay != "" || inner.Private(name) }, Raise: a.numbers.Raise, Log: a.log,
 	})
 	a.viewers = &viewers{

@@ -39,7 +39,7 @@ func (p *parts) reach(s *Segmenter, m mark, f *media.Frame) {
 		m.at = max(m.at, p.marks[n-1].at)
 	}
 	m.at = max(m.at, p.start)
-	for p.target > 0 {
+	for p.target > 0 && !s.awaits(f) {
 		end, due := p.due(m, s.open.frames)
 		if !due || end.at >= s.start+s.limit() { // where the segment has to end
 			break

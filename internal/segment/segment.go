@@ -11,6 +11,7 @@ package segment
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,6 +84,11 @@ func newLineup(video, audio *media.Track) *lineup {
 	sum := sha256.Sum256(b)
 	l.init, l.name = b, hex.EncodeToString(sum[:10])
 	return l
+}
+
+// both reports whether there is picture and sound in some format.
+func (l *lineup) both() bool {
+	return slices.ContainsFunc(l.tracks[:], func(t tracks) bool { return t.video != nil && t.audio != nil })
 }
 
 // A Segment is a piece of the stream that is complete.

@@ -38,6 +38,8 @@ type Options struct {
 	Segment time.Duration // wished length of a segment; default 2 s
 	Part    time.Duration // wished length of a part; 0 for none
 	Window  int           // target durations' worth of segments in the playlist; at least 8
+	// TrackWait is how long, in stream time, the first segment after a joint waits for the other of picture and sound; default 2 s.
+	TrackWait time.Duration
 	// Bytes bounds the memory of a stream's segments; default 128 MiB. A segment is cut at a quarter of it.
 	Bytes int
 	// Raise, when set, is told each media sequence number before it is published: see Numbers.
@@ -71,7 +73,8 @@ type Segmenter struct {
 	held   []*media.Frame          // sound of a new track, until the next picture tells whether the old ones go on
 	waits  *media.Track            // of sound, which enters with the next segment; nil when there is none
 
-	typical int // how many frames the last segment had
+	both    bool // the newest lineup has picture and sound
+	typical int  // how many frames the last segment had
 }
 
 // A run is what lies between two discontinuities.
@@ -88,6 +91,7 @@ type run struct {
 func New(epoch uint64, o Options) *Segmenter {
 	o.Segment = cmp.Or(o.Segment, 2*time.Second)
 	o.Window = max(o.Window, minWindow)
+	o.TrackWait = cmp.Or(o.TrackWait, 2*time.Second)
 	o.Bytes = cmp.Or(o.Bytes, 128<<20)
 	s := &Segmenter{opt: o, epoch: epoch, ready: make(chan struct{}), next: epoch, discs: epoch, rap: -1, first: true}
 	s.list.Store(&List{next: make(chan struct{}), waiting: newTurn(), complete: make(chan struct{}), zip: new(zipper)})
@@ -104,7 +108,7 @@ func (s *Segmenter) Next(epoch uint64) *Segmenter {
 		return n
 	}
 	newest := last.newest()
-	n.next, n.discs = newest.sequence+1, newest.discs
+	n.next, n.discs, n.both = newest.sequence+1, newest.discs, newest.lineup.both()
 	if epoch == s.epoch {
 		n.least = s.start + step
 	}
@@ -125,6 +129,7 @@ type anchor struct {
 	target                 time.Duration
 	part, frame            time.Duration // as in parts
 	rap, last              time.Duration // as in Segmenter
+	both                   bool          // the same
 }
 
 // anchor returns where the open segment begins, once a segment is complete.
@@ -133,7 +138,7 @@ func (s *Segmenter) anchor() anchor {
 	return anchor{
 		epoch: s.epoch, sequence: s.open.sequence, discs: s.open.discs, joint: s.open.joint, disc: s.run.disc,
 		start: s.start, kind: f.Track.Kind, dts: f.DTS, date: s.open.date,
-		target: s.target, part: s.parts.target, frame: s.parts.frame, rap: s.rap, last: s.last,
+		target: s.target, part: s.parts.target, frame: s.parts.frame, rap: s.rap, last: s.last, both: s.both,
 	}
 }
 
@@ -142,7 +147,7 @@ func newAt(a anchor, o Options) *Segmenter {
 	s := New(a.epoch, o)
 	s.next, s.discs, s.target, s.rap, s.last = a.sequence, a.discs, a.target, a.rap, a.last
 	s.parts.target, s.parts.frame = a.part, a.frame
-	s.newest, s.first = a.start, false
+	s.newest, s.first, s.both = a.start, false, a.both
 	s.skip = func(f *media.Frame) bool {
 		if f.Track.Kind != a.kind || f.DTS < a.dts {
 			return true
@@ -476,6 +481,7 @@ func (s *Segmenter) due(f *media.Frame) bool {
 		return true // not where a decoder may start, but it must be somewhere
 	}
 	switch {
+	case s.awaits(f):
 	case isRAP(f):
 		// The first one in its slot of time. One before that, if the segment would become too long by waiting for the
 		// next; min keeps GOPs that are longer than a segment may be from one for each half.
@@ -486,6 +492,20 @@ func (s *Segmenter) due(f *media.Frame) bool {
 		return s.slot(at) > s.slot(s.start) || s.early(length)
 	}
 	return false
+}
+
+// awaits reports whether a track of the run is still to come, as f comes: the encoder has announced picture and sound, or there were both
+// before and it announces nothing. What is completed until then would have one of them alone, and players that have laid out their
+// buffers end where that changes: to hls.js it is another kind of track.
+func (s *Segmenter) awaits(f *media.Frame) bool {
+	if s.run.lineup != nil || s.run.video != nil && s.run.audio != nil {
+		return false
+	}
+	both := s.both
+	if m := f.Meta; m != nil && (m.HasVideo || m.HasAudio) {
+		both = m.HasVideo && m.HasAudio
+	}
+	return both && f.DTS-s.run.start < s.opt.TrackWait
 }
 
 // early reports whether a segment of that length is enough to begin a session with: who waits for it gets a picture sooner. Of pictures
@@ -629,6 +649,7 @@ func (s *Segmenter) store(l *List) {
 func (s *Segmenter) lineup() *lineup {
 	if s.run.lineup == nil {
 		s.run.lineup = newLineup(s.run.video, s.run.audio)
+		s.both = s.run.lineup.both()
 	}
 	return s.run.lineup
 }

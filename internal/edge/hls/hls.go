@@ -31,6 +31,7 @@ import (
 type Options struct {
 	Segment      time.Duration // wished length of a segment; default 2 s
 	Part         time.Duration // wished length of a low-latency part; 0 for none
+	TrackWait    time.Duration // how long a segment waits for the other of picture and sound where the stream has had both
 	Window       int           // target durations' worth of segments in a playlist; at least 8
 	KeepAfterEnd bool          // keep what has ended until it is published again, or for want of memory
 	KeepBytes    int           // what all that has ended may hold; the one that ended first goes first. Default 256 MiB
@@ -139,5 +140,7 @@ func (s *Server) has(app string) bool { return s.opt.Apps == nil || s.opt.Apps(a
 
 // segmentOptions returns the options of a stream's segmenter.
 func (s *Server) segmentOptions() segment.Options {
-	return segment.Options{Segment: s.opt.Segment, Part: s.opt.Part, Window: s.opt.Window, Raise: s.opt.Raise}
+	return segment.Options{
+		Segment: s.opt.Segment, Part: s.opt.Part, Window: s.opt.Window, TrackWait: s.opt.TrackWait, Raise: s.opt.Raise,
+	}
 }
