@@ -27,7 +27,7 @@ func TestStopWithViewers(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	flv := async(func() (*essence.FLVFile, error) { return watchFLV(ctx, rig.Client(), s.FLV("movie")) })
-	awaitPlayers(t, s, 2)
+	src.awaitSeen(t, s, 2, 12)
 	s.Stop()
 	rtmp.OK(5 * time.Second)
 	waiting.Wait(5 * time.Second)

@@ -23,7 +23,7 @@ func TestEncoderComesBack(t *testing.T) {
 	rtmp := watchRTMP(t, s.RTMP("movie"))
 	flv := async(func() (*essence.FLVFile, error) { return watchFLV(ctx, rig.Client(), s.FLV("movie")) })
 	hls := async(func() (hlsView, error) { return watchHLS(ctx, rig.Client(), s.HLS("movie")) })
-	awaitPlayers(t, s, 3) // HLS counts from its first playlist on, which has a segment
+	src.awaitSeen(t, s, 3, 12)
 	first.Kill()
 	first.Wait(patience)
 	second := src.push(s, t, "movie")

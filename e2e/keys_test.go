@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"livego/e2e/essence"
 	"livego/e2e/rig"
 	"livego/e2e/sample"
 )
@@ -187,6 +188,31 @@ func awaitPlayers(t *testing.T, s *rig.Server, n int) {
 	rig.Eventually(t, patience, "players", func() error {
 		if got := len(s.Stat().Players); got != n {
 			return fmt.Errorf("%d players, want %d", got, n)
+		}
+		return nil
+	})
+}
+
+// awaitSeen waits until there are n players, of whom each has been sent so many pictures of src, one after the other.
+func (src source) awaitSeen(t *testing.T, s *rig.Server, n, pictures int) {
+	t.Helper()
+	video, bytes := src.packets.Of(essence.Video), 0 // of the largest so many
+	for from := range len(video) - pictures {
+		sum := 0
+		for _, u := range video[from : from+pictures] {
+			sum += u.Size
+		}
+		bytes = max(bytes, sum)
+	}
+	rig.Eventually(t, patience, "players", func() error {
+		players := s.Stat().Players
+		if len(players) != n {
+			return fmt.Errorf("%d players, want %d", len(players), n)
+		}
+		for _, p := range players {
+			if p.VideoTotalBytes < uint64(bytes) {
+				return fmt.Errorf("%s has %d bytes of pictures, want %d", p.URL, p.VideoTotalBytes, bytes)
+			}
 		}
 		return nil
 	})

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -86,28 +84,6 @@ func Livego(t testing.TB, dir string, env []string, args ...string) *Process {
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), env...)
 	return run(t, cmd)
-}
-
-// FreePorts returns n ports of the loopback interface that nobody listened on a moment ago. They are below those that systems give to
-// outgoing connections: of these tests make thousands, and one could take a port before the server does, or while it is restarted.
-func FreePorts(t testing.TB, n int) []int {
-	t.Helper()
-	const first, beyond, tries = 10_000, 32_000, 1000
-	var ports []int
-	for range tries {
-		if len(ports) == n {
-			return ports
-		}
-		port := first + rand.IntN(beyond-first) //nolint:forbidigo // no secret
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-		if err != nil {
-			continue
-		}
-		defer l.Close() // all at once, so that they differ
-		ports = append(ports, port)
-	}
-	t.Fatalf("no %d free ports", n)
-	return nil
 }
 
 // AwaitReady waits until the server answers /readyz.
