@@ -1,4 +1,5 @@
-# livego. `make run` and `make test` are all a newcomer needs: both work on a fresh clone with Go alone.
+# livego. `make run` and `make test` are all a newcomer needs: both work on a fresh clone with Go alone. Times are those of two cores,
+# warm; cold they are longer by what has to be installed and compiled.
 
 GO       ?= go
 FUZZTIME ?= 20s
@@ -6,22 +7,22 @@ DURATION ?= 40m
 
 .PHONY: build run test test-long soak check bench bench-go fuzz cross clean help
 
-build: ## bin/livego
+build: ## bin/livego; seconds, a minute cold
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/livego ./cmd/livego
 
 run: build ## build, then serve on the default ports (ARGS="--level=debug" for more)
 	bin/livego $(ARGS)
 
-test: ## install what the tests need where possible, then check, then every test
+test: ## does it work? Installs what the tests need where possible, then runs unit and end-to-end tests; 8 min, 20 min cold
 	scripts/test
 
-test-long: ## the same, with the rounds and durations that take an hour instead of minutes
+test-long: ## the same, with the rounds and durations that prove more; an hour
 	TEST_LONG=1 scripts/test
 
-soak: ## streams, viewers and losses for DURATION; a line a minute says whether anything grows
+soak: ## streams, viewers and losses for DURATION; a line a minute says whether anything grows; 40 min
 	TEST_SOAK=$(DURATION) $(GO) test -count=1 -v -timeout 0 -run '^TestSoak$$' ./e2e/scenes
 
-check: ## what can be judged without running: vet, lint, format, dead code, imports, links, other systems
+check: ## lint, format, dead code, imports, links, other systems, and the tests under the race detector; 10 min
 	scripts/check
 
 bench: build bin/floor ## floor, livego and nginx-rtmp side by side; ten minutes on a machine that does nothing else (ARGS="--viewers=500")
@@ -30,13 +31,13 @@ bench: build bin/floor ## floor, livego and nginx-rtmp side by side; ten minutes
 bin/floor: bench/floor.c
 	$(CC) -O2 -Wall -Wextra -o $@ $<
 
-bench-go: ## Go benchmarks
+bench-go: ## Go benchmarks; 5 min
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
-fuzz: ## each fuzz target for FUZZTIME
+fuzz: ## each fuzz target for FUZZTIME (20s), as many at once as there are cores; 15 min, or 2 min with FUZZTIME=1s
 	scripts/fuzz $(FUZZTIME)
 
-cross: ## does it build elsewhere?
+cross: ## does it build for other systems? 1 min
 	scripts/cross
 
 clean: ## forget binaries and caches of this checkout

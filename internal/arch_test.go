@@ -100,8 +100,9 @@ var mayImport = map[string][]string{
 	"internal/api": {"internal/keyfile", "internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/auth"},
 
 	// The bench speaks protocols. It measures any server, so it knows nothing of this one.
-	"internal/bench": {"internal/media", "internal/codec/...", "internal/container/...", "internal/rtmp"},
-	"bench/compare":  {"internal/bench"},
+	"internal/bench":  {"internal/media", "internal/codec/...", "internal/container/...", "internal/rtmp"},
+	"scripts/testlog": {},
+	"bench/compare":   {"internal/bench"},
 
 	// The one place where everything meets.
 	"internal/app": {"internal/..."},

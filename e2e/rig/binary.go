@@ -9,12 +9,12 @@ import (
 	"testing"
 )
 
-// binaries is the environment variable that says where the two builds are. scripts/test sets it for all packages, else Main does for
-// its own. Livego would warn of one that begins with its own name.
+// binaries is the environment variable that says where livego is built: plain, as people run it, or race, with the race detector.
+// The scripts set it for all packages, else Main does for its own. Livego would warn of one that begins with its own name.
 const binaries = "E2E_BINARIES"
 
-// Main runs the tests, on livego built twice: with the race detector and as people run it. It builds both where the environment
-// names none. A TestMain calls it and exits with what it returns.
+// Main runs the tests, on livego as people run it, or with the race detector where E2E_RACE=1. It builds that where the environment
+// names no build. A TestMain calls it and exits with what it returns.
 func Main(m *testing.M) int {
 	if os.Getenv(binaries) != "" {
 		return m.Run()
@@ -33,30 +33,34 @@ func Main(m *testing.M) int {
 }
 
 func build(dir string) error {
-	race := []string{"-race"}
-	if out, err := exec.Command("go", "env", "CGO_ENABLED").Output(); err == nil && strings.TrimSpace(string(out)) == "0" {
-		fmt.Fprintln(os.Stderr, "no C compiler: the server is tested without the race detector")
-		race = nil
+	names := []string{"plain"}
+	if os.Getenv("E2E_RACE") == "1" {
+		names = append(names, "race")
 	}
-	for name, flags := range map[string][]string{"race": race, "plain": nil} {
-		args := append(append([]string{"build"}, flags...), "-o", filepath.Join(dir, name), "livego/cmd/livego")
-		if out, err := exec.Command("go", args...).CombinedOutput(); err != nil {
+	for _, name := range names {
+		args := []string{"build", "-o", filepath.Join(dir, name)}
+		if name == "race" {
+			args = append(args, "-race")
+		}
+		if out, err := exec.Command("go", append(args, "livego/cmd/livego")...).CombinedOutput(); err != nil {
 			return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
 		}
 	}
 	return nil
 }
 
-// Binary returns the path of livego built with the race detector, or with plain as people run it: memory and processor time are
-// judged there.
+// Binary returns the path of livego: built with the race detector where there is such a build, unless plain asks for it as people run it.
+// Memory and processor time are measured there.
 func Binary(t testing.TB, plain bool) string {
 	t.Helper()
 	dir := os.Getenv(binaries)
 	if dir == "" {
 		t.Fatal("the package's TestMain does not call rig.Main")
 	}
-	if plain {
-		return filepath.Join(dir, "plain")
+	if race := filepath.Join(dir, "race"); !plain {
+		if _, err := os.Stat(race); err == nil {
+			return race
+		}
 	}
-	return filepath.Join(dir, "race")
+	return filepath.Join(dir, "plain")
 }
