@@ -53,7 +53,7 @@ func reference(t *testing.T, path string) essence.Stream {
 // file after its edit list. What any RTMP server takes goes to nginx too.
 func TestPush(t *testing.T) {
 	rig.Need(t, "ffmpeg", "nginx")
-	server, nginx := rig.Start(t, rig.Options{}), startNginx(t, "application live { live on; wait_key on; }")
+	server, nginx := rig.Start(t, rig.Options{}), startNginx(t, "application live { live on; wait_key on; publish_notify on; }")
 	var ran, plain, all atomic.Int32
 	t.Run("files", func(t *testing.T) {
 		for _, m := range sample.AllMedia() {
@@ -73,9 +73,10 @@ func TestPush(t *testing.T) {
 					pushEnhanced(t, server.In(t), path, room)
 				default:
 					plain.Add(1)
-					pushPlain(t, path, room, server.RTMP(room), func() *rig.Process { return push(t, server.In(t), path, room) })
+					waits := func() { awaitWaiting(server.In(t), room) }
+					pushPlain(t, path, server.RTMP(room), waits, func() *rig.Process { return push(t, server.In(t), path, room) })
 					url := "rtmp://" + nginx + "/live/" + room
-					pushPlain(t, path, room, url, func() *rig.Process { return rig.Livego(t, t.TempDir(), nil, "push", path, url) })
+					pushPlain(t, path, url, func() {}, func() *rig.Process { return rig.Livego(t, t.TempDir(), nil, "push", path, url) })
 				}
 				all.Add(1)
 			})
@@ -87,13 +88,14 @@ func TestPush(t *testing.T) {
 }
 
 // pushPlain pushes a file of H.264, AAC or MP3, and compares what comes from url with it.
-func pushPlain(t *testing.T, path, room, url string, push func() *rig.Process) {
+func pushPlain(t *testing.T, path, url string, waits func(), push func() *rig.Process) {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out.flv")
-	viewer := recordRTMP(t, url, out, "-rw_timeout", "2000000") // nginx does not tell its players of the end
+	viewer := recordRTMP(t, url, out)
+	waits()
 	p := push()
 	p.OK(patience)
-	viewer.Wait(patience)
+	viewer.OK(patience)
 	got, err := readFLV(t, out).Essence()
 	if err != nil {
 		t.Fatal(err)
@@ -169,7 +171,9 @@ func checkPace(t testing.TB, p *rig.Process) {
 func TestPushList(t *testing.T) {
 	rig.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{Flags: []string{"--hls_window=1000", "--hls_keep_after_end"}})
+	s := rig.Start(t, rig.Options{Flags: []string{
+		"--hls_window=1000", "--hls_keep_after_end", "--gop_num=100", "--ring_time=1m", // also a viewer that comes later sees all of it
+	}})
 	dir := t.TempDir()
 	list, pictures := "ffconcat version 1.0\n# five unlike files\n", 0
 	for i, m := range sample.Unlike(t) {
@@ -186,6 +190,7 @@ func TestPushList(t *testing.T) {
 	}
 	rtmpOut, flvOut := filepath.Join(dir, "rtmp.flv"), filepath.Join(dir, "http.flv")
 	viewer := recordRTMP(t, s.RTMP("channel"), rtmpOut)
+	awaitWaiting(s, "channel")
 	p := push(t, s, "--times=2", files, "channel")
 	s.AwaitLive("channel")
 	flv := rig.FFmpeg(t, append(copyArgs(s.FLV("channel")), "-f", "flv", flvOut)...)
@@ -384,6 +389,7 @@ func TestPushConcat(t *testing.T) {
 	}
 	rig.FFmpeg(t, "-f", "concat", "-safe", "0", "-i", text, "-c", "copy", joined).OK(patience)
 	viewer := recordRTMP(t, s.RTMP("channel"), out)
+	awaitWaiting(s, "channel")
 	push(t, s, text, "channel").OK(patience)
 	viewer.OK(patience)
 	want, err := readFLV(t, joined).Essence()
@@ -496,6 +502,7 @@ func TestPushRTMPS(t *testing.T) {
 		t.Errorf("exit code %d\n%s", code, unknown.Stderr())
 	}
 	viewer := recordRTMP(t, s.RTMP("movie"), out)
+	awaitWaiting(s, "movie")
 	began := time.Now()
 	rig.Livego(t, t.TempDir(), []string{"SSL_CERT_FILE=" + cert}, "push", "--times=3", "--speed=2", path, url).OK(patience)
 	if took := time.Since(began); took < 2900*time.Millisecond || took > 5*time.Second {
@@ -512,7 +519,7 @@ func TestPushRTMPS(t *testing.T) {
 func TestPushTracks(t *testing.T) {
 	rig.Need(t, "ffmpeg", "nginx")
 	t.Parallel()
-	s, nginx := rig.Start(t, rig.Options{}), startNginx(t, "application live { live on; wait_key on; }")
+	s, nginx := rig.Start(t, rig.Options{}), startNginx(t, "application live { live on; wait_key on; publish_notify on; }")
 	path := sample.MediaOf(t, "two-sounds.mp4").File(t)
 	mapped := func(sound string) essence.Stream {
 		out := filepath.Join(t.TempDir(), "reference.flv")
@@ -546,13 +553,13 @@ func TestPushTracks(t *testing.T) {
 	check(t, "all, the second", second.Of(essence.Audio), all.Track(1), essence.Millisecond)
 
 	out, url := filepath.Join(t.TempDir(), "out.flv"), "rtmp://"+nginx+"/live/all"
-	viewer := recordRTMP(t, url, out, "-rw_timeout", "2000000")
+	viewer := recordRTMP(t, url, out)
 	p := rig.Livego(t, t.TempDir(), nil, "push", "--tracks=all", path, url)
 	p.OK(patience)
 	if strings.Count(p.Stderr(), "the server takes one track of a kind") != 1 {
 		t.Errorf("it does not say that the server takes no more:\n%s", p.Stderr())
 	}
-	viewer.Wait(patience)
+	viewer.OK(patience)
 	got, err := readFLV(t, out).Packets()
 	if err != nil {
 		t.Fatal(err)
@@ -598,6 +605,7 @@ func TestPushTranscodes(t *testing.T) {
 	s := rig.Start(t, rig.Options{})
 	path, out := sample.MediaOf(t, "pcm.mov").File(t), filepath.Join(t.TempDir(), "out.flv")
 	viewer := recordRTMP(t, s.RTMP("movie"), out)
+	awaitWaiting(s, "movie")
 	push(t, s, "--transcode", path, "movie").OK(patience)
 	viewer.OK(patience)
 	got, err := readFLV(t, out).Essence()
@@ -637,6 +645,7 @@ func TestPushTranscodesPictures(t *testing.T) {
 	s := rig.Start(t, rig.Options{})
 	path, out := sample.MediaOf(t, "prores.mov").File(t), filepath.Join(t.TempDir(), "out.flv")
 	viewer := recordRTMP(t, s.RTMP("movie"), out)
+	awaitWaiting(s, "movie")
 	p := push(t, s, "--transcode", path, "movie")
 	if p.OK(patience); strings.Contains(p.Stderr(), "warning") {
 		t.Errorf("it complains:\n%s", p.Stderr())
@@ -707,9 +716,13 @@ func TestPushChanging(t *testing.T) {
 		rig.FFmpeg(t, slices.Concat([]string{"-i", sample.Dense().File(t), "-c", "copy"}, more, []string{path})...).OK(patience)
 		return path
 	}
-	// They are so long that their ends have not been read when their beginnings play.
+	// They are so long that the last has not been opened when the first plays.
 	first, last := copied("first.flv"), copied("last.flv")
-	vanishing := push(t, s, first, first, last, "vanishing")
+	vanishing := push(t, s, first, first, first, last, "vanishing")
+	s.AwaitLive("vanishing")
+	if err := os.Remove(last); err != nil {
+		t.Fatal(err)
+	}
 	growing := map[string]*rig.Process{}
 	for name, more := range map[string][]string{"a.flv": nil, "a.ts": nil, "a.mkv": {"-live", "1"}, "a.mp4": {"-movflags", "frag_keyframe+empty_moov"}} {
 		path := copied("growing-"+name, more...)
@@ -724,10 +737,6 @@ func TestPushChanging(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	s.AwaitLive("vanishing")
-	if err := os.Remove(last); err != nil {
-		t.Fatal(err)
 	}
 	for name, p := range growing {
 		if p.OK(patience); strings.Count(p.Stderr(), "still being written") != 1 {

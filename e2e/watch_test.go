@@ -37,6 +37,18 @@ func waitRTMP(t testing.TB, url string) *rig.Process {
 	return p
 }
 
+// awaitWaiting waits until s says in its log that a viewer waits for room, so that it will get the stream from its first frame on.
+func awaitWaiting(s *rig.Server, room string) {
+	s.AwaitStderr(patience, func(log string) bool {
+		for line := range strings.Lines(log) {
+			if strings.Contains(line, "waiting for the stream") && strings.HasSuffix(strings.TrimSpace(line), " stream=live/"+room) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
 // frames returns what a viewer of watchRTMP received, once it has ended by itself.
 func frames(t testing.TB, p *rig.Process) essence.Stream {
 	t.Helper()
@@ -148,6 +160,7 @@ func TestWatch(t *testing.T) {
 			defer cancel()
 
 			early := waitRTMP(t, s.RTMP(room))
+			awaitWaiting(s, room)
 			push := src.push(s, t, room)
 			s.AwaitLive(room)
 			late := watchRTMP(t, s.RTMP(room))

@@ -96,6 +96,9 @@ func (s *Server) play(ctx context.Context, k *socket, grant live.Grant, r *http.
 	if wait == 0 {
 		wait = -1
 	}
+	if !s.hub.Has(grant.Name) {
+		log.Info("waiting for the stream")
+	}
 	sub, err := s.hub.Subscribe(ctx, grant.Name, stream.SubscribeOptions{
 		Viewer: viewer(r, grant), Wait: wait, GOPs: s.opt.GOPs, AllTracks: dialectOf(r).Tracks,
 	})

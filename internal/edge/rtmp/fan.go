@@ -25,6 +25,9 @@ func (ss *session) carried(name live.Name) bool {
 // handOver gives a player to the fan, once there is something to see. The connection is no longer ours.
 func (ss *session) handOver(ctx context.Context, name live.Name, log *slog.Logger) {
 	p, waited := ss.c.Detach(), ss.hub.Start(name) != stream.StartNow
+	if waited {
+		log.Info(waiting)
+	}
 	if err := ss.await(ctx, p, name); err != nil {
 		log.Debug("player left before his stream came", "reason", err)
 		return

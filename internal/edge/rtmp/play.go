@@ -52,6 +52,9 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 		<-left
 	}()
 
+	if !ss.hub.Has(name) {
+		log.Info(waiting)
+	}
 	sub, err := ss.hub.Subscribe(ctx, name, stream.SubscribeOptions{
 		Viewer: ss.viewer(name), Wait: ss.patience(), GOPs: ss.opt.GOPs, AllTracks: ss.dialect.Tracks,
 	})
@@ -86,6 +89,9 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 	}
 	obs.PlayerLeft(log, err)
 }
+
+// waiting is what the log says of a player that came before its stream.
+const waiting = "waiting for the stream"
 
 // patience is how long a player waits for his stream, as the hub counts it.
 func (ss *session) patience() time.Duration { return cmp.Or(ss.opt.PlayWait, -1) }
