@@ -50,29 +50,15 @@ func TestFloods(t *testing.T) {
 		})
 		s.serves(t, good)
 	})
-	for i, to := range []string{s.Addr("api_addr"), fmt.Sprintf("127.0.0.1:%d", port)} {
+	s.SetAddr("acme", fmt.Sprintf("127.0.0.1:%d", port))
+	for i, to := range []string{"api_addr", "acme"} {
 		t.Run([]string{"connections to the operator", "connections where an authority asks"}[i], func(t *testing.T) {
 			const n = 200
-			refused := 0
 			var parked []net.Conn
 			for range n {
-				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(4+i))}}
-				nc, err := d.Dial("tcp", to)
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer nc.Close()
-				parked = append(parked, nc)
+				parked = append(parked, s.raw(t, fmt.Sprintf("127.0.0.%d", 4+i), to, ""))
 			}
-			for _, nc := range parked {
-				nc.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-				if _, err := nc.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
-					refused++
-				}
-			}
-			if refused < n-limit-5 {
-				t.Errorf("%d of %d connections were refused, want all but %d", refused, n, limit)
-			}
+			keeps(t, limit+5, parked)
 			s.serves(t, good)
 		})
 	}

@@ -37,7 +37,14 @@ func startIn(t *testing.T, env []string, flags ...string) *target {
 	if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := &target{Server: rig.Start(t, rig.Options{Plain: true, Dir: dir, Env: env, Flags: append([]string{"--level=debug", "--publish_hold=0s", "--play_wait=1s"}, flags...)})}
+	return startWith(t, rig.Options{Dir: dir, Env: env, Flags: flags})
+}
+
+// startWith is start with options of the rig.
+func startWith(t *testing.T, o rig.Options) *target {
+	t.Helper()
+	o.Plain, o.Flags = true, append([]string{"--level=debug", "--publish_hold=0s", "--play_wait=1s"}, o.Flags...)
+	s := &target{Server: rig.Start(t, o)}
 	s.pushKey(t, "first") // opens what is opened once
 	s.fds, s.goroutines, s.cpu = s.FDs(), s.Goroutines(), s.Ticks()
 	return s

@@ -23,6 +23,7 @@ type Options struct {
 	Flags   []string // after those that Start sets, so that they win
 	Env     []string // "LIVEGO_X=y"
 	NoWait  bool     // do not wait until it is ready
+	Files   int      // how many descriptors it may have; 0 for as many as this process
 }
 
 // A Server is a livego under test.
@@ -49,6 +50,10 @@ func Start(t testing.TB, o Options) *Server {
 		args = append(args, "--"+listeners[i]+"="+s.addr[listeners[i]])
 	}
 	cmd := exec.Command(Binary(t, o.Plain), append(args, o.Flags...)...)
+	if o.Files > 0 {
+		Need(t, "prlimit")
+		cmd = exec.Command("prlimit", append([]string{fmt.Sprintf("--nofile=%d:%d", o.Files, o.Files)}, cmd.Args...)...)
+	}
 	if cmd.Dir = o.Dir; o.Dir == "" {
 		cmd.Dir = t.TempDir()
 	}

@@ -56,7 +56,8 @@ type App struct {
 	viewers *viewers
 	relays  *relay.Manager
 	api     http.Handler
-	limiter *netx.Limiter
+	limits  *limiters
+	proxies netx.Proxies
 	numbers *segment.Numbers
 	engine  *fan.Engine
 	audit   auth.Audit
@@ -85,7 +86,11 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := a.listeners.bind(cfg, secure); err != nil {
+	if a.proxies, err = netx.ParseProxies(cfg.TrustedProxies); err != nil {
+		return nil, fmt.Errorf("trusted_proxies: %w", err)
+	}
+	a.limits = newLimiters(cfg, a.proxies, log)
+	if err := a.listeners.bind(cfg, secure, a.limits); err != nil {
 		return nil, err
 	}
 	if a.store, err = openStore(cfg, log); err != nil {
@@ -177,14 +182,13 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) (err error) {
 		Stall: cfg.WriteTimeout, Ping: 15 * time.Second, Linger: time.Second, MaxLatency: cfg.MaxLatency,
 		RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), GOPs: gops, Log: a.log,
 	}
-	a.limiter = netx.NewLimiter(cfg.ConnsPerIP, cfg.LimitLoopback)
 	a.rtmp = edgertmp.New(a.hub, gate, edgertmp.Options{
 		Conn: rtmp.Options{
 			HandshakeTimeout: cfg.HandshakeTimeout, CommandTimeout: cfg.CommandTimeout,
 			WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage), CheckApp: inner.CheckApp,
 		},
 		ReadTimeout: cfg.ReadTimeout, PlayWait: cfg.PlayWait, Drain: cfg.ShutdownTimeout, GOPs: gops,
-		Limiter: a.limiter, Engine: a.engine, Fan: fanning, Log: a.log,
+		Engine: a.engine, Fan: fanning, Log: a.log,
 	})
 	a.hls = hls.New(a.hub, gate, hls.Options{
 		Segment: cfg.HLSSegment, Part: cfg.HLSPart, TrackWait: cfg.TrackWait, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, KeepBytes: kept(a.machine), FirstWait: cfg.HLSStartWait,
@@ -195,7 +199,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) (err error) {
 			WriteTimeout: cfg.WriteTimeout, PlayWait: cfg.PlayWait, GOPs: gops, Engine: a.engine, Fan: fanning, Log: a.log,
 		}),
 		hls:  a.hls,
-		apps: apps, limiter: a.limiter, stall: cfg.WriteTimeout,
+		apps: apps, proxies: a.proxies, stall: cfg.WriteTimeout,
 	}
 	if a.relays, err = relay.New(a.hub, a.relayOptions()); err != nil {
 		return err
@@ -336,10 +340,10 @@ func (a *App) Run(ctx context.Context) error {
 		try(l.String(), func() error { return ignoreClosed(srv.Serve(l)) })
 	}
 	for _, l := range a.viewerListeners {
-		if _, plain := l.Listener.(*net.TCPListener); plain {
-			serveHTTP(l, a.frontServer())
-		} else {
+		if l.secure {
 			serveHTTP(l, a.viewerServer())
+		} else {
+			serveHTTP(l, a.frontServer())
 		}
 	}
 	for _, l := range a.apiListeners {
@@ -413,6 +417,9 @@ func (a *App) stop(servers []webServer) {
 // Close gives up the listeners and the store.
 func (a *App) Close() {
 	a.listeners.close()
+	if a.limits != nil {
+		a.limits.close()
+	}
 	if a.relays != nil {
 		a.relays.Close()
 	}

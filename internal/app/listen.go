@@ -5,14 +5,17 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 
 	"livego/internal/config"
+	"livego/internal/netx"
 )
 
 // A listener is a bound address and what it is for.
 type listener struct {
 	net.Listener
-	what string
+	what   string
+	secure bool // it speaks TLS
 }
 
 func (l listener) String() string { return l.what + " on " + l.Addr().String() }
@@ -33,21 +36,23 @@ func (ls *listeners) close() {
 }
 
 // bind binds what cfg asks for; cert is for those that speak TLS. The error names the protocol, the setting and the address.
-func (ls *listeners) bind(cfg config.Config, cert *tls.Config) error {
+func (ls *listeners) bind(cfg config.Config, cert *tls.Config, limits *limiters) error {
 	for _, l := range []struct {
 		to        *[]listener
 		on        bool
 		what, key string
 		addr      string
 		tls, http bool
+		limiter   *netx.Limiter
+		use       netx.Use
 	}{
-		{&ls.rtmpListeners, true, "RTMP", "rtmp_addr", cfg.RTMPAddr, false, false},
-		{&ls.rtmpListeners, cfg.EnableRTMPS, "RTMPS", "rtmps_addr", cfg.RTMPSAddr, true, false},
-		{&ls.viewerListeners, true, "HTTP-FLV", "httpflv_addr", cfg.HTTPFLVAddr, false, true},
-		{&ls.viewerListeners, true, "HLS", "hls_addr", cfg.HLSAddr, cfg.UseHLSHTTPS, true},
-		{&ls.viewerListeners, cfg.EnableHTTPS, "HTTPS", "https_addr", cfg.HTTPSAddr, true, true},
-		{&ls.apiListeners, true, "operator's HTTP", "api_addr", cfg.APIAddr, cfg.UseAPIHTTPS, true},
-		{&ls.acmeListeners, len(cfg.ACME.Domains) > 0, "ACME", "acme.http_port", cfg.ACMEAddr(), false, true},
+		{&ls.rtmpListeners, true, "RTMP", "rtmp_addr", cfg.RTMPAddr, false, false, limits.public, netx.ForEncoders},
+		{&ls.rtmpListeners, cfg.EnableRTMPS, "RTMPS", "rtmps_addr", cfg.RTMPSAddr, true, false, limits.public, netx.ForEncoders},
+		{&ls.viewerListeners, true, "HTTP-FLV", "httpflv_addr", cfg.HTTPFLVAddr, false, true, limits.public, netx.ForViewers},
+		{&ls.viewerListeners, true, "HLS", "hls_addr", cfg.HLSAddr, cfg.UseHLSHTTPS, true, limits.public, netx.ForViewers},
+		{&ls.viewerListeners, cfg.EnableHTTPS, "HTTPS", "https_addr", cfg.HTTPSAddr, true, true, limits.public, netx.ForViewers},
+		{&ls.apiListeners, true, "operator's HTTP", "api_addr", cfg.APIAddr, cfg.UseAPIHTTPS, true, limits.operator, netx.ForViewers},
+		{&ls.acmeListeners, len(cfg.ACME.Domains) > 0, "ACME", "acme.http_port", cfg.ACMEAddr(), false, true, limits.public, netx.ForViewers},
 	} {
 		if !l.on {
 			continue
@@ -56,6 +61,10 @@ func (ls *listeners) bind(cfg config.Config, cert *tls.Config) error {
 		if err != nil {
 			return fmt.Errorf("%s: %s %s: %w", l.what, l.key, l.addr, err)
 		}
+		ln = l.limiter.Listen(ln, netx.ListenOptions{
+			Use: l.use, HeaderTimeout: cfg.HandshakeTimeout,
+			ProxyProtocol: slices.Contains(cfg.ProxyProtocol, strings.TrimSuffix(l.key, "_addr")),
+		})
 		if l.tls {
 			c := cert.Clone()
 			if l.http {
@@ -63,7 +72,7 @@ func (ls *listeners) bind(cfg config.Config, cert *tls.Config) error {
 			}
 			ln = tls.NewListener(ln, c)
 		}
-		*l.to = append(*l.to, listener{ln, l.what})
+		*l.to = append(*l.to, listener{ln, l.what, l.tls})
 	}
 	return nil
 }

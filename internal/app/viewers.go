@@ -32,7 +32,7 @@ type viewers struct {
 	flv     *edgeflv.Server
 	hls     *hls.Server
 	apps    map[string]config.App
-	limiter *netx.Limiter
+	proxies netx.Proxies
 	stall   time.Duration // the longest time without write progress
 
 	// No WaitGroup: viewers who saw the end come again at once, and one that is added to while it wakes who waits panics.
@@ -75,6 +75,15 @@ func (v *viewers) wait(ctx context.Context) {
 // ServeHTTP routes /{app}/{room}.flv, by HTTP and by WebSocket, /{app}/{room}.m3u8 and what the latter leads to. Media is for every
 // page of the web, without credentials.
 func (v *viewers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if client, claimed := v.proxies.Request(r); claimed {
+		done, err := v.assign(client)
+		if err != nil {
+			netx.WriteError(w, err)
+			return
+		}
+		defer done()
+		r = client
+	}
 	h := w.Header()
 	h["Access-Control-Allow-Origin"] = anyOrigin
 	h["X-Content-Type-Options"] = noSniff
@@ -114,6 +123,15 @@ func (v *viewers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h["Access-Control-Expose-Headers"] = exposed
 	v.route(w, r)
+}
+
+// assign makes the connection of r, which a proxy has passed on, one of its client until done is called. A connection by HTTP/2 carries
+// the requests of many clients at once, and stays one of the proxy.
+func (v *viewers) assign(r *http.Request) (done func(), err error) {
+	if r.ProtoMajor != 1 {
+		return func() {}, nil
+	}
+	return netx.Assign(netx.ConnOf(r.Context()), netx.ClientAddr(r))
 }
 
 // Values of headers that all answers share: they are never modified.
@@ -157,32 +175,19 @@ const crossdomain = `<?xml version="1.0"?>
 </cross-domain-policy>
 `
 
-// patient lets an answer take as long as it takes while who asked takes it, and calls served when it is what was asked for.
+// patient lets an answer take as long as it takes while the client takes it.
 type patient struct {
 	http.ResponseWriter
-	rc     *http.ResponseController
-	stall  time.Duration
-	served func()
+	rc    *http.ResponseController
+	stall time.Duration
 }
 
-// patiently returns w for a viewer, whose connection the limiter counts no longer once he gets something. The front sees to both by
-// itself.
+// patiently returns w for a viewer. The front sees to that by itself.
 func (v *viewers) patiently(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
 	if _, own := w.(*front.Response); own {
 		return w
 	}
-	return &patient{w, http.NewResponseController(w), v.stall, func() {
-		if c := netx.ConnOf(r.Context()); c != nil {
-			v.limiter.Settle(c)
-		}
-	}}
-}
-
-func (p *patient) WriteHeader(status int) {
-	if status < http.StatusBadRequest {
-		p.served()
-	}
-	p.ResponseWriter.WriteHeader(status)
+	return &patient{w, http.NewResponseController(w), v.stall}
 }
 
 func (p *patient) Write(b []byte) (int, error) {
@@ -211,7 +216,7 @@ type webServer interface {
 // frontServer returns the server of a viewers' listener of plain TCP.
 func (a *App) frontServer() *front.Server {
 	return front.New(a.viewerServer(), front.Options{
-		Leave: func(path string) bool { return strings.HasSuffix(path, ".flv") }, Stall: a.cfg.WriteTimeout, Served: a.limiter.Settle,
+		Leave: func(path string) bool { return strings.HasSuffix(path, ".flv") }, Stall: a.cfg.WriteTimeout,
 	})
 }
 
@@ -219,23 +224,8 @@ func (a *App) frontServer() *front.Server {
 func (a *App) viewerServer() *http.Server {
 	srv := a.server(a.viewers)
 	srv.DisableGeneralOptionsHandler = true
-	srv.ConnState = counted(a.limiter)
 	srv.ConnContext = netx.WithConn
 	return srv
-}
-
-// counted keeps to a limit of connections from one address.
-func counted(l *netx.Limiter) func(net.Conn, http.ConnState) {
-	return func(c net.Conn, state http.ConnState) {
-		switch state {
-		case http.StateNew:
-			if !l.Enter(c) {
-				c.Close()
-			}
-		case http.StateHijacked, http.StateClosed:
-			l.Settle(c)
-		}
-	}
 }
 
 // bare gives who takes a connection over the TCP connection itself.
@@ -252,18 +242,21 @@ func (w bare) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // apiServer returns the HTTP server of the operator.
 func (a *App) apiServer() *http.Server {
-	srv := a.server(a.api)
-	srv.ConnContext = peeruser.WithConn
-	srv.ConnState = counted(netx.NewLimiter(a.cfg.ConnsPerIP, a.cfg.LimitLoopback)) // its own: those of viewers must not shut it
-	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout                                       // its bodies are small
-	srv.WriteTimeout = 2 * time.Minute                                              // its answers too, but for profiles, which take as long as is asked for
+	srv := a.server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r, _ = a.proxies.Request(r)
+		a.api.ServeHTTP(w, r)
+	}))
+	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		return netx.WithConn(peeruser.WithConn(ctx, netx.Socket(c)), c)
+	}
+	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout // its bodies are small
+	srv.WriteTimeout = 2 * time.Minute        // its answers too, but for profiles, which take as long as is asked for
 	return srv
 }
 
 // acmeServer returns the HTTP server of an authority's questions. It is open to everybody, and what it takes and gives is small.
 func (a *App) acmeServer() *http.Server {
 	srv := a.server(a.acme.Handler())
-	srv.ConnState = counted(netx.NewLimiter(a.cfg.ConnsPerIP, a.cfg.LimitLoopback))
 	srv.ReadTimeout, srv.WriteTimeout = 2*a.cfg.HeaderTimeout, a.cfg.WriteTimeout
 	return srv
 }

@@ -19,7 +19,6 @@ import (
 	"livego/internal/edge/hls"
 	"livego/internal/live"
 	"livego/internal/media"
-	"livego/internal/netx"
 	"livego/internal/stream"
 )
 
@@ -217,9 +216,9 @@ func newHLS(t testing.TB) *App {
 	t.Helper()
 	hub := stream.NewHub(stream.Options{MaxLatency: time.Hour, Epoch: func(context.Context) (uint64, error) { return 100, nil }})
 	server := hls.New(hub, everybody{}, hls.Options{Part: 200 * time.Millisecond, FirstWait: 10 * time.Second, Log: slog.New(slog.DiscardHandler), Private: func(name live.Name) bool { return name.Room == "private" }})
-	a := &App{log: slog.New(slog.DiscardHandler), hls: server, limiter: netx.NewLimiter(0, false)}
+	a := &App{log: slog.New(slog.DiscardHandler), hls: server}
 	a.cfg.HeaderTimeout, a.cfg.IdleTimeout, a.cfg.WriteTimeout = 10*time.Second, 10*time.Second, 10*time.Second
-	a.viewers = &viewers{hls: server, apps: map[string]config.App{"live": {Name: "live", HLS: true}}, limiter: a.limiter, stall: 10 * time.Second}
+	a.viewers = &viewers{hls: server, apps: map[string]config.App{"live": {Name: "live", HLS: true}}, stall: 10 * time.Second}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

@@ -76,9 +76,13 @@ type Config struct {
 		Secret    string        `key:"secret" secret:"true" help:"The secret that signs what these URLs are sent. At least 16 characters."`
 		Timeout   time.Duration `key:"timeout" default:"3s" min:"100ms" max:"30s" help:"How long they may take to answer."`
 	} `key:"hook"`
-	AuthFailures  int  `key:"auth_failures" default:"10" min:"0" help:"Wrong keys or credentials a minute from one address before further tries are slowed down. 0: no limit."`
-	ConnsPerIP    int  `key:"conns_per_ip" default:"64" min:"0" help:"Connections from one address, by RTMP or to viewers' HTTP, that have neither published nor played yet; and to the operator's HTTP and acme.http_port. 0: no limit."`
-	LimitLoopback bool `key:"limit_loopback" default:"false" help:"Apply the limits by address to this machine too."`
+	AuthFailures   int           `key:"auth_failures" default:"10" min:"0" help:"Wrong keys or credentials a minute from one address before further tries are slowed down. 0: no limit."`
+	ConnsPerIP     int           `key:"conns_per_ip" default:"64" min:"0" help:"Idle connections from one address, by RTMP or to viewers' HTTP: those that have delivered no media for conn_idle, or none yet; and connections to the operator's HTTP. At the limit the oldest is closed. 0: no limit."`
+	ConnIdle       time.Duration `key:"conn_idle" default:"1m" min:"1s" max:"1h" help:"For how long, or three segments if that is longer, a connection that has delivered media does not count as idle."`
+	ConnBurst      time.Duration `key:"conn_burst" default:"1s" min:"0s" max:"1m" help:"For how long new connections of one address beyond conns_per_ip are kept, at most 16 times as many: viewers of one school who come at once."`
+	TrustedProxies []string      `key:"trusted_proxies" help:"Addresses and ranges (10.0.0.0/8) of proxies that are believed who their clients are, in X-Forwarded-For or by the PROXY protocol: limits, tokens that are bound to an address, logs and hooks see the client. No request becomes one of this machine by that."`
+	ProxyProtocol  []string      `key:"proxy_protocol" help:"Listeners to which trusted_proxies connect with a header of the PROXY protocol, version 1 or 2: rtmp, rtmps, httpflv, hls, https, api. Connections of others have none."`
+	LimitLoopback  bool          `key:"limit_loopback" default:"false" help:"Apply the limits by address to this machine too."`
 
 	PublishHold      time.Duration `key:"publish_hold" default:"20s" min:"0s" max:"2m" group:"Publishing" help:"How long a stream waits for an encoder that was lost; viewers stay."`
 	PublishHoldClean time.Duration `key:"publish_hold_clean" default:"0s" min:"0s" max:"2m" help:"How long a stream waits for the next encoder when one has said goodbye."`

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"os/user"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -29,6 +30,9 @@ func (c Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// proxyListeners are what proxy_protocol may name. They are never modified.
+var proxyListeners = []string{"rtmp", "rtmps", "httpflv", "hls", "https", "api"}
 
 type problem struct{ key, text string }
 
@@ -88,6 +92,19 @@ func (c Config) problems() []problem {
 			add("api_allow_users", "%v", err)
 		}
 	}
+	for _, p := range c.TrustedProxies {
+		if !isRange(p) {
+			add("trusted_proxies", "%.64q is no address and no range", p)
+		}
+	}
+	for _, l := range c.ProxyProtocol {
+		if !slices.Contains(proxyListeners, l) {
+			add("proxy_protocol", "%.64q is none of %s", l, strings.Join(proxyListeners, ", "))
+		}
+	}
+	if len(c.ProxyProtocol) > 0 && len(c.TrustedProxies) == 0 {
+		add("proxy_protocol", "there are no trusted_proxies")
+	}
 	if len(c.Apps) == 0 {
 		add("server", "there is no app")
 	}
@@ -124,15 +141,18 @@ func LookupUser(name string) (uint32, error) {
 	return uint32(n), nil
 }
 
+// isRange reports whether a is an address or a range of addresses.
+func isRange(a string) bool {
+	_, err := netip.ParsePrefix(a)
+	if err != nil {
+		_, err = netip.ParseAddr(a)
+	}
+	return err == nil
+}
+
 // isReach reports whether a is an address, a range of addresses or a host name.
 func isReach(a string) bool {
-	if _, err := netip.ParsePrefix(a); err == nil {
-		return true
-	}
-	if _, err := netip.ParseAddr(a); err == nil {
-		return true
-	}
-	return a != "" && !strings.ContainsFunc(a, func(r rune) bool {
+	return isRange(a) || a != "" && !strings.ContainsFunc(a, func(r rune) bool {
 		return r != '.' && r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 	})
 }

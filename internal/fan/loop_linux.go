@@ -13,7 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"livego/internal/live"
+	"livego/internal/netx"
 )
+
+var errNotTCP = errors.New("fan: the connection is no plain TCP")
 
 // An Engine is the goroutines that read and write the sockets of all Fans.
 type Engine struct {
@@ -66,7 +69,7 @@ func (e *Engine) wake(fd *feed) {
 
 // Carries reports whether f can serve a viewer of name on nc: on a plain TCP socket.
 func (f *Fan) Carries(nc net.Conn) bool {
-	_, ok := nc.(*net.TCPConn)
+	_, ok := netx.PlainTCP(nc)
 	return f != nil && ok
 }
 
@@ -76,10 +79,20 @@ func (f *Fan) Add(name live.Name, nc net.Conn, c Conn) error {
 	if err != nil {
 		return err
 	}
-	sock, err := detach(nc.(*net.TCPConn))
+	tcp, ok := netx.PlainTCP(nc)
+	if !ok {
+		f.release(fd)
+		return errNotTCP
+	}
+	sock, err := detach(tcp)
 	if err != nil {
 		f.release(fd)
 		return err
+	}
+	left, leave := c.Left, netx.Detach(nc)
+	c.Left = func(err error) {
+		leave()
+		left(err)
 	}
 	now := time.Now()
 	l := f.engine.loops[f.engine.next.Add(1)%uint32(len(f.engine.loops))]

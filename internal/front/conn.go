@@ -3,11 +3,12 @@ package front
 import (
 	"bytes"
 	"context"
-	"net"
 	"net/http"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
+
+	"livego/internal/netx"
 )
 
 // headSize is the longest head of a request that the front reads; net/http has its own limit for those beyond, and a word for them.
@@ -19,7 +20,7 @@ const keptLines = 2 << 10
 // A conn is a connection as the front serves it, one request after the other in one goroutine.
 type conn struct {
 	srv  *Server
-	tcp  *net.TCPConn
+	tcp  *netx.Conn
 	sock socket
 	busy atomic.Bool // a request is being answered
 
@@ -34,10 +35,9 @@ type conn struct {
 	res    Response
 
 	renewed time.Time // when the time to wait for a request was set
-	served  bool      // has had an answer that is no refusal
 }
 
-func (s *Server) newConn(tcp *net.TCPConn) (*conn, error) {
+func (s *Server) newConn(tcp *netx.Conn) (*conn, error) {
 	c := &conn{srv: s, tcp: tcp}
 	if err := c.sock.open(s, tcp); err != nil {
 		return nil, err
@@ -170,17 +170,6 @@ func (c *conn) answer() bool {
 	c.res.begin()
 	c.srv.rest.Handler.ServeHTTP(&c.res, c.req)
 	return c.res.finish() == nil
-}
-
-// serve notes that an answer is no refusal.
-func (c *conn) serve() {
-	if c.served {
-		return
-	}
-	c.served = true
-	if c.srv.opt.Served != nil {
-		c.srv.opt.Served(c.tcp)
-	}
 }
 
 // bytes returns what has been read. Valid until release.

@@ -27,8 +27,6 @@ type Options struct {
 	Leave func(path string) bool
 	// Stall is the longest time without progress that a client may take what he has asked for.
 	Stall time.Duration
-	// Served, when set, is told of each connection that gets an answer which is no refusal.
-	Served func(net.Conn)
 }
 
 // A Server is an http.Server with a front. Of the http.Server's fields the front heeds Handler, ReadHeaderTimeout, IdleTimeout,
@@ -105,10 +103,14 @@ func (s *Server) listen(ln net.Listener) bool {
 
 // accept serves nc in a goroutine.
 func (s *Server) accept(nc net.Conn) {
-	tcp, ok := nc.(*net.TCPConn)
+	tcp, ok := nc.(*netx.Conn)
 	if !ok {
-		nc.Close()
-		return
+		plain, ok := nc.(*net.TCPConn)
+		if !ok {
+			nc.Close()
+			return
+		}
+		tcp = netx.Wrap(plain)
 	}
 	s.state(tcp, http.StateNew)
 	c, err := s.newConn(tcp)
@@ -209,14 +211,14 @@ func (h *handedOver) Addr() net.Addr { return h.addr }
 
 // A handed is a connection of which some has been read.
 type handed struct {
-	*net.TCPConn
+	*netx.Conn
 	read []byte // and is to be read again
 }
 
 // Read reads what was read before, and then what comes.
 func (h *handed) Read(b []byte) (int, error) {
 	if len(h.read) == 0 {
-		return h.TCPConn.Read(b)
+		return h.Conn.Read(b)
 	}
 	n := copy(b, h.read)
 	if h.read = h.read[n:]; len(h.read) == 0 {
@@ -225,11 +227,11 @@ func (h *handed) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// TCPConn returns the TCP connection under c, which the front may have handed over, for who has taken it over from net/http; c itself
-// where there is more to it.
+// TCPConn returns the TCP connection under c, which the front may have handed over, for whoever has taken it over from net/http; c
+// itself where there is more to it.
 func TCPConn(c net.Conn) net.Conn {
 	if h, ok := c.(*handed); ok && len(h.read) == 0 {
-		return h.TCPConn
+		return h.Conn
 	}
 	return c
 }

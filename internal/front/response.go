@@ -45,9 +45,6 @@ func (w *Response) WriteHeader(status int) {
 		return
 	}
 	w.status = status
-	if status < http.StatusBadRequest {
-		w.conn.serve()
-	}
 	w.last = w.header.Get("Connection") == "close"
 	if n, err := strconv.ParseInt(w.header.Get("Content-Length"), 10, 64); err == nil && n >= 0 {
 		w.length = n

@@ -3,7 +3,6 @@ package front
 import (
 	"errors"
 	"io"
-	"net"
 	"os"
 	"sync"
 	"syscall"
@@ -22,7 +21,7 @@ const maxSend = 256 << 10
 // poller. A buffer to read into it has only from the first byte of a request on.
 type socket struct {
 	srv *Server
-	tcp *net.TCPConn
+	tcp *netx.Conn
 	raw syscall.RawConn
 
 	buf *[headSize]byte // nil when nothing has been read
@@ -40,7 +39,7 @@ type socket struct {
 	writing func(fd uintptr) bool
 }
 
-func (s *socket) open(srv *Server, tcp *net.TCPConn) (err error) {
+func (s *socket) open(srv *Server, tcp *netx.Conn) (err error) {
 	s.srv, s.tcp, s.reading, s.writing = srv, tcp, s.tryRead, s.trySend
 	s.raw, err = tcp.SyscallConn()
 	return err

@@ -7,17 +7,19 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"livego/internal/netx"
 )
 
 // A socket reads and writes a TCP connection.
 type socket struct {
 	srv *Server
-	tcp *net.TCPConn
+	tcp *netx.Conn
 	buf *[headSize]byte
 	n   int // bytes in buf
 }
 
-func (s *socket) open(srv *Server, tcp *net.TCPConn) error {
+func (s *socket) open(srv *Server, tcp *netx.Conn) error {
 	s.srv, s.tcp = srv, tcp
 	return nil
 }

@@ -152,6 +152,9 @@ func tcpConn(c net.Conn) *net.TCPConn {
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
 		c = t.NetConn()
 	}
+	if a, ok := c.(interface{ Admitted() *Conn }); ok {
+		return a.Admitted().TCPConn
+	}
 	tcp, _ := c.(*net.TCPConn)
 	return tcp
 }

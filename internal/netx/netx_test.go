@@ -120,41 +120,6 @@ func (c *addrConn) RemoteAddr() net.Addr {
 	return a
 }
 
-func TestLimiter(t *testing.T) {
-	l := NewLimiter(2, false)
-	a1, a2, a3 := &addrConn{addr: "192.0.2.1:1"}, &addrConn{addr: "192.0.2.1:2"}, &addrConn{addr: "192.0.2.1:3"}
-	if !l.Enter(a1) || !l.Enter(a2) || l.Enter(a3) {
-		t.Error("want two of one address, not three")
-	}
-	l.Settle(a1)
-	l.Settle(a1)
-	if !l.Enter(a3) || l.Enter(a1) {
-		t.Error("a settled connection makes room for one")
-	}
-	l6 := func(s string) bool { return l.Enter(&addrConn{addr: s}) }
-	if !l6("[2001:db8::1]:1") || !l6("[2001:db8::2]:1") || l6("[2001:db8::3]:1") || !l6("[2001:db8:0:1::1]:1") {
-		t.Error("IPv6 counts by /64")
-	}
-	for range 5 {
-		if !l6("127.0.0.1:1") || !l6("[::1]:1") {
-			t.Error("loopback is exempt")
-		}
-	}
-	if strict := NewLimiter(1, true); !strict.Enter(&addrConn{addr: "127.0.0.1:1"}) || strict.Enter(&addrConn{addr: "127.0.0.1:2"}) {
-		t.Error("loopback counts when asked for")
-	}
-	for free, i := NewLimiter(0, true), 0; i < 5; i++ {
-		if !free.Enter(a1) {
-			t.Error("0 is no limit")
-		}
-	}
-	l.Settle(a2)
-	l.Settle(a3)
-	if len(l.conns) != 3 {
-		t.Errorf("%d connections left, want the three of IPv6", len(l.conns))
-	}
-}
-
 // flaky fails with EMFILE a few times before each connection.
 type flaky struct {
 	net.Listener

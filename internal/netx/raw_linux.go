@@ -43,7 +43,7 @@ func QueuedNow(fd int) (int, error) {
 // Reader returns what reads from c at the least cost: for plain TCP by ReadNow, while the runtime's poller waits for there to be
 // something; else c. Deadlines of c hold. One goroutine at a time uses it.
 func Reader(c net.Conn) io.Reader {
-	tcp, ok := c.(*net.TCPConn)
+	tcp, ok := PlainTCP(c)
 	if !ok {
 		return c
 	}

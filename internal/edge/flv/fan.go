@@ -31,6 +31,7 @@ func (s *Server) handOver(w http.ResponseWriter, r *http.Request, grant live.Gra
 		return true
 	}
 	netx.BoundUnsent(nc, v.Backlog())
+	netx.Stream(nc) // until it is closed
 	w.Header().Set("Transfer-Encoding", "chunked")
 	err = s.fan.Add(name, nc, fan.Conn{
 		Viewer: v, First: responseHead(w.Header()),

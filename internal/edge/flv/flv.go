@@ -95,6 +95,7 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 	defer sub.Leave()
 	log.Info("playing")
 
+	defer netx.Stream(netx.ConnOf(r.Context()))()
 	ctx, out := r.Context(), s.flushed(w)
 	if nc := netx.ConnOf(ctx); nc != nil && r.ProtoMajor == 2 { // which he has to himself, but for a page's small things
 		measure(nc, sub.Viewer)

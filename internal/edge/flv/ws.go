@@ -107,6 +107,7 @@ func (s *Server) play(ctx context.Context, k *socket, grant live.Grant, r *http.
 	}
 	defer sub.Leave()
 	measure(k.nc, sub.Viewer)
+	defer netx.Stream(k.nc)()
 	log.Info("playing")
 	return send(ctx, func(batch net.Buffers) error {
 		if ctx.Err() != nil {

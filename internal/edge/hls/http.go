@@ -127,8 +127,19 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked
 	if err != nil {
 		return err
 	}
+	delivers(r, l)
 	answer{contentType: m3u8.ContentType, cache: cacheNothing, body: body}.send(w, r)
 	return nil
+}
+
+// targets is after how many target durations without an answer a connection is idle, where that is longer than others may be.
+const targets = 3
+
+// delivers notes that r gets what l is about, or a part of it.
+func delivers(r *http.Request, l *segment.List) {
+	if r.Method == http.MethodGet {
+		netx.Delivered(netx.ConnOf(r.Context()), targets*l.Target)
+	}
 }
 
 // formatOf returns how to choose the format that the viewer of a list is led to, by what he has asked for.
@@ -237,6 +248,7 @@ func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, name live.Na
 	if err != nil {
 		return err
 	}
+	delivers(r, l)
 	if s.isPrivate(name) {
 		answer{contentType: m3u8.ContentType, cache: cacheNothing, body: withSession(p.Body, d.session)}.send(w, r)
 		return nil
@@ -326,6 +338,7 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name live.Nam
 	if len(data) == 0 {
 		return live.Errorf(live.NotFound, "this segment of %s is not here, or no longer", name)
 	}
+	delivers(r, l)
 	n := answer{contentType: f.Type, cache: cache, tag: f.Name, body: data, ranges: true}.send(w, r)
 	s.audience.count(name, r, &f, n)
 	return nil

@@ -37,7 +37,7 @@ func (ss *session) handOver(ctx context.Context, name live.Name, log *slog.Logge
 		ss.turnAway(p, err)
 		return
 	}
-	ss.opt.Limiter.Settle(ss.nc)
+	netx.Stream(ss.nc) // until it is closed
 	netx.BoundUnsent(ss.nc, v.Backlog())
 	err = ss.fan.Add(name, ss.nc, fan.Conn{
 		Viewer: v, Waited: waited, First: p.Accept(), Received: p.Feed, Ping: p.Ping,

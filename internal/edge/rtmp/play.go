@@ -26,6 +26,10 @@ func (ss *session) play(ctx context.Context) (handedOver bool) {
 		ss.refusePlay(err)
 		return false
 	}
+	if err := netx.Watch(ss.nc); err != nil {
+		ss.refusePlay(err)
+		return false
+	}
 	ss.pass = grant.Pass
 	log := ss.log.With("stream", grant.Name.String())
 	if ss.carried(grant.Name) {
@@ -71,7 +75,7 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 			return
 		}
 	}
-	ss.opt.Limiter.Settle(ss.nc)
+	defer netx.Stream(ss.nc)()
 	if err := ss.c.AcceptPlay(); err != nil {
 		log.Debug("player left before it was answered", "err", err)
 		return

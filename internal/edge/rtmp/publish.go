@@ -11,6 +11,7 @@ import (
 	"livego/internal/container/flv"
 	"livego/internal/live"
 	"livego/internal/media"
+	"livego/internal/netx"
 	"livego/internal/rtmp"
 	"livego/internal/stream"
 )
@@ -19,6 +20,9 @@ import (
 func (ss *session) publish(ctx context.Context) {
 	grant, err := ss.gate.Allow(ctx, ss.request(live.Publish))
 	ss.req.ForgetArguments()
+	if err == nil {
+		err = netx.Publish(ss.nc)
+	}
 	if err != nil {
 		ss.refusePublish(err)
 		return
@@ -37,7 +41,6 @@ func (ss *session) publish(ctx context.Context) {
 		log.Debug("encoder left before it was answered", "err", err)
 		return
 	}
-	ss.opt.Limiter.Settle(ss.nc)
 	log.Info("publishing")
 
 	if !grant.Expires.IsZero() {

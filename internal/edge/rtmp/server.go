@@ -29,7 +29,6 @@ type Options struct {
 	PlayWait    time.Duration // how long a player waits for a publisher; 0 for ever
 	Drain       time.Duration // how long connections may take to end when the server stops
 	GOPs        int           // how many keyframes back a player starts; 0 at the live edge
-	Limiter     *netx.Limiter // of connections that neither publish nor play yet
 	Engine      *fan.Engine   // serves players on plain TCP; nil: each has a goroutine
 	Fan         fan.Options
 	Log         *slog.Logger
@@ -75,11 +74,6 @@ type session struct {
 func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 	log := s.opt.Log.With("proto", proto, "remote", nc.RemoteAddr().String())
 	defer obs.Recover(log)
-	if !s.opt.Limiter.Enter(nc) {
-		s.warn(log, "connection refused", "limit", "too many from this address that neither publish nor play")
-		return
-	}
-	defer s.opt.Limiter.Settle(nc)
 	skipped := new(atomic.Uint64)
 	opt := s.opt.Conn
 	opt.SkipCount = func(string) { skipped.Add(1) }

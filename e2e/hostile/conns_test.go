@@ -1,0 +1,317 @@
+package hostile
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+)
+
+const webSocketHeaders = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+
+// raw connects to a listener from an address of this machine, and sends b.
+func (s *target) raw(t *testing.T, from, flag, b string) net.Conn {
+	t.Helper()
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: prompt}
+	nc, err := d.Dial("tcp", s.Addr(flag))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { nc.Close() })
+	io.WriteString(nc, b)
+	return nc
+}
+
+// open returns how many of conns the server has not closed. What it has sent is read.
+func open(conns []net.Conn) (n int) {
+	for _, nc := range conns {
+		nc.SetReadDeadline(time.Now().Add(time.Millisecond))
+		if _, err := io.Copy(io.Discard, nc); errors.Is(err, os.ErrDeadlineExceeded) {
+			n++
+		}
+	}
+	return n
+}
+
+// keeps wants the server to leave at most so many of conns open.
+func keeps(t *testing.T, most int, conns []net.Conn) {
+	t.Helper()
+	rig.Eventually(t, patience, "idle connections are closed", func() error {
+		if n := open(conns); n > most {
+			return fmt.Errorf("%d of %d are open, want at most %d", n, len(conns), most)
+		}
+		return nil
+	})
+}
+
+// TestIdle has one address open connections that get no media, by one request that is answered or by waiting for rooms that do not exist.
+// They stay bounded, the newest is always served, and whoever watches there stays.
+func TestIdle(t *testing.T) {
+	t.Parallel()
+	const limit, many, from = 8, 100, "127.0.0.2"
+	s := start(t, "--limit_loopback=true", fmt.Sprintf("--conns_per_ip=%d", limit), "--conn_burst=100ms", "--conn_idle=2s", "--play_wait=1m", "--http_idle_timeout=1m")
+	b := s.bystand(t, "bystander")
+	viewer := s.raw(t, from, "httpflv_addr", get("/live/bystander.flv"))
+	if _, err := io.ReadFull(viewer, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	inputs := 0
+	for name, request := range map[string]string{
+		"W30 a file for everybody": get("/crossdomain.xml"),
+		"W30 no such room":         get("/live/none.flv"),
+		"W30 no request":           "",
+		"W30 WebSockets that wait": "GET /live/none.flv HTTP/1.1\r\nHost: h\r\n" + webSocketHeaders + "\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			var conns []net.Conn
+			for range many {
+				conns = append(conns, s.raw(t, from, "httpflv_addr", request))
+				inputs++
+			}
+			if resp, body := ask(t, "", operatorCall{method: "GET", target: "http://" + s.Addr("httpflv_addr") + "/crossdomain.xml"}); resp.StatusCode != http.StatusOK {
+				t.Errorf("a good client: HTTP %d %s", resp.StatusCode, body)
+			}
+			keeps(t, limit, conns)
+		})
+	}
+	t.Run("W30 players that wait", func(t *testing.T) {
+		var conns []net.Conn
+		for range 3 * limit {
+			p := s.dialFrom(t, from)
+			p.advance(connected)
+			p.play("none")
+			conns = append(conns, p.NC)
+			inputs++
+		}
+		keeps(t, limit, conns)
+	})
+	t.Run("W30 a viewer of long ago", func(t *testing.T) {
+		master, _, _ := mediaPlaylist(t, s, "bystander", "")
+		lines := strings.Split(strings.TrimSpace(master), "\n")
+		watched := []net.Conn{s.raw(t, from, "hls_addr", get("/live/"+lines[len(lines)-1]))}
+		if open(watched) == 0 {
+			t.Fatal("it is closed at once")
+		}
+		flood := func() {
+			var conns []net.Conn
+			for range 2 * limit {
+				conns = append(conns, s.raw(t, from, "hls_addr", get("/crossdomain.xml")))
+			}
+			inputs += len(conns)
+			keeps(t, limit, conns)
+			for _, nc := range conns {
+				nc.Close()
+			}
+		}
+		began := time.Now()
+		for open(watched) > 0 {
+			flood()
+			if time.Since(began) > patience {
+				t.Fatal("it stays, though it is idle and others of its address come")
+			}
+		}
+		if took := time.Since(began); took < time.Second {
+			t.Errorf("it was closed %v after its playlist", took)
+		}
+	})
+	viewer.SetReadDeadline(time.Now().Add(patience))
+	if _, err := io.ReadFull(viewer, make([]byte, 100_000)); err != nil {
+		t.Errorf("who watches at that address: %v", err)
+	}
+	b.finish()
+	if log := s.Stdout() + s.Stderr(); !strings.Contains(log, "conns_per_ip") {
+		t.Error("the log does not say why connections were closed")
+	}
+	s.audit(t, inputs)
+}
+
+// TestDescriptors has one address that watches take descriptors until it gets no more. Encoders, the operator and viewers at other
+// addresses are let in, and no viewer is ended.
+func TestDescriptors(t *testing.T) {
+	t.Parallel()
+	const files, from = 600, "127.0.0.2"
+	s := startWith(t, rig.Options{Files: files, Flags: []string{"--limit_loopback=true", "--conn_burst=100ms", "--play_wait=1m"}})
+	b := s.bystand(t, "bystander")
+	viewers, refused := 0, 0
+	var ended atomic.Int64
+	var reading sync.WaitGroup
+	for range files {
+		nc := s.raw(t, from, "httpflv_addr", get("/live/bystander.flv"))
+		nc.SetReadDeadline(time.Now().Add(prompt))
+		if _, err := io.ReadFull(nc, make([]byte, 1000)); err != nil {
+			refused++
+			nc.Close()
+			continue
+		}
+		nc.SetReadDeadline(time.Time{})
+		viewers++
+		reading.Go(func() {
+			io.Copy(io.Discard, nc)
+			ended.Add(1)
+		})
+	}
+	if refused == 0 || viewers < files/3 {
+		t.Errorf("%d viewers of one address were let in and %d refused", viewers, refused)
+	}
+	// More that neither publish nor play, from many addresses.
+	for i := range 300 {
+		s.raw(t, fmt.Sprintf("127.0.1.%d", 1+i%50), "rtmp_addr", "\x03")
+	}
+	for i := range 3 {
+		s.serves(t, fmt.Sprintf("127.0.2.%d", 1+i))
+	}
+	for i := range 3 {
+		nc := s.raw(t, fmt.Sprintf("127.0.3.%d", 1+i), "httpflv_addr", get("/live/bystander.flv"))
+		nc.SetReadDeadline(time.Now().Add(prompt))
+		if _, err := io.ReadFull(nc, make([]byte, 1000)); err != nil {
+			t.Errorf("a viewer at another address: %v", err)
+		}
+	}
+	for range 100 {
+		s.raw(t, from, "api_addr", "")
+	}
+	if resp, body := ask(t, s.API(""), operatorCall{method: "GET", target: "/healthz"}); resp.StatusCode != http.StatusOK {
+		t.Errorf("/healthz: %d %s", resp.StatusCode, body)
+	}
+	if n := ended.Load(); n > 0 {
+		t.Errorf("%d of %d viewers were ended", n, viewers)
+	}
+	b.finish()
+	reading.Wait()
+	if log := s.Stdout() + s.Stderr(); !strings.Contains(log, "a quarter of them") || strings.Contains(log, "too many open files") {
+		t.Error("the log does not say why connections were refused, or descriptors ran out")
+	}
+}
+
+// TestSchool has viewers of one address watch by HLS in both forms and by HTTP-FLV, all at once: none is refused.
+func TestSchool(t *testing.T) {
+	viewers, lasts := 400, 3*time.Second
+	if rig.Long() {
+		viewers, lasts = 2000, 20*time.Second
+	} else {
+		t.Parallel()
+	}
+	s := start(t, "--limit_loopback=true", "--gather=50ms")
+	bench := rig.Livego(t, t.TempDir(), nil, "bench", "--publish", s.RTMP(s.pushKey(t, "school")), "--bitrate", "100", "--gop", "1s",
+		"--play", s.HLS("school"), "--play", s.HLS("school"), "--play", "llhls+"+s.HLS("school"), "--play", s.FLV("school"),
+		"-n", strconv.Itoa(viewers), "--join", "2s", "--settle", "2s", "-d", lasts.String(), "--check", "0", "--json")
+	bench.Wait(lasts + 30*time.Second) // its exit code tells of a busy machine too
+	var m struct {
+		Viewers struct {
+			Joined, Lost int
+			Errors       map[string]int
+		}
+	}
+	if err := json.Unmarshal([]byte(bench.Stdout()), &m); err != nil {
+		t.Fatalf("livego bench: %v: %q\n%s", err, bench.Stdout(), bench.Stderr())
+	}
+	if v := m.Viewers; v.Joined != viewers || v.Lost > 0 || len(v.Errors) > 0 {
+		t.Errorf("of %d viewers: %+v", viewers, v)
+	}
+	if log := s.Stdout() + s.Stderr(); strings.Contains(log, "connection refused or closed") {
+		t.Error("connections of viewers were refused or closed")
+	}
+}
+
+// proxyV2 is a header of the PROXY protocol, version 2, of a client at an IPv4 address.
+func proxyV2(source string) string {
+	b := append([]byte("\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c"), net.ParseIP(source).To4()...)
+	b = append(b, 127, 0, 0, 1)
+	b = binary.BigEndian.AppendUint16(b, 4711)
+	return string(binary.BigEndian.AppendUint16(b, 1935))
+}
+
+// TestProxies has a trusted proxy say who its clients are, and others who claim to be one. Limits by address and the log see the client,
+// and nobody becomes the operator.
+func TestProxies(t *testing.T) {
+	t.Parallel()
+	const proxy, limit = "127.0.0.9", 8
+	s := start(t, "--trusted_proxies=127.0.0.9", "--proxy_protocol=rtmp,hls,api", fmt.Sprintf("--conns_per_ip=%d", limit), "--conn_burst=100ms", "--play_wait=1m")
+	b := s.bystand(t, "bystander")
+	logs := func(t *testing.T, remote, message string) {
+		t.Helper()
+		rig.Eventually(t, patience, "a line of the log of "+remote, func() error {
+			for line := range strings.SplitSeq(s.Stdout()+s.Stderr(), "\n") {
+				if strings.Contains(line, message) && strings.Contains(line, "remote="+remote) {
+					return nil
+				}
+			}
+			return errors.New("there is none")
+		})
+	}
+	publishFrom := func(t *testing.T, header, room string) {
+		t.Helper()
+		p := s.dialFrom(t, proxy)
+		p.room = room
+		p.send([]byte(header))
+		p.advance(publishing)
+	}
+	t.Run("RTMP by version 1", func(t *testing.T) {
+		publishFrom(t, "PROXY TCP4 192.0.2.1 127.0.0.1 4711 1935\r\n", "one")
+		logs(t, "192.0.2.1:4711", "publishing")
+	})
+	t.Run("RTMP by version 2", func(t *testing.T) {
+		publishFrom(t, proxyV2("192.0.2.2"), "two")
+		logs(t, "192.0.2.2:4711", "publishing")
+	})
+	t.Run("FLV by X-Forwarded-For", func(t *testing.T) {
+		s.raw(t, proxy, "httpflv_addr", get("/live/bystander.flv", "X-Forwarded-For: 1.2.3.4, 192.0.2.3"))
+		logs(t, "192.0.2.3:0", "playing")
+	})
+	t.Run("FLV by both", func(t *testing.T) {
+		s.raw(t, proxy, "hls_addr", "PROXY TCP4 127.0.0.9 127.0.0.1 1 1\r\n"+get("/live/bystander.flv", "X-Forwarded-For: 192.0.2.4"))
+		s.raw(t, proxy, "hls_addr", proxyV2("192.0.2.5")+get("/live/bystander.flv", "X-Forwarded-For: 1.2.3.4"))
+		logs(t, "192.0.2.5:4711", "playing") // who is no proxy has no word about others
+	})
+	t.Run("who is no trusted proxy", func(t *testing.T) {
+		s.raw(t, "127.0.0.8", "httpflv_addr", get("/live/bystander.flv", "X-Forwarded-For: 192.0.2.6"))
+		logs(t, "127.0.0.8:", "playing")
+		if n := open([]net.Conn{s.raw(t, "127.0.0.8", "rtmp_addr", "PROXY TCP4 192.0.2.6 127.0.0.1 4711 1935\r\n"+strings.Repeat("x", 2000))}); n > 0 {
+			keeps(t, 0, []net.Conn{s.raw(t, "127.0.0.8", "rtmp_addr", "PROXY TCP4 192.0.2.6 127.0.0.1 4711 1935\r\n"+strings.Repeat("x", 2000))})
+		}
+	})
+	t.Run("limits", func(t *testing.T) {
+		var conns []net.Conn
+		for range 4 * limit {
+			conns = append(conns, s.raw(t, proxy, "rtmp_addr", proxyV2("192.0.2.7")+"\x03"),
+				s.raw(t, proxy, "httpflv_addr", get("/live/none.flv", "X-Forwarded-For: 192.0.2.7", strings.TrimSuffix(webSocketHeaders, "\r\n"))))
+		}
+		keeps(t, limit, conns)
+		other := s.raw(t, proxy, "httpflv_addr", get("/live/bystander.flv", "X-Forwarded-For: 192.0.2.8"))
+		other.SetReadDeadline(time.Now().Add(patience))
+		if _, err := io.ReadFull(other, make([]byte, 1000)); err != nil {
+			t.Errorf("another client of the proxy: %v", err)
+		}
+	})
+	t.Run("nobody becomes the operator", func(t *testing.T) {
+		for name, r := range map[string]struct{ from, header, request string }{
+			"version 1":            {proxy, "PROXY TCP4 127.0.0.1 127.0.0.1 4711 8090\r\n", get("/control/get?room=x")},
+			"version 1, unknown":   {proxy, "PROXY UNKNOWN\r\n", get("/control/get?room=x")},
+			"version 2":            {proxy, proxyV2("127.0.0.1"), get("/control/get?room=x")},
+			"X-Forwarded-For":      {"127.0.0.8", "", get("/control/get?room=x", "X-Forwarded-For: 127.0.0.1")},
+			"both":                 {proxy, "PROXY TCP4 127.0.0.9 127.0.0.1 1 1\r\n", get("/control/get?room=x", "X-Forwarded-For: 127.0.0.1")},
+			"from another machine": {proxy, proxyV2("192.0.2.9"), get("/control/get?room=x")},
+		} {
+			nc := s.raw(t, r.from, "api_addr", r.header+strings.Replace(r.request, "Host: h", "Host: localhost", 1))
+			nc.SetReadDeadline(time.Now().Add(patience))
+			line := make([]byte, len("HTTP/1.1 403"))
+			if _, err := io.ReadFull(nc, line); err != nil || string(line) != "HTTP/1.1 403" {
+				t.Errorf("%s: %q %v, want a refusal", name, line, err)
+			}
+		}
+	})
+	b.finish()
+	s.audit(t, 0)
+}
