@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"livego/e2e/essence"
+	"livego/e2e/rig"
+	"livego/e2e/rtmp"
+	"livego/e2e/sample"
+)
+
+// TestEncoderResets has an encoder reset its connection, as its kernel does when it closes its socket with something of the server's
+// unread, while the server has not read what came before, and owes an answer. All that had arrived is seen, and the log says up to where.
+func TestEncoderResets(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s, src := rig.Start(t, rig.Options{Flags: []string{"--publish_hold=0s"}}), load(t, sample.Small)
+	c, err := rtmp.Open(net.Dialer{}, s.Addr("rtmp_addr"), "live", patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.NC.Close()
+	const chunk = 60000
+	send := func(messages ...rtmp.Message) {
+		t.Helper()
+		for _, m := range messages {
+			if err := c.Send(m); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	send(rtmp.Message{CSID: 2, Type: rtmp.SetChunkSize, Payload: binary.BigEndian.AppendUint32(nil, chunk)})
+	c.Out = chunk
+	if err := c.Publish(s.Key("movie")); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Started("NetStream.Publish.Start", patience); err != nil {
+		t.Fatal(err)
+	}
+	const most = 40 << 10 // bytes that the server's kernel takes for it
+	sent, pending := &essence.FLVFile{HasVideo: true, HasAudio: true}, 0
+	media := func(ok func(essence.FLVTag) bool) {
+		t.Helper()
+		for _, tag := range src.file.Tags[len(sent.Tags):] {
+			if !ok(tag) {
+				return
+			}
+			send(rtmp.Message{CSID: 4 + int(tag.Type)%2, Type: tag.Type, Time: tag.Time, StreamID: c.StreamID, Payload: tag.Body})
+			sent.Tags = append(sent.Tags, tag)
+		}
+	}
+	media(func(tag essence.FLVTag) bool { return tag.Time < 1000 })
+	s.AwaitLive("movie")
+	viewer := async(func() (*essence.FLVFile, error) { return watchFLV(t.Context(), rig.Client(), s.FLV("movie")) })
+	src.awaitSeen(t, s, 1, 12)
+
+	s.Signal(syscall.SIGSTOP)
+	send(rtmp.Message{CSID: 2, Type: rtmp.UserControl, Payload: []byte{0, 6, 0, 0, 0, 1}}) // a ping, of which the answer does not arrive
+	media(func(tag essence.FLVTag) bool {
+		pending += len(tag.Body) + 12
+		return pending < most
+	})
+	nc := c.NC.(*net.TCPConn)
+	rig.Eventually(t, patience, "what was sent has arrived", func() error { return unsent(nc) })
+	if err := nc.SetLinger(0); err != nil {
+		t.Fatal(err)
+	}
+	nc.Close()
+	s.Signal(syscall.SIGCONT)
+
+	got, err := viewer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := sent.Packets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packets, err := got.Packets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, "HTTP-FLV", want, packets, essence.Millisecond)
+	last := sent.Tags[len(sent.Tags)-1]
+	s.AwaitStderr(patience, func(log string) bool { return strings.Contains(log, "publisher lost") })
+	if told := fmt.Sprintf("last_timestamp_ms=%d", last.Time); !strings.Contains(s.Stderr(), told) {
+		t.Errorf("the log does not say %s:\n%s", told, s.Stderr())
+	}
+}
+
+// unsent fails while the kernel holds something for the peer of nc, which has not acknowledged it.
+func unsent(nc *net.TCPConn) error {
+	raw, err := nc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var n int32
+	var errno syscall.Errno
+	err = raw.Control(func(fd uintptr) {
+		_, _, errno = syscall.Syscall(syscall.SYS_IOCTL, fd, syscall.TIOCOUTQ, uintptr(unsafe.Pointer(&n)))
+	})
+	switch {
+	case err != nil:
+		return err
+	case errno != 0:
+		return errno
+	case n > 0:
+		return fmt.Errorf("%d bytes are left", n)
+	}
+	return nil
+}
