@@ -83,9 +83,7 @@ func makeKeysUntilKilled(t *testing.T, s *rig.Server, round, n int) map[string]s
 			}
 		})
 	}
-	select {
-	case <-enough:
-	case <-time.After(patience):
+	if !rig.Within(patience, enough) {
 		t.Errorf("round %d: no %d keys within %v", round, n, patience)
 	}
 	s.Kill()

@@ -32,12 +32,12 @@ func TestRefusals(t *testing.T) {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
 				p := server.In(t).PushTo(src.File(t), c.url, "-v", "verbose")
-				start := time.Now()
+				start := rig.StartWatch()
 				if p.Wait(patience) == 0 {
 					t.Fatalf("it was let in:\n%s", p.Stderr())
 				}
-				if took := time.Since(start); took > 5*time.Second {
-					t.Errorf("ffmpeg heard it after %v", took)
+				if start.Over(5 * time.Second) {
+					t.Error("ffmpeg heard it after more than 5 s")
 				}
 				// "Server error: " is how ffmpeg introduces the description of a refusal.
 				said := regexp.MustCompile(`Server error: *(.+)`).FindStringSubmatch(p.Stderr())

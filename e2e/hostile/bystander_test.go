@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"livego/e2e/rig"
 )
 
 // A bystander is an encoder and a player who behave, and who must not notice what others do. The encoder sends 25 frames a
@@ -19,9 +21,9 @@ type bystander struct {
 	stop            context.CancelFunc
 	sending, seeing chan struct{}
 
-	sentAt  [bystanderFrames]atomic.Int64 // nanoseconds of the clock, by number
+	sentAt  [bystanderFrames]atomic.Pointer[rig.Watch] // by number
 	sent    atomic.Int64
-	worst   time.Duration // from the encoder's write to the player's read
+	worst   time.Duration // from the encoder's write to the player's read, beside what the machine let both wait
 	seen    int
 	problem error
 }
@@ -65,7 +67,8 @@ func (b *bystander) send(ctx context.Context) {
 	tick := time.NewTicker(40 * time.Millisecond)
 	defer tick.Stop()
 	for n := range bystanderFrames {
-		b.sentAt[n].Store(time.Now().UnixNano())
+		watch := rig.StartWatch()
+		b.sentAt[n].Store(&watch)
 		if _, err := b.encoder.NC.Write(b.encoder.video(bystanderFrame(n)).Wire()); err != nil {
 			return
 		}
@@ -97,7 +100,8 @@ func (b *bystander) see() {
 			b.problem = fmt.Errorf("instead of frame %d the player got %.60q", b.seen, m.Payload)
 			return
 		}
-		b.worst = max(b.worst, time.Since(time.Unix(0, b.sentAt[b.seen].Load())))
+		_, late := b.sentAt[b.seen].Load().Took()
+		b.worst = max(b.worst, late)
 		b.seen++
 	}
 }

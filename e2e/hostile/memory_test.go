@@ -90,12 +90,32 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// fill sends n key frames of half a MiB.
+// fill sends n key frames of half a MiB, and returns when the server has them.
 func (p *peer) fill(n int) {
 	p.t.Helper()
+	const size = 512 << 10
+	want := p.received() + uint64(n)*size
 	for range n {
-		p.frame(keyFrame(bytes.Repeat([]byte{byte(p.sent) | 1}, 512<<10)))
+		p.frame(keyFrame(bytes.Repeat([]byte{byte(p.sent) | 1}, size)))
 	}
+	rig.Eventually(p.t, patience, "the server has it", func() error {
+		if got := p.received(); got < want {
+			return fmt.Errorf("%d of %d bytes", got, want)
+		}
+		return nil
+	})
+}
+
+// received returns how many bytes of pictures the server has received of p.
+func (p *peer) received() uint64 {
+	p.t.Helper()
+	for _, e := range p.on.In(p.t).Stat().Publishers {
+		if e.Key == "live/"+p.room {
+			return e.VideoTotalBytes
+		}
+	}
+	p.t.Fatalf("%s is not published", p.room)
+	return 0
 }
 
 // fillUntil fills bit by bit, and waits after each for the server to look again, until it is full.

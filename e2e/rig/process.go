@@ -53,19 +53,10 @@ func (o *Output) state() (string, <-chan struct{}) {
 
 // await waits until ok says yes to the output so far.
 func (o *Output) await(limit time.Duration, ok func(string) bool) bool {
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	for {
+	return waitUntil(limit, func() (bool, <-chan struct{}) {
 		s, changed := o.state()
-		if ok(s) {
-			return true
-		}
-		select {
-		case <-changed:
-		case <-timer.C:
-			return false
-		}
-	}
+		return ok(s), changed
+	}, nil)
 }
 
 // run starts cmd.
@@ -124,11 +115,7 @@ func FFmpeg(t testing.TB, args ...string) *Process {
 // Wait waits until the process has ended by itself and returns its exit code.
 func (p *Process) Wait(limit time.Duration) int {
 	p.t.Helper()
-	timer := time.NewTimer(limit)
-	defer timer.Stop()
-	select {
-	case <-p.done:
-	case <-timer.C:
+	if !Within(limit, p.done) {
 		p.t.Fatalf("%s has not ended after %v:\n%s", p.cmd, limit, p.errs)
 	}
 	return p.cmd.ProcessState.ExitCode()

@@ -311,8 +311,7 @@ func Get(t testing.TB, url string) []byte {
 // never announces itself, like the state of another process.
 func Eventually(t testing.TB, limit time.Duration, what string, f func() error) {
 	t.Helper()
-	deadline := time.NewTimer(limit)
-	defer deadline.Stop()
+	watch := StartWatch()
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
 	for {
@@ -320,10 +319,9 @@ func Eventually(t testing.TB, limit time.Duration, what string, f func() error) 
 		if err == nil {
 			return
 		}
-		select {
-		case <-again.C:
-		case <-deadline.C:
+		if watch.Over(limit) {
 			t.Fatalf("%s: not after %v: %v", what, limit, err)
 		}
+		<-again.C
 	}
 }

@@ -324,9 +324,7 @@ func (e *encoder) reset() {
 // awaitGone waits until the server has hung up.
 func (e *encoder) awaitGone() {
 	e.sc.t.Helper()
-	select {
-	case <-e.gone:
-	case <-time.After(patience):
+	if !rig.Within(patience, e.gone) {
 		e.sc.t.Fatal("the server keeps the encoder's connection")
 	}
 }

@@ -112,8 +112,8 @@ func (v *viewer) update(f func()) {
 // await waits until ok, which the viewer's news may change.
 func (v *viewer) await(t *testing.T, ok func() bool) {
 	t.Helper()
-	limit := time.NewTimer(patience)
-	defer limit.Stop()
+	watch, again := rig.StartWatch(), time.NewTicker(time.Second)
+	defer again.Stop()
 	for {
 		v.mu.Lock()
 		changed := v.changed
@@ -128,10 +128,12 @@ func (v *viewer) await(t *testing.T, ok func() bool) {
 				t.Errorf("%v was ended: %v", v, v.err)
 			}
 			return
-		case <-limit.C:
-			at, _ := v.progress()
-			t.Errorf("%v: nothing more after %v of the stream, for %v", v, at, patience)
-			return
+		case <-again.C:
+			if watch.Over(patience) {
+				at, _ := v.progress()
+				t.Errorf("%v: nothing more after %v of the stream, for %v", v, at, patience)
+				return
+			}
 		}
 	}
 }
@@ -146,9 +148,7 @@ func (v *viewer) flows(t *testing.T, d time.Duration) {
 // wait waits until the viewer was ended.
 func (v *viewer) wait(t *testing.T) {
 	t.Helper()
-	select {
-	case <-v.done:
-	case <-time.After(patience):
+	if !rig.Within(patience, v.done) {
 		at, _ := v.progress()
 		t.Fatalf("%v: was not ended, and saw the stream up to %v", v, at)
 	}
