@@ -44,7 +44,7 @@ func parseTarget(direction, text string, trusted bool) (*target, error) {
 	if err := t.check(direction, text); err != nil {
 		return nil, err
 	}
-	t.shown, t.secrets = show(u), secretsOf(u)
+	t.shown, t.secrets = show(u), t.secretsOf()
 	return t, nil
 }
 
@@ -139,9 +139,11 @@ func show(u *url.URL) string {
 	return s + hidden
 }
 
-// secretsOf returns the parts of u that are not shown.
-func secretsOf(u *url.URL) []string {
-	list := []string{u.RawQuery}
+// secretsOf returns the parts of the URL that are not shown.
+func (t *target) secretsOf() []string {
+	u := t.u
+	name, _, _ := strings.Cut(t.rtmp.Name, "?")
+	list := append([]string{u.RawQuery, t.rtmp.Name, name}, append(argumentsOf(t.rtmp.App), argumentsOf(t.rtmp.Name)...)...)
 	for _, path := range []string{u.Path, u.EscapedPath()} { // servers repeat it as they got it
 		parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
 		list = append(list, parts[min(1, len(parts)-1):]...)
@@ -156,6 +158,19 @@ func secretsOf(u *url.URL) []string {
 	list = slices.DeleteFunc(list, func(s string) bool { return len(s) < minSecret })
 	slices.SortFunc(list, func(a, b string) int { return len(b) - len(a) })
 	return list
+}
+
+// argumentsOf returns the values of the arguments behind an app or a name, as they stand there and as they are meant.
+func argumentsOf(part string) (values []string) {
+	_, query, _ := strings.Cut(part, "?")
+	for arg := range strings.SplitSeq(query, "&") {
+		_, value, _ := strings.Cut(arg, "=")
+		values = append(values, value)
+		if plain, err := url.QueryUnescape(value); err == nil {
+			values = append(values, plain)
+		}
+	}
+	return values
 }
 
 // reason puts why an attempt failed into a line for people, without the secrets of the URL: other servers repeat them.

@@ -25,6 +25,10 @@ var targets = []struct {
 	{live.Push, "rtmp://h/app/s3cret", false, "rtmp://h/app/***"},
 	{live.Push, "rtmps://h:443/app/in/s3cret?token=s3cret", false, "rtmps://h:443/app/***"},
 	{live.Push, "rtmp://user:s3cret@h/app/s3cret", true, "rtmp://h/app/***"},
+	{live.Push, "rtmp://h/app/?streamname=s3cret&key=s3cret", false, "rtmp://h/app/***"},
+	{live.Push, "rtmp://h/app?key=s3cret/s3cret", false, "rtmp://h/***"},
+	{live.Push, "rtmp://h/app/x%2Fs3cret", false, "rtmp://h/app/***"},
+	{live.Push, "rtmp://h/?streamname=s3cret", false, "!rtmp://host/app/name"},
 	{live.Push, "rtmp://h:25/app/x", true, "rtmp://h:25/app/***"},
 	{live.Pull, "rtmp://h:1936/app/s3cret", false, "rtmp://h:1936/app/***"},
 	{live.Pull, "http://h/app/s3cret.flv?x=s3cret", false, "http://h/app/***"},
@@ -126,6 +130,14 @@ func TestReason(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, said := range []string{"no k3y with+more", "no k3y%20with+more", "no k3y+with%2Bmore"} {
+		if got := to.reason(errors.New(said)); got != "no ***" {
+			t.Errorf("%q becomes %q", said, got)
+		}
+	}
+	if to, err = parseTarget(live.Push, "rtmp://h/app?auth=s3cr%2Bet/k3y-of-it?sign=m0re", true); err != nil {
+		t.Fatal(err)
+	}
+	for _, said := range []string{"no s3cr%2Bet", "no s3cr+et", "no k3y-of-it"} {
 		if got := to.reason(errors.New(said)); got != "no ***" {
 			t.Errorf("%q becomes %q", said, got)
 		}

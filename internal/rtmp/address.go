@@ -7,30 +7,29 @@ import (
 	"strings"
 )
 
-// An Address is where a stream is: rtmp://host[:port]/app[/instance]/name[?query], or rtmps.
+// An Address is where a stream is: rtmp://host[:port]/app[/instance][?arguments]/name[?arguments], or rtmps. Each part is as it stands in the
+// URL, escapes included: servers get from ffmpeg and from us the same bytes.
 type Address struct {
 	Host  string // host:port to connect to
 	TLS   bool
-	App   string // with the instance
-	Name  string // with the query
+	App   string // with the instance, and arguments that stand before the name
+	Name  string // with arguments, or of arguments alone
 	TCURL string // the address up to the app, without user and password
 }
 
 // ErrAddress is said of an address that cannot be that of a stream.
 var ErrAddress = errors.New("an RTMP address has the form rtmp://host/app/name")
 
-// ParseAddress reads an rtmp or rtmps URL; anything else is ErrAddress.
+// ParseAddress reads an rtmp or rtmps URL; anything else is ErrAddress. It divides path and query as ffmpeg does (rtmp_open in
+// libavformat/rtmpproto.c): slashes count wherever they stand, in arguments too.
 func ParseAddress(u *url.URL) (Address, error) {
 	a := Address{TLS: u.Scheme == "rtmps"}
-	app, name, ok := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
-	if i := strings.LastIndex(name, "/"); i >= 0 {
-		app, name = app+"/"+name[:i], name[i+1:]
-	}
-	if u.Scheme != "rtmp" && !a.TLS || !ok || app == "" || name == "" || u.Hostname() == "" {
+	if u.Scheme != "rtmp" && !a.TLS || u.Hostname() == "" {
 		return Address{}, ErrAddress
 	}
-	if u.RawQuery != "" {
-		name += "?" + u.RawQuery
+	a.App, a.Name = splitPath(strings.TrimPrefix(rawPath(u), "/"))
+	if a.App == "" || a.Name == "" {
+		return Address{}, ErrAddress
 	}
 	port := u.Port()
 	switch {
@@ -40,6 +39,44 @@ func ParseAddress(u *url.URL) (Address, error) {
 	default:
 		port = "1935"
 	}
-	a.App, a.Name, a.Host, a.TCURL = app, name, net.JoinHostPort(u.Hostname(), port), u.Scheme+"://"+u.Host+"/"+app
+	a.Host = net.JoinHostPort(u.Hostname(), port)
+	a.TCURL = u.Scheme + "://" + a.Host + "/" + a.App
 	return a, nil
+}
+
+// rawPath returns the path and the query of u as they were written.
+func rawPath(u *url.URL) string {
+	path := u.RawPath
+	if path == "" {
+		path = u.EscapedPath()
+	}
+	if u.RawQuery != "" || u.ForceQuery {
+		path += "?" + u.RawQuery
+	}
+	path, _, _ = strings.Cut(path, " ") // options of librtmp
+	return path
+}
+
+// splitPath divides a path into app and name. The name begins after the second slash, the one behind the instance; after the first where
+// there is no second, or where a prefix such as mp4: stands before it.
+func splitPath(path string) (app, name string) {
+	_, query, _ := strings.Cut(path, "?")
+	switch _, list, listed := strings.Cut(query, "slist="); {
+	case listed:
+		app = path
+		name, _, _ = strings.Cut(list, "&")
+	case strings.HasPrefix(path, "ondemand/"):
+		app, name, _ = strings.Cut(path, "/")
+	default:
+		app, name, _ = strings.Cut(path, "/")
+		if instance, rest, ok := strings.Cut(name, "/"); ok && !strings.Contains(instance, ":") {
+			app, name = app+"/"+instance, rest
+		}
+	}
+	if hasPrefix := strings.Contains(name, ":"); !hasPrefix && (strings.HasSuffix(name, ".mp4") || strings.HasSuffix(name, ".f4v")) {
+		name = "mp4:" + name
+	} else {
+		name = strings.TrimSuffix(name, ".flv")
+	}
+	return app, name
 }
