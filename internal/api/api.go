@@ -31,6 +31,9 @@ type Options struct {
 	// Door decides who may ask. Every request passes it except /healthz and /readyz, which tell nothing.
 	Door interface {
 		Check(*http.Request, auth.Access) error
+		Login(r *http.Request, credential string) (auth.Session, error)
+		Logout(r *http.Request, csrf string) error
+		Session(*http.Request) (auth.Session, bool)
 	}
 	// Mint makes tokens; without a secret it makes none.
 	Mint auth.Mint
@@ -46,6 +49,8 @@ type Options struct {
 	// every address, or is missing, means the host by which the page was asked for. "" where there is no such listener.
 	RTMP, FLV, HLS string
 	RTMPS, HTTPS   string // the same by TLS; HTTPS has both FLV and HLS
+	// PublicURL is where a proxy serves all this. When it is set, every link starts with it, or with its host where it is of RTMP.
+	PublicURL string
 
 	// StaticsDir holds the files of /statics/. Where there is no such directory the files of the binary are served.
 	StaticsDir string
@@ -111,8 +116,18 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/readyz":
 		readOnly(s.serveReady).ServeHTTP(w, r)
 		return
+	case "/login":
+		s.serveLogin(w, r)
+		return
+	case "/logout":
+		s.serveLogout(w, r)
+		return
 	}
 	if err := s.admit(w, r); err != nil {
+		if s.loginHelps(r, err) {
+			s.writeLogin(w, r, loginData{Next: r.URL.Path, Hint: auth.Hint(err)})
+			return
+		}
 		fail(w, r, err)
 		return
 	}

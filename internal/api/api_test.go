@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"livego/internal/auth"
 	"livego/internal/live"
@@ -18,7 +19,7 @@ import (
 func guarded(t *testing.T) (*scene, string) {
 	t.Helper()
 	dir := t.TempDir()
-	door, err := auth.OpenDoor(dir, auth.DoorOptions{})
+	door, err := auth.OpenDoor(dir, auth.DoorOptions{SessionTime: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"livego/internal/auth"
 	"livego/internal/live"
 	"livego/internal/media"
 	"livego/internal/stream"
@@ -25,6 +26,8 @@ import (
 var (
 	//go:embed page/page.html
 	pageHTML string
+	//go:embed page/login.html
+	loginHTML string
 	//go:embed page/page.css
 	pageCSS string
 	//go:embed page/page.js
@@ -36,11 +39,11 @@ var (
 // A page is the template of / with what does not change. Style and script are part of the page, so that it works where each
 // request needs a token; its policy names them by their digests, so that nothing else runs.
 type page struct {
-	template *template.Template
-	policy   string
-	css      template.CSS
-	js       template.JS
-	icon     template.URL
+	main, login *template.Template
+	policy      string
+	css         template.CSS
+	js          template.JS
+	icon        template.URL
 }
 
 func newPage() *page {
@@ -49,11 +52,12 @@ func newPage() *page {
 		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 	}
 	return &page{
-		template: template.Must(template.New("page").Parse(pageHTML)),
-		policy:   policy + "; img-src data:; style-src " + digest(pageCSS) + "; script-src " + digest(pageJS),
-		css:      template.CSS(pageCSS),
-		js:       template.JS(pageJS),
-		icon:     template.URL("data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString(icon)),
+		main:   template.Must(template.New("page").Parse(pageHTML)),
+		login:  template.Must(template.New("login").Parse(loginHTML)),
+		policy: policy + "; img-src data:; style-src " + digest(pageCSS) + "; script-src " + digest(pageJS),
+		css:    template.CSS(pageCSS),
+		js:     template.JS(pageJS),
+		icon:   template.URL("data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString(icon)),
 	}
 }
 
@@ -66,6 +70,8 @@ type pageData struct {
 	Streams []streamData
 	Tour    *tourData // nil where no app may be published to
 	Tokens  bool      // can be made
+	Keys    bool      // can be shown
+	CSRF    string    // of the session, "" where the browser needs none
 }
 
 // streamData is one live stream in words.
@@ -103,18 +109,30 @@ type tourData struct {
 // servePage serves /.
 func (s *server) servePage(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
-	data := pageData{CSS: s.page.css, JS: s.page.js, Icon: s.page.icon, Version: s.Version, Tour: s.tour(r), Tokens: s.Mint.Secret != "" && len(s.Apps) > 0}
+	session, loggedIn := s.Door.Session(r)
+	operates := !loggedIn || session.Rights >= auth.Operate
+	data := pageData{
+		CSS: s.page.css, JS: s.page.js, Icon: s.page.icon, Version: s.Version, Tour: s.tour(r), CSRF: session.CSRF,
+		Keys: operates, Tokens: operates && s.Mint.Secret != "" && len(s.Apps) > 0,
+	}
 	for _, in := range s.Hub.Snapshot() {
 		data.Streams = append(data.Streams, s.describe(in, r.Host, now))
 	}
+	s.writePage(w, r, s.page.main, http.StatusOK, data)
+}
+
+// writePage answers with a page.
+func (s *server) writePage(w http.ResponseWriter, r *http.Request, t *template.Template, status int, data any) {
 	var body bytes.Buffer
-	if err := s.page.template.Execute(&body, data); err != nil {
+	if err := t.Execute(&body, data); err != nil {
 		s.Log.Error("page failed", "err", err)
 		fail(w, r, err)
 		return
 	}
 	w.Header().Set("Content-Security-Policy", s.page.policy)
+	w.Header().Set("Cross-Origin-Opener-Policy", "same-origin")
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
 	w.Write(body.Bytes())
 }
 
@@ -123,13 +141,13 @@ func (s *server) tour(r *http.Request) *tourData {
 		return nil
 	}
 	app := s.Apps[0]
-	scheme := "http"
-	if r.TLS != nil {
-		scheme = "https"
+	base := s.PublicURL
+	if base == "" {
+		base = scheme(r) + "://" + r.Host
 	}
 	return &tourData{
-		GetKey: scheme + "://" + r.Host + "/control/get?room=movie",
-		Server: joinURL(s.RTMP, r.Host, app.Name),
+		GetKey: strings.TrimSuffix(base, "/") + "/control/get?room=movie",
+		Server: s.rtmpURL(s.RTMP, r.Host, app.Name),
 		Watch:  s.links(app, live.Name{App: app.Name, Room: "movie"}, r.Host),
 	}
 }
@@ -227,27 +245,34 @@ func protos(count map[string]int) string {
 // links returns the URLs by which name may be watched, as seen from who asked for host.
 func (s *server) links(app App, name live.Name, host string) []link {
 	var links []link
-	add := func(label, base, room string) {
-		if u := joinURL(base, host, name.App, room); u != "" {
+	add := func(on bool, label, u string) {
+		if on && u != "" {
 			links = append(links, link{label, template.URL(u)})
 		}
 	}
-	add("RTMP", s.RTMP, name.Room)
-	if app.FLV {
-		add("FLV", s.FLV, name.Room+".flv")
+	flv, hls, https := s.FLV, s.HLS, s.HTTPS
+	if s.PublicURL != "" {
+		flv, hls, https = s.PublicURL, s.PublicURL, ""
 	}
-	if app.HLS {
-		add("HLS", s.HLS, name.Room+".m3u8")
-	}
+	add(true, "RTMP", s.rtmpURL(s.RTMP, host, name.App, name.Room))
+	add(app.FLV, "FLV", joinURL(flv, host, name.App, name.Room+".flv"))
+	add(app.HLS, "HLS", joinURL(hls, host, name.App, name.Room+".m3u8"))
 	// By TLS too, where it is served: behind the others, which scripts may count on.
-	add("RTMPS", s.RTMPS, name.Room)
-	if app.FLV {
-		add("FLV by HTTPS", s.HTTPS, name.Room+".flv")
-	}
-	if app.HLS {
-		add("HLS by HTTPS", s.HTTPS, name.Room+".m3u8")
-	}
+	add(true, "RTMPS", s.rtmpURL(s.RTMPS, host, name.App, name.Room))
+	add(app.FLV, "FLV by HTTPS", joinURL(https, host, name.App, name.Room+".flv"))
+	add(app.HLS, "HLS by HTTPS", joinURL(https, host, name.App, name.Room+".m3u8"))
 	return links
+}
+
+// rtmpURL is joinURL for a listener of RTMP. With a public URL it is on the host of that, on the port of the listener.
+func (s *server) rtmpURL(base, requestHost string, parts ...string) string {
+	u, err := url.Parse(base)
+	public, publicErr := url.Parse(s.PublicURL)
+	if s.PublicURL == "" || base == "" || err != nil || publicErr != nil {
+		return joinURL(base, requestHost, parts...)
+	}
+	u.Host = net.JoinHostPort(public.Hostname(), u.Port())
+	return u.JoinPath(parts...).String()
 }
 
 // joinURL returns base with a path; its host, where it stands for every address, is that of the request. "" for no base.

@@ -60,7 +60,7 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 }
 
 func forPeople(path string) bool {
-	return path == "/" || path == "/healthz" || path == "/readyz" ||
+	return path == "/" || path == "/healthz" || path == "/readyz" || path == "/login" || path == "/logout" ||
 		strings.HasPrefix(path, "/statics/") || strings.HasPrefix(path, "/debug/")
 }
 

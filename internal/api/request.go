@@ -55,7 +55,10 @@ func needed(r *http.Request) auth.Access {
 
 // shownPath returns the path of a request that was refused, if it is one of ours: anything else may be anything, a secret too.
 func shownPath(path string) string {
-	for _, p := range []string{"/control/get", "/control/reset", "/control/delete", "/control/push", "/control/pull", "/stat/livestat", "/statics/", "/debug/", v1, "/"} {
+	for _, p := range []string{
+		"/control/get", "/control/reset", "/control/delete", "/control/push", "/control/pull", "/stat/livestat", "/statics/", "/debug/",
+		"/login", "/logout", v1, "/",
+	} {
 		if path == p || strings.HasSuffix(p, "/") && p != "/" && strings.HasPrefix(path, p) || p == v1 && strings.HasPrefix(path, v1) {
 			return p
 		}
@@ -67,10 +70,7 @@ func shownPath(path string) string {
 func (s *server) admit(w http.ResponseWriter, r *http.Request) error {
 	need := needed(r)
 	if err := s.Door.Check(r, need); err != nil {
-		s.Audit.Note(auth.Refusal{What: "manage", Path: shownPath(r.URL.Path), Proto: "http", Remote: r.RemoteAddr, Reason: live.Reason(err)})
-		if suppressed, ok := s.refused.Allow(live.KindOf(err).String()); ok {
-			s.Log.Warn("request refused", "path", shownPath(r.URL.Path), "remote", r.RemoteAddr, "reason", live.Reason(err), "suppressed", suppressed)
-		}
+		s.noteRefusal(r, err)
 		return err
 	}
 	if need.Embedded && r.Header.Get("Origin") == "null" { // as that of the operator's own files is, in their sandbox
@@ -81,6 +81,11 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request) error {
 	if p := r.URL.Path; p != "/" && path.Clean(p) != strings.TrimSuffix(p, "/") {
 		return errNoRoute
 	}
+	return boundBody(w, r)
+}
+
+// boundBody refuses bodies that are compressed or too long, and bounds what is read of the others.
+func boundBody(w http.ResponseWriter, r *http.Request) error {
 	if c := r.Header.Get("Content-Encoding"); c != "" && c != "identity" {
 		return errCoded
 	}
@@ -90,6 +95,15 @@ func (s *server) admit(w http.ResponseWriter, r *http.Request) error {
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	return nil
+}
+
+// noteRefusal writes to the audit and the log that r was refused.
+func (s *server) noteRefusal(r *http.Request, err error) {
+	path, reason := shownPath(r.URL.Path), live.Reason(err)
+	s.Audit.Note(auth.Refusal{What: "manage", Path: path, Proto: "http", Remote: r.RemoteAddr, Reason: reason})
+	if suppressed, ok := s.refused.Allow(live.KindOf(err).String()); ok {
+		s.Log.Warn("request refused", "path", path, "remote", r.RemoteAddr, "reason", reason, "suppressed", suppressed)
+	}
 }
 
 // enveloped serves a documented route. Scripts use it with GET and POST, some with DELETE; of the other methods HEAD and OPTIONS

@@ -33,6 +33,11 @@ type scene struct {
 type openDoor struct{}
 
 func (openDoor) Check(*http.Request, auth.Access) error { return nil }
+func (openDoor) Login(*http.Request, string) (auth.Session, error) {
+	return auth.Session{}, live.Errorf(live.Denied, "no")
+}
+func (openDoor) Logout(*http.Request, string) error         { return nil }
+func (openDoor) Session(*http.Request) (auth.Session, bool) { return auth.Session{}, false }
 
 // newScene returns a scene; change may alter its Options first.
 func newScene(t testing.TB, change func(*Options)) *scene {

@@ -131,7 +131,7 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 func openDoor(cfg config.Config) (*auth.Door, error) {
 	o := auth.DoorOptions{
 		Hosts: cfg.APIHosts, JWTSecret: cfg.JWT.Secret, JWTAlgorithm: cfg.JWT.Algorithm,
-		Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
+		SessionTime: cfg.APISession, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
 	}
 	for _, text := range cfg.APIAllow {
 		network, err := config.ParseNetwork(text)
@@ -214,7 +214,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) (err error) {
 		Mint: auth.Mint{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP: "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
 		RTMPS: baseURL(cfg.EnableRTMPS, "rtmps://", cfg.RTMPSAddr), HTTPS: baseURL(cfg.EnableHTTPS, "https://", cfg.HTTPSAddr),
-		StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: version(),
+		PublicURL: cfg.PublicURL, StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: version(),
 		Recordings: recordings,
 	})
 	return nil

@@ -27,12 +27,15 @@ type DoorOptions struct {
 	JWTSecret    string   // "" for no JWTs; with one, requests from loopback need a credential too
 	JWTAlgorithm string   // HS256, HS384 or HS512
 
-	// Allow are the networks from which requests need no credential. Loopback addresses in them have no effect: AllowUsers decides there.
+	// Allow are the networks from which requests need no credential. Loopback addresses in them have no effect: AllowUsers decides
+	// there.
 	Allow []netip.Prefix
 	// AllowUsers are the system accounts of this machine whose requests need no credential.
 	AllowUsers []uint32
 	// User returns the user that owns the other end of a request's connection; nil stands for peeruser.Of.
 	User func(context.Context) (uint32, error)
+
+	SessionTime time.Duration // how long a browser stays logged in
 
 	Failures      int // refused credentials a minute and address, as in Options
 	LimitLoopback bool
@@ -51,6 +54,9 @@ type Door struct {
 	systemMax  uint32 // the highest user ID of system accounts
 	user       func(context.Context) (uint32, error)
 	failures   failures
+
+	sessionTime time.Duration
+	sessions    sessions
 }
 
 // OpenDoor reads the admin token from dir, making token, file (mode 0600) and dir (0700) when they are absent.
@@ -70,6 +76,8 @@ func OpenDoor(dir string, o DoorOptions) (*Door, error) {
 		systemMax:  peeruser.ReadSystemUIDMax(),
 		user:       o.User,
 		failures:   failures{limit: o.Failures, loopback: o.LimitLoopback},
+
+		sessionTime: o.SessionTime,
 	}
 	if d.user == nil {
 		d.user = peeruser.Of
@@ -90,7 +98,7 @@ type Access struct {
 // every bad credential and with ErrRights in its chain for a good one, or Invalid when r carries two different credentials. An
 // address that has failed too often waits here.
 //
-// A credential comes as "Authorization: Bearer T" or as the query's jwt=T.
+// A credential comes as "Authorization: Bearer T", as the query's jwt=T, or as the cookie of a session that Login opened.
 func (d *Door) Check(r *http.Request, need Access) error {
 	if err := checkOrigin(r, need); err != nil {
 		return err
@@ -98,6 +106,12 @@ func (d *Door) Check(r *http.Request, need Access) error {
 	credential, err := credentialOf(r)
 	if err != nil {
 		return err
+	}
+	if session, ok := d.Session(r); ok {
+		if credential != "" {
+			return errTwoCredentials()
+		}
+		return session.check(r, need)
 	}
 	has, why := d.without(r, need)
 	if credential == "" && has >= need.Rights {
@@ -114,7 +128,33 @@ func (d *Door) Check(r *http.Request, need Access) error {
 	if credential != "" { // who has shown nothing has not guessed
 		d.failures.add(addr)
 	}
-	return live.Errorf(live.Denied, "this needs a credential: the admin token (file %s of the data directory) or a JWT, as Authorization: Bearer%s", TokenFile, why)
+	return &live.Error{Kind: live.Denied, Err: noCredentialError{why}}
+}
+
+// ErrCredential is in the chain of the Door's refusals that a good credential would have avoided.
+var ErrCredential = errors.New("no credential")
+
+type noCredentialError struct{ why string }
+
+func (e noCredentialError) Error() string {
+	text := "this needs a credential: the admin token (file " + TokenFile + " of the data directory) or a JWT, " +
+		"as Authorization: Bearer"
+	if e.why != "" {
+		text += ". " + e.why
+	}
+	return text
+}
+func (noCredentialError) Unwrap() error { return ErrCredential }
+
+// Hint returns why a request from here, or from a network that needs no credential, was refused for the lack of one; "" for any other
+// error.
+func Hint(err error) string {
+	e, _ := errors.AsType[noCredentialError](err)
+	return e.why
+}
+
+func errTwoCredentials() error {
+	return live.Errorf(live.Invalid, "the request carries two different credentials")
 }
 
 // opens returns what credential allows: the admin token everything, a JWT what its claim role says, and everything without one;
@@ -165,7 +205,7 @@ func credentialOf(r *http.Request) (string, error) {
 		}
 	}
 	if all = slices.Compact(all); len(all) > 1 {
-		return "", live.Errorf(live.Invalid, "the request carries two different credentials")
+		return "", errTwoCredentials()
 	}
 	if len(all) == 0 {
 		return "", nil

@@ -14,7 +14,7 @@ import (
 	"livego/internal/peeruser"
 )
 
-// without returns the rights of r without a credential, and why they are not all, to be put behind a refusal.
+// without returns the rights of r without a credential, and why they are not all, in a sentence, where it is not plain.
 func (d *Door) without(r *http.Request, need Access) (Rights, string) {
 	addr := client(r.RemoteAddr)
 	local := addr.IsLoopback()
@@ -22,24 +22,24 @@ func (d *Door) without(r *http.Request, need Access) (Rights, string) {
 		return 0, ""
 	}
 	if need.Credential {
-		return 0, ". It is required from this machine too"
+		return 0, "It is required from this machine too"
 	}
 	if len(d.secret) > 0 {
 		return 0, ""
 	}
 	if sign := proxySign(r); sign != "" {
-		return 0, ". " + sign
+		return 0, sign
 	}
 	if !d.ownHost(r) && (local || !literal(hostOf(r))) {
-		return 0, ". Without one, the operator's interface does not answer to this host name: add it to api_hosts"
+		return 0, "Without one, the operator's interface does not answer to this host name: add it to api_hosts"
 	}
 	if local && !need.Monitoring {
 		if why := d.systemAccount(r); why != "" {
-			return 0, ". " + why
+			return 0, why
 		}
 	}
 	if !browserTold(r) && (local || fromBrowser(r)) {
-		return Read, ". Without one, only reading is allowed by this host name over HTTP, where browsers do not say which site's page " +
+		return Read, "Without one, only reading is allowed by this host name over HTTP, where browsers do not say which site's page " +
 			"sent a request: use localhost or HTTPS"
 	}
 	return Admin, ""
@@ -102,5 +102,6 @@ func (d *Door) systemAccount(r *http.Request) string {
 	if u, err := user.LookupId(id); err == nil {
 		name = u.Username
 	}
-	return fmt.Sprintf("The connection belongs to the system account %s, which may be a proxy for anybody; api_allow_users: [%s] trusts it", name, name)
+	return fmt.Sprintf("The connection belongs to the system account %s, which may be a proxy for anybody; "+
+		"api_allow_users: [%s] trusts it", name, name)
 }

@@ -79,6 +79,9 @@ func (c Config) problems() []problem {
 			add("relay_allow", "%.64q is no address, range or host name", a)
 		}
 	}
+	if c.PublicURL != "" && !isBaseURL(c.PublicURL) {
+		add("public_url", "must be an http or https URL without a user, a query or a fragment")
+	}
 	for _, a := range c.APIAllow {
 		if _, err := ParseNetwork(a); err != nil {
 			add("api_allow", "%v", err)
@@ -114,6 +117,13 @@ func (c Config) problems() []problem {
 		}
 	}
 	return all
+}
+
+// isBaseURL reports whether paths can be put behind text.
+func isBaseURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.User == nil && u.RawQuery == "" && !u.ForceQuery &&
+		!strings.Contains(text, "#")
 }
 
 // ParseNetwork reads an address or a range of addresses.

@@ -5,6 +5,7 @@ setInterval(async () => {
   if (document.hidden || !getSelection().isCollapsed) return;
   try {
     const answer = await fetch(location.href, { signal: AbortSignal.timeout(4000) });
+    if (answer.status === 403) location.reload(); // the session is over
     if (!answer.ok) throw new Error(answer.status);
     const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
     document.getElementById("live").replaceWith(fresh.getElementById("live"));
@@ -15,22 +16,38 @@ setInterval(async () => {
   }
 }, 3000);
 
-// Tokens. The page may have been asked for with a credential in its address, which then goes with the request.
-document.getElementById("token")?.addEventListener("submit", async (event) => {
+// What a request needs: a page that was asked for with a credential in its address sends it along, one of a session shows the token.
+function credential() {
+  const headers = {};
+  const jwt = new URLSearchParams(location.search).get("jwt");
+  const csrf = document.querySelector("meta[name=csrf-token]");
+  if (jwt) headers.Authorization = "Bearer " + jwt;
+  if (csrf) headers["X-CSRF-Token"] = csrf.content;
+  return headers;
+}
+
+// Sends a request and shows in element what text makes of the answer.
+async function show(element, path, headers, body, text) {
+  try {
+    const answer = await fetch(path, { method: "POST", headers: { ...credential(), ...headers }, body, signal: AbortSignal.timeout(10000) });
+    element.textContent = text(answer.ok, await answer.json());
+  } catch {
+    element.textContent = "no answer from the server";
+  }
+  element.hidden = false;
+}
+
+document.getElementById("key")?.addEventListener("submit", (event) => {
   event.preventDefault();
-  const form = new FormData(event.target), made = document.getElementById("made");
+  show(document.getElementById("shown"), "/control/get", {}, new URLSearchParams(new FormData(event.target)), (_, said) => said.data);
+});
+
+document.getElementById("token")?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const form = new FormData(event.target);
   const [app, room] = form.get("stream").split("/");
   const wish = { action: form.get("action"), app, room, for: form.get("for"), once: form.has("once") };
   if (form.get("viewers") && wish.action === "play") wish.viewers = Number(form.get("viewers"));
-  const headers = { "Content-Type": "application/json" };
-  const jwt = new URLSearchParams(location.search).get("jwt");
-  if (jwt) headers.Authorization = "Bearer " + jwt;
-  try {
-    const answer = await fetch("/api/v1/tokens", { method: "POST", headers, body: JSON.stringify(wish), signal: AbortSignal.timeout(10000) });
-    const said = await answer.json();
-    made.textContent = answer.ok ? [said.token, ...said.urls].join("\n\n") : said.detail;
-  } catch {
-    made.textContent = "no answer from the server";
-  }
-  made.hidden = false;
+  show(document.getElementById("made"), "/api/v1/tokens", { "Content-Type": "application/json" }, JSON.stringify(wish),
+    (ok, said) => ok ? [said.token, ...said.urls].join("\n\n") : said.detail);
 });

@@ -1,0 +1,46 @@
+// Logs in to the operator's page in Chromium, uses it, logs out, and prints what was seen, as JSON.
+//
+//   node login.mjs URL TOKEN DIRECTORY-FOR-SCREENSHOTS|''
+import { chromium } from 'playwright-core'
+
+const [url, token, shots] = process.argv.slice(2)
+const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox', '--disable-dev-shm-usage'] })
+const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 900, height: 700 } })
+const page = await context.newPage()
+page.on('pageerror', (err) => console.error(err))
+const shot = async (name) => shots && page.screenshot({ path: `${shots}/${name}.png`, fullPage: true })
+const seen = {}
+
+seen.refused = (await page.goto(url)).status()
+await shot('login')
+await page.fill('#credential', 'guess')
+await page.click('text=Log in >> nth=-1')
+seen.wrong = await page.textContent('#wrong')
+await shot('wrong')
+await page.fill('#credential', token)
+await page.press('#credential', 'Enter')
+await page.waitForSelector('text=Nothing is live.')
+seen.address = page.url()
+seen.cookies = await context.cookies()
+seen.link = await page.getAttribute('#key ~ pre a', 'href')
+seen.links = await page.$$eval('.links a', (links) => links.map((a) => a.href))
+await page.fill('#key input', 'cinema')
+await page.click('#key button')
+await page.waitForSelector('#shown:not([hidden])')
+seen.key = await page.textContent('#shown')
+await shot('page')
+// A page of another site with the cookie: the browser sends none.
+const other = await context.newPage()
+await other.goto('data:text/html,<p>other')
+seen.foreign = await other.evaluate((u) => new Promise((done) => {
+  const image = new Image()
+  image.onload = image.onerror = () => done('tried')
+  image.src = u
+}), new URL('/control/delete?room=cinema', url).href)
+// The same by our page, without its token.
+seen.unproved = await page.evaluate(() => fetch('/control/delete?room=cinema').then((r) => r.status))
+await page.click('text=Log out')
+await page.waitForSelector('#credential')
+seen.after = await page.evaluate(() => fetch('/stat/livestat').then((r) => r.status))
+console.log(JSON.stringify(seen))
+await browser.close()

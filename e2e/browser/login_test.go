@@ -1,0 +1,111 @@
+package browser
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+)
+
+// startDocumentedProxy starts nginx, with TLS, and with the locations that docs/operating.md has. It returns its address.
+func startDocumentedProxy(t *testing.T, s *rig.Server) string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	locations := ""
+	for _, m := range regexp.MustCompile("(?s)```nginx\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+		locations += m[1]
+	}
+	if strings.Count(locations, "location ") != 2 {
+		t.Fatalf("docs/operating.md has these locations:\n%s", locations)
+	}
+	locations = strings.NewReplacer("127.0.0.1:8090", s.Addr("api_addr"), "127.0.0.1:7002", s.Addr("hls_addr")).Replace(locations)
+	dir := t.TempDir()
+	cert, key, _ := rig.Certificate(t)
+	addr := fmt.Sprintf("127.0.0.1:%d", rig.FreePorts(t, 1)[0])
+	conf := fmt.Sprintf(`
+		daemon off; master_process off; pid %s/pid; error_log stderr warn;
+		events {}
+		http { access_log off; server { listen %s ssl; ssl_certificate %s; ssl_certificate_key %s; %s } }`, dir, addr, cert, key, locations)
+	file := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	nginx := rig.Go(t, "nginx", "-c", file, "-p", dir, "-e", "stderr")
+	rig.Eventually(t, 10*time.Second, "nginx", func() error {
+		if nginx.Ended() {
+			t.Fatalf("nginx has ended: %s", nginx.Stderr())
+		}
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			c.Close()
+		}
+		return err
+	})
+	return addr
+}
+
+// TestLogin logs in through the documented proxy, and finds the links right: with the port and the scheme of the proxy, and with
+// public_url where it is set.
+func TestLogin(t *testing.T) {
+	rig.Need(t, "node", "chromium", "nginx")
+	rig.NeedFile(t, "node_modules/playwright-core")
+	t.Parallel()
+	for _, c := range []struct{ name, public string }{{"as the proxy says", ""}, {"public_url", "https://live.example.com"}} {
+		t.Run(c.name, func(t *testing.T) {
+			s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--public_url=" + c.public}})
+			addr := startDocumentedProxy(t, s)
+			token, err := os.ReadFile(filepath.Join(s.DataDir, "admin.token"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := rig.Go(t, "node", "login.mjs", "https://"+addr+"/", strings.TrimSpace(string(token)), os.Getenv("TEST_KEEP"))
+			p.OK(patience)
+			var seen struct {
+				Refused, Unproved, After  int
+				Wrong, Address, Link, Key string
+				Links                     []string
+				Cookies                   []struct {
+					Name, SameSite   string
+					Secure, HttpOnly bool
+				}
+			}
+			if err := json.Unmarshal([]byte(p.Stdout()), &seen); err != nil {
+				t.Fatalf("%q: %v", p.Stdout(), err)
+			}
+			if seen.Refused != 403 || !strings.Contains(seen.Wrong, "neither the admin token nor") || seen.Unproved != 403 || seen.After != 403 {
+				t.Errorf("%+v", seen)
+			}
+			if len(seen.Cookies) != 1 || seen.Cookies[0].SameSite != "Strict" || !seen.Cookies[0].Secure || !seen.Cookies[0].HttpOnly {
+				t.Errorf("the cookies are %+v", seen.Cookies)
+			}
+			base := "https://" + addr
+			if c.public != "" {
+				base = c.public
+				for _, l := range seen.Links {
+					if !strings.HasPrefix(l, c.public+"/live/movie.") && !strings.HasPrefix(l, "rtmp://live.example.com:") {
+						t.Errorf("a link to %s", l)
+					}
+				}
+			}
+			if seen.Address != "https://"+addr+"/" || seen.Link != base+"/control/get?room=movie" || len(seen.Links) != 3 {
+				t.Errorf("at %s, with links to %s and %q", seen.Address, seen.Link, seen.Links)
+			}
+			if key := s.Key("cinema"); seen.Key != key { // nobody deleted it meanwhile
+				t.Errorf("the page shows the key %q, and it is %q", seen.Key, key)
+			}
+			if log := s.Stderr(); strings.Contains(log, strings.TrimSpace(string(token))) {
+				t.Error("the token is in the log")
+			}
+		})
+	}
+}
