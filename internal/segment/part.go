@@ -109,15 +109,7 @@ func (p *parts) close(s *Segmenter, end mark, next *media.Frame) {
 // finish completes all parts of the open segment, which ends at m, and returns the time that it is said to end at.
 func (p *parts) finish(s *Segmenter, m mark, next *media.Frame) time.Duration {
 	if p.target == 0 && s.opt.Part > 0 {
-		p.fix(s.open.frames, s.run.video != nil, s.opt.Part, s.target)
-		marks := slices.Clone(p.marks)
-		p.marks = p.marks[:0]
-		for _, k := range marks {
-			if k.at >= m.at {
-				break
-			}
-			p.reach(s, k, s.open.frames[k.index])
-		}
+		p.divide(s, m)
 	}
 	for p.target > 0 && m.at-p.start > p.target {
 		end, due := p.due(m, s.open.frames)
@@ -133,6 +125,19 @@ func (p *parts) finish(s *Segmenter, m mark, next *media.Frame) time.Duration {
 		p.close(s, m, next)
 	}
 	return m.at
+}
+
+// divide fixes the part target by the frames of the open segment up to m, which is the first of the session, and completes its parts.
+func (p *parts) divide(s *Segmenter, m mark) {
+	p.fix(s.open.frames, s.run.video != nil, s.opt.Part, s.target)
+	marks := slices.Clone(p.marks)
+	p.marks = p.marks[:0]
+	for _, k := range marks {
+		if k.at >= m.at {
+			break
+		}
+		p.reach(s, k, s.open.frames[k.index])
+	}
 }
 
 // tail reports whether from a frame of the open segment on there is sound alone, where there are pictures before. At the end of all, or

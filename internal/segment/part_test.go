@@ -513,3 +513,77 @@ func TestMemory(t *testing.T) {
 		})
 	}
 }
+
+// aacAt returns AAC of 44,100 Hz, stamped in whole milliseconds as RTMP does.
+func aacAt(long time.Duration) (fs []*media.Frame) {
+	const each = 1024 * time.Second / 44100
+	for i := 0; time.Duration(i)*each < long; i++ {
+		f := frame(aac, (time.Duration(i) * each).Round(ms), each, true)
+		f.Ticks = int64(i) * 1024
+		fs = append(fs, f)
+	}
+	return fs
+}
+
+// TestSegmentsCutByTime cuts long GOPs: a segment that does not end at a keyframe ends at the border of a part, which has picture and
+// sound as every other, and no part is longer than the target.
+func TestSegmentsCutByTime(t *testing.T) {
+	const long = 60 * time.Second
+	hasKind := func(frames []*media.Frame, k media.Kind) bool {
+		return slices.ContainsFunc(frames, func(f *media.Frame) bool { return f.Track.Kind == k })
+	}
+	for _, gop := range []time.Duration{2 * time.Second, 5 * time.Second, 10 * time.Second, 17 * time.Second, 600 * time.Second} {
+		for _, wish := range []time.Duration{100 * ms, 200 * ms, 330 * ms, time.Second} {
+			for _, fps := range []float64{25, 30000.0 / 1001, 30} {
+				for _, sound := range []bool{true, false} {
+					t.Run(fmt.Sprintf("%v/%v/%.2f fps/sound %v", gop, wish, fps, sound), func(t *testing.T) {
+						frames := at(fps, long, gop, 0)
+						if sound {
+							frames = mix(frames, aacAt(long))
+						}
+						s := New(7, Options{Part: wish})
+						all := feed(t, s, frames)
+						target := s.List().PartTarget
+						if len(all) < 9 {
+							t.Fatalf("%d segments", len(all))
+						}
+						for n, seg := range all[:len(all)-1] {
+							byTime := !isRAP(all[n+1].frames[0]) // the next begins with the sound of a keyframe or with it
+							if byTime && sound {
+								byTime = !slices.ContainsFunc(all[n+1].parts[0].frames[:3], isRAP)
+							}
+							for i, p := range seg.parts {
+								least := target * 85 / 100
+								if i == len(seg.parts)-1 && !byTime {
+									least = 0
+								}
+								if p.Duration > target || p.Duration < least {
+									t.Errorf("part %s of %s lasts %v under a target of %v, cut by time: %v", p.Name, seg.Name, p.Duration, target, byTime)
+								}
+								if least > 0 && (!hasKind(p.frames, media.Video) || sound && !hasKind(p.frames, media.Audio)) {
+									t.Errorf("part %s lacks picture or sound", p.Name)
+								}
+							}
+						}
+						checkSegments(t, all, frames)
+					})
+				}
+			}
+		}
+	}
+	t.Run("sound alone", func(t *testing.T) {
+		s, frames := New(7, Options{Part: 200 * ms}), aacAt(long)
+		all := feed(t, s, frames)
+		for _, seg := range all[:len(all)-1] {
+			for _, p := range seg.parts {
+				if target := s.List().PartTarget; p.Duration > target || p.Duration < target*85/100 {
+					t.Errorf("part %s lasts %v under a target of %v", p.Name, p.Duration, target)
+				}
+			}
+			if seg.sequence > 8 && seg.Duration < 1800*ms { // of 2 s, to the end of a part
+				t.Errorf("segment %s lasts %v", seg.Name, seg.Duration)
+			}
+		}
+		checkSegments(t, all, frames)
+	})
+}

@@ -199,6 +199,8 @@ func (s *Segmenter) Write(f *media.Frame) {
 	case joint && len(s.held) > 0:
 		s.release()
 		s.Write(f)
+	case !joint && !isRAP(f) && s.due(f) && s.splitAtPart(f):
+		s.Write(f)
 	case joint || s.due(f):
 		s.cut(f, joint || s.waits != nil || *s.run.track(f.Track.Kind) == nil)
 		s.add(f)
@@ -258,8 +260,50 @@ func (s *Segmenter) release() {
 func (s *Segmenter) goOn(f *media.Frame) {
 	if s.leads(f) {
 		s.parts.reach(s, mark{len(s.open.frames), s.position(f)}, f)
+		if s.run.video == nil && s.parts.from > 0 && s.slot(s.parts.start) > s.slot(s.start) {
+			s.split(f) // sound alone has reached the next slot of time
+		}
 	}
 	s.add(f)
+}
+
+// splitAtPart ends the open segment, which is to be cut before f for its length or size, with its last complete part. It reports false
+// where it has none.
+func (s *Segmenter) splitAtPart(f *media.Frame) bool {
+	if s.opt.Part == 0 {
+		return false
+	}
+	if s.parts.target == 0 {
+		length := s.position(f) - s.start
+		s.fix(max(s.last, length))
+		s.parts.divide(s, mark{len(s.open.frames), s.start + length})
+	}
+	if s.parts.from == 0 {
+		return false
+	}
+	s.split(f)
+	return true
+}
+
+// split completes the open segment with its last complete part. What came after that begins the next; where that is nothing, next does,
+// which has not been added yet.
+func (s *Segmenter) split(next *media.Frame) {
+	rest, at := s.open.frames[s.parts.from:], s.parts.start
+	first := next
+	if len(rest) > 0 {
+		first = rest[0]
+	}
+	s.give(s.parts.from)
+	l := s.complete(at-s.start, first)
+	s.begin(first, at, s.waits != nil)
+	s.store(l)
+	for i, f := range rest {
+		if i == 0 {
+			s.add(f)
+		} else {
+			s.goOn(f)
+		}
+	}
 }
 
 // supersedes reports whether f is of the track that is the first of its kind after all, and nothing has been shown of the one that
@@ -488,7 +532,7 @@ func (s *Segmenter) due(f *media.Frame) bool {
 		// Sound alone that has come with it is no segment.
 		alone := s.run.video != nil && s.run.video == s.run.carried
 		return length+min(s.last, s.target) > s.limit() || !alone && (s.slot(at) > s.slot(s.start) || s.early(length))
-	case s.run.video == nil:
+	case s.run.video == nil && s.parts.target == 0:
 		return s.slot(at) > s.slot(s.start) || s.early(length)
 	}
 	return false
