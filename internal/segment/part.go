@@ -14,6 +14,7 @@ import (
 // of the part target: so that is a whole number of frames, and parts hold as many wherever frames are regular.
 type parts struct {
 	target time.Duration // no part is longer; 0 until it is fixed, or where there are none
+	slow   bool          // the last segment was mostly frames that last longer than target: parts are not shown
 	frame  time.Duration // what a frame lasts that parts are cut at
 
 	start time.Duration // of the open part
@@ -109,7 +110,7 @@ func (p *parts) close(s *Segmenter, end mark, next *media.Frame) {
 // finish completes all parts of the open segment, which ends at m, and returns the time that it is said to end at.
 func (p *parts) finish(s *Segmenter, m mark, next *media.Frame) time.Duration {
 	if p.target == 0 && s.opt.Part > 0 {
-		p.divide(s, m)
+		p.divide(s, m, next)
 	}
 	for p.target > 0 && m.at-p.start > p.target {
 		end, due := p.due(m, s.open.frames)
@@ -120,16 +121,29 @@ func (p *parts) finish(s *Segmenter, m mark, next *media.Frame) time.Duration {
 	}
 	if m.index > p.from {
 		if next == nil && p.target > 0 { // what sound outlasts the pictures by is not said: parts last as long as their segment
-			m.at = min(m.at, p.start+p.target)
+			m.at = min(m.at, max(p.start+p.target, shownUntil(s.open.frames[p.from:])))
 		}
 		p.close(s, m, next)
 	}
 	return m.at
 }
 
-// divide fixes the part target by the frames of the open segment up to m, which is the first of the session, and completes its parts.
-func (p *parts) divide(s *Segmenter, m mark) {
-	p.fix(s.open.frames, s.run.video != nil, s.opt.Part, s.target)
+// shownUntil returns when the last picture of frames ends, 0 where there is none.
+func shownUntil(frames []*media.Frame) time.Duration {
+	for _, f := range slices.Backward(frames) {
+		if f.Track.Kind == media.Video {
+			return f.DTS + f.Duration
+		}
+	}
+	return 0
+}
+
+// divide fixes the part target by the frames of the open segment up to m, and completes its parts. next is as in finish.
+func (p *parts) divide(s *Segmenter, m mark, next *media.Frame) {
+	p.fix(s.open.frames, next, s.run.video != nil, s.opt.Part, s.target)
+	if p.target == 0 {
+		return
+	}
 	marks := slices.Clone(p.marks)
 	p.marks = p.marks[:0]
 	for _, k := range marks {
@@ -150,9 +164,14 @@ func (s *Segmenter) tail(from int) bool {
 // enoughFrames is how long frames are looked at that tell how long a part of them may take.
 const enoughFrames = 900 * time.Millisecond
 
+// slowest is how far apart frames are that are no stream for low latency: of a frame a second, as some cameras send, a part would be a
+// frame, and players stay three parts behind.
+const slowest = time.Second
+
 // fix sets the part target, once for the session: the whole number of frames that is nearest to wish, and what these have been seen to
-// take longer, since RTMP's milliseconds and encoders' clocks are not exact.
-func (p *parts) fix(frames []*media.Frame, video bool, wish, most time.Duration) {
+// take longer, since RTMP's milliseconds and encoders' clocks are not exact. It sets none where frames are slowest apart or more. next is
+// the frame after frames, nil when none follows without a hole.
+func (p *parts) fix(frames []*media.Frame, next *media.Frame, video bool, wish, most time.Duration) {
 	kind := media.Audio
 	if video {
 		kind = media.Video
@@ -164,8 +183,14 @@ func (p *parts) fix(frames []*media.Frame, video bool, wish, most time.Duration)
 			p.frame = f.Duration
 		}
 	}
+	if len(times) == 1 && next != nil && next.Track.Kind == kind && next.DTS > times[0] {
+		times = append(times, next.DTS)
+	}
 	if d := interval(times); d > 0 {
 		p.frame = d
+	}
+	if p.frame >= slowest && wish < slowest {
+		return
 	}
 	if p.frame <= 0 || p.frame > most {
 		p.frame = wish
@@ -181,6 +206,25 @@ func (p *parts) fix(frames []*media.Frame, video bool, wish, most time.Duration)
 	}
 	longer = min(longer, exact/10) // what is longer than that is no part of n frames
 	p.target = min((exact + longer + time.Millisecond - 1).Truncate(time.Millisecond), most)
+}
+
+// shown returns the part target that playlists have, 0 where they have none: what they say of parts must be true.
+func (p *parts) shown() time.Duration {
+	if p.slow {
+		return 0
+	}
+	return p.target
+}
+
+// judge sees by s, which is complete, whether frames have become so slow that parts of them would be longer than the target.
+func (p *parts) judge(s *Segment) {
+	var longer time.Duration
+	for _, part := range s.parts {
+		if part.Duration > p.target {
+			longer += part.Duration
+		}
+	}
+	p.slow = longer > s.Duration/2
 }
 
 // interval returns how far times, which rise, are apart: on average, unless that is far from what it mostly is.

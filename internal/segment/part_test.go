@@ -587,3 +587,59 @@ func TestSegmentsCutByTime(t *testing.T) {
 		checkSegments(t, all, frames)
 	})
 }
+
+// TestSlowFrames has pictures seconds apart: what playlists say of parts is true, or they say nothing of parts.
+func TestSlowFrames(t *testing.T) {
+	const long = 60 * time.Second
+	slow := func(from, every time.Duration) []*media.Frame { return video(from, from+long, every, every) }
+	for _, tt := range []struct {
+		name   string
+		frames []*media.Frame
+		want   []time.Duration // part targets in order
+	}{
+		{"a keyframe every 4 s", slow(0, 4*time.Second), []time.Duration{0}},
+		{"a keyframe every 4 s, of unknown duration", with(slow(0, 4*time.Second), func(f *media.Frame) { f.Duration = 0 }), []time.Duration{0}},
+		{"a keyframe every 4 s, said to last 40 ms", with(slow(0, 4*time.Second), func(f *media.Frame) { f.Duration = 40 * ms }), []time.Duration{0}},
+		{"a keyframe every 4 s, and sound", mix(slow(0, 4*time.Second), audio(0, long)), []time.Duration{0}},
+		{"a keyframe every 20 s", slow(0, 20*time.Second), []time.Duration{0}},
+		{"a frame every second, a keyframe every 4 s", video(0, long, time.Second, 4*time.Second), []time.Duration{0}},
+		{"2 fps", video(0, long, 500*ms, 2*time.Second), []time.Duration{500 * ms}},
+		{"25 fps, then a keyframe every 4 s", slices.Concat(video(0, 6*time.Second, 40*ms, 2*time.Second), slow(6*time.Second, 4*time.Second)),
+			[]time.Duration{200 * ms, 0}},
+		{"a keyframe every 4 s, then 25 fps", slices.Concat(slow(0, 4*time.Second), video(long, long+20*time.Second, 40*ms, 2*time.Second)),
+			[]time.Duration{0, 200 * ms}},
+		{"25 fps, night, 25 fps", slices.Concat(video(0, 6*time.Second, 40*ms, 2*time.Second), slow(6*time.Second, 4*time.Second),
+			video(6*time.Second+long, 20*time.Second+long, 40*ms, 2*time.Second)), []time.Duration{200 * ms, 0, 200 * ms}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := New(7, Options{Part: 200 * ms})
+			var targets []time.Duration
+			var wrong int
+			for _, f := range tt.frames {
+				s.Write(f)
+				s.Flush()
+				l := s.List()
+				if !l.Ready {
+					continue
+				}
+				if n := len(targets); n == 0 || targets[n-1] != l.PartTarget {
+					targets = append(targets, l.PartTarget)
+				}
+				text := playlistText(t, l, FMP4)
+				if l.PartTarget == 0 && (strings.Contains(text, "PART") || strings.Contains(text, "CAN-BLOCK")) {
+					t.Fatalf("low latency in\n%s", text)
+				}
+				if l.PartTarget > 0 {
+					for _, p := range l.newest().parts {
+						if p.Duration > l.PartTarget {
+							wrong++
+						}
+					}
+				}
+			}
+			if !slices.Equal(targets, tt.want) || wrong > 0 {
+				t.Errorf("part targets %v, want %v; %d parts are longer than is said", targets, tt.want, wrong)
+			}
+		})
+	}
+}

@@ -276,7 +276,7 @@ func (s *Segmenter) splitAtPart(f *media.Frame) bool {
 	if s.parts.target == 0 {
 		length := s.position(f) - s.start
 		s.fix(max(s.last, length))
-		s.parts.divide(s, mark{len(s.open.frames), s.start + length})
+		s.parts.divide(s, mark{len(s.open.frames), s.start + length}, f)
 	}
 	if s.parts.from == 0 {
 		return false
@@ -343,7 +343,7 @@ func (s *Segmenter) Flush() {
 		return
 	}
 	s.store(&List{
-		Target: s.target, PartTarget: s.parts.target, Bytes: l.Bytes, segments: l.segments, listed: l.listed, complete: l.complete,
+		Target: s.target, PartTarget: l.PartTarget, Bytes: l.Bytes, segments: l.segments, listed: l.listed, complete: l.complete,
 	})
 }
 
@@ -663,8 +663,9 @@ func (s *Segmenter) complete(length time.Duration, next *media.Frame) *List {
 	}
 	end := s.parts.finish(s, mark{len(o.frames), s.start + length}, next)
 	o.Duration, s.typical, s.first = end-s.start, len(o.frames), false
+	s.parts.judge(o)
 
-	l := &List{Target: s.target, PartTarget: s.parts.target, listed: old.listed + 1, complete: make(chan struct{})}
+	l := &List{Target: s.target, PartTarget: s.parts.shown(), listed: old.listed + 1, complete: make(chan struct{})}
 	l.segments = append(append(make([]*Segment, 0, len(old.segments)+1), old.segments...), o)
 	l.trim(s.opt.Window, s.opt.Bytes)
 	return l
