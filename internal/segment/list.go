@@ -19,12 +19,13 @@ type List struct {
 	Target     time.Duration // the longest that a segment may be, to the nearest second
 	PartTarget time.Duration // the longest that a part may be; 0 when there are none
 
-	Bytes int // about what it holds of memory
+	Bytes int // about what the frames of its segments hold of memory
 
 	segments []*Segment // oldest first
 	listed   int        // so many of the newest are in playlists
 	open     *Segment   // that is not complete; nil when there is none
 	parts    []*Part    // of it
+	full     bool       // it has no place for another part as long as the target
 
 	next     chan struct{} // closed when there is a newer list
 	waiting  *turn         // who waits for that
@@ -86,9 +87,17 @@ func rate(n int, d time.Duration) int { return int(float64(n) * 8 / d.Seconds())
 // advanceParts bounds how far ahead a part may be asked for, RFC 8216bis section 6.2.5.2: three seconds' worth.
 const advanceParts = 3 * time.Second
 
-// Has reports whether l has what a blocking reload waits for: the part of segment msn, or all of it where part is negative. A part
-// beyond the last of a complete segment is the first of the next (RFC 8216bis section 6.2.5.2).
-func (l *List) Has(msn uint64, part int) bool {
+// unclosed reports whether the newest segment, which is complete, is in the playlist of format f by its parts alone, as it was before:
+// its own line comes with the first part of the next. hls.js takes a segment that has a line of its own as buffered when what is missing
+// at its end is shorter than 0.2 s, and then never asks for its last part: so it needs the time of a part to ask for that before.
+func (l *List) unclosed(f Format) bool {
+	return f == FMP4 && l.PartTarget > 0 && l.listed > 1 && l.open != nil && len(l.parts) == 0 && !l.open.joint && !l.Ended &&
+		!l.newest().lineup.tracks[f].none()
+}
+
+// Has reports whether l has what a blocking reload of the playlist in format f waits for: the part of segment msn, or all of it where
+// part is negative. A part beyond the last of a complete segment is the first of the next (RFC 8216bis section 6.2.5.2).
+func (l *List) Has(f Format, msn uint64, part int) bool {
 	newest := l.newest()
 	if newest == nil || l.Ended {
 		return l.Ended
@@ -99,12 +108,12 @@ func (l *List) Has(msn uint64, part int) bool {
 		return false
 	case msn == newest.sequence+1:
 		return part >= 0 && part < len(l.parts)
-	case part < 0 || msn < first:
-		return true
-	case part < len(l.segments[msn-first].parts):
+	case part < 0:
+		return msn < newest.sequence || !l.unclosed(f)
+	case msn < first || part < len(l.segments[msn-first].parts):
 		return true
 	}
-	return l.Has(msn+1, 0)
+	return l.Has(f, msn+1, 0)
 }
 
 // Beyond reports whether a blocking reload asks for what is too far ahead to be waited for.
@@ -122,9 +131,9 @@ func (l *List) Beyond(msn uint64, part int) bool {
 	return false
 }
 
-// Next is closed when there is a newer list, or with whole one that has another segment.
+// Next is closed when there is a newer list, or with whole one whose playlists may have another whole segment.
 func (l *List) Next(whole bool) <-chan struct{} {
-	if whole {
+	if whole && !l.unclosed(FMP4) {
 		return l.complete
 	}
 	return l.next
@@ -305,7 +314,7 @@ func (l *List) Expects(name string) bool {
 
 // hint returns the name of the part that comes next, "" when none does.
 func (l *List) hint() string {
-	if l.open == nil || l.PartTarget == 0 || l.Ended {
+	if l.open == nil || l.PartTarget == 0 || l.Ended || l.full {
 		return ""
 	}
 	return l.open.partName(len(l.parts))
@@ -331,27 +340,57 @@ func (l *List) trim(targets, bytes int) {
 
 	var kept time.Duration
 	l.Bytes = 0
+	forms := 0
 	for i, s := range l.segments {
 		if i < len(l.segments)-l.listed {
 			s.forget() // who is late has it made again
 		}
 		kept += s.Duration
 		l.Bytes += s.size
+		forms += s.formBytes()
 	}
 	// A segment may be asked for as long as its own and the longest playlist's duration after it has left: that playlist
 	// holds the window and up to a segment more at either end. Of one that nobody has seen in a playlist nothing is asked.
 	old := 2*window + 4*l.Target
 	for len(l.segments) > l.listed {
 		oldest := l.segments[0]
-		if oldest.shown.Load() && kept-oldest.Duration < old && len(l.segments) <= 3*most && l.Bytes <= bytes {
+		if oldest.shown.Load() && kept-oldest.Duration < old && len(l.segments) <= 3*most && l.Bytes+forms <= bytes {
 			break
 		}
 		kept -= oldest.Duration
 		l.drop()
 	}
+	for _, s := range l.current() {
+		if l.Bytes+forms <= bytes {
+			return
+		}
+		forms -= s.formBytes()
+		s.forget() // it is made again when it is asked for
+	}
 	for l.listed > minListed && l.Bytes > bytes {
 		l.listed--
 		l.drop()
+	}
+}
+
+// Held returns about how many bytes of memory l holds: the frames of its segments, what has been made of them, and its playlists.
+func (l *List) Held() int {
+	n := l.Bytes
+	for _, s := range l.segments {
+		n += s.formBytes()
+	}
+	for f := range l.playlists {
+		for i := range l.playlists[f] {
+			n += l.playlists[f][i].bytes()
+		}
+	}
+	return n
+}
+
+// Forget gives up what has been made of the segments and can be made again.
+func (l *List) Forget() {
+	for _, s := range l.segments {
+		s.forget()
 	}
 }
 

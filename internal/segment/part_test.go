@@ -302,12 +302,12 @@ func TestHas(t *testing.T) {
 		{44, -1, false, true},
 		{1 << 63, 0, false, true},
 	} {
-		if l := s.List(); l.Has(tt.msn, tt.part) != tt.has || l.Beyond(tt.msn, tt.part) != tt.tooSoon {
-			t.Errorf("segment %d, part %d: has %v, beyond %v", tt.msn, tt.part, l.Has(tt.msn, tt.part), l.Beyond(tt.msn, tt.part))
+		if l := s.List(); l.Has(FMP4, tt.msn, tt.part) != tt.has || l.Beyond(tt.msn, tt.part) != tt.tooSoon {
+			t.Errorf("segment %d, part %d: has %v, beyond %v", tt.msn, tt.part, l.Has(FMP4, tt.msn, tt.part), l.Beyond(tt.msn, tt.part))
 		}
 	}
 	s.End()
-	if l := s.List(); !l.Has(43, 0) {
+	if l := s.List(); !l.Has(FMP4, 43, 0) {
 		t.Error("waits for what will not come")
 	}
 }
@@ -642,4 +642,110 @@ func TestSlowFrames(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestSegmentIsClosedWithTheNextPart holds playlists with parts to what hls.js needs: a segment gets its own line only when all its parts
+// have been in a playlist before. A reload that waits for a segment gets its line.
+func TestSegmentIsClosedWithTheNextPart(t *testing.T) {
+	const long = 40 * time.Second
+	for _, gop := range []time.Duration{400 * ms, 2 * time.Second, 5 * time.Second, 10 * time.Second} {
+		for _, wish := range []time.Duration{100 * ms, 200 * ms, 330 * ms} {
+			t.Run(fmt.Sprintf("%v/%v", gop, wish), func(t *testing.T) {
+				s := New(40, Options{Part: wish})
+				seen := map[string]bool{} // parts
+				closed := uint64(0)
+				for _, f := range mix(at(25, long, gop, 0), aacAt(long)) {
+					s.Write(f)
+					s.Flush()
+					l := s.List()
+					if !l.Ready {
+						continue
+					}
+					text := playlistText(t, l, FMP4)
+					newest := l.newest()
+					first := newest.sequence == 40
+					listed := strings.Contains(text, "\n"+newest.Name+extPart+"\n")
+					if listed != l.Has(FMP4, newest.sequence, -1) {
+						t.Fatalf("segment %d is listed: %v, and a reload that waits for it ends: %v", newest.sequence, listed, !listed)
+					}
+					if !l.Has(TS, newest.sequence, -1) || !strings.Contains(playlistText(t, l, TS), newest.Name+extTS) {
+						t.Fatalf("segment %d is not in the playlist of MPEG-TS", newest.sequence)
+					}
+					if listed {
+						closed = newest.sequence
+					}
+					for _, p := range newest.parts {
+						if listed && !first && !seen[p.Name] {
+							t.Fatalf("part %s comes together with the line of its segment:\n%s", p.Name, text)
+						}
+						if seen[p.Name] = true; !strings.Contains(text, `"`+p.Name+extPart+`"`) {
+							t.Fatalf("part %s is missing in\n%s", p.Name, text)
+						}
+					}
+					for _, p := range l.parts {
+						seen[p.Name] = true
+					}
+					if len(l.parts) > 0 && !listed {
+						t.Fatalf("a part follows on a segment without a line:\n%s", text)
+					}
+				}
+				s.End()
+				if l := s.List(); !strings.Contains(playlistText(t, l, FMP4), "\n"+l.newest().Name+extPart+"\n#EXT-X-ENDLIST") || closed < 43 {
+					t.Errorf("at the end, after %d was closed:\n%s", closed, playlistText(t, l, FMP4))
+				}
+			})
+		}
+	}
+}
+
+// TestFormsAreBounded asks for all forms of everything there is: what is made of the segments counts as their frames do.
+func TestFormsAreBounded(t *testing.T) {
+	const most = 4 << 20
+	s := New(0, Options{Part: 200 * ms, Bytes: most})
+	worst, open := 0, 0
+	for _, f := range with(mix(video(0, 60*time.Second, 40*ms, 2*time.Second), audio(0, 60*time.Second)), sized) {
+		s.Write(f)
+		s.Flush()
+		l := s.List()
+		if !l.Ready {
+			continue
+		}
+		worst = max(worst, l.Held())
+		before, made := l.Held(), 0
+		newest := l.newest()
+		for _, form := range []Format{TS, FMP4} {
+			if newest.whole[form].made() == nil {
+				made += cap(newest.Data(form))
+			}
+		}
+		if got := l.Held() - before; got < made*9/10 || got > made*11/10 {
+			t.Fatalf("%d bytes were made, %d more are held", made, got)
+		}
+		open = max(open, newest.formBytes()+newest.size)
+	}
+	if worst > most+2*open {
+		t.Errorf("%d bytes are held, want %d and a segment of %d", worst, most, open)
+	}
+	l := s.List()
+	with, p := l.Held(), playlistBytes(t, l)
+	if got := l.Held() - with; got < p {
+		t.Errorf("playlists of %d bytes count as %d", p, got)
+	}
+	l.Forget()
+	if got := l.Held(); got > l.Bytes+4*p {
+		t.Errorf("%d bytes are held of %d when all forms are forgotten", got, l.Bytes)
+	}
+}
+
+// playlistBytes has all playlists of l made, and returns how many bytes they have.
+func playlistBytes(t *testing.T, l *List) (n int) {
+	t.Helper()
+	for f := range formats {
+		p, err := l.Playlist(f, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += len(p.Body) + len(p.Gzip())
+	}
+	return n
 }

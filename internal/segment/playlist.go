@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"livego/internal/container/m3u8"
@@ -59,6 +60,15 @@ type rendering struct {
 	once     sync.Once
 	playlist *Playlist
 	err      error
+	done     atomic.Bool // playlist and err are set
+}
+
+// bytes returns how many bytes of memory the rendering holds.
+func (r *rendering) bytes() int {
+	if !r.done.Load() || r.playlist == nil {
+		return 0
+	}
+	return cap(r.playlist.Body) + r.playlist.zipped.size()
 }
 
 // Playlist returns the media playlist in format f; nil before the first segment of the session. A delta leaves out what was there for
@@ -73,7 +83,10 @@ func (l *List) Playlist(f Format, delta bool) (*Playlist, error) {
 	} else {
 		delta = false
 	}
-	p.once.Do(func() { p.playlist, p.err = l.render(f, delta) })
+	p.once.Do(func() {
+		p.playlist, p.err = l.render(f, delta)
+		p.done.Store(true)
+	})
 	return p.playlist, p.err
 }
 
@@ -111,7 +124,15 @@ func (l *List) render(f Format, delta bool) (*Playlist, error) {
 		p.DiscontinuitySequence-- // its own mark, still in the playlist, counts too: RFC 8216 section 6.2.2
 	}
 	low := f == FMP4 && l.PartTarget > 0
+	open, parts := l.open, l.parts
+	if l.unclosed(f) {
+		open, cur = l.newest(), cur[:len(cur)-1]
+		parts, p.Segments = open.parts, p.Segments[:len(cur)]
+	}
 	after := l.openLasts()
+	if open != l.open {
+		after = open.Duration
+	}
 	for i := len(cur) - 1; i >= 0; i-- {
 		s := cur[i]
 		p.Segments[i] = s.entry(f)
@@ -123,9 +144,9 @@ func (l *List) render(f Format, delta bool) (*Playlist, error) {
 	}
 	if low {
 		p.PartTarget, p.PartHoldBack, p.SkipUntil = l.PartTarget, holdBackParts*l.PartTarget, skipTargets*l.Target
-		if len(l.parts) > 0 && l.open.lineup.init != nil {
-			p.OpenStart, p.Open = l.open.head(f), l.partEntries(l.parts)
-			l.open.shown.Store(true)
+		if len(parts) > 0 && open.lineup.init != nil {
+			p.OpenStart, p.Open = open.head(f), l.partEntries(parts)
+			open.shown.Store(true)
 		} else {
 			// hls.js takes the last segment for the one that comes next when there is no line behind it, and gives up when that one turns
 			// out to be discontinuous.

@@ -227,6 +227,18 @@ func (s *Segment) forget() {
 	}
 }
 
+// formBytes returns how many bytes have been made of s. The parts of a segment that was made as a whole are pieces of that.
+func (s *Segment) formBytes() int {
+	n := s.whole[TS].size()
+	if whole := s.whole[FMP4].size(); whole > 0 {
+		return n + whole
+	}
+	for _, p := range s.parts {
+		n += p.data.size()
+	}
+	return n
+}
+
 // Data returns the part as fragmented MP4; empty when that carries nothing of it. Shared: do not modify.
 func (p *Part) Data() []byte {
 	return p.data.get(func() []byte { return p.append(nil) })
@@ -279,6 +291,9 @@ func (b *blob) made() []byte {
 	}
 	return nil
 }
+
+// size returns how many bytes of memory the blob holds.
+func (b *blob) size() int { return cap(b.made()) }
 
 func (b *blob) set(d []byte) { b.data.Store(&d) }
 func (b *blob) forget()      { b.data.Store(nil) }

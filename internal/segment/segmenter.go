@@ -675,6 +675,7 @@ func (s *Segmenter) complete(length time.Duration, next *media.Frame) *List {
 func (s *Segmenter) store(l *List) {
 	if s.open != nil {
 		l.open, l.parts = s.open, s.open.parts[:len(s.open.parts):len(s.open.parts)]
+		l.full = s.parts.from > 0 && s.parts.start-s.start+s.parts.target > s.limit()
 	}
 	old := s.List()
 	l.Ready, l.next, l.zip = true, make(chan struct{}), old.zip

@@ -598,6 +598,53 @@ func TestKeptStreamsAreBounded(t *testing.T) {
 	})
 }
 
+// TestFormsOfKeptStreamsAreBounded asks for all forms of all that is kept: they go first, since they can be made again, then the streams
+// that ended first.
+func TestFormsOfKeptStreamsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const streams, most = 8, 30 * keepLeast
+		c := newScene(t, Options{Part: 200 * ms, KeepAfterEnd: true, KeepBytes: most}, stream.Options{})
+		name := func(i int) live.Name { return live.Name{App: "live", Room: fmt.Sprint("room", i)} }
+		for i := range streams {
+			p := c.publish(name(i))
+			c.at = 0
+			c.write(p, 8*time.Second)
+			synctest.Wait()
+			p.End(stream.Goodbye)
+			pass(ms)
+		}
+		held := func() (n int) {
+			c.srv.mu.RLock()
+			defer c.srv.mu.RUnlock()
+			for _, sess := range c.srv.sessions {
+				n += sess.list().Held()
+			}
+			return n
+		}
+		for range 3 {
+			for i := range streams {
+				url := "/live/" + name(i).Room
+				for _, playlist := range []string{"/index.m3u8", "/ts.m3u8"} {
+					_, files := segments(c.get(url+playlist, "Accept-Encoding", "gzip;q=0"))
+					for _, file := range files {
+						c.get(url + "/" + file)
+					}
+				}
+			}
+			if n := held(); n < most*12/10 {
+				t.Fatalf("all forms are %d bytes, too few for this test", n)
+			}
+			pass(2 * sweepEvery)
+			if n := held(); n > most {
+				t.Errorf("%d bytes are held, want %d at most", n, most)
+			}
+			if n := len(c.srv.sessions); n != streams {
+				t.Errorf("%d of %d streams are kept", n, streams)
+			}
+		}
+	})
+}
+
 // TestLostEvent asks for a stream whose beginning Run never heard of.
 func TestLostEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -233,7 +233,7 @@ func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, name live.Na
 		}
 	}
 	if d.blocks {
-		if l, err = sess.block(r.Context(), l, d); err != nil {
+		if l, err = sess.block(r.Context(), l, f, d); err != nil {
 			return err
 		}
 		if known && l.Ended {

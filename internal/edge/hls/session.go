@@ -276,12 +276,12 @@ func (s *session) hold(ctx context.Context, l *segment.List, whole bool, until f
 	}
 }
 
-// block returns the list of sess, from l on, that has what d waits for.
-func (s *session) block(ctx context.Context, l *segment.List, d directives) (*segment.List, error) {
+// block returns the list of sess, from l on, whose playlist in format f has what d waits for.
+func (s *session) block(ctx context.Context, l *segment.List, f segment.Format, d directives) (*segment.List, error) {
 	if l.Beyond(d.msn, d.part) && !l.Ended {
 		return nil, live.Errorf(live.Invalid, "segment %d is too far ahead to be waited for", d.msn)
 	}
-	return s.hold(ctx, l, d.part < 0, func(l *segment.List) bool { return l.Has(d.msn, d.part) })
+	return s.hold(ctx, l, d.part < 0, func(l *segment.List) bool { return l.Has(f, d.msn, d.part) })
 }
 
 // sweep forgets sessions that ended long ago or hold too much.
@@ -289,6 +289,7 @@ func (s *Server) sweep(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var names []live.Name // of what has ended
+	held := map[live.Name]int{}
 	bytes := 0
 	for name, sess := range s.sessions {
 		if sess.ended.IsZero() {
@@ -300,17 +301,28 @@ func (s *Server) sweep(now time.Time) {
 			continue
 		}
 		names = append(names, name)
-		bytes += max(l.Bytes, keepLeast)
+		held[name] = max(l.Held(), keepLeast)
+		bytes += held[name]
 	}
 	if bytes <= s.opt.KeepBytes {
 		return
 	}
 	slices.SortFunc(names, func(a, b live.Name) int { return s.sessions[a].ended.Compare(s.sessions[b].ended) })
+	for _, name := range names { // what can be made again goes first
+		if bytes <= s.opt.KeepBytes {
+			return
+		}
+		l := s.sessions[name].list()
+		l.Forget()
+		left := max(l.Held(), keepLeast)
+		bytes -= held[name] - left
+		held[name] = left
+	}
 	for _, name := range names {
 		if bytes <= s.opt.KeepBytes {
 			return
 		}
-		bytes -= max(s.sessions[name].list().Bytes, keepLeast)
+		bytes -= held[name]
 		delete(s.sessions, name)
 	}
 }
