@@ -33,6 +33,7 @@ type state struct {
 	Fatal        []string `json:"fatal"`  // what the player did not get over
 	Over         bool     `json:"over"`   // there will be no more to load,
 	Ended        bool     `json:"ended"`  // and all has been shown
+	Note         string   `json:"note"`   // what the page says of it
 
 	// In Unix ms.
 	Now   int64 `json:"now"`
@@ -70,23 +71,30 @@ func (p players) now() []state {
 // await waits until ok says yes to each player, none of whom may fail meanwhile.
 func (p players) await(what string, ok func(n int, s state) bool) []state {
 	p.t.Helper()
+	return p.awaitFor(patience, what, ok)
+}
+
+// awaitFor is await with a limit of its own. ok is asked of each player each time.
+func (p players) awaitFor(limit time.Duration, what string, ok func(n int, s state) bool) []state {
+	p.t.Helper()
 	var last []state
-	rig.Eventually(p.t, patience, what, func() error {
+	rig.Eventually(p.t, limit, what, func() error {
 		if p.Ended() {
 			p.t.Fatalf("the browser has ended:\n%s", p.Stderr())
 		}
 		if last = p.now(); last == nil {
 			return fmt.Errorf("nothing yet: %s", p.Stderr())
 		}
+		var err error
 		for n, s := range last {
 			if len(s.Fatal) > 0 {
 				p.t.Fatalf("%s: %+v", what, s)
 			}
-			if !ok(n, s) {
-				return fmt.Errorf("%+v", s)
+			if !ok(n, s) && err == nil {
+				err = fmt.Errorf("%+v", s)
 			}
 		}
-		return nil
+		return err
 	})
 	return last
 }

@@ -3,10 +3,12 @@
 //   node play.mjs SHOTS ADDRESS...
 //
 // SHOTS is a directory for a picture of the page every few seconds, or "" for none. An address that ends in #whole is played from the
-// first thing there is to the end, instead of from now on.
+// first thing there is to the end, instead of from now on. One that ends in #lag=100 makes the answers to all
+// requests of the page late by 100 ms.
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { chromium } from 'playwright-core'
+import { look } from './look.mjs'
 
 const every = 200 // ms between lines
 const shotEvery = 5000
@@ -24,6 +26,11 @@ page.on('pageerror', (err) => console.error(err))
 await page.setContent('<!doctype html><body style="margin:0;background:#444">')
 await page.addScriptTag({ path: require.resolve('hls.js/dist/hls.min.js') })
 await page.addScriptTag({ path: require.resolve('mpegts.js/dist/mpegts.js') })
+for (const [, lag] of addresses.map((address) => address.match(/#lag=(\d+)$/)).filter(Boolean)) {
+  const network = await page.context().newCDPSession(page)
+  await network.send('Network.enable')
+  await network.send('Network.emulateNetworkConditions', { offline: false, latency: Number(lag), downloadThroughput: -1, uploadThroughput: -1 })
+}
 await page.evaluate(start, addresses)
 
 let shot = Date.now()
@@ -67,43 +74,5 @@ function start(addresses) {
     video.addEventListener('ended', () => (p.over = p.ended = true))
     video.addEventListener('error', () => p.fatal.push(`video ${video.error.message}`))
     return p
-  })
-}
-
-// look tells of each player where he is and what he shows: the least and the most light of a few points, and the clock that some
-// pictures have, sixteen columns of which each is a bit.
-function look() {
-  const light = (video, columns, rows) => {
-    const canvas = document.createElement('canvas')
-    canvas.width = columns
-    canvas.height = rows
-    const context = canvas.getContext('2d')
-    context.drawImage(video, 0, 0, columns, rows)
-    const { data } = context.getImageData(0, 0, columns, rows)
-    const all = []
-    for (let i = 0; i < data.length; i += 4) all.push(Math.max(data[i], data[i + 1], data[i + 2]))
-    return all
-  }
-  return window.players.map(({ url, video, hls, fatal, errors, widths, over, ended }) => {
-    const few = light(video, 8, 8)
-    const now = Date.now()
-    const clock = light(video, 16 * 5, 1).filter((_, x) => x % 5 === 2)
-    return {
-      url,
-      time: video.currentTime,
-      frames: video.getVideoPlaybackQuality().totalVideoFrames,
-      dropped: video.getVideoPlaybackQuality().droppedVideoFrames,
-      width: video.videoWidth,
-      dark: Math.min(...few),
-      bright: Math.max(...few),
-      now,
-      clock: clock.reduce((sum, l, bit) => sum + (l > 127 ? 2 ** bit : 0), 0),
-      date: hls?.playingDate?.getTime() ?? 0,
-      fatal,
-      errors,
-      widths,
-      over,
-      ended: !!ended,
-    }
   })
 }

@@ -87,16 +87,18 @@ func rate(n int, d time.Duration) int { return int(float64(n) * 8 / d.Seconds())
 // advanceParts bounds how far ahead a part may be asked for, RFC 8216bis section 6.2.5.2: three seconds' worth.
 const advanceParts = 3 * time.Second
 
-// unclosed reports whether the newest segment, which is complete, is in the playlist of format f by its parts alone, as it was before:
-// its own line comes with the first part of the next. hls.js takes a segment that has a line of its own as buffered when what is missing
-// at its end is shorter than 0.2 s, and then never asks for its last part: so it needs the time of a part to ask for that before.
+// unclosed reports whether the newest segment, which is complete, is in the playlist of format f by its parts
+// alone, as it was before: its own line comes with the first part of the next. hls.js takes a segment that
+// has a line of its own as buffered when what is missing at its end is shorter than 0.2 s, and then never
+// asks for its last part: so it needs the time of a part to ask for that before.
 func (l *List) unclosed(f Format) bool {
 	return f == FMP4 && l.PartTarget > 0 && l.listed > 1 && l.open != nil && len(l.parts) == 0 && !l.open.joint && !l.Ended &&
 		!l.newest().lineup.tracks[f].none()
 }
 
-// Has reports whether l has what a blocking reload of the playlist in format f waits for: the part of segment msn, or all of it where
-// part is negative. A part beyond the last of a complete segment is the first of the next (RFC 8216bis section 6.2.5.2).
+// Has reports whether l has what a blocking reload of the playlist in format f waits for: the part of segment
+// msn, or all of it where part is negative. A part beyond the last of a complete segment is the first of the
+// next (RFC 8216bis section 6.2.5.2).
 func (l *List) Has(f Format, msn uint64, part int) bool {
 	newest := l.newest()
 	if newest == nil || l.Ended {
@@ -373,7 +375,8 @@ func (l *List) trim(targets, bytes int) {
 	}
 }
 
-// Held returns about how many bytes of memory l holds: the frames of its segments, what has been made of them, and its playlists.
+// Held returns about how many bytes of memory l holds: the frames of its segments, what has been made of
+// them, and its playlists.
 func (l *List) Held() int {
 	n := l.Bytes
 	for _, s := range l.segments {

@@ -138,7 +138,8 @@ func shownUntil(frames []*media.Frame) time.Duration {
 	return 0
 }
 
-// divide fixes the part target by the frames of the open segment up to m, and completes its parts. next is as in finish.
+// divide fixes the part target by the frames of the open segment up to m, and completes its parts. next is as
+// in finish.
 func (p *parts) divide(s *Segmenter, m mark, next *media.Frame) {
 	p.fix(s.open.frames, next, s.run.video != nil, s.opt.Part, s.target)
 	if p.target == 0 {
@@ -164,13 +165,13 @@ func (s *Segmenter) tail(from int) bool {
 // enoughFrames is how long frames are looked at that tell how long a part of them may take.
 const enoughFrames = 900 * time.Millisecond
 
-// slowest is how far apart frames are that are no stream for low latency: of a frame a second, as some cameras send, a part would be a
-// frame, and players stay three parts behind.
+// slowest is how far apart frames are that are no stream for low latency: of a frame a second, as some
+// cameras send, a part would be a frame, and players stay three parts behind.
 const slowest = time.Second
 
 // fix sets the part target, once for the session: the whole number of frames that is nearest to wish, and what these have been seen to
-// take longer, since RTMP's milliseconds and encoders' clocks are not exact. It sets none where frames are slowest apart or more. next is
-// the frame after frames, nil when none follows without a hole.
+// take longer, since RTMP's milliseconds and encoders' clocks are not exact. It sets none where frames are
+// slowest apart or more. next is the frame after frames, nil when none follows without a hole.
 func (p *parts) fix(frames []*media.Frame, next *media.Frame, video bool, wish, most time.Duration) {
 	kind := media.Audio
 	if video {
@@ -216,7 +217,8 @@ func (p *parts) shown() time.Duration {
 	return p.target
 }
 
-// judge sees by s, which is complete, whether frames have become so slow that parts of them would be longer than the target.
+// judge sees by s, which is complete, whether frames have become so slow that parts of them would be longer
+// than the target.
 func (p *parts) judge(s *Segment) {
 	var longer time.Duration
 	for _, part := range s.parts {

@@ -525,8 +525,8 @@ func aacAt(long time.Duration) (fs []*media.Frame) {
 	return fs
 }
 
-// TestSegmentsCutByTime cuts long GOPs: a segment that does not end at a keyframe ends at the border of a part, which has picture and
-// sound as every other, and no part is longer than the target.
+// TestSegmentsCutByTime cuts long GOPs: a segment that does not end at a keyframe ends at the border of a
+// part, which has picture and sound as every other, and no part is longer than the target.
 func TestSegmentsCutByTime(t *testing.T) {
 	const long = 60 * time.Second
 	hasKind := func(frames []*media.Frame, k media.Kind) bool {
@@ -644,8 +644,9 @@ func TestSlowFrames(t *testing.T) {
 	}
 }
 
-// TestSegmentIsClosedWithTheNextPart holds playlists with parts to what hls.js needs: a segment gets its own line only when all its parts
-// have been in a playlist before. A reload that waits for a segment gets its line.
+// TestSegmentIsClosedWithTheNextPart holds playlists with parts to what hls.js needs: a segment gets its own
+// line only when all its parts have been in a playlist before. A reload that waits for a segment gets its
+// line.
 func TestSegmentIsClosedWithTheNextPart(t *testing.T) {
 	const long = 40 * time.Second
 	for _, gop := range []time.Duration{400 * ms, 2 * time.Second, 5 * time.Second, 10 * time.Second} {
@@ -698,7 +699,8 @@ func TestSegmentIsClosedWithTheNextPart(t *testing.T) {
 	}
 }
 
-// TestFormsAreBounded asks for all forms of everything there is: what is made of the segments counts as their frames do.
+// TestFormsAreBounded asks for all forms of everything there is: what is made of the segments counts as their
+// frames do.
 func TestFormsAreBounded(t *testing.T) {
 	const most = 4 << 20
 	s := New(0, Options{Part: 200 * ms, Bytes: most})

@@ -227,7 +227,8 @@ func (s *Segment) forget() {
 	}
 }
 
-// formBytes returns how many bytes have been made of s. The parts of a segment that was made as a whole are pieces of that.
+// formBytes returns how many bytes have been made of s. The parts of a segment that was made as a whole are
+// pieces of that.
 func (s *Segment) formBytes() int {
 	n := s.whole[TS].size()
 	if whole := s.whole[FMP4].size(); whole > 0 {

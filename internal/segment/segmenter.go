@@ -267,8 +267,8 @@ func (s *Segmenter) goOn(f *media.Frame) {
 	s.add(f)
 }
 
-// splitAtPart ends the open segment, which is to be cut before f for its length or size, with its last complete part. It reports false
-// where it has none.
+// splitAtPart ends the open segment, which is to be cut before f for its length or size, with its last
+// complete part. It reports false where it has none.
 func (s *Segmenter) splitAtPart(f *media.Frame) bool {
 	if s.opt.Part == 0 {
 		return false
@@ -285,8 +285,8 @@ func (s *Segmenter) splitAtPart(f *media.Frame) bool {
 	return true
 }
 
-// split completes the open segment with its last complete part. What came after that begins the next; where that is nothing, next does,
-// which has not been added yet.
+// split completes the open segment with its last complete part. What came after that begins the next; where
+// that is nothing, next does, which has not been added yet.
 func (s *Segmenter) split(next *media.Frame) {
 	rest, at := s.open.frames[s.parts.from:], s.parts.start
 	first := next

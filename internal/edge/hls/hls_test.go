@@ -598,8 +598,8 @@ func TestKeptStreamsAreBounded(t *testing.T) {
 	})
 }
 
-// TestFormsOfKeptStreamsAreBounded asks for all forms of all that is kept: they go first, since they can be made again, then the streams
-// that ended first.
+// TestFormsOfKeptStreamsAreBounded asks for all forms of all that is kept: they go first, since they can be
+// made again, then the streams that ended first.
 func TestFormsOfKeptStreamsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const streams, most = 8, 30 * keepLeast

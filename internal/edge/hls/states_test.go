@@ -15,8 +15,8 @@ import (
 	"livego/internal/stream"
 )
 
-// TestPublishedAgainWithoutMedia asks for the playlists of a room that was watched before and is published again by an encoder that sends
-// nothing and leaves: what is kept of the session before is the answer.
+// TestPublishedAgainWithoutMedia asks for the playlists of a room that was watched before and is published
+// again by an encoder that sends nothing and leaves: what is kept of the session before is the answer.
 func TestPublishedAgainWithoutMedia(t *testing.T) {
 	for _, target := range []string{"/live/movie.m3u8", "/live/movie.m3u8?format=ts", "/live/movie/index.m3u8", "/live/movie/ts.m3u8"} {
 		t.Run(target, func(t *testing.T) {
@@ -286,7 +286,8 @@ func (m *stateModel) run(n int) error {
 	return nil
 }
 
-// TestStates publishes, writes, ends and asks in random orders. Every request is answered, in time and as the state allows.
+// TestStates publishes, writes, ends and asks in random orders. Every request is answered, in time and as the
+// state allows.
 func TestStates(t *testing.T) {
 	rounds, steps := 150, 40
 	if testing.Short() {
