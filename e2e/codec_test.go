@@ -219,6 +219,11 @@ func zero(s essence.Stream) essence.Stream {
 
 // pushTags publishes tags with a key, each at its time.
 func pushTags(addr, key string, tags []essence.FLVTag) error {
+	return pushTagsThen(addr, key, tags, func() error { return nil })
+}
+
+// pushTagsThen is pushTags that calls then before it ends the stream.
+func pushTagsThen(addr, key string, tags []essence.FLVTag, then func() error) error {
 	c, err := rtmp.Open(net.Dialer{}, addr, "live", patience)
 	if err != nil {
 		return err
@@ -237,6 +242,9 @@ func pushTags(addr, key string, tags []essence.FLVTag) error {
 		if err := c.Send(m); err != nil {
 			return err
 		}
+	}
+	if err := then(); err != nil {
+		return err
 	}
 	return c.Unpublish(key)
 }

@@ -79,16 +79,16 @@ func RandomAccess(t *media.Track, lengthSize int, keyFlag bool, payload []byte) 
 }
 
 // Clean returns payload, a frame of t, in the form that every player reads: H.264 and HEVC without empty NAL units, without units that
-// cannot be any (removed is how many), and without bytes that follow the last; start codes of four bytes, which some encoders put where
+// cannot be any (damaged is how many of them would have mattered), and without bytes that follow the last; start codes of four bytes, which some encoders put where
 // length fields belong, become length fields. AAC loses the header of ADTS. The frame is changed in place. It is an error when the lengths do not add up. lengthSize is
 // what Describe returned for t.
-func Clean(t *media.Track, lengthSize int, payload []byte) (clean []byte, removed int, err error) {
-	var isUnit func([]byte) bool
+func Clean(t *media.Track, lengthSize int, payload []byte) (clean []byte, damaged int, err error) {
+	var isUnit, matters func([]byte) bool
 	switch t.Codec {
 	case media.H264:
-		isUnit = h264.IsUnit
+		isUnit, matters = h264.IsUnit, h264.Matters
 	case media.HEVC:
-		isUnit = h265.IsUnit
+		isUnit, matters = h265.IsUnit, h265.Matters
 	case media.AAC:
 		for h, ok := aac.WholeADTS(payload); ok; h, ok = aac.WholeADTS(payload) {
 			payload = payload[h.HeaderLength:]
@@ -100,7 +100,14 @@ func Clean(t *media.Track, lengthSize int, payload []byte) (clean []byte, remove
 	if lengthSize == 4 && nal.IsAnnexB(payload) {
 		payload = nal.FromAnnexB(payload)
 	}
-	return nal.Clean(payload, lengthSize, isUnit)
+	clean, err = nal.Clean(payload, lengthSize, func(unit []byte) bool {
+		keep := isUnit(unit)
+		if !keep && matters(unit) {
+			damaged++
+		}
+		return keep
+	})
+	return clean, damaged, err
 }
 
 // Silence returns a frame of the audio track t in which nothing is heard, nil where there is none at hand. Shared: do not modify.

@@ -171,6 +171,16 @@ func IsUnit(unit []byte) bool {
 	return len(unit) > 1
 }
 
+// Matters reports whether pictures may lack something without unit, which is not IsUnit: a header of a delimiter, filler or SEI alone
+// says nothing.
+func Matters(unit []byte) bool {
+	switch Type(unit) {
+	case TypeAUD, TypeFiller, TypeSEI:
+		return unit[0]&0x80 != 0
+	}
+	return true
+}
+
 // isSpecified reports whether H.264 gives NAL units of type t a meaning: 0 and 24 to 31 are unspecified, 17, 18, 22 and 23 reserved.
 func isSpecified(t int) bool {
 	return 1 <= t && t <= 16 || 19 <= t && t <= 21

@@ -18,7 +18,9 @@ const (
 	TypeAUD         = 35
 	TypeEndSequence = 36
 	TypeEndStream   = 37
+	TypeFiller      = 38
 	TypePrefixSEI   = 39
+	TypeSuffixSEI   = 40
 
 	firstRADL = 6 // RADL_N and RADL_R, pictures that lead an IRAP picture and need only it
 	firstRASL = 8 // RASL_N and RASL_R, that lead one and need what was before it
@@ -93,8 +95,18 @@ func IsUnit(unit []byte) bool {
 	return len(unit) > 2
 }
 
+// Matters reports whether pictures may lack something without unit, which is not IsUnit: a header of a delimiter, filler or SEI alone
+// says nothing.
+func Matters(unit []byte) bool {
+	switch Type(unit) {
+	case TypeAUD, TypeFiller, TypePrefixSEI, TypeSuffixSEI:
+		return unit[0]&0x80 != 0
+	}
+	return true
+}
+
 // isSpecified reports whether H.265 gives NAL units of type t a meaning: 10 to 15, 22 to 31 and 41 to 47 are reserved, those above
 // unspecified.
 func isSpecified(t int) bool {
-	return t <= lastRASL || firstIRAP <= t && t <= lastIRAP || TypeVPS <= t && t <= 40
+	return t <= lastRASL || firstIRAP <= t && t <= lastIRAP || TypeVPS <= t && t <= TypeSuffixSEI
 }

@@ -44,16 +44,15 @@ func Next(b []byte, lengthSize int) (unit, rest []byte, err error) {
 }
 
 // Clean returns an access unit without what Next passes over and without the NAL units that keep refuses. It moves the others within b,
-// and returns b itself where nothing has to go. removed is how many units keep refused.
-func Clean(b []byte, lengthSize int, keep func(unit []byte) bool) (clean []byte, removed int, err error) {
+// and returns b itself where nothing has to go.
+func Clean(b []byte, lengthSize int, keep func(unit []byte) bool) (clean []byte, err error) {
 	clean = b[:0]
 	for rest := b; ; {
 		var unit []byte
 		if unit, rest, err = Next(rest, lengthSize); unit == nil || err != nil {
-			return clean, removed, err
+			return clean, err
 		}
 		if !keep(unit) {
-			removed++
 			continue
 		}
 		// The unit lies at or behind where it goes, with its length field before it.

@@ -200,7 +200,7 @@ func (d *Demuxer) configure(k media.Kind, cur *current, p packet, arrived time.T
 	}
 	t, lengthSize, err := newTrack(k, p)
 	if err != nil {
-		if cur.track == nil {
+		if cur.track == nil && len(p.data) > 0 { // ffmpeg sends an empty one of AV1 before it knows it
 			d.unusable(k, p, fmt.Sprintf("its configuration cannot be read: %v", err))
 		}
 		return skipFor(media.SkipBadConfig, "%v configuration: %v", p.codec, err)
@@ -256,7 +256,7 @@ func (d *Demuxer) frame(k media.Kind, cur *current, p packet, timestamp uint32, 
 	if err := d.prepare(k, cur, p, arrived); err != nil {
 		return nil, err
 	}
-	data, removed, err := codec.Clean(cur.track, cur.lengthSize, p.data)
+	data, damaged, err := codec.Clean(cur.track, cur.lengthSize, p.data)
 	if err != nil {
 		return nil, skip("%v", err)
 	}
@@ -267,8 +267,8 @@ func (d *Demuxer) frame(k media.Kind, cur *current, p packet, timestamp uint32, 
 	if err != nil {
 		return nil, skip("%v", err)
 	}
-	if removed > 0 {
-		d.skipped(k, p.id, skipFor(media.SkipUnit, "%d NAL units of a picture cannot be any", removed))
+	if damaged > 0 {
+		d.skipped(k, p.id, skipFor(media.SkipUnit, "%d NAL units of a picture cannot be any", damaged))
 	}
 	f := d.newFrame(cur, p, timestamp, arrived)
 	f.RAP, f.Leading, f.KeyFlag, f.Payload = rap, leading, p.keyFlag || k == media.Audio, data

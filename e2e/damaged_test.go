@@ -1,0 +1,258 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"crypto/md5"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/essence"
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+// A damage is one way in which encoders send what the specifications do not foresee.
+type damage struct {
+	name    string
+	sample  sample.Sample
+	picture func(n int, payload []byte) []byte // changes the payload of picture n; nil: none
+	sound   func(payload []byte) []byte        // changes the body of an AAC frame; nil: none
+	bare    bool                               // the AAC configuration is left out
+	clean   bool                               // what viewers see is what ffmpeg decodes of the undamaged file, not of this one
+	audio   string                             // what viewers hear: "" is what was sent, else "silence" or "nothing"
+
+	skipped  map[string]int // what statistics say, at the end
+	unusable string
+}
+
+// damages is the table of them.
+func damages() []damage {
+	// around puts units before and after those of a picture.
+	around := func(before []byte, after ...byte) func(int, []byte) []byte {
+		return func(_ int, p []byte) []byte { return slices.Concat(before, p, after) }
+	}
+	unit := func(b ...byte) []byte { return append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...) }
+	same := func(b []byte) func(int, []byte) []byte { return around(b, b...) }
+	hevc, av1 := sample.Enhanced()[0], sample.Enhanced()[3]
+	return []damage{
+		{name: "units of unspecified types", sample: sample.AV, picture: around(unit(24, 1, 2), unit(31, 1, 2)...)},
+		{name: "units of reserved types", sample: sample.AV, picture: same(unit(22, 1, 2))},
+		{name: "two zero bytes after a picture", sample: sample.AV, picture: around(nil, 0, 0)},
+		{name: "nine zero bytes after a picture", sample: sample.AV, picture: around(nil, make([]byte, 9)...), clean: true},
+		{name: "empty unit before a picture", sample: sample.AV, picture: around(make([]byte, 4)), clean: true},
+		{name: "delimiter of one byte", sample: sample.AV, picture: around(unit(9))},
+		{name: "filler of one byte", sample: sample.AV, picture: around(nil, unit(12)...)},
+		{name: "damaged SEI", sample: sample.AV, picture: around(unit(6, 6, 0xff, 0xff, 0xff, 0x80))},
+		{name: "forbidden bit", sample: sample.AV, picture: around(unit(0x81, 1, 2)), skipped: map[string]int{"damaged_unit": 75}},
+		{name: "start codes for lengths", sample: sample.AV, picture: startCodes},
+		{name: "one picture cut", sample: sample.AV, picture: func(n int, p []byte) []byte {
+			if n == 24 { // the last before a keyframe
+				return p[:len(p)-1]
+			}
+			return p
+		}, skipped: map[string]int{"malformed": 1}},
+		{name: "AAC without content", sample: sample.AV, sound: func([]byte) []byte { return nil }, audio: "silence"},
+		{name: "AAC without its configuration", sample: sample.AV, bare: true, audio: "nothing",
+			unusable: "its configuration (AudioSpecificConfig) has not come"},
+		{name: "AAC with ADTS", sample: sample.AV, bare: true, sound: func(b []byte) []byte { return append(adtsHeader(len(b)), b...) }},
+		{name: "HEVC", sample: hevc, picture: around(slices.Concat(unit(0x46), unit(0x60, 1, 2)), append(unit(0x7e, 1, 2), 0, 0)...)},
+		{name: "AV1", sample: av1, picture: around([]byte{0x52, 1, 0xaa}, 0x7a, 2, 0, 0x80),
+			skipped: map[string]int{"bad_configuration": 1}}, // ffmpeg sends an empty one first
+	}
+}
+
+// startCodes returns NAL units with start codes in the place of their lengths.
+func startCodes(_ int, p []byte) []byte {
+	var out []byte
+	for len(p) > 4 {
+		n := binary.BigEndian.Uint32(p)
+		out = append(append(out, 0, 0, 0, 1), p[4:4+n]...)
+		p = p[4+n:]
+	}
+	return out
+}
+
+// adtsHeader returns the header of a raw frame of n bytes of AAC-LC, 44.1 kHz, stereo.
+func adtsHeader(n int) []byte {
+	n += 7
+	return []byte{0xff, 0xf1, 0x50, 0x80 | byte(n>>11), byte(n >> 3), byte(n<<5) | 0x1f, 0xfc}
+}
+
+// damagedTime is how much of a sample is sent.
+const damagedTime = 3000 // ms: longer than a server waits for sound that is announced and never comes
+
+// apply returns the first seconds of a file, damaged.
+func (d damage) apply(f *essence.FLVFile) *essence.FLVFile {
+	out := &essence.FLVFile{HasVideo: f.HasVideo, HasAudio: f.HasAudio}
+	pictures := 0
+	for _, tag := range f.Tags {
+		b := bytes.Clone(tag.Body)
+		switch {
+		case tag.Time >= damagedTime:
+			continue
+		case tag.Type == essence.TagAudio && tag.IsHeader() && d.bare:
+			continue
+		case tag.Type == essence.TagAudio && tag.IsFrame() && d.sound != nil:
+			b = append(b[:2:2], d.sound(b[2:])...)
+		case tag.Type == essence.TagVideo && tag.IsFrame() && d.picture != nil:
+			head := 5
+			if b[0]&0x80 != 0 && b[0]&0xf == 1 && string(b[1:5]) == "hvc1" {
+				head = 8 // with a composition time
+			}
+			b = append(b[:head:head], d.picture(pictures, b[head:])...)
+			pictures++
+		}
+		tag.Body = b
+		out.Tags = append(out.Tags, tag)
+	}
+	return out
+}
+
+// want returns what viewers are to get of the damaged file.
+func (d damage) want(t *testing.T, src source) essence.Stream {
+	t.Helper()
+	reference := d
+	if d.clean {
+		reference = damage{}
+	}
+	var file bytes.Buffer
+	if err := reference.apply(src.file).Write(&file); err != nil {
+		t.Fatal(err)
+	}
+	want := pictures(t, file.Bytes(), "-an")
+	if d.audio == "nothing" {
+		return want
+	}
+	silence := md5.Sum([]byte{0x21, 0x00, 0x49, 0x90, 0x02, 0x19, 0x00, 0x23, 0x80})
+	for _, u := range src.packets.Of(essence.Audio) {
+		if u.DTS >= damagedTime*time.Millisecond {
+			continue
+		}
+		if d.audio == "silence" {
+			u.Size, u.Sum = 9, hex.EncodeToString(silence[:])
+		}
+		want = append(want, u)
+	}
+	return want
+}
+
+// TestDamaged sends streams with damages, and watches them by every protocol: the pictures are those that ffmpeg decodes of the same file,
+// and the encoder goes on to its end.
+func TestDamaged(t *testing.T) {
+	rig.NeedNewer(t)
+	server, dir := startRecording(t, rig.Options{})
+	for _, d := range damages() {
+		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
+			s, src, room := server.In(t), load(t, d.sample), strings.ReplaceAll(d.name, " ", "-")
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			want := d.want(t, src)
+
+			decode := []string{"-fps_mode", "passthrough", "-enc_time_base:v", "demux", "-c:a", "copy", "-f", "framemd5", "pipe:1"}
+			viewer := rig.NewerFFmpeg(t, nil, append([]string{"-v", "debug", "-copyts", "-i", s.RTMP(room)}, decode...)...)
+			viewer.AwaitStderr(patience, func(s string) bool { return strings.Contains(s, "Sending play command") })
+			flv := async(func() ([]byte, error) {
+				_, body, err := pollFetch(ctx, rig.Client(), s.FLV(room))
+				return body, err
+			})
+			key := s.Key(room)
+			tags := d.apply(src.file).Tags
+			pushed := async(func() (any, error) {
+				return nil, pushTagsUntil(s, key, tags, func() error { return d.checkStat(ctx, s, room) })
+			})
+			if _, err := pushed(); err != nil {
+				t.Fatalf("the encoder: %v", err)
+			}
+
+			if m := check(t, "RTMP", want, decoded(frames(t, viewer)), essence.Millisecond); m.Video.First != 0 {
+				t.Errorf("RTMP begins at picture %d", m.Video.First)
+			}
+			if body, err := flv(); err != nil {
+				t.Errorf("HTTP-FLV: %v", err)
+			} else {
+				check(t, "HTTP-FLV", want, pictures(t, body), essence.Millisecond)
+			}
+			check(t, "HLS, MP4", want, pictures(t, endedHLS(t, s.HLS(room)+"?format=fmp4", "index.m3u8")), essence.Millisecond)
+			if d.name != "AV1" {
+				var more []string
+				if d.audio != "nothing" {
+					more = []string{"-bsf:a", "aac_adtstoasc"}
+				}
+				check(t, "HLS, TS", want, pictures(t, endedHLS(t, s.HLS(room)+"?format=ts", "ts.m3u8"), more...), essence.TSTick)
+			}
+			r := awaitRecording(t, s, room, "finished", 0, time.Second)
+			file, err := os.ReadFile(filepath.Join(dir, r.File))
+			if err != nil {
+				t.Fatal(err)
+			}
+			check(t, "recording", want, pictures(t, file), essence.Millisecond)
+		})
+	}
+}
+
+// decoded marks each picture as one that may be started with: what was decoded refers to nothing.
+func decoded(s essence.Stream) essence.Stream {
+	for i := range s {
+		s[i].Key = true
+	}
+	return s
+}
+
+// pushTagsUntil is pushTags that waits before it ends the stream until ok returns nil.
+func pushTagsUntil(s *rig.Server, key string, tags []essence.FLVTag, ok func() error) error {
+	return pushTagsThen(s.Addr("rtmp_addr"), key, tags, func() error {
+		const limit = 5 * time.Second // less than a publisher may be silent
+		for began := time.Now(); ; <-time.After(20 * time.Millisecond) {
+			if err := ok(); err == nil || time.Since(began) > limit {
+				return err
+			}
+		}
+	})
+}
+
+// checkStat reports whether the statistics of a room say what they are to say.
+func (d damage) checkStat(ctx context.Context, s *rig.Server, room string) error {
+	var stat struct {
+		Data struct {
+			Publishers []struct {
+				Skipped  map[string]int `json:"skipped"`
+				Silent   int            `json:"silent_frames"`
+				Unusable []struct {
+					Kind, Codec, Reason string
+				} `json:"unusable_tracks"`
+			} `json:"publishers"`
+		} `json:"data"`
+	}
+	_, body, err := fetch(ctx, rig.Client(), s.API("/stat/livestat?room=live/"+room))
+	if err == nil {
+		err = json.Unmarshal(body, &stat)
+	}
+	if err != nil || len(stat.Data.Publishers) != 1 {
+		return fmt.Errorf("statistics: %v, %s", err, body)
+	}
+	p := stat.Data.Publishers[0]
+	for reason, n := range d.skipped {
+		if p.Skipped[reason] != n {
+			return fmt.Errorf("skipped %v, want %v", p.Skipped, d.skipped)
+		}
+	}
+	switch {
+	case d.unusable == "" && len(p.Unusable) > 0, d.unusable != "" && (len(p.Unusable) != 1 || p.Unusable[0].Reason != d.unusable):
+		return fmt.Errorf("unusable tracks %v, want %q", p.Unusable, d.unusable)
+	case d.unusable != "" && p.Skipped["no_configuration"] == 0, d.unusable == "" && len(d.skipped) == 0 && len(p.Skipped) > 0:
+		return fmt.Errorf("skipped %v", p.Skipped)
+	case (d.audio == "silence") != (p.Silent > 0):
+		return fmt.Errorf("%d frames of silence", p.Silent)
+	}
+	return nil
+}
