@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"livego/e2e/essence"
 	"livego/e2e/rig"
 	"livego/e2e/sample"
 )
@@ -277,14 +278,18 @@ func compareVideo(t *testing.T, got probedTrack, want judgeStream, all judge, fi
 	}
 }
 
-// mend runs the commands of the remarks, and of the whole, as they stand.
+// mend runs the commands of the remarks, and of the whole, as they stand, but for the folder of the file, beside which they write.
 func mend(t *testing.T, path string, p probed) {
 	t.Helper()
 	run := func(command string) probed {
 		t.Helper()
 		dir := t.TempDir()
+		if err := os.Symlink(path, filepath.Join(dir, filepath.Base(path))); err != nil {
+			t.Fatal(err)
+		}
+		command = strings.ReplaceAll(command, filepath.Dir(path)+"/", dir+"/")
 		shell := exec.Command("sh", "-c", strings.Replace(command, "ffmpeg ", "ffmpeg -nostdin -v error ", 1))
-		shell.Dir = dir
+		shell.Dir = t.TempDir()
 		if out, err := shell.CombinedOutput(); err != nil {
 			t.Fatalf("%s\n%v\n%s", command, err, out)
 		}
@@ -318,6 +323,99 @@ func mend(t *testing.T, path string, p probed) {
 		if after := run(p.Mend); len(after.Remarks) > 0 || after.Verdict != "fine" {
 			t.Errorf("%s\nleaves %+v", p.Mend, after.Remarks)
 		}
+	}
+}
+
+// TestProbeForeign probes files in containers that livego does not read, and runs the commands that it gives; and lists of files.
+func TestProbeForeign(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	rig.FFmpeg(t, "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=3", "-f", "lavfi", "-i", "sine=duration=3", "-c:v", "mpeg4", "-c:a", "mp2", path("my film.avi")).OK(patience)
+	rig.FFmpeg(t, "-f", "lavfi", "-i", "sine=duration=3", path("tone.wav")).OK(patience)
+	for name, codecs := range map[string]int{"my film.avi": 2, "tone.wav": 1} {
+		p, code := probe(t, path(name))
+		if code != 4 || len(p.Remarks) != 1 || p.Mend == "" {
+			t.Fatalf("%s: exit code %d, %+v", name, code, p)
+		}
+		shell := exec.Command("sh", "-c", strings.Replace(p.Mend, "ffmpeg ", "ffmpeg -nostdin -v error ", 1))
+		shell.Dir = t.TempDir()
+		if out, err := shell.CombinedOutput(); err != nil {
+			t.Fatalf("%s\n%v\n%s", p.Mend, err, out)
+		}
+		mended, code := probe(t, strings.TrimSuffix(path(name), filepath.Ext(name))+"-live.mp4")
+		if code != 0 || len(mended.Tracks) != codecs {
+			t.Errorf("%s\nleaves %+v", p.Mend, mended)
+		}
+	}
+	for text, want := range map[string]string{
+		"demo.mp4\ntwo.mp4\n":        "line 1, write file 'demo.mp4'",
+		"# films\n\nit's here.mp4\n": `line 3, write file 'it'\''s here.mp4'`,
+		"file 'demo.mp4'\n":          "livego push plays it",
+	} {
+		if err := os.WriteFile(path("files.txt"), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if p, code := probe(t, path("files.txt")); code != 4 || len(p.Remarks) != 1 || !strings.Contains(p.Remarks[0].Text, want) {
+			t.Errorf("%q: exit code %d, %+v", text, code, p.Remarks)
+		}
+		if strings.Contains(want, "push") {
+			continue
+		}
+		push := rig.Livego(t, dir, nil, "push", path("files.txt"), "rtmp://127.0.0.1:9/live/x")
+		if code := push.Wait(patience); code != 4 || !strings.Contains(push.Stderr(), want) {
+			t.Errorf("push of %q: exit code %d, %s", text, code, push.Stderr())
+		}
+	}
+}
+
+// TestOddFLV probes and pushes FLV files that players play though the format has no word for them.
+func TestOddFLV(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	var whole bytes.Buffer
+	if err := src.file.Write(&whole); err != nil {
+		t.Fatal(err)
+	}
+	file := whole.Bytes()
+	// each calls f for each tag with its PreviousTagSize.
+	each := func(f func(tag []byte) []byte) []byte {
+		out := bytes.Clone(file[:13])
+		for rest := file[13:]; len(rest) > 0; {
+			n := 11 + int(rest[1])<<16 + int(rest[2])<<8 + int(rest[3]) + 4
+			out = append(out, f(rest[:n:n])...)
+			rest = rest[n:]
+		}
+		return out
+	}
+	for name, odd := range map[string]struct {
+		file []byte
+		says string
+	}{
+		"body sizes": {each(func(tag []byte) []byte {
+			return binary.BigEndian.AppendUint32(tag[:len(tag)-4:len(tag)-4], uint32(len(tag)-15))
+		}), "PreviousTagSize is wrong"},
+		"unknown tags": {each(func(tag []byte) []byte { return append(append([]byte{15}, tag[1:]...), tag...) }), "tags of unknown types were skipped"},
+		"zeros":        {append(bytes.Clone(file), make([]byte, 4096)...), "4096 zero bytes follow the last tag"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			path := filepath.Join(t.TempDir(), "odd.flv")
+			if err := os.WriteFile(path, odd.file, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			p, code := probe(t, path)
+			if code != 3 || len(p.Remarks) != 1 || p.Remarks[0].Code != "damaged" || !strings.Contains(p.Remarks[0].Text, odd.says) || len(p.Tracks) != 2 {
+				t.Errorf("exit code %d, %+v, %+v", code, p.Remarks, p.Tracks)
+			}
+			s, room := s.In(t), strings.ReplaceAll(name, " ", "-")
+			viewer := waitRTMP(t, s.RTMP(room))
+			push := rig.Livego(t, t.TempDir(), nil, "push", path, s.RTMP(s.Key(room)))
+			push.OK(patience)
+			check(t, "RTMP", src.packets, frames(t, viewer), essence.Millisecond)
+		})
 	}
 }
 

@@ -57,12 +57,13 @@ func (c probeCmd) Run(e *env) error {
 				return ctx.Err()
 			}
 			worst = exitUnplayable
+			mend := foreignCommand(name, err)
 			if !c.JSON {
-				fmt.Fprintf(e.stderr, "livego: %v\n", err)
+				fmt.Fprintf(e.stderr, "livego: %v\n", withCommand(err, mend))
 				continue
 			}
-			r = &probe.Report{Source: name, Tracks: []*probe.Track{}, Verdict: probe.Unplayable,
-				Remarks: []probe.Remark{{Code: "unreadable", Fatal: true, Text: err.Error()}}}
+			r = &probe.Report{Source: name, Tracks: []*probe.Track{}, Verdict: probe.Unplayable, Mend: mend,
+				Remarks: []probe.Remark{{Code: "unreadable", Fatal: true, Text: err.Error(), Mend: mend}}}
 		}
 		worst = max(worst, codeOf(r.Verdict))
 		reports = append(reports, r)
@@ -87,6 +88,22 @@ func (c probeCmd) Run(e *env) error {
 		return &failure{worst, errTold}
 	}
 	return nil
+}
+
+// foreignCommand returns the ffmpeg command that makes a file that livego reads of the one that err is about, "" where none does.
+func foreignCommand(path string, err error) string {
+	if foreign, ok := errors.AsType[*source.ForeignError](err); ok {
+		return probe.ForeignCommand(path, foreign)
+	}
+	return ""
+}
+
+// withCommand returns err with the command that mends what it is about, if there is one.
+func withCommand(err error, command string) error {
+	if command == "" {
+		return err
+	}
+	return fmt.Errorf("%w; make a file of it that livego reads:\n  %s", err, command)
 }
 
 func codeOf(verdict string) int {

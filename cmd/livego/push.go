@@ -144,16 +144,10 @@ func (c pushCmd) explain(ctx context.Context, err error) error {
 	if _, lost := errors.AsType[*playout.LostError](err); lost {
 		return err
 	}
-	if isFileError(err) {
-		return &failure{exitUnplayable, err}
+	if file, ok := errors.AsType[*source.FileError](err); ok {
+		return &failure{exitUnplayable, withCommand(err, foreignCommand(file.Name, err))}
 	}
 	return err
-}
-
-// isFileError reports whether an error is about a file rather than the server.
-func isFileError(err error) bool {
-	_, ok := errors.AsType[*source.FileError](err)
-	return ok
 }
 
 // mendingCommand returns what probe would say.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	"livego/internal/container/fmp4"
@@ -37,6 +38,8 @@ type Report struct {
 	Remarks []Remark `json:"remarks"`
 	Verdict string   `json:"verdict"`
 	Mend    string   `json:"mend,omitempty"` // the command that mends all that can be
+
+	damage error // why the rest could not be read
 }
 
 // A Track is what was found of one.
@@ -101,6 +104,7 @@ type seen struct {
 type Options struct {
 	All  bool          // look at the whole of a large file
 	Live time.Duration // how long to look at a live stream: 6 s
+	Part time.Duration // how much of a file to look at; 0: as All says
 }
 
 const (
@@ -121,17 +125,35 @@ func Inspect(ctx context.Context, s *source.Source, o Options) (*Report, error) 
 		if limit = o.Live; limit == 0 {
 			limit = 6 * time.Second
 		}
+	case o.Part > 0:
+		limit = o.Part
 	case s.Size > largeFile && !o.All:
 		limit = firstPart
 	}
 	err := r.read(ctx, s, limit)
 	var cut *source.CutError
 	if err != nil && !errors.As(err, &cut) {
-		return nil, err
+		if ctx.Err() != nil || !r.seenAny() {
+			return nil, err
+		}
+		r.damage = unnamed(err)
 	}
 	r.finish(s, cut)
 	r.judge(s, cut)
 	return r, nil
+}
+
+// seenAny reports whether a frame was seen.
+func (r *Report) seenAny() bool {
+	return slices.ContainsFunc(r.Tracks, func(t *Track) bool { return t.Frames > 0 })
+}
+
+// unnamed returns an error without the name of its file.
+func unnamed(err error) error {
+	if e, ok := errors.AsType[*source.FileError](err); ok {
+		return e.Err
+	}
+	return err
 }
 
 // read looks at frames until there are no more, or enough.

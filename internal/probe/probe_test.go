@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"livego/internal/container/flv"
+	"livego/internal/media"
 	"livego/internal/source"
 )
 
@@ -70,6 +71,9 @@ func TestRemarks(t *testing.T) {
 		{"no sound", film(append([]shot{{0, 'V'}}, shot{0, 'K'}, shot{40, 'P'}, shot{80, 'P'})...), "no-audio", Playable},
 		{"a hole", film(heads(append(steady(0, 2000, 50), steady(5000, 7000, 50)...)...)...), "jump jump", Playable},
 		{"sound comes late", film(append([]shot{{0, 'V'}, {0, 'K'}, {40, 'P'}, {400, 'P'}, {900, 'P'}, {1000, 'B'}}, steady(1000, 3000, 50)...)...), "offset", Playable},
+		{"sound without its configuration", film(append([]shot{{0, 'V'}}, steady(0, 4000, 50)...)...), "no-audio unusable-track damaged", Playable},
+		{"a part that is encrypted", append(film(heads(steady(0, 4000, 50)...)...), "\x29\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0B"...), "damaged", Playable},
+		{"zero bytes at the end", append(film(heads(steady(0, 4000, 50)...)...), make([]byte, 4096)...), "damaged", Playable},
 		{"Sorenson", film(shot{0, 'S'}, shot{0, 'B'}, shot{0, 'A'}, shot{40, 'S'}, shot{40, 'A'}), "old-codec", Playable},
 	} {
 		path := filepath.Join(t.TempDir(), "it's a film.flv")
@@ -88,7 +92,7 @@ func TestRemarks(t *testing.T) {
 		var codes []string
 		for _, m := range r.Remarks {
 			codes = append(codes, m.Code)
-			if !strings.Contains(m.Mend, `it'\''s a film.flv' `) || !strings.HasSuffix(m.Mend, ` 'it'\''s a film-live.mp4'`) {
+			if !strings.Contains(m.Mend, `it'\''s a film.flv' `) || !strings.HasSuffix(m.Mend, ` '`+filepath.Dir(path)+`/it'\''s a film-live.mp4'`) {
 				t.Errorf("%s: %s", tt.name, m.Mend)
 			}
 		}
@@ -98,6 +102,30 @@ func TestRemarks(t *testing.T) {
 		var text strings.Builder
 		if err := r.WriteText(&text); err != nil || !strings.HasSuffix(text.String(), verdictWords[tt.want]+"\n") {
 			t.Errorf("%s: %v\n%s", tt.name, err, &text)
+		}
+	}
+}
+
+// TestRemarkAgreesWithTable holds the sentence on a codec to what the table of outputs says of it.
+func TestRemarkAgreesWithTable(t *testing.T) {
+	for _, tt := range []struct{ fmp4, ts, want string }{
+		{"yes", "yes", "that know Enhanced RTMP."},
+		{"yes", "no", ", and HLS in MPEG-TS can't carry it."},
+		{"no", "yes", ", and HLS in fMP4 can't carry it."},
+		{"no", "no", ", and HLS can't carry it."},
+	} {
+		r := &Report{}
+		r.judgeCodec(&Track{Kind: "video", Codec: "hevc", RTMP: "enhanced", FMP4: tt.fmp4, TS: tt.ts, track: &media.Track{Kind: media.Video}})
+		if len(r.Remarks) != 1 || !strings.HasSuffix(r.Remarks[0].Text, tt.want) {
+			t.Errorf("%+v: %+v", tt, r.Remarks)
+		}
+	}
+}
+
+func TestMended(t *testing.T) {
+	for name, want := range map[string]string{"film.flv": "film-live.mp4", "a/b.c/film.flv": "a/b.c/film-live.mp4", "/films/x": "/films/x-live.mp4", "./x.avi": "./x-live.mp4"} {
+		if got := mended(name); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}
 }

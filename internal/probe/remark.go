@@ -77,11 +77,16 @@ func (r *Report) judgeCodec(t *Track) {
 	case t.RTMP == "old":
 		r.add(Remark{Code: "old-codec", fix: f, Text: fmt.Sprintf("The %s is %s, which only RTMP and HTTP-FLV can carry, and only old players and ffmpeg play.", t.Kind, t.Codec)})
 	case t.RTMP == "enhanced":
-		where := "HLS in MPEG-TS can't carry it"
-		if t.FMP4 == "no" {
-			where = "HLS can't carry it"
+		text := fmt.Sprintf("The %s is %s: by RTMP and HTTP-FLV it plays only in players that know Enhanced RTMP", t.Kind, t.Codec)
+		switch {
+		case t.FMP4 == "no" && t.TS == "no":
+			text += ", and HLS can't carry it"
+		case t.TS == "no":
+			text += ", and HLS in MPEG-TS can't carry it"
+		case t.FMP4 == "no":
+			text += ", and HLS in fMP4 can't carry it"
 		}
-		r.add(Remark{Code: "enhanced-codec", fix: f, Text: fmt.Sprintf("The %s is %s: by RTMP and HTTP-FLV it plays only in players that know Enhanced RTMP, and %s.", t.Kind, t.Codec, where)})
+		r.add(Remark{Code: "enhanced-codec", fix: f, Text: text + "."})
 	case t.TS == "no" && t.Frames > 0:
 		r.add(Remark{Code: "ts", fix: f, Text: fmt.Sprintf("HLS in MPEG-TS can't carry this %s (%s %s).", t.Codec, t.Profile, t.RFC6381)})
 	}
@@ -151,6 +156,12 @@ func (r *Report) judgeWhole(s *source.Source, cut *source.CutError) {
 			text = "The file is still being written: only what was there when it was opened is played."
 		}
 		r.add(Remark{Code: "cut", fix: fix{copy: true}, Text: text})
+	}
+	for _, t := range s.Unusable() {
+		r.add(Remark{Code: "unusable-track", fix: fix{copy: true}, Text: fmt.Sprintf("The %s track (%s) is unusable: %s.", t.Kind, t.Codec, t.Reason)})
+	}
+	if r.damage != nil {
+		r.add(Remark{Code: "damaged", fix: fix{copy: true}, Text: fmt.Sprintf("The rest of it cannot be read: %v.", r.damage)})
 	}
 	if trouble := s.Trouble(); trouble != "" {
 		r.add(Remark{Code: "damaged", fix: fix{copy: true}, Text: "Something is wrong within the file: " + trouble + "."})
@@ -255,7 +266,7 @@ func (r *Report) videoArgs(f fix, t *Track) []string {
 	if len(filters) > 0 {
 		args = append(args, "-vf", "'"+strings.Join(filters, ",")+"'")
 	}
-	return append(args, "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-force_key_frames", "'expr:gte(t,n_forced*2)'")
+	return append(args, h264Args()...)
 }
 
 func (r *Report) audioArgs(f fix, t *Track) []string {
@@ -278,10 +289,24 @@ func (r *Report) audioArgs(f fix, t *Track) []string {
 	return args
 }
 
-// mended returns the name of the file that a command writes.
+// mended returns the path of the file that a command writes: beside the source.
 func mended(name string) string {
-	base := filepath.Base(name)
-	return strings.TrimSuffix(base, filepath.Ext(base)) + "-live.mp4"
+	return strings.TrimSuffix(name, filepath.Ext(name)) + "-live.mp4"
+}
+
+// ForeignCommand returns the ffmpeg command that makes a file that livego reads of one that it does not.
+func ForeignCommand(path string, e *source.ForeignError) string {
+	args := []string{"ffmpeg", "-i", quote(path)}
+	if !e.AudioOnly {
+		args = append(args, h264Args()...)
+	}
+	args = append(args, "-c:a", "aac", "-b:a", "128k", quote(mended(path)))
+	return strings.Join(args, " ")
+}
+
+// h264Args encode pictures that play everywhere.
+func h264Args() []string {
+	return []string{"-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-force_key_frames", "'expr:gte(t,n_forced*2)'"}
 }
 
 // quote writes a word for a shell.

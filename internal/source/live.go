@@ -148,14 +148,14 @@ func dialRTMP(ctx context.Context, u *url.URL) (*Source, error) {
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
-	m := &messages{next: func() (uint8, uint32, []byte, error) {
+	m := &messages{demux: flv.Demuxer{Skips: new(media.Skips)}, next: func() (uint8, uint32, []byte, error) {
 		msg, err := c.ReadMessage()
 		if err != nil && ctx.Err() != nil {
 			err = ctx.Err()
 		}
 		return msg.Type, msg.Timestamp, msg.Payload, err
 	}}
-	return &Source{Container: "rtmp", frames: m, streams: m.streams, trouble: m.trouble, close: func() error {
+	return &Source{Container: "rtmp", frames: m, streams: m.streams, trouble: m.trouble, skips: m.demux.Skips, close: func() error {
 		stop()
 		return nc.Close()
 	}}, nil
@@ -171,14 +171,14 @@ func dialHTTP(ctx context.Context, u *url.URL) (*Source, error) {
 	switch {
 	case bytes.HasPrefix(head, []byte("FLV")):
 		r := flv.NewReader(body, maxMessage)
-		m := &messages{tags: r, next: func() (uint8, uint32, []byte, error) {
+		m := &messages{tags: r, demux: flv.Demuxer{Skips: new(media.Skips)}, next: func() (uint8, uint32, []byte, error) {
 			t, err := r.Next()
 			if err != nil && ctx.Err() != nil {
 				err = ctx.Err()
 			}
 			return t.Type, t.Timestamp, t.Body, err
 		}}
-		return &Source{Container: "http-flv", frames: m, streams: m.streams, trouble: m.trouble, close: resp.Body.Close}, nil
+		return &Source{Container: "http-flv", frames: m, streams: m.streams, trouble: m.trouble, skips: m.demux.Skips, close: resp.Body.Close}, nil
 	case bytes.HasPrefix(head, []byte("#EXTM3U")):
 		text, err := io.ReadAll(io.LimitReader(body, maxPlaylist))
 		resp.Body.Close()

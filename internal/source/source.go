@@ -4,13 +4,17 @@
 package source
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"livego/internal/codec"
 	"livego/internal/container/es"
@@ -33,6 +37,7 @@ type Source struct {
 	streams func() []media.Stream
 	seek    func(time.Duration) error
 	trouble func() string
+	skips   *media.Skips // nil where the container has no such thing
 	close   func() error
 	stat    func() (os.FileInfo, error)
 
@@ -120,8 +125,11 @@ func read(r io.ReaderAt, size int64) (*Source, error) {
 	case ts.Detect(head):
 		return readTS(r, size)
 	}
-	if name := foreign(head); name != "" {
-		return nil, fmt.Errorf("%s is no container that livego reads", name)
+	if err := foreign(head); err != nil {
+		return nil, err
+	}
+	if err := textError(head); err != nil {
+		return nil, err
 	}
 	return readES(r, size)
 }
@@ -138,17 +146,77 @@ func isMP4(head []byte) bool {
 	return false
 }
 
-// foreign names containers that are none of ours, "" for what is unknown.
-func foreign(head []byte) string {
-	for magic, name := range map[string]string{
-		"RIFF": "AVI or WAV", "OggS": "Ogg", "\x30\x26\xB2\x75": "ASF (WMV)", "\x00\x00\x01\xBA": "an MPEG program stream", ".RMF": "RealMedia",
-		"fLaC": "a bare FLAC file", "#EXTM3U": "a playlist", "FORM": "AIFF", "GIF8": "GIF", "\x89PNG": "PNG", "\xFF\xD8\xFF": "JPEG",
+// A ForeignError tells that a file is in a container that livego does not read, and ffmpeg does.
+type ForeignError struct {
+	Container string
+	AudioOnly bool
+}
+
+func (e *ForeignError) Error() string { return e.Container + " is no container that livego reads" }
+
+// foreign returns an error for containers that are none of ours, a *ForeignError where ffmpeg can help.
+func foreign(head []byte) error {
+	for _, c := range []struct {
+		magic string
+		ForeignError
+	}{
+		{"OggS", ForeignError{"Ogg", false}}, {"\x30\x26\xB2\x75", ForeignError{"ASF (WMV)", false}},
+		{"\x00\x00\x01\xBA", ForeignError{"an MPEG program stream", false}}, {".RMF", ForeignError{"RealMedia", false}},
+		{"fLaC", ForeignError{"a bare FLAC file", true}}, {"FORM", ForeignError{"AIFF", true}},
 	} {
-		if strings.HasPrefix(string(head), magic) {
-			return name
+		if strings.HasPrefix(string(head), c.magic) {
+			return &c.ForeignError
 		}
 	}
-	return ""
+	if len(head) >= 12 && string(head[:4]) == "RIFF" {
+		switch form := string(head[8:12]); form {
+		case "AVI ":
+			return &ForeignError{"AVI", false}
+		case "WAVE":
+			return &ForeignError{"WAV", true}
+		default:
+			return fmt.Errorf("RIFF of form %q is no container that livego reads", form)
+		}
+	}
+	for magic, name := range map[string]string{"#EXTM3U": "a playlist", "GIF8": "GIF", "\x89PNG": "PNG", "\xFF\xD8\xFF": "JPEG"} {
+		if strings.HasPrefix(string(head), magic) {
+			return fmt.Errorf("%s is no container that livego reads", name)
+		}
+	}
+	return nil
+}
+
+// textError returns what is wrong with a text that is meant as a list of files, nil for what is none.
+func textError(head []byte) error {
+	if !isText(head) {
+		return nil
+	}
+	n := 0
+	for line := range bytes.Lines(bytes.TrimPrefix(head, []byte("\xEF\xBB\xBF"))) {
+		n++
+		line = bytes.TrimSpace(line)
+		word, _, _ := strings.Cut(strings.ReplaceAll(string(line), "\t", " "), " ")
+		switch {
+		case len(line) == 0 || line[0] == '#':
+			continue
+		case word == "file" || word == "ffconcat":
+			return errors.New("a list of files: livego push plays it, and livego probe takes the files one by one")
+		case filepath.Ext(string(line)) == "":
+			return nil
+		}
+		quoted := "'" + strings.ReplaceAll(string(line), "'", `'\''`) + "'"
+		return fmt.Errorf("a list of files needs the word file before each name: line %d, write file %s", n, quoted)
+	}
+	return nil
+}
+
+// isText reports whether head is text: UTF-8 without control characters.
+func isText(head []byte) bool {
+	const enough = 4096
+	if len(head) > enough { // it may end within a character
+		head = bytes.TrimRightFunc(head[:enough], func(r rune) bool { return r == utf8.RuneError })
+	}
+	return utf8.Valid(head) && !bytes.ContainsFunc(head, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t' })
 }
 
 func readMP4(r io.ReaderAt, size int64, head []byte) (*Source, error) {
@@ -183,7 +251,7 @@ func readFLV(r io.ReaderAt, size int64) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{Container: "flv", Duration: f.Duration(), frames: f, streams: f.Streams, seek: f.Seek}
+	s := &Source{Container: "flv", Duration: f.Duration(), frames: f, streams: f.Streams, seek: f.Seek, skips: f.Skips}
 	s.trouble = func() string {
 		var parts []string
 		if f.Skipped > 0 {
@@ -232,6 +300,9 @@ func (s *Source) Trouble() string {
 	}
 	return s.trouble()
 }
+
+// Unusable returns the tracks that have turned out to be unusable so far.
+func (s *Source) Unusable() []media.UnusableTrack { return s.skips.Stats().Unusable }
 
 // Close closes the file or the connection.
 func (s *Source) Close() error {

@@ -57,6 +57,10 @@ var opened = []struct {
 	{"MP4 without an index", "\x00\x00\x00\x10ftypisom\x00\x00\x00\x00", "x: mp4: there is no index (moov)"},
 	{"Matroska cut", "\x1A\x45\xDF\xA3\x80", "x: the file is cut off: its head is not whole"},
 	{"Ogg", "OggS" + strings.Repeat("\x00", 100), "x: Ogg is no container that livego reads"},
+	{"AVI", "RIFF\x00\x00\x00\x00AVI LIST", "x: AVI is no container that livego reads"},
+	{"WAV", "RIFF\x00\x00\x00\x00WAVEfmt ", "x: WAV is no container that livego reads"},
+	{"a list of bare names", "\xEF\xBB\xBF# films\r\ndemo.mp4\r\n", "x: a list of files needs the word file before each name: line 2, write file 'demo.mp4'"},
+	{"a list of files", "file demo.mp4\n", "x: a list of files: livego push plays it"},
 	{"text", "hello", "x: no container that livego reads: it knows"},
 	{"empty", "", "x: the file is empty"},
 }

@@ -25,6 +25,8 @@ type File struct {
 	last    time.Duration // of the last tag; 0 where its end cannot be read
 	first   time.Duration
 
+	Skips *media.Skips // of its tracks
+
 	// Skipped counts tags that made no sense, and stretches without one; BadTag says why the first did not.
 	Skipped uint64
 	BadTag  error
@@ -41,7 +43,8 @@ const (
 
 // OpenFile reads the head of an FLV file of size bytes, as far as is needed to know its tracks.
 func OpenFile(r io.ReaderAt, size int64) (*File, error) {
-	f := &File{r: r, size: size}
+	f := &File{r: r, size: size, Skips: new(media.Skips)}
+	f.demux.Skips = f.Skips
 	f.restart(0, false)
 	if err := f.look(); err != nil && !errors.Is(err, io.EOF) && len(f.streams) == 0 {
 		return nil, err
