@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -102,8 +103,8 @@ func TestPrivateRoom(t *testing.T) {
 				t.Errorf("%s with %s: %d %s %v", target, name, status, body, err)
 			}
 		}
-		if _, err := rig.OpenWebSocket(ctx, withToken(strings.Replace(s.FLV("movie"), "http", "ws", 1), token), nil); err == nil {
-			t.Errorf("WebSocket with %s is let in", name)
+		if code, reason := webSocketEnd(ctx, t, withToken(s.FLV("movie"), token)); code != 4401 && code != 4403 || !strings.HasPrefix(reason, "token_") {
+			t.Errorf("WebSocket with %s: closed by %d %s", name, code, reason)
 		}
 		viewer := rig.FFmpeg(t, "-i", withToken(s.RTMP("movie"), token), "-t", "1", "-f", "null", "-")
 		if viewer.Wait(patience) == 0 {
@@ -121,6 +122,24 @@ func TestPrivateRoom(t *testing.T) {
 			t.Errorf("the token %s is in the log", name)
 		}
 	}
+}
+
+// webSocketEnd opens a WebSocket at an http address and returns by what it is closed, once it is.
+func webSocketEnd(ctx context.Context, t *testing.T, target string) (code int, reason string) {
+	t.Helper()
+	ws, err := rig.OpenWebSocket(ctx, strings.Replace(target, "http", "ws", 1), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ws.Close()
+	for err == nil {
+		_, err = ws.Message()
+	}
+	var closed *rig.Closed
+	if !errors.As(err, &closed) {
+		t.Fatal(err)
+	}
+	return closed.Code, closed.Text
 }
 
 // opensslToken makes a signed URL's token as docs/keys.md tells people to.

@@ -237,6 +237,16 @@ func (o *operator) remove(ctx context.Context, room string) error {
 	return o.call(ctx, http.MethodPost, "/control/delete?"+url.Values{"room": {room}}.Encode(), nil, nil)
 }
 
+func (o *operator) endSessions(ctx context.Context, app, room string) (int, error) {
+	query := url.Values{"room": {room}}
+	if app != "" {
+		query.Set("app", app)
+	}
+	var answer struct{ Ended int }
+	err := o.call(ctx, http.MethodDelete, "/api/v1/sessions?"+query.Encode(), nil, &answer)
+	return answer.Ended, err
+}
+
 func (o *operator) dump(ctx context.Context) ([]live.Key, error) {
 	var all struct{ Keys []keyfile.Key }
 	if err := o.call(ctx, http.MethodGet, operatorKeys+"/export", nil, &all); err != nil {

@@ -33,6 +33,7 @@ type tokenStream struct {
 	IP      string        `help:"The only address that it is good from."`
 	Viewers int           `help:"How many may watch with it at a time."`
 	Once    bool          `help:"A token that is good one time."`
+	Session time.Duration `help:"How long a viewer may stay who came in by it. [token.session]" placeholder:"DURATION"`
 	Signed  bool          `help:"A token for a signed URL, shorter than a JWT."`
 }
 
@@ -47,7 +48,7 @@ func (c tokenStream) print(e *env, action live.Action) error {
 	}
 	mint := auth.Mint{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge}
 	token, _, err := mint.Make(auth.Wish{
-		Action: action, App: app, Room: room, For: c.For, IP: c.IP, Viewers: c.Viewers, Once: c.Once, Signed: c.Signed,
+		Action: action, App: app, Room: room, For: c.For, IP: c.IP, Viewers: c.Viewers, Once: c.Once, Session: c.Session, Signed: c.Signed,
 	}, time.Now())
 	if err != nil {
 		return &failure{exitUsage, reason(err)}

@@ -1,9 +1,12 @@
 package hostile
 
 import (
+	"bytes"
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -39,16 +42,30 @@ func signedOf(secret, action, stream string, iat, exp int64) string {
 	return "h1." + times + "." + base64.RawURLEncoding.EncodeToString(m.Sum(nil))
 }
 
-// A tokenRow is a token, tried on the private room live/shut, in which nothing is live: who is let in finds nothing there.
+// A tokenRow is a token, tried on the private room live/shut, in which nothing is live, and the code of its refusal. A viewer with a good
+// token finds nothing there.
 type tokenRow struct {
 	name, token string
-	want        int
+	want        answer
 }
 
-const (
-	letIn   = http.StatusNotFound
-	noToken = http.StatusUnauthorized
-	notThis = http.StatusForbidden
+// An answer is the status by which a token is refused, or what it would be over HTTP, and the code that programs read.
+type answer struct {
+	status int
+	code   string
+}
+
+var (
+	letIn      = answer{http.StatusNotFound, ""}
+	missing    = answer{http.StatusUnauthorized, "token_missing"}
+	malformed  = answer{http.StatusUnauthorized, "token_malformed"}
+	invalid    = answer{http.StatusUnauthorized, "token_invalid"}
+	expired    = answer{http.StatusUnauthorized, "token_expired"}
+	notYet     = answer{http.StatusUnauthorized, "token_not_yet_valid"}
+	wrongRoom  = answer{http.StatusForbidden, "token_wrong_stream"}
+	wrongAct   = answer{http.StatusForbidden, "token_wrong_action"}
+	wrongPlace = answer{http.StatusForbidden, "token_wrong_address"}
+	usedUp     = answer{http.StatusForbidden, "token_used"}
 )
 
 func tokenRows() []tokenRow {
@@ -65,46 +82,46 @@ func tokenRows() []tokenRow {
 	header := func(h string) string { return jwtOf(tokenSecret, h, good) }
 	return []tokenRow{
 		{"good", jwtOf(tokenSecret, hs, good), letIn},
-		{"none at all", "", noToken},
-		{"garbage", "x", noToken},
-		{"4 KiB and more", strings.Repeat("x", 4097), noToken},
-		{"T01 none", jwtOf("", `{"alg":"none"}`, good), noToken},
-		{"T01 None, signed", header(`{"alg":"None"}`), noToken},
-		{"T01 no alg", header(`{}`), noToken},
-		{"T01 RS256 by the secret", header(`{"alg":"RS256"}`), noToken},
-		{"T01 HS512 by HS256", header(`{"alg":"HS512"}`), noToken},
-		{"T02 expired", play(`"exp":%d`, now-60), noToken},
+		{"none at all", "", missing},
+		{"garbage", "x", malformed},
+		{"4 KiB and more", strings.Repeat("x", 4097), malformed},
+		{"T01 none", jwtOf("", `{"alg":"none"}`, good), invalid},
+		{"T01 None, signed", header(`{"alg":"None"}`), invalid},
+		{"T01 no alg", header(`{}`), invalid},
+		{"T01 RS256 by the secret", header(`{"alg":"RS256"}`), invalid},
+		{"T01 HS512 by HS256", header(`{"alg":"HS512"}`), invalid},
+		{"T02 expired", play(`"exp":%d`, now-60), expired},
 		{"T02 expired within the leeway", play(`"exp":%d`, now-5), letIn},
-		{"T02 not yet", play(`"exp":%d,"nbf":%d`, now+3600, now+600), noToken},
-		{"T02 no exp", play(`"nbf":%d`, now), noToken},
-		{"T02 exp 2^63", play(`"exp":9223372036854775808`), noToken},
-		{"T02 exp text", play(`"exp":"%d"`, now+3600), noToken},
-		{"T02 exp float", play(`"exp":%d.5`, now+3600), noToken},
-		{"T02 ten years", play(`"exp":%d`, now+10*365*86400), noToken},
-		{"T03 wrong room", of("play", "live", "other"), notThis},
-		{"T03 case of the room", of("play", "live", "Shut"), notThis},
-		{"T03 wrong app", of("play", "other", "shut"), notThis},
-		{"T03 to publish", of("publish", "live", "shut"), notThis},
+		{"T02 not yet", play(`"exp":%d,"nbf":%d`, now+3600, now+600), notYet},
+		{"T02 no exp", play(`"nbf":%d`, now), malformed},
+		{"T02 exp 2^63", play(`"exp":9223372036854775808`), malformed},
+		{"T02 exp text", play(`"exp":"%d"`, now+3600), malformed},
+		{"T02 exp float", play(`"exp":%d.5`, now+3600), malformed},
+		{"T02 ten years", play(`"exp":%d`, now+10*365*86400), invalid},
+		{"T03 wrong room", of("play", "live", "other"), wrongRoom},
+		{"T03 case of the room", of("play", "live", "Shut"), wrongRoom},
+		{"T03 wrong app", of("play", "other", "shut"), wrongRoom},
+		{"T03 to publish", of("publish", "live", "shut"), wrongAct},
 		{"T03 every room, as issued", of("play", "live", "*"), letIn},
-		{"T03 every app", of("play", "*", "shut"), notThis},
-		{"T03 part of a name", of("play", "live", "sh*"), notThis},
-		{"T04 claim twice", play(`"room":"shut","exp":%d`, now+3600), noToken},
-		{"T04 crit", header(`{"alg":"HS256","crit":["x"],"x":1}`), noToken},
+		{"T03 every app", of("play", "*", "shut"), wrongRoom},
+		{"T03 part of a name", of("play", "live", "sh*"), wrongRoom},
+		{"T04 claim twice", play(`"room":"shut","exp":%d`, now+3600), malformed},
+		{"T04 crit", header(`{"alg":"HS256","crit":["x"],"x":1}`), invalid},
 		{"T04 no issuer", play(`"exp":%d`, now+3600), letIn}, // none is asked for here
 		{"T06 kid of a path", header(`{"alg":"HS256","kid":"../../dev/null"}`), letIn},
 		{"T06 jku, x5u, jwk", header(`{"alg":"HS256","jku":"http://169.254.169.254/","x5u":"file:///etc/passwd","jwk":{"kty":"oct","k":"AA"}}`), letIn},
 		{"T07 the secret before", jwtOf(oldSecret, hs, good), letIn},
-		{"T07 a secret of no time", jwtOf("some other secret altogether", hs, good), noToken},
-		{"T10 another address", play(`"exp":%d,"ip":"192.0.2.1"`, now+3600), notThis},
+		{"T07 a secret of no time", jwtOf("some other secret altogether", hs, good), invalid},
+		{"T10 another address", play(`"exp":%d,"ip":"192.0.2.1"`, now+3600), wrongPlace},
 		{"T10 this address", play(`"exp":%d,"ip":"127.0.0.1"`, now+3600), letIn},
 		{"T11 signed", signedOf(tokenSecret, "play", "live/shut", now, now+3600), letIn},
-		{"T11 other stream", signedOf(tokenSecret, "play", "live/other", now, now+3600), noToken},
-		{"T11 case", signedOf(tokenSecret, "play", "live/Shut", now, now+3600), noToken},
-		{"T11 to publish", signedOf(tokenSecret, "publish", "live/shut", now, now+3600), noToken},
-		{"T11 expired", signedOf(tokenSecret, "play", "live/shut", now-3600, now-60), noToken},
-		{"T11 another secret", signedOf("some other secret altogether", "play", "live/shut", now, now+3600), noToken},
-		{"T11 end moved", strings.Replace(signedOf(tokenSecret, "play", "live/shut", now, now+3600), fmt.Sprint(now+3600), fmt.Sprint(now+3601), 1), noToken},
-		{"T11 cut", "h1." + fmt.Sprint(now, ".", now+3600) + ".", noToken},
+		{"T11 other stream", signedOf(tokenSecret, "play", "live/other", now, now+3600), invalid},
+		{"T11 case", signedOf(tokenSecret, "play", "live/Shut", now, now+3600), invalid},
+		{"T11 to publish", signedOf(tokenSecret, "publish", "live/shut", now, now+3600), invalid},
+		{"T11 expired", signedOf(tokenSecret, "play", "live/shut", now-3600, now-60), expired},
+		{"T11 another secret", signedOf("some other secret altogether", "play", "live/shut", now, now+3600), invalid},
+		{"T11 end moved", strings.Replace(signedOf(tokenSecret, "play", "live/shut", now, now+3600), fmt.Sprint(now+3600), fmt.Sprint(now+3601), 1), invalid},
+		{"T11 cut", "h1." + fmt.Sprint(now, ".", now+3600) + ".", invalid},
 	}
 }
 
@@ -119,36 +136,51 @@ func TestTokens(t *testing.T) {
 	t.Parallel()
 	s := startTokens(t, "--hls_start_wait=0s")
 	rows := tokenRows()
-	ways := map[string]func(t *testing.T, token string) int{
-		"FLV":            func(t *testing.T, token string) int { return statusOf(t, s.FLV("shut"), token, "") },
-		"FLV, as bearer": func(t *testing.T, token string) int { return statusOf(t, s.FLV("shut"), "", token) },
-		"HLS":            func(t *testing.T, token string) int { return statusOf(t, s.HLS("shut"), token, "") },
-		"WebSocket": func(t *testing.T, token string) int {
-			p := s.dialTo(t, "httpflv_addr")
-			p.send([]byte(get("/live/shut.flv?token="+url.QueryEscape(token), "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13")))
-			if status := p.response(http.MethodGet).StatusCode; status != http.StatusSwitchingProtocols { // it may wait for the stream
-				return status
+	ways := map[string]func(t *testing.T, token string) answer{
+		"FLV":            func(t *testing.T, token string) answer { return answerOf(t, s.FLV("shut"), token, "") },
+		"FLV, as bearer": func(t *testing.T, token string) answer { return answerOf(t, s.FLV("shut"), "", token) },
+		"HLS":            func(t *testing.T, token string) answer { return answerOf(t, s.HLS("shut"), token, "") },
+		"WebSocket": func(t *testing.T, token string) answer {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			ws, err := rig.OpenWebSocket(ctx, "ws://"+s.Addr("httpflv_addr")+"/live/shut.flv?token="+url.QueryEscape(token), nil)
+			if err != nil {
+				if strings.Contains(err.Error(), "414") {
+					return answer{status: http.StatusRequestURITooLong}
+				}
+				t.Fatal(err)
 			}
-			return letIn
+			defer ws.Close()
+			_, err = ws.Message()
+			var closed *rig.Closed
+			if !errors.As(err, &closed) {
+				t.Fatalf("%v, want it closed", err)
+			}
+			code, _, coded := strings.Cut(closed.Text, ": ")
+			if !coded {
+				code = ""
+			}
+			return answer{closed.Code - 4000, code}
 		},
-		"RTMP": func(t *testing.T, token string) int {
+		"RTMP": func(t *testing.T, token string) answer {
 			p := s.dial(t)
 			p.advance(connected)
 			p.play("shut?token=" + url.QueryEscape(token))
-			status := 0
+			var got answer
 			p.ends(func(m message) {
-				text := string(m.Payload)
-				switch {
-				case !m.IsCall("onStatus"):
-				case strings.Contains(text, "needs a valid token"):
-					status = noToken
-				case strings.Contains(text, "not for this"):
-					status = notThis
-				case strings.Contains(text, notFound):
-					status = letIn
+				if !m.IsCall("onStatus") {
+					return
+				}
+				for _, a := range []answer{missing, malformed, invalid, expired, notYet, wrongRoom, wrongAct, wrongPlace} {
+					if bytes.Contains(m.Payload, []byte(a.code+": token ")) {
+						got = a
+					}
+				}
+				if bytes.Contains(m.Payload, []byte(notFound)) {
+					got = letIn
 				}
 			})
-			return status
+			return got
 		},
 	}
 	t.Run("group", func(t *testing.T) {
@@ -157,8 +189,8 @@ func TestTokens(t *testing.T) {
 				t.Run(way+" "+r.name, func(t *testing.T) {
 					t.Parallel()
 					got := try(t, r.token)
-					if tooLong := got == http.StatusRequestURITooLong && len(r.token) > 4096; got != r.want && !tooLong {
-						t.Errorf("%d, want %d", got, r.want)
+					if tooLong := got.status == http.StatusRequestURITooLong && len(r.token) > 4096; got != r.want && !tooLong {
+						t.Errorf("%+v, want %+v", got, r.want)
 					}
 				})
 			}
@@ -166,7 +198,7 @@ func TestTokens(t *testing.T) {
 		t.Run("T09 query and header", func(t *testing.T) {
 			t.Parallel()
 			for _, base := range []string{s.FLV("shut"), s.HLS("shut")} {
-				if got := statusOf(t, base, rows[0].token, "another"); got != 400 {
+				if got := answerOf(t, base, rows[0].token, "another").status; got != 400 {
 					t.Errorf("%s: %d, want 400", base, got)
 				}
 			}
@@ -178,21 +210,21 @@ func TestTokens(t *testing.T) {
 				token := jwtOf(tokenSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"act":"play","app":"live","room":"shut","exp":%d,"once":true,"jti":"%d"}`, now+600, n))
 				for _, step := range []struct {
 					method string
-					want   int
-				}{{"HEAD", letIn}, {"HEAD", letIn}, {"GET", letIn}, {"HEAD", notThis}, {"GET", notThis}} {
+					want   answer
+				}{{"HEAD", letIn}, {"HEAD", letIn}, {"GET", letIn}, {"HEAD", usedUp}, {"GET", usedUp}} {
 					resp, _ := ask(t, "", operatorCall{method: step.method, target: base + "?token=" + token})
-					if resp.StatusCode != step.want {
-						t.Errorf("%s %s: %d, want %d", step.method, base, resp.StatusCode, step.want)
+					if got := (answer{resp.StatusCode, resp.Header.Get("Livego-Error")}); got != step.want {
+						t.Errorf("%s %s: %+v, want %+v", step.method, base, got, step.want)
 					}
 				}
 			}
 		})
 		t.Run("T11 extra argument", func(t *testing.T) {
 			t.Parallel()
-			if got := statusOf(t, s.FLV("shut")+"?room=other&x=y", signedOf(tokenSecret, "play", "live/shut", time.Now().Unix(), time.Now().Unix()+60), ""); got != letIn {
-				t.Errorf("%d, want %d: an argument changes nothing", got, letIn)
+			if got := answerOf(t, s.FLV("shut")+"?room=other&x=y", signedOf(tokenSecret, "play", "live/shut", time.Now().Unix(), time.Now().Unix()+60), ""); got != letIn {
+				t.Errorf("%+v, want %+v: an argument changes nothing", got, letIn)
 			}
-			if got := statusOf(t, s.FLV("shut")+"?token=x", "y", ""); got != 400 && got != noToken {
+			if got := answerOf(t, s.FLV("shut")+"?token=x", "y", "").status; got != 400 {
 				t.Errorf("two tokens: %d", got)
 			}
 		})
@@ -205,8 +237,8 @@ func TestTokens(t *testing.T) {
 	s.audit(t, len(rows)*len(ways))
 }
 
-// statusOf asks for an address with a token in the query, or in the header.
-func statusOf(t *testing.T, target, token, bearer string) int {
+// answerOf asks for an address with a token in the query, or in the header.
+func answerOf(t *testing.T, target, token, bearer string) answer {
 	t.Helper()
 	if token != "" {
 		sep := "?"
@@ -219,8 +251,13 @@ func statusOf(t *testing.T, target, token, bearer string) int {
 	if bearer != "" {
 		c.headers = []string{"Authorization: Bearer " + bearer}
 	}
-	resp, _ := ask(t, "", c)
-	return resp.StatusCode
+	resp, body := ask(t, "", c)
+	code := resp.Header.Get("Livego-Error")
+	if challenge := resp.Header.Get("WWW-Authenticate"); resp.StatusCode == http.StatusUnauthorized &&
+		(strings.Contains(challenge, `error="invalid_token"`) != (code != "token_missing") || !strings.HasPrefix(body, "token ")) {
+		t.Errorf("challenge %q, %q", challenge, body)
+	}
+	return answer{resp.StatusCode, code}
 }
 
 // TestTokenToPublish publishes by tokens, T03 and T08.
@@ -270,7 +307,7 @@ func TestTokenGuesser(t *testing.T) {
 	t.Parallel()
 	s := start(t, "--private=live/shut", "--token.secret="+tokenSecret, "--limit_loopback=true", "--auth_failures=10")
 	for range 10 {
-		statusOf(t, s.FLV("shut"), "guess", "")
+		answerOf(t, s.FLV("shut"), "guess", "")
 	}
 	began := time.Now()
 	var slowest atomic.Int64
@@ -278,8 +315,8 @@ func TestTokenGuesser(t *testing.T) {
 		for n := range 8 {
 			t.Run(fmt.Sprint(n), func(t *testing.T) {
 				t.Parallel()
-				if got := statusOf(t, s.FLV("shut"), "guess", ""); got != noToken && got != http.StatusTooManyRequests {
-					t.Errorf("HTTP %d", got)
+				if got := answerOf(t, s.FLV("shut"), "guess", ""); got != malformed {
+					t.Errorf("%+v", got)
 				}
 				took := int64(time.Since(began))
 				for old := slowest.Load(); took > old && !slowest.CompareAndSwap(old, took); old = slowest.Load() {

@@ -35,6 +35,9 @@ type Options struct {
 		Logout(r *http.Request, csrf string) error
 		Session(*http.Request) (auth.Session, bool)
 	}
+	// EndSessions ends the sessions of those who watch a room, or may, in app or for "" in every one, and returns how many watched or
+	// waited.
+	EndSessions func(app, room string) int
 	// Mint makes tokens; without a secret it makes none.
 	Mint auth.Mint
 	// Audit has who was refused, at the gate and here.

@@ -77,6 +77,7 @@ func (s *server) deleteRoom(r *http.Request, args url.Values) (any, error) {
 	if !s.Hub.EndKeyless(app, room) && err != nil {
 		return nil, s.storeFailed("delete", app, room, err)
 	}
+	s.EndSessions(app, room)
 	s.logControl("delete", app, room, r)
 	return "Ok", nil
 }

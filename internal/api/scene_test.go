@@ -27,6 +27,7 @@ type scene struct {
 	log     *bytes.Buffer
 	options Options
 	handler http.Handler
+	ended   []string // rooms, "app/room", whose sessions were ended
 }
 
 // openDoor lets everybody in.
@@ -50,6 +51,10 @@ func newScene(t testing.TB, change func(*Options)) *scene {
 		Relays: &fakeRelays{}, Apps: []App{{Name: "live", FLV: true, HLS: true, API: true}, {Name: "quiet"}},
 		RTMP: "rtmp://[::]:1935", FLV: "http://0.0.0.0:7001", HLS: "http://:7002",
 		Version: "1.2.3",
+		EndSessions: func(app, room string) int {
+			s.ended = append(s.ended, app+"/"+room)
+			return 3
+		},
 	}
 	if change != nil {
 		change(&s.options)

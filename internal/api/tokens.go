@@ -33,6 +33,7 @@ type tokenInput struct {
 		IP      string `json:"ip,omitempty" maxLength:"64" doc:"The only address that it is good from."`
 		Viewers int    `json:"viewers,omitempty" minimum:"0" maximum:"1000000" doc:"How many may watch with it at a time."`
 		Once    bool   `json:"once,omitempty" doc:"It is good one time."`
+		Session string `json:"session,omitempty" maxLength:"32" doc:"How long a viewer may stay who came in by it: 90m, 12h. Absent: as token.session says."`
 		Signed  bool   `json:"signed,omitempty" doc:"For a signed URL, shorter than a JWT."`
 	}
 }
@@ -60,6 +61,11 @@ func (s *server) makeToken(ctx context.Context, in *tokenInput) (*madeToken, err
 	var err error
 	if w.For, err = time.ParseDuration(b.For); err != nil {
 		return nil, failed(live.Errorf(live.Invalid, "for must be a time, such as 90s, 30m or 12h"))
+	}
+	if b.Session != "" {
+		if w.Session, err = time.ParseDuration(b.Session); err != nil || w.Session == 0 {
+			return nil, failed(live.Errorf(live.Invalid, "session must be a time, such as 90m or 12h"))
+		}
 	}
 	out := new(madeToken)
 	if out.Body.Token, out.Body.Expires, err = s.Mint.Make(w, time.Now()); err != nil {

@@ -34,6 +34,7 @@ func (s *server) routeV1() {
 	s.routeKeys(api)
 	s.routeTokens(api)
 	s.routeRelays(api)
+	s.routeSessions(api)
 	huma.Register(api, operation("GET", v1+"/events", "list-events", "Who was refused lately, the newest first"), s.listEvents)
 	huma.Register(api, operation("GET", v1+"/recordings", "list-recordings", "What is recorded, and the last files that were finished, the newest first"), s.listRecordings)
 	s.mux.HandleFunc(v1+"/", func(w http.ResponseWriter, r *http.Request) {

@@ -192,7 +192,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) (err error) {
 	})
 	a.hls = hls.New(a.hub, gate, hls.Options{
 		Segment: cfg.HLSSegment, Part: cfg.HLSPart, TrackWait: cfg.TrackWait, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, KeepBytes: kept(a.machine), FirstWait: cfg.HLSStartWait,
-		SessionTimeout: cfg.HLSSessionTimeout, Apps: func(app string) bool { return apps[app].HLS }, Private: func(name live.Name) bool { return cfg.Hook.OnPlay != "" || inner.Private(name) }, Raise: a.numbers.Raise, Log: a.log,
+		SessionTimeout: cfg.HLSSessionTimeout, LimitLoopback: cfg.LimitLoopback, Apps: func(app string) bool { return apps[app].HLS }, Private: func(name live.Name) bool { return cfg.Hook.OnPlay != "" || inner.Private(name) }, Raise: a.numbers.Raise, Log: a.log,
 	})
 	a.viewers = &viewers{
 		flv: edgeflv.New(a.hub, gate, edgeflv.Options{
@@ -210,7 +210,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) (err error) {
 		recordings = a.record.Recordings
 	}
 	a.api = api.New(api.Options{
-		Hub: a.hub, Keys: a.store, Relays: a.relays, Door: door, Audit: &a.audit, Log: a.log, Apps: apiApps(cfg.Apps),
+		Hub: a.hub, Keys: a.store, Relays: a.relays, EndSessions: a.endSessions, Door: door, Audit: &a.audit, Log: a.log, Apps: apiApps(cfg.Apps),
 		Mint: auth.Mint{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP: "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
 		RTMPS: baseURL(cfg.EnableRTMPS, "rtmps://", cfg.RTMPSAddr), HTTPS: baseURL(cfg.EnableHTTPS, "https://", cfg.HTTPSAddr),
@@ -242,6 +242,13 @@ func (a *App) relayOptions() relay.Options {
 		}
 	}
 	return o
+}
+
+// endSessions ends the sessions of those who watch a room, or may, on every protocol, and returns how many watched or waited.
+func (a *App) endSessions(app, room string) int {
+	n := a.hub.EndViewers(app, room, live.Refuse(live.Denied, live.SessionEnded, "session ended by the operator"))
+	a.hls.EndSessions(app, room)
+	return n
 }
 
 // recorded tells of a recording that is finished.
@@ -283,7 +290,7 @@ func (a *App) newACME() *acme.Manager {
 func (a *App) tokenOptions() (auth.TokenOptions, error) {
 	t := a.cfg.Token
 	o := auth.TokenOptions{
-		Secret: t.Secret, Previous: t.Previous, Issuer: t.Issuer, Audience: t.Audience, MaxAge: t.MaxAge, Viewers: t.Viewers,
+		Secret: t.Secret, Previous: t.Previous, Issuer: t.Issuer, Audience: t.Audience, MaxAge: t.MaxAge, Viewers: t.Viewers, Session: t.Session,
 	}
 	if t.PublicKey != "" {
 		key, err := config.LoadPublicKey(t.PublicKey)

@@ -138,7 +138,7 @@ func (v *viewers) assign(r *http.Request) (done func(), err error) {
 var (
 	anyOrigin = []string{"*"}
 	noSniff   = []string{"nosniff"}
-	exposed   = []string{"Content-Length, Content-Range, ETag"}
+	exposed   = []string{"Content-Length, Content-Range, ETag, " + netx.CodeHeader + ", WWW-Authenticate"}
 )
 
 func (v *viewers) route(w http.ResponseWriter, r *http.Request) {

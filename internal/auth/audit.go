@@ -24,6 +24,7 @@ type Refusal struct {
 	Proto  string    `json:"proto,omitempty"`
 	Remote string    `json:"remote"`
 	Reason string    `json:"reason"`
+	Code   live.Code `json:"code,omitempty" doc:"The same for programs, of refused tokens."`
 }
 
 // An Audit keeps the latest refusals. The zero Audit is empty. It is safe for concurrent use.
@@ -69,7 +70,7 @@ type audited struct {
 func (g *audited) Allow(ctx context.Context, r live.Request) (live.Grant, error) {
 	grant, err := g.next.Allow(ctx, r)
 	if kind := live.KindOf(err); kind == live.Denied || kind == live.Unavailable && ctx.Err() == nil {
-		n := Refusal{What: r.Action.String(), Proto: r.Proto, Remote: r.Remote, Reason: live.Reason(err)}
+		n := Refusal{What: r.Action.String(), Proto: r.Proto, Remote: r.Remote, Reason: live.Reason(err), Code: live.CodeOf(err)}
 		if len(r.App) <= maxShown && live.CheckApp(r.App) == nil {
 			n.App = r.App
 		}

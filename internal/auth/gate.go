@@ -5,7 +5,6 @@ package auth
 import (
 	"cmp"
 	"context"
-	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -127,39 +126,30 @@ func (g *Gate) Private(name live.Name) bool {
 func (g *Gate) byToken(ctx context.Context, r live.Request) (Claims, error) {
 	addr := client(r.Remote)
 	g.failures.wait(ctx, addr)
-	if g.tokens == nil {
-		return Claims{}, credentialError()
+	switch {
+	case r.Token == "": // has not guessed
+		return Claims{}, live.Refuse(live.Denied, live.TokenMissing, "token missing: a token is required to %s this stream", r.Action)
+	case g.tokens == nil:
+		return Claims{}, invalid("no key of tokens is configured on this server")
 	}
 	c, err := g.tokens.judge(ctx, r.Token, r, time.Now())
-	switch {
-	case err == nil:
-		return c, nil
-	case r.Token != "": // who has shown nothing has not guessed
+	if err != nil {
 		g.failures.add(addr)
+		return Claims{}, err
 	}
-	if errors.Is(err, errOtherToken) {
-		return Claims{}, live.Errorf(live.Denied, "%w", errOtherToken)
-	}
-	return Claims{}, credentialError()
+	return c, nil
 }
-
-func credentialError() error { return &live.Error{Kind: live.Denied, Err: noToken{}} }
-
-type noToken struct{}
-
-func (noToken) Error() string { return errNoToken.Error() }
-func (noToken) Unwrap() error { return live.ErrCredential }
-
-// sessionAge is how long who came in by a token may stay where he is not held by a connection, as in HLS: the token counts when he
-// comes.
-const sessionAge = 24 * time.Hour
 
 func (g *Gate) playByToken(ctx context.Context, name live.Name, r live.Request) (live.Grant, Claims, error) {
 	c, err := g.byToken(ctx, r)
 	if err != nil {
 		return live.Grant{}, Claims{}, err
 	}
-	grant := live.Grant{Name: name, Expires: time.Now().Add(sessionAge)}
+	session := g.tokens.opt.Session
+	if c.Session > 0 {
+		session = min(session, c.Session)
+	}
+	grant := live.Grant{Name: name, Expires: time.Now().Add(session), Address: c.IP}
 	if n := cmp.Or(c.Viewers, g.tokens.opt.Viewers); n > 0 {
 		digest := live.Digest(r.Token)
 		grant.Pass = live.Pass{ID: [16]byte(digest[:16]), Max: n}
@@ -192,7 +182,7 @@ func (g *Gate) publishByToken(ctx context.Context, r live.Request) (live.Grant, 
 		g.touch(ctx, k.Ref())
 		return live.Grant{Name: name, Key: k.Ref(), Role: k.Role, Expires: k.Expires}, c, nil
 	}
-	return live.Grant{}, Claims{}, live.Errorf(live.Denied, "%w", errOtherToken)
+	return live.Grant{}, Claims{}, live.Refuse(live.Denied, live.TokenRevoked, "token is not good with the key that the room has, or has not")
 }
 
 // spend takes a token that is good once. It comes last, so that who is refused for another reason has it still. Who only looks is told
@@ -202,7 +192,7 @@ func (g *Gate) spend(ctx context.Context, c Claims, r live.Request) error {
 		return nil
 	}
 	if g.once == nil {
-		return live.Errorf(live.Denied, "%w", errOtherToken)
+		return invalid("nothing here remembers tokens for one use")
 	}
 	digest := live.Digest(r.Token)
 	id, until := [16]byte(digest[:16]), c.Expires.Add(2*leeway) // of two clocks one may be behind the other
@@ -216,7 +206,7 @@ func (g *Gate) spend(ctx context.Context, c Claims, r live.Request) error {
 		spent = !first
 	}
 	if err == nil && spent {
-		err = live.Errorf(live.Denied, "%w", errOtherToken)
+		err = live.Refuse(live.Denied, live.TokenUsed, "token used up: it was good for one use")
 	}
 	return err
 }

@@ -28,6 +28,8 @@ const (
 	jwksEvery = 15 * time.Minute // how often it is fetched
 	jwksRetry = 10 * time.Second // after a failure
 	jwksAsked = 30 * time.Second // how soon again because of a key that is not known
+	// maxJWKSWaiters bounds the requests that wait for a fetch: a key that is new at the publisher's is first seen by few.
+	maxJWKSWaiters = 64
 )
 
 // A JWKS is the RSA keys that somebody publishes at a URL (RFC 7517). Tokens name one by kid; where they ask to fetch keys from
@@ -41,6 +43,9 @@ type JWKS struct {
 	mu      sync.Mutex
 	keys    map[string]*rsa.PublicKey
 	fetched chan struct{} // closed and replaced after each try
+	busy    bool          // a try is under way
+	next    time.Time     // when a key that is not known may cause the next try
+	waiting int           // requests that wait for it
 }
 
 // NewJWKS returns the keys at url. Run fetches them.
@@ -58,6 +63,13 @@ func NewJWKS(url string, log *slog.Logger) *JWKS {
 func (j *JWKS) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause := jwksEvery
+		j.mu.Lock()
+		j.busy = true
+		select { // this is the try that was asked for
+		case <-j.wake:
+		default:
+		}
+		j.mu.Unlock()
 		keys, err := j.fetch(ctx)
 		if err != nil {
 			pause = jwksRetry
@@ -69,52 +81,85 @@ func (j *JWKS) Run(ctx context.Context) {
 		}
 		close(j.fetched)
 		j.fetched = make(chan struct{})
+		j.busy, j.next = false, time.Now().Add(min(jwksAsked, pause)) // made-up tokens cannot have us ask all the time
 		j.mu.Unlock()
 
-		tried := time.Now()
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
 		case <-j.wake:
-			select { // who makes tokens up cannot have us ask all the time
-			case <-time.After(jwksAsked - time.Since(tried)):
-			case <-ctx.Done():
-			}
 		}
 	}
 	j.client.CloseIdleConnections()
 }
 
-// key returns the key called kid; the only one for "". One that is not known yet is waited for, as long as a fetch may take.
+// key returns the key called kid; the only one for "". One that is not known is refused at once, unless keys are being fetched, or may be
+// again: then it may be a new one, and is waited for as long as a fetch may take. A wait is worth something once in jwksAsked, so tokens
+// with made-up names hold nothing up.
 func (j *JWKS) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
-	k, fetched := j.find(kid)
+	unknown := invalid("its key (kid) is not known")
+	k, fetched := j.findOrWait(kid)
 	if k != nil {
 		return k, nil
 	}
-	select {
-	case j.wake <- struct{}{}:
-	default:
+	if fetched == nil {
+		return nil, unknown
 	}
+	defer j.stopWaiting()
+	timeout := time.NewTimer(jwksTimeout)
+	defer timeout.Stop()
 	select {
 	case <-fetched:
-		if k, _ = j.find(kid); k != nil {
+		if k := j.find(kid); k != nil {
 			return k, nil
 		}
-	case <-time.After(jwksTimeout):
+	case <-timeout.C:
 	case <-ctx.Done():
 	}
-	return nil, errNoToken
+	return nil, unknown
 }
 
-func (j *JWKS) find(kid string) (*rsa.PublicKey, <-chan struct{}) {
+// findOrWait returns the key called kid, or, where a try that is under way or due may bring it, what is closed after that try; the caller
+// then counts as waiting. It returns nil for both where there is nothing to wait for.
+func (j *JWKS) findOrWait(kid string) (*rsa.PublicKey, <-chan struct{}) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if kid == "" && len(j.keys) == 1 {
-		for _, k := range j.keys {
-			return k, j.fetched
+	if k := j.lookUp(kid); k != nil {
+		return k, nil
+	}
+	if !j.busy && time.Now().Before(j.next) || j.waiting >= maxJWKSWaiters {
+		return nil, nil
+	}
+	j.waiting++
+	if !j.busy {
+		select {
+		case j.wake <- struct{}{}:
+		default:
 		}
 	}
-	return j.keys[kid], j.fetched
+	return nil, j.fetched
+}
+
+func (j *JWKS) stopWaiting() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.waiting--
+}
+
+func (j *JWKS) find(kid string) *rsa.PublicKey {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.lookUp(kid)
+}
+
+// lookUp is find for a caller that holds mu.
+func (j *JWKS) lookUp(kid string) *rsa.PublicKey {
+	if kid == "" && len(j.keys) == 1 {
+		for _, k := range j.keys {
+			return k
+		}
+	}
+	return j.keys[kid]
 }
 
 func (j *JWKS) fetch(ctx context.Context) (map[string]*rsa.PublicKey, error) {

@@ -21,6 +21,7 @@ type Wish struct {
 	IP        string        // the only address that it is good from; "": any
 	Viewers   int           // how many may watch with it at a time; 0: as the server says
 	Once      bool          // it is good one time
+	Session   time.Duration // how long a viewer may stay; 0: as the server says
 	Signed    bool          // for a signed URL, shorter than a JWT
 }
 
@@ -44,6 +45,7 @@ func (m Mint) Make(w Wish, now time.Time) (string, time.Time, error) {
 func (m Mint) claims(w Wish, now time.Time) (Claims, error) {
 	c := Claims{
 		Action: w.Action, App: w.App, Room: w.Room, Issued: now, Expires: now.Add(w.For).Truncate(time.Second), Viewers: w.Viewers, Once: w.Once,
+		Session: w.Session,
 	}
 	if err := live.CheckApp(w.App); err != nil {
 		return c, err
@@ -56,8 +58,10 @@ func (m Mint) claims(w Wish, now time.Time) (Claims, error) {
 		return c, live.Errorf(live.Invalid, "a token is good for 1s to token.max_age (%v)", m.MaxAge)
 	case w.Viewers < 0 || w.Viewers > 0 && w.Action == live.Publish:
 		return c, live.Errorf(live.Invalid, "viewers is a number of viewers, and no publisher has any")
-	case w.Signed && (w.Room == "*" || w.Viewers > 0 || w.Once):
-		return c, live.Errorf(live.Invalid, "a signed URL is for one stream, and cannot say how many may watch, or how often")
+	case w.Session != 0 && (w.Session < time.Second || w.Session.Seconds() > maxSession || w.Action == live.Publish):
+		return c, live.Errorf(live.Invalid, "session is a time from 1s on, and no publisher has one")
+	case w.Signed && (w.Room == "*" || w.Viewers > 0 || w.Once || w.Session > 0):
+		return c, live.Errorf(live.Invalid, "a signed URL is for one stream, and cannot say how many may watch, how often or for how long")
 	case w.IP == "":
 		return c, nil
 	}

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/hmac"
@@ -35,6 +36,7 @@ type TokenOptions struct {
 	Audience string            // what aud must be; "": anything
 	MaxAge   time.Duration     // how far in the future a token may expire
 	Viewers  int               // how many may watch with one token at a time, where it does not say; 0: any number
+	Session  time.Duration     // how long a viewer who came in by a token may stay; default 24 h
 }
 
 // Claims are what a token allows.
@@ -47,13 +49,20 @@ type Claims struct {
 	IP      netip.Addr // the only address that it is good from; zero: any
 	Viewers int        // how many may watch with it at a time; 0: as the server says
 	Once    bool       // it is good one time
+
+	// Session bounds how long a viewer who came in by it may stay; 0: as the server says. Expires only bounds when that may begin.
+	Session time.Duration
 }
 
-// The two ways in which a token is not good. Each has one text for all causes.
-var (
-	errNoToken    = errors.New("this needs a valid token")
-	errOtherToken = errors.New("the token is not for this")
-)
+// malformed returns the error of a token that cannot be read.
+func malformed(format string, args ...any) error {
+	return live.Refuse(live.Denied, live.TokenMalformed, "token malformed: "+format, args...)
+}
+
+// invalid returns the error of a token that can be read and is not to be trusted.
+func invalid(format string, args ...any) error {
+	return live.Refuse(live.Denied, live.TokenInvalid, "token invalid: "+format, args...)
+}
 
 // tokens judges tokens.
 type tokens struct {
@@ -64,6 +73,7 @@ type tokens struct {
 
 // newTokens returns nil when no token can be good.
 func newTokens(o TokenOptions) *tokens {
+	o.Session = cmp.Or(o.Session, 24*time.Hour)
 	t := &tokens{opt: o}
 	var methods []string
 	for _, secret := range []string{o.Secret, o.Previous} {
@@ -88,11 +98,15 @@ func newTokens(o TokenOptions) *tokens {
 	return t
 }
 
-// judge returns what token allows r, or why it is not good: errNoToken or errOtherToken.
+// judge returns what token, which is not empty, allows r, or why it is not good. What is said of a token whose signature is not good tells
+// nothing that its sender does not know.
 func (t *tokens) judge(ctx context.Context, token string, r live.Request, now time.Time) (Claims, error) {
 	// The decoder of base64 passes over line breaks, and the signature is not signed: a token that is good once would have many forms.
-	if token == "" || len(token) > maxCredential || strings.ContainsAny(token, "\r\n") {
-		return Claims{}, errNoToken
+	if strings.ContainsAny(token, "\r\n") {
+		return Claims{}, malformed("it has a line break")
+	}
+	if len(token) > maxCredential {
+		return Claims{}, malformed("longer than %d bytes", maxCredential)
 	}
 	addr := addrOf(r.Remote)
 	if strings.HasPrefix(token, signedPrefix) {
@@ -101,27 +115,62 @@ func (t *tokens) judge(ctx context.Context, token string, r live.Request, now ti
 	var w wire
 	_, err := t.parser.ParseWithClaims(token, &w, func(j *jwt.Token) (any, error) { return t.key(ctx, j) })
 	if err != nil {
-		return Claims{}, errNoToken
+		return Claims{}, parseError(err)
 	}
 	c, err := w.claims(t.opt)
-	if err != nil || !t.fresh(c, now) || w.nbf.After(now.Add(leeway)) {
-		return Claims{}, errNoToken
+	if err != nil {
+		return Claims{}, err
 	}
-	if c.Action != r.Action || c.App != r.App || c.Room != r.Name && c.Room != "*" || c.IP.IsValid() && c.IP != addr {
-		return Claims{}, errOtherToken
+	if w.nbf.After(now.Add(leeway)) {
+		return Claims{}, notYet(w.nbf)
+	}
+	if err := t.fresh(c, now); err != nil {
+		return Claims{}, err
+	}
+	switch {
+	case c.Action != r.Action:
+		return Claims{}, live.Refuse(live.Denied, live.TokenWrongAction, "token does not permit to %s, only to %s", r.Action, c.Action)
+	case c.App != r.App || c.Room != r.Name && c.Room != "*":
+		return Claims{}, live.Refuse(live.Denied, live.TokenWrongStream, "token is for another app or room")
+	case c.IP.IsValid() && c.IP != addr:
+		return Claims{}, live.Refuse(live.Denied, live.TokenWrongAddress, "token is bound to another address")
 	}
 	return c, nil
 }
 
-// fresh reports whether the time of c is now.
-func (t *tokens) fresh(c Claims, now time.Time) bool {
-	return now.Before(c.Expires.Add(leeway)) && !c.Expires.After(now.Add(t.opt.MaxAge+leeway)) && !c.Issued.After(now.Add(leeway))
+// parseError says what kept the library from reading a token.
+func parseError(err error) error {
+	var ours *live.Error
+	switch {
+	case errors.As(err, &ours):
+		return ours
+	case errors.Is(err, jwt.ErrTokenMalformed):
+		return malformed("not a JWT, nor that of a signed URL")
+	}
+	return invalid("its signature or algorithm is not accepted")
+}
+
+func notYet(when time.Time) error {
+	return live.Refuse(live.Denied, live.TokenNotYetValid, "token not valid before %s", when.UTC().Format(time.RFC3339))
+}
+
+// fresh returns why the time of c is not now, nil when it is.
+func (t *tokens) fresh(c Claims, now time.Time) error {
+	switch {
+	case !now.Before(c.Expires.Add(leeway)):
+		return live.Refuse(live.Denied, live.TokenExpired, "token expired at %s", c.Expires.UTC().Format(time.RFC3339))
+	case c.Expires.After(now.Add(t.opt.MaxAge + leeway)):
+		return invalid("exp is more than token.max_age (%v) away", t.opt.MaxAge)
+	case c.Issued.After(now.Add(leeway)):
+		return notYet(c.Issued)
+	}
+	return nil
 }
 
 // key returns what a JWT must be signed by.
 func (t *tokens) key(ctx context.Context, j *jwt.Token) (any, error) {
 	if _, ok := j.Header["crit"]; ok { // an extension that must be understood, and is not (RFC 7515, 4.1.11)
-		return nil, errNoToken
+		return nil, invalid("crit names an extension that is not known here")
 	}
 	switch j.Method {
 	case jwt.SigningMethodHS256:
@@ -132,7 +181,7 @@ func (t *tokens) key(ctx context.Context, j *jwt.Token) (any, error) {
 		kid, _ := j.Header["kid"].(string)
 		return t.opt.JWKS.key(ctx, kid)
 	}
-	return nil, errNoToken
+	return nil, invalid("its algorithm is not accepted")
 }
 
 // wire is the payload of a JWT, read by the letter: a claim that is there twice, or of another type, fails the whole.
@@ -144,33 +193,45 @@ type wire struct {
 	exp, iat, nbf time.Time
 	viewers       int
 	once          bool
+	session       time.Duration
 }
 
 // UnmarshalJSON reads the payload.
 func (w *wire) UnmarshalJSON(data []byte) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
+	noObject := malformed("its payload is no JSON object")
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
-		return errNoToken
+		return noObject
 	}
 	seen := map[string]bool{}
 	for d.More() {
 		name, err := d.Token()
 		if err != nil {
-			return errNoToken
+			return noObject
 		}
 		key, _ := name.(string)
 		var value json.RawMessage
-		if d.Decode(&value) != nil || seen[key] || !w.set(key, value) {
-			return errNoToken
+		switch {
+		case d.Decode(&value) != nil:
+			return noObject
+		case seen[key]:
+			return malformed("a claim is there twice")
+		case !w.set(key, value):
+			return malformed("claim %s has a value that it cannot have", key) // set knows key
 		}
 		seen[key] = true
 	}
 	if _, err := d.Token(); err != nil { // the brace
-		return errNoToken
+		return noObject
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) || !seen["exp"] || !seen["act"] || !seen["app"] || !seen["room"] {
-		return errNoToken
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return noObject
+	}
+	for _, key := range []string{"exp", "act", "app", "room"} {
+		if !seen[key] {
+			return malformed("claim %s is missing", key)
+		}
 	}
 	return nil
 }
@@ -186,6 +247,10 @@ func (w *wire) set(name string, value json.RawMessage) bool {
 		return moment(value, &w.iat)
 	case "once":
 		return json.Unmarshal(value, &w.once) == nil && string(value) != "null"
+	case "session":
+		n, err := strconv.ParseInt(string(value), 10, 64)
+		w.session = time.Duration(n) * time.Second
+		return err == nil && n > 0 && n <= maxSession
 	case "viewers":
 		return json.Unmarshal(value, &w.viewers) == nil && w.viewers > 0
 	}
@@ -210,26 +275,32 @@ func moment(value json.RawMessage, to *time.Time) bool {
 	return true
 }
 
+// maxSession is the longest session that a claim may name, in seconds: longer than any setting.
+const maxSession = 10 * 365 * 86400
+
 // maxTime is the year 9999: beyond, times cannot be written any more.
 const maxTime = 253402300800
 
 // claims returns what a payload allows.
 func (w *wire) claims(o TokenOptions) (Claims, error) {
-	c := Claims{App: w.app, Room: w.room, Expires: w.exp, Issued: w.iat, Viewers: w.viewers, Once: w.once}
+	c := Claims{App: w.app, Room: w.room, Expires: w.exp, Issued: w.iat, Viewers: w.viewers, Once: w.once, Session: w.session}
 	switch w.act {
 	case live.Play.String():
 	case live.Publish.String():
 		c.Action = live.Publish
 	default:
-		return Claims{}, errNoToken
+		return Claims{}, malformed("claim act is neither play nor publish")
 	}
-	if o.Issuer != "" && w.iss != o.Issuer || o.Audience != "" && w.aud != o.Audience {
-		return Claims{}, errNoToken
+	if o.Issuer != "" && w.iss != o.Issuer {
+		return Claims{}, invalid("claim iss is not token.issuer")
+	}
+	if o.Audience != "" && w.aud != o.Audience {
+		return Claims{}, invalid("claim aud is not token.audience")
 	}
 	if w.ip != "" {
 		ip, err := netip.ParseAddr(w.ip)
 		if err != nil {
-			return Claims{}, errNoToken
+			return Claims{}, malformed("claim ip is no address")
 		}
 		c.IP = ip.Unmap()
 	}
@@ -255,6 +326,9 @@ func SignJWT(secret string, c Claims) (string, error) {
 	}
 	if c.Viewers > 0 {
 		m["viewers"] = c.Viewers
+	}
+	if c.Session > 0 {
+		m["session"] = int64(c.Session.Seconds())
 	}
 	if c.Once {
 		m["once"], m["jti"] = true, rand.Text() // two that are made at once are two
@@ -283,7 +357,7 @@ func SignOperator(secret, algorithm string, r Rights, expires time.Time) (string
 // so that openssl makes one. What they allow stands in the URL that they are part of.
 const signedPrefix = "h1."
 
-// Sign returns the token of a signed URL for c, whose Viewers, Once and wildcards it cannot say.
+// Sign returns the token of a signed URL for c, whose Viewers, Once, Session and wildcards it cannot say.
 func Sign(secret string, c Claims) string {
 	times := fmt.Sprintf("%d.%d", c.Issued.Unix(), c.Expires.Unix())
 	ip := ""
@@ -313,7 +387,7 @@ func (t *tokens) judgeSigned(token string, r live.Request, addr netip.Addr, now 
 	}
 	if len(parts) != 3 || strings.ContainsRune(r.App+r.Name, '\n') ||
 		!seconds(json.RawMessage(parts[0]), &c.Issued) || !seconds(json.RawMessage(parts[1]), &c.Expires) {
-		return Claims{}, errNoToken
+		return Claims{}, malformed("it begins like that of a signed URL and goes on otherwise")
 	}
 	good := false
 	for _, secret := range []string{t.opt.Secret, t.opt.Previous} {
@@ -321,8 +395,8 @@ func (t *tokens) judgeSigned(token string, r live.Request, addr netip.Addr, now 
 			good = true
 		}
 	}
-	if !good || !t.fresh(c, now) {
-		return Claims{}, errNoToken
+	if !good {
+		return Claims{}, invalid("its signature is not that of this stream, action, address and time")
 	}
-	return c, nil
+	return c, t.fresh(c, now)
 }

@@ -138,101 +138,111 @@ func TestTokens(t *testing.T) {
 	}
 	same := func(*Claims) {}
 	const (
-		fine    = iota
-		noToken // 401
-		notThis // 403
+		fine       = live.Code("")
+		malformed  = live.TokenMalformed
+		invalid    = live.TokenInvalid
+		expired    = live.TokenExpired
+		early      = live.TokenNotYetValid
+		wrongRoom  = live.TokenWrongStream
+		wrongAct   = live.TokenWrongAction
+		wrongPlace = live.TokenWrongAddress
 	)
 	for _, c := range []struct {
 		name  string
 		token string
-		want  int
+		want  live.Code
 	}{
-		{"none at all", "", noToken},
+		{"none at all", "", live.TokenMissing},
 		{"HS256", signWith(t, hs, hmacKey, good()), fine},
 		{"EdDSA", signWith(t, ed, private, good()), fine},
 		{"RS256", signWith(t, rs, rsaKey, good(), "kid", "k1"), fine},
 		{"RS256 without kid, where there is one key", signWith(t, rs, rsaKey, good()), fine},
-		{"a line break in the signature, which base64 passes over", signWith(t, hs, hmacKey, good()) + "\n", noToken},
-		{"the same by EdDSA", signWith(t, ed, private, good()) + "\r\n", noToken},
-		{"T01 none", none, noToken},
-		{"T01 None", byHand(tokenSecret, `{"alg":"None"}`, payload(`"exp":%d`, exp)), noToken},
-		{"T01 no alg", byHand(tokenSecret, `{}`, payload(`"exp":%d`, exp)), noToken},
-		{"T01 public RSA key as the secret of HS256", signWith(t, hs, publicPEM, good()), noToken},
-		{"T01 HS512", signWith(t, jwt.SigningMethodHS512, hmacKey, good()), noToken},
-		{"T01 PS256", signWith(t, jwt.SigningMethodPS256, rsaKey, good(), "kid", "k1"), noToken},
-		{"wrong secret", signWith(t, hs, []byte("another secret altogether"), good()), noToken},
-		{"wrong Ed25519 key", signWith(t, ed, mustEd(t), good()), noToken},
-		{"wrong RSA key", signWith(t, rs, other, good(), "kid", "k1"), noToken},
-		{"T02 expired", signWith(t, hs, hmacKey, good(with("exp", now.Add(-time.Minute).Unix()))), noToken},
+		{"a line break in the signature, which base64 passes over", signWith(t, hs, hmacKey, good()) + "\n", malformed},
+		{"the same by EdDSA", signWith(t, ed, private, good()) + "\r\n", malformed},
+		{"T01 none", none, invalid},
+		{"T01 None", byHand(tokenSecret, `{"alg":"None"}`, payload(`"exp":%d`, exp)), invalid},
+		{"T01 no alg", byHand(tokenSecret, `{}`, payload(`"exp":%d`, exp)), invalid},
+		{"T01 public RSA key as the secret of HS256", signWith(t, hs, publicPEM, good()), invalid},
+		{"T01 HS512", signWith(t, jwt.SigningMethodHS512, hmacKey, good()), invalid},
+		{"T01 PS256", signWith(t, jwt.SigningMethodPS256, rsaKey, good(), "kid", "k1"), invalid},
+		{"wrong secret", signWith(t, hs, []byte("another secret altogether"), good()), invalid},
+		{"wrong Ed25519 key", signWith(t, ed, mustEd(t), good()), invalid},
+		{"wrong RSA key", signWith(t, rs, other, good(), "kid", "k1"), invalid},
+		{"T02 expired", signWith(t, hs, hmacKey, good(with("exp", now.Add(-time.Minute).Unix()))), expired},
 		{"T02 expired within the leeway", signWith(t, hs, hmacKey, good(with("exp", now.Add(-10*time.Second).Unix()))), fine},
-		{"T02 not yet", signWith(t, hs, hmacKey, good(with("nbf", now.Add(time.Hour).Unix()))), noToken},
+		{"T02 not yet", signWith(t, hs, hmacKey, good(with("nbf", now.Add(time.Hour).Unix()))), early},
 		{"T02 not yet, within the leeway", signWith(t, hs, hmacKey, good(with("nbf", now.Add(10*time.Second).Unix()))), fine},
-		{"T02 issued in the future", signWith(t, hs, hmacKey, good(with("iat", now.Add(time.Hour).Unix()))), noToken},
-		{"T02 no exp", signWith(t, hs, hmacKey, good(without("exp"))), noToken},
-		{"T02 exp 2^63", byHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":9223372036854775808`)), noToken},
-		{"T02 exp 1e300", byHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":1e300`)), noToken},
-		{"T02 exp text", byHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":"%d"`, exp)), noToken},
-		{"T02 exp float", byHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":%d.5`, exp)), noToken},
-		{"T02 exp null", byHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":null`)), noToken},
-		{"T02 exp negative", byHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":-1`)), noToken},
-		{"T02 ten years", signWith(t, hs, hmacKey, good(with("exp", now.AddDate(10, 0, 0).Unix()))), noToken},
-		{"T03 wrong room", signWith(t, hs, hmacKey, good(with("room", "other"))), notThis},
-		{"T03 room of another case", signWith(t, hs, hmacKey, good(with("room", "Movie"))), notThis},
-		{"T03 other app", signWith(t, hs, hmacKey, good(with("app", "vod"))), notThis},
-		{"T03 to publish", signWith(t, hs, hmacKey, good(with("act", "publish"))), notThis},
+		{"T02 issued in the future", signWith(t, hs, hmacKey, good(with("iat", now.Add(time.Hour).Unix()))), early},
+		{"T02 no exp", signWith(t, hs, hmacKey, good(without("exp"))), malformed},
+		{"T02 exp 2^63", byHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":9223372036854775808`)), malformed},
+		{"T02 exp 1e300", byHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":1e300`)), malformed},
+		{"T02 exp text", byHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":"%d"`, exp)), malformed},
+		{"T02 exp float", byHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":%d.5`, exp)), malformed},
+		{"T02 exp null", byHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":null`)), malformed},
+		{"T02 exp negative", byHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":-1`)), malformed},
+		{"T02 ten years", signWith(t, hs, hmacKey, good(with("exp", now.AddDate(10, 0, 0).Unix()))), invalid},
+		{"T03 wrong room", signWith(t, hs, hmacKey, good(with("room", "other"))), wrongRoom},
+		{"T03 room of another case", signWith(t, hs, hmacKey, good(with("room", "Movie"))), wrongRoom},
+		{"T03 other app", signWith(t, hs, hmacKey, good(with("app", "vod"))), wrongRoom},
+		{"T03 to publish", signWith(t, hs, hmacKey, good(with("act", "publish"))), wrongAct},
 		{"T03 every room of the app", signWith(t, hs, hmacKey, good(with("room", "*"))), fine},
-		{"T03 every app", signWith(t, hs, hmacKey, good(with("app", "*"))), notThis},
-		{"T03 a pattern", signWith(t, hs, hmacKey, good(with("room", "mov*"))), notThis},
-		{"T03 no room", signWith(t, hs, hmacKey, good(without("room"))), noToken},
-		{"T03 no app", signWith(t, hs, hmacKey, good(without("app"))), noToken},
-		{"T03 no act", signWith(t, hs, hmacKey, good(without("act"))), noToken},
-		{"T03 unknown act", signWith(t, hs, hmacKey, good(with("act", "manage"))), noToken},
-		{"T03 rooms", signWith(t, hs, hmacKey, good(with("room", []string{"movie"}))), noToken},
-		{"T04 claim twice", byHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":%d,"room":"movie"`, exp)), noToken},
-		{"T04 crit", signWith(t, hs, hmacKey, good(), "crit", "x"), noToken},
-		{"T04 trailing data", byHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":%d`, exp)+`{}`), noToken},
+		{"T03 every app", signWith(t, hs, hmacKey, good(with("app", "*"))), wrongRoom},
+		{"T03 a pattern", signWith(t, hs, hmacKey, good(with("room", "mov*"))), wrongRoom},
+		{"T03 no room", signWith(t, hs, hmacKey, good(without("room"))), malformed},
+		{"T03 no app", signWith(t, hs, hmacKey, good(without("app"))), malformed},
+		{"T03 no act", signWith(t, hs, hmacKey, good(without("act"))), malformed},
+		{"T03 unknown act", signWith(t, hs, hmacKey, good(with("act", "manage"))), malformed},
+		{"T03 rooms", signWith(t, hs, hmacKey, good(with("room", []string{"movie"}))), malformed},
+		{"T04 claim twice", byHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":%d,"room":"movie"`, exp)), malformed},
+		{"T04 crit", signWith(t, hs, hmacKey, good(), "crit", "x"), invalid},
+		{"T04 trailing data", byHand(tokenSecret, `{"alg":"HS256"}`, payload(`"exp":%d`, exp)+`{}`), malformed},
 		{"T04 unknown claims", signWith(t, hs, hmacKey, good(with("sub", "me"), with("x", []int{1}))), fine},
-		{"T04 an array", byHand(tokenSecret, `{"alg":"HS256"}`, `[]`), noToken},
-		{"T06 kid of a path", signWith(t, rs, rsaKey, good(), "kid", "../../dev/null"), noToken},
-		{"T06 jku", signWith(t, rs, other, good(), "jku", "http://127.0.0.1:1/", "x5u", "http://127.0.0.1:1/", "kid", "k1"), noToken},
+		{"T04 an array", byHand(tokenSecret, `{"alg":"HS256"}`, `[]`), malformed},
+		{"T06 kid of a path", signWith(t, rs, rsaKey, good(), "kid", "../../dev/null"), invalid},
+		{"T06 jku", signWith(t, rs, other, good(), "jku", "http://127.0.0.1:1/", "x5u", "http://127.0.0.1:1/", "kid", "k1"), invalid},
 		{"T06 HS256 does not care for kid", signWith(t, hs, hmacKey, good(), "kid", "' OR 1=1"), fine},
 		{"T07 the secret before", signWith(t, hs, []byte(oldSecret), good()), fine},
 		{"T10 address", signWith(t, hs, hmacKey, good(with("ip", "192.0.2.1"))), fine},
 		{"T10 address in IPv6", signWith(t, hs, hmacKey, good(with("ip", "::ffff:192.0.2.1"))), fine},
-		{"T10 other address", signWith(t, hs, hmacKey, good(with("ip", "192.0.2.2"))), notThis},
-		{"T10 no address", signWith(t, hs, hmacKey, good(with("ip", "here"))), noToken},
+		{"T10 other address", signWith(t, hs, hmacKey, good(with("ip", "192.0.2.2"))), wrongPlace},
+		{"T10 no address", signWith(t, hs, hmacKey, good(with("ip", "here"))), malformed},
 		{"viewers", signWith(t, hs, hmacKey, good(with("viewers", 2))), fine},
-		{"no viewers", signWith(t, hs, hmacKey, good(with("viewers", 0))), noToken},
-		{"viewers of a wrong type", signWith(t, hs, hmacKey, good(with("viewers", "2"))), noToken},
+		{"no viewers", signWith(t, hs, hmacKey, good(with("viewers", 0))), malformed},
+		{"viewers of a wrong type", signWith(t, hs, hmacKey, good(with("viewers", "2"))), malformed},
 		{"not once", signWith(t, hs, hmacKey, good(with("once", false))), fine},
-		{"once of a wrong type", signWith(t, hs, hmacKey, good(with("once", "true"))), noToken},
-		{"once null", signWith(t, hs, hmacKey, good(with("once", nil))), noToken},
-		{"T10 once, where nobody remembers", signWith(t, hs, hmacKey, good(with("once", true))), notThis},
-		{"garbage", "a.b.c", noToken},
-		{"too long", strings.Repeat("x", maxCredential+1), noToken},
+		{"once of a wrong type", signWith(t, hs, hmacKey, good(with("once", "true"))), malformed},
+		{"once null", signWith(t, hs, hmacKey, good(with("once", nil))), malformed},
+		{"T10 once, where nobody remembers", signWith(t, hs, hmacKey, good(with("once", true))), invalid},
+		{"garbage", "a.b.c", malformed},
+		{"too long", strings.Repeat("x", maxCredential+1), malformed},
 		{"T11 signed", signed(same), fine},
-		{"T11 other room", signed(func(c *Claims) { c.Room = "other" }), noToken},
-		{"T11 case", signed(func(c *Claims) { c.Room = "Movie" }), noToken},
-		{"T11 to publish", signed(func(c *Claims) { c.Action = live.Publish }), noToken},
-		{"T11 expired", signed(func(c *Claims) { c.Expires = now.Add(-time.Minute) }), noToken},
-		{"T11 ten years", signed(func(c *Claims) { c.Expires = now.AddDate(10, 0, 0) }), noToken},
-		{"T11 later", strings.Replace(signed(same), fmt.Sprint(exp), fmt.Sprint(exp+1), 1), noToken},
-		{"T11 extra part", signed(same) + ".x", noToken},
+		{"T11 other room", signed(func(c *Claims) { c.Room = "other" }), invalid},
+		{"T11 case", signed(func(c *Claims) { c.Room = "Movie" }), invalid},
+		{"T11 to publish", signed(func(c *Claims) { c.Action = live.Publish }), invalid},
+		{"T11 expired", signed(func(c *Claims) { c.Expires = now.Add(-time.Minute) }), expired},
+		{"T11 ten years", signed(func(c *Claims) { c.Expires = now.AddDate(10, 0, 0) }), invalid},
+		{"T11 later", strings.Replace(signed(same), fmt.Sprint(exp), fmt.Sprint(exp+1), 1), invalid},
+		{"T11 extra part", signed(same) + ".x", malformed},
 		{"T11 address", signed(func(c *Claims) { c.IP = netip.MustParseAddr("192.0.2.1") }), fine},
-		{"T11 other address", signed(func(c *Claims) { c.IP = netip.MustParseAddr("192.0.2.2") }), noToken},
-		{"T11 without the address", strings.Replace(signed(func(c *Claims) { c.IP = netip.MustParseAddr("192.0.2.1") }), ".ip.", ".", 1), noToken},
-		{"T11 empty", "h1...", noToken},
-		{"T11 signed by nothing", "h1." + fmt.Sprint(now.Unix(), ".", exp) + "." + signature("", Claims{App: "live", Room: "movie"}, fmt.Sprint(now.Unix(), ".", exp)), noToken},
+		{"T11 other address", signed(func(c *Claims) { c.IP = netip.MustParseAddr("192.0.2.2") }), invalid},
+		{"T11 without the address", strings.Replace(signed(func(c *Claims) { c.IP = netip.MustParseAddr("192.0.2.1") }), ".ip.", ".", 1), invalid},
+		{"T11 empty", "h1...", malformed},
+		{"T11 signed by nothing", "h1." + fmt.Sprint(now.Unix(), ".", exp) + "." + signature("", Claims{App: "live", Room: "movie"}, fmt.Sprint(now.Unix(), ".", exp)), invalid},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			grant, err := g.Allow(t.Context(), live.Request{Action: live.Play, App: "live", Name: "movie", Token: c.token, Remote: "192.0.2.1:5000"})
-			switch {
-			case c.want == fine && (err != nil || grant.Name != live.Name{App: "live", Room: "movie"}):
-				t.Errorf("%+v, %v", grant, err)
-			case c.want == noToken && (live.KindOf(err) != live.Denied || !errors.Is(err, live.ErrCredential) || live.Reason(err) != errNoToken.Error()):
-				t.Errorf("%v, want no credential", err)
-			case c.want == notThis && (live.KindOf(err) != live.Denied || errors.Is(err, live.ErrCredential) || live.Reason(err) != errOtherToken.Error()):
-				t.Errorf("%v, want another Denied", err)
+			if c.want == fine {
+				if err != nil || grant.Name != (live.Name{App: "live", Room: "movie"}) {
+					t.Errorf("%+v, %v", grant, err)
+				}
+				return
+			}
+			if live.KindOf(err) != live.Denied || live.CodeOf(err) != c.want || !strings.HasPrefix(live.Reason(err), "token ") {
+				t.Errorf("%v with code %q, want a refusal with %q", err, live.CodeOf(err), c.want)
+			}
+			good := c.want == wrongRoom || c.want == wrongAct || c.want == wrongPlace // but not for this
+			if errors.Is(err, live.ErrCredential) == good {
+				t.Errorf("%v: no credential: %v", err, !good)
 			}
 		})
 	}
@@ -482,4 +492,37 @@ func FuzzClaims(f *testing.F) {
 			t.Errorf("%q is read as room %q, act %q", b, w.room, w.act)
 		}
 	})
+}
+
+// TestSessionLength bounds how long a viewer may stay: by the setting, and by the claim where that is shorter. exp does not.
+func TestSessionLength(t *testing.T) {
+	g := NewGate(newFake(), Options{Apps: testApps, Private: []string{"*"}, Tokens: TokenOptions{
+		Secret: tokenSecret, MaxAge: 24 * time.Hour, Session: 2 * time.Hour,
+	}})
+	soon := with("exp", time.Now().Add(time.Minute).Unix())
+	for _, c := range []struct {
+		name  string
+		token jwt.MapClaims
+		want  time.Duration // 0: refused
+	}{
+		{"no claim", good(soon), 2 * time.Hour},
+		{"shorter", good(soon, with("session", 600)), 10 * time.Minute},
+		{"longer", good(soon, with("session", 7200000)), 2 * time.Hour},
+		{"no time", good(with("session", 0)), 0},
+		{"below", good(with("session", -1)), 0},
+		{"text", good(with("session", "600")), 0},
+		{"fraction", good(with("session", 0.5)), 0},
+		{"for ever", good(with("session", 1<<62)), 0},
+	} {
+		grant, err := g.Allow(t.Context(), live.Request{App: "live", Name: "movie", Token: signWith(t, jwt.SigningMethodHS256, []byte(tokenSecret), c.token)})
+		if c.want == 0 {
+			if live.CodeOf(err) != live.TokenMalformed {
+				t.Errorf("%s: %+v, %v", c.name, grant, err)
+			}
+			continue
+		}
+		if d := time.Until(grant.Expires); err != nil || d > c.want || d < c.want-time.Minute {
+			t.Errorf("%s: %v for %v, want %v", c.name, err, d, c.want)
+		}
+	}
 }

@@ -69,6 +69,7 @@ type Config struct {
 		Audience  string        `key:"audience" help:"What the claim aud of a JWT must be."`
 		MaxAge    time.Duration `key:"max_age" default:"24h" min:"1m" max:"8760h" help:"How far in the future a token may expire."`
 		Viewers   int           `key:"viewers" default:"0" min:"0" help:"How many may watch with one token at a time, where it does not say. 0: any number."`
+		Session   time.Duration `key:"session" default:"24h" min:"1s" max:"8760h" help:"How long a viewer who came in by a token may stay; the claim session of a token can make it shorter. When the token expires only says until when a session may start."`
 	} `key:"token"`
 	Hook struct {
 		OnPublish string        `key:"on_publish" secret:"url" help:"A URL that is asked before somebody publishes; without a yes nobody does. See docs/keys.md."`

@@ -2,6 +2,7 @@ package live
 
 import (
 	"context"
+	"net/netip"
 	"time"
 )
 
@@ -37,8 +38,12 @@ type Grant struct {
 	Name    Name      // the stream; never taken from the request by itself
 	Key     KeyRef    // the key it was granted for; zero when none was needed
 	Role    Role      // for Publish
-	Expires time.Time // zero: never
-	Pass    Pass      // for Play: what he came in by, where that limits how many may; else zero
+	Expires time.Time // for Publish of the key, for Play of the session: it ends then; zero: never
+	Pass    Pass      // for Play: what the viewer came in by, where that limits how many may; else zero
+
+	// Address is the only address that a viewer may use the grant from, as its token says; zero: any. Where a connection does not hold it
+	// to that, as in HLS, each request must be checked.
+	Address netip.Addr
 }
 
 // A Pass is something that lets a number of viewers in at a time.

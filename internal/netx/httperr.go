@@ -31,15 +31,36 @@ func HTTPStatus(err error) int {
 	return http.StatusInternalServerError
 }
 
-// WriteError answers a viewer whose request came to nothing: the status of err's kind and its reason as plain text.
+// CodeHeader is the header that has the live.Code of a refusal.
+const CodeHeader = "Livego-Error"
+
+// WriteError answers a viewer whose request came to nothing: the status of err's kind, its code in CodeHeader, and its reason as plain
+// text. A bad token is also told in the words of RFC 6750 section 3.
 func WriteError(w http.ResponseWriter, err error) {
 	w.Header().Del("Content-Type") // of what would have been
 	w.Header().Set("Cache-Control", "no-store")
-	status := HTTPStatus(err)
+	status, code := HTTPStatus(err), live.CodeOf(err)
+	if code != "" {
+		w.Header().Set(CodeHeader, string(code))
+	}
 	if status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", "Bearer")
+		challenge := "Bearer"
+		if code != "" && code != live.TokenMissing {
+			challenge += ` error="invalid_token", error_description="` + challengeText(live.Reason(err)) + `"`
+		}
+		w.Header().Set("WWW-Authenticate", challenge)
 	}
 	http.Error(w, live.Reason(err), status)
+}
+
+// challengeText returns s without what an error_description may not hold (RFC 6750 section 3).
+func challengeText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' || r == '"' || r == '\\' {
+			return -1
+		}
+		return r
+	}, s)
 }
 
 // Token returns the token that a viewer shows: token in the query, or Authorization: Bearer. Two that differ are an Error of kind

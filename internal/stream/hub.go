@@ -72,9 +72,10 @@ type Hub struct {
 	mu        sync.Mutex
 	streams   map[live.Name]*stream
 	revoked   map[live.KeyRef]time.Time
-	passes    map[live.Pass]int // viewers
 	observers map[*observer]struct{}
 	closed    bool
+
+	places places
 }
 
 // NewHub returns an empty hub.
@@ -84,8 +85,8 @@ func NewHub(o Options) *Hub {
 		opt:       o,
 		streams:   make(map[live.Name]*stream),
 		revoked:   make(map[live.KeyRef]time.Time),
-		passes:    make(map[live.Pass]int),
 		observers: make(map[*observer]struct{}),
+		places:    places{taken: make(map[live.Pass]int)},
 	}
 }
 
@@ -172,6 +173,34 @@ func (h *Hub) Kick(id uint64, reason error) error {
 		}
 	}
 	return live.Errorf(live.NotFound, "no publisher or viewer has the id %d", id)
+}
+
+// EndViewers disconnects those who watch a room, or wait to, in app or for "" in every one, with a reason, and returns how many they
+// were. The streams go on.
+func (h *Hub) EndViewers(app, room string, reason error) (n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for name, s := range h.streams {
+		if name.Room != room || app != "" && name.App != app {
+			continue
+		}
+		if r := s.refused; r != nil {
+			s.refused = nil
+			r.reason = reason
+			close(r.done)
+			n += r.n
+		}
+		s.mu.RLock()
+		s.viewers.after(0, func(v *Viewer) bool {
+			if !v.opt.Internal {
+				v.kick(reason)
+				n++
+			}
+			return true
+		})
+		s.mu.RUnlock()
+	}
+	return n
 }
 
 // Close ends every stream, as a goodbye of its publisher would, and refuses what comes after.

@@ -27,6 +27,7 @@ type stream struct {
 	pubs      [2]*Publisher // by role
 	lastKey   live.KeyRef   // of the last publisher that came
 	waiting   int           // viewers who wait for the session to begin
+	refused   *refusal      // of those of them that are not part of the server; nil when there are none
 	holds     int
 	holdTimer *time.Timer
 	release   func()
@@ -152,12 +153,25 @@ func (s *stream) checkReady(f *media.Frame) {
 	}
 }
 
-// awaitBegin waits until s is ready or finished.
-func (s *stream) awaitBegin(ctx context.Context) error {
+// A refusal ends the wait of viewers.
+type refusal struct {
+	done   chan struct{}
+	reason error // why done was closed; read after done
+	n      int   // viewers who wait
+}
+
+// awaitBegin waits until s is ready or finished, ctx ends, or the viewer is refused; r is nil for one that cannot be.
+func (s *stream) awaitBegin(ctx context.Context, r *refusal) error {
+	var refused <-chan struct{}
+	if r != nil {
+		refused = r.done
+	}
 	select {
 	case <-s.begun:
 		return nil
+	case <-refused:
+		return r.reason
 	case <-ctx.Done():
-		return ctx.Err()
+		return context.Cause(ctx)
 	}
 }

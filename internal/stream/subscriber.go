@@ -113,6 +113,14 @@ func (h *Hub) await(ctx context.Context, name live.Name, wait time.Duration, int
 		default:
 			waited = true
 		}
+		var refused *refusal
+		if !internal {
+			if s.refused == nil {
+				s.refused = &refusal{done: make(chan struct{})}
+			}
+			refused = s.refused
+			refused.n++
+		}
 		h.mu.Unlock()
 
 		beginning := ctx
@@ -122,17 +130,20 @@ func (h *Hub) await(ctx context.Context, name live.Name, wait time.Duration, int
 			beginning, cancel = context.WithTimeoutCause(ctx, h.opt.RAPWait+h.opt.TrackWait, nothing)
 			defer cancel()
 		}
-		err := s.awaitBegin(beginning)
+		err := s.awaitBegin(beginning, refused)
 
 		h.mu.Lock()
 		s.waiting--
+		if refused != nil {
+			refused.n--
+		}
 		if !s.session && s.waiting == 0 && h.streams[name] == s {
 			delete(h.streams, name)
 		}
 		alive := h.streams[name] == s
 		h.mu.Unlock()
 		if err != nil {
-			return false, context.Cause(beginning)
+			return false, err
 		}
 		if alive {
 			return waited, nil

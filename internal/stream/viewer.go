@@ -15,6 +15,7 @@ type ViewerOptions struct {
 	URL      string    // for statistics: without token or query
 	Internal bool      // part of the server: not counted as a viewer
 	Pass     live.Pass // what he came in by; zero: nothing that limits how many may
+	Expires  time.Time // when the viewer is kicked; zero: never
 }
 
 // A Viewer is somebody who watches a stream, as statistics and kicks see him. Subscribers have one; so does whoever fetches
@@ -29,6 +30,7 @@ type Viewer struct {
 	reason       error // why kicked was closed; read after kicked
 	kickOnce     sync.Once
 	leaveOnce    sync.Once
+	expiry       *time.Timer   // nil when it never expires
 	skips        atomic.Uint64 // how often he was moved to a newer keyframe
 	flushed      atomic.Int64  // DTS of the last frame written out
 	queued       atomic.Pointer[func() int]
@@ -44,11 +46,8 @@ func (h *Hub) Join(name live.Name, o ViewerOptions) (*Viewer, error) {
 	if s == nil || !s.session {
 		return nil, live.Errorf(live.NotFound, "nobody is publishing %s", name)
 	}
-	if o.Pass.Max > 0 {
-		if h.passes[o.Pass] >= o.Pass.Max {
-			return nil, live.Errorf(live.Limit, "as many as may are watching with this token: %d", o.Pass.Max)
-		}
-		h.passes[o.Pass]++
+	if err := h.Reserve(o.Pass, 1); err != nil {
+		return nil, err
 	}
 	v := &Viewer{s: s, id: h.ids.Add(1), opt: o.bounded(), since: time.Now(), kicked: make(chan struct{})}
 	s.mu.Lock()
@@ -57,6 +56,11 @@ func (h *Hub) Join(name live.Name, o ViewerOptions) (*Viewer, error) {
 		s.pace(o.Proto).viewers++
 	}
 	s.mu.Unlock()
+	if !o.Expires.IsZero() {
+		v.expiry = time.AfterFunc(time.Until(o.Expires), func() {
+			v.kick(live.Refuse(live.Denied, live.SessionExpired, "session expired: get a new token"))
+		})
+	}
 	if !o.Internal {
 		h.emit(Event{Type: Joined, Name: name, Viewer: v.id})
 	}
@@ -75,10 +79,9 @@ func (v *Viewer) Leave() {
 			s.pace(v.opt.Proto).viewers--
 		}
 		s.mu.Unlock()
-		if v.opt.Pass.Max > 0 {
-			if h.passes[v.opt.Pass]--; h.passes[v.opt.Pass] == 0 {
-				delete(h.passes, v.opt.Pass)
-			}
+		h.Release(v.opt.Pass, 1)
+		if v.expiry != nil {
+			v.expiry.Stop()
 		}
 		if !v.opt.Internal {
 			h.emit(Event{Type: Left, Name: s.name, Viewer: v.id})

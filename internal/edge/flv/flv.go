@@ -64,6 +64,10 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 		})
 	}
 	if err != nil {
+		if proto == protoWebSocket && live.CodeOf(err) != "" {
+			s.refuseWebSocket(w, r, err)
+			return
+		}
 		netx.WriteError(w, err)
 		return
 	}
@@ -133,7 +137,7 @@ func viewer(r *http.Request, grant live.Grant) stream.ViewerOptions {
 		scheme = "ws"
 	}
 	path := (&url.URL{Path: r.URL.Path}).EscapedPath() // a path that a client escaped for no reason is three times as long
-	return stream.ViewerOptions{Proto: proto, Remote: r.RemoteAddr, URL: netx.ShownURL(r, scheme, path), Pass: grant.Pass}
+	return stream.ViewerOptions{Proto: proto, Remote: r.RemoteAddr, URL: netx.ShownURL(r, scheme, path), Pass: grant.Pass, Expires: grant.Expires}
 }
 
 // dialectOf returns what a viewer wants otherwise than everybody, by the query of his address.

@@ -31,9 +31,13 @@ const (
 	pieceBytes  = 64 << 10         // of a batch in one write; taken from a pool, for as long as a batch is written
 )
 
-// closeNotFound is a close code of those left to applications (RFC 6455 section 7.4.2): HTTP's 404, for who is no longer spoken to by
-// HTTP.
-const closeNotFound = 4404
+// Close codes of those left to applications (RFC 6455 section 7.4.2): HTTP's status and 4000, for viewers to whom HTTP is no longer spoken.
+const (
+	closeNoCredential = 4401
+	closeDenied       = 4403
+	closeNotFound     = 4404
+	closeLimit        = 4429
+)
 
 func newUpgrader() *websocket.Upgrader {
 	return &websocket.Upgrader{
@@ -53,25 +57,49 @@ func asksForWebSocket(r *http.Request) bool {
 		(strings.EqualFold(r.Header.Get("Upgrade"), "websocket") || r.Header["Sec-Websocket-Key"] != nil)
 }
 
-// serveWebSocket is Serve for who asks for a WebSocket (RFC 6455). He may come before the publisher. Each batch of frames is one
-// binary message, and all messages together are the file.
-func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, grant live.Grant, log *slog.Logger) {
+// upgrade makes a WebSocket of the connection of r. Where that fails the client has been told why.
+func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) (*socket, error) {
 	if r.Header.Get("Sec-Websocket-Version") != "13" {
 		w.Header().Set("Sec-Websocket-Version", "13") // section 4.4
 		http.Error(w, "the version of WebSocket here is 13", http.StatusUpgradeRequired)
-		return
+		return nil, errors.New("unsupported version")
 	}
 	h := &hijacker{ResponseWriter: w, stall: s.opt.WriteTimeout}
 	c, err := s.upgrader.Upgrade(h, r, nil)
 	if err != nil {
+		return nil, err
+	}
+	k := &socket{Conn: c, nc: h.nc, stall: s.opt.WriteTimeout}
+	k.hear()
+	return k, nil
+}
+
+// refuseWebSocket tells a viewer whose token is not good so by a close frame: browsers show pages nothing of a handshake that fails.
+func (s *Server) refuseWebSocket(w http.ResponseWriter, r *http.Request, err error) {
+	k, failed := s.upgrade(w, r)
+	if failed != nil {
+		return
+	}
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		k.read(func(error) {})
+	}()
+	k.end(err, gone)
+	<-gone
+}
+
+// serveWebSocket is Serve for who asks for a WebSocket (RFC 6455). He may come before the publisher. Each batch of frames is one
+// binary message, and all messages together are the file.
+func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, grant live.Grant, log *slog.Logger) {
+	k, err := s.upgrade(w, r)
+	if err != nil {
 		log.Debug("no WebSocket", "reason", err)
 		return
 	}
-	k := &socket{Conn: c, nc: h.nc, stall: s.opt.WriteTimeout}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	var wg sync.WaitGroup
 	gone := make(chan struct{})
-	k.hear()
 	wg.Go(func() {
 		defer close(gone)
 		k.read(cancel)
@@ -238,17 +266,24 @@ func farewell(err error) (code int, reason string) {
 	if errors.Is(err, io.EOF) {
 		return websocket.CloseNormalClosure, "the stream has ended"
 	}
-	switch live.KindOf(err) {
-	case live.Internal:
+	kind, coded := live.KindOf(err), live.CodeOf(err) != ""
+	switch {
+	case kind == live.Internal:
 		return 0, ""
-	case live.NotFound:
+	case kind == live.NotFound:
 		code = closeNotFound
-	case live.Unavailable:
+	case kind == live.Unavailable:
 		code = websocket.CloseServiceRestart // come back
+	case errors.Is(err, live.ErrCredential):
+		code = closeNoCredential
+	case coded && kind == live.Limit:
+		code = closeLimit
+	case coded:
+		code = closeDenied
 	default:
 		code = websocket.ClosePolicyViolation
 	}
-	return code, live.Reason(err)
+	return code, live.CodedReason(err)
 }
 
 // bye sends a close frame, if none was sent before.

@@ -1,14 +1,13 @@
 package hls
 
 import (
+	"container/list"
 	"crypto/hmac"
-	"crypto/rand"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/binary"
 	"hash/maphash"
 	"net"
 	"net/http"
+	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,12 +18,21 @@ import (
 )
 
 const (
-	// maxGuests bounds the viewers who are counted; those beyond are served all the same.
+	// maxGuests bounds the viewers who are counted; those beyond are served all the same, but for those whose token has a limit.
 	maxGuests = 100_000
+	// maxUnfetched bounds, for each address, the sessions that have fetched no media yet and whose number nothing limits: the oldest is
+	// forgotten for a new one, and counted again when it comes back. It is what a school fills whose viewers all start at once.
+	maxUnfetched = 1024
+	// maxLimited bounds, for each address, the sessions whose token has a limit.
+	maxLimited = maxGuests / 10
+	// fewAddresses is from how many addresses within roamTime a session with a limit may be used and count as one viewer: a phone that
+	// moves between networks. With more it counts as one for each.
+	fewAddresses = 3
+	roamTime     = time.Minute
+	// maxEndings bounds the rooms of which it is known that their sessions were ended. When it is full, all sessions so far end.
+	maxEndings = 100_000
 	// kickedFor is how long after his last request one who was kicked is remembered.
 	kickedFor = time.Hour
-	// passKept is how long it is known what somebody came in by who asks for nothing.
-	passKept = 25 * time.Hour
 	// lastLook is how long after he was told of the end a viewer may take the last segments while the server stops.
 	lastLook = time.Second
 )
@@ -33,26 +41,24 @@ const (
 type guestID [16]byte
 
 // An audience knows who watches. HLS has no connection that would tell: a viewer is a signed session that asks for the media
-// playlist again and again. Segments have the same addresses for all, so their bytes are put down to the session that last asked
-// for the playlist from the same address with the same player.
+// playlist again and again. Segments of public rooms have the same addresses for all, so their bytes are put down to the session that
+// last asked for the playlist from the same address with the same player.
 type audience struct {
-	hub     *stream.Hub
-	timeout time.Duration
-	secret  [32]byte // signs sessions, until the server ends
-	coding  *base64.Encoding
-	seed    maphash.Seed
+	*signer
+	hub      *stream.Hub
+	timeout  time.Duration
+	loopback bool // the limits by address hold for this machine too
+	seed     maphash.Seed
 
-	mu       sync.Mutex // before the hub's locks
-	guests   map[guestID]*guest
-	byClient map[client]*guest // who asked last
-	passes   map[guestID]passed
-	closed   bool
-}
-
-// passed is what somebody came in by who has a session and has asked for nothing yet.
-type passed struct {
-	pass live.Pass
-	at   time.Time
+	mu        sync.Mutex // before the hub's locks
+	guests    map[guestID]*guest
+	byClient  map[client]*guest         // who asked last
+	unfetched map[netip.Addr]*list.List // of guests without media and limit, by address; the oldest first
+	limited   map[netip.Addr]int        // from how many sessions with a limit an address watches
+	sequence  uint32                    // how many times sessions were ended
+	ended     map[live.Name]uint32      // the last of these times; App is "" for every app
+	endedAll  uint32
+	closed    bool
 }
 
 // A client is what a request tells of who made it, besides the session.
@@ -63,94 +69,96 @@ type client struct {
 }
 
 type guest struct {
-	ticket [ticketLen]byte // whose signature has been found to be good for room
+	token  sessionToken // whose signature has been found to be good for room
 	room   live.Name
 	client client
 	viewer *stream.Viewer // nil when the stream had ended before he came
-	pass   live.Pass
-	epoch  uint64 // of the session that viewer belongs to
+	epoch  uint64         // of the session that viewer belongs to
 	seen   time.Time
 	target time.Duration // how often he asks, at the least
 	told   time.Time     // when he was told of the end; zero before
 	kicked bool
+
+	from      netip.Addr
+	unfetched *list.Element // nil for one with a limit, or that has fetched media
+
+	// Of a session with a limit.
+	places    int // of its pass that it holds
+	addresses []usedAddress
 }
 
-func newAudience(hub *stream.Hub, timeout time.Duration) *audience {
-	a := &audience{
-		hub: hub, timeout: timeout, coding: base64.RawURLEncoding.Strict(), seed: maphash.MakeSeed(),
-		guests: make(map[guestID]*guest), byClient: make(map[client]*guest), passes: make(map[guestID]passed),
+// A usedAddress is an address that a session with a limit is used from.
+type usedAddress struct {
+	addr netip.Addr
+	last time.Time
+}
+
+func newAudience(hub *stream.Hub, timeout time.Duration, loopback bool) *audience {
+	return &audience{
+		signer: newSigner(), hub: hub, timeout: timeout, loopback: loopback, seed: maphash.MakeSeed(),
+		guests: make(map[guestID]*guest), byClient: make(map[client]*guest),
+		unfetched: make(map[netip.Addr]*list.List), limited: make(map[netip.Addr]int), ended: make(map[live.Name]uint32),
 	}
-	rand.Read(a.secret[:])
-	return a
 }
 
-// A ticket is the ID, the Unix time when it expires (0: never) and the first 16 bytes of the signature.
-const (
-	ticketBody = len(guestID{}) + 8
-	ticketLen  = ticketBody + 16
-)
-
-// ticket returns a fresh signed session of what was granted for a URL.
+// ticket returns a new signed session of what was granted, for a URL. Nothing is kept of it.
 func (a *audience) ticket(grant live.Grant) string {
-	var t [ticketLen]byte
-	rand.Read(t[:len(guestID{})])
-	if !grant.Expires.IsZero() {
-		binary.BigEndian.PutUint64(t[len(guestID{}):], uint64(grant.Expires.Unix()))
-	}
-	copy(t[ticketBody:], a.sign(grant.Name, t[:ticketBody]))
-	if grant.Pass.Max > 0 {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		if len(a.passes) < maxGuests {
-			a.passes[guestID(t[:len(guestID{})])] = passed{grant.Pass, time.Now()}
-		}
-	}
-	return a.coding.EncodeToString(t[:])
+	a.mu.Lock()
+	sequence := a.sequence
+	a.mu.Unlock()
+	return a.make(grant, sequence)
 }
 
-// open returns whose session of name s is; false when it is none of ours or has expired.
-func (a *audience) open(s string, name live.Name) (id guestID, ok bool) {
-	if a.coding.DecodedLen(len(s)) != ticketLen {
-		return id, false
+// open returns the session of name that s is; the error tells why it is none, or may not be used.
+func (a *audience) open(s string, name live.Name) (sessionToken, error) {
+	if s == "" {
+		return sessionToken{}, live.Refuse(live.Denied, live.SessionMissing, "session missing: start at %s%s", name, playlistExt)
 	}
-	var t [ticketLen]byte
-	if _, err := a.coding.Decode(t[:], []byte(s)); err != nil {
-		return id, false
+	t, ok := a.parse(s)
+	if !ok || !a.knows(&t, name) && !a.verify(&t, name) {
+		return sessionToken{}, live.Refuse(live.Denied, live.SessionInvalid, "session invalid: start at %s%s", name, playlistExt)
 	}
-	if !a.knows(t, name) {
-		if !hmac.Equal(t[ticketBody:], a.sign(name, t[:ticketBody])[:ticketLen-ticketBody]) {
-			return id, false
-		}
-		a.remember(t, name)
-	}
-	if until := binary.BigEndian.Uint64(t[len(id):]); until != 0 && time.Now().Unix() >= int64(until) {
-		return id, false
-	}
-	return guestID(t[:len(id)]), true
+	return t, nil
 }
 
 // knows reports whether t has been found to be good for name: to compute a signature costs more than all else of a request.
-func (a *audience) knows(t [ticketLen]byte, name live.Name) bool {
+func (a *audience) knows(t *sessionToken, name live.Name) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	g := a.guests[guestID(t[:len(guestID{})])]
-	return g != nil && g.room == name && hmac.Equal(g.ticket[:], t[:])
+	g := a.guests[t.id]
+	return g != nil && g.room == name && g.token.length == t.length && hmac.Equal(g.token.encoded[:t.length], t.encoded[:t.length])
 }
 
-// remember notes that t, which is of a guest, is good for name.
-func (a *audience) remember(t [ticketLen]byte, name live.Name) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if g := a.guests[guestID(t[:len(guestID{})])]; g != nil {
-		g.ticket, g.room = t, name
+// check returns why the session t of name, which is private, must not be used for r.
+func (a *audience) check(t *sessionToken, name live.Name, r *http.Request) error {
+	if err := t.check(r); err != nil {
+		return err
 	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if t.sequence < max(a.endedAll, a.ended[name], a.ended[live.Name{Room: name.Room}]) {
+		return live.Refuse(live.Denied, live.SessionEnded, "session ended by the operator")
+	}
+	return nil
 }
 
-func (a *audience) sign(name live.Name, body []byte) []byte {
-	mac := hmac.New(sha256.New, a.secret[:])
-	mac.Write(body) // of fixed length, so that the parts cannot be shifted
-	mac.Write([]byte(name.String()))
-	return mac.Sum(nil)
+// end ends the sessions of room so far, in app or for "" in every app, and returns how many of them were in use.
+func (a *audience) end(app, room string) (n int) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.sequence++
+	if len(a.ended) >= maxEndings {
+		clear(a.ended)
+		a.endedAll = a.sequence
+	}
+	a.ended[live.Name{App: app, Room: room}] = a.sequence
+	for _, g := range a.guests {
+		if g.room.Room == room && (app == "" || g.room.App == app) {
+			a.remove(g)
+			n++
+		}
+	}
+	return n
 }
 
 func (a *audience) clientOf(name live.Name, r *http.Request) client {
@@ -161,26 +169,25 @@ func (a *audience) clientOf(name live.Name, r *http.Request) client {
 	return client{name, host, maphash.String(a.seed, r.UserAgent())}
 }
 
-// visit notes that the viewer with session id gets list l of the session epoch of name. The error tells that he was kicked (Denied),
-// or that too many watch with what he came in by (Limit).
-func (a *audience) visit(id guestID, name live.Name, epoch uint64, l *segment.List, r *http.Request) error {
+// subnet returns what counts as one address: an IPv6 network of 64 bits, of which a single client has as many addresses as it likes.
+func subnet(addr netip.Addr) netip.Addr {
+	if addr.Is6() && !addr.IsLoopback() {
+		p, _ := addr.Prefix(64) // no error: 64 bits are there
+		return p.Addr()
+	}
+	return addr
+}
+
+// visit notes that the viewer with session t gets list l of the session epoch of name. The error is that of admit.
+func (a *audience) visit(t *sessionToken, name live.Name, epoch uint64, l *segment.List, r *http.Request) error {
 	now := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	g := a.guests[id]
+	g, err := a.admit(t, name, r, now)
 	if g == nil {
-		if len(a.guests) >= maxGuests || a.closed {
-			return nil
-		}
-		g = &guest{pass: a.passes[id].pass}
-		delete(a.passes, id)
-		a.guests[id] = g
+		return err
 	}
-	g.seen, g.target = now, l.Target
-	if g.kicked = g.kicked || g.wasKicked(); g.kicked {
-		g.leave()
-		return live.Errorf(live.Denied, "disconnected by the operator")
-	}
+	g.target = l.Target
 	if c := a.clientOf(name, r); g.client != c {
 		a.forget(g)
 		g.client = c
@@ -191,49 +198,163 @@ func (a *audience) visit(id guestID, name live.Name, epoch uint64, l *segment.Li
 	} else if g.told.IsZero() {
 		g.told = now
 	}
-	if err := a.join(g, epoch, r); err != nil {
-		a.remove(id, g)
-		return err
-	}
+	a.join(g, epoch, r)
 	return nil
 }
 
-// tell notes that the viewer with session id learns of the end from a request that was held for it.
-func (a *audience) tell(id guestID) {
+// use notes that the viewer with session t, of the private room name, fetches media. The error is that of admit.
+func (a *audience) use(t *sessionToken, name live.Name, r *http.Request) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if g := a.guests[id]; g != nil && g.told.IsZero() {
+	_, err := a.admit(t, name, r, time.Now())
+	return err
+}
+
+// admit returns the guest that the session t is, of which r is a request; nil without an error for one that is served and not counted. The
+// error tells that it was kicked (Denied), that too many watch with its token, or from its address (Limit). Caller holds a.mu.
+func (a *audience) admit(t *sessionToken, name live.Name, r *http.Request, now time.Time) (*guest, error) {
+	from := subnet(netx.ClientAddr(r))
+	g := a.guests[t.id]
+	if g == nil {
+		g = &guest{token: *t, room: name, from: from}
+		if a.closed || t.pass.Max == 0 && len(a.guests) >= maxGuests {
+			return nil, nil
+		}
+	}
+	if g.kicked = g.kicked || g.wasKicked(); g.kicked {
+		g.seen = now
+		a.standDown(g)
+		return nil, live.Errorf(live.Denied, "disconnected by the operator")
+	}
+	if t.pass.Max > 0 {
+		if err := a.countAddress(g, from, now); err != nil {
+			return nil, err
+		}
+	}
+	g.seen = now
+	if a.guests[t.id] == nil {
+		a.guests[t.id] = g
+		a.awaitMedia(g)
+	}
+	return g, nil
+}
+
+// awaitMedia counts a new guest to those that have fetched nothing, where no limit bounds them. Caller holds a.mu.
+func (a *audience) awaitMedia(g *guest) {
+	if g.token.pass.Max > 0 {
+		return
+	}
+	l := a.unfetched[g.from]
+	if l == nil {
+		l = list.New()
+		a.unfetched[g.from] = l
+	}
+	g.unfetched = l.PushBack(g)
+	if l.Len() > maxUnfetched {
+		a.remove(l.Front().Value.(*guest))
+	}
+}
+
+// fetched notes that g has fetched media, or is to be counted no longer to those that have not. Caller holds a.mu.
+func (a *audience) fetched(g *guest) {
+	if g.unfetched == nil {
+		return
+	}
+	l := a.unfetched[g.from]
+	l.Remove(g.unfetched)
+	if g.unfetched = nil; l.Len() == 0 {
+		delete(a.unfetched, g.from)
+	}
+}
+
+// countAddress notes that g, which has a limit, is used from an address, and takes the places of its pass that it needs for that. An error
+// of kind Limit leaves all as it was: those who watch already go on. Caller holds a.mu.
+func (a *audience) countAddress(g *guest, from netip.Addr, now time.Time) error {
+	for i := range g.addresses {
+		if g.addresses[i].addr == from {
+			g.addresses[i].last = now
+			return nil
+		}
+	}
+	a.forgetAddresses(g, now.Add(-roamTime))
+	if a.limited[from] >= maxLimited && (a.loopback || !from.IsLoopback()) {
+		return live.Refuse(live.Limit, live.AddressLimit, "too many sessions from one address (%d)", maxLimited)
+	}
+	need := placesOf(len(g.addresses) + 1)
+	if err := a.hub.Reserve(g.token.pass, need-g.places); err != nil {
+		return err
+	}
+	g.places = need
+	g.addresses = append(g.addresses, usedAddress{from, now})
+	a.limited[from]++
+	return nil
+}
+
+// placesOf returns as how many viewers a session counts that is used from n addresses.
+func placesOf(n int) int {
+	if n > 0 && n <= fewAddresses {
+		return 1
+	}
+	return n
+}
+
+// forgetAddresses forgets the addresses that g was last used from before a time, and gives back the places that it does not need for the
+// others; one it keeps for as long as it is a guest. Caller holds a.mu.
+func (a *audience) forgetAddresses(g *guest, before time.Time) {
+	g.addresses = slices.DeleteFunc(g.addresses, func(u usedAddress) bool {
+		if !u.last.Before(before) {
+			return false
+		}
+		if a.limited[u.addr]--; a.limited[u.addr] == 0 {
+			delete(a.limited, u.addr)
+		}
+		return true
+	})
+	need := min(g.places, max(1, placesOf(len(g.addresses))))
+	a.hub.Release(g.token.pass, g.places-need)
+	g.places = need
+}
+
+// tell notes that the viewer with session t learns of the end from a request that was held for it.
+func (a *audience) tell(t *sessionToken) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if g := a.guests[t.id]; g != nil && g.told.IsZero() {
 		g.told = time.Now()
 	}
 }
 
 // join makes g a viewer of the session epoch of his stream, as which statistics and kicks see him. Caller holds a.mu.
-func (a *audience) join(g *guest, epoch uint64, r *http.Request) error {
+func (a *audience) join(g *guest, epoch uint64, r *http.Request) {
 	if g.viewer != nil && g.epoch == epoch {
-		return nil
+		return
 	}
 	g.leave() // before he joins: he counts once
 	v, err := a.hub.Join(g.client.name, stream.ViewerOptions{
-		Proto: "hls", Pass: g.pass, Remote: r.RemoteAddr, URL: netx.ShownURL(r, "http", "/"+g.client.name.String()+playlistExt),
+		Proto: "hls", Remote: r.RemoteAddr, URL: netx.ShownURL(r, "http", "/"+g.client.name.String()+playlistExt),
 	})
-	switch {
-	case live.KindOf(err) == live.Limit:
-		return err
-	case err == nil: // else it has ended: what is kept has no viewers
+	if err == nil { // else it has ended: what is kept has no viewers
 		g.viewer, g.epoch = v, v.Epoch()
 	}
-	return nil
 }
 
-// count puts n bytes of f down to who made r.
-func (a *audience) count(name live.Name, r *http.Request, f *segment.File, n int) {
+// count puts n bytes of f down to the session t, or where that is nil to the one that seems to have made r.
+func (a *audience) count(t *sessionToken, name live.Name, r *http.Request, f *segment.File, n int) {
 	if n == 0 {
 		return
 	}
 	c := a.clientOf(name, r)
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if g := a.byClient[c]; g != nil && g.viewer != nil {
+	g := a.byClient[c]
+	if t != nil {
+		g = a.guests[t.id]
+	}
+	if g == nil {
+		return
+	}
+	a.fetched(g)
+	if g.viewer != nil {
 		g.viewer.Count(f.Share(n))
 	}
 }
@@ -242,19 +363,16 @@ func (a *audience) count(name live.Name, r *http.Request, f *segment.File, n int
 func (a *audience) sweep(now time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for id, p := range a.passes {
-		if now.Sub(p.at) >= passKept {
-			delete(a.passes, id)
-		}
-	}
-	for id, g := range a.guests {
+	for _, g := range a.guests {
 		patience := max(a.timeout, 3*g.target)
 		if g.kicked || g.wasKicked() {
 			g.kicked, patience = true, kickedFor
-			g.leave()
+			a.standDown(g)
 		}
 		if now.Sub(g.seen) >= patience {
-			a.remove(id, g)
+			a.remove(g)
+		} else if g.places > 1 {
+			a.forgetAddresses(g, now.Add(-roamTime))
 		}
 	}
 }
@@ -278,19 +396,29 @@ func (a *audience) close() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.closed = true
-	for id, g := range a.guests {
-		a.remove(id, g)
+	for _, g := range a.guests {
+		a.remove(g)
 	}
 }
 
 // remove lets g go. Caller holds a.mu.
-func (a *audience) remove(id guestID, g *guest) {
-	g.leave()
+func (a *audience) remove(g *guest) {
+	a.standDown(g)
 	a.forget(g)
-	delete(a.guests, id)
-	if g.pass.Max > 0 && len(a.passes) < maxGuests {
-		a.passes[id] = passed{g.pass, time.Now()} // he may come again
+	delete(a.guests, g.token.id)
+}
+
+// standDown gives back all that g holds: what is left is who it is. Caller holds a.mu.
+func (a *audience) standDown(g *guest) {
+	g.leave()
+	a.fetched(g)
+	for _, u := range g.addresses {
+		if a.limited[u.addr]--; a.limited[u.addr] == 0 {
+			delete(a.limited, u.addr)
+		}
 	}
+	a.hub.Release(g.token.pass, g.places)
+	g.addresses, g.places = nil, 0
 }
 
 // forget has g counted for nothing more. Caller holds a.mu.

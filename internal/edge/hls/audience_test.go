@@ -8,7 +8,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"livego/internal/live"
 	"livego/internal/stream"
 )
 
@@ -113,42 +112,6 @@ func TestKick(t *testing.T) {
 		pass(kickedFor + time.Second)
 		if guests, _ := c.remembered(); guests != 0 {
 			t.Errorf("%d are remembered", guests)
-		}
-	})
-}
-
-func TestTickets(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		a, b := newAudience(nil, 0), newAudience(nil, 0)
-		good := a.ticket(live.Grant{Name: movie})
-		if _, ok := a.open(good, movie); !ok {
-			t.Error("a good ticket is refused")
-		}
-		if again := a.ticket(live.Grant{Name: movie}); again == good {
-			t.Error("two tickets are the same")
-		}
-		for i := range len(good) {
-			for _, to := range []string{"", "A", "!", "AA"} {
-				if s := good[:i] + to + good[i+1:]; s != good {
-					if _, ok := a.open(s, movie); ok {
-						t.Errorf("ticket %q is taken for %q", s, good)
-					}
-				}
-			}
-		}
-		if _, ok := a.open(good, live.Name{App: "live", Room: "movi"}); ok {
-			t.Error("a ticket is good in another room")
-		}
-		if _, ok := b.open(good, movie); ok {
-			t.Error("a ticket of another server is good")
-		}
-		brief := a.ticket(live.Grant{Name: movie, Expires: time.Now().Add(time.Minute)})
-		if _, ok := a.open(brief, movie); !ok {
-			t.Error("a ticket with a minute left is refused")
-		}
-		pass(time.Minute)
-		if _, ok := a.open(brief, movie); ok {
-			t.Error("an expired ticket is taken")
 		}
 	})
 }

@@ -41,6 +41,7 @@ type Options struct {
 	SessionTimeout time.Duration
 	Apps           func(app string) bool // the apps that have HLS; nil: all
 	Private        func(live.Name) bool  // whose segments take a session too; nil: none
+	LimitLoopback  bool                  // the limits of sessions by address hold for this machine too
 	Raise          func(uint64)          // told each media sequence number in use, see segment.Numbers; nil: nobody
 	Log            *slog.Logger
 }
@@ -79,7 +80,7 @@ func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
 	o.KeepBytes = cmp.Or(o.KeepBytes, 256<<20)
 	return &Server{
 		hub: hub, gate: gate, opt: o,
-		audience: newAudience(hub, o.SessionTimeout),
+		audience: newAudience(hub, o.SessionTimeout, o.LimitLoopback),
 		wanted:   make(chan want),
 		sessions: make(map[live.Name]*session),
 	}

@@ -51,7 +51,9 @@ func (gate) Allow(_ context.Context, r live.Request) (live.Grant, error) {
 	case r.Name == "alias":
 		name = movie
 	}
-	return live.Grant{Name: name}, nil
+	grant := live.Grant{Name: name}
+	_, _ = fmt.Sscanf(r.Token, "limit-%d-%d", &grant.Pass.ID[0], &grant.Pass.Max) // of a number, and how many may watch
+	return grant, nil
 }
 
 // A scene is a running Server over a hub, and what was raised.
@@ -61,6 +63,7 @@ type scene struct {
 	srv   *Server
 	epoch atomic.Uint64
 	at    time.Duration // encoder time
+	movie *stream.Publisher
 }
 
 // newScene must be called in a synctest bubble, or in none. o may leave out what tests do not care about.
@@ -181,10 +184,14 @@ func TestFirstTracks(t *testing.T) {
 // pass lets d go by on the clock of the bubble.
 func pass(d time.Duration) { <-time.After(d) }
 
-// do answers a request in this goroutine.
+// do answers a request in this goroutine. The header Remote is where it comes from.
 func (c *scene) do(method, target string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, "http://example.com"+target, nil)
 	for i := 0; i < len(header); i += 2 {
+		if header[i] == "Remote" {
+			r.RemoteAddr = header[i+1]
+			continue
+		}
 		r.Header.Set(header[i], header[i+1])
 	}
 	w := httptest.NewRecorder()
@@ -237,7 +244,7 @@ func TestPlay(t *testing.T) {
 		want := regexp.MustCompile(`^#EXTM3U
 #EXT-X-VERSION:3
 #EXT-X-STREAM-INF:BANDWIDTH=\d+,AVERAGE-BANDWIDTH=\d+,CODECS="avc1.64001f,mp4a.40.2",RESOLUTION=1280x720,FRAME-RATE=25.000
-movie/ts.m3u8\?s=[A-Za-z0-9_-]{54}
+movie/ts.m3u8\?s=[A-Za-z0-9_-]{60}
 $`)
 		if w.Code != 200 || !want.MatchString(w.Body.String()) || w.Header().Get("Content-Type") != "application/vnd.apple.mpegurl" || w.Header().Get("Cache-Control") != "no-store" {
 			t.Fatalf("%d %v\n%s", w.Code, w.Header(), w.Body)

@@ -98,8 +98,11 @@ func (s *Server) allow(r *http.Request, name live.Name, token string) (live.Gran
 
 // serveMultivariant lets a viewer in. The playlist leads to the room that the gate granted, which may have another name.
 func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked live.Name) error {
-	query := r.URL.Query()
-	wish, err := formatOf(query.Get("format"))
+	query, err := parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	wish, err := formatOf(query.format)
 	if err != nil {
 		return err
 	}
@@ -114,9 +117,6 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked
 	_, l, err := s.await(r.Context(), grant.Name)
 	if err != nil {
 		return err
-	}
-	if r.Method == http.MethodHead {
-		grant.Pass = live.Pass{} // nobody gets the session
 	}
 	f := wish(l)
 	uri := grant.Name.Room + "/" + playlists[f] + "?s=" + s.audience.ticket(grant)
@@ -208,13 +208,20 @@ func multivariant(uri string, l *segment.List, f segment.Format) ([]byte, error)
 // serveMedia answers a viewer who has a session, or whom the gate lets in without a token. A session that is not good any more,
 // as after a restart, counts as none.
 func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, name live.Name, f segment.Format) error {
-	d, err := parseDirectives(r.URL.RawQuery)
+	d, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
 		return err
 	}
-	id, known := s.audience.open(d.session, name)
-	if !known && s.isPrivate(name) {
-		return s.checkSession(r, name)
+	private := s.isPrivate(name)
+	token, err := s.audience.open(d.session, name)
+	known := err == nil
+	if private {
+		if err == nil {
+			err = s.audience.check(&token, name, r)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if !known {
 		if grant, err := s.allow(r, name, ""); err != nil {
@@ -228,7 +235,7 @@ func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, name live.Na
 		return err
 	}
 	if known && r.Method == http.MethodGet {
-		if err := s.audience.visit(id, name, sess.epoch, l, r); err != nil {
+		if err := s.audience.visit(&token, name, sess.epoch, l, r); err != nil {
 			return err
 		}
 	}
@@ -237,7 +244,12 @@ func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, name live.Na
 			return err
 		}
 		if known && l.Ended {
-			s.audience.tell(id)
+			s.audience.tell(&token)
+		}
+		if private { // it may have been ended, or have expired, meanwhile
+			if err := s.audience.check(&token, name, r); err != nil {
+				return err
+			}
 		}
 	}
 	if carried(l, f) == 0 {
@@ -249,7 +261,7 @@ func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, name live.Na
 		return err
 	}
 	delivers(r, l)
-	if s.isPrivate(name) {
+	if private {
 		answer{contentType: m3u8.ContentType, cache: cacheNothing, body: withSession(p.Body, d.session)}.send(w, r)
 		return nil
 	}
@@ -269,51 +281,91 @@ var (
 	anyRange     = []string{"bytes"}
 )
 
-// directives are what a request for a media playlist says in its query, RFC 8216bis section 6.2.5.
-type directives struct {
+// A query is what a request says in its query: which session it belongs to, in which format a viewer wants to watch, and the directives
+// of RFC 8216bis section 6.2.5.
+type query struct {
 	session string
+	format  string
 	blocks  bool // until there is
 	msn     uint64
 	part    int // of it; -1 for all of it
 	skip    bool
 }
 
-// parseDirectives reads them. net/url would make a map of the query, and this is asked many times a second by each viewer.
-func parseDirectives(query string) (d directives, err error) {
-	d.part = -1
-	for len(query) > 0 {
+// parseQuery reads the query of every request: there is no second way to read one, by which another of two values would count. net/url
+// would make a map of it, and a playlist is asked for many times a second by each viewer. Arguments that are not known are passed over, as
+// is what cannot be unescaped.
+func parseQuery(raw string) (q query, err error) {
+	var session, format, msn, part, skip argument
+	for len(raw) > 0 {
 		var pair string
-		pair, query, _ = strings.Cut(query, "&")
+		pair, raw, _ = strings.Cut(raw, "&")
 		key, value, _ := strings.Cut(pair, "=")
+		if key, err = unescape(key); err != nil {
+			continue
+		}
+		var to *argument
 		switch key {
 		case "s":
-			d.session, _ = url.QueryUnescape(value) // what cannot be read is none of ours
+			to = &session
+		case "format":
+			to = &format
 		case "_HLS_msn":
-			d.blocks = true
-			if d.msn, err = strconv.ParseUint(value, 10, 63); err != nil {
-				return d, live.Errorf(live.Invalid, "_HLS_msn is no media sequence number")
-			}
+			to = &msn
 		case "_HLS_part":
-			n, err := strconv.ParseUint(value, 10, 31)
-			if err != nil {
-				return d, live.Errorf(live.Invalid, "_HLS_part is no number of a part")
-			}
-			d.part = int(n)
+			to = &part
 		case "_HLS_skip":
-			d.skip = value == "YES" || value == "v2"
+			to = &skip
+		default:
+			continue
+		}
+		if value, err = unescape(value); err != nil {
+			return query{}, live.Errorf(live.Invalid, "invalid %s: not escaped as a URL is", key)
+		}
+		if to.given && to.value != value {
+			return query{}, live.Errorf(live.Invalid, "%s is given twice", key)
+		}
+		*to = argument{value, true}
+	}
+	q = query{session: session.value, format: format.value, blocks: msn.given, part: -1, skip: skip.value == "YES" || skip.value == "v2"}
+	if msn.given {
+		if q.msn, err = strconv.ParseUint(msn.value, 10, 63); err != nil {
+			return query{}, live.Errorf(live.Invalid, "_HLS_msn is no media sequence number")
 		}
 	}
-	if d.part >= 0 && !d.blocks {
-		return d, live.Errorf(live.Invalid, "_HLS_part without _HLS_msn")
+	if part.given {
+		n, err := strconv.ParseUint(part.value, 10, 31)
+		if err != nil {
+			return query{}, live.Errorf(live.Invalid, "_HLS_part is no number of a part")
+		}
+		if q.part = int(n); !msn.given {
+			return query{}, live.Errorf(live.Invalid, "_HLS_part without _HLS_msn")
+		}
 	}
-	return d, nil
+	return q, nil
+}
+
+// An argument is one of a query.
+type argument struct {
+	value string
+	given bool
+}
+
+// unescape is url.QueryUnescape, for the most part without looking twice.
+func unescape(s string) (string, error) {
+	if !strings.ContainsAny(s, "%+") {
+		return s, nil
+	}
+	return url.QueryUnescape(s)
 }
 
 // serveFile answers with a segment, a part or an initialization section. A part that playlists hint at is waited for.
 func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name live.Name, file string) error {
 	cache := cacheForever
+	var token *sessionToken
 	if s.isPrivate(name) {
-		if err := s.checkSession(r, name); err != nil {
+		var err error
+		if token, err = s.useSession(r, name); err != nil {
 			return err
 		}
 		cache = cacheOwn
@@ -340,7 +392,7 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name live.Nam
 	}
 	delivers(r, l)
 	n := answer{contentType: f.Type, cache: cache, tag: f.Name, body: data, ranges: true}.send(w, r)
-	s.audience.count(name, r, &f, n)
+	s.audience.count(token, name, r, &f, n)
 	return nil
 }
 

@@ -11,13 +11,28 @@ import (
 // isPrivate reports whether all of name takes a session, which the gate gives at the multivariant playlist.
 func (s *Server) isPrivate(name live.Name) bool { return s.opt.Private != nil && s.opt.Private(name) }
 
-// checkSession refuses who asks for a piece of a private stream without a session of it.
-func (s *Server) checkSession(r *http.Request, name live.Name) error {
-	if _, ok := s.audience.open(r.URL.Query().Get("s"), name); !ok {
-		return live.Errorf(live.Denied, "this takes a session: start at %s%s", name, playlistExt)
+// useSession returns the session by which r asks for a piece of a private stream, or why it must not have that.
+func (s *Server) useSession(r *http.Request, name live.Name) (*sessionToken, error) {
+	query, err := parseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	token, err := s.audience.open(query.session, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.audience.check(&token, name, r); err != nil {
+		return nil, err
+	}
+	if r.Method == http.MethodGet {
+		err = s.audience.use(&token, name, r)
+	}
+	return &token, err
 }
+
+// EndSessions ends the sessions of a room so far, in app or for "" in every app, and returns how many were in use: who has one of a private
+// room must come again with a token.
+func (s *Server) EndSessions(app, room string) int { return s.audience.end(app, room) }
 
 // withSession returns playlist with the session put to each address: of lines that are one, and of attributes URI="...".
 func withSession(playlist []byte, session string) []byte {

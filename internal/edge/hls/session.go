@@ -277,7 +277,7 @@ func (s *session) hold(ctx context.Context, l *segment.List, whole bool, until f
 }
 
 // block returns the list of sess, from l on, whose playlist in format f has what d waits for.
-func (s *session) block(ctx context.Context, l *segment.List, f segment.Format, d directives) (*segment.List, error) {
+func (s *session) block(ctx context.Context, l *segment.List, f segment.Format, d query) (*segment.List, error) {
 	if l.Beyond(d.msn, d.part) && !l.Ended {
 		return nil, live.Errorf(live.Invalid, "segment %d is too far ahead to be waited for", d.msn)
 	}

@@ -46,7 +46,7 @@ func (ss *session) handOver(ctx context.Context, name live.Name, log *slog.Logge
 			if errors.Is(reason, io.EOF) {
 				return append(words, p.End("NetStream.Play.UnpublishNotify", "the stream has ended")...)
 			}
-			return append(words, p.StatusError("NetStream.Play.Failed", live.Reason(reason))...)
+			return append(words, p.StatusError("NetStream.Play.Failed", live.CodedReason(reason))...)
 		},
 		Left: func(err error) {
 			v.Leave()
@@ -94,7 +94,7 @@ func (ss *session) await(ctx context.Context, p *rtmp.Player, name live.Name) er
 // turnAway tells a player who waited why there is nothing to see.
 func (ss *session) turnAway(p *rtmp.Player, err error) {
 	ss.noteRefusal("play", err)
-	p.Refuse(ss.nc, playRefusal(err), live.Reason(err))
+	p.Refuse(ss.nc, playRefusal(err), live.CodedReason(err))
 }
 
 // encoder lays a stream out as RTMP chunks for all players.
@@ -129,5 +129,5 @@ func (e *encoder) Batch(parts [][]byte, frames []*media.Frame, known []*media.Tr
 }
 
 func (ss *session) viewer(name live.Name) stream.ViewerOptions {
-	return stream.ViewerOptions{Proto: proto, Remote: ss.nc.RemoteAddr().String(), URL: ss.url(name), Pass: ss.pass}
+	return stream.ViewerOptions{Proto: proto, Remote: ss.nc.RemoteAddr().String(), URL: ss.url(name), Pass: ss.pass, Expires: ss.expires}
 }

@@ -30,7 +30,7 @@ func (ss *session) play(ctx context.Context) (handedOver bool) {
 		ss.refusePlay(err)
 		return false
 	}
-	ss.pass = grant.Pass
+	ss.pass, ss.expires = grant.Pass, grant.Expires
 	log := ss.log.With("stream", grant.Name.String())
 	if ss.carried(grant.Name) {
 		ss.handOver(ctx, grant.Name, log)
@@ -89,7 +89,7 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 	case errors.Is(err, io.EOF):
 		ss.c.EndPlay("NetStream.Play.UnpublishNotify", "the stream has ended")
 	case live.KindOf(err) != live.Internal:
-		ss.c.StatusError("NetStream.Play.Failed", live.Reason(err))
+		ss.c.StatusError("NetStream.Play.Failed", live.CodedReason(err))
 	}
 	obs.PlayerLeft(log, err)
 }

@@ -155,14 +155,18 @@ func (ss *session) refusePublish(err error) {
 // refuse tells the peer and the log why not.
 func (ss *session) refuse(what, code string, err error) {
 	ss.noteRefusal(what, err)
-	ss.c.Reject(code, live.Reason(err))
+	ss.c.Reject(code, live.CodedReason(err))
 }
 
 func (ss *session) noteRefusal(what string, err error) {
 	if kind := live.KindOf(err); kind == live.Internal {
 		ss.log.Error(what+" failed", "app", ss.req.App, "err", err)
 	} else {
-		ss.warn(ss.log, what+" refused", kind.String(), live.Reason(err), "app", ss.req.App, "kind", kind.String())
+		attrs := []any{"app", ss.req.App, "kind", kind.String()}
+		if code := live.CodeOf(err); code != "" {
+			attrs = append(attrs, "code", string(code))
+		}
+		ss.warn(ss.log, what+" refused", kind.String(), live.Reason(err), attrs...)
 	}
 }
 

@@ -68,6 +68,7 @@ type session struct {
 
 	dialect flv.Dialect    // of a player
 	pass    live.Pass      // of a player
+	expires time.Time      // of a player; zero: never
 	skipped *atomic.Uint64 // messages that were out of order and passed over
 }
 

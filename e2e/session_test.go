@@ -1,0 +1,165 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+	"livego/e2e/sample"
+)
+
+// A privateViewer watches a private room by one protocol until it is ended, and then says why.
+type privateViewer struct {
+	name string
+	end  chan string // the reason; "" where the protocol has none
+}
+
+// watchPrivately starts a viewer by each protocol, all with one token, and waits until they are counted.
+func watchPrivately(ctx context.Context, t *testing.T, s *rig.Server, token string) []privateViewer {
+	t.Helper()
+	query := "?token=" + token
+	viewer := func(name string, watch func() string) privateViewer {
+		v := privateViewer{name, make(chan string, 1)}
+		go func() { v.end <- watch() }()
+		return v
+	}
+	rtmp := rig.FFmpeg(t, "-loglevel", "debug", "-i", s.RTMP("movie")+query, "-c", "copy", "-f", "null", "-")
+	media, err := mediaURL(ctx, rig.Client(), s.HLS("movie")+query)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := []privateViewer{
+		viewer("RTMP", func() string {
+			rtmp.Wait(patience)
+			return rtmp.Stderr()
+		}),
+		viewer("HTTP-FLV", func() string {
+			r, err := http.NewRequestWithContext(ctx, "GET", s.FLV("movie")+query, nil)
+			if err != nil {
+				return err.Error()
+			}
+			resp, err := rig.Client().Do(r)
+			if err != nil {
+				return err.Error()
+			}
+			defer resp.Body.Close()
+			_, err = io.Copy(io.Discard, resp.Body)
+			return fmt.Sprint(resp.Status, err)
+		}),
+		viewer("WebSocket", func() string {
+			code, reason := webSocketEnd(ctx, t, s.FLV("movie")+query)
+			return fmt.Sprint(code, " ", reason)
+		}),
+		viewer("HLS", func() string {
+			again := time.NewTicker(100 * time.Millisecond)
+			defer again.Stop()
+			for {
+				resp, err := rig.Client().Get(media)
+				if err != nil {
+					return err.Error()
+				}
+				body, _ := io.ReadAll(resp.Body)
+				resp.Body.Close()
+				if resp.StatusCode != http.StatusOK {
+					return fmt.Sprint(resp.StatusCode, " ", resp.Header.Get("Livego-Error"), " ", string(body))
+				}
+				select {
+				case <-again.C:
+				case <-ctx.Done():
+					return "it goes on"
+				}
+			}
+		}),
+	}
+	awaitPlayers(t, s, len(all))
+	return all
+}
+
+// awaitEnds waits for the end of each viewer, and looks for the code of the reason where the protocol has one.
+func awaitEnds(t *testing.T, viewers []privateViewer, code string) {
+	t.Helper()
+	timeout := time.After(patience)
+	for _, v := range viewers {
+		select {
+		case reason := <-v.end:
+			if v.name != "HTTP-FLV" && !strings.Contains(reason, code) {
+				t.Errorf("%s ended with %.500s, want %q", v.name, reason, code)
+			}
+		case <-timeout:
+			t.Fatalf("%s goes on", v.name)
+		}
+	}
+}
+
+// TestEndSessions has viewers of a private room by every protocol. The call and the command end them; those who come again with a token
+// that is still good are let in. The deletion of the room ends them too, and a reset does not.
+func TestEndSessions(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{Flags: []string{"--private=*", "--publish_hold=20s"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
+	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
+	defer cancel()
+	encoder := s.Push(load(t, sample.AV).File(t), "movie", "-stream_loop", "-1")
+	s.AwaitLive("movie")
+	token := makeToken(t, "play", "live/movie")
+
+	viewers := watchPrivately(ctx, t, s, token)
+	r, err := http.NewRequestWithContext(ctx, "DELETE", s.API("/api/v1/sessions?room=movie&app=live"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := rig.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	if resp.StatusCode != 200 || !strings.Contains(string(body), `"ended":4`) {
+		t.Errorf("the call: %d %s", resp.StatusCode, body)
+	}
+	awaitEnds(t, viewers, "session_ended")
+
+	viewers = watchPrivately(ctx, t, s, token)
+	cmd := rig.Livego(t, t.TempDir(), nil, "keys", "end-sessions", "movie", "--data_dir="+s.DataDir, "--api_addr="+s.Addr("api_addr"))
+	cmd.OK(patience)
+	if !strings.Contains(cmd.Stderr(), "4 viewers disconnected") {
+		t.Errorf("the command says %q", cmd.Stderr())
+	}
+	awaitEnds(t, viewers, "session_ended")
+
+	viewers = watchPrivately(ctx, t, s, token)
+	if e := s.Call("/control/reset?room=movie"); e.Status != 200 {
+		t.Fatalf("reset: %d", e.Status)
+	}
+	encoder.Wait(patience)
+	s.Push(load(t, sample.AV).File(t), "movie", "-stream_loop", "-1")
+	for _, v := range viewers {
+		select {
+		case reason := <-v.end:
+			t.Errorf("%s ended at the reset: %.500s", v.name, reason)
+		default:
+		}
+	}
+	awaitPlayers(t, s, 4)
+	if e := s.Call("/control/delete?room=movie"); e.Status != 200 {
+		t.Fatalf("delete: %d", e.Status)
+	}
+	awaitEnds(t, viewers, "")
+}
+
+// TestSessionLength ends viewers when their session is over, by every protocol, whatever exp says.
+func TestSessionLength(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{Flags: []string{"--private=*"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	s.Push(load(t, sample.AV).File(t), "movie", "-stream_loop", "-1")
+	s.AwaitLive("movie")
+	awaitEnds(t, watchPrivately(ctx, t, s, makeToken(t, "play", "live/movie", "--session=4s")), "session_expired")
+}

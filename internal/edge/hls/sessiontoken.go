@@ -1,0 +1,131 @@
+package hls
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/netx"
+)
+
+// A sessionToken is what a viewer's session is, as the query of the media playlist has it: signed by this server, so that nothing is kept
+// of a session before it is used. It carries what its token allowed.
+type sessionToken struct {
+	id       guestID
+	sequence uint32     // how many times sessions had been ended when it was made
+	expires  int64      // Unix time; 0: never
+	pass     live.Pass  // Max 0: any number
+	address  netip.Addr // the only address that it is good from; zero: any
+
+	encoded [maxToken]byte // all of it, with the signature
+	length  int
+}
+
+// A session token is, in unpadded base64url: the ID, the sequence, when it expires, flags, the pass and its limit if there is one, the
+// address in 16 bytes if there is one, and the first 16 bytes of the signature.
+const (
+	tokenHead   = len(guestID{}) + 4 + 8 + 1
+	tokenPass   = 16 + 4
+	tokenSum    = 16
+	maxToken    = tokenHead + tokenPass + 16 + tokenSum
+	flagPass    = 1
+	flagAddress = 2
+)
+
+// A signer makes session tokens and knows them again, for as long as the server runs.
+type signer struct {
+	secret [32]byte
+	coding *base64.Encoding
+}
+
+func newSigner() *signer {
+	s := &signer{coding: base64.RawURLEncoding.Strict()}
+	rand.Read(s.secret[:])
+	return s
+}
+
+// make returns a new session of what was granted, for a URL.
+func (s *signer) make(grant live.Grant, sequence uint32) string {
+	b := make([]byte, 0, maxToken)
+	var id guestID
+	rand.Read(id[:])
+	b = append(b, id[:]...)
+	b = binary.BigEndian.AppendUint32(b, sequence)
+	expires, flags := int64(0), byte(0)
+	if !grant.Expires.IsZero() {
+		expires = grant.Expires.Unix()
+	}
+	if grant.Pass.Max > 0 {
+		flags |= flagPass
+	}
+	if grant.Address.IsValid() {
+		flags |= flagAddress
+	}
+	b = append(binary.BigEndian.AppendUint64(b, uint64(expires)), flags)
+	if flags&flagPass != 0 {
+		b = append(b, grant.Pass.ID[:]...)
+		b = binary.BigEndian.AppendUint32(b, uint32(min(grant.Pass.Max, 1<<31-1)))
+	}
+	if flags&flagAddress != 0 {
+		addr := grant.Address.As16()
+		b = append(b, addr[:]...)
+	}
+	return s.coding.EncodeToString(append(b, s.sign(grant.Name, b)...))
+}
+
+// parse reads what make has written, apart from the signature, which verify checks; false when it is none of that form.
+func (s *signer) parse(text string) (t sessionToken, ok bool) {
+	if t.length = s.coding.DecodedLen(len(text)); t.length > maxToken {
+		return t, false
+	}
+	if _, err := s.coding.Decode(t.encoded[:], []byte(text)); err != nil || t.length < tokenHead+tokenSum {
+		return t, false
+	}
+	b := t.encoded[:t.length-tokenSum]
+	t.id = guestID(b)
+	b = b[len(t.id):]
+	t.sequence = binary.BigEndian.Uint32(b)
+	t.expires = int64(binary.BigEndian.Uint64(b[4:]))
+	flags := b[12]
+	b = b[13:]
+	if flags&flagPass != 0 && len(b) >= tokenPass {
+		t.pass = live.Pass{ID: [16]byte(b), Max: int(binary.BigEndian.Uint32(b[16:]))}
+		b = b[tokenPass:]
+	}
+	if flags&flagAddress != 0 && len(b) >= 16 {
+		t.address = netip.AddrFrom16([16]byte(b)).Unmap()
+		b = b[16:]
+	}
+	return t, len(b) == 0
+}
+
+// verify reports whether t was made for name by this server.
+func (s *signer) verify(t *sessionToken, name live.Name) bool {
+	body, sum := t.encoded[:t.length-tokenSum], t.encoded[t.length-tokenSum:t.length]
+	return hmac.Equal(sum, s.sign(name, body))
+}
+
+// sign returns the signature of body, whose flags say how long it is, so that its parts and the name cannot be shifted.
+func (s *signer) sign(name live.Name, body []byte) []byte {
+	mac := hmac.New(sha256.New, s.secret[:])
+	mac.Write(body)
+	mac.Write([]byte(name.String()))
+	return mac.Sum(nil)[:tokenSum]
+}
+
+// check returns why the session that t is must not be used for r, as far as t says.
+func (t *sessionToken) check(r *http.Request) error {
+	if t.expires != 0 && time.Now().Unix() >= t.expires {
+		return live.Refuse(live.Denied, live.SessionExpired, "session expired: start again with a valid token")
+	}
+	if t.address.IsValid() && t.address != netx.ClientAddr(r) {
+		return live.Refuse(live.Denied, live.SessionAddress, "session is bound to another address")
+	}
+	return nil
+}

@@ -1,0 +1,218 @@
+package hls
+
+import (
+	"net/http/httptest"
+	"net/netip"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/stream"
+)
+
+// grants are those whose session tokens have each form that there is.
+func grants() []live.Grant {
+	pass, expires := live.Pass{ID: [16]byte{1, 2, 3}, Max: 7}, time.Unix(1<<33, 0)
+	v4, v6 := netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")
+	return []live.Grant{
+		{Name: movie},
+		{Name: movie, Expires: expires},
+		{Name: movie, Expires: expires, Pass: pass},
+		{Name: movie, Expires: expires, Address: v4},
+		{Name: movie, Expires: expires, Pass: pass, Address: v4},
+		{Name: movie, Expires: expires, Pass: pass, Address: v6},
+	}
+}
+
+func newTestAudience(t testing.TB) *audience {
+	hub := stream.NewHub(stream.Options{})
+	t.Cleanup(hub.Close)
+	return newAudience(hub, 0, false)
+}
+
+func TestSessionTokens(t *testing.T) {
+	a, b := newTestAudience(t), newTestAudience(t)
+	for _, grant := range grants() {
+		good := a.ticket(grant)
+		token, err := a.open(good, movie)
+		expires := int64(0)
+		if !grant.Expires.IsZero() {
+			expires = grant.Expires.Unix()
+		}
+		if err != nil || token.pass != grant.Pass || token.address != grant.Address || token.expires != expires {
+			t.Errorf("%+v became %+v, %v", grant, token, err)
+		}
+		if again := a.ticket(grant); again == good {
+			t.Error("two sessions are the same")
+		}
+		for i := range len(good) {
+			for _, to := range []string{"", "A", "!", "AA"} {
+				if s := good[:i] + to + good[i+1:]; s != good {
+					if _, err := a.open(s, movie); live.KindOf(err) != live.Denied {
+						t.Errorf("session %q is taken for %q: %v", s, good, err)
+					}
+				}
+			}
+		}
+		for name, open := range map[string]func() error{
+			"another room":   func() error { _, err := a.open(good, live.Name{App: "live", Room: "movi"}); return err },
+			"another server": func() error { _, err := b.open(good, movie); return err },
+		} {
+			if err := open(); live.CodeOf(err) != live.SessionInvalid {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+	}
+	if _, err := a.open("", movie); live.CodeOf(err) != live.SessionMissing {
+		t.Errorf("without a session: %v", err)
+	}
+}
+
+func TestSessionTokenChecks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := stream.NewHub(stream.Options{})
+		defer hub.Close()
+		a := newAudience(hub, 0, false)
+		check := func(s string, from string) live.Code {
+			t.Helper()
+			token, err := a.open(s, movie)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := httptest.NewRequest("GET", "/", nil)
+			r.RemoteAddr = from
+			return live.CodeOf(a.check(&token, movie, r))
+		}
+		const here, there = "192.0.2.7:1", "192.0.2.8:1"
+		brief := a.ticket(live.Grant{Name: movie, Expires: time.Now().Add(time.Minute)})
+		bound := a.ticket(live.Grant{Name: movie, Address: netip.MustParseAddr("192.0.2.7")})
+		for _, c := range []struct {
+			name, session, from string
+			want                live.Code
+		}{
+			{"a minute left", brief, here, ""},
+			{"another address", brief, there, ""},
+			{"bound, from its address", bound, here, ""},
+			{"bound, from another", bound, there, live.SessionAddress},
+			{"bound, from none", bound, "pipe", live.SessionAddress},
+		} {
+			if got := check(c.session, c.from); got != c.want {
+				t.Errorf("%s: %q, want %q", c.name, got, c.want)
+			}
+		}
+		pass(time.Minute)
+		if got := check(brief, here); got != live.SessionExpired {
+			t.Errorf("after its time: %q", got)
+		}
+
+		a.end("vod", movie.Room)
+		if got := check(bound, here); got != "" {
+			t.Errorf("after the sessions of another app were ended: %q", got)
+		}
+		for _, app := range []string{movie.App, ""} {
+			before := a.ticket(live.Grant{Name: movie})
+			a.end(app, movie.Room)
+			if got := check(before, here); got != live.SessionEnded {
+				t.Errorf("ended in app %q: %q", app, got)
+			}
+			if got := check(a.ticket(live.Grant{Name: movie}), here); got != "" {
+				t.Errorf("a session from after that: %q", got)
+			}
+		}
+	})
+}
+
+// TestEndingsAreBounded ends the sessions of more rooms than are remembered: what was ended stays ended.
+func TestEndingsAreBounded(t *testing.T) {
+	a := newTestAudience(t)
+	first := a.ticket(live.Grant{Name: movie})
+	a.end("live", "movie")
+	for n := range maxEndings + 10 {
+		a.end("live", string(rune('a'+n%26))+time.Duration(n).String())
+	}
+	token, err := a.open(first, movie)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := live.CodeOf(a.check(&token, movie, httptest.NewRequest("GET", "/", nil))); got != live.SessionEnded || len(a.ended) > maxEndings {
+		t.Errorf("%q, %d endings are remembered", got, len(a.ended))
+	}
+}
+
+// FuzzSessionToken holds that nothing made up is taken for a session, and that a text has one meaning.
+func FuzzSessionToken(f *testing.F) {
+	a := newTestAudience(f)
+	made := map[string]bool{}
+	for _, grant := range grants() {
+		s := a.ticket(grant)
+		made[s] = true
+		f.Add(s)
+	}
+	f.Add("")
+	f.Fuzz(func(t *testing.T, s string) {
+		token, ok := a.parse(s)
+		if !ok {
+			return
+		}
+		if a.coding.EncodeToString(token.encoded[:token.length]) != s {
+			t.Errorf("%q is another text for the same session", s)
+		}
+		if a.verify(&token, movie) && !made[s] {
+			t.Errorf("%q is good", s)
+		}
+	})
+}
+
+// queries are what requests may have behind the question mark; they seed the fuzzer too.
+var queries = []struct {
+	raw  string
+	want query
+	bad  bool
+}{
+	{"", query{part: -1}, false},
+	{"s=a", query{session: "a", part: -1}, false},
+	{"x=1&s=a&&=&s=a", query{session: "a", part: -1}, false},
+	{"%73=a%2Db", query{session: "a-b", part: -1}, false},
+	{"s=GOOD&s=bad", query{}, true},
+	{"s=GOOD&%73=bad", query{}, true},
+	{"s=GOOD&s=", query{}, true},
+	{"s=&s=GOOD", query{}, true},
+	{"s=%zz", query{}, true},
+	{"%zz=1&s=a", query{session: "a", part: -1}, false},
+	{"format=ts&format=fmp4", query{}, true},
+	{"format=ts", query{format: "ts", part: -1}, false},
+	{"_HLS_msn=7", query{blocks: true, msn: 7, part: -1}, false},
+	{"_HLS_msn=7&_HLS_part=2&_HLS_skip=YES", query{blocks: true, msn: 7, part: 2, skip: true}, false},
+	{"_HLS_msn=7&_HLS_msn=8", query{}, true},
+	{"_HLS_msn=", query{}, true},
+	{"_HLS_msn=-1", query{}, true},
+	{"_HLS_part=1", query{}, true},
+	{"_HLS_part=&_HLS_msn=1", query{}, true},
+}
+
+func TestParseQuery(t *testing.T) {
+	for _, c := range queries {
+		if got, err := parseQuery(c.raw); got != c.want || (err != nil) != c.bad {
+			t.Errorf("%q: %+v, %v", c.raw, got, err)
+		}
+	}
+}
+
+func FuzzQuery(f *testing.F) {
+	for _, c := range queries {
+		f.Add(c.raw)
+	}
+	f.Fuzz(func(t *testing.T, raw string) {
+		got, err := parseQuery(raw)
+		again, errAgain := parseQuery(raw + "&" + raw)
+		if got != again || (err == nil) != (errAgain == nil) {
+			t.Errorf("%q: %+v, %v; the same twice: %+v, %v", raw, got, err, again, errAgain)
+		}
+		if err == nil && got.session != "" {
+			if _, err := parseQuery(raw + "&s=x" + got.session); err == nil {
+				t.Errorf("%q: a second session is not noticed", raw)
+			}
+		}
+	})
+}

@@ -1,0 +1,114 @@
+package stream
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"livego/internal/live"
+	"livego/internal/media"
+)
+
+// TestViewerExpires ends a viewer when its session does, and leaves no timer behind where it has left before.
+func TestViewerExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(Options{})
+		defer h.Close()
+		p := mustPublish(t, h, grant(live.KeyRef{}, live.Primary))
+		defer p.End(Goodbye)
+		gop(t, p, 0, 1)
+		for _, tt := range []struct {
+			name    string
+			expires time.Duration // from now
+			after   time.Duration // it is looked
+			want    live.Code
+		}{
+			{"within its time", time.Minute, 59 * time.Second, ""},
+			{"after it", time.Minute, 61 * time.Second, live.SessionExpired},
+			{"already over", -time.Second, 0, live.SessionExpired},
+		} {
+			s, err := h.Subscribe(t.Context(), movie, SubscribeOptions{Viewer: ViewerOptions{Proto: "test", Expires: time.Now().Add(tt.expires)}, GOPs: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(tt.after)
+			synctest.Wait()
+			_, err = s.Next(t.Context(), make([]*media.Frame, 1))
+			if live.CodeOf(err) != tt.want || (err != nil) != (tt.want != "") {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+			s.Leave()
+		}
+	})
+}
+
+// TestEndViewers disconnects those who watch a room and those who wait to, and nobody else; the stream goes on.
+func TestEndViewers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(Options{})
+		defer h.Close()
+		p := mustPublish(t, h, grant(live.KeyRef{}, live.Primary))
+		defer p.End(Goodbye)
+		gop(t, p, 0, 1)
+		reason := live.Refuse(live.Denied, live.SessionEnded, "enough")
+		watch := mustSubscribe(t, h, SubscribeOptions{Viewer: ViewerOptions{Proto: "test"}})
+		inside := mustSubscribe(t, h, SubscribeOptions{Viewer: ViewerOptions{Proto: "test", Internal: true}, GOPs: 1})
+		waits := make(chan error, 3)
+		for _, name := range []live.Name{{App: "live", Room: "later"}, {App: "vod", Room: "later"}, {App: "live", Room: "another"}} {
+			go func() {
+				_, err := h.Subscribe(t.Context(), name, SubscribeOptions{Wait: time.Hour})
+				waits <- err
+			}()
+		}
+		synctest.Wait()
+		if n := h.EndViewers("vod", "movie", reason); n != 0 {
+			t.Errorf("%d in another app", n)
+		}
+		if n := h.EndViewers("live", "movie", reason); n != 1 {
+			t.Errorf("%d watched, want 1", n)
+		}
+		if _, err := watch.Next(t.Context(), make([]*media.Frame, 1)); !errors.Is(err, reason) {
+			t.Errorf("the viewer: %v", err)
+		}
+		if n, err := inside.Poll(make([]*media.Frame, 1)); n != 1 || err != nil {
+			t.Errorf("a part of the server: %d frames, %v", n, err)
+		}
+		if n := h.EndViewers("", "later", reason); n != 2 {
+			t.Errorf("%d waited, want 2", n)
+		}
+		for range 2 {
+			if err := <-waits; !errors.Is(err, reason) {
+				t.Errorf("a waiter: %v", err)
+			}
+		}
+		synctest.Wait()
+		if h.mu.Lock(); len(h.streams) != 2 {
+			t.Errorf("%d streams are known, want the movie and the one that is waited for", len(h.streams))
+		}
+		h.mu.Unlock()
+		watch.Leave()
+		inside.Leave()
+		h.Close()
+		<-waits
+	})
+}
+
+// TestReserve takes places of a pass for a viewer that counts as several.
+func TestReserve(t *testing.T) {
+	h := NewHub(Options{})
+	defer h.Close()
+	pass := live.Pass{ID: [16]byte{1}, Max: 3}
+	for _, step := range []struct {
+		n  int
+		ok bool
+	}{{2, true}, {2, false}, {1, true}, {1, false}, {0, true}} {
+		if err := h.Reserve(pass, step.n); (err == nil) != step.ok || err != nil && live.CodeOf(err) != live.TokenViewerLimit {
+			t.Errorf("%d more: %v", step.n, err)
+		}
+	}
+	h.Release(pass, 3)
+	if len(h.places.taken) != 0 {
+		t.Errorf("%v are still taken", h.places.taken)
+	}
+}
