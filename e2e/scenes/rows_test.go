@@ -133,6 +133,20 @@ func parameterRows() []row {
 			sc.flows(2 * time.Second)
 			e.goodbye()
 		}},
+		{"back with another resolution, and sound before the picture", func(sc *scene) {
+			// The sound is for longer than a segment: no segment may have it alone, for hls.js has laid out its buffers for both.
+			sc.joins, sc.headers, sc.missing, sc.gap = 1, 4, 30, 950*time.Millisecond
+			sc.early()
+			e := sc.encode(load(sc.t, sample.Small))
+			sc.flows(time.Second)
+			sc.late()
+			e.reset()
+			e = sc.takeOver(load(sc.t, sample.Large).without(func(it item) bool {
+				return it.tag.Time < 10400 || it.unit.Kind == essence.Video && it.tag.Time < 11000
+			}))
+			sc.flows(2 * time.Second)
+			e.goodbye()
+		}},
 		{"F10 another codec", func(sc *scene) {
 			sc.joins, sc.headers = 1, 3
 			c := load(sc.t, sample.Small)
