@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -77,6 +78,12 @@ func TestACME(t *testing.T) {
 	if other := second.awaitCertificate(t); !other.Equal(cert) || a.Issued() != 1 {
 		t.Errorf("%d certificates were issued for two servers, want 1", a.Issued())
 	}
+	rig.Eventually(t, patience, "the log", func() error {
+		if log := first.Stderr() + second.Stderr(); !strings.Contains(log, "a certificate was obtained") {
+			return errors.New(log)
+		}
+		return nil
+	})
 	if log := first.Stderr() + second.Stderr(); strings.Count(log, "a certificate was obtained") != 1 || strings.Contains(log, "PRIVATE KEY") {
 		t.Errorf("the log says:\n%s", log)
 	}

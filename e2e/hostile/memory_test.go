@@ -84,7 +84,8 @@ func TestMemory(t *testing.T) {
 		t.Errorf("/readyz says %d %s", status, body)
 	}
 	for _, line := range []string{": new publishers are refused\"", ": new publishers and viewers are refused\"", "there is enough memory again"} {
-		if n := strings.Count(s.Stdout()+s.Stderr(), line); n == 0 || n > 3 {
+		s.In(t).AwaitLog(patience, line)
+		if n := strings.Count(s.Stdout()+s.Stderr(), line); n > 3 {
 			t.Errorf("the log says %d times %q", n, line)
 		}
 	}

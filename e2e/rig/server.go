@@ -139,6 +139,12 @@ func (s *Server) Kill() {
 	s.Wait(5 * time.Second)
 }
 
+// AwaitLog waits until the server's log says what. It is written and read a moment after the event that it tells of.
+func (s *Server) AwaitLog(limit time.Duration, what string) {
+	s.t.Helper()
+	s.AwaitStderr(limit, func(log string) bool { return strings.Contains(log, what) })
+}
+
 // Addr returns the address of the listener of a flag, "rtmp_addr" for one.
 func (s *Server) Addr(flag string) string { return s.addr[flag] }
 
