@@ -928,3 +928,31 @@ func oversleep(done <-chan struct{}) <-chan time.Duration {
 	}()
 	return most
 }
+
+// TestPushSays pushes a file that viewers would not enjoy: push says why, and where to watch.
+func TestPushSays(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s, file := rig.Start(t, rig.Options{}), filepath.Join(t.TempDir(), "my film.mp4")
+	rig.FFmpeg(t, "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=9", "-c:v", "libx264", "-preset", "ultrafast", "-g", "200", "-keyint_min", "200",
+		"-sc_threshold", "0", file).OK(patience)
+	var settings []string
+	for _, listener := range []string{"api_addr", "httpflv_addr", "hls_addr"} {
+		settings = append(settings, "--"+listener+"="+s.Addr(listener))
+	}
+	p := rig.Livego(t, t.TempDir(), nil, append(settings, "push", "--speed=9", "--rtmp="+strings.TrimSuffix(s.RTMP(""), "/"), file, "movie")...)
+	p.OK(patience)
+	for _, want := range []string{
+		"warning: " + file + ": Up to 8.0 s pass from keyframe to keyframe",
+		"warning: " + file + ": There is no sound",
+		"warning: livego probe '" + file + "' shows the command that mends it\n",
+		"watch: " + s.RTMP("movie") + "\n", "watch: " + s.FLV("movie") + "\n", "watch: " + s.HLS("movie") + "\n",
+	} {
+		if !strings.Contains(p.Stderr(), want) {
+			t.Errorf("%s\nlacks %s", p.Stderr(), want)
+		}
+	}
+	if p = push(t, s, "--speed=9", file, s.RTMP(s.Key("movie"))); p.Wait(patience) != 0 || strings.Contains(p.Stderr(), "watch:") {
+		t.Errorf("a push to an address: %s", p.Stderr())
+	}
+}

@@ -5,15 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/schollz/progressbar/v3"
 
+	"livego/internal/config"
 	"livego/internal/playout"
 	"livego/internal/probe"
 	"livego/internal/source"
@@ -52,7 +56,7 @@ func (c pushCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	target, err := c.target(ctx, e)
+	target, watch, err := c.target(ctx, e)
 	if err != nil {
 		return err
 	}
@@ -65,6 +69,12 @@ func (c pushCmd) Run(e *env) error {
 	}
 	if c.Transcode && !playout.HasFFmpeg() {
 		return errors.New("--transcode needs ffmpeg, which is not installed")
+	}
+	if err := c.warnOf(ctx, e, o); err != nil {
+		return err
+	}
+	for _, address := range watch {
+		fmt.Fprintf(e.stderr, "watch: %s\n", address)
 	}
 	show := newPushProgress(e.stderr, o)
 	o.Connect = func(ctx context.Context) (playout.Sink, error) { return playout.Publish(ctx, target) }
@@ -112,20 +122,106 @@ func (c pushCmd) options() (*playout.Options, error) {
 	return o, nil
 }
 
-// target returns the address to publish to: as it stands, or with the key of a room.
-func (c pushCmd) target(ctx context.Context, e *env) (string, error) {
+// target returns the address to publish to: as it stands, or with the key of a room. Of a room it returns too where that is watched.
+func (c pushCmd) target(ctx context.Context, e *env) (target string, watch []string, err error) {
 	name := c.Sources[len(c.Sources)-1]
 	if strings.HasPrefix(name, "rtmp://") || strings.HasPrefix(name, "rtmps://") {
-		return name, nil
+		return name, nil, nil
 	}
 	if !isRoom(name) {
-		return "", &failure{exitUsage, fmt.Errorf("%s: the last argument must be a room or an address (rtmp://host/app/key)", name)}
+		return "", nil, &failure{exitUsage, fmt.Errorf("%s: the last argument must be a room or an address (rtmp://host/app/key)", name)}
 	}
 	key, err := e.keyOf(ctx, c.API, name)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	return strings.TrimSuffix(c.RTMP, "/") + "/" + key, nil
+	base := strings.TrimSuffix(c.RTMP, "/")
+	watch = []string{base + "/" + name}
+	if c.API != "" { // whose settings are not known
+		return base + "/" + key, watch, nil
+	}
+	cfg, err := e.load()
+	if err != nil {
+		return "", nil, err
+	}
+	return base + "/" + key, append(watch, httpAddresses(cfg, path.Base(base), name)...), nil
+}
+
+// httpAddresses returns where a room is watched by HTTP on this machine.
+func httpAddresses(cfg config.Config, app, room string) (addresses []string) {
+	i := slices.IndexFunc(cfg.Apps, func(a config.App) bool { return a.Name == app })
+	if i < 0 {
+		return nil
+	}
+	add := func(on bool, scheme, listen, suffix string) {
+		host, port, err := net.SplitHostPort(listen)
+		if !on || err != nil {
+			return
+		}
+		if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+			host = "127.0.0.1"
+		}
+		addresses = append(addresses, scheme+"://"+net.JoinHostPort(host, port)+"/"+app+"/"+room+suffix)
+	}
+	hls := "http"
+	if cfg.UseHLSHTTPS {
+		hls = "https"
+	}
+	add(cfg.Apps[i].FLV, "http", cfg.HTTPFLVAddr, ".flv")
+	add(cfg.Apps[i].HLS, hls, cfg.HLSAddr, ".m3u8")
+	return addresses
+}
+
+const (
+	warnFiles = 8                // of a list that are looked at before it is played,
+	warnPart  = 20 * time.Second // and how much of each
+)
+
+// warnCodes are the remarks of probe that viewers of a push will notice. The others are about what push handles or refuses itself.
+var warnCodes = map[string]bool{
+	"gop": true, "rotation": true, "no-audio": true, "late-key": true, "no-key": true, "edit-list": true, "profile": true, "offset": true,
+	"sample-rate": true, "large-frame": true, "ts": true, "unusable-track": true,
+}
+
+// warnOf warns of what viewers of the first files will notice, as probe would.
+func (c pushCmd) warnOf(ctx context.Context, e *env, o *playout.Options) error {
+	seen := map[string]bool{}
+	for _, entry := range o.Entries {
+		if seen[entry.Path] {
+			continue
+		}
+		if seen[entry.Path] = true; len(seen) > warnFiles {
+			return nil
+		}
+		r, err := inspect(ctx, entry.Path, probe.Options{Part: warnPart})
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			continue // it shows when it is played
+		}
+		warned := false
+		for _, m := range r.Remarks {
+			if warnCodes[m.Code] {
+				warned = true
+				fmt.Fprintf(e.stderr, "warning: %s: %s\n", entry.Path, m.Text)
+			}
+		}
+		if warned {
+			fmt.Fprintf(e.stderr, "warning: livego probe %s shows the command that mends it\n", probe.Quote(entry.Path))
+		}
+	}
+	return nil
+}
+
+// inspect probes a file.
+func inspect(ctx context.Context, path string, o probe.Options) (*probe.Report, error) {
+	s, err := source.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	return probe.Inspect(ctx, s, o)
 }
 
 // explain gives an error its exit code, and to a codec that cannot be carried the command that mends it.
@@ -152,12 +248,7 @@ func (c pushCmd) explain(ctx context.Context, err error) error {
 
 // mendingCommand returns what probe would say.
 func mendingCommand(ctx context.Context, path string) string {
-	s, err := source.Open(path)
-	if err != nil {
-		return err.Error()
-	}
-	defer s.Close()
-	r, err := probe.Inspect(ctx, s, probe.Options{})
+	r, err := inspect(ctx, path, probe.Options{})
 	if err != nil {
 		return err.Error()
 	}

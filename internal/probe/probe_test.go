@@ -163,7 +163,7 @@ func TestClock(t *testing.T) {
 
 func TestQuote(t *testing.T) {
 	for s, want := range map[string]string{"a.mp4": "a.mp4", "a b": "'a b'", "it's": `'it'\''s'`, "-i": "./-i", "$(x)": "'$(x)'", "": "''"} {
-		if got := quote(s); got != want {
+		if got := Quote(s); got != want {
 			t.Errorf("%q: %s, want %s", s, got, want)
 		}
 	}

@@ -229,7 +229,7 @@ func (r *Report) command(f fix) string {
 	f.video = f.video && video != nil || video != nil && (video.track.Codec == media.Opaque || video.track.Codec == media.VP8)
 	f.audio = f.audio && audio != nil || audio != nil && (audio.track.Codec == media.Opaque || audio.track.Codec == media.FLAC)
 	f.silence = f.silence && audio == nil
-	args := []string{"ffmpeg", "-i", quote(r.Source)}
+	args := []string{"ffmpeg", "-i", Quote(r.Source)}
 	if f.silence {
 		args = append(args, "-f", "lavfi", "-i", "anullsrc=r=48000:cl=stereo", "-shortest")
 	}
@@ -248,7 +248,7 @@ func (r *Report) command(f fix) string {
 	if audio != nil || f.silence {
 		args = append(args, r.audioArgs(f, audio)...)
 	}
-	return strings.Join(append(args, quote(mended(r.Source))), " ")
+	return strings.Join(append(args, Quote(mended(r.Source))), " ")
 }
 
 func (r *Report) videoArgs(f fix, t *Track) []string {
@@ -296,11 +296,11 @@ func mended(name string) string {
 
 // ForeignCommand returns the ffmpeg command that makes a file that livego reads of one that it does not.
 func ForeignCommand(path string, e *source.ForeignError) string {
-	args := []string{"ffmpeg", "-i", quote(path)}
+	args := []string{"ffmpeg", "-i", Quote(path)}
 	if !e.AudioOnly {
 		args = append(args, h264Args()...)
 	}
-	args = append(args, "-c:a", "aac", "-b:a", "128k", quote(mended(path)))
+	args = append(args, "-c:a", "aac", "-b:a", "128k", Quote(mended(path)))
 	return strings.Join(args, " ")
 }
 
@@ -309,8 +309,8 @@ func h264Args() []string {
 	return []string{"-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-force_key_frames", "'expr:gte(t,n_forced*2)'"}
 }
 
-// quote writes a word for a shell.
-func quote(s string) string {
+// Quote writes a word for a shell.
+func Quote(s string) string {
 	plain := strings.IndexFunc(s, func(r rune) bool {
 		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/+:@%,=", r)
 	}) < 0
