@@ -167,7 +167,7 @@ func (fd *feed) run(ctx context.Context) {
 	fd.fan.engine.wake(fd)
 }
 
-var errPanic = errors.New("fan: an encoder panicked")
+var errPanic = errors.New("fan: internal error")
 
 // readSafely is read, but for panics: they end this feed, whose viewers go, and no other.
 func (fd *feed) readSafely(ctx context.Context) (err error) {

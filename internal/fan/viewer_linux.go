@@ -3,6 +3,7 @@ package fan
 import (
 	"errors"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -93,13 +94,24 @@ func (v *viewer) receive(buf []byte) (news, more bool) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	reply, err := v.Received(buf[:n])
+	reply, err := v.hear(buf[:n])
 	v.reply = append(v.reply, reply...)
 	v.unheard = len(v.reply) > maxReply
 	if v.gone == nil {
 		v.gone = err
 	}
 	return len(v.reply) > 0 || v.gone != nil, v.gone == nil && !v.unheard
+}
+
+// hear is Received, but for panics: they end this viewer, and no other.
+func (v *viewer) hear(b []byte) (reply []byte, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			v.feed.fan.opt.Log.Error("panic", "panic", r, "stream", v.feed.name.String(), "stack", string(debug.Stack()))
+			err = errPanic
+		}
+	}()
+	return v.Received(b)
 }
 
 func (v *viewer) isGone() bool {

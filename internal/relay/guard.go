@@ -97,31 +97,56 @@ func (g *guard) tls(host string) *tls.Config {
 	return &tls.Config{ServerName: host, InsecureSkipVerify: !g.verify, MinVersion: tls.VersionTLS12}
 }
 
-// check reports whether ip may be dialled; trusted is what the settings name, or allow by name.
+// check reports whether ip may be dialled; trusted is what the settings name, or allow by name. An address of IPv6 may go where each address
+// of IPv4 in it may, and it itself.
 func (g *guard) check(ip netip.Addr, trusted bool) error {
-	ip = embedded(ip.WithZone("").Unmap())
-	in := func(list []netip.Prefix) bool {
-		return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(ip) })
-	}
-	switch {
-	case in(never()):
-		return live.Errorf(live.Denied, "%s is an address that no relay goes to", ip)
-	case !trusted && !in(g.prefixes) && in(private()):
-		return live.Errorf(live.Denied, "%s is a private address, which relay_allow does not list", ip)
+	for _, a := range addressesIn(ip) {
+		in := func(list []netip.Prefix) bool {
+			return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(a) })
+		}
+		switch {
+		case in(never()):
+			return live.Errorf(live.Denied, "%s is an address that no relay goes to", a)
+		case !trusted && !in(g.prefixes) && in(private()):
+			return live.Errorf(live.Denied, "%s is a private address, which relay_allow does not list", a)
+		}
 	}
 	return nil
 }
 
-// embedded returns the address of IPv4 that a translator would reach for ip: NAT64 (RFC 6052) and 6to4 (RFC 3056).
-func embedded(ip netip.Addr) netip.Addr {
-	b := ip.As16()
-	switch {
-	case prefix("64:ff9b::/96").Contains(ip):
-		return netip.AddrFrom4([4]byte(b[12:]))
-	case prefix("2002::/16").Contains(ip):
-		return netip.AddrFrom4([4]byte(b[2:6]))
+// addressesIn returns ip and the addresses of IPv4 that a host, a translator or a tunnel may reach for it.
+func addressesIn(ip netip.Addr) []netip.Addr {
+	ip = ip.WithZone("").Unmap()
+	all := []netip.Addr{ip}
+	if ip.Is4() {
+		return all
 	}
-	return ip
+	b := ip.As16()
+	add := func(v4 ...byte) { all = append(all, netip.AddrFrom4([4]byte(v4))) }
+	switch {
+	case prefix("::/127").Contains(ip): // unspecified, and loopback
+	case prefix("::/96").Contains(ip), // compatible (RFC 4291 section 2.5.5.1)
+		prefix("::ffff:0:0:0/96").Contains(ip), // translated (RFC 2765)
+		prefix("64:ff9b::/96").Contains(ip):    // NAT64 (RFC 6052)
+		add(b[12:]...)
+	case prefix("64:ff9b:1::/48").Contains(ip): // NAT64 of a site, whose prefix may have any of these lengths (RFC 8215)
+		for _, v4 := range [][]byte{
+			{b[6], b[7], b[9], b[10]}, {b[7], b[9], b[10], b[11]}, b[9:13], b[12:], // of 48, 56, 64 and 96 bits (RFC 6052 section 2.2)
+		} {
+			if v4[0] != 0 { // it does not stand there
+				add(v4...)
+			}
+		}
+	case prefix("2002::/16").Contains(ip): // 6to4 (RFC 3056)
+		add(b[2:6]...)
+	case prefix("2001::/32").Contains(ip): // Teredo (RFC 4380 section 4): its server, and the client, whose bits are inverted
+		add(b[4:8]...)
+		add(^b[12], ^b[13], ^b[14], ^b[15])
+	}
+	if b[8]&^2 == 0 && b[9] == 0 && b[10] == 0x5e && b[11] == 0xfe { // ISATAP (RFC 5214 section 6.1), below any prefix
+		add(b[12:]...)
+	}
+	return all
 }
 
 func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
@@ -139,15 +164,16 @@ func private() []netip.Prefix {
 	return []netip.Prefix{
 		prefix("10.0.0.0/8"), prefix("100.64.0.0/10"), prefix("127.0.0.0/8"), prefix("172.16.0.0/12"), prefix("192.0.0.0/24"), prefix("192.0.2.0/24"),
 		prefix("192.168.0.0/16"), prefix("198.18.0.0/15"), prefix("198.51.100.0/24"), prefix("203.0.113.0/24"), prefix("240.0.0.0/4"),
-		prefix("::/96"), prefix("64:ff9b:1::/48"), prefix("100::/64"), prefix("2001::/23"), prefix("2001:db8::/32"), prefix("fc00::/7"), prefix("fec0::/10"),
+		prefix("::/96"), prefix("::ffff:0:0:0/96"), prefix("64:ff9b:1::/48"), prefix("100::/64"), prefix("2001::/23"), prefix("2001:db8::/32"), prefix("fc00::/7"), prefix("fec0::/10"),
 	}
 }
 
 // isOwn reports whether this server listens at ap.
 func (g *guard) isOwn(ap netip.AddrPort) bool {
-	ip := ap.Addr().WithZone("").Unmap()
 	return slices.ContainsFunc(g.own, func(l netip.AddrPort) bool {
-		return l.Port() == ap.Port() && (l.Addr() == ip || l.Addr().IsUnspecified() && isOurs(ip))
+		return l.Port() == ap.Port() && slices.ContainsFunc(addressesIn(ap.Addr()), func(ip netip.Addr) bool {
+			return l.Addr() == ip || l.Addr().IsUnspecified() && isOurs(ip)
+		})
 	})
 }
 

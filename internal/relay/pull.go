@@ -83,8 +83,8 @@ func (m *Manager) feed(ctx context.Context, r *relay, src *source, alive func())
 		if context.Cause(ctx) == context.Canceled { // it was stopped
 			how = stream.Goodbye
 		}
+		defer p.End(how)
 		_ = pictures.Close() // the pull has ended for another reason
-		p.End(how)
 	}()
 	for {
 		typ, timestamp, body, err := src.next()

@@ -50,7 +50,7 @@ func (m *Manager) push(ctx context.Context, r *relay) error {
 	m.follow(r, sub)
 	defer m.follow(r, nil)
 	m.set(r, running)
-	return pump(ctx, sub, c)
+	return pump(ctx, r, sub, c)
 }
 
 // watch returns how a relay subscribes. It is a part of the server: as long as the ring has what it has not sent, it sends it.
@@ -139,11 +139,12 @@ func hungUp(err error) error {
 }
 
 // pump writes frames until the stream ends, the connection, or ctx. Both last are said goodbye to.
-func pump(ctx context.Context, sub *stream.Subscriber, c *rtmp.ClientConn) error {
+func pump(ctx context.Context, r *relay, sub *stream.Subscriber, c *rtmp.ClientConn) error {
 	pumping, hangUp := context.WithCancelCause(ctx)
 	heard := make(chan struct{})
 	go func() { // what the other end says has to be read
 		defer close(heard)
+		defer r.recoverTo(hangUp)
 		for {
 			if _, err := c.ReadMessage(); err != nil {
 				hangUp(hungUp(err))

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -64,6 +65,7 @@ type relay struct {
 	static bool // it ends with its stream
 	cancel context.CancelFunc
 	log    *slog.Logger
+	panics sync.Once // the first is logged
 
 	// Under Manager.mu.
 	status live.RelayStatus
@@ -285,7 +287,7 @@ func (m *Manager) run(ctx context.Context, r *relay) {
 	}
 	pause := pauseFirst
 	for ctx.Err() == nil {
-		err := attempt(ctx, r)
+		err := r.try(ctx, attempt)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -300,6 +302,23 @@ func (m *Manager) run(ctx context.Context, r *relay) {
 		}
 		wait(ctx, pause/2+rand.N(pause/2)) //nolint:forbidigo // jitter, no secret
 		pause = min(2*pause, pauseMost)
+	}
+}
+
+// errPanic is how an attempt ends that panicked.
+var errPanic = errors.New("internal error in the relay, see the log")
+
+// try makes an attempt. A panic ends it as an error does: what the other end sends must not end the server.
+func (r *relay) try(ctx context.Context, attempt func(context.Context, *relay) error) (err error) {
+	defer r.recoverTo(func(e error) { err = e })
+	return attempt(ctx, r)
+}
+
+// recoverTo makes an error of a panic, and logs the first one of r. To be deferred.
+func (r *relay) recoverTo(end func(error)) {
+	if v := recover(); v != nil {
+		r.panics.Do(func() { r.log.Error("panic", "panic", v, "stack", string(debug.Stack())) })
+		end(errPanic)
 	}
 }
 

@@ -167,17 +167,35 @@ func TestGuardAddresses(t *testing.T) {
 		"64:ff9b::a9fe:a9fe": {false, false, false},
 		"64:ff9b:1::1":       {false, true, true},
 		"2002:7f00:1::":      {false, true, true}, // 6to4 of 127.0.0.1
-		"::7f00:1":           {false, true, true},
-		"169.254.169.254":    {false, false, false},
-		"::ffff:169.254.0.1": {false, false, false},
-		"fe80::1%eth0":       {false, false, false},
-		"fd00:ec2::254":      {false, false, false},
-		"100.100.100.200":    {false, false, false},
-		"0.0.0.0":            {false, false, false},
-		"::":                 {false, false, false},
-		"224.0.0.1":          {false, false, false},
-		"255.255.255.255":    {false, false, false},
-		"ff02::1":            {false, false, false},
+		// Other embeddings of 127.0.0.1, of 169.254.169.254, which no setting opens, and of 93.184.216.34.
+		"::ffff:0:127.0.0.1":                     {false, true, true},
+		"::ffff:0:169.254.169.254":               {false, false, false},
+		"::ffff:0:93.184.216.34":                 {false, true, true}, // no such address is of the public Internet
+		"::169.254.169.254":                      {false, false, false},
+		"64:ff9b:1::127.0.0.1":                   {false, true, true},
+		"64:ff9b:1::169.254.169.254":             {false, false, false},
+		"64:ff9b:1:a9fe:a9:fe00::":               {false, false, false}, // below a prefix of 48 bits
+		"64:ff9b:1:a9:fe:a9fe::":                 {false, false, false}, // of 56
+		"64:ff9b:1:0:a9:fea9:fe00:0":             {false, false, false}, // of 64
+		"2002:a9fe:a9fe::1":                      {false, false, false},
+		"2002:5db8:d822::1":                      {true, true, true},
+		"2001::5db8:d822:0:0:80ff:fffe":          {false, true, true}, // Teredo of a client 127.0.0.1
+		"2001:0:5db8:d822:0:0:5601:5601":         {false, false, false},
+		"2001:0:a9fe:a9fe:0:0:a247:27dd":         {false, false, false}, // and of a server
+		"2606:2800:220:1:0:5efe:127.0.0.1":       {false, true, true},   // ISATAP
+		"2606:2800:220:1:200:5efe:10.9.9.9":      {false, true, true},
+		"2606:2800:220:1:200:5efe:93.184.216.34": {true, true, true},
+		"::7f00:1":                               {false, true, true},
+		"169.254.169.254":                        {false, false, false},
+		"::ffff:169.254.0.1":                     {false, false, false},
+		"fe80::1%eth0":                           {false, false, false},
+		"fd00:ec2::254":                          {false, false, false},
+		"100.100.100.200":                        {false, false, false},
+		"0.0.0.0":                                {false, false, false},
+		"::":                                     {false, false, false},
+		"224.0.0.1":                              {false, false, false},
+		"255.255.255.255":                        {false, false, false},
+		"ff02::1":                                {false, false, false},
 	} {
 		addr := netip.MustParseAddr(ip)
 		for _, c := range []struct {

@@ -62,6 +62,9 @@ func (ss *session) handOver(ctx context.Context, name live.Name, log *slog.Logge
 	log.Info("playing")
 }
 
+// errFault is how a wait ends that panicked.
+var errFault = errors.New("internal error")
+
 // await waits with a player for his stream. Where that does not come, or he leaves, the connection is closed.
 func (ss *session) await(ctx context.Context, p *rtmp.Player, name live.Name) error {
 	if ss.hub.Start(name) == stream.StartNow {
@@ -74,9 +77,14 @@ func (ss *session) await(ctx context.Context, p *rtmp.Player, name live.Name) er
 	left := make(chan struct{})
 	go func() {
 		defer close(left)
-		if err := p.Await(waiting, ss.nc); waiting.Err() == nil {
-			leave(err)
-		}
+		err := errFault
+		defer func() {
+			if waiting.Err() == nil {
+				leave(err)
+			}
+		}()
+		defer obs.Recover(ss.log)
+		err = p.Await(waiting, ss.nc)
 	}()
 	err := ss.hub.Await(ctx, name, ss.patience())
 	begun()

@@ -49,6 +49,7 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 	go func() {
 		defer close(left)
 		defer cancel()
+		defer obs.Recover(log)
 		_ = ss.c.ServePlayer() // however he left
 	}()
 	defer func() {

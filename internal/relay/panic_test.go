@@ -1,0 +1,77 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+
+	"livego/internal/container/flv"
+	"livego/internal/live"
+	"livego/internal/rtmp"
+)
+
+// TestPanic has what the other end sends make the relay panic, in the middle of a stream that is pulled and while one is pushed: the process
+// goes on, the relay is shown as failed and tries again, and the log has it once. What was pulled is held like what is lost.
+func TestPanic(t *testing.T) {
+	for _, direction := range []string{live.Pull, live.Push} {
+		t.Run(direction, func(t *testing.T) {
+			other := serve(t, func(ctx context.Context, c *rtmp.ServerConn, req *rtmp.Request) {
+				send := func(streamID uint32) func(flv.Tag) error {
+					return func(tag flv.Tag) error {
+						bufs := net.Buffers(rtmp.AppendMessage(nil, rtmp.Header{Type: tag.Type, Timestamp: tag.Timestamp, StreamID: streamID}, tag.Body))
+						_, err := c.WriteMedia(&bufs)
+						return err
+					}
+				}
+				var err error
+				if req.Publish {
+					err = c.AcceptPublish()
+				} else {
+					err = c.AcceptPlay()
+				}
+				if err != nil {
+					return
+				}
+				if !req.Publish {
+					playSound(ctx, 20, send(req.StreamID))
+				}
+				send(99)(flv.Tag{Type: flv.TypeAudio, Body: []byte{0}})
+				<-ctx.Done()
+			})
+			var log bytes.Buffer
+			hub, m := newManager(t, func(o *Options) {
+				o.Log = slog.New(slog.NewTextHandler(&log, nil))
+				o.Conn.SkipCount = func(string) { panic("a fault") } // a message of another stream
+			})
+			more := func() {}
+			if direction == live.Push {
+				p, n := sound(t, hub), 0
+				more = func() { // it tries again when there is something new
+					p.Write(beep(n))
+					n++
+				}
+			}
+			more()
+			if _, err := m.Start(t.Context(), live.Relay{Direction: direction, Name: movie, URL: other.url("movie")}); err != nil {
+				t.Fatal(err)
+			}
+			s := awaitState(t, m, func(s live.RelayStatus) bool {
+				more()
+				return s.State == failed && s.Attempts == 2
+			})
+			if s.Error != errPanic.Error() {
+				t.Errorf("status %+v", s)
+			}
+			if info, ok := hub.Info(movie); direction == live.Pull && (!ok || !info.Held) {
+				t.Errorf("the stream that was pulled is %+v", info)
+			}
+			m.Close()
+			if n := strings.Count(log.String(), "a fault"); n != 1 {
+				t.Errorf("the log has it %d times:\n%s", n, log.String())
+			}
+		})
+	}
+}
