@@ -137,3 +137,39 @@ func TestHookEvents(t *testing.T) {
 		return nil
 	})
 }
+
+// TestHookIsAskedOnceForAbsentRoom has a player ask again and again for rooms that are not live, and for one that is refused. The
+// operator's program gets one question about each; as soon as a room is live it is asked again.
+func TestHookIsAskedOnceForAbsentRoom(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	program := &operatorsProgram{}
+	srv := httptest.NewServer(program)
+	defer srv.Close()
+	s := rig.Start(t, rig.Options{
+		Flags: []string{"--hook.on_play=" + srv.URL + "/ask"},
+		Env:   []string{"LIVEGO_HOOK_SECRET=" + hookSecret},
+	})
+	start := time.Now()
+	rounds := 0
+	for ; rounds < 50 && time.Since(start) < 3*time.Second; rounds++ { // the moment for which an answer is kept is 5 s
+		for _, url := range []string{s.FLV("absent"), s.FLV("forbidden")} {
+			want := map[string]int{s.FLV("absent"): 404, s.FLV("forbidden"): 403}[url]
+			if status, body, err := head(t.Context(), url, "", true); status != want {
+				t.Fatalf("%s: %d %s %v", url, status, body, err)
+			}
+		}
+	}
+	asked, _, bad := program.seen()
+	if rounds < 2 || asked != "play absent, play forbidden" || bad != nil {
+		t.Errorf("%d rounds: asked %q, %v", rounds, asked, bad)
+	}
+	s.Push(load(t, sample.AV).File(t), "absent", "-stream_loop", "-1")
+	s.AwaitLive("absent")
+	if status, body, err := head(t.Context(), s.FLV("absent"), "", false); status != 200 {
+		t.Errorf("when it is live: %d %s %v", status, body, err)
+	}
+	if asked, _, _ := program.seen(); asked != "play absent, play forbidden, play absent" {
+		t.Errorf("when it is live: asked %q", asked)
+	}
+}

@@ -169,7 +169,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) (err error) {
 		Apps: gateApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
 		Tokens: tokens, Private: cfg.Private, Once: a.store,
 		Ask: a.memory.ask(hook.NewGate(hook.GateOptions{
-			OnPublish: cfg.Hook.OnPublish, OnPlay: cfg.Hook.OnPlay, Secret: cfg.Hook.Secret, Timeout: cfg.Hook.Timeout, Log: a.log,
+			OnPublish: cfg.Hook.OnPublish, OnPlay: cfg.Hook.OnPlay, Secret: cfg.Hook.Secret, Timeout: cfg.Hook.Timeout, Live: a.hub.Has, Log: a.log,
 		}).Ask),
 	})
 	gate := a.audit.Gate(inner)

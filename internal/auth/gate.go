@@ -6,12 +6,12 @@ import (
 	"cmp"
 	"context"
 	"maps"
-	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"livego/internal/live"
+	"livego/internal/netx"
 )
 
 // App is what the Gate needs to know of a configured app.
@@ -51,7 +51,7 @@ type Gate struct {
 	once     live.Once
 	ask      func(context.Context, live.Request, live.Grant) (live.Grant, error)
 	failures failures
-	lookups  shares
+	lookups  *netx.Shares
 }
 
 // maxLookups is how many keys of one address are looked up at a time. A classroom of encoders behind one address that all
@@ -74,7 +74,7 @@ func NewGate(keys live.Keys, o Options) *Gate {
 		names:    strings.Join(slices.Sorted(maps.Keys(o.Apps)), ", "),
 		noAuth:   o.NoAuth,
 		failures: failures{limit: o.Failures, loopback: o.LimitLoopback},
-		lookups:  shares{most: maxLookups},
+		lookups:  netx.NewShares(maxLookups),
 	}
 }
 
@@ -244,11 +244,11 @@ func (g *Gate) CheckApp(app string) error {
 	return nil
 }
 
-// resolve looks up the key that r shows, as one of the share that addr has.
-func (g *Gate) resolve(ctx context.Context, addr netip.Addr, r live.Request) (live.Key, error) {
-	release, err := g.lookups.acquire(ctx, addr)
+// resolve looks up the key that r shows, as one of the share that its address has.
+func (g *Gate) resolve(ctx context.Context, r live.Request) (live.Key, error) {
+	release, err := g.lookups.Acquire(ctx, r.Remote)
 	if err != nil {
-		return live.Key{}, err
+		return live.Key{}, &live.Error{Kind: live.Unavailable, Err: err}
 	}
 	defer release()
 	return g.keys.Resolve(ctx, r.App, r.Name)
@@ -259,7 +259,7 @@ func (g *Gate) resolve(ctx context.Context, addr netip.Addr, r live.Request) (li
 func (g *Gate) byKey(ctx context.Context, r live.Request) (live.Grant, error) {
 	addr := client(r.Remote)
 	g.failures.wait(ctx, addr)
-	k, err := g.resolve(ctx, addr, r)
+	k, err := g.resolve(ctx, r)
 	if live.KindOf(err) == live.Denied {
 		g.failures.add(addr)
 		return live.Grant{}, live.Errorf(live.Denied,

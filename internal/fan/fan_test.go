@@ -378,7 +378,7 @@ func TestSlowViewerIsMovedToAStart(t *testing.T) {
 	r.frame("k", true)
 	v := r.viewer(Conn{})
 	v.want("S 0s", "F k")
-	events, _, stop := r.hub.Observe(1000)
+	events, _, stop := r.hub.Observe(1000, true)
 	defer stop()
 	big := bytes.Repeat([]byte("x"), 200<<10)
 	for i := range 250 { // 10 s in which he reads nothing: less than the hub's ring holds, and more than the kernel

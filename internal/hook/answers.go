@@ -1,25 +1,31 @@
 package hook
 
 import (
-	"maps"
+	"container/list"
 	"net"
 	"sync"
 	"time"
 )
 
-// maxKnown is how many answers are kept: each has some hundred bytes.
-const maxKnown = 10_000
+const (
+	// maxKnown is how many answers are kept: each has some hundred bytes.
+	maxKnown = 10_000
+	// keepRecent is how long an answer to a player is kept that does not say how long it holds: see Gate.recent.
+	keepRecent = 5 * time.Second
+)
 
-// answers keeps what was answered, for as long as who answered has said: a crowd that comes from one address asks once. The zero value
-// has none.
+// answers keeps what was answered, for as long as it holds: a crowd that comes from one address asks once. Where there is no
+// room the oldest answer goes. The zero value has none.
 type answers struct {
-	mu  sync.Mutex
-	all map[question]kept
+	mu    sync.Mutex
+	all   map[question]*list.Element // of order
+	order list.List                  // of kept, the oldest first
 }
 
 type kept struct {
-	answer answer
-	until  time.Time
+	question question
+	answer   answer
+	until    time.Time
 }
 
 // same returns q as it is known by: whatever port its sender has.
@@ -33,21 +39,27 @@ func (q question) same() question {
 func (k *answers) get(q question, now time.Time) (answer, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	got, ok := k.all[q.same()]
-	return got.answer, ok && now.Before(got.until)
+	e := k.all[q.same()]
+	if e == nil {
+		return answer{}, false
+	}
+	got := e.Value.(kept)
+	return got.answer, now.Before(got.until)
 }
 
-// put keeps an answer. Where there is no room those that are over go, and else the new one.
+// put keeps an answer for the time given.
 func (k *answers) put(q question, a answer, now time.Time, age time.Duration) {
+	q = q.same()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.all) >= maxKnown {
-		maps.DeleteFunc(k.all, func(_ question, old kept) bool { return !now.Before(old.until) })
-	}
 	if k.all == nil {
-		k.all = map[question]kept{}
+		k.all = map[question]*list.Element{}
 	}
-	if len(k.all) < maxKnown {
-		k.all[q.same()] = kept{a, now.Add(age)}
+	if e := k.all[q]; e != nil {
+		k.order.Remove(e)
+	} else if len(k.all) >= maxKnown {
+		oldest := k.order.Remove(k.order.Front()).(kept)
+		delete(k.all, oldest.question)
 	}
+	k.all[q] = k.order.PushBack(kept{q, a, now.Add(age)})
 }

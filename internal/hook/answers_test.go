@@ -1,10 +1,13 @@
 package hook
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,12 +17,16 @@ import (
 
 // TestAgeOf reads how long an answer may be kept.
 func TestAgeOf(t *testing.T) {
+	if _, said := ageOf(http.Header{}); said {
+		t.Error("no header says something")
+	}
 	for header, want := range map[string]time.Duration{
-		"": 0, "max-age=60": time.Minute, "Private, Max-Age=5": 5 * time.Second, "max-age=0": 0, "no-store, max-age=60": 0, "max-age=60, no-cache": 0,
+		"private": 0, "max-age=60": time.Minute, "Private, Max-Age=5": 5 * time.Second, "max-age=0": 0, "no-store, max-age=60": 0, "max-age=60, no-cache": 0,
 		"max-age=-1": 0, "max-age=soon": 0, "max-age=99999999999": 0, "max-age=2000000000": maxAge, "s-maxage=60": 0, "max-age": 0,
 	} {
-		if got := ageOf(http.Header{"Cache-Control": {header}}); got != want {
-			t.Errorf("%q: %v, want %v", header, got, want)
+		got, said := ageOf(http.Header{"Cache-Control": {header}})
+		if silent := header == "private" || header == "s-maxage=60"; got != want || said == silent {
+			t.Errorf("%q: %v, %v, want %v", header, got, said, want)
 		}
 	}
 }
@@ -38,12 +45,14 @@ func TestGateKeepsAnswers(t *testing.T) {
 		ok            bool
 		asked         int64 // by four requests, three of which are the same
 	}{
-		"kept":        {"max-age=60", `{"allow":true}`, true, 2},
-		"kept no":     {"max-age=60", `{"allow":false,"reason":"full"}`, false, 2},
-		"not kept":    {"", `{"allow":true}`, true, 4},
-		"no-store":    {"no-store,max-age=60", `{"allow":true}`, true, 4},
-		"no answer":   {"max-age=60", `{"allow":"yes"}`, false, 4},
-		"kept rename": {"max-age=60", `{"allow":true,"room":"other"}`, true, 2},
+		"kept":         {"max-age=60", `{"allow":true}`, true, 2},
+		"kept no":      {"max-age=60", `{"allow":false,"reason":"full"}`, false, 2},
+		"not kept":     {"", `{"allow":true}`, true, 4},
+		"recent no":    {"", `{"allow":false}`, false, 2},
+		"no, not kept": {"max-age=0", `{"allow":false}`, false, 4},
+		"no-store":     {"no-store,max-age=60", `{"allow":true}`, true, 4},
+		"no answer":    {"max-age=60", `{"allow":"yes"}`, false, 4},
+		"kept rename":  {"max-age=60", `{"allow":true,"room":"other"}`, true, 2},
 	} {
 		asked.Store(0)
 		url := srv.URL + "/?cache=" + c.cache + "&answer=" + c.answer
@@ -60,21 +69,124 @@ func TestGateKeepsAnswers(t *testing.T) {
 	}
 }
 
-// TestAnswersAreBounded fills the memory of answers.
+// TestGateKeepsRecentAnswers asks once for a room that is not live, and again when it is, when the moment is over, and to publish.
+func TestGateKeepsRecentAnswers(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		answer string
+		ok     bool
+		live   string  // the room that is live after the second request
+		want   []int64 // how often was asked after each of four requests; before the fourth the moment is over
+	}{
+		"yes, not live":               {200, `{"allow":true}`, true, "", []int64{1, 1, 1, 2}},
+		"yes, goes live":              {200, `{"allow":true}`, true, "movie", []int64{1, 1, 2, 3}},
+		"another room, not live":      {200, `{"allow":true,"room":"other"}`, true, "movie", []int64{1, 1, 1, 2}},
+		"another room, goes live":     {200, `{"allow":true,"room":"other"}`, true, "other", []int64{1, 1, 2, 3}},
+		"no":                          {200, `{"allow":false}`, false, "movie", []int64{1, 1, 1, 2}},
+		"403":                         {403, ``, false, "movie", []int64{1, 1, 1, 2}},
+		"no answer is asked again":    {500, ``, false, "", []int64{1, 2, 3, 4}},
+		"no answer is no kept answer": {200, `{}`, false, "", []int64{1, 2, 3, 4}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var asked atomic.Int64
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				asked.Add(1)
+				w.WriteHeader(c.status)
+				fmt.Fprint(w, c.answer)
+			}))
+			defer srv.Close()
+			nowLive := ""
+			g := NewGate(GateOptions{
+				OnPlay: srv.URL, OnPublish: srv.URL, Secret: secret, Timeout: 5 * time.Second, Log: slog.New(slog.DiscardHandler),
+				Live: func(n live.Name) bool { return n.Room == nowLive },
+			})
+			defer g.client.http.CloseIdleConnections()
+			play := live.Request{Action: live.Play, App: "live", Name: "movie", Remote: "192.0.2.1:1", Proto: "flv"}
+			for n, want := range c.want {
+				switch n {
+				case 2:
+					nowLive = c.live
+				case 3: // the moment is over
+					for e := g.recent.order.Front(); e != nil; e = e.Next() {
+						k := e.Value.(kept)
+						k.until = time.Now()
+						e.Value = k
+					}
+				}
+				if _, err := ask(t, g, play); (err == nil) != c.ok || asked.Load() != want {
+					t.Errorf("request %d: %v, asked %d times, want %d", n, err, asked.Load(), want)
+				}
+			}
+			before := asked.Load()
+			for range 2 {
+				_, _ = ask(t, g, live.Request{Action: live.Publish, App: "live", Name: "movie", Remote: "192.0.2.1:1", Proto: "rtmp"})
+			}
+			if n := asked.Load() - before; n != 2 {
+				t.Errorf("two publishers made %d questions", n)
+			}
+		})
+	}
+}
+
+// TestGateSharesTurns has one address ask more than its share of a program that does not answer: another address is asked about
+// at once.
+func TestGateSharesTurns(t *testing.T) {
+	hang := make(chan struct{})
+	var hanging sync.WaitGroup
+	hanging.Add(maxAskingEach)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var q question
+		if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
+			t.Error(err)
+		}
+		if q.Remote == "192.0.2.1:1" {
+			hanging.Done() // panics when more than a share comes
+			<-hang
+		}
+		fmt.Fprint(w, `{"allow":true}`)
+	}))
+	defer srv.Close()
+	g := NewGate(GateOptions{OnPlay: srv.URL, Secret: secret, Timeout: time.Minute, Log: slog.New(slog.DiscardHandler)})
+	defer g.client.http.CloseIdleConnections()
+	request := func(room, remote string) error {
+		_, err := g.Ask(t.Context(), live.Request{Action: live.Play, App: "live", Name: room, Remote: remote, Proto: "flv"},
+			live.Grant{Name: live.Name{App: "live", Room: room}})
+		return err
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for n := range 4 * maxAskingEach {
+		all.Go(func() {
+			_, _ = g.Ask(ctx, live.Request{Action: live.Play, App: "live", Remote: "192.0.2.1:1"},
+				live.Grant{Name: live.Name{App: "live", Room: fmt.Sprint("made-up", n)}})
+		})
+	}
+	hanging.Wait()
+	if err := request("movie", "192.0.2.2:1"); err != nil {
+		t.Errorf("another address: %v", err)
+	}
+	cancel()
+	all.Wait()
+	close(hang)
+}
+
+// TestAnswersAreBounded fills the memory of answers: the oldest go.
 func TestAnswersAreBounded(t *testing.T) {
 	var k answers
 	now, allow := time.Now(), true
 	for n := range maxKnown + 10 {
 		k.put(question{Room: fmt.Sprint(n)}, answer{Allow: &allow}, now, time.Minute)
+		k.put(question{Room: fmt.Sprint(n)}, answer{Allow: &allow}, now, time.Minute)
 	}
-	if len(k.all) != maxKnown {
-		t.Errorf("%d answers are kept", len(k.all))
+	if len(k.all) != maxKnown || k.order.Len() != maxKnown {
+		t.Errorf("%d answers are kept, %d in order", len(k.all), k.order.Len())
 	}
-	if _, ok := k.get(question{Room: "1"}, now.Add(time.Minute)); ok {
+	for n, want := range map[int]bool{0: false, 9: false, 10: true, maxKnown + 9: true} {
+		if _, ok := k.get(question{Room: fmt.Sprint(n)}, now); ok != want {
+			t.Errorf("answer %d is kept: %v", n, ok)
+		}
+	}
+	if _, ok := k.get(question{Room: "10"}, now.Add(time.Minute)); ok {
 		t.Error("an answer outlives its time")
-	}
-	k.put(question{Room: "new"}, answer{Allow: &allow}, now.Add(2*time.Minute), time.Minute)
-	if _, ok := k.get(question{Room: "new"}, now.Add(2*time.Minute)); !ok || len(k.all) != 1 {
-		t.Errorf("%d answers are kept when all but one are over", len(k.all))
 	}
 }

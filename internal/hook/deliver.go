@@ -16,7 +16,8 @@ import (
 const (
 	// maxBatch is how many events one request brings.
 	maxBatch = 100
-	// waiting is how many events wait for the disk. More are lost, those of viewers and streams alike: a stream waits for nothing.
+	// waiting is how many events wait for the disk. More are lost: a stream waits for nothing. Those of viewers are lost first,
+	// since they have half of the places.
 	waiting = 4096
 	// waitingTold is the same for what other parts of the server tell, which is rare.
 	waitingTold = 256
@@ -60,7 +61,7 @@ func OpenOutbox(hub *stream.Hub, o OutboxOptions) (*Outbox, error) {
 	}
 	o.Alive = cmp.Or(o.Alive, aliveEvery)
 	out := &Outbox{hub: hub, opt: o, client: newClient(o.Secret, o.Timeout), box: b, told: make(chan Event, waitingTold)}
-	out.events, out.lost, out.stop = hub.Observe(waiting)
+	out.events, out.lost, out.stop = hub.Observe(waiting, o.Viewers)
 	return out, nil
 }
 
@@ -195,7 +196,7 @@ func drain(events <-chan stream.Event) (all []stream.Event) {
 func (o *Outbox) take(events []stream.Event, lost uint64) {
 	var list []Event
 	for _, e := range events {
-		if t := typeOf(e.Type); t != "" && (o.opt.Viewers || e.Viewer == 0) {
+		if t := typeOf(e.Type); t != "" {
 			list = append(list, Event{ID: newID(), Type: t, Stream: e.Name.String(), At: e.At.UTC(), Viewer: e.Viewer})
 		}
 	}

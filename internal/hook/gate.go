@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"livego/internal/live"
+	"livego/internal/netx"
 )
 
 // GateOptions say whom to ask.
@@ -16,6 +17,7 @@ type GateOptions struct {
 	OnPublish, OnPlay string // URLs; "": nobody is asked
 	Secret            string // signs the questions
 	Timeout           time.Duration
+	Live              func(live.Name) bool // whether a stream is live; nil: all are taken to be
 	Log               *slog.Logger
 }
 
@@ -24,12 +26,19 @@ type Gate struct {
 	opt    GateOptions
 	client *client
 	asking chan struct{} // holds a token for each question under way
-	known  answers
+	shares *netx.Shares  // of asking, by address
+	known  answers       // that say how long they hold
+
+	// recent are other answers to players, for a moment: so who asks for the same again and again, and is refused or finds
+	// nothing live, costs one question. A yes counts only while its room is not live, where it leads to "not found".
+	recent answers
 }
 
 // NewGate returns a Gate with nothing known.
 func NewGate(o GateOptions) *Gate {
-	return &Gate{opt: o, client: newClient(o.Secret, o.Timeout), asking: make(chan struct{}, maxAsking)}
+	return &Gate{
+		opt: o, client: newClient(o.Secret, o.Timeout), asking: make(chan struct{}, maxAsking), shares: netx.NewShares(maxAskingEach),
+	}
 }
 
 // question is what is asked. It holds no key and no token.
@@ -66,15 +75,17 @@ func (g *Gate) Ask(ctx context.Context, r live.Request, grant live.Grant) (live.
 	if r.Action == live.Publish {
 		q.Role = grant.Role.String()
 	}
-	a, ok := g.known.get(q, time.Now())
+	a, ok := g.kept(q, grant.Name)
 	if !ok {
-		if err := g.turn(ctx); err != nil {
+		done, err := g.turn(ctx, r.Remote)
+		if err != nil {
 			return live.Grant{}, err
 		}
-		defer func() { <-g.asking }()
-		var err error
-		if a, err = g.ask(ctx, url, q); err != nil {
-			return live.Grant{}, err
+		defer done()
+		if a, ok = g.kept(q, grant.Name); !ok { // what came while this one waited
+			if a, err = g.ask(ctx, url, q); err != nil {
+				return live.Grant{}, err
+			}
 		}
 	}
 	if err := a.refusal(); err != nil {
@@ -91,18 +102,42 @@ func (g *Gate) Ask(ctx context.Context, r live.Request, grant live.Grant) (live.
 	return grant, nil
 }
 
-// turn waits until one more may ask: many viewers come at once.
-func (g *Gate) turn(ctx context.Context) error {
-	t := time.NewTimer(g.opt.Timeout)
-	defer t.Stop()
-	select {
-	case g.asking <- struct{}{}:
-		return nil
-	case <-t.C:
-		return live.Errorf(live.Limit, "too many are coming at once")
-	case <-ctx.Done():
-		return &live.Error{Kind: live.Unavailable, Err: ctx.Err()}
+// kept returns the answer to q that need not be asked for again. name is the room that q is about.
+func (g *Gate) kept(q question, name live.Name) (answer, bool) {
+	now := time.Now()
+	if a, ok := g.known.get(q, now); ok {
+		return a, true
 	}
+	a, ok := g.recent.get(q, now)
+	if !ok || !*a.Allow {
+		return a, ok
+	}
+	if a.Room != "" {
+		name.Room = a.Room
+	}
+	return a, g.opt.Live != nil && !g.opt.Live(name)
+}
+
+// turn waits until one more may ask, of its address and of all: many viewers come at once. The caller calls done.
+func (g *Gate) turn(ctx context.Context, remote string) (done func(), err error) {
+	bounded, cancel := context.WithTimeout(ctx, g.opt.Timeout)
+	defer cancel()
+	release, err := g.shares.Acquire(bounded, remote)
+	if err == nil {
+		select {
+		case g.asking <- struct{}{}:
+			return func() {
+				<-g.asking
+				release()
+			}, nil
+		case <-bounded.Done():
+			release()
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, &live.Error{Kind: live.Unavailable, Err: ctx.Err()}
+	}
+	return nil, live.Errorf(live.Limit, "too many are coming at once")
 }
 
 // maxReason bounds what a hook says to who is refused, in bytes.
@@ -118,14 +153,17 @@ func (g *Gate) ask(ctx context.Context, url string, q question) (answer, error) 
 		g.opt.Log.Warn("a hook does not answer", "action", q.Action, "err", err)
 		return a, errNoAnswer()
 	case said.status == 401 || said.status == 403:
-		return a, errRefused()
+		a.Allow = new(bool)
 	case said.status != 200 || d.Decode(&a) != nil || a.Allow == nil || d.More():
 		g.opt.Log.Warn("a hook gives an answer that is none", "action", q.Action, "status", said.status)
 		return a, errNoAnswer()
 	}
 	a.Reason = strings.ToValidUTF8(a.Reason[:min(len(a.Reason), maxReason)], "") // of a character that was cut nothing is left
-	if said.age > 0 {
+	switch {
+	case said.age > 0 && said.status == 200:
 		g.known.put(q, a, time.Now(), said.age)
+	case !said.aged && q.Action == live.Play.String():
+		g.recent.put(q, a, time.Now(), keepRecent)
 	}
 	return a, nil
 }

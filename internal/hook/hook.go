@@ -25,6 +25,8 @@ const (
 	maxAnswer = 64 << 10
 	// maxAsking bounds the questions that are under way.
 	maxAsking = 64
+	// maxAskingEach bounds those of one address.
+	maxAskingEach = maxAsking / 2
 )
 
 // Headers of a request. The signature is "v1=" and the HMAC-SHA256, in hexadecimal, of ID.TIME.BODY. Who receives it checks the
@@ -73,28 +75,29 @@ type reply struct {
 	status int
 	body   []byte
 	age    time.Duration // how long it may be kept (Cache-Control: max-age, RFC 9111, 5.2.2.1); 0: not at all
+	aged   bool          // it says how long, or that it may not
 }
 
 // maxAge bounds how long an answer is kept, whatever it says.
 const maxAge = time.Hour
 
-// ageOf reads max-age of a header; 0 where it is not plain, or another directive forbids to keep the answer.
-func ageOf(h http.Header) time.Duration {
-	var age time.Duration
+// ageOf reads max-age of a header; 0 where it is not plain, or another directive forbids to keep the answer. said is false where
+// the header has neither.
+func ageOf(h http.Header) (age time.Duration, said bool) {
 	for d := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
 		name, value, _ := strings.Cut(strings.ToLower(strings.TrimSpace(d)), "=")
 		switch name {
 		case "no-store", "no-cache":
-			return 0
+			return 0, true
 		case "max-age":
 			n, err := strconv.ParseUint(value, 10, 31)
 			if err != nil {
-				return 0
+				return 0, true
 			}
-			age = min(time.Duration(n)*time.Second, maxAge)
+			age, said = min(time.Duration(n)*time.Second, maxAge), true
 		}
 	}
-	return age
+	return age, said
 }
 
 // post sends body, which is JSON, and returns the answer. The error says nothing of the URL, which may hold a secret.
@@ -121,7 +124,8 @@ func (c *client) post(ctx context.Context, url, id string, body []byte) (reply, 
 	case len(answer) > maxAnswer:
 		return reply{}, errLong
 	}
-	return reply{resp.StatusCode, answer, ageOf(resp.Header)}, nil
+	age, aged := ageOf(resp.Header)
+	return reply{resp.StatusCode, answer, age, aged}, nil
 }
 
 // mustJSON is for values of ours, which are plain.

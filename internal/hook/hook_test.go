@@ -505,6 +505,59 @@ func TestBoxIsBounded(t *testing.T) {
 	}
 }
 
+// TestViewersPushOutNoStreamEvent fills half of the box with events of viewers and then all of it with events of a stream: those of
+// viewers go, and all of the stream are delivered.
+func TestViewersPushOutNoStreamEvent(t *testing.T) {
+	b, err := openBox(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.close()
+	const perAdd = 4000
+	padding := strings.Repeat("x", 500)
+	batch := func(typ string) (list []Event) {
+		for range perAdd {
+			e := event(1)
+			e.Type, e.Stream = typ, padding
+			list = append(list, e)
+		}
+		return list
+	}
+	viewers, streams := 0, 0
+	for b.total() < maxBox/2 {
+		if err := b.add(batch("viewer.joined")); err != nil {
+			t.Fatal(err)
+		}
+		viewers += perAdd
+	}
+	for b.total() < maxBox-8<<20 || streams*600 < maxBox*3/4 {
+		if err := b.add(batch("stream.held")); err != nil {
+			t.Fatal(err)
+		}
+		streams += perAdd
+	}
+	lost := b.takeLost()
+	got := map[string]int{}
+	for {
+		list, end, err := b.next(maxBatch*10, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(list) == 0 {
+			break
+		}
+		for _, e := range list {
+			got[e.Type]++
+		}
+		if err := b.delivered(end); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got["stream.held"] != streams || lost == 0 || lost+got["viewer.joined"]+b.takeLost() != viewers {
+		t.Errorf("of %d viewers' and %d stream events came %v, %d were counted as lost", viewers, streams, got, lost)
+	}
+}
+
 func FuzzParseLine(f *testing.F) {
 	for _, s := range []string{"", "00000000 {}", `5d1b2f2e {"id":"1"}`, "xxxxxxxx {}", strings.Repeat("0", 100)} {
 		f.Add([]byte(s))

@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	// maxBox bounds the box on the disk. Beyond half of it only what matters most goes in; beyond all of it the oldest goes.
+	// maxBox bounds the box on the disk. Beyond half of it only what matters most goes in; beyond all of it what matters least
+	// goes first, and then the oldest.
 	maxBox = 64 << 20
 	// maxPage is how long a file of it grows.
 	maxPage = 1 << 20
@@ -75,9 +76,11 @@ type box struct {
 	dir   string
 	pages []int64 // their numbers, oldest first; the last is written to
 	size  map[int64]int64
+	minor map[int64]bool // pages that may hold events that go first
 	out   *os.File
 
 	page, offset int64 // what is delivered next
+	sent         int64 // the page in which the batch under way ends
 	lost         int   // events that went for want of room or broken lines, since last asked
 }
 
@@ -88,7 +91,7 @@ func openBox(dir string) (*box, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	b := &box{dir: dir, size: map[int64]int64{}}
+	b := &box{dir: dir, size: map[int64]int64{}, minor: map[int64]bool{}}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err
@@ -99,7 +102,7 @@ func openBox(dir string) (*box, error) {
 		info, infoErr := e.Info()
 		if ok && err == nil && infoErr == nil && n >= 0 {
 			b.pages = append(b.pages, n)
-			b.size[n] = info.Size()
+			b.size[n], b.minor[n] = info.Size(), true
 		}
 	}
 	slices.Sort(b.pages)
@@ -143,11 +146,13 @@ func (b *box) turn(page int64) error {
 // add puts events in and has them on the disk when it returns.
 func (b *box) add(events []Event) error {
 	var buf bytes.Buffer
+	minor := false
 	for _, e := range events {
 		if e.minor() && b.total() > maxBox/2 {
 			b.lost++
 			continue
 		}
+		minor = minor || e.minor()
 		line := mustJSON(e)
 		fmt.Fprintf(&buf, "%08x %s\n", crc32.ChecksumIEEE(line), line)
 	}
@@ -157,6 +162,7 @@ func (b *box) add(events []Event) error {
 	page := b.pages[len(b.pages)-1]
 	n, err := b.out.Write(buf.Bytes())
 	b.size[page] += int64(n)
+	b.minor[page] = b.minor[page] || minor
 	if err = errors.Join(err, b.out.Sync()); err != nil {
 		b.lost += len(events)
 		return errors.Join(err, b.turn(page+1)) // after half a line
@@ -164,11 +170,60 @@ func (b *box) add(events []Event) error {
 	if b.size[page] >= maxPage {
 		err = b.turn(page + 1)
 	}
+	return errors.Join(err, b.makeRoom())
+}
+
+// makeRoom brings the box below its bound.
+func (b *box) makeRoom() error {
 	for b.total() > maxBox && len(b.pages) > 1 {
+		if page, ok := b.oldestMinor(); ok {
+			if err := b.thin(page); err != nil {
+				return err
+			}
+			continue
+		}
 		b.lost += b.count(b.pages[0])
 		b.drop()
 	}
-	return err
+	return nil
+}
+
+// oldestMinor returns the oldest page that may hold minor events and is not written to, and of which nothing is being delivered.
+func (b *box) oldestMinor() (page int64, ok bool) {
+	for _, page := range b.pages[:len(b.pages)-1] {
+		if b.minor[page] && page > max(b.page, b.sent) {
+			return page, true
+		}
+	}
+	return 0, false
+}
+
+// thin removes the minor events of a page.
+func (b *box) thin(page int64) error {
+	b.minor[page] = false // whatever comes of it, it is not tried again
+	data, err := os.ReadFile(b.path(page))
+	if err != nil {
+		return err
+	}
+	var rest bytes.Buffer
+	lost := 0
+	for line := range bytes.Lines(data) {
+		if e, ok := parseLine(line); ok && e.minor() {
+			lost++
+			continue
+		}
+		rest.Write(line)
+	}
+	temp := b.path(page) + ".new"
+	if err := os.WriteFile(temp, rest.Bytes(), 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, b.path(page)); err != nil {
+		return err
+	}
+	b.size[page] = int64(rest.Len())
+	b.lost += lost
+	return nil
 }
 
 func (b *box) total() (n int64) {
@@ -195,6 +250,7 @@ func (b *box) drop() {
 	page := b.pages[0]
 	_ = os.Remove(b.path(page)) // one that stays is delivered again after a restart
 	delete(b.size, page)
+	delete(b.minor, page)
 	b.pages = b.pages[1:]
 	if b.page <= page {
 		b.page, b.offset = b.pages[0], 0
@@ -203,9 +259,9 @@ func (b *box) drop() {
 
 // next returns up to limit events that are to be delivered next, and where they end; none when all are. What is too old or broken is
 // passed over.
-func (b *box) next(limit int, now time.Time) ([]Event, position, error) {
-	var events []Event
-	at := position{b.page, b.offset}
+func (b *box) next(limit int, now time.Time) (events []Event, at position, err error) {
+	at = position{b.page, b.offset}
+	defer func() { b.sent = at.page }()
 	for _, page := range b.pages {
 		if page < at.page {
 			continue
@@ -285,6 +341,7 @@ func (b *box) delivered(p position) error {
 			return errors.Join(err, rmErr)
 		}
 		delete(b.size, page)
+		delete(b.minor, page)
 		b.pages = b.pages[1:]
 	}
 	return err

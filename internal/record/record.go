@@ -71,7 +71,7 @@ func New(hub *stream.Hub, o Options) *Recorder {
 // Run records until ctx is done, after it has brought to an end what a crash left. It waits for its files to be closed, but not for a
 // disk that does not answer.
 func (r *Recorder) Run(ctx context.Context) {
-	events, lost, stop := r.hub.Observe(1024)
+	events, lost, stop := r.hub.Observe(1024, false)
 	defer stop()
 	var work sync.WaitGroup
 	defer r.await(&work)

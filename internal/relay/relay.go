@@ -86,7 +86,7 @@ func New(hub *stream.Hub, o Options) (*Manager, error) {
 	m := &Manager{hub: hub, opt: o, guard: newGuard(o.Allow, o.Own, o.Verify), relays: map[live.Relay]*relay{}, unlisten: func() {}}
 	if len(o.Static) > 0 {
 		const waiting = 1024
-		m.events, m.lost, m.unlisten = hub.Observe(waiting)
+		m.events, m.lost, m.unlisten = hub.Observe(waiting, false)
 	}
 	return m, nil
 }

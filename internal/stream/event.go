@@ -33,15 +33,20 @@ type Event struct {
 	At     time.Time
 }
 
+// ofViewer reports whether e is about a viewer of a stream, not about the stream.
+func (e Event) ofViewer() bool { return e.Type == Joined || e.Type == Left || e.Type == Skipped }
+
 type observer struct {
-	ch   chan Event
-	lost atomic.Uint64
+	ch      chan Event
+	viewers bool
+	lost    atomic.Uint64
 }
 
-// Observe returns a channel of events, of which up to size wait. What does not fit is lost and counted: an observer never blocks
-// a stream. stop ends it and closes the channel.
-func (h *Hub) Observe(size int) (events <-chan Event, lost func() uint64, stop func()) {
-	o := &observer{ch: make(chan Event, size)}
+// Observe returns a channel of events, of which up to size wait; with viewers, those of viewers too. What does not fit is lost
+// and counted: an observer never blocks a stream. Events of viewers take half of the channel at most: however many viewers come
+// and go, they push out no event of a stream. stop ends it and closes the channel.
+func (h *Hub) Observe(size int, viewers bool) (events <-chan Event, lost func() uint64, stop func()) {
+	o := &observer{ch: make(chan Event, size), viewers: viewers}
 	h.mu.Lock()
 	h.observers[o] = struct{}{}
 	h.mu.Unlock()
@@ -59,6 +64,15 @@ func (h *Hub) Observe(size int) (events <-chan Event, lost func() uint64, stop f
 func (h *Hub) emit(e Event) {
 	e.At = time.Now()
 	for o := range h.observers {
+		if e.ofViewer() {
+			if !o.viewers {
+				continue
+			}
+			if len(o.ch) >= cap(o.ch)/2 {
+				o.lost.Add(1)
+				continue
+			}
+		}
 		select {
 		case o.ch <- e:
 		default:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -114,10 +115,42 @@ func TestStreamThatShowsNothingIsNotWaitedForLong(t *testing.T) {
 	})
 }
 
+// TestObserverKeepsRoomForStreams has many viewers come and go before anybody reads the events: those of the stream are all there.
+func TestObserverKeepsRoomForStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := NewHub(Options{Hold: 20 * time.Second})
+		all, lost, stop := h.Observe(16, true)
+		defer stop()
+		streams, lostStreams, stopStreams := h.Observe(4, false)
+		defer stopStreams()
+		p := mustPublish(t, h, PublishOptions{})
+		gop(t, p, 0, 1)
+		for range 100 {
+			mustSubscribe(t, h, SubscribeOptions{GOPs: 1}).Leave()
+		}
+		p.End(Lost)
+		time.Sleep(time.Minute)
+		var got []EventType
+		for len(all) > 0 {
+			if e := <-all; !e.ofViewer() {
+				got = append(got, e.Type)
+			}
+		}
+		var only []EventType
+		for len(streams) > 0 {
+			only = append(only, (<-streams).Type)
+		}
+		want := []EventType{Started, Held, Ended}
+		if !slices.Equal(got, want) || !slices.Equal(only, want) || lost() == 0 || lostStreams() != 0 {
+			t.Errorf("got %v (%d lost) and %v (%d lost), want %v", got, lost(), only, lostStreams(), want)
+		}
+	})
+}
+
 func TestGoodbyeEndsLossHolds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{Hold: 20 * time.Second})
-		events, _, stop := h.Observe(64)
+		events, _, stop := h.Observe(64, true)
 		defer stop()
 		p := mustPublish(t, h, PublishOptions{})
 		gop(t, p, 0, 1)

@@ -242,7 +242,7 @@ func TestLateTrack(t *testing.T) {
 
 func TestKickedAndLeaving(t *testing.T) {
 	hub, srv := scene(t, false)
-	events, _, stop := hub.Observe(16)
+	events, _, stop := hub.Observe(16, true)
 	defer stop()
 	p := publish(t, hub)
 	p.Write(video(0, "key", true))

@@ -388,7 +388,7 @@ func TestWebSocketStopWhileWaiting(t *testing.T) {
 // it.
 func TestWebSocketStall(t *testing.T) {
 	inBubble(t, Options{WriteTimeout: 10 * time.Second, GOPs: 1}, func(t *testing.T, hub *stream.Hub, _ *websocket.Conn) {
-		events, _, stop := hub.Observe(16)
+		events, _, stop := hub.Observe(16, true)
 		defer stop()
 		p := publish(t, hub)
 		p.Write(video(0, "key", true))

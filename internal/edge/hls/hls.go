@@ -88,7 +88,7 @@ func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
 
 // Run segments every stream of the hub until ctx is done.
 func (s *Server) Run(ctx context.Context) {
-	events, _, stop := s.hub.Observe(1024) // what does not fit is made up for on request
+	events, _, stop := s.hub.Observe(1024, false) // what does not fit is made up for on request
 	defer stop()
 	defer s.audience.close()
 	var feeds sync.WaitGroup

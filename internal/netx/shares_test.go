@@ -1,8 +1,7 @@
-package auth
+package netx
 
 import (
 	"context"
-	"net/netip"
 	"testing"
 	"testing/synctest"
 )
@@ -10,10 +9,10 @@ import (
 // TestShares holds the share of one address at its bound, lets another through, and leaves nothing behind.
 func TestShares(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := shares{most: 2}
-		a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-		acquire := func(addr netip.Addr) func() {
-			release, err := s.acquire(t.Context(), addr)
+		s := NewShares(2)
+		const a, b = "192.0.2.1:1", "192.0.2.2:1"
+		acquire := func(addr string) func() {
+			release, err := s.Acquire(t.Context(), addr)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -26,7 +25,7 @@ func TestShares(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		gone := make(chan error)
 		go func() {
-			_, err := s.acquire(ctx, a)
+			_, err := s.Acquire(ctx, "192.0.2.1:2")
 			gone <- err
 		}()
 		synctest.Wait()
