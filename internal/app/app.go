@@ -105,7 +105,7 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 		return nil, err
 	}
 	if cfg.FLVArchive { // a mistake in the path comes to light now
-		if err := os.MkdirAll(cfg.FLVDir, 0o755); err != nil {
+		if err := os.MkdirAll(cfg.FLVDir, record.DirMode(cfg.RecordMode.Perm())); err != nil {
 			return nil, fmt.Errorf("flv_dir: %w", err)
 		}
 	}
@@ -206,7 +206,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) (err error) {
 	}
 	var recordings func() []live.Recording
 	if cfg.FLVArchive {
-		a.record = record.New(a.hub, record.Options{Dir: cfg.FLVDir, Finished: a.recorded, Log: a.log})
+		a.record = record.New(a.hub, record.Options{Dir: cfg.FLVDir, Mode: cfg.RecordMode.Perm(), Finished: a.recorded, Log: a.log})
 		recordings = a.record.Recordings
 	}
 	a.api = api.New(api.Options{

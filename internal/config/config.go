@@ -5,6 +5,7 @@ package config
 
 import (
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"strconv"
 	"strings"
@@ -123,6 +124,7 @@ type Config struct {
 
 	FLVArchive bool   `key:"flv_archive" default:"false" group:"Recording" help:"Record every stream to FLV files. See docs/recording.md."`
 	FLVDir     string `key:"flv_dir" default:"tmp" nonempty:"true" help:"The directory of the recordings: flv_dir/APP/ROOM_UNIXSECONDS.flv. Made when absent."`
+	RecordMode Mode   `key:"record_mode" default:"0640" help:"The mode of new recordings, in octal: who may read them. Directories that are made can be listed by the same users. What exists keeps its mode."`
 
 	// Apps are the entries of server, each with a name of its own; there is at least one.
 	Apps []App
@@ -161,6 +163,14 @@ func (g Gather) String() string {
 	}
 	return g.Window.String()
 }
+
+// Mode is who may read and write a new file: permissions as chmod takes them, in octal.
+type Mode uint32
+
+func (m Mode) String() string { return fmt.Sprintf("%04o", uint32(m)) }
+
+// Perm returns m as the standard library has it.
+func (m Mode) Perm() fs.FileMode { return fs.FileMode(m) }
 
 // Bytes is a size.
 type Bytes int64

@@ -117,6 +117,12 @@ server:
 	{"byte-order mark", "\xef\xbb\xbfrtmp_addr: :1940\n", func(c *Config) { c.RTMPAddr = ":1940" }, nil},
 	{"byte-order mark and comment", "\xef\xbb\xbf# a\nlevel: debug\n", func(c *Config) { c.Level = "debug" }, nil},
 	{"UTF-16", "\xff\xfel\x00e\x00v\x00e\x00l\x00", nil, []string{" the file is UTF-16: save it as UTF-8"}},
+	{"mode", "record_mode: 0644\n", func(c *Config) { c.RecordMode = 0o644 }, nil},
+	{"mode without a zero", "record_mode: 660\n", func(c *Config) { c.RecordMode = 0o660 }, nil},
+	{"mode as text", "record_mode: '0o600'\n", func(c *Config) { c.RecordMode = 0o600 }, nil},
+	{"mode that executes", "record_mode: 0755\n", nil, []string{`1: record_mode: must be a mode in octal, from 0600 to 0666, not "0755"`}},
+	{"mode that the owner can't read", "record_mode: 0040\n", nil, []string{`1: record_mode: must be a mode in octal, from 0600 to 0666, not "0040"`}},
+	{"mode of nine digits", "record_mode: 0690\n", nil, []string{`1: record_mode: must be a mode in octal, from 0600 to 0666, not "0690"`}},
 	{"two mistakes", "levl: x\ngop_num: x\n", nil, []string{"1: levl: unknown key (did you mean level?)", "2: gop_num: must be a whole number"}},
 }
 

@@ -132,6 +132,8 @@ func (f *field) parse(text string) (v any, err error) {
 		v, err = parseBytes(text)
 	case []string:
 		return splitList(text), nil
+	case Mode:
+		v, err = parseMode(text)
 	case Gather:
 		if text == "auto" {
 			return Gather{Auto: true}, nil
@@ -201,6 +203,8 @@ func (f *field) values() string {
 		return "a duration such as 10s or 500ms"
 	case Bytes:
 		return "a size such as 8MiB"
+	case Mode:
+		return "a mode in octal, from 0600 to 0666"
 	case []string:
 		return "a list"
 	case Gather:
@@ -228,6 +232,15 @@ func parseBytes(text string) (Bytes, error) {
 	}
 	n, err := strconv.ParseInt(strings.TrimSpace(text), 10, 32) // times a GiB still fits
 	return Bytes(n) * size, err
+}
+
+// parseMode reads "0640" or "640". The owner reads and writes; nobody executes.
+func parseMode(text string) (Mode, error) {
+	n, err := strconv.ParseUint(strings.TrimPrefix(text, "0o"), 8, 32)
+	if err == nil && (n&0o600 != 0o600 || n&^0o666 != 0) {
+		err = errors.New("out of range")
+	}
+	return Mode(n), err
 }
 
 // splitList reads "a, b".

@@ -156,14 +156,15 @@ func plainText(n ast.Node, t reflect.Type) (text string, ok bool) {
 		}
 		return strings.Join(parts, ","), true
 	}
+	sized := t == reflect.TypeFor[Bytes]() || t == reflect.TypeFor[Mode]()
 	timed := t == reflect.TypeFor[time.Duration]() || t == reflect.TypeFor[Gather]()
 	switch n := n.(type) {
 	case *ast.StringNode:
-		return n.Value, t.Kind() == reflect.String || timed || t == reflect.TypeFor[Bytes]()
+		return n.Value, t.Kind() == reflect.String || timed || sized
 	case *ast.LiteralNode:
 		return n.Value.Value, t.Kind() == reflect.String
 	case *ast.IntegerNode:
-		return n.GetToken().Value, timed || t.Kind() == reflect.Int || t == reflect.TypeFor[Bytes]()
+		return n.GetToken().Value, timed || t.Kind() == reflect.Int || sized
 	case *ast.BoolNode:
 		return n.GetToken().Value, t.Kind() == reflect.Bool
 	}

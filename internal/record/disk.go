@@ -34,7 +34,10 @@ type file interface {
 
 // A directory is a disk: the files of each app are in a directory of it. Paths are looked up so that none leads out of it, whatever
 // links somebody has put there. It may be removed and made anew at any time.
-type directory string
+type directory struct {
+	path string
+	mode fs.FileMode // of new files; what is there keeps its own
+}
 
 const (
 	ext = ".flv"
@@ -42,11 +45,14 @@ const (
 	maxTaken = 1000
 )
 
+// DirMode returns the mode of new directories for files of this mode: whoever may read those may list them.
+func DirMode(files fs.FileMode) fs.FileMode { return files | files&0o444>>2 }
+
 func (d directory) open() (*os.Root, error) {
-	if err := os.MkdirAll(string(d), 0o755); err != nil {
+	if err := os.MkdirAll(d.path, DirMode(d.mode)); err != nil {
 		return nil, err
 	}
-	return os.OpenRoot(string(d))
+	return os.OpenRoot(d.path)
 }
 
 func (d directory) create(name live.Name, now time.Time) (file, string, error) {
@@ -55,17 +61,20 @@ func (d directory) create(name live.Name, now time.Time) (file, string, error) {
 		return nil, "", err
 	}
 	defer func() { _ = root.Close() }()
-	if err := root.MkdirAll(name.App, 0o755); err != nil {
+	if err := root.MkdirAll(name.App, DirMode(d.mode)); err != nil {
 		return nil, "", err
 	}
 	for n := range int64(maxTaken) {
 		p := path.Join(name.App, fmt.Sprintf("%s_%d%s", name.Room, now.Unix()+n, ext))
-		f, err := root.OpenFile(p, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+		f, err := root.OpenFile(p, os.O_RDWR|os.O_CREATE|os.O_EXCL, d.mode)
 		if errors.Is(err, fs.ErrExist) {
 			continue
 		}
 		if err != nil {
 			return nil, "", err
+		}
+		if err := f.Chmod(d.mode); err != nil { // whatever the umask
+			return nil, "", errors.Join(err, f.Close(), root.Remove(p))
 		}
 		_ = lock(f) // where files cannot be locked, none is mended either
 		return &present{f}, p, nil
@@ -81,10 +90,10 @@ func (d directory) remove(path string) {
 }
 
 func (d directory) free() (float64, error) {
-	if err := os.MkdirAll(string(d), 0o755); err != nil {
+	if err := os.MkdirAll(d.path, DirMode(d.mode)); err != nil {
 		return 0, err
 	}
-	return freeShare(string(d))
+	return freeShare(d.path)
 }
 
 // present is a file that must stay in its directory.

@@ -4,7 +4,9 @@
 package record
 
 import (
+	"cmp"
 	"context"
+	"io/fs"
 	"log/slog"
 	"runtime/debug"
 	"slices"
@@ -18,9 +20,13 @@ import (
 // Options of a Recorder.
 type Options struct {
 	Dir      string               // where the files are, in a directory for each app; made when absent
+	Mode     fs.FileMode          // of new files; 0: DefaultMode
 	Finished func(live.Recording) // told of each file that is closed; it must not block. nil: nobody
 	Log      *slog.Logger
 }
+
+// DefaultMode is the mode of new files: what a private stream showed is not for every user of the machine.
+const DefaultMode fs.FileMode = 0o640
 
 const (
 	// pieceTime is how much of a stream is written at once, and pieceSize how many bytes: a crash loses no more.
@@ -65,7 +71,7 @@ type entry struct {
 
 // New returns a Recorder of the streams of hub. Nothing is recorded until Run.
 func New(hub *stream.Hub, o Options) *Recorder {
-	return &Recorder{hub: hub, opt: o, disk: directory(o.Dir), atDisk: make(chan struct{}, maxAtDisk)}
+	return &Recorder{hub: hub, opt: o, disk: directory{o.Dir, cmp.Or(o.Mode, DefaultMode)}, atDisk: make(chan struct{}, maxAtDisk)}
 }
 
 // Run records until ctx is done, after it has brought to an end what a crash left. It waits for its files to be closed, but not for a

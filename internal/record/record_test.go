@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -538,7 +540,7 @@ func TestFinishedAreForgotten(t *testing.T) {
 // TestDirectory makes files where they belong, and nowhere else.
 func TestDirectory(t *testing.T) {
 	dir, elsewhere := filepath.Join(t.TempDir(), "a", "b"), t.TempDir()
-	d, now := directory(dir), time.Unix(1_900_000_000, 0)
+	d, now := directory{dir, DefaultMode}, time.Unix(1_900_000_000, 0)
 	for _, want := range []string{"live/movie_1900000000.flv", "live/movie_1900000001.flv"} {
 		f, path, err := d.create(movie, now)
 		if err != nil || path != want {
@@ -592,10 +594,40 @@ func TestNameOf(t *testing.T) {
 	}
 }
 
+// TestMode gives new files and directories the mode of the settings, whatever the umask, and leaves those that exist alone.
+func TestMode(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("modes are not kept here")
+	}
+	for mode, wantDir := range map[fs.FileMode]fs.FileMode{0o600: 0o700, 0o640: 0o750, 0o644: 0o755, 0o666: 0o755} {
+		dir := t.TempDir()
+		old := filepath.Join(dir, "vod")
+		if err := os.Mkdir(old, 0o711); err != nil {
+			t.Fatal(err)
+		}
+		d := directory{dir, mode}
+		for app, want := range map[string]fs.FileMode{"live": wantDir, "vod": 0o711} {
+			f, path, err := d.create(live.Name{App: app, Room: "movie"}, time.Unix(1_900_000_000, 0))
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Close()
+			info, err := os.Stat(filepath.Join(dir, path))
+			if err != nil || info.Mode().Perm() != mode {
+				t.Errorf("%o: the file has %v, %v", mode, info.Mode(), err)
+			}
+			info, err = os.Stat(filepath.Join(dir, app))
+			if err != nil || info.Mode().Perm()&^0o022 != want {
+				t.Errorf("%o: the directory %s has %v, %v", mode, app, info.Mode(), err)
+			}
+		}
+	}
+}
+
 // TestMendDirectory brings to an end what a crash left, and touches nothing else.
 func TestMendDirectory(t *testing.T) {
 	dir := t.TempDir()
-	d, now := directory(dir), time.Unix(1_900_000_000, 0)
+	d, now := directory{dir, DefaultMode}, time.Unix(1_900_000_000, 0)
 	write := func(room string, cut int64) (file, string) {
 		f, path, err := d.create(live.Name{App: "live", Room: room}, now)
 		if err != nil {
