@@ -141,6 +141,9 @@ func TestRecordingPushed(t *testing.T) {
 	s, dir := startRecording(t, rig.Options{})
 	s.Push(sample.AV.File(t), "movie").OK(patience)
 	path := filepath.Join(dir, awaitRecording(t, s, "movie", "finished", 3.9, 2*time.Second).File)
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("the recording has the mode %v, %v", info.Mode(), err)
+	}
 	viewer := waitRTMP(t, s.RTMP("again"))
 	p := push(t, s, path, "again")
 	p.OK(patience)

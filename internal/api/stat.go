@@ -12,6 +12,7 @@ import (
 
 	"livego/internal/live"
 	"livego/internal/media"
+	"livego/internal/obs"
 	"livego/internal/stream"
 )
 
@@ -210,6 +211,15 @@ func publicURL(raw string, name live.Name) string {
 	u.User, u.RawQuery, u.ForceQuery, u.Fragment = nil, "", false, ""
 	if dir, last := path.Split(u.Path); live.LooksLikeKey(last) {
 		u.Path, u.RawPath = dir+name.Room, ""
+	}
+	parts := strings.Split(u.Path, "/")
+	for i, part := range parts {
+		if part != name.App && part != name.Room {
+			parts[i] = obs.MaskKeys(part)
+		}
+	}
+	if shown := strings.Join(parts, "/"); shown != u.Path {
+		u.Path, u.RawPath = shown, ""
 	}
 	return u.String()
 }

@@ -282,21 +282,25 @@ func (l *Limiter) hostOf(addr netip.Addr, claimed bool) *host {
 	if !addr.IsValid() || !claimed && (addr.IsLoopback() && !l.opt.Loopback || l.opt.Proxies.Trust(addr)) {
 		return nil
 	}
-	bits := 32
-	if addr.Is6() {
-		bits = 64 // what one subscriber gets
-		if addr.IsLoopback() {
-			bits = 128
-		}
-	}
-	from, err := addr.Prefix(bits)
-	if err != nil {
-		return nil
-	}
+	from := origin(addr)
 	if h := l.hosts[from]; h != nil {
 		return h
 	}
 	return &host{from: from} // kept when it has a connection
+}
+
+// origin returns what counts as one address: an IPv4 address, or an IPv6 /64, which is what one subscriber gets. It is zero for a
+// zero addr.
+func origin(addr netip.Addr) netip.Prefix {
+	bits := 32
+	if addr.Is6() {
+		bits = 64
+		if addr.IsLoopback() {
+			bits = 128
+		}
+	}
+	from, _ := addr.Prefix(bits) // no error: so many bits are there
+	return from
 }
 
 // join counts e as an idle connection of h. Caller holds l.mu.

@@ -2,7 +2,6 @@ package netx
 
 import (
 	"context"
-	"net"
 	"net/netip"
 	"sync"
 )
@@ -24,13 +23,10 @@ type share struct {
 // NewShares returns Shares of most for each address.
 func NewShares(most int) *Shares { return &Shares{most: most, use: map[netip.Prefix]*share{}} }
 
-// Acquire waits until remote, a host:port, may have one more under way. The caller calls release when that is over. The error
+// Acquire waits until remote, as ParseClient reads it, may have one more under way. The caller calls release when that is over. The error
 // is that of ctx, which has ended; release is nil then. All that is no address shares one share.
 func (s *Shares) Acquire(ctx context.Context, remote string) (release func(), err error) {
-	var from netip.Prefix
-	if ap, err := netip.ParseAddrPort(remote); err == nil {
-		from, _ = origin(net.TCPAddrFromAddrPort(ap))
-	}
+	from := origin(ParseClient(remote))
 	sh := s.join(from)
 	select {
 	case sh.slots <- struct{}{}:

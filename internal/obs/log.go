@@ -3,6 +3,7 @@
 package obs
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"regexp"
@@ -12,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/lmittmann/tint"
+
+	"livego/internal/live"
 )
 
 // LogOptions configure New.
@@ -49,12 +52,18 @@ func level(name string) slog.Level {
 func redactAttr(groups []string, a slog.Attr) slog.Attr {
 	if len(groups) == 0 && a.Key == slog.MessageKey {
 		// Messages are our own words, and may show a person the address to ask for a key.
-		a.Value = slog.StringValue(pushKey.ReplaceAllString(a.Value.String(), hiddenKey))
+		a.Value = slog.StringValue(MaskKeys(a.Value.String()))
 		return a
 	}
 	switch v := a.Value.Any().(type) {
 	case string:
-		a.Value = slog.StringValue(Redact(v))
+		if !isName(a.Key, v) {
+			a.Value = slog.StringValue(Redact(v))
+		}
+	case fmt.Stringer:
+		if text := v.String(); Redact(text) != text {
+			a.Value = slog.StringValue(Redact(text))
+		}
 	case error:
 		// A handler may show an error in its own way: one without a secret stays an error.
 		if text := v.Error(); Redact(text) != text {
@@ -90,17 +99,45 @@ func printable(s string) string {
 func unprintable(r rune) bool { return !strconv.IsPrint(r) || r == utf8.RuneError }
 
 var (
-	pushKey  = regexp.MustCompile(`\b[0-9A-Za-z]{48}\b`)
+	// keyRun is as many characters of the alphabet of push keys as a key has, or more: a key that was pasted twice, or behind
+	// something else, is a key still.
+	keyRun   = regexp.MustCompile(`[0-9A-Za-z]{48,}`)
 	urlQuery = regexp.MustCompile(`(/[^\s"'?]*)\?[^\s"']*`)
 	userInfo = regexp.MustCompile(`(\w://)[^\s/@"']*@`)
 )
 
 const hiddenKey = "[key]"
 
-// Redact returns s without what has the form of a push key, without the query of each URL or path, and without the user and
+// Redact returns s, free text, without what may hold a push key, without the query of each URL or path, and without the user and
 // password of each URL.
 func Redact(s string) string {
-	s = pushKey.ReplaceAllString(s, hiddenKey)
-	s = urlQuery.ReplaceAllString(s, "$1")
+	s = urlQuery.ReplaceAllString(MaskKeys(s), "$1")
 	return userInfo.ReplaceAllString(s, "$1")
+}
+
+// MaskKeys returns s without what may hold a push key: so many characters in a row of which keys are made.
+func MaskKeys(s string) string { return keyRun.ReplaceAllString(s, hiddenKey) }
+
+// isName reports whether an attribute is the name of a stream, a room or an app, which is shown as it is, however long it is.
+// Callers give these attributes to names that exist or were checked; see Stream.
+func isName(key, value string) bool {
+	switch key {
+	case "stream":
+		app, room, ok := strings.Cut(value, "/")
+		return ok && live.CheckApp(app) == nil && live.CheckRoom(room) == nil
+	case "room":
+		return live.CheckRoom(value) == nil
+	case "app":
+		return live.CheckApp(value) == nil
+	}
+	return false
+}
+
+// Stream returns the attribute "stream". A name that somebody asks for while it does not exist may be a key in the wrong place:
+// it is free text.
+func Stream(name live.Name, exists bool) slog.Attr {
+	if exists {
+		return slog.String("stream", name.String())
+	}
+	return slog.String("stream", MaskKeys(name.String()))
 }

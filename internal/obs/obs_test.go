@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -29,7 +30,12 @@ func TestRedact(t *testing.T) {
 		"rtmp://h/live/" + key + "?token=x":    "rtmp://h/live/[key]",
 		"GET /live/movie.flv?token=x HTTP/1.1": "GET /live/movie.flv HTTP/1.1",
 		`Get "http://u:p@h:80/a?b=c&d": EOF`:   `Get "http://h:80/a": EOF`,
-		"a sha256 is longer " + strings.Repeat("0", 64): "a sha256 is longer " + strings.Repeat("0", 64),
+		"live" + key:                           "[key]",
+		"rtmp://h/live/" + key + key + "/x":    "rtmp://h/live/[key]/x",
+		"app " + key + "_x":                    "app [key]_x",
+		"x_" + key + "é":                       "x_[key]é",
+		"47: " + key[1:]:                       "47: " + key[1:],
+		"a sha256: " + strings.Repeat("0", 64): "a sha256: [key]",
 	} {
 		if got := Redact(in); got != want {
 			t.Errorf("Redact(%q) = %q, want %q", in, got, want)
@@ -45,6 +51,38 @@ func TestNothingSecretIsLogged(t *testing.T) {
 		log.Info("refused "+key, "err", fmt.Errorf("dial rtmp://u:p@h/live/x?token=%s: %w", key, io.EOF), "key", key)
 		if out := b.String(); strings.Contains(out, key) || strings.Contains(out, "u:p@") || !strings.Contains(out, "EOF") {
 			t.Errorf("%+v: %s", o, out)
+		}
+	}
+}
+
+// TestNamesAreShown leaves the names of streams, rooms and apps alone, however long they are, where they are names.
+func TestNamesAreShown(t *testing.T) {
+	key := live.NewSecret()
+	long := strings.Repeat("abcdefghij", 6)
+	for _, c := range []struct {
+		attr slog.Attr
+		want string
+	}{
+		{slog.String("room", long), long},
+		{slog.String("app", long), long},
+		{slog.String("stream", "live/"+long), "live/" + long},
+		{Stream(live.Name{App: "live", Room: long}, true), "live/" + long},
+		{Stream(live.Name{App: "live", Room: key + key}, false), "live/[key]"},
+		{slog.String("name", long), "[key]"},
+		{slog.String("reason", "nobody publishes live/"+long), "nobody publishes live/[key]"},
+		{slog.String("room", key), "[key]"},
+		{slog.String("stream", "live/"+key), "live/[key]"},
+		{slog.String("stream", key+key), "[key]"},
+		{slog.String("room", "/"+key+key), "/[key]"},
+		{slog.Any("url", &url.URL{Scheme: "rtmp", Host: "h", Path: "/live/" + key + key}), "rtmp://h/live/[key]"},
+		{slog.Any("err", errors.New("x"+key)), "[key]"},
+	} {
+		for _, o := range []LogOptions{{Format: "json"}, {Format: "text"}, {Format: "auto", TTY: true}} {
+			var b strings.Builder
+			New(&b, o).LogAttrs(t.Context(), slog.LevelInfo, "m", c.attr)
+			if out := b.String(); !strings.Contains(out, c.want) || strings.Contains(out, key) {
+				t.Errorf("%+v: %v is logged as %s, want %s", o, c.attr, out, c.want)
+			}
 		}
 	}
 }

@@ -71,7 +71,7 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 		netx.WriteError(w, err)
 		return
 	}
-	log := s.opt.Log.With("proto", proto, "remote", r.RemoteAddr, "stream", grant.Name.String())
+	log := s.opt.Log.With("proto", proto, "remote", r.RemoteAddr, obs.Stream(grant.Name, s.hub.Has(grant.Name)))
 	w.Header().Set("Cache-Control", "no-store")
 	if proto == protoWebSocket {
 		s.serveWebSocket(w, r, grant, log)

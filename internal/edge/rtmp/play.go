@@ -31,7 +31,7 @@ func (ss *session) play(ctx context.Context) (handedOver bool) {
 		return false
 	}
 	ss.pass, ss.expires = grant.Pass, grant.Expires
-	log := ss.log.With("stream", grant.Name.String())
+	log := ss.log.With(obs.Stream(grant.Name, ss.hub.Has(grant.Name)))
 	if ss.carried(grant.Name) {
 		ss.handOver(ctx, grant.Name, log)
 		return true

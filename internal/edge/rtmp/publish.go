@@ -12,6 +12,7 @@ import (
 	"livego/internal/live"
 	"livego/internal/media"
 	"livego/internal/netx"
+	"livego/internal/obs"
 	"livego/internal/rtmp"
 	"livego/internal/stream"
 )
@@ -159,10 +160,11 @@ func (ss *session) refuse(what, code string, err error) {
 }
 
 func (ss *session) noteRefusal(what string, err error) {
+	app := obs.MaskKeys(ss.req.App) // it may be a key in the wrong place
 	if kind := live.KindOf(err); kind == live.Internal {
-		ss.log.Error(what+" failed", "app", ss.req.App, "err", err)
+		ss.log.Error(what+" failed", "app", app, "err", err)
 	} else {
-		attrs := []any{"app", ss.req.App, "kind", kind.String()}
+		attrs := []any{"app", app, "kind", kind.String()}
 		if code := live.CodeOf(err); code != "" {
 			attrs = append(attrs, "code", string(code))
 		}
