@@ -146,7 +146,7 @@ func TestCanary(t *testing.T) {
 	// for it is told that it is not there. The log shows it to others.
 	glued := strings.Repeat("gLuEdKeY", 6)
 	for _, target := range []string{
-		s.RTMP("live" + glued), s.RTMP(glued + glued), s.RTMP(glued + "/" + glued + glued), s.RTMP(glued + "_x") + "?token=" + glued,
+		s.RTMP("live" + glued), s.RTMP(glued + glued), s.RTMP(glued + "/" + glued + glued), s.RTMP(glued+"_x") + "?token=" + glued,
 		"rtmp://" + s.Addr("rtmp_addr") + "/" + glued + "_x/x", "rtmp://" + s.Addr("rtmp_addr") + "/live" + glued + "/" + glued,
 	} {
 		s.PushTo(src.File(t), target).Wait(patience)

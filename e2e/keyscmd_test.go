@@ -114,12 +114,28 @@ func TestKeysOfEarlierServer(t *testing.T) {
 	key := strings.Repeat("aB3dEf7h", 6)
 	r.Do("SET", "movie", key)
 	r.Do("SET", key, "movie")
+	odd := strings.Repeat("oDdKeY00", 6)
+	r.Do("SET", "my room", odd)
+	r.Do("SET", odd, "my room")
 	r.Do("SET", "half", strings.Repeat("zzzzzzzz", 6))
 	s := rig.Start(t, rig.Options{Flags: []string{"--redis_addr=" + r.Addr()}})
-	p := rig.Livego(t, t.TempDir(), nil, "keys", "import", "--from-redis="+r.Addr(), "--data_dir="+s.DataDir, "--api_addr="+s.Addr("api_addr"))
+	importing := []string{"keys", "import", "--from-redis=" + r.Addr(), "--data_dir=" + s.DataDir, "--api_addr=" + s.Addr("api_addr")}
+	p := rig.Livego(t, t.TempDir(), nil, importing...)
+	if code := p.Wait(patience); code != 1 {
+		t.Errorf("import with a name that is refused: exit code %d", code)
+	}
+	for _, want := range []string{
+		"found 2 rooms with a key; passed over 1 that nothing confirms", "1 keys added",
+		`not taken: room name "my room" has a character outside A-Z a-z 0-9 . _ -; import it under another name with --rename 'my room=NEW'`,
+	} {
+		if !strings.Contains(p.Stderr(), want) {
+			t.Errorf("import says %s, want %s", p.Stderr(), want)
+		}
+	}
+	p = rig.Livego(t, t.TempDir(), nil, append(importing, "--rename", "my room=my-room")...)
 	p.OK(patience)
-	if !strings.Contains(p.Stderr(), "found 1 rooms with a key; passed over 1") || !strings.Contains(p.Stderr(), "1 keys added") {
-		t.Errorf("import says %s", p.Stderr())
+	if !strings.Contains(p.Stderr(), "1 keys added, 1 were there already") || s.Key("my-room") != odd {
+		t.Errorf("import with a new name says %s", p.Stderr())
 	}
 	if s.Key("movie") != key {
 		t.Error("the room has another key than before")

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -232,13 +234,14 @@ func (c keysExportCmd) Run(e *env) error {
 }
 
 type keysImportCmd struct {
-	File      string `arg:"" optional:"" help:"A file of keys. None: standard input."`
-	FromRedis string `name:"from-redis" help:"Take the keys that an earlier server of this name left in the Redis at this address, instead of a file's." placeholder:"URL"`
+	File      string   `arg:"" optional:"" help:"A file of keys. None: standard input."`
+	FromRedis string   `name:"from-redis" help:"Take the keys that an earlier server of this name left in the Redis at this address, instead of a file's." placeholder:"URL"`
+	Rename    []string `sep:"none" help:"With --from-redis: take the room OLD over as NEW; for names that are refused now. May be given several times." placeholder:"OLD=NEW"`
 }
 
 // Run stores keys as they are, and says what came of it. Keys that were not taken make it fail.
 func (c keysImportCmd) Run(e *env) error {
-	keys, err := c.keys(e)
+	keys, refused, err := c.keys(e)
 	if err != nil {
 		return reason(err)
 	}
@@ -248,36 +251,99 @@ func (c keysImportCmd) Run(e *env) error {
 		return err
 	})
 	fmt.Fprintf(e.stderr, "livego: %d keys added, %d were there already\n", report.Added, report.Same)
-	for _, r := range report.Refused {
+	for _, r := range append(refused, report.Refused...) {
 		err = errors.Join(err, errors.New("not taken: "+r))
 	}
 	return err
 }
 
-func (c keysImportCmd) keys(e *env) ([]live.Key, error) {
+// keys returns the keys to store, and what is said of those that cannot be.
+func (c keysImportCmd) keys(e *env) (keys []live.Key, refused []string, err error) {
 	if c.FromRedis == "" {
+		if len(c.Rename) > 0 {
+			return nil, nil, &failure{exitUsage, errors.New("--rename goes with --from-redis: in a file of keys, change the name")}
+		}
 		in := io.Reader(os.Stdin)
 		if c.File != "" {
 			f, err := os.Open(c.File)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			defer f.Close()
 			in = f
 		}
-		return keyfile.Decode(in)
+		keys, err = keyfile.Decode(in)
+		return keys, nil, err
+	}
+	names, err := newNames(c.Rename)
+	if err != nil {
+		return nil, nil, &failure{exitUsage, err}
 	}
 	cfg, err := e.load()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), keysTimeout)
 	defer cancel()
-	keys, halves, err := app.EarlierKeys(ctx, cfg, c.FromRedis)
-	if err == nil {
-		fmt.Fprintf(e.stderr, "livego: found %d rooms with a key; passed over %d that nothing confirms\n", len(keys), halves)
+	found, halves, err := app.EarlierKeys(ctx, cfg, c.FromRedis)
+	if err != nil {
+		return nil, nil, err
 	}
-	return keys, err
+	fmt.Fprintf(e.stderr, "livego: found %d rooms with a key; passed over %d that nothing confirms\n", len(found), halves)
+	return rename(found, names)
+}
+
+// newNames reads --rename: the new name of each room, by the old one. A new name has no "=", an old one may.
+func newNames(list []string) (map[string]string, error) {
+	names := map[string]string{}
+	for _, pair := range list {
+		i := strings.LastIndexByte(pair, '=')
+		if i <= 0 {
+			return nil, fmt.Errorf("--rename: %q is not of the form OLD=NEW", pair)
+		}
+		from, to := pair[:i], pair[i+1:]
+		if err := live.CheckRoom(to); err != nil {
+			return nil, fmt.Errorf("--rename: %s", live.Reason(err))
+		}
+		if _, twice := names[from]; twice {
+			return nil, fmt.Errorf("--rename: the room %q is given twice", from)
+		}
+		names[from] = to
+	}
+	return names, nil
+}
+
+// rename returns the keys of an earlier server with the new names of their rooms, and what is said of rooms whose name is refused.
+func rename(found []live.Key, names map[string]string) (keys []live.Key, refused []string, err error) {
+	used := map[string]string{} // new name -> old name
+	for _, k := range found {
+		old := k.Room
+		if to, ok := names[old]; ok {
+			k.Room = to
+		}
+		delete(names, old)
+		if err := live.CheckRoom(k.Room); err != nil {
+			refused = append(refused, fmt.Sprintf("%s; import it under another name with --rename %s", live.Reason(err), quote(old+"=NEW")))
+			continue
+		}
+		if other, ok := used[k.Room]; ok {
+			return nil, nil, fmt.Errorf("the rooms %q and %q would both be called %s", other, old, k.Room)
+		}
+		used[k.Room] = old
+		keys = append(keys, k)
+	}
+	for old := range names {
+		return nil, nil, fmt.Errorf("--rename: this Redis has no room %q with a key", old)
+	}
+	return keys, refused, nil
+}
+
+// quote returns s as a word of the shell.
+func quote(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
+		return strconv.Quote(s) // for $'...' of some shells; no shell has a better way
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
 // keyStore is the store itself.

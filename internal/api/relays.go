@@ -11,7 +11,7 @@ import (
 	"livego/internal/live"
 )
 
-// relay serves /control/push and /control/pull: oper=start|stop&app=A&name=N&url=U.
+// relay serves /control/push and /control/pull: oper=start|stop&app=A&name=N&url=U. Without oper it starts.
 func (s *server) relay(direction string) func(*http.Request, url.Values) (any, error) {
 	return func(r *http.Request, args url.Values) (any, error) {
 		oper, w, err := s.relayOf(direction, r.URL.Path, args)
@@ -42,6 +42,9 @@ func (s *server) relayOf(direction, path string, args url.Values) (oper string, 
 		if *to, _, err = argument(args, name); err != nil {
 			return "", w, err
 		}
+	}
+	if oper == "" {
+		oper = "start" // as scripts for the earlier server of this name have it
 	}
 	if oper != "start" && oper != "stop" || w.Name.App == "" || w.Name.Room == "" || w.URL == "" {
 		return "", w, live.Errorf(live.Invalid, "url: %s?oper=start|stop&app=<APP>&name=<ROOM_NAME>&url=<URL>", path)

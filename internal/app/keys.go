@@ -28,7 +28,7 @@ func OpenKeys(cfg config.Config) (Keys, error) {
 }
 
 // EarlierKeys returns the keys that an earlier server of this name left in the Redis at addr, and how many values there looked like
-// half of one.
+// half of one. A room has the name that it had, which may be refused now.
 func EarlierKeys(ctx context.Context, cfg config.Config, addr string) ([]live.Key, int, error) {
 	a, err := redisurl.Parse(addr, cfg.RedisPwd)
 	if err != nil {

@@ -11,12 +11,16 @@ import (
 	"livego/internal/live"
 )
 
-// maxEarlier bounds how many values are looked at for keys of the earlier server.
-const maxEarlier = 1_000_000
+const (
+	// maxEarlier bounds how many values are looked at for keys of the earlier server.
+	maxEarlier = 1_000_000
+	// maxEarlierName bounds the name of a room of the earlier server, in bytes. That server had no rule for names.
+	maxEarlierName = 1024
+)
 
 // Earlier returns the keys that an earlier server of this name has left in this Redis, as default keys for every app: plain strings,
-// one that leads from a room to its key and one back. Only pairs that confirm each other count; it changes nothing. The number is
-// how many values looked like half of a pair.
+// one that leads from a room to its key and one back. Only pairs that confirm each other count; it changes nothing. A room has the
+// name that it had, which live.CheckRoom may refuse. The number is how many values looked like half of a pair.
 func (s *Store) Earlier(ctx context.Context) (keys []live.Key, halves int, err error) {
 	var cursor uint64
 	seen := map[string]bool{}
@@ -35,7 +39,7 @@ func (s *Store) Earlier(ctx context.Context) (keys []live.Key, halves int, err e
 		names = slices.DeleteFunc(names, func(n string) bool {
 			again := seen[n] // a scan may give a name twice
 			seen[n] = true
-			return again || live.CheckRoom(n) != nil || strings.HasPrefix(n, prefix)
+			return again || n == "" || live.LooksLikeKey(n) || strings.HasPrefix(n, prefix)
 		})
 		pairs, half, err := s.confirm(ctx, names)
 		if err != nil {
@@ -84,7 +88,7 @@ func (s *Store) texts(ctx context.Context, names []string) ([]string, error) {
 	err := s.do(ctx, func(ctx context.Context) error {
 		pipe := s.client.Pipeline()
 		for i, name := range names {
-			values[i] = pipe.GetRange(ctx, name, 0, live.MaxName)
+			values[i] = pipe.GetRange(ctx, name, 0, maxEarlierName)
 		}
 		if _, err := pipe.Exec(ctx); !isForeign(err) {
 			return err

@@ -17,7 +17,11 @@ func TestEarlier(t *testing.T) {
 	r.do("SET", "half", live.NewSecret())
 	r.do("SET", live.NewSecret(), "half-too")
 	r.do("SET", "stolen", a) // leads to the key of another
-	pair("../bad", live.NewSecret())
+	bad, unicode, long := live.NewSecret(), live.NewSecret(), live.NewSecret()
+	pair("../bad", bad)
+	pair("a room é", unicode)
+	pair(strings.Repeat("x", 500), long)
+	pair(strings.Repeat("y", 2000), live.NewSecret()) // longer than any that is looked at
 	pair("short", "k")
 	r.do("SET", "session:1", "x")
 	r.do("HSET", "hash", "a", "b")
@@ -28,12 +32,18 @@ func TestEarlier(t *testing.T) {
 	s := open(t, r.addr)
 	mustGet(t, s, "new") // livego's own is not taken for the earlier server's
 	keys, halves, err := s.Earlier(t.Context())
-	if err != nil || len(keys) != 2 || halves != 2 {
-		t.Fatalf("%d keys and %d halves, %v; want 2 and 2", len(keys), halves, err)
+	if err != nil || len(keys) != 5 || halves != 3 {
+		t.Fatalf("%d keys and %d halves, %v; want 5 and 3", len(keys), halves, err)
 	}
-	for i, want := range []live.Key{{Room: "movie", Secret: a}, {Room: "other", Secret: b}} {
+	for i, want := range []live.Key{
+		{Room: "../bad", Secret: bad}, {Room: "a room é", Secret: unicode}, {Room: "movie", Secret: a}, {Room: "other", Secret: b},
+		{Room: strings.Repeat("x", 500), Secret: long},
+	} {
 		if keys[i] != want {
 			t.Errorf("key %d is %+v, want %+v", i, keys[i], want)
+		}
+		if live.CheckRoom(want.Room) != nil {
+			continue
 		}
 		if k, err := s.Add(t.Context(), keys[i]); err != nil || k.Secret != want.Secret {
 			t.Errorf("Add beside the old values: %v", err)

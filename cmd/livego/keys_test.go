@@ -1,0 +1,58 @@
+package main
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"livego/internal/live"
+)
+
+// TestRename gives rooms of an earlier server new names.
+func TestRename(t *testing.T) {
+	found := []live.Key{{Room: "a=b", Secret: "1"}, {Room: "it's", Secret: "2"}, {Room: "movie", Secret: "3"}, {Room: "tab\there", Secret: "4"}}
+	for _, c := range []struct {
+		name    string
+		rename  []string
+		want    string // room:secret of each that is taken
+		refused []string
+		err     string
+	}{
+		{"nothing", nil, "movie:3", []string{"--rename 'a=b=NEW'", `--rename 'it'\''s=NEW'`, `--rename "tab\there=NEW"`}, ""},
+		{"one", []string{"a=b=ab"}, "ab:1 movie:3", []string{"it's", "tab"}, ""},
+		{"all", []string{"a=b=ab", "it's=its", "tab\there=tab", "movie=film"}, "ab:1 its:2 film:3 tab:4", nil, ""},
+		{"to one that is there", []string{"a=b=movie"}, "", nil, `the rooms "a=b" and "movie" would both be called movie`},
+		{"of none", []string{"x=y"}, "", nil, `--rename: this Redis has no room "x" with a key`},
+		{"to a bad name", []string{"a=b=a b"}, "", nil, `--rename: room name "a b" has a character`},
+		{"without =", []string{"movie"}, "", nil, `--rename: "movie" is not of the form OLD=NEW`},
+		{"twice", []string{"movie=a", "movie=b"}, "", nil, `--rename: the room "movie" is given twice`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			names, err := newNames(c.rename)
+			var keys []live.Key
+			var refused []string
+			if err == nil {
+				keys, refused, err = rename(found, maps.Clone(names))
+			}
+			if c.err != "" {
+				if err == nil || !strings.HasPrefix(err.Error(), c.err) {
+					t.Errorf("got the error %v, want %s", err, c.err)
+				}
+				return
+			}
+			var got []string
+			for _, k := range keys {
+				got = append(got, k.Room+":"+k.Secret)
+			}
+			if err != nil || strings.Join(got, " ") != c.want || len(refused) != len(c.refused) {
+				t.Fatalf("got %q, refused %q, %v", got, refused, err)
+			}
+			for _, want := range c.refused {
+				if !slices.ContainsFunc(refused, func(r string) bool { return strings.Contains(r, want) }) {
+					t.Errorf("refused %q, want %s", refused, want)
+				}
+			}
+		})
+	}
+}
