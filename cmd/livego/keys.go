@@ -121,6 +121,9 @@ func (c keysMakeCmd) Run(e *env) error {
 	}
 	return e.withKeys(func(ctx context.Context, ring keyring) error {
 		made, err := ring.add(ctx, k)
+		if live.KindOf(err) == live.Conflict && k.Label == "" {
+			return fmt.Errorf("%s\n  livego keys make %s --label=NAME\n  livego keys reset %s", live.Reason(err), k.Room, k.Room)
+		}
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -34,8 +35,10 @@ type commands struct {
 	Probe       probeCmd   `cmd:"" help:"Tell what is in a file or a live stream, and what is wrong with it."`
 	Bench       benchCmd   `cmd:"" help:"Measure a server: publish a stream, play it many times over."`
 	Version     versionCmd `cmd:"" help:"Tell what was built, and exit."`
+	Help        helpCmd    `cmd:"" help:"Show the help of a command."`
 
 	CheckConfigFlag bool `name:"check-config" help:"The same as the command."`
+	VersionFlag     bool `name:"version" short:"v" help:"The same as the command."`
 }
 
 // An env is what a command has of the world.
@@ -84,11 +87,15 @@ func parse(args, environ []string, stdout, stderr io.Writer) error {
 		kong.Description(tour),
 		kong.Embed(settings.Interface()),
 		kong.Writers(stdout, stderr),
+		kong.Help(printHelp),
 		kong.ConfigureHelp(kong.HelpOptions{FlagsLast: true, NoAppDescFormat: true, WrapUpperBound: 120}),
 		kong.Exit(func(int) { helped = true }), // --help calls it, and goes on
 	)
 	if err != nil {
 		return err // a mistake in the structs above
+	}
+	if len(args) > 0 && args[0] == "help" {
+		args = append(slices.Clone(args[1:]), "--help")
 	}
 	ctx, err := parser.Parse(underscored(args))
 	switch {
@@ -98,10 +105,44 @@ func parse(args, environ []string, stdout, stderr io.Writer) error {
 		return &failure{exitUsage, fmt.Errorf("%w (see livego --help)", err)}
 	}
 	e := &env{flags: given(settings), environ: environ, stdout: stdout, stderr: stderr}
-	if c.CheckConfigFlag {
+	switch {
+	case c.VersionFlag:
+		return c.Version.Run(e)
+	case c.CheckConfigFlag:
 		return c.CheckConfig.Run(e)
 	}
 	return ctx.Run(e)
+}
+
+// helpCmd is in the list of commands, and is not run: parse makes --help of it.
+type helpCmd struct {
+	Command []string `arg:"" optional:"" help:"The command, such as keys make."`
+}
+
+// Run says how to ask: flags came before.
+func (c helpCmd) Run(*env) error {
+	return &failure{exitUsage, errors.New(strings.TrimSpace("help comes first: livego help " + strings.Join(c.Command, " ")))}
+}
+
+// printHelp prints the help of a command with the flags of its own. Those of the settings, which each command takes, are in the help
+// of livego and of serve, which is what they are for.
+func printHelp(o kong.HelpOptions, ctx *kong.Context) error {
+	command := ctx.Selected()
+	if command == nil || command.Name == "serve" {
+		return kong.DefaultHelpPrinter(o, ctx)
+	}
+	settings := map[string]bool{"check-config": true, "version": true}
+	for _, s := range config.Settings() {
+		settings[s.Key] = true
+	}
+	for _, f := range ctx.Model.Flags {
+		f.Hidden = f.Hidden || settings[f.Name]
+	}
+	if err := kong.DefaultHelpPrinter(o, ctx); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(ctx.Stdout, "\nIt also takes the settings of the server, such as --config_file and --data_dir: see livego serve --help.")
+	return err
 }
 
 // load reads the settings of all sources, and writes warnings to stderr.

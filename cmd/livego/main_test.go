@@ -14,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"livego/internal/app"
 	"livego/internal/config"
 )
 
@@ -67,8 +68,19 @@ func TestCommands(t *testing.T) {
 		{"keys make movie --label=x --expires=yesterday", nil, 2, "", "livego: --expires must be a time to come such as 2030-01-31T12:00:00Z, or a duration such as 24h\n"},
 		{"--hsl_addr :1", nil, 2, "", "livego: unknown flag --hsl_addr, did you mean \"--hls_addr\"? (see livego --help)\n"},
 		{"fly", nil, 2, "", "livego: unexpected argument fly (see livego --help)\n"},
-		{"version", nil, 0, "livego ", ""},
+		{"version", nil, 0, "livego " + app.Version() + " ", ""},
+		{"--version", nil, 0, "livego " + app.Version() + " ", ""},
+		{"-v", nil, 0, "livego " + app.Version() + " ", ""},
 		{"--help", nil, 0, "Usage: livego", ""},
+		{"-h", nil, 0, "Usage: livego", ""},
+		{"help", nil, 0, "Usage: livego", ""},
+		{"help help", nil, 0, "Usage: livego help", ""},
+		{"help keys make", nil, 0, "Usage: livego keys make <room>", ""},
+		{"--level=debug help keys", nil, 2, "", "livego: help comes first: livego help keys\n"},
+		{"help fly", nil, 2, "", "livego: unexpected argument fly (see livego --help)\n"},
+		{"keys make movie --api_addr=127.0.0.1:1", nil, 0, "", ""},
+		{"keys make movie --api_addr=127.0.0.1:1", nil, 1, "", "livego: room movie has a default key already: a further key needs a label, and a reset makes a new default key\n" +
+			"  livego keys make movie --label=NAME\n  livego keys reset movie\n"},
 		{"bench --viewers 0", nil, 2, "", "livego: --viewers, --streams and --duration must be above zero, --settle, --join and --check not below\n"},
 		{"push film.mp4", nil, 2, "", "livego: push takes one file or more, and at the end the room or the address to push to\n"},
 		{"push --times 0 film.mp4 movie", nil, 2, "", "livego: --times must be 1 or more\n"},
@@ -100,6 +112,33 @@ func TestHelpTeaches(t *testing.T) {
 		if !strings.Contains(out, "--"+s.Key) {
 			t.Errorf("--help does not list %s", s.Key)
 		}
+	}
+}
+
+// TestHelpOfCommands holds the help of each command to its own flags: the settings are in the help of livego and of serve.
+func TestHelpOfCommands(t *testing.T) {
+	for command, own := range map[string]string{
+		"check-config": "Usage: livego check-config", "keys": "keys import", "keys make": "--label", "keys import": "--rename", "token play": "--viewers",
+		"push": "--loop", "probe": "--json", "bench": "--play-only", "version": "Usage: livego version",
+	} {
+		var stdout strings.Builder
+		if code := run(strings.Fields(command+" --help"), nil, &stdout, io.Discard); code != 0 {
+			t.Errorf("%s --help: exit code %d", command, code)
+		}
+		out := stdout.String()
+		if lines := strings.Count(out, "\n"); lines > 100 || !strings.Contains(out, own) || !strings.Contains(out, "livego serve --help") {
+			t.Errorf("%s --help has %d lines:\n%s", command, lines, out)
+		}
+		for _, s := range config.Settings() {
+			if strings.Contains(out, "  --"+s.Key+"=") || strings.Contains(out, "  --[no-]"+s.Key) {
+				t.Errorf("%s --help lists the setting %s", command, s.Key)
+			}
+		}
+	}
+	var stdout strings.Builder
+	run([]string{"serve", "--help"}, nil, &stdout, io.Discard)
+	if !strings.Contains(stdout.String(), "--rtmp_addr=") {
+		t.Errorf("serve --help does not list the settings:\n%s", &stdout)
 	}
 }
 

@@ -154,6 +154,9 @@ func refusalOf(status int, data []byte) error {
 	if json.Unmarshal(data, &said) != nil || said.Detail+said.Data == "" {
 		return fmt.Errorf("the server answers %d", status)
 	}
+	if status == http.StatusConflict {
+		return live.Errorf(live.Conflict, "the server says: %s", said.Detail+said.Data)
+	}
 	return fmt.Errorf("the server says: %s", said.Detail+said.Data)
 }
 

@@ -13,7 +13,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -214,7 +213,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) (err error) {
 		Mint: auth.Mint{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP: "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
 		RTMPS: baseURL(cfg.EnableRTMPS, "rtmps://", cfg.RTMPSAddr), HTTPS: baseURL(cfg.EnableHTTPS, "https://", cfg.HTTPSAddr),
-		PublicURL: cfg.PublicURL, StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: version(),
+		PublicURL: cfg.PublicURL, StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: Version(),
 		Recordings: recordings,
 	})
 	return nil
@@ -517,13 +516,4 @@ func appsByName(apps []config.App) map[string]config.App {
 		m[app.Name] = app
 	}
 	return m
-}
-
-// version returns what was built, "" when that is not known.
-func version() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok || info.Main.Version == "(devel)" {
-		return ""
-	}
-	return info.Main.Version
 }

@@ -251,7 +251,7 @@ func (o *Outbox) bring(ctx context.Context, id string, events []Event) bool {
 			o.opt.Log.Warn("events are refused for good", "status", status, "events", len(events))
 			return true
 		case ctx.Err() == nil:
-			o.opt.Log.Warn("events are not taken", "status", status, "err", err, "again in", pause.String())
+			o.opt.Log.Warn("events are not taken", "status", status, "err", err, "retry_in", pause)
 		}
 		select {
 		case <-time.After(pause/2 + rand.N(pause/2)): //nolint:forbidigo // jitter, no secret

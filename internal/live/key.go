@@ -174,3 +174,11 @@ func LooksLikeKey(s string) bool {
 	}
 	return true
 }
+
+// Taken returns the Error for a key whose room has one of this label already.
+func Taken(k Key) error {
+	if k.Label == "" {
+		return Errorf(Conflict, "room %s has a default key already: a further key needs a label, and a reset makes a new default key", k.Room)
+	}
+	return Errorf(Conflict, "room %s has a key %q already", k.Room, k.Label)
+}

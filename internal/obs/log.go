@@ -29,6 +29,7 @@ func New(w io.Writer, o LogOptions) *slog.Logger {
 	opt := &slog.HandlerOptions{Level: level(o.Level), ReplaceAttr: redactAttr}
 	switch {
 	case o.Format == "json":
+		opt.ReplaceAttr = jsonAttr
 		return slog.New(slog.NewJSONHandler(w, opt))
 	case o.Format == "text" || !o.TTY:
 		return slog.New(slog.NewTextHandler(w, opt))
@@ -71,6 +72,15 @@ func redactAttr(groups []string, a slog.Attr) slog.Attr {
 		}
 	}
 	return a
+}
+
+// jsonAttr also writes durations in seconds, as the rest of livego's JSON has them; slog writes nanoseconds.
+func jsonAttr(groups []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		a.Value = slog.Float64Value(a.Value.Duration().Seconds())
+		return a
+	}
+	return redactAttr(groups, a)
 }
 
 // terminalAttr also keeps values from steering the terminal; the other formats quote them by themselves.

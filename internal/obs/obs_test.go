@@ -95,6 +95,17 @@ func TestMessagesMayTeach(t *testing.T) {
 	}
 }
 
+// TestDurations writes a duration as seconds where programs read it, and with its unit where people do.
+func TestDurations(t *testing.T) {
+	for format, want := range map[string]string{"json": `"took":1.5,"g":{"left":-0.25}`, "text": "took=1.5s g.left=-250ms"} {
+		var b strings.Builder
+		New(&b, LogOptions{Format: format}).Info("m", "took", 1500*time.Millisecond, slog.Group("g", "left", -250*time.Millisecond))
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%s: %s, want %s", format, b.String(), want)
+		}
+	}
+}
+
 // TestLogIsOneLine writes values that would break a line or steer a terminal.
 func TestLogIsOneLine(t *testing.T) {
 	for _, o := range []LogOptions{{Format: "json"}, {Format: "text"}, {Format: "auto", TTY: true}} {

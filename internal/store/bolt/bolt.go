@@ -108,7 +108,7 @@ func (s *Store) Add(ctx context.Context, k live.Key) (live.Key, error) {
 	k = k.Complete()
 	err := s.update(ctx, func(t tables) error {
 		if t.rooms.Get(roomKey(k.Room, k.App, k.Label)) != nil {
-			return live.Errorf(live.Conflict, "room %s has a key %q already", k.Room, k.Label)
+			return live.Taken(k)
 		}
 		if t.keys.Get([]byte(k.ID)) != nil || t.digests.Get(k.Digest[:]) != nil {
 			return live.Errorf(live.Conflict, "this key is in the store already")

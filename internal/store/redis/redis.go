@@ -174,7 +174,7 @@ func (s *Store) Add(ctx context.Context, k live.Key) (live.Key, error) {
 	err := s.update(ctx, k.Room, func(keys []live.Key) (result, error) {
 		switch {
 		case place(keys, k.App, k.Label) >= 0:
-			return result{}, live.Errorf(live.Conflict, "room %s has a key %q already", k.Room, k.Label)
+			return result{}, live.Taken(k)
 		case slices.ContainsFunc(keys, func(o live.Key) bool { return o.ID == k.ID || o.Secret == k.Secret }):
 			return result{}, errTaken
 		case len(keys) >= live.MaxKeys:
