@@ -149,7 +149,7 @@ func TestStream(t *testing.T) {
 
 // TestSlowHTTP2 has a viewer by HTTP/2 take a frame in longer than he may take nothing.
 func TestSlowHTTP2(t *testing.T) {
-	const timeout, size, piece = 400 * time.Millisecond, 12 << 20, 1 << 20 // 4 MiB of it are on their way at once
+	const timeout, size, piece = time.Second, 12 << 20, 1 << 20 // 4 MiB of it are on their way at once
 	hub, srv := sceneWith(t, true, timeout)
 	p := publish(t, hub)
 	p.Write(video(0, strings.Repeat("x", size), true))
