@@ -27,6 +27,7 @@ type damage struct {
 	picture func(n int, payload []byte) []byte // changes the payload of picture n; nil: none
 	sound   func(payload []byte) []byte        // changes the body of an AAC frame; nil: none
 	bare    bool                               // the AAC configuration is left out
+	annexB  bool                               // the configuration of H.264 has start codes too
 	clean   bool                               // what viewers see is what ffmpeg decodes of the undamaged file, not of this one
 	audio   string                             // what viewers hear: "" is what was sent, else "silence" or "nothing"
 
@@ -54,6 +55,7 @@ func damages() []damage {
 		{name: "damaged SEI", sample: sample.AV, picture: around(unit(6, 6, 0xff, 0xff, 0xff, 0x80))},
 		{name: "forbidden bit", sample: sample.AV, picture: around(unit(0x81, 1, 2)), skipped: map[string]int{"damaged_unit": 75}},
 		{name: "start codes for lengths", sample: sample.AV, picture: startCodes},
+		{name: "start codes in the configuration too", sample: sample.AV, picture: startCodes, annexB: true},
 		{name: "one picture cut", sample: sample.AV, picture: func(n int, p []byte) []byte {
 			if n == 24 { // the last before a keyframe
 				return p[:len(p)-1]
@@ -81,6 +83,14 @@ func startCodes(_ int, p []byte) []byte {
 	return out
 }
 
+// setsOf returns the one SPS and the one PPS of an AVCDecoderConfigurationRecord with start codes.
+func setsOf(record []byte) []byte {
+	sps := record[8 : 8+int(record[6])<<8+int(record[7])]
+	rest := record[8+len(sps)+1:]
+	pps := rest[2 : 2+int(rest[0])<<8+int(rest[1])]
+	return slices.Concat([]byte{0, 0, 0, 1}, sps, []byte{0, 0, 0, 1}, pps)
+}
+
 // adtsHeader returns the header of a raw frame of n bytes of AAC-LC, 44.1 kHz, stereo.
 func adtsHeader(n int) []byte {
 	n += 7
@@ -101,6 +111,8 @@ func (d damage) apply(f *essence.FLVFile) *essence.FLVFile {
 			continue
 		case tag.Type == essence.TagAudio && tag.IsHeader() && d.bare:
 			continue
+		case tag.Type == essence.TagVideo && tag.IsHeader() && d.annexB:
+			b = append(b[:5:5], setsOf(b[5:])...)
 		case tag.Type == essence.TagAudio && tag.IsFrame() && d.sound != nil:
 			b = append(b[:2:2], d.sound(b[2:])...)
 		case tag.Type == essence.TagVideo && tag.IsFrame() && d.picture != nil:

@@ -171,8 +171,12 @@ func TestTimeouts(t *testing.T) {
 			defer stop()
 			// Twice the longest time-out, and the rest for the machine.
 			p.NC.SetReadDeadline(time.Now().Add(2*2*time.Second + prompt))
-			if _, err := io.Copy(io.Discard, p.In.R); errors.Is(err, os.ErrDeadlineExceeded) {
+			var said bytes.Buffer
+			if _, err := io.Copy(&said, p.In.R); errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatal("the connection was not closed")
+			}
+			if c.at == publishing && !bytes.Contains(said.Bytes(), []byte("NetStream.Publish.Idle")) {
+				t.Errorf("it was told %q", said.Bytes())
 			}
 			if took := time.Since(began); took < c.least {
 				t.Errorf("it was closed after %v", took)

@@ -110,6 +110,26 @@ func Clean(t *media.Track, lengthSize int, payload []byte) (clean []byte, damage
 	return clean, damaged, err
 }
 
+// CleanConfig returns a configuration of c in the form of media.Track.Config where it comes in another that decoders know: the parameter
+// sets of H.264 and HEVC with start codes. Any other is returned as it is.
+func CleanConfig(c media.Codec, b []byte) []byte {
+	var build func([]byte) ([]byte, error)
+	switch {
+	case !nal.HasStartCode(b):
+		return b
+	case c == media.H264:
+		build = h264.ConfigFromAnnexB
+	case c == media.HEVC:
+		build = h265.ConfigFromAnnexB
+	default:
+		return b
+	}
+	if made, err := build(b); err == nil {
+		return made
+	}
+	return b
+}
+
 // Silence returns a frame of the audio track t in which nothing is heard, nil where there is none at hand. Shared: do not modify.
 func Silence(t *media.Track) []byte {
 	if t.Codec != media.AAC {

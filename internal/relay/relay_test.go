@@ -421,6 +421,49 @@ func TestPull(t *testing.T) {
 	}
 }
 
+// TestPullOddFLV pulls streams that players play though FLV has no word for them. What cannot be used of them is counted.
+func TestPullOddFLV(t *testing.T) {
+	unknown := func(b []byte) []byte { return append(flv.AppendTag(nil, 15, 0, []byte("unknown")), b...) }
+	wrongSize := func(b []byte) []byte { return append(b[:len(b)-4:len(b)-4], 0, 0, 0, 4) }
+	for name, change := range map[string]func([]byte) []byte{"unknown tag types": unknown, "wrong PreviousTagSize": wrongSize} {
+		t.Run(name, func(t *testing.T) {
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				w.Write(flv.FileHeader(true, true))
+				w.Write(change(flv.AppendTag(nil, flv.TypeVideo, 0, []byte{0x17, 1, 0, 0, 0, 1}))) // no picture without a configuration
+				playSound(r.Context(), -1, func(tag flv.Tag) error {
+					_, err := w.Write(change(flv.AppendTag(nil, tag.Type, tag.Timestamp, tag.Body)))
+					w.(http.Flusher).Flush()
+					return err
+				})
+			}))
+			t.Cleanup(srv.Close)
+			hub, m := newManager(t, nil)
+			if _, err := m.Start(t.Context(), live.Relay{Direction: live.Pull, Name: movie, URL: srv.URL + "/live/movie.flv"}); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			sub, err := hub.Subscribe(ctx, movie, stream.SubscribeOptions{Wait: patience})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer sub.Leave()
+			var buf [16]*media.Frame
+			for n := 0; n < 20; {
+				got, err := sub.Next(ctx, buf[:])
+				if err != nil {
+					t.Fatalf("after %d frames: %v", n, err)
+				}
+				n += got
+			}
+			info, _ := hub.Info(movie)
+			if len(info.Publishers) != 1 || info.Publishers[0].Skipped.Skipped[media.SkipNoConfig] != 1 || len(info.Publishers[0].Skipped.Unusable) != 1 {
+				t.Errorf("%+v", info.Publishers)
+			}
+		})
+	}
+}
+
 // TestBadUpstream has rows of P14: each fails in good time and with a reason.
 func TestBadUpstream(t *testing.T) {
 	for _, tt := range []struct {

@@ -239,7 +239,7 @@ func readMKV(r io.ReaderAt, size int64) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{Container: "matroska", Duration: m.Duration(), frames: m, streams: m.Streams, seek: m.Seek}
+	s := &Source{Container: "matroska", Duration: m.Duration(), frames: m, streams: m.Streams, seek: m.Seek, trouble: m.Trouble}
 	if m.DocType() == "webm" {
 		s.Container = "webm"
 	}

@@ -36,8 +36,8 @@ type Config struct {
 	SPS, PPS   [][]byte // NAL units, slices of the record
 }
 
-// ParseConfig reads an avcC record, which the result points into. Parameter sets that are cut off or empty are an error; that
-// there are none is not.
+// ParseConfig reads an avcC record, which the result points into. Parameter sets that are cut off are an error; that there are none is not,
+// and sets that are empty or of another type are passed over, as decoders do.
 func ParseConfig(avcC []byte) (*Config, error) {
 	if len(avcC) < 7 {
 		return nil, fmt.Errorf("avcC of %d bytes is too short", len(avcC))
@@ -58,7 +58,7 @@ func ParseConfig(avcC []byte) (*Config, error) {
 		return nil, err
 	}
 	if len(rest) == 0 {
-		return nil, errors.New("avcC ends before its PPS")
+		return c, nil // without a PPS
 	}
 	// What follows the PPS, chroma format and SPS extensions, repeats what the SPS says.
 	if c.PPS, _, err = parameterSets(rest[1:], int(rest[0]), TypePPS); err != nil {
@@ -71,15 +71,28 @@ func ParseConfig(avcC []byte) (*Config, error) {
 func parameterSets(b []byte, n, want int) (sets [][]byte, rest []byte, err error) {
 	for range n {
 		var set []byte
-		if set, b, err = nal.Cut(b, 2); err != nil {
+		if set, b, err = nal.Cut(b, 2); err != nil && !errors.Is(err, nal.ErrEmpty) {
 			return nil, nil, fmt.Errorf("avcC parameter set: %w", err)
 		}
-		if Type(set) != want {
-			return nil, nil, fmt.Errorf("avcC has a NAL unit of type %d in place of %d", Type(set), want)
+		if err == nil && Type(set) == want {
+			sets = append(sets, set)
 		}
-		sets = append(sets, set)
 	}
 	return sets, b, nil
+}
+
+// ConfigFromAnnexB returns the avcC record of the parameter sets in b, NAL units with start codes.
+func ConfigFromAnnexB(b []byte) ([]byte, error) {
+	var sps, pps [][]byte
+	for unit, rest := nal.NextAnnexB(b); unit != nil; unit, rest = nal.NextAnnexB(rest) {
+		switch Type(unit) {
+		case TypeSPS:
+			sps = append(sps, unit)
+		case TypePPS:
+			pps = append(pps, unit)
+		}
+	}
+	return BuildConfig(sps, pps)
 }
 
 // BuildConfig returns the avcC record of a stream with these parameter sets, NAL units without start codes, for access units

@@ -35,11 +35,10 @@ var configs = []struct {
 	{"version 0", "0064001effe000", SPS{}, ""},
 	{"length size 3", "0164001efee000", SPS{}, ""},
 	{"31 SPS announced", "0164001effff0002676400", SPS{}, ""},
-	{"SPS length 0", "0164001effe1000001000168", SPS{}, ""},
+	{"SPS length 0", "0164001effe1000001000168", SPS{}, "avc1.64001e"},
 	{"SPS length above rest", "0164001effe1ffff6764001e", SPS{}, ""},
-	{"no PPS count", "0164001effe100026764", SPS{}, ""},
 	{"255 PPS announced", "0164001effe0ff0001680001", SPS{}, ""},
-	{"PPS in place of SPS", "0164001effe100016800", SPS{}, ""},
+	{"PPS in place of SPS", "0164001effe100016800", SPS{}, "avc1.64001e"},
 }
 
 func unhex(t testing.TB, s string) []byte {
@@ -75,6 +74,28 @@ func TestConfig(t *testing.T) {
 				t.Errorf("SPS: %v\n%s", err, diff)
 			}
 		})
+	}
+}
+
+func TestConfigWithoutPPS(t *testing.T) {
+	whole := unhex(t, configs[0].avcC)
+	c, err := ParseConfig(whole[:8+0x1a])
+	if err != nil || len(c.SPS) != 1 || len(c.PPS) != 0 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+func TestConfigFromAnnexB(t *testing.T) {
+	c, err := ParseConfig(unhex(t, configs[0].avcC))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ConfigFromAnnexB(slices.Concat([]byte{0, 0, 0, 1}, c.SPS[0], []byte{0, 0, 1}, c.PPS[0], []byte{0, 0, 1, 6, 5}))
+	if err != nil || hex.EncodeToString(got) != configs[0].avcC {
+		t.Errorf("%x, %v", got, err)
+	}
+	if _, err := ConfigFromAnnexB(append([]byte{0, 0, 0, 1}, c.SPS[0]...)); err == nil {
+		t.Error("an SPS alone makes a record")
 	}
 }
 

@@ -47,13 +47,25 @@ func ParseConfig(hvcC []byte) (*Config, error) {
 		for range units {
 			var set []byte
 			var err error
-			if set, b, err = nal.Cut(b, 2); err != nil {
+			if set, b, err = nal.Cut(b, 2); errors.Is(err, nal.ErrEmpty) {
+				continue
+			}
+			if err != nil {
 				return nil, fmt.Errorf("hvcC parameter set: %w", err)
 			}
 			c.keep(set)
 		}
 	}
 	return c, nil
+}
+
+// ConfigFromAnnexB returns the hvcC record of the parameter sets in b, NAL units with start codes.
+func ConfigFromAnnexB(b []byte) ([]byte, error) {
+	var c Config
+	for unit, rest := nal.NextAnnexB(b); unit != nil; unit, rest = nal.NextAnnexB(rest) {
+		c.keep(unit)
+	}
+	return BuildConfig(c.VPS, c.SPS, c.PPS)
 }
 
 // keep files a NAL unit. SEI units, which some records hold, are of no use to us.

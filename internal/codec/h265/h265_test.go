@@ -54,7 +54,7 @@ var records = []struct {
 	{name: "V10 255 arrays", hvcC: record(3, 255, "\xA0\x00\x01\x00\x02\x40\x01")},
 	{name: "V10 65535 units", hvcC: record(3, 1, "\xA0\xFF\xFF\x00\x02\x40\x01")},
 	{name: "V10 unit above rest", hvcC: record(3, 1, "\xA0\x00\x01\xFF\xFF\x40\x01")},
-	{name: "V10 unit of length 0", hvcC: record(3, 1, "\xA0\x00\x01\x00\x00")},
+	{name: "V10 unit of length 0", hvcC: record(3, 1, "\xA0\x00\x01\x00\x00"), want: 4},
 	{name: "cut", hvcC: record(3, 0, "")[:44]},
 	{name: "empty"},
 }

@@ -44,6 +44,11 @@ func IsAnnexB(b []byte) bool {
 	}
 }
 
+// HasStartCode reports whether b begins with a start code of three or four bytes.
+func HasStartCode(b []byte) bool {
+	return bytes.HasPrefix(b, []byte{0, 0, 1}) || bytes.HasPrefix(b, []byte{0, 0, 0, 1})
+}
+
 // FromAnnexB returns the NAL units of b, a byte stream with start codes, behind length fields of four bytes.
 func FromAnnexB(b []byte) []byte {
 	out := make([]byte, 0, len(b)+4)

@@ -7,8 +7,8 @@ import "errors"
 // ErrMalformed is returned for a stream whose length fields do not add up.
 var ErrMalformed = errors.New("nal: length field beyond the end")
 
-// errEmpty is returned for a parameter set without a byte.
-var errEmpty = errors.New("nal: empty NAL unit")
+// ErrEmpty is returned by Cut for a NAL unit without a byte.
+var ErrEmpty = errors.New("nal: empty NAL unit")
 
 // Cut cuts one NAL unit off b, whose length field has lengthSize bytes, 1 to 4. Both results are slices of b. An empty NAL unit is an
 // error.
@@ -23,7 +23,7 @@ func Cut(b []byte, lengthSize int) (unit, rest []byte, err error) {
 	b = b[lengthSize:]
 	switch {
 	case n == 0:
-		return nil, b, errEmpty
+		return nil, b, ErrEmpty
 	case n > uint64(len(b)):
 		return nil, nil, ErrMalformed
 	}
@@ -35,7 +35,7 @@ func Cut(b []byte, lengthSize int) (unit, rest []byte, err error) {
 // in the length of b.
 func Next(b []byte, lengthSize int) (unit, rest []byte, err error) {
 	for len(b) >= max(lengthSize, 1) {
-		if unit, rest, err = Cut(b, lengthSize); !errors.Is(err, errEmpty) {
+		if unit, rest, err = Cut(b, lengthSize); !errors.Is(err, ErrEmpty) {
 			return unit, rest, err
 		}
 		b = rest

@@ -192,11 +192,12 @@ func (d *Demuxer) current(k media.Kind, id uint8) (*current, error) {
 
 // configure takes a configuration. One that is repeated, as many encoders do at each key frame, changes nothing.
 func (d *Demuxer) configure(k media.Kind, cur *current, p packet, arrived time.Time) error {
-	if cur.carries(p) && bytes.Equal(cur.track.Config, p.data) {
-		return nil
-	}
 	if len(p.data) > maxConfig {
 		return skipFor(media.SkipLimit, "%v configuration of %d bytes", p.codec, len(p.data))
+	}
+	p.data = codec.CleanConfig(p.codec, p.data)
+	if cur.carries(p) && bytes.Equal(cur.track.Config, p.data) {
+		return nil
 	}
 	t, lengthSize, err := newTrack(k, p)
 	if err != nil {

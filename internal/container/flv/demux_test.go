@@ -196,6 +196,8 @@ func rows() []row {
 			frame: frame(hevc, media.Key, true, hevcIDR+"\x00\x00\x00\x03\x7E\x01\xAA")},
 		{name: "AV1 reserved OBU and padding", messages: v("\x90av01"+av1C, "\x91av01"+"\x52\x01\xAA"+av1Key+"\x7A\x02\x00\x80\x00"),
 			frame: frame(av1, media.Key, true, "\x52\x01\xAA"+av1Key+"\x7A\x02\x00\x80\x00")},
+		{name: "V07 Annex B in the configuration too", messages: v("\x17\x00\x00\x00\x00\x00\x00\x00\x01"+avcC[8:29]+"\x00\x00\x00\x01"+avcC[32:], key+"\x00\x00\x00\x01\x67\x42\xC0\x0D\x00\x00\x01\x65\x88\x84"),
+			frame: frame(h264, media.Key, true, "\x00\x00\x00\x04\x67\x42\xC0\x0D\x00\x00\x00\x03\x65\x88\x84")},
 		{name: "V07 Annex B", messages: v(header, key+"\x00\x00\x00\x01\x65\x88"), skipped: true},
 		{name: "V02 Sorenson", messages: v("\x12\x00\x00"), frame: frame(opaque(media.Video, "sorenson"), media.Key, true, "\x12\x00\x00")},
 		{name: "V02 VP6 inter", messages: v("\x24\x00\x00"), frame: frame(opaque(media.Video, "vp6"), 0, false, "\x24\x00\x00")},

@@ -116,6 +116,8 @@ var files = []struct {
 	{"subtitles alone", header() + el(idSegment, el(idTracks, el(idTrackEntry, num(idTrackType, 17)))), "neither pictures nor sound in it"},
 	{"too many tracks", header() + el(idSegment, el(idTracks, strings.Repeat(audio("A_AAC", asc), maxTracks+1))), "more than 16 tracks"},
 	{"block of no track", av(cluster(0, block(9, 0, key, "x"), block(1, 0, key, idr))), "h264 aac | v0/0k"},
+	{"block cut between others", av(cluster(0, block(1, 0, key, idr), el(idSimpleBlock, "\x81\x00"), block(1, 40, 0, inter), block(2, 0, key|laceFixed<<1, "\x01aab"), block(2, 50, key, "aac"))),
+		"h264 aac | v0/0k v40/40 a50/50k 2 blocks make no sense, the first because: mkv: malformed block"},
 	{"block cut", av(cluster(0, el(idSimpleBlock, "\x81\x00"))), "malformed block"},
 	{"time beyond reason", av(cluster(1<<62, block(1, 0, key, idr))), "time stamps beyond reason"},
 	{"scale 0", header() + el(idSegment, el(idInfo, num(idTimestampScale, 0))), "a time scale beyond reason"},
@@ -155,6 +157,9 @@ func tell(r *Reader) string {
 			w += "k"
 		}
 		words = append(words, w)
+	}
+	if t := r.Trouble(); t != "" {
+		words = append(words, t)
 	}
 	if words[len(words)-1] == "|" {
 		words = append(words, "")

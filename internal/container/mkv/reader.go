@@ -27,6 +27,9 @@ type Reader struct {
 	cluster element // that is being read; pos is in it until its end
 	base    int64   // its timestamp, in ticks
 	ready   []*media.Frame
+
+	skipped uint64     // blocks
+	bad     blockError // why the first was
 }
 
 const (
@@ -220,14 +223,39 @@ func (r *Reader) block() error {
 			r.base = int64(min(n, math.MaxInt64/4))
 		case idSimpleBlock:
 			t, b, err := r.readBlock(e)
-			if t == nil {
-				return err
+			if t != nil {
+				err = r.unpack(t, b, nil)
 			}
-			return r.unpack(t, b, nil)
+			return r.skipBad(err)
 		case idBlockGroup:
-			return r.readGroup(e)
+			return r.skipBad(r.readGroup(e))
 		}
 	}
+}
+
+// A blockError says why a block cannot be used. The file goes on behind it.
+type blockError string
+
+func (e blockError) Error() string { return string(e) }
+
+// skipBad counts a blockError, and returns any other error.
+func (r *Reader) skipBad(err error) error {
+	bad, ok := errors.AsType[blockError](err)
+	if !ok {
+		return err
+	}
+	if r.skipped++; r.bad == "" {
+		r.bad = bad
+	}
+	return nil
+}
+
+// Trouble says what was skipped so far, "" if nothing.
+func (r *Reader) Trouble() string {
+	if r.skipped == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d blocks make no sense, the first because: %v", r.skipped, r.bad)
 }
 
 // readGroup reads a BlockGroup: a block with what is said of it.
@@ -264,7 +292,7 @@ type aboutBlock struct {
 // readBlock reads a block, from its time on (RFC 9559 section 10). The track is nil where nobody wants it.
 func (r *Reader) readBlock(e element) (*track, []byte, error) {
 	if e.size() > maxFrame {
-		return nil, nil, fmt.Errorf("mkv: a block of %d bytes is above the limit of %d", e.size(), maxFrame)
+		return nil, nil, blockError(fmt.Sprintf("mkv: a block of %d bytes is above the limit of %d", e.size(), maxFrame))
 	}
 	var head [16]byte
 	h := head[:min(int64(len(head)), e.size())]
@@ -273,7 +301,7 @@ func (r *Reader) readBlock(e element) (*track, []byte, error) {
 	}
 	number, used, err := varInt(h)
 	if err != nil || len(h) < used+3 {
-		return nil, nil, errors.New("mkv: malformed block")
+		return nil, nil, blockError("mkv: malformed block")
 	}
 	t := r.track(number)
 	if t == nil || t.stream.Track.Codec == media.Opaque {
@@ -291,7 +319,7 @@ func (r *Reader) unpack(t *track, b []byte, about *aboutBlock) error {
 	flags := b[2]
 	ticks := r.base + int64(int16(uint16(b[0])<<8|uint16(b[1])))
 	if ticks > math.MaxInt64/4/r.scale || ticks < -(1<<16) {
-		return errors.New("mkv: time stamps beyond reason")
+		return blockError("mkv: time stamps beyond reason")
 	}
 	frames, err := lace(b[3:], flags>>1&3)
 	if err != nil {
@@ -314,7 +342,7 @@ func (r *Reader) unpack(t *track, b []byte, about *aboutBlock) error {
 			f.Duration = t.length(f)
 		}
 		if i > 0 && f.Duration == 0 {
-			return errors.New("mkv: a lace whose frames have no duration")
+			return blockError("mkv: a lace whose frames have no duration")
 		}
 		at += f.Duration
 		r.ready = append(r.ready, f)
@@ -369,7 +397,7 @@ const (
 	laceEBML
 )
 
-var errLace = errors.New("mkv: malformed lace")
+var errLace error = blockError("mkv: malformed lace")
 
 // lace takes the frames of a block apart (RFC 9559 section 10.3). They point into b.
 func lace(b []byte, kind byte) ([][]byte, error) {
