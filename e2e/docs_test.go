@@ -39,7 +39,7 @@ func TestDocumentedSettings(t *testing.T) {
 		t.Fatalf("docs/settings.md has %d settings", len(settings))
 	}
 	setting := regexp.MustCompile(`^[a-z]+(?:[_.][a-z]+)*(?:_[a-z]+)+(?:: .*)?$`) // "rtmp_addr", "gop_num: 1"
-	for _, name := range []string{"README.md", "README.zh.md", "docs/operating.md", "docs/watching.md", "docs/keys.md"} {
+	for _, name := range []string{"README.md", "README.zh.md", "docs/operating.md", "docs/watching.md", "docs/keys.md", "docs/upgrading.md"} {
 		for _, m := range codeWord.FindAllStringSubmatch(document(t, name), -1) {
 			key, _, _ := strings.Cut(m[1], ":")
 			if setting.MatchString(m[1]) && !slices.Contains(settings, key) {
@@ -129,7 +129,7 @@ func TestDocumentedHTTP(t *testing.T) {
 
 // fences returns the marked code blocks of a document, in order.
 func fences(text string) (blocks []fence) {
-	for _, m := range regexp.MustCompile("(?ms)^<!-- test(: keeps running)? -->\n```sh\n(.*?)^```").FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile("(?ms)^ *<!-- test(: keeps running)? -->\n *```sh\n(.*?)^ *```").FindAllStringSubmatch(text, -1) {
 		blocks = append(blocks, fence{m[2], m[1] != ""})
 	}
 	return blocks
