@@ -185,6 +185,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) (err error) {
 		Conn: rtmp.Options{
 			HandshakeTimeout: cfg.HandshakeTimeout, CommandTimeout: cfg.CommandTimeout,
 			WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage), CheckApp: inner.CheckApp,
+			HTTPReply: httpReply(a.viewerListeners),
 		},
 		ReadTimeout: cfg.ReadTimeout, PlayWait: cfg.PlayWait, Drain: cfg.ShutdownTimeout, GOPs: gops,
 		Engine: a.engine, Fan: fanning, Log: a.log,
@@ -349,7 +350,7 @@ func (a *App) Run(ctx context.Context) error {
 		if l.secure {
 			serveHTTP(l, a.viewerServer())
 		} else {
-			serveHTTP(l, a.frontServer())
+			serveHTTP(l, a.frontServer(l))
 		}
 	}
 	for _, l := range a.apiListeners {

@@ -213,10 +213,10 @@ type webServer interface {
 	Close() error
 }
 
-// frontServer returns the server of a viewers' listener of plain TCP.
-func (a *App) frontServer() *front.Server {
+// frontServer returns the server of l, a viewers' listener of plain TCP.
+func (a *App) frontServer(l listener) *front.Server {
 	return front.New(a.viewerServer(), front.Options{
-		Leave: func(path string) bool { return strings.HasSuffix(path, ".flv") }, Stall: a.cfg.WriteTimeout,
+		Leave: func(path string) bool { return strings.HasSuffix(path, ".flv") }, Stall: a.cfg.WriteTimeout, Foreign: a.foreign(l),
 	})
 }
 

@@ -120,7 +120,7 @@ func (everybody) Allow(_ context.Context, r live.Request) (live.Grant, error) {
 // TestSameHLS has every kind of request that players make answered with the front and without, and compares the bytes.
 func TestSameHLS(t *testing.T) {
 	a := newHLS(t)
-	plain, fronted := start(t, a.viewerServer()), start(t, a.frontServer())
+	plain, fronted := start(t, a.viewerServer()), start(t, a.frontServer(listener{}))
 	var index, part string
 	seen := map[string]bool{}
 	for _, room := range []string{"movie", "private"} {
@@ -171,7 +171,7 @@ func TestSameHLS(t *testing.T) {
 // BenchmarkHLS has one player ask for what players ask for most, with the front and without.
 func BenchmarkHLS(b *testing.B) {
 	a := newHLS(b)
-	for name, srv := range map[string]webServer{"front": a.frontServer(), "nethttp": a.viewerServer()} {
+	for name, srv := range map[string]webServer{"front": a.frontServer(listener{}), "nethttp": a.viewerServer()} {
 		addr := start(b, srv)
 		index := "/live/" + regexp.MustCompile(`\S+index\.m3u8\?s=\S+`).FindString(ask(b, addr, "GET", "/live/movie.m3u8"))
 		playlist := ask(b, addr, "GET", index)

@@ -73,6 +73,9 @@ func (c *conn) run() {
 		if err != nil {
 			return
 		}
+		if first && c.foreign(head) {
+			return
+		}
 		if !c.parse(head) {
 			over = c.handOver()
 			return
@@ -90,6 +93,22 @@ func (c *conn) run() {
 		}
 		c.wait(c.srv.rest.IdleTimeout)
 	}
+}
+
+// foreign reports whether a client speaks another protocol than HTTP, with which nothing can be done.
+func (c *conn) foreign(head []byte) bool {
+	const rtmp, tls = 3, 0x16 // C0 of RTMP (RTMP 1.0 section 5.2.2), and a handshake record (RFC 8446 section 5.1)
+	told := c.srv.opt.Foreign
+	switch {
+	case len(head) == 0 || told == nil:
+		return false
+	case head[0] == rtmp:
+		told("RTMP", c.tcp.RemoteAddr())
+		return true
+	case head[0] == tls:
+		told("TLS", c.tcp.RemoteAddr())
+	}
+	return false
 }
 
 // log writes to the server's log of errors.

@@ -453,3 +453,29 @@ func TestSendWhileSendNow(t *testing.T) {
 		}
 	})
 }
+
+// TestHTTPReply has a client of HTTP be answered where there is an answer, and any other text, or the beginning of a method, not.
+func TestHTTPReply(t *testing.T) {
+	reply := []byte("HTTP/1.1 400 Bad Request\r\n\r\n")
+	for in, want := range map[string]string{
+		"GET / HTTP/1.1\r\nHost: x\r\n\r\n": string(reply), "OPTIONS * HTTP/1.1\r\n": string(reply), "GET": "", "G": "", "GETTY /": "", "text in lines\r\n": "", "\x03GET ": "",
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			ours, theirs := pipe(1 << 10)
+			c := NewServerConn(ours, Options{HTTPReply: reply})
+			theirs.Write([]byte(in))
+			done := make(chan error)
+			go func() {
+				_, err := c.Accept(t.Context())
+				c.Close()
+				done <- err
+			}()
+			synctest.Wait()
+			theirs.out.close() // the client has said all
+			got, _ := io.ReadAll(theirs)
+			if err := <-done; err == nil || string(got) != want {
+				t.Errorf("%q: answered %q, %v", in, got, err)
+			}
+		})
+	}
+}

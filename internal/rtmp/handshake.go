@@ -34,7 +34,7 @@ func serverHandshake(rw io.ReadWriter) error {
 	if _, err := io.ReadFull(rw, c0); err != nil {
 		return cut(err)
 	}
-	if err := checkVersion(c0[0]); err != nil {
+	if err := checkVersion(c0[0], "client"); err != nil {
 		return err
 	}
 	c1 := make([]byte, handshakeSize)
@@ -48,19 +48,22 @@ func serverHandshake(rw io.ReadWriter) error {
 	return cut(err)
 }
 
-// checkVersion judges C0. 0-2 are deprecated and 4-31 reserved, and are answered with 3 (§5.2.2).
-func checkVersion(c0 byte) error {
+// checkVersion checks C0, or S0, of the peer, "client" or "server". 0-2 are deprecated and 4-31 reserved, and are answered with 3 (§5.2.2).
+func checkVersion(v byte, peer string) error {
+	detail := ""
 	switch {
-	case c0 == versionRTMPE:
-		return &ProtocolError{"handshake", "encrypted RTMP (RTMPE) is not supported"}
-	case c0 == 0x16:
-		return &ProtocolError{"handshake", "a TLS client on a port of plain RTMP: rtmps has its own"}
-	case c0 >= 0x20 && c0 < 0x7f:
-		return &ProtocolError{"handshake", "text instead of a handshake: is this an HTTP client?"}
-	case c0 >= 0x20:
-		return &ProtocolError{"handshake", fmt.Sprintf("version 0x%02x", c0)}
+	case v == versionRTMPE:
+		detail = "encrypted RTMP (RTMPE) is not supported"
+	case v == 0x16:
+		detail = fmt.Sprintf("the %s speaks TLS on a port of plain RTMP: rtmps has its own port", peer)
+	case v >= 0x20 && v < 0x7f:
+		detail = fmt.Sprintf("the %s speaks HTTP or other text on a port of RTMP: HTTP has its own ports", peer)
+	case v >= 0x20:
+		detail = fmt.Sprintf("version 0x%02x", v)
+	default:
+		return nil
 	}
-	return nil
+	return &ProtocolError{"handshake", detail}
 }
 
 // serverReply returns S0, S1 and S2 for c1.
@@ -100,7 +103,7 @@ func clientHandshake(rw io.ReadWriter) error {
 	if _, err := io.ReadFull(rw, in); err != nil {
 		return cut(err)
 	}
-	if err := checkVersion(in[0]); err != nil {
+	if err := checkVersion(in[0], "server"); err != nil {
 		return err
 	}
 	c2 := in[1:] // a simple C2 is the echo of S1

@@ -90,6 +90,9 @@ type Options struct {
 	// CheckApp says whether there is an application of that name; the error's text goes to the peer. Nil allows all.
 	CheckApp func(app string) error
 
+	// HTTPReply, when not nil, is sent to a client that speaks HTTP, before its connection is closed.
+	HTTPReply []byte
+
 	// SkipCount, when not nil, is called with a fixed word for each thing that was out of order and passed over.
 	SkipCount func(reason string)
 }

@@ -1,6 +1,7 @@
 package rtmp
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -8,7 +9,10 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"sync/atomic"
+
+	"livego/internal/netx"
 )
 
 // A ServerConn is the server's end of a connection: Accept, then either AcceptPublish and ReadMessage, or ServePlayer on one goroutine
@@ -46,7 +50,15 @@ func (c *ServerConn) Accept(ctx context.Context) (*Request, error) {
 }
 
 func (c *ServerConn) accept() (*Request, error) {
-	if err := c.handshake(serverHandshake); err != nil {
+	isHTTP := false
+	err := c.handshake(func(rw io.ReadWriter) error {
+		isHTTP = c.speaksHTTP()
+		return serverHandshake(rw)
+	})
+	if err != nil {
+		if isHTTP && c.opt.HTTPReply != nil {
+			c.replyHTTP()
+		}
 		return nil, err
 	}
 	c.src.limit = c.start.Add(c.opt.CommandTimeout)
@@ -66,6 +78,23 @@ func (c *ServerConn) accept() (*Request, error) {
 		if req, err := c.handle(cmd); req != nil || err != nil {
 			return req, err
 		}
+	}
+}
+
+// speaksHTTP reports whether what arrives first begins with a method of HTTP.
+func (c *ServerConn) speaksHTTP() bool {
+	if _, err := c.in.br.Peek(1); err != nil {
+		return false
+	}
+	b, _ := c.in.br.Peek(c.in.br.Buffered())
+	method, _, found := bytes.Cut(b, []byte(" "))
+	return found && slices.Contains([]string{"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}, string(method))
+}
+
+// replyHTTP sends Options.HTTPReply, and waits a moment for the client to read it.
+func (c *ServerConn) replyHTTP() {
+	if _, err := netx.WriteBuffers(c.nc, &net.Buffers{c.opt.HTTPReply}, c.opt.WriteTimeout); err == nil {
+		c.hangUp()
 	}
 }
 

@@ -4,6 +4,7 @@ package rtmp
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"net"
@@ -118,6 +119,7 @@ func (s *Server) noRequest(ctx context.Context, log *slog.Logger, err error) {
 	var (
 		bad     *rtmp.ProtocolError
 		refused *rtmp.StatusError
+		plain   tls.RecordHeaderError
 	)
 	switch {
 	case ctx.Err() != nil:
@@ -129,6 +131,9 @@ func (s *Server) noRequest(ctx context.Context, log *slog.Logger, err error) {
 		s.warn(log, "connection closed", kind, bad.Detail)
 	case errors.As(err, &refused):
 		s.warn(log, "connection refused", refused.Code, refused.Description)
+	case errors.As(err, &plain):
+		const reason = "the client does not speak TLS on a port of RTMPS: plain RTMP has its own port"
+		s.warn(log, "connection closed", reason, reason)
 	default:
 		log.Debug("connection closed", "reason", err)
 	}

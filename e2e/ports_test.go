@@ -1,0 +1,94 @@
+package e2e
+
+import (
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+	"livego/e2e/rtmp"
+)
+
+// TestWrongPort sends each protocol to a port of another: HTTP is told the right port, and the log says what came where.
+func TestWrongPort(t *testing.T) {
+	t.Parallel()
+	cert, key, _ := certificate(t)
+	s := rig.Start(t, rig.Options{Flags: []string{"--enable_rtmps=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
+	logged := func(words ...string) {
+		t.Helper()
+		rig.Eventually(t, patience, fmt.Sprintf("%q in the log", words), func() error {
+			for line := range strings.Lines(s.Stderr() + s.Stdout()) {
+				found := strings.Contains(line, "level=WARN")
+				for _, w := range words {
+					found = found && strings.Contains(line, w)
+				}
+				if found {
+					return nil
+				}
+			}
+			return io.EOF
+		})
+	}
+	port := func(flag string) string {
+		_, port, err := net.SplitHostPort(s.Addr(flag))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return port
+	}
+
+	for _, method := range []string{"GET", "POST", "OPTIONS"} {
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.Addr("rtmp_addr")+"/live/movie.m3u8", strings.NewReader(strings.Repeat("x", 100_000)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := rig.Client().Do(req)
+		if err != nil {
+			t.Fatalf("%s: %v", method, err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusBadRequest || !resp.Close || !strings.Contains(string(body), "http://HOST:"+port("httpflv_addr")+"/APP/ROOM.flv") ||
+			!strings.Contains(string(body), "http://HOST:"+port("hls_addr")+"/APP/ROOM.m3u8") {
+			t.Errorf("%s on the port of RTMP: %d %q, %v", method, resp.StatusCode, body, err)
+		}
+	}
+	logged("HTTP or other text on a port of RTMP")
+
+	send := func(flag string, b []byte) net.Conn {
+		t.Helper()
+		nc, err := net.Dial("tcp", s.Addr(flag))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { nc.Close() })
+		nc.SetDeadline(time.Now().Add(patience))
+		if _, err := nc.Write(b); err != nil {
+			t.Fatal(err)
+		}
+		return nc
+	}
+	for _, flag := range []string{"httpflv_addr", "hls_addr"} {
+		answer, _ := io.ReadAll(send(flag, rtmp.Hello(3))) // which may be a reset: not all was read
+		if len(answer) > 0 {
+			t.Errorf("RTMP on %s is answered %q", flag, answer)
+		}
+		logged("the client speaks RTMP on a port of HTTP", port(flag))
+	}
+
+	for _, flag := range []string{"rtmp_addr", "hls_addr"} {
+		nc := tls.Client(send(flag, nil), &tls.Config{InsecureSkipVerify: true})
+		if err := nc.Handshake(); err == nil {
+			t.Errorf("TLS on %s", flag)
+		}
+	}
+	logged("the client speaks TLS on a port of plain RTMP")
+	logged("the client speaks TLS on a port of HTTP")
+	io.Copy(io.Discard, send("rtmps_addr", rtmp.Hello(3)))
+	logged("does not speak TLS on a port of RTMPS")
+}
