@@ -27,17 +27,21 @@ func (g gopStream) encode(t *testing.T, s *rig.Server, room, fps string) {
 }
 
 // TestLongGOP plays streams whose keyframes are seconds apart by hls.js, three players each, over a line on
-// which each answer is late by 100 ms. None of them stands still: hls.js stops for tens of seconds where it
-// misses the last part of a segment.
+// which each answer takes three quarters of a part. None of them stands still: hls.js stops for tens of seconds
+// where it misses the last part of a segment, and it does so when the playlist with that comes while the part
+// before is on its way.
 func TestLongGOP(t *testing.T) {
 	rig.Need(t, "ffmpeg")
-	type run struct{ part, fps string }
-	runs, watched := []run{{"200ms", "25"}}, 10*time.Second
+	type run struct {
+		part time.Duration
+		fps  string
+	}
+	runs, watched := []run{{200 * time.Millisecond, "25"}}, 12*time.Second
 	streams := []gopStream{{10 * time.Second, true}}
 	if rig.Long() {
 		watched = 60 * time.Second // ten segments of the longest
 		runs, streams = nil, nil
-		for _, part := range []string{"100ms", "200ms", "330ms"} {
+		for _, part := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 330 * time.Millisecond} {
 			for _, fps := range []string{"25", "30000/1001", "30"} {
 				runs = append(runs, run{part, fps})
 			}
@@ -47,15 +51,15 @@ func TestLongGOP(t *testing.T) {
 		}
 	}
 	for _, r := range runs {
-		t.Run(r.part+" at "+r.fps, func(t *testing.T) {
-			s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--hls_part=" + r.part}})
+		t.Run(fmt.Sprintf("%v at %s", r.part, r.fps), func(t *testing.T) {
+			s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--hls_part=" + r.part.String()}})
 			const players = 3
 			var addresses []string
 			for n, stream := range streams {
 				room := fmt.Sprintf("movie%d", n)
 				stream.encode(t, s, room, r.fps)
 				for range players {
-					addresses = append(addresses, s.HLS(room)+"#lag=100")
+					addresses = append(addresses, fmt.Sprintf("%s#lag=%d", s.HLS(room), (r.part*3/4).Milliseconds()))
 				}
 			}
 			neverStill(t, play(t, addresses...), watched)
@@ -67,7 +71,7 @@ func TestLongGOP(t *testing.T) {
 // more than a moment.
 func neverStill(t *testing.T, p players, watched time.Duration) {
 	t.Helper()
-	const most = 6 * time.Second // hls.js in a busy browser stops for less, and where it misses a part for longer
+	const most = 5 * time.Second // hls.js in a busy browser stops for less, and where it misses a part for longer
 	began := map[int]state{}
 	p.awaitFor(watched+patience, "playing", func(n int, s state) bool {
 		first, ok := began[n]
