@@ -375,10 +375,10 @@ func (l *List) trim(targets, bytes int) {
 	}
 }
 
-// Held returns about how many bytes of memory l holds: the frames of its segments, what has been made of
-// them, and its playlists.
+// Held returns about how many bytes of memory l holds: the frames of its segments, what has been made of them, its
+// playlists, and what compresses those.
 func (l *List) Held() int {
-	n := l.Bytes
+	n := l.Bytes + l.zip.size()
 	for _, s := range l.segments {
 		n += s.formBytes()
 	}
@@ -390,8 +390,9 @@ func (l *List) Held() int {
 	return n
 }
 
-// Forget gives up what has been made of the segments and can be made again.
+// Forget gives up what has been made of the segments and can be made again, and what compresses playlists.
 func (l *List) Forget() {
+	l.zip.forget()
 	for _, s := range l.segments {
 		s.forget()
 	}

@@ -36,10 +36,14 @@ func (p *Playlist) Gzip() []byte {
 	return p.zipped.get(func() []byte { return p.zip.compress(p.Body) })
 }
 
-// A zipper compresses the playlists of one stream: its tables are most of a megabyte, too much to make anew for each.
+// zipperBytes is about what the tables of a zipper hold of memory.
+const zipperBytes = 800 << 10
+
+// A zipper compresses the playlists of one stream: its tables are most of a megabyte, too much to make for each.
 type zipper struct {
-	mu sync.Mutex
-	w  *gzip.Writer
+	mu     sync.Mutex
+	w      *gzip.Writer
+	tables atomic.Bool // w is there
 }
 
 func (z *zipper) compress(b []byte) []byte {
@@ -48,11 +52,29 @@ func (z *zipper) compress(b []byte) []byte {
 	var out bytes.Buffer
 	if z.w == nil {
 		z.w = gzip.NewWriter(&out)
+		z.tables.Store(true)
 	}
 	z.w.Reset(&out)
 	_, _ = z.w.Write(b) // a bytes.Buffer takes all
 	_ = z.w.Close()
 	return out.Bytes()
+}
+
+// size returns about how many bytes of memory the zipper holds.
+func (z *zipper) size() int {
+	if z.tables.Load() {
+		return zipperBytes
+	}
+	return 0
+}
+
+// forget gives up the tables, unless they are in use; they can be made again.
+func (z *zipper) forget() {
+	if z.mu.TryLock() {
+		defer z.mu.Unlock()
+		z.w = nil
+		z.tables.Store(false)
+	}
 }
 
 // A rendering is a playlist that is made on first need.
