@@ -1,0 +1,233 @@
+package hostile
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+)
+
+// A hlsClient asks for playlists and segments from an address of this machine, under a host name.
+type hlsClient struct {
+	host string
+	http http.Client
+}
+
+// newHLSClient returns one that keeps its connections; from is "" for any address.
+func newHLSClient(t *testing.T, from, host string) *hlsClient {
+	t.Helper()
+	dialer := &net.Dialer{}
+	if from != "" {
+		dialer.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
+	}
+	transport := &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: workers}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &hlsClient{host, http.Client{Transport: transport, Timeout: patience}}
+}
+
+// get returns the status, the code of a refusal, and the body.
+func (c *hlsClient) get(target string) (status int, code, body string, err error) {
+	r, err := http.NewRequest(http.MethodGet, target, nil)
+	if err != nil {
+		return 0, "", "", err
+	}
+	r.Host = c.host
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return 0, "", "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, resp.Header.Get("Livego-Error"), string(b), err
+}
+
+// follow returns the last address in the playlist at target.
+func (c *hlsClient) follow(target string) (string, error) {
+	status, _, body, err := c.get(target)
+	if err != nil || status != http.StatusOK {
+		return "", fmt.Errorf("%s: %d %.200s %w", target, status, body, err)
+	}
+	lines := strings.Split(strings.TrimSpace(body), "\n")
+	base, err := url.Parse(target)
+	if err != nil {
+		return "", err
+	}
+	next, err := base.Parse(lines[len(lines)-1])
+	if err != nil {
+		return "", err
+	}
+	return next.String(), nil
+}
+
+// TestManySessions opens HLS sessions by the thousand, with host names as long as they may be, while the statistics are read all the time.
+// The server's memory stays as it is, and others see no frame late. A Host header of 15 kB opens none.
+func TestManySessions(t *testing.T) {
+	sessions := 6_000
+	if rig.Long() {
+		sessions = 24_000
+	}
+	s := start(t, "--conns_per_ip=0")
+	b := s.bystand(t, "bystander")
+	rig.Eventually(t, patience, "a playlist", func() error {
+		_, err := newHLSClient(t, "", "h").follow(s.HLS("bystander"))
+		return err
+	})
+	before := s.Memory("VmRSS")
+
+	ctx, stop := context.WithCancel(t.Context())
+	var polling sync.WaitGroup
+	var polls, most, slowest atomic.Int64
+	polling.Go(func() {
+		for ctx.Err() == nil {
+			began := time.Now()
+			resp, err := rig.Client().Get(s.API("/stat/livestat"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			var doc struct{ Data rig.Stat }
+			err = json.NewDecoder(resp.Body).Decode(&doc)
+			resp.Body.Close()
+			if err != nil || len(doc.Data.Publishers) != 1 {
+				t.Errorf("livestat: %d publishers, %v", len(doc.Data.Publishers), err)
+			}
+			polls.Add(1)
+			most.Store(max(most.Load(), int64(len(doc.Data.Players))))
+			slowest.Store(max(slowest.Load(), int64(time.Since(began))))
+		}
+	})
+
+	long := newHLSClient(t, "", strings.Repeat("h", 15_000))
+	for range 20 {
+		if status, _, _, err := long.get(s.HLS("bystander")); err != nil || status != http.StatusBadRequest {
+			t.Errorf("with a Host of 15 kB: %d %v", status, err)
+		}
+	}
+	c := newHLSClient(t, "", strings.Repeat("h", 253))
+	began := time.Now()
+	inParallel(t, make([]int, sessions), func(int, int) error {
+		media, err := c.follow(s.HLS("bystander"))
+		if err != nil {
+			return err
+		}
+		status, _, body, err := c.get(media)
+		if err != nil || status != http.StatusOK {
+			return fmt.Errorf("the media playlist: %d %.100s %w", status, body, err)
+		}
+		return nil
+	})
+	stop()
+	polling.Wait()
+	b.finish()
+	after, peak := s.Memory("VmRSS"), s.Memory("VmHWM")
+	t.Logf("%d sessions in %v; memory %d MiB before, %d MiB after, %d MiB at most; %d times livestat, up to %d players, %v at most",
+		sessions, time.Since(began).Round(time.Millisecond), before, after, peak, polls.Load(), most.Load(), time.Duration(slowest.Load()).Round(time.Millisecond))
+	if grew := peak - before; grew > 48 {
+		t.Errorf("the memory grew by %d MiB", grew)
+	}
+	if polls.Load() == 0 || most.Load() < 100 {
+		t.Errorf("the statistics were read %d times and showed up to %d players", polls.Load(), most.Load())
+	}
+	s.audit(t, sessions)
+}
+
+// broadcast publishes a room until the test ends.
+func (s *target) broadcast(t *testing.T, room string) {
+	t.Helper()
+	b := &bystander{t: t, encoder: s.dial(t), sending: make(chan struct{})}
+	b.encoder.room = room
+	b.encoder.advance(publishing)
+	b.encoder.NC.SetDeadline(time.Time{})
+	go io.Copy(io.Discard, b.encoder.NC) // acknowledgements and pings
+	ctx, stop := context.WithCancel(context.Background())
+	go b.send(ctx)
+	t.Cleanup(func() {
+		stop()
+		<-b.sending
+		b.encoder.NC.Close()
+	})
+}
+
+// TestSharedSession has forty addresses use one session of a token for one viewer, and asks for sessions until a table would be full: the
+// limit holds, for segments too, and the viewer who was there first goes on.
+func TestSharedSession(t *testing.T) {
+	t.Parallel()
+	asked := 2_000
+	if rig.Long() {
+		asked = 110_000
+	}
+	s := startTokens(t, "--conns_per_ip=0", "--limit_loopback=true")
+	s.broadcast(t, "shut")
+	token := func(claims string, args ...any) string {
+		now := time.Now().Unix()
+		return jwtOf(tokenSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"act":"play","app":"live","room":"shut","iat":%d,"exp":%d,%s}`,
+			now, now+3600, fmt.Sprintf(claims, args...)))
+	}
+	first := newHLSClient(t, "127.0.0.1", "h")
+	one := s.HLS("shut") + "?token=" + token(`"viewers":1`)
+	var media, segment string
+	rig.Eventually(t, patience, "a segment", func() (err error) {
+		if media, err = first.follow(one); err == nil {
+			segment, err = first.follow(media)
+		}
+		return err
+	})
+	wants := func(who string, c *hlsClient, target string, status int, code string) {
+		t.Helper()
+		if got, gotCode, body, err := c.get(target); err != nil || got != status || gotCode != code {
+			t.Errorf("%s: %d %s, %v, want %d %s: %.100s", who, got, gotCode, err, status, code, body)
+		}
+	}
+	for n := 2; n <= 40; n++ {
+		other := newHLSClient(t, fmt.Sprint("127.0.0.", n), "h")
+		status, code := http.StatusOK, ""
+		if n > 3 {
+			status, code = http.StatusTooManyRequests, "token_viewer_limit"
+		}
+		wants(fmt.Sprint("the segment from address ", n), other, segment, status, code)
+		wants(fmt.Sprint("the playlist from address ", n), other, media, status, code)
+	}
+	wants("the first viewer's segment", first, segment, http.StatusOK, "")
+
+	second, err := first.follow(one)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, _, _ := strings.Cut(segment, "?")
+	_, session, _ := strings.Cut(second, "?")
+	refused := func(when string) {
+		t.Helper()
+		wants("a second session's playlist "+when, first, second, http.StatusTooManyRequests, "token_viewer_limit")
+		wants("a segment whose name it guesses "+when, first, path+"?"+session, http.StatusTooManyRequests, "token_viewer_limit")
+		wants("the same without a session "+when, first, path, http.StatusForbidden, "session_missing")
+		wants("the same with two "+when, first, segment+"&"+session, http.StatusBadRequest, "")
+	}
+	refused("at first")
+	many := s.HLS("shut") + "?token=" + token(`"viewers":1000000,"jti":"many"`)
+	inParallel(t, make([]int, asked), func(int, int) error {
+		_, err := first.follow(many)
+		return err
+	})
+	refused("after many sessions were asked for")
+	wants("the first viewer's playlist", first, media, http.StatusOK, "")
+
+	bound, err := first.follow(s.HLS("shut") + "?token=" + token(`"ip":"127.0.0.1"`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, session, _ = strings.Cut(bound, "?")
+	elsewhere := newHLSClient(t, "127.0.0.9", "h")
+	wants("a bound session", first, bound, http.StatusOK, "")
+	wants("a bound session from elsewhere", elsewhere, bound, http.StatusForbidden, "session_wrong_address")
+	wants("its segment from elsewhere", elsewhere, path+"?"+session, http.StatusForbidden, "session_wrong_address")
+}
