@@ -30,3 +30,25 @@ func TestWriteError(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusalCodes has programs told why a token is refused: by a header, and as RFC 6750 has it.
+func TestRefusalCodes(t *testing.T) {
+	for _, tt := range []struct {
+		err       error
+		status    int
+		challenge string
+	}{
+		{live.Refuse(live.Denied, live.TokenMissing, "token missing"), 401, "Bearer"},
+		{live.Refuse(live.Denied, live.TokenExpired, "token \"expired\"\n\\ é"), 401, `Bearer error="invalid_token", error_description="token expired "`},
+		{live.Refuse(live.Denied, live.TokenUsed, "token used up"), 403, ""},
+		{live.Refuse(live.Limit, live.TokenViewerLimit, "full"), 429, ""},
+		{live.Errorf(live.Denied, "no"), 403, ""},
+	} {
+		w := httptest.NewRecorder()
+		WriteError(w, tt.err)
+		h := w.Header()
+		if w.Code != tt.status || h.Get(CodeHeader) != string(live.CodeOf(tt.err)) || h.Get("WWW-Authenticate") != tt.challenge {
+			t.Errorf("%v: %d %v", tt.err, w.Code, h)
+		}
+	}
+}

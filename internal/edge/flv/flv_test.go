@@ -37,8 +37,20 @@ func (open) Allow(_ context.Context, r live.Request) (live.Grant, error) {
 	if r.Token == "bad" {
 		return live.Grant{}, live.Errorf(live.Denied, "this token is not good here")
 	}
+	for token, err := range codedRefusals {
+		if r.Token == token {
+			return live.Grant{}, err
+		}
+	}
 	n, err := live.ParseName(r.App, r.Name)
 	return live.Grant{Name: n}, err
+}
+
+// codedRefusals are what some tokens are refused with.
+var codedRefusals = map[string]error{
+	"old":   live.Refuse(live.Denied, live.TokenExpired, "token expired"),
+	"other": live.Refuse(live.Denied, live.TokenWrongStream, "token is for another app or room"),
+	"full":  live.Refuse(live.Limit, live.TokenViewerLimit, "token viewer limit reached (1)"),
 }
 
 // scene is a hub behind a test server, with TLS and HTTP/2 if asked for.

@@ -164,6 +164,31 @@ func TestWebSocketEnds(t *testing.T) {
 	}
 }
 
+// TestWebSocketRefusals tells a viewer whose token is not good why by a close frame, which pages can read, and over HTTP by a header.
+func TestWebSocketRefusals(t *testing.T) {
+	hub, srv := scene(t, false)
+	publish(t, hub).Write(video(0, "key", true))
+	for token, want := range map[string]struct {
+		status, code int
+		text         string
+	}{
+		"old":   {401, 4401, "token_expired: token expired"},
+		"other": {403, 4403, "token_wrong_stream: token is for another app or room"},
+		"full":  {429, 4429, "token_viewer_limit: token viewer limit reached (1)"},
+	} {
+		media, end := rest(t, dial(t, srv, "/live/movie.flv?token="+token))
+		if end.Code != want.code || end.Text != want.text || len(media) != 0 {
+			t.Errorf("%s: closed by %v after %d bytes, want %+v", token, end, len(media), want)
+		}
+		resp := get(t, srv, "GET", "/live/movie.flv?token="+token)
+		code, reason, _ := strings.Cut(want.text, ": ")
+		body, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode != want.status || resp.Header.Get("Livego-Error") != code || string(body) != reason+"\n" {
+			t.Errorf("%s over HTTP: %d %v %q", token, resp.StatusCode, resp.Header, body)
+		}
+	}
+}
+
 // TestWebSocketHandshake holds what is no handshake, and who is not let in, to replies of HTTP.
 func TestWebSocketHandshake(t *testing.T) {
 	hub, srv := scene(t, false)
