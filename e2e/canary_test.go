@@ -39,9 +39,25 @@ func TestCanary(t *testing.T) {
 		"LIVEGO_REDIS_ADDR=redis://:" + secrets["redis_pwd"] + "@" + r.Addr(), "LIVEGO_HOOK_ON_PUBLISH=" + there, "LIVEGO_HOOK_EVENTS=" + there,
 		"LIVEGO_HOOK_VIEWERS=true", "LIVEGO_HOOK_ON_PLAY=" + there,
 	}
+	credentials := t.TempDir() // as systemd passes them
+	env = append(env, "CREDENTIALS_DIRECTORY="+credentials)
+	inFile := func(name, v string) string {
+		path := filepath.Join(credentials, name)
+		if err := os.WriteFile(path, []byte(v+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
 	for key, v := range secrets {
-		if !strings.HasSuffix(key, "URL") {
-			env = append(env, "LIVEGO_"+strings.ToUpper(strings.ReplaceAll(key, ".", "_"))+"="+v)
+		name := "LIVEGO_" + strings.ToUpper(strings.ReplaceAll(key, ".", "_"))
+		switch {
+		case strings.HasSuffix(key, "URL"):
+		case key == "jwt.secret":
+			env = append(env, name+"_FILE="+inFile("jwt", v))
+		case key == "token.previous":
+			inFile(key, v)
+		default:
+			env = append(env, name+"="+v)
 		}
 	}
 	// Where relays lead: everybody who has shaken hands is hung up on.

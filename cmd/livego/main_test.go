@@ -31,7 +31,8 @@ func TestMain(m *testing.M) {
 // TestCommands runs command lines that start no server, in a directory with a good and a bad file.
 func TestCommands(t *testing.T) {
 	t.Chdir(t.TempDir())
-	for name, text := range map[string]string{"good.yaml": "level: debug\n", "bad.yaml": "level: info\n\nrtmp_adr: :1\ngop_num: x\n"} {
+	for name, text := range map[string]string{"good.yaml": "level: debug\n", "bad.yaml": "level: info\n\nrtmp_adr: :1\ngop_num: x\n",
+		"bom.yaml": "\xef\xbb\xbfrtmp_addr: :1\n", "utf16.yaml": "\xff\xfer\x00t\x00", "secret": "0123456789abcdef\n"} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -52,6 +53,10 @@ func TestCommands(t *testing.T) {
 		{"check-config --config_file good.yaml", nil, 0, good, ""},
 		{"--config-file=good.yaml check-config", nil, 0, good, ""},
 		{"check-config --rtmp_noauth --rtmp-addr :1940 --enable_tls_verify=false", nil, 0, good, ""},
+		{"check-config --config_file bom.yaml", nil, 0, good, ""},
+		{"check-config --config_file utf16.yaml", nil, 2, "", "livego: utf16.yaml: the file is UTF-16: save it as UTF-8\n"},
+		{"check-config", []string{"LIVEGO_JWT_SECRET_FILE=secret"}, 0, good, ""},
+		{"token manage", []string{"LIVEGO_JWT_SECRET_FILE=secret"}, 0, "eyJ", ""},
 		{"check-config --jwt.secret 0123456789abcdef", nil, 0, good, "livego: warning: --jwt.secret " + visible + "LIVEGO_JWT_SECRET_FILE\n"},
 		{"check-config --redis_addr localhost:6379", nil, 0, good, ""},
 		{"check-config", []string{"LIVEGO_JWT_SECRET=0123456789abcdef"}, 0, good, ""},
