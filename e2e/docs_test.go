@@ -27,7 +27,8 @@ func document(t *testing.T, path string) string {
 // codeWord finds what stands in backticks.
 var codeWord = regexp.MustCompile("`([^`\n]+)`")
 
-// TestDocumentedSettings checks that each setting that the documents for users speak of exists. docs/settings.md is made from
+// TestDocumentedSettings checks that each setting and each code of a refusal that the documents for users speak of exists, and that each
+// code is in one. docs/settings.md is made from
 // the table of settings, and a test of config keeps it so.
 func TestDocumentedSettings(t *testing.T) {
 	t.Parallel()
@@ -38,12 +39,22 @@ func TestDocumentedSettings(t *testing.T) {
 	if len(settings) < 40 {
 		t.Fatalf("docs/settings.md has %d settings", len(settings))
 	}
+	codes := regexp.MustCompile(`(?m)^\t\w+\s+Code = "([a-z_]+)"`).FindAllStringSubmatch(document(t, "internal/live/error.go"), -1)
+	if len(codes) < 10 {
+		t.Fatalf("internal/live/error.go has %d codes of refusals", len(codes))
+	}
+	known := slices.Clone(settings)
+	for _, m := range codes {
+		if known = append(known, m[1]); !strings.Contains(document(t, "docs/keys.md"), "`"+m[1]+"`") {
+			t.Errorf("docs/keys.md does not say what %s means", m[1])
+		}
+	}
 	setting := regexp.MustCompile(`^[a-z]+(?:[_.][a-z]+)*(?:_[a-z]+)+(?:: .*)?$`) // "rtmp_addr", "gop_num: 1"
 	for _, name := range []string{"README.md", "README.zh.md", "docs/operating.md", "docs/watching.md", "docs/keys.md", "docs/upgrading.md"} {
 		for _, m := range codeWord.FindAllStringSubmatch(document(t, name), -1) {
 			key, _, _ := strings.Cut(m[1], ":")
-			if setting.MatchString(m[1]) && !slices.Contains(settings, key) {
-				t.Errorf("%s: there is no setting %s", name, key)
+			if setting.MatchString(m[1]) && !slices.Contains(known, key) {
+				t.Errorf("%s: there is no setting and no code %s", name, key)
 			}
 		}
 	}
