@@ -187,6 +187,8 @@ func playRows() []row {
 		{name: "S09 no name", at: connected, do: with(), want: rejects(notFound)},
 		{name: "S09 null", at: connected, do: with(nil), want: rejects(notFound)},
 		{name: "S18 a room where nobody publishes", at: connected, do: with("nobody"), want: rejects(notFound)},
+		{name: "arguments of 8 kB", at: connected, do: with("bystander?a=" + strings.Repeat("x", 8000)), want: plays},
+		{name: "arguments of 60 kB", at: connected, do: with("bystander?a=" + strings.Repeat("x", 60_000)), want: rejects(notFound)},
 	}
 	for _, start := range []any{-2, -1, 0, 1e12, "x", nil} {
 		rows = append(rows, row{name: fmt.Sprintf("S18 start %v", start), at: connected, do: with("bystander", start, -1, true), want: plays})

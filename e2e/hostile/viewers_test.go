@@ -162,6 +162,38 @@ func TestManySessions(t *testing.T) {
 	s.audit(t, sessions)
 }
 
+// TestPlayerArguments has players bring as many arguments as they may: the server keeps none of them while they watch.
+func TestPlayerArguments(t *testing.T) {
+	const players = 300
+	s := start(t, "--conns_per_ip=0")
+	b := s.bystand(t, "bystander")
+	var peers []*peer
+	// join returns how many bytes of the heap one more player takes.
+	join := func(app, name string) int {
+		before := s.Heap()
+		for range players {
+			p := s.dial(t)
+			p.app = app
+			p.advance(connected)
+			p.play(name)
+			p.await("onStatus", "NetStream.Play.Start")
+			peers = append(peers, p)
+		}
+		return (s.Heap() - before) / players
+	}
+	plain := join("live", "bystander")
+	long := join("live?a="+strings.Repeat("x", 3900), "bystander?token="+strings.Repeat("y", 4000))
+	t.Logf("a player takes %d bytes, one with long arguments %d", plain, long)
+	if long-plain > 6<<10 {
+		t.Errorf("a player with 8 kB of arguments takes %d bytes more than one without", long-plain)
+	}
+	for _, p := range peers {
+		p.NC.Close()
+	}
+	b.finish()
+	s.audit(t, len(peers))
+}
+
 // broadcast publishes a room until the test ends.
 func (s *target) broadcast(t *testing.T, room string) {
 	t.Helper()
