@@ -44,12 +44,12 @@ type operator struct {
 
 // dialOperator returns the operator of the server that runs with these settings, if it does.
 func dialOperator(cfg config.Config) *operator {
-	token, err := os.ReadFile(filepath.Join(cfg.DataDir, app.TokenFile))
-	if err == nil {
-		token, err = textfile.Decode(token)
-	}
-	if err != nil {
-		token = nil
+	token := cfg.AdminToken
+	if token == "" {
+		if data, err := os.ReadFile(filepath.Join(cfg.DataDir, app.TokenFile)); err == nil {
+			data, _ = textfile.Decode(data) // the server refuses what is no text
+			token = strings.TrimSpace(string(data))
+		}
 	}
 	host, port, _ := net.SplitHostPort(cfg.APIAddr) // checked when the settings were read
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
@@ -61,7 +61,7 @@ func dialOperator(cfg config.Config) *operator {
 		scheme, secure = "https://", trustOf(cfg)
 	}
 	return &operator{
-		base: scheme + net.JoinHostPort(host, port), token: strings.TrimSpace(string(token)),
+		base: scheme + net.JoinHostPort(host, port), token: token,
 		client: &http.Client{
 			Timeout: operatorTimeout, Transport: &http.Transport{Proxy: nil, TLSClientConfig: secure},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -93,3 +93,79 @@ func TestAllowedNetwork(t *testing.T) {
 		})
 	}
 }
+
+// TestAdminTokenSetting gives the admin token by a file, as containers do, to the server and to the command.
+func TestAdminTokenSetting(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "token")
+	const token = "an-admin-token-of-a-container"
+	if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	env := []string{"LIVEGO_ADMIN_TOKEN_FILE=" + file}
+	s := rig.Start(t, rig.Options{Plain: true, Env: env})
+	export := operatorCall{method: "GET", target: "/api/v1/keys/export"}
+	if resp, body := ask(t, s.API(""), export); resp.StatusCode != 401 || !strings.Contains(body, "admin_token") {
+		t.Errorf("without it: HTTP %d %s", resp.StatusCode, body)
+	}
+	export.headers = []string{"Authorization: Bearer " + token}
+	if resp, body := ask(t, s.API(""), export); resp.StatusCode != 200 {
+		t.Errorf("with it: HTTP %d %s", resp.StatusCode, body)
+	}
+	flags := []string{"keys", "export", "--data_dir=" + s.DataDir, "--api_addr=" + s.Addr("api_addr")}
+	rig.Livego(t, t.TempDir(), env, flags...).OK(patience)
+	if p := rig.Livego(t, t.TempDir(), nil, flags...); p.Wait(patience) != 1 || !strings.Contains(p.Stderr(), "admin_token") {
+		t.Errorf("the command without it: %s", p.Stderr())
+	}
+	if _, err := os.Stat(filepath.Join(s.DataDir, "admin.token")); err == nil {
+		t.Error("there is an admin.token too")
+	}
+	if strings.Contains(s.Stderr(), token) {
+		t.Error("the token is in the log")
+	}
+}
+
+// TestJWTSecrets starts with a weak secret on this machine only, and with jwt.strict refuses what has no end or no role.
+func TestJWTSecrets(t *testing.T) {
+	t.Parallel()
+	s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--jwt.secret=x"}})
+	if !strings.Contains(s.Stderr(), "jwt.secret: is shorter than 16 characters") {
+		t.Errorf("no warning: %s", s.Stderr())
+	}
+	open := rig.Start(t, rig.Options{Plain: true, NoWait: true, Flags: []string{"--jwt.secret=x", "--api_addr=:0"}})
+	if code := open.WaitRefused(patience); code != 2 || !strings.Contains(open.Stderr(), "--jwt.secret: is shorter than 16 characters") {
+		t.Errorf("for everybody: code %d: %s", code, open.Stderr())
+	}
+	strict := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--jwt.secret=" + operatorSecret, "--jwt.strict=true"}})
+	for claims, want := range map[string]int{
+		`{"role":"read","exp":4000000000}`: 200, `{"role":"read"}`: 403, `{"exp":4000000000}`: 403, `{}`: 403,
+	} {
+		call := operatorCall{method: "GET", target: "/stat/livestat", headers: []string{"Authorization: Bearer " + jwtOf(operatorSecret, `{"alg":"HS256"}`, claims)}}
+		if resp, body := ask(t, strict.API(""), call); resp.StatusCode != want {
+			t.Errorf("%s: HTTP %d %s, want %d", claims, resp.StatusCode, body, want)
+		}
+	}
+}
+
+// TestLiteralAnswers has the texts of /control come as they are documented, and as nothing that a browser executes.
+func TestLiteralAnswers(t *testing.T) {
+	t.Parallel()
+	s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--relay_allow=127.0.0.1"}})
+	for target, want := range map[string]string{
+		"/control/get":    `{"status":400,"data":"url: /control/get?room=<ROOM_NAME>"}`,
+		"/control/reset":  `{"status":400,"data":"url: /control/reset?room=<ROOM_NAME>"}`,
+		"/control/delete": `{"status":400,"data":"url: /control/delete?room=<ROOM_NAME>"}`,
+		"/control/push":   `{"status":400,"data":"url: /control/push?oper=start|stop&app=<APP>&name=<ROOM_NAME>&url=<URL>"}`,
+		"/control/get?room=%3Cscript%3Ealert(1)%3C/script%3E": "", "/stat/livestat?room=%3Cscript%3Ealert(1)%3C/script%3E": "",
+		"/%3Cscript%3Ealert(1)%3C/script%3E": "", "/api/v1/keys?room=%3Cscript%3E": "",
+	} {
+		resp, body := ask(t, s.API(""), operatorCall{method: "GET", target: target, headers: []string{"Accept: text/html"}})
+		if want != "" && strings.TrimSpace(body) != want {
+			t.Errorf("%s: %s, want %s", target, body, want)
+		}
+		kind, csp := resp.Header.Get("Content-Type"), resp.Header.Get("Content-Security-Policy")
+		if !strings.HasPrefix(kind, "application/") || !strings.HasSuffix(kind, "json") || resp.Header.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(csp, "default-src 'self'") {
+			t.Errorf("%s: %v", target, resp.Header)
+		}
+	}
+}

@@ -15,7 +15,7 @@ func TestRelays(t *testing.T) {
 		status       int
 		asked, data  string // a part of the answer
 	}{
-		{"push", "/control/push?oper=start&app=live&name=movie" + there, nil, 200, "start push live/movie rtmp://h/a/s3cret", `"data":"\u003ch1\u003epush url start rtmp://h/a/*** ok\u003c/h1\u003e\u003c/br\u003e"`},
+		{"push", "/control/push?oper=start&app=live&name=movie" + there, nil, 200, "start push live/movie rtmp://h/a/s3cret", `"data":"<h1>push url start rtmp://h/a/*** ok</h1></br>"`},
 		{"stop a push", "/control/push?oper=stop&app=live&name=movie" + there, nil, 200, "stop push live/movie rtmp://h/a/s3cret", "push url stop rtmp://h/a/*** ok"},
 		{"pull", "/control/pull?oper=start&app=live&name=movie" + there, nil, 200, "start pull live/movie rtmp://h/a/s3cret", "pull url start rtmp://h/a/*** ok"},
 		{"stop a pull", "/control/pull?oper=stop&app=live&name=movie" + there, nil, 200, "stop pull live/movie rtmp://h/a/s3cret", "pull url stop rtmp://h/a/*** ok"},

@@ -66,16 +66,20 @@ func forPeople(path string) bool {
 
 // reply writes the envelope that every answer of /control and /stat comes in.
 func reply(w http.ResponseWriter, status int, data any) {
-	body, err := json.Marshal(struct {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	writeJSON(w, struct {
 		Status int `json:"status"`
 		Data   any `json:"data"`
 	}{status, data})
-	if err != nil { // data is always of ours, and plain
-		panic(err)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	w.Write(append(body, '\n')) // for who reads it in a shell
+}
+
+// writeJSON writes data in a line. Scripts read < and > as they are. No browser executes them: every answer names its type and forbids
+// to guess another (harden).
+func writeJSON(w io.Writer, data any) {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(data) // data is always of ours, and plain; a client that hangs up misses it
 }
 
 // A streamed is data of an envelope that writes itself as JSON, piece by piece.

@@ -193,7 +193,7 @@ func problem(w http.ResponseWriter, err error) {
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(huma.ErrorModel{Status: status, Title: http.StatusText(status), Detail: textOf(err)})
+	writeJSON(w, huma.ErrorModel{Status: status, Title: http.StatusText(status), Detail: textOf(err)})
 }
 
 // failed returns err as the library wants it.

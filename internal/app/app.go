@@ -129,8 +129,8 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 // openDoor returns what guards the operator's HTTP.
 func openDoor(cfg config.Config) (*auth.Door, error) {
 	o := auth.DoorOptions{
-		Hosts: cfg.APIHosts, JWTSecret: cfg.JWT.Secret, JWTAlgorithm: cfg.JWT.Algorithm,
-		SessionTime: cfg.APISession, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
+		Hosts: cfg.APIHosts, JWTSecret: cfg.JWT.Secret, JWTAlgorithm: cfg.JWT.Algorithm, JWTStrict: cfg.JWT.Strict,
+		AdminToken: cfg.AdminToken, SessionTime: cfg.APISession, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
 	}
 	for _, text := range cfg.APIAllow {
 		network, err := config.ParseNetwork(text)

@@ -26,6 +26,8 @@ type DoorOptions struct {
 	Hosts        []string // further host names that requests without a credential may be addressed to
 	JWTSecret    string   // "" for no JWTs; with one, requests from loopback need a credential too
 	JWTAlgorithm string   // HS256, HS384 or HS512
+	JWTStrict    bool     // a JWT must have exp and role
+	AdminToken   string   // "" for the one in the data directory
 
 	// Allow are the networks from which requests need no credential. Loopback addresses in them have no effect: AllowUsers decides
 	// there.
@@ -47,7 +49,9 @@ type DoorOptions struct {
 type Door struct {
 	hosts      []string
 	token      [32]byte // live.Digest of the admin token
+	where      string   // the admin token is
 	secret     []byte
+	strict     bool // a JWT must have exp and role
 	parser     *jwt.Parser
 	allow      []netip.Prefix
 	allowUsers []uint32
@@ -59,13 +63,20 @@ type Door struct {
 	sessions    sessions
 }
 
-// OpenDoor reads the admin token from dir, making token, file (mode 0600) and dir (0700) when they are absent.
+// OpenDoor reads the admin token from dir, making token, file (mode 0600) and dir (0700) when they are absent. Where the options have a
+// token it uses no file.
 func OpenDoor(dir string, o DoorOptions) (*Door, error) {
-	token, err := loadToken(filepath.Join(dir, TokenFile))
-	if err != nil {
-		return nil, fmt.Errorf("admin token: %w", err)
+	token, where := o.AdminToken, "setting admin_token"
+	if token == "" {
+		var err error
+		if token, err = loadToken(filepath.Join(dir, TokenFile)); err != nil {
+			return nil, fmt.Errorf("admin token: %w", err)
+		}
+		where = "file " + TokenFile + " of the data directory"
 	}
 	d := &Door{
+		where:  where,
+		strict: o.JWTStrict,
 		hosts:  o.Hosts,
 		token:  live.Digest(token),
 		secret: []byte(o.JWTSecret),
@@ -128,17 +139,19 @@ func (d *Door) Check(r *http.Request, need Access) error {
 	if credential != "" { // who has shown nothing has not guessed
 		d.failures.add(addr)
 	}
-	return &live.Error{Kind: live.Denied, Err: noCredentialError{why}}
+	return &live.Error{Kind: live.Denied, Err: noCredentialError{d.where, why}}
 }
 
 // ErrCredential is in the chain of the Door's refusals that a good credential would have avoided.
 var ErrCredential = errors.New("no credential")
 
-type noCredentialError struct{ why string }
+type noCredentialError struct {
+	token string // where it is
+	why   string
+}
 
 func (e noCredentialError) Error() string {
-	text := "this needs a credential: the admin token (file " + TokenFile + " of the data directory) or a JWT, " +
-		"as Authorization: Bearer"
+	text := "this needs a credential: the admin token (" + e.token + ") or a JWT, as Authorization: Bearer"
 	if e.why != "" {
 		text += ". " + e.why
 	}
@@ -179,6 +192,9 @@ func (d *Door) opens(credential string) Rights {
 		return d.secret, nil
 	})
 	if err != nil || claims.Action != nil || claims.Room != nil { // a token to publish or play manages nothing, whatever signed it
+		return 0
+	}
+	if d.strict && (claims.Role == nil || claims.ExpiresAt == nil) {
 		return 0
 	}
 	if claims.Role == nil {

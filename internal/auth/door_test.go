@@ -205,6 +205,52 @@ func TestRights(t *testing.T) {
 	}
 }
 
+// TestStrictJWT requires of a JWT when it ends and what it allows.
+func TestStrictJWT(t *testing.T) {
+	d, token := newDoor(t, DoorOptions{JWTSecret: testSecret, JWTAlgorithm: "HS256", JWTStrict: true})
+	exp := time.Now().Add(time.Hour).Unix()
+	good, err := SignOperator(testSecret, "HS256", Read, time.Unix(exp, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hs := jwt.SigningMethodHS256
+	for name, c := range map[string]struct {
+		token string
+		want  live.Kind
+	}{
+		"admin token": {token, ok},
+		"of livego":   {good, ok},
+		"both":        {sign(hs, testSecret, jwt.MapClaims{"exp": exp, "role": "admin"}), ok},
+		"no exp":      {sign(hs, testSecret, jwt.MapClaims{"role": "admin"}), live.Denied},
+		"no role":     {sign(hs, testSecret, jwt.MapClaims{"exp": exp}), live.Denied},
+		"neither":     {sign(hs, testSecret, jwt.MapClaims{}), live.Denied},
+		"exp of null": {signRaw(`{"alg":"HS256"}`, `{"exp":null,"role":"admin"}`), live.Denied},
+	} {
+		if err := d.Check(request("/", "Authorization: Bearer "+c.token), Access{Rights: Read}); kind(err) != c.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestGivenToken takes the admin token of the settings, and makes no file.
+func TestGivenToken(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	d, err := OpenDoor(dir, DoorOptions{AdminToken: "a-token-of-the-settings"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Check(request("/", outside, "Authorization: Bearer a-token-of-the-settings"), Access{Rights: Admin}); err != nil {
+		t.Error(err)
+	}
+	err = d.Check(request("/", outside), Access{Rights: Read})
+	if err == nil || !strings.Contains(err.Error(), "admin_token") || strings.Contains(err.Error(), TokenFile) {
+		t.Errorf("the refusal is %v", err)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("a file was made")
+	}
+}
+
 func checkDoor(t *testing.T, d *Door, r *http.Request, want live.Kind) {
 	t.Helper()
 	err := d.Check(r, Access{Rights: Admin})

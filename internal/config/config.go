@@ -29,7 +29,7 @@ type Config struct {
 	RTMPAddr    string `key:"rtmp_addr" default:":1935" group:"Listeners" help:"Where RTMP is served: encoders and players."`
 	HTTPFLVAddr string `key:"httpflv_addr" default:":7001" help:"Where viewers' HTTP is served, for HTTP-FLV by custom."`
 	HLSAddr     string `key:"hls_addr" default:":7002" help:"Where viewers' HTTP is served, for HLS by custom."`
-	APIAddr     string `key:"api_addr" default:"127.0.0.1:8090" help:"Where the operator's HTTP is served. Outside of loopback it asks for the admin token or a JWT."`
+	APIAddr     string `key:"api_addr" default:"127.0.0.1:8090" help:"Where the operator's HTTP is served. Outside of loopback it requires the admin token or a JWT."`
 	PublicURL   string `key:"public_url" help:"Where a proxy serves viewers' HTTP and the operator's HTTP to the outside: https://live.example.com. Every link that is shown or returned starts with it; links of RTMP have its host."`
 	EnableRTMPS bool   `key:"enable_rtmps" default:"false" help:"Serve RTMP over TLS too."`
 	RTMPSAddr   string `key:"rtmps_addr" default:":1936" help:"Where RTMP over TLS is served."`
@@ -53,12 +53,14 @@ type Config struct {
 
 	RTMPNoAuth    bool          `key:"rtmp_noauth" default:"false" group:"Access" help:"Let anybody publish by room name, without a key."`
 	APIHosts      []string      `key:"api_hosts" help:"Host names, besides localhost, by which the operator's HTTP may be reached without a credential from this machine."`
+	AdminToken    string        `key:"admin_token" secret:"true" help:"The token that allows everything at the operator's HTTP, at least 16 characters, in place of the one in data_dir."`
 	APIAllow      []string      `key:"api_allow" help:"Addresses and ranges (192.168.1.0/24) that may use the operator's HTTP without a credential, keys included. Browsers there only read by plain HTTP. Not with jwt.secret."`
 	APIAllowUsers []string      `key:"api_allow_users" help:"System accounts of this machine, such as www-data, whose requests to the operator's HTTP need no credential. A proxy that runs as one of them makes everybody who can reach it the operator."`
 	APISession    time.Duration `key:"api_session" default:"12h" min:"1m" max:"720h" help:"How long a browser stays logged in to the operator's page."`
 	JWT           struct {
-		Secret    string `key:"secret" secret:"true" help:"The secret of the JWTs for the operator's HTTP. When set, every request needs a JWT or the admin token: a must behind a proxy on this machine."`
+		Secret    string `key:"secret" secret:"true" help:"The secret of the JWTs for the operator's HTTP, at least 16 characters. When set, every request needs a JWT or the admin token."`
 		Algorithm string `key:"algorithm" default:"HS256" oneof:"HS256,HS384,HS512" help:"The only algorithm that such a JWT may have."`
+		Strict    bool   `key:"strict" default:"false" help:"Refuse JWTs without the claims exp and role, which else are good for as long as the secret, and for everything."`
 	} `key:"jwt"`
 	Private []string `key:"private" help:"What takes a token to watch: apps (live), rooms (live/movie), or * for everything."`
 	Token   struct {

@@ -32,7 +32,7 @@ var yamlCases = []struct {
 		}, nil},
 	{"seconds and bytes", "read_timeout: 15\nmax_message: 70000\ngather: 0\n",
 		func(c *Config) { c.ReadTimeout, c.MaxMessage, c.Gather = 15*time.Second, 70000, Gather{} }, nil},
-	{"block", "jwt:\n  secret: s3cret\n  algorithm: HS512\n", func(c *Config) { c.JWT.Secret, c.JWT.Algorithm = "s3cret", "HS512" }, nil},
+	{"block", "jwt:\n  secret: sixteen-letters-\n  algorithm: HS512\n", func(c *Config) { c.JWT.Secret, c.JWT.Algorithm = "sixteen-letters-", "HS512" }, nil},
 	{"empty block", "jwt:\n  # secret: x\nlevel: debug\n", func(c *Config) { c.Level = "debug" }, nil},
 	{"earlier server's", `
 level: debug
@@ -178,13 +178,13 @@ func TestSyntaxError(t *testing.T) {
 
 func TestPrecedence(t *testing.T) {
 	path := write(t, "level: debug\ntakeover: never\nlatency: live-edge\n")
-	env := []string{"LIVEGO_CONFIG_FILE=" + path, "LIVEGO_LEVEL=warn", "LIVEGO_TAKEOVER=always", "LIVEGO_JWT_SECRET=s", "HOME=/x"}
+	env := []string{"LIVEGO_CONFIG_FILE=" + path, "LIVEGO_LEVEL=warn", "LIVEGO_TAKEOVER=always", "LIVEGO_JWT_SECRET=sixteen-letters-", "HOME=/x"}
 	c, warnings, err := Load(Sources{Env: env, Flags: map[string]string{"level": "error", "api_hosts": "a, b"}})
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
 	}
 	got := []string{c.Level, c.Takeover, c.Latency, c.RTMPAddr, c.JWT.Secret, strings.Join(c.APIHosts, "|")}
-	if want := []string{"error", "always", "live-edge", ":1935", "s", "a|b"}; !slices.Equal(got, want) {
+	if want := []string{"error", "always", "live-edge", ":1935", "sixteen-letters-", "a|b"}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

@@ -44,7 +44,7 @@ func Load(s Sources) (Config, []string, error) {
 	if len(l.errs) > 0 {
 		return Config{}, warnings, errors.Join(l.errs...)
 	}
-	return l.cfg, warnings, nil
+	return l.cfg, append(warnings, l.cfg.warnings()...), nil
 }
 
 // loader puts a Config together and remembers where each value came from.

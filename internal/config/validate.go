@@ -79,6 +79,12 @@ func (c Config) problems() []problem {
 			add("relay_allow", "%.64q is no address, range or host name", a)
 		}
 	}
+	if text := c.shortJWTSecret(); text != "" && !c.apiOnLoopback() {
+		add("jwt.secret", "%s", text)
+	}
+	if t := c.AdminToken; t != "" && (len(t) < minSecret || strings.ContainsFunc(t, func(r rune) bool { return r <= ' ' || r > '~' })) {
+		add("admin_token", "must have at least %d characters, all of ASCII, and no spaces", minSecret)
+	}
 	if c.PublicURL != "" && !isBaseURL(c.PublicURL) {
 		add("public_url", "must be an http or https URL without a user, a query or a fragment")
 	}
@@ -96,8 +102,8 @@ func (c Config) problems() []problem {
 		}
 	}
 	for _, p := range c.TrustedProxies {
-		if !isRange(p) {
-			add("trusted_proxies", "%.64q is no address and no range", p)
+		if _, err := ParseNetwork(p); err != nil {
+			add("trusted_proxies", "%v", err)
 		}
 	}
 	for _, l := range c.ProxyProtocol {
@@ -151,20 +157,48 @@ func LookupUser(name string) (uint32, error) {
 	return uint32(n), nil
 }
 
-// isRange reports whether a is an address or a range of addresses.
-func isRange(a string) bool {
-	_, err := netip.ParsePrefix(a)
-	if err != nil {
-		_, err = netip.ParseAddr(a)
-	}
-	return err == nil
-}
-
 // isReach reports whether a is an address, a range of addresses or a host name.
 func isReach(a string) bool {
-	return isRange(a) || a != "" && !strings.ContainsFunc(a, func(r rune) bool {
+	_, err := ParseNetwork(a)
+	return err == nil || a != "" && !strings.ContainsFunc(a, func(r rune) bool {
 		return r != '.' && r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
 	})
+}
+
+// warnings are what a server starts with all the same.
+func (c Config) warnings() []string {
+	var all []string
+	if text := c.shortJWTSecret(); text != "" && c.apiOnLoopback() {
+		all = append(all, "jwt.secret: "+text)
+	}
+	secrets := []struct{ key, value string }{
+		{"jwt.secret", c.JWT.Secret}, {"token.secret", c.Token.Secret}, {"token.previous", c.Token.Previous}, {"hook.secret", c.Hook.Secret},
+		{"admin_token", c.AdminToken}, {"redis_pwd", c.RedisPwd},
+	}
+	for i, s := range secrets {
+		for _, other := range secrets[:i] {
+			if s.value != "" && s.value == other.value {
+				all = append(all, s.key+" is the same as "+other.key+": use another, so that one that leaks is not both")
+				break
+			}
+		}
+	}
+	return all
+}
+
+// apiOnLoopback reports whether only this machine reaches the operator's HTTP.
+func (c Config) apiOnLoopback() bool {
+	host, _, _ := net.SplitHostPort(c.APIAddr)
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
+
+// shortJWTSecret returns what is wrong with jwt.secret; "" for nothing.
+func (c Config) shortJWTSecret() string {
+	if c.JWT.Secret == "" || len(c.JWT.Secret) >= minSecret {
+		return ""
+	}
+	return fmt.Sprintf("is shorter than %d characters: whoever has one JWT can find it by trying", minSecret)
 }
 
 // minSecret is the shortest secret that tokens are signed with: less can be guessed from one token.
