@@ -500,7 +500,7 @@ func TestProbeBad(t *testing.T) {
 		{"/dev/null", "is no file but a device"},
 		{filepath.Join(dir, "nothing"), "no such file or directory"},
 		{write("empty.mp4", nil), "the file is empty"},
-		{write("text.mp4", []byte("This is no film, but a text that is called one.\n")), "a list of files needs the word file before each name"},
+		{write("text.mp4", []byte("This is no film, but a text that is called one.\n")), "no container that livego reads"},
 		{write("half.mp4", whole[:len(whole)/2]), "cut off before its index (moov)"},
 		{write("list.m3u8", []byte("#EXTM3U\n")), "a playlist is no container"},
 		{write("wave.wav", append([]byte("RIFF\x00\x00\x00\x00WAVEfmt "), make([]byte, 100)...)), "WAV is no container that livego reads; make a file of it that livego reads:\n  ffmpeg -i "},

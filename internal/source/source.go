@@ -201,13 +201,21 @@ func textError(head []byte) error {
 			continue
 		case word == "file" || word == "ffconcat":
 			return errors.New("a list of files: livego push plays it, and livego probe takes the files one by one")
-		case filepath.Ext(string(line)) == "":
+		case !namesFile(string(line)):
 			return nil
 		}
 		quoted := "'" + strings.ReplaceAll(string(line), "'", `'\''`) + "'"
 		return fmt.Errorf("a list of files needs the word file before each name: line %d, write file %s", n, quoted)
 	}
 	return nil
+}
+
+// namesFile reports whether a line ends as names of media files do: in a dot and some letters or digits.
+func namesFile(line string) bool {
+	ext := strings.TrimPrefix(filepath.Ext(line), ".")
+	const shortest, longest = 2, 5
+	return len(ext) >= shortest && len(ext) <= longest &&
+		!strings.ContainsFunc(ext, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
 }
 
 // isText reports whether head is text: UTF-8 without control characters.

@@ -61,6 +61,7 @@ var opened = []struct {
 	{"WAV", "RIFF\x00\x00\x00\x00WAVEfmt ", "x: WAV is no container that livego reads"},
 	{"a list of bare names", "\xEF\xBB\xBF# films\r\ndemo.mp4\r\n", "x: a list of files needs the word file before each name: line 2, write file 'demo.mp4'"},
 	{"a list of files", "file demo.mp4\n", "x: a list of files: livego push plays it"},
+	{"prose", "This is a text, and no list.\n", "x: no container that livego reads: it knows"},
 	{"text", "hello", "x: no container that livego reads: it knows"},
 	{"empty", "", "x: the file is empty"},
 }
