@@ -382,7 +382,7 @@ func (a *App) Run(ctx context.Context) error {
 		serving.Go(func() { a.jwks.Run(late) })
 	}
 	if r, ok := a.store.(*redis.Store); ok {
-		serving.Go(func() { r.Run(late, a.hub.Revoke) })
+		serving.Go(func() { r.Run(late, a.hub.Revoke, func(app, room string) { a.endSessions(app, room) }) })
 	}
 	a.announce()
 	letGo()

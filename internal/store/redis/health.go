@@ -133,11 +133,12 @@ func (h *health) hears(ok bool) {
 
 var errDeaf = errors.New("the list of what is revoked (" + revokedName + ") is not livego's: remove it")
 
-// Run watches Redis until ctx ends: whether it is there, and what other servers revoke, which it tells revoke as soon as it is due.
-func (s *Store) Run(ctx context.Context, revoke Revoker) {
+// Run watches Redis until ctx ends: whether it is there, and what other servers revoke and delete, which it tells revoke as soon
+// as it is due, and deleted.
+func (s *Store) Run(ctx context.Context, revoke Revoker, deleted Deleter) {
 	defer s.revoked.stop()
 	for ctx.Err() == nil {
-		err := s.try(ctx, func(ctx context.Context) error { return s.catchUp(ctx, revoke) })
+		err := s.try(ctx, func(ctx context.Context) error { return s.catchUp(ctx, revoke, deleted) })
 		s.health.hears(err == nil || live.KindOf(err) != live.Internal)
 		if err == nil {
 			s.reapply(ctx)

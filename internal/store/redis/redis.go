@@ -233,7 +233,7 @@ func (s *Store) find(ctx context.Context, digest [32]byte) (live.Key, error) {
 
 // Delete implements live.Keys.
 func (s *Store) Delete(ctx context.Context, app, room string) ([]live.KeyRef, error) {
-	return s.remove(ctx, room, "room not found", true, func(k live.Key) bool { return app == "" || k.App == app })
+	return s.remove(ctx, app, room, "room not found", true, func(k live.Key) bool { return app == "" || k.App == app })
 }
 
 // Revoke implements live.Keys.
@@ -249,11 +249,11 @@ func (s *Store) Revoke(ctx context.Context, id string) ([]live.KeyRef, error) {
 	if room == "" {
 		return nil, live.Errorf(live.NotFound, unknown)
 	}
-	return s.remove(ctx, room, unknown, false, func(k live.Key) bool { return k.ID == id })
+	return s.remove(ctx, "", room, unknown, false, func(k live.Key) bool { return k.ID == id })
 }
 
 // remove removes the keys of room that match; end says that their streams end. NotFound, with unknown, where there are none.
-func (s *Store) remove(ctx context.Context, room, unknown string, end bool, match func(live.Key) bool) ([]live.KeyRef, error) {
+func (s *Store) remove(ctx context.Context, app, room, unknown string, end bool, match func(live.Key) bool) ([]live.KeyRef, error) {
 	var refs []live.KeyRef
 	err := s.update(ctx, room, func(keys []live.Key) (result, error) {
 		refs = nil
@@ -268,7 +268,7 @@ func (s *Store) remove(ctx context.Context, room, unknown string, end bool, matc
 		if refs == nil {
 			return result{}, live.Errorf(live.NotFound, "%s", unknown)
 		}
-		return result{keys: kept, revoke: refs, due: time.Now(), end: end}, nil
+		return result{keys: kept, revoke: refs, due: time.Now(), end: end, app: app}, nil
 	})
 	if err != nil {
 		return nil, err
@@ -448,7 +448,8 @@ type result struct {
 	same   bool          // nothing is to be changed
 	revoke []live.KeyRef // at due
 	due    time.Time
-	end    bool // their streams end
+	end    bool   // their streams end
+	app    string // with end: the only app whose keys went; "": all
 }
 
 // update changes a room as one operation. fn may be called again with what others have made of the room meanwhile. It does not see

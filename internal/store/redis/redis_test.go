@@ -312,6 +312,17 @@ func TestRevocationTravels(t *testing.T) {
 	if a.ended.Load() != 1 {
 		t.Error("a delete does not end the stream")
 	}
+	a.awaitDeleted(t, "/movie")
+	if k, err := a.Get(t.Context(), "live", "radio"); err != nil || k.App != "live" {
+		t.Fatalf("%+v, %v", k, err)
+	}
+	if _, err := b.Delete(t.Context(), "live", "radio"); err != nil {
+		t.Fatal(err)
+	}
+	a.awaitDeleted(t, "live/radio")
+	if len(a.deleted)+len(b.deleted) != 0 {
+		t.Errorf("more rooms are told to be deleted: %d to one, %d to the other", len(a.deleted), len(b.deleted))
+	}
 
 	k = mustGet(t, a.Store, "movie")
 	start := time.Now()

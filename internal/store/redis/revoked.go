@@ -28,10 +28,14 @@ const (
 // A Revoker disconnects whoever publishes with one of refs. With end the streams end, else they are held.
 type Revoker func(refs []live.KeyRef, end bool)
 
+// A Deleter ends the sessions of a room's viewers, in app or for "" in every app: another server has deleted it.
+type Deleter func(app, room string)
+
 // An entry is the word of what was revoked, as it travels.
 type entry struct {
 	Nonce string        `json:"nonce"`
 	Room  string        `json:"room"`
+	App   string        `json:"app,omitempty"` // with End: the only app whose keys went; "": all of them
 	Refs  []live.KeyRef `json:"refs"`
 	End   bool          `json:"end,omitempty"`
 	At    time.Time     `json:"at"`
@@ -39,7 +43,7 @@ type entry struct {
 }
 
 func newEntry(room string, r result) entry {
-	return entry{live.NewSecret()[:16], room, r.revoke, r.end, time.Now().UTC(), r.due.UTC()}
+	return entry{live.NewSecret()[:16], room, r.app, r.revoke, r.end, time.Now().UTC(), r.due.UTC()}
 }
 
 // revoked is what this server knows to be revoked.
@@ -95,8 +99,8 @@ func (v *revoked) made(e entry, now time.Time) {
 	v.note(e)
 }
 
-// note remembers e. Caller holds v.mu.
-func (v *revoked) note(e entry) {
+// note remembers e, and reports whether it was news. Caller holds v.mu.
+func (v *revoked) note(e entry) (news bool) {
 	for _, ref := range e.Refs {
 		if old, ok := v.refs[ref]; ok {
 			if e.Due.Before(old.due) {
@@ -108,7 +112,9 @@ func (v *revoked) note(e entry) {
 		v.refs[ref] = revocation{e.Room, e.At, e.Due}
 		v.byID[ref.ID] = max(v.byID[ref.ID], ref.Generation)
 		v.order = append(v.order, ref)
+		news = true
 	}
+	return news
 }
 
 // forget lets go of what is older than a day, or too much. Caller holds v.mu.
@@ -126,8 +132,9 @@ func (v *revoked) forget(now time.Time) {
 	}
 }
 
-// hear notes an entry of the stream and has revoke act on it when it is due.
-func (v *revoked) hear(e entry, revoke Revoker) {
+// hear notes an entry of the stream and has revoke act on it when it is due. It has deleted act on a room that another server deleted,
+// once: what is known already is our own word, or the stream is being read again.
+func (v *revoked) hear(e entry, revoke Revoker, deleted Deleter) {
 	now := time.Now()
 	if now.Sub(e.At) > remember {
 		return
@@ -135,11 +142,14 @@ func (v *revoked) hear(e entry, revoke Revoker) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	delete(v.own, e.Nonce)
-	v.note(e)
+	news := v.note(e)
 	wait := e.Due.Sub(now)
 	if wait <= 0 {
 		v.mu.Unlock()
 		revoke(e.Refs, e.End)
+		if e.End && news {
+			deleted(e.App, e.Room)
+		}
 		v.mu.Lock()
 		return
 	}
@@ -167,7 +177,7 @@ func (v *revoked) stop() {
 }
 
 // catchUp reads the stream from where it was last read. That the entry there is gone shows that Redis has forgotten.
-func (s *Store) catchUp(ctx context.Context, revoke Revoker) error {
+func (s *Store) catchUp(ctx context.Context, revoke Revoker, deleted Deleter) error {
 	v := &s.revoked
 	for {
 		v.mu.Lock()
@@ -191,7 +201,7 @@ func (s *Store) catchUp(ctx context.Context, revoke Revoker) error {
 		for _, m := range list {
 			var e entry
 			if text, ok := m.Values["r"].(string); ok && unseal(revokedName, text, &e) == nil {
-				v.hear(e, revoke)
+				v.hear(e, revoke, deleted)
 			}
 			v.mu.Lock()
 			v.pos = m.ID

@@ -192,13 +192,14 @@ func open(t *testing.T, addr string, change ...func(*Options)) *Store {
 // A node is a Store that runs, as in a server, and counts what it is told is revoked.
 type node struct {
 	*Store
-	gone  chan []live.KeyRef
-	ended atomic.Int64
+	gone    chan []live.KeyRef
+	ended   atomic.Int64
+	deleted chan string // "app/room"
 }
 
 func startNode(t *testing.T, addr string, change ...func(*Options)) *node {
 	t.Helper()
-	n := &node{Store: open(t, addr, change...), gone: make(chan []live.KeyRef, 1000)}
+	n := &node{Store: open(t, addr, change...), gone: make(chan []live.KeyRef, 1000), deleted: make(chan string, 1000)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -208,7 +209,7 @@ func startNode(t *testing.T, addr string, change ...func(*Options)) *node {
 				n.ended.Add(1)
 			}
 			n.gone <- refs
-		})
+		}, func(app, room string) { n.deleted <- app + "/" + room })
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -232,6 +233,19 @@ func (n *node) awaitRevoked(t *testing.T, ref live.KeyRef, limit time.Duration) 
 		case <-timeout:
 			t.Fatalf("not told within %v that %v is revoked", limit, ref)
 		}
+	}
+}
+
+// awaitDeleted waits until the node was told that another server deleted a room, "app/room", and of no other before.
+func (n *node) awaitDeleted(t *testing.T, room string) {
+	t.Helper()
+	select {
+	case got := <-n.deleted:
+		if got != room {
+			t.Errorf("told that %s is deleted, want %s", got, room)
+		}
+	case <-time.After(4 * time.Second):
+		t.Errorf("not told that %s is deleted", room)
 	}
 }
 
