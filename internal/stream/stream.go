@@ -44,6 +44,7 @@ type stream struct {
 	kinds   [media.Data + 1]bool // kinds of track seen
 	tracks  map[trackKey]*media.Track
 	firsts  [media.Data + 1]first // by kind
+	repeats [media.Data + 1]bool  // a second frame of that has come
 	meta    *media.Meta
 	viewers viewerList
 	paces   []*pace // one for each protocol that somebody reads it by
@@ -127,7 +128,7 @@ type first struct {
 // Caller holds s.mu.
 func (s *stream) lead(f *media.Frame) {
 	now := first{f.Track.ID, f.Discontinuity}
-	if s.firsts[f.Track.Kind] == now {
+	if s.repeats[f.Track.Kind] = s.firsts[f.Track.Kind] == now; s.repeats[f.Track.Kind] {
 		return
 	}
 	s.firsts[f.Track.Kind] = now
@@ -147,7 +148,7 @@ func (s *stream) checkReady(f *media.Frame) {
 	if m := f.Meta; m != nil && (m.HasVideo || m.HasAudio) {
 		video, audio = m.HasVideo, m.HasAudio
 	}
-	if (!video || s.kinds[media.Video]) && (!audio || s.kinds[media.Audio]) || f.Arrived.Sub(s.first) >= s.hub.opt.TrackWait {
+	if s.settled(media.Video, video) && s.settled(media.Audio, audio) || f.Arrived.Sub(s.first) >= s.hub.opt.TrackWait {
 		s.ready = true
 		close(s.begun)
 	}
@@ -158,6 +159,15 @@ type refusal struct {
 	done   chan struct{}
 	reason error // why done was closed; read after done
 	n      int   // viewers who wait
+}
+
+// settled reports whether it is known which track of a kind is the first: number 0 has come, or a track twice and none of a lower number in
+// between, for encoders send their tracks in turn. A kind that is not expected is settled without any.
+func (s *stream) settled(k media.Kind, expected bool) bool {
+	if !s.kinds[k] {
+		return !expected
+	}
+	return s.firsts[k].id == 0 || s.repeats[k]
 }
 
 // awaitBegin waits until s is ready or finished, ctx ends, or the viewer is refused; r is nil for one that cannot be.

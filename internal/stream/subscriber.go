@@ -318,6 +318,7 @@ func (s *Subscriber) takes(f *media.Frame) bool {
 		}
 		return s.begun.has(f.Track.ID)
 	case f.RAP != media.NoAccess:
+		s.begun.add(f.Track.ID) // it goes on as a track beside the first where that turns out to be another
 		s.needRAP, s.running, s.fresh = false, true, !s.running
 	}
 	return !s.needRAP && !(f.Leading && s.fresh)

@@ -56,3 +56,43 @@ func TestWaiterStartsAtTheBeginning(t *testing.T) {
 	}
 	p.End(Goodbye)
 }
+
+// TestStartWaitsForTheFirstTrack: where a track of a higher number comes a moment before that of number 0, viewers do not begin with it.
+// They begin with it where it comes twice, and nothing lower.
+func TestStartWaitsForTheFirstTrack(t *testing.T) {
+	v, a := numbered(media.Video, 0, 1), numbered(media.Audio, 0, 1)
+	for name, rounds := range map[string][]*media.Frame{
+		"number 0 comes":  {of(v[1], 0, true), of(a[1], 0, false), of(v[0], 0, true), of(a[0], 0, false)},
+		"number 0 is not": {of(v[1], 0, true), of(a[1], 0, false), of(v[1], 40*ms, false), of(a[1], 40*ms, false)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := NewHub(Options{})
+			defer h.Close()
+			p := mustPublish(t, h, PublishOptions{})
+			for i, f := range rounds {
+				if got := h.Start(movie); got != StartLater {
+					t.Errorf("before frame %d viewers may start", i)
+				}
+				write(t, p, f)
+			}
+			if got := h.Start(movie); got != StartNow {
+				t.Errorf("viewers may not start: %v", got)
+			}
+		})
+	}
+}
+
+// TestFirstTrackGoesOnAsAnother: a picture that was the first until a lower number came goes on without a new keyframe for a viewer of all.
+func TestFirstTrackGoesOnAsAnother(t *testing.T) {
+	h := NewHub(Options{})
+	defer h.Close()
+	p := mustPublish(t, h, PublishOptions{})
+	v, a := numbered(media.Video, 0, 1), numbered(media.Audio, 0)
+	write(t, p, of(v[1], 0, true), of(a[0], 0, false), of(v[1], 40*ms, false))
+	all := mustSubscribe(t, h, SubscribeOptions{GOPs: 1, AllTracks: true})
+	drain(t, all)
+	write(t, p, of(v[0], 80*ms, true), of(v[1], 80*ms, false))
+	if got := ids(media.Video, drain(t, all)); len(got) != 2 || got[1] != 1 {
+		t.Errorf("tracks %v, want 0 and 1", got)
+	}
+}
