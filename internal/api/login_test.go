@@ -81,6 +81,7 @@ func TestLogin(t *testing.T) {
 		t.Fatalf("the page: %s", page.Body)
 	}
 	wantStatus(t, s.get("/stat/livestat", fromOutside, publicHost, sent), 200)
+	wantStatus(t, s.get("/debug/pprof/", fromOutside, publicHost, sent), 200)
 	wantStatus(t, s.get("/control/get?room=movie", fromOutside, publicHost, sent), 403)
 	wantStatus(t, s.do("POST", "/control/get?room=movie", "", fromOutside, publicHost, sent), 403)
 	wantStatus(t, s.do("POST", "/control/get?room=movie", "", fromOutside, publicHost, sent, auth.CSRFHeader+": "+csrf[1]), 200)

@@ -41,7 +41,7 @@ func needed(r *http.Request) auth.Access {
 	case is(keysPath + "/export"), is(keysPath + "/import"):
 		return auth.Access{Rights: auth.Admin, Credential: true} // every secret at once
 	case is("/debug/"):
-		return auth.Access{Rights: auth.Admin}
+		return auth.Access{Rights: auth.Admin, Safe: true}
 	case is("/control/"), is(v1) && r.Method != http.MethodGet && r.Method != http.MethodHead:
 		return auth.Access{Rights: auth.Operate}
 	}

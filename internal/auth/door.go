@@ -100,6 +100,7 @@ func OpenDoor(dir string, o DoorOptions) (*Door, error) {
 type Access struct {
 	Rights     Rights // the least that the credential must allow
 	Credential bool   // a credential is required from this machine too
+	Safe       bool   // its GET changes nothing, whatever rights it takes
 	Page       bool   // a link on another site's page may lead to it
 	Embedded   bool   // pages of every site may load it, and those in a sandbox may read it
 	Monitoring bool   // system accounts of this machine need no credential, as a collector of metrics has one

@@ -143,7 +143,7 @@ func (n Session) check(r *http.Request, need Access) error {
 	if n.Rights < need.Rights {
 		return notEnough(n.Rights, need.Rights)
 	}
-	reads := need.Rights == Read && (r.Method == http.MethodGet || r.Method == http.MethodHead)
+	reads := (need.Rights == Read || need.Safe) && (r.Method == http.MethodGet || r.Method == http.MethodHead)
 	if !reads && !n.sent(r.Header.Get(CSRFHeader)) {
 		return errNoCSRF()
 	}

@@ -44,6 +44,8 @@ func TestSession(t *testing.T) {
 		{"operate by GET, as an image on another page does", "GET", operate, []string{cookie}, live.Denied},
 		{"operate by POST", "POST", operate, []string{cookie}, live.Denied},
 		{"post where reading is enough", "POST", read, []string{cookie}, live.Denied},
+		{"look at what takes more rights", "GET", Access{Rights: Admin, Safe: true}, []string{cookie}, ok},
+		{"post to what takes more rights", "POST", Access{Rights: Admin, Safe: true}, []string{cookie}, live.Denied},
 		{"operate with the token", "POST", operate, []string{cookie, csrf}, ok},
 		{"export with the token", "GET", export, []string{cookie, csrf}, ok},
 		{"another session's token", "POST", operate, []string{cookie, CSRFHeader + ": " + reader.CSRF}, live.Denied},
