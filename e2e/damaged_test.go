@@ -157,8 +157,8 @@ func (d damage) want(t *testing.T, src source) essence.Stream {
 	return want
 }
 
-// TestDamaged sends streams with damages, and watches them by every protocol: the pictures are those that ffmpeg decodes of the same file,
-// and the encoder goes on to its end.
+// TestDamaged sends streams with damages, and watches them by every protocol: the pictures are those that
+// ffmpeg decodes of the same file, and the encoder goes on to its end.
 func TestDamaged(t *testing.T) {
 	rig.NeedNewer(t)
 	server, dir := startRecording(t, rig.Options{})

@@ -278,7 +278,8 @@ func compareVideo(t *testing.T, got probedTrack, want judgeStream, all judge, fi
 	}
 }
 
-// mend runs the commands of the remarks, and of the whole, as they stand, but for the folder of the file, beside which they write.
+// mend runs the commands of the remarks, and of the whole, as they stand, but for the folder of the file,
+// beside which they write.
 func mend(t *testing.T, path string, p probed) {
 	t.Helper()
 	run := func(command string) probed {
@@ -326,7 +327,8 @@ func mend(t *testing.T, path string, p probed) {
 	}
 }
 
-// TestProbeForeign probes files in containers that livego does not read, and runs the commands that it gives; and lists of files.
+// TestProbeForeign probes files in containers that livego does not read, and runs the commands that it gives;
+// and lists of files.
 func TestProbeForeign(t *testing.T) {
 	rig.Need(t, "ffmpeg")
 	t.Parallel()

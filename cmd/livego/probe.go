@@ -90,7 +90,8 @@ func (c probeCmd) Run(e *env) error {
 	return nil
 }
 
-// foreignCommand returns the ffmpeg command that makes a file that livego reads of the one that err is about, "" where none does.
+// foreignCommand returns the ffmpeg command that makes a file that livego reads of the one that err is about,
+// "" where none does.
 func foreignCommand(path string, err error) string {
 	if foreign, ok := errors.AsType[*source.ForeignError](err); ok {
 		return probe.ForeignCommand(path, foreign)

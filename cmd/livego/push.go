@@ -122,7 +122,8 @@ func (c pushCmd) options() (*playout.Options, error) {
 	return o, nil
 }
 
-// target returns the address to publish to: as it stands, or with the key of a room. Of a room it returns too where that is watched.
+// target returns the address to publish to: as it stands, or with the key of a room. Of a room it returns too
+// where that is watched.
 func (c pushCmd) target(ctx context.Context, e *env) (target string, watch []string, err error) {
 	name := c.Sources[len(c.Sources)-1]
 	if strings.HasPrefix(name, "rtmp://") || strings.HasPrefix(name, "rtmps://") {
@@ -177,10 +178,11 @@ const (
 	warnPart  = 20 * time.Second // and how much of each
 )
 
-// warnCodes are the remarks of probe that viewers of a push will notice. The others are about what push handles or refuses itself.
+// warnCodes are the remarks of probe that viewers of a push will notice. The others are about what push
+// handles or refuses itself.
 var warnCodes = map[string]bool{
-	"gop": true, "rotation": true, "no-audio": true, "late-key": true, "no-key": true, "edit-list": true, "profile": true, "offset": true,
-	"sample-rate": true, "large-frame": true, "ts": true, "unusable-track": true,
+	"gop": true, "rotation": true, "no-audio": true, "late-key": true, "no-key": true, "edit-list": true,
+	"profile": true, "offset": true, "sample-rate": true, "large-frame": true, "ts": true, "unusable-track": true,
 }
 
 // warnOf warns of what viewers of the first files will notice, as probe would.

@@ -6,8 +6,8 @@ import (
 	"slices"
 )
 
-// videoRows send video that makes no sense. A frame that is bad is skipped, and the next good one is served, however many bad ones
-// there were.
+// videoRows send video that makes no sense. A frame that is bad is skipped, and the next good one is served,
+// however many bad ones there were.
 func videoRows() []row {
 	frames := func(bodies ...[]byte) func(*peer) {
 		return func(p *peer) {

@@ -169,7 +169,8 @@ func (s *server) describe(in stream.Info, host string, now time.Time) streamData
 		d.Tracks = append(d.Tracks, describeTrack(t, active))
 	}
 	for _, t := range active.Skipped.Unusable {
-		d.Tracks = append(d.Tracks, trackData{Kind: t.Kind.String(), Facts: []string{strings.ToUpper(t.Codec), "unusable: " + t.Reason}})
+		facts := []string{strings.ToUpper(t.Codec), "unusable: " + t.Reason}
+		d.Tracks = append(d.Tracks, trackData{Kind: t.Kind.String(), Facts: facts})
 	}
 	d.Skipped = active.Skipped.Total()
 	count, lag := map[string]int{}, time.Duration(0)

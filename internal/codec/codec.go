@@ -78,10 +78,11 @@ func RandomAccess(t *media.Track, lengthSize int, keyFlag bool, payload []byte) 
 	return rap, leading, err
 }
 
-// Clean returns payload, a frame of t, in the form that every player reads: H.264 and HEVC without empty NAL units, without units that
-// cannot be any (damaged is how many of them would have mattered), and without bytes that follow the last; start codes of four bytes, which some encoders put where
-// length fields belong, become length fields. AAC loses the header of ADTS. The frame is changed in place. It is an error when the lengths do not add up. lengthSize is
-// what Describe returned for t.
+// Clean returns payload, a frame of t, in the form that every player reads: H.264 and HEVC without empty NAL
+// units, without units that cannot be any (damaged is how many of them would have mattered), and without
+// bytes that follow the last; start codes of four bytes, which some encoders put where length fields belong,
+// become length fields. AAC loses the header of ADTS. The frame is changed in place. It is an error when the
+// lengths do not add up. lengthSize is what Describe returned for t.
 func Clean(t *media.Track, lengthSize int, payload []byte) (clean []byte, damaged int, err error) {
 	var isUnit, matters func([]byte) bool
 	switch t.Codec {
@@ -110,8 +111,8 @@ func Clean(t *media.Track, lengthSize int, payload []byte) (clean []byte, damage
 	return clean, damaged, err
 }
 
-// CleanConfig returns a configuration of c in the form of media.Track.Config where it comes in another that decoders know: the parameter
-// sets of H.264 and HEVC with start codes. Any other is returned as it is.
+// CleanConfig returns a configuration of c in the form of media.Track.Config where it comes in another that
+// decoders know: the parameter sets of H.264 and HEVC with start codes. Any other is returned as it is.
 func CleanConfig(c media.Codec, b []byte) []byte {
 	var build func([]byte) ([]byte, error)
 	switch {
@@ -130,7 +131,8 @@ func CleanConfig(c media.Codec, b []byte) []byte {
 	return b
 }
 
-// Silence returns a frame of the audio track t in which nothing is heard, nil where there is none at hand. Shared: do not modify.
+// Silence returns a frame of the audio track t in which nothing is heard, nil where there is none at hand.
+// Shared: do not modify.
 func Silence(t *media.Track) []byte {
 	if t.Codec != media.AAC {
 		return nil

@@ -11,11 +11,12 @@ import (
 	"livego/internal/media"
 )
 
-// FromFrame returns the track that payload belongs to, a frame of a codec that needs no configuration, or of AAC with the header of ADTS,
-// which has it. base is what the container
-// knows of the track. old is the track so far, nil at first: it is returned where it still describes the frame, so that callers
-// compare pointers. For AC-3, E-AC-3 and VP9 the track gets a Config, unless old has one that fits. A frame that cannot be read is
-// an error, which comes with old: callers that have a track may pass the frame on, since encoders cut where they like.
+// FromFrame returns the track that payload belongs to, a frame of a codec that needs no configuration, or of
+// AAC with the header of ADTS, which has it. base is what the container knows of the track. old is the track
+// so far, nil at first: it is returned where it still describes the frame, so that callers compare pointers.
+// For AC-3, E-AC-3 and VP9 the track gets a Config, unless old has one that fits. A frame that cannot be read
+// is an error, which comes with old: callers that have a track may pass the frame on, since encoders cut
+// where they like.
 func FromFrame(base media.Track, payload []byte, old *media.Track) (*media.Track, error) {
 	t := &base
 	if t.Timescale == 0 {

@@ -41,8 +41,9 @@ type UnusableTrack struct {
 	Reason string // for people
 }
 
-// Skips counts what a publisher sent that reaches no viewer, and knows which of its tracks are unusable as a whole. It is safe for
-// concurrent use; the functions are set before its first use. A nil Skips counts nothing.
+// Skips counts what a publisher sent that reaches no viewer, and knows which of its tracks are unusable as a
+// whole. It is safe for concurrent use; the functions are set before its first use. A nil Skips counts
+// nothing.
 type Skips struct {
 	First    func(Skip)          // called at the first of each kind and reason; nil: nobody is
 	Unusable func(UnusableTrack) // called when a track turns out to be unusable; nil: nobody is

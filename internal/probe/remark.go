@@ -77,7 +77,8 @@ func (r *Report) judgeCodec(t *Track) {
 	case t.RTMP == "old":
 		r.add(Remark{Code: "old-codec", fix: f, Text: fmt.Sprintf("The %s is %s, which only RTMP and HTTP-FLV can carry, and only old players and ffmpeg play.", t.Kind, t.Codec)})
 	case t.RTMP == "enhanced":
-		text := fmt.Sprintf("The %s is %s: by RTMP and HTTP-FLV it plays only in players that know Enhanced RTMP", t.Kind, t.Codec)
+		const known = "The %s is %s: by RTMP and HTTP-FLV it plays only in players that know Enhanced RTMP"
+		text := fmt.Sprintf(known, t.Kind, t.Codec)
 		switch {
 		case t.FMP4 == "no" && t.TS == "no":
 			text += ", and HLS can't carry it"
@@ -158,10 +159,12 @@ func (r *Report) judgeWhole(s *source.Source, cut *source.CutError) {
 		r.add(Remark{Code: "cut", fix: fix{copy: true}, Text: text})
 	}
 	for _, t := range s.Unusable() {
-		r.add(Remark{Code: "unusable-track", fix: fix{copy: true}, Text: fmt.Sprintf("The %s track (%s) is unusable: %s.", t.Kind, t.Codec, t.Reason)})
+		text := fmt.Sprintf("The %s track (%s) is unusable: %s.", t.Kind, t.Codec, t.Reason)
+		r.add(Remark{Code: "unusable-track", fix: fix{copy: true}, Text: text})
 	}
 	if r.damage != nil {
-		r.add(Remark{Code: "damaged", fix: fix{copy: true}, Text: fmt.Sprintf("The rest of it cannot be read: %v.", r.damage)})
+		text := fmt.Sprintf("The rest of it cannot be read: %v.", r.damage)
+		r.add(Remark{Code: "damaged", fix: fix{copy: true}, Text: text})
 	}
 	if trouble := s.Trouble(); trouble != "" {
 		r.add(Remark{Code: "damaged", fix: fix{copy: true}, Text: "Something is wrong within the file: " + trouble + "."})
@@ -306,7 +309,8 @@ func ForeignCommand(path string, e *source.ForeignError) string {
 
 // h264Args encode pictures that play everywhere.
 func h264Args() []string {
-	return []string{"-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-force_key_frames", "'expr:gte(t,n_forced*2)'"}
+	return []string{"-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p",
+		"-force_key_frames", "'expr:gte(t,n_forced*2)'"}
 }
 
 // Quote writes a word for a shell.

@@ -421,7 +421,8 @@ func TestPull(t *testing.T) {
 	}
 }
 
-// TestPullOddFLV pulls streams that players play though FLV has no word for them. What cannot be used of them is counted.
+// TestPullOddFLV pulls streams that players play though FLV has no word for them. What cannot be used of them
+// is counted.
 func TestPullOddFLV(t *testing.T) {
 	unknown := func(b []byte) []byte { return append(flv.AppendTag(nil, 15, 0, []byte("unknown")), b...) }
 	wrongSize := func(b []byte) []byte { return append(b[:len(b)-4:len(b)-4], 0, 0, 0, 4) }

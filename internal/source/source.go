@@ -178,7 +178,9 @@ func foreign(head []byte) error {
 			return fmt.Errorf("RIFF of form %q is no container that livego reads", form)
 		}
 	}
-	for magic, name := range map[string]string{"#EXTM3U": "a playlist", "GIF8": "GIF", "\x89PNG": "PNG", "\xFF\xD8\xFF": "JPEG"} {
+	for magic, name := range map[string]string{
+		"#EXTM3U": "a playlist", "GIF8": "GIF", "\x89PNG": "PNG", "\xFF\xD8\xFF": "JPEG",
+	} {
 		if strings.HasPrefix(string(head), magic) {
 			return fmt.Errorf("%s is no container that livego reads", name)
 		}
@@ -224,7 +226,8 @@ func isText(head []byte) bool {
 	if len(head) > enough { // it may end within a character
 		head = bytes.TrimRightFunc(head[:enough], func(r rune) bool { return r == utf8.RuneError })
 	}
-	return utf8.Valid(head) && !bytes.ContainsFunc(head, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t' })
+	binary := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t' }
+	return utf8.Valid(head) && !bytes.ContainsFunc(head, binary)
 }
 
 func readMP4(r io.ReaderAt, size int64, head []byte) (*Source, error) {
@@ -247,7 +250,9 @@ func readMKV(r io.ReaderAt, size int64) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Source{Container: "matroska", Duration: m.Duration(), frames: m, streams: m.Streams, seek: m.Seek, trouble: m.Trouble}
+	s := &Source{
+		Container: "matroska", Duration: m.Duration(), frames: m, streams: m.Streams, seek: m.Seek, trouble: m.Trouble,
+	}
 	if m.DocType() == "webm" {
 		s.Container = "webm"
 	}

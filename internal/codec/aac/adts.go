@@ -109,8 +109,8 @@ func (h ADTS) Config(frame []byte) ([]byte, error) {
 	return w.Bytes(), nil
 }
 
-// WholeADTS reports whether b is one raw frame behind the header of ADTS, and returns that. A raw frame alone never begins like it: an
-// ID_END without anything before.
+// WholeADTS reports whether b is one raw frame behind the header of ADTS, and returns that. A raw frame alone
+// never begins like it: an ID_END without anything before.
 func WholeADTS(b []byte) (ADTS, bool) {
 	h, err := ParseADTS(b)
 	return h, err == nil && h.Length == len(b) && h.Blocks == 1

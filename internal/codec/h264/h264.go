@@ -36,8 +36,9 @@ type Config struct {
 	SPS, PPS   [][]byte // NAL units, slices of the record
 }
 
-// ParseConfig reads an avcC record, which the result points into. Parameter sets that are cut off are an error; that there are none is not,
-// and sets that are empty or of another type are passed over, as decoders do.
+// ParseConfig reads an avcC record, which the result points into. Parameter sets that are cut off are an
+// error; that there are none is not, and sets that are empty or of another type are passed over, as decoders
+// do.
 func ParseConfig(avcC []byte) (*Config, error) {
 	if len(avcC) < 7 {
 		return nil, fmt.Errorf("avcC of %d bytes is too short", len(avcC))
@@ -136,9 +137,10 @@ func (c *Config) RFC6381() string {
 	return fmt.Sprintf("avc1.%02x%02x%02x", c.Profile, c.Compatibility, c.Level)
 }
 
-// RandomAccess tells whether a decoder may start at an access unit: Key for an IDR picture, Recovery for a recovery point SEI
-// with recovery_frame_cnt 0. The access unit is NAL units with length fields of lengthSize bytes. What decoders ignore is passed
-// over; it is an error when the lengths do not add up, or when there is no unit that a decoder reads.
+// RandomAccess tells whether a decoder may start at an access unit: Key for an IDR picture, Recovery for a
+// recovery point SEI with recovery_frame_cnt 0. The access unit is NAL units with length fields of lengthSize
+// bytes. What decoders ignore is passed over; it is an error when the lengths do not add up, or when there is
+// no unit that a decoder reads.
 func RandomAccess(unit []byte, lengthSize int) (media.RandomAccess, error) {
 	rap, read := media.NoAccess, false
 	for {
@@ -170,9 +172,10 @@ func RandomAccess(unit []byte, lengthSize int) (media.RandomAccess, error) {
 
 var errNoUnit = errors.New("h264: no NAL unit that a decoder reads")
 
-// IsUnit reports whether unit can be a NAL unit at all. Decoders skip what cannot: one with forbidden_zero_bit set, and a header
-// alone, but for the types that have no content. Those of unspecified and reserved types are units; decoders ignore them (ITU-T H.264
-// clause 7.4.1), and applications may use them.
+// IsUnit reports whether unit can be a NAL unit at all. Decoders skip what cannot: one with
+// forbidden_zero_bit set, and a header alone, but for the types that have no content. Those of unspecified
+// and reserved types are units; decoders ignore them (ITU-T H.264 clause 7.4.1), and applications may use
+// them.
 func IsUnit(unit []byte) bool {
 	if unit[0]&0x80 != 0 {
 		return false
@@ -184,8 +187,8 @@ func IsUnit(unit []byte) bool {
 	return len(unit) > 1
 }
 
-// Matters reports whether pictures may lack something without unit, which is not IsUnit: a header of a delimiter, filler or SEI alone
-// says nothing.
+// Matters reports whether pictures may lack something without unit, which is not IsUnit: a header of a
+// delimiter, filler or SEI alone says nothing.
 func Matters(unit []byte) bool {
 	switch Type(unit) {
 	case TypeAUD, TypeFiller, TypeSEI:
@@ -194,7 +197,8 @@ func Matters(unit []byte) bool {
 	return true
 }
 
-// isSpecified reports whether H.264 gives NAL units of type t a meaning: 0 and 24 to 31 are unspecified, 17, 18, 22 and 23 reserved.
+// isSpecified reports whether H.264 gives NAL units of type t a meaning: 0 and 24 to 31 are unspecified, 17,
+// 18, 22 and 23 reserved.
 func isSpecified(t int) bool {
 	return 1 <= t && t <= 16 || 19 <= t && t <= 21
 }

@@ -44,8 +44,9 @@ type AccessUnit struct {
 	ParameterSets bool // brings a VPS, an SPS and a PPS
 }
 
-// Classify reads the NAL units of an access unit, whose length fields have lengthSize bytes. What decoders ignore is passed over; it is
-// an error when the lengths do not add up, or when there is no unit that a decoder reads.
+// Classify reads the NAL units of an access unit, whose length fields have lengthSize bytes. What decoders
+// ignore is passed over; it is an error when the lengths do not add up, or when there is no unit that a
+// decoder reads.
 func Classify(unit []byte, lengthSize int) (AccessUnit, error) {
 	var a AccessUnit
 	var sets [3]bool
@@ -81,9 +82,10 @@ func Classify(unit []byte, lengthSize int) (AccessUnit, error) {
 
 var errNoUnit = errors.New("h265: no NAL unit that a decoder reads")
 
-// IsUnit reports whether unit can be a NAL unit at all. Decoders skip what cannot: one with forbidden_zero_bit set, without a temporal
-// ID, and a header of two bytes alone, but for the types that have no content. Those of unspecified and reserved types are units;
-// decoders ignore them (ITU-T H.265 clause 7.4.2.2).
+// IsUnit reports whether unit can be a NAL unit at all. Decoders skip what cannot: one with
+// forbidden_zero_bit set, without a temporal ID, and a header of two bytes alone, but for the types that have
+// no content. Those of unspecified and reserved types are units; decoders ignore them (ITU-T H.265 clause
+// 7.4.2.2).
 func IsUnit(unit []byte) bool {
 	if len(unit) < 2 || unit[0]&0x80 != 0 || unit[1]&7 == 0 {
 		return false
@@ -95,8 +97,8 @@ func IsUnit(unit []byte) bool {
 	return len(unit) > 2
 }
 
-// Matters reports whether pictures may lack something without unit, which is not IsUnit: a header of a delimiter, filler or SEI alone
-// says nothing.
+// Matters reports whether pictures may lack something without unit, which is not IsUnit: a header of a
+// delimiter, filler or SEI alone says nothing.
 func Matters(unit []byte) bool {
 	switch Type(unit) {
 	case TypeAUD, TypeFiller, TypePrefixSEI, TypeSuffixSEI:
@@ -105,8 +107,8 @@ func Matters(unit []byte) bool {
 	return true
 }
 
-// isSpecified reports whether H.265 gives NAL units of type t a meaning: 10 to 15, 22 to 31 and 41 to 47 are reserved, those above
-// unspecified.
+// isSpecified reports whether H.265 gives NAL units of type t a meaning: 10 to 15, 22 to 31 and 41 to 47 are
+// reserved, those above unspecified.
 func isSpecified(t int) bool {
 	return t <= lastRASL || firstIRAP <= t && t <= lastIRAP || TypeVPS <= t && t <= TypeSuffixSEI
 }

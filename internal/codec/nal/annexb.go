@@ -29,8 +29,8 @@ func NextAnnexB(b []byte) (unit, rest []byte) {
 
 func startCode(b []byte) int { return bytes.Index(b, []byte{0, 0, 1}) }
 
-// IsAnnexB reports whether b begins with a start code of four bytes and then is not what a stream with length fields of four bytes is, where
-// these bytes stand for a NAL unit of one byte.
+// IsAnnexB reports whether b begins with a start code of four bytes and then is not what a stream with length
+// fields of four bytes is, where these bytes stand for a NAL unit of one byte.
 func IsAnnexB(b []byte) bool {
 	if !bytes.HasPrefix(b, []byte{0, 0, 0, 1}) {
 		return false

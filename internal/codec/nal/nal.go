@@ -10,8 +10,8 @@ var ErrMalformed = errors.New("nal: length field beyond the end")
 // ErrEmpty is returned by Cut for a NAL unit without a byte.
 var ErrEmpty = errors.New("nal: empty NAL unit")
 
-// Cut cuts one NAL unit off b, whose length field has lengthSize bytes, 1 to 4. Both results are slices of b. An empty NAL unit is an
-// error.
+// Cut cuts one NAL unit off b, whose length field has lengthSize bytes, 1 to 4. Both results are slices of b.
+// An empty NAL unit is an error.
 func Cut(b []byte, lengthSize int) (unit, rest []byte, err error) {
 	if lengthSize < 1 || lengthSize > 4 || len(b) < lengthSize {
 		return nil, nil, ErrMalformed
@@ -30,9 +30,9 @@ func Cut(b []byte, lengthSize int) (unit, rest []byte, err error) {
 	return b[:n], b[n:], nil
 }
 
-// Next is Cut for a walk over an access unit, which passes over what decoders do: empty NAL units, zero bytes included that an
-// encoder puts after the last, and a rest that is shorter than a length field. unit is nil when there is none left. A walk is linear
-// in the length of b.
+// Next is Cut for a walk over an access unit, which passes over what decoders do: empty NAL units, zero bytes
+// included that an encoder puts after the last, and a rest that is shorter than a length field. unit is nil
+// when there is none left. A walk is linear in the length of b.
 func Next(b []byte, lengthSize int) (unit, rest []byte, err error) {
 	for len(b) >= max(lengthSize, 1) {
 		if unit, rest, err = Cut(b, lengthSize); !errors.Is(err, ErrEmpty) {
@@ -43,8 +43,8 @@ func Next(b []byte, lengthSize int) (unit, rest []byte, err error) {
 	return nil, nil, nil
 }
 
-// Clean returns an access unit without what Next passes over and without the NAL units that keep refuses. It moves the others within b,
-// and returns b itself where nothing has to go.
+// Clean returns an access unit without what Next passes over and without the NAL units that keep refuses. It
+// moves the others within b, and returns b itself where nothing has to go.
 func Clean(b []byte, lengthSize int, keep func(unit []byte) bool) (clean []byte, err error) {
 	clean = b[:0]
 	for rest := b; ; {

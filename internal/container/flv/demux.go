@@ -10,8 +10,8 @@ import (
 	"livego/internal/media"
 )
 
-// ErrSkip is what Demuxer.Message returns, with a reason, for what makes no sense. It is skipped and counted in Demuxer.Skips; the
-// publisher goes on.
+// ErrSkip is what Demuxer.Message returns, with a reason, for what makes no sense. It is skipped and counted
+// in Demuxer.Skips; the publisher goes on.
 var ErrSkip = errors.New("flv: bad message")
 
 // ErrFlood is what Demuxer.Message returns when a publisher changes its configuration so often that every viewer would spend
@@ -276,7 +276,8 @@ func (d *Demuxer) frame(k media.Kind, cur *current, p packet, timestamp uint32, 
 	return f, nil
 }
 
-// silence returns the frame that stands for one without content, as encoders send them that are muted: nil where there is none.
+// silence returns the frame that stands for one without content, as encoders send them that are muted: nil
+// where there is none.
 func (d *Demuxer) silence(cur *current, p packet, timestamp uint32, arrived time.Time) *media.Frame {
 	d.Skips.AddSilent()
 	if !cur.carries(p) {

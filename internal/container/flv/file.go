@@ -141,7 +141,8 @@ func (f *File) tagBefore(end int64) (time.Duration, bool) {
 		if at < fileHeaderSize+4 {
 			continue
 		}
-		if _, err := f.r.ReadAt(b[:], at); err != nil || !isTagHead(b[:]) || int64(uint24(b[1:])) != length-tagHeaderSize {
+		_, err := f.r.ReadAt(b[:], at)
+		if err != nil || !isTagHead(b[:]) || int64(uint24(b[1:])) != length-tagHeaderSize {
 			continue
 		}
 		clock := f.demux.clock
@@ -216,7 +217,8 @@ func (f *File) isTag(head []byte, off int64) bool {
 	var b [4]byte
 	_, err := f.r.ReadAt(b[:], off+tagHeaderSize+int64(size))
 	said := binary.BigEndian.Uint32(b[:])
-	return (err == nil || errors.Is(err, io.EOF)) && (said == tagHeaderSize+size || said == size && f.tags.Oddities.WrongSizes > 0)
+	bare := said == size && f.tags.Oddities.WrongSizes > 0 // of a writer that counts the body alone
+	return (err == nil || errors.Is(err, io.EOF)) && (said == tagHeaderSize+size || bare)
 }
 
 func (f *File) skip(err error) {

@@ -16,8 +16,9 @@ type Tag struct {
 	Body      []byte
 }
 
-// A Reader reads the tags of an FLV file or stream from hostile hands. What players accept it accepts, and notes it in Oddities: tags of
-// unknown types, which it skips, a PreviousTagSize that is wrong where a tag follows all the same, and zero bytes after the last tag.
+// A Reader reads the tags of an FLV file or stream from hostile hands. What players accept it accepts, and
+// notes it in Oddities: tags of unknown types, which it skips, a PreviousTagSize that is wrong where a tag
+// follows all the same, and zero bytes after the last tag.
 type Reader struct {
 	Oddities Oddities
 
@@ -132,8 +133,8 @@ func (r *Reader) look() error {
 	return r.headErr
 }
 
-// padding reads zero bytes, of which a whole header is there, up to the end of the file. Where a PreviousTagSize follows that header, it was
-// a tag without content.
+// padding reads zero bytes, of which a whole header is there, up to the end of the file. Where a
+// PreviousTagSize follows that header, it was a tag without content.
 func (r *Reader) padding() error {
 	var b [512]byte
 	n, err := io.ReadFull(r.r, b[:4])
@@ -179,8 +180,8 @@ func (r *Reader) header() error {
 	return nil
 }
 
-// previousTagSize reads a PreviousTagSize. One that is not as it should be is accepted where a tag or the end of the file follows; else
-// the length of the tag before it was a lie.
+// previousTagSize reads a PreviousTagSize. One that is not as it should be is accepted where a tag or the end
+// of the file follows; else the length of the tag before it was a lie.
 func (r *Reader) previousTagSize(want uint32) error {
 	var b [4]byte
 	if _, err := io.ReadFull(r.r, b[:]); err != nil {
@@ -190,7 +191,9 @@ func (r *Reader) previousTagSize(want uint32) error {
 	if got == want {
 		return nil
 	}
-	if err := r.look(); err == nil && !isZero(r.head[:]) && !isTagHead(r.head[:]) || r.ahead > 0 && r.ahead < tagHeaderSize {
+	err := r.look()
+	whole := err == nil && (isZero(r.head[:]) || isTagHead(r.head[:]))
+	if !whole && r.ahead > 0 {
 		return fmt.Errorf("flv: PreviousTagSize is %d after a tag of %d bytes", got, want)
 	}
 	r.Oddities.WrongSizes++

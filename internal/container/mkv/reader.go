@@ -238,6 +238,10 @@ type blockError string
 
 func (e blockError) Error() string { return string(e) }
 
+func tooLarge(size int64) blockError {
+	return blockError(fmt.Sprintf("mkv: a block of %d bytes is above the limit of %d", size, maxFrame))
+}
+
 // skipBad counts a blockError, and returns any other error.
 func (r *Reader) skipBad(err error) error {
 	bad, ok := errors.AsType[blockError](err)
@@ -292,7 +296,7 @@ type aboutBlock struct {
 // readBlock reads a block, from its time on (RFC 9559 section 10). The track is nil where nobody wants it.
 func (r *Reader) readBlock(e element) (*track, []byte, error) {
 	if e.size() > maxFrame {
-		return nil, nil, blockError(fmt.Sprintf("mkv: a block of %d bytes is above the limit of %d", e.size(), maxFrame))
+		return nil, nil, tooLarge(e.size())
 	}
 	var head [16]byte
 	h := head[:min(int64(len(head)), e.size())]

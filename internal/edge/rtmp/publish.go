@@ -99,8 +99,9 @@ func (ss *session) publish(ctx context.Context) {
 	}
 }
 
-// pump moves frames from the connection to p until either ends. What cannot be used of a message is skipped: that one encoder sends
-// it again and again is no reason to end it. It returns the RTMP timestamp of the last media message.
+// pump moves frames from the connection to p until either ends. What cannot be used of a message is skipped:
+// that one encoder sends it again and again is no reason to end it. It returns the RTMP timestamp of the last
+// media message.
 func (ss *session) pump(p *stream.Publisher, skips *media.Skips) (last uint32, err error) {
 	ss.c.SetReadTimeout(ss.opt.ReadTimeout)
 	demux := flv.Demuxer{Skips: skips}
