@@ -1,0 +1,90 @@
+package browser
+
+import (
+	"context"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"livego/e2e/essence"
+	"livego/e2e/rig"
+	"livego/e2e/rtmp"
+	"livego/e2e/sample"
+)
+
+// TestDamaged plays streams with what decoders ignore: NAL units of types that H.264 leaves unspecified, zero bytes behind a picture and
+// delimiters of one byte, and sound that is muted half of the time. Chromium has a stricter reader of NAL units than ffmpeg.
+func TestDamaged(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	s := rig.Start(t, rig.Options{Plain: true})
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var addresses []string
+	var pushes []<-chan error
+	for name, change := range map[string]func(tag essence.FLVTag, body []byte) []byte{
+		"units": func(tag essence.FLVTag, b []byte) []byte {
+			if tag.Type != essence.TagVideo {
+				return b
+			}
+			before, after := []byte{0, 0, 0, 1, 9, 0, 0, 0, 3, 24, 1, 2}, []byte{0, 0, 0, 3, 31, 1, 2, 0, 0}
+			return append(append(append(b[:5:5], before...), b[5:]...), after...)
+		},
+		"muted": func(tag essence.FLVTag, b []byte) []byte {
+			if tag.Type == essence.TagAudio && tag.Time/2000%2 == 0 {
+				return b[:2]
+			}
+			return b
+		},
+	} {
+		file := repeat(sample.AV.Read(t), 30)
+		for i, tag := range file.Tags {
+			if tag.IsFrame() {
+				file.Tags[i].Body = change(tag, tag.Body)
+			}
+		}
+		key, done := s.Key(name), make(chan error, 1)
+		go func() { done <- pushTags(ctx, s.Addr("rtmp_addr"), key, file.Tags) }()
+		pushes = append(pushes, done)
+		s.AwaitLive(name)
+		addresses = append(addresses, s.HLS(name), "ws"+strings.TrimPrefix(s.FLV(name), "http"))
+	}
+	began := map[int]float64{} // where in the stream each was when it had started
+	play(t, addresses...).await("every stream", func(n int, s state) bool {
+		if began[n] == 0 {
+			began[n] = s.Time
+		}
+		return s.Time > began[n]+6 && s.Frames > 100 && s.Bright-s.Dark > 50
+	})
+	cancel()
+	for _, done := range pushes {
+		if err := <-done; err != nil {
+			t.Errorf("the encoder: %v", err)
+		}
+	}
+}
+
+// pushTags publishes tags in real time until there are no more, or ctx ends, which is no error.
+func pushTags(ctx context.Context, addr, key string, tags []essence.FLVTag) error {
+	c, err := rtmp.Open(net.Dialer{}, addr, "live", patience)
+	if err != nil {
+		return err
+	}
+	defer c.NC.Close()
+	if err = c.Publish(key); err == nil {
+		err = c.Started("NetStream.Publish.Start", patience)
+	}
+	began := time.Now()
+	for _, tag := range tags {
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(time.Until(began.Add(time.Duration(tag.Time) * time.Millisecond))):
+		}
+		err = c.Send(rtmp.Message{CSID: 4 + int(tag.Type)%2, Type: tag.Type, StreamID: c.StreamID, Time: tag.Time, Payload: tag.Body})
+	}
+	return err
+}
