@@ -236,15 +236,17 @@ func pushTagsThen(addr, key string, tags []essence.FLVTag, then func() error) er
 		return err
 	}
 	began := time.Now()
-	for _, tag := range tags {
-		<-time.After(time.Until(began.Add(time.Duration(tag.Time) * time.Millisecond)))
-		m := rtmp.Message{CSID: 4 + int(tag.Type)%2, Type: tag.Type, StreamID: c.StreamID, Time: tag.Time, Payload: tag.Body}
-		if err := c.Send(m); err != nil {
+	for len(tags) > 0 {
+		at, wire := tags[0].Time, []byte(nil)
+		for ; len(tags) > 0 && tags[0].Time == at; tags = tags[1:] { // the parts of a picture leave together
+			tag := tags[0]
+			m := rtmp.Message{CSID: 4 + int(tag.Type)%2, Type: tag.Type, StreamID: c.StreamID, Time: tag.Time, Payload: tag.Body}
+			wire = append(wire, m.Chunks(c.Out)...)
+		}
+		<-time.After(time.Until(began.Add(time.Duration(at) * time.Millisecond)))
+		if _, err := c.NC.Write(wire); err != nil {
 			return err
 		}
-	}
-	if err := then(); err != nil {
-		return err
 	}
 	return c.Unpublish(key)
 }

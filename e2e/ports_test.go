@@ -74,8 +74,8 @@ func TestWrongPort(t *testing.T) {
 		return nc
 	}
 	for _, flag := range []string{"httpflv_addr", "hls_addr"} {
-		answer, _ := io.ReadAll(send(flag, rtmp.Hello(3))) // which may be a reset: not all was read
-		if len(answer) > 0 {
+		answer, _ := io.ReadAll(send(flag, rtmp.Hello(3)))
+		if !strings.HasPrefix(string(answer), "HTTP/1.1 400") || !strings.Contains(string(answer), "not RTMP") {
 			t.Errorf("RTMP on %s is answered %q", flag, answer)
 		}
 		logged("the client speaks RTMP on a port of HTTP", port(flag))

@@ -404,6 +404,24 @@ func TestWriter(t *testing.T) {
 	})
 }
 
+// TestWriterLate has the timer go off late, as it does after the process was stopped: what is held back waits once more, for parts that have
+// not been read yet.
+func TestWriterLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var at time.Duration
+		w := NewWriter(func(*media.Frame) error { at = time.Since(start); return nil })
+		w.Write(messages(parts, []string{"0 I0"})[0])
+		w.mu.Lock()
+		w.due = w.due.Add(-10 * time.Millisecond)
+		w.mu.Unlock()
+		time.Sleep(time.Second)
+		if err := w.Close(); err != nil || at != 40*time.Millisecond {
+			t.Errorf("after %v: %v", at, err)
+		}
+	})
+}
+
 // TestWriterFails has an error and a panic of the timer's goroutine come out at who writes next.
 func TestWriterFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -89,7 +89,12 @@ func (w *Writer) fire() {
 	defer w.firing.Done()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.closed || w.due.IsZero() || time.Now().Before(w.due) {
+	now := time.Now()
+	if w.closed || w.due.IsZero() || now.Before(w.due) {
+		return
+	}
+	if d := w.join.Due(); now.Sub(w.due) > d/4 { // the process was stopped: what came meanwhile has not been read yet
+		w.arm(d)
 		return
 	}
 	w.due = time.Time{}

@@ -3,6 +3,7 @@ package front
 import (
 	"bytes"
 	"context"
+	"io"
 	"net/http"
 	"runtime/debug"
 	"sync/atomic"
@@ -104,11 +105,24 @@ func (c *conn) foreign(head []byte) bool {
 		return false
 	case head[0] == rtmp:
 		told("RTMP", c.tcp.RemoteAddr())
+		c.refuse("this port speaks HTTP, not RTMP")
 		return true
 	case head[0] == tls:
 		told("TLS", c.tcp.RemoteAddr())
 	}
 	return false
+}
+
+// refuse answers a client that does not speak HTTP, as net/http would once it had waited for the end of a head, and gives it a moment to
+// read that.
+func (c *conn) refuse(reason string) {
+	const moment = 500 * time.Millisecond
+	_ = c.tcp.SetDeadline(time.Now().Add(moment))
+	if _, err := io.WriteString(c.tcp, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request: "+reason); err != nil {
+		return
+	}
+	_ = c.tcp.CloseWrite()
+	_, _ = io.Copy(io.Discard, c.tcp)
 }
 
 // log writes to the server's log of errors.

@@ -25,7 +25,7 @@ type Options struct {
 	// Leave, when set, reports whether a request for that path is net/http's: what is written for it has no end, or
 	// takes the connection over.
 	Leave func(path string) bool
-	// Foreign, when set, is called for a client that speaks RTMP or TLS, by that name. RTMP is closed then; net/http answers the other.
+	// Foreign, when set, is called for a client that speaks RTMP or TLS, by that name. Both get status 400.
 	Foreign func(protocol string, client net.Addr)
 	// Stall is the longest time without progress that a client may take what he has asked for.
 	Stall time.Duration
