@@ -53,6 +53,9 @@ var webSocketRows = []struct {
 	{"W14 continuation first", masked(0x80, "hi"), 1002},
 	{"W14 text that is not UTF-8", masked(0x81, "\xff"), 1007},
 	{"W14 a million empty frames", bytes.Repeat(masked(0x82, ""), 1_000_000), 1008},
+	{"W14 a million pings", bytes.Repeat(masked(0x89, ""), 1_000_000), 1008},
+	{"W14 a million pongs", bytes.Repeat(masked(0x8a, "x"), 1_000_000), 1008},
+	{"W14 a million empty fragments", join(masked(0x02, ""), bytes.Repeat(masked(0x00, ""), 1_000_000)), 1008},
 	{"W14 close code 999", masked(0x88, "\x03\xe7"), 1002},
 	{"W15 media", bytes.Repeat(masked(0x82, "FLV\x01\x05\x00\x00\x00\x09"), 100), 1008},
 }

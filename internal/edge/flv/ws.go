@@ -16,6 +16,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
+	"golang.org/x/time/rate"
 
 	"livego/internal/live"
 	"livego/internal/netx"
@@ -28,6 +29,10 @@ const (
 	linger      = time.Second      // for a viewer to take the close frame, and answer it
 	maxInbound  = 4 << 10          // of a message from a viewer, in bytes
 	maxMessages = 4                // from a viewer, who has nothing to say
+	maxPongs    = 20               // a second that a viewer's pings are answered by
+	floodBurst  = 64 << 10         // bytes of frames of any kind from a viewer,
+	floodRate   = 4 << 10          // and so many more a second; pings and pongs of the liveliest proxies are below 100
+	readBytes   = 1 << 10          // of what a viewer sends in one read
 	pieceBytes  = 64 << 10         // of a batch in one write; taken from a pool, for as long as a batch is written
 )
 
@@ -41,6 +46,7 @@ const (
 
 func newUpgrader() *websocket.Upgrader {
 	return &websocket.Upgrader{
+		ReadBufferSize:  readBytes, // its own, so that it reads by the hijacker's connection
 		WriteBufferSize: pieceBytes,
 		WriteBufferPool: new(sync.Pool),
 		CheckOrigin:     func(*http.Request) bool { return true }, // media is for every page, and no cookie counts
@@ -157,6 +163,13 @@ type socket struct {
 func (k *socket) hear() {
 	k.answered.Store(true)
 	k.SetReadLimit(maxInbound)
+	pongs := rate.NewLimiter(maxPongs, maxPongs)
+	k.SetPingHandler(func(payload string) error {
+		if pongs.Allow() {
+			_ = k.WriteControl(websocket.PongMessage, []byte(payload), time.Now().Add(pingEvery)) // a write in its way is judged by its progress
+		}
+		return nil
+	})
 	k.SetPongHandler(func(string) error {
 		k.answered.Store(true)
 		return nil
@@ -197,6 +210,8 @@ func (k *socket) listen() error {
 		switch {
 		case errors.Is(err, websocket.ErrReadLimit):
 			return k.refuse(websocket.CloseMessageTooBig, "a message of more than 4096 bytes")
+		case errors.Is(err, errFlood):
+			return k.refuse(websocket.ClosePolicyViolation, "more frames than a viewer has to send")
 		case err != nil:
 			return err
 		case typ == websocket.TextMessage && !utf8.Valid(msg):
@@ -304,13 +319,27 @@ type hijacker struct {
 func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	nc, rw, err := http.NewResponseController(h.ResponseWriter).Hijack()
 	h.nc = nc
-	return steady{nc, h.stall}, rw, err
+	return steady{nc, h.stall, rate.NewLimiter(floodRate, floodBurst)}, rw, err
 }
 
-// steady is a connection whose writes take as long as they take, as long as the viewer takes what is written.
+// steady is a connection whose writes take as long as they take, as long as the viewer takes what is written, and which bounds how much
+// the viewer sends.
 type steady struct {
 	net.Conn
-	stall time.Duration
+	stall   time.Duration
+	inbound *rate.Limiter // of bytes
+}
+
+var errFlood = errors.New("the viewer sends too much")
+
+// Read fails by errFlood for a viewer that sends more than it may: frames that the library handles by itself, such as pings, or empty
+// fragments of a message, are not seen otherwise.
+func (c steady) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if n > 0 && !c.inbound.AllowN(time.Now(), n) {
+		return 0, errFlood
+	}
+	return n, err
 }
 
 func (c steady) Write(b []byte) (int, error) {

@@ -448,3 +448,40 @@ func TestWebSocketLinger(t *testing.T) {
 		}
 	})
 }
+
+// TestWebSocketFlood has viewers send frames without an end that are no messages: few pings are answered, and then they are told to stop.
+func TestWebSocketFlood(t *testing.T) {
+	hub, srv := scene(t, false)
+	p := publish(t, hub)
+	p.Write(video(0, "key", true))
+	p.Write(audio(0, "a"))
+	for name, send := range map[string][]byte{
+		"pings":           bytes.Repeat(frame(0x89, nil), 40_000),
+		"pongs":           bytes.Repeat(frame(0x8a, []byte("x")), 40_000),
+		"empty fragments": append(frame(0x02, nil), bytes.Repeat(frame(0x00, nil), 40_000)...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := dial(t, srv, "/live/movie.flv")
+			next(t, c)
+			began, pongs := time.Now(), 0
+			c.SetPongHandler(func(string) error {
+				pongs++
+				return nil
+			})
+			sent := make(chan struct{})
+			go func() {
+				defer close(sent)
+				c.NetConn().Write(send) // the server may have closed before the end of it
+			}()
+			if _, end := rest(t, c); end.Code != websocket.ClosePolicyViolation {
+				t.Errorf("closed by %v", end)
+			}
+			if most := maxPongs * (2 + int(time.Since(began).Seconds())); pongs > most {
+				t.Errorf("%d pongs, want at most %d", pongs, most)
+			}
+			c.Close()
+			<-sent
+		})
+	}
+}
