@@ -99,8 +99,9 @@ func (v *viewers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodOptions:
 		h.Set("Access-Control-Allow-Methods", "GET, HEAD, OPTIONS")
-		h.Set("Access-Control-Allow-Headers", "Authorization, Range")
+		h.Set("Access-Control-Allow-Headers", allowedHeaders(r.Header["Access-Control-Request-Headers"]))
 		h.Set("Access-Control-Max-Age", "86400")
+		h.Set("Vary", "Access-Control-Request-Headers")
 		w.WriteHeader(http.StatusNoContent)
 		return
 	default:
@@ -138,8 +139,41 @@ func (v *viewers) assign(r *http.Request) (done func(), err error) {
 var (
 	anyOrigin = []string{"*"}
 	noSniff   = []string{"nosniff"}
-	exposed   = []string{"Content-Length, Content-Range, ETag, " + netx.CodeHeader + ", WWW-Authenticate"}
+	exposed   = []string{"Content-Length, Content-Range, Date, ETag, " + netx.CodeHeader + ", WWW-Authenticate"}
 )
+
+const (
+	// maxCORSHeaders and maxCORSHeader bound what an answer repeats of a preflight request: names, and bytes of one.
+	maxCORSHeaders = 32
+	maxCORSHeader  = 128
+	// usualHeaders is what players send besides what every page may send.
+	usualHeaders = "Authorization, Range"
+)
+
+// allowedHeaders returns which headers a page may send that has asked for some: those, since * does not stand for Authorization, nor
+// for any with old browsers. What is no name of a header is left out.
+func allowedHeaders(asked []string) string {
+	var names []string
+	for _, line := range asked {
+		for name := range strings.SplitSeq(line, ",") {
+			name = strings.TrimSpace(name)
+			if len(names) < maxCORSHeaders && len(name) <= maxCORSHeader && isToken(name) {
+				names = append(names, name)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return usualHeaders
+	}
+	return strings.Join(names, ", ")
+}
+
+// isToken reports whether s is a token (RFC 9110 section 5.6.2), as the name of a header is.
+func isToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(c rune) bool {
+		return (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && !strings.ContainsRune("!#$%&'*+-.^_`|~", c)
+	})
+}
 
 func (v *viewers) route(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/crossdomain.xml" {

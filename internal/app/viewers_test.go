@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -49,6 +50,47 @@ func TestViewersRefuse(t *testing.T) {
 				t.Errorf("connection: close is %v, want %v", closes, c.closes)
 			}
 		})
+	}
+}
+
+// TestPreflight is what browsers are told before a page's request with headers of its own.
+func TestPreflight(t *testing.T) {
+	var many []string
+	for i := range 40 {
+		many = append(many, fmt.Sprintf("x-header-%d", i))
+	}
+	for _, tt := range []struct {
+		name  string
+		asked []string
+		want  string
+	}{
+		{"none", nil, "Authorization, Range"},
+		{"hls.js with a header of its own", []string{"authorization,x-token"}, "authorization, x-token"},
+		{"two lines", []string{"range", " x-a , x-b"}, "range, x-a, x-b"},
+		{"what is no name", []string{"x-a, x b, , x:c, x-\u00e9, *, x-d"}, "x-a, *, x-d"},
+		{"nothing but that", []string{"x b"}, "Authorization, Range"},
+		{"line ends", []string{"x-a\r\nSet-Cookie: a"}, "Authorization, Range"},
+		{"many", []string{strings.Join(many, ",")}, strings.Join(many[:32], ", ")},
+		{"long", []string{strings.Repeat("x", 129) + ",range"}, "range"},
+	} {
+		r := httptest.NewRequest("OPTIONS", "/live/movie/index.m3u8", nil)
+		r.Header["Access-Control-Request-Headers"] = tt.asked
+		w := httptest.NewRecorder()
+		new(viewers).ServeHTTP(w, r)
+		h := w.Header()
+		if got := h.Get("Access-Control-Allow-Headers"); w.Code != 204 || got != tt.want {
+			t.Errorf("%s: HTTP %d, allowed %q, want %q", tt.name, w.Code, got, tt.want)
+		}
+		if h.Get("Vary") != "Access-Control-Request-Headers" || h.Get("Access-Control-Max-Age") != "86400" || h.Get("Access-Control-Allow-Origin") != "*" {
+			t.Errorf("%s: %v", tt.name, h)
+		}
+	}
+	w := httptest.NewRecorder()
+	new(viewers).ServeHTTP(w, httptest.NewRequest("GET", "/nowhere/movie.m3u8", nil))
+	for _, name := range []string{"Date", "ETag", "Content-Range"} {
+		if exposed := w.Header().Get("Access-Control-Expose-Headers"); !strings.Contains(exposed, name) {
+			t.Errorf("exposed are %s", exposed)
+		}
 	}
 }
 
