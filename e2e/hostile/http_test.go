@@ -53,7 +53,7 @@ func requests() []request {
 		{"W05 TRACE", "TRACE / HTTP/1.1\r\nHost: h\r\n\r\n", []int{405}, false},
 		{"W05 OPTIONS *", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", []int{400, 405}, false},
 		{"W05 method of NUL", "\x00 / HTTP/1.1\r\nHost: h\r\n\r\n", []int{400}, true},
-		{"W05 no HTTP at all", "\x03\x00\x00\r\n\r\n", []int{400}, true},
+		{"W05 no HTTP at all", "\x05\x00\x00\r\n\r\n", []int{400}, true},
 		{"W06 POST of a gigabyte", "POST " + stream + " HTTP/1.1\r\nHost: h\r\nContent-Length: 1073741824\r\n\r\n", []int{405}, true},
 		{"W06 PUT", "PUT " + stream + " HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", []int{405}, false},
 		{"W06 DELETE", "DELETE " + stream + " HTTP/1.1\r\nHost: h\r\n\r\n", []int{405}, false},

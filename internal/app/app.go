@@ -192,7 +192,7 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) (err error) {
 	})
 	a.hls = hls.New(a.hub, gate, hls.Options{
 		Segment: cfg.HLSSegment, Part: cfg.HLSPart, TrackWait: cfg.TrackWait, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, KeepBytes: kept(a.machine), FirstWait: cfg.HLSStartWait,
-		SessionTimeout: cfg.HLSSessionTimeout, LimitLoopback: cfg.LimitLoopback, Apps: func(app string) bool { return apps[app].HLS }, Private: func(name live.Name) bool { return cfg.Hook.OnPlay != "" || inner.Private(name) }, Raise: a.numbers.Raise, Log: a.log,
+		SessionTimeout: cfg.HLSSessionTimeout, AnswerTimeout: cfg.AnswerTimeout, LimitLoopback: cfg.LimitLoopback, Apps: func(app string) bool { return apps[app].HLS }, Private: func(name live.Name) bool { return cfg.Hook.OnPlay != "" || inner.Private(name) }, Raise: a.numbers.Raise, Log: a.log,
 	})
 	a.viewers = &viewers{
 		flv: edgeflv.New(a.hub, gate, edgeflv.Options{

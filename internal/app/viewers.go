@@ -192,11 +192,11 @@ func (v *viewers) route(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 1 {
 			w = bare{w}
 		} else { // with HTTP/1 a viewer gets the connection itself
-			w = v.patiently(w, r)
+			w = v.patiently(w)
 		}
 		v.flv.Serve(w, r, path[0], strings.TrimSuffix(path[1], ".flv"))
 	case len(path) == 2 && strings.HasSuffix(path[1], ".m3u8") && app.HLS, len(path) == 3 && app.HLS:
-		v.hls.ServeHTTP(v.patiently(w, r), r)
+		v.hls.ServeHTTP(v.patiently(w), r)
 	default:
 		http.Error(w, "nothing is here: watch at /APP/ROOM.flv or /APP/ROOM.m3u8", http.StatusNotFound)
 	}
@@ -209,26 +209,37 @@ const crossdomain = `<?xml version="1.0"?>
 </cross-domain-policy>
 `
 
-// patient lets an answer take as long as it takes while the client takes it.
+// patient lets an answer take as long as it takes while the client takes it, or until a deadline for all of it.
 type patient struct {
 	http.ResponseWriter
 	rc    *http.ResponseController
 	stall time.Duration
+	until time.Time // zero: no deadline
 }
 
 // patiently returns w for a viewer. The front sees to that by itself.
-func (v *viewers) patiently(w http.ResponseWriter, r *http.Request) http.ResponseWriter {
+func (v *viewers) patiently(w http.ResponseWriter) http.ResponseWriter {
 	if _, own := w.(*front.Response); own {
 		return w
 	}
-	return &patient{w, http.NewResponseController(w), v.stall}
+	return &patient{ResponseWriter: w, rc: http.NewResponseController(w), stall: v.stall}
+}
+
+// SetWriteDeadline has the client take all of the answer by t, whatever its progress.
+func (p *patient) SetWriteDeadline(t time.Time) error {
+	p.until = t
+	return nil
 }
 
 func (p *patient) Write(b []byte) (int, error) {
 	const piece = 64 << 10 // small enough that a viewer on a line of 64 kbit/s shows progress
 	total := 0
 	for {
-		p.rc.SetWriteDeadline(time.Now().Add(p.stall))
+		deadline := time.Now().Add(p.stall)
+		if !p.until.IsZero() && p.until.Before(deadline) {
+			deadline = p.until
+		}
+		_ = p.rc.SetWriteDeadline(deadline)
 		n, err := p.ResponseWriter.Write(b[:min(piece, len(b))])
 		total += n
 		if b = b[n:]; err != nil || len(b) == 0 {
@@ -258,7 +269,11 @@ func (a *App) frontServer(l listener) *front.Server {
 func (a *App) viewerServer() *http.Server {
 	srv := a.server(a.viewers)
 	srv.DisableGeneralOptionsHandler = true
-	srv.ConnContext = netx.WithConn
+	srv.HTTP2 = &http.HTTP2Config{WriteByteTimeout: a.cfg.WriteTimeout}
+	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		netx.BoundUnsent(c, netx.MaxUnsent)
+		return netx.WithConn(ctx, c)
+	}
 	return srv
 }
 
@@ -281,6 +296,7 @@ func (a *App) apiServer() *http.Server {
 		a.api.ServeHTTP(w, r)
 	}))
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		netx.BoundUnsent(c, netx.MaxUnsent)
 		return netx.WithConn(peeruser.WithConn(ctx, netx.Socket(c)), c)
 	}
 	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout // its bodies are small

@@ -119,6 +119,7 @@ type Config struct {
 
 	ReadTimeout      time.Duration `key:"read_timeout" default:"10s" min:"1s" max:"2m" group:"Connections" help:"The longest time without a whole message from an encoder before it counts as lost."`
 	WriteTimeout     time.Duration `key:"write_timeout" default:"10s" min:"100ms" max:"2m" help:"A viewer who has taken nothing for so long is ended."`
+	AnswerTimeout    time.Duration `key:"answer_timeout" default:"30s" min:"1s" max:"1h" help:"How long a viewer may take for a playlist, a segment or a part by HLS, or four times what it plays if that is longer."`
 	HandshakeTimeout time.Duration `key:"handshake_timeout" default:"5s" min:"100ms" max:"1m" help:"How long a handshake may take, TLS included."`
 	CommandTimeout   time.Duration `key:"command_timeout" default:"10s" min:"100ms" max:"2m" help:"How long an RTMP connection may take to publish or play, the handshake included."`
 	HeaderTimeout    time.Duration `key:"http_read_header_timeout" default:"5s" min:"100ms" max:"1m" help:"How long the header of an HTTP request may take."`

@@ -344,6 +344,9 @@ func (l *loop) remove(v *viewer, err error) {
 	l.mu.Lock()
 	delete(l.bySock, int32(v.sock))
 	l.mu.Unlock()
+	if errors.Is(err, os.ErrDeadlineExceeded) { // what it has not taken is dropped, and not held for minutes
+		_ = unix.SetsockoptLinger(v.sock, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+	}
 	v.hangUp(err)
 	v.reading.Lock() // the reader may be at it
 	_ = unix.Close(v.sock)

@@ -394,6 +394,42 @@ func TestStall(t *testing.T) {
 	}
 }
 
+// TestSlow has a client take what it asked for, but too slowly for the time that the handler allows.
+func TestSlow(t *testing.T) {
+	const limit = 300 * time.Millisecond
+	failed := make(chan error, 1)
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(limit))
+		}
+		body := make([]byte, 16<<20)
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		_, err := w.Write(body)
+		failed <- err
+	})
+	c := dial(t, serve(t, New(&http.Server{Handler: h}, Options{Stall: patience})))
+	ask := func(path string) (piece []byte) {
+		_, _ = io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: a\r\n\r\n")
+		return make([]byte, 64<<10)
+	}
+	began := time.Now()
+	piece := ask("/slow")
+	for {
+		select {
+		case err := <-failed:
+			if took := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || took < limit || took > patience/2 {
+				t.Errorf("writing: %v after %v", err, took)
+			}
+			return
+		default:
+		}
+		if _, err := io.ReadFull(c, piece); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && time.Since(began) < limit {
+			t.Fatal(err)
+		}
+		wait(t, limit/30)
+	}
+}
+
 // wait lets time pass.
 func wait(t *testing.T, d time.Duration) {
 	t.Helper()

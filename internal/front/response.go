@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // maxUnsized is how long an answer may be whose length the handler does not say before it writes: those are refusals.
@@ -15,7 +16,7 @@ const maxUnsized = 64 << 10
 var errUnsized = errors.New("front: an answer of that length has to say so")
 
 // A Response is the http.ResponseWriter of a request that the front serves. Each write has until the server's Stall passes without
-// progress: deadlines need not be set.
+// progress; the whole answer may have a deadline too.
 type Response struct {
 	conn   *conn
 	header http.Header
@@ -33,7 +34,14 @@ type Response struct {
 // begin makes w that of the next request.
 func (w *Response) begin() {
 	clear(w.header)
+	w.conn.sock.until = time.Time{}
 	*w = Response{conn: w.conn, header: w.header, length: -1, head: w.head[:0], keys: w.keys[:0]}
+}
+
+// SetWriteDeadline has the connection end if the client has not taken the answer by t, whatever its progress.
+func (w *Response) SetWriteDeadline(t time.Time) error {
+	w.conn.sock.until = t
+	return nil
 }
 
 // Header returns the fields that WriteHeader sends.

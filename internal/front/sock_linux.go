@@ -32,9 +32,10 @@ type socket struct {
 	sent    int
 	iov     [2]unix.Iovec
 	msg     unix.Msghdr
-	before  int  // of sent, when it was waited last
-	queued  int  // what the kernel held then
-	waited  bool // a deadline is set
+	before  int       // of sent, when it was waited last
+	queued  int       // what the kernel held then
+	waited  bool      // a deadline is set
+	until   time.Time // when the answer must have gone; zero: never
 	reading func(fd uintptr) bool
 	writing func(fd uintptr) bool
 }
@@ -78,9 +79,12 @@ func (s *socket) tryRead(fd uintptr) (done bool) {
 func (s *socket) send(head, body []byte) (int, error) {
 	s.out, s.err, s.sent, s.before = [2][]byte{head, body}, nil, 0, -1
 	err := s.raw.Write(s.writing)
-	for errors.Is(err, os.ErrDeadlineExceeded) && s.drains() {
-		_ = s.tcp.SetWriteDeadline(time.Now().Add(s.srv.opt.Stall))
+	for errors.Is(err, os.ErrDeadlineExceeded) && s.drains() && (s.until.IsZero() || time.Now().Before(s.until)) {
+		s.allow()
 		err = s.raw.Write(s.writing)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		netx.DropUnsent(s.tcp)
 	}
 	s.out = [2][]byte{}
 	if s.waited {
@@ -104,7 +108,7 @@ func (s *socket) trySend(fd uintptr) (done bool) {
 			if s.sent > s.before { // and not woken for nothing
 				s.before, s.waited = s.sent, true
 				s.queued = netx.Queued(s.tcp)
-				_ = s.tcp.SetWriteDeadline(time.Now().Add(s.srv.opt.Stall))
+				s.allow()
 			}
 			return false
 		default:
@@ -113,6 +117,15 @@ func (s *socket) trySend(fd uintptr) (done bool) {
 		}
 	}
 	return true
+}
+
+// allow gives the client time to take something, no longer than until.
+func (s *socket) allow() {
+	deadline := time.Now().Add(s.srv.opt.Stall)
+	if !s.until.IsZero() && s.until.Before(deadline) {
+		deadline = s.until
+	}
+	_ = s.tcp.SetWriteDeadline(deadline)
 }
 
 // drains reports whether the client's end has taken something since it was asked last. The kernel says that there is room when a third of

@@ -17,6 +17,8 @@ type socket struct {
 	tcp *netx.Conn
 	buf *[headSize]byte
 	n   int // bytes in buf
+
+	until time.Time // when the answer must have gone; zero: never
 }
 
 func (s *socket) open(srv *Server, tcp *netx.Conn) error {
@@ -41,10 +43,18 @@ func (s *socket) send(head, body []byte) (int, error) {
 	bufs := net.Buffers{head, body}
 	total := 0
 	for {
-		_ = s.tcp.SetWriteDeadline(time.Now().Add(s.srv.opt.Stall))
+		deadline := time.Now().Add(s.srv.opt.Stall)
+		if !s.until.IsZero() && s.until.Before(deadline) {
+			deadline = s.until
+		}
+		_ = s.tcp.SetWriteDeadline(deadline)
 		n, err := bufs.WriteTo(s.tcp)
 		total += int(n)
-		if n == 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		switch {
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return total, err
+		case n == 0 || deadline.Equal(s.until):
+			netx.DropUnsent(s.tcp)
 			return total, err
 		}
 	}

@@ -1,8 +1,10 @@
 package netx
 
 import (
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"time"
 )
@@ -24,6 +26,15 @@ func (c *Conn) RemoteAddr() net.Addr {
 		return c.remote
 	}
 	return c.TCPConn.RemoteAddr()
+}
+
+// Write writes b. After a write that timed out the peer is given up: what it has not taken is dropped when c is closed, by whomever.
+func (c *Conn) Write(b []byte) (int, error) {
+	n, err := c.TCPConn.Write(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		DropUnsent(c)
+	}
+	return n, err
 }
 
 // Close closes the connection.

@@ -11,6 +11,18 @@ import (
 	"time"
 )
 
+// MaxUnsent is how much the kernel is to hold unsent for a viewer's HTTP connection, for BoundUnsent. Without a bound it holds as much as
+// tcp_wmem allows, 4 MiB by default, for each client that takes its answers slowly. A client on a fast line does not notice: what is sent
+// and not acknowledged is not bounded by it.
+const MaxUnsent = 128 << 10
+
+// DropUnsent has the kernel let go of what the peer has not taken when c is closed, which it would hold on for minutes.
+func DropUnsent(c net.Conn) {
+	if tcp := tcpConn(c); tcp != nil {
+		_ = tcp.SetLinger(0) // fails when c is closed
+	}
+}
+
 // WriteBuffers writes bufs in as few system calls as the connection allows: one writev on a plain TCP connection, full records
 // over TLS. The write ends with os.ErrDeadlineExceeded when not a byte leaves for stall, to the kernel or to the peer; as long as bytes
 // leave, it takes as long as it takes. It returns the number of bytes written. bufs is consumed as net.Buffers.WriteTo does: keep the
@@ -19,13 +31,17 @@ func WriteBuffers(c net.Conn, bufs *net.Buffers, stall time.Duration) (int64, er
 	return writeBuffers(c, bufs, stall, func() int { return Queued(c) })
 }
 
-func writeBuffers(c net.Conn, bufs *net.Buffers, stall time.Duration, queued func() int) (int64, error) {
+func writeBuffers(c net.Conn, bufs *net.Buffers, stall time.Duration, queued func() int) (total int64, err error) {
 	w := newWatch(c, stall, queued)
 	defer w.end()
+	defer func() {
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			DropUnsent(c)
+		}
+	}()
 	if _, isTLS := c.(interface{ NetConn() net.Conn }); isTLS {
 		return writeRecords(c, bufs, w)
 	}
-	var total int64
 	for {
 		w.allow()
 		n, err := bufs.WriteTo(c)

@@ -214,6 +214,17 @@ type File struct {
 	init    []byte
 }
 
+// Duration returns for how long the file plays.
+func (f *File) Duration() time.Duration {
+	switch {
+	case f.part != nil:
+		return f.part.Duration
+	case f.segment != nil:
+		return f.segment.Duration
+	}
+	return 0
+}
+
 // Data returns what is in the file; nil when there is nothing. Shared: do not modify.
 func (f *File) Data() []byte {
 	switch {

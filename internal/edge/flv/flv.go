@@ -103,7 +103,7 @@ func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string)
 	ctx, out := r.Context(), s.flushed(w)
 	if nc := netx.ConnOf(ctx); nc != nil && r.ProtoMajor == 2 { // which he has to himself, but for a page's small things
 		measure(nc, sub.Viewer)
-		defer netx.BoundUnsent(nc, 0)
+		defer netx.BoundUnsent(nc, netx.MaxUnsent)
 	}
 	if r.ProtoMajor == 1 {
 		if ctx, out, err = s.hijack(w, r, sub.Viewer); err != nil {

@@ -39,11 +39,13 @@ type Options struct {
 	// SessionTimeout is after how long without a request a viewer counts as gone; at least three target durations are
 	// waited. Default 30 s.
 	SessionTimeout time.Duration
-	Apps           func(app string) bool // the apps that have HLS; nil: all
-	Private        func(live.Name) bool  // whose segments take a session too; nil: none
-	LimitLoopback  bool                  // the limits of sessions by address hold for this machine too
-	Raise          func(uint64)          // told each media sequence number in use, see segment.Numbers; nil: nobody
-	Log            *slog.Logger
+	// AnswerTimeout is within which time a client has to take an answer, or four times what that plays if it is longer. Default 30 s.
+	AnswerTimeout time.Duration
+	Apps          func(app string) bool // the apps that have HLS; nil: all
+	Private       func(live.Name) bool  // whose segments take a session too; nil: none
+	LimitLoopback bool                  // the limits of sessions by address hold for this machine too
+	Raise         func(uint64)          // told each media sequence number in use, see segment.Numbers; nil: nobody
+	Log           *slog.Logger
 }
 
 const (
@@ -77,6 +79,7 @@ type want struct {
 // New returns a Server of the streams of hub for those whom gate lets in. Nothing is segmented until Run.
 func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
 	o.SessionTimeout = cmp.Or(o.SessionTimeout, 30*time.Second)
+	o.AnswerTimeout = cmp.Or(o.AnswerTimeout, 30*time.Second)
 	o.KeepBytes = cmp.Or(o.KeepBytes, 256<<20)
 	return &Server{
 		hub: hub, gate: gate, opt: o,

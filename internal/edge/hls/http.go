@@ -127,7 +127,7 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked
 	if err != nil {
 		return err
 	}
-	delivers(r, l)
+	s.deliver(w, r, l, 0)
 	answer{contentType: m3u8.ContentType, cache: cacheNothing, body: body}.send(w, r)
 	return nil
 }
@@ -135,10 +135,17 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked
 // targets is after how many target durations without an answer a connection is idle, where that is longer than others may be.
 const targets = 3
 
-// delivers notes that r gets what l is about, or a part of it.
-func delivers(r *http.Request, l *segment.List) {
+// slowest is how many times as long as it plays a client may take for an answer, where that is longer than AnswerTimeout. Players that
+// take longer for a segment see none of the stream.
+const slowest = 4
+
+// deliver notes that w will be an answer with something of l, which plays for so long, and bounds the time in which the client takes it.
+func (s *Server) deliver(w http.ResponseWriter, r *http.Request, l *segment.List, plays time.Duration) {
 	if r.Method == http.MethodGet {
 		netx.Delivered(netx.ConnOf(r.Context()), targets*l.Target)
+	}
+	if w, ok := w.(interface{ SetWriteDeadline(time.Time) error }); ok {
+		_ = w.SetWriteDeadline(time.Now().Add(max(s.opt.AnswerTimeout, slowest*plays))) // of a connection that fails anyway
 	}
 }
 
@@ -260,7 +267,7 @@ func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, name live.Na
 	if err != nil {
 		return err
 	}
-	delivers(r, l)
+	s.deliver(w, r, l, 0)
 	if private {
 		answer{contentType: m3u8.ContentType, cache: cacheNothing, body: withSession(p.Body, d.session)}.send(w, r)
 		return nil
@@ -390,7 +397,7 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name live.Nam
 	if len(data) == 0 {
 		return live.Errorf(live.NotFound, "this segment of %s is not here, or no longer", name)
 	}
-	delivers(r, l)
+	s.deliver(w, r, l, f.Duration())
 	n := answer{contentType: f.Type, cache: cache, tag: f.Name, body: data, ranges: true}.send(w, r)
 	s.audience.count(token, name, r, &f, n)
 	return nil

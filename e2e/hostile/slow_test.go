@@ -1,0 +1,184 @@
+package hostile
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+)
+
+// kernelMemory returns how much the kernel holds to be sent by the sockets of a port of the server.
+func kernelMemory(t *testing.T, addr string) (bytes, sockets int) {
+	t.Helper()
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("ss", "-tamnH", "sport = :"+port).CombinedOutput()
+	if err != nil {
+		t.Fatalf("ss: %v: %s", err, out)
+	}
+	for _, m := range regexp.MustCompile(`skmem:\([^)]*,w(\d+),`).FindAllStringSubmatch(string(out), -1) {
+		n, _ := strconv.Atoi(m[1]) // which are digits
+		bytes += n
+		sockets++
+	}
+	return bytes, sockets
+}
+
+// TestSlowReaders has clients take a segment of megabytes at a few bytes a second. The kernel holds little for each of them, they are ended
+// when the time for an answer is over, and then nothing is held for them any more. A client that takes a third of that time is served.
+func TestSlowReaders(t *testing.T) {
+	t.Parallel()
+	rig.Need(t, "ss")
+	const (
+		limit = 4 * time.Second
+		each  = 512 << 10 // what the kernel may hold for one, with what its own bookkeeping takes
+	)
+	clients := 40
+	if rig.Long() {
+		clients = 300
+	}
+	cert, key, _ := rig.Certificate(t)
+	s := start(t, "--enable_https=true", "--rtmps_cert="+cert, "--rtmps_key="+key, "--hls_segment=1s",
+		fmt.Sprint("--answer_timeout=", limit), "--write_timeout=10s")
+	bench := rig.Livego(t, t.TempDir(), nil, "bench", "--publish", s.RTMP(s.pushKey(t, "big")), "--bitrate", "48000", "--gop", "1s",
+		"--play", s.FLV("big"), "-n", "1", "--settle", "1s", "-d", "10m")
+	t.Cleanup(bench.Kill) // after the subtests, which go on by themselves
+	s.In(t).AwaitLive("big")
+
+	// newest returns the path of the newest segment: those of long ago are gone.
+	newest := func(t *testing.T) (path string) {
+		t.Helper()
+		rig.Eventually(t, patience, "a segment", func() error {
+			master := string(rig.Get(t, s.HLS("big")))
+			lines := strings.Split(strings.TrimSpace(master), "\n")
+			media := string(rig.Get(t, "http://"+s.Addr("hls_addr")+"/live/"+lines[len(lines)-1]))
+			for line := range strings.Lines(media) {
+				if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+					path = "/live/big/" + line
+				}
+			}
+			if path == "" {
+				return errors.New(media)
+			}
+			return nil
+		})
+		return path
+	}
+	if body := rig.Get(t, "http://"+s.Addr("hls_addr")+newest(t)); len(body) < 5<<20 {
+		t.Fatalf("the segment has %d bytes, which is too few to tell", len(body))
+	}
+
+	tlsConfig := func(proto string) *tls.Config {
+		return &tls.Config{InsecureSkipVerify: true, NextProtos: []string{proto}}
+	}
+	for name, c := range map[string]struct {
+		flag string
+		dial func(addr string) (net.Conn, error)
+	}{
+		"HTTP": {"hls_addr", func(addr string) (net.Conn, error) { return net.Dial("tcp", addr) }},
+		"TLS":  {"https_addr", func(addr string) (net.Conn, error) { return tls.Dial("tcp", addr, tlsConfig("http/1.1")) }},
+	} {
+		t.Run("W31 slow readers by "+name, func(t *testing.T) {
+			t.Parallel()
+			addr, segment := s.Addr(c.flag), newest(t)
+			began := time.Now()
+			var ended sync.WaitGroup
+			for range clients {
+				nc, err := c.dial(addr)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer nc.Close()
+				io.WriteString(nc, get(segment))
+				ended.Go(func() {
+					tick := time.NewTicker(300 * time.Millisecond)
+					defer tick.Stop()
+					for range tick.C {
+						if _, err := io.ReadFull(nc, make([]byte, 1<<10)); err != nil {
+							return
+						}
+					}
+				})
+			}
+			most := 0
+			for most == 0 || time.Since(began) < limit*3/4 {
+				now, sockets := kernelMemory(t, addr)
+				if sockets < clients {
+					t.Fatalf("%d of %d connections are there after %v", sockets, clients, time.Since(began))
+				}
+				most = max(most, now)
+			}
+			t.Logf("the kernel holds %d KiB for %d clients", most>>10, clients)
+			if most > clients*each {
+				t.Errorf("the kernel holds %d KiB for %d clients, want at most %d each", most>>10, clients, each>>10)
+			}
+			rig.Eventually(t, limit+patience, "the clients are ended", func() error {
+				if now, sockets := kernelMemory(t, addr); sockets > 5 { // the listener, and the other subtests
+					return fmt.Errorf("%d sockets with %d bytes", sockets, now)
+				}
+				return nil
+			})
+			if took := time.Since(began); took < limit {
+				t.Errorf("they are ended after %v", took)
+			}
+		})
+	}
+	t.Run("W31 a slow reader by HTTP/2", func(t *testing.T) {
+		t.Parallel()
+		client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: tlsConfig("h2")}}
+		defer client.CloseIdleConnections()
+		ctx, cancel := context.WithTimeout(t.Context(), limit+patience)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+s.Addr("https_addr")+newest(t), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := client.Do(req)
+		if err != nil || resp.ProtoMajor != 2 {
+			t.Fatalf("%+v %v", resp, err)
+		}
+		defer resp.Body.Close()
+		began := time.Now()
+		tick := time.NewTicker(limit / 20)
+		defer tick.Stop()
+		for err == nil && time.Since(began) < limit+3*time.Second {
+			<-tick.C
+			_, err = io.ReadFull(resp.Body, make([]byte, 1<<10))
+		}
+		if err != nil {
+			t.Fatalf("what has come already cannot be read: %v", err)
+		}
+		if n, err := io.Copy(io.Discard, resp.Body); err == nil || ctx.Err() != nil {
+			t.Errorf("%d more bytes came, %v", n, err)
+		}
+	})
+	t.Run("W31 a reader that is slow enough", func(t *testing.T) {
+		t.Parallel()
+		segment := newest(t)
+		body := rig.Get(t, "http://"+s.Addr("hls_addr")+segment)
+		nc := s.raw(t, "127.0.0.2", "hls_addr", get(segment))
+		tick := time.NewTicker(limit / 60)
+		defer tick.Stop()
+		for got := 0; got < len(body); <-tick.C {
+			nc.SetReadDeadline(time.Now().Add(patience))
+			n, err := io.ReadFull(nc, make([]byte, min(len(body)/20, len(body)-got)))
+			if got += n; err != nil {
+				t.Fatalf("%d of %d bytes: %v", got, len(body), err)
+			}
+		}
+	})
+}
