@@ -7,6 +7,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -134,7 +135,7 @@ func list(w io.Writer, times string, n int) error {
 		}
 		tests = append(tests, test{s, strings.ReplaceAll(name, "\t", " ")})
 	}
-	slices.SortStableFunc(tests, func(a, b test) int { return int(100 * (b.seconds - a.seconds)) })
+	slices.SortStableFunc(tests, func(a, b test) int { return cmp.Compare(b.seconds, a.seconds) })
 	for _, t := range tests[:min(n, len(tests))] {
 		fmt.Fprintf(w, "%7.2fs  %s\n", t.seconds, t.name)
 	}

@@ -11,6 +11,7 @@ const events = `{"Action":"start","Package":"p"}
 {"Action":"run","Package":"p","Test":"TestGood"}
 {"Action":"output","Package":"p","Test":"TestGood","Output":"    good_test.go:1: all is well\n"}
 {"Action":"pass","Package":"p","Test":"TestGood","Elapsed":2.5}
+{"Action":"pass","Package":"p","Test":"TestSlower","Elapsed":2.51}
 {"Action":"output","Package":"p","Test":"TestBad","Output":"    bad_test.go:1: it broke\n"}
 {"Action":"output","Package":"p","Test":"TestBad","Output":"--- FAIL: TestBad (12.00s)\n"}
 {"Action":"fail","Package":"p","Test":"TestBad","Elapsed":12}
@@ -45,7 +46,7 @@ go: something else
 		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
 	}
 	out.Reset()
-	if err := list(&out, times, 20); err != nil || out.String() != "  12.00s  p TestBad\n   2.50s  p TestGood\n" {
+	if err := list(&out, times, 20); err != nil || out.String() != "  12.00s  p TestBad\n   2.51s  p TestSlower\n   2.50s  p TestGood\n" {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 	out.Reset()
