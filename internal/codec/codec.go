@@ -131,6 +131,9 @@ func CleanConfig(c media.Codec, b []byte) []byte {
 	return b
 }
 
+// ErrNothing is returned by RandomAccess for a frame in which a decoder finds nothing to read, though nothing is wrong with it.
+var ErrNothing = nal.ErrNoUnit
+
 // Silence returns a frame of the audio track t in which nothing is heard, nil where there is none at hand.
 // Shared: do not modify.
 func Silence(t *media.Track) []byte {

@@ -14,6 +14,7 @@ type SkipReason string
 const (
 	SkipMalformed   SkipReason = "malformed"        // a message, picture or frame of sound that cannot be read
 	SkipUnit        SkipReason = "damaged_unit"     // a part of a picture, which goes on without it
+	SkipNoPicture   SkipReason = "no_picture"       // a message of pictures in which a decoder finds nothing to read
 	SkipNoConfig    SkipReason = "no_configuration" // a frame that came before the configuration of its track
 	SkipBadConfig   SkipReason = "bad_configuration"
 	SkipUnsupported SkipReason = "unsupported" // a codec or kind of packet that livego does not know

@@ -149,7 +149,7 @@ func RandomAccess(unit []byte, lengthSize int) (media.RandomAccess, error) {
 		case err != nil:
 			return media.NoAccess, err
 		case n == nil && !read:
-			return media.NoAccess, errNoUnit
+			return media.NoAccess, nal.ErrNoUnit
 		case n == nil:
 			return rap, nil
 		}
@@ -169,8 +169,6 @@ func RandomAccess(unit []byte, lengthSize int) (media.RandomAccess, error) {
 		}
 	}
 }
-
-var errNoUnit = errors.New("h264: no NAL unit that a decoder reads")
 
 // IsUnit reports whether unit can be a NAL unit at all. Decoders skip what cannot: one with
 // forbidden_zero_bit set, and a header alone, but for the types that have no content. Those of unspecified

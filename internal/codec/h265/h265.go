@@ -4,8 +4,6 @@
 package h265
 
 import (
-	"errors"
-
 	"livego/internal/codec/nal"
 	"livego/internal/media"
 )
@@ -56,7 +54,7 @@ func Classify(unit []byte, lengthSize int) (AccessUnit, error) {
 		case err != nil:
 			return AccessUnit{}, err
 		case n == nil && !read:
-			return AccessUnit{}, errNoUnit
+			return AccessUnit{}, nal.ErrNoUnit
 		case n == nil:
 			a.ParameterSets = sets == [3]bool{true, true, true}
 			return a, nil
@@ -79,8 +77,6 @@ func Classify(unit []byte, lengthSize int) (AccessUnit, error) {
 		}
 	}
 }
-
-var errNoUnit = errors.New("h265: no NAL unit that a decoder reads")
 
 // IsUnit reports whether unit can be a NAL unit at all. Decoders skip what cannot: one with
 // forbidden_zero_bit set, without a temporal ID, and a header of two bytes alone, but for the types that have

@@ -7,6 +7,9 @@ import "errors"
 // ErrMalformed is returned for a stream whose length fields do not add up.
 var ErrMalformed = errors.New("nal: length field beyond the end")
 
+// ErrNoUnit tells that an access unit has no NAL unit that a decoder reads.
+var ErrNoUnit = errors.New("nal: no NAL unit that a decoder reads")
+
 // ErrEmpty is returned by Cut for a NAL unit without a byte.
 var ErrEmpty = errors.New("nal: empty NAL unit")
 

@@ -265,6 +265,9 @@ func (d *Demuxer) frame(k media.Kind, cur *current, p packet, timestamp uint32, 
 		return d.silence(cur, p, timestamp, arrived), nil
 	}
 	rap, leading, err := codec.RandomAccess(cur.track, cur.lengthSize, p.keyFlag, data)
+	if errors.Is(err, codec.ErrNothing) && damaged == 0 {
+		return nil, skipFor(media.SkipNoPicture, "%v", err)
+	}
 	if err != nil {
 		return nil, skip("%v", err)
 	}

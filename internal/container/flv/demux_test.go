@@ -402,12 +402,14 @@ func TestSkips(t *testing.T) {
 		}
 	}
 	send(TypeAudio, "\xAF\x01raw", "\xAF\x01raw", "\xAF\x01")
-	send(TypeVideo, "\x17\x00\x00\x00\x00x", "\x91xyzwframe", "\x17\x00\x00\x00\x00"+avcC, "\x17", "\x17\x01\x00\x00\x00\x00\x00\x00\x02\xE5\x88"+idr)
+	send(TypeVideo, "\x17\x00\x00\x00\x00x", "\x91xyzwframe", "\x17\x00\x00\x00\x00"+avcC, "\x17", "\x17\x01\x00\x00\x00\x00\x00\x00\x02\xE5\x88"+idr,
+		"\x17\x01\x00\x00\x00\x00\x00\x00\x01\x09")
 	send(TypeScript, "x")
 	got := d.Skips.Stats()
 	want := media.SkipStats{
 		Skipped: map[media.SkipReason]uint64{
 			media.SkipNoConfig: 2, media.SkipBadConfig: 1, media.SkipUnsupported: 1, media.SkipMalformed: 1, media.SkipUnit: 1, media.SkipMetadata: 1,
+			media.SkipNoPicture: 1,
 		},
 		Silent:   1,
 		Unusable: []media.UnusableTrack{{Kind: media.Audio, Codec: "aac", Reason: "its configuration (AudioSpecificConfig) has not come"}},
@@ -415,7 +417,7 @@ func TestSkips(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if got.Total() != 7 || len(first) != 6 {
+	if got.Total() != 8 || len(first) != 7 {
 		t.Errorf("%d in all, of which %d are the first of their kind", got.Total(), len(first))
 	}
 	// Video was unusable until its configuration came.
