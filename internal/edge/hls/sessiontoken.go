@@ -84,7 +84,8 @@ func (s *signer) parse(text string) (t sessionToken, ok bool) {
 	if t.length = s.coding.DecodedLen(len(text)); t.length > maxToken {
 		return t, false
 	}
-	if _, err := s.coding.Decode(t.encoded[:], []byte(text)); err != nil || t.length < tokenHead+tokenSum {
+	// The decoder passes over line breaks: a session would have many texts.
+	if n, err := s.coding.Decode(t.encoded[:], []byte(text)); err != nil || s.coding.EncodedLen(n) != len(text) || n < tokenHead+tokenSum {
 		return t, false
 	}
 	b := t.encoded[:t.length-tokenSum]
