@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http/httptest"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -338,10 +339,10 @@ func TestManyBlockedReloads(t *testing.T) {
 			})
 		}
 		waiting.Wait()
-		begin := time.Now()
+		begin, waited := time.Now(), pressure()
 		c.write(p, 200*ms)
 		done.Wait()
-		best = min(best, time.Since(begin))
+		best = min(best, time.Since(begin)-(pressure()-waited))
 		if n := failed.Load(); n > 0 {
 			t.Fatalf("%d of %d failed", n, viewers)
 		}
@@ -350,6 +351,21 @@ func TestManyBlockedReloads(t *testing.T) {
 	if best > slower*wokenWithin {
 		t.Errorf("it took %v, want %v", best, wokenWithin)
 	}
+}
+
+// pressure returns for how long, since the machine was started, somebody waited for a processor: 0 where the system does not say (see
+// Linux's Documentation/accounting/psi.rst).
+func pressure() time.Duration {
+	b, err := os.ReadFile("/proc/pressure/cpu")
+	if err != nil {
+		return 0
+	}
+	var us int64
+	_, total, _ := strings.Cut(string(b), "total=") // of the first line, "some"
+	if _, err := fmt.Sscan(total, &us); err != nil {
+		return 0
+	}
+	return time.Duration(us) * time.Microsecond
 }
 
 // A waiter is who gets an answer, and tells when he begins to wait for it: when his context's Done is looked at.
