@@ -237,7 +237,8 @@ func proxyV2(source string) string {
 func TestProxies(t *testing.T) {
 	t.Parallel()
 	const proxy, limit = "127.0.0.9", 8
-	s := start(t, "--trusted_proxies=127.0.0.9", "--proxy_protocol=rtmp,hls,api", fmt.Sprintf("--conns_per_ip=%d", limit), "--conn_burst=100ms", "--play_wait=1m")
+	s := start(t, "--trusted_proxies=127.0.0.9", "--proxy_protocol=rtmp,hls,api", fmt.Sprintf("--conns_per_ip=%d", limit), "--conn_burst=100ms", "--play_wait=1m",
+		"--private=live/shut", "--token.secret="+tokenSecret)
 	b := s.bystand(t, "bystander")
 	logs := func(t *testing.T, remote, message string) {
 		t.Helper()
@@ -273,6 +274,24 @@ func TestProxies(t *testing.T) {
 		s.raw(t, proxy, "hls_addr", "PROXY TCP4 127.0.0.9 127.0.0.1 1 1\r\n"+get("/live/bystander.flv", "X-Forwarded-For: 192.0.2.4"))
 		s.raw(t, proxy, "hls_addr", proxyV2("192.0.2.5")+get("/live/bystander.flv", "X-Forwarded-For: 1.2.3.4"))
 		logs(t, "192.0.2.5:4711", "playing") // who is no proxy has no word about others
+	})
+	t.Run("tokens that are bound to an address", func(t *testing.T) {
+		shut := s.dial(t)
+		shut.room = "shut"
+		shut.advance(publishing)
+		token := jwtOf(tokenSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"act":"play","app":"live","room":"shut","ip":"192.0.2.20","iat":%d,"exp":%d}`, time.Now().Unix(), time.Now().Unix()+600))
+		for _, c := range []struct {
+			from, client, status string
+		}{
+			{proxy, "192.0.2.20", "200"}, {proxy, "192.0.2.21", "403"}, {proxy, "192.0.2.20, 192.0.2.21", "403"}, {"127.0.0.8", "192.0.2.20", "403"},
+		} {
+			nc := s.raw(t, c.from, "httpflv_addr", get("/live/shut.flv?token="+token, "X-Forwarded-For: "+c.client))
+			nc.SetReadDeadline(time.Now().Add(patience))
+			line := make([]byte, len("HTTP/1.1 200"))
+			if _, err := io.ReadFull(nc, line); err != nil || string(line) != "HTTP/1.1 "+c.status {
+				t.Errorf("from %s for %s: %q %v, want %s", c.from, c.client, line, err, c.status)
+			}
+		}
 	})
 	t.Run("who is no trusted proxy", func(t *testing.T) {
 		s.raw(t, "127.0.0.8", "httpflv_addr", get("/live/bystander.flv", "X-Forwarded-For: 192.0.2.6"))
