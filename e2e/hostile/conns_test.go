@@ -238,7 +238,7 @@ func TestProxies(t *testing.T) {
 	t.Parallel()
 	const proxy, limit = "127.0.0.9", 8
 	s := start(t, "--trusted_proxies=127.0.0.9", "--proxy_protocol=rtmp,hls,api", fmt.Sprintf("--conns_per_ip=%d", limit), "--conn_burst=100ms", "--play_wait=1m",
-		"--private=live/shut", "--token.secret="+tokenSecret)
+		"--private=live/shut", "--token.secret="+tokenSecret, "--api_allow=192.0.2.0/24")
 	b := s.bystand(t, "bystander")
 	logs := func(t *testing.T, remote, message string) {
 		t.Helper()

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 
+	"livego/internal/netx"
 	"livego/internal/peeruser"
 )
 
@@ -65,6 +66,9 @@ func fromBrowser(r *http.Request) bool { return strings.HasPrefix(r.UserAgent(),
 // proxySign returns what shows that a proxy has passed r on, in a sentence; "" for nothing. What such headers claim is never believed,
 // only that they are there.
 func proxySign(r *http.Request) string {
+	if netx.Claimed(r) { // which may be any address, and one of api_allow
+		return "A proxy passed the connection on"
+	}
 	if r.ProtoMajor == 1 && r.ProtoMinor == 0 {
 		return "A request by HTTP/1.0 counts as passed on by a proxy: use HTTP/1.1"
 	}

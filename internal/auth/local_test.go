@@ -2,11 +2,17 @@ package auth
 
 import (
 	"context"
+	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"livego/internal/live"
+	"livego/internal/netx"
 	"livego/internal/peeruser"
 )
 
@@ -95,5 +101,47 @@ func TestProxySigns(t *testing.T) {
 	r.Proto, r.ProtoMajor, r.Header = "HTTP/2.0", 2, http.Header{}
 	if err := d.Check(r, Access{Rights: Admin}); err != nil {
 		t.Errorf("HTTP/2: %v", err)
+	}
+}
+
+// TestClaimedAddress has a proxy that is trusted claim, by the PROXY protocol, that its client is in a network of api_allow: the door asks
+// for a credential all the same.
+func TestClaimedAddress(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxies, err := netx.ParseProxies([]string{"127.0.0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	limiter := netx.NewLimiter(netx.LimitOptions{Proxies: proxies})
+	defer limiter.Close()
+	in := limiter.Listen(ln, netx.ListenOptions{ProxyProtocol: true, HeaderTimeout: 10 * time.Second})
+	defer in.Close()
+	far, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Close()
+	if _, err := io.WriteString(far, "PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	near, err := in.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer near.Close()
+	d, err := OpenDoor(t.TempDir(), DoorOptions{Allow: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := httptest.NewRequest("GET", "http://192.0.2.9/control/get?room=movie", nil)
+	r.RemoteAddr = near.RemoteAddr().String()
+	if err := d.Check(r, Access{Rights: Admin}); err != nil {
+		t.Fatalf("the address itself: %v", err)
+	}
+	if err := d.Check(r.WithContext(netx.WithConn(r.Context(), near)), Access{Rights: Admin}); live.KindOf(err) != live.Denied {
+		t.Errorf("the address as a proxy claims it: %v", err)
 	}
 }

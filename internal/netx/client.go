@@ -15,6 +15,17 @@ import (
 // the client. What a proxy claims is never a loopback address there, so only a peer on this machine has one.
 func ClientAddr(r *http.Request) netip.Addr { return ParseClient(r.RemoteAddr) }
 
+// Claimed reports whether the RemoteAddr of the connection by which r came is what a proxy claims by the PROXY protocol. It takes the
+// context of WithConn.
+func Claimed(r *http.Request) bool {
+	c := ConnOf(r.Context())
+	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = t.NetConn()
+	}
+	a, ok := c.(interface{ Admitted() *Conn })
+	return ok && a.Admitted().remote != nil
+}
+
 // ConnClientAddr is ClientAddr for a connection.
 func ConnClientAddr(c net.Conn) netip.Addr { return ParseClient(c.RemoteAddr().String()) }
 
