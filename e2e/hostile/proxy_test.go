@@ -130,6 +130,52 @@ func TestUnannouncedProxy(t *testing.T) {
 			t.Errorf("HTTP %s %s", status, body)
 		}
 	})
+	t.Run("clients of a proxy that hang up", func(t *testing.T) {
+		key := s.Key("kept")
+		for n := range 100 {
+			c, err := net.Dial("tcp", strings.TrimPrefix(silent, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := fmt.Fprint(c, "GET /control/delete?room=kept HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			if n%2 == 0 {
+				_ = c.(*net.TCPConn).SetLinger(0)
+			}
+			c.Close()
+		}
+		if status, body := curlAs(t, person, silent+"/control/delete?room=kept"); status != "403" { // behind all of them
+			t.Errorf("HTTP %s %s", status, body)
+		}
+		if again := s.Key("kept"); again != key {
+			t.Error("the room was deleted")
+		}
+	})
+	t.Run("other listeners", func(t *testing.T) {
+		cert, private, _ := rig.Certificate(t)
+		for _, c := range []struct {
+			listen, scheme string
+			hosts          []string
+		}{
+			{"[::]:%d", "http", []string{"127.0.0.1", "127.1.2.3", "[::1]", "localhost"}},
+			{"0.0.0.0:%d", "https", []string{"127.0.0.1"}},
+		} {
+			port := rig.FreePorts(t, 1)[0]
+			s := rig.Start(t, rig.Options{NoWait: true, Flags: []string{
+				fmt.Sprintf("--api_addr="+c.listen, port), fmt.Sprintf("--use_api_https=%v", c.scheme == "https"), "--rtmps_cert=" + cert, "--rtmps_key=" + private,
+			}})
+			s.AwaitStderr(patience, func(log string) bool { return strings.Contains(log, "ready: ask") })
+			for _, host := range c.hosts {
+				url := fmt.Sprintf("%s://%s:%d%s", c.scheme, host, port, get)
+				for uid, want := range map[uint32]string{person: "200", wwwData: "403"} {
+					if status, body := curlAs(t, uid, "-k", url); status != want {
+						t.Errorf("%s as %d: HTTP %s %s, want %s", url, uid, status, body, want)
+					}
+				}
+			}
+		}
+	})
 	t.Run("api_allow_users", func(t *testing.T) {
 		s := rig.Start(t, rig.Options{Flags: []string{"--api_allow_users=www-data"}})
 		if status, body := curlAs(t, wwwData, s.API(get)); status != "200" {
