@@ -505,7 +505,8 @@ func TestProbeBad(t *testing.T) {
 		{write("text.mp4", []byte("This is no film, but a text that is called one.\n")), "no container that livego reads"},
 		{write("half.mp4", whole[:len(whole)/2]), "cut off before its index (moov)"},
 		{write("list.m3u8", []byte("#EXTM3U\n")), "a playlist is no container"},
-		{write("wave.wav", append([]byte("RIFF\x00\x00\x00\x00WAVEfmt "), make([]byte, 100)...)), "AVI or WAV is no container"},
+		{write("wave.wav", append([]byte("RIFF\x00\x00\x00\x00WAVEfmt "), make([]byte, 100)...)),
+			"WAV is no container that livego reads; make a file of it that livego reads:\n  ffmpeg -i "},
 		{write("head.mkv", read("av.mkv")[:100]), "the file is cut off: its head is not whole"},
 	}
 	if os.Getuid() != 0 {
@@ -517,7 +518,7 @@ func TestProbeBad(t *testing.T) {
 	}
 	for _, r := range rows {
 		p := rig.Livego(t, dir, nil, "probe", r.path)
-		if code := p.Wait(patience); code != 4 || !strings.Contains(p.Stderr(), r.want) || !strings.Contains(p.Stderr(), r.path) || strings.Count(p.Stderr(), "\n") != 1 {
+		if code := p.Wait(patience); code != 4 || !strings.Contains(p.Stderr(), r.want) || !strings.Contains(p.Stderr(), r.path) || strings.Count(p.Stderr(), "\n") != 1+strings.Count(r.want, "\n") {
 			t.Errorf("%s: exit code %d\n%s", r.path, code, p.Stderr())
 		}
 	}
