@@ -19,7 +19,7 @@ func checkOrigin(r *http.Request, need Access) error {
 	switch {
 	case site == "same-origin":
 		return nil
-	case read && need.Page && site != "" && r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document":
+	case read && need.Page && site != "" && isNavigation(r):
 		return nil // a link; no other page can read what it leads to, or frame it
 	case read && need.Embedded && (len(origins) == 0 || len(origins) == 1 && origins[0] == "null"):
 		return nil
@@ -27,6 +27,11 @@ func checkOrigin(r *http.Request, need Access) error {
 		return live.Errorf(live.Denied, "the request comes from another site's page")
 	}
 	return nil
+}
+
+// isNavigation reports whether a browser shows the answer to r as a page of its own.
+func isNavigation(r *http.Request) bool {
+	return r.Header.Get("Sec-Fetch-Mode") == "navigate" && r.Header.Get("Sec-Fetch-Dest") == "document"
 }
 
 // sameOrigin reports whether r has one header Origin, of the host that r is addressed to.

@@ -40,8 +40,8 @@ func (d *Door) without(r *http.Request, need Access) (Rights, string) {
 		}
 	}
 	if !browserTold(r) && (local || fromBrowser(r)) {
-		return Read, "Without one, only reading is allowed by this host name over HTTP, where browsers do not say which site's page " +
-			"sent a request: use localhost or HTTPS"
+		return Read, "Without one, only reading is allowed by this host name over HTTP, where browsers do not say " +
+			"which site's page sent a request: use localhost or HTTPS"
 	}
 	return Admin, ""
 }

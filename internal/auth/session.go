@@ -91,9 +91,10 @@ func (d *Door) Login(r *http.Request, credential string) (Session, error) {
 		return Session{}, live.Errorf(live.Denied, "this is neither the admin token nor a valid JWT")
 	}
 	n := Session{CSRF: live.NewSecret(), Rights: has, Expires: time.Now().Add(d.sessionTime)}
-	var claims jwt.RegisteredClaims
-	if _, _, err := jwt.NewParser().ParseUnverified(credential, &claims); err == nil && claims.ExpiresAt != nil && claims.ExpiresAt.Before(n.Expires) {
-		n.Expires = claims.ExpiresAt.Time // it was verified above
+	var claims jwt.RegisteredClaims // of a JWT that was verified above
+	_, _, err := jwt.NewParser().ParseUnverified(credential, &claims)
+	if end := claims.ExpiresAt; err == nil && end != nil && end.Before(n.Expires) {
+		n.Expires = end.Time
 	}
 	id := live.NewSecret()
 	d.sessions.add(id, n)
