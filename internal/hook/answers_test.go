@@ -131,9 +131,10 @@ func TestGateKeepsRecentAnswers(t *testing.T) {
 // TestGateSharesTurns has one address ask more than its share of a program that does not answer: another address is asked about
 // at once.
 func TestGateSharesTurns(t *testing.T) {
+	const maxAskingAlone = maxAsking / 2 // of one address
 	hang := make(chan struct{})
 	var hanging sync.WaitGroup
-	hanging.Add(maxAskingEach)
+	hanging.Add(maxAskingAlone)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var q question
 		if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
@@ -155,7 +156,7 @@ func TestGateSharesTurns(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
-	for n := range 4 * maxAskingEach {
+	for n := range 4 * maxAskingAlone {
 		all.Go(func() {
 			_, _ = g.Ask(ctx, live.Request{Action: live.Play, App: "live", Remote: "192.0.2.1:1"},
 				live.Grant{Name: live.Name{App: "live", Room: fmt.Sprint("made-up", n)}})
@@ -164,6 +165,42 @@ func TestGateSharesTurns(t *testing.T) {
 	hanging.Wait()
 	if err := request("movie", "192.0.2.2:1"); err != nil {
 		t.Errorf("another address: %v", err)
+	}
+	cancel()
+	all.Wait()
+	close(hang)
+}
+
+// TestPlayersHoldUpNoPublisher has many addresses ask for made-up rooms while the program for players does not answer: that for publishers
+// is asked at once.
+func TestPlayersHoldUpNoPublisher(t *testing.T) {
+	const addresses, each = 2 * maxAsking, 4
+	hang, asked := make(chan struct{}), make(chan struct{}, addresses*each)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/play" {
+			asked <- struct{}{}
+			<-hang
+		}
+		fmt.Fprint(w, `{"allow":true}`)
+	}))
+	defer srv.Close()
+	g := NewGate(GateOptions{
+		OnPlay: srv.URL + "/play", OnPublish: srv.URL + "/publish", Secret: secret, Timeout: time.Minute, Log: slog.New(slog.DiscardHandler),
+	})
+	defer g.client.http.CloseIdleConnections()
+	ctx, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for n := range addresses * each {
+		all.Go(func() {
+			_, _ = g.Ask(ctx, live.Request{Action: live.Play, App: "live", Remote: fmt.Sprintf("192.0.2.%d:1", n/each)},
+				live.Grant{Name: live.Name{App: "live", Room: fmt.Sprint("made-up", n)}})
+		})
+	}
+	for range maxAsking {
+		<-asked
+	}
+	if _, err := ask(t, g, live.Request{Action: live.Publish, App: "live", Name: "movie", Remote: "192.0.2.1:9", Proto: "rtmp"}); err != nil {
+		t.Errorf("a publisher: %v", err)
 	}
 	cancel()
 	all.Wait()

@@ -25,9 +25,10 @@ type GateOptions struct {
 type Gate struct {
 	opt    GateOptions
 	client *client
-	asking chan struct{} // holds a token for each question under way
-	shares *netx.Shares  // of asking, by address
-	known  answers       // that say how long they hold
+	known  answers // that say how long they hold
+
+	// Turns to ask. Questions about publishers have their own: everybody can cause one about a player, of a room that is made up.
+	publishing, playing *netx.Shares
 
 	// recent are other answers to players, for a moment: so who asks for the same again and again, and is refused or finds
 	// nothing live, costs one question. A yes counts only while its room is not live, where it leads to "not found".
@@ -37,7 +38,7 @@ type Gate struct {
 // NewGate returns a Gate with nothing known.
 func NewGate(o GateOptions) *Gate {
 	return &Gate{
-		opt: o, client: newClient(o.Secret, o.Timeout), asking: make(chan struct{}, maxAsking), shares: netx.NewShares(maxAskingEach),
+		opt: o, client: newClient(o.Secret, o.Timeout), publishing: netx.NewSharesOf(maxAsking), playing: netx.NewSharesOf(maxAsking),
 	}
 }
 
@@ -62,9 +63,9 @@ type answer struct {
 // Ask returns grant, what r has been granted so far, with another room where that is the answer. Errors are of kind Denied, Limit or
 // Unavailable.
 func (g *Gate) Ask(ctx context.Context, r live.Request, grant live.Grant) (live.Grant, error) {
-	url := g.opt.OnPlay
+	url, turns := g.opt.OnPlay, g.playing
 	if r.Action == live.Publish {
-		url = g.opt.OnPublish
+		url, turns = g.opt.OnPublish, g.publishing
 	}
 	if url == "" {
 		return grant, nil
@@ -77,7 +78,7 @@ func (g *Gate) Ask(ctx context.Context, r live.Request, grant live.Grant) (live.
 	}
 	a, ok := g.kept(q, grant.Name)
 	if !ok {
-		done, err := g.turn(ctx, r.Remote)
+		done, err := g.turn(ctx, turns, r.Remote)
 		if err != nil {
 			return live.Grant{}, err
 		}
@@ -119,22 +120,14 @@ func (g *Gate) kept(q question, name live.Name) (answer, bool) {
 }
 
 // turn waits until one more may ask, of its address and of all: many viewers come at once. The caller calls done.
-func (g *Gate) turn(ctx context.Context, remote string) (done func(), err error) {
+func (g *Gate) turn(ctx context.Context, turns *netx.Shares, remote string) (done func(), err error) {
 	bounded, cancel := context.WithTimeout(ctx, g.opt.Timeout)
 	defer cancel()
-	release, err := g.shares.Acquire(bounded, remote)
-	if err == nil {
-		select {
-		case g.asking <- struct{}{}:
-			return func() {
-				<-g.asking
-				release()
-			}, nil
-		case <-bounded.Done():
-			release()
-		}
-	}
-	if ctx.Err() != nil {
+	done, err = turns.Acquire(bounded, remote)
+	switch {
+	case err == nil:
+		return done, nil
+	case ctx.Err() != nil:
 		return nil, &live.Error{Kind: live.Unavailable, Err: ctx.Err()}
 	}
 	return nil, live.Errorf(live.Limit, "too many are coming at once")

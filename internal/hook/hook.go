@@ -23,10 +23,8 @@ import (
 const (
 	// maxAnswer bounds what is read of an answer, in bytes.
 	maxAnswer = 64 << 10
-	// maxAsking bounds the questions that are under way.
+	// maxAsking bounds the questions that are under way about publishers, and those about players.
 	maxAsking = 64
-	// maxAskingEach bounds those of one address.
-	maxAskingEach = maxAsking / 2
 )
 
 // Headers of a request. The signature is "v1=" and the HMAC-SHA256, in hexadecimal, of ID.TIME.BODY. Who receives it checks the

@@ -2,6 +2,7 @@ package netx
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"testing/synctest"
 )
@@ -44,6 +45,106 @@ func TestShares(t *testing.T) {
 		third()
 		if len(s.use) != 0 {
 			t.Errorf("%d addresses are kept", len(s.use))
+		}
+	})
+}
+
+// TestSharesOfATotal has several addresses take all that they can get: each has no more than is free, an address that comes later has its
+// turn at once, and who waits is served an address after the other.
+func TestSharesOfATotal(t *testing.T) {
+	const total = 64
+	for crowd, want := range map[int]int{1: 32, 2: 21, 3: 16, 7: 8, 63: 1} {
+		synctest.Test(t, func(t *testing.T) {
+			s := NewSharesOf(total)
+			ctx, cancel := context.WithCancel(t.Context())
+			turns := make(chan func(), crowd*total)
+			ended := make(chan struct{})
+			for range total {
+				for from := range crowd {
+					go func() {
+						if release, err := s.Acquire(ctx, fmt.Sprintf("192.0.2.%d:1", from+1)); err == nil {
+							turns <- release
+						}
+						ended <- struct{}{}
+					}()
+				}
+				synctest.Wait()
+			}
+			for from, sh := range s.use {
+				if sh.under > want+1 || sh.under < want {
+					t.Errorf("of %d addresses %v has %d under way, want about %d", crowd, from, sh.under, want)
+				}
+			}
+			late := make(chan func())
+			go func() {
+				release, err := s.Acquire(t.Context(), "198.51.100.1:1")
+				if err != nil {
+					t.Error(err)
+				}
+				late <- release
+			}()
+			synctest.Wait()
+			select {
+			case release := <-late:
+				release()
+			default:
+				t.Errorf("with %d addresses waiting, another one has no turn", crowd)
+				(<-late)()
+			}
+			cancel()
+			go func() {
+				for release := range turns {
+					release()
+				}
+			}()
+			for range crowd * total {
+				<-ended
+			}
+			close(turns)
+			synctest.Wait()
+			if len(s.use) != 0 || s.waiting.Len() != 0 || s.under != 0 {
+				t.Errorf("%d addresses are kept, %d wait, %d are under way", len(s.use), s.waiting.Len(), s.under)
+			}
+		})
+	}
+}
+
+// TestSharesTakeTurns serves those who wait an address after the other, not in the order in which they came.
+func TestSharesTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewSharesOf(2)
+		var held []func()
+		for _, from := range []string{"192.0.2.8:1", "192.0.2.9:1"} {
+			release, err := s.Acquire(t.Context(), from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			held = append(held, release)
+		}
+		served := make(chan string)
+		wait := func(from string) {
+			go func() {
+				release, err := s.Acquire(t.Context(), from+":1")
+				if err != nil {
+					t.Error(err)
+				}
+				served <- from
+				release()
+			}()
+			synctest.Wait()
+		}
+		for _, from := range []string{"192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.3"} {
+			wait(from)
+		}
+		held[0]()
+		var order []string
+		for range 5 {
+			order = append(order, <-served)
+			synctest.Wait()
+		}
+		held[1]()
+		if got, want := fmt.Sprint(order), "[192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.1 192.0.2.1]"; got != want {
+			t.Errorf("served %s, want %s", got, want)
 		}
 	})
 }
