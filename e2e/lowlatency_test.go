@@ -468,3 +468,41 @@ func (f *follower) probe(t *testing.T, stream []byte) {
 		t.Errorf("ffprobe says %s", said)
 	}
 }
+
+// TestSlowCamera publishes a keyframe every 4 s without sound: the playlist has whole segments and says nothing of parts.
+func TestSlowCamera(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{})
+	rig.FFmpeg(t, "-re", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=1/4", "-t", "60", "-c:v", "libx264", "-preset", "ultrafast",
+		"-tune", "zerolatency", "-g", "1", "-pix_fmt", "yuv420p", "-f", "flv", s.RTMP(s.Key("camera")))
+	s.AwaitLive("camera")
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	url, err := mediaURL(ctx, rig.Client(), s.HLS("camera"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rig.Eventually(t, patience, "two segments of 4 s, and no parts", func() error {
+		resp, text, err := fetch(ctx, rig.Client(), url)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			return fmt.Errorf("%v, %w", resp, err)
+		}
+		if bytes.Contains(text, []byte("PART")) || bytes.Contains(text, []byte("CAN-BLOCK-RELOAD")) {
+			t.Fatalf("low latency in\n%s", text)
+		}
+		p, err := parseMedia(text)
+		if err != nil {
+			return err
+		}
+		for _, seg := range p.segments {
+			if math.Abs(seg.duration-4) > 0.1 {
+				t.Fatalf("a segment of %v s", seg.duration)
+			}
+		}
+		if len(p.segments) < 2 {
+			return fmt.Errorf("%d segments", len(p.segments))
+		}
+		return nil
+	})
+}

@@ -2,9 +2,9 @@
 //
 //   node play.mjs SHOTS ADDRESS...
 //
-// SHOTS is a directory for a picture of the page every few seconds, or "" for none. An address that ends in #whole is played from the
-// first thing there is to the end, instead of from now on. One that ends in #lag=100 makes the answers to all
-// requests of the page late by 100 ms.
+// SHOTS is a directory for a picture of the page every few seconds, or "" for none. An address that ends in
+// #whole is played from the first thing there is to the end, instead of from now on. One that ends in #slow=100
+// makes all players of the page slow: what is given to a worker gets there 100 ms later.
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { chromium } from 'playwright-core'
@@ -26,10 +26,11 @@ page.on('pageerror', (err) => console.error(err))
 await page.setContent('<!doctype html><body style="margin:0;background:#444">')
 await page.addScriptTag({ path: require.resolve('hls.js/dist/hls.min.js') })
 await page.addScriptTag({ path: require.resolve('mpegts.js/dist/mpegts.js') })
-for (const [, lag] of addresses.map((address) => address.match(/#lag=(\d+)$/)).filter(Boolean)) {
-  const network = await page.context().newCDPSession(page)
-  await network.send('Network.enable')
-  await network.send('Network.emulateNetworkConditions', { offline: false, latency: Number(lag), downloadThroughput: -1, uploadThroughput: -1 })
+for (const [, delay] of addresses.map((address) => address.match(/#slow=(\d+)$/)).filter(Boolean).slice(0, 1)) {
+  await page.evaluate((ms) => {
+    const post = Worker.prototype.postMessage
+    Worker.prototype.postMessage = function (...message) { setTimeout(() => post.apply(this, message), ms) }
+  }, Number(delay))
 }
 await page.evaluate(start, addresses)
 
