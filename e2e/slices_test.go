@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"net"
 	"testing"
+	"time"
 
 	"livego/e2e/essence"
 	"livego/e2e/rig"
@@ -68,6 +70,63 @@ func TestSlices(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestSlicesSlow has the slices of large pictures arrive one by one, as over a network that needs longer for one than half the time between
+// two pictures: they are one picture all the same.
+func TestSlicesSlow(t *testing.T) {
+	rig.Need(t, "ffmpeg")
+	s, src := rig.Start(t, rig.Options{}), load(t, sample.Slices()[0])
+	tags, _ := src.split(t, false, eachSlice)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	flv := async(func() (*essence.FLVFile, error) { return watchFLV(ctx, rig.Client(), s.FLV("slow")) })
+	key := s.Key("slow")
+	c, err := rtmp.Open(net.Dialer{}, s.Addr("rtmp_addr"), "live", patience)
+	if err == nil {
+		defer c.NC.Close()
+		err = c.Publish(key)
+	}
+	if err == nil {
+		err = c.Started("NetStream.Publish.Start", patience)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := 0
+	var out []byte // the second half of a slice leaves with the first of the next
+	for _, tag := range tags {
+		m := rtmp.Message{CSID: 4 + int(tag.Type)%2, Type: tag.Type, StreamID: c.StreamID, Time: tag.Time, Payload: tag.Body}
+		wire := m.Chunks(c.Out)
+		if tag.Type == essence.TagVideo && tag.IsFrame() && tag.Body[0]>>4 == 1 { // a slice of a keyframe
+			slow++
+			half := len(wire) / 2
+			if _, err := c.NC.Write(append(out, wire[:half]...)); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(50 * time.Millisecond)
+			out, wire = nil, wire[half:]
+		}
+		out = append(out, wire...)
+	}
+	if _, err := c.NC.Write(out); err != nil {
+		t.Fatal(err)
+	}
+	if slow < 16 {
+		t.Errorf("%d slices of keyframes", slow)
+	}
+	if err := c.Unpublish(key); err != nil {
+		t.Fatal(err)
+	}
+	got, err := flv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packets, err := got.Packets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	check(t, "HTTP-FLV", src.packets, packets, essence.Millisecond)
 }
 
 // eachUnit makes a message of each NAL unit.

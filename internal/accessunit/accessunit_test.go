@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -369,7 +370,7 @@ func TestWriter(t *testing.T) {
 		w := NewWriter(func(f *media.Frame) error {
 			got = append(got, fmt.Sprintf("%d: %s", time.Since(start).Milliseconds(), show(f)))
 			return nil
-		})
+		}, complete)
 		send := func(after time.Duration, in ...string) {
 			time.Sleep(after)
 			fs := messages(parts, in)
@@ -404,13 +405,43 @@ func TestWriter(t *testing.T) {
 	})
 }
 
+// complete is said of a connection on which nothing has come in part.
+func complete() bool { return false }
+
+// TestWriterSlow has the parts of a picture come over a network that needs longer for each than half the time between two pictures: they
+// are one picture all the same. It goes on when nothing more is on its way.
+func TestWriterSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		var got []string
+		var receiving atomic.Bool
+		w := NewWriter(func(f *media.Frame) error {
+			got = append(got, fmt.Sprintf("%d: %s", time.Since(start).Milliseconds(), show(f)))
+			return nil
+		}, receiving.Load)
+		for i, fs := range messages(parts, []string{"0 I0", "0 I75", "0 I150", "0 I225"}) {
+			if err := w.Write(fs); err != nil {
+				t.Fatal(err)
+			}
+			receiving.Store(i < 3)
+			time.Sleep(150 * time.Millisecond)
+		}
+		want := shown([]string{"0 I0 I75 I150 I225"})
+		want[0] = "470: " + want[0]
+		if !slices.Equal(got, want) {
+			t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+		}
+		w.Close()
+	})
+}
+
 // TestWriterLate has the timer go off late, as it does after the process was stopped: what is held back waits once more, for parts that have
 // not been read yet.
 func TestWriterLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
 		var at time.Duration
-		w := NewWriter(func(*media.Frame) error { at = time.Since(start); return nil })
+		w := NewWriter(func(*media.Frame) error { at = time.Since(start); return nil }, complete)
 		w.Write(messages(parts, []string{"0 I0"})[0])
 		w.mu.Lock()
 		w.due = w.due.Add(-10 * time.Millisecond)
@@ -426,13 +457,13 @@ func TestWriterLate(t *testing.T) {
 func TestWriterFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bad := errors.New("bad")
-		w := NewWriter(func(*media.Frame) error { return bad })
+		w := NewWriter(func(*media.Frame) error { return bad }, complete)
 		w.Write(messages(parts, []string{"0 I0"})[0])
 		time.Sleep(time.Second)
 		if err := w.Write(nil); !errors.Is(err, bad) {
 			t.Errorf("%v, want %v", err, bad)
 		}
-		w = NewWriter(func(*media.Frame) error { panic("a fault") })
+		w = NewWriter(func(*media.Frame) error { panic("a fault") }, complete)
 		w.Write(messages(parts, []string{"0 I0"})[0])
 		time.Sleep(time.Second)
 		defer func() {

@@ -9,7 +9,8 @@ import (
 
 // A Writer joins the frames of a live publisher and hands them on in order: as Write gets them, and what is held back after Due by itself.
 type Writer struct {
-	write func(*media.Frame) error
+	write     func(*media.Frame) error
+	receiving func() bool
 
 	mu     sync.Mutex // held while frames are handed on, so that they stay in order
 	join   Joiner
@@ -22,8 +23,12 @@ type Writer struct {
 	firing sync.WaitGroup // calls of fire that are to come or in progress
 }
 
-// NewWriter returns a Writer to write, which it does not call more than once at a time.
-func NewWriter(write func(*media.Frame) error) *Writer { return &Writer{write: write} }
+// NewWriter returns a Writer to write, which it does not call more than once at a time. receiving reports whether a message has come
+// in part, or is about to be given to Write: on a slow network a slice of a large picture takes longer than Due. It is called by any
+// goroutine.
+func NewWriter(write func(*media.Frame) error, receiving func() bool) *Writer {
+	return &Writer{write: write, receiving: receiving}
+}
 
 // Write takes the frames of one message, which may be none. The error is that of write, then or before.
 func (w *Writer) Write(frames []*media.Frame) error {
@@ -93,7 +98,9 @@ func (w *Writer) fire() {
 	if w.closed || w.due.IsZero() || now.Before(w.due) {
 		return
 	}
-	if d := w.join.Due(); now.Sub(w.due) > d/4 { // the process was stopped: what came meanwhile has not been read yet
+	d := w.join.Due()
+	stopped := now.Sub(w.due) > d/4 // the process was: what came meanwhile has not been read yet
+	if stopped || w.receiving() {
 		w.arm(d)
 		return
 	}

@@ -34,7 +34,10 @@ var (
 
 // A source gives the messages of what is pulled.
 type source struct {
-	next   func() (typ uint8, timestamp uint32, body []byte, err error)
+	next func() (typ uint8, timestamp uint32, body []byte, err error)
+	// receiving reports whether a message has come in part. It is called while next may be.
+	receiving func() bool
+
 	remote string // host:port
 	close  func()
 }
@@ -122,7 +125,7 @@ func (m *Manager) feed(ctx context.Context, r *relay, src *source, alive func())
 					return errLead
 				}
 				return p.Write(f)
-			})
+			}, src.receiving)
 		}
 		if err := pictures.Write(frames); err != nil {
 			return err
@@ -173,8 +176,9 @@ func (m *Manager) openRTMP(ctx context.Context, r *relay) (*source, error) {
 			msg, err := c.ReadMessage()
 			return msg.Type, msg.Timestamp, msg.Payload, err
 		},
-		remote: nc.RemoteAddr().String(),
-		close:  func() { stop(); c.Close() },
+		receiving: c.Receiving,
+		remote:    nc.RemoteAddr().String(),
+		close:     func() { stop(); c.Close() },
 	}, nil
 }
 
@@ -219,8 +223,9 @@ func (m *Manager) openHTTP(ctx context.Context, r *relay) (*source, error) {
 			}
 			return t.Type, t.Timestamp, t.Body, err
 		},
-		remote: remote,
-		close:  func() { resp.Body.Close() },
+		receiving: tags.Receiving,
+		remote:    remote,
+		close:     func() { resp.Body.Close() },
 	}, nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sync/atomic"
 )
 
 // A chunkReader puts messages together from chunks, §5.3. It looks into those that are of its own layer: SetChunkSize and Abort.
@@ -31,6 +32,8 @@ type chunkReader struct {
 	maxReassembly int
 	reassembly    int // bytes allocated for unfinished messages
 	largest       int // bytes of the largest complete message
+
+	receiving atomic.Bool // a message has begun since next was called, or was unfinished then
 }
 
 type chunkStream struct {
@@ -70,6 +73,7 @@ func newChunkReader(br *bufio.Reader, count func(string)) *chunkReader {
 
 // next returns the next message. io.EOF means that the peer ended between two messages, io.ErrUnexpectedEOF within one.
 func (r *chunkReader) next() (Message, error) {
+	r.receiving.Store(r.reassembly > 0)
 	for {
 		s, err := r.chunk()
 		if err != nil {
@@ -236,6 +240,7 @@ func (r *chunkReader) begin(s *chunkStream) error {
 	}
 	s.timestamp += s.delta
 	s.open = true
+	r.receiving.Store(true)
 	return nil
 }
 

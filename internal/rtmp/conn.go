@@ -124,6 +124,9 @@ func (c *conn) next() (Message, error) {
 	}
 }
 
+// Receiving reports whether a message has come in part, or is about to be returned. For any goroutine.
+func (c *conn) Receiving() bool { return c.in.receiving.Load() }
+
 // control acts on a protocol control message (§5.4) or a user control message (§6.2), and passes over what it does not know.
 func (c *conn) control(m Message) error {
 	p := m.Payload

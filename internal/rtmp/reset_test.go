@@ -94,6 +94,9 @@ func TestUnfinished(t *testing.T) {
 		if _, err := s.ReadMessage(); !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Error(err)
 		}
+		if !s.Receiving() {
+			t.Error("nothing has come in part")
+		}
 		if have, missing := s.Unfinished(); have != 100 || missing != 0x1000-100 {
 			t.Errorf("%d bytes came, and %d are missing", have, missing)
 		}

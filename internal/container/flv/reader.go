@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 )
 
 // A Tag is one tag of an FLV file or stream: a message.
@@ -25,7 +26,8 @@ type Reader struct {
 	r       io.Reader
 	maxBody int
 	begun   bool
-	at      int64 // where the next tag begins, counted from the first byte that was read
+	inTag   atomic.Bool // the header of a tag has come since Next was called
+	at      int64       // where the next tag begins, counted from the first byte that was read
 
 	head    [tagHeaderSize]byte // of the next tag, where it had to be looked at
 	ahead   int                 // bytes of it
@@ -63,6 +65,7 @@ func NewReader(r io.Reader, maxBody int) *Reader { return &Reader{r: r, maxBody:
 // Next returns the next tag, whose Body is the caller's. The error is io.EOF at a clean end, io.ErrUnexpectedEOF within a tag,
 // one of the source, or a sentence that says what is wrong with the stream.
 func (r *Reader) Next() (Tag, error) {
+	r.inTag.Store(r.ahead > 0)
 	if !r.begun {
 		if err := r.header(); err != nil {
 			return Tag{}, err
@@ -78,6 +81,9 @@ func (r *Reader) Next() (Tag, error) {
 	}
 }
 
+// Receiving reports whether a tag has come in part, or is about to be returned. For any goroutine.
+func (r *Reader) Receiving() bool { return r.inTag.Load() }
+
 // tag reads a tag with its PreviousTagSize. One of an unknown type has no body.
 func (r *Reader) tag() (t Tag, known bool, err error) {
 	if err := r.look(); err != nil {
@@ -88,6 +94,7 @@ func (r *Reader) tag() (t Tag, known bool, err error) {
 		return Tag{}, false, r.padding()
 	}
 	r.ahead = 0
+	r.inTag.Store(true)
 	if b[0]&0x20 != 0 {
 		return Tag{}, false, errors.New("flv: encrypted tag")
 	}
