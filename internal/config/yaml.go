@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -102,6 +104,11 @@ func (y yamlReader) mapping(n ast.Node, name string, known []string, fn func(key
 			continue
 		}
 		lines[key] = keyNode.GetToken().Position.Line
+		if i := strings.IndexFunc(key, invisible); i >= 0 {
+			r, _ := utf8.DecodeRuneInString(key[i:])
+			y.fail(y.at(keyNode, strings.Map(visible, full)), "the key contains the invisible character %U: remove it", r)
+			continue
+		}
 		if !slices.Contains(known, key) {
 			y.fail(y.at(keyNode, full), "unknown key%s", suggest(key, known))
 			continue
@@ -246,3 +253,14 @@ func (y yamlReader) targets(place string, n ast.Node) (list Targets) {
 
 // maxTarget bounds a URL of static_push, in bytes: a room comes behind it.
 const maxTarget = 1024
+
+// invisible reports whether r does not show in an editor: a byte-order mark between two lines, a no-break or zero-width space.
+func invisible(r rune) bool { return r != ' ' && !unicode.IsPrint(r) }
+
+// visible is a function for strings.Map that removes invisible characters.
+func visible(r rune) rune {
+	if invisible(r) {
+		return -1
+	}
+	return r
+}
