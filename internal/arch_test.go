@@ -54,7 +54,7 @@ var mayImport = map[string][]string{
 	"internal/container/mp4":  {"internal/media", "internal/codec", "internal/codec/..."},
 
 	// What has frames in it, wherever it is.
-	"internal/source":  {"internal/media", "internal/accessunit", "internal/codec", "internal/container/...", "internal/rtmp"},
+	"internal/source":  {"internal/media", "internal/accessunit", "internal/codec", "internal/container/...", "internal/rtmp", "internal/textfile"},
 	"internal/playout": {"internal/media", "internal/container/flv", "internal/rtmp", "internal/source", "internal/textfile"},
 	"internal/probe":   {"internal/media", "internal/container/fmp4", "internal/container/ts", "internal/source"},
 

@@ -23,6 +23,7 @@ import (
 	"livego/internal/container/mp4"
 	"livego/internal/container/ts"
 	"livego/internal/media"
+	"livego/internal/textfile"
 )
 
 // A Source is an open file or live stream. Not for concurrent use.
@@ -190,13 +191,19 @@ func foreign(head []byte) error {
 
 // textError returns what is wrong with a text that is meant as a list of files, nil for what is none.
 func textError(head []byte) error {
+	if _, err := textfile.Decode(head); err != nil { // an editor saved a list in UTF-16
+		if narrow := bytes.ReplaceAll(bytes.Trim(head, "\xff\xfe"), []byte{0}, nil); textError(narrow) == nil {
+			return nil
+		}
+		return err
+	}
 	if !isText(head) {
 		return nil
 	}
 	n := 0
 	for line := range bytes.Lines(bytes.TrimPrefix(head, []byte("\xEF\xBB\xBF"))) {
 		n++
-		line = bytes.TrimSpace(line)
+		line = bytes.Trim(bytes.TrimSpace(line), `"`) // in quotes as Windows copies a path
 		word, _, _ := strings.Cut(strings.ReplaceAll(string(line), "\t", " "), " ")
 		switch {
 		case len(line) == 0 || line[0] == '#':

@@ -60,11 +60,18 @@ var opened = []struct {
 	{"AVI", "RIFF\x00\x00\x00\x00AVI LIST", "x: AVI is no container that livego reads"},
 	{"WAV", "RIFF\x00\x00\x00\x00WAVEfmt ", "x: WAV is no container that livego reads"},
 	{"a list of bare names", "\xEF\xBB\xBF# films\r\ndemo.mp4\r\n", "x: a list of files needs the word file before each name: line 2, write file 'demo.mp4'"},
+	{"a list of names in double quotes", "\"C:\\films\\demo.mp4\"\r\n", `x: a list of files needs the word file before each name: line 1, write file 'C:\films\demo.mp4'`},
+	{"a list of files in UTF-16", "\xFF\xFE" + wide("file 'demo.mp4'\r\n"), "x: the file is UTF-16: save it as UTF-8"},
+	{"a list of bare names in UTF-16", wide("demo.mp4\n"), "x: the file is UTF-16: save it as UTF-8"},
+	{"prose in UTF-16", "\xFF\xFE" + wide("This is a text, and no list.\n"), "x: no container that livego reads: it knows"},
 	{"a list of files", "file demo.mp4\n", "x: a list of files: livego push plays it"},
 	{"prose", "This is a text, and no list.\n", "x: no container that livego reads: it knows"},
 	{"text", "hello", "x: no container that livego reads: it knows"},
 	{"empty", "", "x: the file is empty"},
 }
+
+// wide returns ASCII as UTF-16LE.
+func wide(s string) string { return strings.Join(strings.Split(s, ""), "\x00") + "\x00" }
 
 func TestOpen(t *testing.T) {
 	for _, tt := range opened {
