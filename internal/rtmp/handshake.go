@@ -100,7 +100,10 @@ func clientHandshake(rw io.ReadWriter) error {
 	}
 
 	in := make([]byte, 1+handshakeSize)
-	if _, err := io.ReadFull(rw, in); err != nil {
+	if n, err := io.ReadFull(rw, in); err != nil {
+		if bytes.HasPrefix(in[:n], []byte("HTTP/")) {
+			return &ProtocolError{"handshake", "the server speaks HTTP on this port, not RTMP"}
+		}
 		return cut(err)
 	}
 	if err := checkVersion(in[0], "server"); err != nil {

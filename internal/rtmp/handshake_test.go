@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 )
 
@@ -143,6 +144,14 @@ func TestHandshakeDigest(t *testing.T) {
 	s, c := fromServer.out.Bytes(), fromClient.out.Bytes()
 	check("S2", s, c, serverKey, playerKey[:playerKeyLen])
 	check("C2", c, s, playerKey, serverKey[:serverKeyLen])
+}
+
+// TestClientHandshakeHTTP meets a server of HTTP, which answers a handshake with an error and closes the connection.
+func TestClientHandshakeHTTP(t *testing.T) {
+	err := clientHandshake(&script{in: strings.NewReader("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")})
+	if err == nil || err.Error() != "rtmp: the server speaks HTTP on this port, not RTMP" {
+		t.Error(err)
+	}
 }
 
 func FuzzHandshake(f *testing.F) {
