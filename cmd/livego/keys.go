@@ -266,16 +266,18 @@ func (c keysImportCmd) keys(e *env) (keys []live.Key, refused []string, err erro
 		if len(c.Rename) > 0 {
 			return nil, nil, &failure{exitUsage, errors.New("--rename goes with --from-redis: in a file of keys, change the name")}
 		}
-		in := io.Reader(os.Stdin)
+		in, name := io.Reader(os.Stdin), "standard input"
 		if c.File != "" {
 			f, err := os.Open(c.File)
 			if err != nil {
 				return nil, nil, err
 			}
 			defer f.Close()
-			in = f
+			in, name = f, c.File
 		}
-		keys, err = keyfile.Decode(in)
+		if keys, err = keyfile.Decode(in); err != nil {
+			err = fmt.Errorf("%s: %w", name, reason(err))
+		}
 		return keys, nil, err
 	}
 	names, err := newNames(c.Rename)
@@ -290,7 +292,7 @@ func (c keysImportCmd) keys(e *env) (keys []live.Key, refused []string, err erro
 	defer cancel()
 	found, halves, err := app.EarlierKeys(ctx, cfg, c.FromRedis)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("--from-redis: %w", reason(err))
 	}
 	fmt.Fprintf(e.stderr, "livego: found %d rooms with a key; passed over %d that nothing confirms\n", len(found), halves)
 	return rename(found, names)

@@ -95,7 +95,8 @@ func parse(args, environ []string, stdout, stderr io.Writer) error {
 		return err // a mistake in the structs above
 	}
 	if len(args) > 0 && args[0] == "help" {
-		args = append(slices.Clone(args[1:]), "--help")
+		asked := slices.DeleteFunc(slices.Clone(args[1:]), func(a string) bool { return a == "--help" || a == "-h" })
+		args = append(asked, "--help")
 	}
 	ctx, err := parser.Parse(underscored(args))
 	switch {

@@ -82,6 +82,9 @@ func TestCommands(t *testing.T) {
 		{"help help", nil, 0, "Usage: livego help", ""},
 		{"help keys make", nil, 0, "Usage: livego keys make <room>", ""},
 		{"--level=debug help keys", nil, 2, "", "livego: help comes first: livego help keys\n"},
+		{"keys import utf16.yaml", nil, 1, "", "livego: utf16.yaml: the file is UTF-16: save it as UTF-8\n"},
+		{"help keys make --help", nil, 0, "Usage: livego keys make <room>", ""},
+		{"help --help", nil, 0, "Usage: livego <command>", ""},
 		{"help fly", nil, 2, "", "livego: unexpected argument fly (see livego --help)\n"},
 		{"keys make movie --api_addr=127.0.0.1:1", nil, 0, "", ""},
 		{"keys make movie --api_addr=127.0.0.1:1", nil, 1, "", "livego: room movie has a default key already: a further key needs a label, and a reset makes a new default key\n" +
@@ -116,6 +119,17 @@ func TestHelpTeaches(t *testing.T) {
 	for _, s := range config.Settings() {
 		if !strings.Contains(out, "--"+s.Key) {
 			t.Errorf("--help does not list %s", s.Key)
+		}
+	}
+}
+
+// TestHelpOnce asks for help twice in one command line, which shows it once.
+func TestHelpOnce(t *testing.T) {
+	for _, args := range []string{"help --help", "help push -h"} {
+		var stdout strings.Builder
+		run(strings.Fields(args), nil, &stdout, io.Discard)
+		if n := strings.Count(stdout.String(), "Usage: "); n != 1 {
+			t.Errorf("livego %s shows help %d times", args, n)
 		}
 	}
 }
