@@ -162,7 +162,7 @@ func (t *track) scan(payload []byte) part {
 			return p
 		}
 		payload = rest
-		isSlice, starts := false, false
+		var isSlice, starts bool
 		if t.media.Codec == media.H264 {
 			var header bool
 			isSlice, header = h264.IsSlice(unit)

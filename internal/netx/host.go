@@ -24,8 +24,9 @@ func CheckHost(host string) error {
 }
 
 func validHost(host string) bool {
-	name, port := host, ""
+	name := host
 	if i := strings.LastIndexByte(host, ':'); i >= 0 && !strings.HasSuffix(host, "]") {
+		var port string
 		name, port = host[:i], host[i+1:]
 		if _, err := strconv.ParseUint(port, 10, 16); err != nil && port != "" {
 			return false

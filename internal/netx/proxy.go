@@ -82,7 +82,7 @@ func readProxyBody(r io.Reader) (netip.AddrPort, error) {
 		return netip.AddrPort{}, err
 	}
 	const local, tcp4, tcp6 = 0, 0x11, 0x21
-	length := 0 // of an address
+	var length int // of an address
 	switch {
 	case command == local:
 		return netip.AddrPort{}, nil

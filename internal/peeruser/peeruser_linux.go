@@ -62,7 +62,7 @@ func diagnose(local, remote netip.AddrPort) (socket, error) {
 	if err != nil {
 		return socket{}, err
 	}
-	defer unix.Close(fd)
+	defer func() { _ = unix.Close(fd) }()
 	// The kernel answers within the call. The limit is for one that does not.
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}); err != nil {
 		return socket{}, err

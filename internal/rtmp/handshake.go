@@ -50,7 +50,7 @@ func serverHandshake(rw io.ReadWriter) error {
 
 // checkVersion checks C0, or S0, of the peer, "client" or "server". 0-2 are deprecated and 4-31 reserved, and are answered with 3 (§5.2.2).
 func checkVersion(v byte, peer string) error {
-	detail := ""
+	var detail string
 	switch {
 	case v == versionRTMPE:
 		detail = "encrypted RTMP (RTMPE) is not supported"

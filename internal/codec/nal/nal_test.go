@@ -102,7 +102,7 @@ func FuzzClean(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte, lengthSize int) {
 		var want []string
-		bad := false
+		var bad bool
 		for rest := b; ; {
 			unit, after, err := Next(rest, lengthSize)
 			if bad = err != nil; unit == nil || bad {

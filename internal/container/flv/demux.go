@@ -132,8 +132,11 @@ func (d *Demuxer) Message(typ uint8, timestamp uint32, body []byte, arrived time
 
 // skipped counts what err, nil or an ErrSkip, says of track id of kind k.
 func (d *Demuxer) skipped(k media.Kind, id uint8, err error) {
-	e, ok := err.(*skipError)
-	if !ok {
+	if err == nil {
+		return // without an allocation
+	}
+	var e *skipError
+	if !errors.As(err, &e) {
 		return
 	}
 	d.Skips.Add(media.Skip{Kind: k, Reason: e.reason, Err: err})

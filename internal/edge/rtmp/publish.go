@@ -106,7 +106,7 @@ func (ss *session) pump(p *stream.Publisher, skips *media.Skips) (last uint32, e
 	ss.c.SetReadTimeout(ss.opt.ReadTimeout)
 	demux := flv.Demuxer{Skips: skips}
 	pictures := accessunit.NewWriter(p.Write, ss.c.Receiving)
-	defer pictures.Close() // that p has been taken off its stream is known already
+	defer func() { _ = pictures.Close() }() // that p has been taken off its stream is known already
 	for {
 		m, err := ss.c.ReadMessage()
 		if err != nil {
