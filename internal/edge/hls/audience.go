@@ -23,6 +23,8 @@ const (
 	// maxUnfetched bounds, for each address, the sessions that have fetched no media yet and whose number nothing limits: the oldest is
 	// forgotten for a new one, and counted again when it comes back. It is what a school fills whose viewers all start at once.
 	maxUnfetched = 1024
+	// maxUnlimited bounds, for each address, all sessions whose number nothing limits: those beyond are served and not counted.
+	maxUnlimited = maxGuests / 10
 	// maxLimited bounds, for each address, the sessions whose token has a limit.
 	maxLimited = maxGuests / 10
 	// fewAddresses is from how many addresses within roamTime a session with a limit may be used and count as one viewer: a phone that
@@ -55,6 +57,7 @@ type audience struct {
 	byClient  map[client]*guest         // who asked last
 	unfetched map[netip.Addr]*list.List // of guests without media and limit, by address; the oldest first
 	limited   map[netip.Addr]int        // from how many sessions with a limit an address watches
+	unlimited map[netip.Addr]int        // how many of the guests without a limit first came from an address
 	sequence  uint32                    // how many times sessions were ended
 	ended     map[live.Name]uint32      // the last of these times; App is "" for every app
 	endedAll  uint32
@@ -97,7 +100,8 @@ func newAudience(hub *stream.Hub, timeout time.Duration, loopback bool) *audienc
 	return &audience{
 		signer: newSigner(), hub: hub, timeout: timeout, loopback: loopback, seed: maphash.MakeSeed(),
 		guests: make(map[guestID]*guest), byClient: make(map[client]*guest),
-		unfetched: make(map[netip.Addr]*list.List), limited: make(map[netip.Addr]int), ended: make(map[live.Name]uint32),
+		unfetched: make(map[netip.Addr]*list.List), limited: make(map[netip.Addr]int),
+		unlimited: make(map[netip.Addr]int), ended: make(map[live.Name]uint32),
 	}
 }
 
@@ -217,7 +221,7 @@ func (a *audience) admit(t *sessionToken, name live.Name, r *http.Request, now t
 	g := a.guests[t.id]
 	if g == nil {
 		g = &guest{token: *t, room: name, from: from}
-		if a.closed || t.pass.Max == 0 && len(a.guests) >= maxGuests {
+		if a.closed || t.pass.Max == 0 && a.isFull(from) {
 			return nil, nil
 		}
 	}
@@ -234,16 +238,24 @@ func (a *audience) admit(t *sessionToken, name live.Name, r *http.Request, now t
 	g.seen = now
 	if a.guests[t.id] == nil {
 		a.guests[t.id] = g
-		a.awaitMedia(g)
+		if t.pass.Max == 0 {
+			a.unlimited[from]++
+			a.awaitMedia(g)
+		}
 	}
 	return g, nil
 }
 
-// awaitMedia counts a new guest to those that have fetched nothing, where no limit bounds them. Caller holds a.mu.
+// isFull reports whether no more sessions without a limit are counted, or none from an address. Caller holds a.mu.
+func (a *audience) isFull(from netip.Addr) bool {
+	return len(a.guests) >= maxGuests || a.unlimited[from] >= maxUnlimited && a.bounds(from)
+}
+
+// bounds reports whether the bounds of sessions hold for an address. Those behind a proxy on this machine may be any number.
+func (a *audience) bounds(from netip.Addr) bool { return a.loopback || !from.IsLoopback() }
+
+// awaitMedia counts a new guest without a limit to those that have fetched nothing. Caller holds a.mu.
 func (a *audience) awaitMedia(g *guest) {
-	if g.token.pass.Max > 0 {
-		return
-	}
 	l := a.unfetched[g.from]
 	if l == nil {
 		l = list.New()
@@ -277,7 +289,7 @@ func (a *audience) countAddress(g *guest, from netip.Addr, now time.Time) error 
 		}
 	}
 	a.forgetAddresses(g, now.Add(-roamTime))
-	if a.limited[from] >= maxLimited && (a.loopback || !from.IsLoopback()) {
+	if a.limited[from] >= maxLimited && a.bounds(from) {
 		return live.Refuse(live.Limit, live.AddressLimit, "too many sessions from one address (%d)", maxLimited)
 	}
 	need := placesOf(len(g.addresses) + 1)
@@ -406,6 +418,12 @@ func (a *audience) remove(g *guest) {
 	a.standDown(g)
 	a.forget(g)
 	delete(a.guests, g.token.id)
+	if g.token.pass.Max > 0 {
+		return
+	}
+	if a.unlimited[g.from]--; a.unlimited[g.from] == 0 {
+		delete(a.unlimited, g.from)
+	}
 }
 
 // standDown gives back all that g holds: what is left is who it is. Caller holds a.mu.

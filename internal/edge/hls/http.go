@@ -387,6 +387,11 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name live.Nam
 			if l, err = sess.hold(r.Context(), l, false, func(l *segment.List) bool { return !l.Expects(file) }); err != nil {
 				return err
 			}
+			if token != nil { // it may have been ended, or have expired, meanwhile
+				if err := s.audience.check(token, name, r); err != nil {
+					return err
+				}
+			}
 			f = l.File(file)
 		}
 	}

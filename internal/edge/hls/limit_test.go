@@ -189,6 +189,35 @@ func TestSharesOfAddresses(t *testing.T) {
 	})
 }
 
+// TestSharesOfThoseWhoFetched has one address use many sessions that fetch media, as somebody who knows of maxUnfetched does: beyond its
+// share they are served and not counted, and other addresses are counted.
+func TestSharesOfThoseWhoFetched(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newPrivate(t, Options{})
+		flood, other := from(1), from(2)
+		for n := range maxUnlimited + 10 {
+			s := c.session("good")
+			if got := c.tries(s, flood); got != 200 {
+				t.Fatalf("session %d: %d", n, got)
+			}
+			if w := c.do("GET", segmentOf(s), "Remote", flood, "Range", "bytes=0-0"); w.Code != 206 {
+				t.Fatalf("a byte of session %d: %d", n, w.Code)
+			}
+		}
+		if guests, _ := c.remembered(); guests != maxUnlimited {
+			t.Errorf("%d guests, want %d", guests, maxUnlimited)
+		}
+		c.tries(c.session("good"), other)
+		if guests, _ := c.remembered(); guests != maxUnlimited+1 {
+			t.Errorf("%d guests, want one more from another address", guests)
+		}
+		pass(time.Minute)
+		if guests, clients := c.remembered(); guests+clients+len(c.srv.audience.unlimited)+len(c.srv.audience.unfetched) != 0 {
+			t.Errorf("%d guests and %d clients are left", guests, clients)
+		}
+	})
+}
+
 // TestEndSessions ends the sessions of a room in use, asked for and held: they get no more, a new one does.
 func TestEndSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -198,6 +227,9 @@ func TestEndSessions(t *testing.T) {
 		c.tries(limited, from(2))
 		_, session, _ := strings.Cut(inUse, "?")
 		held := c.ask("/live/movie/index.m3u8?" + session + "&_HLS_msn=102")
+		_, hint, _ := strings.Cut(c.get("/live/movie/index.m3u8?"+session), `PRELOAD-HINT:TYPE=PART,URI="`)
+		hint, _, _ = strings.Cut(hint, `"`)
+		part := c.ask("/live/movie/" + hint)
 		synctest.Wait()
 		if n := c.srv.EndSessions("live", "movie"); n != 2 {
 			t.Errorf("%d were in use, want 2", n)
@@ -208,6 +240,9 @@ func TestEndSessions(t *testing.T) {
 		c.write(c.movie, 2*time.Second)
 		if r := <-held; r.w.Code != 403 {
 			t.Errorf("a request that was held: %d", r.w.Code)
+		}
+		if r := <-part; r.w.Code != 403 {
+			t.Errorf("a request for a part that was held: %d", r.w.Code)
 		}
 		for _, s := range []string{inUse, fresh, limited, segmentOf(inUse), segmentOf(fresh)} {
 			if w := c.do("GET", s); w.Code != 403 || w.Header().Get("Livego-Error") != "session_ended" {
