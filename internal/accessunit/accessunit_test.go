@@ -426,12 +426,14 @@ func TestWriterSlow(t *testing.T) {
 			receiving.Store(i < 3)
 			time.Sleep(150 * time.Millisecond)
 		}
+		if err := w.Close(); err != nil {
+			t.Error(err)
+		}
 		want := shown([]string{"0 I0 I75 I150 I225"})
 		want[0] = "470: " + want[0]
 		if !slices.Equal(got, want) {
 			t.Errorf("got:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 		}
-		w.Close()
 	})
 }
 
