@@ -26,6 +26,7 @@ type damage struct {
 	sample  sample.Sample
 	picture func(n int, payload []byte) []byte // changes the payload of picture n; nil: none
 	sound   func(payload []byte) []byte        // changes the body of an AAC frame; nil: none
+	inBand  func(config []byte) []byte         // H.264: what is left of the configuration whose sets keyframes have; nil: all
 	bare    bool                               // the AAC configuration is left out
 	annexB  bool                               // the configuration of H.264 has start codes too
 	clean   bool                               // what viewers see is what ffmpeg decodes of the undamaged file, not of this one
@@ -56,6 +57,9 @@ func damages() []damage {
 		{name: "forbidden bit", sample: sample.AV, picture: around(unit(0x81, 1, 2)), skipped: map[string]int{"damaged_unit": 75}},
 		{name: "start codes for lengths", sample: sample.AV, picture: startCodes},
 		{name: "start codes in the configuration too", sample: sample.AV, picture: startCodes, annexB: true},
+		{name: "no parameter sets in the configuration", sample: sample.AV,
+			inBand: func(config []byte) []byte { return append(config[:5:5], 0xe0, 0) }},
+		{name: "start codes and no configuration", sample: sample.AV, picture: startCodes, inBand: func([]byte) []byte { return nil }},
 		{name: "one picture cut", sample: sample.AV, picture: func(n int, p []byte) []byte {
 			if n == 24 { // the last before a keyframe
 				return p[:len(p)-1]
@@ -91,6 +95,14 @@ func setsOf(record []byte) []byte {
 	return slices.Concat([]byte{0, 0, 0, 1}, sps, []byte{0, 0, 0, 1}, pps)
 }
 
+// withLengths returns NAL units with length fields in the place of their start codes.
+func withLengths(b []byte) (out []byte) {
+	for _, unit := range bytes.Split(b, []byte{0, 0, 0, 1})[1:] {
+		out = append(binary.BigEndian.AppendUint32(out, uint32(len(unit))), unit...)
+	}
+	return out
+}
+
 // adtsHeader returns the header of a raw frame of n bytes of AAC-LC, 44.1 kHz, stereo.
 func adtsHeader(n int) []byte {
 	n += 7
@@ -104,6 +116,7 @@ const damagedTime = 3000 // ms: longer than a server waits for sound that is ann
 func (d damage) apply(f *essence.FLVFile) *essence.FLVFile {
 	out := &essence.FLVFile{HasVideo: f.HasVideo, HasAudio: f.HasAudio}
 	pictures := 0
+	var sets []byte
 	for _, tag := range f.Tags {
 		b := bytes.Clone(tag.Body)
 		switch {
@@ -113,14 +126,28 @@ func (d damage) apply(f *essence.FLVFile) *essence.FLVFile {
 			continue
 		case tag.Type == essence.TagVideo && tag.IsHeader() && d.annexB:
 			b = append(b[:5:5], setsOf(b[5:])...)
+		case tag.Type == essence.TagVideo && tag.IsHeader() && d.inBand != nil:
+			sets = withLengths(setsOf(b[5:]))
+			left := d.inBand(b[5:])
+			if left == nil {
+				continue
+			}
+			b = append(b[:5:5], left...)
 		case tag.Type == essence.TagAudio && tag.IsFrame() && d.sound != nil:
 			b = append(b[:2:2], d.sound(b[2:])...)
-		case tag.Type == essence.TagVideo && tag.IsFrame() && d.picture != nil:
+		case tag.Type == essence.TagVideo && tag.IsFrame() && (d.picture != nil || sets != nil):
 			head := 5
 			if b[0]&0x80 != 0 && b[0]&0xf == 1 && string(b[1:5]) == "hvc1" {
 				head = 8 // with a composition time
 			}
-			b = append(b[:head:head], d.picture(pictures, b[head:])...)
+			p := b[head:]
+			if sets != nil && b[0]>>4 == 1 {
+				p = slices.Concat(sets, p)
+			}
+			if d.picture != nil {
+				p = d.picture(pictures, p)
+			}
+			b = append(b[:head:head], p...)
 			pictures++
 		}
 		tag.Body = b

@@ -6,7 +6,10 @@ import (
 
 	"livego/internal/codec/aac"
 	"livego/internal/codec/ac3"
+	"livego/internal/codec/h264"
+	"livego/internal/codec/h265"
 	"livego/internal/codec/mp3"
+	"livego/internal/codec/nal"
 	"livego/internal/codec/vp9"
 	"livego/internal/media"
 )
@@ -39,6 +42,61 @@ func FromFrame(base media.Track, payload []byte, old *media.Track) (*media.Track
 		return old, nil
 	}
 	return t, nil
+}
+
+// HasParameterSets reports whether c, whose pictures are NAL units, has parameter sets.
+func HasParameterSets(c media.Codec) bool { return c == media.H264 || c == media.HEVC }
+
+// LacksParameterSets reports whether the configuration of t is to have parameter sets and has none: they are in the frames.
+func LacksParameterSets(t *media.Track) bool {
+	switch t.Codec {
+	case media.H264:
+		c, err := h264.ParseConfig(t.Config)
+		return err == nil && len(c.SPS) == 0
+	case media.HEVC:
+		c, err := h265.ParseConfig(t.Config)
+		return err == nil && len(c.SPS) == 0
+	}
+	return false
+}
+
+// FromParameterSets is FromFrame for a codec that HasParameterSets, of an encoder that sends them in its frames alone: with
+// start codes, or with length fields of four bytes. A frame without them belongs to old; it is an error where that is nil.
+func FromParameterSets(base media.Track, payload []byte, old *media.Track) (*media.Track, error) {
+	t := &base
+	build, isSet := h264.ConfigFromAnnexB, h264.IsParameterSet
+	if t.Codec == media.HEVC {
+		build, isSet = h265.ConfigFromAnnexB, h265.IsParameterSet
+	}
+	config, err := build(setsOf(payload, isSet))
+	switch {
+	case old != nil && (err != nil || string(config) == string(old.Config)):
+		return old, nil
+	case err != nil:
+		return nil, fmt.Errorf("%v without a configuration", t.Codec)
+	}
+	t.Config = config
+	if _, err = Describe(t); err != nil {
+		return old, err
+	}
+	return t, nil
+}
+
+// setsOf returns the NAL units of a frame that are parameter sets, with start codes.
+func setsOf(payload []byte, isSet func(unit []byte) bool) (sets []byte) {
+	next := nal.NextAnnexB
+	if !nal.IsAnnexB(payload) {
+		next = func(b []byte) (unit, rest []byte) {
+			unit, rest, _ = nal.Next(b, 4)
+			return unit, rest
+		}
+	}
+	for unit, rest := next(payload); unit != nil; unit, rest = next(rest) {
+		if isSet(unit) {
+			sets = h264.AppendAnnexB(sets, unit)
+		}
+	}
+	return sets
 }
 
 func fromADTS(t *media.Track, payload []byte, old *media.Track) (*media.Track, error) {

@@ -28,6 +28,9 @@ const (
 // Type returns the type of a NAL unit, which must not be empty.
 func Type(unit []byte) int { return int(unit[0] & 0x1F) }
 
+// IsParameterSet reports whether a NAL unit belongs into a Config.
+func IsParameterSet(unit []byte) bool { return Type(unit) == TypeSPS || Type(unit) == TypePPS }
+
 // A Config is an AVCDecoderConfigurationRecord (ISO/IEC 14496-15 clause 5.3.3.1).
 type Config struct {
 	Profile, Compatibility, Level byte

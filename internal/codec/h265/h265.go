@@ -30,6 +30,9 @@ const (
 // Type returns the type of a NAL unit, which must not be empty.
 func Type(unit []byte) int { return int(unit[0] >> 1 & 0x3F) }
 
+// IsParameterSet reports whether a NAL unit belongs into a Config.
+func IsParameterSet(unit []byte) bool { return TypeVPS <= Type(unit) && Type(unit) <= TypePPS }
+
 // An AccessUnit is what the types of its NAL units say.
 type AccessUnit struct {
 	RAP media.RandomAccess // Key for an IRAP picture

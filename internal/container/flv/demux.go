@@ -89,6 +89,7 @@ type current struct {
 	track      *media.Track
 	lengthSize int    // of NAL units, for H.264 and HEVC
 	colors     []byte // Track.Colors
+	inBand     bool   // the parameter sets of H.264 and HEVC come in frames alone
 }
 
 // Message takes one message: its type (8, 9 or 18), its time stamp in milliseconds and its body, which it takes ownership of.
@@ -209,8 +210,19 @@ func (d *Demuxer) configure(k media.Kind, cur *current, p packet, arrived time.T
 		}
 		return skipFor(media.SkipBadConfig, "%v configuration: %v", p.codec, err)
 	}
-	return d.adopt(cur, t, p.id, lengthSize, arrived)
+	inBand := lengthSize == builtLengthSize && codec.LacksParameterSets(t)
+	if inBand && cur.inBand && cur.carries(p) {
+		return nil
+	}
+	if err := d.adopt(cur, t, p.id, lengthSize, arrived); err != nil {
+		return err
+	}
+	cur.inBand = inBand
+	return nil
 }
+
+// builtLengthSize is the size of the length fields of a configuration that is made of parameter sets.
+const builtLengthSize = 4
 
 // adopt puts t, which nobody has seen yet, in force. The first track is no change.
 func (d *Demuxer) adopt(cur *current, t *media.Track, id uint8, lengthSize int, arrived time.Time) error {
@@ -311,15 +323,21 @@ func (d *Demuxer) newFrame(cur *current, p packet, timestamp uint32, arrived tim
 // prepare sees to it that cur is the track of frame p.
 func (d *Demuxer) prepare(k media.Kind, cur *current, p packet, arrived time.Time) error {
 	known := cur.carries(p)
-	if known && !codec.SelfDescribing(p.codec) {
+	if known && !codec.SelfDescribing(p.codec) && !cur.inBand {
 		return nil
 	}
 	var old *media.Track
 	if known {
 		old = cur.track
 	}
-	t, err := codec.FromFrame(p.track(k), p.data, old)
+	from, lengthSize, inBand := codec.FromFrame, 0, codec.HasParameterSets(p.codec)
+	if inBand {
+		from, lengthSize = codec.FromParameterSets, builtLengthSize
+	}
+	t, err := from(p.track(k), p.data, old)
 	switch {
+	case t != nil && t != old && len(t.Config) > maxConfig:
+		return skipFor(media.SkipLimit, "%v configuration of %d bytes", p.codec, len(t.Config))
 	case t == nil && codec.NeedsConfig(p.codec):
 		d.unusable(k, p, fmt.Sprintf("its configuration (%s) has not come", codec.ConfigName(p.codec)))
 		return skipFor(media.SkipNoConfig, "%v frame before its configuration", p.codec)
@@ -328,7 +346,11 @@ func (d *Demuxer) prepare(k media.Kind, cur *current, p packet, arrived time.Tim
 	case t == old: // of one without a header too: encoders cut where they like
 		return nil
 	}
-	return d.adopt(cur, t, p.id, 0, arrived)
+	if err := d.adopt(cur, t, p.id, lengthSize, arrived); err != nil {
+		return err
+	}
+	cur.inBand = inBand
+	return nil
 }
 
 // carries reports whether c is of the coding that p has.

@@ -2,6 +2,7 @@ package flv
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"math"
 	"strings"
@@ -22,6 +23,10 @@ const (
 	inter = "\x00\x00\x00\x02\x41\x9A"
 	asc   = "\x12\x10"
 	adts  = "\xFF\xF1\x50\x80\x01\x5F\xFC" // of a frame of 3 bytes
+
+	// sets are the parameter sets of avcC, as they stand in a frame.
+	sets   = "\x00\x00\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x00\x00\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x00\x00\x00\x04\x68\xCE\x0F\xC8"
+	noSets = "\x17\x00\x00\x00\x00\x01\x42\xC0\x0D\xFF\xE0\x00" // a configuration without any
 
 	silentStereo = "\x21\x00\x49\x90\x02\x19\x00\x23\x80"
 
@@ -184,6 +189,16 @@ func rows() []row {
 		{name: "V03 frame type 7", messages: v(header, "\x77\x01\x00\x00\x00"+idr), skipped: true},
 		{name: "V06 NAL length 0", messages: v(header, key+"\x00\x00\x00\x00"), skipped: true},
 		{name: "V06 NAL length max", messages: v(header, key+"\xFF\xFF\xFF\xFF\x65"), skipped: true},
+		{name: "parameter sets in pictures, no config", messages: v(key + sets + idr), frame: frame(h264, media.Key, true, sets+idr)},
+		{name: "parameter sets in pictures with start codes, no config", messages: v(key + startCodes(sets+idr)), frame: frame(h264, media.Key, true, sets+idr)},
+		{name: "parameter sets in pictures alone", messages: v(noSets, key+sets+idr, delta+inter), frame: frame(h264, 0, false, inter)},
+		{name: "a config without parameter sets again", messages: v(noSets, key+sets+idr, noSets, delta+inter), frame: frame(h264, 0, false, inter)},
+		{name: "other parameter sets in pictures", messages: v(noSets, key+strings.Replace(sets, "\x0D", "\x1E", 1)+idr, key+sets+idr, delta+inter),
+			frame: frame(h264, 0, false, inter)},
+		{name: "a config behind parameter sets", messages: v(key+strings.Replace(sets, "\x0D", "\x1E", 1)+idr, header, key+sets+idr),
+			frame: frame(h264, media.Key, true, sets+idr)},
+		{name: "half of the parameter sets, no config", messages: v(key + sets[:25] + idr), skipped: true},
+		{name: "large parameter sets, no config", messages: v(key + sets + strings.Repeat("\x00\x00\x40\x00\x68"+strings.Repeat("x", 1<<14-1), 4) + idr), skipped: true},
 		{name: "zero bytes after a picture", messages: v(header, key+idr+"\x00\x00"), frame: frame(h264, media.Key, true, idr)},
 		{name: "NAL length 0 before and after a picture", messages: v(header, key+"\x00\x00\x00\x00"+idr+"\x00\x00\x00\x00"), frame: frame(h264, media.Key, true, idr)},
 		{name: "V08 unspecified types beside a picture", messages: v(header, key+"\x00\x00\x00\x02\x78\x88"+idr), frame: frame(h264, media.Key, true, "\x00\x00\x00\x02\x78\x88"+idr)},
@@ -674,4 +689,13 @@ func TestHugeConfig(t *testing.T) {
 	if got := len(d.tracks[trackKey{kind: media.Video}].track.Config); got != maxConfig {
 		t.Errorf("a configuration of %d bytes is in force, want %d", got, maxConfig)
 	}
+}
+
+// startCodes returns an access unit with start codes in the place of its length fields.
+func startCodes(unit string) (out string) {
+	for len(unit) > 4 {
+		n := 4 + int(binary.BigEndian.Uint32([]byte(unit)))
+		out, unit = out+"\x00\x00\x00\x01"+unit[4:n], unit[n:]
+	}
+	return out
 }
