@@ -109,3 +109,35 @@ func TestLogin(t *testing.T) {
 		})
 	}
 }
+
+// TestLoginByHTTP logs in by a host name over plain HTTP, where the browser does not say which site's page has sent the form.
+func TestLoginByHTTP(t *testing.T) {
+	rig.Need(t, "node", "chromium")
+	rig.NeedFile(t, "node_modules/playwright-core")
+	t.Parallel()
+	s := rig.Start(t, rig.Options{Plain: true})
+	token, err := os.ReadFile(filepath.Join(s.DataDir, "admin.token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, err := net.SplitHostPort(s.Addr("api_addr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "http://studio.example:" + port + "/"
+	p := rig.Go(t, "node", "login.mjs", url, strings.TrimSpace(string(token)), "", "MAP studio.example 127.0.0.1")
+	p.OK(patience)
+	var seen struct {
+		Refused, Unproved, After int
+		Wrong, Address, Key      string
+	}
+	if err := json.Unmarshal([]byte(p.Stdout()), &seen); err != nil {
+		t.Fatalf("%q: %v", p.Stdout(), err)
+	}
+	if seen.Refused != 403 || !strings.Contains(seen.Wrong, "neither the admin token nor") || seen.Unproved != 403 || seen.After != 403 || seen.Address != url {
+		t.Errorf("%+v", seen)
+	}
+	if key := s.Key("cinema"); seen.Key != key {
+		t.Errorf("the page shows the key %q, and it is %q", seen.Key, key)
+	}
+}

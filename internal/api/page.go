@@ -131,6 +131,8 @@ func (s *server) writePage(w http.ResponseWriter, r *http.Request, t *template.T
 	}
 	w.Header().Set("Content-Security-Policy", s.page.policy)
 	w.Header().Set("Cross-Origin-Opener-Policy", "same-origin")
+	// With no-referrer a browser sends "Origin: null" with the page's own forms, and by plain HTTP nothing else tells whose they are.
+	w.Header().Set("Referrer-Policy", "same-origin")
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
 	w.Write(body.Bytes())
