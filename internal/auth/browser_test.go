@@ -63,7 +63,16 @@ func TestUntoldOrigin(t *testing.T) {
 // TestAllowedLoopback has api_allow make nobody on this machine the operator: api_allow_users does.
 func TestAllowedLoopback(t *testing.T) {
 	d, _ := newDoor(t, DoorOptions{Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, User: func(context.Context) (uint32, error) { return 65534, nil }})
-	if err := d.Check(request("/"), Access{Rights: Read}); err == nil {
-		t.Error("let in")
+	for _, c := range []struct {
+		name    string
+		headers []string
+	}{
+		{"by loopback", nil},
+		{"by an address of this machine", []string{outside, "Host: 192.0.2.1:8090"}},
+	} {
+		err := d.Check(request("/", c.headers...), Access{Rights: Read})
+		if err == nil || !strings.Contains(err.Error(), "api_allow_users") {
+			t.Errorf("%s: %v", c.name, err)
+		}
 	}
 }

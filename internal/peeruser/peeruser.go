@@ -60,7 +60,7 @@ func lookup(c net.Conn) (uint32, error) {
 		return 0, ErrUnknown
 	case !e.peer.IsValid() && e.over:
 		return 0, ErrClosed
-	case !e.peer.Addr().IsLoopback():
+	case !e.peer.Addr().IsLoopback() && e.peer.Addr() != e.local.Addr(): // of another machine
 		return 0, ErrUnknown
 	}
 	s, err := findSocket(e.peer, e.local)

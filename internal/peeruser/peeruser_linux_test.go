@@ -37,6 +37,30 @@ func connect(t *testing.T, network, listen, host string) (client, server *net.TC
 	return c.(*net.TCPConn), s.(*net.TCPConn)
 }
 
+// ownAddress returns an address of this machine that is not loopback.
+func ownAddress(t *testing.T) string {
+	t.Helper()
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			return n.IP.String()
+		}
+	}
+	t.Skip("this machine has loopback only")
+	return ""
+}
+
+// TestOwnAddress connects to an address of this machine that is not loopback, as a service of it may: it is found too.
+func TestOwnAddress(t *testing.T) {
+	_, server := connect(t, "tcp", "[::]:0", ownAddress(t))
+	if uid, err := Of(WithConn(t.Context(), server)); err != nil || uid != uint32(os.Getuid()) {
+		t.Errorf("user %d, %v", uid, err)
+	}
+}
+
 // proxied shows the address that a proxy gave.
 type proxied struct{ *net.TCPConn }
 
