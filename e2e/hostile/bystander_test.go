@@ -24,6 +24,7 @@ type bystander struct {
 	sentAt  [bystanderFrames]atomic.Pointer[rig.Watch] // by number
 	sent    atomic.Int64
 	worst   time.Duration // from the encoder's write to the player's read, beside what the machine let both wait
+	stall   time.Duration // the same, with the time in which the machine was busy
 	seen    int
 	problem error
 }
@@ -100,8 +101,8 @@ func (b *bystander) see() {
 			b.problem = fmt.Errorf("instead of frame %d the player got %.60q", b.seen, m.Payload)
 			return
 		}
-		_, late := b.sentAt[b.seen].Load().Took()
-		b.worst = max(b.worst, late)
+		all, late := b.sentAt[b.seen].Load().Took()
+		b.worst, b.stall = max(b.worst, late), max(b.stall, all)
 		b.seen++
 	}
 }

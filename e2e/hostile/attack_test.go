@@ -1,0 +1,555 @@
+package hostile
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"livego/e2e/rig"
+	"livego/e2e/rtmp"
+)
+
+// An attack is what one stranger does to a server, and what it may cost.
+type attack struct {
+	name  string
+	flags []string
+	// run attacks s until it has done its worst, and returns what the server refused. What it opens stays open until stop is called.
+	run func(t *testing.T, s *target) (refused string, stop func())
+	// memory is how much the process may grow, and kernel how much the socket buffers of this machine may, in MiB at the peak.
+	memory, kernel int
+}
+
+// attacker is the address that attacks come from. Well-behaved clients are at 127.0.0.1.
+const attacker = "127.0.0.66"
+
+// TestAttacks runs the attacks that once worked, each on a server of its own with well-behaved clients beside it. The
+// clients must not be held up by more than a second, and the memory must stay bounded. The long form runs one attack at
+// a time and measures the socket buffers of the machine too. With -v it prints the table of docs/reliability.md.
+func TestAttacks(t *testing.T) {
+	if !rig.Long() {
+		t.Parallel()
+	}
+	attacks := []attack{
+		{"players announce large chunks", nil, announceChunks("bystander"), 40, 200},
+		{"waiting players announce large chunks", []string{"--play_wait=60s"}, announceChunks("absent"), 40, 200},
+		{"HLS sessions with a Host of 15 kB, then statistics", nil, manyHosts(15_000), 60, 64},
+		{"HLS sessions with the longest Host, then statistics", nil, manyHosts(253), 120, 64},
+		{"keep-alive connections after one request", []string{"--conns_per_ip=64"}, idleConnections, 60, 64},
+		{"WebSockets that wait for absent rooms", []string{"--conns_per_ip=64", "--play_wait=60s"}, absentWebSockets, 60, 64},
+		{"slow readers of HLS segments", nil, slowSegments, 120, 200},
+		{"WebSocket pings", nil, pings, 40, 64},
+		{"wrong stream keys", nil, wrongKeys, 60, 64},
+	}
+	rows := make([]string, len(attacks)+1)
+	t.Run("attack", func(t *testing.T) {
+		run := func(i int, name string, measure func(*testing.T) string) {
+			t.Run(name, func(t *testing.T) {
+				if !rig.Long() {
+					t.Parallel()
+				}
+				rows[i] = measure(t)
+			})
+		}
+		for i, a := range attacks {
+			run(i, a.name, a.measure)
+		}
+		run(len(attacks), "a webhook for each made-up room", madeUpRooms)
+	})
+	t.Logf("\n| attack | refused | memory before, peak, after | socket buffers | longest stall |\n|---|---|---|---|---|\n%s", strings.Join(rows, "\n"))
+}
+
+// measure runs the attack and returns its row of the table.
+func (a attack) measure(t *testing.T) string {
+	s := start(t, append([]string{"--limit_loopback=true", "--publish_hold=20s"}, a.flags...)...)
+	b := s.bystand(t, "bystander")
+	c := s.behave(t, "bystander")
+	rig.Eventually(t, patience, "the stream's first segments", func() error {
+		if c.playlists.Load() < 5 {
+			return fmt.Errorf("%d playlists", c.playlists.Load())
+		}
+		return nil
+	})
+	before, kernelBefore := s.In(t).Memory("VmRSS"), socketMemory(t)
+	s.resetPeak(t)
+	kernel := watchSocketMemory(t)
+
+	refused, stop := a.run(t, s)
+	kernelPeak := kernel()
+	peak := s.In(t).Memory("VmHWM")
+	stop()
+	b.finish()
+	stall := max(c.finish(), b.worst)
+	if rig.Long() {
+		stall = max(stall, b.stall) // the attack's own work counts
+	}
+	rig.Eventually(t, 60*time.Second, "file descriptors as before", func() error {
+		if n := s.In(t).FDs(); n > s.fds+10 {
+			return fmt.Errorf("%d file descriptors, there were %d", n, s.fds)
+		}
+		return nil
+	})
+	after := s.In(t).Memory("VmRSS")
+	if peak > before+a.memory {
+		t.Errorf("the process grew from %d to %d MiB, want at most %d more", before, peak, a.memory)
+	}
+	if rig.Long() && kernelPeak > kernelBefore+a.kernel {
+		t.Errorf("socket buffers grew from %d to %d MiB, want at most %d more", kernelBefore, kernelPeak, a.kernel)
+	}
+	if stall > maxDelay {
+		t.Errorf("a well-behaved client was held up for %v", stall)
+	}
+	s.auditLog(t)
+	return fmt.Sprintf("| %s | %s | %d, %d, %d MiB | %d MiB | %d ms |", a.name, refused, before, peak, after, kernelPeak-kernelBefore, stall.Milliseconds())
+}
+
+// size returns a number of the long form, or a tenth of it.
+func size(n int) int {
+	if rig.Long() {
+		return n
+	}
+	return n / 10
+}
+
+// A client behaves: it asks for a room's playlist and for /healthz ten times a second, and notes the longest answer.
+type client struct {
+	t         *testing.T
+	stop      context.CancelFunc
+	done      sync.WaitGroup
+	playlists atomic.Int64
+	worst     atomic.Int64 // nanoseconds
+}
+
+func (s *target) behave(t *testing.T, room string) *client {
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &client{t: t, stop: cancel}
+	t.Cleanup(cancel)
+	for _, url := range []string{s.HLS(room), s.API("/healthz")} {
+		playlist := strings.HasSuffix(url, ".m3u8")
+		c.done.Go(func() {
+			http := &http.Client{Transport: &http.Transport{}, Timeout: patience}
+			tick := time.NewTicker(100 * time.Millisecond)
+			defer tick.Stop()
+			for ctx.Err() == nil {
+				watch := rig.StartWatch()
+				ok, err := succeeds(ctx, http, url)
+				all, took := watch.Took()
+				if rig.Long() {
+					took = all
+				}
+				if ok && playlist {
+					if c.playlists.Add(1) > 1 { // the first waits for the stream's first segment
+						c.note(took)
+					}
+				} else if ok {
+					c.note(took)
+				} else if ctx.Err() == nil && (!playlist || c.playlists.Load() > 0) {
+					t.Errorf("a well-behaved client of %s: %v", url, err)
+				}
+				select {
+				case <-tick.C:
+				case <-ctx.Done():
+				}
+			}
+		})
+	}
+	return c
+}
+
+func (c *client) note(took time.Duration) {
+	for {
+		w := c.worst.Load()
+		if int64(took) <= w || c.worst.CompareAndSwap(w, int64(took)) {
+			return
+		}
+	}
+}
+
+func (c *client) finish() time.Duration {
+	c.stop()
+	c.done.Wait()
+	return time.Duration(c.worst.Load())
+}
+
+// succeeds reports whether a GET of url is answered with 200.
+func succeeds(ctx context.Context, c *http.Client, url string) (bool, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return false, err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return false, err
+	}
+	defer resp.Body.Close()
+	io.Copy(io.Discard, resp.Body)
+	if resp.StatusCode != http.StatusOK {
+		return false, fmt.Errorf("HTTP %d", resp.StatusCode)
+	}
+	return true, nil
+}
+
+// resetPeak makes VmHWM start from what is resident now (proc_pid_clear_refs(5)).
+func (s *target) resetPeak(t *testing.T) {
+	t.Helper()
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.PID()), []byte("5"), 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// socketMemory returns how much memory the TCP sockets of this machine hold, in MiB (proc_net_sockstat(5), in pages).
+func socketMemory(t testing.TB) int {
+	b, err := os.ReadFile("/proc/net/sockstat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if f := strings.Fields(line); len(f) > 0 && f[0] == "TCP:" {
+			pages, err := strconv.Atoi(f[len(f)-1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return pages * os.Getpagesize() >> 20
+		}
+	}
+	t.Fatal("/proc/net/sockstat has no TCP line")
+	return 0
+}
+
+// watchSocketMemory notes the largest socketMemory until the function that it returns is called.
+func watchSocketMemory(t testing.TB) (peak func() int) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var most int
+	var done sync.WaitGroup
+	done.Go(func() {
+		tick := time.NewTicker(20 * time.Millisecond)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			most = max(most, socketMemory(t))
+			select {
+			case <-tick.C:
+			case <-ctx.Done():
+			}
+		}
+	})
+	return func() int {
+		cancel()
+		done.Wait()
+		return most
+	}
+}
+
+// A crowd is many connections of the attacker.
+type crowd struct {
+	t     *testing.T
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+// dial connects to a listener from the attacker's address. It returns nil when the server or the kernel refuses.
+func (c *crowd) dial(addr string) net.Conn {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(attacker)}, Timeout: patience}
+	nc, err := d.Dial("tcp", addr)
+	if err != nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.conns = append(c.conns, nc)
+	return nc
+}
+
+func (c *crowd) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, nc := range c.conns {
+		nc.Close()
+	}
+}
+
+// each calls f n times from 32 goroutines and counts how often it says yes.
+func (c *crowd) each(n int, f func(i int) bool) int {
+	var yes, next atomic.Int64
+	var done sync.WaitGroup
+	for range 32 {
+		done.Go(func() {
+			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
+				if f(i) {
+					yes.Add(1)
+				}
+			}
+		})
+	}
+	done.Wait()
+	return int(yes.Load())
+}
+
+// webSocket is a request for a WebSocket, for askOn.
+var webSocket = []string{"Host: h", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}
+
+// askOn writes a GET of path, whose Host is "h" when no headers are given, and reads the head of the answer. It returns the status, 0
+// when the connection was closed.
+func askOn(nc net.Conn, path string, headers ...string) int {
+	if headers == nil {
+		headers = []string{"Host: h"}
+	}
+	nc.SetDeadline(time.Now().Add(patience))
+	fmt.Fprintf(nc, "GET %s HTTP/1.1\r\n%s\r\n\r\n", path, strings.Join(headers, "\r\n"))
+	head := make([]byte, 12)
+	if _, err := io.ReadFull(nc, head); err != nil {
+		return 0
+	}
+	status, _ := strconv.Atoi(string(head[9:]))
+	return status
+}
+
+// announceChunks has 60 RTMP players announce the largest chunk size and a message of 16 MB, and send most of it.
+func announceChunks(room string) func(*testing.T, *target) (string, func()) {
+	return func(t *testing.T, s *target) (string, func()) {
+		c := &crowd{t: t}
+		body := make([]byte, 15<<20)
+		ended := c.each(60, func(int) bool {
+			nc := c.dial(s.Addr("rtmp_addr"))
+			if nc == nil {
+				return true
+			}
+			p, err := rtmp.OpenOn(nc, "live", patience)
+			if err != nil {
+				return true
+			}
+			p.Play(room)
+			if room == "bystander" {
+				if p.Started("NetStream.Play.Start", patience) != nil {
+					return true
+				}
+			}
+			go io.Copy(io.Discard, nc)
+			nc.SetWriteDeadline(time.Now().Add(patience))
+			nc.Write(message{CSID: 2, Type: 1, Payload: []byte{0x7f, 0xff, 0xff, 0xff}}.Wire())
+			nc.Write(message{CSID: 4, Type: rtmp.Command, StreamID: 1}.Head(0xffffff))
+			_, err = nc.Write(body)
+			return err != nil
+		})
+		return fmt.Sprintf("%d of 60 players ended", ended), c.close
+	}
+}
+
+// manyHosts makes HLS sessions whose Host has that many letters, and asks for the statistics then.
+func manyHosts(letters int) func(*testing.T, *target) (string, func()) {
+	return func(t *testing.T, s *target) (string, func()) {
+		c := &crowd{t: t}
+		n := size(24_000)
+		host := "Host: " + strings.Repeat("h", letters)
+		refused := c.each(n, func(int) bool {
+			nc := c.dial(s.Addr("hls_addr"))
+			if nc == nil {
+				return true
+			}
+			defer nc.Close()
+			// The first request gets the multivariant playlist, whose addresses hold the session; the second is the session's first.
+			nc.SetDeadline(time.Now().Add(patience))
+			fmt.Fprintf(nc, "GET /live/bystander.m3u8 HTTP/1.1\r\n%s\r\n\r\n", host)
+			resp, err := http.ReadResponse(bufio.NewReader(nc), nil)
+			if err != nil || resp.StatusCode != http.StatusOK {
+				return true
+			}
+			body, _ := io.ReadAll(resp.Body)
+			for line := range strings.Lines(string(body)) {
+				if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+					return askOn(nc, "/live/"+line, host) != http.StatusOK
+				}
+			}
+			return true
+		})
+		for range 2 {
+			if ok, err := succeeds(t.Context(), http.DefaultClient, s.API("/stat/livestat")); !ok {
+				t.Errorf("/stat/livestat: %v", err)
+			}
+		}
+		return fmt.Sprintf("%d of %d requests", refused, n), c.close
+	}
+}
+
+// idleConnections makes one request on each of many connections and leaves them open.
+func idleConnections(t *testing.T, s *target) (string, func()) {
+	c := &crowd{t: t}
+	const n = 300
+	c.each(n, func(int) bool {
+		if nc := c.dial(s.Addr("hls_addr")); nc != nil {
+			askOn(nc, "/crossdomain.xml")
+		}
+		return false
+	})
+	open := s.stillOpen(t, c)
+	if open > 70 {
+		t.Errorf("%d connections of one address stay open, want at most the 64 of conns_per_ip", open)
+	}
+	return fmt.Sprintf("%d of %d connections closed", n-open, n), c.close
+}
+
+// absentWebSockets opens WebSockets for rooms that nobody publishes.
+func absentWebSockets(t *testing.T, s *target) (string, func()) {
+	c := &crowd{t: t}
+	n := size(1700)
+	c.each(n, func(i int) bool {
+		if nc := c.dial(s.Addr("httpflv_addr")); nc != nil {
+			askOn(nc, fmt.Sprintf("/live/absent%d.flv", i), webSocket...)
+		}
+		return false
+	})
+	open := s.stillOpen(t, c)
+	if open > 70 {
+		t.Errorf("%d connections of one address stay open, want at most the 64 of conns_per_ip", open)
+	}
+	return fmt.Sprintf("%d of %d connections closed", n-open, n), c.close
+}
+
+// stillOpen counts the connections of c that the server has not closed. It has a moment to do so.
+func (s *target) stillOpen(t *testing.T, c *crowd) int {
+	t.Helper()
+	open := make(chan struct{}, len(c.conns))
+	var done sync.WaitGroup
+	for _, nc := range c.conns {
+		done.Go(func() {
+			nc.SetReadDeadline(time.Now().Add(prompt))
+			if _, err := io.Copy(io.Discard, nc); err != nil && os.IsTimeout(err) {
+				open <- struct{}{}
+			}
+		})
+	}
+	done.Wait()
+	return len(open)
+}
+
+// slowSegments has connections ask for all segments of a playlist and read a kilobyte of the answers.
+func slowSegments(t *testing.T, s *target) (string, func()) {
+	c := &crowd{t: t}
+	n := size(300)
+	body := string(rig.Get(t, strings.TrimSuffix(s.HLS("bystander"), ".m3u8")+"/index.m3u8"))
+	var segments []string
+	for line := range strings.Lines(body) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			segments = append(segments, line)
+		}
+	}
+	refused := c.each(n, func(int) bool {
+		nc := c.dial(s.Addr("hls_addr"))
+		if nc == nil {
+			return true
+		}
+		for range 50 {
+			for _, segment := range segments {
+				nc.SetWriteDeadline(time.Now().Add(time.Second))
+				if _, err := fmt.Fprintf(nc, "GET /live/bystander/%s HTTP/1.1\r\nHost: h\r\n\r\n", segment); err != nil {
+					return true
+				}
+			}
+		}
+		nc.SetReadDeadline(time.Now().Add(patience))
+		_, err := io.CopyN(io.Discard, nc, 1024)
+		return err != nil
+	})
+	return fmt.Sprintf("%d of %d connections", refused, n), c.close
+}
+
+// pings sends pings by a WebSocket that plays, and counts the pongs.
+func pings(t *testing.T, s *target) (string, func()) {
+	c := &crowd{t: t}
+	n := size(1_000_000)
+	nc := c.dial(s.Addr("httpflv_addr"))
+	if nc == nil {
+		t.Fatal("refused")
+	}
+	if status := askOn(nc, "/live/bystander.flv", webSocket...); status != http.StatusSwitchingProtocols {
+		t.Fatalf("HTTP %d", status)
+	}
+	read := make(chan error)
+	go func() {
+		_, err := io.Copy(io.Discard, nc)
+		read <- err
+	}()
+	ping, sent := masked(0x89, ""), 0
+	for ; sent < n; sent += 1000 {
+		nc.SetWriteDeadline(time.Now().Add(patience))
+		if _, err := nc.Write([]byte(strings.Repeat(string(ping), 1000))); err != nil {
+			break
+		}
+	}
+	nc.SetReadDeadline(time.Now().Add(prompt))
+	if err := <-read; os.IsTimeout(err) {
+		t.Errorf("the connection is open after %d pings", sent)
+	}
+	return fmt.Sprintf("the connection, after at most %d of %d pings", sent, n), c.close
+}
+
+// madeUpRooms asks for rooms that do not exist from a server that has a webhook for players, which refuses each.
+func madeUpRooms(t *testing.T) string {
+	var calls atomic.Int64
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if bytes.Contains(body, []byte("bystander")) {
+			io.WriteString(w, `{"allow":true}`)
+			return
+		}
+		calls.Add(1)
+		io.WriteString(w, `{"allow":false,"reason":"no such room"}`)
+	}))
+	defer hook.Close()
+	n := size(12_000)
+	a := attack{"requests for made-up rooms, with a webhook", []string{"--hook.on_play=" + hook.URL, "--hook.secret=" + strings.Repeat("s", 32)},
+		func(t *testing.T, s *target) (string, func()) {
+			c := &crowd{t: t}
+			refused := c.each(n, func(i int) bool {
+				nc := c.dial(s.Addr("hls_addr"))
+				if nc == nil {
+					return true
+				}
+				defer nc.Close()
+				return askOn(nc, fmt.Sprintf("/live/made-up-%d.m3u8", i%(n/10))) != http.StatusOK
+			})
+			return fmt.Sprintf("%d of %d requests, with %d calls of the webhook", refused, n, calls.Load()), c.close
+		}, 60, 64}
+	row := a.measure(t)
+	if got := int(calls.Load()); got > n/5 {
+		t.Errorf("the webhook was called %d times for %d rooms", got, n/10)
+	}
+	return row
+}
+
+// wrongKeys publishes with keys that nobody made. From the eleventh on each answer takes up to four seconds.
+func wrongKeys(t *testing.T, s *target) (string, func()) {
+	c := &crowd{t: t}
+	n := size(400)
+	var accepted atomic.Int64
+	c.each(n, func(i int) bool {
+		nc := c.dial(s.Addr("rtmp_addr"))
+		if nc == nil {
+			return false
+		}
+		defer nc.Close()
+		p, err := rtmp.OpenOn(nc, "live", patience)
+		if err != nil {
+			return false
+		}
+		p.Publish(fmt.Sprintf("%048d", i))
+		if p.Started("NetStream.Publish.Start", patience) == nil {
+			accepted.Add(1)
+		}
+		return false
+	})
+	if accepted.Load() > 0 {
+		t.Errorf("%d wrong keys were accepted", accepted.Load())
+	}
+	return fmt.Sprintf("%d of %d publishers", n-int(accepted.Load()), n), c.close
+}
