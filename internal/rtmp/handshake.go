@@ -100,14 +100,14 @@ func clientHandshake(rw io.ReadWriter) error {
 	}
 
 	in := make([]byte, 1+handshakeSize)
-	if n, err := io.ReadFull(rw, in); err != nil {
-		if bytes.HasPrefix(in[:n], []byte("HTTP/")) {
-			return &ProtocolError{"handshake", "the server speaks HTTP on this port, not RTMP"}
+	n, err := io.ReadFull(rw, in)
+	if n > 0 { // servers of other protocols say little and close the connection
+		if err := checkVersion(in[0], "server"); err != nil {
+			return err
 		}
-		return cut(err)
 	}
-	if err := checkVersion(in[0], "server"); err != nil {
-		return err
+	if err != nil {
+		return cut(err)
 	}
 	c2 := in[1:] // a simple C2 is the echo of S1
 	if at, _ := findDigest(c2, serverKey[:serverKeyLen]); at >= 0 {
@@ -118,7 +118,7 @@ func clientHandshake(rw io.ReadWriter) error {
 	if _, err := rw.Write(c2); err != nil {
 		return err
 	}
-	_, err := io.ReadFull(rw, c1) // S2
+	_, err = io.ReadFull(rw, c1) // S2
 	return cut(err)
 }
 

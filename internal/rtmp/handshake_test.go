@@ -149,7 +149,7 @@ func TestHandshakeDigest(t *testing.T) {
 // TestClientHandshakeHTTP meets a server of HTTP, which answers a handshake with an error and closes the connection.
 func TestClientHandshakeHTTP(t *testing.T) {
 	err := clientHandshake(&script{in: strings.NewReader("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")})
-	if err == nil || err.Error() != "rtmp: the server speaks HTTP on this port, not RTMP" {
+	if err == nil || err.Error() != "rtmp: the server speaks HTTP or other text on a port of RTMP: HTTP has its own ports" {
 		t.Error(err)
 	}
 }
