@@ -33,7 +33,7 @@ type tokenStream struct {
 	IP      string        `help:"The only address that it is good from."`
 	Viewers int           `help:"How many may watch with it at a time."`
 	Once    bool          `help:"A token that is good one time."`
-	Session time.Duration `help:"How long a viewer may stay who came in by it. [token.session]" placeholder:"DURATION"`
+	Session time.Duration `help:"How long a session that starts with it may last. [token.session]" placeholder:"DURATION"`
 	Signed  bool          `help:"A token for a signed URL, shorter than a JWT."`
 }
 

@@ -33,7 +33,7 @@ type tokenInput struct {
 		IP      string `json:"ip,omitempty" maxLength:"64" doc:"The only address that it is good from."`
 		Viewers int    `json:"viewers,omitempty" minimum:"0" maximum:"1000000" doc:"How many may watch with it at a time."`
 		Once    bool   `json:"once,omitempty" doc:"It is good one time."`
-		Session string `json:"session,omitempty" maxLength:"32" doc:"How long a viewer may stay who came in by it: 90m, 12h. Absent: as token.session says."`
+		Session string `json:"session,omitempty" maxLength:"32" doc:"How long a session that starts with it may last: 90m, 12h. Absent: as token.session says."`
 		Signed  bool   `json:"signed,omitempty" doc:"For a signed URL, shorter than a JWT."`
 	}
 }

@@ -36,7 +36,7 @@ type TokenOptions struct {
 	Audience string            // what aud must be; "": anything
 	MaxAge   time.Duration     // how far in the future a token may expire
 	Viewers  int               // how many may watch with one token at a time, where it does not say; 0: any number
-	Session  time.Duration     // how long a viewer who came in by a token may stay; default 24 h
+	Session  time.Duration     // how long a session that starts with a token may last; default 24 h
 }
 
 // Claims are what a token allows.
@@ -50,7 +50,7 @@ type Claims struct {
 	Viewers int        // how many may watch with it at a time; 0: as the server says
 	Once    bool       // it is good one time
 
-	// Session bounds how long a viewer who came in by it may stay; 0: as the server says. Expires only bounds when that may begin.
+	// Session bounds how long a session that starts with it may last; 0: as the server says. Expires only bounds when it may start.
 	Session time.Duration
 }
 
@@ -200,7 +200,7 @@ type wire struct {
 func (w *wire) UnmarshalJSON(data []byte) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
-	noObject := malformed("its payload is no JSON object")
+	noObject := malformed("its payload is not a JSON object")
 	if t, err := d.Token(); err != nil || t != json.Delim('{') {
 		return noObject
 	}
@@ -387,7 +387,7 @@ func (t *tokens) judgeSigned(token string, r live.Request, addr netip.Addr, now 
 	}
 	if len(parts) != 3 || strings.ContainsRune(r.App+r.Name, '\n') ||
 		!seconds(json.RawMessage(parts[0]), &c.Issued) || !seconds(json.RawMessage(parts[1]), &c.Expires) {
-		return Claims{}, malformed("it begins like that of a signed URL and goes on otherwise")
+		return Claims{}, malformed("it starts like the token of a signed URL and does not have its form")
 	}
 	good := false
 	for _, secret := range []string{t.opt.Secret, t.opt.Previous} {

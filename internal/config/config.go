@@ -60,7 +60,7 @@ type Config struct {
 	JWT           struct {
 		Secret    string `key:"secret" secret:"true" help:"The secret of the JWTs for the operator's HTTP, at least 16 characters. When set, every request needs a JWT or the admin token."`
 		Algorithm string `key:"algorithm" default:"HS256" oneof:"HS256,HS384,HS512" help:"The only algorithm that such a JWT may have."`
-		Strict    bool   `key:"strict" default:"false" help:"Refuse JWTs without the claims exp and role, which else are good for as long as the secret, and for everything."`
+		Strict    bool   `key:"strict" default:"false" help:"Refuse JWTs without the claims exp and role. Without this they are valid for as long as the secret, and for everything."`
 	} `key:"jwt"`
 	Private []string `key:"private" help:"What takes a token to watch: apps (live), rooms (live/movie), or * for everything."`
 	Token   struct {
@@ -72,7 +72,7 @@ type Config struct {
 		Audience  string        `key:"audience" help:"What the claim aud of a JWT must be."`
 		MaxAge    time.Duration `key:"max_age" default:"24h" min:"1m" max:"8760h" help:"How far in the future a token may expire."`
 		Viewers   int           `key:"viewers" default:"0" min:"0" help:"How many may watch with one token at a time, where it does not say. 0: any number."`
-		Session   time.Duration `key:"session" default:"24h" min:"1s" max:"8760h" help:"How long a viewer who came in by a token may stay; the claim session of a token can make it shorter. When the token expires only says until when a session may start."`
+		Session   time.Duration `key:"session" default:"24h" min:"1s" max:"8760h" help:"How long a session that starts with a token may last; the claim session of the token can make it shorter. The end of the token itself only limits when a session may start."`
 	} `key:"token"`
 	Hook struct {
 		OnPublish string        `key:"on_publish" secret:"url" help:"A URL that is asked before somebody publishes; without a yes nobody does. See docs/keys.md."`
@@ -85,8 +85,8 @@ type Config struct {
 	AuthFailures   int           `key:"auth_failures" default:"10" min:"0" help:"Wrong keys or credentials a minute from one address before further tries are slowed down. 0: no limit."`
 	ConnsPerIP     int           `key:"conns_per_ip" default:"64" min:"0" help:"Idle connections from one address, by RTMP or to viewers' HTTP: those that have delivered no media for conn_idle, or none yet; and connections to the operator's HTTP. At the limit the oldest is closed. 0: no limit."`
 	ConnIdle       time.Duration `key:"conn_idle" default:"1m" min:"1s" max:"1h" help:"For how long, or three segments if that is longer, a connection that has delivered media does not count as idle."`
-	ConnBurst      time.Duration `key:"conn_burst" default:"1s" min:"0s" max:"1m" help:"For how long new connections of one address beyond conns_per_ip are kept, at most 16 times as many: viewers of one school who come at once."`
-	TrustedProxies []string      `key:"trusted_proxies" help:"Addresses and ranges (10.0.0.0/8) of proxies that are believed who their clients are, in X-Forwarded-For or by the PROXY protocol: limits, tokens that are bound to an address, logs and hooks see the client. No request becomes one of this machine by that."`
+	ConnBurst      time.Duration `key:"conn_burst" default:"1s" min:"0s" max:"1m" help:"For how long new connections of one address beyond conns_per_ip are kept, at most 16 times as many: viewers of one school that arrive at the same time."`
+	TrustedProxies []string      `key:"trusted_proxies" help:"Addresses and ranges (10.0.0.0/8) of proxies whose X-Forwarded-For or PROXY protocol header names the client: limits, tokens that are bound to an address, logs and hooks use the address in it. No request becomes local by that."`
 	ProxyProtocol  []string      `key:"proxy_protocol" help:"Listeners to which trusted_proxies connect with a header of the PROXY protocol, version 1 or 2: rtmp, rtmps, httpflv, hls, https, api. Connections of others have none."`
 	LimitLoopback  bool          `key:"limit_loopback" default:"false" help:"Apply the limits by address to this machine too."`
 
