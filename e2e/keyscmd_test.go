@@ -125,7 +125,7 @@ func TestKeysOfEarlierServer(t *testing.T) {
 		t.Errorf("import with a name that is refused: exit code %d", code)
 	}
 	for _, want := range []string{
-		"found 2 rooms with a key; passed over 1 that nothing confirms", "1 keys added",
+		"found 2 rooms with a key; skipped 1 entries without a counterpart", "1 keys added",
 		`not taken: room name "my room" has a character outside A-Z a-z 0-9 . _ -; import it under another name with --rename 'my room=NEW'`,
 	} {
 		if !strings.Contains(p.Stderr(), want) {

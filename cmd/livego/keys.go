@@ -294,7 +294,7 @@ func (c keysImportCmd) keys(e *env) (keys []live.Key, refused []string, err erro
 	if err != nil {
 		return nil, nil, fmt.Errorf("--from-redis: %w", reason(err))
 	}
-	fmt.Fprintf(e.stderr, "livego: found %d rooms with a key; passed over %d that nothing confirms\n", len(found), halves)
+	fmt.Fprintf(e.stderr, "livego: found %d rooms with a key; skipped %d entries without a counterpart\n", len(found), halves)
 	return rename(found, names)
 }
 

@@ -104,7 +104,7 @@ func withCommand(err error, command string) error {
 	if command == "" {
 		return err
 	}
-	return fmt.Errorf("%w; make a file of it that livego reads:\n  %s", err, command)
+	return fmt.Errorf("%w; convert it:\n  %s", err, command)
 }
 
 func codeOf(verdict string) int {

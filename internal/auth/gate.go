@@ -130,7 +130,7 @@ func (g *Gate) byToken(ctx context.Context, r live.Request) (Claims, error) {
 	case r.Token == "": // has not guessed
 		return Claims{}, live.Refuse(live.Denied, live.TokenMissing, "token missing: a token is required to %s this stream", r.Action)
 	case g.tokens == nil:
-		return Claims{}, invalid("no key of tokens is configured on this server")
+		return Claims{}, invalid("no token key is configured on this server")
 	}
 	c, err := g.tokens.judge(ctx, r.Token, r, time.Now())
 	if err != nil {
@@ -182,7 +182,7 @@ func (g *Gate) publishByToken(ctx context.Context, r live.Request) (live.Grant, 
 		g.touch(ctx, k.Ref())
 		return live.Grant{Name: name, Key: k.Ref(), Role: k.Role, Expires: k.Expires}, c, nil
 	}
-	return live.Grant{}, Claims{}, live.Refuse(live.Denied, live.TokenRevoked, "token is not good with the key that the room has, or has not")
+	return live.Grant{}, Claims{}, live.Refuse(live.Denied, live.TokenRevoked, "token is older than the key of the room, or the room has no key")
 }
 
 // spend takes a token that is good once. It comes last, so that who is refused for another reason has it still. Who only looks is told
@@ -192,7 +192,7 @@ func (g *Gate) spend(ctx context.Context, c Claims, r live.Request) error {
 		return nil
 	}
 	if g.once == nil {
-		return invalid("nothing here remembers tokens for one use")
+		return invalid("one-time tokens are not supported: this server has no store for them")
 	}
 	digest := live.Digest(r.Token)
 	id, until := [16]byte(digest[:16]), c.Expires.Add(2*leeway) // of two clocks one may be behind the other

@@ -59,7 +59,7 @@ func (m Mint) claims(w Wish, now time.Time) (Claims, error) {
 	case w.Viewers < 0 || w.Viewers > 0 && w.Action == live.Publish:
 		return c, live.Errorf(live.Invalid, "viewers is a number of viewers, and no publisher has any")
 	case w.Session != 0 && (w.Session < time.Second || w.Session.Seconds() > maxSession || w.Action == live.Publish):
-		return c, live.Errorf(live.Invalid, "session is a time from 1s on, and no publisher has one")
+		return c, live.Errorf(live.Invalid, "session must be at least 1s, and is for tokens to play only")
 	case w.Signed && (w.Room == "*" || w.Viewers > 0 || w.Once || w.Session > 0):
 		return c, live.Errorf(live.Invalid, "a signed URL is for one stream, and cannot say how many may watch, how often or for how long")
 	case w.IP == "":

@@ -40,8 +40,8 @@ type viewer struct {
 	drain    stream.Drain
 	pinged   time.Time
 	caught   bool         // has been at the live edge
-	full     bool         // his socket takes no more
-	err      error        // he is to go, for this
+	full     bool         // the socket accepts no more
+	err      error        // the reason to disconnect the viewer
 	farewell bool         // and has been told
 	bye      bool         // the last words are out,
 	closing  netx.Closing // and this is the time to read them
@@ -185,7 +185,7 @@ func (v *viewer) end(err error) {
 	}
 }
 
-// send sends what v has not got. full tells that his socket takes no more. An error ends him.
+// send sends what v has not got. full tells that its socket accepts no more. An error ends it.
 func (v *viewer) send(b *batch, now time.Time) (full bool, err error) {
 	for {
 		b.reset()

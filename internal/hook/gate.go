@@ -30,7 +30,7 @@ type Gate struct {
 	// Turns to ask. Questions about publishers have their own: everybody can cause one about a player, of a room that is made up.
 	publishing, playing *netx.Shares
 
-	// recent are other answers to players, for a moment: so who asks for the same again and again, and is refused or finds
+	// recent are other answers to players, for a moment: so a player that asks for the same again and again, and is refused or finds
 	// nothing live, costs one question. A yes counts only while its room is not live, where it leads to "not found".
 	recent answers
 }

@@ -174,7 +174,7 @@ func (l *Limiter) admit(conn io.Closer, remote net.Addr, claimed bool, use Use) 
 	return e
 }
 
-// enter is admit for who holds l.mu.
+// enter is admit for callers that hold l.mu.
 func (l *Limiter) enter(e *entry, addr netip.Addr, claimed bool) (v verdict) {
 	now := l.now()
 	l.expire(now)
@@ -379,7 +379,7 @@ func (l *Limiter) drop(e *entry) {
 	e.state = left
 }
 
-// leave is drop for who does not hold l.mu.
+// leave is drop for callers that do not hold l.mu.
 func (l *Limiter) leave(e *entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -130,7 +130,7 @@ func (p *proxied) Accept() (net.Conn, error) {
 	}
 }
 
-// run accepts until the listener is closed. An error goes to who accepts, and to accept is tried again when it is tried again there.
+// run accepts until the listener is closed. An error goes to the caller of Accept, and run accepts again when Accept is called again.
 func (p *proxied) run() {
 	for {
 		c, err := p.next()
@@ -149,7 +149,7 @@ func (p *proxied) run() {
 	}
 }
 
-// pass gives c to who accepts.
+// pass gives c to the caller of Accept.
 func (p *proxied) pass(c *Conn) {
 	select {
 	case p.ready <- c:

@@ -23,7 +23,7 @@ type Shares struct {
 type share struct {
 	from    netip.Prefix
 	under   int           // under way
-	waiters list.List     // of chan struct{}, closed when it is the turn of who waits; the oldest first
+	waiters list.List     // of chan struct{}, closed when it is the turn of the waiter; the oldest first
 	listed  *list.Element // in Shares.waiting; nil while nothing waits
 }
 

@@ -52,8 +52,8 @@ func (p *Player) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// Feed takes what the player has sent, which it does not keep, and returns what is to be sent to him between two messages. The
-// error is ErrGoodbye when he leaves, or a *ProtocolError. What it holds between two calls is limited as it is for a ServerConn: a
+// Feed takes what the player has sent, which it does not keep, and returns what is to be sent to it between two messages. The
+// error is ErrGoodbye when it leaves, or a *ProtocolError. What it holds between two calls is limited as it is for a ServerConn: a
 // header, and the bodies of unfinished messages.
 func (p *Player) Feed(b []byte) (reply []byte, err error) {
 	c := p.c

@@ -153,7 +153,7 @@ type ForeignError struct {
 	AudioOnly bool
 }
 
-func (e *ForeignError) Error() string { return e.Container + " is no container that livego reads" }
+func (e *ForeignError) Error() string { return e.Container + " is not a container that livego reads" }
 
 // foreign returns an error for containers that are none of ours, a *ForeignError where ffmpeg can help.
 func foreign(head []byte) error {
@@ -176,14 +176,14 @@ func foreign(head []byte) error {
 		case "WAVE":
 			return &ForeignError{"WAV", true}
 		default:
-			return fmt.Errorf("RIFF of form %q is no container that livego reads", form)
+			return fmt.Errorf("RIFF of form %q is not a container that livego reads", form)
 		}
 	}
 	for magic, name := range map[string]string{
 		"#EXTM3U": "a playlist", "GIF8": "GIF", "\x89PNG": "PNG", "\xFF\xD8\xFF": "JPEG",
 	} {
 		if strings.HasPrefix(string(head), magic) {
-			return fmt.Errorf("%s is no container that livego reads", name)
+			return fmt.Errorf("%s is not a container that livego reads", name)
 		}
 	}
 	return nil

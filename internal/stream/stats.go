@@ -41,8 +41,8 @@ type ConnInfo struct {
 	Skipped    media.SkipStats // of a publisher: what of it reaches no viewer, for it cannot be used
 	Dropped    uint64          // of a publisher: video frames that came before the first keyframe
 	Paced      bool            // of a publisher: its time stamps are of no use, and frames are paced by when they arrive
-	Skips      uint64          // of a viewer: how often he was moved to a newer keyframe
-	Delay      time.Duration   // of a viewer: newest DTS less the DTS last written to him, and as long as what the kernel holds lasts
+	Skips      uint64          // of a viewer: how often it was moved to a newer keyframe
+	Delay      time.Duration   // of a viewer: newest DTS less the DTS last written to it, and as long as what the kernel holds lasts
 	Queued     int             // of a viewer: bytes that the kernel holds for him
 	Flushed    bool            // of a viewer: Delay is known
 
@@ -60,7 +60,7 @@ func (c *ConnInfo) ask() {
 	}
 }
 
-// Snapshot returns all sessions, ordered by name. Viewers has who watches them.
+// Snapshot returns all sessions, ordered by name. Viewers has those that watch them.
 func (h *Hub) Snapshot() []Info {
 	now := time.Now()
 	h.mu.Lock()

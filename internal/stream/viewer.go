@@ -14,7 +14,7 @@ type ViewerOptions struct {
 	Remote   string    // host:port
 	URL      string    // for statistics: without token or query
 	Internal bool      // part of the server: not counted as a viewer
-	Pass     live.Pass // what he came in by; zero: nothing that limits how many may
+	Pass     live.Pass // of its token; zero: nothing limits the number of viewers
 	Expires  time.Time // when the viewer is kicked; zero: never
 }
 
@@ -31,14 +31,14 @@ type Viewer struct {
 	kickOnce     sync.Once
 	leaveOnce    sync.Once
 	expiry       *time.Timer   // nil when it never expires
-	skips        atomic.Uint64 // how often he was moved to a newer keyframe
+	skips        atomic.Uint64 // how often it was moved to a newer keyframe
 	flushed      atomic.Int64  // DTS of the last frame written out
 	queued       atomic.Pointer[func() int]
 	bound        func(n int)
 }
 
 // Join adds a viewer to the session of name. It fails with NotFound when there is none, and with Limit when as many as may are
-// watching, in any session, with what he came in by. Leave must be called.
+// watching, in any session, with its pass. Leave must be called.
 func (h *Hub) Join(name live.Name, o ViewerOptions) (*Viewer, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -287,7 +287,7 @@ func (d *Demuxer) frame(k media.Kind, cur *current, p packet, timestamp uint32, 
 		return nil, skip("%v", err)
 	}
 	if damaged > 0 {
-		d.skipped(k, p.id, skipFor(media.SkipUnit, "%d NAL units of a picture cannot be any", damaged))
+		d.skipped(k, p.id, skipFor(media.SkipUnit, "%d NAL units of a picture are invalid", damaged))
 	}
 	f := d.newFrame(cur, p, timestamp, arrived)
 	f.RAP, f.Leading, f.KeyFlag, f.Payload = rap, leading, p.keyFlag || k == media.Audio, data

@@ -95,7 +95,7 @@ func (s *Server) refuseWebSocket(w http.ResponseWriter, r *http.Request, err err
 	<-gone
 }
 
-// serveWebSocket is Serve for who asks for a WebSocket (RFC 6455). He may come before the publisher. Each batch of frames is one
+// serveWebSocket is Serve for a request for a WebSocket (RFC 6455). The viewer may come before the publisher. Each batch of frames is one
 // binary message, and all messages together are the file.
 func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, grant live.Grant, log *slog.Logger) {
 	k, err := s.upgrade(w, r)
@@ -211,7 +211,7 @@ func (k *socket) listen() error {
 		case errors.Is(err, websocket.ErrReadLimit):
 			return k.refuse(websocket.CloseMessageTooBig, "a message of more than 4096 bytes")
 		case errors.Is(err, errFlood):
-			return k.refuse(websocket.ClosePolicyViolation, "more frames than a viewer has to send")
+			return k.refuse(websocket.ClosePolicyViolation, "the viewer sends too many frames")
 		case err != nil:
 			return err
 		case typ == websocket.TextMessage && !utf8.Valid(msg):

@@ -337,16 +337,16 @@ func parseQuery(raw string) (q query, err error) {
 	q = query{session: session.value, format: format.value, blocks: msn.given, part: -1, skip: skip.value == "YES" || skip.value == "v2"}
 	if msn.given {
 		if q.msn, err = strconv.ParseUint(msn.value, 10, 63); err != nil {
-			return query{}, live.Errorf(live.Invalid, "_HLS_msn is no media sequence number")
+			return query{}, live.Errorf(live.Invalid, "invalid _HLS_msn: not a media sequence number")
 		}
 	}
 	if part.given {
 		n, err := strconv.ParseUint(part.value, 10, 31)
 		if err != nil {
-			return query{}, live.Errorf(live.Invalid, "_HLS_part is no number of a part")
+			return query{}, live.Errorf(live.Invalid, "invalid _HLS_part: not a number")
 		}
 		if q.part = int(n); !msn.given {
-			return query{}, live.Errorf(live.Invalid, "_HLS_part without _HLS_msn")
+			return query{}, live.Errorf(live.Invalid, "invalid _HLS_part: _HLS_msn is missing")
 		}
 	}
 	return q, nil

@@ -30,8 +30,8 @@ func (s *Server) useSession(r *http.Request, name live.Name) (*sessionToken, err
 	return &token, err
 }
 
-// EndSessions ends the sessions of a room so far, in app or for "" in every app, and returns how many were in use: who has one of a private
-// room must come again with a token.
+// EndSessions ends the sessions of a room so far, in app or for "" in every app, and returns how many were in use. A
+// viewer of a private room then needs a valid token to start again.
 func (s *Server) EndSessions(app, room string) int { return s.audience.end(app, room) }
 
 // withSession returns playlist with the session put to each address: of lines that are one, and of attributes URI="...".
