@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -205,6 +206,30 @@ func TestPlayersHoldUpNoPublisher(t *testing.T) {
 	cancel()
 	all.Wait()
 	close(hang)
+}
+
+// TestLongAnswersAreNotKept gives answers that are as long as they may be: what is kept of them is short.
+func TestLongAnswersAreNotKept(t *testing.T) {
+	long := strings.Repeat("x", maxAnswer-100)
+	answers := make(chan string, 2)
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "max-age=60")
+		fmt.Fprint(w, <-answers)
+	}))
+	defer srv.Close()
+	g := NewGate(GateOptions{OnPlay: srv.URL, Secret: secret, Timeout: 5 * time.Second, Log: slog.New(slog.DiscardHandler)})
+	defer g.client.http.CloseIdleConnections()
+	answers <- `{"allow":true,"room":"` + long + `"}`
+	if _, err := ask(t, g, live.Request{Action: live.Play, App: "live", Name: "movie"}); live.KindOf(err) != live.Unavailable {
+		t.Errorf("a room of %d letters: %v", len(long), err)
+	}
+	answers <- `{"allow":false,"reason":"` + long + `"}`
+	if _, err := ask(t, g, live.Request{Action: live.Play, App: "live", Name: "movie"}); live.KindOf(err) != live.Denied || len(err.Error()) > 2*maxReason {
+		t.Errorf("a reason of %d letters: %.300v", len(long), err)
+	}
+	if len(g.known.all) != 1 {
+		t.Errorf("%d answers are kept, want the one that can be", len(g.known.all))
+	}
 }
 
 // TestAnswersAreBounded fills the memory of answers: the oldest go.
