@@ -154,8 +154,7 @@ func (g *Gate) ask(ctx context.Context, url string, q question) (answer, error) 
 		g.opt.Log.Warn("a hook names a room that cannot be", "action", q.Action, "length", len(a.Room))
 		return a, errNoAnswer()
 	}
-	a.Reason = strings.ToValidUTF8(a.Reason[:min(len(a.Reason), maxReason)], "") // of a character that was cut nothing is left
-	a.Reason = strings.Clone(a.Reason)                                           // what is kept does not hold all that was sent
+	a.Reason = strings.Clone(live.Shorten(a.Reason, maxReason)) // what is kept does not hold all that was sent
 	switch {
 	case said.age > 0 && said.status == 200:
 		g.known.put(q, a, time.Now(), said.age)

@@ -67,6 +67,7 @@ func TestGate(t *testing.T) {
 		{"another room", say(200, `{"allow":true,"room":"other"}`), "other", 0, ""},
 		{"no", say(200, `{"allow":false}`), "", live.Denied, "refused by the operator"},
 		{"no, and a long why", say(200, `{"allow":false,"reason":"`+strings.Repeat("x", maxReason-1)+`é"}`), "", live.Denied, strings.Repeat("x", maxReason-1)},
+		{"no, and a key in a long why", say(200, `{"allow":false,"reason":"`+strings.Repeat("x ", 90)+strings.Repeat("kEy1", 12)+`"}`), "", live.Denied, strings.Repeat("x ", 90)},
 		{"no, and why", say(200, `{"allow":false,"reason":"not on Mondays"}`), "", live.Denied, "not on Mondays"},
 		{"403", say(403, ``), "", live.Denied, "refused"},
 		{"T13 a bad room", say(200, `{"allow":true,"room":"../x"}`), "", live.Unavailable, "does not answer"},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"strings"
 	"time"
 )
 
@@ -173,6 +174,25 @@ func LooksLikeKey(s string) bool {
 		}
 	}
 	return true
+}
+
+// Shorten returns the first n bytes of s, free text, as valid UTF-8. It leaves out the start of what may hold a push key and
+// does not fit: what hides keys in texts recognizes whole ones only.
+func Shorten(s string, n int) string {
+	if len(s) > n {
+		from, to := n, n
+		for from > 0 && n-from < KeyLength && isBase62(s[from-1]) {
+			from--
+		}
+		for to < len(s) && to-from < KeyLength && isBase62(s[to]) {
+			to++
+		}
+		if n-from < KeyLength && to-from >= KeyLength {
+			n = from
+		}
+		s = s[:n]
+	}
+	return strings.ToValidUTF8(s, "")
 }
 
 // Taken returns the Error for a key whose room has one of this label already.

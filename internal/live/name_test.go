@@ -94,3 +94,27 @@ func TestErrors(t *testing.T) {
 		t.Errorf("a fault of ours is told: %q", hidden)
 	}
 }
+
+func TestShorten(t *testing.T) {
+	key := strings.Repeat("kEy1", KeyLength/4)
+	for _, tt := range []struct {
+		text string
+		n    int
+		want string
+	}{
+		{"short", 10, "short"},
+		{"a longer text", 8, "a longer"},
+		{"caf\u00e9", 4, "caf"},
+		{"key " + key, 4 + KeyLength, "key " + key},
+		{"key " + key, 3 + KeyLength, "key "},
+		{"key " + key, 5, "key "},
+		{"key " + key + " is wrong", 60, "key " + key + " is wron"},
+		{key, KeyLength - 1, ""},
+		{key[1:] + " ", 20, key[1:21]},
+		{key + key, KeyLength + 7, (key + key)[:KeyLength+7]},
+	} {
+		if got := Shorten(tt.text, tt.n); got != tt.want {
+			t.Errorf("%q in %d bytes: %q, want %q", tt.text, tt.n, got, tt.want)
+		}
+	}
+}

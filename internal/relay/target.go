@@ -189,5 +189,5 @@ func (t *target) reason(err error) string {
 		}
 		return r
 	}, text)
-	return strings.ToValidUTF8(text[:min(len(text), maxReason)], "")
+	return live.Shorten(text, maxReason)
 }
