@@ -211,7 +211,7 @@ func (c keysEndSessionsCmd) Run(e *env) error {
 }
 
 type keysExportCmd struct {
-	File string `arg:"" optional:"" help:"The file to make, for its owner alone; it must not be there. None: standard output."`
+	File string `arg:"" optional:"" help:"The file to make, for its owner alone; it must not be there. None or -: standard output."`
 }
 
 // Run writes the file, or leaves none.
@@ -221,7 +221,7 @@ func (c keysExportCmd) Run(e *env) error {
 		if err != nil {
 			return err
 		}
-		if c.File == "" {
+		if c.File == "" || c.File == "-" {
 			return keyfile.Encode(e.stdout, keys)
 		}
 		f, err := os.OpenFile(c.File, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -237,7 +237,7 @@ func (c keysExportCmd) Run(e *env) error {
 }
 
 type keysImportCmd struct {
-	File      string   `arg:"" optional:"" help:"A file of keys. None: standard input."`
+	File      string   `arg:"" optional:"" help:"A file of keys. None or -: standard input."`
 	FromRedis string   `name:"from-redis" help:"Take the keys that an earlier server of this name left in the Redis at this address, instead of a file's." placeholder:"URL"`
 	Rename    []string `sep:"none" help:"With --from-redis: take the room OLD over as NEW; for names that are refused now. May be given several times." placeholder:"OLD=NEW"`
 }
@@ -267,7 +267,7 @@ func (c keysImportCmd) keys(e *env) (keys []live.Key, refused []string, err erro
 			return nil, nil, &failure{exitUsage, errors.New("--rename goes with --from-redis: in a file of keys, change the name")}
 		}
 		in, name := io.Reader(os.Stdin), "standard input"
-		if c.File != "" {
+		if c.File != "" && c.File != "-" {
 			f, err := os.Open(c.File)
 			if err != nil {
 				return nil, nil, err

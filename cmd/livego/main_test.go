@@ -89,6 +89,7 @@ func TestCommands(t *testing.T) {
 		{"keys make movie --api_addr=127.0.0.1:1", nil, 0, "", ""},
 		{"keys make movie --api_addr=127.0.0.1:1", nil, 1, "", "livego: room movie has a default key already: a further key needs a label, and a reset makes a new default key\n" +
 			"  livego keys make movie --label=NAME\n  livego keys reset movie\n"},
+		{"keys export - --api_addr=127.0.0.1:1", nil, 0, "{\n", ""},
 		{"bench --viewers 0", nil, 2, "", "livego: --viewers, --streams and --duration must be above zero, --settle, --join and --check not below\n"},
 		{"push film.mp4", nil, 2, "", "livego: push takes one file or more, and at the end the room or the address to push to\n"},
 		{"push --times 0 film.mp4 movie", nil, 2, "", "livego: --times must be 1 or more\n"},
