@@ -60,7 +60,7 @@ func OpenFile(r io.ReaderAt, size int64) (*File, error) {
 func (f *File) restart(off int64, begun bool) {
 	tags := NewReader(bufio.NewReaderSize(io.NewSectionReader(f.r, off, f.size-off), fileWindow), maxFileTag)
 	if tags.begun = begun; f.tags != nil {
-		tags.Oddities = f.tags.Oddities
+		tags.Oddities, tags.first, tags.stream = f.tags.Oddities, f.tags.first, f.tags.stream
 	}
 	f.tags, f.tag, f.base = tags, nil, off
 }
@@ -142,7 +142,7 @@ func (f *File) tagBefore(end int64) (time.Duration, bool) {
 			continue
 		}
 		_, err := f.r.ReadAt(b[:], at)
-		if err != nil || !isTagHead(b[:]) || int64(uint24(b[1:])) != length-tagHeaderSize {
+		if err != nil || !isTagHead(b[:], f.tags.stream) || int64(uint24(b[1:])) != length-tagHeaderSize {
 			continue
 		}
 		clock := f.demux.clock
@@ -210,7 +210,7 @@ func (f *File) resync() bool {
 
 // isTag reports whether head, at off, is that of a tag with its PreviousTagSize.
 func (f *File) isTag(head []byte, off int64) bool {
-	if !isTagHead(head) {
+	if !isTagHead(head, f.tags.stream) {
 		return false
 	}
 	size := uint24(head[1:])
@@ -248,7 +248,7 @@ func (f *File) Seek(to time.Duration) error {
 	for _, s := range f.streams {
 		pictures = pictures || s.Track.Kind == media.Video
 	}
-	start := int64(fileHeaderSize + 4)
+	start := f.tags.first
 	err := f.heads(f.size, func(off int64, _ int, t Tag) (bool, error) {
 		at := time.Duration(f.demux.clock.at(t.Timestamp))*time.Millisecond - f.first
 		switch {
@@ -282,7 +282,7 @@ func (f *File) Seek(to time.Duration) error {
 // heads calls visit for each tag before end, with the length and the first bytes of its body; false ends it.
 func (f *File) heads(end int64, visit func(off int64, size int, t Tag) (bool, error)) error {
 	var b [tagHeaderSize + 6]byte
-	for off := int64(fileHeaderSize + 4); off+tagHeaderSize <= end; {
+	for off := f.tags.first; off+tagHeaderSize <= end; {
 		n, err := f.r.ReadAt(b[:], off)
 		if n < tagHeaderSize {
 			return cut(err)

@@ -80,6 +80,8 @@ var flvFiles = []struct {
 	{"rubbish in the length of a tag", damaged(fileOf(film()...), "\x00\x04\x38\x00\x00\x00\x00\x17", -3), 0, "v1000k a1010k v1040 a1050k a1090k v1120 a1130k"},
 	{"V25 signature", "FLX" + fileOf(film()...)[3:], 0, "no FLV signature"},
 	{"V25 header size 0", "FLV\x01\x05\x00\x00\x00\x00\x00\x00\x00\x00", 0, "header of 0 bytes"},
+	{"header of 13 bytes", longHead(film()), 0, allOfIt},
+	{"header of 13 bytes, from the middle", longHead(film()), 90 * time.Millisecond, "v1080k a1090k v1120 a1130k"},
 	{"V25 PreviousTagSize", fileOf(film()...) + "\x09\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x17\x00\x00\x00\x00", 0, allOfIt},
 	{"every PreviousTagSize counts the body alone", bodySizes(film()), 0, allOfIt},
 	{"every PreviousTagSize counts the body alone, from the middle", bodySizes(film()), 90 * time.Millisecond, "v1080k a1090k v1120 a1130k"},
@@ -90,6 +92,12 @@ var flvFiles = []struct {
 	{"V25 size above the rest", fileOf() + "\x09\xFF\xFF\xFF\x00\x00\x00\x00\x00\x00\x00abc", 0, "unexpected EOF"},
 	{"no tags", fileOf(), 0, "neither pictures nor sound in it"},
 	{"empty", "", 0, "unexpected EOF"},
+}
+
+// longHead is fileOf with a header that has four bytes more than it needs.
+func longHead(tags []Tag) string {
+	b := fileOf(tags...)
+	return b[:8] + "\x0Dmore" + b[9:]
 }
 
 // read returns what comes of a file.

@@ -181,6 +181,11 @@ func files() []struct {
 		{"V25 gzip", "\x1F\x8B\x08" + head[3:], 0, "flv: no FLV signature"},
 		{"V25 header size 0", head[:8] + "\x00" + head[9:], 0, "flv: header of 0 bytes"},
 		{"V25 header size max", head[:5] + "\xFF\xFF\xFF\xFF" + head[9:], 0, "flv: header of 4294967295 bytes"},
+		{"header of 13 bytes", head[:8] + "\x0Dmore" + head[9:] + tag, 1, ""},
+		{"header of 10 bytes", head[:8] + "\x0A\xFF" + head[9:] + tag, 1, ""},
+		{"cut in a header of 13 bytes", head[:8] + "\x0Dmore", 0, "unexpected EOF"},
+		{"wrong PreviousTagSize and a StreamID", head + strings.Repeat(tag[:8]+"\x00\x00\x01"+tag[11:len(tag)-1]+"\x04", 3), 3, ""},
+		{"wrong PreviousTagSize before data of AMF3", head + tag[:len(tag)-1] + "\x00" + "\x0F" + tag[1:] + tag, 2, ""},
 		{"V25 first PreviousTagSize", head[:12] + "\x01" + tag, 1, ""},
 		{"V25 PreviousTagSize of the last tag", head + tag[:len(tag)-1] + "\x00", 1, ""},
 		{"PreviousTagSize counts the body alone", head + strings.Repeat(tag[:len(tag)-1]+"\x04", 3), 3, ""},
@@ -258,7 +263,7 @@ func FuzzReader(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again := b[:len(FileHeader(true, true)):len(FileHeader(true, true))]
+		again := b[:r.first:r.first]
 		for _, tag := range tags {
 			again = AppendTag(again, tag.Type, tag.Timestamp, tag.Body)
 		}

@@ -28,6 +28,8 @@ type Reader struct {
 	begun   bool
 	inTag   atomic.Bool // the header of a tag has come since Next was called
 	at      int64       // where the next tag begins, counted from the first byte that was read
+	first   int64       // where the first tag begins
+	stream  uint32      // StreamID of the last tag: 0 by the format, but some writers have another
 
 	head    [tagHeaderSize]byte // of the next tag, where it had to be looked at
 	ahead   int                 // bytes of it
@@ -55,6 +57,9 @@ func (o Oddities) String() string {
 	}
 	return strings.Join(parts, "; ")
 }
+
+// maxFileHeader is how long the header of a file may be, in bytes.
+const maxFileHeader = 64 << 10
 
 // maxPadding is how many zero bytes are read where a tag belongs.
 const maxPadding = 64 << 20
@@ -99,6 +104,7 @@ func (r *Reader) tag() (t Tag, known bool, err error) {
 		return Tag{}, false, errors.New("flv: encrypted tag")
 	}
 	t = Tag{Type: b[0], Timestamp: timestampOf(b)}
+	r.stream = uint24(b[8:])
 	size := int(uint24(b[1:]))
 	if size > r.maxBody {
 		return Tag{}, false, fmt.Errorf("flv: tag of %d bytes is above the limit of %d", size, r.maxBody)
@@ -177,13 +183,24 @@ func (r *Reader) header() error {
 	if string(b[:3]) != "FLV" || b[3] != 1 {
 		return errors.New("flv: no FLV signature")
 	}
-	if n := binary.BigEndian.Uint32(b[5:]); n != fileHeaderSize {
+	n := binary.BigEndian.Uint32(b[5:])
+	if n < fileHeaderSize || n > maxFileHeader {
 		return fmt.Errorf("flv: header of %d bytes", n)
 	}
-	if binary.BigEndian.Uint32(b[fileHeaderSize:]) != 0 {
+	// What is beyond the ninth byte means nothing. The last four bytes are the first PreviousTagSize.
+	var size [4]byte
+	rest := io.MultiReader(bytes.NewReader(b[fileHeaderSize:]), r.r)
+	if _, err := io.CopyN(io.Discard, rest, int64(n)-fileHeaderSize); err != nil {
+		return cut(err)
+	}
+	if _, err := io.ReadFull(rest, size[:]); err != nil {
+		return cut(err)
+	}
+	if binary.BigEndian.Uint32(size[:]) != 0 {
 		r.Oddities.WrongSizes++
 	}
-	r.at = int64(len(b))
+	r.first = int64(n) + int64(len(size))
+	r.at = r.first
 	return nil
 }
 
@@ -199,7 +216,7 @@ func (r *Reader) previousTagSize(want uint32) error {
 		return nil
 	}
 	err := r.look()
-	whole := err == nil && (isZero(r.head[:]) || isTagHead(r.head[:]))
+	whole := err == nil && (isZero(r.head[:]) || isTagHead(r.head[:], r.stream))
 	if !whole && r.ahead > 0 {
 		return fmt.Errorf("flv: PreviousTagSize is %d after a tag of %d bytes", got, want)
 	}
@@ -207,8 +224,11 @@ func (r *Reader) previousTagSize(want uint32) error {
 	return nil
 }
 
-// isTagHead reports whether b, the header of a tag, is of a type that is known, not encrypted, and of stream 0.
-func isTagHead(b []byte) bool { return isTagType(b[0]) && uint24(b[8:]) == 0 }
+// isTagHead reports whether b, the header of a tag, is of a type that writers use, not encrypted, and of that stream.
+func isTagHead(b []byte, stream uint32) bool {
+	const dataAMF3 = 15 // which is skipped
+	return (isTagType(b[0]) || b[0] == dataAMF3) && uint24(b[8:]) == stream
+}
 
 func isTagType(t uint8) bool { return t == TypeAudio || t == TypeVideo || t == TypeScript }
 
