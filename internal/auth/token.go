@@ -251,10 +251,12 @@ func (w *wire) set(name string, value json.RawMessage) bool {
 		n, err := strconv.ParseInt(string(value), 10, 64)
 		w.session = time.Duration(n) * time.Second
 		return err == nil && n > 0 && n <= maxSession
+	case "ip": // an empty one would bind the token to nothing, where a program of somebody's did not know the address
+		return json.Unmarshal(value, &w.ip) == nil && w.ip != ""
 	case "viewers":
 		return json.Unmarshal(value, &w.viewers) == nil && w.viewers > 0
 	}
-	to := map[string]*string{"act": &w.act, "app": &w.app, "room": &w.room, "ip": &w.ip, "iss": &w.iss, "aud": &w.aud}[name]
+	to := map[string]*string{"act": &w.act, "app": &w.app, "room": &w.room, "iss": &w.iss, "aud": &w.aud}[name]
 	return to == nil || len(value) > 0 && value[0] == '"' && json.Unmarshal(value, to) == nil
 }
 

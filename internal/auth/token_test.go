@@ -206,6 +206,8 @@ func TestTokens(t *testing.T) {
 		{"T10 address in IPv6", signWith(t, hs, hmacKey, good(with("ip", "::ffff:192.0.2.1"))), fine},
 		{"T10 other address", signWith(t, hs, hmacKey, good(with("ip", "192.0.2.2"))), wrongPlace},
 		{"T10 no address", signWith(t, hs, hmacKey, good(with("ip", "here"))), malformed},
+		{"T10 empty address", signWith(t, hs, hmacKey, good(with("ip", ""))), malformed},
+		{"T10 null address", signWith(t, hs, hmacKey, good(with("ip", nil))), malformed},
 		{"viewers", signWith(t, hs, hmacKey, good(with("viewers", 2))), fine},
 		{"no viewers", signWith(t, hs, hmacKey, good(with("viewers", 0))), malformed},
 		{"viewers of a wrong type", signWith(t, hs, hmacKey, good(with("viewers", "2"))), malformed},
