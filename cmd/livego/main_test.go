@@ -57,6 +57,7 @@ func TestCommands(t *testing.T) {
 		{"check-config --config_file utf16.yaml", nil, 2, "", "livego: utf16.yaml: the file is UTF-16: save it as UTF-8\n"},
 		{"check-config", []string{"LIVEGO_JWT_SECRET_FILE=secret"}, 0, good, ""},
 		{"token manage", []string{"LIVEGO_JWT_SECRET_FILE=secret"}, 0, "eyJ", ""},
+		{"token play live/movie --ip=", []string{"LIVEGO_TOKEN_SECRET_FILE=secret"}, 2, "", "livego: --ip is empty: name an address, or leave it out\n"},
 		{"check-config --jwt.secret 0123456789abcdef", nil, 0, good, "livego: warning: --jwt.secret " + visible + "LIVEGO_JWT_SECRET_FILE\n"},
 		{"check-config --redis_addr localhost:6379", nil, 0, good, ""},
 		{"check-config", []string{"LIVEGO_JWT_SECRET=0123456789abcdef"}, 0, good, ""},

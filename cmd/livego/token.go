@@ -30,7 +30,7 @@ func (c tokenPublishCmd) Run(e *env) error { return c.print(e, live.Publish) }
 type tokenStream struct {
 	Stream  string        `arg:"" help:"The stream, such as live/movie; live/* is every room of an app."`
 	For     time.Duration `default:"1h" help:"How long it is good. [1h]" placeholder:"DURATION"`
-	IP      string        `help:"The only address that it is good from."`
+	IP      *string       `help:"The only address that it is good from."`
 	Viewers int           `help:"How many may watch with it at a time."`
 	Once    bool          `help:"A token that is good one time."`
 	Session time.Duration `help:"How long a session that starts with it may last. [token.session]" placeholder:"DURATION"`
@@ -46,9 +46,15 @@ func (c tokenStream) print(e *env, action live.Action) error {
 	if !ok {
 		return &failure{exitUsage, errors.New("name the stream as app/room, such as live/movie")}
 	}
+	ip := ""
+	if c.IP != nil {
+		if ip = *c.IP; ip == "" { // of a script that does not know it: the token would be good from everywhere
+			return &failure{exitUsage, errors.New("--ip is empty: name an address, or leave it out")}
+		}
+	}
 	mint := auth.Mint{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge}
 	token, _, err := mint.Make(auth.Wish{
-		Action: action, App: app, Room: room, For: c.For, IP: c.IP, Viewers: c.Viewers, Once: c.Once, Session: c.Session, Signed: c.Signed,
+		Action: action, App: app, Room: room, For: c.For, IP: ip, Viewers: c.Viewers, Once: c.Once, Session: c.Session, Signed: c.Signed,
 	}, time.Now())
 	if err != nil {
 		return &failure{exitUsage, reason(err)}

@@ -30,7 +30,7 @@ type tokenInput struct {
 		App     string `json:"app" maxLength:"128"`
 		Room    string `json:"room" maxLength:"128" doc:"* is every room of the app."`
 		For     string `json:"for,omitempty" maxLength:"32" default:"1h" doc:"How long it is good: 90s, 30m, 12h."`
-		IP      string `json:"ip,omitempty" maxLength:"64" doc:"The only address that it is good from."`
+		IP      string `json:"ip,omitempty" minLength:"1" maxLength:"64" doc:"The only address that it is good from."`
 		Viewers int    `json:"viewers,omitempty" minimum:"0" maximum:"1000000" doc:"How many may watch with it at a time."`
 		Once    bool   `json:"once,omitempty" doc:"It is good one time."`
 		Session string `json:"session,omitempty" maxLength:"32" doc:"How long a session that starts with it may last: 90m, 12h. Absent: as token.session says."`

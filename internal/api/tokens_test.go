@@ -137,6 +137,7 @@ func TestTokensRefused(t *testing.T) {
 		"time backwards":       {play + `,"for":"-1h"}`, 400},
 		"longer than max_age":  {play + `,"for":"25h"}`, 400},
 		"bad address":          {play + `,"ip":"localhost"}`, 400},
+		"empty address":        {play + `,"ip":""}`, 400},
 		"address with a zone":  {play + `,"ip":"fe80::1%eth0"}`, 400},
 		"viewers below none":   {play + `,"viewers":-1}`, 400},
 		"viewers as a text":    {play + `,"viewers":"2"}`, 400},
