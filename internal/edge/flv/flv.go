@@ -301,7 +301,10 @@ func (s *Server) flushed(w http.ResponseWriter) sink {
 				p, left = p[n:], left-n
 			}
 		}
-		return rc.Flush()
+		if err := rc.Flush(); err != nil {
+			return err
+		}
+		return rc.SetWriteDeadline(time.Time{}) // it would end the stream while there is nothing to send
 	}
 	return sink{write: write, end: func() {}, close: func() {}}
 }

@@ -175,6 +175,33 @@ func TestSlowHTTP2(t *testing.T) {
 	}
 }
 
+// TestQuietHTTP2 has a stream pause for longer than a viewer by HTTP/2 may take nothing: as it has taken all, it stays.
+func TestQuietHTTP2(t *testing.T) {
+	const timeout = 100 * time.Millisecond
+	hub, srv := sceneWith(t, true, timeout)
+	p := publish(t, hub)
+	p.Write(video(0, "key", true))
+	p.Write(audio(0, "a"))
+	resp := get(t, srv, "GET", "/live/movie.flv")
+	r := flv.NewReader(resp.Body, 1<<20)
+	read := func(body string) {
+		t.Helper()
+		for {
+			tag, err := r.Next()
+			if err != nil {
+				t.Fatalf("before %q: %v", body, err)
+			}
+			if strings.HasSuffix(string(tag.Body), body) {
+				return
+			}
+		}
+	}
+	read("\x01a")
+	<-time.After(3 * timeout)
+	p.Write(video(time.Second, "later", false))
+	read("later")
+}
+
 // TestHTTP10 is for players that know no chunks: the end of the stream is that of the connection.
 func TestHTTP10(t *testing.T) {
 	hub, srv := scene(t, false)
