@@ -75,6 +75,16 @@ func (v *viewers) wait(ctx context.Context) {
 // ServeHTTP routes /{app}/{room}.flv, by HTTP and by WebSocket, /{app}/{room}.m3u8 and what the latter leads to. Media is for every
 // page of the web, without credentials.
 func (v *viewers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if _, own := w.(*front.Response); own { // the front sees to progress by itself
+		v.serve(w, r)
+		return
+	}
+	p := &patient{ResponseWriter: w, rc: http.NewResponseController(w), stall: v.stall}
+	v.serve(p, r)
+	p.finish()
+}
+
+func (v *viewers) serve(w http.ResponseWriter, r *http.Request) {
 	if client, claimed := v.proxies.Request(r); claimed {
 		done, err := v.assign(client)
 		if err != nil {
@@ -191,12 +201,10 @@ func (v *viewers) route(w http.ResponseWriter, r *http.Request) {
 		defer v.leave()
 		if r.ProtoMajor == 1 {
 			w = bare{w}
-		} else { // with HTTP/1 a viewer gets the connection itself
-			w = v.patiently(w)
 		}
 		v.flv.Serve(w, r, path[0], strings.TrimSuffix(path[1], ".flv"))
 	case len(path) == 2 && strings.HasSuffix(path[1], ".m3u8") && app.HLS, len(path) == 3 && app.HLS:
-		v.hls.ServeHTTP(v.patiently(w), r)
+		v.hls.ServeHTTP(w, r)
 	default:
 		http.Error(w, "nothing is here: watch at /APP/ROOM.flv or /APP/ROOM.m3u8", http.StatusNotFound)
 	}
@@ -209,43 +217,55 @@ const crossdomain = `<?xml version="1.0"?>
 </cross-domain-policy>
 `
 
-// patient lets an answer take as long as it takes while the client takes it, or until a deadline for all of it.
+// patient lets an answer take as long as it takes while the client takes it, or until a deadline for all of it. Whatever the answer is: a
+// client that asks and takes nothing would hold its connection, or the streams of one by HTTP/2, for ever.
 type patient struct {
 	http.ResponseWriter
 	rc    *http.ResponseController
 	stall time.Duration
 	until time.Time // zero: no deadline
+	taken bool      // the connection, by the handler
 }
 
-// patiently returns w for a viewer. The front sees to that by itself.
-func (v *viewers) patiently(w http.ResponseWriter) http.ResponseWriter {
-	if _, own := w.(*front.Response); own {
-		return w
-	}
-	return &patient{ResponseWriter: w, rc: http.NewResponseController(w), stall: v.stall}
-}
-
-// SetWriteDeadline has the client take all of the answer by t, whatever its progress.
+// SetWriteDeadline has the client take all of the answer by t, whatever its progress. The zero time is for an answer that goes on later.
 func (p *patient) SetWriteDeadline(t time.Time) error {
 	p.until = t
-	return nil
+	return p.rc.SetWriteDeadline(t)
 }
 
 func (p *patient) Write(b []byte) (int, error) {
 	const piece = 64 << 10 // small enough that a viewer on a line of 64 kbit/s shows progress
 	total := 0
 	for {
-		deadline := time.Now().Add(p.stall)
-		if !p.until.IsZero() && p.until.Before(deadline) {
-			deadline = p.until
-		}
-		_ = p.rc.SetWriteDeadline(deadline)
+		p.allow()
 		n, err := p.ResponseWriter.Write(b[:min(piece, len(b))])
 		total += n
 		if b = b[n:]; err != nil || len(b) == 0 {
 			return total, err
 		}
 	}
+}
+
+// allow gives the client time to take something.
+func (p *patient) allow() {
+	deadline := time.Now().Add(p.stall)
+	if !p.until.IsZero() && p.until.Before(deadline) {
+		deadline = p.until
+	}
+	_ = p.rc.SetWriteDeadline(deadline) // of a connection that fails anyway
+}
+
+// finish gives the client time to take what net/http sends after the handler.
+func (p *patient) finish() {
+	if !p.taken {
+		p.allow()
+	}
+}
+
+// Hijack implements http.Hijacker.
+func (p *patient) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	p.taken = true
+	return p.rc.Hijack()
 }
 
 // Unwrap is for http.ResponseController.

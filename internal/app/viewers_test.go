@@ -4,12 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
 	"strings"
 	"sync"
@@ -96,7 +98,7 @@ func TestPreflight(t *testing.T) {
 
 // TestViewersBodyNeverComes has requests announce a body and send none: they are answered, and the connection is closed.
 func TestViewersBodyNeverComes(t *testing.T) {
-	srv := httptest.NewServer(new(viewers))
+	srv := httptest.NewServer(&viewers{stall: 10 * time.Second})
 	t.Cleanup(srv.Close)
 	for _, method := range []string{"GET", "POST", "OPTIONS"} {
 		t.Run(method, func(t *testing.T) {
@@ -116,6 +118,35 @@ func TestViewersBodyNeverComes(t *testing.T) {
 			}
 			if _, err := io.Copy(io.Discard, br); err != nil {
 				t.Errorf("the connection stays: %v", err)
+			}
+		})
+	}
+}
+
+// TestViewersTakeNothing has clients ask for what is short, again and again, and take no answer: each is closed.
+func TestViewersTakeNothing(t *testing.T) {
+	v := &viewers{stall: 100 * time.Millisecond, apps: map[string]config.App{"live": {Name: "live", HLS: true}}}
+	for _, request := range []string{
+		"GET /nothing HTTP/1.1", "GET /crossdomain.xml HTTP/1.1", "HEAD /nothing HTTP/1.1", "OPTIONS /live/movie.flv HTTP/1.1", "GET /x/movie.flv HTTP/1.1",
+	} {
+		t.Run(request, func(t *testing.T) {
+			t.Parallel()
+			addr := start(t, &http.Server{Handler: v, ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+				_ = c.(*net.TCPConn).SetWriteBuffer(16 << 10)
+				return ctx
+			}})
+			c, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+			many := []byte(strings.Repeat(request+"\r\nHost: localhost\r\n\r\n", 1000))
+			for err == nil {
+				_, err = c.Write(many)
+			}
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error("the connection stays")
 			}
 		})
 	}
