@@ -3,6 +3,8 @@
 package codec
 
 import (
+	"time"
+
 	"livego/internal/codec/aac"
 	"livego/internal/codec/ac3"
 	"livego/internal/codec/av1"
@@ -109,6 +111,19 @@ func Clean(t *media.Track, lengthSize int, payload []byte) (clean []byte, damage
 		return keep
 	})
 	return clean, damaged, err
+}
+
+// Cut cuts the first frame off payload, of codec c, where that is several frames: AAC behind headers of ADTS. duration is that of the frame.
+// rest is nil where payload is one frame.
+func Cut(c media.Codec, payload []byte) (frame, rest []byte, duration time.Duration) {
+	if c != media.AAC {
+		return payload, nil, 0
+	}
+	h, frame, rest, ok := aac.CutADTS(payload)
+	if !ok {
+		return payload, nil, 0
+	}
+	return frame, rest, 1024 * time.Second / time.Duration(h.SampleRate)
 }
 
 // CleanConfig returns a configuration of c in the form of media.Track.Config where it comes in another that

@@ -118,15 +118,24 @@ func (d *Demuxer) Message(typ uint8, timestamp uint32, body []byte, arrived time
 	d.skipped(k, 0, bad)
 	defer clear(d.packets)
 	for _, p := range d.packets {
-		f, err := d.packet(k, p, timestamp, arrived)
-		switch {
-		case errors.Is(err, ErrFlood):
-			return d.frames, err
-		case err != nil:
-			d.skipped(k, p.id, err)
-			bad = err
+		for more := true; more; {
+			one := p
+			if one.what == frame {
+				var duration time.Duration
+				one.data, p.data, duration = codec.Cut(p.codec, p.data)
+				p.offset += duration
+			}
+			more = one.what == frame && p.data != nil
+			f, err := d.packet(k, one, timestamp, arrived)
+			switch {
+			case errors.Is(err, ErrFlood):
+				return d.frames, err
+			case err != nil:
+				d.skipped(k, p.id, err)
+				bad = err
+			}
+			d.add(f)
 		}
-		d.add(f)
 	}
 	return d.frames, bad
 }
