@@ -410,3 +410,58 @@ func TestHookAnswers(t *testing.T) {
 		return nil
 	})
 }
+
+// TestMadeUpRoomsHoldUpNoEncoder has viewers from four addresses ask for rooms that are made up while the program that is asked about
+// viewers does not answer: an encoder, about which another is asked, publishes at once, and a viewer from a fifth address is asked about.
+func TestMadeUpRoomsHoldUpNoEncoder(t *testing.T) {
+	t.Parallel()
+	hang := make(chan struct{})
+	asked := make(chan struct{}, 1000)
+	named := make(chan struct{}, 1)
+	program := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body := make([]byte, 4096)
+		n, _ := r.Body.Read(body)
+		switch {
+		case r.URL.Path == "/publish":
+			fmt.Fprint(w, `{"allow":true}`)
+			return
+		case strings.Contains(string(body[:n]), `"room":"real"`):
+			named <- struct{}{}
+		default:
+			asked <- struct{}{}
+		}
+		<-hang
+	}))
+	defer program.Close()
+	defer close(hang)
+	s := start(t, "--hook.on_publish="+program.URL+"/publish", "--hook.on_play="+program.URL+"/play",
+		"--hook.secret=a secret that signs the hooks of a test", "--hook.timeout=30s")
+	for i := range 4 {
+		for j := range 40 {
+			s.raw(t, fmt.Sprintf("127.0.0.%d", 2+i), "hls_addr", fmt.Sprintf("GET /live/made-up-%d-%d.m3u8 HTTP/1.1\r\nHost: h\r\n\r\n", i, j))
+		}
+	}
+	await := func(what string, told <-chan struct{}) {
+		t.Helper()
+		select {
+		case <-told:
+		case <-time.After(patience):
+			t.Fatalf("%s: the program was not asked", what)
+		}
+	}
+	for range 48 { // 64 less what is left for others
+		await("made-up rooms", asked)
+	}
+	p := s.dial(t)
+	p.advance(connected)
+	began := rig.StartWatch()
+	p.publish(p.pushKey())
+	if m := p.await("onStatus", "NetStream.Publish."); !strings.Contains(string(m.Payload), "NetStream.Publish.Start") {
+		t.Errorf("the encoder is told %q", m.Payload)
+	}
+	if began.Over(prompt) {
+		t.Errorf("the encoder waited for more than %v", prompt)
+	}
+	s.raw(t, "127.0.0.9", "hls_addr", "GET /live/real.m3u8 HTTP/1.1\r\nHost: h\r\n\r\n")
+	await("a viewer from elsewhere", named)
+}
