@@ -23,7 +23,7 @@ type keysCmd struct {
 	List        keysListCmd        `cmd:"" help:"List the keys, without their secrets."`
 	Make        keysMakeCmd        `cmd:"" help:"Make a further key of a room, and print it."`
 	Reset       keysResetCmd       `cmd:"" help:"Give a room a new default key, and print it."`
-	Revoke      keysRevokeCmd      `cmd:"" help:"Revoke a key, or all of a room. Who publishes with it is disconnected."`
+	Revoke      keysRevokeCmd      `cmd:"" help:"Revoke a key, or all of a room. A publisher that uses it is disconnected."`
 	EndSessions keysEndSessionsCmd `cmd:"" help:"Disconnect all viewers of a room. To watch a private room again they need a valid token."`
 	Export      keysExportCmd      `cmd:"" help:"Write every key, with its secret, to a file."`
 	Import      keysImportCmd      `cmd:"" help:"Store the keys of a file, or those that an earlier server left in a Redis."`

@@ -218,7 +218,7 @@ const crossdomain = `<?xml version="1.0"?>
 `
 
 // patient lets an answer take as long as it takes while the client takes it, or until a deadline for all of it. Whatever the answer is: a
-// client that asks and takes nothing would hold its connection, or the streams of one by HTTP/2, for ever.
+// client that asks and takes nothing would hold its connection, or the streams of one by HTTP/2, without end.
 type patient struct {
 	http.ResponseWriter
 	rc    *http.ResponseController

@@ -43,7 +43,7 @@ type ConnInfo struct {
 	Paced      bool            // of a publisher: its time stamps are of no use, and frames are paced by when they arrive
 	Skips      uint64          // of a viewer: how often it was moved to a newer keyframe
 	Delay      time.Duration   // of a viewer: newest DTS less the DTS last written to it, and as long as what the kernel holds lasts
-	Queued     int             // of a viewer: bytes that the kernel holds for him
+	Queued     int             // of a viewer: bytes that the kernel holds for it
 	Flushed    bool            // of a viewer: Delay is known
 
 	queued func() int
