@@ -109,6 +109,8 @@ func unitOf(word string) []byte {
 		return []byte{6, 5, 1, 0xAA, 0x80}
 	case "recovery":
 		return []byte{6, 6, 1, 0xC4, 0x80}
+	case "prefix":
+		return []byte{0x6E, 0x40, 0x80, 0x0F}
 	case "filler":
 		return []byte{12, 0xFF, 0x80}
 	case "B": // of a data partition
@@ -200,6 +202,10 @@ var joinRows = []struct {
 	{name: "data partitions", in: []string{"0 I0", "40 P0f1", "40 B", "40 P150f1", "40 B", "80 P0f2", "80 B"}, want: []string{"0 I0", "40 P0f1", "40 B P150f1 B", "80 P0f2 B"}},
 	{name: "filler behind a picture", in: []string{"0 I0", "0 I150", "0 filler", "40 P0f1", "40 filler", "40 unspecified"}, want: []string{"0 I0 I150 filler", "40 P0f1 filler unspecified"}},
 	{name: "filler of an encoder that sends whole pictures", in: []string{"0 I0", "40 P0f1", "40 filler", "80 P0f2"}, want: []string{"0 I0", "40 P0f1", "80 filler P0f2"}},
+	{name: "prefixes of slices", in: []string{"0 prefix I0", "0 prefix I150", "40 prefix P0f1", "40 prefix P150f1", "40 prefix P0f2"},
+		want: []string{"0 prefix I0 prefix I150", "40 prefix P0f1 prefix P150f1", "40 prefix P0f2"}},
+	{name: "prefixes of slices, one message a NAL unit", in: []string{"0 prefix", "0 I0", "0 prefix", "0 I150", "40 prefix", "40 P0f1", "40 prefix", "40 P150f1"},
+		want: []string{"0 prefix I0 prefix I150", "40 prefix P0f1 prefix P150f1"}},
 	{name: "audio within a picture", in: []string{"0 I0", "0 I150", "40 P0f1", "audio", "40 P150f1", "40 P225f1", "80 P0f2"},
 		want: []string{"0 I0 I150", "40 P0f1", "audio", "40 P150f1 P225f1", "80 P0f2"}},
 	{name: "audio before a picture", in: []string{"0 SPS", "0 PPS", "audio", "0 I0"}, want: []string{"audio", "0 SPS PPS I0"}},

@@ -181,8 +181,8 @@ func IsSlice(unit []byte) (slice, header bool) {
 }
 
 // StartsAccessUnit reports whether a NAL unit that is no slice begins an access unit when it comes after a slice (ITU-T H.264 clause
-// 7.4.1.2.3).
+// 7.4.1.2.3). A prefix NAL unit, of type 14, does so only where the slice behind it is of another picture: each slice may have one.
 func StartsAccessUnit(unit []byte) bool {
 	t := Type(unit)
-	return TypeSEI <= t && t <= TypeAUD || 14 <= t && t <= 18
+	return TypeSEI <= t && t <= TypeAUD || 15 <= t && t <= 18
 }
