@@ -27,6 +27,10 @@ const maxURL = 4 << 10
 // of it before it closes, and would wait for ever for a sender who does not send.
 const bodyWait = time.Second
 
+// maxStreams is how many requests of one connection by HTTP/2 are under way at a time: the least that RFC 9113 section 5.1.2 recommends.
+// Each may hold its header in memory while the client takes no answer.
+const maxStreams = 100
+
 // viewers is the one handler behind every viewers' listener.
 type viewers struct {
 	flv     *edgeflv.Server
@@ -289,7 +293,7 @@ func (a *App) frontServer(l listener) *front.Server {
 func (a *App) viewerServer() *http.Server {
 	srv := a.server(a.viewers)
 	srv.DisableGeneralOptionsHandler = true
-	srv.HTTP2 = &http.HTTP2Config{WriteByteTimeout: a.cfg.WriteTimeout}
+	srv.HTTP2.WriteByteTimeout = a.cfg.WriteTimeout
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
 		netx.BoundUnsent(c, netx.MaxUnsent)
 		return netx.WithConn(ctx, c)
@@ -337,6 +341,7 @@ func (a *App) server(h http.Handler) *http.Server {
 		ReadHeaderTimeout: a.cfg.HeaderTimeout,
 		IdleTimeout:       a.cfg.IdleTimeout,
 		MaxHeaderBytes:    16<<10 - 4096, // net/http adds 4 KiB of slack
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 }

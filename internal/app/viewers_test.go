@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -149,6 +150,38 @@ func TestViewersTakeNothing(t *testing.T) {
 				t.Error("the connection stays")
 			}
 		})
+	}
+}
+
+// TestHTTP2Streams is how many requests a connection by HTTP/2 may have under way, as the server says in its first frame.
+func TestHTTP2Streams(t *testing.T) {
+	a := &App{log: slog.New(slog.DiscardHandler), viewers: new(viewers)}
+	for name, own := range map[string]*http.Server{"viewers": a.viewerServer(), "operator": a.apiServer()} {
+		srv := httptest.NewUnstartedServer(nil)
+		srv.Config, srv.EnableHTTP2 = own, true
+		srv.StartTLS()
+		defer srv.Close()
+		c, err := tls.Dial("tcp", srv.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+		if _, err := io.WriteString(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00"); err != nil {
+			t.Fatal(err)
+		}
+		var head [9]byte // length, type 4 of SETTINGS, flags, stream
+		if _, err := io.ReadFull(c, head[:]); err != nil || head[3] != 4 {
+			t.Fatalf("%s: frame %x, %v", name, head, err)
+		}
+		settings := make([]byte, head[2])
+		if _, err := io.ReadFull(c, settings); err != nil {
+			t.Fatal(err)
+		}
+		const maxConcurrentStreams = "\x00\x03\x00\x00\x00\x64"
+		if !bytes.Contains(settings, []byte(maxConcurrentStreams)) {
+			t.Errorf("%s: settings %x", name, settings)
+		}
 	}
 }
 
