@@ -100,20 +100,22 @@ func setsOf(payload []byte, isSet func(unit []byte) bool) (sets []byte) {
 }
 
 func fromADTS(t *media.Track, payload []byte, old *media.Track) (*media.Track, error) {
-	if old != nil {
-		return old, nil
-	}
 	h, ok := aac.WholeADTS(payload)
-	if !ok {
+	switch {
+	case !ok && old != nil:
+		return old, nil
+	case !ok:
 		return nil, errors.New("AAC without a configuration")
 	}
 	var err error
 	if t.Config, err = h.Config(payload[h.HeaderLength:]); err != nil {
-		return nil, err
+		return old, err
 	}
-	_, err = Describe(t)
-	if err != nil {
-		return nil, err
+	if old != nil && string(t.Config) == string(old.Config) {
+		return old, nil
+	}
+	if _, err = Describe(t); err != nil {
+		return old, err
 	}
 	return t, nil
 }

@@ -89,7 +89,7 @@ type current struct {
 	track      *media.Track
 	lengthSize int    // of NAL units, for H.264 and HEVC
 	colors     []byte // Track.Colors
-	inBand     bool   // the parameter sets of H.264 and HEVC come in frames alone
+	inBand     bool   // the configuration comes in frames alone: in parameter sets of H.264 and HEVC, or headers of ADTS
 }
 
 // Message takes one message: its type (8, 9 or 18), its time stamp in milliseconds and its body, which it takes ownership of.
@@ -339,8 +339,8 @@ func (d *Demuxer) prepare(k media.Kind, cur *current, p packet, arrived time.Tim
 	if known {
 		old = cur.track
 	}
-	from, lengthSize, inBand := codec.FromFrame, 0, codec.HasParameterSets(p.codec)
-	if inBand {
+	from, lengthSize := codec.FromFrame, 0
+	if codec.HasParameterSets(p.codec) {
 		from, lengthSize = codec.FromParameterSets, builtLengthSize
 	}
 	t, err := from(p.track(k), p.data, old)
@@ -358,7 +358,7 @@ func (d *Demuxer) prepare(k media.Kind, cur *current, p packet, arrived time.Tim
 	if err := d.adopt(cur, t, p.id, lengthSize, arrived); err != nil {
 		return err
 	}
-	cur.inBand = inBand
+	cur.inBand = codec.NeedsConfig(p.codec)
 	return nil
 }
 
