@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -236,6 +237,10 @@ func statisticsUnderChurn(t *testing.T, s *target) {
 			p := s.dial(t)
 			p.room = "churn"
 			p.advance(publishing)
+			// The room is free again when the server has hung up.
+			p.NC.(*net.TCPConn).CloseWrite()
+			p.NC.SetReadDeadline(time.Now().Add(patience))
+			io.Copy(io.Discard, p.NC)
 			p.NC.Close()
 		}
 	}()
