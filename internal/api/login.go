@@ -31,6 +31,7 @@ func isPage(p string) bool {
 // loginData is what the form shows.
 type loginData struct {
 	pageData
+	Root  string // leads from the page to /, also where a proxy serves that below a path of its own
 	Next  string // the path to go to
 	Hint  string // why a credential is needed, where it is not plain
 	Wrong string // why the last attempt failed
@@ -41,6 +42,7 @@ type loginData struct {
 func (s *server) writeLogin(w http.ResponseWriter, r *http.Request, d loginData) {
 	ip, _ := netip.ParseAddr(hostname(r.Host))
 	d.pageData = pageData{CSS: s.page.css, Icon: s.page.icon, Version: s.Version}
+	d.Root = "./" + strings.Repeat("../", strings.Count(r.URL.Path, "/")-1)
 	d.Plain = scheme(r) == "http" && hostname(r.Host) != "localhost" && !ip.IsLoopback()
 	s.writePage(w, r, s.page.login, http.StatusForbidden, d)
 }
@@ -48,7 +50,7 @@ func (s *server) writeLogin(w http.ResponseWriter, r *http.Request, d loginData)
 // serveLogin opens a session for the credential of a form, and leads back to where the form was shown.
 func (s *server) serveLogin(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead { // a page that is loaded again after a failure
-		http.Redirect(w, r, "/", http.StatusSeeOther)
+		redirect(w, "/")
 		return
 	}
 	args, err := s.form(w, r)
@@ -68,13 +70,19 @@ func (s *server) serveLogin(w http.ResponseWriter, r *http.Request) {
 	}
 	s.Log.Info("operator logged in", "role", session.Rights.String(), "remote", r.RemoteAddr)
 	s.setCookie(w, r, session.ID, time.Until(session.Expires))
-	http.Redirect(w, r, (&url.URL{Path: next}).String(), http.StatusSeeOther)
+	redirect(w, next)
+}
+
+// redirect leads a browser from /login or /logout to a path of ours, as seen from there: a proxy may serve all this below a path of its own.
+func redirect(w http.ResponseWriter, path string) {
+	w.Header().Set("Location", "."+(&url.URL{Path: path}).EscapedPath())
+	w.WriteHeader(http.StatusSeeOther)
 }
 
 // serveLogout ends the session that the request comes with.
 func (s *server) serveLogout(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
-		http.Redirect(w, r, "/", http.StatusSeeOther)
+		redirect(w, "/")
 		return
 	}
 	args, err := s.form(w, r)
@@ -86,7 +94,7 @@ func (s *server) serveLogout(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.setCookie(w, r, "", -time.Second)
-	http.Redirect(w, r, "/", http.StatusSeeOther)
+	redirect(w, "/")
 }
 
 // form returns the fields of a form that was sent by POST.

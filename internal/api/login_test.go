@@ -23,21 +23,24 @@ func TestLoginForm(t *testing.T) {
 	s, _ := guarded(t)
 	for _, c := range []struct {
 		target, accept string
-		want           bool
+		want           string // as what the page leads to /login; "" for no form
 	}{
-		{"/", asBrowser, true},
-		{"/statics/", asBrowser, true},
-		{"/debug/pprof/", asBrowser, true},
-		{"/", "Accept: */*", false},
-		{"/control/get?room=movie", asBrowser, false},
-		{"/stat/livestat", asBrowser, false},
-		{"/api/v1/keys", asBrowser, false},
-		{"/nothing", asBrowser, false},
-		{"/healthz", asBrowser, false},
+		{"/", asBrowser, "./login"},
+		{"/statics/", asBrowser, "./../login"},
+		{"/statics/a/b.html", asBrowser, "./../../login"},
+		{"/debug/pprof/", asBrowser, "./../../login"},
+		{"/", "Accept: */*", ""},
+		{"/control/get?room=movie", asBrowser, ""},
+		{"/stat/livestat", asBrowser, ""},
+		{"/api/v1/keys", asBrowser, ""},
+		{"/nothing", asBrowser, ""},
+		{"/healthz", asBrowser, ""},
 	} {
 		w := s.get(c.target, fromOutside, publicHost, c.accept)
-		if got := strings.Contains(w.Body.String(), `action="/login"`); got != c.want || c.target != "/healthz" && w.Code/100 != 4 {
-			t.Errorf("%s: status %d, form: %v", c.target, w.Code, got)
+		_, form, _ := strings.Cut(w.Body.String(), `<form action="`)
+		got, _, _ := strings.Cut(form, `"`)
+		if got != c.want || c.target != "/healthz" && w.Code/100 != 4 {
+			t.Errorf("%s: status %d, form to %q", c.target, w.Code, got)
 		}
 	}
 	w := s.get("/", fromOutside, publicHost, asBrowser, "Sec-Fetch-Site: cross-site")
@@ -65,7 +68,7 @@ func TestLogin(t *testing.T) {
 		return w.Code, cookie, w.Header().Get("Location")
 	}
 	status, cookie, location := post("/login", url.Values{"credential": {" " + token + "\n"}, "next": {"/statics/"}}.Encode())
-	if status != 303 || location != "/statics/" {
+	if status != 303 || location != "./statics/" {
 		t.Fatalf("login: status %d to %s", status, location)
 	}
 	pattern := `^` + auth.SessionCookie + `=[0-9A-Za-z]{48}; Path=/; Max-Age=\d+; HttpOnly; SameSite=Strict$`
@@ -77,7 +80,7 @@ func TestLogin(t *testing.T) {
 	page := s.get("/", fromOutside, publicHost, sent)
 	wantStatus(t, page, 200)
 	csrf := regexp.MustCompile(`<meta name="csrf-token" content="([0-9A-Za-z]{48})">`).FindStringSubmatch(page.Body.String())
-	if csrf == nil || !strings.Contains(page.Body.String(), `action="/logout"`) || strings.Contains(page.Body.String(), token) {
+	if csrf == nil || !strings.Contains(page.Body.String(), `action="logout"`) || strings.Contains(page.Body.String(), token) {
 		t.Fatalf("the page: %s", page.Body)
 	}
 	wantStatus(t, s.get("/stat/livestat", fromOutside, publicHost, sent), 200)
@@ -91,7 +94,7 @@ func TestLogin(t *testing.T) {
 		t.Errorf("logout without the token: %d", status)
 	}
 	status, cookie, location = post("/logout", "csrf_token="+csrf[1], sent)
-	if status != 303 || location != "/" || !strings.Contains(cookie, "Max-Age=0") {
+	if status != 303 || location != "./" || !strings.Contains(cookie, "Max-Age=0") {
 		t.Errorf("logout: status %d to %s, %s", status, location, cookie)
 	}
 	wantStatus(t, s.get("/stat/livestat", fromOutside, publicHost, sent), 403)
@@ -104,7 +107,7 @@ func TestLogin(t *testing.T) {
 		"elsewhere": "https://attacker.tld/", "no scheme": "//attacker.tld/", "backslash": `/\attacker.tld`, "api": "/control/delete?room=movie", "climb": "/statics/../control/get",
 		"header": "/statics/\r\nX: y", "none": "",
 	} {
-		if status, _, location := post("/login", url.Values{"credential": {token}, "next": {next}}.Encode()); status != 303 || location != "/" {
+		if status, _, location := post("/login", url.Values{"credential": {token}, "next": {next}}.Encode()); status != 303 || location != "./" {
 			t.Errorf("next %s: status %d to %s", name, status, location)
 		}
 	}

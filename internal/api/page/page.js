@@ -39,7 +39,7 @@ async function show(element, path, headers, body, text) {
 
 document.getElementById("key")?.addEventListener("submit", (event) => {
   event.preventDefault();
-  show(document.getElementById("shown"), "/control/get", {}, new URLSearchParams(new FormData(event.target)), (_, said) => said.data);
+  show(document.getElementById("shown"), "control/get", {}, new URLSearchParams(new FormData(event.target)), (_, said) => said.data);
 });
 
 document.getElementById("token")?.addEventListener("submit", (event) => {
@@ -48,6 +48,6 @@ document.getElementById("token")?.addEventListener("submit", (event) => {
   const [app, room] = form.get("stream").split("/");
   const wish = { action: form.get("action"), app, room, for: form.get("for"), once: form.has("once") };
   if (form.get("viewers") && wish.action === "play") wish.viewers = Number(form.get("viewers"));
-  show(document.getElementById("made"), "/api/v1/tokens", { "Content-Type": "application/json" }, JSON.stringify(wish),
+  show(document.getElementById("made"), "api/v1/tokens", { "Content-Type": "application/json" }, JSON.stringify(wish),
     (ok, said) => ok ? [said.token, ...said.urls].join("\n\n") : said.detail);
 });
