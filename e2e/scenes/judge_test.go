@@ -6,6 +6,7 @@ import (
 	"crypto/md5"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,7 +36,11 @@ func (sc *scene) judgeViewer(v *viewer) {
 		if err := follows(v, k, got.Of(k)); err != nil {
 			sc.t.Errorf("%v: %s: %v", v, k, err)
 		}
-		if err := steady(got.Of(k), cmp.Or(sc.gap, 250*time.Millisecond)); err != nil {
+		most := cmp.Or(sc.gap, 250*time.Millisecond)
+		if sc.arrivals {
+			most += sc.pause()
+		}
+		if err := steady(got.Of(k), most); err != nil {
 			sc.t.Errorf("%v: %s: %v", v, k, err)
 		}
 	}
@@ -90,6 +95,16 @@ func span(s essence.Stream) time.Duration {
 	return high - low
 }
 
+// pause returns the longest time between two frames that were sent.
+func (sc *scene) pause() (longest time.Duration) {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	for i := 1; i < len(sc.log); i++ {
+		longest = max(longest, sc.log[i].at.Sub(sc.log[i-1].at))
+	}
+	return longest
+}
+
 // steady checks that time does not go back, nor forward by more than most.
 func steady(s essence.Stream, most time.Duration) error {
 	for i := 1; i < len(s); i++ {
@@ -137,44 +152,65 @@ func (sc *scene) follows(v *viewer, k essence.Kind, got essence.Stream) error {
 	return nil
 }
 
+// A place is where an encoder sent a frame: so many frames of its kind after its first.
+type place struct {
+	by  *encoder
+	n   int
+	key bool
+}
+
 // switched checks that got is what one encoder sent, then what the other did, and so on, each piece without a frame missing and from a
-// keyframe on.
+// keyframe on. Encoders may send the same clip, so a frame alone does not tell who sent it: there must be one reading of all of got.
 func (sc *scene) switched(v *viewer, k essence.Kind, got essence.Stream) error {
-	type place struct {
-		by  *encoder
-		n   int
-		key bool
+	places := sc.places(k)
+	type reading struct {
+		last     place
+		switches int
 	}
-	places, count := map[string]place{}, map[*encoder]int{}
-	sc.mu.Lock()
-	for _, s := range sc.log {
-		if s.unit.Kind == k {
-			p := place{s.by, count[s.by], s.unit.Key}
-			places[s.unit.Sum], places[s.essence.Sum] = p, p
-			count[s.by]++
-		}
-	}
-	sc.mu.Unlock()
-	var last place
-	switches := -1
+	readings := map[reading]bool{{switches: -1}: true}
 	for i, u := range got {
-		p, ok := places[u.Sum]
-		switch {
-		case !ok:
-			return fmt.Errorf("number %d of %d was not sent: %v", i, len(got), u)
-		case p.by != last.by && !p.key:
-			return fmt.Errorf("number %d of %d is of another encoder, and no keyframe: %v", i, len(got), u)
-		case p.by != last.by:
-			switches++
-		case p.n != last.n+1:
-			return fmt.Errorf("number %d of %d follows number %d of its encoder and is number %d: %v", i, len(got), last.n, p.n, u)
+		next := map[reading]bool{}
+		for r := range readings {
+			for _, p := range places[u.Sum] {
+				switch {
+				case p.by == r.last.by && p.n == r.last.n+1:
+					next[reading{p, r.switches}] = true
+				case p.by != r.last.by && p.key && r.switches < sc.switches:
+					next[reading{p, r.switches + 1}] = true
+				}
+			}
 		}
-		last = p
+		if len(next) == 0 {
+			return fmt.Errorf("number %d of %d goes on with nothing that was sent, with at most %d switches: %v; it was sent as %v, the one "+
+				"before as %v", i, len(got), sc.switches, u, places[u.Sum], slices.Collect(maps.Keys(readings)))
+		}
+		readings = next
 	}
-	if switches != sc.switches {
-		return fmt.Errorf("%d switches, want %d", switches, sc.switches)
+	for r := range readings {
+		if r.switches == sc.switches {
+			return nil
+		}
 	}
-	return nil
+	return fmt.Errorf("want %d switches, read as %v", sc.switches, slices.Collect(maps.Keys(readings)))
+}
+
+// places returns where each frame of a kind was sent, by the sums in which it is seen.
+func (sc *scene) places(k essence.Kind) map[string][]place {
+	sc.mu.Lock()
+	defer sc.mu.Unlock()
+	places, count := map[string][]place{}, map[*encoder]int{}
+	for _, s := range sc.log {
+		if s.unit.Kind != k {
+			continue
+		}
+		p := place{s.by, count[s.by], s.unit.Key}
+		count[s.by]++
+		places[s.unit.Sum] = append(places[s.unit.Sum], p)
+		if s.essence.Sum != s.unit.Sum {
+			places[s.essence.Sum] = append(places[s.essence.Sum], p)
+		}
+	}
+	return places
 }
 
 // units returns what the viewer received, frame by frame.

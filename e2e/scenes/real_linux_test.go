@@ -12,19 +12,19 @@ import (
 	"livego/e2e/sample"
 )
 
-// freezes returns how long an encoder freezes, such that it is not lost by it and such that it is, and the settings for that.
-func freezes() (short, long time.Duration, more []string) {
+// moment returns how long an encoder freezes such that it is not lost by it, and the settings for that.
+func moment() (short time.Duration, more []string) {
 	if rig.Long() {
-		return 5 * time.Second, 15 * time.Second, []string{"--read_timeout=10s", "--publish_hold=20s"}
+		return 5 * time.Second, []string{"--read_timeout=10s", "--publish_hold=20s"}
 	}
-	return time.Second, 3 * time.Second, nil
+	return time.Second, nil
 }
 
 // TestRealEncoders has ffmpeg killed and frozen, and its network cut.
 func TestRealEncoders(t *testing.T) {
 	rig.Need(t, "ffmpeg")
 	t.Parallel()
-	short, long, more := freezes()
+	short, more := moment()
 	server := rig.Start(t, rig.Options{Plain: true, Flags: flags(more...)})
 	warmUp(t, server)
 	left := leftovers(server)
@@ -45,7 +45,9 @@ func TestRealEncoders(t *testing.T) {
 			{"frozen for long", func(sc *scene) {
 				sc.joins = 1
 				e := sc.ffmpeg(sc.s.RTMP(sc.key))
-				freeze(e, long)
+				e.Signal(syscall.SIGSTOP)
+				sc.awaitLost()
+				e.Signal(syscall.SIGCONT)
 				e.Wait(patience) // it finds its connection gone
 				sc.goOn(sc.ffmpegAgain())
 			}},
@@ -74,12 +76,7 @@ func TestNetworkIsCut(t *testing.T) {
 	url := fmt.Sprintf("rtmp://%s:%d/live/%s", link.here, port, sc.key)
 	e := sc.ffmpegBy(link, url)
 	link.set("down")
-	rig.Eventually(t, patience, "encoder lost", func() error {
-		if n := len(sc.s.Stat().Publishers); n > 0 {
-			return fmt.Errorf("%d publishers", n)
-		}
-		return nil
-	})
+	sc.awaitLost()
 	link.set("up")
 	e.Kill()
 	e.Wait(patience)
@@ -123,6 +120,20 @@ func (sc *scene) goOn(e *rig.Process) {
 	e.Wait(patience)
 }
 
+// awaitLost waits until the server has no encoder of the room any more.
+func (sc *scene) awaitLost() {
+	sc.t.Helper()
+	rig.Eventually(sc.t, patience, "encoder lost", func() error {
+		for _, p := range sc.s.Stat().Publishers {
+			if p.Key == "live/"+sc.room {
+				return fmt.Errorf("%s is published", p.Key)
+			}
+		}
+		return nil
+	})
+}
+
+// freeze stops e for so long.
 func freeze(e *rig.Process, d time.Duration) {
 	e.Signal(syscall.SIGSTOP)
 	timer := time.NewTimer(d)

@@ -231,7 +231,7 @@ func clockRows() []row {
 	// wild plays time stamps that say nothing: what counts is when frames come.
 	wild := func(stamp func(ms int64) int64) func(*scene) {
 		return func(sc *scene) {
-			sc.gap, sc.lasts, sc.mostJoins, sc.rough = 2*time.Second, 3*time.Second, 3, true
+			sc.gap, sc.lasts, sc.mostJoins, sc.rough, sc.arrivals = 2*time.Second, 3*time.Second, 3, true, true
 			sc.early()
 			e := sc.encodeWith(load(sc.t, sample.Small), stamp)
 			sc.flows(time.Second)
@@ -306,14 +306,14 @@ func trackRows() []row {
 			sc.viewers = append(sc.viewers[:n], segmented...)
 		}},
 		{"F12 audio comes late", func(sc *scene) {
-			sc.joins, sc.comeBack = 1, true
+			sc.joins, sc.comeBack = 1, true // the start waits no longer for it than track_wait
 			c := load(sc.t, sample.Small)
 			sc.audience("early", "rtmp", "hls", "ts")
 			ended := []*viewer{newViewer("flv", "who is ended"), newViewer("ws", "who is ended")}
 			for _, v := range ended {
 				sc.add(v)
 			}
-			e := sc.encode(c.without(func(it item) bool { return it.unit.Kind == essence.Audio && it.tag.Time < 2500 }))
+			e := sc.encode(c.without(func(it item) bool { return it.unit.Kind == essence.Audio && it.tag.Time < 6500 }))
 			for _, v := range ended {
 				v.wait(sc.t)
 			}
@@ -355,8 +355,8 @@ func trackRows() []row {
 	}
 }
 
-// viewerRows are about viewers who are not as the others, and who must not be noticed by them.
-func viewerRows() []row {
+// slowRows are about viewers that cannot take all of the stream, and must not be noticed by the others.
+func slowRows() []row {
 	const fewest = 60_000 // bytes a second, of a stream of four times as many
 	return []row{
 		{"F30 slow viewers", func(sc *scene) {
@@ -374,7 +374,7 @@ func viewerRows() []row {
 			for _, v := range slow {
 				v.tap.turn(fewest)
 			}
-			sc.flows(7 * time.Second)
+			sc.flows(10 * time.Second) // their delay grows to more than max_latency
 			for _, v := range slow {
 				v.tap.turn(wideOpen)
 			}
@@ -385,6 +385,12 @@ func viewerRows() []row {
 				sc.judgeSlow(v)
 			}
 		}},
+	}
+}
+
+// viewerRows are about viewers who are not as the others, and who must not be noticed by them.
+func viewerRows() []row {
+	return []row{
 		{"F32 half-open viewers", func(sc *scene) {
 			sc.early()
 			for _, proto := range all() {

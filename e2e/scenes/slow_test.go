@@ -57,11 +57,12 @@ func (sc *scene) delay(v *viewer) (late time.Duration, seen int) {
 func TestDelay(t *testing.T) {
 	rig.Need(t, "ffmpeg")
 	const (
-		most    = 3*time.Second + time.Second // as in flags
-		quarter = 62_500                      // bytes a second
+		latency = 5 * time.Second
+		most    = latency + time.Second
+		quarter = 62_500 // bytes a second
 	)
 	cert, key, pool := rig.Certificate(t)
-	server := rig.Start(t, rig.Options{Plain: true, Flags: flags("--enable_rtmps=true", "--enable_https=true", "--rtmps_cert="+cert, "--rtmps_key="+key)})
+	server := rig.Start(t, rig.Options{Plain: true, Flags: flags("--max_latency="+latency.String(), "--enable_rtmps=true", "--enable_https=true", "--rtmps_cert="+cert, "--rtmps_key="+key)})
 	warmUp(t, server)
 	left := leftovers(server)
 	t.Run("group", func(t *testing.T) {
@@ -87,7 +88,7 @@ func TestDelay(t *testing.T) {
 			v.tap.turn(quarter)
 		}
 		sc.viewers = fast
-		sc.flows(10 * time.Second)
+		sc.flows(12 * time.Second)
 		for _, v := range slow {
 			v.tap.turn(wideOpen)
 		}
@@ -130,13 +131,13 @@ type measured struct {
 // TestSlowAmongFast has a crowd of fast viewers measured alone, and with slow ones among them whose lines take 64 kbit/s: these are moved
 // on, and those do not notice.
 func TestSlowAmongFast(t *testing.T) {
-	fast, slow, lasts := 100, 10, 6*time.Second
+	fast, slow, lasts := 100, 10, 15*time.Second
 	if rig.Long() {
 		fast, slow, lasts = 1000, 100, 30*time.Second
 	} else {
 		t.Parallel()
 	}
-	s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--max_latency=1500ms"}})
+	s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--max_latency=5s"}})
 	alone := crowd(t, s, fast, 0, lasts)
 	among := crowd(t, s, fast, slow, lasts)
 	t.Logf("p99 of the fast ones: %.1f ms alone, %.1f ms among %d slow ones", alone.Latency.P99, among.Latency.P99, slow)
