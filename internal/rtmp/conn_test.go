@@ -283,20 +283,40 @@ func TestReadTimeout(t *testing.T) {
 	})
 }
 
-// TestStopped is row F90: a process that slept reads what was sent to it meanwhile, before it judges the sender.
+// TestStopped is row F90: a process that had no processor reads what was sent to it meanwhile, before it judges the sender.
 func TestStopped(t *testing.T) {
-	ends(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
-		published(t, s, c)
-		s.SetReadTimeout(10 * time.Second)
-		c.WriteMessage(Message{Type: TypeAudio, Payload: []byte("a")})
-		time.Sleep(30 * time.Second)
-		if _, err := s.ReadMessage(); err != nil {
-			t.Error(err)
-		}
-		if _, err := s.ReadMessage(); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Error(err)
-		}
-	})
+	for _, stopped := range []time.Duration{30 * time.Second, 10*time.Second + 200*time.Millisecond} {
+		ends(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
+			published(t, s, c)
+			s.SetReadTimeout(10 * time.Second)
+			c.WriteMessage(Message{Type: TypeAudio, Payload: []byte("a")})
+			time.Sleep(stopped)
+			if _, err := s.ReadMessage(); err != nil {
+				t.Errorf("stopped for %v: %v", stopped, err)
+			}
+			if _, err := s.ReadMessage(); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestBusy has each deadline noticed a little late, as on a machine that is always busy: a silent peer is ended all the same.
+func TestBusy(t *testing.T) {
+	limit := time.Unix(1000, 0)
+	s := &source{limit: limit}
+	if s.goesOn(limit.Add(lateness - 1)) {
+		t.Error("reads on after a deadline that was noticed in time")
+	}
+	if !s.goesOn(limit.Add(lateness)) {
+		t.Error("does not read on after a deadline that was noticed late")
+	}
+	if s.goesOn(s.limit.Add(lateness)) {
+		t.Error("reads on a second time")
+	}
+	if !s.goesOn(s.limit.Add(grace)) {
+		t.Error("does not read on after it was stopped in the time that it was given")
+	}
 }
 
 // TestGoodbyeLingers: who has said goodbye may hang up first, but not keep the connection.

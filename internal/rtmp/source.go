@@ -9,8 +9,11 @@ import (
 	"time"
 )
 
-// grace is how late a deadline is noticed at most when all goes well, and what is given after it was later.
-const grace = time.Second
+// A process that has a processor notices a deadline within lateness. After one that it noticed later, it reads on for grace.
+const (
+	lateness = 100 * time.Millisecond
+	grace    = time.Second
+)
 
 // A source is the reading side of a connection below its buffer. It counts, and it is where time is kept: a deadline that arriving bytes
 // don't move, and the wake-up for the next ping, without a timer or a goroutine a connection.
@@ -20,6 +23,7 @@ type source struct {
 	head   []byte    // what a former buffer still held
 	total  uint64    // bytes read from nc
 	limit  time.Time
+	given  time.Time     // the limit that was set for lack of a processor
 	tick   time.Duration // between calls of onTick; 0 for none
 	due    time.Time     // of the next tick
 	onTick func() error
@@ -62,16 +66,18 @@ func (s *source) Read(p []byte) (int, error) {
 }
 
 // goesOn tells whether a deadline that expired is not the end: when it was for the tick, or the limit has moved since. A limit
-// that is long past was missed by us - the process was stopped, the machine stalled - and not by the peer: what he sent
-// meanwhile is still to be read.
+// that is past for a while was missed by us - the process was stopped, or the machine is busy - and not by the peer: what it sent
+// meanwhile is still to be read. On a machine that is always busy that is done once for each limit.
 func (s *source) goesOn(now time.Time) bool {
 	if s.limit.IsZero() || now.Before(s.limit) {
 		return true
 	}
-	if now.Sub(s.limit) < grace {
+	late := now.Sub(s.limit)
+	if late < lateness || late < grace && s.limit.Equal(s.given) {
 		return false
 	}
 	s.limit = now.Add(grace)
+	s.given = s.limit
 	return true
 }
 
