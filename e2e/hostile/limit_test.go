@@ -138,9 +138,10 @@ func (s *target) guess(t *testing.T, from string) time.Duration {
 func TestTimeouts(t *testing.T) {
 	t.Parallel()
 	cert, key, _ := rig.Certificate(t)
-	s := start(t, "--handshake_timeout=1s", "--command_timeout=2s", "--read_timeout=2s", "--http_read_header_timeout=1s", "--http_idle_timeout=1s",
+	s := start(t, "--handshake_timeout=4s", "--command_timeout=6s", "--read_timeout=6s", "--http_read_header_timeout=4s", "--http_idle_timeout=4s",
 		"--enable_rtmps=true", "--rtmps_cert="+cert, "--rtmps_key="+key)
-	const most = time.Second // the shortest time-out
+	// Long enough for a busy machine to come to the stage from which a peer does not go on.
+	const most, longest = 4 * time.Second, 6 * time.Second // the shortest time-out, and the longest
 	for _, c := range []struct {
 		name, listener string
 		at             stage
@@ -170,7 +171,7 @@ func TestTimeouts(t *testing.T) {
 			stop := drip(p.NC, c.drip)
 			defer stop()
 			// Twice the longest time-out, and the rest for the machine.
-			p.NC.SetReadDeadline(time.Now().Add(2*2*time.Second + prompt))
+			p.NC.SetReadDeadline(time.Now().Add(2*longest + prompt))
 			var said bytes.Buffer
 			if _, err := io.Copy(&said, p.In.R); errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatal("the connection was not closed")
