@@ -161,7 +161,7 @@ func TestStream(t *testing.T) {
 
 // TestSlowHTTP2 has a viewer by HTTP/2 take a frame in longer than he may take nothing.
 func TestSlowHTTP2(t *testing.T) {
-	const timeout, size, piece = time.Second, 12 << 20, 1 << 20 // 4 MiB of it are on their way at once
+	const timeout, size, piece = 3 * time.Second, 12 << 20, 1 << 20 // 4 MiB of it are on their way at once
 	hub, srv := sceneWith(t, true, timeout)
 	p := publish(t, hub)
 	p.Write(video(0, strings.Repeat("x", size), true))
@@ -171,7 +171,7 @@ func TestSlowHTTP2(t *testing.T) {
 		if n, err := io.CopyN(io.Discard, resp.Body, piece); err != nil {
 			t.Fatalf("%d bytes, %v", n, err)
 		}
-		<-time.After(timeout / 4)
+		<-time.After(timeout / 6)
 	}
 }
 
