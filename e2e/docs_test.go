@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
@@ -50,7 +51,8 @@ func TestDocumentedSettings(t *testing.T) {
 		}
 	}
 	setting := regexp.MustCompile(`^[a-z]+(?:[_.][a-z]+)*(?:_[a-z]+)+(?:: .*)?$`) // "rtmp_addr", "gop_num: 1"
-	for _, name := range []string{"README.md", "README.zh.md", "docs/operating.md", "docs/watching.md", "docs/keys.md", "docs/upgrading.md"} {
+	for _, name := range []string{"README.md", "README.zh.md", "docs/operating.md", "docs/watching.md", "docs/keys.md", "docs/upgrading.md",
+		"docs/zh/upgrading.md"} {
 		for _, m := range codeWord.FindAllStringSubmatch(document(t, name), -1) {
 			key, _, _ := strings.Cut(m[1], ":")
 			if setting.MatchString(m[1]) && !slices.Contains(known, key) {
@@ -152,11 +154,53 @@ type fence struct {
 	stays  bool
 }
 
-// TestTranslation checks that both READMEs have the same commands.
+// translations are the pages that have a Chinese form, which says the same.
+var translations = map[string]string{
+	"README.md":         "README.zh.md",
+	"docs/upgrading.md": "docs/zh/upgrading.md",
+}
+
+// TestTranslation checks that both languages of a page have the same code blocks, headings of the same levels in the same order,
+// and the same tables: as many rows, and the same code in the first column.
 func TestTranslation(t *testing.T) {
 	t.Parallel()
-	en, zh := fences(document(t, "README.md")), fences(document(t, "README.zh.md"))
-	if len(en) == 0 || !slices.Equal(en, zh) {
-		t.Errorf("the commands of README.zh.md differ:\n%+v\nin README.md they are\n%+v", zh, en)
+	for en, zh := range translations {
+		t.Run(zh, func(t *testing.T) {
+			t.Parallel()
+			want, got := outlineOf(document(t, en)), outlineOf(document(t, zh))
+			if len(want) == 0 {
+				t.Fatalf("%s has no headings, code blocks or tables", en)
+			}
+			for i := range max(len(want), len(got)) {
+				if i >= len(want) || i >= len(got) || want[i] != got[i] {
+					t.Fatalf("%s and %s differ at part %d:\n%s\nin %s it is\n%s", zh, en, i+1, at(got, i), en, at(want, i))
+				}
+			}
+		})
 	}
+}
+
+func at(parts []string, i int) string {
+	if i < len(parts) {
+		return parts[i]
+	}
+	return "the end of the page"
+}
+
+// outlineOf returns what a translation of a document keeps, in order: the levels of its headings, its code blocks with the mark
+// before them, and of each row of its tables the number of cells and the code in the first one.
+func outlineOf(text string) (parts []string) {
+	element := regexp.MustCompile("(?ms)^(#+) |((?:^ *<!-- test[^\n]*\n)?^ *```.*?^ *```$)|^\\|([^\n]*)$")
+	for _, m := range element.FindAllStringSubmatch(text, -1) {
+		switch {
+		case m[1] != "":
+			parts = append(parts, "heading "+m[1])
+		case m[2] != "":
+			parts = append(parts, m[2])
+		default:
+			first, _, _ := strings.Cut(m[3], "|")
+			parts = append(parts, fmt.Sprintf("row of %d cells %q", strings.Count(m[3], "|"), codeWord.FindAllString(first, -1)))
+		}
+	}
+	return parts
 }
