@@ -52,7 +52,7 @@ func TestDocumentedSettings(t *testing.T) {
 	}
 	setting := regexp.MustCompile(`^[a-z]+(?:[_.][a-z]+)*(?:_[a-z]+)+(?:: .*)?$`) // "rtmp_addr", "gop_num: 1"
 	for _, name := range []string{"README.md", "README.zh.md", "docs/operating.md", "docs/watching.md", "docs/keys.md", "docs/upgrading.md",
-		"docs/zh/upgrading.md"} {
+		"docs/zh/watching.md", "docs/zh/upgrading.md"} {
 		for _, m := range codeWord.FindAllStringSubmatch(document(t, name), -1) {
 			key, _, _ := strings.Cut(m[1], ":")
 			if setting.MatchString(m[1]) && !slices.Contains(known, key) {
@@ -158,6 +158,7 @@ type fence struct {
 var translations = map[string]string{
 	"README.md":         "README.zh.md",
 	"docs/upgrading.md": "docs/zh/upgrading.md",
+	"docs/watching.md":  "docs/zh/watching.md",
 }
 
 // TestTranslation checks that both languages of a page have the same code blocks, headings of the same levels in the same order,
