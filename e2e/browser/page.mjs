@@ -1,5 +1,5 @@
 // Opens a page that plays streams in Chromium and prints how its players fare: a line of JSON now and then.
-// The libraries that the page loads from cdn.jsdelivr.net are those of node_modules. At SIGUSR2 the page
+// The libraries that the page loads from cdn.jsdelivr.net are those of node_modules. At SIGHUP the page
 // stands still for some seconds, as on a machine that is busy.
 //
 //   node page.mjs SHOTS URL
@@ -26,7 +26,7 @@ await page.route('https://cdn.jsdelivr.net/npm/*', (route) => {
   const [name] = route.request().url().split('/').pop().split('@')
   return route.fulfill({ path: require.resolve(libraries[name]), contentType: 'text/javascript' })
 })
-process.on('SIGUSR2', () => page.evaluate((ms) => { for (const end = Date.now() + ms; Date.now() < end; ); }, standsStill))
+process.on('SIGHUP', () => page.evaluate((ms) => { for (const end = Date.now() + ms; Date.now() < end; ); }, standsStill))
 await page.goto(url)
 await page.evaluate(() => { window.players = [...document.querySelectorAll('video')].map((video) => ({ url: video.id, video })) })
 for (let n = 0; ; n++) {

@@ -80,7 +80,7 @@ func TestPlayerPage(t *testing.T) {
 	e := encode()
 	p := openPage(t, s, "movie")
 	awaitNear(p, "playing")
-	p.Signal(syscall.SIGUSR2)
+	p.Signal(syscall.SIGHUP)
 	p.await("a stall", func(_ int, s state) bool {
 		picture, _ := s.behind()
 		return picture > 3*time.Second
