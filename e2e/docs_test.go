@@ -52,7 +52,7 @@ func TestDocumentedSettings(t *testing.T) {
 	}
 	setting := regexp.MustCompile(`^[a-z]+(?:[_.][a-z]+)*(?:_[a-z]+)+(?:: .*)?$`) // "rtmp_addr", "gop_num: 1"
 	for _, name := range []string{"README.md", "README.zh.md", "docs/operating.md", "docs/watching.md", "docs/keys.md", "docs/upgrading.md",
-		"docs/zh/watching.md", "docs/zh/upgrading.md"} {
+		"docs/zh/watching.md", "docs/zh/upgrading.md", "docs/glossary.md"} {
 		for _, m := range codeWord.FindAllStringSubmatch(document(t, name), -1) {
 			key, _, _ := strings.Cut(m[1], ":")
 			if setting.MatchString(m[1]) && !slices.Contains(known, key) {
