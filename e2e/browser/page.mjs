@@ -16,6 +16,7 @@ const require = createRequire(import.meta.url)
 const browser = await chromium.launch({
   executablePath: '/usr/bin/chromium',
   args: ['--no-sandbox', '--autoplay-policy=no-user-gesture-required', '--disable-dev-shm-usage'],
+  handleSIGHUP: false, // it is ours, see below
 })
 process.on('SIGTERM', () => browser.close().then(() => process.exit(0)))
 
