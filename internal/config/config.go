@@ -77,7 +77,7 @@ type Config struct {
 	Hook struct {
 		OnPublish string        `key:"on_publish" secret:"url" help:"A URL that is asked before somebody publishes; without a yes nobody does. See docs/keys.md."`
 		OnPlay    string        `key:"on_play" secret:"url" help:"A URL that is asked before somebody watches."`
-		Events    string        `key:"events" secret:"url" help:"A URL that is told of streams that start, are held, go on and end, and of recordings."`
+		Events    string        `key:"events" secret:"url" help:"A URL that receives events: streams that start, are held, resume and end, and recordings."`
 		Viewers   bool          `key:"viewers" default:"false" help:"Tell it of viewers who come and go too."`
 		Secret    string        `key:"secret" secret:"true" help:"The secret that signs what these URLs are sent. At least 16 characters."`
 		Timeout   time.Duration `key:"timeout" default:"3s" min:"100ms" max:"30s" help:"How long they may take to answer."`
@@ -101,8 +101,8 @@ type Config struct {
 
 	GopNum     int           `key:"gop_num" default:"1" min:"0" group:"Viewing" help:"At which keyframe, counted back from the newest, viewers start. 0: at the live edge."`
 	Latency    string        `key:"latency" default:"gop" oneof:"gop,live-edge" help:"How viewers start: gop at a keyframe, with a picture at once; live-edge with audio now and video at the next keyframe."`
-	PlayWait   time.Duration `key:"play_wait" default:"30s" min:"0s" max:"24h" help:"How long a player waits for a stream that is not live. 0: for ever."`
-	MaxLatency time.Duration `key:"max_latency" default:"4s" min:"500ms" max:"5m" help:"How far a viewer may fall behind before he is moved to a newer keyframe."`
+	PlayWait   time.Duration `key:"play_wait" default:"30s" min:"0s" max:"24h" help:"How long a player waits for a stream that is not live. 0: without a limit."`
+	MaxLatency time.Duration `key:"max_latency" default:"4s" min:"500ms" max:"5m" help:"How far a viewer may fall behind before it is moved to a newer keyframe."`
 	Gather     Gather        `key:"gather" default:"auto" max:"200ms" help:"How long frames are gathered at most before they are written to viewers: longer costs less. Nobody waits for a picture that comes later than that, and sound waits for the picture, at most twice as long. auto: the longer, the more viewers, and the busier the server."`
 	RingTime   time.Duration `key:"ring_time" default:"30s" min:"1s" max:"10m" help:"How much of a stream is held in memory for viewers, at most."`
 	RingSize   Bytes         `key:"ring_size" default:"64MiB" min:"1MiB" max:"64GiB" help:"How many bytes of a stream are held in memory for viewers, at most."`
