@@ -116,6 +116,13 @@ func (src source) play(t *testing.T, file []byte, name string, video, audio bool
 			held       = 3 // pictures that VLC does not show at the end
 		)
 		pictures, sound := vlc()
+		// VLC shows pictures by the clock. On a busy machine it ends with the sound, and the last pictures are not shown.
+		for range 3 {
+			if !video || pictures >= int64((len(src.packets.Of(essence.Video))-held)*size) {
+				break
+			}
+			pictures, sound = rig.VLC(t, path)()
+		}
 		if n := len(src.packets.Of(essence.Video)); video && pictures < int64((n-held)*size) || !video && pictures > 0 {
 			t.Errorf("%s: VLC shows %d bytes of %d pictures", name, pictures, n)
 		}

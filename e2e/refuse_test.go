@@ -75,6 +75,7 @@ func TestNoAuth(t *testing.T) {
 	push := s.PushTo(src.File(t), s.RTMP("movie"))
 	s.AwaitLive("movie")
 	push.OK(patience)
+	awaitUnpublished(t, s, "movie") // so that the next line waits for the second stream
 	push = s.PushTo(src.File(t), s.RTMP("movie"), "-stream_loop", "-1")
 	s.AwaitLive("movie")
 	if e := s.Call("/control/delete?room=movie"); e.Status != 200 || e.Text() != "Ok" {
