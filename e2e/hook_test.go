@@ -1,14 +1,19 @@
 package e2e
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -125,6 +130,7 @@ func TestHookEvents(t *testing.T) {
 	env := []string{"LIVEGO_HOOK_SECRET=" + hookSecret}
 	s := rig.Start(t, rig.Options{Flags: flags, Env: env})
 	load(t, sample.AV).push(s, t, "movie").OK(patience)
+	awaitOnDisk(t, s.DataDir, "stream.ended") // the end of ffmpeg is not yet that of the stream
 	s.Kill()
 	srv := &http.Server{Addr: fmt.Sprintf("127.0.0.1:%d", port), Handler: program}
 	go srv.ListenAndServe()
@@ -172,4 +178,24 @@ func TestHookIsAskedOnceForAbsentRoom(t *testing.T) {
 	if asked, _, _ := program.seen(); asked != "play absent, play forbidden, play absent" {
 		t.Errorf("when it is live: asked %q", asked)
 	}
+}
+
+// awaitOnDisk waits until a file below dir holds text.
+func awaitOnDisk(t *testing.T, dir, text string) {
+	t.Helper()
+	rig.Eventually(t, patience, text+" on disk", func() error {
+		found := false
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return nil // a file that has just been renamed
+			}
+			b, _ := os.ReadFile(path)
+			found = found || bytes.Contains(b, []byte(text))
+			return nil
+		})
+		if err == nil && !found {
+			err = errors.New("no file holds it")
+		}
+		return err
+	})
 }
