@@ -160,15 +160,9 @@ func TestList(t *testing.T) {
 	push := rig.Livego(t, t.TempDir(), nil, append(args, "movie")...)
 	// Who begins at the beginning must not be at the newest: there he would wait for what is next.
 	push.AwaitStderr(patience, func(out string) bool { return strings.Contains(out, "4/5 ") })
-	watch := rig.StartWatch()
 	p := play(t, s.HLS("movie")+"#whole")
 	got := p.await("the end", func(_ int, s state) bool { return s.Ended })[0]
 	push.OK(patience)
-	if all, ours := watch.Took(); all-ours > time.Second {
-		// hls.js gives up a blocking reload after 1.6 s, and asks again. On a busy machine the file's player or the
-		// browser may get no processor for that long.
-		got.Errors = slices.DeleteFunc(got.Errors, func(e string) bool { return strings.HasPrefix(e, "levelLoadTimeOut ") })
-	}
 	if want := []int{160, 320, 90, 160, 320, 90}; !slices.Equal(got.Widths, want) {
 		t.Errorf("pictures of width %d, want %d", got.Widths, want)
 	}
