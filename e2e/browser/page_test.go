@@ -86,6 +86,7 @@ func TestPlayerPage(t *testing.T) {
 		return picture > 3*time.Second
 	})
 	awaitNear(p, "near again after the stall")
+	p.Signal(syscall.SIGHUP) // it misses the last parts, as a page on a busy machine
 	e.Signal(syscall.SIGINT)
 	e.Wait(patience)
 	p.await("nobody publishes", func(_ int, s state) bool { return strings.Contains(s.Note, "Nobody is publishing") })

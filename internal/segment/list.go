@@ -92,7 +92,7 @@ const advanceParts = 3 * time.Second
 // has a line of its own as buffered when what is missing at its end is shorter than 0.2 s, and then never
 // asks for its last part: so it needs the time of a part to ask for that before.
 func (l *List) unclosed(f Format) bool {
-	return f == FMP4 && l.PartTarget > 0 && l.listed > 1 && l.open != nil && len(l.parts) == 0 && !l.open.joint && !l.Ended &&
+	return f == FMP4 && l.PartTarget > 0 && l.listed > 1 && l.open != nil && len(l.parts) == 0 && !l.Ended &&
 		!l.newest().lineup.tracks[f].none()
 }
 

@@ -699,6 +699,109 @@ func TestSegmentIsClosedWithTheNextPart(t *testing.T) {
 	}
 }
 
+// TestLastPartsComeBeforeTheirLine ends a stream, holds it and changes its tracks: the last parts of a segment are
+// in a playlist before the segment has a line, and an ended playlist has no parts.
+func TestLastPartsComeBeforeTheirLine(t *testing.T) {
+	const long = 5*time.Second + 280*ms // no whole number of parts
+	frames := mix(at(25, long, 2*time.Second, 0), aacAt(long))
+	write := func() (*Segmenter, map[string]bool) {
+		s, seen := New(40, Options{Part: 200 * ms}), map[string]bool{}
+		for _, f := range frames {
+			s.Write(f)
+			s.Flush()
+			notePlaylist(t, s.List(), seen)
+		}
+		return s, seen
+	}
+	check := func(t *testing.T, s *Segmenter, seen map[string]bool) {
+		t.Helper()
+		newest := s.List().newest()
+		for _, p := range newest.parts {
+			if !seen[p.Name] {
+				t.Errorf("part %s was in no playlist before the line of its segment:\n%s", p.Name, playlistText(t, s.List(), FMP4))
+			}
+		}
+		plain, _ := write()
+		plain.End()
+		if want := plain.List().newest(); newest.Duration != want.Duration || len(newest.parts) != len(want.parts) || !bytes.Equal(newest.Data(FMP4), want.Data(FMP4)) {
+			t.Errorf("the last segment is %v of %d parts, want %v of %d", newest.Duration, len(newest.parts), want.Duration, len(want.parts))
+		}
+	}
+	finish := func(t *testing.T, s *Segmenter, seen map[string]bool) {
+		t.Helper()
+		if wait := s.Finish(); wait != 400*ms {
+			t.Fatalf("the line has to wait %v", wait)
+		}
+		text := notePlaylist(t, s.List(), seen)
+		if strings.Contains(text, "\n"+s.open.Name+extPart) || strings.Contains(text, "PRELOAD-HINT") || strings.Contains(text, "ENDLIST") {
+			t.Fatalf("before the end:\n%s", text)
+		}
+		if wait := s.Finish(); wait != 0 {
+			t.Fatalf("no part is new, and the line has to wait %v", wait)
+		}
+	}
+	t.Run("end", func(t *testing.T) {
+		s, seen := write()
+		finish(t, s, seen)
+		s.End()
+		check(t, s, seen)
+		if text := playlistText(t, s.List(), FMP4); strings.Contains(text, "EXT-X-PART:") || !strings.Contains(text, "EXT-X-PART-INF") {
+			t.Errorf("at the end:\n%s", text)
+		}
+	})
+	t.Run("pause", func(t *testing.T) {
+		s, seen := write()
+		finish(t, s, seen)
+		s.Pause()
+		check(t, s, seen)
+	})
+	t.Run("frame after finish", func(t *testing.T) {
+		s, seen := write()
+		finish(t, s, seen)
+		late := *at(25, time.Second, 2*time.Second, 0)[0]
+		late.DTS, late.PTS = long, long
+		s.Write(&late)
+		if check(t, s, seen); !s.open.joint {
+			t.Error("what comes after the last part is not marked as discontinuous")
+		}
+	})
+	t.Run("discontinuity", func(t *testing.T) {
+		s, seen := write()
+		for _, f := range at(25, time.Second, 2*time.Second, 0) {
+			other := *f
+			other.DTS, other.PTS, other.Discontinuity = f.DTS+long, f.PTS+long, 1
+			s.Write(&other)
+			s.Flush()
+			if s.List().newest().sequence == s.List().open.sequence-1 && s.List().open.joint {
+				break
+			}
+			notePlaylist(t, s.List(), seen)
+		}
+		text := notePlaylist(t, s.List(), seen)
+		check(t, s, seen)
+		if newest := s.List().newest(); strings.Contains(text, "\n"+newest.Name+extPart) || strings.Contains(text, "PRELOAD-HINT") {
+			t.Errorf("the segment before the discontinuity has its line with its last part:\n%s", text)
+		}
+	})
+}
+
+// notePlaylist returns the playlist of l and notes in seen the parts that are in it.
+func notePlaylist(t *testing.T, l *List, seen map[string]bool) string {
+	t.Helper()
+	if !l.Ready {
+		return ""
+	}
+	text := playlistText(t, l, FMP4)
+	for name, rest, ok := "", text, true; ; {
+		if _, rest, ok = strings.Cut(rest, `#EXT-X-PART:`); !ok {
+			return text
+		}
+		_, rest, _ = strings.Cut(rest, `URI="`)
+		name, rest, _ = strings.Cut(rest, extPart)
+		seen[name] = true
+	}
+}
+
 // TestFormsAreBounded asks for all forms of everything there is: what is made of the segments counts as their
 // frames do.
 func TestFormsAreBounded(t *testing.T) {

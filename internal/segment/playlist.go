@@ -147,7 +147,11 @@ func (l *List) render(f Format, delta bool) (*Playlist, error) {
 	}
 	low := f == FMP4 && l.PartTarget > 0
 	open, parts := l.open, l.parts
+	hint := l.hint()
 	if l.unclosed(f) {
+		if l.open.joint { // the mark of the discontinuity has no place between the parts of two segments
+			hint = ""
+		}
 		open, cur = l.newest(), cur[:len(cur)-1]
 		parts, p.Segments = open.parts, p.Segments[:len(cur)]
 	}
@@ -158,7 +162,8 @@ func (l *List) render(f Format, delta bool) (*Playlist, error) {
 	for i := len(cur) - 1; i >= 0; i-- {
 		s := cur[i]
 		p.Segments[i] = s.entry(f)
-		if low && after < partsFor*l.Target && !p.Segments[i].Gap {
+		// Without parts hls.js sees that a stream has ended, whichever of its last parts it has.
+		if low && after < partsFor*l.Target && !p.Segments[i].Gap && !l.Ended {
 			p.Segments[i].Parts = l.partEntries(s.parts)
 		}
 		after += s.Duration
@@ -174,7 +179,7 @@ func (l *List) render(f Format, delta bool) (*Playlist, error) {
 			// out to be discontinuous.
 			p.Joint = l.Paused && !l.Ended || l.open != nil && l.open.joint
 		}
-		if hint := l.hint(); hint != "" {
+		if hint != "" {
 			p.Hint = hint + extPart
 		}
 		if delta {

@@ -31,6 +31,9 @@ const (
 	minWindow = 8
 	// frameCost is what a frame takes beside its payload.
 	frameCost = 256
+	// finishParts is how many part targets the last parts of a stream are in the playlist before the line of their segment. Players
+	// stay holdBackParts behind, so they do not run out of media meanwhile.
+	finishParts = 2
 )
 
 // Options of a Segmenter.
@@ -73,8 +76,9 @@ type Segmenter struct {
 	held   []*media.Frame          // sound of a new track, until the next picture tells whether the old ones go on
 	waits  *media.Track            // of sound, which enters with the next segment; nil when there is none
 
-	both    bool // the newest lineup has picture and sound
-	typical int  // how many frames the last segment had
+	both     bool // the newest lineup has picture and sound
+	typical  int  // how many frames the last segment had
+	finished bool // all parts of the open segment are complete, and none follows
 }
 
 // A run is what lies between two discontinuities.
@@ -176,6 +180,9 @@ func (s *Segmenter) Write(f *media.Frame) {
 			return
 		}
 		s.skip = nil
+	}
+	if s.finished {
+		s.Pause()
 	}
 	if s.supersedes(f) {
 		s.undo(f.Track.Kind)
@@ -358,6 +365,25 @@ func (s *Segmenter) Due(parts bool) time.Duration {
 		return segment
 	}
 	return min(segment, s.parts.start+s.parts.target-s.parts.frame/2)
+}
+
+// Finish completes and publishes the last parts of the open segment, before Pause or End adds the line of that
+// segment to the playlist, and returns how long that has to wait. hls.js does not request a part of a segment
+// that has a line: without the wait it would miss the last parts.
+//
+// It returns 0 if no part is new. A frame that comes after Finish has the effect of Pause.
+func (s *Segmenter) Finish() time.Duration {
+	l := s.List()
+	if s.open == nil || s.finished || !l.Ready || l.PartTarget == 0 || s.parts.target == 0 {
+		return 0
+	}
+	s.parts.finish(s, mark{len(s.open.frames), s.start + s.length()}, nil)
+	s.finished = true
+	if l.open == s.open && len(l.parts) == len(s.open.parts) {
+		return 0
+	}
+	s.Flush()
+	return finishParts * l.PartTarget
 }
 
 // Pause completes the open segment with what it has, as the encoder is away. What comes after is marked as discontinuous.
@@ -599,7 +625,7 @@ func (s *Segmenter) begin(f *media.Frame, at time.Duration, joint bool) {
 	if s.open == nil || joint {
 		s.join(f, at)
 	}
-	s.start, s.end = at, at
+	s.start, s.end, s.finished = at, at, false
 	s.open = &Segment{
 		Name:     fmt.Sprintf("%d-%d", s.epoch, at.Milliseconds()),
 		sequence: s.next,
@@ -661,7 +687,10 @@ func (s *Segmenter) complete(length time.Duration, next *media.Frame) *List {
 	if !old.Ready { // nobody has seen the target yet
 		s.target = max(s.target, length.Round(time.Second))
 	}
-	end := s.parts.finish(s, mark{len(o.frames), s.start + length}, next)
+	end := s.parts.start
+	if !s.finished {
+		end = s.parts.finish(s, mark{len(o.frames), s.start + length}, next)
+	}
 	o.Duration, s.typical, s.first = end-s.start, len(o.frames), false
 	s.parts.judge(o)
 
@@ -675,7 +704,7 @@ func (s *Segmenter) complete(length time.Duration, next *media.Frame) *List {
 func (s *Segmenter) store(l *List) {
 	if s.open != nil {
 		l.open, l.parts = s.open, s.open.parts[:len(s.open.parts):len(s.open.parts)]
-		l.full = s.parts.from > 0 && s.parts.start-s.start+s.parts.target > s.limit()
+		l.full = s.finished || s.parts.from > 0 && s.parts.start-s.start+s.parts.target > s.limit()
 	}
 	old := s.List()
 	l.Ready, l.next, l.zip = true, make(chan struct{}), old.zip

@@ -88,8 +88,9 @@ func (fd *feed) run(ctx context.Context) error {
 		err := fd.read(ctx, sub, seg)
 		switch {
 		case errors.Is(err, errQuiet):
-			fd.quiet(sub, seg)
+			fd.quiet(ctx, sub, seg)
 		case errors.Is(err, io.EOF), ctx.Err() != nil:
+			fd.finish(ctx, seg)
 			seg.End()
 			return nil
 		default:
@@ -160,7 +161,7 @@ func (fd *feed) write(sub *stream.Subscriber, seg *segment.Segmenter, frames []*
 
 // quiet takes what has come though nothing is due. Where that is nothing and the stream is held for its encoder, viewers get what
 // came last of it.
-func (fd *feed) quiet(sub *stream.Subscriber, seg *segment.Segmenter) {
+func (fd *feed) quiet(ctx context.Context, sub *stream.Subscriber, seg *segment.Segmenter) {
 	buf := make([]*media.Frame, feedFrames)
 	n, err := sub.Poll(buf)
 	if n > 0 {
@@ -168,7 +169,22 @@ func (fd *feed) quiet(sub *stream.Subscriber, seg *segment.Segmenter) {
 		return
 	}
 	if in, ok := fd.srv.hub.Info(fd.name); err == nil && ok && in.Held { // an encoder that is there may go on where it stopped
+		fd.finish(ctx, seg)
 		seg.Pause()
+	}
+}
+
+// finish publishes the last parts of the open segment and waits until players can have requested them.
+func (fd *feed) finish(ctx context.Context, seg *segment.Segmenter) {
+	wait := seg.Finish()
+	if wait == 0 || !fd.sess.watched() {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

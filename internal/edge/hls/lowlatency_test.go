@@ -173,6 +173,40 @@ func TestBlockingReload(t *testing.T) {
 	})
 }
 
+// TestReloadSeesLastParts ends a stream while a reload is blocked: the answer has the last parts, and the end follows two part
+// targets later. A stream that nobody watches ends at once.
+func TestReloadSeesLastParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newLowLatency(t, stream.Options{})
+		p := c.publish(movie)
+		c.write(p, 5*time.Second+120*ms)
+		url := c.index()
+		c.get(url)
+		synctest.Wait()
+		reload := c.ask(url + "&_HLS_msn=102&_HLS_part=5")
+		synctest.Wait()
+		ended := time.Now()
+		p.End(stream.Goodbye)
+		got := <-reload
+		if body := got.w.Body.String(); got.at != ended || !strings.Contains(body, `"100-4000.5.m4s"`) || strings.Contains(body, "ENDLIST") || strings.Contains(body, "\n100-4000.m4s") {
+			t.Errorf("%v after the end:\n%s", got.at.Sub(ended), body)
+		}
+		got = <-c.ask(url + "&_HLS_msn=102&_HLS_part=6")
+		if body := got.w.Body.String(); got.at != ended.Add(400*ms) || !strings.HasSuffix(body, "\n100-4000.m4s\n#EXT-X-ENDLIST\n") {
+			t.Errorf("%v after the end:\n%s", got.at.Sub(ended), body)
+		}
+		pass(watchedFor)
+		p = c.publish(movie)
+		c.write(p, 5*time.Second+120*ms)
+		synctest.Wait()
+		p.End(stream.Goodbye)
+		synctest.Wait()
+		if body := c.get(url); !strings.HasSuffix(body, "\n#EXT-X-ENDLIST\n") {
+			t.Errorf("nobody watched, and after the end:\n%s", body)
+		}
+	})
+}
+
 // TestBlockedWhileHeld lets the encoder go: who waits gets what there is after a target duration, with the open segment closed.
 func TestBlockedWhileHeld(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
