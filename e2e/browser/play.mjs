@@ -58,7 +58,7 @@ function start(addresses) {
     video.addEventListener('resize', () => p.widths.push(video.videoWidth))
     if (url.includes('.m3u8')) {
       // maxLiveSyncPlaybackRate as docs/watching.md has it
-      const hls = new Hls(whole ? { startPosition: 0, lowLatencyMode: false } : { maxLiveSyncPlaybackRate: 1.5 })
+      const hls = new Hls(whole ? { startPosition: 0 } : { maxLiveSyncPlaybackRate: 1.5 })
       hls.on(Hls.Events.ERROR, (_, data) => p.errors.push(`${data.details} at ${video.currentTime} ${data.context?.url ?? ""}`))
       hls.on(Hls.Events.ERROR, (_, data) => data.fatal && p.fatal.push(`${data.type} ${data.details}: ${data.error?.message} ${data.context?.url ?? ""}`))
       hls.loadSource(url)
