@@ -283,6 +283,11 @@ func (l *lowLatencyList) has(uri string) bool {
 // brokeOff reports whether the segment of the part at uri has ended before that, as the encoder did.
 func (l *lowLatencyList) brokeOff(uri string) bool {
 	name, _, _ := strings.Cut(uri, ".")
+	for _, p := range l.parts[l.sequence+len(l.segments)] {
+		if strings.HasPrefix(p.uri, name+".") {
+			return l.hint == ""
+		}
+	}
 	for i, s := range l.segments {
 		if s.uri != name+".m4s" {
 			continue
@@ -317,7 +322,7 @@ func (f *follower) agrees(g *follower) error {
 }
 
 func (f *follower) lookAtParts(ctx context.Context, l lowLatencyList, msn int) error {
-	complete := msn < l.sequence+len(l.segments)
+	complete := msn < l.sequence+len(l.segments) || l.hint == "" // no part follows, and the segment's line comes next
 	for i, p := range l.parts[msn] {
 		if err := f.same(fmt.Sprintf("part %d of %d", i, msn), p.uri); err != nil {
 			return err
