@@ -26,6 +26,7 @@ type List struct {
 	open     *Segment   // that is not complete; nil when there is none
 	parts    []*Part    // of it
 	full     bool       // it has no place for another part as long as the target
+	lined    bool       // the last complete segment had its line in a list before this one
 
 	next     chan struct{} // closed when there is a newer list
 	waiting  *turn         // who waits for that
@@ -92,7 +93,7 @@ const advanceParts = 3 * time.Second
 // has a line of its own as buffered when what is missing at its end is shorter than 0.2 s, and then never
 // asks for its last part: so it needs the time of a part to ask for that before.
 func (l *List) unclosed(f Format) bool {
-	return f == FMP4 && l.PartTarget > 0 && l.listed > 1 && l.open != nil && len(l.parts) == 0 && !l.Ended &&
+	return f == FMP4 && l.PartTarget > 0 && l.listed > 1 && l.open != nil && len(l.parts) == 0 && !l.Ended && !l.lined &&
 		!l.newest().lineup.tracks[f].none()
 }
 

@@ -754,6 +754,15 @@ func TestLastPartsComeBeforeTheirLine(t *testing.T) {
 		finish(t, s, seen)
 		s.Pause()
 		check(t, s, seen)
+		line := "\n" + s.List().newest().Name + extPart + "\n"
+		for _, f := range at(25, time.Second, 2*time.Second, 0) {
+			later := *f
+			later.DTS, later.PTS, later.Discontinuity = f.DTS+long, f.PTS+long, 1
+			s.Write(&later)
+			if s.Flush(); !strings.Contains(playlistText(t, s.List(), FMP4), line) {
+				t.Fatalf("a segment has lost its line:\n%s", playlistText(t, s.List(), FMP4))
+			}
+		}
 	})
 	t.Run("frame after finish", func(t *testing.T) {
 		s, seen := write()

@@ -351,6 +351,7 @@ func (s *Segmenter) Flush() {
 	}
 	s.store(&List{
 		Target: s.target, PartTarget: l.PartTarget, Bytes: l.Bytes, segments: l.segments, listed: l.listed, complete: l.complete,
+		lined: l.open == nil || l.lined,
 	})
 }
 

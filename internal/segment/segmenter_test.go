@@ -166,13 +166,19 @@ func feed(t testing.TB, s *Segmenter, frames []*media.Frame, pauses ...*media.Fr
 	t.Helper()
 	var all []*Segment
 	var seen *List
-	changes := 0 // since a playlist was checked
+	changes := 0                // since a playlist was checked
+	lines := lastLine(s.List()) // the highest media sequence number that has had its line
 	look := func() {
 		t.Helper()
 		if s.List() == seen {
 			return
 		}
 		seen = s.List()
+		if last := lastLine(seen); last < lines {
+			t.Fatalf("the playlist ends with segment %d, and ended with %d before", last, lines)
+		} else {
+			lines = last
+		}
 		fresh := len(seen.segments)
 		for fresh > 0 && (len(all) == 0 || seen.segments[fresh-1].sequence > all[len(all)-1].sequence) {
 			fresh--
@@ -188,6 +194,8 @@ func feed(t testing.TB, s *Segmenter, frames []*media.Frame, pauses ...*media.Fr
 	for _, f := range frames {
 		if len(pauses) > 0 && pauses[0] == f { // they come in order
 			pauses = pauses[1:]
+			s.Finish()
+			look()
 			s.Pause()
 			look()
 		}
@@ -195,9 +203,22 @@ func feed(t testing.TB, s *Segmenter, frames []*media.Frame, pauses ...*media.Fr
 		s.Flush()
 		look()
 	}
+	s.Finish()
+	look()
 	s.End()
 	look()
 	return all
+}
+
+// lastLine returns the media sequence number of the last segment that has a line in the playlist of fragmented MP4, 0 when none has.
+func lastLine(l *List) uint64 {
+	switch {
+	case !l.Ready:
+		return 0
+	case l.unclosed(FMP4):
+		return l.newest().sequence - 1
+	}
+	return l.newest().sequence
 }
 
 // TestPause holds the segments of a stream that was held to those that it would have without the pause: all that changes is when
