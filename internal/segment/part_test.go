@@ -756,9 +756,8 @@ func TestLastPartsComeBeforeTheirLine(t *testing.T) {
 		check(t, s, seen)
 		line := "\n" + s.List().newest().Name + extPart + "\n"
 		for _, f := range at(25, time.Second, 2*time.Second, 0) {
-			later := *f
-			later.DTS, later.PTS, later.Discontinuity = f.DTS+long, f.PTS+long, 1
-			s.Write(&later)
+			f.DTS, f.PTS, f.Discontinuity = f.DTS+long, f.PTS+long, 1
+			s.Write(f)
 			if s.Flush(); !strings.Contains(playlistText(t, s.List(), FMP4), line) {
 				t.Fatalf("a segment has lost its line:\n%s", playlistText(t, s.List(), FMP4))
 			}
@@ -767,9 +766,9 @@ func TestLastPartsComeBeforeTheirLine(t *testing.T) {
 	t.Run("frame after finish", func(t *testing.T) {
 		s, seen := write()
 		finish(t, s, seen)
-		late := *at(25, time.Second, 2*time.Second, 0)[0]
+		late := at(25, time.Second, 2*time.Second, 0)[0]
 		late.DTS, late.PTS = long, long
-		s.Write(&late)
+		s.Write(late)
 		if check(t, s, seen); !s.open.joint {
 			t.Error("what comes after the last part is not marked as discontinuous")
 		}
@@ -777,9 +776,8 @@ func TestLastPartsComeBeforeTheirLine(t *testing.T) {
 	t.Run("discontinuity", func(t *testing.T) {
 		s, seen := write()
 		for _, f := range at(25, time.Second, 2*time.Second, 0) {
-			other := *f
-			other.DTS, other.PTS, other.Discontinuity = f.DTS+long, f.PTS+long, 1
-			s.Write(&other)
+			f.DTS, f.PTS, f.Discontinuity = f.DTS+long, f.PTS+long, 1
+			s.Write(f)
 			s.Flush()
 			if s.List().newest().sequence == s.List().open.sequence-1 && s.List().open.joint {
 				break
