@@ -20,7 +20,7 @@ test-long: ## the same, with the rounds and durations that prove more; an hour
 	TEST_LONG=1 scripts/test
 
 soak: ## streams, viewers and losses for DURATION; a line a minute says whether anything grows; 40 min
-	TEST_SOAK=$(DURATION) $(GO) test -count=1 -v -timeout 0 -run '^TestSoak$$' ./e2e/scenes
+	TEST_SOAK=$(DURATION) $(GO) test -count=1 -v -timeout 0 -run '^TestSoak$$' ./e2e/resilience
 
 check: ## lint, format, dead code, imports, links, other systems, and the tests under the race detector; 10 min
 	scripts/check

@@ -13,16 +13,16 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
-	"livego/internal/acme/acmetest"
+	"livego/e2e/harness"
+	"livego/internal/ops/acme/acmetest"
 )
 
 const acmeDomain = "live.example.com"
 
 // An acmeServer is a livego that gets its certificate from an authority.
 type acmeServer struct {
-	*rig.Server
-	a *acmetest.Authority
+	*harness.Server
+	authority *acmetest.Authority
 }
 
 // acmeFlags returns how a server is told of an authority that asks at port.
@@ -38,16 +38,16 @@ func acmeFlags(t *testing.T, a *acmetest.Authority, port int) (flags, env []stri
 }
 
 // startACME starts one whose authority asks at port.
-func startACME(t *testing.T, a *acmetest.Authority, port int, o rig.Options) acmeServer {
+func startACME(t *testing.T, a *acmetest.Authority, port int, o harness.Options) acmeServer {
 	t.Helper()
 	flags, env := acmeFlags(t, a, port)
 	o.Flags, o.Env = slices.Concat(o.Flags, flags, []string{"--enable_https=true"}), append(o.Env, env...)
-	return acmeServer{rig.Start(t, o), a}
+	return acmeServer{harness.Start(t, o), a}
 }
 
 // certificate returns what is served to who asks for the domain and trusts the authority.
 func (s acmeServer) certificate(flag string) (*x509.Certificate, error) {
-	c, err := tls.Dial("tcp", s.Addr(flag), &tls.Config{RootCAs: s.a.Root(), ServerName: acmeDomain})
+	c, err := tls.Dial("tcp", s.Addr(flag), &tls.Config{RootCAs: s.authority.Root(), ServerName: acmeDomain})
 	if err != nil {
 		return nil, err
 	}
@@ -58,27 +58,27 @@ func (s acmeServer) certificate(flag string) (*x509.Certificate, error) {
 func (s acmeServer) awaitCertificate(t *testing.T) *x509.Certificate {
 	t.Helper()
 	var cert *x509.Certificate
-	rig.Eventually(t, patience, "a certificate", func() (err error) {
+	harness.Eventually(t, patience, "a certificate", func() (err error) {
 		cert, err = s.certificate("https_addr")
 		return err
 	})
 	return cert
 }
 
-// TestACME has two servers with one Redis get one certificate between them, and keep it when Redis holds garbage or nothing at all.
-func TestACME(t *testing.T) {
-	rig.Need(t, "redis-server", "redis-cli")
+// TestACMECertificateIsShared has two servers with one Redis get one certificate between them, and keep it when Redis holds garbage or nothing at all.
+func TestACMECertificateIsShared(t *testing.T) {
+	harness.Need(t, "redis-server", "redis-cli")
 	t.Parallel()
-	r := rig.StartRedis(t)
-	ports := rig.FreePorts(t, 2)
+	r := harness.StartRedis(t)
+	ports := harness.FreePorts(t, 2)
 	a := acmetest.New(t, ports...)
-	shared := rig.Options{Flags: []string{"--redis_addr=" + r.Addr()}}
+	shared := harness.Options{Flags: []string{"--redis_addr=" + r.Addr()}}
 	first, second := startACME(t, a, ports[0], shared), startACME(t, a, ports[1], shared)
 	cert := first.awaitCertificate(t)
 	if other := second.awaitCertificate(t); !other.Equal(cert) || a.Issued() != 1 {
 		t.Errorf("%d certificates were issued for two servers, want 1", a.Issued())
 	}
-	rig.Eventually(t, patience, "the log", func() error {
+	harness.Eventually(t, patience, "the log", func() error {
 		if log := first.Stderr() + second.Stderr(); !strings.Contains(log, "a certificate was obtained") {
 			return errors.New(log)
 		}
@@ -91,13 +91,13 @@ func TestACME(t *testing.T) {
 		r.Do("HSET", "{livego}:files", strings.TrimSpace(name), "garbage")
 	}
 	second.Stop()
-	second = startACME(t, a, ports[1], rig.Options{Flags: shared.Flags, DataDir: second.DataDir})
+	second = startACME(t, a, ports[1], harness.Options{Flags: shared.Flags, DataDir: second.DataDir})
 	if got := second.awaitCertificate(t); !got.Equal(cert) {
 		t.Error("with garbage in Redis another certificate is served")
 	}
 	second.Stop()
 	r.Crash()
-	second = startACME(t, a, ports[1], rig.Options{Flags: shared.Flags, DataDir: second.DataDir, NoWait: true})
+	second = startACME(t, a, ports[1], harness.Options{Flags: shared.Flags, DataDir: second.DataDir, NoWait: true})
 	for _, s := range []acmeServer{first, second} {
 		if got := s.awaitCertificate(t); !got.Equal(cert) {
 			t.Error("without Redis another certificate is served")
@@ -108,18 +108,18 @@ func TestACME(t *testing.T) {
 	}
 }
 
-// TestACMERenewal starts a server again whose certificate is nearly over.
-func TestACMERenewal(t *testing.T) {
+// TestACMERenewsExpiringCertificate starts a server again whose certificate is nearly over.
+func TestACMERenewsExpiringCertificate(t *testing.T) {
 	t.Parallel()
-	port := rig.FreePorts(t, 1)[0]
+	port := harness.FreePorts(t, 1)[0]
 	a := acmetest.New(t, port)
-	a.SetLife(-time.Hour, 10*time.Minute)
-	s := startACME(t, a, port, rig.Options{})
+	a.SetValidity(-time.Hour, 10*time.Minute)
+	s := startACME(t, a, port, harness.Options{})
 	old := s.awaitCertificate(t)
 	s.Stop()
-	a.SetLife(-time.Hour, 24*time.Hour)
-	s = startACME(t, a, port, rig.Options{DataDir: s.DataDir})
-	rig.Eventually(t, patience, "a renewed certificate", func() error {
+	a.SetValidity(-time.Hour, 24*time.Hour)
+	s = startACME(t, a, port, harness.Options{DataDir: s.DataDir})
+	harness.Eventually(t, patience, "a renewed certificate", func() error {
 		if cert := s.awaitCertificate(t); cert.Equal(old) {
 			return fmt.Errorf("it is the old one")
 		}

@@ -13,17 +13,17 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 	"livego/e2e/rtmp"
 	"livego/e2e/sample"
 )
 
-// TestPushAddresses pushes to the same addresses by ffmpeg and by a relay, to a server that keeps what it is asked for: app, tcUrl and
+// TestRelayAddressesMatchFFmpeg pushes to the same addresses by ffmpeg and by a relay, to a server that keeps what it is asked for: app, tcUrl and
 // names are the same.
-func TestPushAddresses(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+func TestRelayAddressesMatchFFmpeg(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{Flags: []string{toThisMachine}}), load(t, sample.AV)
+	s, src := harness.Start(t, harness.Options{Flags: []string{allowLoopback}}), load(t, sample.AV)
 	encoder := s.Push(src.File(t), "movie", "-stream_loop", "-1")
 	s.AwaitLive("movie")
 	for _, path := range []string{
@@ -52,7 +52,7 @@ func TestPushAddresses(t *testing.T) {
 			t.Parallel()
 			theirs, address := recordRequest(t)
 			target := "rtmp://" + address + "/" + path
-			rig.FFmpeg(t, "-re", "-i", src.File(t), "-c", "copy", "-f", "flv", target)
+			harness.FFmpeg(t, "-re", "-i", src.File(t), "-c", "copy", "-f", "flv", target)
 			want := theirs()
 			ours, address := recordRequest(t)
 			target = "rtmp://" + address + "/" + path
@@ -60,9 +60,9 @@ func TestPushAddresses(t *testing.T) {
 			if app, _, ok := strings.Cut(path, "/"); ok && !strings.Contains(app, "?") {
 				shown = "rtmp://" + address + "/" + app + "/***"
 			}
-			relay(t, s, "push", "start", "movie", target, shown)
+			controlRelay(t, s, "push", "start", "movie", target, shown)
 			got := ours()
-			relay(t, s, "push", "stop", "movie", target, shown)
+			controlRelay(t, s, "push", "stop", "movie", target, shown)
 			if len(want) == 0 || !maps.Equal(got, want) {
 				t.Errorf("the relay asks for %q\nffmpeg for      %q", got, want)
 			}
@@ -131,13 +131,13 @@ func answerPublish(nc net.Conn, asked map[string]string) error {
 		return fmt.Errorf("handshake: %w", err)
 	}
 	for {
-		m, err := in.Next()
+		m, err := in.ReadMessage()
 		if err != nil {
 			return fmt.Errorf("after %q: %w", asked, err)
 		}
 		name := ""
 		for _, command := range []string{"connect", "releaseStream", "FCPublish", "createStream", "publish"} {
-			if m.IsCall(command) {
+			if m.IsCommand(command) {
 				name = command
 			}
 		}
@@ -162,7 +162,7 @@ func answerPublish(nc net.Conn, asked map[string]string) error {
 		}
 		reply := rtmp.Message{CSID: 3, Type: rtmp.Command, Payload: rtmp.AMF(answer...)}
 		copy(reply.Payload[len(rtmp.AMF("_result")):], m.Payload[3+len(name):at]) // the number of the call
-		if _, err := nc.Write(reply.Wire()); err != nil {
+		if _, err := nc.Write(reply.DefaultChunks()); err != nil {
 			return err
 		}
 	}

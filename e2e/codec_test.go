@@ -9,16 +9,16 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 	"livego/e2e/rtmp"
 	"livego/e2e/sample"
 )
 
 // pushNewer sends the sample to a room by the newer ffmpeg, with all its tracks.
-func (src source) pushNewer(t testing.TB, s *rig.Server, room string) *rig.Process {
+func (src source) pushNewer(t testing.TB, s *harness.Server, room string) *harness.Process {
 	t.Helper()
-	return rig.NewerFFmpeg(t, src.bytes(t), "-re", "-i", "pipe:0", "-map", "0", "-c", "copy", "-f", "flv", s.RTMP(s.Key(room)))
+	return harness.NewerFFmpeg(t, src.bytes(t), "-re", "-i", "pipe:0", "-map", "0", "-c", "copy", "-f", "flv", s.RTMP(s.Key(room)))
 }
 
 func (src source) bytes(t testing.TB) []byte {
@@ -31,42 +31,42 @@ func (src source) bytes(t testing.TB) []byte {
 }
 
 // watchNewer plays url with the newer ffmpeg; more goes before the output.
-func watchNewer(t testing.TB, url string, more ...string) *rig.Process {
+func watchNewer(t testing.TB, url string, more ...string) *harness.Process {
 	t.Helper()
-	return rig.NewerFFmpeg(t, nil, append(append(append([]string{"-v", "debug"}, copyArgs(url)...), more...), "-f", "framemd5", "pipe:1")...)
+	return harness.NewerFFmpeg(t, nil, append(append(append([]string{"-v", "debug"}, copyArgs(url)...), more...), "-f", "framemd5", "pipe:1")...)
 }
 
-// waitNewer is watchNewer of an RTMP address that returns when ffmpeg has asked to play.
-func waitNewer(t testing.TB, url string, more ...string) *rig.Process {
+// watchNewerEarly is watchNewer of an RTMP address that returns when ffmpeg has asked to play.
+func watchNewerEarly(t testing.TB, url string, more ...string) *harness.Process {
 	t.Helper()
 	p := watchNewer(t, url, more...)
 	p.AwaitStderr(patience, func(s string) bool { return strings.Contains(s, "Sending play command") })
 	return p
 }
 
-// TestCodecs pushes every codec that Enhanced RTMP has a name for, and plays it over RTMP, HTTP-FLV and both forms of HLS, and as it
+// TestEnhancedRTMPCodecs pushes every codec that Enhanced RTMP has a name for, and plays it over RTMP, HTTP-FLV and both forms of HLS, and as it
 // was recorded.
-func TestCodecs(t *testing.T) {
-	rig.NeedNewer(t)
-	server, dir := startRecording(t, rig.Options{})
+func TestEnhancedRTMPCodecs(t *testing.T) {
+	harness.NeedNewerFFmpeg(t)
+	server, dir := startRecording(t, harness.Options{})
 	for _, sam := range sample.Enhanced() {
 		t.Run(sam.Name, func(t *testing.T) {
 			t.Parallel()
-			s, src, room := server.In(t), load(t, sam), sam.Name
+			s, src, room := server.WithT(t), load(t, sam), sam.Name
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			early := waitNewer(t, s.RTMP(room))
+			early := watchNewerEarly(t, s.RTMP(room))
 			push := src.pushNewer(t, s, room)
 			s.AwaitLive(room)
-			flv := async(func() (*essence.FLVFile, error) { return watchFLV(ctx, rig.Client(), s.FLV(room)) })
+			flv := async(func() (*mediacompare.FLVFile, error) { return watchFLV(ctx, harness.Client(), s.FLV(room)) })
 			late := watchNewer(t, s.FLV(room))
-			push.OK(patience)
+			push.WaitOK(patience)
 
-			m := check(t, "RTMP, waiting before the push", src.packets, frames(t, early), essence.Millisecond)
+			m := check(t, "RTMP, waiting before the push", src.packets, frames(t, early), mediacompare.Millisecond)
 			if m.Video.First != 0 {
 				t.Errorf("RTMP: who waited starts at picture %d", m.Video.First)
 			}
-			check(t, "HTTP-FLV by ffmpeg", src.packets, frames(t, late), essence.Millisecond)
+			check(t, "HTTP-FLV by ffmpeg", src.packets, frames(t, late), mediacompare.Millisecond)
 			got, err := flv()
 			if err != nil {
 				t.Fatalf("HTTP-FLV: %v", err)
@@ -75,27 +75,27 @@ func TestCodecs(t *testing.T) {
 			if err != nil {
 				t.Fatalf("HTTP-FLV: %v", err)
 			}
-			check(t, "HTTP-FLV", src.packets, packets, essence.Millisecond)
+			check(t, "HTTP-FLV", src.packets, packets, mediacompare.Millisecond)
 			if want := src.file.FourCCs(); !slices.Equal(slices.Sorted(slices.Values(got.FourCCs())), slices.Sorted(slices.Values(want))) {
 				t.Errorf("HTTP-FLV: codecs %q, want %q", got.FourCCs(), want)
 			}
 			if got := src.checkRecording(t, s, dir, room).FourCCs(); !slices.Equal(got, src.file.FourCCs()) {
 				t.Errorf("recording: codecs %q, want %q", got, src.file.FourCCs())
 			}
-			src.checkForms(t, s, room)
+			src.checkHLSFormats(t, s, room)
 		})
 	}
 }
 
-// TestOldHEVC asks for the form that HEVC had before Enhanced RTMP.
-func TestOldHEVC(t *testing.T) {
-	rig.NeedNewer(t)
+// TestLegacyHEVC asks for the form that HEVC had before Enhanced RTMP.
+func TestLegacyHEVC(t *testing.T) {
+	harness.NeedNewerFFmpeg(t)
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{}), load(t, sample.Enhanced()[0])
+	s, src := harness.Start(t, harness.Options{}), load(t, sample.Enhanced()[0])
 	push := src.pushNewer(t, s, "movie")
 	s.AwaitLive("movie")
-	got, err := watchFLV(t.Context(), rig.Client(), s.FLV("movie")+"?hevc=12")
-	push.OK(patience)
+	got, err := watchFLV(t.Context(), harness.Client(), s.FLV("movie")+"?hevc=12")
+	push.WaitOK(patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,48 +103,48 @@ func TestOldHEVC(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, "HTTP-FLV", src.packets, packets, essence.Millisecond)
+	check(t, "HTTP-FLV", src.packets, packets, mediacompare.Millisecond)
 	if codecs := got.FourCCs(); len(codecs) > 0 {
 		t.Errorf("codecs %q are in FourCC form", codecs)
 	}
 }
 
-// TestListedCodecs plays with a list of codecs that lacks what the stream has, and with one that has it.
-func TestListedCodecs(t *testing.T) {
-	rig.NeedNewer(t)
+// TestCodecListOfPlayer plays with a list of codecs that lacks what the stream has, and with one that has it.
+func TestCodecListOfPlayer(t *testing.T) {
+	harness.NeedNewerFFmpeg(t)
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{}), load(t, sample.Enhanced()[0])
-	refused := rig.NewerFFmpeg(t, nil, append([]string{"-rtmp_enhanced_codecs", "av01,vp09"}, append(copyArgs(s.RTMP("movie")), "-f", "null", "-")...)...)
-	able := rig.NewerFFmpeg(t, nil, append([]string{"-rtmp_enhanced_codecs", "av01,hvc1"}, append(copyArgs(s.RTMP("movie")), "-f", "framemd5", "pipe:1")...)...)
+	s, src := harness.Start(t, harness.Options{}), load(t, sample.Enhanced()[0])
+	refused := harness.NewerFFmpeg(t, nil, append([]string{"-rtmp_enhanced_codecs", "av01,vp09"}, append(copyArgs(s.RTMP("movie")), "-f", "null", "-")...)...)
+	able := harness.NewerFFmpeg(t, nil, append([]string{"-rtmp_enhanced_codecs", "av01,hvc1"}, append(copyArgs(s.RTMP("movie")), "-f", "framemd5", "pipe:1")...)...)
 	push := src.pushNewer(t, s, "movie")
 	if code := refused.Wait(patience); code == 0 || !strings.Contains(refused.Stderr(), "hvc1") {
 		t.Errorf("exit code %d, and it was told %q", code, refused.Stderr())
 	}
-	push.OK(patience)
-	check(t, "RTMP", src.packets, frames(t, able), essence.Millisecond)
+	push.WaitOK(patience)
+	check(t, "RTMP", src.packets, frames(t, able), mediacompare.Millisecond)
 }
 
-// TestTracks pushes two pictures and three sounds. Most players get the first of each; who asks for all gets all.
-func TestTracks(t *testing.T) {
-	rig.NeedNewer(t)
+// TestMultitrack pushes two pictures and three sounds. Most players get the first of each; who asks for all gets all.
+func TestMultitrack(t *testing.T) {
+	harness.NeedNewerFFmpeg(t)
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{}), load(t, sample.Tracks())
-	plain := waitNewer(t, s.RTMP("movie"))
-	all := waitNewer(t, s.RTMP("movie?tracks=all"), "-map", "0")
+	s, src := harness.Start(t, harness.Options{}), load(t, sample.Tracks())
+	plain := watchNewerEarly(t, s.RTMP("movie"))
+	all := watchNewerEarly(t, s.RTMP("movie?tracks=all"), "-map", "0")
 	push := src.pushNewer(t, s, "movie")
 	s.AwaitLive("movie")
-	flv := async(func() (*essence.FLVFile, error) {
-		return watchFLV(t.Context(), rig.Client(), s.FLV("movie")+"?tracks=all")
+	flv := async(func() (*mediacompare.FLVFile, error) {
+		return watchFLV(t.Context(), harness.Client(), s.FLV("movie")+"?tracks=all")
 	})
-	one := async(func() (*essence.FLVFile, error) { return watchFLV(t.Context(), rig.Client(), s.FLV("movie")) })
-	hls := async(func() (hlsView, error) { return watchHLS(t.Context(), rig.Client(), s.HLS("movie")) })
-	push.OK(patience)
+	one := async(func() (*mediacompare.FLVFile, error) { return watchFLV(t.Context(), harness.Client(), s.FLV("movie")) })
+	hls := async(func() (hlsView, error) { return watchHLS(t.Context(), harness.Client(), s.HLS("movie")) })
+	push.WaitOK(patience)
 
 	first := src.packets.Track(0)
-	check(t, "RTMP", first, frames(t, plain), essence.Millisecond)
-	received := renumber(src.packets, frames(t, all))
+	check(t, "RTMP", first, frames(t, plain), mediacompare.Millisecond)
+	received := matchTracks(src.packets, frames(t, all))
 	for n := range 3 {
-		check(t, "RTMP, all", src.packets.Track(n), received.Track(n), essence.Millisecond)
+		check(t, "RTMP, all", src.packets.Track(n), received.Track(n), mediacompare.Millisecond)
 	}
 	got, err := flv()
 	if err != nil {
@@ -155,7 +155,7 @@ func TestTracks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for n := range 3 {
-		check(t, "HTTP-FLV, all", src.packets.Track(n), packets.Track(n), essence.Millisecond)
+		check(t, "HTTP-FLV, all", src.packets.Track(n), packets.Track(n), mediacompare.Millisecond)
 	}
 	if got, err = one(); err != nil {
 		t.Fatal(err)
@@ -163,28 +163,28 @@ func TestTracks(t *testing.T) {
 	if packets, err = got.Packets(); err != nil {
 		t.Fatal(err)
 	}
-	check(t, "HTTP-FLV", first, packets, essence.Millisecond)
+	check(t, "HTTP-FLV", first, packets, mediacompare.Millisecond)
 	view, err := hls()
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, "HLS", src.essence.Track(0), view.units, essence.TSTick)
+	check(t, "HLS", src.decoderUnits.Track(0), view.units, mediacompare.TSTick)
 }
 
-// TestNoTrack0 pushes tracks 1 and 2, but no track 0: the lowest number of each kind is the first.
-func TestNoTrack0(t *testing.T) {
-	rig.NeedNewer(t)
+// TestLowestTrackIsDefault pushes tracks 1 and 2, but no track 0: the lowest number of each kind is the first.
+func TestLowestTrackIsDefault(t *testing.T) {
+	harness.NeedNewerFFmpeg(t)
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{}), load(t, sample.Tracks())
-	plain := waitNewer(t, s.RTMP("movie"))
-	pushed := async(func() (any, error) { return nil, pushTags(s.Addr("rtmp_addr"), s.Key("movie"), src.numbered()) })
+	s, src := harness.Start(t, harness.Options{}), load(t, sample.Tracks())
+	plain := watchNewerEarly(t, s.RTMP("movie"))
+	pushed := async(func() (any, error) { return nil, pushTags(s.Addr("rtmp_addr"), s.Key("movie"), src.multitrackTags()) })
 	s.AwaitLive("movie")
-	flv := async(func() (*essence.FLVFile, error) { return watchFLV(t.Context(), rig.Client(), s.FLV("movie")) })
+	flv := async(func() (*mediacompare.FLVFile, error) { return watchFLV(t.Context(), harness.Client(), s.FLV("movie")) })
 	if _, err := pushed(); err != nil {
 		t.Fatal(err)
 	}
-	first := zero(src.packets.Track(1))
-	check(t, "RTMP", first, frames(t, plain), essence.Millisecond)
+	first := trackZero(src.packets.Track(1))
+	check(t, "RTMP", first, frames(t, plain), mediacompare.Millisecond)
 	got, err := flv()
 	if err != nil {
 		t.Fatal(err)
@@ -193,13 +193,13 @@ func TestNoTrack0(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, "HTTP-FLV", first, packets, essence.Millisecond)
-	mp4 := endedHLS(t, s.HLS("movie"), "index.m3u8")
-	check(t, "HLS", first, frames(t, rig.NewerFFmpeg(t, mp4, append(copyArgs("pipe:0"), "-f", "framemd5", "pipe:1")...)), essence.Millisecond)
+	check(t, "HTTP-FLV", first, packets, mediacompare.Millisecond)
+	mp4 := downloadEndedHLS(t, s.HLS("movie"), "index.m3u8")
+	check(t, "HLS", first, frames(t, harness.NewerFFmpeg(t, mp4, append(copyArgs("pipe:0"), "-f", "framemd5", "pipe:1")...)), mediacompare.Millisecond)
 }
 
-// numbered returns the tags of src that say which track they are of: all but those of track 0.
-func (src source) numbered() (tags []essence.FLVTag) {
+// multitrackTags returns the tags of src that say which track they are of: all but those of track 0.
+func (src source) multitrackTags() (tags []mediacompare.FLVTag) {
 	for _, tag := range src.file.Tags {
 		if tag.Multitrack() {
 			tags = append(tags, tag)
@@ -208,8 +208,8 @@ func (src source) numbered() (tags []essence.FLVTag) {
 	return tags
 }
 
-// zero returns s as its tracks' only units.
-func zero(s essence.Stream) essence.Stream {
+// trackZero returns s as its tracks' only units.
+func trackZero(s mediacompare.Stream) mediacompare.Stream {
 	s = slices.Clone(s)
 	for i := range s {
 		s[i].Track = 0
@@ -218,19 +218,19 @@ func zero(s essence.Stream) essence.Stream {
 }
 
 // pushTags publishes tags with a key, each at its time.
-func pushTags(addr, key string, tags []essence.FLVTag) error {
+func pushTags(addr, key string, tags []mediacompare.FLVTag) error {
 	return pushTagsThen(addr, key, tags, func() error { return nil })
 }
 
 // pushTagsThen is pushTags that calls then before it ends the stream.
-func pushTagsThen(addr, key string, tags []essence.FLVTag, then func() error) error {
-	c, err := rtmp.Open(net.Dialer{}, addr, "live", patience)
+func pushTagsThen(addr, key string, tags []mediacompare.FLVTag, then func() error) error {
+	c, err := rtmp.Dial(net.Dialer{}, addr, "live", patience)
 	if err != nil {
 		return err
 	}
-	defer c.NC.Close()
+	defer c.NetConn.Close()
 	if err = c.Publish(key); err == nil {
-		err = c.Started("NetStream.Publish.Start", patience)
+		err = c.AwaitStart("NetStream.Publish.Start", patience)
 	}
 	if err != nil {
 		return err
@@ -241,20 +241,20 @@ func pushTagsThen(addr, key string, tags []essence.FLVTag, then func() error) er
 		for ; len(tags) > 0 && tags[0].Time == at; tags = tags[1:] { // the parts of a picture leave together
 			tag := tags[0]
 			m := rtmp.Message{CSID: 4 + int(tag.Type)%2, Type: tag.Type, StreamID: c.StreamID, Time: tag.Time, Payload: tag.Body}
-			wire = append(wire, m.Chunks(c.Out)...)
+			wire = append(wire, m.Chunks(c.ChunkSize)...)
 		}
 		<-time.After(time.Until(began.Add(time.Duration(at) * time.Millisecond)))
-		if _, err := c.NC.Write(wire); err != nil {
+		if _, err := c.NetConn.Write(wire); err != nil {
 			return err
 		}
 	}
 	return c.Unpublish(key)
 }
 
-// renumber gives the tracks of got the numbers of those of src that they have the most of: ffmpeg numbers tracks as they come.
-func renumber(src, got essence.Stream) essence.Stream {
+// matchTracks gives the tracks of got the numbers of those of src that they have the most of: ffmpeg numbers tracks as they come.
+func matchTracks(src, got mediacompare.Stream) mediacompare.Stream {
 	type track struct {
-		kind   essence.Kind
+		kind   mediacompare.Kind
 		number int
 	}
 	numbers := map[track]map[string]int{} // of src, by the bytes of a unit

@@ -9,11 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
-// TestBadConfig checks exit code and message of what cannot start: one line that says where.
-func TestBadConfig(t *testing.T) {
+// TestInvalidConfigIsRefused checks exit code and message of what cannot start: one line that says where.
+func TestInvalidConfigIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		file string // livego.yaml
@@ -53,7 +53,7 @@ func TestBadConfig(t *testing.T) {
 				if command == "check-config" {
 					args = append([]string{command}, args...)
 				}
-				p := rig.Livego(t, dir, c.env, args...)
+				p := harness.Livego(t, dir, c.env, args...)
 				if code := p.Wait(10 * time.Second); code != 2 {
 					t.Errorf("exit code %d, want 2", code)
 				}
@@ -68,7 +68,7 @@ func TestBadConfig(t *testing.T) {
 	}
 }
 
-func TestGoodConfig(t *testing.T) {
+func TestValidConfig(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	const file = "level: debug\nread_timeout: 10\nserver:\n- appname: live\n  live: true\n  hls: true\n  flv: true\n  api: true\n"
@@ -76,15 +76,15 @@ func TestGoodConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{{"check-config"}, {"version"}, {"--help"}} {
-		p := rig.Livego(t, dir, nil, args...)
+		p := harness.Livego(t, dir, nil, args...)
 		if code := p.Wait(10 * time.Second); code != 0 || p.Stdout()+p.Stderr() == "" {
 			t.Errorf("livego %s: exit code %d, said %q %q", strings.Join(args, " "), code, p.Stdout(), p.Stderr())
 		}
 	}
 }
 
-// TestPortInUse checks that each listener's trouble is named, and that nothing is served meanwhile.
-func TestPortInUse(t *testing.T) {
+// TestPortInUseIsNamed checks that each listener's trouble is named, and that nothing is served meanwhile.
+func TestPortInUseIsNamed(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -100,7 +100,7 @@ func TestPortInUse(t *testing.T) {
 			}
 			args = append(args, "--"+other+"="+addr)
 		}
-		p := rig.Livego(t, t.TempDir(), nil, args...)
+		p := harness.Livego(t, t.TempDir(), nil, args...)
 		if code := p.Wait(10 * time.Second); code != 1 {
 			t.Errorf("%s in use: exit code %d, want 1:\n%s", flag, code, p.Stderr())
 		}
@@ -110,12 +110,12 @@ func TestPortInUse(t *testing.T) {
 	}
 }
 
-// TestStoreInUse checks that a second server on the same data directory gives up at once, and says which.
-func TestStoreInUse(t *testing.T) {
+// TestStoreInUseStopsSecondServer checks that a second server on the same data directory gives up at once, and says which.
+func TestStoreInUseStopsSecondServer(t *testing.T) {
 	t.Parallel()
-	s := rig.Start(t, rig.Options{Plain: true})
-	second := rig.Start(t, rig.Options{Plain: true, DataDir: s.DataDir, NoWait: true})
-	if code := second.WaitRefused(10 * time.Second); code != 1 || !strings.Contains(second.Stderr(), s.DataDir) {
+	s := harness.Start(t, harness.Options{NoRace: true})
+	second := harness.Start(t, harness.Options{NoRace: true, DataDir: s.DataDir, NoWait: true})
+	if code := second.WaitExit(10 * time.Second); code != 1 || !strings.Contains(second.Stderr(), s.DataDir) {
 		t.Errorf("exit code %d, said %q, want 1 and the directory", code, second.Stderr())
 	}
 }

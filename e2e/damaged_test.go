@@ -15,22 +15,22 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 	"livego/e2e/sample"
 )
 
 // A damage is one way in which encoders send what the specifications do not foresee.
 type damage struct {
-	name    string
-	sample  sample.Sample
-	picture func(n int, payload []byte) []byte // changes the payload of picture n; nil: none
-	sound   func(payload []byte) []byte        // changes the body of an AAC frame; nil: none
-	inBand  func(config []byte) []byte         // H.264: what is left of the configuration whose sets keyframes have; nil: all
-	bare    bool                               // the AAC configuration is left out
-	annexB  bool                               // the configuration of H.264 has start codes too
-	clean   bool                               // what viewers see is what ffmpeg decodes of the undamaged file, not of this one
-	audio   string                             // what viewers hear: "" is what was sent, else "silence" or "nothing"
+	name            string
+	sample          sample.Sample
+	picture         func(n int, payload []byte) []byte // changes the payload of picture n; nil: none
+	audioBody       func(payload []byte) []byte        // changes the body of an AAC frame; nil: none
+	inBand          func(config []byte) []byte         // H.264: what is left of the configuration whose sets keyframes have; nil: all
+	noAACConfig     bool                               // the AAC configuration is left out
+	annexB          bool                               // the configuration of H.264 has start codes too
+	decodeUndamaged bool                               // what viewers see is what ffmpeg decodes of the undamaged file, not of this one
+	audio           string                             // what viewers hear: "" is what was sent, else "silence" or "nothing"
 
 	skipped  map[string]int // what statistics say, at the end
 	unusable string
@@ -49,8 +49,8 @@ func damages() []damage {
 		{name: "units of unspecified types", sample: sample.AV, picture: around(unit(24, 1, 2), unit(31, 1, 2)...)},
 		{name: "units of reserved types", sample: sample.AV, picture: same(unit(22, 1, 2))},
 		{name: "two zero bytes after a picture", sample: sample.AV, picture: around(nil, 0, 0)},
-		{name: "nine zero bytes after a picture", sample: sample.AV, picture: around(nil, make([]byte, 9)...), clean: true},
-		{name: "empty unit before a picture", sample: sample.AV, picture: around(make([]byte, 4)), clean: true},
+		{name: "nine zero bytes after a picture", sample: sample.AV, picture: around(nil, make([]byte, 9)...), decodeUndamaged: true},
+		{name: "empty unit before a picture", sample: sample.AV, picture: around(make([]byte, 4)), decodeUndamaged: true},
 		{name: "delimiter of one byte", sample: sample.AV, picture: around(unit(9))},
 		{name: "filler of one byte", sample: sample.AV, picture: around(nil, unit(12)...)},
 		{name: "damaged SEI", sample: sample.AV, picture: around(unit(6, 6, 0xff, 0xff, 0xff, 0x80))},
@@ -66,10 +66,10 @@ func damages() []damage {
 			}
 			return p
 		}, skipped: map[string]int{"malformed": 1}},
-		{name: "AAC without content", sample: sample.AV, sound: func([]byte) []byte { return nil }, audio: "silence"},
-		{name: "AAC without its configuration", sample: sample.AV, bare: true, audio: "nothing",
+		{name: "AAC without content", sample: sample.AV, audioBody: func([]byte) []byte { return nil }, audio: "silence"},
+		{name: "AAC without its configuration", sample: sample.AV, noAACConfig: true, audio: "nothing",
 			unusable: "its configuration (AudioSpecificConfig) has not come"},
-		{name: "AAC with ADTS", sample: sample.AV, bare: true, sound: func(b []byte) []byte { return append(adtsHeader(len(b)), b...) }},
+		{name: "AAC with ADTS", sample: sample.AV, noAACConfig: true, audioBody: func(b []byte) []byte { return append(adtsHeader(len(b)), b...) }},
 		{name: "HEVC", sample: hevc, picture: around(slices.Concat(unit(0x46), unit(0x60, 1, 2)), append(unit(0x7e, 1, 2), 0, 0)...)},
 		{name: "AV1", sample: av1, picture: around([]byte{0x52, 1, 0xaa}, 0x7a, 2, 0, 0x80),
 			skipped: map[string]int{"bad_configuration": 1}}, // ffmpeg sends an empty one first
@@ -87,16 +87,16 @@ func startCodes(_ int, p []byte) []byte {
 	return out
 }
 
-// setsOf returns the one SPS and the one PPS of an AVCDecoderConfigurationRecord with start codes.
-func setsOf(record []byte) []byte {
+// parameterSets returns the one SPS and the one PPS of an AVCDecoderConfigurationRecord with start codes.
+func parameterSets(record []byte) []byte {
 	sps := record[8 : 8+int(record[6])<<8+int(record[7])]
 	rest := record[8+len(sps)+1:]
 	pps := rest[2 : 2+int(rest[0])<<8+int(rest[1])]
 	return slices.Concat([]byte{0, 0, 0, 1}, sps, []byte{0, 0, 0, 1}, pps)
 }
 
-// withLengths returns NAL units with length fields in the place of their start codes.
-func withLengths(b []byte) (out []byte) {
+// withLengthPrefixes returns NAL units with length fields in the place of their start codes.
+func withLengthPrefixes(b []byte) (out []byte) {
 	for _, unit := range bytes.Split(b, []byte{0, 0, 0, 1})[1:] {
 		out = append(binary.BigEndian.AppendUint32(out, uint32(len(unit))), unit...)
 	}
@@ -113,8 +113,8 @@ func adtsHeader(n int) []byte {
 const damagedTime = 3000 // ms: longer than a server waits for sound that is announced and never comes
 
 // apply returns the first seconds of a file, damaged.
-func (d damage) apply(f *essence.FLVFile) *essence.FLVFile {
-	out := &essence.FLVFile{HasVideo: f.HasVideo, HasAudio: f.HasAudio}
+func (d damage) apply(f *mediacompare.FLVFile) *mediacompare.FLVFile {
+	out := &mediacompare.FLVFile{HasVideo: f.HasVideo, HasAudio: f.HasAudio}
 	pictures := 0
 	var sets []byte
 	for _, tag := range f.Tags {
@@ -122,20 +122,20 @@ func (d damage) apply(f *essence.FLVFile) *essence.FLVFile {
 		switch {
 		case tag.Time >= damagedTime:
 			continue
-		case tag.Type == essence.TagAudio && tag.IsHeader() && d.bare:
+		case tag.Type == mediacompare.TagAudio && tag.IsHeader() && d.noAACConfig:
 			continue
-		case tag.Type == essence.TagVideo && tag.IsHeader() && d.annexB:
-			b = append(b[:5:5], setsOf(b[5:])...)
-		case tag.Type == essence.TagVideo && tag.IsHeader() && d.inBand != nil:
-			sets = withLengths(setsOf(b[5:]))
+		case tag.Type == mediacompare.TagVideo && tag.IsHeader() && d.annexB:
+			b = append(b[:5:5], parameterSets(b[5:])...)
+		case tag.Type == mediacompare.TagVideo && tag.IsHeader() && d.inBand != nil:
+			sets = withLengthPrefixes(parameterSets(b[5:]))
 			left := d.inBand(b[5:])
 			if left == nil {
 				continue
 			}
 			b = append(b[:5:5], left...)
-		case tag.Type == essence.TagAudio && tag.IsFrame() && d.sound != nil:
-			b = append(b[:2:2], d.sound(b[2:])...)
-		case tag.Type == essence.TagVideo && tag.IsFrame() && (d.picture != nil || sets != nil):
+		case tag.Type == mediacompare.TagAudio && tag.IsFrame() && d.audioBody != nil:
+			b = append(b[:2:2], d.audioBody(b[2:])...)
+		case tag.Type == mediacompare.TagVideo && tag.IsFrame() && (d.picture != nil || sets != nil):
 			head := 5
 			if b[0]&0x80 != 0 && b[0]&0xf == 1 && string(b[1:5]) == "hvc1" {
 				head = 8 // with a composition time
@@ -157,22 +157,22 @@ func (d damage) apply(f *essence.FLVFile) *essence.FLVFile {
 }
 
 // want returns what viewers are to get of the damaged file.
-func (d damage) want(t *testing.T, src source) essence.Stream {
+func (d damage) want(t *testing.T, src source) mediacompare.Stream {
 	t.Helper()
 	reference := d
-	if d.clean {
+	if d.decodeUndamaged {
 		reference = damage{}
 	}
 	var file bytes.Buffer
 	if err := reference.apply(src.file).Write(&file); err != nil {
 		t.Fatal(err)
 	}
-	want := pictures(t, file.Bytes(), "-an")
+	want := decodedFrames(t, file.Bytes(), "-an")
 	if d.audio == "nothing" {
 		return want
 	}
 	silence := md5.Sum([]byte{0x21, 0x00, 0x49, 0x90, 0x02, 0x19, 0x00, 0x23, 0x80})
-	for _, u := range src.packets.Of(essence.Audio) {
+	for _, u := range src.packets.Of(mediacompare.Audio) {
 		if u.DTS >= damagedTime*time.Millisecond {
 			continue
 		}
@@ -187,21 +187,21 @@ func (d damage) want(t *testing.T, src source) essence.Stream {
 // TestDamaged sends streams with damages, and watches them by every protocol: the pictures are those that
 // ffmpeg decodes of the same file, and the encoder goes on to its end.
 func TestDamaged(t *testing.T) {
-	rig.NeedNewer(t)
-	server, dir := startRecording(t, rig.Options{})
+	harness.NeedNewerFFmpeg(t)
+	server, dir := startRecording(t, harness.Options{})
 	for _, d := range damages() {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
-			s, src, room := server.In(t), load(t, d.sample), strings.ReplaceAll(d.name, " ", "-")
+			s, src, room := server.WithT(t), load(t, d.sample), strings.ReplaceAll(d.name, " ", "-")
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			want := d.want(t, src)
 
 			decode := []string{"-fps_mode", "passthrough", "-enc_time_base:v", "demux", "-c:a", "copy", "-f", "framemd5", "pipe:1"}
-			viewer := rig.NewerFFmpeg(t, nil, append([]string{"-v", "debug", "-copyts", "-i", s.RTMP(room)}, decode...)...)
+			viewer := harness.NewerFFmpeg(t, nil, append([]string{"-v", "debug", "-copyts", "-i", s.RTMP(room)}, decode...)...)
 			viewer.AwaitStderr(patience, func(s string) bool { return strings.Contains(s, "Sending play command") })
 			flv := async(func() ([]byte, error) {
-				_, body, err := pollFetch(ctx, rig.Client(), s.FLV(room))
+				_, body, err := pollFetch(ctx, harness.Client(), s.FLV(room))
 				return body, err
 			})
 			key := s.Key(room)
@@ -213,34 +213,34 @@ func TestDamaged(t *testing.T) {
 				t.Fatalf("the encoder: %v", err)
 			}
 
-			if m := check(t, "RTMP", want, decoded(frames(t, viewer)), essence.Millisecond); m.Video.First != 0 {
+			if m := check(t, "RTMP", want, markKeyframes(frames(t, viewer)), mediacompare.Millisecond); m.Video.First != 0 {
 				t.Errorf("RTMP begins at picture %d", m.Video.First)
 			}
 			if body, err := flv(); err != nil {
 				t.Errorf("HTTP-FLV: %v", err)
 			} else {
-				check(t, "HTTP-FLV", want, pictures(t, body), essence.Millisecond)
+				check(t, "HTTP-FLV", want, decodedFrames(t, body), mediacompare.Millisecond)
 			}
-			check(t, "HLS, MP4", want, pictures(t, endedHLS(t, s.HLS(room)+"?format=fmp4", "index.m3u8")), essence.Millisecond)
+			check(t, "HLS, MP4", want, decodedFrames(t, downloadEndedHLS(t, s.HLS(room)+"?format=fmp4", "index.m3u8")), mediacompare.Millisecond)
 			if d.name != "AV1" {
 				var more []string
 				if d.audio != "nothing" {
 					more = []string{"-bsf:a", "aac_adtstoasc"}
 				}
-				check(t, "HLS, TS", want, pictures(t, endedHLS(t, s.HLS(room)+"?format=ts", "ts.m3u8"), more...), essence.TSTick)
+				check(t, "HLS, TS", want, decodedFrames(t, downloadEndedHLS(t, s.HLS(room)+"?format=ts", "ts.m3u8"), more...), mediacompare.TSTick)
 			}
 			r := awaitRecording(t, s, room, "finished", 0, time.Second)
 			file, err := os.ReadFile(filepath.Join(dir, r.File))
 			if err != nil {
 				t.Fatal(err)
 			}
-			check(t, "recording", want, pictures(t, file), essence.Millisecond)
+			check(t, "recording", want, decodedFrames(t, file), mediacompare.Millisecond)
 		})
 	}
 }
 
-// decoded marks each picture as one that may be started with: what was decoded refers to nothing.
-func decoded(s essence.Stream) essence.Stream {
+// markKeyframes marks each picture as one that may be started with: what was markKeyframes refers to nothing.
+func markKeyframes(s mediacompare.Stream) mediacompare.Stream {
 	for i := range s {
 		s[i].Key = true
 	}
@@ -248,7 +248,7 @@ func decoded(s essence.Stream) essence.Stream {
 }
 
 // pushTagsUntil is pushTags that waits before it ends the stream until ok returns nil.
-func pushTagsUntil(s *rig.Server, key string, tags []essence.FLVTag, ok func() error) error {
+func pushTagsUntil(s *harness.Server, key string, tags []mediacompare.FLVTag, ok func() error) error {
 	return pushTagsThen(s.Addr("rtmp_addr"), key, tags, func() error {
 		const limit = 5 * time.Second // less than a publisher may be silent
 		for began := time.Now(); ; <-time.After(20 * time.Millisecond) {
@@ -260,7 +260,7 @@ func pushTagsUntil(s *rig.Server, key string, tags []essence.FLVTag, ok func() e
 }
 
 // checkStat reports whether the statistics of a room say what they are to say.
-func (d damage) checkStat(ctx context.Context, s *rig.Server, room string) error {
+func (d damage) checkStat(ctx context.Context, s *harness.Server, room string) error {
 	var stat struct {
 		Data struct {
 			Publishers []struct {
@@ -272,7 +272,7 @@ func (d damage) checkStat(ctx context.Context, s *rig.Server, room string) error
 			} `json:"publishers"`
 		} `json:"data"`
 	}
-	_, body, err := fetch(ctx, rig.Client(), s.API("/stat/livestat?room=live/"+room))
+	_, body, err := fetch(ctx, harness.Client(), s.API("/stat/livestat?room=live/"+room))
 	if err == nil {
 		err = json.Unmarshal(body, &stat)
 	}

@@ -11,12 +11,12 @@ import (
 	"strings"
 	"testing"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 	"livego/e2e/sample"
 )
 
-// document returns the text of a file of the checkout.
-func document(t *testing.T, path string) string {
+// readDocument returns the text of a file of the checkout.
+func readDocument(t *testing.T, path string) string {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join("..", path))
 	if err != nil {
@@ -34,26 +34,26 @@ var codeWord = regexp.MustCompile("`([^`\n]+)`")
 func TestDocumentedSettings(t *testing.T) {
 	t.Parallel()
 	var settings []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_.]+)` \\|").FindAllStringSubmatch(document(t, "docs/settings.md"), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_.]+)` \\|").FindAllStringSubmatch(readDocument(t, "docs/settings.md"), -1) {
 		settings = append(settings, m[1])
 	}
 	if len(settings) < 40 {
 		t.Fatalf("docs/settings.md has %d settings", len(settings))
 	}
-	codes := regexp.MustCompile(`(?m)^\t\w+\s+Code = "([a-z_]+)"`).FindAllStringSubmatch(document(t, "internal/live/error.go"), -1)
+	codes := regexp.MustCompile(`(?m)^\t\w+\s+Code = "([a-z_]+)"`).FindAllStringSubmatch(readDocument(t, "internal/domain/error.go"), -1)
 	if len(codes) < 10 {
-		t.Fatalf("internal/live/error.go has %d codes of refusals", len(codes))
+		t.Fatalf("internal/domain/error.go has %d codes of refusals", len(codes))
 	}
 	known := slices.Clone(settings)
 	for _, m := range codes {
-		if known = append(known, m[1]); !strings.Contains(document(t, "docs/keys.md"), "`"+m[1]+"`") {
+		if known = append(known, m[1]); !strings.Contains(readDocument(t, "docs/keys.md"), "`"+m[1]+"`") {
 			t.Errorf("docs/keys.md does not say what %s means", m[1])
 		}
 	}
 	setting := regexp.MustCompile(`^[a-z]+(?:[_.][a-z]+)*(?:_[a-z]+)+(?:: .*)?$`) // "rtmp_addr", "gop_num: 1"
 	for _, name := range []string{"README.md", "README.zh.md", "docs/operating.md", "docs/watching.md", "docs/keys.md", "docs/upgrading.md",
 		"docs/zh/watching.md", "docs/zh/upgrading.md", "docs/glossary.md"} {
-		for _, m := range codeWord.FindAllStringSubmatch(document(t, name), -1) {
+		for _, m := range codeWord.FindAllStringSubmatch(readDocument(t, name), -1) {
 			key, _, _ := strings.Cut(m[1], ":")
 			if setting.MatchString(m[1]) && !slices.Contains(known, key) {
 				t.Errorf("%s: there is no setting and no code %s", name, key)
@@ -65,7 +65,7 @@ func TestDocumentedSettings(t *testing.T) {
 // TestDocumentedCode checks that docs/ARCHITECTURE.md speaks of packages, files and functions that are there, and of every package.
 func TestDocumentedCode(t *testing.T) {
 	t.Parallel()
-	text := document(t, "docs/ARCHITECTURE.md")
+	text := readDocument(t, "docs/ARCHITECTURE.md")
 	for _, m := range codeWord.FindAllStringSubmatch(text, -1) {
 		if path := strings.TrimSuffix(m[1], "/..."); regexp.MustCompile(`^(internal|cmd|e2e|scripts)(/[\w.]+)*$`).MatchString(path) {
 			if _, err := os.Stat(filepath.Join("..", path)); err != nil {
@@ -78,7 +78,7 @@ func TestDocumentedCode(t *testing.T) {
 		if m[2] != "" {
 			declaration = regexp.MustCompile(`(?m)^func \(\w+ \*?` + m[2] + `\) ` + m[3] + `\(`)
 		}
-		if !declaration.MatchString(document(t, m[1])) {
+		if !declaration.MatchString(readDocument(t, m[1])) {
 			t.Errorf("%s has no %s %s", m[1], m[2], m[3])
 		}
 	}
@@ -110,15 +110,15 @@ func packages(t *testing.T) (dirs []string) {
 // TestDocumentedHTTP makes each request of docs/http-api.md, in the order of the document, and compares the reply with what stands
 // there: "…" stands for anything, and spaces for nothing. Each route that has a heading must be one.
 func TestDocumentedHTTP(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	s, src := harness.Start(t, harness.Options{}), load(t, sample.AV)
 	push := s.PushTo(src.File(t), s.RTMP(s.Key("demo")), "-stream_loop", "-1")
 	s.AwaitLive("demo")
 	watchRTMP(t, s.RTMP("demo"))
 	awaitPlayers(t, s, 1)
 
-	text := document(t, "docs/http-api.md")
+	text := readDocument(t, "docs/http-api.md")
 	for _, m := range regexp.MustCompile(`(?m)^### (/\S*)$`).FindAllStringSubmatch(text, -1) {
 		if resp, body := request(t, http.MethodGet, s.API(m[1]), nil); resp.StatusCode == http.StatusNotFound {
 			t.Errorf("GET %s: %s", m[1], body)
@@ -140,18 +140,18 @@ func TestDocumentedHTTP(t *testing.T) {
 	push.Kill()
 }
 
-// fences returns the marked code blocks of a document, in order.
-func fences(text string) (blocks []fence) {
+// testedBlocks returns the marked code blocks of a document, in order.
+func testedBlocks(text string) (blocks []codeBlock) {
 	for _, m := range regexp.MustCompile("(?ms)^ *<!-- test(: keeps running)? -->\n *```sh\n(.*?)^ *```").FindAllStringSubmatch(text, -1) {
-		blocks = append(blocks, fence{m[2], m[1] != ""})
+		blocks = append(blocks, codeBlock{m[2], m[1] != ""})
 	}
 	return blocks
 }
 
-// A fence is a code block that <!-- test --> precedes, or <!-- test: keeps running --> where it holds its terminal.
-type fence struct {
-	script string
-	stays  bool
+// A codeBlock is a code block that <!-- test --> precedes, or <!-- test: keeps running --> where it holds its terminal.
+type codeBlock struct {
+	script       string
+	keepsRunning bool
 }
 
 // translations are the pages that have a Chinese form, which says the same.
@@ -168,29 +168,29 @@ func TestTranslation(t *testing.T) {
 	for en, zh := range translations {
 		t.Run(zh, func(t *testing.T) {
 			t.Parallel()
-			want, got := outlineOf(document(t, en)), outlineOf(document(t, zh))
+			want, got := pageOutline(readDocument(t, en)), pageOutline(readDocument(t, zh))
 			if len(want) == 0 {
 				t.Fatalf("%s has no headings, code blocks or tables", en)
 			}
 			for i := range max(len(want), len(got)) {
 				if i >= len(want) || i >= len(got) || want[i] != got[i] {
-					t.Fatalf("%s and %s differ at part %d:\n%s\nin %s it is\n%s", zh, en, i+1, at(got, i), en, at(want, i))
+					t.Fatalf("%s and %s differ at part %d:\n%s\nin %s it is\n%s", zh, en, i+1, partAt(got, i), en, partAt(want, i))
 				}
 			}
 		})
 	}
 }
 
-func at(parts []string, i int) string {
+func partAt(parts []string, i int) string {
 	if i < len(parts) {
 		return parts[i]
 	}
 	return "the end of the page"
 }
 
-// outlineOf returns what a translation of a document keeps, in order: the levels of its headings, its code blocks with the mark
+// pageOutline returns what a translation of a document keeps, in order: the levels of its headings, its code blocks with the mark
 // before them, and of each row of its tables the number of cells and the code in the first one.
-func outlineOf(text string) (parts []string) {
+func pageOutline(text string) (parts []string) {
 	element := regexp.MustCompile("(?ms)^(#+) |((?:^ *<!-- test[^\n]*\n)?^ *```.*?^ *```$)|^\\|([^\n]*)$")
 	for _, m := range element.FindAllStringSubmatch(text, -1) {
 		switch {

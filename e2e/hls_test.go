@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"livego/e2e/essence"
+	"livego/e2e/mediacompare"
 )
 
 // fetch gets a URL and returns the reply with its whole body.
@@ -131,8 +131,8 @@ func resolve(base, ref string) (string, error) {
 
 // An hlsView is what a player of HLS got.
 type hlsView struct {
-	units essence.Stream
-	joins int // discontinuities after the first segment
+	units           mediacompare.Stream
+	discontinuities int // discontinuities after the first segment
 }
 
 // watchHLS plays master from its first segment to its end as a patient player would, and holds the playlists to RFC 8216 on the
@@ -187,7 +187,7 @@ func watchHLS(ctx context.Context, c *http.Client, master string) (hlsView, erro
 				return view, fmt.Errorf("segment %d lasts %v s, the target is %d", n, seg.duration, p.target)
 			}
 			if seg.discontinuity && n > first {
-				view.joins++
+				view.discontinuities++
 			}
 			total += seg.duration
 			units, err := hlsSegmentUnits(ctx, c, media, seg.uri)
@@ -197,7 +197,7 @@ func watchHLS(ctx context.Context, c *http.Client, master string) (hlsView, erro
 			view.units = append(view.units, units...)
 		}
 		if p.ended {
-			return view, durationsFit(view.units, total)
+			return view, checkDurations(view.units, total)
 		}
 		select {
 		case <-again.C:
@@ -207,7 +207,7 @@ func watchHLS(ctx context.Context, c *http.Client, master string) (hlsView, erro
 	}
 }
 
-func hlsSegmentUnits(ctx context.Context, c *http.Client, media, uri string) (essence.Stream, error) {
+func hlsSegmentUnits(ctx context.Context, c *http.Client, media, uri string) (mediacompare.Stream, error) {
 	at, err := resolve(media, uri)
 	if err != nil {
 		return nil, err
@@ -222,18 +222,18 @@ func hlsSegmentUnits(ctx context.Context, c *http.Client, media, uri string) (es
 	if len(body) < 188 || !bytes.HasPrefix(body[1:], []byte{0x40, 0}) {
 		return nil, fmt.Errorf("%s does not begin with a PAT", at)
 	}
-	units, err := essence.ReadTS(body)
+	units, err := mediacompare.ReadTS(body)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", at, err)
 	}
-	if video := units.Of(essence.Video); len(video) > 0 && !video[0].Key {
+	if video := units.Of(mediacompare.Video); len(video) > 0 && !video[0].Key {
 		return nil, fmt.Errorf("%s does not begin with a key frame", at)
 	}
 	return units, nil
 }
 
-// durationsFit checks that the EXTINF of all segments add up to what they hold, within two frames.
-func durationsFit(s essence.Stream, total float64) error {
+// checkDurations checks that the EXTINF of all segments add up to what they hold, within two frames.
+func checkDurations(s mediacompare.Stream, total float64) error {
 	if len(s) == 0 {
 		return nil
 	}

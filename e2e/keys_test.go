@@ -13,20 +13,20 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 	"livego/e2e/sample"
 )
 
 func TestKeySurvivesRestart(t *testing.T) {
 	t.Parallel()
-	s := rig.Start(t, rig.Options{})
+	s := harness.Start(t, harness.Options{})
 	key := s.Key("movie")
 	if again := s.Key("movie"); again != key {
 		t.Errorf("the same room has another key")
 	}
 	s.Stop()
-	s = rig.Start(t, rig.Options{DataDir: s.DataDir})
+	s = harness.Start(t, harness.Options{DataDir: s.DataDir})
 	if again := s.Key("movie"); again != key {
 		t.Errorf("the key is another after a restart")
 	}
@@ -36,22 +36,22 @@ func TestKeySurvivesRestart(t *testing.T) {
 func TestKeysSurviveKill(t *testing.T) {
 	t.Parallel()
 	rounds := 20
-	if rig.Long() {
+	if harness.Long() {
 		rounds = 200
 	}
 	seed := rand.New(rand.NewPCG(1, 2))
 	all, latest := map[string]string{}, map[string]string{} // room: acknowledged key
 	dir := t.TempDir()
 	for round := range rounds {
-		s := rig.Start(t, rig.Options{DataDir: dir, Plain: true})
+		s := harness.Start(t, harness.Options{DataDir: dir, NoRace: true})
 		checkKeys(t, s, latest)
 		latest = makeKeysUntilKilled(t, s, round, 1+seed.IntN(40))
 		maps.Copy(all, latest)
 	}
-	checkKeys(t, rig.Start(t, rig.Options{DataDir: dir, Plain: true}), all)
+	checkKeys(t, harness.Start(t, harness.Options{DataDir: dir, NoRace: true}), all)
 }
 
-func checkKeys(t *testing.T, s *rig.Server, want map[string]string) {
+func checkKeys(t *testing.T, s *harness.Server, want map[string]string) {
 	t.Helper()
 	for room, key := range want {
 		if got := s.Key(room); got != key {
@@ -61,7 +61,7 @@ func checkKeys(t *testing.T, s *rig.Server, want map[string]string) {
 }
 
 // makeKeysUntilKilled has four clients make keys, kills the server when n are acknowledged, and returns the acknowledged.
-func makeKeysUntilKilled(t *testing.T, s *rig.Server, round, n int) map[string]string {
+func makeKeysUntilKilled(t *testing.T, s *harness.Server, round, n int) map[string]string {
 	t.Helper()
 	var mu sync.Mutex
 	acked := map[string]string{}
@@ -71,7 +71,7 @@ func makeKeysUntilKilled(t *testing.T, s *rig.Server, round, n int) map[string]s
 		clients.Go(func() {
 			for i := 0; ; i++ {
 				room := fmt.Sprintf("r%d-%d-%d", round, client, i)
-				key, err := getKey(s.API("/control/get?room=" + room))
+				key, err := requestKey(s.API("/control/get?room=" + room))
 				if err != nil {
 					return // killed
 				}
@@ -83,7 +83,7 @@ func makeKeysUntilKilled(t *testing.T, s *rig.Server, round, n int) map[string]s
 			}
 		})
 	}
-	if !rig.Within(patience, enough) {
+	if !harness.WaitClosed(patience, enough) {
 		t.Errorf("round %d: no %d keys within %v", round, n, patience)
 	}
 	s.Kill()
@@ -91,8 +91,8 @@ func makeKeysUntilKilled(t *testing.T, s *rig.Server, round, n int) map[string]s
 	return acked
 }
 
-func getKey(url string) (string, error) {
-	resp, err := rig.Client().Get(url)
+func requestKey(url string) (string, error) {
+	resp, err := harness.Client().Get(url)
 	if err != nil {
 		return "", err
 	}
@@ -101,7 +101,7 @@ func getKey(url string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var e rig.Envelope
+	var e harness.Envelope
 	if err := json.Unmarshal(body, &e); err != nil {
 		return "", err
 	}
@@ -111,11 +111,11 @@ func getKey(url string) (string, error) {
 	return e.Text(), nil
 }
 
-// TestReset revokes the key of who publishes: he is out within a second, viewers stay, and the stream goes on with the new key.
-func TestReset(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestResetDisconnectsPublisher revokes the key of who publishes: he is out within a second, viewers stay, and the stream goes on with the new key.
+func TestResetDisconnectsPublisher(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	s, src := harness.Start(t, harness.Options{}), load(t, sample.AV)
 	old := s.Key("movie")
 	push := s.PushTo(src.File(t), s.RTMP(old), "-stream_loop", "-1")
 	s.AwaitLive("movie")
@@ -142,25 +142,25 @@ func TestReset(t *testing.T) {
 		t.Fatalf("the viewer was disconnected:\n%s", viewer.Stderr())
 	}
 	before := len(viewer.Stdout())
-	src.push(s, t, "movie").OK(patience)
-	viewer.OK(patience)
+	src.push(s, t, "movie").WaitOK(patience)
+	viewer.WaitOK(patience)
 	if len(viewer.Stdout()) <= before {
 		t.Error("the viewer got nothing of the stream under the new key")
 	}
 }
 
-// TestDelete revokes the key and ends the stream, for its viewers too.
-func TestDelete(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestDeleteEndsStream revokes the key and ends the stream, for its viewers too.
+func TestDeleteEndsStream(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	s, src := harness.Start(t, harness.Options{}), load(t, sample.AV)
 	old := s.Key("movie")
 	push := s.PushTo(src.File(t), s.RTMP(old), "-stream_loop", "-1")
 	s.AwaitLive("movie")
 	rtmp := watchRTMP(t, s.RTMP("movie"))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	flv := async(func() (any, error) { return watchFLV(ctx, rig.Client(), s.FLV("movie")) })
+	flv := async(func() (any, error) { return watchFLV(ctx, harness.Client(), s.FLV("movie")) })
 	awaitPlayers(t, s, 2)
 
 	if e := s.Call("/control/delete?room=movie"); e.Status != 200 || e.Text() != "Ok" {
@@ -168,7 +168,7 @@ func TestDelete(t *testing.T) {
 	}
 	awaitUnpublished(t, s, "movie")
 	push.Wait(5 * time.Second)
-	rtmp.OK(5 * time.Second)
+	rtmp.WaitOK(5 * time.Second)
 	if _, err := flv(); err != nil {
 		t.Errorf("HTTP-FLV: %v", err)
 	}
@@ -181,9 +181,9 @@ func TestDelete(t *testing.T) {
 }
 
 // awaitPlayers waits until n players are counted.
-func awaitPlayers(t *testing.T, s *rig.Server, n int) {
+func awaitPlayers(t *testing.T, s *harness.Server, n int) {
 	t.Helper()
-	rig.Eventually(t, patience, "players", func() error {
+	harness.Eventually(t, patience, "players", func() error {
 		if got := len(s.Stat().Players); got != n {
 			return fmt.Errorf("%d players, want %d", got, n)
 		}
@@ -191,10 +191,10 @@ func awaitPlayers(t *testing.T, s *rig.Server, n int) {
 	})
 }
 
-// awaitSeen waits until there are n players, of whom each has been sent so many pictures of src, one after the other.
-func (src source) awaitSeen(t *testing.T, s *rig.Server, n, pictures int) {
+// awaitReceived waits until there are n players, of whom each has been sent so many pictures of src, one after the other.
+func (src source) awaitReceived(t *testing.T, s *harness.Server, n, pictures int) {
 	t.Helper()
-	video, bytes := src.packets.Of(essence.Video), 0 // of the largest so many
+	video, bytes := src.packets.Of(mediacompare.Video), 0 // of the largest so many
 	for from := range len(video) - pictures {
 		sum := 0
 		for _, u := range video[from : from+pictures] {
@@ -202,7 +202,7 @@ func (src source) awaitSeen(t *testing.T, s *rig.Server, n, pictures int) {
 		}
 		bytes = max(bytes, sum)
 	}
-	rig.Eventually(t, patience, "players", func() error {
+	harness.Eventually(t, patience, "players", func() error {
 		players := s.Stat().Players
 		if len(players) != n {
 			return fmt.Errorf("%d players, want %d", len(players), n)
@@ -217,9 +217,9 @@ func (src source) awaitSeen(t *testing.T, s *rig.Server, n, pictures int) {
 }
 
 // awaitUnpublished waits until nobody publishes room, and holds the server to one second.
-func awaitUnpublished(t *testing.T, s *rig.Server, room string) {
+func awaitUnpublished(t *testing.T, s *harness.Server, room string) {
 	t.Helper()
-	rig.Eventually(t, time.Second, "publisher gone", func() error {
+	harness.Eventually(t, time.Second, "publisher gone", func() error {
 		for _, p := range s.Stat().Publishers {
 			if p.Key == "live/"+room {
 				return fmt.Errorf("still publishing: %+v", p)

@@ -9,19 +9,19 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 	"livego/e2e/sample"
 )
 
 // TestKeysCommand manages keys by the command line, first through a running server, then on the store that it leaves.
 func TestKeysCommand(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	s, src := harness.Start(t, harness.Options{}), load(t, sample.AV)
 	dir := t.TempDir()
 	keys := func(code int, args ...string) (stdout, stderr string) {
 		t.Helper()
-		p := rig.Livego(t, dir, nil, append([]string{"keys", "--data_dir=" + s.DataDir, "--api_addr=" + s.Addr("api_addr")}, args...)...)
+		p := harness.Livego(t, dir, nil, append([]string{"keys", "--data_dir=" + s.DataDir, "--api_addr=" + s.Addr("api_addr")}, args...)...)
 		if got := p.Wait(patience); got != code {
 			t.Fatalf("livego keys %v: code %d, want %d: %s", args, got, code, p.Stderr())
 		}
@@ -39,7 +39,7 @@ func TestKeysCommand(t *testing.T) {
 	if strings.Contains(list, def) || strings.Contains(list, spare) || strings.Count(list, "movie") != 2 {
 		t.Errorf("list prints\n%s", list)
 	}
-	if n := pushCode(s, src.File(t), spare); n != 0 {
+	if n := pushExitCode(s, src.File(t), spare); n != 0 {
 		t.Errorf("the further key does not publish: code %d", n)
 	}
 	push := s.PushTo(src.File(t), s.RTMP(spare), "-stream_loop", "-1")
@@ -53,14 +53,14 @@ func TestKeysCommand(t *testing.T) {
 	if push.Wait(5*time.Second) == 0 {
 		t.Error("who publishes with a revoked key goes on")
 	}
-	if pushCode(s, src.File(t), spare) == 0 {
+	if pushExitCode(s, src.File(t), spare) == 0 {
 		t.Error("the revoked key publishes")
 	}
 
 	brief, _ := keys(0, "make", "movie", "--label=brief", "--expires=4s")
 	push = s.PushTo(src.File(t), s.RTMP(brief), "-stream_loop", "-1")
 	s.AwaitLive("movie")
-	if push.Wait(10*time.Second) == 0 || pushCode(s, src.File(t), brief) == 0 {
+	if push.Wait(10*time.Second) == 0 || pushExitCode(s, src.File(t), brief) == 0 {
 		t.Error("a key that has expired publishes")
 	}
 	list, _ = keys(0, "list", "movie")
@@ -77,7 +77,7 @@ func TestKeysCommand(t *testing.T) {
 	}
 	keys(1, "export", file) // it is there
 	fresh, _ := keys(0, "reset", "movie", "--grace=1h")
-	if fresh == def || pushCode(s, src.File(t), def) != 0 || pushCode(s, src.File(t), fresh) != 0 {
+	if fresh == def || pushExitCode(s, src.File(t), def) != 0 || pushExitCode(s, src.File(t), fresh) != 0 {
 		t.Error("within the grace both keys are good")
 	}
 
@@ -92,25 +92,27 @@ func TestKeysCommand(t *testing.T) {
 	if _, stderr := keys(0, "import", file); !strings.Contains(stderr, "0 keys added, 1 were there") {
 		t.Errorf("import again says %s", stderr)
 	}
-	s = rig.Start(t, rig.Options{DataDir: s.DataDir})
+	s = harness.Start(t, harness.Options{DataDir: s.DataDir})
 	if s.Key("movie") != def {
 		t.Error("the imported key is another")
 	}
 	other := s.DataDir
-	p := rig.Livego(t, dir, nil, "keys", "list", "--data_dir="+other, fmt.Sprintf("--api_addr=127.0.0.1:%d", rig.FreePorts(t, 1)[0]))
+	p := harness.Livego(t, dir, nil, "keys", "list", "--data_dir="+other, fmt.Sprintf("--api_addr=127.0.0.1:%d", harness.FreePorts(t, 1)[0]))
 	if p.Wait(patience) != 1 || !strings.Contains(p.Stderr(), "in use by another process") {
 		t.Errorf("on a store that a server holds: %s", p.Stderr())
 	}
 }
 
-// pushCode pushes file to its end and returns the exit code of ffmpeg.
-func pushCode(s *rig.Server, file, key string) int { return s.PushTo(file, s.RTMP(key)).Wait(patience) }
+// pushExitCode pushes file to its end and returns the exit code of ffmpeg.
+func pushExitCode(s *harness.Server, file, key string) int {
+	return s.PushTo(file, s.RTMP(key)).Wait(patience)
+}
 
-// TestKeysOfEarlierServer takes over what an earlier server left in a Redis.
-func TestKeysOfEarlierServer(t *testing.T) {
-	rig.Need(t, "ffmpeg", "redis-server", "redis-cli")
+// TestImportKeysOfEarlierServer takes over what an earlier server left in a Redis.
+func TestImportKeysOfEarlierServer(t *testing.T) {
+	harness.Need(t, "ffmpeg", "redis-server", "redis-cli")
 	t.Parallel()
-	r := rig.StartRedis(t)
+	r := harness.StartRedis(t)
 	key := strings.Repeat("aB3dEf7h", 6)
 	r.Do("SET", "movie", key)
 	r.Do("SET", key, "movie")
@@ -118,9 +120,9 @@ func TestKeysOfEarlierServer(t *testing.T) {
 	r.Do("SET", "my room", odd)
 	r.Do("SET", odd, "my room")
 	r.Do("SET", "half", strings.Repeat("zzzzzzzz", 6))
-	s := rig.Start(t, rig.Options{Flags: []string{"--redis_addr=" + r.Addr()}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--redis_addr=" + r.Addr()}})
 	importing := []string{"keys", "import", "--from-redis=" + r.Addr(), "--data_dir=" + s.DataDir, "--api_addr=" + s.Addr("api_addr")}
-	p := rig.Livego(t, t.TempDir(), nil, importing...)
+	p := harness.Livego(t, t.TempDir(), nil, importing...)
 	if code := p.Wait(patience); code != 1 {
 		t.Errorf("import with a name that is refused: exit code %d", code)
 	}
@@ -132,15 +134,15 @@ func TestKeysOfEarlierServer(t *testing.T) {
 			t.Errorf("import says %s, want %s", p.Stderr(), want)
 		}
 	}
-	p = rig.Livego(t, t.TempDir(), nil, append(importing, "--rename", "my room=my-room")...)
-	p.OK(patience)
+	p = harness.Livego(t, t.TempDir(), nil, append(importing, "--rename", "my room=my-room")...)
+	p.WaitOK(patience)
 	if !strings.Contains(p.Stderr(), "1 keys added, 1 were there already") || s.Key("my-room") != odd {
 		t.Errorf("import with a new name says %s", p.Stderr())
 	}
 	if s.Key("movie") != key {
 		t.Error("the room has another key than before")
 	}
-	if code := pushCode(s, load(t, sample.AV).File(t), key); code != 0 {
+	if code := pushExitCode(s, load(t, sample.AV).File(t), key); code != 0 {
 		t.Errorf("the earlier key does not publish: code %d", code)
 	}
 }

@@ -17,29 +17,29 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 	"livego/e2e/sample"
 )
 
-// A desk is where the steps of docs/keys.md are typed: a directory, with livego in the path and listeners that nobody else has.
-type desk struct {
-	t     *testing.T
-	dir   string
-	env   []string
-	addr  map[string]string // by setting
-	typed string            // what the commands have printed
+// A docShell is where the steps of docs/keys.md are typed: a directory, with livego in the path and listeners that nobody else has.
+type docShell struct {
+	t      *testing.T
+	dir    string
+	env    []string
+	addr   map[string]string // by setting
+	output string            // what the commands have printed
 }
 
-func newDesk(t *testing.T) *desk {
+func newDocShell(t *testing.T) *docShell {
 	t.Helper()
-	d := &desk{t: t, dir: t.TempDir(), addr: map[string]string{}}
+	d := &docShell{t: t, dir: t.TempDir(), addr: map[string]string{}}
 	bin := t.TempDir()
-	if err := os.Symlink(rig.Binary(t, true), filepath.Join(bin, "livego")); err != nil {
+	if err := os.Symlink(harness.Binary(t, true), filepath.Join(bin, "livego")); err != nil {
 		t.Fatal(err)
 	}
 	d.env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
 	listeners := []string{"rtmp_addr", "httpflv_addr", "hls_addr", "api_addr", "rtmps_addr", "https_addr"}
-	for i, port := range rig.FreePorts(t, len(listeners)) {
+	for i, port := range harness.FreePorts(t, len(listeners)) {
 		d.addr[listeners[i]] = fmt.Sprintf("127.0.0.1:%d", port)
 		d.env = append(d.env, fmt.Sprintf("LIVEGO_%s=%s", strings.ToUpper(listeners[i]), d.addr[listeners[i]]))
 	}
@@ -47,7 +47,7 @@ func newDesk(t *testing.T) *desk {
 }
 
 // command returns how a script is run.
-func (d *desk) command(script string) *exec.Cmd {
+func (d *docShell) command(script string) *exec.Cmd {
 	_, port, _ := net.SplitHostPort(d.addr["api_addr"])
 	cmd := exec.CommandContext(d.t.Context(), "bash", "-euc", strings.ReplaceAll(script, "localhost:8090", "localhost:"+port))
 	cmd.Dir, cmd.Env = d.dir, d.env
@@ -55,7 +55,7 @@ func (d *desk) command(script string) *exec.Cmd {
 }
 
 // run types a script that ends.
-func (d *desk) run(script string) string {
+func (d *docShell) run(script string) string {
 	d.t.Helper()
 	cmd := d.command(script)
 	var stderr strings.Builder
@@ -64,25 +64,25 @@ func (d *desk) run(script string) string {
 	if err != nil {
 		d.t.Fatalf("%s\n%v\n%s%s", script, err, out, stderr.String())
 	}
-	d.typed += string(out)
+	d.output += string(out)
 	return string(out)
 }
 
-// TestLockedDown types the five steps from open to locked down, and then tries every door: each is shut to who has nothing to show, and
+// TestDocumentedLockdown types the five steps from open to locked down, and then tries every door: each is shut to who has nothing to show, and
 // opens to who was given something.
-func TestLockedDown(t *testing.T) {
-	rig.Need(t, "ffmpeg", "openssl", "curl")
+func TestDocumentedLockdown(t *testing.T) {
+	harness.Need(t, "ffmpeg", "openssl", "curl")
 	t.Parallel()
-	_, text, _ := strings.Cut(document(t, "docs/keys.md"), "## From open to locked down")
+	_, text, _ := strings.Cut(readDocument(t, "docs/keys.md"), "## From open to locked down")
 	if steps := regexp.MustCompile(`(?m)^### \d\. `).FindAllString(text, -1); len(steps) != 5 || steps[4] != "### 5. " {
 		t.Fatalf("the steps are %q, want five", steps)
 	}
-	d := newDesk(t)
+	d := newDocShell(t)
 	var denied string
 	src := load(t, sample.AV).File(t)
-	for _, f := range fences(text) {
+	for _, f := range testedBlocks(text) {
 		switch {
-		case f.stays:
+		case f.keepsRunning:
 			cmd := d.command("exec " + f.script)
 			var log strings.Builder
 			cmd.Stderr = &log
@@ -96,14 +96,14 @@ func TestLockedDown(t *testing.T) {
 					t.Logf("log of the server:\n%s", log.String())
 				}
 			})
-			rig.Eventually(t, patience, "server", func() error {
+			harness.Eventually(t, patience, "server", func() error {
 				c, err := net.Dial("tcp", d.addr["api_addr"])
 				if err == nil {
 					c.Close()
 				}
 				return err
 			})
-			rig.FFmpeg(t, "-re", "-i", src, "-c", "copy", "-f", "flv", "rtmp://"+d.addr["rtmp_addr"]+"/live/movie").Wait(patience) // is refused
+			harness.FFmpeg(t, "-re", "-i", src, "-c", "copy", "-f", "flv", "rtmp://"+d.addr["rtmp_addr"]+"/live/movie").Wait(patience) // is refused
 		case strings.Contains(f.script, "denied"):
 			denied = d.run(f.script)
 		default:
@@ -113,15 +113,15 @@ func TestLockedDown(t *testing.T) {
 	if !strings.Contains(denied, `"what":"publish"`) {
 		t.Errorf("the list of who was refused is %s", denied)
 	}
-	found := regexp.MustCompile(`(?m)^([0-9A-Za-z]{48})\n([0-9A-Za-z]{48})\n(\S+\.\S+\.\S+)$`).FindStringSubmatch(d.typed)
+	found := regexp.MustCompile(`(?m)^([0-9A-Za-z]{48})\n([0-9A-Za-z]{48})\n(\S+\.\S+\.\S+)$`).FindStringSubmatch(d.output)
 	if found == nil {
-		t.Fatalf("two keys and a token were to be printed:\n%s", d.typed)
+		t.Fatalf("two keys and a token were to be printed:\n%s", d.output)
 	}
-	checkShut(t, d, found[1], found[3], src)
+	checkLockedDown(t, d, found[1], found[3], src)
 }
 
-// checkShut tries every door.
-func checkShut(t *testing.T, d *desk, key, token, src string) {
+// checkLockedDown tries every door.
+func checkLockedDown(t *testing.T, d *docShell, key, token, src string) {
 	t.Helper()
 	cert, err := os.ReadFile(filepath.Join(d.dir, "server.crt"))
 	if err != nil {
@@ -148,9 +148,9 @@ func checkShut(t *testing.T, d *desk, key, token, src string) {
 		resp.Body.Close()
 		return resp.StatusCode
 	}
-	push := rig.FFmpeg(t, "-re", "-stream_loop", "-1", "-i", src, "-c", "copy", "-f", "flv", "rtmps://"+d.addr["rtmps_addr"]+"/live/"+key)
+	push := harness.FFmpeg(t, "-re", "-stream_loop", "-1", "-i", src, "-c", "copy", "-f", "flv", "rtmps://"+d.addr["rtmps_addr"]+"/live/"+key)
 	https, hls := "https://"+d.addr["https_addr"]+"/live/movie", "https://"+d.addr["hls_addr"]+"/live/movie"
-	rig.Eventually(t, patience, "the encoder by its own key, over TLS", func() error {
+	harness.Eventually(t, patience, "the encoder by its own key, over TLS", func() error {
 		if got := status(https + ".flv?token=" + token); got != 200 {
 			return fmt.Errorf("HTTP %d, ffmpeg says %s", got, push.Stderr())
 		}

@@ -16,23 +16,23 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 // TestLowLatency follows a stream by blocking reloads as a player does, and holds every playlist, segment and part on the way to
 // Apple's rules (RFC 8216bis), while the encoder breaks off and comes back, and other players come and go.
 func TestLowLatency(t *testing.T) {
-	rig.Need(t, "ffmpeg", "ffprobe")
+	harness.Need(t, "ffmpeg", "ffprobe")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{})
+	s := harness.Start(t, harness.Options{})
 	const away = 5 * time.Second // at most
 	pushes, each, viewers := 3, 12*time.Second, 3
-	if rig.Long() {
+	if harness.Long() {
 		pushes, each, viewers = 4, 150*time.Second, 12
 	}
 	long := time.Duration(pushes) * each
-	push := func() *rig.Process {
-		return rig.FFmpeg(t, "-re", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30000/1001", "-f", "lavfi", "-i", "sine=440:r=44100",
+	push := func() *harness.Process {
+		return harness.FFmpeg(t, "-re", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30000/1001", "-f", "lavfi", "-i", "sine=440:r=44100",
 			"-t", fmt.Sprint(each.Seconds()), "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "60", "-pix_fmt", "yuv420p",
 			"-c:a", "aac", "-f", "flv", s.RTMP(s.Key("movie")))
 	}
@@ -45,20 +45,20 @@ func TestLowLatency(t *testing.T) {
 	var others []func() (any, error)
 	for n := range viewers {
 		others = append(others, async(func() (any, error) {
-			return nil, comeAndGo(ctx, f, s.HLS("movie"), 4*time.Second+time.Duration(n)*time.Second)
+			return nil, followRepeatedly(ctx, f, s.HLS("movie"), 4*time.Second+time.Duration(n)*time.Second)
 		}))
 	}
 
 	for n := range pushes - 1 {
-		await(t, encoder, each-2*time.Second)
+		waitAlive(t, encoder, each-2*time.Second)
 		encoder.Kill()
 		encoder.Wait(patience)
 		if n%2 == 0 { // in sight of the viewers
-			await(t, nil, away)
+			waitAlive(t, nil, away)
 		}
 		encoder = push()
 	}
-	encoder.OK(each + patience)
+	encoder.WaitOK(each + patience)
 	if _, err := followed(); err != nil {
 		t.Fatal(err)
 	}
@@ -67,16 +67,16 @@ func TestLowLatency(t *testing.T) {
 			t.Errorf("who comes and goes: %v", err)
 		}
 	}
-	if f.segments < int(long.Seconds())/2-3*pushes || f.parts < 5*f.segments || f.joints != pushes-1 {
-		t.Errorf("%d segments, %d parts and %d discontinuities in %v", f.segments, f.parts, f.joints, long)
+	if f.segments < int(long.Seconds())/2-3*pushes || f.parts < 5*f.segments || f.discontinuities != pushes-1 {
+		t.Errorf("%d segments, %d parts and %d discontinuities in %v", f.segments, f.parts, f.discontinuities, long)
 	}
-	t.Logf("%d segments, %d parts, %d discontinuities", f.segments, f.parts, f.joints)
-	f.probe(t, f.fmp4)
-	f.probe(t, f.ts)
+	t.Logf("%d segments, %d parts, %d discontinuities", f.segments, f.parts, f.discontinuities)
+	f.checkWithFFprobe(t, f.fmp4)
+	f.checkWithFFprobe(t, f.ts)
 }
 
-// await lets time pass, through which p has to live where it is not nil.
-func await(t *testing.T, p *rig.Process, d time.Duration) {
+// waitAlive lets time pass, through which p has to live where it is not nil.
+func waitAlive(t *testing.T, p *harness.Process, d time.Duration) {
 	t.Helper()
 	var ended <-chan struct{}
 	if p != nil {
@@ -89,8 +89,8 @@ func await(t *testing.T, p *rig.Process, d time.Duration) {
 	}
 }
 
-// comeAndGo follows master again and again for so long, until it has ended. What it sees must be what f sees.
-func comeAndGo(ctx context.Context, f *follower, master string, stay time.Duration) error {
+// followRepeatedly follows master again and again for so long, until it has ended. What it sees must be what f sees.
+func followRepeatedly(ctx context.Context, f *follower, master string, stay time.Duration) error {
 	for {
 		here, cancel := context.WithTimeout(ctx, stay)
 		g := newFollower()
@@ -100,23 +100,23 @@ func comeAndGo(ctx context.Context, f *follower, master string, stay time.Durati
 		if err != nil && !left {
 			return err
 		}
-		if err := f.agrees(g); err != nil || !left {
+		if err := f.checkAgrees(g); err != nil || !left {
 			return err
 		}
 	}
 }
 
-// A lowLatencyList is a media playlist with parts.
-type lowLatencyList struct {
+// A lowLatencyPlaylist is a media playlist with parts.
+type lowLatencyPlaylist struct {
 	hlsPlaylist
-	partTarget, holdBack float64
-	init                 string
-	parts                map[int][]hlsPart // by media sequence number, as far as they are listed
-	dates                map[int]time.Time // by media sequence number
-	joints               map[int]int       // discontinuity sequence number by media sequence number, of what has begun
-	joint                bool              // what is not complete is discontinuous with what was before
-	independent          bool
-	hint                 string
+	partTarget, holdBack   float64
+	init                   string
+	parts                  map[int][]hlsPart // by media sequence number, as far as they are listed
+	dates                  map[int]time.Time // by media sequence number
+	discontinuitySequences map[int]int       // discontinuity sequence number by media sequence number, of what has begun
+	openDiscontinuity      bool              // what is not complete is discontinuous with what was before
+	independent            bool
+	hint                   string
 }
 
 type hlsPart struct {
@@ -125,11 +125,11 @@ type hlsPart struct {
 	independent bool
 }
 
-func parseLowLatency(text []byte) (l lowLatencyList, err error) {
+func parseLowLatency(text []byte) (l lowLatencyPlaylist, err error) {
 	if l.hlsPlaylist, err = parseMedia(text); err != nil {
 		return l, err
 	}
-	l.parts, l.dates, l.joints = map[int][]hlsPart{}, map[int]time.Time{}, map[int]int{}
+	l.parts, l.dates, l.discontinuitySequences = map[int][]hlsPart{}, map[int]time.Time{}, map[int]int{}
 	msn, joint := l.sequence, 0
 	number := func(value, name string) (f float64) {
 		_, rest, found := strings.Cut(","+value, ","+name+"=")
@@ -164,13 +164,13 @@ func parseLowLatency(text []byte) (l lowLatencyList, err error) {
 		case tag == "#EXT-X-DISCONTINUITY-SEQUENCE":
 			joint, err = strconv.Atoi(value)
 		case tag == "#EXT-X-DISCONTINUITY":
-			l.joint = true
+			l.openDiscontinuity = true
 			joint++
 		case tag == "#EXT-X-PROGRAM-DATE-TIME":
 			l.dates[msn], err = time.Parse(time.RFC3339Nano, value)
 		case line != "" && line[0] != '#':
-			l.joints[msn] = joint
-			l.joint = false
+			l.discontinuitySequences[msn] = joint
+			l.openDiscontinuity = false
 			msn++
 		}
 		if err != nil {
@@ -182,31 +182,31 @@ func parseLowLatency(text []byte) (l lowLatencyList, err error) {
 
 // A follower is a player that looks at everything.
 type follower struct {
-	c               *http.Client
+	client          *http.Client
 	mu              sync.Mutex
-	places          map[string]string // what is where: see same
-	bytes           map[string][]byte // of the newest parts, by URI
-	last            lowLatencyList
+	seen            map[string]string // what is where: see same
+	partBytes       map[string][]byte // of the newest parts, by URI
+	last            lowLatencyPlaylist
 	hint            string
 	segments, parts int
-	joints          int    // discontinuities
+	discontinuities int    // discontinuities
 	fmp4, ts        []byte // the stream, one segment after the other
-	checked         int    // media sequence number of the segment to look at next
+	nextSegment     int    // media sequence number of the segment to look at next
 	mediaURL        string
 }
 
 func newFollower() *follower {
-	return &follower{c: rig.Client(), places: map[string]string{}, bytes: map[string][]byte{}}
+	return &follower{client: harness.Client(), seen: map[string]string{}, partBytes: map[string][]byte{}}
 }
 
 func (f *follower) follow(ctx context.Context, master string) (err error) {
-	if f.mediaURL, err = mediaURL(ctx, f.c, master); err != nil {
+	if f.mediaURL, err = mediaURL(ctx, f.client, master); err != nil {
 		return err
 	}
 	at := f.mediaURL
 	for {
 		begin := time.Now()
-		resp, body, err := fetch(ctx, f.c, at)
+		resp, body, err := fetch(ctx, f.client, at)
 		if err != nil {
 			return err
 		}
@@ -220,7 +220,7 @@ func (f *follower) follow(ctx context.Context, master string) (err error) {
 		if waited := time.Since(begin).Seconds(); waited > 3*float64(l.target)+1 {
 			return fmt.Errorf("%s was held for %.1f s", at, waited)
 		}
-		if err := f.look(ctx, l); err != nil {
+		if err := f.checkPlaylist(ctx, l); err != nil {
 			return fmt.Errorf("%w, in\n%s", err, body)
 		}
 		if l.ended {
@@ -231,8 +231,8 @@ func (f *follower) follow(ctx context.Context, master string) (err error) {
 	}
 }
 
-// look holds a playlist to the rules, and takes what is new in it.
-func (f *follower) look(ctx context.Context, l lowLatencyList) error {
+// checkPlaylist holds a playlist to the rules, and takes what is new in it.
+func (f *follower) checkPlaylist(ctx context.Context, l lowLatencyPlaylist) error {
 	if f.last.target != 0 && (l.target != f.last.target || l.partTarget != f.last.partTarget || l.sequence < f.last.sequence) {
 		return fmt.Errorf("target, part target and sequence went from %d, %v, %d to %d, %v, %d",
 			f.last.target, f.last.partTarget, f.last.sequence, l.target, l.partTarget, l.sequence)
@@ -240,13 +240,13 @@ func (f *follower) look(ctx context.Context, l lowLatencyList) error {
 	if l.partTarget == 0 || l.holdBack < 3*l.partTarget-1e-6 {
 		return fmt.Errorf("part target %v, players are to stay %v behind", l.partTarget, l.holdBack)
 	}
-	if f.hint != "" && !l.ended && l.hint != f.hint && !l.has(f.hint) && !l.brokeOff(f.hint) {
+	if f.hint != "" && !l.ended && l.hint != f.hint && !l.hasPart(f.hint) && !l.cutShort(f.hint) {
 		return fmt.Errorf("%s was hinted at and did not come", f.hint)
 	}
 	f.hint = l.hint
 	if f.last.target == 0 {
-		f.checked = l.sequence
-		init, err := f.take(ctx, l.init)
+		f.nextSegment = l.sequence
+		init, err := f.download(ctx, l.init)
 		if err != nil {
 			return err
 		}
@@ -254,22 +254,22 @@ func (f *follower) look(ctx context.Context, l lowLatencyList) error {
 	}
 	f.last = l
 	for msn := l.sequence; msn <= l.sequence+len(l.segments); msn++ {
-		if err := f.lookAtParts(ctx, l, msn); err != nil {
+		if err := f.checkParts(ctx, l, msn); err != nil {
 			return err
 		}
 	}
-	for ; f.checked < l.sequence+len(l.segments); f.checked++ {
-		if f.checked < l.sequence {
-			return fmt.Errorf("segment %d left the playlist before it was seen", f.checked)
+	for ; f.nextSegment < l.sequence+len(l.segments); f.nextSegment++ {
+		if f.nextSegment < l.sequence {
+			return fmt.Errorf("segment %d left the playlist before it was seen", f.nextSegment)
 		}
-		if err := f.lookAtSegment(ctx, l, f.checked); err != nil {
+		if err := f.checkSegment(ctx, l, f.nextSegment); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (l *lowLatencyList) has(uri string) bool {
+func (l *lowLatencyPlaylist) hasPart(uri string) bool {
 	for _, parts := range l.parts {
 		for _, p := range parts {
 			if p.uri == uri {
@@ -280,8 +280,8 @@ func (l *lowLatencyList) has(uri string) bool {
 	return false
 }
 
-// brokeOff reports whether the segment of the part at uri has ended before that, as the encoder did.
-func (l *lowLatencyList) brokeOff(uri string) bool {
+// cutShort reports whether the segment of the part at uri has ended before that, as the encoder did.
+func (l *lowLatencyPlaylist) cutShort(uri string) bool {
 	name, _, _ := strings.Cut(uri, ".")
 	for _, p := range l.parts[l.sequence+len(l.segments)] {
 		if strings.HasPrefix(p.uri, name+".") {
@@ -293,52 +293,52 @@ func (l *lowLatencyList) brokeOff(uri string) bool {
 			continue
 		}
 		if i == len(l.segments)-1 {
-			return l.hint == "" || l.joint
+			return l.hint == "" || l.openDiscontinuity
 		}
 		return l.segments[i+1].discontinuity
 	}
 	return false
 }
 
-// same notes what is at a place, which must be so for ever.
-func (f *follower) same(place, what string) error {
+// checkUnchanged notes what is at a place, which must be so for ever.
+func (f *follower) checkUnchanged(place, what string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if old, ok := f.places[place]; ok && old != what {
+	if old, ok := f.seen[place]; ok && old != what {
 		return fmt.Errorf("%s was %s and is %s now", place, old, what)
 	}
-	f.places[place] = what
+	f.seen[place] = what
 	return nil
 }
 
-// agrees checks that g, who has gone, has seen the same as f as far as both have seen it.
-func (f *follower) agrees(g *follower) error {
-	for place, what := range g.places {
-		if err := f.same(place, what); err != nil {
+// checkAgrees checks that g, who has gone, has seen the same as f as far as both have seen it.
+func (f *follower) checkAgrees(g *follower) error {
+	for place, what := range g.seen {
+		if err := f.checkUnchanged(place, what); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (f *follower) lookAtParts(ctx context.Context, l lowLatencyList, msn int) error {
+func (f *follower) checkParts(ctx context.Context, l lowLatencyPlaylist, msn int) error {
 	complete := msn < l.sequence+len(l.segments) || l.hint == "" // no part follows, and the segment's line comes next
 	for i, p := range l.parts[msn] {
-		if err := f.same(fmt.Sprintf("part %d of %d", i, msn), p.uri); err != nil {
+		if err := f.checkUnchanged(fmt.Sprintf("part %d of %d", i, msn), p.uri); err != nil {
 			return err
 		}
 		last := complete && i == len(l.parts[msn])-1
 		if p.duration > l.partTarget+1e-6 || !last && p.duration < .85*l.partTarget-1e-6 {
 			return fmt.Errorf("part %s lasts %v s, the target is %v", p.uri, p.duration, l.partTarget)
 		}
-		if _, ok := f.bytes[p.uri]; ok || msn < f.checked {
+		if _, ok := f.partBytes[p.uri]; ok || msn < f.nextSegment {
 			continue
 		}
-		b, err := f.take(ctx, p.uri)
+		b, err := f.download(ctx, p.uri)
 		if err != nil {
 			return err
 		}
-		f.bytes[p.uri] = b
+		f.partBytes[p.uri] = b
 		f.parts++
 		if idr := beginsWithIDR(b); idr != p.independent {
 			return fmt.Errorf("part %s begins with an IDR picture: %v; the playlist says %v", p.uri, idr, p.independent)
@@ -347,21 +347,21 @@ func (f *follower) lookAtParts(ctx context.Context, l lowLatencyList, msn int) e
 	return nil
 }
 
-func (f *follower) lookAtSegment(ctx context.Context, l lowLatencyList, msn int) error {
+func (f *follower) checkSegment(ctx context.Context, l lowLatencyPlaylist, msn int) error {
 	seg, parts := l.segments[msn-l.sequence], l.parts[msn]
-	if err := f.same(fmt.Sprint("segment ", msn), seg.uri); err != nil {
+	if err := f.checkUnchanged(fmt.Sprint("segment ", msn), seg.uri); err != nil {
 		return err
 	}
-	if err := f.same(fmt.Sprint("discontinuity sequence number of segment ", msn), fmt.Sprint(l.joints[msn])); err != nil {
+	if err := f.checkUnchanged(fmt.Sprint("discontinuity sequence number of segment ", msn), fmt.Sprint(l.discontinuitySequences[msn])); err != nil {
 		return err
 	}
 	if int(math.Round(seg.duration)) > l.target || seg.duration <= 0 {
 		return fmt.Errorf("segment %d lasts %v s, the target is %d", msn, seg.duration, l.target)
 	}
-	if err := f.lookAtDate(l, msn); err != nil {
+	if err := f.checkDate(l, msn); err != nil {
 		return err
 	}
-	whole, err := f.take(ctx, seg.uri)
+	whole, err := f.download(ctx, seg.uri)
 	if err != nil {
 		return err
 	}
@@ -370,7 +370,7 @@ func (f *follower) lookAtSegment(ctx context.Context, l lowLatencyList, msn int)
 	}
 	f.segments++
 	f.fmp4 = append(f.fmp4, whole...)
-	ts, err := f.take(ctx, strings.TrimSuffix(seg.uri, ".m4s")+".ts")
+	ts, err := f.download(ctx, strings.TrimSuffix(seg.uri, ".m4s")+".ts")
 	if err != nil {
 		return err
 	}
@@ -382,8 +382,8 @@ func (f *follower) lookAtSegment(ctx context.Context, l lowLatencyList, msn int)
 	var joined []byte
 	for _, p := range parts {
 		sum += p.duration
-		joined = append(joined, f.bytes[p.uri]...)
-		delete(f.bytes, p.uri)
+		joined = append(joined, f.partBytes[p.uri]...)
+		delete(f.partBytes, p.uri)
 	}
 	if math.Abs(sum-seg.duration) > 1e-4*float64(len(parts)) {
 		return fmt.Errorf("segment %d lasts %v s, its parts %v", msn, seg.duration, sum)
@@ -394,14 +394,14 @@ func (f *follower) lookAtSegment(ctx context.Context, l lowLatencyList, msn int)
 	return nil
 }
 
-// lookAtDate holds the time of a segment to that of the one before: the time between is what that lasts, or more where they are
+// checkDate holds the time of a segment to that of the one before: the time between is what that lasts, or more where they are
 // discontinuous.
-func (f *follower) lookAtDate(l lowLatencyList, msn int) error {
+func (f *follower) checkDate(l lowLatencyPlaylist, msn int) error {
 	date, ok := l.dates[msn]
 	if !ok {
 		return fmt.Errorf("segment %d has no time", msn)
 	}
-	if err := f.same(fmt.Sprint("time of segment ", msn), date.String()); err != nil {
+	if err := f.checkUnchanged(fmt.Sprint("time of segment ", msn), date.String()); err != nil {
 		return err
 	}
 	before, ok := l.dates[msn-1]
@@ -414,17 +414,17 @@ func (f *follower) lookAtDate(l lowLatencyList, msn int) error {
 	case !joint && passed.Abs() > rounded, joint && passed < -rounded:
 		return fmt.Errorf("segment %d begins %v after the end of the one before it, discontinuous: %v", msn, passed, joint)
 	case joint:
-		f.joints++
+		f.discontinuities++
 	}
 	return nil
 }
 
-func (f *follower) take(ctx context.Context, uri string) ([]byte, error) {
+func (f *follower) download(ctx context.Context, uri string) ([]byte, error) {
 	at, err := resolve(f.mediaURL, uri)
 	if err != nil {
 		return nil, err
 	}
-	resp, body, err := fetch(ctx, f.c, at)
+	resp, body, err := fetch(ctx, f.client, at)
 	if err != nil {
 		return nil, err
 	}
@@ -460,36 +460,36 @@ func beginsWithIDR(b []byte) bool {
 	return false // sound may last longer than the video
 }
 
-// probe has ffprobe read all frames of a stream: it must find nothing to say.
-func (f *follower) probe(t *testing.T, stream []byte) {
+// checkWithFFprobe has ffprobe read all frames of a stream: it must find nothing to say.
+func (f *follower) checkWithFFprobe(t *testing.T, stream []byte) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "stream")
 	if err := os.WriteFile(file, stream, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p := rig.Go(t, "ffprobe", "-v", "error", "-count_frames", "-show_entries", "stream=codec_name,nb_read_frames", file)
-	p.OK(patience)
+	p := harness.StartProgram(t, "ffprobe", "-v", "error", "-count_frames", "-show_entries", "stream=codec_name,nb_read_frames", file)
+	p.WaitOK(patience)
 	if said := p.Stderr(); said != "" {
 		t.Errorf("ffprobe says %s", said)
 	}
 }
 
-// TestSlowCamera publishes a keyframe every 4 s without sound: the playlist has whole segments and says nothing of parts.
-func TestSlowCamera(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestSparseKeyframesGetNoParts publishes a keyframe every 4 s without sound: the playlist has whole segments and says nothing of parts.
+func TestSparseKeyframesGetNoParts(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{})
-	rig.FFmpeg(t, "-re", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=1/4", "-t", "60", "-c:v", "libx264", "-preset", "ultrafast",
+	s := harness.Start(t, harness.Options{})
+	harness.FFmpeg(t, "-re", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=1/4", "-t", "60", "-c:v", "libx264", "-preset", "ultrafast",
 		"-tune", "zerolatency", "-g", "1", "-pix_fmt", "yuv420p", "-f", "flv", s.RTMP(s.Key("camera")))
 	s.AwaitLive("camera")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	url, err := mediaURL(ctx, rig.Client(), s.HLS("camera"))
+	url, err := mediaURL(ctx, harness.Client(), s.HLS("camera"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	rig.Eventually(t, patience, "two segments of 4 s, and no parts", func() error {
-		resp, text, err := fetch(ctx, rig.Client(), url)
+	harness.Eventually(t, patience, "two segments of 4 s, and no parts", func() error {
+		resp, text, err := fetch(ctx, harness.Client(), url)
 		if err != nil || resp.StatusCode != http.StatusOK {
 			return fmt.Errorf("%v, %w", resp, err)
 		}

@@ -5,7 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
-func TestMain(m *testing.M) { os.Exit(rig.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }

@@ -13,16 +13,16 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 	"livego/e2e/sample"
 )
 
 // TestLivestat checks the shape of /stat/livestat and that it counts viewers of every protocol, without a key.
 func TestLivestat(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	s, src := harness.Start(t, harness.Options{}), load(t, sample.AV)
 	if e := s.Call("/stat/livestat"); string(e.Data) != `{"publishers":null,"players":null}` {
 		t.Errorf("nothing live: %s", e.Data)
 	}
@@ -32,8 +32,8 @@ func TestLivestat(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	watchRTMP(t, s.RTMP("movie"))
-	flv := async(func() (*essence.FLVFile, error) { return watchFLV(ctx, rig.Client(), s.FLV("movie")) })
-	hls := async(func() (hlsView, error) { return watchHLS(ctx, rig.Client(), s.HLS("movie")) })
+	flv := async(func() (*mediacompare.FLVFile, error) { return watchFLV(ctx, harness.Client(), s.FLV("movie")) })
+	hls := async(func() (hlsView, error) { return watchHLS(ctx, harness.Client(), s.HLS("movie")) })
 	awaitPlayers(t, s, 3)
 
 	for _, path := range []string{"/stat/livestat", "/stat/livestat?room=live/movie"} {
@@ -74,7 +74,7 @@ func TestLivestat(t *testing.T) {
 			}
 		}
 	}
-	rig.Eventually(t, patience, "speeds", func() error {
+	harness.Eventually(t, patience, "speeds", func() error {
 		if p := s.Stat().Publishers; len(p) != 1 || p[0].VideoSpeed < 300 || p[0].VideoSpeed > 1500 || p[0].AudioSpeed < 50 || p[0].AudioSpeed > 200 {
 			return fmt.Errorf("publishers %+v, want about 700 and 100 kbit/s", p)
 		}
@@ -96,7 +96,7 @@ func TestLivestat(t *testing.T) {
 // TestControl checks the rows of the documented interface that need no stream.
 func TestControl(t *testing.T) {
 	t.Parallel()
-	s := rig.Start(t, rig.Options{})
+	s := harness.Start(t, harness.Options{})
 	for _, c := range []struct {
 		path   string
 		status int
@@ -117,7 +117,7 @@ func TestControl(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d %s...", c.path, e.Status, e.Data, c.status, c.begins)
 		}
 	}
-	resp, err := rig.Client().Post(s.API("/control/get"), "application/x-www-form-urlencoded", strings.NewReader("room=form"))
+	resp, err := harness.Client().Post(s.API("/control/get"), "application/x-www-form-urlencoded", strings.NewReader("room=form"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,16 +139,16 @@ func TestStatics(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := rig.Start(t, rig.Options{Dir: dir})
-	if got := rig.Get(t, s.API("/statics/hello.txt")); string(got) != "hello" {
+	s := harness.Start(t, harness.Options{Dir: dir})
+	if got := harness.Get(t, s.API("/statics/hello.txt")); string(got) != "hello" {
 		t.Errorf("got %q", got)
 	}
 	for _, path := range []string{"/statics/../secret.txt", "/statics/%2e%2e/secret.txt", "/statics/..%2fsecret.txt"} {
-		if _, body, err := fetch(t.Context(), rig.Client(), s.API(path)); err != nil || strings.Contains(string(body), "secret") {
+		if _, body, err := fetch(t.Context(), harness.Client(), s.API(path)); err != nil || strings.Contains(string(body), "secret") {
 			t.Errorf("%s: %q, %v", path, body, err)
 		}
 	}
-	if page := rig.Get(t, s.API("/")); !strings.Contains(string(page), "<html") {
+	if page := harness.Get(t, s.API("/")); !strings.Contains(string(page), "<html") {
 		t.Errorf("/ is %.80q", page)
 	}
 }
@@ -165,7 +165,7 @@ func request(t *testing.T, method, url string, edit func(*http.Request)) (*http.
 	if edit != nil {
 		edit(req)
 	}
-	resp, err := rig.Client().Do(req)
+	resp, err := harness.Client().Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,10 +177,10 @@ func request(t *testing.T, method, url string, edit func(*http.Request)) (*http.
 	return resp, string(body)
 }
 
-// TestDoor checks that a web page cannot reach the operator's HTTP through the operator's browser.
-func TestDoor(t *testing.T) {
+// TestForeignOriginsAreRefused checks that a web page cannot reach the operator's HTTP through the operator's browser.
+func TestForeignOriginsAreRefused(t *testing.T) {
 	t.Parallel()
-	s := rig.Start(t, rig.Options{})
+	s := harness.Start(t, harness.Options{})
 	for name, edit := range map[string]func(*http.Request){
 		"DNS rebinding":    func(r *http.Request) { r.Host = "attacker.example" },
 		"cross-site":       func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
@@ -204,15 +204,15 @@ func TestDoor(t *testing.T) {
 	}
 }
 
-// TestJWT checks that with a secret every request of the operator's HTTP needs a token.
-func TestJWT(t *testing.T) {
+// TestJWTSecretRequiresToken checks that with a secret every request of the operator's HTTP needs a token.
+func TestJWTSecretRequiresToken(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	const canary = "canary-secret-of-the-test"
 	if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte("jwt:\n  secret: "+canary+"\n  algorithm: HS256\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := rig.Start(t, rig.Options{Dir: dir})
+	s := harness.Start(t, harness.Options{Dir: dir})
 	if e := s.Call("/control/get?room=movie"); e.Status != 403 {
 		t.Errorf("without a token: %d", e.Status)
 	}
@@ -226,9 +226,9 @@ func TestJWT(t *testing.T) {
 
 // TestViewersHTTP checks what the viewers' listeners answer where nothing is live, and that both serve everything.
 func TestViewersHTTP(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	s, src := harness.Start(t, harness.Options{}), load(t, sample.AV)
 	for _, addr := range []string{"httpflv_addr", "hls_addr"} {
 		base := "http://" + s.Addr(addr)
 		for path, status := range map[string]int{
@@ -265,28 +265,28 @@ func TestViewersHTTP(t *testing.T) {
 	if players := s.Stat().Players; len(players) != 0 {
 		t.Errorf("HEAD counts as a player: %+v", players)
 	}
-	push.OK(patience)
+	push.WaitOK(patience)
 }
 
-// TestApps checks that each entry of server means what it says.
-func TestApps(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestAppSettings checks that each entry of server means what it says.
+func TestAppSettings(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	dir := t.TempDir()
 	const file = "server:\n- appname: live\n  hls: false\n- appname: radio\n  flv: false\n- appname: closed\n  live: false\n"
 	if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, src := rig.Start(t, rig.Options{Dir: dir}), load(t, sample.AV)
+	s, src := harness.Start(t, harness.Options{Dir: dir}), load(t, sample.AV)
 	base := "rtmp://" + s.Addr("rtmp_addr")
 	if s.PushTo(src.File(t), base+"/closed/"+s.Key("movie")).Wait(patience) == 0 {
 		t.Error("live: false publishes")
 	}
-	pushes := []*rig.Process{src.push(s, t, "movie"), s.PushTo(src.File(t), base+"/radio/"+s.Key("song"))}
+	pushes := []*harness.Process{src.push(s, t, "movie"), s.PushTo(src.File(t), base+"/radio/"+s.Key("song"))}
 	s.AwaitLive("movie")
 	web := "http://" + s.Addr("hls_addr")
 	for path, want := range map[string]int{"/live/movie.m3u8": 404, "/radio/song.flv": 404, "/radio/song.m3u8": 200} {
-		rig.Eventually(t, patience, path, func() error {
+		harness.Eventually(t, patience, path, func() error {
 			if resp, body := request(t, http.MethodGet, web+path, nil); resp.StatusCode != want {
 				return fmt.Errorf("HTTP %d %.80q, want %d", resp.StatusCode, body, want)
 			}
@@ -294,6 +294,6 @@ func TestApps(t *testing.T) {
 		})
 	}
 	for _, p := range pushes {
-		p.OK(patience)
+		p.WaitOK(patience)
 	}
 }

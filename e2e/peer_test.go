@@ -9,37 +9,37 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 	"livego/e2e/sample"
 )
 
 // TestRTMPDump plays with librtmp.
 func TestRTMPDump(t *testing.T) {
-	rig.Need(t, "ffmpeg", "rtmpdump")
+	harness.Need(t, "ffmpeg", "rtmpdump")
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	s, src := harness.Start(t, harness.Options{}), load(t, sample.AV)
 	push := src.push(s, t, "movie")
 	s.AwaitLive("movie")
 	out := filepath.Join(t.TempDir(), "out.flv")
-	dump := rig.Go(t, "rtmpdump", "-q", "-r", s.RTMP("movie"), "--live", "-o", out)
-	push.OK(patience)
+	dump := harness.StartProgram(t, "rtmpdump", "-q", "-r", s.RTMP("movie"), "--live", "-o", out)
+	push.WaitOK(patience)
 	dump.Wait(patience) // its exit code says whether it knew the length, which nobody does of a live stream
-	check(t, "rtmpdump", src.packets, readPackets(t, out), essence.Millisecond)
+	check(t, "rtmpdump", src.packets, readPackets(t, out), mediacompare.Millisecond)
 }
 
 // TestGStreamerPlays plays with rtmp2src.
 func TestGStreamerPlays(t *testing.T) {
-	rig.Need(t, "ffmpeg", "gst-launch-1.0")
+	harness.Need(t, "ffmpeg", "gst-launch-1.0")
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	s, src := harness.Start(t, harness.Options{}), load(t, sample.AV)
 	push := src.push(s, t, "movie")
 	s.AwaitLive("movie")
 	out := filepath.Join(t.TempDir(), "out.flv")
-	gst := rig.Go(t, "gst-launch-1.0", "-q", "rtmp2src", "location="+s.RTMP("movie"), "!", "filesink", "buffer-mode=unbuffered", "location="+out)
-	push.OK(patience)
-	gst.OK(patience)
-	m, err := essence.Compare(src.packets, readPackets(t, out), essence.Millisecond)
+	gst := harness.StartProgram(t, "gst-launch-1.0", "-q", "rtmp2src", "location="+s.RTMP("movie"), "!", "filesink", "buffer-mode=unbuffered", "location="+out)
+	push.WaitOK(patience)
+	gst.WaitOK(patience)
+	m, err := mediacompare.Compare(src.packets, readPackets(t, out), mediacompare.Millisecond)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,21 +50,21 @@ func TestGStreamerPlays(t *testing.T) {
 }
 
 // readFLV reads an FLV file that a peer wrote.
-func readFLV(t *testing.T, path string) *essence.FLVFile {
+func readFLV(t *testing.T, path string) *mediacompare.FLVFile {
 	t.Helper()
 	r, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	file, err := essence.ReadFLV(r)
+	file, err := mediacompare.ReadFLV(r)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return file
 }
 
-func readPackets(t *testing.T, path string) essence.Stream {
+func readPackets(t *testing.T, path string) mediacompare.Stream {
 	t.Helper()
 	packets, err := readFLV(t, path).Packets()
 	if err != nil {
@@ -76,8 +76,8 @@ func readPackets(t *testing.T, path string) essence.Stream {
 // TestGStreamerPushes publishes with GStreamer's own RTMP client and with librtmp. The muxer builds FLV anew, so that what is compared is
 // what a decoder gets.
 func TestGStreamerPushes(t *testing.T) {
-	rig.Need(t, "ffmpeg", "gst-launch-1.0")
-	server := rig.Start(t, rig.Options{})
+	harness.Need(t, "ffmpeg", "gst-launch-1.0")
+	server := harness.Start(t, harness.Options{})
 	src := load(t, sample.AV)
 	for _, sink := range []struct{ name, suffix string }{
 		{"rtmp2sink", ""},
@@ -85,52 +85,52 @@ func TestGStreamerPushes(t *testing.T) {
 	} {
 		t.Run(sink.name, func(t *testing.T) {
 			t.Parallel()
-			s := server.In(t)
+			s := server.WithT(t)
 			out := filepath.Join(t.TempDir(), "out.flv")
-			viewer := rig.FFmpeg(t, append([]string{"-v", "debug"}, append(copyArgs(s.RTMP(sink.name)), "-f", "flv", out)...)...)
+			viewer := harness.FFmpeg(t, append([]string{"-v", "debug"}, append(copyArgs(s.RTMP(sink.name)), "-f", "flv", out)...)...)
 			viewer.AwaitStderr(patience, func(s string) bool { return strings.Contains(s, "Sending play command") })
-			push := rig.Go(t, "gst-launch-1.0", "-q", "filesrc", "location="+src.File(t), "!", "flvdemux", "name=d",
+			push := harness.StartProgram(t, "gst-launch-1.0", "-q", "filesrc", "location="+src.File(t), "!", "flvdemux", "name=d",
 				"d.video", "!", "queue", "!", "h264parse", "!", "m.video",
 				"d.audio", "!", "queue", "!", "aacparse", "!", "m.audio",
 				"flvmux", "name=m", "streamable=true", "!", sink.name, "sync=true", "location="+s.RTMP(s.Key(sink.name))+sink.suffix)
-			push.OK(patience)
-			viewer.OK(patience)
-			got, err := readFLV(t, out).Essence()
+			push.WaitOK(patience)
+			viewer.WaitOK(patience)
+			got, err := readFLV(t, out).DecoderUnits()
 			if err != nil {
 				t.Fatal(err)
 			}
-			check(t, sink.name, src.essence, got, essence.Millisecond)
+			check(t, sink.name, src.decoderUnits, got, mediacompare.Millisecond)
 		})
 	}
 }
 
 // TestNginx relays through nginx-rtmp in both directions: it pushes to livego what it gets, and it pulls from livego what it is asked for.
 func TestNginx(t *testing.T) {
-	rig.Need(t, "ffmpeg", "nginx")
+	harness.Need(t, "ffmpeg", "nginx")
 	t.Parallel()
 	// nginx says no goodbye when it ends a push: what it pushed is held.
-	s, src := rig.Start(t, rig.Options{Flags: []string{"--publish_hold=1s"}}), load(t, sample.AV)
+	s, src := harness.Start(t, harness.Options{Flags: []string{"--publish_hold=1s"}}), load(t, sample.AV)
 	addr := startNginx(t, fmt.Sprintf(`
 		application pushes { live on; push %s; }
 		application pulls { live on; pull %s name=movie; }`, s.RTMP(s.Key("pushed")), s.RTMP("movie")))
 
-	viewer := waitRTMP(t, s.RTMP("pushed"))
+	viewer := watchRTMPEarly(t, s.RTMP("pushed"))
 	push := s.PushTo(src.File(t), "rtmp://"+addr+"/pushes/movie")
-	push.OK(patience)
-	check(t, "nginx pushes", src.packets, frames(t, viewer), essence.Millisecond)
+	push.WaitOK(patience)
+	check(t, "nginx pushes", src.packets, frames(t, viewer), mediacompare.Millisecond)
 
 	push = src.push(s, t, "movie")
 	s.AwaitLive("movie")
 	viewer = watchRTMP(t, "rtmp://"+addr+"/pulls/movie")
-	push.OK(patience)
-	check(t, "nginx pulls", src.packets, frames(t, viewer), essence.Millisecond)
+	push.WaitOK(patience)
+	check(t, "nginx pulls", src.packets, frames(t, viewer), mediacompare.Millisecond)
 }
 
 // startNginx starts nginx with the rtmp module and these applications, and returns its address.
 func startNginx(t *testing.T, applications string) string {
 	t.Helper()
 	dir := t.TempDir()
-	addr := fmt.Sprintf("127.0.0.1:%d", rig.FreePorts(t, 1)[0])
+	addr := fmt.Sprintf("127.0.0.1:%d", harness.FreePorts(t, 1)[0])
 	conf := fmt.Sprintf(`
 		load_module /usr/lib/nginx/modules/ngx_rtmp_module.so;
 		daemon off; master_process off; pid %s/pid; error_log stderr warn;
@@ -140,8 +140,8 @@ func startNginx(t *testing.T, applications string) string {
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	nginx := rig.Go(t, "nginx", "-c", file, "-p", dir)
-	rig.Eventually(t, 10*time.Second, "nginx", func() error {
+	nginx := harness.StartProgram(t, "nginx", "-c", file, "-p", dir)
+	harness.Eventually(t, 10*time.Second, "nginx", func() error {
 		select {
 		case <-nginx.Done():
 			return fmt.Errorf("ended: %s", nginx.Stderr())

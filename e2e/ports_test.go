@@ -10,18 +10,18 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 	"livego/e2e/rtmp"
 )
 
 // TestWrongPort sends each protocol to a port of another: HTTP is told the right port, and the log says what came where.
 func TestWrongPort(t *testing.T) {
 	t.Parallel()
-	cert, key, _ := certificate(t)
-	s := rig.Start(t, rig.Options{Flags: []string{"--enable_rtmps=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
+	cert, key, _ := tlsCertificate(t)
+	s := harness.Start(t, harness.Options{Flags: []string{"--enable_rtmps=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
 	logged := func(words ...string) {
 		t.Helper()
-		rig.Eventually(t, patience, fmt.Sprintf("%q in the log", words), func() error {
+		harness.Eventually(t, patience, fmt.Sprintf("%q in the log", words), func() error {
 			for line := range strings.Lines(s.Stderr() + s.Stdout()) {
 				found := strings.Contains(line, "level=WARN")
 				for _, w := range words {
@@ -47,7 +47,7 @@ func TestWrongPort(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		resp, err := rig.Client().Do(req)
+		resp, err := harness.Client().Do(req)
 		if err != nil {
 			t.Fatalf("%s: %v", method, err)
 		}
@@ -74,7 +74,7 @@ func TestWrongPort(t *testing.T) {
 		return nc
 	}
 	for _, flag := range []string{"httpflv_addr", "hls_addr"} {
-		answer, _ := io.ReadAll(send(flag, rtmp.Hello(3)))
+		answer, _ := io.ReadAll(send(flag, rtmp.ClientHandshake(3)))
 		if !strings.HasPrefix(string(answer), "HTTP/1.1 400") || !strings.Contains(string(answer), "not RTMP") {
 			t.Errorf("RTMP on %s is answered %q", flag, answer)
 		}
@@ -89,6 +89,6 @@ func TestWrongPort(t *testing.T) {
 	}
 	logged("the client speaks TLS on a port of plain RTMP")
 	logged("the client speaks TLS on a port of HTTP")
-	io.Copy(io.Discard, send("rtmps_addr", rtmp.Hello(3)))
+	io.Copy(io.Discard, send("rtmps_addr", rtmp.ClientHandshake(3)))
 	logged("does not speak TLS on a port of RTMPS")
 }

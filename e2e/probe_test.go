@@ -16,13 +16,13 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 	"livego/e2e/sample"
 )
 
-// A probed is what livego probe --json says of a source, as far as the tests look at it.
-type probed struct {
+// A probeReport is what livego probe --json says of a source, as far as the tests look at it.
+type probeReport struct {
 	Container string        `json:"container"`
 	Duration  float64       `json:"duration"`
 	Size      int64         `json:"size"`
@@ -60,16 +60,16 @@ type probedTrack struct {
 }
 
 // probe runs livego probe --json on one source, and returns its exit code too.
-func probe(t testing.TB, source string, more ...string) (probed, int) {
+func probe(t testing.TB, source string, more ...string) (probeReport, int) {
 	t.Helper()
-	return probeResult(t, source, rig.Livego(t, t.TempDir(), nil, append([]string{"probe", "--json", source}, more...)...))
+	return parseProbe(t, source, harness.Livego(t, t.TempDir(), nil, append([]string{"probe", "--json", source}, more...)...))
 }
 
-// probeResult returns what a run of livego probe --json said, and its exit code.
-func probeResult(t testing.TB, source string, p *rig.Process) (probed, int) {
+// parseProbe returns what a run of livego probe --json said, and its exit code.
+func parseProbe(t testing.TB, source string, p *harness.Process) (probeReport, int) {
 	t.Helper()
 	code := p.Wait(patience)
-	var list []probed
+	var list []probeReport
 	if err := json.Unmarshal([]byte(p.Stdout()), &list); err != nil || len(list) != 1 {
 		t.Fatalf("probe %s: %v\n%s%s", source, err, p.Stdout(), p.Stderr())
 	}
@@ -77,20 +77,20 @@ func probeResult(t testing.TB, source string, p *rig.Process) (probed, int) {
 }
 
 // codes returns the codes of the remarks.
-func (p probed) codes() (codes []string) {
+func (p probeReport) codes() (codes []string) {
 	for _, r := range p.Remarks {
 		codes = append(codes, r.Code)
 	}
 	return codes
 }
 
-// A judge is what ffprobe says of a file.
-type judge struct {
+// A ffprobeResult is what ffprobe says of a file.
+type ffprobeResult struct {
 	Format struct {
 		Name     string `json:"format_name"`
 		Duration string `json:"duration"`
 	} `json:"format"`
-	Streams []judgeStream `json:"streams"`
+	Streams []ffprobeStream `json:"streams"`
 	Packets []struct {
 		Stream int    `json:"stream_index"`
 		PTS    string `json:"pts_time"`
@@ -100,7 +100,7 @@ type judge struct {
 	} `json:"packets"`
 }
 
-type judgeStream struct {
+type ffprobeStream struct {
 	Index      int    `json:"index"`
 	Kind       string `json:"codec_type"`
 	Codec      string `json:"codec_name"`
@@ -119,7 +119,7 @@ type judgeStream struct {
 }
 
 // start returns the earliest presentation time in a stream.
-func (j judge) start(stream int) (at float64, ok bool) {
+func (j ffprobeResult) start(stream int) (at float64, ok bool) {
 	for _, p := range j.Packets {
 		if pts, err := strconv.ParseFloat(p.PTS, 64); err == nil && p.Stream == stream && (!ok || pts < at) {
 			at, ok = pts, true
@@ -128,10 +128,10 @@ func (j judge) start(stream int) (at float64, ok bool) {
 	return at, ok
 }
 
-func ffprobe(t testing.TB, path string) judge {
+func ffprobe(t testing.TB, path string) ffprobeResult {
 	t.Helper()
 	out, err := exec.Command("ffprobe", "-v", "error", "-count_packets", "-show_format", "-show_streams", "-show_packets", "-of", "json", path).Output()
-	var j judge
+	var j ffprobeResult
 	if err == nil {
 		err = json.Unmarshal(out, &j)
 	}
@@ -141,30 +141,30 @@ func ffprobe(t testing.TB, path string) judge {
 	return j
 }
 
-// foreignNames are our names of codecs where ffprobe has another.
-var foreignNames = map[string]string{
+// ffprobeCodecNames are our names of codecs where ffprobe has another.
+var ffprobeCodecNames = map[string]string{
 	"mpeg2video": "mpeg2", "pcm_s16le": "pcm", "pcm_s24le": "pcm", "flv1": "sorenson", "aac_latm": "aac in latm",
 }
 
 // TestProbe compares what probe finds in each file with what ffprobe finds, field by field, and tries the commands by which it mends:
 // each must make the remark go away, and the last all of them.
 func TestProbe(t *testing.T) {
-	rig.Need(t, "ffmpeg", "ffprobe")
+	harness.Need(t, "ffmpeg", "ffprobe")
 	for _, m := range sample.AllMedia() {
 		t.Run(m.Name, func(t *testing.T) {
 			t.Parallel()
 			path := m.File(t)
 			got, code := probe(t, path)
-			if code != m.Want {
-				t.Errorf("exit code %d, want %d: %+v", code, m.Want, got.Remarks)
+			if code != m.ProbeExit {
+				t.Errorf("exit code %d, want %d: %+v", code, m.ProbeExit, got.Remarks)
 			}
 			compareProbe(t, got, ffprobe(t, path), path)
-			mend(t, path, got)
+			runMendCommands(t, path, got)
 		})
 	}
 }
 
-func compareProbe(t *testing.T, got probed, want judge, path string) {
+func compareProbe(t *testing.T, got probeReport, want ffprobeResult, path string) {
 	t.Helper()
 	if container := map[string]string{"mp4": "mp4", "mov": "mp4", "m4a": "mp4", "mkv": "matroska", "webm": "matroska", "ts": "mpegts", "m2ts": "mpegts", "flv": "flv", "aac": "aac", "mp3": "mp3", "ac3": "ac3"}[strings.TrimPrefix(filepath.Ext(path), ".")]; !strings.Contains(want.Format.Name, container) {
 		t.Errorf("ffprobe calls it %s", want.Format.Name)
@@ -192,7 +192,7 @@ func compareProbe(t *testing.T, got probed, want judge, path string) {
 	}
 }
 
-func compareTrack(t *testing.T, got probedTrack, want judgeStream, all judge, cut bool) {
+func compareTrack(t *testing.T, got probedTrack, want ffprobeStream, all ffprobeResult, cut bool) {
 	t.Helper()
 	field := func(name string, got, want any) {
 		t.Helper()
@@ -200,7 +200,7 @@ func compareTrack(t *testing.T, got probedTrack, want judgeStream, all judge, cu
 			t.Errorf("%s: %v, want %v", name, got, want)
 		}
 	}
-	if name := foreignNames[want.Codec]; name != "" {
+	if name := ffprobeCodecNames[want.Codec]; name != "" {
 		want.Codec = name
 	}
 	field("codec", got.Codec, want.Codec)
@@ -228,7 +228,7 @@ func compareTrack(t *testing.T, got probedTrack, want judgeStream, all judge, cu
 	}
 }
 
-func compareVideo(t *testing.T, got probedTrack, want judgeStream, all judge, field func(string, any, any)) {
+func compareVideo(t *testing.T, got probedTrack, want ffprobeStream, all ffprobeResult, field func(string, any, any)) {
 	t.Helper()
 	if got.RTMP != "old" {
 		field("width", got.Width, want.Width)
@@ -278,11 +278,11 @@ func compareVideo(t *testing.T, got probedTrack, want judgeStream, all judge, fi
 	}
 }
 
-// mend runs the commands of the remarks, and of the whole, as they stand, but for the folder of the file,
+// runMendCommands runs the commands of the remarks, and of the whole, as they stand, but for the folder of the file,
 // beside which they write.
-func mend(t *testing.T, path string, p probed) {
+func runMendCommands(t *testing.T, path string, p probeReport) {
 	t.Helper()
-	run := func(command string) probed {
+	run := func(command string) probeReport {
 		t.Helper()
 		dir := t.TempDir()
 		if err := os.Symlink(path, filepath.Join(dir, filepath.Base(path))); err != nil {
@@ -308,7 +308,7 @@ func mend(t *testing.T, path string, p probed) {
 			}
 			continue
 		}
-		kind := func(p probed) (n int) {
+		kind := func(p probeReport) (n int) {
 			for _, c := range p.codes() {
 				if c == r.Code {
 					n++
@@ -327,15 +327,15 @@ func mend(t *testing.T, path string, p probed) {
 	}
 }
 
-// TestProbeForeign probes files in containers that livego does not read, and runs the commands that it gives;
+// TestProbeUnsupportedContainers probes files in containers that livego does not read, and runs the commands that it gives;
 // and lists of files.
-func TestProbeForeign(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+func TestProbeUnsupportedContainers(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
-	rig.FFmpeg(t, "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=3", "-f", "lavfi", "-i", "sine=duration=3", "-c:v", "mpeg4", "-c:a", "mp2", path("my film.avi")).OK(patience)
-	rig.FFmpeg(t, "-f", "lavfi", "-i", "sine=duration=3", path("tone.wav")).OK(patience)
+	harness.FFmpeg(t, "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=3", "-f", "lavfi", "-i", "sine=duration=3", "-c:v", "mpeg4", "-c:a", "mp2", path("my film.avi")).WaitOK(patience)
+	harness.FFmpeg(t, "-f", "lavfi", "-i", "sine=duration=3", path("tone.wav")).WaitOK(patience)
 	for name, codecs := range map[string]int{"my film.avi": 2, "tone.wav": 1} {
 		p, code := probe(t, path(name))
 		if code != 4 || len(p.Remarks) != 1 || p.Mend == "" {
@@ -365,18 +365,18 @@ func TestProbeForeign(t *testing.T) {
 		if strings.Contains(want, "push") {
 			continue
 		}
-		push := rig.Livego(t, dir, nil, "push", path("files.txt"), "rtmp://127.0.0.1:9/live/x")
+		push := harness.Livego(t, dir, nil, "push", path("files.txt"), "rtmp://127.0.0.1:9/live/x")
 		if code := push.Wait(patience); code != 4 || !strings.Contains(push.Stderr(), want) {
 			t.Errorf("push of %q: exit code %d, %s", text, code, push.Stderr())
 		}
 	}
 }
 
-// TestOddFLV probes and pushes FLV files that players play though the format has no word for them.
-func TestOddFLV(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestNonconformingFLV probes and pushes FLV files that players play though the format has no word for them.
+func TestNonconformingFLV(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	s, src := harness.Start(t, harness.Options{}), load(t, sample.AV)
 	var whole bytes.Buffer
 	if err := src.file.Write(&whole); err != nil {
 		t.Fatal(err)
@@ -412,32 +412,32 @@ func TestOddFLV(t *testing.T) {
 			if code != 3 || len(p.Remarks) != 1 || p.Remarks[0].Code != "damaged" || !strings.Contains(p.Remarks[0].Text, odd.says) || len(p.Tracks) != 2 {
 				t.Errorf("exit code %d, %+v, %+v", code, p.Remarks, p.Tracks)
 			}
-			s, room := s.In(t), strings.ReplaceAll(name, " ", "-")
-			viewer := waitRTMP(t, s.RTMP(room))
-			push := rig.Livego(t, t.TempDir(), nil, "push", path, s.RTMP(s.Key(room)))
-			push.OK(patience)
-			check(t, "RTMP", src.packets, frames(t, viewer), essence.Millisecond)
+			s, room := s.WithT(t), strings.ReplaceAll(name, " ", "-")
+			viewer := watchRTMPEarly(t, s.RTMP(room))
+			push := harness.Livego(t, t.TempDir(), nil, "push", path, s.RTMP(s.Key(room)))
+			push.WaitOK(patience)
+			check(t, "RTMP", src.packets, frames(t, viewer), mediacompare.Millisecond)
 		})
 	}
 }
 
 // TestProbeLive looks at a stream of this server by each protocol, and by the name of its room.
 func TestProbeLive(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	s, src := harness.Start(t, harness.Options{}), load(t, sample.AV)
 	push := s.PushTo(src.File(t), s.RTMP(s.Key("movie")), "-stream_loop", "-1")
 	s.AwaitLive("movie")
-	rig.Eventually(t, patience, "playlist", func() error {
-		_, err := mediaURL(t.Context(), rig.Client(), s.HLS("movie"))
+	harness.Eventually(t, patience, "playlist", func() error {
+		_, err := mediaURL(t.Context(), harness.Client(), s.HLS("movie"))
 		return err
 	})
-	nobody := rig.Livego(t, t.TempDir(), nil, "probe", s.RTMP("nobody"))
+	nobody := harness.Livego(t, t.TempDir(), nil, "probe", s.RTMP("nobody"))
 	var waits []func()
 	for source, container := range map[string]string{
 		s.RTMP("movie"): "rtmp", s.FLV("movie"): "http-flv", s.HLS("movie"): "hls", "movie": "rtmp",
 	} {
-		p := rig.Livego(t, t.TempDir(), nil, "probe", "--json", source, "--rtmp=rtmp://"+s.Addr("rtmp_addr")+"/live")
+		p := harness.Livego(t, t.TempDir(), nil, "probe", "--json", source, "--rtmp=rtmp://"+s.Addr("rtmp_addr")+"/live")
 		waits = append(waits, func() { checkLive(t, source, container, p) })
 	}
 	for _, wait := range waits {
@@ -446,7 +446,7 @@ func TestProbeLive(t *testing.T) {
 	for source, want := range map[string]string{
 		s.FLV("nobody"): "HTTP 404", "rtmp://127.0.0.1:1/live/x": "connection refused",
 	} {
-		p := rig.Livego(t, t.TempDir(), nil, "probe", source)
+		p := harness.Livego(t, t.TempDir(), nil, "probe", source)
 		if code := p.Wait(patience); code != 4 || !strings.Contains(p.Stderr(), want) || strings.Count(p.Stderr(), "\n") != 1 {
 			t.Errorf("%s: exit code %d\n%s", source, code, p.Stderr())
 		}
@@ -458,9 +458,9 @@ func TestProbeLive(t *testing.T) {
 }
 
 // checkLive checks what probe says of a stream that is the plain sample.
-func checkLive(t *testing.T, source, container string, run *rig.Process) {
+func checkLive(t *testing.T, source, container string, run *harness.Process) {
 	t.Helper()
-	p, code := probeResult(t, source, run)
+	p, code := parseProbe(t, source, run)
 	if code != 0 || !strings.HasPrefix(p.Container, container) || len(p.Tracks) != 2 {
 		t.Errorf("%s: exit code %d, %+v", source, code, p)
 	}
@@ -472,9 +472,9 @@ func checkLive(t *testing.T, source, container string, run *rig.Process) {
 	}
 }
 
-// TestProbeBad gives probe what is no good file: one clear line each, or a remark.
-func TestProbeBad(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestProbeBadFiles gives probe what is no good file: one clear line each, or a remark.
+func TestProbeBadFiles(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	dir := t.TempDir()
 	write := func(name string, b []byte) string {
@@ -517,7 +517,7 @@ func TestProbeBad(t *testing.T) {
 		rows = append(rows, row{secret, "permission denied"})
 	}
 	for _, r := range rows {
-		p := rig.Livego(t, dir, nil, "probe", r.path)
+		p := harness.Livego(t, dir, nil, "probe", r.path)
 		if code := p.Wait(patience); code != 4 || !strings.Contains(p.Stderr(), r.want) || !strings.Contains(p.Stderr(), r.path) || strings.Count(p.Stderr(), "\n") != 1+strings.Count(r.want, "\n") {
 			t.Errorf("%s: exit code %d\n%s", r.path, code, p.Stderr())
 		}
@@ -537,13 +537,13 @@ func TestProbeBad(t *testing.T) {
 		if code != 3 || !slices.Contains(p.codes(), want) {
 			t.Errorf("%s: exit code %d, %+v, want %s", path, code, p.Remarks, want)
 		}
-		mend(t, path, p)
+		runMendCommands(t, path, p)
 	}
 }
 
-// TestFast opens files of 20 GB, most of which are not there: as fast as small ones, and with as little memory.
-func TestFast(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestHugeFilesOpenFast opens files of 20 GB, most of which are not there: as fast as small ones, and with as little memory.
+func TestHugeFilesOpenFast(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	const size = 20 << 30
 	read := func(name string) []byte {
@@ -586,11 +586,11 @@ func TestFast(t *testing.T) {
 		if err != nil {
 			t.Skipf("no room for a sparse file: %v", err)
 		}
-		run := func(what string, args ...string) (*rig.Process, int) {
-			began := rig.StartWatch()
-			p := rig.Livego(t, t.TempDir(), []string{"GODEBUG=gctrace=1"}, append([]string{what}, args...)...)
+		run := func(what string, args ...string) (*harness.Process, int) {
+			began := harness.StartStopwatch()
+			p := harness.Livego(t, t.TempDir(), []string{"GODEBUG=gctrace=1"}, append([]string{what}, args...)...)
 			code := p.Wait(patience)
-			if slow, heap := began.Over(3*time.Second), peak(t, p.Stderr()); slow || heap > 32 {
+			if slow, heap := began.Exceeded(3*time.Second), peakHeapMB(t, p.Stderr()); slow || heap > 32 {
 				t.Errorf("%s of %s took %d MB, and more than 3 s: %v", what, f.name, heap, slow)
 			}
 			return p, code
@@ -602,14 +602,14 @@ func TestFast(t *testing.T) {
 			continue
 		}
 		p, _ := run("probe", "--json", path)
-		if got, code := probeResult(t, path, p); code != 0 || len(got.Tracks) != 2 || got.Tracks[0].Frames != 50 {
+		if got, code := parseProbe(t, path, p); code != 0 || len(got.Tracks) != 2 || got.Tracks[0].Frames != 50 {
 			t.Errorf("%s: exit code %d, %+v", f.name, code, got)
 		}
 	}
 }
 
-// peak returns the most megabytes of heap that a process had by its trace of the garbage collector, which begins at 4.
-func peak(t testing.TB, trace string) (most int) {
+// peakHeapMB returns the most megabytes of heap that a process had by its trace of the garbage collector, which begins at 4.
+func peakHeapMB(t testing.TB, trace string) (most int) {
 	t.Helper()
 	for _, m := range regexp.MustCompile(`(\d+)->\d+->\d+ MB`).FindAllStringSubmatch(trace, -1) {
 		n, err := strconv.Atoi(m[1])

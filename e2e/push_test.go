@@ -18,31 +18,31 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 	"livego/e2e/sample"
 )
 
 // push runs livego push with these arguments and the addresses of s.
-func push(t testing.TB, s *rig.Server, args ...string) *rig.Process {
+func push(t testing.TB, s *harness.Server, args ...string) *harness.Process {
 	t.Helper()
-	return rig.Livego(t, t.TempDir(), nil, append([]string{"push", "--api=" + s.API(""), "--rtmp=" + strings.TrimSuffix(s.RTMP(""), "/")}, args...)...)
+	return harness.Livego(t, t.TempDir(), nil, append([]string{"push", "--api=" + s.API(""), "--rtmp=" + strings.TrimSuffix(s.RTMP(""), "/")}, args...)...)
 }
 
 // recordRTMP has ffmpeg write what comes from url into a file, and returns when it has asked to play.
-func recordRTMP(t testing.TB, url, out string, more ...string) *rig.Process {
+func recordRTMP(t testing.TB, url, out string, more ...string) *harness.Process {
 	t.Helper()
-	p := rig.FFmpeg(t, append(append([]string{"-v", "debug"}, more...), append(copyArgs(url), "-f", "flv", out)...)...)
+	p := harness.FFmpeg(t, append(append([]string{"-v", "debug"}, more...), append(copyArgs(url), "-f", "flv", out)...)...)
 	p.AwaitStderr(patience, func(s string) bool { return strings.Contains(s, "Sending play command") })
 	return p
 }
 
 // reference returns what is in a file, as ffmpeg repacks it: times of the edit list applied, from 0 on.
-func reference(t *testing.T, path string) essence.Stream {
+func reference(t *testing.T, path string) mediacompare.Stream {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "reference.flv")
-	rig.FFmpeg(t, "-i", path, "-c", "copy", "-f", "flv", out).OK(patience)
-	want, err := readFLV(t, out).Essence()
+	harness.FFmpeg(t, "-i", path, "-c", "copy", "-f", "flv", out).WaitOK(patience)
+	want, err := readFLV(t, out).DecoderUnits()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,8 +52,8 @@ func reference(t *testing.T, path string) essence.Stream {
 // TestPush pushes files of all containers, and reads each back: every frame must come, with the bytes and the time that it has in the
 // file after its edit list. What any RTMP server takes goes to nginx too.
 func TestPush(t *testing.T) {
-	rig.Need(t, "ffmpeg", "nginx")
-	server, nginx := rig.Start(t, rig.Options{}), startNginx(t, "application live { live on; wait_key on; publish_notify on; }")
+	harness.Need(t, "ffmpeg", "nginx")
+	server, nginx := harness.Start(t, harness.Options{}), startNginx(t, "application live { live on; wait_key on; publish_notify on; }")
 	var ran, plain, all atomic.Int32
 	t.Run("files", func(t *testing.T) {
 		for _, m := range sample.AllMedia() {
@@ -70,13 +70,13 @@ func TestPush(t *testing.T) {
 				case has["no"] || has["old"]:
 					return
 				case has["enhanced"]:
-					pushEnhanced(t, server.In(t), path, room)
+					pushEnhanced(t, server.WithT(t), path, room)
 				default:
 					plain.Add(1)
-					waits := func() { awaitWaiting(server.In(t), room) }
-					pushPlain(t, path, server.RTMP(room), waits, func() *rig.Process { return push(t, server.In(t), path, room) })
+					waits := func() { awaitWaiting(server.WithT(t), room) }
+					pushPlain(t, path, server.RTMP(room), waits, func() *harness.Process { return push(t, server.WithT(t), path, room) })
 					url := "rtmp://" + nginx + "/live/" + room
-					pushPlain(t, path, url, func() {}, func() *rig.Process { return rig.Livego(t, t.TempDir(), nil, "push", path, url) })
+					pushPlain(t, path, url, func() {}, func() *harness.Process { return harness.Livego(t, t.TempDir(), nil, "push", path, url) })
 				}
 				all.Add(1)
 			})
@@ -88,47 +88,47 @@ func TestPush(t *testing.T) {
 }
 
 // pushPlain pushes a file of H.264, AAC or MP3, and compares what comes from url with it.
-func pushPlain(t *testing.T, path, url string, waits func(), push func() *rig.Process) {
+func pushPlain(t *testing.T, path, url string, waits func(), push func() *harness.Process) {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "out.flv")
 	viewer := recordRTMP(t, url, out)
 	waits()
 	p := push()
-	stalls := oversleep(p.Done())
-	p.OK(patience)
-	viewer.OK(patience)
-	got, err := readFLV(t, out).Essence()
+	stalls := measureOversleep(p.Done())
+	p.WaitOK(patience)
+	viewer.WaitOK(patience)
+	got, err := readFLV(t, out).DecoderUnits()
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := reference(t, path)
 	// A stream with video starts at its first keyframe: sound up to it, the encoder's priming, is not for those who come then.
 	before := 0
-	if pictures := want.Of(essence.Video); len(pictures) > 0 {
-		for _, u := range want.Of(essence.Audio) {
+	if pictures := want.Of(mediacompare.Video); len(pictures) > 0 {
+		for _, u := range want.Of(mediacompare.Audio) {
 			if u.DTS <= pictures[0].DTS {
 				before++
 			}
 		}
 	}
-	tolerance := essence.Millisecond
+	tolerance := mediacompare.Millisecond
 	if strings.HasSuffix(path, "cut.mp4") {
 		tolerance = 10 * time.Millisecond // ffmpeg moves pictures so that one begins at the cut: it lies in the middle of one
 	}
 	if m := check(t, url, want, got, tolerance); m.Video.First != 0 || m.Audio.First > before {
 		t.Errorf("%s: the beginning is missing: %+v", url, m)
 	}
-	checkPace(t, p, <-stalls)
+	checkTiming(t, p, <-stalls)
 }
 
 // pushEnhanced pushes a file with a codec of Enhanced RTMP, and compares what comes by HTTP-FLV with it.
-func pushEnhanced(t *testing.T, s *rig.Server, path, room string) {
+func pushEnhanced(t *testing.T, s *harness.Server, path, room string) {
 	t.Helper()
 	p := push(t, s, path, room)
-	stalls := oversleep(p.Done())
+	stalls := measureOversleep(p.Done())
 	s.AwaitLive(room)
-	got, err := watchFLV(t.Context(), rig.Client(), s.FLV(room))
-	p.OK(patience)
+	got, err := watchFLV(t.Context(), harness.Client(), s.FLV(room))
+	p.WaitOK(patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,19 +142,19 @@ func pushEnhanced(t *testing.T, s *rig.Server, path, room string) {
 		if strings.Contains(path, "hevc") {
 			sets = "32-35"
 		}
-		rig.FFmpeg(t, "-i", path, "-c", "copy", "-bsf:v", "filter_units=remove_types="+sets, mkv).OK(patience)
+		harness.FFmpeg(t, "-i", path, "-c", "copy", "-bsf:v", "filter_units=remove_types="+sets, mkv).WaitOK(patience)
 		path = mkv
 	}
-	want := frames(t, rig.FFmpeg(t, "-i", path, "-c", "copy", "-f", "framemd5", "-"))
+	want := frames(t, harness.FFmpeg(t, "-i", path, "-c", "copy", "-f", "framemd5", "-"))
 	for i := range want {
 		want[i].Key = true // it does not say
 	}
-	check(t, "HTTP-FLV", want, packets, essence.Millisecond)
-	checkPace(t, p, <-stalls)
+	check(t, "HTTP-FLV", want, packets, mediacompare.Millisecond)
+	checkTiming(t, p, <-stalls)
 }
 
-// checkPace holds a push to what it says of itself: frames go out when they are due.
-func checkPace(t testing.TB, p *rig.Process, stalled time.Duration) {
+// checkTiming holds a push to what it says of itself: frames go out when they are due.
+func checkTiming(t testing.TB, p *harness.Process, stalled time.Duration) {
 	t.Helper()
 	m := regexp.MustCompile(`at most (\d+) ms late and (\d+) ms early, (\d+) reconnects`).FindStringSubmatch(p.Stderr())
 	if m == nil {
@@ -162,7 +162,7 @@ func checkPace(t testing.TB, p *rig.Process, stalled time.Duration) {
 	}
 	late, _ := strconv.Atoi(m[1])
 	early, _ := strconv.Atoi(m[2])
-	// The test machine does other things at the same time; TestPushPace is strict.
+	// The test machine does other things at the same time; TestPushSendsOnTime is strict.
 	if time.Duration(late)*time.Millisecond > time.Second+2*stalled || early > 50 {
 		t.Errorf("%d ms late and %d ms early; the machine let nobody run for %v", late, early, stalled)
 	}
@@ -171,14 +171,14 @@ func checkPace(t testing.TB, p *rig.Process, stalled time.Duration) {
 // TestPushList plays a list of five unlike files twice, and watches it by every protocol: nobody is disconnected, and what comes is
 // decoded to its end.
 func TestPushList(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{Flags: []string{
+	s := harness.Start(t, harness.Options{Flags: []string{
 		"--hls_window=1000", "--hls_keep_after_end", "--gop_num=100", "--ring_time=1m", // also a viewer that comes later sees all of it
 	}})
 	dir := t.TempDir()
 	list, pictures := "ffconcat version 1.0\n# five unlike files\n", 0
-	for i, m := range sample.Unlike(t) {
+	for i, m := range sample.MixedMedia(t) {
 		link := filepath.Join(dir, fmt.Sprintf("it's %d%s", i, filepath.Ext(m.Name)))
 		if err := os.Symlink(m.File(t), link); err != nil {
 			t.Fatal(err)
@@ -195,11 +195,11 @@ func TestPushList(t *testing.T) {
 	awaitWaiting(s, "channel")
 	p := push(t, s, "--times=2", files, "channel")
 	s.AwaitLive("channel")
-	flv := rig.FFmpeg(t, append(copyArgs(s.FLV("channel")), "-f", "flv", flvOut)...)
+	flv := harness.FFmpeg(t, append(copyArgs(s.FLV("channel")), "-f", "flv", flvOut)...)
 	hls := async(func() (map[int][]byte, error) { return recordHLS(t.Context(), s.HLS("channel")) })
-	p.OK(patience)
-	viewer.OK(patience)
-	flv.OK(patience)
+	p.WaitOK(patience)
+	viewer.WaitOK(patience)
+	flv.WaitOK(patience)
 	if !strings.Contains(p.Stderr(), "players get new parameters there") || strings.Count(p.Stderr(), "players get new") != 4 {
 		t.Errorf("it does not say what differs:\n%s", p.Stderr())
 	}
@@ -207,7 +207,7 @@ func TestPushList(t *testing.T) {
 		checkChannel(t, path, 2*5*2, pictures)
 	}
 	// ffmpeg follows new parameters by itself in MPEG-TS; in fragmented MP4 it does not.
-	if n := decode(t, strings.TrimSuffix(s.HLS("channel"), ".m3u8")+"/ts.m3u8", "-live_start_index", "0"); n != pictures {
+	if n := countDecoded(t, strings.TrimSuffix(s.HLS("channel"), ".m3u8")+"/ts.m3u8", "-live_start_index", "0"); n != pictures {
 		t.Errorf("HLS: ffmpeg decodes %d pictures, want %d", n, pictures)
 	}
 	parts, err := hls()
@@ -223,7 +223,7 @@ func TestPushList(t *testing.T) {
 		if err := os.WriteFile(out, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		decoded += decode(t, out)
+		decoded += countDecoded(t, out)
 	}
 	if decoded != pictures {
 		t.Errorf("HLS: %d pictures, want %d", decoded, pictures)
@@ -233,7 +233,7 @@ func TestPushList(t *testing.T) {
 // recordHLS takes all segments of a stream until its playlist says that it is over. It returns what is between two discontinuities as
 // one file, by the number of these before.
 func recordHLS(ctx context.Context, master string) (map[int][]byte, error) {
-	c, parts, seen := rig.Client(), map[int][]byte{}, map[string]bool{}
+	c, parts, seen := harness.Client(), map[int][]byte{}, map[string]bool{}
 	list, err := mediaURL(ctx, c, master)
 	for err == nil {
 		var body []byte
@@ -294,7 +294,7 @@ func checkChannel(t *testing.T, path string, seconds float64, pictures int) {
 	file := readFLV(t, path)
 	last := map[byte]uint32{}
 	var first, end uint32
-	part := &essence.FLVFile{HasVideo: true, HasAudio: true}
+	part := &mediacompare.FLVFile{HasVideo: true, HasAudio: true}
 	parts, decoded := 0, 0
 	flush := func() {
 		if len(part.Tags) > 10 {
@@ -307,13 +307,13 @@ func checkChannel(t *testing.T, path string, seconds float64, pictures int) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			decoded += decode(t, out)
+			decoded += countDecoded(t, out)
 			parts++
 		}
 	}
-	headers := map[byte]essence.FLVTag{}
+	headers := map[byte]mediacompare.FLVTag{}
 	for i, tag := range file.Tags {
-		if tag.Type == essence.TagScript {
+		if tag.Type == mediacompare.TagScript {
 			continue
 		}
 		if before, ok := last[tag.Type]; ok && !tag.IsHeader() && (tag.Time < before || tag.Time > before+400) {
@@ -321,10 +321,10 @@ func checkChannel(t *testing.T, path string, seconds float64, pictures int) {
 		}
 		if tag.IsHeader() {
 			headers[tag.Type] = tag
-			if tag.Type == essence.TagVideo {
+			if tag.Type == mediacompare.TagVideo {
 				flush()
-				part = &essence.FLVFile{HasVideo: true, HasAudio: true, Tags: []essence.FLVTag{headers[essence.TagVideo], headers[essence.TagAudio]}}
-				if headers[essence.TagAudio].Body == nil {
+				part = &mediacompare.FLVFile{HasVideo: true, HasAudio: true, Tags: []mediacompare.FLVTag{headers[mediacompare.TagVideo], headers[mediacompare.TagAudio]}}
+				if headers[mediacompare.TagAudio].Body == nil {
 					part.Tags = part.Tags[:1]
 				}
 				continue
@@ -349,14 +349,14 @@ func checkChannel(t *testing.T, path string, seconds float64, pictures int) {
 	}
 }
 
-// decode decodes a file or a stream to its end, and returns how many pictures come of it: ffmpeg says nothing if all is well.
-func decode(t *testing.T, from string, more ...string) (pictures int) {
+// countDecoded decodes a file or a stream to its end, and returns how many pictures come of it: ffmpeg says nothing if all is well.
+func countDecoded(t *testing.T, from string, more ...string) (pictures int) {
 	t.Helper()
-	p := rig.FFmpeg(t, slices.Concat([]string{"-v", "error"}, more, []string{"-i", from, "-fps_mode", "passthrough", "-f", "framecrc", "-"})...)
+	p := harness.FFmpeg(t, slices.Concat([]string{"-v", "error"}, more, []string{"-i", from, "-fps_mode", "passthrough", "-f", "framecrc", "-"})...)
 	if p.Wait(patience); strings.Contains(p.Stderr(), "Cannot determine format of input stream") {
 		return 0 // a few milliseconds of sound, between the change of the sound and that of the pictures
 	}
-	p.OK(patience)
+	p.WaitOK(patience)
 	for line := range strings.Lines(p.Stderr()) {
 		if !strings.Contains(line, "non monotonically increasing dts") { // sound of one file and the next meet within a millisecond
 			t.Errorf("%s: %s", from, line)
@@ -377,9 +377,9 @@ func decode(t *testing.T, from string, more ...string) (pictures int) {
 // TestPushConcat plays a list of files of one kind and time base, without which ffmpeg cannot join them, and compares what comes with what
 // ffmpeg makes of the list.
 func TestPushConcat(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s, dir := rig.Start(t, rig.Options{}), t.TempDir()
+	s, dir := harness.Start(t, harness.Options{}), t.TempDir()
 	list := "ffconcat version 1.0\n"
 	const files = 3
 	for _, name := range [files]string{"av.mp4", "vfr.mp4", "av.mp4"} {
@@ -389,35 +389,35 @@ func TestPushConcat(t *testing.T) {
 	if err := os.WriteFile(text, []byte(list), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	rig.FFmpeg(t, "-f", "concat", "-safe", "0", "-i", text, "-c", "copy", joined).OK(patience)
+	harness.FFmpeg(t, "-f", "concat", "-safe", "0", "-i", text, "-c", "copy", joined).WaitOK(patience)
 	viewer := recordRTMP(t, s.RTMP("channel"), out)
 	awaitWaiting(s, "channel")
-	push(t, s, text, "channel").OK(patience)
-	viewer.OK(patience)
-	want, err := readFLV(t, joined).Essence()
+	push(t, s, text, "channel").WaitOK(patience)
+	viewer.WaitOK(patience)
+	want, err := readFLV(t, joined).DecoderUnits()
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := readFLV(t, out).Essence()
+	got, err := readFLV(t, out).DecoderUnits()
 	if err != nil {
 		t.Fatal(err)
 	}
 	// ffmpeg begins a file when the longest track of the one before ends, livego when its pictures end: some milliseconds a join.
 	const join = 60 * time.Millisecond
-	check(t, "pictures", want.Of(essence.Video), got.Of(essence.Video), files*join/2)
-	sound, n := want.Of(essence.Audio), 0
-	for _, u := range got.Of(essence.Audio) {
-		i := slices.IndexFunc(sound[n:], func(w essence.Unit) bool { return w.Sum == u.Sum })
+	check(t, "pictures", want.Of(mediacompare.Video), got.Of(mediacompare.Video), files*join/2)
+	sound, n := want.Of(mediacompare.Audio), 0
+	for _, u := range got.Of(mediacompare.Audio) {
+		i := slices.IndexFunc(sound[n:], func(w mediacompare.Unit) bool { return w.Sum == u.Sum })
 		if i < 0 {
 			t.Fatalf("sound that is not in the list, or not there: %v", u)
 		}
 		n += i + 1
 	}
 	// At each join, what one file's sound lasts longer takes the place of the next one's priming.
-	if missing := len(sound) - len(got.Of(essence.Audio)); missing < 0 || missing > 4*files {
+	if missing := len(sound) - len(got.Of(mediacompare.Audio)); missing < 0 || missing > 4*files {
 		t.Errorf("%d frames of sound are missing", missing)
 	}
-	last := map[essence.Kind]time.Duration{}
+	last := map[mediacompare.Kind]time.Duration{}
 	for _, u := range got {
 		if u.DTS < last[u.Kind] {
 			t.Errorf("%v comes after one at %v", u, last[u.Kind])
@@ -428,19 +428,19 @@ func TestPushConcat(t *testing.T) {
 
 // TestPushReconnects takes the server away, and gives it back: the stream goes on where it was.
 func TestPushReconnects(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	dir := t.TempDir()
-	s := rig.Start(t, rig.Options{DataDir: dir})
+	s := harness.Start(t, harness.Options{DataDir: dir})
 	src := load(t, sample.AV)
 	p := push(t, s, "--times=3", src.File(t), "movie")
 	s.AwaitLive("movie")
 	s.Kill()
 	p.AwaitStderr(patience, func(out string) bool { return strings.Contains(out, "the server is lost") })
-	again := rig.Start(t, rig.Options{DataDir: dir, Flags: []string{"--rtmp_addr=" + s.Addr("rtmp_addr")}})
+	again := harness.Start(t, harness.Options{DataDir: dir, Flags: []string{"--rtmp_addr=" + s.Addr("rtmp_addr")}})
 	again.AwaitLive("movie")
 	viewer := watchRTMP(t, "rtmp://"+s.Addr("rtmp_addr")+"/live/movie")
-	p.OK(patience)
+	p.WaitOK(patience)
 	if got := frames(t, viewer); len(got) < 100 {
 		t.Errorf("%d frames came after it", len(got))
 	}
@@ -449,11 +449,11 @@ func TestPushReconnects(t *testing.T) {
 	}
 }
 
-// TestPushRefused looks at the exit codes, and at the one line that each says.
-func TestPushRefused(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestPushErrors looks at the exit codes, and at the one line that each says.
+func TestPushErrors(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{})
+	s := harness.Start(t, harness.Options{})
 	av, dir := sample.MediaOf(t, "av.mp4").File(t), t.TempDir()
 	list := filepath.Join(dir, "files.txt")
 	if err := os.WriteFile(list, []byte("file '"+av+"'\nfile gone.mp4\n"), 0o600); err != nil {
@@ -493,39 +493,39 @@ func TestPushRefused(t *testing.T) {
 
 // TestPushRTMPS pushes by RTMPS, at twice the speed, to a server that is known by its certificate; one that is not is refused.
 func TestPushRTMPS(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	cert, key, _ := rig.Certificate(t)
-	s := rig.Start(t, rig.Options{Flags: []string{"--enable_rtmps=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
+	cert, key, _ := harness.Certificate(t)
+	s := harness.Start(t, harness.Options{Flags: []string{"--enable_rtmps=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
 	path, out := sample.MediaOf(t, "av.mp4").File(t), filepath.Join(t.TempDir(), "out.flv")
 	url := "rtmps://" + s.Addr("rtmps_addr") + "/live/" + s.Key("movie")
-	unknown := rig.Livego(t, t.TempDir(), nil, "push", path, url)
+	unknown := harness.Livego(t, t.TempDir(), nil, "push", path, url)
 	if code := unknown.Wait(patience); code != 1 || !strings.Contains(unknown.Stderr(), "certificate") || strings.Count(unknown.Stderr(), "\n") != 1 {
 		t.Errorf("exit code %d\n%s", code, unknown.Stderr())
 	}
 	viewer := recordRTMP(t, s.RTMP("movie"), out)
 	awaitWaiting(s, "movie")
-	began := rig.StartWatch()
-	rig.Livego(t, t.TempDir(), []string{"SSL_CERT_FILE=" + cert}, "push", "--times=3", "--speed=2", path, url).OK(patience)
-	if took, _ := began.Took(); took < 2900*time.Millisecond || began.Over(5*time.Second) {
+	began := harness.StartStopwatch()
+	harness.Livego(t, t.TempDir(), []string{"SSL_CERT_FILE=" + cert}, "push", "--times=3", "--speed=2", path, url).WaitOK(patience)
+	if took, _ := began.Elapsed(); took < 2900*time.Millisecond || began.Exceeded(5*time.Second) {
 		t.Errorf("6 s at twice the speed took %v", took)
 	}
-	viewer.OK(patience)
-	got, err := readFLV(t, out).Essence()
-	if err != nil || len(got.Of(essence.Video)) != 150 {
-		t.Errorf("%d pictures came, %v", len(got.Of(essence.Video)), err)
+	viewer.WaitOK(patience)
+	got, err := readFLV(t, out).DecoderUnits()
+	if err != nil || len(got.Of(mediacompare.Video)) != 150 {
+		t.Errorf("%d pictures came, %v", len(got.Of(mediacompare.Video)), err)
 	}
 }
 
 // TestPushTracks pushes a file of two sounds: the second alone, and all tracks, to a server that takes them and to one that does not.
 func TestPushTracks(t *testing.T) {
-	rig.Need(t, "ffmpeg", "nginx")
+	harness.Need(t, "ffmpeg", "nginx")
 	t.Parallel()
-	s, nginx := rig.Start(t, rig.Options{}), startNginx(t, "application live { live on; wait_key on; publish_notify on; }")
+	s, nginx := harness.Start(t, harness.Options{}), startNginx(t, "application live { live on; wait_key on; publish_notify on; }")
 	path := sample.MediaOf(t, "two-sounds.mp4").File(t)
-	mapped := func(sound string) essence.Stream {
+	mapped := func(sound string) mediacompare.Stream {
 		out := filepath.Join(t.TempDir(), "reference.flv")
-		rig.FFmpeg(t, "-i", path, "-map", "0:v:0", "-map", "0:a:"+sound, "-c", "copy", "-f", "flv", out).OK(patience)
+		harness.FFmpeg(t, "-i", path, "-map", "0:v:0", "-map", "0:a:"+sound, "-c", "copy", "-f", "flv", out).WaitOK(patience)
 		want, err := readFLV(t, out).Packets()
 		if err != nil {
 			t.Fatal(err)
@@ -533,12 +533,12 @@ func TestPushTracks(t *testing.T) {
 		return want
 	}
 	first, second := mapped("0"), mapped("1")
-	play := func(room, query, tracks string) essence.Stream {
+	play := func(room, query, tracks string) mediacompare.Stream {
 		t.Helper()
 		p := push(t, s, "--tracks="+tracks, path, room)
 		s.AwaitLive(room)
-		got, err := watchFLV(t.Context(), rig.Client(), s.FLV(room)+query)
-		p.OK(patience)
+		got, err := watchFLV(t.Context(), harness.Client(), s.FLV(room)+query)
+		p.WaitOK(patience)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -548,50 +548,50 @@ func TestPushTracks(t *testing.T) {
 		}
 		return packets
 	}
-	check(t, "the second sound", second, play("second", "", "v:0,a:1"), essence.Millisecond)
-	check(t, "sound alone", second.Of(essence.Audio), play("sound", "", "a:1"), essence.Millisecond)
+	check(t, "the second sound", second, play("second", "", "v:0,a:1"), mediacompare.Millisecond)
+	check(t, "sound alone", second.Of(mediacompare.Audio), play("sound", "", "a:1"), mediacompare.Millisecond)
 	all := play("all", "?tracks=all", "all")
-	check(t, "all, the first", first, all.Track(0), essence.Millisecond)
-	check(t, "all, the second", second.Of(essence.Audio), all.Track(1), essence.Millisecond)
+	check(t, "all, the first", first, all.Track(0), mediacompare.Millisecond)
+	check(t, "all, the second", second.Of(mediacompare.Audio), all.Track(1), mediacompare.Millisecond)
 
 	out, url := filepath.Join(t.TempDir(), "out.flv"), "rtmp://"+nginx+"/live/all"
 	viewer := recordRTMP(t, url, out)
-	p := rig.Livego(t, t.TempDir(), nil, "push", "--tracks=all", path, url)
-	p.OK(patience)
+	p := harness.Livego(t, t.TempDir(), nil, "push", "--tracks=all", path, url)
+	p.WaitOK(patience)
 	if strings.Count(p.Stderr(), "the server takes one track of a kind") != 1 {
 		t.Errorf("it does not say that the server takes no more:\n%s", p.Stderr())
 	}
-	viewer.OK(patience)
+	viewer.WaitOK(patience)
 	got, err := readFLV(t, out).Packets()
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, "nginx", first, got, essence.Millisecond)
+	check(t, "nginx", first, got, mediacompare.Millisecond)
 }
 
-// TestPushToLocked has the server ask who wants a key: push finds its address and token by the settings, and shows the token to no other.
-func TestPushToLocked(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestPushNeedsCredential has the server ask who wants a key: push finds its address and token by the settings, and shows the token to no other.
+func TestPushNeedsCredential(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{Flags: []string{"--jwt.secret=a secret that nobody guesses, for operators"}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--jwt.secret=a secret that nobody guesses, for operators"}})
 	path := sample.MediaOf(t, "av.mp4").File(t)
 	args := []string{"push", "--rtmp=" + strings.TrimSuffix(s.RTMP(""), "/"), "--speed=4"}
-	rig.Livego(t, t.TempDir(), nil, append(args, "--data_dir="+s.DataDir, "--api_addr="+s.Addr("api_addr"), path, "movie")...).OK(patience)
-	p := rig.Livego(t, t.TempDir(), nil, append(args, "--data_dir="+s.DataDir, "--api="+s.API(""), path, "movie")...)
+	harness.Livego(t, t.TempDir(), nil, append(args, "--data_dir="+s.DataDir, "--api_addr="+s.Addr("api_addr"), path, "movie")...).WaitOK(patience)
+	p := harness.Livego(t, t.TempDir(), nil, append(args, "--data_dir="+s.DataDir, "--api="+s.API(""), path, "movie")...)
 	if code := p.Wait(patience); code == 0 || !strings.Contains(p.Stderr(), "asking for a key of room movie: the server says: ") {
 		t.Errorf("by address alone: exit code %d\n%s", code, p.Stderr())
 	}
 }
 
-// TestPushTerminal looks at a terminal, where a bar stands in the place of lines.
-func TestPushTerminal(t *testing.T) {
-	rig.Need(t, "ffmpeg", "script")
+// TestPushProgressBar looks at a terminal, where a bar stands in the place of lines.
+func TestPushProgressBar(t *testing.T) {
+	harness.Need(t, "ffmpeg", "script")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{})
+	s := harness.Start(t, harness.Options{})
 	path := sample.MediaOf(t, "av.mp4").File(t)
-	command := fmt.Sprintf("%s push --times=2 --api=%s --rtmp=%s '%s' movie", rig.Binary(t, true), s.API(""), strings.TrimSuffix(s.RTMP(""), "/"), path)
-	terminal := rig.Go(t, "script", "-qec", command, "/dev/null")
-	terminal.OK(patience)
+	command := fmt.Sprintf("%s push --times=2 --api=%s --rtmp=%s '%s' movie", harness.Binary(t, true), s.API(""), strings.TrimSuffix(s.RTMP(""), "/"), path)
+	terminal := harness.StartProgram(t, "script", "-qec", command, "/dev/null")
+	terminal.WaitOK(patience)
 	screen := terminal.Stdout()
 	for _, want := range []string{`av\.mp4, 0:0\d\.\d of 0:02\.0, \d+ kbit/s, \d+ ms late`, `av\.mp4, round 2`, `\r`, `█`, `sent 0:0\d\.\d`} {
 		if !regexp.MustCompile(want).MatchString(screen) {
@@ -600,28 +600,28 @@ func TestPushTerminal(t *testing.T) {
 	}
 }
 
-// TestPushTranscodes plays what RTMP cannot carry by ffmpeg's help: the pictures, which it can, stay as they are.
-func TestPushTranscodes(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestPushTranscodesAudio plays what RTMP cannot carry by ffmpeg's help: the pictures, which it can, stay as they are.
+func TestPushTranscodesAudio(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{})
+	s := harness.Start(t, harness.Options{})
 	path, out := sample.MediaOf(t, "pcm.mov").File(t), filepath.Join(t.TempDir(), "out.flv")
 	viewer := recordRTMP(t, s.RTMP("movie"), out)
 	awaitWaiting(s, "movie")
-	push(t, s, "--transcode", path, "movie").OK(patience)
-	viewer.OK(patience)
-	got, err := readFLV(t, out).Essence()
+	push(t, s, "--transcode", path, "movie").WaitOK(patience)
+	viewer.WaitOK(patience)
+	got, err := readFLV(t, out).DecoderUnits()
 	if err != nil {
 		t.Fatal(err)
 	}
 	pictures := filepath.Join(t.TempDir(), "pictures.flv")
-	rig.FFmpeg(t, "-i", path, "-an", "-c", "copy", "-f", "flv", pictures).OK(patience)
-	want, err := readFLV(t, pictures).Essence()
+	harness.FFmpeg(t, "-i", path, "-an", "-c", "copy", "-f", "flv", pictures).WaitOK(patience)
+	want, err := readFLV(t, pictures).DecoderUnits()
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, "RTMP", want, got.Of(essence.Video), 2*essence.Millisecond)
-	if sound := len(got.Of(essence.Audio)); sound < 90 {
+	check(t, "RTMP", want, got.Of(mediacompare.Video), 2*mediacompare.Millisecond)
+	if sound := len(got.Of(mediacompare.Audio)); sound < 90 {
 		t.Errorf("%d frames of sound", sound)
 	}
 	// Without ffmpeg there is the command for a machine that has one.
@@ -633,50 +633,50 @@ func TestPushTranscodes(t *testing.T) {
 		{[]string{path, "rtmp://127.0.0.1:1/live/x"}, 4, "RTMP cannot carry\nlivego: mend it by:\n  ffmpeg -i " + path},
 		{[]string{"--transcode", path, "rtmp://127.0.0.1:1/live/x"}, 1, "--transcode needs ffmpeg, which is not installed"},
 	} {
-		p := rig.Livego(t, t.TempDir(), []string{"PATH=" + t.TempDir()}, append([]string{"push"}, c.args...)...)
+		p := harness.Livego(t, t.TempDir(), []string{"PATH=" + t.TempDir()}, append([]string{"push"}, c.args...)...)
 		if code := p.Wait(patience); code != c.code || !strings.Contains(p.Stderr(), c.want) {
 			t.Errorf("exit code %d\n%s", code, p.Stderr())
 		}
 	}
 }
 
-// TestPushTranscodesPictures has ffmpeg encode the pictures alone: the sound stays as it is.
-func TestPushTranscodesPictures(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestPushTranscodesVideo has ffmpeg encode the pictures alone: the sound stays as it is.
+func TestPushTranscodesVideo(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{})
+	s := harness.Start(t, harness.Options{})
 	path, out := sample.MediaOf(t, "prores.mov").File(t), filepath.Join(t.TempDir(), "out.flv")
 	viewer := recordRTMP(t, s.RTMP("movie"), out)
 	awaitWaiting(s, "movie")
 	p := push(t, s, "--transcode", path, "movie")
-	if p.OK(patience); strings.Contains(p.Stderr(), "warning") {
+	if p.WaitOK(patience); strings.Contains(p.Stderr(), "warning") {
 		t.Errorf("it complains:\n%s", p.Stderr())
 	}
-	viewer.OK(patience)
-	got, err := readFLV(t, out).Essence()
+	viewer.WaitOK(patience)
+	got, err := readFLV(t, out).DecoderUnits()
 	if err != nil {
 		t.Fatal(err)
 	}
 	sound := filepath.Join(t.TempDir(), "sound.flv")
-	rig.FFmpeg(t, "-i", path, "-vn", "-c", "copy", "-f", "flv", sound).OK(patience)
-	want, err := readFLV(t, sound).Essence()
+	harness.FFmpeg(t, "-i", path, "-vn", "-c", "copy", "-f", "flv", sound).WaitOK(patience)
+	want, err := readFLV(t, sound).DecoderUnits()
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, "RTMP", want, got.Of(essence.Audio), 2*essence.Millisecond)
-	if pictures := len(got.Of(essence.Video)); pictures < 45 {
+	check(t, "RTMP", want, got.Of(mediacompare.Audio), 2*mediacompare.Millisecond)
+	if pictures := len(got.Of(mediacompare.Video)); pictures < 45 {
 		t.Errorf("%d pictures", pictures)
 	}
 }
 
-// TestPushTranscoderBreaks has an ffmpeg that fails in the midst of a file, which ends then, and one that fails before its first frame.
-func TestPushTranscoderBreaks(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestPushTranscoderFails has an ffmpeg that fails in the midst of a file, which ends then, and one that fails before its first frame.
+func TestPushTranscoderFails(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{})
+	s := harness.Start(t, harness.Options{})
 	path, whole := sample.MediaOf(t, "pcm.mov").File(t), sample.MediaOf(t, "av.mp4").File(t)
 	half := filepath.Join(t.TempDir(), "half.mkv")
-	rig.FFmpeg(t, "-i", whole, "-c", "copy", half).OK(patience)
+	harness.FFmpeg(t, "-i", whole, "-c", "copy", half).WaitOK(patience)
 	b, err := os.ReadFile(half)
 	if err == nil {
 		err = os.WriteFile(half, b[:len(b)/2], 0o600)
@@ -697,7 +697,7 @@ func TestPushTranscoderBreaks(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(bin, "ffmpeg"), []byte("#!/bin/sh\n"+c.script), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		p := rig.Livego(t, t.TempDir(), []string{"PATH=" + bin + ":/usr/bin:/bin"}, "push", "--transcode", path, whole, s.RTMP(s.Key(room)))
+		p := harness.Livego(t, t.TempDir(), []string{"PATH=" + bin + ":/usr/bin:/bin"}, "push", "--transcode", path, whole, s.RTMP(s.Key(room)))
 		code := p.Wait(patience)
 		told := !slices.ContainsFunc(c.want, func(w string) bool { return !strings.Contains(p.Stderr(), w) })
 		if code != c.code || !told || strings.Count(p.Stderr(), "ffmpeg:") != 1 {
@@ -706,16 +706,16 @@ func TestPushTranscoderBreaks(t *testing.T) {
 	}
 }
 
-// TestPushChanging pushes files that change meanwhile: those that grow are played as far as they went at first, and one of a list that
+// TestPushChangingFiles pushes files that change meanwhile: those that grow are played as far as they went at first, and one of a list that
 // vanishes ends it.
-func TestPushChanging(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+func TestPushChangingFiles(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s, dir := rig.Start(t, rig.Options{}), t.TempDir()
+	s, dir := harness.Start(t, harness.Options{}), t.TempDir()
 	copied := func(as string, more ...string) (path string) {
 		t.Helper()
 		path = filepath.Join(dir, as)
-		rig.FFmpeg(t, slices.Concat([]string{"-i", sample.Dense().File(t), "-c", "copy"}, more, []string{path})...).OK(patience)
+		harness.FFmpeg(t, slices.Concat([]string{"-i", sample.HighBitrateMedia().File(t), "-c", "copy"}, more, []string{path})...).WaitOK(patience)
 		return path
 	}
 	// They are so long that the last has not been opened when the first plays.
@@ -725,7 +725,7 @@ func TestPushChanging(t *testing.T) {
 	if err := os.Remove(last); err != nil {
 		t.Fatal(err)
 	}
-	growing := map[string]*rig.Process{}
+	growing := map[string]*harness.Process{}
 	for name, more := range map[string][]string{"a.flv": nil, "a.ts": nil, "a.mkv": {"-live", "1"}, "a.mp4": {"-movflags", "frag_keyframe+empty_moov"}} {
 		path := copied("growing-"+name, more...)
 		room := strings.ReplaceAll(name, ".", "-")
@@ -741,7 +741,7 @@ func TestPushChanging(t *testing.T) {
 		}
 	}
 	for name, p := range growing {
-		if p.OK(patience); strings.Count(p.Stderr(), "still being written") != 1 {
+		if p.WaitOK(patience); strings.Count(p.Stderr(), "still being written") != 1 {
 			t.Errorf("%s: it does not say that it grows:\n%s", name, p.Stderr())
 		}
 	}
@@ -753,13 +753,13 @@ func TestPushChanging(t *testing.T) {
 // TestPushDamaged pushes files of every container that are cut off, and such as have rubbish in the middle: what can be played is, and a
 // line says so where something cannot.
 func TestPushDamaged(t *testing.T) {
-	rig.Need(t, "ffmpeg")
-	server := rig.Start(t, rig.Options{})
+	harness.Need(t, "ffmpeg")
+	server := harness.Start(t, harness.Options{})
 	for _, name := range []string{"faststart.mp4", "fragments.mp4", "av.mkv", "live.mkv", "av.ts", "av.flv", "sound.aac", "vbr.mp3"} {
 		for _, how := range []string{"cut", "corrupt"} {
 			t.Run(how+" "+name, func(t *testing.T) {
 				t.Parallel()
-				s := server.In(t)
+				s := server.WithT(t)
 				b, err := os.ReadFile(sample.MediaOf(t, name).File(t))
 				if err != nil {
 					t.Fatal(err)
@@ -790,11 +790,11 @@ func TestPushDamaged(t *testing.T) {
 	}
 }
 
-// TestPushStops presses Ctrl-C: the stream ends in due form, at once for all viewers.
-func TestPushStops(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestPushInterrupted presses Ctrl-C: the stream ends in due form, at once for all viewers.
+func TestPushInterrupted(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{})
+	s := harness.Start(t, harness.Options{})
 	p := push(t, s, "--loop", "--start=0.5", sample.MediaOf(t, "av.mp4").File(t), "movie")
 	s.AwaitLive("movie")
 	viewer := watchRTMP(t, s.RTMP("movie"))
@@ -803,26 +803,26 @@ func TestPushStops(t *testing.T) {
 	if code := p.Wait(patience); code != 0 {
 		t.Errorf("exit code %d\n%s", code, p.Stderr())
 	}
-	viewer.OK(10 * time.Second)
+	viewer.WaitOK(10 * time.Second)
 }
 
-// TestPushPace pushes 8 Mbit/s for half a minute, or for ten, and looks at when frames leave, when they arrive and what it costs.
-func TestPushPace(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestPushSendsOnTime pushes 8 Mbit/s for half a minute, or for ten, and looks at when frames leave, when they arrive and what it costs.
+func TestPushSendsOnTime(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	times := 4
-	if rig.Long() {
+	if harness.Long() {
 		times = 120
 	}
-	dense := sample.Dense().File(t)
-	s := rig.Start(t, rig.Options{Plain: true})
+	dense := sample.HighBitrateMedia().File(t)
+	s := harness.Start(t, harness.Options{NoRace: true})
 	began := time.Now()
 	p := push(t, s, fmt.Sprintf("--times=%d", times), dense, "movie")
 	s.AwaitLive("movie")
 	viewer := async(func() (arrivals, error) { return watchArrivals(t.Context(), s.FLV("movie")) })
-	stalls := oversleep(p.Done())
-	p.OK(patience + time.Duration(times)*5*time.Second)
-	took, cpu, stalled := time.Since(began), p.CPU(), <-stalls
+	stalls := measureOversleep(p.Done())
+	p.WaitOK(patience + time.Duration(times)*5*time.Second)
+	took, cpu, stalled := time.Since(began), p.CPUTime(), <-stalls
 	m := regexp.MustCompile(`at most (\d+) ms late and (\d+) ms early`).FindStringSubmatch(p.Stderr())
 	if m == nil {
 		t.Fatalf("it does not say how it went:\n%s", p.Stderr())
@@ -864,12 +864,12 @@ func watchArrivals(ctx context.Context, url string) (a arrivals, err error) {
 	if err != nil {
 		return a, err
 	}
-	resp, err := rig.Client().Do(req)
+	resp, err := harness.Client().Do(req)
 	if err != nil {
 		return a, err
 	}
 	defer resp.Body.Close()
-	flv, err := essence.NewFLVReader(resp.Body)
+	flv, err := mediacompare.NewFLVReader(resp.Body)
 	if err != nil {
 		return a, err
 	}
@@ -884,7 +884,7 @@ func watchArrivals(ctx context.Context, url string) (a arrivals, err error) {
 			return a, err
 		}
 		// What was there before he came arrives at once.
-		if at := time.Since(began); at > time.Second && tag.Type != essence.TagScript && !tag.IsHeader() {
+		if at := time.Since(began); at > time.Second && tag.Type != mediacompare.TagScript && !tag.IsHeader() {
 			off = append(off, at-time.Duration(tag.Time)*time.Millisecond)
 		}
 	}
@@ -896,8 +896,8 @@ func watchArrivals(ctx context.Context, url string) (a arrivals, err error) {
 	return a, nil
 }
 
-// oversleep measures, by a thread for each core, how much longer than 5 ms a sleep of 5 ms takes at most, until done is closed.
-func oversleep(done <-chan struct{}) <-chan time.Duration {
+// measureOversleep measures, by a thread for each core, how much longer than 5 ms a sleep of 5 ms takes at most, until done is closed.
+func measureOversleep(done <-chan struct{}) <-chan time.Duration {
 	most, threads := make(chan time.Duration, 1), runtime.NumCPU()
 	each := make(chan time.Duration, threads)
 	for range threads {
@@ -929,19 +929,19 @@ func oversleep(done <-chan struct{}) <-chan time.Duration {
 	return most
 }
 
-// TestPushSays pushes a file that viewers would not enjoy: push says why, and where to watch.
-func TestPushSays(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestPushWarnings pushes a file that viewers would not enjoy: push says why, and where to watch.
+func TestPushWarnings(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s, file := rig.Start(t, rig.Options{}), filepath.Join(t.TempDir(), "my film.mp4")
-	rig.FFmpeg(t, "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=9", "-c:v", "libx264", "-preset", "ultrafast", "-g", "200", "-keyint_min", "200",
-		"-sc_threshold", "0", file).OK(patience)
+	s, file := harness.Start(t, harness.Options{}), filepath.Join(t.TempDir(), "my film.mp4")
+	harness.FFmpeg(t, "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=9", "-c:v", "libx264", "-preset", "ultrafast", "-g", "200", "-keyint_min", "200",
+		"-sc_threshold", "0", file).WaitOK(patience)
 	var settings []string
 	for _, listener := range []string{"api_addr", "httpflv_addr", "hls_addr"} {
 		settings = append(settings, "--"+listener+"="+s.Addr(listener))
 	}
-	p := rig.Livego(t, t.TempDir(), nil, append(settings, "push", "--speed=9", "--rtmp="+strings.TrimSuffix(s.RTMP(""), "/"), file, "movie")...)
-	p.OK(patience)
+	p := harness.Livego(t, t.TempDir(), nil, append(settings, "push", "--speed=9", "--rtmp="+strings.TrimSuffix(s.RTMP(""), "/"), file, "movie")...)
+	p.WaitOK(patience)
 	for _, want := range []string{
 		"warning: " + file + ": Up to 8.0 s pass from keyframe to keyframe",
 		"warning: " + file + ": There is no sound",

@@ -18,33 +18,33 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 // TestReadme types the README: its marked blocks, literally and in order, in a copy of the checkout, each that keeps running in a
 // terminal of its own. While the stream is live, every address that the README names gives picture and sound.
 func TestReadme(t *testing.T) {
-	rig.Need(t, "ffmpeg", "ffprobe", "curl", "make")
+	harness.Need(t, "ffmpeg", "ffprobe", "curl", "make")
 	needDefaultPorts(t)
-	text := document(t, "README.md")
+	text := readDocument(t, "README.md")
 	dir := copyCheckout(t)
-	for _, f := range fences(text) {
-		if !f.stays {
+	for _, f := range testedBlocks(text) {
+		if !f.keepsRunning {
 			typed := exec.CommandContext(t.Context(), "bash", "-euc", f.script)
 			typed.Dir = dir
 			if out, err := typed.CombinedOutput(); err != nil {
 				t.Fatalf("%s\n%v\n%s", f.script, err, out)
-			} else if answer := answerOf(out); answer != 200 && strings.Contains(f.script, "8090/") {
+			} else if answer := envelopeStatus(out); answer != 200 && strings.Contains(f.script, "8090/") {
 				t.Errorf("%s\nstatus %d: %s", f.script, answer, out)
 			}
 			continue
 		}
 		terminal := openTerminal(t, dir, f.script)
 		if !strings.Contains(f.script, "rtmp://") {
-			rig.Eventually(t, 2*time.Minute, "server ready", func() error { return terminal.still(t, ready) })
+			harness.Eventually(t, 2*time.Minute, "server ready", func() error { return terminal.whileRunning(t, serverReady) })
 			continue
 		}
-		rig.Eventually(t, 15*time.Second, "stream live", func() error { return terminal.still(t, published) })
+		harness.Eventually(t, 15*time.Second, "stream live", func() error { return terminal.whileRunning(t, streamPublished) })
 		watchDocumented(t, text)
 	}
 }
@@ -86,12 +86,12 @@ func watchDocumented(t *testing.T, text string) {
 func openFLV(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	ws, err := rig.OpenWebSocket(ctx, url, nil)
+	ws, err := harness.OpenWebSocket(ctx, url, nil)
 	if err != nil {
 		return err
 	}
 	defer ws.Close()
-	message, err := ws.Message()
+	message, err := ws.ReadMessage()
 	if err == nil && !strings.HasPrefix(string(message), "FLV\x01\x05") {
 		err = fmt.Errorf("the first message begins with %.9q, want an FLV header with picture and sound", message)
 	}
@@ -119,7 +119,7 @@ func copyCheckout(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	for _, name := range []string{"Makefile", "go.mod", "go.sum"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(document(t, name)), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(readDocument(t, name)), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -176,8 +176,8 @@ func (m *terminal) screen() []byte {
 	return text
 }
 
-// still returns what f does. That the command has ended fails the test.
-func (m *terminal) still(t *testing.T, f func() error) error {
+// whileRunning returns what f does. That the command has ended fails the test.
+func (m *terminal) whileRunning(t *testing.T, f func() error) error {
 	t.Helper()
 	select {
 	case <-m.ended:
@@ -187,10 +187,10 @@ func (m *terminal) still(t *testing.T, f func() error) error {
 	return f()
 }
 
-const operator = "http://localhost:8090"
+const operatorURL = "http://localhost:8090"
 
-func ready() error {
-	resp, err := rig.Client().Get(operator + "/readyz")
+func serverReady() error {
+	resp, err := harness.Client().Get(operatorURL + "/readyz")
 	if err != nil {
 		return err
 	}
@@ -201,13 +201,13 @@ func ready() error {
 	return nil
 }
 
-func published() error {
-	resp, err := rig.Client().Get(operator + "/stat/livestat")
+func streamPublished() error {
+	resp, err := harness.Client().Get(operatorURL + "/stat/livestat")
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	var e struct{ Data rig.Stat }
+	var e struct{ Data harness.Stat }
 	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil {
 		return err
 	}
@@ -217,8 +217,8 @@ func published() error {
 	return nil
 }
 
-// answerOf returns the status of the envelope in the output of curl, which may also have shown its progress.
-func answerOf(out []byte) int {
+// envelopeStatus returns the status of the envelope in the output of curl, which may also have shown its progress.
+func envelopeStatus(out []byte) int {
 	m := regexp.MustCompile(`\{"status":(\d+)`).FindSubmatch(out)
 	if m == nil {
 		return 0

@@ -9,13 +9,13 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 	"livego/e2e/sample"
 )
 
-// smallDisk mounts a disk of so many bytes, which needs root.
-func smallDisk(t *testing.T, size string) string {
+// mountSmallDisk mounts a disk of so many bytes, which needs root.
+func mountSmallDisk(t *testing.T, size string) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("MISSING RIGHTS: only root mounts a disk, so that this test proves NOTHING here")
@@ -38,18 +38,18 @@ func smallDisk(t *testing.T, size string) string {
 // TestRecordingFullDisk fills the disk: the file is closed so that it plays, viewers notice nothing, and when there is room again another
 // file begins.
 func TestRecordingFullDisk(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	disk := smallDisk(t, "4m")
+	disk := mountSmallDisk(t, "4m")
 	ballast := filepath.Join(disk, "ballast")
 	if err := os.WriteFile(ballast, make([]byte, 2<<20), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := rig.Start(t, rig.Options{Flags: []string{"--flv_archive", "--flv_dir=" + filepath.Join(disk, "rec")}})
-	src := load(t, sample.Heavy)
-	viewer := waitRTMP(t, s.RTMP("movie"))
+	s := harness.Start(t, harness.Options{Flags: []string{"--flv_archive", "--flv_dir=" + filepath.Join(disk, "rec")}})
+	src := load(t, sample.HighBitrate)
+	viewer := watchRTMPEarly(t, s.RTMP("movie"))
 	push := src.push(s, t, "movie")
-	rig.Eventually(t, patience, "full disk", func() error {
+	harness.Eventually(t, patience, "full disk", func() error {
 		_, err := os.ReadFile(ballast)
 		if r, rerr := recordingOf(t, s, "movie"); rerr != nil || r.State != "waiting" {
 			return os.ErrNotExist
@@ -64,27 +64,27 @@ func TestRecordingFullDisk(t *testing.T) {
 	if err != nil || len(files) != 1 {
 		t.Fatalf("%v, %v", files, err)
 	}
-	if said := lasts(t, files[0]); said < 2 {
+	if said := ffprobeDuration(t, files[0]); said < 2 {
 		t.Errorf("the file lasts %v s", said)
 	}
 	packets, err := readFLV(t, files[0]).Packets()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m, err := essence.Compare(src.packets, packets, essence.Millisecond); err != nil || m.Video.First != 0 {
+	if m, err := mediacompare.Compare(src.packets, packets, mediacompare.Millisecond); err != nil || m.Video.First != 0 {
 		t.Errorf("%+v, %v", m, err)
 	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
 	r := awaitRecording(t, s, "movie", "recording", 1, 12*time.Second)
-	push.OK(patience)
-	m := check(t, "RTMP", src.packets, frames(t, viewer), essence.Millisecond)
+	push.WaitOK(patience)
+	m := check(t, "RTMP", src.packets, frames(t, viewer), mediacompare.Millisecond)
 	if m.Video.First != 0 {
 		t.Errorf("the viewer missed something: %+v", m)
 	}
 	r = awaitRecording(t, s, "movie", "finished", r.Duration, 7*time.Second)
-	if said := lasts(t, filepath.Join(disk, "rec", r.File)); said < 1 {
+	if said := ffprobeDuration(t, filepath.Join(disk, "rec", r.File)); said < 1 {
 		t.Errorf("the second file lasts %v s: %+v", said, r)
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 	"livego/e2e/sample"
 )
 
@@ -27,10 +27,10 @@ type recording struct {
 }
 
 // recordingOf returns the newest recording of a room.
-func recordingOf(t testing.TB, s *rig.Server, room string) (recording, error) {
+func recordingOf(t testing.TB, s *harness.Server, room string) (recording, error) {
 	t.Helper()
 	var list struct{ Recordings []recording }
-	if err := json.Unmarshal(rig.Get(t, s.API("/api/v1/recordings")), &list); err != nil {
+	if err := json.Unmarshal(harness.Get(t, s.API("/api/v1/recordings")), &list); err != nil {
 		t.Fatal(err)
 	}
 	for _, r := range list.Recordings {
@@ -42,9 +42,9 @@ func recordingOf(t testing.TB, s *rig.Server, room string) (recording, error) {
 }
 
 // awaitRecording waits until the newest recording of a room is in that state, and lasts so long.
-func awaitRecording(t testing.TB, s *rig.Server, room, state string, lasts float64, limit time.Duration) (r recording) {
+func awaitRecording(t testing.TB, s *harness.Server, room, state string, lasts float64, limit time.Duration) (r recording) {
 	t.Helper()
-	rig.Eventually(t, limit, "recording "+state, func() (err error) {
+	harness.Eventually(t, limit, "recording "+state, func() (err error) {
 		if r, err = recordingOf(t, s, room); err == nil && (r.State != state || r.Duration < lasts) {
 			err = fmt.Errorf("%+v", r)
 		}
@@ -54,27 +54,27 @@ func awaitRecording(t testing.TB, s *rig.Server, room, state string, lasts float
 }
 
 // startRecording starts a server that records into a directory.
-func startRecording(t testing.TB, o rig.Options) (s *rig.Server, dir string) {
+func startRecording(t testing.TB, o harness.Options) (s *harness.Server, dir string) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "recordings")
 	o.Flags = append([]string{"--flv_archive", "--flv_dir=" + dir}, o.Flags...)
-	return rig.Start(t, o), dir
+	return harness.Start(t, o), dir
 }
 
-// told returns a program of the operator's, and the options of a server that tells it what happens.
-func told(t testing.TB) (*operatorsProgram, rig.Options) {
+// startEventWebhook returns a program of the operator's, and the options of a server that tells it what happens.
+func startEventWebhook(t testing.TB) (*webhookReceiver, harness.Options) {
 	t.Helper()
-	program := &operatorsProgram{}
+	program := &webhookReceiver{}
 	srv := httptest.NewServer(program)
 	t.Cleanup(srv.Close)
-	return program, rig.Options{Flags: []string{"--hook.events=" + srv.URL + "/events"}, Env: []string{"LIVEGO_HOOK_SECRET=" + hookSecret}}
+	return program, harness.Options{Flags: []string{"--hook.events=" + srv.URL + "/events"}, Env: []string{"LIVEGO_HOOK_SECRET=" + hookSecret}}
 }
 
-// lasts returns how long ffprobe says that a file is, in seconds.
-func lasts(t testing.TB, path string) float64 {
+// ffprobeDuration returns how long ffprobe says that a file is, in seconds.
+func ffprobeDuration(t testing.TB, path string) float64 {
 	t.Helper()
-	p := rig.Go(t, "ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", path)
-	p.OK(patience)
+	p := harness.StartProgram(t, "ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", path)
+	p.WaitOK(patience)
 	d, err := strconv.ParseFloat(strings.TrimSpace(p.Stdout()), 64)
 	if err != nil {
 		t.Errorf("%s: ffprobe: %q %v", path, p.Stdout(), err)
@@ -83,7 +83,7 @@ func lasts(t testing.TB, path string) float64 {
 }
 
 // checkRecording compares the recording of a room, which has ended, with what was pushed.
-func (src source) checkRecording(t *testing.T, s *rig.Server, dir, room string) *essence.FLVFile {
+func (src source) checkRecording(t *testing.T, s *harness.Server, dir, room string) *mediacompare.FLVFile {
 	t.Helper()
 	r := awaitRecording(t, s, room, "finished", 0, 2*time.Second)
 	path := filepath.Join(dir, r.File)
@@ -92,14 +92,14 @@ func (src source) checkRecording(t *testing.T, s *rig.Server, dir, room string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m := check(t, r.File, src.packets, packets, essence.Millisecond); m.Video.First != 0 || m.Audio.First > src.audioBeforeVideo()+1 { // by one where ffmpeg interleaves anew
+	if m := check(t, r.File, src.packets, packets, mediacompare.Millisecond); m.Video.First != 0 || m.Audio.First > src.audioBeforeVideo()+1 { // by one where ffmpeg interleaves anew
 		t.Errorf("%s: the beginning is missing: %+v", r.File, m)
 	}
 	end := time.Duration(0)
 	for _, u := range packets {
 		end = max(end, u.DTS)
 	}
-	said := lasts(t, path)
+	said := ffprobeDuration(t, path)
 	if packets[0].DTS != 0 || math.Abs(said-r.Duration) > 0.01 || said < end.Seconds() || said > end.Seconds()+0.2 {
 		t.Errorf("%s begins at %v, ends with a frame at %v, and lasts %v s by ffprobe and %v s by the list", r.File, packets[0].DTS, end, said, r.Duration)
 	}
@@ -112,15 +112,15 @@ func (src source) checkRecording(t *testing.T, s *rig.Server, dir, room string) 
 // TestRecordingSeeks has ffmpeg seek in a file: to the right keyframe, by the index and not by reading all that is before. An encoder
 // that sends faster than its clock goes is recorded whole.
 func TestRecordingSeeks(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s, dir := startRecording(t, rig.Options{})
-	rig.FFmpeg(t, "-readrate", "4", "-i", sample.Heavy.File(t), "-c", "copy", "-f", "flv", s.RTMP(s.Key("movie"))).OK(patience)
+	s, dir := startRecording(t, harness.Options{})
+	harness.FFmpeg(t, "-readrate", "4", "-i", sample.HighBitrate.File(t), "-c", "copy", "-f", "flv", s.RTMP(s.Key("movie"))).WaitOK(patience)
 	r := awaitRecording(t, s, "movie", "finished", 19.9, 2*time.Second)
 	path := filepath.Join(dir, r.File)
 	for _, c := range []struct{ to, at string }{{"0", "0.000000"}, {"7.5", "7.000000"}, {"18.9", "18.000000"}} {
-		p := rig.Go(t, "ffprobe", "-v", "debug", "-read_intervals", c.to+"%+#1", "-select_streams", "v", "-show_entries", "packet=dts_time,flags", "-of", "csv=p=0", path)
-		p.OK(patience)
+		p := harness.StartProgram(t, "ffprobe", "-v", "debug", "-read_intervals", c.to+"%+#1", "-select_streams", "v", "-show_entries", "packet=dts_time,flags", "-of", "csv=p=0", path)
+		p.WaitOK(patience)
 		if got := strings.TrimSpace(p.Stdout()); got != c.at+",K_" {
 			t.Errorf("a seek to %s s leads to %s, want %s", c.to, got, c.at)
 		}
@@ -134,19 +134,19 @@ func TestRecordingSeeks(t *testing.T) {
 	}
 }
 
-// TestRecordingPushed pushes what was recorded.
-func TestRecordingPushed(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestPushRecording pushes what was recorded.
+func TestPushRecording(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s, dir := startRecording(t, rig.Options{})
-	s.Push(sample.AV.File(t), "movie").OK(patience)
+	s, dir := startRecording(t, harness.Options{})
+	s.Push(sample.AV.File(t), "movie").WaitOK(patience)
 	path := filepath.Join(dir, awaitRecording(t, s, "movie", "finished", 3.9, 2*time.Second).File)
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
 		t.Errorf("the recording has the mode %v, %v", info.Mode(), err)
 	}
-	viewer := waitRTMP(t, s.RTMP("again"))
+	viewer := watchRTMPEarly(t, s.RTMP("again"))
 	p := push(t, s, path, "again")
-	p.OK(patience)
+	p.WaitOK(patience)
 	if strings.Contains(p.Stderr(), "no sense") {
 		t.Errorf("livego push says\n%s", p.Stderr())
 	}
@@ -154,16 +154,16 @@ func TestRecordingPushed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, "the recording, pushed", want, frames(t, viewer), essence.Millisecond)
+	check(t, "the recording, pushed", want, frames(t, viewer), mediacompare.Millisecond)
 	awaitRecording(t, s, "again", "finished", 3.9, 2*time.Second)
 }
 
-// TestRecordingKilled kills the server in the middle: the file is good for ffprobe as it is, no second of it is missing, and the next
+// TestRecordingRepairedAfterKill kills the server in the middle: the file is good for ffprobe as it is, no second of it is missing, and the next
 // start brings it to an end and tells of it.
-func TestRecordingKilled(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+func TestRecordingRepairedAfterKill(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	program, o := told(t)
+	program, o := startEventWebhook(t)
 	s, dir := startRecording(t, o)
 	src := load(t, sample.Small)
 	push := src.push(s, t, "movie")
@@ -175,23 +175,23 @@ func TestRecordingKilled(t *testing.T) {
 	push.Wait(patience)
 	viewer.Wait(patience)
 	path := filepath.Join(dir, r.File)
-	open := rig.Go(t, "ffprobe", "-v", "error", "-show_streams", path)
-	open.OK(patience)
+	open := harness.StartProgram(t, "ffprobe", "-v", "error", "-show_streams", path)
+	open.WaitOK(patience)
 	if n := strings.Count(open.Stdout(), "[STREAM]"); n != 2 {
 		t.Errorf("ffprobe sees %d streams in what was not finished:\n%s", n, open.Stderr())
 	}
 	o.DataDir, o.Flags = s.DataDir, append(o.Flags, "--flv_archive", "--flv_dir="+dir)
-	again := rig.Start(t, o)
+	again := harness.Start(t, o)
 	mended := awaitRecording(t, again, "movie", "finished", 0, 5*time.Second)
-	if mended.File != r.File || mended.Reason != "mended" || math.Abs(lasts(t, path)-mended.Duration) > 0.01 {
-		t.Errorf("%+v, by ffprobe it lasts %v s", mended, lasts(t, path))
+	if mended.File != r.File || mended.Reason != "mended" || math.Abs(ffprobeDuration(t, path)-mended.Duration) > 0.01 {
+		t.Errorf("%+v, by ffprobe it lasts %v s", mended, ffprobeDuration(t, path))
 	}
-	end := func(path string) essence.Run { // of the source that is in a file
+	end := func(path string) mediacompare.Range { // of the source that is in a file
 		got, err := readFLV(t, path).Packets()
 		if err != nil {
 			t.Fatal(err)
 		}
-		m, err := essence.Compare(src.packets, got, essence.Millisecond)
+		m, err := mediacompare.Compare(src.packets, got, mediacompare.Millisecond)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -201,19 +201,19 @@ func TestRecordingKilled(t *testing.T) {
 	if missing := seen.First + seen.Len - recorded.First - recorded.Len; recorded.First != 0 || missing > 25 {
 		t.Errorf("the file has the pictures %+v, a viewer has seen %+v", recorded, seen)
 	}
-	rig.Eventually(t, 10*time.Second, "events", func() error {
-		if _, events, bad := program.seen(); bad != nil || !strings.HasSuffix(events, "recording.finished live/movie") {
+	harness.Eventually(t, 10*time.Second, "events", func() error {
+		if _, events, bad := program.received(); bad != nil || !strings.HasSuffix(events, "recording.finished live/movie") {
 			return fmt.Errorf("%s, %v", events, bad)
 		}
 		return nil
 	})
 }
 
-// TestRecordingStopped stops the server by SIGTERM while it records: the file is closed, and that is told.
-func TestRecordingStopped(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestRecordingClosedOnShutdown stops the server by SIGTERM while it records: the file is closed, and that is told.
+func TestRecordingClosedOnShutdown(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	program, o := told(t)
+	program, o := startEventWebhook(t)
 	s, dir := startRecording(t, o)
 	src := load(t, sample.Small)
 	push := src.push(s, t, "movie")
@@ -221,20 +221,20 @@ func TestRecordingStopped(t *testing.T) {
 	s.Stop()
 	push.Wait(patience)
 	path := filepath.Join(dir, r.File)
-	if said := lasts(t, path); said < 3 {
+	if said := ffprobeDuration(t, path); said < 3 {
 		t.Errorf("it lasts %v s", said)
 	}
 	packets, err := readFLV(t, path).Packets()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m, err := essence.Compare(src.packets, packets, essence.Millisecond); err != nil || m.Video.First != 0 {
+	if m, err := mediacompare.Compare(src.packets, packets, mediacompare.Millisecond); err != nil || m.Video.First != 0 {
 		t.Errorf("%+v, %v", m, err)
 	}
 	o.DataDir = s.DataDir // what it had to tell is told by the next
-	rig.Start(t, o)
-	rig.Eventually(t, 10*time.Second, "events", func() error {
-		if _, events, bad := program.seen(); bad != nil || !strings.Contains(events, "recording.finished live/movie") {
+	harness.Start(t, o)
+	harness.Eventually(t, 10*time.Second, "events", func() error {
+		if _, events, bad := program.received(); bad != nil || !strings.Contains(events, "recording.finished live/movie") {
 			return fmt.Errorf("%s, %v", events, bad)
 		}
 		return nil

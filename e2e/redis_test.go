@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 	"livego/e2e/rtmp"
 	"livego/e2e/sample"
 )
@@ -19,11 +19,11 @@ import (
 // TestWrongKeysWithRedis floods a server, whose Redis is 40 ms away, with wrong keys. Right keys publish meanwhile, from the
 // same address too, the server stays ready, and no refusal blames the key store.
 func TestWrongKeysWithRedis(t *testing.T) {
-	rig.Need(t, "redis-server", "redis-cli")
+	harness.Need(t, "redis-server", "redis-cli")
 	t.Parallel()
 	const askers, tries, rooms = 100, 12, 5
-	r := rig.StartRedis(t)
-	s := rig.Start(t, rig.Options{Flags: []string{"--redis_addr=" + slowProxy(t, r.Addr(), 40*time.Millisecond)}})
+	r := harness.StartRedis(t)
+	s := harness.Start(t, harness.Options{Flags: []string{"--redis_addr=" + startDelayProxy(t, r.Addr(), 40*time.Millisecond)}})
 	var keys []string
 	for i := range rooms {
 		keys = append(keys, s.Key(fmt.Sprint("room", i)))
@@ -36,7 +36,7 @@ func TestWrongKeysWithRedis(t *testing.T) {
 			return "", err
 		}
 		defer nc.Close()
-		c, err := rtmp.OpenOn(nc, "live", patience)
+		c, err := rtmp.OpenConn(nc, "live", patience)
 		if err != nil {
 			return "", err
 		}
@@ -44,11 +44,11 @@ func TestWrongKeysWithRedis(t *testing.T) {
 			return "", err
 		}
 		for {
-			m, err := c.Next(patience)
+			m, err := c.ReadMessage(patience)
 			if err != nil {
 				return "", err
 			}
-			if m.IsCall("onStatus") {
+			if m.IsCommand("onStatus") {
 				return string(m.Payload), nil
 			}
 		}
@@ -76,7 +76,7 @@ func TestWrongKeysWithRedis(t *testing.T) {
 			if answer, err := publish(from, key); err != nil || !strings.Contains(answer, "NetStream.Publish.Start") {
 				t.Errorf("a right key from %s: %q, %v", from, answer, err)
 			}
-			if err := status(s.API("/readyz"), 200); err != nil {
+			if err := checkStatus(s.API("/readyz"), 200); err != nil {
 				t.Errorf("during the flood: %v", err)
 			}
 		}
@@ -90,8 +90,8 @@ func TestWrongKeysWithRedis(t *testing.T) {
 	}
 }
 
-// slowProxy starts a TCP proxy to addr that delivers each answer the delay after it came.
-func slowProxy(t *testing.T, addr string, delay time.Duration) string {
+// startDelayProxy starts a TCP proxy to addr that delivers each answer the delay after it came.
+func startDelayProxy(t *testing.T, addr string, delay time.Duration) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -113,14 +113,14 @@ func slowProxy(t *testing.T, addr string, delay time.Duration) string {
 				_, _ = io.Copy(far, near)
 				far.Close()
 			}()
-			go deliverLater(near, far, delay)
+			go copyDelayed(near, far, delay)
 		}
 	}()
 	return l.Addr().String()
 }
 
-// deliverLater copies src to dst until either ends, each piece the delay after it came.
-func deliverLater(dst, src net.Conn, delay time.Duration) {
+// copyDelayed copies src to dst until either ends, each piece the delay after it came.
+func copyDelayed(dst, src net.Conn, delay time.Duration) {
 	type piece struct {
 		data []byte
 		due  time.Time
@@ -149,11 +149,11 @@ func deliverLater(dst, src net.Conn, delay time.Duration) {
 // TestSharedKeys has two servers share one Redis: a key made on one publishes on the other, and what is revoked on either is
 // revoked on both within a second.
 func TestSharedKeys(t *testing.T) {
-	rig.Need(t, "ffmpeg", "redis-server", "redis-cli")
+	harness.Need(t, "ffmpeg", "redis-server", "redis-cli")
 	t.Parallel()
-	r := rig.StartRedis(t)
+	r := harness.StartRedis(t)
 	flags := []string{"--redis_addr=" + r.Addr()}
-	a, b := rig.Start(t, rig.Options{Flags: flags}), rig.Start(t, rig.Options{Flags: flags})
+	a, b := harness.Start(t, harness.Options{Flags: flags}), harness.Start(t, harness.Options{Flags: flags})
 	src := load(t, sample.AV)
 
 	key := a.Key("movie")
@@ -187,32 +187,32 @@ func TestSharedKeys(t *testing.T) {
 // TestRedisDownAtStart starts a server without its Redis: it runs, says that it is not ready, lets nobody publish and tells why; and
 // serves soon after the Redis has come.
 func TestRedisDownAtStart(t *testing.T) {
-	rig.Need(t, "ffmpeg", "redis-server", "redis-cli")
+	harness.Need(t, "ffmpeg", "redis-server", "redis-cli")
 	t.Parallel()
-	r := rig.StartRedis(t)
+	r := harness.StartRedis(t)
 	r.Crash()
-	s := rig.Start(t, rig.Options{Flags: []string{"--redis_addr=" + r.Addr()}, NoWait: true})
-	rig.Eventually(t, 20*time.Second, "alive", func() error { return status(s.API("/healthz"), 200) })
-	if err := status(s.API("/readyz"), 503); err != nil {
+	s := harness.Start(t, harness.Options{Flags: []string{"--redis_addr=" + r.Addr()}, NoWait: true})
+	harness.Eventually(t, 20*time.Second, "alive", func() error { return checkStatus(s.API("/healthz"), 200) })
+	if err := checkStatus(s.API("/readyz"), 503); err != nil {
 		t.Error(err)
 	}
 	if e := s.Call("/control/get?room=movie"); e.Status != 503 || !strings.Contains(e.Text(), "key store unavailable") {
 		t.Errorf("get answers %d %s", e.Status, e.Data)
 	}
 	refused := s.PushTo(load(t, sample.AV).File(t), s.RTMP(strings.Repeat("k", 48)))
-	start := rig.StartWatch()
+	start := harness.StartStopwatch()
 	if refused.Wait(patience) == 0 {
 		t.Error("it publishes without a key store")
 	}
-	if start.Over(6 * time.Second) {
+	if start.Exceeded(6 * time.Second) {
 		t.Error("refused after more than 6 s")
 	}
 	s.AwaitStderr(time.Second, func(log string) bool { return strings.Contains(log, "key store unavailable") })
 
 	r.Restart()
-	start = rig.StartWatch()
+	start = harness.StartStopwatch()
 	s.AwaitReady()
-	if start.Over(5 * time.Second) {
+	if start.Exceeded(5 * time.Second) {
 		t.Error("ready more than 5 s after the Redis came")
 	}
 	if len(s.Key("movie")) != 48 {
@@ -220,12 +220,12 @@ func TestRedisDownAtStart(t *testing.T) {
 	}
 }
 
-// TestRedisDies kills the Redis under a live stream: it goes on, nobody new publishes, nothing is changed.
-func TestRedisDies(t *testing.T) {
-	rig.Need(t, "ffmpeg", "redis-server", "redis-cli")
+// TestRedisLossKeepsStreams kills the Redis under a live stream: it goes on, nobody new publishes, nothing is changed.
+func TestRedisLossKeepsStreams(t *testing.T) {
+	harness.Need(t, "ffmpeg", "redis-server", "redis-cli")
 	t.Parallel()
-	r := rig.StartRedis(t)
-	s, src := rig.Start(t, rig.Options{Flags: []string{"--redis_addr=redis://" + r.Addr() + "/1"}}), load(t, sample.AV)
+	r := harness.StartRedis(t)
+	s, src := harness.Start(t, harness.Options{Flags: []string{"--redis_addr=redis://" + r.Addr() + "/1"}}), load(t, sample.AV)
 	other := s.Key("other")
 	s.Push(src.File(t), "movie", "-stream_loop", "-1")
 	s.AwaitLive("movie")
@@ -233,20 +233,20 @@ func TestRedisDies(t *testing.T) {
 	awaitPlayers(t, s, 1)
 
 	r.Pause()
-	start := rig.StartWatch()
+	start := harness.StartStopwatch()
 	for _, path := range []string{"/control/get?room=new", "/control/reset?room=movie", "/control/delete?room=movie"} {
 		if e := s.Call(path); e.Status != 503 {
 			t.Errorf("%s without the Redis: %d %s", path, e.Status, e.Data)
 		}
 	}
-	if start.Over(8 * time.Second) {
+	if start.Exceeded(8 * time.Second) {
 		t.Error("three refusals took more than 8 s")
 	}
 	if s.PushTo(src.File(t), s.RTMP(other)).Wait(patience) == 0 {
 		t.Error("somebody publishes without a key store")
 	}
 	before := s.Stat().Publishers[0].VideoTotalBytes
-	rig.Eventually(t, 5*time.Second, "the stream goes on", func() error {
+	harness.Eventually(t, 5*time.Second, "the stream goes on", func() error {
 		if now := s.Stat().Publishers[0].VideoTotalBytes; now <= before {
 			return fmt.Errorf("%d bytes of video", now)
 		}
@@ -256,13 +256,13 @@ func TestRedisDies(t *testing.T) {
 		t.Errorf("the viewer was disconnected:\n%s", viewer.Stderr())
 	}
 	r.Resume()
-	rig.Eventually(t, 5*time.Second, "ready again", func() error { return status(s.API("/readyz"), 200) })
-	s.PushTo(src.File(t), s.RTMP(other)).OK(patience)
+	harness.Eventually(t, 5*time.Second, "ready again", func() error { return checkStatus(s.API("/readyz"), 200) })
+	s.PushTo(src.File(t), s.RTMP(other)).WaitOK(patience)
 }
 
-// status tells when url answers otherwise.
-func status(url string, want int) error {
-	resp, err := rig.Client().Get(url)
+// checkStatus tells when url answers otherwise.
+func checkStatus(url string, want int) error {
+	resp, err := harness.Client().Get(url)
 	if err != nil {
 		return err
 	}

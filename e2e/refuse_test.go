@@ -6,14 +6,14 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 	"livego/e2e/sample"
 )
 
-// TestRefusals checks that an encoder that is turned away hears why, in words that help, and that no key gets into the log.
-func TestRefusals(t *testing.T) {
-	rig.Need(t, "ffmpeg")
-	server := rig.Start(t, rig.Options{})
+// TestPublishRefusalsSayWhy checks that an encoder that is turned away hears why, in words that help, and that no key gets into the log.
+func TestPublishRefusalsSayWhy(t *testing.T) {
+	harness.Need(t, "ffmpeg")
+	server := harness.Start(t, harness.Options{})
 	src := load(t, sample.AV)
 	key := server.Key("movie")
 	base := "rtmp://" + server.Addr("rtmp_addr")
@@ -31,12 +31,12 @@ func TestRefusals(t *testing.T) {
 		} {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
-				p := server.In(t).PushTo(src.File(t), c.url, "-v", "verbose")
-				start := rig.StartWatch()
+				p := server.WithT(t).PushTo(src.File(t), c.url, "-v", "verbose")
+				start := harness.StartStopwatch()
 				if p.Wait(patience) == 0 {
 					t.Fatalf("it was let in:\n%s", p.Stderr())
 				}
-				if start.Over(5 * time.Second) {
+				if start.Exceeded(5 * time.Second) {
 					t.Error("ffmpeg heard it after more than 5 s")
 				}
 				// "Server error: " is how ffmpeg introduces the description of a refusal.
@@ -55,11 +55,11 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestUnknownPlay checks that a player of an unknown app is refused, and that one of an empty room goes after play_wait.
-func TestUnknownPlay(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestPlayUnknownStream checks that a player of an unknown app is refused, and that one of an empty room goes after play_wait.
+func TestPlayUnknownStream(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{Flags: []string{"--play_wait=1s"}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--play_wait=1s"}})
 	for _, url := range []string{"rtmp://" + s.Addr("rtmp_addr") + "/cinema/movie", s.RTMP("nobody")} {
 		if p := watchRTMP(t, url); p.Wait(patience) == 0 && strings.Contains(p.Stdout(), "\n0,") {
 			t.Errorf("%s plays", url)
@@ -67,14 +67,14 @@ func TestUnknownPlay(t *testing.T) {
 	}
 }
 
-// TestNoAuth checks that rtmp_noauth lets a room name publish, and that a delete ends that stream.
-func TestNoAuth(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestPublishWithoutAuth checks that rtmp_noauth lets a room name publish, and that a delete ends that stream.
+func TestPublishWithoutAuth(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{Env: []string{"LIVEGO_RTMP_NOAUTH=true"}}), load(t, sample.AV)
+	s, src := harness.Start(t, harness.Options{Env: []string{"LIVEGO_RTMP_NOAUTH=true"}}), load(t, sample.AV)
 	push := s.PushTo(src.File(t), s.RTMP("movie"))
 	s.AwaitLive("movie")
-	push.OK(patience)
+	push.WaitOK(patience)
 	awaitUnpublished(t, s, "movie") // so that the next line waits for the second stream
 	push = s.PushTo(src.File(t), s.RTMP("movie"), "-stream_loop", "-1")
 	s.AwaitLive("movie")

@@ -11,16 +11,16 @@ import (
 	"strings"
 	"testing"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 	"livego/e2e/sample"
 )
 
-// toThisMachine lets relays go where the other servers of a test are.
-const toThisMachine = "--relay_allow=127.0.0.1"
+// allowLoopback lets relays go where the other servers of a test are.
+const allowLoopback = "--relay_allow=127.0.0.1"
 
-// relay starts or stops a relay, which must be answered as documented.
-func relay(t *testing.T, s *rig.Server, direction, oper, room, target, shown string) {
+// controlRelay starts or stops a controlRelay, which must be answered as documented.
+func controlRelay(t *testing.T, s *harness.Server, direction, oper, room, target, shown string) {
 	t.Helper()
 	e := s.Call("/control/" + direction + "?oper=" + oper + "&app=live&name=" + room + "&url=" + url.QueryEscape(target))
 	if want := "<h1>" + direction + " url " + oper + " " + shown + " ok</h1></br>"; e.Status != 200 || e.Text() != want {
@@ -36,11 +36,11 @@ type relayStatus struct {
 }
 
 // awaitRelay waits until the first relay of a room is as wanted.
-func awaitRelay(t *testing.T, s *rig.Server, room string, want func(relayStatus) bool) {
+func awaitRelay(t *testing.T, s *harness.Server, room string, want func(relayStatus) bool) {
 	t.Helper()
-	rig.Eventually(t, patience, "relay of "+room, func() error {
+	harness.Eventually(t, patience, "relay of "+room, func() error {
 		var list struct{ Relays []relayStatus }
-		body := rig.Get(t, s.API("/api/v1/relays"))
+		body := harness.Get(t, s.API("/api/v1/relays"))
 		if err := json.Unmarshal(body, &list); err != nil {
 			return err
 		}
@@ -53,13 +53,13 @@ func awaitRelay(t *testing.T, s *rig.Server, room string, want func(relayStatus)
 	})
 }
 
-func runs(r relayStatus) bool { return r.State == "running" }
+func isRunning(r relayStatus) bool { return r.State == "running" }
 
-// awaitMore waits until a viewer has got some seconds more.
-func awaitMore(t *testing.T, viewer *rig.Process, what string) {
+// awaitMoreFrames waits until a viewer has got some seconds more.
+func awaitMoreFrames(t *testing.T, viewer *harness.Process, what string) {
 	t.Helper()
 	n := strings.Count(viewer.Stdout(), "\n")
-	rig.Eventually(t, patience, what, func() error {
+	harness.Eventually(t, patience, what, func() error {
 		if viewer.Ended() {
 			t.Fatalf("%s: the viewer has ended:\n%s", what, viewer.Stderr())
 		}
@@ -73,35 +73,35 @@ func awaitMore(t *testing.T, viewer *rig.Process, what string) {
 // TestRelayContent has one server push a stream to another and to nginx, and a third pull it by RTMP and by HTTP-FLV: all viewers get the
 // very stream.
 func TestRelayContent(t *testing.T) {
-	rig.Need(t, "ffmpeg", "nginx")
+	harness.Need(t, "ffmpeg", "nginx")
 	t.Parallel()
-	a, b := rig.Start(t, rig.Options{Flags: []string{toThisMachine}}), rig.Start(t, rig.Options{Flags: []string{toThisMachine, "--publish_hold=1s"}})
+	a, b := harness.Start(t, harness.Options{Flags: []string{allowLoopback}}), harness.Start(t, harness.Options{Flags: []string{allowLoopback, "--publish_hold=1s"}})
 	src := load(t, sample.AV)
 	dir := t.TempDir()
 	nginx := startNginx(t, "application there { live on; record all; record_path "+dir+"; }")
 
-	relay(t, a, "push", "start", "movie", b.RTMP(b.Key("pushed")), "rtmp://"+b.Addr("rtmp_addr")+"/live/***")
-	relay(t, a, "push", "start", "movie", "rtmp://"+nginx+"/there/movie", "rtmp://"+nginx+"/there/***")
-	relay(t, b, "pull", "start", "byrtmp", a.RTMP("movie"), "rtmp://"+a.Addr("rtmp_addr")+"/live/***")
-	relay(t, b, "pull", "start", "byflv", a.FLV("movie"), "http://"+a.Addr("httpflv_addr")+"/live/***")
-	viewers := map[string]*rig.Process{}
+	controlRelay(t, a, "push", "start", "movie", b.RTMP(b.Key("pushed")), "rtmp://"+b.Addr("rtmp_addr")+"/live/***")
+	controlRelay(t, a, "push", "start", "movie", "rtmp://"+nginx+"/there/movie", "rtmp://"+nginx+"/there/***")
+	controlRelay(t, b, "pull", "start", "byrtmp", a.RTMP("movie"), "rtmp://"+a.Addr("rtmp_addr")+"/live/***")
+	controlRelay(t, b, "pull", "start", "byflv", a.FLV("movie"), "http://"+a.Addr("httpflv_addr")+"/live/***")
+	viewers := map[string]*harness.Process{}
 	for what, address := range map[string]string{
 		"pushed to livego": b.RTMP("pushed"), "pulled by RTMP": b.RTMP("byrtmp"), "pulled by HTTP-FLV": b.RTMP("byflv"),
 	} {
-		viewers[what] = waitRTMP(t, address)
+		viewers[what] = watchRTMPEarly(t, address)
 	}
 	push := src.push(a, t, "movie")
-	push.OK(patience)
+	push.WaitOK(patience)
 	for what, viewer := range viewers {
-		check(t, what, src.packets, frames(t, viewer), essence.Millisecond)
+		check(t, what, src.packets, frames(t, viewer), mediacompare.Millisecond)
 	}
-	rig.Eventually(t, patience, "the recording of nginx", func() error { // which is done a moment after the goodbye
+	harness.Eventually(t, patience, "the recording of nginx", func() error { // which is done a moment after the goodbye
 		f, err := os.Open(filepath.Join(dir, "movie.flv"))
 		if err != nil {
 			return err
 		}
 		defer f.Close()
-		file, err := essence.ReadFLV(f)
+		file, err := mediacompare.ReadFLV(f)
 		if err != nil {
 			return err
 		}
@@ -109,7 +109,7 @@ func TestRelayContent(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		m, err := essence.Compare(src.packets, got, essence.Millisecond)
+		m, err := mediacompare.Compare(src.packets, got, mediacompare.Millisecond)
 		if err == nil && m.Video.Missing()+m.Audio.Missing() > 0 {
 			err = fmt.Errorf("the end is missing: %+v", m)
 		}
@@ -118,89 +118,89 @@ func TestRelayContent(t *testing.T) {
 	for _, room := range []string{"byrtmp", "byflv"} {
 		awaitRelay(t, b, room, func(r relayStatus) bool { return r.Direction == "pull" && r.State != "running" })
 	}
-	relay(t, a, "push", "stop", "movie", "rtmp://"+nginx+"/there/movie", "rtmp://"+nginx+"/there/***")
+	controlRelay(t, a, "push", "stop", "movie", "rtmp://"+nginx+"/there/movie", "rtmp://"+nginx+"/there/***")
 	if e := a.Call("/control/push?oper=stop&app=live&name=movie&url=" + url.QueryEscape("rtmp://"+nginx+"/there/movie")); e.Status != 404 {
 		t.Errorf("stopped twice: %d %s", e.Status, e.Data)
 	}
 }
 
-// again starts a server in the place of one that was killed.
-func again(t *testing.T, s *rig.Server, flags ...string) *rig.Server {
+// restartServer starts a server in the place of one that was killed.
+func restartServer(t *testing.T, s *harness.Server, flags ...string) *harness.Server {
 	t.Helper()
 	for _, l := range []string{"rtmp_addr", "httpflv_addr"} {
 		flags = append(flags, "--"+l+"="+s.Addr(l))
 	}
-	next := rig.Start(t, rig.Options{DataDir: s.DataDir, Flags: flags})
+	next := harness.Start(t, harness.Options{DataDir: s.DataDir, Flags: flags})
 	for _, l := range []string{"rtmp_addr", "httpflv_addr"} {
 		next.SetAddr(l, s.Addr(l))
 	}
 	return next
 }
 
-// TestRelayTargetComesBack kills the server that a stream is pushed to, by the settings and by request, and starts it again.
-func TestRelayTargetComesBack(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestRelayPushReconnects kills the server that a stream is pushed to, by the settings and by request, and starts it again.
+func TestRelayPushReconnects(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	b := rig.Start(t, rig.Options{Flags: []string{"--rtmp_noauth"}})
+	b := harness.Start(t, harness.Options{Flags: []string{"--rtmp_noauth"}})
 	dir := t.TempDir()
 	settings := "server:\n- appname: live\n  static_push: ['rtmp://user:pass@" + b.Addr("rtmp_addr") + "/live']\n"
 	if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a, src := rig.Start(t, rig.Options{Dir: dir, Flags: []string{toThisMachine}}), load(t, sample.AV)
+	a, src := harness.Start(t, harness.Options{Dir: dir, Flags: []string{allowLoopback}}), load(t, sample.AV)
 	encoder := a.Push(src.File(t), "movie", "-stream_loop", "-1")
-	relay(t, a, "push", "start", "movie", b.RTMP("second"), "rtmp://"+b.Addr("rtmp_addr")+"/live/***")
+	controlRelay(t, a, "push", "start", "movie", b.RTMP("second"), "rtmp://"+b.Addr("rtmp_addr")+"/live/***")
 	b.AwaitLive("movie")
 	b.AwaitLive("second")
-	awaitRelay(t, a, "movie", func(r relayStatus) bool { return r.Static && runs(r) })
+	awaitRelay(t, a, "movie", func(r relayStatus) bool { return r.Static && isRunning(r) })
 	b.Kill()
 	awaitRelay(t, a, "movie", func(r relayStatus) bool { return r.Static && r.Attempts > 0 })
-	b = again(t, b, "--rtmp_noauth")
+	b = restartServer(t, b, "--rtmp_noauth")
 	b.AwaitLive("movie")
 	b.AwaitLive("second")
-	awaitMore(t, watchRTMP(t, b.RTMP("movie")), "frames from the server that is back")
+	awaitMoreFrames(t, watchRTMP(t, b.RTMP("movie")), "frames from the server that is back")
 	if encoder.Ended() {
 		t.Errorf("the encoder has ended:\n%s", encoder.Stderr())
 	}
 	encoder.Kill()
 }
 
-// TestRelayUpstreamComesBack kills the server that streams are pulled from: viewers stay, and go on when it is back.
-func TestRelayUpstreamComesBack(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestRelayPullReconnects kills the server that streams are pulled from: viewers stay, and go on when it is back.
+func TestRelayPullReconnects(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	a, b := rig.Start(t, rig.Options{}), rig.Start(t, rig.Options{Flags: []string{toThisMachine, "--publish_hold=60s"}})
+	a, b := harness.Start(t, harness.Options{}), harness.Start(t, harness.Options{Flags: []string{allowLoopback, "--publish_hold=60s"}})
 	src := load(t, sample.AV)
 	encoder := a.Push(src.File(t), "movie", "-stream_loop", "-1")
-	relay(t, b, "pull", "start", "byrtmp", a.RTMP("movie"), "rtmp://"+a.Addr("rtmp_addr")+"/live/***")
-	relay(t, b, "pull", "start", "byflv", a.FLV("movie"), "http://"+a.Addr("httpflv_addr")+"/live/***")
-	viewers := map[string]*rig.Process{"byrtmp": waitRTMP(t, b.RTMP("byrtmp")), "byflv": waitRTMP(t, b.RTMP("byflv"))}
+	controlRelay(t, b, "pull", "start", "byrtmp", a.RTMP("movie"), "rtmp://"+a.Addr("rtmp_addr")+"/live/***")
+	controlRelay(t, b, "pull", "start", "byflv", a.FLV("movie"), "http://"+a.Addr("httpflv_addr")+"/live/***")
+	viewers := map[string]*harness.Process{"byrtmp": watchRTMPEarly(t, b.RTMP("byrtmp")), "byflv": watchRTMPEarly(t, b.RTMP("byflv"))}
 	for room, viewer := range viewers {
-		awaitMore(t, viewer, room)
+		awaitMoreFrames(t, viewer, room)
 	}
 	a.Kill()
 	encoder.Wait(patience)
 	for room := range viewers {
 		awaitRelay(t, b, room, func(r relayStatus) bool { return r.Attempts > 0 })
 	}
-	a = again(t, a)
+	a = restartServer(t, a)
 	a.Push(src.File(t), "movie", "-stream_loop", "-1")
 	for room, viewer := range viewers {
-		awaitMore(t, viewer, room+", from the server that is back")
+		awaitMoreFrames(t, viewer, room+", from the server that is back")
 	}
 }
 
-// TestRelayEvent tells of a relay that keeps failing, once.
-func TestRelayEvent(t *testing.T) {
+// TestRelayFailedEventIsSentOnce tells of a relay that keeps failing, once.
+func TestRelayFailedEventIsSentOnce(t *testing.T) {
 	t.Parallel()
-	var told notes
+	var told webhookRecorder
 	program := httptest.NewServer(&told)
 	defer program.Close()
-	s := rig.Start(t, rig.Options{
-		Flags: []string{toThisMachine, "--hook.events=" + program.URL}, Env: []string{"LIVEGO_HOOK_SECRET=" + hookSecret},
+	s := harness.Start(t, harness.Options{
+		Flags: []string{allowLoopback, "--hook.events=" + program.URL}, Env: []string{"LIVEGO_HOOK_SECRET=" + hookSecret},
 	})
-	relay(t, s, "pull", "start", "movie", program.URL+"/live/s3cret.flv", program.URL+"/live/***")
-	rig.Eventually(t, patience, "the event", func() error {
+	controlRelay(t, s, "pull", "start", "movie", program.URL+"/live/s3cret.flv", program.URL+"/live/***")
+	harness.Eventually(t, patience, "the event", func() error {
 		text := told.text()
 		want := `"type":"relay.failed","stream":"live/movie"`
 		if !strings.Contains(text, want) || !strings.Contains(text, `"relay":{"direction":"pull","url":"`+program.URL+`/live/***","reason":"`) || !strings.Contains(text, `"attempts":3}`) {

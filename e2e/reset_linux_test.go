@@ -8,23 +8,23 @@ import (
 	"testing"
 	"unsafe"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 	"livego/e2e/rtmp"
 	"livego/e2e/sample"
 )
 
-// TestEncoderResets has an encoder reset its connection, as its kernel does when it closes its socket with something of the server's
+// TestConnectionResetKeepsReceivedMedia has an encoder reset its connection, as its kernel does when it closes its socket with something of the server's
 // unread, while the server has not read what came before, and owes an answer. All that had arrived is seen, and the log says up to where.
-func TestEncoderResets(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+func TestConnectionResetKeepsReceivedMedia(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{Flags: []string{"--publish_hold=0s"}}), load(t, sample.Small)
-	c, err := rtmp.Open(net.Dialer{}, s.Addr("rtmp_addr"), "live", patience)
+	s, src := harness.Start(t, harness.Options{Flags: []string{"--publish_hold=0s"}}), load(t, sample.Small)
+	c, err := rtmp.Dial(net.Dialer{}, s.Addr("rtmp_addr"), "live", patience)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.NC.Close()
+	defer c.NetConn.Close()
 	const chunk = 60000
 	send := func(messages ...rtmp.Message) {
 		t.Helper()
@@ -35,16 +35,16 @@ func TestEncoderResets(t *testing.T) {
 		}
 	}
 	send(rtmp.Message{CSID: 2, Type: rtmp.SetChunkSize, Payload: binary.BigEndian.AppendUint32(nil, chunk)})
-	c.Out = chunk
+	c.ChunkSize = chunk
 	if err := c.Publish(s.Key("movie")); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Started("NetStream.Publish.Start", patience); err != nil {
+	if err := c.AwaitStart("NetStream.Publish.Start", patience); err != nil {
 		t.Fatal(err)
 	}
 	const most = 40 << 10 // bytes that the server's kernel takes for it
-	sent, pending := &essence.FLVFile{HasVideo: true, HasAudio: true}, 0
-	media := func(ok func(essence.FLVTag) bool) {
+	sent, pending := &mediacompare.FLVFile{HasVideo: true, HasAudio: true}, 0
+	media := func(ok func(mediacompare.FLVTag) bool) {
 		t.Helper()
 		for _, tag := range src.file.Tags[len(sent.Tags):] {
 			if !ok(tag) {
@@ -54,19 +54,19 @@ func TestEncoderResets(t *testing.T) {
 			sent.Tags = append(sent.Tags, tag)
 		}
 	}
-	media(func(tag essence.FLVTag) bool { return tag.Time < 1000 })
+	media(func(tag mediacompare.FLVTag) bool { return tag.Time < 1000 })
 	s.AwaitLive("movie")
-	viewer := async(func() (*essence.FLVFile, error) { return watchFLV(t.Context(), rig.Client(), s.FLV("movie")) })
-	src.awaitSeen(t, s, 1, 12)
+	viewer := async(func() (*mediacompare.FLVFile, error) { return watchFLV(t.Context(), harness.Client(), s.FLV("movie")) })
+	src.awaitReceived(t, s, 1, 12)
 
 	s.Signal(syscall.SIGSTOP)
 	send(rtmp.Message{CSID: 2, Type: rtmp.UserControl, Payload: []byte{0, 6, 0, 0, 0, 1}}) // a ping, of which the answer does not arrive
-	media(func(tag essence.FLVTag) bool {
+	media(func(tag mediacompare.FLVTag) bool {
 		pending += len(tag.Body) + 12
 		return pending < most
 	})
-	nc := c.NC.(*net.TCPConn)
-	rig.Eventually(t, patience, "what was sent has arrived", func() error { return unsent(nc) })
+	nc := c.NetConn.(*net.TCPConn)
+	harness.Eventually(t, patience, "what was sent has arrived", func() error { return checkAcknowledged(nc) })
 	if err := nc.SetLinger(0); err != nil {
 		t.Fatal(err)
 	}
@@ -85,13 +85,13 @@ func TestEncoderResets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, "HTTP-FLV", want, packets, essence.Millisecond)
+	check(t, "HTTP-FLV", want, packets, mediacompare.Millisecond)
 	last := sent.Tags[len(sent.Tags)-1]
 	s.AwaitLog(patience, fmt.Sprintf("last_timestamp_ms=%d", last.Time))
 }
 
-// unsent fails while the kernel holds something for the peer of nc, which has not acknowledged it.
-func unsent(nc *net.TCPConn) error {
+// checkAcknowledged fails while the kernel holds something for the peer of nc, which has not acknowledged it.
+func checkAcknowledged(nc *net.TCPConn) error {
 	raw, err := nc.SyscallConn()
 	if err != nil {
 		return err

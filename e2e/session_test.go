@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 	"livego/e2e/sample"
 )
 
@@ -19,8 +19,8 @@ type privateViewer struct {
 	end  chan string // the reason; "" where the protocol has none
 }
 
-// watchPrivately starts a viewer by each protocol, all with one token, and waits until they are counted.
-func watchPrivately(ctx context.Context, t *testing.T, s *rig.Server, token string) []privateViewer {
+// watchPrivateRoom starts a viewer by each protocol, all with one token, and waits until they are counted.
+func watchPrivateRoom(ctx context.Context, t *testing.T, s *harness.Server, token string) []privateViewer {
 	t.Helper()
 	query := "?token=" + token
 	viewer := func(name string, watch func() string) privateViewer {
@@ -28,8 +28,8 @@ func watchPrivately(ctx context.Context, t *testing.T, s *rig.Server, token stri
 		go func() { v.end <- watch() }()
 		return v
 	}
-	rtmp := rig.FFmpeg(t, "-loglevel", "debug", "-i", s.RTMP("movie")+query, "-c", "copy", "-f", "null", "-")
-	media, err := mediaURL(ctx, rig.Client(), s.HLS("movie")+query)
+	rtmp := harness.FFmpeg(t, "-loglevel", "debug", "-i", s.RTMP("movie")+query, "-c", "copy", "-f", "null", "-")
+	media, err := mediaURL(ctx, harness.Client(), s.HLS("movie")+query)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func watchPrivately(ctx context.Context, t *testing.T, s *rig.Server, token stri
 			if err != nil {
 				return err.Error()
 			}
-			resp, err := rig.Client().Do(r)
+			resp, err := harness.Client().Do(r)
 			if err != nil {
 				return err.Error()
 			}
@@ -52,14 +52,14 @@ func watchPrivately(ctx context.Context, t *testing.T, s *rig.Server, token stri
 			return fmt.Sprint(resp.Status, err)
 		}),
 		viewer("WebSocket", func() string {
-			code, reason := webSocketEnd(ctx, t, s.FLV("movie")+query)
+			code, reason := webSocketClose(ctx, t, s.FLV("movie")+query)
 			return fmt.Sprint(code, " ", reason)
 		}),
 		viewer("HLS", func() string {
 			again := time.NewTicker(100 * time.Millisecond)
 			defer again.Stop()
 			for {
-				resp, err := rig.Client().Get(media)
+				resp, err := harness.Client().Get(media)
 				if err != nil {
 					return err.Error()
 				}
@@ -96,24 +96,24 @@ func awaitEnds(t *testing.T, viewers []privateViewer, code string) {
 	}
 }
 
-// TestEndSessions has viewers of a private room by every protocol. The call and the command end them; those who come again with a token
+// TestEndSessionsDisconnectsViewers has viewers of a private room by every protocol. The call and the command end them; those who come again with a token
 // that is still good are let in. The deletion of the room ends them too, and a reset does not.
-func TestEndSessions(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+func TestEndSessionsDisconnectsViewers(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{Flags: []string{"--private=*", "--publish_hold=20s"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--private=*", "--publish_hold=20s"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	encoder := s.Push(load(t, sample.AV).File(t), "movie", "-stream_loop", "-1")
 	s.AwaitLive("movie")
 	token := makeToken(t, "play", "live/movie")
 
-	viewers := watchPrivately(ctx, t, s, token)
+	viewers := watchPrivateRoom(ctx, t, s, token)
 	r, err := http.NewRequestWithContext(ctx, "DELETE", s.API("/api/v1/sessions?room=movie&app=live"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	resp, err := rig.Client().Do(r)
+	resp, err := harness.Client().Do(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,15 +124,15 @@ func TestEndSessions(t *testing.T) {
 	}
 	awaitEnds(t, viewers, "session_ended")
 
-	viewers = watchPrivately(ctx, t, s, token)
-	cmd := rig.Livego(t, t.TempDir(), nil, "keys", "end-sessions", "movie", "--data_dir="+s.DataDir, "--api_addr="+s.Addr("api_addr"))
-	cmd.OK(patience)
+	viewers = watchPrivateRoom(ctx, t, s, token)
+	cmd := harness.Livego(t, t.TempDir(), nil, "keys", "end-sessions", "movie", "--data_dir="+s.DataDir, "--api_addr="+s.Addr("api_addr"))
+	cmd.WaitOK(patience)
 	if !strings.Contains(cmd.Stderr(), "4 viewers disconnected") {
 		t.Errorf("the command says %q", cmd.Stderr())
 	}
 	awaitEnds(t, viewers, "session_ended")
 
-	viewers = watchPrivately(ctx, t, s, token)
+	viewers = watchPrivateRoom(ctx, t, s, token)
 	if e := s.Call("/control/reset?room=movie"); e.Status != 200 {
 		t.Fatalf("reset: %d", e.Status)
 	}
@@ -152,14 +152,14 @@ func TestEndSessions(t *testing.T) {
 	awaitEnds(t, viewers, "")
 }
 
-// TestSessionLength ends viewers when their session is over, by every protocol, whatever exp says.
-func TestSessionLength(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestSessionLimitEndsViewers ends viewers when their session is over, by every protocol, whatever exp says.
+func TestSessionLimitEndsViewers(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{Flags: []string{"--private=*"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--private=*"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	s.Push(load(t, sample.AV).File(t), "movie", "-stream_loop", "-1")
 	s.AwaitLive("movie")
-	awaitEnds(t, watchPrivately(ctx, t, s, makeToken(t, "play", "live/movie", "--session=4s")), "session_expired")
+	awaitEnds(t, watchPrivateRoom(ctx, t, s, makeToken(t, "play", "live/movie", "--session=4s")), "session_expired")
 }

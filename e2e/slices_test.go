@@ -8,59 +8,59 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 	"livego/e2e/rtmp"
 	"livego/e2e/sample"
 )
 
-// TestSlices has encoders send each NAL unit as a message of its own, and each slice with what precedes it: every output has the pictures
+// TestSlicesJoinIntoPictures has encoders send each NAL unit as a message of its own, and each slice with what precedes it: every output has the pictures
 // that were encoded, byte for byte.
-func TestSlices(t *testing.T) {
-	rig.Need(t, "ffmpeg")
-	server, dir := startRecording(t, rig.Options{})
+func TestSlicesJoinIntoPictures(t *testing.T) {
+	harness.Need(t, "ffmpeg")
+	server, dir := startRecording(t, harness.Options{})
 	for _, sam := range sample.Slices() {
 		for how, cut := range map[string]func(units [][]byte, hevc bool) [][][]byte{"NAL units": eachUnit, "slices": eachSlice} {
 			t.Run(sam.Name+"/"+how, func(t *testing.T) {
 				t.Parallel()
-				s, src, room := server.In(t), load(t, sam), fmt.Sprint(sam.Name, "-", len(how))
+				s, src, room := server.WithT(t), load(t, sam), fmt.Sprint(sam.Name, "-", len(how))
 				hevc := sam.Name == "hevc-slices"
-				tags, parts := src.split(t, hevc, cut)
-				if n := len(src.packets.Of(essence.Video)); parts < 4*n {
+				tags, parts := src.splitPictures(t, hevc, cut)
+				if n := len(src.packets.Of(mediacompare.Video)); parts < 4*n {
 					t.Fatalf("%d messages of %d pictures", parts, n)
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				defer cancel()
-				wait, watch := waitRTMP, watchRTMP
+				wait, watch := watchRTMPEarly, watchRTMP
 				if hevc {
-					wait = func(t testing.TB, url string) *rig.Process { return waitNewer(t, url) }
-					watch = func(t testing.TB, url string) *rig.Process { return watchNewer(t, url) }
+					wait = func(t testing.TB, url string) *harness.Process { return watchNewerEarly(t, url) }
+					watch = func(t testing.TB, url string) *harness.Process { return watchNewer(t, url) }
 				}
 
 				early := wait(t, s.RTMP(room))
 				pushed := async(func() (struct{}, error) { return struct{}{}, pushTags(s.Addr("rtmp_addr"), s.Key(room), tags) })
 				s.AwaitLive(room)
 				late := watch(t, s.RTMP(room))
-				flv := async(func() (*essence.FLVFile, error) { return watchFLV(ctx, rig.Client(), s.FLV(room)) })
-				hls := async(func() (hlsView, error) { return watchHLS(ctx, rig.Client(), s.HLS(room)) })
+				flv := async(func() (*mediacompare.FLVFile, error) { return watchFLV(ctx, harness.Client(), s.FLV(room)) })
+				hls := async(func() (hlsView, error) { return watchHLS(ctx, harness.Client(), s.HLS(room)) })
 				if _, err := pushed(); err != nil {
 					t.Fatal(err)
 				}
 
-				if m := check(t, "RTMP, waiting before the push", src.packets, frames(t, early), essence.Millisecond); m.Video.First != 0 {
+				if m := check(t, "RTMP, waiting before the push", src.packets, frames(t, early), mediacompare.Millisecond); m.Video.First != 0 {
 					t.Errorf("RTMP: it starts at picture %d", m.Video.First)
 				}
-				check(t, "RTMP, joining later", src.packets, frames(t, late), essence.Millisecond)
+				check(t, "RTMP, joining later", src.packets, frames(t, late), mediacompare.Millisecond)
 				if got, err := flv(); err != nil {
 					t.Errorf("HTTP-FLV: %v", err)
 				} else if packets, err := got.Packets(); err != nil {
 					t.Errorf("HTTP-FLV: %v", err)
 				} else {
-					check(t, "HTTP-FLV", src.packets, packets, essence.Millisecond)
+					check(t, "HTTP-FLV", src.packets, packets, mediacompare.Millisecond)
 				}
-				mp4 := endedHLS(t, s.HLS(room)+"?format=fmp4", "index.m3u8")
-				copied := rig.NewerFFmpeg(t, mp4, append(copyArgs("pipe:0"), "-f", "framemd5", "pipe:1")...)
-				check(t, "HLS, MP4", src.packets, frames(t, copied), essence.Millisecond)
+				mp4 := downloadEndedHLS(t, s.HLS(room)+"?format=fmp4", "index.m3u8")
+				copied := harness.NewerFFmpeg(t, mp4, append(copyArgs("pipe:0"), "-f", "framemd5", "pipe:1")...)
+				check(t, "HLS, MP4", src.packets, frames(t, copied), mediacompare.Millisecond)
 				if got, err := hls(); err != nil {
 					t.Errorf("HLS, TS: %v", err)
 				} else {
@@ -72,23 +72,23 @@ func TestSlices(t *testing.T) {
 	}
 }
 
-// TestSlicesSlow has the slices of large pictures arrive one by one, as over a network that needs longer for one than half the time between
+// TestSlowSlicesJoinIntoPictures has the slices of large pictures arrive one by one, as over a network that needs longer for one than half the time between
 // two pictures: they are one picture all the same.
-func TestSlicesSlow(t *testing.T) {
-	rig.Need(t, "ffmpeg")
-	s, src := rig.Start(t, rig.Options{}), load(t, sample.Slices()[0])
-	tags, _ := src.split(t, false, eachSlice)
+func TestSlowSlicesJoinIntoPictures(t *testing.T) {
+	harness.Need(t, "ffmpeg")
+	s, src := harness.Start(t, harness.Options{}), load(t, sample.Slices()[0])
+	tags, _ := src.splitPictures(t, false, eachSlice)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	flv := async(func() (*essence.FLVFile, error) { return watchFLV(ctx, rig.Client(), s.FLV("slow")) })
+	flv := async(func() (*mediacompare.FLVFile, error) { return watchFLV(ctx, harness.Client(), s.FLV("slow")) })
 	key := s.Key("slow")
-	c, err := rtmp.Open(net.Dialer{}, s.Addr("rtmp_addr"), "live", patience)
+	c, err := rtmp.Dial(net.Dialer{}, s.Addr("rtmp_addr"), "live", patience)
 	if err == nil {
-		defer c.NC.Close()
+		defer c.NetConn.Close()
 		err = c.Publish(key)
 	}
 	if err == nil {
-		err = c.Started("NetStream.Publish.Start", patience)
+		err = c.AwaitStart("NetStream.Publish.Start", patience)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -97,11 +97,11 @@ func TestSlicesSlow(t *testing.T) {
 	var out []byte // the second half of a slice leaves with the first of the next
 	for _, tag := range tags {
 		m := rtmp.Message{CSID: 4 + int(tag.Type)%2, Type: tag.Type, StreamID: c.StreamID, Time: tag.Time, Payload: tag.Body}
-		wire := m.Chunks(c.Out)
-		if tag.Type == essence.TagVideo && tag.IsFrame() && tag.Body[0]>>4 == 1 { // a slice of a keyframe
+		wire := m.Chunks(c.ChunkSize)
+		if tag.Type == mediacompare.TagVideo && tag.IsFrame() && tag.Body[0]>>4 == 1 { // a slice of a keyframe
 			slow++
 			half := len(wire) / 2
-			if _, err := c.NC.Write(append(out, wire[:half]...)); err != nil {
+			if _, err := c.NetConn.Write(append(out, wire[:half]...)); err != nil {
 				t.Fatal(err)
 			}
 			<-time.After(50 * time.Millisecond)
@@ -109,7 +109,7 @@ func TestSlicesSlow(t *testing.T) {
 		}
 		out = append(out, wire...)
 	}
-	if _, err := c.NC.Write(out); err != nil {
+	if _, err := c.NetConn.Write(out); err != nil {
 		t.Fatal(err)
 	}
 	if slow < 16 {
@@ -126,7 +126,7 @@ func TestSlicesSlow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, "HTTP-FLV", src.packets, packets, essence.Millisecond)
+	check(t, "HTTP-FLV", src.packets, packets, mediacompare.Millisecond)
 }
 
 // eachUnit makes a message of each NAL unit.
@@ -149,14 +149,14 @@ func eachSlice(units [][]byte, hevc bool) (messages [][][]byte) {
 	return messages
 }
 
-// split returns the tags of the sample with pictures in parts, and how many parts there are.
-func (src source) split(t *testing.T, hevc bool, cut func([][]byte, bool) [][][]byte) (tags []essence.FLVTag, parts int) {
+// splitPictures returns the tags of the sample with pictures in parts, and how many parts there are.
+func (src source) splitPictures(t *testing.T, hevc bool, cut func([][]byte, bool) [][][]byte) (tags []mediacompare.FLVTag, parts int) {
 	t.Helper()
 	for _, tag := range src.file.Tags {
-		if tag.Type == essence.TagScript {
+		if tag.Type == mediacompare.TagScript {
 			tag.Body = append(rtmp.AMF("@setDataFrame"), tag.Body...)
 		}
-		if tag.Type != essence.TagVideo || !tag.IsFrame() {
+		if tag.Type != mediacompare.TagVideo || !tag.IsFrame() {
 			tags = append(tags, tag)
 			continue
 		}
@@ -174,7 +174,7 @@ func (src source) split(t *testing.T, hevc bool, cut func([][]byte, bool) [][][]
 			for _, u := range part {
 				body = append(binary.BigEndian.AppendUint32(body, uint32(len(u))), u...)
 			}
-			tags = append(tags, essence.FLVTag{Type: tag.Type, Time: tag.Time, Body: body})
+			tags = append(tags, mediacompare.FLVTag{Type: tag.Type, Time: tag.Time, Body: body})
 			parts++
 		}
 	}

@@ -13,17 +13,17 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 	"livego/e2e/rtmp"
 	"livego/e2e/sample"
-	"livego/internal/acme/acmetest"
+	"livego/internal/ops/acme/acmetest"
 )
 
-// certificate makes a certificate for 127.0.0.1 and returns its files and an HTTP client that trusts it.
-func certificate(t *testing.T) (cert, key string, client *http.Client) {
+// tlsCertificate makes a tlsCertificate for 127.0.0.1 and returns its files and an HTTP client that trusts it.
+func tlsCertificate(t *testing.T) (cert, key string, client *http.Client) {
 	t.Helper()
-	cert, key, pool := rig.Certificate(t)
+	cert, key, pool := harness.Certificate(t)
 	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}, ForceAttemptHTTP2: true}
 	t.Cleanup(transport.CloseIdleConnections)
 	return cert, key, &http.Client{Transport: transport}
@@ -31,10 +31,10 @@ func certificate(t *testing.T) (cert, key string, client *http.Client) {
 
 // TestTLS pushes and plays by RTMPS, and watches by HTTPS on the viewers' own port and on the one of HLS.
 func TestTLS(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	cert, key, client := certificate(t)
-	s := rig.Start(t, rig.Options{Flags: []string{"--enable_rtmps=true", "--enable_https=true", "--use_hls_https=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
+	cert, key, client := tlsCertificate(t)
+	s := harness.Start(t, harness.Options{Flags: []string{"--enable_rtmps=true", "--enable_https=true", "--use_hls_https=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
 	src := load(t, sample.AV)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -45,15 +45,15 @@ func TestTLS(t *testing.T) {
 	viewer := watchRTMP(t, rtmps+"movie")
 	plain := watchRTMP(t, s.RTMP("movie")) // RTMPS stands beside RTMP, it does not replace it
 	https := "https://" + s.Addr("https_addr") + "/live/movie"
-	flv := async(func() (*essence.FLVFile, error) { return watchFLV(ctx, client, https+".flv") })
+	flv := async(func() (*mediacompare.FLVFile, error) { return watchFLV(ctx, client, https+".flv") })
 	hls := async(func() (hlsView, error) { return watchHLS(ctx, client, https+".m3u8") })
 	own := async(func() (hlsView, error) {
 		return watchHLS(ctx, client, "https://"+s.Addr("hls_addr")+"/live/movie.m3u8")
 	})
-	push.OK(patience)
+	push.WaitOK(patience)
 
-	check(t, "RTMPS", src.packets, frames(t, viewer), essence.Millisecond)
-	check(t, "RTMP beside RTMPS", src.packets, frames(t, plain), essence.Millisecond)
+	check(t, "RTMPS", src.packets, frames(t, viewer), mediacompare.Millisecond)
+	check(t, "RTMP beside RTMPS", src.packets, frames(t, plain), mediacompare.Millisecond)
 	if got, err := flv(); err != nil {
 		t.Errorf("FLV by HTTPS: %v", err)
 	} else {
@@ -93,22 +93,22 @@ func TestTLSListeners(t *testing.T) {
 			t.Run(l.on+" by "+by, func(t *testing.T) {
 				t.Parallel()
 				flags, trust := []string{"--" + l.on + "=true"}, new(tls.Config)
-				o := rig.Options{NoWait: true}
+				o := harness.Options{NoWait: true}
 				if by == "files" {
-					cert, key, pool := rig.Certificate(t)
+					cert, key, pool := harness.Certificate(t)
 					trust.RootCAs = pool
 					flags = append(flags, "--rtmps_cert="+cert, "--rtmps_key="+key)
 				} else {
-					port := rig.FreePorts(t, 1)[0]
+					port := harness.FreePorts(t, 1)[0]
 					a := acmetest.New(t, port)
 					trust.RootCAs, trust.ServerName = a.Root(), acmeDomain
 					more, env := acmeFlags(t, a, port)
 					flags, o.Env = append(flags, more...), env
 				}
 				o.Flags = flags
-				s := rig.Start(t, o)
+				s := harness.Start(t, o)
 				var c *tls.Conn
-				rig.Eventually(t, patience, "TLS", func() (err error) {
+				harness.Eventually(t, patience, "TLS", func() (err error) {
 					config := trust.Clone()
 					config.NextProtos = []string{"h2", "http/1.1"}[:map[bool]int{true: 2}[l.http]]
 					c, err = tls.Dial("tcp", s.Addr(l.addr), config)
@@ -125,7 +125,7 @@ func TestTLSListeners(t *testing.T) {
 				}
 				if l.http {
 					checkHTTPS(t, "https://"+s.Addr(l.addr)+l.path, trust)
-				} else if err := shakeHands(c); err != nil {
+				} else if err := rtmpHandshake(c); err != nil {
 					t.Errorf("RTMP over TLS: %v", err)
 				}
 				checkPlain(t, s, l.addr, l.beside)
@@ -140,7 +140,7 @@ func checkHTTPS(t *testing.T, target string, trust *tls.Config) {
 	for major, h2 := range map[int]bool{1: false, 2: true} {
 		transport := &http.Transport{TLSClientConfig: trust.Clone(), ForceAttemptHTTP2: h2}
 		defer transport.CloseIdleConnections()
-		rig.Eventually(t, patience, target, func() error {
+		harness.Eventually(t, patience, target, func() error {
 			resp, _, err := fetch(t.Context(), &http.Client{Transport: transport}, target)
 			if err == nil && (resp.StatusCode != 200 || resp.ProtoMajor != major) {
 				err = fmt.Errorf("%s %s", resp.Proto, resp.Status)
@@ -150,30 +150,30 @@ func checkHTTPS(t *testing.T, target string, trust *tls.Config) {
 	}
 }
 
-// shakeHands does the handshake of RTMP.
-func shakeHands(c net.Conn) error {
+// rtmpHandshake does the handshake of RTMP.
+func rtmpHandshake(c net.Conn) error {
 	conn := rtmp.NewConn(c)
-	if _, err := c.Write(rtmp.Hello(3)); err != nil {
+	if _, err := c.Write(rtmp.ClientHandshake(3)); err != nil {
 		return err
 	}
-	_, err := conn.Welcomed(patience)
+	_, err := conn.ReadServerHandshake(patience)
 	return err
 }
 
 // checkPlain speaks without TLS to every listener: it is understood by all but the one at addr.
-func checkPlain(t *testing.T, s *rig.Server, addr, beside string) {
+func checkPlain(t *testing.T, s *harness.Server, addr, beside string) {
 	t.Helper()
 	for _, other := range []string{"rtmp_addr", "httpflv_addr", "hls_addr", "api_addr"} {
 		var err error
 		if other == "rtmp_addr" {
 			var c net.Conn
 			if c, err = net.Dial("tcp", s.Addr(other)); err == nil {
-				err = shakeHands(c)
+				err = rtmpHandshake(c)
 				c.Close()
 			}
 		} else {
 			var resp *http.Response
-			resp, _, err = fetch(t.Context(), rig.Client(), "http://"+s.Addr(other)+map[bool]string{true: "/healthz", false: "/crossdomain.xml"}[other == "api_addr"])
+			resp, _, err = fetch(t.Context(), harness.Client(), "http://"+s.Addr(other)+map[bool]string{true: "/healthz", false: "/crossdomain.xml"}[other == "api_addr"])
 			if err == nil && resp.StatusCode != 200 {
 				err = errors.New(resp.Status)
 			}
@@ -189,12 +189,12 @@ func checkPlain(t *testing.T, s *rig.Server, addr, beside string) {
 	}
 }
 
-// TestCertificateIsRenewed replaces the files of the certificate under a running server: who comes then gets the new one, and garbage
+// TestCertificateReload replaces the files of the certificate under a running server: who comes then gets the new one, and garbage
 // changes nothing.
-func TestCertificateIsRenewed(t *testing.T) {
+func TestCertificateReload(t *testing.T) {
 	t.Parallel()
-	cert, key, old := rig.Certificate(t)
-	s := rig.Start(t, rig.Options{Flags: []string{"--enable_https=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
+	cert, key, old := harness.Certificate(t)
+	s := harness.Start(t, harness.Options{Flags: []string{"--enable_https=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
 	trusted := func(pool *x509.CertPool) error {
 		c, err := tls.Dial("tcp", s.Addr("https_addr"), &tls.Config{RootCAs: pool})
 		if err == nil {
@@ -205,13 +205,13 @@ func TestCertificateIsRenewed(t *testing.T) {
 	if err := trusted(old); err != nil {
 		t.Fatal(err)
 	}
-	newCert, newKey, fresh := rig.Certificate(t)
+	newCert, newKey, fresh := harness.Certificate(t)
 	for from, to := range map[string]string{newCert: cert, newKey: key} {
 		if err := os.Rename(from, to); err != nil {
 			t.Fatal(err)
 		}
 	}
-	rig.Eventually(t, 10*time.Second, "the new certificate", func() error { return trusted(fresh) })
+	harness.Eventually(t, 10*time.Second, "the new certificate", func() error { return trusted(fresh) })
 	if err := os.WriteFile(cert, []byte("garbage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -225,21 +225,21 @@ func TestCertificateIsRenewed(t *testing.T) {
 // credential.
 func TestKeysCommandOverTLS(t *testing.T) {
 	t.Parallel()
-	cert, key, _ := rig.Certificate(t)
-	s := rig.Start(t, rig.Options{NoWait: true, Flags: []string{"--use_api_https=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
-	keys := func(cert, key string) (int, *rig.Process) {
-		p := rig.Livego(t, t.TempDir(), nil, "keys", "make", "movie", "--label=cam", "--data_dir="+s.DataDir, "--api_addr="+s.Addr("api_addr"),
+	cert, key, _ := harness.Certificate(t)
+	s := harness.Start(t, harness.Options{NoWait: true, Flags: []string{"--use_api_https=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
+	keys := func(cert, key string) (int, *harness.Process) {
+		p := harness.Livego(t, t.TempDir(), nil, "keys", "make", "movie", "--label=cam", "--data_dir="+s.DataDir, "--api_addr="+s.Addr("api_addr"),
 			"--use_api_https=true", "--rtmps_cert="+cert, "--rtmps_key="+key)
 		return p.Wait(patience), p
 	}
-	rig.Eventually(t, patience, "server ready", func() error {
+	harness.Eventually(t, patience, "server ready", func() error {
 		c, err := net.Dial("tcp", s.Addr("api_addr"))
 		if err == nil {
 			c.Close()
 		}
 		return err
 	})
-	otherCert, otherKey, _ := rig.Certificate(t)
+	otherCert, otherKey, _ := harness.Certificate(t)
 	if code, p := keys(otherCert, otherKey); code == 0 {
 		t.Errorf("a server of another certificate is trusted: %s", p.Stdout())
 	}

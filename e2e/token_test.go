@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 	"livego/e2e/sample"
 )
 
@@ -21,13 +21,13 @@ const tokenSecret = "a secret that signs the tokens of a test"
 // makeToken has livego make a token.
 func makeToken(t *testing.T, args ...string) string {
 	t.Helper()
-	p := rig.Livego(t, t.TempDir(), []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}, append([]string{"token"}, args...)...)
-	p.OK(patience)
+	p := harness.Livego(t, t.TempDir(), []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}, append([]string{"token"}, args...)...)
+	p.WaitOK(patience)
 	return strings.TrimSpace(p.Stdout())
 }
 
-// head asks for an address and returns the status, and the body unless it has no end.
-func head(ctx context.Context, target, bearer string, whole bool) (status int, body string, err error) {
+// httpGet asks for an address and returns the status, and the body unless it has no end.
+func httpGet(ctx context.Context, target, bearer string, whole bool) (status int, body string, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
@@ -37,7 +37,7 @@ func head(ctx context.Context, target, bearer string, whole bool) (status int, b
 	if bearer != "" {
 		r.Header.Set("Authorization", "Bearer "+bearer)
 	}
-	resp, err := rig.Client().Do(r)
+	resp, err := harness.Client().Do(r)
 	if err != nil {
 		return 0, "", err
 	}
@@ -51,9 +51,9 @@ func head(ctx context.Context, target, bearer string, whole bool) (status int, b
 
 // TestPrivateRoom watches a private room by every protocol, with and without a token.
 func TestPrivateRoom(t *testing.T) {
-	rig.Need(t, "ffmpeg", "openssl")
+	harness.Need(t, "ffmpeg", "openssl")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{Flags: []string{"--private=live/movie"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--private=live/movie"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
 	src := load(t, sample.AV)
 	s.Push(src.File(t), "movie", "-stream_loop", "-1")
 	s.Push(src.File(t), "open", "-stream_loop", "-1")
@@ -78,43 +78,43 @@ func TestPrivateRoom(t *testing.T) {
 		return target + "?token=" + url.QueryEscape(token)
 	}
 	for name, token := range good {
-		if status, body, err := head(ctx, withToken(s.FLV("movie"), token), "", false); status != 200 {
+		if status, body, err := httpGet(ctx, withToken(s.FLV("movie"), token), "", false); status != 200 {
 			t.Errorf("HTTP-FLV with %s: %d %s %v", name, status, body, err)
 		}
-		if status, body, err := head(ctx, s.FLV("movie"), token, false); status != 200 {
+		if status, body, err := httpGet(ctx, s.FLV("movie"), token, false); status != 200 {
 			t.Errorf("HTTP-FLV with %s as bearer: %d %s %v", name, status, body, err)
 		}
-		ws, err := rig.OpenWebSocket(ctx, withToken(strings.Replace(s.FLV("movie"), "http", "ws", 1), token), nil)
+		ws, err := harness.OpenWebSocket(ctx, withToken(strings.Replace(s.FLV("movie"), "http", "ws", 1), token), nil)
 		if err == nil {
-			_, err = ws.Message()
+			_, err = ws.ReadMessage()
 			ws.Close()
 		}
 		if err != nil {
 			t.Errorf("WebSocket with %s: %v", name, err)
 		}
-		viewer := rig.FFmpeg(t, "-i", withToken(s.RTMP("movie"), token), "-t", "1", "-c", "copy", "-f", "null", "-")
-		viewer.OK(patience)
+		viewer := harness.FFmpeg(t, "-i", withToken(s.RTMP("movie"), token), "-t", "1", "-c", "copy", "-f", "null", "-")
+		viewer.WaitOK(patience)
 		checkPrivateHLS(ctx, t, s, withToken(s.HLS("movie"), token), name)
 	}
 	for name, token := range bad {
 		for _, target := range []string{s.FLV("movie"), s.HLS("movie")} {
-			status, body, err := head(ctx, withToken(target, token), "", true)
+			status, body, err := httpGet(ctx, withToken(target, token), "", true)
 			if status != 401 && status != 403 || err != nil || token != "" && strings.Contains(body, token) {
 				t.Errorf("%s with %s: %d %s %v", target, name, status, body, err)
 			}
 		}
-		if code, reason := webSocketEnd(ctx, t, withToken(s.FLV("movie"), token)); code != 4401 && code != 4403 || !strings.HasPrefix(reason, "token_") {
+		if code, reason := webSocketClose(ctx, t, withToken(s.FLV("movie"), token)); code != 4401 && code != 4403 || !strings.HasPrefix(reason, "token_") {
 			t.Errorf("WebSocket with %s: closed by %d %s", name, code, reason)
 		}
-		viewer := rig.FFmpeg(t, "-i", withToken(s.RTMP("movie"), token), "-t", "1", "-f", "null", "-")
+		viewer := harness.FFmpeg(t, "-i", withToken(s.RTMP("movie"), token), "-t", "1", "-f", "null", "-")
 		if viewer.Wait(patience) == 0 {
 			t.Errorf("RTMP with %s is let in", name)
 		}
 	}
-	if status, _, err := head(ctx, s.FLV("movie")+"?token=a", "b", true); status != 400 {
+	if status, _, err := httpGet(ctx, s.FLV("movie")+"?token=a", "b", true); status != 400 {
 		t.Errorf("two tokens: %d %v", status, err)
 	}
-	if status, body, err := head(ctx, s.FLV("open"), "", false); status != 200 {
+	if status, body, err := httpGet(ctx, s.FLV("open"), "", false); status != 200 {
 		t.Errorf("a public room: %d %s %v", status, body, err)
 	}
 	for name, token := range good {
@@ -124,18 +124,18 @@ func TestPrivateRoom(t *testing.T) {
 	}
 }
 
-// webSocketEnd opens a WebSocket at an http address and returns by what it is closed, once it is.
-func webSocketEnd(ctx context.Context, t *testing.T, target string) (code int, reason string) {
+// webSocketClose opens a WebSocket at an http address and returns by what it is closed, once it is.
+func webSocketClose(ctx context.Context, t *testing.T, target string) (code int, reason string) {
 	t.Helper()
-	ws, err := rig.OpenWebSocket(ctx, strings.Replace(target, "http", "ws", 1), nil)
+	ws, err := harness.OpenWebSocket(ctx, strings.Replace(target, "http", "ws", 1), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer ws.Close()
 	for err == nil {
-		_, err = ws.Message()
+		_, err = ws.ReadMessage()
 	}
-	var closed *rig.Closed
+	var closed *harness.CloseError
 	if !errors.As(err, &closed) {
 		t.Fatal(err)
 	}
@@ -145,18 +145,18 @@ func webSocketEnd(ctx context.Context, t *testing.T, target string) (code int, r
 // opensslToken makes a signed URL's token as docs/keys.md tells people to.
 func opensslToken(t *testing.T) string {
 	t.Helper()
-	text := document(t, "docs/keys.md")
+	text := readDocument(t, "docs/keys.md")
 	_, script, _ := strings.Cut(text, "IAT=$(date")
 	script, _, _ = strings.Cut("IAT=$(date"+script, "echo ")
-	p := rig.Go(t, "sh", "-c", "SECRET='"+tokenSecret+"'\n"+script+"echo h1.$IAT.$EXP.$SIG")
-	p.OK(patience)
+	p := harness.StartProgram(t, "sh", "-c", "SECRET='"+tokenSecret+"'\n"+script+"echo h1.$IAT.$EXP.$SIG")
+	p.WaitOK(patience)
 	return strings.TrimSpace(p.Stdout())
 }
 
 // checkPrivateHLS follows the playlists, and tries their parts without the session.
-func checkPrivateHLS(ctx context.Context, t *testing.T, s *rig.Server, master, name string) {
+func checkPrivateHLS(ctx context.Context, t *testing.T, s *harness.Server, master, name string) {
 	t.Helper()
-	status, body, err := head(ctx, master, "", true)
+	status, body, err := httpGet(ctx, master, "", true)
 	if status != 200 {
 		t.Errorf("HLS with %s: %d %s %v", name, status, body, err)
 		return
@@ -174,58 +174,58 @@ func checkPrivateHLS(ctx context.Context, t *testing.T, s *rig.Server, master, n
 		return from
 	}
 	media := follow(body, master)
-	status, body, err = head(ctx, media, "", true)
+	status, body, err = httpGet(ctx, media, "", true)
 	if status != 200 {
 		t.Errorf("HLS with %s, media playlist: %d %s %v", name, status, body, err)
 		return
 	}
 	segment := follow(body, media)
-	if status, body, err := head(ctx, segment, "", true); status != 200 || len(body) < 188 {
+	if status, body, err := httpGet(ctx, segment, "", true); status != 200 || len(body) < 188 {
 		t.Errorf("HLS with %s, segment %s: %d %v", name, segment, status, err)
 	}
 	for _, target := range []string{media, segment} {
 		bare, _, _ := strings.Cut(target, "?")
 		for _, session := range []string{"", "?s=", "?s=AAAA", "?s=" + strings.Repeat("A", 54)} {
-			if status, _, err := head(ctx, bare+session, "", true); status != 401 && status != 403 {
+			if status, _, err := httpGet(ctx, bare+session, "", true); status != 401 && status != 403 {
 				t.Errorf("HLS, %s without the session: %d %v", bare+session, status, err)
 			}
 		}
 	}
 }
 
-// TestTokenViewers lets as many watch with one token as it says.
-func TestTokenViewers(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestTokenViewerLimit lets as many watch with one token as it says.
+func TestTokenViewerLimit(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{Flags: []string{"--private=*", "--hls_session_timeout=1s"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--private=*", "--hls_session_timeout=1s"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
 	s.Push(load(t, sample.AV).File(t), "movie", "-stream_loop", "-1")
 	s.AwaitLive("movie")
 	token := makeToken(t, "play", "live/movie", "--viewers=2")
 	target := s.FLV("movie") + "?token=" + token
-	first := rig.FFmpeg(t, "-i", target, "-c", "copy", "-f", "null", "-")
-	second := rig.FFmpeg(t, "-i", s.RTMP("movie")+"?token="+token, "-c", "copy", "-f", "null", "-")
+	first := harness.FFmpeg(t, "-i", target, "-c", "copy", "-f", "null", "-")
+	second := harness.FFmpeg(t, "-i", s.RTMP("movie")+"?token="+token, "-c", "copy", "-f", "null", "-")
 	awaitPlayers(t, s, 2)
-	if status, body, err := head(t.Context(), target, "", true); status != 429 {
+	if status, body, err := httpGet(t.Context(), target, "", true); status != 429 {
 		t.Errorf("the third of two: %d %s %v", status, body, err)
 	}
-	if rig.FFmpeg(t, "-i", s.RTMP("movie")+"?token="+token, "-t", "1", "-f", "null", "-").Wait(patience) == 0 {
+	if harness.FFmpeg(t, "-i", s.RTMP("movie")+"?token="+token, "-t", "1", "-f", "null", "-").Wait(patience) == 0 {
 		t.Error("the third of two plays by RTMP")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	media, err := mediaURL(ctx, rig.Client(), s.HLS("movie")+"?token="+token)
+	media, err := mediaURL(ctx, harness.Client(), s.HLS("movie")+"?token="+token)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if status, body, err := head(ctx, media, "", true); status != 429 {
+	if status, body, err := httpGet(ctx, media, "", true); status != 429 {
 		t.Errorf("the third of two by HLS: %d %s %v", status, body, err)
 	}
-	if status, body, err := head(ctx, s.FLV("movie")+"?token="+makeToken(t, "play", "live/movie"), "", false); status != 200 {
+	if status, body, err := httpGet(ctx, s.FLV("movie")+"?token="+makeToken(t, "play", "live/movie"), "", false); status != 200 {
 		t.Errorf("by another token: %d %s %v", status, body, err)
 	}
 	first.Kill()
-	rig.Eventually(t, patience, "the place is free", func() error {
-		if status, body, err := head(ctx, media, "", true); status != 200 {
+	harness.Eventually(t, patience, "the place is free", func() error {
+		if status, body, err := httpGet(ctx, media, "", true); status != 200 {
 			return fmt.Errorf("%d %s %v", status, body, err)
 		}
 		return nil
@@ -237,9 +237,9 @@ func TestTokenViewers(t *testing.T) {
 
 // TestPublishToken publishes by a token in the place of a key.
 func TestPublishToken(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
+	s := harness.Start(t, harness.Options{Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
 	src := load(t, sample.AV)
 	token := makeToken(t, "publish", "live/movie")
 	to := func(token string) string { return s.RTMP("movie") + "?token=" + token }
@@ -265,16 +265,16 @@ func TestPublishToken(t *testing.T) {
 	if s.PushTo(src.File(t), to(token)).Wait(patience) == 0 {
 		t.Error("a token from before the reset publishes")
 	}
-	s.PushTo(src.File(t), to(makeToken(t, "publish", "live/movie", "--signed=false"))).OK(patience)
+	s.PushTo(src.File(t), to(makeToken(t, "publish", "live/movie", "--signed=false"))).WaitOK(patience)
 	if log := s.Stdout() + s.Stderr(); strings.Contains(log, token) {
 		t.Error("the token is in the log")
 	}
 }
 
-// askToken has a server make a token by its operator's HTTP.
-func askToken(t *testing.T, s *rig.Server, wish string) (token string, urls []string) {
+// createToken has a server make a token by its operator's HTTP.
+func createToken(t *testing.T, s *harness.Server, wish string) (token string, urls []string) {
 	t.Helper()
-	resp, err := rig.Client().Post(s.API("/api/v1/tokens"), "application/json", strings.NewReader(wish))
+	resp, err := harness.Client().Post(s.API("/api/v1/tokens"), "application/json", strings.NewReader(wish))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -291,55 +291,55 @@ func askToken(t *testing.T, s *rig.Server, wish string) (token string, urls []st
 
 // TestTokenByAPI publishes and watches at the addresses that the operator's HTTP gives out.
 func TestTokenByAPI(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{Flags: []string{"--private=*"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--private=*"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
 	s.Key("movie")
-	token, urls := askToken(t, s, `{"action":"publish","app":"live","room":"movie","for":"10m"}`)
+	token, urls := createToken(t, s, `{"action":"publish","app":"live","room":"movie","for":"10m"}`)
 	if len(urls) != 1 {
 		t.Fatalf("to publish: %v", urls)
 	}
 	s.PushTo(load(t, sample.AV).File(t), urls[0], "-stream_loop", "-1")
 	s.AwaitLive("movie")
-	viewer, urls := askToken(t, s, `{"action":"play","app":"live","room":"movie"}`)
+	viewer, urls := createToken(t, s, `{"action":"play","app":"live","room":"movie"}`)
 	if len(urls) != 3 {
 		t.Fatalf("to watch: %v", urls)
 	}
 	for _, u := range urls {
-		rig.FFmpeg(t, "-i", u, "-t", "1", "-c", "copy", "-f", "null", "-").OK(patience)
+		harness.FFmpeg(t, "-i", u, "-t", "1", "-c", "copy", "-f", "null", "-").WaitOK(patience)
 	}
 	if log := s.Stdout() + s.Stderr(); strings.Contains(log, token) || strings.Contains(log, viewer) {
 		t.Error("a token is in the log")
 	}
 }
 
-// TestTokenOnce shows tokens that are good once to two servers, which share a Redis or are one after the other.
-func TestTokenOnce(t *testing.T) {
-	rig.Need(t, "ffmpeg", "redis-server")
+// TestOneTimeToken shows tokens that are good once to two servers, which share a Redis or are one after the other.
+func TestOneTimeToken(t *testing.T) {
+	harness.Need(t, "ffmpeg", "redis-server")
 	t.Parallel()
-	options := rig.Options{Flags: []string{"--private=*"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}}
+	options := harness.Options{Flags: []string{"--private=*"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}}
 	shared := options
-	shared.Flags = append(shared.Flags, "--redis_addr="+rig.StartRedis(t).Addr())
+	shared.Flags = append(shared.Flags, "--redis_addr="+harness.StartRedis(t).Addr())
 	const wish = `{"action":"play","app":"live","room":"movie","once":true}`
-	watch := func(s *rig.Server, token string) int {
+	watch := func(s *harness.Server, token string) int {
 		t.Helper()
-		status, _, err := head(t.Context(), s.FLV("movie")+"?token="+token, "", false)
+		status, _, err := httpGet(t.Context(), s.FLV("movie")+"?token="+token, "", false)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return status
 	}
-	live := func(s *rig.Server) *rig.Server {
+	live := func(s *harness.Server) *harness.Server {
 		s.Push(load(t, sample.AV).File(t), "movie", "-stream_loop", "-1")
 		s.AwaitLive("movie")
 		return s
 	}
-	for name, pair := range map[string]func() (first, second *rig.Server){
-		"a restart":   func() (_, _ *rig.Server) { return live(rig.Start(t, options)), nil },
-		"two at once": func() (_, _ *rig.Server) { return live(rig.Start(t, shared)), live(rig.Start(t, shared)) },
+	for name, pair := range map[string]func() (first, second *harness.Server){
+		"a restart":   func() (_, _ *harness.Server) { return live(harness.Start(t, options)), nil },
+		"two at once": func() (_, _ *harness.Server) { return live(harness.Start(t, shared)), live(harness.Start(t, shared)) },
 	} {
 		first, second := pair()
-		token, _ := askToken(t, first, wish)
+		token, _ := createToken(t, first, wish)
 		if got := watch(first, token); got != 200 {
 			t.Errorf("%s: the first time: %d", name, got)
 		}
@@ -353,12 +353,12 @@ func TestTokenOnce(t *testing.T) {
 			first.Stop()
 			again := options
 			again.DataDir = first.DataDir
-			second = live(rig.Start(t, again))
+			second = live(harness.Start(t, again))
 		}
 		if got := watch(second, token); got != 403 {
 			t.Errorf("%s: on another server: %d", name, got)
 		}
-		token, _ = askToken(t, second, wish)
+		token, _ = createToken(t, second, wish)
 		if got := watch(second, token); got != 200 {
 			t.Errorf("%s: another token: %d", name, got)
 		}

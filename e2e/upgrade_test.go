@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 	"livego/e2e/sample"
 )
 
@@ -39,26 +39,26 @@ server:
 // TestUpgrading types the commands of docs/upgrading.md beside the settings and the Redis of an earlier server. Encoders and scripts
 // of that server go on with what they have.
 func TestUpgrading(t *testing.T) {
-	rig.Need(t, "ffmpeg", "curl", "redis-server", "redis-cli")
+	harness.Need(t, "ffmpeg", "curl", "redis-server", "redis-cli")
 	t.Parallel()
-	r := rig.StartRedis(t)
+	r := harness.StartRedis(t)
 	keys := map[string]string{"movie": strings.Repeat("aB3dEf7h", 6), "my room": strings.Repeat("oDdKeY00", 6)}
 	for room, key := range keys {
 		r.Do("SET", room, key)
 		r.Do("SET", key, room)
 	}
-	d := newDesk(t)
+	d := newDocShell(t)
 	if err := os.WriteFile(filepath.Join(d.dir, "livego.yaml"), []byte(earlierSettings), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	text := document(t, "docs/upgrading.md")
-	blocks := fences(text)
+	text := readDocument(t, "docs/upgrading.md")
+	blocks := testedBlocks(text)
 	if len(blocks) != strings.Count(text, "<!-- test") || len(blocks) < 5 {
 		t.Fatalf("%d of %d commands have the form that this test reads", len(blocks), strings.Count(text, "<!-- test"))
 	}
 	for _, f := range blocks {
 		script := strings.ReplaceAll(f.script, "localhost:6379", r.Addr())
-		if !f.stays {
+		if !f.keepsRunning {
 			d.run(script)
 			continue
 		}
@@ -75,7 +75,7 @@ func TestUpgrading(t *testing.T) {
 				t.Logf("log of the server:\n%s", log.String())
 			}
 		})
-		rig.Eventually(t, patience, "server", func() error {
+		harness.Eventually(t, patience, "server", func() error {
 			c, err := net.Dial("tcp", d.addr["api_addr"])
 			if err == nil {
 				c.Close()
@@ -84,17 +84,17 @@ func TestUpgrading(t *testing.T) {
 		})
 	}
 	want := `{"status":200,"data":"` + keys["movie"] + `"}`
-	if strings.Count(d.typed, want) != 2 {
-		t.Errorf("the commands print %s\nwant %s twice", d.typed, want)
+	if strings.Count(d.output, want) != 2 {
+		t.Errorf("the commands print %s\nwant %s twice", d.output, want)
 	}
 	_, refusal, _ := strings.Cut(text, "```json\n")
 	refusal, _, _ = strings.Cut(refusal, "\n```")
-	if !strings.Contains(d.typed, refusal) {
-		t.Errorf("the commands print %s\nwant %s", d.typed, refusal)
+	if !strings.Contains(d.output, refusal) {
+		t.Errorf("the commands print %s\nwant %s", d.output, refusal)
 	}
 	src := load(t, sample.AV).File(t)
 	for _, key := range keys {
-		push := rig.FFmpeg(t, "-i", src, "-c", "copy", "-f", "flv", "rtmp://"+d.addr["rtmp_addr"]+"/live/"+key)
+		push := harness.FFmpeg(t, "-i", src, "-c", "copy", "-f", "flv", "rtmp://"+d.addr["rtmp_addr"]+"/live/"+key)
 		if code := push.Wait(patience); code != 0 {
 			t.Errorf("a key of the earlier server does not publish: code %d\n%s", code, push.Stderr())
 		}

@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 	"livego/e2e/sample"
 )
 
@@ -24,21 +24,21 @@ const patience = 60 * time.Second
 func copyArgs(url string) []string { return []string{"-i", url, "-c", "copy", "-copyinkf"} }
 
 // watchRTMP plays url with ffmpeg.
-func watchRTMP(t testing.TB, url string) *rig.Process {
+func watchRTMP(t testing.TB, url string) *harness.Process {
 	t.Helper()
-	return rig.FFmpeg(t, append(copyArgs(url), "-f", "framemd5", "-")...)
+	return harness.FFmpeg(t, append(copyArgs(url), "-f", "framemd5", "-")...)
 }
 
-// waitRTMP is watchRTMP that returns when ffmpeg has asked to play.
-func waitRTMP(t testing.TB, url string) *rig.Process {
+// watchRTMPEarly is watchRTMP that returns when ffmpeg has asked to play.
+func watchRTMPEarly(t testing.TB, url string) *harness.Process {
 	t.Helper()
-	p := rig.FFmpeg(t, append([]string{"-v", "debug"}, append(copyArgs(url), "-f", "framemd5", "-")...)...)
+	p := harness.FFmpeg(t, append([]string{"-v", "debug"}, append(copyArgs(url), "-f", "framemd5", "-")...)...)
 	p.AwaitStderr(patience, func(s string) bool { return strings.Contains(s, "Sending play command") })
 	return p
 }
 
 // awaitWaiting waits until s says in its log that a viewer waits for room, so that it will get the stream from its first frame on.
-func awaitWaiting(s *rig.Server, room string) {
+func awaitWaiting(s *harness.Server, room string) {
 	s.AwaitStderr(patience, func(log string) bool {
 		for line := range strings.Lines(log) {
 			if strings.Contains(line, "waiting for the stream") && strings.HasSuffix(strings.TrimSpace(line), " stream=live/"+room) {
@@ -50,10 +50,10 @@ func awaitWaiting(s *rig.Server, room string) {
 }
 
 // frames returns what a viewer of watchRTMP received, once it has ended by itself.
-func frames(t testing.TB, p *rig.Process) essence.Stream {
+func frames(t testing.TB, p *harness.Process) mediacompare.Stream {
 	t.Helper()
-	p.OK(patience)
-	s, err := essence.ReadFrameMD5(p.Reader())
+	p.WaitOK(patience)
+	s, err := mediacompare.ReadFrameMD5(p.StdoutReader())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func frames(t testing.TB, p *rig.Process) essence.Stream {
 }
 
 // watchFLV plays an HTTP-FLV URL to its end.
-func watchFLV(ctx context.Context, c *http.Client, url string) (*essence.FLVFile, error) {
+func watchFLV(ctx context.Context, c *http.Client, url string) (*mediacompare.FLVFile, error) {
 	resp, body, err := pollFetch(ctx, c, url)
 	if err != nil {
 		return nil, err
@@ -69,14 +69,14 @@ func watchFLV(ctx context.Context, c *http.Client, url string) (*essence.FLVFile
 	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "video/x-flv" || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
 		return nil, fmt.Errorf("%s: HTTP %d, %v", url, resp.StatusCode, resp.Header)
 	}
-	return essence.ReadFLV(bytes.NewReader(body))
+	return mediacompare.ReadFLV(bytes.NewReader(body))
 }
 
 // A source is a sample with what is in it.
 type source struct {
 	sample.Sample
-	file             *essence.FLVFile
-	packets, essence essence.Stream
+	file                  *mediacompare.FLVFile
+	packets, decoderUnits mediacompare.Stream
 }
 
 func load(t testing.TB, s sample.Sample) source {
@@ -86,15 +86,15 @@ func load(t testing.TB, s sample.Sample) source {
 	if src.packets, err = src.file.Packets(); err != nil {
 		t.Fatal(err)
 	}
-	if src.essence, err = src.file.Essence(); err != nil {
+	if src.decoderUnits, err = src.file.DecoderUnits(); err != nil {
 		t.Fatal(err)
 	}
 	return src
 }
 
 // push sends the sample to a room.
-func (src source) push(s *rig.Server, t testing.TB, room string) *rig.Process {
-	if src.Late {
+func (src source) push(s *harness.Server, t testing.TB, room string) *harness.Process {
+	if src.NonzeroStart {
 		return s.Push(src.File(t), room, "-copyts")
 	}
 	return s.Push(src.File(t), room)
@@ -102,13 +102,13 @@ func (src source) push(s *rig.Server, t testing.TB, room string) *rig.Process {
 
 // audioBeforeVideo counts the frames of audio before the first picture: a stream with video starts at its first key frame.
 func (src source) audioBeforeVideo() int {
-	return max(0, slices.IndexFunc(src.packets, func(u essence.Unit) bool { return u.Kind == essence.Video }))
+	return max(0, slices.IndexFunc(src.packets, func(u mediacompare.Unit) bool { return u.Kind == mediacompare.Video }))
 }
 
 // check compares what a viewer got with the source to its very end.
-func check(t testing.TB, who string, want, got essence.Stream, tolerance time.Duration) essence.Match {
+func check(t testing.TB, who string, want, got mediacompare.Stream, tolerance time.Duration) mediacompare.Match {
 	t.Helper()
-	m, err := essence.Compare(want, got, tolerance)
+	m, err := mediacompare.Compare(want, got, tolerance)
 	switch {
 	case err != nil:
 		t.Errorf("%s: %v", who, err)
@@ -119,7 +119,7 @@ func check(t testing.TB, who string, want, got essence.Stream, tolerance time.Du
 }
 
 // checkFLV is check for an FLV file, headers and flags included.
-func (src source) checkFLV(t testing.TB, who string, got *essence.FLVFile) {
+func (src source) checkFLV(t testing.TB, who string, got *mediacompare.FLVFile) {
 	t.Helper()
 	if got.HasVideo != src.Video || got.HasAudio != src.Audio {
 		t.Errorf("%s: header says video %v, audio %v, want %v, %v", who, got.HasVideo, got.HasAudio, src.Video, src.Audio)
@@ -127,7 +127,7 @@ func (src source) checkFLV(t testing.TB, who string, got *essence.FLVFile) {
 	if !slices.Equal(slices.Sorted(slices.Values(got.Headers())), slices.Sorted(slices.Values(src.file.Headers()))) {
 		t.Errorf("%s: codec headers %q, want %q", who, got.Headers(), src.file.Headers())
 	}
-	if len(got.Tags) == 0 || got.Tags[0].Type != essence.TagScript || !bytes.Contains(got.Tags[0].Body, []byte("onMetaData")) {
+	if len(got.Tags) == 0 || got.Tags[0].Type != mediacompare.TagScript || !bytes.Contains(got.Tags[0].Body, []byte("onMetaData")) {
 		t.Errorf("%s: does not begin with onMetaData", who)
 	}
 	packets, err := got.Packets()
@@ -135,44 +135,44 @@ func (src source) checkFLV(t testing.TB, who string, got *essence.FLVFile) {
 		t.Errorf("%s: %v", who, err)
 		return
 	}
-	check(t, who, src.packets, packets, essence.Millisecond)
+	check(t, who, src.packets, packets, mediacompare.Millisecond)
 }
 
 // checkHLS is check for HLS of one unbroken push.
-func (src source) checkHLS(t testing.TB, who string, got hlsView) essence.Match {
+func (src source) checkHLS(t testing.TB, who string, got hlsView) mediacompare.Match {
 	t.Helper()
-	if got.joins > 0 {
-		t.Errorf("%s: %d discontinuities in an unbroken stream", who, got.joins)
+	if got.discontinuities > 0 {
+		t.Errorf("%s: %d discontinuities in an unbroken stream", who, got.discontinuities)
 	}
-	return check(t, who, src.essence, got.units, essence.TSTick)
+	return check(t, who, src.decoderUnits, got.units, mediacompare.TSTick)
 }
 
 // TestWatch pushes each sample once and watches it by every protocol at the same time, while it is recorded. A viewer who waited for it
 // over RTMP gets all of it.
 func TestWatch(t *testing.T) {
-	rig.Need(t, "ffmpeg")
-	server, dir := startRecording(t, rig.Options{})
+	harness.Need(t, "ffmpeg")
+	server, dir := startRecording(t, harness.Options{})
 	for _, sam := range sample.All() {
 		t.Run(sam.Name, func(t *testing.T) {
 			t.Parallel()
-			s, src, room := server.In(t), load(t, sam), sam.Name
+			s, src, room := server.WithT(t), load(t, sam), sam.Name
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 
-			early := waitRTMP(t, s.RTMP(room))
+			early := watchRTMPEarly(t, s.RTMP(room))
 			awaitWaiting(s, room)
 			push := src.push(s, t, room)
 			s.AwaitLive(room)
 			late := watchRTMP(t, s.RTMP(room))
-			flv := async(func() (*essence.FLVFile, error) { return watchFLV(ctx, rig.Client(), s.FLV(room)) })
-			hls := async(func() (hlsView, error) { return watchHLS(ctx, rig.Client(), s.HLS(room)) })
-			push.OK(patience)
+			flv := async(func() (*mediacompare.FLVFile, error) { return watchFLV(ctx, harness.Client(), s.FLV(room)) })
+			hls := async(func() (hlsView, error) { return watchHLS(ctx, harness.Client(), s.HLS(room)) })
+			push.WaitOK(patience)
 
-			m := check(t, "RTMP, waiting before the push", src.packets, frames(t, early), essence.Millisecond)
+			m := check(t, "RTMP, waiting before the push", src.packets, frames(t, early), mediacompare.Millisecond)
 			if m.Video.First != 0 || m.Audio.First > src.audioBeforeVideo() {
 				t.Errorf("RTMP: who waited starts at picture %d and audio frame %d", m.Video.First, m.Audio.First)
 			}
-			check(t, "RTMP, joining later", src.packets, frames(t, late), essence.Millisecond)
+			check(t, "RTMP, joining later", src.packets, frames(t, late), mediacompare.Millisecond)
 			if got, err := flv(); err != nil {
 				t.Errorf("HTTP-FLV: %v", err)
 			} else {
@@ -190,35 +190,35 @@ func TestWatch(t *testing.T) {
 
 // TestFFmpegPlaysHLSAndFLV lets ffmpeg be the player where TestWatch reads by itself.
 func TestFFmpegPlaysHLSAndFLV(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s, src := rig.Start(t, rig.Options{}), load(t, sample.AV)
+	s, src := harness.Start(t, harness.Options{}), load(t, sample.AV)
 	push := src.push(s, t, "movie")
 	s.AwaitLive("movie")
 
 	flv := watchRTMP(t, s.FLV("movie"))
-	rig.Eventually(t, patience, "playlist", func() error {
-		_, err := mediaURL(t.Context(), rig.Client(), s.HLS("movie"))
+	harness.Eventually(t, patience, "playlist", func() error {
+		_, err := mediaURL(t.Context(), harness.Client(), s.HLS("movie"))
 		return err
 	})
 	ts := filepath.Join(t.TempDir(), "out.ts")
 	fromStart := []string{"-live_start_index", "0"}
-	hls := rig.FFmpeg(t, append(fromStart, append(copyArgs(s.HLS("movie")+"?format=ts"), "-f", "mpegts", ts)...)...)
-	fmp4 := rig.FFmpeg(t, append(fromStart, append(copyArgs(s.HLS("movie")), "-f", "framemd5", "-")...)...)
-	push.OK(patience)
+	hls := harness.FFmpeg(t, append(fromStart, append(copyArgs(s.HLS("movie")+"?format=ts"), "-f", "mpegts", ts)...)...)
+	fmp4 := harness.FFmpeg(t, append(fromStart, append(copyArgs(s.HLS("movie")), "-f", "framemd5", "-")...)...)
+	push.WaitOK(patience)
 
-	check(t, "HTTP-FLV", src.packets, frames(t, flv), essence.Millisecond)
-	hls.OK(patience)
+	check(t, "HTTP-FLV", src.packets, frames(t, flv), mediacompare.Millisecond)
+	hls.WaitOK(patience)
 	data, err := os.ReadFile(ts)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := essence.ReadTS(data)
+	got, err := mediacompare.ReadTS(data)
 	if err != nil {
 		t.Fatal(err)
 	}
-	check(t, "HLS, MPEG-TS", src.essence, got, essence.TSTick)
-	check(t, "HLS, fragmented MP4", src.packets, frames(t, fmp4), essence.Millisecond)
+	check(t, "HLS, MPEG-TS", src.decoderUnits, got, mediacompare.TSTick)
+	check(t, "HLS, fragmented MP4", src.packets, frames(t, fmp4), mediacompare.Millisecond)
 }
 
 // async starts f and returns a function that waits for its results.

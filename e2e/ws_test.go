@@ -10,29 +10,29 @@ import (
 	"slices"
 	"testing"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 	"livego/e2e/sample"
 )
 
-// openWS opens a WebSocket and returns a function that plays it to its end.
-func openWS(ctx context.Context, t testing.TB, url string, config *tls.Config) func() (*essence.FLVFile, error) {
+// watchWebSocket opens a WebSocket and returns a function that plays it to its end.
+func watchWebSocket(ctx context.Context, t testing.TB, url string, config *tls.Config) func() (*mediacompare.FLVFile, error) {
 	t.Helper()
-	ws, err := rig.OpenWebSocket(ctx, url, config)
+	ws, err := harness.OpenWebSocket(ctx, url, config)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return async(func() (*essence.FLVFile, error) {
+	return async(func() (*mediacompare.FLVFile, error) {
 		defer ws.Close()
 		var file []byte
 		for {
-			message, err := ws.Message()
-			var closed *rig.Closed
+			message, err := ws.ReadMessage()
+			var closed *harness.CloseError
 			switch {
 			case err == nil:
 				file = append(file, message...)
 			case errors.As(err, &closed) && closed.Code == 1000 && closed.Text == "the stream has ended":
-				return essence.ReadFLV(bytes.NewReader(file))
+				return mediacompare.ReadFLV(bytes.NewReader(file))
 			default:
 				return nil, fmt.Errorf("%s: after %d bytes: %w", url, len(file), err)
 			}
@@ -42,28 +42,28 @@ func openWS(ctx context.Context, t testing.TB, url string, config *tls.Config) f
 
 // TestWatchWebSocket pushes samples and watches them by WebSocket, plain and over TLS. A viewer who came before the push gets all of it.
 func TestWatchWebSocket(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	cert, key, client := certificate(t)
+	cert, key, client := tlsCertificate(t)
 	trust := client.Transport.(*http.Transport).TLSClientConfig
-	server := rig.Start(t, rig.Options{Flags: []string{"--enable_https=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
+	server := harness.Start(t, harness.Options{Flags: []string{"--enable_https=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
 	for _, sam := range sample.All() {
 		if !slices.Contains([]string{"h264-aac", "aac-only", "keyframe-2mb"}, sam.Name) {
 			continue
 		}
 		t.Run(sam.Name, func(t *testing.T) {
 			t.Parallel()
-			s, src, room := server.In(t), load(t, sam), sam.Name
+			s, src, room := server.WithT(t), load(t, sam), sam.Name
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			path := "/live/" + room + ".flv"
 			plain, secure := "ws://"+s.Addr("httpflv_addr")+path, "wss://"+s.Addr("https_addr")+path
 
-			early := openWS(ctx, t, plain, nil)
+			early := watchWebSocket(ctx, t, plain, nil)
 			push := src.push(s, t, room)
 			s.AwaitLive(room)
-			late := openWS(ctx, t, secure, trust)
-			rig.Eventually(t, patience, "both counted", func() error {
+			late := watchWebSocket(ctx, t, secure, trust)
+			harness.Eventually(t, patience, "both counted", func() error {
 				seen := map[string]int{}
 				for _, p := range s.Stat().Players {
 					seen[p.URL]++
@@ -73,7 +73,7 @@ func TestWatchWebSocket(t *testing.T) {
 				}
 				return nil
 			})
-			push.OK(patience)
+			push.WaitOK(patience)
 
 			if got, err := late(); err != nil {
 				t.Error(err)
@@ -89,7 +89,7 @@ func TestWatchWebSocket(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if m, err := essence.Compare(src.packets, packets, essence.Millisecond); err != nil || m.Video.First != 0 || m.Audio.First > src.audioBeforeVideo() {
+			if m, err := mediacompare.Compare(src.packets, packets, mediacompare.Millisecond); err != nil || m.Video.First != 0 || m.Audio.First > src.audioBeforeVideo() {
 				t.Errorf("who waited starts at picture %d and audio frame %d: %v", m.Video.First, m.Audio.First, err)
 			}
 		})

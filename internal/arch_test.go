@@ -18,30 +18,31 @@ const module = "livego"
 // below the line of the package they test, and the test-only packages.
 var mayImport = map[string][]string{
 	// Words. They know nobody, so that everybody may know them.
-	"internal/live":     {},
-	"internal/media":    {},
-	"internal/redisurl": {},
-	"internal/textfile": {},
-	"internal/netx":     {"internal/live"},
-	"internal/obs":      {"internal/live"},
+	"internal/domain":       {},
+	"internal/media":        {},
+	"internal/ops/redisurl": {},
+	"internal/ops/textfile": {},
+	"internal/ops/netx":     {"internal/domain"},
+	"internal/ops/httpx":    {"internal/domain"},
+	"internal/ops/logging":  {"internal/domain"},
 
 	// Codecs turn bytes into facts about media; one codec knows no other.
 	"internal/codec/bits": {},
-	"internal/codec/nal":  {"internal/codec/bits"},
+	"internal/codec/nal":  {},
 	"internal/codec/h264": {"internal/media", "internal/codec/bits", "internal/codec/nal"},
 	"internal/codec/h265": {"internal/media", "internal/codec/bits", "internal/codec/nal"},
 	"internal/codec/av1":  {"internal/media", "internal/codec/bits"},
 	"internal/codec/vp9":  {"internal/media", "internal/codec/bits"},
-	"internal/codec/aac":  {"internal/media", "internal/codec/bits"},
+	"internal/codec/aac":  {"internal/codec/bits"},
 	"internal/codec/ac3":  {"internal/codec/bits"},
 	"internal/codec/flac": {"internal/codec/bits"},
-	"internal/codec/mp3":  {"internal/media"},
+	"internal/codec/mp3":  {},
 	"internal/codec/opus": {},
 	// All of them behind one door, so that no container has a switch over codecs.
 	"internal/codec": {"internal/media", "internal/codec/..."},
 
 	// Frames of parts to frames of pictures, for whoever reads an encoder's messages. No container needs it.
-	"internal/accessunit": {"internal/media", "internal/codec/..."},
+	"internal/codec/accessunit": {"internal/media", "internal/codec/..."},
 
 	// Containers turn frames into bytes and back. They know no connection.
 	"internal/container/amf0": {},
@@ -50,93 +51,92 @@ var mayImport = map[string][]string{
 	"internal/container/ts":   {"internal/media", "internal/codec", "internal/codec/...", "internal/container/es"},
 	"internal/container/fmp4": {"internal/media", "internal/codec/..."},
 	"internal/container/es":   {"internal/media", "internal/codec", "internal/codec/..."},
-	"internal/container/mkv":  {"internal/media", "internal/codec", "internal/codec/..."},
-	"internal/container/mp4":  {"internal/media", "internal/codec", "internal/codec/..."},
+	"internal/container/mkv":  {"internal/media", "internal/codec"},
+	"internal/container/mp4":  {"internal/media", "internal/codec"},
 
 	// What has frames in it, wherever it is.
-	"internal/source":  {"internal/media", "internal/accessunit", "internal/codec", "internal/container/...", "internal/rtmp", "internal/textfile"},
-	"internal/playout": {"internal/media", "internal/container/flv", "internal/rtmp", "internal/source", "internal/textfile"},
-	"internal/probe":   {"internal/media", "internal/container/fmp4", "internal/container/ts", "internal/source"},
+	"internal/source":      {"internal/media", "internal/codec/accessunit", "internal/codec", "internal/container/...", "internal/proto/rtmp", "internal/ops/textfile"},
+	"internal/playout":     {"internal/media", "internal/container/flv", "internal/proto/rtmp", "internal/source", "internal/ops/textfile"},
+	"internal/tools/probe": {"internal/media", "internal/container/fmp4", "internal/container/ts", "internal/source"},
 
 	// The protocol knows neither rooms nor keys nor frames: a bench and a relay use it as the edge does.
-	"internal/rtmp": {"internal/container/amf0", "internal/netx"},
+	"internal/proto/rtmp": {"internal/container/amf0", "internal/ops/netx"},
 
 	// The core. Whatever it imported would be a reason for it to change.
-	"internal/stream": {"internal/live", "internal/media"},
+	"internal/stream": {"internal/domain", "internal/media"},
 	// Frames to segments. A subscriber feeds it; it knows no HTTP.
-	"internal/segment": {"internal/live", "internal/media", "internal/codec/...", "internal/container/...", "internal/stream"},
+	"internal/deliver/segment": {"internal/domain", "internal/media", "internal/container/..."},
 
 	// One stream to many sockets. The edges say how it is laid out.
-	"internal/fan": {"internal/live", "internal/media", "internal/netx", "internal/stream"},
+	"internal/deliver/fanout": {"internal/domain", "internal/media", "internal/ops/netx", "internal/stream"},
 
 	// Streams to files. It is a subscriber like any.
-	"internal/record": {"internal/live", "internal/media", "internal/stream", "internal/container/flv"},
+	"internal/record": {"internal/domain", "internal/media", "internal/stream", "internal/container/flv"},
 
 	// From and to other servers: a subscriber and a publisher like any.
-	"internal/relay": {"internal/live", "internal/media", "internal/accessunit", "internal/netx", "internal/stream", "internal/rtmp", "internal/container/flv"},
+	"internal/relay": {"internal/domain", "internal/media", "internal/codec/accessunit", "internal/ops/netx", "internal/stream", "internal/proto/rtmp", "internal/container/flv"},
 
 	// Requests in front of net/http. It knows nothing of what is served.
-	"internal/front": {"internal/netx"},
+	"internal/proto/http1": {"internal/ops/netx"},
 
 	// The control plane. A config is plain values: what they mean is the business of whoever gets them.
-	"internal/config":          {"internal/live", "internal/redisurl", "internal/textfile"},
-	"internal/acme":            {},
-	"internal/acme/acmetest":   {},
-	"internal/peeruser":        {},
-	"internal/auth":            {"internal/live", "internal/netx", "internal/peeruser", "internal/textfile"},
-	"internal/hook":            {"internal/live", "internal/netx", "internal/stream"},
-	"internal/keyfile":         {"internal/live", "internal/textfile"},
-	"internal/store/bolt":      {"internal/live"},
-	"internal/store/redis":     {"internal/live", "internal/redisurl"},
-	"internal/store/storetest": {"internal/live"},
+	"internal/ops/config":              {"internal/domain", "internal/ops/redisurl", "internal/ops/textfile"},
+	"internal/ops/acme":                {},
+	"internal/ops/acme/acmetest":       {},
+	"internal/ops/peeruser":            {},
+	"internal/control/auth":            {"internal/domain", "internal/ops/netx", "internal/ops/peeruser", "internal/ops/textfile"},
+	"internal/control/webhook":         {"internal/domain", "internal/ops/netx", "internal/stream"},
+	"internal/control/keyexport":       {"internal/domain", "internal/ops/textfile"},
+	"internal/control/store/bolt":      {"internal/domain"},
+	"internal/control/store/redis":     {"internal/domain", "internal/ops/redisurl"},
+	"internal/control/store/storetest": {"internal/domain"},
 
 	// An edge plugs a protocol into the core. It never imports another edge, a store, the api or the config: app maps the
 	// config to its Options.
-	"internal/edge/rtmp": {"internal/fan", "internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/rtmp", "internal/accessunit", "internal/container/flv"},
-	"internal/edge/flv":  {"internal/fan", "internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/container/flv"},
-	"internal/edge/hls":  {"internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/segment", "internal/container/m3u8", "internal/front"}, // the front in a benchmark only
+	"internal/edge/rtmp":    {"internal/deliver/fanout", "internal/domain", "internal/media", "internal/ops/netx", "internal/ops/logging", "internal/stream", "internal/proto/rtmp", "internal/codec/accessunit", "internal/container/flv"},
+	"internal/edge/httpflv": {"internal/ops/httpx", "internal/deliver/fanout", "internal/domain", "internal/media", "internal/ops/netx", "internal/ops/logging", "internal/stream", "internal/container/flv"},
+	"internal/edge/hls":     {"internal/ops/httpx", "internal/domain", "internal/media", "internal/ops/netx", "internal/stream", "internal/deliver/segment", "internal/container/m3u8", "internal/proto/http1"}, // the front in a benchmark only
 
 	// The operator's door. It sees the hub and the keys, not how streams travel.
-	"internal/api": {"internal/keyfile", "internal/live", "internal/media", "internal/netx", "internal/obs", "internal/stream", "internal/auth"},
+	"internal/control/api": {"internal/ops/httpx", "internal/control/keyexport", "internal/domain", "internal/media", "internal/ops/logging", "internal/stream", "internal/control/auth"},
 
 	// The bench speaks protocols. It measures any server, so it knows nothing of this one.
-	"internal/bench":  {"internal/media", "internal/codec/...", "internal/container/...", "internal/rtmp"},
-	"scripts/testlog": {},
-	"bench/compare":   {"internal/bench"},
+	"internal/tools/bench": {"internal/media", "internal/codec/...", "internal/container/...", "internal/proto/rtmp"},
+	"scripts/testlog":      {},
+	"bench/compare":        {"internal/tools/bench"},
 
 	// The one place where everything meets.
 	"internal/app": {"internal/..."},
-	"cmd/livego":   {"internal/app", "internal/auth", "internal/bench", "internal/config", "internal/keyfile", "internal/live", "internal/obs", "internal/playout", "internal/probe", "internal/source", "internal/textfile"},
+	"cmd/livego":   {"internal/app", "internal/control/auth", "internal/tools/bench", "internal/ops/config", "internal/control/keyexport", "internal/domain", "internal/ops/logging", "internal/playout", "internal/tools/probe", "internal/source", "internal/ops/textfile"},
 
 	// The end-to-end tests see the binary only, as a user does: what they know of formats is their own, so that one mistake
 	// cannot hide on both sides.
-	"e2e":         {"e2e/...", "internal/acme/acmetest"}, // an authority is none of ours
-	"e2e/hostile": {"e2e/..."},
-	"e2e/rtmp":    {},
-	"e2e/scenes":  {"e2e/..."},
-	"e2e/browser": {"e2e/..."},
-	"e2e/essence": {},
-	"e2e/rig":     {},
-	"e2e/sample":  {"e2e/essence", "e2e/rig"},
+	"e2e":              {"e2e/...", "internal/ops/acme/acmetest"}, // an authority is none of ours
+	"e2e/hostile":      {"e2e/..."},
+	"e2e/rtmp":         {},
+	"e2e/resilience":   {"e2e/..."},
+	"e2e/browser":      {"e2e/..."},
+	"e2e/mediacompare": {},
+	"e2e/harness":      {},
+	"e2e/sample":       {"e2e/mediacompare", "e2e/harness"},
 }
 
 // owners says which packages may import each outside module; the reason is the module's own.
 var owners = map[string][]string{
 	"github.com/alecthomas/kong":        {"cmd/livego"},
-	"github.com/asticode/go-astits":     {"e2e/essence"}, // a reader of MPEG-TS that is not ours judges what ours writes
-	"github.com/caddyserver/certmagic":  {"internal/acme"},
-	"github.com/danielgtaylor/huma/v2":  {"internal/api"},
-	"github.com/goccy/go-yaml":          {"internal/config"},
-	"github.com/golang-jwt/jwt/v5":      {"internal/auth"},
-	"github.com/gorilla/websocket":      {"internal/edge/flv"},
-	"github.com/lmittmann/tint":         {"internal/obs"},
-	"github.com/redis/go-redis/v9":      {"internal/store/redis"},
+	"github.com/asticode/go-astits":     {"e2e/mediacompare"}, // a reader of MPEG-TS that is not ours judges what ours writes
+	"github.com/caddyserver/certmagic":  {"internal/ops/acme"},
+	"github.com/danielgtaylor/huma/v2":  {"internal/control/api"},
+	"github.com/goccy/go-yaml":          {"internal/ops/config"},
+	"github.com/golang-jwt/jwt/v5":      {"internal/control/auth"},
+	"github.com/gorilla/websocket":      {"internal/edge/httpflv"},
+	"github.com/lmittmann/tint":         {"internal/ops/logging"},
+	"github.com/redis/go-redis/v9":      {"internal/control/store/redis"},
 	"github.com/schollz/progressbar/v3": {"cmd/livego"},
-	"go.etcd.io/bbolt":                  {"internal/store/bolt"},
-	"go.uber.org/zap":                   {"internal/acme"}, // certmagic's logger: to keep it quiet
-	"golang.org/x/net":                  {"internal/edge/...", "internal/app"},
-	"golang.org/x/sys":                  {"internal/bench", "internal/fan", "internal/front", "internal/netx", "internal/peeruser"},
-	"golang.org/x/time":                 {"internal/auth", "internal/netx", "internal/rtmp", "internal/edge/..."},
+	"go.etcd.io/bbolt":                  {"internal/control/store/bolt"},
+	"go.uber.org/zap":                   {"internal/ops/acme"}, // certmagic's logger: to keep it quiet
+	"golang.org/x/sys":                  {"internal/tools/bench", "internal/deliver/fanout", "internal/proto/http1", "internal/ops/netx", "internal/ops/peeruser"},
+	"golang.org/x/time":                 {"internal/edge/..."},
 
 	// In tests only.
 	"github.com/google/go-cmp": {},
@@ -144,7 +144,7 @@ var owners = map[string][]string{
 }
 
 // testOnly lists what any test may import and nothing else may.
-var testOnly = []string{"github.com/google/go-cmp", "go.uber.org/goleak", "internal/acme/acmetest", "internal/store/storetest"}
+var testOnly = []string{"github.com/google/go-cmp", "go.uber.org/goleak", "internal/ops/acme/acmetest", "internal/control/store/storetest"}
 
 // TestImports holds every package to the tables above.
 func TestImports(t *testing.T) {

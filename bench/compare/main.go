@@ -18,7 +18,7 @@ import (
 	"strings"
 	"time"
 
-	"livego/internal/bench"
+	"livego/internal/tools/bench"
 )
 
 // options are what can be said on the command line.
@@ -67,12 +67,12 @@ func parse(args []string) (options, error) {
 	o.server, o.bench = strings.Fields(server), strings.Fields(bench)
 	o.protos = strings.FieldsFunc(protos, func(r rune) bool { return r == ',' })
 	var err1, err2 error
-	o.viewers, err1 = numbers(viewers)
-	o.windows, err2 = numbers(windows)
+	o.viewers, err1 = parseInts(viewers)
+	o.windows, err2 = parseInts(windows)
 	return o, errors.Join(err1, err2)
 }
 
-func numbers(list string) ([]int, error) {
+func parseInts(list string) ([]int, error) {
 	var out []int
 	for s := range strings.SplitSeq(list, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(s))
@@ -104,12 +104,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	)
 	for _, n := range o.viewers {
 		for _, s := range o.servers() {
-			for _, t := range s.tries {
+			for _, t := range s.cases {
 				if len(o.protos) > 0 && !slices.Contains(o.protos, t.proto) {
 					continue
 				}
 				fmt.Fprintf(stderr, "== %s, %s, %d viewers\n", s.name, t.proto, n)
-				result, err := o.try(ctx, s, t, n, stderr)
+				result, err := o.measure(ctx, s, t, n, stderr)
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
@@ -136,8 +136,8 @@ func (o *options) save(rows []row) error {
 	return os.WriteFile(o.results, append(b, '\n'), 0o644)
 }
 
-// try measures one server once, from its start to its end, so that none has to live with what another run left in its memory.
-func (o *options) try(ctx context.Context, s server, t try, viewers int, stderr io.Writer) (*bench.Result, error) {
+// measure measures one server once, from its start to its end, so that none has to live with what another run left in its memory.
+func (o *options) measure(ctx context.Context, s server, t benchCase, viewers int, stderr io.Writer) (*bench.Result, error) {
 	stop, err := s.start(ctx, stderr)
 	if err != nil {
 		return nil, err
@@ -146,7 +146,7 @@ func (o *options) try(ctx context.Context, s server, t try, viewers int, stderr 
 	args := append([]string{
 		"bench", "--json", fmt.Sprintf("--viewers=%d", viewers), "--duration=" + o.duration.String(), "--join=" + o.join.String(),
 	}, t.args...)
-	if s.gathers {
+	if s.cachesStream {
 		args = append(args, "--settle="+o.settle.String())
 	}
 	cmd := exec.CommandContext(ctx, o.livego, append(args, o.bench...)...)

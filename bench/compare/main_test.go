@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"livego/internal/bench"
+	"livego/internal/tools/bench"
 )
 
 func TestTable(t *testing.T) {
@@ -41,8 +41,8 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestFloor compiles the floor and has it carry a stream.
-func TestFloor(t *testing.T) {
+// TestFloorCarriesStream compiles the floor and has it carry a stream.
+func TestFloorCarriesStream(t *testing.T) {
 	if _, err := exec.LookPath("cc"); err != nil || runtime.GOOS != "linux" {
 		t.Skip("it is in C, for Linux")
 	}

@@ -26,16 +26,16 @@ const (
 
 // A server is one that is measured, by one or more protocols.
 type server struct {
-	name    string
-	window  int
-	gathers bool // seconds of the stream, whoever watches
-	command []string
-	port    string // that answers when it is ready
-	tries   []try
+	name         string
+	window       int
+	cachesStream bool // seconds of the stream, whoever watches
+	command      []string
+	port         string // that answers when it is ready
+	cases        []benchCase
 }
 
-// A try is one protocol, and how livego bench is told of it.
-type try struct {
+// A benchCase is one protocol, and how livego bench is told of it.
+type benchCase struct {
 	proto string
 	args  []string
 }
@@ -47,7 +47,7 @@ func (o *options) servers() []server {
 		all = append(all, server{
 			name: fmt.Sprintf("floor, %d ms", w), window: w, port: floorPort,
 			command: []string{o.floor, floorPort, fmt.Sprint(w)},
-			tries:   []try{{"flv", []string{"--publish=tcp://127.0.0.1:" + floorPort, "--play=http://127.0.0.1:" + floorPort + "/live.flv"}}},
+			cases:   []benchCase{{"flv", []string{"--publish=tcp://127.0.0.1:" + floorPort, "--play=http://127.0.0.1:" + floorPort + "/live.flv"}}},
 		})
 	}
 	all = append(all, o.livegoServer())
@@ -56,8 +56,8 @@ func (o *options) servers() []server {
 		if err == nil {
 			url := "rtmp://127.0.0.1:" + nginxPort + "/live/bench"
 			all = append(all, server{
-				name: "nginx-rtmp", gathers: true, port: nginxPort, command: []string{nginxPath, "-e", "stderr", "-c", conf, "-p", "."},
-				tries: []try{
+				name: "nginx-rtmp", cachesStream: true, port: nginxPort, command: []string{nginxPath, "-e", "stderr", "-c", conf, "-p", "."},
+				cases: []benchCase{
 					{"rtmp", []string{"--publish=" + url, "--play=" + url}},
 					{"hls", []string{"--publish=rtmp://127.0.0.1:" + nginxPort + "/hls/bench", "--play=http://127.0.0.1:" + nginxHTTP + "/bench.m3u8"}},
 				},
@@ -78,8 +78,8 @@ func (o *options) livegoServer() server {
 	}, o.server...)
 	rtmp := "rtmp://127.0.0.1:" + rtmpPort + "/live/bench"
 	return server{
-		name: "livego", gathers: true, port: rtmpPort, command: command,
-		tries: []try{
+		name: "livego", cachesStream: true, port: rtmpPort, command: command,
+		cases: []benchCase{
 			{"rtmp", []string{"--publish=" + rtmp, "--play=" + rtmp}},
 			{"flv", []string{"--publish=" + rtmp, "--play=http://127.0.0.1:" + flvPort + "/live/bench.flv"}},
 			{"hls", []string{"--publish=" + rtmp, "--play=http://127.0.0.1:" + hlsPort + "/live/bench.m3u8?format=ts"}},
@@ -88,7 +88,7 @@ func (o *options) livegoServer() server {
 	}
 }
 
-const patience = 10 * time.Second
+const startTimeout = 10 * time.Second
 
 // start runs the server in an empty directory until stop, and waits until it accepts connections.
 func (s *server) start(ctx context.Context, stderr io.Writer) (stop func(), err error) {
@@ -103,7 +103,7 @@ func (s *server) start(ctx context.Context, stderr io.Writer) (stop func(), err 
 	cmd := exec.CommandContext(ctx, path, s.command[1:]...)
 	cmd.Dir, cmd.Stderr = dir, stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.WaitDelay = patience
+	cmd.WaitDelay = startTimeout
 	if err := cmd.Start(); err != nil {
 		_ = os.RemoveAll(dir) // the first error counts
 		return nil, err
@@ -127,7 +127,7 @@ func (s *server) start(ctx context.Context, stderr io.Writer) (stop func(), err 
 
 // ready waits until the server's port answers.
 func (s *server) ready(ctx context.Context, ended <-chan struct{}) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	poll := time.NewTicker(50 * time.Millisecond)
 	defer poll.Stop()

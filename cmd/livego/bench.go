@@ -17,7 +17,7 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 
-	"livego/internal/bench"
+	"livego/internal/tools/bench"
 )
 
 type benchCmd struct {
@@ -100,21 +100,21 @@ func (c benchCmd) options(ctx context.Context, e *env) (bench.Options, error) {
 	play := c.Play
 	if len(play) == 0 {
 		for _, p := range c.Proto {
-			play = append(play, defaultPlay[p]+c.roomPattern()+suffix[p])
+			play = append(play, defaultPlay[p]+c.roomPattern()+playSuffix[p])
 		}
 	}
 	for _, pattern := range play {
 		for n := 1; n <= c.Streams; n++ {
-			o.Play = append(o.Play, numbered(pattern, n))
+			o.Play = append(o.Play, expandNumber(pattern, n))
 		}
 	}
 	if c.PlayOnly {
 		return o, nil
 	}
 	for n := 1; n <= c.Streams; n++ {
-		at := numbered(c.Publish, n)
+		at := expandNumber(c.Publish, n)
 		if at == "" {
-			key, err := e.keyOf(ctx, c.API, numbered(c.roomPattern(), n))
+			key, err := e.fetchKey(ctx, c.API, expandNumber(c.roomPattern(), n))
 			if err != nil {
 				return o, err
 			}
@@ -133,7 +133,7 @@ func (c benchCmd) roomPattern() string {
 	return c.Room + "{n}"
 }
 
-func numbered(pattern string, n int) string {
+func expandNumber(pattern string, n int) string {
 	return strings.ReplaceAll(pattern, "{n}", fmt.Sprint(n))
 }
 
@@ -143,19 +143,19 @@ var (
 		bench.RTMP: "rtmp://127.0.0.1:1935/live/", bench.FLV: "http://127.0.0.1:7001/live/",
 		bench.WS: "ws://127.0.0.1:7001/live/", bench.HLS: "http://127.0.0.1:7002/live/", bench.LLHLS: "llhls+http://127.0.0.1:7002/live/",
 	}
-	suffix = map[string]string{bench.FLV: ".flv", bench.WS: ".flv", bench.HLS: ".m3u8", bench.LLHLS: ".m3u8"}
+	playSuffix = map[string]string{bench.FLV: ".flv", bench.WS: ".flv", bench.HLS: ".m3u8", bench.LLHLS: ".m3u8"}
 )
 
-// keyOf asks a livego for the key of a room: the one at an address, or with none that of the settings, with the token of its data
+// fetchKey asks a livego for the key of a room: the one at an address, or with none that of the settings, with the token of its data
 // directory, which is nobody else's business.
-func (e *env) keyOf(ctx context.Context, api, room string) (string, error) {
-	o := &operator{base: strings.TrimSuffix(api, "/"), client: &http.Client{Timeout: operatorTimeout}}
+func (e *env) fetchKey(ctx context.Context, api, room string) (string, error) {
+	o := &apiClient{base: strings.TrimSuffix(api, "/"), client: &http.Client{Timeout: apiTimeout}}
 	if api == "" {
 		cfg, err := e.load()
 		if err != nil {
 			return "", err
 		}
-		o = dialOperator(cfg)
+		o = newAPIClient(cfg)
 	}
 	var answer struct{ Data string }
 	err := o.call(ctx, http.MethodGet, "/control/get?room="+url.QueryEscape(room), nil, &answer)

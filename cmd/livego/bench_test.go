@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"livego/internal/bench"
+	"livego/internal/tools/bench"
 )
 
 // freePort returns a port that nobody listened on a moment ago.
@@ -35,7 +35,7 @@ func TestBench(t *testing.T) {
 		t.Skip("the server is stopped by a signal")
 	}
 	rtmp, flv := "127.0.0.1:"+freePort(t), "127.0.0.1:"+freePort(t)
-	server, log := child(t, "--rtmp_addr="+rtmp, "--httpflv_addr="+flv, "--rtmp_noauth")
+	server, log := startLivego(t, "--rtmp_addr="+rtmp, "--httpflv_addr="+flv, "--rtmp_noauth")
 	for log.Scan() && !strings.Contains(log.Text(), "ready") {
 	}
 	ended := make(chan struct{})

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"livego/internal/app"
-	"livego/internal/keyfile"
-	"livego/internal/live"
+	"livego/internal/control/keyexport"
+	"livego/internal/domain"
 )
 
 // keysTimeout bounds a command: an import of many keys takes its time.
@@ -29,45 +29,45 @@ type keysCmd struct {
 	Import      keysImportCmd      `cmd:"" help:"Store the keys of a file, or those that an earlier server left in a Redis."`
 }
 
-// keyring is where keys are managed: a running server, or a store that no server holds.
-type keyring interface {
-	list(ctx context.Context, room string) ([]live.Key, error)
-	add(ctx context.Context, k live.Key) (live.Key, error)
+// keyManager is where keys are managed: a running server, or a store that no server holds.
+type keyManager interface {
+	list(ctx context.Context, room string) ([]domain.Key, error)
+	add(ctx context.Context, k domain.Key) (domain.Key, error)
 	reset(ctx context.Context, app, room string, grace time.Duration) (secret string, err error)
 	revoke(ctx context.Context, id string) error
-	remove(ctx context.Context, room string) error
+	deleteRoom(ctx context.Context, room string) error
 	endSessions(ctx context.Context, app, room string) (ended int, err error)
-	dump(ctx context.Context) ([]live.Key, error)
-	load(ctx context.Context, keys []live.Key) (keyfile.Report, error)
+	exportKeys(ctx context.Context) ([]domain.Key, error)
+	importKeys(ctx context.Context, keys []domain.Key) (keyexport.Report, error)
 	close() error
 }
 
 // withKeys calls fn with the keys of the settings: through the server where one answers at api_addr, else on the store itself.
-func (e *env) withKeys(fn func(context.Context, keyring) error) error {
+func (e *env) withKeys(fn func(context.Context, keyManager) error) error {
 	cfg, err := e.load()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), keysTimeout)
 	defer cancel()
-	o := dialOperator(cfg)
-	k := keyring(o)
-	if !o.answers(ctx) {
+	o := newAPIClient(cfg)
+	k := keyManager(o)
+	if !o.isRunning(ctx) {
 		store, err := app.OpenKeys(cfg)
 		if err != nil {
 			return fmt.Errorf("no server answers at api_addr (%s), and the store itself: %w", cfg.APIAddr, err)
 		}
-		k = &keyStore{store}
+		k = &directKeys{store}
 	}
-	return errors.Join(reason(fn(ctx, k)), k.close())
+	return errors.Join(userError(fn(ctx, k)), k.close())
 }
 
-// reason returns err as a person is told.
-func reason(err error) error {
-	if err == nil || live.KindOf(err) == live.Internal {
+// userError returns err as a person is told.
+func userError(err error) error {
+	if err == nil || domain.KindOf(err) == domain.Internal {
 		return err
 	}
-	return errors.New(live.Reason(err))
+	return errors.New(domain.Reason(err))
 }
 
 type keysListCmd struct {
@@ -76,7 +76,7 @@ type keysListCmd struct {
 
 // Run prints a table.
 func (c keysListCmd) Run(e *env) error {
-	return e.withKeys(func(ctx context.Context, ring keyring) error {
+	return e.withKeys(func(ctx context.Context, ring keyManager) error {
 		keys, err := ring.list(ctx, c.Room)
 		if err != nil {
 			return err
@@ -85,7 +85,7 @@ func (c keysListCmd) Run(e *env) error {
 		fmt.Fprintln(w, "ID\tROOM\tAPP\tLABEL\tROLE\tCREATED\tEXPIRES\tLAST USED")
 		for _, k := range keys {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%v\t%s\t%s\t%s\n",
-				k.ID, k.Room, dash(k.App), dash(k.Label), k.Role, moment(k.Created), moment(k.Expires), moment(k.LastUsed))
+				k.ID, k.Room, dash(k.App), dash(k.Label), k.Role, formatTime(k.Created), formatTime(k.Expires), formatTime(k.LastUsed))
 		}
 		return w.Flush()
 	})
@@ -98,7 +98,7 @@ func dash(s string) string {
 	return s
 }
 
-func moment(t time.Time) string {
+func formatTime(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
@@ -119,10 +119,10 @@ func (c keysMakeCmd) Run(e *env) error {
 	if err != nil {
 		return &failure{exitUsage, err}
 	}
-	return e.withKeys(func(ctx context.Context, ring keyring) error {
+	return e.withKeys(func(ctx context.Context, ring keyManager) error {
 		made, err := ring.add(ctx, k)
-		if live.KindOf(err) == live.Conflict && k.Label == "" {
-			return fmt.Errorf("%s\n  livego keys make %s --label=NAME\n  livego keys reset %s", live.Reason(err), k.Room, k.Room)
+		if domain.KindOf(err) == domain.Conflict && k.Label == "" {
+			return fmt.Errorf("%s\n  livego keys make %s --label=NAME\n  livego keys reset %s", domain.Reason(err), k.Room, k.Room)
 		}
 		if err != nil {
 			return err
@@ -132,10 +132,10 @@ func (c keysMakeCmd) Run(e *env) error {
 	})
 }
 
-func (c keysMakeCmd) key(now time.Time) (live.Key, error) {
-	j := keyfile.Key{Room: c.Room, App: c.App, Label: c.Label, Role: c.Role}
+func (c keysMakeCmd) key(now time.Time) (domain.Key, error) {
+	j := keyexport.Key{Room: c.Room, App: c.App, Label: c.Label, Role: c.Role}
 	if c.Expires != "" && c.Label == "" {
-		return live.Key{}, errors.New("the default key does not expire: give this one a --label")
+		return domain.Key{}, errors.New("the default key does not expire: give this one a --label")
 	}
 	if c.Expires != "" {
 		at, err := time.Parse(time.RFC3339, c.Expires)
@@ -143,12 +143,12 @@ func (c keysMakeCmd) key(now time.Time) (live.Key, error) {
 			at, err = now.Add(d), nil
 		}
 		if err != nil || !at.After(now) {
-			return live.Key{}, errors.New("--expires must be a time to come such as 2030-01-31T12:00:00Z, or a duration such as 24h")
+			return domain.Key{}, errors.New("--expires must be a time to come such as 2030-01-31T12:00:00Z, or a duration such as 24h")
 		}
 		j.Expires = &at
 	}
-	k, err := j.Key()
-	return k, reason(err)
+	k, err := j.ToDomain()
+	return k, userError(err)
 }
 
 type keysResetCmd struct {
@@ -159,10 +159,10 @@ type keysResetCmd struct {
 
 // Run prints the new key and nothing else.
 func (c keysResetCmd) Run(e *env) error {
-	if err := live.CheckRoom(c.Room); err != nil {
-		return &failure{exitUsage, reason(err)}
+	if err := domain.CheckRoom(c.Room); err != nil {
+		return &failure{exitUsage, userError(err)}
 	}
-	return e.withKeys(func(ctx context.Context, ring keyring) error {
+	return e.withKeys(func(ctx context.Context, ring keyManager) error {
 		secret, err := ring.reset(ctx, c.App, c.Room, c.Grace)
 		if err != nil {
 			return err
@@ -182,9 +182,9 @@ func (c keysRevokeCmd) Run(e *env) error {
 	if (c.ID == "") == (c.Room == "") {
 		return &failure{exitUsage, errors.New("say which: the id of a key, or --room")}
 	}
-	return e.withKeys(func(ctx context.Context, ring keyring) error {
+	return e.withKeys(func(ctx context.Context, ring keyManager) error {
 		if c.Room != "" {
-			return ring.remove(ctx, c.Room)
+			return ring.deleteRoom(ctx, c.Room)
 		}
 		return ring.revoke(ctx, c.ID)
 	})
@@ -197,10 +197,10 @@ type keysEndSessionsCmd struct {
 
 // Run ends the sessions and says how many.
 func (c keysEndSessionsCmd) Run(e *env) error {
-	if err := live.CheckRoom(c.Room); err != nil {
-		return &failure{exitUsage, reason(err)}
+	if err := domain.CheckRoom(c.Room); err != nil {
+		return &failure{exitUsage, userError(err)}
 	}
-	return e.withKeys(func(ctx context.Context, ring keyring) error {
+	return e.withKeys(func(ctx context.Context, ring keyManager) error {
 		ended, err := ring.endSessions(ctx, c.App, c.Room)
 		if err != nil {
 			return err
@@ -216,19 +216,19 @@ type keysExportCmd struct {
 
 // Run writes the file, or leaves none.
 func (c keysExportCmd) Run(e *env) error {
-	return e.withKeys(func(ctx context.Context, ring keyring) error {
-		keys, err := ring.dump(ctx)
+	return e.withKeys(func(ctx context.Context, ring keyManager) error {
+		keys, err := ring.exportKeys(ctx)
 		if err != nil {
 			return err
 		}
 		if c.File == "" || c.File == "-" {
-			return keyfile.Encode(e.stdout, keys)
+			return keyexport.Encode(e.stdout, keys)
 		}
 		f, err := os.OpenFile(c.File, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(keyfile.Encode(f, keys), f.Sync(), f.Close()); err != nil {
+		if err := errors.Join(keyexport.Encode(f, keys), f.Sync(), f.Close()); err != nil {
 			return errors.Join(err, os.Remove(c.File))
 		}
 		_, err = fmt.Fprintf(e.stderr, "livego: %d keys written to %s\n", len(keys), c.File)
@@ -246,11 +246,11 @@ type keysImportCmd struct {
 func (c keysImportCmd) Run(e *env) error {
 	keys, refused, err := c.keys(e)
 	if err != nil {
-		return reason(err)
+		return userError(err)
 	}
-	var report keyfile.Report
-	err = e.withKeys(func(ctx context.Context, ring keyring) (err error) {
-		report, err = ring.load(ctx, keys)
+	var report keyexport.Report
+	err = e.withKeys(func(ctx context.Context, ring keyManager) (err error) {
+		report, err = ring.importKeys(ctx, keys)
 		return err
 	})
 	fmt.Fprintf(e.stderr, "livego: %d keys added, %d were there already\n", report.Added, report.Same)
@@ -261,7 +261,7 @@ func (c keysImportCmd) Run(e *env) error {
 }
 
 // keys returns the keys to store, and what is said of those that cannot be.
-func (c keysImportCmd) keys(e *env) (keys []live.Key, refused []string, err error) {
+func (c keysImportCmd) keys(e *env) (keys []domain.Key, refused []string, err error) {
 	if c.FromRedis == "" {
 		if len(c.Rename) > 0 {
 			return nil, nil, &failure{exitUsage, errors.New("--rename goes with --from-redis: in a file of keys, change the name")}
@@ -275,12 +275,12 @@ func (c keysImportCmd) keys(e *env) (keys []live.Key, refused []string, err erro
 			defer f.Close()
 			in, name = f, c.File
 		}
-		if keys, err = keyfile.Decode(in); err != nil {
-			err = fmt.Errorf("%s: %w", name, reason(err))
+		if keys, err = keyexport.Decode(in); err != nil {
+			err = fmt.Errorf("%s: %w", name, userError(err))
 		}
 		return keys, nil, err
 	}
-	names, err := newNames(c.Rename)
+	names, err := parseRenames(c.Rename)
 	if err != nil {
 		return nil, nil, &failure{exitUsage, err}
 	}
@@ -290,16 +290,16 @@ func (c keysImportCmd) keys(e *env) (keys []live.Key, refused []string, err erro
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), keysTimeout)
 	defer cancel()
-	found, halves, err := app.EarlierKeys(ctx, cfg, c.FromRedis)
+	found, halves, err := app.LegacyKeys(ctx, cfg, c.FromRedis)
 	if err != nil {
-		return nil, nil, fmt.Errorf("--from-redis: %w", reason(err))
+		return nil, nil, fmt.Errorf("--from-redis: %w", userError(err))
 	}
 	fmt.Fprintf(e.stderr, "livego: found %d rooms with a key; skipped %d entries without a counterpart\n", len(found), halves)
-	return rename(found, names)
+	return renameRooms(found, names)
 }
 
-// newNames reads --rename: the new name of each room, by the old one. A new name has no "=", an old one may.
-func newNames(list []string) (map[string]string, error) {
+// parseRenames reads --rename: the new name of each room, by the old one. A new name has no "=", an old one may.
+func parseRenames(list []string) (map[string]string, error) {
 	names := map[string]string{}
 	for _, pair := range list {
 		i := strings.LastIndexByte(pair, '=')
@@ -307,8 +307,8 @@ func newNames(list []string) (map[string]string, error) {
 			return nil, fmt.Errorf("--rename: %q is not of the form OLD=NEW", pair)
 		}
 		from, to := pair[:i], pair[i+1:]
-		if err := live.CheckRoom(to); err != nil {
-			return nil, fmt.Errorf("--rename: %s", live.Reason(err))
+		if err := domain.CheckRoom(to); err != nil {
+			return nil, fmt.Errorf("--rename: %s", domain.Reason(err))
 		}
 		if _, twice := names[from]; twice {
 			return nil, fmt.Errorf("--rename: the room %q is given twice", from)
@@ -318,8 +318,8 @@ func newNames(list []string) (map[string]string, error) {
 	return names, nil
 }
 
-// rename returns the keys of an earlier server with the new names of their rooms, and what is said of rooms whose name is refused.
-func rename(found []live.Key, names map[string]string) (keys []live.Key, refused []string, err error) {
+// renameRooms returns the keys of an earlier server with the new names of their rooms, and what is said of rooms whose name is refused.
+func renameRooms(found []domain.Key, names map[string]string) (keys []domain.Key, refused []string, err error) {
 	used := map[string]string{} // new name -> old name
 	for _, k := range found {
 		old := k.Room
@@ -327,8 +327,8 @@ func rename(found []live.Key, names map[string]string) (keys []live.Key, refused
 			k.Room = to
 		}
 		delete(names, old)
-		if err := live.CheckRoom(k.Room); err != nil {
-			refused = append(refused, fmt.Sprintf("%s; import it under another name with --rename %s", live.Reason(err), quote(old+"=NEW")))
+		if err := domain.CheckRoom(k.Room); err != nil {
+			refused = append(refused, fmt.Sprintf("%s; import it under another name with --rename %s", domain.Reason(err), shellQuote(old+"=NEW")))
 			continue
 		}
 		if other, ok := used[k.Room]; ok {
@@ -343,46 +343,48 @@ func rename(found []live.Key, names map[string]string) (keys []live.Key, refused
 	return keys, refused, nil
 }
 
-// quote returns s as a word of the shell.
-func quote(s string) string {
+// shellQuote returns s as a word of the shell.
+func shellQuote(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return !strconv.IsPrint(r) }) {
 		return strconv.Quote(s) // for $'...' of some shells; no shell has a better way
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// keyStore is the store itself.
-type keyStore struct{ keys app.Keys }
+// directKeys is the store itself.
+type directKeys struct{ keys app.Keys }
 
-func (s *keyStore) list(ctx context.Context, room string) ([]live.Key, error) {
+func (s *directKeys) list(ctx context.Context, room string) ([]domain.Key, error) {
 	return s.keys.List(ctx, room)
 }
 
-func (s *keyStore) add(ctx context.Context, k live.Key) (live.Key, error) { return s.keys.Add(ctx, k) }
+func (s *directKeys) add(ctx context.Context, k domain.Key) (domain.Key, error) {
+	return s.keys.Add(ctx, k)
+}
 
-func (s *keyStore) reset(ctx context.Context, app, room string, grace time.Duration) (string, error) {
-	k, _, err := s.keys.Rotate(ctx, app, room, live.Rotation{Grace: grace})
+func (s *directKeys) reset(ctx context.Context, app, room string, grace time.Duration) (string, error) {
+	k, _, err := s.keys.Rotate(ctx, app, room, domain.Rotation{Grace: grace})
 	return k.Secret, err
 }
 
-func (s *keyStore) revoke(ctx context.Context, id string) error {
+func (s *directKeys) revoke(ctx context.Context, id string) error {
 	_, err := s.keys.Revoke(ctx, id)
 	return err
 }
 
-func (s *keyStore) remove(ctx context.Context, room string) error {
+func (s *directKeys) deleteRoom(ctx context.Context, room string) error {
 	_, err := s.keys.Delete(ctx, "", room)
 	return err
 }
 
-func (s *keyStore) endSessions(context.Context, string, string) (int, error) {
+func (s *directKeys) endSessions(context.Context, string, string) (int, error) {
 	return 0, errors.New("no server answers at api_addr: there are no sessions")
 }
 
-func (s *keyStore) dump(ctx context.Context) ([]live.Key, error) { return s.keys.Dump(ctx) }
+func (s *directKeys) exportKeys(ctx context.Context) ([]domain.Key, error) { return s.keys.Dump(ctx) }
 
-func (s *keyStore) load(ctx context.Context, keys []live.Key) (keyfile.Report, error) {
-	return keyfile.Import(ctx, s.keys, keys)
+func (s *directKeys) importKeys(ctx context.Context, keys []domain.Key) (keyexport.Report, error) {
+	return keyexport.Import(ctx, s.keys, keys)
 }
 
-func (s *keyStore) close() error { return s.keys.Close() }
+func (s *directKeys) close() error { return s.keys.Close() }

@@ -6,12 +6,12 @@ import (
 	"strings"
 	"testing"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 )
 
-// TestRename gives rooms of an earlier server new names.
-func TestRename(t *testing.T) {
-	found := []live.Key{{Room: "a=b", Secret: "1"}, {Room: "it's", Secret: "2"}, {Room: "movie", Secret: "3"}, {Room: "tab\there", Secret: "4"}}
+// TestRenameRooms gives rooms of an earlier server new names.
+func TestRenameRooms(t *testing.T) {
+	found := []domain.Key{{Room: "a=b", Secret: "1"}, {Room: "it's", Secret: "2"}, {Room: "movie", Secret: "3"}, {Room: "tab\there", Secret: "4"}}
 	for _, c := range []struct {
 		name    string
 		rename  []string
@@ -29,11 +29,11 @@ func TestRename(t *testing.T) {
 		{"twice", []string{"movie=a", "movie=b"}, "", nil, `--rename: the room "movie" is given twice`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			names, err := newNames(c.rename)
-			var keys []live.Key
+			names, err := parseRenames(c.rename)
+			var keys []domain.Key
 			var refused []string
 			if err == nil {
-				keys, refused, err = rename(found, maps.Clone(names))
+				keys, refused, err = renameRooms(found, maps.Clone(names))
 			}
 			if c.err != "" {
 				if err == nil || !strings.HasPrefix(err.Error(), c.err) {

@@ -13,7 +13,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
-	"livego/internal/config"
+	"livego/internal/ops/config"
 )
 
 // Exit codes.
@@ -64,7 +64,7 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 		return exitOK
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		if errors.Is(err, errTold) {
+		if errors.Is(err, errReported) {
 			break
 		}
 		if !strings.HasPrefix(line, " ") {
@@ -84,7 +84,7 @@ func parse(args, environ []string, stdout, stderr io.Writer) error {
 	helped := false
 	parser, err := kong.New(&c,
 		kong.Name("livego"),
-		kong.Description(tour),
+		kong.Description(quickStart),
 		kong.Embed(settings.Interface()),
 		kong.Writers(stdout, stderr),
 		kong.Help(printHelp),
@@ -98,14 +98,14 @@ func parse(args, environ []string, stdout, stderr io.Writer) error {
 		asked := slices.DeleteFunc(slices.Clone(args[1:]), func(a string) bool { return a == "--help" || a == "-h" })
 		args = append(asked, "--help")
 	}
-	ctx, err := parser.Parse(underscored(args))
+	ctx, err := parser.Parse(normalizeFlags(args))
 	switch {
 	case helped:
 		return nil
 	case err != nil:
 		return &failure{exitUsage, fmt.Errorf("%w (see livego --help)", err)}
 	}
-	e := &env{flags: given(settings), environ: environ, stdout: stdout, stderr: stderr}
+	e := &env{flags: givenFlags(settings), environ: environ, stdout: stdout, stderr: stderr}
 	switch {
 	case c.VersionFlag:
 		return c.Version.Run(e)
@@ -177,8 +177,8 @@ func settingFlags() reflect.Value {
 	return reflect.New(reflect.StructOf(fields))
 }
 
-// given returns the flags that were, by key.
-func given(settings reflect.Value) map[string]string {
+// givenFlags returns the flags that were, by key.
+func givenFlags(settings reflect.Value) map[string]string {
 	flags := map[string]string{}
 	for i, s := range config.Settings() {
 		if v := settings.Elem().Field(i); !v.IsNil() {
@@ -188,8 +188,8 @@ func given(settings reflect.Value) map[string]string {
 	return flags
 }
 
-// underscored returns args with --rtmp-addr written as --rtmp_addr, which is the name of the flag.
-func underscored(args []string) []string {
+// normalizeFlags returns args with --rtmp-addr written as --rtmp_addr, which is the name of the flag.
+func normalizeFlags(args []string) []string {
 	known := map[string]bool{}
 	for _, s := range config.Settings() {
 		known[s.Key] = true
@@ -208,7 +208,7 @@ func underscored(args []string) []string {
 	return out
 }
 
-const tour = `A live streaming server: one stream in, any number of viewers out.
+const quickStart = `A live streaming server: one stream in, any number of viewers out.
 
 The tour, in three steps:
 

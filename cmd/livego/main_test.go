@@ -15,7 +15,7 @@ import (
 	"testing"
 
 	"livego/internal/app"
-	"livego/internal/config"
+	"livego/internal/ops/config"
 )
 
 // asMain makes the test binary livego itself.
@@ -109,7 +109,7 @@ func TestCommands(t *testing.T) {
 	}
 }
 
-func TestHelpTeaches(t *testing.T) {
+func TestHelpShowsQuickStart(t *testing.T) {
 	var stdout strings.Builder
 	run([]string{"--help"}, nil, &stdout, io.Discard)
 	out := stdout.String()
@@ -125,8 +125,8 @@ func TestHelpTeaches(t *testing.T) {
 	}
 }
 
-// TestHelpOnce asks for help twice in one command line, which shows it once.
-func TestHelpOnce(t *testing.T) {
+// TestHelpIsPrintedOnce asks for help twice in one command line, which shows it once.
+func TestHelpIsPrintedOnce(t *testing.T) {
 	for _, args := range []string{"help --help", "help push -h"} {
 		var stdout strings.Builder
 		run(strings.Fields(args), nil, &stdout, io.Discard)
@@ -196,8 +196,8 @@ func TestSupervise(t *testing.T) {
 	}
 }
 
-// child starts this binary as livego, with listeners on free ports.
-func child(t *testing.T, args ...string) (*exec.Cmd, *bufio.Scanner) {
+// startLivego starts this binary as livego, with listeners on free ports.
+func startLivego(t *testing.T, args ...string) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{
 		"--rtmp_addr=127.0.0.1:0", "--httpflv_addr=127.0.0.1:0", "--hls_addr=127.0.0.1:0", "--api_addr=127.0.0.1:0",
@@ -221,7 +221,7 @@ func TestSignal(t *testing.T) {
 		t.Skip("no SIGTERM")
 	}
 	for _, s := range []os.Signal{os.Interrupt, syscall.SIGTERM} {
-		cmd, log := child(t)
+		cmd, log := startLivego(t)
 		if !log.Scan() { // it has begun, and takes signals
 			t.Fatal("it said nothing")
 		}
@@ -242,7 +242,7 @@ func TestPortInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	cmd, log := child(t, "--rtmp_addr="+l.Addr().String())
+	cmd, log := startLivego(t, "--rtmp_addr="+l.Addr().String())
 	last := ""
 	for log.Scan() {
 		last = log.Text()

@@ -12,9 +12,9 @@ import (
 	"syscall"
 	"time"
 
-	"livego/internal/live"
-	"livego/internal/probe"
+	"livego/internal/domain"
 	"livego/internal/source"
+	"livego/internal/tools/probe"
 )
 
 // Exit codes of probe and push, beside those of all commands.
@@ -23,8 +23,8 @@ const (
 	exitUnplayable = 4 // it cannot be played as it is
 )
 
-// errTold is the error of a command that has said all there is to say.
-var errTold = errors.New("")
+// errReported is the error of a command that has said all there is to say.
+var errReported = errors.New("")
 
 type probeCmd struct {
 	Sources []string `arg:"" name:"source" help:"Files, addresses of live streams (rtmp://, http://….flv, http://….m3u8), or rooms of the livego on this machine."`
@@ -57,15 +57,15 @@ func (c probeCmd) Run(e *env) error {
 				return ctx.Err()
 			}
 			worst = exitUnplayable
-			mend := foreignCommand(name, err)
+			mend := convertCommand(name, err)
 			if !c.JSON {
 				fmt.Fprintf(e.stderr, "livego: %v\n", withCommand(err, mend))
 				continue
 			}
-			r = &probe.Report{Source: name, Tracks: []*probe.Track{}, Verdict: probe.Unplayable, Mend: mend,
-				Remarks: []probe.Remark{{Code: "unreadable", Fatal: true, Text: err.Error(), Mend: mend}}}
+			r = &probe.Report{Source: name, Tracks: []*probe.Track{}, Verdict: probe.Unplayable, RepairCommand: mend,
+				Remarks: []probe.Remark{{Code: "unreadable", Fatal: true, Text: err.Error(), RepairCommand: mend}}}
 		}
-		worst = max(worst, codeOf(r.Verdict))
+		worst = max(worst, exitCodeOf(r.Verdict))
 		reports = append(reports, r)
 		if c.JSON {
 			continue
@@ -85,16 +85,16 @@ func (c probeCmd) Run(e *env) error {
 		}
 	}
 	if worst != exitOK {
-		return &failure{worst, errTold}
+		return &failure{worst, errReported}
 	}
 	return nil
 }
 
-// foreignCommand returns the ffmpeg command that makes a file that livego reads of the one that err is about,
+// convertCommand returns the ffmpeg command that makes a file that livego reads of the one that err is about,
 // "" where none does.
-func foreignCommand(path string, err error) string {
-	if foreign, ok := errors.AsType[*source.ForeignError](err); ok {
-		return probe.ForeignCommand(path, foreign)
+func convertCommand(path string, err error) string {
+	if foreign, ok := errors.AsType[*source.UnsupportedContainerError](err); ok {
+		return probe.ConvertCommand(path, foreign)
 	}
 	return ""
 }
@@ -107,7 +107,7 @@ func withCommand(err error, command string) error {
 	return fmt.Errorf("%w; convert it:\n  %s", err, command)
 }
 
-func codeOf(verdict string) int {
+func exitCodeOf(verdict string) int {
 	switch verdict {
 	case probe.Fine:
 		return exitOK
@@ -152,5 +152,5 @@ func (c probeCmd) address(name string) string {
 
 // isRoom reports whether a name could be that of a room rather than of a file.
 func isRoom(name string) bool {
-	return live.CheckRoom(name) == nil && !strings.Contains(name, ".")
+	return domain.CheckRoom(name) == nil && !strings.Contains(name, ".")
 }

@@ -17,10 +17,10 @@ import (
 
 	"github.com/schollz/progressbar/v3"
 
-	"livego/internal/config"
+	"livego/internal/ops/config"
 	"livego/internal/playout"
-	"livego/internal/probe"
 	"livego/internal/source"
+	"livego/internal/tools/probe"
 )
 
 type pushCmd struct {
@@ -60,9 +60,9 @@ func (c pushCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	differences, err := playout.Survey(ctx, o)
+	differences, err := playout.Preflight(ctx, o)
 	if err != nil {
-		return c.explain(ctx, err)
+		return c.withExitCode(ctx, err)
 	}
 	for _, d := range differences {
 		fmt.Fprintf(e.stderr, "%s: players get new parameters there\n", d)
@@ -70,7 +70,7 @@ func (c pushCmd) Run(e *env) error {
 	if c.Transcode && !playout.HasFFmpeg() {
 		return errors.New("--transcode needs ffmpeg, which is not installed")
 	}
-	if err := c.warnOf(ctx, e, o); err != nil {
+	if err := c.warnRemarks(ctx, e, o); err != nil {
 		return err
 	}
 	for _, address := range watch {
@@ -82,11 +82,11 @@ func (c pushCmd) Run(e *env) error {
 	result, err := playout.Play(ctx, o)
 	show.end()
 	if result.Frames == 0 {
-		return c.explain(ctx, err)
+		return c.withExitCode(ctx, err)
 	}
 	fmt.Fprintf(e.stderr, "sent %s, %.1f MB in %d frames, at most %d ms late and %d ms early, %d reconnects\n",
-		probe.Clock(result.Sent.Seconds()), float64(result.Bytes)/1e6, result.Frames, result.Late.Milliseconds(), result.Early.Milliseconds(), result.Reconnects)
-	return c.explain(ctx, err)
+		probe.FormatClock(result.Sent.Seconds()), float64(result.Bytes)/1e6, result.Frames, result.Late.Milliseconds(), result.Early.Milliseconds(), result.Reconnects)
+	return c.withExitCode(ctx, err)
 }
 
 // options turns arguments into what is played.
@@ -110,10 +110,10 @@ func (c pushCmd) options() (*playout.Options, error) {
 			return nil, usage("--start: %w", err)
 		}
 	}
-	if o.Tracks, err = playout.ParseChoice(c.Tracks); err != nil {
+	if o.Tracks, err = playout.ParseTrackSelection(c.Tracks); err != nil {
 		return nil, usage("--tracks: %w", err)
 	}
-	if c.Transcode && !o.Tracks.First() {
+	if c.Transcode && !o.Tracks.IsDefault() {
 		return nil, usage("--transcode takes the first track of each kind: it does not go with --tracks")
 	}
 	if o.Entries, err = playout.Entries(c.Sources[:len(c.Sources)-1]); err != nil {
@@ -132,7 +132,7 @@ func (c pushCmd) target(ctx context.Context, e *env) (target string, watch []str
 	if !isRoom(name) {
 		return "", nil, &failure{exitUsage, fmt.Errorf("%s: the last argument must be a room or an address (rtmp://host/app/key)", name)}
 	}
-	key, err := e.keyOf(ctx, c.API, name)
+	key, err := e.fetchKey(ctx, c.API, name)
 	if err != nil {
 		return "", nil, err
 	}
@@ -145,11 +145,11 @@ func (c pushCmd) target(ctx context.Context, e *env) (target string, watch []str
 	if err != nil {
 		return "", nil, err
 	}
-	return base + "/" + key, append(watch, httpAddresses(cfg, path.Base(base), name)...), nil
+	return base + "/" + key, append(watch, watchURLs(cfg, path.Base(base), name)...), nil
 }
 
-// httpAddresses returns where a room is watched by HTTP on this machine.
-func httpAddresses(cfg config.Config, app, room string) (addresses []string) {
+// watchURLs returns where a room is watched by HTTP on this machine.
+func watchURLs(cfg config.Config, app, room string) (addresses []string) {
 	i := slices.IndexFunc(cfg.Apps, func(a config.App) bool { return a.Name == app })
 	if i < 0 {
 		return nil
@@ -174,8 +174,8 @@ func httpAddresses(cfg config.Config, app, room string) (addresses []string) {
 }
 
 const (
-	warnFiles = 8                // of a list that are looked at before it is played,
-	warnPart  = 20 * time.Second // and how much of each
+	warnFiles    = 8                // of a list that are looked at before it is played,
+	warnDuration = 20 * time.Second // and how much of each
 )
 
 // warnCodes are the remarks of probe that viewers of a push will notice. The others are about what push
@@ -185,8 +185,8 @@ var warnCodes = map[string]bool{
 	"profile": true, "offset": true, "sample-rate": true, "large-frame": true, "ts": true, "unusable-track": true,
 }
 
-// warnOf warns of what viewers of the first files will notice, as probe would.
-func (c pushCmd) warnOf(ctx context.Context, e *env, o *playout.Options) error {
+// warnRemarks warns of what viewers of the first files will notice, as probe would.
+func (c pushCmd) warnRemarks(ctx context.Context, e *env, o *playout.Options) error {
 	seen := map[string]bool{}
 	for _, entry := range o.Entries {
 		if seen[entry.Path] {
@@ -195,7 +195,7 @@ func (c pushCmd) warnOf(ctx context.Context, e *env, o *playout.Options) error {
 		if seen[entry.Path] = true; len(seen) > warnFiles {
 			return nil
 		}
-		r, err := inspect(ctx, entry.Path, probe.Options{Part: warnPart})
+		r, err := inspect(ctx, entry.Path, probe.Options{Part: warnDuration})
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -210,7 +210,7 @@ func (c pushCmd) warnOf(ctx context.Context, e *env, o *playout.Options) error {
 			}
 		}
 		if warned {
-			fmt.Fprintf(e.stderr, "warning: livego probe %s shows the command that mends it\n", probe.Quote(entry.Path))
+			fmt.Fprintf(e.stderr, "warning: livego probe %s shows the command that mends it\n", probe.ShellQuote(entry.Path))
 		}
 	}
 	return nil
@@ -226,8 +226,8 @@ func inspect(ctx context.Context, path string, o probe.Options) (*probe.Report, 
 	return probe.Inspect(ctx, s, o)
 }
 
-// explain gives an error its exit code, and to a codec that cannot be carried the command that mends it.
-func (c pushCmd) explain(ctx context.Context, err error) error {
+// withExitCode gives an error its exit code, and to a codec that cannot be carried the command that mends it.
+func (c pushCmd) withExitCode(ctx context.Context, err error) error {
 	codec, ok := errors.AsType[*playout.CodecError](err)
 	switch {
 	case err == nil:
@@ -237,24 +237,24 @@ func (c pushCmd) explain(ctx context.Context, err error) error {
 		if playout.HasFFmpeg() {
 			advice = "--transcode has ffmpeg encode it while it plays; or mend it by:"
 		}
-		return &failure{exitUnplayable, fmt.Errorf("%w\n%s\n  %s", err, advice, mendingCommand(ctx, codec.Path))}
+		return &failure{exitUnplayable, fmt.Errorf("%w\n%s\n  %s", err, advice, repairCommand(ctx, codec.Path))}
 	}
 	if _, lost := errors.AsType[*playout.LostError](err); lost {
 		return err
 	}
 	if file, ok := errors.AsType[*source.FileError](err); ok {
-		return &failure{exitUnplayable, withCommand(err, foreignCommand(file.Name, err))}
+		return &failure{exitUnplayable, withCommand(err, convertCommand(file.Name, err))}
 	}
 	return err
 }
 
-// mendingCommand returns what probe would say.
-func mendingCommand(ctx context.Context, path string) string {
+// repairCommand returns what probe would say.
+func repairCommand(ctx context.Context, path string) string {
 	r, err := inspect(ctx, path, probe.Options{})
 	if err != nil {
 		return err.Error()
 	}
-	return r.Mend
+	return r.RepairCommand
 }
 
 // pushProgress shows where a push is: a bar on a terminal, else a line now and then.
@@ -304,9 +304,9 @@ func (p *pushProgress) text(s playout.Progress) string {
 	if s.Round > 0 {
 		words += fmt.Sprintf(", round %d", s.Round+1)
 	}
-	words += ", " + probe.Clock(max(s.At, 0).Seconds())
+	words += ", " + probe.FormatClock(max(s.At, 0).Seconds())
 	if s.Length > 0 {
-		words += " of " + probe.Clock(s.Length.Seconds())
+		words += " of " + probe.FormatClock(s.Length.Seconds())
 	}
 	if s.Attempts > 0 {
 		return fmt.Sprintf("%s, the server is lost: attempt %d to reach it", words, s.Attempts)

@@ -10,12 +10,12 @@ import (
 	"time"
 
 	"livego/internal/app"
-	"livego/internal/config"
-	"livego/internal/obs"
+	"livego/internal/ops/config"
+	"livego/internal/ops/logging"
 )
 
-// logFlush is how long the end of the process waits for a log that is not being read.
-const logFlush = time.Second
+// logFlushTimeout is how long the end of the process waits for a log that is not being read.
+const logFlushTimeout = time.Second
 
 type serveCmd struct{}
 
@@ -25,13 +25,13 @@ func (serveCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	sink := obs.NewWriter(e.stderr)
+	sink := logging.NewWriter(e.stderr)
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.Background(), logFlush)
+		ctx, cancel := context.WithTimeout(context.Background(), logFlushTimeout)
 		defer cancel()
 		_ = sink.Close(ctx) // a log that nobody reads is no reason to fail
 	}()
-	return serve(cfg, obs.New(sink, obs.LogOptions{Level: cfg.Level, Format: cfg.LogFormat, TTY: isTerminal(e.stderr)}))
+	return serve(cfg, logging.New(sink, logging.Options{Level: cfg.Level, Format: cfg.LogFormat, TTY: isTerminal(e.stderr)}))
 }
 
 // serve runs the server until SIGINT or SIGTERM.

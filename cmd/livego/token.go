@@ -6,25 +6,25 @@ import (
 	"strings"
 	"time"
 
-	"livego/internal/auth"
-	"livego/internal/live"
+	"livego/internal/control/auth"
+	"livego/internal/domain"
 )
 
 type tokenCmd struct {
-	Play    tokenPlayCmd     `cmd:"" help:"Make a token to watch a stream."`
-	Publish tokenPublishCmd  `cmd:"" help:"Make a token to publish a stream, whose room must have a key."`
-	Manage  tokenOperatorCmd `cmd:"" help:"Make a token for the operator's HTTP, by jwt.secret."`
+	Play    tokenPlayCmd    `cmd:"" help:"Make a token to watch a stream."`
+	Publish tokenPublishCmd `cmd:"" help:"Make a token to publish a stream, whose room must have a key."`
+	Manage  tokenManageCmd  `cmd:"" help:"Make a token for the operator's HTTP, by jwt.secret."`
 }
 
 type tokenPlayCmd struct{ tokenStream }
 
 // Run prints the token and nothing else.
-func (c tokenPlayCmd) Run(e *env) error { return c.print(e, live.Play) }
+func (c tokenPlayCmd) Run(e *env) error { return c.print(e, domain.Play) }
 
 type tokenPublishCmd struct{ tokenStream }
 
 // Run prints the token and nothing else.
-func (c tokenPublishCmd) Run(e *env) error { return c.print(e, live.Publish) }
+func (c tokenPublishCmd) Run(e *env) error { return c.print(e, domain.Publish) }
 
 // tokenStream makes tokens by token.secret.
 type tokenStream struct {
@@ -37,7 +37,7 @@ type tokenStream struct {
 	Signed  bool          `help:"A token for a signed URL, shorter than a JWT."`
 }
 
-func (c tokenStream) print(e *env, action live.Action) error {
+func (c tokenStream) print(e *env, action domain.Action) error {
 	cfg, err := e.load()
 	if err != nil {
 		return err
@@ -52,24 +52,24 @@ func (c tokenStream) print(e *env, action live.Action) error {
 			return &failure{exitUsage, errors.New("--ip is empty: name an address, or leave it out")}
 		}
 	}
-	mint := auth.Mint{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge}
-	token, _, err := mint.Make(auth.Wish{
-		Action: action, App: app, Room: room, For: c.For, IP: ip, Viewers: c.Viewers, Once: c.Once, Session: c.Session, Signed: c.Signed,
+	mint := auth.TokenIssuer{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge}
+	token, _, err := mint.Issue(auth.TokenRequest{
+		Action: action, App: app, Room: room, Lifetime: c.For, IP: ip, Viewers: c.Viewers, Once: c.Once, Session: c.Session, Signed: c.Signed,
 	}, time.Now())
 	if err != nil {
-		return &failure{exitUsage, reason(err)}
+		return &failure{exitUsage, userError(err)}
 	}
 	_, err = fmt.Fprintln(e.stdout, token)
 	return err
 }
 
-type tokenOperatorCmd struct {
+type tokenManageCmd struct {
 	Role string        `enum:"read,operate,admin" default:"read" help:"read, operate or admin. [read]"`
 	For  time.Duration `default:"1h" help:"How long it is good. [1h]" placeholder:"DURATION"`
 }
 
 // Run prints the token and nothing else.
-func (c tokenOperatorCmd) Run(e *env) error {
+func (c tokenManageCmd) Run(e *env) error {
 	cfg, err := e.load()
 	if err != nil {
 		return err

@@ -11,17 +11,17 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 	"livego/e2e/sample"
 )
 
-func TestMain(m *testing.M) { os.Exit(rig.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
 // patience is how long something may take that has to happen.
 const patience = time.Minute
 
-// A state is how a player fares.
-type state struct {
+// A playerState is how a player fares.
+type playerState struct {
 	URL          string   `json:"url"`
 	Time         float64  `json:"time"`    // s of the player's clock
 	Frames       int      `json:"frames"`  // so far, with those that were
@@ -44,24 +44,24 @@ type state struct {
 // players are those in a browser.
 type players struct {
 	t *testing.T
-	*rig.Process
+	*harness.Process
 }
 
 // play opens a browser that plays at addresses.
 func play(t *testing.T, addresses ...string) players {
 	t.Helper()
-	rig.Need(t, "node", "chromium")
-	rig.NeedFile(t, "node_modules/playwright-core")
-	return players{t, rig.Go(t, "node", append([]string{"play.mjs", os.Getenv("TEST_KEEP")}, addresses...)...)}
+	harness.Need(t, "node", "chromium")
+	harness.NeedFile(t, "node_modules/playwright-core")
+	return players{t, harness.StartProgram(t, "node", append([]string{"play.mjs", os.Getenv("TEST_KEEP")}, addresses...)...)}
 }
 
-// now returns how the players fare, nil while the browser starts.
-func (p players) now() []state {
+// states returns how the players fare, nil while the browser starts.
+func (p players) states() []playerState {
 	lines := strings.Split(p.Stdout(), "\n")
 	if len(lines) < 2 {
 		return nil
 	}
-	var s []state
+	var s []playerState
 	if err := json.Unmarshal([]byte(lines[len(lines)-2]), &s); err != nil {
 		p.t.Fatalf("%q: %v", lines[len(lines)-2], err)
 	}
@@ -69,20 +69,20 @@ func (p players) now() []state {
 }
 
 // await waits until ok says yes to each player, none of whom may fail meanwhile.
-func (p players) await(what string, ok func(n int, s state) bool) []state {
+func (p players) await(what string, ok func(n int, s playerState) bool) []playerState {
 	p.t.Helper()
 	return p.awaitFor(patience, what, ok)
 }
 
 // awaitFor is await with a limit of its own. ok is asked of each player each time.
-func (p players) awaitFor(limit time.Duration, what string, ok func(n int, s state) bool) []state {
+func (p players) awaitFor(limit time.Duration, what string, ok func(n int, s playerState) bool) []playerState {
 	p.t.Helper()
-	var last []state
-	rig.Eventually(p.t, limit, what, func() error {
+	var last []playerState
+	harness.Eventually(p.t, limit, what, func() error {
 		if p.Ended() {
 			p.t.Fatalf("the browser has ended:\n%s", p.Stderr())
 		}
-		if last = p.now(); last == nil {
+		if last = p.states(); last == nil {
 			return fmt.Errorf("nothing yet: %s", p.Stderr())
 		}
 		var err error
@@ -99,11 +99,11 @@ func (p players) awaitFor(limit time.Duration, what string, ok func(n int, s sta
 	return last
 }
 
-// goOn waits until each player has shown a second more than in since, as a picture of that width.
-func (p players) goOn(what string, since []state, width int) []state {
+// awaitProgress waits until each player has shown a second more than in since, as a picture of that width.
+func (p players) awaitProgress(what string, since []playerState, width int) []playerState {
 	p.t.Helper()
 	const frames = 20
-	return p.await(what, func(n int, s state) bool {
+	return p.await(what, func(n int, s playerState) bool {
 		if s.Over {
 			p.t.Fatalf("%s: it is over: %+v", what, s)
 		}
@@ -115,54 +115,54 @@ func (p players) goOn(what string, since []state, width int) []state {
 	})
 }
 
-// TestOutage takes the encoder away from three players, by HLS, HTTP-FLV and WebSocket, and has it come back, at last with another
+// TestPlayersContinueAfterEncoderOutage takes the encoder away from three players, by HLS, HTTP-FLV and WebSocket, and has it come back, at last with another
 // resolution. Each goes on by himself, without a new connection of ours.
-func TestOutage(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+func TestPlayersContinueAfterEncoderOutage(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	outage, hold := 6*time.Second, "20s"
-	if rig.Long() {
+	if harness.Long() {
 		outage, hold = 30*time.Second, "60s"
 	}
-	s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--publish_hold=" + hold, "--publish_hold_clean=" + hold}})
-	encode := func(clip sample.Sample, more ...string) *rig.Process {
+	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--publish_hold=" + hold, "--publish_hold_clean=" + hold}})
+	encode := func(clip sample.Sample, more ...string) *harness.Process {
 		return s.PushTo(clip.File(t), s.RTMP(s.Key("movie")), more...)
 	}
 	lost := encode(sample.Small, "-stream_loop", "-1")
 	s.AwaitLive("movie")
 	p := play(t, s.HLS("movie"), s.FLV("movie"), "ws"+strings.TrimPrefix(s.FLV("movie"), "http"))
-	p.goOn("playing", nil, 160)
+	p.awaitProgress("playing", nil, 160)
 	lost.Kill()
 	lost.Wait(patience)
 	timer := time.NewTimer(outage)
 	<-timer.C
-	before := p.now()
+	before := p.states()
 	// It ends with a frame that is no keyframe: mpegts.js keeps the last one back and gives it out behind the next header, which Chromium
 	// survives of others only.
 	back := encode(sample.Small, "-t", "7.9")
-	before = p.goOn("the encoder is back", before, 160)
-	back.OK(patience)
+	before = p.awaitProgress("the encoder is back", before, 160)
+	back.WaitOK(patience)
 	encode(sample.Large, "-stream_loop", "-1")
-	after := p.goOn("with another resolution", before, 256)
+	after := p.awaitProgress("with another resolution", before, 256)
 	t.Logf("%+v", after)
 }
 
-// TestList plays a list of five unlike files twice, by HLS from its first segment on: the player goes through all joins to the end, and shows
+// TestHLSPlaysAcrossDiscontinuities plays a list of five unlike files twice, by HLS from its first segment on: the player goes through all joins to the end, and shows
 // every picture.
-func TestList(t *testing.T) {
-	rig.Need(t, "ffmpeg")
-	s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--hls_window=1000", "--hls_keep_after_end"}})
+func TestHLSPlaysAcrossDiscontinuities(t *testing.T) {
+	harness.Need(t, "ffmpeg")
+	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--hls_window=1000", "--hls_keep_after_end"}})
 	const rounds = 2
 	args, pictures := []string{"push", "--times=" + strconv.Itoa(rounds), "--api=" + s.API(""), "--rtmp=" + strings.TrimSuffix(s.RTMP(""), "/")}, 0
-	for _, m := range sample.Unlike(t) {
+	for _, m := range sample.MixedMedia(t) {
 		args = append(args, m.File(t))
 		pictures += rounds * m.Pictures(t)
 	}
-	push := rig.Livego(t, t.TempDir(), nil, append(args, "movie")...)
+	push := harness.Livego(t, t.TempDir(), nil, append(args, "movie")...)
 	// Who begins at the beginning must not be at the newest: there he would wait for what is next.
 	push.AwaitStderr(patience, func(out string) bool { return strings.Contains(out, "4/5 ") })
 	p := play(t, s.HLS("movie")+"#whole")
-	got := p.await("the end", func(_ int, s state) bool { return s.Ended })[0]
-	push.OK(patience)
+	got := p.await("the end", func(_ int, s playerState) bool { return s.Ended })[0]
+	push.WaitOK(patience)
 	if want := []int{160, 320, 90, 160, 320, 90}; !slices.Equal(got.Widths, want) {
 		t.Errorf("pictures of width %d, want %d", got.Widths, want)
 	}

@@ -5,15 +5,15 @@ import (
 	"strings"
 	"testing"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 	"livego/e2e/sample"
 )
 
-// TestCodecs plays every codec that Chromium has by hls.js, and by mpegts.js those that it knows too.
-func TestCodecs(t *testing.T) {
-	rig.NeedNewer(t)
-	s := rig.Start(t, rig.Options{Plain: true})
+// TestBrowserPlaysCodecs plays every codec that Chromium has by hls.js, and by mpegts.js those that it knows too.
+func TestBrowserPlaysCodecs(t *testing.T) {
+	harness.NeedNewerFFmpeg(t)
+	s := harness.Start(t, harness.Options{NoRace: true})
 	// By sample, whether mpegts.js plays it: it knows no VP9, and looks for the header of FLAC where neither ffmpeg
 	// nor Enhanced RTMP has it.
 	flv := map[string]bool{
@@ -32,7 +32,7 @@ func TestCodecs(t *testing.T) {
 		if err := repeat(sam.Read(t), 30).Write(&file); err != nil {
 			t.Fatal(err)
 		}
-		rig.NewerFFmpeg(t, file.Bytes(), "-re", "-i", "pipe:0", "-map", "0", "-c", "copy", "-f", "flv", s.RTMP(s.Key(sam.Name)))
+		harness.NewerFFmpeg(t, file.Bytes(), "-re", "-i", "pipe:0", "-map", "0", "-c", "copy", "-f", "flv", s.RTMP(s.Key(sam.Name)))
 		s.AwaitLive(sam.Name)
 		addresses, pictures = append(addresses, s.HLS(sam.Name)), append(pictures, sam.Video)
 		if known {
@@ -43,7 +43,7 @@ func TestCodecs(t *testing.T) {
 		t.Fatalf("there is no sample %v", flv)
 	}
 	began := map[int]float64{} // where in the stream each was when he had begun
-	after := play(t, addresses...).await("every codec", func(n int, s state) bool {
+	after := play(t, addresses...).await("every codec", func(n int, s playerState) bool {
 		if began[n] == 0 {
 			began[n] = s.Time
 		}
@@ -53,13 +53,13 @@ func TestCodecs(t *testing.T) {
 }
 
 // repeat returns f so many times over, headers once.
-func repeat(f *essence.FLVFile, times int) *essence.FLVFile {
+func repeat(f *mediacompare.FLVFile, times int) *mediacompare.FLVFile {
 	const frame = 40
 	long := f.Tags[len(f.Tags)-1].Time + frame
 	all := *f
 	for n := 1; n < times; n++ {
 		for _, tag := range f.Tags {
-			if tag.Type == essence.TagScript || tag.IsHeader() {
+			if tag.Type == mediacompare.TagScript || tag.IsHeader() {
 				continue
 			}
 			tag.Time += uint32(n) * long

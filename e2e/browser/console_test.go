@@ -5,19 +5,19 @@ import (
 	"strings"
 	"testing"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 	"livego/e2e/sample"
 )
 
-// TestConsoleMakesTokens makes a token by the form of the operator's page, and watches a private room by it.
-func TestConsoleMakesTokens(t *testing.T) {
-	rig.Need(t, "ffmpeg", "node", "chromium")
-	rig.NeedFile(t, "node_modules/playwright-core")
-	s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--private=*", "--token.secret=a secret that signs the tokens of a test"}})
+// TestConsoleCreatesToken makes a token by the form of the operator's page, and watches a private room by it.
+func TestConsoleCreatesToken(t *testing.T) {
+	harness.Need(t, "ffmpeg", "node", "chromium")
+	harness.NeedFile(t, "node_modules/playwright-core")
+	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--private=*", "--token.secret=a secret that signs the tokens of a test"}})
 	s.Push(sample.Small.File(t), "movie", "-stream_loop", "-1")
 	s.AwaitLive("movie")
-	p := rig.Go(t, "node", "console.mjs", s.API("/"))
-	p.OK(patience)
+	p := harness.StartProgram(t, "node", "console.mjs", s.API("/"))
+	p.WaitOK(patience)
 	if p.Stderr() != "" {
 		t.Errorf("the browser complains: %s", p.Stderr())
 	}
@@ -27,8 +27,8 @@ func TestConsoleMakesTokens(t *testing.T) {
 	}
 	_, port, _ := strings.Cut(s.Addr("httpflv_addr"), ":")
 	for target, want := range map[string]int{lines[2]: 200, strings.Replace(lines[2], lines[0], "x", 1): 401, s.FLV("movie"): 401} {
-		rig.Eventually(t, patience, "answer", func() error {
-			resp, err := rig.Client().Get(target)
+		harness.Eventually(t, patience, "answer", func() error {
+			resp, err := harness.Client().Get(target)
 			if err != nil {
 				return err
 			}

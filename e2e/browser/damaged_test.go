@@ -7,31 +7,31 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 	"livego/e2e/rtmp"
 	"livego/e2e/sample"
 )
 
-// TestDamaged plays streams with what decoders ignore: NAL units of types that H.264 leaves unspecified, zero bytes behind a picture and
+// TestBrowserPlaysDamagedStreams plays streams with what decoders ignore: NAL units of types that H.264 leaves unspecified, zero bytes behind a picture and
 // delimiters of one byte, and sound that is muted half of the time. Chromium has a stricter reader of NAL units than ffmpeg.
-func TestDamaged(t *testing.T) {
-	rig.Need(t, "ffmpeg")
-	s := rig.Start(t, rig.Options{Plain: true})
+func TestBrowserPlaysDamagedStreams(t *testing.T) {
+	harness.Need(t, "ffmpeg")
+	s := harness.Start(t, harness.Options{NoRace: true})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var addresses []string
 	var pushes []<-chan error
-	for name, change := range map[string]func(tag essence.FLVTag, body []byte) []byte{
-		"units": func(tag essence.FLVTag, b []byte) []byte {
-			if tag.Type != essence.TagVideo {
+	for name, change := range map[string]func(tag mediacompare.FLVTag, body []byte) []byte{
+		"units": func(tag mediacompare.FLVTag, b []byte) []byte {
+			if tag.Type != mediacompare.TagVideo {
 				return b
 			}
 			before, after := []byte{0, 0, 0, 1, 9, 0, 0, 0, 3, 24, 1, 2}, []byte{0, 0, 0, 3, 31, 1, 2, 0, 0}
 			return append(append(append(b[:5:5], before...), b[5:]...), after...)
 		},
-		"muted": func(tag essence.FLVTag, b []byte) []byte {
-			if tag.Type == essence.TagAudio && tag.Time/2000%2 == 0 {
+		"muted": func(tag mediacompare.FLVTag, b []byte) []byte {
+			if tag.Type == mediacompare.TagAudio && tag.Time/2000%2 == 0 {
 				return b[:2]
 			}
 			return b
@@ -50,7 +50,7 @@ func TestDamaged(t *testing.T) {
 		addresses = append(addresses, s.HLS(name), "ws"+strings.TrimPrefix(s.FLV(name), "http"))
 	}
 	began := map[int]float64{} // where in the stream each was when it had started
-	play(t, addresses...).await("every stream", func(n int, s state) bool {
+	play(t, addresses...).await("every stream", func(n int, s playerState) bool {
 		if began[n] == 0 {
 			began[n] = s.Time
 		}
@@ -65,14 +65,14 @@ func TestDamaged(t *testing.T) {
 }
 
 // pushTags publishes tags in real time until there are no more, or ctx ends, which is no error.
-func pushTags(ctx context.Context, addr, key string, tags []essence.FLVTag) error {
-	c, err := rtmp.Open(net.Dialer{}, addr, "live", patience)
+func pushTags(ctx context.Context, addr, key string, tags []mediacompare.FLVTag) error {
+	c, err := rtmp.Dial(net.Dialer{}, addr, "live", patience)
 	if err != nil {
 		return err
 	}
-	defer c.NC.Close()
+	defer c.NetConn.Close()
 	if err = c.Publish(key); err == nil {
-		err = c.Started("NetStream.Publish.Start", patience)
+		err = c.AwaitStart("NetStream.Publish.Start", patience)
 	}
 	began := time.Now()
 	for _, tag := range tags {

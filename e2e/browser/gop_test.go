@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 // A gopStream is a stream whose keyframes are so far apart.
@@ -15,29 +15,29 @@ type gopStream struct {
 }
 
 // encode pushes it to room, of fps pictures a second.
-func (g gopStream) encode(t *testing.T, s *rig.Server, room, fps string) {
+func (g gopStream) encode(t *testing.T, s *harness.Server, room, fps string) {
 	args := []string{"-re", "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=" + fps}
 	if g.sound {
 		args = append(args, "-re", "-f", "lavfi", "-i", "sine=440:r=44100", "-c:a", "aac")
 	}
 	keys := fmt.Sprintf("expr:gte(t,n_forced*%g)", g.gop.Seconds())
-	rig.FFmpeg(t, append(args, "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-g", "9999", "-sc_threshold", "0",
+	harness.FFmpeg(t, append(args, "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-g", "9999", "-sc_threshold", "0",
 		"-force_key_frames", keys, "-f", "flv", s.RTMP(s.Key(room)))...)
 	s.AwaitLive(room)
 }
 
-// TestLongGOP plays streams whose keyframes are seconds apart by hls.js, three players each. None of them stands
+// TestLongGOPDoesNotStall plays streams whose keyframes are seconds apart by hls.js, three players each. None of them stands
 // still: hls.js stops for tens of seconds where it misses the last part of a segment. It does so when the line of
 // the segment comes while its worker has the part before. The workers are slow, so that this is three quarters of a
 // part.
-func TestLongGOP(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+func TestLongGOPDoesNotStall(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	type run struct {
 		part time.Duration
 		fps  string
 	}
 	runs, gops, watched := []run{{200 * time.Millisecond, "25"}}, []time.Duration{10 * time.Second}, 14*time.Second
-	if rig.Long() {
+	if harness.Long() {
 		watched = 60 * time.Second // ten segments of the longest
 		gops = []time.Duration{5 * time.Second, 10 * time.Second, 17 * time.Second}
 		runs = nil
@@ -50,9 +50,9 @@ func TestLongGOP(t *testing.T) {
 	for _, r := range runs {
 		for _, gop := range gops {
 			t.Run(fmt.Sprintf("%v parts at %s, GOP %v", r.part, r.fps, gop), func(t *testing.T) {
-				s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--hls_part=" + r.part.String()}})
+				s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--hls_part=" + r.part.String()}})
 				streams := []gopStream{{gop, true}}
-				if rig.Long() {
+				if harness.Long() {
 					streams = append(streams, gopStream{gop, false})
 				}
 				slow := r.part * 3 / 4
@@ -65,30 +65,30 @@ func TestLongGOP(t *testing.T) {
 						addresses = append(addresses, fmt.Sprintf("%s#slow=%d", s.HLS(room), slow.Milliseconds()))
 					}
 				}
-				neverStill(t, play(t, addresses...), watched)
+				checkNoStall(t, play(t, addresses...), watched)
 			})
 		}
 	}
 }
 
-// neverStill watches for so long once all players have begun. None may stand still for longer than a busy browser
+// checkNoStall watches for so long once all players have begun. None may stand still for longer than a busy browser
 // does, nor on a busy machine for as long as one that waits for a part that never comes.
-func neverStill(t *testing.T, p players, watched time.Duration) {
+func checkNoStall(t *testing.T, p players, watched time.Duration) {
 	t.Helper()
 	const most, mostBusy = 7 * time.Second, 15 * time.Second
-	began, moved, watches := map[int]state{}, map[int]state{}, map[int]rig.Watch{}
-	p.awaitFor(watched+patience, "playing", func(n int, s state) bool {
+	began, moved, watches := map[int]playerState{}, map[int]playerState{}, map[int]harness.Stopwatch{}
+	p.awaitFor(watched+patience, "playing", func(n int, s playerState) bool {
 		if _, ok := began[n]; !ok {
 			if s.Time > 0.5 {
-				began[n], moved[n], watches[n] = s, s, rig.StartWatch()
+				began[n], moved[n], watches[n] = s, s, harness.StartStopwatch()
 			}
 			return false
 		}
-		since := func(from state) time.Duration { return time.Duration(s.Now-from.Now) * time.Millisecond }
+		since := func(from playerState) time.Duration { return time.Duration(s.Now-from.Now) * time.Millisecond }
 		if s.Time > moved[n].Time {
-			moved[n], watches[n] = s, rig.StartWatch()
+			moved[n], watches[n] = s, harness.StartStopwatch()
 		}
-		_, ours := watches[n].Took()
+		_, ours := watches[n].Elapsed()
 		if still := since(moved[n]); still > mostBusy || still > most && ours > most {
 			t.Fatalf("player %d of %s has stood still for %v: %+v", n, s.URL, still, s)
 		}

@@ -11,11 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 // startDocumentedProxy starts nginx, with TLS, and with the locations that docs/operating.md has. It returns its address.
-func startDocumentedProxy(t *testing.T, s *rig.Server) string {
+func startDocumentedProxy(t *testing.T, s *harness.Server) string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/operating.md")
 	if err != nil {
@@ -30,8 +30,8 @@ func startDocumentedProxy(t *testing.T, s *rig.Server) string {
 	}
 	locations = strings.NewReplacer("127.0.0.1:8090", s.Addr("api_addr"), "127.0.0.1:7002", s.Addr("hls_addr")).Replace(locations)
 	dir := t.TempDir()
-	cert, key, _ := rig.Certificate(t)
-	addr := fmt.Sprintf("127.0.0.1:%d", rig.FreePorts(t, 1)[0])
+	cert, key, _ := harness.Certificate(t)
+	addr := fmt.Sprintf("127.0.0.1:%d", harness.FreePorts(t, 1)[0])
 	conf := fmt.Sprintf(`
 		daemon off; master_process off; pid %s/pid; error_log stderr warn;
 		events {}
@@ -40,8 +40,8 @@ func startDocumentedProxy(t *testing.T, s *rig.Server) string {
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	nginx := rig.Go(t, "nginx", "-c", file, "-p", dir, "-e", "stderr")
-	rig.Eventually(t, 10*time.Second, "nginx", func() error {
+	nginx := harness.StartProgram(t, "nginx", "-c", file, "-p", dir, "-e", "stderr")
+	harness.Eventually(t, 10*time.Second, "nginx", func() error {
 		if nginx.Ended() {
 			t.Fatalf("nginx has ended: %s", nginx.Stderr())
 		}
@@ -54,22 +54,22 @@ func startDocumentedProxy(t *testing.T, s *rig.Server) string {
 	return addr
 }
 
-// TestLogin logs in through the documented proxy, and finds the links right: with the port and the scheme of the proxy, and with
+// TestLoginThroughProxy logs in through the documented proxy, and finds the links right: with the port and the scheme of the proxy, and with
 // public_url where it is set.
-func TestLogin(t *testing.T) {
-	rig.Need(t, "node", "chromium", "nginx")
-	rig.NeedFile(t, "node_modules/playwright-core")
+func TestLoginThroughProxy(t *testing.T) {
+	harness.Need(t, "node", "chromium", "nginx")
+	harness.NeedFile(t, "node_modules/playwright-core")
 	t.Parallel()
 	for _, c := range []struct{ name, public string }{{"as the proxy says", ""}, {"public_url", "https://live.example.com"}} {
 		t.Run(c.name, func(t *testing.T) {
-			s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--public_url=" + c.public}})
+			s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--public_url=" + c.public}})
 			addr := startDocumentedProxy(t, s)
 			token, err := os.ReadFile(filepath.Join(s.DataDir, "admin.token"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := rig.Go(t, "node", "login.mjs", "https://"+addr+"/", strings.TrimSpace(string(token)), os.Getenv("TEST_KEEP"))
-			p.OK(patience)
+			p := harness.StartProgram(t, "node", "login.mjs", "https://"+addr+"/", strings.TrimSpace(string(token)), os.Getenv("TEST_KEEP"))
+			p.WaitOK(patience)
 			var seen struct {
 				Refused, Unproved, After  int
 				Wrong, Address, Link, Key string
@@ -110,12 +110,12 @@ func TestLogin(t *testing.T) {
 	}
 }
 
-// TestLoginByHTTP logs in by a host name over plain HTTP, where the browser does not say which site's page has sent the form.
-func TestLoginByHTTP(t *testing.T) {
-	rig.Need(t, "node", "chromium")
-	rig.NeedFile(t, "node_modules/playwright-core")
+// TestLoginOverPlainHTTP logs in by a host name over plain HTTP, where the browser does not say which site's page has sent the form.
+func TestLoginOverPlainHTTP(t *testing.T) {
+	harness.Need(t, "node", "chromium")
+	harness.NeedFile(t, "node_modules/playwright-core")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{Plain: true})
+	s := harness.Start(t, harness.Options{NoRace: true})
 	token, err := os.ReadFile(filepath.Join(s.DataDir, "admin.token"))
 	if err != nil {
 		t.Fatal(err)
@@ -125,8 +125,8 @@ func TestLoginByHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	url := "http://studio.example:" + port + "/"
-	p := rig.Go(t, "node", "login.mjs", url, strings.TrimSpace(string(token)), "", "MAP studio.example 127.0.0.1")
-	p.OK(patience)
+	p := harness.StartProgram(t, "node", "login.mjs", url, strings.TrimSpace(string(token)), "", "MAP studio.example 127.0.0.1")
+	p.WaitOK(patience)
 	var seen struct {
 		Refused, Unproved, After int
 		Wrong, Address, Key      string

@@ -6,14 +6,14 @@ import (
 	"path/filepath"
 	"testing"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 // TestStaticsSandbox opens a page below /statics/ that loads files in each way that pages do. All of them work, and the page cannot use
 // the operator's HTTP.
 func TestStaticsSandbox(t *testing.T) {
-	rig.Need(t, "node", "chromium")
-	rig.NeedFile(t, "node_modules/playwright-core")
+	harness.Need(t, "node", "chromium")
+	harness.NeedFile(t, "node_modules/playwright-core")
 	t.Parallel()
 	dir := t.TempDir()
 	for name, text := range map[string]string{
@@ -50,9 +50,9 @@ func TestStaticsSandbox(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := rig.Start(t, rig.Options{Plain: true, Dir: dir})
-	p := rig.Go(t, "node", "statics.mjs", s.API("/statics/page.html"))
-	p.OK(patience)
+	s := harness.Start(t, harness.Options{NoRace: true, Dir: dir})
+	p := harness.StartProgram(t, "node", "statics.mjs", s.API("/statics/page.html"))
+	p.WaitOK(patience)
 	var found map[string]any
 	if err := json.Unmarshal([]byte(p.Stdout()), &found); err != nil {
 		t.Fatalf("%q: %v", p.Stdout(), err)

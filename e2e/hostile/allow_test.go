@@ -10,14 +10,14 @@ import (
 	"strings"
 	"testing"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 // TestCrossSiteByName sends what a page of another site has a browser send to a name of api_hosts over plain HTTP, where browsers send no
 // Sec-Fetch-Site: nothing may change.
 func TestCrossSiteByName(t *testing.T) {
 	t.Parallel()
-	s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--api_hosts=studio.example"}})
+	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--api_hosts=studio.example"}})
 	key := s.Key("movie")
 	host := "Host: studio.example"
 	for _, target := range []string{
@@ -27,24 +27,24 @@ func TestCrossSiteByName(t *testing.T) {
 		for _, headers := range [][]string{
 			{host, "Referer: http://attacker.tld/", "User-Agent: Mozilla/5.0", "Accept: image/avif,image/webp,*/*"}, {host},
 		} {
-			resp, body := ask(t, s.API(""), operatorCall{method: "GET", target: target, headers: headers})
+			resp, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: target, headers: headers})
 			if resp.StatusCode != 403 || !strings.Contains(body, "localhost or HTTPS") {
 				t.Errorf("%s %v: HTTP %d %s", target, headers, resp.StatusCode, body)
 			}
 		}
 	}
 	for target, want := range map[string]int{"/": 200, "/stat/livestat": 200, "/statics/": 200, "/api/v1/keys": 200, "/debug/pprof/": 403} {
-		if resp, body := ask(t, s.API(""), operatorCall{method: "GET", target: target, headers: []string{host}}); resp.StatusCode != want {
+		if resp, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: target, headers: []string{host}}); resp.StatusCode != want {
 			t.Errorf("%s: HTTP %d %.200s, want %d", target, resp.StatusCode, body, want)
 		}
 	}
-	if resp, body := ask(t, s.API(""), operatorCall{method: "DELETE", target: "/api/v1/keys/x", headers: []string{host}}); resp.StatusCode != 401 {
+	if resp, body := doRequest(t, s.API(""), operatorCall{method: "DELETE", target: "/api/v1/keys/x", headers: []string{host}}); resp.StatusCode != 401 {
 		t.Errorf("DELETE: HTTP %d %s", resp.StatusCode, body)
 	}
 	if again := s.Key("movie"); again != key {
 		t.Error("the room was deleted or reset")
 	}
-	if resp, body := ask(t, s.API(""), operatorCall{method: "GET", target: "/control/get?room=movie", headers: []string{host, "Authorization: Bearer " + adminToken(t, s.DataDir)}}); resp.StatusCode != 200 {
+	if resp, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/control/get?room=movie", headers: []string{host, "Authorization: Bearer " + adminToken(t, s.DataDir)}}); resp.StatusCode != 200 {
 		t.Errorf("with a credential: HTTP %d %s", resp.StatusCode, body)
 	}
 }
@@ -52,7 +52,7 @@ func TestCrossSiteByName(t *testing.T) {
 // TestAllowedNetwork asks from an address that is not loopback's, in a network of the test's own: only where api_allow lists it, and the
 // request shows no proxy and no page of another site, there is an answer without a credential.
 func TestAllowedNetwork(t *testing.T) {
-	rig.Need(t, "unshare", "ip", "curl", "bash")
+	harness.Need(t, "unshare", "ip", "curl", "bash")
 	if out, err := exec.Command("unshare", "--net", "true").CombinedOutput(); err != nil {
 		t.Skipf("MISSING RIGHTS: unshare --net: %v: %s, so that this test proves NOTHING here", err, out)
 	}
@@ -81,7 +81,7 @@ func TestAllowedNetwork(t *testing.T) {
 				%s --data_dir=data --api_addr=192.0.2.1:8090 --api_allow=%q 2>log & server=$!
 				trap 'kill $server; wait $server' EXIT
 				until curl -sf -o /dev/null http://192.0.2.1:8090/readyz; do kill -0 $server; done
-				curl -sS -o body -w '%%{http_code}' %s 'http://192.0.2.1:8090%s'`, rig.Binary(t, true), c.setting, more, path)
+				curl -sS -o body -w '%%{http_code}' %s 'http://192.0.2.1:8090%s'`, harness.Binary(t, true), c.setting, more, path)
 			cmd := exec.CommandContext(t.Context(), "unshare", "--net", "bash", "-euc", script)
 			cmd.Dir = dir
 			out, err := cmd.Output()
@@ -94,8 +94,8 @@ func TestAllowedNetwork(t *testing.T) {
 	}
 }
 
-// TestAdminTokenSetting gives the admin token by a file, as containers do, to the server and to the command.
-func TestAdminTokenSetting(t *testing.T) {
+// TestAdminTokenFile gives the admin token by a file, as containers do, to the server and to the command.
+func TestAdminTokenFile(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")
 	const token = "an-admin-token-of-a-container"
@@ -103,18 +103,18 @@ func TestAdminTokenSetting(t *testing.T) {
 		t.Fatal(err)
 	}
 	env := []string{"LIVEGO_ADMIN_TOKEN_FILE=" + file}
-	s := rig.Start(t, rig.Options{Plain: true, Env: env})
+	s := harness.Start(t, harness.Options{NoRace: true, Env: env})
 	export := operatorCall{method: "GET", target: "/api/v1/keys/export"}
-	if resp, body := ask(t, s.API(""), export); resp.StatusCode != 401 || !strings.Contains(body, "admin_token") {
+	if resp, body := doRequest(t, s.API(""), export); resp.StatusCode != 401 || !strings.Contains(body, "admin_token") {
 		t.Errorf("without it: HTTP %d %s", resp.StatusCode, body)
 	}
 	export.headers = []string{"Authorization: Bearer " + token}
-	if resp, body := ask(t, s.API(""), export); resp.StatusCode != 200 {
+	if resp, body := doRequest(t, s.API(""), export); resp.StatusCode != 200 {
 		t.Errorf("with it: HTTP %d %s", resp.StatusCode, body)
 	}
 	flags := []string{"keys", "export", "--data_dir=" + s.DataDir, "--api_addr=" + s.Addr("api_addr")}
-	rig.Livego(t, t.TempDir(), env, flags...).OK(patience)
-	if p := rig.Livego(t, t.TempDir(), nil, flags...); p.Wait(patience) != 1 || !strings.Contains(p.Stderr(), "admin_token") {
+	harness.Livego(t, t.TempDir(), env, flags...).WaitOK(longTimeout)
+	if p := harness.Livego(t, t.TempDir(), nil, flags...); p.Wait(longTimeout) != 1 || !strings.Contains(p.Stderr(), "admin_token") {
 		t.Errorf("the command without it: %s", p.Stderr())
 	}
 	if _, err := os.Stat(filepath.Join(s.DataDir, "admin.token")); err == nil {
@@ -128,29 +128,29 @@ func TestAdminTokenSetting(t *testing.T) {
 // TestJWTSecrets starts with a weak secret on this machine only, and with jwt.strict refuses what has no end or no role.
 func TestJWTSecrets(t *testing.T) {
 	t.Parallel()
-	s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--jwt.secret=x"}})
+	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--jwt.secret=x"}})
 	if !strings.Contains(s.Stderr(), "jwt.secret: is shorter than 16 characters") {
 		t.Errorf("no warning: %s", s.Stderr())
 	}
-	open := rig.Start(t, rig.Options{Plain: true, NoWait: true, Flags: []string{"--jwt.secret=x", "--api_addr=:0"}})
-	if code := open.WaitRefused(patience); code != 2 || !strings.Contains(open.Stderr(), "--jwt.secret: is shorter than 16 characters") {
+	open := harness.Start(t, harness.Options{NoRace: true, NoWait: true, Flags: []string{"--jwt.secret=x", "--api_addr=:0"}})
+	if code := open.WaitExit(longTimeout); code != 2 || !strings.Contains(open.Stderr(), "--jwt.secret: is shorter than 16 characters") {
 		t.Errorf("for everybody: code %d: %s", code, open.Stderr())
 	}
-	strict := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--jwt.secret=" + operatorSecret, "--jwt.strict=true"}})
+	strict := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--jwt.secret=" + operatorSecret, "--jwt.strict=true"}})
 	for claims, want := range map[string]int{
 		`{"role":"read","exp":4000000000}`: 200, `{"role":"read"}`: 403, `{"exp":4000000000}`: 403, `{}`: 403,
 	} {
 		call := operatorCall{method: "GET", target: "/stat/livestat", headers: []string{"Authorization: Bearer " + jwtOf(operatorSecret, `{"alg":"HS256"}`, claims)}}
-		if resp, body := ask(t, strict.API(""), call); resp.StatusCode != want {
+		if resp, body := doRequest(t, strict.API(""), call); resp.StatusCode != want {
 			t.Errorf("%s: HTTP %d %s, want %d", claims, resp.StatusCode, body, want)
 		}
 	}
 }
 
-// TestLiteralAnswers has the texts of /control come as they are documented, and as nothing that a browser executes.
-func TestLiteralAnswers(t *testing.T) {
+// TestDocumentedControlReplies has the texts of /control come as they are documented, and as nothing that a browser executes.
+func TestDocumentedControlReplies(t *testing.T) {
 	t.Parallel()
-	s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--relay_allow=127.0.0.1"}})
+	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--relay_allow=127.0.0.1"}})
 	for target, want := range map[string]string{
 		"/control/get":    `{"status":400,"data":"url: /control/get?room=<ROOM_NAME>"}`,
 		"/control/reset":  `{"status":400,"data":"url: /control/reset?room=<ROOM_NAME>"}`,
@@ -159,7 +159,7 @@ func TestLiteralAnswers(t *testing.T) {
 		"/control/get?room=%3Cscript%3Ealert(1)%3C/script%3E": "", "/stat/livestat?room=%3Cscript%3Ealert(1)%3C/script%3E": "",
 		"/%3Cscript%3Ealert(1)%3C/script%3E": "", "/api/v1/keys?room=%3Cscript%3E": "",
 	} {
-		resp, body := ask(t, s.API(""), operatorCall{method: "GET", target: target, headers: []string{"Accept: text/html"}})
+		resp, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: target, headers: []string{"Accept: text/html"}})
 		if want != "" && strings.TrimSpace(body) != want {
 			t.Errorf("%s: %s, want %s", target, body, want)
 		}

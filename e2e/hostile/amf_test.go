@@ -10,10 +10,10 @@ import (
 // amfRows put values where the server has to read them: into the object of connect.
 func amfRows() []row {
 	refused := func(name string, value []byte) row {
-		return row{name: name, at: shaken, send: connect("live", "x", raw(value)), want: closes}
+		return row{name: name, at: handshaken, send: connect("live", "x", raw(value)), want: closes}
 	}
 	taken := func(name string, more ...any) row {
-		return row{name: name, at: shaken, send: connect("live", more...), do: afterConnect, want: works}
+		return row{name: name, at: handshaken, send: connect("live", more...), do: afterConnect, want: works}
 	}
 	rows := []row{
 		taken("M03 numbers", "audioCodecs", math.NaN(), "videoCodecs", math.Inf(1), "videoFunction", math.Inf(-1),
@@ -23,20 +23,20 @@ func amfRows() []row {
 		refused("M06 string of 0xFFFFFFFF bytes with one", []byte{12, 0xff, 0xff, 0xff, 0xff, 'x'}),
 		taken("M07 odd strings", "flashVer", "\x00\xff\xfe\u202e\x1b[2J\r\n", "pageUrl", "\xc0\x80", "swfUrl", "\x7f"),
 		taken("M07 long string", "flashVer", strings.Repeat("y", 60_000)),
-		{name: "M08 object without end", at: shaken, send: call(0, "connect", 1, raw(join([]byte{3}, short("app"), amf("live")))), want: closes},
-		{name: "M08 empty key that does not end the object", at: shaken,
+		{name: "M08 object without end", at: handshaken, send: call(0, "connect", 1, raw(join([]byte{3}, short("app"), amf("live")))), want: closes},
+		{name: "M08 empty key that does not end the object", at: handshaken,
 			send: call(0, "connect", 1, raw(join([]byte{3}, short("app"), amf("live"), []byte{0, 0, 8}))), want: closes},
-		{name: "M08 value of an empty key", at: shaken, send: connect("live", "", "value"), want: closes},
+		{name: "M08 value of an empty key", at: handshaken, send: connect("live", "", "value"), want: closes},
 		// Of two equal keys the last counts, for every purpose.
 		taken("M09 app twice, the last good", "app", "live"),
-		{name: "M09 app twice, the last bad", at: shaken, send: connect("live", "app", "cinema"), want: rejects("NetConnection.Connect.")},
+		{name: "M09 app twice, the last bad", at: handshaken, send: connect("live", "app", "cinema"), want: rejects("NetConnection.Connect.")},
 		taken("M13 objects within 32", "x", nested(31, func(v any) any { return object{"k", v} })),
 		refused("M13 33 objects", amf(nested(33, func(v any) any { return object{"k", v} }))),
 		refused("M13 33 ECMA arrays", amf(nested(33, func(v any) any { return ecma{"k", v} }))),
 		refused("M13 33 strict arrays", amf(nested(33, func(v any) any { return array{v} }))),
 		refused("M13 33 of all kinds", amf(nested(11, func(v any) any { return object{"k", ecma{"k", array{v}}} }))),
 		refused("M14 12,000 strict arrays", slices.Repeat([]byte{10, 0, 0, 0, 1}, 12_000)),
-		{name: "M14 8 MB of strict arrays", at: connected, send: message{CSID: 3, Type: command}.Head(8 << 20), want: closes},
+		{name: "M14 8 MB of strict arrays", at: connected, send: message{CSID: 3, Type: command}.Header(8 << 20), want: closes},
 		refused("M16 reference to itself", []byte{7, 0, 0}),
 		refused("M16 reference forward", []byte{7, 0, 9}),
 		refused("M16 reference 65535", []byte{7, 0xff, 0xff}),
@@ -47,8 +47,8 @@ func amfRows() []row {
 		refused("M18 XML", join([]byte{15}, be32(4), []byte("<a/>"))),
 		refused("M18 typed object", join([]byte{16}, short("java.lang.Runtime"), []byte{0, 0, 9})),
 		refused("M18 AVM+", []byte{17, 10, 11, 1}),
-		{name: "M19 type 17 that is AMF0 behind a zero", at: shaken,
-			send: message{Type: commandAMF3, Payload: append([]byte{0}, amf("connect", 1, object{"app", "live"})...)}.Wire(), do: afterConnect, want: works},
+		{name: "M19 type 17 that is AMF0 behind a zero", at: handshaken,
+			send: message{Type: commandAMF3, Payload: append([]byte{0}, amf("connect", 1, object{"app", "live"})...)}.DefaultChunks(), do: afterConnect, want: works},
 		refused("M21 10,000 keys", amf(manyKeys(10_000, func(n int) string { return fmt.Sprint("k", n) }))),
 		refused("M21 key of 60,000 bytes", amf(object{strings.Repeat("k", 60_000), 1})),
 		taken("M21 keys that collide", "x", manyKeys(2000, collider)),
@@ -63,7 +63,7 @@ func amfRows() []row {
 	} {
 		for cut := range body {
 			value := append([]byte{mark}, body[:cut]...)
-			r := row{name: fmt.Sprintf("M01 marker %#02x with %d bytes", mark, cut), at: shaken,
+			r := row{name: fmt.Sprintf("M01 marker %#02x with %d bytes", mark, cut), at: handshaken,
 				send: call(0, "connect", 1, raw(join([]byte{3}, short("app"), amf("live"), short("x"), value))), want: closes}
 			rows = append(rows, r)
 		}
@@ -79,7 +79,7 @@ func afterConnect(p *peer) {
 	p.t.Helper()
 	p.await("_result", "NetConnection.Connect.Success")
 	p.send(call(0, "createStream", 2, nil))
-	p.created()
+	p.readStreamCreated()
 	p.at = connected
 }
 

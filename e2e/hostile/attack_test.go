@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 	"livego/e2e/rtmp"
 )
 
@@ -31,14 +31,14 @@ type attack struct {
 	memory, kernel int
 }
 
-// attacker is the address that attacks come from. Well-behaved clients are at 127.0.0.1.
-const attacker = "127.0.0.66"
+// attackerAddr is the address that attacks come from. Well-behaved clients are at 127.0.0.1.
+const attackerAddr = "127.0.0.66"
 
 // TestAttacks runs the attacks that once worked, each on a server of its own with well-behaved clients beside it. The
 // clients must not be held up by more than a second, and the memory must stay bounded. The long form runs one attack at
 // a time and measures the socket buffers of the machine too. With -v it prints the table of docs/reliability.md.
 func TestAttacks(t *testing.T) {
-	if !rig.Long() {
+	if !harness.Long() {
 		t.Parallel()
 	}
 	attacks := []attack{
@@ -56,7 +56,7 @@ func TestAttacks(t *testing.T) {
 	t.Run("attack", func(t *testing.T) {
 		run := func(i int, name string, measure func(*testing.T) string) {
 			t.Run(name, func(t *testing.T) {
-				if !rig.Long() {
+				if !harness.Long() {
 					t.Parallel()
 				}
 				rows[i] = measure(t)
@@ -65,7 +65,7 @@ func TestAttacks(t *testing.T) {
 		for i, a := range attacks {
 			run(i, a.name, a.measure)
 		}
-		run(len(attacks), "a webhook for each made-up room", madeUpRooms)
+		run(len(attacks), "a webhook for each made-up room", unknownRooms)
 	})
 	t.Logf("\n| attack | refused | memory before, peak, after | socket buffers | longest stall |\n|---|---|---|---|---|\n%s", strings.Join(rows, "\n"))
 }
@@ -73,38 +73,38 @@ func TestAttacks(t *testing.T) {
 // measure runs the attack and returns its row of the table.
 func (a attack) measure(t *testing.T) string {
 	s := start(t, append([]string{"--limit_loopback=true", "--publish_hold=20s"}, a.flags...)...)
-	b := s.bystand(t, "bystander")
-	c := s.behave(t, "bystander")
-	rig.Eventually(t, patience, "the stream's first segments", func() error {
+	b := s.startBystander(t, "bystander")
+	c := s.startSteadyClient(t, "bystander")
+	harness.Eventually(t, longTimeout, "the stream's first segments", func() error {
 		if c.playlists.Load() < 5 {
 			return fmt.Errorf("%d playlists", c.playlists.Load())
 		}
 		return nil
 	})
-	before, kernelBefore := s.In(t).Memory("VmRSS"), socketMemory(t)
+	before, kernelBefore := s.WithT(t).MemoryMiB("VmRSS"), socketMemory(t)
 	s.resetPeak(t)
 	kernel := watchSocketMemory(t)
 
 	refused, stop := a.run(t, s)
 	kernelPeak := kernel()
-	peak := s.In(t).Memory("VmHWM")
+	peak := s.WithT(t).MemoryMiB("VmHWM")
 	stop()
 	b.finish()
 	stall := max(c.finish(), b.worst)
-	if rig.Long() {
+	if harness.Long() {
 		stall = max(stall, b.stall) // the attack's own work counts
 	}
-	rig.Eventually(t, 60*time.Second, "file descriptors as before", func() error {
-		if n := s.In(t).FDs(); n > s.fds+10 {
+	harness.Eventually(t, 60*time.Second, "file descriptors as before", func() error {
+		if n := s.WithT(t).OpenFiles(); n > s.fds+10 {
 			return fmt.Errorf("%d file descriptors, there were %d", n, s.fds)
 		}
 		return nil
 	})
-	after := s.In(t).Memory("VmRSS")
+	after := s.WithT(t).MemoryMiB("VmRSS")
 	if peak > before+a.memory {
 		t.Errorf("the process grew from %d to %d MiB, want at most %d more", before, peak, a.memory)
 	}
-	if rig.Long() && kernelPeak > kernelBefore+a.kernel {
+	if harness.Long() && kernelPeak > kernelBefore+a.kernel {
 		t.Errorf("socket buffers grew from %d to %d MiB, want at most %d more", kernelBefore, kernelPeak, a.kernel)
 	}
 	if stall > maxDelay {
@@ -114,16 +114,16 @@ func (a attack) measure(t *testing.T) string {
 	return fmt.Sprintf("| %s | %s | %d, %d, %d MiB | %d MiB | %d ms |", a.name, refused, before, peak, after, kernelPeak-kernelBefore, stall.Milliseconds())
 }
 
-// size returns a number of the long form, or a tenth of it.
-func size(n int) int {
-	if rig.Long() {
+// scaled returns a number of the long form, or a tenth of it.
+func scaled(n int) int {
+	if harness.Long() {
 		return n
 	}
 	return n / 10
 }
 
-// A client behaves: it asks for a room's playlist and for /healthz ten times a second, and notes the longest answer.
-type client struct {
+// A steadyClient behaves: it asks for a room's playlist and for /healthz ten times a second, and notes the longest answer.
+type steadyClient struct {
 	t         *testing.T
 	stop      context.CancelFunc
 	done      sync.WaitGroup
@@ -131,29 +131,29 @@ type client struct {
 	worst     atomic.Int64 // nanoseconds
 }
 
-func (s *target) behave(t *testing.T, room string) *client {
+func (s *target) startSteadyClient(t *testing.T, room string) *steadyClient {
 	ctx, cancel := context.WithCancel(context.Background())
-	c := &client{t: t, stop: cancel}
+	c := &steadyClient{t: t, stop: cancel}
 	t.Cleanup(cancel)
 	for _, url := range []string{s.HLS(room), s.API("/healthz")} {
 		playlist := strings.HasSuffix(url, ".m3u8")
 		c.done.Go(func() {
-			http := &http.Client{Transport: &http.Transport{}, Timeout: patience}
+			http := &http.Client{Transport: &http.Transport{}, Timeout: longTimeout}
 			tick := time.NewTicker(100 * time.Millisecond)
 			defer tick.Stop()
 			for ctx.Err() == nil {
-				watch := rig.StartWatch()
+				watch := harness.StartStopwatch()
 				ok, err := succeeds(ctx, http, url)
-				all, took := watch.Took()
-				if rig.Long() {
+				all, took := watch.Elapsed()
+				if harness.Long() {
 					took = all
 				}
 				if ok && playlist {
 					if c.playlists.Add(1) > 1 { // the first waits for the stream's first segment
-						c.note(took)
+						c.record(took)
 					}
 				} else if ok {
-					c.note(took)
+					c.record(took)
 				} else if ctx.Err() == nil && (!playlist || c.playlists.Load() > 0) {
 					t.Errorf("a well-behaved client of %s: %v", url, err)
 				}
@@ -167,7 +167,7 @@ func (s *target) behave(t *testing.T, room string) *client {
 	return c
 }
 
-func (c *client) note(took time.Duration) {
+func (c *steadyClient) record(took time.Duration) {
 	for {
 		w := c.worst.Load()
 		if int64(took) <= w || c.worst.CompareAndSwap(w, int64(took)) {
@@ -176,7 +176,7 @@ func (c *client) note(took time.Duration) {
 	}
 }
 
-func (c *client) finish() time.Duration {
+func (c *steadyClient) finish() time.Duration {
 	c.stop()
 	c.done.Wait()
 	return time.Duration(c.worst.Load())
@@ -250,16 +250,16 @@ func watchSocketMemory(t testing.TB) (peak func() int) {
 	}
 }
 
-// A crowd is many connections of the attacker.
-type crowd struct {
+// A attackConns is many connections of the attacker.
+type attackConns struct {
 	t     *testing.T
 	mu    sync.Mutex
 	conns []net.Conn
 }
 
 // dial connects to a listener from the attacker's address. It returns nil when the server or the kernel refuses.
-func (c *crowd) dial(addr string) net.Conn {
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(attacker)}, Timeout: patience}
+func (c *attackConns) dial(addr string) net.Conn {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(attackerAddr)}, Timeout: longTimeout}
 	nc, err := d.Dial("tcp", addr)
 	if err != nil {
 		return nil
@@ -270,7 +270,7 @@ func (c *crowd) dial(addr string) net.Conn {
 	return nc
 }
 
-func (c *crowd) close() {
+func (c *attackConns) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, nc := range c.conns {
@@ -279,7 +279,7 @@ func (c *crowd) close() {
 }
 
 // each calls f n times from 32 goroutines and counts how often it says yes.
-func (c *crowd) each(n int, f func(i int) bool) int {
+func (c *attackConns) each(n int, f func(i int) bool) int {
 	var yes, next atomic.Int64
 	var done sync.WaitGroup
 	for range 32 {
@@ -295,16 +295,16 @@ func (c *crowd) each(n int, f func(i int) bool) int {
 	return int(yes.Load())
 }
 
-// webSocket is a request for a WebSocket, for askOn.
-var webSocket = []string{"Host: h", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}
+// webSocketRequest is a request for a WebSocket, for getStatus.
+var webSocketRequest = []string{"Host: h", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}
 
-// askOn writes a GET of path, whose Host is "h" when no headers are given, and reads the head of the answer. It returns the status, 0
+// getStatus writes a GET of path, whose Host is "h" when no headers are given, and reads the head of the answer. It returns the status, 0
 // when the connection was closed.
-func askOn(nc net.Conn, path string, headers ...string) int {
+func getStatus(nc net.Conn, path string, headers ...string) int {
 	if headers == nil {
 		headers = []string{"Host: h"}
 	}
-	nc.SetDeadline(time.Now().Add(patience))
+	nc.SetDeadline(time.Now().Add(longTimeout))
 	fmt.Fprintf(nc, "GET %s HTTP/1.1\r\n%s\r\n\r\n", path, strings.Join(headers, "\r\n"))
 	head := make([]byte, 12)
 	if _, err := io.ReadFull(nc, head); err != nil {
@@ -317,27 +317,27 @@ func askOn(nc net.Conn, path string, headers ...string) int {
 // announceChunks has 60 RTMP players announce the largest chunk size and a message of 16 MB, and send most of it.
 func announceChunks(room string) func(*testing.T, *target) (string, func()) {
 	return func(t *testing.T, s *target) (string, func()) {
-		c := &crowd{t: t}
+		c := &attackConns{t: t}
 		body := make([]byte, 15<<20)
 		ended := c.each(60, func(int) bool {
 			nc := c.dial(s.Addr("rtmp_addr"))
 			if nc == nil {
 				return true
 			}
-			p, err := rtmp.OpenOn(nc, "live", patience)
+			p, err := rtmp.OpenConn(nc, "live", longTimeout)
 			if err != nil {
 				return true
 			}
 			p.Play(room)
 			if room == "bystander" {
-				if p.Started("NetStream.Play.Start", patience) != nil {
+				if p.AwaitStart("NetStream.Play.Start", longTimeout) != nil {
 					return true
 				}
 			}
 			go io.Copy(io.Discard, nc)
-			nc.SetWriteDeadline(time.Now().Add(patience))
-			nc.Write(message{CSID: 2, Type: 1, Payload: []byte{0x7f, 0xff, 0xff, 0xff}}.Wire())
-			nc.Write(message{CSID: 4, Type: rtmp.Command, StreamID: 1}.Head(0xffffff))
+			nc.SetWriteDeadline(time.Now().Add(longTimeout))
+			nc.Write(message{CSID: 2, Type: 1, Payload: []byte{0x7f, 0xff, 0xff, 0xff}}.DefaultChunks())
+			nc.Write(message{CSID: 4, Type: rtmp.Command, StreamID: 1}.Header(0xffffff))
 			_, err = nc.Write(body)
 			return err != nil
 		})
@@ -348,8 +348,8 @@ func announceChunks(room string) func(*testing.T, *target) (string, func()) {
 // manyHosts makes HLS sessions whose Host has that many letters, and asks for the statistics then.
 func manyHosts(letters int) func(*testing.T, *target) (string, func()) {
 	return func(t *testing.T, s *target) (string, func()) {
-		c := &crowd{t: t}
-		n := size(24_000)
+		c := &attackConns{t: t}
+		n := scaled(24_000)
 		host := "Host: " + strings.Repeat("h", letters)
 		refused := c.each(n, func(int) bool {
 			nc := c.dial(s.Addr("hls_addr"))
@@ -358,7 +358,7 @@ func manyHosts(letters int) func(*testing.T, *target) (string, func()) {
 			}
 			defer nc.Close()
 			// The first request gets the multivariant playlist, whose addresses hold the session; the second is the session's first.
-			nc.SetDeadline(time.Now().Add(patience))
+			nc.SetDeadline(time.Now().Add(longTimeout))
 			fmt.Fprintf(nc, "GET /live/bystander.m3u8 HTTP/1.1\r\n%s\r\n\r\n", host)
 			resp, err := http.ReadResponse(bufio.NewReader(nc), nil)
 			if err != nil || resp.StatusCode != http.StatusOK {
@@ -367,7 +367,7 @@ func manyHosts(letters int) func(*testing.T, *target) (string, func()) {
 			body, _ := io.ReadAll(resp.Body)
 			for line := range strings.Lines(string(body)) {
 				if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
-					return askOn(nc, "/live/"+line, host) != http.StatusOK
+					return getStatus(nc, "/live/"+line, host) != http.StatusOK
 				}
 			}
 			return true
@@ -383,11 +383,11 @@ func manyHosts(letters int) func(*testing.T, *target) (string, func()) {
 
 // idleConnections makes one request on each of many connections and leaves them open.
 func idleConnections(t *testing.T, s *target) (string, func()) {
-	c := &crowd{t: t}
+	c := &attackConns{t: t}
 	const n = 300
 	c.each(n, func(int) bool {
 		if nc := c.dial(s.Addr("hls_addr")); nc != nil {
-			askOn(nc, "/crossdomain.xml")
+			getStatus(nc, "/crossdomain.xml")
 		}
 		return false
 	})
@@ -400,11 +400,11 @@ func idleConnections(t *testing.T, s *target) (string, func()) {
 
 // absentWebSockets opens WebSockets for rooms that nobody publishes.
 func absentWebSockets(t *testing.T, s *target) (string, func()) {
-	c := &crowd{t: t}
-	n := size(1700)
+	c := &attackConns{t: t}
+	n := scaled(1700)
 	c.each(n, func(i int) bool {
 		if nc := c.dial(s.Addr("httpflv_addr")); nc != nil {
-			askOn(nc, fmt.Sprintf("/live/absent%d.flv", i), webSocket...)
+			getStatus(nc, fmt.Sprintf("/live/absent%d.flv", i), webSocketRequest...)
 		}
 		return false
 	})
@@ -416,13 +416,13 @@ func absentWebSockets(t *testing.T, s *target) (string, func()) {
 }
 
 // stillOpen counts the connections of c that the server has not closed. It has a moment to do so.
-func (s *target) stillOpen(t *testing.T, c *crowd) int {
+func (s *target) stillOpen(t *testing.T, c *attackConns) int {
 	t.Helper()
 	open := make(chan struct{}, len(c.conns))
 	var done sync.WaitGroup
 	for _, nc := range c.conns {
 		done.Go(func() {
-			nc.SetReadDeadline(time.Now().Add(prompt))
+			nc.SetReadDeadline(time.Now().Add(replyTimeout))
 			if _, err := io.Copy(io.Discard, nc); err != nil && os.IsTimeout(err) {
 				open <- struct{}{}
 			}
@@ -434,9 +434,9 @@ func (s *target) stillOpen(t *testing.T, c *crowd) int {
 
 // slowSegments has connections ask for all segments of a playlist and read a kilobyte of the answers.
 func slowSegments(t *testing.T, s *target) (string, func()) {
-	c := &crowd{t: t}
-	n := size(300)
-	body := string(rig.Get(t, strings.TrimSuffix(s.HLS("bystander"), ".m3u8")+"/index.m3u8"))
+	c := &attackConns{t: t}
+	n := scaled(300)
+	body := string(harness.Get(t, strings.TrimSuffix(s.HLS("bystander"), ".m3u8")+"/index.m3u8"))
 	var segments []string
 	for line := range strings.Lines(body) {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
@@ -456,7 +456,7 @@ func slowSegments(t *testing.T, s *target) (string, func()) {
 				}
 			}
 		}
-		nc.SetReadDeadline(time.Now().Add(patience))
+		nc.SetReadDeadline(time.Now().Add(longTimeout))
 		_, err := io.CopyN(io.Discard, nc, 1024)
 		return err != nil
 	})
@@ -465,13 +465,13 @@ func slowSegments(t *testing.T, s *target) (string, func()) {
 
 // pings sends pings by a WebSocket that plays, and counts the pongs.
 func pings(t *testing.T, s *target) (string, func()) {
-	c := &crowd{t: t}
-	n := size(1_000_000)
+	c := &attackConns{t: t}
+	n := scaled(1_000_000)
 	nc := c.dial(s.Addr("httpflv_addr"))
 	if nc == nil {
 		t.Fatal("refused")
 	}
-	if status := askOn(nc, "/live/bystander.flv", webSocket...); status != http.StatusSwitchingProtocols {
+	if status := getStatus(nc, "/live/bystander.flv", webSocketRequest...); status != http.StatusSwitchingProtocols {
 		t.Fatalf("HTTP %d", status)
 	}
 	read := make(chan error)
@@ -481,20 +481,20 @@ func pings(t *testing.T, s *target) (string, func()) {
 	}()
 	ping, sent := masked(0x89, ""), 0
 	for ; sent < n; sent += 1000 {
-		nc.SetWriteDeadline(time.Now().Add(patience))
+		nc.SetWriteDeadline(time.Now().Add(longTimeout))
 		if _, err := nc.Write([]byte(strings.Repeat(string(ping), 1000))); err != nil {
 			break
 		}
 	}
-	nc.SetReadDeadline(time.Now().Add(prompt))
+	nc.SetReadDeadline(time.Now().Add(replyTimeout))
 	if err := <-read; os.IsTimeout(err) {
 		t.Errorf("the connection is open after %d pings", sent)
 	}
 	return fmt.Sprintf("the connection, after at most %d of %d pings", sent, n), c.close
 }
 
-// madeUpRooms asks for rooms that do not exist from a server that has a webhook for players, which refuses each.
-func madeUpRooms(t *testing.T) string {
+// unknownRooms asks for rooms that do not exist from a server that has a webhook for players, which refuses each.
+func unknownRooms(t *testing.T) string {
 	var calls atomic.Int64
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
@@ -506,17 +506,17 @@ func madeUpRooms(t *testing.T) string {
 		io.WriteString(w, `{"allow":false,"reason":"no such room"}`)
 	}))
 	defer hook.Close()
-	n := size(12_000)
+	n := scaled(12_000)
 	a := attack{"requests for made-up rooms, with a webhook", []string{"--hook.on_play=" + hook.URL, "--hook.secret=" + strings.Repeat("s", 32)},
 		func(t *testing.T, s *target) (string, func()) {
-			c := &crowd{t: t}
+			c := &attackConns{t: t}
 			refused := c.each(n, func(i int) bool {
 				nc := c.dial(s.Addr("hls_addr"))
 				if nc == nil {
 					return true
 				}
 				defer nc.Close()
-				return askOn(nc, fmt.Sprintf("/live/made-up-%d.m3u8", i%(n/10))) != http.StatusOK
+				return getStatus(nc, fmt.Sprintf("/live/made-up-%d.m3u8", i%(n/10))) != http.StatusOK
 			})
 			return fmt.Sprintf("%d of %d requests, with %d calls of the webhook", refused, n, calls.Load()), c.close
 		}, 60, 64}
@@ -529,8 +529,8 @@ func madeUpRooms(t *testing.T) string {
 
 // wrongKeys publishes with keys that nobody made. From the eleventh on each answer takes up to four seconds.
 func wrongKeys(t *testing.T, s *target) (string, func()) {
-	c := &crowd{t: t}
-	n := size(400)
+	c := &attackConns{t: t}
+	n := scaled(400)
 	var accepted atomic.Int64
 	c.each(n, func(i int) bool {
 		nc := c.dial(s.Addr("rtmp_addr"))
@@ -538,12 +538,12 @@ func wrongKeys(t *testing.T, s *target) (string, func()) {
 			return false
 		}
 		defer nc.Close()
-		p, err := rtmp.OpenOn(nc, "live", patience)
+		p, err := rtmp.OpenConn(nc, "live", longTimeout)
 		if err != nil {
 			return false
 		}
 		p.Publish(fmt.Sprintf("%048d", i))
-		if p.Started("NetStream.Publish.Start", patience) == nil {
+		if p.AwaitStart("NetStream.Publish.Start", longTimeout) == nil {
 			accepted.Add(1)
 		}
 		return false

@@ -9,24 +9,24 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 // A bystander is an encoder and a player who behave, and who must not notice what others do. The encoder sends 25 frames a
 // second, a key frame each second.
 type bystander struct {
-	t               testing.TB
-	encoder         *peer
-	player          *peer
-	stop            context.CancelFunc
-	sending, seeing chan struct{}
+	t                 testing.TB
+	encoder           *peer
+	player            *peer
+	stop              context.CancelFunc
+	sending, watching chan struct{}
 
-	sentAt  [bystanderFrames]atomic.Pointer[rig.Watch] // by number
-	sent    atomic.Int64
-	worst   time.Duration // from the encoder's write to the player's read, beside what the machine let both wait
-	stall   time.Duration // the same, with the time in which the machine was busy
-	seen    int
-	problem error
+	sentAt   [bystanderFrames]atomic.Pointer[harness.Stopwatch] // by number
+	sent     atomic.Int64
+	worst    time.Duration // from the encoder's write to the player's read, beside what the machine let both wait
+	stall    time.Duration // the same, with the time in which the machine was busy
+	received int
+	problem  error
 }
 
 const (
@@ -36,10 +36,10 @@ const (
 	maxDelay = time.Second
 )
 
-// bystand starts a bystander in a room of its own.
-func (s *target) bystand(t testing.TB, room string) *bystander {
+// startBystander starts a bystander in a room of its own.
+func (s *target) startBystander(t testing.TB, room string) *bystander {
 	t.Helper()
-	b := &bystander{t: t, encoder: s.dial(t), player: s.dial(t), sending: make(chan struct{}), seeing: make(chan struct{})}
+	b := &bystander{t: t, encoder: s.dial(t), player: s.dial(t), sending: make(chan struct{}), watching: make(chan struct{})}
 	b.encoder.room, b.player.room = room, room
 	b.encoder.advance(publishing)
 	b.player.advance(connected)
@@ -47,10 +47,10 @@ func (s *target) bystand(t testing.TB, room string) *bystander {
 	b.player.await("onStatus", "NetStream.Play.Start")
 	ctx, cancel := context.WithCancel(context.Background())
 	b.stop = cancel
-	b.encoder.NC.SetDeadline(time.Time{})
-	go io.Copy(io.Discard, b.encoder.NC) // acknowledgements and pings
+	b.encoder.NetConn.SetDeadline(time.Time{})
+	go io.Copy(io.Discard, b.encoder.NetConn) // acknowledgements and pings
 	go b.send(ctx)
-	go b.see()
+	go b.watch()
 	return b
 }
 
@@ -68,9 +68,9 @@ func (b *bystander) send(ctx context.Context) {
 	tick := time.NewTicker(40 * time.Millisecond)
 	defer tick.Stop()
 	for n := range bystanderFrames {
-		watch := rig.StartWatch()
+		watch := harness.StartStopwatch()
 		b.sentAt[n].Store(&watch)
-		if _, err := b.encoder.NC.Write(b.encoder.video(bystanderFrame(n)).Wire()); err != nil {
+		if _, err := b.encoder.NetConn.Write(b.encoder.video(bystanderFrame(n)).DefaultChunks()); err != nil {
 			return
 		}
 		b.sent.Store(int64(n + 1))
@@ -82,28 +82,28 @@ func (b *bystander) send(ctx context.Context) {
 	}
 }
 
-// see reads frames until the stream ends.
-func (b *bystander) see() {
-	defer close(b.seeing)
+// watch reads frames until the stream ends.
+func (b *bystander) watch() {
+	defer close(b.watching)
 	for {
-		m, err := b.player.Next(patience)
+		m, err := b.player.ReadMessage(longTimeout)
 		if err != nil {
 			b.problem = fmt.Errorf("the player's connection: %w", err)
 			return
 		}
-		if m.IsCall("onStatus") {
+		if m.IsCommand("onStatus") {
 			return
 		}
 		if m.Type != video || m.Payload[1] == 0 || bytes.Contains(m.Payload, []byte(", frame ")) { // header, or the first key frame
 			continue
 		}
-		if !bytes.Equal(m.Payload, bystanderFrame(b.seen)) {
-			b.problem = fmt.Errorf("instead of frame %d the player got %.60q", b.seen, m.Payload)
+		if !bytes.Equal(m.Payload, bystanderFrame(b.received)) {
+			b.problem = fmt.Errorf("instead of frame %d the player got %.60q", b.received, m.Payload)
 			return
 		}
-		all, late := b.sentAt[b.seen].Load().Took()
+		all, late := b.sentAt[b.received].Load().Elapsed()
 		b.worst, b.stall = max(b.worst, late), max(b.stall, all)
-		b.seen++
+		b.received++
 	}
 }
 
@@ -112,16 +112,16 @@ func (b *bystander) finish() {
 	b.t.Helper()
 	b.stop()
 	<-b.sending
-	b.encoder.NC.Write(call(b.encoder.StreamID, "FCUnpublish", 4, nil, b.encoder.pushKey()))
-	<-b.seeing
-	b.encoder.NC.Close()
-	b.player.NC.Close()
-	b.t.Logf("the bystander saw %d frames, the latest %v late", b.seen, b.worst)
+	b.encoder.NetConn.Write(call(b.encoder.StreamID, "FCUnpublish", 4, nil, b.encoder.streamKey()))
+	<-b.watching
+	b.encoder.NetConn.Close()
+	b.player.NetConn.Close()
+	b.t.Logf("the bystander saw %d frames, the latest %v late", b.received, b.worst)
 	if b.problem != nil {
 		b.t.Error(b.problem)
 	}
-	if sent := int(b.sent.Load()); b.seen != sent {
-		b.t.Errorf("the bystander saw %d of %d frames", b.seen, sent)
+	if sent := int(b.sent.Load()); b.received != sent {
+		b.t.Errorf("the bystander saw %d of %d frames", b.received, sent)
 	}
 	if b.worst > maxDelay {
 		b.t.Errorf("a frame of the bystander was %v late", b.worst)

@@ -11,35 +11,35 @@ import (
 
 func chunkRows() []row {
 	rows := []row{
-		{name: "C01 no size", at: shaken, send: control(setChunkSize, nil), want: closes},
-		{name: "C01 a byte of size", at: shaken, send: control(setChunkSize, []byte{1}), want: closes},
-		{name: "C01 two bytes of size", at: shaken, send: control(setChunkSize, []byte{0, 1}), want: closes},
-		{name: "C01 three bytes of size", at: shaken, send: control(setChunkSize, []byte{0, 1, 0}), want: closes},
-		{name: "C02 nine bytes of size", at: shaken, send: control(setChunkSize, join(be32(300), []byte("more!"))), do: chunkSize(300), want: works},
-		{name: "C03 size 0", at: shaken, send: control(setChunkSize, be32(0)), want: closes},
-		{name: "C07 top bit", at: shaken, send: control(setChunkSize, be32(0x80000000)), want: closes},
-		{name: "C07 all bits", at: shaken, send: control(setChunkSize, be32(0xffffffff)), want: closes},
+		{name: "C01 no size", at: handshaken, send: control(setChunkSize, nil), want: closes},
+		{name: "C01 a byte of size", at: handshaken, send: control(setChunkSize, []byte{1}), want: closes},
+		{name: "C01 two bytes of size", at: handshaken, send: control(setChunkSize, []byte{0, 1}), want: closes},
+		{name: "C01 three bytes of size", at: handshaken, send: control(setChunkSize, []byte{0, 1, 0}), want: closes},
+		{name: "C02 nine bytes of size", at: handshaken, send: control(setChunkSize, join(be32(300), []byte("more!"))), do: chunkSize(300), want: works},
+		{name: "C03 size 0", at: handshaken, send: control(setChunkSize, be32(0)), want: closes},
+		{name: "C07 top bit", at: handshaken, send: control(setChunkSize, be32(0x80000000)), want: closes},
+		{name: "C07 all bits", at: handshaken, send: control(setChunkSize, be32(0xffffffff)), want: closes},
 		{name: "C08 size changes within a message", at: publishing, do: sizeWithinMessage},
 
-		{name: "C09 length 0xFFFFFF before publish", at: shaken, send: message{CSID: 3, Type: command}.Head(0xffffff), want: closes},
-		{name: "C09 length 0xFFFFFF after publish", at: publishing, send: message{CSID: 6, Type: video, StreamID: 1}.Head(0xffffff), want: rejects(publishFailed)},
-		{name: "C10 64 csids before publish", at: shaken, send: manyHeads(0xffffff), want: closes},
-		{name: "C10 64 csids of 64 KiB before publish", at: shaken, send: piecesOf(64, 64<<10, 60<<10), want: closes},
+		{name: "C09 length 0xFFFFFF before publish", at: handshaken, send: message{CSID: 3, Type: command}.Header(0xffffff), want: closes},
+		{name: "C09 length 0xFFFFFF after publish", at: publishing, send: message{CSID: 6, Type: video, StreamID: 1}.Header(0xffffff), want: rejects(publishFailed)},
+		{name: "C10 64 csids before publish", at: handshaken, send: manyHeads(0xffffff), want: closes},
+		{name: "C10 64 csids of 64 KiB before publish", at: handshaken, send: piecesOf(64, 64<<10, 60<<10), want: closes},
 		{name: "C10 64 csids after publish", at: publishing, send: manyHeads(0xffffff), want: closes},
 		{name: "C10 17 MiB in pieces after publish", at: publishing, do: func(p *peer) { p.send(piecesOf(5, 8<<20, 4<<20)) }, want: closes},
-		{name: "C11 600,000 bytes before publish", at: shaken, send: message{CSID: 3, Type: command}.Head(600_000), want: closes},
-		{name: "C11 600,000 bytes after publish", at: publishing, do: func(p *peer) { p.delivers(keyFrame(filler(600_000))) }},
+		{name: "C11 600,000 bytes before publish", at: handshaken, send: message{CSID: 3, Type: command}.Header(600_000), want: closes},
+		{name: "C11 600,000 bytes after publish", at: publishing, do: func(p *peer) { p.deliver(keyFrame(filler(600_000))) }},
 
-		{name: "C13 first chunk of type 3", at: shaken, send: join(rtmp.Basic(3, 3), make([]byte, 200)), want: closes},
-		{name: "C13 first chunk of type 2", at: shaken, send: join(rtmp.Basic(2, 3), make([]byte, 200)), want: closes},
-		{name: "C14 librtmp's first chunk of type 1", at: shaken, send: []byte{0x42, 0, 0, 0, 0, 0, 6, 4, 0, 3, 0, 0, 0, 0}, want: works},
-		{name: "C15 type 0 within a message", at: shaken, send: join(longCall()[:12+defaultChunk], longCall()), want: closes},
+		{name: "C13 first chunk of type 3", at: handshaken, send: join(rtmp.BasicHeader(3, 3), make([]byte, 200)), want: closes},
+		{name: "C13 first chunk of type 2", at: handshaken, send: join(rtmp.BasicHeader(2, 3), make([]byte, 200)), want: closes},
+		{name: "C14 librtmp's first chunk of type 1", at: handshaken, send: []byte{0x42, 0, 0, 0, 0, 0, 6, 4, 0, 3, 0, 0, 0, 0}, want: works},
+		{name: "C15 type 0 within a message", at: handshaken, send: join(longCall()[:12+defaultChunk], longCall()), want: closes},
 		{name: "C17 messages of type 2 and 3", at: publishing, do: repeatedHeaders},
 
-		{name: "C19 csid form 0 cut", at: shaken, send: []byte{0x00}, do: hangUp, want: closes},
-		{name: "C19 csid form 1 cut", at: shaken, send: []byte{0x01, 0x00}, do: hangUp, want: closes},
-		{name: "C20 65 csids", at: shaken, send: manyCSIDs(65), want: closes},
-		{name: "C20 60 csids", at: shaken, send: manyCSIDs(60), want: works},
+		{name: "C19 csid form 0 cut", at: handshaken, send: []byte{0x00}, do: hangUp, want: closes},
+		{name: "C19 csid form 1 cut", at: handshaken, send: []byte{0x01, 0x00}, do: hangUp, want: closes},
+		{name: "C20 65 csids", at: handshaken, send: manyCSIDs(65), want: closes},
+		{name: "C20 60 csids", at: handshaken, send: manyCSIDs(60), want: works},
 		{name: "C22 interleaved messages", at: publishing, do: interleaved},
 
 		{name: "C23 extended time", at: publishing, do: extendedTime},
@@ -49,29 +49,29 @@ func chunkRows() []row {
 		{name: "C26 delta 0xFFFFFFFF", at: publishing, do: backwards},
 	}
 	for _, n := range []uint32{1, 127, 128, 65536, 0xffffff} {
-		rows = append(rows, row{name: fmt.Sprintf("C05 size %d", n), at: shaken, send: control(setChunkSize, be32(n)), do: chunkSize(int(n)), want: works})
+		rows = append(rows, row{name: fmt.Sprintf("C05 size %d", n), at: handshaken, send: control(setChunkSize, be32(n)), do: chunkSize(int(n)), want: works})
 	}
 	for _, n := range []uint32{0x01000000, 0x7fffffff} { // as if 0xFFFFFF, §5.4.1: no message is longer
-		rows = append(rows, row{name: fmt.Sprintf("C06 size %#x", n), at: shaken, send: control(setChunkSize, be32(n)), do: chunkSize(0xffffff), want: works})
+		rows = append(rows, row{name: fmt.Sprintf("C06 size %#x", n), at: handshaken, send: control(setChunkSize, be32(n)), do: chunkSize(0xffffff), want: works})
 	}
 	for _, csid := range []int{63, 64, 319, 320, 65599} {
 		rows = append(rows, row{name: fmt.Sprintf("C18 csid %d", csid), at: publishing, do: func(p *peer) {
 			body := keyFrame(filler(300))
 			m := p.video(body)
 			m.CSID = csid
-			p.deliversAs(m.Wire(), body)
+			p.deliverAs(m.DefaultChunks(), body)
 		}})
 	}
 	return append(rows, row{name: "C18 both forms of csid 64", at: publishing, do: func(p *peer) {
 		body := keyFrame(filler(200))
 		m := p.video(body)
 		m.CSID = 64
-		p.deliversAs(join(m.Head(len(body)), body[:defaultChunk], rtmp.Long(3, 64), body[defaultChunk:]), body)
+		p.deliverAs(join(m.Header(len(body)), body[:defaultChunk], rtmp.LongBasicHeader(3, 64), body[defaultChunk:]), body)
 	}})
 }
 
 // chunkSize goes on with chunks of that size.
-func chunkSize(n int) func(*peer) { return func(p *peer) { p.Out = n } }
+func chunkSize(n int) func(*peer) { return func(p *peer) { p.ChunkSize = n } }
 
 // filler returns n bytes, no two runs of them alike.
 func filler(n int) []byte {
@@ -82,14 +82,14 @@ func filler(n int) []byte {
 	return b[:n]
 }
 
-// delivers publishes a frame that a viewer then has to get.
-func (p *peer) delivers(body []byte) tag {
+// deliver publishes a frame that a viewer then has to get.
+func (p *peer) deliver(body []byte) tag {
 	p.t.Helper()
-	return p.deliversAs(p.video(body).Chunks(p.Out), body)
+	return p.deliverAs(p.video(body).Chunks(p.ChunkSize), body)
 }
 
-// deliversAs is delivers for a frame with a wire form of its own.
-func (p *peer) deliversAs(wire, body []byte) tag {
+// deliverAs is delivers for a frame with a wire form of its own.
+func (p *peer) deliverAs(wire, body []byte) tag {
 	p.t.Helper()
 	v := p.on.watch(p.t, p.room)
 	p.send(wire)
@@ -102,7 +102,7 @@ func longCall() []byte { return call(0, "FCPublish", 9, nil, string(bytes.Repeat
 func manyHeads(length int) []byte {
 	var b []byte
 	for i := range 60 {
-		b = append(b, join(message{CSID: 10 + i, Type: video}.Head(length), filler(defaultChunk))...)
+		b = append(b, join(message{CSID: 10 + i, Type: video}.Header(length), filler(defaultChunk))...)
 	}
 	return b
 }
@@ -111,7 +111,7 @@ func manyHeads(length int) []byte {
 func piecesOf(n, length, first int) []byte {
 	b := control(setChunkSize, be32(uint32(first)))
 	for i := range n {
-		b = append(b, join(message{CSID: 10 + i, Type: video}.Head(length), filler(first))...)
+		b = append(b, join(message{CSID: 10 + i, Type: video}.Header(length), filler(first))...)
 	}
 	return b
 }
@@ -119,7 +119,7 @@ func piecesOf(n, length, first int) []byte {
 func manyCSIDs(n int) []byte {
 	var b []byte
 	for i := range n {
-		b = append(b, message{CSID: 100 + i, Type: ack, Payload: be32(0)}.Wire()...)
+		b = append(b, message{CSID: 100 + i, Type: ack, Payload: be32(0)}.DefaultChunks()...)
 	}
 	return b
 }
@@ -128,8 +128,8 @@ func sizeWithinMessage(p *peer) {
 	p.t.Helper()
 	body := keyFrame(filler(400))
 	m := p.video(body)
-	p.deliversAs(join(m.Head(len(body)), body[:defaultChunk], control(setChunkSize, be32(4096)), rtmp.Basic(3, m.CSID), body[defaultChunk:]), body)
-	p.Out = 4096
+	p.deliverAs(join(m.Header(len(body)), body[:defaultChunk], control(setChunkSize, be32(4096)), rtmp.BasicHeader(3, m.CSID), body[defaultChunk:]), body)
+	p.ChunkSize = 4096
 	works(p)
 }
 
@@ -138,8 +138,8 @@ func repeatedHeaders(p *peer) {
 	p.t.Helper()
 	body := func(n int) []byte { return keyFrame(fmt.Appendf(nil, "message %d", n)) }
 	v := p.follow()
-	p.send(message{CSID: 7, Type: video, StreamID: p.StreamID, Time: 1000, Payload: body(0)}.Wire(),
-		rtmp.Basic(2, 7), []byte{0, 0, 40}, body(1), rtmp.Basic(3, 7), body(2), rtmp.Basic(3, 7), body(3))
+	p.send(message{CSID: 7, Type: video, StreamID: p.StreamID, Time: 1000, Payload: body(0)}.DefaultChunks(),
+		rtmp.BasicHeader(2, 7), []byte{0, 0, 40}, body(1), rtmp.BasicHeader(3, 7), body(2), rtmp.BasicHeader(3, 7), body(3))
 	first := v.await(body(0)).time
 	for n := 1; n < 4; n++ {
 		if got := v.await(body(n)).time - first; got != uint32(40*n) {
@@ -156,7 +156,7 @@ func interleaved(p *peer) {
 		body := keyFrame(join([]byte{byte(n)}, filler(500)))
 		m := p.video(body)
 		m.CSID = 10 + n
-		bodies, wires = append(bodies, body), append(wires, m.Wire())
+		bodies, wires = append(bodies, body), append(wires, m.DefaultChunks())
 	}
 	v := p.follow()
 	for at := 0; at < len(wires[0]); {
@@ -174,38 +174,38 @@ func interleaved(p *peer) {
 	}
 }
 
-// late is a time that needs the extended field.
-const late = 0x01234567
+// extendedTimestamp is a time that needs the extended field.
+const extendedTimestamp = 0x01234567
 
 func extendedTime(p *peer) {
 	p.t.Helper()
 	body := keyFrame(filler(300))
-	p.deliversAs(message{CSID: 8, Type: video, StreamID: p.StreamID, Time: late, Payload: body}.Wire(), body)
+	p.deliverAs(message{CSID: 8, Type: video, StreamID: p.StreamID, Time: extendedTimestamp, Payload: body}.DefaultChunks(), body)
 	// The same as a delta: types 1 and 2 with the field, and type 3 as the book has it.
 	for format := range 2 {
 		body := keyFrame(join([]byte{byte(format)}, filler(300)))
-		head := join(rtmp.Basic(1+format, 8), []byte{0xff, 0xff, 0xff})
+		head := join(rtmp.BasicHeader(1+format, 8), []byte{0xff, 0xff, 0xff})
 		if format == 0 {
 			head = append(append24(head, uint32(len(body))), video)
 		}
 		delta := be32(0x01000000)
-		p.deliversAs(join(head, delta, body[:defaultChunk], rtmp.Basic(3, 8), delta, body[defaultChunk:2*defaultChunk], rtmp.Basic(3, 8), delta, body[2*defaultChunk:]), body)
+		p.deliverAs(join(head, delta, body[:defaultChunk], rtmp.BasicHeader(3, 8), delta, body[defaultChunk:2*defaultChunk], rtmp.BasicHeader(3, 8), delta, body[2*defaultChunk:]), body)
 	}
 }
 
 func needlessExtendedTime(p *peer) {
 	p.t.Helper()
 	body := keyFrame(filler(200))
-	p.deliversAs(join(rtmp.Basic(0, 8), []byte{0xff, 0xff, 0xff}, append24(nil, uint32(len(body))), []byte{video}, []byte{1, 0, 0, 0}, be32(5000),
-		body[:defaultChunk], rtmp.Basic(3, 8), be32(5000), body[defaultChunk:]), body)
+	p.deliverAs(join(rtmp.BasicHeader(0, 8), []byte{0xff, 0xff, 0xff}, append24(nil, uint32(len(body))), []byte{video}, []byte{1, 0, 0, 0}, be32(5000),
+		body[:defaultChunk], rtmp.BasicHeader(3, 8), be32(5000), body[defaultChunk:]), body)
 }
 
 // extendedTimeOnce leaves the field out of type 3, as old encoders do.
 func extendedTimeOnce(p *peer) {
 	p.t.Helper()
 	body := keyFrame(filler(300))
-	m := message{CSID: 8, Type: video, StreamID: p.StreamID, Time: late}
-	p.deliversAs(join(m.Head(len(body)), body[:defaultChunk], rtmp.Basic(3, 8), body[defaultChunk:2*defaultChunk], rtmp.Basic(3, 8), body[2*defaultChunk:]), body)
+	m := message{CSID: 8, Type: video, StreamID: p.StreamID, Time: extendedTimestamp}
+	p.deliverAs(join(m.Header(len(body)), body[:defaultChunk], rtmp.BasicHeader(3, 8), body[defaultChunk:2*defaultChunk], rtmp.BasicHeader(3, 8), body[2*defaultChunk:]), body)
 	works(p)
 }
 
@@ -215,9 +215,9 @@ func extendedTimeAmbiguous(p *peer) {
 	p.t.Helper()
 	extendedTimeOnce(p)
 	body := keyFrame(filler(200))
-	m := message{CSID: 8, Type: video, StreamID: p.StreamID, Time: late + 40}
+	m := message{CSID: 8, Type: video, StreamID: p.StreamID, Time: extendedTimestamp + 40}
 	copy(body[defaultChunk:], be32(m.Time))
-	p.deliversAs(join(m.Head(len(body)), body[:defaultChunk], rtmp.Basic(3, 8), body[defaultChunk:]), body)
+	p.deliverAs(join(m.Header(len(body)), body[:defaultChunk], rtmp.BasicHeader(3, 8), body[defaultChunk:]), body)
 	works(p)
 }
 
@@ -225,8 +225,8 @@ func backwards(p *peer) {
 	p.t.Helper()
 	first, second := keyFrame([]byte("first")), keyFrame([]byte("second"))
 	v := p.follow()
-	p.send(message{CSID: 8, Type: video, StreamID: p.StreamID, Time: 2000, Payload: first}.Wire(),
-		rtmp.Basic(1, 8), []byte{0xff, 0xff, 0xff}, append24(nil, uint32(len(second))), []byte{video}, be32(0xffffffff), second)
+	p.send(message{CSID: 8, Type: video, StreamID: p.StreamID, Time: 2000, Payload: first}.DefaultChunks(),
+		rtmp.BasicHeader(1, 8), []byte{0xff, 0xff, 0xff}, append24(nil, uint32(len(second))), []byte{video}, be32(0xffffffff), second)
 	at := v.await(first).time
 	// One millisecond less: a step back that is clamped to one forward.
 	if got := v.await(second).time; got != at && got != at+1 {
@@ -244,15 +244,15 @@ func TestOneByteChunks(t *testing.T) {
 		p.room = fmt.Sprintf("chunks-of-%d", size)
 		p.advance(publishing)
 		p.send(control(setChunkSize, be32(uint32(size))))
-		before := s.In(t).Ticks()
+		before := s.WithT(t).CPUTicks()
 		var body []byte
 		for n := range times {
 			body = keyFrame(join([]byte{byte(n)}, filler(megabyte)))
 			p.send(p.video(body).Chunks(size))
 		}
 		s.watch(t, p.room).await(body)
-		p.NC.Close()
-		return float64(s.In(t).Ticks()-before) / float64(times)
+		p.NetConn.Close()
+		return float64(s.WithT(t).CPUTicks()-before) / float64(times)
 	}
 	whole, pieces := spend(megabyte*2, 30), spend(1, 3)
 	t.Logf("a megabyte takes %.1f ms in one chunk and %.1f ms in chunks of one byte", whole*10, pieces*10)

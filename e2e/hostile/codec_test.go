@@ -12,7 +12,7 @@ func videoRows() []row {
 	frames := func(bodies ...[]byte) func(*peer) {
 		return func(p *peer) {
 			p.t.Helper()
-			p.Out = 1 << 20
+			p.ChunkSize = 1 << 20
 			p.send(control(setChunkSize, be32(1<<20)))
 			for _, b := range bodies {
 				p.frame(b)
@@ -20,7 +20,7 @@ func videoRows() []row {
 		}
 	}
 	skipped := func(name string, bodies ...[]byte) row {
-		return row{name: name, at: publishing, do: frames(bodies...), want: worksAnew}
+		return row{name: name, at: publishing, do: frames(bodies...), want: worksAfterReconfigure}
 	}
 	units := func(b ...[]byte) []byte { return join([]byte{0x27, 1, 0, 0, 0}, join(b...)) }
 	rows := []row{
@@ -35,22 +35,22 @@ func videoRows() []row {
 		skipped("V06 100,000 NAL units of one byte", units(slices.Repeat(nal([]byte{0x41}), 100_000))),
 		// What decoders ignore is no damage: the picture is served.
 		{name: "V08 units of unspecified types around a picture", at: publishing, do: func(p *peer) {
-			p.delivers(join([]byte{0x17, 1, 0, 0, 0}, nal([]byte{24, 1}), nal([]byte{0, 1}), nal([]byte{0x65, 1}), nal([]byte{31, 1})))
+			p.deliver(join([]byte{0x17, 1, 0, 0, 0}, nal([]byte{24, 1}), nal([]byte{0, 1}), nal([]byte{0x65, 1}), nal([]byte{31, 1})))
 		}, want: works},
 		{name: "V06 zero bytes after a picture", at: publishing, do: func(p *peer) {
 			body := keyFrame([]byte("padded"))
-			p.deliversAs(p.video(join(body, []byte{0, 0, 0, 0, 0})).Chunks(p.Out), body)
+			p.deliverAs(p.video(join(body, []byte{0, 0, 0, 0, 0})).Chunks(p.ChunkSize), body)
 		}, want: works},
 		{name: "V06 an empty unit before a picture", at: publishing, do: func(p *peer) {
 			body := keyFrame([]byte("behind nothing"))
-			p.deliversAs(p.video(join(body[:5], be32(0), body[5:])).Chunks(p.Out), body)
+			p.deliverAs(p.video(join(body[:5], be32(0), body[5:])).Chunks(p.ChunkSize), body)
 		}, want: works},
 		{name: "V06 a delimiter of one byte before a picture", at: publishing, do: func(p *peer) {
 			body := keyFrame([]byte("delimited"))
-			p.deliversAs(p.video(join(body[:5], nal([]byte{9}), body[5:])).Chunks(p.Out), body)
+			p.deliverAs(p.video(join(body[:5], nal([]byte{9}), body[5:])).Chunks(p.ChunkSize), body)
 		}, want: works},
 		{name: "V07 Annex B picture", at: publishing, do: func(p *peer) {
-			p.deliversAs(p.video([]byte{0x17, 1, 0, 0, 0, 0, 0, 0, 1, 0x65, 1, 2, 3, 4, 5}).Chunks(p.Out),
+			p.deliverAs(p.video([]byte{0x17, 1, 0, 0, 0, 0, 0, 0, 1, 0x65, 1, 2, 3, 4, 5}).Chunks(p.ChunkSize),
 				join([]byte{0x17, 1, 0, 0, 0}, nal([]byte{0x65, 1, 2, 3, 4, 5})))
 		}, want: works},
 		skipped("V07 Annex B", units([]byte{0, 0, 0, 1, 0x65, 1, 2, 3, 0, 0, 1, 0x41})),
@@ -92,7 +92,7 @@ func videoRows() []row {
 			}
 		}, want: rejects(publishFailed)},
 		{name: "V26 SEI of a megabyte", at: publishing, do: func(p *peer) {
-			p.delivers(join([]byte{0x17, 1, 0, 0, 0}, nal([]byte{6, 5}, filler(1<<20)), nal([]byte{0x65, 1})))
+			p.deliver(join([]byte{0x17, 1, 0, 0, 0}, nal([]byte{6, 5}, filler(1<<20)), nal([]byte{0x65, 1})))
 		}},
 		{name: "V24 100 key frames", at: publishing, do: func(p *peer) {
 			for range 100 {
@@ -139,8 +139,8 @@ func everyTrack() (bodies [][]byte) {
 	return bodies
 }
 
-// worksAnew is works for a session whose configuration the row may have replaced.
-func worksAnew(p *peer) {
+// worksAfterReconfigure is works for a session whose configuration the row may have replaced.
+func worksAfterReconfigure(p *peer) {
 	p.t.Helper()
 	p.frame(avcHeader)
 	works(p)
@@ -177,10 +177,10 @@ func audioRows() []row {
 	skipped := func(name string, bodies ...[]byte) row {
 		return row{name: name, at: publishing, do: func(p *peer) {
 			p.t.Helper()
-			p.Out = 1 << 20
+			p.ChunkSize = 1 << 20
 			p.send(control(setChunkSize, be32(1<<20)))
 			for _, b := range bodies {
-				p.send(message{CSID: 4, Type: audio, StreamID: p.StreamID, Time: p.time, Payload: b}.Chunks(p.Out))
+				p.send(message{CSID: 4, Type: audio, StreamID: p.StreamID, Time: p.time, Payload: b}.Chunks(p.ChunkSize))
 			}
 		}, want: works}
 	}

@@ -18,25 +18,25 @@ const (
 // commandRows are about connect, and about what comes before it.
 func commandRows() []row {
 	rows := []row{
-		{name: "S01 empty command", at: shaken, send: message{Type: command}.Wire(), want: closes},
-		{name: "S01 number for a name", at: shaken, send: call(0, 1, 1), want: closes},
+		{name: "S01 empty command", at: handshaken, send: message{Type: command}.DefaultChunks(), want: closes},
+		{name: "S01 number for a name", at: handshaken, send: call(0, 1, 1), want: closes},
 		{name: "S01 null for a name", at: connected, send: call(0, nil, 1), want: closes},
-		{name: "S02 createStream before connect", at: shaken, send: call(0, "createStream", 1, nil), want: rejects(connectFailed)},
-		{name: "S02 publish before connect", at: shaken, send: call(1, "publish", 1, nil, "key", "live"), want: rejects(connectFailed)},
-		{name: "S02 play before connect", at: shaken, send: call(1, "play", 1, nil, "bystander"), want: rejects(connectFailed)},
+		{name: "S02 createStream before connect", at: handshaken, send: call(0, "createStream", 1, nil), want: rejects(connectFailed)},
+		{name: "S02 publish before connect", at: handshaken, send: call(1, "publish", 1, nil, "key", "live"), want: rejects(connectFailed)},
+		{name: "S02 play before connect", at: handshaken, send: call(1, "play", 1, nil, "bystander"), want: rejects(connectFailed)},
 		{name: "S03 connect twice", at: connected, send: connect("other"), do: func(p *peer) { p.await("_error", "NetConnection.Connect.") }, want: works},
-		{name: "S04 connect without object", at: shaken, send: call(0, "connect", 1), want: rejects("NetConnection.Connect.")},
-		{name: "S04 connect with null", at: shaken, send: call(0, "connect", 1, nil), want: rejects("NetConnection.Connect.")},
-		{name: "S04 connect with an array", at: shaken, send: call(0, "connect", 1, array{"app", "live"}), want: rejects("NetConnection.Connect.")},
-		{name: "S04 connect with a number", at: shaken, send: call(0, "connect", 1, 7), want: rejects("NetConnection.Connect.")},
-		{name: "S06 no tcUrl", at: shaken, send: call(0, "connect", 1, object{"app", "live"}), do: afterConnect, want: works},
-		{name: "S06 tcUrl that is a number", at: shaken, send: connect("live", "tcUrl", 7), do: afterConnect, want: works},
-		{name: "S07 tcUrl of another app", at: shaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/other"), do: afterConnect, want: works},
-		{name: "S08 unknown app", at: shaken, send: connect("cinema"), want: rejects(invalidApp)},
-		{name: "S08 app that is off", at: shaken, send: connect("closed"), want: rejects("NetConnection.Connect.")},
-		{name: "S08 empty app", at: shaken, send: connect(""), want: rejects("NetConnection.Connect.")},
-		{name: "S08 app that is a number", at: shaken, send: connect("live", "app", 7), want: rejects("NetConnection.Connect.")},
-		{name: "V22 1000 codecs and a wildcard", at: shaken, send: connect("live", "capsEx", 15,
+		{name: "S04 connect without object", at: handshaken, send: call(0, "connect", 1), want: rejects("NetConnection.Connect.")},
+		{name: "S04 connect with null", at: handshaken, send: call(0, "connect", 1, nil), want: rejects("NetConnection.Connect.")},
+		{name: "S04 connect with an array", at: handshaken, send: call(0, "connect", 1, array{"app", "live"}), want: rejects("NetConnection.Connect.")},
+		{name: "S04 connect with a number", at: handshaken, send: call(0, "connect", 1, 7), want: rejects("NetConnection.Connect.")},
+		{name: "S06 no tcUrl", at: handshaken, send: call(0, "connect", 1, object{"app", "live"}), do: afterConnect, want: works},
+		{name: "S06 tcUrl that is a number", at: handshaken, send: connect("live", "tcUrl", 7), do: afterConnect, want: works},
+		{name: "S07 tcUrl of another app", at: handshaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/other"), do: afterConnect, want: works},
+		{name: "S08 unknown app", at: handshaken, send: connect("cinema"), want: rejects(invalidApp)},
+		{name: "S08 app that is off", at: handshaken, send: connect("closed"), want: rejects("NetConnection.Connect.")},
+		{name: "S08 empty app", at: handshaken, send: connect(""), want: rejects("NetConnection.Connect.")},
+		{name: "S08 app that is a number", at: handshaken, send: connect("live", "app", 7), want: rejects("NetConnection.Connect.")},
+		{name: "V22 1000 codecs and a wildcard", at: handshaken, send: connect("live", "capsEx", 15,
 			"fourCcList", append(array{"*"}, manyCodecs()...),
 			"videoFourCcInfoMap", append(object{"*", 7}, manyKeys(1000, func(n int) string { return fmt.Sprint("c", n) })...)), do: afterConnect, want: works},
 	}
@@ -45,13 +45,13 @@ func commandRows() []row {
 		"percent signs": "rtmp://h/%zz", "control characters": "rtmp://h/\x00\r\n\x1b[2J",
 		"60,000 bytes": "rtmp://h/" + strings.Repeat("a", 60_000), "no scheme": "live", "no host": "rtmp://",
 	} {
-		rows = append(rows, row{name: "S06 tcUrl with " + what, at: shaken, send: connect("live", "tcUrl", url), want: rejects("NetConnection.Connect.")})
+		rows = append(rows, row{name: "S06 tcUrl with " + what, at: handshaken, send: connect("live", "tcUrl", url), want: rejects("NetConnection.Connect.")})
 	}
 	for what, url := range map[string]string{
 		"zone": "rtmp://[fe80::1%25eth0]/live", "user": "rtmp://user:password@h/live",
 		"query": "rtmp://h/live?x=y", "fragment": "rtmp://h/live#x", "dots": "rtmp://h/../../live", "nothing": "",
 	} {
-		rows = append(rows, row{name: "S06 tcUrl with " + what, at: shaken, send: connect("live", "tcUrl", url), do: afterConnect, want: works})
+		rows = append(rows, row{name: "S06 tcUrl with " + what, at: handshaken, send: connect("live", "tcUrl", url), do: afterConnect, want: works})
 	}
 	return rows
 }
@@ -76,14 +76,14 @@ func publishRows() []row {
 	with := func(variant func(key string) string) func(*peer) {
 		return func(p *peer) {
 			p.t.Helper()
-			name := variant(p.pushKey())
+			name := variant(p.streamKey())
 			p.on.remember(name)
 			p.publish(name)
 		}
 	}
 	rows := []row{
 		// Who asks again is told no, and what he has stays.
-		{name: "S03 publish twice", at: publishing, do: func(p *peer) { p.publish(p.pushKey()); p.await("onStatus", badName) }, want: works},
+		{name: "S03 publish twice", at: publishing, do: func(p *peer) { p.publish(p.streamKey()); p.await("onStatus", badName) }, want: works},
 		{name: "S03 play after publish", at: publishing, do: func(p *peer) { p.play("bystander"); p.await("onStatus", notFound) }, want: works},
 		{name: "S03 connect after publish", at: publishing, send: connect("live"), do: func(p *peer) { p.await("_error", "NetConnection.Connect.") }, want: works},
 		{name: "S09 no name", at: connected, do: publishing1(), want: rejects(badName)},
@@ -99,9 +99,9 @@ func publishRows() []row {
 		{name: "S12 percent-encoded", at: connected, do: with(func(k string) string { return fmt.Sprintf("%%%02x%s", k[0], k[1:]) }), want: rejects(badName)},
 		{name: "S12 path behind", at: connected, do: with(func(k string) string { return k + "/x" }), want: rejects(badName)},
 		// What is behind a question mark is an argument and no part of the name: encoders add there what they like.
-		{name: "S12 query behind", at: connected, do: startsWith(func(k string) string { return k + "?x=y" }), want: works},
-		{name: "S13 key of another app", at: shaken, do: func(p *peer) {
-			p.key = p.on.In(p.t).Call("/control/get?app=other&room=" + p.room).Text()
+		{name: "S12 query behind", at: connected, do: publishesVariant(func(k string) string { return k + "?x=y" }), want: works},
+		{name: "S13 key of another app", at: handshaken, do: func(p *peer) {
+			p.key = p.on.WithT(p.t).Call("/control/get?app=other&room=" + p.room).Text()
 			p.on.remember(p.key)
 			p.connect()
 			p.publish(p.key)
@@ -110,47 +110,47 @@ func publishRows() []row {
 		{name: "S16 deleteStream of nothing", at: connected,
 			send: join(call(0, "deleteStream", 0, nil, 77), call(0, "deleteStream", 0, nil, "x"), call(0, "closeStream", 0, nil)), want: works},
 		{name: "S17 media before the answer to publish", at: connected, do: func(p *peer) {
-			p.publish(p.pushKey())
+			p.publish(p.streamKey())
 			p.newKeyFrame()
-			p.started()
+			p.readPublishStarted()
 			body := p.newKeyFrame()
 			p.at = publishing
 			p.on.watch(p.t, p.room).await(body)
 		}, want: works},
 		// The end of the stream is the end of the connection: what comes behind it is read by nobody.
 		{name: "S17 media after FCUnpublish", at: publishing, do: func(p *peer) {
-			p.send(call(p.StreamID, "FCUnpublish", 9, nil, p.pushKey()))
+			p.send(call(p.StreamID, "FCUnpublish", 9, nil, p.streamKey()))
 			p.newKeyFrame()
 		}, want: closes},
-		{name: "S19 one token", at: connected, do: startsWith(func(k string) string { return k + "?token=a" }), want: works},
+		{name: "S19 one token", at: connected, do: publishesVariant(func(k string) string { return k + "?token=a" }), want: works},
 		{name: "S19 two tokens in a name", at: connected, do: with(func(k string) string { return k + "?token=a&token=b" }), want: rejects(badName)},
-		{name: "S19 tokens in app and name", at: shaken, do: func(p *peer) {
+		{name: "S19 tokens in app and name", at: handshaken, do: func(p *peer) {
 			p.app = "live?token=a"
 			p.connect()
-			p.publish(p.pushKey() + "?token=b")
+			p.publish(p.streamKey() + "?token=b")
 		}, want: rejects(badName)},
-		{name: "S19 tokens in tcUrl and name", at: shaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/live?token=c"), do: func(p *peer) {
+		{name: "S19 tokens in tcUrl and name", at: handshaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/live?token=c"), do: func(p *peer) {
 			afterConnect(p)
-			p.publish(p.pushKey() + "?token=b")
+			p.publish(p.streamKey() + "?token=b")
 		}, want: rejects(badName)},
-		{name: "S19 token in tcUrl", at: shaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/live?token=c"), do: afterConnect, want: works},
+		{name: "S19 token in tcUrl", at: handshaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/live?token=c"), do: afterConnect, want: works},
 	}
 	for _, typ := range []any{"record", "append", "LIVE", "", nil, 7} {
 		rows = append(rows, row{name: fmt.Sprintf("S10 type %v", typ), at: connected, do: func(p *peer) {
-			publishing1(p.pushKey(), typ)(p)
-			p.started()
+			publishing1(p.streamKey(), typ)(p)
+			p.readPublishStarted()
 			p.at = publishing
 		}, want: works})
 	}
 	return rows
 }
 
-// startsWith publishes a variant of the key that is as good.
-func startsWith(variant func(key string) string) func(*peer) {
+// publishesVariant publishes a variant of the key that is as good.
+func publishesVariant(variant func(key string) string) func(*peer) {
 	return func(p *peer) {
 		p.t.Helper()
-		p.publish(variant(p.pushKey()))
-		p.started()
+		p.publish(variant(p.streamKey()))
+		p.readPublishStarted()
 		p.at = publishing
 	}
 }
@@ -170,7 +170,7 @@ func manyStreams(p *peer) {
 	for n := range 1000 {
 		p.send(call(0, "createStream", 10+n, nil))
 	}
-	if made := p.count(func(m message) bool { return m.IsCall("_result") }); made != 7 {
+	if made := p.count(func(m message) bool { return m.IsCommand("_result") }); made != 7 {
 		p.t.Errorf("%d streams more, want 7", made)
 	}
 }
@@ -203,7 +203,7 @@ func playRows() []row {
 	for name, ask := range map[string][]byte{
 		"seek": call(1, "seek", 8, nil, 1e12), "pause": call(1, "pause", 8, nil, true, 0), "play2": call(1, "play2", 8, nil, object{"streamName", "x"}),
 		"getStreamLength": call(1, "getStreamLength", 8, nil, "x"), "_checkbw": call(0, "_checkbw", 8, nil), "receiveAudio": call(1, "receiveAudio", 8, nil, false),
-		"media":   message{CSID: 6, Type: video, StreamID: 1, Payload: keyFrame([]byte("x"))}.Wire(),
+		"media":   message{CSID: 6, Type: video, StreamID: 1, Payload: keyFrame([]byte("x"))}.DefaultChunks(),
 		"a flood": bytes.Repeat(call(1, "seek", 8, nil, 0), 1000),
 	} {
 		rows = append(rows, row{name: "S18 " + name + " while playing", at: connected, do: func(p *peer) {
@@ -219,7 +219,7 @@ func playRows() []row {
 func plays(p *peer) {
 	p.t.Helper()
 	for n := 0; n < 10; {
-		m, err := p.Next(prompt)
+		m, err := p.ReadMessage(replyTimeout)
 		if err != nil {
 			p.t.Fatalf("after %d frames: %v", n, err)
 		}
@@ -229,13 +229,13 @@ func plays(p *peer) {
 	}
 }
 
-// oldKeys publishes with keys that were replaced and deleted, S14, and is disconnected with one that is.
-func oldKeys(t *testing.T, s *target) int {
+// revokedKeys publishes with keys that were replaced and deleted, S14, and is disconnected with one that is.
+func revokedKeys(t *testing.T, s *target) int {
 	for n, revoke := range []string{"reset", "delete"} {
 		p := s.dial(t)
 		p.room = "old-" + revoke
 		p.advance(publishing)
-		if e := s.In(t).Call("/control/" + revoke + "?room=" + p.room); e.Status != 200 {
+		if e := s.WithT(t).Call("/control/" + revoke + "?room=" + p.room); e.Status != 200 {
 			t.Fatalf("%s: %d", revoke, e.Status)
 		} else if n == 0 {
 			s.remember(e.Text())

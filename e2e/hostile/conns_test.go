@@ -16,15 +16,15 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 const webSocketHeaders = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
 
-// raw connects to a listener from an address of this machine, and sends b.
-func (s *target) raw(t *testing.T, from, flag, b string) net.Conn {
+// dialRaw connects to a listener from an address of this machine, and sends b.
+func (s *target) dialRaw(t *testing.T, from, flag, b string) net.Conn {
 	t.Helper()
-	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: prompt}
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: replyTimeout}
 	nc, err := d.Dial("tcp", s.Addr(flag))
 	if err != nil {
 		t.Fatal(err)
@@ -34,8 +34,8 @@ func (s *target) raw(t *testing.T, from, flag, b string) net.Conn {
 	return nc
 }
 
-// open returns how many of conns the server has not closed. What it has sent is read.
-func open(conns []net.Conn) (n int) {
+// countOpen returns how many of conns the server has not closed. What it has sent is read.
+func countOpen(conns []net.Conn) (n int) {
 	for _, nc := range conns {
 		nc.SetReadDeadline(time.Now().Add(time.Millisecond))
 		if _, err := io.Copy(io.Discard, nc); errors.Is(err, os.ErrDeadlineExceeded) {
@@ -45,25 +45,25 @@ func open(conns []net.Conn) (n int) {
 	return n
 }
 
-// keeps wants the server to leave at most so many of conns open.
-func keeps(t *testing.T, most int, conns []net.Conn) {
+// keepsAtMost wants the server to leave at most so many of conns open.
+func keepsAtMost(t *testing.T, most int, conns []net.Conn) {
 	t.Helper()
-	rig.Eventually(t, patience, "idle connections are closed", func() error {
-		if n := open(conns); n > most {
+	harness.Eventually(t, longTimeout, "idle connections are closed", func() error {
+		if n := countOpen(conns); n > most {
 			return fmt.Errorf("%d of %d are open, want at most %d", n, len(conns), most)
 		}
 		return nil
 	})
 }
 
-// TestIdle has one address open connections that get no media, by one request that is answered or by waiting for rooms that do not exist.
+// TestIdleConnectionsAreLimited has one address open connections that get no media, by one request that is answered or by waiting for rooms that do not exist.
 // They stay bounded, the newest is always served, and whoever watches there stays.
-func TestIdle(t *testing.T) {
+func TestIdleConnectionsAreLimited(t *testing.T) {
 	t.Parallel()
 	const limit, many, from = 8, 100, "127.0.0.2"
 	s := start(t, "--limit_loopback=true", fmt.Sprintf("--conns_per_ip=%d", limit), "--conn_burst=100ms", "--conn_idle=2s", "--play_wait=1m", "--http_idle_timeout=1m")
-	b := s.bystand(t, "bystander")
-	viewer := s.raw(t, from, "httpflv_addr", get("/live/bystander.flv"))
+	b := s.startBystander(t, "bystander")
+	viewer := s.dialRaw(t, from, "httpflv_addr", get("/live/bystander.flv"))
 	if _, err := io.ReadFull(viewer, make([]byte, 1000)); err != nil {
 		t.Fatal(err)
 	}
@@ -77,13 +77,13 @@ func TestIdle(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var conns []net.Conn
 			for range many {
-				conns = append(conns, s.raw(t, from, "httpflv_addr", request))
+				conns = append(conns, s.dialRaw(t, from, "httpflv_addr", request))
 				inputs++
 			}
-			if resp, body := ask(t, "", operatorCall{method: "GET", target: "http://" + s.Addr("httpflv_addr") + "/crossdomain.xml"}); resp.StatusCode != http.StatusOK {
+			if resp, body := doRequest(t, "", operatorCall{method: "GET", target: "http://" + s.Addr("httpflv_addr") + "/crossdomain.xml"}); resp.StatusCode != http.StatusOK {
 				t.Errorf("a good client: HTTP %d %s", resp.StatusCode, body)
 			}
-			keeps(t, limit, conns)
+			keepsAtMost(t, limit, conns)
 		})
 	}
 	t.Run("W30 players that wait", func(t *testing.T) {
@@ -92,33 +92,33 @@ func TestIdle(t *testing.T) {
 			p := s.dialFrom(t, from)
 			p.advance(connected)
 			p.play("none")
-			conns = append(conns, p.NC)
+			conns = append(conns, p.NetConn)
 			inputs++
 		}
-		keeps(t, limit, conns)
+		keepsAtMost(t, limit, conns)
 	})
 	t.Run("W30 a viewer of long ago", func(t *testing.T) {
 		master, _, _ := mediaPlaylist(t, s, "bystander", "")
 		lines := strings.Split(strings.TrimSpace(master), "\n")
-		watched := []net.Conn{s.raw(t, from, "hls_addr", get("/live/"+lines[len(lines)-1]))}
-		if open(watched) == 0 {
+		watched := []net.Conn{s.dialRaw(t, from, "hls_addr", get("/live/"+lines[len(lines)-1]))}
+		if countOpen(watched) == 0 {
 			t.Fatal("it is closed at once")
 		}
 		flood := func() {
 			var conns []net.Conn
 			for range 2 * limit {
-				conns = append(conns, s.raw(t, from, "hls_addr", get("/crossdomain.xml")))
+				conns = append(conns, s.dialRaw(t, from, "hls_addr", get("/crossdomain.xml")))
 			}
 			inputs += len(conns)
-			keeps(t, limit, conns)
+			keepsAtMost(t, limit, conns)
 			for _, nc := range conns {
 				nc.Close()
 			}
 		}
 		began := time.Now()
-		for open(watched) > 0 {
+		for countOpen(watched) > 0 {
 			flood()
-			if time.Since(began) > patience {
+			if time.Since(began) > longTimeout {
 				t.Fatal("it stays, though it is idle and others of its address come")
 			}
 		}
@@ -126,12 +126,12 @@ func TestIdle(t *testing.T) {
 			t.Errorf("it was closed %v after its playlist", took)
 		}
 	})
-	viewer.SetReadDeadline(time.Now().Add(patience))
+	viewer.SetReadDeadline(time.Now().Add(longTimeout))
 	if _, err := io.ReadFull(viewer, make([]byte, 100_000)); err != nil {
 		t.Errorf("who watches at that address: %v", err)
 	}
 	b.finish()
-	s.In(t).AwaitLog(patience, "conns_per_ip") // why connections were closed
+	s.WithT(t).AwaitLog(longTimeout, "conns_per_ip") // why connections were closed
 	s.audit(t, inputs)
 }
 
@@ -140,14 +140,14 @@ func TestIdle(t *testing.T) {
 func TestDescriptors(t *testing.T) {
 	t.Parallel()
 	const files, from = 600, "127.0.0.2"
-	s := startWith(t, rig.Options{Files: files, Flags: []string{"--limit_loopback=true", "--conn_burst=100ms", "--play_wait=1m"}})
-	b := s.bystand(t, "bystander")
+	s := startWith(t, harness.Options{MaxOpenFiles: files, Flags: []string{"--limit_loopback=true", "--conn_burst=100ms", "--play_wait=1m"}})
+	b := s.startBystander(t, "bystander")
 	viewers, refused := 0, 0
 	var ended atomic.Int64
 	var reading sync.WaitGroup
 	for range files {
-		nc := s.raw(t, from, "httpflv_addr", get("/live/bystander.flv"))
-		nc.SetReadDeadline(time.Now().Add(prompt))
+		nc := s.dialRaw(t, from, "httpflv_addr", get("/live/bystander.flv"))
+		nc.SetReadDeadline(time.Now().Add(replyTimeout))
 		if _, err := io.ReadFull(nc, make([]byte, 1000)); err != nil {
 			refused++
 			nc.Close()
@@ -165,22 +165,22 @@ func TestDescriptors(t *testing.T) {
 	}
 	// More that neither publish nor play, from many addresses.
 	for i := range 300 {
-		s.raw(t, fmt.Sprintf("127.0.1.%d", 1+i%50), "rtmp_addr", "\x03")
+		s.dialRaw(t, fmt.Sprintf("127.0.1.%d", 1+i%50), "rtmp_addr", "\x03")
 	}
 	for i := range 3 {
 		s.serves(t, fmt.Sprintf("127.0.2.%d", 1+i))
 	}
 	for i := range 3 {
-		nc := s.raw(t, fmt.Sprintf("127.0.3.%d", 1+i), "httpflv_addr", get("/live/bystander.flv"))
-		nc.SetReadDeadline(time.Now().Add(prompt))
+		nc := s.dialRaw(t, fmt.Sprintf("127.0.3.%d", 1+i), "httpflv_addr", get("/live/bystander.flv"))
+		nc.SetReadDeadline(time.Now().Add(replyTimeout))
 		if _, err := io.ReadFull(nc, make([]byte, 1000)); err != nil {
 			t.Errorf("a viewer at another address: %v", err)
 		}
 	}
 	for range 100 {
-		s.raw(t, from, "api_addr", "")
+		s.dialRaw(t, from, "api_addr", "")
 	}
-	if resp, body := ask(t, s.API(""), operatorCall{method: "GET", target: "/healthz"}); resp.StatusCode != http.StatusOK {
+	if resp, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/healthz"}); resp.StatusCode != http.StatusOK {
 		t.Errorf("/healthz: %d %s", resp.StatusCode, body)
 	}
 	if n := ended.Load(); n > 0 {
@@ -188,22 +188,22 @@ func TestDescriptors(t *testing.T) {
 	}
 	b.finish()
 	reading.Wait()
-	s.In(t).AwaitLog(patience, "a quarter of them") // why connections were refused
+	s.WithT(t).AwaitLog(longTimeout, "a quarter of them") // why connections were refused
 	if log := s.Stdout() + s.Stderr(); strings.Contains(log, "too many open files") {
 		t.Error("descriptors ran out")
 	}
 }
 
-// TestSchool has viewers of one address watch by HLS in both forms and by HTTP-FLV, all at once: none is refused.
-func TestSchool(t *testing.T) {
+// TestManyViewersFromOneAddress has viewers of one address watch by HLS in both forms and by HTTP-FLV, all at once: none is refused.
+func TestManyViewersFromOneAddress(t *testing.T) {
 	viewers, lasts := 400, 3*time.Second
-	if rig.Long() {
+	if harness.Long() {
 		viewers, lasts = 2000, 20*time.Second
 	} else {
 		t.Parallel()
 	}
 	s := start(t, "--limit_loopback=true", "--gather=50ms")
-	bench := rig.Livego(t, t.TempDir(), nil, "bench", "--publish", s.RTMP(s.pushKey(t, "school")), "--bitrate", "100", "--gop", "1s",
+	bench := harness.Livego(t, t.TempDir(), nil, "bench", "--publish", s.RTMP(s.streamKey(t, "school")), "--bitrate", "100", "--gop", "1s",
 		"--play", s.HLS("school"), "--play", s.HLS("school"), "--play", "llhls+"+s.HLS("school"), "--play", s.FLV("school"),
 		"-n", strconv.Itoa(viewers), "--join", "2s", "--settle", "2s", "-d", lasts.String(), "--check", "0", "--json")
 	bench.Wait(lasts + 30*time.Second) // its exit code tells of a busy machine too
@@ -239,10 +239,10 @@ func TestProxies(t *testing.T) {
 	const proxy, limit = "127.0.0.9", 8
 	s := start(t, "--trusted_proxies=127.0.0.9", "--proxy_protocol=rtmp,hls,api", fmt.Sprintf("--conns_per_ip=%d", limit), "--conn_burst=100ms", "--play_wait=1m",
 		"--private=live/shut", "--token.secret="+tokenSecret, "--api_allow=192.0.2.0/24")
-	b := s.bystand(t, "bystander")
+	b := s.startBystander(t, "bystander")
 	logs := func(t *testing.T, remote, message string) {
 		t.Helper()
-		rig.Eventually(t, patience, "a line of the log of "+remote, func() error {
+		harness.Eventually(t, longTimeout, "a line of the log of "+remote, func() error {
 			for line := range strings.SplitSeq(s.Stdout()+s.Stderr(), "\n") {
 				if strings.Contains(line, message) && strings.Contains(line, "remote="+remote) {
 					return nil
@@ -267,12 +267,12 @@ func TestProxies(t *testing.T) {
 		logs(t, "192.0.2.2:4711", "publishing")
 	})
 	t.Run("FLV by X-Forwarded-For", func(t *testing.T) {
-		s.raw(t, proxy, "httpflv_addr", get("/live/bystander.flv", "X-Forwarded-For: 1.2.3.4, 192.0.2.3"))
+		s.dialRaw(t, proxy, "httpflv_addr", get("/live/bystander.flv", "X-Forwarded-For: 1.2.3.4, 192.0.2.3"))
 		logs(t, "192.0.2.3:0", "playing")
 	})
 	t.Run("FLV by both", func(t *testing.T) {
-		s.raw(t, proxy, "hls_addr", "PROXY TCP4 127.0.0.9 127.0.0.1 1 1\r\n"+get("/live/bystander.flv", "X-Forwarded-For: 192.0.2.4"))
-		s.raw(t, proxy, "hls_addr", proxyV2("192.0.2.5")+get("/live/bystander.flv", "X-Forwarded-For: 1.2.3.4"))
+		s.dialRaw(t, proxy, "hls_addr", "PROXY TCP4 127.0.0.9 127.0.0.1 1 1\r\n"+get("/live/bystander.flv", "X-Forwarded-For: 192.0.2.4"))
+		s.dialRaw(t, proxy, "hls_addr", proxyV2("192.0.2.5")+get("/live/bystander.flv", "X-Forwarded-For: 1.2.3.4"))
 		logs(t, "192.0.2.5:4711", "playing") // who is no proxy has no word about others
 	})
 	t.Run("tokens that are bound to an address", func(t *testing.T) {
@@ -285,8 +285,8 @@ func TestProxies(t *testing.T) {
 		}{
 			{proxy, "192.0.2.20", "200"}, {proxy, "192.0.2.21", "403"}, {proxy, "192.0.2.20, 192.0.2.21", "403"}, {"127.0.0.8", "192.0.2.20", "403"},
 		} {
-			nc := s.raw(t, c.from, "httpflv_addr", get("/live/shut.flv?token="+token, "X-Forwarded-For: "+c.client))
-			nc.SetReadDeadline(time.Now().Add(patience))
+			nc := s.dialRaw(t, c.from, "httpflv_addr", get("/live/shut.flv?token="+token, "X-Forwarded-For: "+c.client))
+			nc.SetReadDeadline(time.Now().Add(longTimeout))
 			line := make([]byte, len("HTTP/1.1 200"))
 			if _, err := io.ReadFull(nc, line); err != nil || string(line) != "HTTP/1.1 "+c.status {
 				t.Errorf("from %s for %s: %q %v, want %s", c.from, c.client, line, err, c.status)
@@ -294,21 +294,21 @@ func TestProxies(t *testing.T) {
 		}
 	})
 	t.Run("who is no trusted proxy", func(t *testing.T) {
-		s.raw(t, "127.0.0.8", "httpflv_addr", get("/live/bystander.flv", "X-Forwarded-For: 192.0.2.6"))
+		s.dialRaw(t, "127.0.0.8", "httpflv_addr", get("/live/bystander.flv", "X-Forwarded-For: 192.0.2.6"))
 		logs(t, "127.0.0.8:", "playing")
-		if n := open([]net.Conn{s.raw(t, "127.0.0.8", "rtmp_addr", "PROXY TCP4 192.0.2.6 127.0.0.1 4711 1935\r\n"+strings.Repeat("x", 2000))}); n > 0 {
-			keeps(t, 0, []net.Conn{s.raw(t, "127.0.0.8", "rtmp_addr", "PROXY TCP4 192.0.2.6 127.0.0.1 4711 1935\r\n"+strings.Repeat("x", 2000))})
+		if n := countOpen([]net.Conn{s.dialRaw(t, "127.0.0.8", "rtmp_addr", "PROXY TCP4 192.0.2.6 127.0.0.1 4711 1935\r\n"+strings.Repeat("x", 2000))}); n > 0 {
+			keepsAtMost(t, 0, []net.Conn{s.dialRaw(t, "127.0.0.8", "rtmp_addr", "PROXY TCP4 192.0.2.6 127.0.0.1 4711 1935\r\n"+strings.Repeat("x", 2000))})
 		}
 	})
 	t.Run("limits", func(t *testing.T) {
 		var conns []net.Conn
 		for range 4 * limit {
-			conns = append(conns, s.raw(t, proxy, "rtmp_addr", proxyV2("192.0.2.7")+"\x03"),
-				s.raw(t, proxy, "httpflv_addr", get("/live/none.flv", "X-Forwarded-For: 192.0.2.7", strings.TrimSuffix(webSocketHeaders, "\r\n"))))
+			conns = append(conns, s.dialRaw(t, proxy, "rtmp_addr", proxyV2("192.0.2.7")+"\x03"),
+				s.dialRaw(t, proxy, "httpflv_addr", get("/live/none.flv", "X-Forwarded-For: 192.0.2.7", strings.TrimSuffix(webSocketHeaders, "\r\n"))))
 		}
-		keeps(t, limit, conns)
-		other := s.raw(t, proxy, "httpflv_addr", get("/live/bystander.flv", "X-Forwarded-For: 192.0.2.8"))
-		other.SetReadDeadline(time.Now().Add(patience))
+		keepsAtMost(t, limit, conns)
+		other := s.dialRaw(t, proxy, "httpflv_addr", get("/live/bystander.flv", "X-Forwarded-For: 192.0.2.8"))
+		other.SetReadDeadline(time.Now().Add(longTimeout))
 		if _, err := io.ReadFull(other, make([]byte, 1000)); err != nil {
 			t.Errorf("another client of the proxy: %v", err)
 		}
@@ -322,8 +322,8 @@ func TestProxies(t *testing.T) {
 			"both":                 {proxy, "PROXY TCP4 127.0.0.9 127.0.0.1 1 1\r\n", get("/control/get?room=x", "X-Forwarded-For: 127.0.0.1")},
 			"from another machine": {proxy, proxyV2("192.0.2.9"), get("/control/get?room=x")},
 		} {
-			nc := s.raw(t, r.from, "api_addr", r.header+strings.Replace(r.request, "Host: h", "Host: localhost", 1))
-			nc.SetReadDeadline(time.Now().Add(patience))
+			nc := s.dialRaw(t, r.from, "api_addr", r.header+strings.Replace(r.request, "Host: h", "Host: localhost", 1))
+			nc.SetReadDeadline(time.Now().Add(longTimeout))
 			line := make([]byte, len("HTTP/1.1 403"))
 			if _, err := io.ReadFull(nc, line); err != nil || string(line) != "HTTP/1.1 403" {
 				t.Errorf("%s: %q %v, want a refusal", name, line, err)

@@ -14,23 +14,23 @@ func controlRows() []row {
 			body := keyFrame([]byte("on the chunk stream of control"))
 			m := p.video(body)
 			m.CSID = 2
-			p.deliversAs(m.Wire(), body)
+			p.deliverAs(m.DefaultChunks(), body)
 		}},
-		{name: "C21 control on csid 5", at: shaken, send: message{CSID: 5, Type: windowAck, Payload: be32(2500000)}.Wire(), want: works},
-		{name: "C21 control on message stream 1", at: shaken, send: message{CSID: 2, StreamID: 1, Type: windowAck, Payload: be32(2500000)}.Wire(), want: works},
+		{name: "C21 control on csid 5", at: handshaken, send: message{CSID: 5, Type: windowAck, Payload: be32(2500000)}.DefaultChunks(), want: works},
+		{name: "C21 control on message stream 1", at: handshaken, send: message{CSID: 2, StreamID: 1, Type: windowAck, Payload: be32(2500000)}.DefaultChunks(), want: works},
 
-		{name: "C28 ack of 0 bytes", at: shaken, send: control(ack, nil), want: closes},
-		{name: "C28 ack of 3 bytes", at: shaken, send: control(ack, []byte{0, 0, 0}), want: closes},
-		{name: "C28 ack of more than was sent", at: shaken, send: control(ack, be32(0xffffffff)), want: works},
-		{name: "C28 1000 acks", at: shaken, send: slices.Repeat(control(ack, be32(1)), 1000), want: works},
-		{name: "C29 window 0", at: shaken, send: control(windowAck, be32(0)), want: works},
+		{name: "C28 ack of 0 bytes", at: handshaken, send: control(ack, nil), want: closes},
+		{name: "C28 ack of 3 bytes", at: handshaken, send: control(ack, []byte{0, 0, 0}), want: closes},
+		{name: "C28 ack of more than was sent", at: handshaken, send: control(ack, be32(0xffffffff)), want: works},
+		{name: "C28 1000 acks", at: handshaken, send: slices.Repeat(control(ack, be32(1)), 1000), want: works},
+		{name: "C29 window 0", at: handshaken, send: control(windowAck, be32(0)), want: works},
 		{name: "C29 window 1", at: publishing, send: control(windowAck, be32(1)), do: countAcks, want: works},
-		{name: "C29 window 0xFFFFFFFF", at: shaken, send: control(windowAck, be32(0xffffffff)), want: works},
-		{name: "C30 bandwidth of 4 bytes", at: shaken, send: control(peerBandwidth, be32(1<<20)), want: closes},
-		{name: "C30 bandwidth with limit type 255", at: shaken, send: control(peerBandwidth, append(be32(1<<20), 255)), want: works},
+		{name: "C29 window 0xFFFFFFFF", at: handshaken, send: control(windowAck, be32(0xffffffff)), want: works},
+		{name: "C30 bandwidth of 4 bytes", at: handshaken, send: control(peerBandwidth, be32(1<<20)), want: closes},
+		{name: "C30 bandwidth with limit type 255", at: handshaken, send: control(peerBandwidth, append(be32(1<<20), 255)), want: works},
 		{name: "C32 10,000 pings", at: publishing, send: slices.Repeat(control(userControl, []byte{0, 6, 1, 2, 3, 4}), 10_000), do: countPongs, want: works},
-		{name: "C32 user control of 1 byte", at: shaken, send: control(userControl, []byte{0}), want: closes},
-		{name: "C32 unknown user control", at: shaken, send: control(userControl, []byte{0, 99, 1, 2, 3, 4}), want: works},
+		{name: "C32 user control of 1 byte", at: handshaken, send: control(userControl, []byte{0}), want: closes},
+		{name: "C32 unknown user control", at: handshaken, send: control(userControl, []byte{0, 99, 1, 2, 3, 4}), want: works},
 
 		{name: "C33 sub-message longer than the rest", at: publishing, send: aggregated(subMessage(video, 100, []byte("short"), 0)), want: rejects(publishFailed)},
 		{name: "C33 wrong back pointer", at: publishing, send: aggregated(subMessage(video, 5, []byte("right"), 3)), want: rejects(publishFailed)},
@@ -41,30 +41,30 @@ func controlRows() []row {
 		}, want: closes},
 		{name: "C33 good aggregate", at: publishing, do: func(p *peer) {
 			body := keyFrame([]byte("within an aggregate"))
-			p.deliversAs(aggregated(subMessage(video, len(body), body, 11+len(body))), body)
+			p.deliverAs(aggregated(subMessage(video, len(body), body, 11+len(body))), body)
 		}},
 
 		{name: "C34 unknown types", at: publishing, do: func(p *peer) {
 			for typ := range 256 {
 				if typ == 0 || typ == 7 || typ >= 10 && typ <= 14 || typ == 21 || typ >= 23 {
-					p.send(message{CSID: 5, Type: byte(typ), StreamID: p.StreamID, Payload: filler(40)}.Wire())
+					p.send(message{CSID: 5, Type: byte(typ), StreamID: p.StreamID, Payload: filler(40)}.DefaultChunks())
 				}
 			}
 		}, want: works},
 		{name: "C35 shared objects", at: publishing,
-			send: join(message{Type: shared, Payload: filler(40)}.Wire(), message{Type: sharedAMF3, Payload: filler(40)}.Wire()), want: works},
-		{name: "C35 AMF3 command", at: shaken, send: message{Type: commandAMF3, Payload: append([]byte{3}, amf("connect", 1)...)}.Wire(), want: closes},
-		{name: "C35 AMF3 data", at: publishing, send: message{Type: dataAMF3, StreamID: 1, Payload: append([]byte{17}, amf("onMetaData")...)}.Wire(), want: closes},
+			send: join(message{Type: shared, Payload: filler(40)}.DefaultChunks(), message{Type: sharedAMF3, Payload: filler(40)}.DefaultChunks()), want: works},
+		{name: "C35 AMF3 command", at: handshaken, send: message{Type: commandAMF3, Payload: append([]byte{3}, amf("connect", 1)...)}.DefaultChunks(), want: closes},
+		{name: "C35 AMF3 data", at: publishing, send: message{Type: dataAMF3, StreamID: 1, Payload: append([]byte{17}, amf("onMetaData")...)}.DefaultChunks(), want: closes},
 		{name: "C36 media on message stream 0xFFFFFFFF", at: publishing,
-			send: message{CSID: 6, Type: video, StreamID: 0xffffffff, Payload: keyFrame([]byte("nowhere"))}.Wire(), want: works},
+			send: message{CSID: 6, Type: video, StreamID: 0xffffffff, Payload: keyFrame([]byte("nowhere"))}.DefaultChunks(), want: works},
 		{name: "C36 media on a message stream never created", at: publishing,
-			send: message{CSID: 6, Type: video, StreamID: 7, Payload: keyFrame([]byte("nowhere"))}.Wire(), want: works},
-		{name: "C36 abort of 1 byte", at: shaken, send: control(abort, []byte{1}), want: closes},
-		{name: "C36 abort of a chunk stream that is not", at: shaken, send: control(abort, be32(0xffffffff)), want: works},
+			send: message{CSID: 6, Type: video, StreamID: 7, Payload: keyFrame([]byte("nowhere"))}.DefaultChunks(), want: works},
+		{name: "C36 abort of 1 byte", at: handshaken, send: control(abort, []byte{1}), want: closes},
+		{name: "C36 abort of a chunk stream that is not", at: handshaken, send: control(abort, be32(0xffffffff)), want: works},
 	}
 	for n := range 11 {
 		rows = append(rows, row{name: fmt.Sprintf("C33 aggregate of %d bytes", n), at: publishing,
-			send: message{CSID: 6, Type: aggregate, StreamID: 1, Payload: make([]byte, n)}.Wire(), want: closes})
+			send: message{CSID: 6, Type: aggregate, StreamID: 1, Payload: make([]byte, n)}.DefaultChunks(), want: closes})
 	}
 	return rows
 }
@@ -76,13 +76,13 @@ func subMessage(typ byte, length int, body []byte, back int) []byte {
 }
 
 func aggregated(payload []byte) []byte {
-	return message{CSID: 6, Type: aggregate, StreamID: 1, Time: 1000, Payload: payload}.Wire()
+	return message{CSID: 6, Type: aggregate, StreamID: 1, Time: 1000, Payload: payload}.DefaultChunks()
 }
 
 // countAcks sends a megabyte to a server that was asked for an acknowledgement of each byte. One in 64 KiB has to do.
 func countAcks(p *peer) {
 	p.t.Helper()
-	p.delivers(keyFrame(filler(1 << 20)))
+	p.deliver(keyFrame(filler(1 << 20)))
 	acks := p.count(func(m message) bool { return m.Type == ack })
 	if acks == 0 || acks > 1<<20>>16+2 {
 		p.t.Errorf("%d acknowledgements of 1 MiB, want one in 64 KiB at most", acks)
@@ -112,14 +112,14 @@ func (p *peer) settle() {
 func (p *peer) count(like func(message) bool) int {
 	p.t.Helper()
 	const id = 5000
-	p.send(message{Type: command, Payload: amf("_checkbw", id, nil)}.Chunks(p.Out))
+	p.send(message{Type: command, Payload: amf("_checkbw", id, nil)}.Chunks(p.ChunkSize))
 	n := 0
 	for {
-		m, err := p.Next(prompt)
+		m, err := p.ReadMessage(replyTimeout)
 		switch {
 		case err != nil:
 			p.t.Fatal(err)
-		case m.IsCall("_result") && bytes.Contains(m.Payload, amf(id)):
+		case m.IsCommand("_result") && bytes.Contains(m.Payload, amf(id)):
 			return n
 		case like(m):
 			n++

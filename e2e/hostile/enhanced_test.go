@@ -15,12 +15,12 @@ func enhancedRows() []row {
 			} {
 				content := []byte("after modifiers: " + name)
 				body := join(prefix, []byte("avc1"), make([]byte, 3), nal([]byte{0x65}, content))
-				p.deliversAs(p.video(body).Chunks(p.Out), keyFrame(content))
+				p.deliverAs(p.video(body).Chunks(p.ChunkSize), keyFrame(content))
 			}
 		}, want: works},
-		{name: "V18 several tracks", at: publishing, do: severalTracks, want: works},
-		{name: "V18 several sounds", at: publishing, do: severalSounds, want: works},
-		{name: "V22 what the server says of itself", at: shaken, send: connect("live", "capsEx", 1), do: func(p *peer) {
+		{name: "V18 several tracks", at: publishing, do: multipleVideoTracks, want: works},
+		{name: "V18 several sounds", at: publishing, do: multipleAudioTracks, want: works},
+		{name: "V22 what the server says of itself", at: handshaken, send: connect("live", "capsEx", 1), do: func(p *peer) {
 			m := p.await("_result", "NetConnection.Connect.Success")
 			for _, want := range [][]byte{
 				join(short("capsEx"), amf(15)), join(short("fourCcList"), amf(array{"*"})),
@@ -31,7 +31,7 @@ func enhancedRows() []row {
 				}
 			}
 		}},
-		{name: "V22 codecs that a player lacks", at: publishing, do: lackingCodec, want: works},
+		{name: "V22 codecs that a player lacks", at: publishing, do: unsupportedCodec, want: works},
 	}
 }
 
@@ -40,8 +40,8 @@ func track(fourCC string, id byte, content []byte) []byte {
 	return join([]byte(fourCC), []byte{id}, be32(uint32(len(content)))[1:], content)
 }
 
-// severalTracks sends two pictures in each of the three ways, and looks who gets which.
-func severalTracks(p *peer) {
+// multipleVideoTracks sends two pictures in each of the three ways, and looks who gets which.
+func multipleVideoTracks(p *peer) {
 	p.t.Helper()
 	config := avcHeader[5:]
 	p.frame(join([]byte{0x96, 0x10}, []byte("avc1"), track("", 0, config), track("", 9, config)))
@@ -70,11 +70,11 @@ func severalTracks(p *peer) {
 	all.await(join([]byte{0x96, 0x03}, []byte("avc1"), []byte{9}, nal([]byte{0x65, 9, 2})))
 }
 
-// severalSounds is severalTracks for audio, in the way in which ffmpeg sends it.
-func severalSounds(p *peer) {
+// multipleAudioTracks is multipleVideoTracks for audio, in the way in which ffmpeg sends it.
+func multipleAudioTracks(p *peer) {
 	p.t.Helper()
 	say := func(body []byte) {
-		p.send(message{CSID: 4, Type: audio, StreamID: p.StreamID, Time: p.time, Payload: body}.Chunks(p.Out))
+		p.send(message{CSID: 4, Type: audio, StreamID: p.StreamID, Time: p.time, Payload: body}.Chunks(p.ChunkSize))
 	}
 	say(aacHeader)
 	say(join([]byte{0x95, 0x00}, []byte("mp4a"), []byte{1}, aacHeader[2:]))
@@ -96,7 +96,7 @@ func severalSounds(p *peer) {
 func (p *peer) player(properties ...any) *peer {
 	p.t.Helper()
 	q := p.on.dial(p.t)
-	q.advance(shaken)
+	q.advance(handshaken)
 	q.send(connect("live", properties...))
 	afterConnect(q)
 	q.play(p.room)
@@ -108,7 +108,7 @@ func (p *peer) player(properties ...any) *peer {
 func (p *peer) awaitVideo(body []byte) {
 	p.t.Helper()
 	for {
-		m, err := p.Next(prompt)
+		m, err := p.ReadMessage(replyTimeout)
 		if err != nil {
 			p.t.Fatalf("no %q: %v", body, err)
 		}
@@ -118,14 +118,14 @@ func (p *peer) awaitVideo(body []byte) {
 	}
 }
 
-// lackingCodec adds Opus to a stream that players with lists watch.
-func lackingCodec(p *peer) {
+// unsupportedCodec adds Opus to a stream that players with lists watch.
+func unsupportedCodec(p *peer) {
 	p.t.Helper()
 	p.newKeyFrame()
 	lacking, listed := p.player("fourCcList", array{"av01", "hvc1"}), p.player("audioFourCcInfoMap", object{"Opus", 1})
 	others := p.player("videoFourCcInfoMap", object{"av01", 1}) // who said nothing of audio
 	say := func(kind byte, b string) {
-		p.send(message{CSID: 4, Type: audio, StreamID: p.StreamID, Time: p.time, Payload: join([]byte{kind}, []byte("Opus"+b))}.Chunks(p.Out))
+		p.send(message{CSID: 4, Type: audio, StreamID: p.StreamID, Time: p.time, Payload: join([]byte{kind}, []byte("Opus"+b))}.Chunks(p.ChunkSize))
 	}
 	say(0x90, "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00")
 	say(0x91, "\xFC\xFF\xFE")
@@ -135,7 +135,7 @@ func lackingCodec(p *peer) {
 	others.awaitVideo(body)
 
 	late := p.on.dial(p.t)
-	late.advance(shaken)
+	late.advance(handshaken)
 	late.send(connect("live", "fourCcList", array{"av01"}))
 	afterConnect(late)
 	late.play(p.room)
@@ -147,7 +147,7 @@ func TestReconnectRequest(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	encoder := s.dial(t)
-	encoder.advance(shaken)
+	encoder.advance(handshaken)
 	encoder.send(connect("live", "capsEx", 1))
 	afterConnect(encoder)
 	encoder.advance(publishing)

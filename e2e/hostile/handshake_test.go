@@ -9,19 +9,19 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 	"livego/e2e/rtmp"
 )
 
 func handshakeRows() []row {
 	rows := []row{
-		{name: "H03 C1 cut", send: rtmp.Hello(3)[:1536], do: hangUp, want: closes},
+		{name: "H03 C1 cut", send: rtmp.ClientHandshake(3)[:1536], do: hangUp, want: closes},
 		{name: "H05 an HTTP client", send: []byte("G"), want: closes},
 		{name: "H05 version 0x80", send: []byte{0x80}, want: closes},
 		{name: "H05 version 0x20", send: []byte{0x20}, want: closes},
 		{name: "H06 a TLS client", send: []byte{0x16, 3}, do: func(p *peer) {
 			closes(p)
-			rig.Eventually(p.t, patience, "a hint in the log", func() error {
+			harness.Eventually(p.t, longTimeout, "a hint in the log", func() error {
 				if !bytes.Contains([]byte(p.on.Stderr()), []byte("TLS")) {
 					return fmt.Errorf("the log does not speak of TLS")
 				}
@@ -30,25 +30,25 @@ func handshakeRows() []row {
 		}},
 		{name: "H07 RTMPE", send: []byte{6}, want: closes},
 		// A C1 with a version but without a good digest is answered by the simple handshake: S2 is the echo of C1.
-		{name: "H08 digests wrong", do: func(p *peer) { p.echoes(withVersion(rtmp.Hello(3), 9, 0, 124, 2)) }, want: works},
+		{name: "H08 digests wrong", do: func(p *peer) { p.echoes(withVersion(rtmp.ClientHandshake(3), 9, 0, 124, 2)) }, want: works},
 		{name: "H09 digest offsets 0xFF", do: func(p *peer) {
-			c := withVersion(rtmp.Hello(3), 128, 0, 7, 2)
+			c := withVersion(rtmp.ClientHandshake(3), 128, 0, 7, 2)
 			for _, at := range []int{8, 772} {
 				copy(c[1+at:], []byte{0xff, 0xff, 0xff, 0xff})
 			}
 			p.echoes(c)
 		}, want: works},
 		{name: "H10 C2 of zeros", do: func(p *peer) {
-			p.send(join(rtmp.Hello(3)[:1+1536], make([]byte, 1536)))
-			p.welcomed()
-			p.at = shaken
+			p.send(join(rtmp.ClientHandshake(3)[:1+1536], make([]byte, 1536)))
+			p.readHandshake()
+			p.at = handshaken
 		}, want: works},
 		{name: "H11 all in one segment, before S2", do: func(p *peer) {
-			p.send(rtmp.Hello(3), connect("live"), call(0, "createStream", 2, nil))
-			p.welcomed()
-			p.at = shaken
+			p.send(rtmp.ClientHandshake(3), connect("live"), call(0, "createStream", 2, nil))
+			p.readHandshake()
+			p.at = handshaken
 			p.await("_result", "Connect.Success")
-			p.created()
+			p.readStreamCreated()
 			p.at = connected
 		}, want: works},
 	}
@@ -57,9 +57,9 @@ func handshakeRows() []row {
 			continue
 		}
 		rows = append(rows, row{name: fmt.Sprintf("H04 version %d", v), do: func(p *peer) {
-			p.send(rtmp.Hello(v))
-			p.welcomed() // with S0 = 3, §5.2.2
-			p.at = shaken
+			p.send(rtmp.ClientHandshake(v))
+			p.readHandshake() // with S0 = 3, §5.2.2
+			p.at = handshaken
 		}, want: works})
 	}
 	return rows
@@ -75,24 +75,24 @@ func withVersion(c []byte, version ...byte) []byte {
 func (p *peer) echoes(c []byte) {
 	p.t.Helper()
 	p.send(c)
-	s := p.welcomed()
+	s := p.readHandshake()
 	if !bytes.Equal(s[1+1536+8:], c[1+8:1+1536]) {
 		p.t.Error("S2 is no echo of C1")
 	}
-	p.at = shaken
+	p.at = handshaken
 }
 
 // hangUp sends FIN.
 func hangUp(p *peer) {
 	p.t.Helper()
-	if err := p.NC.(*net.TCPConn).CloseWrite(); err != nil {
+	if err := p.NetConn.(*net.TCPConn).CloseWrite(); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
 // everyHandshakeCut sends a handshake and a connect in two segments, cut at each byte in turn.
 func everyHandshakeCut(t *testing.T, s *target) int {
-	whole := rtmp.Hello(3)
+	whole := rtmp.ClientHandshake(3)
 	var cuts []int
 	for cut := 1; cut < len(whole); cut++ {
 		cuts = append(cuts, cut)
@@ -103,7 +103,7 @@ func everyHandshakeCut(t *testing.T, s *target) int {
 			return err
 		}
 		defer nc.Close()
-		nc.SetDeadline(time.Now().Add(patience))
+		nc.SetDeadline(time.Now().Add(longTimeout))
 		nc.Write(whole[:cut])
 		nc.Write(join(whole[cut:], connect("live")))
 		// Behind the handshake: something of an answer to connect.

@@ -12,13 +12,13 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 func TestMain(m *testing.M) {
 	// Most of these tests wait for the server to do nothing wrong: they take no processor. The command line still wins.
 	flag.Set("test.parallel", "12")
-	os.Exit(rig.Main(m))
+	os.Exit(harness.Main(m))
 }
 
 // A row is one input and its reply.
@@ -27,11 +27,11 @@ type row struct {
 	at   stage       // where by the book ends
 	send []byte      // sent then
 	do   func(*peer) // done then
-	want want        // what has to come of it
+	want expectation // what has to come of it
 }
 
-// A section is a table of rows.
-type section struct {
+// A table is a table of rows.
+type table struct {
 	name string
 	rows func() []row
 }
@@ -39,11 +39,11 @@ type section struct {
 // TestHostile runs every table against one server, while a bystander publishes and plays.
 func TestHostile(t *testing.T) {
 	server := start(t)
-	bystander := server.bystand(t, "bystander")
+	bystander := server.startBystander(t, "bystander")
 
 	var inputs atomic.Int64
 	t.Run("group", func(t *testing.T) {
-		for _, s := range []section{
+		for _, s := range []table{
 			{"handshake", handshakeRows}, {"chunk", chunkRows}, {"control", controlRows}, {"amf", amfRows}, {"metadata", metadataRows},
 			{"command", commandRows}, {"publish", publishRows}, {"play", playRows}, {"video", videoRows}, {"audio", audioRows}, {"enhanced", enhancedRows}, {"name", nameRows},
 		} {
@@ -59,7 +59,7 @@ func TestHostile(t *testing.T) {
 			})
 		}
 		for name, f := range map[string]func(*testing.T, *target) int{
-			"H12": everyHandshakeCut, "C37": everySessionCut, "HTTP": httpRequests, "WebSocket": webSockets, "keys": oldKeys, "mutations": mutations,
+			"H12": everyHandshakeCut, "C37": everySessionCut, "HTTP": httpRequests, "WebSocket": webSockets, "keys": revokedKeys, "mutations": mutations,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 // A request is one on the viewers' listener, as bytes, and the status that it has to have.
@@ -91,17 +91,17 @@ func httpRequests(t *testing.T, s *target) int {
 				t.Errorf("content encoding %s", e)
 			}
 			if r.closes {
-				p.NC.SetReadDeadline(time.Now().Add(prompt))
-				if _, err := io.Copy(io.Discard, p.In.R); errors.Is(err, os.ErrDeadlineExceeded) {
+				p.NetConn.SetReadDeadline(time.Now().Add(replyTimeout))
+				if _, err := io.Copy(io.Discard, p.Reader.R); errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Error("the connection was not closed")
 				}
 			}
 		})
 	}
-	t.Run("W07 HEAD", func(t *testing.T) { t.Parallel(); headCountsNobody(t, s) })
+	t.Run("W07 HEAD", func(t *testing.T) { t.Parallel(); headIsNotCounted(t, s) })
 	t.Run("W10 gzip", func(t *testing.T) { t.Parallel(); notCompressed(t, s) })
 	t.Run("W11 pipelining", func(t *testing.T) { t.Parallel(); pipelined(t, s) })
-	t.Run("W16 segments of another room", func(t *testing.T) { t.Parallel(); segmentsElsewhere(t, s) })
+	t.Run("W16 segments of another room", func(t *testing.T) { t.Parallel(); segmentsOfOtherRoom(t, s) })
 	t.Run("W21 query in a playlist", func(t *testing.T) { t.Parallel(); queryInPlaylist(t, s) })
 	return len(rows) + 5
 }
@@ -109,19 +109,19 @@ func httpRequests(t *testing.T, s *target) int {
 // response reads the answer to a request of that method.
 func (p *peer) response(method string) *http.Response {
 	p.t.Helper()
-	p.NC.SetReadDeadline(time.Now().Add(prompt))
-	resp, err := http.ReadResponse(p.In.R, &http.Request{Method: method})
+	p.NetConn.SetReadDeadline(time.Now().Add(replyTimeout))
+	resp, err := http.ReadResponse(p.Reader.R, &http.Request{Method: method})
 	if err != nil {
 		p.t.Fatalf("no answer: %v", err)
 	}
 	return resp
 }
 
-func headCountsNobody(t *testing.T, s *target) {
+func headIsNotCounted(t *testing.T, s *target) {
 	p := s.dial(t)
 	p.advance(publishing)
 	for range 3 {
-		resp, err := rig.Client().Head(s.FLV(p.room))
+		resp, err := harness.Client().Head(s.FLV(p.room))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +130,7 @@ func headCountsNobody(t *testing.T, s *target) {
 			t.Errorf("HTTP %d, %q", resp.StatusCode, resp.Header)
 		}
 	}
-	for _, player := range s.In(t).Stat().Players {
+	for _, player := range s.WithT(t).Stat().Players {
 		if player.Key == "live/"+p.room {
 			t.Error("HEAD is counted as a player")
 		}
@@ -141,8 +141,8 @@ func notCompressed(t *testing.T, s *target) {
 	for _, target := range []string{"/live/bystander.flv", "/live/bystander.m3u8"} {
 		p := s.dialTo(t, "hls_addr")
 		p.send([]byte(get(target, "Accept-Encoding: gzip, br, deflate, *")))
-		p.NC.SetReadDeadline(time.Now().Add(patience)) // a playlist waits for the first segment
-		resp, err := http.ReadResponse(p.In.R, nil)
+		p.NetConn.SetReadDeadline(time.Now().Add(longTimeout)) // a playlist waits for the first segment
+		resp, err := http.ReadResponse(p.Reader.R, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -168,18 +168,18 @@ func pipelined(t *testing.T, s *target) {
 // mediaPlaylist returns a room's media playlist, and the address that its segments are relative to.
 func mediaPlaylist(t *testing.T, s *target, room, query string) (master, media, base string) {
 	t.Helper()
-	master = string(rig.Get(t, s.HLS(room)+query))
+	master = string(harness.Get(t, s.HLS(room)+query))
 	for line := range strings.Lines(master) {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
 			base = "http://" + s.Addr("hls_addr") + "/live/"
-			return master, string(rig.Get(t, base+line)), base + room + "/"
+			return master, string(harness.Get(t, base+line)), base + room + "/"
 		}
 	}
 	t.Fatalf("no media playlist in %q", master)
 	return "", "", ""
 }
 
-func segmentsElsewhere(t *testing.T, s *target) {
+func segmentsOfOtherRoom(t *testing.T, s *target) {
 	_, media, base := mediaPlaylist(t, s, "bystander", "")
 	other := s.dial(t)
 	other.advance(publishing)
@@ -188,9 +188,9 @@ func segmentsElsewhere(t *testing.T, s *target) {
 		if line == "" || strings.HasPrefix(line, "#") {
 			continue
 		}
-		rig.Get(t, base+line)
+		harness.Get(t, base+line)
 		elsewhere := strings.Replace(base, "bystander", other.room, 1) + line
-		resp, err := rig.Client().Get(elsewhere)
+		resp, err := harness.Client().Get(elsewhere)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,19 +11,19 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 	"livego/e2e/rtmp"
 )
 
-// TestFloods has thousands of connections from one address of which none gets to the point, and wrong keys from another. The limits by
+// TestConnectionFloods has thousands of connections from one address of which none gets to the point, and wrong keys from another. The limits by
 // address stop both, and a good client at a third does not notice.
-func TestFloods(t *testing.T) {
+func TestConnectionFloods(t *testing.T) {
 	t.Parallel()
 	const (
 		limit = 32
 		good  = "127.0.0.2"
 	)
-	port := rig.FreePorts(t, 1)[0]
+	port := harness.FreePorts(t, 1)[0]
 	s := start(t, "--limit_loopback=true", fmt.Sprintf("--conns_per_ip=%d", limit), "--enable_https=true",
 		"--acme.domains=live.example.com", "--acme.ca=https://127.0.0.1:1/", fmt.Sprintf("--acme.http_port=%d", port))
 
@@ -42,8 +42,8 @@ func TestFloods(t *testing.T) {
 			}
 			defer nc.Close()
 		}
-		rig.Eventually(t, prompt, "most of them refused", func() error {
-			if n := s.In(t).FDs() - s.fds; n > limit+5 {
+		harness.Eventually(t, replyTimeout, "most of them refused", func() error {
+			if n := s.WithT(t).OpenFiles() - s.fds; n > limit+5 {
 				return fmt.Errorf("%d are open", n)
 			}
 			return nil
@@ -56,9 +56,9 @@ func TestFloods(t *testing.T) {
 			const n = 200
 			var parked []net.Conn
 			for range n {
-				parked = append(parked, s.raw(t, fmt.Sprintf("127.0.0.%d", 4+i), to, ""))
+				parked = append(parked, s.dialRaw(t, fmt.Sprintf("127.0.0.%d", 4+i), to, ""))
 			}
-			keeps(t, limit+5, parked)
+			keepsAtMost(t, limit+5, parked)
 			s.serves(t, good)
 		})
 	}
@@ -106,29 +106,29 @@ func TestFloods(t *testing.T) {
 // serves wants a session from an address to work within the second, or what goes for one here.
 func (s *target) serves(t *testing.T, from string) {
 	t.Helper()
-	began := rig.StartWatch()
+	began := harness.StartStopwatch()
 	p := s.dialFrom(t, from)
 	p.advance(publishing)
-	if began.Over(prompt) {
-		t.Errorf("a good client needed more than %v to publish", prompt)
+	if began.Exceeded(replyTimeout) {
+		t.Errorf("a good client needed more than %v to publish", replyTimeout)
 	}
-	p.NC.Close()
+	p.NetConn.Close()
 }
 
 // guess publishes with a room's name instead of its key, and returns how long the refusal took.
 func (s *target) guess(t *testing.T, from string) time.Duration {
 	t.Helper()
 	p := s.dialFrom(t, from)
-	defer p.NC.Close()
+	defer p.NetConn.Close()
 	p.advance(connected)
 	began := time.Now()
 	p.publish("first")
 	for {
-		m, err := p.Next(patience)
+		m, err := p.ReadMessage(longTimeout)
 		if err != nil {
 			t.Fatalf("no refusal: %v", err)
 		}
-		if m.IsCall("onStatus") && bytes.Contains(m.Payload, []byte(badName)) {
+		if m.IsCommand("onStatus") && bytes.Contains(m.Payload, []byte(badName)) {
 			return time.Since(began)
 		}
 	}
@@ -137,7 +137,7 @@ func (s *target) guess(t *testing.T, from string) time.Duration {
 // TestTimeouts has peers that begin and do not go on. Time-outs count from the beginning: who sends a byte now and then gains nothing.
 func TestTimeouts(t *testing.T) {
 	t.Parallel()
-	cert, key, _ := rig.Certificate(t)
+	cert, key, _ := harness.Certificate(t)
 	s := start(t, "--handshake_timeout=4s", "--command_timeout=6s", "--read_timeout=6s", "--http_read_header_timeout=4s", "--http_idle_timeout=4s",
 		"--enable_rtmps=true", "--rtmps_cert="+cert, "--rtmps_key="+key)
 	// Long enough for a busy machine to come to the stage from which a peer does not go on.
@@ -150,14 +150,14 @@ func TestTimeouts(t *testing.T) {
 	}{
 		{"H01 nothing", "rtmp_addr", fresh, nil, nil, most},
 		{"H02 a byte now and then", "rtmp_addr", fresh, []byte{3}, []byte{0}, most},
-		{"H06 RTMP for TLS", "rtmps_addr", fresh, rtmp.Hello(3), nil, 0},
+		{"H06 RTMP for TLS", "rtmps_addr", fresh, rtmp.ClientHandshake(3), nil, 0},
 		{"H06 nothing for TLS", "rtmps_addr", fresh, nil, nil, most},
-		{"H14 handshake and no more", "rtmp_addr", shaken, nil, nil, most},
-		{"H14 handshake and pings", "rtmp_addr", shaken, nil, control(userControl, []byte{0, 6, 0, 0, 0, 0}), most},
+		{"H14 handshake and no more", "rtmp_addr", handshaken, nil, nil, most},
+		{"H14 handshake and pings", "rtmp_addr", handshaken, nil, control(userControl, []byte{0, 6, 0, 0, 0, 0}), most},
 		{"H14 connect and no more", "rtmp_addr", connected, nil, nil, most},
-		{"H14 connect and a chunk's beginning", "rtmp_addr", connected, message{CSID: 3, Type: command}.Head(300), []byte{0}, most},
+		{"H14 connect and a chunk's beginning", "rtmp_addr", connected, message{CSID: 3, Type: command}.Header(300), []byte{0}, most},
 		{"S17 publish and pings", "rtmp_addr", publishing, nil, control(userControl, []byte{0, 6, 0, 0, 0, 0}), most},
-		{"S17 publish and a frame's beginning", "rtmp_addr", publishing, message{CSID: 9, Type: video, StreamID: 1}.Head(100), []byte{0}, most},
+		{"S17 publish and a frame's beginning", "rtmp_addr", publishing, message{CSID: 9, Type: video, StreamID: 1}.Header(100), []byte{0}, most},
 		{"W01 a byte of a header now and then", "httpflv_addr", fresh, []byte("GET /live/x.flv HTTP/1.1\r\nHost: h\r\nX: "), []byte("y"), most},
 		{"W01 nothing for HTTP", "httpflv_addr", fresh, nil, nil, 0},
 		{"W11 keep-alive without another request", "hls_addr", fresh, []byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n"), nil, most},
@@ -168,12 +168,12 @@ func TestTimeouts(t *testing.T) {
 			p := s.dialTo(t, c.listener)
 			p.advance(c.at)
 			p.send(c.first)
-			stop := drip(p.NC, c.drip)
+			stop := drip(p.NetConn, c.drip)
 			defer stop()
 			// Twice the longest time-out, and the rest for the machine.
-			p.NC.SetReadDeadline(time.Now().Add(2*longest + prompt))
+			p.NetConn.SetReadDeadline(time.Now().Add(2*longest + replyTimeout))
 			var said bytes.Buffer
-			if _, err := io.Copy(&said, p.In.R); errors.Is(err, os.ErrDeadlineExceeded) {
+			if _, err := io.Copy(&said, p.Reader.R); errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatal("the connection was not closed")
 			}
 			if c.at == publishing && !bytes.Contains(said.Bytes(), []byte("NetStream.Publish.Idle")) {

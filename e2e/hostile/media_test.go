@@ -46,7 +46,7 @@ func (p *peer) newKeyFrame() []byte {
 // frame sends the body of a video message, 40 ms after the last.
 func (p *peer) frame(body []byte) {
 	p.t.Helper()
-	p.send(p.video(body).Chunks(p.Out))
+	p.send(p.video(body).Chunks(p.ChunkSize))
 }
 
 // video returns the message of the next frame.
@@ -64,7 +64,7 @@ type viewer struct {
 
 	bodies [][]byte // all that were read
 
-	again func() *viewer
+	reconnect func() *viewer
 }
 
 // A tag is one of an FLV file.
@@ -83,7 +83,7 @@ func (s *target) watch(t testing.TB, room string) *viewer {
 // watchAt is watch for an address.
 func (s *target) watchAt(t testing.TB, url string) *viewer {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), longTimeout)
 	t.Cleanup(cancel)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -97,7 +97,7 @@ func (s *target) watchAt(t testing.TB, url string) *viewer {
 	if resp.StatusCode != http.StatusOK {
 		t.Fatalf("watching %s: HTTP %d", url, resp.StatusCode)
 	}
-	return &viewer{t: t, r: bufio.NewReader(resp.Body), again: func() *viewer { return s.watchAt(t, url) }}
+	return &viewer{t: t, r: bufio.NewReader(resp.Body), reconnect: func() *viewer { return s.watchAt(t, url) }}
 }
 
 // follow starts a viewer who has seen the newest key frame, so that he misses nothing that comes.
@@ -145,7 +145,7 @@ func (v *viewer) await(body []byte) tag {
 		got, err := v.next()
 		if errors.Is(err, io.EOF) && ended < 2 {
 			ended++
-			*v = *v.again()
+			*v = *v.reconnect()
 			continue
 		}
 		if err != nil {

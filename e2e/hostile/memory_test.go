@@ -13,32 +13,32 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
-// TestMemory has a server run short of memory, F87: it refuses new publishers first and new viewers then, and says why. Who is there
+// TestLowMemory has a server run short of memory, F87: it refuses new publishers first and new viewers then, and says why. Who is there
 // stays, and an encoder that drops may come back. When the memory is there again, so is the server.
-func TestMemory(t *testing.T) {
+func TestLowMemory(t *testing.T) {
 	t.Parallel()
 	// It collects often, so that it knows at each step what lives: else one step would lead from all to nobody.
 	s := startIn(t, []string{"GOMEMLIMIT=64MiB", "GOGC=2"}, "--publish_hold=20s", "--ring_size=256MiB", "--ring_time=10m", "--relay_allow=127.0.0.1")
 	big := s.dial(t)
 	big.advance(publishing)
-	go io.Copy(io.Discard, big.NC) // acknowledgements
+	go io.Copy(io.Discard, big.NetConn) // acknowledgements
 
 	const refused = "short of memory"
-	big.fill(72) // 36 MiB
+	big.fillRing(72) // 36 MiB
 	if err := s.publishes(t, "before"); err != nil {
 		t.Fatalf("with half of the memory in use: %v", err)
 	}
-	big.fillUntil(func() bool { return s.publishes(t, "more") != nil })
+	big.fillRingUntil(func() bool { return s.publishes(t, "more") != nil })
 	if err := s.publishes(t, "more"); err == nil || !strings.Contains(err.Error(), "NetStream.Publish.Failed") || !strings.Contains(err.Error(), refused) {
 		t.Errorf("a new publisher: %v", err)
 	}
 	upstream := listen(t, func(net.Conn) {})
-	ask(t, s.API(""), operatorCall{method: "GET", target: relayCall("pull", "start", "live", "pulled", "rtmp://"+upstream+"/live/x")})
-	rig.Eventually(t, patience, "a pull that is refused", func() error {
-		_, body := ask(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/relays"})
+	doRequest(t, s.API(""), operatorCall{method: "GET", target: relayCall("pull", "start", "live", "pulled", "rtmp://"+upstream+"/live/x")})
+	harness.Eventually(t, longTimeout, "a pull that is refused", func() error {
+		_, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/relays"})
 		if !strings.Contains(body, refused) {
 			return errors.New(body)
 		}
@@ -48,9 +48,9 @@ func TestMemory(t *testing.T) {
 	if status, _ := s.ready(t); status != http.StatusOK {
 		t.Errorf("/readyz says %d while viewers are let in", status)
 	}
-	big.fillUntil(func() bool { return s.watches(t, big.room) != http.StatusOK })
+	big.fillRingUntil(func() bool { return s.watches(t, big.room) != http.StatusOK })
 	for way, url := range map[string]string{"FLV": s.FLV(big.room), "HLS": s.HLS(big.room)} {
-		if resp, body := ask(t, "", operatorCall{method: "GET", target: url}); resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, refused) {
+		if resp, body := doRequest(t, "", operatorCall{method: "GET", target: url}); resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, refused) {
 			t.Errorf("a new viewer by %s: HTTP %d %s", way, resp.StatusCode, body)
 		}
 	}
@@ -65,9 +65,9 @@ func TestMemory(t *testing.T) {
 	}
 	there.await(big.newKeyFrame())
 
-	big.NC.Close()
-	rig.Eventually(t, patience, "the encoder is gone", func() error {
-		if live := s.In(t).Stat().Publishers; len(live) > 0 {
+	big.NetConn.Close()
+	harness.Eventually(t, longTimeout, "the encoder is gone", func() error {
+		if live := s.WithT(t).Stat().Publishers; len(live) > 0 {
 			return fmt.Errorf("%+v", live)
 		}
 		return nil
@@ -75,31 +75,31 @@ func TestMemory(t *testing.T) {
 	back := s.dial(t)
 	back.room, back.key = big.room, big.key
 	back.advance(publishing)
-	s.tellsOf(t, "publish", refused)
-	s.tellsOf(t, "play", refused)
+	s.hasDeniedEvent(t, "publish", refused)
+	s.hasDeniedEvent(t, "play", refused)
 
 	back.send(call(0, "deleteStream", 9, nil, int(back.StreamID)))
-	rig.Eventually(t, patience, "the memory is there again", func() error { return s.publishes(t, "after") })
+	harness.Eventually(t, longTimeout, "the memory is there again", func() error { return s.publishes(t, "after") })
 	if status, body := s.ready(t); status != http.StatusOK {
 		t.Errorf("/readyz says %d %s", status, body)
 	}
 	for _, line := range []string{": new publishers are refused\"", ": new publishers and viewers are refused\"", "there is enough memory again"} {
-		s.In(t).AwaitLog(patience, line)
+		s.WithT(t).AwaitLog(longTimeout, line)
 		if n := strings.Count(s.Stdout()+s.Stderr(), line); n > 3 {
 			t.Errorf("the log says %d times %q", n, line)
 		}
 	}
 }
 
-// fill sends n key frames of half a MiB, and returns when the server has them.
-func (p *peer) fill(n int) {
+// fillRing sends n key frames of half a MiB, and returns when the server has them.
+func (p *peer) fillRing(n int) {
 	p.t.Helper()
 	const size = 512 << 10
 	want := p.received() + uint64(n)*size
 	for range n {
 		p.frame(keyFrame(bytes.Repeat([]byte{byte(p.sent) | 1}, size)))
 	}
-	rig.Eventually(p.t, patience, "the server has it", func() error {
+	harness.Eventually(p.t, longTimeout, "the server has it", func() error {
 		if got := p.received(); got < want {
 			return fmt.Errorf("%d of %d bytes", got, want)
 		}
@@ -110,7 +110,7 @@ func (p *peer) fill(n int) {
 // received returns how many bytes of pictures the server has received of p.
 func (p *peer) received() uint64 {
 	p.t.Helper()
-	for _, e := range p.on.In(p.t).Stat().Publishers {
+	for _, e := range p.on.WithT(p.t).Stat().Publishers {
 		if e.Key == "live/"+p.room {
 			return e.VideoTotalBytes
 		}
@@ -119,8 +119,8 @@ func (p *peer) received() uint64 {
 	return 0
 }
 
-// fillUntil fills bit by bit, and waits after each for the server to look again, until it is full.
-func (p *peer) fillUntil(full func() bool) {
+// fillRingUntil fills bit by bit, and waits after each for the server to look again, until it is full.
+func (p *peer) fillRingUntil(full func() bool) {
 	p.t.Helper()
 	again := time.NewTicker(400 * time.Millisecond)
 	defer again.Stop()
@@ -128,7 +128,7 @@ func (p *peer) fillUntil(full func() bool) {
 		if full() {
 			return
 		}
-		p.fill(1)
+		p.fillRing(1)
 		<-again.C
 	}
 	p.t.Fatal("it takes all that it is sent")
@@ -138,10 +138,10 @@ func (p *peer) fillUntil(full func() bool) {
 func (s *target) publishes(t *testing.T, room string) error {
 	t.Helper()
 	p := s.dial(t)
-	defer p.NC.Close()
+	defer p.NetConn.Close()
 	p.room = room
 	p.advance(connected)
-	p.publish(p.pushKey())
+	p.publish(p.streamKey())
 	if m := p.await("onStatus", "NetStream.Publish."); !bytes.Contains(m.Payload, []byte("NetStream.Publish.Start")) {
 		return fmt.Errorf("%q", m.Payload)
 	}
@@ -152,7 +152,7 @@ func (s *target) publishes(t *testing.T, room string) error {
 // watches returns what a viewer by HTTP-FLV is answered, who leaves then.
 func (s *target) watches(t *testing.T, room string) int {
 	t.Helper()
-	resp, err := rig.Client().Get(s.FLV(room))
+	resp, err := harness.Client().Get(s.FLV(room))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,14 +162,14 @@ func (s *target) watches(t *testing.T, room string) int {
 
 func (s *target) ready(t *testing.T) (int, string) {
 	t.Helper()
-	resp, body := ask(t, s.API(""), operatorCall{method: "GET", target: "/readyz"})
+	resp, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/readyz"})
 	return resp.StatusCode, body
 }
 
-// tellsOf looks for a refusal in the list of events.
-func (s *target) tellsOf(t *testing.T, what, reason string) {
+// hasDeniedEvent looks for a refusal in the list of events.
+func (s *target) hasDeniedEvent(t *testing.T, what, reason string) {
 	t.Helper()
-	_, body := ask(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/events?type=denied"})
+	_, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/events?type=denied"})
 	var list struct {
 		Events []struct{ What, Reason string }
 	}

@@ -10,7 +10,7 @@ import (
 // metadataRows send script data. What makes no sense is passed over: it is no reason to lose a stream.
 func metadataRows() []row {
 	meta := func(values ...any) []byte {
-		return message{CSID: 5, Type: data, StreamID: 1, Payload: amf(values...)}.Wire()
+		return message{CSID: 5, Type: data, StreamID: 1, Payload: amf(values...)}.DefaultChunks()
 	}
 	set := func(value any) []byte { return meta("@setDataFrame", "onMetaData", value) }
 	rows := []row{
@@ -20,7 +20,7 @@ func metadataRows() []row {
 		// Script data of more than 64 KiB is not read at all.
 		{name: "M14 8 MB of strict arrays", at: publishing, do: func(p *peer) {
 			p.send(control(setChunkSize, be32(1<<20)), message{CSID: 5, Type: data, StreamID: 1, Payload: slices.Repeat([]byte{10, 0, 0, 0, 1}, 1_600_000)}.Chunks(1<<20))
-			p.Out = 1 << 20
+			p.ChunkSize = 1 << 20
 		}, want: works},
 		{name: "M23 4000 fields", at: publishing,
 			send: set(ecma(append(object{"width", 320}, manyKeys(4000, func(n int) string { return fmt.Sprint("field", n) })...))), do: widthIs(320), want: works},
@@ -31,7 +31,7 @@ func metadataRows() []row {
 		{name: "M24 set of a number", at: publishing, send: meta("@setDataFrame", 7), want: works},
 		{name: "M24 nothing", at: publishing, send: meta(), want: works},
 		{name: "V26 a megabyte of script data", at: publishing, do: func(p *peer) {
-			p.send(message{CSID: 5, Type: data, StreamID: 1, Payload: amf("onTextData", string(filler(1<<20)))}.Chunks(p.Out))
+			p.send(message{CSID: 5, Type: data, StreamID: 1, Payload: amf("onTextData", string(filler(1<<20)))}.Chunks(p.ChunkSize))
 		}, want: works},
 		{name: "V26 script data 500 times", at: publishing, send: slices.Repeat(meta("onTextData", ecma{"text", "again"}), 500), want: works},
 		{name: "V26 metadata 500 times", at: publishing, do: func(p *peer) {

@@ -25,13 +25,13 @@ func nameRows() []row {
 			r.name = fmt.Sprintf("N %d %s %.20q", n, where, name)
 			rows = append(rows, r)
 		}
-		add("app", row{at: shaken, send: call(0, "connect", 1, object{"app", name}), want: rejects("NetConnection.Connect.")})
+		add("app", row{at: handshaken, send: call(0, "connect", 1, object{"app", name}), want: rejects("NetConnection.Connect.")})
 		add("publish", row{at: connected, do: func(p *peer) { p.publish(name) }, want: rejects(badName)})
 		add("play", row{at: connected, do: func(p *peer) { p.play(name) }, want: rejects(notFound)})
-		add("tcUrl", row{at: shaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/"+name), want: neverRoutes})
+		add("tcUrl", row{at: handshaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/"+name), want: neverRoutes})
 	}
 	for _, name := range []string{"stat", "api", "control", "whip", "statics", "API"} {
-		rows = append(rows, row{name: "N08 app " + name, at: shaken, send: connect(name), want: rejects("NetConnection.Connect.")})
+		rows = append(rows, row{name: "N08 app " + name, at: handshaken, send: connect(name), want: rejects("NetConnection.Connect.")})
 	}
 	// A room that differs by case alone is another one.
 	rows = append(rows, row{name: "N09 case", at: connected, do: func(p *peer) { p.play("Bystander") }, want: rejects(notFound)})
@@ -42,11 +42,11 @@ func nameRows() []row {
 func neverRoutes(p *peer) {
 	p.t.Helper()
 	m := p.await("_", "NetConnection.Connect.")
-	if m.IsCall("_error") {
+	if m.IsCommand("_error") {
 		return
 	}
 	p.send(call(0, "createStream", 2, nil))
-	p.created()
+	p.readStreamCreated()
 	p.at = connected
 	works(p)
 }
@@ -74,11 +74,11 @@ func badPaths() []string {
 	)
 }
 
-// TestKeyShapedRoom asks for rooms that look like keys, N12, and for names that are none.
-func TestKeyShapedRoom(t *testing.T) {
+// TestRoomNamedLikeKey asks for rooms that look like keys, N12, and for names that are none.
+func TestRoomNamedLikeKey(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	key := s.pushKey(t, "movie")
+	key := s.streamKey(t, "movie")
 	for _, room := range append([]string{key}, badNames...) {
 		if len(room) > 4000 {
 			continue

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 const (
@@ -33,10 +33,10 @@ type operatorCall struct {
 	want                 []int    // any of
 }
 
-// ask makes a request and returns its answer, read.
-func ask(t *testing.T, base string, c operatorCall) (*http.Response, string) {
+// doRequest makes a request and returns its answer, read.
+func doRequest(t *testing.T, base string, c operatorCall) (*http.Response, string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), longTimeout)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, c.method, base+c.target, strings.NewReader(c.body))
 	if err != nil {
@@ -51,7 +51,7 @@ func ask(t *testing.T, base string, c operatorCall) (*http.Response, string) {
 			r.Host = value
 		}
 	}
-	client := rig.Client()
+	client := harness.Client()
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	resp, err := client.Do(r)
 	if err != nil {
@@ -167,7 +167,7 @@ func TestOperator(t *testing.T) {
 		for _, c := range calls {
 			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
-				resp, body := ask(t, s.API(""), c)
+				resp, body := doRequest(t, s.API(""), c)
 				if !slices.Contains(c.want, resp.StatusCode) {
 					t.Errorf("HTTP %d %.200s, want one of %d", resp.StatusCode, body, c.want)
 				}
@@ -187,7 +187,7 @@ func TestOperator(t *testing.T) {
 		t.Run("P09 preflight", func(t *testing.T) {
 			t.Parallel()
 			for _, target := range []string{"/control/get?room=victim", "/api/v1/keys", "/api/v1/tokens"} {
-				resp, _ := ask(t, s.API(""), operatorCall{method: "OPTIONS", target: target, headers: []string{"Origin: http://evil.example", "Access-Control-Request-Method: POST"}})
+				resp, _ := doRequest(t, s.API(""), operatorCall{method: "OPTIONS", target: target, headers: []string{"Origin: http://evil.example", "Access-Control-Request-Method: POST"}})
 				if resp.StatusCode < 400 || resp.Header.Get("Access-Control-Allow-Origin") != "" {
 					t.Errorf("%s: HTTP %d %v", target, resp.StatusCode, resp.Header)
 				}
@@ -196,15 +196,15 @@ func TestOperator(t *testing.T) {
 		t.Run("P23 log injection", func(t *testing.T) {
 			t.Parallel()
 			p := s.dial(t)
-			p.advance(shaken)
+			p.advance(handshaken)
 			p.send(connect("live\n\x1b[2Jlevel=ERROR msg=forged"))
 			p.ends(func(message) {})
-			ask(t, s.API(""), operatorCall{method: "GET", target: "/x%0alevel=ERROR%20msg=forged", headers: []string{"User-Agent: a\tb", "Host: attacker.tld"}})
+			doRequest(t, s.API(""), operatorCall{method: "GET", target: "/x%0alevel=ERROR%20msg=forged", headers: []string{"User-Agent: a\tb", "Host: attacker.tld"}})
 		})
 		t.Run("P22 statistics under churn", func(t *testing.T) { t.Parallel(); statisticsUnderChurn(t, s) })
 	})
 	// P04, P05, P07, P08: nothing that was refused has left a room behind.
-	_, body := ask(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/keys?limit=1000"})
+	_, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/keys?limit=1000"})
 	var list struct{ Keys []struct{ Room string } }
 	if err := json.Unmarshal([]byte(body), &list); err != nil {
 		t.Fatal(err)
@@ -238,19 +238,19 @@ func statisticsUnderChurn(t *testing.T, s *target) {
 			p.room = "churn"
 			p.advance(publishing)
 			// The room is free again when the server has hung up.
-			p.NC.(*net.TCPConn).CloseWrite()
-			p.NC.SetReadDeadline(time.Now().Add(patience))
-			io.Copy(io.Discard, p.NC)
-			p.NC.Close()
+			p.NetConn.(*net.TCPConn).CloseWrite()
+			p.NetConn.SetReadDeadline(time.Now().Add(longTimeout))
+			io.Copy(io.Discard, p.NetConn)
+			p.NetConn.Close()
 		}
 	}()
 	var took []time.Duration
 	for range 100 {
-		began := rig.StartWatch()
-		if resp, body := ask(t, s.API(""), operatorCall{method: "GET", target: "/stat/livestat"}); resp.StatusCode != 200 {
+		began := harness.StartStopwatch()
+		if resp, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/stat/livestat"}); resp.StatusCode != 200 {
 			t.Errorf("HTTP %d %s", resp.StatusCode, body)
 		}
-		_, ours := began.Took()
+		_, ours := began.Elapsed()
 		took = append(took, ours)
 	}
 	close(stop)
@@ -261,12 +261,12 @@ func statisticsUnderChurn(t *testing.T, s *target) {
 	}
 }
 
-// TestCredentials sends bad credentials to every route by every method, P01: there is one answer to all of them.
-func TestCredentials(t *testing.T) {
+// TestInvalidCredentials sends bad credentials to every route by every method, P01: there is one answer to all of them.
+func TestInvalidCredentials(t *testing.T) {
 	t.Parallel()
-	s := rig.Start(t, rig.Options{Plain: true, Flags: []string{"--auth_failures=0", "--jwt.secret=" + operatorSecret, "--token.secret=" + operatorSecret + "!"}})
+	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--auth_failures=0", "--jwt.secret=" + operatorSecret, "--token.secret=" + operatorSecret + "!"}})
 	good, exp := adminToken(t, s.DataDir), time.Now().Add(time.Hour).Unix()
-	if resp, _ := ask(t, s.API(""), operatorCall{method: "GET", target: "/stat/livestat", headers: []string{"Authorization: Bearer " + good}}); resp.StatusCode != 200 {
+	if resp, _ := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/stat/livestat", headers: []string{"Authorization: Bearer " + good}}); resp.StatusCode != 200 {
 		t.Fatalf("the admin token: HTTP %d", resp.StatusCode)
 	}
 	bad := map[string]string{
@@ -296,7 +296,7 @@ func TestCredentials(t *testing.T) {
 				if credential != "" {
 					headers = []string{"Authorization: Bearer " + credential}
 				}
-				resp, body := ask(t, s.API(""), operatorCall{method: method, target: route, headers: headers})
+				resp, body := doRequest(t, s.API(""), operatorCall{method: method, target: route, headers: headers})
 				if resp.StatusCode != want {
 					t.Errorf("%s %s with %s: HTTP %d %.100s, want %d", method, route, name, resp.StatusCode, body, want)
 				}
@@ -319,7 +319,7 @@ func TestCredentials(t *testing.T) {
 		for n, role := range roles {
 			inputs++
 			token := jwtOf(operatorSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"role":%q,"exp":%d}`, role, exp))
-			resp, body := ask(t, s.API(""), operatorCall{method: method, target: target, headers: []string{"Authorization: Bearer " + token, asJSON}})
+			resp, body := doRequest(t, s.API(""), operatorCall{method: method, target: target, headers: []string{"Authorization: Bearer " + token, asJSON}})
 			if refused := resp.StatusCode == 401 || resp.StatusCode == 403; refused != (n < least) {
 				t.Errorf("%s as %s: HTTP %d %.100s", route, role, resp.StatusCode, body)
 			}

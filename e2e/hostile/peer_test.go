@@ -14,11 +14,11 @@ import (
 )
 
 const (
-	// prompt is how long a reply may take that is due at once. The promise is 1 s for a close and 2 s for a refusal; the rest is for a
+	// replyTimeout is how long a reply may take that is due at once. The promise is 1 s for a close and 2 s for a refusal; the rest is for a
 	// machine that runs a dozen of these tests at a time. The server of TestHostile has no time-out as short.
-	prompt = 4 * time.Second
-	// patience is how long anything else may take before it counts as never.
-	patience = 20 * time.Second
+	replyTimeout = 4 * time.Second
+	// longTimeout is how long anything else may take before it counts as never.
+	longTimeout = 20 * time.Second
 )
 
 // A stage is how far a session has come, by the book.
@@ -26,7 +26,7 @@ type stage int
 
 const (
 	fresh      stage = iota // connected by TCP
-	shaken                  // handshake done
+	handshaken              // handshake done
 	connected               // connect and createStream answered
 	publishing              // publish answered, one key frame sent
 )
@@ -64,7 +64,7 @@ func (s *target) dialTo(t testing.TB, flag string) *peer {
 
 func (s *target) connectTo(t testing.TB, d net.Dialer, flag string) *peer {
 	t.Helper()
-	d.Timeout = prompt
+	d.Timeout = replyTimeout
 	nc, err := d.Dial("tcp", s.Addr(flag))
 	if err != nil {
 		t.Fatal(err)
@@ -87,8 +87,8 @@ func roomOf(t testing.TB) string {
 // send writes b. A server that has hung up meanwhile is no error here: what it should have done is for the reading side.
 func (p *peer) send(b ...[]byte) {
 	p.t.Helper()
-	p.NC.SetWriteDeadline(time.Now().Add(patience))
-	if _, err := p.NC.Write(join(b...)); errors.Is(err, os.ErrDeadlineExceeded) {
+	p.NetConn.SetWriteDeadline(time.Now().Add(longTimeout))
+	if _, err := p.NetConn.Write(join(b...)); errors.Is(err, os.ErrDeadlineExceeded) {
 		p.t.Fatalf("the server does not read: %v", err)
 	}
 }
@@ -99,22 +99,22 @@ func (p *peer) advance(to stage) {
 	for ; p.at < to; p.at++ {
 		switch p.at {
 		case fresh:
-			p.send(rtmp.Hello(3))
-			p.welcomed()
-		case shaken:
+			p.send(rtmp.ClientHandshake(3))
+			p.readHandshake()
+		case handshaken:
 			p.connect()
 		case connected:
-			p.publish(p.pushKey())
-			p.started()
+			p.publish(p.streamKey())
+			p.readPublishStarted()
 			p.newKeyFrame()
 		}
 	}
 }
 
-// welcomed reads S0, S1 and S2.
-func (p *peer) welcomed() []byte {
+// readHandshake reads S0, S1 and S2.
+func (p *peer) readHandshake() []byte {
 	p.t.Helper()
-	b, err := p.Welcomed(prompt)
+	b, err := p.ReadServerHandshake(replyTimeout)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -123,15 +123,15 @@ func (p *peer) welcomed() []byte {
 
 func (p *peer) connect() {
 	p.t.Helper()
-	if err := p.Connect(p.app, prompt); err != nil {
+	if err := p.Connect(p.app, replyTimeout); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
-// created takes the answer to createStream.
-func (p *peer) created() {
+// readStreamCreated takes the answer to createStream.
+func (p *peer) readStreamCreated() {
 	p.t.Helper()
-	if err := p.Created(prompt); err != nil {
+	if err := p.AwaitCreateStream(replyTimeout); err != nil {
 		p.t.Fatal(err)
 	}
 }
@@ -141,19 +141,19 @@ func (p *peer) publish(name string) { _ = p.Publish(name) }
 
 func (p *peer) play(name string) { _ = p.Play(name) }
 
-// started takes the answer to publish and tells what will come: video alone, so that viewers do not wait for more.
-func (p *peer) started() {
+// readPublishStarted takes the answer to publish and tells what will come: video alone, so that viewers do not wait for more.
+func (p *peer) readPublishStarted() {
 	p.t.Helper()
 	p.await("onStatus", "NetStream.Publish.Start")
-	p.send(message{CSID: 5, Type: data, StreamID: p.StreamID, Payload: amf("@setDataFrame", "onMetaData", ecma{"videocodecid", 7})}.Chunks(p.Out))
+	p.send(message{CSID: 5, Type: data, StreamID: p.StreamID, Payload: amf("@setDataFrame", "onMetaData", ecma{"videocodecid", 7})}.Chunks(p.ChunkSize))
 	p.frame(avcHeader)
 }
 
-// pushKey returns the key of the peer's room.
-func (p *peer) pushKey() string {
+// streamKey returns the key of the peer's room.
+func (p *peer) streamKey() string {
 	p.t.Helper()
 	if p.key == "" {
-		p.key = p.on.pushKey(p.t, p.room)
+		p.key = p.on.streamKey(p.t, p.room)
 	}
 	return p.key
 }
@@ -161,15 +161,15 @@ func (p *peer) pushKey() string {
 // await reads up to a command of this name that holds code. A name "_" is any answer to a command.
 func (p *peer) await(name, code string) message {
 	p.t.Helper()
-	m, err := p.Await(prompt, name, code)
+	m, err := p.AwaitCommand(replyTimeout, name, code)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	return m
 }
 
-// A want is what has to come of a row's input.
-type want func(*peer)
+// A expectation is what has to come of a row's input.
+type expectation func(*peer)
 
 // closes wants the connection ended, without a word of success before.
 func closes(p *peer) {
@@ -184,16 +184,16 @@ func closes(p *peer) {
 // ends reads until the server closes, which it must soon, and shows every message to f.
 func (p *peer) ends(f func(message)) {
 	p.t.Helper()
-	deadline := time.Now().Add(prompt)
-	p.NC.SetReadDeadline(deadline)
+	deadline := time.Now().Add(replyTimeout)
+	p.NetConn.SetReadDeadline(deadline)
 	if p.at == fresh { // what comes is no message
-		if _, err := io.Copy(io.Discard, p.In.R); errors.Is(err, os.ErrDeadlineExceeded) {
+		if _, err := io.Copy(io.Discard, p.Reader.R); errors.Is(err, os.ErrDeadlineExceeded) {
 			p.t.Fatal("the connection was not closed")
 		}
 		return
 	}
 	for {
-		m, err := p.In.Next()
+		m, err := p.Reader.ReadMessage()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			p.t.Fatal("the connection was not closed")
 		}
@@ -205,13 +205,13 @@ func (p *peer) ends(f func(message)) {
 }
 
 // rejects wants a refusal with one of these codes, and then the end.
-func rejects(codes ...string) want {
+func rejects(codes ...string) expectation {
 	return func(p *peer) {
 		p.t.Helper()
 		var said []string
 		found := false
 		p.ends(func(m message) {
-			if !m.IsCall("_error") && !m.IsCall("onStatus") {
+			if !m.IsCommand("_error") && !m.IsCommand("onStatus") {
 				return
 			}
 			said = append(said, string(m.Payload))

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 // Users of a Debian machine.
@@ -32,7 +32,7 @@ func startProxy(t *testing.T, uid uint32, target, lines string) string {
 			t.Fatal(err)
 		}
 	}
-	addr := fmt.Sprintf("127.0.0.1:%d", rig.FreePorts(t, 1)[0])
+	addr := fmt.Sprintf("127.0.0.1:%d", harness.FreePorts(t, 1)[0])
 	temporary := ""
 	for _, of := range []string{"client_body", "proxy", "fastcgi", "uwsgi", "scgi"} {
 		temporary += fmt.Sprintf("%s_temp_path %s/%s; ", of, dir, of)
@@ -45,8 +45,8 @@ func startProxy(t *testing.T, uid uint32, target, lines string) string {
 	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	nginx := rig.GoAs(t, uid, "nginx", "-c", file, "-p", dir, "-e", "stderr")
-	rig.Eventually(t, 10*time.Second, "nginx", func() error {
+	nginx := harness.StartProgramAs(t, uid, "nginx", "-c", file, "-p", dir, "-e", "stderr")
+	harness.Eventually(t, 10*time.Second, "nginx", func() error {
 		if nginx.Ended() {
 			t.Fatalf("nginx has ended: %s", nginx.Stderr())
 		}
@@ -62,8 +62,8 @@ func startProxy(t *testing.T, uid uint32, target, lines string) string {
 // curlAs makes a request by curl as a user and returns the status and the body.
 func curlAs(t *testing.T, uid uint32, args ...string) (status, body string) {
 	t.Helper()
-	p := rig.GoAs(t, uid, "curl", append([]string{"-sS", "--max-time", "20", "-w", "\n%{http_code}"}, args...)...)
-	p.OK(patience)
+	p := harness.StartProgramAs(t, uid, "curl", append([]string{"-sS", "--max-time", "20", "-w", "\n%{http_code}"}, args...)...)
+	p.WaitOK(longTimeout)
 	out := p.Stdout()
 	at := strings.LastIndexByte(out, '\n')
 	return out[at+1:], out[:at]
@@ -71,9 +71,9 @@ func curlAs(t *testing.T, uid uint32, args ...string) (status, body string) {
 
 // TestUnannouncedProxy asks for secrets through a real nginx that adds no header, and as each kind of user of this machine.
 func TestUnannouncedProxy(t *testing.T) {
-	rig.Need(t, "nginx", "curl")
+	harness.Need(t, "nginx", "curl")
 	t.Parallel()
-	s := rig.Start(t, rig.Options{Flags: []string{"--api_hosts=studio.example"}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--api_hosts=studio.example"}})
 	target := s.Addr("api_addr")
 	const get, export = "/control/get?room=movie", "/api/v1/keys/export"
 	plain := startProxy(t, wwwData, target, "")
@@ -153,7 +153,7 @@ func TestUnannouncedProxy(t *testing.T) {
 		}
 	})
 	t.Run("other listeners", func(t *testing.T) {
-		cert, private, _ := rig.Certificate(t)
+		cert, private, _ := harness.Certificate(t)
 		for _, c := range []struct {
 			listen, scheme string
 			hosts          []string
@@ -161,11 +161,11 @@ func TestUnannouncedProxy(t *testing.T) {
 			{"[::]:%d", "http", []string{"127.0.0.1", "127.1.2.3", "[::1]", "localhost"}},
 			{"0.0.0.0:%d", "https", []string{"127.0.0.1"}},
 		} {
-			port := rig.FreePorts(t, 1)[0]
-			s := rig.Start(t, rig.Options{NoWait: true, Flags: []string{
+			port := harness.FreePorts(t, 1)[0]
+			s := harness.Start(t, harness.Options{NoWait: true, Flags: []string{
 				fmt.Sprintf("--api_addr="+c.listen, port), fmt.Sprintf("--use_api_https=%v", c.scheme == "https"), "--rtmps_cert=" + cert, "--rtmps_key=" + private,
 			}})
-			s.AwaitStderr(patience, func(log string) bool { return strings.Contains(log, "ready: ask") })
+			s.AwaitStderr(longTimeout, func(log string) bool { return strings.Contains(log, "ready: ask") })
 			for _, host := range c.hosts {
 				url := fmt.Sprintf("%s://%s:%d%s", c.scheme, host, port, get)
 				for uid, want := range map[uint32]string{person: "200", wwwData: "403"} {
@@ -177,7 +177,7 @@ func TestUnannouncedProxy(t *testing.T) {
 		}
 	})
 	t.Run("api_allow_users", func(t *testing.T) {
-		s := rig.Start(t, rig.Options{Flags: []string{"--api_allow_users=www-data"}})
+		s := harness.Start(t, harness.Options{Flags: []string{"--api_allow_users=www-data"}})
 		if status, body := curlAs(t, wwwData, s.API(get)); status != "200" {
 			t.Errorf("www-data: HTTP %s %s", status, body)
 		}
@@ -186,8 +186,8 @@ func TestUnannouncedProxy(t *testing.T) {
 		}
 	})
 	t.Run("api_allow_users names nobody here", func(t *testing.T) {
-		s := rig.Start(t, rig.Options{Flags: []string{"--api_allow_users=no-such-user"}, NoWait: true})
-		if code := s.WaitRefused(patience); code != 2 || !strings.Contains(s.Stderr(), `api_allow_users: this machine has no user "no-such-user"`) {
+		s := harness.Start(t, harness.Options{Flags: []string{"--api_allow_users=no-such-user"}, NoWait: true})
+		if code := s.WaitExit(longTimeout); code != 2 || !strings.Contains(s.Stderr(), `api_allow_users: this machine has no user "no-such-user"`) {
 			t.Errorf("code %d: %s", code, s.Stderr())
 		}
 	})

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 func relayCall(direction, oper, app, room, target string) string {
@@ -164,7 +164,7 @@ func TestRelays(t *testing.T) {
 	call := func(target string, want int) {
 		t.Helper()
 		inputs++
-		if resp, body := ask(t, s.API(""), operatorCall{method: "GET", target: target}); resp.StatusCode != want {
+		if resp, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: target}); resp.StatusCode != want {
 			t.Errorf("%.100s: HTTP %d %.200s, want %d", target, resp.StatusCode, body, want)
 		}
 	}
@@ -187,9 +187,9 @@ func TestRelays(t *testing.T) {
 		}
 	}
 	const window = 10 * time.Second
-	before := s.Ticks()
+	before := s.CPUTicks()
 	<-time.After(window)
-	if used := time.Duration(s.Ticks()-before) * 10 * time.Millisecond; used > window/20 {
+	if used := time.Duration(s.CPUTicks()-before) * 10 * time.Millisecond; used > window/20 {
 		t.Errorf("%d relays took %v of processor time in %v, want at most 5 %% in all", len(started), used, window)
 	} else {
 		t.Logf("%d relays took %v of processor time in %v", len(started), used, window)
@@ -200,7 +200,7 @@ func TestRelays(t *testing.T) {
 			Attempts           int
 		}
 	}
-	_, body := ask(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/relays"})
+	_, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/relays"})
 	if err := json.Unmarshal([]byte(body), &list); err != nil || len(list.Relays) != len(started) {
 		t.Fatalf("%d relays, %v, want %d: %s", len(list.Relays), err, len(started), body)
 	}
@@ -219,7 +219,7 @@ func TestRelays(t *testing.T) {
 	limited := 0
 	for n := range 200 {
 		inputs++
-		switch resp, body := ask(t, s.API(""), operatorCall{method: "GET", target: relayCall("push", "start", "live", fmt.Sprint("r", n), "rtmp://"+open+"/a/b")}); resp.StatusCode {
+		switch resp, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: relayCall("push", "start", "live", fmt.Sprint("r", n), "rtmp://"+open+"/a/b")}); resp.StatusCode {
 		case http.StatusOK:
 		case http.StatusTooManyRequests:
 			limited++
@@ -241,7 +241,7 @@ func TestRelays(t *testing.T) {
 		all.Go(func() {
 			for n := range 100 {
 				oper := []string{"start", "stop"}[n%2]
-				resp, err := rig.Client().Get(s.API(relayCall("pull", oper, "live", "race", "rtmp://"+open+"/a/b")))
+				resp, err := harness.Client().Get(s.API(relayCall("pull", oper, "live", "race", "rtmp://"+open+"/a/b")))
 				if err == nil {
 					resp.Body.Close()
 					switch resp.StatusCode {
@@ -264,8 +264,8 @@ func TestRelays(t *testing.T) {
 		t.Error(err)
 	default:
 	}
-	ask(t, s.API(""), operatorCall{method: "GET", target: relayCall("pull", "stop", "live", "race", "rtmp://"+open+"/a/b")})
-	if _, body := ask(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/relays"}); !strings.Contains(body, `"relays":[]`) {
+	doRequest(t, s.API(""), operatorCall{method: "GET", target: relayCall("pull", "stop", "live", "race", "rtmp://"+open+"/a/b")})
+	if _, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/relays"}); !strings.Contains(body, `"relays":[]`) {
 		t.Errorf("left: %s", body)
 	}
 	s.audit(t, inputs)

@@ -9,12 +9,12 @@ import (
 	"sync"
 	"testing"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 // A target is a server that is thrown things at, and what was known of it before.
 type target struct {
-	*rig.Server
+	*harness.Server
 
 	mu   sync.Mutex
 	keys []string // every key that it gave out
@@ -37,23 +37,23 @@ func startIn(t *testing.T, env []string, flags ...string) *target {
 	if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return startWith(t, rig.Options{Dir: dir, Env: env, Flags: flags})
+	return startWith(t, harness.Options{Dir: dir, Env: env, Flags: flags})
 }
 
 // startWith is start with options of the rig.
-func startWith(t *testing.T, o rig.Options) *target {
+func startWith(t *testing.T, o harness.Options) *target {
 	t.Helper()
-	o.Plain, o.Flags = true, append([]string{"--level=debug", "--publish_hold=0s", "--play_wait=1s"}, o.Flags...)
-	s := &target{Server: rig.Start(t, o)}
-	s.pushKey(t, "first") // opens what is opened once
-	s.fds, s.goroutines, s.cpu = s.FDs(), s.Goroutines(), s.Ticks()
+	o.NoRace, o.Flags = true, append([]string{"--level=debug", "--publish_hold=0s", "--play_wait=1s"}, o.Flags...)
+	s := &target{Server: harness.Start(t, o)}
+	s.streamKey(t, "first") // opens what is opened once
+	s.fds, s.goroutines, s.cpu = s.OpenFiles(), s.Goroutines(), s.CPUTicks()
 	return s
 }
 
-// pushKey returns the key of a room.
-func (s *target) pushKey(t testing.TB, room string) string {
+// streamKey returns the key of a room.
+func (s *target) streamKey(t testing.TB, room string) string {
 	t.Helper()
-	key := s.In(t).Key(room)
+	key := s.WithT(t).Key(room)
 	s.remember(key)
 	return key
 }
@@ -72,21 +72,21 @@ func (s *target) audit(t *testing.T, inputs int) {
 	}
 	// On average: most inputs cost nothing and a few are megabytes. The clock runs for good publishers and viewers too.
 	const perInput = 50 // ms
-	if used := (s.In(t).Ticks() - s.cpu) * 10; inputs > 0 && used > perInput*inputs {
+	if used := (s.WithT(t).CPUTicks() - s.cpu) * 10; inputs > 0 && used > perInput*inputs {
 		t.Errorf("%d inputs took %d ms of processor time, want at most %d ms each", inputs, used, perInput)
 	} else {
 		t.Logf("%d inputs took %d ms of processor time", inputs, used)
 	}
-	t.Logf("memory: %d MiB now, %d MiB at most", s.In(t).Memory("VmRSS"), s.In(t).Memory("VmHWM"))
-	if peak := s.In(t).Memory("VmHWM"); peak >= 200 {
+	t.Logf("memory: %d MiB now, %d MiB at most", s.WithT(t).MemoryMiB("VmRSS"), s.WithT(t).MemoryMiB("VmHWM"))
+	if peak := s.WithT(t).MemoryMiB("VmHWM"); peak >= 200 {
 		t.Errorf("it took %d MiB of memory at its peak, want less than 200", peak)
 	}
 	http.DefaultClient.CloseIdleConnections()
-	rig.Eventually(t, 60e9, "goroutines and file descriptors as before", func() error {
-		if n := s.In(t).Goroutines(); n > s.goroutines+5 {
+	harness.Eventually(t, 60e9, "goroutines and file descriptors as before", func() error {
+		if n := s.WithT(t).Goroutines(); n > s.goroutines+5 {
 			return fmt.Errorf("%d goroutines, there were %d", n, s.goroutines)
 		}
-		if n := s.In(t).FDs(); n > s.fds+5 {
+		if n := s.WithT(t).OpenFiles(); n > s.fds+5 {
 			return fmt.Errorf("%d file descriptors, there were %d", n, s.fds)
 		}
 		return nil

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 	"livego/e2e/rtmp"
 )
 
@@ -22,10 +22,10 @@ const (
 
 // wholeSession returns what an encoder sends who waits for no answer: 64 KiB from the handshake on.
 func wholeSession(key string) []byte {
-	b := join(rtmp.Hello(3), connect("live"), call(0, "releaseStream", 2, nil, key), call(0, "createStream", 3, nil), call(1, "publish", 4, nil, key, "live"),
-		message{CSID: 6, Type: video, StreamID: 1, Payload: avcHeader}.Wire(), message{CSID: 4, Type: audio, StreamID: 1, Payload: aacHeader}.Wire())
+	b := join(rtmp.ClientHandshake(3), connect("live"), call(0, "releaseStream", 2, nil, key), call(0, "createStream", 3, nil), call(1, "publish", 4, nil, key, "live"),
+		message{CSID: 6, Type: video, StreamID: 1, Payload: avcHeader}.DefaultChunks(), message{CSID: 4, Type: audio, StreamID: 1, Payload: aacHeader}.DefaultChunks())
 	for n := 0; len(b) < 64<<10; n++ {
-		b = append(b, message{CSID: 6, Type: video, StreamID: 1, Time: uint32(n * 40), Payload: keyFrame(filler(5000))}.Wire()...)
+		b = append(b, message{CSID: 6, Type: video, StreamID: 1, Time: uint32(n * 40), Payload: keyFrame(filler(5000))}.DefaultChunks()...)
 	}
 	return b
 }
@@ -35,7 +35,7 @@ func (s *target) sessions(t *testing.T, name string) [][]byte {
 	t.Helper()
 	all := make([][]byte, workers)
 	for w := range all {
-		all[w] = wholeSession(s.pushKey(t, fmt.Sprint(name, w)))
+		all[w] = wholeSession(s.streamKey(t, fmt.Sprint(name, w)))
 	}
 	return all
 }
@@ -47,7 +47,7 @@ func (s *target) endsWith(b []byte) error {
 		return err
 	}
 	defer nc.Close()
-	nc.SetDeadline(time.Now().Add(patience))
+	nc.SetDeadline(time.Now().Add(longTimeout))
 	nc.Write(b) // an error says that the server has closed, or that it takes nothing, which the next lines find out
 	nc.(*net.TCPConn).CloseWrite()
 	if _, err := io.Copy(io.Discard, nc); errors.Is(err, os.ErrDeadlineExceeded) {
@@ -64,7 +64,7 @@ func everySessionCut(t *testing.T, s *target) int {
 	for cut := 0; cut < len(sessions[0]); {
 		cuts = append(cuts, cut)
 		switch {
-		case rig.Long(), cut >= handshakeLength && cut < handshakeLength+commandsLength:
+		case harness.Long(), cut >= handshakeLength && cut < handshakeLength+commandsLength:
 			cut++
 		case cut < handshakeLength:
 			cut += 31
@@ -86,7 +86,7 @@ func everySessionCut(t *testing.T, s *target) int {
 func mutations(t *testing.T, s *target) int {
 	sessions := s.sessions(t, "mutated")
 	rounds := 1000
-	if rig.Long() {
+	if harness.Long() {
 		rounds = 100_000
 	}
 	var seeds []int

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 // kernelMemory returns how much the kernel holds to be sent by the sockets of a port of the server.
@@ -42,30 +42,30 @@ func kernelMemory(t *testing.T, addr string) (bytes, sockets int) {
 // when the time for an answer is over, and then nothing is held for them any more. A client that takes a third of that time is served.
 func TestSlowReaders(t *testing.T) {
 	t.Parallel()
-	rig.Need(t, "ss")
+	harness.Need(t, "ss")
 	const (
 		limit = 4 * time.Second
 		each  = 512 << 10 // what the kernel may hold for one, with what its own bookkeeping takes
 	)
 	clients := 40
-	if rig.Long() {
+	if harness.Long() {
 		clients = 300
 	}
-	cert, key, _ := rig.Certificate(t)
+	cert, key, _ := harness.Certificate(t)
 	s := start(t, "--enable_https=true", "--rtmps_cert="+cert, "--rtmps_key="+key, "--hls_segment=1s",
 		fmt.Sprint("--answer_timeout=", limit), "--write_timeout=10s")
-	bench := rig.Livego(t, t.TempDir(), nil, "bench", "--publish", s.RTMP(s.pushKey(t, "big")), "--bitrate", "48000", "--gop", "1s",
+	bench := harness.Livego(t, t.TempDir(), nil, "bench", "--publish", s.RTMP(s.streamKey(t, "big")), "--bitrate", "48000", "--gop", "1s",
 		"--play", s.FLV("big"), "-n", "1", "--settle", "1s", "-d", "10m")
 	t.Cleanup(bench.Kill) // after the subtests, which go on by themselves
-	s.In(t).AwaitLive("big")
+	s.WithT(t).AwaitLive("big")
 
 	// newest returns the path of the newest segment: those of long ago are gone.
 	newest := func(t *testing.T) (path string) {
 		t.Helper()
-		rig.Eventually(t, patience, "a segment", func() error {
-			master := string(rig.Get(t, s.HLS("big")))
+		harness.Eventually(t, longTimeout, "a segment", func() error {
+			master := string(harness.Get(t, s.HLS("big")))
 			lines := strings.Split(strings.TrimSpace(master), "\n")
-			media := string(rig.Get(t, "http://"+s.Addr("hls_addr")+"/live/"+lines[len(lines)-1]))
+			media := string(harness.Get(t, "http://"+s.Addr("hls_addr")+"/live/"+lines[len(lines)-1]))
 			for line := range strings.Lines(media) {
 				if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
 					path = "/live/big/" + line
@@ -78,7 +78,7 @@ func TestSlowReaders(t *testing.T) {
 		})
 		return path
 	}
-	if body := rig.Get(t, "http://"+s.Addr("hls_addr")+newest(t)); len(body) < 5<<20 {
+	if body := harness.Get(t, "http://"+s.Addr("hls_addr")+newest(t)); len(body) < 5<<20 {
 		t.Fatalf("the segment has %d bytes, which is too few to tell", len(body))
 	}
 
@@ -126,7 +126,7 @@ func TestSlowReaders(t *testing.T) {
 			if most > clients*each {
 				t.Errorf("the kernel holds %d KiB for %d clients, want at most %d each", most>>10, clients, each>>10)
 			}
-			rig.Eventually(t, limit+patience, "the clients are ended", func() error {
+			harness.Eventually(t, limit+longTimeout, "the clients are ended", func() error {
 				if now, sockets := kernelMemory(t, addr); sockets > 5 { // the listener, and the other subtests
 					return fmt.Errorf("%d sockets with %d bytes", sockets, now)
 				}
@@ -141,7 +141,7 @@ func TestSlowReaders(t *testing.T) {
 		t.Parallel()
 		client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: tlsConfig("h2")}}
 		defer client.CloseIdleConnections()
-		ctx, cancel := context.WithTimeout(t.Context(), limit+patience)
+		ctx, cancel := context.WithTimeout(t.Context(), limit+longTimeout)
 		defer cancel()
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+s.Addr("https_addr")+newest(t), nil)
 		if err != nil {
@@ -169,12 +169,12 @@ func TestSlowReaders(t *testing.T) {
 	t.Run("W31 a reader that is slow enough", func(t *testing.T) {
 		t.Parallel()
 		segment := newest(t)
-		body := rig.Get(t, "http://"+s.Addr("hls_addr")+segment)
-		nc := s.raw(t, "127.0.0.2", "hls_addr", get(segment))
+		body := harness.Get(t, "http://"+s.Addr("hls_addr")+segment)
+		nc := s.dialRaw(t, "127.0.0.2", "hls_addr", get(segment))
 		tick := time.NewTicker(limit / 60)
 		defer tick.Stop()
 		for got := 0; got < len(body); <-tick.C {
-			nc.SetReadDeadline(time.Now().Add(patience))
+			nc.SetReadDeadline(time.Now().Add(longTimeout))
 			n, err := io.ReadFull(nc, make([]byte, min(len(body)/20, len(body)-got)))
 			if got += n; err != nil {
 				t.Fatalf("%d of %d bytes: %v", got, len(body), err)

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 const tokenSecret, oldSecret = "a secret that signs the tokens of a test", "the secret that was before this one"
@@ -56,16 +56,16 @@ type answer struct {
 }
 
 var (
-	letIn      = answer{http.StatusNotFound, ""}
-	missing    = answer{http.StatusUnauthorized, "token_missing"}
-	malformed  = answer{http.StatusUnauthorized, "token_malformed"}
-	invalid    = answer{http.StatusUnauthorized, "token_invalid"}
-	expired    = answer{http.StatusUnauthorized, "token_expired"}
-	notYet     = answer{http.StatusUnauthorized, "token_not_yet_valid"}
-	wrongRoom  = answer{http.StatusForbidden, "token_wrong_stream"}
-	wrongAct   = answer{http.StatusForbidden, "token_wrong_action"}
-	wrongPlace = answer{http.StatusForbidden, "token_wrong_address"}
-	usedUp     = answer{http.StatusForbidden, "token_used"}
+	allowed      = answer{http.StatusNotFound, ""}
+	missing      = answer{http.StatusUnauthorized, "token_missing"}
+	malformed    = answer{http.StatusUnauthorized, "token_malformed"}
+	invalid      = answer{http.StatusUnauthorized, "token_invalid"}
+	expired      = answer{http.StatusUnauthorized, "token_expired"}
+	notYetValid  = answer{http.StatusUnauthorized, "token_not_yet_valid"}
+	wrongRoom    = answer{http.StatusForbidden, "token_wrong_stream"}
+	wrongAction  = answer{http.StatusForbidden, "token_wrong_action"}
+	wrongAddress = answer{http.StatusForbidden, "token_wrong_address"}
+	tokenUsed    = answer{http.StatusForbidden, "token_used"}
 )
 
 func tokenRows() []tokenRow {
@@ -81,7 +81,7 @@ func tokenRows() []tokenRow {
 	}
 	header := func(h string) string { return jwtOf(tokenSecret, h, good) }
 	return []tokenRow{
-		{"good", jwtOf(tokenSecret, hs, good), letIn},
+		{"good", jwtOf(tokenSecret, hs, good), allowed},
 		{"none at all", "", missing},
 		{"garbage", "x", malformed},
 		{"4 KiB and more", strings.Repeat("x", 4097), malformed},
@@ -91,8 +91,8 @@ func tokenRows() []tokenRow {
 		{"T01 RS256 by the secret", header(`{"alg":"RS256"}`), invalid},
 		{"T01 HS512 by HS256", header(`{"alg":"HS512"}`), invalid},
 		{"T02 expired", play(`"exp":%d`, now-60), expired},
-		{"T02 expired within the leeway", play(`"exp":%d`, now-5), letIn},
-		{"T02 not yet", play(`"exp":%d,"nbf":%d`, now+3600, now+600), notYet},
+		{"T02 expired within the leeway", play(`"exp":%d`, now-5), allowed},
+		{"T02 not yet", play(`"exp":%d,"nbf":%d`, now+3600, now+600), notYetValid},
 		{"T02 no exp", play(`"nbf":%d`, now), malformed},
 		{"T02 exp 2^63", play(`"exp":9223372036854775808`), malformed},
 		{"T02 exp text", play(`"exp":"%d"`, now+3600), malformed},
@@ -101,20 +101,20 @@ func tokenRows() []tokenRow {
 		{"T03 wrong room", of("play", "live", "other"), wrongRoom},
 		{"T03 case of the room", of("play", "live", "Shut"), wrongRoom},
 		{"T03 wrong app", of("play", "other", "shut"), wrongRoom},
-		{"T03 to publish", of("publish", "live", "shut"), wrongAct},
-		{"T03 every room, as issued", of("play", "live", "*"), letIn},
+		{"T03 to publish", of("publish", "live", "shut"), wrongAction},
+		{"T03 every room, as issued", of("play", "live", "*"), allowed},
 		{"T03 every app", of("play", "*", "shut"), wrongRoom},
 		{"T03 part of a name", of("play", "live", "sh*"), wrongRoom},
 		{"T04 claim twice", play(`"room":"shut","exp":%d`, now+3600), malformed},
 		{"T04 crit", header(`{"alg":"HS256","crit":["x"],"x":1}`), invalid},
-		{"T04 no issuer", play(`"exp":%d`, now+3600), letIn}, // none is asked for here
-		{"T06 kid of a path", header(`{"alg":"HS256","kid":"../../dev/null"}`), letIn},
-		{"T06 jku, x5u, jwk", header(`{"alg":"HS256","jku":"http://169.254.169.254/","x5u":"file:///etc/passwd","jwk":{"kty":"oct","k":"AA"}}`), letIn},
-		{"T07 the secret before", jwtOf(oldSecret, hs, good), letIn},
+		{"T04 no issuer", play(`"exp":%d`, now+3600), allowed}, // none is asked for here
+		{"T06 kid of a path", header(`{"alg":"HS256","kid":"../../dev/null"}`), allowed},
+		{"T06 jku, x5u, jwk", header(`{"alg":"HS256","jku":"http://169.254.169.254/","x5u":"file:///etc/passwd","jwk":{"kty":"oct","k":"AA"}}`), allowed},
+		{"T07 the secret before", jwtOf(oldSecret, hs, good), allowed},
 		{"T07 a secret of no time", jwtOf("some other secret altogether", hs, good), invalid},
-		{"T10 another address", play(`"exp":%d,"ip":"192.0.2.1"`, now+3600), wrongPlace},
-		{"T10 this address", play(`"exp":%d,"ip":"127.0.0.1"`, now+3600), letIn},
-		{"T11 signed", signedOf(tokenSecret, "play", "live/shut", now, now+3600), letIn},
+		{"T10 another address", play(`"exp":%d,"ip":"192.0.2.1"`, now+3600), wrongAddress},
+		{"T10 this address", play(`"exp":%d,"ip":"127.0.0.1"`, now+3600), allowed},
+		{"T11 signed", signedOf(tokenSecret, "play", "live/shut", now, now+3600), allowed},
 		{"T11 other stream", signedOf(tokenSecret, "play", "live/other", now, now+3600), invalid},
 		{"T11 case", signedOf(tokenSecret, "play", "live/Shut", now, now+3600), invalid},
 		{"T11 to publish", signedOf(tokenSecret, "publish", "live/shut", now, now+3600), invalid},
@@ -131,8 +131,8 @@ func startTokens(t *testing.T, flags ...string) *target {
 	return start(t, append([]string{"--private=live/shut", "--token.secret=" + tokenSecret, "--token.previous=" + oldSecret, "--auth_failures=0"}, flags...)...)
 }
 
-// TestTokens tries the rows T by every protocol: each gives the same answer to the same token.
-func TestTokens(t *testing.T) {
+// TestInvalidTokens tries the rows T by every protocol: each gives the same answer to the same token.
+func TestInvalidTokens(t *testing.T) {
 	t.Parallel()
 	s := startTokens(t, "--hls_start_wait=0s")
 	rows := tokenRows()
@@ -141,9 +141,9 @@ func TestTokens(t *testing.T) {
 		"FLV, as bearer": func(t *testing.T, token string) answer { return answerOf(t, s.FLV("shut"), "", token) },
 		"HLS":            func(t *testing.T, token string) answer { return answerOf(t, s.HLS("shut"), token, "") },
 		"WebSocket": func(t *testing.T, token string) answer {
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), longTimeout)
 			defer cancel()
-			ws, err := rig.OpenWebSocket(ctx, "ws://"+s.Addr("httpflv_addr")+"/live/shut.flv?token="+url.QueryEscape(token), nil)
+			ws, err := harness.OpenWebSocket(ctx, "ws://"+s.Addr("httpflv_addr")+"/live/shut.flv?token="+url.QueryEscape(token), nil)
 			if err != nil {
 				if strings.Contains(err.Error(), "414") {
 					return answer{status: http.StatusRequestURITooLong}
@@ -151,8 +151,8 @@ func TestTokens(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer ws.Close()
-			_, err = ws.Message()
-			var closed *rig.Closed
+			_, err = ws.ReadMessage()
+			var closed *harness.CloseError
 			if !errors.As(err, &closed) {
 				t.Fatalf("%v, want it closed", err)
 			}
@@ -168,16 +168,16 @@ func TestTokens(t *testing.T) {
 			p.play("shut?token=" + url.QueryEscape(token))
 			var got answer
 			p.ends(func(m message) {
-				if !m.IsCall("onStatus") {
+				if !m.IsCommand("onStatus") {
 					return
 				}
-				for _, a := range []answer{missing, malformed, invalid, expired, notYet, wrongRoom, wrongAct, wrongPlace} {
+				for _, a := range []answer{missing, malformed, invalid, expired, notYetValid, wrongRoom, wrongAction, wrongAddress} {
 					if bytes.Contains(m.Payload, []byte(a.code+": token ")) {
 						got = a
 					}
 				}
 				if bytes.Contains(m.Payload, []byte(notFound)) {
-					got = letIn
+					got = allowed
 				}
 			})
 			return got
@@ -211,8 +211,8 @@ func TestTokens(t *testing.T) {
 				for _, step := range []struct {
 					method string
 					want   answer
-				}{{"HEAD", letIn}, {"HEAD", letIn}, {"GET", letIn}, {"HEAD", usedUp}, {"GET", usedUp}} {
-					resp, _ := ask(t, "", operatorCall{method: step.method, target: base + "?token=" + token})
+				}{{"HEAD", allowed}, {"HEAD", allowed}, {"GET", allowed}, {"HEAD", tokenUsed}, {"GET", tokenUsed}} {
+					resp, _ := doRequest(t, "", operatorCall{method: step.method, target: base + "?token=" + token})
 					if got := (answer{resp.StatusCode, resp.Header.Get("Livego-Error")}); got != step.want {
 						t.Errorf("%s %s: %+v, want %+v", step.method, base, got, step.want)
 					}
@@ -221,8 +221,8 @@ func TestTokens(t *testing.T) {
 		})
 		t.Run("T11 extra argument", func(t *testing.T) {
 			t.Parallel()
-			if got := answerOf(t, s.FLV("shut")+"?room=other&x=y", signedOf(tokenSecret, "play", "live/shut", time.Now().Unix(), time.Now().Unix()+60), ""); got != letIn {
-				t.Errorf("%+v, want %+v: an argument changes nothing", got, letIn)
+			if got := answerOf(t, s.FLV("shut")+"?room=other&x=y", signedOf(tokenSecret, "play", "live/shut", time.Now().Unix(), time.Now().Unix()+60), ""); got != allowed {
+				t.Errorf("%+v, want %+v: an argument changes nothing", got, allowed)
 			}
 			if got := answerOf(t, s.FLV("shut")+"?token=x", "y", "").status; got != 400 {
 				t.Errorf("two tokens: %d", got)
@@ -251,7 +251,7 @@ func answerOf(t *testing.T, target, token, bearer string) answer {
 	if bearer != "" {
 		c.headers = []string{"Authorization: Bearer " + bearer}
 	}
-	resp, body := ask(t, "", c)
+	resp, body := doRequest(t, "", c)
 	code := resp.Header.Get("Livego-Error")
 	if challenge := resp.Header.Get("WWW-Authenticate"); resp.StatusCode == http.StatusUnauthorized &&
 		(strings.Contains(challenge, `error="invalid_token"`) != (code != "token_missing") || !strings.HasPrefix(body, "token ")) {
@@ -264,13 +264,13 @@ func answerOf(t *testing.T, target, token, bearer string) answer {
 func TestTokenToPublish(t *testing.T) {
 	t.Parallel()
 	s := startTokens(t)
-	s.pushKey(t, "movie")
+	s.streamKey(t, "movie")
 	token := func(act, room string, iat int64) string {
 		return jwtOf(tokenSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"act":%q,"app":"live","room":%q,"iat":%d,"exp":%d}`, act, room, iat, time.Now().Unix()+600))
 	}
 	publishes := func(token string) bool {
 		p := s.dial(t)
-		defer p.NC.Close()
+		defer p.NetConn.Close()
 		p.advance(connected)
 		p.publish("movie?token=" + url.QueryEscape(token))
 		m := p.await("onStatus", "NetStream.Publish.")
@@ -291,7 +291,7 @@ func TestTokenToPublish(t *testing.T) {
 	}
 	timer := time.NewTimer(1100 * time.Millisecond) // tokens say when they were made to the second
 	<-timer.C
-	if e := s.In(t).Call("/control/reset?room=movie"); e.Status != 200 {
+	if e := s.WithT(t).Call("/control/reset?room=movie"); e.Status != 200 {
 		t.Fatalf("reset: %d", e.Status)
 	}
 	if publishes(good) {
@@ -302,8 +302,8 @@ func TestTokenToPublish(t *testing.T) {
 	}
 }
 
-// TestTokenGuesser has somebody guess tokens, T12: after ten he waits, and others do not.
-func TestTokenGuesser(t *testing.T) {
+// TestTokenGuessesAreDelayed has somebody guess tokens, T12: after ten he waits, and others do not.
+func TestTokenGuessesAreDelayed(t *testing.T) {
 	t.Parallel()
 	s := start(t, "--private=live/shut", "--token.secret="+tokenSecret, "--limit_loopback=true", "--auth_failures=10")
 	for range 10 {
@@ -329,8 +329,8 @@ func TestTokenGuesser(t *testing.T) {
 	}
 }
 
-// TestHookAnswers has the operator's program answer what it should not, T13: nobody publishes.
-func TestHookAnswers(t *testing.T) {
+// TestInvalidWebhookResponses has the operator's program answer what it should not, T13: nobody publishes.
+func TestInvalidWebhookResponses(t *testing.T) {
 	t.Parallel()
 	var visited atomic.Int64
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -383,16 +383,16 @@ func TestHookAnswers(t *testing.T) {
 			p := s.dial(t)
 			p.room = name
 			p.advance(connected)
-			began := rig.StartWatch()
-			p.publish(p.pushKey())
+			began := harness.StartStopwatch()
+			p.publish(p.streamKey())
 			m := p.await("onStatus", "NetStream.Publish.")
 			if got := strings.Contains(string(m.Payload), "NetStream.Publish.Start"); got != (name == "yes" || name == "rename") {
 				t.Errorf("it publishes: %v", got)
 			}
-			if began.Over(prompt) {
-				t.Errorf("it took more than %v", prompt)
+			if began.Exceeded(replyTimeout) {
+				t.Errorf("it took more than %v", replyTimeout)
 			}
-			if live := s.In(t).Stat().Publishers; name == "rename" && !slices.ContainsFunc(live, func(e rig.StatEntry) bool { return e.Key == "live/elsewhere" }) {
+			if live := s.WithT(t).Stat().Publishers; name == "rename" && !slices.ContainsFunc(live, func(e harness.StatEntry) bool { return e.Key == "live/elsewhere" }) {
 				t.Errorf("it publishes %+v", live)
 			}
 			if name == "no" && !strings.Contains(string(m.Payload), "not today") {
@@ -403,17 +403,17 @@ func TestHookAnswers(t *testing.T) {
 	if visited.Load() != 0 {
 		t.Error("a redirect was followed")
 	}
-	rig.Eventually(t, patience, "no stream is left", func() error {
-		if p := s.In(t).Stat().Publishers; len(p) > 0 {
+	harness.Eventually(t, longTimeout, "no stream is left", func() error {
+		if p := s.WithT(t).Stat().Publishers; len(p) > 0 {
 			return fmt.Errorf("%+v", p)
 		}
 		return nil
 	})
 }
 
-// TestMadeUpRoomsHoldUpNoEncoder has viewers from four addresses ask for rooms that are made up while the program that is asked about
+// TestUnknownRoomsDoNotDelayEncoder has viewers from four addresses ask for rooms that are made up while the program that is asked about
 // viewers does not answer: an encoder, about which another is asked, publishes at once, and a viewer from a fifth address is asked about.
-func TestMadeUpRoomsHoldUpNoEncoder(t *testing.T) {
+func TestUnknownRoomsDoNotDelayEncoder(t *testing.T) {
 	t.Parallel()
 	hang := make(chan struct{})
 	asked := make(chan struct{}, 1000)
@@ -438,14 +438,14 @@ func TestMadeUpRoomsHoldUpNoEncoder(t *testing.T) {
 		"--hook.secret=a secret that signs the hooks of a test", "--hook.timeout=30s")
 	for i := range 4 {
 		for j := range 40 {
-			s.raw(t, fmt.Sprintf("127.0.0.%d", 2+i), "hls_addr", fmt.Sprintf("GET /live/made-up-%d-%d.m3u8 HTTP/1.1\r\nHost: h\r\n\r\n", i, j))
+			s.dialRaw(t, fmt.Sprintf("127.0.0.%d", 2+i), "hls_addr", fmt.Sprintf("GET /live/made-up-%d-%d.m3u8 HTTP/1.1\r\nHost: h\r\n\r\n", i, j))
 		}
 	}
 	await := func(what string, told <-chan struct{}) {
 		t.Helper()
 		select {
 		case <-told:
-		case <-time.After(patience):
+		case <-time.After(longTimeout):
 			t.Fatalf("%s: the program was not asked", what)
 		}
 	}
@@ -454,14 +454,14 @@ func TestMadeUpRoomsHoldUpNoEncoder(t *testing.T) {
 	}
 	p := s.dial(t)
 	p.advance(connected)
-	began := rig.StartWatch()
-	p.publish(p.pushKey())
+	began := harness.StartStopwatch()
+	p.publish(p.streamKey())
 	if m := p.await("onStatus", "NetStream.Publish."); !strings.Contains(string(m.Payload), "NetStream.Publish.Start") {
 		t.Errorf("the encoder is told %q", m.Payload)
 	}
-	if began.Over(prompt) {
-		t.Errorf("the encoder waited for more than %v", prompt)
+	if began.Exceeded(replyTimeout) {
+		t.Errorf("the encoder waited for more than %v", replyTimeout)
 	}
-	s.raw(t, "127.0.0.9", "hls_addr", "GET /live/real.m3u8 HTTP/1.1\r\nHost: h\r\n\r\n")
+	s.dialRaw(t, "127.0.0.9", "hls_addr", "GET /live/real.m3u8 HTTP/1.1\r\nHost: h\r\n\r\n")
 	await("a viewer from elsewhere", named)
 }

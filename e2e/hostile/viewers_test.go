@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 // A hlsClient asks for playlists and segments from an address of this machine, under a host name.
@@ -32,7 +32,7 @@ func newHLSClient(t *testing.T, from, host string) *hlsClient {
 	}
 	transport := &http.Transport{DialContext: dialer.DialContext, MaxIdleConnsPerHost: workers}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &hlsClient{host, http.Client{Transport: transport, Timeout: patience}}
+	return &hlsClient{host, http.Client{Transport: transport, Timeout: longTimeout}}
 }
 
 // get returns the status, the code of a refusal, and the body.
@@ -81,16 +81,16 @@ func (c *hlsClient) follow(target string) (string, error) {
 // The server's memory stays as it is, and others see no frame late. A Host header of 15 kB opens none.
 func TestManySessions(t *testing.T) {
 	sessions, addresses := 6_000, 1
-	if rig.Long() {
+	if harness.Long() {
 		sessions, addresses = 24_000, 30
 	}
 	s := start(t, "--conns_per_ip=0")
-	b := s.bystand(t, "bystander")
-	rig.Eventually(t, patience, "a playlist", func() error {
+	b := s.startBystander(t, "bystander")
+	harness.Eventually(t, longTimeout, "a playlist", func() error {
 		_, err := newHLSClient(t, "", "h").follow(s.HLS("bystander"))
 		return err
 	})
-	before := s.Memory("VmRSS")
+	before := s.MemoryMiB("VmRSS")
 
 	ctx, stop := context.WithCancel(t.Context())
 	var polling sync.WaitGroup
@@ -98,12 +98,12 @@ func TestManySessions(t *testing.T) {
 	polling.Go(func() {
 		for ctx.Err() == nil {
 			began := time.Now()
-			resp, err := rig.Client().Get(s.API("/stat/livestat"))
+			resp, err := harness.Client().Get(s.API("/stat/livestat"))
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			var doc struct{ Data rig.Stat }
+			var doc struct{ Data harness.Stat }
 			err = json.NewDecoder(resp.Body).Decode(&doc)
 			resp.Body.Close()
 			if err != nil || len(doc.Data.Publishers) != 1 {
@@ -148,7 +148,7 @@ func TestManySessions(t *testing.T) {
 		c.http.CloseIdleConnections()
 	}
 	b.finish()
-	after, peak := s.Memory("VmRSS"), s.Memory("VmHWM")
+	after, peak := s.MemoryMiB("VmRSS"), s.MemoryMiB("VmHWM")
 	t.Logf("%d sessions in %v; memory %d MiB before, %d MiB after, %d MiB at most; %d times livestat, up to %d players, %v at most",
 		sessions, time.Since(began).Round(time.Millisecond), before, after, peak, polls.Load(), most.Load(), time.Duration(slowest.Load()).Round(time.Millisecond))
 	// 1,024 sessions of each address are kept, each for at most 4 KiB with what the collector leaves uncollected.
@@ -166,11 +166,11 @@ func TestManySessions(t *testing.T) {
 func TestPlayerArguments(t *testing.T) {
 	const players = 300
 	s := start(t, "--conns_per_ip=0")
-	b := s.bystand(t, "bystander")
+	b := s.startBystander(t, "bystander")
 	var peers []*peer
 	// join returns how many bytes of the heap one more player takes.
 	join := func(app, name string) int {
-		before := s.Heap()
+		before := s.HeapBytes()
 		for range players {
 			p := s.dial(t)
 			p.app = app
@@ -179,7 +179,7 @@ func TestPlayerArguments(t *testing.T) {
 			p.await("onStatus", "NetStream.Play.Start")
 			peers = append(peers, p)
 		}
-		return (s.Heap() - before) / players
+		return (s.HeapBytes() - before) / players
 	}
 	plain := join("live", "bystander")
 	long := join("live?a="+strings.Repeat("x", 3900), "bystander?token="+strings.Repeat("y", 4000))
@@ -188,7 +188,7 @@ func TestPlayerArguments(t *testing.T) {
 		t.Errorf("a player with 8 kB of arguments takes %d bytes more than one without", long-plain)
 	}
 	for _, p := range peers {
-		p.NC.Close()
+		p.NetConn.Close()
 	}
 	b.finish()
 	s.audit(t, len(peers))
@@ -200,14 +200,14 @@ func (s *target) broadcast(t *testing.T, room string) {
 	b := &bystander{t: t, encoder: s.dial(t), sending: make(chan struct{})}
 	b.encoder.room = room
 	b.encoder.advance(publishing)
-	b.encoder.NC.SetDeadline(time.Time{})
-	go io.Copy(io.Discard, b.encoder.NC) // acknowledgements and pings
+	b.encoder.NetConn.SetDeadline(time.Time{})
+	go io.Copy(io.Discard, b.encoder.NetConn) // acknowledgements and pings
 	ctx, stop := context.WithCancel(context.Background())
 	go b.send(ctx)
 	t.Cleanup(func() {
 		stop()
 		<-b.sending
-		b.encoder.NC.Close()
+		b.encoder.NetConn.Close()
 	})
 }
 
@@ -216,7 +216,7 @@ func (s *target) broadcast(t *testing.T, room string) {
 func TestSharedSession(t *testing.T) {
 	t.Parallel()
 	asked := 2_000
-	if rig.Long() {
+	if harness.Long() {
 		asked = 110_000
 	}
 	s := startTokens(t, "--conns_per_ip=0", "--limit_loopback=true")
@@ -229,7 +229,7 @@ func TestSharedSession(t *testing.T) {
 	first := newHLSClient(t, "127.0.0.1", "h")
 	one := s.HLS("shut") + "?token=" + token(`"viewers":1`)
 	var media, segment string
-	rig.Eventually(t, patience, "a segment", func() (err error) {
+	harness.Eventually(t, longTimeout, "a segment", func() (err error) {
 		if media, err = first.follow(one); err == nil {
 			segment, err = first.follow(media)
 		}

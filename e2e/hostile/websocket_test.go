@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 // upgrade returns a request for a WebSocket with these headers besides.
@@ -62,22 +62,22 @@ var webSocketRows = []struct {
 
 // webSockets watches by WebSocket and sends what no viewer has to send. He must be told why he is closed, unless he does not listen.
 func webSockets(t *testing.T, s *target) int {
-	open := func(t *testing.T, room string) *rig.WebSocket {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
+	open := func(t *testing.T, room string) *harness.WebSocket {
+		ctx, cancel := context.WithTimeout(context.Background(), longTimeout)
 		t.Cleanup(cancel)
-		ws, err := rig.OpenWebSocket(ctx, "ws://"+s.Addr("httpflv_addr")+"/live/"+room+".flv", nil)
+		ws, err := harness.OpenWebSocket(ctx, "ws://"+s.Addr("httpflv_addr")+"/live/"+room+".flv", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return ws
 	}
-	closedBy := func(t *testing.T, ws *rig.WebSocket, code int) {
+	closedBy := func(t *testing.T, ws *harness.WebSocket, code int) {
 		for {
-			_, err := ws.Message()
+			_, err := ws.ReadMessage()
 			if err == nil {
 				continue
 			}
-			var closed *rig.Closed
+			var closed *harness.CloseError
 			if !errors.As(err, &closed) || closed.Code != code {
 				t.Errorf("%v, want it closed by %d", err, code)
 			}
@@ -88,10 +88,10 @@ func webSockets(t *testing.T, s *target) int {
 		t.Run(r.name, func(t *testing.T) {
 			t.Parallel()
 			ws := open(t, "bystander")
-			if _, err := ws.Message(); err != nil {
+			if _, err := ws.ReadMessage(); err != nil {
 				t.Fatal(err)
 			}
-			ws.SetDeadline(time.Now().Add(prompt))
+			ws.SetDeadline(time.Now().Add(replyTimeout))
 			sent := make(chan struct{})
 			go func() {
 				defer close(sent)

@@ -18,21 +18,21 @@ const (
 	audio         = rtmp.Audio
 	video         = rtmp.Video
 	dataAMF3      = rtmp.DataAMF3
-	sharedAMF3    = rtmp.SharedAMF3
+	sharedAMF3    = rtmp.SharedObjectAMF3
 	commandAMF3   = rtmp.CommandAMF3
 	data          = rtmp.Data
-	shared        = rtmp.Shared
+	shared        = rtmp.SharedObject
 	command       = rtmp.Command
 	aggregate     = rtmp.Aggregate
 
-	defaultChunk = rtmp.DefaultChunk
+	defaultChunk = rtmp.DefaultChunkSize
 )
 
 type (
 	message = rtmp.Message
 	object  = rtmp.Object
-	ecma    = rtmp.ECMA
-	array   = rtmp.Array
+	ecma    = rtmp.ECMAArray
+	array   = rtmp.StrictArray
 	raw     = rtmp.Raw
 )
 
@@ -48,12 +48,12 @@ func join(parts ...[]byte) []byte { return slices.Concat(parts...) }
 
 // control returns a protocol control message.
 func control(typ byte, payload []byte) []byte {
-	return message{CSID: 2, Type: typ, Payload: payload}.Wire()
+	return message{CSID: 2, Type: typ, Payload: payload}.DefaultChunks()
 }
 
 // call returns a command of these AMF0 values.
 func call(msid uint32, values ...any) []byte {
-	return message{Type: command, StreamID: msid, Payload: amf(values...)}.Wire()
+	return message{Type: command, StreamID: msid, Payload: amf(values...)}.DefaultChunks()
 }
 
 // connect returns a connect command for app; more are further properties.

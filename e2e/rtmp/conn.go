@@ -17,19 +17,19 @@ import (
 
 // A Conn is a connection to a server. One goroutine may read and another write.
 type Conn struct {
-	NC       net.Conn
-	In       *Reader
-	Out      int    // chunk size to the server
-	StreamID uint32 // of the message stream, once it is created
+	NetConn   net.Conn
+	Reader    *Reader
+	ChunkSize int    // chunk size to the server
+	StreamID  uint32 // of the message stream, once it is created
 }
 
 // NewConn returns a connection that has done nothing yet.
 func NewConn(nc net.Conn) *Conn {
-	return &Conn{NC: nc, In: NewReader(bufio.NewReader(nc)), Out: DefaultChunk}
+	return &Conn{NetConn: nc, Reader: NewReader(bufio.NewReader(nc)), ChunkSize: DefaultChunkSize}
 }
 
-// Hello returns C0, C1 and a C2 that echoes nothing, as real encoders have it.
-func Hello(version byte) []byte {
+// ClientHandshake returns C0, C1 and a C2 that echoes nothing, as real encoders have it.
+func ClientHandshake(version byte) []byte {
 	b := make([]byte, 1+2*1536)
 	rand.Read(b)
 	b[0] = version
@@ -37,11 +37,11 @@ func Hello(version byte) []byte {
 	return b
 }
 
-// Welcomed reads S0, S1 and S2.
-func (c *Conn) Welcomed(limit time.Duration) ([]byte, error) {
+// ReadServerHandshake reads S0, S1 and S2.
+func (c *Conn) ReadServerHandshake(limit time.Duration) ([]byte, error) {
 	b := make([]byte, 1+2*1536)
-	c.NC.SetReadDeadline(time.Now().Add(limit))
-	if _, err := io.ReadFull(c.In.R, b); err != nil {
+	c.NetConn.SetReadDeadline(time.Now().Add(limit))
+	if _, err := io.ReadFull(c.Reader.R, b); err != nil {
 		return nil, fmt.Errorf("no handshake: %w", err)
 	}
 	if b[0] != 3 {
@@ -52,7 +52,7 @@ func (c *Conn) Welcomed(limit time.Duration) ([]byte, error) {
 
 // Send sends a message in chunks of size Out.
 func (c *Conn) Send(m Message) error {
-	_, err := c.NC.Write(m.Chunks(c.Out))
+	_, err := c.NetConn.Write(m.Chunks(c.ChunkSize))
 	return err
 }
 
@@ -66,18 +66,18 @@ func (c *Conn) Connect(app string, limit time.Duration, more ...any) error {
 	if err := c.command(0, "connect", 1, append(Object{"app", app, "tcUrl", "rtmp://127.0.0.1/" + app}, more...)); err != nil {
 		return err
 	}
-	if _, err := c.Await(limit, "_result", "NetConnection.Connect.Success"); err != nil {
+	if _, err := c.AwaitCommand(limit, "_result", "NetConnection.Connect.Success"); err != nil {
 		return err
 	}
 	if err := c.command(0, "createStream", 2, nil); err != nil {
 		return err
 	}
-	return c.Created(limit)
+	return c.AwaitCreateStream(limit)
 }
 
-// Created takes the answer to createStream.
-func (c *Conn) Created(limit time.Duration) error {
-	m, err := c.Await(limit, "_result", "")
+// AwaitCreateStream takes the answer to createStream.
+func (c *Conn) AwaitCreateStream(limit time.Duration) error {
+	m, err := c.AwaitCommand(limit, "_result", "")
 	if err == nil {
 		c.StreamID = uint32(math.Float64frombits(binary.BigEndian.Uint64(m.Payload[len(m.Payload)-8:])))
 	}
@@ -99,34 +99,34 @@ func (c *Conn) Unpublish(name string) error {
 	return c.command(c.StreamID, "FCUnpublish", 4, nil, name)
 }
 
-// Next returns the next message that arrives in time.
-func (c *Conn) Next(limit time.Duration) (Message, error) {
-	c.NC.SetReadDeadline(time.Now().Add(limit))
-	return c.In.Next()
+// ReadMessage returns the next message that arrives in time.
+func (c *Conn) ReadMessage(limit time.Duration) (Message, error) {
+	c.NetConn.SetReadDeadline(time.Now().Add(limit))
+	return c.Reader.ReadMessage()
 }
 
-// Await reads up to a command of this name that holds code. A name "_" is any answer to a command.
-func (c *Conn) Await(limit time.Duration, name, code string) (Message, error) {
+// AwaitCommand reads up to a command of this name that holds code. A name "_" is any answer to a command.
+func (c *Conn) AwaitCommand(limit time.Duration, name, code string) (Message, error) {
 	var seen []string
 	for {
-		m, err := c.Next(limit)
+		m, err := c.ReadMessage(limit)
 		if err != nil {
 			return m, fmt.Errorf("no %s %s: %w; before it came %q", name, code, err, seen)
 		}
 		if m.Type != Command {
 			continue
 		}
-		if m.IsCall(name) && bytes.Contains(m.Payload, []byte(code)) {
+		if m.IsCommand(name) && bytes.Contains(m.Payload, []byte(code)) {
 			return m, nil
 		}
 		seen = append(seen, string(m.Payload))
 	}
 }
 
-// IsCall reports whether m is a command of this name.
-func (m Message) IsCall(name string) bool {
+// IsCommand reports whether m is a command of this name.
+func (m Message) IsCommand(name string) bool {
 	if name == "_" {
-		return m.IsCall("_result") || m.IsCall("_error")
+		return m.IsCommand("_result") || m.IsCommand("_error")
 	}
 	return m.Type == Command && bytes.HasPrefix(m.Payload, AMF(name))
 }
@@ -139,23 +139,23 @@ func (m Message) IsData(name string) bool {
 // ErrRefused is the answer to a publish or play that the server does not grant.
 var ErrRefused = errors.New("refused")
 
-// Open dials addr and goes by the book up to where it may publish or play in app.
-func Open(d net.Dialer, addr, app string, limit time.Duration) (*Conn, error) {
+// Dial dials addr and goes by the book up to where it may publish or play in app.
+func Dial(d net.Dialer, addr, app string, limit time.Duration) (*Conn, error) {
 	d.Timeout = limit
 	nc, err := d.Dial("tcp", addr)
 	if err != nil {
 		return nil, err
 	}
-	return OpenOn(nc, app, limit)
+	return OpenConn(nc, app, limit)
 }
 
-// OpenOn is Open on a connection that is there, which it closes when it fails; more is for Connect.
-func OpenOn(nc net.Conn, app string, limit time.Duration, more ...any) (*Conn, error) {
+// OpenConn is Open on a connection that is there, which it closes when it fails; more is for Connect.
+func OpenConn(nc net.Conn, app string, limit time.Duration, more ...any) (*Conn, error) {
 	c := NewConn(nc)
 	nc.SetWriteDeadline(time.Now().Add(limit))
-	_, err := nc.Write(Hello(3))
+	_, err := nc.Write(ClientHandshake(3))
 	if err == nil {
-		_, err = c.Welcomed(limit)
+		_, err = c.ReadServerHandshake(limit)
 	}
 	if err == nil {
 		err = c.Connect(app, limit, more...)
@@ -168,11 +168,11 @@ func OpenOn(nc net.Conn, app string, limit time.Duration, more ...any) (*Conn, e
 	return c, nil
 }
 
-// Started takes the answer to Publish or Play, whose code is to be "NetStream.Publish.Start" or "NetStream.Play.Start". The error is
+// AwaitStart takes the answer to Publish or Play, whose code is to be "NetStream.Publish.Start" or "NetStream.Play.Start". The error is
 // ErrRefused when it is another.
-func (c *Conn) Started(code string, limit time.Duration) error {
+func (c *Conn) AwaitStart(code string, limit time.Duration) error {
 	for {
-		m, err := c.Await(limit, "onStatus", "")
+		m, err := c.AwaitCommand(limit, "onStatus", "")
 		switch {
 		case err != nil:
 			return err

@@ -10,25 +10,25 @@ import (
 
 // Message types of RTMP 1.0, §5.4 and §7.1.
 const (
-	SetChunkSize  = 1
-	Abort         = 2
-	Ack           = 3
-	UserControl   = 4
-	WindowAck     = 5
-	PeerBandwidth = 6
-	Audio         = 8
-	Video         = 9
-	DataAMF3      = 15
-	SharedAMF3    = 16
-	CommandAMF3   = 17
-	Data          = 18
-	Shared        = 19
-	Command       = 20
-	Aggregate     = 22
+	SetChunkSize     = 1
+	Abort            = 2
+	Ack              = 3
+	UserControl      = 4
+	WindowAck        = 5
+	PeerBandwidth    = 6
+	Audio            = 8
+	Video            = 9
+	DataAMF3         = 15
+	SharedObjectAMF3 = 16
+	CommandAMF3      = 17
+	Data             = 18
+	SharedObject     = 19
+	Command          = 20
+	Aggregate        = 22
 )
 
-// DefaultChunk is the chunk size of a connection that has said nothing, §5.4.1.
-const DefaultChunk = 128
+// DefaultChunkSize is the chunk size of a connection that has said nothing, §5.4.1.
+const DefaultChunkSize = 128
 
 // A Message is one message of the chunk layer.
 type Message struct {
@@ -44,10 +44,10 @@ func (m Message) Chunks(size int) []byte {
 	if m.CSID == 0 {
 		m.CSID = 3
 	}
-	out := m.Head(len(m.Payload))
+	out := m.Header(len(m.Payload))
 	for i := 0; i < len(m.Payload); i += size {
 		if i > 0 {
-			out = append(out, Basic(3, m.CSID)...)
+			out = append(out, BasicHeader(3, m.CSID)...)
 			if m.Time >= 0xffffff {
 				out = binary.BigEndian.AppendUint32(out, m.Time)
 			}
@@ -57,14 +57,14 @@ func (m Message) Chunks(size int) []byte {
 	return out
 }
 
-// Wire is Chunks of the default size.
-func (m Message) Wire() []byte { return m.Chunks(DefaultChunk) }
+// DefaultChunks is Chunks of the default size.
+func (m Message) DefaultChunks() []byte { return m.Chunks(DefaultChunkSize) }
 
-// Head returns a type 0 header that announces length, §5.3.1.2.1.
-func (m Message) Head(length int) []byte {
-	out := Basic(0, m.CSID)
-	out = append24(out, min(m.Time, 0xffffff))
-	out = append24(out, uint32(length))
+// Header returns a type 0 header that announces length, §5.3.1.2.1.
+func (m Message) Header(length int) []byte {
+	out := BasicHeader(0, m.CSID)
+	out = appendUint24(out, min(m.Time, 0xffffff))
+	out = appendUint24(out, uint32(length))
 	out = append(out, m.Type)
 	out = binary.LittleEndian.AppendUint32(out, m.StreamID)
 	if m.Time >= 0xffffff {
@@ -73,32 +73,32 @@ func (m Message) Head(length int) []byte {
 	return out
 }
 
-// Basic returns a basic header in the shortest form for csid, §5.3.1.1.
-func Basic(format, csid int) []byte {
+// BasicHeader returns a basic header in the shortest form for csid, §5.3.1.1.
+func BasicHeader(format, csid int) []byte {
 	switch {
 	case csid < 64:
 		return []byte{byte(format<<6 | csid)}
 	case csid < 320:
 		return []byte{byte(format << 6), byte(csid - 64)}
 	}
-	return Long(format, csid)
+	return LongBasicHeader(format, csid)
 }
 
-// Long returns a basic header of three bytes, which has a place for csids from 64 on.
-func Long(format, csid int) []byte {
+// LongBasicHeader returns a basic header of three bytes, which has a place for csids from 64 on.
+func LongBasicHeader(format, csid int) []byte {
 	return []byte{byte(format<<6 | 1), byte(csid - 64), byte((csid - 64) >> 8)}
 }
 
-func append24(b []byte, v uint32) []byte { return append(b, byte(v>>16), byte(v>>8), byte(v)) }
+func appendUint24(b []byte, v uint32) []byte { return append(b, byte(v>>16), byte(v>>8), byte(v)) }
 
 // AMF0 values for AMF. Everything in them may repeat or be wrong.
 type (
 	// Object is key, value, key, value.
 	Object []any
-	// ECMA is an array with keys, like Object.
-	ECMA []any
-	// Array is a strict array.
-	Array []any
+	// ECMAArray is an array with keys, like Object.
+	ECMAArray []any
+	// StrictArray is a strict array.
+	StrictArray []any
 	// Raw goes out as it is.
 	Raw []byte
 )
@@ -129,12 +129,12 @@ func appendAMF(b []byte, v any) []byte {
 		if len(v) > math.MaxUint16 {
 			return append(binary.BigEndian.AppendUint32(append(b, 0x0c), uint32(len(v))), v...)
 		}
-		return append(append(b, 0x02), short(v)...)
+		return append(append(b, 0x02), utf8String(v)...)
 	case Object:
 		return appendPairs(append(b, 0x03), v)
-	case ECMA:
+	case ECMAArray:
 		return appendPairs(binary.BigEndian.AppendUint32(append(b, 0x08), uint32(len(v)/2)), v)
-	case Array:
+	case StrictArray:
 		return append(binary.BigEndian.AppendUint32(append(b, 0x0a), uint32(len(v))), AMF(v...)...)
 	case Raw:
 		return append(b, v...)
@@ -144,22 +144,24 @@ func appendAMF(b []byte, v any) []byte {
 
 func appendPairs(b []byte, pairs []any) []byte {
 	for i := 0; i < len(pairs); i += 2 {
-		b = appendAMF(append(b, short(pairs[i].(string))...), pairs[i+1])
+		b = appendAMF(append(b, utf8String(pairs[i].(string))...), pairs[i+1])
 	}
 	return append(b, 0, 0, 9)
 }
 
-// short returns a string with its length in two bytes, without a marker.
-func short(s string) []byte { return append(binary.BigEndian.AppendUint16(nil, uint16(len(s))), s...) }
+// utf8String returns a string with its length in two bytes, without a marker.
+func utf8String(s string) []byte {
+	return append(binary.BigEndian.AppendUint16(nil, uint16(len(s))), s...)
+}
 
 // A Reader reads the messages of a server, which is supposed to be right: what is not is an error.
 type Reader struct {
-	R      *bufio.Reader // what was not read yet
-	size   int
-	chunks map[int]*partial
+	R         *bufio.Reader // what was not read yet
+	chunkSize int
+	partials  map[int]*partialMessage
 }
 
-type partial struct {
+type partialMessage struct {
 	Message
 	delta, length uint32
 	extended      bool
@@ -167,13 +169,13 @@ type partial struct {
 
 // NewReader returns a Reader of what comes behind the handshake.
 func NewReader(r *bufio.Reader) *Reader {
-	return &Reader{R: r, size: DefaultChunk, chunks: map[int]*partial{}}
+	return &Reader{R: r, chunkSize: DefaultChunkSize, partials: map[int]*partialMessage{}}
 }
 
-// Next returns the next message, control messages included.
-func (c *Reader) Next() (Message, error) {
+// ReadMessage returns the next message, control messages included.
+func (c *Reader) ReadMessage() (Message, error) {
 	for {
-		m, whole, err := c.chunk()
+		m, whole, err := c.readChunk()
 		if err != nil {
 			return Message{}, err
 		}
@@ -181,13 +183,13 @@ func (c *Reader) Next() (Message, error) {
 			continue
 		}
 		if m.Type == SetChunkSize {
-			c.size = int(binary.BigEndian.Uint32(m.Payload))
+			c.chunkSize = int(binary.BigEndian.Uint32(m.Payload))
 		}
 		return m, nil
 	}
 }
 
-func (c *Reader) chunk() (m Message, whole bool, err error) {
+func (c *Reader) readChunk() (m Message, whole bool, err error) {
 	b, err := c.R.ReadByte()
 	if err != nil {
 		return m, false, err
@@ -196,15 +198,15 @@ func (c *Reader) chunk() (m Message, whole bool, err error) {
 	if csid < 2 {
 		return m, false, fmt.Errorf("csid form %d from the server", csid)
 	}
-	p := c.chunks[csid]
+	p := c.partials[csid]
 	if p == nil {
-		p = new(partial)
-		c.chunks[csid] = p
+		p = new(partialMessage)
+		c.partials[csid] = p
 	}
-	if err := c.header(p, format); err != nil {
+	if err := c.readHeader(p, format); err != nil {
 		return m, false, err
 	}
-	n := min(c.size, int(p.length)-len(p.Payload))
+	n := min(c.chunkSize, int(p.length)-len(p.Payload))
 	at := len(p.Payload)
 	p.Payload = append(p.Payload, make([]byte, n)...)
 	if _, err := io.ReadFull(c.R, p.Payload[at:]); err != nil {
@@ -218,17 +220,17 @@ func (c *Reader) chunk() (m Message, whole bool, err error) {
 	return m, true, nil
 }
 
-func (c *Reader) header(p *partial, format byte) error {
+func (c *Reader) readHeader(p *partialMessage, format byte) error {
 	head := make([]byte, []int{11, 7, 3, 0}[format])
 	if _, err := io.ReadFull(c.R, head); err != nil {
 		return err
 	}
 	if format < 3 {
-		p.delta = be24(head)
+		p.delta = uint24(head)
 		p.extended = p.delta == 0xffffff
 	}
 	if format < 2 {
-		p.length, p.Type = be24(head[3:]), head[6]
+		p.length, p.Type = uint24(head[3:]), head[6]
 	}
 	if format == 0 {
 		p.StreamID, p.Time = binary.LittleEndian.Uint32(head[7:]), 0
@@ -246,4 +248,4 @@ func (c *Reader) header(p *partial, format byte) error {
 	return nil
 }
 
-func be24(b []byte) uint32 { return uint32(b[0])<<16 | uint32(b[1])<<8 | uint32(b[2]) }
+func uint24(b []byte) uint32 { return uint32(b[0])<<16 | uint32(b[1])<<8 | uint32(b[2]) }

@@ -10,42 +10,42 @@ import (
 	"strings"
 	"testing"
 
-	"livego/e2e/rig"
+	"livego/e2e/harness"
 )
 
 // A Media is a recipe for a file of any container, as people have them.
 type Media struct {
-	Name string // with the suffix that tells ffmpeg the container
-	Want int    // exit code of probe: 0 fine, 3 playable with remarks, 4 not playable
+	Name      string // with the suffix that tells ffmpeg the container
+	ProbeExit int    // exit code of probe: 0 fine, 3 playable with remarks, 4 not playable
 
 	args []string // of ffmpeg, without the output; "@name" stands for another media
 }
 
 const (
-	small = "testsrc2=size=160x90:rate=25"
-	x264  = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 25 -sc_threshold 0"
-	x264B = "-c:v libx264 -preset veryfast -pix_fmt yuv420p -g 25 -bf 3 -sc_threshold 0"
+	smallVideoSource = "testsrc2=size=160x90:rate=25"
+	x264             = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 25 -sc_threshold 0"
+	x264B            = "-c:v libx264 -preset veryfast -pix_fmt yuv420p -g 25 -bf 3 -sc_threshold 0"
 )
 
-// pic is pictures and sound of two seconds, encoded so.
-func pic(rate int, more ...string) []string {
-	return args(append([]string{"-f lavfi -i", small, "-f lavfi -i", fmt.Sprintf("%s:sample_rate=%d", tone, rate), "-t 2"}, more...)...)
+// avArgs is pictures and sound of two seconds, encoded so.
+func avArgs(rate int, more ...string) []string {
+	return args(append([]string{"-f lavfi -i", smallVideoSource, "-f lavfi -i", fmt.Sprintf("%s:sample_rate=%d", audioSource, rate), "-t 2"}, more...)...)
 }
 
-// snd is sound alone.
-func snd(rate int, more ...string) []string {
-	return args(append([]string{"-f lavfi -i", fmt.Sprintf("%s:sample_rate=%d", tone, rate), "-t 2"}, more...)...)
+// audioArgs is sound alone.
+func audioArgs(rate int, more ...string) []string {
+	return args(append([]string{"-f lavfi -i", fmt.Sprintf("%s:sample_rate=%d", audioSource, rate), "-t 2"}, more...)...)
 }
 
-// mute is pictures alone.
-func mute(more ...string) []string {
-	return args(append([]string{"-f lavfi -i", small, "-t 2"}, more...)...)
+// videoArgs is pictures alone.
+func videoArgs(more ...string) []string {
+	return args(append([]string{"-f lavfi -i", smallVideoSource, "-t 2"}, more...)...)
 }
 
 // AllMedia lists every recipe: containers, codecs, sampling rates, channels, and what is odd in files.
 func AllMedia() []Media {
 	list := []Media{
-		{"av.mp4", 0, pic(44100, x264, aac)},
+		{"av.mp4", 0, avArgs(44100, x264, aac)},
 		{"faststart.mp4", 0, args("-i @av.mp4 -c copy -movflags +faststart")},
 		{"fragments.mp4", 0, args("-i @av.mp4 -c copy -movflags frag_keyframe+empty_moov")},
 		{"separate.mp4", 0, args("-i @av.mp4 -c copy -movflags frag_keyframe+empty_moov+separate_moof+default_base_moof")},
@@ -54,72 +54,72 @@ func AllMedia() []Media {
 		{"live.mkv", 0, args("-i @av.mp4 -c copy -live 1")},
 		{"av.ts", 0, args("-i @av.mp4 -c copy")},
 		{"av.flv", 0, args("-i @av.mp4 -c copy")},
-		{"b.mp4", 0, pic(48000, x264B, aac)},
+		{"b.mp4", 0, avArgs(48000, x264B, aac)},
 		{"b.ts", 0, args("-i @b.mp4 -c copy")},
 		{"b.mkv", 0, args("-i @b.mp4 -c copy")},
 		{"b.flv", 0, args("-i @b.mp4 -c copy")},
-		{"vfr.mp4", 0, pic(44100, "-vf select='not(eq(mod(n,5),3))' -vsync vfr", x264, aac)},
+		{"vfr.mp4", 0, avArgs(44100, "-vf select='not(eq(mod(n,5),3))' -vsync vfr", x264, aac)},
 		{"vfr.mkv", 0, args("-i @vfr.mp4 -c copy")},
 		{"turned.mp4", 3, args("-i @av.mp4 -c copy -metadata:s:v rotate=90")},
-		{"odd.mp4", 3, pic(44100, "-vf scale=161:91 -c:v libx264 -preset ultrafast -pix_fmt yuv444p -g 25", aac)},
-		{"ten-bit.mp4", 3, pic(44100, "-c:v libx264 -preset ultrafast -pix_fmt yuv420p10le -g 25", aac)},
-		{"silent.mp4", 3, mute(x264)},
+		{"odd.mp4", 3, avArgs(44100, "-vf scale=161:91 -c:v libx264 -preset ultrafast -pix_fmt yuv444p -g 25", aac)},
+		{"ten-bit.mp4", 3, avArgs(44100, "-c:v libx264 -preset ultrafast -pix_fmt yuv420p10le -g 25", aac)},
+		{"silent.mp4", 3, videoArgs(x264)},
 		{"silent.ts", 3, args("-i @silent.mp4 -c copy")},
-		{"sound.m4a", 0, snd(44100, aac)},
+		{"sound.m4a", 0, audioArgs(44100, aac)},
 		{"sound.aac", 0, args("-i @sound.m4a -c copy")},
 		{"sound.ts", 0, args("-i @sound.m4a -c copy")},
-		{"8k-mono.mp4", 0, pic(8000, "-ac 1", x264, aac, "-b:a 24k")},
-		{"11k.ts", 0, pic(11025, x264, aac)},
-		{"16k.flv", 0, pic(16000, x264, aac)},
-		{"22k.mkv", 0, pic(22050, x264, aac)},
-		{"24k.mov", 0, pic(24000, x264, aac)},
-		{"32k.mp4", 0, pic(32000, x264, aac)},
-		{"5.1.mp4", 0, pic(48000, "-ac 6", x264, aac)},
+		{"8k-mono.mp4", 0, avArgs(8000, "-ac 1", x264, aac, "-b:a 24k")},
+		{"11k.ts", 0, avArgs(11025, x264, aac)},
+		{"16k.flv", 0, avArgs(16000, x264, aac)},
+		{"22k.mkv", 0, avArgs(22050, x264, aac)},
+		{"24k.mov", 0, avArgs(24000, x264, aac)},
+		{"32k.mp4", 0, avArgs(32000, x264, aac)},
+		{"5.1.mp4", 0, avArgs(48000, "-ac 6", x264, aac)},
 		{"5.1.ts", 0, args("-i @5.1.mp4 -c copy")},
-		{"64k.mp4", 3, pic(64000, x264, aac)},
-		{"88k.mkv", 3, pic(88200, x264, aac)},
-		{"96k.mp4", 3, pic(96000, x264, aac, "-b:a 192k")},
-		{"vbr.mp3", 0, snd(44100, "-c:a libmp3lame -q:a 5 -id3v2_version 3 -metadata title=title")},
-		{"22k-mono.mp3", 0, snd(22050, "-ac 1 -c:a libmp3lame -b:a 48k -write_xing 0")},
-		{"mp3.flv", 0, pic(44100, x264, "-c:a libmp3lame -b:a 96k")},
+		{"64k.mp4", 3, avArgs(64000, x264, aac)},
+		{"88k.mkv", 3, avArgs(88200, x264, aac)},
+		{"96k.mp4", 3, avArgs(96000, x264, aac, "-b:a 192k")},
+		{"vbr.mp3", 0, audioArgs(44100, "-c:a libmp3lame -q:a 5 -id3v2_version 3 -metadata title=title")},
+		{"22k-mono.mp3", 0, audioArgs(22050, "-ac 1 -c:a libmp3lame -b:a 48k -write_xing 0")},
+		{"mp3.flv", 0, avArgs(44100, x264, "-c:a libmp3lame -b:a 96k")},
 		{"mp3.mp4", 0, args("-i @mp3.flv -c copy")},
 		{"mp3.mkv", 0, args("-i @mp3.flv -c copy")},
 		{"mp3.ts", 0, args("-i @mp3.flv -c copy")},
-		{"hevc.mp4", 3, pic(44100, "-c:v libx265 -x265-params log-level=none:pools=1 -preset ultrafast -pix_fmt yuv420p -g 25", aac)},
+		{"hevc.mp4", 3, avArgs(44100, "-c:v libx265 -x265-params log-level=none:pools=1 -preset ultrafast -pix_fmt yuv420p -g 25", aac)},
 		{"hevc.mkv", 3, args("-i @hevc.mp4 -c copy")},
 		{"hevc.ts", 3, args("-i @hevc.mp4 -c copy")},
-		{"vp9-opus.webm", 3, pic(48000, "-c:v libvpx-vp9 -cpu-used 8 -deadline realtime -g 25 -c:a libopus")},
-		{"vp8-vorbis.webm", 4, pic(48000, "-c:v libvpx -cpu-used 8 -deadline realtime -g 25 -c:a libvorbis")},
-		{"opus.mp4", 3, snd(48000, "-c:a libopus")},
-		{"flac.mkv", 3, snd(44100, "-c:a flac -sample_fmt s16")},
+		{"vp9-opus.webm", 3, avArgs(48000, "-c:v libvpx-vp9 -cpu-used 8 -deadline realtime -g 25 -c:a libopus")},
+		{"vp8-vorbis.webm", 4, avArgs(48000, "-c:v libvpx -cpu-used 8 -deadline realtime -g 25 -c:a libvorbis")},
+		{"opus.mp4", 3, audioArgs(48000, "-c:a libopus")},
+		{"flac.mkv", 3, audioArgs(44100, "-c:a flac -sample_fmt s16")},
 		{"flac.mp4", 3, args("-i @flac.mkv -c copy -strict -2")},
-		{"ac3.mp4", 3, pic(48000, x264, "-c:a ac3")},
+		{"ac3.mp4", 3, avArgs(48000, x264, "-c:a ac3")},
 		{"ac3.ts", 3, args("-i @ac3.mp4 -c copy")},
 		{"ac3.m2ts", 3, args("-i @ac3.mp4 -c copy")},
 		{"aac.m2ts", 0, args("-i @av.mp4 -c copy")}, // as a private stream
-		{"eac3.ts", 3, pic(48000, x264, "-c:a eac3")},
-		{"sound.ac3", 3, snd(48000, "-c:a ac3")},
-		{"pcm.mov", 4, pic(48000, x264, "-c:a pcm_s16le")},
-		{"pcm.mkv", 4, pic(48000, x264, "-c:a pcm_s24le")},
-		{"mpeg4.mp4", 4, pic(44100, "-c:v mpeg4 -g 25 -c:a libmp3lame")},
-		{"mpeg2.ts", 4, pic(48000, "-c:v mpeg2video -g 25 -c:a mp2")},
+		{"eac3.ts", 3, avArgs(48000, x264, "-c:a eac3")},
+		{"sound.ac3", 3, audioArgs(48000, "-c:a ac3")},
+		{"pcm.mov", 4, avArgs(48000, x264, "-c:a pcm_s16le")},
+		{"pcm.mkv", 4, avArgs(48000, x264, "-c:a pcm_s24le")},
+		{"mpeg4.mp4", 4, avArgs(44100, "-c:v mpeg4 -g 25 -c:a libmp3lame")},
+		{"mpeg2.ts", 4, avArgs(48000, "-c:v mpeg2video -g 25 -c:a mp2")},
 		{"latm.ts", 4, args("-i @av.mp4 -c:v copy -c:a aac -mpegts_flags latm")},
-		{"prores.mov", 4, pic(48000, "-c:v prores_ks", aac)},
-		{"sorenson.flv", 3, pic(44100, "-c:v flv -g 25", "-c:a libmp3lame")},
-		{"speex.flv", 3, pic(16000, "-ac 1", x264, "-c:a libspeex")},
+		{"prores.mov", 4, avArgs(48000, "-c:v prores_ks", aac)},
+		{"sorenson.flv", 3, avArgs(44100, "-c:v flv -g 25", "-c:a libmp3lame")},
+		{"speex.flv", 3, avArgs(16000, "-ac 1", x264, "-c:a libspeex")},
 		{"cut.mp4", 3, args("-ss 0.7 -i @b.mp4 -c copy")},
 		{"delayed.mp4", 3, args("-i @av.mp4 -itsoffset 0.8 -i @av.mp4 -map 0:v -map 1:a -c copy")},
-		{"wide.ts", 0, args("-f lavfi -i testsrc2=size=320x136:rate=30 -f lavfi -i", tone+":sample_rate=48000", "-t 2 -ac 6", x264, aac)},
-		{"tall.mkv", 0, args("-f lavfi -i testsrc2=size=90x160:rate=15 -f lavfi -i", tone+":sample_rate=22050", "-t 2", x264B, aac)},
-		{"long-gop.mp4", 3, args("-f lavfi -i testsrc2=size=160x90:rate=5 -f lavfi -i", tone+":sample_rate=44100", "-t 6 -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 250 -sc_threshold 0", aac)},
+		{"wide.ts", 0, args("-f lavfi -i testsrc2=size=320x136:rate=30 -f lavfi -i", audioSource+":sample_rate=48000", "-t 2 -ac 6", x264, aac)},
+		{"tall.mkv", 0, args("-f lavfi -i testsrc2=size=90x160:rate=15 -f lavfi -i", audioSource+":sample_rate=22050", "-t 2", x264B, aac)},
+		{"long-gop.mp4", 3, args("-f lavfi -i testsrc2=size=160x90:rate=5 -f lavfi -i", audioSource+":sample_rate=44100", "-t 6 -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 250 -sc_threshold 0", aac)},
 		{"two-sounds.mp4", 3, args("-i @av.mp4 -i @b.mp4 -map 0:v -map 0:a -map 1:a -c copy")},
 	}
 	return list
 }
 
-// Unlike lists five files of two seconds that differ in container, size, frame rate, sampling rate and channels. The second and the
+// MixedMedia lists five files of two seconds that differ in container, size, frame rate, sampling rate and channels. The second and the
 // third have the same pictures.
-func Unlike(t testing.TB) (list []Media) {
+func MixedMedia(t testing.TB) (list []Media) {
 	t.Helper()
 	for _, name := range []string{"b.mp4", "av.flv", "8k-mono.mp4", "wide.ts", "tall.mkv"} {
 		list = append(list, MediaOf(t, name))
@@ -143,10 +143,10 @@ func (m Media) Pictures(t testing.TB) int {
 	return n
 }
 
-// Dense is five seconds of 8 Mbit/s.
-func Dense() Media {
+// HighBitrateMedia is five seconds of 8 Mbit/s.
+func HighBitrateMedia() Media {
 	return Media{Name: "dense.mp4", args: args("-f lavfi -i", "color=gray:size=1280x720:rate=30,noise=alls=60:allf=t",
-		"-f lavfi -i", tone+":sample_rate=44100", "-t 5 -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 60 -b:v 8M -maxrate 8M -bufsize 4M", aac)}
+		"-f lavfi -i", audioSource+":sample_rate=44100", "-t 5 -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 60 -b:v 8M -maxrate 8M -bufsize 4M", aac)}
 }
 
 // MediaOf returns the recipe of a name.
@@ -164,7 +164,7 @@ func MediaOf(t testing.TB, name string) Media {
 // File returns the path of m, made now if this machine has none yet. The file lies in a directory of its own, under its name.
 func (m Media) File(t testing.TB) string {
 	t.Helper()
-	rig.Need(t, "ffmpeg")
+	harness.Need(t, "ffmpeg")
 	list := make([]string, len(m.args))
 	for i, a := range m.args {
 		if list[i] = a; strings.HasPrefix(a, "@") {

@@ -14,25 +14,25 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 )
 
 // A Sample is a recipe for an FLV file.
 type Sample struct {
 	Name         string
 	Video, Audio bool
-	Late         bool // its time stamps begin far from zero: push it with -copyts
+	NonzeroStart bool // its time stamps begin far from zero: push it with -copyts
 
-	newer bool                   // made by the newer ffmpeg
-	args  []string               // of ffmpeg, without the output
-	edit  func(*essence.FLVFile) // what ffmpeg cannot do, nil for nothing
+	newerFFmpeg bool                        // made by the newerFFmpeg ffmpeg
+	args        []string                    // of ffmpeg, without the output
+	edit        func(*mediacompare.FLVFile) // what ffmpeg cannot do, nil for nothing
 }
 
 const (
-	picture = "testsrc2=size=320x180:rate=25"
-	// A rising tone: no two frames of audio are alike, so that a missing one shows.
-	tone = "aevalsrc=sin(2*PI*t*(200+150*t))|sin(2*PI*t*(300+100*t))"
+	videoSource = "testsrc2=size=320x180:rate=25"
+	// A rising audioSource: no two frames of audio are alike, so that a missing one shows.
+	audioSource = "aevalsrc=sin(2*PI*t*(200+150*t))|sin(2*PI*t*(300+100*t))"
 	// A keyframe a second, so that a viewer who joins late has not long to wait.
 	h264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 25 -keyint_min 25 -sc_threshold 0"
 	aac  = "-c:a aac -b:a 96k"
@@ -43,17 +43,17 @@ var AV = av("h264-aac", "")
 
 // Clips are for scenes that are played frame by frame: small, 20 s long so that no frame comes twice, and each picture unlike the others.
 var (
-	Small  = clip("small", "160x90", 44100, "-g 25 -keyint_min 25")
-	Large  = clip("large", "256x144", 48000, "-g 25 -keyint_min 25 -profile:v main") // other parameters, for pictures and for sound
-	OneKey = clip("one-key", "160x90", 44100, "-g 9999 -keyint_min 9999")
-	Intra  = clip("intra", "160x90", 44100, "-g 1")
+	Small       = clip("small", "160x90", 44100, "-g 25 -keyint_min 25")
+	Large       = clip("large", "256x144", 48000, "-g 25 -keyint_min 25 -profile:v main") // other parameters, for pictures and for sound
+	OneKeyframe = clip("one-key", "160x90", 44100, "-g 9999 -keyint_min 9999")
+	IntraOnly   = clip("intra", "160x90", 44100, "-g 1")
 	// About 2 Mbit/s, which a slow viewer cannot take.
-	Heavy = clip("heavy", "320x180", 44100, "-g 25 -keyint_min 25 -vf noise=alls=40:allf=t -b:v 2M -maxrate 2M -bufsize 1M")
+	HighBitrate = clip("heavy", "320x180", 44100, "-g 25 -keyint_min 25 -vf noise=alls=40:allf=t -b:v 2M -maxrate 2M -bufsize 1M")
 )
 
 // HEVC is a clip like Small, of the other codec.
 func HEVC() Sample {
-	return Sample{Name: "hevc", Video: true, newer: true, args: args("-f lavfi -i testsrc2=rate=25:size=160x96 -t 20 -pix_fmt yuv420p",
+	return Sample{Name: "hevc", Video: true, newerFFmpeg: true, args: args("-f lavfi -i testsrc2=rate=25:size=160x96 -t 20 -pix_fmt yuv420p",
 		"-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:min-keyint=25:scenecut=0:bframes=0:pools=1")}
 }
 
@@ -61,15 +61,15 @@ func HEVC() Sample {
 func Slices() []Sample {
 	return []Sample{
 		av("slices", "-preset veryfast -bf 2 -x264-params slices=4:aud=1:sliced-threads=0"),
-		{Name: "hevc-slices", Video: true, Audio: true, newer: true,
-			args: args("-f lavfi -i testsrc2=rate=25:size=160x128", "-f lavfi -i", tone+":sample_rate=44100", "-t 4 -pix_fmt yuv420p",
+		{Name: "hevc-slices", Video: true, Audio: true, newerFFmpeg: true,
+			args: args("-f lavfi -i testsrc2=rate=25:size=160x128", "-f lavfi -i", audioSource+":sample_rate=44100", "-t 4 -pix_fmt yuv420p",
 				"-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:min-keyint=25:scenecut=0:bframes=2:aud=1:slices=4:ctu=16:frame-threads=1:pools=1", aac)},
 	}
 }
 
 func clip(name, size string, rate int, more string) Sample {
 	return Sample{Name: name, Video: true, Audio: true,
-		args: args("-f lavfi -i testsrc2=rate=25:size="+size, "-f lavfi -i", tone, "-ar", strconv.Itoa(rate), "-t 20",
+		args: args("-f lavfi -i testsrc2=rate=25:size="+size, "-f lavfi -i", audioSource, "-ar", strconv.Itoa(rate), "-t 20",
 			"-c:v libx264 -preset ultrafast -pix_fmt yuv420p -sc_threshold 0", more, aac)}
 }
 
@@ -78,9 +78,9 @@ func All() []Sample {
 	return []Sample{
 		AV,
 		audio("aac-only", "sample_rate=44100", aac),
-		{Name: "h264-only", Video: true, args: args("-f lavfi -i", picture, "-t 4", h264)},
+		{Name: "h264-only", Video: true, args: args("-f lavfi -i", videoSource, "-t 4", h264)},
 		{Name: "h264-mp3", Video: true, Audio: true,
-			args: args("-f lavfi -i", picture, "-f lavfi -i", tone+":sample_rate=44100", "-t 4", h264, "-c:a libmp3lame -b:a 128k")},
+			args: args("-f lavfi -i", videoSource, "-f lavfi -i", audioSource+":sample_rate=44100", "-t 4", h264, "-c:a libmp3lame -b:a 128k")},
 		audio("mp3-22k", "sample_rate=22050", "-c:a libmp3lame -b:a 64k"),
 		av("aac-8k-mono", "-ar 8000 -ac 1"),
 		av("aac-48k-5.1", "-ar 48000 -ac 6"),
@@ -88,14 +88,14 @@ func All() []Sample {
 		av("aac-quad", "-af aformat=channel_layouts=quad"), // no channel configuration: the layout is in a program config element
 		av("aac-96k", "-ar 96000 -b:a 192k"),
 		{Name: "he-aac", Video: true, Audio: true, edit: signalSBR,
-			args: args("-f lavfi -i", picture, "-f lavfi -i", tone+":sample_rate=24000", "-t 4", h264, aac)},
+			args: args("-f lavfi -i", videoSource, "-f lavfi -i", audioSource+":sample_rate=24000", "-t 4", h264, aac)},
 		av("b-frames", "-preset veryfast -bf 3 -b_strategy 0 -g 50"),
 		{Name: "keyframe-2mb", Video: true, Audio: true, // noise that holds still between keyframes
 			args: args("-f lavfi -i", "color=gray:size=1920x1080:rate=1,noise=alls=100:allf=t,fps=10",
-				"-f lavfi -i", tone+":sample_rate=44100", "-t 3", h264, "-g 10 -keyint_min 10 -qp 6", aac)},
+				"-f lavfi -i", audioSource+":sample_rate=44100", "-t 3", h264, "-g 10 -keyint_min 10 -qp 6", aac)},
 		{Name: "4k", Video: true, Audio: true,
-			args: args("-f lavfi -i", "testsrc2=size=3840x2160:rate=10", "-f lavfi -i", tone+":sample_rate=44100", "-t 3", h264, "-g 10 -keyint_min 10", aac)},
-		late(av("late-start", "-output_ts_offset 100000")),
+			args: args("-f lavfi -i", "testsrc2=size=3840x2160:rate=10", "-f lavfi -i", audioSource+":sample_rate=44100", "-t 3", h264, "-g 10 -keyint_min 10", aac)},
+		withNonzeroStart(av("late-start", "-output_ts_offset 100000")),
 	}
 }
 
@@ -103,19 +103,19 @@ func All() []Sample {
 func Enhanced() []Sample {
 	const (
 		small  = "testsrc2=size=160x120:rate=25"
-		stereo = tone + ":sample_rate=48000"
+		stereo = audioSource + ":sample_rate=48000"
 		gop    = "-g 25"
 	)
 	with := func(name, video, audio string) Sample {
-		return Sample{Name: name, Video: true, Audio: true, newer: true,
+		return Sample{Name: name, Video: true, Audio: true, newerFFmpeg: true,
 			args: args("-f lavfi -i", small, "-f lavfi -i", stereo, "-t 3 -pix_fmt yuv420p", video, audio)}
 	}
 	flac := func(s Sample) Sample {
-		s.edit = dropLastHeader
+		s.edit = dropTrailingHeader
 		return s
 	}
 	alone := func(name, audio string) Sample {
-		return Sample{Name: name, Audio: true, newer: true, args: args("-f lavfi -i", stereo, "-t 3", audio)}
+		return Sample{Name: name, Audio: true, newerFFmpeg: true, args: args("-f lavfi -i", stereo, "-t 3", audio)}
 	}
 	const (
 		hevc = "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:min-keyint=25:scenecut=0:bframes=2"
@@ -142,24 +142,24 @@ func Enhanced() []Sample {
 
 // Tracks is a sample of two pictures and three sounds, of several codecs.
 func Tracks() Sample {
-	return Sample{Name: "tracks", Video: true, Audio: true, newer: true, args: args(
+	return Sample{Name: "tracks", Video: true, Audio: true, newerFFmpeg: true, args: args(
 		"-f lavfi -i testsrc2=size=160x120:rate=25 -f lavfi -i testsrc=size=128x96:rate=25",
-		"-f lavfi -i", tone+":sample_rate=48000", "-f lavfi -i sine=frequency=330:sample_rate=44100 -f lavfi -i sine=frequency=550:sample_rate=48000",
+		"-f lavfi -i", audioSource+":sample_rate=48000", "-f lavfi -i sine=frequency=330:sample_rate=44100 -f lavfi -i sine=frequency=550:sample_rate=48000",
 		"-map 0 -map 1 -map 2 -map 3 -map 4 -t 3", h264,
 		"-c:v:1 libx265 -preset ultrafast -x265-params log-level=none:keyint=25:min-keyint=25:scenecut=0 -c:a:0 aac -c:a:1 aac -c:a:2 libopus")}
 }
 
 func av(name, more string) Sample {
 	return Sample{Name: name, Video: true, Audio: true,
-		args: args("-f lavfi -i", picture, "-f lavfi -i", tone+":sample_rate=44100", "-t 4", h264, aac, more)}
+		args: args("-f lavfi -i", videoSource, "-f lavfi -i", audioSource+":sample_rate=44100", "-t 4", h264, aac, more)}
 }
 
 func audio(name, source, codec string) Sample {
-	return Sample{Name: name, Audio: true, args: args("-f lavfi -i", tone+":"+source, "-t 4", codec)}
+	return Sample{Name: name, Audio: true, args: args("-f lavfi -i", audioSource+":"+source, "-t 4", codec)}
 }
 
-func late(s Sample) Sample {
-	s.Late = true
+func withNonzeroStart(s Sample) Sample {
+	s.NonzeroStart = true
 	return s
 }
 
@@ -169,9 +169,9 @@ func args(parts ...string) []string { return strings.Fields(strings.Join(parts, 
 // signalSBR rewrites the AudioSpecificConfig of AAC-LC at 24 kHz into that of HE-AAC at 48 kHz with explicit hierarchical
 // signalling (ISO/IEC 14496-3 1.6.5.2), since Debian's ffmpeg has no encoder of HE-AAC. The frames hold no SBR data: a decoder
 // then only doubles the rate, and whoever carries them must not care.
-func signalSBR(f *essence.FLVFile) {
+func signalSBR(f *mediacompare.FLVFile) {
 	for i, t := range f.Tags {
-		if t.Type == essence.TagAudio && len(t.Body) >= 4 && t.Body[0]>>4 == 10 && t.Body[1] == 0 {
+		if t.Type == mediacompare.TagAudio && len(t.Body) >= 4 && t.Body[0]>>4 == 10 && t.Body[1] == 0 {
 			channels := uint32(t.Body[3] >> 3 & 0xf)
 			// object type 5, core rate index 6, channels, rate index 3, object type 2, three flags 0, seven bits of padding
 			asc := 5<<27 | 6<<23 | channels<<19 | 3<<15 | 2<<10
@@ -181,12 +181,12 @@ func signalSBR(f *essence.FLVFile) {
 	}
 }
 
-// dropLastHeader takes out the headers that ffmpeg writes behind the last frame of FLAC, when it knows how long the file is, and the
+// dropTrailingHeader takes out the headers that ffmpeg writes behind the last frame of FLAC, when it knows how long the file is, and the
 // silence after them.
-func dropLastHeader(f *essence.FLVFile) {
+func dropTrailingHeader(f *mediacompare.FLVFile) {
 	seen := map[byte]bool{}
-	f.Tags = slices.DeleteFunc(f.Tags, func(t essence.FLVTag) bool {
-		if t.Type != essence.TagAudio {
+	f.Tags = slices.DeleteFunc(f.Tags, func(t mediacompare.FLVTag) bool {
+		if t.Type != mediacompare.TagAudio {
 			return false
 		}
 		frame := t.Body[0]&0xf == 1
@@ -199,10 +199,10 @@ func dropLastHeader(f *essence.FLVFile) {
 // File returns the path of s as an FLV file, made now if this machine has none yet.
 func (s Sample) File(t testing.TB) string {
 	t.Helper()
-	if s.newer {
-		rig.NeedNewer(t)
+	if s.newerFFmpeg {
+		harness.NeedNewerFFmpeg(t)
 	} else {
-		rig.Need(t, "ffmpeg")
+		harness.Need(t, "ffmpeg")
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -223,9 +223,9 @@ func (s Sample) File(t testing.TB) string {
 	}
 	defer os.RemoveAll(tmp)
 	raw := filepath.Join(tmp, "raw.flv")
-	if s.newer {
-		p := rig.NewerFFmpeg(t, nil, append(slices.Clone(s.args), "-f", "flv", "pipe:1")...)
-		p.OK(time.Minute)
+	if s.newerFFmpeg {
+		p := harness.NewerFFmpeg(t, nil, append(slices.Clone(s.args), "-f", "flv", "pipe:1")...)
+		p.WaitOK(time.Minute)
 		if err := os.WriteFile(raw, []byte(p.Stdout()), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -251,19 +251,19 @@ func (s Sample) File(t testing.TB) string {
 }
 
 // Read returns what is in the file of s.
-func (s Sample) Read(t testing.TB) *essence.FLVFile {
+func (s Sample) Read(t testing.TB) *mediacompare.FLVFile {
 	t.Helper()
 	return read(t, s.File(t))
 }
 
-func read(t testing.TB, path string) *essence.FLVFile {
+func read(t testing.TB, path string) *mediacompare.FLVFile {
 	t.Helper()
 	r, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	f, err := essence.ReadFLV(r)
+	f, err := mediacompare.ReadFLV(r)
 	if err != nil {
 		t.Fatalf("%s: %v", path, err)
 	}

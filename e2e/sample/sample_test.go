@@ -6,14 +6,14 @@ import (
 	"testing"
 	"time"
 
-	"livego/e2e/essence"
-	"livego/e2e/rig"
+	"livego/e2e/harness"
+	"livego/e2e/mediacompare"
 )
 
-// TestReaders holds this package's recipes and the readers of essence against ffmpeg's own: what ffmpeg remuxes must be the same
+// TestReadersMatchFFmpeg holds this package's recipes and the readers of essence against ffmpeg's own: what ffmpeg remuxes must be the same
 // stream, read from each container.
-func TestReaders(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+func TestReadersMatchFFmpeg(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	for _, s := range All() {
 		t.Run(s.Name, func(t *testing.T) {
 			t.Parallel()
@@ -22,39 +22,39 @@ func TestReaders(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if file.HasVideo != s.Video || file.HasAudio != s.Audio || (len(packets.Of(essence.Video)) > 0) != s.Video || (len(packets.Of(essence.Audio)) > 0) != s.Audio {
+			if file.HasVideo != s.Video || file.HasAudio != s.Audio || (len(packets.Of(mediacompare.Video)) > 0) != s.Video || (len(packets.Of(mediacompare.Audio)) > 0) != s.Audio {
 				t.Fatalf("video %v, audio %v, want %v, %v", file.HasVideo, file.HasAudio, s.Video, s.Audio)
 			}
 
-			md5 := rig.FFmpeg(t, "-i", s.File(t), "-c", "copy", "-f", "framemd5", "-")
-			md5.OK(time.Minute)
-			got, err := essence.ReadFrameMD5(md5.Reader())
+			md5 := harness.FFmpeg(t, "-i", s.File(t), "-c", "copy", "-f", "framemd5", "-")
+			md5.WaitOK(time.Minute)
+			got, err := mediacompare.ReadFrameMD5(md5.StdoutReader())
 			if err != nil {
 				t.Fatal(err)
 			}
-			whole(t, packets, got, essence.Millisecond)
+			checkWhole(t, packets, got, mediacompare.Millisecond)
 
 			ts := filepath.Join(t.TempDir(), "out.ts")
-			rig.FFmpeg(t, "-i", s.File(t), "-c", "copy", "-f", "mpegts", ts).OK(time.Minute)
+			harness.FFmpeg(t, "-i", s.File(t), "-c", "copy", "-f", "mpegts", ts).WaitOK(time.Minute)
 			data, err := os.ReadFile(ts)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, err = essence.ReadTS(data); err != nil {
+			if got, err = mediacompare.ReadTS(data); err != nil {
 				t.Fatal(err)
 			}
-			want, err := file.Essence()
+			want, err := file.DecoderUnits()
 			if err != nil {
 				t.Fatal(err)
 			}
-			whole(t, want, got, essence.TSTick)
+			checkWhole(t, want, got, mediacompare.TSTick)
 		})
 	}
 }
 
-func whole(t *testing.T, want, got essence.Stream, tolerance time.Duration) {
+func checkWhole(t *testing.T, want, got mediacompare.Stream, tolerance time.Duration) {
 	t.Helper()
-	m, err := essence.Compare(want, got, tolerance)
+	m, err := mediacompare.Compare(want, got, tolerance)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,9 +63,9 @@ func whole(t *testing.T, want, got essence.Stream, tolerance time.Duration) {
 	}
 }
 
-// TestProperties checks that each recipe made what its name says.
-func TestProperties(t *testing.T) {
-	rig.Need(t, "ffmpeg")
+// TestSamplesMatchTheirNames checks that each recipe made what its name says.
+func TestSamplesMatchTheirNames(t *testing.T) {
+	harness.Need(t, "ffmpeg")
 	for _, s := range All() {
 		file := s.Read(t)
 		packets, err := file.Packets()
@@ -74,14 +74,14 @@ func TestProperties(t *testing.T) {
 		}
 		switch s.Name {
 		case "keyframe-2mb":
-			for _, u := range packets.Of(essence.Video) {
+			for _, u := range packets.Of(mediacompare.Video) {
 				if u.Key && (u.Size < 2<<20 || u.Size > 8<<20) {
 					t.Errorf("%s: a keyframe of %d bytes", s.Name, u.Size)
 				}
 			}
 		case "b-frames":
 			reordered := false
-			for _, u := range packets.Of(essence.Video) {
+			for _, u := range packets.Of(mediacompare.Video) {
 				reordered = reordered || u.PTS != u.DTS
 			}
 			if !reordered {

@@ -17,59 +17,59 @@ import (
 	"sync/atomic"
 	"time"
 
-	"livego/internal/acme"
-	"livego/internal/api"
-	"livego/internal/auth"
-	"livego/internal/config"
-	edgeflv "livego/internal/edge/flv"
+	"livego/internal/control/api"
+	"livego/internal/control/auth"
+	"livego/internal/control/store/redis"
+	"livego/internal/control/webhook"
+	"livego/internal/deliver/fanout"
+	"livego/internal/deliver/segment"
+	"livego/internal/domain"
 	"livego/internal/edge/hls"
+	edgeflv "livego/internal/edge/httpflv"
 	edgertmp "livego/internal/edge/rtmp"
-	"livego/internal/fan"
-	"livego/internal/hook"
-	"livego/internal/live"
-	"livego/internal/netx"
+	"livego/internal/ops/acme"
+	"livego/internal/ops/config"
+	"livego/internal/ops/netx"
+	"livego/internal/proto/rtmp"
 	"livego/internal/record"
 	"livego/internal/relay"
-	"livego/internal/rtmp"
-	"livego/internal/segment"
-	"livego/internal/store/redis"
 	"livego/internal/stream"
 )
 
 // A store is where rooms, keys and numbers are kept.
 type store interface {
-	live.Keys
-	live.Counter
-	live.Once
+	domain.KeyStore
+	domain.Counter
+	domain.OneTimeTokenStore
 	Close() error
 }
 
 // An App is a server whose listeners are bound. Run serves; Close gives up what New took if Run is never called.
 type App struct {
-	cfg     config.Config
-	log     *slog.Logger
-	store   store
-	hub     *stream.Hub
-	rtmp    *edgertmp.Server
-	hls     *hls.Server
-	viewers *viewers
-	relays  *relay.Manager
-	api     http.Handler
-	limits  *limiters
-	proxies netx.Proxies
-	numbers *segment.Numbers
-	engine  *fan.Engine
-	audit   auth.Audit
-	machine group // that leaves the least memory to this process
-	memory  *memory
-	cert    *certificate     // nil without TLS, and with ACME
-	acme    *acme.Manager    // nil without
-	jwks    *auth.JWKS       // nil without
-	outbox  *hook.Outbox     // nil without
-	record  *record.Recorder // nil without
+	cfg       config.Config
+	log       *slog.Logger
+	store     store
+	hub       *stream.Hub
+	rtmp      *edgertmp.Server
+	hls       *hls.Server
+	viewers   *viewerHandler
+	relays    *relay.Manager
+	api       http.Handler
+	limits    *limiters
+	proxies   netx.Proxies
+	sequences *segment.SequenceAllocator
+	engine    *fanout.Engine
+	audit     auth.Audit
+	cgroup    cgroup // that leaves the least memory to this process
+	admission *admission
+	cert      *certificate     // nil without TLS, and with ACME
+	acme      *acme.Manager    // nil without
+	jwks      *auth.JWKS       // nil without
+	outbox    *webhook.Outbox  // nil without
+	record    *record.Recorder // nil without
 
 	listeners
-	load     load
+	cpuLoad  cpuLoad
 	stopping atomic.Bool
 }
 
@@ -95,7 +95,7 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	if a.store, err = openStore(cfg, log); err != nil {
 		return nil, err
 	}
-	door, err := openDoor(cfg)
+	door, err := openAdminAuth(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 		return nil, err
 	}
 	if cfg.Hook.Events != "" {
-		a.outbox, err = hook.OpenOutbox(a.hub, hook.OutboxOptions{
+		a.outbox, err = webhook.OpenOutbox(a.hub, webhook.OutboxOptions{
 			URL: cfg.Hook.Events, Secret: cfg.Hook.Secret, Dir: filepath.Join(cfg.DataDir, "outbox"), Viewers: cfg.Hook.Viewers,
 			Timeout: cfg.Hook.Timeout, Log: log,
 		})
@@ -126,9 +126,9 @@ func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	return a, nil
 }
 
-// openDoor returns what guards the operator's HTTP.
-func openDoor(cfg config.Config) (*auth.Door, error) {
-	o := auth.DoorOptions{
+// openAdminAuth returns what guards the operator's HTTP.
+func openAdminAuth(cfg config.Config) (*auth.AdminAuth, error) {
+	o := auth.AdminOptions{
 		Hosts: cfg.APIHosts, JWTSecret: cfg.JWT.Secret, JWTAlgorithm: cfg.JWT.Algorithm, JWTStrict: cfg.JWT.Strict,
 		AdminToken: cfg.AdminToken, SessionTime: cfg.APISession, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
 	}
@@ -146,73 +146,73 @@ func openDoor(cfg config.Config) (*auth.Door, error) {
 		}
 		o.AllowUsers = append(o.AllowUsers, uid)
 	}
-	return auth.OpenDoor(cfg.DataDir, o)
+	return auth.NewAdminAuth(cfg.DataDir, o)
 }
 
 // build makes the graph.
-func (a *App) build(door *auth.Door, tokens auth.TokenOptions) (err error) {
+func (a *App) build(door *auth.AdminAuth, tokens auth.TokenOptions) (err error) {
 	cfg, apps := a.cfg, appsByName(a.cfg.Apps)
-	a.numbers = segment.NewNumbers(a.store)
+	a.sequences = segment.NewSequenceAllocator(a.store)
 	gops := cfg.GopNum
 	if cfg.Latency == "live-edge" {
 		gops = 0
 	}
 	a.hub = stream.NewHub(stream.Options{
-		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Takeover: takeover(cfg.Takeover), Idle: cfg.PublishIdle, Return: cfg.BackupReturn,
+		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Takeover: takeover(cfg.Takeover), Idle: cfg.PublishIdle, FailbackDelay: cfg.BackupReturn,
 		GOPs: gops, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
-		Gather: gather(cfg.Gather, &a.load), Epoch: a.numbers.Epoch,
+		BatchWindow: batchWindow(cfg.BatchWindow, &a.cpuLoad), Epoch: a.sequences.Epoch,
 	})
-	a.machine = controlGroup(os.DirFS("/"))
-	a.memory = newMemory(a.machine, a.hub.Has, a.log)
-	inner := auth.NewGate(a.store, auth.Options{
-		Apps: gateApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
-		Tokens: tokens, Private: cfg.Private, Once: a.store,
-		Ask: a.memory.ask(hook.NewGate(hook.GateOptions{
-			OnPublish: cfg.Hook.OnPublish, OnPlay: cfg.Hook.OnPlay, Secret: cfg.Hook.Secret, Timeout: cfg.Hook.Timeout, Live: a.hub.Has, Log: a.log,
-		}).Ask),
+	a.cgroup = controlGroup(os.DirFS("/"))
+	a.admission = newAdmission(a.cgroup, a.hub.Has, a.log)
+	inner := auth.NewStreamAuth(a.store, auth.Options{
+		Apps: authApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
+		Tokens: tokens, Private: cfg.Private, OneTimeTokens: a.store,
+		Webhook: a.admission.wrap(webhook.NewAuthorizer(webhook.AuthorizerOptions{
+			OnPublish: cfg.Hook.OnPublish, OnPlay: cfg.Hook.OnPlay, Secret: cfg.Hook.Secret, Timeout: cfg.Hook.Timeout, IsLive: a.hub.Has, Log: a.log,
+		}).Authorize),
 	})
-	gate := a.audit.Gate(inner)
-	engine, err := fan.NewEngine(runtime.GOMAXPROCS(0))
+	gate := a.audit.Wrap(inner)
+	engine, err := fanout.NewEngine(runtime.GOMAXPROCS(0))
 	if err != nil {
 		a.log.Warn("each viewer gets a goroutine", "err", err)
 	}
 	a.engine = engine
-	fanning := fan.Options{
-		Stall: cfg.WriteTimeout, Ping: 15 * time.Second, Linger: time.Second, MaxLatency: cfg.MaxLatency,
+	fanning := fanout.Options{
+		WriteTimeout: cfg.WriteTimeout, PingInterval: 15 * time.Second, LingerTimeout: time.Second, MaxLatency: cfg.MaxLatency,
 		RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), GOPs: gops, Log: a.log,
 	}
 	a.rtmp = edgertmp.New(a.hub, gate, edgertmp.Options{
 		Conn: rtmp.Options{
 			HandshakeTimeout: cfg.HandshakeTimeout, CommandTimeout: cfg.CommandTimeout,
 			WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage), CheckApp: inner.CheckApp,
-			HTTPReply: httpReply(a.viewerListeners),
+			HTTPReply: rtmpPortReply(a.viewerListeners),
 		},
 		ReadTimeout: cfg.ReadTimeout, PlayWait: cfg.PlayWait, Drain: cfg.ShutdownTimeout, GOPs: gops,
-		Engine: a.engine, Fan: fanning, Log: a.log,
+		Engine: a.engine, Fanout: fanning, Log: a.log,
 	})
 	a.hls = hls.New(a.hub, gate, hls.Options{
-		Segment: cfg.HLSSegment, Part: cfg.HLSPart, TrackWait: cfg.TrackWait, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, KeepBytes: kept(a.machine), FirstWait: cfg.HLSStartWait,
-		SessionTimeout: cfg.HLSSessionTimeout, AnswerTimeout: cfg.AnswerTimeout, LimitLoopback: cfg.LimitLoopback, Apps: func(app string) bool { return apps[app].HLS }, Private: func(name live.Name) bool { return cfg.Hook.OnPlay != "" || inner.Private(name) }, Raise: a.numbers.Raise, Log: a.log,
+		Segment: cfg.HLSSegment, Part: cfg.HLSPart, TrackWait: cfg.TrackWait, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, KeepBytes: endedStreamsLimit(a.cgroup), FirstWait: cfg.HLSStartWait,
+		SessionTimeout: cfg.HLSSessionTimeout, AnswerTimeout: cfg.AnswerTimeout, LimitLoopback: cfg.LimitLoopback, Apps: func(app string) bool { return apps[app].HLS }, Private: func(name domain.Name) bool { return cfg.Hook.OnPlay != "" || inner.Private(name) }, MarkUsed: a.sequences.MarkUsed, Log: a.log,
 	})
-	a.viewers = &viewers{
+	a.viewers = &viewerHandler{
 		flv: edgeflv.New(a.hub, gate, edgeflv.Options{
-			WriteTimeout: cfg.WriteTimeout, PlayWait: cfg.PlayWait, GOPs: gops, Engine: a.engine, Fan: fanning, Log: a.log,
+			WriteTimeout: cfg.WriteTimeout, PlayWait: cfg.PlayWait, GOPs: gops, Engine: a.engine, Fanout: fanning, Log: a.log,
 		}),
 		hls:  a.hls,
-		apps: apps, proxies: a.proxies, stall: cfg.WriteTimeout,
+		apps: apps, proxies: a.proxies, writeTimeout: cfg.WriteTimeout,
 	}
 	if a.relays, err = relay.New(a.hub, a.relayOptions()); err != nil {
 		return err
 	}
-	var recordings func() []live.Recording
+	var recordings func() []domain.Recording
 	if cfg.FLVArchive {
-		a.record = record.New(a.hub, record.Options{Dir: cfg.FLVDir, Mode: cfg.RecordMode.Perm(), Finished: a.recorded, Log: a.log})
+		a.record = record.New(a.hub, record.Options{Dir: cfg.FLVDir, Mode: cfg.RecordMode.Perm(), Finished: a.recordingFinished, Log: a.log})
 		recordings = a.record.Recordings
 	}
 	a.api = api.New(api.Options{
-		Hub: a.hub, Keys: a.store, Relays: a.relays, EndSessions: a.endSessions, Door: door, Audit: &a.audit, Log: a.log, Apps: apiApps(cfg.Apps),
-		Mint: auth.Mint{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
-		RTMP: "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
+		Hub: a.hub, Keys: a.store, Relays: a.relays, EndSessions: a.endSessions, Auth: door, Audit: &a.audit, Log: a.log, Apps: apiApps(cfg.Apps),
+		TokenIssuer: auth.TokenIssuer{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
+		RTMP:        "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
 		RTMPS: baseURL(cfg.EnableRTMPS, "rtmps://", cfg.RTMPSAddr), HTTPS: baseURL(cfg.EnableHTTPS, "https://", cfg.HTTPSAddr),
 		PublicURL: cfg.PublicURL, StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: Version(),
 		Recordings: recordings,
@@ -224,17 +224,17 @@ func (a *App) build(door *auth.Door, tokens auth.TokenOptions) (err error) {
 func (a *App) relayOptions() relay.Options {
 	cfg := a.cfg
 	o := relay.Options{
-		Max: cfg.RelayMax, Allow: cfg.RelayAllow, Verify: cfg.EnableTLSVerify, ReadTimeout: cfg.ReadTimeout, Static: map[string][]string{}, Log: a.log,
-		Admit: a.memory.publisher,
+		Max: cfg.RelayMax, Allow: cfg.RelayAllow, VerifyTLS: cfg.EnableTLSVerify, ReadTimeout: cfg.ReadTimeout, Static: map[string][]string{}, Log: a.log,
+		Admit: a.admission.checkPublisher,
 		Conn:  rtmp.Options{HandshakeTimeout: cfg.HandshakeTimeout, WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage)},
-		Failed: func(s live.RelayStatus) {
+		Failed: func(s domain.RelayStatus) {
 			if a.outbox != nil {
 				a.outbox.RelayFailed(s)
 			}
 		},
 	}
 	for _, l := range a.all() {
-		o.Own = append(o.Own, l.Addr())
+		o.OwnListeners = append(o.OwnListeners, l.Addr())
 	}
 	for _, app := range cfg.Apps {
 		if len(app.StaticPush) > 0 && app.Live {
@@ -246,15 +246,15 @@ func (a *App) relayOptions() relay.Options {
 
 // endSessions ends the sessions of those who watch a room, or may, on every protocol, and returns how many watched or waited.
 func (a *App) endSessions(app, room string) int {
-	n := a.hub.EndViewers(app, room, live.Refuse(live.Denied, live.SessionEnded, "session ended by the operator"))
+	n := a.hub.EndViewers(app, room, domain.CodeErrorf(domain.Denied, domain.SessionEnded, "session ended by the operator"))
 	a.hls.EndSessions(app, room)
 	return n
 }
 
-// recorded tells of a recording that is finished.
-func (a *App) recorded(r live.Recording) {
+// recordingFinished tells of a recording that is finished.
+func (a *App) recordingFinished(r domain.Recording) {
 	if a.outbox != nil {
-		a.outbox.Recorded(r)
+		a.outbox.RecordingFinished(r)
 	}
 }
 
@@ -265,7 +265,7 @@ func (a *App) tlsConfig() (_ *tls.Config, err error) {
 		return nil, nil
 	}
 	if len(cfg.ACME.Domains) > 0 {
-		get := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return a.acme.Get(hello) } // there is one once it is served
+		get := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return a.acme.GetCertificate(hello) } // there is one once it is served
 		return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: get}, nil
 	}
 	if a.cert, err = loadCertificate(cfg.RTMPSCert, cfg.RTMPSKey, a.log); err != nil {
@@ -315,7 +315,7 @@ func (a *App) ready() error {
 	if a.stopping.Load() {
 		return errStopping
 	}
-	if a.memory.shortage(time.Now()) >= nobody {
+	if a.admission.level(time.Now()) >= refuseEveryone {
 		return errMemory
 	}
 	if r, ok := a.store.(*redis.Store); ok {
@@ -350,7 +350,7 @@ func (a *App) Run(ctx context.Context) error {
 		if l.secure {
 			serveHTTP(l, a.viewerServer())
 		} else {
-			serveHTTP(l, a.frontServer(l))
+			serveHTTP(l, a.http1Server(l))
 		}
 	}
 	for _, l := range a.apiListeners {
@@ -362,10 +362,10 @@ func (a *App) Run(ctx context.Context) error {
 	late, stopLate := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopLate()
 	serving.Go(func() { a.hls.Run(late) })
-	serving.Go(func() { a.numbers.Run(late) })
+	serving.Go(func() { a.sequences.Run(late) })
 	serving.Go(func() { a.relays.Run(late) })
-	serving.Go(func() { tuneGC(late, a.machine.limit) })
-	serving.Go(func() { a.load.watch(late) })
+	serving.Go(func() { tuneGC(late, a.cgroup.limit) })
+	serving.Go(func() { a.cpuLoad.run(late) })
 	if a.acme != nil {
 		serving.Go(func() { a.acme.Run(late) })
 	}
@@ -384,7 +384,7 @@ func (a *App) Run(ctx context.Context) error {
 	if r, ok := a.store.(*redis.Store); ok {
 		serving.Go(func() { r.Run(late, a.hub.Revoke, func(app, room string) { a.endSessions(app, room) }) })
 	}
-	a.announce()
+	a.logReady()
 	letGo()
 
 	<-ctx.Done()
@@ -407,7 +407,7 @@ func (a *App) stop(servers []webServer) {
 	a.relays.Close()
 	a.hub.Close()
 	a.hls.Drain(drain)
-	a.viewers.wait(drain)
+	a.viewers.waitIdle(drain)
 	if a.engine != nil {
 		a.engine.Close(drain)
 	}
@@ -442,15 +442,15 @@ func (a *App) Close() {
 	}
 }
 
-func (a *App) announce() {
+func (a *App) logReady() {
 	for _, l := range a.all() {
-		a.log.Info("listening", "what", l.what, "addr", l.Addr().String())
+		a.log.Info("listening", "what", l.service, "addr", l.Addr().String())
 	}
-	a.log.Info("ready: ask for a push key with GET " + scheme(a.cfg.UseAPIHTTPS) + reachable(a.apiListeners[0].Addr()) + "/control/get?room=movie")
+	a.log.Info("ready: ask for a push key with GET " + scheme(a.cfg.UseAPIHTTPS) + displayAddr(a.apiListeners[0].Addr()) + "/control/get?room=movie")
 }
 
-// reachable returns addr as a person on this machine types it.
-func reachable(addr net.Addr) string {
+// displayAddr returns addr as a person on this machine types it.
+func displayAddr(addr net.Addr) string {
 	host, port, err := net.SplitHostPort(addr.String())
 	if err != nil {
 		return addr.String()
@@ -493,7 +493,7 @@ func takeover(policy string) stream.Takeover {
 	return stream.TakeoverIdle
 }
 
-func gateApps(apps []config.App) map[string]auth.App {
+func authApps(apps []config.App) map[string]auth.App {
 	m := make(map[string]auth.App, len(apps))
 	for _, app := range apps {
 		m[app.Name] = auth.App{Live: app.Live}
@@ -505,7 +505,7 @@ func apiApps(apps []config.App) []api.App {
 	var list []api.App
 	for _, app := range apps {
 		if app.Live {
-			list = append(list, api.App{Name: app.Name, FLV: app.FLV, HLS: app.HLS, API: app.API})
+			list = append(list, api.App{Name: app.Name, FLV: app.FLV, HLS: app.HLS, Relays: app.API})
 		}
 	}
 	return list

@@ -52,7 +52,7 @@ func TestCertificateReload(t *testing.T) {
 	}
 	serves := func(want int64) {
 		t.Helper()
-		c.refresh()
+		c.reloadIfChanged()
 		pair, err := c.get(nil)
 		if err != nil || pair.Leaf.SerialNumber.Int64() != want {
 			t.Errorf("it serves certificate %v, %v; want %d", pair.Leaf.SerialNumber, err, want)

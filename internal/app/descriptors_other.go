@@ -2,5 +2,5 @@
 
 package app
 
-// descriptors returns how many descriptors the process may have; 0 for any number.
-func descriptors() int { return descriptorsUnknown }
+// descriptorLimit returns how many descriptorLimit the process may have; 0 for any number.
+func descriptorLimit() int { return unlimitedDescriptors }

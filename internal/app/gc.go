@@ -43,16 +43,16 @@ func gcPercent(live uint64) int {
 // often rather than grow: the kernel counts its sockets and files too, and kills who has more than all.
 const memoryShare = 85
 
-// A group is the control group that leaves the least memory to this process.
-type group struct {
+// A cgroup is the control cgroup that leaves the least memory to this process.
+type cgroup struct {
 	limit int64         // in bytes; math.MaxInt64 for none
 	stat  func() []byte // its memory.stat, nil where there is none of version 2
 }
 
 // controlGroup returns which of the control groups of this process, the groups above included, leaves the least. root is the root of the
 // file system. (Linux, cgroups(7): memory.max in version 2, memory.limit_in_bytes in version 1.)
-func controlGroup(root fs.FS) group {
-	least := group{limit: math.MaxInt64}
+func controlGroup(root fs.FS) cgroup {
+	least := cgroup{limit: math.MaxInt64}
 	text, _ := fs.ReadFile(root, "proc/self/cgroup") // elsewhere than on Linux there is none
 	for line := range strings.Lines(string(text)) {
 		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
@@ -71,9 +71,9 @@ func controlGroup(root fs.FS) group {
 			text, err := fs.ReadFile(root, path.Join(dir, name, file))
 			n, parseErr := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
 			if err == nil && parseErr == nil && n > 0 && n < least.limit && n < 1<<60 { // version 1 says no limit by a huge one
-				least = group{limit: n}
+				least = cgroup{limit: n}
 				if controllers == "" {
-					least.stat = statOf(root, path.Join(dir, name, "memory.stat"))
+					least.stat = memoryStat(root, path.Join(dir, name, "memory.stat"))
 				}
 			}
 			if name == "/" {

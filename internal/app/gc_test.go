@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestMemoryLimit reads how much memory the control groups of a process leave to it.
-func TestMemoryLimit(t *testing.T) {
+// TestCgroupMemoryLimit reads how much memory the control groups of a process leave to it.
+func TestCgroupMemoryLimit(t *testing.T) {
 	const none = math.MaxInt64
 	for name, c := range map[string]struct {
 		files map[string]string // below the root of the file system

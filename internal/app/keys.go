@@ -6,19 +6,19 @@ import (
 	"fmt"
 	"log/slog"
 
-	"livego/internal/auth"
-	"livego/internal/config"
-	"livego/internal/live"
-	"livego/internal/redisurl"
-	"livego/internal/store/redis"
+	"livego/internal/control/auth"
+	"livego/internal/control/store/redis"
+	"livego/internal/ops/redisurl"
+	"livego/internal/domain"
+	"livego/internal/ops/config"
 )
 
-// TokenFile is the name of the file in the data directory that holds the admin token.
-const TokenFile = auth.TokenFile
+// AdminTokenFile is the name of the file in the data directory that holds the admin token.
+const AdminTokenFile = auth.AdminTokenFile
 
 // Keys are the keys of a store that no server of this process holds.
 type Keys interface {
-	live.Keys
+	domain.KeyStore
 	Close() error
 }
 
@@ -27,14 +27,14 @@ func OpenKeys(cfg config.Config) (Keys, error) {
 	return openStore(cfg, slog.New(slog.DiscardHandler))
 }
 
-// EarlierKeys returns the keys that an earlier server of this name left in the Redis at addr, and how many values there looked like
+// LegacyKeys returns the keys that an earlier server of this name left in the Redis at addr, and how many values there looked like
 // half of one. A room has the name that it had, which may be refused now.
-func EarlierKeys(ctx context.Context, cfg config.Config, addr string) ([]live.Key, int, error) {
+func LegacyKeys(ctx context.Context, cfg config.Config, addr string) ([]domain.Key, int, error) {
 	a, err := redisurl.Parse(addr, cfg.RedisPwd)
 	if err != nil {
 		return nil, 0, fmt.Errorf("the address of the Redis %w", err)
 	}
 	s := redis.Open(redis.Options{Address: a, NoVerify: !cfg.EnableTLSVerify, Log: slog.New(slog.DiscardHandler)})
-	keys, halves, err := s.Earlier(ctx)
+	keys, halves, err := s.LegacyKeys(ctx)
 	return keys, halves, errors.Join(err, s.Close())
 }

@@ -7,18 +7,18 @@ import (
 	"slices"
 	"strings"
 
-	"livego/internal/config"
-	"livego/internal/netx"
+	"livego/internal/ops/config"
+	"livego/internal/ops/netx"
 )
 
 // A listener is a bound address and what it is for.
 type listener struct {
 	net.Listener
-	what   string
-	secure bool // it speaks TLS
+	service string
+	secure  bool // it speaks TLS
 }
 
-func (l listener) String() string { return l.what + " on " + l.Addr().String() }
+func (l listener) String() string { return l.service + " on " + l.Addr().String() }
 
 // listeners are all of a server, bound.
 type listeners struct {

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"log/slog"
 
-	"livego/internal/config"
-	"livego/internal/redisurl"
-	"livego/internal/store/bolt"
-	"livego/internal/store/redis"
+	"livego/internal/control/store/bolt"
+	"livego/internal/control/store/redis"
+	"livego/internal/ops/redisurl"
+	"livego/internal/ops/config"
 )
 
 // openStore opens what cfg asks for: a file of the data directory, or a Redis, which need not be there yet.

@@ -12,12 +12,13 @@ import (
 	"sync"
 	"time"
 
-	"livego/internal/config"
-	edgeflv "livego/internal/edge/flv"
 	"livego/internal/edge/hls"
-	"livego/internal/front"
-	"livego/internal/netx"
-	"livego/internal/peeruser"
+	edgeflv "livego/internal/edge/httpflv"
+	"livego/internal/ops/config"
+	"livego/internal/ops/httpx"
+	"livego/internal/ops/netx"
+	"livego/internal/ops/peeruser"
+	"livego/internal/proto/http1"
 )
 
 // maxURL is the longest request target that is looked at, in bytes.
@@ -27,44 +28,44 @@ const maxURL = 4 << 10
 // of it before it closes, and would wait for ever for a sender who does not send.
 const bodyWait = time.Second
 
-// maxStreams is how many requests of one connection by HTTP/2 are under way at a time: the least that RFC 9113 section 5.1.2 recommends.
+// maxHTTP2Streams is how many requests of one connection by HTTP/2 are under way at a time: the least that RFC 9113 section 5.1.2 recommends.
 // Each may hold its header in memory while the client takes no answer.
-const maxStreams = 100
+const maxHTTP2Streams = 100
 
-// viewers is the one handler behind every viewers' listener.
-type viewers struct {
-	flv     *edgeflv.Server
-	hls     *hls.Server
-	apps    map[string]config.App
-	proxies netx.Proxies
-	stall   time.Duration // the longest time without write progress
+// viewerHandler is the one handler behind every viewerHandler' listener.
+type viewerHandler struct {
+	flv          *edgeflv.Server
+	hls          *hls.Server
+	apps         map[string]config.App
+	proxies      netx.Proxies
+	writeTimeout time.Duration // the longest time without write progress
 
 	// No WaitGroup: viewers who saw the end come again at once, and one that is added to while it wakes who waits panics.
-	mu      sync.Mutex
-	endless int           // answers without an end that are under way
-	idle    chan struct{} // closed when there is none; nil when nobody waits for that
+	mu        sync.Mutex
+	openEnded int           // answers without an end that are under way
+	idle      chan struct{} // closed when there is none; nil when nobody waits for that
 }
 
-func (v *viewers) enter() {
+func (v *viewerHandler) streamStarted() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.endless++
+	v.openEnded++
 }
 
-func (v *viewers) leave() {
+func (v *viewerHandler) streamEnded() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.endless--; v.endless == 0 && v.idle != nil {
+	if v.openEnded--; v.openEnded == 0 && v.idle != nil {
 		close(v.idle)
 		v.idle = nil
 	}
 }
 
-// wait waits until there are no viewers of endless answers, or ctx ends. It is for one goroutine.
-func (v *viewers) wait(ctx context.Context) {
+// waitIdle waits until there are no viewers of endless answers, or ctx ends. It is for one goroutine.
+func (v *viewerHandler) waitIdle(ctx context.Context) {
 	v.mu.Lock()
 	idle := make(chan struct{})
-	if v.endless == 0 {
+	if v.openEnded == 0 {
 		close(idle)
 	} else {
 		v.idle = idle
@@ -78,21 +79,21 @@ func (v *viewers) wait(ctx context.Context) {
 
 // ServeHTTP routes /{app}/{room}.flv, by HTTP and by WebSocket, /{app}/{room}.m3u8 and what the latter leads to. Media is for every
 // page of the web, without credentials.
-func (v *viewers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if _, own := w.(*front.Response); own { // the front sees to progress by itself
+func (v *viewerHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if _, own := w.(*http1.Response); own { // the front sees to progress by itself
 		v.serve(w, r)
 		return
 	}
-	p := &patient{ResponseWriter: w, rc: http.NewResponseController(w), stall: v.stall}
+	p := &progressWriter{ResponseWriter: w, rc: http.NewResponseController(w), timeout: v.writeTimeout}
 	v.serve(p, r)
 	p.finish()
 }
 
-func (v *viewers) serve(w http.ResponseWriter, r *http.Request) {
-	if client, claimed := v.proxies.Request(r); claimed {
-		done, err := v.assign(client)
+func (v *viewerHandler) serve(w http.ResponseWriter, r *http.Request) {
+	if client, claimed := v.proxies.WithClientAddr(r); claimed {
+		done, err := v.assignConn(client)
 		if err != nil {
-			netx.WriteError(w, err)
+			httpx.WriteError(w, err)
 			return
 		}
 		defer done()
@@ -128,40 +129,40 @@ func (v *viewers) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "a request here has no body", http.StatusBadRequest)
 		return
 	}
-	if err := netx.CheckHost(r.Host); err != nil {
-		netx.WriteError(w, err)
+	if err := httpx.CheckHost(r.Host); err != nil {
+		httpx.WriteError(w, err)
 		return
 	}
 	if len(r.RequestURI) > maxURL {
 		http.Error(w, "the URL is longer than 4096 bytes", http.StatusRequestURITooLong)
 		return
 	}
-	h["Access-Control-Expose-Headers"] = exposed
+	h["Access-Control-Expose-Headers"] = exposedHeaders
 	v.route(w, r)
 }
 
-// assign makes the connection of r, which a proxy has passed on, one of its client until done is called. A connection by HTTP/2 carries
+// assignConn makes the connection of r, which a proxy has passed on, one of its client until done is called. A connection by HTTP/2 carries
 // the requests of many clients at once, and stays one of the proxy.
-func (v *viewers) assign(r *http.Request) (done func(), err error) {
+func (v *viewerHandler) assignConn(r *http.Request) (done func(), err error) {
 	if r.ProtoMajor != 1 {
 		return func() {}, nil
 	}
-	return netx.Assign(netx.ConnOf(r.Context()), netx.ClientAddr(r))
+	return netx.AssignClient(netx.ConnOf(r.Context()), netx.ClientAddr(r))
 }
 
 // Values of headers that all answers share: they are never modified.
 var (
-	anyOrigin = []string{"*"}
-	noSniff   = []string{"nosniff"}
-	exposed   = []string{"Content-Length, Content-Range, Date, ETag, " + netx.CodeHeader + ", WWW-Authenticate"}
+	anyOrigin      = []string{"*"}
+	noSniff        = []string{"nosniff"}
+	exposedHeaders = []string{"Content-Length, Content-Range, Date, ETag, " + httpx.CodeHeader + ", WWW-Authenticate"}
 )
 
 const (
 	// maxCORSHeaders and maxCORSHeader bound what an answer repeats of a preflight request: names, and bytes of one.
 	maxCORSHeaders = 32
 	maxCORSHeader  = 128
-	// usualHeaders is what players send besides what every page may send.
-	usualHeaders = "Authorization, Range"
+	// defaultCORSHeaders is what players send besides what every page may send.
+	defaultCORSHeaders = "Authorization, Range"
 )
 
 // allowedHeaders returns which headers a page may send that has asked for some: those, since * does not stand for Authorization, nor
@@ -177,7 +178,7 @@ func allowedHeaders(asked []string) string {
 		}
 	}
 	if len(names) == 0 {
-		return usualHeaders
+		return defaultCORSHeaders
 	}
 	return strings.Join(names, ", ")
 }
@@ -189,7 +190,7 @@ func isToken(s string) bool {
 	})
 }
 
-func (v *viewers) route(w http.ResponseWriter, r *http.Request) {
+func (v *viewerHandler) route(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/crossdomain.xml" {
 		w.Header().Set("Content-Type", "application/xml")
 		io.WriteString(w, crossdomain)
@@ -201,10 +202,10 @@ func (v *viewers) route(w http.ResponseWriter, r *http.Request) {
 	case !known && len(path) > 1:
 		http.Error(w, "there is no such application here", http.StatusNotFound)
 	case len(path) == 2 && strings.HasSuffix(path[1], ".flv") && app.FLV:
-		v.enter()
-		defer v.leave()
+		v.streamStarted()
+		defer v.streamEnded()
 		if r.ProtoMajor == 1 {
-			w = bare{w}
+			w = tcpHijacker{w}
 		}
 		v.flv.Serve(w, r, path[0], strings.TrimSuffix(path[1], ".flv"))
 	case len(path) == 2 && strings.HasSuffix(path[1], ".m3u8") && app.HLS, len(path) == 3 && app.HLS:
@@ -221,27 +222,27 @@ const crossdomain = `<?xml version="1.0"?>
 </cross-domain-policy>
 `
 
-// patient lets an answer take as long as it takes while the client takes it, or until a deadline for all of it. Whatever the answer is: a
+// progressWriter lets an answer take as long as it takes while the client takes it, or until a deadline for all of it. Whatever the answer is: a
 // client that asks and takes nothing would hold its connection, or the streams of one by HTTP/2, without end.
-type patient struct {
+type progressWriter struct {
 	http.ResponseWriter
-	rc    *http.ResponseController
-	stall time.Duration
-	until time.Time // zero: no deadline
-	taken bool      // the connection, by the handler
+	rc       *http.ResponseController
+	timeout  time.Duration
+	deadline time.Time // zero: no deadline
+	hijacked bool      // the connection, by the handler
 }
 
 // SetWriteDeadline has the client take all of the answer by t, whatever its progress. The zero time is for an answer that goes on later.
-func (p *patient) SetWriteDeadline(t time.Time) error {
-	p.until = t
+func (p *progressWriter) SetWriteDeadline(t time.Time) error {
+	p.deadline = t
 	return p.rc.SetWriteDeadline(t)
 }
 
-func (p *patient) Write(b []byte) (int, error) {
+func (p *progressWriter) Write(b []byte) (int, error) {
 	const piece = 64 << 10 // small enough that a viewer on a line of 64 kbit/s shows progress
 	total := 0
 	for {
-		p.allow()
+		p.extendDeadline()
 		n, err := p.ResponseWriter.Write(b[:min(piece, len(b))])
 		total += n
 		if b = b[n:]; err != nil || len(b) == 0 {
@@ -250,30 +251,30 @@ func (p *patient) Write(b []byte) (int, error) {
 	}
 }
 
-// allow gives the client time to take something.
-func (p *patient) allow() {
-	deadline := time.Now().Add(p.stall)
-	if !p.until.IsZero() && p.until.Before(deadline) {
-		deadline = p.until
+// extendDeadline gives the client time to take something.
+func (p *progressWriter) extendDeadline() {
+	deadline := time.Now().Add(p.timeout)
+	if !p.deadline.IsZero() && p.deadline.Before(deadline) {
+		deadline = p.deadline
 	}
 	_ = p.rc.SetWriteDeadline(deadline) // of a connection that fails anyway
 }
 
 // finish gives the client time to take what net/http sends after the handler.
-func (p *patient) finish() {
-	if !p.taken {
-		p.allow()
+func (p *progressWriter) finish() {
+	if !p.hijacked {
+		p.extendDeadline()
 	}
 }
 
 // Hijack implements http.Hijacker.
-func (p *patient) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	p.taken = true
+func (p *progressWriter) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	p.hijacked = true
 	return p.rc.Hijack()
 }
 
 // Unwrap is for http.ResponseController.
-func (p *patient) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+func (p *progressWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
 // A webServer is an http.Server, or one with a front.
 type webServer interface {
@@ -282,10 +283,10 @@ type webServer interface {
 	Close() error
 }
 
-// frontServer returns the server of l, a viewers' listener of plain TCP.
-func (a *App) frontServer(l listener) *front.Server {
-	return front.New(a.viewerServer(), front.Options{
-		Leave: func(path string) bool { return strings.HasSuffix(path, ".flv") }, Stall: a.cfg.WriteTimeout, Foreign: a.foreign(l),
+// http1Server returns the server of l, a viewers' listener of plain TCP.
+func (a *App) http1Server(l listener) *http1.Server {
+	return http1.New(a.viewerServer(), http1.Options{
+		Bypass: func(path string) bool { return strings.HasSuffix(path, ".flv") }, StallTimeout: a.cfg.WriteTimeout, OtherProtocol: a.logWrongProtocol(l),
 	})
 }
 
@@ -295,32 +296,32 @@ func (a *App) viewerServer() *http.Server {
 	srv.DisableGeneralOptionsHandler = true
 	srv.HTTP2.WriteByteTimeout = a.cfg.WriteTimeout
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		netx.BoundUnsent(c, netx.MaxUnsent)
+		netx.SetUnsentLimit(c, netx.MaxUnsent)
 		return netx.WithConn(ctx, c)
 	}
 	return srv
 }
 
-// bare gives who takes a connection over the TCP connection itself.
-type bare struct{ http.ResponseWriter }
+// tcpHijacker gives who takes a connection over the TCP connection itself.
+type tcpHijacker struct{ http.ResponseWriter }
 
 // Hijack implements http.Hijacker.
-func (w bare) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+func (w tcpHijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c, rw, err := http.NewResponseController(w.ResponseWriter).Hijack()
-	return front.TCPConn(c), rw, err
+	return http1.TCPConn(c), rw, err
 }
 
 // Unwrap is for http.ResponseController.
-func (w bare) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w tcpHijacker) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // apiServer returns the HTTP server of the operator.
 func (a *App) apiServer() *http.Server {
 	srv := a.server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r, _ = a.proxies.Request(r)
+		r, _ = a.proxies.WithClientAddr(r)
 		a.api.ServeHTTP(w, r)
 	}))
 	srv.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		netx.BoundUnsent(c, netx.MaxUnsent)
+		netx.SetUnsentLimit(c, netx.MaxUnsent)
 		return netx.WithConn(peeruser.WithConn(ctx, netx.Socket(c)), c)
 	}
 	srv.ReadTimeout = 2 * a.cfg.HeaderTimeout // its bodies are small
@@ -337,17 +338,17 @@ func (a *App) acmeServer() *http.Server {
 
 func (a *App) server(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           a.recovered(h),
+		Handler:           a.recoverPanics(h),
 		ReadHeaderTimeout: a.cfg.HeaderTimeout,
 		IdleTimeout:       a.cfg.IdleTimeout,
 		MaxHeaderBytes:    16<<10 - 4096, // net/http adds 4 KiB of slack
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxHTTP2Streams},
 		ErrorLog:          slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 }
 
-// recovered keeps a panic to its request, as net/http does, but says so in the log.
-func (a *App) recovered(h http.Handler) http.Handler {
+// recoverPanics keeps a panic to its request, as net/http does, but says so in the log.
+func (a *App) recoverPanics(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		defer func() {
 			if p := recover(); p != nil {

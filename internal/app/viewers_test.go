@@ -19,16 +19,16 @@ import (
 	"testing"
 	"time"
 
-	"livego/internal/config"
+	"livego/internal/domain"
 	"livego/internal/edge/hls"
-	"livego/internal/live"
 	"livego/internal/media"
+	"livego/internal/ops/config"
 	"livego/internal/stream"
 )
 
-// TestViewersRefuse holds requests that are none of a viewer's to their replies. Whoever reads them in another way than we do must find
+// TestInvalidViewerRequests holds requests that are none of a viewer's to their replies. Whoever reads them in another way than we do must find
 // nothing behind them.
-func TestViewersRefuse(t *testing.T) {
+func TestInvalidViewerRequests(t *testing.T) {
 	for _, c := range []struct {
 		name, method, target string
 		body                 io.Reader
@@ -45,7 +45,7 @@ func TestViewersRefuse(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := httptest.NewRecorder()
-			new(viewers).ServeHTTP(w, httptest.NewRequest(c.method, c.target, c.body))
+			new(viewerHandler).ServeHTTP(w, httptest.NewRequest(c.method, c.target, c.body))
 			if w.Code != c.status {
 				t.Errorf("HTTP %d, want %d: %s", w.Code, c.status, w.Body)
 			}
@@ -56,8 +56,8 @@ func TestViewersRefuse(t *testing.T) {
 	}
 }
 
-// TestPreflight is what browsers are told before a page's request with headers of its own.
-func TestPreflight(t *testing.T) {
+// TestCORSPreflight is what browsers are told before a page's request with headers of its own.
+func TestCORSPreflight(t *testing.T) {
 	var many []string
 	for i := range 40 {
 		many = append(many, fmt.Sprintf("x-header-%d", i))
@@ -79,7 +79,7 @@ func TestPreflight(t *testing.T) {
 		r := httptest.NewRequest("OPTIONS", "/live/movie/index.m3u8", nil)
 		r.Header["Access-Control-Request-Headers"] = tt.asked
 		w := httptest.NewRecorder()
-		new(viewers).ServeHTTP(w, r)
+		new(viewerHandler).ServeHTTP(w, r)
 		h := w.Header()
 		if got := h.Get("Access-Control-Allow-Headers"); w.Code != 204 || got != tt.want {
 			t.Errorf("%s: HTTP %d, allowed %q, want %q", tt.name, w.Code, got, tt.want)
@@ -89,7 +89,7 @@ func TestPreflight(t *testing.T) {
 		}
 	}
 	w := httptest.NewRecorder()
-	new(viewers).ServeHTTP(w, httptest.NewRequest("GET", "/nowhere/movie.m3u8", nil))
+	new(viewerHandler).ServeHTTP(w, httptest.NewRequest("GET", "/nowhere/movie.m3u8", nil))
 	for _, name := range []string{"Date", "ETag", "Content-Range"} {
 		if exposed := w.Header().Get("Access-Control-Expose-Headers"); !strings.Contains(exposed, name) {
 			t.Errorf("exposed are %s", exposed)
@@ -97,9 +97,9 @@ func TestPreflight(t *testing.T) {
 	}
 }
 
-// TestViewersBodyNeverComes has requests announce a body and send none: they are answered, and the connection is closed.
-func TestViewersBodyNeverComes(t *testing.T) {
-	srv := httptest.NewServer(&viewers{stall: 10 * time.Second})
+// TestRequestBodyNeverArrives has requests announce a body and send none: they are answered, and the connection is closed.
+func TestRequestBodyNeverArrives(t *testing.T) {
+	srv := httptest.NewServer(&viewerHandler{writeTimeout: 10 * time.Second})
 	t.Cleanup(srv.Close)
 	for _, method := range []string{"GET", "POST", "OPTIONS"} {
 		t.Run(method, func(t *testing.T) {
@@ -124,15 +124,15 @@ func TestViewersBodyNeverComes(t *testing.T) {
 	}
 }
 
-// TestViewersTakeNothing has clients ask for what is short, again and again, and take no answer: each is closed.
-func TestViewersTakeNothing(t *testing.T) {
-	v := &viewers{stall: 100 * time.Millisecond, apps: map[string]config.App{"live": {Name: "live", HLS: true}}}
+// TestViewersThatReadNothing has clients ask for what is short, again and again, and take no answer: each is closed.
+func TestViewersThatReadNothing(t *testing.T) {
+	v := &viewerHandler{writeTimeout: 100 * time.Millisecond, apps: map[string]config.App{"live": {Name: "live", HLS: true}}}
 	for _, request := range []string{
 		"GET /nothing HTTP/1.1", "GET /crossdomain.xml HTTP/1.1", "HEAD /nothing HTTP/1.1", "OPTIONS /live/movie.flv HTTP/1.1", "GET /x/movie.flv HTTP/1.1",
 	} {
 		t.Run(request, func(t *testing.T) {
 			t.Parallel()
-			addr := start(t, &http.Server{Handler: v, ConnContext: func(ctx context.Context, c net.Conn) context.Context {
+			addr := startServer(t, &http.Server{Handler: v, ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 				_ = c.(*net.TCPConn).SetWriteBuffer(16 << 10)
 				return ctx
 			}})
@@ -155,7 +155,7 @@ func TestViewersTakeNothing(t *testing.T) {
 
 // TestHTTP2Streams is how many requests a connection by HTTP/2 may have under way, as the server says in its first frame.
 func TestHTTP2Streams(t *testing.T) {
-	a := &App{log: slog.New(slog.DiscardHandler), viewers: new(viewers)}
+	a := &App{log: slog.New(slog.DiscardHandler), viewers: new(viewerHandler)}
 	for name, own := range map[string]*http.Server{"viewers": a.viewerServer(), "operator": a.apiServer()} {
 		srv := httptest.NewUnstartedServer(nil)
 		srv.Config, srv.EnableHTTP2 = own, true
@@ -185,14 +185,14 @@ func TestHTTP2Streams(t *testing.T) {
 	}
 }
 
-// TestViewersComeWhileWaitingForThem has viewers come and go while the server waits for them, as they do when a stream has ended.
-func TestViewersComeWhileWaitingForThem(t *testing.T) {
-	v := new(viewers)
-	v.enter()
+// TestViewersArriveDuringWaitIdle has viewers come and go while the server waits for them, as they do when a stream has ended.
+func TestViewersArriveDuringWaitIdle(t *testing.T) {
+	v := new(viewerHandler)
+	v.streamStarted()
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	v.wait(ctx) // gives up
-	v.leave()
+	v.waitIdle(ctx) // gives up
+	v.streamEnded()
 
 	var wg sync.WaitGroup
 	ctx, cancel = context.WithTimeout(context.Background(), 100*time.Millisecond)
@@ -200,39 +200,39 @@ func TestViewersComeWhileWaitingForThem(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for ctx.Err() == nil {
-				v.enter()
-				v.leave()
+				v.streamStarted()
+				v.streamEnded()
 			}
 		})
 	}
 	for ctx.Err() == nil {
-		v.wait(ctx)
+		v.waitIdle(ctx)
 	}
 	wg.Wait()
-	v.wait(context.Background())
+	v.waitIdle(context.Background())
 }
 
-// everybody may watch everything but the room private, for which it takes a token.
-type everybody struct{}
+// testAuthorizer may watch everything but the room private, for which it takes a token.
+type testAuthorizer struct{}
 
-func (everybody) Allow(_ context.Context, r live.Request) (live.Grant, error) {
-	name, err := live.ParseName(r.App, r.Name)
+func (testAuthorizer) Authorize(_ context.Context, r domain.AuthRequest) (domain.Grant, error) {
+	name, err := domain.ParseName(r.App, r.Name)
 	if err == nil && r.Name == "private" && r.Token != "good" {
-		err = live.Errorf(live.Denied, "this token is not good here: %w", live.ErrCredential)
+		err = domain.Errorf(domain.Denied, "this token is not good here: %w", domain.ErrUnauthenticated)
 	}
-	return live.Grant{Name: name}, err
+	return domain.Grant{Name: name}, err
 }
 
-// TestSameHLS has every kind of request that players make answered with the front and without, and compares the bytes.
-func TestSameHLS(t *testing.T) {
-	a := newHLS(t)
-	plain, fronted := start(t, a.viewerServer()), start(t, a.frontServer(listener{}))
+// TestHTTP1MatchesNetHTTP has every kind of request that players make answered with the front and without, and compares the bytes.
+func TestHTTP1MatchesNetHTTP(t *testing.T) {
+	a := newHLSApp(t)
+	plain, fronted := startServer(t, a.viewerServer()), startServer(t, a.http1Server(listener{}))
 	var index, part string
 	seen := map[string]bool{}
 	for _, room := range []string{"movie", "private"} {
-		multivariant := ask(t, plain, "GET", "/live/"+room+".m3u8?token=good")
+		multivariant := rawRequest(t, plain, "GET", "/live/"+room+".m3u8?token=good")
 		index = "/live/" + regexp.MustCompile(`\S+index\.m3u8\?s=\S+`).FindString(multivariant)
-		playlist := ask(t, plain, "GET", index)
+		playlist := rawRequest(t, plain, "GET", index)
 		segment := "/live/" + room + "/" + regexp.MustCompile(`100-\d+\.m4s`).FindString(playlist)
 		part = "/live/" + room + "/" + regexp.MustCompile(`100-\d+\.\d+\.m4s`).FindString(playlist)
 		header := "/live/" + room + "/" + regexp.MustCompile(`\w+\.mp4`).FindString(playlist)
@@ -245,7 +245,7 @@ func TestSameHLS(t *testing.T) {
 			"/live/" + room + ".m3u8?format=avi", "/live/" + room + ".m3u8", "/live/nobody/index.m3u8", "/live/nobody.m3u8",
 			"/cinema/" + room + ".m3u8", "/live/" + room, "/live/../x.m3u8", "/live/%00/index.m3u8", "/", "/crossdomain.xml", "/live/" + strings.Repeat("x", maxURL),
 		} {
-			tag := regexp.MustCompile(`Etag: (\S+)`).FindStringSubmatch(ask(t, plain, "HEAD", target))
+			tag := regexp.MustCompile(`Etag: (\S+)`).FindStringSubmatch(rawRequest(t, plain, "HEAD", target))
 			match := `W/"x", *`
 			if tag != nil {
 				match = tag[1]
@@ -255,7 +255,7 @@ func TestSameHLS(t *testing.T) {
 					nil, {"Accept-Encoding: gzip, deflate, br", "Origin: https://example.com"}, {"Accept-Encoding: gzip;q=0"}, {"If-None-Match: " + match}, {"Range: bytes=3-9"},
 					{"Range: bytes=0-1,4-5"}, {"Range: bytes=99999999-"}, {"Range: bytes=9-3"}, {"Authorization: Bearer good", "Cookie: a=b"}, {"Authorization: Bearer bad"}, {"Connection: keep-alive"},
 				} {
-					want, got := ask(t, plain, method, target, fields...), ask(t, fronted, method, target, fields...)
+					want, got := rawRequest(t, plain, method, target, fields...), rawRequest(t, fronted, method, target, fields...)
 					seen[strings.Fields(want)[1]] = true
 					if want != got {
 						t.Errorf("%s %.80s %q: net/http answers\n%.600s\nthe front\n%.600s", method, target, fields, want, got)
@@ -269,18 +269,18 @@ func TestSameHLS(t *testing.T) {
 			t.Errorf("nothing is answered with %s", status)
 		}
 	}
-	if got := ask(t, fronted, "GET", part); !strings.Contains(got, "403 Forbidden") {
+	if got := rawRequest(t, fronted, "GET", part); !strings.Contains(got, "403 Forbidden") {
 		t.Errorf("a private part without a session: %.200s", got)
 	}
 }
 
 // BenchmarkHLS has one player ask for what players ask for most, with the front and without.
 func BenchmarkHLS(b *testing.B) {
-	a := newHLS(b)
-	for name, srv := range map[string]webServer{"front": a.frontServer(listener{}), "nethttp": a.viewerServer()} {
-		addr := start(b, srv)
-		index := "/live/" + regexp.MustCompile(`\S+index\.m3u8\?s=\S+`).FindString(ask(b, addr, "GET", "/live/movie.m3u8"))
-		playlist := ask(b, addr, "GET", index)
+	a := newHLSApp(b)
+	for name, srv := range map[string]webServer{"front": a.http1Server(listener{}), "nethttp": a.viewerServer()} {
+		addr := startServer(b, srv)
+		index := "/live/" + regexp.MustCompile(`\S+index\.m3u8\?s=\S+`).FindString(rawRequest(b, addr, "GET", "/live/movie.m3u8"))
+		playlist := rawRequest(b, addr, "GET", index)
 		for what, target := range map[string]string{
 			"reload": index + "&_HLS_msn=100&_HLS_part=1", "part": "/live/movie/" + regexp.MustCompile(`100-\d+\.\d+\.m4s`).FindString(playlist),
 		} {
@@ -317,14 +317,14 @@ func BenchmarkHLS(b *testing.B) {
 	}
 }
 
-// newHLS returns an App of which only HLS is there, with two rooms.
-func newHLS(t testing.TB) *App {
+// newHLSApp returns an App of which only HLS is there, with two rooms.
+func newHLSApp(t testing.TB) *App {
 	t.Helper()
 	hub := stream.NewHub(stream.Options{MaxLatency: time.Hour, Epoch: func(context.Context) (uint64, error) { return 100, nil }})
-	server := hls.New(hub, everybody{}, hls.Options{Part: 200 * time.Millisecond, FirstWait: 10 * time.Second, Log: slog.New(slog.DiscardHandler), Private: func(name live.Name) bool { return name.Room == "private" }})
+	server := hls.New(hub, testAuthorizer{}, hls.Options{Part: 200 * time.Millisecond, FirstWait: 10 * time.Second, Log: slog.New(slog.DiscardHandler), Private: func(name domain.Name) bool { return name.Room == "private" }})
 	a := &App{log: slog.New(slog.DiscardHandler), hls: server}
 	a.cfg.HeaderTimeout, a.cfg.IdleTimeout, a.cfg.WriteTimeout = 10*time.Second, 10*time.Second, 10*time.Second
-	a.viewers = &viewers{hls: server, apps: map[string]config.App{"live": {Name: "live", HLS: true}}, stall: 10 * time.Second}
+	a.viewers = &viewerHandler{hls: server, apps: map[string]config.App{"live": {Name: "live", HLS: true}}, writeTimeout: 10 * time.Second}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -341,7 +341,7 @@ func newHLS(t testing.TB) *App {
 		Config: []byte("\x01\x42\xC0\x0D\xFF\xE1\x00\x0A\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x01\x00\x04\x68\xCE\x0F\xC8"),
 	}
 	for _, room := range []string{"movie", "private"} {
-		p, err := hub.Publish(ctx, live.Name{App: "live", Room: room}, stream.PublishOptions{Proto: "test"})
+		p, err := hub.Publish(ctx, domain.Name{App: "live", Room: room}, stream.PublishOptions{Proto: "test"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -349,7 +349,7 @@ func newHLS(t testing.TB) *App {
 			at := time.Duration(i) * 40 * time.Millisecond
 			f := &media.Frame{Track: video, Meta: &media.Meta{HasVideo: true}, DTS: at, PTS: at, Arrived: time.Unix(1e9, 0), Payload: []byte{0, 0, 0, 2, 0x41, 0x9a}}
 			if i%50 == 0 {
-				f.RAP, f.Payload = media.Key, []byte{0, 0, 0, 2, 0x65, 0x88}
+				f.RAP, f.Payload = media.Keyframe, []byte{0, 0, 0, 2, 0x65, 0x88}
 			}
 			if err := p.Write(f); err != nil {
 				t.Fatal(err)
@@ -359,8 +359,8 @@ func newHLS(t testing.TB) *App {
 	return a
 }
 
-// start returns the address where srv serves until the test ends.
-func start(t testing.TB, srv webServer) string {
+// startServer returns the address where srv serves until the test ends.
+func startServer(t testing.TB, srv webServer) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -375,8 +375,8 @@ func start(t testing.TB, srv webServer) string {
 	return ln.Addr().String()
 }
 
-// ask returns the answer to a request on a connection of its own as it came, but for the date and what is made up anew each time.
-func ask(t testing.TB, addr, method, target string, fields ...string) string {
+// rawRequest returns the answer to a request on a connection of its own as it came, but for the date and what is made up anew each time.
+func rawRequest(t testing.TB, addr, method, target string, fields ...string) string {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {

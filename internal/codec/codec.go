@@ -46,7 +46,7 @@ func ConfigName(c media.Codec) string {
 	return ""
 }
 
-// SelfDescribing reports whether frames of c say what the track is: each has to be shown to FromFrame.
+// SelfDescribing reports whether frames of c say what the track is: each has to be shown to TrackFromFrame.
 func SelfDescribing(c media.Codec) bool {
 	switch c {
 	case media.VP9, media.MP3, media.AC3, media.EAC3:
@@ -74,7 +74,7 @@ func RandomAccess(t *media.Track, lengthSize int, keyFlag bool, payload []byte) 
 		rap, err = vp9.RandomAccess(payload)
 	default:
 		if keyFlag || t.Kind == media.Audio {
-			rap = media.Key
+			rap = media.Keyframe
 		}
 	}
 	return rap, leading, err
@@ -89,11 +89,11 @@ func Clean(t *media.Track, lengthSize int, payload []byte) (clean []byte, damage
 	var isUnit, matters func([]byte) bool
 	switch t.Codec {
 	case media.H264:
-		isUnit, matters = h264.IsUnit, h264.Matters
+		isUnit, matters = h264.IsValidUnit, h264.AffectsPicture
 	case media.HEVC:
-		isUnit, matters = h265.IsUnit, h265.Matters
+		isUnit, matters = h265.IsValidUnit, h265.AffectsPicture
 	case media.AAC:
-		for h, ok := aac.WholeADTS(payload); ok; h, ok = aac.WholeADTS(payload) {
+		for h, ok := aac.ParseSingleADTS(payload); ok; h, ok = aac.ParseSingleADTS(payload) {
 			payload = payload[h.HeaderLength:]
 		}
 		return payload, 0, nil
@@ -126,9 +126,9 @@ func Cut(c media.Codec, payload []byte) (frame, rest []byte, duration time.Durat
 	return frame, rest, 1024 * time.Second / time.Duration(h.SampleRate)
 }
 
-// CleanConfig returns a configuration of c in the form of media.Track.Config where it comes in another that
+// NormalizeConfig returns a configuration of c in the form of media.Track.Config where it comes in another that
 // decoders know: the parameter sets of H.264 and HEVC with start codes. Any other is returned as it is.
-func CleanConfig(c media.Codec, b []byte) []byte {
+func NormalizeConfig(c media.Codec, b []byte) []byte {
 	var build func([]byte) ([]byte, error)
 	switch {
 	case !nal.HasStartCode(b):
@@ -146,8 +146,8 @@ func CleanConfig(c media.Codec, b []byte) []byte {
 	return b
 }
 
-// ErrNothing is returned by RandomAccess for a frame in which a decoder finds nothing to read, though nothing is wrong with it.
-var ErrNothing = nal.ErrNoUnit
+// ErrNothingToDecode is returned by RandomAccess for a frame in which a decoder finds nothing to read, though nothing is wrong with it.
+var ErrNothingToDecode = nal.ErrNoUnit
 
 // Silence returns a frame of the audio track t in which nothing is heard, nil where there is none at hand.
 // Shared: do not modify.
@@ -155,7 +155,7 @@ func Silence(t *media.Track) []byte {
 	if t.Codec != media.AAC {
 		return nil
 	}
-	c, err := aac.Parse(t.Config)
+	c, err := aac.ParseConfig(t.Config)
 	if err != nil {
 		return nil
 	}
@@ -172,11 +172,11 @@ func Samples(t *media.Track, payload []byte) int {
 	case media.FLAC:
 		n, _ = flac.Samples(payload)
 	case media.MP3:
-		if h, err := mp3.Parse(payload); err == nil {
-			n = h.Samples * mp3.Frames(payload)
+		if h, err := mp3.ParseHeader(payload); err == nil {
+			n = h.Samples * mp3.CountFrames(payload)
 		}
 	case media.AC3, media.EAC3:
-		if s, err := ac3.ParseUnit(payload); err == nil {
+		if s, err := ac3.ParseAccessUnit(payload); err == nil {
 			n = s.Samples
 		}
 	default:

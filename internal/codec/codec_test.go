@@ -98,7 +98,7 @@ func FuzzDescribe(f *testing.F) {
 	for _, tt := range configs {
 		f.Add(uint8(tt.codec), []byte(tt.config), []byte(vp9Key))
 	}
-	for _, tt := range sessions {
+	for _, tt := range frameSequences {
 		f.Add(uint8(tt.codec), []byte(tt.config), []byte(tt.frames[len(tt.frames)-1]))
 	}
 	f.Fuzz(func(t *testing.T, c uint8, config, payload []byte) {
@@ -110,7 +110,7 @@ func FuzzDescribe(f *testing.F) {
 		} else {
 			track = nil
 		}
-		made, err := FromFrame(media.Track{Codec: media.Codec(c)}, payload, track)
+		made, err := TrackFromFrame(media.Track{Codec: media.Codec(c)}, payload, track)
 		if err != nil && made != track || err == nil && made == nil {
 			t.Fatalf("%+v became %+v, %v", track, made, err)
 		}
@@ -118,7 +118,7 @@ func FuzzDescribe(f *testing.F) {
 			return
 		}
 		checkTrack(t, made, payload)
-		if again, err := FromFrame(media.Track{Codec: media.Codec(c)}, payload, made); again != made || err != nil {
+		if again, err := TrackFromFrame(media.Track{Codec: media.Codec(c)}, payload, made); again != made || err != nil {
 			t.Fatalf("the same frame made %+v of %+v, %v", again, made, err)
 		}
 		if _, err := Describe(&media.Track{Codec: made.Codec, Config: made.Config}); err != nil && SelfDescribing(made.Codec) {
@@ -139,8 +139,8 @@ func checkTrack(t *testing.T, track *media.Track, payload []byte) {
 	}
 }
 
-// sessions is the table of what tracks frames lead to, one after the other; fuzzing starts from it.
-var sessions = []struct {
+// frameSequences is the table of what tracks frames lead to, one after the other; fuzzing starts from it.
+var frameSequences = []struct {
 	name   string
 	codec  media.Codec
 	config string // of the track at first; "" for none
@@ -178,8 +178,8 @@ func vp9Track(config, rfc string, width, height int) media.Track {
 	return media.Track{Config: []byte(config), Timescale: 90000, Width: width, Height: height, BitDepth: 8, Profile: "Profile 0", RFC6381: rfc}
 }
 
-func TestFromFrame(t *testing.T) {
-	for _, tt := range sessions {
+func TestTrackFromFrame(t *testing.T) {
+	for _, tt := range frameSequences {
 		t.Run(tt.name, func(t *testing.T) {
 			var track *media.Track
 			tracks := 0
@@ -190,7 +190,7 @@ func TestFromFrame(t *testing.T) {
 				}
 			}
 			for _, b := range tt.frames {
-				next, err := FromFrame(media.Track{Codec: tt.codec}, []byte(b), track)
+				next, err := TrackFromFrame(media.Track{Codec: tt.codec}, []byte(b), track)
 				if err != nil && next != track {
 					t.Fatalf("both %v and %+v", err, next)
 				}
@@ -241,17 +241,17 @@ func TestRandomAccess(t *testing.T) {
 		want    media.RandomAccess
 		err     error
 	}{
-		{"H.264 IDR", media.H264, media.Video, false, "\x00\x00\x00\x02\x65\x88", media.Key, nil},
-		{"V24 H.264 flag on no IDR", media.H264, media.Video, true, "\x00\x00\x00\x02\x41\x9A", media.NoAccess, nil},
-		{"HEVC CRA", media.HEVC, media.Video, false, "\x00\x00\x00\x03\x2A\x01\xAA", media.Key, nil},
-		{"V06 HEVC length", media.HEVC, media.Video, true, "\x00\x00\x00\x09\x2A\x01\xAA", media.NoAccess, bad},
-		{"AV1 key frame", media.AV1, media.Video, false, av1Head + "\x32\x02\x10\xFF", media.Key, nil},
-		{"V11 AV1 without sequence header", media.AV1, media.Video, true, "\x32\x02\x10\xFF", media.NoAccess, nil},
-		{"VP9 key frame", media.VP9, media.Video, false, vp9Key, media.Key, nil},
-		{"V24 VP9 flag on no key frame", media.VP9, media.Video, true, vp9Inter, media.NoAccess, nil},
-		{"VP8 by the flag", media.VP8, media.Video, true, "x", media.Key, nil},
-		{"VP8 without", media.VP8, media.Video, false, "x", media.NoAccess, nil},
-		{"AAC", media.AAC, media.Audio, false, "x", media.Key, nil},
+		{"H.264 IDR", media.H264, media.Video, false, "\x00\x00\x00\x02\x65\x88", media.Keyframe, nil},
+		{"V24 H.264 flag on no IDR", media.H264, media.Video, true, "\x00\x00\x00\x02\x41\x9A", media.NoRandomAccess, nil},
+		{"HEVC CRA", media.HEVC, media.Video, false, "\x00\x00\x00\x03\x2A\x01\xAA", media.Keyframe, nil},
+		{"V06 HEVC length", media.HEVC, media.Video, true, "\x00\x00\x00\x09\x2A\x01\xAA", media.NoRandomAccess, bad},
+		{"AV1 key frame", media.AV1, media.Video, false, av1Head + "\x32\x02\x10\xFF", media.Keyframe, nil},
+		{"V11 AV1 without sequence header", media.AV1, media.Video, true, "\x32\x02\x10\xFF", media.NoRandomAccess, nil},
+		{"VP9 key frame", media.VP9, media.Video, false, vp9Key, media.Keyframe, nil},
+		{"V24 VP9 flag on no key frame", media.VP9, media.Video, true, vp9Inter, media.NoRandomAccess, nil},
+		{"VP8 by the flag", media.VP8, media.Video, true, "x", media.Keyframe, nil},
+		{"VP8 without", media.VP8, media.Video, false, "x", media.NoRandomAccess, nil},
+		{"AAC", media.AAC, media.Audio, false, "x", media.Keyframe, nil},
 	} {
 		got, _, err := RandomAccess(&media.Track{Kind: tt.kind, Codec: tt.codec}, 4, tt.flag, []byte(tt.payload))
 		if got != tt.want || (err != nil) != (tt.err != nil) {

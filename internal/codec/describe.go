@@ -96,7 +96,7 @@ func describeAV1(t *media.Track) error {
 		return err
 	}
 	t.RFC6381, t.BitDepth, t.Profile = c.RFC6381(), c.BitDepth, c.ProfileName()
-	if s, err := av1.ParseSequence(c.Sequence); err == nil {
+	if s, err := av1.ParseSequenceHeader(c.SequenceHeader); err == nil {
 		t.RFC6381, t.BitDepth, t.Profile = s.RFC6381(), s.BitDepth, s.ProfileName()
 		t.Width, t.Height, t.FrameRate = s.Width, s.Height, s.FrameRate
 	}
@@ -114,13 +114,13 @@ func describeVP9(t *media.Track) error {
 }
 
 func describeAAC(t *media.Track) error {
-	c, err := aac.Parse(t.Config)
+	c, err := aac.ParseConfig(t.Config)
 	if err != nil {
 		return err
 	}
 	t.RFC6381, t.Profile = c.RFC6381(), c.ProfileName()
 	t.Channels, t.FrameSamples = c.Channels, c.FrameSamples
-	setRate(t, c.SampleRate)
+	setSampleRate(t, c.SampleRate)
 	return nil
 }
 
@@ -130,7 +130,7 @@ func describeOpus(t *media.Track) error {
 		return err
 	}
 	t.RFC6381, t.Channels = "opus", h.Channels
-	setRate(t, opus.SampleRate)
+	setSampleRate(t, opus.SampleRate)
 	return nil
 }
 
@@ -143,7 +143,7 @@ func describeFLAC(t *media.Track) error {
 	if i.MinBlock == i.MaxBlock {
 		t.FrameSamples = i.MaxBlock
 	}
-	setRate(t, i.SampleRate)
+	setSampleRate(t, i.SampleRate)
 	return nil
 }
 
@@ -162,11 +162,11 @@ func setAC3(t *media.Track, s *ac3.Stream) {
 		t.RFC6381 = "ec-3"
 	}
 	t.Channels, t.FrameSamples = s.Channels, s.Samples
-	setRate(t, s.SampleRate)
+	setSampleRate(t, s.SampleRate)
 }
 
-// setRate sets the sampling rate, and leaves what there is when it is unknown.
-func setRate(t *media.Track, hz int) {
+// setSampleRate sets the sampling rate, and leaves what there is when it is unknown.
+func setSampleRate(t *media.Track, hz int) {
 	if hz > 0 {
 		t.SampleRate, t.Timescale = hz, uint32(hz)
 	}

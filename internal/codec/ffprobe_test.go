@@ -97,8 +97,8 @@ var encodings = []struct {
 	{media.MP3, "-c:a libmp3lame", []string{"-ar 44100 -ac 2", "-ar 48000 -ac 1", "-ar 22050 -ac 2", "-ar 32000 -ac 2 -b:a 320k", "-ar 16000 -ac 1"}},
 }
 
-// need skips the test, loudly, when one of the programs is not installed, and fails it on a build machine.
-func need(t *testing.T, programs ...string) {
+// requirePrograms skips the test, loudly, when one of the programs is not installed, and fails it on a build machine.
+func requirePrograms(t *testing.T, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
 		if _, err := exec.LookPath(p); err == nil {
@@ -111,15 +111,15 @@ func need(t *testing.T, programs ...string) {
 	}
 }
 
-// TestFFprobe compares what we say of some eighty streams of real encoders with what ffprobe says.
-func TestFFprobe(t *testing.T) {
-	need(t, "ffmpeg", "ffprobe")
+// TestDescriptionsMatchFFprobe compares what we say of some eighty streams of real encoders with what ffprobe says.
+func TestDescriptionsMatchFFprobe(t *testing.T) {
+	requirePrograms(t, "ffmpeg", "ffprobe")
 	n := 0
 	for i, e := range encodings {
 		n += len(e.streams)
 		t.Run(fmt.Sprintf("%d %v", i, e.codec), func(t *testing.T) {
 			t.Parallel()
-			for i, path := range encode(t, e.options, e.streams, video(e.codec)) {
+			for i, path := range encode(t, e.options, e.streams, isVideo(e.codec)) {
 				t.Run(e.streams[i], func(t *testing.T) { compare(t, e.codec, path) })
 			}
 		})
@@ -129,7 +129,7 @@ func TestFFprobe(t *testing.T) {
 	}
 }
 
-func video(c media.Codec) bool {
+func isVideo(c media.Codec) bool {
 	switch c {
 	case media.H264, media.HEVC, media.AV1, media.VP9:
 		return true
@@ -158,8 +158,8 @@ func encode(t *testing.T, options string, streams []string, video bool) []string
 	return paths
 }
 
-// A probed is what ffprobe says of the one stream in a file, and of its first packet.
-type probed struct {
+// A ffprobeOutput is what ffprobe says of the one stream in a file, and of its first packet.
+type ffprobeOutput struct {
 	Streams []struct {
 		Profile    string
 		Width      int
@@ -179,23 +179,23 @@ type probed struct {
 	}
 }
 
-// probe asks for at most so many packets.
-func probe(t *testing.T, path string, packets int) probed {
+// ffprobe asks for at most so many packets.
+func ffprobe(t *testing.T, path string, packets int) ffprobeOutput {
 	t.Helper()
 	args := fmt.Sprintf("-v error -of json -show_streams -show_packets -show_data -read_intervals %%+#%d %s", packets, path)
 	out, err := exec.Command("ffprobe", strings.Fields(args)...).Output()
 	if err != nil {
 		t.Fatalf("ffprobe: %v", err)
 	}
-	var p probed
+	var p ffprobeOutput
 	if err := json.Unmarshal(out, &p); err != nil || len(p.Streams) != 1 || len(p.Packets) == 0 {
 		t.Fatalf("ffprobe: %v\n%s", err, out)
 	}
 	return p
 }
 
-// undump reads the hexadecimal dump that ffprobe makes of data.
-func undump(t *testing.T, dump string) []byte {
+// parseHexDump reads the hexadecimal dump that ffprobe makes of data.
+func parseHexDump(t *testing.T, dump string) []byte {
 	t.Helper()
 	var b []byte
 	for line := range strings.Lines(dump) {
@@ -210,8 +210,8 @@ func undump(t *testing.T, dump string) []byte {
 	return b
 }
 
-// box returns the payload of the first box of this type in the file at path, nil if there is none.
-func box(t *testing.T, path, kind string) []byte {
+// boxPayload returns the payload of the first boxPayload of this type in the file at path, nil if there is none.
+func boxPayload(t *testing.T, path, kind string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -226,13 +226,13 @@ func box(t *testing.T, path, kind string) []byte {
 }
 
 func compare(t *testing.T, c media.Codec, path string) {
-	said := probe(t, path, 1)
-	payload := undump(t, said.Packets[0].Data)
-	track := describe(t, c, undump(t, said.Streams[0].Extradata), payload)
+	said := ffprobe(t, path, 1)
+	payload := parseHexDump(t, said.Packets[0].Data)
+	track := describe(t, c, parseHexDump(t, said.Streams[0].Extradata), payload)
 	if track.RFC6381 == "" {
 		t.Error("no codecs parameter")
 	}
-	if video(c) {
+	if isVideo(c) {
 		compareVideo(t, track, said)
 	} else {
 		compareAudio(t, track, said, payload)
@@ -244,7 +244,7 @@ func compare(t *testing.T, c media.Codec, path string) {
 func describe(t *testing.T, c media.Codec, extradata, payload []byte) *media.Track {
 	t.Helper()
 	track := &media.Track{Kind: media.Audio, Codec: c}
-	if video(c) {
+	if isVideo(c) {
 		track.Kind = media.Video
 	}
 	if codec.NeedsConfig(c) {
@@ -261,20 +261,20 @@ func describe(t *testing.T, c media.Codec, extradata, payload []byte) *media.Tra
 		t.Fatal(err)
 	}
 	if codec.SelfDescribing(c) {
-		if track, err = codec.FromFrame(*track, payload, nil); err != nil {
+		if track, err = codec.TrackFromFrame(*track, payload, nil); err != nil {
 			t.Fatal(err)
 		}
-		if again, err := codec.FromFrame(media.Track{Codec: c}, payload, track); again != track || err != nil {
+		if again, err := codec.TrackFromFrame(media.Track{Codec: c}, payload, track); again != track || err != nil {
 			t.Errorf("the same frame made another track: %+v, %v", again, err)
 		}
 	}
-	if rap, _, err := codec.RandomAccess(track, lengthSize, false, payload); rap != media.Key || err != nil {
+	if rap, _, err := codec.RandomAccess(track, lengthSize, false, payload); rap != media.Keyframe || err != nil {
 		t.Errorf("the first frame is %v, %v", rap, err)
 	}
 	return track
 }
 
-func compareVideo(t *testing.T, track *media.Track, said probed) {
+func compareVideo(t *testing.T, track *media.Track, said ffprobeOutput) {
 	t.Helper()
 	s := said.Streams[0]
 	if track.Width != s.Width || track.Height != s.Height {
@@ -307,7 +307,7 @@ func compareVideo(t *testing.T, track *media.Track, said probed) {
 	}
 }
 
-func compareAudio(t *testing.T, track *media.Track, said probed, payload []byte) {
+func compareAudio(t *testing.T, track *media.Track, said ffprobeOutput, payload []byte) {
 	t.Helper()
 	s := said.Streams[0]
 	if strconv.Itoa(track.SampleRate) != s.SampleRate || int(track.Timescale) != track.SampleRate || track.Channels != s.Channels {
@@ -340,31 +340,31 @@ func compareConfig(t *testing.T, track *media.Track, path string, payload []byte
 			t.Fatal(err2)
 		}
 		got, err = h264.BuildConfig(c.SPS, c.PPS)
-		want = box(t, path, "avcC")
+		want = boxPayload(t, path, "avcC")
 	case media.HEVC:
 		c, err2 := h265.ParseConfig(track.Config)
 		if err2 != nil {
 			t.Fatal(err2)
 		}
 		got, err = h265.BuildConfig(c.VPS, c.SPS, c.PPS)
-		want = box(t, path, "hvcC")
+		want = boxPayload(t, path, "hvcC")
 		want = want[:min(len(want), len(got))] // without the SEI behind the parameter sets
 		want[22] = 3
 	case media.AV1:
 		got, err = av1.BuildConfig(payload)
-		want = box(t, path, "av1C")
+		want = boxPayload(t, path, "av1C")
 		// SVT-AV1 5.1 announces another sequence header than it sends; what the record itself says is the same.
 		got, want = got[:4], want[:4]
 	case media.VP9:
-		got, want = track.Config, box(t, path, "vpcC")[4:]
+		got, want = track.Config, boxPayload(t, path, "vpcC")[4:]
 		// Of what color_space says of primaries and transfer characteristics ffmpeg knows nothing.
 		if want[3] == 2 && want[4] == 2 {
 			copy(want[3:5], got[3:5])
 		}
 	case media.AC3:
-		got, want = track.Config, box(t, path, "dac3")
+		got, want = track.Config, boxPayload(t, path, "dac3")
 	case media.EAC3:
-		got, want = track.Config, box(t, path, "dec3")
+		got, want = track.Config, boxPayload(t, path, "dec3")
 	default:
 		return
 	}
@@ -373,10 +373,10 @@ func compareConfig(t *testing.T, track *media.Track, path string, payload []byte
 	}
 }
 
-// TestLeadingPictures looks at open GOPs of x265: the pictures that are shown before the IRAP picture which they follow are those
+// TestLeadingPicturesOfOpenGOPs looks at open GOPs of x265: the pictures that are shown before the IRAP picture which they follow are those
 // that the types of their NAL units name.
-func TestLeadingPictures(t *testing.T) {
-	need(t, "ffmpeg", "ffprobe")
+func TestLeadingPicturesOfOpenGOPs(t *testing.T) {
+	requirePrograms(t, "ffmpeg", "ffprobe")
 	path := filepath.Join(t.TempDir(), "open.mp4")
 	args := "-nostdin -v error -f lavfi -i testsrc2=size=160x90:rate=25 -frames:v 40 -c:v libx265 -preset ultrafast -tag:v hvc1 " +
 		"-x265-params log-level=none:open-gop=1:keyint=10:min-keyint=10:scenecut=0:bframes=3:b-adapt=0 " + path
@@ -384,18 +384,18 @@ func TestLeadingPictures(t *testing.T) {
 		t.Fatalf("ffmpeg: %v\n%s", err, out)
 	}
 	shown, keys, skipped := 0, 0, 0 // when the last IRAP picture is shown; IRAP pictures; RASL pictures
-	for i, p := range probe(t, path, 100).Packets {
-		a, err := h265.Classify(undump(t, p.Data), 4)
+	for i, p := range ffprobe(t, path, 100).Packets {
+		a, err := h265.Classify(parseHexDump(t, p.Data), 4)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if a.RAP == media.Key {
+		if a.RAP == media.Keyframe {
 			shown, keys = p.PTS, keys+1
 		}
 		if a.RASL {
 			skipped++
 		}
-		if leading := p.PTS < shown; (a.RASL || a.RADL) != leading || strings.HasPrefix(p.Flags, "K") != (a.RAP == media.Key) {
+		if leading := p.PTS < shown; (a.RASL || a.RADL) != leading || strings.HasPrefix(p.Flags, "K") != (a.RAP == media.Keyframe) {
 			t.Errorf("packet %d is %+v, leading: %v, flags %s", i, a, leading, p.Flags)
 		}
 	}

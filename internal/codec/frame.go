@@ -14,13 +14,13 @@ import (
 	"livego/internal/media"
 )
 
-// FromFrame returns the track that payload belongs to, a frame of a codec that needs no configuration, or of
+// TrackFromFrame returns the track that payload belongs to, a frame of a codec that needs no configuration, or of
 // AAC with the header of ADTS, which has it. base is what the container knows of the track. old is the track
 // so far, nil at first: it is returned where it still describes the frame, so that callers compare pointers.
 // For AC-3, E-AC-3 and VP9 the track gets a Config, unless old has one that fits. A frame that cannot be read
 // is an error, which comes with old: callers that have a track may pass the frame on, since encoders cut
 // where they like.
-func FromFrame(base media.Track, payload []byte, old *media.Track) (*media.Track, error) {
+func TrackFromFrame(base media.Track, payload []byte, old *media.Track) (*media.Track, error) {
 	t := &base
 	if t.Timescale == 0 {
 		t.Timescale = clockRate
@@ -60,15 +60,15 @@ func LacksParameterSets(t *media.Track) bool {
 	return false
 }
 
-// FromParameterSets is FromFrame for a codec that HasParameterSets, of an encoder that sends them in its frames alone: with
+// TrackFromParameterSets is TrackFromFrame for a codec that HasParameterSets, of an encoder that sends them in its frames alone: with
 // start codes, or with length fields of four bytes. A frame without them belongs to old; it is an error where that is nil.
-func FromParameterSets(base media.Track, payload []byte, old *media.Track) (*media.Track, error) {
+func TrackFromParameterSets(base media.Track, payload []byte, old *media.Track) (*media.Track, error) {
 	t := &base
 	build, isSet := h264.ConfigFromAnnexB, h264.IsParameterSet
 	if t.Codec == media.HEVC {
 		build, isSet = h265.ConfigFromAnnexB, h265.IsParameterSet
 	}
-	config, err := build(setsOf(payload, isSet))
+	config, err := build(parameterSetsOf(payload, isSet))
 	switch {
 	case old != nil && (err != nil || string(config) == string(old.Config)):
 		return old, nil
@@ -82,8 +82,8 @@ func FromParameterSets(base media.Track, payload []byte, old *media.Track) (*med
 	return t, nil
 }
 
-// setsOf returns the NAL units of a frame that are parameter sets, with start codes.
-func setsOf(payload []byte, isSet func(unit []byte) bool) (sets []byte) {
+// parameterSetsOf returns the NAL units of a frame that are parameter sets, with start codes.
+func parameterSetsOf(payload []byte, isSet func(unit []byte) bool) (sets []byte) {
 	next := nal.NextAnnexB
 	if !nal.IsAnnexB(payload) {
 		next = func(b []byte) (unit, rest []byte) {
@@ -100,7 +100,7 @@ func setsOf(payload []byte, isSet func(unit []byte) bool) (sets []byte) {
 }
 
 func fromADTS(t *media.Track, payload []byte, old *media.Track) (*media.Track, error) {
-	h, ok := aac.WholeADTS(payload)
+	h, ok := aac.ParseSingleADTS(payload)
 	switch {
 	case !ok && old != nil:
 		return old, nil
@@ -121,7 +121,7 @@ func fromADTS(t *media.Track, payload []byte, old *media.Track) (*media.Track, e
 }
 
 func fromMP3(t *media.Track, payload []byte, old *media.Track) (*media.Track, error) {
-	h, err := mp3.Parse(payload)
+	h, err := mp3.ParseHeader(payload)
 	switch {
 	case err != nil:
 		return old, err
@@ -129,13 +129,13 @@ func fromMP3(t *media.Track, payload []byte, old *media.Track) (*media.Track, er
 		return old, nil
 	}
 	t.RFC6381 = "mp4a.40.34"
-	t.Channels, t.FrameSamples = h.Channels, h.Samples*mp3.Frames(payload)
-	setRate(t, h.SampleRate)
+	t.Channels, t.FrameSamples = h.Channels, h.Samples*mp3.CountFrames(payload)
+	setSampleRate(t, h.SampleRate)
 	return t, nil
 }
 
 func fromAC3(t *media.Track, payload []byte, old *media.Track) (*media.Track, error) {
-	s, err := ac3.ParseUnit(payload)
+	s, err := ac3.ParseAccessUnit(payload)
 	switch {
 	case err != nil:
 		return old, err
@@ -156,7 +156,7 @@ func sameAC3(t *media.Track, s *ac3.Stream) bool {
 		parse = ac3.ParseDEC3
 	}
 	known, err := parse(t.Config)
-	return err == nil && known.Alike(s) && t.SampleRate == s.SampleRate && t.FrameSamples != 0
+	return err == nil && known.Compatible(s) && t.SampleRate == s.SampleRate && t.FrameSamples != 0
 }
 
 func fromVP9(t *media.Track, payload []byte, old *media.Track) (*media.Track, error) {
@@ -171,7 +171,7 @@ func fromVP9(t *media.Track, payload []byte, old *media.Track) (*media.Track, er
 	}
 	made, err := h.Config(t.FrameRate)
 	switch {
-	case old != nil && made != nil && fits(old, h, made):
+	case old != nil && made != nil && configFits(old, h, made):
 		t.Config = old.Config
 	case err == nil:
 		t.Config = made.Append(nil)
@@ -186,9 +186,9 @@ func fromVP9(t *media.Track, payload []byte, old *media.Track) (*media.Track, er
 	return t, describeVP9(t)
 }
 
-// fits reports whether the configuration of old is good for the key frame h, which would make another. A level that is too low
+// configFits reports whether the configuration of old is good for the key frame h, which would make another. A level that is too low
 // stays where an encoder claimed it; where pictures have grown since, it was for the smaller ones.
-func fits(old *media.Track, h vp9.Header, made *vp9.Config) bool {
+func configFits(old *media.Track, h vp9.Header, made *vp9.Config) bool {
 	c, err := vp9.ParseConfig(old.Config)
 	grown := old.Width != 0 && h.Width*h.Height > old.Width*old.Height
 	return err == nil && c.Profile == made.Profile && c.BitDepth == made.BitDepth && (c.Level >= made.Level || !grown)

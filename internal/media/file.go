@@ -11,5 +11,5 @@ type Stream struct {
 	Bytes    int64 // of all its frames
 
 	Rotation int  // degrees clockwise by which players are to turn the picture: 0, 90, 180 or 270
-	Cut      bool // its edit list shows less than there is, or in another order
+	Edited   bool // its edit list shows less than there is, or in another order
 }

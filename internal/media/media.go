@@ -32,9 +32,9 @@ func (k Kind) String() string {
 // Codec names the coding of a track.
 type Codec uint8
 
-// Codecs. Opaque is one that livego has no word for: its frames hold FLV tag bodies that go to RTMP and FLV viewers untouched.
+// Codecs. Passthrough is one that livego has no word for: its frames hold FLV tag bodies that go to RTMP and FLV viewers untouched.
 const (
-	Opaque Codec = iota
+	Passthrough Codec = iota
 	H264
 	HEVC
 	AV1
@@ -46,7 +46,7 @@ const (
 	FLAC
 	AC3
 	EAC3
-	Script // AMF0 values, for Data tracks
+	ScriptData // AMF0 values, for Data tracks
 )
 
 func (c Codec) String() string {
@@ -73,7 +73,7 @@ func (c Codec) String() string {
 		return "ac3"
 	case EAC3:
 		return "eac3"
-	case Script:
+	case ScriptData:
 		return "script"
 	}
 	return "opaque"
@@ -92,9 +92,9 @@ type Track struct {
 	// the frames, or nil. Shared: do not modify.
 	Config []byte
 
-	// Colors says how the colours of video are meant: the body of Enhanced RTMP's Metadata packet, checked; nil when the encoder sent
+	// ColorInfo says how the colours of video are meant: the body of Enhanced RTMP's Metadata packet, checked; nil when the encoder sent
 	// none. Shared: do not modify.
-	Colors []byte
+	ColorInfo []byte
 
 	// Label names the coding for people and for the FLV wire where Codec is Opaque: "sorenson", "speex".
 	Label string
@@ -120,9 +120,9 @@ type RandomAccess uint8
 
 // Random access points, weakest first.
 const (
-	NoAccess RandomAccess = iota
-	Recovery              // a recovery point with count 0: decodable from here, though earlier frames may be referred to later
-	Key                   // IDR, IRAP, key frame: nothing after it refers to anything before
+	NoRandomAccess RandomAccess = iota
+	RecoveryPoint               // a recovery point with count 0: decodable from here, though earlier frames may be referred to later
+	Keyframe                    // IDR, IRAP, key frame: nothing after it refers to anything before
 )
 
 // A Frame is one access unit of video, one coded frame of audio or one script datum. It and all it points to are immutable once

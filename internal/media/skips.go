@@ -46,8 +46,8 @@ type UnusableTrack struct {
 // whole. It is safe for concurrent use; the functions are set before its first use. A nil Skips counts
 // nothing.
 type Skips struct {
-	First    func(Skip)          // called at the first of each kind and reason; nil: nobody is
-	Unusable func(UnusableTrack) // called when a track turns out to be unusable; nil: nobody is
+	OnFirst    func(Skip)          // called at the first of each kind and reason; nil: nobody is
+	OnUnusable func(UnusableTrack) // called when a track turns out to be unusable; nil: nobody is
 
 	mu       sync.Mutex
 	counts   map[SkipReason]uint64
@@ -59,10 +59,10 @@ type Skips struct {
 // NewSkips returns Skips that write the first of each kind and reason, and each unusable track, to log.
 func NewSkips(log *slog.Logger) *Skips {
 	return &Skips{
-		First: func(s Skip) {
+		OnFirst: func(s Skip) {
 			log.Warn("media skipped", "kind", s.Kind.String(), "reason", string(s.Reason), "err", s.Err)
 		},
-		Unusable: func(t UnusableTrack) {
+		OnUnusable: func(t UnusableTrack) {
 			log.Warn("track is unusable", "kind", t.Kind.String(), "track", t.ID, "codec", t.Codec, "reason", t.Reason)
 		},
 	}
@@ -82,8 +82,8 @@ func (c *Skips) Add(s Skip) {
 	first := !c.seen[key]
 	c.seen[key] = true
 	c.mu.Unlock()
-	if first && c.First != nil {
-		c.First(s)
+	if first && c.OnFirst != nil {
+		c.OnFirst(s)
 	}
 }
 
@@ -113,8 +113,8 @@ func (c *Skips) SetUnusable(t UnusableTrack) {
 		c.unusable[i] = t
 	}
 	c.mu.Unlock()
-	if fresh && c.Unusable != nil {
-		c.Unusable(t)
+	if fresh && c.OnUnusable != nil {
+		c.OnUnusable(t)
 	}
 }
 

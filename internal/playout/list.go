@@ -13,8 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"livego/internal/ops/textfile"
 	"livego/internal/source"
-	"livego/internal/textfile"
 )
 
 // An Entry is one file to play, or a part of it.
@@ -22,12 +22,12 @@ type Entry struct {
 	Path     string
 	In, Out  time.Duration // of the part; Out 0: to the end
 	Duration time.Duration // after which the next begins, whatever the file says; 0: when the file is over
-	From     string        // "list.txt:3" where a list named it, for people
+	ListLine string        // "list.txt:3" where a list named it, for people
 }
 
 const (
-	maxList    = 1 << 20 // bytes
-	maxEntries = 10_000
+	maxListSize = 1 << 20 // bytes
+	maxEntries  = 10_000
 )
 
 // Entries returns what is to be played of sources: files, and lists in the form of ffmpeg's concat demuxer in their place.
@@ -76,10 +76,10 @@ func readList(path string) ([]byte, error) {
 	if !isList(head[:n]) {
 		return nil, nil
 	}
-	if info.Size() > maxList {
-		return nil, fmt.Errorf("%s: a list of %d bytes is above the limit of %d", path, info.Size(), maxList)
+	if info.Size() > maxListSize {
+		return nil, fmt.Errorf("%s: a list of %d bytes is above the limit of %d", path, info.Size(), maxListSize)
 	}
-	rest, err := io.ReadAll(io.LimitReader(f, maxList))
+	rest, err := io.ReadAll(io.LimitReader(f, maxListSize))
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -113,14 +113,14 @@ func ParseList(path string, text []byte) ([]Entry, error) {
 	for line := range bytes.Lines(bytes.TrimPrefix(text, []byte("\xEF\xBB\xBF"))) {
 		n++
 		at := fmt.Sprintf("%s:%d", path, n)
-		words, err := split(string(line))
+		words, err := splitWords(string(line))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", at, err)
 		}
 		if len(words) == 0 || strings.HasPrefix(words[0], "#") {
 			continue
 		}
-		if list, err = directive(list, words, filepath.Dir(path), at); err != nil {
+		if list, err = parseDirective(list, words, filepath.Dir(path), at); err != nil {
 			return nil, fmt.Errorf("%s: %w", at, err)
 		}
 		if len(list) > maxEntries {
@@ -133,8 +133,8 @@ func ParseList(path string, text []byte) ([]Entry, error) {
 	return list, nil
 }
 
-// directive takes one line of a list.
-func directive(list []Entry, words []string, dir, at string) ([]Entry, error) {
+// parseDirective takes one line of a list.
+func parseDirective(list []Entry, words []string, dir, at string) ([]Entry, error) {
 	word := words[0]
 	if len(words) != 2 && word != "ffconcat" {
 		return nil, fmt.Errorf("%q takes one value (quote a path that has spaces)", word)
@@ -153,7 +153,7 @@ func directive(list []Entry, words []string, dir, at string) ([]Entry, error) {
 		if !filepath.IsAbs(p) {
 			p = filepath.Join(dir, p)
 		}
-		return append(list, Entry{Path: p, From: at}), nil
+		return append(list, Entry{Path: p, ListLine: at}), nil
 	}
 	var field func(*Entry) *time.Duration
 	switch word {
@@ -180,8 +180,8 @@ func directive(list []Entry, words []string, dir, at string) ([]Entry, error) {
 	return list, nil
 }
 
-// split cuts a line into words as ffmpeg does: at spaces, but for those in single quotes or behind a backslash.
-func split(line string) ([]string, error) {
+// splitWords cuts a line into words as ffmpeg does: at spaces, but for those in single quotes or behind a backslash.
+func splitWords(line string) ([]string, error) {
 	var words []string
 	var word []byte
 	in, quoted, escaped := false, false, false

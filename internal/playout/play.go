@@ -13,18 +13,18 @@ import (
 
 	"livego/internal/container/flv"
 	"livego/internal/media"
-	"livego/internal/rtmp"
+	"livego/internal/proto/rtmp"
 	"livego/internal/source"
 )
 
 // Options say what to play, and where to.
 type Options struct {
 	Entries []Entry
-	Times   int           // how often the whole list is played; 0: without end
-	Start   time.Duration // where in the list to begin
-	Speed   float64       // 1 is real time
-	Retry   time.Duration // how long a lost server is tried for; 0: it is not
-	Tracks  Choice        // of each file; several of a kind go to servers of Enhanced RTMP only
+	Times   int            // how often the whole list is played; 0: without end
+	Start   time.Duration  // where in the list to begin
+	Speed   float64        // 1 is real time
+	Retry   time.Duration  // how long a lost server is tried for; 0: it is not
+	Tracks  TrackSelection // of each file; several of a kind go to servers of Enhanced RTMP only
 
 	// Connect connects to where the stream goes. An error that the server's refusal makes ends the playing at the beginning, and is
 	// tried again later on.
@@ -46,8 +46,8 @@ type Sink interface {
 	Write(t flv.Tag) error
 	// Multitrack reports whether the server takes several tracks of a kind.
 	Multitrack() bool
-	// Goodbye ends the stream in due form.
-	Goodbye() error
+	// EndStream ends the stream in due form.
+	EndStream() error
 	Close() error
 }
 
@@ -75,17 +75,17 @@ type Result struct {
 }
 
 const (
-	ahead        = 256 // frames that are read before they are due
-	progressEach = 250 * time.Millisecond
-	replayBytes  = 32 << 20 // of frames since the last keyframe, which a new connection begins with
-	giveInFirst  = 500 * time.Millisecond
-	giveInMost   = 10 * time.Second // between attempts to connect
-	slump        = 5 * time.Second  // so late is not made up for: the machine slept
+	readAhead        = 256 // frames that are read before they are due
+	progressInterval = 250 * time.Millisecond
+	maxReplayBytes   = 32 << 20 // of frames since the last keyframe, which a new connection begins with
+	minBackoff       = 500 * time.Millisecond
+	maxBackoff       = 10 * time.Second // between attempts to connect
+	maxCatchUp       = 5 * time.Second  // so late is not made up for: the machine slept
 
-	// early is how much before it is due a frame is sent: whom the machine wakes late is in time still. What is due within together of
+	// sendAhead is how much before it is due a frame is sent: whom the machine wakes late is in time still. What is due within together of
 	// that goes along, so that there is one wake for a picture and the sound around it.
-	early    = 30 * time.Millisecond
-	together = 15 * time.Millisecond
+	sendAhead   = 30 * time.Millisecond
+	batchWindow = 15 * time.Millisecond
 )
 
 // A LostError tells that the server was lost, and could not be reached again in time.
@@ -96,26 +96,26 @@ func (e *LostError) Unwrap() error { return e.Err }
 
 // Play plays until the list is over, ctx ends, or it cannot go on. The end of ctx is no error. Survey must have been called with o.
 func Play(ctx context.Context, o *Options) (Result, error) {
-	teller := newTeller(o)
-	defer teller.end()
+	teller := newReporter(o)
+	defer teller.close()
 	ctx, cancel := context.WithCancel(ctx)
-	items := make(chan item, ahead)
-	q := &queue{freed: make(chan struct{}, 1)}
-	r := &reader{o: o, out: items, queue: q, warn: teller.warn}
+	items := make(chan item, readAhead)
+	q := &byteBudget{released: make(chan struct{}, 1)}
+	r := &reader{o: o, out: items, budget: q, warn: teller.warn}
 	var done sync.WaitGroup
 	var readErr error
 	done.Go(func() {
 		defer close(items)
 		readErr = r.run(ctx)
 	})
-	s := &sender{o: o, items: items, queue: q, teller: teller}
+	s := &sender{o: o, items: items, budget: q, reporter: teller}
 	err := s.run(ctx)
 	ended := ctx.Err() != nil
 	cancel()
 	for range items { // it may stand there
 	}
 	done.Wait()
-	s.result.Sent = s.newest
+	s.result.Sent = s.newestDTS
 	switch {
 	case err != nil:
 		return s.result, err
@@ -127,22 +127,22 @@ func Play(ctx context.Context, o *Options) (Result, error) {
 
 // A sender sends frames when they are due.
 type sender struct {
-	o      *Options
-	teller *teller
-	items  <-chan item
-	queue  *queue
-	sink   Sink
-	head   flv.Preamble
-	begun  bool      // something was sent over this connection
-	begin  time.Time // when time 0 of the stream was due
-	replay []item    // since the last keyframe
-	kept   int       // bytes of replay
-	result Result
-	newest time.Duration
-	told   time.Time
-	rates  meter
-	at     item
-	alone  bool // it has been told that only first tracks go
+	o                *Options
+	reporter         *reporter
+	items            <-chan item
+	budget           *byteBudget
+	sink             Sink
+	preamble         flv.Preamble
+	announced        bool      // something was sent over this connection
+	clockZero        time.Time // when time 0 of the stream was due
+	replay           []item    // since the last keyframe
+	replaySize       int       // bytes of replay
+	result           Result
+	newestDTS        time.Duration
+	reportedAt       time.Time
+	rates            meter
+	last             item
+	warnedMultitrack bool // it has been told that only first tracks go
 }
 
 // run sends all items, and says goodbye.
@@ -155,11 +155,11 @@ func (s *sender) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.use(sink)
+	s.setSink(sink)
 	defer func() { s.sink.Close() }()
-	s.start(first)
+	s.startClock(first)
 	for it, ok := first, true; ok; it, ok = <-s.items {
-		s.queue.free(len(it.f.Payload))
+		s.budget.release(len(it.f.Payload))
 		if err := s.send(ctx, it); err != nil {
 			if ctx.Err() != nil {
 				break
@@ -167,40 +167,40 @@ func (s *sender) run(ctx context.Context) error {
 			return err
 		}
 	}
-	wait(ctx, time.Until(s.begin.Add(s.scaled(s.newest+s.at.length())))) // until the last frame has been shown
-	s.tell(0)
-	return s.sink.Goodbye()
+	sleep(ctx, time.Until(s.clockZero.Add(s.scaled(s.newestDTS+s.last.duration())))) // until the last frame has been shown
+	s.reportProgress(0)
+	return s.sink.EndStream()
 }
 
-// use takes a new connection.
-func (s *sender) use(sink Sink) {
-	s.sink, s.head = sink, flv.Preamble{Dialect: flv.Dialect{Tracks: sink.Multitrack()}}
+// setSink takes a new connection.
+func (s *sender) setSink(sink Sink) {
+	s.sink, s.preamble = sink, flv.Preamble{Dialect: flv.Dialect{Multitrack: sink.Multitrack()}}
 }
 
-// length returns how long a frame is shown, 0 if there is none.
-func (it item) length() time.Duration {
+// duration returns how long a frame is shown, 0 if there is none.
+func (it item) duration() time.Duration {
 	if it.f == nil {
 		return 0
 	}
 	return min(it.f.Duration, time.Second)
 }
 
-// start lays the clock so that it is sent now.
-func (s *sender) start(it item) { s.begin = time.Now().Add(early - s.scaled(it.f.DTS)) }
+// startClock lays the clock so that it is sent now.
+func (s *sender) startClock(it item) { s.clockZero = time.Now().Add(sendAhead - s.scaled(it.f.DTS)) }
 
 // scaled converts a time of the stream to one of the clock.
 func (s *sender) scaled(d time.Duration) time.Duration { return time.Duration(float64(d) / s.o.Speed) }
 
 // send sends one item when it is due, over a new connection where the old one is lost.
 func (s *sender) send(ctx context.Context, it item) error {
-	if it.f.Track.ID != 0 && !s.head.Dialect.Tracks {
-		if !s.alone {
-			s.alone = true
-			s.teller.warn("the server takes one track of a kind (no multitrack of Enhanced RTMP): the others stay")
+	if it.f.Track.ID != 0 && !s.preamble.Dialect.Multitrack {
+		if !s.warnedMultitrack {
+			s.warnedMultitrack = true
+			s.reporter.warn("the server takes one track of a kind (no multitrack of Enhanced RTMP): the others stay")
 		}
 		return ctx.Err()
 	}
-	s.keep(it)
+	s.addReplay(it)
 	err := s.write(ctx, it)
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()
@@ -208,26 +208,26 @@ func (s *sender) send(ctx context.Context, it item) error {
 	return s.reconnect(ctx, err)
 }
 
-// keep remembers what a new connection would have to begin with.
-func (s *sender) keep(it item) {
-	fresh := it.f.Track.Kind == media.Video && it.f.Track.ID == 0 && it.f.RAP != media.NoAccess
+// addReplay remembers what a new connection would have to begin with.
+func (s *sender) addReplay(it item) {
+	fresh := it.f.Track.Kind == media.Video && it.f.Track.ID == 0 && it.f.RAP != media.NoRandomAccess
 	alone := it.f.Meta != nil && !it.f.Meta.HasVideo
-	if fresh || alone || s.kept > replayBytes {
-		s.replay, s.kept = s.replay[:0], 0
+	if fresh || alone || s.replaySize > maxReplayBytes {
+		s.replay, s.replaySize = s.replay[:0], 0
 	}
 	s.replay = append(s.replay, it)
-	s.kept += len(it.f.Payload)
+	s.replaySize += len(it.f.Payload)
 }
 
 // write waits until it is time for it, and sends it.
 func (s *sender) write(ctx context.Context, it item) error {
-	due := s.begin.Add(s.scaled(it.f.DTS))
-	if ahead := time.Until(due); ahead > early+together && !wait(ctx, ahead-early) {
+	due := s.clockZero.Add(s.scaled(it.f.DTS))
+	if ahead := time.Until(due); ahead > sendAhead+batchWindow && !sleep(ctx, ahead-sendAhead) {
 		return ctx.Err()
 	}
 	late := time.Since(due)
-	if late > slump {
-		s.begin = s.begin.Add(late)
+	if late > maxCatchUp {
+		s.clockZero = s.clockZero.Add(late)
 		late = 0
 	}
 	s.result.Late, s.result.Early = max(s.result.Late, late), max(s.result.Early, -late)
@@ -239,9 +239,9 @@ func (s *sender) write(ctx context.Context, it item) error {
 		s.rates.add(time.Now(), len(t.Body))
 	}
 	s.result.Frames++
-	s.newest, s.at = max(s.newest, it.f.DTS), it
-	if time.Since(s.told) >= progressEach {
-		s.tell(0)
+	s.newestDTS, s.last = max(s.newestDTS, it.f.DTS), it
+	if time.Since(s.reportedAt) >= progressInterval {
+		s.reportProgress(0)
 	}
 	return nil
 }
@@ -249,18 +249,18 @@ func (s *sender) write(ctx context.Context, it item) error {
 // tags returns the messages of a frame, with the headers that must precede it.
 func (s *sender) tags(it item) []flv.Tag {
 	f := it.f
-	tags := s.head.Before(nil, f, s.announce(it))
-	tag := bytes.Join(s.head.Dialect.EncodeTag(f), nil)
+	tags := s.preamble.Append(nil, f, s.initialTracks(it))
+	tag := bytes.Join(s.preamble.Dialect.EncodeTag(f), nil)
 	return append(tags, flv.Tag{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f), Body: tag[tagHeader : len(tag)-tagTail]})
 }
 
-// announce returns the tracks that a connection begins with, nil later.
-func (s *sender) announce(it item) []*media.Track {
-	if s.begun {
+// initialTracks returns the tracks that a connection begins with, nil later.
+func (s *sender) initialTracks(it item) []*media.Track {
+	if s.announced {
 		return nil
 	}
-	s.begun = true
-	return slices.DeleteFunc(slices.Clone(it.tracks), func(t *media.Track) bool { return t.ID != 0 && !s.head.Dialect.Tracks })
+	s.announced = true
+	return slices.DeleteFunc(slices.Clone(it.tracks), func(t *media.Track) bool { return t.ID != 0 && !s.preamble.Dialect.Multitrack })
 }
 
 // What stands around the body in a tag: type, length, time and stream before it, its length behind.
@@ -269,17 +269,17 @@ const (
 	tagTail   = 4
 )
 
-// tell tells the progress, and which attempt to reach a lost server comes now.
-func (s *sender) tell(attempts int) {
-	s.told = time.Now()
+// reportProgress tells the progress, and which attempt to reach a lost server comes now.
+func (s *sender) reportProgress(attempts int) {
+	s.reportedAt = time.Now()
 	p := Progress{
-		Entry: s.at.entry, Round: s.at.round, At: s.at.at, Sent: s.newest, Bytes: s.result.Bytes, Rate: s.rates.rate(time.Now()),
-		Length: s.o.durations[s.at.entry], Attempts: attempts,
+		Entry: s.last.entry, Round: s.last.round, At: s.last.at, Sent: s.newestDTS, Bytes: s.result.Bytes, Rate: s.rates.rate(time.Now()),
+		Length: s.o.durations[s.last.entry], Attempts: attempts,
 	}
 	if attempts == 0 {
-		p.Late = max(0, time.Since(s.begin.Add(s.scaled(s.newest))))
+		p.Late = max(0, time.Since(s.clockZero.Add(s.scaled(s.newestDTS))))
 	}
-	s.teller.update(p)
+	s.reporter.update(p)
 }
 
 // reconnect opens a new connection, and sends on it what has been sent since the last keyframe, so that viewers miss nothing.
@@ -288,14 +288,14 @@ func (s *sender) reconnect(ctx context.Context, why error) error {
 	if s.o.Retry == 0 {
 		return &LostError{why}
 	}
-	s.teller.warn(fmt.Sprintf("the server was lost: %v", why))
-	until, pause := time.Now().Add(s.o.Retry), giveInFirst
+	s.reporter.warn(fmt.Sprintf("the server was lost: %v", why))
+	until, pause := time.Now().Add(s.o.Retry), minBackoff
 	for attempt := 1; !time.Now().After(until); attempt++ {
-		s.tell(attempt)
-		if !wait(ctx, pause) {
+		s.reportProgress(attempt)
+		if !sleep(ctx, pause) {
 			return ctx.Err()
 		}
-		pause = min(2*pause, giveInMost)
+		pause = min(2*pause, maxBackoff)
 		sink, err := s.o.Connect(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -304,9 +304,9 @@ func (s *sender) reconnect(ctx context.Context, why error) error {
 			why = err
 			continue
 		}
-		s.use(sink)
+		s.setSink(sink)
 		s.result.Reconnects++
-		if err = s.again(ctx); err == nil || ctx.Err() != nil {
+		if err = s.sendReplay(ctx); err == nil || ctx.Err() != nil {
 			return ctx.Err()
 		}
 		why = err
@@ -315,9 +315,9 @@ func (s *sender) reconnect(ctx context.Context, why error) error {
 	return &LostError{why}
 }
 
-// again sends what a new connection has to begin with, from now on in real time.
-func (s *sender) again(ctx context.Context) error {
-	s.start(s.replay[0])
+// sendReplay sends what a new connection has to begin with, from now on in real time.
+func (s *sender) sendReplay(ctx context.Context) error {
+	s.startClock(s.replay[0])
 	for _, it := range s.replay {
 		if err := s.write(ctx, it); err != nil {
 			return err
@@ -326,8 +326,8 @@ func (s *sender) again(ctx context.Context) error {
 	return nil
 }
 
-// wait waits for d, or until ctx ends, which it reports by false.
-func wait(ctx context.Context, d time.Duration) bool {
+// sleep waits for d, or until ctx ends, which it reports by false.
+func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
 	}
@@ -348,11 +348,11 @@ type meter struct {
 }
 
 func (m *meter) add(now time.Time, n int) {
-	m.turn(now.Unix())
+	m.advance(now.Unix())
 	m.slots[m.now%int64(len(m.slots))] += int64(n)
 }
 
-func (m *meter) turn(second int64) {
+func (m *meter) advance(second int64) {
 	for ; m.now < second; m.now++ {
 		if second-m.now > int64(len(m.slots)) {
 			m.now = second - int64(len(m.slots))
@@ -363,7 +363,7 @@ func (m *meter) turn(second int64) {
 
 // rate returns bit/s of the seconds that are complete.
 func (m *meter) rate(now time.Time) float64 {
-	m.turn(now.Unix())
+	m.advance(now.Unix())
 	var sum int64
 	for i, n := range m.slots {
 		if int64(i) != m.now%int64(len(m.slots)) {
@@ -387,7 +387,7 @@ func Publish(ctx context.Context, address string) (Sink, error) {
 	defer cancel()
 	nc, app, name, tcURL, err := source.Connect(ctx, address)
 	if err != nil {
-		return nil, unreached(address, err)
+		return nil, connectError(address, err)
 	}
 	c := rtmp.NewClientConn(nc, rtmp.Options{})
 	if err = c.Connect(ctx, app, tcURL); err == nil {
@@ -407,10 +407,10 @@ func Publish(ctx context.Context, address string) (Sink, error) {
 	return s, nil
 }
 
-// unreached says which server could not be reached, without what is secret in its address.
-func unreached(address string, err error) error {
+// connectError says which server could not be reached, without what is secret in its address.
+func connectError(address string, err error) error {
 	u, parseErr := url.Parse(address)
-	if parseErr != nil || errors.Is(err, rtmp.ErrAddress) {
+	if parseErr != nil || errors.Is(err, rtmp.ErrInvalidAddress) {
 		return err
 	}
 	return fmt.Errorf("%s://%s cannot be reached: %w", u.Scheme, u.Host, err)
@@ -447,7 +447,7 @@ func (s *rtmpSink) reason(err error) error {
 
 func (s *rtmpSink) Multitrack() bool { return s.c.Caps()&rtmp.CapsMultitrack != 0 }
 
-func (s *rtmpSink) Goodbye() error { return s.c.Goodbye() }
+func (s *rtmpSink) EndStream() error { return s.c.EndStream() }
 
 func (s *rtmpSink) Close() error {
 	err := s.c.Close()

@@ -44,12 +44,12 @@ func writeFilm(t testing.TB, length time.Duration) string {
 
 // A server takes what is sent to it, and fails where it is told to.
 type server struct {
-	began    time.Time
-	messages []flv.Tag
-	at       []time.Duration // when, since the beginning
-	failAt   int             // the message that is lost; 0: none
-	goodbyes int
-	closed   int
+	began      time.Time
+	messages   []flv.Tag
+	at         []time.Duration // when, since the beginning
+	failAt     int             // the message that is lost; 0: none
+	streamEnds int
+	closed     int
 }
 
 func (s *server) Write(tag flv.Tag) error {
@@ -64,8 +64,8 @@ func (s *server) Write(tag flv.Tag) error {
 
 func (s *server) Multitrack() bool { return false }
 
-func (s *server) Goodbye() error { s.goodbyes++; return nil }
-func (s *server) Close() error   { s.closed++; return nil }
+func (s *server) EndStream() error { s.streamEnds++; return nil }
+func (s *server) Close() error     { s.closed++; return nil }
 
 // pictures returns the numbers of the pictures that came, and when they came less when they were due.
 func (s *server) pictures() (numbers []string, off []time.Duration) {
@@ -84,7 +84,7 @@ func play(t *testing.T, o *Options, s *server, connect func(attempt int) error) 
 	if o.Speed == 0 {
 		o.Speed = 1
 	}
-	if _, err := Survey(t.Context(), o); err != nil {
+	if _, err := Preflight(t.Context(), o); err != nil {
 		t.Fatal(err)
 	}
 	attempt := 0
@@ -101,8 +101,8 @@ func play(t *testing.T, o *Options, s *server, connect func(attempt int) error) 
 	return Play(t.Context(), o)
 }
 
-// TestPace plays ten minutes: each frame is sent as much before it is due as it should be.
-func TestPace(t *testing.T) {
+// TestFramesAreSentOnTime plays ten minutes: each frame is sent as much before it is due as it should be.
+func TestFramesAreSentOnTime(t *testing.T) {
 	path := writeFilm(t, 100*time.Second)
 	for _, speed := range []float64{1, 4} {
 		synctest.Test(t, func(t *testing.T) {
@@ -117,8 +117,8 @@ func TestPace(t *testing.T) {
 				t.Errorf("it begins with %q, %q, %q", head[0].Body, head[1].Body, head[2].Body)
 			}
 			_, off := s.pictures()
-			if len(off) != 6*2500 || s.goodbyes != 1 || s.closed != 1 {
-				t.Fatalf("%d pictures, %d goodbyes, %d closed", len(off), s.goodbyes, s.closed)
+			if len(off) != 6*2500 || s.streamEnds != 1 || s.closed != 1 {
+				t.Fatalf("%d pictures, %d goodbyes, %d closed", len(off), s.streamEnds, s.closed)
 			}
 			for i, d := range off {
 				if due := time.Duration(float64(i)*40/speed) * time.Millisecond; speed == 1 && d != 0 || s.at[len(s.at)-1] < due-50*time.Millisecond {
@@ -128,16 +128,16 @@ func TestPace(t *testing.T) {
 			if want := time.Duration(600 / speed * float64(time.Second)); (time.Since(s.began) - want).Abs() > 50*time.Millisecond {
 				t.Errorf("it took %v, want %v", time.Since(s.began), want)
 			}
-			if result.Late > 0 || result.Early < early || result.Early > early+together || result.Frames != 2*6*2500 || result.Sent < 599*time.Second {
+			if result.Late > 0 || result.Early < sendAhead || result.Early > sendAhead+batchWindow || result.Frames != 2*6*2500 || result.Sent < 599*time.Second {
 				t.Errorf("%+v", result)
 			}
 		})
 	}
 }
 
-// TestReconnect loses the server in the midst of a group of pictures. Nothing may be missing: the new connection begins with the
+// TestReconnectResumesAtKeyframe loses the server in the midst of a group of pictures. Nothing may be missing: the new connection begins with the
 // keyframe before, and goes on in real time.
-func TestReconnect(t *testing.T) {
+func TestReconnectResumesAtKeyframe(t *testing.T) {
 	path := writeFilm(t, 4*time.Second)
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{failAt: 2 + 1 + 2*60} // headers and metadata, then 60 pictures with their sound
@@ -163,7 +163,7 @@ func TestReconnect(t *testing.T) {
 		// The new connection begins with all headers.
 		headers := 0
 		for _, m := range s.messages {
-			if m.Type == flv.TypeVideo && m.Body[1] == 0 || m.Type == flv.TypeScript && bytes.Contains(m.Body, []byte("onMetaData")) {
+			if m.Type == flv.TypeVideo && m.Body[1] == 0 || m.Type == flv.TypeScriptData && bytes.Contains(m.Body, []byte("onMetaData")) {
 				headers++
 			}
 		}
@@ -177,7 +177,7 @@ func TestReconnect(t *testing.T) {
 	})
 }
 
-func TestGivesUp(t *testing.T) {
+func TestConnectErrorsEndPlayback(t *testing.T) {
 	path := writeFilm(t, 4*time.Second)
 	refused := errors.New("connection refused")
 	for _, tt := range []struct {
@@ -210,8 +210,8 @@ func TestGivesUp(t *testing.T) {
 	}
 }
 
-// TestParts plays parts of a list: by inpoint and outpoint, and from a place in it.
-func TestParts(t *testing.T) {
+// TestInpointOutpointAndStart plays parts of a list: by inpoint and outpoint, and from a place in it.
+func TestInpointOutpointAndStart(t *testing.T) {
 	path := writeFilm(t, 4*time.Second)
 	for _, tt := range []struct {
 		name        string
@@ -243,8 +243,8 @@ func TestParts(t *testing.T) {
 	}
 }
 
-// TestSurvey compares files before they are played.
-func TestSurvey(t *testing.T) {
+// TestPreflightReportsDifferences compares files before they are played.
+func TestPreflightReportsDifferences(t *testing.T) {
 	path := writeFilm(t, time.Second)
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -255,14 +255,14 @@ func TestSurvey(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := &Options{Entries: []Entry{{Path: path}, {Path: mono}, {Path: path}}}
-	differences, err := Survey(t.Context(), o)
+	differences, err := Preflight(t.Context(), o)
 	if want := mono + " has 48000 Hz instead of 44100, 1 channels instead of 2"; err != nil || len(differences) != 1 || differences[0] != want {
 		t.Errorf("%q, %v, want %q", differences, err, want)
 	}
 }
 
-// TestHeldTerminal plays while whoever is told of it does not come back: the stream goes on.
-func TestHeldTerminal(t *testing.T) {
+// TestBlockedTerminalDoesNotDelayStream plays while whoever is told of it does not come back: the stream goes on.
+func TestBlockedTerminalDoesNotDelayStream(t *testing.T) {
 	path := writeFilm(t, 10*time.Second)
 	synctest.Test(t, func(t *testing.T) {
 		s, held := &server{}, make(chan struct{})

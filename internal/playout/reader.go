@@ -25,23 +25,23 @@ type item struct {
 
 // A reader reads the files of a list, over and over if it is to, and gives their frames the times of one stream.
 type reader struct {
-	o     *Options
-	out   chan<- item
-	queue *queue
-	warn  func(string)
-	time  timeline
-	known []*media.Track // newest of each
-	meta  *media.Meta
-	at    item
+	o          *Options
+	out        chan<- item
+	budget     *byteBudget
+	warn       func(string)
+	timeline   timeline
+	lastTracks []*media.Track // newest of each
+	meta       *media.Meta
+	position   item
 
 	declared time.Duration // how long the file that was joined last is to count: by its list, 0 if that does not say
 }
 
 const (
-	maxHead     = 2000            // frames until the first keyframe of a file
-	maxHeadTime = 5 * time.Second // of them
+	maxHeadFrames = 2000            // frames until the first keyframe of a file
+	maxHeadTime   = 5 * time.Second // of them
 
-	maxSoundTime = 500 * time.Millisecond // until the first sound of a file
+	maxAudioWait = 500 * time.Millisecond // until the first sound of a file
 )
 
 // run reads until the list is over, which is no error.
@@ -59,7 +59,7 @@ func (r *reader) run(ctx context.Context) error {
 				}
 				from, start = from+start, 0
 			}
-			r.at = item{entry: i, round: round}
+			r.position = item{entry: i, round: round}
 			n, err := r.play(ctx, e, from)
 			if err != nil {
 				return err
@@ -80,11 +80,11 @@ func (r *reader) play(ctx context.Context, e Entry, from time.Duration) (n int, 
 		return 0, err
 	}
 	defer s.Close()
-	p := &part{reader: r, s: s, entry: e}
+	p := &fileReader{reader: r, s: s, entry: e}
 	for {
 		f, err := s.Next()
 		if err == nil {
-			if err = p.take(ctx, f); p.over(f) {
+			if err = p.addFrame(ctx, f); p.pastEnd(f) {
 				return p.n, err
 			}
 		}
@@ -103,27 +103,27 @@ func (r *reader) play(ctx context.Context, e Entry, from time.Duration) (n int, 
 	}
 }
 
-// A part is one file while it is read.
-type part struct {
+// A fileReader is one file while it is read.
+type fileReader struct {
 	*reader
-	s      *source.Source
-	entry  Entry
-	head   []*media.Frame // frames before the file's place in time is known
-	joined bool
-	keyed  bool          // pictures have begun
-	n      int           // frames sent
-	zero   time.Duration // what times in the list count from
+	s            *source.Source
+	entry        Entry
+	head         []*media.Frame // frames before the file's place in time is known
+	joined       bool
+	seenKeyframe bool          // pictures have begun
+	n            int           // frames sent
+	startTime    time.Duration // what times in the list count from
 }
 
-// take takes the next frame of the file.
-func (p *part) take(ctx context.Context, f *media.Frame) error {
-	number, wanted := p.o.Tracks.number(p.s, f.Track)
-	if !wanted || p.beyond(f) {
+// addFrame takes the next frame of the file.
+func (p *fileReader) addFrame(ctx context.Context, f *media.Frame) error {
+	number, wanted := p.o.Tracks.outputID(p.s, f.Track)
+	if !wanted || p.pastOutpoint(f) {
 		return nil
 	}
-	f.Track = numbered(f.Track, number)
-	if f.Track.Kind == media.Video && !p.keyed {
-		if p.keyed = f.RAP != media.NoAccess && number == 0; !p.keyed {
+	f.Track = withID(f.Track, number)
+	if f.Track.Kind == media.Video && !p.seenKeyframe {
+		if p.seenKeyframe = f.RAP != media.NoRandomAccess && number == 0; !p.seenKeyframe {
 			return nil // nobody can decode it
 		}
 	}
@@ -131,65 +131,65 @@ func (p *part) take(ctx context.Context, f *media.Frame) error {
 		return p.send(ctx, f)
 	}
 	p.head = append(p.head, f)
-	if p.complete() || len(p.head) > maxHead || f.DTS-p.head[0].DTS > maxHeadTime {
+	if p.headComplete() || len(p.head) > maxHeadFrames || f.DTS-p.head[0].DTS > maxHeadTime {
 		return p.flush(ctx)
 	}
 	return nil
 }
 
-// complete reports whether the head has a frame of each kind that the file has, of pictures a keyframe. Sound is not waited for long.
-func (p *part) complete() bool {
-	if p.has(media.Video) && !p.keyed {
+// headComplete reports whether the head has a frame of each kind that the file has, of pictures a keyframe. Sound is not waited for long.
+func (p *fileReader) headComplete() bool {
+	if p.hasKind(media.Video) && !p.seenKeyframe {
 		return false
 	}
-	if !p.has(media.Audio) || p.head[len(p.head)-1].DTS-p.head[0].DTS > maxSoundTime {
+	if !p.hasKind(media.Audio) || p.head[len(p.head)-1].DTS-p.head[0].DTS > maxAudioWait {
 		return true
 	}
-	return firstOf(p.head, media.Audio) != nil
+	return firstFrame(p.head, media.Audio) != nil
 }
 
-// beyond reports whether f is behind the outpoint.
-func (p *part) beyond(f *media.Frame) bool {
-	return p.entry.Out > 0 && p.joined && f.PTS-p.zero >= p.entry.Out
+// pastOutpoint reports whether f is behind the outpoint.
+func (p *fileReader) pastOutpoint(f *media.Frame) bool {
+	return p.entry.Out > 0 && p.joined && f.PTS-p.startTime >= p.entry.Out
 }
 
-// over reports whether f is so far behind the outpoint that no frame before it can follow.
-func (p *part) over(f *media.Frame) bool {
+// pastEnd reports whether f is so far behind the outpoint that no frame before it can follow.
+func (p *fileReader) pastEnd(f *media.Frame) bool {
 	const reordered = 3 * time.Second
-	return p.entry.Out > 0 && p.joined && f.DTS-p.zero > p.entry.Out+reordered
+	return p.entry.Out > 0 && p.joined && f.DTS-p.startTime > p.entry.Out+reordered
 }
 
-// has reports whether the file has a track of kind k that goes out.
-func (p *part) has(k media.Kind) bool {
+// hasKind reports whether the file hasKind a track of kind k that goes out.
+func (p *fileReader) hasKind(k media.Kind) bool {
 	return slices.ContainsFunc(p.tracks(), func(t *media.Track) bool { return t.Kind == k })
 }
 
 // tracks returns what the head of the file says of the tracks that go out.
-func (p *part) tracks() (list []*media.Track) {
+func (p *fileReader) tracks() (list []*media.Track) {
 	for _, st := range p.s.Streams() {
-		if n, ok := p.o.Tracks.number(p.s, st.Track); ok && carried(st.Track, p.s) {
-			list = append(list, numbered(st.Track, n))
+		if n, ok := p.o.Tracks.outputID(p.s, st.Track); ok && rtmpSupports(st.Track, p.s) {
+			list = append(list, withID(st.Track, n))
 		}
 	}
 	return list
 }
 
 // flush joins the file to the one before, and sends what has waited for it.
-func (p *part) flush(ctx context.Context) error {
+func (p *fileReader) flush(ctx context.Context) error {
 	head := p.head
 	p.head = nil
 	if p.joined || len(head) == 0 {
 		return nil
 	}
-	i := p.newSound(head)
-	p.time.join(head, p.declared, i >= 0)
+	i := p.audioChange(head)
+	p.timeline.join(head, p.declared, i >= 0)
 	p.declared = p.entry.Duration
-	p.zero = fileZero(head)
+	p.startTime = fileZero(head)
 	p.joined = true
-	p.describe(head)
+	p.updateMeta(head)
 	if i >= 0 {
 		f := head[i]
-		f.DTS = min(f.DTS, head[0].DTS-lead)
+		f.DTS = min(f.DTS, head[0].DTS-audioLead)
 		f.PTS = f.DTS
 		head = slices.Delete(head, i, i+1)
 		if err := p.sendAt(ctx, f, true); err != nil {
@@ -204,35 +204,35 @@ func (p *part) flush(ctx context.Context) error {
 	return nil
 }
 
-// newSound returns the index in head of the first frame of sound where it has other parameters than the sound of the file before, else
+// audioChange returns the index in head of the first frame of sound where it has other parameters than the sound of the file before, else
 // -1. It goes first, a little before the pictures: whoever cuts the stream where parameters change would otherwise cut
 // behind the keyframe, and have pictures that nobody can decode. The frame is an encoder's priming, as a rule: nobody hears it.
-func (p *part) newSound(head []*media.Frame) int {
+func (p *fileReader) audioChange(head []*media.Frame) int {
 	i := slices.IndexFunc(head, func(f *media.Frame) bool { return f.Track.Kind == media.Audio && f.Track.ID == 0 })
 	if i < 0 {
 		return -1
 	}
-	if n := p.find(head[i].Track); n < 0 || same(p.known[n], head[i].Track) {
+	if n := p.findTrack(head[i].Track); n < 0 || sameConfig(p.lastTracks[n], head[i].Track) {
 		return -1
 	}
 	return i
 }
 
-// find returns where what was known of t is, -1 if nothing was.
-func (r *reader) find(t *media.Track) int {
-	return slices.IndexFunc(r.known, func(k *media.Track) bool { return sameTrack(k, t) })
+// findTrack returns where what was known of t is, -1 if nothing was.
+func (r *reader) findTrack(t *media.Track) int {
+	return slices.IndexFunc(r.lastTracks, func(k *media.Track) bool { return sameTrack(k, t) })
 }
 
 // fileZero returns what times of a list count from: 0, or for files whose times begin elsewhere their first frame.
 func fileZero(head []*media.Frame) time.Duration {
-	if z := zeroOf(head); z > time.Minute || z < -time.Minute {
+	if z := startPTS(head); z > time.Minute || z < -time.Minute {
 		return z
 	}
 	return 0
 }
 
-// describe makes what viewers are told of the file: its tracks, so that servers know for which to wait.
-func (p *part) describe(head []*media.Frame) {
+// updateMeta makes what viewers are told of the file: its tracks, so that servers know for which to wait.
+func (p *fileReader) updateMeta(head []*media.Frame) {
 	tracks := p.tracks()
 	for _, f := range slices.Backward(head) { // who has frames is the track as they describe it
 		i := slices.IndexFunc(tracks, func(t *media.Track) bool { return sameTrack(t, f.Track) })
@@ -245,27 +245,27 @@ func (p *part) describe(head []*media.Frame) {
 	for i, t := range tracks {
 		m.HasVideo = m.HasVideo || t.Kind == media.Video
 		m.HasAudio = m.HasAudio || t.Kind == media.Audio
-		tracks[i] = p.track(t)
+		tracks[i] = p.reuseTrack(t)
 	}
-	p.at.tracks = tracks
+	p.position.tracks = tracks
 	if p.meta == nil || *p.meta != m {
 		p.meta = &m
 	}
 }
 
 // send gives f its time and sends it on.
-func (p *part) send(ctx context.Context, f *media.Frame) error { return p.sendAt(ctx, f, false) }
+func (p *fileReader) send(ctx context.Context, f *media.Frame) error { return p.sendAt(ctx, f, false) }
 
 // sendAt is send; keep is about sound that overlaps with that of the file before.
-func (p *part) sendAt(ctx context.Context, f *media.Frame, keep bool) error {
-	it := p.at
-	it.at = f.DTS - p.zero
-	out := &media.Frame{Track: p.track(f.Track), Meta: p.meta, DTS: f.DTS, PTS: f.PTS, Duration: f.Duration, RAP: f.RAP, KeyFlag: f.KeyFlag, Payload: f.Payload}
-	if !p.time.place(out, keep) {
+func (p *fileReader) sendAt(ctx context.Context, f *media.Frame, keep bool) error {
+	it := p.position
+	it.at = f.DTS - p.startTime
+	out := &media.Frame{Track: p.reuseTrack(f.Track), Meta: p.meta, DTS: f.DTS, PTS: f.PTS, Duration: f.Duration, RAP: f.RAP, KeyFlag: f.KeyFlag, Payload: f.Payload}
+	if !p.timeline.rebase(out, keep) {
 		return nil
 	}
 	it.f = out
-	if err := p.queue.reserve(ctx, len(f.Payload)); err != nil {
+	if err := p.budget.reserve(ctx, len(f.Payload)); err != nil {
 		return err
 	}
 	select {
@@ -277,20 +277,20 @@ func (p *part) sendAt(ctx context.Context, f *media.Frame, keep bool) error {
 	}
 }
 
-// maxQueued bounds the bytes of frames that have been read and are not due.
-const maxQueued = 32 << 20
+// maxQueuedBytes bounds the bytes of frames that have been read and are not due.
+const maxQueuedBytes = 32 << 20
 
-// A queue counts them.
-type queue struct {
-	bytes atomic.Int64
-	freed chan struct{} // has one when some may have gone
+// A byteBudget counts them.
+type byteBudget struct {
+	bytes    atomic.Int64
+	released chan struct{} // has one when some may have gone
 }
 
 // reserve waits until there is room for n bytes more.
-func (q *queue) reserve(ctx context.Context, n int) error {
-	for q.bytes.Load() > maxQueued {
+func (q *byteBudget) reserve(ctx context.Context, n int) error {
+	for q.bytes.Load() > maxQueuedBytes {
 		select {
-		case <-q.freed:
+		case <-q.released:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -299,38 +299,38 @@ func (q *queue) reserve(ctx context.Context, n int) error {
 	return nil
 }
 
-// free gives n bytes back.
-func (q *queue) free(n int) {
+// release gives n bytes back.
+func (q *byteBudget) release(n int) {
 	q.bytes.Add(int64(-n))
 	select {
-	case q.freed <- struct{}{}:
+	case q.released <- struct{}{}:
 	default:
 	}
 }
 
-// track returns the track that has been out before where t is the same: viewers need no new header then.
-func (r *reader) track(t *media.Track) *media.Track {
-	i := r.find(t)
+// reuseTrack returns the reuseTrack that has been out before where t is the same: viewers need no new header then.
+func (r *reader) reuseTrack(t *media.Track) *media.Track {
+	i := r.findTrack(t)
 	switch {
 	case i < 0:
-		r.known = append(r.known, t)
-	case same(r.known[i], t):
-		return r.known[i]
+		r.lastTracks = append(r.lastTracks, t)
+	case sameConfig(r.lastTracks[i], t):
+		return r.lastTracks[i]
 	default:
-		r.known[i] = t
+		r.lastTracks[i] = t
 	}
 	return t
 }
 
-// same reports whether a decoder set up for a decodes b.
-func same(a, b *media.Track) bool {
+// sameConfig reports whether a decoder set up for a decodes b.
+func sameConfig(a, b *media.Track) bool {
 	return a.Codec == b.Codec && a.Label == b.Label && bytes.Equal(a.Config, b.Config) &&
 		a.SampleRate == b.SampleRate && a.Channels == b.Channels && a.Width == b.Width && a.Height == b.Height
 }
 
-// carried reports whether frames of t can be sent by RTMP: Opaque ones only as they come out of FLV.
-func carried(t *media.Track, s *source.Source) bool {
-	return t.Codec != media.Opaque || s.Container == "flv"
+// rtmpSupports reports whether frames of t can be sent by RTMP: Opaque ones only as they come out of FLV.
+func rtmpSupports(t *media.Track, s *source.Source) bool {
+	return t.Codec != media.Passthrough || s.Container == "flv"
 }
 
 // A CodecError tells that a file has a track that no RTMP server takes.

@@ -25,69 +25,69 @@ func a(at int) *media.Frame {
 
 func ms(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 
-// A film is the frames of one file; head is how many of them are known when it is joined.
-type film struct {
-	head     int
-	declared time.Duration // of the file before
-	newSound bool
-	frames   []*media.Frame
+// A inputFile is the frames of one file; head is how many of them are known when it is joined.
+type inputFile struct {
+	head        int
+	declared    time.Duration // of the file before
+	audioChange bool
+	frames      []*media.Frame
 }
 
 func TestTimeline(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
-		films []film
+		films []inputFile
 		want  string // kind, DTS and PTS
 	}{
-		{"one file begins at 0, its sound before its pictures", []film{{2, 0, false, []*media.Frame{a(-20), v(-80, 0), a(0), v(-40, 80), v(0, 40)}}},
+		{"one file begins at 0, its sound before its pictures", []inputFile{{2, 0, false, []*media.Frame{a(-20), v(-80, 0), a(0), v(-40, 80), v(0, 40)}}},
 			"a60 v0/80 a80 v40/160 v80/120"},
-		{"joined where the pictures end", []film{
+		{"joined where the pictures end", []inputFile{
 			{1, 0, false, []*media.Frame{v(0, 0), a(0), a(20), v(40, 40), a(40), a(60), a(80)}},
 			{2, 0, false, []*media.Frame{a(-20), v(0, 0), a(0), a(20), v(40, 40)}}},
 			"v0/0 a0 a20 v40/40 a40 a60 a80 v80/80 a100 v120/120"},
-		{"joined behind the old sound where the new one is of another kind", []film{
+		{"joined behind the old sound where the new one is of another kind", []inputFile{
 			{1, 0, false, []*media.Frame{v(0, 0), a(0), a(20), v(40, 40), a(40), a(60), a(80)}},
 			{1, 0, true, []*media.Frame{v(-40, 0), a(0), v(0, 40)}}},
 			"v0/0 a0 a20 v40/40 a40 a60 a80 v86/126 a126 v126/166"},
-		{"sound that ends much later is played", []film{
+		{"sound that ends much later is played", []inputFile{
 			{1, 0, false, []*media.Frame{v(0, 0), a(0), a(200)}},
 			{1, 0, false, []*media.Frame{v(0, 0), a(0)}}},
 			"v0/0 a0 a200 v220/220 a220"},
-		{"pictures that are reordered in the second only", []film{
+		{"pictures that are reordered in the second only", []inputFile{
 			{1, 0, false, []*media.Frame{v(0, 0), v(40, 40)}},
 			{1, 0, false, []*media.Frame{v(-80, 0), v(-40, 80), v(0, 40)}}},
 			"v0/0 v40/40 v80/160 v120/240 v160/200"},
-		{"times that begin far off", []film{
+		{"times that begin far off", []inputFile{
 			{1, 0, false, []*media.Frame{v(1000000, 1000000), a(1000000), v(1000040, 1000040)}},
 			{1, 0, false, []*media.Frame{v(5, 5), a(5)}}},
 			"v0/0 a0 v40/40 v80/80 a80"},
-		{"declared shorter", []film{
+		{"declared shorter", []inputFile{
 			{1, 0, false, []*media.Frame{v(0, 0), v(40, 40), v(80, 80)}},
 			{1, ms(60), false, []*media.Frame{v(0, 0)}}},
 			"v0/0 v40/40 v80/80 v120/120"},
-		{"declared longer", []film{
+		{"declared longer", []inputFile{
 			{1, 0, false, []*media.Frame{v(0, 0), v(40, 40)}},
 			{1, ms(500), false, []*media.Frame{v(0, 0)}}},
 			"v0/0 v40/40 v500/500"},
-		{"sound alone, then pictures alone", []film{
+		{"sound alone, then pictures alone", []inputFile{
 			{1, 0, false, []*media.Frame{a(0), a(20)}},
 			{1, 0, false, []*media.Frame{v(0, 0), v(40, 40)}}},
 			"a0 a20 v40/40 v80/80"},
-		{"a jump ahead, in both", []film{{1, 0, false, []*media.Frame{v(0, 0), a(0), v(40, 40), a(20), v(90000, 90000), a(40), a(89980), a(90000), v(90040, 90040)}}},
+		{"a jump ahead, in both", []inputFile{{1, 0, false, []*media.Frame{v(0, 0), a(0), v(40, 40), a(20), v(90000, 90000), a(40), a(89980), a(90000), v(90040, 90040)}}},
 			"v0/0 a0 v40/40 a20 v80/80 a40 a60 a80 v120/120"},
-		{"a jump back, in both", []film{{1, 0, false, []*media.Frame{v(90000, 90000), a(90000), v(90040, 90040), v(0, 0), a(90020), a(0), a(20), v(40, 40)}}},
+		{"a jump back, in both", []inputFile{{1, 0, false, []*media.Frame{v(90000, 90000), a(90000), v(90040, 90040), v(0, 0), a(90020), a(0), a(20), v(40, 40)}}},
 			"v0/0 a0 v40/40 v80/80 a20 a80 a100 v120/120"},
-		{"a little back is held", []film{{1, 0, false, []*media.Frame{v(0, 0), v(40, 40), v(30, 30), v(80, 80)}}}, "v0/0 v40/40 v40/30 v80/80"},
-		{"milliseconds of 30 frames a second", []film{{1, 0, false, []*media.Frame{
+		{"a little back is held", []inputFile{{1, 0, false, []*media.Frame{v(0, 0), v(40, 40), v(30, 30), v(80, 80)}}}, "v0/0 v40/40 v40/30 v80/80"},
+		{"milliseconds of 30 frames a second", []inputFile{{1, 0, false, []*media.Frame{
 			{Track: pictures}, {Track: pictures, DTS: time.Second / 30, PTS: time.Second / 30}, {Track: pictures, DTS: 2 * time.Second / 30, PTS: 2 * time.Second / 30}}}},
 			"v0/0 v33/33 v67/67"},
 	} {
 		var line timeline
 		var got []string
 		for _, f := range tt.films {
-			line.join(f.frames[:f.head], f.declared, f.newSound)
+			line.join(f.frames[:f.head], f.declared, f.audioChange)
 			for _, m := range f.frames {
-				if !line.place(m, false) {
+				if !line.rebase(m, false) {
 					continue
 				}
 				w := fmt.Sprintf("a%d", m.DTS.Milliseconds())

@@ -10,29 +10,29 @@ import (
 	"livego/internal/source"
 )
 
-// A Choice says which tracks of a file are played, by their numbers among those of their kind. The zero Choice is the first of each.
-type Choice struct {
+// A TrackSelection says which tracks of a file are played, by their numbers among those of their kind. The zero TrackSelection is the first of each.
+type TrackSelection struct {
 	all          bool
 	video, audio []uint8
 }
 
-// maxChosen bounds the tracks of each kind in a Choice.
-const maxChosen = 16
+// maxSelected bounds the tracks of each kind in a Choice.
+const maxSelected = 16
 
-// ParseChoice reads a choice of tracks: "all", or "v:0,a:1" with the numbers that ffmpeg's -map has for them; kinds that are not named are
+// ParseTrackSelection reads a choice of tracks: "all", or "v:0,a:1" with the numbers that ffmpeg's -map has for them; kinds that are not named are
 // not played. "" is the first of each.
-func ParseChoice(s string) (c Choice, err error) {
+func ParseTrackSelection(s string) (c TrackSelection, err error) {
 	switch s {
 	case "":
 		return c, nil
 	case "all":
-		return Choice{all: true}, nil
+		return TrackSelection{all: true}, nil
 	}
 	for word := range strings.SplitSeq(s, ",") {
 		kind, number, _ := strings.Cut(word, ":")
 		n, err := strconv.ParseUint(number, 10, 8)
 		list := map[string]*[]uint8{"v": &c.video, "a": &c.audio}[kind]
-		if err != nil || list == nil || slices.Contains(*list, uint8(n)) || len(*list) == maxChosen {
+		if err != nil || list == nil || slices.Contains(*list, uint8(n)) || len(*list) == maxSelected {
 			return c, fmt.Errorf("%q is no choice of tracks: all, or for example v:0,a:1", s)
 		}
 		*list = append(*list, uint8(n))
@@ -40,17 +40,17 @@ func ParseChoice(s string) (c Choice, err error) {
 	return c, nil
 }
 
-// First reports whether c is the first of each kind.
-func (c Choice) First() bool { return !c.all && c.video == nil && c.audio == nil }
+// IsDefault reports whether c is the first of each kind.
+func (c TrackSelection) IsDefault() bool { return !c.all && c.video == nil && c.audio == nil }
 
-// number returns the number that a track of s goes out by, 0 for the first of its kind; false for one that stays.
-func (c Choice) number(s *source.Source, t *media.Track) (uint8, bool) {
+// outputID returns the outputID that a track of s goes out by, 0 for the first of its kind; false for one that stays.
+func (c TrackSelection) outputID(s *source.Source, t *media.Track) (uint8, bool) {
 	switch {
 	case t.Kind != media.Video && t.Kind != media.Audio:
 		return 0, false
 	case c.all:
 		return t.ID, true
-	case c.First():
+	case c.IsDefault():
 		return 0, t.ID == 0
 	}
 	list := c.video
@@ -70,8 +70,8 @@ func (c Choice) number(s *source.Source, t *media.Track) (uint8, bool) {
 	return uint8(max(i, 0)), i >= 0
 }
 
-// numbered returns t under the number n.
-func numbered(t *media.Track, n uint8) *media.Track {
+// withID returns t under the number n.
+func withID(t *media.Track, n uint8) *media.Track {
 	if t.ID == n {
 		return t
 	}

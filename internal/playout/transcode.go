@@ -44,36 +44,36 @@ func transcode(ctx context.Context, e Entry, from time.Duration, video, audio bo
 	} else {
 		args = append(args, "-c:a", "copy")
 	}
-	c, err := startChild(ctx, append(args, "-f", "matroska", "pipe:1"))
+	c, err := startFFmpeg(ctx, append(args, "-f", "matroska", "pipe:1"))
 	if err != nil {
 		return nil, err
 	}
 	s, err := source.Pipe(e.Path, c)
 	if err != nil {
-		return nil, e.named(err)
+		return nil, e.wrapError(err)
 	}
 	return s, nil
 }
 
 const (
-	maxComplaint = 512         // bytes of what ffmpeg says
-	childGrace   = time.Second // for what an ffmpeg that is over has left behind
+	maxStderr = 512         // bytes of what ffmpeg says
+	waitDelay = time.Second // for what an ffmpeg that is over has left behind
 )
 
-// A child is an ffmpeg that writes to us. Not for concurrent use.
-type child struct {
+// A ffmpegProcess is an ffmpeg that writes to us. Not for concurrent use.
+type ffmpegProcess struct {
 	cmd    *exec.Cmd
 	cancel context.CancelFunc
 	out    io.ReadCloser
-	said   complaint // whole once over
-	over   error     // what Read ends with, nil before
+	stderr limitedBuffer // whole once over
+	err    error         // what Read ends with, nil before
 }
 
-// startChild starts an ffmpeg. The end of ctx kills it.
-func startChild(ctx context.Context, args []string) (*child, error) {
+// startFFmpeg starts an ffmpeg. The end of ctx kills it.
+func startFFmpeg(ctx context.Context, args []string) (*ffmpegProcess, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	c := &child{cmd: exec.CommandContext(ctx, "ffmpeg", args...), cancel: cancel}
-	c.cmd.Stderr = &c.said
+	c := &ffmpegProcess{cmd: exec.CommandContext(ctx, "ffmpeg", args...), cancel: cancel}
+	c.cmd.Stderr = &c.stderr
 	out, err := c.cmd.StdoutPipe()
 	if err == nil {
 		c.out = out
@@ -81,7 +81,7 @@ func startChild(ctx context.Context, args []string) (*child, error) {
 			out.Close() // whom it has started may hold the other end
 			return c.cmd.Process.Kill()
 		}
-		c.cmd.WaitDelay = childGrace
+		c.cmd.WaitDelay = waitDelay
 		err = c.cmd.Start()
 	}
 	if err != nil {
@@ -93,44 +93,44 @@ func startChild(ctx context.Context, args []string) (*child, error) {
 
 // Read reads what ffmpeg writes. It ends with io.EOF only if ffmpeg says that it has done all it was to do; else with what it said first
 // and how it ended. It may be called again then.
-func (c *child) Read(b []byte) (int, error) {
-	if c.over != nil {
-		return 0, c.over
+func (c *ffmpegProcess) Read(b []byte) (int, error) {
+	if c.err != nil {
+		return 0, c.err
 	}
 	n, err := c.out.Read(b)
 	if err != nil {
 		c.wait()
 	}
-	return n, c.over
+	return n, c.err
 }
 
 // Close kills ffmpeg if it still runs.
-func (c *child) Close() error {
+func (c *ffmpegProcess) Close() error {
 	c.cancel()
-	if c.over == nil {
+	if c.err == nil {
 		c.wait()
 	}
 	return nil
 }
 
 // wait waits for the end of ffmpeg, of which nothing is to be read any more.
-func (c *child) wait() {
-	c.over = io.EOF
+func (c *ffmpegProcess) wait() {
+	c.err = io.EOF
 	if err := c.cmd.Wait(); err != nil && !errors.Is(err, exec.ErrWaitDelay) { // then it has ended well, but not whom it has started
-		c.over = fmt.Errorf("ffmpeg: %s (%w)", cmp.Or(c.said.line(), "it broke off"), err)
+		c.err = fmt.Errorf("ffmpeg: %s (%w)", cmp.Or(c.stderr.firstLine(), "it broke off"), err)
 	}
 }
 
-// A complaint is the beginning of what is written to it.
-type complaint []byte
+// A limitedBuffer is the beginning of what is written to it.
+type limitedBuffer []byte
 
-func (c *complaint) Write(b []byte) (int, error) {
-	*c = append(*c, b[:min(len(b), maxComplaint-len(*c))]...)
+func (c *limitedBuffer) Write(b []byte) (int, error) {
+	*c = append(*c, b[:min(len(b), maxStderr-len(*c))]...)
 	return len(b), nil
 }
 
-// line returns its first line.
-func (c *complaint) line() string {
+// firstLine returns its first firstLine.
+func (c *limitedBuffer) firstLine() string {
 	line, _, _ := strings.Cut(strings.TrimSpace(string(*c)), "\n")
 	return line
 }

@@ -23,8 +23,8 @@ func fakeFFmpeg(t *testing.T, script string) {
 	t.Setenv("PATH", bin+":/usr/bin:/bin")
 }
 
-// TestChild reads what children write that end well, and such as break off.
-func TestChild(t *testing.T) {
+// TestFFmpegOutput reads what children write that end well, and such as break off.
+func TestFFmpegOutput(t *testing.T) {
 	for _, tt := range []struct {
 		name, script, want string
 	}{
@@ -35,12 +35,12 @@ func TestChild(t *testing.T) {
 		{"failed in silence", "exit 1", " ffmpeg: it broke off (exit status 1)"},
 		{"killed", "echo picture; kill -9 $$", "picture\n ffmpeg: it broke off (signal: killed)"},
 		{"failed with many words", "yes line | head -c 1000000 >&2; exit 1", " ffmpeg: line (exit status 1)"},
-		{"failed with a long line", "head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1", " ffmpeg: " + strings.Repeat("x", maxComplaint) + " (exit status 1)"},
+		{"failed with a long line", "head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1", " ffmpeg: " + strings.Repeat("x", maxStderr) + " (exit status 1)"},
 		{"left somebody behind", "echo picture; sleep 20 >/dev/null & exit 0", "picture\n EOF"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			fakeFFmpeg(t, tt.script)
-			c, err := startChild(t.Context(), nil)
+			c, err := startFFmpeg(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -57,8 +57,8 @@ func TestChild(t *testing.T) {
 	}
 }
 
-// TestChildStops stops children that would never end, nor let go of what they write to.
-func TestChildStops(t *testing.T) {
+// TestFFmpegIsKilledOnCancel stops children that would never end, nor let go of what they write to.
+func TestFFmpegIsKilledOnCancel(t *testing.T) {
 	for name, script := range map[string]string{
 		"busy":                      "exec cat /dev/zero",
 		"silent":                    "echo picture; exec sleep 20",
@@ -70,7 +70,7 @@ func TestChildStops(t *testing.T) {
 			fakeFFmpeg(t, script)
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			c, err := startChild(ctx, nil)
+			c, err := startFFmpeg(ctx, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -85,7 +85,7 @@ func TestChildStops(t *testing.T) {
 			if err := c.Close(); err != nil {
 				t.Error(err)
 			}
-			if took := time.Since(began); took > 10*childGrace { // half of what they sleep
+			if took := time.Since(began); took > 10*waitDelay { // half of what they sleep
 				t.Errorf("it took %v to end", took)
 			}
 		})

@@ -13,13 +13,13 @@ import (
 	"time"
 
 	"livego/internal/container/flv"
-	"livego/internal/live"
+	"livego/internal/domain"
 )
 
 // A disk is where files go. Any call may take as long as it likes.
 type disk interface {
 	// create makes a file for a recording of name that begins now. It returns where it is, with slashes.
-	create(name live.Name, now time.Time) (file, string, error)
+	create(name domain.Name, now time.Time) (file, string, error)
 	remove(path string)
 	free() (float64, error) // the share of the disk that we may fill, 0 to 1
 }
@@ -41,22 +41,22 @@ type directory struct {
 
 const (
 	ext = ".flv"
-	// maxTaken is how many names may be taken before none is free: as many files of a room would begin in one second.
-	maxTaken = 1000
+	// maxNameTries is how many names may be taken before none is free: as many files of a room would begin in one second.
+	maxNameTries = 1000
 )
 
 // DirMode returns the mode of new directories for files of this mode: whoever may read those may list them.
 func DirMode(files fs.FileMode) fs.FileMode { return files | files&0o444>>2 }
 
-func (d directory) open() (*os.Root, error) {
+func (d directory) openRoot() (*os.Root, error) {
 	if err := os.MkdirAll(d.path, DirMode(d.mode)); err != nil {
 		return nil, err
 	}
 	return os.OpenRoot(d.path)
 }
 
-func (d directory) create(name live.Name, now time.Time) (file, string, error) {
-	root, err := d.open()
+func (d directory) create(name domain.Name, now time.Time) (file, string, error) {
+	root, err := d.openRoot()
 	if err != nil {
 		return nil, "", err
 	}
@@ -64,7 +64,7 @@ func (d directory) create(name live.Name, now time.Time) (file, string, error) {
 	if err := root.MkdirAll(name.App, DirMode(d.mode)); err != nil {
 		return nil, "", err
 	}
-	for n := range int64(maxTaken) {
+	for n := range int64(maxNameTries) {
 		p := path.Join(name.App, fmt.Sprintf("%s_%d%s", name.Room, now.Unix()+n, ext))
 		f, err := root.OpenFile(p, os.O_RDWR|os.O_CREATE|os.O_EXCL, d.mode)
 		if errors.Is(err, fs.ErrExist) {
@@ -76,14 +76,14 @@ func (d directory) create(name live.Name, now time.Time) (file, string, error) {
 		if err := f.Chmod(d.mode); err != nil { // whatever the umask
 			return nil, "", errors.Join(err, f.Close(), root.Remove(p))
 		}
-		_ = lock(f) // where files cannot be locked, none is mended either
-		return &present{f}, p, nil
+		_ = tryLock(f) // where files cannot be locked, none is mended either
+		return &linkedFile{f}, p, nil
 	}
 	return nil, "", errors.New("no name is free")
 }
 
 func (d directory) remove(path string) {
-	if root, err := d.open(); err == nil {
+	if root, err := d.openRoot(); err == nil {
 		defer func() { _ = root.Close() }()
 		_ = root.Remove(path)
 	}
@@ -93,31 +93,31 @@ func (d directory) free() (float64, error) {
 	if err := os.MkdirAll(d.path, DirMode(d.mode)); err != nil {
 		return 0, err
 	}
-	return freeShare(d.path)
+	return freeFraction(d.path)
 }
 
-// present is a file that must stay in its directory.
-type present struct{ *os.File }
+// linkedFile is a file that must stay in its directory.
+type linkedFile struct{ *os.File }
 
 var errRemoved = errors.New("the file was removed")
 
-func (f *present) Sync() error {
+func (f *linkedFile) Sync() error {
 	if err := f.File.Sync(); err != nil {
 		return err
 	}
-	if removed(f.File) {
+	if isUnlinked(f.File) {
 		return errRemoved
 	}
 	return nil
 }
 
-// mend brings to an end what a crash left in the directory.
-func (r *Recorder) mend(ctx context.Context) {
+// repairFiles brings to an end what a crash left in the directory.
+func (r *Recorder) repairFiles(ctx context.Context) {
 	d, ok := r.disk.(directory)
 	if !ok {
 		return
 	}
-	root, err := d.open()
+	root, err := d.openRoot()
 	if err != nil {
 		r.opt.Log.Error("the directory of recordings", "err", err)
 		return
@@ -131,12 +131,12 @@ func (r *Recorder) mend(ctx context.Context) {
 		}
 		err = errors.Join(err, dirErr)
 		for _, f := range files {
-			name, ok := nameOf(app.Name(), f.Name())
+			name, ok := parseFileName(app.Name(), f.Name())
 			if ctx.Err() != nil {
 				return
 			}
 			if ok && f.Type().IsRegular() {
-				r.mendFile(root, name, path.Join(app.Name(), f.Name()))
+				r.repairFile(root, name, path.Join(app.Name(), f.Name()))
 			}
 		}
 	}
@@ -145,20 +145,20 @@ func (r *Recorder) mend(ctx context.Context) {
 	}
 }
 
-// nameOf returns the stream that a file of an app has been recorded of, by its name.
-func nameOf(app, file string) (live.Name, bool) {
+// parseFileName returns the stream that a file of an app has been recorded of, by its name.
+func parseFileName(app, file string) (domain.Name, bool) {
 	stem, isFLV := strings.CutSuffix(file, ext)
 	i := strings.LastIndexByte(stem, '_')
 	if !isFLV || i < 0 {
-		return live.Name{}, false
+		return domain.Name{}, false
 	}
 	_, err := strconv.ParseUint(stem[i+1:], 10, 63)
-	name, nameErr := live.ParseName(app, stem[:i])
+	name, nameErr := domain.ParseName(app, stem[:i])
 	return name, err == nil && nameErr == nil
 }
 
-// mendFile brings a file to an end if it has none and nobody writes it.
-func (r *Recorder) mendFile(root *os.Root, name live.Name, path string) {
+// repairFile brings a file to an end if it has none and nobody writes it.
+func (r *Recorder) repairFile(root *os.Root, name domain.Name, path string) {
 	log := r.opt.Log.With("stream", name.String())
 	f, err := root.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -167,12 +167,12 @@ func (r *Recorder) mendFile(root *os.Root, name live.Name, path string) {
 	}
 	defer f.Close()
 	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() || lock(f) != nil {
+	if err != nil || !info.Mode().IsRegular() || tryLock(f) != nil {
 		return
 	}
-	m, err := flv.Mend(f, info.Size())
+	m, err := flv.Repair(f, info.Size())
 	switch {
-	case errors.Is(err, flv.ErrForeign), err == nil && !m.Changed:
+	case errors.Is(err, flv.ErrNotRecording), err == nil && !m.Changed:
 		return
 	case err != nil:
 		log.Error("a recording was not finished, and cannot be", "file", path, "err", describe(err))
@@ -181,10 +181,10 @@ func (r *Recorder) mendFile(root *os.Root, name live.Name, path string) {
 		_ = root.Remove(path)
 		return
 	}
-	i := live.Recording{
+	i := domain.Recording{
 		Name: name, File: path, Started: info.ModTime().Add(-m.Duration).UTC(), Bytes: m.Size, Duration: m.Duration,
-		State: live.RecordingFinished, Reason: live.AfterCrash,
+		State: domain.RecordingFinished, Reason: domain.AfterCrash,
 	}
-	r.tell(i, log)
-	r.add(&entry{Recording: i})
+	r.reportFinished(i, log)
+	r.addEntry(&entry{Recording: i})
 }

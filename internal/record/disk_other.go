@@ -7,11 +7,11 @@ import (
 	"os"
 )
 
-// freeShare returns 1: it is not known here.
-func freeShare(string) (float64, error) { return 1, nil }
+// freeFraction returns 1: it is not known here.
+func freeFraction(string) (float64, error) { return 1, nil }
 
-// lock fails always: what cannot be locked is not mended.
-func lock(*os.File) error { return errors.ErrUnsupported }
+// tryLock fails always: what cannot be locked is not mended.
+func tryLock(*os.File) error { return errors.ErrUnsupported }
 
-// removed reports false: it is not known here.
-func removed(*os.File) bool { return false }
+// isUnlinked reports false: it is not known here.
+func isUnlinked(*os.File) bool { return false }

@@ -7,8 +7,8 @@ import (
 	"syscall"
 )
 
-// freeShare returns how much of the disk that path is on is free for us, 0 to 1.
-func freeShare(path string) (float64, error) {
+// freeFraction returns how much of the disk that path is on is free for us, 0 to 1.
+func freeFraction(path string) (float64, error) {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(path, &s); err != nil {
 		return 0, &os.PathError{Op: "statfs", Path: path, Err: err}
@@ -19,11 +19,11 @@ func freeShare(path string) (float64, error) {
 	return float64(s.Bavail) / float64(s.Blocks), nil
 }
 
-// lock fails where another has f open and has locked it.
-func lock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
+// tryLock fails where another has f open and has locked it.
+func tryLock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
 
-// removed reports whether no directory has f any more.
-func removed(f *os.File) bool {
+// isUnlinked reports whether no directory has f any more.
+func isUnlinked(f *os.File) bool {
 	info, err := f.Stat()
 	if err != nil {
 		return false

@@ -20,26 +20,26 @@ import (
 	"time"
 
 	"livego/internal/container/flv"
-	"livego/internal/live"
+	"livego/internal/domain"
 	"livego/internal/media"
 	"livego/internal/stream"
 )
 
 var (
-	movie = live.Name{App: "live", Room: "movie"}
+	movie = domain.Name{App: "live", Room: "movie"}
 	avc   = &media.Track{Kind: media.Video, Codec: media.H264, Timescale: 90000, Config: []byte("\x01\x42\xC0\x0D\xFF\xE1\x00\x0A\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x01\x00\x04\x68\xCE\x0F\xC8")}
 	lc    = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, Channels: 2, Config: []byte{0x12, 0x10}}
 )
 
 // A memDisk is a disk in memory.
 type memDisk struct {
-	mu    sync.Mutex
-	files map[string]*memFile
-	share float64       // that is free
-	room  int           // bytes that a file may have; 0: any number
-	stall chan struct{} // closed when the disk may go on; nil: it does
-	stuck int           // who waits for that
-	sync  chan struct{} // stall of Sync
+	mu           sync.Mutex
+	files        map[string]*memFile
+	freeFraction float64       // that is free
+	maxFileSize  int           // bytes that a file may have; 0: any number
+	stall        chan struct{} // closed when the disk may go on; nil: it does
+	blocked      int           // who waits for that
+	sync         chan struct{} // stall of Sync
 }
 
 type memFile struct {
@@ -48,9 +48,9 @@ type memFile struct {
 	closed bool
 }
 
-func newMemDisk() *memDisk { return &memDisk{files: map[string]*memFile{}, share: 1} }
+func newMemDisk() *memDisk { return &memDisk{files: map[string]*memFile{}, freeFraction: 1} }
 
-func (d *memDisk) create(name live.Name, now time.Time) (file, string, error) {
+func (d *memDisk) create(name domain.Name, now time.Time) (file, string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	p := path.Join(name.App, fmt.Sprintf("%s_%d.flv", name.Room, now.Unix()))
@@ -70,7 +70,7 @@ func (d *memDisk) remove(path string) {
 func (d *memDisk) free() (float64, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.share, nil
+	return d.freeFraction, nil
 }
 
 // set changes the disk.
@@ -97,14 +97,14 @@ func (f *memFile) WriteAt(b []byte, off int64) (int, error) {
 	stall := f.disk.stall
 	f.disk.mu.Unlock()
 	if stall != nil {
-		f.disk.set(func() { f.disk.stuck++ })
+		f.disk.set(func() { f.disk.blocked++ })
 		<-stall
-		f.disk.set(func() { f.disk.stuck-- })
+		f.disk.set(func() { f.disk.blocked-- })
 	}
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
 	end, err := int(off)+len(b), error(nil)
-	if room := f.disk.room; room > 0 && end > room {
+	if room := f.disk.maxFileSize; room > 0 && end > room {
 		end, err = room, &os.PathError{Op: "write", Path: "secret", Err: syscall.ENOSPC}
 	}
 	if end > len(f.data) {
@@ -137,14 +137,14 @@ func (f *memFile) Close() error {
 	return nil
 }
 
-// A scene is a Recorder at work in a bubble of synctest, with an encoder.
-type scene struct {
+// A fixture is a Recorder at work in a bubble of synctest, with an encoder.
+type fixture struct {
 	*testing.T
-	hub  *stream.Hub
-	rec  *Recorder
-	disk *memDisk
-	log  *bytes.Buffer
-	told []live.Recording
+	hub      *stream.Hub
+	rec      *Recorder
+	disk     *memDisk
+	log      *bytes.Buffer
+	finished []domain.Recording
 
 	enc          *stream.Publisher
 	video, audio *media.Track
@@ -152,16 +152,16 @@ type scene struct {
 	frame        int
 }
 
-// play runs f beside a Recorder, which must come to its end.
-func play(t *testing.T, f func(s *scene)) {
+// withRecorder runs f beside a Recorder, which must come to its end.
+func withRecorder(t *testing.T, f func(s *fixture)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := &scene{T: t, hub: stream.NewHub(stream.Options{Hold: 20 * time.Second}), disk: newMemDisk(), log: new(bytes.Buffer), video: avc, audio: lc}
+		s := &fixture{T: t, hub: stream.NewHub(stream.Options{Hold: 20 * time.Second}), disk: newMemDisk(), log: new(bytes.Buffer), video: avc, audio: lc}
 		var mu sync.Mutex
-		s.rec = New(s.hub, Options{Finished: func(r live.Recording) {
+		s.rec = New(s.hub, Options{Finished: func(r domain.Recording) {
 			mu.Lock()
 			defer mu.Unlock()
-			s.told = append(s.told, r)
+			s.finished = append(s.finished, r)
 		}, Log: slog.New(slog.NewTextHandler(s.log, nil))})
 		s.rec.disk = s.disk
 		ctx, stop := context.WithCancel(context.Background())
@@ -188,7 +188,7 @@ func play(t *testing.T, f func(s *scene)) {
 	})
 }
 
-func (s *scene) publish() {
+func (s *fixture) publish() {
 	s.Helper()
 	var err error
 	if s.enc, err = s.hub.Publish(s.Context(), movie, stream.PublishOptions{Proto: "test"}); err != nil {
@@ -196,15 +196,15 @@ func (s *scene) publish() {
 	}
 }
 
-// push has the encoder send so much in real time, a keyframe each second.
-func (s *scene) push(d time.Duration) {
+// send has the encoder send so much in real time, a keyframe each second.
+func (s *fixture) send(d time.Duration) {
 	s.Helper()
 	for range d / (40 * time.Millisecond) {
 		v := &media.Frame{Track: s.video, DTS: s.at, PTS: s.at, Arrived: time.Now(), Payload: []byte{0, 0, 0, 3, 0x41, byte(s.frame), byte(s.frame >> 8)}}
 		if s.frame%25 == 0 {
-			v.RAP, v.Payload[4] = media.Key, 0x65
+			v.RAP, v.Payload[4] = media.Keyframe, 0x65
 		}
-		a := &media.Frame{Track: s.audio, DTS: s.at, PTS: s.at, Arrived: time.Now(), RAP: media.Key, Payload: []byte{1}}
+		a := &media.Frame{Track: s.audio, DTS: s.at, PTS: s.at, Arrived: time.Now(), RAP: media.Keyframe, Payload: []byte{1}}
 		before := time.Now()
 		for _, f := range []*media.Frame{v, a} {
 			if err := s.enc.Write(f); err != nil {
@@ -221,7 +221,7 @@ func (s *scene) push(d time.Duration) {
 }
 
 // pictures returns the numbers of the pictures in a file, and when the first and the last are.
-func (s *scene) pictures(data []byte) (numbers []int, first, last time.Duration) {
+func (s *fixture) pictures(data []byte) (numbers []int, first, last time.Duration) {
 	s.Helper()
 	f, err := flv.OpenFile(bytes.NewReader(data), int64(len(data)))
 	if err != nil {
@@ -242,7 +242,7 @@ func (s *scene) pictures(data []byte) (numbers []int, first, last time.Duration)
 }
 
 // checkPictures checks that data has the pictures from, ..., to-1, the first at time 0.
-func (s *scene) checkPictures(data []byte, from, to int) {
+func (s *fixture) checkPictures(data []byte, from, to int) {
 	s.Helper()
 	got, first, _ := s.pictures(data)
 	if len(got) != to-from || got[0] != from || got[len(got)-1] != to-1 || first != 0 {
@@ -250,10 +250,10 @@ func (s *scene) checkPictures(data []byte, from, to int) {
 	}
 }
 
-// one returns the only recording in the list that is in that state.
-func (s *scene) one(state live.RecordingState) live.Recording {
+// only returns the only recording in the list that is in that state.
+func (s *fixture) only(state domain.RecordingState) domain.Recording {
 	s.Helper()
-	var found []live.Recording
+	var found []domain.Recording
 	for _, r := range s.rec.Recordings() {
 		if r.State == state {
 			found = append(found, r)
@@ -265,14 +265,14 @@ func (s *scene) one(state live.RecordingState) live.Recording {
 	return found[0]
 }
 
-// TestRecord records a stream that is lost, held and taken up again, as one file; what is not in the file at any time is less than a
+// TestReconnectContinuesFile records a stream that is lost, held and taken up again, as one file; what is not in the file at any time is less than a
 // second.
-func TestRecord(t *testing.T) {
-	play(t, func(s *scene) {
+func TestReconnectContinuesFile(t *testing.T) {
+	withRecorder(t, func(s *fixture) {
 		start := time.Now()
 		for range 10 {
-			s.push(time.Second)
-			r := s.one(live.RecordingActive)
+			s.send(time.Second)
+			r := s.only(domain.RecordingActive)
 			if behind := s.at - r.Duration; behind >= time.Second {
 				s.Errorf("%v are not in the file", behind)
 			}
@@ -286,66 +286,66 @@ func TestRecord(t *testing.T) {
 		video, audio := *avc, *lc
 		s.video, s.audio = &video, &audio // with the same configuration
 		s.publish()
-		s.push(5 * time.Second)
-		s.enc.End(stream.Goodbye)
+		s.send(5 * time.Second)
+		s.enc.End(stream.Clean)
 		synctest.Wait()
-		r := s.one(live.RecordingFinished)
+		r := s.only(domain.RecordingFinished)
 		if want := fmt.Sprintf("live/movie_%d.flv", r.Started.Unix()); r.File != want || r.Started.Sub(start) > time.Second {
 			s.Errorf("%s, want %s", r.File, want)
 		}
 		s.checkPictures(s.disk.get(s.T, r.File), 0, 375)
-		if r.Reason != live.EndOfStream || r.Gaps != 0 || r.Duration < 15*time.Second || r.Duration > 15100*time.Millisecond || len(s.told) != 1 || s.told[0] != r {
-			s.Errorf("%+v, told %+v", r, s.told)
+		if r.Reason != domain.EndOfStream || r.Gaps != 0 || r.Duration < 15*time.Second || r.Duration > 15100*time.Millisecond || len(s.finished) != 1 || s.finished[0] != r {
+			s.Errorf("%+v, told %+v", r, s.finished)
 		}
 		s.publish()
 		s.frame = 0
-		s.push(time.Second) // another session: another file
-		s.one(live.RecordingActive)
+		s.send(time.Second) // another session: another file
+		s.only(domain.RecordingActive)
 	})
 }
 
-// TestNewFile records a stream that changes its picture, and then its sound between two keyframes: each time another file begins.
-func TestNewFile(t *testing.T) {
-	play(t, func(s *scene) {
-		s.push(2 * time.Second)
+// TestCodecChangeStartsNewFile records a stream that changes its picture, and then its sound between two keyframes: each time another file begins.
+func TestCodecChangeStartsNewFile(t *testing.T) {
+	withRecorder(t, func(s *fixture) {
+		s.send(2 * time.Second)
 		other, wide := *avc, *lc
 		other.Config = append([]byte(nil), avc.Config...)
 		other.Config[3] = 0x0E
 		s.video = &other
-		s.push(2400 * time.Millisecond)
+		s.send(2400 * time.Millisecond)
 		wide.Config = []byte{0x12, 0x08}
 		s.audio = &wide
-		s.push(2600 * time.Millisecond)
-		s.enc.End(stream.Goodbye)
+		s.send(2600 * time.Millisecond)
+		s.enc.End(stream.Clean)
 		synctest.Wait()
-		if len(s.told) != 3 || s.told[0].Reason != live.NewCoding || s.told[1].Reason != live.NewCoding || s.told[2].Reason != live.EndOfStream {
-			s.Fatalf("%+v", s.told)
+		if len(s.finished) != 3 || s.finished[0].Reason != domain.CodecChanged || s.finished[1].Reason != domain.CodecChanged || s.finished[2].Reason != domain.EndOfStream {
+			s.Fatalf("%+v", s.finished)
 		}
-		s.checkPictures(s.disk.get(s.T, s.told[0].File), 0, 50)
-		s.checkPictures(s.disk.get(s.T, s.told[1].File), 50, 111) // with the picture beside the new sound
-		last, first, _ := s.pictures(s.disk.get(s.T, s.told[2].File))
-		if len(last) != 50 || last[0] != 125 || first != 600*time.Millisecond || s.told[2].Gaps != 1 {
-			s.Errorf("the last file has %d pictures from %d, at %v: %+v", len(last), last[0], first, s.told[2])
+		s.checkPictures(s.disk.get(s.T, s.finished[0].File), 0, 50)
+		s.checkPictures(s.disk.get(s.T, s.finished[1].File), 50, 111) // with the picture beside the new sound
+		last, first, _ := s.pictures(s.disk.get(s.T, s.finished[2].File))
+		if len(last) != 50 || last[0] != 125 || first != 600*time.Millisecond || s.finished[2].Gaps != 1 {
+			s.Errorf("the last file has %d pictures from %d, at %v: %+v", len(last), last[0], first, s.finished[2])
 		}
 	})
 }
 
-// TestStall has a disk that stands still for half a minute: the encoder does not wait, nothing is kept beside the ring, and the file has a gap.
-func TestStall(t *testing.T) {
-	play(t, func(s *scene) {
-		s.push(3 * time.Second)
+// TestLongDiskStallLeavesGap has a disk that stands still for half a minute: the encoder does not wait, nothing is kept beside the ring, and the file has a gap.
+func TestLongDiskStallLeavesGap(t *testing.T) {
+	withRecorder(t, func(s *fixture) {
+		s.send(3 * time.Second)
 		stall := make(chan struct{})
 		s.disk.set(func() { s.disk.stall = stall })
-		s.push(30 * time.Second)
-		if r := s.one(live.RecordingStalled); r.Gaps != 0 {
+		s.send(30 * time.Second)
+		if r := s.only(domain.RecordingStalled); r.Gaps != 0 {
 			s.Errorf("%+v", r)
 		}
 		s.disk.set(func() { s.disk.stall = nil })
 		close(stall)
-		s.push(3 * time.Second)
-		s.enc.End(stream.Goodbye)
+		s.send(3 * time.Second)
+		s.enc.End(stream.Clean)
 		synctest.Wait()
-		r := s.one(live.RecordingFinished)
+		r := s.only(domain.RecordingFinished)
 		got, _, last := s.pictures(s.disk.get(s.T, r.File))
 		if r.Gaps != 1 || r.Error != "" || last != 36*time.Second-40*time.Millisecond || !strings.Contains(s.log.String(), "has a gap") {
 			s.Errorf("%+v, the last picture is at %v", r, last)
@@ -358,19 +358,19 @@ func TestStall(t *testing.T) {
 	})
 }
 
-// TestShortStall has a disk that stands still for as long as the ring lasts: nothing is missing.
-func TestShortStall(t *testing.T) {
-	play(t, func(s *scene) {
-		s.push(3 * time.Second)
+// TestShortDiskStallLosesNothing has a disk that stands still for as long as the ring lasts: nothing is missing.
+func TestShortDiskStallLosesNothing(t *testing.T) {
+	withRecorder(t, func(s *fixture) {
+		s.send(3 * time.Second)
 		stall := make(chan struct{})
 		s.disk.set(func() { s.disk.stall = stall })
-		s.push(4500 * time.Millisecond)
+		s.send(4500 * time.Millisecond)
 		s.disk.set(func() { s.disk.stall = nil })
 		close(stall)
-		s.push(time.Second)
-		s.enc.End(stream.Goodbye)
+		s.send(time.Second)
+		s.enc.End(stream.Clean)
 		synctest.Wait()
-		r := s.one(live.RecordingFinished)
+		r := s.only(domain.RecordingFinished)
 		s.checkPictures(s.disk.get(s.T, r.File), 0, 212)
 		if r.Gaps != 0 {
 			s.Errorf("%+v", r)
@@ -378,37 +378,37 @@ func TestShortStall(t *testing.T) {
 	})
 }
 
-// TestStalledClose has a disk that stands still while a file is closed.
-func TestStalledClose(t *testing.T) {
-	play(t, func(s *scene) {
-		s.push(3 * time.Second)
+// TestDiskStallWhileClosing has a disk that stands still while a file is closed.
+func TestDiskStallWhileClosing(t *testing.T) {
+	withRecorder(t, func(s *fixture) {
+		s.send(3 * time.Second)
 		stall := make(chan struct{})
 		s.disk.set(func() { s.disk.sync = stall })
-		s.enc.End(stream.Goodbye)
+		s.enc.End(stream.Clean)
 		time.Sleep(stalledAfter)
-		s.one(live.RecordingStalled)
+		s.only(domain.RecordingStalled)
 		close(stall)
 		synctest.Wait()
-		if r := s.one(live.RecordingFinished); len(s.told) != 1 || s.told[0] != r {
-			s.Errorf("%+v, told %+v", r, s.told)
+		if r := s.only(domain.RecordingFinished); len(s.finished) != 1 || s.finished[0] != r {
+			s.Errorf("%+v, told %+v", r, s.finished)
 		}
 	})
 }
 
-// TestManyStall has more streams than may be at a disk that stands still: the others wait without a thread each, and none has a gap.
-func TestManyStall(t *testing.T) {
-	play(t, func(s *scene) {
+// TestManyStreamsOnStalledDisk has more streams than may be at a disk that stands still: the others wait without a thread each, and none has a gap.
+func TestManyStreamsOnStalledDisk(t *testing.T) {
+	withRecorder(t, func(s *fixture) {
 		stall := make(chan struct{})
 		s.disk.set(func() { s.disk.stall = stall })
-		const more = 2 * maxAtDisk
+		const more = 2 * maxDiskOps
 		for i := range more {
-			enc, err := s.hub.Publish(s.Context(), live.Name{App: "live", Room: fmt.Sprint(i)}, stream.PublishOptions{Proto: "test"})
+			enc, err := s.hub.Publish(s.Context(), domain.Name{App: "live", Room: fmt.Sprint(i)}, stream.PublishOptions{Proto: "test"})
 			if err != nil {
 				s.Fatal(err)
 			}
 			for at := range time.Duration(25) {
 				at *= 40 * time.Millisecond
-				for _, f := range []*media.Frame{{Track: avc, RAP: media.Key, Payload: []byte{0, 0, 0, 1, 0x65}}, {Track: lc, RAP: media.Key, Payload: []byte{1}}} {
+				for _, f := range []*media.Frame{{Track: avc, RAP: media.Keyframe, Payload: []byte{0, 0, 0, 1, 0x65}}, {Track: lc, RAP: media.Keyframe, Payload: []byte{1}}} {
 					f.DTS, f.PTS, f.Arrived = at, at, time.Now()
 					if err := enc.Write(f); err != nil {
 						s.Fatal(err)
@@ -416,13 +416,13 @@ func TestManyStall(t *testing.T) {
 				}
 			}
 		}
-		s.push(5 * time.Second)
-		if s.disk.set(func() {}); s.disk.stuck != maxAtDisk {
-			s.Errorf("%d are at the disk, want %d", s.disk.stuck, maxAtDisk)
+		s.send(5 * time.Second)
+		if s.disk.set(func() {}); s.disk.blocked != maxDiskOps {
+			s.Errorf("%d are at the disk, want %d", s.disk.blocked, maxDiskOps)
 		}
 		stalled := 0
 		for _, r := range s.rec.Recordings() {
-			if r.State == live.RecordingStalled {
+			if r.State == domain.RecordingStalled {
 				stalled++
 			}
 		}
@@ -431,21 +431,21 @@ func TestManyStall(t *testing.T) {
 		}
 		s.disk.set(func() { s.disk.stall = nil })
 		close(stall)
-		s.push(time.Second)
+		s.send(time.Second)
 		s.hub.Close()
 		synctest.Wait()
-		if len(s.told) != more+1 || slices.ContainsFunc(s.told, func(r live.Recording) bool { return r.Gaps > 0 || r.Duration < 960*time.Millisecond }) {
-			s.Errorf("told %+v", s.told)
+		if len(s.finished) != more+1 || slices.ContainsFunc(s.finished, func(r domain.Recording) bool { return r.Gaps > 0 || r.Duration < 960*time.Millisecond }) {
+			s.Errorf("told %+v", s.finished)
 		}
 	})
 }
 
-// TestDeadDisk has a disk that never comes back: the server stops all the same.
-func TestDeadDisk(t *testing.T) {
-	play(t, func(s *scene) {
+// TestUnresponsiveDiskDoesNotBlockStop has a disk that never comes back: the server stops all the same.
+func TestUnresponsiveDiskDoesNotBlockStop(t *testing.T) {
+	withRecorder(t, func(s *fixture) {
 		stall := make(chan struct{})
 		s.disk.set(func() { s.disk.stall = stall })
-		s.push(3 * time.Second)
+		s.send(3 * time.Second)
 		ctx, cancel := context.WithTimeout(s.Context(), 5*time.Second)
 		defer cancel()
 		s.hub.Close()
@@ -453,8 +453,8 @@ func TestDeadDisk(t *testing.T) {
 		s.rec.Drain(ctx)
 		var none sync.WaitGroup
 		none.Add(1)
-		s.rec.await(&none)
-		if took := time.Since(before); took != 5*time.Second+giveUpAfter {
+		s.rec.waitForClose(&none)
+		if took := time.Since(before); took != 5*time.Second+closeTimeout {
 			s.Errorf("it took %v", took)
 		}
 		none.Done()
@@ -462,63 +462,63 @@ func TestDeadDisk(t *testing.T) {
 	})
 }
 
-// TestFull has a disk that becomes full, and has room again: at 3 % nothing is begun, at 5 % another file.
-func TestFull(t *testing.T) {
-	play(t, func(s *scene) {
-		s.push(3 * time.Second)
-		r := s.one(live.RecordingActive)
-		s.disk.set(func() { s.disk.room, s.disk.share = int(r.Bytes)+100, 0 })
-		s.push(3 * time.Second)
-		full := s.one(live.RecordingFinished)
+// TestDiskFullAndRecovery has a disk that becomes full, and has room again: at 3 % nothing is begun, at 5 % another file.
+func TestDiskFullAndRecovery(t *testing.T) {
+	withRecorder(t, func(s *fixture) {
+		s.send(3 * time.Second)
+		r := s.only(domain.RecordingActive)
+		s.disk.set(func() { s.disk.maxFileSize, s.disk.freeFraction = int(r.Bytes)+100, 0 })
+		s.send(3 * time.Second)
+		full := s.only(domain.RecordingFinished)
 		s.pictures(s.disk.get(s.T, full.File))
-		if full.Reason != live.DiskFailed || full.Error != "write: no space left on device" || full.Duration < 2*time.Second || full.Bytes > r.Bytes+100 {
+		if full.Reason != domain.DiskFailed || full.Error != "write: no space left on device" || full.Duration < 2*time.Second || full.Bytes > r.Bytes+100 {
 			s.Errorf("%+v", full)
 		}
 		for _, share := range []float64{0.01, 0.02, 0.04, 0.03} {
-			s.disk.set(func() { s.disk.room, s.disk.share = 0, share })
-			s.push(10 * time.Second)
+			s.disk.set(func() { s.disk.maxFileSize, s.disk.freeFraction = 0, share })
+			s.send(10 * time.Second)
 		}
 		if n := strings.Count(s.log.String(), "not recording"); n != 2 { // by the write, and by what is free
 			s.Errorf("that is logged %d times:\n%s", n, s.log)
 		}
-		if r := s.one(live.RecordingWaiting); r.File != "" || !strings.Contains(r.Error, "3.0 % is free") {
+		if r := s.only(domain.RecordingWaiting); r.File != "" || !strings.Contains(r.Error, "3.0 % is free") {
 			s.Errorf("%+v", r)
 		}
-		s.disk.set(func() { s.disk.share = 0.05 })
-		s.push(10 * time.Second)
-		r = s.one(live.RecordingActive)
+		s.disk.set(func() { s.disk.freeFraction = 0.05 })
+		s.send(10 * time.Second)
+		r = s.only(domain.RecordingActive)
 		if r.Error != "" || r.Duration < 4*time.Second || r.File == full.File {
 			s.Errorf("%+v", r)
 		}
-		s.enc.End(stream.Goodbye)
+		s.enc.End(stream.Clean)
 		synctest.Wait()
-		if _, first, _ := s.pictures(s.disk.get(s.T, r.File)); first != 0 || len(s.told) != 2 {
-			s.Errorf("the second file begins at %v; told %+v", first, s.told)
+		if _, first, _ := s.pictures(s.disk.get(s.T, r.File)); first != 0 || len(s.finished) != 2 {
+			s.Errorf("the second file begins at %v; told %+v", first, s.finished)
 		}
 	})
 }
 
-// TestLowWater begins nothing on a disk with less than 2 %, and takes no file for a recording in which nothing is.
-func TestLowWater(t *testing.T) {
-	play(t, func(s *scene) {
-		s.disk.set(func() { s.disk.share, s.disk.room = 0.019, 10 })
-		s.enc.End(stream.Goodbye)
+// TestNearlyFullDiskStartsNoFile begins nothing on a disk with less than 2 %, and takes no file for a recording in which nothing is.
+func TestNearlyFullDiskStartsNoFile(t *testing.T) {
+	withRecorder(t, func(s *fixture) {
+		s.disk.set(func() { s.disk.freeFraction, s.disk.maxFileSize = 0.019, 10 })
+		s.enc.End(stream.Clean)
 		s.publish()
-		s.push(3 * time.Second)
-		s.one(live.RecordingWaiting)
+		s.send(3 * time.Second)
+		s.only(domain.RecordingWaiting)
 		if len(s.disk.files) != 0 {
 			s.Errorf("files: %v", s.disk.files)
 		}
-		s.disk.set(func() { s.disk.share = 1 })
-		s.push(17 * time.Second) // a quota
-		if r := s.one(live.RecordingWaiting); len(s.disk.files) != 0 || len(s.told) != 0 || !strings.Contains(r.Error, "no space") {
-			s.Errorf("%+v, files %v, told %+v", r, s.disk.files, s.told)
+		s.disk.set(func() { s.disk.freeFraction = 1 })
+		s.send(17 * time.Second) // a quota
+		if r := s.only(domain.RecordingWaiting); len(s.disk.files) != 0 || len(s.finished) != 0 || !strings.Contains(r.Error, "no space") {
+			s.Errorf("%+v, files %v, told %+v", r, s.disk.files, s.finished)
 		}
 		if n := strings.Count(s.log.String(), "recording"); n != 2 { // not: the disk is full, and then the quota
 			s.Errorf("the log has %d lines:\n%s", n, s.log)
 		}
-		s.enc.End(stream.Goodbye)
-		time.Sleep(retryEvery)
+		s.enc.End(stream.Clean)
+		time.Sleep(retryInterval)
 		synctest.Wait()
 		if list := s.rec.Recordings(); len(list) != 0 {
 			s.Errorf("%+v", list)
@@ -526,19 +526,19 @@ func TestLowWater(t *testing.T) {
 	})
 }
 
-// TestFinishedAreForgotten bounds the list.
-func TestFinishedAreForgotten(t *testing.T) {
+// TestFinishedListIsBounded bounds the list.
+func TestFinishedListIsBounded(t *testing.T) {
 	r := New(stream.NewHub(stream.Options{}), Options{})
 	for i := range 3 * maxFinished {
-		r.add(&entry{Recording: live.Recording{Bytes: int64(i), State: live.RecordingFinished}})
+		r.addEntry(&entry{Recording: domain.Recording{Bytes: int64(i), State: domain.RecordingFinished}})
 	}
 	if list := r.Recordings(); len(list) != maxFinished || list[0].Bytes != 3*maxFinished-1 {
 		t.Errorf("%d, the first is %+v", len(list), list[0])
 	}
 }
 
-// TestDirectory makes files where they belong, and nowhere else.
-func TestDirectory(t *testing.T) {
+// TestDirectoryCreate makes files where they belong, and nowhere else.
+func TestDirectoryCreate(t *testing.T) {
 	dir, elsewhere := filepath.Join(t.TempDir(), "a", "b"), t.TempDir()
 	d, now := directory{dir, DefaultMode}, time.Unix(1_900_000_000, 0)
 	for _, want := range []string{"live/movie_1900000000.flv", "live/movie_1900000001.flv"} {
@@ -564,7 +564,7 @@ func TestDirectory(t *testing.T) {
 	if err := os.Symlink(elsewhere, filepath.Join(dir, "linked")); err != nil {
 		t.Fatal(err)
 	}
-	if _, path, err := d.create(live.Name{App: "linked", Room: "movie"}, now); err == nil {
+	if _, path, err := d.create(domain.Name{App: "linked", Room: "movie"}, now); err == nil {
 		t.Errorf("it follows a link: %s", path)
 	}
 	if in, err := os.ReadDir(elsewhere); err != nil || len(in) != 0 {
@@ -572,8 +572,8 @@ func TestDirectory(t *testing.T) {
 	}
 }
 
-// TestNameOf reads names of files.
-func TestNameOf(t *testing.T) {
+// TestParseFileName reads names of files.
+func TestParseFileName(t *testing.T) {
 	for _, c := range []struct {
 		app, file, room string // room is "" for what is no recording
 	}{
@@ -587,15 +587,15 @@ func TestNameOf(t *testing.T) {
 		{"live", ".._1.flv", ""},
 		{"control", "movie_1.flv", ""},
 	} {
-		name, ok := nameOf(c.app, c.file)
-		if ok != (c.room != "") || ok && name != (live.Name{App: c.app, Room: c.room}) {
+		name, ok := parseFileName(c.app, c.file)
+		if ok != (c.room != "") || ok && name != (domain.Name{App: c.app, Room: c.room}) {
 			t.Errorf("%s/%s: %v, %v", c.app, c.file, name, ok)
 		}
 	}
 }
 
-// TestMode gives new files and directories the mode of the settings, whatever the umask, and leaves those that exist alone.
-func TestMode(t *testing.T) {
+// TestFileMode gives new files and directories the mode of the settings, whatever the umask, and leaves those that exist alone.
+func TestFileMode(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("modes are not kept here")
 	}
@@ -607,7 +607,7 @@ func TestMode(t *testing.T) {
 		}
 		d := directory{dir, mode}
 		for app, want := range map[string]fs.FileMode{"live": wantDir, "vod": 0o711} {
-			f, path, err := d.create(live.Name{App: app, Room: "movie"}, time.Unix(1_900_000_000, 0))
+			f, path, err := d.create(domain.Name{App: app, Room: "movie"}, time.Unix(1_900_000_000, 0))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -624,19 +624,19 @@ func TestMode(t *testing.T) {
 	}
 }
 
-// TestMendDirectory brings to an end what a crash left, and touches nothing else.
-func TestMendDirectory(t *testing.T) {
+// TestRepairAfterCrash brings to an end what a crash left, and touches nothing else.
+func TestRepairAfterCrash(t *testing.T) {
 	dir := t.TempDir()
 	d, now := directory{dir, DefaultMode}, time.Unix(1_900_000_000, 0)
 	write := func(room string, cut int64) (file, string) {
-		f, path, err := d.create(live.Name{App: "live", Room: room}, now)
+		f, path, err := d.create(domain.Name{App: "live", Room: room}, now)
 		if err != nil {
 			t.Fatal(err)
 		}
 		w := new(flv.FileWriter)
 		for i := range 5 { // as many pieces: the front knows of the first only
 			at := time.Duration(i) * time.Second
-			w.Append(&media.Frame{Track: avc, DTS: at, RAP: media.Key, Payload: []byte{0, 0, 0, 1, 0x65}})
+			w.Append(&media.Frame{Track: avc, DTS: at, RAP: media.Keyframe, Payload: []byte{0, 0, 0, 1, 0x65}})
 			if err := w.Flush(f); err != nil {
 				t.Fatal(err)
 			}
@@ -678,10 +678,10 @@ func TestMendDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	aliveBefore := content(filepath.Join(dir, writing))
-	var told []live.Recording
-	r := New(nil, Options{Dir: dir, Finished: func(r live.Recording) { told = append(told, r) }, Log: slog.New(slog.DiscardHandler)})
-	r.mend(t.Context())
-	if len(told) != 1 || told[0].File != mended || told[0].Name.Room != "killed" || told[0].Reason != live.AfterCrash || told[0].Duration != 3*time.Second {
+	var told []domain.Recording
+	r := New(nil, Options{Dir: dir, Finished: func(r domain.Recording) { told = append(told, r) }, Log: slog.New(slog.DiscardHandler)})
+	r.repairFiles(t.Context())
+	if len(told) != 1 || told[0].File != mended || told[0].Name.Room != "killed" || told[0].Reason != domain.AfterCrash || told[0].Duration != 3*time.Second {
 		t.Errorf("told %+v", told)
 	}
 	if info, err := os.Stat(filepath.Join(dir, mended)); err != nil || info.Size() != told[0].Bytes || content(filepath.Join(dir, mended)) == before[:info.Size()] {

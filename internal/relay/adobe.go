@@ -9,13 +9,13 @@ import (
 	"net/url"
 	"strings"
 
-	"livego/internal/rtmp"
+	"livego/internal/proto/rtmp"
 )
 
-// credentials returns what has to stand behind the app so that the other end lets user in, after it has refused a connection with said:
+// adobeCredentials returns what has to stand behind the app so that the other end lets user in, after it has refused a connection with said:
 // the scheme "adobe" of Flash Media Server, which encoders know. The first time it is the name, the second the answer to what the other end
 // asks then. False where it asks for nothing, or for something else.
-func credentials(user *url.Userinfo, said error) (query string, ok bool) {
+func adobeCredentials(user *url.Userinfo, said error) (query string, ok bool) {
 	status, refused := errors.AsType[*rtmp.StatusError](said)
 	if user == nil || !refused || !strings.Contains(status.Description, "authmod=adobe") {
 		return "", false
@@ -38,7 +38,7 @@ func credentials(user *url.Userinfo, said error) (query string, ok bool) {
 	if opaque := args["opaque"]; opaque != "" {
 		theirs = opaque
 	}
-	response := digest(digest(user.Username()+args["salt"]+password) + theirs + ours)
+	response := md5Base64(md5Base64(user.Username()+args["salt"]+password) + theirs + ours)
 	query += "&challenge=" + ours + "&response=" + response
 	if opaque := args["opaque"]; opaque != "" {
 		query += "&opaque=" + opaque
@@ -46,8 +46,8 @@ func credentials(user *url.Userinfo, said error) (query string, ok bool) {
 	return query, true
 }
 
-// digest returns the MD5 of s in Base64, which is the scheme's.
-func digest(s string) string {
+// md5Base64 returns the MD5 of s in Base64, which is the scheme's.
+func md5Base64(s string) string {
 	sum := md5.Sum([]byte(s))
 	return base64.StdEncoding.EncodeToString(sum[:])
 }

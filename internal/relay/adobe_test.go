@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"livego/internal/rtmp"
+	"livego/internal/proto/rtmp"
 )
 
-func TestCredentials(t *testing.T) {
+func TestAdobeCredentials(t *testing.T) {
 	const first, second = "[ AccessManager.Reject ] : [ code=403 need auth; authmod=adobe ] : ", "[ AccessManager.Reject ] : [ authmod=adobe ] : ?reason=needauth&user=me&salt="
 	me := url.UserPassword("me", "s3cret")
 	for _, tt := range []struct {
@@ -31,7 +31,7 @@ func TestCredentials(t *testing.T) {
 		{"no refusal", me, errors.New(first), ""},
 		{"nobody", nil, &rtmp.StatusError{Description: first}, ""},
 	} {
-		got, ok := credentials(tt.user, tt.said)
+		got, ok := adobeCredentials(tt.user, tt.said)
 		pattern := strings.NewReplacer("~", "[0-9a-f]{8}", "\\^", "[A-Za-z0-9+/]{22}==").Replace(regexp.QuoteMeta(tt.want))
 		if ok != (tt.want != "") || ok && !regexp.MustCompile("^"+pattern+"$").MatchString(got) || strings.Contains(got, "s3cret") {
 			t.Errorf("%s: %q, %v, want %q", tt.name, got, ok, tt.want)
@@ -39,8 +39,8 @@ func TestCredentials(t *testing.T) {
 	}
 }
 
-// TestUserAndPassword pushes to a server that asks for them, and computes the answer for itself.
-func TestUserAndPassword(t *testing.T) {
+// TestAdobeAuthentication pushes to a server that asks for them, and computes the answer for itself.
+func TestAdobeAuthentication(t *testing.T) {
 	const opaque = "opaq3="
 	var asked atomic.Int32
 	got := make(chan url.Values, 1)
@@ -64,15 +64,15 @@ func TestUserAndPassword(t *testing.T) {
 		defer close(ran)
 		m.Run(t.Context())
 	}()
-	p := sound(t, hub)
-	p.Write(beep(0))
+	p := publishAudio(t, hub)
+	p.Write(audioFrame(0))
 	select {
 	case args := <-got:
 		response := strings.ReplaceAll(args.Get("response"), " ", "+") // as it was sent
-		if want := digest(digest("mes+lt=pass") + opaque + args.Get("challenge")); response != want || args.Get("user") != "me" || args.Get("opaque") != opaque {
+		if want := md5Base64(md5Base64("mes+lt=pass") + opaque + args.Get("challenge")); response != want || args.Get("user") != "me" || args.Get("opaque") != opaque {
 			t.Errorf("answers %v, want the response %s", args, want)
 		}
-	case <-time.After(patience):
+	case <-time.After(testTimeout):
 		t.Errorf("never published: %+v", m.List())
 	}
 	m.Close()

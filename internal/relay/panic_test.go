@@ -9,14 +9,14 @@ import (
 	"testing"
 
 	"livego/internal/container/flv"
-	"livego/internal/live"
-	"livego/internal/rtmp"
+	"livego/internal/domain"
+	"livego/internal/proto/rtmp"
 )
 
-// TestPanic has what the other end sends make the relay panic, in the middle of a stream that is pulled and while one is pushed: the process
+// TestPanicFailsOnlyItsRelay has what the other end sends make the relay panic, in the middle of a stream that is pulled and while one is pushed: the process
 // goes on, the relay is shown as failed and tries again, and the log has it once. What was pulled is held like what is lost.
-func TestPanic(t *testing.T) {
-	for _, direction := range []string{live.Pull, live.Push} {
+func TestPanicFailsOnlyItsRelay(t *testing.T) {
+	for _, direction := range []string{domain.Pull, domain.Push} {
 		t.Run(direction, func(t *testing.T) {
 			other := serve(t, func(ctx context.Context, c *rtmp.ServerConn, req *rtmp.Request) {
 				send := func(streamID uint32) func(flv.Tag) error {
@@ -36,7 +36,7 @@ func TestPanic(t *testing.T) {
 					return
 				}
 				if !req.Publish {
-					playSound(ctx, 20, send(req.StreamID))
+					sendAudio(ctx, 20, send(req.StreamID))
 				}
 				send(99)(flv.Tag{Type: flv.TypeAudio, Body: []byte{0}})
 				<-ctx.Done()
@@ -47,25 +47,25 @@ func TestPanic(t *testing.T) {
 				o.Conn.SkipCount = func(string) { panic("a fault") } // a message of another stream
 			})
 			more := func() {}
-			if direction == live.Push {
-				p, n := sound(t, hub), 0
+			if direction == domain.Push {
+				p, n := publishAudio(t, hub), 0
 				more = func() { // it tries again when there is something new
-					p.Write(beep(n))
+					p.Write(audioFrame(n))
 					n++
 				}
 			}
 			more()
-			if _, err := m.Start(t.Context(), live.Relay{Direction: direction, Name: movie, URL: other.url("movie")}); err != nil {
+			if _, err := m.Start(t.Context(), domain.Relay{Direction: direction, Name: movie, URL: other.url("movie")}); err != nil {
 				t.Fatal(err)
 			}
-			s := awaitState(t, m, func(s live.RelayStatus) bool {
+			s := awaitState(t, m, func(s domain.RelayStatus) bool {
 				more()
-				return s.State == failed && s.Attempts == 2
+				return s.State == stateFailed && s.Attempts == 2
 			})
 			if s.Error != errPanic.Error() {
 				t.Errorf("status %+v", s)
 			}
-			if info, ok := hub.Info(movie); direction == live.Pull && (!ok || !info.Held) {
+			if info, ok := hub.Info(movie); direction == domain.Pull && (!ok || !info.Held) {
 				t.Errorf("the stream that was pulled is %+v", info)
 			}
 			m.Close()

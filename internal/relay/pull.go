@@ -9,31 +9,31 @@ import (
 	"net/http"
 	"time"
 
-	"livego/internal/accessunit"
+	"livego/internal/codec/accessunit"
 	"livego/internal/container/flv"
-	"livego/internal/live"
+	"livego/internal/domain"
 	"livego/internal/media"
 	"livego/internal/stream"
 )
 
 const (
-	startWait    = 40 * time.Second // for the first frame: servers let players wait for half a minute
-	maxBarren    = 1000             // messages without a frame in a row
-	maxLead      = 5 * time.Minute  // that a stream may come faster than it plays: what servers hold for who joins is less
-	maxStep      = 10 * time.Second // between two frames of a track; beyond, the clock has jumped
-	maxRedirects = 5
-	maxHeader    = 64 << 10 // bytes of a header of HTTP
-	readBuffer   = 32 << 10
+	firstFrameTimeout  = 40 * time.Second // for the first frame: servers let players wait for half a minute
+	maxEmptyMessages   = 1000             // messages without a frame in a row
+	maxAheadOfRealtime = 5 * time.Minute  // that a stream may come faster than it plays: what servers hold for who joins is less
+	maxStep            = 10 * time.Second // between two frames of a track; beyond, the clock has jumped
+	maxRedirects       = 5
+	maxHeader          = 64 << 10 // bytes of a header of HTTP
+	readBuffer         = 32 << 10
 )
 
 var (
-	errSilent = errors.New("no frame came for too long")
-	errBarren = fmt.Errorf("%d messages without a frame", maxBarren)
-	errLead   = errors.New("it comes faster than it plays: it is a file, or the other end pulls it from here")
+	errNoFrames      = errors.New("no frame came for too long")
+	errEmptyMessages = fmt.Errorf("%d messages without a frame", maxEmptyMessages)
+	errTooFast       = errors.New("it comes faster than it plays: it is a file, or the other end pulls it from here")
 )
 
-// A source gives the messages of what is pulled.
-type source struct {
+// A messageSource gives the messages of what is pulled.
+type messageSource struct {
 	next func() (typ uint8, timestamp uint32, body []byte, err error)
 	// receiving reports whether a message has come in part. It is called while next may be.
 	receiving func() bool
@@ -48,35 +48,35 @@ func (m *Manager) pull(ctx context.Context, r *relay) error {
 	if err := m.opt.Admit(r.Name); err != nil {
 		return err
 	}
-	m.set(r, connecting)
+	m.setState(r, stateConnecting)
 	pulling, hangUp := context.WithCancelCause(ctx)
 	defer hangUp(nil)
-	silence := time.AfterFunc(startWait, func() { hangUp(errSilent) })
+	silence := time.AfterFunc(firstFrameTimeout, func() { hangUp(errNoFrames) })
 	defer silence.Stop()
 	open := m.openRTMP
-	if r.to.rtmp.Host == "" {
+	if r.target.rtmp.Host == "" {
 		open = m.openHTTP
 	}
 	src, err := open(pulling, r)
 	if err == nil {
 		defer src.close()
-		err = m.feed(pulling, r, src, func() { silence.Reset(m.opt.ReadTimeout) })
+		err = m.publish(pulling, r, src, func() { silence.Reset(m.opt.ReadTimeout) })
 	}
 	if pulling.Err() != nil {
 		err = context.Cause(pulling)
 	}
-	return hungUp(err)
+	return describeEOF(err)
 }
 
-// feed publishes what src gives; alive is called at each frame.
-func (m *Manager) feed(ctx context.Context, r *relay, src *source, alive func()) error {
+// publish publishes what src gives; alive is called at each frame.
+func (m *Manager) publish(ctx context.Context, r *relay, src *messageSource, alive func()) error {
 	var (
 		skips    = media.NewSkips(r.log)
 		demux    = flv.Demuxer{Skips: skips}
 		p        *stream.Publisher
 		pictures *accessunit.Writer
 		barren   int
-		lead     lead
+		lead     realtimeLead
 	)
 	defer func() {
 		if p == nil {
@@ -84,7 +84,7 @@ func (m *Manager) feed(ctx context.Context, r *relay, src *source, alive func())
 		}
 		how := stream.Lost
 		if context.Cause(ctx) == context.Canceled { // it was stopped
-			how = stream.Goodbye
+			how = stream.Clean
 		}
 		defer p.End(how)
 		_ = pictures.Close() // the pull has ended for another reason
@@ -99,8 +99,8 @@ func (m *Manager) feed(ctx context.Context, r *relay, src *source, alive func())
 			return bad
 		}
 		if len(frames) == 0 {
-			if barren++; barren > maxBarren {
-				return errBarren
+			if barren++; barren > maxEmptyMessages {
+				return errEmptyMessages
 			}
 			if pictures != nil {
 				err = pictures.Write(nil)
@@ -114,15 +114,15 @@ func (m *Manager) feed(ctx context.Context, r *relay, src *source, alive func())
 		alive()
 		if p == nil {
 			p, err = m.hub.Publish(ctx, r.Name, stream.PublishOptions{
-				Proto: "pull", Remote: src.remote, URL: r.to.shown, Grant: live.Grant{Name: r.Name}, Skips: skips,
+				Proto: "pull", Remote: src.remote, URL: r.target.redacted, Grant: domain.Grant{Name: r.Name}, Skips: skips,
 			})
 			if err != nil {
 				return err
 			}
-			m.set(r, running)
+			m.setState(r, stateRunning)
 			pictures = accessunit.NewWriter(func(f *media.Frame) error {
-				if lead.of(f) > maxLead {
-					return errLead
+				if lead.update(f) > maxAheadOfRealtime {
+					return errTooFast
 				}
 				return p.Write(f)
 			}, src.receiving)
@@ -133,17 +133,17 @@ func (m *Manager) feed(ctx context.Context, r *relay, src *source, alive func())
 	}
 }
 
-// A lead is how far a stream has come before its time. Servers that pull from each other in a ring send round what they hold, as fast as
+// A realtimeLead is how far a stream has come before its time. Servers that pull from each other in a ring send round what they hold, as fast as
 // they can, when the encoder has gone; nothing else that is live goes on like that.
-type lead struct {
+type realtimeLead struct {
 	track   *media.Track // the first: tracks are not in step
 	dts     time.Duration
 	arrived time.Time
 	ahead   time.Duration
 }
 
-// of returns how far f has, which Publisher.Write has not had yet.
-func (l *lead) of(f *media.Frame) time.Duration {
+// update returns how far f has, which Publisher.Write has not had yet.
+func (l *realtimeLead) update(f *media.Frame) time.Duration {
 	switch {
 	case l.track == nil:
 		l.track = f.Track
@@ -161,17 +161,17 @@ func (l *lead) of(f *media.Frame) time.Duration {
 }
 
 // openRTMP plays by RTMP, until ctx ends.
-func (m *Manager) openRTMP(ctx context.Context, r *relay) (*source, error) {
+func (m *Manager) openRTMP(ctx context.Context, r *relay) (*messageSource, error) {
 	c, nc, err := m.connect(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Play(ctx, r.to.rtmp.Name); err != nil {
+	if err := c.Play(ctx, r.target.rtmp.Name); err != nil {
 		c.Close()
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
-	return &source{
+	return &messageSource{
 		next: func() (uint8, uint32, []byte, error) {
 			msg, err := c.ReadMessage()
 			return msg.Type, msg.Timestamp, msg.Payload, err
@@ -183,23 +183,23 @@ func (m *Manager) openRTMP(ctx context.Context, r *relay) (*source, error) {
 }
 
 // openHTTP plays HTTP-FLV, until ctx ends. Each redirect is looked at as the address was.
-func (m *Manager) openHTTP(ctx context.Context, r *relay) (*source, error) {
+func (m *Manager) openHTTP(ctx context.Context, r *relay) (*messageSource, error) {
 	remote := ""
 	client := http.Client{
 		Transport: &http.Transport{
 			DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
-				nc, err := m.guard.dial(ctx, address, false, r.to.trusted)
+				nc, err := m.dialer.dial(ctx, address, false, r.target.trusted)
 				if err == nil {
 					remote = nc.RemoteAddr().String()
 				}
 				return nc, err
 			},
-			TLSClientConfig: m.guard.tls(""), TLSHandshakeTimeout: tlsTimeout, ResponseHeaderTimeout: startWait,
+			TLSClientConfig: m.dialer.tlsConfig(""), TLSHandshakeTimeout: tlsTimeout, ResponseHeaderTimeout: firstFrameTimeout,
 			MaxResponseHeaderBytes: maxHeader, DisableKeepAlives: true, DisableCompression: true,
 		},
 		CheckRedirect: checkRedirect,
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.to.u.String(), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.target.u.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -214,12 +214,12 @@ func (m *Manager) openHTTP(ctx context.Context, r *relay) (*source, error) {
 	}
 	tags := flv.NewReader(bufio.NewReaderSize(resp.Body, readBuffer), m.opt.Conn.MaxMessage)
 	said := false
-	return &source{
+	return &messageSource{
 		next: func() (uint8, uint32, []byte, error) {
 			t, err := tags.Next()
-			if !said && tags.Oddities != (flv.Oddities{}) {
+			if !said && tags.Anomalies != (flv.Anomalies{}) {
 				said = true
-				r.log.Warn("stream is no proper FLV", "reason", tags.Oddities.String())
+				r.log.Warn("stream is no proper FLV", "reason", tags.Anomalies.String())
 			}
 			return t.Type, t.Timestamp, t.Body, err
 		},
@@ -235,7 +235,7 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 		return errors.New("it redirects again and again")
 	}
 	req.Header.Del("Referer") // has the query
-	if _, err := parseTarget(live.Pull, req.URL.String(), false); err != nil || req.URL.Scheme != "http" && req.URL.Scheme != "https" {
+	if _, err := parseTarget(domain.Pull, req.URL.String(), false); err != nil || req.URL.Scheme != "http" && req.URL.Scheme != "https" {
 		return errors.New("it redirects to where no stream is pulled from")
 	}
 	return nil

@@ -16,61 +16,61 @@ import (
 	"sync"
 	"time"
 
-	"livego/internal/live"
-	"livego/internal/rtmp"
+	"livego/internal/domain"
+	"livego/internal/proto/rtmp"
 	"livego/internal/stream"
 )
 
 const (
-	pauseFirst = time.Second
-	pauseMost  = 30 * time.Second // between two attempts
-	wellAfter  = 10 * time.Second // of running, what was before is forgotten
-	tellAt     = 3                // failures in a row are told of: one restart of the other end makes fewer
+	minBackoff  = time.Second
+	maxBackoff  = 30 * time.Second // between two attempts
+	stableAfter = 10 * time.Second // of running, what was before is forgotten
+	reportAfter = 3                // failures in a row are told of: one restart of the other end makes fewer
 )
 
 // Options of a Manager. What has no remark must be set.
 type Options struct {
-	Max         int                   // relays that Start may have at a time
-	Allow       []string              // private addresses, ranges and names that Start may go to
-	Own         []net.Addr            // of this server's listeners, where no relay may go
-	Verify      bool                  // check the certificates of others
-	Conn        rtmp.Options          // of connections by RTMP
-	ReadTimeout time.Duration         // the longest time without a frame of what is pulled
-	Static      map[string][]string   // where each stream of an app is pushed to, up to the room
-	Admit       func(live.Name) error // why nothing new may be pulled at present, nil where it may
-	Failed      func(live.RelayStatus)
-	Log         *slog.Logger
+	Max          int                     // relays that Start may have at a time
+	Allow        []string                // private addresses, ranges and names that Start may go to
+	OwnListeners []net.Addr              // of this server's listeners, where no relay may go
+	VerifyTLS    bool                    // check the certificates of others
+	Conn         rtmp.Options            // of connections by RTMP
+	ReadTimeout  time.Duration           // the longest time without a frame of what is pulled
+	Static       map[string][]string     // where each stream of an app is pushed to, up to the room
+	Admit        func(domain.Name) error // why nothing new may be pulled at present, nil where it may
+	Failed       func(domain.RelayStatus)
+	Log          *slog.Logger
 }
 
 // A Manager has the relays of a server.
 type Manager struct {
-	hub   *stream.Hub
-	opt   Options
-	guard *guard
+	hub    *stream.Hub
+	opt    Options
+	dialer *dialer
 
-	events   <-chan stream.Event // nil without Static
-	lost     func() uint64
-	unlisten func()
+	events       <-chan stream.Event // nil without Static
+	missedEvents func() uint64
+	unobserve    func()
 
 	running sync.WaitGroup
 	mu      sync.Mutex
-	relays  map[live.Relay]*relay
+	relays  map[domain.Relay]*relay
 	closed  bool
 }
 
 // A relay is one that was asked for.
 type relay struct {
-	live.Relay
-	to     *target
-	static bool // it ends with its stream
-	cancel context.CancelFunc
-	log    *slog.Logger
-	panics sync.Once // the first is logged
+	domain.Relay
+	target   *target
+	static   bool // it ends with its stream
+	cancel   context.CancelFunc
+	log      *slog.Logger
+	logPanic sync.Once // the first is logged
 
 	// Under Manager.mu.
-	status live.RelayStatus
-	sub    *stream.Subscriber // what is pushed, nil while nothing is
-	again  bool               // of a static one: its stream has begun anew
+	status    domain.RelayStatus
+	sub       *stream.Subscriber // what is pushed, nil while nothing is
+	restarted bool               // of a static one: its stream has begun anew
 }
 
 // New returns a Manager without relays. Run must be called for what Options.Static asks for, and Close in any case. The error names what
@@ -83,17 +83,17 @@ func New(hub *stream.Hub, o Options) (*Manager, error) {
 			}
 		}
 	}
-	m := &Manager{hub: hub, opt: o, guard: newGuard(o.Allow, o.Own, o.Verify), relays: map[live.Relay]*relay{}, unlisten: func() {}}
+	m := &Manager{hub: hub, opt: o, dialer: newDialer(o.Allow, o.OwnListeners, o.VerifyTLS), relays: map[domain.Relay]*relay{}, unobserve: func() {}}
 	if len(o.Static) > 0 {
 		const waiting = 1024
-		m.events, m.lost, m.unlisten = hub.Observe(waiting, false)
+		m.events, m.missedEvents, m.unobserve = hub.Observe(waiting, false)
 	}
 	return m, nil
 }
 
 // Start begins w, and returns its URL as it may be shown. The other end is connected to once before, for some seconds at most. Errors are
 // of kind Invalid, Denied (relays may not go there), Conflict (there is such a relay), Limit or Unavailable (the other end does not answer).
-func (m *Manager) Start(ctx context.Context, w live.Relay) (shown string, err error) {
+func (m *Manager) Start(ctx context.Context, w domain.Relay) (shown string, err error) {
 	to, err := parseTarget(w.Direction, w.URL, false)
 	if err != nil {
 		return "", err
@@ -104,7 +104,7 @@ func (m *Manager) Start(ctx context.Context, w live.Relay) (shown string, err er
 	if err != nil {
 		return "", err
 	}
-	nc, err := m.guard.dial(ctx, to.address(), to.rtmp.TLS, false)
+	nc, err := m.dialer.dial(ctx, to.address(), to.rtmp.TLS, false)
 	if err == nil {
 		nc.Close()
 	}
@@ -112,36 +112,36 @@ func (m *Manager) Start(ctx context.Context, w live.Relay) (shown string, err er
 	defer m.mu.Unlock()
 	switch {
 	case m.relays[w] != r || m.closed:
-		return "", live.Errorf(live.Conflict, "the relay was stopped meanwhile")
+		return "", domain.Errorf(domain.Conflict, "the relay was stopped meanwhile")
 	case err == nil:
 		m.launch(r)
-		return to.shown, nil
+		return to.redacted, nil
 	}
 	r.cancel()
 	delete(m.relays, w)
-	if live.KindOf(err) == live.Internal {
-		err = live.Errorf(live.Unavailable, "the other end cannot be reached: %s", to.reason(hungUp(err)))
+	if domain.KindOf(err) == domain.Internal {
+		err = domain.Errorf(domain.Unavailable, "the other end cannot be reached: %s", to.redactError(describeEOF(err)))
 	}
 	return "", err
 }
 
 // add notes a relay. The context that it returns ends with ctx and when the relay is stopped; launch gives the relay one of its own.
 // Caller holds m.mu.
-func (m *Manager) add(ctx context.Context, w live.Relay, to *target, static bool) (*relay, context.Context, error) {
+func (m *Manager) add(ctx context.Context, w domain.Relay, to *target, static bool) (*relay, context.Context, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	r := &relay{Relay: w, to: to, static: static, cancel: cancel, log: m.opt.Log.With("relay", w.Direction, "stream", w.Name.String(), "url", to.shown)}
-	r.status = live.RelayStatus{
-		Direction: w.Direction, App: w.Name.App, Room: w.Name.Room, URL: to.shown, Static: static, State: connecting, Since: time.Now(),
+	r := &relay{Relay: w, target: to, static: static, cancel: cancel, log: m.opt.Log.With("relay", w.Direction, "stream", w.Name.String(), "url", to.redacted)}
+	r.status = domain.RelayStatus{
+		Direction: w.Direction, App: w.Name.App, Room: w.Name.Room, URL: to.redacted, Static: static, State: stateConnecting, Since: time.Now(),
 	}
 	var err error
 	switch old := m.relays[w]; {
 	case m.closed:
-		err = live.Errorf(live.Unavailable, "the server is stopping")
+		err = domain.Errorf(domain.Unavailable, "the server is stopping")
 	case old != nil:
-		old.again = true
-		err = live.Errorf(live.Conflict, "there is such a relay already")
+		old.restarted = true
+		err = domain.Errorf(domain.Conflict, "there is such a relay already")
 	case !static && m.count() >= m.opt.Max:
-		err = live.Errorf(live.Limit, "there are %d relays, which is as many as may be (relay_max)", m.opt.Max)
+		err = domain.Errorf(domain.Limit, "there are %d relays, which is as many as may be (relay_max)", m.opt.Max)
 	default:
 		m.relays[w] = r
 		return r, ctx, nil
@@ -179,36 +179,36 @@ func (m *Manager) remove(r *relay) {
 }
 
 // Stop ends w, with a goodbye to the other end, and returns its URL as it may be shown. NotFound when there is no such relay.
-func (m *Manager) Stop(w live.Relay) (shown string, err error) {
+func (m *Manager) Stop(w domain.Relay) (shown string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := m.relays[w]
 	if r == nil {
-		return "", live.Errorf(live.NotFound, "there is no such relay")
+		return "", domain.Errorf(domain.NotFound, "there is no such relay")
 	}
 	r.cancel()
 	delete(m.relays, w)
-	return r.to.shown, nil
+	return r.target.redacted, nil
 }
 
 // List returns what is known of all relays, ordered by stream, direction and URL.
-func (m *Manager) List() []live.RelayStatus {
+func (m *Manager) List() []domain.RelayStatus {
 	m.mu.Lock()
-	list, subs := make([]live.RelayStatus, 0, len(m.relays)), make([]*stream.Subscriber, 0, len(m.relays))
+	list, subs := make([]domain.RelayStatus, 0, len(m.relays)), make([]*stream.Subscriber, 0, len(m.relays))
 	for _, r := range m.relays {
 		list, subs = append(list, r.status), append(subs, r.sub)
 	}
 	m.mu.Unlock()
 	for i := range list {
 		s := &list[i]
-		if well(*s) {
+		if isStable(*s) {
 			s.Attempts, s.Error = 0, ""
 		}
 		if sub := subs[i]; sub != nil {
 			s.DelayMS, s.Skips = sub.Delay().Milliseconds(), sub.Skips()
 		}
 	}
-	slices.SortFunc(list, func(a, b live.RelayStatus) int {
+	slices.SortFunc(list, func(a, b domain.RelayStatus) int {
 		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Room, b.Room), cmp.Compare(a.Direction, b.Direction), cmp.Compare(a.URL, b.URL))
 	})
 	return list
@@ -222,7 +222,7 @@ func (m *Manager) Close() {
 		r.cancel()
 	}
 	m.mu.Unlock()
-	m.unlisten()
+	m.unobserve()
 	m.running.Wait()
 }
 
@@ -238,7 +238,7 @@ func (m *Manager) Run(ctx context.Context) {
 			if e.Type == stream.Started {
 				m.pushStatic(e.Name)
 			}
-			if n := m.lost(); n != lost { // a beginning may have been among them
+			if n := m.missedEvents(); n != lost { // a beginning may have been among them
 				lost = n
 				for _, in := range m.hub.Snapshot() {
 					m.pushStatic(in.Name)
@@ -251,7 +251,7 @@ func (m *Manager) Run(ctx context.Context) {
 }
 
 // pushStatic pushes a stream where the settings say.
-func (m *Manager) pushStatic(name live.Name) {
+func (m *Manager) pushStatic(name domain.Name) {
 	for _, base := range m.opt.Static[name.App] {
 		to, err := staticTarget(base, name.Room)
 		if err != nil { // New has tried it
@@ -259,7 +259,7 @@ func (m *Manager) pushStatic(name live.Name) {
 			continue
 		}
 		m.mu.Lock()
-		r, _, err := m.add(context.Background(), live.Relay{Direction: live.Push, Name: name, URL: to.u.String()}, to, true)
+		r, _, err := m.add(context.Background(), domain.Relay{Direction: domain.Push, Name: name, URL: to.u.String()}, to, true)
 		if err == nil { // else it is there, or all is over
 			m.launch(r)
 		}
@@ -269,47 +269,47 @@ func (m *Manager) pushStatic(name live.Name) {
 
 // States of a relay.
 const (
-	waiting    = "waiting"
-	connecting = "connecting"
-	running    = "running"
-	failed     = "failed"
+	stateWaiting    = "waiting"
+	stateConnecting = "connecting"
+	stateRunning    = "running"
+	stateFailed     = "failed"
 )
 
-// errOver is how an attempt ends whose stream has ended here.
-var errOver = errors.New("the stream has ended")
+// errStreamEnded is how an attempt ends whose stream has ended here.
+var errStreamEnded = errors.New("the stream has ended")
 
 // run tries until ctx ends, or of a static relay the stream.
 func (m *Manager) run(ctx context.Context, r *relay) {
 	defer m.remove(r)
 	attempt := m.push
-	if r.Direction == live.Pull {
+	if r.Direction == domain.Pull {
 		attempt = m.pull
 	}
-	pause := pauseFirst
+	pause := minBackoff
 	for ctx.Err() == nil {
-		err := r.try(ctx, attempt)
+		err := r.runAttempt(ctx, attempt)
 		switch {
 		case ctx.Err() != nil:
 			return
-		case errors.Is(err, errOver):
-			if m.over(r) {
+		case errors.Is(err, errStreamEnded):
+			if m.streamEnded(r) {
 				return
 			}
 			continue
 		}
-		if m.fail(r, err) == 1 {
-			pause = pauseFirst
+		if m.recordFailure(r, err) == 1 {
+			pause = minBackoff
 		}
-		wait(ctx, pause/2+rand.N(pause/2)) //nolint:forbidigo // jitter, no secret
-		pause = min(2*pause, pauseMost)
+		sleep(ctx, pause/2+rand.N(pause/2)) //nolint:forbidigo // jitter, no secret
+		pause = min(2*pause, maxBackoff)
 	}
 }
 
 // errPanic is how an attempt ends that panicked.
 var errPanic = errors.New("internal error in the relay, see the log")
 
-// try makes an attempt. A panic ends it as an error does: what the other end sends must not end the server.
-func (r *relay) try(ctx context.Context, attempt func(context.Context, *relay) error) (err error) {
+// runAttempt makes an attempt. A panic ends it as an error does: what the other end sends must not end the server.
+func (r *relay) runAttempt(ctx context.Context, attempt func(context.Context, *relay) error) (err error) {
 	defer r.recoverTo(func(e error) { err = e })
 	return attempt(ctx, r)
 }
@@ -317,21 +317,21 @@ func (r *relay) try(ctx context.Context, attempt func(context.Context, *relay) e
 // recoverTo makes an error of a panic, and logs the first one of r. To be deferred.
 func (r *relay) recoverTo(end func(error)) {
 	if v := recover(); v != nil {
-		r.panics.Do(func() { r.log.Error("panic", "panic", v, "stack", string(debug.Stack())) })
+		r.logPanic.Do(func() { r.log.Error("panic", "panic", v, "stack", string(debug.Stack())) })
 		end(errPanic)
 	}
 }
 
-// over notes that the stream of r has ended. It reports whether r has too: a static one whose stream has not begun anew since, and that is
+// streamEnded notes that the stream of r has ended. It reports whether r has too: a static one whose stream has not begun anew since, and that is
 // forgotten now.
-func (m *Manager) over(r *relay) bool {
+func (m *Manager) streamEnded(r *relay) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if r.status.State == running {
+	if r.status.State == stateRunning {
 		r.status.Attempts, r.status.Error = 0, ""
 	}
-	if !r.static || r.again {
-		r.again = false
+	if !r.static || r.restarted {
+		r.restarted = false
 		return false
 	}
 	if m.relays[r.Relay] == r {
@@ -340,57 +340,59 @@ func (m *Manager) over(r *relay) bool {
 	return true
 }
 
-// fail notes that an attempt failed, and returns how many have in a row.
-func (m *Manager) fail(r *relay, err error) int {
-	reason := r.to.reason(err)
+// recordFailure notes that an attempt failed, and returns how many have in a row.
+func (m *Manager) recordFailure(r *relay, err error) int {
+	reason := r.target.redactError(err)
 	m.mu.Lock()
 	s := &r.status
-	if well(*s) {
+	if isStable(*s) {
 		s.Attempts = 0
 	}
 	s.Attempts++
-	s.Error, s.State, s.Since = reason, failed, time.Now()
+	s.Error, s.State, s.Since = reason, stateFailed, time.Now()
 	status := *s
 	m.mu.Unlock()
 	if status.Attempts == 1 {
 		r.log.Warn("relay failed", "reason", reason)
 	}
-	if status.Attempts == tellAt {
+	if status.Attempts == reportAfter {
 		r.log.Warn("relay keeps failing", "attempts", status.Attempts, "reason", reason)
 		m.opt.Failed(status)
 	}
 	return status.Attempts
 }
 
-// well reports whether a relay has run for so long that what was before is forgotten.
-func well(s live.RelayStatus) bool { return s.State == running && time.Since(s.Since) >= wellAfter }
+// isStable reports whether a relay has run for so long that what was before is forgotten.
+func isStable(s domain.RelayStatus) bool {
+	return s.State == stateRunning && time.Since(s.Since) >= stableAfter
+}
 
-// set notes the state of r.
-func (m *Manager) set(r *relay, state string) {
+// setState notes the state of r.
+func (m *Manager) setState(r *relay, state string) {
 	m.mu.Lock()
 	r.status.State, r.status.Since = state, time.Now()
 	m.mu.Unlock()
-	if state == running {
+	if state == stateRunning {
 		r.log.Info("relay runs")
 	}
 }
 
-// follow notes what r pushes, nil for nothing any more.
-func (m *Manager) follow(r *relay, sub *stream.Subscriber) {
+// setSubscriber notes what r pushes, nil for nothing any more.
+func (m *Manager) setSubscriber(r *relay, sub *stream.Subscriber) {
 	m.mu.Lock()
 	r.sub = sub
 	m.mu.Unlock()
 }
 
-// failures returns how many attempts have failed in a row.
-func (m *Manager) failures(r *relay) int {
+// failureCount returns how many attempts have failed in a row.
+func (m *Manager) failureCount(r *relay) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return r.status.Attempts
 }
 
-// wait waits for d, or until ctx ends.
-func wait(ctx context.Context, d time.Duration) {
+// sleep waits for d, or until ctx ends.
+func sleep(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -19,24 +19,24 @@ import (
 	"go.uber.org/goleak"
 
 	"livego/internal/container/flv"
-	"livego/internal/live"
+	"livego/internal/domain"
 	"livego/internal/media"
-	"livego/internal/rtmp"
+	"livego/internal/proto/rtmp"
 	"livego/internal/stream"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-var movie = live.Name{App: "live", Room: "movie"}
+var movie = domain.Name{App: "live", Room: "movie"}
 
-const patience = 10 * time.Second
+const testTimeout = 10 * time.Second
 
 // newManager returns a hub and a Manager that may go to this machine; change may alter its Options first.
 func newManager(t *testing.T, change func(*Options)) (*stream.Hub, *Manager) {
 	t.Helper()
 	hub := stream.NewHub(stream.Options{Hold: 20 * time.Second, TrackWait: 1, RAPWait: time.Second})
 	o := Options{
-		Max: 100, Allow: []string{"127.0.0.0/8"}, ReadTimeout: patience, Failed: func(live.RelayStatus) {}, Admit: func(live.Name) error { return nil }, Log: slog.New(slog.DiscardHandler),
+		Max: 100, Allow: []string{"127.0.0.0/8"}, ReadTimeout: testTimeout, Failed: func(domain.RelayStatus) {}, Admit: func(domain.Name) error { return nil }, Log: slog.New(slog.DiscardHandler),
 		Conn: rtmp.Options{MaxMessage: 1 << 20, LingerTimeout: time.Millisecond},
 	}
 	if change != nil {
@@ -53,10 +53,10 @@ func newManager(t *testing.T, change func(*Options)) (*stream.Hub, *Manager) {
 	return hub, m
 }
 
-// sound publishes a track of sound, whose every frame is a place to begin.
-func sound(t *testing.T, hub *stream.Hub) *stream.Publisher {
+// publishAudio publishes a track of publishAudio, whose every frame is a place to begin.
+func publishAudio(t *testing.T, hub *stream.Hub) *stream.Publisher {
 	t.Helper()
-	p, err := hub.Publish(t.Context(), movie, stream.PublishOptions{Proto: "test", Grant: live.Grant{Name: movie}})
+	p, err := hub.Publish(t.Context(), movie, stream.PublishOptions{Proto: "test", Grant: domain.Grant{Name: movie}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,15 +65,15 @@ func sound(t *testing.T, hub *stream.Hub) *stream.Publisher {
 
 var aac = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1024, Config: []byte{0x12, 0x10}}
 
-func beep(n int) *media.Frame {
+func audioFrame(n int) *media.Frame {
 	at := time.Duration(n) * 23 * time.Millisecond
-	return &media.Frame{Track: aac, Meta: &media.Meta{HasAudio: true}, DTS: at, PTS: at, RAP: media.Key, Payload: []byte{0x21, byte(n)}, Arrived: time.Now()}
+	return &media.Frame{Track: aac, Meta: &media.Meta{HasAudio: true}, DTS: at, PTS: at, RAP: media.Keyframe, Payload: []byte{0x21, byte(n)}, Arrived: time.Now()}
 }
 
 // A server is the other end: it takes one connection after the other and hands it to do.
 type server struct {
 	net.Listener
-	all sync.WaitGroup
+	conns sync.WaitGroup
 }
 
 func serve(t *testing.T, do func(context.Context, *rtmp.ServerConn, *rtmp.Request)) *server {
@@ -90,13 +90,13 @@ func serveWith(t *testing.T, o rtmp.Options, do func(context.Context, *rtmp.Serv
 	}
 	s := &server{Listener: ln}
 	ctx, cancel := context.WithCancel(context.Background())
-	s.all.Go(func() {
+	s.conns.Go(func() {
 		for {
 			nc, err := ln.Accept()
 			if err != nil {
 				return
 			}
-			s.all.Go(func() {
+			s.conns.Go(func() {
 				stop := context.AfterFunc(ctx, func() { nc.Close() })
 				defer stop()
 				c := rtmp.NewServerConn(nc, o)
@@ -110,7 +110,7 @@ func serveWith(t *testing.T, o rtmp.Options, do func(context.Context, *rtmp.Serv
 	t.Cleanup(func() {
 		cancel()
 		ln.Close()
-		s.all.Wait()
+		s.conns.Wait()
 	})
 	return s
 }
@@ -118,9 +118,9 @@ func serveWith(t *testing.T, o rtmp.Options, do func(context.Context, *rtmp.Serv
 func (s *server) url(name string) string { return "rtmp://" + s.Addr().String() + "/app/" + name }
 
 // awaitState waits until the only relay is as wanted.
-func awaitState(t *testing.T, m *Manager, want func(live.RelayStatus) bool) live.RelayStatus {
+func awaitState(t *testing.T, m *Manager, want func(domain.RelayStatus) bool) domain.RelayStatus {
 	t.Helper()
-	deadline, again := time.After(patience), time.NewTicker(5*time.Millisecond)
+	deadline, again := time.After(testTimeout), time.NewTicker(5*time.Millisecond)
 	defer again.Stop()
 	for {
 		list := m.List()
@@ -135,8 +135,8 @@ func awaitState(t *testing.T, m *Manager, want func(live.RelayStatus) bool) live
 	}
 }
 
-// TestPush pushes a stream, loses the other end, and pushes again; the end of the stream and a stop are goodbyes.
-func TestPush(t *testing.T) {
+// TestPushReconnectsAndEndsStream pushes a stream, loses the other end, and pushes again; the end of the stream and a stop are goodbyes.
+func TestPushReconnectsAndEndsStream(t *testing.T) {
 	type message struct {
 		conn int
 		rtmp.Message
@@ -160,13 +160,13 @@ func TestPush(t *testing.T) {
 		}
 	})
 	hub, m := newManager(t, nil)
-	w := live.Relay{Direction: live.Push, Name: movie, URL: s.url("key")}
+	w := domain.Relay{Direction: domain.Push, Name: movie, URL: s.url("key")}
 	shown, err := m.Start(t.Context(), w)
 	if err != nil || shown != "rtmp://"+s.Addr().String()+"/app/***" {
 		t.Fatalf("%q, %v", shown, err)
 	}
-	awaitState(t, m, func(s live.RelayStatus) bool { return s.State == waiting })
-	p := sound(t, hub)
+	awaitState(t, m, func(s domain.RelayStatus) bool { return s.State == stateWaiting })
+	p := publishAudio(t, hub)
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -175,7 +175,7 @@ func TestPush(t *testing.T) {
 		for n := 0; ; n++ {
 			select {
 			case <-every.C:
-				p.Write(beep(n))
+				p.Write(audioFrame(n))
 			case <-stop:
 				return
 			}
@@ -183,7 +183,7 @@ func TestPush(t *testing.T) {
 	}()
 	await := func(what string, want func(message) bool) {
 		t.Helper()
-		deadline := time.After(patience)
+		deadline := time.After(testTimeout)
 		for {
 			select {
 			case m := <-got:
@@ -200,48 +200,48 @@ func TestPush(t *testing.T) {
 	}
 	await("sound", onAir(1))
 	await("sound after the loss", onAir(2))
-	status := awaitState(t, m, func(s live.RelayStatus) bool { return s.State == running && s.Attempts == 1 })
+	status := awaitState(t, m, func(s domain.RelayStatus) bool { return s.State == stateRunning && s.Attempts == 1 })
 	if status.Error != "it closed the connection" || status.Room != "movie" || status.URL != shown {
 		t.Errorf("status %+v", status)
 	}
 	close(stop)
 	<-done
 	p.End(stream.Lost)
-	p = sound(t, hub)
-	f := beep(0)
+	p = publishAudio(t, hub)
+	f := audioFrame(0)
 	f.Payload = []byte("after the hold")
 	p.Write(f)
 	await("the same connection after a hold", func(m message) bool { return m.conn == 2 && bytes.HasSuffix(m.Payload, []byte("after the hold")) })
-	p.End(stream.Goodbye)
-	await("goodbye at the end of the stream", func(m message) bool { return m.conn == 2 && m.err == rtmp.ErrGoodbye })
-	if s := awaitState(t, m, func(s live.RelayStatus) bool { return s.State == waiting }); s.Attempts != 0 || s.Error != "" {
+	p.End(stream.Clean)
+	await("goodbye at the end of the stream", func(m message) bool { return m.conn == 2 && m.err == rtmp.ErrStreamEnded })
+	if s := awaitState(t, m, func(s domain.RelayStatus) bool { return s.State == stateWaiting }); s.Attempts != 0 || s.Error != "" {
 		t.Errorf("after it has run to the end: %+v", s)
 	}
 
-	p = sound(t, hub)
-	p.Write(beep(0))
+	p = publishAudio(t, hub)
+	p.Write(audioFrame(0))
 	await("sound of the next stream", func(m message) bool { return m.conn == 3 && m.Type == flv.TypeAudio })
 	if _, err := m.Stop(w); err != nil {
 		t.Error(err)
 	}
-	await("goodbye at the stop", func(m message) bool { return m.conn == 3 && m.err == rtmp.ErrGoodbye })
-	if _, err := m.Stop(w); live.KindOf(err) != live.NotFound || len(m.List()) != 0 {
+	await("goodbye at the stop", func(m message) bool { return m.conn == 3 && m.err == rtmp.ErrStreamEnded })
+	if _, err := m.Stop(w); domain.KindOf(err) != domain.NotFound || len(m.List()) != 0 {
 		t.Errorf("stopped twice: %v, %v", err, m.List())
 	}
 }
 
-// TestStalledTarget pushes to a server that reads nothing: the encoder writes on, and the relay gives up and comes again.
-func TestStalledTarget(t *testing.T) {
+// TestStalledServerDoesNotBlockPublisher pushes to a server that reads nothing: the encoder writes on, and the relay gives up and comes again.
+func TestStalledServerDoesNotBlockPublisher(t *testing.T) {
 	s := serve(t, func(ctx context.Context, c *rtmp.ServerConn, _ *rtmp.Request) {
 		if c.AcceptPublish() == nil {
 			<-ctx.Done()
 		}
 	})
 	hub, m := newManager(t, func(o *Options) { o.Conn.WriteTimeout = time.Second })
-	if _, err := m.Start(t.Context(), live.Relay{Direction: live.Push, Name: movie, URL: s.url("key")}); err != nil {
+	if _, err := m.Start(t.Context(), domain.Relay{Direction: domain.Push, Name: movie, URL: s.url("key")}); err != nil {
 		t.Fatal(err)
 	}
-	p := sound(t, hub)
+	p := publishAudio(t, hub)
 	longest, stop, done := time.Duration(0), make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -253,14 +253,14 @@ func TestStalledTarget(t *testing.T) {
 			case <-stop:
 				return
 			}
-			f := beep(n)
+			f := audioFrame(n)
 			f.Payload = make([]byte, 256<<10)
 			began := time.Now()
 			p.Write(f)
 			longest = max(longest, time.Since(began))
 		}
 	}()
-	status := awaitState(t, m, func(s live.RelayStatus) bool { return s.Attempts > 0 })
+	status := awaitState(t, m, func(s domain.RelayStatus) bool { return s.Attempts > 0 })
 	close(stop)
 	<-done
 	if longest > 900*time.Millisecond || !strings.Contains(status.Error, "timeout") {
@@ -268,8 +268,8 @@ func TestStalledTarget(t *testing.T) {
 	}
 }
 
-// TestSlowTarget pushes to a server that is slower than the stream: the list says how late it is, and what it has lost.
-func TestSlowTarget(t *testing.T) {
+// TestSlowServerReportsDelayAndSkips pushes to a server that is slower than the stream: the list says how late it is, and what it has lost.
+func TestSlowServerReportsDelayAndSkips(t *testing.T) {
 	begun, wake := make(chan struct{}), make(chan struct{})
 	s := serve(t, func(ctx context.Context, c *rtmp.ServerConn, _ *rtmp.Request) {
 		if c.AcceptPublish() != nil {
@@ -292,33 +292,33 @@ func TestSlowTarget(t *testing.T) {
 		}
 	})
 	hub, m := newManager(t, nil)
-	p := sound(t, hub)
-	p.Write(beep(0))
-	p.Write(beep(1))
-	if _, err := m.Start(t.Context(), live.Relay{Direction: live.Push, Name: movie, URL: s.url("key")}); err != nil {
+	p := publishAudio(t, hub)
+	p.Write(audioFrame(0))
+	p.Write(audioFrame(1))
+	if _, err := m.Start(t.Context(), domain.Relay{Direction: domain.Push, Name: movie, URL: s.url("key")}); err != nil {
 		t.Fatal(err)
 	}
 	<-begun
 	payload, n := make([]byte, 256<<10), 2
 	write := func(frames int) {
 		for range frames {
-			f := beep(n)
+			f := audioFrame(n)
 			f.Payload = payload
 			p.Write(f)
 			n++
 		}
 	}
 	write(200) // 50 MiB: more than sockets hold, and less than the ring
-	if late := awaitState(t, m, func(s live.RelayStatus) bool { return s.DelayMS > 0 }); late.State != running || late.Skips != 0 {
+	if late := awaitState(t, m, func(s domain.RelayStatus) bool { return s.DelayMS > 0 }); late.State != stateRunning || late.Skips != 0 {
 		t.Errorf("while it takes nothing: %+v", late)
 	}
 	write(400)
 	close(wake)
-	awaitState(t, m, func(s live.RelayStatus) bool { return s.Skips > 0 && s.DelayMS == 0 && s.Attempts == 0 })
+	awaitState(t, m, func(s domain.RelayStatus) bool { return s.Skips > 0 && s.DelayMS == 0 && s.Attempts == 0 })
 }
 
-// playSound plays sound to c until ctx ends or after so many frames.
-func playSound(ctx context.Context, frames int, send func(flv.Tag) error) {
+// sendAudio plays sound to c until ctx ends or after so many frames.
+func sendAudio(ctx context.Context, frames int, send func(flv.Tag) error) {
 	if send(flv.Tag{Type: flv.TypeAudio, Body: []byte{0xaf, 0, 0x12, 0x10}}) != nil {
 		return
 	}
@@ -336,8 +336,8 @@ func playSound(ctx context.Context, frames int, send func(flv.Tag) error) {
 	}
 }
 
-// TestPull pulls by RTMP and by HTTP-FLV, behind a redirect: a loss is held, and the viewer goes on when it comes back.
-func TestPull(t *testing.T) {
+// TestPullReconnectKeepsViewer pulls by RTMP and by HTTP-FLV, behind a redirect: a loss is held, and the viewer goes on when it comes back.
+func TestPullReconnectKeepsViewer(t *testing.T) {
 	var mu sync.Mutex
 	times := 0
 	frames := func() int { // of the first connection few
@@ -352,7 +352,7 @@ func TestPull(t *testing.T) {
 		if req.Publish || c.AcceptPlay() != nil {
 			return
 		}
-		playSound(ctx, frames(), func(tag flv.Tag) error {
+		sendAudio(ctx, frames(), func(tag flv.Tag) error {
 			bufs := net.Buffers(rtmp.AppendMessage(nil, rtmp.Header{Type: tag.Type, Timestamp: tag.Timestamp, StreamID: req.StreamID}, tag.Body))
 			_, err := c.WriteMedia(&bufs)
 			return err
@@ -367,7 +367,7 @@ func TestPull(t *testing.T) {
 			t.Errorf("the address goes along as referer: %q", r.Referer())
 		}
 		w.Write(flv.FileHeader(true, false))
-		playSound(r.Context(), frames(), func(tag flv.Tag) error {
+		sendAudio(r.Context(), frames(), func(tag flv.Tag) error {
 			_, err := w.Write(flv.AppendTag(nil, tag.Type, tag.Timestamp, tag.Body))
 			w.(http.Flusher).Flush()
 			return err
@@ -380,13 +380,13 @@ func TestPull(t *testing.T) {
 			times = 0
 			mu.Unlock()
 			hub, m := newManager(t, nil)
-			w := live.Relay{Direction: live.Pull, Name: movie, URL: url}
+			w := domain.Relay{Direction: domain.Pull, Name: movie, URL: url}
 			if _, err := m.Start(t.Context(), w); err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 			defer cancel()
-			sub, err := hub.Subscribe(ctx, movie, stream.SubscribeOptions{Wait: patience})
+			sub, err := hub.Subscribe(ctx, movie, stream.SubscribeOptions{Wait: testTimeout})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -421,9 +421,9 @@ func TestPull(t *testing.T) {
 	}
 }
 
-// TestPullOddFLV pulls streams that players play though FLV has no word for them. What cannot be used of them
+// TestPullToleratesNonconformingFLV pulls streams that players play though FLV has no word for them. What cannot be used of them
 // is counted.
-func TestPullOddFLV(t *testing.T) {
+func TestPullToleratesNonconformingFLV(t *testing.T) {
 	unknown := func(b []byte) []byte { return append(flv.AppendTag(nil, 15, 0, []byte("unknown")), b...) }
 	wrongSize := func(b []byte) []byte { return append(b[:len(b)-4:len(b)-4], 0, 0, 0, 4) }
 	for name, change := range map[string]func([]byte) []byte{"unknown tag types": unknown, "wrong PreviousTagSize": wrongSize} {
@@ -431,7 +431,7 @@ func TestPullOddFLV(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.Write(flv.FileHeader(true, true))
 				w.Write(change(flv.AppendTag(nil, flv.TypeVideo, 0, []byte{0x17, 1, 0, 0, 0, 1}))) // no picture without a configuration
-				playSound(r.Context(), -1, func(tag flv.Tag) error {
+				sendAudio(r.Context(), -1, func(tag flv.Tag) error {
 					_, err := w.Write(change(flv.AppendTag(nil, tag.Type, tag.Timestamp, tag.Body)))
 					w.(http.Flusher).Flush()
 					return err
@@ -439,12 +439,12 @@ func TestPullOddFLV(t *testing.T) {
 			}))
 			t.Cleanup(srv.Close)
 			hub, m := newManager(t, nil)
-			if _, err := m.Start(t.Context(), live.Relay{Direction: live.Pull, Name: movie, URL: srv.URL + "/live/movie.flv"}); err != nil {
+			if _, err := m.Start(t.Context(), domain.Relay{Direction: domain.Pull, Name: movie, URL: srv.URL + "/live/movie.flv"}); err != nil {
 				t.Fatal(err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
 			defer cancel()
-			sub, err := hub.Subscribe(ctx, movie, stream.SubscribeOptions{Wait: patience})
+			sub, err := hub.Subscribe(ctx, movie, stream.SubscribeOptions{Wait: testTimeout})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -465,8 +465,8 @@ func TestPullOddFLV(t *testing.T) {
 	}
 }
 
-// TestBadUpstream has rows of P14: each fails in good time and with a reason.
-func TestBadUpstream(t *testing.T) {
+// TestPullFailsWithReason has rows of P14: each fails in good time and with a reason.
+func TestPullFailsWithReason(t *testing.T) {
 	for _, tt := range []struct {
 		name, want string
 		serve      func(w http.ResponseWriter, r *http.Request)
@@ -479,13 +479,13 @@ func TestBadUpstream(t *testing.T) {
 		}},
 		{"metadata without end", "messages without a frame", func(w http.ResponseWriter, _ *http.Request) {
 			w.Write(flv.FileHeader(true, true))
-			for range 2 * maxBarren {
+			for range 2 * maxEmptyMessages {
 				w.Write(flv.AppendTag(nil, flv.TypeVideo, 0, []byte{0x17, 0}))
 			}
 		}},
 		{"a ring of servers", "faster than it plays", func(w http.ResponseWriter, _ *http.Request) {
 			w.Write(flv.AppendTag(flv.FileHeader(true, false), flv.TypeAudio, 0, []byte{0xaf, 0, 0x12, 0x10}))
-			for at := time.Duration(0); at < 2*maxLead; at += 23 * time.Millisecond {
+			for at := time.Duration(0); at < 2*maxAheadOfRealtime; at += 23 * time.Millisecond {
 				w.Write(flv.AppendTag(nil, flv.TypeAudio, uint32(at.Milliseconds()), []byte{0xaf, 1, 0x21}))
 			}
 		}},
@@ -511,10 +511,10 @@ func TestBadUpstream(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(tt.serve))
 			t.Cleanup(srv.Close)
 			_, m := newManager(t, func(o *Options) { o.ReadTimeout = 100 * time.Millisecond })
-			if _, err := m.Start(t.Context(), live.Relay{Direction: live.Pull, Name: movie, URL: srv.URL + "/live/k3y-k3y"}); err != nil {
+			if _, err := m.Start(t.Context(), domain.Relay{Direction: domain.Pull, Name: movie, URL: srv.URL + "/live/k3y-k3y"}); err != nil {
 				t.Fatal(err)
 			}
-			status := awaitState(t, m, func(s live.RelayStatus) bool { return s.Attempts > 0 })
+			status := awaitState(t, m, func(s domain.RelayStatus) bool { return s.Attempts > 0 })
 			if !strings.Contains(status.Error, tt.want) || strings.Contains(status.Error, "k3y") {
 				t.Errorf("error %q, want %q", status.Error, tt.want)
 			}
@@ -522,8 +522,8 @@ func TestBadUpstream(t *testing.T) {
 	}
 }
 
-// TestLead has streams that come as they play, in bursts, and with jumps of their clock: they are never long before their time.
-func TestLead(t *testing.T) {
+// TestRealtimeLead has streams that come as they play, in bursts, and with jumps of their clock: they are never long before their time.
+func TestRealtimeLead(t *testing.T) {
 	video := &media.Track{Kind: media.Video, Codec: media.H264}
 	for _, tt := range []struct {
 		name  string
@@ -550,12 +550,12 @@ func TestLead(t *testing.T) {
 			return time.Duration(n) * time.Second, time.Duration(n) * time.Second / 2
 		}, 499 * time.Second, 500 * time.Second},
 	} {
-		var l lead
+		var l realtimeLead
 		most := time.Duration(0)
 		for n := range 1000 {
 			dts, arrived := tt.step(n)
-			most = max(most, l.of(&media.Frame{Track: aac, DTS: dts, Arrived: time.Unix(0, 0).Add(arrived)}))
-			most = max(most, l.of(&media.Frame{Track: video, DTS: dts + time.Hour, Arrived: time.Unix(0, 0).Add(arrived)}))
+			most = max(most, l.update(&media.Frame{Track: aac, DTS: dts, Arrived: time.Unix(0, 0).Add(arrived)}))
+			most = max(most, l.update(&media.Frame{Track: video, DTS: dts + time.Hour, Arrived: time.Unix(0, 0).Add(arrived)}))
 		}
 		if most < tt.least || most > tt.most {
 			t.Errorf("%s: %v ahead, want %v to %v", tt.name, most, tt.least, tt.most)
@@ -563,67 +563,67 @@ func TestLead(t *testing.T) {
 	}
 }
 
-// TestBackOff looks at when attempts are made, and what is told of them.
-func TestBackOff(t *testing.T) {
+// TestBackoffAndFailureEvent looks at when attempts are made, and what is told of them.
+func TestBackoffAndFailureEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var told []live.RelayStatus
+		var told []domain.RelayStatus
 		hub, m := newManager(t, func(o *Options) {
 			o.Static = map[string][]string{"live": {"rtmp://user:s3cret@other.example/app"}}
-			o.Failed = func(s live.RelayStatus) { told = append(told, s) }
+			o.Failed = func(s domain.RelayStatus) { told = append(told, s) }
 		})
 		var at []time.Time
-		m.guard.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
+		m.dialer.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
 			at = append(at, time.Now())
 			return nil, errors.New("s3cret is away")
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		go m.Run(ctx)
-		p := sound(t, hub)
-		defer p.End(stream.Goodbye)
+		p := publishAudio(t, hub)
+		defer p.End(stream.Clean)
 		for n := range 60_000 { // 10 minutes
-			p.Write(beep(n))
+			p.Write(audioFrame(n))
 			time.Sleep(10 * time.Millisecond)
 		}
 		cancel()
 		synctest.Wait()
 		for i := 1; i < len(at); i++ {
 			pause := at[i].Sub(at[i-1])
-			if want := min(time.Second<<(min(i, 6)-1), pauseMost); pause < want/2 || pause > want+50*time.Millisecond {
+			if want := min(time.Second<<(min(i, 6)-1), maxBackoff); pause < want/2 || pause > want+50*time.Millisecond {
 				t.Errorf("pause %d is %v, want %v to %v", i, pause, want/2, want)
 			}
 		}
 		if n := len(at); n < 20 || n > 50 {
 			t.Errorf("%d attempts in 10 minutes", n)
 		}
-		if len(told) != 1 || told[0].Attempts != tellAt || told[0].Error != "*** is away" || told[0].URL != "rtmp://other.example/app/***" {
+		if len(told) != 1 || told[0].Attempts != reportAfter || told[0].Error != "*** is away" || told[0].URL != "rtmp://other.example/app/***" {
 			t.Errorf("told %+v", told)
 		}
-		if list := m.List(); len(list) != 1 || !list[0].Static || list[0].State != failed || list[0].Attempts != len(at) {
+		if list := m.List(); len(list) != 1 || !list[0].Static || list[0].State != stateFailed || list[0].Attempts != len(at) {
 			t.Errorf("after %d attempts: %+v", len(at), list)
 		}
 	})
 }
 
-// TestRunsWell has the failures of before forgotten.
-func TestRunsWell(t *testing.T) {
+// TestStableRunResetsFailures has the failures of before forgotten.
+func TestStableRunResetsFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, m := newManager(t, nil)
-		r := &relay{to: &target{}, log: slog.New(slog.DiscardHandler)}
+		r := &relay{target: &target{}, log: slog.New(slog.DiscardHandler)}
 		for _, step := range []struct {
 			runs time.Duration
 			want int
-		}{{0, 1}, {time.Second, 2}, {wellAfter - 1, 3}, {wellAfter, 1}, {0, 2}} {
-			m.set(r, running)
+		}{{0, 1}, {time.Second, 2}, {stableAfter - 1, 3}, {stableAfter, 1}, {0, 2}} {
+			m.setState(r, stateRunning)
 			time.Sleep(step.runs)
-			if got := m.fail(r, io.EOF); got != step.want {
+			if got := m.recordFailure(r, io.EOF); got != step.want {
 				t.Errorf("after %v: %d failures in a row, want %d", step.runs, got, step.want)
 			}
 		}
 	})
 }
 
-// TestStart has P15 and what is tried before a relay is there.
-func TestStart(t *testing.T) {
+// TestStartErrors has P15 and what is tried before a relay is there.
+func TestStartErrors(t *testing.T) {
 	s := serve(t, func(context.Context, *rtmp.ServerConn, *rtmp.Request) {})
 	_, m := newManager(t, func(o *Options) { o.Max = 2 })
 	gone, err := net.Listen("tcp", "127.0.0.1:0")
@@ -631,22 +631,22 @@ func TestStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone.Close()
-	push := func(url string) live.Relay { return live.Relay{Direction: live.Push, Name: movie, URL: url} }
+	push := func(url string) domain.Relay { return domain.Relay{Direction: domain.Push, Name: movie, URL: url} }
 	for _, tt := range []struct {
 		name string
-		w    live.Relay
-		want live.Kind // Internal: it starts
+		w    domain.Relay
+		want domain.Kind // Internal: it starts
 	}{
-		{"nobody there", push("rtmp://" + gone.Addr().String() + "/app/key"), live.Unavailable},
-		{"not to be reached", push("rtmp://10.0.0.1/app/key"), live.Denied},
-		{"no URL", push("x"), live.Invalid},
-		{"one", push(s.url("a")), live.Internal},
-		{"the same", push(s.url("a")), live.Conflict},
-		{"another", push(s.url("b")), live.Internal},
-		{"too many", push(s.url("c")), live.Limit},
+		{"nobody there", push("rtmp://" + gone.Addr().String() + "/app/key"), domain.Unavailable},
+		{"not to be reached", push("rtmp://10.0.0.1/app/key"), domain.Denied},
+		{"no URL", push("x"), domain.Invalid},
+		{"one", push(s.url("a")), domain.Internal},
+		{"the same", push(s.url("a")), domain.Conflict},
+		{"another", push(s.url("b")), domain.Internal},
+		{"too many", push(s.url("c")), domain.Limit},
 	} {
 		_, err := m.Start(t.Context(), tt.w)
-		if (err == nil) != (tt.want == live.Internal) || err != nil && live.KindOf(err) != tt.want {
+		if (err == nil) != (tt.want == domain.Internal) || err != nil && domain.KindOf(err) != tt.want {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 		if err != nil && strings.Contains(err.Error(), "key") {
@@ -657,21 +657,21 @@ func TestStart(t *testing.T) {
 		t.Errorf("%d relays", n)
 	}
 	m.Close()
-	if _, err := m.Start(t.Context(), push(s.url("d"))); live.KindOf(err) != live.Unavailable {
+	if _, err := m.Start(t.Context(), push(s.url("d"))); domain.KindOf(err) != domain.Unavailable {
 		t.Errorf("after Close: %v", err)
 	}
 }
 
-// TestStopWhileTried stops a relay whose other end does not answer yet.
-func TestStopWhileTried(t *testing.T) {
+// TestStopWhileConnecting stops a relay whose other end does not answer yet.
+func TestStopWhileConnecting(t *testing.T) {
 	_, m := newManager(t, nil)
 	tried := make(chan struct{})
-	m.guard.lookup = func(ctx context.Context, _, _ string) ([]netip.Addr, error) {
+	m.dialer.lookup = func(ctx context.Context, _, _ string) ([]netip.Addr, error) {
 		close(tried)
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	w := live.Relay{Direction: live.Push, Name: movie, URL: "rtmp://slow.example/app/key"}
+	w := domain.Relay{Direction: domain.Push, Name: movie, URL: "rtmp://slow.example/app/key"}
 	said := make(chan error)
 	go func() {
 		_, err := m.Start(t.Context(), w)
@@ -681,43 +681,43 @@ func TestStopWhileTried(t *testing.T) {
 	if _, err := m.Stop(w); err != nil {
 		t.Error(err)
 	}
-	if err := <-said; live.KindOf(err) != live.Conflict || len(m.List()) != 0 {
+	if err := <-said; domain.KindOf(err) != domain.Conflict || len(m.List()) != 0 {
 		t.Errorf("%v; left: %+v", err, m.List())
 	}
 }
 
-// TestAdmit pulls nothing while nothing new may be published, and connects to nobody for it.
-func TestAdmit(t *testing.T) {
+// TestPullObeysAdmissionControl pulls nothing while nothing new may be published, and connects to nobody for it.
+func TestPullObeysAdmissionControl(t *testing.T) {
 	short := errors.New("short of memory")
-	_, m := newManager(t, func(o *Options) { o.Admit = func(live.Name) error { return short } })
-	m.guard.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
+	_, m := newManager(t, func(o *Options) { o.Admit = func(domain.Name) error { return short } })
+	m.dialer.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
 		t.Error("it connects")
 		return nil, errors.ErrUnsupported
 	}
-	to, err := parseTarget(live.Pull, "rtmp://other.example/app/movie", false)
+	to, err := parseTarget(domain.Pull, "rtmp://other.example/app/movie", false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &relay{Relay: live.Relay{Direction: live.Pull, Name: movie}, to: to, log: slog.New(slog.DiscardHandler)}
+	r := &relay{Relay: domain.Relay{Direction: domain.Pull, Name: movie}, target: to, log: slog.New(slog.DiscardHandler)}
 	if err := m.pull(t.Context(), r); err != short {
 		t.Errorf("%v", err)
 	}
 }
 
-// TestParallel is P16: relays are started and stopped from all sides, and none is left.
-func TestParallel(t *testing.T) {
+// TestConcurrentStartAndStop is P16: relays are started and stopped from all sides, and none is left.
+func TestConcurrentStartAndStop(t *testing.T) {
 	s := serve(t, func(context.Context, *rtmp.ServerConn, *rtmp.Request) {})
 	hub, m := newManager(t, nil)
-	p := sound(t, hub)
-	defer p.End(stream.Goodbye)
+	p := publishAudio(t, hub)
+	defer p.End(stream.Clean)
 	var all sync.WaitGroup
-	w := live.Relay{Direction: live.Push, Name: movie, URL: s.url("key")}
+	w := domain.Relay{Direction: domain.Push, Name: movie, URL: s.url("key")}
 	for worker := range 8 {
 		all.Go(func() {
 			for n := range 125 {
 				m.Start(t.Context(), w)
 				if worker == 0 { // a Publisher is for one
-					p.Write(beep(n))
+					p.Write(audioFrame(n))
 				}
 				m.List()
 				m.Stop(w)
@@ -731,8 +731,8 @@ func TestParallel(t *testing.T) {
 	}
 }
 
-// TestStatic pushes each stream of an app while it is live, as often as it comes.
-func TestStatic(t *testing.T) {
+// TestStaticPushFollowsStream pushes each stream of an app while it is live, as often as it comes.
+func TestStaticPushFollowsStream(t *testing.T) {
 	names := make(chan string, 16)
 	s := serve(t, func(_ context.Context, c *rtmp.ServerConn, req *rtmp.Request) {
 		if c.AcceptPublish() != nil {
@@ -758,8 +758,8 @@ func TestStatic(t *testing.T) {
 		m.Run(context.Background())
 	}()
 	for round := range 3 {
-		p := sound(t, hub)
-		p.Write(beep(0))
+		p := publishAudio(t, hub)
+		p.Write(audioFrame(0))
 		await := func(want string) {
 			t.Helper()
 			select {
@@ -767,13 +767,13 @@ func TestStatic(t *testing.T) {
 				if got != want {
 					t.Errorf("round %d: %q, want %q", round, got, want)
 				}
-			case <-time.After(patience):
+			case <-time.After(testTimeout):
 				t.Fatalf("round %d: no %q: %+v", round, want, m.List())
 			}
 		}
 		await("app movie")
-		p.End(stream.Goodbye)
-		await(rtmp.ErrGoodbye.Error())
+		p.End(stream.Clean)
+		await(rtmp.ErrStreamEnded.Error())
 	}
 	m.Close()
 	<-done
@@ -782,7 +782,7 @@ func TestStatic(t *testing.T) {
 	}
 }
 
-func TestStaticThatCannotBe(t *testing.T) {
+func TestInvalidStaticPush(t *testing.T) {
 	hub := stream.NewHub(stream.Options{})
 	defer hub.Close()
 	_, err := New(hub, Options{Static: map[string][]string{"live": {"rtmp://h/a", "rtmp://h:0/s3cret"}}})

@@ -10,41 +10,41 @@ import (
 	"strings"
 	"unicode"
 
-	"livego/internal/live"
-	"livego/internal/rtmp"
+	"livego/internal/domain"
+	"livego/internal/proto/rtmp"
 )
 
 const (
-	maxURL    = 2048 // bytes
-	maxReason = 200  // bytes of why an attempt failed
-	minSecret = 4    // characters; what is shorter is no secret, and stands in every sentence
-	hidden    = "***"
+	maxURL          = 2048 // bytes
+	maxReason       = 200  // bytes of why an attempt failed
+	minSecretLength = 4    // characters; what is shorter is no secret, and stands in every sentence
+	redactedPart    = "***"
 )
 
 // A target is the other end of a relay.
 type target struct {
-	u       *url.URL
-	trusted bool         // named by the settings
-	rtmp    rtmp.Address // zero for HTTP
-	shown   string       // without what may be secret
-	secrets []string     // what may be, longest first
+	u        *url.URL
+	trusted  bool         // named by the settings
+	rtmp     rtmp.Address // zero for HTTP
+	redacted string       // without what may be secret
+	secrets  []string     // what may be, longest first
 }
 
 // parseTarget reads the URL of a relay. Errors are of kind Invalid, and repeat nothing of it. One that the settings name may have a user
 // and a password, and any port.
 func parseTarget(direction, text string, trusted bool) (*target, error) {
 	if len(text) > maxURL {
-		return nil, live.Errorf(live.Invalid, "the URL is longer than %d characters", maxURL)
+		return nil, domain.Errorf(domain.Invalid, "the URL is longer than %d characters", maxURL)
 	}
 	u, err := url.Parse(text)
 	if err != nil {
-		return nil, live.Errorf(live.Invalid, "the URL is malformed")
+		return nil, domain.Errorf(domain.Invalid, "the URL is malformed")
 	}
 	t := &target{u: u, trusted: trusted}
 	if err := t.check(direction, text); err != nil {
 		return nil, err
 	}
-	t.shown, t.secrets = show(u), t.secretsOf()
+	t.redacted, t.secrets = redactURL(u), t.findSecrets()
 	return t, nil
 }
 
@@ -52,22 +52,22 @@ func (t *target) check(direction, text string) error {
 	u := t.u
 	isHTTP := u.Scheme == "http" || u.Scheme == "https"
 	switch {
-	case u.Scheme != "rtmp" && u.Scheme != "rtmps" && (direction == live.Push || !isHTTP):
-		return live.Errorf(live.Invalid, "%s", map[string]string{
-			live.Push: "a stream is pushed to rtmp://host/app/name or rtmps://host/app/name",
-			live.Pull: "a stream is pulled from an RTMP address, rtmp://host/app/name, or an HTTP-FLV address, http://host/app/name.flv",
+	case u.Scheme != "rtmp" && u.Scheme != "rtmps" && (direction == domain.Push || !isHTTP):
+		return domain.Errorf(domain.Invalid, "%s", map[string]string{
+			domain.Push: "a stream is pushed to rtmp://host/app/name or rtmps://host/app/name",
+			domain.Pull: "a stream is pulled from an RTMP address, rtmp://host/app/name, or an HTTP-FLV address, http://host/app/name.flv",
 		}[direction])
 	case strings.Contains(text, "#"):
-		return live.Errorf(live.Invalid, "the URL has a fragment (#), which goes nowhere: write it as %%23")
+		return domain.Errorf(domain.Invalid, "the URL has a fragment (#), which goes nowhere: write it as %%23")
 	case strings.ContainsFunc(u.Path+u.RawQuery+u.Host, unicode.IsControl):
-		return live.Errorf(live.Invalid, "the URL has a control character")
+		return domain.Errorf(domain.Invalid, "the URL has a control character")
 	case isHTTP && (strings.HasSuffix(u.Path, ".m3u8") || strings.HasSuffix(u.Path, ".m3u")):
-		return live.Errorf(live.Invalid, "HLS cannot be pulled: give the RTMP or HTTP-FLV address of the stream")
+		return domain.Errorf(domain.Invalid, "HLS cannot be pulled: give the RTMP or HTTP-FLV address of the stream")
 	}
 	if !isHTTP {
 		var err error
 		if t.rtmp, err = rtmp.ParseAddress(u); err != nil {
-			return live.Errorf(live.Invalid, "%w", err)
+			return domain.Errorf(domain.Invalid, "%w", err)
 		}
 	}
 	return checkAuthority(u, t.trusted)
@@ -93,9 +93,9 @@ func (t *target) address() string {
 func staticTarget(base, room string) (*target, error) {
 	u, err := url.Parse(base)
 	if err != nil {
-		return nil, live.Errorf(live.Invalid, "the URL is malformed")
+		return nil, domain.Errorf(domain.Invalid, "the URL is malformed")
 	}
-	return parseTarget(live.Push, u.JoinPath(room).String(), true)
+	return parseTarget(domain.Push, u.JoinPath(room).String(), true)
 }
 
 // checkAuthority looks at what stands between the scheme and the path.
@@ -104,23 +104,23 @@ func checkAuthority(u *url.URL, trusted bool) error {
 	port, err := strconv.ParseUint(u.Port(), 10, 16)
 	switch {
 	case host == "":
-		return live.Errorf(live.Invalid, "the URL has no host")
+		return domain.Errorf(domain.Invalid, "the URL has no host")
 	case u.User != nil && !trusted:
-		return live.Errorf(live.Invalid, "a URL with a user or password can stand in static_push only: here it would be in logs on its way")
-	case numeric(host):
-		return live.Errorf(live.Invalid, "the host is a number, but no address")
+		return domain.Errorf(domain.Invalid, "a URL with a user or password can stand in static_push only: here it would be in logs on its way")
+	case isNumericHost(host):
+		return domain.Errorf(domain.Invalid, "the host is a number, but no address")
 	case u.Port() == "" && !strings.HasSuffix(u.Host, ":"):
 		return nil
 	case err != nil || port == 0:
-		return live.Errorf(live.Invalid, "the URL has no port between 1 and 65535")
+		return domain.Errorf(domain.Invalid, "the URL has no port between 1 and 65535")
 	case port < 1024 && port != 80 && port != 443 && !trusted:
-		return live.Errorf(live.Invalid, "a port below 1024 must be 80 or 443")
+		return domain.Errorf(domain.Invalid, "a port below 1024 must be 80 or 443")
 	}
 	return nil
 }
 
-// numeric reports whether a host is a number to some resolvers, such as 2130706433 or 0x7f.1, and no address to us.
-func numeric(host string) bool {
+// isNumericHost reports whether a host is a number to some resolvers, such as 2130706433 or 0x7f.1, and no address to us.
+func isNumericHost(host string) bool {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return false
 	}
@@ -130,20 +130,20 @@ func numeric(host string) bool {
 	return err == nil || last != "" && strings.Trim(last, "0123456789") == ""
 }
 
-// show returns u up to the app: behind it is the stream key of many services.
-func show(u *url.URL) string {
+// redactURL returns u up to the app: behind it is the stream key of many services.
+func redactURL(u *url.URL) string {
 	s := u.Scheme + "://" + u.Host + "/"
 	if app, _, more := strings.Cut(strings.TrimPrefix(u.EscapedPath(), "/"), "/"); more {
 		s += app + "/"
 	}
-	return s + hidden
+	return s + redactedPart
 }
 
-// secretsOf returns the parts of the URL that are not shown.
-func (t *target) secretsOf() []string {
+// findSecrets returns the parts of the URL that are not shown.
+func (t *target) findSecrets() []string {
 	u := t.u
 	name, _, _ := strings.Cut(t.rtmp.Name, "?")
-	list := append([]string{u.RawQuery, t.rtmp.Name, name}, append(argumentsOf(t.rtmp.App), argumentsOf(t.rtmp.Name)...)...)
+	list := append([]string{u.RawQuery, t.rtmp.Name, name}, append(queryValues(t.rtmp.App), queryValues(t.rtmp.Name)...)...)
 	for _, path := range []string{u.Path, u.EscapedPath()} { // servers repeat it as they got it
 		parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
 		list = append(list, parts[min(1, len(parts)-1):]...)
@@ -155,13 +155,13 @@ func (t *target) secretsOf() []string {
 		password, _ := u.User.Password()
 		list = append(list, u.User.Username(), password, u.User.String())
 	}
-	list = slices.DeleteFunc(list, func(s string) bool { return len(s) < minSecret })
+	list = slices.DeleteFunc(list, func(s string) bool { return len(s) < minSecretLength })
 	slices.SortFunc(list, func(a, b string) int { return len(b) - len(a) })
 	return list
 }
 
-// argumentsOf returns the values of the arguments behind an app or a name, as they stand there and as they are meant.
-func argumentsOf(part string) (values []string) {
+// queryValues returns the values of the arguments behind an app or a name, as they stand there and as they are meant.
+func queryValues(part string) (values []string) {
 	_, query, _ := strings.Cut(part, "?")
 	for arg := range strings.SplitSeq(query, "&") {
 		_, value, _ := strings.Cut(arg, "=")
@@ -173,15 +173,15 @@ func argumentsOf(part string) (values []string) {
 	return values
 }
 
-// reason puts why an attempt failed into a line for people, without the secrets of the URL: other servers repeat them.
-func (t *target) reason(err error) string {
+// redactError puts why an attempt failed into a line for people, without the secrets of the URL: other servers repeat them.
+func (t *target) redactError(err error) string {
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err
 	}
 	text := err.Error()
 	for _, s := range t.secrets {
-		text = strings.ReplaceAll(text, s, hidden)
-		text = strings.ReplaceAll(text, url.QueryEscape(s), hidden)
+		text = strings.ReplaceAll(text, s, redactedPart)
+		text = strings.ReplaceAll(text, url.QueryEscape(s), redactedPart)
 	}
 	text = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
@@ -189,5 +189,5 @@ func (t *target) reason(err error) string {
 		}
 		return r
 	}, text)
-	return live.Shorten(text, maxReason)
+	return domain.Shorten(text, maxReason)
 }

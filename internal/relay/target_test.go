@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 )
 
 // targets is the table of URLs; it seeds the fuzz target too. want is what is shown, or a word of the refusal behind a "!".
@@ -22,48 +22,48 @@ var targets = []struct {
 	trusted        bool
 	want           string
 }{
-	{live.Push, "rtmp://h/app/s3cret", false, "rtmp://h/app/***"},
-	{live.Push, "rtmps://h:443/app/in/s3cret?token=s3cret", false, "rtmps://h:443/app/***"},
-	{live.Push, "rtmp://user:s3cret@h/app/s3cret", true, "rtmp://h/app/***"},
-	{live.Push, "rtmp://h/app/?streamname=s3cret&key=s3cret", false, "rtmp://h/app/***"},
-	{live.Push, "rtmp://h/app?key=s3cret/s3cret", false, "rtmp://h/***"},
-	{live.Push, "rtmp://h/app/x%2Fs3cret", false, "rtmp://h/app/***"},
-	{live.Push, "rtmp://h/?streamname=s3cret", false, "!rtmp://host/app/name"},
-	{live.Push, "rtmp://h:25/app/x", true, "rtmp://h:25/app/***"},
-	{live.Pull, "rtmp://h:1936/app/s3cret", false, "rtmp://h:1936/app/***"},
-	{live.Pull, "http://h/app/s3cret.flv?x=s3cret", false, "http://h/app/***"},
-	{live.Pull, "https://[2001:db8::1]:8443/s3cret.flv", false, "https://[2001:db8::1]:8443/***"},
-	{live.Pull, "http://h:80/", false, "http://h:80/***"},
-	{live.Push, "http://h/app/s3cret.flv", false, "!pushed to rtmp://"},
-	{live.Push, "rtmp://user:s3cret@h/app/x", false, "!user or password"},
-	{live.Push, "rtmp://s3cret@h/app/x", false, "!user or password"},
-	{live.Push, "rtmp://h/s3cret", false, "!rtmp://host/app/name"},
-	{live.Push, "rtmp://h/app/s3cret#x", false, "!fragment"},
-	{live.Push, "rtmp://h/app/s3cret#", false, "!fragment"},
-	{live.Push, "rtmp://h/app/s3cret\r\nx", false, "!malformed"},
-	{live.Push, "rtmp://h/app/s3cret%0d%0ax", false, "!control character"},
-	{live.Push, "rtmp://h:0/app/s3cret", false, "!port"},
-	{live.Push, "rtmp://h:65536/app/s3cret", false, "!port"},
-	{live.Push, "rtmp://h:25/app/s3cret", false, "!port"},
-	{live.Push, "rtmp://h:/app/s3cret", false, "!port"},
-	{live.Push, "rtmp://h:s3cret/app/x", false, "!malformed"},
-	{live.Push, "rtmp:///app/s3cret", false, "!rtmp://host"},
-	{live.Push, "rtmp:app/s3cret", false, "!rtmp://host"},
-	{live.Push, "rtmp://2130706433/app/s3cret", false, "!number"},
-	{live.Push, "rtmp://0x7f.1/app/s3cret", false, "!number"},
-	{live.Push, "rtmp://0/app/s3cret", false, "!number"},
-	{live.Push, "rtmp://127.1/app/s3cret", false, "!number"},
-	{live.Push, "rtmp://0177.0.0.1/app/s3cret", false, "!number"},
-	{live.Push, "rtmp://0x7f000001./app/s3cret", false, "!number"},
-	{live.Pull, "http://h/live/s3cret.m3u8", false, "!HLS"},
-	{live.Pull, "unix:/s3cret", false, "!pulled from"},
-	{live.Pull, "file:///s3cret", false, "!pulled from"},
-	{live.Pull, "gopher://h/s3cret", false, "!pulled from"},
-	{live.Pull, "exec:s3cret", false, "!pulled from"},
-	{live.Pull, "concat:s3cret", false, "!pulled from"},
-	{live.Pull, "", false, "!pulled from"},
-	{live.Pull, "http:///s3cret.flv", false, "!no host"},
-	{live.Pull, "http://h/" + strings.Repeat("s3cret", 400), false, "!longer"},
+	{domain.Push, "rtmp://h/app/s3cret", false, "rtmp://h/app/***"},
+	{domain.Push, "rtmps://h:443/app/in/s3cret?token=s3cret", false, "rtmps://h:443/app/***"},
+	{domain.Push, "rtmp://user:s3cret@h/app/s3cret", true, "rtmp://h/app/***"},
+	{domain.Push, "rtmp://h/app/?streamname=s3cret&key=s3cret", false, "rtmp://h/app/***"},
+	{domain.Push, "rtmp://h/app?key=s3cret/s3cret", false, "rtmp://h/***"},
+	{domain.Push, "rtmp://h/app/x%2Fs3cret", false, "rtmp://h/app/***"},
+	{domain.Push, "rtmp://h/?streamname=s3cret", false, "!rtmp://host/app/name"},
+	{domain.Push, "rtmp://h:25/app/x", true, "rtmp://h:25/app/***"},
+	{domain.Pull, "rtmp://h:1936/app/s3cret", false, "rtmp://h:1936/app/***"},
+	{domain.Pull, "http://h/app/s3cret.flv?x=s3cret", false, "http://h/app/***"},
+	{domain.Pull, "https://[2001:db8::1]:8443/s3cret.flv", false, "https://[2001:db8::1]:8443/***"},
+	{domain.Pull, "http://h:80/", false, "http://h:80/***"},
+	{domain.Push, "http://h/app/s3cret.flv", false, "!pushed to rtmp://"},
+	{domain.Push, "rtmp://user:s3cret@h/app/x", false, "!user or password"},
+	{domain.Push, "rtmp://s3cret@h/app/x", false, "!user or password"},
+	{domain.Push, "rtmp://h/s3cret", false, "!rtmp://host/app/name"},
+	{domain.Push, "rtmp://h/app/s3cret#x", false, "!fragment"},
+	{domain.Push, "rtmp://h/app/s3cret#", false, "!fragment"},
+	{domain.Push, "rtmp://h/app/s3cret\r\nx", false, "!malformed"},
+	{domain.Push, "rtmp://h/app/s3cret%0d%0ax", false, "!control character"},
+	{domain.Push, "rtmp://h:0/app/s3cret", false, "!port"},
+	{domain.Push, "rtmp://h:65536/app/s3cret", false, "!port"},
+	{domain.Push, "rtmp://h:25/app/s3cret", false, "!port"},
+	{domain.Push, "rtmp://h:/app/s3cret", false, "!port"},
+	{domain.Push, "rtmp://h:s3cret/app/x", false, "!malformed"},
+	{domain.Push, "rtmp:///app/s3cret", false, "!rtmp://host"},
+	{domain.Push, "rtmp:app/s3cret", false, "!rtmp://host"},
+	{domain.Push, "rtmp://2130706433/app/s3cret", false, "!number"},
+	{domain.Push, "rtmp://0x7f.1/app/s3cret", false, "!number"},
+	{domain.Push, "rtmp://0/app/s3cret", false, "!number"},
+	{domain.Push, "rtmp://127.1/app/s3cret", false, "!number"},
+	{domain.Push, "rtmp://0177.0.0.1/app/s3cret", false, "!number"},
+	{domain.Push, "rtmp://0x7f000001./app/s3cret", false, "!number"},
+	{domain.Pull, "http://h/live/s3cret.m3u8", false, "!HLS"},
+	{domain.Pull, "unix:/s3cret", false, "!pulled from"},
+	{domain.Pull, "file:///s3cret", false, "!pulled from"},
+	{domain.Pull, "gopher://h/s3cret", false, "!pulled from"},
+	{domain.Pull, "exec:s3cret", false, "!pulled from"},
+	{domain.Pull, "concat:s3cret", false, "!pulled from"},
+	{domain.Pull, "", false, "!pulled from"},
+	{domain.Pull, "http:///s3cret.flv", false, "!no host"},
+	{domain.Pull, "http://h/" + strings.Repeat("s3cret", 400), false, "!longer"},
 }
 
 func TestParseTarget(t *testing.T) {
@@ -71,14 +71,14 @@ func TestParseTarget(t *testing.T) {
 		got, err := parseTarget(tt.direction, tt.url, tt.trusted)
 		reason, refused := strings.CutPrefix(tt.want, "!")
 		switch {
-		case refused && (err == nil || live.KindOf(err) != live.Invalid || !strings.Contains(err.Error(), reason)):
+		case refused && (err == nil || domain.KindOf(err) != domain.Invalid || !strings.Contains(err.Error(), reason)):
 			t.Errorf("%s %.80q: %v, want a word of %q", tt.direction, tt.url, err, reason)
 		case refused && strings.Contains(err.Error(), "s3cret"):
 			t.Errorf("%s %.80q: the refusal repeats it: %v", tt.direction, tt.url, err)
 		case !refused && err != nil:
 			t.Errorf("%s %q: %v", tt.direction, tt.url, err)
-		case !refused && got.shown != tt.want:
-			t.Errorf("%s %q is shown as %q, want %q", tt.direction, tt.url, got.shown, tt.want)
+		case !refused && got.redacted != tt.want:
+			t.Errorf("%s %q is shown as %q, want %q", tt.direction, tt.url, got.redacted, tt.want)
 		}
 	}
 }
@@ -88,12 +88,12 @@ func FuzzParseTarget(f *testing.F) {
 		f.Add(tt.direction, tt.url, tt.trusted)
 	}
 	f.Fuzz(func(t *testing.T, direction, text string, trusted bool) {
-		if direction != live.Push {
-			direction = live.Pull
+		if direction != domain.Push {
+			direction = domain.Pull
 		}
 		to, err := parseTarget(direction, text, trusted)
 		if err != nil {
-			if live.KindOf(err) != live.Invalid {
+			if domain.KindOf(err) != domain.Invalid {
 				t.Errorf("%q: %v", text, err)
 			}
 			return
@@ -101,17 +101,17 @@ func FuzzParseTarget(f *testing.F) {
 		if _, _, err := net.SplitHostPort(to.address()); err != nil {
 			t.Errorf("%q is dialled at %q", text, to.address())
 		}
-		if said := to.reason(errors.New("no " + text)); len(said) > maxReason {
+		if said := to.redactError(errors.New("no " + text)); len(said) > maxReason {
 			t.Errorf("%q: a reason of %d bytes", text, len(said))
 		}
-		if password, ok := to.u.User.Password(); ok && len(password) >= minSecret && strings.Contains(to.shown, ":"+password+"@") {
-			t.Errorf("%q is shown as %q", text, to.shown)
+		if password, ok := to.u.User.Password(); ok && len(password) >= minSecretLength && strings.Contains(to.redacted, ":"+password+"@") {
+			t.Errorf("%q is shown as %q", text, to.redacted)
 		}
 	})
 }
 
-func TestReason(t *testing.T) {
-	to, err := parseTarget(live.Push, "rtmp://user:pass+word@h/app/k3y-of-the-stream?token=a%2Bb%2Bc", true)
+func TestErrorsAreRedacted(t *testing.T) {
+	to, err := parseTarget(domain.Push, "rtmp://user:pass+word@h/app/k3y-of-the-stream?token=a%2Bb%2Bc", true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,34 +122,34 @@ func TestReason(t *testing.T) {
 		"two\r\nlines\x1b[2J":                 "two  lines [2J",
 		strings.Repeat("é", 200):              strings.Repeat("é", 100),
 	} {
-		if got := to.reason(errors.New(said)); got != want {
+		if got := to.redactError(errors.New(said)); got != want {
 			t.Errorf("%q becomes %q, want %q", said, got, want)
 		}
 	}
-	if to, err = parseTarget(live.Push, "rtmp://h/app/k3y%20with+more", true); err != nil {
+	if to, err = parseTarget(domain.Push, "rtmp://h/app/k3y%20with+more", true); err != nil {
 		t.Fatal(err)
 	}
 	for _, said := range []string{"no k3y with+more", "no k3y%20with+more", "no k3y+with%2Bmore"} {
-		if got := to.reason(errors.New(said)); got != "no ***" {
+		if got := to.redactError(errors.New(said)); got != "no ***" {
 			t.Errorf("%q becomes %q", said, got)
 		}
 	}
-	if to, err = parseTarget(live.Push, "rtmp://h/app?auth=s3cr%2Bet/k3y-of-it?sign=m0re", true); err != nil {
+	if to, err = parseTarget(domain.Push, "rtmp://h/app?auth=s3cr%2Bet/k3y-of-it?sign=m0re", true); err != nil {
 		t.Fatal(err)
 	}
 	for _, said := range []string{"no s3cr%2Bet", "no s3cr+et", "no k3y-of-it"} {
-		if got := to.reason(errors.New(said)); got != "no ***" {
+		if got := to.redactError(errors.New(said)); got != "no ***" {
 			t.Errorf("%q becomes %q", said, got)
 		}
 	}
-	if got := to.reason(&url.Error{Op: "Get", URL: "http://h/s3cret", Err: net.ErrClosed}); strings.Contains(got, "s3cret") {
+	if got := to.redactError(&url.Error{Op: "Get", URL: "http://h/s3cret", Err: net.ErrClosed}); strings.Contains(got, "s3cret") {
 		t.Errorf("the URL is told: %q", got)
 	}
 }
 
-// TestGuardAddresses has the rows of P10.
-func TestGuardAddresses(t *testing.T) {
-	strict, lax := newGuard(nil, nil, true), newGuard([]string{"10.0.0.0/8", "127.0.0.1", "fd00::/8", "169.254.0.0/16", "::/0"}, nil, true)
+// TestForbiddenAddresses has the rows of P10.
+func TestForbiddenAddresses(t *testing.T) {
+	strict, lax := newDialer(nil, nil, true), newDialer([]string{"10.0.0.0/8", "127.0.0.1", "fd00::/8", "169.254.0.0/16", "::/0"}, nil, true)
 	for ip, want := range map[string]struct{ strict, lax, trusted bool }{
 		"93.184.216.34":      {true, true, true},
 		"2606:2800:220:1::1": {true, true, true},
@@ -203,15 +203,15 @@ func TestGuardAddresses(t *testing.T) {
 			err  error
 			want bool
 		}{{"strict", strict.check(addr, false), want.strict}, {"with relay_allow", lax.check(addr, false), want.lax}, {"static_push", strict.check(addr, true), want.trusted}} {
-			if (c.err == nil) != c.want || c.err != nil && live.KindOf(c.err) != live.Denied {
+			if (c.err == nil) != c.want || c.err != nil && domain.KindOf(c.err) != domain.Denied {
 				t.Errorf("%s, %s: %v", ip, c.name, c.err)
 			}
 		}
 	}
 }
 
-// TestGuardDials has P11: what a name leads to when it is dialled counts, whatever it led to before.
-func TestGuardDials(t *testing.T) {
+// TestDialChecksResolvedAddress has P11: what a name leads to when it is dialled counts, whatever it led to before.
+func TestDialChecksResolvedAddress(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -224,20 +224,20 @@ func TestGuardDials(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name, host string
-		guard      *guard
+		guard      *dialer
 		lookup     func(context.Context, string, string) ([]netip.Addr, error)
 		trusted    bool
 		want       bool
 	}{
-		{name: "loopback", host: "127.0.0.1", guard: newGuard(nil, nil, true)},
-		{name: "localhost", host: "localhost", guard: newGuard(nil, nil, true)},
-		{name: "allowed", host: "127.0.0.1", guard: newGuard([]string{"127.0.0.0/8"}, nil, true), want: true},
-		{name: "allowed by name", host: "LOCALHOST", guard: newGuard([]string{"localhost"}, nil, true), want: true},
-		{name: "trusted", host: "127.0.0.1", guard: newGuard(nil, nil, true), trusted: true, want: true},
-		{name: "own listener", host: "127.0.0.1", guard: newGuard([]string{"127.0.0.1"}, []net.Addr{ln.Addr()}, true), trusted: true},
-		{name: "own listener on all addresses", host: "127.0.0.1", guard: newGuard(nil, []net.Addr{&net.TCPAddr{IP: net.IPv6unspecified, Port: ln.Addr().(*net.TCPAddr).Port}}, true), trusted: true},
-		{name: "public when asked, loopback when dialled", host: "localhost", guard: newGuard(nil, nil, true), lookup: answers(public)},
-		{name: "one of two is private", host: "localhost", guard: newGuard([]string{"127.0.0.1", "::1"}, nil, true), lookup: answers(public, private)},
+		{name: "loopback", host: "127.0.0.1", guard: newDialer(nil, nil, true)},
+		{name: "localhost", host: "localhost", guard: newDialer(nil, nil, true)},
+		{name: "allowed", host: "127.0.0.1", guard: newDialer([]string{"127.0.0.0/8"}, nil, true), want: true},
+		{name: "allowed by name", host: "LOCALHOST", guard: newDialer([]string{"localhost"}, nil, true), want: true},
+		{name: "trusted", host: "127.0.0.1", guard: newDialer(nil, nil, true), trusted: true, want: true},
+		{name: "own listener", host: "127.0.0.1", guard: newDialer([]string{"127.0.0.1"}, []net.Addr{ln.Addr()}, true), trusted: true},
+		{name: "own listener on all addresses", host: "127.0.0.1", guard: newDialer(nil, []net.Addr{&net.TCPAddr{IP: net.IPv6unspecified, Port: ln.Addr().(*net.TCPAddr).Port}}, true), trusted: true},
+		{name: "public when asked, loopback when dialled", host: "localhost", guard: newDialer(nil, nil, true), lookup: answers(public)},
+		{name: "one of two is private", host: "localhost", guard: newDialer([]string{"127.0.0.1", "::1"}, nil, true), lookup: answers(public, private)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.lookup != nil {
@@ -247,21 +247,21 @@ func TestGuardDials(t *testing.T) {
 			if err == nil {
 				nc.Close()
 			}
-			if (err == nil) != tt.want || err != nil && live.KindOf(err) != live.Denied {
+			if (err == nil) != tt.want || err != nil && domain.KindOf(err) != domain.Denied {
 				t.Errorf("%v", err)
 			}
 		})
 	}
 }
 
-// TestGuardVerifies has certificates checked unless the settings say otherwise.
-func TestGuardVerifies(t *testing.T) {
+// TestDialVerifiesCertificate has certificates checked unless the settings say otherwise.
+func TestDialVerifiesCertificate(t *testing.T) {
 	srv := httptest.NewUnstartedServer(nil)
 	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // it is hung up on
 	srv.StartTLS()
 	defer srv.Close()
 	for _, verify := range []bool{true, false} {
-		nc, err := newGuard([]string{"127.0.0.1"}, nil, verify).dial(t.Context(), srv.Listener.Addr().String(), true, false)
+		nc, err := newDialer([]string{"127.0.0.1"}, nil, verify).dial(t.Context(), srv.Listener.Addr().String(), true, false)
 		if err == nil {
 			nc.Close()
 		}

@@ -15,12 +15,12 @@ import (
 	"strings"
 	"time"
 
-	"livego/internal/accessunit"
+	"livego/internal/codec/accessunit"
 	"livego/internal/container/flv"
 	"livego/internal/container/mp4"
 	"livego/internal/container/ts"
 	"livego/internal/media"
-	"livego/internal/rtmp"
+	"livego/internal/proto/rtmp"
 )
 
 const (
@@ -59,7 +59,7 @@ func Dial(ctx context.Context, address string) (*Source, error) {
 func Connect(ctx context.Context, address string) (nc net.Conn, app, name, tcURL string, err error) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return nil, "", "", "", rtmp.ErrAddress
+		return nil, "", "", "", rtmp.ErrInvalidAddress
 	}
 	a, err := rtmp.ParseAddress(u)
 	if err != nil {
@@ -74,23 +74,23 @@ func Connect(ctx context.Context, address string) (nc net.Conn, app, name, tcURL
 	return nc, a.App, a.Name, a.TCURL, err
 }
 
-// errSilent is said of a server that lets players wait.
-var errSilent = fmt.Errorf("nothing came in %v: is anybody publishing?", dialTimeout)
+// errNoData is said of a server that lets players wait.
+var errNoData = fmt.Errorf("nothing came in %v: is anybody publishing?", dialTimeout)
 
-// messages gives out the frames of FLV messages.
-type messages struct {
-	next  func() (typ uint8, timestamp uint32, body []byte, err error)
-	demux flv.Demuxer
-	join  accessunit.Joiner
-	ready []*media.Frame // of the newest message, that have not been returned
-	bad   error
-	n     uint64
-	seen  []media.Stream
-	tags  *flv.Reader // nil for RTMP
+// messageReader gives out the frames of FLV messageReader.
+type messageReader struct {
+	next     func() (typ uint8, timestamp uint32, body []byte, err error)
+	demux    flv.Demuxer
+	join     accessunit.Joiner
+	ready    []*media.Frame // of the newest message, that have not been returned
+	firstErr error
+	skipped  uint64
+	seen     []media.Stream
+	tags     *flv.Reader // nil for RTMP
 }
 
 // Next returns the next frame.
-func (m *messages) Next() (*media.Frame, error) {
+func (m *messageReader) Next() (*media.Frame, error) {
 	for len(m.ready) == 0 {
 		typ, timestamp, body, err := m.next()
 		if err != nil {
@@ -102,8 +102,8 @@ func (m *messages) Next() (*media.Frame, error) {
 		frames, err := m.demux.Message(typ, timestamp, body, time.Now())
 		m.ready = m.join.Add(frames)
 		if errors.Is(err, flv.ErrSkip) {
-			if m.n++; m.bad == nil {
-				m.bad = err
+			if m.skipped++; m.firstErr == nil {
+				m.firstErr = err
 			}
 			err = nil
 		}
@@ -116,15 +116,15 @@ func (m *messages) Next() (*media.Frame, error) {
 	return f, nil
 }
 
-func (m *messages) streams() []media.Stream { return m.seen }
+func (m *messageReader) streams() []media.Stream { return m.seen }
 
-func (m *messages) trouble() string {
+func (m *messageReader) problems() string {
 	var parts []string
-	if m.n > 0 {
-		parts = append(parts, fmt.Sprintf("%d messages make no sense, the first because: %v", m.n, m.bad))
+	if m.skipped > 0 {
+		parts = append(parts, fmt.Sprintf("%d messages make no sense, the first because: %v", m.skipped, m.firstErr))
 	}
-	if m.tags != nil && m.tags.Oddities != (flv.Oddities{}) {
-		parts = append(parts, m.tags.Oddities.String())
+	if m.tags != nil && m.tags.Anomalies != (flv.Anomalies{}) {
+		parts = append(parts, m.tags.Anomalies.String())
 	}
 	return strings.Join(parts, "; ")
 }
@@ -143,19 +143,19 @@ func dialRTMP(ctx context.Context, u *url.URL) (*Source, error) {
 	if err != nil {
 		nc.Close()
 		if ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded) {
-			err = errSilent
+			err = errNoData
 		}
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
-	m := &messages{demux: flv.Demuxer{Skips: new(media.Skips)}, next: func() (uint8, uint32, []byte, error) {
+	m := &messageReader{demux: flv.Demuxer{Skips: new(media.Skips)}, next: func() (uint8, uint32, []byte, error) {
 		msg, err := c.ReadMessage()
 		if err != nil && ctx.Err() != nil {
 			err = ctx.Err()
 		}
 		return msg.Type, msg.Timestamp, msg.Payload, err
 	}}
-	return &Source{Container: "rtmp", frames: m, streams: m.streams, trouble: m.trouble, skips: m.demux.Skips, close: func() error {
+	return &Source{Container: "rtmp", frames: m, streams: m.streams, problems: m.problems, skips: m.demux.Skips, close: func() error {
 		stop()
 		return nc.Close()
 	}}, nil
@@ -166,19 +166,19 @@ func dialHTTP(ctx context.Context, u *url.URL) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	body := bufio.NewReaderSize(resp.Body, headSize)
+	body := bufio.NewReaderSize(resp.Body, sniffSize)
 	head, _ := body.Peek(7) // the next read says what is wrong
 	switch {
 	case bytes.HasPrefix(head, []byte("FLV")):
 		r := flv.NewReader(body, maxMessage)
-		m := &messages{tags: r, demux: flv.Demuxer{Skips: new(media.Skips)}, next: func() (uint8, uint32, []byte, error) {
+		m := &messageReader{tags: r, demux: flv.Demuxer{Skips: new(media.Skips)}, next: func() (uint8, uint32, []byte, error) {
 			t, err := r.Next()
 			if err != nil && ctx.Err() != nil {
 				err = ctx.Err()
 			}
 			return t.Type, t.Timestamp, t.Body, err
 		}}
-		return &Source{Container: "http-flv", frames: m, streams: m.streams, trouble: m.trouble, skips: m.demux.Skips, close: resp.Body.Close}, nil
+		return &Source{Container: "http-flv", frames: m, streams: m.streams, problems: m.problems, skips: m.demux.Skips, close: resp.Body.Close}, nil
 	case bytes.HasPrefix(head, []byte("#EXTM3U")):
 		text, err := io.ReadAll(io.LimitReader(body, maxPlaylist))
 		resp.Body.Close()
@@ -303,7 +303,7 @@ func dialHLS(ctx context.Context, at *url.URL, text []byte) (*Source, error) {
 	for _, u := range list.segments[max(0, len(list.segments)-maxSegments):] {
 		b, err := fetch(ctx, u, maxSegment)
 		if err != nil {
-			return nil, fmt.Errorf("segment %s: %w", lastOf(u.Path), err)
+			return nil, fmt.Errorf("segment %s: %w", baseName(u.Path), err)
 		}
 		file = append(file, b...)
 	}
@@ -324,10 +324,10 @@ func readHLS(file []byte, fragmented bool) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{Container: "hls (ts)", frames: t, streams: t.Streams, trouble: t.Trouble}, nil
+	return &Source{Container: "hls (ts)", frames: t, streams: t.Streams, problems: t.Problems}, nil
 }
 
-func lastOf(path string) string { return path[strings.LastIndex(path, "/")+1:] }
+func baseName(path string) string { return path[strings.LastIndex(path, "/")+1:] }
 
 // ParseDuration reads a time as people write it: seconds with or without a fraction, minutes and hours before them behind colons, or Go's
 // form (90s, 1m30s).

@@ -16,16 +16,16 @@ func Pipe(name string, r io.ReadCloser) (*Source, error) {
 	m, err := mkv.NewReader(newPipe(r), math.MaxInt64/2)
 	if err != nil {
 		r.Close()
-		return nil, named(name, err)
+		return nil, wrapError(name, err)
 	}
-	return &Source{Name: name, Container: "matroska", frames: ended{m}, streams: m.Streams, close: r.Close}, nil
+	return &Source{Name: name, Container: "matroska", frames: pipeFrames{m}, streams: m.Streams, close: r.Close}, nil
 }
 
-// ended takes the end of a pipe for the end of the stream.
-type ended struct{ frames }
+// pipeFrames takes the end of a pipe for the end of the stream.
+type pipeFrames struct{ frames }
 
 // Next returns the next frame.
-func (e ended) Next() (*media.Frame, error) {
+func (e pipeFrames) Next() (*media.Frame, error) {
 	f, err := e.frames.Next()
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		err = io.EOF

@@ -23,7 +23,7 @@ import (
 	"livego/internal/container/mp4"
 	"livego/internal/container/ts"
 	"livego/internal/media"
-	"livego/internal/textfile"
+	"livego/internal/ops/textfile"
 )
 
 // A Source is an open file or live stream. Not for concurrent use.
@@ -34,18 +34,18 @@ type Source struct {
 	Size      int64         // bytes of the file
 	Duration  time.Duration // 0 if unknown
 
-	frames  frames
-	streams func() []media.Stream
-	seek    func(time.Duration) error
-	trouble func() string
-	skips   *media.Skips // nil where the container has no such thing
-	close   func() error
-	stat    func() (os.FileInfo, error)
+	frames   frames
+	streams  func() []media.Stream
+	seek     func(time.Duration) error
+	problems func() string
+	skips    *media.Skips // nil where the container has no such thing
+	close    func() error
+	stat     func() (os.FileInfo, error)
 
-	order   order
+	reorder reorderBuffer
 	last    time.Duration
 	started bool
-	ended   error
+	err     error
 }
 
 // frames are what all readers have.
@@ -57,7 +57,7 @@ type frames interface {
 func Open(path string) (*Source, error) {
 	s, err := open(path)
 	if err != nil {
-		return nil, named(path, err)
+		return nil, wrapError(path, err)
 	}
 	return s, nil
 }
@@ -71,8 +71,8 @@ type FileError struct {
 func (e *FileError) Error() string { return e.Name + ": " + e.Err.Error() }
 func (e *FileError) Unwrap() error { return e.Err }
 
-// named puts the name of a source before an error, in the place of what other packages put there.
-func named(name string, err error) error {
+// wrapError puts the name of a source before an error, in the place of what other packages put there.
+func wrapError(name string, err error) error {
 	if pe, ok := errors.AsType[*os.PathError](err); ok {
 		err = pe.Err
 	}
@@ -98,7 +98,7 @@ func open(path string) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	s, err := read(f, info.Size())
+	s, err := openContainer(f, info.Size())
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -107,12 +107,12 @@ func open(path string) (*Source, error) {
 	return s, nil
 }
 
-// headSize is how much of a file its container is found out by: some packets of a transport stream, and ID3 tags with a picture.
-const headSize = 64 << 10
+// sniffSize is how much of a file its container is found out by: some packets of a transport stream, and ID3 tags with a picture.
+const sniffSize = 64 << 10
 
-// read finds out the container and reads the head of the file.
-func read(r io.ReaderAt, size int64) (*Source, error) {
-	head := make([]byte, min(size, headSize))
+// openContainer finds out the container and reads the head of the file.
+func openContainer(r io.ReaderAt, size int64) (*Source, error) {
+	head := make([]byte, min(size, sniffSize))
 	if n, err := r.ReadAt(head, 0); n < len(head) && err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
@@ -126,7 +126,7 @@ func read(r io.ReaderAt, size int64) (*Source, error) {
 	case ts.Detect(head):
 		return readTS(r, size)
 	}
-	if err := foreign(head); err != nil {
+	if err := unsupportedContainer(head); err != nil {
 		return nil, err
 	}
 	if err := textError(head); err != nil {
@@ -147,34 +147,36 @@ func isMP4(head []byte) bool {
 	return false
 }
 
-// A ForeignError tells that a file is in a container that livego does not read, and ffmpeg does.
-type ForeignError struct {
+// A UnsupportedContainerError tells that a file is in a container that livego does not read, and ffmpeg does.
+type UnsupportedContainerError struct {
 	Container string
 	AudioOnly bool
 }
 
-func (e *ForeignError) Error() string { return e.Container + " is not a container that livego reads" }
+func (e *UnsupportedContainerError) Error() string {
+	return e.Container + " is not a container that livego reads"
+}
 
-// foreign returns an error for containers that are none of ours, a *ForeignError where ffmpeg can help.
-func foreign(head []byte) error {
+// unsupportedContainer returns an error for containers that are none of ours, a *UnsupportedContainerError where ffmpeg can help.
+func unsupportedContainer(head []byte) error {
 	for _, c := range []struct {
 		magic string
-		ForeignError
+		UnsupportedContainerError
 	}{
-		{"OggS", ForeignError{"Ogg", false}}, {"\x30\x26\xB2\x75", ForeignError{"ASF (WMV)", false}},
-		{"\x00\x00\x01\xBA", ForeignError{"an MPEG program stream", false}}, {".RMF", ForeignError{"RealMedia", false}},
-		{"fLaC", ForeignError{"a bare FLAC file", true}}, {"FORM", ForeignError{"AIFF", true}},
+		{"OggS", UnsupportedContainerError{"Ogg", false}}, {"\x30\x26\xB2\x75", UnsupportedContainerError{"ASF (WMV)", false}},
+		{"\x00\x00\x01\xBA", UnsupportedContainerError{"an MPEG program stream", false}}, {".RMF", UnsupportedContainerError{"RealMedia", false}},
+		{"fLaC", UnsupportedContainerError{"a bare FLAC file", true}}, {"FORM", UnsupportedContainerError{"AIFF", true}},
 	} {
 		if strings.HasPrefix(string(head), c.magic) {
-			return &c.ForeignError
+			return &c.UnsupportedContainerError
 		}
 	}
 	if len(head) >= 12 && string(head[:4]) == "RIFF" {
 		switch form := string(head[8:12]); form {
 		case "AVI ":
-			return &ForeignError{"AVI", false}
+			return &UnsupportedContainerError{"AVI", false}
 		case "WAVE":
-			return &ForeignError{"WAV", true}
+			return &UnsupportedContainerError{"WAV", true}
 		default:
 			return fmt.Errorf("RIFF of form %q is not a container that livego reads", form)
 		}
@@ -210,7 +212,7 @@ func textError(head []byte) error {
 			continue
 		case word == "file" || word == "ffconcat":
 			return errors.New("a list of files: livego push plays it, and livego probe takes the files one by one")
-		case !namesFile(string(line)):
+		case !isMediaFileName(string(line)):
 			return nil
 		}
 		quoted := "'" + strings.ReplaceAll(string(line), "'", `'\''`) + "'"
@@ -219,8 +221,8 @@ func textError(head []byte) error {
 	return nil
 }
 
-// namesFile reports whether a line ends as names of media files do: in a dot and some letters or digits.
-func namesFile(line string) bool {
+// isMediaFileName reports whether a line ends as names of media files do: in a dot and some letters or digits.
+func isMediaFileName(line string) bool {
 	ext := strings.TrimPrefix(filepath.Ext(line), ".")
 	const shortest, longest = 2, 5
 	return len(ext) >= shortest && len(ext) <= longest &&
@@ -258,7 +260,7 @@ func readMKV(r io.ReaderAt, size int64) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{
-		Container: "matroska", Duration: m.Duration(), frames: m, streams: m.Streams, seek: m.Seek, trouble: m.Trouble,
+		Container: "matroska", Duration: m.Duration(), frames: m, streams: m.Streams, seek: m.Seek, problems: m.Problems,
 	}
 	if m.DocType() == "webm" {
 		s.Container = "webm"
@@ -272,12 +274,12 @@ func readFLV(r io.ReaderAt, size int64) (*Source, error) {
 		return nil, err
 	}
 	s := &Source{Container: "flv", Duration: f.Duration(), frames: f, streams: f.Streams, seek: f.Seek, skips: f.Skips}
-	s.trouble = func() string {
+	s.problems = func() string {
 		var parts []string
 		if f.Skipped > 0 {
-			parts = append(parts, fmt.Sprintf("%d tags make no sense, the first because: %v", f.Skipped, f.BadTag))
+			parts = append(parts, fmt.Sprintf("%d tags make no sense, the first because: %v", f.Skipped, f.FirstError))
 		}
-		if odd := f.Oddities().String(); odd != "" {
+		if odd := f.Anomalies().String(); odd != "" {
 			parts = append(parts, odd)
 		}
 		return strings.Join(parts, "; ")
@@ -290,7 +292,7 @@ func readTS(r io.ReaderAt, size int64) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{Container: "mpegts", Duration: t.Duration(), frames: t, streams: t.Streams, seek: t.Seek, trouble: t.Trouble}, nil
+	return &Source{Container: "mpegts", Duration: t.Duration(), frames: t, streams: t.Streams, seek: t.Seek, problems: t.Problems}, nil
 }
 
 func readES(r io.ReaderAt, size int64) (*Source, error) {
@@ -300,9 +302,9 @@ func readES(r io.ReaderAt, size int64) (*Source, error) {
 	}
 	s := &Source{Duration: e.Duration(), frames: e, streams: e.Streams, seek: e.Seek}
 	t := e.Streams()[0].Track
-	s.Container = map[media.Codec]string{media.AAC: "adts", media.MP3: "mp3", media.AC3: "ac3", media.EAC3: "eac3", media.Opaque: t.Label}[t.Codec]
-	s.trouble = func() string {
-		if n := e.Lost(); n > 0 {
+	s.Container = map[media.Codec]string{media.AAC: "adts", media.MP3: "mp3", media.AC3: "ac3", media.EAC3: "eac3", media.Passthrough: t.Label}[t.Codec]
+	s.problems = func() string {
+		if n := e.Skipped(); n > 0 {
 			return fmt.Sprintf("%d bytes belong to no frame", n)
 		}
 		return ""
@@ -313,12 +315,12 @@ func readES(r io.ReaderAt, size int64) (*Source, error) {
 // Streams returns what is known of the tracks. Tracks that frames have described since are in the frames.
 func (s *Source) Streams() []media.Stream { return s.streams() }
 
-// Trouble says what was passed over so far, "" if nothing.
-func (s *Source) Trouble() string {
-	if s.trouble == nil {
+// Problems says what was passed over so far, "" if nothing.
+func (s *Source) Problems() string {
+	if s.problems == nil {
 		return ""
 	}
-	return s.trouble()
+	return s.problems()
 }
 
 // Unusable returns the tracks that have turned out to be unusable so far.
@@ -332,43 +334,43 @@ func (s *Source) Close() error {
 	return s.close()
 }
 
-// A CutError tells that a file ends in the midst of things, or changed while it was read.
-type CutError struct {
-	Name string
-	At   time.Duration // time of the last frame before
-	Grew bool          // somebody is writing to it
+// A TruncatedError tells that a file ends in the midst of things, or changed while it was read.
+type TruncatedError struct {
+	Name    string
+	At      time.Duration // time of the last frame before
+	Growing bool          // somebody is writing to it
 }
 
-func (e *CutError) Error() string {
-	if e.Grew {
+func (e *TruncatedError) Error() string {
+	if e.Growing {
 		return fmt.Sprintf("%s: the file is still being written: what was there when it was opened ends at %.1f s", e.Name, e.At.Seconds())
 	}
 	return fmt.Sprintf("%s: the file is cut off or damaged at %.1f s", e.Name, e.At.Seconds())
 }
 
-// Next returns the next frame in the order of decoding times, io.EOF after the last, and a *CutError where the file ends too early: all
+// Next returns the next frame in the order of decoding times, io.EOF after the last, and a *TruncatedError where the file ends too early: all
 // that came before has been returned then.
 func (s *Source) Next() (*media.Frame, error) {
-	for s.ended == nil && !s.order.ready() {
+	for s.err == nil && !s.reorder.ready() {
 		f, err := s.frames.Next()
 		if err != nil {
-			s.ended = s.end(err)
+			s.err = s.finalError(err)
 			break
 		}
 		if f.Duration == 0 {
-			f.Duration = duration(f)
+			f.Duration = audioDuration(f)
 		}
-		s.order.add(f)
+		s.reorder.push(f)
 	}
-	if f := s.order.take(); f != nil {
+	if f := s.reorder.pop(); f != nil {
 		s.last, s.started = f.DTS, true
 		return f, nil
 	}
-	return nil, s.ended
+	return nil, s.err
 }
 
-// end turns the error that ended the frames into ours.
-func (s *Source) end(err error) error {
+// finalError turns the error that ended the frames into ours.
+func (s *Source) finalError(err error) error {
 	grew := false
 	if s.stat != nil {
 		info, statErr := s.stat()
@@ -376,11 +378,11 @@ func (s *Source) end(err error) error {
 	}
 	switch {
 	case grew && (err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF)), errors.Is(err, io.ErrUnexpectedEOF):
-		return &CutError{s.Name, s.order.newest, grew}
+		return &TruncatedError{s.Name, s.reorder.newest, grew}
 	case err == io.EOF:
 		return err
 	}
-	return named(s.Name, err)
+	return wrapError(s.Name, err)
 }
 
 // Seek goes to the last key frame at or before a time since the beginning.
@@ -388,15 +390,15 @@ func (s *Source) Seek(to time.Duration) error {
 	if s.seek == nil {
 		return fmt.Errorf("%s: a live stream has no other place to go to", s.Name)
 	}
-	s.order, s.ended = order{kinds: s.order.kinds}, nil
+	s.reorder, s.err = reorderBuffer{kinds: s.reorder.kinds}, nil
 	if err := s.seek(to); err != nil {
-		return named(s.Name, err)
+		return wrapError(s.Name, err)
 	}
 	return nil
 }
 
-// duration returns how long a frame of sound lasts, 0 if it does not tell.
-func duration(f *media.Frame) time.Duration {
+// audioDuration returns how long a frame of sound lasts, 0 if it does not tell.
+func audioDuration(f *media.Frame) time.Duration {
 	if n := codec.Samples(f.Track, f.Payload); n > 0 && f.Track.Kind == media.Audio && f.Track.SampleRate > 0 {
 		return time.Duration(n) * time.Second / time.Duration(f.Track.SampleRate)
 	}

@@ -41,13 +41,13 @@ func flvFile() string {
 func tsFile() string {
 	track := &media.Track{Kind: media.Video, Codec: media.H264, Config: []byte(avcC), Timescale: 90000}
 	b, _ := ts.AppendSegment(nil, track, nil, []*media.Frame{
-		{Track: track, RAP: media.Key, Payload: []byte(idr)}, {Track: track, DTS: 40e6, PTS: 40e6, RAP: media.Key, Payload: []byte(idr)},
+		{Track: track, RAP: media.Keyframe, Payload: []byte(idr)}, {Track: track, DTS: 40e6, PTS: 40e6, RAP: media.Keyframe, Payload: []byte(idr)},
 	})
 	return string(b)
 }
 
-// opened is the table of files by their content: the container and the frames, or a part of the error.
-var opened = []struct {
+// openCases is the table of files by their content: the container and the frames, or a part of the error.
+var openCases = []struct {
 	name, file, want string
 }{
 	{"FLV, sorted by time", flvFile(), "flv: v0 a20 v40 a60 v80 a100"},
@@ -61,25 +61,25 @@ var opened = []struct {
 	{"WAV", "RIFF\x00\x00\x00\x00WAVEfmt ", "x: WAV is not a container that livego reads"},
 	{"a list of bare names", "\xEF\xBB\xBF# films\r\ndemo.mp4\r\n", "x: a list of files needs the word file before each name: line 2, write file 'demo.mp4'"},
 	{"a list of names in double quotes", "\"C:\\films\\demo.mp4\"\r\n", `x: a list of files needs the word file before each name: line 1, write file 'C:\films\demo.mp4'`},
-	{"a list of files in UTF-16", "\xFF\xFE" + wide("file 'demo.mp4'\r\n"), "x: the file is UTF-16: save it as UTF-8"},
-	{"a list of bare names in UTF-16", wide("demo.mp4\n"), "x: the file is UTF-16: save it as UTF-8"},
-	{"prose in UTF-16", "\xFF\xFE" + wide("This is a text, and no list.\n"), "x: no container that livego reads: it knows"},
+	{"a list of files in UTF-16", "\xFF\xFE" + utf16LE("file 'demo.mp4'\r\n"), "x: the file is UTF-16: save it as UTF-8"},
+	{"a list of bare names in UTF-16", utf16LE("demo.mp4\n"), "x: the file is UTF-16: save it as UTF-8"},
+	{"prose in UTF-16", "\xFF\xFE" + utf16LE("This is a text, and no list.\n"), "x: no container that livego reads: it knows"},
 	{"a list of files", "file demo.mp4\n", "x: a list of files: livego push plays it"},
 	{"prose", "This is a text, and no list.\n", "x: no container that livego reads: it knows"},
 	{"text", "hello", "x: no container that livego reads: it knows"},
 	{"empty", "", "x: the file is empty"},
 }
 
-// wide returns ASCII as UTF-16LE.
-func wide(s string) string { return strings.Join(strings.Split(s, ""), "\x00") + "\x00" }
+// utf16LE returns ASCII as UTF-16LE.
+func utf16LE(s string) string { return strings.Join(strings.Split(s, ""), "\x00") + "\x00" }
 
 func TestOpen(t *testing.T) {
-	for _, tt := range opened {
+	for _, tt := range openCases {
 		path := filepath.Join(t.TempDir(), "x")
 		if err := os.WriteFile(path, []byte(tt.file), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		got := strings.ReplaceAll(tell(Open(path)), path, "x")
+		got := strings.ReplaceAll(describeFrames(Open(path)), path, "x")
 		if got != tt.want && (!strings.HasPrefix(tt.want, "x: ") || !strings.HasPrefix(got, tt.want)) {
 			t.Errorf("%s: %s\nwant %s", tt.name, got, tt.want)
 		}
@@ -91,8 +91,8 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// tell returns the frames of a source in words, and closes it.
-func tell(s *Source, err error) string {
+// describeFrames returns the frames of a source in words, and closes it.
+func describeFrames(s *Source, err error) string {
 	if err != nil {
 		return err.Error()
 	}
@@ -110,8 +110,8 @@ func tell(s *Source, err error) string {
 	}
 }
 
-// TestGrowing reads a file to which somebody writes.
-func TestGrowing(t *testing.T) {
+// TestGrowingFile reads a file to which somebody writes.
+func TestGrowingFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x")
 	if err := os.WriteFile(path, []byte(flvFile()), 0o600); err != nil {
 		t.Fatal(err)
@@ -134,13 +134,13 @@ func TestGrowing(t *testing.T) {
 			break
 		}
 	}
-	if cut, ok := errors.AsType[*CutError](err); !ok || !cut.Grew || !strings.Contains(err.Error(), "still being written") {
+	if cut, ok := errors.AsType[*TruncatedError](err); !ok || !cut.Growing || !strings.Contains(err.Error(), "still being written") {
 		t.Errorf("%v", err)
 	}
 }
 
-// TestOrder gives an order frames that are out of it.
-func TestOrder(t *testing.T) {
+// TestReorderBuffer gives an order frames that are out of it.
+func TestReorderBuffer(t *testing.T) {
 	frame := func(k media.Kind, at int) *media.Frame {
 		return &media.Frame{Track: &media.Track{Kind: k}, DTS: time.Duration(at) * time.Millisecond}
 	}
@@ -154,11 +154,11 @@ func TestOrder(t *testing.T) {
 		{"a jump back keeps what was before", []*media.Frame{frame(1, 90000), frame(2, 90010), frame(1, 90040), frame(1, 0), frame(2, 10)}, "90000 90010 90040 0 10"},
 		{"sound far behind is not waited for", []*media.Frame{frame(1, 0), frame(2, 0), frame(1, 1000), frame(1, 2500), frame(2, 100)}, "0 0 100 1000 2500"},
 	} {
-		var o order
+		var o reorderBuffer
 		var got []string
-		take := func() { got = append(got, fmt.Sprint(o.take().DTS.Milliseconds())) }
+		take := func() { got = append(got, fmt.Sprint(o.pop().DTS.Milliseconds())) }
 		for _, f := range tt.frames {
-			o.add(f)
+			o.push(f)
 			for o.ready() {
 				take()
 			}
@@ -185,7 +185,7 @@ var playlists = []struct {
 	{"empty", "#EXTM3U\n", ""},
 }
 
-func TestPlaylist(t *testing.T) {
+func TestParsePlaylist(t *testing.T) {
 	at := &url.URL{Scheme: "http", Host: "h", Path: "/x/y.m3u8"}
 	for _, tt := range playlists {
 		p, err := parsePlaylist(at, []byte(tt.text))
@@ -212,7 +212,7 @@ func TestPlaylist(t *testing.T) {
 	}
 }
 
-func FuzzPlaylist(f *testing.F) {
+func FuzzParsePlaylist(f *testing.F) {
 	for _, tt := range playlists {
 		f.Add(tt.text)
 	}
@@ -224,13 +224,13 @@ func FuzzPlaylist(f *testing.F) {
 	})
 }
 
-// A torn reader ends with an error of its own.
-type torn struct {
+// A failingReader reader ends with an error of its own.
+type failingReader struct {
 	io.Reader
 	err error
 }
 
-func (r *torn) Read(b []byte) (int, error) {
+func (r *failingReader) Read(b []byte) (int, error) {
 	n, err := r.Reader.Read(b)
 	if err == io.EOF {
 		err = r.err
@@ -238,15 +238,15 @@ func (r *torn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// TestPipeReads reads a pipe as its only reader does: ahead, and small pieces again. At the end it says why it ended, as often as it is asked.
-func TestPipeReads(t *testing.T) {
+// TestPipeReadAt reads a pipe as its only reader does: ahead, and small pieces again. At the end it says why it ended, as often as it is asked.
+func TestPipeReadAt(t *testing.T) {
 	data := make([]byte, 10*pipeBuffer)
 	for i := range data {
 		data[i] = byte(i * 7)
 	}
 	broke := errors.New("it broke")
 	for _, end := range []error{io.EOF, broke} {
-		p := newPipe(&torn{iotest.OneByteReader(bytes.NewReader(data)), end})
+		p := newPipe(&failingReader{iotest.OneByteReader(bytes.NewReader(data)), end})
 		for i, off := 0, 0; off < len(data)+100; i++ {
 			b := make([]byte, 1+i*3700%(2*pipeBuffer))
 			whole := data[min(off, len(data)):min(off+len(b), len(data))]
@@ -293,7 +293,7 @@ func TestPipe(t *testing.T) {
 		{"empty", "", io.EOF, "x: the file is cut off: its head is not whole"},
 	} {
 		var words []string
-		s, err := Pipe("x", io.NopCloser(&torn{strings.NewReader(tt.data), tt.end}))
+		s, err := Pipe("x", io.NopCloser(&failingReader{strings.NewReader(tt.data), tt.end}))
 		for err == nil {
 			var f *media.Frame
 			if f, err = s.Next(); err == nil {

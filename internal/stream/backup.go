@@ -3,7 +3,7 @@ package stream
 import (
 	"time"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 	"livego/internal/media"
 )
 
@@ -14,7 +14,7 @@ const maxWarm = 3 * time.Second
 // is fresh, else at its next. Caller holds s.mu.
 func (s *stream) activate(p *Publisher) {
 	s.active = p
-	s.line.reconnect()
+	s.timeline.reconnect()
 	hadVideo := s.kinds[media.Video]
 	s.kinds = [media.Data + 1]bool{}
 	clear(s.tracks)
@@ -42,12 +42,12 @@ func (s *stream) choose(p *Publisher, now time.Time) {
 		if len(p.warm) > 0 {
 			s.activate(p)
 		}
-	case p.opt.Grant.Role == live.Backup:
+	case p.opt.Grant.Role == domain.Backup:
 		if s.active == nil || s.active.idle(now) >= opt.Idle {
 			s.activate(p)
 		}
 	default: // the primary, back from a pause: for good, or in need since the backup has fallen silent too
-		if p.atRAP() && (now.Sub(p.healthy) >= opt.Return || s.active == nil || s.active.idle(now) >= opt.Idle) {
+		if p.atRAP() && (now.Sub(p.healthySince) >= opt.FailbackDelay || s.active == nil || s.active.idle(now) >= opt.Idle) {
 			s.activate(p)
 		}
 	}
@@ -62,7 +62,7 @@ func (p *Publisher) atRAP() bool {
 // keepWarm keeps f, of a publisher that is not active, from the newest random access point on. Caller holds s.mu.
 func (p *Publisher) keepWarm(f *media.Frame) {
 	opt := &p.s.hub.opt
-	start := startsHere(f)
+	start := isStartPoint(f)
 	if start || p.warmed > opt.RingBytes || len(p.warm) > 0 && f.Arrived.Sub(p.warm[0].Arrived) > opt.RingTime {
 		p.dropWarm()
 	}
@@ -73,7 +73,7 @@ func (p *Publisher) keepWarm(f *media.Frame) {
 		p.dropWarm() // audio alone: every frame is a place to start
 	}
 	p.warm = append(p.warm, f)
-	p.warmed += len(f.Payload) + frameCost
+	p.warmed += len(f.Payload) + frameOverhead
 }
 
 func (p *Publisher) dropWarm() { p.warm, p.warmed = nil, 0 }

@@ -4,7 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 )
 
 // EventType tells what happened to a stream.
@@ -28,7 +28,7 @@ func (t EventType) String() string {
 // An Event is news of a stream.
 type Event struct {
 	Type   EventType
-	Name   live.Name
+	Name   domain.Name
 	Viewer uint64 // ID of the viewer, for Joined, Left and Skipped
 	At     time.Time
 }

@@ -7,12 +7,12 @@ import (
 	"testing"
 	"time"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 	"livego/internal/media"
 )
 
 var (
-	movie = live.Name{App: "live", Room: "movie"}
+	movie = domain.Name{App: "live", Room: "movie"}
 	h264  = &media.Track{Kind: media.Video, Codec: media.H264, Timescale: 90000, Config: []byte{1}}
 	aac   = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, FrameSamples: 1024}
 	both  = &media.Meta{HasVideo: true, HasAudio: true}
@@ -23,17 +23,17 @@ const ms = time.Millisecond
 func video(at time.Duration, key bool) *media.Frame {
 	f := &media.Frame{Track: h264, Meta: both, DTS: at, PTS: at, Payload: make([]byte, 100), Arrived: time.Now()}
 	if key {
-		f.RAP, f.KeyFlag = media.Key, true
+		f.RAP, f.KeyFlag = media.Keyframe, true
 	}
 	return f
 }
 
 func audio(at time.Duration) *media.Frame {
-	return &media.Frame{Track: aac, Meta: both, DTS: at, PTS: at, RAP: media.Key, Payload: make([]byte, 10), Arrived: time.Now()}
+	return &media.Frame{Track: aac, Meta: both, DTS: at, PTS: at, RAP: media.Keyframe, Payload: make([]byte, 10), Arrived: time.Now()}
 }
 
-func grant(ref live.KeyRef, role live.Role) PublishOptions {
-	return PublishOptions{Proto: "test", Grant: live.Grant{Name: movie, Key: ref, Role: role}}
+func grant(ref domain.KeyRef, role domain.Role) PublishOptions {
+	return PublishOptions{Proto: "test", Grant: domain.Grant{Name: movie, Key: ref, Role: role}}
 }
 
 func mustPublish(t *testing.T, h *Hub, o PublishOptions) *Publisher {
@@ -72,8 +72,8 @@ func gop(t *testing.T, p *Publisher, from time.Duration, seconds int) {
 	}
 }
 
-// drain takes all frames that are ready.
-func drain(t *testing.T, s *Subscriber) []*media.Frame {
+// readAll takes all frames that are ready.
+func readAll(t *testing.T, s *Subscriber) []*media.Frame {
 	t.Helper()
 	var all []*media.Frame
 	buf := make([]*media.Frame, 16)

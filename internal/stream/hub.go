@@ -14,7 +14,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 )
 
 // Takeover says what happens to a publisher when another comes with the same key and role.
@@ -29,11 +29,11 @@ const (
 
 // Options of a Hub. The zero value of a duration or size means what its comment says, or nothing where it says nothing.
 type Options struct {
-	Hold      time.Duration // how long a stream outlives a lost publisher; 0 not at all
-	HoldClean time.Duration // how long it outlives one that said goodbye; 0 not at all
-	Takeover  Takeover
-	Idle      time.Duration // without a frame for so long a publisher may be taken over, and a backup steps in; default 2 s
-	Return    time.Duration // how long a primary must be healthy before it takes over from the backup; default 10 s
+	Hold          time.Duration // how long a stream outlives a lost publisher; 0 not at all
+	HoldClean     time.Duration // how long it outlives one that said goodbye; 0 not at all
+	Takeover      Takeover
+	Idle          time.Duration // without a frame for so long a publisher may be taken over, and a backup steps in; default 2 s
+	FailbackDelay time.Duration // how long a primary must be healthy before it takes over from the backup; default 10 s
 
 	GOPs       int           // how many of the newest GOPs are held for those who join; at least 1 is held
 	MaxLatency time.Duration // how far behind a viewer may fall before he is moved to a newer keyframe; default 4 s
@@ -42,16 +42,16 @@ type Options struct {
 	TrackWait  time.Duration // how long a start waits for announced tracks; default 2 s
 	RAPWait    time.Duration // how long to look for a random access point before the encoder's key flag is believed; default 10 s
 
-	// Gather tells how long frames are gathered before those are woken who read a stream by one protocol, for a number of
+	// BatchWindow tells how long frames are gathered before those are woken who read a stream by one protocol, for a number of
 	// viewers by it, and for how long sound waits for the next picture, if there are any; nil: not at all.
-	Gather func(proto string, viewers int) (window, sound time.Duration)
+	BatchWindow func(proto string, viewers int) (window, sound time.Duration)
 	// Epoch numbers a new session of a stream, higher than any before; nil: 0. It may block.
 	Epoch func(context.Context) (uint64, error)
 }
 
 func (o *Options) defaults() {
 	o.Idle = cmp.Or(o.Idle, 2*time.Second)
-	o.Return = cmp.Or(o.Return, 10*time.Second)
+	o.FailbackDelay = cmp.Or(o.FailbackDelay, 10*time.Second)
 	o.MaxLatency = cmp.Or(o.MaxLatency, 4*time.Second)
 	o.RingTime = cmp.Or(o.RingTime, 30*time.Second)
 	o.RingBytes = cmp.Or(o.RingBytes, 64<<20)
@@ -62,31 +62,31 @@ func (o *Options) defaults() {
 // A Hub holds the live streams of one server.
 type Hub struct {
 	// Admit, when set, claims name for this server before a session of it begins; release gives it up when the session ends.
-	Admit func(ctx context.Context, name live.Name) (release func(), err error)
+	Admit func(ctx context.Context, name domain.Name) (release func(), err error)
 	// Miss, when set, is called when somebody asks for a stream that is not here. It may make it come, or not.
-	Miss func(ctx context.Context, name live.Name) error
+	Miss func(ctx context.Context, name domain.Name) error
 
 	opt Options
 	ids atomic.Uint64
 
 	mu        sync.Mutex
-	streams   map[live.Name]*stream
-	revoked   map[live.KeyRef]time.Time
+	streams   map[domain.Name]*stream
+	revoked   map[domain.KeyRef]time.Time
 	observers map[*observer]struct{}
 	closed    bool
 
-	places places
+	viewerLimits viewerLimits
 }
 
 // NewHub returns an empty hub.
 func NewHub(o Options) *Hub {
 	o.defaults()
 	return &Hub{
-		opt:       o,
-		streams:   make(map[live.Name]*stream),
-		revoked:   make(map[live.KeyRef]time.Time),
-		observers: make(map[*observer]struct{}),
-		places:    places{taken: make(map[live.Pass]int)},
+		opt:          o,
+		streams:      make(map[domain.Name]*stream),
+		revoked:      make(map[domain.KeyRef]time.Time),
+		observers:    make(map[*observer]struct{}),
+		viewerLimits: viewerLimits{used: make(map[domain.ViewerLimit]int)},
 	}
 }
 
@@ -95,9 +95,9 @@ const revokedFor = 10 * time.Minute
 
 // Revoke disconnects whoever publishes with one of refs, now or in a moment with a grant from before. With end the streams
 // end at once; else they are held, so that a new key goes on with them.
-func (h *Hub) Revoke(refs []live.KeyRef, end bool) {
+func (h *Hub) Revoke(refs []domain.KeyRef, end bool) {
 	now := time.Now()
-	reason := live.Errorf(live.Denied, "the push key was revoked")
+	reason := domain.Errorf(domain.Denied, "the push key was revoked")
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for ref, at := range h.revoked {
@@ -110,7 +110,7 @@ func (h *Hub) Revoke(refs []live.KeyRef, end bool) {
 	}
 	for _, s := range h.streams {
 		detached := false
-		held := !s.published() && s.lastKey != (live.KeyRef{}) && slices.Contains(refs, s.lastKey)
+		held := !s.published() && s.lastKey != (domain.KeyRef{}) && slices.Contains(refs, s.lastKey)
 		for _, p := range s.pubs {
 			if p != nil && slices.Contains(refs, p.opt.Grant.Key) {
 				h.detach(p, reason)
@@ -130,7 +130,7 @@ func (h *Hub) Revoke(refs []live.KeyRef, end bool) {
 // EndKeyless ends the streams of room, in app or for "" in every one, that somebody publishes or has published without a key, who
 // can be disconnected by none. It reports whether there was one.
 func (h *Hub) EndKeyless(app, room string) bool {
-	reason := live.Errorf(live.Denied, "the room was deleted")
+	reason := domain.Errorf(domain.Denied, "the room was deleted")
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	found := false
@@ -138,9 +138,9 @@ func (h *Hub) EndKeyless(app, room string) bool {
 		if name.Room != room || app != "" && name.App != app {
 			continue
 		}
-		ended := !s.published() && s.session && s.lastKey == (live.KeyRef{})
+		ended := !s.published() && s.session && s.lastKey == (domain.KeyRef{})
 		for _, p := range s.pubs {
-			if p != nil && p.opt.Grant.Key == (live.KeyRef{}) {
+			if p != nil && p.opt.Grant.Key == (domain.KeyRef{}) {
 				h.detach(p, reason)
 				ended = true
 			}
@@ -172,7 +172,7 @@ func (h *Hub) Kick(id uint64, reason error) error {
 			return nil
 		}
 	}
-	return live.Errorf(live.NotFound, "no publisher or viewer has the id %d", id)
+	return domain.Errorf(domain.NotFound, "no publisher or viewer has the id %d", id)
 }
 
 // EndViewers disconnects those who watch a room, or wait to, in app or for "" in every one, with a reason, and returns how many they
@@ -184,8 +184,8 @@ func (h *Hub) EndViewers(app, room string, reason error) (n int) {
 		if name.Room != room || app != "" && name.App != app {
 			continue
 		}
-		if r := s.refused; r != nil {
-			s.refused = nil
+		if r := s.waiters; r != nil {
+			s.waiters = nil
 			r.reason = reason
 			close(r.done)
 			n += r.n
@@ -208,7 +208,7 @@ func (h *Hub) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
-	reason := live.Errorf(live.Unavailable, "the server is stopping")
+	reason := domain.Errorf(domain.Unavailable, "the server is stopping")
 	for _, s := range h.streams {
 		for _, p := range s.pubs {
 			if p != nil {

@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 	"livego/internal/media"
 )
 
@@ -24,20 +24,20 @@ func TestLateViewerStartsAtNewestKeyframe(t *testing.T) {
 		want time.Duration
 	}{{1, 2 * time.Second}, {2, 1 * time.Second}, {100, 0}} {
 		s := mustSubscribe(t, h, SubscribeOptions{GOPs: tt.gops})
-		got := drain(t, s)
-		if len(got) == 0 || got[0].RAP != media.Key || got[0].Track != h264 || got[0].DTS != tt.want {
+		got := readAll(t, s)
+		if len(got) == 0 || got[0].RAP != media.Keyframe || got[0].Track != h264 || got[0].DTS != tt.want {
 			t.Errorf("GOPs %d: first frame %+v, want a key frame at %v", tt.gops, got[0], tt.want)
 		}
 		checkMonotonic(t, got)
 		s.Leave()
 	}
 	live := mustSubscribe(t, h, SubscribeOptions{})
-	if got := drain(t, live); len(got) != 0 {
+	if got := readAll(t, live); len(got) != 0 {
 		t.Errorf("live edge: %d frames at once, want none", len(got))
 	}
 	write(t, p, video(5*time.Hour+3*time.Second-ms, false), audio(5*time.Hour+3*time.Second), video(5*time.Hour+3*time.Second, true))
-	got := drain(t, live)
-	if len(got) != 2 || got[0].Track != aac || got[1].RAP != media.Key {
+	got := readAll(t, live)
+	if len(got) != 2 || got[0].Track != aac || got[1].RAP != media.Keyframe {
 		t.Errorf("live edge: got %d frames, want audio, then video from the keyframe", len(got))
 	}
 }
@@ -45,11 +45,11 @@ func TestLateViewerStartsAtNewestKeyframe(t *testing.T) {
 func TestViewerWaitsForPublisher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{})
-		if _, err := h.Subscribe(t.Context(), movie, SubscribeOptions{}); live.KindOf(err) != live.NotFound {
+		if _, err := h.Subscribe(t.Context(), movie, SubscribeOptions{}); domain.KindOf(err) != domain.NotFound {
 			t.Errorf("no wait: %v, want not found", err)
 		}
 		start := time.Now()
-		if _, err := h.Subscribe(t.Context(), movie, SubscribeOptions{Wait: 30 * time.Second}); live.KindOf(err) != live.NotFound {
+		if _, err := h.Subscribe(t.Context(), movie, SubscribeOptions{Wait: 30 * time.Second}); domain.KindOf(err) != domain.NotFound {
 			t.Errorf("wait in vain: %v, want not found", err)
 		}
 		if d := time.Since(start); d != 30*time.Second {
@@ -77,7 +77,7 @@ func TestViewerWaitsForPublisher(t *testing.T) {
 		default:
 		}
 		write(t, p, audio(0))
-		if frames := drain(t, <-got); len(frames) != 2 {
+		if frames := readAll(t, <-got); len(frames) != 2 {
 			t.Errorf("got %d frames, want both", len(frames))
 		}
 	})
@@ -102,21 +102,21 @@ func TestStartWaitsForTracksNoLongerThanTrackWait(t *testing.T) {
 	})
 }
 
-func TestStreamThatShowsNothingIsNotWaitedForLong(t *testing.T) {
+func TestWaitForKeyframeTimesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{})
 		p := mustPublish(t, h, PublishOptions{})
 		write(t, p, video(0, false)) // and never a keyframe
 		start := time.Now()
 		_, err := h.Subscribe(t.Context(), movie, SubscribeOptions{})
-		if live.KindOf(err) != live.Unavailable || time.Since(start) != 12*time.Second {
+		if domain.KindOf(err) != domain.Unavailable || time.Since(start) != 12*time.Second {
 			t.Errorf("after %v: %v, want it to be unavailable after 12 s", time.Since(start), err)
 		}
 	})
 }
 
-// TestObserverKeepsRoomForStreams has many viewers come and go before anybody reads the events: those of the stream are all there.
-func TestObserverKeepsRoomForStreams(t *testing.T) {
+// TestViewerEventsLeaveRoomForStreamEvents has many viewers come and go before anybody reads the events: those of the stream are all there.
+func TestViewerEventsLeaveRoomForStreamEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{Hold: 20 * time.Second})
 		all, lost, stop := h.Observe(16, true)
@@ -147,7 +147,7 @@ func TestObserverKeepsRoomForStreams(t *testing.T) {
 	})
 }
 
-func TestGoodbyeEndsLossHolds(t *testing.T) {
+func TestCleanEndEndsStreamAndLossHoldsIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{Hold: 20 * time.Second})
 		events, _, stop := h.Observe(64, true)
@@ -155,7 +155,7 @@ func TestGoodbyeEndsLossHolds(t *testing.T) {
 		p := mustPublish(t, h, PublishOptions{})
 		gop(t, p, 0, 1)
 		s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
-		first := drain(t, s)
+		first := readAll(t, s)
 
 		p.End(Lost)
 		time.Sleep(19 * time.Second)
@@ -164,7 +164,7 @@ func TestGoodbyeEndsLossHolds(t *testing.T) {
 		}
 		p = mustPublish(t, h, PublishOptions{})
 		gop(t, p, 7*time.Hour, 1)
-		second := drain(t, s)
+		second := readAll(t, s)
 		checkMonotonic(t, append(first, second...))
 		if gap := second[0].DTS - first[len(first)-1].DTS; gap <= 0 || gap > 40*ms {
 			t.Errorf("picture goes on after %v, want one frame", gap)
@@ -182,8 +182,8 @@ func TestGoodbyeEndsLossHolds(t *testing.T) {
 		p = mustPublish(t, h, PublishOptions{})
 		gop(t, p, 0, 1)
 		s = mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
-		p.End(Goodbye)
-		drain(t, s)
+		p.End(Clean)
+		readAll(t, s)
 		if _, err := s.Poll(make([]*media.Frame, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("after goodbye: %v, want EOF", err)
 		}
@@ -205,7 +205,7 @@ func TestGoodbyeEndsLossHolds(t *testing.T) {
 	})
 }
 
-func TestLossBeforeTheFirstFrameIsNotHeld(t *testing.T) {
+func TestLossBeforeFirstFrameIsNotHeld(t *testing.T) {
 	h := NewHub(Options{Hold: time.Hour})
 	p := mustPublish(t, h, PublishOptions{})
 	p.End(Lost)
@@ -214,7 +214,7 @@ func TestLossBeforeTheFirstFrameIsNotHeld(t *testing.T) {
 	}
 }
 
-func TestOfRacingPublishersOneWins(t *testing.T) {
+func TestOneOfRacingPublishersWins(t *testing.T) {
 	h := NewHub(Options{})
 	var won atomic.Int32
 	var wg sync.WaitGroup
@@ -223,7 +223,7 @@ func TestOfRacingPublishersOneWins(t *testing.T) {
 			switch _, err := h.Publish(context.Background(), movie, PublishOptions{}); {
 			case err == nil:
 				won.Add(1)
-			case live.KindOf(err) != live.Conflict:
+			case domain.KindOf(err) != domain.Conflict:
 				t.Errorf("loser got %v, want a conflict", err)
 			}
 		})
@@ -252,7 +252,7 @@ func TestTakeover(t *testing.T) {
 				first := mustPublish(t, h, PublishOptions{})
 				gop(t, first, 0, 1)
 				s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
-				drain(t, s)
+				readAll(t, s)
 				time.Sleep(tt.idle)
 				second, err := h.Publish(t.Context(), movie, PublishOptions{})
 				if (err == nil) != tt.wins {
@@ -263,14 +263,14 @@ func TestTakeover(t *testing.T) {
 					return
 				}
 				<-first.Done()
-				if live.KindOf(first.Err()) != live.Conflict {
+				if domain.KindOf(first.Err()) != domain.Conflict {
 					t.Errorf("first was told %v", first.Err())
 				}
 				if first.Write(video(time.Second, true)) == nil {
 					t.Error("the first still writes: a mixed stream")
 				}
 				gop(t, second, 0, 1)
-				if got := drain(t, s); len(got) != 50 {
+				if got := readAll(t, s); len(got) != 50 {
 					t.Errorf("viewer got %d frames of the second, want 50", len(got))
 				}
 				first.End(Lost) // late: must not end the second's stream
@@ -283,24 +283,24 @@ func TestTakeover(t *testing.T) {
 }
 
 func TestRevoke(t *testing.T) {
-	ref := live.KeyRef{ID: "a", Generation: 1}
+	ref := domain.KeyRef{ID: "a", Generation: 1}
 	for _, end := range []bool{false, true} {
 		h := NewHub(Options{Hold: time.Hour})
-		p := mustPublish(t, h, grant(ref, live.Primary))
+		p := mustPublish(t, h, grant(ref, domain.Primary))
 		gop(t, p, 0, 1)
-		h.Revoke([]live.KeyRef{ref}, end)
+		h.Revoke([]domain.KeyRef{ref}, end)
 		<-p.Done()
-		if live.KindOf(p.Err()) != live.Denied {
+		if domain.KindOf(p.Err()) != domain.Denied {
 			t.Errorf("publisher was told %v", p.Err())
 		}
 		if _, ok := h.Info(movie); ok == end {
 			t.Errorf("end %v: stream there %v", end, ok)
 		}
 		// Who resolved the key before it was revoked comes too late.
-		if _, err := h.Publish(context.Background(), movie, grant(ref, live.Primary)); live.KindOf(err) != live.Denied {
+		if _, err := h.Publish(context.Background(), movie, grant(ref, domain.Primary)); domain.KindOf(err) != domain.Denied {
 			t.Errorf("revoked key publishes: %v", err)
 		}
-		if _, err := h.Publish(context.Background(), movie, grant(live.KeyRef{ID: "a", Generation: 2}, live.Primary)); err != nil {
+		if _, err := h.Publish(context.Background(), movie, grant(domain.KeyRef{ID: "a", Generation: 2}, domain.Primary)); err != nil {
 			t.Errorf("new key: %v", err)
 		}
 		h.Close()
@@ -315,7 +315,7 @@ func TestEndKeyless(t *testing.T) {
 		t.Error("there was nothing to end")
 	}
 	for _, lost := range []bool{false, true} {
-		p := mustPublish(t, h, grant(live.KeyRef{}, live.Primary))
+		p := mustPublish(t, h, grant(domain.KeyRef{}, domain.Primary))
 		gop(t, p, 0, 1)
 		if lost {
 			p.End(Lost)
@@ -331,23 +331,23 @@ func TestEndKeyless(t *testing.T) {
 			t.Errorf("lost %v: the stream is still there", lost)
 		}
 	}
-	p := mustPublish(t, h, grant(live.KeyRef{ID: "a", Generation: 1}, live.Primary))
+	p := mustPublish(t, h, grant(domain.KeyRef{ID: "a", Generation: 1}, domain.Primary))
 	if h.EndKeyless("", movie.Room) || p.Err() != nil {
 		t.Errorf("who has a key is disconnected: %v", p.Err())
 	}
 }
 
-func TestDeletedRoomEndsAHeldStream(t *testing.T) {
-	ref := live.KeyRef{ID: "a", Generation: 1}
+func TestDeletedRoomEndsHeldStream(t *testing.T) {
+	ref := domain.KeyRef{ID: "a", Generation: 1}
 	h := NewHub(Options{Hold: time.Hour})
-	p := mustPublish(t, h, grant(ref, live.Primary))
+	p := mustPublish(t, h, grant(ref, domain.Primary))
 	gop(t, p, 0, 1)
 	p.End(Lost)
-	h.Revoke([]live.KeyRef{ref}, false)
+	h.Revoke([]domain.KeyRef{ref}, false)
 	if in, ok := h.Info(movie); !ok || !in.Held {
 		t.Error("a reset ends a held stream")
 	}
-	h.Revoke([]live.KeyRef{ref}, true)
+	h.Revoke([]domain.KeyRef{ref}, true)
 	if _, ok := h.Info(movie); ok {
 		t.Error("a held stream outlives its room")
 	}
@@ -358,7 +358,7 @@ func TestKick(t *testing.T) {
 	p := mustPublish(t, h, PublishOptions{})
 	gop(t, p, 0, 1)
 	s := mustSubscribe(t, h, SubscribeOptions{})
-	why := live.Errorf(live.Denied, "because")
+	why := domain.Errorf(domain.Denied, "because")
 	if err := h.Kick(s.ID(), why); err != nil {
 		t.Fatal(err)
 	}
@@ -371,28 +371,28 @@ func TestKick(t *testing.T) {
 	if <-p.Done(); p.Err() != why {
 		t.Errorf("publisher was told %v", p.Err())
 	}
-	if err := h.Kick(12345, why); live.KindOf(err) != live.NotFound {
+	if err := h.Kick(12345, why); domain.KindOf(err) != domain.NotFound {
 		t.Errorf("unknown id: %v", err)
 	}
 }
 
-func TestSlowViewerIsMovedToAKeyframe(t *testing.T) {
+func TestSlowViewerSkipsToKeyframe(t *testing.T) {
 	h := NewHub(Options{MaxLatency: 4 * time.Second})
 	p := mustPublish(t, h, PublishOptions{})
 	gop(t, p, 0, 1)
 	slow := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
 	fast := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
-	before := drain(t, slow)
-	got := drain(t, fast)
+	before := readAll(t, slow)
+	got := readAll(t, fast)
 	for i := range 10 {
 		gop(t, p, time.Duration(i+1)*time.Second, 1)
-		got = append(got, drain(t, fast)...)
+		got = append(got, readAll(t, fast)...)
 	}
 	if len(got) != 11*50 {
 		t.Errorf("the fast viewer got %d frames, want all 550", len(got))
 	}
-	after := drain(t, slow)
-	if len(after) != 50 || after[0].RAP != media.Key || after[0].DTS != 10*time.Second {
+	after := readAll(t, slow)
+	if len(after) != 50 || after[0].RAP != media.Keyframe || after[0].DTS != 10*time.Second {
 		t.Errorf("the slow viewer goes on with %d frames from %v, want the newest GOP", len(after), after[0].DTS)
 	}
 	checkMonotonic(t, append(before, after...))
@@ -402,41 +402,41 @@ func TestSlowViewerIsMovedToAKeyframe(t *testing.T) {
 	}
 }
 
-func TestViewerIsLeftAloneWhileThereIsNoNewerKeyframe(t *testing.T) {
+func TestSlowViewerStaysWithoutNewerKeyframe(t *testing.T) {
 	h := NewHub(Options{MaxLatency: 4 * time.Second})
 	p := mustPublish(t, h, PublishOptions{})
 	write(t, p, video(0, true), audio(0))
 	s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
-	drain(t, s)
+	readAll(t, s)
 	for i := range 200 { // 8 s without a keyframe
 		write(t, p, video(time.Duration(i+1)*40*ms, false))
 	}
-	if got := drain(t, s); len(got) != 200 {
+	if got := readAll(t, s); len(got) != 200 {
 		t.Errorf("got %d frames, want all 200: a GOP is never split", len(got))
 	}
 }
 
-func TestViewerWhoLeavesTheRingWaitsForAKeyframe(t *testing.T) {
+func TestViewerBehindRingWaitsForKeyframe(t *testing.T) {
 	h := NewHub(Options{RingBytes: 5000})
 	p := mustPublish(t, h, PublishOptions{})
 	write(t, p, video(0, true), audio(0))
 	s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
-	drain(t, s)
+	readAll(t, s)
 	for i := range 100 {
 		write(t, p, video(time.Duration(i+1)*ms, false), audio(time.Duration(i+1)*ms))
 	}
-	for _, f := range drain(t, s) {
+	for _, f := range readAll(t, s) {
 		if f.Track == h264 {
 			t.Fatal("video without its keyframe")
 		}
 	}
 	write(t, p, video(200*ms, true))
-	if got := drain(t, s); len(got) != 1 || got[0].RAP != media.Key {
+	if got := readAll(t, s); len(got) != 1 || got[0].RAP != media.Keyframe {
 		t.Errorf("video does not come back at the keyframe: %d frames", len(got))
 	}
 }
 
-func TestNoKeyframe(t *testing.T) {
+func TestKeyFlagIsUsedWithoutKeyframes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{RAPWait: 10 * time.Second})
 		p := mustPublish(t, h, PublishOptions{})
@@ -451,7 +451,7 @@ func TestNoKeyframe(t *testing.T) {
 			time.Sleep(40 * ms)
 		}
 		var firstVideo *media.Frame
-		for _, f := range drain(t, s) {
+		for _, f := range readAll(t, s) {
 			if f.Track == h264 && firstVideo == nil {
 				firstVideo = f
 			}
@@ -471,7 +471,7 @@ func TestAudioOnly(t *testing.T) {
 		write(t, p, f)
 	}
 	s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
-	if got := drain(t, s); len(got) < 43 || len(got) > 45 {
+	if got := readAll(t, s); len(got) < 43 || len(got) > 45 {
 		t.Errorf("starts with %d frames, want a second of them", len(got))
 	}
 }
@@ -487,24 +487,24 @@ func TestLeadingPictures(t *testing.T) {
 	}
 	write(t, p, audio(0), video(0, true), leading(40*ms), video(80*ms, false))
 	early := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
-	if got := drain(t, early); len(got) != 2 || got[1].DTS != 80*ms {
+	if got := readAll(t, early); len(got) != 2 || got[1].DTS != 80*ms {
 		t.Errorf("a viewer who starts is given %d frames of 3", len(got))
 	}
 	write(t, p, video(120*ms, true), leading(160*ms), audio(160*ms), video(200*ms, false))
-	if got := drain(t, early); len(got) != 4 {
+	if got := readAll(t, early); len(got) != 4 {
 		t.Errorf("one who has been there is given %d frames of 4", len(got))
 	}
-	if got := drain(t, mustSubscribe(t, h, SubscribeOptions{GOPs: 1})); len(got) != 3 || got[1].DTS != 160*ms || got[1].Track != aac {
+	if got := readAll(t, mustSubscribe(t, h, SubscribeOptions{GOPs: 1})); len(got) != 3 || got[1].DTS != 160*ms || got[1].Track != aac {
 		t.Errorf("one who starts later is given %d frames, want 3", len(got))
 	}
 }
 
-func TestUnwantedTracksAreLeftOut(t *testing.T) {
+func TestTrackFilter(t *testing.T) {
 	h := NewHub(Options{})
 	p := mustPublish(t, h, PublishOptions{})
 	gop(t, p, 0, 1)
-	s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1, Want: func(t *media.Track) bool { return t.Kind == media.Audio }})
-	for _, f := range drain(t, s) {
+	s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1, TrackFilter: func(t *media.Track) bool { return t.Kind == media.Audio }})
+	for _, f := range readAll(t, s) {
 		if f.Track != aac {
 			t.Fatal("got video")
 		}
@@ -514,8 +514,8 @@ func TestUnwantedTracksAreLeftOut(t *testing.T) {
 func TestBackup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{Hold: 20 * time.Second})
-		primary := mustPublish(t, h, grant(live.KeyRef{ID: "p"}, live.Primary))
-		backup := mustPublish(t, h, grant(live.KeyRef{ID: "b"}, live.Backup))
+		primary := mustPublish(t, h, grant(domain.KeyRef{ID: "p"}, domain.Primary))
+		backup := mustPublish(t, h, grant(domain.KeyRef{ID: "b"}, domain.Backup))
 		var s *Subscriber
 		var got []*media.Frame
 		run := func(seconds int, usePrimary, useBackup bool) {
@@ -532,7 +532,7 @@ func TestBackup(t *testing.T) {
 				if s == nil {
 					s = mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
 				}
-				got = append(got, drain(t, s)...)
+				got = append(got, readAll(t, s)...)
 				time.Sleep(40 * ms)
 			}
 		}
@@ -570,7 +570,7 @@ func TestBackup(t *testing.T) {
 		if source() != 77 {
 			t.Fatal("the backup did not take a lost primary's place")
 		}
-		backup.End(Goodbye)
+		backup.End(Clean)
 		if _, err := s.Poll(make([]*media.Frame, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("after both ended: %v, want EOF", err)
 		}
@@ -590,13 +590,13 @@ func countWakes(t *testing.T, s *Subscriber, wakes, frames *int) {
 	}
 }
 
-func TestGatherWakesOncePerWindow(t *testing.T) {
+func TestBatchWindowWakesOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := NewHub(Options{Gather: func(string, int) (_, _ time.Duration) { return 50 * ms, 0 }})
+		h := NewHub(Options{BatchWindow: func(string, int) (_, _ time.Duration) { return 50 * ms, 0 }})
 		p := mustPublish(t, h, PublishOptions{})
 		write(t, p, video(0, true), audio(0))
 		s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
-		drain(t, s)
+		readAll(t, s)
 		var wakes, frames int
 		done := make(chan struct{})
 		go func() {
@@ -616,8 +616,8 @@ func TestGatherWakesOncePerWindow(t *testing.T) {
 	})
 }
 
-// TestWindowClosesWithThePicture: a window is not held open for a picture that comes after it.
-func TestWindowClosesWithThePicture(t *testing.T) {
+// TestBatchWindowClosesWithPicture: a window is not held open for a picture that comes after it.
+func TestBatchWindowClosesWithPicture(t *testing.T) {
 	for _, tt := range []struct {
 		every, window time.Duration
 		late          []time.Duration // of the pictures, in turn
@@ -630,12 +630,12 @@ func TestWindowClosesWithThePicture(t *testing.T) {
 		{40 * ms, 0, []time.Duration{0}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			h := NewHub(Options{Gather: func(string, int) (_, _ time.Duration) { return tt.window, 90 * ms }})
+			h := NewHub(Options{BatchWindow: func(string, int) (_, _ time.Duration) { return tt.window, 90 * ms }})
 			defer h.Close()
 			p := mustPublish(t, h, PublishOptions{})
 			write(t, p, video(0, true), audio(0))
 			s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
-			drain(t, s)
+			readAll(t, s)
 			var late []time.Duration
 			go func() {
 				buf := make([]*media.Frame, 16)
@@ -668,8 +668,8 @@ func TestWindowClosesWithThePicture(t *testing.T) {
 	}
 }
 
-// TestSoundWaitsForThePicture: what comes between two pictures wakes nobody by itself, if the next is not too late.
-func TestSoundWaitsForThePicture(t *testing.T) {
+// TestAudioWaitsForPicture: what comes between two pictures wakes nobody by itself, if the next is not too late.
+func TestAudioWaitsForPicture(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		window time.Duration
@@ -681,12 +681,12 @@ func TestSoundWaitsForThePicture(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := NewHub(Options{Gather: func(string, int) (_, _ time.Duration) { return tt.window, 80 * ms }})
+				h := NewHub(Options{BatchWindow: func(string, int) (_, _ time.Duration) { return tt.window, 80 * ms }})
 				defer h.Close()
 				p := mustPublish(t, h, PublishOptions{})
 				write(t, p, video(0, true), audio(0))
 				s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
-				drain(t, s)
+				readAll(t, s)
 				var wakes, frames int
 				go countWakes(t, s, &wakes, &frames)
 				for i := range 100 {
@@ -716,10 +716,10 @@ func TestCloseEndsAll(t *testing.T) {
 	if _, err := s.Next(t.Context(), make([]*media.Frame, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("viewer: %v, want EOF", err)
 	}
-	if _, err := h.Publish(t.Context(), movie, PublishOptions{}); live.KindOf(err) != live.Unavailable {
+	if _, err := h.Publish(t.Context(), movie, PublishOptions{}); domain.KindOf(err) != domain.Unavailable {
 		t.Errorf("publish after close: %v", err)
 	}
-	if _, err := h.Subscribe(t.Context(), movie, SubscribeOptions{Wait: -1}); live.KindOf(err) != live.Unavailable {
+	if _, err := h.Subscribe(t.Context(), movie, SubscribeOptions{Wait: -1}); domain.KindOf(err) != domain.Unavailable {
 		t.Errorf("subscribe after close: %v", err)
 	}
 }
@@ -728,7 +728,7 @@ func TestAdmitAndEpoch(t *testing.T) {
 	var epoch, released atomic.Int64
 	h := NewHub(Options{Hold: time.Hour, Epoch: func(context.Context) (uint64, error) { return uint64(epoch.Add(1)), nil }})
 	done := make(chan struct{}, 1)
-	h.Admit = func(context.Context, live.Name) (func(), error) {
+	h.Admit = func(context.Context, domain.Name) (func(), error) {
 		return func() { released.Add(1); done <- struct{}{} }, nil
 	}
 	p := mustPublish(t, h, PublishOptions{})
@@ -751,7 +751,7 @@ func TestAdmitAndEpoch(t *testing.T) {
 
 // TestConcurrentUse lets everything happen at once, for the race detector.
 func TestConcurrentUse(t *testing.T) {
-	h := NewHub(Options{Hold: time.Millisecond, Gather: func(string, int) (_, _ time.Duration) { return time.Millisecond, 0 }})
+	h := NewHub(Options{Hold: time.Millisecond, BatchWindow: func(string, int) (_, _ time.Duration) { return time.Millisecond, 0 }})
 	var publishers, viewers sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	for range 8 {
@@ -767,7 +767,7 @@ func TestConcurrentUse(t *testing.T) {
 					if err != nil {
 						break
 					}
-					s.Flushed(buf[:n])
+					s.ObserveWritten(buf[:n])
 				}
 				s.Leave()
 				h.Snapshot()
@@ -778,7 +778,7 @@ func TestConcurrentUse(t *testing.T) {
 	for i := range 4 {
 		publishers.Go(func() {
 			for round := range 50 {
-				p, err := h.Publish(ctx, movie, grant(live.KeyRef{ID: "k", Generation: uint64(i*100 + round)}, live.Role(i%2)))
+				p, err := h.Publish(ctx, movie, grant(domain.KeyRef{ID: "k", Generation: uint64(i*100 + round)}, domain.Role(i%2)))
 				if err != nil {
 					continue
 				}
@@ -789,9 +789,9 @@ func TestConcurrentUse(t *testing.T) {
 					p.Write(audio(time.Duration(f) * ms))
 				}
 				if round%5 == 0 {
-					h.Revoke([]live.KeyRef{{ID: "k", Generation: uint64(i*100 + round)}}, round%2 == 0)
+					h.Revoke([]domain.KeyRef{{ID: "k", Generation: uint64(i*100 + round)}}, round%2 == 0)
 				}
-				p.End(How(round % 2))
+				p.End(EndReason(round % 2))
 			}
 		})
 	}
@@ -810,8 +810,8 @@ func TestSessionEndsDuringPublish(t *testing.T) {
 	if begin != nil || err != nil {
 		t.Fatalf("prepare beside a session: %v, %v", begin, err)
 	}
-	old.End(Goodbye)
-	if _, err := h.attach(&Publisher{done: make(chan struct{})}, movie, begin); !errors.Is(err, errUnprepared) {
+	old.End(Clean)
+	if _, err := h.attach(&Publisher{done: make(chan struct{})}, movie, begin); !errors.Is(err, errNoSession) {
 		t.Errorf("attach: %v", err)
 	}
 	mustPublish(t, h, PublishOptions{})
@@ -820,12 +820,12 @@ func TestSessionEndsDuringPublish(t *testing.T) {
 	}
 }
 
-// TestBackupFallsSilent has the backup stop after it stepped in, while the primary is back but not yet for long.
-func TestBackupFallsSilent(t *testing.T) {
+// TestBackupGoesIdle has the backup stop after it stepped in, while the primary is back but not yet for long.
+func TestBackupGoesIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{})
-		primary := mustPublish(t, h, grant(live.KeyRef{ID: "a"}, live.Primary))
-		backup := mustPublish(t, h, grant(live.KeyRef{ID: "b"}, live.Backup))
+		primary := mustPublish(t, h, grant(domain.KeyRef{ID: "a"}, domain.Primary))
+		backup := mustPublish(t, h, grant(domain.KeyRef{ID: "b"}, domain.Backup))
 		var at time.Duration
 		step := func(publishers ...*Publisher) {
 			for _, p := range publishers {

@@ -10,10 +10,10 @@ const meterWindow = 5 * time.Second
 
 // A meter counts the bytes of one direction of one connection. One goroutine adds; any may read.
 type meter struct {
-	total atomic.Uint64
-	from  atomic.Pointer[mark] // start of the window
-	last  atomic.Pointer[mark] // start of the next
-	turn  time.Time            // when the next ends; of who adds, who need not look last up
+	total     atomic.Uint64
+	from      atomic.Pointer[mark] // start of the window
+	last      atomic.Pointer[mark] // start of the next
+	windowEnd time.Time            // when the next ends; of who adds, who need not look last up
 }
 
 type mark struct {
@@ -23,10 +23,10 @@ type mark struct {
 
 func (m *meter) add(n int, now time.Time) {
 	total := m.total.Add(uint64(n))
-	if now.Before(m.turn) {
+	if now.Before(m.windowEnd) {
 		return
 	}
-	m.turn = now.Add(meterWindow)
+	m.windowEnd = now.Add(meterWindow)
 	last := m.last.Load()
 	if last == nil {
 		last = &mark{now, total - uint64(n)}

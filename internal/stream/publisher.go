@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 	"livego/internal/media"
 )
 
@@ -15,7 +15,7 @@ type PublishOptions struct {
 	Proto  string // "rtmp", "file", ...: what the frames come by
 	Remote string // host:port, "" for a file
 	URL    string // for statistics: without key, token or query
-	Grant  live.Grant
+	Grant  domain.Grant
 	Skips  *media.Skips // what is skipped of it, for statistics; may be nil
 }
 
@@ -34,27 +34,27 @@ type Publisher struct {
 	dropped      atomic.Uint64 // video frames before the first random access point
 
 	// Under s.mu.
-	gone    bool
-	began   time.Time           // when the first frame came
-	first   [media.Data + 1]int // the ID of the first track of each kind, plus 1; 0 before there is any
-	shown   idSet               // video tracks that have given a random access point
-	started bool                // the first of them has
-	waitRAP time.Time           // since when it has been without
-	healthy time.Time           // since when frames have come without a pause
-	warm    []*media.Frame      // while not active: frames from the newest random access point on, in encoder time
-	warmed  int                 // bytes in warm, as a ring counts them
-	pending bool                // active, but waits for a random access point to take over with
+	detached      bool
+	firstFrameAt  time.Time           // when the first frame came
+	first         [media.Data + 1]int // the ID of the first track of each kind, plus 1; 0 before there is any
+	tracksWithRAP idSet               // video tracks that have given a random access point
+	started       bool                // the first of them has
+	waitRAPSince  time.Time           // since when it has been without
+	healthySince  time.Time           // since when frames have come without a pause
+	warm          []*media.Frame      // while not active: frames from the newest random access point on, in encoder time
+	warmed        int                 // bytes in warm, as a ring counts them
+	pending       bool                // active, but waits for a random access point to take over with
 }
 
 // Publish makes name live, or takes a held stream of that name up. It fails with Conflict when name is being published already,
 // Denied when the grant's key has been revoked meanwhile, Unavailable when the hub is closed.
-func (h *Hub) Publish(ctx context.Context, name live.Name, o PublishOptions) (*Publisher, error) {
+func (h *Hub) Publish(ctx context.Context, name domain.Name, o PublishOptions) (*Publisher, error) {
 	for {
 		begin, err := h.prepare(ctx, name)
 		if err != nil {
 			return nil, err
 		}
-		p := &Publisher{id: h.ids.Add(1), opt: o.bounded(), since: time.Now(), done: make(chan struct{})}
+		p := &Publisher{id: h.ids.Add(1), opt: o.truncated(), since: time.Now(), done: make(chan struct{})}
 		used, err := h.attach(p, name, begin)
 		if begin != nil && begin.release != nil && !used {
 			begin.release()
@@ -62,23 +62,23 @@ func (h *Hub) Publish(ctx context.Context, name live.Name, o PublishOptions) (*P
 		switch {
 		case err == nil:
 			return p, nil
-		case !errors.Is(err, errUnprepared):
+		case !errors.Is(err, errNoSession):
 			return nil, err
 		}
 	}
 }
 
-// A beginning is what a new session has from outside the hub.
-type beginning struct {
+// A sessionStart is what a new session has from outside the hub.
+type sessionStart struct {
 	epoch   uint64
 	release func()
 }
 
-// errUnprepared tells that the session that was there at prepare has ended since.
-var errUnprepared = errors.New("a new session, and nothing was asked for")
+// errNoSession tells that the session that was there at prepare has ended since.
+var errNoSession = errors.New("a new session, and nothing was asked for")
 
 // prepare asks for what a new session of name needs, outside the lock; where there is a session already, for nothing: nil.
-func (h *Hub) prepare(ctx context.Context, name live.Name) (*beginning, error) {
+func (h *Hub) prepare(ctx context.Context, name domain.Name) (*sessionStart, error) {
 	h.mu.Lock()
 	s := h.streams[name]
 	exists := s != nil && s.session
@@ -86,11 +86,11 @@ func (h *Hub) prepare(ctx context.Context, name live.Name) (*beginning, error) {
 	if exists {
 		return nil, nil
 	}
-	b := new(beginning)
+	b := new(sessionStart)
 	var err error
 	if h.opt.Epoch != nil {
 		if b.epoch, err = h.opt.Epoch(ctx); err != nil {
-			return nil, &live.Error{Kind: live.Unavailable, Op: "numbering the stream", Name: name, Err: err}
+			return nil, &domain.Error{Kind: domain.Unavailable, Op: "numbering the stream", Name: name, Err: err}
 		}
 	}
 	if h.Admit != nil {
@@ -99,30 +99,30 @@ func (h *Hub) prepare(ctx context.Context, name live.Name) (*beginning, error) {
 	return b, err
 }
 
-// attach makes p the publisher of its role. It reports whether a session began, with begin; without one it fails with errUnprepared.
-func (h *Hub) attach(p *Publisher, name live.Name, begin *beginning) (used bool, err error) {
+// attach makes p the publisher of its role. It reports whether a session began, with begin; without one it fails with errNoSession.
+func (h *Hub) attach(p *Publisher, name domain.Name, begin *sessionStart) (used bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	role := p.opt.Grant.Role
 	if h.closed {
-		return false, live.Errorf(live.Unavailable, "the server is stopping")
+		return false, domain.Errorf(domain.Unavailable, "the server is stopping")
 	}
-	if _, ok := h.revoked[p.opt.Grant.Key]; ok && p.opt.Grant.Key != (live.KeyRef{}) {
-		return false, live.Errorf(live.Denied, "the push key was revoked")
+	if _, ok := h.revoked[p.opt.Grant.Key]; ok && p.opt.Grant.Key != (domain.KeyRef{}) {
+		return false, domain.Errorf(domain.Denied, "the push key was revoked")
 	}
 	s := h.streams[name]
 	if begin == nil && (s == nil || !s.session) {
-		return false, errUnprepared
+		return false, errNoSession
 	}
 	if s == nil {
 		s = newStream(h, name)
 		h.streams[name] = s
 	}
 	if old := s.pubs[role]; old != nil {
-		if !h.yields(old) {
-			return false, live.Errorf(live.Conflict, "%s is being published by another encoder", name)
+		if !h.takeoverAllowed(old) {
+			return false, domain.Errorf(domain.Conflict, "%s is being published by another encoder", name)
 		}
-		h.detach(old, live.Errorf(live.Conflict, "another encoder took over"))
+		h.detach(old, domain.Errorf(domain.Conflict, "another encoder took over"))
 	}
 	p.s = s
 	s.pubs[role], s.lastKey = p, p.opt.Grant.Key
@@ -144,8 +144,8 @@ func (h *Hub) attach(p *Publisher, name live.Name, begin *beginning) (used bool,
 	return used, nil
 }
 
-// yields reports whether p gives way to a newcomer.
-func (h *Hub) yields(p *Publisher) bool {
+// takeoverAllowed reports whether p gives way to a newcomer.
+func (h *Hub) takeoverAllowed(p *Publisher) bool {
 	switch h.opt.Takeover {
 	case TakeoverAlways:
 		return true
@@ -171,7 +171,7 @@ func (h *Hub) detach(p *Publisher, reason error) {
 	}
 	s.pubs[p.opt.Grant.Role] = nil
 	s.mu.Lock()
-	p.gone = true
+	p.detached = true
 	p.dropWarm()
 	if s.active == p {
 		s.active = nil
@@ -203,19 +203,19 @@ func (p *Publisher) Err() error {
 func (p *Publisher) ID() uint64 { return p.id }
 
 // Name is the stream's name.
-func (p *Publisher) Name() live.Name { return p.s.name }
+func (p *Publisher) Name() domain.Name { return p.s.name }
 
-// How tells in which way a publisher ended.
-type How uint8
+// EndReason tells in which way a publisher ended.
+type EndReason uint8
 
 // Ways to end.
 const (
-	Goodbye How = iota // it said so: the stream ends
-	Lost               // it vanished: the stream is held
+	Clean EndReason = iota // it said so: the stream ends
+	Lost                   // it vanished: the stream is held
 )
 
 // End takes p off its stream.
-func (p *Publisher) End(how How) {
+func (p *Publisher) End(how EndReason) {
 	h, s := p.s.hub, p.s
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -227,7 +227,7 @@ func (p *Publisher) End(how How) {
 		return
 	}
 	d := h.opt.Hold
-	if how == Goodbye {
+	if how == Clean {
 		d = h.opt.HoldClean
 	}
 	h.hold(s, d)
@@ -245,10 +245,10 @@ func (p *Publisher) Write(f *media.Frame) error {
 	s := p.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p.gone || s.ended != nil {
-		return live.Errorf(live.Conflict, "no longer the publisher of %s", s.name)
+	if p.detached || s.ended != nil {
+		return domain.Errorf(domain.Conflict, "no longer the publisher of %s", s.name)
 	}
-	p.beat(now)
+	p.markAlive(now)
 	f.Secondary = p.secondary(f.Track, now)
 	if !p.decodable(f) {
 		p.dropped.Add(1)
@@ -263,10 +263,10 @@ func (p *Publisher) Write(f *media.Frame) error {
 	return nil
 }
 
-// beat notes that a frame came. Caller holds s.mu.
-func (p *Publisher) beat(now time.Time) {
+// markAlive notes that a frame came. Caller holds s.mu.
+func (p *Publisher) markAlive(now time.Time) {
 	if last := p.lastFrame.Load(); last == 0 || now.Sub(time.Unix(0, last)) >= p.s.hub.opt.Idle {
-		p.healthy = now
+		p.healthySince = now
 	}
 	p.lastFrame.Store(now.UnixNano())
 }
@@ -274,11 +274,11 @@ func (p *Publisher) beat(now time.Time) {
 // secondary reports whether t is not the first track of its kind, the one with the lowest ID. A lower one that comes after the time
 // that viewers wait for tracks stays behind the first: they have begun with that. Caller holds s.mu.
 func (p *Publisher) secondary(t *media.Track, now time.Time) bool {
-	if p.began.IsZero() {
-		p.began = now
+	if p.firstFrameAt.IsZero() {
+		p.firstFrameAt = now
 	}
 	id, first := int(t.ID)+1, &p.first[t.Kind]
-	if *first == 0 || id < *first && now.Sub(p.began) < p.s.hub.opt.TrackWait {
+	if *first == 0 || id < *first && now.Sub(p.firstFrameAt) < p.s.hub.opt.TrackWait {
 		*first = id
 	}
 	return id != *first
@@ -292,16 +292,16 @@ func (p *Publisher) decodable(f *media.Frame) bool {
 	}
 	switch {
 	case f.Secondary:
-	case p.waitRAP.IsZero() || f.RAP != media.NoAccess:
-		p.waitRAP = f.Arrived
-	case f.KeyFlag && f.Arrived.Sub(p.waitRAP) >= p.s.hub.opt.RAPWait:
-		f.RAP = media.Recovery
+	case p.waitRAPSince.IsZero() || f.RAP != media.NoRandomAccess:
+		p.waitRAPSince = f.Arrived
+	case f.KeyFlag && f.Arrived.Sub(p.waitRAPSince) >= p.s.hub.opt.RAPWait:
+		f.RAP = media.RecoveryPoint
 	}
-	if f.RAP != media.NoAccess {
-		p.shown.add(f.Track.ID)
+	if f.RAP != media.NoRandomAccess {
+		p.tracksWithRAP.add(f.Track.ID)
 		p.started = p.started || !f.Secondary
 	}
-	return p.shown.has(f.Track.ID)
+	return p.tracksWithRAP.has(f.Track.ID)
 }
 
 // An idSet is a set of the IDs of tracks.

@@ -11,22 +11,22 @@ type ring struct {
 	slots []*media.Frame // len is a power of two; the frame of Seq n is at n & (len-1)
 	tail  uint64         // Seq of the oldest frame held
 	head  uint64         // Seq that the next frame gets
-	bytes int            // of payload, and frameCost for each frame
+	bytes int            // of payload, and frameOverhead for each frame
 	video bool           // has held video
 	raps  []uint64       // Seqs of the random access points held of the first video track, in order
 }
 
 // limits bound a ring.
 type limits struct {
-	gops  int           // how many of the newest GOPs to keep for those who join
-	keep  time.Duration // what to keep in any case for those who lag
-	time  time.Duration
-	bytes int
+	gops    int           // how many of the newest GOPs to keep for those who join
+	minTime time.Duration // what to minTime in any case for those who lag
+	time    time.Duration
+	bytes   int
 }
 
-// frameCost is what a frame takes beside its payload: itself, its slot, and its layouts for the wires. An encoder whose frames are a
+// frameOverhead is what a frame takes beside its payload: itself, its slot, and its layouts for the wires. An encoder whose frames are a
 // byte long and have one time must not fill the memory with them.
-const frameCost = 512
+const frameOverhead = 512
 
 func (r *ring) at(seq uint64) *media.Frame { return r.slots[seq&uint64(len(r.slots)-1)] }
 
@@ -46,19 +46,19 @@ func (r *ring) push(f *media.Frame, l limits) {
 	f.Seq = r.head
 	r.slots[r.head&uint64(len(r.slots)-1)] = f
 	r.head++
-	r.bytes += len(f.Payload) + frameCost
+	r.bytes += len(f.Payload) + frameOverhead
 	if f.Track.Kind == media.Video {
 		r.video = true
-		if startsHere(f) {
+		if isStartPoint(f) {
 			r.raps = append(r.raps, f.Seq)
 		}
 	}
 	r.trim(f.DTS, l)
 }
 
-// startsHere reports whether a viewer may start at f: it is a random access point of the first video track.
-func startsHere(f *media.Frame) bool {
-	return f.Track.Kind == media.Video && f.RAP != media.NoAccess && !f.Secondary
+// isStartPoint reports whether a viewer may start at f: it is a random access point of the first video track.
+func isStartPoint(f *media.Frame) bool {
+	return f.Track.Kind == media.Video && f.RAP != media.NoRandomAccess && !f.Secondary
 }
 
 func (r *ring) trim(now time.Duration, l limits) {
@@ -71,7 +71,7 @@ func (r *ring) trim(now time.Duration, l limits) {
 	}
 	for r.tail < r.head-1 {
 		age := now - r.at(r.tail).DTS
-		needed := r.tail >= wanted || age <= l.keep
+		needed := r.tail >= wanted || age <= l.minTime
 		if needed && age <= l.time && r.bytes <= l.bytes {
 			return
 		}
@@ -82,7 +82,7 @@ func (r *ring) trim(now time.Duration, l limits) {
 // drop forgets the oldest frame.
 func (r *ring) drop() {
 	i := r.tail & uint64(len(r.slots)-1)
-	r.bytes -= len(r.slots[i].Payload) + frameCost
+	r.bytes -= len(r.slots[i].Payload) + frameOverhead
 	r.slots[i] = nil
 	if len(r.raps) > 0 && r.raps[0] == r.tail {
 		r.raps = r.raps[1:]

@@ -9,7 +9,7 @@ import (
 )
 
 func TestRingBounds(t *testing.T) {
-	l := limits{gops: 1, keep: 5 * time.Second, time: 30 * time.Second, bytes: 1 << 20}
+	l := limits{gops: 1, minTime: 5 * time.Second, time: 30 * time.Second, bytes: 1 << 20}
 	for _, tt := range []struct {
 		name       string
 		gop        int // frames
@@ -28,7 +28,7 @@ func TestRingBounds(t *testing.T) {
 			for i := range 3000 {
 				f := &media.Frame{Track: h264, DTS: time.Duration(i) * 40 * ms, Payload: make([]byte, tt.size)}
 				if i%tt.gop == 0 {
-					f.RAP = media.Key
+					f.RAP = media.Keyframe
 				}
 				r.push(f, l)
 				if f.Seq != uint64(i) {
@@ -36,7 +36,7 @@ func TestRingBounds(t *testing.T) {
 				}
 				held := 0
 				for seq := r.tail; seq < r.head; seq++ {
-					held += len(r.at(seq).Payload) + frameCost
+					held += len(r.at(seq).Payload) + frameOverhead
 				}
 				if held != r.bytes || r.bytes > l.bytes {
 					t.Fatalf("frame %d: %d bytes held, %d counted, %d allowed", i, held, r.bytes, l.bytes)
@@ -83,7 +83,7 @@ func TestWriteAllocates(t *testing.T) {
 func BenchmarkWrite(b *testing.B) {
 	for _, viewers := range []int{10, 5000} {
 		b.Run(fmt.Sprintf("viewers=%d", viewers), func(b *testing.B) {
-			h := NewHub(Options{Gather: func(string, int) (_, _ time.Duration) { return 50 * ms, 0 }})
+			h := NewHub(Options{BatchWindow: func(string, int) (_, _ time.Duration) { return 50 * ms, 0 }})
 			p, err := h.Publish(b.Context(), movie, PublishOptions{})
 			if err != nil {
 				b.Fatal(err)
@@ -101,7 +101,7 @@ func BenchmarkWrite(b *testing.B) {
 				at := time.Duration(i+1) * 13 * ms
 				f := &media.Frame{Track: h264, Meta: both, DTS: at, PTS: at, Arrived: now}
 				if i%150 == 0 {
-					f.RAP = media.Key
+					f.RAP = media.Keyframe
 				}
 				p.Write(f)
 			}
@@ -112,11 +112,11 @@ func BenchmarkWrite(b *testing.B) {
 // TestRingOfTinyFrames holds an encoder whose clock stands still, so that time bounds nothing, to a number of frames.
 func TestRingOfTinyFrames(t *testing.T) {
 	var r ring
-	l := limits{gops: 1, keep: 5 * time.Second, time: 30 * time.Second, bytes: 1 << 20}
+	l := limits{gops: 1, minTime: 5 * time.Second, time: 30 * time.Second, bytes: 1 << 20}
 	for range 10000 {
 		r.push(&media.Frame{Track: aac, Payload: make([]byte, 1)}, l)
 	}
-	if n := r.head - r.tail; n > 1<<20/frameCost {
+	if n := r.head - r.tail; n > 1<<20/frameOverhead {
 		t.Errorf("%d frames of a byte are held in a ring of 1 MiB", n)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 	"livego/internal/media"
 )
 
@@ -15,18 +15,18 @@ func TestViewerExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{})
 		defer h.Close()
-		p := mustPublish(t, h, grant(live.KeyRef{}, live.Primary))
-		defer p.End(Goodbye)
+		p := mustPublish(t, h, grant(domain.KeyRef{}, domain.Primary))
+		defer p.End(Clean)
 		gop(t, p, 0, 1)
 		for _, tt := range []struct {
 			name    string
 			expires time.Duration // from now
 			after   time.Duration // it is looked
-			want    live.Code
+			want    domain.Code
 		}{
 			{"within its time", time.Minute, 59 * time.Second, ""},
-			{"after it", time.Minute, 61 * time.Second, live.SessionExpired},
-			{"already over", -time.Second, 0, live.SessionExpired},
+			{"after it", time.Minute, 61 * time.Second, domain.SessionExpired},
+			{"already over", -time.Second, 0, domain.SessionExpired},
 		} {
 			s, err := h.Subscribe(t.Context(), movie, SubscribeOptions{Viewer: ViewerOptions{Proto: "test", Expires: time.Now().Add(tt.expires)}, GOPs: 1})
 			if err != nil {
@@ -35,7 +35,7 @@ func TestViewerExpires(t *testing.T) {
 			time.Sleep(tt.after)
 			synctest.Wait()
 			_, err = s.Next(t.Context(), make([]*media.Frame, 1))
-			if live.CodeOf(err) != tt.want || (err != nil) != (tt.want != "") {
+			if domain.CodeOf(err) != tt.want || (err != nil) != (tt.want != "") {
 				t.Errorf("%s: %v", tt.name, err)
 			}
 			s.Leave()
@@ -48,14 +48,14 @@ func TestEndViewers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{})
 		defer h.Close()
-		p := mustPublish(t, h, grant(live.KeyRef{}, live.Primary))
-		defer p.End(Goodbye)
+		p := mustPublish(t, h, grant(domain.KeyRef{}, domain.Primary))
+		defer p.End(Clean)
 		gop(t, p, 0, 1)
-		reason := live.Refuse(live.Denied, live.SessionEnded, "enough")
+		reason := domain.CodeErrorf(domain.Denied, domain.SessionEnded, "enough")
 		watch := mustSubscribe(t, h, SubscribeOptions{Viewer: ViewerOptions{Proto: "test"}})
 		inside := mustSubscribe(t, h, SubscribeOptions{Viewer: ViewerOptions{Proto: "test", Internal: true}, GOPs: 1})
 		waits := make(chan error, 3)
-		for _, name := range []live.Name{{App: "live", Room: "later"}, {App: "vod", Room: "later"}, {App: "live", Room: "another"}} {
+		for _, name := range []domain.Name{{App: "live", Room: "later"}, {App: "vod", Room: "later"}, {App: "live", Room: "another"}} {
 			go func() {
 				_, err := h.Subscribe(t.Context(), name, SubscribeOptions{Wait: time.Hour})
 				waits <- err
@@ -94,21 +94,21 @@ func TestEndViewers(t *testing.T) {
 	})
 }
 
-// TestReserve takes places of a pass for a viewer that counts as several.
-func TestReserve(t *testing.T) {
+// TestReserveViewers takes places of a pass for a viewer that counts as several.
+func TestReserveViewers(t *testing.T) {
 	h := NewHub(Options{})
 	defer h.Close()
-	pass := live.Pass{ID: [16]byte{1}, Max: 3}
+	pass := domain.ViewerLimit{ID: [16]byte{1}, Max: 3}
 	for _, step := range []struct {
 		n  int
 		ok bool
 	}{{2, true}, {2, false}, {1, true}, {1, false}, {0, true}} {
-		if err := h.Reserve(pass, step.n); (err == nil) != step.ok || err != nil && live.CodeOf(err) != live.TokenViewerLimit {
+		if err := h.ReserveViewers(pass, step.n); (err == nil) != step.ok || err != nil && domain.CodeOf(err) != domain.TokenViewerLimit {
 			t.Errorf("%d more: %v", step.n, err)
 		}
 	}
-	h.Release(pass, 3)
-	if len(h.places.taken) != 0 {
-		t.Errorf("%v are still taken", h.places.taken)
+	h.ReleaseViewers(pass, 3)
+	if len(h.viewerLimits.used) != 0 {
+		t.Errorf("%v are still taken", h.viewerLimits.used)
 	}
 }

@@ -6,52 +6,52 @@ import (
 	"slices"
 	"time"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 	"livego/internal/media"
 )
 
 // Info is what is known of a live stream at one moment.
 type Info struct {
-	Name       live.Name
-	Since      time.Time
-	Epoch      uint64
-	Held       bool // without a publisher
-	Frames     uint64
-	Tracks     []*media.Track // ordered by kind and ID
-	Firsts     []*media.Track // of Tracks those that viewers get who do not ask for all: one of each kind
-	Meta       *media.Meta
-	Gather     map[string]time.Duration // the gather windows in force, by the protocol of the viewers
-	Skips      uint64                   // how often a viewer was moved to a newer keyframe, of all there were
-	Publishers []ConnInfo
+	Name         domain.Name
+	Since        time.Time
+	Epoch        uint64
+	Held         bool // without a publisher
+	Frames       uint64
+	Tracks       []*media.Track // ordered by kind and ID
+	Firsts       []*media.Track // of Tracks those that viewers get who do not ask for all: one of each kind
+	Meta         *media.Meta
+	BatchWindows map[string]time.Duration // the gather windows in force, by the protocol of the viewers
+	Skips        uint64                   // how often a viewer was moved to a newer keyframe, of all there were
+	Publishers   []ConnInfo
 }
 
 // ConnInfo is what is known of one publisher or viewer.
 type ConnInfo struct {
-	ID         uint64
-	Proto      string
-	Remote     string
-	URL        string
-	Role       live.Role // of a publisher
-	Active     bool      // of a publisher: its frames are what viewers see
-	Since      time.Time
-	VideoBytes uint64
-	AudioBytes uint64
-	VideoKbps  float64
-	AudioKbps  float64
-	Skipped    media.SkipStats // of a publisher: what of it reaches no viewer, for it cannot be used
-	Dropped    uint64          // of a publisher: video frames that came before the first keyframe
-	Paced      bool            // of a publisher: its time stamps are of no use, and frames are paced by when they arrive
-	Skips      uint64          // of a viewer: how often it was moved to a newer keyframe
-	Delay      time.Duration   // of a viewer: newest DTS less the DTS last written to it, and as long as what the kernel holds lasts
-	Queued     int             // of a viewer: bytes that the kernel holds for it
-	Flushed    bool            // of a viewer: Delay is known
+	ID                uint64
+	Proto             string
+	Remote            string
+	URL               string
+	Role              domain.Role // of a publisher
+	Active            bool        // of a publisher: its frames are what viewers see
+	Since             time.Time
+	VideoBytes        uint64
+	AudioBytes        uint64
+	VideoKbps         float64
+	AudioKbps         float64
+	Skipped           media.SkipStats // of a publisher: what of it reaches no viewer, for it cannot be used
+	Dropped           uint64          // of a publisher: video frames that came before the first keyframe
+	ArrivalTimestamps bool            // of a publisher: its time stamps are of no use, and frames are paced by when they arrive
+	Skips             uint64          // of a viewer: how often it was moved to a newer keyframe
+	Delay             time.Duration   // of a viewer: newest DTS less the DTS last written to it, and as long as what the kernel holds lasts
+	Queued            int             // of a viewer: bytes that the kernel holds for it
+	DelayKnown        bool            // of a viewer: Delay is known
 
 	queued func() int
 	rate   float64 // kbit/s of the stream, or of the viewer where nobody publishes it
 }
 
-// ask completes what is known of a viewer by what the kernel holds for him. No lock is held.
-func (c *ConnInfo) ask() {
+// addQueued completes what is known of a viewer by what the kernel holds for him. No lock is held.
+func (c *ConnInfo) addQueued() {
 	if c.queued == nil {
 		return
 	}
@@ -76,21 +76,21 @@ func (h *Hub) Snapshot() []Info {
 }
 
 // Names returns the names of all sessions, in order.
-func (h *Hub) Names() []live.Name {
+func (h *Hub) Names() []domain.Name {
 	h.mu.Lock()
-	names := make([]live.Name, 0, len(h.streams))
+	names := make([]domain.Name, 0, len(h.streams))
 	for name, s := range h.streams {
 		if s.session {
 			names = append(names, name)
 		}
 	}
 	h.mu.Unlock()
-	slices.SortFunc(names, func(a, b live.Name) int { return cmp.Compare(a.String(), b.String()) })
+	slices.SortFunc(names, func(a, b domain.Name) int { return cmp.Compare(a.String(), b.String()) })
 	return names
 }
 
 // Info returns the session of name; false when there is none.
-func (h *Hub) Info(name live.Name) (Info, bool) {
+func (h *Hub) Info(name domain.Name) (Info, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.streams[name]
@@ -103,15 +103,15 @@ func (h *Hub) Info(name live.Name) (Info, bool) {
 // Viewers writes to dst the viewers of name whose IDs are higher than after, in the order of their IDs, and returns how many; fewer than
 // dst holds are the last. A stream may have any number of viewers, so whoever reads them all does so in pieces, each with the last ID of
 // the piece before: the stream is held up for no longer than one piece takes.
-func (h *Hub) Viewers(name live.Name, after uint64, dst []ConnInfo) int {
+func (h *Hub) Viewers(name domain.Name, after uint64, dst []ConnInfo) int {
 	n := h.viewers(name, after, dst)
 	for i := range dst[:n] {
-		dst[i].ask()
+		dst[i].addQueued()
 	}
 	return n
 }
 
-func (h *Hub) viewers(name live.Name, after uint64, dst []ConnInfo) (n int) {
+func (h *Hub) viewers(name domain.Name, after uint64, dst []ConnInfo) (n int) {
 	now := time.Now()
 	h.mu.Lock()
 	s := h.streams[name]
@@ -132,25 +132,25 @@ func (h *Hub) viewers(name live.Name, after uint64, dst []ConnInfo) (n int) {
 }
 
 // Has reports whether there is a session of name.
-func (h *Hub) Has(name live.Name) bool {
+func (h *Hub) Has(name domain.Name) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.streams[name]
 	return s != nil && s.session
 }
 
-// Start tells what a viewer who comes now has to begin with.
-type Start uint8
+// StartPoint tells what a viewer who comes now has to begin with.
+type StartPoint uint8
 
 // Starts.
 const (
-	StartLater  Start = iota // nothing yet, but with what begins the stream
-	StartNow                 // the newest random access point, or audio alone
-	StartInside              // the middle of a GOP whose beginning is no longer held: audio, and video at the next
+	StartLater  StartPoint = iota // nothing yet, but with what begins the stream
+	StartNow                      // the newest random access point, or audio alone
+	StartMidGOP                   // the middle of a GOP whose beginning is no longer held: audio, and video at the next
 )
 
-// Start returns with what a viewer of name would start now.
-func (h *Hub) Start(name live.Name) Start {
+// StartPoint returns with what a viewer of name would start now.
+func (h *Hub) StartPoint(name domain.Name) StartPoint {
 	h.mu.Lock()
 	s := h.streams[name]
 	h.mu.Unlock()
@@ -165,7 +165,7 @@ func (h *Hub) Start(name live.Name) Start {
 	case len(s.ring.raps) > 0 || !s.kinds[media.Video]:
 		return StartNow
 	}
-	return StartInside
+	return StartMidGOP
 }
 
 // info describes s. Caller holds hub.mu.
@@ -174,11 +174,11 @@ func (s *stream) info(now time.Time) Info {
 	defer s.mu.RUnlock()
 	in := Info{
 		Name: s.name, Since: s.started, Epoch: s.epoch, Held: !s.published(),
-		Frames: s.ring.head, Meta: s.meta, Gather: make(map[string]time.Duration), Skips: s.skips.Load(),
+		Frames: s.ring.head, Meta: s.meta, BatchWindows: make(map[string]time.Duration), Skips: s.skips.Load(),
 	}
-	for _, p := range s.paces {
+	for _, p := range s.batchers {
 		if p.viewers > 0 {
-			in.Gather[p.proto] = p.window
+			in.BatchWindows[p.proto] = p.window
 		}
 	}
 	in.Tracks = s.sortedTracks()
@@ -186,7 +186,7 @@ func (s *stream) info(now time.Time) Info {
 	for _, p := range s.pubs {
 		if p != nil {
 			c := p.info(now, s.active == p)
-			c.Paced = c.Active && s.line.wild()
+			c.ArrivalTimestamps = c.Active && s.timeline.unreliable()
 			in.Publishers = append(in.Publishers, c)
 		}
 	}
@@ -217,8 +217,8 @@ func (v *Viewer) info(now time.Time) ConnInfo {
 		VideoKbps: v.video.kbps(now), AudioKbps: v.audio.kbps(now),
 	}
 	in.Skips = v.skips.Load()
-	if f, flushed := v.s.ring.newest(), v.flushed.Load(); f != nil && flushed > 0 {
-		in.Flushed, in.Delay = true, max(0, f.DTS-time.Duration(flushed))
+	if f, flushed := v.s.ring.newest(), v.writtenDTS.Load(); f != nil && flushed > 0 {
+		in.DelayKnown, in.Delay = true, max(0, f.DTS-time.Duration(flushed))
 	}
 	if q := v.queued.Load(); q != nil {
 		in.queued = *q

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 	"livego/internal/media"
 )
 
@@ -17,7 +17,7 @@ var errEnded = io.EOF
 
 // A stream is one name's session, or the place where viewers wait for it to begin.
 type stream struct {
-	name live.Name
+	name domain.Name
 	hub  *Hub
 
 	// Under hub.mu.
@@ -25,44 +25,46 @@ type stream struct {
 	started   time.Time
 	epoch     uint64
 	pubs      [2]*Publisher // by role
-	lastKey   live.KeyRef   // of the last publisher that came
+	lastKey   domain.KeyRef // of the last publisher that came
 	waiting   int           // viewers who wait for the session to begin
-	refused   *refusal      // of those of them that are not part of the server; nil when there are none
+	waiters   *waiterGroup  // of those of them that are not part of the server; nil when there are none
 	holds     int
 	holdTimer *time.Timer
 	release   func()
 
-	begun chan struct{} // closed when ready is set, or the stream has finished
+	readyCh chan struct{} // closed when ready is set, or the stream has finished
 
-	mu      sync.RWMutex
-	active  *Publisher // whose frames go into the ring
-	ring    ring
-	line    timeline
-	ended   error // set once; io.EOF for a good end
-	ready   bool  // viewers may start: every announced track is there
-	first   time.Time
-	kinds   [media.Data + 1]bool // kinds of track seen
-	tracks  map[trackKey]*media.Track
-	firsts  [media.Data + 1]first // by kind
-	repeats [media.Data + 1]bool  // a second frame of that has come
-	meta    *media.Meta
-	viewers viewerList
-	paces   []*pace // one for each protocol that somebody reads it by
-	beat    beat    // of the pictures
-	alarm   alarm   // wakes who waits for a time
-	skips   atomic.Uint64
+	mu              sync.RWMutex
+	active          *Publisher // whose frames go into the ring
+	ring            ring
+	timeline        timeline
+	ended           error // set once; io.EOF for a good end
+	ready           bool  // viewers may start: every announced track is there
+	firstArrival    time.Time
+	kinds           [media.Data + 1]bool // kinds of track seen
+	tracks          map[trackKey]*media.Track
+	firsts          [media.Data + 1]first // by kind
+	repeats         [media.Data + 1]bool  // a second frame of that has come
+	meta            *media.Meta
+	viewers         viewerList
+	batchers        []*wakeBatcher // one for each protocol that somebody reads it by
+	pictureInterval frameInterval  // of the pictures
+	deferred        deferredWake   // wakes who waits for a time
+	skips           atomic.Uint64
 }
 
-func newStream(h *Hub, name live.Name) *stream {
+func newStream(h *Hub, name domain.Name) *stream {
 	return &stream{
 		name: name, hub: h,
-		begun:  make(chan struct{}),
-		tracks: make(map[trackKey]*media.Track),
+		readyCh: make(chan struct{}),
+		tracks:  make(map[trackKey]*media.Track),
 	}
 }
 
 // published reports whether s has a publisher. Caller holds hub.mu.
-func (s *stream) published() bool { return s.pubs[live.Primary] != nil || s.pubs[live.Backup] != nil }
+func (s *stream) published() bool {
+	return s.pubs[domain.Primary] != nil || s.pubs[domain.Backup] != nil
+}
 
 func (s *stream) hasFrames() bool {
 	s.mu.RLock()
@@ -73,7 +75,7 @@ func (s *stream) hasFrames() bool {
 // limits returns the bounds of the ring.
 func (s *stream) limits() limits {
 	o := &s.hub.opt
-	return limits{gops: o.GOPs, keep: o.MaxLatency + time.Second, time: o.RingTime, bytes: o.RingBytes}
+	return limits{gops: o.GOPs, minTime: o.MaxLatency + time.Second, time: o.RingTime, bytes: o.RingBytes}
 }
 
 // finish ends s for everybody who reads or waits.
@@ -85,22 +87,22 @@ func (s *stream) finish(reason error) {
 	}
 	s.ended = reason
 	if !s.ready {
-		close(s.begun)
+		close(s.readyCh)
 	}
-	for _, p := range s.paces {
-		p.end()
+	for _, p := range s.batchers {
+		p.stop()
 	}
-	s.alarm.ring()
+	s.deferred.fire()
 }
 
 // put appends f, in stream time from now on, and sees to it that viewers hear of it. Caller holds s.mu.
 func (s *stream) put(f *media.Frame) {
-	if s.first.IsZero() {
-		s.first = f.Arrived
+	if s.firstArrival.IsZero() {
+		s.firstArrival = f.Arrived
 	}
-	disc := s.line.disc
-	s.line.place(f)
-	urgent := s.line.disc != disc || startsHere(f)
+	disc := s.timeline.disc
+	s.timeline.setTimes(f)
+	urgent := s.timeline.disc != disc || isStartPoint(f)
 	s.kinds[f.Track.Kind] = true
 	if !f.Secondary {
 		s.lead(f)
@@ -111,11 +113,11 @@ func (s *stream) put(f *media.Frame) {
 	}
 	s.meta = f.Meta
 	s.ring.push(f, s.limits())
-	s.alarm.pass(f, urgent)
+	s.deferred.observe(f, urgent)
 	if !s.ready {
 		s.checkReady(f)
 	}
-	s.notify(f)
+	s.wakeReaders(f)
 }
 
 // A first says which track of a kind is the first, and since when at the latest.
@@ -148,14 +150,14 @@ func (s *stream) checkReady(f *media.Frame) {
 	if m := f.Meta; m != nil && (m.HasVideo || m.HasAudio) {
 		video, audio = m.HasVideo, m.HasAudio
 	}
-	if s.settled(media.Video, video) && s.settled(media.Audio, audio) || f.Arrived.Sub(s.first) >= s.hub.opt.TrackWait {
+	if s.settled(media.Video, video) && s.settled(media.Audio, audio) || f.Arrived.Sub(s.firstArrival) >= s.hub.opt.TrackWait {
 		s.ready = true
-		close(s.begun)
+		close(s.readyCh)
 	}
 }
 
-// A refusal ends the wait of viewers.
-type refusal struct {
+// A waiterGroup ends the wait of viewers.
+type waiterGroup struct {
 	done   chan struct{}
 	reason error // why done was closed; read after done
 	n      int   // viewers who wait
@@ -170,14 +172,14 @@ func (s *stream) settled(k media.Kind, expected bool) bool {
 	return s.firsts[k].id == 0 || s.repeats[k]
 }
 
-// awaitBegin waits until s is ready or finished, ctx ends, or the viewer is refused; r is nil for one that cannot be.
-func (s *stream) awaitBegin(ctx context.Context, r *refusal) error {
+// awaitReady waits until s is ready or finished, ctx ends, or the viewer is refused; r is nil for one that cannot be.
+func (s *stream) awaitReady(ctx context.Context, r *waiterGroup) error {
 	var refused <-chan struct{}
 	if r != nil {
 		refused = r.done
 	}
 	select {
-	case <-s.begun:
+	case <-s.readyCh:
 		return nil
 	case <-refused:
 		return r.reason

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 	"livego/internal/media"
 )
 
@@ -19,38 +19,38 @@ type SubscribeOptions struct {
 	GOPs int
 	// AllTracks asks for every track; without it the subscriber gets the first of each kind, that with the lowest ID.
 	AllTracks bool
-	// Want, when set, chooses the tracks that the subscriber can carry. It must give the same answer for the same track.
-	Want func(*media.Track) bool
+	// TrackFilter, when set, chooses the tracks that the subscriber can carry. It must give the same answer for the same track.
+	TrackFilter func(*media.Track) bool
 }
 
 // A Subscriber reads one stream. Next, Poll and Flushed are for one goroutine.
 type Subscriber struct {
 	*Viewer
-	pace *pace
-	want func(*media.Track) bool
-	all  bool
-	gops int
+	batcher     *wakeBatcher
+	trackFilter func(*media.Track) bool
+	all         bool
+	gops        int
 
-	placed  bool  // cursor is set
-	needRAP bool  // video is left out until a random access point
-	begun   idSet // tracks of video beside the first that have begun
-	running bool  // has been given a random access point
-	fresh   bool  // and none since
-	caught  bool  // has been at the live edge, so that falling behind counts
-	joined  time.Time
-	cursor  uint64 // Seq of the next frame to take
-	hurry   bool   // NextAt is to wait for nothing but a frame; under stream.mu
+	positioned   bool  // cursor is set
+	needRAP      bool  // video is left out until a random access point
+	begun        idSet // tracks of video beside the first that have begun
+	seenRAP      bool  // has been given a random access point
+	firstGOP     bool  // and none since
+	caughtUp     bool  // has been at the live edge, so that falling behind counts
+	joined       time.Time
+	cursor       uint64 // Seq of the next frame to take
+	flushPending bool   // WaitUntil is to wait for nothing but a frame; under stream.mu
 
-	taken time.Time // when frames were last taken
-	given uint64    // bytes of them that were written out
-	drain Drain
+	lastRead time.Time // when frames were last lastRead
+	written  uint64    // bytes of them that were written out
+	sendRate SendRate
 }
 
 // startGrace is how long after joining a viewer who has never caught up is left alone.
 const startGrace = 10 * time.Second
 
 // Subscribe joins name, waiting for it as o says. It fails with NotFound when nobody publishes it, or ctx's error.
-func (h *Hub) Subscribe(ctx context.Context, name live.Name, o SubscribeOptions) (*Subscriber, error) {
+func (h *Hub) Subscribe(ctx context.Context, name domain.Name, o SubscribeOptions) (*Subscriber, error) {
 	waited, err := h.await(ctx, name, o.Wait, o.Viewer.Internal)
 	if err != nil {
 		return nil, err
@@ -64,11 +64,11 @@ func (h *Hub) Subscribe(ctx context.Context, name live.Name, o SubscribeOptions)
 	}
 	v.s.mu.Lock()
 	defer v.s.mu.Unlock()
-	return &Subscriber{Viewer: v, pace: v.s.pace(o.Viewer.Proto), want: o.Want, all: o.AllTracks, gops: o.GOPs, joined: v.since}, nil
+	return &Subscriber{Viewer: v, batcher: v.s.batcher(o.Viewer.Proto), trackFilter: o.TrackFilter, all: o.AllTracks, gops: o.GOPs, joined: v.since}, nil
 }
 
 // Await waits as Subscribe does, for a viewer who is served by others.
-func (h *Hub) Await(ctx context.Context, name live.Name, wait time.Duration) error {
+func (h *Hub) Await(ctx context.Context, name domain.Name, wait time.Duration) error {
 	_, err := h.await(ctx, name, wait, false)
 	return err
 }
@@ -76,8 +76,8 @@ func (h *Hub) Await(ctx context.Context, name live.Name, wait time.Duration) err
 // await waits until name is ready to be watched. Who waits for a name leaves nothing behind. A stream that is there and shows
 // nothing is not waited for longer than it takes to believe the encoder's key flag, but by parts of the server. waited reports that name
 // was not ready at first.
-func (h *Hub) await(ctx context.Context, name live.Name, wait time.Duration, internal bool) (waited bool, err error) {
-	notFound := live.Errorf(live.NotFound, "nobody is publishing %s", name)
+func (h *Hub) await(ctx context.Context, name domain.Name, wait time.Duration, internal bool) (waited bool, err error) {
+	notFound := domain.Errorf(domain.NotFound, "nobody is publishing %s", name)
 	if wait > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, wait, notFound)
@@ -96,7 +96,7 @@ func (h *Hub) await(ctx context.Context, name live.Name, wait time.Duration, int
 		h.mu.Lock()
 		if h.closed {
 			h.mu.Unlock()
-			return false, live.Errorf(live.Unavailable, "the server is stopping")
+			return false, domain.Errorf(domain.Unavailable, "the server is stopping")
 		}
 		s := h.streams[name]
 		if (s == nil || !s.session) && wait == 0 {
@@ -109,16 +109,16 @@ func (h *Hub) await(ctx context.Context, name live.Name, wait time.Duration, int
 		}
 		s.waiting++
 		select {
-		case <-s.begun:
+		case <-s.readyCh:
 		default:
 			waited = true
 		}
-		var refused *refusal
+		var refused *waiterGroup
 		if !internal {
-			if s.refused == nil {
-				s.refused = &refusal{done: make(chan struct{})}
+			if s.waiters == nil {
+				s.waiters = &waiterGroup{done: make(chan struct{})}
 			}
-			refused = s.refused
+			refused = s.waiters
 			refused.n++
 		}
 		h.mu.Unlock()
@@ -126,11 +126,11 @@ func (h *Hub) await(ctx context.Context, name live.Name, wait time.Duration, int
 		beginning := ctx
 		if wait == 0 && !internal {
 			var cancel context.CancelFunc
-			nothing := live.Errorf(live.Unavailable, "%s shows nothing to begin with: its encoder sends no keyframe", name)
+			nothing := domain.Errorf(domain.Unavailable, "%s shows nothing to begin with: its encoder sends no keyframe", name)
 			beginning, cancel = context.WithTimeoutCause(ctx, h.opt.RAPWait+h.opt.TrackWait, nothing)
 			defer cancel()
 		}
-		err := s.awaitBegin(beginning, refused)
+		err := s.awaitReady(beginning, refused)
 
 		h.mu.Lock()
 		s.waiting--
@@ -155,7 +155,7 @@ func (h *Hub) await(ctx context.Context, name live.Name, wait time.Duration, int
 }
 
 // Next waits for a frame and takes all that are ready, as many as dst holds. It returns io.EOF when the stream has ended, a
-// live.Error when the viewer was kicked, or ctx's error. Frames are shared: do not modify.
+// domain.Error when the viewer was kicked, or ctx's error. Frames are shared: do not modify.
 func (s *Subscriber) Next(ctx context.Context, dst []*media.Frame) (int, error) {
 	for {
 		n, wake, err := s.poll(dst)
@@ -187,76 +187,76 @@ func (s *Subscriber) poll(dst []*media.Frame) (n int, wake <-chan struct{}, err 
 	}
 	st := s.s
 	skipped := false
-	most, before := s.most()
+	most, before := s.readLimit()
 	st.mu.RLock()
 	r := &st.ring
-	if !s.placed {
-		s.place(st)
+	if !s.positioned {
+		s.seekStart(st)
 	}
 	if s.behind(st, most, before) && s.skip(r) {
 		skipped, s.begun = true, idSet{}
 	}
 	for ; s.cursor < r.head && n < len(dst) && most > 0; s.cursor++ {
-		if f := r.at(s.cursor); s.takes(f) {
+		if f := r.at(s.cursor); s.accepts(f) {
 			dst[n] = f
 			n++
 			most -= len(f.Payload)
 		}
 	}
 	if s.cursor == r.head {
-		s.caught = true
+		s.caughtUp = true
 		if n == 0 {
-			err, wake = st.ended, s.pace.wake
-			s.pace.waited.Store(true)
+			err, wake = st.ended, s.batcher.wake
+			s.batcher.hasWaiters.Store(true)
 		}
 	}
 	st.mu.RUnlock()
 	if skipped {
 		s.Skip()
 	}
-	s.taken = time.Now()
+	s.lastRead = time.Now()
 	return n, wake, err
 }
 
 // slowWrite is how long a connection may take for what it is given without being slow.
 const slowWrite = 100 * time.Millisecond
 
-// judge looks at how long the viewer's connection took for n bytes. Where that is long, the kernel is to hold less for him.
-func (s *Subscriber) judge(n int, now time.Time) {
-	if s.given += uint64(n); s.opt.Internal || s.bound == nil {
+// observeWrite looks at how long the viewer's connection took for n bytes. Where that is long, the kernel is to hold less for him.
+func (s *Subscriber) observeWrite(n int, now time.Time) {
+	if s.written += uint64(n); s.opt.Internal || s.setUnsentLimit == nil {
 		return
 	}
-	if now.Sub(s.taken) < slowWrite {
-		if s.drain.Free(now) {
-			s.bound(s.Backlog())
+	if now.Sub(s.lastRead) < slowWrite {
+		if s.sendRate.ObserveUnblocked(now) {
+			s.setUnsentLimit(s.UnsentLimit())
 		}
 		return
 	}
-	s.drain.Full(now, s.given, s.held())
-	if n, changed := s.drain.Bound(); changed {
-		s.bound(n)
+	s.sendRate.ObserveBlocked(now, s.written, s.queuedBytes())
+	if n, changed := s.sendRate.UnsentLimit(); changed {
+		s.setUnsentLimit(n)
 	}
 }
 
-// held returns how many bytes the kernel holds for the viewer.
-func (s *Subscriber) held() int {
+// queuedBytes returns how many bytes the kernel holds for the viewer.
+func (s *Subscriber) queuedBytes() int {
 	if q := s.queued.Load(); q != nil {
 		return (*q)()
 	}
 	return 0
 }
 
-// most returns how many bytes the viewer is given at once, and how many are before them on their way to him, where that makes him wait.
-func (s *Subscriber) most() (n, before int) {
-	if !s.drain.Slow() {
+// readLimit returns how many bytes the viewer is given at once, and how many are before them on their way to him, where that makes him wait.
+func (s *Subscriber) readLimit() (n, before int) {
+	if !s.sendRate.Slow() {
 		return math.MaxInt, 0
 	}
-	return s.drain.Piece(), s.held()
+	return s.sendRate.WriteSize(), s.queuedBytes()
 }
 
-// place sets the cursor where the subscriber starts. Caller holds st.mu.
-func (s *Subscriber) place(st *stream) {
-	s.placed = true
+// seekStart sets the cursor where the subscriber starts. Caller holds st.mu.
+func (s *Subscriber) seekStart(st *stream) {
+	s.positioned = true
 	r := &st.ring
 	if seq, ok := r.rap(s.gops); ok {
 		s.cursor = seq
@@ -277,13 +277,13 @@ func (s *Subscriber) behind(st *stream, most, before int) bool {
 	if s.cursor < r.tail {
 		return true
 	}
-	if s.opt.Internal || s.cursor == r.head || !s.caught && time.Since(s.joined) < startGrace {
+	if s.opt.Internal || s.cursor == r.head || !s.caughtUp && time.Since(s.joined) < startGrace {
 		return false
 	}
 	next := r.at(s.cursor)
 	late := min(r.newest().DTS-next.DTS, time.Since(next.Arrived)) // what an encoder that catches up sends at once is not late
-	if s.drain.Slow() {
-		late += s.drain.Takes(before + max(most, len(next.Payload)))
+	if s.sendRate.Slow() {
+		late += s.sendRate.SendTime(before + max(most, len(next.Payload)))
 	}
 	return late > st.hub.opt.MaxLatency
 }
@@ -301,27 +301,27 @@ func (s *Subscriber) skip(r *ring) bool {
 	default:
 		return false
 	}
-	s.running = false
+	s.seenRAP = false
 	return true
 }
 
-// takes reports whether f goes to this subscriber. Caller holds st.mu.
-func (s *Subscriber) takes(f *media.Frame) bool {
+// accepts reports whether f goes to this subscriber. Caller holds st.mu.
+func (s *Subscriber) accepts(f *media.Frame) bool {
 	switch {
-	case !s.all && (f.Secondary || s.s.superseded(f)) || s.want != nil && !s.want(f.Track):
+	case !s.all && (f.Secondary || s.s.superseded(f)) || s.trackFilter != nil && !s.trackFilter(f.Track):
 		return false
 	case f.Track.Kind != media.Video:
 		return true
 	case f.Secondary:
-		if f.RAP != media.NoAccess {
+		if f.RAP != media.NoRandomAccess {
 			s.begun.add(f.Track.ID)
 		}
 		return s.begun.has(f.Track.ID)
-	case f.RAP != media.NoAccess:
+	case f.RAP != media.NoRandomAccess:
 		s.begun.add(f.Track.ID) // it goes on as a track beside the first where that turns out to be another
-		s.needRAP, s.running, s.fresh = false, true, !s.running
+		s.needRAP, s.seenRAP, s.firstGOP = false, true, !s.seenRAP
 	}
-	return !s.needRAP && !(f.Leading && s.fresh)
+	return !s.needRAP && !(f.Leading && s.firstGOP)
 }
 
 // Tracks returns the tracks of the stream that the subscriber gets, as far as they have come, ordered by kind and ID.
@@ -330,12 +330,12 @@ func (s *Subscriber) Tracks() []*media.Track {
 	st.mu.RLock()
 	defer st.mu.RUnlock()
 	return slices.DeleteFunc(st.sortedTracks(), func(t *media.Track) bool {
-		return !s.all && t.ID != st.firsts[t.Kind].id || s.want != nil && !s.want(t)
+		return !s.all && t.ID != st.firsts[t.Kind].id || s.trackFilter != nil && !s.trackFilter(t)
 	})
 }
 
-// Flushed records that frames were written out to the viewer.
-func (s *Subscriber) Flushed(frames []*media.Frame) {
+// ObserveWritten records that frames were written out to the viewer.
+func (s *Subscriber) ObserveWritten(frames []*media.Frame) {
 	if len(frames) == 0 {
 		return
 	}
@@ -349,6 +349,6 @@ func (s *Subscriber) Flushed(frames []*media.Frame) {
 		}
 	}
 	now := time.Now()
-	s.judge(video+audio, now)
-	s.Progress(video, audio, frames[len(frames)-1].DTS, now)
+	s.observeWrite(video+audio, now)
+	s.ObserveProgress(video, audio, frames[len(frames)-1].DTS, now)
 }

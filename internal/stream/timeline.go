@@ -10,22 +10,22 @@ const (
 	maxStepBack = time.Second      // a step back up to this is jitter and clamped; beyond it the clock was set
 	maxGap      = 10 * time.Second // a gap up to this inside one connection is kept; beyond it the clock was set
 	tick        = time.Millisecond // the least distance between clamped frames: RTMP and FLV count milliseconds
-	firstStep   = 40 * time.Millisecond
+	defaultStep = 40 * time.Millisecond
 )
 
 // A timeline maps the time of one encoder after another onto the one clock of a stream: it starts at 0, never goes back within
 // a track, and goes on over a new connection. All tracks share one offset, so their distance to each other is kept.
 type timeline struct {
-	started, join bool
-	offset        time.Duration // stream time less encoder time
-	prev          time.Duration // the offset before the last jump, for tracks that have not jumped yet
-	end           time.Duration // largest DTS given out
-	step          time.Duration // duration of the frame at end
-	disc          uint32
-	clocks        map[trackKey]*clock
+	started, rejoining bool
+	offset             time.Duration // stream time less encoder time
+	prevOffset         time.Duration // the offset before the last jump, for tracks that have not jumped yet
+	end                time.Duration // largest DTS given out
+	step               time.Duration // duration of the frame at end
+	disc               uint32
+	clocks             map[trackKey]*clock
 
-	pacedFrom time.Time // an arrival, which is at pacedAt for tracks that are paced by it; zero while there is none
-	pacedAt   time.Duration
+	arrivalBase    time.Time // an arrival, which is at arrivalBaseDTS for tracks that are paced by it; zero while there is none
+	arrivalBaseDTS time.Duration
 }
 
 type trackKey struct {
@@ -35,18 +35,18 @@ type trackKey struct {
 
 // A clock is the timeline of one track.
 type clock struct {
-	seen    bool          // has given a frame in this connection
-	behind  bool          // still on the offset before the last jump
-	shift   time.Duration // what brings a track that began absurdly far from the others to them
-	last    time.Duration // last DTS given out
-	any     bool          // last is valid
-	clamped bool          // since the last frame that needed none, all have been
-	step    time.Duration
-	rate    uint32 // time scale of next
-	next    int64  // sample-exact tick that continues the last audio frame
-	nextSet bool
-	given   int64 // the last tick given out
-	judge   judge
+	seen     bool          // has given a frame in this connection
+	behind   bool          // still on the offset before the last jump
+	shift    time.Duration // what brings a track that began absurdly far from the others to them
+	last     time.Duration // last DTS given out
+	hasLast  bool          // last is valid
+	clamped  bool          // since the last frame that needed none, all have been
+	step     time.Duration
+	rate     uint32 // time scale of next
+	next     int64  // sample-exact tick that continues the last audio frame
+	nextSet  bool
+	lastTick int64 // the last tick lastTick out
+	check    clockCheck
 }
 
 // reconnect makes the next frame follow the last one without a hole, whatever its time.
@@ -54,31 +54,31 @@ func (t *timeline) reconnect() {
 	if !t.started {
 		return
 	}
-	t.join = true
+	t.rejoining = true
 }
 
-// place sets the stream times, Ticks, Duration and Discontinuity of f, which holds encoder times.
-func (t *timeline) place(f *media.Frame) {
+// setTimes sets the stream times, Ticks, Duration and Discontinuity of f, which holds encoder times.
+func (t *timeline) setTimes(f *media.Frame) {
 	c := t.clock(f.Track)
 	if f.Track.Kind == media.Data {
-		t.placeData(c, f)
+		t.setDataTimes(c, f)
 		return
 	}
 	switch {
 	case !t.started:
-		t.started, t.step = true, firstStep
+		t.started, t.step = true, defaultStep
 		t.offset = -f.DTS
-	case t.join:
-		t.join = false
+	case t.rejoining:
+		t.rejoining = false
 		for _, c := range t.clocks {
-			c.seen, c.behind, c.shift, c.judge = false, false, 0, judge{}
+			c.seen, c.behind, c.shift, c.check = false, false, 0, clockCheck{}
 		}
-		t.pacedFrom = time.Time{}
+		t.arrivalBase = time.Time{}
 		t.jump(f)
 	}
-	dts := t.stamp(c, f)
+	dts := t.streamTime(c, f)
 	switch {
-	case c.any && (dts < c.last || dts == c.last && c.clamped):
+	case c.hasLast && (dts < c.last || dts == c.last && c.clamped):
 		dts, c.clamped = c.last+tick, true
 	case dts < 0:
 		dts = 0
@@ -91,23 +91,23 @@ func (t *timeline) place(f *media.Frame) {
 	f.Discontinuity = t.disc
 	f.Ticks = c.ticks(f)
 	f.Duration = c.duration(f)
-	c.seen, c.any, c.last, c.step = true, true, dts, f.Duration
+	c.seen, c.hasLast, c.last, c.step = true, true, dts, f.Duration
 	if dts >= t.end {
 		t.end, t.step = dts, f.Duration
 	}
 }
 
-// stamp maps the encoder time of f to stream time, as far as it is of use.
-func (t *timeline) stamp(c *clock, f *media.Frame) time.Duration {
-	if c.judge.look(f.DTS, f.Arrived) {
-		return t.paced(c, f)
+// streamTime maps the encoder time of f to stream time, as far as it is of use.
+func (t *timeline) streamTime(c *clock, f *media.Frame) time.Duration {
+	if c.check.observe(f.DTS, f.Arrived) {
+		return t.arrivalTime(c, f)
 	}
-	dts, ok := t.fit(c, f.DTS)
+	dts, ok := t.mapTime(c, f.DTS)
 	if ok {
 		return dts
 	}
-	if c.judge.jump(f.DTS, f.Arrived); c.judge.wild {
-		return t.paced(c, f)
+	if c.check.observeJump(f.DTS, f.Arrived); c.check.unreliable {
+		return t.arrivalTime(c, f)
 	}
 	t.jump(f)
 	for _, o := range t.clocks {
@@ -116,8 +116,8 @@ func (t *timeline) stamp(c *clock, f *media.Frame) time.Duration {
 	return f.DTS + t.offset + c.shift
 }
 
-// placeData places script data, which encoders stamp as they please: it follows the clock of audio and video, and moves nothing.
-func (t *timeline) placeData(c *clock, f *media.Frame) {
+// setDataTimes places script data, which encoders stamp as they please: it follows the clock of audio and video, and moves nothing.
+func (t *timeline) setDataTimes(c *clock, f *media.Frame) {
 	dts := f.DTS + t.offset
 	if (dts - t.end).Abs() > maxStepBack {
 		dts = t.end
@@ -130,14 +130,14 @@ func (t *timeline) placeData(c *clock, f *media.Frame) {
 
 // jump lets f follow the largest DTS given out by one frame.
 func (t *timeline) jump(f *media.Frame) {
-	t.prev = t.offset
+	t.prevOffset = t.offset
 	t.offset = t.end + t.step - f.DTS - t.clock(f.Track).shift
 	t.disc++
 }
 
-// fit maps encoder time dts to stream time by the offset that c is on. After a jump the tracks cross it one by one: each
+// mapTime maps encoder time dts to stream time by the offset that c is on. After a jump the tracks cross it one by one: each
 // takes whichever offset brings it closer to its own last frame. It reports false when dts is a jump of its own.
-func (t *timeline) fit(c *clock, dts time.Duration) (time.Duration, bool) {
+func (t *timeline) mapTime(c *clock, dts time.Duration) (time.Duration, bool) {
 	d := dts + t.offset + c.shift
 	if !c.seen {
 		if (d - t.end).Abs() > maxGap { // no skew of audio and video, but clocks that have nothing to do with each other
@@ -146,7 +146,7 @@ func (t *timeline) fit(c *clock, dts time.Duration) (time.Duration, bool) {
 		return d + c.shift, true
 	}
 	if c.behind {
-		if old := dts + t.prev + c.shift; (old - c.last).Abs() < (d - c.last).Abs() {
+		if old := dts + t.prevOffset + c.shift; (old - c.last).Abs() < (d - c.last).Abs() {
 			return old, old >= c.last-maxStepBack && old <= c.last+maxGap
 		}
 	}
@@ -182,9 +182,9 @@ func (c *clock) ticks(f *media.Frame) int64 {
 		if max(t-c.next, c.next-t) <= samples/2 {
 			t = c.next
 		}
-		t = max(t, c.given+1)
+		t = max(t, c.lastTick+1)
 	}
-	c.next, c.given, c.nextSet, c.rate = t+samples, t, true, rate
+	c.next, c.lastTick, c.nextSet, c.rate = t+samples, t, true, rate
 	return t
 }
 
@@ -193,13 +193,13 @@ func (c *clock) duration(f *media.Frame) time.Duration {
 	if tr := f.Track; tr.FrameSamples > 0 && tr.SampleRate > 0 {
 		return time.Duration(tr.FrameSamples) * time.Second / time.Duration(tr.SampleRate)
 	}
-	if d := f.DTS - c.last; c.any && d > 0 && d <= maxStepBack {
+	if d := f.DTS - c.last; c.hasLast && d > 0 && d <= maxStepBack {
 		return d
 	}
 	if c.step > 0 {
 		return c.step
 	}
-	return firstStep
+	return defaultStep
 }
 
 // scale converts d to ticks of 1/rate s, to the nearest, without overflow over centuries.

@@ -51,7 +51,7 @@ func TestTimeline(t *testing.T) {
 					track = &media.Track{Kind: media.Audio, Timescale: 48000}
 				}
 				f := &media.Frame{Track: track, DTS: in.at, PTS: in.at + 80*ms}
-				line.place(f)
+				line.setTimes(f)
 				if f.DTS != tt.want[i] {
 					t.Errorf("frame %d: DTS %v, want %v", i, f.DTS, tt.want[i])
 				}
@@ -70,7 +70,7 @@ func TestTimelineReconnect(t *testing.T) {
 	var line timeline
 	place := func(at time.Duration) *media.Frame {
 		f := video(at, false)
-		line.place(f)
+		line.setTimes(f)
 		return f
 	}
 	place(0)
@@ -89,7 +89,7 @@ func TestTicksAreSampleExact(t *testing.T) {
 	for i := range 100000 { // 39 minutes
 		exact := time.Duration(i) * 1024 * time.Second / 44100
 		f := &media.Frame{Track: aac, DTS: exact.Round(ms)}
-		line.place(f)
+		line.setTimes(f)
 		if want := int64(i) * 1024; f.Ticks != want {
 			t.Fatalf("frame %d: tick %d, want %d", i, f.Ticks, want)
 		}
@@ -100,16 +100,16 @@ func TestTicksAreSampleExact(t *testing.T) {
 		copied := *c
 		clamped.clocks[k] = &copied
 	}
-	tick := clamped.clocks[trackKey{media.Audio, 0}].given
+	tick := clamped.clocks[trackKey{media.Audio, 0}].lastTick
 	for i := range 100 {
 		f := &media.Frame{Track: aac, DTS: ((99999*1024 - 20000 + time.Duration(i)*100) * time.Second / 44100).Round(ms)}
-		if clamped.place(f); f.Ticks <= tick {
+		if clamped.setTimes(f); f.Ticks <= tick {
 			t.Fatalf("clamped frame %d: tick %d after %d", i, f.Ticks, tick)
 		}
 		tick = f.Ticks
 	}
 	lost := &media.Frame{Track: aac, DTS: (100010 * 1024 * time.Second / 44100).Round(ms)}
-	line.place(lost)
+	line.setTimes(lost)
 	if d := lost.Ticks - 100010*1024; d < -44 || d > 44 {
 		t.Errorf("after ten lost frames: %d samples off, want under a millisecond", d)
 	}
@@ -149,9 +149,9 @@ func FuzzTimeline(f *testing.F) {
 			}
 			enc += step
 			fr := &media.Frame{Track: track, DTS: enc, PTS: enc, Arrived: now}
-			line.place(fr)
+			line.setTimes(fr)
 			prev, seen := last[track]
-			faithful = faithful && enc >= end && enc <= end+maxGap && !line.wild()
+			faithful = faithful && enc >= end && enc <= end+maxGap && !line.unreliable()
 			switch {
 			case fr.DTS < 0:
 				t.Fatalf("negative DTS %v", fr.DTS)
@@ -171,17 +171,17 @@ func FuzzTimeline(f *testing.F) {
 
 // TestTimelineOfData has script data stamped with 0, far ahead and right: audio and video must not notice, and the data be where they are.
 func TestTimelineOfData(t *testing.T) {
-	script := &media.Track{Kind: media.Data, Codec: media.Script, Timescale: 90000}
+	script := &media.Track{Kind: media.Data, Codec: media.ScriptData, Timescale: 90000}
 	var line timeline
 	for i := range 100 {
 		at := time.Duration(i) * time.Second
 		stamp := []time.Duration{0, at + time.Hour, at}[i%3]
 		data := &media.Frame{Track: script, DTS: stamp, PTS: stamp}
-		line.place(data)
+		line.setTimes(data)
 		v := &media.Frame{Track: h264, DTS: at + 1000*time.Second, PTS: at + 1000*time.Second}
-		line.place(v)
+		line.setTimes(v)
 		a := &media.Frame{Track: aac, DTS: at + 1000*time.Second + 20*ms, PTS: at + 1000*time.Second + 20*ms}
-		line.place(a)
+		line.setTimes(a)
 		if v.DTS != at || a.DTS != at+20*ms || v.Discontinuity != 0 || a.Discontinuity != 0 {
 			t.Fatalf("%d: video at %v, audio at %v, %d and %d discontinuities; want %v", i, v.DTS, a.DTS, v.Discontinuity, a.Discontinuity, at)
 		}
@@ -191,9 +191,9 @@ func TestTimelineOfData(t *testing.T) {
 	}
 }
 
-// TestWildClocks has encoders whose time stamps are no time: frames are paced by when they arrive, and those of the other track are
+// TestUnreliableClocks has encoders whose time stamps are no time: frames are paced by when they arrive, and those of the other track are
 // left as they are. One that pushes faster than it plays, or over a network that stalls, has nothing wrong with it.
-func TestWildClocks(t *testing.T) {
+func TestUnreliableClocks(t *testing.T) {
 	const s = time.Second
 	rnd := rand.New(rand.NewPCG(1, 2))
 	right := func(at time.Duration) time.Duration { return at }
@@ -228,7 +228,7 @@ func TestWildClocks(t *testing.T) {
 				at := time.Duration(i) * 40 * ms
 				for track, stamp := range map[*media.Track]time.Duration{h264: tt.video(at), aac: tt.audio(at)} {
 					f := &media.Frame{Track: track, DTS: stamp, PTS: stamp, Arrived: began.Add(tt.arrives(at))}
-					line.place(f)
+					line.setTimes(f)
 					if f.DTS < last[track] {
 						t.Fatalf("frame %d: DTS %v after %v", i, f.DTS, last[track])
 					}
@@ -238,7 +238,7 @@ func TestWildClocks(t *testing.T) {
 					skew = max(skew, (last[h264] - last[aac]).Abs())
 				}
 			}
-			if got := line.wild(); got != tt.wild {
+			if got := line.unreliable(); got != tt.wild {
 				t.Fatalf("paced by arrival: %v, want %v", got, tt.wild)
 			}
 			if end := max(last[h264], last[aac]); tt.wild && (end < 45*s || end > 80*s) { // some gaps are kept before it is found out

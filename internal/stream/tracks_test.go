@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 	"livego/internal/media"
 )
 
@@ -18,10 +18,10 @@ func numbered(k media.Kind, ids ...uint8) (tracks []*media.Track) {
 	return tracks
 }
 
-func of(t *media.Track, at time.Duration, key bool) *media.Frame {
+func trackFrame(t *media.Track, at time.Duration, key bool) *media.Frame {
 	f := &media.Frame{Track: t, Meta: both, DTS: at, PTS: at, Payload: []byte{1}, Arrived: time.Now()}
 	if key || t.Kind == media.Audio {
-		f.RAP = media.Key
+		f.RAP = media.Keyframe
 	}
 	return f
 }
@@ -53,10 +53,10 @@ func TestTracks(t *testing.T) {
 	for n := range 60 {
 		at := time.Duration(n) * 40 * ms
 		key := n%20 == 0
-		write(t, p, of(v[0], at, key), of(v[1], at, key), of(v[2], at, n%20 == 10), of(a[0], at, false), of(a[1], at, false))
+		write(t, p, trackFrame(v[0], at, key), trackFrame(v[1], at, key), trackFrame(v[2], at, n%20 == 10), trackFrame(a[0], at, false), trackFrame(a[1], at, false))
 	}
 	plain := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
-	got := drain(t, plain)
+	got := readAll(t, plain)
 	if got[0].Track != v[0] || got[0].DTS != 40*40*ms {
 		t.Errorf("starts with track %d at %v", got[0].Track.ID, got[0].DTS)
 	}
@@ -73,12 +73,12 @@ func TestTracks(t *testing.T) {
 	if got := trackIDs(media.Video, all.Tracks()); !slices.Equal(got, []uint8{0, 1, 9}) {
 		t.Errorf("told of tracks %d, want all", got)
 	}
-	got = drain(t, all)
+	got = readAll(t, all)
 	if got[0].Track != v[0] || got[1].Track != v[1] {
 		t.Errorf("starts with tracks %d and %d", got[0].Track.ID, got[1].Track.ID)
 	}
 	first := got[slices.IndexFunc(got, func(f *media.Frame) bool { return f.Track == v[2] })]
-	if first.RAP == media.NoAccess || first.DTS != 50*40*ms {
+	if first.RAP == media.NoRandomAccess || first.DTS != 50*40*ms {
 		t.Errorf("the third track starts with a frame at %v that is no key frame", first.DTS)
 	}
 	if n := len(ids(media.Audio, got)); n != 40 {
@@ -93,10 +93,10 @@ func TestFirstTrack(t *testing.T) {
 		s := mustSubscribeLater(t, h)
 		p := mustPublish(t, h, PublishOptions{})
 		v := numbered(media.Video, 4, 2, 1)
-		write(t, p, of(v[0], 0, true), of(v[1], 0, false), of(v[1], 40*ms, true), of(v[0], 40*ms, false))
+		write(t, p, trackFrame(v[0], 0, true), trackFrame(v[1], 0, false), trackFrame(v[1], 40*ms, true), trackFrame(v[0], 40*ms, false))
 		time.Sleep(h.opt.TrackWait)
-		write(t, p, of(v[2], 80*ms, true), of(v[1], 80*ms, false))
-		if got := ids(media.Video, drain(t, <-s)); !slices.Equal(got, []uint8{2, 2}) {
+		write(t, p, trackFrame(v[2], 80*ms, true), trackFrame(v[1], 80*ms, false))
+		if got := ids(media.Video, readAll(t, <-s)); !slices.Equal(got, []uint8{2, 2}) {
 			t.Errorf("tracks %d; want the lower of the first two alone, from its key frame on, and not the late one", got)
 		}
 	})
@@ -120,9 +120,9 @@ func TestFirstTrackComesLast(t *testing.T) {
 	h := NewHub(Options{})
 	p := mustPublish(t, h, PublishOptions{})
 	v, a := numbered(media.Video, 1, 0), numbered(media.Audio, 0)
-	write(t, p, of(v[0], 0, true), of(a[0], 0, false), of(v[0], 40*ms, false), of(v[1], 80*ms, true), of(v[0], 80*ms, false), of(v[1], 120*ms, false))
+	write(t, p, trackFrame(v[0], 0, true), trackFrame(a[0], 0, false), trackFrame(v[0], 40*ms, false), trackFrame(v[1], 80*ms, true), trackFrame(v[0], 80*ms, false), trackFrame(v[1], 120*ms, false))
 	for _, gops := range []int{1, 10} {
-		got := drain(t, mustSubscribe(t, h, SubscribeOptions{GOPs: gops}))
+		got := readAll(t, mustSubscribe(t, h, SubscribeOptions{GOPs: gops}))
 		if got := ids(media.Video, got); !slices.Equal(got, []uint8{0, 0}) {
 			t.Errorf("%d GOPs: pictures of tracks %d", gops, got)
 		}
@@ -133,20 +133,20 @@ func TestFirstTrackComesLast(t *testing.T) {
 func TestBackupTracks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{})
-		one := mustPublish(t, h, grant(live.KeyRef{}, live.Primary))
-		two := mustPublish(t, h, grant(live.KeyRef{}, live.Backup))
+		one := mustPublish(t, h, grant(domain.KeyRef{}, domain.Primary))
+		two := mustPublish(t, h, grant(domain.KeyRef{}, domain.Backup))
 		v := numbered(media.Video, 0, 1)
 		for n := range 75 {
 			at := time.Duration(n) * 40 * ms
-			write(t, one, of(v[0], at, n == 0))
-			write(t, two, of(v[0], at, n%25 == 0), of(v[1], at, n%25 == 0))
+			write(t, one, trackFrame(v[0], at, n == 0))
+			write(t, two, trackFrame(v[0], at, n%25 == 0), trackFrame(v[1], at, n%25 == 0))
 			time.Sleep(40 * ms)
 		}
 		s := mustSubscribe(t, h, SubscribeOptions{})
-		drain(t, s)
+		readAll(t, s)
 		one.End(Lost)
-		got := drain(t, s)
-		if len(got) == 0 || got[0].Track != v[0] || got[0].RAP != media.Key {
+		got := readAll(t, s)
+		if len(got) == 0 || got[0].Track != v[0] || got[0].RAP != media.Keyframe {
 			t.Fatalf("after the switch come %d frames", len(got))
 		}
 	})

@@ -5,60 +5,60 @@ import (
 	"sync/atomic"
 	"time"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 )
 
 // ViewerOptions tell who watches.
 type ViewerOptions struct {
-	Proto    string    // "rtmp", "flv", "hls", ...: viewers and readers of one are woken together
-	Remote   string    // host:port
-	URL      string    // for statistics: without token or query
-	Internal bool      // part of the server: not counted as a viewer
-	Pass     live.Pass // of its token; zero: nothing limits the number of viewers
-	Expires  time.Time // when the viewer is kicked; zero: never
+	Proto       string             // "rtmp", "flv", "hls", ...: viewers and readers of one are woken together
+	Remote      string             // host:port
+	URL         string             // for statistics: without token or query
+	Internal    bool               // part of the server: not counted as a viewer
+	ViewerLimit domain.ViewerLimit // of its token; zero: nothing limits the number of viewers
+	Expires     time.Time          // when the viewer is kicked; zero: never
 }
 
 // A Viewer is somebody who watches a stream, as statistics and kicks see him. Subscribers have one; so does whoever fetches
 // what others read (HLS).
 type Viewer struct {
-	s            *stream
-	id           uint64
-	opt          ViewerOptions
-	since        time.Time
-	video, audio meter
-	kicked       chan struct{}
-	reason       error // why kicked was closed; read after kicked
-	kickOnce     sync.Once
-	leaveOnce    sync.Once
-	expiry       *time.Timer   // nil when it never expires
-	skips        atomic.Uint64 // how often it was moved to a newer keyframe
-	flushed      atomic.Int64  // DTS of the last frame written out
-	queued       atomic.Pointer[func() int]
-	bound        func(n int)
+	s              *stream
+	id             uint64
+	opt            ViewerOptions
+	since          time.Time
+	video, audio   meter
+	kicked         chan struct{}
+	reason         error // why kicked was closed; read after kicked
+	kickOnce       sync.Once
+	leaveOnce      sync.Once
+	expiry         *time.Timer   // nil when it never expires
+	skips          atomic.Uint64 // how often it was moved to a newer keyframe
+	writtenDTS     atomic.Int64  // DTS of the last frame written out
+	queued         atomic.Pointer[func() int]
+	setUnsentLimit func(n int)
 }
 
 // Join adds a viewer to the session of name. It fails with NotFound when there is none, and with Limit when as many as may are
 // watching, in any session, with its pass. Leave must be called.
-func (h *Hub) Join(name live.Name, o ViewerOptions) (*Viewer, error) {
+func (h *Hub) Join(name domain.Name, o ViewerOptions) (*Viewer, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.streams[name]
 	if s == nil || !s.session {
-		return nil, live.Errorf(live.NotFound, "nobody is publishing %s", name)
+		return nil, domain.Errorf(domain.NotFound, "nobody is publishing %s", name)
 	}
-	if err := h.Reserve(o.Pass, 1); err != nil {
+	if err := h.ReserveViewers(o.ViewerLimit, 1); err != nil {
 		return nil, err
 	}
-	v := &Viewer{s: s, id: h.ids.Add(1), opt: o.bounded(), since: time.Now(), kicked: make(chan struct{})}
+	v := &Viewer{s: s, id: h.ids.Add(1), opt: o.truncated(), since: time.Now(), kicked: make(chan struct{})}
 	s.mu.Lock()
 	s.viewers.add(v) // h.mu is held, so that IDs ascend
 	if !o.Internal {
-		s.pace(o.Proto).viewers++
+		s.batcher(o.Proto).viewers++
 	}
 	s.mu.Unlock()
 	if !o.Expires.IsZero() {
 		v.expiry = time.AfterFunc(time.Until(o.Expires), func() {
-			v.kick(live.Refuse(live.Denied, live.SessionExpired, "session expired: get a new token"))
+			v.kick(domain.CodeErrorf(domain.Denied, domain.SessionExpired, "session expired: get a new token"))
 		})
 	}
 	if !o.Internal {
@@ -76,10 +76,10 @@ func (v *Viewer) Leave() {
 		s.mu.Lock()
 		s.viewers.remove(v)
 		if !v.opt.Internal {
-			s.pace(v.opt.Proto).viewers--
+			s.batcher(v.opt.Proto).viewers--
 		}
 		s.mu.Unlock()
-		h.Release(v.opt.Pass, 1)
+		h.ReleaseViewers(v.opt.ViewerLimit, 1)
 		if v.expiry != nil {
 			v.expiry.Stop()
 		}
@@ -108,9 +108,9 @@ func (v *Viewer) Reason() error {
 // Epoch numbers the session: higher than that of any session before.
 func (v *Viewer) Epoch() uint64 { return v.s.epoch }
 
-// Backlog returns about how many bytes a quarter of a second of the stream has: what a viewer's socket may hold unsent. For who
+// UnsentLimit returns about how many bytes a quarter of a second of the stream has: what a viewer's socket may hold unsent. For who
 // takes half of the stream that is half a second, before it is found out.
-func (v *Viewer) Backlog() int {
+func (v *Viewer) UnsentLimit() int {
 	const least, most = 32 << 10, 4 << 20
 	v.s.mu.RLock()
 	defer v.s.mu.RUnlock()
@@ -122,17 +122,17 @@ func (v *Viewer) Backlog() int {
 	return max(least, min(most, int((p.video.kbps(now)+p.audio.kbps(now))*1000/8/4)))
 }
 
-// Measure tells how many bytes the kernel holds for the viewer, and, where a Subscriber serves him, has it hold no more than n that
+// AttachSocket tells how many bytes the kernel holds for the viewer, and, where a Subscriber serves him, has it hold no more than n that
 // are unsent. Neither may block, and queued must be safe after he has left.
-func (v *Viewer) Measure(queued func() int, bound func(n int)) {
-	v.bound = bound
+func (v *Viewer) AttachSocket(queued func() int, bound func(n int)) {
+	v.setUnsentLimit = bound
 	v.queued.Store(&queued)
 }
 
-// Count adds payload bytes that went to the viewer. For one goroutine at a time.
-func (v *Viewer) Count(video, audio int) { v.count(video, audio, time.Now()) }
+// ObserveBytes adds payload bytes that went to the viewer. For one goroutine at a time.
+func (v *Viewer) ObserveBytes(video, audio int) { v.observeBytes(video, audio, time.Now()) }
 
-func (v *Viewer) count(video, audio int, now time.Time) {
+func (v *Viewer) observeBytes(video, audio int, now time.Time) {
 	if video > 0 {
 		v.video.add(video, now)
 	}
@@ -141,10 +141,10 @@ func (v *Viewer) count(video, audio int, now time.Time) {
 	}
 }
 
-// Progress records that frames up to dts went to the viewer, with so many payload bytes. For one goroutine at a time.
-func (v *Viewer) Progress(video, audio int, dts time.Duration, now time.Time) {
-	v.count(video, audio, now)
-	v.flushed.Store(int64(dts))
+// ObserveProgress records that frames up to dts went to the viewer, with so many payload bytes. For one goroutine at a time.
+func (v *Viewer) ObserveProgress(video, audio int, dts time.Duration, now time.Time) {
+	v.observeBytes(video, audio, now)
+	v.writtenDTS.Store(int64(dts))
 }
 
 // Skip records that the viewer had fallen behind and was moved to a newer keyframe.
@@ -165,7 +165,7 @@ func (v *Viewer) Delay() time.Duration {
 	v.s.mu.RLock()
 	in := v.info(time.Now())
 	v.s.mu.RUnlock()
-	in.ask()
+	in.addQueued()
 	return in.Delay
 }
 

@@ -7,14 +7,14 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 )
 
-// TestGatherCountsViewers lets viewers of all sorts come and go: frames are gathered for as many as watch by one protocol.
-func TestGatherCountsViewers(t *testing.T) {
+// TestBatchWindowCountsViewers lets viewers of all sorts come and go: frames are gathered for as many as watch by one protocol.
+func TestBatchWindowCountsViewers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		viewers := -1
-		h := NewHub(Options{Gather: func(_ string, n int) (_, _ time.Duration) { viewers = n; return 0, 0 }})
+		h := NewHub(Options{BatchWindow: func(_ string, n int) (_, _ time.Duration) { viewers = n; return 0, 0 }})
 		defer h.Close()
 		p := mustPublish(t, h, PublishOptions{})
 		write(t, p, video(0, true), audio(0))
@@ -22,7 +22,7 @@ func TestGatherCountsViewers(t *testing.T) {
 		gathered := func() int { // for how many the next frame is
 			s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1, Viewer: ViewerOptions{Proto: "rtmp", Internal: true}})
 			defer s.Leave()
-			drain(t, s) // from here on it waits
+			readAll(t, s) // from here on it waits
 			at += 40 * ms
 			write(t, p, audio(at))
 			return viewers
@@ -55,18 +55,20 @@ func TestGatherCountsViewers(t *testing.T) {
 	})
 }
 
-// TestPass lets as many viewers in by one pass as it says, in all streams together.
-func TestPass(t *testing.T) {
+// TestViewerLimit lets as many viewers in by one pass as it says, in all streams together.
+func TestViewerLimit(t *testing.T) {
 	h := NewHub(Options{})
 	defer h.Close()
-	names := []live.Name{{App: "live", Room: "a"}, {App: "live", Room: "b"}}
+	names := []domain.Name{{App: "live", Room: "a"}, {App: "live", Room: "b"}}
 	for _, name := range names {
 		if _, err := h.Publish(t.Context(), name, PublishOptions{}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	pass := live.Pass{ID: [16]byte{1}, Max: 2}
-	join := func(name live.Name, p live.Pass) (*Viewer, error) { return h.Join(name, ViewerOptions{Pass: p}) }
+	pass := domain.ViewerLimit{ID: [16]byte{1}, Max: 2}
+	join := func(name domain.Name, p domain.ViewerLimit) (*Viewer, error) {
+		return h.Join(name, ViewerOptions{ViewerLimit: p})
+	}
 	first, err := join(names[0], pass)
 	if err != nil {
 		t.Fatal(err)
@@ -74,10 +76,10 @@ func TestPass(t *testing.T) {
 	if _, err := join(names[1], pass); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := join(names[0], pass); live.KindOf(err) != live.Limit {
+	if _, err := join(names[0], pass); domain.KindOf(err) != domain.Limit {
 		t.Errorf("the third of two: %v", err)
 	}
-	for _, other := range []live.Pass{{}, {ID: [16]byte{2}, Max: 1}} {
+	for _, other := range []domain.ViewerLimit{{}, {ID: [16]byte{2}, Max: 1}} {
 		if _, err := join(names[0], other); err != nil {
 			t.Errorf("by pass %v: %v", other, err)
 		}
@@ -87,21 +89,21 @@ func TestPass(t *testing.T) {
 	if _, err := join(names[0], pass); err != nil {
 		t.Errorf("when one has left: %v", err)
 	}
-	if _, err := join(names[0], pass); live.KindOf(err) != live.Limit {
+	if _, err := join(names[0], pass); domain.KindOf(err) != domain.Limit {
 		t.Errorf("the fourth of two: %v", err)
 	}
 }
 
-// TestKeptTexts joins and publishes with texts as long as a whole request: statistics keep a bounded beginning of each, in valid UTF-8.
-func TestKeptTexts(t *testing.T) {
+// TestTextsAreTruncated joins and publishes with texts as long as a whole request: statistics keep a bounded beginning of each, in valid UTF-8.
+func TestTextsAreTruncated(t *testing.T) {
 	h := NewHub(Options{})
 	defer h.Close()
-	long := strings.Repeat("x", maxKept-1) + "é" + strings.Repeat("y", 15<<10)
+	long := strings.Repeat("x", maxText-1) + "é" + strings.Repeat("y", 15<<10)
 	p, err := h.Publish(t.Context(), movie, PublishOptions{Proto: "test", Remote: long, URL: long})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer p.End(Goodbye)
+	defer p.End(Clean)
 	v, err := h.Join(movie, ViewerOptions{Proto: "test", Remote: long, URL: long})
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +114,7 @@ func TestKeptTexts(t *testing.T) {
 	h.Viewers(movie, 0, viewers)
 	for _, c := range append(in.Publishers, viewers...) {
 		for _, s := range []string{c.Remote, c.URL} {
-			if len(s) > maxKept || !utf8.ValidString(s) || !strings.HasPrefix(long, s) {
+			if len(s) > maxText || !utf8.ValidString(s) || !strings.HasPrefix(long, s) {
 				t.Errorf("%d bytes are kept: %q", len(s), s)
 			}
 		}

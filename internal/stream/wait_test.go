@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 	"livego/internal/media"
 )
 
@@ -13,7 +13,7 @@ import (
 func TestWaiterStartsAtTheBeginning(t *testing.T) {
 	h := NewHub(Options{MaxLatency: time.Minute, RingTime: time.Minute, RingBytes: 1 << 20})
 	defer h.Close()
-	name := live.Name{App: "live", Room: "waited"}
+	name := domain.Name{App: "live", Room: "waited"}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	joined := make(chan *Subscriber)
@@ -40,7 +40,7 @@ func TestWaiterStartsAtTheBeginning(t *testing.T) {
 	for i := range 3 {
 		at := time.Duration(i) * time.Second
 		s.mu.Lock()
-		s.put(&media.Frame{Track: track, Meta: meta, DTS: at, PTS: at, RAP: media.Key, Payload: []byte{byte(i)}, Arrived: time.Now()})
+		s.put(&media.Frame{Track: track, Meta: meta, DTS: at, PTS: at, RAP: media.Keyframe, Payload: []byte{byte(i)}, Arrived: time.Now()})
 		s.mu.Unlock()
 	}
 	h.mu.Unlock()
@@ -54,7 +54,7 @@ func TestWaiterStartsAtTheBeginning(t *testing.T) {
 	if err != nil || n != 3 {
 		t.Errorf("%d frames, %v: want all three", n, err)
 	}
-	p.End(Goodbye)
+	p.End(Clean)
 }
 
 // TestStartWaitsForTheFirstTrack: where a track of a higher number comes a moment before that of number 0, viewers do not begin with it.
@@ -62,20 +62,20 @@ func TestWaiterStartsAtTheBeginning(t *testing.T) {
 func TestStartWaitsForTheFirstTrack(t *testing.T) {
 	v, a := numbered(media.Video, 0, 1), numbered(media.Audio, 0, 1)
 	for name, rounds := range map[string][]*media.Frame{
-		"number 0 comes":  {of(v[1], 0, true), of(a[1], 0, false), of(v[0], 0, true), of(a[0], 0, false)},
-		"number 0 is not": {of(v[1], 0, true), of(a[1], 0, false), of(v[1], 40*ms, false), of(a[1], 40*ms, false)},
+		"number 0 comes":  {trackFrame(v[1], 0, true), trackFrame(a[1], 0, false), trackFrame(v[0], 0, true), trackFrame(a[0], 0, false)},
+		"number 0 is not": {trackFrame(v[1], 0, true), trackFrame(a[1], 0, false), trackFrame(v[1], 40*ms, false), trackFrame(a[1], 40*ms, false)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := NewHub(Options{})
 			defer h.Close()
 			p := mustPublish(t, h, PublishOptions{})
 			for i, f := range rounds {
-				if got := h.Start(movie); got != StartLater {
+				if got := h.StartPoint(movie); got != StartLater {
 					t.Errorf("before frame %d viewers may start", i)
 				}
 				write(t, p, f)
 			}
-			if got := h.Start(movie); got != StartNow {
+			if got := h.StartPoint(movie); got != StartNow {
 				t.Errorf("viewers may not start: %v", got)
 			}
 		})
@@ -88,11 +88,11 @@ func TestFirstTrackGoesOnAsAnother(t *testing.T) {
 	defer h.Close()
 	p := mustPublish(t, h, PublishOptions{})
 	v, a := numbered(media.Video, 0, 1), numbered(media.Audio, 0)
-	write(t, p, of(v[1], 0, true), of(a[0], 0, false), of(v[1], 40*ms, false))
+	write(t, p, trackFrame(v[1], 0, true), trackFrame(a[0], 0, false), trackFrame(v[1], 40*ms, false))
 	all := mustSubscribe(t, h, SubscribeOptions{GOPs: 1, AllTracks: true})
-	drain(t, all)
-	write(t, p, of(v[0], 80*ms, true), of(v[1], 80*ms, false))
-	if got := ids(media.Video, drain(t, all)); len(got) != 2 || got[1] != 1 {
+	readAll(t, all)
+	write(t, p, trackFrame(v[0], 80*ms, true), trackFrame(v[1], 80*ms, false))
+	if got := ids(media.Video, readAll(t, all)); len(got) != 2 || got[1] != 1 {
 		t.Errorf("tracks %v, want 0 and 1", got)
 	}
 }

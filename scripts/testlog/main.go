@@ -24,9 +24,9 @@ func main() {
 	flag.Parse()
 	var err error
 	if *slowest > 0 {
-		err = list(os.Stdout, *times, *slowest)
+		err = printSlowest(os.Stdout, *times, *slowest)
 	} else {
-		err = follow(os.Stdin, os.Stdout, *times)
+		err = printEvents(os.Stdin, os.Stdout, *times)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testlog:", err)
@@ -40,8 +40,8 @@ type event struct {
 	Elapsed                       float64 // s
 }
 
-// follow prints the events of r to w, and appends the times to a file.
-func follow(r io.Reader, w io.Writer, times string) error {
+// printEvents prints the events of r to w, and appends the times to a file.
+func printEvents(r io.Reader, w io.Writer, times string) error {
 	f, err := os.OpenFile(times, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -94,15 +94,15 @@ func (e event) print(w io.Writer, held map[string][]string) {
 		delete(held, key)
 	case "fail":
 		// Without a test it is the package, which fails with its tests, or because one never ended.
-		for _, k := range failed(held, e) {
+		for _, k := range failedKeys(held, e) {
 			fmt.Fprint(w, strings.Join(held[k], ""))
 			delete(held, k)
 		}
 	}
 }
 
-// failed returns what is held of what e says has failed.
-func failed(held map[string][]string, e event) []string {
+// failedKeys returns what is held of what e says has failedKeys.
+func failedKeys(held map[string][]string, e event) []string {
 	if e.Test != "" {
 		return []string{e.Package + " " + e.Test}
 	}
@@ -116,8 +116,8 @@ func failed(held map[string][]string, e event) []string {
 	return keys
 }
 
-// list lists the n slowest tests in a file.
-func list(w io.Writer, times string, n int) error {
+// printSlowest lists the n slowest tests in a file.
+func printSlowest(w io.Writer, times string, n int) error {
 	b, err := os.ReadFile(times)
 	if err != nil {
 		return err

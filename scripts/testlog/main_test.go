@@ -26,10 +26,10 @@ const events = `{"Action":"start","Package":"p"}
 go: something else
 `
 
-func TestFollow(t *testing.T) {
+func TestPrintEventsAndSlowest(t *testing.T) {
 	times := filepath.Join(t.TempDir(), "times")
 	var out strings.Builder
-	if err := follow(strings.NewReader(events), &out, times); err != nil {
+	if err := printEvents(strings.NewReader(events), &out, times); err != nil {
 		t.Fatal(err)
 	}
 	want := `    bad_test.go:1: it broke
@@ -46,17 +46,17 @@ go: something else
 		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
 	}
 	out.Reset()
-	if err := list(&out, times, 20); err != nil || out.String() != "  12.00s  p TestBad\n   2.51s  p TestSlower\n   2.50s  p TestGood\n" {
+	if err := printSlowest(&out, times, 20); err != nil || out.String() != "  12.00s  p TestBad\n   2.51s  p TestSlower\n   2.50s  p TestGood\n" {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 	out.Reset()
-	if err := list(&out, times, 1); err != nil || strings.Count(out.String(), "\n") != 1 {
+	if err := printSlowest(&out, times, 1); err != nil || strings.Count(out.String(), "\n") != 1 {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 	if err := os.WriteFile(times, []byte("x\ty\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := list(&out, times, 1); err == nil {
+	if err := printSlowest(&out, times, 1); err == nil {
 		t.Error("a line without a time is no error")
 	}
 }

@@ -68,10 +68,10 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-func TestParse(t *testing.T) {
+func TestParseConfig(t *testing.T) {
 	for _, tt := range configs {
 		t.Run(tt.name, func(t *testing.T) {
-			c, err := Parse(unhex(t, tt.asc))
+			c, err := ParseConfig(unhex(t, tt.asc))
 			if tt.want.ObjectType == 0 {
 				if err == nil {
 					t.Fatalf("no error, got %+v", c)
@@ -134,8 +134,8 @@ func TestParseADTS(t *testing.T) {
 	}
 }
 
-// TestADTSMirror parses what AppendADTS writes.
-func TestADTSMirror(t *testing.T) {
+// TestADTSRoundTrip parses what AppendADTS writes.
+func TestADTSRoundTrip(t *testing.T) {
 	for _, tt := range configs {
 		if tt.adts == "" {
 			continue
@@ -149,7 +149,7 @@ func TestADTSMirror(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", tt.name, err)
 		}
-		c, err := Parse(asc)
+		c, err := ParseConfig(asc)
 		if err != nil || c.SampleRate != tt.want.SampleRate || c.ObjectType != tt.want.ObjectType || c.FrameSamples != 1024 {
 			t.Errorf("%s: %x is %+v, %v", tt.name, asc, c, err)
 		}
@@ -168,14 +168,14 @@ func FuzzADTS(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if h.Length < h.HeaderLength || h.Length > maxADTS || !sane(h.SampleRate) {
+		if h.Length < h.HeaderLength || h.Length > maxADTS || !validRate(h.SampleRate) {
 			t.Errorf("%+v", h)
 		}
 		asc, err := h.Config(b[min(len(b), h.HeaderLength):])
 		if err != nil {
 			return
 		}
-		if c, err := Parse(asc); err != nil || c.SampleRate != h.SampleRate || h.Channels != 0 && c.Channels != h.Channels {
+		if c, err := ParseConfig(asc); err != nil || c.SampleRate != h.SampleRate || h.Channels != 0 && c.Channels != h.Channels {
 			t.Errorf("%+v: %x is %+v, %v", h, asc, c, err)
 		}
 	})
@@ -183,7 +183,7 @@ func FuzzADTS(f *testing.F) {
 
 func TestProfileName(t *testing.T) {
 	for asc, want := range map[string]string{"1210": "LC", "2b920800": "HE-AAC", "eb8a0800": "HE-AACv2", "b98c00": "LD", "f8e62000": "ELD"} {
-		c, err := Parse(unhex(t, asc))
+		c, err := ParseConfig(unhex(t, asc))
 		if err != nil || c.ProfileName() != want {
 			t.Errorf("%s: %q, %v, want %q", asc, c.ProfileName(), err, want)
 		}
@@ -192,7 +192,7 @@ func TestProfileName(t *testing.T) {
 
 // TestADTSLength is row V13.
 func TestADTSLength(t *testing.T) {
-	c, err := Parse(unhex(t, "1210"))
+	c, err := ParseConfig(unhex(t, "1210"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,16 +212,16 @@ func TestADTSLength(t *testing.T) {
 	}
 }
 
-func FuzzParse(f *testing.F) {
+func FuzzParseConfig(f *testing.F) {
 	for _, tt := range configs {
 		f.Add(unhex(f, tt.asc))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		c, err := Parse(b)
+		c, err := ParseConfig(b)
 		if err != nil {
 			return
 		}
-		if !sane(c.SampleRate) || !sane(c.OutputRate) || c.Channels <= 0 {
+		if !validRate(c.SampleRate) || !validRate(c.OutputRate) || c.Channels <= 0 {
 			t.Errorf("%+v", c)
 		}
 		if _, err := c.AppendADTS(nil, b); (err == nil) != (c.CheckADTS() == nil) && !errors.Is(err, ErrTooLarge) {

@@ -109,14 +109,14 @@ func (h ADTS) Config(frame []byte) ([]byte, error) {
 	return w.Bytes(), nil
 }
 
-// maxChain is how many frames CutADTS takes for those of one message.
-const maxChain = 64
+// maxFramesPerMessage is how many frames CutADTS takes for those of one message.
+const maxFramesPerMessage = 64
 
 // CutADTS cuts the first frame off b, with its header, where b is several raw frames behind headers of ADTS and nothing else.
 func CutADTS(b []byte) (h ADTS, frame, rest []byte, ok bool) {
 	for n, left := 0, b; len(left) > 0; n++ {
 		next, err := ParseADTS(left)
-		if err != nil || next.Blocks != 1 || next.Length > len(left) || n == maxChain {
+		if err != nil || next.Blocks != 1 || next.Length > len(left) || n == maxFramesPerMessage {
 			return ADTS{}, nil, nil, false
 		}
 		if n == 0 {
@@ -130,9 +130,9 @@ func CutADTS(b []byte) (h ADTS, frame, rest []byte, ok bool) {
 	return h, b[:h.Length:h.Length], b[h.Length:], true
 }
 
-// WholeADTS reports whether b is one raw frame behind the header of ADTS, and returns that. A raw frame alone
+// ParseSingleADTS reports whether b is one raw frame behind the header of ADTS, and returns that. A raw frame alone
 // never begins like it: an ID_END without anything before.
-func WholeADTS(b []byte) (ADTS, bool) {
+func ParseSingleADTS(b []byte) (ADTS, bool) {
 	h, err := ParseADTS(b)
 	return h, err == nil && h.Length == len(b) && h.Blocks == 1
 }

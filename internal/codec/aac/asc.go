@@ -11,17 +11,17 @@ import (
 
 // Audio object types, ISO/IEC 14496-3 table 1.17.
 const (
-	typeMain   = 1
-	typeLC     = 2
-	typeLTP    = 4
-	typeSBR    = 5
-	typeScale  = 6
-	typeERLC   = 17
-	typeScale2 = 20
-	typeBSAC   = 22
-	typeLD     = 23
-	typePS     = 29
-	typeELD    = 39
+	typeMain       = 1
+	typeLC         = 2
+	typeLTP        = 4
+	typeSBR        = 5
+	typeScalable   = 6
+	typeERLC       = 17
+	typeERScalable = 20
+	typeBSAC       = 22
+	typeLD         = 23
+	typePS         = 29
+	typeELD        = 39
 )
 
 // A Config is what an AudioSpecificConfig says.
@@ -52,8 +52,8 @@ var channels = [16]int{1: 1, 2, 3, 4, 5, 6, 8, 11: 7, 12: 8, 13: 24, 14: 8}
 
 var errASC = errors.New("aac: malformed AudioSpecificConfig")
 
-// Parse reads an AudioSpecificConfig. Reserved rates and channel configurations, and a config cut short, are errors.
-func Parse(asc []byte) (*Config, error) {
+// ParseConfig reads an AudioSpecificConfig. Reserved rates and channel configurations, and a config cut short, are errors.
+func ParseConfig(asc []byte) (*Config, error) {
 	r := bits.NewReader(asc)
 	c := &Config{ObjectType: objectType(r)}
 	c.rateIndex, c.SampleRate = sampleRate(r)
@@ -67,19 +67,19 @@ func Parse(asc []byte) (*Config, error) {
 		}
 	}
 	c.Channels = channels[c.channelConfig]
-	if isGeneral(c.ObjectType) {
-		c.readGeneral(r)
+	if usesGASpecificConfig(c.ObjectType) {
+		c.readGASpecificConfig(r)
 	}
 	if r.Overrun() {
 		return nil, errASC
 	}
 	if !c.SBR {
-		c.readExtension(r)
+		c.readSBRExtension(r)
 	}
 	if c.PS && c.Channels == 1 {
 		c.Channels = 2
 	}
-	if c.ObjectType == 0 || c.Channels == 0 || !sane(c.SampleRate) || !sane(c.OutputRate) {
+	if c.ObjectType == 0 || c.Channels == 0 || !validRate(c.SampleRate) || !validRate(c.OutputRate) {
 		return nil, errASC
 	}
 	return c, nil
@@ -97,8 +97,8 @@ func (c *Config) ProfileName() string {
 }
 
 var profileNames = map[int]string{
-	typeMain: "Main", typeLC: "LC", 3: "SSR", typeLTP: "LTP", typeScale: "Scalable", typeERLC: "ER LC", 19: "ER LTP",
-	typeScale2: "ER Scalable", typeLD: "LD", typeELD: "ELD",
+	typeMain: "Main", typeLC: "LC", 3: "SSR", typeLTP: "LTP", typeScalable: "Scalable", typeERLC: "ER LC", 19: "ER LTP",
+	typeERScalable: "ER Scalable", typeLD: "LD", typeELD: "ELD",
 }
 
 // RFC6381 returns the codecs parameter: "mp4a.40.2", "mp4a.40.5" for HE-AAC, "mp4a.40.29" for HE-AAC v2.
@@ -113,7 +113,7 @@ func (c *Config) RFC6381() string {
 	return fmt.Sprintf("mp4a.40.%d", t)
 }
 
-func sane(rate int) bool { return minRate <= rate && rate <= maxRate }
+func validRate(rate int) bool { return minRate <= rate && rate <= maxRate }
 
 func objectType(r *bits.Reader) int {
 	t := int(r.U(5))
@@ -141,17 +141,17 @@ func sampleRate(r *bits.Reader) (index, hz int) {
 	return index, 0
 }
 
-// isGeneral reports whether the object type is configured by a GASpecificConfig.
-func isGeneral(t int) bool {
+// usesGASpecificConfig reports whether the object type is configured by a GASpecificConfig.
+func usesGASpecificConfig(t int) bool {
 	switch {
-	case typeMain <= t && t <= typeLTP, t == typeScale, t == 7, t == typeERLC, 19 <= t && t <= typeLD:
+	case typeMain <= t && t <= typeLTP, t == typeScalable, t == 7, t == typeERLC, 19 <= t && t <= typeLD:
 		return true
 	}
 	return false
 }
 
-// readGeneral reads a GASpecificConfig, ISO/IEC 14496-3 clause 4.4.1.
-func (c *Config) readGeneral(r *bits.Reader) {
+// readGASpecificConfig reads a GASpecificConfig, ISO/IEC 14496-3 clause 4.4.1.
+func (c *Config) readGASpecificConfig(r *bits.Reader) {
 	short := r.Flag() // frameLengthFlag
 	switch {
 	case c.ObjectType == typeLD && short:
@@ -170,7 +170,7 @@ func (c *Config) readGeneral(r *bits.Reader) {
 	if c.channelConfig == 0 {
 		c.readPCE(r)
 	}
-	if c.ObjectType == typeScale || c.ObjectType == typeScale2 {
+	if c.ObjectType == typeScalable || c.ObjectType == typeERScalable {
 		r.Skip(3) // layerNr
 	}
 	if !extended {
@@ -179,7 +179,7 @@ func (c *Config) readGeneral(r *bits.Reader) {
 	switch c.ObjectType {
 	case typeBSAC:
 		r.Skip(5 + 11)
-	case typeERLC, 19, typeScale2, typeLD:
+	case typeERLC, 19, typeERScalable, typeLD:
 		r.Skip(3) // resilience flags
 	}
 	r.Skip(1) // extensionFlag3
@@ -229,15 +229,15 @@ func copyPCE(w *bits.Writer, r *bits.Reader) (channels int) {
 	return channels
 }
 
-// readExtension reads the backward-compatible signalling of SBR and PS that may stand after everything else (ISO/IEC 14496-3
+// readSBRExtension reads the backward-compatible signalling of SBR and PS that may stand after everything else (ISO/IEC 14496-3
 // clause 1.6.2.1); encoders also put padding there, so that what it makes no sense as is no error.
-func (c *Config) readExtension(r *bits.Reader) {
+func (c *Config) readSBRExtension(r *bits.Reader) {
 	const syncSBR, syncPS = 0x2b7, 0x548
 	if r.Left() < 16 || r.U(11) != syncSBR || objectType(r) != typeSBR || !r.Flag() {
 		return
 	}
 	_, rate := sampleRate(r)
-	if r.Overrun() || !sane(rate) {
+	if r.Overrun() || !validRate(rate) {
 		return
 	}
 	c.SBR, c.OutputRate = true, rate

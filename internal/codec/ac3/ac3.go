@@ -24,14 +24,14 @@ type Frame struct {
 
 	fscod, bsid, bsmod, acmod, frmsizecod byte
 	lfe                                   bool
-	places                                places
+	channelMap                            channelMap
 }
 
-// places is a set of loudspeaker places, as chanmap has them (table E.1.4): the highest bit is left.
-type places uint16
+// channelMap is a set of loudspeaker channelMap, as chanmap has them (table E.1.4): the highest bit is left.
+type channelMap uint16
 
 const (
-	left places = 1 << (15 - iota)
+	left channelMap = 1 << (15 - iota)
 	centre
 	right
 	leftSurround
@@ -48,26 +48,26 @@ const (
 	_ // LFE2
 	lowFrequency
 
-	// pairs are the places that stand for two loudspeakers.
-	pairs places = 1<<10 | 1<<9 | 1<<6 | 1<<5 | 1<<4 | 1<<2
+	// pairedLocations are the places that stand for two loudspeakers.
+	pairedLocations channelMap = 1<<10 | 1<<9 | 1<<6 | 1<<5 | 1<<4 | 1<<2
 )
 
-func (p places) channels() int {
-	return mathbits.OnesCount16(uint16(p)) + mathbits.OnesCount16(uint16(p&pairs))
+func (p channelMap) channels() int {
+	return mathbits.OnesCount16(uint16(p)) + mathbits.OnesCount16(uint16(p&pairedLocations))
 }
 
-// placesOf by acmod, table 4.3; 0 is two channels that have nothing to do with each other.
-var placesOf = [8]places{
+// acmodChannels by acmod, table 4.3; 0 is two channels that have nothing to do with each other.
+var acmodChannels = [8]channelMap{
 	left | right, centre, left | right, left | centre | right, left | right | backSurround, left | centre | right | backSurround,
 	left | right | leftSurround | rightSurround, left | centre | right | leftSurround | rightSurround,
 }
 
 const (
-	syncWord     = 0x0B77
-	blockSamples = 256
-	maxAC3       = 8  // highest bsid of AC-3 as it is; 9 and 10 halve and quarter the rate
-	maxLowRate   = 10 // of AC-3
-	maxEnhanced  = 16 // of Enhanced AC-3, from 11 on
+	syncWord        = 0x0B77
+	blockSamples    = 256
+	maxFullRateBSID = 8  // highest bsid of AC-3 as it is; 9 and 10 halve and quarter the rate
+	maxAC3BSID      = 10 // of AC-3
+	maxEAC3BSID     = 16 // of Enhanced AC-3, from 11 on
 )
 
 var errFrame = errors.New("ac3: no sync frame")
@@ -78,8 +78,8 @@ var rates = [4]int{48000, 44100, 32000}
 // bitRates by frmsizecod/2 and bit_rate_code, kbit/s: table 4.13.
 var bitRates = [19]int{32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640}
 
-// Parse reads the header of the sync frame at the start of b. Reserved values are errors; that b ends before the frame is not.
-func Parse(b []byte) (Frame, error) {
+// ParseFrame reads the header of the sync frame at the start of b. Reserved values are errors; that b ends before the frame is not.
+func ParseFrame(b []byte) (Frame, error) {
 	if len(b) < 6 || int(b[0])<<8|int(b[1]) != syncWord {
 		return Frame{}, errFrame
 	}
@@ -87,9 +87,9 @@ func Parse(b []byte) (Frame, error) {
 	r := bits.NewReader(b[2:])
 	var err error
 	switch {
-	case f.bsid <= maxLowRate:
+	case f.bsid <= maxAC3BSID:
 		err = f.readAC3(r)
-	case f.bsid <= maxEnhanced:
+	case f.bsid <= maxEAC3BSID:
 		err = f.readEnhanced(r)
 	default:
 		err = errFrame
@@ -98,13 +98,13 @@ func Parse(b []byte) (Frame, error) {
 		return Frame{}, errFrame
 	}
 	// A dependent substream with a map of its own has the channels that this says, others those of their mode.
-	if f.places == 0 {
-		f.places = placesOf[f.acmod]
+	if f.channelMap == 0 {
+		f.channelMap = acmodChannels[f.acmod]
 		if f.lfe {
-			f.places |= lowFrequency
+			f.channelMap |= lowFrequency
 		}
 	}
-	f.Channels = f.places.channels()
+	f.Channels = f.channelMap.channels()
 	return f, nil
 }
 
@@ -128,7 +128,7 @@ func (f *Frame) readAC3(r *bits.Reader) error {
 	}
 	f.lfe = r.Flag()
 	f.Samples = 6 * blockSamples
-	f.SampleRate = rates[f.fscod] >> max(0, int(f.bsid)-maxAC3)
+	f.SampleRate = rates[f.fscod] >> max(0, int(f.bsid)-maxFullRateBSID)
 	// A frame has so many words of 16 bits as its bits and rate ask for, rounded down; at 44.1 kHz frames of one more alternate.
 	words := bitRates[f.frmsizecod/2] * 1000 / 16 * f.Samples / rates[f.fscod]
 	if f.fscod == 1 {
@@ -170,10 +170,10 @@ func (f *Frame) readEnhanced(r *bits.Reader) error {
 		}
 	}
 	if f.Dependent && r.Flag() { // chanmape
-		f.places = places(r.U(16))
+		f.channelMap = channelMap(r.U(16))
 	}
 	if r.Flag() { // mixmdate
-		f.skipMixing(r, programs, blocks)
+		f.skipMixingMetadata(r, programs, blocks)
 	}
 	if r.Flag() { // infomdate
 		f.bsmod = byte(r.U(3))
@@ -181,8 +181,8 @@ func (f *Frame) readEnhanced(r *bits.Reader) error {
 	return nil
 }
 
-// skipMixing passes over the mixing metadata (clause E.1.2.2), of which programs is 2 for two separate channels.
-func (f *Frame) skipMixing(r *bits.Reader, programs, blocks int) {
+// skipMixingMetadata passes over the mixing metadata (clause E.1.2.2), of which programs is 2 for two separate channels.
+func (f *Frame) skipMixingMetadata(r *bits.Reader, programs, blocks int) {
 	if f.acmod > 2 {
 		r.Skip(2) // dmixmod
 		if f.acmod&1 != 0 {

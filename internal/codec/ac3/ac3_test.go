@@ -44,7 +44,7 @@ func enhanced(kind, substream, fscod, blocks, acmod, lfe uint32, rest func(w *bi
 }
 
 // chanmap writes a map of places.
-func chanmap(p places) func(w *bits.Writer) {
+func chanmap(p channelMap) func(w *bits.Writer) {
 	return func(w *bits.Writer) {
 		w.U(1, 1)
 		w.U(16, uint32(p))
@@ -130,9 +130,9 @@ func unhex(t testing.TB, s string) []byte {
 	return b
 }
 
-func TestParse(t *testing.T) {
+func TestParseFrame(t *testing.T) {
 	for _, tt := range headers {
-		f, err := Parse(unhex(t, tt.b))
+		f, err := ParseFrame(unhex(t, tt.b))
 		if diff := cmp.Diff(tt.want, f, cmpopts.IgnoreUnexported(Frame{})); diff != "" || (err != nil) != (tt.want == Frame{}) {
 			t.Errorf("%s: %v\n%s", tt.name, err, diff)
 		}
@@ -142,8 +142,8 @@ func TestParse(t *testing.T) {
 	}
 }
 
-// whole lengthens a sync frame in hex to n bytes.
-func whole(frame string, n int) string { return frame + strings.Repeat("00", n-len(frame)/2) }
+// padded lengthens a sync frame in hex to n bytes.
+func padded(frame string, n int) string { return frame + strings.Repeat("00", n-len(frame)/2) }
 
 // streams is the table of access units; fuzzing starts from it.
 var streams = []struct {
@@ -152,9 +152,9 @@ var streams = []struct {
 	independent, dependent int
 	config                 string
 }{
-	{"AC-3 5.1", whole(surround, 1536), Stream{SampleRate: 48000, Channels: 6, Samples: 1536, BitRate: 384000}, 1, 0, "103dc0"},
-	{"AC-3 two frames", strings.Repeat(whole(stereo, 834), 2), Stream{SampleRate: 44100, Channels: 2, Samples: 3072, BitRate: 192000}, 1, 0, "501140"},
-	{"E-AC-3 5.1", whole(surroundE[:32], 1024), Stream{Enhanced: true, SampleRate: 48000, Channels: 6, Samples: 1536, BitRate: 256000}, 1, 0, "0800200f00"},
+	{"AC-3 5.1", padded(surround, 1536), Stream{SampleRate: 48000, Channels: 6, Samples: 1536, BitRate: 384000}, 1, 0, "103dc0"},
+	{"AC-3 two frames", strings.Repeat(padded(stereo, 834), 2), Stream{SampleRate: 44100, Channels: 2, Samples: 3072, BitRate: 192000}, 1, 0, "501140"},
+	{"E-AC-3 5.1", padded(surroundE[:32], 1024), Stream{Enhanced: true, SampleRate: 48000, Channels: 6, Samples: 1536, BitRate: 256000}, 1, 0, "0800200f00"},
 	{"E-AC-3 six of one block", strings.Repeat(enhanced(0, 0, 0, 0, 2, 0, nil), 6),
 		Stream{Enhanced: true, SampleRate: 48000, Channels: 2, Samples: 1536, BitRate: 96000}, 1, 0, "0300200400"},
 	{"E-AC-3 7.1", enhanced(0, 0, 0, 3, 7, 1, nil) + enhanced(1, 0, 0, 3, 2, 0, chanmap(1<<9)),
@@ -167,16 +167,16 @@ var streams = []struct {
 	{"dependent first", enhanced(1, 0, 0, 3, 2, 0, chanmap(1<<9)), Stream{}, 0, 0, ""},
 	{"independent substream 1 first", enhanced(0, 1, 0, 3, 2, 0, nil), Stream{}, 0, 0, ""},
 	{"dependent substream left out", enhanced(0, 0, 0, 3, 2, 0, nil) + enhanced(1, 1, 0, 3, 2, 0, nil), Stream{}, 0, 0, ""},
-	{"both kinds", whole(surround, 1536) + enhanced(0, 0, 0, 3, 2, 0, nil), Stream{}, 0, 0, ""},
-	{"frame cut", whole(surround, 1535), Stream{}, 0, 0, ""},
-	{"bytes behind", whole(surround, 1536) + "00", Stream{}, 0, 0, ""},
+	{"both kinds", padded(surround, 1536) + enhanced(0, 0, 0, 3, 2, 0, nil), Stream{}, 0, 0, ""},
+	{"frame cut", padded(surround, 1535), Stream{}, 0, 0, ""},
+	{"bytes behind", padded(surround, 1536) + "00", Stream{}, 0, 0, ""},
 	{"empty", "", Stream{}, 0, 0, ""},
 }
 
-func TestParseUnit(t *testing.T) {
+func TestParseAccessUnit(t *testing.T) {
 	for _, tt := range streams {
 		t.Run(tt.name, func(t *testing.T) {
-			s, err := ParseUnit(unhex(t, tt.b))
+			s, err := ParseAccessUnit(unhex(t, tt.b))
 			if tt.config == "" {
 				if err == nil {
 					t.Fatalf("no error, got %+v", s)
@@ -201,7 +201,7 @@ func TestParseUnit(t *testing.T) {
 				parse = ParseDEC3
 			}
 			again, err := parse(config)
-			if err == nil && !again.Alike(s) {
+			if err == nil && !again.Compatible(s) {
 				t.Error("the configuration is of another stream")
 			}
 			if err != nil || again.SampleRate != s.SampleRate || again.Channels != s.Channels || again.BitRate != s.BitRate {
@@ -224,26 +224,26 @@ func TestConfigRefuses(t *testing.T) {
 	}
 }
 
-func TestAlike(t *testing.T) {
+func TestCompatible(t *testing.T) {
 	parse := func(row int) *Stream {
-		s, err := ParseUnit(unhex(t, streams[row].b))
+		s, err := ParseAccessUnit(unhex(t, streams[row].b))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return s
 	}
-	quieter, err := ParseUnit(unhex(t, whole(surround[:8]+"14"+surround[10:], 768)))
-	if err != nil || quieter.BitRate != 192000 || !quieter.Alike(parse(0)) {
+	quieter, err := ParseAccessUnit(unhex(t, padded(surround[:8]+"14"+surround[10:], 768)))
+	if err != nil || quieter.BitRate != 192000 || !quieter.Compatible(parse(0)) {
 		t.Errorf("another bit rate is another stream: %+v, %v", quieter, err)
 	}
 	for _, pair := range [][2]int{{0, 1}, {0, 2}, {2, 3}, {2, 4}, {4, 6}} {
-		if a, b := parse(pair[0]), parse(pair[1]); a.Alike(b) || b.Alike(a) {
+		if a, b := parse(pair[0]), parse(pair[1]); a.Compatible(b) || b.Compatible(a) {
 			t.Errorf("%s is alike %s", streams[pair[0]].name, streams[pair[1]].name)
 		}
 	}
 }
 
-func FuzzUnit(f *testing.F) {
+func FuzzParseAccessUnit(f *testing.F) {
 	for _, tt := range headers {
 		f.Add(unhex(f, tt.b))
 	}
@@ -252,7 +252,7 @@ func FuzzUnit(f *testing.F) {
 		f.Add(unhex(f, tt.config))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if h, err := Parse(b); err == nil && (h.SampleRate < 8000 || h.SampleRate > 48000 || h.Length < 2 || h.Samples < blockSamples || h.Channels > 22) {
+		if h, err := ParseFrame(b); err == nil && (h.SampleRate < 8000 || h.SampleRate > 48000 || h.Length < 2 || h.Samples < blockSamples || h.Channels > 22) {
 			t.Errorf("%+v", h)
 		}
 		if s, err := ParseDAC3(b); err == nil && (s.SampleRate == 0 || s.Channels == 0) {
@@ -261,7 +261,7 @@ func FuzzUnit(f *testing.F) {
 		if s, err := ParseDEC3(b); err == nil && s.Channels == 0 {
 			t.Errorf("dec3 %+v", s)
 		}
-		s, err := ParseUnit(b)
+		s, err := ParseAccessUnit(b)
 		if err != nil {
 			return
 		}

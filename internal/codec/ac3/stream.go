@@ -25,7 +25,7 @@ type substream struct {
 	fscod, bsid, bsmod, acmod, rateCode byte
 	lfe                                 bool
 	dependent                           int
-	places                              places // of what depends on it
+	dependentChannels                   channelMap // of what depends on it
 }
 
 // Substreams returns how many independent substreams there are, and how many that depend on them.
@@ -36,21 +36,21 @@ func (s *Stream) Substreams() (independent, dependent int) {
 	return len(s.substreams), dependent
 }
 
-var errUnit = errors.New("ac3: access unit with a malformed sync frame")
+var errAccessUnit = errors.New("ac3: access unit with a malformed sync frame")
 
-// ParseUnit reads an access unit of whole sync frames: one or more of AC-3; of Enhanced AC-3 the frames of all substreams for one or
+// ParseAccessUnit reads an access unit of whole sync frames: one or more of AC-3; of Enhanced AC-3 the frames of all substreams for one or
 // more stretches of time. A unit that ends within a frame, mixes the two, or leaves a
 // substream out is an error.
-func ParseUnit(unit []byte) (*Stream, error) {
+func ParseAccessUnit(unit []byte) (*Stream, error) {
 	s := &Stream{}
 	size := len(unit)
 	for len(unit) > 0 {
-		f, err := Parse(unit)
+		f, err := ParseFrame(unit)
 		if err != nil {
 			return nil, err
 		}
 		if f.Length > len(unit) || !s.add(f) {
-			return nil, errUnit
+			return nil, errAccessUnit
 		}
 		unit = unit[f.Length:]
 	}
@@ -78,7 +78,7 @@ func (s *Stream) add(f Frame) bool {
 	}
 	switch {
 	case f.Dependent:
-		return s.depend(f)
+		return s.addDependent(f)
 	case f.Substream == 0:
 		s.Samples += f.Samples
 	}
@@ -95,8 +95,8 @@ func (s *Stream) add(f Frame) bool {
 	return true
 }
 
-// depend takes in a frame that depends on the current substream. One of a later stretch of time is known already.
-func (s *Stream) depend(f Frame) bool {
+// addDependent takes in a frame that depends on the current substream. One of a later stretch of time is known already.
+func (s *Stream) addDependent(f Frame) bool {
 	sub := &s.substreams[s.current]
 	if f.Substream < sub.dependent {
 		return true
@@ -105,19 +105,19 @@ func (s *Stream) depend(f Frame) bool {
 		return false
 	}
 	sub.dependent++
-	sub.places |= f.places
+	sub.dependentChannels |= f.channelMap
 	if s.current == 0 {
 		s.Channels = sub.channels()
 	}
 	return true
 }
 
-// Alike reports whether s and o differ at most in how long they are and how many bits they take: a decoder of one is ready for
+// Compatible reports whether s and o differ at most in how long they are and how many bits they take: a decoder of one is ready for
 // the other, and so is their configuration but for the bit rate.
-func (s *Stream) Alike(o *Stream) bool {
+func (s *Stream) Compatible(o *Stream) bool {
 	return s.Enhanced == o.Enhanced && slices.EqualFunc(s.substreams, o.substreams, func(a, b substream) bool {
-		same := a.places.location() == b.places.location()
-		a.places, a.rateCode, b.places, b.rateCode = 0, 0, 0, 0
+		same := a.dependentChannels.chanLoc() == b.dependentChannels.chanLoc()
+		a.dependentChannels, a.rateCode, b.dependentChannels, b.rateCode = 0, 0, 0, 0
 		return same && a == b
 	})
 }
@@ -141,7 +141,7 @@ func (s *Stream) Config() []byte {
 		if sub.dependent == 0 {
 			w.U(1, 0)
 		} else {
-			w.U(9, sub.places.location())
+			w.U(9, sub.dependentChannels.chanLoc())
 		}
 	}
 	return w.Bytes()
@@ -151,7 +151,7 @@ func (s *Stream) Config() []byte {
 func (s *substream) appendTo(w *bits.Writer) {
 	w.U(2, uint32(s.fscod))
 	w.U(5, uint32(s.bsid))
-	if s.bsid > maxLowRate {
+	if s.bsid > maxAC3BSID {
 		w.U(2, 0)
 	}
 	w.U(3, uint32(s.bsmod))
@@ -163,8 +163,8 @@ func (s *substream) appendTo(w *bits.Writer) {
 	w.U(1, lfe)
 }
 
-// location returns p as chan_loc has it (table F.6.1): from its lowest bit on what chanmap has from Lc and Rc to Cvh, then LFE2.
-func (p places) location() uint32 {
+// chanLoc returns p as chan_loc has it (table F.6.1): from its lowest bit on what chanmap has from Lc and Rc to Cvh, then LFE2.
+func (p channelMap) chanLoc() uint32 {
 	var v uint32
 	for i := range 8 {
 		v |= uint32(p>>(10-i)&1) << i
@@ -172,13 +172,13 @@ func (p places) location() uint32 {
 	return v | uint32(p>>1&1)<<8
 }
 
-// fromLocation is the inverse of location.
-func fromLocation(v uint32) places {
-	var p places
+// channelMapFromChanLoc is the inverse of location.
+func channelMapFromChanLoc(v uint32) channelMap {
+	var p channelMap
 	for i := range 8 {
-		p |= places(v>>i&1) << (10 - i)
+		p |= channelMap(v>>i&1) << (10 - i)
 	}
-	return p | places(v>>8&1)<<1
+	return p | channelMap(v>>8&1)<<1
 }
 
 // ParseDAC3 reads the payload of a dac3 box.
@@ -187,11 +187,11 @@ func ParseDAC3(b []byte) (*Stream, error) {
 	var sub substream
 	sub.read(r, 0)
 	sub.rateCode = byte(r.U(5))
-	if r.Overrun() || sub.fscod == 3 || sub.bsid > maxLowRate || int(sub.rateCode) >= len(bitRates) {
+	if r.Overrun() || sub.fscod == 3 || sub.bsid > maxAC3BSID || int(sub.rateCode) >= len(bitRates) {
 		return nil, fmt.Errorf("malformed dac3 of %d bytes", len(b))
 	}
 	return &Stream{
-		SampleRate: rates[sub.fscod] >> max(0, int(sub.bsid)-maxAC3),
+		SampleRate: rates[sub.fscod] >> max(0, int(sub.bsid)-maxFullRateBSID),
 		Channels:   sub.channels(), Samples: 6 * blockSamples, BitRate: sub.bitRate(),
 		substreams: []substream{sub},
 	}, nil
@@ -209,12 +209,12 @@ func ParseDEC3(b []byte) (*Stream, error) {
 		if sub.dependent = int(r.U(4)); sub.dependent == 0 {
 			r.Skip(1)
 		} else {
-			sub.places = fromLocation(r.U(9))
+			sub.dependentChannels = channelMapFromChanLoc(r.U(9))
 		}
 		s.substreams = append(s.substreams, sub)
 	}
 	first := s.substreams[0]
-	if r.Overrun() || first.bsid <= maxLowRate || first.bsid > maxEnhanced {
+	if r.Overrun() || first.bsid <= maxAC3BSID || first.bsid > maxEAC3BSID {
 		return nil, fmt.Errorf("malformed dec3 of %d bytes", len(b))
 	}
 	s.SampleRate, s.Channels = rates[first.fscod], first.channels()
@@ -230,7 +230,7 @@ func (s *substream) read(r *bits.Reader, gap int) {
 
 // channels returns how many loudspeakers the substream and those that depend on it have together.
 func (s *substream) channels() int {
-	p := placesOf[s.acmod] | s.places
+	p := acmodChannels[s.acmod] | s.dependentChannels
 	if s.lfe {
 		p |= lowFrequency
 	}
@@ -238,4 +238,6 @@ func (s *substream) channels() int {
 }
 
 // bitRate returns the bit/s that AC-3 says it has.
-func (s *substream) bitRate() int { return bitRates[s.rateCode] * 1000 >> max(0, int(s.bsid)-maxAC3) }
+func (s *substream) bitRate() int {
+	return bitRates[s.rateCode] * 1000 >> max(0, int(s.bsid)-maxFullRateBSID)
+}

@@ -71,13 +71,13 @@ func leb128(b []byte) (v uint64, rest []byte, ok bool) {
 // so is a unit without any.
 func RandomAccess(unit []byte) (media.RandomAccess, error) {
 	if len(unit) == 0 {
-		return media.NoAccess, ErrMalformed
+		return media.NoRandomAccess, ErrMalformed
 	}
 	var sequence, still, frame, key bool
 	for len(unit) > 0 {
 		o, rest, err := Next(unit)
 		if err != nil {
-			return media.NoAccess, err
+			return media.NoRandomAccess, err
 		}
 		switch o.Type {
 		case TypeSequenceHeader:
@@ -93,9 +93,9 @@ func RandomAccess(unit []byte) (media.RandomAccess, error) {
 		unit = rest
 	}
 	if key {
-		return media.Key, nil
+		return media.Keyframe, nil
 	}
-	return media.NoAccess, nil
+	return media.NoRandomAccess, nil
 }
 
 // isKey reads the start of uncompressed_header (section 5.9.2) of a sequence that is no still picture.
@@ -106,8 +106,8 @@ func isKey(header []byte) bool {
 	return !r.Overrun() && !existing && kind == keyFrame && shown
 }
 
-// FindSequence returns the payload of the first sequence header OBU of a temporal unit, nil if it has none.
-func FindSequence(unit []byte) []byte {
+// FindSequenceHeader returns the payload of the first sequence header OBU of a temporal unit, nil if it has none.
+func FindSequenceHeader(unit []byte) []byte {
 	for len(unit) > 0 {
 		o, rest, err := Next(unit)
 		switch {
@@ -126,7 +126,7 @@ type Config struct {
 	Profile, Level byte // seq_profile, seq_level_idx_0
 	HighTier       bool
 	BitDepth       int
-	Sequence       []byte // payload of its sequence header OBU, a slice of the record; nil when it has none
+	SequenceHeader []byte // payload of its sequence header OBU, a slice of the record; nil when it has none
 }
 
 // ParseConfig reads an av1C record. OBUs that do not add up are an error; that there are none is not.
@@ -150,8 +150,8 @@ func ParseConfig(av1C []byte) (*Config, error) {
 		if err != nil {
 			return nil, fmt.Errorf("av1C: %w", err)
 		}
-		if o.Type == TypeSequenceHeader && c.Sequence == nil {
-			c.Sequence = o.Payload
+		if o.Type == TypeSequenceHeader && c.SequenceHeader == nil {
+			c.SequenceHeader = o.Payload
 		}
 		b = rest
 	}
@@ -160,8 +160,8 @@ func ParseConfig(av1C []byte) (*Config, error) {
 
 // BuildConfig returns the av1C record for a stream from a temporal unit that has its sequence header.
 func BuildConfig(unit []byte) ([]byte, error) {
-	header := FindSequence(unit)
-	s, err := ParseSequence(header)
+	header := FindSequenceHeader(unit)
+	s, err := ParseSequenceHeader(header)
 	if err != nil {
 		return nil, err
 	}

@@ -26,21 +26,21 @@ var records = []struct {
 	name, av1C string // hex
 	bad        bool
 	rfc        string // by the sequence header, "" without one
-	want       Sequence
+	want       SequenceHeader
 }{
 	{"Main 160x90", plain, false, "av01.0.00M.08",
-		Sequence{BitDepth: 8, SubsamplingX: true, SubsamplingY: true, Primaries: 2, Transfer: 2, Matrix: 2, Width: 160, Height: 90}},
+		SequenceHeader{BitDepth: 8, SubsamplingX: true, SubsamplingY: true, Primaries: 2, Transfer: 2, Matrix: 2, Width: 160, Height: 90}},
 	{"High 4:4:4 10 bit BT.2020 PQ", hdr444, false, "av01.1.00M.10.0.000.09.16.09.0",
-		Sequence{Profile: 1, BitDepth: 10, Primaries: 9, Transfer: 16, Matrix: 9, Width: 160, Height: 90}},
+		SequenceHeader{Profile: 1, BitDepth: 10, Primaries: 9, Transfer: 16, Matrix: 9, Width: 160, Height: 90}},
 	{"monochrome, full range", grey, false, "av01.0.00M.08.1.110.02.02.02.1",
-		Sequence{BitDepth: 8, Monochrome: true, SubsamplingX: true, SubsamplingY: true, Primaries: 2, Transfer: 2, Matrix: 2, FullRange: true, Width: 160, Height: 90}},
-	{"no OBUs", "81000c00", false, "", Sequence{}},
-	{"padding OBU", "81000c007a0100", false, "", Sequence{}},
-	{"V11 marker 0", "01000c00", true, "", Sequence{}},
-	{"version 2", "82000c00", true, "", Sequence{}},
-	{"OBU above rest", "81000c000a0b00", true, "", Sequence{}},
-	{"cut", "81000c", true, "", Sequence{}},
-	{"empty", "", true, "", Sequence{}},
+		SequenceHeader{BitDepth: 8, Monochrome: true, SubsamplingX: true, SubsamplingY: true, Primaries: 2, Transfer: 2, Matrix: 2, FullRange: true, Width: 160, Height: 90}},
+	{"no OBUs", "81000c00", false, "", SequenceHeader{}},
+	{"padding OBU", "81000c007a0100", false, "", SequenceHeader{}},
+	{"V11 marker 0", "01000c00", true, "", SequenceHeader{}},
+	{"version 2", "82000c00", true, "", SequenceHeader{}},
+	{"OBU above rest", "81000c000a0b00", true, "", SequenceHeader{}},
+	{"cut", "81000c", true, "", SequenceHeader{}},
+	{"empty", "", true, "", SequenceHeader{}},
 }
 
 func unhex(t testing.TB, s string) []byte {
@@ -63,7 +63,7 @@ func TestConfig(t *testing.T) {
 			if tt.rfc == "" {
 				return
 			}
-			s, err := ParseSequence(c.Sequence)
+			s, err := ParseSequenceHeader(c.SequenceHeader)
 			if diff := cmp.Diff(tt.want, s); err != nil || diff != "" {
 				t.Errorf("%v\n%s", err, diff)
 			}
@@ -135,20 +135,20 @@ func timing(units, scale uint32) func(w *bits.Writer) {
 	}
 }
 
-func sequences(t testing.TB) map[string]struct {
+func sequenceCases(t testing.TB) map[string]struct {
 	b    []byte
-	want Sequence
+	want SequenceHeader
 } {
-	full := Sequence{Profile: 2, Level: 13, HighTier: true, BitDepth: 12, SubsamplingX: true, Primaries: 2, Transfer: 2, Matrix: 2, Width: 3840, Height: 2048}
-	at := func(rate float64) Sequence {
+	full := SequenceHeader{Profile: 2, Level: 13, HighTier: true, BitDepth: 12, SubsamplingX: true, Primaries: 2, Transfer: 2, Matrix: 2, Width: 3840, Height: 2048}
+	at := func(rate float64) SequenceHeader {
 		s := full
 		s.FrameRate = rate
 		return s
 	}
-	still := Sequence{Level: 9, BitDepth: 8, SubsamplingX: true, SubsamplingY: true, Primaries: 2, Transfer: 2, Matrix: 2, Width: 4, Height: 8}
+	still := SequenceHeader{Level: 9, BitDepth: 8, SubsamplingX: true, SubsamplingY: true, Primaries: 2, Transfer: 2, Matrix: 2, Width: 4, Height: 8}
 	return map[string]struct {
 		b    []byte
-		want Sequence
+		want SequenceHeader
 	}{
 		"all options":           {header(timing(1001, 60000), 1), at(60000.0 / 1001)},
 		"32 operating points":   {header(timing(1, 25), 32), at(25)},
@@ -156,22 +156,22 @@ func sequences(t testing.TB) map[string]struct {
 		"units in tick 0":       {header(timing(0, 25), 1), full},
 		"time scale 0":          {header(timing(1, 0), 1), full},
 		"2^32-1 frames":         {header(timing(1, 1<<32-1), 1), full},
-		"2^32-1 ticks a frame":  {header(func(w *bits.Writer) { w.U(32, 1); w.U(32, 25); w.U(1, 1); w.U(32, 0) }, 1), Sequence{}},
+		"2^32-1 ticks a frame":  {header(func(w *bits.Writer) { w.U(32, 1); w.U(32, 25); w.U(1, 1); w.U(32, 0) }, 1), SequenceHeader{}},
 		"unequal frames":        {header(func(w *bits.Writer) { w.U(32, 1); w.U(32, 25); w.U(1, 0) }, 1), full},
-		"reserved profile":      {[]byte{0xF8, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}, Sequence{}},
-		"cut":                   {unhex(t, sequence)[2:8], Sequence{}},
-		"empty":                 {nil, Sequence{}},
+		"reserved profile":      {[]byte{0xF8, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}, SequenceHeader{}},
+		"cut":                   {unhex(t, sequence)[2:8], SequenceHeader{}},
+		"empty":                 {nil, SequenceHeader{}},
 	}
 }
 
-func TestSequence(t *testing.T) {
-	for name, tt := range sequences(t) {
-		s, err := ParseSequence(tt.b)
-		if diff := cmp.Diff(tt.want, s); diff != "" || (err != nil) != (tt.want == Sequence{}) {
+func TestParseSequenceHeader(t *testing.T) {
+	for name, tt := range sequenceCases(t) {
+		s, err := ParseSequenceHeader(tt.b)
+		if diff := cmp.Diff(tt.want, s); diff != "" || (err != nil) != (tt.want == SequenceHeader{}) {
 			t.Errorf("%s: %v\n%s", name, err, diff)
 		}
 	}
-	s, err := ParseSequence(header(timing(1, 25), 1))
+	s, err := ParseSequenceHeader(header(timing(1, 25), 1))
 	if want := "av01.2.13H.12.0.100.02.02.02.0"; err != nil || s.RFC6381() != want || s.ProfileName() != "Professional" {
 		t.Errorf("%s, %s, %v, want %s", s.RFC6381(), s.ProfileName(), err, want)
 	}
@@ -183,21 +183,21 @@ var units = []struct {
 	want      media.RandomAccess
 	bad       bool
 }{
-	{"sequence header and key frame", sequence + "320210ff", media.Key, false},
-	{"delimiter, sequence header, key frame header", delimit + sequence + "1a0210ff", media.Key, false},
-	{"key frame to the end", sequence + "3010ff", media.Key, false},
-	{"layer with extension", sequence + "36000210ff", media.Key, false},
-	{"still picture", "0a0118" + "320200ff", media.Key, false},
-	{"V11 without sequence header", "320210ff", media.NoAccess, false},
-	{"sequence header behind", "320210ff" + sequence, media.NoAccess, false},
-	{"key frame that is not shown", sequence + "320200ff", media.NoAccess, false},
-	{"inter frame", sequence + "320230ff", media.NoAccess, false},
-	{"intra-only frame", sequence + "320250ff", media.NoAccess, false},
-	{"key frame shown again", sequence + "320290ff", media.NoAccess, false},
-	{"inter, then key frame", sequence + "320230ff320210ff", media.NoAccess, false},
-	{"frame without content", sequence + "3200", media.NoAccess, false},
-	{"delimiter alone", delimit, media.NoAccess, false},
-	{"size in 8 bytes", "0a8a80808080808000" + sequence[4:] + "320210ff", media.Key, false},
+	{"sequence header and key frame", sequence + "320210ff", media.Keyframe, false},
+	{"delimiter, sequence header, key frame header", delimit + sequence + "1a0210ff", media.Keyframe, false},
+	{"key frame to the end", sequence + "3010ff", media.Keyframe, false},
+	{"layer with extension", sequence + "36000210ff", media.Keyframe, false},
+	{"still picture", "0a0118" + "320200ff", media.Keyframe, false},
+	{"V11 without sequence header", "320210ff", media.NoRandomAccess, false},
+	{"sequence header behind", "320210ff" + sequence, media.NoRandomAccess, false},
+	{"key frame that is not shown", sequence + "320200ff", media.NoRandomAccess, false},
+	{"inter frame", sequence + "320230ff", media.NoRandomAccess, false},
+	{"intra-only frame", sequence + "320250ff", media.NoRandomAccess, false},
+	{"key frame shown again", sequence + "320290ff", media.NoRandomAccess, false},
+	{"inter, then key frame", sequence + "320230ff320210ff", media.NoRandomAccess, false},
+	{"frame without content", sequence + "3200", media.NoRandomAccess, false},
+	{"delimiter alone", delimit, media.NoRandomAccess, false},
+	{"size in 8 bytes", "0a8a80808080808000" + sequence[4:] + "320210ff", media.Keyframe, false},
 	{"V11 size in 9 bytes", "0a8a8080808080808000" + sequence[4:], 0, true},
 	{"V11 size 2^32", "3280808080100000", 0, true},
 	{"V11 size 2^56-1", "32ffffffffffffff7f", 0, true},
@@ -220,7 +220,7 @@ func TestRandomAccess(t *testing.T) {
 	}
 }
 
-func TestRandomAccessAllocates(t *testing.T) {
+func TestRandomAccessDoesNotAllocate(t *testing.T) {
 	unit := unhex(t, units[0].hex)
 	if n := testing.AllocsPerRun(100, func() { RandomAccess(unit) }); n > 0 {
 		t.Errorf("%v allocations", n)
@@ -235,23 +235,23 @@ func FuzzUnit(f *testing.F) {
 		f.Add(unhex(f, tt.av1C))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if rap, err := RandomAccess(b); err != nil && rap != media.NoAccess {
+		if rap, err := RandomAccess(b); err != nil && rap != media.NoRandomAccess {
 			t.Errorf("both %v and %v", rap, err)
 		}
 		if built, err := BuildConfig(b); err == nil {
 			c, err := ParseConfig(built)
-			if err != nil || !slices.Equal(c.Sequence, FindSequence(b)) {
+			if err != nil || !slices.Equal(c.SequenceHeader, FindSequenceHeader(b)) {
 				t.Errorf("built record %x: %v", built, err)
 			}
 		}
-		if c, err := ParseConfig(b); err == nil && c.Sequence != nil {
-			checkSequence(t, c.Sequence)
+		if c, err := ParseConfig(b); err == nil && c.SequenceHeader != nil {
+			checkSequenceHeader(t, c.SequenceHeader)
 		}
 	})
 }
 
-func checkSequence(t *testing.T, b []byte) {
-	s, err := ParseSequence(b)
+func checkSequenceHeader(t *testing.T, b []byte) {
+	s, err := ParseSequenceHeader(b)
 	if err != nil {
 		return
 	}
@@ -260,9 +260,9 @@ func checkSequence(t *testing.T, b []byte) {
 	}
 }
 
-func FuzzSequence(f *testing.F) {
-	for _, tt := range sequences(f) {
+func FuzzParseSequenceHeader(f *testing.F) {
+	for _, tt := range sequenceCases(f) {
 		f.Add(tt.b)
 	}
-	f.Fuzz(checkSequence)
+	f.Fuzz(checkSequenceHeader)
 }

@@ -7,8 +7,8 @@ import (
 	"livego/internal/codec/bits"
 )
 
-// A Sequence is what a sequence header OBU says.
-type Sequence struct {
+// A SequenceHeader is what a sequence header OBU says.
+type SequenceHeader struct {
 	Profile  byte // seq_profile: 0 Main, 1 High, 2 Professional
 	Level    byte // seq_level_idx of the first operating point
 	HighTier bool
@@ -29,32 +29,32 @@ const (
 	maxRate     = 1000 // frames a second
 )
 
-var errSequence = errors.New("av1: malformed sequence header")
+var errSequenceHeader = errors.New("av1: malformed sequence header")
 
-// ParseSequence reads the payload of a sequence header OBU (section 5.5). Reserved profiles and one cut short are errors.
-func ParseSequence(b []byte) (Sequence, error) {
+// ParseSequenceHeader reads the payload of a sequence header OBU (section 5.5). Reserved profiles and one cut short are errors.
+func ParseSequenceHeader(b []byte) (SequenceHeader, error) {
 	r := bits.NewReader(b)
-	s := Sequence{Profile: byte(r.U(3))}
+	s := SequenceHeader{Profile: byte(r.U(3))}
 	r.Skip(1)           // still_picture
 	reduced := r.Flag() // reduced_still_picture_header
 	if reduced {
 		s.Level = byte(r.U(5))
 	} else {
-		s.readOperation(r)
+		s.readOperatingPoints(r)
 	}
 	widthBits, heightBits := int(r.U(4))+1, int(r.U(4))+1
 	s.Width, s.Height = int(r.U(widthBits))+1, int(r.U(heightBits))+1
-	skipTools(r, reduced)
+	skipCodingTools(r, reduced)
 	s.readColour(r)
 	r.Skip(1) // film_grain_params_present
 	if s.Profile > 2 || r.Overrun() {
-		return Sequence{}, errSequence
+		return SequenceHeader{}, errSequenceHeader
 	}
 	return s, nil
 }
 
-// readOperation reads timing, decoder model and operating points.
-func (s *Sequence) readOperation(r *bits.Reader) {
+// readOperatingPoints reads timing, decoder model and operating points.
+func (s *SequenceHeader) readOperatingPoints(r *bits.Reader) {
 	delayBits, model := 0, false
 	if r.Flag() { // timing_info_present_flag
 		s.readTiming(r)
@@ -82,7 +82,7 @@ func (s *Sequence) readOperation(r *bits.Reader) {
 	}
 }
 
-func (s *Sequence) readTiming(r *bits.Reader) {
+func (s *SequenceHeader) readTiming(r *bits.Reader) {
 	unitsInTick, scale := r.U(32), r.U(32)
 	if !r.Flag() { // equal_picture_interval
 		return
@@ -96,8 +96,8 @@ func (s *Sequence) readTiming(r *bits.Reader) {
 	}
 }
 
-// skipTools passes over what is between the size and the colours.
-func skipTools(r *bits.Reader, reduced bool) {
+// skipCodingTools passes over what is between the size and the colours.
+func skipCodingTools(r *bits.Reader, reduced bool) {
 	if !reduced && r.Flag() { // frame_id_numbers_present_flag
 		r.Skip(4 + 3)
 	}
@@ -123,7 +123,7 @@ func skipTools(r *bits.Reader, reduced bool) {
 }
 
 // readColour reads color_config (section 5.5.2).
-func (s *Sequence) readColour(r *bits.Reader) {
+func (s *SequenceHeader) readColour(r *bits.Reader) {
 	s.BitDepth = 8
 	if r.Flag() { // high_bitdepth
 		s.BitDepth = 10
@@ -151,7 +151,7 @@ func (s *Sequence) readColour(r *bits.Reader) {
 	r.Skip(1) // separate_uv_delta_q
 }
 
-func (s *Sequence) readSubsampling(r *bits.Reader) {
+func (s *SequenceHeader) readSubsampling(r *bits.Reader) {
 	switch {
 	case s.Profile == 0:
 		s.SubsamplingX, s.SubsamplingY = true, true
@@ -168,7 +168,7 @@ func (s *Sequence) readSubsampling(r *bits.Reader) {
 }
 
 // ProfileName returns the name of the profile (section A.2).
-func (s Sequence) ProfileName() string { return profileName(s.Profile) }
+func (s SequenceHeader) ProfileName() string { return profileName(s.Profile) }
 
 func profileName(profile byte) string {
 	names := [...]string{"Main", "High", "Professional"}
@@ -180,7 +180,7 @@ func profileName(profile byte) string {
 
 // RFC6381 returns the codecs parameter (AV1 in ISOBMFF, section 5), such as "av01.0.04M.08". Where the picture is not 4:2:0 in the
 // limited range of ITU-R BT.709, or does not say, the optional part follows: "av01.0.04M.10.0.110.09.16.09.0".
-func (s Sequence) RFC6381() string {
+func (s SequenceHeader) RFC6381() string {
 	short := codecs(s.Profile, s.Level, s.HighTier, s.BitDepth)
 	const bt709 = 1
 	usual := func(v byte) bool { return v == unspecified || v == bt709 }

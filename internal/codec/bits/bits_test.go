@@ -50,7 +50,7 @@ func TestExpGolomb(t *testing.T) {
 	}
 }
 
-func TestWriterMirrorsReader(t *testing.T) {
+func TestWriterReaderRoundTrip(t *testing.T) {
 	fields := []struct {
 		n int
 		v uint32

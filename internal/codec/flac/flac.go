@@ -9,8 +9,8 @@ import (
 	"livego/internal/codec/bits"
 )
 
-// An Info is what a STREAMINFO block says (section 8.2).
-type Info struct {
+// An StreamInfo is what a STREAMINFO block says (section 8.2).
+type StreamInfo struct {
 	MinBlock, MaxBlock int // samples of a frame, per channel, but for the last; equal where all are alike
 	SampleRate         int // Hz
 	Channels           int // 1 to 8
@@ -18,41 +18,41 @@ type Info struct {
 }
 
 const (
-	marker       = "fLaC"
-	blockHeader  = 4
-	streamInfo   = 34 // bytes
-	smallestSize = 16 // samples, of a block by section 8.2
+	marker          = "fLaC"
+	blockHeaderSize = 4
+	streamInfoSize  = 34 // bytes
+	minBlockSize    = 16 // samples, of a block by section 8.2
 )
 
 var (
-	errInfo  = errors.New("flac: malformed STREAMINFO")
-	errFrame = errors.New("flac: no frame header")
+	errStreamInfo = errors.New("flac: malformed STREAMINFO")
+	errFrame      = errors.New("flac: no frame header")
 )
 
 // ParseConfig reads a STREAMINFO block behind "fLaC" and its block header (sections 6 and 8.1), the form in which encoders send it.
 // What follows it is ignored. A sampling rate of 0, which means that there is no sound, and block sizes below 16 are errors.
-func ParseConfig(b []byte) (Info, error) {
+func ParseConfig(b []byte) (StreamInfo, error) {
 	const isLast = 0x80 // before the type of the block, which is 0
-	if len(b) < len(marker)+blockHeader+streamInfo || string(b[:4]) != marker || b[4]&^isLast != 0 {
-		return Info{}, errInfo
+	if len(b) < len(marker)+blockHeaderSize+streamInfoSize || string(b[:4]) != marker || b[4]&^isLast != 0 {
+		return StreamInfo{}, errStreamInfo
 	}
-	r := bits.NewReader(b[len(marker)+blockHeader:])
-	i := Info{MinBlock: int(r.U(16)), MaxBlock: int(r.U(16))}
+	r := bits.NewReader(b[len(marker)+blockHeaderSize:])
+	i := StreamInfo{MinBlock: int(r.U(16)), MaxBlock: int(r.U(16))}
 	r.Skip(24 + 24) // smallest and largest frame
 	i.SampleRate, i.Channels, i.BitDepth = int(r.U(20)), int(r.U(3))+1, int(r.U(5))+1
-	if i.SampleRate == 0 || i.MinBlock < smallestSize || i.MaxBlock < i.MinBlock || i.BitDepth < 4 {
-		return Info{}, errInfo
+	if i.SampleRate == 0 || i.MinBlock < minBlockSize || i.MaxBlock < i.MinBlock || i.BitDepth < 4 {
+		return StreamInfo{}, errStreamInfo
 	}
 	return i, nil
 }
 
 // BuildConfig returns the form that ParseConfig reads from the 34 bytes of a STREAMINFO block.
 func BuildConfig(info []byte) ([]byte, error) {
-	if len(info) != streamInfo {
-		return nil, errInfo
+	if len(info) != streamInfoSize {
+		return nil, errStreamInfo
 	}
-	b := append(make([]byte, 0, len(marker)+blockHeader+streamInfo), marker...)
-	b = append(b, 0x80, 0, 0, streamInfo)
+	b := append(make([]byte, 0, len(marker)+blockHeaderSize+streamInfoSize), marker...)
+	b = append(b, 0x80, 0, 0, streamInfoSize)
 	return append(b, info...), nil
 }
 

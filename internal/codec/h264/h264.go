@@ -145,39 +145,39 @@ func (c *Config) RFC6381() string {
 // bytes. What decoders ignore is passed over; it is an error when the lengths do not add up, or when there is
 // no unit that a decoder reads.
 func RandomAccess(unit []byte, lengthSize int) (media.RandomAccess, error) {
-	rap, read := media.NoAccess, false
+	rap, read := media.NoRandomAccess, false
 	for {
 		n, rest, err := nal.Next(unit, lengthSize)
 		switch {
 		case err != nil:
-			return media.NoAccess, err
+			return media.NoRandomAccess, err
 		case n == nil && !read:
-			return media.NoAccess, nal.ErrNoUnit
+			return media.NoRandomAccess, nal.ErrNoUnit
 		case n == nil:
 			return rap, nil
 		}
 		unit = rest
-		if !IsUnit(n) {
+		if !IsValidUnit(n) {
 			continue
 		}
 		t := Type(n)
 		read = read || isSpecified(t)
 		switch t {
 		case TypeIDR:
-			rap = media.Key
+			rap = media.Keyframe
 		case TypeSEI:
-			if rap == media.NoAccess && isRecoveryPoint(n) {
-				rap = media.Recovery
+			if rap == media.NoRandomAccess && isRecoveryPoint(n) {
+				rap = media.RecoveryPoint
 			}
 		}
 	}
 }
 
-// IsUnit reports whether unit can be a NAL unit at all. Decoders skip what cannot: one with
+// IsValidUnit reports whether unit can be a NAL unit at all. Decoders skip what cannot: one with
 // forbidden_zero_bit set, and a header alone, but for the types that have no content. Those of unspecified
 // and reserved types are units; decoders ignore them (ITU-T H.264 clause 7.4.1), and applications may use
 // them.
-func IsUnit(unit []byte) bool {
+func IsValidUnit(unit []byte) bool {
 	if unit[0]&0x80 != 0 {
 		return false
 	}
@@ -188,9 +188,9 @@ func IsUnit(unit []byte) bool {
 	return len(unit) > 1
 }
 
-// Matters reports whether pictures may lack something without unit, which is not IsUnit: a header of a
+// AffectsPicture reports whether pictures may lack something without unit, which is not IsValidUnit: a header of a
 // delimiter, filler or SEI alone says nothing.
-func Matters(unit []byte) bool {
+func AffectsPicture(unit []byte) bool {
 	switch Type(unit) {
 	case TypeAUD, TypeFiller, TypeSEI:
 		return unit[0]&0x80 != 0

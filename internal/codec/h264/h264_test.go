@@ -216,8 +216,8 @@ func sps(t testing.TB, poc, size, vui func(ue func(uint32), w *bits.Writer)) []b
 	return w.Bytes()
 }
 
-// spsRows are the variants of row V09.
-func spsRows(t testing.TB) map[string]struct {
+// spsCases are the variants of row V09.
+func spsCases(t testing.TB) map[string]struct {
 	b    []byte
 	want SPS
 } {
@@ -279,7 +279,7 @@ func spsRows(t testing.TB) map[string]struct {
 }
 
 func TestSPS(t *testing.T) {
-	for name, row := range spsRows(t) {
+	for name, row := range spsCases(t) {
 		s, err := ParseSPS(row.b)
 		if diff := cmp.Diff(row.want, s); diff != "" {
 			t.Errorf("%s: %v\n%s", name, err, diff)
@@ -290,9 +290,9 @@ func TestSPS(t *testing.T) {
 	}
 }
 
-// TestSPSCut is row V09, cut at every bit.
-func TestSPSCut(t *testing.T) {
-	for _, row := range spsRows(t) {
+// TestTruncatedSPS is row V09, cut at every bit.
+func TestTruncatedSPS(t *testing.T) {
+	for _, row := range spsCases(t) {
 		for n := range 8 * len(row.b) {
 			b := bytes.Clone(row.b[:n/8+1])
 			b[n/8] &^= 0xFF >> (n % 8)
@@ -316,7 +316,7 @@ func checkSPS(t *testing.T, b []byte) {
 }
 
 func FuzzSPS(f *testing.F) {
-	for _, row := range spsRows(f) {
+	for _, row := range spsCases(f) {
 		f.Add(row.b)
 	}
 	f.Fuzz(checkSPS)
@@ -329,28 +329,28 @@ var units = []struct {
 	want media.RandomAccess
 	bad  bool
 }{
-	{"inter", "\x00\x00\x00\x02\x41\x9A", media.NoAccess, false},
-	{"IDR", "\x00\x00\x00\x02\x65\x88", media.Key, false},
-	{"V08 SPS, PPS, SEI, IDR", "\x00\x00\x00\x02\x67\x64\x00\x00\x00\x02\x68\xEE\x00\x00\x00\x04\x06\x05\x00\x80\x00\x00\x00\x02\x65\x88", media.Key, false},
-	{"recovery point 0", "\x00\x00\x00\x05\x06\x06\x01\xC4\x80\x00\x00\x00\x02\x41\x9A", media.Recovery, false},
-	{"recovery point 0 after user data", "\x00\x00\x00\x08\x06\x05\x01\xAA\x06\x01\xC4\x80\x00\x00\x00\x02\x41\x9A", media.Recovery, false},
-	{"recovery point 1", "\x00\x00\x00\x05\x06\x06\x01\x54\x80\x00\x00\x00\x02\x41\x9A", media.NoAccess, false},
-	{"recovery point empty", "\x00\x00\x00\x04\x06\x06\x00\x80\x00\x00\x00\x02\x41\x9A", media.NoAccess, false},
-	{"recovery point before IDR", "\x00\x00\x00\x05\x06\x06\x01\xC4\x80\x00\x00\x00\x02\x65\x88", media.Key, false},
-	{"SEI of 0xFF bytes", "\x00\x00\x00\x08\x06\xFF\xFF\xFF\xFF\xFF\xFF\xFF", media.NoAccess, false},
-	{"SEI size above rest", "\x00\x00\x00\x05\x06\x05\xF0\x00\x80", media.NoAccess, false},
-	{"end of sequence", "\x00\x00\x00\x02\x41\x9A\x00\x00\x00\x01\x0A", media.NoAccess, false},
+	{"inter", "\x00\x00\x00\x02\x41\x9A", media.NoRandomAccess, false},
+	{"IDR", "\x00\x00\x00\x02\x65\x88", media.Keyframe, false},
+	{"V08 SPS, PPS, SEI, IDR", "\x00\x00\x00\x02\x67\x64\x00\x00\x00\x02\x68\xEE\x00\x00\x00\x04\x06\x05\x00\x80\x00\x00\x00\x02\x65\x88", media.Keyframe, false},
+	{"recovery point 0", "\x00\x00\x00\x05\x06\x06\x01\xC4\x80\x00\x00\x00\x02\x41\x9A", media.RecoveryPoint, false},
+	{"recovery point 0 after user data", "\x00\x00\x00\x08\x06\x05\x01\xAA\x06\x01\xC4\x80\x00\x00\x00\x02\x41\x9A", media.RecoveryPoint, false},
+	{"recovery point 1", "\x00\x00\x00\x05\x06\x06\x01\x54\x80\x00\x00\x00\x02\x41\x9A", media.NoRandomAccess, false},
+	{"recovery point empty", "\x00\x00\x00\x04\x06\x06\x00\x80\x00\x00\x00\x02\x41\x9A", media.NoRandomAccess, false},
+	{"recovery point before IDR", "\x00\x00\x00\x05\x06\x06\x01\xC4\x80\x00\x00\x00\x02\x65\x88", media.Keyframe, false},
+	{"SEI of 0xFF bytes", "\x00\x00\x00\x08\x06\xFF\xFF\xFF\xFF\xFF\xFF\xFF", media.NoRandomAccess, false},
+	{"SEI size above rest", "\x00\x00\x00\x05\x06\x05\xF0\x00\x80", media.NoRandomAccess, false},
+	{"end of sequence", "\x00\x00\x00\x02\x41\x9A\x00\x00\x00\x01\x0A", media.NoRandomAccess, false},
 	{"V06 header only", "\x00\x00\x00\x01\x65", 0, true},
-	{"V06 length 0", "\x00\x00\x00\x00\x00\x00\x00\x02\x65\x88", media.Key, false},
+	{"V06 length 0", "\x00\x00\x00\x00\x00\x00\x00\x02\x65\x88", media.Keyframe, false},
 	{"V06 length 0 alone", "\x00\x00\x00\x00", 0, true},
-	{"zero bytes after IDR", "\x00\x00\x00\x02\x65\x88\x00\x00\x00\x00\x00\x00", media.Key, false},
-	{"rest shorter than a length", "\x00\x00\x00\x02\x65\x88abc", media.Key, false},
-	{"V08 type 24 around IDR", "\x00\x00\x00\x02\x78\x88\x00\x00\x00\x02\x65\x88\x00\x00\x00\x02\x7F\x88", media.Key, false},
-	{"V08 type 0 before inter", "\x00\x00\x00\x02\x60\x88\x00\x00\x00\x02\x41\x88", media.NoAccess, false},
-	{"V08 forbidden bit before IDR", "\x00\x00\x00\x02\xE5\x88\x00\x00\x00\x02\x65\x88", media.Key, false},
-	{"delimiter of one byte", "\x00\x00\x00\x01\x09\x00\x00\x00\x02\x65\x88", media.Key, false},
-	{"filler of one byte", "\x00\x00\x00\x02\x65\x88\x00\x00\x00\x01\x0C", media.Key, false},
-	{"IDR header beside inter", "\x00\x00\x00\x01\x65\x00\x00\x00\x02\x41\x9A", media.NoAccess, false},
+	{"zero bytes after IDR", "\x00\x00\x00\x02\x65\x88\x00\x00\x00\x00\x00\x00", media.Keyframe, false},
+	{"rest shorter than a length", "\x00\x00\x00\x02\x65\x88abc", media.Keyframe, false},
+	{"V08 type 24 around IDR", "\x00\x00\x00\x02\x78\x88\x00\x00\x00\x02\x65\x88\x00\x00\x00\x02\x7F\x88", media.Keyframe, false},
+	{"V08 type 0 before inter", "\x00\x00\x00\x02\x60\x88\x00\x00\x00\x02\x41\x88", media.NoRandomAccess, false},
+	{"V08 forbidden bit before IDR", "\x00\x00\x00\x02\xE5\x88\x00\x00\x00\x02\x65\x88", media.Keyframe, false},
+	{"delimiter of one byte", "\x00\x00\x00\x01\x09\x00\x00\x00\x02\x65\x88", media.Keyframe, false},
+	{"filler of one byte", "\x00\x00\x00\x02\x65\x88\x00\x00\x00\x01\x0C", media.Keyframe, false},
+	{"IDR header beside inter", "\x00\x00\x00\x01\x65\x00\x00\x00\x02\x41\x9A", media.NoRandomAccess, false},
 	{"V06 length max", "\xFF\xFF\xFF\xFF\x65\x88", 0, true},
 	{"V06 length above rest", "\x00\x00\x00\x03\x65\x88", 0, true},
 	{"V07 Annex B", "\x00\x00\x00\x01\x67\x64\x00\x1E\x00\x00\x00\x01\x65\x88\x84", 0, true},
@@ -369,7 +369,7 @@ func TestRandomAccess(t *testing.T) {
 			t.Errorf("%s: %v, %v", tt.name, got, err)
 		}
 	}
-	if got, err := RandomAccess([]byte("\x00\x02\x65\x88"), 2); got != media.Key || err != nil {
+	if got, err := RandomAccess([]byte("\x00\x02\x65\x88"), 2); got != media.Keyframe || err != nil {
 		t.Errorf("length size 2: %v, %v", got, err)
 	}
 }
@@ -380,13 +380,13 @@ func FuzzRandomAccess(f *testing.F) {
 	}
 	f.Add([]byte("\x02\x65\x88"), 1)
 	f.Fuzz(func(t *testing.T, b []byte, lengthSize int) {
-		if rap, err := RandomAccess(b, lengthSize); err != nil && rap != media.NoAccess {
+		if rap, err := RandomAccess(b, lengthSize); err != nil && rap != media.NoRandomAccess {
 			t.Errorf("both %v and %v", rap, err)
 		}
 	})
 }
 
-func TestRandomAccessAllocates(t *testing.T) {
+func TestRandomAccessDoesNotAllocate(t *testing.T) {
 	unit := []byte(units[2].b)
 	if n := testing.AllocsPerRun(100, func() { RandomAccess(unit, 4) }); n > 0 {
 		t.Errorf("%v allocations", n)

@@ -18,34 +18,34 @@ func (a Slice) SamePicture(b Slice) bool { return a.picture == b.picture }
 type picture struct {
 	idr, reference bool // reference: nal_ref_idc is not 0
 	pps            uint32
-	known          bool
+	complete       bool
 
-	frameNum, idrID uint32
-	field, bottom   bool
-	orderLSB        uint32
-	orderDelta      [2]int32 // delta_pic_order_cnt_bottom, or delta_pic_order_cnt
+	frameNum, idrPicID uint32
+	field, bottom      bool
+	pocLSB             uint32
+	pocDelta           [2]int32 // delta_pic_order_cnt_bottom, or delta_pic_order_cnt
 }
 
 // ParameterSets is what slice headers refer to. The zero ParameterSets holds none.
 type ParameterSets struct {
-	sps map[uint32]numbering
-	pps map[uint32]reference
+	sps map[uint32]spsSliceInfo
+	pps map[uint32]ppsSliceInfo
 }
 
-// numbering is what an SPS says of the numbers in slice headers.
-type numbering struct {
-	planes       bool // separate_colour_plane_flag
-	frameNumBits int
-	orderType    uint32 // pic_order_cnt_type
-	orderBits    int
-	noDelta      bool // delta_pic_order_always_zero_flag
-	framesOnly   bool
+// spsSliceInfo is what an SPS says of the numbers in slice headers.
+type spsSliceInfo struct {
+	separatePlanes bool // separate_colour_plane_flag
+	frameNumBits   int
+	pocType        uint32 // pic_order_cnt_type
+	pocLSBBits     int
+	noPOCDelta     bool // delta_pic_order_always_zero_flag
+	framesOnly     bool
 }
 
-// reference is what a PPS says of slice headers.
-type reference struct {
-	sps        uint32
-	orderDelta bool // bottom_field_pic_order_in_frame_present_flag
+// ppsSliceInfo is what a PPS says of slice headers.
+type ppsSliceInfo struct {
+	sps         uint32
+	hasPOCDelta bool // bottom_field_pic_order_in_frame_present_flag
 }
 
 const (
@@ -73,17 +73,17 @@ func (s *ParameterSets) addSPS(unit []byte) {
 	}
 	r := bits.NewReader(b[3:])
 	id := r.UE()
-	var n numbering
-	if hasChroma(b[0]) {
-		n.planes = new(SPS).readChroma(r).separate
+	var n spsSliceInfo
+	if hasChromaFormat(b[0]) {
+		n.separatePlanes = new(SPS).readChroma(r).separate
 	}
 	small := func() int { return int(min(r.UE(), 255)) }
 	n.frameNumBits = 4 + small()
-	switch n.orderType = r.UE(); n.orderType {
+	switch n.pocType = r.UE(); n.pocType {
 	case 0:
-		n.orderBits = 4 + small()
+		n.pocLSBBits = 4 + small()
 	case 1:
-		n.noDelta = r.Flag()
+		n.noPOCDelta = r.Flag()
 		r.SE()
 		r.SE()
 		for cycle := min(r.UE(), 255); cycle > 0 && !r.Overrun(); cycle-- {
@@ -95,25 +95,25 @@ func (s *ParameterSets) addSPS(unit []byte) {
 	r.UE()    // pic_width_in_mbs_minus1
 	r.UE()    // pic_height_in_map_units_minus1
 	n.framesOnly = r.Flag()
-	if r.Overrun() || id > maxSPSID || n.frameNumBits > 16 || n.orderBits > 16 {
+	if r.Overrun() || id > maxSPSID || n.frameNumBits > 16 || n.pocLSBBits > 16 {
 		return
 	}
 	if s.sps == nil {
-		s.sps = make(map[uint32]numbering)
+		s.sps = make(map[uint32]spsSliceInfo)
 	}
 	s.sps[id] = n
 }
 
 func (s *ParameterSets) addPPS(unit []byte) {
 	r := bits.NewReader(nal.Unescape(unit[1:], maxPPS))
-	id, p := r.UE(), reference{sps: r.UE()}
+	id, p := r.UE(), ppsSliceInfo{sps: r.UE()}
 	r.Skip(1) // entropy_coding_mode_flag
-	p.orderDelta = r.Flag()
+	p.hasPOCDelta = r.Flag()
 	if r.Overrun() || id > maxPPSID {
 		return
 	}
 	if s.pps == nil {
-		s.pps = make(map[uint32]reference)
+		s.pps = make(map[uint32]ppsSliceInfo)
 	}
 	s.pps[id] = p
 }
@@ -130,8 +130,8 @@ func (s *ParameterSets) ParseSlice(unit []byte) Slice {
 	if !ok || !known {
 		return Slice{first, p}
 	}
-	p.known = true
-	if n.planes {
+	p.complete = true
+	if n.separatePlanes {
 		r.Skip(2) // colour_plane_id
 	}
 	p.frameNum = r.U(n.frameNumBits)
@@ -141,18 +141,18 @@ func (s *ParameterSets) ParseSlice(unit []byte) Slice {
 		}
 	}
 	if p.idr {
-		p.idrID = r.UE()
+		p.idrPicID = r.UE()
 	}
 	switch {
-	case n.orderType == 0:
-		p.orderLSB = r.U(n.orderBits)
-		if pps.orderDelta && !p.field {
-			p.orderDelta[0] = r.SE()
+	case n.pocType == 0:
+		p.pocLSB = r.U(n.pocLSBBits)
+		if pps.hasPOCDelta && !p.field {
+			p.pocDelta[0] = r.SE()
 		}
-	case n.orderType == 1 && !n.noDelta:
-		p.orderDelta[0] = r.SE()
-		if pps.orderDelta && !p.field {
-			p.orderDelta[1] = r.SE()
+	case n.pocType == 1 && !n.noPOCDelta:
+		p.pocDelta[0] = r.SE()
+		if pps.hasPOCDelta && !p.field {
+			p.pocDelta[1] = r.SE()
 		}
 	}
 	return Slice{first, p}

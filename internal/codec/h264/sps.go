@@ -43,7 +43,7 @@ func ParseSPS(unit []byte) (SPS, error) {
 	r.UE() // seq_parameter_set_id
 
 	chroma := chromaFormat{idc: 1}
-	if hasChroma(s.Profile) {
+	if hasChromaFormat(s.Profile) {
 		chroma = s.readChroma(r)
 		if s.ChromaFormat > 3 || s.BitDepth > maxDepth || s.ChromaDepth > maxDepth {
 			return SPS{}, errSPS
@@ -62,8 +62,8 @@ func ParseSPS(unit []byte) (SPS, error) {
 	return s, nil
 }
 
-// hasChroma reports whether an SPS of this profile has the fields of the high profiles.
-func hasChroma(profile byte) bool {
+// hasChromaFormat reports whether an SPS of this profile has the fields of the high profiles.
+func hasChromaFormat(profile byte) bool {
 	switch profile {
 	case 100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135:
 		return true

@@ -53,7 +53,7 @@ func ParseConfig(hvcC []byte) (*Config, error) {
 			if err != nil {
 				return nil, fmt.Errorf("hvcC parameter set: %w", err)
 			}
-			c.keep(set)
+			c.addParameterSet(set)
 		}
 	}
 	return c, nil
@@ -63,13 +63,13 @@ func ParseConfig(hvcC []byte) (*Config, error) {
 func ConfigFromAnnexB(b []byte) ([]byte, error) {
 	var c Config
 	for unit, rest := nal.NextAnnexB(b); unit != nil; unit, rest = nal.NextAnnexB(rest) {
-		c.keep(unit)
+		c.addParameterSet(unit)
 	}
 	return BuildConfig(c.VPS, c.SPS, c.PPS)
 }
 
-// keep files a NAL unit. SEI units, which some records hold, are of no use to us.
-func (c *Config) keep(unit []byte) {
+// addParameterSet files a NAL unit. SEI units, which some records hold, are of no use to us.
+func (c *Config) addParameterSet(unit []byte) {
 	switch Type(unit) {
 	case TypeVPS:
 		c.VPS = append(c.VPS, unit)

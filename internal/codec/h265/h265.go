@@ -63,14 +63,14 @@ func Classify(unit []byte, lengthSize int) (AccessUnit, error) {
 			return a, nil
 		}
 		unit = rest
-		if !IsUnit(n) {
+		if !IsValidUnit(n) {
 			continue
 		}
 		t := Type(n)
 		read = read || isSpecified(t)
 		switch {
 		case firstIRAP <= t && t <= lastIRAP:
-			a.RAP = media.Key
+			a.RAP = media.Keyframe
 		case firstRASL <= t && t <= lastRASL:
 			a.RASL = true
 		case firstRADL <= t && t < firstRASL:
@@ -81,11 +81,11 @@ func Classify(unit []byte, lengthSize int) (AccessUnit, error) {
 	}
 }
 
-// IsUnit reports whether unit can be a NAL unit at all. Decoders skip what cannot: one with
+// IsValidUnit reports whether unit can be a NAL unit at all. Decoders skip what cannot: one with
 // forbidden_zero_bit set, without a temporal ID, and a header of two bytes alone, but for the types that have
 // no content. Those of unspecified and reserved types are units; decoders ignore them (ITU-T H.265 clause
 // 7.4.2.2).
-func IsUnit(unit []byte) bool {
+func IsValidUnit(unit []byte) bool {
 	if len(unit) < 2 || unit[0]&0x80 != 0 || unit[1]&7 == 0 {
 		return false
 	}
@@ -96,9 +96,9 @@ func IsUnit(unit []byte) bool {
 	return len(unit) > 2
 }
 
-// Matters reports whether pictures may lack something without unit, which is not IsUnit: a header of a
+// AffectsPicture reports whether pictures may lack something without unit, which is not IsValidUnit: a header of a
 // delimiter, filler or SEI alone says nothing.
-func Matters(unit []byte) bool {
+func AffectsPicture(unit []byte) bool {
 	switch Type(unit) {
 	case TypeAUD, TypeFiller, TypePrefixSEI, TypeSuffixSEI:
 		return unit[0]&0x80 != 0

@@ -231,14 +231,14 @@ func escape(b []byte) []byte {
 	return out
 }
 
-type setRow struct {
+type setCase struct {
 	b             []byte
 	width, height int // 0: refused
 	rate          float64
 }
 
-// setRows are the variants of row V10.
-func setRows() map[string]setRow {
+// setCases are the variants of row V10.
+func setCases() map[string]setCase {
 	timing := func(units, scale uint32) func(w *writer) {
 		return func(w *writer) {
 			w.U(8, 0)
@@ -255,7 +255,7 @@ func setRows() map[string]setRow {
 		}
 	}
 	refs := func(f func(w *writer)) []byte { return sps(0, nil, f, timing(1, 25)) }
-	return map[string]setRow{
+	return map[string]setCase{
 		"plain":                   {sps(0, nil, nil, nil), 640, 480, 0},
 		"25 frames":               {sps(0, nil, nil, timing(1, 25)), 640, 480, 25},
 		"sub-layer of its own":    {sps(1, nil, nil, timing(1, 25)), 640, 480, 25},
@@ -288,7 +288,7 @@ func setRows() map[string]setRow {
 }
 
 func TestSPS(t *testing.T) {
-	for name, row := range setRows() {
+	for name, row := range setCases() {
 		s, err := ParseSPS(row.b)
 		if s.Width != row.width || s.Height != row.height || s.FrameRate != row.rate || (err != nil) != (row.width == 0) {
 			t.Errorf("%s: %+v, %v, want %d x %d, %v", name, s, err, row.width, row.height, row.rate)
@@ -296,9 +296,9 @@ func TestSPS(t *testing.T) {
 	}
 }
 
-// TestSPSCut is row V10, cut at every bit.
-func TestSPSCut(t *testing.T) {
-	for _, row := range setRows() {
+// TestTruncatedSPS is row V10, cut at every bit.
+func TestTruncatedSPS(t *testing.T) {
+	for _, row := range setCases() {
 		for n := range 8 * len(row.b) {
 			b := bytes.Clone(row.b[:n/8+1])
 			b[n/8] &^= 0xFF >> (n % 8)
@@ -329,7 +329,7 @@ func vps(layerSets, units, scale uint32) []byte {
 	return escape(w.Bytes())
 }
 
-var vpsRows = []struct {
+var vpsCases = []struct {
 	name string
 	b    []byte
 	want float64
@@ -344,7 +344,7 @@ var vpsRows = []struct {
 }
 
 func TestVPSFrameRate(t *testing.T) {
-	for _, tt := range vpsRows {
+	for _, tt := range vpsCases {
 		if got := VPSFrameRate(tt.b); got != tt.want {
 			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
 		}
@@ -369,10 +369,10 @@ func checkSets(t *testing.T, b []byte) {
 }
 
 func FuzzSets(f *testing.F) {
-	for _, row := range setRows() {
+	for _, row := range setCases() {
 		f.Add(row.b)
 	}
-	for _, row := range vpsRows {
+	for _, row := range vpsCases {
 		f.Add(row.b)
 	}
 	f.Fuzz(checkSets)
@@ -385,11 +385,11 @@ var units = []struct {
 	bad  bool
 }{
 	{"trailing picture", "\x00\x00\x00\x03\x02\x01\xAA", AccessUnit{}, false},
-	{"BLA", "\x00\x00\x00\x03\x20\x01\xAA", AccessUnit{RAP: media.Key}, false},
-	{"IDR after SEI", "\x00\x00\x00\x03\x4E\x01\xAA\x00\x00\x00\x03\x26\x01\xAA", AccessUnit{RAP: media.Key}, false},
-	{"CRA", "\x00\x00\x00\x03\x2A\x01\xAA", AccessUnit{RAP: media.Key}, false},
+	{"BLA", "\x00\x00\x00\x03\x20\x01\xAA", AccessUnit{RAP: media.Keyframe}, false},
+	{"IDR after SEI", "\x00\x00\x00\x03\x4E\x01\xAA\x00\x00\x00\x03\x26\x01\xAA", AccessUnit{RAP: media.Keyframe}, false},
+	{"CRA", "\x00\x00\x00\x03\x2A\x01\xAA", AccessUnit{RAP: media.Keyframe}, false},
 	{"IDR with parameter sets", "\x00\x00\x00\x03\x40\x01\xAA\x00\x00\x00\x03\x42\x01\xAA\x00\x00\x00\x03\x44\x01\xAA\x00\x00\x00\x03\x26\x01\xAA",
-		AccessUnit{RAP: media.Key, ParameterSets: true}, false},
+		AccessUnit{RAP: media.Keyframe, ParameterSets: true}, false},
 	{"SPS and PPS only", "\x00\x00\x00\x03\x42\x01\xAA\x00\x00\x00\x03\x44\x01\xAA", AccessUnit{}, false},
 	{"RASL_N", "\x00\x00\x00\x03\x10\x01\xAA", AccessUnit{RASL: true}, false},
 	{"RASL_R", "\x00\x00\x00\x03\x12\x01\xAA", AccessUnit{RASL: true}, false},
@@ -397,16 +397,16 @@ var units = []struct {
 	{"RADL_R", "\x00\x00\x00\x03\x0E\x01\xAA", AccessUnit{RADL: true}, false},
 	{"reserved leading type", "\x00\x00\x00\x03\x14\x01\xAA", AccessUnit{}, true},
 	{"reserved IRAP", "\x00\x00\x00\x03\x2C\x01\xAA", AccessUnit{}, true},
-	{"unspecified type around IDR", "\x00\x00\x00\x03\x60\x01\xAA\x00\x00\x00\x03\x26\x01\xAA\x00\x00\x00\x03\x7E\x01\xAA", AccessUnit{RAP: media.Key}, false},
-	{"delimiter of two bytes", "\x00\x00\x00\x02\x46\x01\x00\x00\x00\x03\x26\x01\xAA", AccessUnit{RAP: media.Key}, false},
-	{"unit of one byte before IDR", "\x00\x00\x00\x01\x46\x00\x00\x00\x03\x26\x01\xAA", AccessUnit{RAP: media.Key}, false},
-	{"no temporal ID before IDR", "\x00\x00\x00\x03\x02\x00\xAA\x00\x00\x00\x03\x26\x01\xAA", AccessUnit{RAP: media.Key}, false},
-	{"zero bytes after IDR", "\x00\x00\x00\x03\x26\x01\xAA\x00\x00", AccessUnit{RAP: media.Key}, false},
+	{"unspecified type around IDR", "\x00\x00\x00\x03\x60\x01\xAA\x00\x00\x00\x03\x26\x01\xAA\x00\x00\x00\x03\x7E\x01\xAA", AccessUnit{RAP: media.Keyframe}, false},
+	{"delimiter of two bytes", "\x00\x00\x00\x02\x46\x01\x00\x00\x00\x03\x26\x01\xAA", AccessUnit{RAP: media.Keyframe}, false},
+	{"unit of one byte before IDR", "\x00\x00\x00\x01\x46\x00\x00\x00\x03\x26\x01\xAA", AccessUnit{RAP: media.Keyframe}, false},
+	{"no temporal ID before IDR", "\x00\x00\x00\x03\x02\x00\xAA\x00\x00\x00\x03\x26\x01\xAA", AccessUnit{RAP: media.Keyframe}, false},
+	{"zero bytes after IDR", "\x00\x00\x00\x03\x26\x01\xAA\x00\x00", AccessUnit{RAP: media.Keyframe}, false},
 	{"header alone", "\x00\x00\x00\x02\x26\x01", AccessUnit{}, true},
 	{"header cut", "\x00\x00\x00\x01\x26", AccessUnit{}, true},
 	{"forbidden bit", "\x00\x00\x00\x02\xA6\x01", AccessUnit{}, true},
 	{"V10 length above rest", "\x00\x00\x00\x09\x26\x01", AccessUnit{}, true},
-	{"V10 length 0 after IDR", "\x00\x00\x00\x03\x26\x01\xAA\x00\x00\x00\x00", AccessUnit{RAP: media.Key}, false},
+	{"V10 length 0 after IDR", "\x00\x00\x00\x03\x26\x01\xAA\x00\x00\x00\x00", AccessUnit{RAP: media.Keyframe}, false},
 }
 
 func TestClassify(t *testing.T) {
@@ -418,7 +418,7 @@ func TestClassify(t *testing.T) {
 	}
 }
 
-func TestClassifyAllocates(t *testing.T) {
+func TestClassifyDoesNotAllocate(t *testing.T) {
 	unit := []byte(units[4].b)
 	if n := testing.AllocsPerRun(100, func() { Classify(unit, 4) }); n > 0 {
 		t.Errorf("%v allocations", n)

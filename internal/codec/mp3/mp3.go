@@ -30,8 +30,8 @@ var (
 	rates1 = [3]int{44100, 48000, 32000}
 )
 
-// Parse reads the header at the start of b. Reserved values are errors.
-func Parse(b []byte) (Header, error) {
+// ParseHeader reads the header at the start of b. Reserved values are errors.
+func ParseHeader(b []byte) (Header, error) {
 	if len(b) < 4 || b[0] != 0xFF || b[1]&0xE0 != 0xE0 {
 		return Header{}, errHeader
 	}
@@ -71,11 +71,11 @@ func Parse(b []byte) (Header, error) {
 	return h, nil
 }
 
-// Frames returns how many whole frames b holds, one at least: some encoders put several into one packet.
-func Frames(b []byte) int {
+// CountFrames returns how many whole frames b holds, one at least: some encoders put several into one packet.
+func CountFrames(b []byte) int {
 	n := 0
 	for {
-		h, err := Parse(b)
+		h, err := ParseHeader(b)
 		if err != nil || h.Length == 0 || h.Length > len(b) {
 			return max(n, 1)
 		}

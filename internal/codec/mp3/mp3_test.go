@@ -26,16 +26,16 @@ var headers = []struct {
 	{"empty", "", Header{}},
 }
 
-func TestParse(t *testing.T) {
+func TestParseHeader(t *testing.T) {
 	for _, tt := range headers {
-		h, err := Parse([]byte(tt.b))
+		h, err := ParseHeader([]byte(tt.b))
 		if h != tt.want || (err != nil) != (tt.want == Header{}) {
 			t.Errorf("%s: %+v, %v, want %+v", tt.name, h, err, tt.want)
 		}
 	}
 }
 
-func TestFrames(t *testing.T) {
+func TestCountFrames(t *testing.T) {
 	frame := make([]byte, 417)
 	copy(frame, headers[0].b)
 	two := append(append([]byte{}, frame...), frame...)
@@ -46,22 +46,22 @@ func TestFrames(t *testing.T) {
 		"one": {frame, 1}, "two": {two, 2}, "two and a cut one": {append(two, frame[:100]...), 2},
 		"cut": {frame[:100], 1}, "free format": {[]byte(headers[8].b), 1}, "none": {nil, 1},
 	} {
-		if got := Frames(tt.b); got != tt.want {
+		if got := CountFrames(tt.b); got != tt.want {
 			t.Errorf("%s: %d frames, want %d", name, got, tt.want)
 		}
 	}
 }
 
-func FuzzParse(f *testing.F) {
+func FuzzParseHeader(f *testing.F) {
 	for _, tt := range headers {
 		f.Add([]byte(tt.b))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		h, err := Parse(b)
+		h, err := ParseHeader(b)
 		if err == nil && (h.SampleRate < 8000 || h.SampleRate > 48000 || h.Samples == 0 || h.Length < 0) {
 			t.Errorf("%+v", h)
 		}
-		if n := Frames(b); n < 1 || n > 1+len(b)/24 {
+		if n := CountFrames(b); n < 1 || n > 1+len(b)/24 {
 			t.Errorf("%d frames in %d bytes", n, len(b))
 		}
 	})

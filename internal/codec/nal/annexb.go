@@ -10,12 +10,12 @@ import (
 // behind a unit are not part of it. A walk over b is linear in its length.
 func NextAnnexB(b []byte) (unit, rest []byte) {
 	for {
-		start := startCode(b)
+		start := indexStartCode(b)
 		if start < 0 {
 			return nil, nil
 		}
 		b = b[start+3:]
-		end := startCode(b)
+		end := indexStartCode(b)
 		if end < 0 {
 			end = len(b)
 		}
@@ -27,7 +27,7 @@ func NextAnnexB(b []byte) (unit, rest []byte) {
 	}
 }
 
-func startCode(b []byte) int { return bytes.Index(b, []byte{0, 0, 1}) }
+func indexStartCode(b []byte) int { return bytes.Index(b, []byte{0, 0, 1}) }
 
 // IsAnnexB reports whether b begins with a start code of four bytes and then is not what a stream with length
 // fields of four bytes is, where these bytes stand for a NAL unit of one byte.

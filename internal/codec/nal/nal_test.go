@@ -88,7 +88,7 @@ func TestClean(t *testing.T) {
 	}
 }
 
-func TestCleanAllocates(t *testing.T) {
+func TestCleanDoesNotAllocate(t *testing.T) {
 	unit := []byte("\x00\x00\x00\x02ab\x00\x00\x00\x01c\x00\x00")
 	if n := testing.AllocsPerRun(100, func() { Clean(unit, 4, keepAll) }); n > 0 {
 		t.Errorf("%v allocations", n)

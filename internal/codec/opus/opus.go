@@ -105,15 +105,15 @@ func Samples(packet []byte) (int, error) {
 	if len(packet) == 0 {
 		return 0, errPacket
 	}
-	n := frames(packet) * frameSamples(packet[0]>>3)
+	n := frameCount(packet) * frameSamples(packet[0]>>3)
 	if n == 0 || n > maxSamples {
 		return 0, errPacket
 	}
 	return n, nil
 }
 
-// frames returns how many frames a packet has by its TOC byte's code (RFC 6716 section 3.2).
-func frames(packet []byte) int {
+// frameCount returns how many frameCount a packet has by its TOC byte's code (RFC 6716 section 3.2).
+func frameCount(packet []byte) int {
 	switch packet[0] & 3 {
 	case 0:
 		return 1

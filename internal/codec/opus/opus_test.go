@@ -33,7 +33,7 @@ var heads = []struct {
 	{"empty", "", nil},
 }
 
-func TestHead(t *testing.T) {
+func TestParseHead(t *testing.T) {
 	for _, tt := range heads {
 		h, err := ParseHead([]byte(tt.b))
 		if diff := cmp.Diff(tt.want, h); diff != "" || (err != nil) != (tt.want == nil) {
@@ -46,7 +46,7 @@ func TestHead(t *testing.T) {
 	}
 }
 
-func FuzzHead(f *testing.F) {
+func FuzzParseHead(f *testing.F) {
 	for _, tt := range heads {
 		f.Add([]byte(tt.b))
 	}

@@ -44,8 +44,8 @@ var (
 // maxFrames is how many frames a superframe can have.
 const maxFrames = 8
 
-// split takes a superframe apart (annex B); anything else is one frame. The frames are slices of b.
-func split(b []byte) (frames [maxFrames][]byte, n int, err error) {
+// splitSuperframe takes a superframe apart (annex B); anything else is one frame. The frames are slices of b.
+func splitSuperframe(b []byte) (frames [maxFrames][]byte, n int, err error) {
 	if len(b) == 0 {
 		return frames, 0, errHeader
 	}
@@ -73,7 +73,7 @@ func split(b []byte) (frames [maxFrames][]byte, n int, err error) {
 // ParseHeader reads the header of the first frame in b, an access unit (section 6.2). A superframe whose index lies, reserved
 // values, and for a key frame a header cut before its size, are errors.
 func ParseHeader(b []byte) (Header, error) {
-	frames, _, err := split(b)
+	frames, _, err := splitSuperframe(b)
 	if err != nil {
 		return Header{}, err
 	}
@@ -92,7 +92,7 @@ func ParseHeader(b []byte) (Header, error) {
 	h.Shown = r.Flag()
 	r.Skip(1) // error_resilient_mode
 	if h.KeyFrame {
-		if err := h.readKey(r); err != nil {
+		if err := h.readKeyFrame(r); err != nil {
 			return Header{}, err
 		}
 	}
@@ -102,7 +102,7 @@ func ParseHeader(b []byte) (Header, error) {
 	return h, nil
 }
 
-func (h *Header) readKey(r *bits.Reader) error {
+func (h *Header) readKeyFrame(r *bits.Reader) error {
 	const syncCode = 0x498342
 	if r.U(24) != syncCode {
 		return errHeader
@@ -136,7 +136,7 @@ func (h *Header) readKey(r *bits.Reader) error {
 func RandomAccess(b []byte) (media.RandomAccess, error) {
 	h, err := ParseHeader(b)
 	if err != nil || !h.KeyFrame {
-		return media.NoAccess, err
+		return media.NoRandomAccess, err
 	}
-	return media.Key, nil
+	return media.Keyframe, nil
 }

@@ -107,9 +107,9 @@ func TestParseHeader(t *testing.T) {
 			if diff := cmp.Diff(tt.want, h); diff != "" || (err != nil) != (tt.want == Header{}) {
 				t.Fatalf("%v\n%s", err, diff)
 			}
-			want := media.NoAccess
+			want := media.NoRandomAccess
 			if h.KeyFrame {
-				want = media.Key
+				want = media.Keyframe
 			}
 			if rap, err2 := RandomAccess([]byte(tt.b)); rap != want || (err2 == nil) != (err == nil) {
 				t.Errorf("random access %v, %v", rap, err2)
@@ -125,7 +125,7 @@ func TestParseHeader(t *testing.T) {
 	}
 }
 
-func TestRandomAccessAllocates(t *testing.T) {
+func TestRandomAccessDoesNotAllocate(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { RandomAccess(plain) }); n > 0 {
 		t.Errorf("%v allocations", n)
 	}

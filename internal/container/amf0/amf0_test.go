@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// row is one input of the shared table: values that are read from it, or the error that it ends in.
-type row struct {
+// decodeCase is one input of the shared table: values that are read from it, or the error that it ends in.
+type decodeCase struct {
 	name string
 	in   []byte
 	want []any
@@ -36,7 +36,7 @@ func join(parts ...any) []byte {
 	return b
 }
 
-func rows() []row {
+func decodeCases() []decodeCase {
 	nested := func(open, shut []byte, n int) []byte {
 		return join(bytes.Repeat(open, n), 5, bytes.Repeat(shut, n))
 	}
@@ -51,7 +51,7 @@ func rows() []row {
 	for range MaxDepth - 1 {
 		deep = []any{deep}
 	}
-	return []row{
+	return []decodeCase{
 		{name: "number", in: join(0, "\x3f\xf0\x00\x00\x00\x00\x00\x00"), want: []any{1.0}},
 		{name: "M03 negative infinity", in: num(math.Inf(-1)), want: []any{math.Inf(-1)}},
 		{name: "M04 boolean 0", in: join(1, 0), want: []any{false}},
@@ -101,7 +101,7 @@ func rows() []row {
 }
 
 func TestDecode(t *testing.T) {
-	for _, r := range rows() {
+	for _, r := range decodeCases() {
 		t.Run(r.name, func(t *testing.T) {
 			got, err := Decode(r.in)
 			if !errors.Is(err, r.err) {
@@ -114,8 +114,8 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// TestCut is row M01: no value is complete before its last byte.
-func TestCut(t *testing.T) {
+// TestDecodeTruncatedValues is row M01: no value is complete before its last byte.
+func TestDecodeTruncatedValues(t *testing.T) {
 	values := []any{1.0, true, "abc", strings.Repeat("x", 1<<16), Date{1, 2}, []any{1.0, "x"},
 		Object{{"a", 1.0}, {"b", Object{{"c", "d"}}}}, []any{ECMAArray{{"a", true}}, nil}}
 	for _, v := range values {
@@ -139,8 +139,8 @@ func TestGet(t *testing.T) {
 	}
 }
 
-// TestNext is row M22: what follows a command does not spoil it.
-func TestNext(t *testing.T) {
+// TestNextIgnoresTrailingGarbage is row M22: what follows a command does not spoil it.
+func TestNextIgnoresTrailingGarbage(t *testing.T) {
 	d := NewDecoder(append(Append(nil, "play", 0), 0xff, 0xff))
 	for _, want := range []any{"play", 0.0} {
 		if got, err := d.Next(); err != nil || got != want {
@@ -170,7 +170,7 @@ func TestAppendPanics(t *testing.T) {
 
 // FuzzDecode checks that what is read can be written and read again, and that memory stays in proportion.
 func FuzzDecode(f *testing.F) {
-	for _, r := range rows() {
+	for _, r := range decodeCases() {
 		f.Add(r.in)
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {

@@ -55,7 +55,7 @@ func (d *Decoder) value(depth int) (any, error) {
 	if d.items++; d.items > MaxItems {
 		return nil, d.errorf(ErrLimit, "more than %d values", MaxItems)
 	}
-	b, err := d.take(1)
+	b, err := d.read(1)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func (d *Decoder) value(depth int) (any, error) {
 	case markNumber:
 		return d.number()
 	case markBoolean:
-		b, err := d.take(1)
+		b, err := d.read(1)
 		if err != nil {
 			return nil, err
 		}
@@ -95,7 +95,7 @@ func (d *Decoder) container(mark byte, depth int) (any, error) {
 		pairs, err := d.pairs(depth, false)
 		return Object(pairs), err
 	case markECMAArray:
-		if _, err := d.take(4); err != nil {
+		if _, err := d.read(4); err != nil {
 			return nil, err
 		}
 		pairs, err := d.pairs(depth, true)
@@ -117,7 +117,7 @@ func (d *Decoder) pairs(depth int, openEnd bool) ([]Pair, error) {
 			return nil, err
 		}
 		if key == "" {
-			b, err := d.take(1)
+			b, err := d.read(1)
 			if err != nil {
 				return nil, err
 			}
@@ -138,7 +138,7 @@ func (d *Decoder) pairs(depth int, openEnd bool) ([]Pair, error) {
 }
 
 func (d *Decoder) strictArray(depth int) ([]any, error) {
-	b, err := d.take(4)
+	b, err := d.read(4)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +159,7 @@ func (d *Decoder) strictArray(depth int) ([]any, error) {
 }
 
 func (d *Decoder) number() (float64, error) {
-	b, err := d.take(8)
+	b, err := d.read(8)
 	if err != nil {
 		return 0, err
 	}
@@ -171,7 +171,7 @@ func (d *Decoder) date() (Date, error) {
 	if err != nil {
 		return Date{}, err
 	}
-	zone, err := d.take(2)
+	zone, err := d.read(2)
 	if err != nil {
 		return Date{}, err
 	}
@@ -179,25 +179,25 @@ func (d *Decoder) date() (Date, error) {
 }
 
 func (d *Decoder) shortString() (string, error) {
-	b, err := d.take(2)
+	b, err := d.read(2)
 	if err != nil {
 		return "", err
 	}
-	b, err = d.take(int64(binary.BigEndian.Uint16(b)))
+	b, err = d.read(int64(binary.BigEndian.Uint16(b)))
 	return string(b), err
 }
 
 func (d *Decoder) longString() (string, error) {
-	b, err := d.take(4)
+	b, err := d.read(4)
 	if err != nil {
 		return "", err
 	}
-	b, err = d.take(int64(binary.BigEndian.Uint32(b)))
+	b, err = d.read(int64(binary.BigEndian.Uint32(b)))
 	return string(b), err
 }
 
-// take returns the next n bytes. The length is an int64 so that 32 bits of the wire fit on every machine.
-func (d *Decoder) take(n int64) ([]byte, error) {
+// read returns the next n bytes. The length is an int64 so that 32 bits of the wire fit on every machine.
+func (d *Decoder) read(n int64) ([]byte, error) {
 	if n > int64(len(d.data)-d.pos) {
 		return nil, d.errorf(ErrMalformed, "%d bytes needed, %d left", n, len(d.data)-d.pos)
 	}

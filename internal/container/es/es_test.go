@@ -11,28 +11,28 @@ import (
 	"livego/internal/media"
 )
 
-// adts returns a frame of AAC-LC at 44.1 kHz, stereo, with n bytes of sound.
-func adts(n int) string {
+// adtsFrame returns a frame of AAC-LC at 44.1 kHz, stereo, with n bytes of sound.
+func adtsFrame(n int) string {
 	size := 7 + n
 	return string([]byte{0xFF, 0xF1, 0x50, 0x80 | byte(size>>11), byte(size >> 3), byte(size<<5) | 0x1F, 0xFC}) + strings.Repeat("a", n)
 }
 
-// mpeg returns a frame of layer III at 44.1 kHz and 128 kbit/s, stereo, that begins with head.
-func mpeg(head string) string {
+// mp3Frame returns a frame of layer III at 44.1 kHz and 128 kbit/s, stereo, that begins with head.
+func mp3Frame(head string) string {
 	return "\xFF\xFB\x90\x64" + head + strings.Repeat("m", 417-4-len(head))
 }
 
-// layer2 returns a frame of layer II at 48 kHz.
-func layer2() string { return "\xFF\xFD\xA4\x04" + strings.Repeat("m", 572) }
+// mp2Frame returns a frame of layer II at 48 kHz.
+func mp2Frame() string { return "\xFF\xFD\xA4\x04" + strings.Repeat("m", 572) }
 
-// dolby returns a frame of AC-3 at 48 kHz and 64 kbit/s, stereo: 128 words of 16 bits.
-func dolby() string { return "\x0B\x77\x00\x00\x08\x40\x40" + strings.Repeat("c", 256-7) }
+// ac3Frame returns a frame of AC-3 at 48 kHz and 64 kbit/s, stereo: 128 words of 16 bits.
+func ac3Frame() string { return "\x0B\x77\x00\x00\x08\x40\x40" + strings.Repeat("c", 256-7) }
 
 func id3v2(n int) string {
 	return "ID3\x04\x00\x00\x00\x00" + string([]byte{byte(n >> 7), byte(n & 0x7F)}) + strings.Repeat("\xFF", n)
 }
 
-func xingHead(tag string, frames byte) string {
+func xingHeader(tag string, frames byte) string {
 	return strings.Repeat("\x00", 32) + tag + "\x00\x00\x00\x01\x00\x00\x00" + string([]byte{frames})
 }
 
@@ -41,21 +41,21 @@ func xingHead(tag string, frames byte) string {
 var files = []struct {
 	name, file, want string
 }{
-	{"ADTS", strings.Repeat(adts(100), 3), "aac 69ms | 0:100 23:100 46:100"},
-	{"ADTS behind ID3", id3v2(300) + id3v2(20) + strings.Repeat(adts(100), 3), "aac 69ms | 0:100 23:100 46:100"},
-	{"ADTS, the last frame cut", strings.Repeat(adts(100), 3)[:300], "aac 46ms | 0:100 23:100 lost 86"},
-	{"ADTS with something between", adts(100) + adts(90) + adts(80) + adts(100) + "no frame" + adts(80) + adts(70), "aac 139ms | 0:100 23:90 46:80 69:100 92:80 116:70 lost 8"},
-	{"ADTS of another rate", adts(10) + adts(10) + adts(10) + strings.Replace(adts(10), "\x50", "\x4C", 1), "aac 90ms | 0:10 23:10 46:10 69:10"},
-	{"MP3", strings.Repeat(mpeg(""), 3), "mp3 78ms | 0:417 26:417 52:417"},
-	{"MP3 with ID3v1", strings.Repeat(mpeg(""), 3) + "TAG" + strings.Repeat("x", 125), "mp3 78ms | 0:417 26:417 52:417"},
-	{"MP3 begins within a frame", mpeg("")[300:] + strings.Repeat(mpeg(""), 4), "mp3 104ms | 0:417 26:417 52:417 78:417"},
-	{"Xing", mpeg(xingHead("Xing", 50)) + strings.Repeat(mpeg(""), 4), "mp3 1306ms | 0:417 26:417 52:417 78:417"},
-	{"Info", mpeg(xingHead("Info", 4)) + strings.Repeat(mpeg(""), 4), "mp3 104ms | 0:417 26:417 52:417 78:417"},
-	{"VBRI", mpeg(strings.Repeat("\x00", 32)+"VBRI"+strings.Repeat("\x00", 13)+"\x04") + strings.Repeat(mpeg(""), 4), "mp3 104ms | 0:417 26:417 52:417 78:417"},
-	{"layer II", strings.Repeat(layer2(), 4), "opaque(mp2) 0ms | lost 576"},
-	{"AC-3", strings.Repeat(dolby(), 3), "ac3 96ms | 0:256 32:256 64:256"},
-	{"ADTS without sound", strings.Repeat(adts(0), 5), "no whole frame in it"},
-	{"one frame", adts(50), "aac 23ms | 0:50"},
+	{"ADTS", strings.Repeat(adtsFrame(100), 3), "aac 69ms | 0:100 23:100 46:100"},
+	{"ADTS behind ID3", id3v2(300) + id3v2(20) + strings.Repeat(adtsFrame(100), 3), "aac 69ms | 0:100 23:100 46:100"},
+	{"ADTS, the last frame cut", strings.Repeat(adtsFrame(100), 3)[:300], "aac 46ms | 0:100 23:100 lost 86"},
+	{"ADTS with something between", adtsFrame(100) + adtsFrame(90) + adtsFrame(80) + adtsFrame(100) + "no frame" + adtsFrame(80) + adtsFrame(70), "aac 139ms | 0:100 23:90 46:80 69:100 92:80 116:70 lost 8"},
+	{"ADTS of another rate", adtsFrame(10) + adtsFrame(10) + adtsFrame(10) + strings.Replace(adtsFrame(10), "\x50", "\x4C", 1), "aac 90ms | 0:10 23:10 46:10 69:10"},
+	{"MP3", strings.Repeat(mp3Frame(""), 3), "mp3 78ms | 0:417 26:417 52:417"},
+	{"MP3 with ID3v1", strings.Repeat(mp3Frame(""), 3) + "TAG" + strings.Repeat("x", 125), "mp3 78ms | 0:417 26:417 52:417"},
+	{"MP3 begins within a frame", mp3Frame("")[300:] + strings.Repeat(mp3Frame(""), 4), "mp3 104ms | 0:417 26:417 52:417 78:417"},
+	{"Xing", mp3Frame(xingHeader("Xing", 50)) + strings.Repeat(mp3Frame(""), 4), "mp3 1306ms | 0:417 26:417 52:417 78:417"},
+	{"Info", mp3Frame(xingHeader("Info", 4)) + strings.Repeat(mp3Frame(""), 4), "mp3 104ms | 0:417 26:417 52:417 78:417"},
+	{"VBRI", mp3Frame(strings.Repeat("\x00", 32)+"VBRI"+strings.Repeat("\x00", 13)+"\x04") + strings.Repeat(mp3Frame(""), 4), "mp3 104ms | 0:417 26:417 52:417 78:417"},
+	{"layer II", strings.Repeat(mp2Frame(), 4), "opaque(mp2) 0ms | lost 576"},
+	{"AC-3", strings.Repeat(ac3Frame(), 3), "ac3 96ms | 0:256 32:256 64:256"},
+	{"ADTS without sound", strings.Repeat(adtsFrame(0), 5), "no whole frame in it"},
+	{"one frame", adtsFrame(50), "aac 23ms | 0:50"},
 	{"text", strings.Repeat("This is a text. ", 100), "neither ADTS nor MPEG audio nor AC-3"},
 	{"nothing but ID3", id3v2(1000), "neither ADTS nor MPEG audio nor AC-3"},
 	{"ID3 for ever", strings.Repeat(id3v2(0), 20), "nothing but tags"},
@@ -63,8 +63,8 @@ var files = []struct {
 	{"empty", "", "neither ADTS nor MPEG audio nor AC-3"},
 }
 
-// tell returns what comes of a file in the words of the table.
-func tell(b string) string {
+// describeFile returns what comes of a file in the words of the table.
+func describeFile(b string) string {
 	r, err := NewReader(strings.NewReader(b), int64(len(b)))
 	if err != nil {
 		return err.Error()
@@ -85,7 +85,7 @@ func tell(b string) string {
 		}
 		s += fmt.Sprintf(" %d:%d", m.DTS.Milliseconds(), len(m.Payload))
 	}
-	if n := r.Lost(); n > 0 {
+	if n := r.Skipped(); n > 0 {
 		s += fmt.Sprintf(" lost %d", n)
 	}
 	return s
@@ -93,7 +93,7 @@ func tell(b string) string {
 
 func TestFiles(t *testing.T) {
 	for _, tt := range files {
-		if got := tell(tt.file); got != tt.want && (strings.Contains(tt.want, "|") || !strings.Contains(got, tt.want)) {
+		if got := describeFile(tt.file); got != tt.want && (strings.Contains(tt.want, "|") || !strings.Contains(got, tt.want)) {
 			t.Errorf("%s: %s\nwant %s", tt.name, got, tt.want)
 		}
 	}
@@ -101,7 +101,7 @@ func TestFiles(t *testing.T) {
 
 func TestDetect(t *testing.T) {
 	for want, b := range map[media.Codec]string{
-		media.AAC: adts(5) + adts(5), media.MP3: id3v2(5) + mpeg("") + mpeg(""), media.AC3: dolby() + dolby(), media.Opaque: "\xFF\xF1\x50\x80\x01\x5F\xFC and then text",
+		media.AAC: adtsFrame(5) + adtsFrame(5), media.MP3: id3v2(5) + mp3Frame("") + mp3Frame(""), media.AC3: ac3Frame() + ac3Frame(), media.Passthrough: "\xFF\xF1\x50\x80\x01\x5F\xFC and then text",
 	} {
 		if got := Detect([]byte(b)); got != want {
 			t.Errorf("%v, want %v", got, want)
@@ -109,9 +109,9 @@ func TestDetect(t *testing.T) {
 	}
 }
 
-// TestPieces gives a Splitter a stream in pieces of every size.
-func TestPieces(t *testing.T) {
-	whole := adts(30) + adts(40) + adts(50)
+// TestSplitterAcceptsAnyPieceSize gives a Splitter a stream in pieces of every size.
+func TestSplitterAcceptsAnyPieceSize(t *testing.T) {
+	whole := adtsFrame(30) + adtsFrame(40) + adtsFrame(50)
 	for n := 1; n < len(whole); n++ {
 		s := Splitter{Codec: media.AAC}
 		var sizes []int
@@ -129,14 +129,14 @@ func TestPieces(t *testing.T) {
 				sizes = append(sizes, len(payload))
 			}
 		}
-		if fmt.Sprint(sizes) != "[30 40 50]" || s.Lost != 0 {
-			t.Fatalf("in pieces of %d: %v, %d bytes lost", n, sizes, s.Lost)
+		if fmt.Sprint(sizes) != "[30 40 50]" || s.Skipped != 0 {
+			t.Fatalf("in pieces of %d: %v, %d bytes lost", n, sizes, s.Skipped)
 		}
 	}
 }
 
 func TestSeek(t *testing.T) {
-	b := strings.Repeat(adts(100), 100)
+	b := strings.Repeat(adtsFrame(100), 100)
 	r, err := NewReader(strings.NewReader(b), int64(len(b)))
 	if err != nil {
 		t.Fatal(err)

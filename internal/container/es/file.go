@@ -23,15 +23,15 @@ type Reader struct {
 	samples    int64         // since then, before the next frame
 	rate       int
 	stream     media.Stream
-	head       []byte // of the first frame; to be passed over where it holds no sound
-	index      bool   // the first frame is an index: Xing, Info or VBRI
+	indexFrame []byte // of the first frame; to be passed over where it holds no sound
+	hasIndex   bool   // the first frame is an hasIndex: Xing, Info or VBRI
 }
 
 const (
-	window   = 64 << 10
-	maxTags  = 16       // ID3v2 tags, one behind the other
-	maxLost  = 64 << 10 // bytes before the first frame
-	sampling = 256      // frames by which the bit rate is judged
+	window        = 64 << 10
+	maxTags       = 16       // ID3v2 tags, one behind the other
+	maxSkipped    = 64 << 10 // bytes before the first frame
+	sampledFrames = 256      // frames by which the bit rate is judged
 )
 
 // Detect returns the codec of the elementary stream that b begins with, behind any ID3 tags that end within it, Opaque if it is none:
@@ -50,24 +50,24 @@ func Detect(b []byte) media.Codec {
 	for _, c := range []media.Codec{media.AAC, media.AC3, media.MP3} {
 		s := Splitter{Codec: c}
 		for at, n := 0, 0; ; n++ {
-			size, err := s.length(b[at:])
+			size, err := s.headerLength(b[at:])
 			if err != nil || size == 0 {
 				break
 			}
 			if at += size; n == 3 || at >= len(b) && n > 0 || at == len(b) {
-				return kindOf(c, b)
+				return dolbyVariant(c, b)
 			}
 			if at > len(b) {
 				break
 			}
 		}
 	}
-	return media.Opaque
+	return media.Passthrough
 }
 
-// kindOf tells AC-3 from Enhanced AC-3.
-func kindOf(c media.Codec, b []byte) media.Codec {
-	if f, err := ac3.Parse(b); c == media.AC3 && err == nil && f.Enhanced {
+// dolbyVariant tells AC-3 from Enhanced AC-3.
+func dolbyVariant(c media.Codec, b []byte) media.Codec {
+	if f, err := ac3.ParseFrame(b); c == media.AC3 && err == nil && f.Enhanced {
 		return media.EAC3
 	}
 	return c
@@ -93,20 +93,20 @@ func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.endTag()
+	f.trimID3v1()
 	head = head[:min(int64(len(head)), max(f.end-f.start, 0))]
-	c := media.Opaque
-	for skipped := 0; skipped < min(len(head), maxLost) && c == media.Opaque; skipped++ {
-		if c = Detect(head[skipped:]); c != media.Opaque {
+	c := media.Passthrough
+	for skipped := 0; skipped < min(len(head), maxSkipped) && c == media.Passthrough; skipped++ {
+		if c = Detect(head[skipped:]); c != media.Passthrough {
 			f.start += int64(skipped)
 		}
 	}
-	if c == media.Opaque {
+	if c == media.Passthrough {
 		return nil, errors.New("es: neither ADTS nor MPEG audio nor AC-3")
 	}
 	f.split.Codec = c
 	f.rewind()
-	return f, f.look()
+	return f, f.probe()
 }
 
 // skipTags passes over tags at the head, and returns what follows, as much as a window.
@@ -126,8 +126,8 @@ func (f *Reader) skipTags() ([]byte, error) {
 	return nil, errors.New("es: nothing but tags")
 }
 
-// endTag leaves an ID3v1 tag at the end out.
-func (f *Reader) endTag() {
+// trimID3v1 leaves an ID3v1 tag at the end out.
+func (f *Reader) trimID3v1() {
 	const size = 128
 	var b [3]byte
 	if f.end-f.start < size {
@@ -141,18 +141,18 @@ func (f *Reader) endTag() {
 func (f *Reader) rewind() {
 	f.pos, f.base, f.samples = f.start, 0, 0
 	f.split.Reset()
-	f.split.Ended, f.split.Lost = false, 0
-	if f.index {
+	f.split.Ended, f.split.Skipped = false, 0
+	if f.hasIndex {
 		f.split.synced = true
-		f.pos += int64(len(f.head))
+		f.pos += int64(len(f.indexFrame))
 	}
 }
 
-// look reads some frames to know the track and how long it is: by the index frame, or judged by the bit rate of the first frames.
-func (f *Reader) look() error {
+// probe reads some frames to know the track and how long it is: by the index frame, or judged by the bit rate of the first frames.
+func (f *Reader) probe() error {
 	first, err := f.Next()
-	if f.split.Other != "" {
-		f.stream.Track = &media.Track{Kind: media.Audio, Label: f.split.Other, Timescale: 90000}
+	if f.split.OtherCodec != "" {
+		f.stream.Track = &media.Track{Kind: media.Audio, Label: f.split.OtherCodec, Timescale: 90000}
 		return nil
 	}
 	if err != nil {
@@ -163,13 +163,13 @@ func (f *Reader) look() error {
 	}
 	f.stream.Track = first.Track
 	if f.split.Codec == media.MP3 {
-		if frames, ok := xing(first.Payload); ok {
-			f.head, f.index = first.Payload, true
+		if frames, ok := indexDuration(first.Payload); ok {
+			f.indexFrame, f.hasIndex = first.Payload, true
 			f.stream.Duration = frames
 		}
 	}
 	size, n := int64(0), 0
-	for f.rewind(); n < sampling; n++ {
+	for f.rewind(); n < sampledFrames; n++ {
 		m, err := f.Next()
 		if err != nil {
 			break
@@ -190,9 +190,9 @@ func (f *Reader) look() error {
 	return nil
 }
 
-// xing returns the playing time that an index frame says: Xing's, LAME's Info, or Fraunhofer's VBRI.
-func xing(frame []byte) (time.Duration, bool) {
-	h, err := mp3.Parse(frame)
+// indexDuration returns the playing time that an index frame says: Xing's, LAME's Info, or Fraunhofer's VBRI.
+func indexDuration(frame []byte) (time.Duration, bool) {
+	h, err := mp3.ParseHeader(frame)
 	if err != nil {
 		return 0, false
 	}
@@ -212,17 +212,17 @@ func xing(frame []byte) (time.Duration, bool) {
 			if b[7]&1 != 0 {
 				n = binary.BigEndian.Uint32(b[8:])
 			}
-			return lasting(n, h), true
+			return framesDuration(n, h), true
 		}
 	}
 	const vbri = 4 + 32
 	if len(frame) >= vbri+18 && string(frame[vbri:vbri+4]) == "VBRI" {
-		return lasting(binary.BigEndian.Uint32(frame[vbri+14:]), h), true
+		return framesDuration(binary.BigEndian.Uint32(frame[vbri+14:]), h), true
 	}
 	return 0, false
 }
 
-func lasting(frames uint32, h mp3.Header) time.Duration {
+func framesDuration(frames uint32, h mp3.Header) time.Duration {
 	return time.Duration(int64(frames) * int64(h.Samples) * int64(time.Second/1000) / int64(h.SampleRate) * 1000)
 }
 
@@ -232,8 +232,8 @@ func (f *Reader) Streams() []media.Stream { return []media.Stream{f.stream} }
 // Duration is that of the stream.
 func (f *Reader) Duration() time.Duration { return f.stream.Duration }
 
-// Lost returns how many bytes belonged to no frame.
-func (f *Reader) Lost() int64 { return f.split.Lost }
+// Skipped returns how many bytes belonged to no frame.
+func (f *Reader) Skipped() int64 { return f.split.Skipped }
 
 // Next returns the next frame, io.EOF after the last.
 func (f *Reader) Next() (*media.Frame, error) {
@@ -260,17 +260,17 @@ func (f *Reader) frame(t *media.Track, payload []byte) *media.Frame {
 	if rate := max(t.SampleRate, 1); rate != f.rate {
 		f.base, f.samples, f.rate = f.now(), 0, rate
 	}
-	m := &media.Frame{Track: t, DTS: f.now(), PTS: f.now(), RAP: media.Key, KeyFlag: true, Payload: payload}
+	m := &media.Frame{Track: t, DTS: f.now(), PTS: f.now(), RAP: media.Keyframe, KeyFlag: true, Payload: payload}
 	f.samples += int64(codec.Samples(t, payload))
 	m.Duration = f.now() - m.DTS
 	return m
 }
 
 // now returns the time of the next frame.
-func (f *Reader) now() time.Duration { return f.base + at(f.samples, max(f.rate, 1)) }
+func (f *Reader) now() time.Duration { return f.base + samplesDuration(f.samples, max(f.rate, 1)) }
 
-// at returns the time of a number of samples, to the nanosecond and without overflow.
-func at(samples int64, rate int) time.Duration {
+// samplesDuration returns the time of a number of samples, to the nanosecond and without overflow.
+func samplesDuration(samples int64, rate int) time.Duration {
 	r := int64(rate)
 	return time.Duration(samples/r)*time.Second + time.Duration(samples%r)*time.Second/time.Duration(r)
 }

@@ -14,11 +14,11 @@ import (
 
 // A Splitter cuts an elementary stream into frames, and finds back to them when it is lost. The zero Splitter with a Codec is ready.
 type Splitter struct {
-	Codec media.Codec // AAC, MP3, AC3 or EAC3
-	Other string      // what it is in truth, where it is none of these: MPEG audio of layers I and II; there are no frames then
-	Size  int         // bytes of the newest frame, with its header
-	Lost  int64       // bytes that were passed over in search of a frame
-	Ended bool        // nothing more will be written: the last frame need not be followed by another
+	Codec      media.Codec // AAC, MP3, AC3 or EAC3
+	OtherCodec string      // what it is in truth, where it is none of these: MPEG audio of layers I and II; there are no frames then
+	Size       int         // bytes of the newest frame, with its header
+	Skipped    int64       // bytes that were passed over in search of a frame
+	Ended      bool        // nothing more will be written: the last frame need not be followed by another
 
 	buf    []byte
 	synced bool
@@ -42,14 +42,14 @@ func (s *Splitter) Reset() { s.buf, s.synced = nil, false }
 // stream does not change. ok is false when more has to be written first. The payload is the caller's.
 func (s *Splitter) Next() (t *media.Track, payload []byte, ok bool) {
 	for {
-		if s.Other != "" {
+		if s.OtherCodec != "" {
 			s.buf = nil
 			return nil, nil, false
 		}
-		n, err := s.frame()
+		n, err := s.syncedLength()
 		if err != nil {
 			s.buf = s.buf[1:]
-			s.Lost++
+			s.Skipped++
 			s.synced = false
 			continue
 		}
@@ -60,40 +60,40 @@ func (s *Splitter) Next() (t *media.Track, payload []byte, ok bool) {
 		s.buf = s.buf[n:]
 		s.synced, s.Size = true, n
 		if payload, err = s.describe(whole); err != nil {
-			s.Lost += int64(n)
+			s.Skipped += int64(n)
 			continue
 		}
 		return s.track, payload, true
 	}
 }
 
-var errNoFrame = errors.New("es: no frame")
+var errNotFrame = errors.New("es: no frame")
 
-// frame returns the length of the frame that the buffer begins with, 0 if it does not hold all of it, an error if there is none. Out
-// of step a frame counts only if another follows.
-func (s *Splitter) frame() (int, error) {
-	n, err := s.unit(s.buf)
+// syncedLength returns the length of the syncedLength that the buffer begins with, 0 if it does not hold all of it, an error if there is none. Out
+// of step a syncedLength counts only if another follows.
+func (s *Splitter) syncedLength() (int, error) {
+	n, err := s.frameLength(s.buf)
 	if err != nil || n == 0 || s.synced || s.Ended && n == len(s.buf) {
 		return n, err
 	}
-	next, err := s.unit(s.buf[n:])
+	next, err := s.frameLength(s.buf[n:])
 	if next == 0 && err == nil && len(s.buf)-n < headSize && !s.Ended {
 		return 0, nil
 	}
 	return n, err
 }
 
-// unit returns the length of the frame that b begins with, 0 if b does not hold all of it.
-func (s *Splitter) unit(b []byte) (int, error) {
+// frameLength returns the length of the frame that b begins with, 0 if b does not hold all of it.
+func (s *Splitter) frameLength(b []byte) (int, error) {
 	if len(b) < headSize && !s.Ended {
 		return 0, nil
 	}
-	n, err := s.length(b)
+	n, err := s.headerLength(b)
 	switch {
 	case err != nil:
 		return 0, err
 	case n > len(b) && s.Ended:
-		return 0, s.end(b)
+		return 0, s.incomplete(b)
 	case n > len(b):
 		return 0, nil
 	}
@@ -103,27 +103,27 @@ func (s *Splitter) unit(b []byte) (int, error) {
 		if len(rest) < headSize && !s.Ended {
 			return 0, nil
 		}
-		f, err := ac3.Parse(rest)
+		f, err := ac3.ParseFrame(rest)
 		if err != nil || !f.Dependent && f.Substream == 0 {
 			break
 		}
 		if n += f.Length; n > len(b) {
-			return 0, s.end(b)
+			return 0, s.incomplete(b)
 		}
 	}
 	return n, nil
 }
 
-// end says of a frame that is not whole: nil to wait for the rest, an error where none will come.
-func (s *Splitter) end(b []byte) error {
+// incomplete says of a frame that is not whole: nil to wait for the rest, an error where none will come.
+func (s *Splitter) incomplete(b []byte) error {
 	if s.Ended && len(b) > 0 {
-		return errNoFrame
+		return errNotFrame
 	}
 	return nil
 }
 
-// length returns the length that the header at the head of b says.
-func (s *Splitter) length(b []byte) (int, error) {
+// headerLength returns the headerLength that the header at the head of b says.
+func (s *Splitter) headerLength(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
@@ -136,15 +136,15 @@ func (s *Splitter) length(b []byte) (int, error) {
 		n = h.Length
 	case media.MP3:
 		var h mp3.Header
-		h, err = mp3.Parse(b)
+		h, err = mp3.ParseHeader(b)
 		n = h.Length
 	default:
 		var f ac3.Frame
-		f, err = ac3.Parse(b)
+		f, err = ac3.ParseFrame(b)
 		n = f.Length
 	}
 	if err == nil && n == 0 { // free format says no length
-		err = errNoFrame
+		err = errNotFrame
 	}
 	return n, err
 }
@@ -154,11 +154,11 @@ func (s *Splitter) describe(b []byte) ([]byte, error) {
 	if s.Codec == media.AAC {
 		return s.describeAAC(b)
 	}
-	if h, err := mp3.Parse(b); s.Codec == media.MP3 && err == nil && h.Layer != 3 {
-		s.Other = [...]string{1: "mp1", 2: "mp2"}[h.Layer]
-		return nil, errNoFrame
+	if h, err := mp3.ParseHeader(b); s.Codec == media.MP3 && err == nil && h.Layer != 3 {
+		s.OtherCodec = [...]string{1: "mp1", 2: "mp2"}[h.Layer]
+		return nil, errNotFrame
 	}
-	t, err := codec.FromFrame(media.Track{Kind: media.Audio, Codec: s.Codec, Timescale: 90000}, b, s.track)
+	t, err := codec.TrackFromFrame(media.Track{Kind: media.Audio, Codec: s.Codec, Timescale: 90000}, b, s.track)
 	if err == nil {
 		s.track = t
 	}
@@ -172,7 +172,7 @@ func (s *Splitter) describeAAC(b []byte) ([]byte, error) {
 	}
 	b = b[h.HeaderLength:]
 	if len(b) == 0 || h.Blocks > 1 { // nothing, or several frames whose borders only a decoder finds
-		return nil, errNoFrame
+		return nil, errNotFrame
 	}
 	same := h.ObjectType == s.adts.ObjectType && h.SampleRate == s.adts.SampleRate && h.Channels == s.adts.Channels
 	if s.track != nil && same {

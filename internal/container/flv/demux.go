@@ -18,8 +18,8 @@ var ErrSkip = errors.New("flv: bad message")
 // its time on starting over. The publisher is to be closed.
 var ErrFlood = errors.New("flv: more than 2 configuration changes a second")
 
-// ErrUnknown is an ErrSkip for what may make sense to others: a codec or a kind of packet that livego has no word for.
-var ErrUnknown = errors.New("flv: not known here")
+// ErrUnsupported is an ErrSkip for what may make sense to others: a codec or a kind of packet that livego has no word for.
+var ErrUnsupported = errors.New("flv: not known here")
 
 // A skipError is an ErrSkip.
 type skipError struct {
@@ -30,19 +30,19 @@ type skipError struct {
 
 func (e *skipError) Error() string {
 	if e.reason == media.SkipUnsupported {
-		return ErrUnknown.Error() + ": " + e.text
+		return ErrUnsupported.Error() + ": " + e.text
 	}
 	return ErrSkip.Error() + ": " + e.text
 }
 
-// Is makes it an ErrSkip, and an ErrUnknown where that is the reason.
+// Is makes it an ErrSkip, and an ErrUnsupported where that is the reason.
 func (e *skipError) Is(target error) bool {
-	return target == ErrSkip || target == ErrUnknown && e.reason == media.SkipUnsupported
+	return target == ErrSkip || target == ErrUnsupported && e.reason == media.SkipUnsupported
 }
 
 func skip(format string, args ...any) error { return skipFor(media.SkipMalformed, format, args...) }
 
-func unknown(format string, args ...any) error {
+func unsupported(format string, args ...any) error {
 	return skipFor(media.SkipUnsupported, format, args...)
 }
 
@@ -53,11 +53,11 @@ func skipFor(reason media.SkipReason, format string, args ...any) error {
 const (
 	maxCTS = 10 * time.Second // a larger distance of PTS from DTS is a mistake
 
-	maxMetas     = 10 // changes of onMetaData in metaWindow that are taken
-	metaWindow   = time.Second
-	maxConfigs   = 20 // new tracks in configWindow that are taken
-	configWindow = 10 * time.Second
-	maxConfig    = 64 << 10 // bytes; each viewer is sent a copy of his own
+	maxMetaChanges   = 10 // changes of onMetaData in metaWindow that are taken
+	metaWindow       = time.Second
+	maxConfigChanges = 20 // new tracks in configWindow that are taken
+	configWindow     = 10 * time.Second
+	maxConfigSize    = 64 << 10 // bytes; each viewer is sent a copy of his own
 )
 
 // A Demuxer turns the messages of one publisher into frames. The zero Demuxer is ready. Not for concurrent use.
@@ -65,15 +65,15 @@ type Demuxer struct {
 	// Skips counts what is skipped. It may be nil.
 	Skips *media.Skips
 
-	// WildCTS counts frames whose composition time was beyond 10 s and was taken for 0.
-	WildCTS uint64
+	// InvalidCTS counts frames whose composition time was beyond 10 s and was taken for 0.
+	InvalidCTS uint64
 
-	clock  clock
-	tracks map[trackKey]*current
+	clock  unwrapper
+	tracks map[trackKey]*trackState
 	script *media.Track
 	meta   *media.Meta
 
-	metas, configs, descriptions rate
+	metaChanges, configChanges, colorChanges rateLimiter
 
 	packets []packet // of the message at hand
 	frames  []*media.Frame
@@ -84,8 +84,8 @@ type trackKey struct {
 	id   uint8
 }
 
-// current is a track that is in force, and what is known of one that has not begun.
-type current struct {
+// trackState is a track that is in force, and what is known of one that has not begun.
+type trackState struct {
 	track      *media.Track
 	lengthSize int    // of NAL units, for H.264 and HEVC
 	colors     []byte // Track.Colors
@@ -99,39 +99,39 @@ type current struct {
 func (d *Demuxer) Message(typ uint8, timestamp uint32, body []byte, arrived time.Time) ([]*media.Frame, error) {
 	clear(d.frames)
 	d.frames = d.frames[:0]
-	k, split := media.Video, appendVideo
+	k, split := media.Video, parseVideo
 	switch typ {
 	case TypeVideo:
 	case TypeAudio:
-		k, split = media.Audio, appendAudio
-	case TypeScript:
-		f, err := d.data(body, timestamp, arrived)
-		d.skipped(media.Data, 0, err)
+		k, split = media.Audio, parseAudio
+	case TypeScriptData:
+		f, err := d.scriptMessage(body, timestamp, arrived)
+		d.countSkip(media.Data, 0, err)
 		return d.add(f), err
 	default:
 		err := skip("message type %d", typ)
-		d.skipped(0, 0, err)
+		d.countSkip(0, 0, err)
 		return nil, err
 	}
 	var bad error
 	d.packets, bad = split(d.packets[:0], body)
-	d.skipped(k, 0, bad)
+	d.countSkip(k, 0, bad)
 	defer clear(d.packets)
 	for _, p := range d.packets {
 		for more := true; more; {
 			one := p
-			if one.what == frame {
+			if one.kind == kindFrame {
 				var duration time.Duration
 				one.data, p.data, duration = codec.Cut(p.codec, p.data)
 				p.offset += duration
 			}
-			more = one.what == frame && p.data != nil
+			more = one.kind == kindFrame && p.data != nil
 			f, err := d.packet(k, one, timestamp, arrived)
 			switch {
 			case errors.Is(err, ErrFlood):
 				return d.frames, err
 			case err != nil:
-				d.skipped(k, p.id, err)
+				d.countSkip(k, p.id, err)
 				bad = err
 			}
 			d.add(f)
@@ -140,8 +140,8 @@ func (d *Demuxer) Message(typ uint8, timestamp uint32, body []byte, arrived time
 	return d.frames, bad
 }
 
-// skipped counts what err, nil or an ErrSkip, says of track id of kind k.
-func (d *Demuxer) skipped(k media.Kind, id uint8, err error) {
+// countSkip counts what err, nil or an ErrSkip, says of track id of kind k.
+func (d *Demuxer) countSkip(k media.Kind, id uint8, err error) {
 	if err == nil {
 		return // without an allocation
 	}
@@ -164,21 +164,21 @@ func (d *Demuxer) add(f *media.Frame) []*media.Frame {
 }
 
 func (d *Demuxer) packet(k media.Kind, p packet, timestamp uint32, arrived time.Time) (*media.Frame, error) {
-	if p.what == nothing {
+	if p.kind == kindIgnored {
 		return nil, nil
 	}
-	cur, err := d.current(k, p.id)
+	cur, err := d.trackState(k, p.id)
 	if err != nil {
 		return nil, err
 	}
-	switch p.what {
-	case header:
+	switch p.kind {
+	case kindHeader:
 		return nil, d.configure(k, cur, p, arrived)
-	case frame:
+	case kindFrame:
 		return d.frame(k, cur, p, timestamp, arrived)
-	case colors:
-		return nil, d.describe(cur, p, arrived)
-	case end:
+	case kindColorInfo:
+		return nil, d.setColorInfo(cur, p, arrived)
+	case kindEnd:
 		if cur.track == nil {
 			return nil, skip("end of a sequence that has not begun")
 		}
@@ -186,8 +186,8 @@ func (d *Demuxer) packet(k media.Kind, p packet, timestamp uint32, arrived time.
 	return nil, nil
 }
 
-// current returns the track of kind k with that id, as far as it is known.
-func (d *Demuxer) current(k media.Kind, id uint8) (*current, error) {
+// trackState returns the track of kind k with that id, as far as it is known.
+func (d *Demuxer) trackState(k media.Kind, id uint8) (*trackState, error) {
 	key := trackKey{k, id}
 	if cur := d.tracks[key]; cur != nil {
 		return cur, nil
@@ -196,34 +196,34 @@ func (d *Demuxer) current(k media.Kind, id uint8) (*current, error) {
 		return nil, skipFor(media.SkipLimit, "more than %d tracks", maxTracks)
 	}
 	if d.tracks == nil {
-		d.tracks = make(map[trackKey]*current)
+		d.tracks = make(map[trackKey]*trackState)
 	}
-	cur := new(current)
+	cur := new(trackState)
 	d.tracks[key] = cur
 	return cur, nil
 }
 
 // configure takes a configuration. One that is repeated, as many encoders do at each key frame, changes nothing.
-func (d *Demuxer) configure(k media.Kind, cur *current, p packet, arrived time.Time) error {
-	if len(p.data) > maxConfig {
+func (d *Demuxer) configure(k media.Kind, cur *trackState, p packet, arrived time.Time) error {
+	if len(p.data) > maxConfigSize {
 		return skipFor(media.SkipLimit, "%v configuration of %d bytes", p.codec, len(p.data))
 	}
-	p.data = codec.CleanConfig(p.codec, p.data)
-	if cur.carries(p) && bytes.Equal(cur.track.Config, p.data) {
+	p.data = codec.NormalizeConfig(p.codec, p.data)
+	if cur.matches(p) && bytes.Equal(cur.track.Config, p.data) {
 		return nil
 	}
 	t, lengthSize, err := newTrack(k, p)
 	if err != nil {
 		if cur.track == nil && len(p.data) > 0 { // ffmpeg sends an empty one of AV1 before it knows it
-			d.unusable(k, p, fmt.Sprintf("its configuration cannot be read: %v", err))
+			d.markUnusable(k, p, fmt.Sprintf("its configuration cannot be read: %v", err))
 		}
 		return skipFor(media.SkipBadConfig, "%v configuration: %v", p.codec, err)
 	}
 	inBand := lengthSize == builtLengthSize && codec.LacksParameterSets(t)
-	if inBand && cur.inBand && cur.carries(p) {
+	if inBand && cur.inBand && cur.matches(p) {
 		return nil
 	}
-	if err := d.adopt(cur, t, p.id, lengthSize, arrived); err != nil {
+	if err := d.setTrack(cur, t, p.id, lengthSize, arrived); err != nil {
 		return err
 	}
 	cur.inBand = inBand
@@ -233,52 +233,52 @@ func (d *Demuxer) configure(k media.Kind, cur *current, p packet, arrived time.T
 // builtLengthSize is the size of the length fields of a configuration that is made of parameter sets.
 const builtLengthSize = 4
 
-// adopt puts t, which nobody has seen yet, in force. The first track is no change.
-func (d *Demuxer) adopt(cur *current, t *media.Track, id uint8, lengthSize int, arrived time.Time) error {
-	if cur.track != nil && !d.configs.allow(arrived, maxConfigs, configWindow) {
+// setTrack puts t, which nobody has seen yet, in force. The first track is no change.
+func (d *Demuxer) setTrack(cur *trackState, t *media.Track, id uint8, lengthSize int, arrived time.Time) error {
+	if cur.track != nil && !d.configChanges.allow(arrived, maxConfigChanges, configWindow) {
 		return ErrFlood
 	}
-	t.ID, t.Colors = id, cur.colors
+	t.ID, t.ColorInfo = id, cur.colors
 	cur.track, cur.lengthSize = t, lengthSize
 	d.Skips.SetUsable(t.Kind, id)
 	return nil
 }
 
-// unusable notes that the track of p is, as long as it stays like that.
-func (d *Demuxer) unusable(k media.Kind, p packet, reason string) {
+// markUnusable notes that the track of p is, as long as it stays like that.
+func (d *Demuxer) markUnusable(k media.Kind, p packet, reason string) {
 	d.Skips.SetUnusable(media.UnusableTrack{Kind: k, ID: p.id, Codec: p.codec.String(), Reason: reason})
 }
 
-// describe takes a description of colours. It may come before the configuration; repetitions change nothing, and a flood of changes
+// setColorInfo takes a description of colours. It may come before the configuration; repetitions change nothing, and a flood of changes
 // is not listened to.
-func (d *Demuxer) describe(cur *current, p packet, arrived time.Time) error {
-	b, err := cleanColors(p.data)
+func (d *Demuxer) setColorInfo(cur *trackState, p packet, arrived time.Time) error {
+	b, err := cleanColorMetadata(p.data)
 	if err != nil {
 		return err
 	}
 	if b == nil && cur.colors != nil {
-		b = forgetColors
+		b = resetColorInfo
 	}
-	if bytes.Equal(b, cur.colors) || !d.descriptions.allow(arrived, maxConfigs, configWindow) {
+	if bytes.Equal(b, cur.colors) || !d.colorChanges.allow(arrived, maxConfigChanges, configWindow) {
 		return nil
 	}
 	cur.colors = b
 	if cur.track != nil {
 		t := *cur.track
-		t.Colors = b
+		t.ColorInfo = b
 		cur.track = &t
 	}
 	return nil
 }
 
-func (d *Demuxer) frame(k media.Kind, cur *current, p packet, timestamp uint32, arrived time.Time) (*media.Frame, error) {
+func (d *Demuxer) frame(k media.Kind, cur *trackState, p packet, timestamp uint32, arrived time.Time) (*media.Frame, error) {
 	if len(p.data) == 0 && k == media.Audio {
-		return d.silence(cur, p, timestamp, arrived), nil
+		return d.silentFrame(cur, p, timestamp, arrived), nil
 	}
 	if len(p.data) == 0 {
 		return nil, skip("%v frame without content", p.codec)
 	}
-	if err := d.prepare(k, cur, p, arrived); err != nil {
+	if err := d.ensureTrack(k, cur, p, arrived); err != nil {
 		return nil, err
 	}
 	data, damaged, err := codec.Clean(cur.track, cur.lengthSize, p.data)
@@ -286,28 +286,28 @@ func (d *Demuxer) frame(k media.Kind, cur *current, p packet, timestamp uint32, 
 		return nil, skip("%v", err)
 	}
 	if len(data) == 0 && k == media.Audio {
-		return d.silence(cur, p, timestamp, arrived), nil
+		return d.silentFrame(cur, p, timestamp, arrived), nil
 	}
 	rap, leading, err := codec.RandomAccess(cur.track, cur.lengthSize, p.keyFlag, data)
-	if errors.Is(err, codec.ErrNothing) && damaged == 0 {
+	if errors.Is(err, codec.ErrNothingToDecode) && damaged == 0 {
 		return nil, skipFor(media.SkipNoPicture, "%v", err)
 	}
 	if err != nil {
 		return nil, skip("%v", err)
 	}
 	if damaged > 0 {
-		d.skipped(k, p.id, skipFor(media.SkipUnit, "%d NAL units of a picture are invalid", damaged))
+		d.countSkip(k, p.id, skipFor(media.SkipUnit, "%d NAL units of a picture are invalid", damaged))
 	}
 	f := d.newFrame(cur, p, timestamp, arrived)
 	f.RAP, f.Leading, f.KeyFlag, f.Payload = rap, leading, p.keyFlag || k == media.Audio, data
 	return f, nil
 }
 
-// silence returns the frame that stands for one without content, as encoders send them that are muted: nil
+// silentFrame returns the frame that stands for one without content, as encoders send them that are muted: nil
 // where there is none.
-func (d *Demuxer) silence(cur *current, p packet, timestamp uint32, arrived time.Time) *media.Frame {
+func (d *Demuxer) silentFrame(cur *trackState, p packet, timestamp uint32, arrived time.Time) *media.Frame {
 	d.Skips.AddSilent()
-	if !cur.carries(p) {
+	if !cur.matches(p) {
 		return nil
 	}
 	b := codec.Silence(cur.track)
@@ -315,23 +315,23 @@ func (d *Demuxer) silence(cur *current, p packet, timestamp uint32, arrived time
 		return nil
 	}
 	f := d.newFrame(cur, p, timestamp, arrived)
-	f.RAP, f.KeyFlag, f.Payload = media.Key, true, b
+	f.RAP, f.KeyFlag, f.Payload = media.Keyframe, true, b
 	return f
 }
 
 // newFrame returns a frame of cur at the time of p.
-func (d *Demuxer) newFrame(cur *current, p packet, timestamp uint32, arrived time.Time) *media.Frame {
+func (d *Demuxer) newFrame(cur *trackState, p packet, timestamp uint32, arrived time.Time) *media.Frame {
 	if p.cts.Abs() > maxCTS {
-		d.WildCTS++
+		d.InvalidCTS++
 		p.cts = 0
 	}
 	dts := d.clock.advance(timestamp) + p.offset
 	return &media.Frame{Track: cur.track, Meta: d.meta, DTS: dts, PTS: dts + p.cts, Arrived: arrived}
 }
 
-// prepare sees to it that cur is the track of frame p.
-func (d *Demuxer) prepare(k media.Kind, cur *current, p packet, arrived time.Time) error {
-	known := cur.carries(p)
+// ensureTrack sees to it that cur is the track of frame p.
+func (d *Demuxer) ensureTrack(k media.Kind, cur *trackState, p packet, arrived time.Time) error {
+	known := cur.matches(p)
 	if known && !codec.SelfDescribing(p.codec) && !cur.inBand {
 		return nil
 	}
@@ -339,64 +339,64 @@ func (d *Demuxer) prepare(k media.Kind, cur *current, p packet, arrived time.Tim
 	if known {
 		old = cur.track
 	}
-	from, lengthSize := codec.FromFrame, 0
+	from, lengthSize := codec.TrackFromFrame, 0
 	if codec.HasParameterSets(p.codec) {
-		from, lengthSize = codec.FromParameterSets, builtLengthSize
+		from, lengthSize = codec.TrackFromParameterSets, builtLengthSize
 	}
 	t, err := from(p.track(k), p.data, old)
 	switch {
-	case t != nil && t != old && len(t.Config) > maxConfig:
+	case t != nil && t != old && len(t.Config) > maxConfigSize:
 		return skipFor(media.SkipLimit, "%v configuration of %d bytes", p.codec, len(t.Config))
 	case t == nil && codec.NeedsConfig(p.codec):
-		d.unusable(k, p, fmt.Sprintf("its configuration (%s) has not come", codec.ConfigName(p.codec)))
+		d.markUnusable(k, p, fmt.Sprintf("its configuration (%s) has not come", codec.ConfigName(p.codec)))
 		return skipFor(media.SkipNoConfig, "%v frame before its configuration", p.codec)
 	case t == nil:
 		return skip("%v", err)
 	case t == old: // of one without a header too: encoders cut where they like
 		return nil
 	}
-	if err := d.adopt(cur, t, p.id, lengthSize, arrived); err != nil {
+	if err := d.setTrack(cur, t, p.id, lengthSize, arrived); err != nil {
 		return err
 	}
 	cur.inBand = codec.NeedsConfig(p.codec)
 	return nil
 }
 
-// carries reports whether c is of the coding that p has.
-func (c *current) carries(p packet) bool {
+// matches reports whether c is of the coding that p has.
+func (c *trackState) matches(p packet) bool {
 	return c.track != nil && c.track.Codec == p.codec && c.track.Label == p.label
 }
 
-// A clock unwraps time stamps of 32 bits by serial arithmetic (RFC 1982, required by RTMP 1.0 section 4) against the last
+// A unwrapper unwraps time stamps of 32 bits by serial arithmetic (RFC 1982, required by RTMP 1.0 section 4) against the last
 // frame of any track.
-type clock struct {
+type unwrapper struct {
 	last int64 // ms
 	set  bool
 }
 
 // at returns the time of timestamp, without moving on.
-func (c *clock) at(timestamp uint32) int64 {
+func (c *unwrapper) at(timestamp uint32) int64 {
 	if !c.set {
 		return int64(timestamp)
 	}
 	return c.last + int64(int32(timestamp-uint32(c.last)))
 }
 
-func (c *clock) advance(timestamp uint32) time.Duration {
+func (c *unwrapper) advance(timestamp uint32) time.Duration {
 	c.last, c.set = c.at(timestamp), true
 	return time.Duration(c.last) * time.Millisecond
 }
 
-// A rate counts events in windows of time.
-type rate struct {
+// A rateLimiter counts events in windows of time.
+type rateLimiter struct {
 	start time.Time
 	n     int
 }
 
 // allow reports whether one more event at now keeps to at most most of them in window.
-func (r *rate) allow(now time.Time, most int, window time.Duration) bool {
+func (r *rateLimiter) allow(now time.Time, most int, window time.Duration) bool {
 	if r.n == 0 || now.Sub(r.start) >= window {
-		*r = rate{start: now}
+		*r = rateLimiter{start: now}
 	}
 	r.n++
 	return r.n <= most

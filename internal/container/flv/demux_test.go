@@ -51,18 +51,18 @@ type message struct {
 	body string
 }
 
-// row is a session of messages, and what the last of them gives. The table seeds the fuzzer.
-type row struct {
+// demuxCase is a session of messages, and what the last of them gives. The table seeds the fuzzer.
+type demuxCase struct {
 	name     string
 	messages []message
 	frame    *media.Frame // nil: none
 	more     []*media.Frame
 	skipped  bool // ErrSkip
-	unknown  bool // ErrUnknown too
+	unknown  bool // ErrUnsupported too
 }
 
 // frames returns all that the last message gives.
-func (r row) frames() []*media.Frame {
+func (r demuxCase) frames() []*media.Frame {
 	if r.frame == nil {
 		return nil
 	}
@@ -87,10 +87,10 @@ func a(bodies ...string) (m []message) {
 func sized(b string) string { return string(appendUint24(nil, uint32(len(b)))) + b }
 
 func script(values ...any) []message {
-	return []message{{TypeScript, string(amf0.Append(nil, values...))}}
+	return []message{{TypeScriptData, string(amf0.Append(nil, values...))}}
 }
 
-func rows() []row {
+func demuxCases() []demuxCase {
 	h264 := &media.Track{
 		Kind: media.Video, Codec: media.H264, Config: []byte(avcC), Timescale: 90000,
 		Width: 320, Height: 240, FrameRate: 30000.0 / 1001, BitDepth: 8, Profile: "Constrained Baseline", RFC6381: "avc1.42c00d",
@@ -139,7 +139,7 @@ func rows() []row {
 	}
 	hevcWith := func(id uint8, colors []byte) *media.Track {
 		t := *hevc
-		t.ID, t.Colors = id, colors
+		t.ID, t.ColorInfo = id, colors
 		return &t
 	}
 	hdr := amf0.Append(nil, "colorInfo", amf0.Object{{Key: "colorConfig", Value: amf0.Object{{Key: "transferCharacteristics", Value: 16.0}}}})
@@ -165,11 +165,11 @@ func rows() []row {
 		return f
 	}
 	const header, key, delta = "\x17\x00\x00\x00\x00" + avcC, "\x17\x01\x00\x00\x00", "\x27\x01\x00\x00\x00"
-	return []row{
+	return []demuxCase{
 		{name: "H.264 header", messages: v(header)},
-		{name: "H.264 key frame", messages: v(header, key+idr), frame: frame(h264, media.Key, true, idr)},
-		{name: "V24 key flag on no IDR", messages: v(header, key+inter), frame: frame(h264, media.NoAccess, true, inter)},
-		{name: "V24 no key flag on IDR", messages: v(header, delta+idr), frame: frame(h264, media.Key, false, idr)},
+		{name: "H.264 key frame", messages: v(header, key+idr), frame: frame(h264, media.Keyframe, true, idr)},
+		{name: "V24 key flag on no IDR", messages: v(header, key+inter), frame: frame(h264, media.NoRandomAccess, true, inter)},
+		{name: "V24 no key flag on IDR", messages: v(header, delta+idr), frame: frame(h264, media.Keyframe, false, idr)},
 		{name: "CTS", messages: v(header, "\x27\x01\x00\x00\x50"+inter), frame: shifted(frame(h264, 0, false, inter), 80*time.Millisecond)},
 		{name: "CTS negative", messages: v(header, "\x27\x01\xFF\xFF\xD8"+inter), frame: shifted(frame(h264, 0, false, inter), -40*time.Millisecond)},
 		{name: "V04 CTS lowest", messages: v(header, "\x27\x01\x80\x00\x00"+inter), frame: frame(h264, 0, false, inter)},
@@ -189,54 +189,54 @@ func rows() []row {
 		{name: "V03 frame type 7", messages: v(header, "\x77\x01\x00\x00\x00"+idr), skipped: true},
 		{name: "V06 NAL length 0", messages: v(header, key+"\x00\x00\x00\x00"), skipped: true},
 		{name: "V06 NAL length max", messages: v(header, key+"\xFF\xFF\xFF\xFF\x65"), skipped: true},
-		{name: "parameter sets in pictures, no config", messages: v(key + sets + idr), frame: frame(h264, media.Key, true, sets+idr)},
-		{name: "parameter sets in pictures with start codes, no config", messages: v(key + startCodes(sets+idr)), frame: frame(h264, media.Key, true, sets+idr)},
+		{name: "parameter sets in pictures, no config", messages: v(key + sets + idr), frame: frame(h264, media.Keyframe, true, sets+idr)},
+		{name: "parameter sets in pictures with start codes, no config", messages: v(key + startCodes(sets+idr)), frame: frame(h264, media.Keyframe, true, sets+idr)},
 		{name: "parameter sets in pictures alone", messages: v(noSets, key+sets+idr, delta+inter), frame: frame(h264, 0, false, inter)},
 		{name: "a config without parameter sets again", messages: v(noSets, key+sets+idr, noSets, delta+inter), frame: frame(h264, 0, false, inter)},
 		{name: "other parameter sets in pictures", messages: v(noSets, key+strings.Replace(sets, "\x0D", "\x1E", 1)+idr, key+sets+idr, delta+inter),
 			frame: frame(h264, 0, false, inter)},
 		{name: "a config behind parameter sets", messages: v(key+strings.Replace(sets, "\x0D", "\x1E", 1)+idr, header, key+sets+idr),
-			frame: frame(h264, media.Key, true, sets+idr)},
+			frame: frame(h264, media.Keyframe, true, sets+idr)},
 		{name: "half of the parameter sets, no config", messages: v(key + sets[:25] + idr), skipped: true},
 		{name: "large parameter sets, no config", messages: v(key + sets + strings.Repeat("\x00\x00\x40\x00\x68"+strings.Repeat("x", 1<<14-1), 4) + idr), skipped: true},
-		{name: "zero bytes after a picture", messages: v(header, key+idr+"\x00\x00"), frame: frame(h264, media.Key, true, idr)},
-		{name: "NAL length 0 before and after a picture", messages: v(header, key+"\x00\x00\x00\x00"+idr+"\x00\x00\x00\x00"), frame: frame(h264, media.Key, true, idr)},
-		{name: "V08 unspecified types beside a picture", messages: v(header, key+"\x00\x00\x00\x02\x78\x88"+idr), frame: frame(h264, media.Key, true, "\x00\x00\x00\x02\x78\x88"+idr)},
-		{name: "V08 forbidden bit beside a picture", messages: v(header, key+"\x00\x00\x00\x02\xE5\x88"+idr), frame: frame(h264, media.Key, true, idr)},
-		{name: "delimiter of one byte", messages: v(header, key+"\x00\x00\x00\x01\x09"+idr), frame: frame(h264, media.Key, true, idr)},
+		{name: "zero bytes after a picture", messages: v(header, key+idr+"\x00\x00"), frame: frame(h264, media.Keyframe, true, idr)},
+		{name: "NAL length 0 before and after a picture", messages: v(header, key+"\x00\x00\x00\x00"+idr+"\x00\x00\x00\x00"), frame: frame(h264, media.Keyframe, true, idr)},
+		{name: "V08 unspecified types beside a picture", messages: v(header, key+"\x00\x00\x00\x02\x78\x88"+idr), frame: frame(h264, media.Keyframe, true, "\x00\x00\x00\x02\x78\x88"+idr)},
+		{name: "V08 forbidden bit beside a picture", messages: v(header, key+"\x00\x00\x00\x02\xE5\x88"+idr), frame: frame(h264, media.Keyframe, true, idr)},
+		{name: "delimiter of one byte", messages: v(header, key+"\x00\x00\x00\x01\x09"+idr), frame: frame(h264, media.Keyframe, true, idr)},
 		{name: "V08 unspecified type alone", messages: v(header, key+"\x00\x00\x00\x02\x78\x88"), skipped: true},
 		{name: "V07 Annex B, whole", messages: v(header, key+"\x00\x00\x00\x01\x67\x42\xC0\x0D\x00\x00\x01\x65\x88\x84"),
-			frame: frame(h264, media.Key, true, "\x00\x00\x00\x04\x67\x42\xC0\x0D\x00\x00\x00\x03\x65\x88\x84")},
+			frame: frame(h264, media.Keyframe, true, "\x00\x00\x00\x04\x67\x42\xC0\x0D\x00\x00\x00\x03\x65\x88\x84")},
 		{name: "HEVC delimiter cut, unspecified type and padding", messages: v("\x90hvc1"+hvcC, "\x93hvc1"+"\x00\x00\x00\x01\x46"+hevcIDR+"\x00\x00\x00\x03\x7E\x01\xAA\x00"),
-			frame: frame(hevc, media.Key, true, hevcIDR+"\x00\x00\x00\x03\x7E\x01\xAA")},
+			frame: frame(hevc, media.Keyframe, true, hevcIDR+"\x00\x00\x00\x03\x7E\x01\xAA")},
 		{name: "AV1 reserved OBU and padding", messages: v("\x90av01"+av1C, "\x91av01"+"\x52\x01\xAA"+av1Key+"\x7A\x02\x00\x80\x00"),
-			frame: frame(av1, media.Key, true, "\x52\x01\xAA"+av1Key+"\x7A\x02\x00\x80\x00")},
+			frame: frame(av1, media.Keyframe, true, "\x52\x01\xAA"+av1Key+"\x7A\x02\x00\x80\x00")},
 		{name: "V07 Annex B in the configuration too", messages: v("\x17\x00\x00\x00\x00\x00\x00\x00\x01"+avcC[8:29]+"\x00\x00\x00\x01"+avcC[32:], key+"\x00\x00\x00\x01\x67\x42\xC0\x0D\x00\x00\x01\x65\x88\x84"),
-			frame: frame(h264, media.Key, true, "\x00\x00\x00\x04\x67\x42\xC0\x0D\x00\x00\x00\x03\x65\x88\x84")},
+			frame: frame(h264, media.Keyframe, true, "\x00\x00\x00\x04\x67\x42\xC0\x0D\x00\x00\x00\x03\x65\x88\x84")},
 		{name: "V07 Annex B", messages: v(header, key+"\x00\x00\x00\x01\x65\x88"), skipped: true},
-		{name: "V02 Sorenson", messages: v("\x12\x00\x00"), frame: frame(opaque(media.Video, "sorenson"), media.Key, true, "\x12\x00\x00")},
+		{name: "V02 Sorenson", messages: v("\x12\x00\x00"), frame: frame(opaque(media.Video, "sorenson"), media.Keyframe, true, "\x12\x00\x00")},
 		{name: "V02 VP6 inter", messages: v("\x24\x00\x00"), frame: frame(opaque(media.Video, "vp6"), 0, false, "\x24\x00\x00")},
-		{name: "V02 codec 15", messages: v("\x1F\x00"), frame: frame(opaque(media.Video, "video codec 15"), media.Key, true, "\x1F\x00")},
-		{name: "HEVC legacy", messages: v("\x1C\x00\x00\x00\x00"+hvcC, "\x1C\x01\x00\x00\x00"+hevcIDR), frame: frame(&hevcLegacy, media.Key, true, hevcIDR)},
+		{name: "V02 codec 15", messages: v("\x1F\x00"), frame: frame(opaque(media.Video, "video codec 15"), media.Keyframe, true, "\x1F\x00")},
+		{name: "HEVC legacy", messages: v("\x1C\x00\x00\x00\x00"+hvcC, "\x1C\x01\x00\x00\x00"+hevcIDR), frame: frame(&hevcLegacy, media.Keyframe, true, hevcIDR)},
 
-		{name: "HEVC", messages: v("\x90hvc1"+hvcC, "\x91hvc1\x00\x00\x28"+hevcIDR), frame: shifted(frame(hevc, media.Key, true, hevcIDR), 40*time.Millisecond)},
-		{name: "HEVC without CTS", messages: v("\x90hvc1"+hvcC, "\xA3hvc1"+hevcIDR), frame: frame(hevc, media.Key, false, hevcIDR)},
+		{name: "HEVC", messages: v("\x90hvc1"+hvcC, "\x91hvc1\x00\x00\x28"+hevcIDR), frame: shifted(frame(hevc, media.Keyframe, true, hevcIDR), 40*time.Millisecond)},
+		{name: "HEVC without CTS", messages: v("\x90hvc1"+hvcC, "\xA3hvc1"+hevcIDR), frame: frame(hevc, media.Keyframe, false, hevcIDR)},
 		{name: "HEVC cut CTS", messages: v("\x90hvc1"+hvcC, "\x91hvc1\x00\x00"), skipped: true},
 		{name: "V10 hvcC cut", messages: v("\x90hvc1\x01\x02"), skipped: true},
-		{name: "H.264 by FourCC", messages: v("\x90avc1"+avcC, "\x91avc1\x00\x00\x00"+idr), frame: frame(&h264Enhanced, media.Key, true, idr)},
-		{name: "AV1", messages: v("\x90av01"+av1C, "\x91av01"+av1Key), frame: frame(av1, media.Key, true, av1Key)},
-		{name: "V24 AV1 key flag on no key frame", messages: v("\x90av01"+av1C, "\x91av01"+av1Key[12:]), frame: frame(av1, media.NoAccess, true, av1Key[12:])},
+		{name: "H.264 by FourCC", messages: v("\x90avc1"+avcC, "\x91avc1\x00\x00\x00"+idr), frame: frame(&h264Enhanced, media.Keyframe, true, idr)},
+		{name: "AV1", messages: v("\x90av01"+av1C, "\x91av01"+av1Key), frame: frame(av1, media.Keyframe, true, av1Key)},
+		{name: "V24 AV1 key flag on no key frame", messages: v("\x90av01"+av1C, "\x91av01"+av1Key[12:]), frame: frame(av1, media.NoRandomAccess, true, av1Key[12:])},
 		{name: "V11 AV1 size in 9 bytes", messages: v("\x90av01"+av1C, "\x91av01\x32\x80\x80\x80\x80\x80\x80\x80\x80\x00"), skipped: true},
 		{name: "V11 AV1 before its header", messages: v("\x91av01obu"), skipped: true},
 		{name: "V11 av1C marker 0", messages: v("\x90av01\x01\x00\x0C\x00"), skipped: true},
 		{name: "VP9 inter", messages: v("\x90vp09"+vpcC, "\xA1vp09\x86"), frame: frame(vp9, 0, false, "\x86")},
-		{name: "VP9 key frame", messages: v("\x90vp09"+vpcC, "\x91vp09"+vp9Frame), frame: frame(&vp9Key, media.Key, true, vp9Frame)},
+		{name: "VP9 key frame", messages: v("\x90vp09"+vpcC, "\x91vp09"+vp9Frame), frame: frame(&vp9Key, media.Keyframe, true, vp9Frame)},
 		{name: "VP9 inter after key frame", messages: v("\x90vp09"+vpcC, "\x91vp09"+vp9Frame, "\x90vp09"+vpcC, "\xA1vp09\x86"), frame: frame(&vp9Key, 0, false, "\x86")},
-		{name: "VP9 without header", messages: v("\x91vp09" + vp9Frame), frame: frame(&vp9Bare, media.Key, true, vp9Frame)},
-		{name: "VP9 without header, inter first", messages: v("\xA1vp09\x86", "\x91vp09"+vp9Frame), frame: frame(&vp9Bare, media.Key, true, vp9Frame)},
+		{name: "VP9 without header", messages: v("\x91vp09" + vp9Frame), frame: frame(&vp9Bare, media.Keyframe, true, vp9Frame)},
+		{name: "VP9 without header, inter first", messages: v("\xA1vp09\x86", "\x91vp09"+vp9Frame), frame: frame(&vp9Bare, media.Keyframe, true, vp9Frame)},
 		{name: "V11 VP9 header malformed", messages: v("\x90vp09vpcC"), skipped: true},
 		{name: "V11 VP9 superframe size above frame", messages: v("\x91vp09\x86\xC0\xFF\xC0"), skipped: true},
-		{name: "VP8 without header", messages: v("\x91vp08x"), frame: frame(enhanced(media.Video, media.VP8, ""), media.Key, true, "x")},
+		{name: "VP8 without header", messages: v("\x91vp08x"), frame: frame(enhanced(media.Video, media.VP8, ""), media.Keyframe, true, "x")},
 		{name: "V15 unknown FourCC", messages: v("\x90xyzwconfig", "\x91xyzwframe"), skipped: true, unknown: true},
 		{name: "V15 audio FourCC in video", messages: v("\x91Opusframe"), skipped: true, unknown: true},
 		{name: "V15 cut FourCC", messages: v("\x91hvc"), skipped: true},
@@ -248,10 +248,10 @@ func rows() []row {
 		{name: "V16 packet type 15", messages: v("\x9Fhvc1x"), skipped: true, unknown: true},
 		{name: "V16 end first, enhanced", messages: v("\x92hvc1"), skipped: true},
 
-		{name: "V17 ModEx, nanoseconds", messages: v("\x90hvc1"+hvcC, "\x97\x02\x0F\x42\x3F\x03hvc1"+hevcIDR), frame: delayed(frame(hevcWith(0, nil), media.Key, true, hevcIDR), 999_999)},
-		{name: "V17 ModEx of a type to come, chained", messages: v("\x90hvc1"+hvcC, "\x97\x00x\x57\x02\x00\x00\x07\x03hvc1"+hevcIDR), frame: delayed(frame(hevcWith(0, nil), media.Key, true, hevcIDR), 7)},
-		{name: "V17 ModEx of 256 bytes", messages: v("\x90hvc1"+hvcC, "\x97\xFF\x00\xFF"+strings.Repeat("x", 256)+"\x13hvc1"+hevcIDR), frame: frame(hevcWith(0, nil), media.Key, true, hevcIDR)},
-		{name: "V17 ModEx before multitrack", messages: v("\x90hvc1"+hvcC, "\x97\x02\x00\x00\x07\x06\x03hvc1\x00"+hevcIDR), frame: delayed(frame(hevcWith(0, nil), media.Key, true, hevcIDR), 7)},
+		{name: "V17 ModEx, nanoseconds", messages: v("\x90hvc1"+hvcC, "\x97\x02\x0F\x42\x3F\x03hvc1"+hevcIDR), frame: delayed(frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), 999_999)},
+		{name: "V17 ModEx of a type to come, chained", messages: v("\x90hvc1"+hvcC, "\x97\x00x\x57\x02\x00\x00\x07\x03hvc1"+hevcIDR), frame: delayed(frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), 7)},
+		{name: "V17 ModEx of 256 bytes", messages: v("\x90hvc1"+hvcC, "\x97\xFF\x00\xFF"+strings.Repeat("x", 256)+"\x13hvc1"+hevcIDR), frame: frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR)},
+		{name: "V17 ModEx before multitrack", messages: v("\x90hvc1"+hvcC, "\x97\x02\x00\x00\x07\x06\x03hvc1\x00"+hevcIDR), frame: delayed(frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), 7)},
 		{name: "V17 ModEx longer than the rest", messages: v("\x97\xFF\xFF\xFF\x00"), skipped: true},
 		{name: "V17 ModEx without a size", messages: v("\x97"), skipped: true},
 		{name: "V17 ModEx with half a size", messages: v("\x97\xFF\x00"), skipped: true},
@@ -260,91 +260,91 @@ func rows() []row {
 		{name: "V17 a million nanoseconds", messages: v("\x90hvc1"+hvcC, "\x97\x02\x0F\x42\x40\x03hvc1"+hevcIDR), skipped: true},
 		{name: "V17 10,000 ModEx", messages: v("\x90hvc1"+hvcC, "\x97"+strings.Repeat("\x00x\x17", 10_000)+"\x00x\x13hvc1"+hevcIDR), skipped: true},
 
-		{name: "multitrack, one", messages: v("\x96\x00hvc1\x05"+hvcC, "\x96\x01hvc1\x05\x00\x00\x28"+hevcIDR), frame: shifted(frame(hevcWith(5, nil), media.Key, true, hevcIDR), 40*time.Millisecond)},
+		{name: "multitrack, one", messages: v("\x96\x00hvc1\x05"+hvcC, "\x96\x01hvc1\x05\x00\x00\x28"+hevcIDR), frame: shifted(frame(hevcWith(5, nil), media.Keyframe, true, hevcIDR), 40*time.Millisecond)},
 		{name: "multitrack, many", messages: v("\x96\x10hvc1\x00"+sized(hvcC)+"\x05"+sized(hvcC), "\xA6\x13hvc1\x00"+sized(hevcIDR)+"\x05"+sized(hevcIDR)),
-			frame: frame(hevcWith(0, nil), media.Key, false, hevcIDR), more: []*media.Frame{frame(hevcWith(5, nil), media.Key, false, hevcIDR)}},
+			frame: frame(hevcWith(0, nil), media.Keyframe, false, hevcIDR), more: []*media.Frame{frame(hevcWith(5, nil), media.Keyframe, false, hevcIDR)}},
 		{name: "multitrack, many codecs", messages: v("\x96\x20hvc1\x00"+sized(hvcC)+"avc1\x07"+sized(avcC), "\x96\x23avc1\x07"+sized(idr)+"hvc1\x00"+sized(hevcIDR)),
-			frame: frame(&avcSecond, media.Key, true, idr), more: []*media.Frame{frame(hevcWith(0, nil), media.Key, true, hevcIDR)}},
+			frame: frame(&avcSecond, media.Keyframe, true, idr), more: []*media.Frame{frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR)}},
 		{name: "multitrack, an unknown codec among them", messages: v("\x90hvc1"+hvcC, "\x96\x23xyzw\x01\x00\x00\x02ab"+"hvc1\x00"+sized(hevcIDR)),
-			frame: frame(hevcWith(0, nil), media.Key, true, hevcIDR), skipped: true, unknown: true},
+			frame: frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), skipped: true, unknown: true},
 		{name: "multitrack, a track cut", messages: v("\x90hvc1"+hvcC, "\x96\x13hvc1\x00"+sized(hevcIDR)+"\x01\x00\x00\x09x"),
-			frame: frame(hevcWith(0, nil), media.Key, true, hevcIDR), skipped: true},
+			frame: frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), skipped: true},
 		{name: "multitrack without tracks", messages: v("\x96\x13hvc1"), skipped: true},
 		{name: "multitrack without anything", messages: v("\x96"), skipped: true},
 		{name: "multitrack of type 3", messages: v("\x96\x33hvc1\x00\x00\x00\x01x"), skipped: true, unknown: true},
 		{name: "multitrack of 33 tracks", messages: v("\x96\x13hvc1" + strings.Repeat("\x00\x00\x00\x00", 33)), skipped: true},
 		{name: "V18 multitrack in multitrack", messages: v("\x96\x06hvc1\x00"), skipped: true},
 		{name: "V18 ModEx in multitrack", messages: v("\x96\x07hvc1\x00"), skipped: true},
-		{name: "plain and multitrack are one", messages: v("\x96\x00hvc1\x00"+hvcC, "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, nil), media.Key, true, hevcIDR)},
+		{name: "plain and multitrack are one", messages: v("\x96\x00hvc1\x00"+hvcC, "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR)},
 
-		{name: "V21 metadata", messages: v("\x90hvc1"+hvcC, "\xD4hvc1"+string(hdr), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, hdr), media.Key, true, hevcIDR)},
-		{name: "V21 metadata before the configuration", messages: v("\x94hvc1"+string(hdr), "\x90hvc1"+hvcC, "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, hdr), media.Key, true, hevcIDR)},
-		{name: "V21 metadata of a track", messages: v("\x96\x00hvc1\x05"+hvcC, "\x96\x04hvc1\x05"+string(hdr), "\x96\x03hvc1\x05"+hevcIDR), frame: frame(hevcWith(5, hdr), media.Key, true, hevcIDR)},
-		{name: "V21 metadata taken back", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(hdr), "\x94hvc1"+string(amf0.Append(nil, "colorInfo", amf0.Object{})), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, forgetColors), media.Key, true, hevcIDR)},
-		{name: "V21 metadata of nothing", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(forgetColors), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, nil), media.Key, true, hevcIDR)},
-		{name: "V21 insane metadata", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(hostileColors), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, hdr), media.Key, true, hevcIDR)},
+		{name: "V21 metadata", messages: v("\x90hvc1"+hvcC, "\xD4hvc1"+string(hdr), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, hdr), media.Keyframe, true, hevcIDR)},
+		{name: "V21 metadata before the configuration", messages: v("\x94hvc1"+string(hdr), "\x90hvc1"+hvcC, "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, hdr), media.Keyframe, true, hevcIDR)},
+		{name: "V21 metadata of a track", messages: v("\x96\x00hvc1\x05"+hvcC, "\x96\x04hvc1\x05"+string(hdr), "\x96\x03hvc1\x05"+hevcIDR), frame: frame(hevcWith(5, hdr), media.Keyframe, true, hevcIDR)},
+		{name: "V21 metadata taken back", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(hdr), "\x94hvc1"+string(amf0.Append(nil, "colorInfo", amf0.Object{})), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, resetColorInfo), media.Keyframe, true, hevcIDR)},
+		{name: "V21 metadata of nothing", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(resetColorInfo), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR)},
+		{name: "V21 insane metadata", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(hostileColors), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, hdr), media.Keyframe, true, hevcIDR)},
 		{name: "V21 metadata of another name", messages: v("\x94hvc1" + string(amf0.Append(nil, "x", 1.0))), skipped: true, unknown: true},
 		{name: "V21 metadata that is no AMF0", messages: v("\x94hvc1x"), skipped: true},
 		{name: "V21 metadata nested deeply", messages: v("\x94hvc1\x02\x00\x09colorInfo" + strings.Repeat("\x03\x00\x01a", 40)), skipped: true},
 		{name: "V21 64 KiB of metadata", messages: v("\x94hvc1" + string(amf0.Append(nil, "colorInfo", strings.Repeat("y", maxScript)))), skipped: true},
 		{name: "frame type 5, enhanced", messages: v("\xD1hvc1x"), skipped: true},
 
-		{name: "AAC", messages: a("\xAF\x00"+asc, "\xAF\x01raw"), frame: frame(aac, media.Key, true, "raw")},
-		{name: "AAC whose flags lie", messages: a("\xA0\x00"+asc, "\xA2\x01raw"), frame: frame(aac, media.Key, true, "raw")},
+		{name: "AAC", messages: a("\xAF\x00"+asc, "\xAF\x01raw"), frame: frame(aac, media.Keyframe, true, "raw")},
+		{name: "AAC whose flags lie", messages: a("\xA0\x00"+asc, "\xA2\x01raw"), frame: frame(aac, media.Keyframe, true, "raw")},
 		{name: "AAC before its config", messages: a("\xAF\x01raw"), skipped: true},
 		{name: "AAC config malformed", messages: a("\xAF\x00\xFF"), skipped: true},
 		{name: "V01 AAC of 1 byte", messages: a("\xAF"), skipped: true},
-		{name: "V13 AAC of 0 bytes is silence", messages: a("\xAF\x00"+asc, "\xAF\x01"), frame: frame(aac, media.Key, true, silentStereo)},
-		{name: "AAC of 0 bytes by FourCC is silence", messages: a("\x90mp4a"+asc, "\x91mp4a"), frame: frame(&aacEnhanced, media.Key, true, silentStereo)},
+		{name: "V13 AAC of 0 bytes is silence", messages: a("\xAF\x00"+asc, "\xAF\x01"), frame: frame(aac, media.Keyframe, true, silentStereo)},
+		{name: "AAC of 0 bytes by FourCC is silence", messages: a("\x90mp4a"+asc, "\x91mp4a"), frame: frame(&aacEnhanced, media.Keyframe, true, silentStereo)},
 		{name: "AAC of 0 bytes before its config", messages: a("\xAF\x01")},
 		{name: "MP3 of 0 bytes", messages: a("\x2F"+mp3Frame, "\x2F")},
-		{name: "AAC with ADTS, no config", messages: a("\xAF\x01" + adts + "raw"), frame: frame(aac, media.Key, true, "raw")},
-		{name: "AAC with ADTS and its config", messages: a("\xAF\x00"+asc, "\xAF\x01"+adts+"raw"), frame: frame(aac, media.Key, true, "raw")},
-		{name: "two frames of AAC with ADTS, no config", messages: a("\xAF\x01" + adts + "one" + adts + "two"), frame: frame(aac, media.Key, true, "one"),
-			more: []*media.Frame{delayed(frame(aac, media.Key, true, "two"), 1024*time.Second/44100)}},
-		{name: "two frames of AAC with ADTS and its config", messages: a("\xAF\x00"+asc, "\xAF\x01"+adts+"one"+adts+"two"), frame: frame(aac, media.Key, true, "one"),
-			more: []*media.Frame{delayed(frame(aac, media.Key, true, "two"), 1024*time.Second/44100)}},
+		{name: "AAC with ADTS, no config", messages: a("\xAF\x01" + adts + "raw"), frame: frame(aac, media.Keyframe, true, "raw")},
+		{name: "AAC with ADTS and its config", messages: a("\xAF\x00"+asc, "\xAF\x01"+adts+"raw"), frame: frame(aac, media.Keyframe, true, "raw")},
+		{name: "two frames of AAC with ADTS, no config", messages: a("\xAF\x01" + adts + "one" + adts + "two"), frame: frame(aac, media.Keyframe, true, "one"),
+			more: []*media.Frame{delayed(frame(aac, media.Keyframe, true, "two"), 1024*time.Second/44100)}},
+		{name: "two frames of AAC with ADTS and its config", messages: a("\xAF\x00"+asc, "\xAF\x01"+adts+"one"+adts+"two"), frame: frame(aac, media.Keyframe, true, "one"),
+			more: []*media.Frame{delayed(frame(aac, media.Keyframe, true, "two"), 1024*time.Second/44100)}},
 		{name: "AAC with ADTS of another rate first, no config", messages: a("\xAF\x01"+strings.Replace(adts, "\x50", "\x4C", 1)+"one", "\xAF\x01"+adts+"two", "\xAF\x01raw"),
-			frame: frame(aac, media.Key, true, "raw")},
+			frame: frame(aac, media.Keyframe, true, "raw")},
 		{name: "AAC with ADTS of another rate, and a config", messages: a("\xAF\x00"+asc, "\xAF\x01"+strings.Replace(adts, "\x50", "\x4C", 1)+"raw"),
-			frame: frame(aac, media.Key, true, "raw")},
+			frame: frame(aac, media.Keyframe, true, "raw")},
 		{name: "AAC with ADTS, and half a frame behind it", messages: a("\xAF\x01" + adts + "one" + adts + "tw"), skipped: true},
 		{name: "65 frames of AAC with ADTS", messages: a("\xAF\x01" + strings.Repeat(adts+"one", 65)), skipped: true},
 		{name: "AAC with ADTS of another length, no config", messages: a("\xAF\x01" + adts + "raws"), skipped: true},
 		{name: "AAC packet type 2", messages: a("\xAF\x00"+asc, "\xAF\x02raw"), skipped: true},
-		{name: "MP3", messages: a("\x2F" + mp3Frame), frame: frame(mp3, media.Key, true, mp3Frame)},
+		{name: "MP3", messages: a("\x2F" + mp3Frame), frame: frame(mp3, media.Keyframe, true, mp3Frame)},
 		{name: "MP3 at 8 kHz", messages: a("\xEE\xFF\xE3\x18\xC4"), frame: frame(&media.Track{
 			Kind: media.Audio, Codec: media.MP3, Timescale: 8000, SampleRate: 8000, Channels: 1, FrameSamples: 576, RFC6381: "mp4a.40.34",
-		}, media.Key, true, "\xFF\xE3\x18\xC4")},
+		}, media.Keyframe, true, "\xFF\xE3\x18\xC4")},
 		{name: "MP3 without a header first", messages: a("\x2Fgarbage"), skipped: true},
-		{name: "MP3 without a header later", messages: a("\x2F"+mp3Frame, "\x2Fgarbage"), frame: frame(mp3, media.Key, true, "garbage")},
-		{name: "V02 Speex", messages: a("\xB6x"), frame: frame(opaque(media.Audio, "speex"), media.Key, true, "\xB6x")},
-		{name: "V02 format 12", messages: a("\xC0x"), frame: frame(opaque(media.Audio, "sound format 12"), media.Key, true, "\xC0x")},
+		{name: "MP3 without a header later", messages: a("\x2F"+mp3Frame, "\x2Fgarbage"), frame: frame(mp3, media.Keyframe, true, "garbage")},
+		{name: "V02 Speex", messages: a("\xB6x"), frame: frame(opaque(media.Audio, "speex"), media.Keyframe, true, "\xB6x")},
+		{name: "V02 format 12", messages: a("\xC0x"), frame: frame(opaque(media.Audio, "sound format 12"), media.Keyframe, true, "\xC0x")},
 		{name: "V16 silence", messages: a("")},
 		{name: "silence by FourCC", messages: a("\x91Opus")},
-		{name: "Opus", messages: a("\x90Opus"+opusHead, "\x91Opusx"), frame: frame(opus, media.Key, true, "x")},
+		{name: "Opus", messages: a("\x90Opus"+opusHead, "\x91Opusx"), frame: frame(opus, media.Keyframe, true, "x")},
 		{name: "V14 OpusHead cut", messages: a("\x90Opus" + opusHead[:18]), skipped: true},
 		{name: "V14 OpusHead without channels", messages: a("\x90Opus" + opusHead[:9] + "\x00" + opusHead[10:]), skipped: true},
 		{name: "V14 OpusHead of 255 channels", messages: a("\x90Opus" + opusHead[:9] + "\xFF" + opusHead[10:]), skipped: true},
 		{name: "V14 OpusHead without its map", messages: a("\x90Opus" + opusHead[:18] + "\x01\x01\x01"), skipped: true},
-		{name: "FLAC", messages: a("\x90fLaC"+flacHead, "\x91fLaCx"), frame: frame(flac, media.Key, true, "x")},
+		{name: "FLAC", messages: a("\x90fLaC"+flacHead, "\x91fLaCx"), frame: frame(flac, media.Keyframe, true, "x")},
 		{name: "FLAC cut", messages: a("\x90fLaCfLaC\x80\x00\x00\x22"), skipped: true},
-		{name: "AC-3", messages: a("\x91ac-3" + ac3Frame), frame: frame(ac3, media.Key, true, ac3Frame)},
+		{name: "AC-3", messages: a("\x91ac-3" + ac3Frame), frame: frame(ac3, media.Keyframe, true, ac3Frame)},
 		{name: "AC-3 without a header first", messages: a("\x91ac-3x"), skipped: true},
-		{name: "AC-3 without a header later", messages: a("\x91ac-3"+ac3Frame, "\x91ac-3x"), frame: frame(ac3, media.Key, true, "x")},
-		{name: "MP3 by FourCC", messages: a("\x91.mp3" + mp3Frame), frame: frame(&mp3Enhanced, media.Key, true, mp3Frame)},
+		{name: "AC-3 without a header later", messages: a("\x91ac-3"+ac3Frame, "\x91ac-3x"), frame: frame(ac3, media.Keyframe, true, "x")},
+		{name: "MP3 by FourCC", messages: a("\x91.mp3" + mp3Frame), frame: frame(&mp3Enhanced, media.Keyframe, true, mp3Frame)},
 		{name: "Opus comment header", messages: a("\x90OpusOpusTags")},
-		{name: "FLAC, STREAMINFO alone", messages: a("\x90fLaC"+flacHead[8:], "\x91fLaCx"), frame: frame(flac, media.Key, true, "x")},
+		{name: "FLAC, STREAMINFO alone", messages: a("\x90fLaC"+flacHead[8:], "\x91fLaCx"), frame: frame(flac, media.Keyframe, true, "x")},
 		{name: "AC-3 sequence start", messages: a("\x90ac-3")},
-		{name: "AAC by FourCC", messages: a("\x90mp4a"+asc, "\x91mp4araw"), frame: frame(&aacEnhanced, media.Key, true, "raw")},
-		{name: "AAC in both forms is one", messages: a("\xAF\x00"+asc, "\x90mp4a"+asc, "\x91mp4araw"), frame: frame(aac, media.Key, true, "raw")},
-		{name: "two tracks of AAC", messages: a("\xAF\x00"+asc, "\x95\x00mp4a\x01"+asc, "\x95\x01mp4a\x01raw"), frame: frame(&aacSecond, media.Key, true, "raw")},
+		{name: "AAC by FourCC", messages: a("\x90mp4a"+asc, "\x91mp4araw"), frame: frame(&aacEnhanced, media.Keyframe, true, "raw")},
+		{name: "AAC in both forms is one", messages: a("\xAF\x00"+asc, "\x90mp4a"+asc, "\x91mp4araw"), frame: frame(aac, media.Keyframe, true, "raw")},
+		{name: "two tracks of AAC", messages: a("\xAF\x00"+asc, "\x95\x00mp4a\x01"+asc, "\x95\x01mp4a\x01raw"), frame: frame(&aacSecond, media.Keyframe, true, "raw")},
 		{name: "V16 audio packet type 3", messages: a("\x93Opusx"), skipped: true, unknown: true},
 		{name: "V16 audio packet type 6", messages: a("\x96Opusx"), skipped: true, unknown: true},
-		{name: "V17 ModEx of audio", messages: a("\x90Opus"+opusHead, "\x97\x02\x00\x00\x07\x01Opusx"), frame: delayed(frame(opus, media.Key, true, "x"), 7)},
+		{name: "V17 ModEx of audio", messages: a("\x90Opus"+opusHead, "\x97\x02\x00\x00\x07\x01Opusx"), frame: delayed(frame(opus, media.Keyframe, true, "x"), 7)},
 		{name: "V18 audio multitrack in multitrack", messages: a("\x95\x05Opus\x00"), skipped: true},
 		{name: "silence of a track", messages: a("\x95\x01Opus\x03")},
-		{name: "V20 MultichannelConfig", messages: a("\x90Opus"+opusHead, "\x94Opus\x01\x06\x00\x00\x06\x0F and more", "\x91Opusx"), frame: frame(opus, media.Key, true, "x")},
+		{name: "V20 MultichannelConfig", messages: a("\x90Opus"+opusHead, "\x94Opus\x01\x06\x00\x00\x06\x0F and more", "\x91Opusx"), frame: frame(opus, media.Keyframe, true, "x")},
 		{name: "V20 unspecified order", messages: a("\x94Opus\x00\x02")},
 		{name: "V20 custom order", messages: a("\x94Opus\x02\x02\x00\x01")},
 		{name: "V20 no channels", messages: a("\x94Opus\x00\x00"), skipped: true},
@@ -355,11 +355,11 @@ func rows() []row {
 		{name: "V20 nothing", messages: a("\x94Opus"), skipped: true},
 
 		{name: "datum", messages: script("onCuePoint", 1.0), frame: &media.Frame{
-			Track: &media.Track{Kind: media.Data, Codec: media.Script, Timescale: 90000}, RAP: media.Key, KeyFlag: true,
+			Track: &media.Track{Kind: media.Data, Codec: media.ScriptData, Timescale: 90000}, RAP: media.Keyframe, KeyFlag: true,
 			Payload: amf0.Append(nil, "onCuePoint", 1.0),
 		}},
 		{name: "datum to be kept", messages: script("@setDataFrame", "onTextData", nil), frame: &media.Frame{
-			Track: &media.Track{Kind: media.Data, Codec: media.Script, Timescale: 90000}, RAP: media.Key, KeyFlag: true,
+			Track: &media.Track{Kind: media.Data, Codec: media.ScriptData, Timescale: 90000}, RAP: media.Keyframe, KeyFlag: true,
 			Payload: amf0.Append(nil, "onTextData", nil),
 		}},
 		{name: "onMetaData", messages: script("@setDataFrame", "onMetaData", amf0.ECMAArray{{Key: "width", Value: 1.0}})},
@@ -369,13 +369,13 @@ func rows() []row {
 		{name: "M24 without a name", messages: script("@setDataFrame"), skipped: true},
 		{name: "M24 name no string", messages: script(1.0), skipped: true},
 		{name: "M24 empty", messages: script(), skipped: true},
-		{name: "M05 cut", messages: []message{{TypeScript, "\x02\xFF\xFFx"}}, skipped: true},
+		{name: "M05 cut", messages: []message{{TypeScriptData, "\x02\xFF\xFFx"}}, skipped: true},
 		{name: "64 KiB of script", messages: script("x", strings.Repeat("y", maxScript)), skipped: true},
 		{name: "message type 22", messages: []message{{22, "x"}}, skipped: true},
 	}
 }
 
-func (r row) run(d *Demuxer) (frames []*media.Frame, err error) {
+func (r demuxCase) run(d *Demuxer) (frames []*media.Frame, err error) {
 	for _, m := range r.messages {
 		frames, err = d.Message(m.typ, 0, []byte(m.body), time.Time{})
 	}
@@ -383,7 +383,7 @@ func (r row) run(d *Demuxer) (frames []*media.Frame, err error) {
 }
 
 // runOne is run for a row that ends with one frame.
-func (r row) runOne(t *testing.T, d *Demuxer) *media.Frame {
+func (r demuxCase) runOne(t *testing.T, d *Demuxer) *media.Frame {
 	t.Helper()
 	frames, err := r.run(d)
 	if err != nil || len(frames) != 1 {
@@ -395,10 +395,10 @@ func (r row) runOne(t *testing.T, d *Demuxer) *media.Frame {
 var sameFrame = cmp.Options{cmpopts.IgnoreUnexported(media.Frame{})}
 
 func TestDemuxer(t *testing.T) {
-	for _, r := range rows() {
+	for _, r := range demuxCases() {
 		t.Run(r.name, func(t *testing.T) {
 			got, err := r.run(new(Demuxer))
-			if errors.Is(err, ErrSkip) != r.skipped || errors.Is(err, ErrUnknown) != r.unknown || err != nil && !r.skipped {
+			if errors.Is(err, ErrSkip) != r.skipped || errors.Is(err, ErrUnsupported) != r.unknown || err != nil && !r.skipped {
 				t.Fatalf("error %v", err)
 			}
 			if diff := cmp.Diff(r.frames(), got, sameFrame, cmpopts.EquateEmpty()); diff != "" {
@@ -411,13 +411,13 @@ func TestDemuxer(t *testing.T) {
 	}
 }
 
-// TestSkips sends what is skipped, and looks at how it is counted.
-func TestSkips(t *testing.T) {
+// TestSkipsAreCounted sends what is skipped, and looks at how it is counted.
+func TestSkipsAreCounted(t *testing.T) {
 	var first []media.Skip
 	var unusable []media.UnusableTrack
 	d := Demuxer{Skips: &media.Skips{
-		First:    func(s media.Skip) { s.Err = nil; first = append(first, s) },
-		Unusable: func(u media.UnusableTrack) { unusable = append(unusable, u) },
+		OnFirst:    func(s media.Skip) { s.Err = nil; first = append(first, s) },
+		OnUnusable: func(u media.UnusableTrack) { unusable = append(unusable, u) },
 	}}
 	send := func(typ uint8, bodies ...string) {
 		for _, b := range bodies {
@@ -429,7 +429,7 @@ func TestSkips(t *testing.T) {
 	send(TypeAudio, "\xAF\x01raw", "\xAF\x01raw", "\xAF\x01")
 	send(TypeVideo, "\x17\x00\x00\x00\x00x", "\x91xyzwframe", "\x17\x00\x00\x00\x00"+avcC, "\x17", "\x17\x01\x00\x00\x00\x00\x00\x00\x02\xE5\x88"+idr,
 		"\x17\x01\x00\x00\x00\x00\x00\x00\x01\x09")
-	send(TypeScript, "x")
+	send(TypeScriptData, "x")
 	got := d.Skips.Stats()
 	want := media.SkipStats{
 		Skipped: map[media.SkipReason]uint64{
@@ -458,7 +458,7 @@ func TestSkips(t *testing.T) {
 // FuzzDemuxer throws two messages at a publisher who has sent everything that is legal, so that every branch has its state,
 // and lays what comes out of it out for the wire.
 func FuzzDemuxer(f *testing.F) {
-	for _, r := range rows() {
+	for _, r := range demuxCases() {
 		m := r.messages
 		f.Add(m[0].typ, []byte(m[0].body), m[len(m)-1].typ, []byte(m[len(m)-1].body), uint32(1<<31))
 	}
@@ -485,18 +485,18 @@ func checkFrame(t *testing.T, f *media.Frame) {
 	if f.Track == nil || f.Track.Timescale == 0 || len(f.Payload) == 0 || (f.PTS-f.DTS).Abs() > maxCTS {
 		t.Fatalf("%+v of %+v", f, f.Track)
 	}
-	for _, dialect := range []Dialect{{}, {Tracks: true}, {HEVC12: true}} {
-		comesBack(t, dialect, f)
+	for _, dialect := range []Dialect{{}, {Multitrack: true}, {LegacyHEVC: true}} {
+		checkRoundTrip(t, dialect, f)
 	}
 }
 
-// comesBack lays f out in a dialect, its header and description before it, and reads that.
-func comesBack(t *testing.T, dialect Dialect, f *media.Frame) {
+// checkRoundTrip lays f out in a dialect, its header and description before it, and reads that.
+func checkRoundTrip(t *testing.T, dialect Dialect, f *media.Frame) {
 	t.Helper()
 	var d Demuxer
 	var pre Preamble
 	pre.Dialect = dialect
-	for _, tag := range pre.Before(nil, f, nil) {
+	for _, tag := range pre.Append(nil, f, nil) {
 		if _, err := d.Message(tag.Type, tag.Timestamp, tag.Body, time.Time{}); err != nil {
 			t.Fatalf("%+v: our own %x: %v", dialect, tag.Body, err)
 		}
@@ -512,18 +512,18 @@ func comesBack(t *testing.T, dialect Dialect, f *media.Frame) {
 	again := frames[0]
 	if again.RAP != f.RAP || again.PTS-again.DTS != f.PTS-f.DTS || !bytes.Equal(again.Payload, f.Payload) ||
 		again.Track.Codec != f.Track.Codec || !bytes.Equal(again.Track.Config, f.Track.Config) ||
-		dialect.Tracks && again.Track.ID != f.Track.ID {
+		dialect.Multitrack && again.Track.ID != f.Track.ID {
 		t.Fatalf("%+v: %+v of %+v came back as %+v of %+v", dialect, f, f.Track, again, again.Track)
 	}
-	if described := dialect.colors(f.Track) != nil && !bytes.Equal(f.Track.Colors, forgetColors); described && !bytes.Equal(again.Track.Colors, f.Track.Colors) {
-		t.Fatalf("%+v: %x came back as %x", dialect, f.Track.Colors, again.Track.Colors)
+	if described := dialect.colorMetadata(f.Track) != nil && !bytes.Equal(f.Track.ColorInfo, resetColorInfo); described && !bytes.Equal(again.Track.ColorInfo, f.Track.ColorInfo) {
+		t.Fatalf("%+v: %x came back as %x", dialect, f.Track.ColorInfo, again.Track.ColorInfo)
 	}
 }
 
-// TestRepeatedHeader is row F11.
-func TestRepeatedHeader(t *testing.T) {
+// TestRepeatedHeaderKeepsTrack is row F11.
+func TestRepeatedHeaderKeepsTrack(t *testing.T) {
 	var d Demuxer
-	session := row{messages: v("\x17\x00\x00\x00\x00"+avcC, "\x17\x01\x00\x00\x00"+idr)}
+	session := demuxCase{messages: v("\x17\x00\x00\x00\x00"+avcC, "\x17\x01\x00\x00\x00"+idr)}
 	one := session.runOne(t, &d)
 	if two := session.runOne(t, &d); two.Track != one.Track {
 		t.Error("a repeated header made a new track")
@@ -533,38 +533,38 @@ func TestRepeatedHeader(t *testing.T) {
 	if three.Track == one.Track || len(three.Track.Config) != len(avcC)+1 {
 		t.Error("a changed header made no new track")
 	}
-	if sorenson := (row{messages: v("\x12\x00\x00")}).runOne(t, &d); sorenson.Track == three.Track {
+	if sorenson := (demuxCase{messages: v("\x12\x00\x00")}).runOne(t, &d); sorenson.Track == three.Track {
 		t.Error("a changed codec made no new track")
 	}
 }
 
-// TestMP3Track follows changes that only frame headers tell.
-func TestMP3Track(t *testing.T) {
+// TestMP3TrackFollowsFrameHeaders follows changes that only frame headers tell.
+func TestMP3TrackFollowsFrameHeaders(t *testing.T) {
 	var d Demuxer
 	var tracks []*media.Track
 	for _, b := range []string{"\x2F\xFF\xFB\x90\x64", "\x2F\xFF\xFB\x92\x64", "\x2F\xFF\xFB\x90\xC4", "\x2F\xFF\xFB\x94\xC4"} {
-		tracks = append(tracks, row{messages: a(b)}.runOne(t, &d).Track)
+		tracks = append(tracks, demuxCase{messages: a(b)}.runOne(t, &d).Track)
 	}
 	if tracks[0] != tracks[1] || tracks[1] == tracks[2] || tracks[2] == tracks[3] {
 		t.Errorf("tracks %p", tracks)
 	}
 }
 
-// TestHeaderFlood is row V23.
-func TestHeaderFlood(t *testing.T) {
+// TestTooManyHeadersEndPublisher is row V23.
+func TestTooManyHeadersEndPublisher(t *testing.T) {
 	var d Demuxer
 	now := time.Unix(1, 0)
 	send := func(i int) error {
 		_, err := d.Message(TypeVideo, 0, []byte("\x17\x00\x00\x00\x00"+avcC+string(rune('a'+i))), now)
 		return err
 	}
-	for i := range maxConfigs + 1 { // the first is no change
+	for i := range maxConfigChanges + 1 { // the first is no change
 		if err := send(i); err != nil {
 			t.Fatalf("header %d: %v", i, err)
 		}
 	}
-	if err := send(maxConfigs + 1); !errors.Is(err, ErrFlood) {
-		t.Errorf("header %d: %v", maxConfigs+1, err)
+	if err := send(maxConfigChanges + 1); !errors.Is(err, ErrFlood) {
+		t.Errorf("header %d: %v", maxConfigChanges+1, err)
 	}
 	now = now.Add(configWindow)
 	if err := send(0); err != nil {
@@ -572,7 +572,7 @@ func TestHeaderFlood(t *testing.T) {
 	}
 }
 
-func TestClock(t *testing.T) {
+func TestTimestampsAreUnwrapped(t *testing.T) {
 	tests := []struct {
 		name   string
 		stamps []uint32
@@ -586,7 +586,7 @@ func TestClock(t *testing.T) {
 		{"F15", []uint32{0xFFFFFE, 0x1000000}, []int64{0xFFFFFE, 0x1000000}},
 	}
 	for _, tt := range tests {
-		var c clock
+		var c unwrapper
 		for i, s := range tt.stamps {
 			if got := c.advance(s).Milliseconds(); got != tt.want[i] {
 				t.Errorf("%s: stamp %d is %d, want %d", tt.name, i, got, tt.want[i])
@@ -595,8 +595,8 @@ func TestClock(t *testing.T) {
 	}
 }
 
-// TestMeta is rows M23 and F25.
-func TestMeta(t *testing.T) {
+// TestMetaDataIsChecked is rows M23 and F25.
+func TestMetaDataIsChecked(t *testing.T) {
 	tests := []struct {
 		name string
 		args []any
@@ -627,7 +627,7 @@ func TestMeta(t *testing.T) {
 	now := time.Unix(1, 0)
 	width := func(w int) {
 		body := amf0.Append(nil, "onMetaData", amf0.ECMAArray{{Key: "width", Value: w}})
-		if _, err := d.Message(TypeScript, 0, body, now); err != nil {
+		if _, err := d.Message(TypeScriptData, 0, body, now); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -642,13 +642,13 @@ func TestMeta(t *testing.T) {
 	for w := range 1000 {
 		width(w + 2)
 	}
-	if d.meta.Width != maxMetas {
-		t.Errorf("width %d is in force, want that of change %d", d.meta.Width, maxMetas)
+	if d.meta.Width != maxMetaChanges {
+		t.Errorf("width %d is in force, want that of change %d", d.meta.Width, maxMetaChanges)
 	}
 }
 
-// TestTrackFlood sends more tracks than there may be, and more descriptions than anybody listens to.
-func TestTrackFlood(t *testing.T) {
+// TestTrackAndColorChangesAreLimited sends more tracks than there may be, and more descriptions than anybody listens to.
+func TestTrackAndColorChangesAreLimited(t *testing.T) {
 	var d Demuxer
 	for id := range 256 {
 		_, err := d.Message(TypeVideo, 0, []byte("\x96\x00hvc1"+string([]byte{byte(255 - id)})+hvcC), time.Time{})
@@ -665,15 +665,15 @@ func TestTrackFlood(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := amf0.Append(nil, "colorInfo", amf0.Object{{Key: "hdrCll", Value: amf0.Object{{Key: "maxCLL", Value: maxConfigs}}}})
+	want := amf0.Append(nil, "colorInfo", amf0.Object{{Key: "hdrCll", Value: amf0.Object{{Key: "maxCLL", Value: maxConfigChanges}}}})
 	if got := d.tracks[trackKey{kind: media.Video}].colors; !bytes.Equal(got, want) {
 		t.Errorf("description %q is in force, want %q", got, want)
 	}
 }
 
-func TestDemuxerAllocates(t *testing.T) {
+func TestDemuxerAllocatesFrameOnly(t *testing.T) {
 	var d Demuxer
-	if _, err := (row{messages: v("\x17\x00\x00\x00\x00" + avcC)}).run(&d); err != nil {
+	if _, err := (demuxCase{messages: v("\x17\x00\x00\x00\x00" + avcC)}).run(&d); err != nil {
 		t.Fatal(err)
 	}
 	body := []byte("\x17\x01\x00\x00\x00" + idr)
@@ -687,17 +687,17 @@ func TestDemuxerAllocates(t *testing.T) {
 	}
 }
 
-// TestHugeConfig has a configuration that is good but for megabytes behind it, which every viewer would be sent.
-func TestHugeConfig(t *testing.T) {
+// TestOversizedConfigIsSkipped has a configuration that is good but for megabytes behind it, which every viewer would be sent.
+func TestOversizedConfigIsSkipped(t *testing.T) {
 	var d Demuxer
-	for _, n := range []int{maxConfig - len(avcC), maxConfig} {
+	for _, n := range []int{maxConfigSize - len(avcC), maxConfigSize} {
 		_, err := d.Message(TypeVideo, 0, []byte("\x17\x00\x00\x00\x00"+avcC+strings.Repeat("x", n)), time.Now())
-		if tooLong := n == maxConfig; errors.Is(err, ErrSkip) != tooLong {
+		if tooLong := n == maxConfigSize; errors.Is(err, ErrSkip) != tooLong {
 			t.Errorf("%d bytes: %v", len(avcC)+n, err)
 		}
 	}
-	if got := len(d.tracks[trackKey{kind: media.Video}].track.Config); got != maxConfig {
-		t.Errorf("a configuration of %d bytes is in force, want %d", got, maxConfig)
+	if got := len(d.tracks[trackKey{kind: media.Video}].track.Config); got != maxConfigSize {
+		t.Errorf("a configuration of %d bytes is in force, want %d", got, maxConfigSize)
 	}
 }
 

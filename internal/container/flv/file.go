@@ -19,26 +19,26 @@ type File struct {
 	base  int64 // of the first byte that tags has read
 	demux Demuxer
 
-	ahead   []*media.Frame // read while looking for tracks
-	tag     []*media.Frame // of the newest tag, that have not been returned
+	probed  []*media.Frame // read while looking for tracks
+	pending []*media.Frame // of the newest pending, that have not been returned
 	streams []media.Stream
 	last    time.Duration // of the last tag; 0 where its end cannot be read
 	first   time.Duration
 
 	Skips *media.Skips // of its tracks
 
-	// Skipped counts tags that made no sense, and stretches without one; BadTag says why the first did not.
-	Skipped uint64
-	BadTag  error
+	// Skipped counts tags that made no sense, and stretches without one; FirstError says why the first did not.
+	Skipped    uint64
+	FirstError error
 }
 
 const (
-	maxFileTag  = 16 << 20 // bytes; the format's own limit
-	fileWindow  = 64 << 10
-	maxLookTags = 2000 // tags that are looked at for tracks
-	maxLookTime = 5 * time.Second
-	maxLookSize = 16 << 20 // bytes of frames that wait meanwhile
-	maxRubbish  = 64 << 20 // bytes in which a tag is looked for
+	maxFileTag   = 16 << 20 // bytes; the format's own limit
+	readWindow   = 64 << 10
+	maxProbeTags = 2000 // tags that are looked at for tracks
+	maxProbeTime = 5 * time.Second
+	maxProbeSize = 16 << 20 // bytes of frames that wait meanwhile
+	maxResync    = 64 << 20 // bytes in which a tag is looked for
 )
 
 // OpenFile reads the head of an FLV file of size bytes, as far as is needed to know its tracks.
@@ -46,53 +46,53 @@ func OpenFile(r io.ReaderAt, size int64) (*File, error) {
 	f := &File{r: r, size: size, Skips: new(media.Skips)}
 	f.demux.Skips = f.Skips
 	f.restart(0, false)
-	if err := f.look(); err != nil && !errors.Is(err, io.EOF) && len(f.streams) == 0 {
+	if err := f.probe(); err != nil && !errors.Is(err, io.EOF) && len(f.streams) == 0 {
 		return nil, err
 	}
 	if len(f.streams) == 0 {
 		return nil, errors.New("flv: neither pictures nor sound in it")
 	}
-	f.last = f.lastTag()
+	f.last = f.lastTimestamp()
 	return f, nil
 }
 
 // restart reads tags from off on.
 func (f *File) restart(off int64, begun bool) {
-	tags := NewReader(bufio.NewReaderSize(io.NewSectionReader(f.r, off, f.size-off), fileWindow), maxFileTag)
-	if tags.begun = begun; f.tags != nil {
-		tags.Oddities, tags.first, tags.stream = f.tags.Oddities, f.tags.first, f.tags.stream
+	tags := NewReader(bufio.NewReaderSize(io.NewSectionReader(f.r, off, f.size-off), readWindow), maxFileTag)
+	if tags.headerRead = begun; f.tags != nil {
+		tags.Anomalies, tags.first, tags.stream = f.tags.Anomalies, f.tags.first, f.tags.stream
 	}
-	f.tags, f.tag, f.base = tags, nil, off
+	f.tags, f.pending, f.base = tags, nil, off
 }
 
-// Oddities returns what was accepted so far that the format does not know.
-func (f *File) Oddities() Oddities { return f.tags.Oddities }
+// Anomalies returns what was accepted so far that the format does not know.
+func (f *File) Anomalies() Anomalies { return f.tags.Anomalies }
 
-// look reads frames until each track that the file announces has shown itself.
-func (f *File) look() error {
+// probe reads frames until each track that the file announces has shown itself.
+func (f *File) probe() error {
 	size := 0
-	for range maxLookTags {
+	for range maxProbeTags {
 		m, err := f.read()
 		if err != nil {
 			return err
 		}
-		f.ahead = append(f.ahead, m)
+		f.probed = append(f.probed, m)
 		size += len(m.Payload)
-		if f.first = f.ahead[0].DTS; !f.knows(m.Track) {
+		if f.first = f.probed[0].DTS; !f.hasStream(m.Track) {
 			f.streams = append(f.streams, media.Stream{Track: m.Track})
 		}
 		announced := 2
 		if m.Meta != nil && m.Meta.HasVideo != m.Meta.HasAudio {
 			announced = 1
 		}
-		if len(f.streams) >= announced || m.DTS-f.first > maxLookTime || size > maxLookSize {
+		if len(f.streams) >= announced || m.DTS-f.first > maxProbeTime || size > maxProbeSize {
 			return nil
 		}
 	}
 	return nil
 }
 
-func (f *File) knows(t *media.Track) bool {
+func (f *File) hasStream(t *media.Track) bool {
 	for _, s := range f.streams {
 		if s.Track.Kind == t.Kind {
 			return true
@@ -101,9 +101,9 @@ func (f *File) knows(t *media.Track) bool {
 	return t.Kind == media.Data
 }
 
-// lastTag returns the time of the last tag, which the file's last four bytes before padding lead to.
-func (f *File) lastTag() time.Duration {
-	end := f.unpadded()
+// lastTimestamp returns the time of the last tag, which the file's last four bytes before padding lead to.
+func (f *File) lastTimestamp() time.Duration {
+	end := f.paddingStart()
 	for n := range int64(4) { // its PreviousTagSize may end in zero bytes
 		if at, ok := f.tagBefore(min(end+n, f.size)); ok {
 			return at
@@ -112,11 +112,11 @@ func (f *File) lastTag() time.Duration {
 	return 0
 }
 
-// unpadded returns where the zero bytes begin that the file ends with.
-func (f *File) unpadded() int64 {
-	window := make([]byte, fileWindow)
+// paddingStart returns where the zero bytes begin that the file ends with.
+func (f *File) paddingStart() int64 {
+	window := make([]byte, readWindow)
 	for end := f.size; end > 0 && f.size-end < maxPadding; {
-		from := max(end-fileWindow, 0)
+		from := max(end-readWindow, 0)
 		b := window[:end-from]
 		if _, err := f.r.ReadAt(b, from); err != nil && !errors.Is(err, io.EOF) {
 			return f.size
@@ -142,7 +142,7 @@ func (f *File) tagBefore(end int64) (time.Duration, bool) {
 			continue
 		}
 		_, err := f.r.ReadAt(b[:], at)
-		if err != nil || !isTagHead(b[:], f.tags.stream) || int64(uint24(b[1:])) != length-tagHeaderSize {
+		if err != nil || !isTagHeader(b[:], f.tags.stream) || int64(uint24(b[1:])) != length-tagHeaderSize {
 			continue
 		}
 		clock := f.demux.clock
@@ -159,16 +159,16 @@ func (f *File) Duration() time.Duration { return max(f.last-f.first, 0) }
 
 // Next returns the next frame, io.EOF after the last and io.ErrUnexpectedEOF within a tag. What makes no sense is counted and passed over.
 func (f *File) Next() (*media.Frame, error) {
-	if len(f.ahead) > 0 {
-		m := f.ahead[0]
-		f.ahead = f.ahead[1:]
+	if len(f.probed) > 0 {
+		m := f.probed[0]
+		f.probed = f.probed[1:]
 		return m, nil
 	}
 	return f.read()
 }
 
 func (f *File) read() (*media.Frame, error) {
-	for len(f.tag) == 0 {
+	for len(f.pending) == 0 {
 		t, err := f.tags.Next()
 		if err != nil {
 			if errors.Is(err, io.EOF) || !f.resync() {
@@ -177,23 +177,23 @@ func (f *File) read() (*media.Frame, error) {
 			f.skip(err)
 			continue
 		}
-		if f.tag, err = f.message(t); err != nil {
+		if f.pending, err = f.demuxTag(t); err != nil {
 			return nil, err
 		}
 	}
-	m := f.tag[0]
-	f.tag = f.tag[1:]
+	m := f.pending[0]
+	f.pending = f.pending[1:]
 	return m, nil
 }
 
 // resync goes to the next tag after a place where none is: one whose length is said behind it too.
 func (f *File) resync() bool {
-	if !f.tags.begun {
+	if !f.tags.headerRead {
 		return false
 	}
-	window := make([]byte, fileWindow)
+	window := make([]byte, readWindow)
 	first := f.base + f.tags.at + 1
-	for from := first; from < first+maxRubbish; from += fileWindow - tagHeaderSize {
+	for from := first; from < first+maxResync; from += readWindow - tagHeaderSize {
 		n, err := f.r.ReadAt(window, from)
 		for i := 0; i+tagHeaderSize <= n; i++ {
 			if f.isTag(window[i:i+tagHeaderSize], from+int64(i)) {
@@ -210,26 +210,26 @@ func (f *File) resync() bool {
 
 // isTag reports whether head, at off, is that of a tag with its PreviousTagSize.
 func (f *File) isTag(head []byte, off int64) bool {
-	if !isTagHead(head, f.tags.stream) {
+	if !isTagHeader(head, f.tags.stream) {
 		return false
 	}
 	size := uint24(head[1:])
 	var b [4]byte
 	_, err := f.r.ReadAt(b[:], off+tagHeaderSize+int64(size))
 	said := binary.BigEndian.Uint32(b[:])
-	bare := said == size && f.tags.Oddities.WrongSizes > 0 // of a writer that counts the body alone
+	bare := said == size && f.tags.Anomalies.WrongSizes > 0 // of a writer that counts the body alone
 	return (err == nil || errors.Is(err, io.EOF)) && (said == tagHeaderSize+size || bare)
 }
 
 func (f *File) skip(err error) {
-	if f.Skipped++; f.BadTag == nil {
-		f.BadTag = err
+	if f.Skipped++; f.FirstError == nil {
+		f.FirstError = err
 	}
 }
 
-// message takes one tag, which may hold frames of several tracks. Configurations come as often as the file likes: its own clock
+// demuxTag takes one tag, which may hold frames of several tracks. Configurations come as often as the file likes: its own clock
 // counts, not ours.
-func (f *File) message(t Tag) ([]*media.Frame, error) {
+func (f *File) demuxTag(t Tag) ([]*media.Frame, error) {
 	at := time.Unix(0, 0).Add(time.Duration(t.Timestamp) * time.Millisecond)
 	ms, err := f.demux.Message(t.Type, t.Timestamp, t.Body, at)
 	if errors.Is(err, ErrSkip) {
@@ -242,19 +242,19 @@ func (f *File) message(t Tag) ([]*media.Frame, error) {
 // Seek goes to the last key frame at or before a time since the first frame; without pictures to the first tag at that time. It goes
 // from tag to tag, reading their heads alone.
 func (f *File) Seek(to time.Duration) error {
-	f.demux.clock = clock{}
+	f.demux.clock = unwrapper{}
 	f.demux.clock.advance(uint32(f.first / time.Millisecond))
 	pictures := false
 	for _, s := range f.streams {
 		pictures = pictures || s.Track.Kind == media.Video
 	}
 	start := f.tags.first
-	err := f.heads(f.size, func(off int64, _ int, t Tag) (bool, error) {
+	err := f.scanTags(f.size, func(off int64, _ int, t Tag) (bool, error) {
 		at := time.Duration(f.demux.clock.at(t.Timestamp))*time.Millisecond - f.first
 		switch {
-		case t.Type != TypeScript && at > to:
+		case t.Type != TypeScriptData && at > to:
 			return false, nil
-		case pictures && t.Type == TypeVideo && startsAt(t.Body), !pictures && t.Type == TypeAudio:
+		case pictures && t.Type == TypeVideo && isKeyframeBody(t.Body), !pictures && t.Type == TypeAudio:
 			start = off
 		}
 		return true, nil
@@ -263,29 +263,29 @@ func (f *File) Seek(to time.Duration) error {
 		return err
 	}
 	// Configurations before that place are in force there.
-	err = f.heads(start, func(off int64, size int, t Tag) (bool, error) {
+	err = f.scanTags(start, func(off int64, size int, t Tag) (bool, error) {
 		if !isConfig(t) {
 			return true, nil
 		}
 		t.Body = make([]byte, size)
 		if _, err := f.r.ReadAt(t.Body, off+tagHeaderSize); err != nil {
-			return false, cut(err)
+			return false, unexpectedEOF(err)
 		}
-		_, err := f.message(t)
+		_, err := f.demuxTag(t)
 		return true, err
 	})
 	f.restart(start, true)
-	f.ahead = nil
+	f.probed = nil
 	return err
 }
 
-// heads calls visit for each tag before end, with the length and the first bytes of its body; false ends it.
-func (f *File) heads(end int64, visit func(off int64, size int, t Tag) (bool, error)) error {
+// scanTags calls visit for each tag before end, with the length and the first bytes of its body; false ends it.
+func (f *File) scanTags(end int64, visit func(off int64, size int, t Tag) (bool, error)) error {
 	var b [tagHeaderSize + 6]byte
 	for off := f.tags.first; off+tagHeaderSize <= end; {
 		n, err := f.r.ReadAt(b[:], off)
 		if n < tagHeaderSize {
-			return cut(err)
+			return unexpectedEOF(err)
 		}
 		size := int(uint24(b[1:]))
 		t := Tag{Type: b[0], Timestamp: timestampOf(b[:]), Body: b[tagHeaderSize:min(n, tagHeaderSize+size)]}
@@ -299,8 +299,8 @@ func (f *File) heads(end int64, visit func(off int64, size int, t Tag) (bool, er
 
 func timestampOf(tag []byte) uint32 { return uint24(tag[4:]) | uint32(tag[7])<<24 }
 
-// startsAt reports whether the first bytes of a video body are those of a frame that is said to be a key frame.
-func startsAt(head []byte) bool {
+// isKeyframeBody reports whether the first bytes of a video body are those of a frame that is said to be a key frame.
+func isKeyframeBody(head []byte) bool {
 	if len(head) < 2 || isConfig(Tag{Type: TypeVideo, Body: head}) {
 		return false
 	}
@@ -308,14 +308,14 @@ func startsAt(head []byte) bool {
 	if head[0]&isEnhancedVideo != 0 {
 		frameType &= 7
 	}
-	return isKey(frameType)
+	return isKeyframe(frameType)
 }
 
 // isConfig reports whether a tag, of which the first bytes are at hand, configures a codec or is metadata.
 func isConfig(t Tag) bool {
 	b := t.Body
 	switch {
-	case t.Type == TypeScript:
+	case t.Type == TypeScriptData:
 		return true
 	case len(b) < 2:
 		return false

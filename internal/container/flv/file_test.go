@@ -22,8 +22,8 @@ func fileOf(tags ...Tag) string {
 	return string(b)
 }
 
-// film is two groups of two pictures, from 1000 ms on, with a frame of sound after each.
-func film() []Tag {
+// sampleTags is two groups of two pictures, from 1000 ms on, with a frame of sound after each.
+func sampleTags() []Tag {
 	tags := []Tag{{TypeVideo, 1000, []byte("\x17\x00\x00\x00\x00" + avcC)}, {TypeAudio, 1000, []byte("\xAF\x00" + asc)}}
 	for i := range uint32(4) {
 		body := "\x17\x01\x00\x00\x00" + idr
@@ -35,14 +35,14 @@ func film() []Tag {
 	return tags
 }
 
-// damaged spoils the byte of file that is so far from what follows.
-func damaged(file, before string, far int) string {
+// corruptByte spoils the byte of file that is so far from what follows.
+func corruptByte(file, before string, far int) string {
 	i := strings.Index(file, before) + far
 	return file[:i] + "\x5A" + file[i+1:]
 }
 
-// bodySizes is fileOf by a writer whose PreviousTagSize counts the body alone.
-func bodySizes(tags []Tag) string {
+// withBodySizes is fileOf by a writer whose PreviousTagSize counts the body alone.
+func withBodySizes(tags []Tag) string {
 	b := FileHeader(true, true)
 	for _, t := range tags {
 		b = AppendTag(b, t.Type, t.Timestamp, t.Body)
@@ -51,8 +51,8 @@ func bodySizes(tags []Tag) string {
 	return string(b)
 }
 
-// unknownBetween is fileOf with a tag of an unknown type before each.
-func unknownBetween(tags []Tag) string {
+// withUnknownTags is fileOf with a tag of an unknown type before each.
+func withUnknownTags(tags []Tag) string {
 	var all []Tag
 	for _, t := range tags {
 		all = append(all, Tag{15, t.Timestamp, []byte("not known")}, t)
@@ -60,7 +60,7 @@ func unknownBetween(tags []Tag) string {
 	return fileOf(all...)
 }
 
-const allOfIt = "v1000k a1010k v1040 a1050k v1080k a1090k v1120 a1130k"
+const allFrames = "v1000k a1010k v1040 a1050k v1080k a1090k v1120 a1130k"
 
 // flvFiles is the table of files: what comes of them in words, or the end of an error. It seeds the fuzzer.
 var flvFiles = []struct {
@@ -68,34 +68,34 @@ var flvFiles = []struct {
 	to         time.Duration // Seek there first, unless 0
 	want       string
 }{
-	{"whole", fileOf(film()...), 0, allOfIt},
-	{"seek to the second group", fileOf(film()...), 80 * time.Millisecond, "v1080k a1090k v1120 a1130k"},
-	{"seek before it", fileOf(film()...), 79 * time.Millisecond, allOfIt},
-	{"seek behind the end", fileOf(film()...), time.Hour, "v1080k a1090k v1120 a1130k"},
-	{"sound alone", fileOf(film()[1], film()[3], film()[5]), 0, "a1010k a1050k"},
-	{"seek in sound", fileOf(film()[1], film()[3], film()[5]), 41 * time.Millisecond, "a1050k"},
-	{"tag that makes no sense", fileOf(append(film(), Tag{TypeVideo, 0, []byte{0x17}})...), 0, allOfIt},
-	{"cut within the last tag", fileOf(film()...)[:len(fileOf(film()...))-5], 0, "v1000k a1010k v1040 a1050k v1080k a1090k v1120 unexpected EOF"},
-	{"rubbish between tags", fileOf(film()[:6]...) + "rubbish" + fileOf(film()[6:]...)[13:], 0, allOfIt},
-	{"rubbish in the length of a tag", damaged(fileOf(film()...), "\x00\x04\x38\x00\x00\x00\x00\x17", -3), 0, "v1000k a1010k v1040 a1050k a1090k v1120 a1130k"},
-	{"V25 signature", "FLX" + fileOf(film()...)[3:], 0, "no FLV signature"},
+	{"whole", fileOf(sampleTags()...), 0, allFrames},
+	{"seek to the second group", fileOf(sampleTags()...), 80 * time.Millisecond, "v1080k a1090k v1120 a1130k"},
+	{"seek before it", fileOf(sampleTags()...), 79 * time.Millisecond, allFrames},
+	{"seek behind the end", fileOf(sampleTags()...), time.Hour, "v1080k a1090k v1120 a1130k"},
+	{"sound alone", fileOf(sampleTags()[1], sampleTags()[3], sampleTags()[5]), 0, "a1010k a1050k"},
+	{"seek in sound", fileOf(sampleTags()[1], sampleTags()[3], sampleTags()[5]), 41 * time.Millisecond, "a1050k"},
+	{"tag that makes no sense", fileOf(append(sampleTags(), Tag{TypeVideo, 0, []byte{0x17}})...), 0, allFrames},
+	{"cut within the last tag", fileOf(sampleTags()...)[:len(fileOf(sampleTags()...))-5], 0, "v1000k a1010k v1040 a1050k v1080k a1090k v1120 unexpected EOF"},
+	{"rubbish between tags", fileOf(sampleTags()[:6]...) + "rubbish" + fileOf(sampleTags()[6:]...)[13:], 0, allFrames},
+	{"rubbish in the length of a tag", corruptByte(fileOf(sampleTags()...), "\x00\x04\x38\x00\x00\x00\x00\x17", -3), 0, "v1000k a1010k v1040 a1050k a1090k v1120 a1130k"},
+	{"V25 signature", "FLX" + fileOf(sampleTags()...)[3:], 0, "no FLV signature"},
 	{"V25 header size 0", "FLV\x01\x05\x00\x00\x00\x00\x00\x00\x00\x00", 0, "header of 0 bytes"},
-	{"header of 13 bytes", longHead(film()), 0, allOfIt},
-	{"header of 13 bytes, from the middle", longHead(film()), 90 * time.Millisecond, "v1080k a1090k v1120 a1130k"},
-	{"V25 PreviousTagSize", fileOf(film()...) + "\x09\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x17\x00\x00\x00\x00", 0, allOfIt},
-	{"every PreviousTagSize counts the body alone", bodySizes(film()), 0, allOfIt},
-	{"every PreviousTagSize counts the body alone, from the middle", bodySizes(film()), 90 * time.Millisecond, "v1080k a1090k v1120 a1130k"},
-	{"V25 tag type 0", fileOf(film()...) + strings.Repeat("\x00", 15), 0, allOfIt},
-	{"unknown tag types between", unknownBetween(film()), 0, allOfIt},
-	{"zero bytes at the end", fileOf(film()...) + strings.Repeat("\x00", 4096), 0, allOfIt},
+	{"header of 13 bytes", withLongHeader(sampleTags()), 0, allFrames},
+	{"header of 13 bytes, from the middle", withLongHeader(sampleTags()), 90 * time.Millisecond, "v1080k a1090k v1120 a1130k"},
+	{"V25 PreviousTagSize", fileOf(sampleTags()...) + "\x09\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x17\x00\x00\x00\x00", 0, allFrames},
+	{"every PreviousTagSize counts the body alone", withBodySizes(sampleTags()), 0, allFrames},
+	{"every PreviousTagSize counts the body alone, from the middle", withBodySizes(sampleTags()), 90 * time.Millisecond, "v1080k a1090k v1120 a1130k"},
+	{"V25 tag type 0", fileOf(sampleTags()...) + strings.Repeat("\x00", 15), 0, allFrames},
+	{"unknown tag types between", withUnknownTags(sampleTags()), 0, allFrames},
+	{"zero bytes at the end", fileOf(sampleTags()...) + strings.Repeat("\x00", 4096), 0, allFrames},
 	{"V25 encrypted", fileOf(Tag{TypeVideo | 0x20, 0, []byte("abc")}), 0, "encrypted tag"},
 	{"V25 size above the rest", fileOf() + "\x09\xFF\xFF\xFF\x00\x00\x00\x00\x00\x00\x00abc", 0, "unexpected EOF"},
 	{"no tags", fileOf(), 0, "neither pictures nor sound in it"},
 	{"empty", "", 0, "unexpected EOF"},
 }
 
-// longHead is fileOf with a header that has four bytes more than it needs.
-func longHead(tags []Tag) string {
+// withLongHeader is fileOf with a header that has four bytes more than it needs.
+func withLongHeader(tags []Tag) string {
 	b := fileOf(tags...)
 	return b[:8] + "\x0Dmore" + b[9:]
 }
@@ -113,7 +113,7 @@ func readFile(b string, to time.Duration) string {
 			break
 		}
 		w := fmt.Sprintf("%.1s%d", m.Track.Kind, m.DTS.Milliseconds())
-		if m.RAP == media.Key {
+		if m.RAP == media.Keyframe {
 			w += "k"
 		}
 		words = append(words, w)
@@ -131,7 +131,7 @@ func TestFile(t *testing.T) {
 		}
 	}
 	for name, b := range map[string]string{
-		"body sizes": bodySizes(film()), "zero bytes at the end": fileOf(film()...) + strings.Repeat("\x00", 100_000), "unknown tags": unknownBetween(film()),
+		"body sizes": withBodySizes(sampleTags()), "zero bytes at the end": fileOf(sampleTags()...) + strings.Repeat("\x00", 100_000), "unknown tags": withUnknownTags(sampleTags()),
 	} {
 		f, err := OpenFile(strings.NewReader(b), int64(len(b)))
 		if err != nil {

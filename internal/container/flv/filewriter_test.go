@@ -18,7 +18,7 @@ type memFile struct {
 	limit int
 }
 
-var errFull = errors.New("no space left")
+var errDiskFull = errors.New("no space left")
 
 func (m *memFile) ReadAt(b []byte, off int64) (int, error) {
 	return bytes.NewReader(m.data).ReadAt(b, off)
@@ -27,7 +27,7 @@ func (m *memFile) ReadAt(b []byte, off int64) (int, error) {
 func (m *memFile) WriteAt(b []byte, off int64) (int, error) {
 	end, err := int(off)+len(b), error(nil)
 	if m.limit > 0 && end > m.limit {
-		end, err = m.limit, errFull
+		end, err = m.limit, errDiskFull
 	}
 	if end > len(m.data) {
 		m.data = append(m.data, make([]byte, end-len(m.data))...)
@@ -41,19 +41,19 @@ func (m *memFile) Truncate(size int64) error {
 }
 
 var (
-	avc = &media.Track{Kind: media.Video, Codec: media.H264, Width: 176, Height: 144, Config: []byte("\x01\x42\xC0\x0D\xFF\xE1\x00\x0A\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x01\x00\x04\x68\xCE\x0F\xC8")}
-	lc  = &media.Track{Kind: media.Audio, Codec: media.AAC, SampleRate: 44100, Channels: 2, Config: []byte{0x12, 0x10}}
+	h264Track = &media.Track{Kind: media.Video, Codec: media.H264, Width: 176, Height: 144, Config: []byte("\x01\x42\xC0\x0D\xFF\xE1\x00\x0A\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x01\x00\x04\x68\xCE\x0F\xC8")}
+	aacTrack  = &media.Track{Kind: media.Audio, Codec: media.AAC, SampleRate: 44100, Channels: 2, Config: []byte{0x12, 0x10}}
 )
 
 // clip returns pictures, one in 40 ms with every gop-th a keyframe, and sound beside them, from start on.
 func clip(start, lasts time.Duration, gop int) (frames []*media.Frame) {
 	for i := range int(lasts / (40 * time.Millisecond)) {
 		at := start + time.Duration(i)*40*time.Millisecond
-		v := &media.Frame{Track: avc, DTS: at, PTS: at + 40*time.Millisecond, Duration: 40 * time.Millisecond, Payload: []byte{0, 0, 0, 2, 0x41, byte(i)}}
+		v := &media.Frame{Track: h264Track, DTS: at, PTS: at + 40*time.Millisecond, Duration: 40 * time.Millisecond, Payload: []byte{0, 0, 0, 2, 0x41, byte(i)}}
 		if i%gop == 0 {
-			v.RAP, v.Payload = media.Key, []byte{0, 0, 0, 2, 0x65, byte(i)}
+			v.RAP, v.Payload = media.Keyframe, []byte{0, 0, 0, 2, 0x65, byte(i)}
 		}
-		a := &media.Frame{Track: lc, DTS: at + time.Millisecond, PTS: at + time.Millisecond, Duration: 40 * time.Millisecond, Payload: []byte{1, byte(i)}, RAP: media.Key}
+		a := &media.Frame{Track: aacTrack, DTS: at + time.Millisecond, PTS: at + time.Millisecond, Duration: 40 * time.Millisecond, Payload: []byte{1, byte(i)}, RAP: media.Keyframe}
 		frames = append(frames, v, a)
 	}
 	return frames
@@ -65,7 +65,7 @@ func writeFile(t testing.TB, to io.WriterAt, frames []*media.Frame, n int, ended
 	w := new(FileWriter)
 	for piece := range slices.Chunk(frames, n) {
 		for _, f := range piece {
-			if !w.Takes(f) || !w.Append(f) {
+			if !w.CanAppend(f) || !w.Append(f) {
 				t.Fatalf("%v at %v is not taken", f.Track.Codec, f.DTS)
 			}
 		}
@@ -74,34 +74,34 @@ func writeFile(t testing.TB, to io.WriterAt, frames []*media.Frame, n int, ended
 		}
 	}
 	if ended {
-		if err := w.End(to); err != nil {
+		if err := w.Finish(to); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return w
 }
 
-// front is what a file says of itself.
-type front struct {
+// fileMetadata is what a file says of itself.
+type fileMetadata struct {
 	duration, filesize float64
-	has                map[string]any
+	properties         map[string]any
 	positions, times   []any
 }
 
-func readFront(t testing.TB, file []byte) front {
+func readMetadata(t testing.TB, file []byte) fileMetadata {
 	t.Helper()
 	tag, err := NewReader(bytes.NewReader(file), maxFileTag).Next()
-	if err != nil || tag.Type != TypeScript || tag.Timestamp != 0 {
+	if err != nil || tag.Type != TypeScriptData || tag.Timestamp != 0 {
 		t.Fatalf("%+v, %v", tag.Type, err)
 	}
 	values, err := amf0.Decode(tag.Body)
 	if err != nil || len(values) != 3 {
 		t.Fatalf("%d values, %v", len(values), err)
 	}
-	said := front{has: map[string]any{}}
+	said := fileMetadata{properties: map[string]any{}}
 	props := values[1].(amf0.ECMAArray)
 	for _, p := range props {
-		said.has[p.Key] = p.Value
+		said.properties[p.Key] = p.Value
 	}
 	said.duration, said.filesize = props.Get("duration").(float64), props.Get("filesize").(float64)
 	keys := props.Get("keyframes").(amf0.Object)
@@ -110,7 +110,7 @@ func readFront(t testing.TB, file []byte) front {
 }
 
 // checkIndex checks that each place of the index, but the first, is that of a keyframe at its time, and that as many as want are in it.
-func checkIndex(t testing.TB, file []byte, said front, want int) {
+func checkIndex(t testing.TB, file []byte, said fileMetadata, want int) {
 	t.Helper()
 	if len(said.positions) != want+1 || len(said.times) != want+1 {
 		t.Errorf("%d and %d places, want %d", len(said.positions), len(said.times), want+1)
@@ -133,9 +133,9 @@ func TestFileWriter(t *testing.T) {
 	if w.Size() != int64(len(file.data)) || w.Duration() != 10001*time.Millisecond || w.Buffered() != 0 {
 		t.Errorf("%d bytes of %d, %v", w.Size(), len(file.data), w.Duration())
 	}
-	said := readFront(t, file.data)
-	if said.filesize != float64(len(file.data)) || said.duration != 10.001 || said.has["width"] != 176.0 || said.has["audiosamplerate"] != 44100.0 || said.has["hasKeyframes"] != true {
-		t.Errorf("%+v", said.has)
+	said := readMetadata(t, file.data)
+	if said.filesize != float64(len(file.data)) || said.duration != 10.001 || said.properties["width"] != 176.0 || said.properties["audiosamplerate"] != 44100.0 || said.properties["hasKeyframes"] != true {
+		t.Errorf("%+v", said.properties)
 	}
 	checkIndex(t, file.data, said, 5)
 	f, err := OpenFile(file, int64(len(file.data)))
@@ -152,18 +152,18 @@ func TestFileWriter(t *testing.T) {
 		}
 	}
 	if _, err := f.Next(); !errors.Is(err, io.EOF) || f.Skipped != 0 {
-		t.Errorf("%v, %d tags skipped: %v", err, f.Skipped, f.BadTag)
+		t.Errorf("%v, %d tags skipped: %v", err, f.Skipped, f.FirstError)
 	}
 }
 
-// TestFileWriterTakes tells which frames go on in a file that has one second of a film.
-func TestFileWriterTakes(t *testing.T) {
-	again, other, wide, louder := *avc, *avc, *avc, *lc
-	again.Colors = []byte("described anew")
+// TestFileWriterCanAppend tells which frames go on in a file that has one second of a film.
+func TestFileWriterCanAppend(t *testing.T) {
+	again, other, wide, louder := *h264Track, *h264Track, *h264Track, *aacTrack
+	again.ColorInfo = []byte("described anew")
 	other.Config = []byte("\x01other")
 	wide.Codec, wide.Config = media.VP8, nil
 	louder.Channels = 6
-	script := &media.Track{Kind: media.Data, Codec: media.Script}
+	script := &media.Track{Kind: media.Data, Codec: media.ScriptData}
 	at := func(t *media.Track, d time.Duration) *media.Frame { return &media.Frame{Track: t, DTS: d} }
 	for _, c := range []struct {
 		name   string
@@ -171,52 +171,52 @@ func TestFileWriterTakes(t *testing.T) {
 		f      *media.Frame
 		want   bool
 	}{
-		{"the first", nil, at(avc, 0), true},
-		{"the same track", clip(0, time.Second, 25), at(avc, time.Second), true},
+		{"the first", nil, at(h264Track, 0), true},
+		{"the same track", clip(0, time.Second, 25), at(h264Track, time.Second), true},
 		{"the same coding after a reconnect", clip(0, time.Second, 25), at(&again, time.Second), true},
 		{"another configuration", clip(0, time.Second, 25), at(&other, time.Second), false},
 		{"another codec", clip(0, time.Second, 25), at(&wide, time.Second), false},
 		{"other sound", clip(0, time.Second, 25), at(&louder, time.Second), false},
-		{"after weeks", clip(0, time.Second, 25), at(avc, maxLasts+time.Second), false},
+		{"after weeks", clip(0, time.Second, 25), at(h264Track, maxFileDuration+time.Second), false},
 		{"script data", clip(0, time.Second, 25), at(script, time.Hour), true},
-		{"sound that begins late", clip(0, time.Second, 25)[:1], at(lc, lateTrack-1), true},
-		{"sound that comes too late", clip(0, time.Second, 25)[:1], at(lc, lateTrack), false},
+		{"sound that begins late", clip(0, time.Second, 25)[:1], at(aacTrack, maxTrackDelay-1), true},
+		{"sound that comes too late", clip(0, time.Second, 25)[:1], at(aacTrack, maxTrackDelay), false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := new(FileWriter)
 			for _, f := range c.frames {
 				w.Append(f)
 			}
-			if got := w.Takes(c.f); got != c.want {
+			if got := w.CanAppend(c.f); got != c.want {
 				t.Errorf("%v, want %v", got, c.want)
 			}
 		})
 	}
 	w := new(FileWriter)
-	for _, f := range []*media.Frame{{Track: avc}, {Track: avc, RAP: media.Key, Payload: make([]byte, maxFileTag)}} {
+	for _, f := range []*media.Frame{{Track: h264Track}, {Track: h264Track, RAP: media.Keyframe, Payload: make([]byte, maxFileTag)}} {
 		if w.Append(f) || w.Buffered() != 0 {
 			t.Errorf("a frame of %d bytes, %v, has a place", len(f.Payload), f.RAP)
 		}
 	}
 }
 
-// TestFileWriterLong has more keyframes than the index has places: it stays within its room and over the whole file.
-func TestFileWriterLong(t *testing.T) {
+// TestFileWriterIndexStaysBounded has more keyframes than the index has places: it stays within its room and over the whole file.
+func TestFileWriterIndexStaysBounded(t *testing.T) {
 	const keys = 20000
 	w, file := new(FileWriter), new(memFile)
 	for i := range keys {
-		w.Append(&media.Frame{Track: avc, DTS: time.Duration(i)*2*time.Second + time.Duration(i%7)*time.Millisecond, RAP: media.Key, Payload: []byte{0, 0, 0, 1, 0x65}})
+		w.Append(&media.Frame{Track: h264Track, DTS: time.Duration(i)*2*time.Second + time.Duration(i%7)*time.Millisecond, RAP: media.Keyframe, Payload: []byte{0, 0, 0, 1, 0x65}})
 	}
 	if err := w.Flush(file); err != nil {
 		t.Fatal(err)
 	}
-	said := readFront(t, file.data)
+	said := readMetadata(t, file.data)
 	n := len(said.times) - 1
 	checkIndex(t, file.data, said, n)
-	if n > maxPlaces || n < maxPlaces/3 {
+	if n > maxIndexEntries || n < maxIndexEntries/3 {
 		t.Errorf("%d places", n)
 	}
-	const coarsest = 3 * 2 * keys / (maxPlaces / 2) // s
+	const coarsest = 3 * 2 * keys / (maxIndexEntries / 2) // s
 	for i := 1; i <= n; i++ {
 		if apart := said.times[i].(float64) - said.times[i-1].(float64); apart > coarsest || apart < 0 || i > 1 && apart == 0 {
 			t.Errorf("place %d is %v s behind the one before", i, apart)
@@ -227,30 +227,30 @@ func TestFileWriterLong(t *testing.T) {
 	}
 	// With the most that can be told beside it.
 	w.meta = &media.Meta{Encoder: string(bytes.Repeat([]byte("e"), 128)), Width: 1, Height: 1, FrameRate: 1, VideoRate: 1, AudioRate: 1, SampleRate: 1, Channels: 2, HasVideo: true, HasAudio: true}
-	for len(w.index.places) < maxPlaces {
-		w.index.places = append(w.index.places, place{w.end, 1})
+	for len(w.index.entries) < maxIndexEntries {
+		w.index.entries = append(w.index.entries, indexEntry{w.end, 1})
 	}
-	if err := w.Update(file); err != nil {
+	if err := w.UpdateHeader(file); err != nil {
 		t.Fatal(err)
 	}
-	if said := readFront(t, file.data); said.has["encoder"] == nil || len(said.times) != maxPlaces+1 {
-		t.Errorf("%d places, %v", len(said.times), said.has["encoder"])
+	if said := readMetadata(t, file.data); said.properties["encoder"] == nil || len(said.times) != maxIndexEntries+1 {
+		t.Errorf("%d places, %v", len(said.times), said.properties["encoder"])
 	}
 }
 
-// TestFileWriterSound has no pictures: players seek in sound too.
-func TestFileWriterSound(t *testing.T) {
+// TestFileWriterIndexesAudio has no pictures: players seek in sound too.
+func TestFileWriterIndexesAudio(t *testing.T) {
 	file := new(memFile)
-	frames := slices.DeleteFunc(clip(0, 10*time.Second, 25), func(f *media.Frame) bool { return f.Track == avc })
+	frames := slices.DeleteFunc(clip(0, 10*time.Second, 25), func(f *media.Frame) bool { return f.Track == h264Track })
 	writeFile(t, file, frames, 10, true)
-	said := readFront(t, file.data)
+	said := readMetadata(t, file.data)
 	if len(said.times) != 11 || file.data[4] != 4 {
 		t.Errorf("places %v, flags %d", said.times, file.data[4])
 	}
 }
 
-// TestFileWriterFull fails in the middle of a piece: what was written before is a file with an end.
-func TestFileWriterFull(t *testing.T) {
+// TestFileWriterDiskFull fails in the middle of a piece: what was written before is a file with an end.
+func TestFileWriterDiskFull(t *testing.T) {
 	file, w := &memFile{limit: headSize + 2000}, new(FileWriter)
 	var err error
 	for _, f := range clip(0, 10*time.Second, 25) {
@@ -261,35 +261,35 @@ func TestFileWriterFull(t *testing.T) {
 			}
 		}
 	}
-	if !errors.Is(err, errFull) || len(file.data) != file.limit {
+	if !errors.Is(err, errDiskFull) || len(file.data) != file.limit {
 		t.Fatalf("%v, %d bytes", err, len(file.data))
 	}
-	if err := errors.Join(file.Truncate(w.Size()), w.End(file)); err != nil {
+	if err := errors.Join(file.Truncate(w.Size()), w.Finish(file)); err != nil {
 		t.Fatal(err)
 	}
-	m, err := Mend(file, w.Size())
+	m, err := Repair(file, w.Size())
 	if err != nil || m.Changed {
 		t.Errorf("%+v, %v", m, err)
 	}
-	if said := readFront(t, file.data); said.duration != w.Duration().Seconds() || said.duration < 0.5 {
+	if said := readMetadata(t, file.data); said.duration != w.Duration().Seconds() || said.duration < 0.5 {
 		t.Errorf("%v s", said.duration)
 	}
 }
 
-// An unfinished is a file that was not finished, and what Mend makes of it.
-type unfinished struct {
-	name string
-	file []byte
-	keys int
-	err  error
-	size int // 0: nothing is in it
+// An unfinishedFile is a file that was not finished, and what Mend makes of it.
+type unfinishedFile struct {
+	name      string
+	file      []byte
+	keyframes int
+	err       error
+	size      int // 0: nothing is in it
 }
 
-func unfinishedFiles(t testing.TB) []unfinished {
+func unfinishedFiles(t testing.TB) []unfinishedFile {
 	whole, open, told, first := new(memFile), new(memFile), new(memFile), new(memFile)
 	frames := clip(0, 10*time.Second, 50)
 	writeFile(t, whole, frames, 7, true)
-	if err := writeFile(t, told, frames, 7, false).Update(told); err != nil {
+	if err := writeFile(t, told, frames, 7, false).UpdateHeader(told); err != nil {
 		t.Fatal(err)
 	}
 	writeFile(t, first, frames, len(frames), false)
@@ -298,7 +298,7 @@ func unfinishedFiles(t testing.TB) []unfinished {
 	torn := slices.Clone(open.data)
 	copy(torn[5000:20000], make([]byte, 15000)) // of the front
 	small := func(n int) []byte { return open.data[:n] }
-	return []unfinished{
+	return []unfinishedFile{
 		{"finished", whole.data, 5, nil, -1},
 		{"not told of all", open.data, 5, nil, n},
 		{"told of all, and not ended", told.data, 5, nil, n},
@@ -309,17 +309,17 @@ func unfinishedFiles(t testing.TB) []unfinished {
 		{"a front that is torn", torn, 5, nil, n},
 		{"the front alone", small(headSize), 0, nil, 0},
 		{"half of the front", small(headSize / 2), 0, nil, 0},
-		{"empty", nil, 0, ErrForeign, 0},
-		{"another's", append(FileHeader(true, true), AppendTag(nil, TypeScript, 0, amf0.Append(nil, onMetaData))...), 0, ErrForeign, 0},
+		{"empty", nil, 0, ErrNotRecording, 0},
+		{"another's", append(FileHeader(true, true), AppendTag(nil, TypeScriptData, 0, amf0.Append(nil, onMetaData))...), 0, ErrNotRecording, 0},
 	}
 }
 
-// TestMend brings files to an end.
-func TestMend(t *testing.T) {
+// TestRepair brings files to an end.
+func TestRepair(t *testing.T) {
 	for _, c := range unfinishedFiles(t) {
 		t.Run(c.name, func(t *testing.T) {
 			file := &memFile{data: slices.Clone(c.file)}
-			m, err := Mend(file, int64(len(c.file)))
+			m, err := Repair(file, int64(len(c.file)))
 			if !errors.Is(err, c.err) || m.Changed != (c.err == nil && c.size >= 0) {
 				t.Fatalf("%+v, %v", m, err)
 			}
@@ -329,38 +329,38 @@ func TestMend(t *testing.T) {
 				}
 				return
 			}
-			said := readFront(t, file.data)
+			said := readMetadata(t, file.data)
 			if len(file.data) != c.size || m.Size != int64(c.size) || said.filesize != float64(c.size) || m.Duration.Seconds() != said.duration || said.duration < 9.9 {
 				t.Errorf("%d bytes, want %d: %+v, %v s", len(file.data), c.size, m, said.duration)
 			}
-			if c.name != "a front that is torn" && said.has["width"] != 176.0 {
-				t.Errorf("what was known is lost: %v", said.has)
+			if c.name != "a front that is torn" && said.properties["width"] != 176.0 {
+				t.Errorf("what was known is lost: %v", said.properties)
 			}
-			checkIndex(t, file.data, said, c.keys)
-			if m, err := Mend(file, int64(len(file.data))); m.Changed || err != nil {
+			checkIndex(t, file.data, said, c.keyframes)
+			if m, err := Repair(file, int64(len(file.data))); m.Changed || err != nil {
 				t.Errorf("a second time: %+v, %v", m, err)
 			}
 		})
 	}
 }
 
-// FuzzMend mends files with anything behind the front, of which a part is overwritten: what comes of it is whole, or untouched.
-func FuzzMend(f *testing.F) {
+// FuzzRepair mends files with anything behind the front, of which a part is overwritten: what comes of it is whole, or untouched.
+func FuzzRepair(f *testing.F) {
 	head := new(memFile)
 	writeFile(f, head, clip(0, 200*time.Millisecond, 2), 100, false)
 	front, tags := head.data[:headSize], head.data[headSize:]
 	for n := range 20 {
 		f.Add(tags[:len(tags)-n], uint16(0), []byte{})
 	}
-	for _, at := range []int{0, 13, 24, markCount, markFile, 200} {
+	for _, at := range []int{0, 13, 24, countOffset, fileSizeOffset, 200} {
 		f.Add(tags, uint16(at), []byte{0xFF})
 	}
 	f.Fuzz(func(t *testing.T, tags []byte, at uint16, patch []byte) {
 		b := slices.Concat(front, tags)
 		copy(b[min(int(at), headSize):headSize], patch)
 		file := &memFile{data: slices.Clone(b)}
-		m, err := Mend(file, int64(len(b)))
-		if err != nil && !errors.Is(err, ErrForeign) {
+		m, err := Repair(file, int64(len(b)))
+		if err != nil && !errors.Is(err, ErrNotRecording) {
 			t.Fatal(err)
 		}
 		if !m.Changed || m.Size == 0 {
@@ -369,7 +369,7 @@ func FuzzMend(f *testing.F) {
 			}
 			return
 		}
-		if m, err := Mend(file, int64(len(file.data))); m.Changed || err != nil {
+		if m, err := Repair(file, int64(len(file.data))); m.Changed || err != nil {
 			t.Fatalf("a second time: %+v, %v", m, err)
 		}
 		r := NewReader(bytes.NewReader(file.data), maxFileTag)

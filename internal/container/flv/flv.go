@@ -7,9 +7,9 @@ import "livego/internal/media"
 
 // Types of message, the same in RTMP and in FLV tags.
 const (
-	TypeAudio  = 8
-	TypeVideo  = 9
-	TypeScript = 18
+	TypeAudio      = 8
+	TypeVideo      = 9
+	TypeScriptData = 18
 )
 
 // MessageType returns the type of message that carries tracks of kind k.
@@ -20,7 +20,7 @@ func MessageType(k media.Kind) uint8 {
 	case media.Audio:
 		return TypeAudio
 	}
-	return TypeScript
+	return TypeScriptData
 }
 
 // Frame types of video, the high nibble of a body's first byte.
@@ -114,7 +114,7 @@ func (f fourCC) codec(k media.Kind) media.Codec {
 			return c
 		}
 	}
-	return media.Opaque
+	return media.Passthrough
 }
 
 // printable reports whether f could be a name at all.

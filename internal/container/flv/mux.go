@@ -14,26 +14,26 @@ const maxBodyHeader = 10
 // A Dialect is what a player wants otherwise than everybody. The zero Dialect is for all: legacy ids where there are any, since old
 // players know no FourCC, and one track of each kind.
 type Dialect struct {
-	Tracks bool // there may be more than one track of a kind: those whose ID is not 0 leave in Multitrack messages
-	HEVC12 bool // HEVC leaves under the id 12 that it had before Enhanced RTMP
+	Multitrack bool // there may be more than one track of a kind: those whose ID is not 0 leave in Multitrack messages
+	LegacyHEVC bool // HEVC leaves under the id 12 that it had before Enhanced RTMP
 
-	// NoColors leaves out how colours are meant, for players that end at a packet which is neither a header nor a frame.
-	NoColors bool
+	// NoColorInfo leaves out how colours are meant, for players that end at a packet which is neither a header nor a frame.
+	NoColorInfo bool
 }
 
-// form is how frames of a codec leave. The encoder's own form does not matter: legacy ids are understood by everybody, and the
-// FourCC form is the only one that has a name for the rest.
-type form uint8
+// bodyFormat is how frames of a codec leave. The encoder's own bodyFormat does not matter: legacy ids are understood by everybody, and the
+// FourCC bodyFormat is the only one that has a name for the rest.
+type bodyFormat uint8
 
 const (
-	legacy form = iota
+	legacy bodyFormat = iota
 	enhanced
 	verbatim // the body is the payload
 )
 
-func (d Dialect) formOf(t *media.Track) form {
+func (d Dialect) formatOf(t *media.Track) bodyFormat {
 	switch {
-	case t.Codec == media.Opaque || t.Codec == media.Script:
+	case t.Codec == media.Passthrough || t.Codec == media.ScriptData:
 		return verbatim
 	case d.inMultitrack(t):
 		return enhanced
@@ -42,18 +42,18 @@ func (d Dialect) formOf(t *media.Track) form {
 	case media.H264, media.AAC, media.MP3:
 		return legacy
 	case media.HEVC:
-		if d.HEVC12 {
+		if d.LegacyHEVC {
 			return legacy
 		}
 	}
 	return enhanced
 }
 
-func (d Dialect) inMultitrack(t *media.Track) bool { return d.Tracks && t.ID != 0 }
+func (d Dialect) inMultitrack(t *media.Track) bool { return d.Multitrack && t.ID != 0 }
 
-// Needs returns the FourCC that a player must know to play t, "" when t leaves in a form that has none.
-func (d Dialect) Needs(t *media.Track) string {
-	if d.formOf(t) != enhanced {
+// RequiredFourCC returns the FourCC that a player must know to play t, "" when t leaves in a form that has none.
+func (d Dialect) RequiredFourCC(t *media.Track) string {
+	if d.formatOf(t) != enhanced {
 		return ""
 	}
 	return FourCC(t.Codec)
@@ -68,7 +68,7 @@ func (d Dialect) TagBody(f *media.Frame) (header, payload []byte) {
 func (d Dialect) appendBodyHeader(dst []byte, f *media.Frame) []byte {
 	t := f.Track
 	hasCTS := t.Codec == media.H264 || t.Codec == media.HEVC
-	switch form := d.formOf(t); {
+	switch form := d.formatOf(t); {
 	case form == verbatim:
 		return dst
 	case form == enhanced && !hasCTS:
@@ -88,7 +88,7 @@ func (d Dialect) appendBodyHeader(dst []byte, f *media.Frame) []byte {
 // SequenceHeader returns the body of the message that must precede the frames of t, nil for a track that needs none. Enhanced RTMP
 // has none for AC-3 and E-AC-3, whose configuration is for files.
 func (d Dialect) SequenceHeader(t *media.Track) []byte {
-	if len(t.Config) == 0 || !hasHeader(t.Codec) {
+	if len(t.Config) == 0 || !hasSequenceHeader(t.Codec) {
 		return nil
 	}
 	config := t.Config
@@ -96,7 +96,7 @@ func (d Dialect) SequenceHeader(t *media.Track) []byte {
 		config = bytes.TrimPrefix(config, []byte(flacPrefix)) // as ffmpeg writes it
 	}
 	dst := make([]byte, 0, maxBodyHeader+len(config))
-	switch form := d.formOf(t); {
+	switch form := d.formatOf(t); {
 	case form == verbatim:
 	case form == enhanced:
 		dst = d.appendFourCC(dst, t, frameKey, packetSequenceStart)
@@ -108,13 +108,13 @@ func (d Dialect) SequenceHeader(t *media.Track) []byte {
 	return append(dst, config...)
 }
 
-// colors returns the body of the message that tells how the colours of t are meant, nil where there is nothing to tell or, in legacy
+// colorMetadata returns the body of the message that tells how the colours of t are meant, nil where there is nothing to tell or, in legacy
 // form, no way. Its frame type counts for nothing by the specification; ffmpeg takes all but a command for a picture.
-func (d Dialect) colors(t *media.Track) []byte {
-	if d.NoColors || len(t.Colors) == 0 || d.formOf(t) != enhanced {
+func (d Dialect) colorMetadata(t *media.Track) []byte {
+	if d.NoColorInfo || len(t.ColorInfo) == 0 || d.formatOf(t) != enhanced {
 		return nil
 	}
-	return append(d.appendFourCC(make([]byte, 0, maxBodyHeader+len(t.Colors)), t, frameCommand, packetExtra), t.Colors...)
+	return append(d.appendFourCC(make([]byte, 0, maxBodyHeader+len(t.ColorInfo)), t, frameCommand, packetExtra), t.ColorInfo...)
 }
 
 // legacyVideo returns the legacy id of c, H.264 or HEVC.
@@ -151,12 +151,12 @@ func mp3Flags(t *media.Track) byte {
 func frameType(f *media.Frame) byte {
 	switch f.Track.Codec {
 	case media.H264, media.HEVC, media.AV1, media.VP9:
-		if f.RAP == media.NoAccess {
+		if f.RAP == media.NoRandomAccess {
 			return frameInter
 		}
 		return frameKey
 	}
-	if f.KeyFlag || f.RAP != media.NoAccess {
+	if f.KeyFlag || f.RAP != media.NoRandomAccess {
 		return frameKey
 	}
 	return frameInter
@@ -184,7 +184,7 @@ func (d Dialect) codecID(t *media.Track) float64 {
 	switch {
 	case t == nil:
 		return 0
-	case d.formOf(t) != legacy:
+	case d.formatOf(t) != legacy:
 		return fourCCs[t.Codec].number()
 	case t.Codec == media.AAC:
 		return soundAAC

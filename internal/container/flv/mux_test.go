@@ -15,8 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestWire is what viewers get of a track's header and of a frame with a composition time of 40 ms.
-func TestWire(t *testing.T) {
+// TestEncodedMessages is what viewers get of a track's header and of a frame with a composition time of 40 ms.
+func TestEncodedMessages(t *testing.T) {
 	track := func(k media.Kind, c media.Codec, config string) *media.Track {
 		return &media.Track{Kind: k, Codec: c, Config: []byte(config)}
 	}
@@ -27,41 +27,41 @@ func TestWire(t *testing.T) {
 		t.ID = 5
 		return t
 	}
-	all, old := Dialect{Tracks: true}, Dialect{HEVC12: true}
-	plain := []wireTest{
-		{"H.264", track(media.Video, media.H264, "c"), media.Key, false, 40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\x00\x00\x28p"},
-		{"H.264 recovery", track(media.Video, media.H264, "c"), media.Recovery, false, -40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\xFF\xFF\xD8p"},
+	all, old := Dialect{Multitrack: true}, Dialect{LegacyHEVC: true}
+	plain := []encodeCase{
+		{"H.264", track(media.Video, media.H264, "c"), media.Keyframe, false, 40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\x00\x00\x28p"},
+		{"H.264 recovery", track(media.Video, media.H264, "c"), media.RecoveryPoint, false, -40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\xFF\xFF\xD8p"},
 		{"H.264 with a flag alone", track(media.Video, media.H264, "c"), 0, true, 0, "\x17\x00\x00\x00\x00c", "\x27\x01\x00\x00\x00p"},
-		{"HEVC", track(media.Video, media.HEVC, "c"), media.Key, true, 40e6, "\x90hvc1c", "\x91hvc1\x00\x00\x28p"},
+		{"HEVC", track(media.Video, media.HEVC, "c"), media.Keyframe, true, 40e6, "\x90hvc1c", "\x91hvc1\x00\x00\x28p"},
 		{"HEVC without CTS", track(media.Video, media.HEVC, "c"), 0, false, 0, "\x90hvc1c", "\xA3hvc1p"},
 		{"AV1 with a flag alone", track(media.Video, media.AV1, "c"), 0, true, 0, "\x90av01c", "\xA1av01p"},
 		{"VP8 with a flag alone", track(media.Video, media.VP8, ""), 0, true, 0, "", "\x91vp08p"},
 		{"VP9", track(media.Video, media.VP9, ""), 0, false, 0, "", "\xA1vp09p"},
-		{"AAC", track(media.Audio, media.AAC, "c"), media.Key, true, 0, "\xAF\x00c", "\xAF\x01p"},
-		{"Opus", track(media.Audio, media.Opus, "c"), media.Key, true, 0, "\x90Opusc", "\x91Opusp"},
-		{"MP3 48000 stereo", mp3(48000, 2), media.Key, true, 0, "", "\x2Fp"},
-		{"MP3 22050 mono", mp3(22050, 1), media.Key, true, 0, "", "\x2Ap"},
-		{"MP3 12000 stereo", mp3(12000, 2), media.Key, true, 0, "", "\x27p"},
-		{"MP3 8000 mono", mp3(8000, 1), media.Key, true, 0, "", "\xE2p"},
-		{"AC-3", track(media.Audio, media.AC3, ""), media.Key, true, 0, "", "\x91ac-3p"},
-		{"E-AC-3", track(media.Audio, media.EAC3, ""), media.Key, true, 0, "", "\x91ec-3p"},
-		{"FLAC", track(media.Audio, media.FLAC, "fLaC\x80\x00\x00\x22c"), media.Key, true, 0, "\x90fLaCc", "\x91fLaCp"},
-		{"opaque", track(media.Video, media.Opaque, "whole"), media.Key, true, 0, "whole", "p"},
-		{"script", track(media.Data, media.Script, ""), media.Key, true, 0, "", "p"},
-		{"the only track, whatever its ID", numbered(track(media.Video, media.H264, "c")), media.Key, true, 40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\x00\x00\x28p"},
+		{"AAC", track(media.Audio, media.AAC, "c"), media.Keyframe, true, 0, "\xAF\x00c", "\xAF\x01p"},
+		{"Opus", track(media.Audio, media.Opus, "c"), media.Keyframe, true, 0, "\x90Opusc", "\x91Opusp"},
+		{"MP3 48000 stereo", mp3(48000, 2), media.Keyframe, true, 0, "", "\x2Fp"},
+		{"MP3 22050 mono", mp3(22050, 1), media.Keyframe, true, 0, "", "\x2Ap"},
+		{"MP3 12000 stereo", mp3(12000, 2), media.Keyframe, true, 0, "", "\x27p"},
+		{"MP3 8000 mono", mp3(8000, 1), media.Keyframe, true, 0, "", "\xE2p"},
+		{"AC-3", track(media.Audio, media.AC3, ""), media.Keyframe, true, 0, "", "\x91ac-3p"},
+		{"E-AC-3", track(media.Audio, media.EAC3, ""), media.Keyframe, true, 0, "", "\x91ec-3p"},
+		{"FLAC", track(media.Audio, media.FLAC, "fLaC\x80\x00\x00\x22c"), media.Keyframe, true, 0, "\x90fLaCc", "\x91fLaCp"},
+		{"opaque", track(media.Video, media.Passthrough, "whole"), media.Keyframe, true, 0, "whole", "p"},
+		{"script", track(media.Data, media.ScriptData, ""), media.Keyframe, true, 0, "", "p"},
+		{"the only track, whatever its ID", numbered(track(media.Video, media.H264, "c")), media.Keyframe, true, 40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\x00\x00\x28p"},
 	}
-	for dialect, tests := range map[Dialect][]wireTest{
+	for dialect, tests := range map[Dialect][]encodeCase{
 		{}: plain,
 		old: {
-			{"HEVC 12", track(media.Video, media.HEVC, "c"), media.Key, true, 40e6, "\x1C\x00\x00\x00\x00c", "\x1C\x01\x00\x00\x28p"},
-			{"AV1", track(media.Video, media.AV1, "c"), media.Key, true, 0, "\x90av01c", "\x91av01p"},
+			{"HEVC 12", track(media.Video, media.HEVC, "c"), media.Keyframe, true, 40e6, "\x1C\x00\x00\x00\x00c", "\x1C\x01\x00\x00\x28p"},
+			{"AV1", track(media.Video, media.AV1, "c"), media.Keyframe, true, 0, "\x90av01c", "\x91av01p"},
 		},
 		all: {
-			{"H.264, the first", track(media.Video, media.H264, "c"), media.Key, false, 40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\x00\x00\x28p"},
-			{"H.264, another", numbered(track(media.Video, media.H264, "c")), media.Key, false, 40e6, "\x96\x00avc1\x05c", "\x96\x01avc1\x05\x00\x00\x28p"},
+			{"H.264, the first", track(media.Video, media.H264, "c"), media.Keyframe, false, 40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\x00\x00\x28p"},
+			{"H.264, another", numbered(track(media.Video, media.H264, "c")), media.Keyframe, false, 40e6, "\x96\x00avc1\x05c", "\x96\x01avc1\x05\x00\x00\x28p"},
 			{"HEVC, another without CTS", numbered(track(media.Video, media.HEVC, "c")), 0, false, 0, "\x96\x00hvc1\x05c", "\xA6\x03hvc1\x05p"},
-			{"AAC, another", numbered(track(media.Audio, media.AAC, "c")), media.Key, true, 0, "\x95\x00mp4a\x05c", "\x95\x01mp4a\x05p"},
-			{"MP3, another", numbered(mp3(48000, 2)), media.Key, true, 0, "", "\x95\x01.mp3\x05p"},
+			{"AAC, another", numbered(track(media.Audio, media.AAC, "c")), media.Keyframe, true, 0, "\x95\x00mp4a\x05c", "\x95\x01mp4a\x05p"},
+			{"MP3, another", numbered(mp3(48000, 2)), media.Keyframe, true, 0, "", "\x95\x01.mp3\x05p"},
 		},
 	} {
 		for _, tt := range tests {
@@ -70,8 +70,8 @@ func TestWire(t *testing.T) {
 	}
 }
 
-// A wireTest is a frame with a composition time, and how it and its track's header leave.
-type wireTest struct {
+// A encodeCase is a frame with a composition time, and how it and its track's header leave.
+type encodeCase struct {
 	name   string
 	track  *media.Track
 	rap    media.RandomAccess
@@ -81,7 +81,7 @@ type wireTest struct {
 	body   string
 }
 
-func (tt wireTest) run(t *testing.T, d Dialect) {
+func (tt encodeCase) run(t *testing.T, d Dialect) {
 	f := &media.Frame{Track: tt.track, RAP: tt.rap, KeyFlag: tt.flag, DTS: time.Hour, PTS: time.Hour + tt.cts, Payload: []byte("p")}
 	if got := d.SequenceHeader(tt.track); string(got) != tt.header {
 		t.Errorf("header %q, want %q", got, tt.header)
@@ -96,7 +96,7 @@ func (tt wireTest) run(t *testing.T, d Dialect) {
 	}
 }
 
-func TestEncodeTagAllocates(t *testing.T) {
+func TestEncodeTagAllocations(t *testing.T) {
 	f := &media.Frame{Track: &media.Track{Kind: media.Video, Codec: media.H264}, Payload: []byte(idr)}
 	if n := testing.AllocsPerRun(100, func() { EncodeTag(f) }); n > 2 {
 		t.Errorf("%v allocations a tag, want one for the bytes and one for the slice of slices", n)
@@ -110,9 +110,9 @@ func TestCodecID(t *testing.T) {
 		want    float64
 	}{
 		{Dialect{}, &media.Track{Kind: media.Video, Codec: media.HEVC}, 0x68766331},
-		{Dialect{HEVC12: true}, &media.Track{Kind: media.Video, Codec: media.HEVC}, 12},
+		{Dialect{LegacyHEVC: true}, &media.Track{Kind: media.Video, Codec: media.HEVC}, 12},
 		{Dialect{}, &media.Track{Kind: media.Video, Codec: media.H264, ID: 2}, 7},
-		{Dialect{Tracks: true}, &media.Track{Kind: media.Video, Codec: media.H264, ID: 2}, 0x61766331},
+		{Dialect{Multitrack: true}, &media.Track{Kind: media.Video, Codec: media.H264, ID: 2}, 0x61766331},
 		{Dialect{}, &media.Track{Kind: media.Audio, Codec: media.MP3}, 2},
 		{Dialect{}, &media.Track{Kind: media.Audio, Codec: media.EAC3}, 0x65632D33},
 		{Dialect{}, &media.Track{Kind: media.Audio, Label: "speex"}, 0},
@@ -152,15 +152,15 @@ func TestMetaData(t *testing.T) {
 		}},
 	}
 	for _, tt := range tests {
-		got, err := amf0.Decode(Dialect{Tracks: true}.metaData(tt.meta, tt.tracks...))
+		got, err := amf0.Decode(Dialect{Multitrack: true}.metaData(tt.meta, tt.tracks...))
 		if diff := cmp.Diff([]any{"onMetaData", tt.want}, got); err != nil || diff != "" {
 			t.Errorf("%s: %v\n%s", tt.name, err, diff)
 		}
 	}
 }
 
-// files is the table of FLV files; fuzzing starts from it. want is the number of tags before the end, err what ends them.
-func files() []struct {
+// readerFiles is the table of FLV readerFiles; fuzzing starts from it. want is the number of tags before the end, err what ends them.
+func readerFiles() []struct {
 	name string
 	b    string
 	want int
@@ -174,7 +174,7 @@ func files() []struct {
 		want int
 		err  string
 	}{
-		{"two tags", head + tag + string(AppendTag(nil, TypeScript, 0, nil)), 2, ""},
+		{"two tags", head + tag + string(AppendTag(nil, TypeScriptData, 0, nil)), 2, ""},
 		{"no tags", head, 0, ""},
 		{"empty", "", 0, "unexpected EOF"},
 		{"V25 bad signature", "GIF" + head[3:], 0, "flv: no FLV signature"},
@@ -220,7 +220,7 @@ func readAll(r *Reader) (tags []Tag, err error) {
 }
 
 func TestReader(t *testing.T) {
-	for _, tt := range files() {
+	for _, tt := range readerFiles() {
 		for name, src := range map[string]io.Reader{
 			"whole": bytes.NewReader([]byte(tt.b)), "byte by byte": iotest.OneByteReader(bytes.NewReader([]byte(tt.b))),
 		} {
@@ -239,22 +239,22 @@ func TestReader(t *testing.T) {
 	}
 }
 
-func TestOddities(t *testing.T) {
+func TestAnomalies(t *testing.T) {
 	tag := string(AppendTag(nil, TypeVideo, 0, []byte("body")))
 	odd := tag[:len(tag)-1] + "\x04"
 	r := NewReader(strings.NewReader(string(FileHeader(true, true))+odd+tag+"\x0F"+tag[1:]+odd+strings.Repeat("\x00", 700)), 1024)
 	tags, err := readAll(r)
-	if want := (Oddities{UnknownTags: 1, WrongSizes: 2, Padding: 700}); err != nil || len(tags) != 3 || r.Oddities != want {
-		t.Errorf("%d tags, %v, %+v", len(tags), err, r.Oddities)
+	if want := (Anomalies{UnknownTags: 1, WrongSizes: 2, Padding: 700}); err != nil || len(tags) != 3 || r.Anomalies != want {
+		t.Errorf("%d tags, %v, %+v", len(tags), err, r.Anomalies)
 	}
 	const want = "1 tags of unknown types were skipped; PreviousTagSize is wrong 2 times; 700 zero bytes follow the last tag"
-	if got := r.Oddities.String(); got != want {
+	if got := r.Anomalies.String(); got != want {
 		t.Error(got)
 	}
 }
 
 func FuzzReader(f *testing.F) {
-	for _, tt := range files() {
+	for _, tt := range readerFiles() {
 		f.Add([]byte(tt.b))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -267,7 +267,7 @@ func FuzzReader(f *testing.F) {
 		for _, tag := range tags {
 			again = AppendTag(again, tag.Type, tag.Timestamp, tag.Body)
 		}
-		if odd := r.Oddities != (Oddities{}); len(again) > len(b) || len(again) != len(b) && !odd {
+		if odd := r.Anomalies != (Anomalies{}); len(again) > len(b) || len(again) != len(b) && !odd {
 			t.Errorf("%d bytes read without error became %d", len(b), len(again))
 		}
 	})

@@ -11,7 +11,7 @@ import (
 
 // A packet is what one video or audio message says of one track, taken apart.
 type packet struct {
-	what     what
+	kind     packetKind
 	id       uint8 // of the track
 	codec    media.Codec
 	label    string // of an Opaque codec
@@ -24,15 +24,15 @@ type packet struct {
 	frameType byte // of video in FourCC form
 }
 
-// what a packet is for.
-type what uint8
+// packetKind a packet is for.
+type packetKind uint8
 
 const (
-	nothing what = iota // legal, and of no use to us
-	header
-	frame
-	colors // how colours are meant
-	end    // of the sequence
+	kindIgnored packetKind = iota // legal, and of no use to us
+	kindHeader
+	kindFrame
+	kindColorInfo // how colours are meant
+	kindEnd       // of the sequence
 )
 
 const (
@@ -42,13 +42,13 @@ const (
 
 var errShort = skip("body is too short")
 
-// appendVideo appends the packets of a video body, which they point into. With an error, those that it does not concern are there.
-func appendVideo(dst []packet, body []byte) ([]packet, error) {
+// parseVideo appends the packets of a video body, which they point into. With an error, those that it does not concern are there.
+func parseVideo(dst []packet, body []byte) ([]packet, error) {
 	if len(body) == 0 {
 		return dst, errShort
 	}
 	if body[0]&isEnhancedVideo != 0 {
-		return appendEnhanced(dst, media.Video, body)
+		return parseEnhanced(dst, media.Video, body)
 	}
 	p, err := parseLegacyVideo(body)
 	if err != nil {
@@ -58,7 +58,7 @@ func appendVideo(dst []packet, body []byte) ([]packet, error) {
 }
 
 func parseLegacyVideo(body []byte) (packet, error) {
-	p := packet{keyFlag: isKey(body[0] >> 4)}
+	p := packet{keyFlag: isKeyframe(body[0] >> 4)}
 	if !isFrame(body[0] >> 4) {
 		return p, skip("video frame type %d carries no picture", body[0]>>4)
 	}
@@ -68,7 +68,7 @@ func parseLegacyVideo(body []byte) (packet, error) {
 	case videoHEVC:
 		p.codec = media.HEVC
 	default:
-		p.what, p.label, p.data = frame, videoLabel(id), body
+		p.kind, p.label, p.data = kindFrame, videoLabel(id), body
 		return p, nil
 	}
 	if len(body) < 5 {
@@ -77,24 +77,24 @@ func parseLegacyVideo(body []byte) (packet, error) {
 	p.cts, p.data = compositionTime(body[2:]), body[5:]
 	switch body[1] {
 	case legacyHeader:
-		p.what = header
+		p.kind = kindHeader
 	case legacyFrame:
-		p.what = frame
+		p.kind = kindFrame
 	case legacyEnd:
-		p.what = end
+		p.kind = kindEnd
 	default:
 		return p, skip("video packet type %d", body[1])
 	}
 	return p, nil
 }
 
-// appendAudio is appendVideo for an audio body. An empty one is silence by Enhanced RTMP.
-func appendAudio(dst []packet, body []byte) ([]packet, error) {
+// parseAudio is parseVideo for an audio body. An empty one is silence by Enhanced RTMP.
+func parseAudio(dst []packet, body []byte) ([]packet, error) {
 	if len(body) == 0 {
 		return dst, nil
 	}
 	if body[0]>>4 == soundEnhanced {
-		return appendEnhanced(dst, media.Audio, body)
+		return parseEnhanced(dst, media.Audio, body)
 	}
 	p, err := parseLegacyAudio(body)
 	if err != nil {
@@ -104,7 +104,7 @@ func appendAudio(dst []packet, body []byte) ([]packet, error) {
 }
 
 func parseLegacyAudio(body []byte) (packet, error) {
-	p := packet{what: frame, data: body[1:]}
+	p := packet{kind: kindFrame, data: body[1:]}
 	switch format := body[0] >> 4; format {
 	case soundMP3, soundMP3At8k:
 		p.codec = media.MP3
@@ -116,7 +116,7 @@ func parseLegacyAudio(body []byte) (packet, error) {
 		p.data = body[2:] // none is silence
 		switch body[1] {
 		case legacyHeader:
-			p.what = header
+			p.kind = kindHeader
 		case legacyFrame:
 		default:
 			return p, skip("AAC packet type %d", body[1])
@@ -127,16 +127,16 @@ func parseLegacyAudio(body []byte) (packet, error) {
 	return p, nil
 }
 
-// appendEnhanced is appendVideo for a body of either kind in the FourCC form (Enhanced RTMP v2, ExVideoTagHeader and
+// parseEnhanced is parseVideo for a body of either kind in the FourCC form (Enhanced RTMP v2, ExVideoTagHeader and
 // ExAudioTagHeader): a packet type, which modifiers may precede, then one track or several.
-func appendEnhanced(dst []packet, k media.Kind, body []byte) ([]packet, error) {
+func parseEnhanced(dst []packet, k media.Kind, body []byte) ([]packet, error) {
 	p, kind, b := packet{enhanced: true}, body[0]&0xF, body[1:]
 	for n := 0; kind == packetModEx; n++ {
 		if n == maxModEx {
 			return dst, skipFor(media.SkipLimit, "more than %d modifiers", maxModEx)
 		}
 		var err error
-		if kind, b, err = p.modify(b); err != nil {
+		if kind, b, err = p.readModEx(b); err != nil {
 			return dst, err
 		}
 	}
@@ -144,11 +144,11 @@ func appendEnhanced(dst []packet, k media.Kind, body []byte) ([]packet, error) {
 		p.frameType = body[0] >> 4 & 7
 	}
 	if kind == multitrack(k) {
-		return appendTracks(dst, k, p, b)
+		return parseMultitrack(dst, k, p, b)
 	}
 	cc, b, err := cutFourCC(b)
 	if err == nil {
-		err = p.read(k, kind, cc, b)
+		err = p.parseTrack(k, kind, cc, b)
 	}
 	if err != nil {
 		return dst, err
@@ -156,8 +156,8 @@ func appendEnhanced(dst []packet, k media.Kind, body []byte) ([]packet, error) {
 	return append(dst, p), nil
 }
 
-// modify takes one modifier off b. It returns the packet type that follows it, which may be one more.
-func (p *packet) modify(b []byte) (kind byte, rest []byte, err error) {
+// readModEx takes one modifier off b. It returns the packet type that follows it, which may be one more.
+func (p *packet) readModEx(b []byte) (kind byte, rest []byte, err error) {
 	if len(b) < 1 {
 		return 0, nil, errShort
 	}
@@ -183,9 +183,9 @@ func (p *packet) modify(b []byte) (kind byte, rest []byte, err error) {
 	return next & 0xF, b[size+1:], nil
 }
 
-// appendTracks is appendEnhanced for what follows the packet type Multitrack; p is what all tracks have in common. A track that makes
+// parseMultitrack is parseEnhanced for what follows the packet type Multitrack; p is what all tracks have in common. A track that makes
 // no sense does not harm the others.
-func appendTracks(dst []packet, k media.Kind, p packet, b []byte) ([]packet, error) {
+func parseMultitrack(dst []packet, k media.Kind, p packet, b []byte) ([]packet, error) {
 	if len(b) < 1 {
 		return dst, errShort
 	}
@@ -195,7 +195,7 @@ func appendTracks(dst []packet, k media.Kind, p packet, b []byte) ([]packet, err
 	case kind == multitrack(k) || kind == packetModEx:
 		return dst, skip("%v packet type %d within multitrack", k, kind)
 	case layout > manyTracksManyCodecs:
-		return dst, unknown("multitrack type %d", layout)
+		return dst, unsupported("multitrack type %d", layout)
 	}
 	var (
 		cc  fourCC
@@ -228,7 +228,7 @@ func appendTracks(dst []packet, k media.Kind, p packet, b []byte) ([]packet, err
 			size, b = int(uint24(b)), b[3:]
 		}
 		one := p
-		if err := one.read(k, kind, cc, b[:size]); err != nil {
+		if err := one.parseTrack(k, kind, cc, b[:size]); err != nil {
 			bad = err
 		} else {
 			dst = append(dst, one)
@@ -250,43 +250,43 @@ func cutFourCC(b []byte) (cc fourCC, rest []byte, err error) {
 	return cc, b[4:], err
 }
 
-// read takes the body of one track.
-func (p *packet) read(k media.Kind, kind byte, cc fourCC, body []byte) error {
+// parseTrack takes the body of one track.
+func (p *packet) parseTrack(k media.Kind, kind byte, cc fourCC, body []byte) error {
 	p.codec, p.data = cc.codec(k), body
 	switch {
-	case p.codec == media.Opaque:
+	case p.codec == media.Passthrough:
 		return &skipError{media.SkipUnsupported, fmt.Sprintf("%v FourCC %s", k, cc[:]), string(cc[:])}
 	case k == media.Video && kind != packetExtra: // whose frame type counts for nothing
 		if !isFrame(p.frameType) {
 			return skip("video frame type %d carries no picture", p.frameType)
 		}
-		p.keyFlag = isKey(p.frameType)
+		p.keyFlag = isKeyframe(p.frameType)
 	}
 	switch {
 	case kind == packetSequenceStart && p.codec == media.FLAC:
-		p.what, p.data = header, readFLAC(body)
+		p.kind, p.data = kindHeader, flacConfig(body)
 	case kind == packetSequenceStart:
-		p.what = header
-		if !hasHeader(p.codec) || p.codec == media.Opus && bytes.HasPrefix(body, []byte("OpusTags")) { // RFC 7845 section 5.2
-			p.what = nothing
+		p.kind = kindHeader
+		if !hasSequenceHeader(p.codec) || p.codec == media.Opus && bytes.HasPrefix(body, []byte("OpusTags")) { // RFC 7845 section 5.2
+			p.kind = kindIgnored
 		}
 	case kind == packetCodedFrames && (p.codec == media.H264 || p.codec == media.HEVC):
 		if len(body) < 3 {
 			return errShort
 		}
-		p.what, p.cts, p.data = frame, compositionTime(body), body[3:]
+		p.kind, p.cts, p.data = kindFrame, compositionTime(body), body[3:]
 	case kind == packetCodedFrames:
-		p.what = frame // one of sound without content is silence
+		p.kind = kindFrame // one of sound without content is silence
 	case kind == packetCodedFramesX && k == media.Video:
-		p.what = frame
+		p.kind = kindFrame
 	case kind == packetSequenceEnd:
-		p.what = end
+		p.kind = kindEnd
 	case kind == packetExtra && k == media.Video:
-		p.what = colors
+		p.kind = kindColorInfo
 	case kind == packetExtra:
-		return checkChannels(body)
+		return checkMultichannelConfig(body)
 	default:
-		return unknown("%v packet type %d", k, kind)
+		return unsupported("%v packet type %d", k, kind)
 	}
 	return nil
 }
@@ -297,8 +297,8 @@ const (
 	flacInfo   = 34
 )
 
-// readFLAC returns a configuration of FLAC in the form of Track.Config. ffmpeg sends STREAMINFO alone, others what a file begins with.
-func readFLAC(b []byte) []byte {
+// flacConfig returns a configuration of FLAC in the form of Track.Config. ffmpeg sends STREAMINFO alone, others what a file begins with.
+func flacConfig(b []byte) []byte {
 	if n := len(flacPrefix); len(b) >= n+flacInfo && string(b[:4]) == flacPrefix[:4] && b[4]&0x7F == 0 {
 		b = b[n : n+flacInfo]
 	}
@@ -308,8 +308,8 @@ func readFLAC(b []byte) []byte {
 	return append([]byte(flacPrefix), b...)
 }
 
-// hasHeader reports whether there is such a thing as a configuration of c.
-func hasHeader(c media.Codec) bool {
+// hasSequenceHeader reports whether there is such a thing as a configuration of c.
+func hasSequenceHeader(c media.Codec) bool {
 	switch c {
 	case media.MP3, media.AC3, media.EAC3:
 		return false
@@ -317,7 +317,7 @@ func hasHeader(c media.Codec) bool {
 	return true
 }
 
-func isKey(frameType byte) bool { return frameType == frameKey || frameType == frameGenerated }
+func isKeyframe(frameType byte) bool { return frameType == frameKey || frameType == frameGenerated }
 
 // isFrame reports whether a frame type is a picture: 0, 6 and 7 are reserved, 5 is a command to a player.
 func isFrame(frameType byte) bool { return frameKey <= frameType && frameType <= frameGenerated }

@@ -29,25 +29,25 @@ func (p *Preamble) Ready(f *media.Frame) bool {
 	return false
 }
 
-// Before appends to dst what has to precede f: at the start onMetaData and the headers of all known tracks, later what has
+// Append appends to dst what has to precede f: at the start onMetaData and the headers of all known tracks, later what has
 // changed. known are the tracks that the viewer gets, as far as they are known; it may be nil later. The time of onMetaData
 // is always 0: with any other, ffmpeg makes a subtitle track of it.
-func (p *Preamble) Before(dst []Tag, f *media.Frame, known []*media.Track) []Tag {
+func (p *Preamble) Append(dst []Tag, f *media.Frame, known []*media.Track) []Tag {
 	if p.Ready(f) {
 		return dst
 	}
 	var bodies []Tag // the time stamps come last
 	if !p.started {
 		for _, t := range known {
-			if p.same(t, f.Track) {
+			if p.sameTrack(t, f.Track) {
 				t = f.Track
 			}
-			bodies = p.set(bodies, t)
+			bodies = p.setTrack(bodies, t)
 		}
 	}
-	bodies = p.set(bodies, f.Track)
+	bodies = p.setTrack(bodies, f.Track)
 	p.started, p.meta = true, f.Meta
-	dst = append(dst, Tag{Type: TypeScript, Body: p.Dialect.metaData(f.Meta, p.tracks...)})
+	dst = append(dst, Tag{Type: TypeScriptData, Body: p.Dialect.metaData(f.Meta, p.tracks...)})
 	for _, b := range bodies {
 		b.Timestamp = Timestamp(f)
 		dst = append(dst, b)
@@ -55,11 +55,11 @@ func (p *Preamble) Before(dst []Tag, f *media.Frame, known []*media.Track) []Tag
 	return dst
 }
 
-// set makes t the present track of its kind and ID. It appends what has to precede its frames.
-func (p *Preamble) set(dst []Tag, t *media.Track) []Tag {
+// setTrack makes t the present track of its kind and ID. It appends what has to precede its frames.
+func (p *Preamble) setTrack(dst []Tag, t *media.Track) []Tag {
 	var old *media.Track
 	for i, present := range p.tracks {
-		if p.same(present, t) {
+		if p.sameTrack(present, t) {
 			old, p.tracks[i] = present, t
 		}
 	}
@@ -69,17 +69,17 @@ func (p *Preamble) set(dst []Tag, t *media.Track) []Tag {
 	case old == nil:
 		p.tracks = append(p.tracks, t)
 	}
-	described := old != nil && !bytes.Equal(old.Colors, t.Colors) && old.Codec == t.Codec && bytes.Equal(old.Config, t.Config)
+	described := old != nil && !bytes.Equal(old.ColorInfo, t.ColorInfo) && old.Codec == t.Codec && bytes.Equal(old.Config, t.Config)
 	if h := p.Dialect.SequenceHeader(t); h != nil && !described { // what is but described anew needs no new decoder
 		dst = append(dst, Tag{Type: MessageType(t.Kind), Body: h})
 	}
-	if c := p.Dialect.colors(t); c != nil {
+	if c := p.Dialect.colorMetadata(t); c != nil {
 		dst = append(dst, Tag{Type: MessageType(t.Kind), Body: c})
 	}
 	return dst
 }
 
-// same reports whether a and b are one to the viewer: of a kind, and of an ID where he gets more than one.
-func (p *Preamble) same(a, b *media.Track) bool {
-	return a.Kind == b.Kind && (a.ID == b.ID || !p.Dialect.Tracks)
+// sameTrack reports whether a and b are one to the viewer: of a kind, and of an ID where he gets more than one.
+func (p *Preamble) sameTrack(a, b *media.Track) bool {
+	return a.Kind == b.Kind && (a.ID == b.ID || !p.Dialect.Multitrack)
 }

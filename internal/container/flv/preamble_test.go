@@ -12,7 +12,7 @@ func TestPreamble(t *testing.T) {
 	v2 := &media.Track{Kind: media.Video, Codec: media.H264, Config: []byte{1, 2}}
 	a := &media.Track{Kind: media.Audio, Codec: media.AAC, Config: []byte{0x12, 0x10}}
 	m := &media.Meta{Encoder: "x", HasVideo: true}
-	data := &media.Track{Kind: media.Data, Codec: media.Script}
+	data := &media.Track{Kind: media.Data, Codec: media.ScriptData}
 	known := []*media.Track{v1, a}
 
 	var p Preamble
@@ -21,15 +21,15 @@ func TestPreamble(t *testing.T) {
 		f    *media.Frame
 		want []uint8 // types, of the messages before f
 	}{
-		{"the start brings all headers", &media.Frame{Track: a, Meta: m}, []uint8{TypeScript, TypeVideo, TypeAudio}},
+		{"the start brings all headers", &media.Frame{Track: a, Meta: m}, []uint8{TypeScriptData, TypeVideo, TypeAudio}},
 		{"then nothing", &media.Frame{Track: v1, Meta: m}, nil},
-		{"a new track its header", &media.Frame{Track: v2, Meta: m}, []uint8{TypeScript, TypeVideo}},
+		{"a new track its header", &media.Frame{Track: v2, Meta: m}, []uint8{TypeScriptData, TypeVideo}},
 		{"once", &media.Frame{Track: v2, Meta: m}, nil},
-		{"back again", &media.Frame{Track: v1, Meta: m}, []uint8{TypeScript, TypeVideo}},
-		{"data has none", &media.Frame{Track: data, Meta: m}, []uint8{TypeScript}},
-		{"new metadata alone", &media.Frame{Track: a}, []uint8{TypeScript}},
+		{"back again", &media.Frame{Track: v1, Meta: m}, []uint8{TypeScriptData, TypeVideo}},
+		{"data has none", &media.Frame{Track: data, Meta: m}, []uint8{TypeScriptData}},
+		{"new metadata alone", &media.Frame{Track: a}, []uint8{TypeScriptData}},
 	} {
-		got := p.Before(nil, step.f, known)
+		got := p.Append(nil, step.f, known)
 		var types []uint8
 		for _, m := range got {
 			types = append(types, m.Type)
@@ -46,7 +46,7 @@ func TestPreamble(t *testing.T) {
 // TestPreambleTracks follows descriptions and several tracks of a kind.
 func TestPreambleTracks(t *testing.T) {
 	track := func(id uint8, config, colors string) *media.Track {
-		return &media.Track{ID: id, Kind: media.Video, Codec: media.AV1, Config: []byte(config), Colors: []byte(colors)}
+		return &media.Track{ID: id, Kind: media.Video, Codec: media.AV1, Config: []byte(config), ColorInfo: []byte(colors)}
 	}
 	v0, v1 := track(0, "c", ""), track(1, "d", "e")
 	for _, tt := range []struct {
@@ -57,17 +57,17 @@ func TestPreambleTracks(t *testing.T) {
 		want    []string // after onMetaData
 	}{
 		{"one track at a time", Dialect{}, []*media.Track{v1}, []*media.Track{v1, v0, v1}, []string{"\x90av01d", "\xD4av01e", "\x90av01c", "\x90av01d", "\xD4av01e"}},
-		{"all tracks", Dialect{Tracks: true}, []*media.Track{v0, v1}, []*media.Track{v1, v0, v1}, []string{"\x90av01c", "\x96\x00av01\x01d", "\xD6\x04av01\x01e"}},
+		{"all tracks", Dialect{Multitrack: true}, []*media.Track{v0, v1}, []*media.Track{v1, v0, v1}, []string{"\x90av01c", "\x96\x00av01\x01d", "\xD6\x04av01\x01e"}},
 		{"described anew", Dialect{}, nil, []*media.Track{v0, track(0, "c", "x")}, []string{"\x90av01c", "\xD4av01x"}},
-		{"no descriptions", Dialect{NoColors: true}, nil, []*media.Track{v1, track(1, "d", "x"), track(1, "c", "x")}, []string{"\x90av01d", "\x90av01c"}},
+		{"no descriptions", Dialect{NoColorInfo: true}, nil, []*media.Track{v1, track(1, "d", "x"), track(1, "c", "x")}, []string{"\x90av01d", "\x90av01c"}},
 		{"configured anew", Dialect{}, nil, []*media.Track{v0, track(0, "d", "x")}, []string{"\x90av01c", "\x90av01d", "\xD4av01x"}},
-		{"legacy form has no description", Dialect{}, nil, []*media.Track{{Kind: media.Video, Codec: media.H264, Config: []byte("c"), Colors: []byte("e")}}, []string{"\x17\x00\x00\x00\x00c"}},
+		{"legacy form has no description", Dialect{}, nil, []*media.Track{{Kind: media.Video, Codec: media.H264, Config: []byte("c"), ColorInfo: []byte("e")}}, []string{"\x17\x00\x00\x00\x00c"}},
 	} {
 		p := Preamble{Dialect: tt.dialect}
 		var got []string
 		for _, track := range tt.frames {
-			for _, tag := range p.Before(nil, &media.Frame{Track: track}, tt.known) {
-				if tag.Type != TypeScript {
+			for _, tag := range p.Append(nil, &media.Frame{Track: track}, tt.known) {
+				if tag.Type != TypeScriptData {
 					got = append(got, string(tag.Body))
 				}
 			}

@@ -21,30 +21,30 @@ type Tag struct {
 // notes it in Oddities: tags of unknown types, which it skips, a PreviousTagSize that is wrong where a tag
 // follows all the same, and zero bytes after the last tag.
 type Reader struct {
-	Oddities Oddities
+	Anomalies Anomalies
 
-	r       io.Reader
-	maxBody int
-	begun   bool
-	inTag   atomic.Bool // the header of a tag has come since Next was called
-	at      int64       // where the next tag begins, counted from the first byte that was read
-	first   int64       // where the first tag begins
-	stream  uint32      // StreamID of the last tag: 0 by the format, but some writers have another
+	r          io.Reader
+	maxBody    int
+	headerRead bool
+	inTag      atomic.Bool // the header of a tag has come since Next was called
+	at         int64       // where the next tag begins, counted from the first byte that was read
+	first      int64       // where the first tag begins
+	stream     uint32      // StreamID of the last tag: 0 by the format, but some writers have another
 
 	head    [tagHeaderSize]byte // of the next tag, where it had to be looked at
 	ahead   int                 // bytes of it
 	headErr error               // why it has no more
 }
 
-// Oddities are what a Reader has accepted.
-type Oddities struct {
+// Anomalies are what a Reader has accepted.
+type Anomalies struct {
 	UnknownTags uint64 // that were skipped
 	WrongSizes  uint64 // PreviousTagSizes
 	Padding     int64  // zero bytes after the last tag
 }
 
 // String describes o in a sentence for people, "" where there is nothing to say.
-func (o Oddities) String() string {
+func (o Anomalies) String() string {
 	var parts []string
 	if o.UnknownTags > 0 {
 		parts = append(parts, fmt.Sprintf("%d tags of unknown types were skipped", o.UnknownTags))
@@ -71,18 +71,18 @@ func NewReader(r io.Reader, maxBody int) *Reader { return &Reader{r: r, maxBody:
 // one of the source, or a sentence that says what is wrong with the stream.
 func (r *Reader) Next() (Tag, error) {
 	r.inTag.Store(r.ahead > 0)
-	if !r.begun {
+	if !r.headerRead {
 		if err := r.header(); err != nil {
 			return Tag{}, err
 		}
-		r.begun = true
+		r.headerRead = true
 	}
 	for {
 		t, known, err := r.tag()
 		if err != nil || known {
 			return t, err
 		}
-		r.Oddities.UnknownTags++
+		r.Anomalies.UnknownTags++
 	}
 }
 
@@ -91,7 +91,7 @@ func (r *Reader) Receiving() bool { return r.inTag.Load() }
 
 // tag reads a tag with its PreviousTagSize. One of an unknown type has no body.
 func (r *Reader) tag() (t Tag, known bool, err error) {
-	if err := r.look(); err != nil {
+	if err := r.peekHeader(); err != nil {
 		return Tag{}, false, err
 	}
 	b := r.head[:]
@@ -116,7 +116,7 @@ func (r *Reader) tag() (t Tag, known bool, err error) {
 		to = io.Discard
 	}
 	if _, err := io.CopyN(to, r.r, int64(size)); err != nil {
-		return Tag{}, false, cut(err)
+		return Tag{}, false, unexpectedEOF(err)
 	}
 	t.Body = body.Bytes()
 	if err := r.previousTagSize(uint32(tagHeaderSize + size)); err != nil {
@@ -126,8 +126,8 @@ func (r *Reader) tag() (t Tag, known bool, err error) {
 	return t, known, nil
 }
 
-// look reads the header of the next tag, unless that is there. What remains of padding at the end of a file is the end.
-func (r *Reader) look() error {
+// peekHeader reads the header of the next tag, unless that is there. What remains of padding at the end of a file is the end.
+func (r *Reader) peekHeader() error {
 	if r.ahead < tagHeaderSize && r.headErr == nil {
 		var n int
 		n, r.headErr = io.ReadFull(r.r, r.head[r.ahead:])
@@ -136,12 +136,12 @@ func (r *Reader) look() error {
 	switch {
 	case r.ahead == tagHeaderSize:
 		return nil
-	case r.ahead > 0 && ended(r.headErr) && isZero(r.head[:r.ahead]):
-		r.Oddities.Padding += int64(r.ahead)
+	case r.ahead > 0 && isEOF(r.headErr) && isZero(r.head[:r.ahead]):
+		r.Anomalies.Padding += int64(r.ahead)
 		r.ahead = 0
 		return io.EOF
 	case r.ahead > 0:
-		return cut(r.headErr)
+		return unexpectedEOF(r.headErr)
 	}
 	return r.headErr
 }
@@ -166,11 +166,11 @@ func (r *Reader) padding() error {
 		}
 		n, err = io.ReadFull(r.r, b[:])
 	}
-	if !ended(err) {
+	if !isEOF(err) {
 		return err
 	}
 	r.ahead, r.headErr = 0, io.EOF
-	r.Oddities.Padding += total
+	r.Anomalies.Padding += total
 	return io.EOF
 }
 
@@ -178,7 +178,7 @@ func (r *Reader) padding() error {
 func (r *Reader) header() error {
 	var b [fileHeaderSize + 4]byte
 	if _, err := io.ReadFull(r.r, b[:]); err != nil {
-		return cut(err)
+		return unexpectedEOF(err)
 	}
 	if string(b[:3]) != "FLV" || b[3] != 1 {
 		return errors.New("flv: no FLV signature")
@@ -191,13 +191,13 @@ func (r *Reader) header() error {
 	var size [4]byte
 	rest := io.MultiReader(bytes.NewReader(b[fileHeaderSize:]), r.r)
 	if _, err := io.CopyN(io.Discard, rest, int64(n)-fileHeaderSize); err != nil {
-		return cut(err)
+		return unexpectedEOF(err)
 	}
 	if _, err := io.ReadFull(rest, size[:]); err != nil {
-		return cut(err)
+		return unexpectedEOF(err)
 	}
 	if binary.BigEndian.Uint32(size[:]) != 0 {
-		r.Oddities.WrongSizes++
+		r.Anomalies.WrongSizes++
 	}
 	r.first = int64(n) + int64(len(size))
 	r.at = r.first
@@ -209,28 +209,28 @@ func (r *Reader) header() error {
 func (r *Reader) previousTagSize(want uint32) error {
 	var b [4]byte
 	if _, err := io.ReadFull(r.r, b[:]); err != nil {
-		return cut(err)
+		return unexpectedEOF(err)
 	}
 	got := binary.BigEndian.Uint32(b[:])
 	if got == want {
 		return nil
 	}
-	err := r.look()
-	whole := err == nil && (isZero(r.head[:]) || isTagHead(r.head[:], r.stream))
+	err := r.peekHeader()
+	whole := err == nil && (isZero(r.head[:]) || isTagHeader(r.head[:], r.stream))
 	if !whole && r.ahead > 0 {
 		return fmt.Errorf("flv: PreviousTagSize is %d after a tag of %d bytes", got, want)
 	}
-	r.Oddities.WrongSizes++
+	r.Anomalies.WrongSizes++
 	return nil
 }
 
-// isTagHead reports whether b, the header of a tag, is of a type that writers use, not encrypted, and of that stream.
-func isTagHead(b []byte, stream uint32) bool {
+// isTagHeader reports whether b, the header of a tag, is of a type that writers use, not encrypted, and of that stream.
+func isTagHeader(b []byte, stream uint32) bool {
 	const dataAMF3 = 15 // which is skipped
 	return (isTagType(b[0]) || b[0] == dataAMF3) && uint24(b[8:]) == stream
 }
 
-func isTagType(t uint8) bool { return t == TypeAudio || t == TypeVideo || t == TypeScript }
+func isTagType(t uint8) bool { return t == TypeAudio || t == TypeVideo || t == TypeScriptData }
 
 func isZero(b []byte) bool {
 	for _, c := range b {
@@ -241,11 +241,11 @@ func isZero(b []byte) bool {
 	return true
 }
 
-// ended reports whether err is the end of what is read, wherever it is.
-func ended(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
+// isEOF reports whether err is the end of what is read, wherever it is.
+func isEOF(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
-// cut turns an end where none may be into io.ErrUnexpectedEOF.
-func cut(err error) error {
+// unexpectedEOF turns an end where none may be into io.ErrUnexpectedEOF.
+func unexpectedEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}

@@ -14,8 +14,8 @@ import (
 // maxScript is the largest script message that is read.
 const maxScript = 64 << 10
 
-// data takes a script message: metadata, or a datum that travels with the stream.
-func (d *Demuxer) data(body []byte, timestamp uint32, arrived time.Time) (*media.Frame, error) {
+// scriptMessage takes a script message: metadata, or a datum that travels with the stream.
+func (d *Demuxer) scriptMessage(body []byte, timestamp uint32, arrived time.Time) (*media.Frame, error) {
 	if len(body) > maxScript {
 		return nil, skipFor(media.SkipMetadata, "script message of %d bytes", len(body))
 	}
@@ -37,12 +37,12 @@ func (d *Demuxer) data(body []byte, timestamp uint32, arrived time.Time) (*media
 		return nil, nil
 	}
 	if d.script == nil {
-		d.script = &media.Track{Kind: media.Data, Codec: media.Script, Timescale: clockRate}
+		d.script = &media.Track{Kind: media.Data, Codec: media.ScriptData, Timescale: clockRate}
 	}
 	// The clock does not move on: encoders stamp script data as they please.
 	at := time.Duration(d.clock.at(timestamp)) * time.Millisecond
 	return &media.Frame{
-		Track: d.script, Meta: d.meta, DTS: at, PTS: at, RAP: media.Key, KeyFlag: true,
+		Track: d.script, Meta: d.meta, DTS: at, PTS: at, RAP: media.Keyframe, KeyFlag: true,
 		Arrived: arrived, Payload: body,
 	}, nil
 }
@@ -55,7 +55,7 @@ var setDataFrame = amf0.Append(nil, "@setDataFrame")
 // setMeta takes the arguments of onMetaData. Repetitions change nothing; a flood of changes is not listened to.
 func (d *Demuxer) setMeta(args []any, now time.Time) {
 	m := parseMeta(args)
-	if d.meta != nil && *d.meta == m || !d.metas.allow(now, maxMetas, metaWindow) {
+	if d.meta != nil && *d.meta == m || !d.metaChanges.allow(now, maxMetaChanges, metaWindow) {
 		return
 	}
 	d.meta = &m
@@ -130,29 +130,29 @@ func isLabel(s string) bool {
 // what the encoder claimed. m may be nil. Of each kind the first track counts; those after it have a map of their own (Enhanced
 // RTMP v2, Enhancing onMetaData).
 func (d Dialect) metaData(m *media.Meta, tracks ...*media.Track) []byte {
-	return amf0.Append(nil, onMetaData, amf0.ECMAArray(d.facts(m, tracks...)))
+	return amf0.Append(nil, onMetaData, amf0.ECMAArray(d.metaProperties(m, tracks...)))
 }
 
-// facts returns the properties of onMetaData.
-func (d Dialect) facts(m *media.Meta, tracks ...*media.Track) pairs {
+// metaProperties returns the properties of onMetaData.
+func (d Dialect) metaProperties(m *media.Meta, tracks ...*media.Track) pairs {
 	if m == nil {
 		m = new(media.Meta)
 	}
 	var e pairs
-	v, a := first(media.Video, tracks), first(media.Audio, tracks)
+	v, a := firstTrack(media.Video, tracks), firstTrack(media.Audio, tracks)
 	if v != nil || m.HasVideo {
-		e.video(orNone(v), m)
+		e.video(orEmpty(v), m)
 		e.number("videocodecid", d.codecID(v))
 	}
 	if a != nil || m.HasAudio {
-		e.audio(orNone(a), m)
+		e.audio(orEmpty(a), m)
 		e.number("audiocodecid", d.codecID(a))
 	}
-	e.others("videoTrackIdInfoMap", v, tracks, func(e *pairs, t *media.Track) {
+	e.otherTracks("videoTrackIdInfoMap", v, tracks, func(e *pairs, t *media.Track) {
 		e.video(t, new(media.Meta))
 		e.number("videocodecid", d.codecID(t))
 	})
-	e.others("audioTrackIdInfoMap", a, tracks, func(e *pairs, t *media.Track) {
+	e.otherTracks("audioTrackIdInfoMap", a, tracks, func(e *pairs, t *media.Track) {
 		e.audio(t, new(media.Meta))
 		e.number("audiocodecid", d.codecID(t))
 	})
@@ -173,15 +173,15 @@ func (e *pairs) number(key string, f float64) {
 }
 
 func (e *pairs) video(t *media.Track, m *media.Meta) {
-	e.number("width", float64(either(t.Width, m.Width)))
-	e.number("height", float64(either(t.Height, m.Height)))
-	e.number("framerate", either(t.FrameRate, m.FrameRate))
+	e.number("width", float64(firstNonZero(t.Width, m.Width)))
+	e.number("height", float64(firstNonZero(t.Height, m.Height)))
+	e.number("framerate", firstNonZero(t.FrameRate, m.FrameRate))
 	e.number("videodatarate", m.VideoRate)
 }
 
 func (e *pairs) audio(t *media.Track, m *media.Meta) {
-	channels := either(t.Channels, m.Channels)
-	e.number("audiosamplerate", float64(either(t.SampleRate, m.SampleRate)))
+	channels := firstNonZero(t.Channels, m.Channels)
+	e.number("audiosamplerate", float64(firstNonZero(t.SampleRate, m.SampleRate)))
 	e.number("audiochannels", float64(channels))
 	if channels > 0 {
 		*e = append(*e, amf0.Pair{Key: "stereo", Value: channels > 1})
@@ -189,8 +189,8 @@ func (e *pairs) audio(t *media.Track, m *media.Meta) {
 	e.number("audiodatarate", m.AudioRate)
 }
 
-// others adds a map, by ID, of the tracks of first's kind but first.
-func (e *pairs) others(key string, first *media.Track, tracks []*media.Track, describe func(*pairs, *media.Track)) {
+// otherTracks adds a map, by ID, of the tracks of first's kind but first.
+func (e *pairs) otherTracks(key string, first *media.Track, tracks []*media.Track, describe func(*pairs, *media.Track)) {
 	var byID amf0.Object
 	for _, t := range tracks {
 		if first != nil && t.Kind == first.Kind && t != first {
@@ -204,8 +204,8 @@ func (e *pairs) others(key string, first *media.Track, tracks []*media.Track, de
 	}
 }
 
-// first returns the track of kind k with the lowest ID, nil where there is none.
-func first(k media.Kind, tracks []*media.Track) (lowest *media.Track) {
+// firstTrack returns the track of kind k with the lowest ID, nil where there is none.
+func firstTrack(k media.Kind, tracks []*media.Track) (lowest *media.Track) {
 	for _, t := range tracks {
 		if t.Kind == k && (lowest == nil || t.ID < lowest.ID) {
 			lowest = t
@@ -214,15 +214,15 @@ func first(k media.Kind, tracks []*media.Track) (lowest *media.Track) {
 	return lowest
 }
 
-func orNone(t *media.Track) *media.Track {
+func orEmpty(t *media.Track) *media.Track {
 	if t == nil {
 		return new(media.Track)
 	}
 	return t
 }
 
-// either returns fact, or claim where there is none.
-func either[T int | float64](fact, claim T) T {
+// firstNonZero returns fact, or claim where there is none.
+func firstNonZero[T int | float64](fact, claim T) T {
 	if fact != 0 {
 		return fact
 	}

@@ -14,7 +14,7 @@ func box(name string, content ...[]byte) []byte {
 	for _, c := range content {
 		size += len(c)
 	}
-	b := appendBox(make([]byte, 0, size), name, size)
+	b := appendBoxHeader(make([]byte, 0, size), name, size)
 	for _, c := range content {
 		b = append(b, c...)
 	}
@@ -26,14 +26,14 @@ func full(name string, version byte, flags uint32, content ...[]byte) []byte {
 	return box(name, append([][]byte{u32(uint32(version)<<24 | flags)}, content...)...)
 }
 
-// appendBox appends the header of a box of size bytes, the header included.
-func appendBox(dst []byte, name string, size int) []byte {
+// appendBoxHeader appends the header of a box of size bytes, the header included.
+func appendBoxHeader(dst []byte, name string, size int) []byte {
 	return append(binary.BigEndian.AppendUint32(dst, uint32(size)), name...)
 }
 
-// appendFull appends the header of a FullBox.
-func appendFull(dst []byte, name string, size int, version byte, flags uint32) []byte {
-	return binary.BigEndian.AppendUint32(appendBox(dst, name, size), uint32(version)<<24|flags)
+// appendFullBoxHeader appends the header of a FullBox.
+func appendFullBoxHeader(dst []byte, name string, size int, version byte, flags uint32) []byte {
+	return binary.BigEndian.AppendUint32(appendBoxHeader(dst, name, size), uint32(version)<<24|flags)
 }
 
 func u16(values ...uint16) []byte {

@@ -57,15 +57,15 @@ func check(t *media.Track) error {
 }
 
 var (
-	errNone      = errors.New("has no sample entry here")
-	errMalformed = errors.New("malformed configuration")
+	errNoSampleEntry = errors.New("has no sample entry here")
+	errMalformed     = errors.New("malformed configuration")
 )
 
 // checkConfig looks at the codec of t and at as much of its configuration as the sample entry depends on.
 func checkConfig(t *media.Track) error {
 	b := t.Config
 	if len(b) > maxConfig || t.Kind != kindOf(t.Codec) {
-		return errNone
+		return errNoSampleEntry
 	}
 	ok := true
 	switch t.Codec {
@@ -83,7 +83,7 @@ func checkConfig(t *media.Track) error {
 	case media.VP9:
 		ok = len(vpcRecord(b)) >= 8
 	case media.AAC:
-		_, err := aac.Parse(b)
+		_, err := aac.ParseConfig(b)
 		return err
 	case media.Opus:
 		ok = checkOpusHead(b)

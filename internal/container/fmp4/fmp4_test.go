@@ -30,7 +30,7 @@ var (
 	video = &media.Track{Kind: media.Video, Codec: media.H264, Config: []byte(avcC), Timescale: 90000, Width: 320, Height: 180}
 	sound = soundTrack(media.AAC, 44100, 2, "\x12\x10")
 
-	script = &media.Track{Kind: media.Data, Codec: media.Script, Timescale: 90000}
+	script = &media.Track{Kind: media.Data, Codec: media.ScriptData, Timescale: 90000}
 )
 
 func pictureTrack(c media.Codec, config string) *media.Track {
@@ -53,7 +53,7 @@ func picture(rap media.RandomAccess, dts, cts time.Duration, payload string) *me
 
 func samples(t *media.Track, ticks int64, payload string) *media.Frame {
 	return &media.Frame{
-		Track: t, RAP: media.Key, Ticks: ticks, Payload: []byte(payload),
+		Track: t, RAP: media.Keyframe, Ticks: ticks, Payload: []byte(payload),
 		Duration: time.Duration(t.FrameSamples) * time.Second / time.Duration(t.SampleRate),
 	}
 }
@@ -312,51 +312,51 @@ func FuzzInit(f *testing.F) {
 var fragments = []struct {
 	name   string
 	frames []*media.Frame
-	ends   []End
-	want   []unit
+	ends   []TrackEnd
+	want   []playedSample
 	failed string // part of the error
 }{
 	{name: "nothing"},
 	{name: "audio and video", frames: []*media.Frame{
-		picture(media.Key, 0, 80e6, "I"), samples(sound, 0, "a0"), picture(0, 40e6, 0, "p"), samples(sound, 1024, "a1"),
-	}, want: []unit{
+		picture(media.Keyframe, 0, 80e6, "I"), samples(sound, 0, "a0"), picture(0, 40e6, 0, "p"), samples(sound, 1024, "a1"),
+	}, want: []playedSample{
 		{1, 0, 3600, 7200, true, "I"}, {1, 3600, 3600, 0, false, "p"},
 		{2, 0, 1024, 0, true, "a0"}, {2, 1024, 1024, 0, true, "a1"},
 	}},
-	{name: "audio first", frames: []*media.Frame{samples(sound, 5, "a"), picture(0, 40e6, 0, "p")}, want: []unit{
+	{name: "audio first", frames: []*media.Frame{samples(sound, 5, "a"), picture(0, 40e6, 0, "p")}, want: []playedSample{
 		{1, 3600, 3600, 0, false, "p"}, {2, 5, 1024, 0, true, "a"},
 	}},
 	{name: "the last sample ends where it is told to", frames: []*media.Frame{
-		picture(media.Recovery, 0, 0, "r"), samples(sound, 0, "a"), picture(0, 40e6, 0, "p"),
-	}, ends: []End{{video, 7290}, {sound, 1030}}, want: []unit{
+		picture(media.RecoveryPoint, 0, 0, "r"), samples(sound, 0, "a"), picture(0, 40e6, 0, "p"),
+	}, ends: []TrackEnd{{video, 7290}, {sound, 1030}}, want: []playedSample{
 		{1, 0, 3600, 0, true, "r"}, {1, 3600, 3690, 0, false, "p"}, {2, 0, 1030, 0, true, "a"},
 	}},
-	{name: "an end for a track that is not there", frames: []*media.Frame{samples(sound, 0, "a")}, ends: []End{{video, 7290}}, want: []unit{
+	{name: "an end for a track that is not there", frames: []*media.Frame{samples(sound, 0, "a")}, ends: []TrackEnd{{video, 7290}}, want: []playedSample{
 		{2, 0, 1024, 0, true, "a"},
 	}},
-	{name: "ends of script data and in another time scale", frames: []*media.Frame{picture(media.Key, 0, 0, "I"), samples(sound, 0, "a")},
-		ends: []End{{script, 1}, {soundTrack(media.AAC, 48000, 2, "\x11\x90"), 1}}, want: []unit{
+	{name: "ends of script data and in another time scale", frames: []*media.Frame{picture(media.Keyframe, 0, 0, "I"), samples(sound, 0, "a")},
+		ends: []TrackEnd{{script, 1}, {soundTrack(media.AAC, 48000, 2, "\x11\x90"), 1}}, want: []playedSample{
 			{1, 0, 3600, 0, true, "I"}, {2, 0, 1024, 0, true, "a"},
 		}},
-	{name: "a hole", frames: []*media.Frame{samples(sound, 0, "a"), samples(sound, 44100, "b")}, want: []unit{
+	{name: "a hole", frames: []*media.Frame{samples(sound, 0, "a"), samples(sound, 44100, "b")}, want: []playedSample{
 		{2, 0, 44100, 0, true, "a"}, {2, 44100, 1024, 0, true, "b"},
 	}},
-	{name: "negative composition time", frames: []*media.Frame{picture(media.Key, 80e6, -40e6, "I")}, want: []unit{
+	{name: "negative composition time", frames: []*media.Frame{picture(media.Keyframe, 80e6, -40e6, "I")}, want: []playedSample{
 		{1, 7200, 3600, -3600, true, "I"},
 	}},
-	{name: "over 32 bits", frames: []*media.Frame{samples(sound, 1<<40, "a")}, want: []unit{{2, 1 << 40, 1024, 0, true, "a"}}},
+	{name: "over 32 bits", frames: []*media.Frame{samples(sound, 1<<40, "a")}, want: []playedSample{{2, 1 << 40, 1024, 0, true, "a"}}},
 	{name: "two at one time, one earlier, all shown at their own", frames: []*media.Frame{
-		picture(media.Key, 40e6, 0, "I"), picture(0, 40e6, 40e6, "p"), picture(0, 20e6, 80e6, "q"), picture(0, 80e6, 0, "r"),
-	}, want: []unit{
+		picture(media.Keyframe, 40e6, 0, "I"), picture(0, 40e6, 40e6, "p"), picture(0, 20e6, 80e6, "q"), picture(0, 80e6, 0, "r"),
+	}, want: []playedSample{
 		{1, 3600, 0, 0, true, "I"}, {1, 3600, 0, 3600, false, "p"}, {1, 3600, 3600, 5400, false, "q"}, {1, 7200, 3600, 0, false, "r"},
 	}},
-	{name: "an end before the last sample", frames: []*media.Frame{samples(sound, 2048, "a")}, ends: []End{{sound, 1024}}, want: []unit{
+	{name: "an end before the last sample", frames: []*media.Frame{samples(sound, 2048, "a")}, ends: []TrackEnd{{sound, 1024}}, want: []playedSample{
 		{2, 2048, 0, 0, true, "a"},
 	}},
 	{name: "empty and negative", frames: []*media.Frame{
 		{Track: sound, Duration: -1}, {Track: sound, Ticks: 7, Payload: []byte("b"), Duration: -time.Second},
-	}, want: []unit{{2, 0, 7, 0, true, ""}, {2, 7, 0, 0, true, "b"}}},
-	{name: "another track of the same configuration", frames: []*media.Frame{samples(sound, 0, "a"), samples(ptr(*sound), 1024, "b")}, want: []unit{
+	}, want: []playedSample{{2, 0, 7, 0, true, ""}, {2, 7, 0, 0, true, "b"}}},
+	{name: "another track of the same configuration", frames: []*media.Frame{samples(sound, 0, "a"), samples(ptr(*sound), 1024, "b")}, want: []playedSample{
 		{2, 0, 1024, 0, true, "a"}, {2, 1024, 1024, 0, true, "b"},
 	}},
 	{name: "another configuration", frames: []*media.Frame{
@@ -369,7 +369,7 @@ var fragments = []struct {
 	{name: "a hole over 32 bits", frames: []*media.Frame{samples(sound, 0, "a"), samples(sound, 1<<32, "b")}, failed: "lasts"},
 	{name: "shown a day late", frames: []*media.Frame{picture(0, 0, 24*time.Hour, "p")}, failed: "shown"},
 	{name: "far back", frames: []*media.Frame{samples(sound, 1<<33, "a"), samples(sound, 0, "b")}, failed: "shown"},
-	{name: "data", frames: []*media.Frame{picture(media.Key, 0, 0, "I"), {Track: script}}, failed: "no sample entry"},
+	{name: "data", frames: []*media.Frame{picture(media.Keyframe, 0, 0, "I"), {Track: script}}, failed: "no sample entry"},
 }
 
 func ptr[T any](v T) *T { return &v }
@@ -392,7 +392,7 @@ func TestFragment(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.want, units, cmp.AllowUnexported(unit{})); diff != "" {
+			if diff := cmp.Diff(tt.want, units, cmp.AllowUnexported(playedSample{})); diff != "" {
 				t.Error(diff)
 			}
 			if tt.want != nil && !slices.Equal(seqs, []uint32{77}) {
@@ -402,8 +402,8 @@ func TestFragment(t *testing.T) {
 	}
 }
 
-// TestFragmentTooLarge shares one payload among frames, since nobody has 2 GiB to spare.
-func TestFragmentTooLarge(t *testing.T) {
+// TestFragmentAboveSizeLimit shares one payload among frames, since nobody has 2 GiB to spare.
+func TestFragmentAboveSizeLimit(t *testing.T) {
 	payload := make([]byte, 1<<20)
 	frames := make([]*media.Frame, 1<<11)
 	for i := range frames {
@@ -414,9 +414,9 @@ func TestFragmentTooLarge(t *testing.T) {
 	}
 }
 
-// TestSameBytes holds both to following from what they are made of, whatever is in dst.
-func TestSameBytes(t *testing.T) {
-	frames := []*media.Frame{picture(media.Key, 0, 0, "I"), samples(sound, 0, "a")}
+// TestOutputIsDeterministic holds both to following from what they are made of, whatever is in dst.
+func TestOutputIsDeterministic(t *testing.T) {
+	frames := []*media.Frame{picture(media.Keyframe, 0, 0, "I"), samples(sound, 0, "a")}
 	one, err1 := AppendFragment(nil, 1, frames)
 	room := make([]byte, 6, 4096)
 	two, err2 := AppendFragment(room, 1, frames)
@@ -442,7 +442,7 @@ func FuzzFragment(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seq uint32, start int64, data []byte, cut int) {
 		frames := framesOf(start, data)
 		cut = min(max(cut, 0), len(frames))
-		b, err := AppendFragment(nil, seq, frames[:cut], nextOf(frames[cut:])...)
+		b, err := AppendFragment(nil, seq, frames[:cut], trackEnds(frames[cut:])...)
 		if err == nil {
 			b, err = AppendFragment(b, seq+1, frames[cut:])
 		}
@@ -457,9 +457,9 @@ func FuzzFragment(f *testing.F) {
 			t.Errorf("number %d, want %d", seqs[0], seq)
 		}
 		for _, tr := range []*media.Track{video, sound} {
-			checkUnits(t, tr, frames, units)
+			checkPlayedSamples(t, tr, frames, units)
 		}
-		if again, err := AppendFragment(nil, seq, frames[:cut], nextOf(frames[cut:])...); err != nil || !bytes.HasPrefix(b, again) {
+		if again, err := AppendFragment(nil, seq, frames[:cut], trackEnds(frames[cut:])...); err != nil || !bytes.HasPrefix(b, again) {
 			t.Errorf("the same frames made other bytes, %v", err)
 		}
 	})
@@ -487,11 +487,11 @@ func framesOf(start int64, data []byte) (frames []*media.Frame) {
 	return frames
 }
 
-// checkUnits compares the samples of tr with the frames they were made of: in order, whole, each shown when it shall, and each
+// checkPlayedSamples compares the samples of tr with the frames they were made of: in order, whole, each shown when it shall, and each
 // lasting until the next, over the border of the fragments too, where time does not go back there.
-func checkUnits(t *testing.T, tr *media.Track, frames []*media.Frame, units []unit) {
+func checkPlayedSamples(t *testing.T, tr *media.Track, frames []*media.Frame, units []playedSample) {
 	t.Helper()
-	var mine []unit
+	var mine []playedSample
 	for _, u := range units {
 		if u.track == trackID(tr) {
 			mine = append(mine, u)
@@ -508,7 +508,7 @@ func checkUnits(t *testing.T, tr *media.Track, frames []*media.Frame, units []un
 		u := mine[0]
 		shown := f.Ticks + scale(f.PTS-f.DTS, tr.Timescale)
 		if u.data != string(f.Payload) || u.dts+int64(u.offset) != shown || f.Ticks >= newest && u.dts != f.Ticks ||
-			u.sync != (tr.Kind == media.Audio || f.RAP != media.NoAccess) {
+			u.sync != (tr.Kind == media.Audio || f.RAP != media.NoRandomAccess) {
 			t.Errorf("%s at %d, shown at %d, became %+v", tr.Kind, f.Ticks, shown, u)
 		}
 		if len(mine) > 1 && mine[1].dts >= u.dts && u.dts+int64(u.duration) != mine[1].dts {
@@ -522,8 +522,8 @@ func checkUnits(t *testing.T, tr *media.Track, frames []*media.Frame, units []un
 	}
 }
 
-// part returns 200 ms of a stream of 3 Mbit/s.
-func part() (frames []*media.Frame) {
+// sampleFrames returns 200 ms of a stream of 3 Mbit/s.
+func sampleFrames() (frames []*media.Frame) {
 	for i := range 5 {
 		frames = append(frames, picture(0, time.Duration(i)*40e6, 0, string(make([]byte, 15000))), samples(sound, int64(2*i)*1024, string(make([]byte, 300))))
 		frames = append(frames, samples(sound, int64(2*i+1)*1024, string(make([]byte, 300))))
@@ -531,10 +531,10 @@ func part() (frames []*media.Frame) {
 	return frames
 }
 
-// TestFragmentAllocates holds a fragment to the memory of its bytes and little more.
-func TestFragmentAllocates(t *testing.T) {
-	frames, dst := part(), make([]byte, 0, 1<<20)
-	end := End{video, 18000}
+// TestFragmentAllocations holds a fragment to the memory of its bytes and little more.
+func TestFragmentAllocations(t *testing.T) {
+	frames, dst := sampleFrames(), make([]byte, 0, 1<<20)
+	end := TrackEnd{video, 18000}
 	n := testing.AllocsPerRun(100, func() {
 		if _, err := AppendFragment(dst, 1, frames, end); err != nil {
 			t.Fatal(err)
@@ -546,7 +546,7 @@ func TestFragmentAllocates(t *testing.T) {
 }
 
 func BenchmarkFragment(b *testing.B) {
-	frames := part()
+	frames := sampleFrames()
 	b.ReportAllocs()
 	for b.Loop() {
 		p, err := AppendFragment(nil, 1, frames)

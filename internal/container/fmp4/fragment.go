@@ -40,9 +40,9 @@ const (
 	sizeMfhd, sizeTfdt = fullBox + 4, fullBox + 8
 )
 
-// An End tells where the last sample of a track in a fragment ends. That of a track that is not in the fragment, or that goes on in
+// An TrackEnd tells where the last sample of a track in a fragment ends. That of a track that is not in the fragment, or that goes on in
 // another time scale, tells nothing.
-type End struct {
+type TrackEnd struct {
 	Track *media.Track
 	Ticks int64 // those of the track's next frame
 }
@@ -60,22 +60,22 @@ type End struct {
 //
 // It is an error, and dst is returned as it was, when a track changes its configuration within frames, which needs another init
 // segment, or when a number does not fit its field: a fragment of 2 GiB, a time before 0.
-func AppendFragment(dst []byte, seq uint32, frames []*media.Frame, ends ...End) ([]byte, error) {
+func AppendFragment(dst []byte, seq uint32, frames []*media.Frame, ends ...TrackEnd) ([]byte, error) {
 	if len(frames) == 0 {
 		return dst, nil
 	}
-	p, err := newPlan(frames, ends)
+	p, err := newLayout(frames, ends)
 	if err != nil {
 		return dst, fmt.Errorf("fmp4: %w", err)
 	}
-	if need := len(dst) + int(p.size()); need > cap(dst) {
+	if need := len(dst) + int(p.fragmentSize()); need > cap(dst) {
 		dst = append(make([]byte, 0, need), dst...)
 	}
 	return p.write(dst, seq), nil
 }
 
-// A plan is a fragment whose numbers are known.
-type plan struct {
+// A layout is a fragment whose numbers are known.
+type layout struct {
 	frames  []*media.Frame
 	samples []sample // one a frame
 	runs    []run    // by track number
@@ -97,13 +97,13 @@ type run struct {
 	first, newest int    // indexes of samples
 	start, at     int64  // decoding times of first and newest
 	bytes         int64  // of payload
-	vary          uint32 // trun flags of what is not the same for all samples
+	varying       uint32 // trun flags of what is not the same for all samples
 }
 
-func newPlan(frames []*media.Frame, ends []End) (*plan, error) {
-	p := &plan{frames: frames, samples: make([]sample, len(frames)), runs: make([]run, 0, 2)}
+func newLayout(frames []*media.Frame, ends []TrackEnd) (*layout, error) {
+	p := &layout{frames: frames, samples: make([]sample, len(frames)), runs: make([]run, 0, 2)}
 	for i := range frames {
-		if err := p.place(i); err != nil {
+		if err := p.addFrame(i); err != nil {
 			return nil, err
 		}
 	}
@@ -112,14 +112,14 @@ func newPlan(frames []*media.Frame, ends []End) (*plan, error) {
 			return nil, err
 		}
 	}
-	if p.size() > maxFragment {
+	if p.fragmentSize() > maxFragment {
 		return nil, errors.New("fragment above 2 GiB")
 	}
 	return p, nil
 }
 
-// place adds frame i to its run, and so ends the sample before it.
-func (p *plan) place(i int) error {
+// addFrame adds frame i to its run, and so ends the sample before it.
+func (p *layout) addFrame(i int) error {
 	f, s := p.frames[i], &p.samples[i]
 	r, err := p.run(f.Track, i)
 	if err != nil {
@@ -130,7 +130,7 @@ func (p *plan) place(i int) error {
 	}
 	if r.count == 0 {
 		r.start, r.at = f.Ticks, f.Ticks
-	} else if err := p.end(r, f.Ticks); err != nil {
+	} else if err := p.endSample(r, f.Ticks); err != nil {
 		return err
 	}
 	r.at = max(r.at, f.Ticks)
@@ -138,14 +138,14 @@ func (p *plan) place(i int) error {
 		return err
 	}
 	s.track, s.flags = r.id, sampleNonSync
-	if f.RAP != media.NoAccess || f.Track.Kind == media.Audio {
+	if f.RAP != media.NoRandomAccess || f.Track.Kind == media.Audio {
 		s.flags = sampleSync
 	}
 	if s.offset != 0 {
-		r.vary |= trunOffset
+		r.varying |= trunOffset
 	}
 	if s.flags != p.samples[r.first].flags {
-		r.vary |= trunFlags
+		r.varying |= trunFlags
 	}
 	r.newest = i
 	r.count++
@@ -154,7 +154,7 @@ func (p *plan) place(i int) error {
 }
 
 // run returns that of t, whose frame i is at hand.
-func (p *plan) run(t *media.Track, i int) (*run, error) {
+func (p *layout) run(t *media.Track, i int) (*run, error) {
 	if kindOf(t.Codec) != t.Kind {
 		return nil, fmt.Errorf("%s %s has no sample entry here", t.Kind, t.Codec)
 	}
@@ -171,25 +171,25 @@ func (p *plan) run(t *media.Track, i int) (*run, error) {
 }
 
 // finish ends the last sample of r.
-func (p *plan) finish(r *run, ends []End) error {
+func (p *layout) finish(r *run, ends []TrackEnd) error {
 	for _, e := range ends {
 		if t := e.Track; t.Kind == r.track.Kind && t.ID == r.track.ID && t.Timescale == r.track.Timescale {
-			return p.end(r, e.Ticks)
+			return p.endSample(r, e.Ticks)
 		}
 	}
 	d := min(max(p.frames[r.newest].Duration, 0), maxSpan)
-	return p.end(r, r.at+scale(d, r.track.Timescale))
+	return p.endSample(r, r.at+scale(d, r.track.Timescale))
 }
 
-// end ends the newest sample of r at end, or where it begins if end is before that.
-func (p *plan) end(r *run, end int64) error {
+// endSample ends the newest sample of r at endSample, or where it begins if endSample is before that.
+func (p *layout) endSample(r *run, end int64) error {
 	d := max(end-r.at, 0)
 	if d > math.MaxUint32 {
 		return fmt.Errorf("%s sample lasts %d ticks", r.track.Kind, d)
 	}
 	p.samples[r.newest].duration = uint32(d)
 	if p.samples[r.newest].duration != p.samples[r.first].duration {
-		r.vary |= trunDuration
+		r.varying |= trunDuration
 	}
 	return nil
 }
@@ -216,55 +216,55 @@ func scale(d time.Duration, rate uint32) int64 {
 	return s*int64(rate) + (rest*int64(rate)+int64(time.Second)/2)/int64(time.Second)
 }
 
-// size returns the number of bytes of the fragment.
-func (p *plan) size() int64 {
-	n := p.moof() + boxHeader
+// fragmentSize returns the number of bytes of the fragment.
+func (p *layout) fragmentSize() int64 {
+	n := p.moofSize() + boxHeader
 	for i := range p.runs {
 		n += p.runs[i].bytes
 	}
 	return n
 }
 
-// moof returns the number of bytes of the moof.
-func (p *plan) moof() int64 {
+// moofSize returns the number of bytes of the moofSize.
+func (p *layout) moofSize() int64 {
 	n := int64(boxHeader + sizeMfhd)
 	for i := range p.runs {
-		n += p.runs[i].traf()
+		n += p.runs[i].trafSize()
 	}
 	return n
 }
 
-func (r *run) traf() int64 { return boxHeader + r.tfhd() + sizeTfdt + r.trun() }
+func (r *run) trafSize() int64 { return boxHeader + r.tfhdSize() + sizeTfdt + r.trunSize() }
 
-// tfhd returns the number of bytes of tfhd: it has the duration and the flags that are the same for all samples.
-func (r *run) tfhd() int64 {
+// tfhdSize returns the number of bytes of tfhdSize: it has the duration and the flags that are the same for all samples.
+func (r *run) tfhdSize() int64 {
 	n := int64(fullBox + 4)
-	if r.vary&trunDuration == 0 {
+	if r.varying&trunDuration == 0 {
 		n += 4
 	}
-	if r.vary&trunFlags == 0 {
+	if r.varying&trunFlags == 0 {
 		n += 4
 	}
 	return n
 }
 
-// trun returns the number of bytes of trun: it has each sample's size, and what is not the same for all.
-func (r *run) trun() int64 {
-	return fullBox + 8 + int64(r.count)*4*int64(1+bits.OnesCount32(r.vary))
+// trunSize returns the number of bytes of trunSize: it has each sample's size, and what is not the same for all.
+func (r *run) trunSize() int64 {
+	return fullBox + 8 + int64(r.count)*4*int64(1+bits.OnesCount32(r.varying))
 }
 
 // write appends the fragment to dst.
-func (p *plan) write(dst []byte, seq uint32) []byte {
-	at := p.moof() + boxHeader // of the next run's samples, from the moof on
-	payload := p.size() - at
-	dst = appendBox(dst, "moof", int(p.moof()))
-	dst = appendFull(dst, "mfhd", sizeMfhd, 0, 0)
+func (p *layout) write(dst []byte, seq uint32) []byte {
+	at := p.moofSize() + boxHeader // of the next run's samples, from the moof on
+	payload := p.fragmentSize() - at
+	dst = appendBoxHeader(dst, "moof", int(p.moofSize()))
+	dst = appendFullBoxHeader(dst, "mfhd", sizeMfhd, 0, 0)
 	dst = binary.BigEndian.AppendUint32(dst, seq)
 	for i := range p.runs {
-		dst = p.traf(dst, &p.runs[i], uint32(at))
+		dst = p.appendTraf(dst, &p.runs[i], uint32(at))
 		at += p.runs[i].bytes
 	}
-	dst = appendBox(dst, "mdat", int(boxHeader+payload))
+	dst = appendBoxHeader(dst, "mdat", int(boxHeader+payload))
 	for i := range p.runs {
 		for j, f := range p.frames {
 			if p.samples[j].track == p.runs[i].id {
@@ -275,19 +275,19 @@ func (p *plan) write(dst []byte, seq uint32) []byte {
 	return dst
 }
 
-// traf appends the traf of r, whose samples begin at bytes behind the moof's beginning.
-func (p *plan) traf(dst []byte, r *run, at uint32) []byte {
+// appendTraf appends the appendTraf of r, whose samples begin at bytes behind the moof's beginning.
+func (p *layout) appendTraf(dst []byte, r *run, at uint32) []byte {
 	first := &p.samples[r.first]
-	dst = appendBox(dst, "traf", int(r.traf()))
+	dst = appendBoxHeader(dst, "traf", int(r.trafSize()))
 
 	flags := uint32(tfhdBaseIsMoof)
-	if r.vary&trunDuration == 0 {
+	if r.varying&trunDuration == 0 {
 		flags |= tfhdDuration
 	}
-	if r.vary&trunFlags == 0 {
+	if r.varying&trunFlags == 0 {
 		flags |= tfhdFlags
 	}
-	dst = appendFull(dst, "tfhd", int(r.tfhd()), 0, flags)
+	dst = appendFullBoxHeader(dst, "tfhd", int(r.tfhdSize()), 0, flags)
 	dst = binary.BigEndian.AppendUint32(dst, r.id)
 	if flags&tfhdDuration != 0 {
 		dst = binary.BigEndian.AppendUint32(dst, first.duration)
@@ -296,15 +296,15 @@ func (p *plan) traf(dst []byte, r *run, at uint32) []byte {
 		dst = binary.BigEndian.AppendUint32(dst, first.flags)
 	}
 
-	dst = appendFull(dst, "tfdt", sizeTfdt, 1, 0)
+	dst = appendFullBoxHeader(dst, "tfdt", sizeTfdt, 1, 0)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(r.start))
 
-	dst = appendFull(dst, "trun", int(r.trun()), 1, trunDataOffset|trunSize|r.vary)
+	dst = appendFullBoxHeader(dst, "trun", int(r.trunSize()), 1, trunDataOffset|trunSize|r.varying)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(r.count))
 	dst = binary.BigEndian.AppendUint32(dst, at)
 	for i, s := range p.samples {
 		if s.track == r.id {
-			dst = s.append(dst, len(p.frames[i].Payload), r.vary)
+			dst = s.append(dst, len(p.frames[i].Payload), r.varying)
 		}
 	}
 	return dst

@@ -10,13 +10,13 @@ import (
 
 // An atom is one box.
 type atom struct {
-	name string
-	body []byte // without size and type
-	kids []atom
+	name     string
+	body     []byte // without size and type
+	children []atom
 }
 
-// inner says how many bytes of a container come before its boxes.
-var inner = map[string]int{
+// childOffset says how many bytes of a container come before its boxes.
+var childOffset = map[string]int{
 	"moov": 0, "trak": 0, "mdia": 0, "minf": 0, "dinf": 0, "stbl": 0, "mvex": 0, "moof": 0, "traf": 0,
 	"dref": 8, "stsd": 8,
 	"avc1": 78, "hvc1": 78, "av01": 78, "vp09": 78,
@@ -35,11 +35,11 @@ func readAtoms(b []byte) (atoms []atom, err error) {
 			return nil, fmt.Errorf("%s of %d bytes where %d are left", a.name, size, len(b))
 		}
 		a.body, b = b[8:size], b[size:]
-		if skip, ok := inner[a.name]; ok {
+		if skip, ok := childOffset[a.name]; ok {
 			if len(a.body) < skip {
 				return nil, fmt.Errorf("%s of %d bytes", a.name, size)
 			}
-			if a.kids, err = readAtoms(a.body[skip:]); err != nil {
+			if a.children, err = readAtoms(a.body[skip:]); err != nil {
 				return nil, fmt.Errorf("%s: %w", a.name, err)
 			}
 		}
@@ -56,14 +56,14 @@ func find(atoms []atom, path ...string) (found []atom) {
 		case len(path) == 1:
 			found = append(found, a)
 		default:
-			found = append(found, find(a.kids, path[1:]...)...)
+			found = append(found, find(a.children, path[1:]...)...)
 		}
 	}
 	return found
 }
 
-// A unit is one sample as a player sees it.
-type unit struct {
+// A playedSample is one sample as a player sees it.
+type playedSample struct {
 	track    uint32
 	dts      int64
 	duration uint32
@@ -73,17 +73,17 @@ type unit struct {
 }
 
 // readFragments reads moof and mdat pairs that fill b, and holds them to ISO/IEC 14496-12: every byte of an mdat is one sample's.
-func readFragments(b []byte) (seqs []uint32, units []unit, err error) {
+func readFragments(b []byte) (seqs []uint32, units []playedSample, err error) {
 	atoms, err := readAtoms(b)
 	if err != nil {
 		return nil, nil, err
 	}
 	for len(atoms) > 0 {
-		if len(atoms) < 2 || atoms[0].name != "moof" || atoms[1].name != "mdat" || atoms[0].kids[0].name != "mfhd" {
+		if len(atoms) < 2 || atoms[0].name != "moof" || atoms[1].name != "mdat" || atoms[0].children[0].name != "mfhd" {
 			return nil, nil, fmt.Errorf("no moof and mdat: %d boxes, the first %s", len(atoms), atoms[0].name)
 		}
 		size := 8 + len(atoms[0].body) + 8 + len(atoms[1].body)
-		seqs = append(seqs, binary.BigEndian.Uint32(atoms[0].kids[0].body[4:]))
+		seqs = append(seqs, binary.BigEndian.Uint32(atoms[0].children[0].body[4:]))
 		at := size - len(atoms[1].body)
 		for _, traf := range find(atoms[:1], "moof", "traf") {
 			more, end, err := readTraf(traf, b[:size], at)
@@ -101,15 +101,15 @@ func readFragments(b []byte) (seqs []uint32, units []unit, err error) {
 }
 
 // readTraf reads the samples of traf in fragment, which must begin at the byte at, and returns where they end.
-func readTraf(traf atom, fragment []byte, at int) (units []unit, end int, err error) {
+func readTraf(traf atom, fragment []byte, at int) (units []playedSample, end int, err error) {
 	names := make([]string, 0, 3)
-	for _, k := range traf.kids {
+	for _, k := range traf.children {
 		names = append(names, k.name)
 	}
 	if !slices.Equal(names, []string{"tfhd", "tfdt", "trun"}) {
 		return nil, 0, fmt.Errorf("traf of %q", names)
 	}
-	tfhd, tfdt, trun := &fields{b: traf.kids[0].body}, &fields{b: traf.kids[1].body}, &fields{b: traf.kids[2].body}
+	tfhd, tfdt, trun := &fields{b: traf.children[0].body}, &fields{b: traf.children[1].body}, &fields{b: traf.children[2].body}
 
 	flags := tfhd.u32()
 	if flags&^0x28 != 0x020000 {
@@ -156,7 +156,7 @@ func readTraf(traf atom, fragment []byte, at int) (units []unit, end int, err er
 		if sampleFlags != 0x02000000 && sampleFlags != 0x01010000 {
 			return nil, 0, fmt.Errorf("sample flags %#x", sampleFlags)
 		}
-		units = append(units, unit{
+		units = append(units, playedSample{
 			track: track, dts: dts, duration: duration, offset: int32(offset), sync: sampleFlags == 0x02000000,
 			data: string(fragment[at:][:size]),
 		})

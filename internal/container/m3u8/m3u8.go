@@ -41,7 +41,7 @@ type Variant struct {
 // Encode returns the playlist. It refuses values that cannot stand in one: a URI or codec with a control character, a space or a
 // quotation mark, an empty URI, no bandwidth.
 func (m *Multivariant) Encode() ([]byte, error) {
-	b := begin(version, m.Independent)
+	b := appendHeader(version, m.Independent)
 	for _, v := range m.Variants {
 		if err := v.check(); err != nil {
 			return nil, err
@@ -72,7 +72,7 @@ func (v *Variant) check() error {
 		return errors.New("m3u8: variant with a frame rate that is no number")
 	}
 	for _, c := range v.Codecs {
-		if c == "" || !clean(c) || strings.Contains(c, ",") {
+		if c == "" || !isPlain(c) || strings.Contains(c, ",") {
 			return fmt.Errorf("m3u8: codec %q cannot stand in a playlist", c)
 		}
 	}
@@ -81,33 +81,33 @@ func (v *Variant) check() error {
 
 // A Media playlist lists segments, RFC 8216 sections 4.3.2 and 4.3.3.
 type Media struct {
-	Target                time.Duration // no segment may be longer, rounded to seconds; a whole number of seconds
-	Sequence              uint64        // of the first segment
+	TargetDuration        time.Duration // no segment may be longer, rounded to seconds; a whole number of seconds
+	MediaSequence         uint64        // of the first segment
 	DiscontinuitySequence uint64        // discontinuities that have left the playlist
 	Independent           bool          // every segment starts with a key frame
 	Ended                 bool          // no segment will follow
 	Segments              []Segment
 
 	// Of low latency, RFC 8216bis section 4.4.3.7 and on. Without PartTarget there is none of it.
-	PartTarget   time.Duration // no part may be longer
-	PartHoldBack time.Duration // how far from the end players stay; at least twice PartTarget, and thrice is better
-	Open         []Part        // of the segment that is not complete
-	OpenStart    Segment       // what precedes Open: all but URI and Duration
-	Joint        bool          // what comes next is discontinuous, and nothing of it is in Open yet
-	Hint         string        // URI of the part that comes next; "" when none does
-	SkipUntil    time.Duration // playlists may be asked for without what is older; at least six Target, 0 for never
-	Skip         int           // this one is, by so many of the first Segments
+	PartTarget           time.Duration // no part may be longer
+	PartHoldBack         time.Duration // how far from the end players stay; at least twice PartTarget, and thrice is better
+	OpenParts            []Part        // of the segment that is not complete
+	OpenSegment          Segment       // what precedes Open: all but URI and Duration
+	PendingDiscontinuity bool          // what comes next is discontinuous, and nothing of it is in Open yet
+	PreloadHint          string        // URI of the part that comes next; "" when none does
+	SkipUntil            time.Duration // playlists may be asked for without what is older; at least six Target, 0 for never
+	SkippedSegments      int           // this one is, by so many of the first Segments
 }
 
 // A Segment is one line of a Media playlist, with what precedes it.
 type Segment struct {
-	URI           string
-	Duration      time.Duration
-	Discontinuity bool      // between the segment before and this one
-	Time          time.Time // of its first frame by the clock on the wall; zero to leave it out
-	Map           string    // URI of the initialization section; "" where segments need none
-	Gap           bool      // there is nothing at URI
-	Parts         []Part    // nil when they are not listed, or no longer
+	URI             string
+	Duration        time.Duration
+	Discontinuity   bool      // between the segment before and this one
+	ProgramDateTime time.Time // of its first frame by the clock on the wall; zero to leave it out
+	Map             string    // URI of the initialization section; "" where segments need none
+	Gap             bool      // there is nothing at URI
+	Parts           []Part    // nil when they are not listed, or no longer
 }
 
 // A Part is a partial segment, RFC 8216bis section 4.4.4.9.
@@ -123,8 +123,8 @@ func (m *Media) Encode() ([]byte, error) {
 	if err := m.check(); err != nil {
 		return nil, err
 	}
-	b := begin(m.version(), m.Independent)
-	b = fmt.Appendf(b, "#EXT-X-TARGETDURATION:%d\n", m.Target/time.Second)
+	b := appendHeader(m.version(), m.Independent)
+	b = fmt.Appendf(b, "#EXT-X-TARGETDURATION:%d\n", m.TargetDuration/time.Second)
 	if m.PartTarget > 0 {
 		b = append(b, "#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK="...)
 		b = appendSeconds(b, m.PartHoldBack)
@@ -137,31 +137,31 @@ func (m *Media) Encode() ([]byte, error) {
 		b = append(b, '\n')
 	}
 	b = append(b, "#EXT-X-MEDIA-SEQUENCE:"...)
-	b = append(strconv.AppendUint(b, m.Sequence, 10), '\n')
+	b = append(strconv.AppendUint(b, m.MediaSequence, 10), '\n')
 	if m.DiscontinuitySequence > 0 {
 		b = append(b, "#EXT-X-DISCONTINUITY-SEQUENCE:"...)
 		b = append(strconv.AppendUint(b, m.DiscontinuitySequence, 10), '\n')
 	}
 	initial := ""
-	if m.Skip > 0 {
-		b = fmt.Appendf(b, "#EXT-X-SKIP:SKIPPED-SEGMENTS=%d\n", m.Skip)
-		initial = m.Segments[m.Skip-1].Map
+	if m.SkippedSegments > 0 {
+		b = fmt.Appendf(b, "#EXT-X-SKIP:SKIPPED-SEGMENTS=%d\n", m.SkippedSegments)
+		initial = m.Segments[m.SkippedSegments-1].Map
 	}
-	for i := m.Skip; i < len(m.Segments); i++ {
+	for i := m.SkippedSegments; i < len(m.Segments); i++ {
 		s := &m.Segments[i]
-		b = s.appendHead(b, &initial)
+		b = s.appendTags(b, &initial)
 		b = appendParts(b, s.Parts)
-		b = s.append(b)
+		b = s.appendURI(b)
 	}
-	if len(m.Open) > 0 {
-		b = m.OpenStart.appendHead(b, &initial)
-		b = appendParts(b, m.Open)
+	if len(m.OpenParts) > 0 {
+		b = m.OpenSegment.appendTags(b, &initial)
+		b = appendParts(b, m.OpenParts)
 	}
-	if m.Joint {
+	if m.PendingDiscontinuity {
 		b = append(b, "#EXT-X-DISCONTINUITY\n"...)
 	}
-	if m.Hint != "" {
-		b = fmt.Appendf(b, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"%s\"\n", m.Hint)
+	if m.PreloadHint != "" {
+		b = fmt.Appendf(b, "#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"%s\"\n", m.PreloadHint)
 	}
 	if m.Ended {
 		b = append(b, "#EXT-X-ENDLIST\n"...)
@@ -170,19 +170,19 @@ func (m *Media) Encode() ([]byte, error) {
 }
 
 func (m *Media) check() error {
-	if m.Target < time.Second || m.Target%time.Second != 0 {
-		return fmt.Errorf("m3u8: target duration %v", m.Target)
+	if m.TargetDuration < time.Second || m.TargetDuration%time.Second != 0 {
+		return fmt.Errorf("m3u8: target duration %v", m.TargetDuration)
 	}
-	if m.Skip < 0 || m.Skip > len(m.Segments) {
-		return fmt.Errorf("m3u8: %d of %d segments to be skipped", m.Skip, len(m.Segments))
+	if m.SkippedSegments < 0 || m.SkippedSegments > len(m.Segments) {
+		return fmt.Errorf("m3u8: %d of %d segments to be skipped", m.SkippedSegments, len(m.Segments))
 	}
-	if m.PartTarget > 0 && (m.PartHoldBack < 2*m.PartTarget || m.SkipUntil != 0 && m.SkipUntil < 6*m.Target) {
-		return fmt.Errorf("m3u8: hold back %v and skip until %v under targets of %v and %v", m.PartHoldBack, m.SkipUntil, m.PartTarget, m.Target)
+	if m.PartTarget > 0 && (m.PartHoldBack < 2*m.PartTarget || m.SkipUntil != 0 && m.SkipUntil < 6*m.TargetDuration) {
+		return fmt.Errorf("m3u8: hold back %v and skip until %v under targets of %v and %v", m.PartHoldBack, m.SkipUntil, m.PartTarget, m.TargetDuration)
 	}
 	for i := range m.Segments {
 		s := &m.Segments[i]
-		if s.Duration < 0 || s.Duration.Round(time.Second) > m.Target {
-			return fmt.Errorf("m3u8: segment of %v under a target duration of %v", s.Duration, m.Target)
+		if s.Duration < 0 || s.Duration.Round(time.Second) > m.TargetDuration {
+			return fmt.Errorf("m3u8: segment of %v under a target duration of %v", s.Duration, m.TargetDuration)
 		}
 		if err := checkURI(s.URI); err != nil {
 			return err
@@ -191,12 +191,12 @@ func (m *Media) check() error {
 			return err
 		}
 	}
-	if m.Hint != "" {
-		if err := checkURI(m.Hint); err != nil {
+	if m.PreloadHint != "" {
+		if err := checkURI(m.PreloadHint); err != nil {
 			return err
 		}
 	}
-	return m.checkParts(m.OpenStart.Map, m.Open)
+	return m.checkParts(m.OpenSegment.Map, m.OpenParts)
 }
 
 // checkParts looks at the parts of a segment, and at the URI of its initialization section.
@@ -221,7 +221,7 @@ func (m *Media) checkParts(initial string, parts []Part) error {
 // version returns the lowest that has all tags in m.
 func (m *Media) version() int {
 	v := version
-	if m.PartTarget > 0 || m.Skip > 0 {
+	if m.PartTarget > 0 || m.SkippedSegments > 0 {
 		return versionSkip
 	}
 	for i := range m.Segments {
@@ -235,8 +235,8 @@ func (m *Media) version() int {
 	return v
 }
 
-// appendHead writes what stands before the parts of s. initial is the initialization section in force.
-func (s *Segment) appendHead(b []byte, initial *string) []byte {
+// appendTags writes what stands before the parts of s. initial is the initialization section in force.
+func (s *Segment) appendTags(b []byte, initial *string) []byte {
 	if s.Discontinuity {
 		b = append(b, "#EXT-X-DISCONTINUITY\n"...)
 	}
@@ -246,9 +246,9 @@ func (s *Segment) appendHead(b []byte, initial *string) []byte {
 		b = append(b, "\"\n"...)
 		*initial = s.Map
 	}
-	if !s.Time.IsZero() {
+	if !s.ProgramDateTime.IsZero() {
 		b = append(b, "#EXT-X-PROGRAM-DATE-TIME:"...)
-		b = s.Time.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
+		b = s.ProgramDateTime.UTC().AppendFormat(b, "2006-01-02T15:04:05.000Z")
 		b = append(b, '\n')
 	}
 	if s.Gap {
@@ -257,7 +257,7 @@ func (s *Segment) appendHead(b []byte, initial *string) []byte {
 	return b
 }
 
-func (s *Segment) append(b []byte) []byte {
+func (s *Segment) appendURI(b []byte) []byte {
 	b = append(b, "#EXTINF:"...)
 	b = appendSeconds(b, s.Duration)
 	b = append(b, ",\n"...)
@@ -285,7 +285,7 @@ func appendSeconds(b []byte, d time.Duration) []byte {
 	return strconv.AppendFloat(b, d.Seconds(), 'f', 5, 64)
 }
 
-func begin(version int, independent bool) []byte {
+func appendHeader(version int, independent bool) []byte {
 	b := fmt.Appendf(make([]byte, 0, 4096), "#EXTM3U\n#EXT-X-VERSION:%d\n", version)
 	if independent {
 		b = append(b, "#EXT-X-INDEPENDENT-SEGMENTS\n"...)
@@ -295,14 +295,14 @@ func begin(version int, independent bool) []byte {
 
 // checkURI keeps out what would end the line, look like a tag or need a decision on escaping: the caller escapes.
 func checkURI(s string) error {
-	if s == "" || s[0] == '#' || !clean(s) {
+	if s == "" || s[0] == '#' || !isPlain(s) {
 		return fmt.Errorf("m3u8: URI %q cannot stand in a playlist", s)
 	}
 	return nil
 }
 
-// clean reports whether s has printable ASCII only, and no quotation mark.
-func clean(s string) bool {
+// isPlain reports whether s has printable ASCII only, and no quotation mark.
+func isPlain(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if s[i] <= ' ' || s[i] > '~' || s[i] == '"' {
 			return false

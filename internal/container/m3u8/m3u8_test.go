@@ -25,20 +25,20 @@ func TestGolden(t *testing.T) {
 		}}}},
 		{"multivariant-unknown", &Multivariant{Variants: []Variant{{URI: "a.m3u8", Bandwidth: 1}}}},
 		{"live", &Media{
-			Target: 3 * time.Second, Sequence: 1 << 40, DiscontinuitySequence: 7, Independent: true,
+			TargetDuration: 3 * time.Second, MediaSequence: 1 << 40, DiscontinuitySequence: 7, Independent: true,
 			Segments: []Segment{
-				{URI: "5-0.ts", Duration: 2 * time.Second, Time: at},
+				{URI: "5-0.ts", Duration: 2 * time.Second, ProgramDateTime: at},
 				{URI: "5-2000.ts", Duration: 3_499_994_999},
-				{URI: "5-5500.ts", Duration: 1_001_001_001, Discontinuity: true, Time: at.Add(time.Hour)},
+				{URI: "5-5500.ts", Duration: 1_001_001_001, Discontinuity: true, ProgramDateTime: at.Add(time.Hour)},
 			},
 		}},
-		{"ended", &Media{Target: time.Second, Ended: true, Segments: []Segment{{URI: "1-0.ts", Duration: 20 * time.Millisecond}}}},
+		{"ended", &Media{TargetDuration: time.Second, Ended: true, Segments: []Segment{{URI: "1-0.ts", Duration: 20 * time.Millisecond}}}},
 		{"low-latency", lowLatency(0)},
 		{"delta", lowLatency(2)},
-		{"fmp4-gap", &Media{Target: 2 * time.Second, Segments: []Segment{
+		{"fmp4-gap", &Media{TargetDuration: 2 * time.Second, Segments: []Segment{
 			{URI: "5-0.m4s", Duration: 2 * time.Second, Map: "a.mp4"}, {URI: "5-2000.m4s", Duration: time.Second, Gap: true, Map: "a.mp4"},
 		}}},
-		{"empty", &Media{Target: 6 * time.Second}},
+		{"empty", &Media{TargetDuration: 6 * time.Second}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -67,29 +67,29 @@ func TestGolden(t *testing.T) {
 func lowLatency(skip int) *Media {
 	at := time.Date(2026, 3, 29, 1, 0, 0, 0, time.UTC)
 	return &Media{
-		Target: 2 * time.Second, Sequence: 100, Independent: true,
-		PartTarget: 200 * time.Millisecond, PartHoldBack: 600 * time.Millisecond, SkipUntil: 12 * time.Second, Skip: skip,
+		TargetDuration: 2 * time.Second, MediaSequence: 100, Independent: true,
+		PartTarget: 200 * time.Millisecond, PartHoldBack: 600 * time.Millisecond, SkipUntil: 12 * time.Second, SkippedSegments: skip,
 		Segments: []Segment{
-			{URI: "5-0.m4s", Duration: 2 * time.Second, Map: "a.mp4", Time: at},
+			{URI: "5-0.m4s", Duration: 2 * time.Second, Map: "a.mp4", ProgramDateTime: at},
 			{URI: "5-2000.m4s", Duration: 400 * time.Millisecond, Map: "a.mp4", Discontinuity: true},
 			{URI: "5-2400.m4s", Duration: 300 * time.Millisecond, Map: "b.mp4", Parts: []Part{
 				{"5-2400.0.m4s", 200 * time.Millisecond, true}, {"5-2400.1.m4s", 100 * time.Millisecond, false},
 			}},
 		},
-		OpenStart: Segment{Map: "b.mp4", Time: at.Add(time.Minute)},
-		Open:      []Part{{"5-2700.0.m4s", 200 * time.Millisecond, true}},
-		Hint:      "5-2700.1.m4s",
+		OpenSegment: Segment{Map: "b.mp4", ProgramDateTime: at.Add(time.Minute)},
+		OpenParts:   []Part{{"5-2700.0.m4s", 200 * time.Millisecond, true}},
+		PreloadHint: "5-2700.1.m4s",
 	}
 }
 
-func TestRefused(t *testing.T) {
+func TestEncodeRejectsInvalidPlaylists(t *testing.T) {
 	variant := func(v Variant) *Multivariant {
 		if v.Bandwidth == 0 {
 			v.Bandwidth = 1
 		}
 		return &Multivariant{Variants: []Variant{v}}
 	}
-	segment := func(s Segment) *Media { return &Media{Target: 2 * time.Second, Segments: []Segment{s}} }
+	segment := func(s Segment) *Media { return &Media{TargetDuration: 2 * time.Second, Segments: []Segment{s}} }
 	tests := []struct {
 		name     string
 		playlist interface{ Encode() ([]byte, error) }
@@ -107,16 +107,16 @@ func TestRefused(t *testing.T) {
 		{"frame rate NaN", variant(Variant{URI: "a", FrameRate: math.NaN()})},
 		{"segment above target", segment(Segment{URI: "a", Duration: 2500 * time.Millisecond})},
 		{"negative duration", segment(Segment{URI: "a", Duration: -1})},
-		{"part above target", &Media{Target: time.Second, PartTarget: 1, PartHoldBack: 3, Open: []Part{{"a", 2, false}}}},
+		{"part above target", &Media{TargetDuration: time.Second, PartTarget: 1, PartHoldBack: 3, OpenParts: []Part{{"a", 2, false}}}},
 		{"part without a target", segment(Segment{URI: "a", Parts: []Part{{"a", 2, false}}})},
-		{"W21 line in part URI", &Media{Target: time.Second, PartTarget: 1, PartHoldBack: 3, Open: []Part{{"a\n", 1, false}}}},
-		{"W21 quotation mark in hint", &Media{Target: time.Second, Hint: `a",URI="b`}},
+		{"W21 line in part URI", &Media{TargetDuration: time.Second, PartTarget: 1, PartHoldBack: 3, OpenParts: []Part{{"a\n", 1, false}}}},
+		{"W21 quotation mark in hint", &Media{TargetDuration: time.Second, PreloadHint: `a",URI="b`}},
 		{"W21 line in map", segment(Segment{URI: "a", Map: "a\n#"})},
-		{"hold back too short", &Media{Target: time.Second, PartTarget: 2, PartHoldBack: 3}},
-		{"skip until too short", &Media{Target: time.Second, PartTarget: 2, PartHoldBack: 6, SkipUntil: 5 * time.Second}},
-		{"skips what is not there", &Media{Target: time.Second, Skip: 1}},
+		{"hold back too short", &Media{TargetDuration: time.Second, PartTarget: 2, PartHoldBack: 3}},
+		{"skip until too short", &Media{TargetDuration: time.Second, PartTarget: 2, PartHoldBack: 6, SkipUntil: 5 * time.Second}},
+		{"skips what is not there", &Media{TargetDuration: time.Second, SkippedSegments: 1}},
 		{"target 0", &Media{}},
-		{"target 1.5 s", &Media{Target: 1500 * time.Millisecond}},
+		{"target 1.5 s", &Media{TargetDuration: 1500 * time.Millisecond}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

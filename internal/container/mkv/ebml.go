@@ -21,41 +21,41 @@ const (
 	idTimestampScale = 0x2AD7B1
 	idDuration       = 0x4489
 
-	idTracks       = 0x1654AE6B
-	idTrackEntry   = 0xAE
-	idTrackNumber  = 0xD7
-	idTrackType    = 0x83
-	idCodecID      = 0x86
-	idCodecPrivate = 0x63A2
-	idCodecDelay   = 0x56AA
-	idDefault      = 0x23E383 // DefaultDuration
-	idVideo        = 0xE0
-	idWidth        = 0xB0
-	idHeight       = 0xBA
-	idAudio        = 0xE1
-	idRate         = 0xB5
-	idChannels     = 0x9F
-	idProjection   = 0x7670
-	idRoll         = 0x7675 // ProjectionPoseRoll
-	idEncodings    = 0x6D80
-	idEncoding     = 0x6240
-	idCompression  = 0x5034
-	idAlgorithm    = 0x4254
-	idSettings     = 0x4255
-	idEncryption   = 0x5035
+	idTracks            = 0x1654AE6B
+	idTrackEntry        = 0xAE
+	idTrackNumber       = 0xD7
+	idTrackType         = 0x83
+	idCodecID           = 0x86
+	idCodecPrivate      = 0x63A2
+	idCodecDelay        = 0x56AA
+	idDefaultDuration   = 0x23E383 // DefaultDuration
+	idVideo             = 0xE0
+	idWidth             = 0xB0
+	idHeight            = 0xBA
+	idAudio             = 0xE1
+	idSamplingFrequency = 0xB5
+	idChannels          = 0x9F
+	idProjection        = 0x7670
+	idPoseRoll          = 0x7675 // ProjectionPoseRoll
+	idEncodings         = 0x6D80
+	idEncoding          = 0x6240
+	idCompression       = 0x5034
+	idCompAlgo          = 0x4254
+	idCompSettings      = 0x4255
+	idEncryption        = 0x5035
 
-	idCluster       = 0x1F43B675
-	idTimestamp     = 0xE7
-	idSimpleBlock   = 0xA3
-	idBlockGroup    = 0xA0
-	idBlock         = 0xA1
-	idBlockDuration = 0x9B
-	idReference     = 0xFB // ReferenceBlock
-	idCues          = 0x1C53BB6B
-	idTags          = 0x1254C367
-	idSeekHead      = 0x114D9B74
-	idChapters      = 0x1043A770
-	idAttachments   = 0x1941A469
+	idCluster        = 0x1F43B675
+	idTimestamp      = 0xE7
+	idSimpleBlock    = 0xA3
+	idBlockGroup     = 0xA0
+	idBlock          = 0xA1
+	idBlockDuration  = 0x9B
+	idReferenceBlock = 0xFB // ReferenceBlock
+	idCues           = 0x1C53BB6B
+	idTags           = 0x1254C367
+	idSeekHead       = 0x114D9B74
+	idChapters       = 0x1043A770
+	idAttachments    = 0x1941A469
 )
 
 // An element is where one is in the file. Those of unknown size end at the end of their parent, as far as is known.
@@ -73,14 +73,14 @@ type file struct {
 	size int64
 }
 
-var errCut = errors.New("mkv: an element reaches beyond its parent or the end of the file")
+var errTruncated = errors.New("mkv: an element reaches beyond its parent or the end of the file")
 
 // element reads the header of the element at off in a parent that ends at end (RFC 8794 section 3).
 func (f file) element(off, end int64) (element, error) {
 	var b [12]byte
 	n := int(min(int64(len(b)), end-off))
 	if n < 2 {
-		return element{}, errCut
+		return element{}, errTruncated
 	}
 	if err := f.read(b[:n], off); err != nil {
 		return element{}, err
@@ -104,7 +104,7 @@ func (f file) element(off, end int64) (element, error) {
 		e.end, e.unknown = end, true
 	case size > uint64(end-e.off):
 		e.end = end
-		return e, errCut
+		return e, errTruncated
 	default:
 		e.end = e.off + int64(size)
 	}
@@ -114,11 +114,11 @@ func (f file) element(off, end int64) (element, error) {
 // varInt reads a variable-size integer: MaxUint64 stands for an unknown size (RFC 8794 section 4).
 func varInt(b []byte) (v uint64, used int, err error) {
 	if len(b) == 0 {
-		return 0, 0, errCut
+		return 0, 0, errTruncated
 	}
 	used = bits.LeadingZeros8(b[0]) + 1
 	if used > 8 || used > len(b) {
-		return 0, 0, errCut
+		return 0, 0, errTruncated
 	}
 	v = uint64(b[0]) & (1<<(8-used) - 1)
 	for _, c := range b[1:used] {

@@ -22,14 +22,14 @@ const (
 	asc   = "\x12\x10"
 )
 
-// el returns an element, with its size in eight bytes.
-func el(id uint32, content ...string) string {
+// elem returns an element, with its size in eight bytes.
+func elem(id uint32, content ...string) string {
 	body := strings.Join(content, "")
 	return idOf(id) + string(binary.BigEndian.AppendUint64(nil, 1<<56|uint64(len(body)))) + body
 }
 
-// endless returns an element of unknown size.
-func endless(id uint32, content ...string) string {
+// unknownSize returns an element of unknown size.
+func unknownSize(id uint32, content ...string) string {
 	return idOf(id) + "\x01\xFF\xFF\xFF\xFF\xFF\xFF\xFF" + strings.Join(content, "")
 }
 
@@ -38,55 +38,55 @@ func idOf(id uint32) string {
 }
 
 func num(id uint32, v uint64) string {
-	return el(id, string(binary.BigEndian.AppendUint64(nil, v)))
+	return elem(id, string(binary.BigEndian.AppendUint64(nil, v)))
 }
 
 func float(id uint32, v float64) string { return num(id, math.Float64bits(v)) }
 
-func header() string { return el(idEBML, el(idDocType, "matroska")) }
+func header() string { return elem(idEBML, elem(idDocType, "matroska")) }
 
 func info(length float64) string {
-	return el(idInfo, num(idTimestampScale, 1e6), float(idDuration, length))
+	return elem(idInfo, num(idTimestampScale, 1e6), float(idDuration, length))
 }
 
 func video(codec, private string, more ...string) string {
-	return el(idTrackEntry, num(idTrackNumber, 1), num(idTrackType, 1), el(idCodecID, codec), el(idCodecPrivate, private),
-		el(idVideo, num(idWidth, 640), num(idHeight, 360), strings.Join(more, "")))
+	return elem(idTrackEntry, num(idTrackNumber, 1), num(idTrackType, 1), elem(idCodecID, codec), elem(idCodecPrivate, private),
+		elem(idVideo, num(idWidth, 640), num(idHeight, 360), strings.Join(more, "")))
 }
 
 func audio(codec, private string, more ...string) string {
-	return el(idTrackEntry, num(idTrackNumber, 2), num(idTrackType, 2), el(idCodecID, codec), el(idCodecPrivate, private),
-		el(idAudio, float(idRate, 44100), num(idChannels, 2)), strings.Join(more, ""))
+	return elem(idTrackEntry, num(idTrackNumber, 2), num(idTrackType, 2), elem(idCodecID, codec), elem(idCodecPrivate, private),
+		elem(idAudio, float(idSamplingFrequency, 44100), num(idChannels, 2)), strings.Join(more, ""))
 }
 
 // block returns a SimpleBlock of track, at ms since the cluster.
 func block(track byte, at int16, flags byte, data string) string {
-	return el(idSimpleBlock, string([]byte{0x80 | track, byte(at >> 8), byte(at), flags}), data)
+	return elem(idSimpleBlock, string([]byte{0x80 | track, byte(at >> 8), byte(at), flags}), data)
 }
 
 func cluster(at uint64, blocks ...string) string {
-	return el(idCluster, append([]string{num(idTimestamp, at)}, blocks...)...)
+	return elem(idCluster, append([]string{num(idTimestamp, at)}, blocks...)...)
 }
 
 func av(clusters ...string) string {
-	return header() + el(idSegment, append([]string{info(1000), el(idTracks, video("V_MPEG4/ISO/AVC", avcC), audio("A_AAC", asc))}, clusters...)...)
+	return header() + elem(idSegment, append([]string{info(1000), elem(idTracks, video("V_MPEG4/ISO/AVC", avcC), audio("A_AAC", asc))}, clusters...)...)
 }
 
 func soundIn(codec, private, blocks string) string {
-	return header() + el(idSegment, info(0), el(idTracks, audio(codec, private)), cluster(0, blocks))
+	return header() + elem(idSegment, info(0), elem(idTracks, audio(codec, private)), cluster(0, blocks))
 }
 
-const key = 0x80
+const keyFlag = 0x80
 
-// film is two groups of three pictures, the second in each shown last, with sound.
-func film() []string {
+// sampleClusters is two groups of three pictures, the second in each shown last, with sound.
+func sampleClusters() []string {
 	group := func(at uint64) string {
-		return cluster(at, block(1, 0, key, idr), block(2, 10, key, "aac"), block(1, 80, 0, inter), block(1, 40, 0, inter))
+		return cluster(at, block(1, 0, keyFlag, idr), block(2, 10, keyFlag, "aac"), block(1, 80, 0, inter), block(1, 40, 0, inter))
 	}
 	return []string{group(0), group(120)}
 }
 
-const all = "h264 aac | v-40/0k a10/10k v0/80 v40/40 v80/120k a130/130k v120/200 v160/160"
+const allFrames = "h264 aac | v-40/0k a10/10k v0/80 v40/40 v80/120k a130/130k v120/200 v160/160"
 
 // files is the table of files: what must come of them, in words. It seeds the fuzzer.
 var files = []struct {
@@ -94,43 +94,43 @@ var files = []struct {
 	file string
 	want string // tracks, then frames: kind, DTS, PTS in ms, k for a key flag; or a part of an error
 }{
-	{"whole", av(film()...), all},
-	{"unknown sizes", header() + endless(idSegment, el(idTracks, video("V_MPEG4/ISO/AVC", avcC)), endless(idCluster, num(idTimestamp, 5), block(1, 0, key, idr)), endless(idCluster, num(idTimestamp, 45), block(1, 0, 0, inter))), "h264 | v5/5k v45/45"},
-	{"block groups", av(cluster(0, el(idBlockGroup, el(idBlock, "\x81\x00\x00\x00", idr)), el(idBlockGroup, el(idBlock, "\x81\x00\x28\x00", inter), num(idReference, 1)))), "h264 aac | v0/0k v40/40"},
-	{"cut within a block", av(film()...)[:len(av(film()...))-2], "h264 aac | v-40/0k a10/10k v0/80 v40/40 unexpected EOF"},
-	{"headers that are left out", header() + el(idSegment, el(idTracks, audio("A_MPEG/L3", "", el(idEncodings, el(idEncoding, el(idCompression, num(idAlgorithm, 3), el(idSettings, "\xFF\xFB")))))), cluster(0, block(2, 0, key, "\x90\x64"))), "mp3 | a0/0k"},
-	{"deflated", header() + el(idSegment, el(idTracks, audio("A_AAC", asc, el(idEncodings, el(idEncoding, el(idCompression))))), cluster(0, block(2, 0, key, "x"))), "opaque(compressed a_aac) | "},
-	{"encrypted", header() + el(idSegment, el(idTracks, audio("A_AAC", asc, el(idEncodings, el(idEncoding, el(idEncryption)))))), "opaque(encrypted a_aac) | "},
-	{"Xiph lace", soundIn("A_AAC", asc, block(2, 0, key|laceXiph<<1, "\x02\x01\x02abbccc")), "aac | a0/0k a23/23k a46/46k"},
-	{"fixed lace", soundIn("A_AAC", asc, block(2, 0, key|laceFixed<<1, "\x01aabb")), "aac | a0/0k a23/23k"},
-	{"EBML lace", soundIn("A_AAC", asc, block(2, 0, key|laceEBML<<1, "\x02\x82\xC0aabbbc")), "aac | a0/0k a23/23k a46/46k"},
-	{"fixed lace that does not divide", soundIn("A_AAC", asc, block(2, 0, key|laceFixed<<1, "\x01aab")), "malformed lace"},
-	{"Xiph lace above the rest", soundIn("A_AAC", asc, block(2, 0, key|laceXiph<<1, "\x01\xFF\xFFab")), "malformed lace"},
-	{"EBML lace below zero", soundIn("A_AAC", asc, block(2, 0, key|laceEBML<<1, "\x02\x81\x80ab")), "malformed lace"},
-	{"empty lace", soundIn("A_AAC", asc, block(2, 0, key|laceEBML<<1, "")), "malformed lace"},
-	{"Opus starts before zero", header() + el(idSegment, el(idTracks, audio("A_OPUS", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00", num(idCodecDelay, 6_500_000))), cluster(0, block(2, 0, key, "\xFC"))), "opus | a-6/-6k"},
+	{"whole", av(sampleClusters()...), allFrames},
+	{"unknown sizes", header() + unknownSize(idSegment, elem(idTracks, video("V_MPEG4/ISO/AVC", avcC)), unknownSize(idCluster, num(idTimestamp, 5), block(1, 0, keyFlag, idr)), unknownSize(idCluster, num(idTimestamp, 45), block(1, 0, 0, inter))), "h264 | v5/5k v45/45"},
+	{"block groups", av(cluster(0, elem(idBlockGroup, elem(idBlock, "\x81\x00\x00\x00", idr)), elem(idBlockGroup, elem(idBlock, "\x81\x00\x28\x00", inter), num(idReferenceBlock, 1)))), "h264 aac | v0/0k v40/40"},
+	{"cut within a block", av(sampleClusters()...)[:len(av(sampleClusters()...))-2], "h264 aac | v-40/0k a10/10k v0/80 v40/40 unexpected EOF"},
+	{"headers that are left out", header() + elem(idSegment, elem(idTracks, audio("A_MPEG/L3", "", elem(idEncodings, elem(idEncoding, elem(idCompression, num(idCompAlgo, 3), elem(idCompSettings, "\xFF\xFB")))))), cluster(0, block(2, 0, keyFlag, "\x90\x64"))), "mp3 | a0/0k"},
+	{"deflated", header() + elem(idSegment, elem(idTracks, audio("A_AAC", asc, elem(idEncodings, elem(idEncoding, elem(idCompression))))), cluster(0, block(2, 0, keyFlag, "x"))), "opaque(compressed a_aac) | "},
+	{"encrypted", header() + elem(idSegment, elem(idTracks, audio("A_AAC", asc, elem(idEncodings, elem(idEncoding, elem(idEncryption)))))), "opaque(encrypted a_aac) | "},
+	{"Xiph lace", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingXiph<<1, "\x02\x01\x02abbccc")), "aac | a0/0k a23/23k a46/46k"},
+	{"fixed lace", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingFixed<<1, "\x01aabb")), "aac | a0/0k a23/23k"},
+	{"EBML lace", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingEBML<<1, "\x02\x82\xC0aabbbc")), "aac | a0/0k a23/23k a46/46k"},
+	{"fixed lace that does not divide", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingFixed<<1, "\x01aab")), "malformed lace"},
+	{"Xiph lace above the rest", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingXiph<<1, "\x01\xFF\xFFab")), "malformed lace"},
+	{"EBML lace below zero", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingEBML<<1, "\x02\x81\x80ab")), "malformed lace"},
+	{"empty lace", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingEBML<<1, "")), "malformed lace"},
+	{"Opus starts before zero", header() + elem(idSegment, elem(idTracks, audio("A_OPUS", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00", num(idCodecDelay, 6_500_000))), cluster(0, block(2, 0, keyFlag, "\xFC"))), "opus | a-6/-6k"},
 	{"Vorbis", soundIn("A_VORBIS", "", ""), "opaque(vorbis) | "},
 	{"unknown", soundIn("A_X\x01", "", ""), "opaque(a_x.) | "},
-	{"turned", header() + el(idSegment, el(idTracks, video("V_VP8", "", el(idProjection, float(idRoll, -90))))), "vp8@90 | "},
-	{"H.264 without its record", header() + el(idSegment, el(idTracks, video("V_MPEG4/ISO/AVC", ""))), "h264: no CodecPrivate"},
-	{"subtitles alone", header() + el(idSegment, el(idTracks, el(idTrackEntry, num(idTrackType, 17)))), "neither pictures nor sound in it"},
-	{"too many tracks", header() + el(idSegment, el(idTracks, strings.Repeat(audio("A_AAC", asc), maxTracks+1))), "more than 16 tracks"},
-	{"block of no track", av(cluster(0, block(9, 0, key, "x"), block(1, 0, key, idr))), "h264 aac | v0/0k"},
-	{"block cut between others", av(cluster(0, block(1, 0, key, idr), el(idSimpleBlock, "\x81\x00"), block(1, 40, 0, inter), block(2, 0, key|laceFixed<<1, "\x01aab"), block(2, 50, key, "aac"))),
+	{"turned", header() + elem(idSegment, elem(idTracks, video("V_VP8", "", elem(idProjection, float(idPoseRoll, -90))))), "vp8@90 | "},
+	{"H.264 without its record", header() + elem(idSegment, elem(idTracks, video("V_MPEG4/ISO/AVC", ""))), "h264: no CodecPrivate"},
+	{"subtitles alone", header() + elem(idSegment, elem(idTracks, elem(idTrackEntry, num(idTrackType, 17)))), "neither pictures nor sound in it"},
+	{"too many tracks", header() + elem(idSegment, elem(idTracks, strings.Repeat(audio("A_AAC", asc), maxTracks+1))), "more than 16 tracks"},
+	{"block of no track", av(cluster(0, block(9, 0, keyFlag, "x"), block(1, 0, keyFlag, idr))), "h264 aac | v0/0k"},
+	{"block cut between others", av(cluster(0, block(1, 0, keyFlag, idr), elem(idSimpleBlock, "\x81\x00"), block(1, 40, 0, inter), block(2, 0, keyFlag|lacingFixed<<1, "\x01aab"), block(2, 50, keyFlag, "aac"))),
 		"h264 aac | v0/0k v40/40 a50/50k 2 blocks make no sense, the first because: mkv: malformed block"},
-	{"block cut", av(cluster(0, el(idSimpleBlock, "\x81\x00"))), "malformed block"},
-	{"time beyond reason", av(cluster(1<<62, block(1, 0, key, idr))), "time stamps beyond reason"},
-	{"scale 0", header() + el(idSegment, el(idInfo, num(idTimestampScale, 0))), "a time scale beyond reason"},
-	{"number of nine bytes", header() + el(idSegment, el(idInfo, el(idTimestampScale, "123456789"))), "an element is larger than it may be"},
-	{"head cut", header() + el(idSegment, info(0))[:20], "unexpected EOF"},
+	{"block cut", av(cluster(0, elem(idSimpleBlock, "\x81\x00"))), "malformed block"},
+	{"time beyond reason", av(cluster(1<<62, block(1, 0, keyFlag, idr))), "time stamps beyond reason"},
+	{"scale 0", header() + elem(idSegment, elem(idInfo, num(idTimestampScale, 0))), "a time scale beyond reason"},
+	{"number of nine bytes", header() + elem(idSegment, elem(idInfo, elem(idTimestampScale, "123456789"))), "an element is larger than it may be"},
+	{"head cut", header() + elem(idSegment, info(0))[:20], "unexpected EOF"},
 	{"no segment", header(), "unexpected EOF"},
 	{"no EBML", "RIFFxxxxxxxxx", "no EBML header"},
 	{"ID of five bytes", header() + "\x08\x00\x00\x00\x00\x00\x00", "no element where one must begin"},
 	{"empty", "", "no EBML header"},
 }
 
-// tell returns what comes of a file in the words of the table.
-func tell(r *Reader) string {
+// describeFile returns what comes of a file in the words of the table.
+func describeFile(r *Reader) string {
 	var words []string
 	for _, s := range r.Streams() {
 		w := s.Track.Codec.String()
@@ -158,7 +158,7 @@ func tell(r *Reader) string {
 		}
 		words = append(words, w)
 	}
-	if t := r.Trouble(); t != "" {
+	if t := r.Problems(); t != "" {
 		words = append(words, t)
 	}
 	if words[len(words)-1] == "|" {
@@ -175,7 +175,7 @@ func TestFiles(t *testing.T) {
 			r, err := open(tt.file)
 			got := fmt.Sprint(err)
 			if err == nil {
-				got = tell(r)
+				got = describeFile(r)
 			}
 			if exact := strings.Contains(tt.want, "|"); exact && got != tt.want || !exact && !strings.Contains(got, tt.want) {
 				t.Errorf("%s\nwant %s", got, tt.want)
@@ -184,13 +184,13 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// A rising reader refuses to be read from an offset below one before.
-type rising struct {
+// A forwardOnly reader refuses to be read from an offset below one before.
+type forwardOnly struct {
 	io.ReaderAt
 	least int64
 }
 
-func (r *rising) ReadAt(b []byte, off int64) (int, error) {
+func (r *forwardOnly) ReadAt(b []byte, off int64) (int, error) {
 	if off < r.least {
 		return 0, fmt.Errorf("back from %d to %d", r.least, off)
 	}
@@ -198,15 +198,15 @@ func (r *rising) ReadAt(b []byte, off int64) (int, error) {
 	return r.ReaderAt.ReadAt(b, off)
 }
 
-// TestRises reads files as they come through a pipe.
-func TestRises(t *testing.T) {
+// TestReadsForwardOnly reads files as they come through a pipe.
+func TestReadsForwardOnly(t *testing.T) {
 	for _, tt := range files {
 		want, got := "", ""
 		if r, err := open(tt.file); err == nil {
-			want = tell(r)
+			want = describeFile(r)
 		}
-		if r, err := NewReader(&rising{ReaderAt: strings.NewReader(tt.file)}, int64(len(tt.file))); err == nil {
-			got = tell(r)
+		if r, err := NewReader(&forwardOnly{ReaderAt: strings.NewReader(tt.file)}, int64(len(tt.file))); err == nil {
+			got = describeFile(r)
 		}
 		if got != want {
 			t.Errorf("%s: %s\nwant %s", tt.name, got, want)
@@ -215,18 +215,18 @@ func TestRises(t *testing.T) {
 }
 
 func TestSeek(t *testing.T) {
-	r, err := open(av(film()...))
+	r, err := open(av(sampleClusters()...))
 	if err != nil {
 		t.Fatal(err)
 	}
 	second := "h264 aac | v80/120k a130/130k v120/200 v160/160"
 	for to, want := range map[time.Duration]string{
-		0: all, 119 * time.Millisecond: all, 120 * time.Millisecond: second, time.Hour: second,
+		0: allFrames, 119 * time.Millisecond: allFrames, 120 * time.Millisecond: second, time.Hour: second,
 	} {
 		if err := r.Seek(to); err != nil {
 			t.Fatal(err)
 		}
-		if got := tell(r); got != want {
+		if got := describeFile(r); got != want {
 			t.Errorf("to %v: %s\nwant %s", to, got, want)
 		}
 	}
@@ -235,24 +235,24 @@ func TestSeek(t *testing.T) {
 	}
 }
 
-// TestOrder gives presentation times in the order of decoding: the decoding times must rise, and none be later than its presentation.
-func TestOrder(t *testing.T) {
+// TestDecodingTimes gives presentation times in the order of decoding: the decoding times must rise, and none be later than its presentation.
+func TestDecodingTimes(t *testing.T) {
 	for name, pts := range map[string][]time.Duration{
 		"as shown":             {0, 1, 2, 3, 4, 5},
 		"one ahead":            {0, 2, 1, 4, 3, 5},
 		"pyramid":              {0, 4, 2, 1, 3, 8, 6, 5, 7},
 		"reordered late alone": append(slices.Repeat([]time.Duration{0}, 0), 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 18),
 	} {
-		var o order
+		var o dtsGenerator
 		var got []time.Duration
 		for _, p := range pts {
 			o.add(p * 40 * time.Millisecond)
-			if at, ok := o.decode(false); ok {
+			if at, ok := o.next(false); ok {
 				got = append(got, at)
 			}
 		}
 		for len(got) < len(pts) {
-			at, ok := o.decode(true)
+			at, ok := o.next(true)
 			if !ok {
 				t.Fatalf("%s: %d of %d", name, len(got), len(pts))
 			}
@@ -283,7 +283,7 @@ func FuzzReader(f *testing.F) {
 				}
 				break
 			}
-			if m.Track.Codec == media.Opaque || len(m.Payload) == 0 || len(m.Payload) > len(b)+4096 {
+			if m.Track.Codec == media.Passthrough || len(m.Payload) == 0 || len(m.Payload) > len(b)+4096 {
 				t.Fatalf("%+v", m)
 			}
 		}

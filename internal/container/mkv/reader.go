@@ -16,20 +16,20 @@ import (
 // on its way. Not for concurrent use.
 type Reader struct {
 	file
-	docType string
-	tracks  []*track
-	segment element
-	first   int64 // where clusters begin
-	scale   int64 // ns of a tick of the segment
-	length  float64
+	docType  string
+	tracks   []*track
+	segment  element
+	first    int64 // where clusters begin
+	scale    int64 // ns of a tick of the segment
+	duration float64
 
 	pos     int64   // of the next element of the segment
 	cluster element // that is being read; pos is in it until its end
 	base    int64   // its timestamp, in ticks
 	ready   []*media.Frame
 
-	skipped uint64     // blocks
-	bad     blockError // why the first was
+	skipped  uint64     // blocks
+	firstBad blockError // why the first was
 }
 
 const (
@@ -42,7 +42,7 @@ const (
 func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 	m := &Reader{file: file{r, size}, scale: 1e6}
 	if err := m.open(); err != nil {
-		if errors.Is(err, errCut) {
+		if errors.Is(err, errTruncated) {
 			err = io.ErrUnexpectedEOF
 		}
 		return nil, err
@@ -56,7 +56,7 @@ func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 
 func (r *Reader) open() error {
 	head, err := r.element(0, r.size)
-	if err != nil && !errors.Is(err, errCut) {
+	if err != nil && !errors.Is(err, errTruncated) {
 		return err
 	}
 	if head.id != idEBML {
@@ -113,7 +113,7 @@ func (r *Reader) readInfo(info element) error {
 			}
 			r.scale = int64(n)
 		case idDuration:
-			r.length, err = r.float(e)
+			r.duration, err = r.float(e)
 		}
 		return err
 	})
@@ -124,7 +124,7 @@ func (r *Reader) DocType() string { return r.docType }
 
 // Duration returns how long the file says it plays, 0 if it does not: recorders that were killed leave it out.
 func (r *Reader) Duration() time.Duration {
-	ns := r.length * float64(r.scale)
+	ns := r.duration * float64(r.scale)
 	if !(ns > 0 && ns < math.MaxInt64/4) {
 		return 0
 	}
@@ -144,7 +144,7 @@ func (r *Reader) Streams() []media.Stream {
 func (r *Reader) rewind(pos int64) {
 	r.pos, r.cluster, r.ready = pos, element{}, nil
 	for _, t := range r.tracks {
-		t.order = order{}
+		t.dts = dtsGenerator{}
 	}
 }
 
@@ -152,11 +152,11 @@ func (r *Reader) rewind(pos int64) {
 // are not in the order of their presentation.
 func (r *Reader) Next() (*media.Frame, error) {
 	for {
-		if f := r.take(false); f != nil {
+		if f := r.nextReady(false); f != nil {
 			return f, nil
 		}
-		if err := r.block(); err != nil {
-			if f := r.take(true); f != nil {
+		if err := r.readNext(); err != nil {
+			if f := r.nextReady(true); f != nil {
 				return f, nil // what came before comes first
 			}
 			return nil, err
@@ -164,15 +164,15 @@ func (r *Reader) Next() (*media.Frame, error) {
 	}
 }
 
-// take returns the first of the frames that are ready, nil while its decoding time is not known. At the end all are.
-func (r *Reader) take(end bool) *media.Frame {
+// nextReady returns the first of the frames that are ready, nil while its decoding time is not known. At the end all are.
+func (r *Reader) nextReady(end bool) *media.Frame {
 	if len(r.ready) == 0 {
 		return nil
 	}
 	f := r.ready[0]
-	if t := r.owner(f); t.reorders() {
+	if t := r.trackOf(f); t.reorders() {
 		var ok bool
-		if f.DTS, ok = t.order.decode(end || len(r.ready) > maxReady); !ok {
+		if f.DTS, ok = t.dts.next(end || len(r.ready) > maxReady); !ok {
 			return nil
 		}
 		f.DTS = min(f.DTS, f.PTS)
@@ -184,7 +184,7 @@ func (r *Reader) take(end bool) *media.Frame {
 // reorders reports whether frames of t may be decoded in another order than they are shown.
 func (t *track) reorders() bool { return t.track.Codec == media.H264 || t.track.Codec == media.HEVC }
 
-func (r *Reader) owner(f *media.Frame) *track {
+func (r *Reader) trackOf(f *media.Frame) *track {
 	for _, t := range r.tracks {
 		if t.track.Kind == f.Track.Kind && t.track.ID == f.Track.ID {
 			return t
@@ -193,8 +193,8 @@ func (r *Reader) owner(f *media.Frame) *track {
 	return nil
 }
 
-// block reads the next block into ready. io.EOF is the end of the segment.
-func (r *Reader) block() error {
+// readNext reads the next readNext into ready. io.EOF is the end of the segment.
+func (r *Reader) readNext() error {
 	for {
 		if r.pos >= r.segment.end || r.pos >= r.size {
 			return io.EOF
@@ -205,7 +205,7 @@ func (r *Reader) block() error {
 			end = r.cluster.end
 		}
 		e, err := r.element(r.pos, end)
-		if errors.Is(err, errCut) {
+		if errors.Is(err, errTruncated) {
 			return io.ErrUnexpectedEOF
 		}
 		if err != nil {
@@ -226,9 +226,9 @@ func (r *Reader) block() error {
 			if t != nil {
 				err = r.unpack(t, b, nil)
 			}
-			return r.skipBad(err)
+			return r.countBadBlock(err)
 		case idBlockGroup:
-			return r.skipBad(r.readGroup(e))
+			return r.countBadBlock(r.readGroup(e))
 		}
 	}
 }
@@ -242,36 +242,36 @@ func tooLarge(size int64) blockError {
 	return blockError(fmt.Sprintf("mkv: a block of %d bytes is above the limit of %d", size, maxFrame))
 }
 
-// skipBad counts a blockError, and returns any other error.
-func (r *Reader) skipBad(err error) error {
+// countBadBlock counts a blockError, and returns any other error.
+func (r *Reader) countBadBlock(err error) error {
 	bad, ok := errors.AsType[blockError](err)
 	if !ok {
 		return err
 	}
-	if r.skipped++; r.bad == "" {
-		r.bad = bad
+	if r.skipped++; r.firstBad == "" {
+		r.firstBad = bad
 	}
 	return nil
 }
 
-// Trouble says what was skipped so far, "" if nothing.
-func (r *Reader) Trouble() string {
+// Problems says what was skipped so far, "" if nothing.
+func (r *Reader) Problems() string {
 	if r.skipped == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d blocks make no sense, the first because: %v", r.skipped, r.bad)
+	return fmt.Sprintf("%d blocks make no sense, the first because: %v", r.skipped, r.firstBad)
 }
 
 // readGroup reads a BlockGroup: a block with what is said of it.
 func (r *Reader) readGroup(group element) error {
 	var t *track
 	var block []byte
-	g := &aboutBlock{key: true}
+	g := &blockGroup{key: true}
 	err := r.walk(group.off, group.end, func(e element) (err error) {
 		switch e.id {
 		case idBlock:
 			t, block, err = r.readBlock(e)
-		case idReference:
+		case idReferenceBlock:
 			g.key = false
 		case idBlockDuration:
 			var n uint64
@@ -287,8 +287,8 @@ func (r *Reader) readGroup(group element) error {
 	return r.unpack(t, block, g)
 }
 
-// A aboutBlock is what a BlockGroup says of its block.
-type aboutBlock struct {
+// A blockGroup is what a BlockGroup says of its block.
+type blockGroup struct {
 	key      bool
 	duration time.Duration
 }
@@ -308,7 +308,7 @@ func (r *Reader) readBlock(e element) (*track, []byte, error) {
 		return nil, nil, blockError("mkv: malformed block")
 	}
 	t := r.track(number)
-	if t == nil || t.stream.Track.Codec == media.Opaque {
+	if t == nil || t.stream.Track.Codec == media.Passthrough {
 		return nil, nil, nil
 	}
 	b, err := r.content(e, maxFrame)
@@ -319,19 +319,19 @@ func (r *Reader) readBlock(e element) (*track, []byte, error) {
 }
 
 // unpack makes frames of a block of t. A SimpleBlock, of which about is nil, says itself whether it is a key frame.
-func (r *Reader) unpack(t *track, b []byte, about *aboutBlock) error {
+func (r *Reader) unpack(t *track, b []byte, about *blockGroup) error {
 	flags := b[2]
 	ticks := r.base + int64(int16(uint16(b[0])<<8|uint16(b[1])))
 	if ticks > math.MaxInt64/4/r.scale || ticks < -(1<<16) {
 		return blockError("mkv: time stamps beyond reason")
 	}
-	frames, err := lace(b[3:], flags>>1&3)
+	frames, err := splitLace(b[3:], flags>>1&3)
 	if err != nil {
 		return err
 	}
 	at := time.Duration(ticks*r.scale) - t.delay
 	if about == nil {
-		about = &aboutBlock{key: flags&0x80 != 0}
+		about = &blockGroup{key: flags&0x80 != 0}
 	}
 	for i, payload := range frames {
 		f, err := r.frame(t, payload, at, about.key)
@@ -343,7 +343,7 @@ func (r *Reader) unpack(t *track, b []byte, about *aboutBlock) error {
 		}
 		f.Duration = about.duration / time.Duration(len(frames))
 		if f.Duration == 0 {
-			f.Duration = t.length(f)
+			f.Duration = t.frameDuration(f)
 		}
 		if i > 0 && f.Duration == 0 {
 			return blockError("mkv: a lace whose frames have no duration")
@@ -354,31 +354,31 @@ func (r *Reader) unpack(t *track, b []byte, about *aboutBlock) error {
 	return nil
 }
 
-// length returns how long a frame lasts, 0 if nothing tells.
-func (t *track) length(f *media.Frame) time.Duration {
+// frameDuration returns how long a frame lasts, 0 if nothing tells.
+func (t *track) frameDuration(f *media.Frame) time.Duration {
 	if n := codec.Samples(f.Track, f.Payload); n > 0 && f.Track.SampleRate > 0 {
 		return time.Duration(n) * time.Second / time.Duration(f.Track.SampleRate)
 	}
-	return t.each
+	return t.defaultDuration
 }
 
 // frame makes a frame of one in a block, nil of an empty one.
 func (r *Reader) frame(t *track, payload []byte, at time.Duration, key bool) (*media.Frame, error) {
-	if len(payload)+len(t.strip) == 0 {
+	if len(payload)+len(t.strippedHeader) == 0 {
 		return nil, nil
 	}
-	if len(t.strip) > 0 {
-		payload = slices.Concat(t.strip, payload)
+	if len(t.strippedHeader) > 0 {
+		payload = slices.Concat(t.strippedHeader, payload)
 	}
 	if codec.SelfDescribing(t.track.Codec) {
-		if now, err := codec.FromFrame(t.base, payload, t.described); err == nil { // what cannot be read does not describe
-			t.track, t.described = now, now
+		if now, err := codec.TrackFromFrame(t.fileTrack, payload, t.frameTrack); err == nil { // what cannot be read does not describe
+			t.track, t.frameTrack = now, now
 		}
 	}
 	f := &media.Frame{Track: t.track, DTS: at, PTS: at, KeyFlag: key, Payload: payload}
 	f.RAP, f.Leading, _ = codec.RandomAccess(t.track, t.lengthSize, key, payload) // who sends it on looks again
 	if t.reorders() {
-		t.order.add(at)
+		t.dts.add(at)
 	}
 	return f, nil
 }
@@ -395,17 +395,17 @@ func (r *Reader) track(number uint64) *track {
 
 // Kinds of lacing.
 const (
-	noLace = iota
-	laceXiph
-	laceFixed
-	laceEBML
+	lacingNone = iota
+	lacingXiph
+	lacingFixed
+	lacingEBML
 )
 
 var errLace error = blockError("mkv: malformed lace")
 
-// lace takes the frames of a block apart (RFC 9559 section 10.3). They point into b.
-func lace(b []byte, kind byte) ([][]byte, error) {
-	if kind == noLace {
+// splitLace takes the frames of a block apart (RFC 9559 section 10.3). They point into b.
+func splitLace(b []byte, kind byte) ([][]byte, error) {
+	if kind == lacingNone {
 		return [][]byte{b}, nil
 	}
 	if len(b) == 0 {
@@ -413,7 +413,7 @@ func lace(b []byte, kind byte) ([][]byte, error) {
 	}
 	n := int(b[0]) + 1
 	b = b[1:]
-	if kind == laceFixed {
+	if kind == lacingFixed {
 		if len(b)%n != 0 {
 			return nil, errLace
 		}
@@ -429,7 +429,7 @@ func lace(b []byte, kind byte) ([][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if kind == laceEBML && i > 0 {
+		if kind == lacingEBML && i > 0 {
 			size += sizes[i-1]
 		}
 		if b = b[used:]; size < 0 || size > maxFrame {
@@ -450,7 +450,7 @@ func lace(b []byte, kind byte) ([][]byte, error) {
 
 // laceSize reads one size of a lace, which in EBML lacing is a difference but for the first.
 func laceSize(b []byte, kind byte, difference bool) (size, used int, err error) {
-	if kind == laceXiph {
+	if kind == lacingXiph {
 		for used < len(b) {
 			c := b[used]
 			used++
@@ -494,7 +494,7 @@ func (r *Reader) Seek(to time.Duration) error {
 			r.rewind(r.first)
 			return nil
 		}
-		if ok, err := r.startIn(starts[i], to); ok || err != nil {
+		if ok, err := r.seekInCluster(starts[i], to); ok || err != nil {
 			return err
 		}
 	}
@@ -515,12 +515,12 @@ func (r *Reader) clusterTime(c element) (at time.Duration, ok bool) {
 	return at, ok
 }
 
-// beyond is how far behind a place its key frame is looked for, where clusters do not end.
-const beyond = 10 * time.Second
+// searchMargin is how far behind a place its key frame is looked for, where clusters do not end.
+const searchMargin = 10 * time.Second
 
-// startIn looks in the cluster at off for the last key frame at or before a time, and stands there if there is one.
-func (r *Reader) startIn(off int64, to time.Duration) (bool, error) {
-	pictures := slices.ContainsFunc(r.tracks, func(t *track) bool { return t.track.Kind == media.Video && t.track.Codec != media.Opaque })
+// seekInCluster looks in the cluster at off for the last key frame at or before a time, and stands there if there is one.
+func (r *Reader) seekInCluster(off int64, to time.Duration) (bool, error) {
+	pictures := slices.ContainsFunc(r.tracks, func(t *track) bool { return t.track.Kind == media.Video && t.track.Codec != media.Passthrough })
 	scan := func(stop int) (keys int, err error) {
 		r.rewind(off)
 		end := int64(-1)
@@ -528,7 +528,7 @@ func (r *Reader) startIn(off int64, to time.Duration) (bool, error) {
 			if end >= 0 && r.pos >= end {
 				return keys, nil
 			}
-			err := r.block()
+			err := r.readNext()
 			if end < 0 {
 				end = r.cluster.end
 			}
@@ -539,15 +539,15 @@ func (r *Reader) startIn(off int64, to time.Duration) (bool, error) {
 				return keys, err
 			}
 			for i, f := range r.ready {
-				if f.PTS > to+beyond {
+				if f.PTS > to+searchMargin {
 					return keys, nil
 				}
-				isStart := f.RAP == media.Key && f.PTS <= to && (f.Track.Kind == media.Video) == pictures
+				isStart := f.RAP == media.Keyframe && f.PTS <= to && (f.Track.Kind == media.Video) == pictures
 				if !isStart {
 					continue
 				}
 				if keys++; keys == stop {
-					r.startAt(i)
+					r.dropBefore(i)
 					return keys, nil
 				}
 			}
@@ -562,15 +562,15 @@ func (r *Reader) startIn(off int64, to time.Duration) (bool, error) {
 	return true, err
 }
 
-// startAt forgets what is ready before frame i, and what is known of the order of pictures before it.
-func (r *Reader) startAt(i int) {
+// dropBefore forgets what is ready before frame i, and what is known of the order of pictures before it.
+func (r *Reader) dropBefore(i int) {
 	r.ready = slices.Clone(r.ready[i:])
 	for _, t := range r.tracks {
-		t.order = order{}
+		t.dts = dtsGenerator{}
 	}
 	for _, f := range r.ready {
-		if t := r.owner(f); t.reorders() {
-			t.order.add(f.PTS)
+		if t := r.trackOf(f); t.reorders() {
+			t.dts.add(f.PTS)
 		}
 	}
 }

@@ -13,18 +13,18 @@ import (
 
 // A track is one of the file that holds pictures or sound.
 type track struct {
-	number     uint64
-	stream     media.Stream
-	track      *media.Track // of the newest frame
-	lengthSize int
-	each       time.Duration // of a frame, where the file says; 0 if not
-	delay      time.Duration // CodecDelay
-	strip      []byte        // what compression took off the head of each frame
-	order      order         // of pictures
+	number          uint64
+	stream          media.Stream
+	track           *media.Track // of the newest frame
+	lengthSize      int
+	defaultDuration time.Duration // of a frame, where the file says; 0 if not
+	delay           time.Duration // CodecDelay
+	strippedHeader  []byte        // what compression took off the head of each frame
+	dts             dtsGenerator  // of pictures
 
 	// Of codings whose frames describe the track: what the file alone knows, and what the frames have said, nil before the first.
-	base      media.Track
-	described *media.Track
+	fileTrack  media.Track
+	frameTrack *media.Track
 }
 
 const (
@@ -57,18 +57,18 @@ func label(id string) string {
 	}, id))
 }
 
-// description is a TrackEntry as it stands.
-type description struct {
-	number, kind  uint64
-	codec         string
-	private       []byte
-	delay, each   uint64 // ns
-	width, height uint64
-	rate          float64
-	channels      uint64
-	roll          float64
-	strip         []byte
-	sealed        string // why its frames cannot be read, "" if they can
+// trackEntry is a TrackEntry as it stands.
+type trackEntry struct {
+	number, kind           uint64
+	codec                  string
+	private                []byte
+	delay, defaultDuration uint64 // ns
+	width, height          uint64
+	rate                   float64
+	channels               uint64
+	roll                   float64
+	strippedHeader         []byte
+	unreadable             string // why its frames cannot be read, "" if they can
 }
 
 // readTracks reads the Tracks element.
@@ -77,7 +77,7 @@ func (r *Reader) readTracks(tracks element) error {
 		if e.id != idTrackEntry {
 			return nil
 		}
-		d := description{channels: 1}
+		d := trackEntry{channels: 1}
 		if err := r.readEntry(e, &d); err != nil {
 			return err
 		}
@@ -96,14 +96,14 @@ func (r *Reader) readTracks(tracks element) error {
 				t.track.ID++
 			}
 		}
-		t.base = *t.track
+		t.fileTrack = *t.track
 		r.tracks = append(r.tracks, t)
 		return nil
 	})
 }
 
 // readEntry reads a TrackEntry, or an element in it, into d.
-func (r *Reader) readEntry(parent element, d *description) error {
+func (r *Reader) readEntry(parent element, d *trackEntry) error {
 	return r.walk(parent.off, parent.end, func(e element) error {
 		var err error
 		switch e.id {
@@ -117,20 +117,20 @@ func (r *Reader) readEntry(parent element, d *description) error {
 			d.private, err = r.content(e, maxPrivate)
 		case idCodecDelay:
 			d.delay, err = r.number(e)
-		case idDefault:
-			d.each, err = r.number(e)
+		case idDefaultDuration:
+			d.defaultDuration, err = r.number(e)
 		case idWidth:
 			d.width, err = r.number(e)
 		case idHeight:
 			d.height, err = r.number(e)
-		case idRate:
+		case idSamplingFrequency:
 			d.rate, err = r.float(e)
 		case idChannels:
 			d.channels, err = r.number(e)
-		case idRoll:
+		case idPoseRoll:
 			d.roll, err = r.float(e)
 		case idEncryption:
-			d.sealed = "encrypted"
+			d.unreadable = "encrypted"
 		case idCompression:
 			err = r.readCompression(e, d)
 		case idVideo, idAudio, idProjection, idEncodings, idEncoding:
@@ -143,28 +143,28 @@ func (r *Reader) readEntry(parent element, d *description) error {
 }
 
 // readCompression reads how frames are compressed: headers that are left out can be put back, deflated ones are refused.
-func (r *Reader) readCompression(parent element, d *description) error {
+func (r *Reader) readCompression(parent element, d *trackEntry) error {
 	algorithm := uint64(0) // zlib
 	err := r.walk(parent.off, parent.end, func(e element) error {
 		var err error
 		switch e.id {
-		case idAlgorithm:
+		case idCompAlgo:
 			algorithm, err = r.number(e)
-		case idSettings:
-			d.strip, err = r.content(e, 4096)
+		case idCompSettings:
+			d.strippedHeader, err = r.content(e, 4096)
 		}
 		return err
 	})
-	if algorithm != 3 && d.sealed == "" {
-		d.sealed = "compressed"
+	if algorithm != 3 && d.unreadable == "" {
+		d.unreadable = "compressed"
 	}
 	return err
 }
 
-func newTrack(d *description) (*track, error) {
-	t := &track{number: d.number, strip: d.strip}
+func newTrack(d *trackEntry) (*track, error) {
+	t := &track{number: d.number, strippedHeader: d.strippedHeader}
 	const most = uint64(math.MaxInt64 / 4)
-	t.delay, t.each = time.Duration(min(d.delay, most)), time.Duration(min(d.each, most))
+	t.delay, t.defaultDuration = time.Duration(min(d.delay, most)), time.Duration(min(d.defaultDuration, most))
 	k := media.Video
 	if d.kind == 2 {
 		k = media.Audio
@@ -172,11 +172,11 @@ func newTrack(d *description) (*track, error) {
 	t.track = &media.Track{Kind: k, Codec: codecs[d.codec], Timescale: 90000}
 	m := t.track
 	if m.Codec == media.AAC && len(d.private) == 0 {
-		m.Codec = media.Opaque
+		m.Codec = media.Passthrough
 	}
-	if d.sealed != "" {
-		m.Codec, m.Label = media.Opaque, d.sealed+" "+label(d.codec)
-	} else if m.Codec == media.Opaque {
+	if d.unreadable != "" {
+		m.Codec, m.Label = media.Passthrough, d.unreadable+" "+label(d.codec)
+	} else if m.Codec == media.Passthrough {
 		m.Label = label(d.codec)
 	}
 	if k == media.Video {
@@ -191,7 +191,7 @@ func newTrack(d *description) (*track, error) {
 		m.Channels = int(min(d.channels, 255))
 	}
 	t.stream.Track = m
-	if m.Codec == media.Opaque {
+	if m.Codec == media.Passthrough {
 		return t, nil
 	}
 	return t, t.configure(d.private)

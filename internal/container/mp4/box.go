@@ -43,13 +43,13 @@ type file struct {
 	size int64
 }
 
-var errCut = errors.New("mp4: a box reaches beyond its parent or the end of the file")
+var errBoxTruncated = errors.New("mp4: a box reaches beyond its parent or the end of the file")
 
 // boxAt reads the header of the box at off in a parent that ends at end (ISO/IEC 14496-12 clause 4.2).
 func (f file) boxAt(off, end int64) (box, error) {
 	var h [16]byte
 	if end-off < 8 {
-		return box{}, errCut
+		return box{}, errBoxTruncated
 	}
 	if err := f.read(h[:8], off); err != nil {
 		return box{}, err
@@ -62,7 +62,7 @@ func (f file) boxAt(off, end int64) (box, error) {
 		return b, nil
 	case 1:
 		if end-off < 16 {
-			return box{}, errCut
+			return box{}, errBoxTruncated
 		}
 		if err := f.read(h[8:], off+8); err != nil {
 			return box{}, err
@@ -70,7 +70,7 @@ func (f file) boxAt(off, end int64) (box, error) {
 		size, b.off = int64(binary.BigEndian.Uint64(h[8:])), off+16
 	}
 	if size < b.off-off || size > end-off {
-		return b, errCut
+		return b, errBoxTruncated
 	}
 	b.end = off + size
 	return b, nil
@@ -132,7 +132,7 @@ type fullBox struct {
 	version byte
 	flags   uint32
 	b       []byte
-	cut     bool
+	short   bool
 }
 
 func newFullBox(b []byte) *fullBox {
@@ -142,9 +142,9 @@ func newFullBox(b []byte) *fullBox {
 	return f
 }
 
-func (f *fullBox) take(n int) []byte {
+func (f *fullBox) next(n int) []byte {
 	if n > len(f.b) {
-		f.cut, f.b = true, nil
+		f.short, f.b = true, nil
 		return make([]byte, n)
 	}
 	b := f.b[:n]
@@ -152,19 +152,19 @@ func (f *fullBox) take(n int) []byte {
 	return b
 }
 
-func (f *fullBox) u32() uint32 { return binary.BigEndian.Uint32(f.take(4)) }
-func (f *fullBox) u64() uint64 { return binary.BigEndian.Uint64(f.take(8)) }
+func (f *fullBox) u32() uint32 { return binary.BigEndian.Uint32(f.next(4)) }
+func (f *fullBox) u64() uint64 { return binary.BigEndian.Uint64(f.next(8)) }
 
-// long reads 64 bits in version 1, else 32.
-func (f *fullBox) long() uint64 {
+// u32or64 reads 64 bits in version 1, else 32.
+func (f *fullBox) u32or64() uint64 {
 	if f.version == 1 {
 		return f.u64()
 	}
 	return uint64(f.u32())
 }
 
-// signed reads a signed number of 64 bits in version 1, else 32.
-func (f *fullBox) signed() int64 {
+// i32or64 reads a i32or64 number of 64 bits in version 1, else 32.
+func (f *fullBox) i32or64() int64 {
 	if f.version == 1 {
 		return int64(f.u64())
 	}

@@ -11,14 +11,14 @@ import (
 	"livego/internal/media"
 )
 
-// An entry is one sample description.
-type entry struct {
+// An sampleDescription is one sample description.
+type sampleDescription struct {
 	track      *media.Track // of the newest frame
 	lengthSize int          // of NAL units, for H.264 and HEVC
 
 	// Of codings whose frames describe the track: what the file alone knows, and what the frames have said, nil before the first.
-	base      media.Track
-	described *media.Track
+	fileTrack  media.Track
+	frameTrack *media.Track
 }
 
 // videoCodecs are the codings of pictures by the type of their sample entry, with the box that holds the configuration.
@@ -31,8 +31,8 @@ var videoCodecs = map[string]struct {
 	"av01": {media.AV1, "av1C"}, "vp08": {media.VP8, "vpcC"}, "vp09": {media.VP9, "vpcC"},
 }
 
-// names of codings that livego cannot carry, by the type of their sample entry or the objectTypeIndication of their esds.
-var names = map[string]string{
+// unsupportedNames of codings that livego cannot carry, by the type of their sample entry or the objectTypeIndication of their esds.
+var unsupportedNames = map[string]string{
 	"mp4v": "mpeg4", "s263": "h263", "h263": "h263", "SVQ1": "sorenson 1", "SVQ3": "sorenson 3", "VP6F": "vp6", "FLV1": "sorenson",
 	"jpeg": "jpeg", "mjpa": "mjpeg", "mjpb": "mjpeg", "png ": "png", "raw ": "raw", "rle ": "animation", "cvid": "cinepak",
 	"apcn": "prores", "apch": "prores", "apcs": "prores", "apco": "prores", "ap4h": "prores", "ap4x": "prores",
@@ -45,7 +45,7 @@ var names = map[string]string{
 
 // label returns the name of a coding for people.
 func label(typ fourCC) string {
-	if n, ok := names[string(typ[:])]; ok {
+	if n, ok := unsupportedNames[string(typ[:])]; ok {
 		return n
 	}
 	printable := strings.Map(func(r rune) rune {
@@ -57,17 +57,17 @@ func label(typ fourCC) string {
 	return "fourcc " + printable
 }
 
-// readEntries reads the sample descriptions of a track of kind k (ISO/IEC 14496-12 clause 8.5.2).
-func readEntries(f file, stsd box, k media.Kind) ([]entry, error) {
+// readSampleDescriptions reads the sample descriptions of a track of kind k (ISO/IEC 14496-12 clause 8.5.2).
+func readSampleDescriptions(f file, stsd box, k media.Kind) ([]sampleDescription, error) {
 	b, err := f.content(stsd, maxEntry)
 	if err != nil {
 		return nil, err
 	}
 	if len(b) < 8 {
-		return nil, errCut
+		return nil, errBoxTruncated
 	}
 	mem := file{bytes.NewReader(b), int64(len(b))}
-	var entries []entry
+	var entries []sampleDescription
 	err = mem.walk(8, mem.size, func(e box) error {
 		if len(entries) == maxTracks {
 			return errors.New("mp4: too many sample descriptions in a track")
@@ -83,7 +83,7 @@ func readEntries(f file, stsd box, k media.Kind) ([]entry, error) {
 		if err != nil {
 			return fmt.Errorf("mp4: %v: %w", e.typ, err)
 		}
-		entries = append(entries, entry{track: t, lengthSize: size, base: *t})
+		entries = append(entries, sampleDescription{track: t, lengthSize: size, fileTrack: *t})
 		return nil
 	})
 	if err == nil && len(entries) == 0 {
@@ -96,7 +96,7 @@ func readEntries(f file, stsd box, k media.Kind) ([]entry, error) {
 func readVideo(f file, e box, t *media.Track) (lengthSize int, err error) {
 	const fixed = 78
 	if e.size() < fixed {
-		return 0, errCut
+		return 0, errBoxTruncated
 	}
 	var size [4]byte
 	if err := f.read(size[:], e.off+24); err != nil {
@@ -123,7 +123,7 @@ func readVideo(f file, e box, t *media.Track) (lengthSize int, err error) {
 func readAudio(f file, e box, t *media.Track) error {
 	const fixed = 28
 	if e.size() < fixed {
-		return errCut
+		return errBoxTruncated
 	}
 	var h [fixed]byte
 	if err := f.read(h[:], e.off); err != nil {
@@ -187,7 +187,7 @@ func readSound(f file, typ fourCC, off, end int64, t *media.Track) error {
 	default:
 		t.Label = label(typ)
 	}
-	if err != nil || t.Codec == media.Opaque || codec.SelfDescribing(t.Codec) {
+	if err != nil || t.Codec == media.Passthrough || codec.SelfDescribing(t.Codec) {
 		return err
 	}
 	_, err = codec.Describe(t)
@@ -241,7 +241,7 @@ func readESDS(b []byte, t *media.Track) error {
 		if t.Config, ok = descriptor(d[13:], tagSpecificInfo); !ok {
 			return errors.New("AAC without its AudioSpecificConfig")
 		}
-		return nameObject(t)
+		return refineObjectType(t)
 	case 0x69, 0x6B:
 		t.Codec = media.MP3
 	case 0xA5:
@@ -260,8 +260,8 @@ func readESDS(b []byte, t *media.Track) error {
 	return nil
 }
 
-// nameObject looks for codings that hide behind AAC's object type: layers I to III, ALS, USAC and others (ISO/IEC 14496-3 table 1.17).
-func nameObject(t *media.Track) error {
+// refineObjectType looks for codings that hide behind AAC's object type: layers I to III, ALS, USAC and others (ISO/IEC 14496-3 table 1.17).
+func refineObjectType(t *media.Track) error {
 	if len(t.Config) < 2 {
 		return errors.New("AudioSpecificConfig of one byte")
 	}
@@ -273,9 +273,9 @@ func nameObject(t *media.Track) error {
 	case 32, 33, 34:
 		t.Codec, t.Config = media.MP3, nil
 	case 36:
-		t.Codec, t.Config, t.Label = media.Opaque, nil, "mp4als"
+		t.Codec, t.Config, t.Label = media.Passthrough, nil, "mp4als"
 	case 42:
-		t.Codec, t.Config, t.Label = media.Opaque, nil, "usac"
+		t.Codec, t.Config, t.Label = media.Passthrough, nil, "usac"
 	}
 	return nil
 }

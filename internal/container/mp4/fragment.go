@@ -29,8 +29,8 @@ const (
 	// maxAhead and maxAheadBytes are how many runs of one track wait, and how large they may be, while one of another is looked for.
 	maxAhead      = 64
 	maxAheadBytes = 16 << 20
-	// maxBareSamples is how many samples a run may have that says nothing of any: its count costs nothing.
-	maxBareSamples = 1 << 16
+	// maxImplicitSamples is how many samples a run may have that says nothing of any: its count costs nothing.
+	maxImplicitSamples = 1 << 16
 )
 
 // fragments are the runs of samples of one track that have been read and not used up.
@@ -95,8 +95,8 @@ func (r *run) u32() uint32 {
 	return v
 }
 
-// waiting reports whether so much of some track has been read ahead that no more may be.
-func (r *Reader) waiting() bool {
+// readAheadFull reports whether so much of some track has been read ahead that no more may be.
+func (r *Reader) readAheadFull() bool {
 	size := 0
 	for _, t := range r.tracks {
 		if len(t.frag.runs) > maxAhead {
@@ -114,7 +114,7 @@ func (r *Reader) nextFragment() error {
 	for r.pos < r.size {
 		b, err := r.boxAt(r.pos, r.size)
 		if err != nil {
-			return errTruncated(err)
+			return asUnexpectedEOF(err)
 		}
 		r.pos = b.end
 		if b.is("moof") {
@@ -124,9 +124,9 @@ func (r *Reader) nextFragment() error {
 	return io.EOF
 }
 
-// errTruncated says in words that the file ends within a box.
-func errTruncated(err error) error {
-	if errors.Is(err, errCut) {
+// asUnexpectedEOF says in words that the file ends within a box.
+func asUnexpectedEOF(err error) error {
+	if errors.Is(err, errBoxTruncated) {
 		return io.ErrUnexpectedEOF
 	}
 	return err
@@ -175,7 +175,7 @@ func (r *Reader) readTraf(f file, traf box, start int64, end *int64) error {
 			*field.v = h.u32()
 		}
 	}
-	if h.cut {
+	if h.short {
 		return errors.New("mp4: malformed tfhd")
 	}
 	d.entry-- // from 0; what it says of 0 shows when it is used
@@ -183,7 +183,7 @@ func (r *Reader) readTraf(f file, traf box, start int64, end *int64) error {
 		if c, err = f.content(tfdt, maxFragment); err != nil {
 			return err
 		}
-		at := newFullBox(c).long()
+		at := newFullBox(c).u32or64()
 		if at > maxTime {
 			return errTime
 		}
@@ -220,7 +220,7 @@ func (f *fragments) add(trun []byte, d trackDefaults, base int64, end *int64) er
 	}
 	u.entries = h.b
 	bare := fields == 0
-	if h.cut || u.off < 0 || int64(len(h.b)) < 4*fields*int64(u.n) || bare && (u.n > maxBareSamples || d.size == 0) {
+	if h.short || u.off < 0 || int64(len(h.b)) < 4*fields*int64(u.n) || bare && (u.n > maxImplicitSamples || d.size == 0) {
 		return errors.New("mp4: malformed trun")
 	}
 	f.runs = append(f.runs, u)
@@ -248,9 +248,9 @@ func (r *Reader) track(id uint32) *track {
 	return nil
 }
 
-// lastFragment finds how long a fragmented file is that does not say: by the end of its last fragments, which are looked for by the
+// readLastFragments finds how long a fragmented file is that does not say: by the end of its last fragments, which are looked for by the
 // headers of its boxes alone.
-func (r *Reader) lastFragment(from int64) {
+func (r *Reader) readLastFragments(from int64) {
 	const last = 4 // fragments may have a track each
 	var moofs []box
 	for n := 0; from < r.size && n < maxTopLevel; n++ {
@@ -271,7 +271,7 @@ func (r *Reader) lastFragment(from int64) {
 		}
 	}
 	for _, t := range r.tracks {
-		if d := t.at(t.frag.dts); t.frag.dts > 0 && d > t.stream.Duration {
+		if d := t.presentationTime(t.frag.dts); t.frag.dts > 0 && d > t.stream.Duration {
 			t.stream.Duration = d
 		}
 		t.frag.runs, t.frag.dts = nil, 0

@@ -14,9 +14,9 @@ import (
 type track struct {
 	id      uint32
 	stream  media.Stream
-	entries []entry // by sample description
-	scale   uint32  // ticks a second
-	media   int64   // ticks of all samples, as the file says
+	entries []sampleDescription // by sample description
+	scale   uint32              // ticks a second
+	media   int64               // ticks of all samples, as the file says
 
 	// The edit list, in ticks: presentation time is media time less shift, and ends at end (of the media).
 	shift, end int64
@@ -24,9 +24,9 @@ type track struct {
 	table *sampleTable
 	frag  fragments
 
-	head    sample // the next, where hasHead
-	hasHead bool
-	done    bool
+	nextSample sample // the next, where hasNext
+	hasNext    bool
+	done       bool
 }
 
 // readMovie reads a moov into r.
@@ -35,7 +35,7 @@ func (r *Reader) readMovie(moov box) error {
 	if !ok {
 		return errors.New("mp4: no mvhd")
 	}
-	scale, duration, err := r.clock(mvhd)
+	scale, duration, err := r.readTimescale(mvhd)
 	if err != nil {
 		return err
 	}
@@ -53,22 +53,22 @@ func (r *Reader) readMovie(moov box) error {
 	})
 }
 
-// clock reads the time scale and duration of an mvhd or mdhd (ISO/IEC 14496-12 clauses 8.2.2 and 8.4.2).
-func (f file) clock(b box) (scale uint32, duration int64, err error) {
+// readTimescale reads the time scale and duration of an mvhd or mdhd (ISO/IEC 14496-12 clauses 8.2.2 and 8.4.2).
+func (f file) readTimescale(b box) (scale uint32, duration int64, err error) {
 	c, err := f.content(b, maxEntry)
 	if err != nil {
 		return 0, 0, err
 	}
 	h := newFullBox(c)
-	h.long() // creation_time
-	h.long() // modification_time
+	h.u32or64() // creation_time
+	h.u32or64() // modification_time
 	scale = h.u32()
 	all := uint64(math.MaxUint32)
 	if h.version == 1 {
 		all = math.MaxUint64
 	}
-	d := h.long()
-	if h.cut || scale == 0 || scale > math.MaxInt32 {
+	d := h.u32or64()
+	if h.short || scale == 0 || scale > math.MaxInt32 {
 		return 0, 0, fmt.Errorf("mp4: malformed %v", b.typ)
 	}
 	if d == all || d > maxTime { // unknown
@@ -83,7 +83,7 @@ func (r *Reader) readTrack(trak box) error {
 	if !ok {
 		return errors.New("mp4: a track without mdia")
 	}
-	kind, err := r.kind(mdia)
+	kind, err := r.handlerKind(mdia)
 	if err != nil || kind == media.Data {
 		return err
 	}
@@ -98,7 +98,7 @@ func (r *Reader) readTrack(trak box) error {
 	if !ok {
 		return errors.New("mp4: a track without mdhd")
 	}
-	if t.scale, t.media, err = r.clock(mdhd); err != nil {
+	if t.scale, t.media, err = r.readTimescale(mdhd); err != nil {
 		return err
 	}
 	minf, _ := r.find("minf", mdia.off, mdia.end)
@@ -110,7 +110,7 @@ func (r *Reader) readTrack(trak box) error {
 	if !ok {
 		return errors.New("mp4: a track without a sample description")
 	}
-	if t.entries, err = readEntries(r.file, stsd, kind); err != nil {
+	if t.entries, err = readSampleDescriptions(r.file, stsd, kind); err != nil {
 		return err
 	}
 	if t.table, err = readTables(r.file, stbl); err != nil {
@@ -120,18 +120,18 @@ func (r *Reader) readTrack(trak box) error {
 		return err
 	}
 	for i := range t.entries {
-		t.entries[i].track.ID = uint8(r.count(kind))
-		t.entries[i].base.ID = t.entries[i].track.ID
+		t.entries[i].track.ID = uint8(r.countTracks(kind))
+		t.entries[i].fileTrack.ID = t.entries[i].track.ID
 	}
 	t.stream.Track = t.entries[0].track
 	t.stream.Bytes = t.table.bytes()
-	t.stream.Duration = t.shown()
+	t.stream.Duration = t.editedDuration()
 	r.tracks = append(r.tracks, t)
 	return nil
 }
 
-// count returns how many tracks of kind k there are.
-func (r *Reader) count(k media.Kind) (n int) {
+// countTracks returns how many tracks of kind k there are.
+func (r *Reader) countTracks(k media.Kind) (n int) {
 	for _, t := range r.tracks {
 		if t.stream.Track.Kind == k {
 			n++
@@ -140,8 +140,8 @@ func (r *Reader) count(k media.Kind) (n int) {
 	return n
 }
 
-// kind reads the handler: pictures, sound, or Data for all else.
-func (r *Reader) kind(mdia box) (media.Kind, error) {
+// handlerKind reads the handler: pictures, sound, or Data for all else.
+func (r *Reader) handlerKind(mdia box) (media.Kind, error) {
 	hdlr, ok := r.find("hdlr", mdia.off, mdia.end)
 	if !ok || hdlr.size() < 12 {
 		return 0, errors.New("mp4: a track without a handler")
@@ -170,18 +170,18 @@ func (r *Reader) readHeader(t *track, trak box) error {
 		return err
 	}
 	h := newFullBox(c)
-	h.long() // creation_time
-	h.long() // modification_time
+	h.u32or64() // creation_time
+	h.u32or64() // modification_time
 	t.id = h.u32()
 	h.u32()                   // reserved
-	h.long()                  // duration
-	h.take(8 + 2 + 2 + 2 + 2) // layer, alternate_group, volume
+	h.u32or64()               // duration
+	h.next(8 + 2 + 2 + 2 + 2) // layer, alternate_group, volume
 	a, b1 := h.u32(), h.u32() // the matrix: a b u, c d v, x y w
 	h.u32()                   //
 	c1, d := h.u32(), h.u32() //
 	one, minus := uint32(1<<16), uint32(0xFFFF0000)
 	switch {
-	case h.cut:
+	case h.short:
 		return errors.New("mp4: malformed tkhd")
 	case b1 == one && c1 == minus:
 		t.stream.Rotation = 90
@@ -209,16 +209,16 @@ func (r *Reader) readEdits(t *track, trak box) error {
 	n := h.u32()
 	delay, started := int64(0), false
 	for range n {
-		duration, at := int64(min(h.long(), maxTime)), h.signed()
+		duration, at := int64(min(h.u32or64(), maxTime)), h.i32or64()
 		rate := h.u32()
-		if h.cut {
+		if h.short {
 			return errors.New("mp4: malformed edit list")
 		}
 		length := rescale(duration, r.scale, t.scale)
 		switch {
 		case at < 0 || rate == 0: // nothing, or one picture held
 			if started {
-				t.stream.Cut = true
+				t.stream.Edited = true
 			} else {
 				delay += length
 			}
@@ -233,10 +233,10 @@ func (r *Reader) readEdits(t *track, trak box) error {
 		case t.end == at && duration > 0:
 			t.end += length
 		default:
-			t.stream.Cut = true
+			t.stream.Edited = true
 		}
 	}
-	if t.stream.Cut {
+	if t.stream.Edited {
 		t.end = math.MaxInt64
 	}
 	// The duration has the movie's coarser clock.
@@ -247,17 +247,17 @@ func (r *Reader) readEdits(t *track, trak box) error {
 	return nil
 }
 
-// shown returns how long the track is shown by its edit list.
-func (t *track) shown() time.Duration {
+// editedDuration returns how long the track is editedDuration by its edit list.
+func (t *track) editedDuration() time.Duration {
 	end := min(t.end, t.media)
 	if t.media == 0 {
 		return 0
 	}
-	return max(t.at(end), 0)
+	return max(t.presentationTime(end), 0)
 }
 
-// at returns the presentation time of a time of the media.
-func (t *track) at(ticks int64) time.Duration {
+// presentationTime returns the presentation time of a time of the media.
+func (t *track) presentationTime(ticks int64) time.Duration {
 	return time.Duration(rescale(ticks-t.shift, t.scale, uint32(time.Second)))
 }
 
@@ -296,7 +296,7 @@ func (r *Reader) readDefaults(moov box) error {
 		}
 		switch {
 		case b.is("mehd"):
-			if d := newFullBox(c).long(); d < maxTime {
+			if d := newFullBox(c).u32or64(); d < maxTime {
 				r.declared = int64(d)
 			}
 		case b.is("trex") && len(c) >= 24:

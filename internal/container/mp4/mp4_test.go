@@ -22,8 +22,8 @@ const (
 	asc   = "\x12\x10"
 )
 
-// bx returns a box.
-func bx(typ string, content ...string) string {
+// mkBox returns a box.
+func mkBox(typ string, content ...string) string {
 	body := strings.Join(content, "")
 	return string(binary.BigEndian.AppendUint32(nil, uint32(8+len(body)))) + typ + body
 }
@@ -47,10 +47,10 @@ func u16(n ...int) string {
 
 func zeros(n int) string { return strings.Repeat("\x00", n) }
 
-func ftyp() string { return bx("ftyp", "isom", u32(0)) }
+func ftyp() string { return mkBox("ftyp", "isom", u32(0)) }
 
 func mvhd(scale, duration int64) string {
-	return bx("mvhd", u32(0, 0, 0, scale, duration), zeros(80))
+	return mkBox("mvhd", u32(0, 0, 0, scale, duration), zeros(80))
 }
 
 // trak returns a track with scale 1000. stbl holds the sample tables behind the stsd.
@@ -58,85 +58,85 @@ func trak(id int64, handler, matrix, edits, entry, stbl string) string {
 	if matrix == "" {
 		matrix = u32(0x10000, 0, 0, 0, 0x10000, 0)
 	}
-	return bx("trak",
-		bx("tkhd", u32(7, 0, 0, id, 0, 1000), zeros(16), matrix, u32(0, 0, 0x40000000), zeros(8)),
+	return mkBox("trak",
+		mkBox("tkhd", u32(7, 0, 0, id, 0, 1000), zeros(16), matrix, u32(0, 0, 0x40000000), zeros(8)),
 		edits,
-		bx("mdia", bx("mdhd", u32(0, 0, 0, 1000, 1000), zeros(4)), bx("hdlr", u32(0, 0), handler, zeros(13)),
-			bx("minf", bx("stbl", bx("stsd", u32(0, 1), entry), stbl))))
+		mkBox("mdia", mkBox("mdhd", u32(0, 0, 0, 1000, 1000), zeros(4)), mkBox("hdlr", u32(0, 0), handler, zeros(13)),
+			mkBox("minf", mkBox("stbl", mkBox("stsd", u32(0, 1), entry), stbl))))
 }
 
 func visual(typ string, boxes ...string) string {
-	return bx(typ, zeros(24), u16(640, 360), zeros(50), strings.Join(boxes, ""))
+	return mkBox(typ, zeros(24), u16(640, 360), zeros(50), strings.Join(boxes, ""))
 }
 
 func sound(typ string, version int, boxes ...string) string {
 	more := map[int]int{1: 16, 2: 36}[version]
-	return bx(typ, zeros(6), u16(1, version, 0), zeros(4), u16(2, 16, 0, 0), u32(44100<<16), zeros(more), strings.Join(boxes, ""))
+	return mkBox(typ, zeros(6), u16(1, version, 0), zeros(4), u16(2, 16, 0, 0), u32(44100<<16), zeros(more), strings.Join(boxes, ""))
 }
 
 func esds(object byte, specific string) string {
 	info := "\x05" + string(byte(len(specific))) + specific
 	config := "\x04" + string(byte(13+len(info))) + string([]byte{object}) + zeros(12) + info
-	return bx("esds", u32(0), "\x03\x80\x80"+string(byte(3+len(config))), "\x00\x00\x00", config)
+	return mkBox("esds", u32(0), "\x03\x80\x80"+string(byte(3+len(config))), "\x00\x00\x00", config)
 }
 
-func avc1() string { return visual("avc1", bx("avcC", avcC)) }
+func avc1() string { return visual("avc1", mkBox("avcC", avcC)) }
 func mp4a() string { return sound("mp4a", 0, esds(0x40, asc)) }
 
 // tables returns sample tables of one chunk at off: samples of these sizes, 40 ticks each, the keys numbered from 1.
 func tables(off int64, keys []int64, sizes ...int64) string {
 	n := int64(len(sizes))
-	s := bx("stts", u32(0, 1, n, 40)) + bx("stsc", u32(0, 1, 1, n, 1)) + bx("stco", u32(0, 1, off)) + bx("stsz", u32(0, 0, n), u32(sizes...))
+	s := mkBox("stts", u32(0, 1, n, 40)) + mkBox("stsc", u32(0, 1, 1, n, 1)) + mkBox("stco", u32(0, 1, off)) + mkBox("stsz", u32(0, 0, n), u32(sizes...))
 	if keys != nil {
-		s += bx("stss", u32(0, int64(len(keys))), u32(keys...))
+		s += mkBox("stss", u32(0, int64(len(keys))), u32(keys...))
 	}
 	return s
 }
 
 func edit(entries ...int64) string {
-	return bx("edts", bx("elst", u32(0, int64(len(entries)/3)), u32(entries...)))
+	return mkBox("edts", mkBox("elst", u32(0, int64(len(entries)/3)), u32(entries...)))
 }
 
-// data puts frames into an mdat at the head of the file, behind the ftyp, so that the first is at dataAt.
-func data(frames ...string) string { return ftyp() + bx("mdat", frames...) }
+// mdatFirst puts frames into an mdat at the head of the file, behind the ftyp, so that the first is at dataAt.
+func mdatFirst(frames ...string) string { return ftyp() + mkBox("mdat", frames...) }
 
 const dataAt = 16 + 8
 
-// whole is a plain file of three pictures and two frames of sound.
-func whole(edits string) string {
-	v := tables(dataAt, []int64{1, 3}, 6, 7, 6) + bx("ctts", u32(0, 2, 1, 80, 2, 40))
+// plainFile is a plain file of three pictures and two frames of sound.
+func plainFile(edits string) string {
+	v := tables(dataAt, []int64{1, 3}, 6, 7, 6) + mkBox("ctts", u32(0, 2, 1, 80, 2, 40))
 	a := tables(dataAt+19, nil, 3, 4)
-	return data(idr, inter, idr, "abc", "defg") + bx("moov", mvhd(1000, 120),
+	return mdatFirst(idr, inter, idr, "abc", "defg") + mkBox("moov", mvhd(1000, 120),
 		trak(1, "vide", "", edits, avc1(), v), trak(2, "soun", "", "", mp4a(), a))
 }
 
-func trex(id int64) string { return bx("trex", u32(0, id, 1, 40, 0, 0)) }
+func trex(id int64) string { return mkBox("trex", u32(0, id, 1, 40, 0, 0)) }
 
 // fragment is a moof with an mdat of two pictures at a time.
 func fragment(at int64) string {
 	moof := func(off int64) string {
-		return bx("moof", bx("mfhd", u32(0, 1)), bx("traf",
-			bx("tfhd", u32(0x20000, 1)), bx("tfdt", u32(0, at)),
-			bx("trun", u32(trunOffset|trunFirstFlags|trunSize|trunFlags|trunCTS, 2, off, 0), u32(6, 0, 40), u32(7, sampleIsNonSync, -40))))
+		return mkBox("moof", mkBox("mfhd", u32(0, 1)), mkBox("traf",
+			mkBox("tfhd", u32(0x20000, 1)), mkBox("tfdt", u32(0, at)),
+			mkBox("trun", u32(trunOffset|trunFirstFlags|trunSize|trunFlags|trunCTS, 2, off, 0), u32(6, 0, 40), u32(7, sampleIsNonSync, -40))))
 	}
-	return moof(int64(len(moof(0)))+8) + bx("mdat", idr, inter)
+	return moof(int64(len(moof(0)))+8) + mkBox("mdat", idr, inter)
 }
 
 func empty() string {
-	return bx("stts", u32(0, 0)) + bx("stsc", u32(0, 0)) + bx("stco", u32(0, 0)) + bx("stsz", u32(0, 0, 0))
+	return mkBox("stts", u32(0, 0)) + mkBox("stsc", u32(0, 0)) + mkBox("stco", u32(0, 0)) + mkBox("stsz", u32(0, 0, 0))
 }
 
-func inPieces(n int) string {
-	s := ftyp() + bx("moov", mvhd(1000, 0), trak(1, "vide", "", "", avc1(), empty()), bx("mvex", trex(1)))
+func fragmentedFile(n int) string {
+	s := ftyp() + mkBox("moov", mvhd(1000, 0), trak(1, "vide", "", "", avc1(), empty()), mkBox("mvex", trex(1)))
 	for i := range n {
 		s += fragment(int64(i) * 80)
 	}
 	return s
 }
 
-// one is a file with one track that has two samples.
-func one(handler, entry string) string {
-	return data(idr, inter) + bx("moov", mvhd(1000, 80), trak(1, handler, "", "", entry, tables(dataAt, nil, 6, 7)))
+// singleTrack is a file with singleTrack track that has two samples.
+func singleTrack(handler, entry string) string {
+	return mdatFirst(idr, inter) + mkBox("moov", mvhd(1000, 80), trak(1, handler, "", "", entry, tables(dataAt, nil, 6, 7)))
 }
 
 // files is the table of files: what must come of them, in words. It seeds the fuzzer.
@@ -145,63 +145,63 @@ var files = []struct {
 	file string
 	want string // tracks, then frames: kind, DTS, PTS in ms, bytes, k for a key flag, and the random access point; or the end of an error
 }{
-	{"whole", whole(""), "h264 aac | v0/80:6kK a0/0:3kK v40/80:7 a40/40:4kK v80/120:6kK"},
-	{"edit list of reordered pictures", whole(edit(120, 80, 0x10000)), "h264 aac | v-80/0:6kK v-40/0:7 v0/40:6kK a0/0:3kK a40/40:4kK"},
-	{"delay", whole(edit(500, -1, 0x10000, 120, 80, 0x10000)), "h264 aac | a0/0:3kK a40/40:4kK v420/500:6kK v460/500:7 v500/540:6kK"},
-	{"cut before the second key", whole(edit(1, 119, 0x10000)), "h264 aac | v-119/-39:6kK v-79/-39:7 v-39/1:6kK a0/0:3kK a40/40:4kK"},
-	{"cut behind the second key", whole(edit(1000, 120, 0x10000)), "h264 aac | v-40/0:6kK a0/0:3kK a40/40:4kK"},
-	{"end", whole(edit(30, 0, 0x10000)), "h264 aac | v0/80:6kK a0/0:3kK a40/40:4kK"},
-	{"pieces one after the other", whole(edit(40, 0, 0x10000, 80, 40, 0x10000)), "h264 aac | v0/80:6kK a0/0:3kK v40/80:7 a40/40:4kK v80/120:6kK"},
-	{"pieces out of order", whole(edit(40, 80, 0x10000, 40, 0, 0x10000)), "h264! aac | v-80/0:6kK v-40/0:7 v0/40:6kK a0/0:3kK a40/40:4kK"},
-	{"edit list of time beyond reason", whole(bx("edts", bx("elst", u32(1<<24, 1, 0, 1, 0x7FFFFFFF, 0, 0x10000)))), "time stamps beyond reason"},
-	{"edit list cut", whole(bx("edts", bx("elst", u32(0, 9, 1)))), "malformed edit list"},
-	{"fragments", inPieces(2), "h264 | v0/40:6kK v40/0:7 v80/120:6kK v120/80:7"},
-	{"fragments, the last cut", inPieces(2)[:len(inPieces(2))-1], "h264 | v0/40:6kK v40/0:7 v80/120:6kK unexpected EOF"},
-	{"no fragments", inPieces(0), "h264 | "},
-	{"fragment of another track", inPieces(1) + bx("moof", bx("traf", bx("tfhd", u32(0, 9)))), "h264 | v0/40:6kK v40/0:7"},
-	{"run of more samples than it has", inPieces(0) + bx("moof", bx("traf", bx("tfhd", u32(0, 1)), bx("trun", u32(trunSize, 1<<31)))), "malformed trun"},
-	{"run that says nothing", inPieces(0) + bx("moof", bx("traf", bx("tfhd", u32(tfhdSize, 1, 1)), bx("trun", u32(0, math.MaxUint32)))), "malformed trun"},
-	{"run without sizes", inPieces(0) + bx("moof", bx("traf", bx("tfhd", u32(0, 1)), bx("trun", u32(0, 10)))), "malformed trun"},
-	{"fragment without tfhd", inPieces(0) + bx("moof", bx("traf")), "a fragment without tfhd"},
-	{"64-bit mdat, to the end", ftyp() + bx("moov", mvhd(1000, 80), trak(1, "vide", "", "", avc1(), tables(0, nil, 1))) + u32(1) + "mdat" + u32(0, 16+6) + idr, "h264 | v0/0:1k"},
-	{"rotated", data(idr) + bx("moov", mvhd(1000, 40), trak(1, "vide", u32(0, 0x10000, 0, -0x10000, 0, 0), "", avc1(), tables(dataAt, nil, 6))), "h264@90 | v0/0:6kK"},
-	{"no picture before 16 MiB", one("vide", avc1())[:dataAt+12], "cut off before its index"},
-	{"HEVC without its record", one("vide", visual("hvc1")), "no hvcC"},
-	{"AV1", one("vide", visual("av01", bx("av1C", "\x81\x00\x0C\x00"))), "av1 | v0/0:6k v40/40:7k"},
-	{"MPEG-4 part 2", one("vide", visual("mp4v")), "opaque(mpeg4) | "},
-	{"unknown", one("vide", visual("xy\x01z")), "opaque(fourcc xy.z) | "},
-	{"encrypted", one("vide", visual("encv")), "opaque(encrypted video) | "},
-	{"AAC in QuickTime's wave", one("soun", sound("mp4a", 1, bx("wave", bx("frma", "mp4a"), esds(0x40, asc)))), "aac | a0/0:6kK a40/40:7kK"},
-	{"PCM of QuickTime's version 2", one("soun", sound("lpcm", 2)), "opaque(pcm) | "},
-	{"MP3 by object type", one("soun", sound("mp4a", 0, esds(0x6B, ""))), "mp3 | a0/0:6kK a40/40:7kK"},
-	{"MP3 behind AAC's object type", one("soun", sound("mp4a", 0, esds(0x40, "\xF8\x48"))), "mp3 | a0/0:6kK a40/40:7kK"},
-	{"Vorbis by object type", one("soun", sound("mp4a", 0, esds(0xDD, ""))), "opaque(vorbis) | "},
-	{"USAC", one("soun", sound("mp4a", 0, esds(0x40, "\xF9\x48"))), "opaque(usac) | "},
-	{"AAC without esds", one("soun", sound("mp4a", 0)), "no esds"},
-	{"AAC without configuration", one("soun", sound("mp4a", 0, bx("esds", u32(0), "\x03\x03\x00\x00\x00"))), "malformed esds"},
-	{"Opus", one("soun", sound("Opus", 0, bx("dOps", "\x00\x02\x01\x38\x00\x00\xBB\x80\x00\x00\x00"))), "opus | a0/0:6kK a40/40:7kK"},
-	{"Opus cut", one("soun", sound("Opus", 0, bx("dOps", "\x00\x02"))), "dOps of 2 bytes"},
-	{"text", one("text", sound("tx3g", 0)), "neither pictures nor sound in it"},
-	{"no track", ftyp() + bx("moov", mvhd(1000, 0)), "neither pictures nor sound in it"},
-	{"too many tracks", ftyp() + bx("moov", mvhd(1000, 0), strings.Repeat(trak(1, "vide", "", "", avc1(), empty()), maxTracks+1)), "more than 16 tracks"},
-	{"no mvhd", ftyp() + bx("moov"), "no mvhd"},
-	{"time scale 0", ftyp() + bx("moov", mvhd(0, 0)), "malformed \"mvhd\""},
-	{"compressed index", ftyp() + bx("moov", mvhd(1000, 0), bx("cmov")), "the index is compressed (cmov), as old QuickTime did it"},
-	{"no index", ftyp() + bx("mdat", idr), "there is no index (moov)"},
-	{"index cut", whole("")[:len(whole(""))-30], "cut off before its index"},
+	{"whole", plainFile(""), "h264 aac | v0/80:6kK a0/0:3kK v40/80:7 a40/40:4kK v80/120:6kK"},
+	{"edit list of reordered pictures", plainFile(edit(120, 80, 0x10000)), "h264 aac | v-80/0:6kK v-40/0:7 v0/40:6kK a0/0:3kK a40/40:4kK"},
+	{"delay", plainFile(edit(500, -1, 0x10000, 120, 80, 0x10000)), "h264 aac | a0/0:3kK a40/40:4kK v420/500:6kK v460/500:7 v500/540:6kK"},
+	{"cut before the second key", plainFile(edit(1, 119, 0x10000)), "h264 aac | v-119/-39:6kK v-79/-39:7 v-39/1:6kK a0/0:3kK a40/40:4kK"},
+	{"cut behind the second key", plainFile(edit(1000, 120, 0x10000)), "h264 aac | v-40/0:6kK a0/0:3kK a40/40:4kK"},
+	{"end", plainFile(edit(30, 0, 0x10000)), "h264 aac | v0/80:6kK a0/0:3kK a40/40:4kK"},
+	{"pieces one after the other", plainFile(edit(40, 0, 0x10000, 80, 40, 0x10000)), "h264 aac | v0/80:6kK a0/0:3kK v40/80:7 a40/40:4kK v80/120:6kK"},
+	{"pieces out of order", plainFile(edit(40, 80, 0x10000, 40, 0, 0x10000)), "h264! aac | v-80/0:6kK v-40/0:7 v0/40:6kK a0/0:3kK a40/40:4kK"},
+	{"edit list of time beyond reason", plainFile(mkBox("edts", mkBox("elst", u32(1<<24, 1, 0, 1, 0x7FFFFFFF, 0, 0x10000)))), "time stamps beyond reason"},
+	{"edit list cut", plainFile(mkBox("edts", mkBox("elst", u32(0, 9, 1)))), "malformed edit list"},
+	{"fragments", fragmentedFile(2), "h264 | v0/40:6kK v40/0:7 v80/120:6kK v120/80:7"},
+	{"fragments, the last cut", fragmentedFile(2)[:len(fragmentedFile(2))-1], "h264 | v0/40:6kK v40/0:7 v80/120:6kK unexpected EOF"},
+	{"no fragments", fragmentedFile(0), "h264 | "},
+	{"fragment of another track", fragmentedFile(1) + mkBox("moof", mkBox("traf", mkBox("tfhd", u32(0, 9)))), "h264 | v0/40:6kK v40/0:7"},
+	{"run of more samples than it has", fragmentedFile(0) + mkBox("moof", mkBox("traf", mkBox("tfhd", u32(0, 1)), mkBox("trun", u32(trunSize, 1<<31)))), "malformed trun"},
+	{"run that says nothing", fragmentedFile(0) + mkBox("moof", mkBox("traf", mkBox("tfhd", u32(tfhdSize, 1, 1)), mkBox("trun", u32(0, math.MaxUint32)))), "malformed trun"},
+	{"run without sizes", fragmentedFile(0) + mkBox("moof", mkBox("traf", mkBox("tfhd", u32(0, 1)), mkBox("trun", u32(0, 10)))), "malformed trun"},
+	{"fragment without tfhd", fragmentedFile(0) + mkBox("moof", mkBox("traf")), "a fragment without tfhd"},
+	{"64-bit mdat, to the end", ftyp() + mkBox("moov", mvhd(1000, 80), trak(1, "vide", "", "", avc1(), tables(0, nil, 1))) + u32(1) + "mdat" + u32(0, 16+6) + idr, "h264 | v0/0:1k"},
+	{"rotated", mdatFirst(idr) + mkBox("moov", mvhd(1000, 40), trak(1, "vide", u32(0, 0x10000, 0, -0x10000, 0, 0), "", avc1(), tables(dataAt, nil, 6))), "h264@90 | v0/0:6kK"},
+	{"no picture before 16 MiB", singleTrack("vide", avc1())[:dataAt+12], "cut off before its index"},
+	{"HEVC without its record", singleTrack("vide", visual("hvc1")), "no hvcC"},
+	{"AV1", singleTrack("vide", visual("av01", mkBox("av1C", "\x81\x00\x0C\x00"))), "av1 | v0/0:6k v40/40:7k"},
+	{"MPEG-4 part 2", singleTrack("vide", visual("mp4v")), "opaque(mpeg4) | "},
+	{"unknown", singleTrack("vide", visual("xy\x01z")), "opaque(fourcc xy.z) | "},
+	{"encrypted", singleTrack("vide", visual("encv")), "opaque(encrypted video) | "},
+	{"AAC in QuickTime's wave", singleTrack("soun", sound("mp4a", 1, mkBox("wave", mkBox("frma", "mp4a"), esds(0x40, asc)))), "aac | a0/0:6kK a40/40:7kK"},
+	{"PCM of QuickTime's version 2", singleTrack("soun", sound("lpcm", 2)), "opaque(pcm) | "},
+	{"MP3 by object type", singleTrack("soun", sound("mp4a", 0, esds(0x6B, ""))), "mp3 | a0/0:6kK a40/40:7kK"},
+	{"MP3 behind AAC's object type", singleTrack("soun", sound("mp4a", 0, esds(0x40, "\xF8\x48"))), "mp3 | a0/0:6kK a40/40:7kK"},
+	{"Vorbis by object type", singleTrack("soun", sound("mp4a", 0, esds(0xDD, ""))), "opaque(vorbis) | "},
+	{"USAC", singleTrack("soun", sound("mp4a", 0, esds(0x40, "\xF9\x48"))), "opaque(usac) | "},
+	{"AAC without esds", singleTrack("soun", sound("mp4a", 0)), "no esds"},
+	{"AAC without configuration", singleTrack("soun", sound("mp4a", 0, mkBox("esds", u32(0), "\x03\x03\x00\x00\x00"))), "malformed esds"},
+	{"Opus", singleTrack("soun", sound("Opus", 0, mkBox("dOps", "\x00\x02\x01\x38\x00\x00\xBB\x80\x00\x00\x00"))), "opus | a0/0:6kK a40/40:7kK"},
+	{"Opus cut", singleTrack("soun", sound("Opus", 0, mkBox("dOps", "\x00\x02"))), "dOps of 2 bytes"},
+	{"text", singleTrack("text", sound("tx3g", 0)), "neither pictures nor sound in it"},
+	{"no track", ftyp() + mkBox("moov", mvhd(1000, 0)), "neither pictures nor sound in it"},
+	{"too many tracks", ftyp() + mkBox("moov", mvhd(1000, 0), strings.Repeat(trak(1, "vide", "", "", avc1(), empty()), maxTracks+1)), "more than 16 tracks"},
+	{"no mvhd", ftyp() + mkBox("moov"), "no mvhd"},
+	{"time scale 0", ftyp() + mkBox("moov", mvhd(0, 0)), "malformed \"mvhd\""},
+	{"compressed index", ftyp() + mkBox("moov", mvhd(1000, 0), mkBox("cmov")), "the index is compressed (cmov), as old QuickTime did it"},
+	{"no index", ftyp() + mkBox("mdat", idr), "there is no index (moov)"},
+	{"index cut", plainFile("")[:len(plainFile(""))-30], "cut off before its index"},
 	{"box shorter than its header", ftyp() + u32(7) + "moov", "cut off before its index"},
-	{"box within the index too long", ftyp() + bx("moov", mvhd(1000, 0), u32(99)+"trak"), "unexpected EOF"},
-	{"table of more than it has", data(idr) + bx("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), bx("stsz", u32(0, 0, 1<<31)))), "unexpected EOF"},
-	{"tables that do not fit together", data(idr) + bx("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), bx("stsz", u32(0, 1, 1<<31)))), "the sample tables do not fit together"},
-	{"frame behind the end", data(idr) + bx("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), tables(1<<30, nil, 6))), "h264 | unexpected EOF"},
-	{"frame too large", data(idr) + bx("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), tables(0, nil, 1<<25))), "above the limit of 16777216"},
-	{"description that is not there", data(idr) + bx("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(),
-		bx("stts", u32(0, 1, 1, 40))+bx("stsc", u32(0, 1, 1, 1, 7))+bx("stco", u32(0, 1, dataAt))+bx("stsz", u32(0, 0, 1, 6)))), "the sample tables do not fit together"},
+	{"box within the index too long", ftyp() + mkBox("moov", mvhd(1000, 0), u32(99)+"trak"), "unexpected EOF"},
+	{"table of more than it has", mdatFirst(idr) + mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), mkBox("stsz", u32(0, 0, 1<<31)))), "unexpected EOF"},
+	{"tables that do not fit together", mdatFirst(idr) + mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), mkBox("stsz", u32(0, 1, 1<<31)))), "the sample tables do not fit together"},
+	{"frame behind the end", mdatFirst(idr) + mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), tables(1<<30, nil, 6))), "h264 | unexpected EOF"},
+	{"frame too large", mdatFirst(idr) + mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), tables(0, nil, 1<<25))), "above the limit of 16777216"},
+	{"description that is not there", mdatFirst(idr) + mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(),
+		mkBox("stts", u32(0, 1, 1, 40))+mkBox("stsc", u32(0, 1, 1, 1, 7))+mkBox("stco", u32(0, 1, dataAt))+mkBox("stsz", u32(0, 0, 1, 6)))), "the sample tables do not fit together"},
 	{"empty", "", "there is no index (moov)"},
 }
 
-// tell returns what comes of a file in the words of the table, after at most so many frames.
-func tell(r *Reader, most int) string {
+// describeFile returns what comes of a file in the words of the table, after at most so many frames.
+func describeFile(r *Reader, most int) string {
 	var words []string
 	for _, s := range r.Streams() {
 		w := s.Track.Codec.String()
@@ -211,7 +211,7 @@ func tell(r *Reader, most int) string {
 		if s.Rotation != 0 {
 			w += fmt.Sprintf("@%d", s.Rotation)
 		}
-		if s.Cut {
+		if s.Edited {
 			w += "!"
 		}
 		words = append(words, w)
@@ -230,7 +230,7 @@ func tell(r *Reader, most int) string {
 		if f.KeyFlag {
 			w += "k"
 		}
-		if f.RAP == media.Key {
+		if f.RAP == media.Keyframe {
 			w += "K"
 		}
 		words = append(words, w)
@@ -249,7 +249,7 @@ func TestFiles(t *testing.T) {
 			r, err := open(tt.file)
 			got := fmt.Sprint(err)
 			if err == nil {
-				got = tell(r, 100)
+				got = describeFile(r, 100)
 			}
 			if exact := strings.Contains(tt.want, "|"); exact && got != tt.want || !exact && !strings.Contains(got, tt.want) {
 				t.Errorf("%s\nwant %s", got, tt.want)
@@ -258,13 +258,13 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-func TestFacts(t *testing.T) {
+func TestStreamProperties(t *testing.T) {
 	for name, tt := range map[string]struct {
 		file  string
 		video media.Stream
 	}{
-		"whole":     {whole(edit(120, 80, 0x10000)), media.Stream{Duration: 121 * time.Millisecond, Bytes: 19}},
-		"fragments": {inPieces(30), media.Stream{Duration: 1200 * time.Millisecond * 2}},
+		"whole":     {plainFile(edit(120, 80, 0x10000)), media.Stream{Duration: 121 * time.Millisecond, Bytes: 19}},
+		"fragments": {fragmentedFile(30), media.Stream{Duration: 1200 * time.Millisecond * 2}},
 	} {
 		r, err := open(tt.file)
 		if err != nil {
@@ -281,7 +281,7 @@ func TestFacts(t *testing.T) {
 }
 
 func TestSeek(t *testing.T) {
-	pieces, film := inPieces(50), whole("")
+	pieces, film := fragmentedFile(50), plainFile("")
 	for _, tt := range []struct {
 		name string
 		file string
@@ -303,20 +303,20 @@ func TestSeek(t *testing.T) {
 			if err := r.Seek(tt.to); err != nil {
 				t.Fatal(err)
 			}
-			if got := tell(r, 5); !strings.HasPrefix(got, tt.want) {
+			if got := describeFile(r, 5); !strings.HasPrefix(got, tt.want) {
 				t.Errorf("%s: %s\nwant %s", tt.name, got, tt.want)
 			}
 		}
 	}
 }
 
-// A sparse reader is a file of which only the beginning and the end exist: how much is read of it is counted.
-type sparse struct {
+// A sparseFile reader is a file of which only the beginning and the end exist: how much is read of it is counted.
+type sparseFile struct {
 	head, tail string
 	size, read int64
 }
 
-func (s *sparse) ReadAt(b []byte, off int64) (int, error) {
+func (s *sparseFile) ReadAt(b []byte, off int64) (int, error) {
 	s.read += int64(len(b))
 	clear(b)
 	if off < int64(len(s.head)) {
@@ -328,17 +328,17 @@ func (s *sparse) ReadAt(b []byte, off int64) (int, error) {
 	return len(b), nil
 }
 
-// TestLarge opens a file of 20 GB with an index of a million samples behind its data.
-func TestLarge(t *testing.T) {
+// TestOpenLargeFile opens a file of 20 GB with an index of a million samples behind its data.
+func TestOpenLargeFile(t *testing.T) {
 	const n, size = 1_000_000, 20 << 30
 	offs, sizes := make([]byte, 8*n), bytes.Repeat([]byte(u32(20000)), n)
 	for i := range n {
 		binary.BigEndian.PutUint64(offs[8*i:], uint64(1000+20000*i))
 	}
-	tail := bx("moov", mvhd(1000, 40*n), trak(1, "vide", "", "", avc1(), bx("stts", u32(0, 1, n, 40))+
-		bx("stsc", u32(0, 1, 1, 1, 1))+bx("co64", u32(0, n), string(offs))+bx("stsz", u32(0, 0, n), string(sizes))))
+	tail := mkBox("moov", mvhd(1000, 40*n), trak(1, "vide", "", "", avc1(), mkBox("stts", u32(0, 1, n, 40))+
+		mkBox("stsc", u32(0, 1, 1, 1, 1))+mkBox("co64", u32(0, n), string(offs))+mkBox("stsz", u32(0, 0, n), string(sizes))))
 	head := ftyp() + u32(1) + "mdat" + string(binary.BigEndian.AppendUint64(nil, uint64(size-len(ftyp())-len(tail))))
-	s := &sparse{head: head, tail: tail, size: size}
+	s := &sparseFile{head: head, tail: tail, size: size}
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
 	r, err := NewReader(s, size)

@@ -32,20 +32,20 @@ func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 		return nil, err
 	}
 	if err := m.readMovie(moov); err != nil {
-		return nil, errTruncated(err)
+		return nil, asUnexpectedEOF(err)
 	}
 	if err := m.readDefaults(moov); err != nil {
-		return nil, errTruncated(err)
+		return nil, asUnexpectedEOF(err)
 	}
 	if len(m.tracks) == 0 {
 		return nil, errors.New("mp4: neither pictures nor sound in it")
 	}
 	m.first = moov.end
 	if m.fragmented {
-		m.lastFragment(m.first)
+		m.readLastFragments(m.first)
 	}
 	m.rewind()
-	return m, m.trim()
+	return m, m.applyEdits()
 }
 
 // findMovie finds the moov among the boxes of the file.
@@ -53,7 +53,7 @@ func (r *Reader) findMovie() (box, error) {
 	for n, off := 0, int64(0); off < r.size && n < maxTopLevel; n++ {
 		b, err := r.boxAt(off, r.size)
 		switch {
-		case errors.Is(err, errCut):
+		case errors.Is(err, errBoxTruncated):
 			return b, errors.New("mp4: the file is cut off before its index (moov): the recording or the copy was not finished")
 		case err != nil:
 			return b, err
@@ -94,7 +94,7 @@ func (r *Reader) rewind() {
 	for _, t := range r.tracks {
 		t.table.rewind()
 		t.frag.runs, t.frag.dts = nil, 0
-		t.hasHead, t.done = false, t.stream.Track.Codec == media.Opaque
+		t.hasNext, t.done = false, t.stream.Track.Codec == media.Passthrough
 	}
 }
 
@@ -102,12 +102,12 @@ func (r *Reader) rewind() {
 // among them AAC's priming. After a frame that cannot be read at all the error repeats.
 func (r *Reader) Next() (*media.Frame, error) {
 	for {
-		t, err := r.earliest()
+		t, err := r.nextTrack()
 		if err != nil {
 			return nil, err
 		}
-		m := t.head
-		t.hasHead = false
+		m := t.nextSample
+		t.hasNext = false
 		if m.size == 0 {
 			continue
 		}
@@ -128,7 +128,7 @@ func (r *Reader) frame(t *track, m sample) (*media.Frame, error) {
 	}
 	e := &t.entries[m.entry]
 	f := &media.Frame{
-		Track: e.track, DTS: t.at(m.dts), PTS: t.at(m.dts + m.cts),
+		Track: e.track, DTS: t.presentationTime(m.dts), PTS: t.presentationTime(m.dts + m.cts),
 		Duration: time.Duration(rescale(int64(m.duration), t.scale, uint32(time.Second))),
 		KeyFlag:  m.sync, Payload: make([]byte, m.size),
 	}
@@ -136,22 +136,22 @@ func (r *Reader) frame(t *track, m sample) (*media.Frame, error) {
 		return nil, err
 	}
 	if codec.SelfDescribing(e.track.Codec) {
-		if now, err := codec.FromFrame(e.base, f.Payload, e.described); err == nil { // what cannot be read does not describe
-			e.track, e.described, f.Track = now, now, now
+		if now, err := codec.TrackFromFrame(e.fileTrack, f.Payload, e.frameTrack); err == nil { // what cannot be read does not describe
+			e.track, e.frameTrack, f.Track = now, now, now
 		}
 	}
 	f.RAP, f.Leading, _ = codec.RandomAccess(f.Track, e.lengthSize, m.sync, f.Payload) // who sends it on looks again
 	return f, nil
 }
 
-// earliest returns the track whose next sample is to be decoded first.
-func (r *Reader) earliest() (*track, error) {
+// nextTrack returns the track whose next sample is to be decoded first.
+func (r *Reader) nextTrack() (*track, error) {
 	var first *track
 	for _, t := range r.tracks {
 		if err := r.fill(t); err != nil {
 			return nil, err
 		}
-		if t.hasHead && (first == nil || t.at(t.head.dts) < first.at(first.head.dts)) {
+		if t.hasNext && (first == nil || t.presentationTime(t.nextSample.dts) < first.presentationTime(first.nextSample.dts)) {
 			first = t
 		}
 	}
@@ -163,21 +163,21 @@ func (r *Reader) earliest() (*track, error) {
 
 // fill sees to it that t has its next sample at hand, unless there is none.
 func (r *Reader) fill(t *track) error {
-	for !t.hasHead && !t.done {
+	for !t.hasNext && !t.done {
 		m, err := t.table.next()
 		if err == io.EOF {
 			m, err = t.frag.next()
 		}
 		switch {
 		case err == nil:
-			t.head, t.hasHead = m, true
+			t.nextSample, t.hasNext = m, true
 			t.done = m.dts >= t.end
-			t.hasHead = !t.done
+			t.hasNext = !t.done
 		case err != io.EOF:
 			return err
 		case r.ended:
 			t.done = true
-		case r.waiting():
+		case r.readAheadFull():
 			return nil
 		default:
 			if err = r.nextFragment(); err == io.EOF {
@@ -193,23 +193,23 @@ func (r *Reader) fill(t *track) error {
 // preroll is how much sound before what is shown is kept, for decoders that need some to settle: encoders' priming is far less.
 const preroll = time.Second
 
-// trim passes over what the edit lists do not show: pictures before the last keyframe that is needed, sound long before.
-func (r *Reader) trim() error {
-	return r.skip(0, -preroll)
+// applyEdits passes over what the edit lists do not show: pictures before the last keyframe that is needed, sound long before.
+func (r *Reader) applyEdits() error {
+	return r.seekTo(0, -preroll)
 }
 
 // Seek goes to the last keyframe at or before a time, with the sound that belongs to it; without pictures to the sound at that
 // time.
 func (r *Reader) Seek(to time.Duration) error {
 	if to <= 0 {
-		return r.skip(0, -preroll)
+		return r.seekTo(0, -preroll)
 	}
-	return r.skip(to, 0)
+	return r.seekTo(to, 0)
 }
 
-// skip begins anew, at the last keyframe shown at or before the time to, and with sound that ends later than that plus margin.
+// seekTo begins anew, at the last keyframe shown at or before the time to, and with sound that ends later than that plus margin.
 // It goes through the index alone.
-func (r *Reader) skip(to, margin time.Duration) error {
+func (r *Reader) seekTo(to, margin time.Duration) error {
 	r.rewind()
 	var pictures *track
 	for _, t := range r.tracks {
@@ -221,7 +221,7 @@ func (r *Reader) skip(to, margin time.Duration) error {
 	from, key := to, 0
 	if pictures != nil {
 		var err error
-		if from, key, err = r.lastKey(pictures, to); err != nil {
+		if from, key, err = r.lastKeyframe(pictures, to); err != nil {
 			return err
 		}
 		r.rewind()
@@ -235,16 +235,16 @@ func (r *Reader) skip(to, margin time.Duration) error {
 				return err
 			}
 			switch {
-			case !t.hasHead || behind != nil:
+			case !t.hasNext || behind != nil:
 			case t == pictures:
 				if seen[t] < key {
 					behind = t
 				}
 			case t.stream.Track.Kind == media.Video:
-				if t.at(t.head.dts) < from {
+				if t.presentationTime(t.nextSample.dts) < from {
 					behind = t
 				}
-			case t.at(t.head.dts+t.head.cts+int64(t.head.duration)) <= from+margin:
+			case t.presentationTime(t.nextSample.dts+t.nextSample.cts+int64(t.nextSample.duration)) <= from+margin:
 				behind = t
 			}
 		}
@@ -252,32 +252,32 @@ func (r *Reader) skip(to, margin time.Duration) error {
 			return nil
 		}
 		seen[behind]++
-		behind.hasHead = false
+		behind.hasNext = false
 	}
 }
 
-// lastKey returns the presentation time and the number of the last keyframe of t that is shown at or before to.
-func (r *Reader) lastKey(t *track, to time.Duration) (at time.Duration, key int, err error) {
+// lastKeyframe returns the presentation time and the number of the last keyframe of t that is shown at or before to.
+func (r *Reader) lastKeyframe(t *track, to time.Duration) (at time.Duration, key int, err error) {
 	at = to
 	for i := 0; ; i++ {
 		if err := r.fill(t); err != nil {
 			return 0, 0, err
 		}
-		if !t.hasHead || i > 0 && t.at(t.head.dts) > to {
+		if !t.hasNext || i > 0 && t.presentationTime(t.nextSample.dts) > to {
 			return at, key, nil
 		}
-		if shown := t.at(t.head.dts + t.head.cts); t.head.sync && (i == 0 || shown <= to) {
+		if shown := t.presentationTime(t.nextSample.dts + t.nextSample.cts); t.nextSample.sync && (i == 0 || shown <= to) {
 			at, key = shown, i
 		}
-		t.hasHead = false
+		t.hasNext = false
 		if len(r.tracks) > 1 {
-			r.drop(t)
+			r.dropOtherRuns(t)
 		}
 	}
 }
 
-// drop forgets what has been read of other tracks' fragments while looking for t's.
-func (r *Reader) drop(keep *track) {
+// dropOtherRuns forgets what has been read of other tracks' fragments while looking for t's.
+func (r *Reader) dropOtherRuns(keep *track) {
 	for _, t := range r.tracks {
 		if t != keep {
 			t.frag.runs = nil

@@ -22,7 +22,7 @@ const windowSize = 8 << 10
 // newTable returns the table whose entries begin skip bytes into b, after the count of entries.
 func newTable(f file, b box, skip, entry int64) (table, error) {
 	if b.size() < skip+4 {
-		return table{}, errCut
+		return table{}, errBoxTruncated
 	}
 	var n [4]byte
 	if err := f.read(n[:], b.off+skip); err != nil {
@@ -30,7 +30,7 @@ func newTable(f file, b box, skip, entry int64) (table, error) {
 	}
 	t := table{f: f, off: b.off + skip + 4, entry: entry, n: binary.BigEndian.Uint32(n[:])}
 	if int64(t.n)*entry > b.end-t.off {
-		return table{}, errCut
+		return table{}, errBoxTruncated
 	}
 	return t, nil
 }
@@ -79,16 +79,16 @@ type sample struct {
 type sampleTable struct {
 	stts, ctts, stsc, stco, stsz, stss table
 
-	wide    bool   // stco is a co64
+	is64    bool   // stco is a co64
 	fixed   uint32 // size of all samples, 0 if stsz has them
 	samples uint32
 	hasSync bool // stss exists: what it lacks is no sync sample
 
-	at runs
+	cur cursor
 }
 
-// runs is the place in the tables of the next sample.
-type runs struct {
+// cursor is the place in the tables of the next sample.
+type cursor struct {
 	sample         uint32
 	stts, ctts     uint32 // entry
 	sttsAt, cttsAt uint32 // samples of it that are gone
@@ -116,7 +116,7 @@ func readTables(f file, stbl box) (*sampleTable, error) {
 			s.stco, err = newTable(f, b, 4, 4)
 		case "co64":
 			s.stco, err = newTable(f, b, 4, 8)
-			s.wide = true
+			s.is64 = true
 		case "stss":
 			s.stss, err = newTable(f, b, 4, 4)
 			s.hasSync = true
@@ -132,7 +132,7 @@ func readTables(f file, stbl box) (*sampleTable, error) {
 func (s *sampleTable) sizes(f file, b box) error {
 	var h [12]byte
 	if b.size() < 12 {
-		return errCut
+		return errBoxTruncated
 	}
 	if err := f.read(h[:], b.off); err != nil {
 		return err
@@ -166,21 +166,21 @@ func (s *sampleTable) bytes() int64 {
 	return sum
 }
 
-func (s *sampleTable) rewind() { s.at = runs{} }
+func (s *sampleTable) rewind() { s.cur = cursor{} }
 
 // maxTime keeps sums of times from overflowing: in the finest of clocks it is years.
 const maxTime = math.MaxInt64 / 4
 
 // next returns the next sample, io.EOF after the last.
 func (s *sampleTable) next() (sample, error) {
-	a := &s.at
+	a := &s.cur
 	if a.sample >= s.samples {
 		return sample{}, io.EOF
 	}
 	m := sample{dts: a.dts, size: s.fixed, sync: true}
-	for _, read := range []func(*sample) error{s.place, s.time, s.composition, s.syncness} {
+	for _, read := range []func(*sample) error{s.readPosition, s.readTime, s.readCompositionOffset, s.readSync} {
 		if err := read(&m); err != nil {
-			return sample{}, short(err)
+			return sample{}, tableError(err)
 		}
 	}
 	a.sample++
@@ -195,17 +195,17 @@ var (
 	errTime   = errors.New("mp4: time stamps beyond reason")
 )
 
-// short tells a table that ends too early from the end of the track.
-func short(err error) error {
+// tableError tells a table that ends too early from the end of the track.
+func tableError(err error) error {
 	if errors.Is(err, io.EOF) {
 		return errTables
 	}
 	return err
 }
 
-// place finds size, offset and description of the next sample.
-func (s *sampleTable) place(m *sample) error {
-	a := &s.at
+// readPosition finds size, offset and description of the next sample.
+func (s *sampleTable) readPosition(m *sample) error {
+	a := &s.cur
 	if s.fixed == 0 {
 		n, err := s.stsz.u32(a.sample)
 		if err != nil {
@@ -237,7 +237,7 @@ func (s *sampleTable) place(m *sample) error {
 		if err != nil {
 			return err
 		}
-		if s.wide {
+		if s.is64 {
 			a.chunkOff = int64(min(binary.BigEndian.Uint64(b), maxTime))
 		} else {
 			a.chunkOff = int64(binary.BigEndian.Uint32(b))
@@ -249,8 +249,8 @@ func (s *sampleTable) place(m *sample) error {
 	return nil
 }
 
-func (s *sampleTable) time(m *sample) error {
-	a := &s.at
+func (s *sampleTable) readTime(m *sample) error {
+	a := &s.cur
 	for {
 		b, err := s.stts.at(a.stts)
 		if err != nil {
@@ -268,9 +268,9 @@ func (s *sampleTable) time(m *sample) error {
 	return nil
 }
 
-// composition reads the offset of version 0 as signed too, as QuickTime means it and others copied.
-func (s *sampleTable) composition(m *sample) error {
-	a := &s.at
+// readCompositionOffset reads the offset of version 0 as signed too, as QuickTime means it and others copied.
+func (s *sampleTable) readCompositionOffset(m *sample) error {
+	a := &s.cur
 	for s.ctts.n > 0 {
 		b, err := s.ctts.at(a.ctts)
 		if err != nil {
@@ -286,12 +286,12 @@ func (s *sampleTable) composition(m *sample) error {
 	return nil
 }
 
-func (s *sampleTable) syncness(m *sample) error {
+func (s *sampleTable) readSync(m *sample) error {
 	if !s.hasSync {
 		return nil
 	}
 	m.sync = false
-	a := &s.at
+	a := &s.cur
 	for a.stss < s.stss.n {
 		n, err := s.stss.u32(a.stss)
 		if err != nil {

@@ -26,50 +26,50 @@ type demuxer struct {
 
 	pmtPID  int // -1 before the PAT
 	program uint16
-	psi     map[int]*table
-	streams []*incoming
-	ready   []placed
+	psi     map[int]*sectionBuffer
+	streams []*demuxStream
+	ready   []positionedFrame
 	clock   unwrapper
 
 	earliest, latest int64 // presentation times, 90 kHz
-	spanned          bool
+	hasPTS           bool
 	pos              int64 // of the packet at hand, for frames that a reader goes back to
 }
 
-// A placed frame is one with the place in the file of the packet that it began in.
-type placed struct {
+// A positionedFrame frame is one with the place in the file of the packet that it began in.
+type positionedFrame struct {
 	f   *media.Frame
 	pos int64
 }
 
-// A table is a section of PSI that is being put together.
-type table struct {
+// A sectionBuffer is a section of PSI that is being put together.
+type sectionBuffer struct {
 	buf  []byte
 	next byte // continuity counter
 }
 
-// incoming is an elementary stream.
-type incoming struct {
+// demuxStream is an elementary stream.
+type demuxStream struct {
 	pid   int
 	typ   byte
 	kind  media.Kind
 	label string // of one that cannot be carried
 	id    uint8
 
-	next    byte // continuity counter
-	begun   bool
-	pes     []byte
-	open    bool  // pes has begun
-	length  int   // of the PES packet with its header, 0 if not said
-	random  bool  // random_access_indicator
-	start   int64 // where its first packet is
-	pts     int64 // of the newest PES packet, 90 kHz
-	guess   bool  // its first PES packet tells whether it is sound
-	other   bool  // it is neither pictures nor sound
-	sound   *es.Splitter
-	picture *pictures
-	track   *media.Track // of the newest frame
-	time    soundTime
+	next         byte // continuity counter
+	started      bool
+	pes          []byte
+	open         bool  // pes has begun
+	length       int   // of the PES packet with its header, 0 if not said
+	randomAccess bool  // random_access_indicator
+	start        int64 // where its first packet is
+	pts          int64 // of the newest PES packet, 90 kHz
+	undetermined bool  // its first PES packet tells whether it is sound
+	ignored      bool  // it is neither pictures nor sound
+	audio        *es.Splitter
+	video        *videoAssembler
+	track        *media.Track // of the newest frame
+	clock        audioClock
 }
 
 // Types of elementary stream that a reader has a name for and a writer not, ISO/IEC 13818-1 table 2-34 and its registry.
@@ -78,7 +78,7 @@ const (
 	streamLATM    = 0x11
 )
 
-var foreign = map[byte]struct {
+var unsupportedTypes = map[byte]struct {
 	kind  media.Kind
 	label string
 }{
@@ -88,7 +88,7 @@ var foreign = map[byte]struct {
 	0x85: {media.Audio, "dts"}, 0x86: {media.Audio, "dts"}, 0xCF: {media.Audio, "encrypted aac"}, 0xC1: {media.Audio, "encrypted ac3"},
 }
 
-func newDemuxer() *demuxer { return &demuxer{pmtPID: -1, psi: map[int]*table{}} }
+func newDemuxer() *demuxer { return &demuxer{pmtPID: -1, psi: map[int]*sectionBuffer{}} }
 
 // packet takes one packet of 188 bytes, which begins with the sync byte.
 func (d *demuxer) packet(p []byte) {
@@ -116,7 +116,7 @@ func (d *demuxer) packet(p []byte) {
 	}
 	e := d.stream(pid)
 	switch {
-	case e == nil, e.other:
+	case e == nil, e.ignored:
 	case locked:
 		d.Scrambled++
 		e.label = scrambled
@@ -125,7 +125,7 @@ func (d *demuxer) packet(p []byte) {
 	}
 }
 
-func (d *demuxer) stream(pid int) *incoming {
+func (d *demuxer) stream(pid int) *demuxStream {
 	for _, e := range d.streams {
 		if e.pid == pid {
 			return e
@@ -138,7 +138,7 @@ func (d *demuxer) stream(pid int) *incoming {
 func (d *demuxer) psiPacket(pid int, b []byte, start bool, counter byte) {
 	s := d.psi[pid]
 	if s == nil {
-		s = &table{}
+		s = &sectionBuffer{}
 		d.psi[pid] = s
 	}
 	if start {
@@ -220,7 +220,7 @@ func (d *demuxer) pmt(b []byte) {
 		return
 	}
 	n := 4 + int(binary.BigEndian.Uint16(b[2:])&0xFFF)
-	var now []*incoming
+	var now []*demuxStream
 	for b = b[min(n, len(b)):]; len(b) >= 5 && len(now) < maxStreams; {
 		typ, pid := b[0], int(binary.BigEndian.Uint16(b[1:])&0x1FFF)
 		info := int(binary.BigEndian.Uint16(b[3:]) & 0xFFF)
@@ -229,7 +229,7 @@ func (d *demuxer) pmt(b []byte) {
 		b = b[len(descriptors):]
 		e := d.stream(pid)
 		if e == nil || e.typ != typ {
-			if e = newIncoming(typ, pid, descriptors); e == nil {
+			if e = newDemuxStream(typ, pid, descriptors); e == nil {
 				continue
 			}
 			for _, other := range now {
@@ -242,39 +242,39 @@ func (d *demuxer) pmt(b []byte) {
 	}
 	for _, e := range d.streams { // what is over gives out what it has
 		if !slices.Contains(now, e) {
-			d.finish(e)
+			d.endPES(e)
 			d.flush(e)
 		}
 	}
 	d.streams = now
 }
 
-// newIncoming returns a stream of the PMT, nil for what is neither pictures nor sound.
-func newIncoming(typ byte, pid int, descriptors []byte) *incoming {
-	e := &incoming{pid: pid, typ: typ, kind: media.Audio}
+// newDemuxStream returns a stream of the PMT, nil for what is neither pictures nor sound.
+func newDemuxStream(typ byte, pid int, descriptors []byte) *demuxStream {
+	e := &demuxStream{pid: pid, typ: typ, kind: media.Audio}
 	switch typ {
 	case streamH264:
-		e.kind, e.picture = media.Video, &pictures{codec: media.H264}
+		e.kind, e.video = media.Video, &videoAssembler{codec: media.H264}
 	case streamHEVC:
-		e.kind, e.picture = media.Video, &pictures{codec: media.HEVC}
+		e.kind, e.video = media.Video, &videoAssembler{codec: media.HEVC}
 	case streamADTS:
-		e.sound = &es.Splitter{Codec: media.AAC}
+		e.audio = &es.Splitter{Codec: media.AAC}
 	case streamMPEG1Audio, streamMPEG2Audio:
-		e.sound = &es.Splitter{Codec: media.MP3}
+		e.audio = &es.Splitter{Codec: media.MP3}
 	case streamAC3:
-		e.sound = &es.Splitter{Codec: media.AC3}
+		e.audio = &es.Splitter{Codec: media.AC3}
 	case streamEAC3:
-		e.sound = &es.Splitter{Codec: media.EAC3}
+		e.audio = &es.Splitter{Codec: media.EAC3}
 	case streamPrivate:
 		switch {
-		case e.private(descriptors):
-		case untold(descriptors):
-			e.kind, e.guess = media.Data, true
+		case e.readPrivate(descriptors):
+		case onlyLanguage(descriptors):
+			e.kind, e.undetermined = media.Data, true
 		default:
 			return nil
 		}
 	default:
-		f, ok := foreign[typ]
+		f, ok := unsupportedTypes[typ]
 		if !ok {
 			return nil
 		}
@@ -283,22 +283,22 @@ func newIncoming(typ byte, pid int, descriptors []byte) *incoming {
 	return e
 }
 
-// private finds out from its descriptors what a private stream is: sound as DVB names it (ETSI EN 300 468 annex D), or registered by
+// readPrivate finds out from its descriptors what a readPrivate stream is: sound as DVB names it (ETSI EN 300 468 annex D), or registered by
 // four letters.
-func (e *incoming) private(b []byte) bool {
+func (e *demuxStream) readPrivate(b []byte) bool {
 	for len(b) >= 2 {
 		tag, n := b[0], min(int(b[1]), len(b)-2)
 		body := b[2 : 2+n]
 		b = b[2+n:]
 		switch {
 		case tag == 0x6A, tag == 5 && string(body[:min(4, n)]) == "AC-3":
-			e.sound = &es.Splitter{Codec: media.AC3}
+			e.audio = &es.Splitter{Codec: media.AC3}
 			return true
 		case tag == 0x7A, tag == 5 && string(body[:min(4, n)]) == "EAC3":
-			e.sound = &es.Splitter{Codec: media.EAC3}
+			e.audio = &es.Splitter{Codec: media.EAC3}
 			return true
 		case tag == 5 && string(body[:min(4, n)]) == "HEVC":
-			e.kind, e.picture = media.Video, &pictures{codec: media.HEVC}
+			e.kind, e.video = media.Video, &videoAssembler{codec: media.HEVC}
 			return true
 		case tag == 5 && string(body[:min(4, n)]) == "Opus":
 			e.label = "opus in ts"
@@ -314,8 +314,8 @@ func (e *incoming) private(b []byte) bool {
 	return false
 }
 
-// untold reports whether descriptors say no more of a private stream than its language: ffmpeg writes AAC so for Blu-ray's form.
-func untold(b []byte) bool {
+// onlyLanguage reports whether descriptors say no more of a private stream than its language: ffmpeg writes AAC so for Blu-ray's form.
+func onlyLanguage(b []byte) bool {
 	const language = 0x0A
 	for len(b) >= 2 {
 		if b[0] != language {
@@ -326,16 +326,16 @@ func untold(b []byte) bool {
 	return true
 }
 
-// decide finds out from its first PES packet whether e is AAC.
-func (d *demuxer) decide(e *incoming, data []byte) {
-	e.guess = false
+// detectAAC finds out from its first PES packet whether e is AAC.
+func (d *demuxer) detectAAC(e *demuxStream, data []byte) {
+	e.undetermined = false
 	s := es.Splitter{Codec: media.AAC, Ended: true}
 	s.Write(slices.Clone(data))
 	if _, _, ok := s.Next(); !ok || data[0] != 0xFF || data[1]&0xF6 != 0xF0 { // where it begins, not somewhere within
-		e.other = true
+		e.ignored = true
 		return
 	}
-	e.kind, e.sound = media.Audio, &es.Splitter{Codec: media.AAC}
+	e.kind, e.audio = media.Audio, &es.Splitter{Codec: media.AAC}
 	for _, other := range d.streams {
 		if other != e && other.kind == media.Audio {
 			e.id++
@@ -344,25 +344,25 @@ func (d *demuxer) decide(e *incoming, data []byte) {
 }
 
 // pesPacket adds a packet to the PES packet of e.
-func (d *demuxer) pesPacket(e *incoming, b []byte, start, random, jump bool, counter byte) {
+func (d *demuxer) pesPacket(e *demuxStream, b []byte, start, random, jump bool, counter byte) {
 	switch {
-	case e.begun && !jump && counter == (e.next-1)&0xF: // sent twice, which is allowed
+	case e.started && !jump && counter == (e.next-1)&0xF: // sent twice, which is allowed
 		return
-	case e.begun && !jump && counter != e.next:
+	case e.started && !jump && counter != e.next:
 		d.Lost += uint64((counter - e.next) & 0xF)
-		e.drop()
+		e.reset()
 	}
-	e.begun, e.next = true, (counter+1)&0xF
+	e.started, e.next = true, (counter+1)&0xF
 	if start {
-		d.finish(e)
-		e.open, e.start, e.random, e.length = true, d.pos, random, 0
+		d.endPES(e)
+		e.open, e.start, e.randomAccess, e.length = true, d.pos, random, 0
 	}
 	if !e.open {
 		return
 	}
 	if e.pes = append(e.pes, b...); len(e.pes) > maxPES {
 		d.Malformed++
-		e.drop()
+		e.reset()
 		return
 	}
 	if e.length == 0 && len(e.pes) >= 6 {
@@ -372,21 +372,21 @@ func (d *demuxer) pesPacket(e *incoming, b []byte, start, random, jump bool, cou
 	}
 	if e.length > 0 && len(e.pes) >= e.length {
 		e.pes = e.pes[:e.length]
-		d.finish(e)
+		d.endPES(e)
 	}
 }
 
-// drop forgets what is in progress: a piece of it is missing.
-func (e *incoming) drop() {
+// reset forgets what is in progress: a piece of it is missing.
+func (e *demuxStream) reset() {
 	e.pes, e.open = nil, false
-	if e.sound != nil {
-		e.sound.Reset()
-		e.time.stamps = nil
+	if e.audio != nil {
+		e.audio.Reset()
+		e.clock.marks = nil
 	}
 }
 
-// finish takes the PES packet that e has put together (ISO/IEC 13818-1 clause 2.4.3.6).
-func (d *demuxer) finish(e *incoming) {
+// endPES takes the PES packet that e has put together (ISO/IEC 13818-1 clause 2.4.3.6).
+func (d *demuxer) endPES(e *demuxStream) {
 	b := e.pes
 	open := e.open
 	e.pes, e.open = nil, false
@@ -403,8 +403,8 @@ func (d *demuxer) finish(e *incoming) {
 		return
 	}
 	header, data := b[9:9+int(b[8])], b[9+int(b[8]):]
-	if e.guess {
-		if d.decide(e, data); e.other {
+	if e.undetermined {
+		if d.detectAAC(e, data); e.ignored {
 			return
 		}
 	}
@@ -413,29 +413,29 @@ func (d *demuxer) finish(e *incoming) {
 		e.pts = d.clock.at(pts)
 		dts = e.pts - (pts-dts)&mask33
 		d.clock.advance(dts)
-		d.span(e.pts)
+		d.observePTS(e.pts)
 	}
 	switch {
 	case e.label != "":
-	case e.picture != nil:
-		d.pictureData(e, data, e.pts, dts, ok)
-	case e.sound != nil:
-		d.soundData(e, data, ok)
+	case e.video != nil:
+		d.videoData(e, data, e.pts, dts, ok)
+	case e.audio != nil:
+		d.audioData(e, data, ok)
 	}
 }
 
 // scrambled is the label of streams that cannot be read for that.
 const scrambled = "scrambled"
 
-// span takes note of a presentation time.
-func (d *demuxer) span(pts int64) {
-	if !d.spanned || pts < d.earliest {
+// observePTS takes note of a presentation time.
+func (d *demuxer) observePTS(pts int64) {
+	if !d.hasPTS || pts < d.earliest {
 		d.earliest = pts
 	}
-	if !d.spanned || pts > d.latest {
+	if !d.hasPTS || pts > d.latest {
 		d.latest = pts
 	}
-	d.spanned = true
+	d.hasPTS = true
 }
 
 const mask33 = 1<<33 - 1
@@ -472,72 +472,72 @@ func (u *unwrapper) at(t int64) int64 {
 
 func (u *unwrapper) advance(t int64) { u.last, u.set = t, true }
 
-// soundTime is the time of the next frame of a stream of sound.
-type soundTime struct {
+// audioClock is the time of the next frame of a stream of sound.
+type audioClock struct {
 	base    int64 // 90 kHz, of a PES packet
 	samples int64 // since then
 	set     bool
-	written int64   // bytes of the stream
-	stamps  []stamp // that no frame has taken
+	written int64     // bytes of the stream
+	marks   []ptsMark // that no frame has taken
 }
 
-// A stamp is the time of the first frame that begins at a place of the stream or behind it.
-type stamp struct {
+// A ptsMark is the time of the first frame that begins at a place of the stream or behind it.
+type ptsMark struct {
 	at, pts int64
 }
 
-// maxStamps bounds those that wait for a frame.
-const maxStamps = 64
+// maxMarks bounds those that wait for a frame.
+const maxMarks = 64
 
-// soundData cuts the frames out of a PES packet.
-func (d *demuxer) soundData(e *incoming, data []byte, stamped bool) {
-	s := &e.time
+// audioData cuts the frames out of a PES packet.
+func (d *demuxer) audioData(e *demuxStream, data []byte, stamped bool) {
+	s := &e.clock
 	if stamped {
-		if len(s.stamps) == maxStamps {
-			s.stamps = s.stamps[1:]
+		if len(s.marks) == maxMarks {
+			s.marks = s.marks[1:]
 		}
-		s.stamps = append(s.stamps, stamp{s.written, e.pts})
+		s.marks = append(s.marks, ptsMark{s.written, e.pts})
 	}
-	e.sound.Write(data)
+	e.audio.Write(data)
 	s.written += int64(len(data))
-	d.soundFrames(e)
+	d.audioFrames(e)
 }
 
-func (d *demuxer) soundFrames(e *incoming) {
-	s := &e.time
+func (d *demuxer) audioFrames(e *demuxStream) {
+	s := &e.clock
 	for {
-		t, payload, ok := e.sound.Next()
+		t, payload, ok := e.audio.Next()
 		if !ok {
-			if e.sound.Other != "" {
-				e.label = e.sound.Other
+			if e.audio.OtherCodec != "" {
+				e.label = e.audio.OtherCodec
 			}
 			return
 		}
-		begins := s.written - int64(e.sound.Buffered()+e.sound.Size)
-		for len(s.stamps) > 0 && s.stamps[0].at <= begins {
-			s.base, s.samples, s.set = s.stamps[0].pts, 0, true
-			s.stamps = s.stamps[1:]
+		begins := s.written - int64(e.audio.Buffered()+e.audio.Size)
+		for len(s.marks) > 0 && s.marks[0].at <= begins {
+			s.base, s.samples, s.set = s.marks[0].pts, 0, true
+			s.marks = s.marks[1:]
 		}
 		if s.set {
-			d.soundFrame(e, t, payload)
+			d.audioFrame(e, t, payload)
 		}
 	}
 }
 
-func (d *demuxer) soundFrame(e *incoming, t *media.Track, payload []byte) {
-	t = e.own(t)
-	s := &e.time
+func (d *demuxer) audioFrame(e *demuxStream, t *media.Track, payload []byte) {
+	t = e.numberTrack(t)
+	s := &e.clock
 	rate := int64(max(t.SampleRate, 1))
 	at := seconds(s.base) + time.Duration(s.samples)*time.Second/time.Duration(rate)
 	s.samples += int64(codec.Samples(t, payload))
 	d.emit(&media.Frame{
 		Track: t, DTS: at, PTS: at, Duration: seconds(s.base) + time.Duration(s.samples)*time.Second/time.Duration(rate) - at,
-		RAP: media.Key, KeyFlag: true, Payload: payload,
+		RAP: media.Keyframe, KeyFlag: true, Payload: payload,
 	}, e.start)
 }
 
-// own returns t with the number that e has among those of its kind.
-func (e *incoming) own(t *media.Track) *media.Track {
+// numberTrack returns t with the number that e has among those of its kind.
+func (e *demuxStream) numberTrack(t *media.Track) *media.Track {
 	if e.id == 0 {
 		e.track = t
 		return t
@@ -550,24 +550,24 @@ func (e *incoming) own(t *media.Track) *media.Track {
 	return e.track
 }
 
-func (d *demuxer) emit(f *media.Frame, pos int64) { d.ready = append(d.ready, placed{f, pos}) }
+func (d *demuxer) emit(f *media.Frame, pos int64) { d.ready = append(d.ready, positionedFrame{f, pos}) }
 
 // flush gives out what waits in e for something to follow.
-func (d *demuxer) flush(e *incoming) {
-	if e.sound != nil && e.label == "" {
-		e.sound.Ended = true
-		d.soundFrames(e)
-		e.sound.Ended = false
+func (d *demuxer) flush(e *demuxStream) {
+	if e.audio != nil && e.label == "" {
+		e.audio.Ended = true
+		d.audioFrames(e)
+		e.audio.Ended = false
 	}
-	if e.picture != nil {
-		d.pictureEnd(e)
+	if e.video != nil {
+		d.flushVideo(e)
 	}
 }
 
-// end gives out all that waits.
-func (d *demuxer) end() {
+// flushAll gives out all that waits.
+func (d *demuxer) flushAll() {
 	for _, e := range d.streams {
-		d.finish(e)
+		d.endPES(e)
 		d.flush(e)
 	}
 }
@@ -578,33 +578,33 @@ func seconds(t int64) time.Duration {
 }
 
 // describe returns what is known of e: by its frames, or by the PMT alone where they cannot be carried. Nil before the first.
-func (e *incoming) describe() *media.Track {
+func (e *demuxStream) describe() *media.Track {
 	if e.label != "" {
 		return &media.Track{ID: e.id, Kind: e.kind, Label: e.label, Timescale: clockRate}
 	}
 	return e.track
 }
 
-// again returns a demuxer that knows the program and its tracks and begins anew elsewhere, at times from first on.
-func (d *demuxer) again(first int64) *demuxer {
+// restartAt returns a demuxer that knows the program and its tracks and begins anew elsewhere, at times from first on.
+func (d *demuxer) restartAt(first int64) *demuxer {
 	const slack = 3600 * clockRate
 	n := newDemuxer()
 	n.pmtPID, n.program = d.pmtPID, d.program
 	n.clock = unwrapper{last: first - slack + 1<<32, set: true} // so that all 33 bits are behind first, or a little before
 	for _, e := range d.streams {
-		fresh := &incoming{pid: e.pid, typ: e.typ, kind: e.kind, label: e.label, id: e.id, track: e.track, guess: e.guess, other: e.other}
-		if e.sound != nil {
-			s := *e.sound
+		fresh := &demuxStream{pid: e.pid, typ: e.typ, kind: e.kind, label: e.label, id: e.id, track: e.track, undetermined: e.undetermined, ignored: e.ignored}
+		if e.audio != nil {
+			s := *e.audio
 			s.Reset()
-			fresh.sound = &s
+			fresh.audio = &s
 		}
-		if e.picture != nil {
-			p := *e.picture
+		if e.video != nil {
+			p := *e.video
 			p.unit = nil
 			for i := range p.sets {
 				p.sets[i] = slices.Clone(p.sets[i])
 			}
-			fresh.picture = &p
+			fresh.video = &p
 		}
 		n.streams = append(n.streams, fresh)
 	}

@@ -22,12 +22,12 @@ const maxAudioPES = 0xFFFF - 3 - 5
 
 // A pes is the header of a PES packet. Times are in 1/90000 s.
 type pes struct {
-	pid       uint16
-	streamID  byte
-	unbounded bool // its length is not said, which is legal for video only
-	pts, dts  int64
-	hasPCR    bool // its first packet carries the program clock
-	random    bool // a decoder may start here
+	pid          uint16
+	streamID     byte
+	unbounded    bool // its length is not said, which is legal for video only
+	pts, dts     int64
+	hasPCR       bool // its first packet carries the program clock
+	randomAccess bool // a decoder may start here
 }
 
 // writePES writes one PES packet with payload es.
@@ -37,9 +37,9 @@ func (p *packets) writePES(h pes, es []byte) {
 	for first := true; first || len(es) > 0; first = false {
 		a := adaptation{}
 		if first {
-			a.random, a.hasPCR, a.pcr = h.random, h.hasPCR, h.dts-pcrLead
+			a.randomAccess, a.hasPCR, a.pcr = h.randomAccess, h.hasPCR, h.dts-pcrLead
 		}
-		n := p.begin(h.pid, first, a, len(head)+len(es))
+		n := p.writeHeader(h.pid, first, a, len(head)+len(es))
 		p.buf = append(p.buf, head...)
 		n -= len(head)
 		head = nil
@@ -83,21 +83,21 @@ func appendTimestamp(dst []byte, prefix byte, t int64) []byte {
 
 // adaptation is what a packet's adaptation field is to say.
 type adaptation struct {
-	random bool
-	hasPCR bool
-	pcr    int64 // 90 kHz
+	randomAccess bool
+	hasPCR       bool
+	pcr          int64 // 90 kHz
 }
 
-// begin writes the header and the adaptation field of a packet of pid that is to take as much as fits of n bytes of payload. It
+// writeHeader writes the header and the adaptation field of a packet of pid that is to take as much as fits of n bytes of payload. It
 // returns how many fit; exactly as many must follow.
-func (p *packets) begin(pid uint16, unitStart bool, a adaptation, n int) (room int) {
+func (p *packets) writeHeader(pid uint16, unitStart bool, a adaptation, n int) (room int) {
 	c := p.counter(pid)
 	var flags byte
 	if !c.begun {
 		flags |= 0x80 // discontinuity_indicator
 		c.begun = true
 	}
-	if a.random {
+	if a.randomAccess {
 		flags |= 0x40
 	}
 	if a.hasPCR {
@@ -160,8 +160,8 @@ func (p *packets) counter(pid uint16) *counter {
 	return &p.counters[3]
 }
 
-// tables writes PAT and PMT, ISO/IEC 13818-1 clauses 2.4.4.3 and 2.4.4.8: one program, number 1.
-func (m *muxer) tables() {
+// writeTables writes PAT and PMT, ISO/IEC 13818-1 clauses 2.4.4.3 and 2.4.4.8: one program, number 1.
+func (m *muxer) writeTables() {
 	const program = 1
 	pat := []byte{0, program, 0xE0 | pidPMT>>8, pidPMT & 0xFF}
 	m.packets.writeSection(pidPAT, 0x00, program, pat)
@@ -171,7 +171,7 @@ func (m *muxer) tables() {
 		pcrPID = m.audio.pid
 	}
 	pmt := []byte{0xE0 | byte(pcrPID>>8), byte(pcrPID), 0xF0, 0}
-	for _, e := range []elementary{m.video, m.audio} {
+	for _, e := range []muxStream{m.video, m.audio} {
 		if e.announced != nil {
 			about := descriptors(e.announced)
 			pmt = append(pmt, streamType(e.announced), 0xE0|byte(e.pid>>8), byte(e.pid), 0xF0, byte(len(about)))
@@ -199,7 +199,7 @@ func (p *packets) writeSection(pid uint16, table byte, id uint16, data []byte) {
 	b := []byte{0, table, 0xB0, byte(after + len(data)), byte(id >> 8), byte(id), 0xC1, 0, 0}
 	b = append(b, data...)
 	b = binary.BigEndian.AppendUint32(b, crc(b[1:]))
-	p.begin(pid, true, adaptation{}, len(b))
+	p.writeHeader(pid, true, adaptation{}, len(b))
 	p.buf = append(p.buf, b...)
 }
 

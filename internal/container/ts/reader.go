@@ -16,28 +16,28 @@ type Reader struct {
 	r       io.ReaderAt
 	size    int64
 	packet  int64 // bytes
-	d       *demuxer
+	demux   *demuxer
 	skipped int64 // bytes that were no packets
 	streams []media.Stream
 	first   time.Duration
 	last    time.Duration
 
-	pos   int64 // of buf
-	buf   []byte
-	off   int   // in buf, of what has not been read
-	lost  bool  // out of step,
-	gap   int64 // for so many bytes
-	ended bool
-	ahead []*media.Frame // that come before what is read
-	place int64          // where the newest frame began
+	pos       int64 // of buf
+	buf       []byte
+	off       int   // in buf, of what has not been read
+	outOfSync bool  // out of step,
+	gap       int64 // for so many bytes
+	ended     bool
+	ahead     []*media.Frame // that come before what is read
+	framePos  int64          // where the newest frame began
 }
 
 const (
 	readWindow = 64 << 10
-	maxLook    = 8 << 20  // bytes at the head in which each stream must show itself
+	maxProbe   = 8 << 20  // bytes at the head in which each stream must show itself
 	maxGap     = 64 << 20 // bytes without a packet: what is behind is no stream any more
 	tailWindow = 1 << 20  // bytes at the end in which the last time stamp is looked for
-	syncs      = 4        // packets in a row that make a stream
+	minSyncs   = 4        // packets in a row that make a stream
 )
 
 // packetSizes are those that there are.
@@ -53,7 +53,7 @@ func Detect(b []byte) bool {
 func findSync(b []byte) (size int64, at int, ok bool) {
 	for at := range min(len(b), 1024) {
 		for _, size := range packetSizes {
-			if inSync(b[at:], size, syncs) {
+			if inSync(b[at:], size, minSyncs) {
 				return size, at, true
 			}
 		}
@@ -80,7 +80,7 @@ const syncByte = 0x47
 
 // NewReader reads the head of a file of size bytes, until each stream of its program has shown itself, and the last time stamp.
 func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
-	t := &Reader{r: r, size: size, d: newDemuxer()}
+	t := &Reader{r: r, size: size, demux: newDemuxer()}
 	head := make([]byte, min(size, readWindow))
 	if n, err := r.ReadAt(head, 0); n == 0 && err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
@@ -90,15 +90,15 @@ func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 		return nil, errors.New("ts: no packets in it")
 	}
 	t.packet, t.pos = packet, int64(at)
-	if err := t.look(); err != nil {
+	if err := t.probe(); err != nil {
 		return nil, err
 	}
 	t.last = t.lastTime()
 	return t, nil
 }
 
-// look reads until all streams are known.
-func (t *Reader) look() error {
+// probe reads until all streams are known.
+func (t *Reader) probe() error {
 	for {
 		m, err := t.read()
 		if err != nil && err != io.EOF {
@@ -107,14 +107,14 @@ func (t *Reader) look() error {
 		if m != nil {
 			t.ahead = append(t.ahead, m)
 		}
-		if err == io.EOF || t.pos+int64(t.off) > maxLook || t.known() {
+		if err == io.EOF || t.pos+int64(t.off) > maxProbe || t.allKnown() {
 			break
 		}
 	}
-	if t.d.pmtPID < 0 || len(t.d.streams) == 0 {
-		return fmt.Errorf("ts: no program in the first %d bytes", min(t.size, maxLook))
+	if t.demux.pmtPID < 0 || len(t.demux.streams) == 0 {
+		return fmt.Errorf("ts: no program in the first %d bytes", min(t.size, maxProbe))
 	}
-	for _, e := range t.d.streams {
+	for _, e := range t.demux.streams {
 		if track := e.describe(); track != nil {
 			t.streams = append(t.streams, media.Stream{Track: track})
 		}
@@ -122,17 +122,17 @@ func (t *Reader) look() error {
 	if len(t.streams) == 0 {
 		return errors.New("ts: a program without a frame that can be read")
 	}
-	t.first = seconds(t.d.earliest)
+	t.first = seconds(t.demux.earliest)
 	return nil
 }
 
-func (t *Reader) known() bool {
-	for _, e := range t.d.streams {
-		if e.describe() == nil && !e.other {
+func (t *Reader) allKnown() bool {
+	for _, e := range t.demux.streams {
+		if e.describe() == nil && !e.ignored {
 			return false
 		}
 	}
-	return len(t.d.streams) > 0
+	return len(t.demux.streams) > 0
 }
 
 // Streams returns the streams of the program. Shared: do not modify.
@@ -146,9 +146,9 @@ func (t *Reader) Streams() []media.Stream {
 // Duration returns the distance of the last time stamp from the first.
 func (t *Reader) Duration() time.Duration { return max(t.last-t.first, 0) }
 
-// Trouble says what was wrong with the packets so far, "" if nothing.
-func (t *Reader) Trouble() string {
-	switch d := t.d; {
+// Problems says what was wrong with the packets so far, "" if nothing.
+func (t *Reader) Problems() string {
+	switch d := t.demux; {
 	case d.Scrambled > 0:
 		return fmt.Sprintf("%d packets are scrambled", d.Scrambled)
 	case d.Lost+d.Malformed > 0 || t.skipped > 0:
@@ -168,38 +168,38 @@ func (t *Reader) Next() (*media.Frame, error) {
 }
 
 func (t *Reader) read() (*media.Frame, error) {
-	for len(t.d.ready) == 0 {
+	for len(t.demux.ready) == 0 {
 		if t.ended {
 			return nil, io.EOF
 		}
-		if err := t.next(); err == io.EOF {
+		if err := t.nextPacket(); err == io.EOF {
 			t.ended = true
-			t.d.end()
+			t.demux.flushAll()
 		} else if err != nil {
 			return nil, err
 		}
 	}
-	m := t.d.ready[0]
-	t.d.ready = t.d.ready[1:]
-	t.place = m.pos
+	m := t.demux.ready[0]
+	t.demux.ready = t.demux.ready[1:]
+	t.framePos = m.pos
 	return m.f, nil
 }
 
-// next gives the next packet to the demuxer. Out of step it looks for sync bytes.
-func (t *Reader) next() error {
+// nextPacket gives the nextPacket packet to the demuxer. Out of step it looks for sync bytes.
+func (t *Reader) nextPacket() error {
 	for {
 		if err := t.fill(); err != nil {
 			return err
 		}
 		b := t.buf[t.off:]
-		if b[0] == syncByte && (!t.lost || inSync(b, t.packet, 2)) {
-			t.lost, t.gap = false, 0
-			t.d.pos = t.pos + int64(t.off)
+		if b[0] == syncByte && (!t.outOfSync || inSync(b, t.packet, 2)) {
+			t.outOfSync, t.gap = false, 0
+			t.demux.pos = t.pos + int64(t.off)
 			t.off += int(min(t.packet, int64(len(b))))
 			if len(b) < packetSize { // a last packet that is cut
 				return io.EOF
 			}
-			t.d.packet(b[:packetSize])
+			t.demux.packet(b[:packetSize])
 			return nil
 		}
 		n := 1
@@ -210,7 +210,7 @@ func (t *Reader) next() error {
 		}
 		t.off += n
 		t.skipped += int64(n)
-		t.lost = true
+		t.outOfSync = true
 		if t.gap += int64(n); t.gap > maxGap {
 			return fmt.Errorf("ts: no packets in %d bytes", t.gap)
 		}
@@ -242,21 +242,21 @@ func (t *Reader) fill() error {
 	return nil
 }
 
-// at returns a reader of the same file that begins at a place.
-func (t *Reader) at(pos int64) *Reader {
+// readerAt returns a reader of the same file that begins readerAt a place.
+func (t *Reader) readerAt(pos int64) *Reader {
 	r := *t
-	r.d = t.d.again(int64(t.first.Seconds() * clockRate))
-	r.pos, r.buf, r.off, r.lost, r.ended, r.ahead = pos, nil, 0, true, false, nil
+	r.demux = t.demux.restartAt(int64(t.first.Seconds() * clockRate))
+	r.pos, r.buf, r.off, r.outOfSync, r.ended, r.ahead = pos, nil, 0, true, false, nil
 	return &r
 }
 
 // lastTime returns when the last frame near the end is over.
 func (t *Reader) lastTime() time.Duration {
-	tail, latest := t.at(max(0, t.size-tailWindow)), t.first
+	tail, latest := t.readerAt(max(0, t.size-tailWindow)), t.first
 	for {
 		m, err := tail.read()
 		if err != nil {
-			return max(latest, seconds(tail.d.latest))
+			return max(latest, seconds(tail.demux.latest))
 		}
 		latest = max(latest, m.PTS+m.Duration)
 	}
@@ -266,11 +266,11 @@ func (t *Reader) lastTime() time.Duration {
 // seconds before.
 func (t *Reader) Seek(to time.Duration) error {
 	const before = 12 * time.Second
-	low, err := t.around(to - before)
+	low, err := t.searchStart(to - before)
 	if err != nil {
 		return err
 	}
-	scan, key := t.at(low), low
+	scan, key := t.readerAt(low), low
 	for {
 		m, err := scan.read()
 		if err == io.EOF || m != nil && m.PTS > t.first+to {
@@ -279,17 +279,17 @@ func (t *Reader) Seek(to time.Duration) error {
 		if err != nil {
 			return err
 		}
-		if t.starts(m) {
-			key = scan.place
+		if t.isStart(m) {
+			key = scan.framePos
 		}
 	}
-	n := t.at(key)
+	n := t.readerAt(key)
 	for {
 		m, err := n.read()
 		if err != nil && err != io.EOF {
 			return err
 		}
-		if m != nil && !t.starts(m) {
+		if m != nil && !t.isStart(m) {
 			continue
 		}
 		*t = *n
@@ -300,22 +300,22 @@ func (t *Reader) Seek(to time.Duration) error {
 	}
 }
 
-// starts reports whether playing may begin at m.
-func (t *Reader) starts(m *media.Frame) bool {
+// isStart reports whether playing may begin at m.
+func (t *Reader) isStart(m *media.Frame) bool {
 	for _, s := range t.streams {
-		if s.Track.Kind == media.Video && s.Track.Codec != media.Opaque {
-			return m.Track.Kind == media.Video && m.RAP != media.NoAccess
+		if s.Track.Kind == media.Video && s.Track.Codec != media.Passthrough {
+			return m.Track.Kind == media.Video && m.RAP != media.NoRandomAccess
 		}
 	}
 	return true
 }
 
-// around returns a place before which there is nothing of a time since the beginning, as far as times rise.
-func (t *Reader) around(to time.Duration) (int64, error) {
+// searchStart returns a place before which there is nothing of a time since the beginning, as far as times rise.
+func (t *Reader) searchStart(to time.Duration) (int64, error) {
 	low, high := int64(0), t.size
-	for to > 0 && high-low > maxLook {
+	for to > 0 && high-low > maxProbe {
 		mid := low + (high-low)/2
-		m, err := t.at(mid).read()
+		m, err := t.readerAt(mid).read()
 		if err != nil && err != io.EOF {
 			return 0, err
 		}

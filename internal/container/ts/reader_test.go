@@ -12,13 +12,13 @@ import (
 	"livego/internal/media"
 )
 
-// stream is a transport stream as this package writes it: two groups of two pictures, the second shown first, with sound.
-func stream(at time.Duration) string {
+// sampleStream is a transport sampleStream as this package writes it: two groups of two pictures, the second shown first, with sound.
+func sampleStream(at time.Duration) string {
 	var frames []*media.Frame
 	for i := range 4 {
-		f := picture(media.NoAccess, at+time.Duration(i)*40e6, 40e6, avcc("\x41\x9A"))
+		f := picture(media.NoRandomAccess, at+time.Duration(i)*40e6, 40e6, avcc("\x41\x9A"))
 		if i%2 == 0 {
-			f = picture(media.Key, at+time.Duration(i)*40e6, 80e6, avcc(idr))
+			f = picture(media.Keyframe, at+time.Duration(i)*40e6, 80e6, avcc(idr))
 		}
 		frames = append(frames, f, samples(sound, int64(at.Seconds()*44100)+int64(i)*1764, strings.Repeat("a", 20)))
 	}
@@ -26,10 +26,10 @@ func stream(at time.Duration) string {
 	return string(b)
 }
 
-const played = "v12000/12080K a12000 v12040/12080 a12040 v12080/12160K a12080 v12120/12160 a12120"
+const sampleFrames = "v12000/12080K a12000 v12040/12080 a12040 v12080/12160K a12080 v12120/12160 a12120"
 
-// pkt returns a packet of a PID with a payload of at most 184 bytes, stuffed by an adaptation field.
-func pkt(pid int, start bool, counter byte, payload string) string {
+// tsPacket returns a packet of a PID with a payload of at most 184 bytes, stuffed by an adaptation field.
+func tsPacket(pid int, start bool, counter byte, payload string) string {
 	b := []byte{syncByte, byte(pid >> 8), byte(pid), 0x10 | counter&0xF}
 	if start {
 		b[1] |= 0x40
@@ -51,7 +51,7 @@ func psi(pid int, counter, table byte, id uint16, body string) string {
 	b := []byte{table, 0xB0, byte(9 + len(body)), byte(id >> 8), byte(id), 0xC1, 0, 0}
 	b = append(b, body...)
 	b = binary.BigEndian.AppendUint32(b, crc(b))
-	return pkt(pid, true, counter, "\x00"+string(b))
+	return tsPacket(pid, true, counter, "\x00"+string(b))
 }
 
 func pat() string { return psi(0, 0, 0, 1, "\x00\x00\xE0\x10\x00\x01\xE0\x20") }
@@ -61,36 +61,36 @@ func pmt(streams ...string) string {
 	return psi(0x20, 0, 2, 1, "\xE1\x00\xF0\x00"+strings.Join(streams, ""))
 }
 
-func listed(typ byte, pid int, descriptors string) string {
+func pmtEntry(typ byte, pid int, descriptors string) string {
 	return string([]byte{typ, 0xE0 | byte(pid>>8), byte(pid), 0xF0, byte(len(descriptors))}) + descriptors
 }
 
-// packetOf returns a PES packet with a PTS in 90 kHz, whose length is not said.
-func packetOf(pts int64, data string) string {
+// pesWithPTS returns a PES packet with a PTS in 90 kHz, whose length is not said.
+func pesWithPTS(pts int64, data string) string {
 	return string(appendTimestamp([]byte{0, 0, 1, 0xE0, 0, 0, 0x80, 0x80, 5}, 2, pts)) + data
 }
 
 const adts = "\xFF\xF1\x50\x80\x01\x5F\xFCraw" // 10 bytes
 
-// again repeats packets until there are enough to be known for a stream.
-func again(packets ...string) string {
+// padToDetect repeats packets until there are enough to be known for a stream.
+func padToDetect(packets ...string) string {
 	s := strings.Join(packets, "")
 	for len(s) < 5*packetSize {
-		s += pkt(0x1FFF, false, 0, strings.Repeat("\xFF", 184))
+		s += tsPacket(0x1FFF, false, 0, strings.Repeat("\xFF", 184))
 	}
 	return s
 }
 
-// many returns what a PMT says of so many streams.
-func many(n int) (all []string) {
+// pmtEntries returns what a PMT says of so pmtEntries streams.
+func pmtEntries(n int) (all []string) {
 	for i := range n {
-		all = append(all, listed(streamH264, 0x100+i, ""))
+		all = append(all, pmtEntry(streamH264, 0x100+i, ""))
 	}
 	return all
 }
 
-// inPackets returns b with its packets wrapped.
-func inPackets(b, before, after string) (s string) {
+// wrapPackets returns b with its packets wrapped.
+func wrapPackets(b, before, after string) (s string) {
 	for ; b != ""; b = b[packetSize:] {
 		s += before + b[:packetSize] + after
 	}
@@ -102,47 +102,47 @@ func inPackets(b, before, after string) (s string) {
 var tsFiles = []struct {
 	name, file, want string
 }{
-	{"as written", stream(0), played},
-	{"192 bytes a packet", inPackets(stream(0), "time", ""), played},
-	{"204 bytes a packet", inPackets(stream(0), "", strings.Repeat("r", 16)), played},
-	{"behind something else", "what a receiver sent before" + stream(0), played},
-	{"Q07 sync lost", stream(0)[:5*packetSize] + strings.Repeat("no packet at all ", 30) + stream(0)[5*packetSize:], played},
-	{"Q07 sync lost within a packet", stream(0)[:5*packetSize-50] + stream(0)[5*packetSize:], "v12000/12080K v12080/12160K a12080 v12120/12160 a12120"},
-	{"Q07 packet missing", stream(0)[:6*packetSize] + stream(0)[7*packetSize:], "v12000/12080K v12120/12160 a12000 a12040 a12080 a12120"},
-	{"packet sent twice", stream(0)[:6*packetSize] + stream(0)[5*packetSize:], played},
-	{"33 bits wrap", stream(26*time.Hour + 30*time.Minute + 31*time.Second + 650*time.Millisecond), "v95443650/95443730K a95443649 v95443690/95443730 a95443689 v95443730/95443810K a95443729 v95443770/95443810 a95443769"},
-	{"cut within a packet", stream(0)[:len(stream(0))-100], "v12000/12080K a12000 v12040/12080 a12040 v12080/12160K a12080 v12120/12160"},
-	{"Q07 PAT in a loop", again(strings.Repeat(pat(), 50)), "no program in the first"},
-	{"Q07 PAT of the PMT itself", again(psi(0, 0, 0, 1, "\x00\x01\xE0\x00")), "no program in the first"},
-	{"Q07 1000 PIDs", again(pat(), pkt(0x20, true, 0, strings.Repeat("\x00", 184))), "no program in the first"},
-	{"Q07 section of 4095 bytes", again(pat(), pkt(0x20, true, 0, "\x00\x02\xBF\xFF"+strings.Repeat("\x00", 180))), "no program in the first"},
-	{"Q07 section length 0", again(pat(), pkt(0x20, true, 0, "\x00\x02\xB0\x00"+strings.Repeat("\xFF", 180))), "no program in the first"},
-	{"Q07 bad CRC", again(pat(), strings.Replace(pmt(listed(streamADTS, 0x101, "")), "\xE1\x00", "\xE1\x01", 1)), "no program in the first"},
-	{"pointer beyond the packet", again(pkt(0, true, 0, "\xFF")), "no program in the first"},
-	{"Q07 adaptation field of 183 and more", again(pat(), pmt(listed(streamADTS, 0x101, "")), "\x47\x41\x01\x30\xFF"+strings.Repeat("\xFF", 183)), "a program without a frame"},
-	{"Q07 PES length 0", again(pat(), pmt(listed(streamADTS, 0x101, "")), pkt(0x101, true, 0, packetOf(90000, adts+adts))), "a1000 a1023"},
-	{"PES header beyond its packet", again(pat(), pmt(listed(streamADTS, 0x101, "")), pkt(0x101, true, 0, "\x00\x00\x01\xC0\x00\x00\x80\x80\xFFabc")), "a program without a frame"},
-	{"PES without its start code", again(pat(), pmt(listed(streamADTS, 0x101, "")), pkt(0x101, true, 0, "what is this")), "a program without a frame"},
-	{"frame over two PES packets", again(pat(), pmt(listed(streamADTS, 0x101, "")), pkt(0x101, true, 0, packetOf(90000, adts+adts[:4])), pkt(0x101, true, 1, packetOf(180000, adts[4:]+adts+adts))), "a1000 a1023 a2000 a2023"},
-	{"Q07 PCR and PTS jump", again(pat(), pmt(listed(streamADTS, 0x101, "")), pkt(0x101, true, 0, packetOf(90000, adts+adts)), pkt(0x101, true, 1, packetOf(9000000, adts+adts))), "a1000 a1023 a100000 a100023"},
-	{"Q07 scrambled", again(pat(), pmt(listed(streamADTS, 0x101, "")), "\x47\x41\x01\x90"+strings.Repeat("x", 184)), "audio:scrambled"},
-	{"LATM", again(pat(), pmt(listed(streamLATM, 0x101, ""))), "audio:aac in latm"},
-	{"MPEG-2 and DTS", again(pat(), pmt(listed(2, 0x100, ""), listed(0x82, 0x101, ""))), "video:mpeg2 audio:dts"},
-	{"layer II", again(pat(), pmt(listed(streamMPEG1Audio, 0x101, "")), pkt(0x101, true, 0, packetOf(0, "\xFF\xFD\x14\x04"+strings.Repeat("m", 92))), pkt(0x101, false, 1, strings.Repeat("\xFF\xFD\x14\x04"+strings.Repeat("m", 92), 1))), "audio:mp2"},
-	{"Q07 more than 16 streams", again(pat(), pmt(many(17)...)), "a program without a frame"},
-	{"subtitles alone", again(pat(), pmt(listed(streamPrivate, 0x101, "\x59\x00"))), "no program in the first"},
-	{"AAC that nobody tells", again(pat(), pmt(listed(streamPrivate, 0x101, "\x0A\x04und\x00")), pkt(0x101, true, 0, packetOf(90000, adts+adts))), "a1000 a1023"},
-	{"AAC that nobody tells, and more", again(pat(), pmt(listed(streamPrivate, 0x102, ""), listed(streamPrivate, 0x101, "")), pkt(0x102, true, 0, packetOf(90000, "KLV"+adts)), pkt(0x101, true, 0, packetOf(90000, adts+adts))), "a1000 a1023"},
-	{"private data alone", again(pat(), pmt(listed(streamPrivate, 0x101, "")), pkt(0x101, true, 0, packetOf(90000, "KLV"))), "a program without a frame"},
-	{"Opus", again(pat(), pmt(listed(streamPrivate, 0x101, "\x05\x04Opus"))), "audio:opus in ts"},
-	{"two pictures in a PES packet", again(pat(), pmt(listed(streamH264, 0x100, "")), pkt(0x100, true, 0, packetOf(90000, code+aud+code+sps+code+pps+code+idr+code+aud+code+"\x41\x9A"))), "v1000/1000K v1040/1040"},
-	{"picture over two PES packets", again(pat(), pmt(listed(streamH264, 0x100, "")), pkt(0x100, true, 0, packetOf(90000, code+aud+code+sps+code+pps+code+idr)), pkt(0x100, true, 1, "\x00\x00\x01\xE0\x00\x00\x80\x00\x00\x88\x88")), "v1000/1000K"},
-	{"pictures without their sets", again(pat(), pmt(listed(streamH264, 0x100, "")), pkt(0x100, true, 0, packetOf(90000, code+aud+code+idr))), "a program without a frame"},
+	{"as written", sampleStream(0), sampleFrames},
+	{"192 bytes a packet", wrapPackets(sampleStream(0), "time", ""), sampleFrames},
+	{"204 bytes a packet", wrapPackets(sampleStream(0), "", strings.Repeat("r", 16)), sampleFrames},
+	{"behind something else", "what a receiver sent before" + sampleStream(0), sampleFrames},
+	{"Q07 sync lost", sampleStream(0)[:5*packetSize] + strings.Repeat("no packet at all ", 30) + sampleStream(0)[5*packetSize:], sampleFrames},
+	{"Q07 sync lost within a packet", sampleStream(0)[:5*packetSize-50] + sampleStream(0)[5*packetSize:], "v12000/12080K v12080/12160K a12080 v12120/12160 a12120"},
+	{"Q07 packet missing", sampleStream(0)[:6*packetSize] + sampleStream(0)[7*packetSize:], "v12000/12080K v12120/12160 a12000 a12040 a12080 a12120"},
+	{"packet sent twice", sampleStream(0)[:6*packetSize] + sampleStream(0)[5*packetSize:], sampleFrames},
+	{"33 bits wrap", sampleStream(26*time.Hour + 30*time.Minute + 31*time.Second + 650*time.Millisecond), "v95443650/95443730K a95443649 v95443690/95443730 a95443689 v95443730/95443810K a95443729 v95443770/95443810 a95443769"},
+	{"cut within a packet", sampleStream(0)[:len(sampleStream(0))-100], "v12000/12080K a12000 v12040/12080 a12040 v12080/12160K a12080 v12120/12160"},
+	{"Q07 PAT in a loop", padToDetect(strings.Repeat(pat(), 50)), "no program in the first"},
+	{"Q07 PAT of the PMT itself", padToDetect(psi(0, 0, 0, 1, "\x00\x01\xE0\x00")), "no program in the first"},
+	{"Q07 1000 PIDs", padToDetect(pat(), tsPacket(0x20, true, 0, strings.Repeat("\x00", 184))), "no program in the first"},
+	{"Q07 section of 4095 bytes", padToDetect(pat(), tsPacket(0x20, true, 0, "\x00\x02\xBF\xFF"+strings.Repeat("\x00", 180))), "no program in the first"},
+	{"Q07 section length 0", padToDetect(pat(), tsPacket(0x20, true, 0, "\x00\x02\xB0\x00"+strings.Repeat("\xFF", 180))), "no program in the first"},
+	{"Q07 bad CRC", padToDetect(pat(), strings.Replace(pmt(pmtEntry(streamADTS, 0x101, "")), "\xE1\x00", "\xE1\x01", 1)), "no program in the first"},
+	{"pointer beyond the packet", padToDetect(tsPacket(0, true, 0, "\xFF")), "no program in the first"},
+	{"Q07 adaptation field of 183 and more", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), "\x47\x41\x01\x30\xFF"+strings.Repeat("\xFF", 183)), "a program without a frame"},
+	{"Q07 PES length 0", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts))), "a1000 a1023"},
+	{"PES header beyond its packet", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), tsPacket(0x101, true, 0, "\x00\x00\x01\xC0\x00\x00\x80\x80\xFFabc")), "a program without a frame"},
+	{"PES without its start code", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), tsPacket(0x101, true, 0, "what is this")), "a program without a frame"},
+	{"frame over two PES packets", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts[:4])), tsPacket(0x101, true, 1, pesWithPTS(180000, adts[4:]+adts+adts))), "a1000 a1023 a2000 a2023"},
+	{"Q07 PCR and PTS jump", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts)), tsPacket(0x101, true, 1, pesWithPTS(9000000, adts+adts))), "a1000 a1023 a100000 a100023"},
+	{"Q07 scrambled", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), "\x47\x41\x01\x90"+strings.Repeat("x", 184)), "audio:scrambled"},
+	{"LATM", padToDetect(pat(), pmt(pmtEntry(streamLATM, 0x101, ""))), "audio:aac in latm"},
+	{"MPEG-2 and DTS", padToDetect(pat(), pmt(pmtEntry(2, 0x100, ""), pmtEntry(0x82, 0x101, ""))), "video:mpeg2 audio:dts"},
+	{"layer II", padToDetect(pat(), pmt(pmtEntry(streamMPEG1Audio, 0x101, "")), tsPacket(0x101, true, 0, pesWithPTS(0, "\xFF\xFD\x14\x04"+strings.Repeat("m", 92))), tsPacket(0x101, false, 1, strings.Repeat("\xFF\xFD\x14\x04"+strings.Repeat("m", 92), 1))), "audio:mp2"},
+	{"Q07 more than 16 streams", padToDetect(pat(), pmt(pmtEntries(17)...)), "a program without a frame"},
+	{"subtitles alone", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x101, "\x59\x00"))), "no program in the first"},
+	{"AAC that nobody tells", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x101, "\x0A\x04und\x00")), tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts))), "a1000 a1023"},
+	{"AAC that nobody tells, and more", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x102, ""), pmtEntry(streamPrivate, 0x101, "")), tsPacket(0x102, true, 0, pesWithPTS(90000, "KLV"+adts)), tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts))), "a1000 a1023"},
+	{"private data alone", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x101, "")), tsPacket(0x101, true, 0, pesWithPTS(90000, "KLV"))), "a program without a frame"},
+	{"Opus", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x101, "\x05\x04Opus"))), "audio:opus in ts"},
+	{"two pictures in a PES packet", padToDetect(pat(), pmt(pmtEntry(streamH264, 0x100, "")), tsPacket(0x100, true, 0, pesWithPTS(90000, code+aud+code+sps+code+pps+code+idr+code+aud+code+"\x41\x9A"))), "v1000/1000K v1040/1040"},
+	{"picture over two PES packets", padToDetect(pat(), pmt(pmtEntry(streamH264, 0x100, "")), tsPacket(0x100, true, 0, pesWithPTS(90000, code+aud+code+sps+code+pps+code+idr)), tsPacket(0x100, true, 1, "\x00\x00\x01\xE0\x00\x00\x80\x00\x00\x88\x88")), "v1000/1000K"},
+	{"pictures without their sets", padToDetect(pat(), pmt(pmtEntry(streamH264, 0x100, "")), tsPacket(0x100, true, 0, pesWithPTS(90000, code+aud+code+idr))), "a program without a frame"},
 	{"text", strings.Repeat("This is a text. ", 200), "no packets in it"},
 	{"empty", "", "no packets in it"},
 }
 
-func tell(b string) string {
+func describeFile(b string) string {
 	r, err := NewReader(strings.NewReader(b), int64(len(b)))
 	if err != nil {
 		return err.Error()
@@ -159,7 +159,7 @@ func tell(b string) string {
 		w := fmt.Sprintf("a%d", m.DTS.Round(time.Microsecond).Milliseconds())
 		if m.Track.Kind == media.Video {
 			w = fmt.Sprintf("v%d/%d", m.DTS.Milliseconds(), m.PTS.Milliseconds())
-			if m.RAP == media.Key {
+			if m.RAP == media.Keyframe {
 				w += "K"
 			}
 		}
@@ -188,7 +188,7 @@ func byKind(s string) string {
 
 func TestReader(t *testing.T) {
 	for _, tt := range tsFiles {
-		got := tell(tt.file)
+		got := describeFile(tt.file)
 		exact := !strings.Contains(tt.want, " in ") || strings.Contains(tt.want, ":")
 		if exact && byKind(got) != byKind(tt.want) && !strings.Contains(got, tt.want) || !exact && !strings.Contains(got, tt.want) {
 			t.Errorf("%s: %s\nwant %s", tt.name, got, tt.want)
@@ -206,9 +206,9 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// TestWhole holds the reader to what the writer was given.
-func TestWhole(t *testing.T) {
-	file := stream(0)
+// TestReaderReturnsWhatWasWritten holds the reader to what the writer was given.
+func TestReaderReturnsWhatWasWritten(t *testing.T) {
+	file := sampleStream(0)
 	r, err := NewReader(strings.NewReader(file), int64(len(file)))
 	if err != nil {
 		t.Fatal(err)
@@ -234,7 +234,7 @@ func TestWhole(t *testing.T) {
 func TestReaderSeek(t *testing.T) {
 	var b strings.Builder
 	for i := range 100 { // 16 s, over which continuity begins anew each time
-		b.WriteString(stream(time.Duration(i) * 160e6))
+		b.WriteString(sampleStream(time.Duration(i) * 160e6))
 	}
 	r, err := NewReader(strings.NewReader(b.String()), int64(b.Len()))
 	if err != nil {
@@ -244,7 +244,7 @@ func TestReaderSeek(t *testing.T) {
 		if err := r.Seek(to); err != nil {
 			t.Fatal(err)
 		}
-		if m, err := r.Next(); err != nil || m.DTS-12*time.Second != want || m.RAP != media.Key {
+		if m, err := r.Next(); err != nil || m.DTS-12*time.Second != want || m.RAP != media.Keyframe {
 			t.Errorf("to %v: %v, %v, want %v", to, m, err, want)
 		}
 	}
@@ -268,8 +268,8 @@ func FuzzFile(f *testing.F) {
 				t.Fatalf("%+v", m)
 			}
 		}
-		if len(r.d.streams) > maxStreams {
-			t.Errorf("%d streams", len(r.d.streams))
+		if len(r.demux.streams) > maxStreams {
+			t.Errorf("%d streams", len(r.demux.streams))
 		}
 		_ = r.Seek(time.Second)
 	})

@@ -60,7 +60,7 @@ func streamType(t *media.Track) byte {
 			return streamHEVC
 		}
 	case media.AAC:
-		if c, err := aac.Parse(t.Config); err == nil && c.CheckADTS() == nil {
+		if c, err := aac.ParseConfig(t.Config); err == nil && c.CheckADTS() == nil {
 			return streamADTS
 		}
 	case media.AC3:
@@ -82,14 +82,14 @@ func streamType(t *media.Track) byte {
 // above 8184 bytes, malformed NAL units.
 func AppendSegment(dst []byte, video, audio *media.Track, frames []*media.Frame) (segment []byte, left int) {
 	m := muxer{
-		packets: packets{buf: grow(dst, frames)},
-		video:   elementary{announced: video, pid: pidVideo},
-		audio:   elementary{announced: audio, pid: pidAudio},
-		delay:   delay(frames),
+		packets:  packets{buf: grow(dst, frames)},
+		video:    muxStream{announced: video, pid: pidVideo},
+		audio:    muxStream{announced: audio, pid: pidAudio},
+		dtsShift: dtsShift(frames),
 	}
-	m.tables()
+	m.writeTables()
 	for _, f := range frames {
-		if !m.frame(f) {
+		if !m.writeFrame(f) {
 			left++
 		}
 	}
@@ -108,9 +108,9 @@ func grow(dst []byte, frames []*media.Frame) []byte {
 	return append(make([]byte, 0, n), dst...)
 }
 
-// delay returns by how much decoding has to be said to happen earlier so that none happens after its presentation, which some
+// dtsShift returns by how much decoding has to be said to happen earlier so that none happens after its presentation, which some
 // encoders' negative composition times claim. One number for all frames keeps their distances.
-func delay(frames []*media.Frame) int64 {
+func dtsShift(frames []*media.Frame) int64 {
 	var d int64
 	for _, f := range frames {
 		if f.Track.Kind == media.Video {
@@ -120,18 +120,18 @@ func delay(frames []*media.Frame) int64 {
 	return d
 }
 
-// elementary is a stream of the program.
-type elementary struct {
+// muxStream is a stream of the program.
+type muxStream struct {
 	announced *media.Track // nil: not in the program
 	pid       uint16
 
-	track *media.Track // of the newest frame
-	sets  *sets        // of track, nil if it has none or a malformed configuration
-	aac   *aac.Config  // likewise
+	track *media.Track   // of the newest frame
+	sets  *parameterSets // of track, nil if it has none or a malformed configuration
+	aac   *aac.Config    // likewise
 }
 
-// admits reports whether f belongs to e, and follows it to its track.
-func (e *elementary) admits(f *media.Frame) bool {
+// accepts reports whether f belongs to e, and follows it to its track.
+func (e *muxStream) accepts(f *media.Frame) bool {
 	t := f.Track
 	if e.announced == nil || t.Kind != e.announced.Kind || t.Codec != e.announced.Codec || t.ID != e.announced.ID {
 		return false
@@ -142,26 +142,26 @@ func (e *elementary) admits(f *media.Frame) bool {
 	e.track, e.sets, e.aac = t, nil, nil
 	switch t.Codec {
 	case media.H264, media.HEVC:
-		e.sets = setsOf(t)
+		e.sets = parameterSetsOf(t)
 	case media.AAC:
-		e.aac, _ = aac.Parse(t.Config)
+		e.aac, _ = aac.ParseConfig(t.Config)
 	}
 	return true
 }
 
 type muxer struct {
 	packets      packets
-	video, audio elementary
-	delay        int64  // 90 kHz
+	video, audio muxStream
+	dtsShift     int64  // 90 kHz
 	es           []byte // of the frame at hand
 }
 
-// frame writes f, and reports whether that went well. A frame of a track that is not in the program is none of its business.
-func (m *muxer) frame(f *media.Frame) bool {
+// writeFrame writes f, and reports whether that went well. A writeFrame of a track that is not in the program is none of its business.
+func (m *muxer) writeFrame(f *media.Frame) bool {
 	switch {
-	case m.video.admits(f):
+	case m.video.accepts(f):
 		return m.videoFrame(f)
-	case m.audio.admits(f):
+	case m.audio.accepts(f):
 		return m.audioFrame(f)
 	}
 	return true
@@ -175,11 +175,11 @@ func (m *muxer) videoFrame(f *media.Frame) bool {
 	if m.es, ok = m.video.sets.appendAnnexB(m.es[:0], f); !ok {
 		return false
 	}
-	dts := ticks(f.DTS) + timeBase - m.delay
+	dts := ticks(f.DTS) + timeBase - m.dtsShift
 	p := pes{
 		pid: m.video.pid, streamID: 0xE0, unbounded: true,
 		pts: ticks(f.PTS) + timeBase, dts: dts,
-		hasPCR: true, random: f.RAP != media.NoAccess,
+		hasPCR: true, randomAccess: f.RAP != media.NoRandomAccess,
 	}
 	m.packets.writePES(p, m.es)
 	return true
@@ -203,7 +203,7 @@ func (m *muxer) audioFrame(f *media.Frame) bool {
 	}
 	m.packets.writePES(pes{
 		pid: m.audio.pid, streamID: id, pts: pts, dts: pts,
-		hasPCR: m.video.announced == nil, random: true,
+		hasPCR: m.video.announced == nil, randomAccess: true,
 	}, es)
 	return true
 }
@@ -218,8 +218,8 @@ func (m *muxer) adts(f *media.Frame) ([]byte, bool) {
 	return m.es, err == nil
 }
 
-// sets are the parameter sets of a video track, and what of its codec it takes to write it.
-type sets struct {
+// parameterSets are the parameter parameterSets of a video track, and what of its codec it takes to write it.
+type parameterSets struct {
 	lengthSize int
 	units      [][]byte
 	delimiter  []byte // an access unit delimiter that says nothing of the picture
@@ -227,14 +227,14 @@ type sets struct {
 	kinds      []int // of parameter sets; all must be there
 }
 
-// setsOf returns those of t, nil where its configuration is malformed.
-func setsOf(t *media.Track) *sets {
+// parameterSetsOf returns those of t, nil where its configuration is malformed.
+func parameterSetsOf(t *media.Track) *parameterSets {
 	if t.Codec == media.HEVC {
 		c, err := h265.ParseConfig(t.Config)
 		if err != nil {
 			return nil
 		}
-		return &sets{
+		return &parameterSets{
 			c.LengthSize, slices.Concat(c.VPS, c.SPS, c.PPS), []byte{h265.TypeAUD << 1, 1, 0x50},
 			h265.Type, []int{h265.TypeVPS, h265.TypeSPS, h265.TypePPS},
 		}
@@ -243,7 +243,7 @@ func setsOf(t *media.Track) *sets {
 	if err != nil {
 		return nil
 	}
-	return &sets{
+	return &parameterSets{
 		c.LengthSize, slices.Concat(c.SPS, c.PPS), []byte{h264.TypeAUD, 0xF0},
 		h264.Type, []int{h264.TypeSPS, h264.TypePPS},
 	}
@@ -251,9 +251,9 @@ func setsOf(t *media.Track) *sets {
 
 // appendAnnexB appends f as an access unit in Annex B form: a delimiter first, which HLS asks for, and before a random access
 // point the parameter sets of its track, unless it brings its own. It reports false for a malformed frame.
-func (s *sets) appendAnnexB(dst []byte, f *media.Frame) ([]byte, bool) {
+func (s *parameterSets) appendAnnexB(dst []byte, f *media.Frame) ([]byte, bool) {
 	dst = h264.AppendAnnexB(dst, s.delimiter)
-	if f.RAP != media.NoAccess && !s.brought(f.Payload) {
+	if f.RAP != media.NoRandomAccess && !s.hasAll(f.Payload) {
 		for _, set := range s.units {
 			dst = h264.AppendAnnexB(dst, set)
 		}
@@ -271,8 +271,8 @@ func (s *sets) appendAnnexB(dst []byte, f *media.Frame) ([]byte, bool) {
 	}
 }
 
-// brought reports whether an access unit has a parameter set of each kind.
-func (s *sets) brought(unit []byte) bool {
+// hasAll reports whether an access unit has a parameter set of each kind.
+func (s *parameterSets) hasAll(unit []byte) bool {
 	found := 0
 	for {
 		n, rest, err := nal.Next(unit, s.lengthSize)

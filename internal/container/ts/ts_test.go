@@ -23,7 +23,7 @@ const (
 	aud  = "\x09\xF0"
 	code = "\x00\x00\x00\x01"
 
-	withSets = code + aud + code + sps + code + pps + code + idr
+	idrWithSets = code + aud + code + sps + code + pps + code + idr
 )
 
 var (
@@ -48,11 +48,11 @@ func picture(rap media.RandomAccess, dts, cts time.Duration, payload string) *me
 }
 
 func samples(t *media.Track, ticks int64, payload string) *media.Frame {
-	return &media.Frame{Track: t, RAP: media.Key, Ticks: ticks, Payload: []byte(payload)}
+	return &media.Frame{Track: t, RAP: media.Keyframe, Ticks: ticks, Payload: []byte(payload)}
 }
 
-// unit is one PES packet as a player sees it.
-type unit struct {
+// pesUnit is one PES packet as a player sees it.
+type pesUnit struct {
 	pid      int
 	pts, dts int64
 	random   bool
@@ -61,7 +61,7 @@ type unit struct {
 
 // parse reads a segment and holds it to ISO/IEC 13818-1: whole packets, sections whose CRC fits, continuity from 0 that is flagged
 // at the start, a clock on pcrPID that never runs ahead. It returns the PMT's types by PID.
-func parse(t *testing.T, b []byte) (types map[int]byte, units []unit) {
+func parse(t *testing.T, b []byte) (types map[int]byte, units []pesUnit) {
 	t.Helper()
 	types = map[int]byte{}
 	next := map[int]byte{}
@@ -136,7 +136,7 @@ func section(t *testing.T, b []byte) []byte {
 	return b[8 : len(b)-4]
 }
 
-func pesOf(t *testing.T, b []byte) (u unit) {
+func pesOf(t *testing.T, b []byte) (u pesUnit) {
 	t.Helper()
 	if !bytes.HasPrefix(b, []byte{0, 0, 1}) {
 		t.Fatalf("no PES header: %x", b[:9])
@@ -161,47 +161,47 @@ func TestSegment(t *testing.T) {
 		video, audio *media.Track
 		frames       []*media.Frame
 		types        map[int]byte
-		want         []unit
+		want         []pesUnit
 		left         int
 	}{
 		{"sets before a random access point", video, nil, []*media.Frame{
-			picture(media.Key, 0, 80e6, avcc(idr)), picture(0, 40e6, 0, avcc("\x41\x9A")),
-		}, map[int]byte{pidVideo: 0x1B}, []unit{
-			{pidVideo, base + 7200, base, true, withSets},
+			picture(media.Keyframe, 0, 80e6, avcc(idr)), picture(0, 40e6, 0, avcc("\x41\x9A")),
+		}, map[int]byte{pidVideo: 0x1B}, []pesUnit{
+			{pidVideo, base + 7200, base, true, idrWithSets},
 			{pidVideo, base + 3600, base + 3600, false, code + aud + code + "\x41\x9A"},
 		}, 0},
 		{"sets of its own, delimiter of its own", video, nil, []*media.Frame{
-			picture(media.Key, 0, 0, avcc("\x09\x10", "\x67new", "\x68new", idr)),
-		}, map[int]byte{pidVideo: 0x1B}, []unit{{pidVideo, base, base, true, code + aud + code + "\x67new" + code + "\x68new" + code + idr}}, 0},
+			picture(media.Keyframe, 0, 0, avcc("\x09\x10", "\x67new", "\x68new", idr)),
+		}, map[int]byte{pidVideo: 0x1B}, []pesUnit{{pidVideo, base, base, true, code + aud + code + "\x67new" + code + "\x68new" + code + idr}}, 0},
 		{"an SPS alone of its own", video, nil, []*media.Frame{
-			picture(media.Recovery, 0, 0, avcc("\x67new", "\x41\x9A")),
-		}, map[int]byte{pidVideo: 0x1B}, []unit{{pidVideo, base, base, true, code + aud + code + sps + code + pps + code + "\x67new" + code + "\x41\x9A"}}, 0},
+			picture(media.RecoveryPoint, 0, 0, avcc("\x67new", "\x41\x9A")),
+		}, map[int]byte{pidVideo: 0x1B}, []pesUnit{{pidVideo, base, base, true, code + aud + code + sps + code + pps + code + "\x67new" + code + "\x41\x9A"}}, 0},
 		{"negative composition time", video, nil, []*media.Frame{
-			picture(media.Key, 0, 0, avcc(idr)), picture(0, 40e6, -40e6, avcc("\x41\x9A")),
-		}, map[int]byte{pidVideo: 0x1B}, []unit{
-			{pidVideo, base, base - 3600, true, withSets},
+			picture(media.Keyframe, 0, 0, avcc(idr)), picture(0, 40e6, -40e6, avcc("\x41\x9A")),
+		}, map[int]byte{pidVideo: 0x1B}, []pesUnit{
+			{pidVideo, base, base - 3600, true, idrWithSets},
 			{pidVideo, base, base, false, code + aud + code + "\x41\x9A"},
 		}, 0},
 		{"over 33 bits", video, nil, []*media.Frame{
-			picture(media.Key, time.Second*(1<<33)/clockRate, 0, avcc(idr)),
-		}, map[int]byte{pidVideo: 0x1B}, []unit{{pidVideo, base, base, true, withSets}}, 0},
+			picture(media.Keyframe, time.Second*(1<<33)/clockRate, 0, avcc(idr)),
+		}, map[int]byte{pidVideo: 0x1B}, []pesUnit{{pidVideo, base, base, true, idrWithSets}}, 0},
 		{"audio and video", video, sound, []*media.Frame{
-			picture(media.Key, 0, 0, avcc(idr)), samples(sound, 1024, "raw"),
-		}, map[int]byte{pidVideo: 0x1B, pidAudio: 0x0F}, []unit{
-			{pidVideo, base, base, true, withSets},
+			picture(media.Keyframe, 0, 0, avcc(idr)), samples(sound, 1024, "raw"),
+		}, map[int]byte{pidVideo: 0x1B, pidAudio: 0x0F}, []pesUnit{
+			{pidVideo, base, base, true, idrWithSets},
 			{pidAudio, base + 2090, base + 2090, true, "\xFF\xF1\x50\x80\x01\x5F\xFCraw"},
 		}, 0},
 		{"audio alone, V13 too large for ADTS", nil, sound, []*media.Frame{
-			samples(sound, 0, string(make([]byte, 8185))), samples(sound, 44100, "raw"), picture(media.Key, 0, 0, avcc(idr)),
-		}, map[int]byte{pidAudio: 0x0F}, []unit{{pidAudio, base + 90000, base + 90000, true, "\xFF\xF1\x50\x80\x01\x5F\xFCraw"}}, 1},
+			samples(sound, 0, string(make([]byte, 8185))), samples(sound, 44100, "raw"), picture(media.Keyframe, 0, 0, avcc(idr)),
+		}, map[int]byte{pidAudio: 0x0F}, []pesUnit{{pidAudio, base + 90000, base + 90000, true, "\xFF\xF1\x50\x80\x01\x5F\xFCraw"}}, 1},
 		{"MP3, one frame too large", nil, mp3, []*media.Frame{
 			samples(mp3, 576, "mp3"), samples(mp3, 0, string(make([]byte, maxAudioPES+1))),
-		}, map[int]byte{pidAudio: 0x04}, []unit{{pidAudio, base + 2351, base + 2351, true, "mp3"}}, 1},
+		}, map[int]byte{pidAudio: 0x04}, []pesUnit{{pidAudio, base + 2351, base + 2351, true, "mp3"}}, 1},
 		{"HEVC and AC-3", hevc, ac3, []*media.Frame{
-			{Track: hevc, RAP: media.Key, Payload: []byte(avcc("\x46\x01\x10", "\x26\x01\xaf"))},
-			{Track: hevc, RAP: media.Key, Payload: []byte(avcc("\x40\x01new", "\x42\x01new", "\x44\x01new", "\x26\x01\xaf"))},
+			{Track: hevc, RAP: media.Keyframe, Payload: []byte(avcc("\x46\x01\x10", "\x26\x01\xaf"))},
+			{Track: hevc, RAP: media.Keyframe, Payload: []byte(avcc("\x40\x01new", "\x42\x01new", "\x44\x01new", "\x26\x01\xaf"))},
 			samples(ac3, 1536, "\x0b\x77"),
-		}, map[int]byte{pidVideo: 0x24, pidAudio: 0x81}, []unit{
+		}, map[int]byte{pidVideo: 0x24, pidAudio: 0x81}, []pesUnit{
 			{pidVideo, base, base, true, code + "\x46\x01\x50" + code + "\x40\x01v" + code + "\x42\x01s" + code + "\x44\x01p" + code + "\x26\x01\xaf"},
 			{pidVideo, base, base, true, code + "\x46\x01\x50" + code + "\x40\x01new" + code + "\x42\x01new" + code + "\x44\x01new" + code + "\x26\x01\xaf"},
 			{pidAudio, base + 2880, base + 2880, true, "\x0b\x77"},
@@ -220,31 +220,31 @@ func TestSegment(t *testing.T) {
 			if diff := cmp.Diff(tt.types, types); diff != "" {
 				t.Errorf("PMT:\n%s", diff)
 			}
-			if diff := cmp.Diff(tt.want, units, cmp.AllowUnexported(unit{})); diff != "" || left != tt.left {
+			if diff := cmp.Diff(tt.want, units, cmp.AllowUnexported(pesUnit{})); diff != "" || left != tt.left {
 				t.Errorf("%d left out, want %d\n%s", left, tt.left, diff)
 			}
 		})
 	}
 }
 
-// TestSizes packs frames of every length around the borders of packets.
-func TestSizes(t *testing.T) {
+// TestFrameSizesAroundPacketBorders packs frames of every length around the borders of packets.
+func TestFrameSizesAroundPacketBorders(t *testing.T) {
 	for n := range 3 * packetSize {
 		frames := []*media.Frame{
-			picture(media.Key, 0, 40e6, avcc(idr+string(bytes.Repeat([]byte{0xAA}, n)))),
+			picture(media.Keyframe, 0, 40e6, avcc(idr+string(bytes.Repeat([]byte{0xAA}, n)))),
 			samples(sound, 0, string(bytes.Repeat([]byte{0xBB}, n))),
 		}
 		b, left := AppendSegment([]byte{}, video, sound, frames)
 		_, units := parse(t, b)
-		if left != 0 || len(units) != 2 || len(units[0].data) != len(withSets)+n || len(units[1].data) != 7+n {
+		if left != 0 || len(units) != 2 || len(units[0].data) != len(idrWithSets)+n || len(units[1].data) != 7+n {
 			t.Fatalf("%d bytes: %d left out, %d and %d came out", n, left, len(units[0].data), len(units[1].data))
 		}
 	}
 }
 
-// TestSameBytes holds a segment to following from its frames alone.
-func TestSameBytes(t *testing.T) {
-	frames := []*media.Frame{picture(media.Key, 0, 0, avcc(idr)), samples(sound, 0, "raw")}
+// TestSegmentIsDeterministic holds a segment to following from its frames alone.
+func TestSegmentIsDeterministic(t *testing.T) {
+	frames := []*media.Frame{picture(media.Keyframe, 0, 0, avcc(idr)), samples(sound, 0, "raw")}
 	one, _ := AppendSegment(nil, video, sound, frames)
 	two, _ := AppendSegment(bytes.Clone(one), video, sound, frames)
 	if !bytes.Equal(one, two[len(one):]) {
@@ -285,9 +285,9 @@ func FuzzSegment(f *testing.F) {
 	f.Add([]byte(avcc(aud, sps, pps, idr)), []byte{}, int64(1<<62), int64(-10e9), true)
 	f.Add([]byte("\x00\x00\x00\x09\x41"), make([]byte, 200), int64(-1), int64(0), false)
 	f.Fuzz(func(t *testing.T, picturePayload, audioPayload []byte, dts, cts int64, key bool) {
-		rap := media.NoAccess
+		rap := media.NoRandomAccess
 		if key {
-			rap = media.Key
+			rap = media.Keyframe
 		}
 		b, left := AppendSegment(nil, video, sound, []*media.Frame{
 			picture(rap, time.Duration(dts%(1<<53)), time.Duration(cts%10e9), string(picturePayload)),

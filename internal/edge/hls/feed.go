@@ -10,9 +10,9 @@ import (
 	"runtime/debug"
 	"time"
 
-	"livego/internal/live"
+	"livego/internal/deliver/segment"
+	"livego/internal/domain"
 	"livego/internal/media"
-	"livego/internal/segment"
 	"livego/internal/stream"
 )
 
@@ -24,29 +24,29 @@ const (
 	// watchedFor is for how long after a request for a playlist parts are made at once; without one they are made a segment at a
 	// time.
 	watchedFor = 10 * time.Second
-	// quietFor is after how long without a frame it is looked whether the encoder is away, before there is a target duration.
-	quietFor = 2 * time.Second
+	// idleAfter is after how long without a frame it is looked whether the encoder is away, before there is a target duration.
+	idleAfter = 2 * time.Second
 )
 
 var (
 	errPanic = errors.New("hls: segmenting panicked")
-	errQuiet = errors.New("hls: no frame for some time")
+	errIdle  = errors.New("hls: no frame for some time")
 )
 
 // A feed segments one session of a stream.
 type feed struct {
-	srv    *Server
-	name   live.Name
-	sess   *session
-	log    *slog.Logger
-	warned bool // that keyframes are far apart
+	srv     *Server
+	name    domain.Name
+	session *streamSession
+	log     *slog.Logger
+	warned  bool // that keyframes are far apart
 }
 
 // feed segments the session of name until it ends.
-func (s *Server) feed(ctx context.Context, name live.Name, sess *session) {
-	fd := &feed{srv: s, name: name, sess: sess, log: s.opt.Log.With("proto", "hls", "stream", name.String())}
+func (s *Server) feed(ctx context.Context, name domain.Name, sess *streamSession) {
+	fd := &feed{srv: s, name: name, session: sess, log: s.opt.Log.With("proto", "hls", "stream", name.String())}
 	err := fd.runSafely(ctx)
-	broken := err != nil && ctx.Err() == nil && live.KindOf(err) != live.NotFound
+	broken := err != nil && ctx.Err() == nil && domain.KindOf(err) != domain.NotFound
 	if broken {
 		if !errors.Is(err, errPanic) { // which is in the log
 			fd.log.Error("segmenting ended", "err", err)
@@ -57,11 +57,11 @@ func (s *Server) feed(ctx context.Context, name live.Name, sess *session) {
 		}
 	}
 	s.mu.Lock()
-	sess.ended, sess.broken = time.Now(), broken
+	sess.ended, sess.failed = time.Now(), broken
 	s.mu.Unlock()
 	// A session that began before this line was taken for the one that has just ended.
 	if s.hub.Has(name) {
-		s.ask(ctx, name)
+		s.requestStart(ctx, name)
 	}
 }
 
@@ -77,20 +77,20 @@ func (fd *feed) runSafely(ctx context.Context) (err error) {
 }
 
 func (fd *feed) run(ctx context.Context) error {
-	sub, err := fd.open(ctx)
+	sub, err := fd.subscribe(ctx)
 	if err != nil {
 		return err
 	}
 	defer sub.Leave()
-	defer fd.sess.subscriber.Store(nil)
-	seg := fd.sess.segmenter.Load()
+	defer fd.session.subscriber.Store(nil)
+	seg := fd.session.segmenter.Load()
 	for {
 		err := fd.read(ctx, sub, seg)
 		switch {
-		case errors.Is(err, errQuiet):
-			fd.quiet(ctx, sub, seg)
+		case errors.Is(err, errIdle):
+			fd.handleIdle(ctx, sub, seg)
 		case errors.Is(err, io.EOF), ctx.Err() != nil:
-			fd.finish(ctx, seg)
+			fd.publishLastParts(ctx, seg)
 			seg.End()
 			return nil
 		default:
@@ -99,25 +99,25 @@ func (fd *feed) run(ctx context.Context) error {
 	}
 }
 
-// open subscribes to the stream and begins the session.
-func (fd *feed) open(ctx context.Context) (*stream.Subscriber, error) {
-	s, sess := fd.srv, fd.sess
-	defer close(sess.begun)
+// subscribe subscribes to the stream and begins the session.
+func (fd *feed) subscribe(ctx context.Context) (*stream.Subscriber, error) {
+	s, sess := fd.srv, fd.session
+	defer close(sess.started)
 	gops := math.MaxInt // all there is
-	if sess.resumes {
+	if sess.afterFault {
 		gops = 0 // what broke the session before is not read again
 	}
 	sub, err := s.hub.Subscribe(ctx, fd.name, stream.SubscribeOptions{
-		Viewer: stream.ViewerOptions{Proto: "hls", Internal: true},
-		GOPs:   gops,
-		Want:   carries(),
+		Viewer:      stream.ViewerOptions{Proto: "hls", Internal: true},
+		GOPs:        gops,
+		TrackFilter: carriesCached(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	sess.epoch = sub.Epoch()
 	if before := sess.segmenter.Load(); before != nil {
-		sess.segmenter.Store(before.Next(sess.epoch))
+		sess.segmenter.Store(before.Successor(sess.epoch))
 	} else {
 		sess.segmenter.Store(segment.New(sess.epoch, s.segmentOptions()))
 	}
@@ -125,18 +125,18 @@ func (fd *feed) open(ctx context.Context) (*stream.Subscriber, error) {
 	return sub, nil
 }
 
-// read writes what sub gives to seg until that fails, or with errQuiet until nothing has become due for about a target duration. It
+// read writes what sub gives to seg until that fails, or with errIdle until nothing has become due for about a target duration. It
 // takes frames when they complete something, not one by one: most streams are watched by nobody.
 func (fd *feed) read(ctx context.Context, sub *stream.Subscriber, seg *segment.Segmenter) error {
-	patience := func() time.Duration { return cmp.Or(seg.List().Target, quietFor) }
+	patience := func() time.Duration { return cmp.Or(seg.List().Target, idleAfter) }
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	timer := time.AfterFunc(patience(), func() { cancel(errQuiet) })
+	timer := time.AfterFunc(patience(), func() { cancel(errIdle) })
 	defer timer.Stop()
 
 	buf := make([]*media.Frame, feedFrames)
 	for {
-		n, err := sub.NextAt(ctx, buf, seg.Due(fd.sess.watched()))
+		n, err := sub.WaitUntil(ctx, buf, seg.Due(fd.session.watched()))
 		if errors.Is(err, context.Canceled) {
 			return context.Cause(ctx)
 		}
@@ -154,14 +154,14 @@ func (fd *feed) write(sub *stream.Subscriber, seg *segment.Segmenter, frames []*
 		seg.Write(f)
 	}
 	seg.Flush()
-	sub.Flushed(frames)
+	sub.ObserveWritten(frames)
 	clear(frames)
-	fd.judge(seg)
+	fd.warnKeyframeInterval(seg)
 }
 
-// quiet takes what has come though nothing is due. Where that is nothing and the stream is held for its encoder, viewers get what
+// handleIdle takes what has come though nothing is due. Where that is nothing and the stream is held for its encoder, viewers get what
 // came last of it.
-func (fd *feed) quiet(ctx context.Context, sub *stream.Subscriber, seg *segment.Segmenter) {
+func (fd *feed) handleIdle(ctx context.Context, sub *stream.Subscriber, seg *segment.Segmenter) {
 	buf := make([]*media.Frame, feedFrames)
 	n, err := sub.Poll(buf)
 	if n > 0 {
@@ -169,15 +169,15 @@ func (fd *feed) quiet(ctx context.Context, sub *stream.Subscriber, seg *segment.
 		return
 	}
 	if in, ok := fd.srv.hub.Info(fd.name); err == nil && ok && in.Held { // an encoder that is there may go on where it stopped
-		fd.finish(ctx, seg)
+		fd.publishLastParts(ctx, seg)
 		seg.Pause()
 	}
 }
 
-// finish publishes the last parts of the open segment and waits until players can have requested them.
-func (fd *feed) finish(ctx context.Context, seg *segment.Segmenter) {
+// publishLastParts publishes the last parts of the open segment and waits until players can have requested them.
+func (fd *feed) publishLastParts(ctx context.Context, seg *segment.Segmenter) {
 	wait := seg.Finish()
-	if wait == 0 || !fd.sess.watched() {
+	if wait == 0 || !fd.session.watched() {
 		return
 	}
 	timer := time.NewTimer(wait)
@@ -188,9 +188,9 @@ func (fd *feed) finish(ctx context.Context, seg *segment.Segmenter) {
 	}
 }
 
-// judge warns of an encoder whose keyframes are too far apart for HLS, once.
-func (fd *feed) judge(seg *segment.Segmenter) {
-	apart := seg.FarApart()
+// warnKeyframeInterval warns of an encoder whose keyframes are too far apart for HLS, once.
+func (fd *feed) warnKeyframeInterval(seg *segment.Segmenter) {
+	apart := seg.LongKeyframeInterval()
 	if fd.warned || apart == 0 {
 		return
 	}
@@ -199,9 +199,9 @@ func (fd *feed) judge(seg *segment.Segmenter) {
 		"have the encoder send one every 2 s", "keyframe interval", apart.Round(time.Millisecond))
 }
 
-// carries returns segment.Carries for one goroutine, which looks at each track once: it is asked for every frame, of the first track of
+// carriesCached returns segment.Carries for one goroutine, which looks at each track once: it is asked for every frame, of the first track of
 // its kind alone.
-func carries() func(*media.Track) bool {
+func carriesCached() func(*media.Track) bool {
 	var known [media.Data + 1]struct { // by kind
 		track *media.Track // the newest
 		yes   bool

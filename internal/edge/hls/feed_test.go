@@ -12,15 +12,15 @@ import (
 	"livego/internal/stream"
 )
 
-// TestFault has segmenting panic again and again while the stream is live. The process lives on, the log is not flooded, and when
+// TestSegmentingPanicIsRetried has segmenting panic again and again while the stream is live. The process lives on, the log is not flooded, and when
 // the fault is gone the playlist goes on by the rules.
-func TestFault(t *testing.T) {
+func TestSegmentingPanicIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer // read when the feed rests
 		broken := false      // as above
-		c := newScene(t, Options{
+		c := newTestServer(t, Options{
 			Log: slog.New(slog.NewTextHandler(&log, nil)),
-			Raise: func(uint64) {
+			MarkUsed: func(uint64) {
 				if broken {
 					panic("a fault of ours")
 				}
@@ -29,7 +29,7 @@ func TestFault(t *testing.T) {
 		p := c.publish(movie)
 		c.write(p, 5*time.Second)
 		synctest.Wait()
-		url := c.media()
+		url := c.tsPlaylistURL()
 
 		broken = true
 		c.write(p, 2*time.Second)
@@ -42,13 +42,13 @@ func TestFault(t *testing.T) {
 			t.Errorf("after the fault: %v", files)
 		}
 		c.write(p, 5*time.Second)
-		pass(feedRetry / 2)
+		sleep(feedRetry / 2)
 		if n := strings.Count(log.String(), "\n"); n != 1 {
 			t.Errorf("%d faults before it is tried again", n)
 		}
 
 		broken = false
-		pass(feedRetry)
+		sleep(feedRetry)
 		c.write(p, 5*time.Second)
 		synctest.Wait()
 		body := c.get(url)
@@ -70,16 +70,16 @@ func TestFault(t *testing.T) {
 	})
 }
 
-func TestFarApartKeyframesAreWarnedOf(t *testing.T) {
+func TestLongKeyframeIntervalIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer // read when the feed rests
-		c := newScene(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, stream.Options{})
+		c := newTestServer(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, stream.Options{})
 		p := c.publish(movie)
 		for i := range 45 * 25 {
 			at := time.Duration(i) * 40 * ms
 			f := &media.Frame{Track: h264, Meta: &media.Meta{HasVideo: true}, DTS: at, PTS: at, Arrived: time.Now(), Payload: []byte{0, 0, 0, 2, 0x41, 0x9a}}
 			if i%250 == 0 {
-				f.RAP, f.Payload = media.Key, []byte{0, 0, 0, 2, 0x65, 0x88}
+				f.RAP, f.Payload = media.Keyframe, []byte{0, 0, 0, 2, 0x65, 0x88}
 			}
 			if err := p.Write(f); err != nil {
 				t.Fatal(err)

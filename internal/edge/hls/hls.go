@@ -22,8 +22,8 @@ import (
 	"sync"
 	"time"
 
-	"livego/internal/live"
-	"livego/internal/segment"
+	"livego/internal/deliver/segment"
+	"livego/internal/domain"
 	"livego/internal/stream"
 )
 
@@ -41,51 +41,51 @@ type Options struct {
 	SessionTimeout time.Duration
 	// AnswerTimeout is within which time a client has to take an answer, or four times what that plays if it is longer. Default 30 s.
 	AnswerTimeout time.Duration
-	Apps          func(app string) bool // the apps that have HLS; nil: all
-	Private       func(live.Name) bool  // whose segments take a session too; nil: none
-	LimitLoopback bool                  // the limits of sessions by address hold for this machine too
-	Raise         func(uint64)          // told each media sequence number in use, see segment.Numbers; nil: nobody
+	Apps          func(app string) bool  // the apps that have HLS; nil: all
+	Private       func(domain.Name) bool // whose segments take a session too; nil: none
+	LimitLoopback bool                   // the limits of sessions by address hold for this machine too
+	MarkUsed      func(uint64)           // told each media sequence number in use, see segment.SequenceAllocator; nil: nobody
 	Log           *slog.Logger
 }
 
 const (
-	// keepFor is how long the playlist of a stream that has ended stays beyond what its window lasts.
-	keepFor = 30 * time.Second
-	// keepLeast is what a stream that has ended counts for however small it is, so that their number is bounded too.
-	keepLeast = 64 << 10
+	// keepEnded is how long the playlist of a stream that has ended stays beyond what its window lasts.
+	keepEnded = 30 * time.Second
+	// minKeptBytes is what a stream that has ended counts for however small it is, so that their number is bounded too.
+	minKeptBytes = 64 << 10
 
-	sweepEvery = time.Second
-	drainEvery = 100 * time.Millisecond
+	sweepInterval = time.Second
+	drainInterval = 100 * time.Millisecond
 )
 
 // A Server serves HLS.
 type Server struct {
-	hub      *stream.Hub
-	gate     live.Gate
-	opt      Options
-	audience *audience
-	wanted   chan want
+	hub           *stream.Hub
+	authorizer    domain.Authorizer
+	opt           Options
+	registry      *sessionRegistry
+	startRequests chan startRequest
 
-	mu       sync.RWMutex
-	sessions map[live.Name]*session // the newest of each name
+	mu             sync.RWMutex
+	streamSessions map[domain.Name]*streamSession // the newest of each name
 }
 
-// A want asks Run for the session of a stream that it may have missed.
-type want struct {
-	name  live.Name
-	reply chan<- *session // has room for the answer
+// A startRequest asks Run for the session of a stream that it may have missed.
+type startRequest struct {
+	name  domain.Name
+	reply chan<- *streamSession // has room for the answer
 }
 
 // New returns a Server of the streams of hub for those whom gate lets in. Nothing is segmented until Run.
-func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
+func New(hub *stream.Hub, gate domain.Authorizer, o Options) *Server {
 	o.SessionTimeout = cmp.Or(o.SessionTimeout, 30*time.Second)
 	o.AnswerTimeout = cmp.Or(o.AnswerTimeout, 30*time.Second)
 	o.KeepBytes = cmp.Or(o.KeepBytes, 256<<20)
 	return &Server{
-		hub: hub, gate: gate, opt: o,
-		audience: newAudience(hub, o.SessionTimeout, o.LimitLoopback),
-		wanted:   make(chan want),
-		sessions: make(map[live.Name]*session),
+		hub: hub, authorizer: gate, opt: o,
+		registry:       newSessionRegistry(hub, o.SessionTimeout, o.LimitLoopback),
+		startRequests:  make(chan startRequest),
+		streamSessions: make(map[domain.Name]*streamSession),
 	}
 }
 
@@ -93,34 +93,34 @@ func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
 func (s *Server) Run(ctx context.Context) {
 	events, _, stop := s.hub.Observe(1024, false) // what does not fit is made up for on request
 	defer stop()
-	defer s.audience.close()
+	defer s.registry.close()
 	var feeds sync.WaitGroup
 	defer feeds.Wait()
-	start := func(name live.Name) *session {
-		sess, fresh := s.begin(name)
+	start := func(name domain.Name) *streamSession {
+		sess, fresh := s.startSession(name)
 		if fresh {
 			feeds.Go(func() { s.feed(ctx, name, sess) })
 		}
 		return sess
 	}
 	for _, in := range s.hub.Snapshot() {
-		if s.has(in.Name.App) {
+		if s.servesApp(in.Name.App) {
 			start(in.Name)
 		}
 	}
-	sweep := time.NewTicker(sweepEvery)
+	sweep := time.NewTicker(sweepInterval)
 	defer sweep.Stop()
 	for {
 		select {
 		case e := <-events:
-			if e.Type == stream.Started && s.has(e.Name.App) {
+			if e.Type == stream.Started && s.servesApp(e.Name.App) {
 				start(e.Name)
 			}
-		case w := <-s.wanted:
+		case w := <-s.startRequests:
 			w.reply <- start(w.name)
 		case now := <-sweep.C:
-			s.sweep(now)
-			s.audience.sweep(now)
+			s.expire(now)
+			s.registry.expire(now)
 		case <-ctx.Done():
 			return
 		}
@@ -129,9 +129,9 @@ func (s *Server) Run(ctx context.Context) {
 
 // Drain waits until every viewer who is still there has been told of his stream's end, or ctx is done.
 func (s *Server) Drain(ctx context.Context) {
-	again := time.NewTicker(drainEvery)
+	again := time.NewTicker(drainInterval)
 	defer again.Stop()
-	for !s.audience.drained(time.Now()) {
+	for !s.registry.drained(time.Now()) {
 		select {
 		case <-again.C:
 		case <-ctx.Done():
@@ -140,11 +140,11 @@ func (s *Server) Drain(ctx context.Context) {
 	}
 }
 
-func (s *Server) has(app string) bool { return s.opt.Apps == nil || s.opt.Apps(app) }
+func (s *Server) servesApp(app string) bool { return s.opt.Apps == nil || s.opt.Apps(app) }
 
 // segmentOptions returns the options of a stream's segmenter.
 func (s *Server) segmentOptions() segment.Options {
 	return segment.Options{
-		Segment: s.opt.Segment, Part: s.opt.Part, Window: s.opt.Window, TrackWait: s.opt.TrackWait, Raise: s.opt.Raise,
+		Segment: s.opt.Segment, Part: s.opt.Part, Window: s.opt.Window, TrackWait: s.opt.TrackWait, MarkUsed: s.opt.MarkUsed,
 	}
 }

@@ -17,7 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 	"livego/internal/media"
 	"livego/internal/stream"
 )
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const ms = time.Millisecond
 
 var (
-	movie = live.Name{App: "live", Room: "movie"}
+	movie = domain.Name{App: "live", Room: "movie"}
 
 	h264 = &media.Track{
 		Kind: media.Video, Codec: media.H264, Timescale: 90000, RFC6381: "avc1.64001f", Width: 1280, Height: 720, FrameRate: 25,
@@ -38,21 +38,21 @@ var (
 	meta = &media.Meta{HasVideo: true, HasAudio: true}
 )
 
-// gate lets everybody into live, but whom the tests name.
-type gate struct{}
+// fakeAuthorizer lets everybody into live, but whom the tests name.
+type fakeAuthorizer struct{}
 
-func (gate) Allow(_ context.Context, r live.Request) (live.Grant, error) {
-	name, err := live.ParseName(r.App, r.Name)
+func (fakeAuthorizer) Authorize(_ context.Context, r domain.AuthRequest) (domain.Grant, error) {
+	name, err := domain.ParseName(r.App, r.Name)
 	switch {
 	case err != nil:
-		return live.Grant{}, err
+		return domain.Grant{}, err
 	case r.Token == "bad", r.Name == "private" && r.Token != "good":
-		return live.Grant{}, live.Errorf(live.Denied, "this token is not good here")
+		return domain.Grant{}, domain.Errorf(domain.Denied, "this token is not good here")
 	case r.Name == "alias":
 		name = movie
 	}
-	grant := live.Grant{Name: name}
-	_, _ = fmt.Sscanf(r.Token, "limit-%d-%d", &grant.Pass.ID[0], &grant.Pass.Max) // of a number, and how many may watch
+	grant := domain.Grant{Name: name}
+	_, _ = fmt.Sscanf(r.Token, "limit-%d-%d", &grant.ViewerLimit.ID[0], &grant.ViewerLimit.Max) // of a number, and how many may watch
 	return grant, nil
 }
 
@@ -66,8 +66,8 @@ type scene struct {
 	movie *stream.Publisher
 }
 
-// newScene must be called in a synctest bubble, or in none. o may leave out what tests do not care about.
-func newScene(t testing.TB, o Options, h stream.Options) *scene {
+// newTestServer must be called in a synctest bubble, or in none. o may leave out what tests do not care about.
+func newTestServer(t testing.TB, o Options, h stream.Options) *scene {
 	t.Helper()
 	c := &scene{t: t}
 	h.MaxLatency = time.Hour // tests write seconds at once
@@ -79,7 +79,7 @@ func newScene(t testing.TB, o Options, h stream.Options) *scene {
 	if o.FirstWait == 0 {
 		o.FirstWait = 10 * time.Second
 	}
-	c.srv = New(c.hub, gate{}, o)
+	c.srv = New(c.hub, fakeAuthorizer{}, o)
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -94,7 +94,7 @@ func newScene(t testing.TB, o Options, h stream.Options) *scene {
 	return c
 }
 
-func (c *scene) publish(name live.Name) *stream.Publisher {
+func (c *scene) publish(name domain.Name) *stream.Publisher {
 	c.t.Helper()
 	p, err := c.hub.Publish(context.Background(), name, stream.PublishOptions{Proto: "test"})
 	if err != nil {
@@ -109,9 +109,9 @@ func (c *scene) write(p *stream.Publisher, d time.Duration) {
 	for i := range int(d / (40 * ms)) {
 		v := &media.Frame{Track: h264, Meta: meta, DTS: c.at, PTS: c.at, Arrived: time.Now(), Payload: []byte{0, 0, 0, 2, 0x41, 0x9a}}
 		if i%50 == 0 {
-			v.RAP, v.Payload = media.Key, []byte{0, 0, 0, 2, 0x65, 0x88}
+			v.RAP, v.Payload = media.Keyframe, []byte{0, 0, 0, 2, 0x65, 0x88}
 		}
-		a := &media.Frame{Track: aac, Meta: meta, DTS: c.at, PTS: c.at, Arrived: time.Now(), Payload: make([]byte, 200), RAP: media.Key}
+		a := &media.Frame{Track: aac, Meta: meta, DTS: c.at, PTS: c.at, Arrived: time.Now(), Payload: make([]byte, 200), RAP: media.Keyframe}
 		for _, f := range []*media.Frame{v, a} {
 			if err := p.Write(f); err != nil {
 				c.t.Fatal(err)
@@ -140,7 +140,7 @@ func TestFirstTracks(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := newScene(t, Options{Part: 200 * ms}, stream.Options{})
+				c := newTestServer(t, Options{Part: 200 * ms}, stream.Options{})
 				p := c.publish(movie)
 				meta := &media.Meta{HasVideo: tt.tracks[0].Kind == media.Video, HasAudio: tt.tracks[len(tt.tracks)-1].Kind == media.Audio}
 				seen := map[media.Kind]bool{}
@@ -153,7 +153,7 @@ func TestFirstTracks(t *testing.T) {
 						}
 						seen[track.Kind] = true
 						if at%(2*time.Second) == 0 || track.Kind == media.Audio {
-							f.RAP = media.Key
+							f.RAP = media.Keyframe
 						}
 						if err := p.Write(f); err != nil {
 							t.Fatal(err)
@@ -171,7 +171,7 @@ func TestFirstTracks(t *testing.T) {
 				if !strings.Contains(master, `CODECS="`+tt.want+`"`) {
 					t.Errorf("multivariant playlist\n%s", master)
 				}
-				_, files := segments(c.get("/live/" + last(master)))
+				_, files := segments(c.get("/live/" + lastLine(master)))
 				body := c.get("/live/movie/" + files[0])
 				if !strings.Contains(body, "the first") || strings.Contains(body, "another") {
 					t.Errorf("a segment has %q", body)
@@ -181,8 +181,8 @@ func TestFirstTracks(t *testing.T) {
 	}
 }
 
-// pass lets d go by on the clock of the bubble.
-func pass(d time.Duration) { <-time.After(d) }
+// sleep lets d go by on the clock of the bubble.
+func sleep(d time.Duration) { <-time.After(d) }
 
 // do answers a request in this goroutine. The header Remote is where it comes from.
 func (c *scene) do(method, target string, header ...string) *httptest.ResponseRecorder {
@@ -209,14 +209,14 @@ func (c *scene) get(target string, header ...string) string {
 	return w.Body.String()
 }
 
-// media follows the multivariant playlist of the movie as MPEG-TS.
-func (c *scene) media() string {
+// tsPlaylistURL follows the multivariant playlist of the movie as MPEG-TS.
+func (c *scene) tsPlaylistURL() string {
 	c.t.Helper()
-	return "/live/" + last(c.get("/live/movie.m3u8?format=ts"))
+	return "/live/" + lastLine(c.get("/live/movie.m3u8?format=ts"))
 }
 
-// last returns the last line of a playlist.
-func last(playlist string) string {
+// lastLine returns the lastLine line of a playlist.
+func lastLine(playlist string) string {
 	lines := strings.Split(strings.TrimSpace(playlist), "\n")
 	return lines[len(lines)-1]
 }
@@ -233,9 +233,9 @@ func segments(playlist string) (first int, files []string) {
 	return first, files
 }
 
-func TestPlay(t *testing.T) {
+func TestPlayMPEGTS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newScene(t, Options{}, stream.Options{})
+		c := newTestServer(t, Options{}, stream.Options{})
 		p := c.publish(movie)
 		c.write(p, 5*time.Second)
 		synctest.Wait()
@@ -250,7 +250,7 @@ $`)
 			t.Fatalf("%d %v\n%s", w.Code, w.Header(), w.Body)
 		}
 
-		url := "/live/" + last(w.Body.String())
+		url := "/live/" + lastLine(w.Body.String())
 		w = c.do("GET", url)
 		first, files := segments(w.Body.String())
 		if first != 100 || fmt.Sprint(files) != "[100-0.ts 100-2000.ts]" || w.Header().Get("Content-Type") != "application/vnd.apple.mpegurl" {
@@ -277,10 +277,10 @@ $`)
 			t.Errorf("HEAD: %v", head.Header())
 		}
 
-		p.End(stream.Goodbye)
+		p.End(stream.Clean)
 		synctest.Wait()
 		body := c.get(url)
-		if _, files := segments(body); len(files) != 3 || last(body) != "#EXT-X-ENDLIST" {
+		if _, files := segments(body); len(files) != 3 || lastLine(body) != "#EXT-X-ENDLIST" {
 			t.Errorf("after the end:\n%s", body)
 		}
 	})
@@ -288,9 +288,9 @@ $`)
 
 func TestRefusals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newScene(t, Options{Apps: func(app string) bool { return app != "radio" }}, stream.Options{})
+		c := newTestServer(t, Options{Apps: func(app string) bool { return app != "radio" }}, stream.Options{})
 		c.write(c.publish(movie), 3*time.Second)
-		c.publish(live.Name{App: "live", Room: "private"})
+		c.publish(domain.Name{App: "live", Room: "private"})
 		synctest.Wait()
 		for _, tt := range []struct {
 			method, path string
@@ -342,26 +342,26 @@ func TestRefusals(t *testing.T) {
 			}
 		}
 		c.srv.mu.RLock()
-		if n := len(c.srv.sessions); n != 2 {
+		if n := len(c.srv.streamSessions); n != 2 {
 			t.Errorf("%d sessions, want those of the two streams", n)
 		}
 		c.srv.mu.RUnlock()
 		if body := c.get("/live/movie.m3u8?token=x%0A%23EXTINF:9"); strings.Contains(body, "EXTINF") {
 			t.Errorf("the query is in the playlist:\n%s", body)
 		}
-		if uri := last(c.get("/live/alias.m3u8")); !strings.HasPrefix(uri, "movie/index.m3u8?s=") {
+		if uri := lastLine(c.get("/live/alias.m3u8")); !strings.HasPrefix(uri, "movie/index.m3u8?s=") {
 			t.Errorf("a stream granted under another name is at %s", uri)
 		}
 	})
 }
 
-func TestFirstSegmentIsWaitedFor(t *testing.T) {
+func TestPlaylistWaitsForFirstSegment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newScene(t, Options{}, stream.Options{})
+		c := newTestServer(t, Options{}, stream.Options{})
 		p := c.publish(movie)
 		begin := time.Now()
 		go func() {
-			pass(4 * time.Second)
+			sleep(4 * time.Second)
 			c.write(p, 3*time.Second)
 		}()
 		c.get("/live/movie.m3u8")
@@ -369,15 +369,15 @@ func TestFirstSegmentIsWaitedFor(t *testing.T) {
 			t.Errorf("waited %v", took)
 		}
 
-		c.publish(live.Name{App: "live", Room: "silent"})
+		c.publish(domain.Name{App: "live", Room: "silent"})
 		begin = time.Now()
 		w := c.do("GET", "/live/silent.m3u8")
 		if took := time.Since(begin); w.Code != 503 || took != 10*time.Second || w.Header().Get("Retry-After") == "" {
 			t.Errorf("a stream without frames: %d after %v", w.Code, took)
 		}
 
-		other := c.publish(live.Name{App: "live", Room: "other"})
-		if err := other.Write(&media.Frame{Track: hevc, RAP: media.Key, Arrived: time.Now(), Payload: []byte{0}}); err != nil {
+		other := c.publish(domain.Name{App: "live", Room: "other"})
+		if err := other.Write(&media.Frame{Track: hevc, RAP: media.Keyframe, Arrived: time.Now(), Payload: []byte{0}}); err != nil {
 			t.Fatal(err)
 		}
 		if w := c.do("GET", "/live/other.m3u8"); w.Code != 404 || !strings.Contains(w.Body.String(), "only hevc") {
@@ -386,11 +386,11 @@ func TestFirstSegmentIsWaitedFor(t *testing.T) {
 	})
 }
 
-// TestNothingForHLS asks for streams of which HLS carries nothing: the answer comes as soon as their tracks are known.
-func TestNothingForHLS(t *testing.T) {
+// TestUnsupportedCodecs asks for streams of which HLS carries nothing: the answer comes as soon as their tracks are known.
+func TestUnsupportedCodecs(t *testing.T) {
 	speex := &media.Track{Kind: media.Audio, Label: "speex", Timescale: 1000}
 	sorenson := &media.Track{Kind: media.Video, Label: "sorenson", Timescale: 90000}
-	script := &media.Track{Kind: media.Data, Codec: media.Script, Timescale: 1000}
+	script := &media.Track{Kind: media.Data, Codec: media.ScriptData, Timescale: 1000}
 	for _, tt := range []struct {
 		name   string
 		meta   *media.Meta // nil: the tracks are waited for
@@ -404,15 +404,15 @@ func TestNothingForHLS(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := newScene(t, Options{}, stream.Options{})
+				c := newTestServer(t, Options{}, stream.Options{})
 				p := c.publish(movie)
 				answered, ended := make(chan struct{}), make(chan struct{})
 				go func() {
 					defer close(ended)
-					defer p.End(stream.Goodbye)
+					defer p.End(stream.Clean)
 					for at := time.Duration(0); ; at += 500 * ms {
 						for _, track := range tt.tracks {
-							if err := p.Write(&media.Frame{Track: track, Meta: tt.meta, DTS: at, PTS: at, RAP: media.Key, Arrived: time.Now(), Payload: []byte{0}}); err != nil {
+							if err := p.Write(&media.Frame{Track: track, Meta: tt.meta, DTS: at, PTS: at, RAP: media.Keyframe, Arrived: time.Now(), Payload: []byte{0}}); err != nil {
 								t.Error(err)
 							}
 						}
@@ -440,13 +440,13 @@ func TestNothingForHLS(t *testing.T) {
 
 	t.Run("gone before", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			c := newScene(t, Options{}, stream.Options{})
+			c := newTestServer(t, Options{}, stream.Options{})
 			p := c.publish(movie)
 			go func() {
-				pass(time.Second)
-				p.End(stream.Goodbye)
+				sleep(time.Second)
+				p.End(stream.Clean)
 			}()
-			if err := p.Write(&media.Frame{Track: speex, RAP: media.Key, Arrived: time.Now(), Payload: []byte{0}}); err != nil {
+			if err := p.Write(&media.Frame{Track: speex, RAP: media.Keyframe, Arrived: time.Now(), Payload: []byte{0}}); err != nil {
 				t.Fatal(err)
 			}
 			if w := c.do("GET", "/live/movie.m3u8"); w.Code != 404 || !strings.Contains(w.Body.String(), "HLS has nothing of it") {
@@ -456,16 +456,16 @@ func TestNothingForHLS(t *testing.T) {
 	})
 }
 
-func TestHeldStreamGoesOn(t *testing.T) {
+func TestHeldStreamContinuesPlaylist(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newScene(t, Options{}, stream.Options{Hold: 20 * time.Second})
+		c := newTestServer(t, Options{}, stream.Options{Hold: 20 * time.Second})
 		p := c.publish(movie)
 		c.write(p, 5*time.Second)
 		synctest.Wait()
-		url := c.media()
+		url := c.tsPlaylistURL()
 		before := c.get(url)
 		p.End(stream.Lost)
-		pass(15 * time.Second)
+		sleep(15 * time.Second)
 		held := c.get(url)
 		if _, files := segments(held); !strings.HasPrefix(held, before) || len(files) != 3 || strings.Contains(held, "ENDLIST") {
 			t.Errorf("while held:\n%s", held)
@@ -481,21 +481,21 @@ func TestHeldStreamGoesOn(t *testing.T) {
 	})
 }
 
-// TestQuietStreamIsNotCut lets an encoder that is there pause in the middle of a segment.
-func TestQuietStreamIsNotCut(t *testing.T) {
+// TestIdleEncoderDoesNotCutSegment lets an encoder that is there pause in the middle of a segment.
+func TestIdleEncoderDoesNotCutSegment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newScene(t, Options{}, stream.Options{})
+		c := newTestServer(t, Options{}, stream.Options{})
 		p := c.publish(movie)
 		c.write(p, 5*time.Second)
 		synctest.Wait()
-		url := c.media()
+		url := c.tsPlaylistURL()
 		before := c.get(url)
-		pass(8 * time.Second)
+		sleep(8 * time.Second)
 		if got := c.get(url); got != before {
 			t.Errorf("while nothing comes:\n%s", got)
 		}
 		c.write(p, 3*time.Second)
-		p.End(stream.Goodbye)
+		p.End(stream.Clean)
 		synctest.Wait()
 		if body := c.get(url); strings.Contains(body, "DISCONTINUITY\n") {
 			t.Errorf("after the pause:\n%s", body)
@@ -503,29 +503,29 @@ func TestQuietStreamIsNotCut(t *testing.T) {
 	})
 }
 
-// TestHeldStreamEnds gives up on an encoder: what it sent last stays, and the end comes with no segment of its own.
-func TestHeldStreamEnds(t *testing.T) {
+// TestHoldTimeoutEndsPlaylist gives up on an encoder: what it sent last stays, and the end comes with no segment of its own.
+func TestHoldTimeoutEndsPlaylist(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newScene(t, Options{}, stream.Options{Hold: 20 * time.Second})
+		c := newTestServer(t, Options{}, stream.Options{Hold: 20 * time.Second})
 		p := c.publish(movie)
 		c.write(p, 5*time.Second)
 		synctest.Wait()
-		url := c.media()
+		url := c.tsPlaylistURL()
 		p.End(stream.Lost)
-		pass(10 * time.Second)
+		sleep(10 * time.Second)
 		held := c.get(url)
-		pass(11 * time.Second)
+		sleep(11 * time.Second)
 		if got := c.get(url); got != held+"#EXT-X-ENDLIST\n" {
 			t.Errorf("after the hold:\n%s", got)
 		}
 	})
 }
 
-// TestSessionsNeverMeet publishes one name again and again, sometimes while the last session is kept, sometimes after: no segment
+// TestRepublishNeverReusesNames publishes one name again and again, sometimes while the last session is kept, sometimes after: no segment
 // name has two contents and media sequence numbers rise.
-func TestSessionsNeverMeet(t *testing.T) {
+func TestRepublishNeverReusesNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newScene(t, Options{Raise: func(uint64) {}}, stream.Options{})
+		c := newTestServer(t, Options{MarkUsed: func(uint64) {}}, stream.Options{})
 		names := map[string]int{} // media sequence numbers
 		next := 0
 		for round, pause := range []time.Duration{time.Second, 10 * time.Second, 2 * time.Minute, 0, time.Minute, time.Second} {
@@ -533,7 +533,7 @@ func TestSessionsNeverMeet(t *testing.T) {
 			c.at = 0
 			c.write(p, 6*time.Second)
 			synctest.Wait()
-			p.End(stream.Goodbye)
+			p.End(stream.Clean)
 			synctest.Wait()
 			body := c.get("/live/movie/ts.m3u8")
 			first, files := segments(body)
@@ -552,24 +552,24 @@ func TestSessionsNeverMeet(t *testing.T) {
 			if kept := len(files) > 3; kept != strings.Contains(body, "#EXT-X-DISCONTINUITY\n") {
 				t.Errorf("round %d:\n%s", round, body)
 			}
-			pass(pause)
+			sleep(pause)
 		}
 	})
 }
 
-func TestEndedStreamGoes(t *testing.T) {
+func TestEndedStreamExpires(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		t.Run(fmt.Sprintf("keep %v", keep), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := newScene(t, Options{KeepAfterEnd: keep}, stream.Options{})
+				c := newTestServer(t, Options{KeepAfterEnd: keep}, stream.Options{})
 				p := c.publish(movie)
 				c.write(p, 4*time.Second)
 				synctest.Wait()
-				p.End(stream.Goodbye)
-				pass(33 * time.Second) // the list lasts 4 s
+				p.End(stream.Clean)
+				sleep(33 * time.Second) // the list lasts 4 s
 				c.get("/live/movie.m3u8")
 				c.get("/live/movie/100-0.ts")
-				pass(3 * time.Second)
+				sleep(3 * time.Second)
 				for _, path := range []string{"/live/movie.m3u8", "/live/movie/ts.m3u8", "/live/movie/100-0.ts"} {
 					if got := c.do("GET", path).Code; got != 404 != keep {
 						t.Errorf("%s: %d", path, got)
@@ -580,51 +580,51 @@ func TestEndedStreamGoes(t *testing.T) {
 	}
 }
 
-// TestKeptStreamsAreBounded ends more streams than are kept.
-func TestKeptStreamsAreBounded(t *testing.T) {
+// TestEndedStreamsAreBounded ends more streams than are kept.
+func TestEndedStreamsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 200
-		c := newScene(t, Options{KeepAfterEnd: true, KeepBytes: most * keepLeast}, stream.Options{})
+		c := newTestServer(t, Options{KeepAfterEnd: true, KeepBytes: most * minKeptBytes}, stream.Options{})
 		for i := range most + 100 {
-			p := c.publish(live.Name{App: "live", Room: fmt.Sprint("room", i)})
+			p := c.publish(domain.Name{App: "live", Room: fmt.Sprint("room", i)})
 			c.at = 0
 			c.write(p, 40*ms)
 			synctest.Wait()
-			p.End(stream.Goodbye)
-			pass(ms) // they end one after the other
+			p.End(stream.Clean)
+			sleep(ms) // they end one after the other
 		}
-		pass(2 * sweepEvery)
+		sleep(2 * sweepInterval)
 		c.srv.mu.RLock()
 		defer c.srv.mu.RUnlock()
-		if n := len(c.srv.sessions); n != most {
+		if n := len(c.srv.streamSessions); n != most {
 			t.Errorf("%d streams are kept", n)
 		}
-		if c.srv.sessions[live.Name{App: "live", Room: "room0"}] != nil {
+		if c.srv.streamSessions[domain.Name{App: "live", Room: "room0"}] != nil {
 			t.Error("the first to end is still there")
 		}
 	})
 }
 
-// TestFormsOfKeptStreamsAreBounded asks for all forms of all that is kept: they go first, since they can be
+// TestRenderedBytesOfEndedStreamsAreBounded asks for all forms of all that is kept: they go first, since they can be
 // made again, then the streams that ended first.
-func TestFormsOfKeptStreamsAreBounded(t *testing.T) {
+func TestRenderedBytesOfEndedStreamsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const streams, most = 8, 30 * keepLeast
-		c := newScene(t, Options{Part: 200 * ms, KeepAfterEnd: true, KeepBytes: most}, stream.Options{})
-		name := func(i int) live.Name { return live.Name{App: "live", Room: fmt.Sprint("room", i)} }
+		const streams, most = 8, 30 * minKeptBytes
+		c := newTestServer(t, Options{Part: 200 * ms, KeepAfterEnd: true, KeepBytes: most}, stream.Options{})
+		name := func(i int) domain.Name { return domain.Name{App: "live", Room: fmt.Sprint("room", i)} }
 		for i := range streams {
 			p := c.publish(name(i))
 			c.at = 0
 			c.write(p, 8*time.Second)
 			synctest.Wait()
-			p.End(stream.Goodbye)
-			pass(ms)
+			p.End(stream.Clean)
+			sleep(ms)
 		}
 		held := func() (n int) {
 			c.srv.mu.RLock()
 			defer c.srv.mu.RUnlock()
-			for _, sess := range c.srv.sessions {
-				n += sess.list().Held()
+			for _, sess := range c.srv.streamSessions {
+				n += sess.list().MemoryBytes()
 			}
 			return n
 		}
@@ -641,37 +641,37 @@ func TestFormsOfKeptStreamsAreBounded(t *testing.T) {
 			if n := held(); n < most*12/10 {
 				t.Fatalf("all forms are %d bytes, too few for this test", n)
 			}
-			pass(2 * sweepEvery)
+			sleep(2 * sweepInterval)
 			if n := held(); n > most {
 				t.Errorf("%d bytes are held, want %d at most", n, most)
 			}
-			if n := len(c.srv.sessions); n != streams {
+			if n := len(c.srv.streamSessions); n != streams {
 				t.Errorf("%d of %d streams are kept", n, streams)
 			}
 		}
 	})
 }
 
-// TestLostEvent asks for a stream whose beginning Run never heard of.
-func TestLostEvent(t *testing.T) {
+// TestRequestStartsMissedStream asks for a stream whose beginning Run never heard of.
+func TestRequestStartsMissedStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newScene(t, Options{}, stream.Options{})
+		c := newTestServer(t, Options{}, stream.Options{})
 		p := c.publish(movie)
 		c.write(p, 3*time.Second)
 		synctest.Wait()
 		c.srv.mu.Lock()
-		before := &session{begun: make(chan struct{}), ended: time.Now()}
-		close(before.begun)
-		c.srv.sessions[movie] = before
+		before := &streamSession{started: make(chan struct{}), ended: time.Now()}
+		close(before.started)
+		c.srv.streamSessions[movie] = before
 		c.srv.mu.Unlock()
-		if _, files := segments(c.get(c.media())); len(files) == 0 {
+		if _, files := segments(c.get(c.tsPlaylistURL())); len(files) == 0 {
 			t.Error("no segments")
 		}
 	})
 }
 
 func TestConcurrentReaders(t *testing.T) {
-	c := newScene(t, Options{Segment: 500 * ms}, stream.Options{})
+	c := newTestServer(t, Options{Segment: 500 * ms}, stream.Options{})
 	web := httptest.NewServer(c.srv)
 	defer web.Close()
 	p := c.publish(movie)
@@ -700,7 +700,7 @@ func TestConcurrentReaders(t *testing.T) {
 					return err
 				}
 				there <- true
-				url := web.URL + "/live/" + last(body) // of fragmented MP4
+				url := web.URL + "/live/" + lastLine(body) // of fragmented MP4
 				for {
 					body, err := fetch(url)
 					if err != nil {
@@ -723,7 +723,7 @@ func TestConcurrentReaders(t *testing.T) {
 		<-there
 		c.write(p, time.Second)
 	}
-	p.End(stream.Goodbye)
+	p.End(stream.Clean)
 	for range viewers {
 		if err := <-errs; err != nil {
 			t.Error(err)

@@ -10,10 +10,11 @@ import (
 	"time"
 
 	"livego/internal/container/m3u8"
-	"livego/internal/live"
+	"livego/internal/deliver/segment"
+	"livego/internal/domain"
 	"livego/internal/media"
-	"livego/internal/netx"
-	"livego/internal/segment"
+	"livego/internal/ops/httpx"
+	"livego/internal/ops/netx"
 )
 
 const playlistExt = ".m3u8"
@@ -26,10 +27,10 @@ const maxRanges = 8
 
 // How long caches may keep what.
 const (
-	cacheNothing  = "no-store"                        // it is for one viewer alone
-	cachePlaylist = "public, max-age=1"               // it changes several times a second, and this is the least that there is
-	cacheForever  = "public, max-age=3600, immutable" // its name is never used again
-	cacheOwn      = "private, max-age=3600, immutable"
+	cacheNone      = "no-store"                        // it is for one viewer alone
+	cachePlaylist  = "public, max-age=1"               // it changes several times a second, and this is the least that there is
+	cacheImmutable = "public, max-age=3600, immutable" // its name is never used again
+	cachePrivate   = "private, max-age=3600, immutable"
 )
 
 // ServeHTTP answers GET and HEAD for the paths of the package comment. What is refused is told why, in plain text.
@@ -41,10 +42,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := s.route(w, r); err != nil && r.Context().Err() == nil {
-		if live.KindOf(err) == live.Unavailable {
+		if domain.KindOf(err) == domain.Unavailable {
 			w.Header().Set("Retry-After", "1")
 		}
-		netx.WriteError(w, err)
+		httpx.WriteError(w, err)
 	}
 }
 
@@ -54,72 +55,72 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) error {
 	if !within {
 		room, ok := strings.CutSuffix(room, playlistExt)
 		if !ok {
-			return errNothing
+			return errNotFound
 		}
-		name, err := s.name(app, room)
+		name, err := s.parseName(app, room)
 		if err != nil {
 			return err
 		}
 		return s.serveMultivariant(w, r, name)
 	}
 	if !segment.IsFile(file) && file != playlists[segment.FMP4] && file != playlists[segment.TS] {
-		return errNothing
+		return errNotFound
 	}
-	name, err := s.name(app, room)
+	name, err := s.parseName(app, room)
 	if err != nil {
 		return err
 	}
 	for f, list := range playlists {
 		if file == list {
-			return s.serveMedia(w, r, name, segment.Format(f))
+			return s.serveMediaPlaylist(w, r, name, segment.Format(f))
 		}
 	}
 	return s.serveFile(w, r, name, file)
 }
 
-var errNothing = live.Errorf(live.NotFound, "nothing is here: watch at /APP/ROOM%s", playlistExt)
+var errNotFound = domain.Errorf(domain.NotFound, "nothing is here: watch at /APP/ROOM%s", playlistExt)
 
-// name returns the name of a stream in an app that has HLS.
-func (s *Server) name(app, room string) (live.Name, error) {
-	name, err := live.ParseName(app, room)
-	if err == nil && !s.has(app) {
-		err = live.Errorf(live.NotFound, "application %q has no HLS", app)
+// parseName returns the parseName of a stream in an app that has HLS.
+func (s *Server) parseName(app, room string) (domain.Name, error) {
+	name, err := domain.ParseName(app, room)
+	if err == nil && !s.servesApp(app) {
+		err = domain.Errorf(domain.NotFound, "application %q has no HLS", app)
 	}
 	return name, err
 }
 
-// allow asks the gate for the stream that is asked for as name.
-func (s *Server) allow(r *http.Request, name live.Name, token string) (live.Grant, error) {
-	return s.gate.Allow(r.Context(), live.Request{
-		Action: live.Play, App: name.App, Name: name.Room, Token: token, Proto: "hls", Remote: r.RemoteAddr,
-		Look: r.Method == http.MethodHead,
+// authorize asks the gate for the stream that is asked for as name.
+func (s *Server) authorize(r *http.Request, name domain.Name, token string) (domain.Grant, error) {
+	return s.authorizer.Authorize(r.Context(), domain.AuthRequest{
+		Action: domain.Play, App: name.App, Name: name.Room, Token: token, Proto: "hls", Remote: r.RemoteAddr,
+		DryRun: r.Method == http.MethodHead,
 	})
 }
 
 // serveMultivariant lets a viewer in. The playlist leads to the room that the gate granted, which may have another name.
-func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked live.Name) error {
+func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked domain.Name) error {
 	query, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
 		return err
 	}
-	wish, err := formatOf(query.format)
+	wish, err := formatChooser(query.format)
 	if err != nil {
 		return err
 	}
-	token, err := netx.Token(r)
+	token, err := httpx.Token(r)
 	if err != nil {
 		return err
 	}
-	grant, err := s.allow(r, asked, token)
+	grant, err := s.authorize(r, asked, token)
 	if err != nil {
 		return err
 	}
-	_, l, err := s.await(r.Context(), grant.Name)
+	_, l, err := s.awaitSession(r.Context(), grant.Name)
 	if err != nil {
 		return err
 	}
 	f := wish(l)
-	uri := grant.Name.Room + "/" + playlists[f] + "?s=" + s.audience.ticket(grant)
+	uri := grant.Name.Room + "/" + playlists[f] + "?s=" + s.registry.issueToken(grant)
 	if grant.Name.App != asked.App {
 		uri = "../" + grant.Name.App + "/" + uri
 	}
@@ -127,44 +128,44 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked
 	if err != nil {
 		return err
 	}
-	s.deliver(w, r, l, 0)
-	answer{contentType: m3u8.ContentType, cache: cacheNothing, body: body}.send(w, r)
+	s.setResponseDeadline(w, r, l, 0)
+	response{contentType: m3u8.ContentType, cache: cacheNone, body: body}.send(w, r)
 	return nil
 }
 
-// targets is after how many target durations without an answer a connection is idle, where that is longer than others may be.
-const targets = 3
+// idleTargets is after how many target durations without an answer a connection is idle, where that is longer than others may be.
+const idleTargets = 3
 
-// slowest is how many times as long as it plays a client may take for an answer, where that is longer than AnswerTimeout. Players that
+// maxSlowdown is how many times as long as it plays a client may take for an answer, where that is longer than AnswerTimeout. Players that
 // take longer for a segment see none of the stream.
-const slowest = 4
+const maxSlowdown = 4
 
-// deliver notes that w will be an answer with something of l, which plays for so long, and bounds the time in which the client takes it.
-func (s *Server) deliver(w http.ResponseWriter, r *http.Request, l *segment.List, plays time.Duration) {
+// setResponseDeadline notes that w will be an answer with something of l, which plays for so long, and bounds the time in which the client takes it.
+func (s *Server) setResponseDeadline(w http.ResponseWriter, r *http.Request, l *segment.List, plays time.Duration) {
 	if r.Method == http.MethodGet {
-		netx.Delivered(netx.ConnOf(r.Context()), targets*l.Target)
+		netx.MarkDelivered(netx.ConnOf(r.Context()), idleTargets*l.Target)
 	}
 	if w, ok := w.(interface{ SetWriteDeadline(time.Time) error }); ok {
-		_ = w.SetWriteDeadline(time.Now().Add(max(s.opt.AnswerTimeout, slowest*plays))) // of a connection that fails anyway
+		_ = w.SetWriteDeadline(time.Now().Add(max(s.opt.AnswerTimeout, maxSlowdown*plays))) // of a connection that fails anyway
 	}
 }
 
-// formatOf returns how to choose the format that the viewer of a list is led to, by what he has asked for.
-func formatOf(wish string) (func(*segment.List) segment.Format, error) {
+// formatChooser returns how to choose the format that the viewer of a list is led to, by what he has asked for.
+func formatChooser(wish string) (func(*segment.List) segment.Format, error) {
 	prefer := segment.FMP4
 	switch wish {
 	case "", "fmp4":
 	case "ts":
 		prefer = segment.TS
 	default:
-		return nil, live.Errorf(live.Invalid, "format is fmp4 or ts")
+		return nil, domain.Errorf(domain.Invalid, "format is fmp4 or ts")
 	}
 	return func(l *segment.List) segment.Format {
 		other := segment.TS
 		if prefer == segment.TS {
 			other = segment.FMP4
 		}
-		has, others := carried(l, prefer), carried(l, other)
+		has, others := carriedTracks(l, prefer), carriedTracks(l, other)
 		if has == 0 || wish == "" && (has < others || has == others && isMP3(l)) {
 			return other
 		}
@@ -178,8 +179,8 @@ func isMP3(l *segment.List) bool {
 	return audio != nil && audio.Codec == media.MP3
 }
 
-// carried returns of how many tracks format f carries something.
-func carried(l *segment.List, f segment.Format) (n int) {
+// carriedTracks returns of how many tracks format f carries something.
+func carriedTracks(l *segment.List, f segment.Format) (n int) {
 	video, audio := l.Tracks(f)
 	if video != nil {
 		n++
@@ -192,7 +193,7 @@ func carried(l *segment.List, f segment.Format) (n int) {
 
 // multivariant writes the playlist that leads to uri, where l is in format f.
 func multivariant(uri string, l *segment.List, f segment.Format) ([]byte, error) {
-	peak, average := l.Rates(f)
+	peak, average := l.Bitrates(f)
 	v := m3u8.Variant{URI: uri, Bandwidth: max(1, peak), AverageBandwidth: average}
 	video, audio := l.Tracks(f)
 	if video != nil {
@@ -212,70 +213,70 @@ func multivariant(uri string, l *segment.List, f segment.Format) ([]byte, error)
 	return p.Encode()
 }
 
-// serveMedia answers a viewer who has a session, or whom the gate lets in without a token. A session that is not good any more,
+// serveMediaPlaylist answers a viewer who has a session, or whom the gate lets in without a token. A session that is not good any more,
 // as after a restart, counts as none.
-func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, name live.Name, f segment.Format) error {
+func (s *Server) serveMediaPlaylist(w http.ResponseWriter, r *http.Request, name domain.Name, f segment.Format) error {
 	d, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
 		return err
 	}
 	private := s.isPrivate(name)
-	token, err := s.audience.open(d.session, name)
+	token, err := s.registry.verifyToken(d.session, name)
 	known := err == nil
 	if private {
 		if err == nil {
-			err = s.audience.check(&token, name, r)
+			err = s.registry.authorize(&token, name, r)
 		}
 		if err != nil {
 			return err
 		}
 	}
 	if !known {
-		if grant, err := s.allow(r, name, ""); err != nil {
+		if grant, err := s.authorize(r, name, ""); err != nil {
 			return err
 		} else if grant.Name != name {
-			return live.Errorf(live.Denied, "this playlist needs a session: start at %s%s", name, playlistExt)
+			return domain.Errorf(domain.Denied, "this playlist needs a session: start at %s%s", name, playlistExt)
 		}
 	}
-	sess, l, err := s.await(r.Context(), name)
+	sess, l, err := s.awaitSession(r.Context(), name)
 	if err != nil {
 		return err
 	}
 	if known && r.Method == http.MethodGet {
-		if err := s.audience.visit(&token, name, sess.epoch, l, r); err != nil {
+		if err := s.registry.recordPlaylist(&token, name, sess.epoch, l, r); err != nil {
 			return err
 		}
 	}
 	if d.blocks {
-		if l, err = sess.block(r.Context(), l, f, d); err != nil {
+		if l, err = sess.blockReload(r.Context(), l, f, d); err != nil {
 			return err
 		}
 		if known && l.Ended {
-			s.audience.tell(&token)
+			s.registry.recordEndSeen(&token)
 		}
 		if private { // it may have been ended, or have expired, meanwhile
-			if err := s.audience.check(&token, name, r); err != nil {
+			if err := s.registry.authorize(&token, name, r); err != nil {
 				return err
 			}
 		}
 	}
-	if carried(l, f) == 0 {
+	if carriedTracks(l, f) == 0 {
 		in, _ := s.hub.Info(name)
-		return live.Errorf(live.NotFound, "%s has no track that this form of HLS can carry, only %s: start at %s%s", name, codecs(in.Firsts), name, playlistExt)
+		return domain.Errorf(domain.NotFound, "%s has no track that this form of HLS can carry, only %s: start at %s%s", name, codecs(in.Firsts), name, playlistExt)
 	}
 	p, err := l.Playlist(f, d.skip)
 	if err != nil {
 		return err
 	}
-	s.deliver(w, r, l, 0)
+	s.setResponseDeadline(w, r, l, 0)
 	if private {
-		answer{contentType: m3u8.ContentType, cache: cacheNothing, body: withSession(p.Body, d.session)}.send(w, r)
+		response{contentType: m3u8.ContentType, cache: cacheNone, body: withSession(p.Body, d.session)}.send(w, r)
 		return nil
 	}
-	a := answer{contentType: m3u8.ContentType, cache: cachePlaylist, tag: p.Tag, body: p.Body}
+	a := response{contentType: m3u8.ContentType, cache: cachePlaylist, etag: p.ETag, body: p.Body}
 	w.Header()["Vary"] = varyEncoding
 	if acceptsGzip(r) {
-		a.tag, a.body, a.gzipped = p.Tag+"-gzip", p.Gzip(), true
+		a.etag, a.body, a.gzipped = p.ETag+"-gzip", p.Gzip(), true
 	}
 	a.send(w, r)
 	return nil
@@ -285,7 +286,7 @@ func (s *Server) serveMedia(w http.ResponseWriter, r *http.Request, name live.Na
 var (
 	varyEncoding = []string{"Accept-Encoding"}
 	gzipEncoding = []string{"gzip"}
-	anyRange     = []string{"bytes"}
+	acceptRanges = []string{"bytes"}
 )
 
 // A query is what a request says in its query: which session it belongs to, in which format a viewer wants to watch, and the directives
@@ -303,7 +304,7 @@ type query struct {
 // would make a map of it, and a playlist is asked for many times a second by each viewer. Arguments that are not known are passed over, as
 // is what cannot be unescaped.
 func parseQuery(raw string) (q query, err error) {
-	var session, format, msn, part, skip argument
+	var session, format, msn, part, skip parameter
 	for len(raw) > 0 {
 		var pair string
 		pair, raw, _ = strings.Cut(raw, "&")
@@ -311,7 +312,7 @@ func parseQuery(raw string) (q query, err error) {
 		if key, err = unescape(key); err != nil {
 			continue
 		}
-		var to *argument
+		var to *parameter
 		switch key {
 		case "s":
 			to = &session
@@ -327,33 +328,33 @@ func parseQuery(raw string) (q query, err error) {
 			continue
 		}
 		if value, err = unescape(value); err != nil {
-			return query{}, live.Errorf(live.Invalid, "invalid %s: not escaped as a URL is", key)
+			return query{}, domain.Errorf(domain.Invalid, "invalid %s: not escaped as a URL is", key)
 		}
 		if to.given && to.value != value {
-			return query{}, live.Errorf(live.Invalid, "%s is given twice", key)
+			return query{}, domain.Errorf(domain.Invalid, "%s is given twice", key)
 		}
-		*to = argument{value, true}
+		*to = parameter{value, true}
 	}
 	q = query{session: session.value, format: format.value, blocks: msn.given, part: -1, skip: skip.value == "YES" || skip.value == "v2"}
 	if msn.given {
 		if q.msn, err = strconv.ParseUint(msn.value, 10, 63); err != nil {
-			return query{}, live.Errorf(live.Invalid, "invalid _HLS_msn: not a media sequence number")
+			return query{}, domain.Errorf(domain.Invalid, "invalid _HLS_msn: not a media sequence number")
 		}
 	}
 	if part.given {
 		n, err := strconv.ParseUint(part.value, 10, 31)
 		if err != nil {
-			return query{}, live.Errorf(live.Invalid, "invalid _HLS_part: not a number")
+			return query{}, domain.Errorf(domain.Invalid, "invalid _HLS_part: not a number")
 		}
 		if q.part = int(n); !msn.given {
-			return query{}, live.Errorf(live.Invalid, "invalid _HLS_part: _HLS_msn is missing")
+			return query{}, domain.Errorf(domain.Invalid, "invalid _HLS_part: _HLS_msn is missing")
 		}
 	}
 	return q, nil
 }
 
-// An argument is one of a query.
-type argument struct {
+// An parameter is one of a query.
+type parameter struct {
 	value string
 	given bool
 }
@@ -367,28 +368,28 @@ func unescape(s string) (string, error) {
 }
 
 // serveFile answers with a segment, a part or an initialization section. A part that playlists hint at is waited for.
-func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name live.Name, file string) error {
-	cache := cacheForever
+func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name domain.Name, file string) error {
+	cache := cacheImmutable
 	var token *sessionToken
 	if s.isPrivate(name) {
 		var err error
-		if token, err = s.useSession(r, name); err != nil {
+		if token, err = s.authorizeMedia(r, name); err != nil {
 			return err
 		}
-		cache = cacheOwn
+		cache = cachePrivate
 	}
-	sess, l := s.kept(name)
+	sess, l := s.lookupList(name)
 	var f segment.File
 	asked := true // as a playlist said, and no hint
 	if l != nil {
-		if f = l.File(file); f.Name == "" && l.Expects(file) {
+		if f = l.File(file); f.Name == "" && l.IsPreloadHint(file) {
 			asked = false
 			var err error
-			if l, err = sess.hold(r.Context(), l, false, func(l *segment.List) bool { return !l.Expects(file) }); err != nil {
+			if l, err = sess.hold(r.Context(), l, false, func(l *segment.List) bool { return !l.IsPreloadHint(file) }); err != nil {
 				return err
 			}
 			if token != nil { // it may have been ended, or have expired, meanwhile
-				if err := s.audience.check(token, name, r); err != nil {
+				if err := s.registry.authorize(token, name, r); err != nil {
 					return err
 				}
 			}
@@ -396,22 +397,22 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name live.Nam
 		}
 	}
 	if asked && f.IsPart() {
-		yield(r.Context(), l)
+		awaitReloads(r.Context(), l)
 	}
 	data := f.Data()
 	if len(data) == 0 {
-		return live.Errorf(live.NotFound, "this segment of %s is not here, or no longer", name)
+		return domain.Errorf(domain.NotFound, "this segment of %s is not here, or no longer", name)
 	}
-	s.deliver(w, r, l, f.Duration())
-	n := answer{contentType: f.Type, cache: cache, tag: f.Name, body: data, ranges: true}.send(w, r)
-	s.audience.count(token, name, r, &f, n)
+	s.setResponseDeadline(w, r, l, f.Duration())
+	n := response{contentType: f.Type, cache: cache, etag: f.Name, body: data, ranges: true}.send(w, r)
+	s.registry.countBytes(token, name, r, &f, n)
 	return nil
 }
 
-// yield lets those go first who wait for the playlist l: a part is many times as long, so all have the playlist soon, and nobody's part
+// awaitReloads lets those go first who wait for the playlist l: a part is many times as long, so all have the playlist soon, and nobody's part
 // waits long for that of another. It takes as long as it takes to wake them, whatever they do.
-func yield(ctx context.Context, l *segment.List) {
-	told := l.Told()
+func awaitReloads(ctx context.Context, l *segment.List) {
+	told := l.WaitersDone()
 	if told == nil {
 		return
 	}
@@ -421,10 +422,10 @@ func yield(ctx context.Context, l *segment.List) {
 	}
 }
 
-// An answer is what a request is answered with.
-type answer struct {
+// An response is what a request is answered with.
+type response struct {
 	contentType, cache string
-	tag                string // names the content; "" when it is never asked for again
+	etag               string // names the content; "" when it is never asked for again
 	body               []byte // shared: not modified
 	gzipped            bool
 	ranges             bool // pieces may be asked for
@@ -432,27 +433,27 @@ type answer struct {
 
 // send answers and returns how many bytes of the body went out. It does for what is in memory, and asked for many times, what
 // http.ServeContent does, which is left what asks for pieces.
-func (a answer) send(w http.ResponseWriter, r *http.Request) int {
+func (a response) send(w http.ResponseWriter, r *http.Request) int {
 	h := w.Header()
-	values := [...]string{a.contentType, a.cache, `"` + a.tag + `"`, strconv.Itoa(len(a.body))} // in one piece of memory
+	values := [...]string{a.contentType, a.cache, `"` + a.etag + `"`, strconv.Itoa(len(a.body))} // in one piece of memory
 	h["Content-Type"], h["Cache-Control"] = values[0:1:1], values[1:2:2]
 	if a.gzipped {
 		h["Content-Encoding"] = gzipEncoding
 	}
-	if a.tag != "" {
+	if a.etag != "" {
 		h["Etag"] = values[2:3:3]
-		if match := r.Header["If-None-Match"]; len(match) > 0 && hasTag(match, values[2]) {
+		if match := r.Header["If-None-Match"]; len(match) > 0 && matchesETag(match, values[2]) {
 			w.WriteHeader(http.StatusNotModified)
 			return 0
 		}
 	}
 	if a.ranges {
 		if asked := r.Header.Get("Range"); asked != "" && strings.Count(asked, ",") < maxRanges {
-			body := &counted{Reader: bytes.NewReader(a.body)}
+			body := &countingReader{Reader: bytes.NewReader(a.body)}
 			http.ServeContent(w, r, "", time.Time{}, body)
 			return body.n
 		}
-		h["Accept-Ranges"] = anyRange
+		h["Accept-Ranges"] = acceptRanges
 	}
 	h["Content-Length"] = values[3:4:4]
 	if r.Method == http.MethodHead {
@@ -463,8 +464,8 @@ func (a answer) send(w http.ResponseWriter, r *http.Request) int {
 	return n
 }
 
-// hasTag reports whether tag is among those of If-None-Match, or any will do (RFC 9110 section 13.1.2).
-func hasTag(match []string, tag string) bool {
+// matchesETag reports whether tag is among those of If-None-Match, or any will do (RFC 9110 section 13.1.2).
+func matchesETag(match []string, tag string) bool {
 	for _, list := range match {
 		for one := range strings.SplitSeq(list, ",") {
 			one = strings.TrimPrefix(strings.TrimSpace(one), "W/")
@@ -489,13 +490,13 @@ func acceptsGzip(r *http.Request) bool {
 	return false
 }
 
-// counted counts what is read of a segment, which is what has been sent but for the last piece of one that broke off.
-type counted struct {
+// countingReader counts what is read of a segment, which is what has been sent but for the last piece of one that broke off.
+type countingReader struct {
 	*bytes.Reader
 	n int
 }
 
-func (c *counted) Read(b []byte) (int, error) {
+func (c *countingReader) Read(b []byte) (int, error) {
 	n, err := c.Reader.Read(b)
 	c.n += n
 	return n, err

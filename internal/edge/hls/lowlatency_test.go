@@ -20,37 +20,37 @@ import (
 	"livego/internal/stream"
 )
 
-// index follows the multivariant playlist of the movie to that of fragmented MP4.
-func (c *scene) index() string {
+// fmp4PlaylistURL follows the multivariant playlist of the movie to that of fragmented MP4.
+func (c *scene) fmp4PlaylistURL() string {
 	c.t.Helper()
-	return "/live/" + last(c.get("/live/movie.m3u8"))
+	return "/live/" + lastLine(c.get("/live/movie.m3u8"))
 }
 
-// newLowLatency returns a scene with parts of 200 ms.
-func newLowLatency(t testing.TB, h stream.Options) *scene {
+// newLowLatencyServer returns a scene with parts of 200 ms.
+func newLowLatencyServer(t testing.TB, h stream.Options) *scene {
 	t.Helper()
-	return newScene(t, Options{Part: 200 * ms}, h)
+	return newTestServer(t, Options{Part: 200 * ms}, h)
 }
 
-// reply is what became of a request in another goroutine.
-type reply struct {
+// timedResponse is what became of a request in another goroutine.
+type timedResponse struct {
 	w  *httptest.ResponseRecorder
 	at time.Time
 }
 
-// ask answers a request in a goroutine.
-func (c *scene) ask(target string) <-chan reply {
-	ch := make(chan reply, 1)
+// getAsync answers a request in a goroutine.
+func (c *scene) getAsync(target string) <-chan timedResponse {
+	ch := make(chan timedResponse, 1)
 	go func() {
 		w := c.do("GET", target)
-		ch <- reply{w, time.Now()}
+		ch <- timedResponse{w, time.Now()}
 	}()
 	return ch
 }
 
 func TestPlayFMP4(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newLowLatency(t, stream.Options{})
+		c := newLowLatencyServer(t, stream.Options{})
 		c.write(c.publish(movie), 5*time.Second)
 		synctest.Wait()
 		body := c.get("/live/movie.m3u8")
@@ -61,7 +61,7 @@ movie/index.m3u8\?s=[A-Za-z0-9_-]{60}
 $`); !want.MatchString(body) {
 			t.Fatalf("multivariant playlist\n%s", body)
 		}
-		url := "/live/" + last(body)
+		url := "/live/" + lastLine(body)
 		c.get(url)
 		synctest.Wait() // the first who asks has the parts made that have come
 		list := c.do("GET", url)
@@ -101,7 +101,7 @@ $`); !want.MatchString(body) {
 		for _, p := range parts[:20] {
 			w := c.do("GET", "/live/movie/"+p[1])
 			joined += w.Body.String()
-			if w.Code != 200 || w.Header().Get("Content-Type") != "video/mp4" || w.Header().Get("Cache-Control") != cacheForever || w.Body.String()[4:8] != "moof" {
+			if w.Code != 200 || w.Header().Get("Content-Type") != "video/mp4" || w.Header().Get("Cache-Control") != cacheImmutable || w.Body.String()[4:8] != "moof" {
 				t.Fatalf("part %s: %d %v", p[1], w.Code, w.Header())
 			}
 		}
@@ -120,18 +120,18 @@ $`); !want.MatchString(body) {
 // TestBlockingReload asks for what comes next and looks when it is answered.
 func TestBlockingReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newLowLatency(t, stream.Options{})
+		c := newLowLatencyServer(t, stream.Options{})
 		p := c.publish(movie)
 		c.write(p, 4240*ms) // the first frame of the second part: the first is complete
 		synctest.Wait()
-		url := c.index()
+		url := c.fmp4PlaylistURL()
 		c.get(url)
 		synctest.Wait()
 		c.get(url + "&_HLS_msn=102&_HLS_part=0")
 
-		part, segment, hinted := c.ask(url+"&_HLS_msn=102&_HLS_part=1"), c.ask(url+"&_HLS_msn=102"), c.ask("/live/movie/100-4000.1.m4s")
+		part, segment, hinted := c.getAsync(url+"&_HLS_msn=102&_HLS_part=1"), c.getAsync(url+"&_HLS_msn=102"), c.getAsync("/live/movie/100-4000.1.m4s")
 		synctest.Wait()
-		pass(100 * ms)
+		sleep(100 * ms)
 		begin := time.Now()
 		c.write(p, 200*ms)
 		synctest.Wait()
@@ -146,7 +146,7 @@ func TestBlockingReload(t *testing.T) {
 			t.Fatalf("a segment that is not complete: %d\n%s", r.w.Code, r.w.Body)
 		default:
 		}
-		pass(100 * ms)
+		sleep(100 * ms)
 		begin = time.Now()
 		c.write(p, 2240*ms) // with a keyframe after 2 s
 		if r := <-segment; r.at != begin || !strings.Contains(r.w.Body.String(), "\n100-4000.m4s\n") {
@@ -164,10 +164,10 @@ func TestBlockingReload(t *testing.T) {
 		if w := c.do("GET", "/live/movie/100-6440.1.m4s"); w.Code != 503 || time.Since(begin) != 6*time.Second {
 			t.Errorf("a part that does not come: %d after %v", w.Code, time.Since(begin))
 		}
-		end := c.ask(url + "&_HLS_msn=104")
+		end := c.getAsync(url + "&_HLS_msn=104")
 		synctest.Wait()
-		p.End(stream.Goodbye)
-		if r := <-end; r.w.Code != 200 || last(r.w.Body.String()) != "#EXT-X-ENDLIST" {
+		p.End(stream.Clean)
+		if r := <-end; r.w.Code != 200 || lastLine(r.w.Body.String()) != "#EXT-X-ENDLIST" {
 			t.Errorf("at the end: %d\n%s", r.w.Code, r.w.Body)
 		}
 	})
@@ -177,29 +177,29 @@ func TestBlockingReload(t *testing.T) {
 // targets later. A stream that nobody watches ends at once.
 func TestReloadSeesLastParts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newLowLatency(t, stream.Options{})
+		c := newLowLatencyServer(t, stream.Options{})
 		p := c.publish(movie)
 		c.write(p, 5*time.Second+120*ms)
-		url := c.index()
+		url := c.fmp4PlaylistURL()
 		c.get(url)
 		synctest.Wait()
-		reload := c.ask(url + "&_HLS_msn=102&_HLS_part=5")
+		reload := c.getAsync(url + "&_HLS_msn=102&_HLS_part=5")
 		synctest.Wait()
 		ended := time.Now()
-		p.End(stream.Goodbye)
+		p.End(stream.Clean)
 		got := <-reload
 		if body := got.w.Body.String(); got.at != ended || !strings.Contains(body, `"100-4000.5.m4s"`) || strings.Contains(body, "ENDLIST") || strings.Contains(body, "\n100-4000.m4s") {
 			t.Errorf("%v after the end:\n%s", got.at.Sub(ended), body)
 		}
-		got = <-c.ask(url + "&_HLS_msn=102&_HLS_part=6")
+		got = <-c.getAsync(url + "&_HLS_msn=102&_HLS_part=6")
 		if body := got.w.Body.String(); got.at != ended.Add(400*ms) || !strings.HasSuffix(body, "\n100-4000.m4s\n#EXT-X-ENDLIST\n") {
 			t.Errorf("%v after the end:\n%s", got.at.Sub(ended), body)
 		}
-		pass(watchedFor)
+		sleep(watchedFor)
 		p = c.publish(movie)
 		c.write(p, 5*time.Second+120*ms)
 		synctest.Wait()
-		p.End(stream.Goodbye)
+		p.End(stream.Clean)
 		synctest.Wait()
 		if body := c.get(url); !strings.HasSuffix(body, "\n#EXT-X-ENDLIST\n") {
 			t.Errorf("nobody watched, and after the end:\n%s", body)
@@ -207,29 +207,29 @@ func TestReloadSeesLastParts(t *testing.T) {
 	})
 }
 
-// TestBlockedWhileHeld lets the encoder go: who waits gets what there is after a target duration, with the open segment closed.
-func TestBlockedWhileHeld(t *testing.T) {
+// TestBlockedReloadOfHeldStream lets the encoder go: who waits gets what there is after a target duration, with the open segment closed.
+func TestBlockedReloadOfHeldStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newLowLatency(t, stream.Options{Hold: 20 * time.Second})
+		c := newLowLatencyServer(t, stream.Options{Hold: 20 * time.Second})
 		p := c.publish(movie)
 		c.write(p, 5*time.Second)
 		synctest.Wait()
-		url := c.index()
+		url := c.fmp4PlaylistURL()
 		c.get(url)
 		synctest.Wait()
 		begin := time.Now()
 		p.End(stream.Lost)
-		r := <-c.ask(url + "&_HLS_msn=103&_HLS_part=0")
+		r := <-c.getAsync(url + "&_HLS_msn=103&_HLS_part=0")
 		body := r.w.Body.String()
 		if waited := r.at.Sub(begin); r.w.Code != 200 || waited < 2*time.Second || waited > 4*time.Second || !strings.Contains(body, "#EXTINF:1.00000,\n100-4000.m4s\n") || strings.Contains(body, "HINT") {
 			t.Errorf("%d after %v\n%s", r.w.Code, waited, body)
 		}
 		begin = time.Now()
-		again := <-c.ask(url + "&_HLS_msn=103&_HLS_part=0")
+		again := <-c.getAsync(url + "&_HLS_msn=103&_HLS_part=0")
 		if again.w.Body.String() != body || again.at.Sub(begin) != 2*time.Second {
 			t.Errorf("after %v\n%s", again.at.Sub(begin), again.w.Body)
 		}
-		waiting := c.ask(url + "&_HLS_msn=103&_HLS_part=0")
+		waiting := c.getAsync(url + "&_HLS_msn=103&_HLS_part=0")
 		synctest.Wait()
 		p = c.publish(movie)
 		c.at = 0
@@ -241,8 +241,8 @@ func TestBlockedWhileHeld(t *testing.T) {
 	})
 }
 
-// TestFormats leads viewers to what can carry the stream.
-func TestFormats(t *testing.T) {
+// TestFormatSelection leads viewers to what can carry the stream.
+func TestFormatSelection(t *testing.T) {
 	opus := &media.Track{Kind: media.Audio, Codec: media.Opus, Timescale: 48000, SampleRate: 48000, Channels: 2, FrameSamples: 960,
 		Config: []byte("OpusHead\x01\x02\x38\x01\x80\xbb\x00\x00\x00\x00\x00"), RFC6381: "opus"}
 	rare := &media.Track{Kind: media.Audio, Codec: media.MP3, Timescale: 44100, SampleRate: 44100, FrameSamples: 1152} // of unknown channels
@@ -259,14 +259,14 @@ func TestFormats(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := newLowLatency(t, stream.Options{})
+				c := newLowLatencyServer(t, stream.Options{})
 				p := c.publish(movie)
 				for at := time.Duration(0); at < 5*time.Second; at += 20 * ms {
-					frames := []*media.Frame{{Track: tt.audio, RAP: media.Key, Payload: make([]byte, 100)}}
+					frames := []*media.Frame{{Track: tt.audio, RAP: media.Keyframe, Payload: make([]byte, 100)}}
 					if at%(40*ms) == 0 {
 						v := &media.Frame{Track: h264, Payload: []byte{0, 0, 0, 2, 0x41, 0x9a}}
 						if at%(2*time.Second) == 0 {
-							v.RAP, v.Payload = media.Key, []byte{0, 0, 0, 2, 0x65, 0x88}
+							v.RAP, v.Payload = media.Keyframe, []byte{0, 0, 0, 2, 0x65, 0x88}
 						}
 						frames = append(frames, v)
 					}
@@ -279,7 +279,7 @@ func TestFormats(t *testing.T) {
 				}
 				synctest.Wait()
 				for query, want := range map[string]string{"": tt.asked, "?format=fmp4": tt.fmp4, "?format=ts": tt.ts} {
-					uri := last(c.get("/live/movie.m3u8" + query))
+					uri := lastLine(c.get("/live/movie.m3u8" + query))
 					if !strings.HasPrefix(uri, "movie/"+want+".m3u8?s=") {
 						t.Errorf("%q leads to %s, want %s", query, uri, want)
 					}
@@ -291,16 +291,16 @@ func TestFormats(t *testing.T) {
 
 	t.Run("only one", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			c := newLowLatency(t, stream.Options{})
+			c := newLowLatencyServer(t, stream.Options{})
 			p := c.publish(movie)
 			for at := time.Duration(0); at < 5*time.Second; at += 20 * ms {
-				f := &media.Frame{Track: opus, Meta: &media.Meta{HasAudio: true}, RAP: media.Key, DTS: at, PTS: at, Arrived: time.Now(), Payload: make([]byte, 100)}
+				f := &media.Frame{Track: opus, Meta: &media.Meta{HasAudio: true}, RAP: media.Keyframe, DTS: at, PTS: at, Arrived: time.Now(), Payload: make([]byte, 100)}
 				if err := p.Write(f); err != nil {
 					t.Fatal(err)
 				}
 			}
 			synctest.Wait()
-			if uri := last(c.get("/live/movie.m3u8?format=ts")); !strings.HasPrefix(uri, "movie/index.m3u8") {
+			if uri := lastLine(c.get("/live/movie.m3u8?format=ts")); !strings.HasPrefix(uri, "movie/index.m3u8") {
 				t.Errorf("leads to %s", uri)
 			}
 			if w := c.do("GET", "/live/movie/ts.m3u8"); w.Code != 404 || !strings.Contains(w.Body.String(), "only opus") {
@@ -313,45 +313,45 @@ func TestFormats(t *testing.T) {
 	})
 }
 
-// TestPartsGoLast has somebody wait for a playlist: who asks for the part that it tells of gets that when he has gone on.
-func TestPartsGoLast(t *testing.T) {
+// TestPartWaitsForBlockedReloads has somebody wait for a playlist: who asks for the part that it tells of gets that when he has gone on.
+func TestPartWaitsForBlockedReloads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newLowLatency(t, stream.Options{})
+		c := newLowLatencyServer(t, stream.Options{})
 		p := c.publish(movie)
 		c.write(p, 4240*ms)
 		c.get("/live/movie.m3u8")
 		synctest.Wait()
-		_, before := c.srv.kept(movie)
-		if !before.Wait() {
+		_, before := c.srv.lookupList(movie)
+		if !before.AddWaiter() {
 			t.Fatal("nobody can wait for what comes next")
 		}
 		c.write(p, 200*ms)
 		synctest.Wait()
-		got := c.ask("/live/movie/100-4000.1.m4s")
+		got := c.getAsync("/live/movie/100-4000.1.m4s")
 		synctest.Wait()
 		select {
 		case r := <-got:
 			t.Fatalf("the part goes first: %d", r.w.Code)
 		default:
 		}
-		before.Woken()
+		before.RemoveWaiter()
 		if r := <-got; r.w.Code != 200 {
 			t.Errorf("answer %d", r.w.Code)
 		}
-		if before.Wait() {
+		if before.AddWaiter() {
 			t.Error("who comes late waits for what there is")
 		}
 		c.get("/live/movie/100-4000.1.m4s")
 	})
 }
 
-// wokenWithin is how long it may take until all of 10,000 who wait for a part have it.
-const wokenWithin = 50 * ms
+// maxWakeTime is how long it may take until all of 10,000 who wait for a part have it.
+const maxWakeTime = 50 * ms
 
 // TestManyBlockedReloads has 10,000 viewers wait for one part.
 func TestManyBlockedReloads(t *testing.T) {
 	const viewers = 10_000
-	c := newLowLatency(t, stream.Options{})
+	c := newLowLatencyServer(t, stream.Options{})
 	p := c.publish(movie)
 	c.write(p, 4240*ms) // the first frame of the second part: the first is complete
 	c.get("/live/movie.m3u8")
@@ -364,7 +364,7 @@ func TestManyBlockedReloads(t *testing.T) {
 		waiting.Add(viewers)
 		for range viewers {
 			done.Go(func() {
-				w := newWaiter(&waiting)
+				w := newWaitingRequest(&waiting)
 				r := httptest.NewRequestWithContext(w.ctx, "GET", fmt.Sprintf("http://example.com%s?_HLS_msn=102&_HLS_part=%d", url, part+1), nil)
 				c.srv.ServeHTTP(w, r)
 				if w.status != 200 || !bytes.Contains(w.body, fmt.Appendf(nil, "100-4000.%d.m4s", part+1)) {
@@ -373,23 +373,23 @@ func TestManyBlockedReloads(t *testing.T) {
 			})
 		}
 		waiting.Wait()
-		begin, waited := time.Now(), pressure()
+		begin, waited := time.Now(), cpuPressure()
 		c.write(p, 200*ms)
 		done.Wait()
-		best = min(best, time.Since(begin)-(pressure()-waited))
+		best = min(best, time.Since(begin)-(cpuPressure()-waited))
 		if n := failed.Load(); n > 0 {
 			t.Fatalf("%d of %d failed", n, viewers)
 		}
 	}
 	t.Logf("all %d had the playlist within %v", viewers, best)
-	if best > slower*wokenWithin {
-		t.Errorf("it took %v, want %v", best, wokenWithin)
+	if best > slowFactor*maxWakeTime {
+		t.Errorf("it took %v, want %v", best, maxWakeTime)
 	}
 }
 
-// pressure returns for how long, since the machine was started, somebody waited for a processor: 0 where the system does not say (see
+// cpuPressure returns for how long, since the machine was started, somebody waited for a processor: 0 where the system does not say (see
 // Linux's Documentation/accounting/psi.rst).
-func pressure() time.Duration {
+func cpuPressure() time.Duration {
 	b, err := os.ReadFile("/proc/pressure/cpu")
 	if err != nil {
 		return 0
@@ -402,8 +402,8 @@ func pressure() time.Duration {
 	return time.Duration(us) * time.Microsecond
 }
 
-// A waiter is who gets an answer, and tells when he begins to wait for it: when his context's Done is looked at.
-type waiter struct {
+// A waitingRequest is who gets an answer, and tells when he begins to wait for it: when his context's Done is looked at.
+type waitingRequest struct {
 	httptest.ResponseRecorder
 	ctx    context.Context
 	status int
@@ -421,9 +421,9 @@ func (c *waitCtx) Done() <-chan struct{} {
 	return c.Context.Done()
 }
 
-func newWaiter(wg *sync.WaitGroup) *waiter {
-	return &waiter{ResponseRecorder: *httptest.NewRecorder(), ctx: &waitCtx{Context: context.Background(), wg: wg}, status: 200}
+func newWaitingRequest(wg *sync.WaitGroup) *waitingRequest {
+	return &waitingRequest{ResponseRecorder: *httptest.NewRecorder(), ctx: &waitCtx{Context: context.Background(), wg: wg}, status: 200}
 }
 
-func (w *waiter) WriteHeader(status int)      { w.status = status }
-func (w *waiter) Write(b []byte) (int, error) { w.body = b; return len(b), nil }
+func (w *waitingRequest) WriteHeader(status int)      { w.status = status }
+func (w *waitingRequest) Write(b []byte) (int, error) { w.body = b; return len(b), nil }

@@ -5,34 +5,34 @@ import (
 	"net/url"
 	"strings"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 )
 
 // isPrivate reports whether all of name takes a session, which the gate gives at the multivariant playlist.
-func (s *Server) isPrivate(name live.Name) bool { return s.opt.Private != nil && s.opt.Private(name) }
+func (s *Server) isPrivate(name domain.Name) bool { return s.opt.Private != nil && s.opt.Private(name) }
 
-// useSession returns the session by which r asks for a piece of a private stream, or why it must not have that.
-func (s *Server) useSession(r *http.Request, name live.Name) (*sessionToken, error) {
+// authorizeMedia returns the session by which r asks for a piece of a private stream, or why it must not have that.
+func (s *Server) authorizeMedia(r *http.Request, name domain.Name) (*sessionToken, error) {
 	query, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
 		return nil, err
 	}
-	token, err := s.audience.open(query.session, name)
+	token, err := s.registry.verifyToken(query.session, name)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.audience.check(&token, name, r); err != nil {
+	if err := s.registry.authorize(&token, name, r); err != nil {
 		return nil, err
 	}
 	if r.Method == http.MethodGet {
-		err = s.audience.use(&token, name, r)
+		err = s.registry.recordMedia(&token, name, r)
 	}
 	return &token, err
 }
 
 // EndSessions ends the sessions of a room so far, in app or for "" in every app, and returns how many were in use. A
 // viewer of a private room then needs a valid token to start again.
-func (s *Server) EndSessions(app, room string) int { return s.audience.end(app, room) }
+func (s *Server) EndSessions(app, room string) int { return s.registry.endSessions(app, room) }
 
 // withSession returns playlist with the session put to each address: of lines that are one, and of attributes URI="...".
 func withSession(playlist []byte, session string) []byte {

@@ -2,5 +2,5 @@
 
 package hls
 
-// slower is by what the race detector's work is allowed to be.
-const slower = 20
+// slowFactor is by what the race detector's work is allowed to be.
+const slowFactor = 20

@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"livego/internal/front"
+	"livego/internal/proto/http1"
 	"livego/internal/stream"
 )
 
@@ -37,15 +37,15 @@ func BenchmarkReload(b *testing.B) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < reloads+100 {
 		b.Skipf("it needs %d open files (ulimit -n)", reloads+100)
 	}
-	c := newLowLatency(b, stream.Options{})
+	c := newLowLatencyServer(b, stream.Options{})
 	p := c.publish(movie)
 	c.write(p, 4240*ms)
 	c.get("/live/movie.m3u8")
 	c.get("/live/movie/index.m3u8?_HLS_msn=102&_HLS_part=0") // parts are made as they come from now on
 	var waiting sync.WaitGroup
-	srv := front.New(&http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	srv := http1.New(&http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c.srv.ServeHTTP(w, r.WithContext(&waitCtx{Context: r.Context(), wg: &waiting}))
-	})}, front.Options{Stall: time.Minute})
+	})}, http1.Options{StallTimeout: time.Minute})
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		b.Fatal(err)
@@ -60,7 +60,7 @@ func BenchmarkReload(b *testing.B) {
 	var woken []arrivals
 	for range b.N {
 		waiting.Add(reloads)
-		l.tell(b, "GET %s HTTP/1.1|Host: h|Accept-Encoding: gzip||", c.nextPart())
+		l.send(b, "GET %s HTTP/1.1|Host: h|Accept-Encoding: gzip||", c.nextPart())
 		waiting.Wait()
 		begin := time.Now()
 		c.write(p, 200*ms)
@@ -121,7 +121,7 @@ func reloadFloor(b *testing.B, size int) (all []arrivals) {
 	body := fmt.Appendf(nil, "%s%04d\r\n\r\n", head, size-len(head)-len("1234\r\n\r\n"))
 	body = append(body, make([]byte, max(0, size-len(body)))...)
 	for range b.N {
-		l.tell(b, "")
+		l.send(b, "")
 		begin := time.Now()
 		var half sync.WaitGroup
 		for part := range slices.Chunk(fds, reloads/2) {
@@ -169,15 +169,15 @@ func report(b *testing.B, name string, all []arrivals) {
 	b.ReportMetric(median(all, arrivals.end), name+"last-ms")
 }
 
-// A reloadLink leads to the process that asks.
-type reloadLink struct {
+// A reloadProcess leads to the process that asks.
+type reloadProcess struct {
 	cmd  *exec.Cmd
 	to   *os.File
 	from *bufio.Reader
 	pipe *os.File
 }
 
-func startReloads(b *testing.B, to net.Addr) *reloadLink {
+func startReloads(b *testing.B, to net.Addr) *reloadProcess {
 	b.Helper()
 	orders, order, err := os.Pipe()
 	if err != nil {
@@ -196,11 +196,11 @@ func startReloads(b *testing.B, to net.Addr) *reloadLink {
 	}
 	orders.Close()
 	result.Close()
-	return &reloadLink{cmd, order, bufio.NewReader(results), results}
+	return &reloadProcess{cmd, order, bufio.NewReader(results), results}
 }
 
-// tell has a request sent on every socket, none if it is empty.
-func (l *reloadLink) tell(b *testing.B, format string, args ...any) {
+// send has a request sent on every socket, none if it is empty.
+func (l *reloadProcess) send(b *testing.B, format string, args ...any) {
 	b.Helper()
 	fmt.Fprintf(l.to, format+"\n", args...)
 	if line, err := l.from.ReadString('\n'); line != "sent\n" {
@@ -209,7 +209,7 @@ func (l *reloadLink) tell(b *testing.B, format string, args ...any) {
 }
 
 // await returns when the answers were there, after a time.
-func (l *reloadLink) await(b *testing.B, begin time.Time) (a arrivals) {
+func (l *reloadProcess) await(b *testing.B, begin time.Time) (a arrivals) {
 	b.Helper()
 	var times [3]int64
 	if _, err := fmt.Fscanf(l.from, "%d %d %d %d\n", &times[0], &times[1], &times[2], &a.size); err != nil {
@@ -220,7 +220,7 @@ func (l *reloadLink) await(b *testing.B, begin time.Time) (a arrivals) {
 	return a
 }
 
-func (l *reloadLink) end(b *testing.B) {
+func (l *reloadProcess) end(b *testing.B) {
 	b.Helper()
 	l.to.Close()
 	if err := l.cmd.Wait(); err != nil {
@@ -245,7 +245,7 @@ func BenchmarkReloadClient(b *testing.B) {
 		if err != nil {
 			return
 		}
-		if err := crowd.ask(strings.ReplaceAll(strings.TrimSpace(line), "|", "\r\n")); err != nil {
+		if err := crowd.send(strings.ReplaceAll(strings.TrimSpace(line), "|", "\r\n")); err != nil {
 			b.Fatal(err)
 		}
 		fmt.Fprintln(results, "sent")
@@ -258,16 +258,16 @@ func BenchmarkReloadClient(b *testing.B) {
 	}
 }
 
-// A reloadCrowd is many sockets that one thread reads.
-type reloadCrowd struct {
+// A reloadClients is many sockets that one thread reads.
+type reloadClients struct {
 	epoll int
 	fds   []int
 	index map[int32]int
 	got   []int // bytes of each one's answer
 }
 
-func connectReloads(to *net.TCPAddr) (*reloadCrowd, error) {
-	c := &reloadCrowd{index: map[int32]int{}, got: make([]int, reloads)}
+func connectReloads(to *net.TCPAddr) (*reloadClients, error) {
+	c := &reloadClients{index: map[int32]int{}, got: make([]int, reloads)}
 	var err error
 	if c.epoll, err = syscall.EpollCreate1(0); err != nil {
 		return nil, err
@@ -288,7 +288,7 @@ func connectReloads(to *net.TCPAddr) (*reloadCrowd, error) {
 	return c, nil
 }
 
-func (c *reloadCrowd) ask(request string) error {
+func (c *reloadClients) send(request string) error {
 	clear(c.got)
 	for _, fd := range c.fds {
 		if request == "" {
@@ -302,7 +302,7 @@ func (c *reloadCrowd) ask(request string) error {
 }
 
 // read returns when each answer was whole, and how long they are: all are the same.
-func (c *reloadCrowd) read() (times []int64, size int, err error) {
+func (c *reloadClients) read() (times []int64, size int, err error) {
 	buf, events := make([]byte, 64<<10), make([]syscall.EpollEvent, 512)
 	for len(times) < reloads {
 		n, err := syscall.EpollWait(c.epoll, events, -1)
@@ -319,7 +319,7 @@ func (c *reloadCrowd) read() (times []int64, size int, err error) {
 				return nil, 0, fmt.Errorf("answer %q", buf[:min(n, 100)])
 			}
 			if size == 0 {
-				size = answerSize(buf[:n])
+				size = responseSize(buf[:n])
 			}
 			if c.got[i] += n; c.got[i] == size {
 				times = append(times, time.Now().UnixNano())
@@ -329,8 +329,8 @@ func (c *reloadCrowd) read() (times []int64, size int, err error) {
 	return times, size, nil
 }
 
-// answerSize returns how long the answer is that begins with b, its head included.
-func answerSize(b []byte) int {
+// responseSize returns how long the answer is that begins with b, its head included.
+func responseSize(b []byte) int {
 	head, _, _ := bytes.Cut(b, []byte("\r\n\r\n"))
 	_, length, _ := bytes.Cut(head, []byte("Content-Length: "))
 	length, _, _ = bytes.Cut(length, []byte("\r\n"))

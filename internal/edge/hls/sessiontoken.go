@@ -10,32 +10,32 @@ import (
 	"net/netip"
 	"time"
 
-	"livego/internal/live"
-	"livego/internal/netx"
+	"livego/internal/domain"
+	"livego/internal/ops/netx"
 )
 
 // A sessionToken is what a viewer's session is, as the query of the media playlist has it: signed by this server, so that nothing is kept
 // of a session before it is used. It carries what its token allowed.
 type sessionToken struct {
-	id       guestID
-	sequence uint32     // how many times sessions had been ended when it was made
-	expires  int64      // Unix time; 0: never
-	pass     live.Pass  // Max 0: any number
-	address  netip.Addr // the only address that it is good from; zero: any
+	id          sessionID
+	endSequence uint32             // how many times sessions had been ended when it was made
+	expires     int64              // Unix time; 0: never
+	viewerLimit domain.ViewerLimit // Max 0: any number
+	address     netip.Addr         // the only address that it is good from; zero: any
 
-	encoded [maxToken]byte // all of it, with the signature
+	encoded [maxTokenSize]byte // all of it, with the signature
 	length  int
 }
 
 // A session token is, in unpadded base64url: the ID, the sequence, when it expires, flags, the pass and its limit if there is one, the
 // address in 16 bytes if there is one, and the first 16 bytes of the signature.
 const (
-	tokenHead   = len(guestID{}) + 4 + 8 + 1
-	tokenPass   = 16 + 4
-	tokenSum    = 16
-	maxToken    = tokenHead + tokenPass + 16 + tokenSum
-	flagPass    = 1
-	flagAddress = 2
+	headSize      = len(sessionID{}) + 4 + 8 + 1
+	limitSize     = 16 + 4
+	signatureSize = 16
+	maxTokenSize  = headSize + limitSize + 16 + signatureSize
+	flagLimit     = 1
+	flagAddress   = 2
 )
 
 // A signer makes session tokens and knows them again, for as long as the server runs.
@@ -50,10 +50,10 @@ func newSigner() *signer {
 	return s
 }
 
-// make returns a new session of what was granted, for a URL.
-func (s *signer) make(grant live.Grant, sequence uint32) string {
-	b := make([]byte, 0, maxToken)
-	var id guestID
+// encode returns a new session of what was granted, for a URL.
+func (s *signer) encode(grant domain.Grant, sequence uint32) string {
+	b := make([]byte, 0, maxTokenSize)
+	var id sessionID
 	rand.Read(id[:])
 	b = append(b, id[:]...)
 	b = binary.BigEndian.AppendUint32(b, sequence)
@@ -61,16 +61,16 @@ func (s *signer) make(grant live.Grant, sequence uint32) string {
 	if !grant.Expires.IsZero() {
 		expires = grant.Expires.Unix()
 	}
-	if grant.Pass.Max > 0 {
-		flags |= flagPass
+	if grant.ViewerLimit.Max > 0 {
+		flags |= flagLimit
 	}
 	if grant.Address.IsValid() {
 		flags |= flagAddress
 	}
 	b = append(binary.BigEndian.AppendUint64(b, uint64(expires)), flags)
-	if flags&flagPass != 0 {
-		b = append(b, grant.Pass.ID[:]...)
-		b = binary.BigEndian.AppendUint32(b, uint32(min(grant.Pass.Max, 1<<31-1)))
+	if flags&flagLimit != 0 {
+		b = append(b, grant.ViewerLimit.ID[:]...)
+		b = binary.BigEndian.AppendUint32(b, uint32(min(grant.ViewerLimit.Max, 1<<31-1)))
 	}
 	if flags&flagAddress != 0 {
 		addr := grant.Address.As16()
@@ -79,25 +79,25 @@ func (s *signer) make(grant live.Grant, sequence uint32) string {
 	return s.coding.EncodeToString(append(b, s.sign(grant.Name, b)...))
 }
 
-// parse reads what make has written, apart from the signature, which verify checks; false when it is none of that form.
-func (s *signer) parse(text string) (t sessionToken, ok bool) {
-	if t.length = s.coding.DecodedLen(len(text)); t.length > maxToken {
+// decode reads what make has written, apart from the signature, which verify checks; false when it is none of that form.
+func (s *signer) decode(text string) (t sessionToken, ok bool) {
+	if t.length = s.coding.DecodedLen(len(text)); t.length > maxTokenSize {
 		return t, false
 	}
 	// The decoder passes over line breaks: a session would have many texts.
-	if n, err := s.coding.Decode(t.encoded[:], []byte(text)); err != nil || s.coding.EncodedLen(n) != len(text) || n < tokenHead+tokenSum {
+	if n, err := s.coding.Decode(t.encoded[:], []byte(text)); err != nil || s.coding.EncodedLen(n) != len(text) || n < headSize+signatureSize {
 		return t, false
 	}
-	b := t.encoded[:t.length-tokenSum]
-	t.id = guestID(b)
+	b := t.encoded[:t.length-signatureSize]
+	t.id = sessionID(b)
 	b = b[len(t.id):]
-	t.sequence = binary.BigEndian.Uint32(b)
+	t.endSequence = binary.BigEndian.Uint32(b)
 	t.expires = int64(binary.BigEndian.Uint64(b[4:]))
 	flags := b[12]
 	b = b[13:]
-	if flags&flagPass != 0 && len(b) >= tokenPass {
-		t.pass = live.Pass{ID: [16]byte(b), Max: int(binary.BigEndian.Uint32(b[16:]))}
-		b = b[tokenPass:]
+	if flags&flagLimit != 0 && len(b) >= limitSize {
+		t.viewerLimit = domain.ViewerLimit{ID: [16]byte(b), Max: int(binary.BigEndian.Uint32(b[16:]))}
+		b = b[limitSize:]
 	}
 	if flags&flagAddress != 0 && len(b) >= 16 {
 		t.address = netip.AddrFrom16([16]byte(b)).Unmap()
@@ -107,26 +107,26 @@ func (s *signer) parse(text string) (t sessionToken, ok bool) {
 }
 
 // verify reports whether t was made for name by this server.
-func (s *signer) verify(t *sessionToken, name live.Name) bool {
-	body, sum := t.encoded[:t.length-tokenSum], t.encoded[t.length-tokenSum:t.length]
+func (s *signer) verify(t *sessionToken, name domain.Name) bool {
+	body, sum := t.encoded[:t.length-signatureSize], t.encoded[t.length-signatureSize:t.length]
 	return hmac.Equal(sum, s.sign(name, body))
 }
 
 // sign returns the signature of body, whose flags say how long it is, so that its parts and the name cannot be shifted.
-func (s *signer) sign(name live.Name, body []byte) []byte {
+func (s *signer) sign(name domain.Name, body []byte) []byte {
 	mac := hmac.New(sha256.New, s.secret[:])
 	mac.Write(body)
 	mac.Write([]byte(name.String()))
-	return mac.Sum(nil)[:tokenSum]
+	return mac.Sum(nil)[:signatureSize]
 }
 
-// check returns why the session that t is must not be used for r, as far as t says.
-func (t *sessionToken) check(r *http.Request) error {
+// authorize returns why the session that t is must not be used for r, as far as t says.
+func (t *sessionToken) authorize(r *http.Request) error {
 	if t.expires != 0 && time.Now().Unix() >= t.expires {
-		return live.Refuse(live.Denied, live.SessionExpired, "session expired: start again with a valid token")
+		return domain.CodeErrorf(domain.Denied, domain.SessionExpired, "session expired: start again with a valid token")
 	}
 	if t.address.IsValid() && t.address != netx.ClientAddr(r) {
-		return live.Refuse(live.Denied, live.SessionAddress, "session is bound to another address")
+		return domain.CodeErrorf(domain.Denied, domain.SessionAddress, "session is bound to another address")
 	}
 	return nil
 }

@@ -7,64 +7,64 @@ import (
 	"testing/synctest"
 	"time"
 
-	"livego/internal/live"
+	"livego/internal/domain"
 	"livego/internal/stream"
 )
 
 // grants are those whose session tokens have each form that there is.
-func grants() []live.Grant {
-	pass, expires := live.Pass{ID: [16]byte{1, 2, 3}, Max: 7}, time.Unix(1<<33, 0)
+func grants() []domain.Grant {
+	pass, expires := domain.ViewerLimit{ID: [16]byte{1, 2, 3}, Max: 7}, time.Unix(1<<33, 0)
 	v4, v6 := netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")
-	return []live.Grant{
+	return []domain.Grant{
 		{Name: movie},
 		{Name: movie, Expires: expires},
-		{Name: movie, Expires: expires, Pass: pass},
+		{Name: movie, Expires: expires, ViewerLimit: pass},
 		{Name: movie, Expires: expires, Address: v4},
-		{Name: movie, Expires: expires, Pass: pass, Address: v4},
-		{Name: movie, Expires: expires, Pass: pass, Address: v6},
+		{Name: movie, Expires: expires, ViewerLimit: pass, Address: v4},
+		{Name: movie, Expires: expires, ViewerLimit: pass, Address: v6},
 	}
 }
 
-func newTestAudience(t testing.TB) *audience {
+func newTestRegistry(t testing.TB) *sessionRegistry {
 	hub := stream.NewHub(stream.Options{})
 	t.Cleanup(hub.Close)
-	return newAudience(hub, 0, false)
+	return newSessionRegistry(hub, 0, false)
 }
 
 func TestSessionTokens(t *testing.T) {
-	a, b := newTestAudience(t), newTestAudience(t)
+	a, b := newTestRegistry(t), newTestRegistry(t)
 	for _, grant := range grants() {
-		good := a.ticket(grant)
-		token, err := a.open(good, movie)
+		good := a.issueToken(grant)
+		token, err := a.verifyToken(good, movie)
 		expires := int64(0)
 		if !grant.Expires.IsZero() {
 			expires = grant.Expires.Unix()
 		}
-		if err != nil || token.pass != grant.Pass || token.address != grant.Address || token.expires != expires {
+		if err != nil || token.viewerLimit != grant.ViewerLimit || token.address != grant.Address || token.expires != expires {
 			t.Errorf("%+v became %+v, %v", grant, token, err)
 		}
-		if again := a.ticket(grant); again == good {
+		if again := a.issueToken(grant); again == good {
 			t.Error("two sessions are the same")
 		}
 		for i := range len(good) {
 			for _, to := range []string{"", "A", "!", "AA"} {
 				if s := good[:i] + to + good[i+1:]; s != good {
-					if _, err := a.open(s, movie); live.KindOf(err) != live.Denied {
+					if _, err := a.verifyToken(s, movie); domain.KindOf(err) != domain.Denied {
 						t.Errorf("session %q is taken for %q: %v", s, good, err)
 					}
 				}
 			}
 		}
 		for name, open := range map[string]func() error{
-			"another room":   func() error { _, err := a.open(good, live.Name{App: "live", Room: "movi"}); return err },
-			"another server": func() error { _, err := b.open(good, movie); return err },
+			"another room":   func() error { _, err := a.verifyToken(good, domain.Name{App: "live", Room: "movi"}); return err },
+			"another server": func() error { _, err := b.verifyToken(good, movie); return err },
 		} {
-			if err := open(); live.CodeOf(err) != live.SessionInvalid {
+			if err := open(); domain.CodeOf(err) != domain.SessionInvalid {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
 	}
-	if _, err := a.open("", movie); live.CodeOf(err) != live.SessionMissing {
+	if _, err := a.verifyToken("", movie); domain.CodeOf(err) != domain.SessionMissing {
 		t.Errorf("without a session: %v", err)
 	}
 }
@@ -73,85 +73,85 @@ func TestSessionTokenChecks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := stream.NewHub(stream.Options{})
 		defer hub.Close()
-		a := newAudience(hub, 0, false)
-		check := func(s string, from string) live.Code {
+		a := newSessionRegistry(hub, 0, false)
+		check := func(s string, from string) domain.Code {
 			t.Helper()
-			token, err := a.open(s, movie)
+			token, err := a.verifyToken(s, movie)
 			if err != nil {
 				t.Fatal(err)
 			}
 			r := httptest.NewRequest("GET", "/", nil)
 			r.RemoteAddr = from
-			return live.CodeOf(a.check(&token, movie, r))
+			return domain.CodeOf(a.authorize(&token, movie, r))
 		}
 		const here, there = "192.0.2.7:1", "192.0.2.8:1"
-		brief := a.ticket(live.Grant{Name: movie, Expires: time.Now().Add(time.Minute)})
-		bound := a.ticket(live.Grant{Name: movie, Address: netip.MustParseAddr("192.0.2.7")})
+		brief := a.issueToken(domain.Grant{Name: movie, Expires: time.Now().Add(time.Minute)})
+		bound := a.issueToken(domain.Grant{Name: movie, Address: netip.MustParseAddr("192.0.2.7")})
 		for _, c := range []struct {
 			name, session, from string
-			want                live.Code
+			want                domain.Code
 		}{
 			{"a minute left", brief, here, ""},
 			{"another address", brief, there, ""},
 			{"bound, from its address", bound, here, ""},
-			{"bound, from another", bound, there, live.SessionAddress},
-			{"bound, from none", bound, "pipe", live.SessionAddress},
+			{"bound, from another", bound, there, domain.SessionAddress},
+			{"bound, from none", bound, "pipe", domain.SessionAddress},
 		} {
 			if got := check(c.session, c.from); got != c.want {
 				t.Errorf("%s: %q, want %q", c.name, got, c.want)
 			}
 		}
-		pass(time.Minute)
-		if got := check(brief, here); got != live.SessionExpired {
+		sleep(time.Minute)
+		if got := check(brief, here); got != domain.SessionExpired {
 			t.Errorf("after its time: %q", got)
 		}
 
-		a.end("vod", movie.Room)
+		a.endSessions("vod", movie.Room)
 		if got := check(bound, here); got != "" {
 			t.Errorf("after the sessions of another app were ended: %q", got)
 		}
 		for _, app := range []string{movie.App, ""} {
-			before := a.ticket(live.Grant{Name: movie})
-			a.end(app, movie.Room)
-			if got := check(before, here); got != live.SessionEnded {
+			before := a.issueToken(domain.Grant{Name: movie})
+			a.endSessions(app, movie.Room)
+			if got := check(before, here); got != domain.SessionEnded {
 				t.Errorf("ended in app %q: %q", app, got)
 			}
-			if got := check(a.ticket(live.Grant{Name: movie}), here); got != "" {
+			if got := check(a.issueToken(domain.Grant{Name: movie}), here); got != "" {
 				t.Errorf("a session from after that: %q", got)
 			}
 		}
 	})
 }
 
-// TestEndingsAreBounded ends the sessions of more rooms than are remembered: what was ended stays ended.
-func TestEndingsAreBounded(t *testing.T) {
-	a := newTestAudience(t)
-	first := a.ticket(live.Grant{Name: movie})
-	a.end("live", "movie")
-	for n := range maxEndings + 10 {
-		a.end("live", string(rune('a'+n%26))+time.Duration(n).String())
+// TestEndedRoomsAreBounded ends the sessions of more rooms than are remembered: what was ended stays ended.
+func TestEndedRoomsAreBounded(t *testing.T) {
+	a := newTestRegistry(t)
+	first := a.issueToken(domain.Grant{Name: movie})
+	a.endSessions("live", "movie")
+	for n := range maxEndedRooms + 10 {
+		a.endSessions("live", string(rune('a'+n%26))+time.Duration(n).String())
 	}
-	token, err := a.open(first, movie)
+	token, err := a.verifyToken(first, movie)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := live.CodeOf(a.check(&token, movie, httptest.NewRequest("GET", "/", nil))); got != live.SessionEnded || len(a.ended) > maxEndings {
+	if got := domain.CodeOf(a.authorize(&token, movie, httptest.NewRequest("GET", "/", nil))); got != domain.SessionEnded || len(a.ended) > maxEndedRooms {
 		t.Errorf("%q, %d endings are remembered", got, len(a.ended))
 	}
 }
 
 // FuzzSessionToken holds that nothing made up is taken for a session, and that a text has one meaning.
 func FuzzSessionToken(f *testing.F) {
-	a := newTestAudience(f)
+	a := newTestRegistry(f)
 	made := map[string]bool{}
 	for _, grant := range grants() {
-		s := a.ticket(grant)
+		s := a.issueToken(grant)
 		made[s] = true
 		f.Add(s)
 	}
 	f.Add("")
 	f.Fuzz(func(t *testing.T, s string) {
-		token, ok := a.parse(s)
+		token, ok := a.decode(s)
 		if !ok {
 			return
 		}

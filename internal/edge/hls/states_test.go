@@ -15,35 +15,35 @@ import (
 	"livego/internal/stream"
 )
 
-// TestPublishedAgainWithoutMedia asks for the playlists of a room that was watched before and is published
+// TestRepublishWithoutMediaKeepsPlaylist asks for the playlists of a room that was watched before and is published
 // again by an encoder that sends nothing and leaves: what is kept of the session before is the answer.
-func TestPublishedAgainWithoutMedia(t *testing.T) {
+func TestRepublishWithoutMediaKeepsPlaylist(t *testing.T) {
 	for _, target := range []string{"/live/movie.m3u8", "/live/movie.m3u8?format=ts", "/live/movie/index.m3u8", "/live/movie/ts.m3u8"} {
 		t.Run(target, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				c := newLowLatency(t, stream.Options{})
+				c := newLowLatencyServer(t, stream.Options{})
 				p := c.publish(movie)
 				c.write(p, 5*time.Second)
 				c.get(target)
-				p.End(stream.Goodbye)
-				pass(watchedFor) // or the request would not have the feed process what has come
+				p.End(stream.Clean)
+				sleep(watchedFor) // or the request would not have the feed process what has come
 				for _, ended := range []bool{false, true} {
 					p = c.publish(movie)
 					synctest.Wait() // the new session waits for the first frame
-					var answer <-chan reply
+					var answer <-chan timedResponse
 					if !ended {
-						answer = c.ask(target)
+						answer = c.getAsync(target)
 						synctest.Wait()
 					}
-					p.End(stream.Goodbye)
+					p.End(stream.Clean)
 					synctest.Wait()
 					if ended {
-						answer = c.ask(target)
+						answer = c.getAsync(target)
 					}
 					if r := <-answer; r.w.Code != 200 {
 						t.Errorf("after the end: %v: %d %s", ended, r.w.Code, r.w.Body)
 					}
-					pass(watchedFor)
+					sleep(watchedFor)
 				}
 			})
 		})
@@ -77,7 +77,7 @@ type stateReply struct {
 	took   time.Duration
 }
 
-func (m *stateModel) did(format string, args ...any) {
+func (m *stateModel) logf(format string, args ...any) {
 	m.log = append(m.log, fmt.Sprintf(format, args...))
 }
 
@@ -110,7 +110,7 @@ func (m *stateModel) step() {
 			m.forgetKept()
 		}
 		m.p, m.carried, m.session = m.publish(movie), m.rnd.IntN(4) > 0, true
-		m.did("publish, carried %v", m.carried)
+		m.logf("publish, carried %v", m.carried)
 	case 2, 3:
 		if m.p == nil {
 			return
@@ -123,21 +123,21 @@ func (m *stateModel) step() {
 		} else {
 			m.writeUncarried(m.p)
 		}
-		m.did("write %v", d)
+		m.logf("write %v", d)
 	case 4:
 		if m.p == nil {
 			return
 		}
-		how := []stream.How{stream.Goodbye, stream.Lost}[m.rnd.IntN(2)]
+		how := []stream.EndReason{stream.Clean, stream.Lost}[m.rnd.IntN(2)]
 		m.p.End(how)
 		m.p, m.lost = nil, time.Now()
-		if m.did("end %v", how); how == stream.Goodbye || m.hold == 0 {
+		if m.logf("end %v", how); how == stream.Clean || m.hold == 0 {
 			m.finish(time.Now())
 		}
 	case 5:
 		d := []time.Duration{7 * ms, 333 * ms, 3 * time.Second, 13 * time.Second, 200 * time.Second}[m.rnd.IntN(5)]
-		m.did("pass %v", d)
-		pass(d)
+		m.logf("pass %v", d)
+		sleep(d)
 	case 6, 7:
 		m.request()
 	default:
@@ -147,7 +147,7 @@ func (m *stateModel) step() {
 
 // writeUncarried writes frames of a codec that HLS has no place for.
 func (m *stateModel) writeUncarried(p *stream.Publisher) {
-	f := &media.Frame{Track: hevc, Meta: &media.Meta{HasVideo: true}, DTS: m.at, PTS: m.at, RAP: media.Key, Arrived: time.Now(), Payload: []byte{0}}
+	f := &media.Frame{Track: hevc, Meta: &media.Meta{HasVideo: true}, DTS: m.at, PTS: m.at, RAP: media.Keyframe, Arrived: time.Now(), Payload: []byte{0}}
 	if err := p.Write(f); err != nil {
 		m.t.Fatal(err)
 	}
@@ -157,7 +157,7 @@ func (m *stateModel) writeUncarried(p *stream.Publisher) {
 // forgetKept updates what is known of the sessions that have ended: their playlist stays for half a minute at least.
 func (m *stateModel) forgetKept() {
 	const atMost = 3 * time.Minute // its window and half a minute
-	m.unsure = m.unsure || time.Since(m.ended) >= keepFor
+	m.unsure = m.unsure || time.Since(m.ended) >= keepEnded
 	m.kept = m.kept && time.Since(m.ended) <= atMost
 }
 
@@ -178,7 +178,7 @@ func (m *stateModel) target() string {
 // request asks in a goroutine, and goes on.
 func (m *stateModel) request() {
 	target, method := m.target(), []string{"GET", "GET", "GET", "HEAD"}[m.rnd.IntN(4)]
-	m.did("%s %s", method, target)
+	m.logf("%s %s", method, target)
 	answer := make(chan stateReply, 1)
 	m.answers = append(m.answers, answer)
 	begin := time.Now()
@@ -211,7 +211,7 @@ func (m *stateModel) check() {
 	target := []string{"/live/movie.m3u8", "/live/movie/index.m3u8", "/live/movie/ts.m3u8"}[m.rnd.IntN(3)]
 	allowed := m.allowed()
 	state := fmt.Sprintf("session %v, publisher %v, carried %v, begun %v, written %v, kept %v", m.session, m.p != nil, m.carried, m.begun, m.written, m.kept)
-	m.did("check %s", target)
+	m.logf("check %s", target)
 	w := m.serve("GET", target)
 	if w == nil {
 		return
@@ -220,7 +220,7 @@ func (m *stateModel) check() {
 		m.t.Errorf("%s: %d %s, want one of %v: %s", target, w.Code, w.Body, allowed, state)
 	}
 	if m.settle(); !m.session && w.Code == 200 && strings.HasPrefix(target, "/live/movie/") && !strings.Contains(w.Body.String(), "ENDLIST") {
-		pass(endTakes)
+		sleep(endDelay)
 		if w = m.serve("GET", target); w != nil && w.Code == 200 && !strings.Contains(w.Body.String(), "ENDLIST") {
 			m.t.Errorf("%s: the stream has ended, the playlist has not:\n%s", target, w.Body)
 		}
@@ -267,7 +267,7 @@ func (m *stateModel) run(n int) error {
 		}
 	}
 	// A request waits for the first segment, and then for what it blocks for: three target durations of at most 6 s.
-	const longest = 10*time.Second + blockedFor*6*time.Second
+	const longest = 10*time.Second + maxBlockedTargets*6*time.Second
 	for _, answer := range m.answers {
 		var r stateReply
 		select {
@@ -287,9 +287,9 @@ func (m *stateModel) run(n int) error {
 	return nil
 }
 
-// TestStates publishes, writes, ends and asks in random orders. Every request is answered, in time and as the
+// TestRandomOperations publishes, writes, ends and asks in random orders. Every request is answered, in time and as the
 // state allows.
-func TestStates(t *testing.T) {
+func TestRandomOperations(t *testing.T) {
 	rounds, steps := 150, 40
 	if testing.Short() {
 		rounds = 30
@@ -298,14 +298,14 @@ func TestStates(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			hold := []time.Duration{0, 11 * time.Second}[round%2]
 			m := &stateModel{
-				scene: newLowLatency(t, stream.Options{Hold: hold}), hold: hold,
+				scene: newLowLatencyServer(t, stream.Options{Hold: hold}), hold: hold,
 				rnd: rand.New(rand.NewPCG(uint64(round), 13)), panicked: make(chan string, 1000),
 			}
 			if err := m.run(steps); err != nil {
 				t.Errorf("round %d: %v; what was done:\n%s", round, err, strings.Join(m.log, "\n"))
 			}
 			if m.p != nil {
-				m.p.End(stream.Goodbye)
+				m.p.End(stream.Clean)
 			}
 		})
 		if t.Failed() {
@@ -314,23 +314,23 @@ func TestStates(t *testing.T) {
 	}
 }
 
-// endTakes is more than the time for which the last parts of a stream are in the playlist before its end.
-const endTakes = time.Second
+// endDelay is more than the time for which the last parts of a stream are in the playlist before its end.
+const endDelay = time.Second
 
-// TestSessionThatEndedHoldsNothing looks at what a session keeps of the stream and of the session before.
-func TestSessionThatEndedHoldsNothing(t *testing.T) {
+// TestEndedSessionReleasesStream looks at what a session keeps of the stream and of the session before.
+func TestEndedSessionReleasesStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newLowLatency(t, stream.Options{})
+		c := newLowLatencyServer(t, stream.Options{})
 		for range 2 {
 			p := c.publish(movie)
 			c.write(p, 5*time.Second)
 			c.get("/live/movie.m3u8")
-			p.End(stream.Goodbye)
-			pass(endTakes)
+			p.End(stream.Clean)
+			sleep(endDelay)
 		}
 		c.srv.mu.RLock()
 		defer c.srv.mu.RUnlock()
-		if sub := c.srv.sessions[movie].subscriber.Load(); sub != nil {
+		if sub := c.srv.streamSessions[movie].subscriber.Load(); sub != nil {
 			t.Error("a session that has ended holds its stream")
 		}
 	})

@@ -5,9 +5,9 @@ import (
 	"testing"
 
 	"livego/internal/container/flv"
-	"livego/internal/live"
+	"livego/internal/domain"
 	"livego/internal/media"
-	"livego/internal/rtmp"
+	"livego/internal/proto/rtmp"
 )
 
 func TestDialect(t *testing.T) {
@@ -19,22 +19,22 @@ func TestDialect(t *testing.T) {
 		{rtmp.Request{StreamID: 1}, flv.Dialect{}, true},
 		{rtmp.Request{StreamID: 1, Query: "token=x&tracks=1&hevc=13", CapsEx: rtmp.CapsReconnect | rtmp.CapsModEx}, flv.Dialect{}, true},
 		{rtmp.Request{StreamID: 2}, flv.Dialect{}, false},
-		{rtmp.Request{StreamID: 1, Query: "hevc=12"}, flv.Dialect{HEVC12: true}, false},
-		{rtmp.Request{StreamID: 1, Query: "token=x&tracks=all"}, flv.Dialect{Tracks: true}, false},
-		{rtmp.Request{StreamID: 1, CapsEx: rtmp.CapsMultitrack}, flv.Dialect{Tracks: true}, false},
+		{rtmp.Request{StreamID: 1, Query: "hevc=12"}, flv.Dialect{LegacyHEVC: true}, false},
+		{rtmp.Request{StreamID: 1, Query: "token=x&tracks=all"}, flv.Dialect{Multitrack: true}, false},
+		{rtmp.Request{StreamID: 1, CapsEx: rtmp.CapsMultitrack}, flv.Dialect{Multitrack: true}, false},
 		{rtmp.Request{StreamID: 1, VideoCodecs: []string{"*"}, AudioCodecs: []string{"Opus", "*"}}, flv.Dialect{}, true},
 		{rtmp.Request{StreamID: 1, VideoCodecs: []string{"hvc1"}}, flv.Dialect{}, false},
 		{rtmp.Request{StreamID: 1, AudioCodecs: []string{}}, flv.Dialect{}, false},
 	} {
 		ss := &session{req: &tt.req, dialect: dialectOf(&tt.req)}
-		if ss.dialect != tt.want || ss.ordinary() != tt.ordinary {
-			t.Errorf("%+v: %+v, ordinary %v", tt.req, ss.dialect, ss.ordinary())
+		if ss.dialect != tt.want || ss.usesDefaultForm() != tt.ordinary {
+			t.Errorf("%+v: %+v, ordinary %v", tt.req, ss.dialect, ss.usesDefaultForm())
 		}
 	}
 }
 
-// TestCheck is who is refused what: only codecs that leave by FourCC, and only by a list that lacks them.
-func TestCheck(t *testing.T) {
+// TestCheckCodec is who is refused what: only codecs that leave by FourCC, and only by a list that lacks them.
+func TestCheckCodec(t *testing.T) {
 	track := func(k media.Kind, c media.Codec) *media.Track { return &media.Track{Kind: k, Codec: c} }
 	hevc, opus, h264 := track(media.Video, media.HEVC), track(media.Audio, media.Opus), track(media.Video, media.H264)
 	second := &media.Track{ID: 1, Kind: media.Video, Codec: media.H264}
@@ -54,11 +54,11 @@ func TestCheck(t *testing.T) {
 		{"leaves in legacy form", rtmp.Request{VideoCodecs: []string{"av01"}}, h264, false},
 		{"leaves under its old id", rtmp.Request{VideoCodecs: []string{"av01"}, Query: "hevc=12"}, hevc, false},
 		{"a second track leaves by FourCC", rtmp.Request{VideoCodecs: []string{"av01"}, CapsEx: rtmp.CapsMultitrack}, second, true},
-		{"data", rtmp.Request{VideoCodecs: []string{}, AudioCodecs: []string{}}, track(media.Data, media.Script), false},
+		{"data", rtmp.Request{VideoCodecs: []string{}, AudioCodecs: []string{}}, track(media.Data, media.ScriptData), false},
 	} {
 		ss := &session{req: &tt.req, dialect: dialectOf(&tt.req)}
-		err := ss.check(tt.track)
-		if (err != nil) != tt.refused || tt.refused && !strings.Contains(live.Reason(err), flv.FourCC(tt.track.Codec)) {
+		err := ss.checkCodec(tt.track)
+		if (err != nil) != tt.refused || tt.refused && !strings.Contains(domain.Reason(err), flv.FourCC(tt.track.Codec)) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 	}

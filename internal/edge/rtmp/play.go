@@ -10,30 +10,30 @@ import (
 	"time"
 
 	"livego/internal/container/flv"
-	"livego/internal/live"
+	"livego/internal/domain"
 	"livego/internal/media"
-	"livego/internal/netx"
-	"livego/internal/obs"
-	"livego/internal/rtmp"
+	"livego/internal/ops/logging"
+	"livego/internal/ops/netx"
+	"livego/internal/proto/rtmp"
 	"livego/internal/stream"
 )
 
 // play serves a player. It reports whether the connection has been handed over and is no longer ours.
 func (ss *session) play(ctx context.Context) (handedOver bool) {
-	grant, err := ss.gate.Allow(ctx, ss.request(live.Play))
-	ss.req.ForgetArguments()
+	grant, err := ss.authorizer.Authorize(ctx, ss.authRequest(domain.Play))
+	ss.req.ClearQuery()
 	if err != nil {
 		ss.refusePlay(err)
 		return false
 	}
-	if err := netx.Watch(ss.nc); err != nil {
+	if err := netx.MarkViewer(ss.nc); err != nil {
 		ss.refusePlay(err)
 		return false
 	}
-	ss.pass, ss.expires = grant.Pass, grant.Expires
-	log := ss.log.With(obs.Stream(grant.Name, ss.hub.Has(grant.Name)))
-	if ss.carried(grant.Name) {
-		ss.handOver(ctx, grant.Name, log)
+	ss.viewerLimit, ss.expires = grant.ViewerLimit, grant.Expires
+	log := ss.log.With(logging.StreamAttr(grant.Name, ss.hub.Has(grant.Name)))
+	if ss.usesFanout(grant.Name) {
+		ss.joinFanout(ctx, grant.Name, log)
 		return true
 	}
 	ss.playHere(ctx, grant.Name, log)
@@ -41,7 +41,7 @@ func (ss *session) play(ctx context.Context) (handedOver bool) {
 }
 
 // playHere serves a player by goroutines of his own: one whose connection is not plain TCP, or who begins in the middle of a GOP.
-func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logger) {
+func (ss *session) playHere(ctx context.Context, name domain.Name, log *slog.Logger) {
 	// The server's stop reaches a player as the end of his stream, not by ctx.
 	serving := ctx
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -49,7 +49,7 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 	go func() {
 		defer close(left)
 		defer cancel()
-		defer obs.Recover(log)
+		defer logging.Recover(log)
 		_ = ss.c.ServePlayer() // however he left
 	}()
 	defer func() {
@@ -58,10 +58,10 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 	}()
 
 	if !ss.hub.Has(name) {
-		log.Info(waiting)
+		log.Info(waitingMessage)
 	}
 	sub, err := ss.hub.Subscribe(ctx, name, stream.SubscribeOptions{
-		Viewer: ss.viewer(name), Wait: ss.patience(), GOPs: ss.opt.GOPs, AllTracks: ss.dialect.Tracks,
+		Viewer: ss.viewer(name), Wait: ss.playWait(), GOPs: ss.opt.GOPs, AllTracks: ss.dialect.Multitrack,
 	})
 	if err != nil {
 		if ctx.Err() == nil {
@@ -71,50 +71,50 @@ func (ss *session) playHere(ctx context.Context, name live.Name, log *slog.Logge
 	}
 	defer sub.Leave()
 	for _, t := range sub.Tracks() {
-		if err := ss.check(t); err != nil {
+		if err := ss.checkCodec(t); err != nil {
 			ss.refuse("play", "NetStream.Play.Failed", err)
 			return
 		}
 	}
-	defer netx.Stream(ss.nc)()
+	defer netx.MarkStreaming(ss.nc)()
 	if err := ss.c.AcceptPlay(); err != nil {
 		log.Debug("player left before it was answered", "err", err)
 		return
 	}
-	netx.BoundUnsent(ss.nc, sub.Backlog())
-	sub.Measure(func() int { return netx.Queued(ss.nc) }, func(n int) { netx.BoundUnsent(ss.nc, n) })
+	netx.SetUnsentLimit(ss.nc, sub.UnsentLimit())
+	sub.AttachSocket(func() int { return netx.Queued(ss.nc) }, func(n int) { netx.SetUnsentLimit(ss.nc, n) })
 	log.Info("playing")
 	err = ss.send(ctx, sub)
-	_ = comeBack(serving, ss.c.RequestReconnect)
+	_ = requestReconnect(serving, ss.c.RequestReconnect)
 	switch {
 	case errors.Is(err, io.EOF):
 		ss.c.EndPlay("NetStream.Play.UnpublishNotify", "the stream has ended")
-	case live.KindOf(err) != live.Internal:
-		ss.c.StatusError("NetStream.Play.Failed", live.CodedReason(err))
+	case domain.KindOf(err) != domain.Internal:
+		ss.c.StatusError("NetStream.Play.Failed", domain.CodedReason(err))
 	}
-	obs.PlayerLeft(log, err)
+	logging.PlayerEnded(log, err)
 }
 
-// waiting is what the log says of a player that came before its stream.
-const waiting = "waiting for the stream"
+// waitingMessage is what the log says of a player that came before its stream.
+const waitingMessage = "waiting for the stream"
 
-// patience is how long a player waits for his stream, as the hub counts it.
-func (ss *session) patience() time.Duration { return cmp.Or(ss.opt.PlayWait, -1) }
+// playWait is how long a player waits for his stream, as the hub counts it.
+func (ss *session) playWait() time.Duration { return cmp.Or(ss.opt.PlayWait, -1) }
 
 // refusePlay tells a player why there is nothing to see.
-func (ss *session) refusePlay(err error) { ss.refuse("play", playRefusal(err), err) }
+func (ss *session) refusePlay(err error) { ss.refuse("play", playErrorCode(err), err) }
 
-// playRefusal returns the code for a player whom err keeps from watching.
-func playRefusal(err error) string {
-	switch live.KindOf(err) {
-	case live.NotFound, live.Invalid:
+// playErrorCode returns the code for a player whom err keeps from watching.
+func playErrorCode(err error) string {
+	switch domain.KindOf(err) {
+	case domain.NotFound, domain.Invalid:
 		return "NetStream.Play.StreamNotFound"
 	}
 	return "NetStream.Play.Failed"
 }
 
-// comeBack asks a peer by request to connect anew, when he ends because the server does: ctx is that of Serve.
-func comeBack[T any](ctx context.Context, request func(why string) T) (asked T) {
+// requestReconnect asks a peer by request to connect anew, when he ends because the server does: ctx is that of Serve.
+func requestReconnect[T any](ctx context.Context, request func(why string) T) (asked T) {
 	if ctx.Err() != nil {
 		asked = request("the server is stopping")
 	}
@@ -132,7 +132,7 @@ func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
 		parts [][]byte
 		buf   [batchFrames]*media.Frame
 
-		shared = ss.dialect == flv.Dialect{} && ss.req.StreamID == sharedStream
+		shared = ss.dialect == flv.Dialect{} && ss.req.StreamID == defaultStreamID
 	)
 	for {
 		n, err := sub.Next(ctx, buf[:])
@@ -142,10 +142,10 @@ func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
 		parts = parts[:0]
 		for _, f := range buf[:n] {
 			if !pre.Ready(f) {
-				if err := ss.check(f.Track); err != nil {
+				if err := ss.checkCodec(f.Track); err != nil {
 					return err
 				}
-				tags = pre.Before(tags[:0], f, sub.Tracks())
+				tags = pre.Append(tags[:0], f, sub.Tracks())
 				parts = appendTags(parts, tags, ss.req.StreamID)
 			}
 			if shared {
@@ -158,16 +158,16 @@ func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
 		if _, err := ss.c.WriteMedia(&bufs); err != nil {
 			return err
 		}
-		sub.Flushed(buf[:n])
+		sub.ObserveWritten(buf[:n])
 		clear(buf[:n])
 		clear(parts)
 	}
 }
 
-// sharedStream is the message stream of nearly every player, the first that he creates: its frames are encoded once for all.
-const sharedStream = 1
+// defaultStreamID is the message stream of nearly every player, the first that he creates: its frames are encoded once for all.
+const defaultStreamID = 1
 
-func encode(f *media.Frame) [][]byte { return appendFrame(nil, f, flv.Dialect{}, sharedStream) }
+func encode(f *media.Frame) [][]byte { return appendFrame(nil, f, flv.Dialect{}, defaultStreamID) }
 
 func appendFrame(parts [][]byte, f *media.Frame, d flv.Dialect, streamID uint32) [][]byte {
 	head, payload := d.TagBody(f)

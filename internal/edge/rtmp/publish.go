@@ -7,22 +7,22 @@ import (
 	"sync"
 	"time"
 
-	"livego/internal/accessunit"
+	"livego/internal/codec/accessunit"
 	"livego/internal/container/flv"
-	"livego/internal/live"
+	"livego/internal/domain"
 	"livego/internal/media"
-	"livego/internal/netx"
-	"livego/internal/obs"
-	"livego/internal/rtmp"
+	"livego/internal/ops/logging"
+	"livego/internal/ops/netx"
+	"livego/internal/proto/rtmp"
 	"livego/internal/stream"
 )
 
 // publish serves an encoder.
 func (ss *session) publish(ctx context.Context) {
-	grant, err := ss.gate.Allow(ctx, ss.request(live.Publish))
-	ss.req.ForgetArguments()
+	grant, err := ss.authorizer.Authorize(ctx, ss.authRequest(domain.Publish))
+	ss.req.ClearQuery()
 	if err == nil {
-		err = netx.Publish(ss.nc)
+		err = netx.MarkPublisher(ss.nc)
 	}
 	if err != nil {
 		ss.refusePublish(err)
@@ -46,7 +46,7 @@ func (ss *session) publish(ctx context.Context) {
 
 	if !grant.Expires.IsZero() {
 		expiry := time.AfterFunc(time.Until(grant.Expires), func() {
-			_ = ss.hub.Kick(p.ID(), live.Errorf(live.Denied, "the push key has expired")) // he may have left
+			_ = ss.hub.Kick(p.ID(), domain.Errorf(domain.Denied, "the push key has expired")) // he may have left
 		})
 		defer expiry.Stop()
 	}
@@ -63,8 +63,8 @@ func (ss *session) publish(ctx context.Context) {
 		select {
 		case <-p.Done():
 			if err := p.Err(); err != nil {
-				_ = comeBack(ctx, ss.c.RequestReconnect)
-				ss.c.StatusError("NetStream.Publish.BadName", live.Reason(err))
+				_ = requestReconnect(ctx, ss.c.RequestReconnect)
+				ss.c.StatusError("NetStream.Publish.BadName", domain.Reason(err))
 				ss.c.Close()
 			}
 		case <-ended:
@@ -72,8 +72,8 @@ func (ss *session) publish(ctx context.Context) {
 	}()
 	last, err := ss.pump(p, skips)
 	how := stream.Lost
-	if errors.Is(err, rtmp.ErrGoodbye) {
-		how = stream.Goodbye
+	if errors.Is(err, rtmp.ErrStreamEnded) {
+		how = stream.Clean
 	}
 	taken := p.Err()
 	p.End(how)
@@ -82,16 +82,16 @@ func (ss *session) publish(ctx context.Context) {
 		log = log.With("skipped", n)
 	}
 	if taken == nil {
-		ss.tellEnd(err)
+		ss.sendEndStatus(err)
 	}
 	switch {
 	case taken != nil:
-		log.Info("publisher disconnected", "reason", live.Reason(taken))
-	case how == stream.Goodbye:
+		log.Info("publisher disconnected", "reason", domain.Reason(taken))
+	case how == stream.Clean:
 		log.Info("publisher ended the stream")
 	default:
 		// What the publisher had not sent yet is not known here: say up to where the stream was saved, and what came in part.
-		lost := []any{"reason", cause(err), "last_timestamp_ms", last}
+		lost := []any{"reason", endReason(err), "last_timestamp_ms", last}
 		if have, missing := ss.c.Unfinished(); have > 0 {
 			lost = append(lost, "discarded_bytes", have, "missing_bytes", missing)
 		}
@@ -125,8 +125,8 @@ func (ss *session) pump(p *stream.Publisher, skips *media.Skips) (last uint32, e
 	}
 }
 
-// tellEnd tells an encoder why its stream ends, where it is the server that ends it.
-func (ss *session) tellEnd(err error) {
+// sendEndStatus tells an encoder why its stream ends, where it is the server that ends it.
+func (ss *session) sendEndStatus(err error) {
 	violation, violates := errors.AsType[*rtmp.ProtocolError](err)
 	switch {
 	case violates:
@@ -134,7 +134,7 @@ func (ss *session) tellEnd(err error) {
 	case errors.Is(err, flv.ErrFlood):
 		ss.c.StatusError(codeFailed, "more than 2 configuration changes a second")
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		ss.c.StatusError(codeIdle, cause(err))
+		ss.c.StatusError(codeIdle, endReason(err))
 	}
 }
 
@@ -147,8 +147,8 @@ const (
 // refusePublish tells an encoder why it may not publish, before any Publish.Start.
 func (ss *session) refusePublish(err error) {
 	code := "NetStream.Publish.BadName"
-	switch live.KindOf(err) {
-	case live.Unavailable, live.Limit, live.Internal:
+	switch domain.KindOf(err) {
+	case domain.Unavailable, domain.Limit, domain.Internal:
 		code = codeFailed
 	}
 	ss.refuse("publish", code, err)
@@ -156,25 +156,25 @@ func (ss *session) refusePublish(err error) {
 
 // refuse tells the peer and the log why not.
 func (ss *session) refuse(what, code string, err error) {
-	ss.noteRefusal(what, err)
-	ss.c.Reject(code, live.CodedReason(err))
+	ss.logRefusal(what, err)
+	ss.c.Reject(code, domain.CodedReason(err))
 }
 
-func (ss *session) noteRefusal(what string, err error) {
-	app := obs.MaskKeys(ss.req.App) // it may be a key in the wrong place
-	if kind := live.KindOf(err); kind == live.Internal {
+func (ss *session) logRefusal(what string, err error) {
+	app := logging.MaskKeys(ss.req.App) // it may be a key in the wrong place
+	if kind := domain.KindOf(err); kind == domain.Internal {
 		ss.log.Error(what+" failed", "app", app, "err", err)
 	} else {
 		attrs := []any{"app", app, "kind", kind.String()}
-		if code := live.CodeOf(err); code != "" {
+		if code := domain.CodeOf(err); code != "" {
 			attrs = append(attrs, "code", string(code))
 		}
-		ss.warn(ss.log, what+" refused", kind.String(), live.Reason(err), attrs...)
+		ss.warn(ss.log, what+" refused", kind.String(), domain.Reason(err), attrs...)
 	}
 }
 
-// cause puts the end of a connection into words.
-func cause(err error) string {
+// endReason puts the end of a connection into words.
+func endReason(err error) string {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return "no media for read_timeout"
 	}

@@ -1,4 +1,4 @@
-// Package rtmp is where encoders and players connect by RTMP: it maps the sessions of internal/rtmp to the hub. It knows no
+// Package rtmp is where encoders and players connect by RTMP: it maps the sessions of internal/proto/rtmp to the hub. It knows no
 // store, no configuration and no other edge.
 package rtmp
 
@@ -12,11 +12,11 @@ import (
 	"time"
 
 	"livego/internal/container/flv"
-	"livego/internal/fan"
-	"livego/internal/live"
-	"livego/internal/netx"
-	"livego/internal/obs"
-	"livego/internal/rtmp"
+	"livego/internal/deliver/fanout"
+	"livego/internal/domain"
+	"livego/internal/ops/logging"
+	"livego/internal/ops/netx"
+	"livego/internal/proto/rtmp"
 	"livego/internal/stream"
 )
 
@@ -26,30 +26,30 @@ const proto = "rtmp"
 // Options of a Server.
 type Options struct {
 	Conn        rtmp.Options
-	ReadTimeout time.Duration // the longest time without a complete media message from a publisher
-	PlayWait    time.Duration // how long a player waits for a publisher; 0 for ever
-	Drain       time.Duration // how long connections may take to end when the server stops
-	GOPs        int           // how many keyframes back a player starts; 0 at the live edge
-	Engine      *fan.Engine   // serves players on plain TCP; nil: each has a goroutine
-	Fan         fan.Options
+	ReadTimeout time.Duration  // the longest time without a complete media message from a publisher
+	PlayWait    time.Duration  // how long a player waits for a publisher; 0 for ever
+	Drain       time.Duration  // how long connections may take to end when the server stops
+	GOPs        int            // how many keyframes back a player starts; 0 at the live edge
+	Engine      *fanout.Engine // serves players on plain TCP; nil: each has a goroutine
+	Fanout      fanout.Options
 	Log         *slog.Logger
 }
 
 // A Server serves RTMP connections.
 type Server struct {
-	hub  *stream.Hub
-	gate live.Gate
-	opt  Options
-	fan  *fan.Fan
-	once obs.Limiter // of log lines about peers that do it wrong
+	hub         *stream.Hub
+	authorizer  domain.Authorizer
+	opt         Options
+	broadcaster *fanout.Broadcaster
+	warnLimiter logging.Limiter // of log lines about peers that do it wrong
 }
 
 // New returns a Server of the streams of hub for those whom gate lets in.
-func New(hub *stream.Hub, gate live.Gate, o Options) *Server {
+func New(hub *stream.Hub, gate domain.Authorizer, o Options) *Server {
 	return &Server{
-		hub: hub, gate: gate, opt: o,
-		fan:  fan.New(hub, o.Engine, proto, func() fan.Encoder { return new(encoder) }, o.Fan),
-		once: obs.Limiter{Interval: time.Second},
+		hub: hub, authorizer: gate, opt: o,
+		broadcaster: fanout.New(hub, o.Engine, proto, func() fanout.Encoder { return new(encoder) }, o.Fanout),
+		warnLimiter: logging.Limiter{Interval: time.Second},
 	}
 }
 
@@ -67,15 +67,15 @@ type session struct {
 	req *rtmp.Request
 	log *slog.Logger
 
-	dialect flv.Dialect    // of a player
-	pass    live.Pass      // of a player
-	expires time.Time      // of a player; zero: never
-	skipped *atomic.Uint64 // messages that were out of order and passed over
+	dialect     flv.Dialect        // of a player
+	viewerLimit domain.ViewerLimit // of a player
+	expires     time.Time          // of a player; zero: never
+	skipped     *atomic.Uint64     // messages that were out of order and passed over
 }
 
 func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 	log := s.opt.Log.With("proto", proto, "remote", nc.RemoteAddr().String())
-	defer obs.Recover(log)
+	defer logging.Recover(log)
 	skipped := new(atomic.Uint64)
 	opt := s.opt.Conn
 	opt.SkipCount = func(string) { skipped.Add(1) }
@@ -90,7 +90,7 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 	// Until it publishes or plays nobody would miss the connection; after, it ends with its stream.
 	req, err := c.Accept(ctx)
 	if err != nil {
-		s.noRequest(ctx, log, err)
+		s.logAcceptError(ctx, log, err)
 		return
 	}
 	ss := &session{Server: s, nc: nc, c: c, req: req, log: log, dialect: dialectOf(req), skipped: skipped}
@@ -101,21 +101,21 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 	}
 }
 
-// request returns what the gate is asked.
-func (ss *session) request(a live.Action) live.Request {
-	return live.Request{
+// authRequest returns what the gate is asked.
+func (ss *session) authRequest(a domain.Action) domain.AuthRequest {
+	return domain.AuthRequest{
 		Action: a, App: ss.req.App, Name: ss.req.Name, Token: ss.req.Token,
 		Proto: proto, Remote: ss.nc.RemoteAddr().String(),
 	}
 }
 
 // url is what statistics show: the address that viewers use, on the listener that was reached.
-func (ss *session) url(n live.Name) string {
+func (ss *session) url(n domain.Name) string {
 	return "rtmp://" + ss.nc.LocalAddr().String() + "/" + n.String()
 }
 
-// noRequest logs that a connection came to nothing: quietly where the peer just left.
-func (s *Server) noRequest(ctx context.Context, log *slog.Logger, err error) {
+// logAcceptError logs that a connection came to nothing: quietly where the peer just left.
+func (s *Server) logAcceptError(ctx context.Context, log *slog.Logger, err error) {
 	var (
 		bad     *rtmp.ProtocolError
 		refused *rtmp.StatusError
@@ -142,7 +142,7 @@ func (s *Server) noRequest(ctx context.Context, log *slog.Logger, err error) {
 // warn logs what a peer did wrong, once a second for each kind of it: whoever repeats it does not fill the log, nor does he by
 // words of his own that the reason quotes.
 func (s *Server) warn(log *slog.Logger, what, kind, reason string, attrs ...any) {
-	suppressed, ok := s.once.Allow(what + " " + kind)
+	suppressed, ok := s.warnLimiter.Allow(what + " " + kind)
 	if !ok {
 		return
 	}

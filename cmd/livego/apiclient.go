@@ -1,0 +1,282 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"livego/internal/app"
+	"livego/internal/control/keyexport"
+	"livego/internal/domain"
+	"livego/internal/ops/config"
+	"livego/internal/ops/textfile"
+)
+
+const (
+	// apiTimeout bounds one request to a server on the same machine.
+	apiTimeout = 30 * time.Second
+	// maxResponse bounds what is read of its answer.
+	maxResponse = 64 << 20
+	// importBatch is how many keys go in one request: a quarter of what its body may hold.
+	importBatch = 50
+)
+
+// apiClient manages the keys of a running server by its HTTP.
+type apiClient struct {
+	base   string
+	token  string // "" where it cannot be read: from this machine none is needed, mostly
+	client *http.Client
+}
+
+// newAPIClient returns the operator of the server that runs with these settings, if it does.
+func newAPIClient(cfg config.Config) *apiClient {
+	token := cfg.AdminToken
+	if token == "" {
+		if data, err := os.ReadFile(filepath.Join(cfg.DataDir, app.AdminTokenFile)); err == nil {
+			data, _ = textfile.Decode(data) // the server refuses what is no text
+			token = strings.TrimSpace(string(data))
+		}
+	}
+	host, port, _ := net.SplitHostPort(cfg.APIAddr) // checked when the settings were read
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	scheme := "http://"
+	var secure *tls.Config
+	if cfg.UseAPIHTTPS {
+		scheme, secure = "https://", apiTLSConfig(cfg)
+	}
+	return &apiClient{
+		base: scheme + net.JoinHostPort(host, port), token: token,
+		client: &http.Client{
+			Timeout: apiTimeout, Transport: &http.Transport{Proxy: nil, TLSClientConfig: secure},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+}
+
+// apiTLSConfig returns how the server's own certificate is known, which is for a name of the network and not for this machine's address:
+// by that name, and by the file that the settings have, whoever has signed it.
+func apiTLSConfig(cfg config.Config) *tls.Config {
+	if len(cfg.ACME.Domains) > 0 {
+		return &tls.Config{ServerName: cfg.ACME.Domains[0]}
+	}
+	pair, err := tls.LoadX509KeyPair(cfg.RTMPSCert, cfg.RTMPSKey)
+	if err != nil {
+		return nil // who serves by it has read it: this is another server
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(pair.Leaf)
+	c := &tls.Config{RootCAs: roots}
+	switch {
+	case len(pair.Leaf.DNSNames) > 0:
+		c.ServerName = pair.Leaf.DNSNames[0]
+	case len(pair.Leaf.IPAddresses) > 0:
+		c.ServerName = pair.Leaf.IPAddresses[0].String()
+	}
+	return c
+}
+
+// isRunning reports whether a server is there.
+func (o *apiClient) isRunning(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, o.base+"/healthz", nil)
+	if err != nil {
+		return false
+	}
+	resp, err := o.client.Do(r)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+// call makes a request with body as JSON, none for nil, and reads the answer into out.
+func (o *apiClient) call(ctx context.Context, method, path string, body, out any) error {
+	var sent io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		sent = bytes.NewReader(data)
+	}
+	r, err := http.NewRequestWithContext(ctx, method, o.base+path, sent)
+	if err != nil {
+		return err
+	}
+	if o.token != "" {
+		r.Header.Set("Authorization", "Bearer "+o.token)
+	}
+	if body != nil {
+		r.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := o.client.Do(r)
+	if err != nil {
+		return fmt.Errorf("the server at %s: %w", o.base, errors.Unwrap(err)) // without the URL
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
+	if err != nil {
+		return fmt.Errorf("the answer of the server: %w", err)
+	}
+	if resp.StatusCode >= http.StatusBadRequest {
+		return responseError(resp.StatusCode, data)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.Unmarshal(data, out)
+}
+
+// responseError returns what a server has said, by either of its ways to say no.
+func responseError(status int, data []byte) error {
+	var said struct {
+		Detail string `json:"detail"`
+		Data   string `json:"data"`
+	}
+	if json.Unmarshal(data, &said) != nil || said.Detail+said.Data == "" {
+		return fmt.Errorf("the server answers %d", status)
+	}
+	if status == http.StatusConflict {
+		return domain.Errorf(domain.Conflict, "the server says: %s", said.Detail+said.Data)
+	}
+	return fmt.Errorf("the server says: %s", said.Detail+said.Data)
+}
+
+const keysPath = "/api/v1/keys"
+
+func (o *apiClient) list(ctx context.Context, room string) ([]domain.Key, error) {
+	var all []domain.Key
+	for after := ""; ; {
+		var page struct {
+			Keys []keyexport.Key
+			Next string
+		}
+		query := url.Values{"limit": {"1000"}}
+		if room != "" {
+			query.Set("room", room)
+		}
+		if after != "" {
+			query.Set("after", after)
+		}
+		if err := o.call(ctx, http.MethodGet, keysPath+"?"+query.Encode(), nil, &page); err != nil {
+			return nil, err
+		}
+		keys, err := fromJSON(page.Keys)
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, keys...); page.Next == "" || page.Next <= after {
+			return all, nil
+		}
+		after = page.Next
+	}
+}
+
+func fromJSON(in []keyexport.Key) ([]domain.Key, error) {
+	keys := make([]domain.Key, len(in))
+	for i, j := range in {
+		var err error
+		if keys[i], err = j.ToDomain(); err != nil {
+			return nil, err
+		}
+	}
+	return keys, nil
+}
+
+func (o *apiClient) add(ctx context.Context, k domain.Key) (domain.Key, error) {
+	j := keyexport.FromDomain(k)
+	body := map[string]any{"room": j.Room}
+	for name, v := range map[string]string{"app": j.App, "label": j.Label, "role": j.Role} {
+		if v != "" {
+			body[name] = v
+		}
+	}
+	if j.Expires != nil {
+		body["expires"] = j.Expires
+	}
+	var made keyexport.Key
+	if err := o.call(ctx, http.MethodPost, keysPath, body, &made); err != nil {
+		return domain.Key{}, err
+	}
+	return made.ToDomain()
+}
+
+func (o *apiClient) reset(ctx context.Context, app, room string, grace time.Duration) (string, error) {
+	query := url.Values{"room": {room}}
+	if app != "" {
+		query.Set("app", app)
+	}
+	if grace > 0 {
+		query.Set("grace", strconv.Itoa(int(grace.Seconds()))+"s")
+	}
+	var answer struct{ Data string }
+	err := o.call(ctx, http.MethodPost, "/control/reset?"+query.Encode(), nil, &answer)
+	return answer.Data, err
+}
+
+func (o *apiClient) revoke(ctx context.Context, id string) error {
+	return o.call(ctx, http.MethodDelete, keysPath+"/"+url.PathEscape(id), nil, nil)
+}
+
+func (o *apiClient) deleteRoom(ctx context.Context, room string) error {
+	return o.call(ctx, http.MethodPost, "/control/delete?"+url.Values{"room": {room}}.Encode(), nil, nil)
+}
+
+func (o *apiClient) endSessions(ctx context.Context, app, room string) (int, error) {
+	query := url.Values{"room": {room}}
+	if app != "" {
+		query.Set("app", app)
+	}
+	var answer struct{ Ended int }
+	err := o.call(ctx, http.MethodDelete, "/api/v1/sessions?"+query.Encode(), nil, &answer)
+	return answer.Ended, err
+}
+
+func (o *apiClient) exportKeys(ctx context.Context) ([]domain.Key, error) {
+	var all struct{ Keys []keyexport.Key }
+	if err := o.call(ctx, http.MethodGet, keysPath+"/export", nil, &all); err != nil {
+		return nil, err
+	}
+	return fromJSON(all.Keys)
+}
+
+func (o *apiClient) importKeys(ctx context.Context, keys []domain.Key) (keyexport.Report, error) {
+	var total keyexport.Report
+	for batch := range slices.Chunk(keys, importBatch) {
+		body := struct {
+			Keys []keyexport.Key `json:"keys"`
+		}{}
+		for _, k := range batch {
+			body.Keys = append(body.Keys, keyexport.FromDomain(k))
+		}
+		var report keyexport.Report
+		if err := o.call(ctx, http.MethodPost, keysPath+"/import", body, &report); err != nil {
+			return total, err
+		}
+		total.Add(report)
+	}
+	return total, nil
+}
+
+func (o *apiClient) close() error {
+	o.client.CloseIdleConnections()
+	return nil
+}

@@ -1,0 +1,32 @@
+package harness
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"testing"
+)
+
+// newerRoot is where scripts/setup puts a Debian of its own, whose ffmpeg speaks all of Enhanced RTMP.
+const newerRoot = "/var/cache/livego-test/sid"
+
+// NeedNewerFFmpeg is Need for the ffmpeg of NewerFFmpeg.
+func NeedNewerFFmpeg(t testing.TB) {
+	t.Helper()
+	switch _, err := os.Stat(newerRoot + "/usr/bin/ffmpeg"); {
+	case err != nil:
+		skipMissing(t, "there is no ffmpeg in "+newerRoot)
+	case os.Getuid() != 0:
+		skipMissing(t, "the ffmpeg in "+newerRoot+" is run by chroot, which takes root")
+	}
+}
+
+// NewerFFmpeg starts an ffmpeg that knows the codecs of Enhanced RTMP, and several tracks of a kind. It sees no file of this machine:
+// in is its standard input.
+func NewerFFmpeg(t testing.TB, in []byte, args ...string) *Process {
+	t.Helper()
+	NeedNewerFFmpeg(t)
+	cmd := exec.Command("/usr/sbin/chroot", append([]string{newerRoot, "ffmpeg", "-hide_banner", "-v", "warning"}, args...)...)
+	cmd.Stdin = bytes.NewReader(in)
+	return startCommand(t, cmd)
+}

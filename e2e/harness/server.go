@@ -1,0 +1,333 @@
+package harness
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Options of a server under test. The zero value is a server on free ports with a data directory of its own.
+type Options struct {
+	NoRace       bool     // the build that people run, without the race detector
+	DataDir      string   // "" for a new one
+	Dir          string   // where it runs; "" for an empty one, without livego.yaml and statics
+	Flags        []string // after those that Start sets, so that they win
+	Env          []string // "LIVEGO_X=y"
+	NoWait       bool     // do not wait until it is ready
+	MaxOpenFiles int      // how many descriptors it may have; 0 for as many as this process
+}
+
+// A Server is a livego under test.
+type Server struct {
+	*Process
+	DataDir string
+
+	addr       map[string]string // by flag
+	checkAtEnd bool              // whether the end of the test stops it and looks at its log
+}
+
+// Start starts livego and waits until it is ready. At the end of the test it is stopped by SIGTERM, must exit 0 in good time, and must have
+// reported no panic and no data race.
+func Start(t testing.TB, o Options) *Server {
+	t.Helper()
+	s := &Server{DataDir: o.DataDir, addr: map[string]string{}, checkAtEnd: true}
+	if s.DataDir == "" {
+		s.DataDir = t.TempDir()
+	}
+	listeners := []string{"rtmp_addr", "httpflv_addr", "hls_addr", "api_addr", "rtmps_addr", "https_addr"}
+	args := []string{"--data_dir=" + s.DataDir}
+	for i, port := range FreePorts(t, len(listeners)) {
+		s.addr[listeners[i]] = fmt.Sprintf("127.0.0.1:%d", port)
+		args = append(args, "--"+listeners[i]+"="+s.addr[listeners[i]])
+	}
+	cmd := exec.Command(Binary(t, o.NoRace), append(args, o.Flags...)...)
+	if o.MaxOpenFiles > 0 {
+		Need(t, "prlimit")
+		cmd = exec.Command("prlimit", append([]string{fmt.Sprintf("--nofile=%d:%d", o.MaxOpenFiles, o.MaxOpenFiles)}, cmd.Args...)...)
+	}
+	if cmd.Dir = o.Dir; o.Dir == "" {
+		cmd.Dir = t.TempDir()
+	}
+	cmd.Env = append(os.Environ(), o.Env...)
+	cmd.Env = append(cmd.Env, "GORACE=atexit_sleep_ms=0")
+	s.Process = startCommand(t, cmd)
+	t.Cleanup(func() {
+		if s.checkAtEnd {
+			s.Stop()
+		}
+		if t.Failed() {
+			t.Logf("log of the server:\n%s%s", s.Stdout(), s.Stderr())
+		}
+	})
+	if !o.NoWait {
+		s.AwaitReady()
+	}
+	return s
+}
+
+// WithT returns the same server for a subtest, which then is the one that fails.
+func (s *Server) WithT(t testing.TB) *Server {
+	server, process := *s, *s.Process
+	process.t = t
+	server.Process = &process
+	return &server
+}
+
+// Livego runs the binary with these arguments in dir, to its end or the test's.
+func Livego(t testing.TB, dir string, env []string, args ...string) *Process {
+	t.Helper()
+	cmd := exec.Command(Binary(t, true), args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	return startCommand(t, cmd)
+}
+
+// AwaitReady waits until the server answers /readyz.
+func (s *Server) AwaitReady() {
+	s.t.Helper()
+	Eventually(s.t, 20*time.Second, "server ready", func() error {
+		select {
+		case <-s.Done():
+			s.checkAtEnd = false
+			s.t.Fatalf("server ended with code %d:\n%s%s", s.cmd.ProcessState.ExitCode(), s.Stdout(), s.Stderr())
+		default:
+		}
+		_, err := get(s.API("/readyz"), http.StatusOK)
+		return err
+	})
+}
+
+// Stop sends SIGTERM and holds the server to its end: exit code 0 within seconds, no panic, no data race.
+func (s *Server) Stop() {
+	s.t.Helper()
+	s.checkAtEnd = false
+	s.Signal(syscall.SIGTERM)
+	code := s.Wait(15 * time.Second)
+	log := s.Stdout() + s.Stderr()
+	for _, bad := range []string{"DATA RACE", "panic:", "goroutine 1 [", "fatal error:"} {
+		if strings.Contains(log, bad) {
+			s.t.Errorf("server reported %q:\n%s", bad, log)
+			return
+		}
+	}
+	if code != 0 {
+		s.t.Errorf("server ended with code %d after SIGTERM:\n%s", code, log)
+	}
+}
+
+// WaitExit waits until a server that was started with NoWait has given up, and returns its exit code.
+func (s *Server) WaitExit(limit time.Duration) int {
+	s.t.Helper()
+	s.checkAtEnd = false
+	return s.Wait(limit)
+}
+
+// Kill ends the server as a power cut would.
+func (s *Server) Kill() {
+	s.t.Helper()
+	s.checkAtEnd = false
+	s.Signal(syscall.SIGKILL)
+	s.Wait(5 * time.Second)
+}
+
+// AwaitLog waits until the server's log says what. It is written and read a moment after the event that it tells of.
+func (s *Server) AwaitLog(limit time.Duration, what string) {
+	s.t.Helper()
+	s.AwaitStderr(limit, func(log string) bool { return strings.Contains(log, what) })
+}
+
+// Addr returns the address of the listener of a flag, "rtmp_addr" for one.
+func (s *Server) Addr(flag string) string { return s.addr[flag] }
+
+// SetAddr tells by which address the listener of a flag is reached, when Options.Flags gave it another.
+func (s *Server) SetAddr(flag, addr string) { s.addr[flag] = addr }
+
+// RTMP returns the RTMP URL of a room or key in the app live.
+func (s *Server) RTMP(name string) string { return "rtmp://" + s.addr["rtmp_addr"] + "/live/" + name }
+
+// FLV returns the HTTP-FLV URL of a room.
+func (s *Server) FLV(room string) string {
+	return "http://" + s.addr["httpflv_addr"] + "/live/" + room + ".flv"
+}
+
+// HLS returns the playlist URL of a room.
+func (s *Server) HLS(room string) string {
+	return "http://" + s.addr["hls_addr"] + "/live/" + room + ".m3u8"
+}
+
+// API returns the URL of a path on the operator's listener.
+func (s *Server) API(path string) string { return "http://" + s.addr["api_addr"] + path }
+
+// Envelope is the reply of the operator's HTTP.
+type Envelope struct {
+	Status int             `json:"status"`
+	Data   json.RawMessage `json:"data"`
+}
+
+// Text returns the data when it is a string, else "".
+func (e Envelope) Text() string {
+	var s string
+	_ = json.Unmarshal(e.Data, &s)
+	return s
+}
+
+// Call makes a request of the operator's HTTP and checks that the envelope repeats the HTTP status.
+func (s *Server) Call(path string) Envelope {
+	s.t.Helper()
+	resp, err := Client().Get(s.API(path))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var e Envelope
+	if err := json.Unmarshal(body, &e); err != nil || e.Status != resp.StatusCode {
+		s.t.Fatalf("GET %s: HTTP %d with %q, want an envelope of the same status", path, resp.StatusCode, body)
+	}
+	return e
+}
+
+// Key returns the push key of a room, which it makes.
+func (s *Server) Key(room string) string {
+	s.t.Helper()
+	e := s.Call("/control/get?room=" + url.QueryEscape(room))
+	if e.Status != 200 || len(e.Text()) != 48 {
+		s.t.Fatalf("/control/get?room=%s: %d %s, want a key of 48 characters", room, e.Status, e.Data)
+	}
+	return e.Text()
+}
+
+// BackupKey makes a key for the spare encoder of a room and returns it.
+func (s *Server) BackupKey(room string) string {
+	s.t.Helper()
+	body := fmt.Sprintf(`{"room":%q,"label":"backup","role":"backup"}`, room)
+	resp, err := Client().Post(s.API("/api/v1/keys"), "application/json", strings.NewReader(body))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	var made struct{ Key string }
+	if err := json.NewDecoder(resp.Body).Decode(&made); err != nil || len(made.Key) != 48 {
+		s.t.Fatalf("POST /api/v1/keys %s: HTTP %d, %+v, %v", body, resp.StatusCode, made, err)
+	}
+	return made.Key
+}
+
+// Push starts ffmpeg sending file in real time to a room, whose key it gets first. more goes before the input.
+func (s *Server) Push(file, room string, more ...string) *Process {
+	s.t.Helper()
+	return s.PushTo(file, s.RTMP(s.Key(room)), more...)
+}
+
+// PushTo is Push to a URL.
+func (s *Server) PushTo(file, url string, more ...string) *Process {
+	s.t.Helper()
+	return FFmpeg(s.t, append(append([]string{"-re"}, more...), "-i", file, "-c", "copy", "-f", "flv", url)...)
+}
+
+// Stat is the data of /stat/livestat.
+type Stat struct {
+	Publishers []StatEntry `json:"publishers"`
+	Players    []StatEntry `json:"players"`
+}
+
+// StatEntry is one publisher or player of it.
+type StatEntry struct {
+	Key             string  `json:"key"`
+	URL             string  `json:"url"`
+	StreamID        uint64  `json:"stream_id"`
+	VideoTotalBytes uint64  `json:"video_total_bytes"`
+	VideoSpeed      float64 `json:"video_speed"`
+	AudioTotalBytes uint64  `json:"audio_total_bytes"`
+	AudioSpeed      float64 `json:"audio_speed"`
+	Skips           uint64  `json:"skips"`
+}
+
+// Stat returns what is live.
+func (s *Server) Stat() Stat {
+	s.t.Helper()
+	e := s.Call("/stat/livestat")
+	var st Stat
+	if err := json.Unmarshal(e.Data, &st); err != nil {
+		s.t.Fatalf("/stat/livestat: %v: %s", err, e.Data)
+	}
+	return st
+}
+
+// AwaitLive waits until the room is published.
+func (s *Server) AwaitLive(room string) {
+	s.t.Helper()
+	Eventually(s.t, 15*time.Second, "live/"+room+" published", func() error {
+		for _, p := range s.Stat().Publishers {
+			if p.Key == "live/"+room {
+				return nil
+			}
+		}
+		return fmt.Errorf("not among the publishers")
+	})
+}
+
+// Client returns an HTTP client that keeps no connection and gives up after ten seconds without a reply.
+func Client() *http.Client {
+	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: 20 * time.Second}}
+}
+
+func get(url string, status int) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := Client().Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != status {
+		err = fmt.Errorf("GET %s: HTTP %d, want %d: %.200s", url, resp.StatusCode, status, body)
+	}
+	return body, err
+}
+
+// Get fetches a URL, which must answer 200.
+func Get(t testing.TB, url string) []byte {
+	t.Helper()
+	body, err := get(url, http.StatusOK)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
+
+// Eventually asks f until it returns nil, and fails the test with its last error after limit. It is for what can only be asked and
+// never announces itself, like the state of another process.
+func Eventually(t testing.TB, limit time.Duration, what string, f func() error) {
+	t.Helper()
+	watch := StartStopwatch()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	for {
+		err := f()
+		if err == nil {
+			return
+		}
+		if watch.Exceeded(limit) {
+			t.Fatalf("%s: not after %v: %v", what, limit, err)
+		}
+		<-again.C
+	}
+}

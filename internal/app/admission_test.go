@@ -1,0 +1,196 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"runtime"
+	"runtime/debug"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"livego/internal/domain"
+)
+
+// admissionFixture is a memory of 1000 bytes, in which what is read is set by a test.
+type admissionFixture struct {
+	*admission
+	usage       usage
+	collections int    // times
+	liveAfterGC uint64 // what a collection finds
+	now         time.Time
+}
+
+func newAdmissionFixture() *admissionFixture {
+	b := &admissionFixture{now: time.Unix(1_900_000_000, 0), usage: usage{softLimit: 1000, cgroupLimit: math.MaxInt64}}
+	b.admission = &admission{
+		read: func() usage { return b.usage },
+		collect: func() {
+			b.collections++
+			b.usage.inUse, b.usage.live, b.usage.lastGC = b.liveAfterGC, b.liveAfterGC, b.now
+		},
+		isLive: func(name domain.Name) bool { return name.Room == "there" },
+		log:    slog.New(slog.DiscardHandler),
+	}
+	return b
+}
+
+// nextLevel returns who is refused, a second later.
+func (b *admissionFixture) nextLevel() admissionLevel {
+	b.now = b.now.Add(time.Second)
+	return b.level(b.now)
+}
+
+// TestAdmissionLevels goes up and down with what lives: each border has a distance between refusing and not.
+func TestAdmissionLevels(t *testing.T) {
+	b := newAdmissionFixture()
+	for _, step := range []struct {
+		alive uint64
+		want  admissionLevel
+	}{
+		{500, admitAll}, {849, admitAll}, {850, refuseNewPublishers}, {801, refuseNewPublishers}, {799, admitAll}, {849, admitAll},
+		{899, refuseNewPublishers}, {900, refuseEveryone}, {851, refuseEveryone}, {849, refuseNewPublishers}, {899, refuseNewPublishers}, {950, refuseEveryone}, {100, admitAll},
+	} {
+		b.usage.inUse, b.usage.live, b.usage.lastGC = step.alive, step.alive, b.now
+		if got := b.nextLevel(); got != step.want {
+			t.Errorf("at %d: %d, want %d", step.alive, got, step.want)
+		}
+	}
+	if b.collections != 0 {
+		t.Errorf("%d collections while each figure was fresh", b.collections)
+	}
+}
+
+// TestGarbageRefusesNobody has a heap that is full of what nobody needs: nobody is refused for that, nor let in for what was known before
+// the heap grew, and collections are far between.
+func TestGarbageRefusesNobody(t *testing.T) {
+	b := newAdmissionFixture()
+	b.usage.inUse, b.usage.live, b.liveAfterGC = 980, 400, 400
+	if got := b.nextLevel(); got != admitAll || b.collections != 1 {
+		t.Errorf("with 400 of 980 alive: %d after %d collections", got, b.collections)
+	}
+	for range 3 { // it grows again at once
+		b.usage.inUse = 980
+		if got := b.nextLevel(); got != admitAll || b.collections != 1 {
+			t.Errorf("with 400 of 980 alive, a moment later: %d after %d collections", got, b.collections)
+		}
+	}
+	b.now = b.now.Add(maxGCAge)
+	b.usage.inUse, b.liveAfterGC = 980, 920
+	if got := b.nextLevel(); got != refuseEveryone || b.collections != 2 {
+		t.Errorf("with 920 of 980 alive, and 400 before: %d after %d collections", got, b.collections)
+	}
+	b.now = b.now.Add(maxGCAge)
+	b.liveAfterGC = 100 // they have gone, and nothing is collected by itself
+	if got := b.nextLevel(); got != admitAll || b.collections != 3 {
+		t.Errorf("when they have gone: %d after %d collections", got, b.collections)
+	}
+}
+
+// TestLevelIsCached does not look again within a moment, and not at all while somebody else does.
+func TestLevelIsCached(t *testing.T) {
+	b := newAdmissionFixture()
+	if got := b.level(b.now); got != admitAll {
+		t.Error(got)
+	}
+	b.usage.inUse, b.usage.live, b.usage.lastGC = 990, 990, b.now
+	if got := b.level(b.now.Add(memoryCheckInterval - 1)); got != admitAll {
+		t.Error("it looks all the time")
+	}
+	if got := b.level(b.now.Add(memoryCheckInterval)); got != refuseEveryone {
+		t.Error("it does not look any more")
+	}
+	b.mu.Lock()
+	b.usage.inUse, b.usage.live = 1, 1
+	if got := b.level(b.now.Add(time.Hour)); got != refuseEveryone {
+		t.Error("two look at once")
+	}
+	b.mu.Unlock()
+}
+
+// TestUsageShare counts what the kernel holds against the control group, and only there.
+func TestUsageShare(t *testing.T) {
+	for name, c := range map[string]struct {
+		u    usage
+		want float64
+	}{
+		"no limit":     {usage{softLimit: math.MaxInt64, cgroupLimit: math.MaxInt64, kernel: 500}, 0},
+		"soft":         {usage{softLimit: 1000, cgroupLimit: math.MaxInt64, kernel: 500}, 40},
+		"group":        {usage{softLimit: math.MaxInt64, cgroupLimit: 1000, kernel: 500}, 90},
+		"both, soft":   {usage{softLimit: 850, cgroupLimit: 1000, kernel: 10}, 100 * 400. / 850},
+		"both, kernel": {usage{softLimit: 850, cgroupLimit: 1000, kernel: 200}, 60},
+	} {
+		if got := c.u.share(400); math.Abs(got-c.want) > 1e-9 {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	root := fstest.MapFS{
+		"proc/self/cgroup":                 {Data: []byte("0::/slice/app\n")},
+		"sys/fs/cgroup/slice/app/cpu.max":  {},
+		"sys/fs/cgroup/slice/memory.max":   {Data: []byte("1000\n")},
+		"sys/fs/cgroup/slice/memory.stat":  {Data: []byte("anon 7000\nfile 9\nsock 100\nkernel_stack 20\nslab_unreclaimable 3\nsock_x 5\nslab 77\ngarbage\npagetables -4\n")},
+		"sys/fs/cgroup/memory.max":         {Data: []byte("5000\n")},
+		"sys/fs/cgroup/memory.stat":        {Data: []byte("sock 4000\n")},
+		"sys/fs/cgroup/slice/app/whatever": {},
+	}
+	if g := controlGroup(root); g.limit != 1000 || g.kernel() != 123 {
+		t.Errorf("limit %d, kernel %d", g.limit, g.kernel())
+	}
+	if g := controlGroup(fstest.MapFS{}); g.kernel() != 0 {
+		t.Errorf("no group: kernel %d", g.kernel())
+	}
+}
+
+// TestReadUsage reads the runtime of this process: what lives is found, and gone when it is.
+func TestReadUsage(t *testing.T) {
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(1 << 40))
+	g := cgroup{limit: math.MaxInt64}
+	runtime.GC()
+	before := readUsage(g)
+	held := make([]byte, 64<<20)
+	runtime.GC()
+	during := readUsage(g)
+	runtime.KeepAlive(held)
+	runtime.GC()
+	after := readUsage(g)
+	if grown := int64(during.live - before.live); grown < 60<<20 || int64(during.inUse-before.inUse) < 60<<20 || int64(during.live-after.live) < 60<<20 {
+		t.Errorf("with 64 MiB more it grew by %d: %+v, %+v, %+v", grown, before, during, after)
+	}
+	if during.softLimit != 1<<40 || time.Since(during.lastGC) > time.Minute {
+		t.Errorf("%+v", during)
+	}
+	debug.SetMemoryLimit(math.MaxInt64)
+	if u := readUsage(g); u.share(u.inUse) != 0 || u.inUse != 0 {
+		t.Errorf("without a limit: %+v", u)
+	}
+}
+
+// TestAdmission refuses publishers and viewers in so many words, but not who comes back to his stream, and leaves alone who was refused
+// before.
+func TestAdmission(t *testing.T) {
+	yes := func(_ context.Context, _ domain.AuthRequest, g domain.Grant) (domain.Grant, error) { return g, nil }
+	for _, c := range []struct {
+		alive  uint64
+		action domain.Action
+		room   string
+		want   string // in the refusal, "" for none
+	}{
+		{800, domain.Publish, "movie", ""}, {860, domain.Publish, "movie", "new publishers"}, {860, domain.Publish, "there", ""}, {860, domain.Play, "movie", ""},
+		{950, domain.Publish, "movie", "new publishers"}, {950, domain.Publish, "there", ""}, {950, domain.Play, "there", "new viewers"},
+	} {
+		b := newAdmissionFixture()
+		b.usage.inUse, b.usage.live, b.usage.lastGC = c.alive, c.alive, time.Now()
+		_, err := b.wrap(yes)(t.Context(), domain.AuthRequest{Action: c.action}, domain.Grant{Name: domain.Name{App: "live", Room: c.room}})
+		if c.want == "" && err != nil || c.want != "" && (domain.KindOf(err) != domain.Unavailable || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	no := func(_ context.Context, _ domain.AuthRequest, g domain.Grant) (domain.Grant, error) {
+		return g, domain.Errorf(domain.Denied, "no")
+	}
+	if _, err := newAdmissionFixture().wrap(no)(t.Context(), domain.AuthRequest{}, domain.Grant{}); domain.KindOf(err) != domain.Denied {
+		t.Errorf("who was refused before: %v", err)
+	}
+}

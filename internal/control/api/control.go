@@ -1,0 +1,165 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"livego/internal/domain"
+)
+
+// getKey serves /control/get?room=R[&app=A]: the room's default key, made when absent.
+func (s *server) getKey(r *http.Request, args url.Values) (any, error) {
+	app, room, err := s.roomAndApp(r, args)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkConfigured(app); err != nil {
+		return nil, err
+	}
+	key, err := s.Keys.Get(r.Context(), app, room)
+	if err != nil {
+		return nil, s.storeError("get", app, room, err)
+	}
+	s.logControl("get", app, room, r)
+	return key.Secret, nil
+}
+
+// resetKey serves /control/reset?room=R[&app=A][&all=1|&grace=60s]: a new key. Who publishes with an old one is disconnected, at
+// once or when the grace is over; the stream is held for the new one.
+func (s *server) resetKey(r *http.Request, args url.Values) (any, error) {
+	app, room, err := s.roomAndApp(r, args)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.checkConfigured(app); err != nil {
+		return nil, err
+	}
+	all, err := boolArgument(args, "all")
+	if err != nil {
+		return nil, err
+	}
+	grace, err := graceArgument(args)
+	if err != nil {
+		return nil, err
+	}
+	if all && grace > 0 {
+		return nil, domain.Errorf(domain.Invalid, "all and grace exclude each other")
+	}
+	key, revoked, err := s.Keys.Rotate(uncanceledContext(r), app, room, domain.Rotation{RevokeOthers: all, Grace: grace})
+	if err != nil {
+		return nil, s.storeError("reset", app, room, err)
+	}
+	if grace > 0 {
+		time.AfterFunc(grace, func() { s.Hub.Revoke(revoked, false) }) // a hub that is closed by then has nobody to disconnect
+	} else {
+		s.Hub.Revoke(revoked, false)
+	}
+	s.logControl("reset", app, room, r)
+	return key.Secret, nil
+}
+
+// deleteRoom serves /control/delete?room=R[&app=A]. Who publishes with a key of the room, or without any where none is asked for, is
+// disconnected and the stream ends. An
+// app that is configured no longer may still have keys to delete.
+func (s *server) deleteRoom(r *http.Request, args url.Values) (any, error) {
+	app, room, err := s.roomAndApp(r, args)
+	if err != nil {
+		return nil, err
+	}
+	revoked, err := s.Keys.Delete(uncanceledContext(r), app, room)
+	if err != nil && domain.KindOf(err) != domain.NotFound {
+		return nil, s.storeError("delete", app, room, err)
+	}
+	s.Hub.Revoke(revoked, true)
+	if !s.Hub.EndKeyless(app, room) && err != nil {
+		return nil, s.storeError("delete", app, room, err)
+	}
+	s.EndSessions(app, room)
+	s.logControl("delete", app, room, r)
+	return "Ok", nil
+}
+
+// roomAndApp returns the room that a request is about, and the app or "" for all.
+func (s *server) roomAndApp(r *http.Request, args url.Values) (app, room string, err error) {
+	room, _, err = argument(args, "room")
+	if err != nil {
+		return "", "", err
+	}
+	if room == "" {
+		return "", "", domain.Errorf(domain.Invalid, "url: %s?room=<ROOM_NAME>", r.URL.Path)
+	}
+	if err := domain.CheckRoom(room); err != nil {
+		return "", "", err
+	}
+	app, given, err := argument(args, "app")
+	if err == nil && given {
+		err = domain.CheckApp(app)
+	}
+	return app, room, err
+}
+
+// checkConfigured refuses to make a key for an app that nobody can publish to.
+func (s *server) checkConfigured(app string) error {
+	if _, ok := s.app(app); app != "" && !ok {
+		return domain.Errorf(domain.NotFound, "no app %q is configured", app)
+	}
+	return nil
+}
+
+// maxGrace is the longest time for which a key that was replaced may stay good.
+const maxGrace = 24 * time.Hour
+
+// graceArgument returns the argument grace: a duration, or seconds; 0 when absent.
+func graceArgument(args url.Values) (time.Duration, error) {
+	value, given, err := argument(args, "grace")
+	if err != nil || !given {
+		return 0, err
+	}
+	d, err := time.ParseDuration(value)
+	if n, numErr := strconv.ParseUint(value, 10, 32); numErr == nil {
+		d, err = time.Duration(n)*time.Second, nil
+	}
+	if err != nil || d < 0 || d > maxGrace {
+		return 0, domain.Errorf(domain.Invalid, "grace must be a duration such as 60s, up to 24h")
+	}
+	return d, nil
+}
+
+// boolArgument returns an argument that switches something on, false when absent.
+func boolArgument(args url.Values, name string) (bool, error) {
+	value, given, err := argument(args, name)
+	if err != nil || !given {
+		return false, err
+	}
+	on, err := strconv.ParseBool(value)
+	if err != nil {
+		return false, domain.Errorf(domain.Invalid, "%s must be 1 or 0", name)
+	}
+	return on, nil
+}
+
+// uncanceledContext returns a context that outlives the client. Were a store to stop half-way because he hung up, a key could be revoked
+// without anybody here knowing whom to disconnect.
+func uncanceledContext(r *http.Request) context.Context { return context.WithoutCancel(r.Context()) }
+
+// storeError turns an error of the key store into the client's, and logs what is not his fault.
+func (s *server) storeError(action, app, room string, err error) error {
+	kind := domain.KindOf(err)
+	switch kind {
+	case domain.NotFound:
+		return domain.Errorf(domain.NotFound, "room not found")
+	case domain.Unavailable:
+		s.Log.Warn("key store unavailable", "action", action, "app", app, "room", room, "err", err)
+		return domain.Errorf(domain.Unavailable, "key store unavailable")
+	case domain.Internal:
+		s.Log.Error("key store failed", "action", action, "app", app, "room", room, "err", err)
+	}
+	return err
+}
+
+func (s *server) logControl(action, app, room string, r *http.Request) {
+	s.Log.Info("control", "action", action, "app", app, "room", room, "remote", r.RemoteAddr)
+}

@@ -1,0 +1,177 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"livego/internal/control/keyexport"
+	"livego/internal/domain"
+)
+
+const (
+	keysPath = v1 + "/keys"
+	// maxImport is how many keys one request imports.
+	maxImport = 200
+)
+
+// routeKeys serves the keys of rooms. They are named by their IDs, so that no secret stands in a URL.
+func (s *server) routeKeys(api huma.API) {
+	huma.Register(api, operation("GET", keysPath, "list-keys", "The keys, without their secrets, by room, app and label"), s.listKeys)
+	make := operation("POST", keysPath, "make-key", "Make a further key of a room", http.StatusConflict, http.StatusTooManyRequests)
+	make.DefaultStatus = http.StatusCreated
+	huma.Register(api, make, s.makeKey)
+	huma.Register(api, operation("DELETE", keysPath+"/{id}", "revoke-key", "Revoke a key: who publishes with it is disconnected", http.StatusNotFound), s.revokeKey)
+	huma.Register(api, operation("GET", keysPath+"/export", "export-keys", "Every key with its secret (role admin)"), s.exportKeys)
+	huma.Register(api, operation("POST", keysPath+"/import", "import-keys", "Store keys as they are (role admin)"), s.importKeys)
+}
+
+type listInput struct {
+	Room  string `query:"room" maxLength:"128" doc:"Of this room only."`
+	After string `query:"after" maxLength:"128" doc:"Of the rooms whose names come after this one."`
+	Limit int    `query:"limit" minimum:"1" maximum:"1000" default:"100" doc:"Of so many rooms at most."`
+}
+
+type keyList struct {
+	Body struct {
+		Keys []keyexport.Key `json:"keys"`
+		Next string          `json:"next,omitempty" doc:"What to ask for as after to get the next; absent at the end."`
+	}
+}
+
+func (s *server) listKeys(ctx context.Context, in *listInput) (*keyList, error) {
+	for _, name := range []string{in.Room, in.After} {
+		if err := domain.CheckRoom(name); name != "" && err != nil {
+			return nil, humaError(err)
+		}
+	}
+	var keys []domain.Key
+	var err error
+	if in.Room != "" {
+		keys, err = s.Keys.List(ctx, in.Room)
+	} else {
+		keys, err = s.Keys.Page(ctx, in.After, in.Limit)
+	}
+	if err != nil {
+		return nil, humaError(s.storeError("list", "", in.Room, err))
+	}
+	out := new(keyList)
+	out.Body.Keys = []keyexport.Key{}
+	rooms, last := 0, ""
+	for _, k := range keys {
+		k.Secret = "" // whatever the store thinks
+		out.Body.Keys = append(out.Body.Keys, keyexport.FromDomain(k))
+		if k.Room != last {
+			rooms, last = rooms+1, k.Room
+		}
+	}
+	if in.Room == "" && rooms == in.Limit {
+		out.Body.Next = last
+	}
+	return out, nil
+}
+
+type makeInput struct {
+	Body struct {
+		Room    string     `json:"room" maxLength:"128" doc:"The room, which need not be there."`
+		App     string     `json:"app,omitempty" maxLength:"128" doc:"The only app that the key is good for. Absent: every app."`
+		Label   string     `json:"label,omitempty" maxLength:"128" doc:"What tells it from the room's other keys. Absent: the default key."`
+		Role    string     `json:"role,omitempty" enum:"primary,backup" doc:"backup: its encoder steps in when the main one is silent."`
+		Expires *time.Time `json:"expires,omitempty" doc:"When it ends. Absent: never."`
+	}
+}
+
+type oneKey struct{ Body keyexport.Key }
+
+func (s *server) makeKey(ctx context.Context, in *makeInput) (*oneKey, error) {
+	b := in.Body
+	k, err := keyexport.Key{Room: b.Room, App: b.App, Label: b.Label, Role: b.Role, Expires: b.Expires}.ToDomain()
+	switch {
+	case err != nil:
+	case k.Label == domain.FormerLabel:
+		err = domain.Errorf(domain.Invalid, "the label %s is for keys that were replaced", domain.FormerLabel)
+	case k.Label == "" && !k.Expires.IsZero():
+		err = domain.Errorf(domain.Invalid, "the default key does not expire: give this one a label")
+	case !k.Expires.IsZero() && !k.Expires.After(time.Now()):
+		err = domain.Errorf(domain.Invalid, "expires is in the past")
+	default:
+		err = s.checkConfigured(k.App)
+	}
+	if err != nil {
+		return nil, humaError(err)
+	}
+	k, err = s.Keys.Add(withoutCancel(ctx), k)
+	if err != nil {
+		return nil, humaError(s.storeError("make", k.App, b.Room, err))
+	}
+	s.Log.Info("control", "action", "make key", "app", k.App, "room", k.Room, "label", k.Label)
+	return &oneKey{keyexport.FromDomain(k)}, nil
+}
+
+type revokeInput struct {
+	ID string `path:"id" maxLength:"64" doc:"The id of the key, which is not the key."`
+}
+
+func (s *server) revokeKey(ctx context.Context, in *revokeInput) (*struct{}, error) {
+	refs, err := s.Keys.Revoke(withoutCancel(ctx), in.ID)
+	if err != nil {
+		if domain.KindOf(err) != domain.NotFound {
+			err = s.storeError("revoke", "", "", err)
+		}
+		return nil, humaError(err)
+	}
+	s.Hub.Revoke(refs, false)
+	s.Log.Info("control", "action", "revoke key", "id", in.ID)
+	return nil, nil
+}
+
+type exportOutput struct {
+	Body struct {
+		Version int             `json:"livego_keys"`
+		Keys    []keyexport.Key `json:"keys"`
+	}
+}
+
+func (s *server) exportKeys(ctx context.Context, _ *struct{}) (*exportOutput, error) {
+	keys, err := s.Keys.Dump(ctx)
+	if err != nil {
+		return nil, humaError(s.storeError("export", "", "", err))
+	}
+	out := new(exportOutput)
+	out.Body.Version = keyexport.Version
+	out.Body.Keys = []keyexport.Key{}
+	for _, k := range keys {
+		out.Body.Keys = append(out.Body.Keys, keyexport.FromDomain(k))
+	}
+	s.Log.Warn("control", "action", "export keys", "keys", len(keys))
+	return out, nil
+}
+
+type importInput struct {
+	Body struct {
+		Keys []keyexport.Key `json:"keys" maxItems:"200"`
+	}
+}
+
+type importOutput struct {
+	Body keyexport.Report
+}
+
+func (s *server) importKeys(ctx context.Context, in *importInput) (*importOutput, error) {
+	keys := make([]domain.Key, 0, min(len(in.Body.Keys), maxImport))
+	for i, j := range in.Body.Keys {
+		k, err := j.ToDomain()
+		if err != nil {
+			return nil, humaError(domain.Errorf(domain.Invalid, "key %d: %s", i+1, domain.Reason(err)))
+		}
+		keys = append(keys, k)
+	}
+	report, err := keyexport.Import(withoutCancel(ctx), s.Keys, keys)
+	if err != nil {
+		return nil, humaError(s.storeError("import", "", "", err))
+	}
+	s.Log.Info("control", "action", "import keys", "added", report.Added, "there already", report.Same, "refused", len(report.Refused))
+	return &importOutput{report}, nil
+}

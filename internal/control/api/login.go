@@ -1,0 +1,141 @@
+package api
+
+import (
+	"errors"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path"
+	"strings"
+	"time"
+
+	"livego/internal/control/auth"
+	"livego/internal/domain"
+)
+
+// showsLogin reports whether the form to log in is the answer to r, which was refused with err: a browser asks for something to look at,
+// and lacks a credential, which it cannot show in a header.
+func (s *server) showsLogin(r *http.Request, err error) bool {
+	return errors.Is(err, auth.ErrCredential) && r.Method == http.MethodGet && isLoginTarget(r.URL.Path) &&
+		strings.Contains(r.Header.Get("Accept"), "text/html")
+}
+
+// isLoginTarget reports whether a browser may go to a path after it has logged in.
+func isLoginTarget(p string) bool {
+	if p != "/" && path.Clean(p) != strings.TrimSuffix(p, "/") || strings.ContainsAny(p, "\\\r\n") {
+		return false
+	}
+	return p == "/" || strings.HasPrefix(p, "/statics/") || strings.HasPrefix(p, "/debug/pprof/")
+}
+
+// loginData is what the form shows.
+type loginData struct {
+	pageData
+	Root  string // leads from the page to /, also where a proxy serves that below a path of its own
+	Next  string // the path to go to
+	Hint  string // why a credential is needed, where it is not plain
+	Wrong string // why the last attempt failed
+	Plain bool   // the token would cross the network in plain text
+}
+
+// writeLogin answers with the form to log in.
+func (s *server) writeLogin(w http.ResponseWriter, r *http.Request, d loginData) {
+	ip, _ := netip.ParseAddr(hostname(r.Host))
+	d.pageData = pageData{CSS: s.page.css, Icon: s.page.icon, Version: s.Version}
+	d.Root = "./" + strings.Repeat("../", strings.Count(r.URL.Path, "/")-1)
+	d.Plain = scheme(r) == "http" && hostname(r.Host) != "localhost" && !ip.IsLoopback()
+	s.writePage(w, r, s.page.login, http.StatusForbidden, d)
+}
+
+// serveLogin opens a session for the credential of a form, and leads back to where the form was shown.
+func (s *server) serveLogin(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead { // a page that is loaded again after a failure
+		redirect(w, "/")
+		return
+	}
+	args, err := s.form(w, r)
+	if err != nil {
+		writeError(w, r, err)
+		return
+	}
+	next := args.Get("next")
+	if !isLoginTarget(next) {
+		next = "/"
+	}
+	session, err := s.Auth.Login(r, strings.TrimSpace(args.Get("credential")))
+	if err != nil {
+		s.logRefusal(r, err)
+		s.writeLogin(w, r, loginData{Next: next, Wrong: domain.Reason(err)})
+		return
+	}
+	s.Log.Info("operator logged in", "role", session.Rights.String(), "remote", r.RemoteAddr)
+	s.setCookie(w, r, session.ID, time.Until(session.Expires))
+	redirect(w, next)
+}
+
+// redirect leads a browser from /login or /logout to a path of ours, as seen from there: a proxy may serve all this below a path of its own.
+func redirect(w http.ResponseWriter, path string) {
+	w.Header().Set("Location", "."+(&url.URL{Path: path}).EscapedPath())
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// serveLogout ends the session that the request comes with.
+func (s *server) serveLogout(w http.ResponseWriter, r *http.Request) {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		redirect(w, "/")
+		return
+	}
+	args, err := s.form(w, r)
+	if err == nil {
+		err = s.Auth.Logout(r, args.Get("csrf_token"))
+	}
+	if err != nil {
+		writeError(w, r, err)
+		return
+	}
+	s.setCookie(w, r, "", -time.Second)
+	redirect(w, "/")
+}
+
+// form returns the fields of a form that was sent by POST.
+func (s *server) form(w http.ResponseWriter, r *http.Request) (url.Values, error) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", "GET, HEAD, POST")
+		return nil, errMethod
+	}
+	if r.URL.RawQuery != "" { // nothing of this belongs into an address
+		return nil, domain.Errorf(domain.Invalid, "the fields must be in the body")
+	}
+	if err := limitBody(w, r); err != nil {
+		return nil, err
+	}
+	args, err := arguments(r)
+	if err != nil {
+		return nil, err
+	}
+	for name := range args {
+		if _, _, err := argument(args, name); err != nil {
+			return nil, domain.Errorf(domain.Invalid, "a field is given twice")
+		}
+	}
+	return args, nil
+}
+
+// setCookie has the browser keep a session for so long, or drop it.
+func (s *server) setCookie(w http.ResponseWriter, r *http.Request, value string, keep time.Duration) {
+	http.SetCookie(w, &http.Cookie{
+		Name: auth.SessionCookie, Value: value, Path: "/", MaxAge: int(keep.Seconds()),
+		HttpOnly: true, SameSite: http.SameSiteStrictMode,
+		// A browser sends the origin of a form, with the scheme that it sees in front of a proxy.
+		Secure: scheme(r) == "https" || strings.HasPrefix(r.Header.Get("Origin"), "https://"),
+	})
+}
+
+// scheme returns the scheme by which a browser has asked. A proxy that ends TLS says so; it is believed for links and cookies, which
+// are for the browser alone.
+func scheme(r *http.Request) string {
+	if r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {
+		return "https"
+	}
+	return "http"
+}

@@ -1,0 +1,331 @@
+package api
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"livego/internal/control/auth"
+	"livego/internal/domain"
+	"livego/internal/media"
+	"livego/internal/stream"
+)
+
+var (
+	//go:embed page/page.html
+	pageHTML string
+	//go:embed page/login.html
+	loginHTML string
+	//go:embed page/page.css
+	pageCSS string
+	//go:embed page/page.js
+	pageJS string
+	//go:embed static/livego.svg
+	icon []byte
+)
+
+// A page is the template of / with what does not change. Style and script are part of the page, so that it works where each
+// request needs a token; its policy names them by their digests, so that nothing else runs.
+type page struct {
+	main, login *template.Template
+	policy      string
+	css         template.CSS
+	js          template.JS
+	icon        template.URL
+}
+
+func newPage() *page {
+	digest := func(s string) string {
+		sum := sha256.Sum256([]byte(s))
+		return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
+	}
+	return &page{
+		main:   template.Must(template.New("page").Parse(pageHTML)),
+		login:  template.Must(template.New("login").Parse(loginHTML)),
+		policy: policy + "; img-src data:; style-src " + digest(pageCSS) + "; script-src " + digest(pageJS),
+		css:    template.CSS(pageCSS),
+		js:     template.JS(pageJS),
+		icon:   template.URL("data:image/svg+xml;base64," + base64.StdEncoding.EncodeToString(icon)),
+	}
+}
+
+// pageData is what the template shows.
+type pageData struct {
+	CSS     template.CSS
+	JS      template.JS
+	Icon    template.URL
+	Version string
+	Streams []streamData
+	Tour    *quickStartData // nil where no app may be published to
+	Tokens  bool            // can be made
+	Keys    bool            // can be shown
+	CSRF    string          // of the session, "" where the browser needs none
+}
+
+// streamData is one live stream in words.
+type streamData struct {
+	Name    string
+	Held    bool
+	Up      string // how long it has been live
+	Tracks  []trackData
+	Skipped uint64 // what of the encoder reaches no viewer
+	From    string // who publishes: "rtmp from 192.0.2.7, OBS 30"
+	Viewers int
+	Protos  string // the viewers' protocols: "2 rtmp, 1 hls"
+	Lag     string // how far the slowest viewer is behind, "" when none is
+	Links   []link
+}
+
+type trackData struct {
+	Kind  string
+	Facts []string
+	Rate  string
+}
+
+type link struct {
+	Label string
+	URL   template.URL
+}
+
+// quickStartData are the three steps of the beginning.
+type quickStartData struct {
+	GetKey string // URL
+	Server string // what goes before the key
+	Watch  []link
+}
+
+// servePage serves /.
+func (s *server) servePage(w http.ResponseWriter, r *http.Request) {
+	now := time.Now()
+	session, loggedIn := s.Auth.Session(r)
+	operates := !loggedIn || session.Rights >= auth.Operate
+	data := pageData{
+		CSS: s.page.css, JS: s.page.js, Icon: s.page.icon, Version: s.Version, Tour: s.quickStart(r), CSRF: session.CSRF,
+		Keys: operates, Tokens: operates && s.TokenIssuer.Secret != "" && len(s.Apps) > 0,
+	}
+	for _, in := range s.Hub.Snapshot() {
+		data.Streams = append(data.Streams, s.describeStream(in, r.Host, now))
+	}
+	s.writePage(w, r, s.page.main, http.StatusOK, data)
+}
+
+// writePage answers with a page.
+func (s *server) writePage(w http.ResponseWriter, r *http.Request, t *template.Template, status int, data any) {
+	var body bytes.Buffer
+	if err := t.Execute(&body, data); err != nil {
+		s.Log.Error("page failed", "err", err)
+		writeError(w, r, err)
+		return
+	}
+	w.Header().Set("Content-Security-Policy", s.page.policy)
+	w.Header().Set("Cross-Origin-Opener-Policy", "same-origin")
+	// With no-referrer a browser sends "Origin: null" with the page's own forms, and by plain HTTP nothing else tells whose they are.
+	w.Header().Set("Referrer-Policy", "same-origin")
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	w.Write(body.Bytes())
+}
+
+func (s *server) quickStart(r *http.Request) *quickStartData {
+	if len(s.Apps) == 0 {
+		return nil
+	}
+	app := s.Apps[0]
+	base := s.PublicURL
+	if base == "" {
+		base = scheme(r) + "://" + r.Host
+	}
+	return &quickStartData{
+		GetKey: strings.TrimSuffix(base, "/") + "/control/get?room=movie",
+		Server: s.rtmpURL(s.RTMP, r.Host, app.Name),
+		Watch:  s.links(app, domain.Name{App: app.Name, Room: "movie"}, r.Host),
+	}
+}
+
+func (s *server) describeStream(in stream.Info, host string, now time.Time) streamData {
+	d := streamData{
+		Name: in.Name.String(), Held: in.Held, Up: formatDuration(now.Sub(in.Since)),
+	}
+	app, _ := s.app(in.Name.App)
+	d.Links = s.links(app, in.Name, host)
+	var active stream.ConnInfo
+	for _, c := range in.Publishers {
+		if c.Active {
+			active = c
+			d.From = describePublisher(c, in.Meta)
+		}
+	}
+	for _, t := range in.Tracks {
+		d.Tracks = append(d.Tracks, describeTrack(t, active))
+	}
+	for _, t := range active.Skipped.Unusable {
+		facts := []string{strings.ToUpper(t.Codec), "unusable: " + t.Reason}
+		d.Tracks = append(d.Tracks, trackData{Kind: t.Kind.String(), Facts: facts})
+	}
+	d.Skipped = active.Skipped.Total()
+	count, lag := map[string]int{}, time.Duration(0)
+	for v := range s.viewers(in.Name, make([]stream.ConnInfo, statBatch)) {
+		d.Viewers++
+		count[v.Proto]++
+		lag = max(lag, v.Delay)
+	}
+	d.Protos = formatProtocols(count)
+	if lag >= time.Second {
+		d.Lag = fmt.Sprintf("%.1f s", lag.Seconds())
+	}
+	return d
+}
+
+func describeTrack(t *media.Track, c stream.ConnInfo) trackData {
+	d := trackData{Kind: t.Kind.String()}
+	add := func(known bool, format string, args ...any) {
+		if known {
+			d.Facts = append(d.Facts, fmt.Sprintf(format, args...))
+		}
+	}
+	name := strings.ToUpper(t.Codec.String())
+	if t.Codec == media.Passthrough {
+		name = t.Label
+	}
+	add(name != "", "%s", name)
+	add(t.Width > 0 && t.Height > 0, "%d×%d", t.Width, t.Height)
+	add(t.FrameRate > 0, "%.4g fps", t.FrameRate)
+	add(t.SampleRate > 0, "%.4g kHz", float64(t.SampleRate)/1000)
+	add(t.Channels > 0, "%s", channelLayout(t.Channels))
+	switch t.Kind {
+	case media.Video:
+		d.Rate = formatBitrate(c.VideoKbps)
+	case media.Audio:
+		d.Rate = formatBitrate(c.AudioKbps)
+	}
+	return d
+}
+
+func channelLayout(channels int) string {
+	switch channels {
+	case 1:
+		return "mono"
+	case 2:
+		return "stereo"
+	}
+	return fmt.Sprintf("%d channels", channels)
+}
+
+// describePublisher tells who publishes.
+func describePublisher(c stream.ConnInfo, m *media.Meta) string {
+	s := c.Proto
+	if host, _, err := net.SplitHostPort(c.Remote); err == nil {
+		s += " from " + host
+	}
+	if m != nil && m.Encoder != "" {
+		s += ", " + m.Encoder
+	}
+	return s
+}
+
+// formatProtocols says how many viewers there are by each protocol, the most watched first.
+func formatProtocols(count map[string]int) string {
+	names := slices.Collect(maps.Keys(count))
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a, b)) })
+	for i, n := range names {
+		names[i] = fmt.Sprintf("%d %s", count[n], n)
+	}
+	return strings.Join(names, ", ")
+}
+
+// links returns the URLs by which name may be watched, as seen from who asked for host.
+func (s *server) links(app App, name domain.Name, host string) []link {
+	var links []link
+	add := func(on bool, label, u string) {
+		if on && u != "" {
+			links = append(links, link{label, template.URL(u)})
+		}
+	}
+	flv, hls, https := s.FLV, s.HLS, s.HTTPS
+	if s.PublicURL != "" {
+		flv, hls, https = s.PublicURL, s.PublicURL, ""
+	}
+	add(true, "RTMP", s.rtmpURL(s.RTMP, host, name.App, name.Room))
+	add(app.FLV, "FLV", joinURL(flv, host, name.App, name.Room+".flv"))
+	add(app.HLS, "HLS", joinURL(hls, host, name.App, name.Room+".m3u8"))
+	// By TLS too, where it is served: behind the others, which scripts may count on.
+	add(true, "RTMPS", s.rtmpURL(s.RTMPS, host, name.App, name.Room))
+	add(app.FLV, "FLV by HTTPS", joinURL(https, host, name.App, name.Room+".flv"))
+	add(app.HLS, "HLS by HTTPS", joinURL(https, host, name.App, name.Room+".m3u8"))
+	return links
+}
+
+// rtmpURL is joinURL for a listener of RTMP. With a public URL it is on the host of that, on the port of the listener.
+func (s *server) rtmpURL(base, requestHost string, parts ...string) string {
+	u, err := url.Parse(base)
+	public, publicErr := url.Parse(s.PublicURL)
+	if s.PublicURL == "" || base == "" || err != nil || publicErr != nil {
+		return joinURL(base, requestHost, parts...)
+	}
+	u.Host = net.JoinHostPort(public.Hostname(), u.Port())
+	return u.JoinPath(parts...).String()
+}
+
+// joinURL returns base with a path; its host, where it stands for every address, is that of the request. "" for no base.
+func joinURL(base, requestHost string, parts ...string) string {
+	u, err := url.Parse(base)
+	if err != nil || base == "" {
+		return ""
+	}
+	host := u.Hostname()
+	if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
+		host = hostname(requestHost)
+		if port := u.Port(); port != "" {
+			u.Host = net.JoinHostPort(host, port)
+		} else {
+			u.Host = host
+		}
+	}
+	return u.JoinPath(parts...).String()
+}
+
+// hostname returns host without its port and the brackets of an IPv6 address.
+func hostname(host string) string {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		return h
+	}
+	return strings.Trim(host, "[]")
+}
+
+// formatDuration returns a duration as people say it.
+func formatDuration(d time.Duration) string {
+	switch m, h := int(d.Minutes()), int(d.Hours()); {
+	case m < 1:
+		return fmt.Sprintf("%d s", int(d.Seconds()))
+	case h < 1:
+		return fmt.Sprintf("%d min", m)
+	case h < 24:
+		return fmt.Sprintf("%d h %d min", h, m%60)
+	default:
+		return fmt.Sprintf("%d d %d h", h/24, h%24)
+	}
+}
+
+// formatBitrate returns a bit formatBitrate as people say it, "" for none.
+func formatBitrate(kbps float64) string {
+	switch {
+	case kbps < 1:
+		return ""
+	case kbps < 1000:
+		return fmt.Sprintf("%.0f kbit/s", kbps)
+	default:
+		return fmt.Sprintf("%.1f Mbit/s", kbps/1000)
+	}
+}

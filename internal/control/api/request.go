@@ -1,0 +1,186 @@
+package api
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+
+	"livego/internal/control/auth"
+	"livego/internal/domain"
+)
+
+// Limits of a request.
+const (
+	maxURL  = 4 << 10  // bytes of the request target
+	maxBody = 64 << 10 // bytes
+	// maxDiscard is how much of a body that is too long is read: who is still sending when we close does not get to read why.
+	maxDiscard = 2 << 20
+)
+
+// policy is the Content-Security-Policy of everything that does not set its own.
+const policy = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+
+// setSecurityHeaders sets the headers of every answer. There are none of CORS but for the operator's own files, whose sandbox makes their origin
+// null: no other origin has business here.
+func setSecurityHeaders(h http.Header) {
+	h.Set("Content-Security-Policy", policy)
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Cache-Control", "no-store")
+}
+
+// requiredAccess is the one table of what a request requires. What is not in it can be read.
+func requiredAccess(r *http.Request) auth.Access {
+	is := func(prefix string) bool { return strings.HasPrefix(r.URL.Path, prefix) }
+	switch {
+	case is(keysPath + "/export"), is(keysPath + "/import"):
+		return auth.Access{Rights: auth.Admin, Credential: true} // every secret at once
+	case is("/debug/"):
+		return auth.Access{Rights: auth.Admin, Safe: true}
+	case is("/control/"), is(v1) && r.Method != http.MethodGet && r.Method != http.MethodHead:
+		return auth.Access{Rights: auth.Operate}
+	}
+	return auth.Access{
+		Rights:         auth.Read,
+		CrossSiteLink:  r.URL.Path == "/" || is("/statics/"),
+		CrossSiteEmbed: is("/statics/") || r.URL.Path == "/favicon.ico",
+		Monitoring:     r.URL.Path == "/metrics",
+	}
+}
+
+// loggablePath returns the path of a request that was refused, if it is one of ours: anything else may be anything, a secret too.
+func loggablePath(path string) string {
+	for _, p := range []string{
+		"/control/get", "/control/reset", "/control/delete", "/control/push", "/control/pull", "/stat/livestat", "/statics/", "/debug/",
+		"/login", "/logout", v1, "/",
+	} {
+		if path == p || strings.HasSuffix(p, "/") && p != "/" && strings.HasPrefix(path, p) || p == v1 && strings.HasPrefix(path, v1) {
+			return p
+		}
+	}
+	return ""
+}
+
+// authorize asks the door and refuses what no route takes. The door comes first: who may not ask learns nothing of the rest.
+func (s *server) authorize(w http.ResponseWriter, r *http.Request) error {
+	need := requiredAccess(r)
+	if err := s.Auth.Authorize(r, need); err != nil {
+		s.logRefusal(r, err)
+		return err
+	}
+	if need.CrossSiteEmbed && r.Header.Get("Origin") == "null" { // as that of the operator's own files is, in their sandbox
+		w.Header().Set("Access-Control-Allow-Origin", "null")
+		w.Header().Set("Vary", "Origin")
+	}
+	// The mux would redirect to the clean path, and what asks for such a path is no browser that follows a link.
+	if p := r.URL.Path; p != "/" && path.Clean(p) != strings.TrimSuffix(p, "/") {
+		return errNoRoute
+	}
+	return limitBody(w, r)
+}
+
+// limitBody refuses bodies that are compressed or too long, and bounds what is read of the others.
+func limitBody(w http.ResponseWriter, r *http.Request) error {
+	if c := r.Header.Get("Content-Encoding"); c != "" && c != "identity" {
+		return errCompressed
+	}
+	if r.ContentLength > maxBody {
+		_, _ = io.CopyN(io.Discard, r.Body, maxDiscard)
+		return errLongBody
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	return nil
+}
+
+// logRefusal writes to the audit and the log that r was refused.
+func (s *server) logRefusal(r *http.Request, err error) {
+	path, reason := loggablePath(r.URL.Path), domain.Reason(err)
+	s.Audit.Add(auth.Refusal{Action: "manage", Path: path, Proto: "http", Remote: r.RemoteAddr, Reason: reason})
+	if suppressed, ok := s.refusalLimiter.Allow(domain.KindOf(err).String()); ok {
+		s.Log.Warn("request refused", "path", path, "remote", r.RemoteAddr, "reason", reason, "suppressed", suppressed)
+	}
+}
+
+// enveloped serves a documented route. Scripts use it with GET and POST, some with DELETE; of the other methods HEAD and OPTIONS
+// must have no effect, and PUT, PATCH and TRACE promise what these routes do not do.
+func (s *server) enveloped(h func(*http.Request, url.Values) (any, error)) http.Handler {
+	return allowMethods(func(w http.ResponseWriter, r *http.Request) {
+		args, err := arguments(r)
+		if err != nil {
+			writeError(w, r, err)
+			return
+		}
+		data, err := h(r, args)
+		if err != nil {
+			writeError(w, r, err)
+			return
+		}
+		if s, ok := data.(streamedJSON); ok {
+			streamEnvelope(w, s)
+			return
+		}
+		writeEnvelope(w, http.StatusOK, data)
+	}, http.MethodGet, http.MethodPost, http.MethodDelete)
+}
+
+func readOnly(h http.HandlerFunc) http.Handler {
+	return allowMethods(h, http.MethodGet, http.MethodHead)
+}
+
+// allowMethods refuses every method but these.
+func allowMethods(h http.HandlerFunc, methods ...string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !slices.Contains(methods, r.Method) {
+			w.Header().Set("Allow", strings.Join(methods, ", "))
+			writeError(w, r, errMethod)
+			return
+		}
+		h(w, r)
+	})
+}
+
+// arguments returns what r says in its query and its form body, whatever its method. An argument in both counts as given twice.
+func arguments(r *http.Request) (url.Values, error) {
+	args, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, domain.Errorf(domain.Invalid, "the query is malformed")
+	}
+	body, err := io.ReadAll(r.Body)
+	var tooLong *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLong):
+		return nil, errLongBody
+	case err != nil:
+		return nil, domain.Errorf(domain.Invalid, "the body is incomplete")
+	case len(body) == 0:
+		return args, nil
+	}
+	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/x-www-form-urlencoded" {
+		return nil, domain.Errorf(domain.Invalid, "the body must be a form (application/x-www-form-urlencoded)")
+	}
+	form, err := url.ParseQuery(string(body))
+	if err != nil {
+		return nil, domain.Errorf(domain.Invalid, "the form is malformed")
+	}
+	for name, values := range form {
+		args[name] = append(args[name], values...)
+	}
+	return args, nil
+}
+
+// argument returns the only value of the argument name; given is false when it is absent.
+func argument(args url.Values, name string) (value string, given bool, err error) {
+	switch values := args[name]; len(values) {
+	case 0:
+		return "", false, nil
+	case 1:
+		return values[0], true, nil
+	default:
+		return "", true, domain.Errorf(domain.Invalid, "%s is given %d times", name, len(values))
+	}
+}

@@ -1,0 +1,206 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"livego/internal/domain"
+	"livego/internal/media"
+	"livego/internal/stream"
+)
+
+func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+const (
+	moviePublisher = `{"key":"live/movie","url":"rtmp://localhost:1935/live/movie","stream_id":1,` +
+		`"video_total_bytes":312500,"video_speed":2500,"audio_total_bytes":16000,"audio_speed":128,"gather_ms":{"flv":0,"hls":0},"skips":1}`
+	moviePlayers = `{"key":"live/movie","url":"http://127.0.0.1:7001/live/movie.flv","stream_id":3,` +
+		`"video_total_bytes":125000,"video_speed":1000,"audio_total_bytes":0,"audio_speed":0,` +
+		`"proto":"flv","delay_ms":80,"queue_bytes":16427,"skips":1},` +
+		`{"key":"live/movie","url":"http://127.0.0.1:7002/live/movie.m3u8","stream_id":4,` +
+		`"video_total_bytes":0,"video_speed":0,"audio_total_bytes":8000,"audio_speed":64,"proto":"hls"}`
+	otherPublisher = `{"key":"live/other","url":"rtmp://localhost:1935/live/other","stream_id":2,` +
+		`"video_total_bytes":312500,"video_speed":2500,"audio_total_bytes":16000,"audio_speed":128,"gather_ms":{},"skips":0}`
+)
+
+// TestLiveStat compares /stat/livestat byte for byte with the documented shape.
+func TestLiveStat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newFixture(t, nil)
+		defer s.hub.Close() // in the bubble, with its timers
+		check := func(target string, status int, want string) {
+			t.Helper()
+			w := s.get(target)
+			if got := w.Body.String(); w.Code != status || got != want {
+				t.Errorf("%s: %d\n got %s\nwant %s", target, w.Code, got, want)
+			}
+			if got := w.Header().Get("Content-Type"); got != "application/json" {
+				t.Errorf("%s: Content-Type %q", target, got)
+			}
+		}
+		check("/stat/livestat", 200, `{"status":200,"data":{"publishers":null,"players":null}}`)
+
+		movie, other := domain.Name{App: "live", Room: "movie"}, domain.Name{App: "live", Room: "other"}
+		p := s.publish(movie, domain.KeyRef{})
+		s.publish(other, domain.KeyRef{})
+		v := s.watch(movie, "flv", "http://127.0.0.1:7001/live/movie.flv?token=canary", 125_000, 0)
+		v.ObserveProgress(0, 0, 10*time.Millisecond, time.Now())
+		v.AttachSocket(func() int { return 16_427 }, nil) // 50 ms of 2627 kbit/s
+		v.Skip()
+		s.watch(movie, "hls", "http://user:canary@127.0.0.1:7002/live/movie.m3u8#canary", 0, 8_000)
+		check("/stat/livestat", 200, `{"status":200,"data":{"publishers":[`+moviePublisher+`,`+otherPublisher+`],"players":[`+moviePlayers+`]}}`)
+		check("/stat/livestat?room=live/movie", 200, `{"status":200,"data":{"publishers":[`+moviePublisher+`],"players":[`+moviePlayers+`]}}`)
+		check("/stat/livestat?room=live%2Fother", 200, `{"status":200,"data":{"publishers":[`+otherPublisher+`],"players":null}}`)
+
+		p.End(stream.Lost)
+		check("/stat/livestat?room=live/movie", 200, `{"status":200,"data":{"publishers":null,"players":[`+strings.Replace(moviePlayers, `"delay_ms":80`, `"delay_ms":161`, 1)+`]}}`) // at the rate that he got
+
+		const inactive = `{"status":404,"data":"room not found or inactive"}`
+		for _, room := range []string{"live/nothing", "nowhere/movie", "movie"} {
+			check("/stat/livestat?room="+room, 404, inactive)
+		}
+	})
+}
+
+// TestLiveStatManyViewers reads the document of a stream with more viewers than are copied at once.
+func TestLiveStatManyViewers(t *testing.T) {
+	if size := statBatch * int(reflect.TypeFor[stream.ConnInfo]().Size()); size > 64<<10 {
+		t.Errorf("%d bytes are copied at once, want 64 KiB at most", size)
+	}
+	s := newFixture(t, nil)
+	movie := domain.Name{App: "live", Room: "movie"}
+	s.publish(movie, domain.KeyRef{})
+	var want []uint64
+	for n := range 3*statBatch + 7 {
+		if v := s.watch(movie, "hls", "http://localhost/live/movie.m3u8", 0, 0); n%5 == 0 {
+			v.Leave()
+		} else {
+			want = append(want, v.ID())
+		}
+	}
+	var doc struct {
+		Status int
+		Data   struct{ Publishers, Players []connStats }
+	}
+	w := s.get("/stat/livestat")
+	if err := json.Unmarshal(w.Body.Bytes(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	var got []uint64
+	for _, p := range doc.Data.Players {
+		got = append(got, p.StreamID)
+	}
+	if doc.Status != 200 || len(doc.Data.Publishers) != 1 || !slices.Equal(got, want) {
+		t.Errorf("status %d, %d publishers, players %v, want %v", doc.Status, len(doc.Data.Publishers), got, want)
+	}
+	if page := s.get("/").Body.String(); !strings.Contains(page, fmt.Sprintf("%d hls", len(want))) {
+		t.Errorf("the page does not count %d viewers", len(want))
+	}
+}
+
+// TestInvalidHostHeader has a page's address in the Host header: nothing repeats it.
+func TestInvalidHostHeader(t *testing.T) {
+	s := newFixture(t, nil)
+	for _, host := range []string{"a'onmouseover=alert(1)", "a<b>", strings.Repeat("a", 15<<10)} {
+		for _, path := range []string{"/", "/stat/livestat", "/control/get?room=movie", "/api/v1/keys", "/healthz"} {
+			w := s.get(path, "Host: "+host)
+			if w.Code != http.StatusBadRequest || strings.Contains(w.Body.String(), "alert") {
+				t.Errorf("%s for %.30q: %d %s", path, host, w.Code, w.Body)
+			}
+		}
+	}
+}
+
+func TestLiveStatBadRoom(t *testing.T) {
+	s := newFixture(t, nil)
+	for name, query := range map[string]string{
+		"P04 empty": "room=", "P04 twice": "room=live/a&room=live/b",
+		"N01 path": "room=live/../x", "N01 parent": "room=..", "N01 no room": "room=live/", "N01 no app": "room=/movie",
+		"N02 absolute": "room=//host/x", "N03 NUL": "room=live/a%00", "N06 markup": "room=live/%3Cscript%3E",
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := s.get("/stat/livestat?" + query)
+			wantStatus(t, w, 400)
+			if dataOf(t, w) == "" {
+				t.Error("no reason is given")
+			}
+		})
+	}
+}
+
+func TestRedactURL(t *testing.T) {
+	name := domain.Name{App: "live", Room: "movie"}
+	key := domain.NewSecret()
+	for raw, want := range map[string]string{
+		"":                             "",
+		"rtmp://h:1935/live/movie":     "rtmp://h:1935/live/movie",
+		"rtmp://h/live/" + key:         "rtmp://h/live/movie",
+		"rtmp://h/live/" + key + "?a":  "rtmp://h/live/movie",
+		"http://u:p@h/live/a.flv?t=x#": "http://h/live/a.flv",
+		"http://h/%zz":                 "",
+	} {
+		if got := redactURL(raw, name); got != want {
+			t.Errorf("publicURL(%q) = %q, want %q", raw, got, want)
+		}
+	}
+}
+
+// TestLiveStatUnderChurn asks while streams come and go (P22): the race detector and the hub's locks are what is tried.
+func TestLiveStatUnderChurn(t *testing.T) {
+	s := newFixture(t, func(o *Options) { o.Log = discard() })
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for j := range 50 {
+				p := s.publish(domain.Name{App: "live", Room: fmt.Sprintf("room-%d-%d", i, j)}, domain.KeyRef{})
+				p.End(stream.Clean)
+			}
+		})
+	}
+	for range 100 {
+		start := time.Now()
+		w := s.get("/stat/livestat")
+		if w.Code != http.StatusOK || !strings.HasPrefix(w.Body.String(), `{"status":200,"data":{"publishers":`) {
+			t.Errorf("%d %.100s", w.Code, w.Body)
+		}
+		if d := time.Since(start); d > 5*time.Second { // what is no lock is far below
+			t.Errorf("took %v", d)
+		}
+		s.get("/")
+	}
+	wg.Wait()
+}
+
+// TestSkippedFrames shows what of a publisher reaches no viewer, in the statistics and on the page.
+func TestSkippedFrames(t *testing.T) {
+	s := newFixture(t, nil)
+	name, skips := domain.Name{App: "live", Room: "movie"}, &media.Skips{}
+	if _, err := s.hub.Publish(t.Context(), name, stream.PublishOptions{Proto: "rtmp", Grant: domain.Grant{Name: name}, Skips: skips}); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.get("/stat/livestat").Body.String(); strings.Contains(got, "skipped") || strings.Contains(got, "unusable") {
+		t.Errorf("nothing was skipped: %s", got)
+	}
+	for range 3 {
+		skips.Add(media.Skip{Kind: media.Audio, Reason: media.SkipNoConfig})
+	}
+	skips.Add(media.Skip{Kind: media.Video, Reason: media.SkipMalformed})
+	skips.AddSilent()
+	skips.SetUnusable(media.UnusableTrack{Kind: media.Audio, Codec: "aac", Reason: "no configuration"})
+	got := s.get("/stat/livestat").Body.String()
+	want := `"skipped":{"malformed":1,"no_configuration":3},"silent_frames":1,` +
+		`"unusable_tracks":[{"kind":"audio","track":0,"codec":"aac","reason":"no configuration"}]`
+	if !strings.Contains(got, want) {
+		t.Errorf("%s\nlacks %s", got, want)
+	}
+	wantText(t, text(s.get("/").Body.String()), "audio AAC · unusable: no configuration", "skipped 4 frames or messages that cannot be used")
+}

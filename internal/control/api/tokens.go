@@ -1,0 +1,104 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"livego/internal/control/auth"
+	"livego/internal/domain"
+)
+
+const tokensPath = v1 + "/tokens"
+
+// routeTokens serves tokens. They are not kept: who makes one has it.
+func (s *server) routeTokens(api huma.API) {
+	make := operation("POST", tokensPath, "make-token", "Make a token to watch or to publish a stream", http.StatusNotFound, http.StatusConflict)
+	make.DefaultStatus = http.StatusCreated
+	huma.Register(api, make, s.makeToken)
+}
+
+type tokenInput struct {
+	host string
+	Body struct {
+		Action  string `json:"action" enum:"play,publish"`
+		App     string `json:"app" maxLength:"128"`
+		Room    string `json:"room" maxLength:"128" doc:"* is every room of the app."`
+		For     string `json:"for,omitempty" maxLength:"32" default:"1h" doc:"How long it is good: 90s, 30m, 12h."`
+		IP      string `json:"ip,omitempty" minLength:"1" maxLength:"64" doc:"The only address that it is good from."`
+		Viewers int    `json:"viewers,omitempty" minimum:"0" maximum:"1000000" doc:"How many may watch with it at a time."`
+		Once    bool   `json:"once,omitempty" doc:"It is good one time."`
+		Session string `json:"session,omitempty" maxLength:"32" doc:"How long a session that starts with it may last: 90m, 12h. Absent: as token.session says."`
+		Signed  bool   `json:"signed,omitempty" doc:"For a signed URL, shorter than a JWT."`
+	}
+}
+
+// Resolve implements huma.Resolver.
+func (in *tokenInput) Resolve(ctx huma.Context) []error {
+	in.host = ctx.Host()
+	return nil
+}
+
+type madeToken struct {
+	Body struct {
+		Token   string    `json:"token"`
+		Expires time.Time `json:"expires"`
+		URLs    []string  `json:"urls" doc:"Where it is good, as seen from who asked. None for every room."`
+	}
+}
+
+func (s *server) makeToken(ctx context.Context, in *tokenInput) (*madeToken, error) {
+	b := in.Body
+	w := auth.TokenRequest{App: b.App, Room: b.Room, IP: b.IP, Viewers: b.Viewers, Once: b.Once, Signed: b.Signed}
+	if b.Action == domain.Publish.String() {
+		w.Action = domain.Publish
+	}
+	var err error
+	if w.Lifetime, err = time.ParseDuration(b.For); err != nil {
+		return nil, humaError(domain.Errorf(domain.Invalid, "for must be a time, such as 90s, 30m or 12h"))
+	}
+	if b.Session != "" {
+		if w.Session, err = time.ParseDuration(b.Session); err != nil || w.Session == 0 {
+			return nil, humaError(domain.Errorf(domain.Invalid, "session must be a time, such as 90m or 12h"))
+		}
+	}
+	out := new(madeToken)
+	if out.Body.Token, out.Body.Expires, err = s.TokenIssuer.Issue(w, time.Now()); err != nil {
+		return nil, humaError(err)
+	}
+	if err := s.checkConfigured(b.App); err != nil {
+		return nil, humaError(err)
+	}
+	if w.Action == domain.Publish && b.Room != "*" {
+		if err := s.checkDefaultKey(ctx, b.App, b.Room); err != nil {
+			return nil, humaError(err)
+		}
+	}
+	out.Body.URLs = []string{}
+	if app, _ := s.app(b.App); b.Room != "*" {
+		for _, l := range s.links(app, domain.Name{App: b.App, Room: b.Room}, in.host) {
+			if w.Action == domain.Play || strings.HasPrefix(string(l.URL), "rtmp") {
+				out.Body.URLs = append(out.Body.URLs, string(l.URL)+"?token="+url.QueryEscape(out.Body.Token))
+			}
+		}
+	}
+	s.Log.Info("control", "action", "make token", "what", b.Action, "app", b.App, "room", b.Room)
+	return out, nil
+}
+
+// checkDefaultKey finds the key that a token to publish is tied to.
+func (s *server) checkDefaultKey(ctx context.Context, app, room string) error {
+	keys, err := s.Keys.List(ctx, room)
+	if err != nil {
+		return s.storeError("make token", app, room, err)
+	}
+	if !slices.ContainsFunc(keys, func(k domain.Key) bool { return k.Label == "" && k.ValidFor(app, time.Now()) }) {
+		return domain.Errorf(domain.NotFound, "the room has no key, to which a token to publish is tied: /control/get makes it")
+	}
+	return nil
+}

@@ -1,0 +1,107 @@
+package auth
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+const (
+	// maxTracked bounds the table of those who failed: about 1 MiB, whoever many addresses an attacker has.
+	maxTracked = 8192
+	// maxDelay is the longest time an address over its limit waits for an answer. The time is random, so that it tells nothing.
+	maxDelay      = 4 * time.Second
+	failureWindow = time.Minute
+)
+
+// failures counts authentication failures by address, and makes those wait who had too many within a minute. The wait comes
+// before the check: a guesser learns no sooner that he was right than that he was wrong.
+type failures struct {
+	limit    int // a minute; 0: no limit
+	loopback bool
+
+	mu     sync.Mutex
+	counts map[netip.Addr]*failureCount
+}
+
+type failureCount struct {
+	since time.Time
+	n     int
+}
+
+// wait holds up an address that is over its limit. It returns early when ctx ends.
+func (f *failures) wait(ctx context.Context, addr netip.Addr) {
+	if !f.over(addr) {
+		return
+	}
+	t := time.NewTimer(rand.N(maxDelay)) //nolint:forbidigo // a delay, no secret
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+func (f *failures) over(addr netip.Addr) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t := f.counts[addr]
+	return t != nil && t.n >= f.limit && time.Since(t.since) < failureWindow
+}
+
+// add counts a failure of addr.
+func (f *failures) add(addr netip.Addr) {
+	if f.limit <= 0 || addr.IsLoopback() && !f.loopback {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	t := f.counts[addr]
+	if t == nil {
+		f.evict()
+		t = &failureCount{}
+		f.counts[addr] = t
+	}
+	if time.Since(t.since) >= failureWindow {
+		*t = failureCount{since: time.Now()}
+	}
+	t.n++
+}
+
+// evict keeps the table within its bound: first goes what is out of date, then anybody.
+func (f *failures) evict() {
+	if f.counts == nil {
+		f.counts = map[netip.Addr]*failureCount{}
+	}
+	if len(f.counts) < maxTracked {
+		return
+	}
+	for addr, t := range f.counts {
+		if time.Since(t.since) >= failureWindow {
+			delete(f.counts, addr)
+		}
+	}
+	for addr := range f.counts {
+		if len(f.counts) < maxTracked {
+			return
+		}
+		delete(f.counts, addr)
+	}
+}
+
+// rateLimitAddr returns the address by which a host:port is limited: a whole /64 for IPv6, since one customer has at least that. All
+// that is no address is limited together, as the zero Addr.
+func rateLimitAddr(remote string) netip.Addr {
+	ap, err := netip.ParseAddrPort(remote)
+	if err != nil {
+		return netip.Addr{}
+	}
+	addr := ap.Addr().Unmap().WithZone("")
+	if addr.Is6() && !addr.IsLoopback() {
+		p, _ := addr.Prefix(64) // no error: 64 bits are there
+		return p.Addr()
+	}
+	return addr
+}

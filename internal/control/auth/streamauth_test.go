@@ -1,0 +1,211 @@
+package auth
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"livego/internal/domain"
+)
+
+// fakeKeys is a store with one key. Calls that a Gate never makes are those of the nil interface.
+type fakeKeys struct {
+	domain.KeyStore
+	key domain.Key
+	err error // of Resolve
+
+	mu       sync.Mutex
+	resolved []string
+	touched  []domain.KeyRef
+}
+
+func (f *fakeKeys) Resolve(_ context.Context, app, secret string) (domain.Key, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.resolved = append(f.resolved, secret)
+	switch {
+	case f.err != nil:
+		return domain.Key{}, f.err
+	case secret != f.key.Secret || f.key.App != "" && f.key.App != app:
+		return domain.Key{}, domain.Errorf(domain.Denied, "unknown key")
+	}
+	return f.key, nil
+}
+
+func (f *fakeKeys) Touch(_ context.Context, ref domain.KeyRef, _ time.Time) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.touched = append(f.touched, ref)
+	return errors.New("the disk is full")
+}
+
+func newFakeKeys() *fakeKeys {
+	return &fakeKeys{key: domain.Key{ID: "k1", Room: "movie", Role: domain.Backup, Generation: 3, Secret: domain.NewSecret(), Expires: time.Unix(1<<40, 0)}}
+}
+
+var testApps = map[string]App{"live": {Live: true}, "vod": {Live: true}, "closed": {}}
+
+func TestStreamAuth(t *testing.T) {
+	keys := newFakeKeys()
+	good := domain.Grant{Name: domain.Name{App: "live", Room: "movie"}, Key: keys.key.Ref(), Role: domain.Backup, Expires: keys.key.Expires}
+	byName := domain.Grant{Name: domain.Name{App: "live", Room: "movie"}}
+	secret := keys.key.Secret
+	const push, play = domain.Publish, domain.Play
+	for _, c := range []struct {
+		name   string
+		noAuth bool
+		action domain.Action
+		app    string
+		as     string
+		want   domain.Grant
+		kind   domain.Kind
+		text   string // that the refusal holds
+	}{
+		{"push", false, push, "live", secret, good, 0, ""},
+		{"push by room", false, push, "live", "movie", domain.Grant{}, domain.Denied, "not a valid push key for app live"},
+		{"push by wrong key", false, push, "live", domain.NewSecret(), domain.Grant{}, domain.Denied, "/control/get with room=NAME"},
+		{"push nothing", false, push, "live", "", domain.Grant{}, domain.Denied, "not a valid push key"},
+		{"push to unknown app", false, push, "movies", secret, domain.Grant{}, domain.NotFound, `application "movies" is not configured here: there is closed, live, vod`},
+		{"push to reserved app", false, push, "api", secret, domain.Grant{}, domain.Invalid, "reserved"},
+		{"push to bad app", false, push, "a/b", secret, domain.Grant{}, domain.Invalid, "character"},
+		{"push to closed app", false, push, "closed", secret, domain.Grant{}, domain.Denied, "switched off"},
+		{"play", false, play, "live", "movie", byName, 0, ""},
+		{"play by key", false, play, "live", secret, domain.Grant{}, domain.Invalid, "form of a push key"},
+		{"play bad name", false, play, "live", "../x", domain.Grant{}, domain.Invalid, "character"},
+		{"play in unknown app", false, play, "movies", "movie", domain.Grant{}, domain.NotFound, "not configured"},
+		{"play in closed app", false, play, "closed", "movie", domain.Grant{}, domain.Denied, "switched off"},
+		{"open push by room", true, push, "live", "movie", byName, 0, ""},
+		{"open push by key", true, push, "live", secret, good, 0, ""},
+		{"open push by wrong key", true, push, "live", domain.NewSecret(), domain.Grant{}, domain.Denied, "not a valid push key"},
+		{"open push by bad name", true, push, "live", ".hidden", domain.Grant{}, domain.Invalid, "dot"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := NewStreamAuth(keys, Options{Apps: testApps, NoAuth: c.noAuth})
+			grant, err := g.Authorize(t.Context(), domain.AuthRequest{Action: c.action, App: c.app, Name: c.as, Remote: "192.0.2.1:5000"})
+			if grant != c.want {
+				t.Errorf("granted %+v, want %+v", grant, c.want)
+			}
+			if (err == nil) != (c.want != domain.Grant{}) || err != nil && (domain.KindOf(err) != c.kind || !strings.Contains(domain.Reason(err), c.text)) {
+				t.Errorf("error %q of kind %v, want %v with %q", err, domain.KindOf(err), c.kind, c.text)
+			}
+			if err != nil && strings.Contains(err.Error(), secret) {
+				t.Error("the refusal shows the key")
+			}
+		})
+	}
+}
+
+func TestRoomNameIsRefusedLikeWrongKey(t *testing.T) {
+	keys := newFakeKeys()
+	g := NewStreamAuth(keys, Options{Apps: testApps})
+	wrong := domain.NewSecret()
+	_, err1 := g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Publish, App: "live", Name: "movie"})
+	_, err2 := g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Publish, App: "live", Name: wrong})
+	if err1.Error() != err2.Error() {
+		t.Errorf("a room and a wrong key are told apart: %q, %q", err1, err2)
+	}
+	if len(keys.resolved) != 2 {
+		t.Errorf("the store was asked for %d of 2", len(keys.resolved))
+	}
+}
+
+func TestPublishTouchesKey(t *testing.T) {
+	keys := newFakeKeys()
+	g := NewStreamAuth(keys, Options{Apps: testApps})
+	if _, err := g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Publish, App: "live", Name: keys.key.Secret}); err != nil {
+		t.Errorf("a failing Touch refused the publisher: %v", err)
+	}
+	if len(keys.touched) != 1 || keys.touched[0] != keys.key.Ref() {
+		t.Errorf("touched %v", keys.touched)
+	}
+}
+
+func TestUnavailableStoreRefusesPublishers(t *testing.T) {
+	keys := newFakeKeys()
+	keys.err = domain.Errorf(domain.Unavailable, "key store unavailable")
+	g := NewStreamAuth(keys, Options{Apps: testApps, Failures: 1})
+	for range 3 { // and counts no failure: it is not the encoder's
+		_, err := g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Publish, App: "live", Name: keys.key.Secret, Remote: "192.0.2.1:1"})
+		if domain.KindOf(err) != domain.Unavailable {
+			t.Errorf("without a store: %v", err)
+		}
+	}
+	if len(g.failures.counts) != 0 {
+		t.Errorf("it counted %v", g.failures.counts)
+	}
+}
+
+func TestWrongKeysAreDelayed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		keys := newFakeKeys()
+		g := NewStreamAuth(keys, Options{Apps: testApps, Failures: 10})
+		try := func(remote, name string) time.Duration {
+			start := time.Now()
+			_, _ = g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Publish, App: "live", Name: name, Remote: remote})
+			return time.Since(start)
+		}
+		const guesser, neighbour, other, loop = "192.0.2.1:1", "192.0.2.1:2", "192.0.2.2:1", "127.0.0.1:1"
+		for i := range 10 {
+			if d := try(guesser, "guess"); d != 0 {
+				t.Errorf("guess %d waited %v", i, d)
+			}
+			try(loop, "guess")
+		}
+		if d := try(guesser, "guess"); d == 0 || d > maxDelay {
+			t.Errorf("guess 11 waited %v", d)
+		}
+		if d := try(neighbour, keys.key.Secret); d == 0 {
+			t.Error("a right key behind many wrong ones is answered sooner than a wrong one")
+		}
+		if d := try(other, "guess") + try(loop, "guess"); d != 0 {
+			t.Errorf("others waited %v", d)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		start := time.Now()
+		_, _ = g.Authorize(ctx, domain.AuthRequest{Action: domain.Publish, App: "live", Name: "x", Remote: guesser})
+		if d := time.Since(start); d != 0 {
+			t.Errorf("who has left is held for %v", d)
+		}
+		<-time.After(failureWindow)
+		if d := try(guesser, "guess"); d != 0 {
+			t.Errorf("a minute later it still waits %v", d)
+		}
+	})
+}
+
+func TestFailuresAreBounded(t *testing.T) {
+	f := failures{limit: 1}
+	addr := netip.MustParseAddr("10.0.0.0")
+	for range maxTracked + 100 {
+		f.add(addr)
+		addr = addr.Next()
+	}
+	if n := len(f.counts); n > maxTracked {
+		t.Errorf("%d addresses are kept, more than %d", n, maxTracked)
+	}
+	if last := addr.Prev(); !f.over(last) {
+		t.Error("the newest is not among them")
+	}
+}
+
+func TestRateLimitAddr(t *testing.T) {
+	for remote, want := range map[string]string{
+		"192.0.2.1:1":              "192.0.2.1",
+		"[::ffff:192.0.2.1]:1":     "192.0.2.1",
+		"[2001:db8:1:2:3:4:5:6]:1": "2001:db8:1:2::",
+		"[fe80::1%eth0]:1":         "fe80::",
+		"[::1]:1":                  "::1",
+		"pipe":                     "invalid IP",
+		"":                         "invalid IP",
+	} {
+		if got := rateLimitAddr(remote).String(); got != want {
+			t.Errorf("client(%q) = %s, want %s", remote, got, want)
+		}
+	}
+}

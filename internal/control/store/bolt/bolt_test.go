@@ -1,0 +1,194 @@
+package bolt
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"go.uber.org/goleak"
+
+	"livego/internal/control/store/storetest"
+)
+
+// childDir names the data directory of a process of TestKilledProcessKeepsAcknowledgedKeys; it is set only in those.
+const childDir = "LIVEGO_TEST_STORE_CHILD"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childDir); dir != "" {
+		childMain(dir)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func mustOpen(t *testing.T, dir string) *Store {
+	t.Helper()
+	s, err := Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func TestConformance(t *testing.T) {
+	storetest.Run(t, storetest.Backend{
+		Open: func(t *testing.T, place string) storetest.Store { return mustOpen(t, place) },
+	})
+}
+
+func TestFileModes(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no Unix modes")
+	}
+	dir := filepath.Join(t.TempDir(), "a", "data")
+	mustOpen(t, dir)
+	for path, want := range map[string]os.FileMode{dir: 0o700, filepath.Join(dir, FileName): 0o600} {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got != want {
+			t.Errorf("%s has mode %o, want %o", path, got, want)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("the data directory holds %v, %v; want one file", entries, err)
+	}
+}
+
+func TestOpenRefusesFileInUse(t *testing.T) {
+	dir := t.TempDir()
+	mustOpen(t, dir)
+	start := time.Now()
+	_, err := Open(dir)
+	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, FileName)) || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("Open of a locked file: %v", err)
+	}
+	if d := time.Since(start); d > 2*lockWait {
+		t.Errorf("it took %v", d)
+	}
+}
+
+// TestOpenRefusesDamagedFile opens files that are not what they were. Each must be refused in words or, where the damage does no harm, keep
+// every key; none may come up empty, and none may end the process.
+func TestOpenRefusesDamagedFile(t *testing.T) {
+	good := filepath.Join(t.TempDir(), "good")
+	s := mustOpen(t, good)
+	for i := range 50 {
+		if _, err := s.Get(t.Context(), "", fmt.Sprint("room", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var used int
+	if err := s.db.View(func(tx *bbolt.Tx) error { used = int(tx.Size()); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	whole, err := os.ReadFile(filepath.Join(good, FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	type damage struct {
+		name string
+		data []byte
+		may  bool // may be harmless
+	}
+	cases := []damage{
+		{"empty", nil, false},
+		{"one byte", whole[:1], false},
+		{"one page", whole[:os.Getpagesize()], false},
+		{"text", bytes.Repeat([]byte("not a database\n"), 5000), false},
+		{"zeros", make([]byte, len(whole)), false},
+		{"secrets changed", bytes.ReplaceAll(whole, []byte(`"secret":"`), []byte(`"terces":"`)), false},
+	}
+	for n := os.Getpagesize(); n < len(whole); n += os.Getpagesize() {
+		// The file ends in pages that were never used.
+		cases = append(cases, damage{fmt.Sprint("cut at ", n), whole[:n], n >= used})
+		scribbled := bytes.Clone(whole)
+		copy(scribbled[n:], bytes.Repeat([]byte{0xa5}, os.Getpagesize()))
+		cases = append(cases, damage{fmt.Sprint("scribbled at ", n), scribbled, true})
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, FileName)
+			if err := os.WriteFile(path, c.data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s, err := Open(dir)
+			if err == nil {
+				defer s.Close()
+				if keys, err := s.List(t.Context(), ""); !c.may || err != nil || len(keys) != 50 {
+					t.Fatalf("it opened, with %d keys, %v", len(keys), err)
+				}
+				return
+			}
+			for _, want := range []string{path, "damaged", "move it away"} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q does not say %q", err, want)
+				}
+			}
+			if now, _ := os.ReadFile(path); !bytes.Equal(now, c.data) {
+				t.Error("the file was written to")
+			}
+		})
+	}
+}
+
+func TestOpenRefusesNewerVersion(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	if err := s.db.Update(func(tx *bbolt.Tx) error { return writeUint(tx.Bucket(metaBucket), versionKey, schemaVersion+1) }); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
+	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "version 2") || !strings.Contains(err.Error(), dir) {
+		t.Errorf("Open of a newer file: %v", err)
+	}
+}
+
+// TestConsumedTokenCausesNoWrite has a token shown again and again that was good once: who does so must not have the disk work for it.
+func TestConsumedTokenCausesNoWrite(t *testing.T) {
+	s := mustOpen(t, t.TempDir())
+	writes := func() int64 { st := s.db.Stats(); return st.TxStats.GetWrite() }
+	id, until := [16]byte{1}, time.Now().Add(time.Hour)
+	if first, err := s.Consume(t.Context(), id, until); err != nil || !first {
+		t.Fatal(first, err)
+	}
+	before := writes()
+	if first, err := s.Consume(t.Context(), id, until); err != nil || first {
+		t.Error(first, err)
+	}
+	if n := writes() - before; n != 0 {
+		t.Errorf("%d writes for a token that was spent", n)
+	}
+}
+
+func TestTouchWritesOncePerMinute(t *testing.T) {
+	s := mustOpen(t, t.TempDir())
+	k, err := s.Get(t.Context(), "", "movie")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	writes := func() int64 { st := s.db.Stats(); return st.TxStats.GetWrite() }
+	if err := s.Touch(t.Context(), k.Ref(), now); err != nil {
+		t.Fatal(err)
+	}
+	before := writes()
+	for i := range 59 {
+		if err := s.Touch(t.Context(), k.Ref(), now.Add(time.Duration(i)*time.Second)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := writes() - before; n != 0 {
+		t.Errorf("a minute of touches wrote %d times", n)
+	}
+}

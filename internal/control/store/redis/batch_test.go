@@ -1,0 +1,270 @@
+package redis
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"livego/internal/domain"
+)
+
+// delayProxy starts a TCP proxy to addr that delivers what the server answers after the delay, as a Redis in another city would,
+// and returns its address.
+func delayProxy(t *testing.T, addr string, delay time.Duration) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	open := map[net.Conn]bool{}
+	keep := func(c net.Conn) {
+		mu.Lock()
+		defer mu.Unlock()
+		open[c] = true
+	}
+	all.Go(func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", addr)
+			if err != nil {
+				near.Close()
+				continue
+			}
+			keep(near)
+			keep(far)
+			all.Go(func() {
+				_, _ = io.Copy(far, near)
+				far.Close()
+			})
+			all.Go(func() {
+				copyDelayed(near, far, delay)
+				near.Close()
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		for c := range open {
+			c.Close()
+		}
+		mu.Unlock()
+		all.Wait()
+	})
+	return l.Addr().String()
+}
+
+// copyDelayed copies src to dst, each piece the delay after it came, without holding up the next piece.
+func copyDelayed(dst io.Writer, src io.Reader, delay time.Duration) {
+	type piece struct {
+		data []byte
+		due  time.Time
+	}
+	pieces := make(chan piece, 1024)
+	go func() {
+		defer close(pieces)
+		for {
+			b := make([]byte, 32<<10)
+			n, err := src.Read(b)
+			if n > 0 {
+				pieces <- piece{b[:n], time.Now().Add(delay)}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	failed := false
+	for p := range pieces {
+		<-time.After(time.Until(p.due))
+		if !failed {
+			_, err := dst.Write(p.data)
+			failed = err != nil
+		}
+	}
+}
+
+// TestWrongKeysOverSlowLink has thousands of wrong keys be looked up in a Redis 40 ms away. Right keys are found meanwhile, the
+// store stays ready, and no refusal says that Redis is away.
+func TestWrongKeysOverSlowLink(t *testing.T) {
+	const wrong, askers, rooms = 10_000, 2000, 20
+	r := startRedis(t)
+	n := startNode(t, delayProxy(t, r.addr, 40*time.Millisecond))
+	n.awaitReady(t, 5*time.Second)
+	near := open(t, r.addr)
+	var right []domain.Key
+	for i := range rooms {
+		right = append(right, mustGet(t, near, fmt.Sprint("room", i)))
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var flood sync.WaitGroup
+	var denied, other atomic.Int64
+	var sample atomic.Value
+	for range askers {
+		flood.Go(func() {
+			for range wrong / askers {
+				_, err := n.Resolve(ctx, "live", domain.NewSecret())
+				if domain.KindOf(err) == domain.Denied {
+					denied.Add(1)
+				} else if ctx.Err() == nil {
+					other.Add(1)
+					sample.Store(fmt.Sprint(domain.KindOf(err), ": ", err))
+				}
+			}
+		})
+	}
+	var longest time.Duration
+	for range 5 {
+		for _, k := range right {
+			start := time.Now()
+			got, err := n.Resolve(t.Context(), "live", k.Secret)
+			longest = max(longest, time.Since(start))
+			if err != nil || got.Ref() != k.Ref() {
+				t.Fatalf("a right key during the flood: %v, %v", got.Ref(), err)
+			}
+			if err := n.Ready(); err != nil {
+				t.Fatalf("not ready during the flood: %v", err)
+			}
+		}
+	}
+	flood.Wait()
+	t.Logf("%d wrong keys denied, a right key took %v at most", denied.Load(), longest)
+	if denied.Load() != wrong || other.Load() != 0 {
+		t.Errorf("%d of %d wrong keys were denied, %d got another answer, such as %v", denied.Load(), wrong, other.Load(), sample.Load())
+	}
+}
+
+// TestOperationsOverSlowLink has many more changes at once than there are connections: those that have to wait are no reason to
+// take Redis for away.
+func TestOperationsOverSlowLink(t *testing.T) {
+	r := startRedis(t)
+	n := startNode(t, delayProxy(t, r.addr, 40*time.Millisecond))
+	n.awaitReady(t, 5*time.Second)
+	var all sync.WaitGroup
+	var busy, done atomic.Int64
+	for i := range 1500 {
+		all.Go(func() {
+			switch _, err := n.Get(t.Context(), "", fmt.Sprint("room", i)); {
+			case err == nil:
+				done.Add(1)
+			case errors.Is(err, errBusy) && domain.KindOf(err) == domain.Limit:
+				busy.Add(1)
+			default:
+				t.Errorf("%v: %v", domain.KindOf(err), err)
+			}
+			if err := n.Ready(); err != nil {
+				t.Errorf("not ready: %v, %v", err, errors.Unwrap(errors.Unwrap(err)))
+			}
+		})
+	}
+	all.Wait()
+	t.Logf("%d done, %d busy", done.Load(), busy.Load())
+	if done.Load() == 0 {
+		t.Error("nothing was done")
+	}
+}
+
+// TestNewKeyResolvesAtOnce asks two servers for keys that are not there yet, again and again, while a third stores them: from
+// then on they are good everywhere, at once.
+func TestNewKeyResolvesAtOnce(t *testing.T) {
+	r := startRedis(t)
+	slow := delayProxy(t, r.addr, 10*time.Millisecond)
+	a, b, maker := startNode(t, slow), startNode(t, slow), open(t, r.addr)
+	a.awaitReady(t, 5*time.Second)
+	b.awaitReady(t, 5*time.Second)
+	for i := range 20 {
+		k := domain.Key{Room: fmt.Sprint("room", i), Secret: domain.NewSecret()}
+		ctx, cancel := context.WithCancel(t.Context())
+		var asking sync.WaitGroup
+		asked := make(chan struct{}, 1)
+		for _, n := range []*node{a, b} {
+			for range 8 {
+				asking.Go(func() {
+					for ctx.Err() == nil {
+						_, _ = n.Resolve(ctx, "live", k.Secret)
+						select {
+						case asked <- struct{}{}:
+						default:
+						}
+					}
+				})
+			}
+		}
+		<-asked
+		made := maker
+		if i%2 == 1 { // by one of those that are asked
+			made = a.Store
+		}
+		if _, err := made.Add(t.Context(), k); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range []*node{a, b} {
+			if got, err := n.Resolve(t.Context(), "live", k.Secret); err != nil || got.Room != k.Room {
+				t.Errorf("a key that was just made: %v, %v", got.Room, err)
+			}
+		}
+		cancel()
+		asking.Wait()
+	}
+}
+
+// TestReadsAreBatched has thousands ask for few keys at once: all get their answer, over a slow link, and one value that is not
+// livego's does not fail the others of its batch.
+func TestReadsAreBatched(t *testing.T) {
+	r := startRedis(t)
+	n := startNode(t, delayProxy(t, r.addr, 40*time.Millisecond))
+	n.awaitReady(t, 5*time.Second)
+	good := mustGet(t, n.Store, "movie")
+	bad := domain.NewSecret()
+	foreign := domain.NewSecret()
+	d := domain.Digest(foreign)
+	r.do("RPUSH", keyName+hex.EncodeToString(d[:]), "x")
+	var all sync.WaitGroup
+	for range 3000 {
+		for _, secret := range []string{good.Secret, bad, foreign} {
+			all.Go(func() {
+				_, err := n.Resolve(t.Context(), "live", secret)
+				if secret == good.Secret && err != nil || secret != good.Secret && domain.KindOf(err) != domain.Denied {
+					t.Errorf("%v: %v", domain.KindOf(err), err)
+				}
+			})
+		}
+	}
+	all.Wait()
+	if len(n.reads.waiting) != 0 || len(n.reads.byName) != 0 {
+		t.Errorf("%d reads are left over", len(n.reads.waiting))
+	}
+}
+
+// TestReadsAreBounded has more be asked than may wait, and everybody leave.
+func TestReadsAreBounded(t *testing.T) {
+	s := Store{reads: newReadBatcher()}
+	for i := range maxWaitingReads {
+		if s.reads.join(fmt.Sprint(i), 1) == nil {
+			t.Fatal("refused below the bound")
+		}
+	}
+	if _, err := s.readValue(t.Context(), "more", 1); domain.KindOf(err) != domain.Limit {
+		t.Errorf("above the bound: %v", err)
+	}
+	for _, r := range s.reads.waiting {
+		s.reads.leave(r)
+	}
+	if batch := s.reads.batch(); len(batch) != 0 || len(s.reads.waiting) != 0 || len(s.reads.byName) != 0 {
+		t.Errorf("%d reads that nobody waits for are sent, %d wait", len(batch), len(s.reads.waiting))
+	}
+}

@@ -1,0 +1,108 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"livego/internal/domain"
+)
+
+const (
+	// maxLegacyValues bounds how many values are looked at for keys of the earlier server.
+	maxLegacyValues = 1_000_000
+	// maxLegacyName bounds the name of a room of the earlier server, in bytes. That server had no rule for names.
+	maxLegacyName = 1024
+)
+
+// LegacyKeys returns the keys that an earlier server of this name has left in this Redis, as default keys for every app: plain strings,
+// one that leads from a room to its key and one back. Only pairs that confirm each other count; it changes nothing. A room has the
+// name that it had, which domain.CheckRoom may refuse. The number is how many values looked like half of a pair.
+func (s *Store) LegacyKeys(ctx context.Context) (keys []domain.Key, halves int, err error) {
+	var cursor uint64
+	seen := map[string]bool{}
+	for looked := 0; ; {
+		var names []string
+		err := s.do(ctx, func(ctx context.Context) (err error) {
+			names, cursor, err = s.client.ScanType(ctx, cursor, "*", roomsPerBatch, "string").Result()
+			return err
+		})
+		if err != nil {
+			return nil, 0, err
+		}
+		if looked += len(names); looked > maxLegacyValues {
+			return nil, 0, domain.Errorf(domain.Limit, "this Redis holds more than %d values", maxLegacyValues)
+		}
+		names = slices.DeleteFunc(names, func(n string) bool {
+			again := seen[n] // a scan may give a name twice
+			seen[n] = true
+			return again || n == "" || domain.LooksLikeKey(n) || strings.HasPrefix(n, prefix)
+		})
+		pairs, half, err := s.matchPairs(ctx, names)
+		if err != nil {
+			return nil, 0, err
+		}
+		keys, halves = append(keys, pairs...), halves+half
+		if cursor == 0 {
+			slices.SortFunc(keys, func(a, b domain.Key) int { return strings.Compare(a.Room, b.Room) })
+			return keys, halves, nil
+		}
+	}
+}
+
+// matchPairs returns the keys of those rooms that have one which leads back to them.
+func (s *Store) matchPairs(ctx context.Context, rooms []string) (keys []domain.Key, halves int, err error) {
+	secrets, err := s.readTexts(ctx, rooms)
+	if err != nil {
+		return nil, 0, err
+	}
+	var from, to []string
+	for i, secret := range secrets {
+		if domain.LooksLikeKey(secret) {
+			from, to = append(from, rooms[i]), append(to, secret)
+		}
+	}
+	back, err := s.readTexts(ctx, to)
+	if err != nil {
+		return nil, 0, err
+	}
+	for i, room := range from {
+		if back[i] != room {
+			halves++
+			continue
+		}
+		keys = append(keys, domain.Key{Room: room, Secret: to[i]})
+	}
+	return keys, halves, nil
+}
+
+// readTexts returns what stands under names; "" for nothing, and for what is no text.
+func (s *Store) readTexts(ctx context.Context, names []string) ([]string, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	values := make([]*goredis.StringCmd, len(names))
+	err := s.do(ctx, func(ctx context.Context) error {
+		pipe := s.client.Pipeline()
+		for i, name := range names {
+			values[i] = pipe.GetRange(ctx, name, 0, maxLegacyName)
+		}
+		if _, err := pipe.Exec(ctx); !isForeign(err) {
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading what the earlier server left: %w", err)
+	}
+	texts := make([]string, len(names))
+	for i, v := range values {
+		if v.Err() == nil {
+			texts[i] = v.Val()
+		}
+	}
+	return texts, nil
+}

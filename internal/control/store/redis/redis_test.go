@@ -1,0 +1,440 @@
+package redis
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"livego/internal/control/store/storetest"
+	"livego/internal/domain"
+)
+
+// The library looks once a second whether it has been closed while it waits for a server, and ends then.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"))
+}
+
+// runConformance runs the suite on a Redis that it empties for each place.
+func runConformance(t *testing.T, addr string, nodes ...*server) {
+	t.Helper()
+	place := ""
+	storetest.Run(t, storetest.Backend{Open: func(t *testing.T, p string) storetest.Store {
+		if p != place {
+			place = p
+			for _, n := range nodes {
+				n.do("FLUSHALL")
+			}
+		}
+		return open(t, addr)
+	}})
+}
+
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	runConformance(t, r.addr, r)
+}
+
+// TestConformanceValkey holds the other server of this protocol to the same.
+func TestConformanceValkey(t *testing.T) {
+	t.Parallel()
+	r := startValkey(t)
+	runConformance(t, r.addr, r)
+}
+
+func TestConformanceWithPassword(t *testing.T) {
+	t.Parallel()
+	r := startRedis(t)
+	r.do("ACL", "SETUSER", "liv:ego", "on", ">p@ss/word?", "~{livego}:*", "+@all", "-@dangerous")
+	runConformance(t, "redis://liv%3Aego:p%40ss%2Fword%3F@"+r.addr+"/3", r)
+}
+
+func TestConformanceSentinel(t *testing.T) {
+	t.Parallel()
+	addr, master, _ := startSentinel(t)
+	runConformance(t, addr, master)
+}
+
+func TestConformanceCluster(t *testing.T) {
+	t.Parallel()
+	addr, nodes := startCluster(t)
+	var masters []*server
+	for _, n := range nodes {
+		if strings.Contains(fmt.Sprint(n.do("ROLE")), "master") {
+			masters = append(masters, n)
+		}
+	}
+	runConformance(t, addr, masters...)
+}
+
+// within calls op and holds it to the time that any operation may take, on a machine that does much else.
+func within(t *testing.T, what string, op func() error) error {
+	t.Helper()
+	start := time.Now()
+	err := op()
+	if took := time.Since(start); took > 2*opTimeout {
+		t.Errorf("%s took %v", what, took)
+	}
+	return err
+}
+
+// operations are all of a store, on a room that has the key k.
+func operations(s *Store, k domain.Key) map[string]func(context.Context) error {
+	return map[string]func(context.Context) error{
+		"get":     func(ctx context.Context) error { _, err := s.Get(ctx, "", k.Room); return err },
+		"rotate":  func(ctx context.Context) error { _, _, err := s.Rotate(ctx, "", k.Room, domain.Rotation{}); return err },
+		"resolve": func(ctx context.Context) error { _, err := s.Resolve(ctx, "live", k.Secret); return err },
+		"delete":  func(ctx context.Context) error { _, err := s.Delete(ctx, "", k.Room); return err },
+		"list":    func(ctx context.Context) error { _, err := s.List(ctx, ""); return err },
+		"touch":   func(ctx context.Context) error { return s.Touch(ctx, k.Ref(), time.Now().Add(time.Hour)) },
+		"add": func(ctx context.Context) error {
+			_, err := s.Add(ctx, domain.Key{Room: k.Room, Label: "x"})
+			return err
+		},
+		"revoke":  func(ctx context.Context) error { _, err := s.Revoke(ctx, k.ID); return err },
+		"reserve": func(ctx context.Context) error { _, err := s.Reserve(ctx, 1); return err },
+		"spend": func(ctx context.Context) error {
+			_, err := s.Consume(ctx, [16]byte{1}, time.Now().Add(time.Hour))
+			return err
+		},
+	}
+}
+
+// TestRedisOutage has Redis not be there in every way: nothing is let in, nothing waits for long, and all is well soon after it is back.
+func TestRedisOutage(t *testing.T) {
+	for name, c := range map[string]struct {
+		away, back func(*server)
+		fresh      bool // also for who never saw it well
+	}{
+		"killed":       {(*server).kill, (*server).start, true},
+		"paused":       {(*server).pause, (*server).resume, true},
+		"new password": {func(r *server) { r.do("CONFIG", "SET", "requirepass", "other") }, func(r *server) { r.kill(); r.start() }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := startRedis(t)
+			n := startNode(t, r.addr)
+			n.awaitReady(t, 2*time.Second)
+			k := mustGet(t, n.Store, "movie")
+			c.away(r)
+			if name == "new password" {
+				// Connections that are in stay in; who comes anew does not get in.
+				n = startNode(t, r.addr)
+			}
+			fresh := startNode(t, r.addr) // a server that starts meanwhile
+			for op, f := range operations(n.Store, k) {
+				err := within(t, op, func() error { return f(t.Context()) })
+				if domain.KindOf(err) != domain.Unavailable || domain.Reason(err) != "key store unavailable" {
+					t.Errorf("%s: %v (%v)", op, err, domain.KindOf(err))
+				}
+			}
+			if n.Ready() == nil || fresh.Ready() == nil {
+				t.Error("ready without Redis")
+			}
+			for range 3 { // once it is known to be away, nobody waits
+				start := time.Now()
+				_, err := n.Resolve(t.Context(), "live", k.Secret)
+				if took := time.Since(start); domain.KindOf(err) != domain.Unavailable || took > time.Second && name != "paused" {
+					t.Errorf("Resolve: %v after %v", err, took)
+				}
+			}
+			c.back(r)
+			n.awaitReady(t, 5*time.Second)
+			fresh.awaitReady(t, 5*time.Second)
+			for _, s := range []*node{n, fresh} {
+				if got, err := s.Resolve(t.Context(), "live", k.Secret); err != nil || got.Ref() != k.Ref() {
+					t.Errorf("Resolve after the return: %v, %v", got.Ref(), err)
+				}
+			}
+		})
+	}
+}
+
+// TestCachedKeysDuringOutage keeps keys that were good lately good while Redis is away, if asked to, and none that was revoked.
+func TestCachedKeysDuringOutage(t *testing.T) {
+	r := startRedis(t)
+	n := startNode(t, r.addr, func(o *Options) { o.Cache = time.Minute })
+	n.awaitReady(t, 2*time.Second)
+	used, unused, revoked := mustGet(t, n.Store, "used"), mustGet(t, n.Store, "unused"), mustGet(t, n.Store, "revoked")
+	for _, k := range []domain.Key{used, revoked} {
+		if _, err := n.Resolve(t.Context(), "live", k.Secret); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := n.Rotate(t.Context(), "", "revoked", domain.Rotation{}); err != nil {
+		t.Fatal(err)
+	}
+	r.kill()
+	if k, err := n.Resolve(t.Context(), "live", used.Secret); err != nil || k.Ref() != used.Ref() {
+		t.Errorf("a key seen a moment ago: %v, %v", k.Ref(), err)
+	}
+	if _, err := n.Resolve(t.Context(), "live", unused.Secret); domain.KindOf(err) != domain.Unavailable {
+		t.Errorf("a key never seen: %v", err)
+	}
+	if _, err := n.Resolve(t.Context(), "live", revoked.Secret); domain.KindOf(err) != domain.Denied {
+		t.Errorf("a revoked key: %v", err)
+	}
+	if _, ok := n.cache.get(used.Digest, time.Now().Add(time.Minute)); ok {
+		t.Error("a minute later it is good still")
+	}
+}
+
+// TestReplicaRefusesWrites has Redis be a replica all of a sudden: what is there can be read, and no write is taken for done.
+func TestReplicaRefusesWrites(t *testing.T) {
+	r, other := startRedis(t), startRedis(t)
+	n := startNode(t, r.addr)
+	k := mustGet(t, n.Store, "movie")
+	r.do("CONFIG", "SET", "replica-serve-stale-data", "yes")
+	other.pause() // else it would hand over its own, empty state
+	host, port, _ := strings.Cut(other.addr, ":")
+	r.do("REPLICAOF", host, port)
+	for op, f := range operations(n.Store, k) {
+		if op == "get" || op == "resolve" || op == "list" {
+			continue
+		}
+		if err := within(t, op, func() error { return f(t.Context()) }); domain.KindOf(err) != domain.Unavailable || !strings.Contains(errors.Unwrap(errors.Unwrap(err)).Error(), "READONLY") {
+			t.Errorf("%s: %v, want it to be unavailable for READONLY", op, err)
+		}
+	}
+	if got, err := n.Resolve(t.Context(), "live", k.Secret); err != nil || got.Ref() != k.Ref() {
+		t.Errorf("Resolve: %v, %v", got.Ref(), err)
+	}
+}
+
+// TestForeignValuesResolveNoKey puts what is not livego's under livego's names (and livego's values under others): it opens nothing.
+func TestForeignValuesResolveNoKey(t *testing.T) {
+	r := startRedis(t)
+	s := open(t, r.addr)
+	good := mustGet(t, s, "good")
+	pointing := func(name, room string) string { return encodeValue(name, indexValue{room}) }
+	secret := domain.NewSecret()
+	d := domain.Digest(secret)
+	key := keyName + hex.EncodeToString(d[:])
+	forged := domain.Key{Room: "forged", Secret: secret}.Complete()
+	roomValue := encodeRoom("forged", []domain.Key{forged})
+	for name, put := range map[string]func(){
+		"plain pair of the earlier server": func() { r.do("SET", "forged", secret); r.do("SET", secret, "forged") },
+		"plain index":                      func() { r.do("SET", key, "forged") },
+		"index of another name":            func() { r.do("SET", key, pointing(keyName+"0", "forged")) },
+		"index that is a list":             func() { r.do("RPUSH", key, "forged") },
+		"index of 10 MB":                   func() { r.do("SET", key, strings.Repeat("x", 10<<20)) },
+		"binary index":                     func() { r.do("SET", key, "\x00\xff\r\n") },
+		"index to no room":                 func() { r.do("SET", key, pointing(key, "forged")) },
+		"index to another's room":          func() { r.do("SET", key, pointing(key, "good")) },
+		"index to a bad name":              func() { r.do("SET", key, pointing(key, "../x")) },
+		"room of another name": func() {
+			r.do("SET", key, pointing(key, "forged"))
+			r.do("SET", roomName+"forged", encodeRoom("other", []domain.Key{forged}))
+		},
+		"room with a flipped byte": func() {
+			r.do("SET", key, pointing(key, "forged"))
+			r.do("SET", roomName+"forged", strings.Replace(roomValue, `"generation":1`, `"generation":2`, 1))
+		},
+		"room that is a hash": func() { r.do("SET", key, pointing(key, "forged")); r.do("HSET", roomName+"forged", "a", "b") },
+		"room of 10 MB": func() {
+			r.do("SET", key, pointing(key, "forged"))
+			r.do("SET", roomName+"forged", strings.Repeat("x", 10<<20))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r.do("DEL", key, roomName+"forged", "forged", secret)
+			put()
+			if k, err := s.Resolve(t.Context(), "live", secret); domain.KindOf(err) != domain.Denied {
+				t.Errorf("Resolve: %v, %v, want denied", k.Ref(), err)
+			}
+		})
+	}
+	r.do("DEL", roomName+"forged")
+	r.do("HSET", roomName+"forged", "a", "b")
+	if _, err := s.Get(t.Context(), "", "forged"); domain.KindOf(err) != domain.Internal || !errors.Is(err, errForeign) {
+		t.Errorf("Get of a room of a wrong type: %v", err)
+	}
+	r.do("DEL", revokedName)
+	r.do("SET", revokedName, "x")
+	if _, _, err := s.Rotate(t.Context(), "", "good", domain.Rotation{}); domain.KindOf(err) != domain.Internal {
+		t.Errorf("Rotate where the stream has a wrong type: %v", err)
+	}
+	if k := mustGet(t, s, "good"); k.Ref() != good.Ref() {
+		t.Error("a change that failed was made by halves")
+	}
+	r.do("ZADD", roomsName, "0", "forged")
+	if keys, err := s.List(t.Context(), ""); err != nil || len(keys) != 1 {
+		t.Errorf("List beside what is foreign: %v, %v", keys, err)
+	}
+}
+
+// TestUnreadableRevocationsRefuseEveryone has the word of revocations be unreadable: a server that cannot hear it lets nobody in.
+func TestUnreadableRevocationsRefuseEveryone(t *testing.T) {
+	r := startRedis(t)
+	n := startNode(t, r.addr)
+	n.awaitReady(t, 2*time.Second)
+	k := mustGet(t, n.Store, "movie")
+	r.do("SET", revokedName, "x")
+	eventually(t, 2*time.Second, "not ready", func() error {
+		if n.Ready() == nil {
+			return errors.New("it is")
+		}
+		return nil
+	})
+	if _, err := n.Resolve(t.Context(), "live", k.Secret); domain.KindOf(err) != domain.Unavailable {
+		t.Errorf("Resolve: %v", err)
+	}
+	r.do("DEL", revokedName)
+	n.awaitReady(t, 5*time.Second)
+	if _, err := n.Resolve(t.Context(), "live", k.Secret); err != nil {
+		t.Errorf("Resolve: %v", err)
+	}
+}
+
+// TestRevocationReachesOtherServers revokes on one server and looks at another.
+func TestRevocationReachesOtherServers(t *testing.T) {
+	r := startRedis(t)
+	a, b := startNode(t, r.addr), startNode(t, r.addr)
+	k := mustGet(t, a.Store, "movie")
+	if _, err := b.Resolve(t.Context(), "live", k.Secret); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := a.Rotate(t.Context(), "", "movie", domain.Rotation{}); err != nil {
+		t.Fatal(err)
+	}
+	b.awaitRevoked(t, k.Ref(), time.Second)
+	if b.ended.Load() != 0 {
+		t.Error("a reset ends the stream")
+	}
+	k = mustGet(t, b.Store, "movie")
+	if _, err := b.Delete(t.Context(), "", "movie"); err != nil {
+		t.Fatal(err)
+	}
+	a.awaitRevoked(t, k.Ref(), time.Second)
+	if a.ended.Load() != 1 {
+		t.Error("a delete does not end the stream")
+	}
+	a.awaitDeleted(t, "/movie")
+	if k, err := a.Get(t.Context(), "live", "radio"); err != nil || k.App != "live" {
+		t.Fatalf("%+v, %v", k, err)
+	}
+	if _, err := b.Delete(t.Context(), "live", "radio"); err != nil {
+		t.Fatal(err)
+	}
+	a.awaitDeleted(t, "live/radio")
+	if len(a.deleted)+len(b.deleted) != 0 {
+		t.Errorf("more rooms are told to be deleted: %d to one, %d to the other", len(a.deleted), len(b.deleted))
+	}
+
+	k = mustGet(t, a.Store, "movie")
+	start := time.Now()
+	if _, _, err := a.Rotate(t.Context(), "", "movie", domain.Rotation{Grace: 1500 * time.Millisecond}); err != nil {
+		t.Fatal(err)
+	}
+	b.awaitRevoked(t, k.Ref(), 4*time.Second)
+	if took := time.Since(start); took < 1400*time.Millisecond {
+		t.Errorf("revoked after %v of a grace of 1.5 s", took)
+	}
+}
+
+// TestRevokedKeyStaysRevokedAfterRestore revokes a key and puts Redis back to where it was before, as a copy or a replica that was behind would.
+func TestRevokedKeyStaysRevokedAfterRestore(t *testing.T) {
+	r := startRedis(t)
+	a, b := startNode(t, r.addr), startNode(t, r.addr)
+	old := mustGet(t, a.Store, "movie")
+	before := snapshot(r)
+	next, _, err := a.Rotate(t.Context(), "", "movie", domain.Rotation{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.awaitRevoked(t, old.Ref(), time.Second)
+	restore(r, before)
+	for _, n := range []*node{a, b} {
+		if _, err := n.Resolve(t.Context(), "live", old.Secret); domain.KindOf(err) != domain.Denied {
+			t.Errorf("the revoked key is good again: %v", err)
+		}
+		if keys, err := n.List(t.Context(), "movie"); err != nil || len(keys) != 0 {
+			t.Errorf("the revoked key is listed: %v, %v", keys, err)
+		}
+	}
+	// And soon it is gone for a server too that has heard of nothing.
+	fresh := open(t, r.addr)
+	eventually(t, 5*time.Second, "made again", func() error {
+		if _, err := fresh.Resolve(t.Context(), "live", old.Secret); domain.KindOf(err) != domain.Denied {
+			return fmt.Errorf("the revoked key resolves: %w", err)
+		}
+		return nil
+	})
+	if k := mustGet(t, fresh, "movie"); k.Secret == old.Secret || k.Ref() == next.Ref() {
+		t.Error("the room has a key again that it had")
+	}
+}
+
+// TestKeyReferenceIsNeverReused loses a reset and resets again: the new key must not have the reference of the lost one.
+func TestKeyReferenceIsNeverReused(t *testing.T) {
+	r := startRedis(t)
+	a := open(t, r.addr)
+	mustGet(t, a, "movie")
+	before := snapshot(r)
+	refs := map[domain.KeyRef]bool{}
+	for range 3 {
+		k, _, err := a.Rotate(t.Context(), "", "movie", domain.Rotation{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if refs[k.Ref()] {
+			t.Errorf("%v names two secrets", k.Ref())
+		}
+		refs[k.Ref()] = true
+		if _, _, err := a.Rotate(t.Context(), "", "movie", domain.Rotation{}); err != nil {
+			t.Fatal(err)
+		}
+		restore(r, before)
+	}
+}
+
+// TestCounterAfterFlush empties Redis under two servers: no number comes twice.
+func TestCounterAfterFlush(t *testing.T) {
+	r := startRedis(t)
+	a, b := open(t, r.addr), open(t, r.addr)
+	var last uint64
+	for i := range 6 {
+		s := a
+		if i%2 == 1 {
+			s = b
+		}
+		first, err := s.Reserve(t.Context(), 10)
+		if err != nil || first <= last {
+			t.Fatalf("Reserve gave %d after %d, %v", first, last, err)
+		}
+		last = first + 9
+		if i == 3 {
+			r.do("FLUSHALL")
+			if first, err = b.Reserve(t.Context(), 10); err != nil || first <= last {
+				t.Fatalf("after FLUSHALL Reserve gave %d after %d, %v", first, last, err)
+			}
+			last = first + 9
+		}
+	}
+	r.do("SET", counterName, "many")
+	if _, err := a.Reserve(t.Context(), 1); domain.KindOf(err) != domain.Internal {
+		t.Errorf("Reserve of a counter that is none: %v", err)
+	}
+}
+
+// snapshot copies all of a Redis.
+func snapshot(r *server) map[string]string {
+	all := map[string]string{}
+	for _, k := range r.do("KEYS", "*").([]any) {
+		all[k.(string)] = r.do("DUMP", k).(string)
+	}
+	return all
+}
+
+func restore(r *server, all map[string]string) {
+	r.do("FLUSHALL")
+	for k, v := range all {
+		r.do("RESTORE", k, 0, v)
+	}
+}

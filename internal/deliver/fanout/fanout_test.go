@@ -1,0 +1,606 @@
+//go:build linux
+
+package fanout
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"livego/internal/domain"
+	"livego/internal/media"
+	"livego/internal/stream"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var (
+	movie      = domain.Name{App: "live", Room: "movie"}
+	videoTrack = &media.Track{Kind: media.Video, Codec: media.H264, Timescale: 90000}
+	audioTrack = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 48000}
+	videoOnly  = &media.Meta{HasVideo: true}
+	audioOnly  = &media.Meta{HasAudio: true}
+)
+
+// recordEncoder lays each frame out as a record: a kind, a length and the payload. It breaks off at a payload of "break".
+type recordEncoder struct{}
+
+func record(kind byte, payload []byte) []byte {
+	return append(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(payload))), payload...)
+}
+
+func (recordEncoder) StartHeader(f *media.Frame, _ []*media.Track) []byte {
+	return record('S', []byte(f.DTS.String()))
+}
+
+func (recordEncoder) ResumeHeader(f *media.Frame, _ []*media.Track) []byte {
+	return record('A', []byte(f.DTS.String()))
+}
+
+func (recordEncoder) AppendFrames(parts [][]byte, frames []*media.Frame, _ []*media.Track) [][]byte {
+	for _, f := range frames {
+		switch string(f.Payload) {
+		case "break":
+			return nil
+		case "panic":
+			panic("as told")
+		}
+		parts = append(parts, record('F', f.Payload)[:5], f.Payload)
+	}
+	return parts
+}
+
+// harness is a hub with a publisher and a fan.
+type harness struct {
+	t           *testing.T
+	hub         *stream.Hub
+	pub         *stream.Publisher
+	broadcaster *Broadcaster
+	ln          net.Listener
+	at          time.Duration
+}
+
+func newHarness(t *testing.T, o Options) *harness {
+	t.Helper()
+	o.GOPs = max(o.GOPs, 1)
+	o.Log = slog.New(slog.DiscardHandler)
+	set := func(d *time.Duration, to time.Duration) {
+		if *d == 0 {
+			*d = to
+		}
+	}
+	set(&o.WriteTimeout, 10*time.Second)
+	set(&o.PingInterval, time.Hour)
+	set(&o.LingerTimeout, time.Second)
+	set(&o.MaxLatency, time.Hour)
+	set(&o.RingTime, time.Hour)
+	if o.RingBytes == 0 {
+		o.RingBytes = 1 << 30
+	}
+	r := &harness{t: t, hub: stream.NewHub(stream.Options{
+		TrackWait: 1, MaxLatency: time.Hour, RingTime: time.Hour, RingBytes: 1 << 30, // a feed misses nothing however fast we publish
+	})}
+	engine, err := NewEngine(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.broadcaster = New(r.hub, engine, "lines", func() Encoder { return recordEncoder{} }, o)
+	if r.ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	if r.pub, err = r.hub.Publish(t.Context(), movie, stream.PublishOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.hub.Close()
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		engine.Close(ctx)
+		r.ln.Close()
+	})
+	return r
+}
+
+// frame publishes a video frame 40 ms after the last.
+func (r *harness) frame(payload string, key bool) {
+	r.t.Helper()
+	f := &media.Frame{Track: videoTrack, Meta: videoOnly, DTS: r.at, PTS: r.at, Payload: []byte(payload), Arrived: time.Now()}
+	if key {
+		f.RAP = media.Keyframe
+	}
+	if err := r.pub.Write(f); err != nil {
+		r.t.Fatal(err)
+	}
+	r.at += 40 * time.Millisecond
+}
+
+// viewer is the far end of one.
+type client struct {
+	t      *testing.T
+	nc     *net.TCPConn
+	br     *bufio.Reader
+	v      *stream.Viewer
+	closed chan error
+}
+
+func (r *harness) viewer(c Conn) *client {
+	r.t.Helper()
+	nc, err := net.Dial("tcp", r.ln.Addr().String())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	far := &client{t: r.t, nc: nc.(*net.TCPConn), br: bufio.NewReader(nc), closed: make(chan error, 1)}
+	r.t.Cleanup(func() { nc.Close() })
+	near, err := r.ln.Accept()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if far.v, err = r.hub.Join(movie, stream.ViewerOptions{Proto: "test"}); err != nil {
+		r.t.Fatal(err)
+	}
+	c.Viewer = far.v
+	c.OnClose = func(err error) {
+		far.v.Leave()
+		far.closed <- err
+	}
+	if c.CloseMessage == nil {
+		c.CloseMessage = func(err error) []byte { return record('E', []byte(err.Error())) }
+	}
+	if !r.broadcaster.CanServe(near) {
+		r.t.Fatal("a TCP connection is not carried")
+	}
+	if err := r.broadcaster.Add(movie, near, c); err != nil {
+		r.t.Fatal(err)
+	}
+	return far
+}
+
+// read returns the next record as "kind payload", with long payloads cut.
+func (f *client) read() string {
+	f.t.Helper()
+	f.nc.SetReadDeadline(time.Now().Add(10 * time.Second))
+	var head [5]byte
+	if _, err := io.ReadFull(f.br, head[:]); err != nil {
+		return err.Error()
+	}
+	payload := make([]byte, binary.BigEndian.Uint32(head[1:]))
+	if _, err := io.ReadFull(f.br, payload); err != nil {
+		return err.Error()
+	}
+	if len(payload) > 40 {
+		payload = payload[:40]
+	}
+	return fmt.Sprintf("%c %s", head[0], payload)
+}
+
+func (f *client) want(records ...string) {
+	f.t.Helper()
+	for i, w := range records {
+		if got := f.read(); got != w {
+			f.t.Fatalf("record %d: %q, want %q", i, got, w)
+		}
+	}
+}
+
+func (f *client) wantClosed(err error) {
+	f.t.Helper()
+	select {
+	case got := <-f.closed:
+		if !errors.Is(got, err) {
+			f.t.Errorf("left by %v, want %v", got, err)
+		}
+	case <-time.After(10 * time.Second):
+		f.t.Fatal("is still there")
+	}
+}
+
+func TestViewersGetTheSame(t *testing.T) {
+	r := newHarness(t, Options{})
+	r.frame("k1", true)
+	r.frame("i2", false)
+	first := r.viewer(Conn{Prefix: record('H', []byte("hello"))})
+	first.want("H hello", "S 0s", "F k1", "F i2")
+	r.frame("i3", false)
+	second := r.viewer(Conn{})
+	second.want("S 0s", "F k1", "F i2", "F i3")
+	r.frame("k4", true)
+	third := r.viewer(Conn{})
+	third.want("S 120ms", "F k4")
+	first.want("F i3", "F k4")
+	second.want("F k4")
+	viewers := make([]stream.ConnInfo, 4)
+	if n := r.hub.Viewers(movie, 0, viewers); n != 3 || viewers[0].VideoBytes != 8 {
+		t.Errorf("viewers %+v, want three, the first with 8 bytes", viewers[:n])
+	}
+	r.pub.End(stream.Clean)
+	for _, v := range []*client{first, second, third} {
+		v.want("E EOF", "EOF")
+		v.nc.Close()
+		v.wantClosed(io.EOF)
+	}
+}
+
+// TestViewersAtSamePositionShareOneBatch: viewers who are sent the same copy, some of whom are in the middle of something, get the same frames. Those who do
+// not read meanwhile fill their sockets in the middle of a copy.
+func TestViewersAtSamePositionShareOneBatch(t *testing.T) {
+	r := newHarness(t, Options{})
+	r.frame("k1", true)
+	var viewers []*client
+	for range 10 * maxUncoalescedViewers { // of which each loop has more than few
+		v := r.viewer(Conn{})
+		v.want("S 0s", "F k1")
+		viewers = append(viewers, v)
+	}
+	body := bytes.Repeat([]byte("x"), 64<<10)
+	for i := range 40 { // 2.5 MiB: more than most sockets hold
+		copy(body, fmt.Sprintf("%039d|", i))
+		r.frame(string(body), i%10 == 0)
+		for _, v := range viewers[:len(viewers)/2] {
+			v.want(fmt.Sprintf("F %039d|", i))
+		}
+	}
+	for _, v := range viewers[len(viewers)/2:] {
+		for i := range 40 {
+			v.want(fmt.Sprintf("F %039d|", i))
+		}
+	}
+	r.pub.End(stream.Clean)
+	for _, v := range viewers {
+		v.want("E EOF", "EOF")
+	}
+}
+
+func TestViewerStartsGOPsBack(t *testing.T) {
+	r := newHarness(t, Options{GOPs: 2})
+	warm := func() *client { return r.viewer(Conn{}) }
+	r.frame("k1", true)
+	keep := warm() // whoever watches keeps the feed
+	keep.want("S 0s", "F k1")
+	r.frame("k2", true)
+	r.frame("k3", true)
+	keep.want("F k2", "F k3")
+	warm().want("S 40ms", "F k2", "F k3")
+}
+
+// TestWaitingViewerStartsAtBeginning: a viewer that came before the stream gets all of it, however late it is woken. Others start at the
+// newest keyframe.
+func TestWaitingViewerStartsAtBeginning(t *testing.T) {
+	r := newHarness(t, Options{MaxLatency: 100 * time.Millisecond})
+	r.frame("k1", true)
+	r.frame("k2", true)
+	r.frame("k3", true)
+	v := r.viewer(Conn{Waited: true})
+	v.want("S 0s", "F k1", "F k2", "F k3")
+	r.viewer(Conn{}).want("S 80ms", "F k3")
+	r.viewer(Conn{Waited: true}).want("S 0s", "F k1", "F k2", "F k3")
+	r.frame("k4", true) // and k1 is too old
+	v.want("F k4")
+	r.viewer(Conn{Waited: true}).want("S 40ms", "F k2", "F k3", "F k4")
+}
+
+// TestLeadingPictures go to those who have seen what was before the keyframe, and not to who starts with it.
+func TestLeadingPictures(t *testing.T) {
+	r := newHarness(t, Options{GOPs: 1})
+	leading := func(payload string) {
+		t.Helper()
+		f := &media.Frame{Track: videoTrack, Meta: videoOnly, DTS: r.at, PTS: r.at, Payload: []byte(payload), Arrived: time.Now(), Leading: true}
+		if err := r.pub.Write(f); err != nil {
+			t.Fatal(err)
+		}
+		r.at += 40 * time.Millisecond
+	}
+	r.frame("k0", true)
+	r.frame("a0", false)
+	first := r.viewer(Conn{})
+	first.want("S 0s", "F k0", "F a0")
+	r.frame("k1", true)
+	leading("l1")
+	leading("l1b")
+	r.frame("a1", false)
+	first.want("F k1", "F l1", "F l1b", "F a1")
+	second := r.viewer(Conn{})
+	second.want("S 80ms", "F k1", "F a1")
+	r.frame("k2", true)
+	leading("l2")
+	r.frame("a2", false)
+	for _, f := range []*client{first, second} {
+		f.want("F k2", "F l2", "F a2")
+	}
+	leading("the last, for now")
+	third := r.viewer(Conn{})
+	third.want("S 240ms", "F k2", "F a2")
+	r.frame("b2", false)
+	third.want("F b2")
+}
+
+func TestAudioOnlyStartsOneSecondBack(t *testing.T) {
+	r := newHarness(t, Options{})
+	put := func(i int) {
+		r.pub.Write(&media.Frame{Track: audioTrack, Meta: audioOnly, DTS: r.at, RAP: media.Keyframe, Payload: fmt.Append(nil, i), Arrived: time.Now()})
+		r.at += 100 * time.Millisecond
+	}
+	put(0)
+	keep := r.viewer(Conn{})
+	keep.want("S 0s", "F 0")
+	for i := range 30 {
+		put(i + 1)
+		keep.want(fmt.Sprint("F ", i+1))
+	}
+	r.viewer(Conn{}).want("S 2s", "F 20", "F 21")
+}
+
+// TestSlowViewerGetsEveryByte: a viewer whose socket takes little at a time gets every byte.
+func TestSlowViewerGetsEveryByte(t *testing.T) {
+	r := newHarness(t, Options{})
+	r.frame("k", true)
+	v := r.viewer(Conn{})
+	v.want("S 0s", "F k")
+	big := bytes.Repeat([]byte("x"), 256<<10)
+	for i := range 80 { // 20 MiB: more than the kernel holds
+		copy(big, fmt.Sprintf("%039d|", i))
+		r.frame(string(big), false)
+	}
+	for i := range 80 {
+		v.want(fmt.Sprintf("F %039d|", i))
+	}
+}
+
+// TestEncoderBurstMakesNoViewerLate: what an encoder sends at once that was stopped for longer than a viewer may be late makes nobody late, though it
+// fills sockets.
+func TestEncoderBurstMakesNoViewerLate(t *testing.T) {
+	r := newHarness(t, Options{MaxLatency: 2 * time.Second})
+	r.frame("k", true)
+	v := r.viewer(Conn{})
+	v.want("S 0s", "F k")
+	big := bytes.Repeat([]byte("x"), 256<<10)
+	for i := range 80 { // 3.2 s of it, 20 MiB: more than the kernel holds
+		copy(big, fmt.Sprintf("%039d|", i))
+		r.frame(string(big), i%10 == 0)
+	}
+	for i := range 80 {
+		v.want(fmt.Sprintf("F %039d|", i))
+	}
+}
+
+func TestSlowViewerSkipsToKeyframe(t *testing.T) {
+	r := newHarness(t, Options{MaxLatency: time.Second})
+	r.frame("k", true)
+	v := r.viewer(Conn{})
+	v.want("S 0s", "F k")
+	events, _, stop := r.hub.Observe(1000, true)
+	defer stop()
+	big := bytes.Repeat([]byte("x"), 200<<10)
+	for i := range 250 { // 10 s in which he reads nothing: less than the hub's ring holds, and more than the kernel
+		copy(big, fmt.Sprintf("%039d|", i))
+		r.frame(string(big), i%12 == 0)
+	}
+	r.frame("last", true)
+	for (<-events).Type != stream.Skipped {
+	}
+	last, again := -1, 0
+	for {
+		got := v.read()
+		if got == "F last" {
+			break
+		}
+		if got[0] == 'A' {
+			again++
+			continue
+		}
+		var i int
+		if n, _ := fmt.Sscanf(got, "F %d|", &i); n != 1 || i <= last {
+			t.Fatalf("%q after %d", got, last)
+		}
+		if i != last+1 && i%12 != 0 {
+			t.Errorf("goes on with %d after %d: not a keyframe", i, last)
+		}
+		last = i
+	}
+	var viewers [1]stream.ConnInfo
+	if r.hub.Viewers(movie, 0, viewers[:]); again == 0 || viewers[0].Skips == 0 {
+		t.Errorf("%d times moved on, counted %d", again, viewers[0].Skips)
+	}
+}
+
+func TestStalledViewerIsDisconnected(t *testing.T) {
+	r := newHarness(t, Options{WriteTimeout: 100 * time.Millisecond})
+	r.frame("k", true)
+	v := r.viewer(Conn{})
+	v.want("S 0s", "F k")
+	r.frame(string(make([]byte, 32<<20)), false) // and he reads nothing
+	v.wantClosed(os.ErrDeadlineExceeded)
+}
+
+// TestSlowViewerGetsStreamEnd: a viewer that reads slowly, and sends something meanwhile, gets the end of a stream that the kernel still
+// holds for it, however short the time is for last words that have arrived.
+func TestSlowViewerGetsStreamEnd(t *testing.T) {
+	r := newHarness(t, Options{LingerTimeout: time.Millisecond})
+	r.frame("k", true)
+	told := make(chan struct{})
+	v := r.viewer(Conn{CloseMessage: func(error) []byte {
+		close(told)
+		return record('E', nil)
+	}})
+	v.want("S 0s", "F k")
+	if err := v.nc.SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	big := bytes.Repeat([]byte("x"), 256<<10) // more than the viewer's end holds
+	r.frame(string(big), false)
+	r.pub.End(stream.Clean)
+	<-told
+	select {
+	case err := <-v.closed:
+		t.Fatalf("the connection was closed: %v", err)
+	case <-time.After(4 * tickIdle): // it has been looked after
+	}
+	if _, err := v.nc.Write([]byte("received")); err != nil {
+		t.Fatal(err)
+	}
+	v.want("F "+string(big[:40]), "E ", "EOF")
+	v.nc.Close()
+	v.wantClosed(io.EOF)
+}
+
+func TestKickedViewer(t *testing.T) {
+	r := newHarness(t, Options{})
+	r.frame("k", true)
+	v := r.viewer(Conn{})
+	v.want("S 0s", "F k")
+	why := domain.Errorf(domain.Denied, "enough")
+	if err := r.hub.Kick(v.v.ID(), why); err != nil {
+		t.Fatal(err)
+	}
+	v.want("E enough", "EOF")
+	v.wantClosed(why) // also when he does not hang up
+}
+
+func TestViewerLeaves(t *testing.T) {
+	r := newHarness(t, Options{})
+	r.frame("k", true)
+	for _, end := range []func(*client){
+		func(v *client) { v.nc.Close() },
+		func(v *client) { v.nc.SetLinger(0); v.nc.Close() },
+		func(v *client) { v.nc.CloseWrite() },
+	} {
+		v := r.viewer(Conn{})
+		v.want("S 0s", "F k")
+		end(v)
+		select {
+		case <-v.closed:
+		case <-time.After(10 * time.Second):
+			t.Fatal("is still there")
+		}
+	}
+	if r.broadcaster.mu.Lock(); len(r.broadcaster.feeds) != 0 {
+		t.Errorf("%d feeds without viewers", len(r.broadcaster.feeds))
+	}
+	r.broadcaster.mu.Unlock()
+	r.viewer(Conn{}).want("S 0s", "F k") // and it begins anew
+}
+
+func TestRepliesAreSentBetweenNodes(t *testing.T) {
+	r := newHarness(t, Options{PingInterval: 50 * time.Millisecond})
+	r.frame("k", true)
+	var got []byte
+	pings := 0
+	v := r.viewer(Conn{
+		OnReceive: func(b []byte) ([]byte, error) {
+			got = append(got, b...)
+			if bytes.HasSuffix(got, []byte("bye")) {
+				return nil, io.ErrClosedPipe
+			}
+			return record('R', b), nil
+		},
+		Ping: func() []byte { pings++; return record('P', nil) },
+	})
+	v.want("S 0s", "F k")
+	io.WriteString(v.nc, "ask")
+	for seen := map[byte]bool{}; !seen['R'] || !seen['P']; {
+		s := v.read()
+		if s[0] != 'R' && s[0] != 'P' {
+			t.Fatalf("got %q", s)
+		}
+		seen[s[0]] = true
+	}
+	io.WriteString(v.nc, "bye")
+	v.wantClosed(io.ErrClosedPipe)
+}
+
+// TestFloodingViewerIsDisconnected: replies take memory, and somebody who floods takes nobody else's time.
+func TestFloodingViewerIsDisconnected(t *testing.T) {
+	r := newHarness(t, Options{WriteTimeout: time.Second})
+	r.frame("k", true)
+	other := r.viewer(Conn{})
+	other.want("S 0s", "F k")
+	asked := 0
+	v := r.viewer(Conn{OnReceive: func(b []byte) ([]byte, error) {
+		asked += len(b)
+		return bytes.Repeat(b, 5), nil
+	}})
+	v.want("S 0s", "F k")
+	flood := make([]byte, 64<<10)
+	go func() {
+		for {
+			if _, err := v.nc.Write(flood); err != nil {
+				return
+			}
+		}
+	}()
+	r.frame("i", false)
+	other.want("F i")
+	v.wantClosed(os.ErrDeadlineExceeded)
+	if asked > 8<<20 { // times five is far above what the kernel holds and maxReply
+		t.Errorf("listened to %d bytes of who does not read", asked)
+	}
+}
+
+// TestManyRequestsAreAnswered: who does read may ask as much as he likes.
+func TestManyRequestsAreAnswered(t *testing.T) {
+	r := newHarness(t, Options{})
+	r.frame("k", true)
+	v := r.viewer(Conn{OnReceive: func(b []byte) ([]byte, error) { return b, nil }})
+	v.want("S 0s", "F k")
+	const n = 20000
+	go func() {
+		for i := range n {
+			if _, err := v.nc.Write(record('Q', fmt.Append(nil, i))); err != nil {
+				return
+			}
+		}
+	}()
+	for i := range n {
+		v.want(fmt.Sprint("Q ", i))
+	}
+}
+
+func TestUnsupportedChangeDisconnectsViewers(t *testing.T) {
+	r := newHarness(t, Options{})
+	r.frame("k", true)
+	v := r.viewer(Conn{})
+	v.want("S 0s", "F k")
+	r.frame("break", false)
+	v.want("E "+domain.Reason(errReconnect), "EOF")
+	v.nc.Close()
+	v.wantClosed(errReconnect)
+}
+
+func TestPanicEndsOneFeed(t *testing.T) {
+	r := newHarness(t, Options{})
+	r.frame("k", true)
+	v := r.viewer(Conn{})
+	v.want("S 0s", "F k")
+	r.frame("panic", false)
+	v.want("E "+errPanic.Error(), "EOF")
+	v.nc.Close()
+	v.wantClosed(errPanic)
+	r.frame("k2", true)
+	r.viewer(Conn{}).want("S 80ms", "F k2")
+}
+
+func TestEngineCloseDisconnectsViewers(t *testing.T) {
+	engine, err := NewEngine(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := newHarness(t, Options{})
+	r.broadcaster.engine = engine
+	r.frame("k", true)
+	v := r.viewer(Conn{})
+	v.want("S 0s", "F k")
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	engine.Close(ctx)
+	v.wantClosed(context.Canceled)
+}

@@ -1,0 +1,251 @@
+package segment
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"livego/internal/container/m3u8"
+)
+
+// skipBoundaryTargets is how many target durations from the end a delta update begins at the latest: the least that RFC 8216bis section
+// 4.4.3.8 has.
+const skipBoundaryTargets = 6
+
+// holdBackParts is how many part targets from the end players stay: what the same section recommends.
+const holdBackParts = 3
+
+// partsListedTargets is for how many target durations from the end parts are listed: RFC 8216bis section 4.4.4.9.
+const partsListedTargets = 3
+
+// A Playlist is a media playlist, the same bytes for everybody.
+type Playlist struct {
+	Body []byte // shared: do not modify
+	ETag string // names this state among all of the stream, in its format
+
+	compressor *compressor
+	gzipped    lazyBytes
+}
+
+// Gzip returns Body compressed. Shared: do not modify.
+func (p *Playlist) Gzip() []byte {
+	return p.gzipped.get(func() []byte { return p.compressor.compress(p.Body) })
+}
+
+// compressorBytes is about what the tables of a zipper hold of memory.
+const compressorBytes = 800 << 10
+
+// A compressor compresses the playlists of one stream: its tables are most of a megabyte, too much to make for each.
+type compressor struct {
+	mu     sync.Mutex
+	w      *gzip.Writer
+	tables atomic.Bool // w is there
+}
+
+func (z *compressor) compress(b []byte) []byte {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	var out bytes.Buffer
+	if z.w == nil {
+		z.w = gzip.NewWriter(&out)
+		z.tables.Store(true)
+	}
+	z.w.Reset(&out)
+	_, _ = z.w.Write(b) // a bytes.Buffer takes all
+	_ = z.w.Close()
+	return out.Bytes()
+}
+
+// size returns about how many bytes of memory the zipper holds.
+func (z *compressor) size() int {
+	if z.tables.Load() {
+		return compressorBytes
+	}
+	return 0
+}
+
+// release gives up the tables, unless they are in use; they can be made again.
+func (z *compressor) release() {
+	if z.mu.TryLock() {
+		defer z.mu.Unlock()
+		z.w = nil
+		z.tables.Store(false)
+	}
+}
+
+// A renderedPlaylist is a playlist that is made on first need.
+type renderedPlaylist struct {
+	once     sync.Once
+	playlist *Playlist
+	err      error
+	done     atomic.Bool // playlist and err are set
+}
+
+// size returns how many size of memory the rendering holds.
+func (r *renderedPlaylist) size() int {
+	if !r.done.Load() || r.playlist == nil {
+		return 0
+	}
+	return cap(r.playlist.Body) + r.playlist.gzipped.size()
+}
+
+// Playlist returns the media playlist in format f; nil before the first segment of the session. A delta leaves out what was there for
+// long, where there is such.
+func (l *List) Playlist(f Format, delta bool) (*Playlist, error) {
+	if !l.Ready {
+		return nil, nil
+	}
+	p := &l.playlists[f][0]
+	if delta && f == FMP4 && l.skippedSegments() > 0 {
+		p = &l.playlists[f][1]
+	} else {
+		delta = false
+	}
+	p.once.Do(func() {
+		p.playlist, p.err = l.render(f, delta)
+		p.done.Store(true)
+	})
+	return p.playlist, p.err
+}
+
+// skippedSegments returns how many segments of the playlist a delta update leaves out.
+func (l *List) skippedSegments() int {
+	if l.PartTarget == 0 {
+		return 0
+	}
+	after := l.openDuration() // from the segment's end to that of the playlist
+	cur := l.current()
+	for n := len(cur); n > 0; n-- {
+		if after += cur[n-1].Duration; after > skipBoundaryTargets*l.Target {
+			return n - 1 // the boundary lies in this one
+		}
+	}
+	return 0
+}
+
+// openDuration returns the duration of the parts behind the last segment.
+func (l *List) openDuration() time.Duration {
+	var d time.Duration
+	for _, p := range l.parts {
+		d += p.Duration
+	}
+	return d
+}
+
+func (l *List) render(f Format, delta bool) (*Playlist, error) {
+	cur := l.current()
+	p := m3u8.Media{
+		TargetDuration: l.Target, MediaSequence: cur[0].sequence, DiscontinuitySequence: cur[0].discontinuitySequence, Ended: l.Ended,
+		Independent: l.independent(f), Segments: make([]m3u8.Segment, len(cur)),
+	}
+	if cur[0].discontinuity {
+		p.DiscontinuitySequence-- // its own mark, still in the playlist, counts too: RFC 8216 section 6.2.2
+	}
+	low := f == FMP4 && l.PartTarget > 0
+	open, parts := l.open, l.parts
+	hint := l.preloadHint()
+	if l.newestByPartsOnly(f) {
+		if l.open.discontinuity { // the mark of the discontinuity has no place between the parts of two segments
+			hint = ""
+		}
+		open, cur = l.newest(), cur[:len(cur)-1]
+		parts, p.Segments = open.parts, p.Segments[:len(cur)]
+	}
+	after := l.openDuration()
+	if open != l.open {
+		after = open.Duration
+	}
+	for i := len(cur) - 1; i >= 0; i-- {
+		s := cur[i]
+		p.Segments[i] = s.entry(f)
+		// Without parts hls.js sees that a stream has ended, whichever of its last parts it has.
+		if low && after < partsListedTargets*l.Target && !p.Segments[i].Gap && !l.Ended {
+			p.Segments[i].Parts = l.partEntries(s.parts)
+		}
+		after += s.Duration
+		s.listed.Store(true)
+	}
+	if low {
+		p.PartTarget, p.PartHoldBack, p.SkipUntil = l.PartTarget, holdBackParts*l.PartTarget, skipBoundaryTargets*l.Target
+		if len(parts) > 0 && open.trackSet.init != nil {
+			p.OpenSegment, p.OpenParts = open.head(f), l.partEntries(parts)
+			open.listed.Store(true)
+		} else {
+			// hls.js takes the last segment for the one that comes next when there is no line behind it, and gives up when that one turns
+			// out to be discontinuous.
+			p.PendingDiscontinuity = l.Paused && !l.Ended || l.open != nil && l.open.discontinuity
+		}
+		if hint != "" {
+			p.PreloadHint = hint + extPart
+		}
+		if delta {
+			p.SkippedSegments = l.skippedSegments()
+		}
+	}
+	body, err := p.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("writing the media playlist: %w", err)
+	}
+	return &Playlist{Body: body, ETag: l.etag(f, delta), compressor: l.compressor}, nil
+}
+
+// etag names the state of l.
+func (l *List) etag(f Format, delta bool) string {
+	b := append([]byte(nil), l.newest().Name...)
+	if f == FMP4 {
+		b = strconv.AppendInt(append(b, '.'), int64(len(l.parts)), 10)
+		if l.open != nil { // its hint tells of it
+			b = append(b, "-open"...)
+		}
+	}
+	if l.Ended {
+		b = append(b, "-end"...)
+	}
+	if delta {
+		b = append(b, "-delta"...)
+	}
+	return string(b)
+}
+
+// entry returns how s, which is complete, stands in a playlist.
+func (s *Segment) entry(f Format) m3u8.Segment {
+	e := s.head(f)
+	e.URI, e.Duration = s.Name+extTS, s.Duration
+	if f == FMP4 {
+		e.URI = s.Name + extPart
+	}
+	return e
+}
+
+// head returns what stands before s in a playlist.
+func (s *Segment) head(f Format) m3u8.Segment {
+	e := m3u8.Segment{Discontinuity: s.discontinuity, ProgramDateTime: s.date, Gap: s.trackSet.tracks[f].empty()}
+	if f == FMP4 && s.trackSet.init != nil {
+		e.Map = s.trackSet.initName + extInit
+	}
+	return e
+}
+
+// partEntries returns how parts stand in a playlist. One that is longer than a part may be, as a single frame of an encoder that paused
+// and the sound at the end of all, is said to be as long as it may.
+func (l *List) partEntries(parts []*Part) []m3u8.Part {
+	list := make([]m3u8.Part, len(parts))
+	for i, p := range parts {
+		list[i] = m3u8.Part{URI: p.Name + extPart, Duration: min(p.Duration, l.PartTarget), Independent: p.independent}
+	}
+	return list
+}
+
+// independent reports whether a decoder may start with each segment in the playlist of format f.
+func (l *List) independent(f Format) bool {
+	for _, s := range l.current() {
+		if s.trackSet.tracks[f].video != nil && !s.parts[0].independent {
+			return false
+		}
+	}
+	return len(l.parts) == 0 || l.open.trackSet.tracks[f].video == nil || l.parts[0].independent
+}

@@ -1,0 +1,102 @@
+package domain
+
+import (
+	"fmt"
+	"strings"
+)
+
+// A Name identifies a stream: the room of an app. Both parts satisfy CheckName.
+type Name struct{ App, Room string }
+
+// String returns "app/room".
+func (n Name) String() string { return n.App + "/" + n.Room }
+
+// ParseName checks app and room and joins them. The error, of kind Invalid, names the rule that was broken.
+func ParseName(app, room string) (Name, error) {
+	if err := CheckApp(app); err != nil {
+		return Name{}, err
+	}
+	if err := CheckRoom(room); err != nil {
+		return Name{}, err
+	}
+	return Name{app, room}, nil
+}
+
+// MaxName is the longest app or room name, in bytes.
+const MaxName = 128
+
+// reservedApps are the first path segments that the operator's HTTP and the browser-facing endpoints use.
+var reservedApps = map[string]bool{
+	"api": true, "control": true, "debug": true, "healthz": true, "metrics": true, "readyz": true,
+	"stat": true, "statics": true, "whip": true, "whep": true, "crossdomain.xml": true,
+}
+
+// CheckApp reports whether s may name an app.
+func CheckApp(s string) error {
+	if err := checkPart("app", s); err != nil {
+		return err
+	}
+	if reservedApps[strings.ToLower(s)] {
+		return Errorf(Invalid, "app name %q is reserved for the operator's routes", s)
+	}
+	return nil
+}
+
+// CheckRoom reports whether s may name a room.
+func CheckRoom(s string) error { return checkPart("room", s) }
+
+// CheckLabel reports whether s may be the label of a push key: what may name a room, or "" for the default key.
+func CheckLabel(s string) error {
+	if s == "" {
+		return nil
+	}
+	return checkPart("label", s)
+}
+
+// checkPart is the one rule for names. They become URL path segments, file names and log attributes, so what is legal is
+// what is safe in all three on every system.
+func checkPart(what, s string) error {
+	bad := func(format string, args ...any) error {
+		return Errorf(Invalid, "%s name %s", what, fmt.Sprintf(format, args...))
+	}
+	switch {
+	case s == "":
+		return bad("is empty")
+	case len(s) > MaxName:
+		return bad("is longer than %d characters", MaxName)
+	}
+	for i := 0; i < len(s); i++ {
+		if c := s[i]; !isBase62(c) && c != '.' && c != '_' && c != '-' {
+			return bad("%q has a character outside A-Z a-z 0-9 . _ -", s)
+		}
+	}
+	if s[0] == '.' || s[len(s)-1] == '.' {
+		return bad("%q begins or ends with a dot", s)
+	}
+	lower := strings.ToLower(s)
+	for _, ext := range []string{".flv", ".m3u8", ".ts", ".m4s", ".mp4"} {
+		if strings.HasSuffix(lower, ext) {
+			return bad("%q ends in %s, which names a format", s, ext)
+		}
+	}
+	if label, _, _ := strings.Cut(lower, "."); isDevice(label) {
+		return bad("%q begins with a device name of DOS", s)
+	}
+	if LooksLikeKey(s) {
+		return bad("has the form of a push key (%d letters and digits)", KeyLength)
+	}
+	return nil
+}
+
+// isDevice reports whether the lower-case label is a file name that Windows gives to a device.
+func isDevice(label string) bool {
+	switch label {
+	case "con", "prn", "aux", "nul":
+		return true
+	}
+	return len(label) == 4 && (label[:3] == "com" || label[:3] == "lpt") && label[3] >= '0' && label[3] <= '9'
+}
+
+func isBase62(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}

@@ -1,0 +1,328 @@
+package hls
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"livego/internal/deliver/segment"
+	"livego/internal/domain"
+	"livego/internal/media"
+	"livego/internal/stream"
+)
+
+// A streamSession is what HLS has of one streamSession of a stream.
+type streamSession struct {
+	afterFault bool // the session before this broke, and the stream may be the same
+
+	// segmenter is that of the session before this, as far as it is kept, until this one has begun; nil when there is nothing. Where the
+	// stream was gone before it could be read, it stays.
+	segmenter atomic.Pointer[segment.Segmenter]
+	// subscriber is set while the feed reads the stream. A session that has ended keeps none: it would hold the frames of the stream.
+	subscriber atomic.Pointer[stream.Subscriber]
+
+	started chan struct{} // closed when segmenter and epoch are final
+	epoch   uint64        // of the stream; 0 where that was gone before it could be read
+
+	lastRequest atomic.Int64 // Unix time in ms of a request for a playlist, about the last
+
+	// Under Server.mu.
+	ended  time.Time // zero while a feed is at work
+	failed bool      // by a fault of ours
+}
+
+// watched reports whether somebody has asked for a playlist of late.
+func (s *streamSession) watched() bool {
+	return time.Now().UnixMilli()-s.lastRequest.Load() < watchedFor.Milliseconds()
+}
+
+// recordRequest notes that somebody asks for a playlist.
+func (s *streamSession) recordRequest() {
+	const often = 500 // ms: the memory that all who ask share is written no more often
+	now, last := time.Now().UnixMilli(), s.lastRequest.Load()
+	if now-last < often {
+		return
+	}
+	s.lastRequest.Store(now)
+	if now-last >= watchedFor.Milliseconds() {
+		s.flush()
+	}
+}
+
+// flush has the feed, if one reads the stream, process the frames that have come.
+func (s *streamSession) flush() {
+	if sub := s.subscriber.Load(); sub != nil {
+		sub.Flush()
+	}
+}
+
+// list returns what there is to fetch now; nil when there is nothing.
+func (s *streamSession) list() *segment.List {
+	seg := s.segmenter.Load()
+	if seg == nil {
+		return nil
+	}
+	return seg.List()
+}
+
+// ready reports whether there is a playlist.
+func (s *streamSession) ready() bool {
+	l := s.list()
+	return l != nil && l.Ready
+}
+
+// startSession returns the running session of name, which is fresh when somebody has to feed it.
+func (s *Server) startSession(name domain.Name) (sess *streamSession, fresh bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	old := s.streamSessions[name]
+	if old != nil && old.ended.IsZero() {
+		return old, false
+	}
+	sess = &streamSession{started: make(chan struct{})}
+	if old != nil {
+		sess.segmenter.Store(old.segmenter.Load())
+		sess.afterFault = old.failed
+	}
+	s.streamSessions[name] = sess
+	return sess, true
+}
+
+// requestStart has Run begin the session of name, which it may have missed; nil when ctx ends first.
+func (s *Server) requestStart(ctx context.Context, name domain.Name) *streamSession {
+	reply := make(chan *streamSession, 1)
+	select {
+	case s.startRequests <- startRequest{name, reply}:
+		return <-reply
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+// currentSession returns the session of name that a request is about: the running one, or one that has ended and is kept.
+func (s *Server) currentSession(ctx context.Context, name domain.Name) (*streamSession, error) {
+	s.mu.RLock()
+	sess := s.streamSessions[name]
+	running := sess != nil && sess.ended.IsZero()
+	s.mu.RUnlock()
+	if running {
+		return sess, nil
+	}
+	if s.hub.Has(name) { // an event was lost, or is on its way
+		sess = s.requestStart(ctx, name)
+		if sess == nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+	if sess == nil {
+		return nil, domain.Errorf(domain.NotFound, "nobody is publishing %s", name)
+	}
+	return sess, nil
+}
+
+// awaitSession returns the session of name and its list when that has a playlist, waiting for the first segment as the options say.
+func (s *Server) awaitSession(ctx context.Context, name domain.Name) (*streamSession, *segment.List, error) {
+	sess := s.runningSession(name)
+	if sess == nil || !sess.ready() {
+		var err error
+		if sess, err = s.awaitReady(ctx, name); err != nil {
+			return nil, nil, err
+		}
+	}
+	sess.recordRequest()
+	return sess, sess.list(), nil
+}
+
+// runningSession returns the session of name that is fed and has begun, nil when there is none.
+func (s *Server) runningSession(name domain.Name) *streamSession {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	sess := s.streamSessions[name]
+	if sess == nil || !sess.ended.IsZero() {
+		return nil
+	}
+	select {
+	case <-sess.started:
+		return sess
+	default:
+		return nil
+	}
+}
+
+// awaitReady returns the session of name when it has a playlist.
+func (s *Server) awaitReady(ctx context.Context, name domain.Name) (*streamSession, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.opt.FirstWait, domain.Errorf(domain.Unavailable, "%s has no segment yet", name))
+	defer cancel()
+	sess, err := s.currentSession(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := wait(ctx, sess.started); err != nil { // until the tracks that were announced are there
+		return nil, s.explain(name, err)
+	}
+	if err := s.awaitPlaylist(ctx, name, sess); err != nil {
+		return nil, err
+	}
+	if sess.ready() {
+		return sess, nil
+	}
+	return nil, domain.Errorf(domain.NotFound, "%s has ended, and HLS has nothing of it", name)
+}
+
+// awaitPlaylist waits until sess, which has begun, has a playlist or has ended. It does not wait where there will never be one.
+func (s *Server) awaitPlaylist(ctx context.Context, name domain.Name, sess *streamSession) error {
+	seg := sess.segmenter.Load()
+	if seg == nil || seg.List().Ready {
+		return nil
+	}
+	if err := s.explain(name, nil); err != nil {
+		return err
+	}
+	if err := wait(ctx, seg.Ready()); err != nil {
+		return s.explain(name, err)
+	}
+	return nil
+}
+
+// explain returns err, why name has no playlist, or a better reason where the tracks that have come say that it will have none.
+func (s *Server) explain(name domain.Name, err error) error {
+	in, _ := s.hub.Info(name)
+	if slices.ContainsFunc(in.Firsts, segment.Carries) {
+		return err
+	}
+	if codecs := codecs(in.Firsts); codecs != "" {
+		return domain.Errorf(domain.NotFound, "%s has no track that HLS can carry here, only %s", name, codecs)
+	}
+	return err
+}
+
+// codecs names those of audio and video tracks for people.
+func codecs(tracks []*media.Track) string {
+	var names []string
+	for _, t := range tracks {
+		switch {
+		case t == nil, t.Kind == media.Data:
+		case t.Codec == media.Passthrough && t.Label != "":
+			names = append(names, t.Label)
+		default:
+			names = append(names, t.Codec.String())
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// wait waits for ready, which wins where ctx is done too.
+func wait(ctx context.Context, ready <-chan struct{}) error {
+	select {
+	case <-ready:
+		return nil
+	default:
+	}
+	select {
+	case <-ready:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// lookupList returns the list of name, of a session that runs or has ended; nil when there is none.
+func (s *Server) lookupList(name domain.Name) (*streamSession, *segment.List) {
+	s.mu.RLock()
+	sess := s.streamSessions[name]
+	s.mu.RUnlock()
+	if sess == nil {
+		return nil, nil
+	}
+	return sess, sess.list()
+}
+
+// maxBlockedTargets is how many target durations a request is held for what has not come, RFC 8216bis section 6.2.5.2.
+const maxBlockedTargets = 3
+
+// hold returns the list of sess, from l on, when until is true of it. Where the stream is held for its encoder it returns what there
+// is after a target duration: players give a playlist up that does not come.
+func (s *streamSession) hold(ctx context.Context, l *segment.List, whole bool, until func(*segment.List) bool) (*segment.List, error) {
+	if until(l) {
+		return l, nil
+	}
+	timer := time.NewTimer(l.Target)
+	defer timer.Stop()
+	for waited := 0; ; {
+		counted := !whole && l.AddWaiter()
+		var err error
+		select {
+		case <-l.Updated(whole):
+		case <-timer.C:
+			waited++
+			timer.Reset(l.Target)
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		if counted {
+			l.RemoveWaiter()
+		}
+		if err != nil {
+			return nil, err
+		}
+		switch l = s.list(); {
+		case until(l), l.Paused && waited > 0:
+			return l, nil
+		case waited >= maxBlockedTargets:
+			return nil, domain.Errorf(domain.Unavailable, "what comes next has not come for %v", maxBlockedTargets*l.Target)
+		}
+	}
+}
+
+// blockReload returns the list of sess, from l on, whose playlist in format f has what d waits for.
+func (s *streamSession) blockReload(ctx context.Context, l *segment.List, f segment.Format, d query) (*segment.List, error) {
+	if l.TooFarAhead(d.msn, d.part) && !l.Ended {
+		return nil, domain.Errorf(domain.Invalid, "segment %d is too far ahead to be waited for", d.msn)
+	}
+	return s.hold(ctx, l, d.part < 0, func(l *segment.List) bool { return l.Has(f, d.msn, d.part) })
+}
+
+// expire forgets sessions that ended long ago or hold too much.
+func (s *Server) expire(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []domain.Name // of what has ended
+	held := map[domain.Name]int{}
+	bytes := 0
+	for name, sess := range s.streamSessions {
+		if sess.ended.IsZero() {
+			continue
+		}
+		l := sess.list()
+		if l == nil || !s.opt.KeepAfterEnd && now.Sub(sess.ended) >= l.Duration()+keepEnded {
+			delete(s.streamSessions, name)
+			continue
+		}
+		names = append(names, name)
+		held[name] = max(l.MemoryBytes(), minKeptBytes)
+		bytes += held[name]
+	}
+	if bytes <= s.opt.KeepBytes {
+		return
+	}
+	slices.SortFunc(names, func(a, b domain.Name) int { return s.streamSessions[a].ended.Compare(s.streamSessions[b].ended) })
+	for _, name := range names { // what can be made again goes first
+		if bytes <= s.opt.KeepBytes {
+			return
+		}
+		l := s.streamSessions[name].list()
+		l.DropRendered()
+		left := max(l.MemoryBytes(), minKeptBytes)
+		bytes -= held[name] - left
+		held[name] = left
+	}
+	for _, name := range names {
+		if bytes <= s.opt.KeepBytes {
+			return
+		}
+		bytes -= held[name]
+		delete(s.streamSessions, name)
+	}
+}

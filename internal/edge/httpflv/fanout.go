@@ -1,0 +1,131 @@
+package httpflv
+
+import (
+	"log/slog"
+	"net/http"
+	"strconv"
+
+	"livego/internal/container/flv"
+	"livego/internal/deliver/fanout"
+	"livego/internal/domain"
+	"livego/internal/media"
+	"livego/internal/ops/logging"
+	"livego/internal/ops/netx"
+	"livego/internal/stream"
+)
+
+// joinFanout gives a viewer of a stream that is live to the fan, if it can serve him. It reports whether the request is done with.
+func (s *Server) joinFanout(w http.ResponseWriter, r *http.Request, grant domain.Grant, log *slog.Logger) bool {
+	name := grant.Name
+	if s.broadcaster == nil || s.opt.GOPs == 0 || dialectOf(r) != defaultDialect() || r.TLS != nil || r.ProtoMajor != 1 || r.ProtoMinor == 0 || s.hub.StartPoint(name) != stream.StartNow {
+		return false
+	}
+	v, err := s.hub.Join(name, viewer(r, grant))
+	if err != nil {
+		return false
+	}
+	nc, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		v.Leave()
+		log.Error("cannot take over the connection", "err", err)
+		return true
+	}
+	netx.SetUnsentLimit(nc, v.UnsentLimit())
+	netx.MarkStreaming(nc) // until it is closed
+	w.Header().Set("Transfer-Encoding", "chunked")
+	err = s.broadcaster.Add(name, nc, fanout.Conn{
+		Viewer: v, Prefix: responseHead(w.Header()),
+		CloseMessage: func(error) []byte { return []byte(lastChunk) },
+		OnClose: func(err error) {
+			v.Leave()
+			logging.PlayerEnded(log, err)
+		},
+	})
+	if err != nil {
+		v.Leave()
+		nc.Close()
+		log.Warn("player lost", "reason", err)
+		return true
+	}
+	log.Info("playing")
+	return true
+}
+
+// lastChunk ends a chunked body (RFC 9112 section 7.1).
+const lastChunk = "0\r\n\r\n"
+
+// encoder lays a stream out as an FLV file in chunks, for all viewers.
+type encoder struct {
+	declared *declaredTracks
+	pre      flv.Preamble
+	primed   bool
+	tags     []flv.Tag
+}
+
+// StartHeader implements fanout.Encoder: the file header, onMetaData and the sequence headers.
+func (e *encoder) StartHeader(f *media.Frame, known []*media.Track) []byte {
+	e.declareTracks(f, known)
+	return chunk(append(flv.FileHeader(e.declared.video, e.declared.audio), preamble(f, known)...))
+}
+
+// ResumeHeader implements fanout.Encoder: as Start, without what only a file begins with.
+func (e *encoder) ResumeHeader(f *media.Frame, known []*media.Track) []byte {
+	return chunk(preamble(f, known))
+}
+
+func preamble(f *media.Frame, known []*media.Track) []byte {
+	pre := flv.Preamble{Dialect: defaultDialect()}
+	return appendTags(nil, pre.Append(nil, f, known))
+}
+
+// AppendFrames implements fanout.Encoder. Viewers cannot go on when a track comes that their file header does not have.
+func (e *encoder) AppendFrames(parts [][]byte, frames []*media.Frame, known []*media.Track) [][]byte {
+	e.declareTracks(frames[0], known)
+	at := len(parts)
+	parts = append(parts, nil) // the chunk's size
+	for _, f := range frames {
+		if !e.declared.has(f.Track) {
+			return nil
+		}
+		if !e.pre.Ready(f) {
+			e.tags = e.pre.Append(e.tags[:0], f, known)
+			if e.primed { // who starts here has been sent it
+				parts = append(parts, appendTags(nil, e.tags))
+			}
+			e.primed = true
+		}
+		parts = append(parts, flv.EncodeTag(f)...)
+	}
+	size := 0
+	for _, p := range parts[at:] {
+		size += len(p)
+	}
+	parts[at] = appendChunkSize(nil, size)
+	return append(parts, chunkEnd)
+}
+
+// A chunk is its size in hexadecimal, a line end, the bytes, and a line end (RFC 9112 section 7.1).
+var chunkEnd = []byte("\r\n")
+
+func appendChunkSize(b []byte, size int) []byte {
+	return append(strconv.AppendInt(b, int64(size), 16), "\r\n"...)
+}
+
+func (e *encoder) declareTracks(f *media.Frame, known []*media.Track) {
+	if e.declared == nil {
+		e.declared = newDeclaredTracks(known, f.Track)
+	}
+}
+
+func appendTags(b []byte, tags []flv.Tag) []byte {
+	for _, t := range tags {
+		b = flv.AppendTag(b, t.Type, t.Timestamp, t.Body)
+	}
+	return b
+}
+
+// chunk returns a copy of b as one chunk.
+func chunk(b []byte) []byte {
+	c := make([]byte, 0, len(b)+12)
+	return append(append(appendChunkSize(c, len(b)), b...), chunkEnd...)
+}

@@ -1,0 +1,487 @@
+package httpflv
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"livego/internal/container/flv"
+	"livego/internal/domain"
+	"livego/internal/media"
+	"livego/internal/stream"
+)
+
+// dial opens a WebSocket of the scene.
+func dial(t *testing.T, srv *httptest.Server, path string) *websocket.Conn {
+	t.Helper()
+	d := websocket.Dialer{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+	c, resp, err := d.DialContext(t.Context(), "ws"+strings.TrimPrefix(srv.URL, "http")+path, http.Header{"Origin": {"https://elsewhere.example"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
+// readBinary returns the readBinary message, which must be binary.
+func readBinary(t *testing.T, c *websocket.Conn) []byte {
+	t.Helper()
+	c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	typ, msg, err := c.ReadMessage()
+	if err != nil || typ != websocket.BinaryMessage {
+		t.Fatalf("message of type %d, %v", typ, err)
+	}
+	return msg
+}
+
+// readToClose returns all that comes until the server closes, and how it does.
+func readToClose(t *testing.T, c *websocket.Conn) (media []byte, end *websocket.CloseError) {
+	t.Helper()
+	c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	for {
+		_, msg, err := c.ReadMessage()
+		if errors.As(err, &end) {
+			return media, end
+		} else if err != nil {
+			t.Fatalf("not closed by the book: %v", err)
+		}
+		media = append(media, msg...)
+	}
+}
+
+// TestWebSocketMatchesHTTP holds the messages of a WebSocket, put together, to the file that HTTP gives.
+func TestWebSocketMatchesHTTP(t *testing.T) {
+	for _, tt := range []struct {
+		name, scheme string
+		tls          bool
+	}{{"plain", "ws://", false}, {"TLS", "wss://", true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			hub, srv := newTestServer(t, tt.tls)
+			p := publish(t, hub)
+			p.Write(video(0, "key", true))
+			p.Write(audio(0, "a0"))
+			byHTTP := get(t, srv, "GET", "/live/movie.flv")
+			begun := make([]byte, len(flv.FileHeader(true, true))) // once he has these, it is settled where he starts
+			if _, err := io.ReadFull(byHTTP.Body, begun); err != nil {
+				t.Fatal(err)
+			}
+			bySocket := dial(t, srv, "/live/movie.flv?token=x")
+			media := readBinary(t, bySocket)
+			if head := flv.FileHeader(true, true); !bytes.HasPrefix(media, head) || len(media) == len(head) {
+				t.Errorf("the first message is %q", media)
+			}
+			viewers := listViewers(hub)
+			if len(viewers) != 2 {
+				t.Fatalf("%d viewers", len(viewers))
+			}
+			if v := viewers[1]; v.Proto != "ws" || v.URL != tt.scheme+srv.Listener.Addr().String()+"/live/movie.flv" {
+				t.Errorf("the viewer is %+v", v)
+			}
+			large := strings.Repeat("x", 3*writeBufferBytes) // goes in several frames
+			p.Write(video(40*time.Millisecond, "inter", false))
+			p.Write(video(time.Second, large, true))
+			p.Write(audio(time.Second, "a1"))
+			p.End(stream.Clean)
+
+			more, end := readToClose(t, bySocket)
+			if end.Code != websocket.CloseNormalClosure || end.Text != "the stream has ended" {
+				t.Errorf("closed by %v", end)
+			}
+			want, err := io.ReadAll(byHTTP.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = append(begun, want...)
+			if got := append(media, more...); !bytes.Equal(got, want) {
+				t.Errorf("%d bytes by WebSocket, %d by HTTP:\n%.200q\n%.200q", len(got), len(want), got, want)
+			}
+		})
+	}
+}
+
+// TestWebSocketBatch: what the publisher writes while a viewer waits comes at once, as one message or few.
+func TestWebSocketBatch(t *testing.T) {
+	hub, srv := newTestServer(t, false)
+	c := dial(t, srv, "/live/movie.flv") // before there is anything
+	p := publish(t, hub)
+	p.Write(video(0, "key", true))
+	p.Write(audio(0, "a0"))
+	media := readBinary(t, c)
+	for !bytes.Contains(media, []byte("a0")) {
+		media = append(media, readBinary(t, c)...)
+	}
+	p.Write(video(40*time.Millisecond, "inter", false))
+	if msg := readBinary(t, c); !bytes.Contains(msg, []byte("inter")) {
+		t.Errorf("message %q", msg)
+	}
+}
+
+func TestWebSocketEnds(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  func(*stream.Hub, *stream.Publisher)
+		code int
+		text string
+	}{
+		{"goodbye", func(_ *stream.Hub, p *stream.Publisher) { p.End(stream.Clean) }, 1000, "the stream has ended"},
+		{"server stops", func(hub *stream.Hub, _ *stream.Publisher) { hub.Close() }, 1000, "the stream has ended"},
+		{"kick", func(hub *stream.Hub, _ *stream.Publisher) {
+			hub.Kick(listViewers(hub)[0].ID, domain.Errorf(domain.Denied, "enough"))
+		}, 1008, "enough"},
+		{"long reason", func(hub *stream.Hub, _ *stream.Publisher) {
+			hub.Kick(listViewers(hub)[0].ID, domain.Errorf(domain.Denied, "%s", strings.Repeat("é", 100)))
+		}, 1008, strings.Repeat("é", 61)},
+		{"late track", func(_ *stream.Hub, p *stream.Publisher) { p.Write(audio(0, "late")) },
+			1012, "a track came that the file header does not have"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			hub, srv := newTestServer(t, false)
+			p := publish(t, hub)
+			f := video(0, "key", true)
+			f.Meta = &media.Meta{HasVideo: true}
+			p.Write(f)
+			c := dial(t, srv, "/live/movie.flv")
+			readBinary(t, c)
+			tt.end(hub, p)
+			if _, end := readToClose(t, c); end.Code != tt.code || end.Text != tt.text {
+				t.Errorf("closed by %v, want %d %s", end, tt.code, tt.text)
+			}
+		})
+	}
+}
+
+// TestWebSocketRefusals tells a viewer whose token is not good why by a close frame, which pages can read, and over HTTP by a header.
+func TestWebSocketRefusals(t *testing.T) {
+	hub, srv := newTestServer(t, false)
+	publish(t, hub).Write(video(0, "key", true))
+	for token, want := range map[string]struct {
+		status, code int
+		text         string
+	}{
+		"old":   {401, 4401, "token_expired: token expired"},
+		"other": {403, 4403, "token_wrong_stream: token is for another app or room"},
+		"full":  {429, 4429, "token_viewer_limit: token viewer limit reached (1)"},
+	} {
+		media, end := readToClose(t, dial(t, srv, "/live/movie.flv?token="+token))
+		if end.Code != want.code || end.Text != want.text || len(media) != 0 {
+			t.Errorf("%s: closed by %v after %d bytes, want %+v", token, end, len(media), want)
+		}
+		resp := get(t, srv, "GET", "/live/movie.flv?token="+token)
+		code, reason, _ := strings.Cut(want.text, ": ")
+		body, _ := io.ReadAll(resp.Body)
+		if resp.StatusCode != want.status || resp.Header.Get("Livego-Error") != code || string(body) != reason+"\n" {
+			t.Errorf("%s over HTTP: %d %v %q", token, resp.StatusCode, resp.Header, body)
+		}
+	}
+}
+
+// TestWebSocketHandshake holds what is no handshake, and who is not let in, to replies of HTTP.
+func TestWebSocketHandshake(t *testing.T) {
+	hub, srv := newTestServer(t, false)
+	p := publish(t, hub)
+	p.Write(video(0, "key", true))
+	for _, tt := range []struct {
+		name, path, drop, header, value string
+		status                          int
+	}{
+		{"W14 no key", "/live/movie.flv", "Sec-Websocket-Key", "", "", 400},
+		{"W14 short key", "/live/movie.flv", "", "Sec-Websocket-Key", "c2hvcnQ=", 400},
+		{"W14 version 12", "/live/movie.flv", "", "Sec-Websocket-Version", "12", 426},
+		{"W14 no version", "/live/movie.flv", "Sec-Websocket-Version", "", "", 426},
+		{"upgrade lost on the way", "/live/movie.flv", "Upgrade", "", "", 400},
+		{"connection lost on the way", "/live/movie.flv", "Connection", "", "", 400},
+		{"W14 bad Origin", "/live/movie.flv", "", "Origin", "null", 101},
+		{"another protocol", "/live/none.flv", "Sec-Websocket-Key", "Upgrade", "h2c", 404},
+		{"bad token", "/live/movie.flv?token=bad", "", "", "", 403},
+		{"bad name", "/live/..flv", "", "", "", 400},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			req, err := http.NewRequestWithContext(t.Context(), "GET", srv.URL+tt.path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for k, v := range map[string]string{
+				"Connection": "Upgrade", "Upgrade": "websocket", "Sec-Websocket-Version": "13", "Sec-Websocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+			} {
+				req.Header.Set(k, v)
+			}
+			req.Header.Del(tt.drop)
+			if tt.header != "" {
+				req.Header.Set(tt.header, tt.value)
+			}
+			resp, err := srv.Client().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != tt.status {
+				t.Errorf("HTTP %d, want %d", resp.StatusCode, tt.status)
+			}
+			if v := resp.Header.Get("Sec-Websocket-Version"); (v == "13") != (tt.status == 426) {
+				t.Errorf("HTTP %d with version %q", resp.StatusCode, v)
+			}
+		})
+	}
+}
+
+// inbound is what a viewer may send, as bytes, and the code by which he is closed; 0 when he is not.
+var inbound = []struct {
+	name string
+	send []byte
+	code int
+}{
+	{"ping", frame(0x89, []byte("there?")), 0},
+	{"pong unasked", frame(0x8a, nil), 0},
+	{"a few messages", bytes.Repeat(frame(0x81, []byte("hello")), maxMessages), 0},
+	{"message of 4 KiB", frame(0x82, make([]byte, maxInbound)), 0},
+	{"close", frame(0x88, []byte{0x03, 0xe8}), 1000},
+	{"close without a code", frame(0x88, nil), 1005},
+	{"W14 unmasked", []byte{0x81, 2, 'h', 'i'}, 1002},
+	{"W14 RSV bit", frame(0xc1, []byte("hi")), 1002},
+	{"W14 reserved opcode", frame(0x83, []byte("hi")), 1002},
+	{"W14 length of 2^63", []byte{0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}, 1009},
+	{"W14 length of 2^62", []byte{0x82, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}, 1009},
+	{"W14 more than 4 KiB", frame(0x82, make([]byte, maxInbound+1)), 1009},
+	{"W14 more than 4 KiB in fragments", append(frame(0x02, make([]byte, maxInbound)), frame(0x80, []byte{0})...), 1009},
+	{"W14 fragmented control", frame(0x09, nil), 1002},
+	{"W14 control of 126 bytes", frame(0x89, make([]byte, 126)), 1002},
+	{"W14 continuation first", frame(0x80, []byte("hi")), 1002},
+	{"W14 text inside a message", append(frame(0x01, nil), frame(0x81, nil)...), 1002},
+	{"W14 text that is not UTF-8", frame(0x81, []byte{0xff, 0xfe}), 1007},
+	{"W14 100,000 empty frames", bytes.Repeat(frame(0x81, nil), 100_000), 1008},
+	{"W14 close code 999", frame(0x88, []byte{0x03, 0xe7}), 1002},
+	{"W15 media", bytes.Repeat(frame(0x82, []byte("FLV\x01\x05\x00\x00\x00\x09")), maxMessages+1), 1008},
+}
+
+// frame returns a frame as a client sends it, masked by zeros.
+func frame(first byte, payload []byte) []byte {
+	b := []byte{first}
+	switch n := len(payload); {
+	case n < 126:
+		b = append(b, 0x80|byte(n))
+	default:
+		b = binary.BigEndian.AppendUint16(append(b, 0x80|126), uint16(n))
+	}
+	return append(append(b, 0, 0, 0, 0), payload...)
+}
+
+func TestWebSocketInbound(t *testing.T) {
+	hub, srv := newTestServer(t, false)
+	p := publish(t, hub)
+	p.Write(video(0, "key", true))
+	p.Write(audio(0, "a"))
+	for _, tt := range inbound {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c := dial(t, srv, "/live/movie.flv")
+			readBinary(t, c)
+			pong := make(chan string, 1)
+			c.SetPongHandler(func(s string) error {
+				pong <- s
+				return nil
+			})
+			c.NetConn().Write(tt.send) // he may have closed before the end of it
+			if tt.code == 0 {          // the server is still there to say no
+				c.NetConn().Write(frame(0x89, []byte("and now?")))
+				go func() { _, _, _ = c.ReadMessage() }()
+				for s := range pong {
+					if s == "and now?" {
+						break
+					}
+				}
+				return
+			}
+			if _, end := readToClose(t, c); end.Code != tt.code {
+				t.Errorf("closed by %v, want %d", end, tt.code)
+			}
+		})
+	}
+}
+
+// pipeListener is a listener of connections in memory, for time that is not real.
+type pipeListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error   { close(l.done); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+func (l *pipeListener) dial(context.Context, string, string) (net.Conn, error) {
+	client, server := net.Pipe()
+	l.conns <- server
+	return client, nil
+}
+
+// inBubble runs f with a hub and a viewer of movie, in a bubble.
+func inBubble(t *testing.T, o Options, f func(t *testing.T, hub *stream.Hub, c *websocket.Conn)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		hub := stream.NewHub(stream.Options{})
+		defer hub.Close()
+		o.Log = slog.New(slog.DiscardHandler)
+		s := New(hub, testAuthorizer{}, o)
+		l := &pipeListener{make(chan net.Conn), make(chan struct{})}
+		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.Serve(w, r, "live", "movie") })}
+		served := make(chan struct{})
+		go func() {
+			defer close(served)
+			_ = srv.Serve(l)
+		}()
+		defer func() {
+			srv.Close()
+			<-served
+		}()
+		d := websocket.Dialer{NetDialContext: l.dial}
+		c, resp, err := d.DialContext(t.Context(), "ws://server/live/movie.flv", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		defer c.Close()
+		f(t, hub, c)
+		synctest.Wait()
+	})
+}
+
+// TestWebSocketPing: a viewer who answers stays, also while there is nothing to see; one who does not is gone when the second ping is
+// due.
+func TestWebSocketPing(t *testing.T) {
+	inBubble(t, Options{WriteTimeout: 10 * time.Second}, func(t *testing.T, _ *stream.Hub, c *websocket.Conn) {
+		began, pings := time.Now(), 0
+		answer := c.PingHandler()
+		c.SetPingHandler(func(s string) error {
+			if pings++; pings > 10 {
+				return nil
+			}
+			return answer(s)
+		})
+		_, _, err := c.ReadMessage()
+		if took := time.Since(began); pings != 11 || took != 12*pingEvery {
+			t.Errorf("%d pings, gone after %v: %v", pings, took, err)
+		}
+	})
+}
+
+func TestWebSocketPlayWait(t *testing.T) {
+	inBubble(t, Options{WriteTimeout: 10 * time.Second, PlayWait: 40 * time.Second}, func(t *testing.T, _ *stream.Hub, c *websocket.Conn) {
+		began := time.Now()
+		_, _, err := c.ReadMessage()
+		var end *websocket.CloseError
+		if !errors.As(err, &end) || end.Code != 4404 || end.Text != "nobody is publishing live/movie" || time.Since(began) != 40*time.Second {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+	})
+}
+
+// TestWebSocketStopWhileWaiting: who waits when the server stops is told to come back.
+func TestWebSocketStopWhileWaiting(t *testing.T) {
+	inBubble(t, Options{WriteTimeout: 10 * time.Second}, func(t *testing.T, hub *stream.Hub, c *websocket.Conn) {
+		synctest.Wait()
+		hub.Close()
+		_, _, err := c.ReadMessage()
+		if !websocket.IsCloseError(err, websocket.CloseServiceRestart) {
+			t.Errorf("closed by %v", err)
+		}
+	})
+}
+
+// TestWebSocketStall: a viewer who takes nothing is ended after the write timeout, and one whose close frame is not answered soon after
+// it.
+func TestWebSocketStall(t *testing.T) {
+	inBubble(t, Options{WriteTimeout: 10 * time.Second, GOPs: 1}, func(t *testing.T, hub *stream.Hub, _ *websocket.Conn) {
+		events, _, stop := hub.Observe(16, true)
+		defer stop()
+		p := publish(t, hub)
+		p.Write(video(0, "key", true))
+		p.Write(audio(0, "a"))
+		synctest.Wait()
+		began := time.Now()
+		for e := range events {
+			if e.Type == stream.Left {
+				break
+			}
+		}
+		if took := time.Since(began); took != 10*time.Second {
+			t.Errorf("left after %v", took)
+		}
+	})
+}
+
+// TestWebSocketLinger: a viewer who does not answer the close frame holds nobody up.
+func TestWebSocketLinger(t *testing.T) {
+	inBubble(t, Options{WriteTimeout: 10 * time.Second, GOPs: 1}, func(t *testing.T, hub *stream.Hub, c *websocket.Conn) {
+		p := publish(t, hub)
+		p.Write(video(0, "key", true))
+		p.Write(audio(0, "a"))
+		readBinary(t, c)
+		p.End(stream.Clean)
+		began := time.Now()
+		c.SetCloseHandler(func(int, string) error { return nil })
+		readToClose(t, c)
+		_, _ = c.NetConn().Read(make([]byte, 1))
+		if took := time.Since(began); took != linger {
+			t.Errorf("closed after %v", took)
+		}
+	})
+}
+
+// TestWebSocketFlood has viewers send frames without an end that are no messages: few pings are answered, and then they are told to stop.
+func TestWebSocketFlood(t *testing.T) {
+	hub, srv := newTestServer(t, false)
+	p := publish(t, hub)
+	p.Write(video(0, "key", true))
+	p.Write(audio(0, "a"))
+	for name, send := range map[string][]byte{
+		"pings":           bytes.Repeat(frame(0x89, nil), 40_000),
+		"pongs":           bytes.Repeat(frame(0x8a, []byte("x")), 40_000),
+		"empty fragments": append(frame(0x02, nil), bytes.Repeat(frame(0x00, nil), 40_000)...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := dial(t, srv, "/live/movie.flv")
+			readBinary(t, c)
+			began, pongs := time.Now(), 0
+			c.SetPongHandler(func(string) error {
+				pongs++
+				return nil
+			})
+			sent := make(chan struct{})
+			go func() {
+				defer close(sent)
+				c.NetConn().Write(send) // the server may have closed before the end of it
+			}()
+			if _, end := readToClose(t, c); end.Code != websocket.ClosePolicyViolation {
+				t.Errorf("closed by %v", end)
+			}
+			if most := maxPongs * (2 + int(time.Since(began).Seconds())); pongs > most {
+				t.Errorf("%d pongs, want at most %d", pongs, most)
+			}
+			c.Close()
+			<-sent
+		})
+	}
+}

@@ -1,0 +1,233 @@
+package acme
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/caddyserver/certmagic"
+)
+
+// Shared is where several servers keep what they have of an authority, and by whose locks one of them asks it for all.
+type Shared interface {
+	// Load returns a file and when it was saved; fs.ErrNotExist where there is none.
+	Load(ctx context.Context, name string) ([]byte, time.Time, error)
+	// Save writes files by their names: all of them at once, or none.
+	Save(ctx context.Context, files map[string][]byte) error
+	Remove(ctx context.Context, names ...string) error
+	// Names returns the names of all files.
+	Names(ctx context.Context) ([]string, error)
+	// Lock takes a lock for owner, or keeps it, for so long; false while another has it.
+	Lock(ctx context.Context, name, owner string, lease time.Duration) (bool, error)
+	Unlock(ctx context.Context, name, owner string) error
+}
+
+const (
+	// lockRetryInterval is how often it is asked for a lock that another has.
+	lockRetryInterval = 500 * time.Millisecond
+	// lockLease is how long a server that died holds others up: a try, and something for slow stores.
+	lockLease = obtainTimeout + 30*time.Second
+	// maxLease bounds how long a lock is kept for the wait between two tries, which grows to hours.
+	maxLease = 30 * time.Minute
+)
+
+var errLockLost = errors.New("another server has taken over")
+
+// storage is a Shared for the library. What belongs to a certificate, which the library stores as three files, is written at once: a lock
+// that is lost by a slow store has two servers write at a time, and the key of one with the certificate of the other would be of no use
+// to anybody, nor taken for something to be got anew.
+type storage struct {
+	Shared
+	owner string // of locks
+
+	mu      sync.Mutex
+	pending map[string]map[string][]byte // by what site names: key and certificate whose third is to come
+	lost    map[string]bool              // names of what was held and could not be written: what stands there is another's
+}
+
+// parseCertificateFile returns what the names of the files of one certificate begin with; false for any other file.
+func parseCertificateFile(name string) (stem, ext string, ok bool) {
+	ext = path.Ext(name)
+	stem = strings.TrimSuffix(name, ext)
+	return stem, ext, strings.HasPrefix(name, certificatePrefix) && (ext == keyExt || ext == certExt || ext == metaExt)
+}
+
+const (
+	certificatePrefix = "certificates/"
+	keyExt            = ".key"
+	certExt           = ".crt"
+	metaExt           = ".json" // the last that the library stores
+)
+
+// Store implements certmagic.Storage.
+func (s *storage) Store(ctx context.Context, name string, data []byte) error {
+	stem, ext, ok := parseCertificateFile(name)
+	if !ok {
+		return s.Save(ctx, map[string][]byte{name: data})
+	}
+	if ext != metaExt {
+		s.addPending(stem, name, data)
+		return nil
+	}
+	files := s.removePending(stem)
+	if len(files) > 0 {
+		if _, err := tls.X509KeyPair(files[stem+certExt], files[stem+keyExt]); err != nil {
+			s.markLost(files)
+			return fmt.Errorf("a certificate without its key is not stored: %w", err)
+		}
+	}
+	files[name] = data
+	err := s.Save(ctx, files)
+	if err != nil {
+		s.markLost(files)
+	}
+	return err
+}
+
+// addPending keeps a file until the rest of its site is there.
+func (s *storage) addPending(stem, name string, data []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pending[stem] == nil {
+		s.pending[stem] = map[string][]byte{}
+	}
+	s.pending[stem][name] = data
+	delete(s.lost, name)
+}
+
+// removePending returns what is held of a site, which is held no longer. The map may be written to.
+func (s *storage) removePending(stem string) map[string][]byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	files := s.pending[stem]
+	delete(s.pending, stem)
+	if files == nil {
+		files = map[string][]byte{}
+	}
+	return files
+}
+
+// markLost notes that files were not written: the library then removes key and certificate, which it believes are there.
+func (s *storage) markLost(files map[string][]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name := range files {
+		if path.Ext(name) != metaExt {
+			s.lost[name] = true
+		}
+	}
+}
+
+// clearLost reports whether name was never written, once.
+func (s *storage) clearLost(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lost := s.lost[name]
+	delete(s.lost, name)
+	return lost
+}
+
+// Load implements certmagic.Storage.
+func (s *storage) Load(ctx context.Context, name string) ([]byte, error) {
+	data, _, err := s.Shared.Load(ctx, name)
+	return data, err
+}
+
+// Delete implements certmagic.Storage.
+func (s *storage) Delete(ctx context.Context, name string) error {
+	if s.clearLost(name) {
+		return nil
+	}
+	below, err := s.List(ctx, name, true)
+	if err != nil {
+		return err
+	}
+	return s.Remove(ctx, append(below, name)...)
+}
+
+// Exists implements certmagic.Storage.
+func (s *storage) Exists(ctx context.Context, name string) bool {
+	_, err := s.Stat(ctx, name)
+	return err == nil
+}
+
+// List implements certmagic.Storage.
+func (s *storage) List(ctx context.Context, dir string, recursive bool) ([]string, error) {
+	names, err := s.Names(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []string
+	seen := map[string]bool{}
+	for _, name := range names {
+		rest, ok := strings.CutPrefix(name, dir+"/")
+		if !ok {
+			continue
+		}
+		if first, _, deeper := strings.Cut(rest, "/"); deeper && !recursive {
+			name = path.Join(dir, first)
+		}
+		if !seen[name] {
+			seen[name] = true
+			list = append(list, name)
+		}
+	}
+	return list, nil
+}
+
+// Stat implements certmagic.Storage.
+func (s *storage) Stat(ctx context.Context, name string) (certmagic.KeyInfo, error) {
+	data, modified, err := s.Shared.Load(ctx, name)
+	if err == nil {
+		return certmagic.KeyInfo{Key: name, Modified: modified, Size: int64(len(data)), IsTerminal: true}, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return certmagic.KeyInfo{}, err
+	}
+	below, err := s.List(ctx, name, false)
+	if err == nil && len(below) == 0 {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return certmagic.KeyInfo{}, err
+	}
+	return certmagic.KeyInfo{Key: name}, nil
+}
+
+func newStorage(shared Shared, owner string) *storage {
+	return &storage{Shared: shared, owner: owner, pending: map[string]map[string][]byte{}, lost: map[string]bool{}}
+}
+
+// Lock implements certmagic.Locker.
+func (s *storage) Lock(ctx context.Context, name string) error {
+	for {
+		if got, err := s.Shared.Lock(ctx, name, s.owner, lockLease); got || err != nil {
+			return err
+		}
+		select {
+		case <-time.After(lockRetryInterval):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Unlock implements certmagic.Locker.
+func (s *storage) Unlock(ctx context.Context, name string) error {
+	return s.Shared.Unlock(ctx, name, s.owner)
+}
+
+// RenewLockLease implements certmagic.LockLeaseRenewer. Where the lock has gone to another he is let finish first.
+func (s *storage) RenewLockLease(ctx context.Context, name string, lease time.Duration) error {
+	got, err := s.Shared.Lock(ctx, name, s.owner, max(lockLease, min(lease, maxLease)))
+	if err == nil && !got {
+		return errLockLost
+	}
+	return err
+}

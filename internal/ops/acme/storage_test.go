@@ -1,0 +1,168 @@
+package acme
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"math/bits"
+	"slices"
+	"testing"
+	"time"
+)
+
+// TestStorage holds the storage to what the library wants of a directory.
+func TestStorage(t *testing.T) {
+	ctx := t.Context()
+	s := newStorage(newMemoryStorage(), "me")
+	for _, name := range []string{"a/b/1", "a/b/2", "a/c/3", "ab/4", "5"} {
+		if err := s.Store(ctx, name, []byte(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct {
+		dir       string
+		recursive bool
+		want      []string
+	}{
+		{"a", false, []string{"a/b", "a/c"}},
+		{"a", true, []string{"a/b/1", "a/b/2", "a/c/3"}},
+		{"a/b", false, []string{"a/b/1", "a/b/2"}},
+		{"a/b/1", false, nil},
+		{"x", true, nil},
+	} {
+		got, err := s.List(ctx, c.dir, c.recursive)
+		if slices.Sort(got); err != nil || !slices.Equal(got, c.want) {
+			t.Errorf("List %s, %v: %v %v, want %v", c.dir, c.recursive, got, err, c.want)
+		}
+	}
+	if info, err := s.Stat(ctx, "a/b/1"); err != nil || !info.IsTerminal || info.Size != 5 {
+		t.Errorf("Stat of a file: %+v %v", info, err)
+	}
+	if info, err := s.Stat(ctx, "a"); err != nil || info.IsTerminal {
+		t.Errorf("Stat of a directory: %+v %v", info, err)
+	}
+	if err := s.Delete(ctx, "a/b"); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]bool{"a/b": false, "a/b/1": false, "a/c/3": true, "a/c": true, "ab/4": true} {
+		if s.Exists(ctx, name) != want {
+			t.Errorf("after Delete: %s exists: %v, want %v", name, !want, want)
+		}
+	}
+	if _, err := s.Load(ctx, "a/b/1"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Load of what is gone: %v", err)
+	}
+	if err := s.Delete(ctx, "a/b"); err != nil {
+		t.Errorf("Delete of what is gone: %v", err)
+	}
+}
+
+// certificatePair returns a certificate that nobody has signed but itself, and its key, in PEM.
+func certificatePair(t *testing.T) (cert, key []byte) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+}
+
+// TestConcurrentWritersKeepPairsTogether has two servers that both believe they have the lock store a certificate each, in every order in which their writes
+// can come: what stands there is one server's at each moment.
+func TestConcurrentWritersKeepPairsTogether(t *testing.T) {
+	const stem = "certificates/authority/" + domain + "/" + domain
+	type write struct{ name, data string }
+	var writes [2][]write
+	for n := range writes {
+		cert, key := certificatePair(t)
+		writes[n] = []write{{stem + ".key", string(key)}, {stem + ".crt", string(cert)}, {stem + ".json", fmt.Sprintf(`{"server":%d}`, n)}}
+	}
+	for order := range 1 << 6 { // whose turn it is, by bit
+		if bits.OnesCount(uint(order)) != 3 {
+			continue
+		}
+		shared := newMemoryStorage()
+		servers := [2]*storage{newStorage(shared, "a"), newStorage(shared, "b")}
+		done := [2]int{}
+		for turn := range 6 {
+			n := order >> turn & 1
+			w := writes[n][done[n]]
+			done[n]++
+			if err := servers[n].Store(t.Context(), w.name, []byte(w.data)); err != nil {
+				t.Fatal(err)
+			}
+			key, cert, meta := shared.files[stem+".key"], shared.files[stem+".crt"], shared.files[stem+".json"]
+			if key == nil && cert == nil && meta == nil {
+				continue
+			}
+			owner := -1
+			for n, w := range writes {
+				if string(key) == w[0].data && string(cert) == w[1].data && string(meta) == w[2].data {
+					owner = n
+				}
+			}
+			if owner < 0 {
+				t.Fatalf("order %06b, after %d writes: what stands there is of both", order, turn+1)
+			}
+		}
+		if shared.saves != 2 {
+			t.Errorf("order %06b: %d writes", order, shared.saves)
+		}
+	}
+}
+
+// TestFailedWriteKeepsStoredCertificate has the store be away when a certificate is written: what another has stored stays, also when the library takes back
+// what it believes it has written.
+func TestFailedWriteKeepsStoredCertificate(t *testing.T) {
+	const stem = "certificates/authority/" + domain + "/" + domain
+	shared := newMemoryStorage()
+	s := newStorage(shared, "a")
+	store := func(cert, key []byte) error {
+		return errors.Join(s.Store(t.Context(), stem+".key", key), s.Store(t.Context(), stem+".crt", cert), s.Store(t.Context(), stem+".json", []byte("{}")))
+	}
+	cert, key := certificatePair(t)
+	if err := store(cert, key); err != nil {
+		t.Fatal(err)
+	}
+	cert2, key2 := certificatePair(t)
+	for name, try := range map[string]func() error{
+		"the store is away": func() error {
+			shared.setDown(true)
+			defer shared.setDown(false)
+			return store(cert2, key2)
+		},
+		"they do not belong together": func() error { return store(cert2, key) },
+	} {
+		if err := try(); err == nil {
+			t.Errorf("%s: it is stored", name)
+		}
+		if err := errors.Join(s.Delete(t.Context(), stem+".crt"), s.Delete(t.Context(), stem+".key")); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !bytes.Equal(shared.files[stem+".key"], key) || !bytes.Equal(shared.files[stem+".crt"], cert) {
+			t.Errorf("%s: what was there is gone", name)
+		}
+	}
+	if err := errors.Join(s.Store(t.Context(), stem+".json", []byte("{1}")), s.Delete(t.Context(), stem+".key")); err != nil {
+		t.Error(err)
+	}
+	if string(shared.files[stem+".json"]) != "{1}" || shared.files[stem+".key"] != nil || !bytes.Equal(shared.files[stem+".crt"], cert) {
+		t.Errorf("after a change of one file, and a removal that is meant: %q", shared.files)
+	}
+}

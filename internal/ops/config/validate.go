@@ -1,0 +1,323 @@
+package config
+
+import (
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/user"
+	"slices"
+	"strconv"
+	"strings"
+
+	"livego/internal/ops/redisurl"
+	"livego/internal/domain"
+	"livego/internal/ops/textfile"
+)
+
+// Validate reports whether a server can be started with c: addresses, certificate files that are needed, and what this
+// version cannot do. The error has a line for each mistake. Load has done it already.
+func (c Config) Validate() error {
+	var errs []error
+	for _, p := range c.problems() {
+		errs = append(errs, errors.New(p.key+": "+p.text))
+	}
+	return errors.Join(errs...)
+}
+
+// proxyListeners are what proxy_protocol may name. They are never modified.
+var proxyListeners = []string{"rtmp", "rtmps", "httpflv", "hls", "https", "api"}
+
+type problem struct{ key, text string }
+
+func (c Config) problems() []problem {
+	var all []problem
+	add := func(key, format string, args ...any) { all = append(all, problem{key, fmt.Sprintf(format, args...)}) }
+
+	if c.RedisAddr != "" {
+		if _, err := redisurl.Parse(c.RedisAddr, c.RedisPwd); err != nil {
+			add("redis_addr", "%v", err)
+		}
+	} else if c.RedisPwd != "" {
+		add("redis_pwd", "there is no redis_addr")
+	}
+	listeners := c.listeners()
+	for i, l := range listeners {
+		if err := checkAddr(l.addr); err != nil {
+			add(l.key, "%v", err)
+			continue
+		}
+		for _, other := range listeners[:i] {
+			if collide(l.addr, other.addr) {
+				add(l.key, "%s is taken by %s (%s)", l.addr, other.key, other.addr)
+				break
+			}
+		}
+	}
+	serves := c.ServesTLS()
+	if len(c.ACME.Domains) > 0 {
+		if !serves {
+			add("acme.domains", "nothing is served over TLS: set enable_rtmps, enable_https, use_hls_https or use_api_https")
+		}
+		if !isSecureURL(c.ACME.CA) {
+			add("acme.ca", "must be an https URL")
+		}
+	} else if serves {
+		if _, err := tls.LoadX509KeyPair(c.RTMPSCert, c.RTMPSKey); err != nil {
+			add("rtmps_cert", "the certificate for TLS: %v", err)
+		}
+	}
+	c.checkTokens(add)
+	for _, a := range c.RelayAllow {
+		if !isRelayTarget(a) {
+			add("relay_allow", "%.64q is no address, range or host name", a)
+		}
+	}
+	if text := c.shortJWTSecret(); text != "" && !c.apiOnLoopback() {
+		add("jwt.secret", "%s", text)
+	}
+	if t := c.AdminToken; t != "" && (len(t) < minSecret || strings.ContainsFunc(t, func(r rune) bool { return r <= ' ' || r > '~' })) {
+		add("admin_token", "must have at least %d characters, all of ASCII, and no spaces", minSecret)
+	}
+	if c.PublicURL != "" && !isBaseURL(c.PublicURL) {
+		add("public_url", "must be an http or https URL without a user, a query or a fragment")
+	}
+	for _, a := range c.APIAllow {
+		if _, err := ParseNetwork(a); err != nil {
+			add("api_allow", "%v", err)
+		}
+	}
+	if len(c.APIAllow) > 0 && c.JWT.Secret != "" {
+		add("api_allow", "has no effect with jwt.secret, which requires a credential from everywhere: remove one of them")
+	}
+	for _, name := range c.APIAllowUsers {
+		if _, err := LookupUser(name); err != nil {
+			add("api_allow_users", "%v", err)
+		}
+	}
+	for _, p := range c.TrustedProxies {
+		if _, err := ParseNetwork(p); err != nil {
+			add("trusted_proxies", "%v", err)
+		}
+	}
+	for _, l := range c.ProxyProtocol {
+		if !slices.Contains(proxyListeners, l) {
+			add("proxy_protocol", "%.64q is none of %s", l, strings.Join(proxyListeners, ", "))
+		}
+	}
+	if len(c.ProxyProtocol) > 0 && len(c.TrustedProxies) == 0 {
+		add("proxy_protocol", "there are no trusted_proxies")
+	}
+	if len(c.Apps) == 0 {
+		add("server", "there is no app")
+	}
+	for _, a := range c.Apps {
+		if err := domain.CheckApp(a.Name); err != nil {
+			add("server", "%v", err)
+		}
+	}
+	return all
+}
+
+// isBaseURL reports whether paths can be put behind text.
+func isBaseURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.User == nil && u.RawQuery == "" && !u.ForceQuery &&
+		!strings.Contains(text, "#")
+}
+
+// ParseNetwork reads an address or a range of addresses.
+func ParseNetwork(text string) (netip.Prefix, error) {
+	if p, err := netip.ParsePrefix(text); err == nil {
+		return p.Masked(), nil
+	}
+	a, err := netip.ParseAddr(text)
+	if err != nil || a.Zone() != "" {
+		return netip.Prefix{}, fmt.Errorf("%.64q is no address and no range", text)
+	}
+	return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
+}
+
+// LookupUser returns the ID of a user of this machine by name or by ID.
+func LookupUser(name string) (uint32, error) {
+	id := name
+	if u, err := user.Lookup(name); err == nil {
+		id = u.Uid
+	}
+	n, err := strconv.ParseUint(id, 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("this machine has no user %.32q", name)
+	}
+	return uint32(n), nil
+}
+
+// isRelayTarget reports whether a is an address, a range of addresses or a host name.
+func isRelayTarget(a string) bool {
+	_, err := ParseNetwork(a)
+	return err == nil || a != "" && !strings.ContainsFunc(a, func(r rune) bool {
+		return r != '.' && r != '-' && r != '_' && (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z')
+	})
+}
+
+// warnings are what a server starts with all the same.
+func (c Config) warnings() []string {
+	var all []string
+	if text := c.shortJWTSecret(); text != "" && c.apiOnLoopback() {
+		all = append(all, "jwt.secret: "+text)
+	}
+	secrets := []struct{ key, value string }{
+		{"jwt.secret", c.JWT.Secret}, {"token.secret", c.Token.Secret}, {"token.previous", c.Token.Previous}, {"hook.secret", c.Hook.Secret},
+		{"admin_token", c.AdminToken}, {"redis_pwd", c.RedisPwd},
+	}
+	for i, s := range secrets {
+		for _, other := range secrets[:i] {
+			if s.value != "" && s.value == other.value {
+				all = append(all, s.key+" is the same as "+other.key+": use another, so that one that leaks is not both")
+				break
+			}
+		}
+	}
+	return all
+}
+
+// apiOnLoopback reports whether only this machine reaches the operator's HTTP.
+func (c Config) apiOnLoopback() bool {
+	host, _, _ := net.SplitHostPort(c.APIAddr)
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
+
+// shortJWTSecret returns what is wrong with jwt.secret; "" for nothing.
+func (c Config) shortJWTSecret() string {
+	if c.JWT.Secret == "" || len(c.JWT.Secret) >= minSecret {
+		return ""
+	}
+	return fmt.Sprintf("is shorter than %d characters: whoever has one JWT can find it by trying", minSecret)
+}
+
+// minSecret is the shortest secret that tokens are signed with: less can be guessed from one token.
+const minSecret = 16
+
+func (c Config) checkTokens(add func(key, format string, args ...any)) {
+	for key, secret := range map[string]string{"token.secret": c.Token.Secret, "token.previous": c.Token.Previous} {
+		if secret != "" && len(secret) < minSecret {
+			add(key, "is shorter than %d characters", minSecret)
+		}
+	}
+	if c.Token.PublicKey != "" {
+		if _, err := LoadPublicKey(c.Token.PublicKey); err != nil {
+			add("token.public_key", "%v", err)
+		}
+	}
+	if c.Token.JWKSURL != "" && !isSecureURL(c.Token.JWKSURL) {
+		add("token.jwks_url", "must be an https URL (http on this machine)")
+	}
+	for _, p := range c.Private {
+		app, room, both := strings.Cut(p, "/")
+		err := domain.CheckApp(app)
+		if err == nil && both {
+			err = domain.CheckRoom(room)
+		}
+		if p != "*" && err != nil {
+			add("private", "%v", err)
+		}
+	}
+	for key, hook := range map[string]string{"hook.on_publish": c.Hook.OnPublish, "hook.on_play": c.Hook.OnPlay, "hook.events": c.Hook.Events} {
+		if u, err := url.Parse(hook); hook != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+			add(key, "is no http or https URL")
+		}
+		if hook != "" && len(c.Hook.Secret) < minSecret {
+			add("hook.secret", "must have at least %d characters", minSecret)
+			break
+		}
+	}
+	if len(c.Private) > 0 && c.Token.Secret == "" && c.Token.PublicKey == "" && c.Token.JWKSURL == "" {
+		add("private", "nobody could watch: set token.secret, token.public_key or token.jwks_url")
+	}
+}
+
+// isSecureURL reports whether what is fetched from there comes from who it says.
+func isSecureURL(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.User != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Scheme == "https" || u.Scheme == "http" && (u.Hostname() == "localhost" || ip != nil && ip.IsLoopback())
+}
+
+// LoadPublicKey reads an Ed25519 public key in PEM (PKIX).
+func LoadPublicKey(path string) (ed25519.PublicKey, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	if data, err = textfile.Decode(data); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return nil, fmt.Errorf("%s holds no PEM", path)
+	}
+	k, err := x509.ParsePKIXPublicKey(block.Bytes)
+	if key, ok := k.(ed25519.PublicKey); err == nil && ok {
+		return key, nil
+	}
+	return nil, fmt.Errorf("%s holds no Ed25519 public key", path)
+}
+
+type listener struct{ key, addr string }
+
+// ServesTLS reports whether a listener speaks TLS.
+func (c Config) ServesTLS() bool {
+	return c.EnableRTMPS || c.EnableHTTPS || c.UseHLSHTTPS || c.UseAPIHTTPS
+}
+
+// ACMEAddr returns where the questions of an authority are answered, as host:port.
+func (c Config) ACMEAddr() string { return ":" + strconv.Itoa(c.ACME.HTTPPort) }
+
+// listeners returns those that are switched on.
+func (c Config) listeners() []listener {
+	ls := []listener{
+		{"rtmp_addr", c.RTMPAddr}, {"httpflv_addr", c.HTTPFLVAddr}, {"hls_addr", c.HLSAddr}, {"api_addr", c.APIAddr},
+	}
+	if c.EnableRTMPS {
+		ls = append(ls, listener{"rtmps_addr", c.RTMPSAddr})
+	}
+	if c.EnableHTTPS {
+		ls = append(ls, listener{"https_addr", c.HTTPSAddr})
+	}
+	if len(c.ACME.Domains) > 0 {
+		ls = append(ls, listener{"acme.http_port", c.ACMEAddr()})
+	}
+	return ls
+}
+
+func checkAddr(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q is no address: it must be host:port or :port", addr)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("%q has no port between 0 and 65535", addr)
+	}
+	return nil
+}
+
+// collide reports whether two listeners cannot both have their address. Port 0 is whatever is free.
+func collide(a, b string) bool {
+	hostA, portA, _ := net.SplitHostPort(a)
+	hostB, portB, err := net.SplitHostPort(b)
+	return err == nil && portA == portB && portA != "0" && (hostA == hostB || isWildcardHost(hostA) || isWildcardHost(hostB))
+}
+
+func isWildcardHost(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "" || err == nil && ip.IsUnspecified()
+}

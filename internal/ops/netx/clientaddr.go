@@ -1,0 +1,127 @@
+package netx
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+)
+
+// ClientAddr returns the address of the client that sent r, without a port or a zone: the address of the peer, or the one that a
+// trusted proxy gives. It is the zero Addr where that is not known.
+//
+// r.RemoteAddr and the RemoteAddr of a connection hold the same address with a port: whoever logs, counts or binds tokens by them sees
+// the client. What a proxy claims is never a loopback address there, so only a peer on this machine has one.
+func ClientAddr(r *http.Request) netip.Addr { return ParseClient(r.RemoteAddr) }
+
+// FromProxyProtocol reports whether the RemoteAddr of the connection by which r came is what a proxy claims by the PROXY protocol. It takes the
+// context of WithConn.
+func FromProxyProtocol(r *http.Request) bool {
+	c := ConnOf(r.Context())
+	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = t.NetConn()
+	}
+	a, ok := c.(interface{ Admitted() *Conn })
+	return ok && a.Admitted().remote != nil
+}
+
+// ConnClientAddr is ClientAddr for a connection.
+func ConnClientAddr(c net.Conn) netip.Addr { return ParseClient(c.RemoteAddr().String()) }
+
+// ParseClient is ClientAddr for host:port, as live.Request.Remote has it, or for an address alone.
+func ParseClient(remote string) netip.Addr {
+	if ap, err := netip.ParseAddrPort(remote); err == nil {
+		return ap.Addr().Unmap().WithZone("")
+	}
+	addr, err := netip.ParseAddr(remote)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Unmap().WithZone("")
+}
+
+// Proxies are the addresses of the proxies that are trusted to say who their clients are.
+type Proxies []netip.Prefix
+
+// ParseProxies reads addresses and ranges such as 10.0.0.0/8.
+func ParseProxies(list []string) (Proxies, error) {
+	var all Proxies
+	for _, s := range list {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			addr, err := netip.ParseAddr(s)
+			if err != nil {
+				return nil, fmt.Errorf("%.64q is no address and no range", s)
+			}
+			p = netip.PrefixFrom(addr.Unmap(), addr.Unmap().BitLen())
+		}
+		all = append(all, p.Masked())
+	}
+	return all, nil
+}
+
+// Trust reports whether addr is that of a trusted proxy.
+func (p Proxies) Trust(addr netip.Addr) bool {
+	for _, one := range p {
+		if one.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// WithClientAddr returns r with the address of the client as its RemoteAddr: where r comes from a trusted proxy, the last address in
+// X-Forwarded-For that is none of a trusted proxy. What stands before that anybody may have written. claimed reports whether the
+// address comes from the header. r itself is not modified.
+func (p Proxies) WithClientAddr(r *http.Request) (_ *http.Request, claimed bool) {
+	lines := r.Header["X-Forwarded-For"]
+	if len(p) == 0 || len(lines) == 0 {
+		return r, false
+	}
+	client := ClientAddr(r)
+	list := strings.Split(strings.Join(lines, ","), ",")
+	for i := len(list) - 1; i >= 0 && p.Trust(client); i-- {
+		addr := parseForwarded(list[i])
+		if !addr.IsValid() {
+			break // the proxy that passed that on is the last address known
+		}
+		client, claimed = addr, true
+	}
+	if !claimed {
+		return r, false
+	}
+	c := *r
+	c.RemoteAddr = netip.AddrPortFrom(effectiveAddr(client, ClientAddr(r)), 0).String()
+	return &c, true
+}
+
+// parseForwarded reads an address as proxies write it in X-Forwarded-For: alone, in brackets, with a port or without. It returns the zero
+// Addr for what is none.
+func parseForwarded(s string) netip.Addr {
+	s = strings.TrimSpace(s)
+	if addr := ParseClient(s); addr.IsValid() {
+		return addr
+	}
+	if s, ok := strings.CutPrefix(s, "["); ok {
+		if s, ok = strings.CutSuffix(s, "]"); ok {
+			return ParseClient(s)
+		}
+	}
+	return netip.Addr{}
+}
+
+// effectiveAddr returns the address that counts where a proxy at peer claims that its client is at addr. No claim makes a client one of this
+// machine: of a loopback address, or one that is no host's, the address of the proxy counts, or none where that is on this machine.
+func effectiveAddr(addr, peer netip.Addr) netip.Addr {
+	ofHost := func(a netip.Addr) bool {
+		return a.IsValid() && !a.IsLoopback() && !a.IsUnspecified() && !a.IsMulticast()
+	}
+	switch {
+	case ofHost(addr):
+		return addr
+	case ofHost(peer):
+		return peer
+	}
+	return netip.IPv4Unspecified()
+}

@@ -1,0 +1,199 @@
+package netx
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+// ListenOptions say how connections are accepted.
+type ListenOptions struct {
+	Use Use
+	// ProxyProtocol: connections of trusted proxies begin with a header of the PROXY protocol, version 1 or 2.
+	ProxyProtocol bool
+	HeaderTimeout time.Duration // for that header
+}
+
+// Listen returns a listener of the connections of ln that l admits, each a *Conn. ln accepts TCP connections.
+func (l *Limiter) Listen(ln net.Listener, o ListenOptions) net.Listener {
+	a := &limitedListener{Listener: ln, limiter: l, use: o.Use}
+	if o.ProxyProtocol && len(l.opt.Proxies) > 0 {
+		return newProxied(a, o.HeaderTimeout)
+	}
+	return a
+}
+
+// limitedListener is a listener of connections that a limiter admits.
+type limitedListener struct {
+	net.Listener
+	limiter *Limiter
+	use     Use
+}
+
+var errNotTCP = errors.New("netx: the listener accepts no TCP connections")
+
+// Accept waits for a connection.
+func (a *limitedListener) Accept() (net.Conn, error) {
+	for {
+		c, err := a.next()
+		if err != nil {
+			return nil, err
+		}
+		if a.admit(c) {
+			return c, nil
+		}
+	}
+}
+
+// admit has c counted, or closes it.
+func (a *limitedListener) admit(c *Conn) bool {
+	e := a.limiter.admit(c.TCPConn, c.RemoteAddr(), c.remote != nil, a.use)
+	if e == nil {
+		_ = c.Close()
+		return false
+	}
+	c.entry.Store(e)
+	return true
+}
+
+// next waits for a connection, which is not admitted yet.
+func (a *limitedListener) next() (*Conn, error) {
+	nc, err := a.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	tcp, ok := nc.(*net.TCPConn)
+	if !ok {
+		nc.Close()
+		return nil, errNotTCP
+	}
+	return Wrap(tcp), nil
+}
+
+// maxPendingHeaders is how many connections may be about to send a header of the PROXY protocol. They come from trusted proxies, which send it at
+// once.
+const maxPendingHeaders = 1024
+
+// proxyListener is a listener where connections of trusted proxies begin with a header, which is read before they are admitted.
+type proxyListener struct {
+	*limitedListener
+	timeout time.Duration
+	ready   chan *Conn
+	failed  chan error // of accept
+	closed  chan struct{}
+	close   func() error
+	wg      sync.WaitGroup
+
+	mu      sync.Mutex
+	reading map[*Conn]struct{}
+}
+
+func newProxied(a *limitedListener, timeout time.Duration) *proxyListener {
+	p := &proxyListener{
+		limitedListener: a, timeout: timeout, ready: make(chan *Conn), failed: make(chan error), closed: make(chan struct{}),
+		reading: make(map[*Conn]struct{}),
+	}
+	p.close = sync.OnceValue(func() error {
+		close(p.closed)
+		err := a.Listener.Close()
+		p.mu.Lock()
+		for c := range p.reading {
+			_ = c.Close()
+		}
+		p.mu.Unlock()
+		p.wg.Wait()
+		return err
+	})
+	p.wg.Go(p.run)
+	return p
+}
+
+// Close has no more accepted.
+func (p *proxyListener) Close() error { return p.close() }
+
+// Accept waits for a connection.
+func (p *proxyListener) Accept() (net.Conn, error) {
+	for {
+		select {
+		case c := <-p.ready:
+			if p.admit(c) {
+				return c, nil
+			}
+		case err := <-p.failed:
+			return nil, err
+		case <-p.closed:
+			return nil, net.ErrClosed
+		}
+	}
+}
+
+// run accepts until the listener is closed. An error goes to the caller of Accept, and run accepts again when Accept is called again.
+func (p *proxyListener) run() {
+	for {
+		c, err := p.next()
+		switch {
+		case err != nil:
+			select {
+			case p.failed <- err:
+			case <-p.closed:
+				return
+			}
+		case p.limiter.opt.Proxies.Trust(ConnClientAddr(c)):
+			p.startHeader(c)
+		default:
+			p.deliver(c)
+		}
+	}
+}
+
+// deliver gives c to the caller of Accept.
+func (p *proxyListener) deliver(c *Conn) {
+	select {
+	case p.ready <- c:
+	case <-p.closed:
+		_ = c.Close()
+	}
+}
+
+// startHeader has the header of c read, by a goroutine.
+func (p *proxyListener) startHeader(c *Conn) {
+	p.mu.Lock()
+	full := len(p.reading) >= maxPendingHeaders
+	if !full {
+		p.reading[c] = struct{}{}
+	}
+	p.mu.Unlock()
+	if full {
+		_ = c.Close()
+		p.limiter.report(c.RemoteAddr(), "too many connections of proxies have sent no PROXY header yet")
+		return
+	}
+	p.wg.Go(func() {
+		err := p.readHeader(c)
+		p.mu.Lock()
+		delete(p.reading, c)
+		p.mu.Unlock()
+		if err != nil {
+			_ = c.Close()
+			p.limiter.report(c.RemoteAddr(), fmt.Sprintf("the connection of a trusted proxy has no PROXY header: %v", err))
+			return
+		}
+		p.deliver(c)
+	})
+}
+
+// readHeader reads the header of c, and gives c the address of its client.
+func (p *proxyListener) readHeader(c *Conn) error {
+	_ = c.SetReadDeadline(time.Now().Add(p.timeout)) // a connection that is closed fails to be read
+	source, err := readProxyHeader(c.TCPConn)
+	if err != nil {
+		return err
+	}
+	_ = c.SetReadDeadline(time.Time{})
+	addr := effectiveAddr(source.Addr(), ConnClientAddr(c))
+	c.remote = net.TCPAddrFromAddrPort(netip.AddrPortFrom(addr, source.Port()))
+	return nil
+}

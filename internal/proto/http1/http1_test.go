@@ -1,0 +1,653 @@
+package http1
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// testTimeout is how long a test waits for what has to come.
+const testTimeout = 10 * time.Second
+
+// heads are requests, of which the front takes some. They seed FuzzParse, and TestMatchesNetHTTP has each answered.
+var heads = []struct {
+	name  string
+	head  string
+	taken bool
+}{
+	{"GET", "GET /live/movie.m3u8 HTTP/1.1\r\nHost: localhost:7002\r\n\r\n", true},
+	{"HEAD", "HEAD /200 HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
+	{"HEAD of a refusal", "HEAD /404 HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
+	{"fields", "GET /echo HTTP/1.1\r\nHost: [::1]:7002\r\nUser-Agent: hls.js \t\r\naccept-encoding: gzip\r\nX:y\r\nCookie: a=b\r\ncookie: c\r\nEmpty:\r\n\r\n", true},
+	{"keep-alive", "GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: Keep-Alive\r\n\r\n", true},
+	{"pragma", "GET /echo HTTP/1.1\r\nHost: localhost\r\nPragma: no-cache\r\n\r\n", true},
+	{"pragma and cache control", "GET /echo HTTP/1.1\r\nHost: localhost\r\nPragma: no-cache\r\nCache-Control: max-age=0\r\n\r\n", true},
+	{"range", "GET /range HTTP/1.1\r\nHost: localhost\r\nRange: bytes=2-5\r\n\r\n", true},
+	{"ranges", "GET /range HTTP/1.1\r\nHost: localhost\r\nRange: bytes=2-5,7-8\r\n\r\n", true},
+	{"range beyond", "GET /range HTTP/1.1\r\nHost: localhost\r\nRange: bytes=200000-\r\n\r\n", true},
+	{"HEAD of a range", "HEAD /range HTTP/1.1\r\nHost: localhost\r\nRange: bytes=2-5\r\n\r\n", true},
+	{"escapes", "GET /a%20b%2fc?q=%zz&s=1;2 HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
+	{"authority in the path", "GET //evil.example/x HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
+	{"fragment", "GET /a#b HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
+	{"not modified", "GET /304 HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
+	{"no content", "GET /204 HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
+	{"nothing", "GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
+	{"odd status", "GET /599 HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
+	{"no type", "GET /untyped HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
+	{"lines in a value", "GET /split HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
+	{"large", "GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
+	{"handler that closes", "GET /close HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
+	{"too short", "GET /short HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
+
+	{"left", "GET /live/movie.flv HTTP/1.1\r\nHost: localhost\r\n\r\n", false},
+	{"bad escape", "GET /a%zz HTTP/1.1\r\nHost: localhost\r\n\r\n", false},
+	{"close", "GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", false},
+	{"upgrade", "GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", false},
+	{"two connections", "GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n", false},
+	{"HTTP/1.0", "GET /echo HTTP/1.0\r\nHost: localhost\r\n\r\n", false},
+	{"HTTP/1.2", "GET /echo HTTP/1.2\r\nHost: localhost\r\n\r\n", false},
+	{"POST", "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi", false},
+	{"length", "GET /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi", false},
+	{"length of nothing", "GET /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", false},
+	{"two lengths", "GET /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nhi", false},
+	{"chunks", "GET /echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", false},
+	{"expectation", "GET /echo HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n\r\n", false},
+	{"absolute", "GET http://evil.example/x HTTP/1.1\r\nHost: localhost\r\n\r\n", false},
+	{"asterisk", "OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", false},
+	{"no host", "GET /echo HTTP/1.1\r\n\r\n", false},
+	{"two hosts", "GET /echo HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", false},
+	{"odd host", "GET /echo HTTP/1.1\r\nHost: a/b\r\n\r\n", false},
+	{"empty host", "GET /echo HTTP/1.1\r\nHost:\r\n\r\n", false},
+	{"LF alone", "GET /echo HTTP/1.1\nHost: localhost\n\n", false},
+	{"LF in a field", "GET /echo HTTP/1.1\r\nHost: localhost\nX: y\r\n\r\n", false},
+	{"CR in a field", "GET /echo HTTP/1.1\r\nHost: localhost\r\nX: y\rz\r\n\r\n", false},
+	{"folded", "GET /echo HTTP/1.1\r\nHost: localhost\r\nX: y\r\n z\r\n\r\n", false},
+	{"space before the colon", "GET /echo HTTP/1.1\r\nHost: localhost\r\nX : y\r\n\r\n", false},
+	{"no colon", "GET /echo HTTP/1.1\r\nHost: localhost\r\nX\r\n\r\n", false},
+	{"NUL", "GET /echo HTTP/1.1\r\nHost: localhost\r\nX: \x00\r\n\r\n", false},
+	{"UTF-8", "GET /echo HTTP/1.1\r\nHost: localhost\r\nX: \u00fc\r\n\r\n", false},
+	{"UTF-8 in the path", "GET /\u00fc HTTP/1.1\r\nHost: localhost\r\n\r\n", false},
+	{"two spaces", "GET  /echo HTTP/1.1\r\nHost: localhost\r\n\r\n", false},
+	{"space in the path", "GET /a b HTTP/1.1\r\nHost: localhost\r\n\r\n", false},
+	{"empty line first", "\r\nGET /echo HTTP/1.1\r\nHost: localhost\r\n\r\n", false},
+	{"two at once", "GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\nGET /404 HTTP/1.1\r\nHost: localhost\r\n\r\n", false},
+	{"one and a half", "GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\nGET /4", false},
+	{"17 KiB", "GET /echo HTTP/1.1\r\nHost: localhost\r\nX: " + strings.Repeat("x", 17<<10) + "\r\n\r\n", false},
+	{"TLS", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", false},
+	{"no HTTP", "hello\r\n\r\n", false},
+}
+
+// testHandler is a handler that does what handlers may do.
+func testHandler(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Z-Last", "1")
+	h.Set("Access-Control-Allow-Origin", "*")
+	switch name := strings.TrimPrefix(r.URL.Path, "/"); name {
+	case "echo":
+		h.Set("Content-Type", "text/plain")
+		fmt.Fprintf(w, "%s %s %q %s %q %v %d", r.Method, r.RequestURI, r.URL.Path, r.Host, r.Header, r.Close, r.ContentLength)
+	case "range":
+		http.ServeContent(w, r, "x.ts", time.Time{}, strings.NewReader(strings.Repeat("0123456789", 10_000)))
+	case "204", "304":
+		h.Set("Content-Type", "text/plain")
+		h.Set("Content-Length", "3")
+		h.Set("Etag", `"x"`)
+		status, _ := strconv.Atoi(name)
+		w.WriteHeader(status)
+		if _, err := io.WriteString(w, "abc"); !errors.Is(err, http.ErrBodyNotAllowed) {
+			panic("a body")
+		}
+	case "nothing":
+	case "untyped":
+		io.WriteString(w, "<html>")
+	case "split":
+		h.Set("X", "a\r\nSet-Cookie: b\n")
+		h["Y"] = []string{" 1 ", "2"}
+		w.WriteHeader(http.StatusOK)
+		h.Set("Late", "1")
+	case "large":
+		h.Set("Content-Type", "video/mp2t")
+		h.Set("Content-Length", strconv.Itoa(3<<20))
+		for i := range 3 {
+			if _, err := w.Write(bytes.Repeat([]byte{byte('a' + i)}, 1<<20)); err != nil {
+				panic(http.ErrAbortHandler)
+			}
+		}
+		if _, err := w.Write([]byte("x")); !errors.Is(err, http.ErrContentLength) {
+			panic("more than was said")
+		}
+	case "close":
+		h.Set("Connection", "close")
+		io.WriteString(w, "bye")
+	case "short":
+		h.Set("Content-Length", "10")
+		io.WriteString(w, "short")
+	case "200", "404", "599":
+		status, _ := strconv.Atoi(name)
+		http.Error(w, "so it is", status)
+	default:
+		http.Error(w, fmt.Sprintf("%q %q", r.URL, r.URL.RawQuery), http.StatusNotFound)
+	}
+}
+
+func bypassFLV(path string) bool { return strings.HasSuffix(path, ".flv") }
+
+// serve returns the address where srv serves until the test ends.
+func serve(t testing.TB, srv interface {
+	Serve(net.Listener) error
+	Close() error
+}) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(ln) }()
+	t.Cleanup(func() {
+		_ = srv.Close()
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return ln.Addr().String()
+}
+
+func dial(t testing.TB, addr string) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	_ = c.SetDeadline(time.Now().Add(testTimeout))
+	return c
+}
+
+// exchange sends raw, and returns all that comes back until the server closes or is done with what it was sent, which it shows by
+// refusing what is no request.
+func exchange(t *testing.T, addr, raw string) string {
+	t.Helper()
+	c := dial(t, addr)
+	if _, err := io.WriteString(c, raw); err != nil {
+		t.Fatal(err)
+	}
+	in := bufio.NewReader(c)
+	var all bytes.Buffer
+	resp, err := http.ReadResponse(bufio.NewReader(io.TeeReader(in, &all)), &http.Request{Method: raw[:strings.IndexAny(raw, " \r")]})
+	if err == nil {
+		_, _ = io.Copy(io.Discard, resp.Body)
+	}
+	_, _ = io.WriteString(c, "end\r\n\r\n") // it may be closed
+	_, _ = io.Copy(&all, in)                // and may be reset
+	head, body, _ := strings.Cut(all.String(), "\r\n\r\n")
+	answer := regexp.MustCompile(`Date: [^\r]*`).ReplaceAllString(head, "Date: now") + "\r\n\r\n" + body
+	if len(answer) > 64<<10 {
+		return answer
+	}
+	return regexp.MustCompile(`[0-9a-f]{60}`).ReplaceAllString(answer, "boundary")
+}
+
+// TestMatchesNetHTTP has net/http answer each request, and a Server, and compares the bytes.
+func TestMatchesNetHTTP(t *testing.T) {
+	newServer := func() *http.Server {
+		return &http.Server{Handler: http.HandlerFunc(testHandler), ReadHeaderTimeout: testTimeout, IdleTimeout: testTimeout, MaxHeaderBytes: 12 << 10}
+	}
+	var mu sync.Mutex
+	over := 0
+	behind := newServer()
+	behind.ConnState = func(_ net.Conn, state http.ConnState) {
+		mu.Lock()
+		defer mu.Unlock()
+		if state == http.StateHijacked {
+			over++
+		}
+	}
+	plain, fronted := serve(t, newServer()), serve(t, New(behind, Options{Bypass: bypassFLV, StallTimeout: testTimeout}))
+	for _, tt := range heads {
+		t.Run(tt.name, func(t *testing.T) {
+			mu.Lock()
+			before := over
+			mu.Unlock()
+			want, got := exchange(t, plain, tt.head), exchange(t, fronted, tt.head)
+			if want != got {
+				t.Errorf("net/http answers with %d bytes\n%.500s\nthe front with %d\n%.500s", len(want), want, len(got), got)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			// What ends a taken one that may go on is left to net/http.
+			goesOn := strings.Contains(want, "400 Bad Request")
+			if left := over > before; tt.taken && left != goesOn || !tt.taken && !left {
+				t.Errorf("left to net/http: %v\n%.500s", left, want)
+			}
+		})
+	}
+}
+
+// newParser returns a conn that parses, and serves nothing.
+func newParser() *conn {
+	return &conn{srv: New(new(http.Server), Options{Bypass: bypassFLV}), req: new(http.Request)}
+}
+
+func TestParse(t *testing.T) {
+	for _, tt := range heads {
+		if got := len(tt.head) <= headSize && newParser().parse([]byte(tt.head)); got != tt.taken {
+			t.Errorf("%s: taken %v, want %v", tt.name, got, tt.taken)
+		}
+		for n := range len(tt.head) {
+			if b := []byte(tt.head[:n]); tt.taken && !looksLikeRequest(b) {
+				t.Errorf("%s: given up after %q", tt.name, b)
+			}
+		}
+	}
+}
+
+// FuzzParse holds the front to the readings of net/http.
+func FuzzParse(f *testing.F) {
+	for _, tt := range heads {
+		f.Add([]byte(tt.head))
+	}
+	f.Fuzz(func(t *testing.T, head []byte) {
+		c := newParser()
+		for range 2 { // the second time by comparison
+			if !c.parse(head) {
+				return
+			}
+			want, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(head)))
+			if err != nil {
+				t.Fatalf("%q is taken, and is none: %v", head, err)
+			}
+			r := c.req
+			if r.Method != want.Method || r.RequestURI != want.RequestURI || r.Host != want.Host || !reflect.DeepEqual(r.URL, want.URL) || !reflect.DeepEqual(r.Header, want.Header) {
+				t.Fatalf("%q: %+v\nnet/http: %+v", head, r, want)
+			}
+			if want.ContentLength != 0 || want.Close || want.Proto != "HTTP/1.1" || len(want.TransferEncoding) > 0 || len(want.Trailer) > 0 {
+				t.Fatalf("%q is taken, and is %+v", head, want)
+			}
+		}
+	})
+}
+
+// TestManyRequestsOnOneConnection has one connection ask again and again, by heads that come in pieces too, and go over to net/http in the end.
+func TestManyRequestsOnOneConnection(t *testing.T) {
+	var over int
+	behind := &http.Server{Handler: http.HandlerFunc(testHandler), ConnState: func(_ net.Conn, s http.ConnState) {
+		if s == http.StateHijacked {
+			over++
+		}
+	}}
+	c := dial(t, serve(t, New(behind, Options{Bypass: bypassFLV, StallTimeout: testTimeout})))
+	in := bufio.NewReader(c)
+	for i, raw := range []string{
+		"GET /200 HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD /range HTTP/1.1\r\nHost: a\r\n\r\n", "GET /range HTTP/1.1\r\nHost: a\r\nRange: bytes=0-0\r\n\r\n",
+		"GET /|200 HTTP|/1.1\r|\nHost: a\r\n|\r|\n", "GET /range HTTP/1.1\r\nHost: a\r\nX: |" + strings.Repeat("x", 5000) + "|\r\n\r\n", "GET /304 HTTP/1.1\r\nHost: a\r\n\r\n",
+		"POST /404 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n|hi", "GET /200 HTTP/1.1\r\nHost: a\r\n\r\n",
+	} {
+		for piece := range strings.SplitSeq(raw, "|") {
+			if _, err := io.WriteString(c, piece); err != nil {
+				t.Fatal(err)
+			}
+		}
+		resp, err := http.ReadResponse(in, &http.Request{Method: raw[:strings.IndexByte(raw, ' ')]})
+		if err != nil {
+			t.Fatalf("request %d: %v", i, err)
+		}
+		if n, err := io.Copy(io.Discard, resp.Body); err != nil || resp.ContentLength > 0 && resp.Request.Method != "HEAD" && n != resp.ContentLength {
+			t.Errorf("request %d: %d bytes, %v", i, n, err)
+		}
+	}
+	if over != 1 {
+		t.Errorf("%d times over to net/http", over)
+	}
+}
+
+// TestReadTimeouts has clients who begin and do not go on.
+func TestReadTimeouts(t *testing.T) {
+	const limit = 300 * time.Millisecond
+	srv := &http.Server{Handler: http.HandlerFunc(testHandler), ReadHeaderTimeout: limit, IdleTimeout: limit}
+	addr := serve(t, New(srv, Options{Bypass: bypassFLV, StallTimeout: limit}))
+	for _, tt := range []struct{ name, sent string }{
+		{"nothing", ""},
+		{"half a head", "GET /200 HTTP/1.1\r\nHost: a"},
+		{"no second request", "GET /200 HTTP/1.1\r\nHost: a\r\n\r\n"},
+		{"half a second head", "GET /200 HTTP/1.1\r\nHost: a\r\n\r\n|GET /"},
+		{"half a head for net/http", "POST /200 HTTP/1.1\r\nHost: a"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			began := time.Now()
+			c := dial(t, addr)
+			first, second, _ := strings.Cut(tt.sent, "|")
+			_, _ = io.WriteString(c, first)
+			if second != "" {
+				resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				resp.Body.Close()
+				_, _ = io.WriteString(c, second)
+			}
+			if _, err := io.Copy(io.Discard, c); err != nil {
+				t.Fatalf("not closed: %v", err)
+			}
+			if took := time.Since(began); took < limit*3/4 {
+				t.Errorf("closed after %v", took)
+			}
+		})
+	}
+}
+
+// TestIdleBeyondHeaderTimeout has a client ask again after more than a head may take.
+func TestIdleBeyondHeaderTimeout(t *testing.T) {
+	const limit = 50 * time.Millisecond
+	c := dial(t, serve(t, New(&http.Server{Handler: http.HandlerFunc(testHandler), ReadHeaderTimeout: limit, IdleTimeout: testTimeout}, Options{StallTimeout: testTimeout})))
+	in := bufio.NewReader(c)
+	for range 3 {
+		_, _ = io.WriteString(c, "GET /200 HTTP/1.1\r\nHost: a\r\n\r\n")
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		wait(t, 3*limit)
+	}
+}
+
+// TestStalledClientIsClosed has a client who does not take what he asked for.
+func TestStalledClientIsClosed(t *testing.T) {
+	const stall = 300 * time.Millisecond
+	failed := make(chan error, 1)
+	h := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		body := make([]byte, 64<<20) // more than a kernel takes for who takes nothing
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		_, err := w.Write(body)
+		failed <- err
+	})
+	c := dial(t, serve(t, New(&http.Server{Handler: h}, Options{StallTimeout: stall})))
+	began := time.Now()
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	if err := <-failed; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("writing: %v", err)
+	}
+	if took := time.Since(began); took < stall {
+		t.Errorf("given up after %v", took)
+	}
+	if n, err := io.Copy(io.Discard, c); n == 0 || n >= 64<<20 {
+		t.Errorf("%d bytes came, %v", n, err)
+	}
+}
+
+// TestWriteDeadline has a client take what it asked for, but too slowly for the time that the handler allows.
+func TestWriteDeadline(t *testing.T) {
+	const limit = 300 * time.Millisecond
+	failed := make(chan error, 1)
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(limit))
+		}
+		body := make([]byte, 16<<20)
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+		_, err := w.Write(body)
+		failed <- err
+	})
+	c := dial(t, serve(t, New(&http.Server{Handler: h}, Options{StallTimeout: testTimeout})))
+	ask := func(path string) (piece []byte) {
+		_, _ = io.WriteString(c, "GET "+path+" HTTP/1.1\r\nHost: a\r\n\r\n")
+		return make([]byte, 64<<10)
+	}
+	began := time.Now()
+	piece := ask("/slow")
+	for {
+		select {
+		case err := <-failed:
+			if took := time.Since(began); !errors.Is(err, os.ErrDeadlineExceeded) || took < limit || took > testTimeout/2 {
+				t.Errorf("writing: %v after %v", err, took)
+			}
+			return
+		default:
+		}
+		if _, err := io.ReadFull(c, piece); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && time.Since(began) < limit {
+			t.Fatal(err)
+		}
+		wait(t, limit/30)
+	}
+}
+
+// wait lets time pass.
+func wait(t *testing.T, d time.Duration) {
+	t.Helper()
+	<-time.After(d)
+}
+
+// blockingHandler is a handler that waits until the client has gone or free is closed.
+type blockingHandler struct {
+	began, gone chan struct{}
+	free        chan struct{}
+}
+
+func newBlockingHandler() *blockingHandler {
+	return &blockingHandler{began: make(chan struct{}, 8), gone: make(chan struct{}, 8), free: make(chan struct{})}
+}
+
+func (h *blockingHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h.began <- struct{}{}
+	select {
+	case <-r.Context().Done():
+		h.gone <- struct{}{}
+	case <-h.free:
+		io.WriteString(w, "here it is")
+	}
+}
+
+// TestClientDisconnectCancelsRequest has a request end for a client who closes.
+func TestClientDisconnectCancelsRequest(t *testing.T) {
+	h := newBlockingHandler()
+	addr := serve(t, New(&http.Server{Handler: h}, Options{Bypass: bypassFLV, StallTimeout: testTimeout}))
+	for range 3 {
+		c := dial(t, addr)
+		_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		<-h.began
+		c.Close()
+		select {
+		case <-h.gone:
+		case <-time.After(testTimeout):
+			t.Fatal("nobody noticed")
+		}
+	}
+}
+
+// TestShutdown has a server end while one asks for nothing, one waits for an answer, and one is net/http's.
+func TestShutdown(t *testing.T) {
+	h := newBlockingHandler()
+	rest, behind := &http.Server{Handler: h}, make(chan struct{})
+	rest.RegisterOnShutdown(func() { close(behind) })
+	srv := New(rest, Options{Bypass: bypassFLV, StallTimeout: testTimeout})
+	addr := serve(t, srv)
+	idle, waits, other := dial(t, addr), dial(t, addr), dial(t, addr)
+	_, _ = io.WriteString(waits, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	_, _ = io.WriteString(other, "GET /x.flv HTTP/1.1\r\nHost: a\r\n\r\n")
+	<-h.began
+	<-h.began
+	ended := make(chan error)
+	go func() { ended <- srv.Shutdown(context.Background()) }()
+	if n, err := io.Copy(io.Discard, idle); n != 0 || err != nil && !errors.Is(err, net.ErrClosed) {
+		t.Errorf("who asks for nothing: %d bytes, %v", n, err)
+	}
+	<-behind // net/http learns of it last
+	close(h.free)
+	for name, c := range map[string]net.Conn{"the front": waits, "net/http": other} {
+		b, err := io.ReadAll(c)
+		if err != nil || !bytes.Contains(b, []byte("here it is")) || !bytes.Contains(b, []byte("\r\nConnection: close\r\n")) {
+			t.Errorf("%s: %v\n%s", name, err, b)
+		}
+	}
+	if err := <-ended; err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+	if _, err := net.Dial("tcp", addr); err == nil {
+		t.Error("still listens")
+	}
+}
+
+// TestShutdownAtAccept has a server end while it takes up who has just come: he asks for nothing, and is not waited for.
+func TestShutdownAtAccept(t *testing.T) {
+	came, goOn := make(chan struct{}), make(chan struct{})
+	open := make(chan http.ConnState, 2)
+	srv := New(&http.Server{Handler: http.HandlerFunc(testHandler), ConnState: func(_ net.Conn, state http.ConnState) {
+		if open <- state; state == http.StateNew {
+			close(came)
+			<-goOn
+		}
+	}}, Options{StallTimeout: testTimeout})
+	c := dial(t, serve(t, srv))
+	<-came
+	if err := srv.Shutdown(context.Background()); err != nil {
+		t.Errorf("Shutdown: %v", err)
+	}
+	close(goOn)
+	if n, err := io.Copy(io.Discard, c); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatalf("%d bytes, %v", n, err)
+	}
+	if first, second := <-open, <-open; first != http.StateNew || second != http.StateClosed {
+		t.Errorf("states %v and %v", first, second)
+	}
+}
+
+// TestClose has a server end at once.
+func TestClose(t *testing.T) {
+	h := newBlockingHandler()
+	srv := New(&http.Server{Handler: h}, Options{Bypass: bypassFLV, StallTimeout: testTimeout})
+	c := dial(t, serve(t, srv))
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+	<-h.began
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := srv.Shutdown(now); !errors.Is(err, context.Canceled) {
+		t.Errorf("Shutdown: %v", err)
+	}
+	srv.Close()
+	<-h.gone
+}
+
+// TestConnState holds the front to telling who counts connections of each one once, and of its end.
+func TestConnState(t *testing.T) {
+	var mu sync.Mutex
+	open, refused := map[net.Conn]bool{}, false
+	srv := &http.Server{Handler: http.HandlerFunc(testHandler), ConnState: func(c net.Conn, state http.ConnState) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch state {
+		case http.StateNew:
+			open[c] = true
+			if refused {
+				c.Close()
+			}
+		case http.StateHijacked, http.StateClosed:
+			delete(open, c)
+		}
+	}}
+	addr := serve(t, New(srv, Options{Bypass: bypassFLV, StallTimeout: testTimeout}))
+	look := func(want int) {
+		t.Helper()
+		for began := time.Now(); ; wait(t, time.Millisecond) {
+			mu.Lock()
+			n := len(open)
+			mu.Unlock()
+			if n == want {
+				return
+			}
+			if time.Since(began) > testTimeout {
+				t.Fatalf("%d open, want %d", n, want)
+			}
+		}
+	}
+	c := dial(t, addr)
+	look(1)
+	in := bufio.NewReader(c)
+	for _, path := range []string{"/404", "/200", "/200", "/x.flv"} {
+		_, _ = fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: a\r\n\r\n", path)
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		look(1)
+	}
+	c.Close()
+	look(0)
+	mu.Lock()
+	refused = true
+	mu.Unlock()
+	if n, err := io.Copy(io.Discard, dial(t, addr)); n != 0 || err != nil && errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("who is refused: %d bytes, %v", n, err)
+	}
+	look(0)
+}
+
+// TestAllocations bounds what a request takes: its address as a string and as a URL.
+func TestAllocations(t *testing.T) {
+	c := newParser()
+	head := []byte("GET /live/movie/index.m3u8?s=AAAA&_HLS_msn=100&_HLS_part=3 HTTP/1.1\r\nHost: localhost\r\nUser-Agent: x\r\nAccept: */*\r\n\r\n")
+	if n := testing.AllocsPerRun(100, func() {
+		if !c.parse(head) {
+			t.Error("not taken")
+		}
+	}); n > 2 {
+		t.Errorf("parsing takes %v allocations", n)
+	}
+}
+
+// BenchmarkRequest has one client ask for a body of that size, beside net/http.
+func BenchmarkRequest(b *testing.B) {
+	for _, size := range []int{2 << 10, 64 << 10, 512 << 10} {
+		body, length := make([]byte, size), strconv.Itoa(size)
+		handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "video/mp2t")
+			w.Header().Set("Content-Length", length)
+			_, _ = w.Write(body)
+		})
+		run := func(b *testing.B, addr string) {
+			c := dial(b, addr)
+			_ = c.SetDeadline(time.Time{})
+			in := make([]byte, 1<<20)
+			b.ReportAllocs()
+			b.SetBytes(int64(size))
+			for b.Loop() {
+				if _, err := io.WriteString(c, "GET /live/movie/1-2.ts HTTP/1.1\r\nHost: localhost\r\nUser-Agent: x\r\nAccept: */*\r\n\r\n"); err != nil {
+					b.Fatal(err)
+				}
+				for got, want := 0, size; got < want; {
+					n, err := c.Read(in)
+					if err != nil {
+						b.Fatal(err)
+					}
+					if got == 0 {
+						want += bytes.Index(in[:n], endOfHead) + len(endOfHead)
+					}
+					got += n
+				}
+			}
+		}
+		b.Run(fmt.Sprintf("front/%d", size), func(b *testing.B) {
+			run(b, serve(b, New(&http.Server{Handler: handler}, Options{StallTimeout: testTimeout})))
+		})
+		b.Run(fmt.Sprintf("nethttp/%d", size), func(b *testing.B) { run(b, serve(b, &http.Server{Handler: handler})) })
+	}
+}

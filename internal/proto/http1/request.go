@@ -1,0 +1,173 @@
+package http1
+
+import (
+	"bytes"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strings"
+)
+
+// What a head ends in, and its lines. These are never modified.
+var (
+	endOfHead = []byte("\r\n\r\n")
+	endOfLine = []byte("\r\n")
+	version   = []byte(" HTTP/1.1")
+	methods   = [...]string{http.MethodGet, http.MethodHead}
+)
+
+// looksLikeRequest reports whether b, the beginning of a head, may go on to be one that parse takes. What it does not take net/http is to see
+// at once: it may have an answer before the head is whole.
+func looksLikeRequest(b []byte) bool {
+	line, rest, whole := bytes.Cut(b, endOfLine)
+	if whole {
+		if _, _, ok := requestLine(line); !ok {
+			return false
+		}
+	} else if !hasMethodPrefix(line) {
+		return false
+	}
+	for {
+		i := bytes.IndexByte(rest, '\n')
+		if i < 0 {
+			return bytes.IndexByte(line, '\n') < 0
+		}
+		if i < 2 || rest[i-1] != '\r' { // an end of line alone, or of the head
+			return false
+		}
+		rest = rest[i+1:]
+	}
+}
+
+// hasMethodPrefix reports whether b begins as one of methods, or is the beginning of one.
+func hasMethodPrefix(b []byte) bool {
+	for _, m := range methods {
+		n := min(len(b), len(m))
+		if string(b[:n]) == m[:n] && (len(b) <= n || b[n] == ' ') {
+			return true
+		}
+	}
+	return false
+}
+
+// requestLine divides the first line of a head (RFC 9112 section 3), without its end. The target is a path and a query in ASCII.
+func requestLine(line []byte) (method string, target []byte, ok bool) {
+	line, ok = bytes.CutSuffix(line, version)
+	if !ok {
+		return "", nil, false
+	}
+	for _, m := range methods {
+		if len(line) > len(m) && string(line[:len(m)]) == m && line[len(m)] == ' ' {
+			method, target = m, line[len(m)+1:]
+		}
+	}
+	if len(target) == 0 || target[0] != '/' {
+		return "", nil, false
+	}
+	for _, b := range target {
+		if b <= ' ' || b >= 0x7f {
+			return "", nil, false
+		}
+	}
+	return method, target, true
+}
+
+// parse makes c.req of a head. It reports false for one that net/http is to judge, which is all that is not plain: what it takes is
+// read as http.ReadRequest reads it.
+func (c *conn) parse(head []byte) bool {
+	if bytes.Index(head, endOfHead) != len(head)-len(endOfHead) { // none, or more than one request
+		return false
+	}
+	line, lines, _ := bytes.Cut(head, endOfLine)
+	method, target, ok := requestLine(line)
+	if !ok {
+		return false
+	}
+	if c.fields == nil || !bytes.Equal(lines, c.rawFields) {
+		fields, host, ok := parseFields(lines[:len(lines)-len(endOfLine)])
+		if !ok {
+			return false
+		}
+		c.fields, c.host, c.rawFields = fields, host, append(c.rawFields[:0], lines...)
+	}
+	uri := string(target)
+	u, err := url.ParseRequestURI(uri)
+	if err != nil {
+		return false
+	}
+	if leave := c.srv.opt.Bypass; leave != nil && leave(u.Path) {
+		return false
+	}
+	r := c.req
+	r.Method, r.RequestURI, r.URL, r.Host, r.Header = method, uri, u, c.host, c.fields
+	return true
+}
+
+// parseFields reads header fields, each with the end of its line (RFC 9112 section 5). It reports false where one bears on how the
+// message or the connection goes on, and where net/http may refuse it.
+func parseFields(lines []byte) (fields http.Header, host string, ok bool) {
+	fields = make(http.Header)
+	for len(lines) > 0 {
+		var line []byte
+		line, lines, _ = bytes.Cut(lines, endOfLine)
+		name, value, found := bytes.Cut(line, []byte(":"))
+		if !found || !isToken(name) || !isPlain(value) {
+			return nil, "", false
+		}
+		key, text := textproto.CanonicalMIMEHeaderKey(string(name)), string(bytes.Trim(value, " \t"))
+		switch key {
+		case "Host":
+			if host != "" || !isHost(text) {
+				return nil, "", false
+			}
+			host = text
+			continue
+		case "Connection":
+			if !strings.EqualFold(text, "keep-alive") || fields[key] != nil {
+				return nil, "", false
+			}
+		case "Content-Length", "Transfer-Encoding", "Trailer", "Expect", "Upgrade", "Http2-Settings":
+			return nil, "", false
+		}
+		fields[key] = append(fields[key], text)
+	}
+	// What net/http makes of a request for caches of before HTTP/1.1.
+	if p := fields["Pragma"]; len(p) > 0 && p[0] == "no-cache" && fields["Cache-Control"] == nil {
+		fields["Cache-Control"] = []string{"no-cache"}
+	}
+	return fields, host, host != ""
+}
+
+// isToken reports whether b is a token (RFC 9110 section 5.6.2).
+func isToken(b []byte) bool {
+	for _, c := range b {
+		if !isAlphanumeric(c) && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
+// isPlain reports whether b is a field's value in ASCII (RFC 9110 section 5.5).
+func isPlain(b []byte) bool {
+	for _, c := range b {
+		if (c < ' ' || c >= 0x7f) && c != '\t' {
+			return false
+		}
+	}
+	return true
+}
+
+// isHost reports whether s is a host as most are, with a port or without.
+func isHost(s string) bool {
+	for i := range len(s) {
+		if !isAlphanumeric(s[i]) && strings.IndexByte("-.:[]_", s[i]) < 0 {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func isAlphanumeric(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+}

@@ -1,0 +1,171 @@
+package rtmp
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// newPlayer returns a Player whose request to play was on message stream 1.
+func newPlayer() *Player {
+	c := NewServerConn(nil, Options{})
+	c.peer, c.req = &connectInfo{}, &Request{StreamID: 1}
+	c.streams[1] = true
+	return c.Detach()
+}
+
+// playerSessions is what players send, and whether they leave by it; it seeds the fuzz target too.
+func playerSessions() map[string][]byte {
+	return map[string][]byte{
+		"silence":        nil,
+		"acks and pings": chunks(control(typeAck, 1), event(eventPingRequest, 7), event(eventPingResponse, 8), control(typeWindowAck, 5000)),
+		"commands":       chunks(newCommand(1, "pause", 0, nil, true, 0), newCommand(1, "seek", 0, nil, 1000), newCommand(0, "_checkbw", 5, nil)),
+		"a long one":     chunks(newCommand(0, "whatever", 9, string(bytes.Repeat([]byte("x"), 1000)))),
+		"media":          chunks(Message{Type: TypeAudio, StreamID: 1, Payload: make([]byte, 300)}, event(eventPingRequest, 9)),
+		"goodbye":        chunks(newCommand(0, "deleteStream", 0, nil, 1)),
+		"chunk size 0":   chunks(control(typeSetChunkSize, 0)),
+		"larger chunks":  append(chunks(control(typeSetChunkSize, 4096)), appendChunks(nil, 4096, Header{Type: typeCommand}, make([]byte, 300))[0]...),
+		"a wide stream":  {0x00, 0x05, 0, 0, 0, 0, 0, 6, typeUserControl, 0, 0, 0, 0, 0, 6, 0, 0, 0, 9},
+		"extended time":  {0x03, 0xff, 0xff, 0xff, 0, 0, 6, typeUserControl, 0, 0, 0, 0, 1, 0, 0, 0, 0, 6, 0, 0, 0, 9},
+	}
+}
+
+// feed gives data to a fresh player in pieces, as far as he is not ended, and returns the replies.
+func feed(data []byte, piece int) ([]byte, error) {
+	p := newPlayer()
+	var all []byte
+	for len(data) > 0 {
+		n := min(piece, len(data))
+		reply, err := p.Feed(data[:n])
+		all = append(all, reply...)
+		if err != nil {
+			return all, err
+		}
+		data = data[n:]
+	}
+	return all, nil
+}
+
+// TestPlayerInputInPieces: however what a player sends is cut, the answer is the same.
+func TestPlayerInputInPieces(t *testing.T) {
+	for name, data := range playerSessions() {
+		t.Run(name, func(t *testing.T) {
+			whole, err := feed(data, 1<<20)
+			for _, piece := range []int{1, 2, 3, 7, 100, 129} {
+				got, gotErr := feed(data, piece)
+				if !bytes.Equal(got, whole) || (gotErr == nil) != (err == nil) {
+					t.Errorf("in pieces of %d: %x, %v; in one %x, %v", piece, got, gotErr, whole, err)
+				}
+			}
+			switch name {
+			case "goodbye":
+				if !errors.Is(err, ErrStreamEnded) {
+					t.Errorf("%v, want a goodbye", err)
+				}
+			case "chunk size 0":
+				if _, ok := errors.AsType[*ProtocolError](err); !ok {
+					t.Errorf("%v, want a protocol error", err)
+				}
+			default:
+				if err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}
+
+// TestPlayerMessages reads what a Player gives to be sent.
+func TestPlayerMessages(t *testing.T) {
+	p := newPlayer()
+	out := bytes.Join([][]byte{p.Accept(), p.Ping(), p.End("NetStream.Play.UnpublishNotify", "over"), p.StatusError("NetStream.Play.Failed", "and out")}, nil)
+	in := newChunkReader(bufio.NewReader(bytes.NewReader(out)), func(string) {})
+	var types []uint8
+	for {
+		m, err := in.next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		types = append(types, m.Type)
+	}
+	want := []uint8{
+		typeUserControl, typeCommand, typeCommand, // StreamBegin, Play.Reset, Play.Start
+		typeUserControl,                           // ping
+		typeCommand, typeUserControl, typeCommand, // UnpublishNotify, StreamEOF, Play.Stop
+		typeCommand,
+	}
+	if !slices.Equal(types, want) {
+		t.Errorf("messages of types %v, want %v", types, want)
+	}
+}
+
+func FuzzPlayer(f *testing.F) {
+	for _, data := range playerSessions() {
+		f.Add(data, uint8(3))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, piece uint8) {
+		whole, err := feed(data, 1<<20)
+		got, gotErr := feed(data, max(1, int(piece)))
+		if err == nil && gotErr == nil && !bytes.Equal(got, whole) {
+			t.Errorf("in pieces of %d: %x, in one %x", piece, got, whole)
+		}
+	})
+}
+
+func TestPlayerAllocates(t *testing.T) {
+	p := newPlayer()
+	ack := chunks(control(typeAck, 1))
+	got := testing.AllocsPerRun(100, func() {
+		if _, err := p.Feed(ack); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if got > 3 {
+		t.Errorf("%v allocations for an acknowledgement", got)
+	}
+}
+
+// TestPlayerServeIsInterrupted lets a player who waits ask, and be pinged, and interrupts the wait in the middle of a chunk: what he goes on
+// with is understood.
+func TestPlayerServeIsInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		p := newPlayer()
+		ctx, begin := context.WithCancel(t.Context())
+		awaited := make(chan error)
+		go func() { awaited <- p.Serve(ctx, ours) }()
+
+		ask := chunks(event(eventPingRequest, 7))
+		theirs.Write(ask)
+		reply := make([]byte, len(ask))
+		if _, err := io.ReadFull(theirs, reply); err != nil || !bytes.Equal(reply, chunks(event(eventPingResponse, 7))) {
+			t.Errorf("answer to a ping: %x, %v", reply, err)
+		}
+		began := time.Now()
+		if _, err := io.ReadFull(theirs, reply); err != nil || reply[13] != eventPingRequest || time.Since(began) != 15*time.Second {
+			t.Errorf("after %v: %x, %v, want a ping", time.Since(began), reply, err)
+		}
+		theirs.Write(ask[:5])
+		begin()
+		if err := <-awaited; !errors.Is(err, context.Canceled) {
+			t.Errorf("awaiting ended with %v", err)
+		}
+		if got, err := p.Feed(ask[5:]); err != nil || !bytes.Equal(got, chunks(event(eventPingResponse, 7))) {
+			t.Errorf("the rest of a chunk: %x, %v", got, err)
+		}
+		go theirs.Write(chunks(newCommand(0, "deleteStream", 0, nil, 1)))
+		if err := p.Serve(t.Context(), ours); !errors.Is(err, ErrStreamEnded) {
+			t.Errorf("a goodbye: %v", err)
+		}
+	})
+}

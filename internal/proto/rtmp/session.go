@@ -1,0 +1,251 @@
+package rtmp
+
+import (
+	"strings"
+
+	"livego/internal/container/amf0"
+)
+
+// handle acts on one command. It returns a Request when the command asks for one that may be granted, and ErrStreamEnded when it ends the
+// stream that was. What a client asks for a second time - connect, publish, play - is refused, and the first stays.
+func (c *ServerConn) handle(cmd command) (*Request, error) {
+	if c.peer == nil && cmd.name != "connect" {
+		return nil, c.refuseCall(cmd, "NetConnection.Connect.Failed", "the first command must be connect")
+	}
+	switch cmd.name {
+	case "connect":
+		return nil, c.connect(cmd)
+	case "createStream":
+		return nil, c.createStream(cmd)
+	case "publish":
+		return c.publish(cmd)
+	case "play":
+		return c.play(cmd)
+	case "deleteStream":
+		return nil, c.deleteStream(cmd)
+	case "closeStream":
+		if c.req != nil && cmd.streamID == c.req.StreamID {
+			return nil, c.endStream()
+		}
+		return nil, nil
+	case "FCUnpublish":
+		if c.req != nil && c.req.Publish {
+			return nil, c.endStream()
+		}
+		return nil, c.result(cmd)
+	case "FCPublish":
+		c.fcPublish = true
+		return nil, c.result(cmd)
+	case "FCSubscribe": // rtmpdump --subscribe waits for the answer before it plays
+		return nil, c.send(newCommand(0, "onFCSubscribe", 0, nil, status("status", "NetStream.Play.Start", "Subscribed.")))
+	case "releaseStream", "_checkbw", "checkBandwidth":
+		return nil, c.result(cmd)
+	case "getStreamLength": // what is live has none
+		return nil, c.result(cmd, 0)
+	case "pause":
+		return nil, c.pause(cmd)
+	case "seek": // no error in level, or ffmpeg ends
+		return nil, c.send(onStatus(cmd.streamID, "status", "NetStream.Seek.Failed", "A live stream does not seek."))
+	case "_result", "_error", "onStatus":
+		return nil, nil
+	}
+	c.opt.SkipCount("command")
+	if cmd.id == 0 {
+		return nil, nil
+	}
+	return nil, c.send(errorOf(cmd, "NetConnection.Call.Failed", "There is no such command."))
+}
+
+func (c *ServerConn) connect(cmd command) error {
+	if c.peer != nil {
+		return c.send(errorOf(cmd, "NetConnection.Connect.Rejected", "connected already"))
+	}
+	v, err := cmd.arg()
+	if err != nil {
+		return err
+	}
+	object, ok := v.(amf0.Object)
+	if !ok {
+		return c.refuseCall(cmd, "NetConnection.Connect.Rejected", "connect needs an object that says to what")
+	}
+	peer, err := parseConnect(object)
+	if err != nil {
+		return c.refuseCall(cmd, "NetConnection.Connect.Rejected", err.Error())
+	}
+	if peer.req.App == "" {
+		return c.refuseCall(cmd, "NetConnection.Connect.Rejected", "no application named: the address is rtmp://host/app/name")
+	}
+	if c.opt.CheckApp != nil {
+		if err := c.opt.CheckApp(peer.req.App); err != nil {
+			return c.refuseCall(cmd, "NetConnection.Connect.InvalidApp", err.Error())
+		}
+	}
+	c.peer = peer
+
+	facts := amf0.Object{{Key: "fmsVer", Value: "FMS/3,0,1,123"}, {Key: "capabilities", Value: 31}}
+	if peer.req.enhanced() {
+		facts = append(facts, capabilities(CapsReconnect|CapsMultitrack|CapsModEx|CapsTimestampOffset)...)
+	}
+	info := append(status("status", "NetConnection.Connect.Success", "Connection succeeded."),
+		amf0.Pair{Key: "objectEncoding", Value: 0})
+	bandwidth := control(typePeerBandwidth, window)
+	bandwidth.Payload = append(bandwidth.Payload, 2) // dynamic, §5.4.5
+	return c.send(control(typeWindowAck, window), bandwidth, newCommand(0, "_result", cmd.id, facts, info))
+}
+
+// capabilities are what either side of ours says of itself in the way of Enhanced RTMP: any codec is passed on, none is decoded or
+// encoded.
+func capabilities(caps Caps) amf0.Object {
+	return amf0.Object{
+		{Key: "capsEx", Value: int(caps)},
+		{Key: "fourCcList", Value: []any{"*"}},
+		{Key: "videoFourCcInfoMap", Value: amf0.Object{{Key: "*", Value: canForward}}},
+		{Key: "audioFourCcInfoMap", Value: amf0.Object{{Key: "*", Value: canForward}}},
+	}
+}
+
+func (c *ServerConn) createStream(cmd command) error {
+	for id := 1; id <= maxStreams; id++ {
+		if !c.streams[id] {
+			c.streams[id] = true
+			return c.result(cmd, id)
+		}
+	}
+	return c.send(errorOf(cmd, "NetConnection.Call.Failed", "too many streams on this connection"))
+}
+
+func (c *ServerConn) deleteStream(cmd command) error {
+	id, err := cmd.number(1)
+	if err != nil {
+		return err
+	}
+	if id < 1 || id > maxStreams || !c.streams[int(id)] {
+		c.opt.SkipCount("message_stream")
+		return nil
+	}
+	c.streams[int(id)] = false
+	if c.req != nil && uint32(id) == c.req.StreamID {
+		return c.endStream()
+	}
+	return nil
+}
+
+func (c *ServerConn) publish(cmd command) (*Request, error) {
+	req, err := c.request(cmd, "NetStream.Publish.BadName")
+	if req == nil {
+		return nil, err
+	}
+	v, err := cmd.arg()
+	if err != nil {
+		return nil, err
+	}
+	req.Publish = true
+	req.Type, _ = v.(string)
+	return req, nil
+}
+
+func (c *ServerConn) play(cmd command) (*Request, error) {
+	req, err := c.request(cmd, "NetStream.Play.StreamNotFound")
+	if req == nil {
+		return nil, err
+	}
+	v, err := cmd.arg()
+	if err != nil {
+		return nil, err
+	}
+	req.Start = -2
+	if _, ok := v.(float64); ok {
+		req.Start = numberOrZero(v)
+	}
+	return req, nil
+}
+
+// request reads what publish and play begin with. Without a Request the client has been refused, with code where it is about
+// the name.
+func (c *ServerConn) request(cmd command, code string) (*Request, error) {
+	if c.req != nil {
+		return nil, c.refuse(onStatus(cmd.streamID, "error", code, "this connection has its stream already"), nil)
+	}
+	if _, err := cmd.arg(); err != nil { // null, in the place of connect's object
+		return nil, err
+	}
+	v, err := cmd.arg()
+	if err != nil {
+		return nil, err
+	}
+	name, _ := v.(string)
+	name, query, _ := strings.Cut(name, "?")
+	problem := ""
+	switch {
+	case cmd.streamID == 0 || cmd.streamID > maxStreams || !c.streams[cmd.streamID]:
+		problem = "createStream comes first"
+	case name == "":
+		problem = "no stream named: the address is rtmp://host/app/name"
+	default:
+		if err := c.peer.addQuery(query); err != nil {
+			problem = err.Error()
+		}
+	}
+	if problem != "" {
+		return nil, c.refuse(onStatus(cmd.streamID, "error", code, problem), &StatusError{code, problem})
+	}
+	req := c.peer.req
+	req.Name = strings.Clone(name) // it was part of a message
+	req.StreamID = cmd.streamID
+	req.Query = c.peer.params.Encode()
+	req.Token = c.peer.params.Get("token")
+	c.peer.params = nil // there is no second request
+	return &req, nil
+}
+
+func (c *ServerConn) pause(cmd command) error {
+	if _, err := cmd.arg(); err != nil {
+		return err
+	}
+	v, err := cmd.arg()
+	if err != nil {
+		return err
+	}
+	code, text := "NetStream.Unpause.Notify", "Going on."
+	if on, _ := v.(bool); on {
+		code, text = "NetStream.Pause.Notify", "A live stream goes on while you pause."
+	}
+	return c.send(onStatus(cmd.streamID, "status", code, text))
+}
+
+// endStream confirms the end of the stream as far as the peer still listens: most have closed already.
+func (c *ServerConn) endStream() error {
+	c.streamEnded.Store(true)
+	if c.req.Publish {
+		gone := status("status", "NetStream.Unpublish.Success", "Unpublished.")
+		_ = c.send(newCommand(0, "onFCUnpublish", 0, nil, gone), newCommand(c.req.StreamID, "onStatus", 0, nil, gone))
+	}
+	return ErrStreamEnded
+}
+
+// result answers a command that asks for an answer.
+func (c *ServerConn) result(cmd command, values ...any) error {
+	if cmd.id == 0 {
+		return nil
+	}
+	return c.send(newCommand(0, append([]any{"_result", cmd.id, nil}, values...)...))
+}
+
+func errorOf(cmd command, code, description string) Message {
+	return newCommand(0, "_error", cmd.id, nil, status("error", code, description))
+}
+
+func (c *ServerConn) refuseCall(cmd command, code, description string) error {
+	return c.refuse(errorOf(cmd, code, description), &StatusError{code, description})
+}
+
+// refuse sends answer. Before Accept has returned, that is the end, and it returns end.
+func (c *ServerConn) refuse(answer Message, end *StatusError) error {
+	if c.req != nil {
+		return c.send(answer)
+	}
+	if err := c.sendFinal(answer); err != nil {
+		return err
+	}
+	return end
+}

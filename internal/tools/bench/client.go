@@ -1,0 +1,280 @@
+package bench
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+)
+
+// A client is a viewer's side of a protocol, fed as bytes arrive in whatever pieces. It keeps no more of them than it must.
+type client interface {
+	// open returns what to send first.
+	open() []byte
+	// feed takes what was received and returns what to answer, mostly nothing. It does not keep p. io.EOF is the stream's end.
+	feed(p []byte) (reply []byte, err error)
+}
+
+// onMessage is told each message when its last byte is here. m is valid until it returns.
+type onMessage func(m *message)
+
+const (
+	flvFileHeader = 9
+	flvTagHeader  = 11
+	flvTagSize    = 4
+)
+
+// flvParser reads FLV tags.
+type flvParser struct {
+	deliver    onMessage
+	msg        message
+	headerRead bool
+	inBody     bool // within a tag's inBody
+	n          int
+	head       [flvTagSize + flvTagHeader]byte // of PreviousTagSize and tag, or of the file
+}
+
+var errNotFLV = errors.New("what came is no FLV stream")
+
+func (f *flvParser) feed(p []byte) error {
+	for len(p) > 0 {
+		if f.inBody {
+			n := min(f.msg.left, len(p))
+			f.msg.write(p[:n])
+			p = p[n:]
+			f.endBody()
+			continue
+		}
+		want := len(f.head)
+		if !f.headerRead {
+			want = flvFileHeader
+		}
+		n := copy(f.head[f.n:want], p)
+		f.n += n
+		p = p[n:]
+		if f.n < want {
+			return nil
+		}
+		f.n = 0
+		if !f.headerRead {
+			if !bytes.HasPrefix(f.head[:], []byte("FLV\x01")) {
+				return errNotFLV
+			}
+			f.headerRead = true
+			continue
+		}
+		h := f.head[flvTagSize:]
+		size := int(binary.BigEndian.Uint32(h) & 0xFFFFFF)
+		f.msg.start(h[0], binary.BigEndian.Uint32(h[3:])&0xFFFFFF|uint32(h[7])<<24, size)
+		f.inBody = true
+		f.endBody()
+	}
+	return nil
+}
+
+func (f *flvParser) endBody() {
+	if f.msg.left == 0 {
+		f.inBody = false
+		f.deliver(&f.msg)
+	}
+}
+
+// maxHTTPHead is the longest head of an answer.
+const maxHTTPHead = 16 << 10
+
+// httpClient asks for a stream by HTTP, or WebSocket, and unwraps what comes.
+type httpClient struct {
+	flv     flvParser
+	request []byte
+	ws      bool
+	head    []byte      // of the answer, until it is complete
+	decoder bodyDecoder // then; nil: the body is the stream
+}
+
+// A bodyDecoder takes the stream out of what surrounds it.
+type bodyDecoder interface {
+	feed(p []byte, stream func([]byte) error) (reply []byte, err error)
+}
+
+// newHTTPClient returns the wire of a viewer of t.
+func newHTTPClient(t *target, sums bool, deliver onMessage) *httpClient {
+	host, path, ws := t.host, t.path, t.proto == WS
+	var b strings.Builder
+	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: livego-bench\r\n", path, host)
+	if ws { // the key is any 16 bytes in base64, RFC 6455 section 4.1
+		b.WriteString("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bGl2ZWdvLWJlbmNoLi4uLg==\r\n")
+	}
+	b.WriteString("\r\n")
+	return &httpClient{flv: flvParser{deliver: deliver, msg: message{sums: sums}}, request: []byte(b.String()), ws: ws}
+}
+
+func (h *httpClient) open() []byte { return h.request }
+
+func (h *httpClient) feed(p []byte) ([]byte, error) {
+	if h.request != nil {
+		h.head = append(h.head, p...)
+		end := bytes.Index(h.head, []byte("\r\n\r\n"))
+		if end < 0 {
+			if len(h.head) > maxHTTPHead {
+				return nil, errors.New("the head of the HTTP answer does not end")
+			}
+			return nil, nil
+		}
+		if err := h.checkResponse(string(h.head[:end])); err != nil {
+			return nil, err
+		}
+		p = bytes.Clone(h.head[end+4:])
+		h.head, h.request = nil, nil
+	}
+	if h.decoder == nil {
+		return nil, h.flv.feed(p)
+	}
+	return h.decoder.feed(p, h.flv.feed)
+}
+
+// checkResponse judges the head of the answer.
+func (h *httpClient) checkResponse(head string) error {
+	line, fields, _ := strings.Cut(head, "\r\n")
+	want := " 200"
+	if h.ws {
+		want = " 101"
+		h.decoder = &wsDecoder{}
+	}
+	if !strings.HasPrefix(line, "HTTP/1.") || !strings.HasPrefix(line[min(8, len(line)):], want) {
+		return fmt.Errorf("HTTP answer %q", line)
+	}
+	for field := range strings.SplitSeq(strings.ToLower(fields), "\r\n") {
+		name, value, _ := strings.Cut(field, ":")
+		if name == "transfer-encoding" && strings.TrimSpace(value) == "chunked" {
+			h.decoder = &chunkedDecoder{}
+		}
+	}
+	return nil
+}
+
+// chunkedDecoder reads the chunked transfer coding, RFC 9112 section 7.1.
+type chunkedDecoder struct {
+	left int // of a chunk and the line end behind it
+	line []byte
+}
+
+func (c *chunkedDecoder) feed(p []byte, stream func([]byte) error) ([]byte, error) {
+	const lineEnd = 2
+	for len(p) > 0 {
+		if c.left > 0 {
+			n := min(c.left, len(p))
+			if data := min(n, c.left-lineEnd); data > 0 {
+				if err := stream(p[:data]); err != nil {
+					return nil, err
+				}
+			}
+			c.left -= n
+			p = p[n:]
+			continue
+		}
+		n := bytes.IndexByte(p, '\n')
+		if n < 0 {
+			c.line = append(c.line, p...)
+			if len(c.line) > maxHTTPHead {
+				return nil, errors.New("chunked coding without a chunk's size")
+			}
+			return nil, nil
+		}
+		text, _, _ := strings.Cut(string(append(c.line, p[:n]...)), ";")
+		size, err := strconv.ParseUint(strings.TrimSpace(text), 16, 31)
+		if err != nil {
+			return nil, fmt.Errorf("chunked coding with a size of %q", text)
+		}
+		if size == 0 {
+			return nil, io.EOF
+		}
+		c.line, c.left, p = c.line[:0], int(size)+lineEnd, p[n+1:]
+	}
+	return nil, nil
+}
+
+// wsDecoder reads WebSocket frames of a server, RFC 6455 section 5.2.
+type wsDecoder struct {
+	head [10]byte
+	n    int
+	left uint64
+	op   byte
+	ping []byte
+}
+
+const (
+	wsClose = 8
+	wsPing  = 9
+	wsPong  = 10
+)
+
+func (w *wsDecoder) feed(p []byte, stream func([]byte) error) (reply []byte, err error) {
+	for len(p) > 0 {
+		if w.left == 0 {
+			w.head[w.n] = p[0]
+			w.n++
+			p = p[1:]
+			if w.n < 2 || w.n < w.headerSize() {
+				continue
+			}
+			if err := w.readHeader(); err != nil {
+				return reply, err
+			}
+		}
+		n := min(w.left, uint64(len(p)))
+		switch {
+		case w.op == wsPing:
+			w.ping = append(w.ping, p[:n]...)
+		case w.op < wsClose:
+			err = stream(p[:n])
+		}
+		if err != nil {
+			return reply, err
+		}
+		w.left -= n
+		p = p[n:]
+		if w.left == 0 && w.op == wsPing {
+			// The masking key may be any, and zeros mask nothing.
+			reply = append(append(reply, 0x80|wsPong, 0x80|byte(len(w.ping)), 0, 0, 0, 0), w.ping...)
+			w.ping = w.ping[:0]
+		}
+	}
+	return reply, nil
+}
+
+// headerSize returns how long the header is that begins with w.head.
+func (w *wsDecoder) headerSize() int {
+	switch w.head[1] & 0x7F {
+	case 126:
+		return 4
+	case 127:
+		return 10
+	}
+	return 2
+}
+
+// readHeader reads a complete header.
+func (w *wsDecoder) readHeader() error {
+	w.op = w.head[0] & 0xF
+	switch w.n {
+	case 4:
+		w.left = uint64(binary.BigEndian.Uint16(w.head[2:]))
+	case 10:
+		w.left = binary.BigEndian.Uint64(w.head[2:])
+	default:
+		w.left = uint64(w.head[1] & 0x7F)
+	}
+	w.n = 0
+	switch {
+	case w.head[1]&0x80 != 0:
+		return errors.New("a WebSocket frame that the server has masked")
+	case w.op == wsClose:
+		return io.EOF
+	case w.op == wsPing && w.left > 125:
+		return errors.New("a WebSocket ping above 125 bytes")
+	}
+	return nil
+}

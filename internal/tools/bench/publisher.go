@@ -1,0 +1,189 @@
+package bench
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"livego/internal/container/flv"
+	"livego/internal/proto/rtmp"
+)
+
+// A publisher sends a source to a server in real time.
+type publisher struct {
+	target      *target
+	src         *source
+	measurement *measurement
+	insecure    bool
+
+	mu      sync.Mutex
+	sent    int64         // video frames in the window
+	phase   time.Duration // after the first of several: encoders send their key frames when they like, not all at once
+	blocked histogram     // how long the server took to accept a message, in the window
+}
+
+// A sink takes messages to a server.
+type sink interface {
+	// write sends one message; body is the caller's again afterwards.
+	write(typ uint8, timestamp uint32, body []byte) error
+	close()
+}
+
+const publishTimeout = 10 * time.Second
+
+// run publishes until ctx ends, which is no error. It closes ready when the server has accepted the stream.
+func (p *publisher) run(ctx context.Context, ready chan<- struct{}) error {
+	out, err := p.open(ctx)
+	if err != nil {
+		return fmt.Errorf("publishing: %w", err)
+	}
+	defer out.close()
+	close(ready)
+	if err := p.pump(ctx, out); ctx.Err() == nil {
+		return fmt.Errorf("publishing: %w", err)
+	}
+	return nil
+}
+
+func (p *publisher) pump(ctx context.Context, out sink) error {
+	for _, h := range p.src.header {
+		if err := out.write(h.typ, 0, h.body); err != nil {
+			return err
+		}
+	}
+	var (
+		head  = newPlayhead(p.src)
+		begin = time.Now().Add(p.phase)
+		timer = time.NewTimer(0)
+		body  []byte
+		seq   uint32
+	)
+	defer timer.Stop()
+	for {
+		if wait := time.Until(begin.Add(head.due())); wait > 0 {
+			timer.Reset(wait)
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-timer.C:
+			}
+		}
+		it, at := head.advance()
+		if it.mark > 0 {
+			seq++
+		}
+		now := p.measurement.now()
+		body = it.appendBody(body[:0], now, seq)
+		err := out.write(it.typ, uint32(at.Milliseconds()), body)
+		if err != nil {
+			return err
+		}
+		p.count(it, now)
+	}
+}
+
+// count notes a message that was sent at a time of the clock.
+func (p *publisher) count(it *item, sent int64) {
+	if !p.measurement.measured(sent) {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.blocked.add(time.Duration(p.measurement.now() - sent))
+	if it.mark > 0 {
+		p.sent++
+	}
+}
+
+// open connects.
+func (p *publisher) open(ctx context.Context) (sink, error) {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
+	nc, err := dial(ctx, p.target, p.insecure)
+	if err != nil {
+		return nil, err
+	}
+	switch p.target.proto {
+	case tcp:
+		_, err := nc.Write(flv.FileHeader(true, true))
+		return &tcpSink{nc: nc}, err
+	case RTMP:
+		return newRTMPSink(ctx, nc, p.target)
+	}
+	nc.Close()
+	return nil, fmt.Errorf("%s: streams are published by RTMP", p.target.url)
+}
+
+// dial connects to t.
+func dial(ctx context.Context, t *target, insecure bool) (net.Conn, error) {
+	d := &net.Dialer{}
+	if !t.tls {
+		return d.DialContext(ctx, "tcp", t.addr)
+	}
+	return (&tls.Dialer{NetDialer: d, Config: tlsConfig(insecure)}).DialContext(ctx, "tcp", t.addr)
+}
+
+// tlsConfig trusts the system's roots, or anybody.
+func tlsConfig(insecure bool) *tls.Config { return &tls.Config{InsecureSkipVerify: insecure} }
+
+// rtmpSink publishes as an encoder does.
+type rtmpSink struct {
+	c    *rtmp.ClientConn
+	nc   net.Conn // below c
+	done chan struct{}
+	err  error // after done: why the server ended it
+}
+
+func newRTMPSink(ctx context.Context, nc net.Conn, t *target) (*rtmpSink, error) {
+	c := rtmp.NewClientConn(nc, rtmp.Options{})
+	if err := c.Connect(ctx, t.app, t.tcURL); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	if err := c.Publish(ctx, t.name); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	s := &rtmpSink{c: c, nc: nc, done: make(chan struct{})}
+	go func() { // what the server says has to be read
+		defer close(s.done)
+		for s.err == nil {
+			_, s.err = c.ReadMessage()
+		}
+	}()
+	return s, nil
+}
+
+func (s *rtmpSink) write(typ uint8, timestamp uint32, body []byte) error {
+	err := s.c.WriteMessage(rtmp.Message{Type: typ, Timestamp: timestamp, Payload: body})
+	if err != nil {
+		s.nc.Close()
+		<-s.done // it may know the reason
+		return errors.Join(s.err, err)
+	}
+	return nil
+}
+
+func (s *rtmpSink) close() {
+	_ = s.c.EndStream() // the server sees the end in any case
+	s.nc.Close()
+	<-s.done
+}
+
+// tcpSink sends an FLV stream as it is.
+type tcpSink struct {
+	nc  net.Conn
+	buf []byte
+}
+
+func (s *tcpSink) write(typ uint8, timestamp uint32, body []byte) error {
+	s.buf = flv.AppendTag(s.buf[:0], typ, timestamp, body)
+	_, err := s.nc.Write(s.buf)
+	return err
+}
+
+func (s *tcpSink) close() { s.nc.Close() }

@@ -1,0 +1,267 @@
+package bench
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"time"
+
+	"livego/internal/container/amf0"
+	"livego/internal/container/flv"
+)
+
+// An item is one message of a source.
+type item struct {
+	at   time.Duration // since its cycle began
+	typ  uint8
+	body []byte
+	mark int    // where the marker goes; 0 for messages without
+	sum  uint32 // of what follows the marker
+}
+
+// A cycle is messages that come again and again.
+type cycle struct {
+	items  []item
+	period time.Duration
+}
+
+// A source is what publishers send: shared by all of them and never changed.
+type source struct {
+	name   string
+	header []item // what comes once, first
+	cycles []cycle
+	fps    float64 // video frames a second
+	bits   float64 // bits a second
+}
+
+// Limits of the built-in stream. Below the least rate there is no room for the grey of a key frame.
+const (
+	minBitrate      = 64_000
+	maxBitrate      = 100_000_000
+	maxAudioBitrate = 128_000
+)
+
+// synthesize returns the built-in stream: bits a second in all, pictures a second, and time from one key frame to the next.
+func synthesize(bitrate, fps int, gop time.Duration) (*source, error) {
+	frames := int(gop.Seconds()*float64(fps) + .5)
+	switch {
+	case bitrate < minBitrate || bitrate > maxBitrate:
+		return nil, fmt.Errorf("a bit rate of %d kbit/s: it must be from %d to %d", bitrate/1000, minBitrate/1000, maxBitrate/1000)
+	case fps < 1 || fps > 240:
+		return nil, fmt.Errorf("%d frames a second: it must be from 1 to 240", fps)
+	case frames < 2 || frames > 10*240:
+		return nil, fmt.Errorf("a key frame every %d frames: it must be from 2 to 2400", frames)
+	}
+	sound := min(maxAudioBitrate, bitrate/4)
+	period := time.Duration(frames) * time.Second / time.Duration(fps)
+	video := cycle{period: period}
+	for i, p := range pictures(frames, int(float64(bitrate-sound)/8*period.Seconds())-frames*(markerSize+5)) {
+		head := []byte{0x27, 1, 0, 0, 0} // inter frame, AVC, NAL units, composition time 0
+		if i == 0 {
+			head[0] = 0x17
+		}
+		at := time.Duration(i) * time.Second / time.Duration(fps)
+		video.items = append(video.items, newMarked(at, append(head, p...), len(head)))
+	}
+	audio := cycle{period: audioFramePeriod, items: []item{{
+		typ:  flv.TypeAudio,
+		body: append([]byte{0xAF, 1}, audioFrame(int(float64(sound)/8*audioFramePeriod.Seconds())-2)...),
+	}}}
+	s := &source{name: "built-in", cycles: []cycle{video, audio}, fps: float64(fps)}
+	s.header = []item{
+		{typ: flv.TypeScriptData, body: metaData(bitrate, sound, fps)},
+		{typ: flv.TypeVideo, body: append([]byte{0x17, 0, 0, 0, 0}, avcC(fps)...)},
+		{typ: flv.TypeAudio, body: append([]byte{0xAF, 0}, audioConfig...)},
+	}
+	s.computeBitrate()
+	return s, nil
+}
+
+// metaData describes the built-in stream as encoders do.
+func metaData(bitrate, sound, fps int) []byte {
+	return amf0.Append(nil, "onMetaData", amf0.ECMAArray{
+		{Key: "width", Value: pictureWidth}, {Key: "height", Value: pictureHeight}, {Key: "framerate", Value: fps},
+		{Key: "videodatarate", Value: float64(bitrate-sound) / 1000}, {Key: "videocodecid", Value: 7},
+		{Key: "audiosamplerate", Value: sampleRate}, {Key: "audiosamplesize", Value: 16}, {Key: "stereo", Value: true},
+		{Key: "audiodatarate", Value: float64(sound) / 1000}, {Key: "audiocodecid", Value: 10},
+		{Key: "encoder", Value: "livego bench"},
+	})
+}
+
+func newMarked(at time.Duration, body []byte, mark int) item {
+	return item{at: at, typ: flv.TypeVideo, body: body, mark: mark, sum: crc32.Checksum(body[mark:], castagnoli)}
+}
+
+// maxFileTag is the largest message of a file that is sent.
+const maxFileTag = 8 << 20
+
+// readSource reads an FLV file whole, to be played in a loop with time that goes on.
+func readSource(path string) (*source, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := parseSource(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	s.name = path
+	return s, nil
+}
+
+func parseSource(file []byte) (*source, error) {
+	s := &source{}
+	c := cycle{}
+	var first, last, lastVideo time.Duration
+	frames, marks := 0, true
+	r := flv.NewReader(bytes.NewReader(file), maxFileTag)
+	for {
+		tag, err := r.Next()
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // files are cut off now and then
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if isHeader(tag.Type, tag.Body) || tag.Type == flv.TypeScriptData {
+			if err := s.addHeader(tag); err != nil {
+				return nil, err
+			}
+			marks = marks && (tag.Type != flv.TypeVideo || fourByteLengths(tag.Body))
+			continue
+		}
+		at := time.Duration(tag.Timestamp) * time.Millisecond
+		if len(c.items) == 0 {
+			first = at
+		}
+		last = max(last, at)
+		it := item{at: max(at-first, 0), typ: tag.Type, body: tag.Body}
+		if tag.Type == flv.TypeVideo {
+			frames, lastVideo = frames+1, at
+			if b := tag.Body; marks && len(b) > 5 && b[0]&0x8F == 7 && b[1] == 1 {
+				it = newMarked(it.at, b, 5)
+			}
+		}
+		c.items = append(c.items, it)
+	}
+	if len(c.items) < 2 || last <= first {
+		return nil, errors.New("nothing to play in a loop")
+	}
+	frame := 40 * time.Millisecond
+	if frames > 1 && lastVideo > first {
+		frame = (lastVideo - first) / time.Duration(frames-1)
+	}
+	c.period = last - first + frame
+	s.cycles = []cycle{c}
+	s.fps = float64(frames) / c.period.Seconds()
+	s.computeBitrate()
+	return s, nil
+}
+
+// addHeader puts a tag before all else. The second of a kind must be the first: in a loop there is no way back.
+func (s *source) addHeader(t flv.Tag) error {
+	for _, h := range s.header {
+		if h.typ != t.Type {
+			continue
+		}
+		if t.Type != flv.TypeScriptData && !bytes.Equal(h.body, t.Body) {
+			return errors.New("it changes its codec configuration, and so cannot be looped")
+		}
+		return nil
+	}
+	s.header = append(s.header, item{typ: t.Type, body: t.Body})
+	return nil
+}
+
+// isHeader tells whether a body is a codec's configuration.
+func isHeader(typ uint8, b []byte) bool {
+	if len(b) < 2 {
+		return false
+	}
+	switch {
+	case typ == flv.TypeVideo && b[0]&0x80 != 0, typ == flv.TypeAudio && b[0]>>4 == 9: // FourCC form
+		return b[0]&0xF == 0
+	case typ == flv.TypeVideo:
+		return (b[0]&0xF == 7 || b[0]&0xF == 12) && b[1] == 0
+	case typ == flv.TypeAudio:
+		return b[0]>>4 == 10 && b[1] == 0
+	}
+	return false
+}
+
+// fourByteLengths tells whether the NAL units of an H.264 stream have length fields as the marker does.
+func fourByteLengths(header []byte) bool { return len(header) > 9 && header[9]&3 == 3 }
+
+// computeBitrate works out the bit rate.
+func (s *source) computeBitrate() {
+	for _, c := range s.cycles {
+		size := 0
+		for _, it := range c.items {
+			size += len(it.body)
+			if it.mark > 0 {
+				size += markerSize
+			}
+		}
+		s.bits += 8 * float64(size) / c.period.Seconds()
+	}
+}
+
+// hasMarkers tells whether latency can be measured on s.
+func (s *source) hasMarkers() bool {
+	for _, c := range s.cycles {
+		for _, it := range c.items {
+			if it.mark > 0 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// A playhead goes through a source for one publisher.
+type playhead struct {
+	src  *source
+	next []int // by cycle, the messages so far
+}
+
+func newPlayhead(s *source) *playhead { return &playhead{s, make([]int, len(s.cycles))} }
+
+// due returns when the next message is due, since the beginning.
+func (p *playhead) due() time.Duration {
+	at, _ := p.peek()
+	return at
+}
+
+// peek returns the time and the cycle of the next message.
+func (p *playhead) peek() (at time.Duration, cycle int) {
+	for i, c := range p.src.cycles {
+		n := p.next[i]
+		t := time.Duration(n/len(c.items))*c.period + c.items[n%len(c.items)].at
+		if i == 0 || t < at {
+			at, cycle = t, i
+		}
+	}
+	return at, cycle
+}
+
+// advance returns the next message and its time since the beginning.
+func (p *playhead) advance() (*item, time.Duration) {
+	at, i := p.peek()
+	items := p.src.cycles[i].items
+	it := &items[p.next[i]%len(items)]
+	p.next[i]++
+	return it, at
+}
+
+// appendBody appends it as it is sent now, with a marker where it has one.
+func (it *item) appendBody(dst []byte, sent int64, seq uint32) []byte {
+	if it.mark == 0 {
+		return append(dst, it.body...)
+	}
+	dst = append(dst, it.body[:it.mark]...)
+	dst = appendMarker(dst, marker{sent, seq, it.sum})
+	return append(dst, it.body[it.mark:]...)
+}
