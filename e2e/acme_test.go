@@ -33,7 +33,8 @@ func acmeFlags(t *testing.T, a *acmetest.Authority, port int) (flags, env []stri
 	if err := os.WriteFile(trusted, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	flags = []string{"--acme.domains=" + acmeDomain, "--acme.ca=" + a.Directory(), fmt.Sprintf("--acme.http_port=%d", port)}
+	flags = []string{"--acme.domains=" + acmeDomain, "--acme.ca=" + a.Directory(),
+		fmt.Sprintf("--acme.http_port=%d", port)}
 	return flags, []string{"SSL_CERT_FILE=" + trusted}
 }
 
@@ -65,7 +66,8 @@ func (s acmeServer) awaitCertificate(t *testing.T) *x509.Certificate {
 	return cert
 }
 
-// TestACMECertificateIsShared has two servers with one Redis get one certificate between them, and keep it when Redis holds garbage or nothing at all.
+// TestACMECertificateIsShared has two servers with one Redis get one certificate between them, and
+// keep it when Redis holds garbage or nothing at all.
 func TestACMECertificateIsShared(t *testing.T) {
 	harness.Need(t, "redis-server", "redis-cli")
 	t.Parallel()
@@ -84,7 +86,8 @@ func TestACMECertificateIsShared(t *testing.T) {
 		}
 		return nil
 	})
-	if log := first.Stderr() + second.Stderr(); strings.Count(log, "a certificate was obtained") != 1 || strings.Contains(log, "PRIVATE KEY") {
+	if log := first.Stderr() + second.Stderr(); strings.Count(log, "a certificate was obtained") != 1 ||
+		strings.Contains(log, "PRIVATE KEY") {
 		t.Errorf("the log says:\n%s", log)
 	}
 	for name := range strings.Lines(r.Do("HKEYS", "{livego}:files")) {

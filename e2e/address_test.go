@@ -18,8 +18,8 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestRelayAddressesMatchFFmpeg pushes to the same addresses by ffmpeg and by a relay, to a server that keeps what it is asked for: app, tcUrl and
-// names are the same.
+// TestRelayAddressesMatchFFmpeg pushes to the same addresses by ffmpeg and by a relay, to a server
+// that keeps what it is asked for: app, tcUrl and names are the same.
 func TestRelayAddressesMatchFFmpeg(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -75,8 +75,8 @@ func TestRelayAddressesMatchFFmpeg(t *testing.T) {
 	})
 }
 
-// recordRequest starts a server of RTMP for one connection. The function returns what that has asked for, up to publish: what stands in
-// the commands, with the server's own address as "HOST".
+// recordRequest starts a server of RTMP for one connection. The function returns what that has
+// asked for, up to publish: what stands in the commands, with the server's own address as "HOST".
 func recordRequest(t *testing.T) (asked func() map[string]string, address string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -92,7 +92,8 @@ func recordRequest(t *testing.T) (asked func() map[string]string, address string
 	done := make(chan result, 1)
 	go func() {
 		r := result{asked: map[string]string{}, err: io.EOF}
-		for errors.Is(r.err, io.EOF) && len(r.asked) == 0 { // a relay is refused at once where nobody listens: it connects to see
+		// a relay is refused at once where nobody listens: it connects to see
+		for errors.Is(r.err, io.EOF) && len(r.asked) == 0 {
 			nc, err := ln.Accept()
 			if err != nil {
 				done <- result{nil, err}

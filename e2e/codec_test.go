@@ -18,7 +18,8 @@ import (
 // pushNewer sends the sample to a room by the newer ffmpeg, with all its tracks.
 func (src source) pushNewer(t testing.TB, s *harness.Server, room string) *harness.Process {
 	t.Helper()
-	return harness.NewerFFmpeg(t, src.bytes(t), "-re", "-i", "pipe:0", "-map", "0", "-c", "copy", "-f", "flv", s.RTMP(s.Key(room)))
+	return harness.NewerFFmpeg(t, src.bytes(t), "-re", "-i", "pipe:0", "-map", "0", "-c", "copy", "-f", "flv",
+		s.RTMP(s.Key(room)))
 }
 
 func (src source) bytes(t testing.TB) []byte {
@@ -33,7 +34,8 @@ func (src source) bytes(t testing.TB) []byte {
 // watchNewer plays url with the newer ffmpeg; more goes before the output.
 func watchNewer(t testing.TB, url string, more ...string) *harness.Process {
 	t.Helper()
-	return harness.NewerFFmpeg(t, nil, append(append(append([]string{"-v", "debug"}, copyArgs(url)...), more...), "-f", "framemd5", "pipe:1")...)
+	return harness.NewerFFmpeg(t, nil,
+		append(append(append([]string{"-v", "debug"}, copyArgs(url)...), more...), "-f", "framemd5", "pipe:1")...)
 }
 
 // watchNewerEarly is watchNewer of an RTMP address that returns when ffmpeg has asked to play.
@@ -44,8 +46,8 @@ func watchNewerEarly(t testing.TB, url string, more ...string) *harness.Process 
 	return p
 }
 
-// TestEnhancedRTMPCodecs pushes every codec that Enhanced RTMP has a name for, and plays it over RTMP, HTTP-FLV and both forms of HLS, and as it
-// was recorded.
+// TestEnhancedRTMPCodecs pushes every codec that Enhanced RTMP has a name for, and plays it over
+// RTMP, HTTP-FLV and both forms of HLS, and as it was recorded.
 func TestEnhancedRTMPCodecs(t *testing.T) {
 	harness.NeedNewerFFmpeg(t)
 	server, dir := startRecording(t, harness.Options{})
@@ -76,7 +78,8 @@ func TestEnhancedRTMPCodecs(t *testing.T) {
 				t.Fatalf("HTTP-FLV: %v", err)
 			}
 			check(t, "HTTP-FLV", src.packets, packets, mediacompare.Millisecond)
-			if want := src.file.FourCCs(); !slices.Equal(slices.Sorted(slices.Values(got.FourCCs())), slices.Sorted(slices.Values(want))) {
+			if want := src.file.FourCCs(); !slices.Equal(slices.Sorted(slices.Values(got.FourCCs())),
+				slices.Sorted(slices.Values(want))) {
 				t.Errorf("HTTP-FLV: codecs %q, want %q", got.FourCCs(), want)
 			}
 			if got := src.checkRecording(t, s, dir, room).FourCCs(); !slices.Equal(got, src.file.FourCCs()) {
@@ -114,8 +117,11 @@ func TestCodecListOfPlayer(t *testing.T) {
 	harness.NeedNewerFFmpeg(t)
 	t.Parallel()
 	s, src := harness.Start(t, harness.Options{}), load(t, sample.Enhanced()[0])
-	refused := harness.NewerFFmpeg(t, nil, append([]string{"-rtmp_enhanced_codecs", "av01,vp09"}, append(copyArgs(s.RTMP("movie")), "-f", "null", "-")...)...)
-	able := harness.NewerFFmpeg(t, nil, append([]string{"-rtmp_enhanced_codecs", "av01,hvc1"}, append(copyArgs(s.RTMP("movie")), "-f", "framemd5", "pipe:1")...)...)
+	refused := harness.NewerFFmpeg(t, nil,
+		append([]string{"-rtmp_enhanced_codecs", "av01,vp09"}, append(copyArgs(s.RTMP("movie")), "-f", "null", "-")...)...)
+	able := harness.NewerFFmpeg(t, nil,
+		append([]string{"-rtmp_enhanced_codecs", "av01,hvc1"},
+			append(copyArgs(s.RTMP("movie")), "-f", "framemd5", "pipe:1")...)...)
 	push := src.pushNewer(t, s, "movie")
 	if code := refused.Wait(patience); code == 0 || !strings.Contains(refused.Stderr(), "hvc1") {
 		t.Errorf("exit code %d, and it was told %q", code, refused.Stderr())
@@ -177,7 +183,10 @@ func TestLowestTrackIsDefault(t *testing.T) {
 	t.Parallel()
 	s, src := harness.Start(t, harness.Options{}), load(t, sample.Tracks())
 	plain := watchNewerEarly(t, s.RTMP("movie"))
-	pushed := async(func() (any, error) { return nil, pushTags(s.Addr("rtmp_addr"), s.Key("movie"), src.multitrackTags()) })
+	pushed := async(func() (any, error) {
+		return nil,
+			pushTags(s.Addr("rtmp_addr"), s.Key("movie"), src.multitrackTags())
+	})
 	s.AwaitLive("movie")
 	flv := async(func() (*mediacompare.FLVFile, error) { return watchFLV(t.Context(), harness.Client(), s.FLV("movie")) })
 	if _, err := pushed(); err != nil {
@@ -195,7 +204,8 @@ func TestLowestTrackIsDefault(t *testing.T) {
 	}
 	check(t, "HTTP-FLV", first, packets, mediacompare.Millisecond)
 	mp4 := downloadEndedHLS(t, s.HLS("movie"), "index.m3u8")
-	check(t, "HLS", first, frames(t, harness.NewerFFmpeg(t, mp4, append(copyArgs("pipe:0"), "-f", "framemd5", "pipe:1")...)), mediacompare.Millisecond)
+	check(t, "HLS", first, frames(t,
+		harness.NewerFFmpeg(t, mp4, append(copyArgs("pipe:0"), "-f", "framemd5", "pipe:1")...)), mediacompare.Millisecond)
 }
 
 // multitrackTags returns the tags of src that say which track they are of: all but those of track 0.
@@ -251,7 +261,8 @@ func pushTagsThen(addr, key string, tags []mediacompare.FLVTag, then func() erro
 	return c.Unpublish(key)
 }
 
-// matchTracks gives the tracks of got the numbers of those of src that they have the most of: ffmpeg numbers tracks as they come.
+// matchTracks gives the tracks of got the numbers of those of src that they have the most of:
+// ffmpeg numbers tracks as they come.
 func matchTracks(src, got mediacompare.Stream) mediacompare.Stream {
 	type track struct {
 		kind   mediacompare.Kind

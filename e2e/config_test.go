@@ -28,7 +28,8 @@ func TestInvalidConfigIsRefused(t *testing.T) {
 		{name: "bad server entry", file: "server:\n- appname: live\n  hsl: true\n", say: `livego\.yaml:3:.*hsl`},
 		{name: "reserved app", file: "server:\n- appname: control\n", say: `livego\.yaml:2:.*appname`},
 		{name: "recordings nowhere", file: "flv_archive: true\nflv_dir: ''\n", say: `livego\.yaml:2: flv_dir: .*empty`},
-		{name: "static push", file: "server:\n- appname: live\n  static_push: [\"http://h/a\"]\n", say: `livego\.yaml:3:.*static_push.*entry 1 is no URL`},
+		{name: "static push", file: "server:\n- appname: live\n  static_push: [\"http://h/a\"]\n",
+			say: `livego\.yaml:3:.*static_push.*entry 1 is no URL`},
 		{name: "redis", file: "redis_addr: redis://a,b\n", say: `livego\.yaml:1: redis_addr: has several hosts`},
 		{name: "private without a token", file: "private: [live]\n", say: `livego\.yaml:1: private: nobody could watch`},
 		{name: "short secret", file: "token:\n  secret: short\n", say: `token\.secret: is shorter`},
@@ -57,7 +58,8 @@ func TestInvalidConfigIsRefused(t *testing.T) {
 				if code := p.Wait(10 * time.Second); code != 2 {
 					t.Errorf("exit code %d, want 2", code)
 				}
-				if line := strings.TrimSpace(p.Stderr()); strings.Contains(line, "\n") || !regexp.MustCompile(c.say).MatchString(line) {
+				if line := strings.TrimSpace(p.Stderr()); strings.Contains(line, "\n") ||
+					!regexp.MustCompile(c.say).MatchString(line) {
 					t.Errorf("said %q, want one line like %s", line, c.say)
 				}
 				if _, err := os.Stat(filepath.Join(dir, "livego-data")); err == nil {
@@ -71,7 +73,8 @@ func TestInvalidConfigIsRefused(t *testing.T) {
 func TestValidConfig(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	const file = "level: debug\nread_timeout: 10\nserver:\n- appname: live\n  live: true\n  hls: true\n  flv: true\n  api: true\n"
+	const file = "level: debug\nread_timeout: 10\nserver:\n- appname: live\n  live: true\n  hls: true\n  flv: true\n  " +
+		"api: true\n"
 	if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +113,8 @@ func TestPortInUseIsNamed(t *testing.T) {
 	}
 }
 
-// TestStoreInUseStopsSecondServer checks that a second server on the same data directory gives up at once, and says which.
+// TestStoreInUseStopsSecondServer checks that a second server on the same data directory gives up
+// at once, and says which.
 func TestStoreInUseStopsSecondServer(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true})

@@ -22,15 +22,18 @@ import (
 
 // A damage is one way in which encoders send what the specifications do not foresee.
 type damage struct {
-	name            string
-	sample          sample.Sample
-	picture         func(n int, payload []byte) []byte // changes the payload of picture n; nil: none
-	audioBody       func(payload []byte) []byte        // changes the body of an AAC frame; nil: none
-	inBand          func(config []byte) []byte         // H.264: what is left of the configuration whose sets keyframes have; nil: all
-	noAACConfig     bool                               // the AAC configuration is left out
-	annexB          bool                               // the configuration of H.264 has start codes too
-	decodeUndamaged bool                               // what viewers see is what ffmpeg decodes of the undamaged file, not of this one
-	audio           string                             // what viewers hear: "" is what was sent, else "silence" or "nothing"
+	name      string
+	sample    sample.Sample
+	picture   func(n int, payload []byte) []byte // changes the payload of picture n; nil: none
+	audioBody func(payload []byte) []byte        // changes the body of an AAC frame; nil: none
+	// H.264: what is left of the configuration whose sets keyframes have; nil: all
+	inBand      func(config []byte) []byte
+	noAACConfig bool // the AAC configuration is left out
+	annexB      bool // the configuration of H.264 has start codes too
+	// what viewers see is what ffmpeg decodes of the undamaged file, not of this one
+	decodeUndamaged bool
+	// what viewers hear: "" is what was sent, else "silence" or "nothing"
+	audio string
 
 	skipped  map[string]int // what statistics say, at the end
 	unusable string
@@ -49,17 +52,20 @@ func damages() []damage {
 		{name: "units of unspecified types", sample: sample.AV, picture: around(unit(24, 1, 2), unit(31, 1, 2)...)},
 		{name: "units of reserved types", sample: sample.AV, picture: same(unit(22, 1, 2))},
 		{name: "two zero bytes after a picture", sample: sample.AV, picture: around(nil, 0, 0)},
-		{name: "nine zero bytes after a picture", sample: sample.AV, picture: around(nil, make([]byte, 9)...), decodeUndamaged: true},
+		{name: "nine zero bytes after a picture", sample: sample.AV, picture: around(nil, make([]byte, 9)...),
+			decodeUndamaged: true},
 		{name: "empty unit before a picture", sample: sample.AV, picture: around(make([]byte, 4)), decodeUndamaged: true},
 		{name: "delimiter of one byte", sample: sample.AV, picture: around(unit(9))},
 		{name: "filler of one byte", sample: sample.AV, picture: around(nil, unit(12)...)},
 		{name: "damaged SEI", sample: sample.AV, picture: around(unit(6, 6, 0xff, 0xff, 0xff, 0x80))},
-		{name: "forbidden bit", sample: sample.AV, picture: around(unit(0x81, 1, 2)), skipped: map[string]int{"damaged_unit": 75}},
+		{name: "forbidden bit", sample: sample.AV, picture: around(unit(0x81, 1, 2)),
+			skipped: map[string]int{"damaged_unit": 75}},
 		{name: "start codes for lengths", sample: sample.AV, picture: startCodes},
 		{name: "start codes in the configuration too", sample: sample.AV, picture: startCodes, annexB: true},
 		{name: "no parameter sets in the configuration", sample: sample.AV,
 			inBand: func(config []byte) []byte { return append(config[:5:5], 0xe0, 0) }},
-		{name: "start codes and no configuration", sample: sample.AV, picture: startCodes, inBand: func([]byte) []byte { return nil }},
+		{name: "start codes and no configuration", sample: sample.AV, picture: startCodes,
+			inBand: func([]byte) []byte { return nil }},
 		{name: "one picture cut", sample: sample.AV, picture: func(n int, p []byte) []byte {
 			if n == 24 { // the last before a keyframe
 				return p[:len(p)-1]
@@ -69,8 +75,10 @@ func damages() []damage {
 		{name: "AAC without content", sample: sample.AV, audioBody: func([]byte) []byte { return nil }, audio: "silence"},
 		{name: "AAC without its configuration", sample: sample.AV, noAACConfig: true, audio: "nothing",
 			unusable: "its configuration (AudioSpecificConfig) has not come"},
-		{name: "AAC with ADTS", sample: sample.AV, noAACConfig: true, audioBody: func(b []byte) []byte { return append(adtsHeader(len(b)), b...) }},
-		{name: "HEVC", sample: hevc, picture: around(slices.Concat(unit(0x46), unit(0x60, 1, 2)), append(unit(0x7e, 1, 2), 0, 0)...)},
+		{name: "AAC with ADTS", sample: sample.AV, noAACConfig: true,
+			audioBody: func(b []byte) []byte { return append(adtsHeader(len(b)), b...) }},
+		{name: "HEVC", sample: hevc, picture: around(slices.Concat(unit(0x46), unit(0x60, 1, 2)),
+			append(unit(0x7e, 1, 2), 0, 0)...)},
 		{name: "AV1", sample: av1, picture: around([]byte{0x52, 1, 0xaa}, 0x7a, 2, 0, 0x80),
 			skipped: map[string]int{"bad_configuration": 1}}, // ffmpeg sends an empty one first
 	}
@@ -197,7 +205,8 @@ func TestDamaged(t *testing.T) {
 			defer cancel()
 			want := d.want(t, src)
 
-			decode := []string{"-fps_mode", "passthrough", "-enc_time_base:v", "demux", "-c:a", "copy", "-f", "framemd5", "pipe:1"}
+			decode := []string{"-fps_mode", "passthrough", "-enc_time_base:v", "demux", "-c:a", "copy", "-f", "framemd5",
+				"pipe:1"}
 			viewer := harness.NewerFFmpeg(t, nil, append([]string{"-v", "debug", "-copyts", "-i", s.RTMP(room)}, decode...)...)
 			viewer.AwaitStderr(patience, func(s string) bool { return strings.Contains(s, "Sending play command") })
 			flv := async(func() ([]byte, error) {
@@ -221,13 +230,15 @@ func TestDamaged(t *testing.T) {
 			} else {
 				check(t, "HTTP-FLV", want, decodedFrames(t, body), mediacompare.Millisecond)
 			}
-			check(t, "HLS, MP4", want, decodedFrames(t, downloadEndedHLS(t, s.HLS(room)+"?format=fmp4", "index.m3u8")), mediacompare.Millisecond)
+			check(t, "HLS, MP4", want, decodedFrames(t, downloadEndedHLS(t, s.HLS(room)+"?format=fmp4", "index.m3u8")),
+				mediacompare.Millisecond)
 			if d.name != "AV1" {
 				var more []string
 				if d.audio != "nothing" {
 					more = []string{"-bsf:a", "aac_adtstoasc"}
 				}
-				check(t, "HLS, TS", want, decodedFrames(t, downloadEndedHLS(t, s.HLS(room)+"?format=ts", "ts.m3u8"), more...), mediacompare.TSTick)
+				check(t, "HLS, TS", want, decodedFrames(t, downloadEndedHLS(t, s.HLS(room)+"?format=ts", "ts.m3u8"), more...),
+					mediacompare.TSTick)
 			}
 			r := awaitRecording(t, s, room, "finished", 0, time.Second)
 			file, err := os.ReadFile(filepath.Join(dir, r.File))
@@ -286,9 +297,11 @@ func (d damage) checkStat(ctx context.Context, s *harness.Server, room string) e
 		}
 	}
 	switch {
-	case d.unusable == "" && len(p.Unusable) > 0, d.unusable != "" && (len(p.Unusable) != 1 || p.Unusable[0].Reason != d.unusable):
+	case d.unusable == "" && len(p.Unusable) > 0, d.unusable != "" &&
+		(len(p.Unusable) != 1 || p.Unusable[0].Reason != d.unusable):
 		return fmt.Errorf("unusable tracks %v, want %q", p.Unusable, d.unusable)
-	case d.unusable != "" && p.Skipped["no_configuration"] == 0, d.unusable == "" && len(d.skipped) == 0 && len(p.Skipped) > 0:
+	case d.unusable != "" && p.Skipped["no_configuration"] == 0, d.unusable == "" && len(d.skipped) == 0 &&
+		len(p.Skipped) > 0:
 		return fmt.Errorf("skipped %v", p.Skipped)
 	case (d.audio == "silence") != (p.Silent > 0):
 		return fmt.Errorf("%d frames of silence", p.Silent)

@@ -12,8 +12,8 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestDocumentedFiles types the commands of docs/files.md, literally and in order, beside a server on the default ports: the film and
-// the list of the page are there.
+// TestDocumentedFiles types the commands of docs/files.md, literally and in order, beside a server
+// on the default ports: the film and the list of the page are there.
 func TestDocumentedFiles(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	needDefaultPorts(t)
@@ -22,7 +22,8 @@ func TestDocumentedFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, path := range map[string]string{
-		"bin/livego": harness.Binary(t, true), "demo.mp4": sample.MediaOf(t, "av.mp4").File(t), "two.mp4": sample.MediaOf(t, "b.mp4").File(t),
+		"bin/livego": harness.Binary(t, true), "demo.mp4": sample.MediaOf(t, "av.mp4").File(t),
+		"two.mp4": sample.MediaOf(t, "b.mp4").File(t),
 	} {
 		if err := os.Symlink(path, filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)

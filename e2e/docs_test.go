@@ -28,19 +28,21 @@ func readDocument(t *testing.T, path string) string {
 // codeWord finds what stands in backticks.
 var codeWord = regexp.MustCompile("`([^`\n]+)`")
 
-// TestDocumentedSettings checks that each setting and each code of a refusal that the documents for users speak of exists, and that each
-// code is in one. docs/settings.md is made from
-// the table of settings, and a test of config keeps it so.
+// TestDocumentedSettings checks that each setting and each code of a refusal that the documents for
+// users speak of exists, and that each code is in one. docs/settings.md is made from the table of
+// settings, and a test of config keeps it so.
 func TestDocumentedSettings(t *testing.T) {
 	t.Parallel()
 	var settings []string
-	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_.]+)` \\|").FindAllStringSubmatch(readDocument(t, "docs/settings.md"), -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_.]+)` \\|").FindAllStringSubmatch(readDocument(t,
+		"docs/settings.md"), -1) {
 		settings = append(settings, m[1])
 	}
 	if len(settings) < 40 {
 		t.Fatalf("docs/settings.md has %d settings", len(settings))
 	}
-	codes := regexp.MustCompile(`(?m)^\t\w+\s+Code = "([a-z_]+)"`).FindAllStringSubmatch(readDocument(t, "internal/domain/error.go"), -1)
+	codes := regexp.MustCompile(`(?m)^\t\w+\s+Code = "([a-z_]+)"`).FindAllStringSubmatch(readDocument(t,
+		"internal/domain/error.go"), -1)
 	if len(codes) < 10 {
 		t.Fatalf("internal/domain/error.go has %d codes of refusals", len(codes))
 	}
@@ -51,7 +53,8 @@ func TestDocumentedSettings(t *testing.T) {
 		}
 	}
 	setting := regexp.MustCompile(`^[a-z]+(?:[_.][a-z]+)*(?:_[a-z]+)+(?:: .*)?$`) // "rtmp_addr", "gop_num: 1"
-	for _, name := range []string{"README.md", "README.zh.md", "docs/operating.md", "docs/watching.md", "docs/keys.md", "docs/upgrading.md",
+	for _, name := range []string{"README.md", "README.zh.md", "docs/operating.md", "docs/watching.md", "docs/keys.md",
+		"docs/upgrading.md",
 		"docs/zh/watching.md", "docs/zh/upgrading.md", "docs/glossary.md"} {
 		for _, m := range codeWord.FindAllStringSubmatch(readDocument(t, name), -1) {
 			key, _, _ := strings.Cut(m[1], ":")
@@ -62,18 +65,21 @@ func TestDocumentedSettings(t *testing.T) {
 	}
 }
 
-// TestDocumentedCode checks that docs/ARCHITECTURE.md speaks of packages, files and functions that are there, and of every package.
+// TestDocumentedCode checks that docs/ARCHITECTURE.md speaks of packages, files and functions that
+// are there, and of every package.
 func TestDocumentedCode(t *testing.T) {
 	t.Parallel()
 	text := readDocument(t, "docs/ARCHITECTURE.md")
 	for _, m := range codeWord.FindAllStringSubmatch(text, -1) {
-		if path := strings.TrimSuffix(m[1], "/..."); regexp.MustCompile(`^(internal|cmd|e2e|scripts)(/[\w.]+)*$`).MatchString(path) {
+		if path := strings.TrimSuffix(m[1],
+			"/..."); regexp.MustCompile(`^(internal|cmd|e2e|scripts)(/[\w.]+)*$`).MatchString(path) {
 			if _, err := os.Stat(filepath.Join("..", path)); err != nil {
 				t.Errorf("there is no %s", path)
 			}
 		}
 	}
-	for _, m := range regexp.MustCompile("`([\\w/]+\\.go)` \\| `(?:(\\w+)\\.)?(\\w+)` \\|").FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile("`([\\w/]+\\.go)` \\| `(?:(\\w+)\\.)?(\\w+)` \\|").FindAllStringSubmatch(text,
+		-1) {
 		declaration := regexp.MustCompile(`(?m)^func ` + m[3] + `[(\[]`)
 		if m[2] != "" {
 			declaration = regexp.MustCompile(`(?m)^func \(\w+ \*?` + m[2] + `\) ` + m[3] + `\(`)
@@ -107,8 +113,9 @@ func packages(t *testing.T) (dirs []string) {
 	return slices.Compact(dirs)
 }
 
-// TestDocumentedHTTP makes each request of docs/http-api.md, in the order of the document, and compares the reply with what stands
-// there: "…" stands for anything, and spaces for nothing. Each route that has a heading must be one.
+// TestDocumentedHTTP makes each request of docs/http-api.md, in the order of the document, and
+// compares the reply with what stands there: "…" stands for anything, and spaces for nothing. Each
+// route that has a heading must be one.
 func TestDocumentedHTTP(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -161,8 +168,9 @@ var translations = map[string]string{
 	"docs/watching.md":  "docs/zh/watching.md",
 }
 
-// TestTranslation checks that both languages of a page have the same code blocks, headings of the same levels in the same order,
-// and the same tables: as many rows, and the same code in the first column.
+// TestTranslation checks that both languages of a page have the same code blocks, headings of the
+// same levels in the same order, and the same tables: as many rows, and the same code in the first
+// column.
 func TestTranslation(t *testing.T) {
 	t.Parallel()
 	for en, zh := range translations {
@@ -188,8 +196,9 @@ func partAt(parts []string, i int) string {
 	return "the end of the page"
 }
 
-// pageOutline returns what a translation of a document keeps, in order: the levels of its headings, its code blocks with the mark
-// before them, and of each row of its tables the number of cells and the code in the first one.
+// pageOutline returns what a translation of a document keeps, in order: the levels of its headings,
+// its code blocks with the mark before them, and of each row of its tables the number of cells and
+// the code in the first one.
 func pageOutline(text string) (parts []string) {
 	element := regexp.MustCompile("(?ms)^(#+) |((?:^ *<!-- test[^\n]*\n)?^ *```.*?^ *```$)|^\\|([^\n]*)$")
 	for _, m := range element.FindAllStringSubmatch(text, -1) {

@@ -105,7 +105,8 @@ func mediaURL(ctx context.Context, c *http.Client, master string) (string, error
 	if err != nil {
 		return "", err
 	}
-	if ct := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || ct != "application/vnd.apple.mpegurl" || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
+	if ct := resp.Header.Get("Content-Type"); resp.StatusCode != 200 || ct != "application/vnd.apple.mpegurl" ||
+		resp.Header.Get("Access-Control-Allow-Origin") != "*" {
 		return "", fmt.Errorf("%s: HTTP %d, %v", master, resp.StatusCode, resp.Header)
 	}
 	lines := strings.Split(string(body), "\n")
@@ -135,8 +136,9 @@ type hlsView struct {
 	discontinuities int // discontinuities after the first segment
 }
 
-// watchHLS plays master from its first segment to its end as a patient player would, and holds the playlists to RFC 8216 on the
-// way: sequence numbers name the same segment for ever, durations keep to the target, each segment stands by itself.
+// watchHLS plays master from its first segment to its end as a patient player would, and holds the
+// playlists to RFC 8216 on the way: sequence numbers name the same segment for ever, durations keep
+// to the target, each segment stands by itself.
 func watchHLS(ctx context.Context, c *http.Client, master string) (hlsView, error) {
 	var view hlsView
 	media, err := mediaURL(ctx, c, master+"?format=ts") // which essence reads
@@ -167,7 +169,8 @@ func watchHLS(ctx context.Context, c *http.Client, master string) (hlsView, erro
 		if first < 0 {
 			first, next = p.sequence, p.sequence
 		} else if p.sequence < last.sequence || p.target != last.target {
-			return view, fmt.Errorf("playlist went from sequence %d target %d to %d and %d", last.sequence, last.target, p.sequence, p.target)
+			return view, fmt.Errorf("playlist went from sequence %d target %d to %d and %d", last.sequence, last.target,
+				p.sequence, p.target)
 		}
 		last = p
 		for i, seg := range p.segments {
@@ -216,7 +219,8 @@ func hlsSegmentUnits(ctx context.Context, c *http.Client, media, uri string) (me
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "video/mp2t" || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
+	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "video/mp2t" ||
+		resp.Header.Get("Access-Control-Allow-Origin") != "*" {
 		return nil, fmt.Errorf("%s: HTTP %d, %v", at, resp.StatusCode, resp.Header)
 	}
 	if len(body) < 188 || !bytes.HasPrefix(body[1:], []byte{0x40, 0}) {

@@ -16,7 +16,8 @@ import (
 	"livego/e2e/sample"
 )
 
-// carriedTracks returns what a form of HLS, "MP4" or "TS", has of a sample whose name lists its codecs, as docs/codecs.md says.
+// carriedTracks returns what a form of HLS, "MP4" or "TS", has of a sample whose name lists its
+// codecs, as docs/codecs.md says.
 func (src source) carriedTracks(t *testing.T, form string) (video, audio bool) {
 	t.Helper()
 	doc, err := os.ReadFile("../docs/codecs.md")
@@ -49,8 +50,8 @@ func (src source) carriedTracks(t *testing.T, form string) (video, audio bool) {
 	return video, src.Audio && has(codecs[0])
 }
 
-// checkHLSFormats fetches what HLS has of a room that has ended, in both forms, and compares it with the source. Nothing that reads it may
-// find a fault.
+// checkHLSFormats fetches what HLS has of a room that has ended, in both forms, and compares it
+// with the source. Nothing that reads it may find a fault.
 func (src source) checkHLSFormats(t *testing.T, s *harness.Server, room string) {
 	t.Helper()
 	// Fragmented MP4 has the packets of FLV.
@@ -63,7 +64,8 @@ func (src source) checkHLSFormats(t *testing.T, s *harness.Server, room string) 
 	video, audio := src.carriedTracks(t, "TS")
 	if !video && !audio {
 		resp, body, err := fetch(t.Context(), harness.Client(), strings.TrimSuffix(s.HLS(room), ".m3u8")+"/ts.m3u8")
-		if err != nil || resp.StatusCode != http.StatusNotFound || !strings.Contains(string(body), "no track that this form of HLS can carry") {
+		if err != nil || resp.StatusCode != http.StatusNotFound ||
+			!strings.Contains(string(body), "no track that this form of HLS can carry") {
 			t.Errorf("HLS, TS, which cannot carry it: %v, %s", err, body)
 		}
 		return
@@ -87,7 +89,8 @@ func (src source) checkHLSFormats(t *testing.T, s *harness.Server, room string) 
 // decodedFrames returns what is in a file, decodedFrames decoded and sound as it is.
 func decodedFrames(t *testing.T, file []byte, more ...string) mediacompare.Stream {
 	t.Helper()
-	args := append([]string{"-copyts", "-i", "pipe:0", "-fps_mode", "passthrough", "-enc_time_base:v", "demux", "-c:a", "copy"}, more...)
+	args := append([]string{"-copyts", "-i", "pipe:0", "-fps_mode", "passthrough", "-enc_time_base:v", "demux", "-c:a",
+		"copy"}, more...)
 	s := frames(t, harness.NewerFFmpeg(t, file, append(args, "-f", "framemd5", "pipe:1")...))
 	for i := range s {
 		s[i].Key = true
@@ -95,15 +98,18 @@ func decodedFrames(t *testing.T, file []byte, more ...string) mediacompare.Strea
 	return s
 }
 
-// startPlayers has ffprobe, GStreamer and VLC startPlayers a file. What it returns checks that they did so to its end and without a complaint.
+// startPlayers has ffprobe, GStreamer and VLC startPlayers a file. What it returns checks that they
+// did so to its end and without a complaint.
 func (src source) startPlayers(t *testing.T, file []byte, name string, video, audio bool) func() {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), name)
 	if err := os.WriteFile(path, file, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	probe := harness.StartProgram(t, "ffprobe", "-v", "error", "-count_frames", "-show_entries", "stream=nb_read_frames", path)
-	gst := harness.StartProgram(t, "gst-launch-1.0", "-q", "playbin", "uri=file://"+path, "video-sink=fakesink", "audio-sink=fakesink")
+	probe := harness.StartProgram(t, "ffprobe", "-v", "error", "-count_frames", "-show_entries", "stream=nb_read_frames",
+		path)
+	gst := harness.StartProgram(t, "gst-launch-1.0", "-q", "playbin", "uri=file://"+path, "video-sink=fakesink",
+		"audio-sink=fakesink")
 	vlc := harness.PlayWithVLC(t, path)
 	return func() {
 		probe.WaitOK(patience)
@@ -170,7 +176,8 @@ func downloadEndedHLS(t *testing.T, master, want string) []byte {
 	return all
 }
 
-// TestSequenceNumbersRiseAfterKill kills the server while it serves, again and again: no name of a segment comes twice, and the numbers rise.
+// TestSequenceNumbersRiseAfterKill kills the server while it serves, again and again: no name of a
+// segment comes twice, and the numbers rise.
 func TestSequenceNumbersRiseAfterKill(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()

@@ -76,14 +76,16 @@ func TestWebhooks(t *testing.T) {
 	srv := httptest.NewServer(program)
 	defer srv.Close()
 	s := harness.Start(t, harness.Options{
-		Flags: []string{"--hook.on_publish=" + srv.URL + "/ask", "--hook.on_play=" + srv.URL + "/ask", "--hook.events=" + srv.URL + "/events"},
-		Env:   []string{"LIVEGO_HOOK_SECRET=" + hookSecret},
+		Flags: []string{"--hook.on_publish=" + srv.URL + "/ask", "--hook.on_play=" + srv.URL + "/ask",
+			"--hook.events=" + srv.URL + "/events"},
+		Env: []string{"LIVEGO_HOOK_SECRET=" + hookSecret},
 	})
 	src := load(t, sample.AV)
 	if s.Push(src.File(t), "forbidden").Wait(patience) == 0 {
 		t.Error("it publishes though the hook says no")
 	}
-	if status, body, err := httpGet(t.Context(), s.FLV("forbidden"), "", true); status != 403 || !strings.Contains(body, "not this one") {
+	if status, body, err := httpGet(t.Context(), s.FLV("forbidden"), "", true); status != 403 ||
+		!strings.Contains(body, "not this one") {
 		t.Errorf("watching what the hook forbids: %d %s %v", status, body, err)
 	}
 	push := s.Push(src.File(t), "movie", "-stream_loop", "-1")
@@ -137,15 +139,17 @@ func TestWebhookEventsSurviveKill(t *testing.T) {
 	defer srv.Close()
 	harness.Start(t, harness.Options{Flags: flags, Env: env, DataDir: s.DataDir})
 	harness.Eventually(t, 20*time.Second, "events of the server that was killed", func() error {
-		if _, events, bad := program.received(); events != "stream.started live/movie, stream.ended live/movie" || bad != nil {
+		if _, events, bad := program.received(); events != "stream.started live/movie, stream.ended live/movie" ||
+			bad != nil {
 			return fmt.Errorf("%q, %v", events, bad)
 		}
 		return nil
 	})
 }
 
-// TestPlayWebhookRunsOnceForAbsentRoom has a player ask again and again for rooms that are not live, and for one that is refused. The
-// operator's program gets one question about each; as soon as a room is live it is asked again.
+// TestPlayWebhookRunsOnceForAbsentRoom has a player ask again and again for rooms that are not
+// live, and for one that is refused. The operator's program gets one question about each; as soon
+// as a room is live it is asked again.
 func TestPlayWebhookRunsOnceForAbsentRoom(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()

@@ -32,7 +32,8 @@ func TestKeySurvivesRestart(t *testing.T) {
 	}
 }
 
-// TestKeysSurviveKill kills the server again and again while four clients make keys. What was acknowledged must be there afterwards.
+// TestKeysSurviveKill kills the server again and again while four clients make keys. What was
+// acknowledged must be there afterwards.
 func TestKeysSurviveKill(t *testing.T) {
 	t.Parallel()
 	rounds := 20
@@ -60,7 +61,8 @@ func checkKeys(t *testing.T, s *harness.Server, want map[string]string) {
 	}
 }
 
-// makeKeysUntilKilled has four clients make keys, kills the server when n are acknowledged, and returns the acknowledged.
+// makeKeysUntilKilled has four clients make keys, kills the server when n are acknowledged, and
+// returns the acknowledged.
 func makeKeysUntilKilled(t *testing.T, s *harness.Server, round, n int) map[string]string {
 	t.Helper()
 	var mu sync.Mutex
@@ -111,7 +113,8 @@ func requestKey(url string) (string, error) {
 	return e.Text(), nil
 }
 
-// TestResetDisconnectsPublisher revokes the key of who publishes: he is out within a second, viewers stay, and the stream goes on with the new key.
+// TestResetDisconnectsPublisher revokes the key of who publishes: he is out within a second,
+// viewers stay, and the stream goes on with the new key.
 func TestResetDisconnectsPublisher(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -191,7 +194,8 @@ func awaitPlayers(t *testing.T, s *harness.Server, n int) {
 	})
 }
 
-// awaitReceived waits until there are n players, of whom each has been sent so many pictures of src, one after the other.
+// awaitReceived waits until there are n players, of whom each has been sent so many pictures of
+// src, one after the other.
 func (src source) awaitReceived(t *testing.T, s *harness.Server, n, pictures int) {
 	t.Helper()
 	video, bytes := src.packets.Of(mediacompare.Video), 0 // of the largest so many

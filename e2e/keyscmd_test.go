@@ -21,7 +21,8 @@ func TestKeysCommand(t *testing.T) {
 	dir := t.TempDir()
 	keys := func(code int, args ...string) (stdout, stderr string) {
 		t.Helper()
-		p := harness.Livego(t, dir, nil, append([]string{"keys", "--data_dir=" + s.DataDir, "--api_addr=" + s.Addr("api_addr")}, args...)...)
+		p := harness.Livego(t, dir, nil,
+			append([]string{"keys", "--data_dir=" + s.DataDir, "--api_addr=" + s.Addr("api_addr")}, args...)...)
 		if got := p.Wait(patience); got != code {
 			t.Fatalf("livego keys %v: code %d, want %d: %s", args, got, code, p.Stderr())
 		}
@@ -97,7 +98,8 @@ func TestKeysCommand(t *testing.T) {
 		t.Error("the imported key is another")
 	}
 	other := s.DataDir
-	p := harness.Livego(t, dir, nil, "keys", "list", "--data_dir="+other, fmt.Sprintf("--api_addr=127.0.0.1:%d", harness.FreePorts(t, 1)[0]))
+	p := harness.Livego(t, dir, nil, "keys", "list", "--data_dir="+other,
+		fmt.Sprintf("--api_addr=127.0.0.1:%d", harness.FreePorts(t, 1)[0]))
 	if p.Wait(patience) != 1 || !strings.Contains(p.Stderr(), "in use by another process") {
 		t.Errorf("on a store that a server holds: %s", p.Stderr())
 	}
@@ -121,7 +123,8 @@ func TestImportKeysOfEarlierServer(t *testing.T) {
 	r.Do("SET", odd, "my room")
 	r.Do("SET", "half", strings.Repeat("zzzzzzzz", 6))
 	s := harness.Start(t, harness.Options{Flags: []string{"--redis_addr=" + r.Addr()}})
-	importing := []string{"keys", "import", "--from-redis=" + r.Addr(), "--data_dir=" + s.DataDir, "--api_addr=" + s.Addr("api_addr")}
+	importing := []string{"keys", "import", "--from-redis=" + r.Addr(), "--data_dir=" + s.DataDir,
+		"--api_addr=" + s.Addr("api_addr")}
 	p := harness.Livego(t, t.TempDir(), nil, importing...)
 	if code := p.Wait(patience); code != 1 {
 		t.Errorf("import with a name that is refused: exit code %d", code)

@@ -21,7 +21,8 @@ import (
 	"livego/e2e/sample"
 )
 
-// A docShell is where the steps of docs/keys.md are typed: a directory, with livego in the path and listeners that nobody else has.
+// A docShell is where the steps of docs/keys.md are typed: a directory, with livego in the path and
+// listeners that nobody else has.
 type docShell struct {
 	t      *testing.T
 	dir    string
@@ -49,7 +50,8 @@ func newDocShell(t *testing.T) *docShell {
 // command returns how a script is run.
 func (d *docShell) command(script string) *exec.Cmd {
 	_, port, _ := net.SplitHostPort(d.addr["api_addr"])
-	cmd := exec.CommandContext(d.t.Context(), "bash", "-euc", strings.ReplaceAll(script, "localhost:8090", "localhost:"+port))
+	cmd := exec.CommandContext(d.t.Context(), "bash", "-euc",
+		strings.ReplaceAll(script, "localhost:8090", "localhost:"+port))
 	cmd.Dir, cmd.Env = d.dir, d.env
 	return cmd
 }
@@ -68,8 +70,8 @@ func (d *docShell) run(script string) string {
 	return string(out)
 }
 
-// TestDocumentedLockdown types the five steps from open to locked down, and then tries every door: each is shut to who has nothing to show, and
-// opens to who was given something.
+// TestDocumentedLockdown types the five steps from open to locked down, and then tries every door:
+// each is shut to who has nothing to show, and opens to who was given something.
 func TestDocumentedLockdown(t *testing.T) {
 	harness.Need(t, "ffmpeg", "openssl", "curl")
 	t.Parallel()
@@ -103,7 +105,9 @@ func TestDocumentedLockdown(t *testing.T) {
 				}
 				return err
 			})
-			harness.FFmpeg(t, "-re", "-i", src, "-c", "copy", "-f", "flv", "rtmp://"+d.addr["rtmp_addr"]+"/live/movie").Wait(patience) // is refused
+			// is refused
+			harness.FFmpeg(t, "-re", "-i", src, "-c", "copy", "-f", "flv",
+				"rtmp://"+d.addr["rtmp_addr"]+"/live/movie").Wait(patience)
 		case strings.Contains(f.script, "denied"):
 			denied = d.run(f.script)
 		default:
@@ -148,7 +152,8 @@ func checkLockedDown(t *testing.T, d *docShell, key, token, src string) {
 		resp.Body.Close()
 		return resp.StatusCode
 	}
-	push := harness.FFmpeg(t, "-re", "-stream_loop", "-1", "-i", src, "-c", "copy", "-f", "flv", "rtmps://"+d.addr["rtmps_addr"]+"/live/"+key)
+	push := harness.FFmpeg(t, "-re", "-stream_loop", "-1", "-i", src, "-c", "copy", "-f", "flv",
+		"rtmps://"+d.addr["rtmps_addr"]+"/live/"+key)
 	https, hls := "https://"+d.addr["https_addr"]+"/live/movie", "https://"+d.addr["hls_addr"]+"/live/movie"
 	harness.Eventually(t, patience, "the encoder by its own key, over TLS", func() error {
 		if got := status(https + ".flv?token=" + token); got != 200 {
@@ -157,9 +162,11 @@ func checkLockedDown(t *testing.T, d *docShell, key, token, src string) {
 		return nil
 	})
 	for target, want := range map[string]int{
-		https + ".flv": 401, https + ".m3u8": 401, hls + ".m3u8": 401, hls + ".m3u8?token=" + token: 200, https + ".flv?token=x": 401,
-		"https://" + d.addr["api_addr"] + "/control/get?room=movie": 403, "https://" + d.addr["api_addr"] + "/api/v1/keys": 401,
-		"https://" + d.addr["api_addr"] + "/": 403, "https://" + d.addr["api_addr"] + "/readyz": 200,
+		https + ".flv": 401, https + ".m3u8": 401, hls + ".m3u8": 401, hls + ".m3u8?token=" + token: 200,
+		https + ".flv?token=x": 401,
+		"https://" + d.addr["api_addr"] + "/control/get?room=movie": 403,
+		"https://" + d.addr["api_addr"] + "/api/v1/keys":            401,
+		"https://" + d.addr["api_addr"] + "/":                       403, "https://" + d.addr["api_addr"] + "/readyz": 200,
 		"http://" + d.addr["hls_addr"] + "/live/movie.m3u8": 400, "http://" + d.addr["api_addr"] + "/readyz": 400,
 		"http://" + d.addr["httpflv_addr"] + "/live/movie.flv": 401,
 	} {

@@ -19,8 +19,9 @@ import (
 	"livego/e2e/harness"
 )
 
-// TestLowLatency follows a stream by blocking reloads as a player does, and holds every playlist, segment and part on the way to
-// Apple's rules (RFC 8216bis), while the encoder breaks off and comes back, and other players come and go.
+// TestLowLatency follows a stream by blocking reloads as a player does, and holds every playlist,
+// segment and part on the way to Apple's rules (RFC 8216bis), while the encoder breaks off and
+// comes back, and other players come and go.
 func TestLowLatency(t *testing.T) {
 	harness.Need(t, "ffmpeg", "ffprobe")
 	t.Parallel()
@@ -32,8 +33,10 @@ func TestLowLatency(t *testing.T) {
 	}
 	long := time.Duration(pushes) * each
 	push := func() *harness.Process {
-		return harness.FFmpeg(t, "-re", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30000/1001", "-f", "lavfi", "-i", "sine=440:r=44100",
-			"-t", fmt.Sprint(each.Seconds()), "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "60", "-pix_fmt", "yuv420p",
+		return harness.FFmpeg(t, "-re", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=30000/1001", "-f", "lavfi", "-i",
+			"sine=440:r=44100",
+			"-t", fmt.Sprint(each.Seconds()), "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "60", "-pix_fmt",
+			"yuv420p",
 			"-c:a", "aac", "-f", "flv", s.RTMP(s.Key("movie")))
 	}
 	encoder := push()
@@ -156,7 +159,8 @@ func parseLowLatency(text []byte) (l lowLatencyPlaylist, err error) {
 		case tag == "#EXT-X-MAP":
 			l.init = quoted(value)
 		case tag == "#EXT-X-PART":
-			l.parts[msn] = append(l.parts[msn], hlsPart{quoted(value), number(value, "DURATION"), strings.Contains(value, "INDEPENDENT=YES")})
+			l.parts[msn] = append(l.parts[msn],
+				hlsPart{quoted(value), number(value, "DURATION"), strings.Contains(value, "INDEPENDENT=YES")})
 		case tag == "#EXT-X-PRELOAD-HINT":
 			l.hint = quoted(value)
 		case tag == "#EXT-X-INDEPENDENT-SEGMENTS":
@@ -233,7 +237,8 @@ func (f *follower) follow(ctx context.Context, master string) (err error) {
 
 // checkPlaylist holds a playlist to the rules, and takes what is new in it.
 func (f *follower) checkPlaylist(ctx context.Context, l lowLatencyPlaylist) error {
-	if f.last.target != 0 && (l.target != f.last.target || l.partTarget != f.last.partTarget || l.sequence < f.last.sequence) {
+	if f.last.target != 0 && (l.target != f.last.target || l.partTarget != f.last.partTarget ||
+		l.sequence < f.last.sequence) {
 		return fmt.Errorf("target, part target and sequence went from %d, %v, %d to %d, %v, %d",
 			f.last.target, f.last.partTarget, f.last.sequence, l.target, l.partTarget, l.sequence)
 	}
@@ -352,7 +357,8 @@ func (f *follower) checkSegment(ctx context.Context, l lowLatencyPlaylist, msn i
 	if err := f.checkUnchanged(fmt.Sprint("segment ", msn), seg.uri); err != nil {
 		return err
 	}
-	if err := f.checkUnchanged(fmt.Sprint("discontinuity sequence number of segment ", msn), fmt.Sprint(l.discontinuitySequences[msn])); err != nil {
+	if err := f.checkUnchanged(fmt.Sprint("discontinuity sequence number of segment ", msn),
+		fmt.Sprint(l.discontinuitySequences[msn])); err != nil {
 		return err
 	}
 	if int(math.Round(seg.duration)) > l.target || seg.duration <= 0 {
@@ -394,8 +400,8 @@ func (f *follower) checkSegment(ctx context.Context, l lowLatencyPlaylist, msn i
 	return nil
 }
 
-// checkDate holds the time of a segment to that of the one before: the time between is what that lasts, or more where they are
-// discontinuous.
+// checkDate holds the time of a segment to that of the one before: the time between is what that
+// lasts, or more where they are discontinuous.
 func (f *follower) checkDate(l lowLatencyPlaylist, msn int) error {
 	date, ok := l.dates[msn]
 	if !ok {
@@ -428,13 +434,15 @@ func (f *follower) download(ctx context.Context, uri string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode != http.StatusOK || resp.Header.Get("Access-Control-Allow-Origin") != "*" || !strings.Contains(resp.Header.Get("Cache-Control"), "immutable") {
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Access-Control-Allow-Origin") != "*" ||
+		!strings.Contains(resp.Header.Get("Cache-Control"), "immutable") {
 		return nil, fmt.Errorf("%s: HTTP %d, %v", at, resp.StatusCode, resp.Header)
 	}
 	return body, nil
 }
 
-// beginsWithIDR reports whether the first picture in the mdat of a fragment is an IDR picture. The video comes first there.
+// beginsWithIDR reports whether the first picture in the mdat of a fragment is an IDR picture. The
+// video comes first there.
 func beginsWithIDR(b []byte) bool {
 	for len(b) >= 8 {
 		size := int(binary.BigEndian.Uint32(b))
@@ -467,19 +475,22 @@ func (f *follower) checkWithFFprobe(t *testing.T, stream []byte) {
 	if err := os.WriteFile(file, stream, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p := harness.StartProgram(t, "ffprobe", "-v", "error", "-count_frames", "-show_entries", "stream=codec_name,nb_read_frames", file)
+	p := harness.StartProgram(t, "ffprobe", "-v", "error", "-count_frames", "-show_entries",
+		"stream=codec_name,nb_read_frames", file)
 	p.WaitOK(patience)
 	if said := p.Stderr(); said != "" {
 		t.Errorf("ffprobe says %s", said)
 	}
 }
 
-// TestSparseKeyframesGetNoParts publishes a keyframe every 4 s without sound: the playlist has whole segments and says nothing of parts.
+// TestSparseKeyframesGetNoParts publishes a keyframe every 4 s without sound: the playlist has
+// whole segments and says nothing of parts.
 func TestSparseKeyframesGetNoParts(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	s := harness.Start(t, harness.Options{})
-	harness.FFmpeg(t, "-re", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=1/4", "-t", "60", "-c:v", "libx264", "-preset", "ultrafast",
+	harness.FFmpeg(t, "-re", "-f", "lavfi", "-i", "testsrc2=s=320x180:r=1/4", "-t", "60", "-c:v", "libx264", "-preset",
+		"ultrafast",
 		"-tune", "zerolatency", "-g", "1", "-pix_fmt", "yuv420p", "-f", "flv", s.RTMP(s.Key("camera")))
 	s.AwaitLive("camera")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

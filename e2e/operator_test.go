@@ -49,13 +49,15 @@ func TestLivestat(t *testing.T) {
 			t.Errorf("%s: %d publishers and %d players, want 1 and 3", path, len(st.Publishers), len(st.Players))
 		}
 		for _, entry := range append(st.Publishers, st.Players...) {
-			for field, zero := range map[string]any{"key": "", "url": "", "stream_id": 0.0, "video_total_bytes": 0.0, "video_speed": 0.0, "audio_total_bytes": 0.0, "audio_speed": 0.0} {
+			for field, zero := range map[string]any{"key": "", "url": "", "stream_id": 0.0, "video_total_bytes": 0.0,
+				"video_speed": 0.0, "audio_total_bytes": 0.0, "audio_speed": 0.0} {
 				if v, ok := entry[field]; !ok || fmt.Sprintf("%T", v) != fmt.Sprintf("%T", zero) {
 					t.Errorf("%s: %s is %v in %v", path, field, v, entry)
 				}
 			}
 			gather, isPublisher := entry["gather_ms"]
-			if isPublisher != (entry["stream_id"] == st.Publishers[0]["stream_id"]) || isPublisher && fmt.Sprint(gather) != "map[flv:0 hls:0 rtmp:0]" {
+			if isPublisher != (entry["stream_id"] == st.Publishers[0]["stream_id"]) || isPublisher &&
+				fmt.Sprint(gather) != "map[flv:0 hls:0 rtmp:0]" {
 				t.Errorf("%s: gather_ms is %v in %v", path, gather, entry)
 			}
 			delete(entry, "gather_ms")
@@ -75,7 +77,8 @@ func TestLivestat(t *testing.T) {
 		}
 	}
 	harness.Eventually(t, patience, "speeds", func() error {
-		if p := s.Stat().Publishers; len(p) != 1 || p[0].VideoSpeed < 300 || p[0].VideoSpeed > 1500 || p[0].AudioSpeed < 50 || p[0].AudioSpeed > 200 {
+		if p := s.Stat().Publishers; len(p) != 1 || p[0].VideoSpeed < 300 || p[0].VideoSpeed > 1500 || p[0].AudioSpeed < 50 ||
+			p[0].AudioSpeed > 200 {
 			return fmt.Errorf("publishers %+v, want about 700 and 100 kbit/s", p)
 		}
 		return nil
@@ -117,7 +120,8 @@ func TestControl(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d %s...", c.path, e.Status, e.Data, c.status, c.begins)
 		}
 	}
-	resp, err := harness.Client().Post(s.API("/control/get"), "application/x-www-form-urlencoded", strings.NewReader("room=form"))
+	resp, err := harness.Client().Post(s.API("/control/get"), "application/x-www-form-urlencoded",
+		strings.NewReader("room=form"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -144,7 +148,8 @@ func TestStatics(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	for _, path := range []string{"/statics/../secret.txt", "/statics/%2e%2e/secret.txt", "/statics/..%2fsecret.txt"} {
-		if _, body, err := fetch(t.Context(), harness.Client(), s.API(path)); err != nil || strings.Contains(string(body), "secret") {
+		if _, body, err := fetch(t.Context(), harness.Client(), s.API(path)); err != nil ||
+			strings.Contains(string(body), "secret") {
 			t.Errorf("%s: %q, %v", path, body, err)
 		}
 	}
@@ -191,12 +196,14 @@ func TestForeignOriginsAreRefused(t *testing.T) {
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			resp, body := request(t, method, s.API("/control/get?room=stolen"), edit)
-			if resp.StatusCode != 403 || !strings.HasPrefix(body, `{"status":403,`) || resp.Header.Get("Access-Control-Allow-Origin") != "" {
+			if resp.StatusCode != 403 || !strings.HasPrefix(body, `{"status":403,`) ||
+				resp.Header.Get("Access-Control-Allow-Origin") != "" {
 				t.Errorf("%s, %s: HTTP %d %s", name, method, resp.StatusCode, body)
 			}
 		}
 	}
-	if resp, body := request(t, http.MethodGet, s.API("/control/get?room=mine"), func(r *http.Request) { r.Host = "localhost" }); resp.StatusCode != 200 {
+	if resp, body := request(t, http.MethodGet, s.API("/control/get?room=mine"),
+		func(r *http.Request) { r.Host = "localhost" }); resp.StatusCode != 200 {
 		t.Errorf("localhost: HTTP %d %s", resp.StatusCode, body)
 	}
 	if e := s.Call("/control/delete?room=stolen"); e.Status != 404 {
@@ -209,7 +216,8 @@ func TestJWTSecretRequiresToken(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	const canary = "canary-secret-of-the-test"
-	if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte("jwt:\n  secret: "+canary+"\n  algorithm: HS256\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte("jwt:\n  secret: "+canary+"\n  algorithm: HS256\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	s := harness.Start(t, harness.Options{Dir: dir})
@@ -249,7 +257,8 @@ func TestViewersHTTP(t *testing.T) {
 	for _, addr := range []string{"httpflv_addr", "hls_addr"} {
 		flv := "http://" + s.Addr(addr) + "/live/movie.flv"
 		resp, body := request(t, http.MethodHead, flv, nil)
-		if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "video/x-flv" || resp.Header.Get("Access-Control-Allow-Origin") != "*" || body != "" {
+		if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "video/x-flv" ||
+			resp.Header.Get("Access-Control-Allow-Origin") != "*" || body != "" {
 			t.Errorf("HEAD on %s: HTTP %d %v", addr, resp.StatusCode, resp.Header)
 		}
 		if resp, _ := request(t, http.MethodPost, flv, nil); resp.StatusCode != 405 {
@@ -273,7 +282,8 @@ func TestAppSettings(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	dir := t.TempDir()
-	const file = "server:\n- appname: live\n  hls: false\n- appname: radio\n  flv: false\n- appname: closed\n  live: false\n"
+	const file = "server:\n- appname: live\n  hls: false\n- appname: radio\n  flv: false\n- appname: closed\n  " +
+		"live: false\n"
 	if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte(file), 0o600); err != nil {
 		t.Fatal(err)
 	}

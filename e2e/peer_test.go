@@ -36,7 +36,8 @@ func TestGStreamerPlays(t *testing.T) {
 	push := src.push(s, t, "movie")
 	s.AwaitLive("movie")
 	out := filepath.Join(t.TempDir(), "out.flv")
-	gst := harness.StartProgram(t, "gst-launch-1.0", "-q", "rtmp2src", "location="+s.RTMP("movie"), "!", "filesink", "buffer-mode=unbuffered", "location="+out)
+	gst := harness.StartProgram(t, "gst-launch-1.0", "-q", "rtmp2src", "location="+s.RTMP("movie"), "!", "filesink",
+		"buffer-mode=unbuffered", "location="+out)
 	push.WaitOK(patience)
 	gst.WaitOK(patience)
 	m, err := mediacompare.Compare(src.packets, readPackets(t, out), mediacompare.Millisecond)
@@ -73,8 +74,8 @@ func readPackets(t *testing.T, path string) mediacompare.Stream {
 	return packets
 }
 
-// TestGStreamerPushes publishes with GStreamer's own RTMP client and with librtmp. The muxer builds FLV anew, so that what is compared is
-// what a decoder gets.
+// TestGStreamerPushes publishes with GStreamer's own RTMP client and with librtmp. The muxer builds
+// FLV anew, so that what is compared is what a decoder gets.
 func TestGStreamerPushes(t *testing.T) {
 	harness.Need(t, "ffmpeg", "gst-launch-1.0")
 	server := harness.Start(t, harness.Options{})
@@ -87,12 +88,15 @@ func TestGStreamerPushes(t *testing.T) {
 			t.Parallel()
 			s := server.WithT(t)
 			out := filepath.Join(t.TempDir(), "out.flv")
-			viewer := harness.FFmpeg(t, append([]string{"-v", "debug"}, append(copyArgs(s.RTMP(sink.name)), "-f", "flv", out)...)...)
+			viewer := harness.FFmpeg(t, append([]string{"-v", "debug"},
+				append(copyArgs(s.RTMP(sink.name)), "-f", "flv", out)...)...)
 			viewer.AwaitStderr(patience, func(s string) bool { return strings.Contains(s, "Sending play command") })
-			push := harness.StartProgram(t, "gst-launch-1.0", "-q", "filesrc", "location="+src.File(t), "!", "flvdemux", "name=d",
+			push := harness.StartProgram(t, "gst-launch-1.0", "-q", "filesrc", "location="+src.File(t), "!", "flvdemux",
+				"name=d",
 				"d.video", "!", "queue", "!", "h264parse", "!", "m.video",
 				"d.audio", "!", "queue", "!", "aacparse", "!", "m.audio",
-				"flvmux", "name=m", "streamable=true", "!", sink.name, "sync=true", "location="+s.RTMP(s.Key(sink.name))+sink.suffix)
+				"flvmux", "name=m", "streamable=true", "!", sink.name, "sync=true",
+				"location="+s.RTMP(s.Key(sink.name))+sink.suffix)
 			push.WaitOK(patience)
 			viewer.WaitOK(patience)
 			got, err := readFLV(t, out).DecoderUnits()
@@ -104,7 +108,8 @@ func TestGStreamerPushes(t *testing.T) {
 	}
 }
 
-// TestNginx relays through nginx-rtmp in both directions: it pushes to livego what it gets, and it pulls from livego what it is asked for.
+// TestNginx relays through nginx-rtmp in both directions: it pushes to livego what it gets, and it
+// pulls from livego what it is asked for.
 func TestNginx(t *testing.T) {
 	harness.Need(t, "ffmpeg", "nginx")
 	t.Parallel()

@@ -14,11 +14,13 @@ import (
 	"livego/e2e/rtmp"
 )
 
-// TestWrongPort sends each protocol to a port of another: HTTP is told the right port, and the log says what came where.
+// TestWrongPort sends each protocol to a port of another: HTTP is told the right port, and the log
+// says what came where.
 func TestWrongPort(t *testing.T) {
 	t.Parallel()
 	cert, key, _ := tlsCertificate(t)
-	s := harness.Start(t, harness.Options{Flags: []string{"--enable_rtmps=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--enable_rtmps=true", "--rtmps_cert=" + cert,
+		"--rtmps_key=" + key}})
 	logged := func(words ...string) {
 		t.Helper()
 		harness.Eventually(t, patience, fmt.Sprintf("%q in the log", words), func() error {
@@ -43,7 +45,8 @@ func TestWrongPort(t *testing.T) {
 	}
 
 	for _, method := range []string{"GET", "POST", "OPTIONS"} {
-		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.Addr("rtmp_addr")+"/live/movie.m3u8", strings.NewReader(strings.Repeat("x", 100_000)))
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+s.Addr("rtmp_addr")+"/live/movie.m3u8",
+			strings.NewReader(strings.Repeat("x", 100_000)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +56,8 @@ func TestWrongPort(t *testing.T) {
 		}
 		body, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if err != nil || resp.StatusCode != http.StatusBadRequest || !resp.Close || !strings.Contains(string(body), "http://HOST:"+port("httpflv_addr")+"/APP/ROOM.flv") ||
+		if err != nil || resp.StatusCode != http.StatusBadRequest || !resp.Close ||
+			!strings.Contains(string(body), "http://HOST:"+port("httpflv_addr")+"/APP/ROOM.flv") ||
 			!strings.Contains(string(body), "http://HOST:"+port("hls_addr")+"/APP/ROOM.m3u8") {
 			t.Errorf("%s on the port of RTMP: %d %q, %v", method, resp.StatusCode, body, err)
 		}

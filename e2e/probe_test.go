@@ -62,7 +62,8 @@ type probedTrack struct {
 // probe runs livego probe --json on one source, and returns its exit code too.
 func probe(t testing.TB, source string, more ...string) (probeReport, int) {
 	t.Helper()
-	return parseProbe(t, source, harness.Livego(t, t.TempDir(), nil, append([]string{"probe", "--json", source}, more...)...))
+	return parseProbe(t, source, harness.Livego(t, t.TempDir(), nil,
+		append([]string{"probe", "--json", source}, more...)...))
 }
 
 // parseProbe returns what a run of livego probe --json said, and its exit code.
@@ -130,7 +131,8 @@ func (j ffprobeResult) start(stream int) (at float64, ok bool) {
 
 func ffprobe(t testing.TB, path string) ffprobeResult {
 	t.Helper()
-	out, err := exec.Command("ffprobe", "-v", "error", "-count_packets", "-show_format", "-show_streams", "-show_packets", "-of", "json", path).Output()
+	out, err := exec.Command("ffprobe", "-v", "error", "-count_packets", "-show_format", "-show_streams", "-show_packets",
+		"-of", "json", path).Output()
 	var j ffprobeResult
 	if err == nil {
 		err = json.Unmarshal(out, &j)
@@ -146,8 +148,9 @@ var ffprobeCodecNames = map[string]string{
 	"mpeg2video": "mpeg2", "pcm_s16le": "pcm", "pcm_s24le": "pcm", "flv1": "sorenson", "aac_latm": "aac in latm",
 }
 
-// TestProbe compares what probe finds in each file with what ffprobe finds, field by field, and tries the commands by which it mends:
-// each must make the remark go away, and the last all of them.
+// TestProbe compares what probe finds in each file with what ffprobe finds, field by field, and
+// tries the commands by which it mends: each must make the remark go away, and the last all of
+// them.
 func TestProbe(t *testing.T) {
 	harness.Need(t, "ffmpeg", "ffprobe")
 	for _, m := range sample.AllMedia() {
@@ -166,7 +169,9 @@ func TestProbe(t *testing.T) {
 
 func compareProbe(t *testing.T, got probeReport, want ffprobeResult, path string) {
 	t.Helper()
-	if container := map[string]string{"mp4": "mp4", "mov": "mp4", "m4a": "mp4", "mkv": "matroska", "webm": "matroska", "ts": "mpegts", "m2ts": "mpegts", "flv": "flv", "aac": "aac", "mp3": "mp3", "ac3": "ac3"}[strings.TrimPrefix(filepath.Ext(path), ".")]; !strings.Contains(want.Format.Name, container) {
+	if container := map[string]string{"mp4": "mp4", "mov": "mp4", "m4a": "mp4", "mkv": "matroska", "webm": "matroska",
+		"ts": "mpegts", "m2ts": "mpegts", "flv": "flv", "aac": "aac", "mp3": "mp3",
+		"ac3": "ac3"}[strings.TrimPrefix(filepath.Ext(path), ".")]; !strings.Contains(want.Format.Name, container) {
 		t.Errorf("ffprobe calls it %s", want.Format.Name)
 	}
 	if d, err := strconv.ParseFloat(want.Format.Duration, 64); err == nil && math.Abs(d-got.Duration) > 0.2 {
@@ -215,7 +220,8 @@ func compareTrack(t *testing.T, got probedTrack, want ffprobeStream, all ffprobe
 		t.Errorf("%s starts at %v, want %v", got.Codec, got.Start, at)
 	}
 	// Of FLV and of FLAC, ffprobe repeats what the file claims.
-	if rate, err := strconv.ParseFloat(want.BitRate, 64); err == nil && got.Codec != "flac" && all.Format.Name != "flv" && math.Abs(rate-got.BitRate) > rate*0.1 {
+	if rate, err := strconv.ParseFloat(want.BitRate, 64); err == nil && got.Codec != "flac" && all.Format.Name != "flv" &&
+		math.Abs(rate-got.BitRate) > rate*0.1 {
 		t.Errorf("%s: %v bit/s, want %v", got.Codec, got.BitRate, rate)
 	}
 	if want.Kind == "video" {
@@ -327,14 +333,15 @@ func runMendCommands(t *testing.T, path string, p probeReport) {
 	}
 }
 
-// TestProbeUnsupportedContainers probes files in containers that livego does not read, and runs the commands that it gives;
-// and lists of files.
+// TestProbeUnsupportedContainers probes files in containers that livego does not read, and runs the
+// commands that it gives; and lists of files.
 func TestProbeUnsupportedContainers(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
-	harness.FFmpeg(t, "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=3", "-f", "lavfi", "-i", "sine=duration=3", "-c:v", "mpeg4", "-c:a", "mp2", path("my film.avi")).WaitOK(patience)
+	harness.FFmpeg(t, "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=3", "-f", "lavfi", "-i",
+		"sine=duration=3", "-c:v", "mpeg4", "-c:a", "mp2", path("my film.avi")).WaitOK(patience)
 	harness.FFmpeg(t, "-f", "lavfi", "-i", "sine=duration=3", path("tone.wav")).WaitOK(patience)
 	for name, codecs := range map[string]int{"my film.avi": 2, "tone.wav": 1} {
 		p, code := probe(t, path(name))
@@ -359,7 +366,8 @@ func TestProbeUnsupportedContainers(t *testing.T) {
 		if err := os.WriteFile(path("files.txt"), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if p, code := probe(t, path("files.txt")); code != 4 || len(p.Remarks) != 1 || !strings.Contains(p.Remarks[0].Text, want) {
+		if p, code := probe(t, path("files.txt")); code != 4 || len(p.Remarks) != 1 ||
+			!strings.Contains(p.Remarks[0].Text, want) {
 			t.Errorf("%q: exit code %d, %+v", text, code, p.Remarks)
 		}
 		if strings.Contains(want, "push") {
@@ -399,8 +407,9 @@ func TestNonconformingFLV(t *testing.T) {
 		"body sizes": {each(func(tag []byte) []byte {
 			return binary.BigEndian.AppendUint32(tag[:len(tag)-4:len(tag)-4], uint32(len(tag)-15))
 		}), "PreviousTagSize is wrong"},
-		"unknown tags": {each(func(tag []byte) []byte { return append(append([]byte{15}, tag[1:]...), tag...) }), "tags of unknown types were skipped"},
-		"zeros":        {append(bytes.Clone(file), make([]byte, 4096)...), "4096 zero bytes follow the last tag"},
+		"unknown tags": {each(func(tag []byte) []byte { return append(append([]byte{15}, tag[1:]...), tag...) }),
+			"tags of unknown types were skipped"},
+		"zeros": {append(bytes.Clone(file), make([]byte, 4096)...), "4096 zero bytes follow the last tag"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -409,7 +418,8 @@ func TestNonconformingFLV(t *testing.T) {
 				t.Fatal(err)
 			}
 			p, code := probe(t, path)
-			if code != 3 || len(p.Remarks) != 1 || p.Remarks[0].Code != "damaged" || !strings.Contains(p.Remarks[0].Text, odd.says) || len(p.Tracks) != 2 {
+			if code != 3 || len(p.Remarks) != 1 || p.Remarks[0].Code != "damaged" ||
+				!strings.Contains(p.Remarks[0].Text, odd.says) || len(p.Tracks) != 2 {
 				t.Errorf("exit code %d, %+v, %+v", code, p.Remarks, p.Tracks)
 			}
 			s, room := s.WithT(t), strings.ReplaceAll(name, " ", "-")
@@ -447,11 +457,13 @@ func TestProbeLive(t *testing.T) {
 		s.FLV("nobody"): "HTTP 404", "rtmp://127.0.0.1:1/live/x": "connection refused",
 	} {
 		p := harness.Livego(t, t.TempDir(), nil, "probe", source)
-		if code := p.Wait(patience); code != 4 || !strings.Contains(p.Stderr(), want) || strings.Count(p.Stderr(), "\n") != 1 {
+		if code := p.Wait(patience); code != 4 || !strings.Contains(p.Stderr(), want) ||
+			strings.Count(p.Stderr(), "\n") != 1 {
 			t.Errorf("%s: exit code %d\n%s", source, code, p.Stderr())
 		}
 	}
-	if code := nobody.Wait(patience); code != 4 || !strings.Contains(nobody.Stderr(), "is anybody publishing?") || strings.Count(nobody.Stderr(), "\n") != 1 {
+	if code := nobody.Wait(patience); code != 4 || !strings.Contains(nobody.Stderr(), "is anybody publishing?") ||
+		strings.Count(nobody.Stderr(), "\n") != 1 {
 		t.Errorf("nobody: exit code %d\n%s", code, nobody.Stderr())
 	}
 	push.Kill()
@@ -465,7 +477,8 @@ func checkLive(t *testing.T, source, container string, run *harness.Process) {
 		t.Errorf("%s: exit code %d, %+v", source, code, p)
 	}
 	for _, tr := range p.Tracks {
-		if tr.Kind == "video" && (tr.Codec != "h264" || tr.Width != 320 || math.Abs(tr.FrameRate-25) > 1 || tr.GOP < 0.9 || tr.GOP > 1.2) ||
+		if tr.Kind == "video" && (tr.Codec != "h264" || tr.Width != 320 || math.Abs(tr.FrameRate-25) > 1 || tr.GOP < 0.9 ||
+			tr.GOP > 1.2) ||
 			tr.Kind == "audio" && (tr.Codec != "aac" || tr.SampleRate != 44100 || tr.Channels != 2) {
 			t.Errorf("%s: %+v", source, tr)
 		}
@@ -518,7 +531,8 @@ func TestProbeBadFiles(t *testing.T) {
 	}
 	for _, r := range rows {
 		p := harness.Livego(t, dir, nil, "probe", r.path)
-		if code := p.Wait(patience); code != 4 || !strings.Contains(p.Stderr(), r.want) || !strings.Contains(p.Stderr(), r.path) || strings.Count(p.Stderr(), "\n") != 1+strings.Count(r.want, "\n") {
+		if code := p.Wait(patience); code != 4 || !strings.Contains(p.Stderr(), r.want) ||
+			!strings.Contains(p.Stderr(), r.path) || strings.Count(p.Stderr(), "\n") != 1+strings.Count(r.want, "\n") {
 			t.Errorf("%s: exit code %d\n%s", r.path, code, p.Stderr())
 		}
 	}
@@ -541,7 +555,8 @@ func TestProbeBadFiles(t *testing.T) {
 	}
 }
 
-// TestHugeFilesOpenFast opens files of 20 GB, most of which are not there: as fast as small ones, and with as little memory.
+// TestHugeFilesOpenFast opens files of 20 GB, most of which are not there: as fast as small ones,
+// and with as little memory.
 func TestHugeFilesOpenFast(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -567,9 +582,11 @@ func TestHugeFilesOpenFast(t *testing.T) {
 	}{
 		{"huge.ts", mpegts, mpegts, false}, // holes read as zeros, which are no packets
 		// ffmpeg leaves room for the long form of the size before mdat.
-		{"huge.mp4", slices.Concat(mp4[:mdat-8], large("mdat", size-int64(len(mp4)-moov)-int64(mdat-8)), mp4[mdat+8:moov]), mp4[moov:], true},
+		{"huge.mp4", slices.Concat(mp4[:mdat-8], large("mdat", size-int64(len(mp4)-moov)-int64(mdat-8)), mp4[mdat+8:moov]),
+			mp4[moov:], true},
 		{"huge-fragments.mp4", slices.Concat(fragments, large("free", size-int64(len(fragments)))), nil, true},
-		{"huge.mkv", slices.Concat(mkv, []byte("\xEC\x01"), binary.BigEndian.AppendUint64(nil, uint64(size-int64(len(mkv))-9))[1:]), nil, true},
+		{"huge.mkv", slices.Concat(mkv, []byte("\xEC\x01"),
+			binary.BigEndian.AppendUint64(nil, uint64(size-int64(len(mkv))-9))[1:]), nil, true},
 	} {
 		path := filepath.Join(t.TempDir(), f.name)
 		file, err := os.Create(path)
@@ -595,7 +612,8 @@ func TestHugeFilesOpenFast(t *testing.T) {
 			}
 			return p, code
 		}
-		if p, code := run("push", path, "rtmp://127.0.0.1:1/live/x"); code != 1 || !strings.Contains(p.Stderr(), "connection refused") {
+		if p, code := run("push", path, "rtmp://127.0.0.1:1/live/x"); code != 1 ||
+			!strings.Contains(p.Stderr(), "connection refused") {
 			t.Errorf("%s: exit code %d\n%s", f.name, code, p.Stderr())
 		}
 		if !f.whole {
@@ -608,7 +626,8 @@ func TestHugeFilesOpenFast(t *testing.T) {
 	}
 }
 
-// peakHeapMB returns the most megabytes of heap that a process had by its trace of the garbage collector, which begins at 4.
+// peakHeapMB returns the most megabytes of heap that a process had by its trace of the garbage
+// collector, which begins at 4.
 func peakHeapMB(t testing.TB, trace string) (most int) {
 	t.Helper()
 	for _, m := range regexp.MustCompile(`(\d+)->\d+->\d+ MB`).FindAllStringSubmatch(trace, -1) {

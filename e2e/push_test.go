@@ -26,7 +26,8 @@ import (
 // push runs livego push with these arguments and the addresses of s.
 func push(t testing.TB, s *harness.Server, args ...string) *harness.Process {
 	t.Helper()
-	return harness.Livego(t, t.TempDir(), nil, append([]string{"push", "--api=" + s.API(""), "--rtmp=" + strings.TrimSuffix(s.RTMP(""), "/")}, args...)...)
+	return harness.Livego(t, t.TempDir(), nil,
+		append([]string{"push", "--api=" + s.API(""), "--rtmp=" + strings.TrimSuffix(s.RTMP(""), "/")}, args...)...)
 }
 
 // recordRTMP has ffmpeg write what comes from url into a file, and returns when it has asked to play.
@@ -49,11 +50,13 @@ func reference(t *testing.T, path string) mediacompare.Stream {
 	return want
 }
 
-// TestPush pushes files of all containers, and reads each back: every frame must come, with the bytes and the time that it has in the
-// file after its edit list. What any RTMP server takes goes to nginx too.
+// TestPush pushes files of all containers, and reads each back: every frame must come, with the
+// bytes and the time that it has in the file after its edit list. What any RTMP server takes goes
+// to nginx too.
 func TestPush(t *testing.T) {
 	harness.Need(t, "ffmpeg", "nginx")
-	server, nginx := harness.Start(t, harness.Options{}), startNginx(t, "application live { live on; wait_key on; publish_notify on; }")
+	server, nginx := harness.Start(t, harness.Options{}),
+		startNginx(t, "application live { live on; wait_key on; publish_notify on; }")
 	var ran, plain, all atomic.Int32
 	t.Run("files", func(t *testing.T) {
 		for _, m := range sample.AllMedia() {
@@ -74,9 +77,11 @@ func TestPush(t *testing.T) {
 				default:
 					plain.Add(1)
 					waits := func() { awaitWaiting(server.WithT(t), room) }
-					pushPlain(t, path, server.RTMP(room), waits, func() *harness.Process { return push(t, server.WithT(t), path, room) })
+					pushPlain(t, path, server.RTMP(room), waits,
+						func() *harness.Process { return push(t, server.WithT(t), path, room) })
 					url := "rtmp://" + nginx + "/live/" + room
-					pushPlain(t, path, url, func() {}, func() *harness.Process { return harness.Livego(t, t.TempDir(), nil, "push", path, url) })
+					pushPlain(t, path, url, func() {},
+						func() *harness.Process { return harness.Livego(t, t.TempDir(), nil, "push", path, url) })
 				}
 				all.Add(1)
 			})
@@ -102,7 +107,8 @@ func pushPlain(t *testing.T, path, url string, waits func(), push func() *harnes
 		t.Fatal(err)
 	}
 	want := reference(t, path)
-	// A stream with video starts at its first keyframe: sound up to it, the encoder's priming, is not for those who come then.
+	// A stream with video starts at its first keyframe: sound up to it, the encoder's priming, is not
+	// for those who come then.
 	before := 0
 	if pictures := want.Of(mediacompare.Video); len(pictures) > 0 {
 		for _, u := range want.Of(mediacompare.Audio) {
@@ -168,13 +174,14 @@ func checkTiming(t testing.TB, p *harness.Process, stalled time.Duration) {
 	}
 }
 
-// TestPushList plays a list of five unlike files twice, and watches it by every protocol: nobody is disconnected, and what comes is
-// decoded to its end.
+// TestPushList plays a list of five unlike files twice, and watches it by every protocol: nobody is
+// disconnected, and what comes is decoded to its end.
 func TestPushList(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	s := harness.Start(t, harness.Options{Flags: []string{
-		"--hls_window=1000", "--hls_keep_after_end", "--gop_num=100", "--ring_time=1m", // also a viewer that comes later sees all of it
+		// also a viewer that comes later sees all of it
+		"--hls_window=1000", "--hls_keep_after_end", "--gop_num=100", "--ring_time=1m",
 	}})
 	dir := t.TempDir()
 	list, pictures := "ffconcat version 1.0\n# five unlike files\n", 0
@@ -200,14 +207,16 @@ func TestPushList(t *testing.T) {
 	p.WaitOK(patience)
 	viewer.WaitOK(patience)
 	flv.WaitOK(patience)
-	if !strings.Contains(p.Stderr(), "players get new parameters there") || strings.Count(p.Stderr(), "players get new") != 4 {
+	if !strings.Contains(p.Stderr(), "players get new parameters there") ||
+		strings.Count(p.Stderr(), "players get new") != 4 {
 		t.Errorf("it does not say what differs:\n%s", p.Stderr())
 	}
 	for _, path := range []string{rtmpOut, flvOut} {
 		checkChannel(t, path, 2*5*2, pictures)
 	}
 	// ffmpeg follows new parameters by itself in MPEG-TS; in fragmented MP4 it does not.
-	if n := countDecoded(t, strings.TrimSuffix(s.HLS("channel"), ".m3u8")+"/ts.m3u8", "-live_start_index", "0"); n != pictures {
+	if n := countDecoded(t, strings.TrimSuffix(s.HLS("channel"), ".m3u8")+"/ts.m3u8", "-live_start_index",
+		"0"); n != pictures {
 		t.Errorf("HLS: ffmpeg decodes %d pictures, want %d", n, pictures)
 	}
 	parts, err := hls()
@@ -230,8 +239,8 @@ func TestPushList(t *testing.T) {
 	}
 }
 
-// recordHLS takes all segments of a stream until its playlist says that it is over. It returns what is between two discontinuities as
-// one file, by the number of these before.
+// recordHLS takes all segments of a stream until its playlist says that it is over. It returns what
+// is between two discontinuities as one file, by the number of these before.
 func recordHLS(ctx context.Context, master string) (map[int][]byte, error) {
 	c, parts, seen := harness.Client(), map[int][]byte{}, map[string]bool{}
 	list, err := mediaURL(ctx, c, master)
@@ -287,8 +296,9 @@ func fetchHLS(ctx context.Context, c *http.Client, list, ref string) ([]byte, er
 	return b, err
 }
 
-// checkChannel checks that the times of a recording rise without holes for so many seconds, and that all of it can be decoded, to so many
-// pictures: each part between two changes of parameters by itself.
+// checkChannel checks that the times of a recording rise without holes for so many seconds, and
+// that all of it can be decoded, to so many pictures: each part between two changes of parameters
+// by itself.
 func checkChannel(t *testing.T, path string, seconds float64, pictures int) {
 	t.Helper()
 	file := readFLV(t, path)
@@ -323,7 +333,8 @@ func checkChannel(t *testing.T, path string, seconds float64, pictures int) {
 			headers[tag.Type] = tag
 			if tag.Type == mediacompare.TagVideo {
 				flush()
-				part = &mediacompare.FLVFile{HasVideo: true, HasAudio: true, Tags: []mediacompare.FLVTag{headers[mediacompare.TagVideo], headers[mediacompare.TagAudio]}}
+				part = &mediacompare.FLVFile{HasVideo: true, HasAudio: true,
+					Tags: []mediacompare.FLVTag{headers[mediacompare.TagVideo], headers[mediacompare.TagAudio]}}
 				if headers[mediacompare.TagAudio].Body == nil {
 					part.Tags = part.Tags[:1]
 				}
@@ -349,16 +360,19 @@ func checkChannel(t *testing.T, path string, seconds float64, pictures int) {
 	}
 }
 
-// countDecoded decodes a file or a stream to its end, and returns how many pictures come of it: ffmpeg says nothing if all is well.
+// countDecoded decodes a file or a stream to its end, and returns how many pictures come of it:
+// ffmpeg says nothing if all is well.
 func countDecoded(t *testing.T, from string, more ...string) (pictures int) {
 	t.Helper()
-	p := harness.FFmpeg(t, slices.Concat([]string{"-v", "error"}, more, []string{"-i", from, "-fps_mode", "passthrough", "-f", "framecrc", "-"})...)
+	p := harness.FFmpeg(t, slices.Concat([]string{"-v", "error"}, more,
+		[]string{"-i", from, "-fps_mode", "passthrough", "-f", "framecrc", "-"})...)
 	if p.Wait(patience); strings.Contains(p.Stderr(), "Cannot determine format of input stream") {
 		return 0 // a few milliseconds of sound, between the change of the sound and that of the pictures
 	}
 	p.WaitOK(patience)
 	for line := range strings.Lines(p.Stderr()) {
-		if !strings.Contains(line, "non monotonically increasing dts") { // sound of one file and the next meet within a millisecond
+		// sound of one file and the next meet within a millisecond
+		if !strings.Contains(line, "non monotonically increasing dts") {
 			t.Errorf("%s: %s", from, line)
 		}
 	}
@@ -374,8 +388,8 @@ func countDecoded(t *testing.T, from string, more ...string) (pictures int) {
 	return pictures
 }
 
-// TestPushConcat plays a list of files of one kind and time base, without which ffmpeg cannot join them, and compares what comes with what
-// ffmpeg makes of the list.
+// TestPushConcat plays a list of files of one kind and time base, without which ffmpeg cannot join
+// them, and compares what comes with what ffmpeg makes of the list.
 func TestPushConcat(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -402,7 +416,8 @@ func TestPushConcat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// ffmpeg begins a file when the longest track of the one before ends, livego when its pictures end: some milliseconds a join.
+	// ffmpeg begins a file when the longest track of the one before ends, livego when its pictures
+	// end: some milliseconds a join.
 	const join = 60 * time.Millisecond
 	check(t, "pictures", want.Of(mediacompare.Video), got.Of(mediacompare.Video), files*join/2)
 	sound, n := want.Of(mediacompare.Audio), 0
@@ -485,28 +500,33 @@ func TestPushErrors(t *testing.T) {
 		{[]string{av, "rtmp://127.0.0.1:1"}, 1, "an RTMP address has the form"},
 	} {
 		p := push(t, s, c.args...)
-		if code := p.Wait(patience); code != c.code || !strings.Contains(p.Stderr(), c.want) || c.code != 4 && strings.Count(p.Stderr(), "\n") != 1 {
+		if code := p.Wait(patience); code != c.code || !strings.Contains(p.Stderr(), c.want) || c.code != 4 &&
+			strings.Count(p.Stderr(), "\n") != 1 {
 			t.Errorf("push %q: exit code %d, want %d\n%s", c.args, code, c.code, p.Stderr())
 		}
 	}
 }
 
-// TestPushRTMPS pushes by RTMPS, at twice the speed, to a server that is known by its certificate; one that is not is refused.
+// TestPushRTMPS pushes by RTMPS, at twice the speed, to a server that is known by its certificate;
+// one that is not is refused.
 func TestPushRTMPS(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	cert, key, _ := harness.Certificate(t)
-	s := harness.Start(t, harness.Options{Flags: []string{"--enable_rtmps=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--enable_rtmps=true", "--rtmps_cert=" + cert,
+		"--rtmps_key=" + key}})
 	path, out := sample.MediaOf(t, "av.mp4").File(t), filepath.Join(t.TempDir(), "out.flv")
 	url := "rtmps://" + s.Addr("rtmps_addr") + "/live/" + s.Key("movie")
 	unknown := harness.Livego(t, t.TempDir(), nil, "push", path, url)
-	if code := unknown.Wait(patience); code != 1 || !strings.Contains(unknown.Stderr(), "certificate") || strings.Count(unknown.Stderr(), "\n") != 1 {
+	if code := unknown.Wait(patience); code != 1 || !strings.Contains(unknown.Stderr(), "certificate") ||
+		strings.Count(unknown.Stderr(), "\n") != 1 {
 		t.Errorf("exit code %d\n%s", code, unknown.Stderr())
 	}
 	viewer := recordRTMP(t, s.RTMP("movie"), out)
 	awaitWaiting(s, "movie")
 	began := harness.StartStopwatch()
-	harness.Livego(t, t.TempDir(), []string{"SSL_CERT_FILE=" + cert}, "push", "--times=3", "--speed=2", path, url).WaitOK(patience)
+	harness.Livego(t, t.TempDir(), []string{"SSL_CERT_FILE=" + cert}, "push", "--times=3", "--speed=2", path,
+		url).WaitOK(patience)
 	if took, _ := began.Elapsed(); took < 2900*time.Millisecond || began.Exceeded(5*time.Second) {
 		t.Errorf("6 s at twice the speed took %v", took)
 	}
@@ -517,11 +537,13 @@ func TestPushRTMPS(t *testing.T) {
 	}
 }
 
-// TestPushTracks pushes a file of two sounds: the second alone, and all tracks, to a server that takes them and to one that does not.
+// TestPushTracks pushes a file of two sounds: the second alone, and all tracks, to a server that
+// takes them and to one that does not.
 func TestPushTracks(t *testing.T) {
 	harness.Need(t, "ffmpeg", "nginx")
 	t.Parallel()
-	s, nginx := harness.Start(t, harness.Options{}), startNginx(t, "application live { live on; wait_key on; publish_notify on; }")
+	s, nginx := harness.Start(t, harness.Options{}),
+		startNginx(t, "application live { live on; wait_key on; publish_notify on; }")
 	path := sample.MediaOf(t, "two-sounds.mp4").File(t)
 	mapped := func(sound string) mediacompare.Stream {
 		out := filepath.Join(t.TempDir(), "reference.flv")
@@ -569,16 +591,19 @@ func TestPushTracks(t *testing.T) {
 	check(t, "nginx", first, got, mediacompare.Millisecond)
 }
 
-// TestPushNeedsCredential has the server ask who wants a key: push finds its address and token by the settings, and shows the token to no other.
+// TestPushNeedsCredential has the server ask who wants a key: push finds its address and token by
+// the settings, and shows the token to no other.
 func TestPushNeedsCredential(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	s := harness.Start(t, harness.Options{Flags: []string{"--jwt.secret=a secret that nobody guesses, for operators"}})
 	path := sample.MediaOf(t, "av.mp4").File(t)
 	args := []string{"push", "--rtmp=" + strings.TrimSuffix(s.RTMP(""), "/"), "--speed=4"}
-	harness.Livego(t, t.TempDir(), nil, append(args, "--data_dir="+s.DataDir, "--api_addr="+s.Addr("api_addr"), path, "movie")...).WaitOK(patience)
+	harness.Livego(t, t.TempDir(), nil,
+		append(args, "--data_dir="+s.DataDir, "--api_addr="+s.Addr("api_addr"), path, "movie")...).WaitOK(patience)
 	p := harness.Livego(t, t.TempDir(), nil, append(args, "--data_dir="+s.DataDir, "--api="+s.API(""), path, "movie")...)
-	if code := p.Wait(patience); code == 0 || !strings.Contains(p.Stderr(), "asking for a key of room movie: the server says: ") {
+	if code := p.Wait(patience); code == 0 ||
+		!strings.Contains(p.Stderr(), "asking for a key of room movie: the server says: ") {
 		t.Errorf("by address alone: exit code %d\n%s", code, p.Stderr())
 	}
 }
@@ -589,11 +614,13 @@ func TestPushProgressBar(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.Options{})
 	path := sample.MediaOf(t, "av.mp4").File(t)
-	command := fmt.Sprintf("%s push --times=2 --api=%s --rtmp=%s '%s' movie", harness.Binary(t, true), s.API(""), strings.TrimSuffix(s.RTMP(""), "/"), path)
+	command := fmt.Sprintf("%s push --times=2 --api=%s --rtmp=%s '%s' movie", harness.Binary(t, true), s.API(""),
+		strings.TrimSuffix(s.RTMP(""), "/"), path)
 	terminal := harness.StartProgram(t, "script", "-qec", command, "/dev/null")
 	terminal.WaitOK(patience)
 	screen := terminal.Stdout()
-	for _, want := range []string{`av\.mp4, 0:0\d\.\d of 0:02\.0, \d+ kbit/s, \d+ ms late`, `av\.mp4, round 2`, `\r`, `█`, `sent 0:0\d\.\d`} {
+	for _, want := range []string{`av\.mp4, 0:0\d\.\d of 0:02\.0, \d+ kbit/s, \d+ ms late`, `av\.mp4, round 2`, `\r`, `█`,
+		`sent 0:0\d\.\d`} {
 		if !regexp.MustCompile(want).MatchString(screen) {
 			t.Errorf("the screen shows no %s:\n%q", want, screen)
 		}
@@ -669,7 +696,8 @@ func TestPushTranscodesVideo(t *testing.T) {
 	}
 }
 
-// TestPushTranscoderFails has an ffmpeg that fails in the midst of a file, which ends then, and one that fails before its first frame.
+// TestPushTranscoderFails has an ffmpeg that fails in the midst of a file, which ends then, and one
+// that fails before its first frame.
 func TestPushTranscoderFails(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -689,15 +717,19 @@ func TestPushTranscoderFails(t *testing.T) {
 		code   int
 		want   []string
 	}{
-		"midst": {"cat '" + half + "'; echo it broke >&2; exit 1", 0, []string{"warning: " + path + ": ffmpeg: it broke (exit status 1)\n", "2/2 av.mp4", "sent 0:0"}},
-		"kill":  {"cat '" + half + "'; kill -9 $$", 0, []string{"warning: " + path + ": ffmpeg: it broke off (signal: killed)\n", "2/2 av.mp4", "sent 0:0"}},
-		"head":  {"echo no such codec >&2; exit 1", 4, []string{"livego: " + path + ": ffmpeg: no such codec (exit status 1)\n"}},
+		"midst": {"cat '" + half + "'; echo it broke >&2; exit 1", 0,
+			[]string{"warning: " + path + ": ffmpeg: it broke (exit status 1)\n", "2/2 av.mp4", "sent 0:0"}},
+		"kill": {"cat '" + half + "'; kill -9 $$", 0,
+			[]string{"warning: " + path + ": ffmpeg: it broke off (signal: killed)\n", "2/2 av.mp4", "sent 0:0"}},
+		"head": {"echo no such codec >&2; exit 1", 4,
+			[]string{"livego: " + path + ": ffmpeg: no such codec (exit status 1)\n"}},
 	} {
 		bin := t.TempDir()
 		if err := os.WriteFile(filepath.Join(bin, "ffmpeg"), []byte("#!/bin/sh\n"+c.script), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		p := harness.Livego(t, t.TempDir(), []string{"PATH=" + bin + ":/usr/bin:/bin"}, "push", "--transcode", path, whole, s.RTMP(s.Key(room)))
+		p := harness.Livego(t, t.TempDir(), []string{"PATH=" + bin + ":/usr/bin:/bin"}, "push", "--transcode", path, whole,
+			s.RTMP(s.Key(room)))
 		code := p.Wait(patience)
 		told := !slices.ContainsFunc(c.want, func(w string) bool { return !strings.Contains(p.Stderr(), w) })
 		if code != c.code || !told || strings.Count(p.Stderr(), "ffmpeg:") != 1 {
@@ -706,8 +738,8 @@ func TestPushTranscoderFails(t *testing.T) {
 	}
 }
 
-// TestPushChangingFiles pushes files that change meanwhile: those that grow are played as far as they went at first, and one of a list that
-// vanishes ends it.
+// TestPushChangingFiles pushes files that change meanwhile: those that grow are played as far as
+// they went at first, and one of a list that vanishes ends it.
 func TestPushChangingFiles(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -715,7 +747,8 @@ func TestPushChangingFiles(t *testing.T) {
 	copied := func(as string, more ...string) (path string) {
 		t.Helper()
 		path = filepath.Join(dir, as)
-		harness.FFmpeg(t, slices.Concat([]string{"-i", sample.HighBitrateMedia().File(t), "-c", "copy"}, more, []string{path})...).WaitOK(patience)
+		harness.FFmpeg(t, slices.Concat([]string{"-i", sample.HighBitrateMedia().File(t), "-c", "copy"}, more,
+			[]string{path})...).WaitOK(patience)
 		return path
 	}
 	// They are so long that the last has not been opened when the first plays.
@@ -726,7 +759,8 @@ func TestPushChangingFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	growing := map[string]*harness.Process{}
-	for name, more := range map[string][]string{"a.flv": nil, "a.ts": nil, "a.mkv": {"-live", "1"}, "a.mp4": {"-movflags", "frag_keyframe+empty_moov"}} {
+	for name, more := range map[string][]string{"a.flv": nil, "a.ts": nil, "a.mkv": {"-live", "1"},
+		"a.mp4": {"-movflags", "frag_keyframe+empty_moov"}} {
 		path := copied("growing-"+name, more...)
 		room := strings.ReplaceAll(name, ".", "-")
 		growing[name] = push(t, s, path, room)
@@ -750,12 +784,13 @@ func TestPushChangingFiles(t *testing.T) {
 	}
 }
 
-// TestPushDamaged pushes files of every container that are cut off, and such as have rubbish in the middle: what can be played is, and a
-// line says so where something cannot.
+// TestPushDamaged pushes files of every container that are cut off, and such as have rubbish in the
+// middle: what can be played is, and a line says so where something cannot.
 func TestPushDamaged(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	server := harness.Start(t, harness.Options{})
-	for _, name := range []string{"faststart.mp4", "fragments.mp4", "av.mkv", "live.mkv", "av.ts", "av.flv", "sound.aac", "vbr.mp3"} {
+	for _, name := range []string{"faststart.mp4", "fragments.mp4", "av.mkv", "live.mkv", "av.ts", "av.flv", "sound.aac",
+		"vbr.mp3"} {
 		for _, how := range []string{"cut", "corrupt"} {
 			t.Run(how+" "+name, func(t *testing.T) {
 				t.Parallel()
@@ -782,7 +817,8 @@ func TestPushDamaged(t *testing.T) {
 					t.Errorf("exit code %d\n%s", code, p.Stderr())
 				}
 				// Without lengths and an index, where a file is cut off is where it ends.
-				if ends := slices.Contains([]string{".ts", ".aac", ".mp3"}, filepath.Ext(name)); how == "cut" && warned == 0 && !ends {
+				if ends := slices.Contains([]string{".ts", ".aac", ".mp3"}, filepath.Ext(name)); how == "cut" && warned == 0 &&
+					!ends {
 					t.Errorf("it does not say that it is cut off:\n%s", p.Stderr())
 				}
 			})
@@ -806,7 +842,8 @@ func TestPushInterrupted(t *testing.T) {
 	viewer.WaitOK(10 * time.Second)
 }
 
-// TestPushSendsOnTime pushes 8 Mbit/s for half a minute, or for ten, and looks at when frames leave, when they arrive and what it costs.
+// TestPushSendsOnTime pushes 8 Mbit/s for half a minute, or for ten, and looks at when frames
+// leave, when they arrive and what it costs.
 func TestPushSendsOnTime(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -852,8 +889,8 @@ func TestPushSendsOnTime(t *testing.T) {
 	}
 }
 
-// arrivals say when frames came to a viewer: how many there were, and how much before and after its time one came at most. Time is that
-// of the frame in the middle.
+// arrivals say when frames came to a viewer: how many there were, and how much before and after its
+// time one came at most. Time is that of the frame in the middle.
 type arrivals struct {
 	n           int
 	early, late time.Duration
@@ -896,7 +933,8 @@ func watchArrivals(ctx context.Context, url string) (a arrivals, err error) {
 	return a, nil
 }
 
-// measureOversleep measures, by a thread for each core, how much longer than 5 ms a sleep of 5 ms takes at most, until done is closed.
+// measureOversleep measures, by a thread for each core, how much longer than 5 ms a sleep of 5 ms
+// takes at most, until done is closed.
 func measureOversleep(done <-chan struct{}) <-chan time.Duration {
 	most, threads := make(chan time.Duration, 1), runtime.NumCPU()
 	each := make(chan time.Duration, threads)
@@ -934,13 +972,15 @@ func TestPushWarnings(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	s, file := harness.Start(t, harness.Options{}), filepath.Join(t.TempDir(), "my film.mp4")
-	harness.FFmpeg(t, "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=9", "-c:v", "libx264", "-preset", "ultrafast", "-g", "200", "-keyint_min", "200",
+	harness.FFmpeg(t, "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=25:duration=9", "-c:v", "libx264", "-preset",
+		"ultrafast", "-g", "200", "-keyint_min", "200",
 		"-sc_threshold", "0", file).WaitOK(patience)
 	var settings []string
 	for _, listener := range []string{"api_addr", "httpflv_addr", "hls_addr"} {
 		settings = append(settings, "--"+listener+"="+s.Addr(listener))
 	}
-	p := harness.Livego(t, t.TempDir(), nil, append(settings, "push", "--speed=9", "--rtmp="+strings.TrimSuffix(s.RTMP(""), "/"), file, "movie")...)
+	p := harness.Livego(t, t.TempDir(), nil,
+		append(settings, "push", "--speed=9", "--rtmp="+strings.TrimSuffix(s.RTMP(""), "/"), file, "movie")...)
 	p.WaitOK(patience)
 	for _, want := range []string{
 		"warning: " + file + ": Up to 8.0 s pass from keyframe to keyframe",
@@ -952,7 +992,8 @@ func TestPushWarnings(t *testing.T) {
 			t.Errorf("%s\nlacks %s", p.Stderr(), want)
 		}
 	}
-	if p = push(t, s, "--speed=9", file, s.RTMP(s.Key("movie"))); p.Wait(patience) != 0 || strings.Contains(p.Stderr(), "watch:") {
+	if p = push(t, s, "--speed=9", file, s.RTMP(s.Key("movie"))); p.Wait(patience) != 0 ||
+		strings.Contains(p.Stderr(), "watch:") {
 		t.Errorf("a push to an address: %s", p.Stderr())
 	}
 }

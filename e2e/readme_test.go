@@ -21,8 +21,9 @@ import (
 	"livego/e2e/harness"
 )
 
-// TestReadme types the README: its marked blocks, literally and in order, in a copy of the checkout, each that keeps running in a
-// terminal of its own. While the stream is live, every address that the README names gives picture and sound.
+// TestReadme types the README: its marked blocks, literally and in order, in a copy of the
+// checkout, each that keeps running in a terminal of its own. While the stream is live, every
+// address that the README names gives picture and sound.
 func TestReadme(t *testing.T) {
 	harness.Need(t, "ffmpeg", "ffprobe", "curl", "make")
 	needDefaultPorts(t)
@@ -44,12 +45,14 @@ func TestReadme(t *testing.T) {
 			harness.Eventually(t, 2*time.Minute, "server ready", func() error { return terminal.whileRunning(t, serverReady) })
 			continue
 		}
-		harness.Eventually(t, 15*time.Second, "stream live", func() error { return terminal.whileRunning(t, streamPublished) })
+		harness.Eventually(t, 15*time.Second, "stream live",
+			func() error { return terminal.whileRunning(t, streamPublished) })
 		watchDocumented(t, text)
 	}
 }
 
-// watchDocumented checks each address of the tour: with ffprobe, or, for WebSocket, which ffmpeg has not, that an FLV file comes.
+// watchDocumented checks each address of the tour: with ffprobe, or, for WebSocket, which ffmpeg
+// has not, that an FLV file comes.
 func watchDocumented(t *testing.T, text string) {
 	t.Helper()
 	_, tour, _ := strings.Cut(text, "## The tour")
@@ -69,7 +72,8 @@ func watchDocumented(t *testing.T, text string) {
 		probes = append(probes, async(func() (string, error) {
 			out, err := exec.CommandContext(t.Context(), "ffprobe", "-v", "error", "-rw_timeout", "20000000",
 				"-show_entries", "stream=codec_name", "-of", "csv=p=0", url).CombinedOutput()
-			if got := strings.Join(strings.Fields(string(out)), " "); err == nil && (!strings.Contains(got, "h264") || !strings.Contains(got, "aac")) {
+			if got := strings.Join(strings.Fields(string(out)), " "); err == nil &&
+				(!strings.Contains(got, "h264") || !strings.Contains(got, "aac")) {
 				err = fmt.Errorf("no picture or no sound")
 			}
 			return fmt.Sprintf("%s: %s", url, out), err

@@ -11,7 +11,8 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestPublisherReconnectKeepsViewers kills the encoder and starts it again: viewers of every protocol stay, and see one stream whose time goes on.
+// TestPublisherReconnectKeepsViewers kills the encoder and starts it again: viewers of every
+// protocol stay, and see one stream whose time goes on.
 func TestPublisherReconnectKeepsViewers(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -47,8 +48,8 @@ func TestPublisherReconnectKeepsViewers(t *testing.T) {
 	}
 }
 
-// checkReconnect checks that got is something of a first push and then the whole of a second one, on one clock without a hole or a step
-// back.
+// checkReconnect checks that got is something of a first push and then the whole of a second one,
+// on one clock without a hole or a step back.
 func checkReconnect(t *testing.T, who string, want, got mediacompare.Stream) {
 	t.Helper()
 	video := got.Of(mediacompare.Video)

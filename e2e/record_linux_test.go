@@ -35,8 +35,8 @@ func mountSmallDisk(t *testing.T, size string) string {
 	return dir
 }
 
-// TestRecordingFullDisk fills the disk: the file is closed so that it plays, viewers notice nothing, and when there is room again another
-// file begins.
+// TestRecordingFullDisk fills the disk: the file is closed so that it plays, viewers notice
+// nothing, and when there is room again another file begins.
 func TestRecordingFullDisk(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -57,7 +57,8 @@ func TestRecordingFullDisk(t *testing.T) {
 		return err
 	})
 	waiting, _ := recordingOf(t, s, "movie")
-	if waiting.File != "" || !strings.Contains(waiting.Error, "no space left") && !strings.Contains(waiting.Error, "is free") {
+	if waiting.File != "" || !strings.Contains(waiting.Error, "no space left") &&
+		!strings.Contains(waiting.Error, "is free") {
 		t.Errorf("%+v", waiting)
 	}
 	files, err := filepath.Glob(filepath.Join(disk, "rec", "live", "*.flv"))

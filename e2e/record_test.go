@@ -42,7 +42,8 @@ func recordingOf(t testing.TB, s *harness.Server, room string) (recording, error
 }
 
 // awaitRecording waits until the newest recording of a room is in that state, and lasts so long.
-func awaitRecording(t testing.TB, s *harness.Server, room, state string, lasts float64, limit time.Duration) (r recording) {
+func awaitRecording(t testing.TB, s *harness.Server, room, state string, lasts float64,
+	limit time.Duration) (r recording) {
 	t.Helper()
 	harness.Eventually(t, limit, "recording "+state, func() (err error) {
 		if r, err = recordingOf(t, s, room); err == nil && (r.State != state || r.Duration < lasts) {
@@ -67,7 +68,8 @@ func startEventWebhook(t testing.TB) (*webhookReceiver, harness.Options) {
 	program := &webhookReceiver{}
 	srv := httptest.NewServer(program)
 	t.Cleanup(srv.Close)
-	return program, harness.Options{Flags: []string{"--hook.events=" + srv.URL + "/events"}, Env: []string{"LIVEGO_HOOK_SECRET=" + hookSecret}}
+	return program, harness.Options{Flags: []string{"--hook.events=" + srv.URL + "/events"},
+		Env: []string{"LIVEGO_HOOK_SECRET=" + hookSecret}}
 }
 
 // ffprobeDuration returns how long ffprobe says that a file is, in seconds.
@@ -92,7 +94,9 @@ func (src source) checkRecording(t *testing.T, s *harness.Server, dir, room stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m := check(t, r.File, src.packets, packets, mediacompare.Millisecond); m.Video.First != 0 || m.Audio.First > src.audioBeforeVideo()+1 { // by one where ffmpeg interleaves anew
+	// by one where ffmpeg interleaves anew
+	if m := check(t, r.File, src.packets, packets, mediacompare.Millisecond); m.Video.First != 0 ||
+		m.Audio.First > src.audioBeforeVideo()+1 {
 		t.Errorf("%s: the beginning is missing: %+v", r.File, m)
 	}
 	end := time.Duration(0)
@@ -101,25 +105,29 @@ func (src source) checkRecording(t *testing.T, s *harness.Server, dir, room stri
 	}
 	said := ffprobeDuration(t, path)
 	if packets[0].DTS != 0 || math.Abs(said-r.Duration) > 0.01 || said < end.Seconds() || said > end.Seconds()+0.2 {
-		t.Errorf("%s begins at %v, ends with a frame at %v, and lasts %v s by ffprobe and %v s by the list", r.File, packets[0].DTS, end, said, r.Duration)
+		t.Errorf("%s begins at %v, ends with a frame at %v, and lasts %v s by ffprobe and %v s by the list", r.File,
+			packets[0].DTS, end, said, r.Duration)
 	}
-	if info, err := os.Stat(path); err != nil || info.Size() != r.Bytes || r.Reason != "ended" || r.Gaps != 0 || r.Error != "" {
+	if info, err := os.Stat(path); err != nil || info.Size() != r.Bytes || r.Reason != "ended" || r.Gaps != 0 ||
+		r.Error != "" {
 		t.Errorf("%+v, %v", r, err)
 	}
 	return got
 }
 
-// TestRecordingSeeks has ffmpeg seek in a file: to the right keyframe, by the index and not by reading all that is before. An encoder
-// that sends faster than its clock goes is recorded whole.
+// TestRecordingSeeks has ffmpeg seek in a file: to the right keyframe, by the index and not by
+// reading all that is before. An encoder that sends faster than its clock goes is recorded whole.
 func TestRecordingSeeks(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	s, dir := startRecording(t, harness.Options{})
-	harness.FFmpeg(t, "-readrate", "4", "-i", sample.HighBitrate.File(t), "-c", "copy", "-f", "flv", s.RTMP(s.Key("movie"))).WaitOK(patience)
+	harness.FFmpeg(t, "-readrate", "4", "-i", sample.HighBitrate.File(t), "-c", "copy", "-f", "flv",
+		s.RTMP(s.Key("movie"))).WaitOK(patience)
 	r := awaitRecording(t, s, "movie", "finished", 19.9, 2*time.Second)
 	path := filepath.Join(dir, r.File)
 	for _, c := range []struct{ to, at string }{{"0", "0.000000"}, {"7.5", "7.000000"}, {"18.9", "18.000000"}} {
-		p := harness.StartProgram(t, "ffprobe", "-v", "debug", "-read_intervals", c.to+"%+#1", "-select_streams", "v", "-show_entries", "packet=dts_time,flags", "-of", "csv=p=0", path)
+		p := harness.StartProgram(t, "ffprobe", "-v", "debug", "-read_intervals", c.to+"%+#1", "-select_streams", "v",
+			"-show_entries", "packet=dts_time,flags", "-of", "csv=p=0", path)
 		p.WaitOK(patience)
 		if got := strings.TrimSpace(p.Stdout()); got != c.at+",K_" {
 			t.Errorf("a seek to %s s leads to %s, want %s", c.to, got, c.at)
@@ -158,8 +166,8 @@ func TestPushRecording(t *testing.T) {
 	awaitRecording(t, s, "again", "finished", 3.9, 2*time.Second)
 }
 
-// TestRecordingRepairedAfterKill kills the server in the middle: the file is good for ffprobe as it is, no second of it is missing, and the next
-// start brings it to an end and tells of it.
+// TestRecordingRepairedAfterKill kills the server in the middle: the file is good for ffprobe as it
+// is, no second of it is missing, and the next start brings it to an end and tells of it.
 func TestRecordingRepairedAfterKill(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()

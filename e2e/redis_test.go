@@ -16,14 +16,16 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestWrongKeysWithRedis floods a server, whose Redis is 40 ms away, with wrong keys. Right keys publish meanwhile, from the
-// same address too, the server stays ready, and no refusal blames the key store.
+// TestWrongKeysWithRedis floods a server, whose Redis is 40 ms away, with wrong keys. Right keys
+// publish meanwhile, from the same address too, the server stays ready, and no refusal blames the
+// key store.
 func TestWrongKeysWithRedis(t *testing.T) {
 	harness.Need(t, "redis-server", "redis-cli")
 	t.Parallel()
 	const askers, tries, rooms = 100, 12, 5
 	r := harness.StartRedis(t)
-	s := harness.Start(t, harness.Options{Flags: []string{"--redis_addr=" + startDelayProxy(t, r.Addr(), 40*time.Millisecond)}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--redis_addr=" +
+		startDelayProxy(t, r.Addr(), 40*time.Millisecond)}})
 	var keys []string
 	for i := range rooms {
 		keys = append(keys, s.Key(fmt.Sprint("room", i)))
@@ -146,8 +148,8 @@ func copyDelayed(dst, src net.Conn, delay time.Duration) {
 	dst.Close()
 }
 
-// TestSharedKeys has two servers share one Redis: a key made on one publishes on the other, and what is revoked on either is
-// revoked on both within a second.
+// TestSharedKeys has two servers share one Redis: a key made on one publishes on the other, and
+// what is revoked on either is revoked on both within a second.
 func TestSharedKeys(t *testing.T) {
 	harness.Need(t, "ffmpeg", "redis-server", "redis-cli")
 	t.Parallel()
@@ -184,8 +186,8 @@ func TestSharedKeys(t *testing.T) {
 	}
 }
 
-// TestRedisDownAtStart starts a server without its Redis: it runs, says that it is not ready, lets nobody publish and tells why; and
-// serves soon after the Redis has come.
+// TestRedisDownAtStart starts a server without its Redis: it runs, says that it is not ready, lets
+// nobody publish and tells why; and serves soon after the Redis has come.
 func TestRedisDownAtStart(t *testing.T) {
 	harness.Need(t, "ffmpeg", "redis-server", "redis-cli")
 	t.Parallel()
@@ -225,7 +227,8 @@ func TestRedisLossKeepsStreams(t *testing.T) {
 	harness.Need(t, "ffmpeg", "redis-server", "redis-cli")
 	t.Parallel()
 	r := harness.StartRedis(t)
-	s, src := harness.Start(t, harness.Options{Flags: []string{"--redis_addr=redis://" + r.Addr() + "/1"}}), load(t, sample.AV)
+	s, src := harness.Start(t, harness.Options{Flags: []string{"--redis_addr=redis://" + r.Addr() + "/1"}}),
+		load(t, sample.AV)
 	other := s.Key("other")
 	s.Push(src.File(t), "movie", "-stream_loop", "-1")
 	s.AwaitLive("movie")

@@ -10,7 +10,8 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestPublishRefusalsSayWhy checks that an encoder that is turned away hears why, in words that help, and that no key gets into the log.
+// TestPublishRefusalsSayWhy checks that an encoder that is turned away hears why, in words that
+// help, and that no key gets into the log.
 func TestPublishRefusalsSayWhy(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	server := harness.Start(t, harness.Options{})
@@ -55,7 +56,8 @@ func TestPublishRefusalsSayWhy(t *testing.T) {
 	}
 }
 
-// TestPlayUnknownStream checks that a player of an unknown app is refused, and that one of an empty room goes after play_wait.
+// TestPlayUnknownStream checks that a player of an unknown app is refused, and that one of an empty
+// room goes after play_wait.
 func TestPlayUnknownStream(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()

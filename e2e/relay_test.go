@@ -70,12 +70,13 @@ func awaitMoreFrames(t *testing.T, viewer *harness.Process, what string) {
 	})
 }
 
-// TestRelayContent has one server push a stream to another and to nginx, and a third pull it by RTMP and by HTTP-FLV: all viewers get the
-// very stream.
+// TestRelayContent has one server push a stream to another and to nginx, and a third pull it by
+// RTMP and by HTTP-FLV: all viewers get the very stream.
 func TestRelayContent(t *testing.T) {
 	harness.Need(t, "ffmpeg", "nginx")
 	t.Parallel()
-	a, b := harness.Start(t, harness.Options{Flags: []string{allowLoopback}}), harness.Start(t, harness.Options{Flags: []string{allowLoopback, "--publish_hold=1s"}})
+	a, b := harness.Start(t, harness.Options{Flags: []string{allowLoopback}}),
+		harness.Start(t, harness.Options{Flags: []string{allowLoopback, "--publish_hold=1s"}})
 	src := load(t, sample.AV)
 	dir := t.TempDir()
 	nginx := startNginx(t, "application there { live on; record all; record_path "+dir+"; }")
@@ -119,7 +120,8 @@ func TestRelayContent(t *testing.T) {
 		awaitRelay(t, b, room, func(r relayStatus) bool { return r.Direction == "pull" && r.State != "running" })
 	}
 	controlRelay(t, a, "push", "stop", "movie", "rtmp://"+nginx+"/there/movie", "rtmp://"+nginx+"/there/***")
-	if e := a.Call("/control/push?oper=stop&app=live&name=movie&url=" + url.QueryEscape("rtmp://"+nginx+"/there/movie")); e.Status != 404 {
+	if e := a.Call("/control/push?oper=stop&app=live&name=movie&url=" +
+		url.QueryEscape("rtmp://"+nginx+"/there/movie")); e.Status != 404 {
 		t.Errorf("stopped twice: %d %s", e.Status, e.Data)
 	}
 }
@@ -137,7 +139,8 @@ func restartServer(t *testing.T, s *harness.Server, flags ...string) *harness.Se
 	return next
 }
 
-// TestRelayPushReconnects kills the server that a stream is pushed to, by the settings and by request, and starts it again.
+// TestRelayPushReconnects kills the server that a stream is pushed to, by the settings and by
+// request, and starts it again.
 func TestRelayPushReconnects(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -169,12 +172,14 @@ func TestRelayPushReconnects(t *testing.T) {
 func TestRelayPullReconnects(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	a, b := harness.Start(t, harness.Options{}), harness.Start(t, harness.Options{Flags: []string{allowLoopback, "--publish_hold=60s"}})
+	a, b := harness.Start(t, harness.Options{}),
+		harness.Start(t, harness.Options{Flags: []string{allowLoopback, "--publish_hold=60s"}})
 	src := load(t, sample.AV)
 	encoder := a.Push(src.File(t), "movie", "-stream_loop", "-1")
 	controlRelay(t, b, "pull", "start", "byrtmp", a.RTMP("movie"), "rtmp://"+a.Addr("rtmp_addr")+"/live/***")
 	controlRelay(t, b, "pull", "start", "byflv", a.FLV("movie"), "http://"+a.Addr("httpflv_addr")+"/live/***")
-	viewers := map[string]*harness.Process{"byrtmp": watchRTMPEarly(t, b.RTMP("byrtmp")), "byflv": watchRTMPEarly(t, b.RTMP("byflv"))}
+	viewers := map[string]*harness.Process{"byrtmp": watchRTMPEarly(t, b.RTMP("byrtmp")),
+		"byflv": watchRTMPEarly(t, b.RTMP("byflv"))}
 	for room, viewer := range viewers {
 		awaitMoreFrames(t, viewer, room)
 	}
@@ -203,7 +208,9 @@ func TestRelayFailedEventIsSentOnce(t *testing.T) {
 	harness.Eventually(t, patience, "the event", func() error {
 		text := told.text()
 		want := `"type":"relay.failed","stream":"live/movie"`
-		if !strings.Contains(text, want) || !strings.Contains(text, `"relay":{"direction":"pull","url":"`+program.URL+`/live/***","reason":"`) || !strings.Contains(text, `"attempts":3}`) {
+		if !strings.Contains(text, want) ||
+			!strings.Contains(text, `"relay":{"direction":"pull","url":"`+program.URL+`/live/***","reason":"`) ||
+			!strings.Contains(text, `"attempts":3}`) {
 			return errors.New(text)
 		}
 		return nil

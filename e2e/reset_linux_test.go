@@ -14,8 +14,9 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestConnectionResetKeepsReceivedMedia has an encoder reset its connection, as its kernel does when it closes its socket with something of the server's
-// unread, while the server has not read what came before, and owes an answer. All that had arrived is seen, and the log says up to where.
+// TestConnectionResetKeepsReceivedMedia has an encoder reset its connection, as its kernel does
+// when it closes its socket with something of the server's unread, while the server has not read
+// what came before, and owes an answer. All that had arrived is seen, and the log says up to where.
 func TestConnectionResetKeepsReceivedMedia(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -50,17 +51,22 @@ func TestConnectionResetKeepsReceivedMedia(t *testing.T) {
 			if !ok(tag) {
 				return
 			}
-			send(rtmp.Message{CSID: 4 + int(tag.Type)%2, Type: tag.Type, Time: tag.Time, StreamID: c.StreamID, Payload: tag.Body})
+			send(rtmp.Message{CSID: 4 + int(tag.Type)%2, Type: tag.Type, Time: tag.Time, StreamID: c.StreamID,
+				Payload: tag.Body})
 			sent.Tags = append(sent.Tags, tag)
 		}
 	}
 	media(func(tag mediacompare.FLVTag) bool { return tag.Time < 1000 })
 	s.AwaitLive("movie")
-	viewer := async(func() (*mediacompare.FLVFile, error) { return watchFLV(t.Context(), harness.Client(), s.FLV("movie")) })
+	viewer := async(func() (*mediacompare.FLVFile,
+		error) {
+		return watchFLV(t.Context(), harness.Client(), s.FLV("movie"))
+	})
 	src.awaitReceived(t, s, 1, 12)
 
 	s.Signal(syscall.SIGSTOP)
-	send(rtmp.Message{CSID: 2, Type: rtmp.UserControl, Payload: []byte{0, 6, 0, 0, 0, 1}}) // a ping, of which the answer does not arrive
+	// a ping, of which the answer does not arrive
+	send(rtmp.Message{CSID: 2, Type: rtmp.UserControl, Payload: []byte{0, 6, 0, 0, 0, 1}})
 	media(func(tag mediacompare.FLVTag) bool {
 		pending += len(tag.Body) + 12
 		return pending < most

@@ -21,22 +21,26 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestSecretsAreNotLeaked plants a secret in every field that takes one, has everything happen with them that goes right and wrong, and looks for
-// them in all that the server says.
+// TestSecretsAreNotLeaked plants a secret in every field that takes one, has everything happen with
+// them that goes right and wrong, and looks for them in all that the server says.
 func TestSecretsAreNotLeaked(t *testing.T) {
 	harness.Need(t, "ffmpeg", "redis-server", "redis-cli")
 	t.Parallel()
 	secrets := map[string]string{
-		"redis_pwd": "cAnArYrEdIs0pAsSwOrD", "token.secret": "cAnArYtOkEn0sEcReT00", "token.previous": "cAnArYpReViOuS0sEcReT",
-		"jwt.secret": "cAnArYjWt0sEcReT0000", "hook.secret": "cAnArYhOoK0sEcReT000", "hook URL": "cAnArYhOoK0uRl000000", "relay URL": "cAnArYrElAy0uRl00000",
+		"redis_pwd": "cAnArYrEdIs0pAsSwOrD", "token.secret": "cAnArYtOkEn0sEcReT00",
+		"token.previous": "cAnArYpReViOuS0sEcReT",
+		"jwt.secret":     "cAnArYjWt0sEcReT0000", "hook.secret": "cAnArYhOoK0sEcReT000", "hook URL": "cAnArYhOoK0uRl000000",
+		"relay URL": "cAnArYrElAy0uRl00000",
 	}
 	r := harness.StartRedis(t, "--requirepass", secrets["redis_pwd"])
 	var told webhookRecorder // what the hooks are sent
 	program := httptest.NewServer(&told)
 	defer program.Close()
-	there := "http://user:" + secrets["hook URL"] + "@" + strings.TrimPrefix(program.URL, "http://") + "/" + secrets["hook URL"] + "?x=" + secrets["hook URL"]
+	there := "http://user:" + secrets["hook URL"] + "@" + strings.TrimPrefix(program.URL, "http://") + "/" +
+		secrets["hook URL"] + "?x=" + secrets["hook URL"]
 	env := []string{
-		"LIVEGO_REDIS_ADDR=redis://:" + secrets["redis_pwd"] + "@" + r.Addr(), "LIVEGO_HOOK_ON_PUBLISH=" + there, "LIVEGO_HOOK_EVENTS=" + there,
+		"LIVEGO_REDIS_ADDR=redis://:" + secrets["redis_pwd"] + "@" + r.Addr(), "LIVEGO_HOOK_ON_PUBLISH=" + there,
+		"LIVEGO_HOOK_EVENTS=" + there,
 		"LIVEGO_HOOK_VIEWERS=true", "LIVEGO_HOOK_ON_PLAY=" + there,
 	}
 	credentials := t.TempDir() // as systemd passes them
@@ -78,11 +82,14 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 	behind := elsewhere.Addr().String() + "/app/"
 	relay := secrets["relay URL"]
 	dir, archive := t.TempDir(), t.TempDir()
-	text := "server:\n- appname: live\n  static_push: [\"rtmp://user:" + relay + "@" + behind + relay + "?token=" + relay + "\"]\n"
+	text := "server:\n- appname: live\n  static_push: [\"rtmp://user:" + relay + "@" + behind + relay + "?token=" + relay +
+		"\"]\n"
 	if err := os.WriteFile(filepath.Join(dir, "livego.yaml"), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := harness.Start(t, harness.Options{Dir: dir, Flags: []string{"--level=debug", "--play_wait=1s", "--private=live/shut", allowLoopback, "--flv_archive", "--flv_dir=" + archive}, Env: env})
+	s := harness.Start(t, harness.Options{Dir: dir,
+		Flags: []string{"--level=debug", "--play_wait=1s", "--private=live/shut", allowLoopback, "--flv_archive",
+			"--flv_dir=" + archive}, Env: env})
 	admin, err := os.ReadFile(filepath.Join(s.DataDir, "admin.token"))
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +101,8 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 		return strings.TrimSpace(p.Stdout() + "\n" + p.Stderr())
 	}
 	secrets["JWT"] = livego("token", "manage", "--role=operate")
-	secrets["play token"], secrets["publish token"] = livego("token", "play", "live/shut"), livego("token", "publish", "live/movie")
+	secrets["play token"], secrets["publish token"] = livego("token", "play", "live/shut"),
+		livego("token", "publish", "live/movie")
 	secrets["signed token"] = livego("token", "play", "live/shut", "--signed")
 
 	var said strings.Builder // all that the server has answered where no secret is asked for
@@ -135,8 +143,9 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 	secrets["further key"] = made[:48]
 
 	for name, wish := range map[string]string{
-		"token by the API": `{"action":"play","app":"live","room":"shut"}`, "token to publish by the API": `{"action":"publish","app":"live","room":"movie"}`,
-		"token good once": `{"action":"play","app":"live","room":"*","once":true}`,
+		"token by the API":            `{"action":"play","app":"live","room":"shut"}`,
+		"token to publish by the API": `{"action":"publish","app":"live","room":"movie"}`,
+		"token good once":             `{"action":"play","app":"live","room":"*","once":true}`,
 	} {
 		made = call("POST", s.API("/api/v1/tokens"), secrets["JWT"], wish, true)
 		_, made, _ = strings.Cut(made, `"token":"`)
@@ -149,26 +158,33 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 	push := s.PushTo(src.File(t), s.RTMP(secrets["push key"]), "-stream_loop", "-1")
 	call("GET", s.API("/stat/livestat"), secrets["JWT"], "", false)
 	for _, target := range []string{
-		s.RTMP(secrets["wrong key"]), s.RTMP("movie") + "?token=" + secrets["play token"], s.RTMP("movie") + "?token=" + secrets["publish token"],
-		"rtmp://" + s.Addr("rtmp_addr") + "/" + secrets["wrong key"] + "/x", s.RTMP(secrets["push key"]) + "?token=" + secrets["JWT"],
+		s.RTMP(secrets["wrong key"]), s.RTMP("movie") + "?token=" + secrets["play token"],
+		s.RTMP("movie") + "?token=" + secrets["publish token"],
+		"rtmp://" + s.Addr("rtmp_addr") + "/" + secrets["wrong key"] + "/x",
+		s.RTMP(secrets["push key"]) + "?token=" + secrets["JWT"],
 		"rtmp://" + s.Addr("rtmp_addr") + "/live/" + secrets["push key"] + "/" + secrets["push key"],
 	} {
 		s.PushTo(src.File(t), target).Wait(patience)
 	}
-	for _, target := range []string{s.RTMP("shut") + "?token=" + secrets["publish token"], s.RTMP("shut") + "?token=" + secrets["signed token"], s.RTMP(secrets["push key"])} {
+	for _, target := range []string{s.RTMP("shut") + "?token=" + secrets["publish token"],
+		s.RTMP("shut") + "?token=" + secrets["signed token"], s.RTMP(secrets["push key"])} {
 		harness.FFmpeg(t, "-i", target, "-t", "1", "-f", "null", "-").Wait(patience)
 	}
-	// A key that is run together with other letters makes a name of a room that may be: hooks are asked about it, and whoever asks
-	// for it is told that it is not there. The log shows it to others.
+	// A key that is run together with other letters makes a name of a room that may be: hooks are
+	// asked about it, and whoever asks for it is told that it is not there. The log shows it to
+	// others.
 	glued := strings.Repeat("gLuEdKeY", 6)
 	for _, target := range []string{
-		s.RTMP("live" + glued), s.RTMP(glued + glued), s.RTMP(glued + "/" + glued + glued), s.RTMP(glued+"_x") + "?token=" + glued,
-		"rtmp://" + s.Addr("rtmp_addr") + "/" + glued + "_x/x", "rtmp://" + s.Addr("rtmp_addr") + "/live" + glued + "/" + glued,
+		s.RTMP("live" + glued), s.RTMP(glued + glued), s.RTMP(glued + "/" + glued + glued),
+		s.RTMP(glued+"_x") + "?token=" + glued,
+		"rtmp://" + s.Addr("rtmp_addr") + "/" + glued + "_x/x",
+		"rtmp://" + s.Addr("rtmp_addr") + "/live" + glued + "/" + glued,
 	} {
 		s.PushTo(src.File(t), target).Wait(patience)
 		harness.FFmpeg(t, "-i", target, "-t", "1", "-f", "null", "-").Wait(patience)
 	}
-	for _, target := range []string{s.FLV("live" + glued), s.HLS(glued + glued), s.API("/stat/livestat?room=live/" + glued + glued), s.API("/" + glued + "_x")} {
+	for _, target := range []string{s.FLV("live" + glued), s.HLS(glued + glued),
+		s.API("/stat/livestat?room=live/" + glued + glued), s.API("/" + glued + "_x")} {
 		call("GET", target, "", "", true)
 		call("GET", target, secrets["admin token"], "", true)
 	}
@@ -183,11 +199,16 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 			q := url.QueryEscape(v)
 			targets := []string{
 				s.FLV("shut") + "?token=" + q, s.HLS("shut") + "?token=" + q, s.FLV("movie") + "?x=" + q,
-				s.API("/stat/livestat?room=" + q), s.API("/control/get?jwt=" + q), s.API("/control/reset?room=" + q), s.API("/control/delete?room=" + q + "&app=" + q),
-				s.API("/control/reset?room=movie&grace=" + q), s.API("/control/reset?room=movie&all=" + q), s.API("/" + url.PathEscape(v)), s.API("/api/v1/keys?room=" + q),
-				s.API("/api/v1/keys?after=" + q), s.API("/api/v1/keys?" + q + "=1"), s.API("/api/v1/" + url.PathEscape(v)), s.API("/statics/" + url.PathEscape(v)),
-				s.API("/control/push?oper=start&app=live&name=movie&url=" + url.QueryEscape("rtmp://user:"+v+"@127.0.0.1:1/"+v+"/"+v+"?token="+v)),
-				s.API("/control/pull?oper=start&app=live&name=movie&url=" + url.QueryEscape("rtmp://user:"+v+"@127.0.0.1:1/"+v+"/"+v+"?token="+v)),
+				s.API("/stat/livestat?room=" + q), s.API("/control/get?jwt=" + q), s.API("/control/reset?room=" + q),
+				s.API("/control/delete?room=" + q + "&app=" + q),
+				s.API("/control/reset?room=movie&grace=" + q), s.API("/control/reset?room=movie&all=" + q),
+				s.API("/" + url.PathEscape(v)), s.API("/api/v1/keys?room=" + q),
+				s.API("/api/v1/keys?after=" + q), s.API("/api/v1/keys?" + q + "=1"), s.API("/api/v1/" + url.PathEscape(v)),
+				s.API("/statics/" + url.PathEscape(v)),
+				s.API("/control/push?oper=start&app=live&name=movie&url=" +
+					url.QueryEscape("rtmp://user:"+v+"@127.0.0.1:1/"+v+"/"+v+"?token="+v)),
+				s.API("/control/pull?oper=start&app=live&name=movie&url=" +
+					url.QueryEscape("rtmp://user:"+v+"@127.0.0.1:1/"+v+"/"+v+"?token="+v)),
 				s.API("/control/push?oper=start&app=live&name=movie&url=" + url.QueryEscape("rtmp://"+behind+v+"?token="+v)),
 				s.API("/control/pull?oper=start&app=live&name=other&url=" + url.QueryEscape("http://"+behind+v+".flv?token="+v)),
 				s.API("/control/push?oper=start&app=live&name=movie&url=" + url.QueryEscape("rtmp://127.0.0.1:1/app/"+v)),
@@ -207,29 +228,36 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 			if len(v) != 48 {
 				continue
 			}
-			for _, body := range []string{`{"room":"` + v + `"}`, `{"` + v + `":1}`, `{"room":["` + v + `"]}`, `{"room":"a","app":"` + v + `"}`, `{"room":"a","role":"` + v + `"}`, v} {
+			for _, body := range []string{`{"room":"` + v + `"}`, `{"` + v + `":1}`, `{"room":["` + v + `"]}`,
+				`{"room":"a","app":"` + v + `"}`, `{"room":"a","role":"` + v + `"}`, v} {
 				call("POST", s.API("/api/v1/keys"), secrets["admin token"], body, false)
 				call("POST", s.API("/api/v1/keys/import"), secrets["admin token"], `{"keys":[`+body+`]}`, false)
 			}
 		}
-		for _, path := range []string{"/", "/stat/livestat", "/api/v1/keys", "/api/v1/relays", "/api/v1/recordings", "/api/v1/events?type=denied&limit=1000", "/api/v1/openapi.json", "/metrics", "/healthz", "/readyz", "/debug/pprof/", "/debug/pprof/goroutine?debug=1", "/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1"} {
+		for _, path := range []string{"/", "/stat/livestat", "/api/v1/keys", "/api/v1/relays", "/api/v1/recordings",
+			"/api/v1/events?type=denied&limit=1000", "/api/v1/openapi.json", "/metrics", "/healthz", "/readyz", "/debug/pprof/",
+			"/debug/pprof/goroutine?debug=1", "/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1"} {
 			call("GET", s.API(path), secrets["admin token"], "", false)
 		}
-		for _, profile := range []string{"goroutine", "heap", "allocs", "block", "mutex", "threadcreate", "profile?seconds=1", "trace?seconds=1"} {
+		for _, profile := range []string{"goroutine", "heap", "allocs", "block", "mutex", "threadcreate", "profile?seconds=1",
+			"trace?seconds=1"} {
 			said.WriteString(gunzip(call("GET", s.API("/debug/pprof/"+profile), secrets["admin token"], "", true)))
 		}
 	}
 	ask()
 	viewed := viewerOutput(t, s)
 	outputs := map[string]string{
-		"livego keys list":                   livego("keys", "list"),
-		"livego keys revoke":                 livego("keys", "revoke", "nobody"),
-		"livego check-config":                livego("check-config"),
-		"livego check-config, with mistakes": livego("check-config", "--redis_addr=redis://u:"+secrets["redis_pwd"]+"@a,b", "--token.secret=cAnArYsHoRt", "--hook.events=ftp://"+secrets["hook URL"]+"@x"),
-		"livego keys import":                 livego("keys", "import", "--from-redis=redis://:"+secrets["wrong key"]+"@"+r.Addr()),
+		"livego keys list":    livego("keys", "list"),
+		"livego keys revoke":  livego("keys", "revoke", "nobody"),
+		"livego check-config": livego("check-config"),
+		"livego check-config, with mistakes": livego("check-config", "--redis_addr=redis://u:"+secrets["redis_pwd"]+"@a,b",
+			"--token.secret=cAnArYsHoRt", "--hook.events=ftp://"+secrets["hook URL"]+"@x"),
+		"livego keys import": livego("keys", "import",
+			"--from-redis=redis://:"+secrets["wrong key"]+"@"+r.Addr()),
 	}
 	mistakes := filepath.Join(t.TempDir(), "livego.yaml")
-	text = "server:\n- appname: live\n  static_push: [\"rtmp://user:" + secrets["relay URL"] + "@h/" + secrets["relay URL"] + "\"]\nredis_adr: " + secrets["redis_pwd"] + "\n"
+	text = "server:\n- appname: live\n  static_push: [\"rtmp://user:" + secrets["relay URL"] + "@h/" +
+		secrets["relay URL"] + "\"]\nredis_adr: " + secrets["redis_pwd"] + "\n"
 	if err := os.WriteFile(mistakes, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -242,7 +270,8 @@ func TestSecretsAreNotLeaked(t *testing.T) {
 	r.Restart()
 	s.AwaitReady()
 	harness.Eventually(t, patience, "hooks", func() error {
-		if text := told.text(); !strings.Contains(text, `"action":"publish"`) || !strings.Contains(text, "stream.started") || !strings.Contains(text, "viewer.joined") || !strings.Contains(text, "relay.failed") {
+		if text := told.text(); !strings.Contains(text, `"action":"publish"`) || !strings.Contains(text, "stream.started") ||
+			!strings.Contains(text, "viewer.joined") || !strings.Contains(text, "relay.failed") {
 			return errors.New(text)
 		}
 		return nil

@@ -96,12 +96,14 @@ func awaitEnds(t *testing.T, viewers []privateViewer, code string) {
 	}
 }
 
-// TestEndSessionsDisconnectsViewers has viewers of a private room by every protocol. The call and the command end them; those who come again with a token
-// that is still good are let in. The deletion of the room ends them too, and a reset does not.
+// TestEndSessionsDisconnectsViewers has viewers of a private room by every protocol. The call and
+// the command end them; those who come again with a token that is still good are let in. The
+// deletion of the room ends them too, and a reset does not.
 func TestEndSessionsDisconnectsViewers(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := harness.Start(t, harness.Options{Flags: []string{"--private=*", "--publish_hold=20s"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--private=*", "--publish_hold=20s"},
+		Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
 	encoder := s.Push(load(t, sample.AV).File(t), "movie", "-stream_loop", "-1")
@@ -125,7 +127,8 @@ func TestEndSessionsDisconnectsViewers(t *testing.T) {
 	awaitEnds(t, viewers, "session_ended")
 
 	viewers = watchPrivateRoom(ctx, t, s, token)
-	cmd := harness.Livego(t, t.TempDir(), nil, "keys", "end-sessions", "movie", "--data_dir="+s.DataDir, "--api_addr="+s.Addr("api_addr"))
+	cmd := harness.Livego(t, t.TempDir(), nil, "keys", "end-sessions", "movie", "--data_dir="+s.DataDir,
+		"--api_addr="+s.Addr("api_addr"))
 	cmd.WaitOK(patience)
 	if !strings.Contains(cmd.Stderr(), "4 viewers disconnected") {
 		t.Errorf("the command says %q", cmd.Stderr())
@@ -156,7 +159,8 @@ func TestEndSessionsDisconnectsViewers(t *testing.T) {
 func TestSessionLimitEndsViewers(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := harness.Start(t, harness.Options{Flags: []string{"--private=*"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--private=*"},
+		Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	s.Push(load(t, sample.AV).File(t), "movie", "-stream_loop", "-1")

@@ -71,14 +71,15 @@ func TestNoGoroutineLeft(t *testing.T) {
 	}
 	harness.Eventually(t, patience, "goroutines gone", func() error {
 		if n := s.Goroutines(); n > before+2 {
-			return fmt.Errorf("%d goroutines, %d before the first stream:\n%s", n, before, harness.Get(t, s.API("/debug/pprof/goroutine?debug=1")))
+			return fmt.Errorf("%d goroutines, %d before the first stream:\n%s", n, before,
+				harness.Get(t, s.API("/debug/pprof/goroutine?debug=1")))
 		}
 		return nil
 	})
 }
 
-// TestRepublishWithoutMediaKeepsPlaylists publishes a room that was watched before with an encoder that sends no media and leaves, while viewers
-// ask for its playlists: they get what is kept.
+// TestRepublishWithoutMediaKeepsPlaylists publishes a room that was watched before with an encoder
+// that sends no media and leaves, while viewers ask for its playlists: they get what is kept.
 func TestRepublishWithoutMediaKeepsPlaylists(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()

@@ -14,13 +14,14 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestSlicesJoinIntoPictures has encoders send each NAL unit as a message of its own, and each slice with what precedes it: every output has the pictures
-// that were encoded, byte for byte.
+// TestSlicesJoinIntoPictures has encoders send each NAL unit as a message of its own, and each
+// slice with what precedes it: every output has the pictures that were encoded, byte for byte.
 func TestSlicesJoinIntoPictures(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	server, dir := startRecording(t, harness.Options{})
 	for _, sam := range sample.Slices() {
-		for how, cut := range map[string]func(units [][]byte, hevc bool) [][][]byte{"NAL units": eachUnit, "slices": eachSlice} {
+		for how, cut := range map[string]func(units [][]byte, hevc bool) [][][]byte{"NAL units": eachUnit,
+			"slices": eachSlice} {
 			t.Run(sam.Name+"/"+how, func(t *testing.T) {
 				t.Parallel()
 				s, src, room := server.WithT(t), load(t, sam), fmt.Sprint(sam.Name, "-", len(how))
@@ -47,7 +48,8 @@ func TestSlicesJoinIntoPictures(t *testing.T) {
 					t.Fatal(err)
 				}
 
-				if m := check(t, "RTMP, waiting before the push", src.packets, frames(t, early), mediacompare.Millisecond); m.Video.First != 0 {
+				if m := check(t, "RTMP, waiting before the push", src.packets, frames(t, early),
+					mediacompare.Millisecond); m.Video.First != 0 {
 					t.Errorf("RTMP: it starts at picture %d", m.Video.First)
 				}
 				check(t, "RTMP, joining later", src.packets, frames(t, late), mediacompare.Millisecond)
@@ -72,8 +74,9 @@ func TestSlicesJoinIntoPictures(t *testing.T) {
 	}
 }
 
-// TestSlowSlicesJoinIntoPictures has the slices of large pictures arrive one by one, as over a network that needs longer for one than half the time between
-// two pictures: they are one picture all the same.
+// TestSlowSlicesJoinIntoPictures has the slices of large pictures arrive one by one, as over a
+// network that needs longer for one than half the time between two pictures: they are one picture
+// all the same.
 func TestSlowSlicesJoinIntoPictures(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	s, src := harness.Start(t, harness.Options{}), load(t, sample.Slices()[0])
@@ -150,7 +153,8 @@ func eachSlice(units [][]byte, hevc bool) (messages [][][]byte) {
 }
 
 // splitPictures returns the tags of the sample with pictures in parts, and how many parts there are.
-func (src source) splitPictures(t *testing.T, hevc bool, cut func([][]byte, bool) [][][]byte) (tags []mediacompare.FLVTag, parts int) {
+func (src source) splitPictures(t *testing.T, hevc bool,
+	cut func([][]byte, bool) [][][]byte) (tags []mediacompare.FLVTag, parts int) {
 	t.Helper()
 	for _, tag := range src.file.Tags {
 		if tag.Type == mediacompare.TagScript {

@@ -34,7 +34,8 @@ func TestTLS(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	cert, key, client := tlsCertificate(t)
-	s := harness.Start(t, harness.Options{Flags: []string{"--enable_rtmps=true", "--enable_https=true", "--use_hls_https=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--enable_rtmps=true", "--enable_https=true",
+		"--use_hls_https=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
 	src := load(t, sample.AV)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -85,7 +86,8 @@ var tlsListeners = []struct {
 	{on: "use_api_https", addr: "api_addr", http: true, path: "/readyz"},
 }
 
-// TestTLSListeners switches TLS on for each listener by itself: by files, and by the name of a domain. All the others stay plain.
+// TestTLSListeners switches TLS on for each listener by itself: by files, and by the name of a
+// domain. All the others stay plain.
 func TestTLSListeners(t *testing.T) {
 	t.Parallel()
 	for _, l := range tlsListeners {
@@ -173,7 +175,8 @@ func checkPlain(t *testing.T, s *harness.Server, addr, beside string) {
 			}
 		} else {
 			var resp *http.Response
-			resp, _, err = fetch(t.Context(), harness.Client(), "http://"+s.Addr(other)+map[bool]string{true: "/healthz", false: "/crossdomain.xml"}[other == "api_addr"])
+			resp, _, err = fetch(t.Context(), harness.Client(),
+				"http://"+s.Addr(other)+map[bool]string{true: "/healthz", false: "/crossdomain.xml"}[other == "api_addr"])
 			if err == nil && resp.StatusCode != 200 {
 				err = errors.New(resp.Status)
 			}
@@ -189,12 +192,13 @@ func checkPlain(t *testing.T, s *harness.Server, addr, beside string) {
 	}
 }
 
-// TestCertificateReload replaces the files of the certificate under a running server: who comes then gets the new one, and garbage
-// changes nothing.
+// TestCertificateReload replaces the files of the certificate under a running server: who comes
+// then gets the new one, and garbage changes nothing.
 func TestCertificateReload(t *testing.T) {
 	t.Parallel()
 	cert, key, old := harness.Certificate(t)
-	s := harness.Start(t, harness.Options{Flags: []string{"--enable_https=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--enable_https=true", "--rtmps_cert=" + cert,
+		"--rtmps_key=" + key}})
 	trusted := func(pool *x509.CertPool) error {
 		c, err := tls.Dial("tcp", s.Addr("https_addr"), &tls.Config{RootCAs: pool})
 		if err == nil {
@@ -215,20 +219,25 @@ func TestCertificateReload(t *testing.T) {
 	if err := os.WriteFile(cert, []byte("garbage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.AwaitStderr(10*time.Second, func(log string) bool { return strings.Contains(log, "cannot be used: the old one stays") })
+	s.AwaitStderr(10*time.Second, func(log string) bool {
+		return strings.Contains(log,
+			"cannot be used: the old one stays")
+	})
 	if err := trusted(fresh); err != nil {
 		t.Errorf("after garbage: %v", err)
 	}
 }
 
-// TestKeysCommandOverTLS manages keys through a server whose operator's HTTP is over TLS. A server that is another one gets no
-// credential.
+// TestKeysCommandOverTLS manages keys through a server whose operator's HTTP is over TLS. A server
+// that is another one gets no credential.
 func TestKeysCommandOverTLS(t *testing.T) {
 	t.Parallel()
 	cert, key, _ := harness.Certificate(t)
-	s := harness.Start(t, harness.Options{NoWait: true, Flags: []string{"--use_api_https=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
+	s := harness.Start(t, harness.Options{NoWait: true,
+		Flags: []string{"--use_api_https=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
 	keys := func(cert, key string) (int, *harness.Process) {
-		p := harness.Livego(t, t.TempDir(), nil, "keys", "make", "movie", "--label=cam", "--data_dir="+s.DataDir, "--api_addr="+s.Addr("api_addr"),
+		p := harness.Livego(t, t.TempDir(), nil, "keys", "make", "movie", "--label=cam", "--data_dir="+s.DataDir,
+			"--api_addr="+s.Addr("api_addr"),
 			"--use_api_https=true", "--rtmps_cert="+cert, "--rtmps_key="+key)
 		return p.Wait(patience), p
 	}

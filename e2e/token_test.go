@@ -21,7 +21,8 @@ const tokenSecret = "a secret that signs the tokens of a test"
 // makeToken has livego make a token.
 func makeToken(t *testing.T, args ...string) string {
 	t.Helper()
-	p := harness.Livego(t, t.TempDir(), []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}, append([]string{"token"}, args...)...)
+	p := harness.Livego(t, t.TempDir(), []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret},
+		append([]string{"token"}, args...)...)
 	p.WaitOK(patience)
 	return strings.TrimSpace(p.Stdout())
 }
@@ -53,7 +54,8 @@ func httpGet(ctx context.Context, target, bearer string, whole bool) (status int
 func TestPrivateRoom(t *testing.T) {
 	harness.Need(t, "ffmpeg", "openssl")
 	t.Parallel()
-	s := harness.Start(t, harness.Options{Flags: []string{"--private=live/movie"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--private=live/movie"},
+		Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
 	src := load(t, sample.AV)
 	s.Push(src.File(t), "movie", "-stream_loop", "-1")
 	s.Push(src.File(t), "open", "-stream_loop", "-1")
@@ -68,8 +70,10 @@ func TestPrivateRoom(t *testing.T) {
 		"JWT of the app":    makeToken(t, "play", "live/*", "--ip=127.0.0.1"),
 	}
 	bad := map[string]string{
-		"none": "", "garbage": "x", "to publish": makeToken(t, "publish", "live/movie"), "other room": makeToken(t, "play", "live/other"),
-		"signed for another": makeToken(t, "play", "live/other", "--signed"), "other address": makeToken(t, "play", "live/movie", "--ip=192.0.2.1"),
+		"none": "", "garbage": "x", "to publish": makeToken(t, "publish", "live/movie"),
+		"other room":         makeToken(t, "play", "live/other"),
+		"signed for another": makeToken(t, "play", "live/other", "--signed"),
+		"other address":      makeToken(t, "play", "live/movie", "--ip=192.0.2.1"),
 	}
 	withToken := func(target, token string) string {
 		if token == "" {
@@ -103,7 +107,8 @@ func TestPrivateRoom(t *testing.T) {
 				t.Errorf("%s with %s: %d %s %v", target, name, status, body, err)
 			}
 		}
-		if code, reason := webSocketClose(ctx, t, withToken(s.FLV("movie"), token)); code != 4401 && code != 4403 || !strings.HasPrefix(reason, "token_") {
+		if code, reason := webSocketClose(ctx, t, withToken(s.FLV("movie"), token)); code != 4401 && code != 4403 ||
+			!strings.HasPrefix(reason, "token_") {
 			t.Errorf("WebSocket with %s: closed by %d %s", name, code, reason)
 		}
 		viewer := harness.FFmpeg(t, "-i", withToken(s.RTMP("movie"), token), "-t", "1", "-f", "null", "-")
@@ -197,7 +202,8 @@ func checkPrivateHLS(ctx context.Context, t *testing.T, s *harness.Server, maste
 func TestTokenViewerLimit(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := harness.Start(t, harness.Options{Flags: []string{"--private=*", "--hls_session_timeout=1s"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--private=*", "--hls_session_timeout=1s"},
+		Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
 	s.Push(load(t, sample.AV).File(t), "movie", "-stream_loop", "-1")
 	s.AwaitLive("movie")
 	token := makeToken(t, "play", "live/movie", "--viewers=2")
@@ -220,7 +226,8 @@ func TestTokenViewerLimit(t *testing.T) {
 	if status, body, err := httpGet(ctx, media, "", true); status != 429 {
 		t.Errorf("the third of two by HLS: %d %s %v", status, body, err)
 	}
-	if status, body, err := httpGet(ctx, s.FLV("movie")+"?token="+makeToken(t, "play", "live/movie"), "", false); status != 200 {
+	if status, body, err := httpGet(ctx, s.FLV("movie")+"?token="+makeToken(t, "play", "live/movie"), "",
+		false); status != 200 {
 		t.Errorf("by another token: %d %s %v", status, body, err)
 	}
 	first.Kill()
@@ -250,7 +257,8 @@ func TestPublishToken(t *testing.T) {
 	token = makeToken(t, "publish", "live/movie")
 	push := s.PushTo(src.File(t), to(token), "-stream_loop", "-1")
 	s.AwaitLive("movie")
-	for name, bad := range map[string]string{"to play": makeToken(t, "play", "live/movie"), "other room": makeToken(t, "publish", "live/other"), "none": ""} {
+	for name, bad := range map[string]string{"to play": makeToken(t, "play", "live/movie"),
+		"other room": makeToken(t, "publish", "live/other"), "none": ""} {
 		if s.PushTo(src.File(t), to(bad)).Wait(patience) == 0 {
 			t.Errorf("it publishes with a token %s", name)
 		}
@@ -293,7 +301,8 @@ func createToken(t *testing.T, s *harness.Server, wish string) (token string, ur
 func TestTokenByAPI(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
-	s := harness.Start(t, harness.Options{Flags: []string{"--private=*"}, Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
+	s := harness.Start(t, harness.Options{Flags: []string{"--private=*"},
+		Env: []string{"LIVEGO_TOKEN_SECRET=" + tokenSecret}})
 	s.Key("movie")
 	token, urls := createToken(t, s, `{"action":"publish","app":"live","room":"movie","for":"10m"}`)
 	if len(urls) != 1 {
@@ -335,8 +344,11 @@ func TestOneTimeToken(t *testing.T) {
 		return s
 	}
 	for name, pair := range map[string]func() (first, second *harness.Server){
-		"a restart":   func() (_, _ *harness.Server) { return live(harness.Start(t, options)), nil },
-		"two at once": func() (_, _ *harness.Server) { return live(harness.Start(t, shared)), live(harness.Start(t, shared)) },
+		"a restart": func() (_, _ *harness.Server) { return live(harness.Start(t, options)), nil },
+		"two at once": func() (_, _ *harness.Server) {
+			return live(harness.Start(t, shared)),
+				live(harness.Start(t, shared))
+		},
 	} {
 		first, second := pair()
 		token, _ := createToken(t, first, wish)

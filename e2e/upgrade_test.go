@@ -36,8 +36,8 @@ server:
   flv: true
 `
 
-// TestUpgrading types the commands of docs/upgrading.md beside the settings and the Redis of an earlier server. Encoders and scripts
-// of that server go on with what they have.
+// TestUpgrading types the commands of docs/upgrading.md beside the settings and the Redis of an
+// earlier server. Encoders and scripts of that server go on with what they have.
 func TestUpgrading(t *testing.T) {
 	harness.Need(t, "ffmpeg", "curl", "redis-server", "redis-cli")
 	t.Parallel()

@@ -37,11 +37,13 @@ func watchRTMPEarly(t testing.TB, url string) *harness.Process {
 	return p
 }
 
-// awaitWaiting waits until s says in its log that a viewer waits for room, so that it will get the stream from its first frame on.
+// awaitWaiting waits until s says in its log that a viewer waits for room, so that it will get the
+// stream from its first frame on.
 func awaitWaiting(s *harness.Server, room string) {
 	s.AwaitStderr(patience, func(log string) bool {
 		for line := range strings.Lines(log) {
-			if strings.Contains(line, "waiting for the stream") && strings.HasSuffix(strings.TrimSpace(line), " stream=live/"+room) {
+			if strings.Contains(line, "waiting for the stream") &&
+				strings.HasSuffix(strings.TrimSpace(line), " stream=live/"+room) {
 				return true
 			}
 		}
@@ -66,7 +68,8 @@ func watchFLV(ctx context.Context, c *http.Client, url string) (*mediacompare.FL
 	if err != nil {
 		return nil, err
 	}
-	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "video/x-flv" || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
+	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "video/x-flv" ||
+		resp.Header.Get("Access-Control-Allow-Origin") != "*" {
 		return nil, fmt.Errorf("%s: HTTP %d, %v", url, resp.StatusCode, resp.Header)
 	}
 	return mediacompare.ReadFLV(bytes.NewReader(body))
@@ -100,7 +103,8 @@ func (src source) push(s *harness.Server, t testing.TB, room string) *harness.Pr
 	return s.Push(src.File(t), room)
 }
 
-// audioBeforeVideo counts the frames of audio before the first picture: a stream with video starts at its first key frame.
+// audioBeforeVideo counts the frames of audio before the first picture: a stream with video starts
+// at its first key frame.
 func (src source) audioBeforeVideo() int {
 	return max(0, slices.IndexFunc(src.packets, func(u mediacompare.Unit) bool { return u.Kind == mediacompare.Video }))
 }
@@ -127,7 +131,8 @@ func (src source) checkFLV(t testing.TB, who string, got *mediacompare.FLVFile) 
 	if !slices.Equal(slices.Sorted(slices.Values(got.Headers())), slices.Sorted(slices.Values(src.file.Headers()))) {
 		t.Errorf("%s: codec headers %q, want %q", who, got.Headers(), src.file.Headers())
 	}
-	if len(got.Tags) == 0 || got.Tags[0].Type != mediacompare.TagScript || !bytes.Contains(got.Tags[0].Body, []byte("onMetaData")) {
+	if len(got.Tags) == 0 || got.Tags[0].Type != mediacompare.TagScript ||
+		!bytes.Contains(got.Tags[0].Body, []byte("onMetaData")) {
 		t.Errorf("%s: does not begin with onMetaData", who)
 	}
 	packets, err := got.Packets()
@@ -147,8 +152,8 @@ func (src source) checkHLS(t testing.TB, who string, got hlsView) mediacompare.M
 	return check(t, who, src.decoderUnits, got.units, mediacompare.TSTick)
 }
 
-// TestWatch pushes each sample once and watches it by every protocol at the same time, while it is recorded. A viewer who waited for it
-// over RTMP gets all of it.
+// TestWatch pushes each sample once and watches it by every protocol at the same time, while it is
+// recorded. A viewer who waited for it over RTMP gets all of it.
 func TestWatch(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	server, dir := startRecording(t, harness.Options{})

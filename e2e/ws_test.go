@@ -16,7 +16,8 @@ import (
 )
 
 // watchWebSocket opens a WebSocket and returns a function that plays it to its end.
-func watchWebSocket(ctx context.Context, t testing.TB, url string, config *tls.Config) func() (*mediacompare.FLVFile, error) {
+func watchWebSocket(ctx context.Context, t testing.TB, url string, config *tls.Config) func() (*mediacompare.FLVFile,
+	error) {
 	t.Helper()
 	ws, err := harness.OpenWebSocket(ctx, url, config)
 	if err != nil {
@@ -40,13 +41,15 @@ func watchWebSocket(ctx context.Context, t testing.TB, url string, config *tls.C
 	})
 }
 
-// TestWatchWebSocket pushes samples and watches them by WebSocket, plain and over TLS. A viewer who came before the push gets all of it.
+// TestWatchWebSocket pushes samples and watches them by WebSocket, plain and over TLS. A viewer who
+// came before the push gets all of it.
 func TestWatchWebSocket(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	cert, key, client := tlsCertificate(t)
 	trust := client.Transport.(*http.Transport).TLSClientConfig
-	server := harness.Start(t, harness.Options{Flags: []string{"--enable_https=true", "--rtmps_cert=" + cert, "--rtmps_key=" + key}})
+	server := harness.Start(t, harness.Options{Flags: []string{"--enable_https=true", "--rtmps_cert=" + cert,
+		"--rtmps_key=" + key}})
 	for _, sam := range sample.All() {
 		if !slices.Contains([]string{"h264-aac", "aac-only", "keyframe-2mb"}, sam.Name) {
 			continue
@@ -89,7 +92,8 @@ func TestWatchWebSocket(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if m, err := mediacompare.Compare(src.packets, packets, mediacompare.Millisecond); err != nil || m.Video.First != 0 || m.Audio.First > src.audioBeforeVideo() {
+			if m, err := mediacompare.Compare(src.packets, packets, mediacompare.Millisecond); err != nil ||
+				m.Video.First != 0 || m.Audio.First > src.audioBeforeVideo() {
 				t.Errorf("who waited starts at picture %d and audio frame %d: %v", m.Video.First, m.Audio.First, err)
 			}
 		})

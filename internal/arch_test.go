@@ -13,9 +13,10 @@ import (
 
 const module = "livego"
 
-// mayImport says which of our packages each of our packages may import besides itself. A package that is not here fails the
-// test: give it a line when it is born, and think about what it has to know. Tests of a package may import what they like
-// below the line of the package they test, and the test-only packages.
+// mayImport says which of our packages each of our packages may import besides itself. A package
+// that is not here fails the test: give it a line when it is born, and think about what it has to
+// know. Tests of a package may import what they like below the line of the package they test, and
+// the test-only packages.
 var mayImport = map[string][]string{
 	// Words. They know nobody, so that everybody may know them.
 	"internal/domain":       {},
@@ -55,8 +56,10 @@ var mayImport = map[string][]string{
 	"internal/container/mp4":  {"internal/media", "internal/codec"},
 
 	// What has frames in it, wherever it is.
-	"internal/source":      {"internal/media", "internal/codec/accessunit", "internal/codec", "internal/container/...", "internal/proto/rtmp", "internal/ops/textfile"},
-	"internal/playout":     {"internal/media", "internal/container/flv", "internal/proto/rtmp", "internal/source", "internal/ops/textfile"},
+	"internal/source": {"internal/media", "internal/codec/accessunit", "internal/codec", "internal/container/...",
+		"internal/proto/rtmp", "internal/ops/textfile"},
+	"internal/playout": {"internal/media", "internal/container/flv", "internal/proto/rtmp", "internal/source",
+		"internal/ops/textfile"},
 	"internal/tools/probe": {"internal/media", "internal/container/fmp4", "internal/container/ts", "internal/source"},
 
 	// The protocol knows neither rooms nor keys nor frames: a bench and a relay use it as the edge does.
@@ -74,17 +77,19 @@ var mayImport = map[string][]string{
 	"internal/record": {"internal/domain", "internal/media", "internal/stream", "internal/container/flv"},
 
 	// From and to other servers: a subscriber and a publisher like any.
-	"internal/relay": {"internal/domain", "internal/media", "internal/codec/accessunit", "internal/ops/netx", "internal/stream", "internal/proto/rtmp", "internal/container/flv"},
+	"internal/relay": {"internal/domain", "internal/media", "internal/codec/accessunit", "internal/ops/netx",
+		"internal/stream", "internal/proto/rtmp", "internal/container/flv"},
 
 	// Requests in front of net/http. It knows nothing of what is served.
 	"internal/proto/http1": {"internal/ops/netx"},
 
 	// The control plane. A config is plain values: what they mean is the business of whoever gets them.
-	"internal/ops/config":              {"internal/domain", "internal/ops/redisurl", "internal/ops/textfile"},
-	"internal/ops/acme":                {},
-	"internal/ops/acme/acmetest":       {},
-	"internal/ops/peeruser":            {},
-	"internal/control/auth":            {"internal/domain", "internal/ops/netx", "internal/ops/peeruser", "internal/ops/textfile"},
+	"internal/ops/config":        {"internal/domain", "internal/ops/redisurl", "internal/ops/textfile"},
+	"internal/ops/acme":          {},
+	"internal/ops/acme/acmetest": {},
+	"internal/ops/peeruser":      {},
+	"internal/control/auth": {"internal/domain", "internal/ops/netx", "internal/ops/peeruser",
+		"internal/ops/textfile"},
 	"internal/control/webhook":         {"internal/domain", "internal/ops/netx", "internal/stream"},
 	"internal/control/keyexport":       {"internal/domain", "internal/ops/textfile"},
 	"internal/control/store/bolt":      {"internal/domain"},
@@ -93,12 +98,18 @@ var mayImport = map[string][]string{
 
 	// An edge plugs a protocol into the core. It never imports another edge, a store, the api or the config: app maps the
 	// config to its Options.
-	"internal/edge/rtmp":    {"internal/deliver/fanout", "internal/domain", "internal/media", "internal/ops/netx", "internal/ops/logging", "internal/stream", "internal/proto/rtmp", "internal/codec/accessunit", "internal/container/flv"},
-	"internal/edge/httpflv": {"internal/ops/httpx", "internal/deliver/fanout", "internal/domain", "internal/media", "internal/ops/netx", "internal/ops/logging", "internal/stream", "internal/container/flv"},
-	"internal/edge/hls":     {"internal/ops/httpx", "internal/domain", "internal/media", "internal/ops/netx", "internal/stream", "internal/deliver/segment", "internal/container/m3u8", "internal/proto/http1"}, // the front in a benchmark only
+	"internal/edge/rtmp": {"internal/deliver/fanout", "internal/domain", "internal/media", "internal/ops/netx",
+		"internal/ops/logging", "internal/stream", "internal/proto/rtmp", "internal/codec/accessunit",
+		"internal/container/flv"},
+	"internal/edge/httpflv": {"internal/ops/httpx", "internal/deliver/fanout", "internal/domain", "internal/media",
+		"internal/ops/netx", "internal/ops/logging", "internal/stream", "internal/container/flv"},
+	// the front in a benchmark only
+	"internal/edge/hls": {"internal/ops/httpx", "internal/domain", "internal/media", "internal/ops/netx",
+		"internal/stream", "internal/deliver/segment", "internal/container/m3u8", "internal/proto/http1"},
 
 	// The operator's door. It sees the hub and the keys, not how streams travel.
-	"internal/control/api": {"internal/ops/httpx", "internal/control/keyexport", "internal/domain", "internal/media", "internal/ops/logging", "internal/stream", "internal/control/auth"},
+	"internal/control/api": {"internal/ops/httpx", "internal/control/keyexport", "internal/domain", "internal/media",
+		"internal/ops/logging", "internal/stream", "internal/control/auth"},
 
 	// The bench speaks protocols. It measures any server, so it knows nothing of this one.
 	"internal/tools/bench": {"internal/media", "internal/codec/...", "internal/container/...", "internal/proto/rtmp"},
@@ -107,10 +118,12 @@ var mayImport = map[string][]string{
 
 	// The one place where everything meets.
 	"internal/app": {"internal/..."},
-	"cmd/livego":   {"internal/app", "internal/control/auth", "internal/tools/bench", "internal/ops/config", "internal/control/keyexport", "internal/domain", "internal/ops/logging", "internal/playout", "internal/tools/probe", "internal/source", "internal/ops/textfile"},
+	"cmd/livego": {"internal/app", "internal/control/auth", "internal/tools/bench", "internal/ops/config",
+		"internal/control/keyexport", "internal/domain", "internal/ops/logging", "internal/playout", "internal/tools/probe",
+		"internal/source", "internal/ops/textfile"},
 
-	// The end-to-end tests see the binary only, as a user does: what they know of formats is their own, so that one mistake
-	// cannot hide on both sides.
+	// The end-to-end tests see the binary only, as a user does: what they know of formats is their
+	// own, so that one mistake cannot hide on both sides.
 	"e2e":              {"e2e/...", "internal/ops/acme/acmetest"}, // an authority is none of ours
 	"e2e/hostile":      {"e2e/..."},
 	"e2e/rtmp":         {},
@@ -123,8 +136,9 @@ var mayImport = map[string][]string{
 
 // owners says which packages may import each outside module; the reason is the module's own.
 var owners = map[string][]string{
-	"github.com/alecthomas/kong":        {"cmd/livego"},
-	"github.com/asticode/go-astits":     {"e2e/mediacompare"}, // a reader of MPEG-TS that is not ours judges what ours writes
+	"github.com/alecthomas/kong": {"cmd/livego"},
+	// a reader of MPEG-TS that is not ours judges what ours writes
+	"github.com/asticode/go-astits":     {"e2e/mediacompare"},
 	"github.com/caddyserver/certmagic":  {"internal/ops/acme"},
 	"github.com/danielgtaylor/huma/v2":  {"internal/control/api"},
 	"github.com/goccy/go-yaml":          {"internal/ops/config"},
@@ -135,8 +149,9 @@ var owners = map[string][]string{
 	"github.com/schollz/progressbar/v3": {"cmd/livego"},
 	"go.etcd.io/bbolt":                  {"internal/control/store/bolt"},
 	"go.uber.org/zap":                   {"internal/ops/acme"}, // certmagic's logger: to keep it quiet
-	"golang.org/x/sys":                  {"internal/tools/bench", "internal/deliver/fanout", "internal/proto/http1", "internal/ops/netx", "internal/ops/peeruser"},
-	"golang.org/x/time":                 {"internal/edge/..."},
+	"golang.org/x/sys": {"internal/tools/bench", "internal/deliver/fanout", "internal/proto/http1",
+		"internal/ops/netx", "internal/ops/peeruser"},
+	"golang.org/x/time": {"internal/edge/..."},
 
 	// In tests only.
 	"github.com/google/go-cmp": {},
@@ -144,7 +159,8 @@ var owners = map[string][]string{
 }
 
 // testOnly lists what any test may import and nothing else may.
-var testOnly = []string{"github.com/google/go-cmp", "go.uber.org/goleak", "internal/ops/acme/acmetest", "internal/control/store/storetest"}
+var testOnly = []string{"github.com/google/go-cmp", "go.uber.org/goleak", "internal/ops/acme/acmetest",
+	"internal/control/store/storetest"}
 
 // TestImports holds every package to the tables above.
 func TestImports(t *testing.T) {
@@ -189,7 +205,8 @@ func (p pkg) may(imp string, allowed []string) bool {
 	return !outside || matches(p.path, owned)
 }
 
-// below reports whether imp is something that a package in allowed may itself import: a test builds its scene from the parts.
+// below reports whether imp is something that a package in allowed may itself import: a test builds
+// its scene from the parts.
 func below(imp string, allowed []string) bool {
 	for _, a := range allowed {
 		if matches(imp, mayImport[a]) {
@@ -199,7 +216,8 @@ func below(imp string, allowed []string) bool {
 	return false
 }
 
-// ownersOf returns who may import the module that holds the package imp. A module without a line has no owner: nobody may.
+// ownersOf returns who may import the module that holds the package imp. A module without a line
+// has no owner: nobody may.
 func ownersOf(imp string) (owned []string, outside bool) {
 	for _, m := range slices.Sorted(maps.Keys(owners)) {
 		if inModules(imp, []string{m}) {
@@ -211,7 +229,8 @@ func ownersOf(imp string) (owned []string, outside bool) {
 }
 
 func ours(imp string) bool {
-	return strings.HasPrefix(imp, "internal/") || strings.HasPrefix(imp, "cmd/") || imp == "e2e" || strings.HasPrefix(imp, "e2e/")
+	return strings.HasPrefix(imp, "internal/") || strings.HasPrefix(imp, "cmd/") || imp == "e2e" ||
+		strings.HasPrefix(imp, "e2e/")
 }
 
 // matches reports whether path is one of patterns; "x/..." stands for everything below x.

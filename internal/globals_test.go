@@ -10,8 +10,9 @@ import (
 	"testing"
 )
 
-// TestNoMutableGlobals holds package variables to being tables: written where they are declared and nowhere else. State comes
-// through New or a field, so that two servers fit in one process and tests run side by side.
+// TestNoMutableGlobals holds package variables to being tables: written where they are declared and
+// nowhere else. State comes through New or a field, so that two servers fit in one process and
+// tests run side by side.
 func TestNoMutableGlobals(t *testing.T) {
 	for _, p := range listPackages(t) {
 		files, err := filepath.Glob(filepath.Join(root, p.path, "*.go"))
@@ -36,8 +37,8 @@ func TestNoMutableGlobals(t *testing.T) {
 	}
 }
 
-// writtenGlobals returns where package variables of files are assigned to or have their address taken, and those whose type
-// is state by itself (a lock, an atomic).
+// writtenGlobals returns where package variables of files are assigned to or have their address
+// taken, and those whose type is state by itself (a lock, an atomic).
 func writtenGlobals(files []*ast.File) []*ast.Ident {
 	globals := map[string]bool{}
 	var found []*ast.Ident
@@ -61,7 +62,8 @@ func writtenGlobals(files []*ast.File) []*ast.Ident {
 	for _, f := range files {
 		// The parser resolves names within a file; what it left open may be declared in a sibling.
 		isGlobal := func(id *ast.Ident) bool {
-			return id != nil && globals[id.Name] && (slices.Contains(f.Unresolved, id) || id.Obj != nil && f.Scope.Lookup(id.Name) == id.Obj)
+			return id != nil && globals[id.Name] &&
+				(slices.Contains(f.Unresolved, id) || id.Obj != nil && f.Scope.Lookup(id.Name) == id.Obj)
 		}
 		ast.Inspect(f, func(n ast.Node) bool {
 			var targets []ast.Expr

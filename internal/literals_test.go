@@ -18,8 +18,9 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// literals says which string literals of the code are an interface that scripts and players use. Each kind is found by what it looks
-// like, wherever it is declared, so that the list does not change when code is renamed or moved.
+// literals says which string literals of the code are an interface that scripts and players use.
+// Each kind is found by what it looks like, wherever it is declared, so that the list does not
+// change when code is renamed or moved.
 var literals = map[string]*regexp.Regexp{
 	"route":          regexp.MustCompile(`^(?:[A-Z]+ )?/(?:control|stat|statics|api|healthz|readyz|metrics|debug|crossdomain)[\w/{}.*-]*$`),
 	"rtmp code":      regexp.MustCompile(`^Net(?:Stream|Connection)\.[A-Za-z.]+$`),
@@ -29,8 +30,9 @@ var literals = map[string]*regexp.Regexp{
 	"webhook header": regexp.MustCompile(`^Livego-[A-Za-z-]+$`),
 }
 
-// TestLiterals holds the interfaces that the code spells out as literals to testdata/literals.txt: JSON fields (tags), settings (tags),
-// routes, RTMP codes, events, file names. A line that disappears breaks somebody's script. New lines are added with -update.
+// TestLiterals holds the interfaces that the code spells out as literals to testdata/literals.txt:
+// JSON fields (tags), settings (tags), routes, RTMP codes, events, file names. A line that
+// disappears breaks somebody's script. New lines are added with -update.
 func TestLiterals(t *testing.T) {
 	found := map[string]bool{}
 	fset := token.NewFileSet()
@@ -95,7 +97,8 @@ func addTags(found map[string]bool, field *ast.Field) {
 		return
 	}
 	tag := reflect.StructTag(raw)
-	for kind, key := range map[string]string{"JSON field": "json", "setting": "key", "parameter": "query", "path parameter": "path"} {
+	for kind, key := range map[string]string{"JSON field": "json", "setting": "key", "parameter": "query",
+		"path parameter": "path"} {
 		name, _, _ := strings.Cut(tag.Get(key), ",")
 		if name != "" && name != "-" {
 			found[kind+": "+name] = true

@@ -18,8 +18,9 @@ func group(path string) string {
 	return first
 }
 
-// picture returns a Mermaid flowchart of the groups below internal and of the imports between them, tests not counted. Every group may
-// import domain and media, so those arrows are left out, and so are the arrows from app, which imports every group.
+// picture returns a Mermaid flowchart of the groups below internal and of the imports between them,
+// tests not counted. Every group may import domain and media, so those arrows are left out, and so
+// are the arrows from app, which imports every group.
 func picture(pkgs []pkg) string {
 	arrows, groups := map[string]bool{}, map[string]bool{}
 	for _, p := range pkgs {

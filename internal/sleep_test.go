@@ -9,8 +9,9 @@ import (
 	"testing"
 )
 
-// TestNoSleep keeps tests from sleeping until something has probably happened: under testing/synctest a sleep takes no time and
-// ends exactly when everybody else waits, and only there is it allowed.
+// TestNoSleep keeps tests from sleeping until something has probably happened: under
+// testing/synctest a sleep takes no time and ends exactly when everybody else waits, and only there
+// is it allowed.
 func TestNoSleep(t *testing.T) {
 	sleep := []byte("time." + "Sleep(")
 	for _, dir := range []string{"cmd", "internal", "e2e"} {

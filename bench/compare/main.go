@@ -1,5 +1,6 @@
-// Compare runs livego bench against the floor (bench/floor.c), livego and nginx-rtmp, one after the other on this machine, and prints what
-// each costs beside the floor. It is what make bench calls; docs/performance.md says how to read it.
+// Compare runs livego bench against the floor (bench/floor.c), livego and nginx-rtmp, one after the
+// other on this machine, and prints what each costs beside the floor. It is what make bench calls;
+// docs/performance.md says how to read it.
 package main
 
 import (
@@ -56,7 +57,9 @@ func parse(args []string) (options, error) {
 	f.StringVar(&windows, "windows", "0,33,50,100", "milliseconds that the floor gathers, a run for each")
 	f.StringVar(&protos, "proto", "", "only these protocols, such as flv or hls,llhls")
 	f.DurationVar(&o.duration, "duration", 20*time.Second, "how long to measure")
-	f.DurationVar(&o.settle, "settle", 50*time.Second, "how long the stream runs before the first viewer: a server gathers seconds of it, which are not the viewers' memory; the floor, which gathers none, is not waited for")
+	f.DurationVar(&o.settle, "settle", 50*time.Second,
+		"how long the stream runs before the first viewer: a server gathers seconds of it, which are not the viewers' "+
+			"memory; the floor, which gathers none, is not waited for")
 	f.DurationVar(&o.join, "join", 5*time.Second, "over which time viewers come")
 	f.StringVar(&o.results, "json", "", "a file for all that was measured")
 	f.StringVar(&server, "server", "", "more arguments for the livego that is measured")
@@ -92,7 +95,8 @@ type row struct {
 	Result  *bench.Result `json:"result"`
 }
 
-// run does all runs and prints the table. A server that is not installed is left out; a run that fails is an error at the end.
+// run does all runs and prints the table. A server that is not installed is left out; a run that
+// fails is an error at the end.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	o, err := parse(args)
 	if err != nil {
@@ -136,15 +140,18 @@ func (o *options) save(rows []row) error {
 	return os.WriteFile(o.results, append(b, '\n'), 0o644)
 }
 
-// measure measures one server once, from its start to its end, so that none has to live with what another run left in its memory.
-func (o *options) measure(ctx context.Context, s server, t benchCase, viewers int, stderr io.Writer) (*bench.Result, error) {
+// measure measures one server once, from its start to its end, so that none has to live with what
+// another run left in its memory.
+func (o *options) measure(ctx context.Context, s server, t benchCase, viewers int, stderr io.Writer) (*bench.Result,
+	error) {
 	stop, err := s.start(ctx, stderr)
 	if err != nil {
 		return nil, err
 	}
 	defer stop()
 	args := append([]string{
-		"bench", "--json", fmt.Sprintf("--viewers=%d", viewers), "--duration=" + o.duration.String(), "--join=" + o.join.String(),
+		"bench", "--json", fmt.Sprintf("--viewers=%d", viewers), "--duration=" + o.duration.String(),
+		"--join=" + o.join.String(),
 	}, t.args...)
 	if s.cachesStream {
 		args = append(args, "--settle="+o.settle.String())

@@ -47,7 +47,8 @@ func TestFloorCarriesStream(t *testing.T) {
 		t.Skip("it is in C, for Linux")
 	}
 	floor := filepath.Join(t.TempDir(), "floor")
-	if out, err := exec.CommandContext(t.Context(), "cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", floor, "../floor.c").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", floor,
+		"../floor.c").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	o := options{floor: floor, windows: []int{20}}
@@ -59,7 +60,8 @@ func TestFloorCarriesStream(t *testing.T) {
 	defer stop()
 	at := "://127.0.0.1:" + floorPort
 	result, err := bench.Run(t.Context(), bench.Options{
-		Publish: []string{"tcp" + at}, Play: []string{"http" + at + "/live.flv"}, Viewers: 10, Duration: time.Second, Check: 1,
+		Publish: []string{"tcp" + at}, Play: []string{"http" + at + "/live.flv"}, Viewers: 10, Duration: time.Second,
+		Check: 1,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -75,7 +77,8 @@ func TestFloorCarriesStream(t *testing.T) {
 
 func TestParse(t *testing.T) {
 	o, err := parse([]string{"-viewers=10, 20", "-windows=0", "-server=--level=warn --x=y", "-proto=hls,llhls"})
-	if err != nil || len(o.viewers) != 2 || o.viewers[1] != 20 || len(o.windows) != 1 || len(o.server) != 2 || len(o.protos) != 2 {
+	if err != nil || len(o.viewers) != 2 || o.viewers[1] != 20 || len(o.windows) != 1 || len(o.server) != 2 ||
+		len(o.protos) != 2 {
 		t.Errorf("%+v, %v", o, err)
 	}
 	if _, err := parse([]string{"-viewers=many"}); err == nil {

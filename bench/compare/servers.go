@@ -47,7 +47,8 @@ func (o *options) servers() []server {
 		all = append(all, server{
 			name: fmt.Sprintf("floor, %d ms", w), window: w, port: floorPort,
 			command: []string{o.floor, floorPort, fmt.Sprint(w)},
-			cases:   []benchCase{{"flv", []string{"--publish=tcp://127.0.0.1:" + floorPort, "--play=http://127.0.0.1:" + floorPort + "/live.flv"}}},
+			cases: []benchCase{{"flv", []string{"--publish=tcp://127.0.0.1:" + floorPort,
+				"--play=http://127.0.0.1:" + floorPort + "/live.flv"}}},
 		})
 	}
 	all = append(all, o.livegoServer())
@@ -56,10 +57,12 @@ func (o *options) servers() []server {
 		if err == nil {
 			url := "rtmp://127.0.0.1:" + nginxPort + "/live/bench"
 			all = append(all, server{
-				name: "nginx-rtmp", cachesStream: true, port: nginxPort, command: []string{nginxPath, "-e", "stderr", "-c", conf, "-p", "."},
+				name: "nginx-rtmp", cachesStream: true, port: nginxPort,
+				command: []string{nginxPath, "-e", "stderr", "-c", conf, "-p", "."},
 				cases: []benchCase{
 					{"rtmp", []string{"--publish=" + url, "--play=" + url}},
-					{"hls", []string{"--publish=rtmp://127.0.0.1:" + nginxPort + "/hls/bench", "--play=http://127.0.0.1:" + nginxHTTP + "/bench.m3u8"}},
+					{"hls", []string{"--publish=rtmp://127.0.0.1:" + nginxPort + "/hls/bench",
+						"--play=http://127.0.0.1:" + nginxHTTP + "/bench.m3u8"}},
 				},
 			})
 		}
@@ -73,7 +76,8 @@ const nginxPath = "/usr/sbin/nginx"
 // livegoServer publishes by room name, which saves asking for a key.
 func (o *options) livegoServer() server {
 	command := append([]string{
-		o.livego, "--rtmp_addr=127.0.0.1:" + rtmpPort, "--httpflv_addr=127.0.0.1:" + flvPort, "--hls_addr=127.0.0.1:" + hlsPort,
+		o.livego, "--rtmp_addr=127.0.0.1:" + rtmpPort, "--httpflv_addr=127.0.0.1:" + flvPort,
+		"--hls_addr=127.0.0.1:" + hlsPort,
 		"--api_addr=127.0.0.1:" + apiPort, "--rtmp_noauth", "--level=warn",
 	}, o.server...)
 	rtmp := "rtmp://127.0.0.1:" + rtmpPort + "/live/bench"

@@ -18,7 +18,8 @@ func table(rows []row, windows []int) string {
 	b.WriteString("\n|" + strings.Repeat("---|", 8+len(windows)) + "\n")
 	for _, r := range rows {
 		res := r.Result
-		fmt.Fprintf(&b, "| %d | %s | %s | %s | %s | %.1f / %.1f | %.1f | %.1f %%%s |", r.Viewers, r.Server, strings.Join(res.Protocols, "+"),
+		fmt.Fprintf(&b, "| %d | %s | %s | %s | %s | %.1f / %.1f | %.1f | %.1f %%%s |", r.Viewers, r.Server,
+			strings.Join(res.Protocols, "+"),
 			cpu(r), memory(r), res.Latency.P50, res.Latency.P99, res.FirstPicture.P50, 100*res.Delivery.Share, void(r))
 		for _, w := range windows {
 			fmt.Fprintf(&b, " %s |", ratio(r, floorOf(rows, w, r.Viewers)))
@@ -69,7 +70,8 @@ func ratio(r row, floor *row) string {
 
 // machine describes where the figures come from.
 func machine() string {
-	return fmt.Sprintf("%s, %d x %s, %s, %s", time.Now().Format(time.DateOnly), runtime.NumCPU(), cpuModel(), kernel(), runtime.Version())
+	return fmt.Sprintf("%s, %d x %s, %s, %s", time.Now().Format(time.DateOnly), runtime.NumCPU(), cpuModel(), kernel(),
+		runtime.Version())
 }
 
 func cpuModel() string {

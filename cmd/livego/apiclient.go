@@ -69,8 +69,9 @@ func newAPIClient(cfg config.Config) *apiClient {
 	}
 }
 
-// apiTLSConfig returns how the server's own certificate is known, which is for a name of the network and not for this machine's address:
-// by that name, and by the file that the settings have, whoever has signed it.
+// apiTLSConfig returns how the server's own certificate is known, which is for a name of the
+// network and not for this machine's address: by that name, and by the file that the settings have,
+// whoever has signed it.
 func apiTLSConfig(cfg config.Config) *tls.Config {
 	if len(cfg.ACME.Domains) > 0 {
 		return &tls.Config{ServerName: cfg.ACME.Domains[0]}

@@ -90,7 +90,8 @@ func (c benchCmd) Run(e *env) error {
 // options turns flags into addresses, with those of a livego on this machine where none are given.
 func (c benchCmd) options(ctx context.Context, e *env) (bench.Options, error) {
 	if c.Viewers < 1 || c.Streams < 1 || c.Duration <= 0 || c.Settle < 0 || c.Join < 0 || c.Check < 0 {
-		return bench.Options{}, &failure{exitUsage, errors.New("--viewers, --streams and --duration must be above zero, --settle, --join and --check not below")}
+		return bench.Options{}, &failure{exitUsage,
+			errors.New("--viewers, --streams and --duration must be above zero, --settle, --join and --check not below")}
 	}
 	o := bench.Options{
 		Bitrate: c.Bitrate * 1000, FPS: c.FPS, GOP: c.GOP, File: c.File,
@@ -141,13 +142,14 @@ func expandNumber(pattern string, n int) string {
 var (
 	defaultPlay = map[string]string{
 		bench.RTMP: "rtmp://127.0.0.1:1935/live/", bench.FLV: "http://127.0.0.1:7001/live/",
-		bench.WS: "ws://127.0.0.1:7001/live/", bench.HLS: "http://127.0.0.1:7002/live/", bench.LLHLS: "llhls+http://127.0.0.1:7002/live/",
+		bench.WS: "ws://127.0.0.1:7001/live/", bench.HLS: "http://127.0.0.1:7002/live/",
+		bench.LLHLS: "llhls+http://127.0.0.1:7002/live/",
 	}
 	playSuffix = map[string]string{bench.FLV: ".flv", bench.WS: ".flv", bench.HLS: ".m3u8", bench.LLHLS: ".m3u8"}
 )
 
-// fetchKey asks a livego for the key of a room: the one at an address, or with none that of the settings, with the token of its data
-// directory, which is nobody else's business.
+// fetchKey asks a livego for the key of a room: the one at an address, or with none that of the
+// settings, with the token of its data directory, which is nobody else's business.
 func (e *env) fetchKey(ctx context.Context, api, room string) (string, error) {
 	o := &apiClient{base: strings.TrimSuffix(api, "/"), client: &http.Client{Timeout: apiTimeout}}
 	if api == "" {

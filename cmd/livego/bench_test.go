@@ -51,7 +51,8 @@ func TestBench(t *testing.T) {
 	}()
 	var stdout, stderr strings.Builder
 	code := run([]string{
-		"bench", "--publish=rtmp://" + rtmp + "/live/movie{n}", "--play=rtmp://" + rtmp + "/live/movie{n}", "--play=http://" + flv + "/live/movie{n}.flv",
+		"bench", "--publish=rtmp://" + rtmp + "/live/movie{n}", "--play=rtmp://" + rtmp + "/live/movie{n}",
+		"--play=http://" + flv + "/live/movie{n}.flv",
 		"--streams=2", "--viewers=20", "--bitrate=500", "--join=500ms", "--duration=1s", "--check=1", "--json",
 	}, nil, &stdout, &stderr)
 	var r bench.Result
@@ -59,7 +60,8 @@ func TestBench(t *testing.T) {
 		t.Fatalf("exit code %d, %v\n%s%s", code, err, &stdout, &stderr)
 	}
 	d := r.Delivery
-	if r.Viewers.Joined != 20 || r.Viewers.Lost != 0 || d.Share != 1 || d.Corrupt+d.Missing+d.Repeats != 0 || d.Checked == 0 || r.Stream.Streams != 2 {
+	if r.Viewers.Joined != 20 || r.Viewers.Lost != 0 || d.Share != 1 || d.Corrupt+d.Missing+d.Repeats != 0 ||
+		d.Checked == 0 || r.Stream.Streams != 2 {
 		t.Errorf("exit code %d\n%s%s", code, &stdout, &stderr)
 	}
 	if runtime.GOOS == "linux" && (r.Server == nil || !slices.Equal(r.Server.PIDs, []int{server.Process.Pid})) {
@@ -94,9 +96,11 @@ func TestBenchOptions(t *testing.T) {
 		{"default", func(*benchCmd) {}, "rtmp://127.0.0.1:1935/live/key-of-bench", "rtmp://127.0.0.1:1935/live/bench"},
 		{"protocols", func(c *benchCmd) { c.Proto = []string{"flv", "ws", "hls"} }, "rtmp://127.0.0.1:1935/live/key-of-bench",
 			"http://127.0.0.1:7001/live/bench.flv ws://127.0.0.1:7001/live/bench.flv http://127.0.0.1:7002/live/bench.m3u8"},
-		{"streams", func(c *benchCmd) { c.Streams = 2 }, "rtmp://127.0.0.1:1935/live/key-of-bench1 rtmp://127.0.0.1:1935/live/key-of-bench2",
+		{"streams", func(c *benchCmd) { c.Streams = 2 },
+			"rtmp://127.0.0.1:1935/live/key-of-bench1 rtmp://127.0.0.1:1935/live/key-of-bench2",
 			"rtmp://127.0.0.1:1935/live/bench1 rtmp://127.0.0.1:1935/live/bench2"},
-		{"elsewhere", func(c *benchCmd) { c.Publish, c.Play = "rtmp://h/a/x", []string{"rtmp://h/a/x", "http://h/x.flv"} }, "rtmp://h/a/x", "rtmp://h/a/x http://h/x.flv"},
+		{"elsewhere", func(c *benchCmd) { c.Publish, c.Play = "rtmp://h/a/x", []string{"rtmp://h/a/x", "http://h/x.flv"} },
+			"rtmp://h/a/x", "rtmp://h/a/x http://h/x.flv"},
 		{"play only", func(c *benchCmd) { c.PlayOnly = true }, "", "rtmp://127.0.0.1:1935/live/bench"},
 		{"refused", func(c *benchCmd) { c.Room = "bad" }, "asking for a key of room bad: the server says: a bad name", ""},
 		{"no livego", func(c *benchCmd) { c.API = "http://127.0.0.1:1" }, "no livego to ask for a key", ""},

@@ -42,7 +42,8 @@ type keyManager interface {
 	close() error
 }
 
-// withKeys calls fn with the keys of the settings: through the server where one answers at api_addr, else on the store itself.
+// withKeys calls fn with the keys of the settings: through the server where one answers at
+// api_addr, else on the store itself.
 func (e *env) withKeys(fn func(context.Context, keyManager) error) error {
 	cfg, err := e.load()
 	if err != nil {
@@ -85,7 +86,8 @@ func (c keysListCmd) Run(e *env) error {
 		fmt.Fprintln(w, "ID\tROOM\tAPP\tLABEL\tROLE\tCREATED\tEXPIRES\tLAST USED")
 		for _, k := range keys {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%v\t%s\t%s\t%s\n",
-				k.ID, k.Room, dash(k.App), dash(k.Label), k.Role, formatTime(k.Created), formatTime(k.Expires), formatTime(k.LastUsed))
+				k.ID, k.Room, dash(k.App), dash(k.Label), k.Role, formatTime(k.Created), formatTime(k.Expires),
+				formatTime(k.LastUsed))
 		}
 		return w.Flush()
 	})
@@ -122,7 +124,8 @@ func (c keysMakeCmd) Run(e *env) error {
 	return e.withKeys(func(ctx context.Context, ring keyManager) error {
 		made, err := ring.add(ctx, k)
 		if domain.KindOf(err) == domain.Conflict && k.Label == "" {
-			return fmt.Errorf("%s\n  livego keys make %s --label=NAME\n  livego keys reset %s", domain.Reason(err), k.Room, k.Room)
+			return fmt.Errorf("%s\n  livego keys make %s --label=NAME\n  livego keys reset %s", domain.Reason(err), k.Room,
+				k.Room)
 		}
 		if err != nil {
 			return err
@@ -143,7 +146,8 @@ func (c keysMakeCmd) key(now time.Time) (domain.Key, error) {
 			at, err = now.Add(d), nil
 		}
 		if err != nil || !at.After(now) {
-			return domain.Key{}, errors.New("--expires must be a time to come such as 2030-01-31T12:00:00Z, or a duration such as 24h")
+			return domain.Key{}, errors.New("--expires must be a time to come such as 2030-01-31T12:00:00Z, or a duration " +
+				"such as 24h")
 		}
 		j.Expires = &at
 	}
@@ -264,7 +268,8 @@ func (c keysImportCmd) Run(e *env) error {
 func (c keysImportCmd) keys(e *env) (keys []domain.Key, refused []string, err error) {
 	if c.FromRedis == "" {
 		if len(c.Rename) > 0 {
-			return nil, nil, &failure{exitUsage, errors.New("--rename goes with --from-redis: in a file of keys, change the name")}
+			return nil, nil, &failure{exitUsage,
+				errors.New("--rename goes with --from-redis: in a file of keys, change the name")}
 		}
 		in, name := io.Reader(os.Stdin), "standard input"
 		if c.File != "" && c.File != "-" {
@@ -294,7 +299,8 @@ func (c keysImportCmd) keys(e *env) (keys []domain.Key, refused []string, err er
 	if err != nil {
 		return nil, nil, fmt.Errorf("--from-redis: %w", userError(err))
 	}
-	fmt.Fprintf(e.stderr, "livego: found %d rooms with a key; skipped %d entries without a counterpart\n", len(found), halves)
+	fmt.Fprintf(e.stderr, "livego: found %d rooms with a key; skipped %d entries without a counterpart\n", len(found),
+		halves)
 	return renameRooms(found, names)
 }
 
@@ -318,7 +324,8 @@ func parseRenames(list []string) (map[string]string, error) {
 	return names, nil
 }
 
-// renameRooms returns the keys of an earlier server with the new names of their rooms, and what is said of rooms whose name is refused.
+// renameRooms returns the keys of an earlier server with the new names of their rooms, and what is
+// said of rooms whose name is refused.
 func renameRooms(found []domain.Key, names map[string]string) (keys []domain.Key, refused []string, err error) {
 	used := map[string]string{} // new name -> old name
 	for _, k := range found {
@@ -328,7 +335,8 @@ func renameRooms(found []domain.Key, names map[string]string) (keys []domain.Key
 		}
 		delete(names, old)
 		if err := domain.CheckRoom(k.Room); err != nil {
-			refused = append(refused, fmt.Sprintf("%s; import it under another name with --rename %s", domain.Reason(err), shellQuote(old+"=NEW")))
+			refused = append(refused, fmt.Sprintf("%s; import it under another name with --rename %s", domain.Reason(err),
+				shellQuote(old+"=NEW")))
 			continue
 		}
 		if other, ok := used[k.Room]; ok {

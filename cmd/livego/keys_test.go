@@ -11,7 +11,8 @@ import (
 
 // TestRenameRooms gives rooms of an earlier server new names.
 func TestRenameRooms(t *testing.T) {
-	found := []domain.Key{{Room: "a=b", Secret: "1"}, {Room: "it's", Secret: "2"}, {Room: "movie", Secret: "3"}, {Room: "tab\there", Secret: "4"}}
+	found := []domain.Key{{Room: "a=b", Secret: "1"}, {Room: "it's", Secret: "2"}, {Room: "movie", Secret: "3"},
+		{Room: "tab\there", Secret: "4"}}
 	for _, c := range []struct {
 		name    string
 		rename  []string

@@ -57,7 +57,8 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// run runs one command and returns the exit code. Errors go to stderr, a line each; what is indented in one is to be copied.
+// run runs one command and returns the exit code. Errors go to stderr, a line each; what is
+// indented in one is to be copied.
 func run(args, environ []string, stdout, stderr io.Writer) int {
 	err := parse(args, environ, stdout, stderr)
 	if err == nil {
@@ -122,11 +123,12 @@ type helpCmd struct {
 
 // Run says how to ask: flags came before.
 func (c helpCmd) Run(*env) error {
-	return &failure{exitUsage, errors.New(strings.TrimSpace("help comes first: livego help " + strings.Join(c.Command, " ")))}
+	return &failure{exitUsage, errors.New(strings.TrimSpace("help comes first: livego help " +
+		strings.Join(c.Command, " ")))}
 }
 
-// printHelp prints the help of a command with the flags of its own. Those of the settings, which each command takes, are in the help
-// of livego and of serve, which is what they are for.
+// printHelp prints the help of a command with the flags of its own. Those of the settings, which
+// each command takes, are in the help of livego and of serve, which is what they are for.
 func printHelp(o kong.HelpOptions, ctx *kong.Context) error {
 	command := ctx.Selected()
 	if command == nil || command.Name == "serve" {
@@ -142,7 +144,8 @@ func printHelp(o kong.HelpOptions, ctx *kong.Context) error {
 	if err := kong.DefaultHelpPrinter(o, ctx); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintln(ctx.Stdout, "\nIt also takes the settings of the server, such as --config_file and --data_dir: see livego serve --help.")
+	_, err := fmt.Fprintln(ctx.Stdout,
+		"\nIt also takes the settings of the server, such as --config_file and --data_dir: see livego serve --help.")
 	return err
 }
 
@@ -158,8 +161,9 @@ func (e *env) load() (config.Config, error) {
 	return cfg, nil
 }
 
-// settingFlags returns a pointer to a struct with a flag for each setting, which stays nil when it is not given. Kong takes
-// its flags from structs; this one is made from the table of settings, so that none is forgotten.
+// settingFlags returns a pointer to a struct with a flag for each setting, which stays nil when it
+// is not given. Kong takes its flags from structs; this one is made from the table of settings, so
+// that none is forgotten.
 func settingFlags() reflect.Value {
 	var fields []reflect.StructField
 	for i, s := range config.Settings() {

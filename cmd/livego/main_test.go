@@ -31,7 +31,8 @@ func TestMain(m *testing.M) {
 // TestCommands runs command lines that start no server, in a directory with a good and a bad file.
 func TestCommands(t *testing.T) {
 	t.Chdir(t.TempDir())
-	for name, text := range map[string]string{"good.yaml": "level: debug\n", "bad.yaml": "level: info\n\nrtmp_adr: :1\ngop_num: x\n",
+	for name, text := range map[string]string{"good.yaml": "level: debug\n",
+		"bad.yaml": "level: info\n\nrtmp_adr: :1\ngop_num: x\n",
 		"bom.yaml": "\xef\xbb\xbfrtmp_addr: :1\n", "utf16.yaml": "\xff\xfer\x00t\x00", "secret": "0123456789abcdef\n"} {
 		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -57,21 +58,29 @@ func TestCommands(t *testing.T) {
 		{"check-config --config_file utf16.yaml", nil, 2, "", "livego: utf16.yaml: the file is UTF-16: save it as UTF-8\n"},
 		{"check-config", []string{"LIVEGO_JWT_SECRET_FILE=secret"}, 0, good, ""},
 		{"token manage", []string{"LIVEGO_JWT_SECRET_FILE=secret"}, 0, "eyJ", ""},
-		{"token play live/movie --ip=", []string{"LIVEGO_TOKEN_SECRET_FILE=secret"}, 2, "", "livego: --ip is empty: name an address, or leave it out\n"},
-		{"check-config --jwt.secret 0123456789abcdef", nil, 0, good, "livego: warning: --jwt.secret " + visible + "LIVEGO_JWT_SECRET_FILE\n"},
+		{"token play live/movie --ip=", []string{"LIVEGO_TOKEN_SECRET_FILE=secret"}, 2, "",
+			"livego: --ip is empty: name an address, or leave it out\n"},
+		{"check-config --jwt.secret 0123456789abcdef", nil, 0, good,
+			"livego: warning: --jwt.secret " + visible + "LIVEGO_JWT_SECRET_FILE\n"},
 		{"check-config --redis_addr localhost:6379", nil, 0, good, ""},
 		{"check-config", []string{"LIVEGO_JWT_SECRET=0123456789abcdef"}, 0, good, ""},
-		{"check-config", []string{"LIVEGO_X=1", "LIVEGO_PORT=tcp://10.0.0.1:1"}, 0, good, "livego: warning: unknown environment variables have no effect: LIVEGO_X\n"},
+		{"check-config", []string{"LIVEGO_X=1", "LIVEGO_PORT=tcp://10.0.0.1:1"}, 0, good,
+			"livego: warning: unknown environment variables have no effect: LIVEGO_X\n"},
 		{"check-config --config_file bad.yaml", nil, 2, "",
-			"livego: bad.yaml:3: rtmp_adr: unknown key (did you mean rtmp_addr?)\nlivego: bad.yaml:4: gop_num: must be a whole number\n"},
+			"livego: bad.yaml:3: rtmp_adr: unknown key (did you mean rtmp_addr?)\nlivego: bad.yaml:4: gop_num: must be a " +
+				"whole number\n"},
 		{"--config_file bad.yaml", nil, 2, "",
-			"livego: bad.yaml:3: rtmp_adr: unknown key (did you mean rtmp_addr?)\nlivego: bad.yaml:4: gop_num: must be a whole number\n"},
+			"livego: bad.yaml:3: rtmp_adr: unknown key (did you mean rtmp_addr?)\nlivego: bad.yaml:4: gop_num: must be a " +
+				"whole number\n"},
 		{"serve", []string{"LIVEGO_GOP_NUM=x"}, 2, "", "livego: LIVEGO_GOP_NUM: must be a whole number, not \"x\"\n"},
 		{"--takeover=maybe", nil, 2, "", "livego: --takeover: must be idle, always or never, not \"maybe\"\n"},
-		{"--redis_addr=redis://u:hidden@a,b", nil, 2, "", "livego: warning: --redis_addr " + visible + "LIVEGO_REDIS_ADDR_FILE\nlivego: --redis_addr: has several hosts: say redis-sentinel or redis-cluster\n"},
+		{"--redis_addr=redis://u:hidden@a,b", nil, 2, "",
+			"livego: warning: --redis_addr " + visible +
+				"LIVEGO_REDIS_ADDR_FILE\nlivego: --redis_addr: has several hosts: say redis-sentinel or redis-cluster\n"},
 		{"keys revoke", nil, 2, "", "livego: say which: the id of a key, or --room\n"},
 		{"keys make ../x", nil, 2, "", "livego: room name \"../x\" has a character outside A-Z a-z 0-9 . _ -\n"},
-		{"keys make movie --label=x --expires=yesterday", nil, 2, "", "livego: --expires must be a time to come such as 2030-01-31T12:00:00Z, or a duration such as 24h\n"},
+		{"keys make movie --label=x --expires=yesterday", nil, 2, "",
+			"livego: --expires must be a time to come such as 2030-01-31T12:00:00Z, or a duration such as 24h\n"},
 		{"--hsl_addr :1", nil, 2, "", "livego: unknown flag --hsl_addr, did you mean \"--hls_addr\"? (see livego --help)\n"},
 		{"fly", nil, 2, "", "livego: unexpected argument fly (see livego --help)\n"},
 		{"version", nil, 0, "livego " + app.Version() + " ", ""},
@@ -88,13 +97,17 @@ func TestCommands(t *testing.T) {
 		{"help --help", nil, 0, "Usage: livego <command>", ""},
 		{"help fly", nil, 2, "", "livego: unexpected argument fly (see livego --help)\n"},
 		{"keys make movie --api_addr=127.0.0.1:1", nil, 0, "", ""},
-		{"keys make movie --api_addr=127.0.0.1:1", nil, 1, "", "livego: room movie has a default key already: a further key needs a label, and a reset makes a new default key\n" +
-			"  livego keys make movie --label=NAME\n  livego keys reset movie\n"},
+		{"keys make movie --api_addr=127.0.0.1:1", nil, 1, "",
+			"livego: room movie has a default key already: a further key needs a label, and a reset makes a new default key\n" +
+				"  livego keys make movie --label=NAME\n  livego keys reset movie\n"},
 		{"keys export - --api_addr=127.0.0.1:1", nil, 0, "{\n", ""},
-		{"bench --viewers 0", nil, 2, "", "livego: --viewers, --streams and --duration must be above zero, --settle, --join and --check not below\n"},
-		{"push film.mp4", nil, 2, "", "livego: push takes one file or more, and at the end the room or the address to push to\n"},
+		{"bench --viewers 0", nil, 2, "",
+			"livego: --viewers, --streams and --duration must be above zero, --settle, --join and --check not below\n"},
+		{"push film.mp4", nil, 2, "", "livego: push takes one file or more, and at the end the room or the address to " +
+			"push to\n"},
 		{"push --times 0 film.mp4 movie", nil, 2, "", "livego: --times must be 1 or more\n"},
-		{"push film.mp4 not/a/room", nil, 2, "", "livego: not/a/room: the last argument must be a room or an address (rtmp://host/app/key)\n"},
+		{"push film.mp4 not/a/room", nil, 2, "",
+			"livego: not/a/room: the last argument must be a room or an address (rtmp://host/app/key)\n"},
 		{"probe film.mp4", nil, 4, "", "livego: film.mp4: no such file or directory\n"},
 		{"probe --json good.yaml", nil, 4, "[\n", ""},
 		{"check-config --help", nil, 0, "Usage: livego check-config", ""},
@@ -113,7 +126,8 @@ func TestHelpShowsQuickStart(t *testing.T) {
 	var stdout strings.Builder
 	run([]string{"--help"}, nil, &stdout, io.Discard)
 	out := stdout.String()
-	for _, want := range []string{"curl 'http://localhost:8090/control/get?room=movie'", "rtmp://localhost:1935/live/KEY", "http://localhost:7002/live/movie.m3u8", "LIVEGO_RTMP_ADDR"} {
+	for _, want := range []string{"curl 'http://localhost:8090/control/get?room=movie'", "rtmp://localhost:1935/live/KEY",
+		"http://localhost:7002/live/movie.m3u8", "LIVEGO_RTMP_ADDR"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("--help does not show %s", want)
 		}
@@ -136,10 +150,12 @@ func TestHelpIsPrintedOnce(t *testing.T) {
 	}
 }
 
-// TestHelpOfCommands holds the help of each command to its own flags: the settings are in the help of livego and of serve.
+// TestHelpOfCommands holds the help of each command to its own flags: the settings are in the help
+// of livego and of serve.
 func TestHelpOfCommands(t *testing.T) {
 	for command, own := range map[string]string{
-		"check-config": "Usage: livego check-config", "keys": "keys import", "keys make": "--label", "keys import": "--rename", "token play": "--viewers",
+		"check-config": "Usage: livego check-config", "keys": "keys import", "keys make": "--label",
+		"keys import": "--rename", "token play": "--viewers",
 		"push": "--loop", "probe": "--json", "bench": "--play-only", "version": "Usage: livego version",
 	} {
 		var stdout strings.Builder
@@ -147,7 +163,8 @@ func TestHelpOfCommands(t *testing.T) {
 			t.Errorf("%s --help: exit code %d", command, code)
 		}
 		out := stdout.String()
-		if lines := strings.Count(out, "\n"); lines > 100 || !strings.Contains(out, own) || !strings.Contains(out, "livego serve --help") {
+		if lines := strings.Count(out, "\n"); lines > 100 || !strings.Contains(out, own) ||
+			!strings.Contains(out, "livego serve --help") {
 			t.Errorf("%s --help has %d lines:\n%s", command, lines, out)
 		}
 		for _, s := range config.Settings() {
@@ -248,7 +265,8 @@ func TestPortInUse(t *testing.T) {
 		last = log.Text()
 	}
 	_ = cmd.Wait()
-	if code := cmd.ProcessState.ExitCode(); code != exitFailed || !strings.HasPrefix(last, "livego: ") || !strings.Contains(last, l.Addr().String()) {
+	if code := cmd.ProcessState.ExitCode(); code != exitFailed || !strings.HasPrefix(last, "livego: ") ||
+		!strings.Contains(last, l.Addr().String()) {
 		t.Errorf("exit code %d, saying %q", code, last)
 	}
 }

@@ -85,7 +85,8 @@ func (c pushCmd) Run(e *env) error {
 		return c.withExitCode(ctx, err)
 	}
 	fmt.Fprintf(e.stderr, "sent %s, %.1f MB in %d frames, at most %d ms late and %d ms early, %d reconnects\n",
-		probe.FormatClock(result.Sent.Seconds()), float64(result.Bytes)/1e6, result.Frames, result.Late.Milliseconds(), result.Early.Milliseconds(), result.Reconnects)
+		probe.FormatClock(result.Sent.Seconds()), float64(result.Bytes)/1e6, result.Frames, result.Late.Milliseconds(),
+		result.Early.Milliseconds(), result.Reconnects)
 	return c.withExitCode(ctx, err)
 }
 
@@ -130,7 +131,8 @@ func (c pushCmd) target(ctx context.Context, e *env) (target string, watch []str
 		return name, nil, nil
 	}
 	if !isRoom(name) {
-		return "", nil, &failure{exitUsage, fmt.Errorf("%s: the last argument must be a room or an address (rtmp://host/app/key)", name)}
+		return "", nil, &failure{exitUsage,
+			fmt.Errorf("%s: the last argument must be a room or an address (rtmp://host/app/key)", name)}
 	}
 	key, err := e.fetchKey(ctx, c.API, name)
 	if err != nil {

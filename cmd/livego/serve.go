@@ -31,7 +31,8 @@ func (serveCmd) Run(e *env) error {
 		defer cancel()
 		_ = sink.Close(ctx) // a log that nobody reads is no reason to fail
 	}()
-	return serve(cfg, logging.New(sink, logging.Options{Level: cfg.Level, Format: cfg.LogFormat, TTY: isTerminal(e.stderr)}))
+	return serve(cfg, logging.New(sink,
+		logging.Options{Level: cfg.Level, Format: cfg.LogFormat, TTY: isTerminal(e.stderr)}))
 }
 
 // serve runs the server until SIGINT or SIGTERM.
@@ -46,7 +47,8 @@ func serve(cfg config.Config, log *slog.Logger) error {
 	return supervise(a.Run, signals)
 }
 
-// supervise calls run until it returns. The first signal ends its context, so that it drains; the second is not waited for.
+// supervise calls run until it returns. The first signal ends its context, so that it drains; the
+// second is not waited for.
 func supervise(run func(context.Context) error, signals <-chan os.Signal) error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()

@@ -54,7 +54,8 @@ func (c tokenStream) print(e *env, action domain.Action) error {
 	}
 	mint := auth.TokenIssuer{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge}
 	token, _, err := mint.Issue(auth.TokenRequest{
-		Action: action, App: app, Room: room, Lifetime: c.For, IP: ip, Viewers: c.Viewers, Once: c.Once, Session: c.Session, Signed: c.Signed,
+		Action: action, App: app, Room: room, Lifetime: c.For, IP: ip, Viewers: c.Viewers, Once: c.Once, Session: c.Session,
+		Signed: c.Signed,
 	}, time.Now())
 	if err != nil {
 		return &failure{exitUsage, userError(err)}

@@ -52,7 +52,8 @@ func play(t *testing.T, addresses ...string) players {
 	t.Helper()
 	harness.Need(t, "node", "chromium")
 	harness.NeedFile(t, "node_modules/playwright-core")
-	return players{t, harness.StartProgram(t, "node", append([]string{"play.mjs", os.Getenv("TEST_KEEP")}, addresses...)...)}
+	return players{t, harness.StartProgram(t, "node",
+		append([]string{"play.mjs", os.Getenv("TEST_KEEP")}, addresses...)...)}
 }
 
 // states returns how the players fare, nil while the browser starts.
@@ -115,15 +116,17 @@ func (p players) awaitProgress(what string, since []playerState, width int) []pl
 	})
 }
 
-// TestPlayersContinueAfterEncoderOutage takes the encoder away from three players, by HLS, HTTP-FLV and WebSocket, and has it come back, at last with another
-// resolution. Each goes on by himself, without a new connection of ours.
+// TestPlayersContinueAfterEncoderOutage takes the encoder away from three players, by HLS, HTTP-FLV
+// and WebSocket, and has it come back, at last with another resolution. Each goes on by himself,
+// without a new connection of ours.
 func TestPlayersContinueAfterEncoderOutage(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	outage, hold := 6*time.Second, "20s"
 	if harness.Long() {
 		outage, hold = 30*time.Second, "60s"
 	}
-	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--publish_hold=" + hold, "--publish_hold_clean=" + hold}})
+	s := harness.Start(t, harness.Options{NoRace: true,
+		Flags: []string{"--publish_hold=" + hold, "--publish_hold_clean=" + hold}})
 	encode := func(clip sample.Sample, more ...string) *harness.Process {
 		return s.PushTo(clip.File(t), s.RTMP(s.Key("movie")), more...)
 	}
@@ -136,8 +139,8 @@ func TestPlayersContinueAfterEncoderOutage(t *testing.T) {
 	timer := time.NewTimer(outage)
 	<-timer.C
 	before := p.states()
-	// It ends with a frame that is no keyframe: mpegts.js keeps the last one back and gives it out behind the next header, which Chromium
-	// survives of others only.
+	// It ends with a frame that is no keyframe: mpegts.js keeps the last one back and gives it out
+	// behind the next header, which Chromium survives of others only.
 	back := encode(sample.Small, "-t", "7.9")
 	before = p.awaitProgress("the encoder is back", before, 160)
 	back.WaitOK(patience)
@@ -146,13 +149,14 @@ func TestPlayersContinueAfterEncoderOutage(t *testing.T) {
 	t.Logf("%+v", after)
 }
 
-// TestHLSPlaysAcrossDiscontinuities plays a list of five unlike files twice, by HLS from its first segment on: the player goes through all joins to the end, and shows
-// every picture.
+// TestHLSPlaysAcrossDiscontinuities plays a list of five unlike files twice, by HLS from its first
+// segment on: the player goes through all joins to the end, and shows every picture.
 func TestHLSPlaysAcrossDiscontinuities(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--hls_window=1000", "--hls_keep_after_end"}})
 	const rounds = 2
-	args, pictures := []string{"push", "--times=" + strconv.Itoa(rounds), "--api=" + s.API(""), "--rtmp=" + strings.TrimSuffix(s.RTMP(""), "/")}, 0
+	args, pictures := []string{"push", "--times=" + strconv.Itoa(rounds), "--api=" + s.API(""),
+		"--rtmp=" + strings.TrimSuffix(s.RTMP(""), "/")}, 0
 	for _, m := range sample.MixedMedia(t) {
 		args = append(args, m.File(t))
 		pictures += rounds * m.Pictures(t)

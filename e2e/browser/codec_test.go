@@ -32,11 +32,13 @@ func TestBrowserPlaysCodecs(t *testing.T) {
 		if err := repeat(sam.Read(t), 30).Write(&file); err != nil {
 			t.Fatal(err)
 		}
-		harness.NewerFFmpeg(t, file.Bytes(), "-re", "-i", "pipe:0", "-map", "0", "-c", "copy", "-f", "flv", s.RTMP(s.Key(sam.Name)))
+		harness.NewerFFmpeg(t, file.Bytes(), "-re", "-i", "pipe:0", "-map", "0", "-c", "copy", "-f", "flv",
+			s.RTMP(s.Key(sam.Name)))
 		s.AwaitLive(sam.Name)
 		addresses, pictures = append(addresses, s.HLS(sam.Name)), append(pictures, sam.Video)
 		if known {
-			addresses, pictures = append(addresses, "ws"+strings.TrimPrefix(s.FLV(sam.Name), "http")), append(pictures, sam.Video)
+			addresses, pictures = append(addresses, "ws"+strings.TrimPrefix(s.FLV(sam.Name), "http")),
+				append(pictures, sam.Video)
 		}
 	}
 	if len(flv) > 0 {

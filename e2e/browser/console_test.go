@@ -13,7 +13,8 @@ import (
 func TestConsoleCreatesToken(t *testing.T) {
 	harness.Need(t, "ffmpeg", "node", "chromium")
 	harness.NeedFile(t, "node_modules/playwright-core")
-	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--private=*", "--token.secret=a secret that signs the tokens of a test"}})
+	s := harness.Start(t, harness.Options{NoRace: true,
+		Flags: []string{"--private=*", "--token.secret=a secret that signs the tokens of a test"}})
 	s.Push(sample.Small.File(t), "movie", "-stream_loop", "-1")
 	s.AwaitLive("movie")
 	p := harness.StartProgram(t, "node", "console.mjs", s.API("/"))
@@ -26,7 +27,8 @@ func TestConsoleCreatesToken(t *testing.T) {
 		t.Fatalf("the page shows %q, want a token and three addresses", lines)
 	}
 	_, port, _ := strings.Cut(s.Addr("httpflv_addr"), ":")
-	for target, want := range map[string]int{lines[2]: 200, strings.Replace(lines[2], lines[0], "x", 1): 401, s.FLV("movie"): 401} {
+	for target, want := range map[string]int{lines[2]: 200, strings.Replace(lines[2], lines[0], "x", 1): 401,
+		s.FLV("movie"): 401} {
 		harness.Eventually(t, patience, "answer", func() error {
 			resp, err := harness.Client().Get(target)
 			if err != nil {

@@ -13,8 +13,9 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestBrowserPlaysDamagedStreams plays streams with what decoders ignore: NAL units of types that H.264 leaves unspecified, zero bytes behind a picture and
-// delimiters of one byte, and sound that is muted half of the time. Chromium has a stricter reader of NAL units than ffmpeg.
+// TestBrowserPlaysDamagedStreams plays streams with what decoders ignore: NAL units of types that
+// H.264 leaves unspecified, zero bytes behind a picture and delimiters of one byte, and sound that
+// is muted half of the time. Chromium has a stricter reader of NAL units than ffmpeg.
 func TestBrowserPlaysDamagedStreams(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	s := harness.Start(t, harness.Options{NoRace: true})
@@ -84,7 +85,8 @@ func pushTags(ctx context.Context, addr, key string, tags []mediacompare.FLVTag)
 			return nil
 		case <-time.After(time.Until(began.Add(time.Duration(tag.Time) * time.Millisecond))):
 		}
-		err = c.Send(rtmp.Message{CSID: 4 + int(tag.Type)%2, Type: tag.Type, StreamID: c.StreamID, Time: tag.Time, Payload: tag.Body})
+		err = c.Send(rtmp.Message{CSID: 4 + int(tag.Type)%2, Type: tag.Type, StreamID: c.StreamID, Time: tag.Time,
+			Payload: tag.Body})
 	}
 	return err
 }

@@ -21,15 +21,16 @@ func (g gopStream) encode(t *testing.T, s *harness.Server, room, fps string) {
 		args = append(args, "-re", "-f", "lavfi", "-i", "sine=440:r=44100", "-c:a", "aac")
 	}
 	keys := fmt.Sprintf("expr:gte(t,n_forced*%g)", g.gop.Seconds())
-	harness.FFmpeg(t, append(args, "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-g", "9999", "-sc_threshold", "0",
+	harness.FFmpeg(t, append(args, "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-g", "9999",
+		"-sc_threshold", "0",
 		"-force_key_frames", keys, "-f", "flv", s.RTMP(s.Key(room)))...)
 	s.AwaitLive(room)
 }
 
-// TestLongGOPDoesNotStall plays streams whose keyframes are seconds apart by hls.js, three players each. None of them stands
-// still: hls.js stops for tens of seconds where it misses the last part of a segment. It does so when the line of
-// the segment comes while its worker has the part before. The workers are slow, so that this is three quarters of a
-// part.
+// TestLongGOPDoesNotStall plays streams whose keyframes are seconds apart by hls.js, three players
+// each. None of them stands still: hls.js stops for tens of seconds where it misses the last part
+// of a segment. It does so when the line of the segment comes while its worker has the part before.
+// The workers are slow, so that this is three quarters of a part.
 func TestLongGOPDoesNotStall(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	type run struct {

@@ -14,7 +14,8 @@ import (
 	"livego/e2e/harness"
 )
 
-// startDocumentedProxy starts nginx, with TLS, and with the locations that docs/operating.md has. It returns its address.
+// startDocumentedProxy starts nginx, with TLS, and with the locations that docs/operating.md has.
+// It returns its address.
 func startDocumentedProxy(t *testing.T, s *harness.Server) string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/operating.md")
@@ -28,7 +29,8 @@ func startDocumentedProxy(t *testing.T, s *harness.Server) string {
 	if strings.Count(locations, "location ") != 2 {
 		t.Fatalf("docs/operating.md has these locations:\n%s", locations)
 	}
-	locations = strings.NewReplacer("127.0.0.1:8090", s.Addr("api_addr"), "127.0.0.1:7002", s.Addr("hls_addr")).Replace(locations)
+	locations = strings.NewReplacer("127.0.0.1:8090", s.Addr("api_addr"), "127.0.0.1:7002",
+		s.Addr("hls_addr")).Replace(locations)
 	dir := t.TempDir()
 	cert, key, _ := harness.Certificate(t)
 	addr := fmt.Sprintf("127.0.0.1:%d", harness.FreePorts(t, 1)[0])
@@ -54,13 +56,14 @@ func startDocumentedProxy(t *testing.T, s *harness.Server) string {
 	return addr
 }
 
-// TestLoginThroughProxy logs in through the documented proxy, and finds the links right: with the port and the scheme of the proxy, and with
-// public_url where it is set.
+// TestLoginThroughProxy logs in through the documented proxy, and finds the links right: with the
+// port and the scheme of the proxy, and with public_url where it is set.
 func TestLoginThroughProxy(t *testing.T) {
 	harness.Need(t, "node", "chromium", "nginx")
 	harness.NeedFile(t, "node_modules/playwright-core")
 	t.Parallel()
-	for _, c := range []struct{ name, public string }{{"as the proxy says", ""}, {"public_url", "https://live.example.com"}} {
+	for _, c := range []struct{ name, public string }{{"as the proxy says", ""},
+		{"public_url", "https://live.example.com"}} {
 		t.Run(c.name, func(t *testing.T) {
 			s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--public_url=" + c.public}})
 			addr := startDocumentedProxy(t, s)
@@ -68,7 +71,8 @@ func TestLoginThroughProxy(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := harness.StartProgram(t, "node", "login.mjs", "https://"+addr+"/", strings.TrimSpace(string(token)), os.Getenv("TEST_KEEP"))
+			p := harness.StartProgram(t, "node", "login.mjs", "https://"+addr+"/", strings.TrimSpace(string(token)),
+				os.Getenv("TEST_KEEP"))
 			p.WaitOK(patience)
 			var seen struct {
 				Refused, Unproved, After  int
@@ -82,10 +86,12 @@ func TestLoginThroughProxy(t *testing.T) {
 			if err := json.Unmarshal([]byte(p.Stdout()), &seen); err != nil {
 				t.Fatalf("%q: %v", p.Stdout(), err)
 			}
-			if seen.Refused != 403 || !strings.Contains(seen.Wrong, "neither the admin token nor") || seen.Unproved != 403 || seen.After != 403 {
+			if seen.Refused != 403 || !strings.Contains(seen.Wrong, "neither the admin token nor") || seen.Unproved != 403 ||
+				seen.After != 403 {
 				t.Errorf("%+v", seen)
 			}
-			if len(seen.Cookies) != 1 || seen.Cookies[0].SameSite != "Strict" || !seen.Cookies[0].Secure || !seen.Cookies[0].HttpOnly {
+			if len(seen.Cookies) != 1 || seen.Cookies[0].SameSite != "Strict" || !seen.Cookies[0].Secure ||
+				!seen.Cookies[0].HttpOnly {
 				t.Errorf("the cookies are %+v", seen.Cookies)
 			}
 			base := "https://" + addr
@@ -110,7 +116,8 @@ func TestLoginThroughProxy(t *testing.T) {
 	}
 }
 
-// TestLoginOverPlainHTTP logs in by a host name over plain HTTP, where the browser does not say which site's page has sent the form.
+// TestLoginOverPlainHTTP logs in by a host name over plain HTTP, where the browser does not say
+// which site's page has sent the form.
 func TestLoginOverPlainHTTP(t *testing.T) {
 	harness.Need(t, "node", "chromium")
 	harness.NeedFile(t, "node_modules/playwright-core")
@@ -125,7 +132,8 @@ func TestLoginOverPlainHTTP(t *testing.T) {
 		t.Fatal(err)
 	}
 	url := "http://studio.example:" + port + "/"
-	p := harness.StartProgram(t, "node", "login.mjs", url, strings.TrimSpace(string(token)), "", "MAP studio.example 127.0.0.1")
+	p := harness.StartProgram(t, "node", "login.mjs", url, strings.TrimSpace(string(token)), "",
+		"MAP studio.example 127.0.0.1")
 	p.WaitOK(patience)
 	var seen struct {
 		Refused, Unproved, After int
@@ -134,7 +142,8 @@ func TestLoginOverPlainHTTP(t *testing.T) {
 	if err := json.Unmarshal([]byte(p.Stdout()), &seen); err != nil {
 		t.Fatalf("%q: %v", p.Stdout(), err)
 	}
-	if seen.Refused != 403 || !strings.Contains(seen.Wrong, "neither the admin token nor") || seen.Unproved != 403 || seen.After != 403 || seen.Address != url {
+	if seen.Refused != 403 || !strings.Contains(seen.Wrong, "neither the admin token nor") || seen.Unproved != 403 ||
+		seen.After != 403 || seen.Address != url {
 		t.Errorf("%+v", seen)
 	}
 	if key := s.Key("cinema"); seen.Key != key {

@@ -53,7 +53,8 @@ func startWithPage(t *testing.T) *harness.Server {
 // awaitLowLatency waits until both players of the page play near the encoder, whose clock is in the picture.
 func awaitLowLatency(p players, what string) []playerState {
 	p.t.Helper()
-	most := map[string]time.Duration{"hls": 1800 * time.Millisecond, "flv": 1300 * time.Millisecond} // without the page's settings it is 7 s and 2 s
+	// without the page's settings it is 7 s and 2 s
+	most := map[string]time.Duration{"hls": 1800 * time.Millisecond, "flv": 1300 * time.Millisecond}
 	since := map[int]playerState{}
 	return p.await(what, func(n int, s playerState) bool {
 		first, ok := since[n]
@@ -65,14 +66,16 @@ func awaitLowLatency(p players, what string) []playerState {
 	})
 }
 
-// TestPlayerPageCatchesUpAndReconnects plays by the page of docs/watching.md: it catches up after it stood still, says when nobody
-// publishes, and comes back with the encoder.
+// TestPlayerPageCatchesUpAndReconnects plays by the page of docs/watching.md: it catches up after
+// it stood still, says when nobody publishes, and comes back with the encoder.
 func TestPlayerPageCatchesUpAndReconnects(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	s := startWithPage(t)
 	encode := func() *harness.Process {
-		e := harness.FFmpeg(t, "-re", "-f", "lavfi", "-i", "color=size=256x144:rate=25", "-re", "-f", "lavfi", "-i", "sine=440:r=44100",
-			"-vf", clockFilter, "-r", "25", "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt", "yuv420p", "-g", "50",
+		e := harness.FFmpeg(t, "-re", "-f", "lavfi", "-i", "color=size=256x144:rate=25", "-re", "-f", "lavfi", "-i",
+			"sine=440:r=44100",
+			"-vf", clockFilter, "-r", "25", "-c:v", "libx264", "-preset", "ultrafast", "-tune", "zerolatency", "-pix_fmt",
+			"yuv420p", "-g", "50",
 			"-c:a", "aac", "-f", "flv", s.RTMP(s.Key("movie")))
 		s.AwaitLive("movie")
 		return e
@@ -89,7 +92,10 @@ func TestPlayerPageCatchesUpAndReconnects(t *testing.T) {
 	p.Signal(syscall.SIGHUP) // it misses the last parts, as a page on a busy machine
 	e.Signal(syscall.SIGINT)
 	e.Wait(patience)
-	p.await("nobody publishes", func(_ int, s playerState) bool { return strings.Contains(s.Note, "Nobody is publishing") })
+	p.await("nobody publishes", func(_ int,
+		s playerState) bool {
+		return strings.Contains(s.Note, "Nobody is publishing")
+	})
 	encode()
 	before := awaitLowLatency(p, "the encoder is back")
 	if !harness.Long() {
@@ -115,7 +121,9 @@ func TestPlayerPageReportsUnplayableCodec(t *testing.T) {
 	if err := repeat(sample.HEVC().Read(t), 10).Write(&file); err != nil {
 		t.Fatal(err)
 	}
-	harness.NewerFFmpeg(t, file.Bytes(), "-re", "-i", "pipe:0", "-map", "0", "-c", "copy", "-f", "flv", s.RTMP(s.Key("movie")))
+	harness.NewerFFmpeg(t, file.Bytes(), "-re", "-i", "pipe:0", "-map", "0", "-c", "copy", "-f", "flv",
+		s.RTMP(s.Key("movie")))
 	s.AwaitLive("movie")
-	openPage(t, s, "movie").await("a word about the codec", func(_ int, s playerState) bool { return strings.Contains(s.Note, "cannot play") })
+	openPage(t, s, "movie").await("a word about the codec",
+		func(_ int, s playerState) bool { return strings.Contains(s.Note, "cannot play") })
 }

@@ -9,8 +9,8 @@ import (
 	"livego/e2e/harness"
 )
 
-// TestStaticsSandbox opens a page below /statics/ that loads files in each way that pages do. All of them work, and the page cannot use
-// the operator's HTTP.
+// TestStaticsSandbox opens a page below /statics/ that loads files in each way that pages do. All
+// of them work, and the page cannot use the operator's HTTP.
 func TestStaticsSandbox(t *testing.T) {
 	harness.Need(t, "node", "chromium")
 	harness.NeedFile(t, "node_modules/playwright-core")
@@ -59,7 +59,8 @@ func TestStaticsSandbox(t *testing.T) {
 	}
 	for what, want := range map[string]any{
 		"classic": true, "module": true, "data": 7.0, "stat": "refused", "styled": "123px", "origin": "null",
-		"get": "refused", "post": "refused", "keys": "refused", "page": "refused", "blind": 0.0, // an answer that it cannot read
+		// an answer that it cannot read
+		"get": "refused", "post": "refused", "keys": "refused", "page": "refused", "blind": 0.0,
 	} {
 		if found[what] != want {
 			t.Errorf("%s: %v, want %v", what, found[what], want)

@@ -9,12 +9,14 @@ import (
 	"testing"
 )
 
-// binariesEnv is the environment variable that says where livego is built: plain, as people run it, or race, with the race detector.
-// The scripts set it for all packages, else Main does for its own. Livego would warn of one that begins with its own name.
+// binariesEnv is the environment variable that says where livego is built: plain, as people run it,
+// or race, with the race detector. The scripts set it for all packages, else Main does for its own.
+// Livego would warn of one that begins with its own name.
 const binariesEnv = "E2E_BINARIES"
 
-// Main runs the tests, on livego as people run it, or with the race detector where E2E_RACE=1. It builds that where the environment
-// names no build. A TestMain calls it and exits with what it returns.
+// Main runs the tests, on livego as people run it, or with the race detector where E2E_RACE=1. It
+// builds that where the environment names no build. A TestMain calls it and exits with what it
+// returns.
 func Main(m *testing.M) int {
 	if os.Getenv(binariesEnv) != "" {
 		return m.Run()
@@ -49,8 +51,8 @@ func build(dir string) error {
 	return nil
 }
 
-// Binary returns the path of livego: built with the race detector where there is such a build, unless plain asks for it as people run it.
-// Memory and processor time are measured there.
+// Binary returns the path of livego: built with the race detector where there is such a build,
+// unless plain asks for it as people run it. Memory and processor time are measured there.
 func Binary(t testing.TB, plain bool) string {
 	t.Helper()
 	dir := os.Getenv(binariesEnv)

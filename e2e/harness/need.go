@@ -1,5 +1,6 @@
-// Package harness runs the real livego binary and the real programs that talk to it: it starts, watches and ends processes, and gives the
-// addresses between them. It knows the server by its documented interface only.
+// Package harness runs the real livego binary and the real programs that talk to it: it starts,
+// watches and ends processes, and gives the addresses between them. It knows the server by its
+// documented interface only.
 package harness
 
 import (
@@ -8,8 +9,8 @@ import (
 	"testing"
 )
 
-// Need skips the test, loudly, when one of the programs is not installed. On a build machine (CI=true) it fails the test instead:
-// there nothing may be skipped unseen.
+// Need skips the test, loudly, when one of the programs is not installed. On a build machine
+// (CI=true) it fails the test instead: there nothing may be skipped unseen.
 func Need(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, p := range programs {

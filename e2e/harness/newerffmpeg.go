@@ -21,12 +21,13 @@ func NeedNewerFFmpeg(t testing.TB) {
 	}
 }
 
-// NewerFFmpeg starts an ffmpeg that knows the codecs of Enhanced RTMP, and several tracks of a kind. It sees no file of this machine:
-// in is its standard input.
+// NewerFFmpeg starts an ffmpeg that knows the codecs of Enhanced RTMP, and several tracks of a
+// kind. It sees no file of this machine: in is its standard input.
 func NewerFFmpeg(t testing.TB, in []byte, args ...string) *Process {
 	t.Helper()
 	NeedNewerFFmpeg(t)
-	cmd := exec.Command("/usr/sbin/chroot", append([]string{newerRoot, "ffmpeg", "-hide_banner", "-v", "warning"}, args...)...)
+	cmd := exec.Command("/usr/sbin/chroot",
+		append([]string{newerRoot, "ffmpeg", "-hide_banner", "-v", "warning"}, args...)...)
 	cmd.Stdin = bytes.NewReader(in)
 	return startCommand(t, cmd)
 }

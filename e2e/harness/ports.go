@@ -8,9 +8,10 @@ import (
 	"testing"
 )
 
-// FreePorts returns n ports of the loopback interface that nobody listens on. They are the test's until its end, whatever other tests run
-// meanwhile, in this process or another: a server may be started on them again and again. They are below those that systems give to
-// outgoing connections: of these tests make thousands, and one could take a port while a server is restarted.
+// FreePorts returns n ports of the loopback interface that nobody listens on. They are the test's
+// until its end, whatever other tests run meanwhile, in this process or another: a server may be
+// started on them again and again. They are below those that systems give to outgoing connections:
+// of these tests make thousands, and one could take a port while a server is restarted.
 func FreePorts(t testing.TB, n int) []int {
 	t.Helper()
 	const first, beyond, tries = 10_000, 32_000, 1000
@@ -28,8 +29,9 @@ func FreePorts(t testing.TB, n int) []int {
 	return nil
 }
 
-// reservePort takes a port for the test, and reports whether no other test has it. What says so is the name of a socket, which the system
-// forgets with the process at the latest. Where there are no such names, as on systems that are not Linux, nothing is reserved.
+// reservePort takes a port for the test, and reports whether no other test has it. What says so is
+// the name of a socket, which the system forgets with the process at the latest. Where there are no
+// such names, as on systems that are not Linux, nothing is reserved.
 func reservePort(t testing.TB, port int) bool {
 	if runtime.GOOS != "linux" {
 		return true

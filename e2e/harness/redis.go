@@ -22,7 +22,8 @@ func StartRedis(t testing.TB, args ...string) *Redis {
 	port := FreePorts(t, 1)[0]
 	r := &Redis{t: t, addr: fmt.Sprintf("127.0.0.1:%d", port)}
 	r.args = append([]string{
-		"--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "", "--appendonly", "yes", "--appendfsync", "always",
+		"--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", t.TempDir(), "--save", "", "--appendonly", "yes",
+		"--appendfsync", "always",
 	}, args...)
 	r.Restart()
 	return r

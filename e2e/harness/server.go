@@ -35,8 +35,8 @@ type Server struct {
 	checkAtEnd bool              // whether the end of the test stops it and looks at its log
 }
 
-// Start starts livego and waits until it is ready. At the end of the test it is stopped by SIGTERM, must exit 0 in good time, and must have
-// reported no panic and no data race.
+// Start starts livego and waits until it is ready. At the end of the test it is stopped by SIGTERM,
+// must exit 0 in good time, and must have reported no panic and no data race.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
 	s := &Server{DataDir: o.DataDir, addr: map[string]string{}, checkAtEnd: true}
@@ -52,7 +52,8 @@ func Start(t testing.TB, o Options) *Server {
 	cmd := exec.Command(Binary(t, o.NoRace), append(args, o.Flags...)...)
 	if o.MaxOpenFiles > 0 {
 		Need(t, "prlimit")
-		cmd = exec.Command("prlimit", append([]string{fmt.Sprintf("--nofile=%d:%d", o.MaxOpenFiles, o.MaxOpenFiles)}, cmd.Args...)...)
+		cmd = exec.Command("prlimit", append([]string{fmt.Sprintf("--nofile=%d:%d", o.MaxOpenFiles, o.MaxOpenFiles)},
+			cmd.Args...)...)
 	}
 	if cmd.Dir = o.Dir; o.Dir == "" {
 		cmd.Dir = t.TempDir()
@@ -313,8 +314,8 @@ func Get(t testing.TB, url string) []byte {
 	return body
 }
 
-// Eventually asks f until it returns nil, and fails the test with its last error after limit. It is for what can only be asked and
-// never announces itself, like the state of another process.
+// Eventually asks f until it returns nil, and fails the test with its last error after limit. It is
+// for what can only be asked and never announces itself, like the state of another process.
 func Eventually(t testing.TB, limit time.Duration, what string, f func() error) {
 	t.Helper()
 	watch := StartStopwatch()

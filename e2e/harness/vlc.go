@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// PlayWithVLC has PlayWithVLC play a file of the test's temporary directory from beginning to end. What it returns waits for that, and tells how many
-// bytes were decoded: of pictures, in planes of 4:2:0, and of sound, 16 bits a sample.
+// PlayWithVLC has PlayWithVLC play a file of the test's temporary directory from beginning to end.
+// What it returns waits for that, and tells how many bytes were decoded: of pictures, in planes of
+// 4:2:0, and of sound, 16 bits a sample.
 func PlayWithVLC(t testing.TB, file string) func() (video, audio int64) {
 	t.Helper()
 	Need(t, "cvlc", "setpriv")

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// A WebSocket is the client's end of one (RFC 6455), made by hand so that it shares no mistake with the server. What is written to it
-// goes out as it is.
+// A WebSocket is the client's end of one (RFC 6455), made by hand so that it shares no mistake with
+// the server. What is written to it goes out as it is.
 type WebSocket struct {
 	net.Conn
 	r *bufio.Reader
@@ -41,7 +41,8 @@ type CloseError struct {
 
 func (c *CloseError) Error() string { return fmt.Sprintf("closed by %d %s", c.Code, c.Text) }
 
-// OpenWebSocket opens a WebSocket at a ws or wss URL; for the latter by config. ctx ends the attempt, and the connection with it.
+// OpenWebSocket opens a WebSocket at a ws or wss URL; for the latter by config. ctx ends the
+// attempt, and the connection with it.
 func OpenWebSocket(ctx context.Context, target string, config *tls.Config) (*WebSocket, error) {
 	u, err := url.Parse(target)
 	if err != nil {
@@ -64,7 +65,8 @@ func OpenWebSocketOn(ctx context.Context, nc net.Conn, u *url.URL) (*WebSocket, 
 	key := make([]byte, 16)
 	rand.Read(key)
 	challenge := base64.StdEncoding.EncodeToString(key)
-	fmt.Fprintf(nc, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"+
+	fmt.Fprintf(nc, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: "+
+		"websocket\r\nSec-WebSocket-Version: 13\r\n"+
 		"Sec-WebSocket-Key: %s\r\nOrigin: https://elsewhere.example\r\n\r\n", u.RequestURI(), u.Host, challenge)
 	w := &WebSocket{nc, bufio.NewReader(nc)}
 	resp, err := http.ReadResponse(w.r, nil)
@@ -75,15 +77,16 @@ func OpenWebSocketOn(ctx context.Context, nc net.Conn, u *url.URL) (*WebSocket, 
 	resp.Body.Close()
 	sum := sha1.Sum([]byte(challenge + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	accept := base64.StdEncoding.EncodeToString(sum[:])
-	if resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Sec-WebSocket-Accept") != accept || resp.Header.Get("Sec-WebSocket-Extensions") != "" {
+	if resp.StatusCode != http.StatusSwitchingProtocols || resp.Header.Get("Sec-WebSocket-Accept") != accept ||
+		resp.Header.Get("Sec-WebSocket-Extensions") != "" {
 		nc.Close()
 		return nil, fmt.Errorf("%s: HTTP %d, %v", u, resp.StatusCode, resp.Header)
 	}
 	return w, nil
 }
 
-// ReadMessage returns the next message, which must be binary, and answers pings before it. The error is a *Closed when the server has
-// closed; the close is answered.
+// ReadMessage returns the next message, which must be binary, and answers pings before it. The
+// error is a *Closed when the server has closed; the close is answered.
 func (w *WebSocket) ReadMessage() ([]byte, error) {
 	var message []byte
 	for opened := false; ; {

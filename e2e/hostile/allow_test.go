@@ -13,8 +13,8 @@ import (
 	"livego/e2e/harness"
 )
 
-// TestCrossSiteByName sends what a page of another site has a browser send to a name of api_hosts over plain HTTP, where browsers send no
-// Sec-Fetch-Site: nothing may change.
+// TestCrossSiteByName sends what a page of another site has a browser send to a name of api_hosts
+// over plain HTTP, where browsers send no Sec-Fetch-Site: nothing may change.
 func TestCrossSiteByName(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--api_hosts=studio.example"}})
@@ -22,7 +22,8 @@ func TestCrossSiteByName(t *testing.T) {
 	host := "Host: studio.example"
 	for _, target := range []string{
 		"/control/delete?room=movie", "/control/reset?room=movie", "/control/get?room=victim",
-		"/control/push?oper=start&app=live&name=movie&url=rtmp://127.0.0.1/live/x", "/control/pull?oper=start&app=live&name=victim&url=rtmp://127.0.0.1/live/x",
+		"/control/push?oper=start&app=live&name=movie&url=rtmp://127.0.0.1/live/x",
+		"/control/pull?oper=start&app=live&name=victim&url=rtmp://127.0.0.1/live/x",
 	} {
 		for _, headers := range [][]string{
 			{host, "Referer: http://attacker.tld/", "User-Agent: Mozilla/5.0", "Accept: image/avif,image/webp,*/*"}, {host},
@@ -33,24 +34,30 @@ func TestCrossSiteByName(t *testing.T) {
 			}
 		}
 	}
-	for target, want := range map[string]int{"/": 200, "/stat/livestat": 200, "/statics/": 200, "/api/v1/keys": 200, "/debug/pprof/": 403} {
-		if resp, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: target, headers: []string{host}}); resp.StatusCode != want {
+	for target, want := range map[string]int{"/": 200, "/stat/livestat": 200, "/statics/": 200, "/api/v1/keys": 200,
+		"/debug/pprof/": 403} {
+		if resp, body := doRequest(t, s.API(""),
+			operatorCall{method: "GET", target: target, headers: []string{host}}); resp.StatusCode != want {
 			t.Errorf("%s: HTTP %d %.200s, want %d", target, resp.StatusCode, body, want)
 		}
 	}
-	if resp, body := doRequest(t, s.API(""), operatorCall{method: "DELETE", target: "/api/v1/keys/x", headers: []string{host}}); resp.StatusCode != 401 {
+	if resp, body := doRequest(t, s.API(""),
+		operatorCall{method: "DELETE", target: "/api/v1/keys/x", headers: []string{host}}); resp.StatusCode != 401 {
 		t.Errorf("DELETE: HTTP %d %s", resp.StatusCode, body)
 	}
 	if again := s.Key("movie"); again != key {
 		t.Error("the room was deleted or reset")
 	}
-	if resp, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/control/get?room=movie", headers: []string{host, "Authorization: Bearer " + adminToken(t, s.DataDir)}}); resp.StatusCode != 200 {
+	if resp, body := doRequest(t, s.API(""),
+		operatorCall{method: "GET", target: "/control/get?room=movie",
+			headers: []string{host, "Authorization: Bearer " + adminToken(t, s.DataDir)}}); resp.StatusCode != 200 {
 		t.Errorf("with a credential: HTTP %d %s", resp.StatusCode, body)
 	}
 }
 
-// TestAllowedNetwork asks from an address that is not loopback's, in a network of the test's own: only where api_allow lists it, and the
-// request shows no proxy and no page of another site, there is an answer without a credential.
+// TestAllowedNetwork asks from an address that is not loopback's, in a network of the test's own:
+// only where api_allow lists it, and the request shows no proxy and no page of another site, there
+// is an answer without a credential.
 func TestAllowedNetwork(t *testing.T) {
 	harness.Need(t, "unshare", "ip", "curl", "bash")
 	if out, err := exec.Command("unshare", "--net", "true").CombinedOutput(); err != nil {
@@ -75,7 +82,8 @@ func TestAllowedNetwork(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			route, more, _ := strings.Cut(c.curl, " ")
-			path := map[string]string{"get": "/control/get?room=movie", "stat": "/stat/livestat", "export": "/api/v1/keys/export"}[route]
+			path := map[string]string{"get": "/control/get?room=movie", "stat": "/stat/livestat",
+				"export": "/api/v1/keys/export"}[route]
 			script := fmt.Sprintf(`
 				ip link set lo up; ip addr add 192.0.2.1/32 dev lo
 				%s --data_dir=data --api_addr=192.0.2.1:8090 --api_allow=%q 2>log & server=$!
@@ -114,7 +122,8 @@ func TestAdminTokenFile(t *testing.T) {
 	}
 	flags := []string{"keys", "export", "--data_dir=" + s.DataDir, "--api_addr=" + s.Addr("api_addr")}
 	harness.Livego(t, t.TempDir(), env, flags...).WaitOK(longTimeout)
-	if p := harness.Livego(t, t.TempDir(), nil, flags...); p.Wait(longTimeout) != 1 || !strings.Contains(p.Stderr(), "admin_token") {
+	if p := harness.Livego(t, t.TempDir(), nil, flags...); p.Wait(longTimeout) != 1 ||
+		!strings.Contains(p.Stderr(), "admin_token") {
 		t.Errorf("the command without it: %s", p.Stderr())
 	}
 	if _, err := os.Stat(filepath.Join(s.DataDir, "admin.token")); err == nil {
@@ -125,29 +134,35 @@ func TestAdminTokenFile(t *testing.T) {
 	}
 }
 
-// TestJWTSecrets starts with a weak secret on this machine only, and with jwt.strict refuses what has no end or no role.
+// TestJWTSecrets starts with a weak secret on this machine only, and with jwt.strict refuses what
+// has no end or no role.
 func TestJWTSecrets(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--jwt.secret=x"}})
 	if !strings.Contains(s.Stderr(), "jwt.secret: is shorter than 16 characters") {
 		t.Errorf("no warning: %s", s.Stderr())
 	}
-	open := harness.Start(t, harness.Options{NoRace: true, NoWait: true, Flags: []string{"--jwt.secret=x", "--api_addr=:0"}})
-	if code := open.WaitExit(longTimeout); code != 2 || !strings.Contains(open.Stderr(), "--jwt.secret: is shorter than 16 characters") {
+	open := harness.Start(t, harness.Options{NoRace: true, NoWait: true,
+		Flags: []string{"--jwt.secret=x", "--api_addr=:0"}})
+	if code := open.WaitExit(longTimeout); code != 2 ||
+		!strings.Contains(open.Stderr(), "--jwt.secret: is shorter than 16 characters") {
 		t.Errorf("for everybody: code %d: %s", code, open.Stderr())
 	}
-	strict := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--jwt.secret=" + operatorSecret, "--jwt.strict=true"}})
+	strict := harness.Start(t, harness.Options{NoRace: true,
+		Flags: []string{"--jwt.secret=" + operatorSecret, "--jwt.strict=true"}})
 	for claims, want := range map[string]int{
 		`{"role":"read","exp":4000000000}`: 200, `{"role":"read"}`: 403, `{"exp":4000000000}`: 403, `{}`: 403,
 	} {
-		call := operatorCall{method: "GET", target: "/stat/livestat", headers: []string{"Authorization: Bearer " + jwtOf(operatorSecret, `{"alg":"HS256"}`, claims)}}
+		call := operatorCall{method: "GET", target: "/stat/livestat",
+			headers: []string{"Authorization: Bearer " + jwtOf(operatorSecret, `{"alg":"HS256"}`, claims)}}
 		if resp, body := doRequest(t, strict.API(""), call); resp.StatusCode != want {
 			t.Errorf("%s: HTTP %d %s, want %d", claims, resp.StatusCode, body, want)
 		}
 	}
 }
 
-// TestDocumentedControlReplies has the texts of /control come as they are documented, and as nothing that a browser executes.
+// TestDocumentedControlReplies has the texts of /control come as they are documented, and as
+// nothing that a browser executes.
 func TestDocumentedControlReplies(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--relay_allow=127.0.0.1"}})
@@ -156,15 +171,18 @@ func TestDocumentedControlReplies(t *testing.T) {
 		"/control/reset":  `{"status":400,"data":"url: /control/reset?room=<ROOM_NAME>"}`,
 		"/control/delete": `{"status":400,"data":"url: /control/delete?room=<ROOM_NAME>"}`,
 		"/control/push":   `{"status":400,"data":"url: /control/push?oper=start|stop&app=<APP>&name=<ROOM_NAME>&url=<URL>"}`,
-		"/control/get?room=%3Cscript%3Ealert(1)%3C/script%3E": "", "/stat/livestat?room=%3Cscript%3Ealert(1)%3C/script%3E": "",
-		"/%3Cscript%3Ealert(1)%3C/script%3E": "", "/api/v1/keys?room=%3Cscript%3E": "",
+		"/control/get?room=%3Cscript%3Ealert(1)%3C/script%3E":   "",
+		"/stat/livestat?room=%3Cscript%3Ealert(1)%3C/script%3E": "",
+		"/%3Cscript%3Ealert(1)%3C/script%3E":                    "", "/api/v1/keys?room=%3Cscript%3E": "",
 	} {
-		resp, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: target, headers: []string{"Accept: text/html"}})
+		resp, body := doRequest(t, s.API(""),
+			operatorCall{method: "GET", target: target, headers: []string{"Accept: text/html"}})
 		if want != "" && strings.TrimSpace(body) != want {
 			t.Errorf("%s: %s, want %s", target, body, want)
 		}
 		kind, csp := resp.Header.Get("Content-Type"), resp.Header.Get("Content-Security-Policy")
-		if !strings.HasPrefix(kind, "application/") || !strings.HasSuffix(kind, "json") || resp.Header.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(csp, "default-src 'self'") {
+		if !strings.HasPrefix(kind, "application/") || !strings.HasSuffix(kind, "json") ||
+			resp.Header.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(csp, "default-src 'self'") {
 			t.Errorf("%s: %v", target, resp.Header)
 		}
 	}

@@ -23,20 +23,23 @@ func amfRows() []row {
 		refused("M06 string of 0xFFFFFFFF bytes with one", []byte{12, 0xff, 0xff, 0xff, 0xff, 'x'}),
 		taken("M07 odd strings", "flashVer", "\x00\xff\xfe\u202e\x1b[2J\r\n", "pageUrl", "\xc0\x80", "swfUrl", "\x7f"),
 		taken("M07 long string", "flashVer", strings.Repeat("y", 60_000)),
-		{name: "M08 object without end", at: handshaken, send: call(0, "connect", 1, raw(join([]byte{3}, short("app"), amf("live")))), want: closes},
+		{name: "M08 object without end", at: handshaken,
+			send: call(0, "connect", 1, raw(join([]byte{3}, short("app"), amf("live")))), want: closes},
 		{name: "M08 empty key that does not end the object", at: handshaken,
 			send: call(0, "connect", 1, raw(join([]byte{3}, short("app"), amf("live"), []byte{0, 0, 8}))), want: closes},
 		{name: "M08 value of an empty key", at: handshaken, send: connect("live", "", "value"), want: closes},
 		// Of two equal keys the last counts, for every purpose.
 		taken("M09 app twice, the last good", "app", "live"),
-		{name: "M09 app twice, the last bad", at: handshaken, send: connect("live", "app", "cinema"), want: rejects("NetConnection.Connect.")},
+		{name: "M09 app twice, the last bad", at: handshaken, send: connect("live", "app", "cinema"),
+			want: rejects("NetConnection.Connect.")},
 		taken("M13 objects within 32", "x", nested(31, func(v any) any { return object{"k", v} })),
 		refused("M13 33 objects", amf(nested(33, func(v any) any { return object{"k", v} }))),
 		refused("M13 33 ECMA arrays", amf(nested(33, func(v any) any { return ecma{"k", v} }))),
 		refused("M13 33 strict arrays", amf(nested(33, func(v any) any { return array{v} }))),
 		refused("M13 33 of all kinds", amf(nested(11, func(v any) any { return object{"k", ecma{"k", array{v}}} }))),
 		refused("M14 12,000 strict arrays", slices.Repeat([]byte{10, 0, 0, 0, 1}, 12_000)),
-		{name: "M14 8 MB of strict arrays", at: connected, send: message{CSID: 3, Type: command}.Header(8 << 20), want: closes},
+		{name: "M14 8 MB of strict arrays", at: connected, send: message{CSID: 3, Type: command}.Header(8 << 20),
+			want: closes},
 		refused("M16 reference to itself", []byte{7, 0, 0}),
 		refused("M16 reference forward", []byte{7, 0, 9}),
 		refused("M16 reference 65535", []byte{7, 0xff, 0xff}),
@@ -48,18 +51,23 @@ func amfRows() []row {
 		refused("M18 typed object", join([]byte{16}, short("java.lang.Runtime"), []byte{0, 0, 9})),
 		refused("M18 AVM+", []byte{17, 10, 11, 1}),
 		{name: "M19 type 17 that is AMF0 behind a zero", at: handshaken,
-			send: message{Type: commandAMF3, Payload: append([]byte{0}, amf("connect", 1, object{"app", "live"})...)}.DefaultChunks(), do: afterConnect, want: works},
+			send: message{Type: commandAMF3,
+				Payload: append([]byte{0}, amf("connect", 1, object{"app", "live"})...)}.DefaultChunks(), do: afterConnect,
+			want: works},
 		refused("M21 10,000 keys", amf(manyKeys(10_000, func(n int) string { return fmt.Sprint("k", n) }))),
 		refused("M21 key of 60,000 bytes", amf(object{strings.Repeat("k", 60_000), 1})),
 		taken("M21 keys that collide", "x", manyKeys(2000, collider)),
-		{name: "M22 bytes behind a command", at: connected, send: call(0, "createStream", 9, nil, raw{0xff, 0xff, 2, 0xff}), want: works},
+		{name: "M22 bytes behind a command", at: connected, send: call(0, "createStream", 9, nil, raw{0xff, 0xff, 2, 0xff}),
+			want: works},
 	}
 	for n, v := range []byte{0, 2, 255} {
 		rows = append(rows, taken(fmt.Sprint("M04 boolean ", n), "fpad", raw{1, v}))
 	}
 	for mark, body := range map[byte][]byte{
-		0: make([]byte, 8), 1: {1}, 2: append([]byte{0, 3}, "abc"...), 3: amf(object{"k", 1})[1:], 7: {0, 0}, 8: amf(ecma{"k", 1})[1:],
-		10: amf(array{1})[1:], 11: make([]byte, 10), 12: append(be32(3), "abc"...), 15: append(be32(3), "abc"...), 16: append(short("c"), 0, 0, 9), 17: {10, 11, 1},
+		0: make([]byte, 8), 1: {1}, 2: append([]byte{0, 3}, "abc"...), 3: amf(object{"k", 1})[1:], 7: {0, 0},
+		8:  amf(ecma{"k", 1})[1:],
+		10: amf(array{1})[1:], 11: make([]byte, 10), 12: append(be32(3), "abc"...), 15: append(be32(3), "abc"...),
+		16: append(short("c"), 0, 0, 9), 17: {10, 11, 1},
 	} {
 		for cut := range body {
 			value := append([]byte{mark}, body[:cut]...)
@@ -83,7 +91,8 @@ func afterConnect(p *peer) {
 	p.at = connected
 }
 
-// oddTransactions makes streams under odd numbers. What is no number counts as 0, which asks for no answer; a large one is like any.
+// oddTransactions makes streams under odd numbers. What is no number counts as 0, which asks for no
+// answer; a large one is like any.
 func oddTransactions(p *peer) {
 	p.t.Helper()
 	for _, n := range []float64{math.NaN(), math.Inf(1), math.Copysign(0, -1), 1e308} {
@@ -111,7 +120,8 @@ func manyKeys(n int, key func(int) string) object {
 	return o
 }
 
-// collider returns one of 4096 strings that have the same sum and the same hash where a hash is a polynomial in 31, as Java's is.
+// collider returns one of 4096 strings that have the same sum and the same hash where a hash is a
+// polynomial in 31, as Java's is.
 func collider(n int) string {
 	var b strings.Builder
 	for bit := range 12 {

@@ -25,9 +25,11 @@ import (
 type attack struct {
 	name  string
 	flags []string
-	// run attacks s until it has done its worst, and returns what the server refused. What it opens stays open until stop is called.
+	// run attacks s until it has done its worst, and returns what the server refused. What it opens
+	// stays open until stop is called.
 	run func(t *testing.T, s *target) (refused string, stop func())
-	// memory is how much the process may grow, and kernel how much the socket buffers of this machine may, in MiB at the peak.
+	// memory is how much the process may grow, and kernel how much the socket buffers of this machine
+	// may, in MiB at the peak.
 	memory, kernel int
 }
 
@@ -67,7 +69,8 @@ func TestAttacks(t *testing.T) {
 		}
 		run(len(attacks), "a webhook for each made-up room", unknownRooms)
 	})
-	t.Logf("\n| attack | refused | memory before, peak, after | socket buffers | longest stall |\n|---|---|---|---|---|\n%s", strings.Join(rows, "\n"))
+	t.Logf("\n| attack | refused | memory before, peak, after | socket buffers | longest stall "+
+		"|\n|---|---|---|---|---|\n%s", strings.Join(rows, "\n"))
 }
 
 // measure runs the attack and returns its row of the table.
@@ -111,7 +114,8 @@ func (a attack) measure(t *testing.T) string {
 		t.Errorf("a well-behaved client was held up for %v", stall)
 	}
 	s.auditLog(t)
-	return fmt.Sprintf("| %s | %s | %d, %d, %d MiB | %d MiB | %d ms |", a.name, refused, before, peak, after, kernelPeak-kernelBefore, stall.Milliseconds())
+	return fmt.Sprintf("| %s | %s | %d, %d, %d MiB | %d MiB | %d ms |", a.name, refused, before, peak, after,
+		kernelPeak-kernelBefore, stall.Milliseconds())
 }
 
 // scaled returns a number of the long form, or a tenth of it.
@@ -122,7 +126,8 @@ func scaled(n int) int {
 	return n / 10
 }
 
-// A steadyClient behaves: it asks for a room's playlist and for /healthz ten times a second, and notes the longest answer.
+// A steadyClient behaves: it asks for a room's playlist and for /healthz ten times a second, and
+// notes the longest answer.
 type steadyClient struct {
 	t         *testing.T
 	stop      context.CancelFunc
@@ -296,10 +301,11 @@ func (c *attackConns) each(n int, f func(i int) bool) int {
 }
 
 // webSocketRequest is a request for a WebSocket, for getStatus.
-var webSocketRequest = []string{"Host: h", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}
+var webSocketRequest = []string{"Host: h", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+	"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}
 
-// getStatus writes a GET of path, whose Host is "h" when no headers are given, and reads the head of the answer. It returns the status, 0
-// when the connection was closed.
+// getStatus writes a GET of path, whose Host is "h" when no headers are given, and reads the head
+// of the answer. It returns the status, 0 when the connection was closed.
 func getStatus(nc net.Conn, path string, headers ...string) int {
 	if headers == nil {
 		headers = []string{"Host: h"}
@@ -357,7 +363,8 @@ func manyHosts(letters int) func(*testing.T, *target) (string, func()) {
 				return true
 			}
 			defer nc.Close()
-			// The first request gets the multivariant playlist, whose addresses hold the session; the second is the session's first.
+			// The first request gets the multivariant playlist, whose addresses hold the session; the second
+			// is the session's first.
 			nc.SetDeadline(time.Now().Add(longTimeout))
 			fmt.Fprintf(nc, "GET /live/bystander.m3u8 HTTP/1.1\r\n%s\r\n\r\n", host)
 			resp, err := http.ReadResponse(bufio.NewReader(nc), nil)
@@ -507,7 +514,8 @@ func unknownRooms(t *testing.T) string {
 	}))
 	defer hook.Close()
 	n := scaled(12_000)
-	a := attack{"requests for made-up rooms, with a webhook", []string{"--hook.on_play=" + hook.URL, "--hook.secret=" + strings.Repeat("s", 32)},
+	a := attack{"requests for made-up rooms, with a webhook",
+		[]string{"--hook.on_play=" + hook.URL, "--hook.secret=" + strings.Repeat("s", 32)},
 		func(t *testing.T, s *target) (string, func()) {
 			c := &attackConns{t: t}
 			refused := c.each(n, func(i int) bool {

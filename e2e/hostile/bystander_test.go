@@ -12,8 +12,8 @@ import (
 	"livego/e2e/harness"
 )
 
-// A bystander is an encoder and a player who behave, and who must not notice what others do. The encoder sends 25 frames a
-// second, a key frame each second.
+// A bystander is an encoder and a player who behave, and who must not notice what others do. The
+// encoder sends 25 frames a second, a key frame each second.
 type bystander struct {
 	t                 testing.TB
 	encoder           *peer
@@ -31,15 +31,16 @@ type bystander struct {
 
 const (
 	bystanderFrames = 25 * 600
-	// maxDelay is how late a frame may be. The promise is 200 ms more than without the disturbance; the rest is for the clock, which runs in
-	// the process that disturbs.
+	// maxDelay is how late a frame may be. The promise is 200 ms more than without the disturbance;
+	// the rest is for the clock, which runs in the process that disturbs.
 	maxDelay = time.Second
 )
 
 // startBystander starts a bystander in a room of its own.
 func (s *target) startBystander(t testing.TB, room string) *bystander {
 	t.Helper()
-	b := &bystander{t: t, encoder: s.dial(t), player: s.dial(t), sending: make(chan struct{}), watching: make(chan struct{})}
+	b := &bystander{t: t, encoder: s.dial(t), player: s.dial(t), sending: make(chan struct{}),
+		watching: make(chan struct{})}
 	b.encoder.room, b.player.room = room, room
 	b.encoder.advance(publishing)
 	b.player.advance(connected)
@@ -94,7 +95,8 @@ func (b *bystander) watch() {
 		if m.IsCommand("onStatus") {
 			return
 		}
-		if m.Type != video || m.Payload[1] == 0 || bytes.Contains(m.Payload, []byte(", frame ")) { // header, or the first key frame
+		// header, or the first key frame
+		if m.Type != video || m.Payload[1] == 0 || bytes.Contains(m.Payload, []byte(", frame ")) {
 			continue
 		}
 		if !bytes.Equal(m.Payload, bystanderFrame(b.received)) {

@@ -15,25 +15,34 @@ func chunkRows() []row {
 		{name: "C01 a byte of size", at: handshaken, send: control(setChunkSize, []byte{1}), want: closes},
 		{name: "C01 two bytes of size", at: handshaken, send: control(setChunkSize, []byte{0, 1}), want: closes},
 		{name: "C01 three bytes of size", at: handshaken, send: control(setChunkSize, []byte{0, 1, 0}), want: closes},
-		{name: "C02 nine bytes of size", at: handshaken, send: control(setChunkSize, join(be32(300), []byte("more!"))), do: chunkSize(300), want: works},
+		{name: "C02 nine bytes of size", at: handshaken, send: control(setChunkSize, join(be32(300), []byte("more!"))),
+			do: chunkSize(300), want: works},
 		{name: "C03 size 0", at: handshaken, send: control(setChunkSize, be32(0)), want: closes},
 		{name: "C07 top bit", at: handshaken, send: control(setChunkSize, be32(0x80000000)), want: closes},
 		{name: "C07 all bits", at: handshaken, send: control(setChunkSize, be32(0xffffffff)), want: closes},
 		{name: "C08 size changes within a message", at: publishing, do: sizeWithinMessage},
 
-		{name: "C09 length 0xFFFFFF before publish", at: handshaken, send: message{CSID: 3, Type: command}.Header(0xffffff), want: closes},
-		{name: "C09 length 0xFFFFFF after publish", at: publishing, send: message{CSID: 6, Type: video, StreamID: 1}.Header(0xffffff), want: rejects(publishFailed)},
+		{name: "C09 length 0xFFFFFF before publish", at: handshaken, send: message{CSID: 3, Type: command}.Header(0xffffff),
+			want: closes},
+		{name: "C09 length 0xFFFFFF after publish", at: publishing,
+			send: message{CSID: 6, Type: video, StreamID: 1}.Header(0xffffff), want: rejects(publishFailed)},
 		{name: "C10 64 csids before publish", at: handshaken, send: manyHeads(0xffffff), want: closes},
 		{name: "C10 64 csids of 64 KiB before publish", at: handshaken, send: piecesOf(64, 64<<10, 60<<10), want: closes},
 		{name: "C10 64 csids after publish", at: publishing, send: manyHeads(0xffffff), want: closes},
-		{name: "C10 17 MiB in pieces after publish", at: publishing, do: func(p *peer) { p.send(piecesOf(5, 8<<20, 4<<20)) }, want: closes},
-		{name: "C11 600,000 bytes before publish", at: handshaken, send: message{CSID: 3, Type: command}.Header(600_000), want: closes},
+		{name: "C10 17 MiB in pieces after publish", at: publishing, do: func(p *peer) { p.send(piecesOf(5, 8<<20, 4<<20)) },
+			want: closes},
+		{name: "C11 600,000 bytes before publish", at: handshaken, send: message{CSID: 3, Type: command}.Header(600_000),
+			want: closes},
 		{name: "C11 600,000 bytes after publish", at: publishing, do: func(p *peer) { p.deliver(keyFrame(filler(600_000))) }},
 
-		{name: "C13 first chunk of type 3", at: handshaken, send: join(rtmp.BasicHeader(3, 3), make([]byte, 200)), want: closes},
-		{name: "C13 first chunk of type 2", at: handshaken, send: join(rtmp.BasicHeader(2, 3), make([]byte, 200)), want: closes},
-		{name: "C14 librtmp's first chunk of type 1", at: handshaken, send: []byte{0x42, 0, 0, 0, 0, 0, 6, 4, 0, 3, 0, 0, 0, 0}, want: works},
-		{name: "C15 type 0 within a message", at: handshaken, send: join(longCall()[:12+defaultChunk], longCall()), want: closes},
+		{name: "C13 first chunk of type 3", at: handshaken, send: join(rtmp.BasicHeader(3, 3), make([]byte, 200)),
+			want: closes},
+		{name: "C13 first chunk of type 2", at: handshaken, send: join(rtmp.BasicHeader(2, 3), make([]byte, 200)),
+			want: closes},
+		{name: "C14 librtmp's first chunk of type 1", at: handshaken,
+			send: []byte{0x42, 0, 0, 0, 0, 0, 6, 4, 0, 3, 0, 0, 0, 0}, want: works},
+		{name: "C15 type 0 within a message", at: handshaken, send: join(longCall()[:12+defaultChunk], longCall()),
+			want: closes},
 		{name: "C17 messages of type 2 and 3", at: publishing, do: repeatedHeaders},
 
 		{name: "C19 csid form 0 cut", at: handshaken, send: []byte{0x00}, do: hangUp, want: closes},
@@ -49,10 +58,12 @@ func chunkRows() []row {
 		{name: "C26 delta 0xFFFFFFFF", at: publishing, do: backwards},
 	}
 	for _, n := range []uint32{1, 127, 128, 65536, 0xffffff} {
-		rows = append(rows, row{name: fmt.Sprintf("C05 size %d", n), at: handshaken, send: control(setChunkSize, be32(n)), do: chunkSize(int(n)), want: works})
+		rows = append(rows, row{name: fmt.Sprintf("C05 size %d", n), at: handshaken, send: control(setChunkSize, be32(n)),
+			do: chunkSize(int(n)), want: works})
 	}
 	for _, n := range []uint32{0x01000000, 0x7fffffff} { // as if 0xFFFFFF, §5.4.1: no message is longer
-		rows = append(rows, row{name: fmt.Sprintf("C06 size %#x", n), at: handshaken, send: control(setChunkSize, be32(n)), do: chunkSize(0xffffff), want: works})
+		rows = append(rows, row{name: fmt.Sprintf("C06 size %#x", n), at: handshaken, send: control(setChunkSize, be32(n)),
+			do: chunkSize(0xffffff), want: works})
 	}
 	for _, csid := range []int{63, 64, 319, 320, 65599} {
 		rows = append(rows, row{name: fmt.Sprintf("C18 csid %d", csid), at: publishing, do: func(p *peer) {
@@ -128,7 +139,8 @@ func sizeWithinMessage(p *peer) {
 	p.t.Helper()
 	body := keyFrame(filler(400))
 	m := p.video(body)
-	p.deliverAs(join(m.Header(len(body)), body[:defaultChunk], control(setChunkSize, be32(4096)), rtmp.BasicHeader(3, m.CSID), body[defaultChunk:]), body)
+	p.deliverAs(join(m.Header(len(body)), body[:defaultChunk], control(setChunkSize, be32(4096)),
+		rtmp.BasicHeader(3, m.CSID), body[defaultChunk:]), body)
 	p.ChunkSize = 4096
 	works(p)
 }
@@ -180,7 +192,8 @@ const extendedTimestamp = 0x01234567
 func extendedTime(p *peer) {
 	p.t.Helper()
 	body := keyFrame(filler(300))
-	p.deliverAs(message{CSID: 8, Type: video, StreamID: p.StreamID, Time: extendedTimestamp, Payload: body}.DefaultChunks(), body)
+	p.deliverAs(message{CSID: 8, Type: video, StreamID: p.StreamID, Time: extendedTimestamp,
+		Payload: body}.DefaultChunks(), body)
 	// The same as a delta: types 1 and 2 with the field, and type 3 as the book has it.
 	for format := range 2 {
 		body := keyFrame(join([]byte{byte(format)}, filler(300)))
@@ -189,14 +202,16 @@ func extendedTime(p *peer) {
 			head = append(append24(head, uint32(len(body))), video)
 		}
 		delta := be32(0x01000000)
-		p.deliverAs(join(head, delta, body[:defaultChunk], rtmp.BasicHeader(3, 8), delta, body[defaultChunk:2*defaultChunk], rtmp.BasicHeader(3, 8), delta, body[2*defaultChunk:]), body)
+		p.deliverAs(join(head, delta, body[:defaultChunk], rtmp.BasicHeader(3, 8), delta, body[defaultChunk:2*defaultChunk],
+			rtmp.BasicHeader(3, 8), delta, body[2*defaultChunk:]), body)
 	}
 }
 
 func needlessExtendedTime(p *peer) {
 	p.t.Helper()
 	body := keyFrame(filler(200))
-	p.deliverAs(join(rtmp.BasicHeader(0, 8), []byte{0xff, 0xff, 0xff}, append24(nil, uint32(len(body))), []byte{video}, []byte{1, 0, 0, 0}, be32(5000),
+	p.deliverAs(join(rtmp.BasicHeader(0, 8), []byte{0xff, 0xff, 0xff}, append24(nil, uint32(len(body))), []byte{video},
+		[]byte{1, 0, 0, 0}, be32(5000),
 		body[:defaultChunk], rtmp.BasicHeader(3, 8), be32(5000), body[defaultChunk:]), body)
 }
 
@@ -205,12 +220,14 @@ func extendedTimeOnce(p *peer) {
 	p.t.Helper()
 	body := keyFrame(filler(300))
 	m := message{CSID: 8, Type: video, StreamID: p.StreamID, Time: extendedTimestamp}
-	p.deliverAs(join(m.Header(len(body)), body[:defaultChunk], rtmp.BasicHeader(3, 8), body[defaultChunk:2*defaultChunk], rtmp.BasicHeader(3, 8), body[2*defaultChunk:]), body)
+	p.deliverAs(join(m.Header(len(body)), body[:defaultChunk], rtmp.BasicHeader(3, 8), body[defaultChunk:2*defaultChunk],
+		rtmp.BasicHeader(3, 8), body[2*defaultChunk:]), body)
 	works(p)
 }
 
-// extendedTimeAmbiguous leaves the field out where the payload goes on with the very bytes of the time. An encoder that has shown before
-// that it leaves the field out is believed; so the frame arrives, and what follows is read right.
+// extendedTimeAmbiguous leaves the field out where the payload goes on with the very bytes of the
+// time. An encoder that has shown before that it leaves the field out is believed; so the frame
+// arrives, and what follows is read right.
 func extendedTimeAmbiguous(p *peer) {
 	p.t.Helper()
 	extendedTimeOnce(p)
@@ -226,7 +243,8 @@ func backwards(p *peer) {
 	first, second := keyFrame([]byte("first")), keyFrame([]byte("second"))
 	v := p.follow()
 	p.send(message{CSID: 8, Type: video, StreamID: p.StreamID, Time: 2000, Payload: first}.DefaultChunks(),
-		rtmp.BasicHeader(1, 8), []byte{0xff, 0xff, 0xff}, append24(nil, uint32(len(second))), []byte{video}, be32(0xffffffff), second)
+		rtmp.BasicHeader(1, 8), []byte{0xff, 0xff, 0xff}, append24(nil, uint32(len(second))), []byte{video}, be32(0xffffffff),
+		second)
 	at := v.await(first).time
 	// One millisecond less: a step back that is clamped to one forward.
 	if got := v.await(second).time; got != at && got != at+1 {
@@ -234,8 +252,8 @@ func backwards(p *peer) {
 	}
 }
 
-// TestOneByteChunks compares what a megabyte costs in chunks of one byte and in one chunk. The server is its own: the clock of a
-// process counts all it does.
+// TestOneByteChunks compares what a megabyte costs in chunks of one byte and in one chunk. The
+// server is its own: the clock of a process counts all it does.
 func TestOneByteChunks(t *testing.T) {
 	s := start(t)
 	const megabyte = 1 << 20

@@ -21,37 +21,52 @@ func commandRows() []row {
 		{name: "S01 empty command", at: handshaken, send: message{Type: command}.DefaultChunks(), want: closes},
 		{name: "S01 number for a name", at: handshaken, send: call(0, 1, 1), want: closes},
 		{name: "S01 null for a name", at: connected, send: call(0, nil, 1), want: closes},
-		{name: "S02 createStream before connect", at: handshaken, send: call(0, "createStream", 1, nil), want: rejects(connectFailed)},
-		{name: "S02 publish before connect", at: handshaken, send: call(1, "publish", 1, nil, "key", "live"), want: rejects(connectFailed)},
-		{name: "S02 play before connect", at: handshaken, send: call(1, "play", 1, nil, "bystander"), want: rejects(connectFailed)},
-		{name: "S03 connect twice", at: connected, send: connect("other"), do: func(p *peer) { p.await("_error", "NetConnection.Connect.") }, want: works},
-		{name: "S04 connect without object", at: handshaken, send: call(0, "connect", 1), want: rejects("NetConnection.Connect.")},
-		{name: "S04 connect with null", at: handshaken, send: call(0, "connect", 1, nil), want: rejects("NetConnection.Connect.")},
-		{name: "S04 connect with an array", at: handshaken, send: call(0, "connect", 1, array{"app", "live"}), want: rejects("NetConnection.Connect.")},
-		{name: "S04 connect with a number", at: handshaken, send: call(0, "connect", 1, 7), want: rejects("NetConnection.Connect.")},
-		{name: "S06 no tcUrl", at: handshaken, send: call(0, "connect", 1, object{"app", "live"}), do: afterConnect, want: works},
-		{name: "S06 tcUrl that is a number", at: handshaken, send: connect("live", "tcUrl", 7), do: afterConnect, want: works},
-		{name: "S07 tcUrl of another app", at: handshaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/other"), do: afterConnect, want: works},
+		{name: "S02 createStream before connect", at: handshaken, send: call(0, "createStream", 1, nil),
+			want: rejects(connectFailed)},
+		{name: "S02 publish before connect", at: handshaken, send: call(1, "publish", 1, nil, "key", "live"),
+			want: rejects(connectFailed)},
+		{name: "S02 play before connect", at: handshaken, send: call(1, "play", 1, nil, "bystander"),
+			want: rejects(connectFailed)},
+		{name: "S03 connect twice", at: connected, send: connect("other"),
+			do: func(p *peer) { p.await("_error", "NetConnection.Connect.") }, want: works},
+		{name: "S04 connect without object", at: handshaken, send: call(0, "connect", 1),
+			want: rejects("NetConnection.Connect.")},
+		{name: "S04 connect with null", at: handshaken, send: call(0, "connect", 1, nil),
+			want: rejects("NetConnection.Connect.")},
+		{name: "S04 connect with an array", at: handshaken, send: call(0, "connect", 1, array{"app", "live"}),
+			want: rejects("NetConnection.Connect.")},
+		{name: "S04 connect with a number", at: handshaken, send: call(0, "connect", 1, 7),
+			want: rejects("NetConnection.Connect.")},
+		{name: "S06 no tcUrl", at: handshaken, send: call(0, "connect", 1, object{"app", "live"}), do: afterConnect,
+			want: works},
+		{name: "S06 tcUrl that is a number", at: handshaken, send: connect("live", "tcUrl", 7), do: afterConnect,
+			want: works},
+		{name: "S07 tcUrl of another app", at: handshaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/other"),
+			do: afterConnect, want: works},
 		{name: "S08 unknown app", at: handshaken, send: connect("cinema"), want: rejects(invalidApp)},
 		{name: "S08 app that is off", at: handshaken, send: connect("closed"), want: rejects("NetConnection.Connect.")},
 		{name: "S08 empty app", at: handshaken, send: connect(""), want: rejects("NetConnection.Connect.")},
-		{name: "S08 app that is a number", at: handshaken, send: connect("live", "app", 7), want: rejects("NetConnection.Connect.")},
+		{name: "S08 app that is a number", at: handshaken, send: connect("live", "app", 7),
+			want: rejects("NetConnection.Connect.")},
 		{name: "V22 1000 codecs and a wildcard", at: handshaken, send: connect("live", "capsEx", 15,
 			"fourCcList", append(array{"*"}, manyCodecs()...),
-			"videoFourCcInfoMap", append(object{"*", 7}, manyKeys(1000, func(n int) string { return fmt.Sprint("c", n) })...)), do: afterConnect, want: works},
+			"videoFourCcInfoMap", append(object{"*", 7}, manyKeys(1000, func(n int) string { return fmt.Sprint("c", n) })...)),
+			do: afterConnect, want: works},
 	}
 	// The identity of a stream is app and name alone: a tcUrl never routes. One that is none is refused all the same.
 	for what, url := range map[string]string{
 		"percent signs": "rtmp://h/%zz", "control characters": "rtmp://h/\x00\r\n\x1b[2J",
 		"60,000 bytes": "rtmp://h/" + strings.Repeat("a", 60_000), "no scheme": "live", "no host": "rtmp://",
 	} {
-		rows = append(rows, row{name: "S06 tcUrl with " + what, at: handshaken, send: connect("live", "tcUrl", url), want: rejects("NetConnection.Connect.")})
+		rows = append(rows, row{name: "S06 tcUrl with " + what, at: handshaken, send: connect("live", "tcUrl", url),
+			want: rejects("NetConnection.Connect.")})
 	}
 	for what, url := range map[string]string{
 		"zone": "rtmp://[fe80::1%25eth0]/live", "user": "rtmp://user:password@h/live",
 		"query": "rtmp://h/live?x=y", "fragment": "rtmp://h/live#x", "dots": "rtmp://h/../../live", "nothing": "",
 	} {
-		rows = append(rows, row{name: "S06 tcUrl with " + what, at: handshaken, send: connect("live", "tcUrl", url), do: afterConnect, want: works})
+		rows = append(rows, row{name: "S06 tcUrl with " + what, at: handshaken, send: connect("live", "tcUrl", url),
+			do: afterConnect, want: works})
 	}
 	return rows
 }
@@ -83,23 +98,30 @@ func publishRows() []row {
 	}
 	rows := []row{
 		// Who asks again is told no, and what he has stays.
-		{name: "S03 publish twice", at: publishing, do: func(p *peer) { p.publish(p.streamKey()); p.await("onStatus", badName) }, want: works},
-		{name: "S03 play after publish", at: publishing, do: func(p *peer) { p.play("bystander"); p.await("onStatus", notFound) }, want: works},
-		{name: "S03 connect after publish", at: publishing, send: connect("live"), do: func(p *peer) { p.await("_error", "NetConnection.Connect.") }, want: works},
+		{name: "S03 publish twice", at: publishing,
+			do: func(p *peer) { p.publish(p.streamKey()); p.await("onStatus", badName) }, want: works},
+		{name: "S03 play after publish", at: publishing,
+			do: func(p *peer) { p.play("bystander"); p.await("onStatus", notFound) }, want: works},
+		{name: "S03 connect after publish", at: publishing, send: connect("live"),
+			do: func(p *peer) { p.await("_error", "NetConnection.Connect.") }, want: works},
 		{name: "S09 no name", at: connected, do: publishing1(), want: rejects(badName)},
 		{name: "S09 null", at: connected, do: publishing1(nil), want: rejects(badName)},
 		{name: "S09 number", at: connected, do: publishing1(7), want: rejects(badName)},
 		{name: "S09 empty", at: connected, do: publishing1(""), want: rejects(badName)},
 		{name: "S11 room for a key", at: connected, do: func(p *peer) { p.publish("bystander") }, want: rejects(badName)},
-		{name: "S12 a bit changed", at: connected, do: with(func(k string) string { return string(k[0]^1) + k[1:] }), want: rejects(badName)},
-		{name: "S12 without the last character", at: connected, do: with(func(k string) string { return k[:47] }), want: rejects(badName)},
+		{name: "S12 a bit changed", at: connected, do: with(func(k string) string { return string(k[0]^1) + k[1:] }),
+			want: rejects(badName)},
+		{name: "S12 without the last character", at: connected, do: with(func(k string) string { return k[:47] }),
+			want: rejects(badName)},
 		{name: "S12 other case", at: connected, do: with(swapCase), want: rejects(badName)},
 		{name: "S12 space behind", at: connected, do: with(func(k string) string { return k + " " }), want: rejects(badName)},
 		{name: "S12 space before", at: connected, do: with(func(k string) string { return " " + k }), want: rejects(badName)},
-		{name: "S12 percent-encoded", at: connected, do: with(func(k string) string { return fmt.Sprintf("%%%02x%s", k[0], k[1:]) }), want: rejects(badName)},
+		{name: "S12 percent-encoded", at: connected,
+			do: with(func(k string) string { return fmt.Sprintf("%%%02x%s", k[0], k[1:]) }), want: rejects(badName)},
 		{name: "S12 path behind", at: connected, do: with(func(k string) string { return k + "/x" }), want: rejects(badName)},
 		// What is behind a question mark is an argument and no part of the name: encoders add there what they like.
-		{name: "S12 query behind", at: connected, do: publishesVariant(func(k string) string { return k + "?x=y" }), want: works},
+		{name: "S12 query behind", at: connected, do: publishesVariant(func(k string) string { return k + "?x=y" }),
+			want: works},
 		{name: "S13 key of another app", at: handshaken, do: func(p *peer) {
 			p.key = p.on.WithT(p.t).Call("/control/get?app=other&room=" + p.room).Text()
 			p.on.remember(p.key)
@@ -108,7 +130,8 @@ func publishRows() []row {
 		}, want: rejects(badName)},
 		{name: "S16 1000 createStream", at: connected, do: manyStreams, want: works},
 		{name: "S16 deleteStream of nothing", at: connected,
-			send: join(call(0, "deleteStream", 0, nil, 77), call(0, "deleteStream", 0, nil, "x"), call(0, "closeStream", 0, nil)), want: works},
+			send: join(call(0, "deleteStream", 0, nil, 77), call(0, "deleteStream", 0, nil, "x"),
+				call(0, "closeStream", 0, nil)), want: works},
 		{name: "S17 media before the answer to publish", at: connected, do: func(p *peer) {
 			p.publish(p.streamKey())
 			p.newKeyFrame()
@@ -122,18 +145,22 @@ func publishRows() []row {
 			p.send(call(p.StreamID, "FCUnpublish", 9, nil, p.streamKey()))
 			p.newKeyFrame()
 		}, want: closes},
-		{name: "S19 one token", at: connected, do: publishesVariant(func(k string) string { return k + "?token=a" }), want: works},
-		{name: "S19 two tokens in a name", at: connected, do: with(func(k string) string { return k + "?token=a&token=b" }), want: rejects(badName)},
+		{name: "S19 one token", at: connected, do: publishesVariant(func(k string) string { return k + "?token=a" }),
+			want: works},
+		{name: "S19 two tokens in a name", at: connected, do: with(func(k string) string { return k + "?token=a&token=b" }),
+			want: rejects(badName)},
 		{name: "S19 tokens in app and name", at: handshaken, do: func(p *peer) {
 			p.app = "live?token=a"
 			p.connect()
 			p.publish(p.streamKey() + "?token=b")
 		}, want: rejects(badName)},
-		{name: "S19 tokens in tcUrl and name", at: handshaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/live?token=c"), do: func(p *peer) {
-			afterConnect(p)
-			p.publish(p.streamKey() + "?token=b")
-		}, want: rejects(badName)},
-		{name: "S19 token in tcUrl", at: handshaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/live?token=c"), do: afterConnect, want: works},
+		{name: "S19 tokens in tcUrl and name", at: handshaken,
+			send: connect("live", "tcUrl", "rtmp://127.0.0.1/live?token=c"), do: func(p *peer) {
+				afterConnect(p)
+				p.publish(p.streamKey() + "?token=b")
+			}, want: rejects(badName)},
+		{name: "S19 token in tcUrl", at: handshaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/live?token=c"),
+			do: afterConnect, want: works},
 	}
 	for _, typ := range []any{"record", "append", "LIVE", "", nil, 7} {
 		rows = append(rows, row{name: fmt.Sprintf("S10 type %v", typ), at: connected, do: func(p *peer) {
@@ -188,10 +215,12 @@ func playRows() []row {
 		{name: "S09 null", at: connected, do: with(nil), want: rejects(notFound)},
 		{name: "S18 a room where nobody publishes", at: connected, do: with("nobody"), want: rejects(notFound)},
 		{name: "arguments of 8 kB", at: connected, do: with("bystander?a=" + strings.Repeat("x", 8000)), want: plays},
-		{name: "arguments of 60 kB", at: connected, do: with("bystander?a=" + strings.Repeat("x", 60_000)), want: rejects(notFound)},
+		{name: "arguments of 60 kB", at: connected, do: with("bystander?a=" + strings.Repeat("x", 60_000)),
+			want: rejects(notFound)},
 	}
 	for _, start := range []any{-2, -1, 0, 1e12, "x", nil} {
-		rows = append(rows, row{name: fmt.Sprintf("S18 start %v", start), at: connected, do: with("bystander", start, -1, true), want: plays})
+		rows = append(rows, row{name: fmt.Sprintf("S18 start %v", start), at: connected,
+			do: with("bystander", start, -1, true), want: plays})
 	}
 	for name, ask := range map[string][]byte{
 		"getStreamLength before play": call(1, "getStreamLength", 8, nil, "bystander"),
@@ -201,10 +230,12 @@ func playRows() []row {
 		rows = append(rows, row{name: "S18 " + name, at: connected, send: ask, do: with("bystander"), want: plays})
 	}
 	for name, ask := range map[string][]byte{
-		"seek": call(1, "seek", 8, nil, 1e12), "pause": call(1, "pause", 8, nil, true, 0), "play2": call(1, "play2", 8, nil, object{"streamName", "x"}),
-		"getStreamLength": call(1, "getStreamLength", 8, nil, "x"), "_checkbw": call(0, "_checkbw", 8, nil), "receiveAudio": call(1, "receiveAudio", 8, nil, false),
-		"media":   message{CSID: 6, Type: video, StreamID: 1, Payload: keyFrame([]byte("x"))}.DefaultChunks(),
-		"a flood": bytes.Repeat(call(1, "seek", 8, nil, 0), 1000),
+		"seek": call(1, "seek", 8, nil, 1e12), "pause": call(1, "pause", 8, nil, true, 0),
+		"play2":           call(1, "play2", 8, nil, object{"streamName", "x"}),
+		"getStreamLength": call(1, "getStreamLength", 8, nil, "x"), "_checkbw": call(0, "_checkbw", 8, nil),
+		"receiveAudio": call(1, "receiveAudio", 8, nil, false),
+		"media":        message{CSID: 6, Type: video, StreamID: 1, Payload: keyFrame([]byte("x"))}.DefaultChunks(),
+		"a flood":      bytes.Repeat(call(1, "seek", 8, nil, 0), 1000),
 	} {
 		rows = append(rows, row{name: "S18 " + name + " while playing", at: connected, do: func(p *peer) {
 			with("bystander")(p)

@@ -19,7 +19,8 @@ import (
 	"livego/e2e/harness"
 )
 
-const webSocketHeaders = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+const webSocketHeaders = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: " +
+	"dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
 
 // dialRaw connects to a listener from an address of this machine, and sends b.
 func (s *target) dialRaw(t *testing.T, from, flag, b string) net.Conn {
@@ -56,12 +57,14 @@ func keepsAtMost(t *testing.T, most int, conns []net.Conn) {
 	})
 }
 
-// TestIdleConnectionsAreLimited has one address open connections that get no media, by one request that is answered or by waiting for rooms that do not exist.
-// They stay bounded, the newest is always served, and whoever watches there stays.
+// TestIdleConnectionsAreLimited has one address open connections that get no media, by one request
+// that is answered or by waiting for rooms that do not exist. They stay bounded, the newest is
+// always served, and whoever watches there stays.
 func TestIdleConnectionsAreLimited(t *testing.T) {
 	t.Parallel()
 	const limit, many, from = 8, 100, "127.0.0.2"
-	s := start(t, "--limit_loopback=true", fmt.Sprintf("--conns_per_ip=%d", limit), "--conn_burst=100ms", "--conn_idle=2s", "--play_wait=1m", "--http_idle_timeout=1m")
+	s := start(t, "--limit_loopback=true", fmt.Sprintf("--conns_per_ip=%d", limit), "--conn_burst=100ms", "--conn_idle=2s",
+		"--play_wait=1m", "--http_idle_timeout=1m")
 	b := s.startBystander(t, "bystander")
 	viewer := s.dialRaw(t, from, "httpflv_addr", get("/live/bystander.flv"))
 	if _, err := io.ReadFull(viewer, make([]byte, 1000)); err != nil {
@@ -80,7 +83,9 @@ func TestIdleConnectionsAreLimited(t *testing.T) {
 				conns = append(conns, s.dialRaw(t, from, "httpflv_addr", request))
 				inputs++
 			}
-			if resp, body := doRequest(t, "", operatorCall{method: "GET", target: "http://" + s.Addr("httpflv_addr") + "/crossdomain.xml"}); resp.StatusCode != http.StatusOK {
+			if resp, body := doRequest(t, "",
+				operatorCall{method: "GET", target: "http://" + s.Addr("httpflv_addr") +
+					"/crossdomain.xml"}); resp.StatusCode != http.StatusOK {
 				t.Errorf("a good client: HTTP %d %s", resp.StatusCode, body)
 			}
 			keepsAtMost(t, limit, conns)
@@ -135,12 +140,13 @@ func TestIdleConnectionsAreLimited(t *testing.T) {
 	s.audit(t, inputs)
 }
 
-// TestDescriptors has one address that watches take descriptors until it gets no more. Encoders, the operator and viewers at other
-// addresses are let in, and no viewer is ended.
+// TestDescriptors has one address that watches take descriptors until it gets no more. Encoders,
+// the operator and viewers at other addresses are let in, and no viewer is ended.
 func TestDescriptors(t *testing.T) {
 	t.Parallel()
 	const files, from = 600, "127.0.0.2"
-	s := startWith(t, harness.Options{MaxOpenFiles: files, Flags: []string{"--limit_loopback=true", "--conn_burst=100ms", "--play_wait=1m"}})
+	s := startWith(t, harness.Options{MaxOpenFiles: files,
+		Flags: []string{"--limit_loopback=true", "--conn_burst=100ms", "--play_wait=1m"}})
 	b := s.startBystander(t, "bystander")
 	viewers, refused := 0, 0
 	var ended atomic.Int64
@@ -180,7 +186,8 @@ func TestDescriptors(t *testing.T) {
 	for range 100 {
 		s.dialRaw(t, from, "api_addr", "")
 	}
-	if resp, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/healthz"}); resp.StatusCode != http.StatusOK {
+	if resp, body := doRequest(t, s.API(""),
+		operatorCall{method: "GET", target: "/healthz"}); resp.StatusCode != http.StatusOK {
 		t.Errorf("/healthz: %d %s", resp.StatusCode, body)
 	}
 	if n := ended.Load(); n > 0 {
@@ -194,7 +201,8 @@ func TestDescriptors(t *testing.T) {
 	}
 }
 
-// TestManyViewersFromOneAddress has viewers of one address watch by HLS in both forms and by HTTP-FLV, all at once: none is refused.
+// TestManyViewersFromOneAddress has viewers of one address watch by HLS in both forms and by
+// HTTP-FLV, all at once: none is refused.
 func TestManyViewersFromOneAddress(t *testing.T) {
 	viewers, lasts := 400, 3*time.Second
 	if harness.Long() {
@@ -203,7 +211,8 @@ func TestManyViewersFromOneAddress(t *testing.T) {
 		t.Parallel()
 	}
 	s := start(t, "--limit_loopback=true", "--gather=50ms")
-	bench := harness.Livego(t, t.TempDir(), nil, "bench", "--publish", s.RTMP(s.streamKey(t, "school")), "--bitrate", "100", "--gop", "1s",
+	bench := harness.Livego(t, t.TempDir(), nil, "bench", "--publish", s.RTMP(s.streamKey(t, "school")), "--bitrate",
+		"100", "--gop", "1s",
 		"--play", s.HLS("school"), "--play", s.HLS("school"), "--play", "llhls+"+s.HLS("school"), "--play", s.FLV("school"),
 		"-n", strconv.Itoa(viewers), "--join", "2s", "--settle", "2s", "-d", lasts.String(), "--check", "0", "--json")
 	bench.Wait(lasts + 30*time.Second) // its exit code tells of a busy machine too
@@ -232,12 +241,13 @@ func proxyV2(source string) string {
 	return string(binary.BigEndian.AppendUint16(b, 1935))
 }
 
-// TestProxies has a trusted proxy say who its clients are, and others who claim to be one. Limits by address and the log see the client,
-// and nobody becomes the operator.
+// TestProxies has a trusted proxy say who its clients are, and others who claim to be one. Limits
+// by address and the log see the client, and nobody becomes the operator.
 func TestProxies(t *testing.T) {
 	t.Parallel()
 	const proxy, limit = "127.0.0.9", 8
-	s := start(t, "--trusted_proxies=127.0.0.9", "--proxy_protocol=rtmp,hls,api", fmt.Sprintf("--conns_per_ip=%d", limit), "--conn_burst=100ms", "--play_wait=1m",
+	s := start(t, "--trusted_proxies=127.0.0.9", "--proxy_protocol=rtmp,hls,api", fmt.Sprintf("--conns_per_ip=%d", limit),
+		"--conn_burst=100ms", "--play_wait=1m",
 		"--private=live/shut", "--token.secret="+tokenSecret, "--api_allow=192.0.2.0/24")
 	b := s.startBystander(t, "bystander")
 	logs := func(t *testing.T, remote, message string) {
@@ -271,7 +281,8 @@ func TestProxies(t *testing.T) {
 		logs(t, "192.0.2.3:0", "playing")
 	})
 	t.Run("FLV by both", func(t *testing.T) {
-		s.dialRaw(t, proxy, "hls_addr", "PROXY TCP4 127.0.0.9 127.0.0.1 1 1\r\n"+get("/live/bystander.flv", "X-Forwarded-For: 192.0.2.4"))
+		s.dialRaw(t, proxy, "hls_addr",
+			"PROXY TCP4 127.0.0.9 127.0.0.1 1 1\r\n"+get("/live/bystander.flv", "X-Forwarded-For: 192.0.2.4"))
 		s.dialRaw(t, proxy, "hls_addr", proxyV2("192.0.2.5")+get("/live/bystander.flv", "X-Forwarded-For: 1.2.3.4"))
 		logs(t, "192.0.2.5:4711", "playing") // who is no proxy has no word about others
 	})
@@ -279,11 +290,14 @@ func TestProxies(t *testing.T) {
 		shut := s.dial(t)
 		shut.room = "shut"
 		shut.advance(publishing)
-		token := jwtOf(tokenSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"act":"play","app":"live","room":"shut","ip":"192.0.2.20","iat":%d,"exp":%d}`, time.Now().Unix(), time.Now().Unix()+600))
+		token := jwtOf(tokenSecret, `{"alg":"HS256"}`,
+			fmt.Sprintf(`{"act":"play","app":"live","room":"shut","ip":"192.0.2.20","iat":%d,"exp":%d}`, time.Now().Unix(),
+				time.Now().Unix()+600))
 		for _, c := range []struct {
 			from, client, status string
 		}{
-			{proxy, "192.0.2.20", "200"}, {proxy, "192.0.2.21", "403"}, {proxy, "192.0.2.20, 192.0.2.21", "403"}, {"127.0.0.8", "192.0.2.20", "403"},
+			{proxy, "192.0.2.20", "200"}, {proxy, "192.0.2.21", "403"}, {proxy, "192.0.2.20, 192.0.2.21", "403"},
+			{"127.0.0.8", "192.0.2.20", "403"},
 		} {
 			nc := s.dialRaw(t, c.from, "httpflv_addr", get("/live/shut.flv?token="+token, "X-Forwarded-For: "+c.client))
 			nc.SetReadDeadline(time.Now().Add(longTimeout))
@@ -296,15 +310,18 @@ func TestProxies(t *testing.T) {
 	t.Run("who is no trusted proxy", func(t *testing.T) {
 		s.dialRaw(t, "127.0.0.8", "httpflv_addr", get("/live/bystander.flv", "X-Forwarded-For: 192.0.2.6"))
 		logs(t, "127.0.0.8:", "playing")
-		if n := countOpen([]net.Conn{s.dialRaw(t, "127.0.0.8", "rtmp_addr", "PROXY TCP4 192.0.2.6 127.0.0.1 4711 1935\r\n"+strings.Repeat("x", 2000))}); n > 0 {
-			keepsAtMost(t, 0, []net.Conn{s.dialRaw(t, "127.0.0.8", "rtmp_addr", "PROXY TCP4 192.0.2.6 127.0.0.1 4711 1935\r\n"+strings.Repeat("x", 2000))})
+		if n := countOpen([]net.Conn{s.dialRaw(t, "127.0.0.8", "rtmp_addr",
+			"PROXY TCP4 192.0.2.6 127.0.0.1 4711 1935\r\n"+strings.Repeat("x", 2000))}); n > 0 {
+			keepsAtMost(t, 0, []net.Conn{s.dialRaw(t, "127.0.0.8", "rtmp_addr",
+				"PROXY TCP4 192.0.2.6 127.0.0.1 4711 1935\r\n"+strings.Repeat("x", 2000))})
 		}
 	})
 	t.Run("limits", func(t *testing.T) {
 		var conns []net.Conn
 		for range 4 * limit {
 			conns = append(conns, s.dialRaw(t, proxy, "rtmp_addr", proxyV2("192.0.2.7")+"\x03"),
-				s.dialRaw(t, proxy, "httpflv_addr", get("/live/none.flv", "X-Forwarded-For: 192.0.2.7", strings.TrimSuffix(webSocketHeaders, "\r\n"))))
+				s.dialRaw(t, proxy, "httpflv_addr",
+					get("/live/none.flv", "X-Forwarded-For: 192.0.2.7", strings.TrimSuffix(webSocketHeaders, "\r\n"))))
 		}
 		keepsAtMost(t, limit, conns)
 		other := s.dialRaw(t, proxy, "httpflv_addr", get("/live/bystander.flv", "X-Forwarded-For: 192.0.2.8"))
@@ -315,11 +332,12 @@ func TestProxies(t *testing.T) {
 	})
 	t.Run("nobody becomes the operator", func(t *testing.T) {
 		for name, r := range map[string]struct{ from, header, request string }{
-			"version 1":            {proxy, "PROXY TCP4 127.0.0.1 127.0.0.1 4711 8090\r\n", get("/control/get?room=x")},
-			"version 1, unknown":   {proxy, "PROXY UNKNOWN\r\n", get("/control/get?room=x")},
-			"version 2":            {proxy, proxyV2("127.0.0.1"), get("/control/get?room=x")},
-			"X-Forwarded-For":      {"127.0.0.8", "", get("/control/get?room=x", "X-Forwarded-For: 127.0.0.1")},
-			"both":                 {proxy, "PROXY TCP4 127.0.0.9 127.0.0.1 1 1\r\n", get("/control/get?room=x", "X-Forwarded-For: 127.0.0.1")},
+			"version 1":          {proxy, "PROXY TCP4 127.0.0.1 127.0.0.1 4711 8090\r\n", get("/control/get?room=x")},
+			"version 1, unknown": {proxy, "PROXY UNKNOWN\r\n", get("/control/get?room=x")},
+			"version 2":          {proxy, proxyV2("127.0.0.1"), get("/control/get?room=x")},
+			"X-Forwarded-For":    {"127.0.0.8", "", get("/control/get?room=x", "X-Forwarded-For: 127.0.0.1")},
+			"both": {proxy, "PROXY TCP4 127.0.0.9 127.0.0.1 1 1\r\n",
+				get("/control/get?room=x", "X-Forwarded-For: 127.0.0.1")},
 			"from another machine": {proxy, proxyV2("192.0.2.9"), get("/control/get?room=x")},
 		} {
 			nc := s.dialRaw(t, r.from, "api_addr", r.header+strings.Replace(r.request, "Host: h", "Host: localhost", 1))

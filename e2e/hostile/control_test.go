@@ -16,8 +16,10 @@ func controlRows() []row {
 			m.CSID = 2
 			p.deliverAs(m.DefaultChunks(), body)
 		}},
-		{name: "C21 control on csid 5", at: handshaken, send: message{CSID: 5, Type: windowAck, Payload: be32(2500000)}.DefaultChunks(), want: works},
-		{name: "C21 control on message stream 1", at: handshaken, send: message{CSID: 2, StreamID: 1, Type: windowAck, Payload: be32(2500000)}.DefaultChunks(), want: works},
+		{name: "C21 control on csid 5", at: handshaken,
+			send: message{CSID: 5, Type: windowAck, Payload: be32(2500000)}.DefaultChunks(), want: works},
+		{name: "C21 control on message stream 1", at: handshaken,
+			send: message{CSID: 2, StreamID: 1, Type: windowAck, Payload: be32(2500000)}.DefaultChunks(), want: works},
 
 		{name: "C28 ack of 0 bytes", at: handshaken, send: control(ack, nil), want: closes},
 		{name: "C28 ack of 3 bytes", at: handshaken, send: control(ack, []byte{0, 0, 0}), want: closes},
@@ -27,17 +29,24 @@ func controlRows() []row {
 		{name: "C29 window 1", at: publishing, send: control(windowAck, be32(1)), do: countAcks, want: works},
 		{name: "C29 window 0xFFFFFFFF", at: handshaken, send: control(windowAck, be32(0xffffffff)), want: works},
 		{name: "C30 bandwidth of 4 bytes", at: handshaken, send: control(peerBandwidth, be32(1<<20)), want: closes},
-		{name: "C30 bandwidth with limit type 255", at: handshaken, send: control(peerBandwidth, append(be32(1<<20), 255)), want: works},
-		{name: "C32 10,000 pings", at: publishing, send: slices.Repeat(control(userControl, []byte{0, 6, 1, 2, 3, 4}), 10_000), do: countPongs, want: works},
+		{name: "C30 bandwidth with limit type 255", at: handshaken, send: control(peerBandwidth, append(be32(1<<20), 255)),
+			want: works},
+		{name: "C32 10,000 pings", at: publishing,
+			send: slices.Repeat(control(userControl, []byte{0, 6, 1, 2, 3, 4}), 10_000), do: countPongs, want: works},
 		{name: "C32 user control of 1 byte", at: handshaken, send: control(userControl, []byte{0}), want: closes},
-		{name: "C32 unknown user control", at: handshaken, send: control(userControl, []byte{0, 99, 1, 2, 3, 4}), want: works},
+		{name: "C32 unknown user control", at: handshaken, send: control(userControl, []byte{0, 99, 1, 2, 3, 4}),
+			want: works},
 
-		{name: "C33 sub-message longer than the rest", at: publishing, send: aggregated(subMessage(video, 100, []byte("short"), 0)), want: rejects(publishFailed)},
-		{name: "C33 wrong back pointer", at: publishing, send: aggregated(subMessage(video, 5, []byte("right"), 3)), want: rejects(publishFailed)},
-		{name: "C33 aggregate within an aggregate", at: publishing, send: aggregated(subMessage(aggregate, 16, subMessage(video, 1, []byte{0}, 12), 27)), want: rejects(publishFailed)},
+		{name: "C33 sub-message longer than the rest", at: publishing,
+			send: aggregated(subMessage(video, 100, []byte("short"), 0)), want: rejects(publishFailed)},
+		{name: "C33 wrong back pointer", at: publishing, send: aggregated(subMessage(video, 5, []byte("right"), 3)),
+			want: rejects(publishFailed)},
+		{name: "C33 aggregate within an aggregate", at: publishing,
+			send: aggregated(subMessage(aggregate, 16, subMessage(video, 1, []byte{0}, 12), 27)), want: rejects(publishFailed)},
 		{name: "C33 500,000 empty sub-messages", at: publishing, do: func(p *peer) {
 			empty := slices.Repeat(subMessage(video, 0, nil, 11), 500_000)
-			p.send(control(setChunkSize, be32(1<<20)), message{CSID: 6, Type: aggregate, StreamID: p.StreamID, Payload: empty}.Chunks(1<<20))
+			p.send(control(setChunkSize, be32(1<<20)),
+				message{CSID: 6, Type: aggregate, StreamID: p.StreamID, Payload: empty}.Chunks(1<<20))
 		}, want: closes},
 		{name: "C33 good aggregate", at: publishing, do: func(p *peer) {
 			body := keyFrame([]byte("within an aggregate"))
@@ -52,15 +61,21 @@ func controlRows() []row {
 			}
 		}, want: works},
 		{name: "C35 shared objects", at: publishing,
-			send: join(message{Type: shared, Payload: filler(40)}.DefaultChunks(), message{Type: sharedAMF3, Payload: filler(40)}.DefaultChunks()), want: works},
-		{name: "C35 AMF3 command", at: handshaken, send: message{Type: commandAMF3, Payload: append([]byte{3}, amf("connect", 1)...)}.DefaultChunks(), want: closes},
-		{name: "C35 AMF3 data", at: publishing, send: message{Type: dataAMF3, StreamID: 1, Payload: append([]byte{17}, amf("onMetaData")...)}.DefaultChunks(), want: closes},
+			send: join(message{Type: shared, Payload: filler(40)}.DefaultChunks(),
+				message{Type: sharedAMF3, Payload: filler(40)}.DefaultChunks()), want: works},
+		{name: "C35 AMF3 command", at: handshaken,
+			send: message{Type: commandAMF3, Payload: append([]byte{3}, amf("connect", 1)...)}.DefaultChunks(), want: closes},
+		{name: "C35 AMF3 data", at: publishing,
+			send: message{Type: dataAMF3, StreamID: 1, Payload: append([]byte{17}, amf("onMetaData")...)}.DefaultChunks(),
+			want: closes},
 		{name: "C36 media on message stream 0xFFFFFFFF", at: publishing,
-			send: message{CSID: 6, Type: video, StreamID: 0xffffffff, Payload: keyFrame([]byte("nowhere"))}.DefaultChunks(), want: works},
+			send: message{CSID: 6, Type: video, StreamID: 0xffffffff, Payload: keyFrame([]byte("nowhere"))}.DefaultChunks(),
+			want: works},
 		{name: "C36 media on a message stream never created", at: publishing,
 			send: message{CSID: 6, Type: video, StreamID: 7, Payload: keyFrame([]byte("nowhere"))}.DefaultChunks(), want: works},
 		{name: "C36 abort of 1 byte", at: handshaken, send: control(abort, []byte{1}), want: closes},
-		{name: "C36 abort of a chunk stream that is not", at: handshaken, send: control(abort, be32(0xffffffff)), want: works},
+		{name: "C36 abort of a chunk stream that is not", at: handshaken, send: control(abort, be32(0xffffffff)),
+			want: works},
 	}
 	for n := range 11 {
 		rows = append(rows, row{name: fmt.Sprintf("C33 aggregate of %d bytes", n), at: publishing,
@@ -69,7 +84,8 @@ func controlRows() []row {
 	return rows
 }
 
-// subMessage is one of an aggregate: a header like a tag's of FLV that announces length, the body, and the back pointer.
+// subMessage is one of an aggregate: a header like a tag's of FLV that announces length, the body,
+// and the back pointer.
 func subMessage(typ byte, length int, body []byte, back int) []byte {
 	head := append24([]byte{typ}, uint32(length))
 	return join(head, make([]byte, 7), body, be32(uint32(back)))

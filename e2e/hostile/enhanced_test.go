@@ -10,7 +10,8 @@ func enhancedRows() []row {
 	return []row{
 		{name: "V17 modifiers", at: publishing, do: func(p *peer) {
 			for name, prefix := range map[string][]byte{
-				"nanoseconds": {0x97, 2, 0x0f, 0x42, 0x3f, 0x01}, "unknown": {0x97, 0, 9, 0x51}, "two": {0x97, 0, 9, 0x57, 2, 0, 0, 1, 0x01},
+				"nanoseconds": {0x97, 2, 0x0f, 0x42, 0x3f, 0x01}, "unknown": {0x97, 0, 9, 0x51},
+				"two":  {0x97, 0, 9, 0x57, 2, 0, 0, 1, 0x01},
 				"long": join([]byte{0x97, 255, 0x0f, 0xff}, make([]byte, 4096), []byte{0x11}),
 			} {
 				content := []byte("after modifiers: " + name)
@@ -50,8 +51,10 @@ func multipleVideoTracks(p *peer) {
 	able := p.player("capsEx", 2)
 	cts := []byte{0, 0, 0}
 	for n, message := range [][]byte{
-		join([]byte{0x96, 0x11}, []byte("avc1"), track("", 0, join(cts, nal([]byte{0x65, 0}))), track("", 9, join(cts, nal([]byte{0x65, 9, 0})))),
-		join([]byte{0x96, 0x23}, track("avc1", 9, nal([]byte{0x65, 9, 1})), track("none", 3, []byte("x")), track("avc1", 0, nal([]byte{0x65, 1}))),
+		join([]byte{0x96, 0x11}, []byte("avc1"), track("", 0, join(cts, nal([]byte{0x65, 0}))),
+			track("", 9, join(cts, nal([]byte{0x65, 9, 0})))),
+		join([]byte{0x96, 0x23}, track("avc1", 9, nal([]byte{0x65, 9, 1})), track("none", 3, []byte("x")),
+			track("avc1", 0, nal([]byte{0x65, 1}))),
 	} {
 		p.frame(message)
 		first := keyFrame([]byte{byte(n)})
@@ -125,7 +128,8 @@ func unsupportedCodec(p *peer) {
 	lacking, listed := p.player("fourCcList", array{"av01", "hvc1"}), p.player("audioFourCcInfoMap", object{"Opus", 1})
 	others := p.player("videoFourCcInfoMap", object{"av01", 1}) // who said nothing of audio
 	say := func(kind byte, b string) {
-		p.send(message{CSID: 4, Type: audio, StreamID: p.StreamID, Time: p.time, Payload: join([]byte{kind}, []byte("Opus"+b))}.Chunks(p.ChunkSize))
+		p.send(message{CSID: 4, Type: audio, StreamID: p.StreamID, Time: p.time,
+			Payload: join([]byte{kind}, []byte("Opus"+b))}.Chunks(p.ChunkSize))
 	}
 	say(0x90, "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00")
 	say(0x91, "\xFC\xFF\xFE")

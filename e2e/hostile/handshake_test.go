@@ -30,7 +30,8 @@ func handshakeRows() []row {
 		}},
 		{name: "H07 RTMPE", send: []byte{6}, want: closes},
 		// A C1 with a version but without a good digest is answered by the simple handshake: S2 is the echo of C1.
-		{name: "H08 digests wrong", do: func(p *peer) { p.echoes(withVersion(rtmp.ClientHandshake(3), 9, 0, 124, 2)) }, want: works},
+		{name: "H08 digests wrong", do: func(p *peer) { p.echoes(withVersion(rtmp.ClientHandshake(3), 9, 0, 124, 2)) },
+			want: works},
 		{name: "H09 digest offsets 0xFF", do: func(p *peer) {
 			c := withVersion(rtmp.ClientHandshake(3), 128, 0, 7, 2)
 			for _, at := range []int{8, 772} {

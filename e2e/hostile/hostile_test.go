@@ -1,9 +1,10 @@
-// Package hostile throws at the real server what no honest peer sends, and holds it to its promises: each input gets its documented
-// reply, the process stays up and small, nobody else notices, and nothing is left behind. Bytes are made by hand here,
-// with nothing of the server's own code, so that one mistake cannot hide on both sides.
+// Package hostile throws at the real server what no honest peer sends, and holds it to its
+// promises: each input gets its documented reply, the process stays up and small, nobody else
+// notices, and nothing is left behind. Bytes are made by hand here, with nothing of the server's
+// own code, so that one mistake cannot hide on both sides.
 //
-// The names of the tests begin with the number of the promise: H are handshakes, C chunks, M AMF0, S commands, V media, N names,
-// W the viewers' HTTP, P the operator's and T tokens and hooks.
+// The names of the tests begin with the number of the promise: H are handshakes, C chunks, M AMF0,
+// S commands, V media, N names, W the viewers' HTTP, P the operator's and T tokens and hooks.
 package hostile
 
 import (
@@ -44,8 +45,10 @@ func TestHostile(t *testing.T) {
 	var inputs atomic.Int64
 	t.Run("group", func(t *testing.T) {
 		for _, s := range []table{
-			{"handshake", handshakeRows}, {"chunk", chunkRows}, {"control", controlRows}, {"amf", amfRows}, {"metadata", metadataRows},
-			{"command", commandRows}, {"publish", publishRows}, {"play", playRows}, {"video", videoRows}, {"audio", audioRows}, {"enhanced", enhancedRows}, {"name", nameRows},
+			{"handshake", handshakeRows}, {"chunk", chunkRows}, {"control", controlRows}, {"amf", amfRows},
+			{"metadata", metadataRows},
+			{"command", commandRows}, {"publish", publishRows}, {"play", playRows}, {"video", videoRows}, {"audio", audioRows},
+			{"enhanced", enhancedRows}, {"name", nameRows},
 		} {
 			t.Run(s.name, func(t *testing.T) {
 				t.Parallel()
@@ -59,7 +62,8 @@ func TestHostile(t *testing.T) {
 			})
 		}
 		for name, f := range map[string]func(*testing.T, *target) int{
-			"H12": everyHandshakeCut, "C37": everySessionCut, "HTTP": httpRequests, "WebSocket": webSockets, "keys": revokedKeys, "mutations": mutations,
+			"H12": everyHandshakeCut, "C37": everySessionCut, "HTTP": httpRequests, "WebSocket": webSockets, "keys": revokedKeys,
+			"mutations": mutations,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

@@ -35,32 +35,36 @@ func requests() []request {
 		{"W02 query of 5 KiB", get(nobody + "?" + strings.Repeat("x", 5<<10)), []int{414}, false},
 		{"W02 cookie of 1 MB", get(nobody, "Cookie: a="+strings.Repeat("x", 1<<20)), []int{431}, true},
 		{"W03 two lengths", get(nobody, "Content-Length: 1", "Content-Length: 2") + "xx", []int{400}, true},
-		{"W03 length and chunks", get(nobody, "Content-Length: 5", "Transfer-Encoding: chunked") + "0\r\n\r\n", []int{400}, true},
+		{"W03 length and chunks", get(nobody, "Content-Length: 5", "Transfer-Encoding: chunked") + "0\r\n\r\n", []int{400},
+			true},
 		{"W03 bad chunk", get(nobody, "Transfer-Encoding: chunked") + "zz\r\n\r\n", []int{400}, true},
 		{"W03 space before the colon", get(nobody, "X : y"), []int{400}, true},
 		{"W03 negative length", get(nobody, "Content-Length: -1"), []int{400}, true},
-		// A line may end in LF alone and go on in the next (RFC 9112 sections 2.2 and 5.2): with a body refused in all, there is nothing to
-		// smuggle.
+		// A line may end in LF alone and go on in the next (RFC 9112 sections 2.2 and 5.2): with a body
+		// refused in all, there is nothing to smuggle.
 		{"W03 LF alone", "GET " + nobody + " HTTP/1.1\nHost: h\n\n", []int{400, 404}, false},
 		{"W03 folded header", get(nobody, "X: y", " z"), []int{400, 404}, false},
 		{"W03 GET with a body", get(nobody, "Content-Length: 5") + "hello", []int{400}, true},
 		{"W04 no Host", "GET " + nobody + " HTTP/1.1\r\n\r\n", []int{400}, true},
 		{"W04 two Hosts", get(nobody, "Host: other"), []int{400}, true},
 		{"W04 markup as Host", "GET " + stream + " HTTP/1.1\r\nHost: a'onmouseover=alert(1)\r\n\r\n", []int{400}, false},
-		{"W04 Host of 11 kB", "GET " + stream + " HTTP/1.1\r\nHost: " + strings.Repeat("a", 11<<10) + "\r\n\r\n", []int{400}, false},
+		{"W04 Host of 11 kB", "GET " + stream + " HTTP/1.1\r\nHost: " + strings.Repeat("a", 11<<10) + "\r\n\r\n", []int{400},
+			false},
 		{"W05 absolute URI", get("http://evil.example" + nobody), []int{400, 405}, false},
 		{"W05 CONNECT", "CONNECT evil.example:80 HTTP/1.1\r\nHost: evil.example:80\r\n\r\n", []int{400, 405}, false},
 		{"W05 TRACE", "TRACE / HTTP/1.1\r\nHost: h\r\n\r\n", []int{405}, false},
 		{"W05 OPTIONS *", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", []int{400, 405}, false},
 		{"W05 method of NUL", "\x00 / HTTP/1.1\r\nHost: h\r\n\r\n", []int{400}, true},
 		{"W05 no HTTP at all", "\x05\x00\x00\r\n\r\n", []int{400}, true},
-		{"W06 POST of a gigabyte", "POST " + stream + " HTTP/1.1\r\nHost: h\r\nContent-Length: 1073741824\r\n\r\n", []int{405}, true},
+		{"W06 POST of a gigabyte", "POST " + stream + " HTTP/1.1\r\nHost: h\r\nContent-Length: 1073741824\r\n\r\n",
+			[]int{405}, true},
 		{"W06 PUT", "PUT " + stream + " HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", []int{405}, false},
 		{"W06 DELETE", "DELETE " + stream + " HTTP/1.1\r\nHost: h\r\n\r\n", []int{405}, false},
 		{"N09 app that is off", get("/closed/bystander.flv"), []int{403}, false},
 		{"W11 HTTP/1.0", "GET " + nobody + " HTTP/1.0\r\n\r\n", []int{404}, true},
 	}
-	for _, r := range []string{"bytes=0-", "bytes=-1", "bytes=5-1", "bytes=" + strings.Repeat("0-1,", 1000) + "2-3", "bytes=0-5,3-8", "frames=1"} {
+	for _, r := range []string{"bytes=0-", "bytes=-1", "bytes=5-1", "bytes=" + strings.Repeat("0-1,", 1000) + "2-3",
+		"bytes=0-5,3-8", "frames=1"} {
 		rows = append(rows, request{fmt.Sprintf("W08 range %.20s", r), get(stream, "Range: "+r), []int{200}, false})
 	}
 	for _, path := range badPaths() {
@@ -204,7 +208,8 @@ func segmentsOfOtherRoom(t *testing.T, s *target) {
 }
 
 func queryInPlaylist(t *testing.T, s *target) {
-	for _, query := range []string{"?token=x%0A%23EXTINF:666", "?s=x%0A%23EXTINF:666", "?x%0A%23EXTINF:666=y", "?hevc=%0D%0A%23EXTINF:666"} {
+	for _, query := range []string{"?token=x%0A%23EXTINF:666", "?s=x%0A%23EXTINF:666", "?x%0A%23EXTINF:666=y",
+		"?hevc=%0D%0A%23EXTINF:666"} {
 		master, media, _ := mediaPlaylist(t, s, "bystander", query)
 		if strings.Contains(master+media, "EXTINF:666") {
 			t.Errorf("%s gets into the playlist:\n%s%s", query, master, media)

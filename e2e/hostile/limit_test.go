@@ -15,8 +15,9 @@ import (
 	"livego/e2e/rtmp"
 )
 
-// TestConnectionFloods has thousands of connections from one address of which none gets to the point, and wrong keys from another. The limits by
-// address stop both, and a good client at a third does not notice.
+// TestConnectionFloods has thousands of connections from one address of which none gets to the
+// point, and wrong keys from another. The limits by address stop both, and a good client at a third
+// does not notice.
 func TestConnectionFloods(t *testing.T) {
 	t.Parallel()
 	const (
@@ -84,7 +85,8 @@ func TestConnectionFloods(t *testing.T) {
 		for range 10 {
 			s.guess(t, guesser)
 		}
-		// From now on each try waits for up to four seconds, by chance: that eight have all but no luck is not to be expected.
+		// From now on each try waits for up to four seconds, by chance: that eight have all but no luck
+		// is not to be expected.
 		var took [8]time.Duration
 		t.Run("tries", func(t *testing.T) {
 			for n := range took {
@@ -134,11 +136,13 @@ func (s *target) guess(t *testing.T, from string) time.Duration {
 	}
 }
 
-// TestTimeouts has peers that begin and do not go on. Time-outs count from the beginning: who sends a byte now and then gains nothing.
+// TestTimeouts has peers that begin and do not go on. Time-outs count from the beginning: who sends
+// a byte now and then gains nothing.
 func TestTimeouts(t *testing.T) {
 	t.Parallel()
 	cert, key, _ := harness.Certificate(t)
-	s := start(t, "--handshake_timeout=4s", "--command_timeout=6s", "--read_timeout=6s", "--http_read_header_timeout=4s", "--http_idle_timeout=4s",
+	s := start(t, "--handshake_timeout=4s", "--command_timeout=6s", "--read_timeout=6s", "--http_read_header_timeout=4s",
+		"--http_idle_timeout=4s",
 		"--enable_rtmps=true", "--rtmps_cert="+cert, "--rtmps_key="+key)
 	// Long enough for a busy machine to come to the stage from which a peer does not go on.
 	const most, longest = 4 * time.Second, 6 * time.Second // the shortest time-out, and the longest
@@ -155,10 +159,13 @@ func TestTimeouts(t *testing.T) {
 		{"H14 handshake and no more", "rtmp_addr", handshaken, nil, nil, most},
 		{"H14 handshake and pings", "rtmp_addr", handshaken, nil, control(userControl, []byte{0, 6, 0, 0, 0, 0}), most},
 		{"H14 connect and no more", "rtmp_addr", connected, nil, nil, most},
-		{"H14 connect and a chunk's beginning", "rtmp_addr", connected, message{CSID: 3, Type: command}.Header(300), []byte{0}, most},
+		{"H14 connect and a chunk's beginning", "rtmp_addr", connected, message{CSID: 3, Type: command}.Header(300),
+			[]byte{0}, most},
 		{"S17 publish and pings", "rtmp_addr", publishing, nil, control(userControl, []byte{0, 6, 0, 0, 0, 0}), most},
-		{"S17 publish and a frame's beginning", "rtmp_addr", publishing, message{CSID: 9, Type: video, StreamID: 1}.Header(100), []byte{0}, most},
-		{"W01 a byte of a header now and then", "httpflv_addr", fresh, []byte("GET /live/x.flv HTTP/1.1\r\nHost: h\r\nX: "), []byte("y"), most},
+		{"S17 publish and a frame's beginning", "rtmp_addr", publishing,
+			message{CSID: 9, Type: video, StreamID: 1}.Header(100), []byte{0}, most},
+		{"W01 a byte of a header now and then", "httpflv_addr", fresh, []byte("GET /live/x.flv HTTP/1.1\r\nHost: h\r\nX: "),
+			[]byte("y"), most},
 		{"W01 nothing for HTTP", "httpflv_addr", fresh, nil, nil, 0},
 		{"W11 keep-alive without another request", "hls_addr", fresh, []byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n"), nil, most},
 	} {

@@ -12,9 +12,10 @@ import (
 	"testing"
 )
 
-// avcHeader is the body of a video message with an AVCDecoderConfigurationRecord: baseline, NAL units with lengths of four
-// bytes, a parameter set of each kind that is as short as can be.
-var avcHeader = join([]byte{0x17, 0, 0, 0, 0}, []byte{1, 0x42, 0, 0x1e, 0xff, 0xe1, 0, 4, 0x67, 0x42, 0, 0x1e, 1, 0, 2, 0x68, 0xce})
+// avcHeader is the body of a video message with an AVCDecoderConfigurationRecord: baseline, NAL
+// units with lengths of four bytes, a parameter set of each kind that is as short as can be.
+var avcHeader = join([]byte{0x17, 0, 0, 0, 0},
+	[]byte{1, 0x42, 0, 0x1e, 0xff, 0xe1, 0, 4, 0x67, 0x42, 0, 0x1e, 1, 0, 2, 0x68, 0xce})
 
 // aacHeader is the body of an audio message with an AudioSpecificConfig: AAC-LC, 44.1 kHz, stereo.
 var aacHeader = []byte{0xaf, 0, 0x12, 0x10}
@@ -136,8 +137,8 @@ func (v *viewer) next() (tag, error) {
 	return got, nil
 }
 
-// await reads up to a tag with this body and returns it. A viewer whose file header lacks a track that comes after all is ended to
-// come back, as a player does, once for each kind of track.
+// await reads up to a tag with this body and returns it. A viewer whose file header lacks a track
+// that comes after all is ended to come back, as a player does, once for each kind of track.
 func (v *viewer) await(body []byte) tag {
 	v.t.Helper()
 	var seen []string

@@ -16,12 +16,14 @@ import (
 	"livego/e2e/harness"
 )
 
-// TestLowMemory has a server run short of memory, F87: it refuses new publishers first and new viewers then, and says why. Who is there
-// stays, and an encoder that drops may come back. When the memory is there again, so is the server.
+// TestLowMemory has a server run short of memory, F87: it refuses new publishers first and new
+// viewers then, and says why. Who is there stays, and an encoder that drops may come back. When the
+// memory is there again, so is the server.
 func TestLowMemory(t *testing.T) {
 	t.Parallel()
 	// It collects often, so that it knows at each step what lives: else one step would lead from all to nobody.
-	s := startIn(t, []string{"GOMEMLIMIT=64MiB", "GOGC=2"}, "--publish_hold=20s", "--ring_size=256MiB", "--ring_time=10m", "--relay_allow=127.0.0.1")
+	s := startIn(t, []string{"GOMEMLIMIT=64MiB", "GOGC=2"}, "--publish_hold=20s", "--ring_size=256MiB", "--ring_time=10m",
+		"--relay_allow=127.0.0.1")
 	big := s.dial(t)
 	big.advance(publishing)
 	go io.Copy(io.Discard, big.NetConn) // acknowledgements
@@ -32,11 +34,13 @@ func TestLowMemory(t *testing.T) {
 		t.Fatalf("with half of the memory in use: %v", err)
 	}
 	big.fillRingUntil(func() bool { return s.publishes(t, "more") != nil })
-	if err := s.publishes(t, "more"); err == nil || !strings.Contains(err.Error(), "NetStream.Publish.Failed") || !strings.Contains(err.Error(), refused) {
+	if err := s.publishes(t, "more"); err == nil || !strings.Contains(err.Error(), "NetStream.Publish.Failed") ||
+		!strings.Contains(err.Error(), refused) {
 		t.Errorf("a new publisher: %v", err)
 	}
 	upstream := listen(t, func(net.Conn) {})
-	doRequest(t, s.API(""), operatorCall{method: "GET", target: relayCall("pull", "start", "live", "pulled", "rtmp://"+upstream+"/live/x")})
+	doRequest(t, s.API(""), operatorCall{method: "GET",
+		target: relayCall("pull", "start", "live", "pulled", "rtmp://"+upstream+"/live/x")})
 	harness.Eventually(t, longTimeout, "a pull that is refused", func() error {
 		_, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/relays"})
 		if !strings.Contains(body, refused) {
@@ -50,14 +54,17 @@ func TestLowMemory(t *testing.T) {
 	}
 	big.fillRingUntil(func() bool { return s.watches(t, big.room) != http.StatusOK })
 	for way, url := range map[string]string{"FLV": s.FLV(big.room), "HLS": s.HLS(big.room)} {
-		if resp, body := doRequest(t, "", operatorCall{method: "GET", target: url}); resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(body, refused) {
+		if resp, body := doRequest(t, "",
+			operatorCall{method: "GET", target: url}); resp.StatusCode != http.StatusServiceUnavailable ||
+			!strings.Contains(body, refused) {
 			t.Errorf("a new viewer by %s: HTTP %d %s", way, resp.StatusCode, body)
 		}
 	}
 	player := s.dial(t)
 	player.advance(connected)
 	player.play(big.room)
-	if m := player.await("onStatus", "NetStream.Play."); !bytes.Contains(m.Payload, []byte("NetStream.Play.Failed")) || !bytes.Contains(m.Payload, []byte(refused)) {
+	if m := player.await("onStatus", "NetStream.Play."); !bytes.Contains(m.Payload, []byte("NetStream.Play.Failed")) ||
+		!bytes.Contains(m.Payload, []byte(refused)) {
 		t.Errorf("a new player: %q", m.Payload)
 	}
 	if status, _ := s.ready(t); status != http.StatusServiceUnavailable {
@@ -83,7 +90,8 @@ func TestLowMemory(t *testing.T) {
 	if status, body := s.ready(t); status != http.StatusOK {
 		t.Errorf("/readyz says %d %s", status, body)
 	}
-	for _, line := range []string{": new publishers are refused\"", ": new publishers and viewers are refused\"", "there is enough memory again"} {
+	for _, line := range []string{": new publishers are refused\"", ": new publishers and viewers are refused\"",
+		"there is enough memory again"} {
 		s.WithT(t).AwaitLog(longTimeout, line)
 		if n := strings.Count(s.Stdout()+s.Stderr(), line); n > 3 {
 			t.Errorf("the log says %d times %q", n, line)

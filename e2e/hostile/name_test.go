@@ -14,7 +14,9 @@ var badNames = []string{
 	"a\x00b", "x\r\nSet-Cookie: a=b", "x\n#EXTINF:1,", "a\tb", "\x1b[2J", "a\x7f", // N03
 	strings.Repeat("a", 129), strings.Repeat("a", 60_000), strings.Repeat("a", 255) + ".flv", // N05
 	"<img src=x onerror=alert(1)>", `'"><script>`, "${7*7}", "{{7*7}}", "%n%s", // N06
-	"CON", "nul.x", "aux", "com1", "x.", "x ", " x", "a:b", "x.flv", "y.m3u8", "z.ts", "\xff\xfe", "é", "\u202ex", strings.Repeat("Aa0", 16), // N07
+	// N07
+	"CON", "nul.x", "aux", "com1", "x.", "x ", " x", "a:b", "x.flv", "y.m3u8", "z.ts", "\xff\xfe", "é", "\u202ex",
+	strings.Repeat("Aa0", 16),
 }
 
 // nameRows try each as app, as a key to publish with, as a room to play, and beside a good app in tcUrl.
@@ -25,16 +27,19 @@ func nameRows() []row {
 			r.name = fmt.Sprintf("N %d %s %.20q", n, where, name)
 			rows = append(rows, r)
 		}
-		add("app", row{at: handshaken, send: call(0, "connect", 1, object{"app", name}), want: rejects("NetConnection.Connect.")})
+		add("app", row{at: handshaken, send: call(0, "connect", 1, object{"app", name}),
+			want: rejects("NetConnection.Connect.")})
 		add("publish", row{at: connected, do: func(p *peer) { p.publish(name) }, want: rejects(badName)})
 		add("play", row{at: connected, do: func(p *peer) { p.play(name) }, want: rejects(notFound)})
 		add("tcUrl", row{at: handshaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/"+name), want: neverRoutes})
 	}
 	for _, name := range []string{"stat", "api", "control", "whip", "statics", "API"} {
-		rows = append(rows, row{name: "N08 app " + name, at: handshaken, send: connect(name), want: rejects("NetConnection.Connect.")})
+		rows = append(rows, row{name: "N08 app " + name, at: handshaken, send: connect(name),
+			want: rejects("NetConnection.Connect.")})
 	}
 	// A room that differs by case alone is another one.
-	rows = append(rows, row{name: "N09 case", at: connected, do: func(p *peer) { p.play("Bystander") }, want: rejects(notFound)})
+	rows = append(rows, row{name: "N09 case", at: connected, do: func(p *peer) { p.play("Bystander") },
+		want: rejects(notFound)})
 	return rows
 }
 
@@ -67,7 +72,8 @@ func badPaths() []string {
 	return append(paths,
 		"/hls/room/../../etc/passwd.ts", "/live/../../etc/passwd", "/live/bystander/../../etc/passwd.ts",
 		"/live//bystander.flv", "/live/./bystander.flv", "/%2e%2e/%2e%2e/etc/passwd", // W20
-		"/live/x.flv.flv", "/live/index.m3u8", "/stat", "/api", "/control/get?room=x", "/whip", "/live", "/live/", "/", "//", // N08
+		// N08
+		"/live/x.flv.flv", "/live/index.m3u8", "/stat", "/api", "/control/get?room=x", "/whip", "/live", "/live/", "/", "//",
 		"/live/nobody.m3u8", "/live/nobody/ts.m3u8", "/live/nobody/0-0.ts",
 		"/live/bystander/999-0.ts", "/live/bystander/9999999999999999999999-1.ts", "/live/bystander/-1--1.ts", // W16
 		"/other/bystander.flv", "/live/Bystander.flv", "/live/nobody.flv", // N09

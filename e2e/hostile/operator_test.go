@@ -65,14 +65,15 @@ func doRequest(t *testing.T, base string, c operatorCall) (*http.Response, strin
 	return resp, string(body)
 }
 
-// operatorCalls are what breaks a rule of the operator's HTTP, sent from this machine. None may have an effect. Where a credential is
-// required the admin token is shown.
+// operatorCalls are what breaks a rule of the operator's HTTP, sent from this machine. None may
+// have an effect. Where a credential is required the admin token is shown.
 func operatorCalls(admin string) []operatorCall {
 	const form, keys, tokens = "/control/get?room=victim", "/api/v1/keys", "/api/v1/tokens"
 	canary := strings.Repeat("c4n4ry", 8)
 	calls := []operatorCall{
 		{name: "P02 GET on a change", method: "GET", target: keys + "/import", want: []int{401}}, // a credential comes first
-		{name: "import without a credential", method: "POST", target: keys + "/import", body: `{"keys":[]}`, headers: []string{asJSON}, want: []int{401}},
+		{name: "import without a credential", method: "POST", target: keys + "/import", body: `{"keys":[]}`,
+			headers: []string{asJSON}, want: []int{401}},
 		{name: "export without a credential", method: "GET", target: keys + "/export", want: []int{401}},
 		{name: "P02 GET makes no token", method: "GET", target: tokens, want: []int{405}},
 		{name: "P02 HEAD on /control", method: "HEAD", target: form, want: []int{405}},
@@ -80,50 +81,67 @@ func operatorCalls(admin string) []operatorCall {
 		{name: "P03 PATCH", method: "PATCH", target: keys + "/x", body: "{}", headers: []string{asJSON}, want: []int{405}},
 		{name: "P03 TRACE", method: "TRACE", target: keys, want: []int{405}},
 		{name: "P03 PUT on /control", method: "PUT", target: form, want: []int{405}},
-		{name: "P03 override", method: "GET", target: keys, headers: []string{"X-HTTP-Method-Override: DELETE"}, want: []int{200}},
+		{name: "P03 override", method: "GET", target: keys, headers: []string{"X-HTTP-Method-Override: DELETE"},
+			want: []int{200}},
 		{name: "P04 no room", method: "GET", target: "/control/get", want: []int{400}},
 		{name: "P04 empty", method: "GET", target: "/control/get?room=", want: []int{400}},
 		{name: "P04 twice", method: "GET", target: "/control/get?room=a&room=b", want: []int{400}},
-		{name: "P04 in query and body", method: "POST", target: "/control/get?room=a", body: "room=b", headers: []string{asForm}, want: []int{400}},
+		{name: "P04 in query and body", method: "POST", target: "/control/get?room=a", body: "room=b",
+			headers: []string{asForm}, want: []int{400}},
 		{name: "P04 array", method: "GET", target: "/control/get?room[]=a", want: []int{400}},
 		{name: "P04 twice in /api/v1", method: "GET", target: keys + "?room=a&room=b", want: []int{400}},
 		{name: "P05 not UTF-8", method: "GET", target: "/control/get?room=%ff%fe", want: []int{400}},
 		{name: "P05 NUL", method: "GET", target: "/control/get?room=a%00", want: []int{400}},
-		{name: "P05 value of 1 MB", method: "POST", target: "/control/get", body: "room=" + strings.Repeat("a", 1<<20), headers: []string{asForm}, want: []int{413}},
+		{name: "P05 value of 1 MB", method: "POST", target: "/control/get", body: "room=" + strings.Repeat("a", 1<<20),
+			headers: []string{asForm}, want: []int{413}},
 		{name: "P18 an unknown room", method: "GET", target: keys + "?room=nobody", want: []int{200, 404}},
 		{name: "P20 id of nobody", method: "DELETE", target: keys + "/nobody", want: []int{404}},
 		{name: "P20 id that climbs", method: "DELETE", target: keys + "/..%2f..%2fx", want: []int{400, 404}},
 		{name: "P20 a key as id", method: "DELETE", target: keys + "/" + canary, want: []int{404}},
-		{name: "P07 form of a foreign page", method: "POST", target: "/control/get", body: "room=victim", headers: []string{asForm, "Origin: http://evil.example"}, want: []int{403}},
-		{name: "P07 picture on a foreign page", method: "GET", target: form, headers: []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"}, want: []int{403}},
+		{name: "P07 form of a foreign page", method: "POST", target: "/control/get", body: "room=victim",
+			headers: []string{asForm, "Origin: http://evil.example"}, want: []int{403}},
+		{name: "P07 picture on a foreign page", method: "GET", target: form,
+			headers: []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"}, want: []int{403}},
 		{name: "P07 sandboxed page", method: "POST", target: form, headers: []string{"Origin: null"}, want: []int{403}},
-		{name: "P07 another port of this host", method: "POST", target: form, headers: []string{"Sec-Fetch-Site: same-site"}, want: []int{403}},
-		{name: "P07 token for a foreign page", method: "POST", target: tokens, body: `{"action":"play","app":"live","room":"x"}`, headers: []string{asJSON, "Origin: http://evil.example"}, want: []int{401, 403}},
+		{name: "P07 another port of this host", method: "POST", target: form, headers: []string{"Sec-Fetch-Site: same-site"},
+			want: []int{403}},
+		{name: "P07 token for a foreign page", method: "POST", target: tokens,
+			body: `{"action":"play","app":"live","room":"x"}`, headers: []string{asJSON, "Origin: http://evil.example"},
+			want: []int{401, 403}},
 		{name: "P08 rebinding", method: "GET", target: form, headers: []string{"Host: attacker.tld"}, want: []int{403}},
-		{name: "P24 proxy that claims to be here", method: "GET", target: form, headers: []string{"X-Forwarded-For: 127.0.0.1"}, want: []int{403}},
+		{name: "P24 proxy that claims to be here", method: "GET", target: form,
+			headers: []string{"X-Forwarded-For: 127.0.0.1"}, want: []int{403}},
 		{name: "P26 command line", method: "GET", target: "/debug/pprof/cmdline", want: []int{404}},
 		{name: "P26 expvar", method: "GET", target: "/debug/vars", want: []int{404}},
-		{name: "P26 profiles from outside", method: "GET", target: "/debug/pprof/", headers: []string{"X-Forwarded-For: 192.0.2.1"}, want: []int{403}},
-		{name: "T09 two credentials", method: "GET", target: "/stat/livestat?jwt=a", headers: []string{"Authorization: Bearer b"}, want: []int{400}},
-		{name: "W10 gzip bomb", method: "POST", target: form, body: "\x1f\x8b\x08", headers: []string{"Content-Encoding: gzip"}, want: []int{415}},
+		{name: "P26 profiles from outside", method: "GET", target: "/debug/pprof/",
+			headers: []string{"X-Forwarded-For: 192.0.2.1"}, want: []int{403}},
+		{name: "T09 two credentials", method: "GET", target: "/stat/livestat?jwt=a",
+			headers: []string{"Authorization: Bearer b"}, want: []int{400}},
+		{name: "W10 gzip bomb", method: "POST", target: form, body: "\x1f\x8b\x08",
+			headers: []string{"Content-Encoding: gzip"}, want: []int{415}},
 		{name: "P19 limit -1", method: "GET", target: keys + "?limit=-1", want: []int{400}},
 		{name: "P19 limit 10^9", method: "GET", target: keys + "?limit=1000000000", want: []int{400}},
 		{name: "P19 limit abc", method: "GET", target: keys + "?limit=abc", want: []int{400}},
 		{name: "P19 forged cursor", method: "GET", target: keys + "?after=..%2f..", want: []int{400}},
 	}
 	for name, body := range map[string]string{
-		"no JSON": "room=a", "depth": strings.Repeat("[", 10_000), "whole depth": strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000),
-		"member twice": `{"room":"a","room":"b"}`, "1e400": `{"keys":[{"room":"a","generation":1e400}]}`, "NaN": `{"room":NaN}`, "null": `null`,
-		"null room": `{"room":null}`, "number": `{"room":7}`, "trailing data": `{"room":"a"}{}`, "BOM": "\ufeff" + `{"room":"a"}`, "NUL": `{"room":"a\u0000"}`,
+		"no JSON": "room=a", "depth": strings.Repeat("[", 10_000),
+		"whole depth":  strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000),
+		"member twice": `{"room":"a","room":"b"}`, "1e400": `{"keys":[{"room":"a","generation":1e400}]}`,
+		"NaN": `{"room":NaN}`, "null": `null`,
+		"null room": `{"room":null}`, "number": `{"room":7}`, "trailing data": `{"room":"a"}{}`,
+		"BOM": "\ufeff" + `{"room":"a"}`, "NUL": `{"room":"a\u0000"}`,
 		"unknown field": `{"room":"a","` + canary + `":1}`, "not UTF-8": "{\"room\":\"\xff\"}", "array": `[]`, "empty": ``,
 	} {
 		for _, path := range []string{keys, tokens, keys + "/import"} {
 			headers := []string{asJSON, "Authorization: Bearer " + admin}
-			calls = append(calls, operatorCall{name: "P05 " + name + " to " + path, method: "POST", target: path, body: body, headers: headers, want: []int{400}})
+			calls = append(calls, operatorCall{name: "P05 " + name + " to " + path, method: "POST", target: path, body: body,
+				headers: headers, want: []int{400}})
 		}
 	}
 	for _, path := range []string{keys, tokens} {
-		calls = append(calls, operatorCall{name: "P05 100 KB to " + path, method: "POST", target: path, body: `{"room":"` + strings.Repeat("a", 100_000) + `"}`, headers: []string{asJSON}, want: []int{413}})
+		calls = append(calls, operatorCall{name: "P05 100 KB to " + path, method: "POST", target: path,
+			body: `{"room":"` + strings.Repeat("a", 100_000) + `"}`, headers: []string{asJSON}, want: []int{413}})
 	}
 	calls = append(calls, relayCalls(canary)...)
 	for n, name := range badNames {
@@ -132,14 +150,17 @@ func operatorCalls(admin string) []operatorCall {
 		}
 		quoted, _ := json.Marshal(name)
 		add := func(where, method, target, body string, want ...int) {
-			calls = append(calls, operatorCall{name: fmt.Sprintf("N %d %s %.20q", n, where, name), method: method, target: target, body: body, headers: []string{asJSON}, want: want})
+			calls = append(calls, operatorCall{name: fmt.Sprintf("N %d %s %.20q", n, where, name), method: method,
+				target: target, body: body, headers: []string{asJSON}, want: want})
 		}
 		add("key's room", "POST", keys, fmt.Sprintf(`{"room":%s}`, quoted), 400)
 		add("key's app", "POST", keys, fmt.Sprintf(`{"room":"a","app":%s}`, quoted), 400)
 		add("token's room", "POST", tokens, fmt.Sprintf(`{"action":"play","app":"live","room":%s}`, quoted), 400)
 		add("token's app", "POST", tokens, fmt.Sprintf(`{"action":"play","app":%s,"room":"a"}`, quoted), 400)
-		add("relay's room", "GET", "/control/pull?oper=start&app=live&url=rtmp%3A%2F%2Fh%2Fa%2Fb&name="+url.QueryEscape(name), "", 400)
-		add("relay's app", "GET", "/control/push?oper=start&name=a&url=rtmp%3A%2F%2Fh%2Fa%2Fb&app="+url.QueryEscape(name), "", 400)
+		add("relay's room", "GET", "/control/pull?oper=start&app=live&url=rtmp%3A%2F%2Fh%2Fa%2Fb&name="+url.QueryEscape(name),
+			"", 400)
+		add("relay's app", "GET", "/control/push?oper=start&name=a&url=rtmp%3A%2F%2Fh%2Fa%2Fb&app="+url.QueryEscape(name), "",
+			400)
 		add("livestat", "GET", "/stat/livestat?room=live%2f"+url.QueryEscape(name), "", 400, 404)
 		add("list", "GET", keys+"?room="+url.QueryEscape(name), "", 400)
 		add("cursor", "GET", keys+"?after="+url.QueryEscape(name), "", 400)
@@ -179,7 +200,8 @@ func TestOperator(t *testing.T) {
 						t.Errorf("P09 W22: %s: %s", h, v)
 					}
 				}
-				if csp := resp.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "frame-ancestors 'none'") || resp.Header.Get("X-Content-Type-Options") != "nosniff" {
+				if csp := resp.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "frame-ancestors 'none'") ||
+					resp.Header.Get("X-Content-Type-Options") != "nosniff" {
 					t.Errorf("P25: %v", resp.Header)
 				}
 			})
@@ -187,7 +209,9 @@ func TestOperator(t *testing.T) {
 		t.Run("P09 preflight", func(t *testing.T) {
 			t.Parallel()
 			for _, target := range []string{"/control/get?room=victim", "/api/v1/keys", "/api/v1/tokens"} {
-				resp, _ := doRequest(t, s.API(""), operatorCall{method: "OPTIONS", target: target, headers: []string{"Origin: http://evil.example", "Access-Control-Request-Method: POST"}})
+				resp, _ := doRequest(t, s.API(""),
+					operatorCall{method: "OPTIONS", target: target,
+						headers: []string{"Origin: http://evil.example", "Access-Control-Request-Method: POST"}})
 				if resp.StatusCode < 400 || resp.Header.Get("Access-Control-Allow-Origin") != "" {
 					t.Errorf("%s: HTTP %d %v", target, resp.StatusCode, resp.Header)
 				}
@@ -199,7 +223,8 @@ func TestOperator(t *testing.T) {
 			p.advance(handshaken)
 			p.send(connect("live\n\x1b[2Jlevel=ERROR msg=forged"))
 			p.ends(func(message) {})
-			doRequest(t, s.API(""), operatorCall{method: "GET", target: "/x%0alevel=ERROR%20msg=forged", headers: []string{"User-Agent: a\tb", "Host: attacker.tld"}})
+			doRequest(t, s.API(""), operatorCall{method: "GET", target: "/x%0alevel=ERROR%20msg=forged",
+				headers: []string{"User-Agent: a\tb", "Host: attacker.tld"}})
 		})
 		t.Run("P22 statistics under churn", func(t *testing.T) { t.Parallel(); statisticsUnderChurn(t, s) })
 	})
@@ -247,7 +272,8 @@ func statisticsUnderChurn(t *testing.T, s *target) {
 	var took []time.Duration
 	for range 100 {
 		began := harness.StartStopwatch()
-		if resp, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/stat/livestat"}); resp.StatusCode != 200 {
+		if resp, body := doRequest(t, s.API(""),
+			operatorCall{method: "GET", target: "/stat/livestat"}); resp.StatusCode != 200 {
 			t.Errorf("HTTP %d %s", resp.StatusCode, body)
 		}
 		_, ours := began.Elapsed()
@@ -264,24 +290,34 @@ func statisticsUnderChurn(t *testing.T, s *target) {
 // TestInvalidCredentials sends bad credentials to every route by every method, P01: there is one answer to all of them.
 func TestInvalidCredentials(t *testing.T) {
 	t.Parallel()
-	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--auth_failures=0", "--jwt.secret=" + operatorSecret, "--token.secret=" + operatorSecret + "!"}})
+	s := harness.Start(t, harness.Options{NoRace: true,
+		Flags: []string{"--auth_failures=0", "--jwt.secret=" + operatorSecret, "--token.secret=" + operatorSecret + "!"}})
 	good, exp := adminToken(t, s.DataDir), time.Now().Add(time.Hour).Unix()
-	if resp, _ := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/stat/livestat", headers: []string{"Authorization: Bearer " + good}}); resp.StatusCode != 200 {
+	if resp, _ := doRequest(t, s.API(""),
+		operatorCall{method: "GET", target: "/stat/livestat",
+			headers: []string{"Authorization: Bearer " + good}}); resp.StatusCode != 200 {
 		t.Fatalf("the admin token: HTTP %d", resp.StatusCode)
 	}
 	bad := map[string]string{
-		"none": "", "garbage": "x", "another admin token": strings.Repeat("a", 48), "expired": jwtOf(operatorSecret, `{"alg":"HS256"}`, `{"role":"admin","exp":1}`),
-		"T01 none": jwtOf("", `{"alg":"none"}`, `{"role":"admin"}`), "T01 None": jwtOf("", `{"alg":"None"}`, `{"role":"admin"}`),
-		"another secret":                 jwtOf("another", `{"alg":"HS256"}`, fmt.Sprintf(`{"role":"admin","exp":%d}`, exp)),
-		"T03 to publish":                 jwtOf(operatorSecret+"!", `{"alg":"HS256"}`, fmt.Sprintf(`{"act":"publish","app":"live","room":"movie","exp":%d}`, exp)),
-		"T03 to publish, by this secret": jwtOf(operatorSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"act":"publish","app":"live","room":"movie","exp":%d}`, exp)),
-		"no such role":                   jwtOf(operatorSecret, `{"alg":"HS256"}`, `{"role":"root"}`), "T04 crit": jwtOf(operatorSecret, `{"alg":"HS256","crit":["x"]}`, `{"role":"admin"}`),
-		"too long": strings.Repeat("x", 5000),
+		"none": "", "garbage": "x", "another admin token": strings.Repeat("a", 48),
+		"expired":        jwtOf(operatorSecret, `{"alg":"HS256"}`, `{"role":"admin","exp":1}`),
+		"T01 none":       jwtOf("", `{"alg":"none"}`, `{"role":"admin"}`),
+		"T01 None":       jwtOf("", `{"alg":"None"}`, `{"role":"admin"}`),
+		"another secret": jwtOf("another", `{"alg":"HS256"}`, fmt.Sprintf(`{"role":"admin","exp":%d}`, exp)),
+		"T03 to publish": jwtOf(operatorSecret+"!", `{"alg":"HS256"}`,
+			fmt.Sprintf(`{"act":"publish","app":"live","room":"movie","exp":%d}`, exp)),
+		"T03 to publish, by this secret": jwtOf(operatorSecret, `{"alg":"HS256"}`,
+			fmt.Sprintf(`{"act":"publish","app":"live","room":"movie","exp":%d}`, exp)),
+		"no such role": jwtOf(operatorSecret, `{"alg":"HS256"}`, `{"role":"root"}`),
+		"T04 crit":     jwtOf(operatorSecret, `{"alg":"HS256","crit":["x"]}`, `{"role":"admin"}`),
+		"too long":     strings.Repeat("x", 5000),
 	}
 	inputs := 0
 	for _, route := range []string{
-		"/", "/control/get?room=x", "/control/reset?room=x", "/control/delete?room=x", "/control/push?x=y", "/control/pull?x=y", "/stat/livestat", "/statics/",
-		"/api/v1/keys", "/api/v1/keys/export", "/api/v1/keys/import", "/api/v1/keys/x", "/api/v1/tokens", "/api/v1/events", "/api/v1/relays", "/api/v1/openapi.json", "/api/v1/x",
+		"/", "/control/get?room=x", "/control/reset?room=x", "/control/delete?room=x", "/control/push?x=y",
+		"/control/pull?x=y", "/stat/livestat", "/statics/",
+		"/api/v1/keys", "/api/v1/keys/export", "/api/v1/keys/import", "/api/v1/keys/x", "/api/v1/tokens", "/api/v1/events",
+		"/api/v1/relays", "/api/v1/openapi.json", "/api/v1/x",
 		"/debug/pprof/", "/debug/pprof/heap", "/metrics", "/nothing",
 	} {
 		want := 403
@@ -312,14 +348,17 @@ func TestInvalidCredentials(t *testing.T) {
 	// The least role that each takes, and the one below it.
 	roles := []string{"read", "operate", "admin"}
 	for route, least := range map[string]int{
-		"GET /stat/livestat": 0, "GET /api/v1/keys": 0, "GET /api/v1/events": 0, "GET /api/v1/relays": 0, "GET /control/get?room=x": 1, "POST /control/reset?room=x": 1,
-		"DELETE /api/v1/keys/x": 1, "POST /api/v1/tokens": 1, "GET /api/v1/keys/export": 2, "POST /api/v1/keys/import": 2, "GET /debug/pprof/": 2,
+		"GET /stat/livestat": 0, "GET /api/v1/keys": 0, "GET /api/v1/events": 0, "GET /api/v1/relays": 0,
+		"GET /control/get?room=x": 1, "POST /control/reset?room=x": 1,
+		"DELETE /api/v1/keys/x": 1, "POST /api/v1/tokens": 1, "GET /api/v1/keys/export": 2, "POST /api/v1/keys/import": 2,
+		"GET /debug/pprof/": 2,
 	} {
 		method, target, _ := strings.Cut(route, " ")
 		for n, role := range roles {
 			inputs++
 			token := jwtOf(operatorSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"role":%q,"exp":%d}`, role, exp))
-			resp, body := doRequest(t, s.API(""), operatorCall{method: method, target: target, headers: []string{"Authorization: Bearer " + token, asJSON}})
+			resp, body := doRequest(t, s.API(""),
+				operatorCall{method: method, target: target, headers: []string{"Authorization: Bearer " + token, asJSON}})
 			if refused := resp.StatusCode == 401 || resp.StatusCode == 403; refused != (n < least) {
 				t.Errorf("%s as %s: HTTP %d %.100s", route, role, resp.StatusCode, body)
 			}

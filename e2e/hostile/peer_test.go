@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// replyTimeout is how long a reply may take that is due at once. The promise is 1 s for a close and 2 s for a refusal; the rest is for a
-	// machine that runs a dozen of these tests at a time. The server of TestHostile has no time-out as short.
+	// replyTimeout is how long a reply may take that is due at once. The promise is 1 s for a close
+	// and 2 s for a refusal; the rest is for a machine that runs a dozen of these tests at a time. The
+	// server of TestHostile has no time-out as short.
 	replyTimeout = 4 * time.Second
 	// longTimeout is how long anything else may take before it counts as never.
 	longTimeout = 20 * time.Second
@@ -84,7 +85,8 @@ func roomOf(t testing.TB) string {
 	return name[max(0, len(name)-100):]
 }
 
-// send writes b. A server that has hung up meanwhile is no error here: what it should have done is for the reading side.
+// send writes b. A server that has hung up meanwhile is no error here: what it should have done is
+// for the reading side.
 func (p *peer) send(b ...[]byte) {
 	p.t.Helper()
 	p.NetConn.SetWriteDeadline(time.Now().Add(longTimeout))
@@ -141,11 +143,13 @@ func (p *peer) publish(name string) { _ = p.Publish(name) }
 
 func (p *peer) play(name string) { _ = p.Play(name) }
 
-// readPublishStarted takes the answer to publish and tells what will come: video alone, so that viewers do not wait for more.
+// readPublishStarted takes the answer to publish and tells what will come: video alone, so that
+// viewers do not wait for more.
 func (p *peer) readPublishStarted() {
 	p.t.Helper()
 	p.await("onStatus", "NetStream.Publish.Start")
-	p.send(message{CSID: 5, Type: data, StreamID: p.StreamID, Payload: amf("@setDataFrame", "onMetaData", ecma{"videocodecid", 7})}.Chunks(p.ChunkSize))
+	p.send(message{CSID: 5, Type: data, StreamID: p.StreamID,
+		Payload: amf("@setDataFrame", "onMetaData", ecma{"videocodecid", 7})}.Chunks(p.ChunkSize))
 	p.frame(avcHeader)
 }
 

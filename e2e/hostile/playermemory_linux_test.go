@@ -2,16 +2,18 @@ package hostile
 
 import "testing"
 
-// TestPlayerMemory has players without a key announce chunks of 2 GiB and messages of 16 MB, where the stream exists, where it does
-// not, and while they wait for it, and measures what the server takes for it: nothing that a header announces counts, and what is
-// sent is refused where it is longer than a player's message may be.
+// TestPlayerMemory has players without a key announce chunks of 2 GiB and messages of 16 MB, where
+// the stream exists, where it does not, and while they wait for it, and measures what the server
+// takes for it: nothing that a header announces counts, and what is sent is refused where it is
+// longer than a player's message may be.
 func TestPlayerMemory(t *testing.T) {
 	t.Parallel()
 	s := start(t, "--play_wait=10m", "--conns_per_ip=0")
 	bystander := s.startBystander(t, "bystander")
 	const (
 		players = 60
-		most    = players*(64+128)/1024 + 40 // MiB more than before: what hostile input may hold, and what the process takes for 60 players
+		// MiB more than before: what hostile input may hold, and what the process takes for 60 players
+		most = players*(64+128)/1024 + 40
 	)
 	before := s.WithT(t).MemoryMiB("VmRSS")
 	for _, tt := range []struct {
@@ -47,7 +49,8 @@ func TestPlayerMemory(t *testing.T) {
 				all = append(all, p)
 			}
 			for _, p := range all {
-				p.send(control(setChunkSize, be32(uint32(tt.chunk))), message{CSID: 5, Type: command, StreamID: p.StreamID}.Header(tt.length))
+				p.send(control(setChunkSize, be32(uint32(tt.chunk))),
+					message{CSID: 5, Type: command, StreamID: p.StreamID}.Header(tt.length))
 				p.send(body)
 				p.send(control(userControl, []byte{0, 6, 1, 2, 3, 4}))
 			}

@@ -22,8 +22,8 @@ const (
 	nobody  = 65534
 )
 
-// startProxy starts nginx as a user, with a location that passes everything on to target, and returns its base URL. The lines are
-// further directives of the location.
+// startProxy starts nginx as a user, with a location that passes everything on to target, and
+// returns its base URL. The lines are further directives of the location.
 func startProxy(t *testing.T, uid uint32, target, lines string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -62,14 +62,16 @@ func startProxy(t *testing.T, uid uint32, target, lines string) string {
 // curlAs makes a request by curl as a user and returns the status and the body.
 func curlAs(t *testing.T, uid uint32, args ...string) (status, body string) {
 	t.Helper()
-	p := harness.StartProgramAs(t, uid, "curl", append([]string{"-sS", "--max-time", "20", "-w", "\n%{http_code}"}, args...)...)
+	p := harness.StartProgramAs(t, uid, "curl",
+		append([]string{"-sS", "--max-time", "20", "-w", "\n%{http_code}"}, args...)...)
 	p.WaitOK(longTimeout)
 	out := p.Stdout()
 	at := strings.LastIndexByte(out, '\n')
 	return out[at+1:], out[:at]
 }
 
-// TestUnannouncedProxy asks for secrets through a real nginx that adds no header, and as each kind of user of this machine.
+// TestUnannouncedProxy asks for secrets through a real nginx that adds no header, and as each kind
+// of user of this machine.
 func TestUnannouncedProxy(t *testing.T) {
 	harness.Need(t, "nginx", "curl")
 	t.Parallel()
@@ -78,7 +80,8 @@ func TestUnannouncedProxy(t *testing.T) {
 	const get, export = "/control/get?room=movie", "/api/v1/keys/export"
 	plain := startProxy(t, wwwData, target, "")
 	modern := startProxy(t, wwwData, target, `proxy_http_version 1.1; proxy_set_header Connection "";`)
-	silent := startProxy(t, wwwData, target, `proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host localhost;`)
+	silent := startProxy(t, wwwData, target,
+		`proxy_http_version 1.1; proxy_set_header Connection ""; proxy_set_header Host localhost;`)
 	asRoot := startProxy(t, root, target, `proxy_http_version 1.1;`)
 	credential := "Authorization: Bearer " + adminToken(t, s.DataDir)
 	direct := s.API("")
@@ -126,7 +129,8 @@ func TestUnannouncedProxy(t *testing.T) {
 		})
 	}
 	t.Run("HTTP/1.0", func(t *testing.T) {
-		if status, body := curlAs(t, person, "--http1.0", direct+get); status != "403" || !strings.Contains(body, "HTTP/1.0") {
+		if status, body := curlAs(t, person, "--http1.0", direct+get); status != "403" ||
+			!strings.Contains(body, "HTTP/1.0") {
 			t.Errorf("HTTP %s %s", status, body)
 		}
 	})
@@ -163,7 +167,8 @@ func TestUnannouncedProxy(t *testing.T) {
 		} {
 			port := harness.FreePorts(t, 1)[0]
 			s := harness.Start(t, harness.Options{NoWait: true, Flags: []string{
-				fmt.Sprintf("--api_addr="+c.listen, port), fmt.Sprintf("--use_api_https=%v", c.scheme == "https"), "--rtmps_cert=" + cert, "--rtmps_key=" + private,
+				fmt.Sprintf("--api_addr="+c.listen, port), fmt.Sprintf("--use_api_https=%v", c.scheme == "https"),
+				"--rtmps_cert=" + cert, "--rtmps_key=" + private,
 			}})
 			s.AwaitStderr(longTimeout, func(log string) bool { return strings.Contains(log, "ready: ask") })
 			for _, host := range c.hosts {
@@ -187,7 +192,8 @@ func TestUnannouncedProxy(t *testing.T) {
 	})
 	t.Run("api_allow_users names nobody here", func(t *testing.T) {
 		s := harness.Start(t, harness.Options{Flags: []string{"--api_allow_users=no-such-user"}, NoWait: true})
-		if code := s.WaitExit(longTimeout); code != 2 || !strings.Contains(s.Stderr(), `api_allow_users: this machine has no user "no-such-user"`) {
+		if code := s.WaitExit(longTimeout); code != 2 ||
+			!strings.Contains(s.Stderr(), `api_allow_users: this machine has no user "no-such-user"`) {
 			t.Errorf("code %d: %s", code, s.Stderr())
 		}
 	})

@@ -23,12 +23,17 @@ func relayCall(direction, oper, app, room, target string) string {
 // relayCalls are the rows of relays that go nowhere: P10, and P12.
 func relayCalls(canary string) (calls []operatorCall) {
 	start := func(row, direction, target string, want ...int) {
-		calls = append(calls, operatorCall{name: row + " " + direction + " " + target[:min(len(target), 60)], method: "GET", target: relayCall(direction, "start", "live", "x", target), want: want})
+		calls = append(calls, operatorCall{name: row + " " + direction + " " + target[:min(len(target), 60)], method: "GET",
+			target: relayCall(direction, "start", "live", "x", target), want: want})
 	}
 	for _, host := range []string{
-		"169.254.169.254", "127.0.0.1", "localhost", "0", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "[::1]", "[::]", "0.0.0.0", "[::ffff:127.0.0.1]",
-		"[fd00::1]", "[fe80::1%25lo]", "10.0.0.1", "172.16.0.1", "192.168.0.1", "100.64.0.1", "100.100.100.200", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[::7f00:1]",
-		"[::ffff:0:127.0.0.1]", "[::ffff:0:169.254.169.254]", "[::10.0.0.1]", "[64:ff9b:1::127.0.0.1]", "[64:ff9b:1:7f00:0:100::]", "[2001:0:5db8:d822::80ff:fffe]", "[2606:2800:220:1:0:5efe:127.0.0.1]", "224.0.0.1", "255.255.255.255",
+		"169.254.169.254", "127.0.0.1", "localhost", "0", "2130706433", "0x7f.1", "0177.0.0.1", "127.1", "[::1]", "[::]",
+		"0.0.0.0", "[::ffff:127.0.0.1]",
+		"[fd00::1]", "[fe80::1%25lo]", "10.0.0.1", "172.16.0.1", "192.168.0.1", "100.64.0.1", "100.100.100.200",
+		"[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[::7f00:1]",
+		"[::ffff:0:127.0.0.1]", "[::ffff:0:169.254.169.254]", "[::10.0.0.1]", "[64:ff9b:1::127.0.0.1]",
+		"[64:ff9b:1:7f00:0:100::]", "[2001:0:5db8:d822::80ff:fffe]", "[2606:2800:220:1:0:5efe:127.0.0.1]", "224.0.0.1",
+		"255.255.255.255",
 	} {
 		start("P10", "push", "rtmp://"+host+"/live/"+canary, 400, 403)
 		start("P10", "pull", "rtmps://"+host+"/live/"+canary, 400, 403)
@@ -36,26 +41,35 @@ func relayCalls(canary string) (calls []operatorCall) {
 		start("P10", "pull", "https://"+host+":8443/"+canary, 400, 403)
 	}
 	for _, target := range []string{
-		"unix:/run/x", "file:///etc/passwd", "gopher://h/x", "exec:/bin/sh", "concat:a|b", "ftp://h/x", "//h/a/b", "/a/b", "rtmp:", "rtmp://", "rtmpe://h/a/b", "-i",
+		"unix:/run/x", "file:///etc/passwd", "gopher://h/x", "exec:/bin/sh", "concat:a|b", "ftp://h/x", "//h/a/b", "/a/b",
+		"rtmp:", "rtmp://", "rtmpe://h/a/b", "-i",
 	} {
 		start("P10", "push", target, 400)
 		start("P10", "pull", target, 400)
 	}
 	for _, target := range []string{
-		"rtmp://user:" + canary + "@h/a/b", "rtmp://" + canary + "@h/a/b", "rtmp://h/a/b\r\nSET x " + canary, "rtmp://h/a/b%0d%0a" + canary, "rtmp://h/a/b#" + canary,
-		"rtmp://h:0/a/" + canary, "rtmp://h:65536/a/" + canary, "rtmp://h:25/a/" + canary, "rtmp://h:-1/a/" + canary, "rtmp://h:/a/" + canary, "rtmp://h/" + canary,
+		"rtmp://user:" + canary + "@h/a/b", "rtmp://" + canary + "@h/a/b", "rtmp://h/a/b\r\nSET x " + canary,
+		"rtmp://h/a/b%0d%0a" + canary, "rtmp://h/a/b#" + canary,
+		"rtmp://h:0/a/" + canary, "rtmp://h:65536/a/" + canary, "rtmp://h:25/a/" + canary, "rtmp://h:-1/a/" + canary,
+		"rtmp://h:/a/" + canary, "rtmp://h/" + canary,
 		"rtmp://h/a/\x00" + canary, "rtmp://[::1/a/" + canary, "rtmp://h/a/" + strings.Repeat("a", 3000),
 	} {
 		start("P12", "push", target, 400)
 	}
 	calls = append(calls,
-		operatorCall{name: "P12 8 KiB", method: "GET", target: relayCall("push", "start", "live", "x", "rtmp://h/a/"+strings.Repeat("a", 8<<10)), want: []int{414}},
+		operatorCall{name: "P12 8 KiB", method: "GET",
+			target: relayCall("push", "start", "live", "x", "rtmp://h/a/"+strings.Repeat("a", 8<<10)), want: []int{414}},
 		operatorCall{name: "P12 60 KiB in a form", method: "POST", target: "/control/push", headers: []string{asForm},
 			body: "oper=start&app=live&name=x&url=rtmp%3A%2F%2Fh%2Fa%2F" + strings.Repeat("a", 60<<10), want: []int{400}},
-		operatorCall{name: "P13 HLS", method: "GET", target: relayCall("pull", "start", "live", "x", "http://h/live/x.m3u8"), want: []int{400}},
-		operatorCall{name: "P15 stop of what is not", method: "GET", target: relayCall("push", "stop", "live", "x", "rtmp://h/a/b"), want: []int{404}},
-		operatorCall{name: "P15 no such app", method: "GET", target: relayCall("push", "start", "nothing", "x", "rtmp://h/a/b"), want: []int{404}},
-		operatorCall{name: "P07 relay for a foreign page", method: "GET", target: relayCall("push", "start", "live", "x", "rtmp://h/a/b"), headers: []string{"Sec-Fetch-Site: cross-site"}, want: []int{403}},
+		operatorCall{name: "P13 HLS", method: "GET", target: relayCall("pull", "start", "live", "x", "http://h/live/x.m3u8"),
+			want: []int{400}},
+		operatorCall{name: "P15 stop of what is not", method: "GET",
+			target: relayCall("push", "stop", "live", "x", "rtmp://h/a/b"), want: []int{404}},
+		operatorCall{name: "P15 no such app", method: "GET",
+			target: relayCall("push", "start", "nothing", "x", "rtmp://h/a/b"), want: []int{404}},
+		operatorCall{name: "P07 relay for a foreign page", method: "GET",
+			target: relayCall("push", "start", "live", "x", "rtmp://h/a/b"), headers: []string{"Sec-Fetch-Site: cross-site"},
+			want: []int{403}},
 	)
 	return calls
 }
@@ -108,12 +122,15 @@ func upstreams(s *target) map[string]func(net.Conn) {
 			answer(flv + "\x09\xff\xff\xff\x00\x00\x00\x00\x00\x00\x00")(nc)
 			flood(nc, make([]byte, 64<<10))
 		},
-		"redirect to us":       answer("302 Found\r\nLocation: http://" + s.Addr("httpflv_addr") + "/live/x.flv\r\nContent-Length: 0\r\n\r\n"),
-		"redirect to our API":  answer("307 T\r\nLocation: http://" + s.Addr("api_addr") + "/control/reset?room=x\r\nContent-Length: 0\r\n\r\n"),
-		"redirect to metadata": answer("302 Found\r\nLocation: http://169.254.169.254/latest/meta-data\r\nContent-Length: 0\r\n\r\n"),
-		"redirect to a file":   answer("302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n"),
-		"redirect to itself":   answer("302 Found\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n"),
-		"playlist":             answer("200 OK\r\n\r\n#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n"),
+		"redirect to us": answer("302 Found\r\nLocation: http://" + s.Addr("httpflv_addr") +
+			"/live/x.flv\r\nContent-Length: 0\r\n\r\n"),
+		"redirect to our API": answer("307 T\r\nLocation: http://" + s.Addr("api_addr") +
+			"/control/reset?room=x\r\nContent-Length: 0\r\n\r\n"),
+		"redirect to metadata": answer("302 Found\r\nLocation: http://169.254.169.254/latest/meta-data\r\nContent-Length: " +
+			"0\r\n\r\n"),
+		"redirect to a file": answer("302 Found\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n"),
+		"redirect to itself": answer("302 Found\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n"),
+		"playlist":           answer("200 OK\r\n\r\n#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n"),
 	}
 }
 
@@ -219,7 +236,9 @@ func TestRelays(t *testing.T) {
 	limited := 0
 	for n := range 200 {
 		inputs++
-		switch resp, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: relayCall("push", "start", "live", fmt.Sprint("r", n), "rtmp://"+open+"/a/b")}); resp.StatusCode {
+		switch resp, body := doRequest(t, s.API(""),
+			operatorCall{method: "GET", target: relayCall("push", "start", "live", fmt.Sprint("r", n),
+				"rtmp://"+open+"/a/b")}); resp.StatusCode {
 		case http.StatusOK:
 		case http.StatusTooManyRequests:
 			limited++
@@ -264,8 +283,10 @@ func TestRelays(t *testing.T) {
 		t.Error(err)
 	default:
 	}
-	doRequest(t, s.API(""), operatorCall{method: "GET", target: relayCall("pull", "stop", "live", "race", "rtmp://"+open+"/a/b")})
-	if _, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/relays"}); !strings.Contains(body, `"relays":[]`) {
+	doRequest(t, s.API(""), operatorCall{method: "GET",
+		target: relayCall("pull", "stop", "live", "race", "rtmp://"+open+"/a/b")})
+	if _, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/relays"}); !strings.Contains(body,
+		`"relays":[]`) {
 		t.Errorf("left: %s", body)
 	}
 	s.audit(t, inputs)

@@ -22,10 +22,13 @@ const (
 
 // wholeSession returns what an encoder sends who waits for no answer: 64 KiB from the handshake on.
 func wholeSession(key string) []byte {
-	b := join(rtmp.ClientHandshake(3), connect("live"), call(0, "releaseStream", 2, nil, key), call(0, "createStream", 3, nil), call(1, "publish", 4, nil, key, "live"),
-		message{CSID: 6, Type: video, StreamID: 1, Payload: avcHeader}.DefaultChunks(), message{CSID: 4, Type: audio, StreamID: 1, Payload: aacHeader}.DefaultChunks())
+	b := join(rtmp.ClientHandshake(3), connect("live"), call(0, "releaseStream", 2, nil, key),
+		call(0, "createStream", 3, nil), call(1, "publish", 4, nil, key, "live"),
+		message{CSID: 6, Type: video, StreamID: 1, Payload: avcHeader}.DefaultChunks(),
+		message{CSID: 4, Type: audio, StreamID: 1, Payload: aacHeader}.DefaultChunks())
 	for n := 0; len(b) < 64<<10; n++ {
-		b = append(b, message{CSID: 6, Type: video, StreamID: 1, Time: uint32(n * 40), Payload: keyFrame(filler(5000))}.DefaultChunks()...)
+		b = append(b, message{CSID: 6, Type: video, StreamID: 1, Time: uint32(n * 40),
+			Payload: keyFrame(filler(5000))}.DefaultChunks()...)
 	}
 	return b
 }
@@ -56,8 +59,8 @@ func (s *target) endsWith(b []byte) error {
 	return nil
 }
 
-// everySessionCut sends a session that ends with FIN after so many bytes, for each number that there is: those of the handshake and of
-// the media by a sample, unless there is time.
+// everySessionCut sends a session that ends with FIN after so many bytes, for each number that
+// there is: those of the handshake and of the media by a sample, unless there is time.
 func everySessionCut(t *testing.T, s *target) int {
 	sessions := s.sessions(t, "cut")
 	var cuts []int
@@ -81,8 +84,8 @@ func everySessionCut(t *testing.T, s *target) int {
 	return len(cuts)
 }
 
-// mutations sends sessions in which some bytes behind the handshake are others: rows that nobody thought of. The number of the session is
-// its seed.
+// mutations sends sessions in which some bytes behind the handshake are others: rows that nobody
+// thought of. The number of the session is its seed.
 func mutations(t *testing.T, s *target) int {
 	sessions := s.sessions(t, "mutated")
 	rounds := 1000

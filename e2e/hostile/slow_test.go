@@ -38,8 +38,9 @@ func kernelMemory(t *testing.T, addr string) (bytes, sockets int) {
 	return bytes, sockets
 }
 
-// TestSlowReaders has clients take a segment of megabytes at a few bytes a second. The kernel holds little for each of them, they are ended
-// when the time for an answer is over, and then nothing is held for them any more. A client that takes a third of that time is served.
+// TestSlowReaders has clients take a segment of megabytes at a few bytes a second. The kernel holds
+// little for each of them, they are ended when the time for an answer is over, and then nothing is
+// held for them any more. A client that takes a third of that time is served.
 func TestSlowReaders(t *testing.T) {
 	t.Parallel()
 	harness.Need(t, "ss")
@@ -54,7 +55,8 @@ func TestSlowReaders(t *testing.T) {
 	cert, key, _ := harness.Certificate(t)
 	s := start(t, "--enable_https=true", "--rtmps_cert="+cert, "--rtmps_key="+key, "--hls_segment=1s",
 		fmt.Sprint("--answer_timeout=", limit), "--write_timeout=10s")
-	bench := harness.Livego(t, t.TempDir(), nil, "bench", "--publish", s.RTMP(s.streamKey(t, "big")), "--bitrate", "48000", "--gop", "1s",
+	bench := harness.Livego(t, t.TempDir(), nil, "bench", "--publish", s.RTMP(s.streamKey(t, "big")), "--bitrate", "48000",
+		"--gop", "1s",
 		"--play", s.FLV("big"), "-n", "1", "--settle", "1s", "-d", "10m")
 	t.Cleanup(bench.Kill) // after the subtests, which go on by themselves
 	s.WithT(t).AwaitLive("big")

@@ -42,8 +42,8 @@ func signedOf(secret, action, stream string, iat, exp int64) string {
 	return "h1." + times + "." + base64.RawURLEncoding.EncodeToString(m.Sum(nil))
 }
 
-// A tokenRow is a token, tried on the private room live/shut, in which nothing is live, and the code of its refusal. A viewer with a good
-// token finds nothing there.
+// A tokenRow is a token, tried on the private room live/shut, in which nothing is live, and the
+// code of its refusal. A viewer with a good token finds nothing there.
 type tokenRow struct {
 	name, token string
 	want        answer
@@ -120,7 +120,8 @@ func tokenRows() []tokenRow {
 		{"T11 to publish", signedOf(tokenSecret, "publish", "live/shut", now, now+3600), invalid},
 		{"T11 expired", signedOf(tokenSecret, "play", "live/shut", now-3600, now-60), expired},
 		{"T11 another secret", signedOf("some other secret altogether", "play", "live/shut", now, now+3600), invalid},
-		{"T11 end moved", strings.Replace(signedOf(tokenSecret, "play", "live/shut", now, now+3600), fmt.Sprint(now+3600), fmt.Sprint(now+3601), 1), invalid},
+		{"T11 end moved", strings.Replace(signedOf(tokenSecret, "play", "live/shut", now, now+3600), fmt.Sprint(now+3600),
+			fmt.Sprint(now+3601), 1), invalid},
 		{"T11 cut", "h1." + fmt.Sprint(now, ".", now+3600) + ".", invalid},
 	}
 }
@@ -128,7 +129,8 @@ func tokenRows() []tokenRow {
 // startTokens starts a target with private rooms.
 func startTokens(t *testing.T, flags ...string) *target {
 	t.Helper()
-	return start(t, append([]string{"--private=live/shut", "--token.secret=" + tokenSecret, "--token.previous=" + oldSecret, "--auth_failures=0"}, flags...)...)
+	return start(t, append([]string{"--private=live/shut", "--token.secret=" + tokenSecret,
+		"--token.previous=" + oldSecret, "--auth_failures=0"}, flags...)...)
 }
 
 // TestInvalidTokens tries the rows T by every protocol: each gives the same answer to the same token.
@@ -143,7 +145,8 @@ func TestInvalidTokens(t *testing.T) {
 		"WebSocket": func(t *testing.T, token string) answer {
 			ctx, cancel := context.WithTimeout(t.Context(), longTimeout)
 			defer cancel()
-			ws, err := harness.OpenWebSocket(ctx, "ws://"+s.Addr("httpflv_addr")+"/live/shut.flv?token="+url.QueryEscape(token), nil)
+			ws, err := harness.OpenWebSocket(ctx, "ws://"+s.Addr("httpflv_addr")+"/live/shut.flv?token="+url.QueryEscape(token),
+				nil)
 			if err != nil {
 				if strings.Contains(err.Error(), "414") {
 					return answer{status: http.StatusRequestURITooLong}
@@ -171,7 +174,8 @@ func TestInvalidTokens(t *testing.T) {
 				if !m.IsCommand("onStatus") {
 					return
 				}
-				for _, a := range []answer{missing, malformed, invalid, expired, notYetValid, wrongRoom, wrongAction, wrongAddress} {
+				for _, a := range []answer{missing, malformed, invalid, expired, notYetValid, wrongRoom, wrongAction,
+					wrongAddress} {
 					if bytes.Contains(m.Payload, []byte(a.code+": token ")) {
 						got = a
 					}
@@ -207,7 +211,8 @@ func TestInvalidTokens(t *testing.T) {
 			t.Parallel()
 			for n, base := range []string{s.FLV("shut"), s.HLS("shut")} {
 				now := time.Now().Unix()
-				token := jwtOf(tokenSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"act":"play","app":"live","room":"shut","exp":%d,"once":true,"jti":"%d"}`, now+600, n))
+				token := jwtOf(tokenSecret, `{"alg":"HS256"}`,
+					fmt.Sprintf(`{"act":"play","app":"live","room":"shut","exp":%d,"once":true,"jti":"%d"}`, now+600, n))
 				for _, step := range []struct {
 					method string
 					want   answer
@@ -221,7 +226,8 @@ func TestInvalidTokens(t *testing.T) {
 		})
 		t.Run("T11 extra argument", func(t *testing.T) {
 			t.Parallel()
-			if got := answerOf(t, s.FLV("shut")+"?room=other&x=y", signedOf(tokenSecret, "play", "live/shut", time.Now().Unix(), time.Now().Unix()+60), ""); got != allowed {
+			if got := answerOf(t, s.FLV("shut")+"?room=other&x=y",
+				signedOf(tokenSecret, "play", "live/shut", time.Now().Unix(), time.Now().Unix()+60), ""); got != allowed {
 				t.Errorf("%+v, want %+v: an argument changes nothing", got, allowed)
 			}
 			if got := answerOf(t, s.FLV("shut")+"?token=x", "y", "").status; got != 400 {
@@ -254,7 +260,8 @@ func answerOf(t *testing.T, target, token, bearer string) answer {
 	resp, body := doRequest(t, "", c)
 	code := resp.Header.Get("Livego-Error")
 	if challenge := resp.Header.Get("WWW-Authenticate"); resp.StatusCode == http.StatusUnauthorized &&
-		(strings.Contains(challenge, `error="invalid_token"`) != (code != "token_missing") || !strings.HasPrefix(body, "token ")) {
+		(strings.Contains(challenge, `error="invalid_token"`) != (code != "token_missing") ||
+			!strings.HasPrefix(body, "token ")) {
 		t.Errorf("challenge %q, %q", challenge, body)
 	}
 	return answer{resp.StatusCode, code}
@@ -266,7 +273,8 @@ func TestTokenToPublish(t *testing.T) {
 	s := startTokens(t)
 	s.streamKey(t, "movie")
 	token := func(act, room string, iat int64) string {
-		return jwtOf(tokenSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"act":%q,"app":"live","room":%q,"iat":%d,"exp":%d}`, act, room, iat, time.Now().Unix()+600))
+		return jwtOf(tokenSecret, `{"alg":"HS256"}`,
+			fmt.Sprintf(`{"act":%q,"app":"live","room":%q,"iat":%d,"exp":%d}`, act, room, iat, time.Now().Unix()+600))
 	}
 	publishes := func(token string) bool {
 		p := s.dial(t)
@@ -282,7 +290,8 @@ func TestTokenToPublish(t *testing.T) {
 		token string
 		want  bool
 	}{
-		"good": {good, true}, "T03 to play": {token("play", "movie", now), false}, "T03 other room": {token("publish", "other", now), false},
+		"good": {good, true}, "T03 to play": {token("play", "movie", now), false},
+		"T03 other room":          {token("publish", "other", now), false},
 		"T08 from before the key": {token("publish", "movie", now-600), false}, "none": {"", false}, "garbage": {"x", false},
 	} {
 		if got := publishes(c.token); got != c.want {
@@ -297,7 +306,8 @@ func TestTokenToPublish(t *testing.T) {
 	if publishes(good) {
 		t.Error("T08: a token from before the reset publishes")
 	}
-	if timer = time.NewTimer(1100 * time.Millisecond); !publishes(token("publish", "movie", func() int64 { <-timer.C; return time.Now().Unix() }())) {
+	if timer = time.NewTimer(1100 * time.Millisecond); !publishes(token("publish", "movie",
+		func() int64 { <-timer.C; return time.Now().Unix() }())) {
 		t.Error("a token from after the reset does not publish")
 	}
 }
@@ -377,7 +387,8 @@ func TestInvalidWebhookResponses(t *testing.T) {
 		}
 	}))
 	defer program.Close()
-	s := start(t, "--hook.on_publish="+program.URL, "--hook.secret=a secret that signs the hooks of a test", "--hook.timeout=1s")
+	s := start(t, "--hook.on_publish="+program.URL, "--hook.secret=a secret that signs the hooks of a test",
+		"--hook.timeout=1s")
 	for name := range answers {
 		t.Run(name, func(t *testing.T) {
 			p := s.dial(t)
@@ -386,13 +397,15 @@ func TestInvalidWebhookResponses(t *testing.T) {
 			began := harness.StartStopwatch()
 			p.publish(p.streamKey())
 			m := p.await("onStatus", "NetStream.Publish.")
-			if got := strings.Contains(string(m.Payload), "NetStream.Publish.Start"); got != (name == "yes" || name == "rename") {
+			if got := strings.Contains(string(m.Payload), "NetStream.Publish.Start"); got != (name == "yes" ||
+				name == "rename") {
 				t.Errorf("it publishes: %v", got)
 			}
 			if began.Exceeded(replyTimeout) {
 				t.Errorf("it took more than %v", replyTimeout)
 			}
-			if live := s.WithT(t).Stat().Publishers; name == "rename" && !slices.ContainsFunc(live, func(e harness.StatEntry) bool { return e.Key == "live/elsewhere" }) {
+			if live := s.WithT(t).Stat().Publishers; name == "rename" &&
+				!slices.ContainsFunc(live, func(e harness.StatEntry) bool { return e.Key == "live/elsewhere" }) {
 				t.Errorf("it publishes %+v", live)
 			}
 			if name == "no" && !strings.Contains(string(m.Payload), "not today") {
@@ -411,8 +424,9 @@ func TestInvalidWebhookResponses(t *testing.T) {
 	})
 }
 
-// TestUnknownRoomsDoNotDelayEncoder has viewers from four addresses ask for rooms that are made up while the program that is asked about
-// viewers does not answer: an encoder, about which another is asked, publishes at once, and a viewer from a fifth address is asked about.
+// TestUnknownRoomsDoNotDelayEncoder has viewers from four addresses ask for rooms that are made up
+// while the program that is asked about viewers does not answer: an encoder, about which another is
+// asked, publishes at once, and a viewer from a fifth address is asked about.
 func TestUnknownRoomsDoNotDelayEncoder(t *testing.T) {
 	t.Parallel()
 	hang := make(chan struct{})
@@ -438,7 +452,8 @@ func TestUnknownRoomsDoNotDelayEncoder(t *testing.T) {
 		"--hook.secret=a secret that signs the hooks of a test", "--hook.timeout=30s")
 	for i := range 4 {
 		for j := range 40 {
-			s.dialRaw(t, fmt.Sprintf("127.0.0.%d", 2+i), "hls_addr", fmt.Sprintf("GET /live/made-up-%d-%d.m3u8 HTTP/1.1\r\nHost: h\r\n\r\n", i, j))
+			s.dialRaw(t, fmt.Sprintf("127.0.0.%d", 2+i), "hls_addr",
+				fmt.Sprintf("GET /live/made-up-%d-%d.m3u8 HTTP/1.1\r\nHost: h\r\n\r\n", i, j))
 		}
 	}
 	await := func(what string, told <-chan struct{}) {

@@ -77,8 +77,9 @@ func (c *hlsClient) follow(target string) (string, error) {
 	return next.String(), nil
 }
 
-// TestManySessions opens HLS sessions by the thousand, with host names as long as they may be, while the statistics are read all the time.
-// The server's memory stays as it is, and others see no frame late. A Host header of 15 kB opens none.
+// TestManySessions opens HLS sessions by the thousand, with host names as long as they may be,
+// while the statistics are read all the time. The server's memory stays as it is, and others see no
+// frame late. A Host header of 15 kB opens none.
 func TestManySessions(t *testing.T) {
 	sessions, addresses := 6_000, 1
 	if harness.Long() {
@@ -149,8 +150,10 @@ func TestManySessions(t *testing.T) {
 	}
 	b.finish()
 	after, peak := s.MemoryMiB("VmRSS"), s.MemoryMiB("VmHWM")
-	t.Logf("%d sessions in %v; memory %d MiB before, %d MiB after, %d MiB at most; %d times livestat, up to %d players, %v at most",
-		sessions, time.Since(began).Round(time.Millisecond), before, after, peak, polls.Load(), most.Load(), time.Duration(slowest.Load()).Round(time.Millisecond))
+	t.Logf("%d sessions in %v; memory %d MiB before, %d MiB after, %d MiB at most; %d times livestat, up to %d "+
+		"players, %v at most",
+		sessions, time.Since(began).Round(time.Millisecond), before, after, peak, polls.Load(), most.Load(),
+		time.Duration(slowest.Load()).Round(time.Millisecond))
 	// 1,024 sessions of each address are kept, each for at most 4 KiB with what the collector leaves uncollected.
 	const share, each = 1024, 4 << 10
 	if grew, most := peak-before, 24+min(sessions, addresses*share)*each>>20; grew > most {
@@ -211,8 +214,9 @@ func (s *target) broadcast(t *testing.T, room string) {
 	})
 }
 
-// TestSharedSession has forty addresses use one session of a token for one viewer, and asks for sessions until a table would be full: the
-// limit holds, for segments too, and the viewer who was there first goes on.
+// TestSharedSession has forty addresses use one session of a token for one viewer, and asks for
+// sessions until a table would be full: the limit holds, for segments too, and the viewer who was
+// there first goes on.
 func TestSharedSession(t *testing.T) {
 	t.Parallel()
 	asked := 2_000
@@ -223,8 +227,9 @@ func TestSharedSession(t *testing.T) {
 	s.broadcast(t, "shut")
 	token := func(claims string, args ...any) string {
 		now := time.Now().Unix()
-		return jwtOf(tokenSecret, `{"alg":"HS256"}`, fmt.Sprintf(`{"act":"play","app":"live","room":"shut","iat":%d,"exp":%d,%s}`,
-			now, now+3600, fmt.Sprintf(claims, args...)))
+		return jwtOf(tokenSecret, `{"alg":"HS256"}`,
+			fmt.Sprintf(`{"act":"play","app":"live","room":"shut","iat":%d,"exp":%d,%s}`,
+				now, now+3600, fmt.Sprintf(claims, args...)))
 	}
 	first := newHLSClient(t, "127.0.0.1", "h")
 	one := s.HLS("shut") + "?token=" + token(`"viewers":1`)
@@ -261,7 +266,8 @@ func TestSharedSession(t *testing.T) {
 	refused := func(when string) {
 		t.Helper()
 		wants("a second session's playlist "+when, first, second, http.StatusTooManyRequests, "token_viewer_limit")
-		wants("a segment whose name it guesses "+when, first, path+"?"+session, http.StatusTooManyRequests, "token_viewer_limit")
+		wants("a segment whose name it guesses "+when, first, path+"?"+session, http.StatusTooManyRequests,
+			"token_viewer_limit")
 		wants("the same without a session "+when, first, path, http.StatusForbidden, "session_missing")
 		wants("the same with two "+when, first, segment+"&"+session, http.StatusBadRequest, "")
 	}

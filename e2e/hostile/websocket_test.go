@@ -27,8 +27,10 @@ func upgrades() []request {
 		{"W14 no upgrade", get("/live/bystander.flv", key, version), []int{400}, false},
 		{"W14 any Origin", upgrade(key, version, "Origin: null"), []int{101}, false},
 		{"W14 bad name", get("/live/..flv", "Connection: Upgrade", "Upgrade: websocket", key, version), []int{400}, false},
-		{"W14 unknown app", get("/nowhere/movie.flv", "Connection: Upgrade", "Upgrade: websocket", key, version), []int{404}, false},
-		{"W14 app that is off", get("/closed/movie.flv", "Connection: Upgrade", "Upgrade: websocket", key, version), []int{403}, false},
+		{"W14 unknown app", get("/nowhere/movie.flv", "Connection: Upgrade", "Upgrade: websocket", key, version), []int{404},
+			false},
+		{"W14 app that is off", get("/closed/movie.flv", "Connection: Upgrade", "Upgrade: websocket", key, version),
+			[]int{403}, false},
 	}
 }
 
@@ -48,7 +50,8 @@ var webSocketRows = []struct {
 	{"W14 reserved opcode", masked(0x83, "hi"), 1002},
 	{"W14 length of 2^63", []byte{0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 1009},
 	{"W14 length of 1 GB", []byte{0x82, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0}, 1009},
-	{"W14 fragments of more than 4 KiB", join(masked(0x02, "hi"), bytes.Repeat(masked(0x00, string(make([]byte, 125))), 40)), 1009},
+	{"W14 fragments of more than 4 KiB",
+		join(masked(0x02, "hi"), bytes.Repeat(masked(0x00, string(make([]byte, 125))), 40)), 1009},
 	{"W14 fragmented control", masked(0x09, "hi"), 1002},
 	{"W14 continuation first", masked(0x80, "hi"), 1002},
 	{"W14 text that is not UTF-8", masked(0x81, "\xff"), 1007},
@@ -60,7 +63,8 @@ var webSocketRows = []struct {
 	{"W15 media", bytes.Repeat(masked(0x82, "FLV\x01\x05\x00\x00\x00\x09"), 100), 1008},
 }
 
-// webSockets watches by WebSocket and sends what no viewer has to send. He must be told why he is closed, unless he does not listen.
+// webSockets watches by WebSocket and sends what no viewer has to send. He must be told why he is
+// closed, unless he does not listen.
 func webSockets(t *testing.T, s *target) int {
 	open := func(t *testing.T, room string) *harness.WebSocket {
 		ctx, cancel := context.WithTimeout(context.Background(), longTimeout)

@@ -26,8 +26,9 @@ const (
 	TSTick      = time.Millisecond + time.Second/90000 // MPEG-TS counts 90 kHz
 )
 
-// Compare checks that got is src from some key frame on, byte for byte, with nothing missing, repeated or out of order in between,
-// and that every time stamp, of video and audio alike, differs from the source's by one offset within the tolerance.
+// Compare checks that got is src from some key frame on, byte for byte, with nothing missing,
+// repeated or out of order in between, and that every time stamp, of video and audio alike, differs
+// from the source's by one offset within the tolerance.
 func Compare(src, got Stream, tolerance time.Duration) (Match, error) {
 	var m Match
 	video, err := align(src.Of(Video), got.Of(Video))
@@ -105,7 +106,8 @@ func describeMismatch(src, got Stream) error {
 		}
 		switch next := at(u, min(want, len(src))); {
 		case next > want:
-			return fmt.Errorf("%d units missing before number %d received (%v), first of them number %d of the source: %v", next-want, i, u, want, src[want])
+			return fmt.Errorf("%d units missing before number %d received (%v), first of them number %d of the source: %v",
+				next-want, i, u, want, src[want])
 		case at(u, 0) >= 0:
 			return fmt.Errorf("number %d received was sent before, as number %d: %v", i, at(u, 0), u)
 		default:
@@ -115,7 +117,8 @@ func describeMismatch(src, got Stream) error {
 	return errors.New("received bytes do not line up with the source")
 }
 
-// timestampDifferences returns the smallest and largest difference of the time stamps of got from those of src under a pair of runs.
+// timestampDifferences returns the smallest and largest difference of the time stamps of got from
+// those of src under a pair of runs.
 func timestampDifferences(src, got Stream, video, audio Range) (low, high time.Duration) {
 	first := true
 	forEachPair(src, got, video, audio, func(s, g Unit) {

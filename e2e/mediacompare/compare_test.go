@@ -9,13 +9,15 @@ import (
 	"time"
 )
 
-// testSource is two seconds of video at 25 Hz with a keyframe each half second, and audio at 50 Hz of which each second frame is silence.
+// testSource is two seconds of video at 25 Hz with a keyframe each half second, and audio at 50 Hz
+// of which each second frame is silence.
 func testSource() Stream {
 	var s Stream
 	for i := range 100 {
 		at := time.Duration(i) * 20 * time.Millisecond
 		if i%2 == 0 {
-			s = append(s, Unit{Kind: Video, Key: i%24 == 0, DTS: at, PTS: at + 40*time.Millisecond, Size: 100, Sum: fmt.Sprint("v", i)})
+			s = append(s, Unit{Kind: Video, Key: i%24 == 0, DTS: at, PTS: at + 40*time.Millisecond, Size: 100,
+				Sum: fmt.Sprint("v", i)})
 		}
 		name := fmt.Sprint("a", i)
 		if i%2 == 0 {
@@ -62,8 +64,10 @@ func TestCompareFindsDifferences(t *testing.T) {
 			return s
 		}(), "time stamps differ"},
 		{"start between key frames", src[picture(src, 3):], "no key frame"},
-		{"a picture missing", slices.Delete(slices.Clone(src), picture(src, 7), picture(src, 7)+1), "1 units missing before number 7"},
-		{"a picture twice", slices.Insert(slices.Clone(src), picture(src, 7), src[picture(src, 7)]), "sent before, as number 7"},
+		{"a picture missing", slices.Delete(slices.Clone(src), picture(src, 7), picture(src, 7)+1),
+			"1 units missing before number 7"},
+		{"a picture twice", slices.Insert(slices.Clone(src), picture(src, 7), src[picture(src, 7)]),
+			"sent before, as number 7"},
 		{"a picture spoilt", func() Stream {
 			s := slices.Clone(src)
 			s[picture(s, 7)].Sum = "x"
@@ -83,7 +87,8 @@ func TestCompareFindsDifferences(t *testing.T) {
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
-		if c.name == "from a later key frame" && (m.Video != Range{12, 38, 50} || m.Audio != Range{24, 76, 100} || m.Audio.Missing() != 0) {
+		if c.name == "from a later key frame" &&
+			(m.Video != Range{12, 38, 50} || m.Audio != Range{24, 76, 100} || m.Audio.Missing() != 0) {
 			t.Errorf("%s: %+v", c.name, m)
 		}
 	}
@@ -93,7 +98,8 @@ func TestCompareFindsDifferences(t *testing.T) {
 }
 
 func TestDecoderUnitsIgnoreContainerFraming(t *testing.T) {
-	sps, pps, idr, aud, filler := []byte{0x67, 1}, []byte{0x68, 2}, []byte{0x65, 3, 4}, []byte{9, 0xf0}, []byte{12, 0xff, 0x80}
+	sps, pps, idr, aud, filler := []byte{0x67, 1}, []byte{0x68, 2}, []byte{0x65, 3, 4}, []byte{9, 0xf0},
+		[]byte{12, 0xff, 0x80}
 	avcc := func(nals ...[]byte) (b []byte) {
 		for _, n := range nals {
 			b = append(append(b, 0, 0, 0, byte(len(n))), n...)

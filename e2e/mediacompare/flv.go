@@ -49,8 +49,8 @@ func NewFLVReader(r io.Reader) (*FLVReader, error) {
 	return &FLVReader{HasVideo: head[4]&1 != 0, HasAudio: head[4]&4 != 0, r: r}, nil
 }
 
-// Next returns the next tag. The error is io.EOF at the end. A file that ends inside a tag is an error of another kind, since a proper
-// end of a stream never does.
+// Next returns the next tag. The error is io.EOF at the end. A file that ends inside a tag is an
+// error of another kind, since a proper end of a stream never does.
 func (f *FLVReader) Next() (FLVTag, error) {
 	var h [11]byte
 	if _, err := io.ReadFull(f.r, h[:]); errors.Is(err, io.EOF) {
@@ -115,7 +115,8 @@ func (f *FLVFile) Write(w io.Writer) error {
 	buf := append([]byte("FLV\x01"), flags, 0, 0, 0, 9, 0, 0, 0, 0)
 	for _, t := range f.Tags {
 		n := len(t.Body)
-		buf = append(buf, t.Type, byte(n>>16), byte(n>>8), byte(n), byte(t.Time>>16), byte(t.Time>>8), byte(t.Time), byte(t.Time>>24), 0, 0, 0)
+		buf = append(buf, t.Type, byte(n>>16), byte(n>>8), byte(n), byte(t.Time>>16), byte(t.Time>>8), byte(t.Time),
+			byte(t.Time>>24), 0, 0, 0)
 		buf = append(buf, t.Body...)
 		buf = binary.BigEndian.AppendUint32(buf, uint32(11+n))
 	}
@@ -151,7 +152,8 @@ func (t FLVTag) IsHeader() bool {
 	if e, ok := t.parseEnhanced(); ok {
 		return e.packet == 0 && len(e.payload) > 0
 	}
-	return t.Type == TagVideo && (t.Body[0]&0xf == 7 || t.Body[0]&0xf == 12) && t.Body[1] == 0 || t.Type == TagAudio && t.Body[0]>>4 == 10 && t.Body[1] == 0
+	return t.Type == TagVideo && (t.Body[0]&0xf == 7 || t.Body[0]&0xf == 12) && t.Body[1] == 0 || t.Type == TagAudio &&
+		t.Body[0]>>4 == 10 && t.Body[1] == 0
 }
 
 // IsFrame reports whether t holds a picture or a frame of audio.
@@ -171,7 +173,8 @@ func (t FLVTag) IsFrame() bool {
 // Multitrack reports whether t is in a Multitrack packet of Enhanced RTMP, which says what track it is of.
 func (t FLVTag) Multitrack() bool {
 	b := t.Body
-	return len(b) > 0 && (t.Type == TagVideo && b[0]&0x80 != 0 && b[0]&0xf == multitrackVideo || t.Type == TagAudio && b[0] == 9<<4|multitrackAudio)
+	return len(b) > 0 && (t.Type == TagVideo && b[0]&0x80 != 0 && b[0]&0xf == multitrackVideo || t.Type == TagAudio &&
+		b[0] == 9<<4|multitrackAudio)
 }
 
 // Types of packet that have packets of numbered tracks in them.
@@ -180,7 +183,8 @@ const (
 	multitrackVideo = 6
 )
 
-// enhancedTag is a tag body in the FourCC form of Enhanced RTMP: of one track, without modifiers, which is what ffmpeg writes.
+// enhancedTag is a tag body in the FourCC form of Enhanced RTMP: of one track, without modifiers,
+// which is what ffmpeg writes.
 type enhancedTag struct {
 	kind    Kind
 	packet  byte // type
@@ -219,8 +223,8 @@ func (f *FLVFile) Packets() (Stream, error) {
 	return f.units(func(_ nalLayout, payload []byte) (int, string, error) { return len(payload), md5Hex(payload), nil })
 }
 
-// DecoderUnits returns the units as a decoder gets them, for comparison with MPEG-TS: NAL units without delimiters, parameter sets
-// and filler.
+// DecoderUnits returns the units as a decoder gets them, for comparison with MPEG-TS: NAL units
+// without delimiters, parameter sets and filler.
 func (f *FLVFile) DecoderUnits() (Stream, error) {
 	return f.units(func(l nalLayout, payload []byte) (int, string, error) {
 		if l.lengthSize == 0 {
@@ -246,7 +250,8 @@ func (f *FLVFile) DecoderUnits() (Stream, error) {
 	})
 }
 
-// A nalLayout is that of a picture's NAL units: how many bytes their lengths have. The zero nalLayout is that of audio, and of what has none.
+// A nalLayout is that of a picture's NAL units: how many bytes their lengths have. The zero
+// nalLayout is that of audio, and of what has none.
 type nalLayout struct {
 	lengthSize int
 	hevc       bool
@@ -283,7 +288,8 @@ func (f *FLVFile) units(measure func(l nalLayout, payload []byte) (int, string, 
 			continue
 		}
 		switch codec := t.Body[0]; {
-		case t.Type == TagVideo && (codec&0xf == 7 || codec&0xf == 12) && len(t.Body) > 5: // 12 is HEVC as it was before its FourCC
+		case t.Type == TagVideo && (codec&0xf == 7 || codec&0xf == 12) &&
+			len(t.Body) > 5: // 12 is HEVC as it was before its FourCC
 			if t.Body[1] == 0 && codec&0xf == 7 {
 				lengthSize = int(t.Body[9]&3) + 1
 			}
@@ -316,7 +322,8 @@ func (f *FLVFile) units(measure func(l nalLayout, payload []byte) (int, string, 
 	return s, nil
 }
 
-// pictureSum measures what is left of a picture's NAL units when those that each container treats in its own way are gone.
+// pictureSum measures what is left of a picture's NAL units when those that each container treats
+// in its own way are gone.
 func pictureSum(nals [][]byte, hevc bool) (size int, digest string) {
 	var kept [][]byte
 	for _, n := range nals {

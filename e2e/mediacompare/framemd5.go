@@ -57,7 +57,8 @@ func ReadFrameMD5(r io.Reader) (Stream, error) {
 			}
 		}
 		at := func(ticks int64) time.Duration { return time.Duration(ticks * tr.num * int64(time.Second) / tr.den) }
-		s = append(s, Unit{Kind: tr.kind, Track: tr.number, DTS: at(n[0]), PTS: at(n[1]), Size: int(n[2]), Sum: strings.TrimSpace(f[5])})
+		s = append(s, Unit{Kind: tr.kind, Track: tr.number, DTS: at(n[0]), PTS: at(n[1]), Size: int(n[2]),
+			Sum: strings.TrimSpace(f[5])})
 	}
 	return s, lines.Err()
 }

@@ -1,5 +1,6 @@
-// Package mediacompare compares what viewers get with what was pushed, by content: the bytes that reach a decoder and when they are due,
-// whatever the container around them. It knows formats only as far as the tests need them, and nothing of the server.
+// Package mediacompare compares what viewers get with what was pushed, by content: the bytes that
+// reach a decoder and when they are due, whatever the container around them. It knows formats only
+// as far as the tests need them, and nothing of the server.
 package mediacompare
 
 import (

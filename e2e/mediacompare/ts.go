@@ -12,15 +12,17 @@ import (
 	"github.com/asticode/go-astits"
 )
 
-// ReadTS reads the units of an MPEG-TS file or segment with H.264, H.265, AAC in ADTS and MP3, for comparison with FLVFile.DecoderUnits.
-// A segment of HLS must stand by itself, so each is read by itself. Units come grouped by kind, not interleaved.
+// ReadTS reads the units of an MPEG-TS file or segment with H.264, H.265, AAC in ADTS and MP3, for
+// comparison with FLVFile.DecoderUnits. A segment of HLS must stand by itself, so each is read by
+// itself. Units come grouped by kind, not interleaved.
 func ReadTS(data []byte) (Stream, error) {
 	if len(data) == 0 || len(data)%astits.MpegTsPacketSize != 0 {
 		return nil, fmt.Errorf("ts: %d bytes are no whole number of packets", len(data))
 	}
 	kinds := map[uint16]astits.StreamType{}
 	var s Stream
-	dmx := astits.NewDemuxer(context.Background(), bytes.NewReader(data), astits.DemuxerOptPacketSize(astits.MpegTsPacketSize))
+	dmx := astits.NewDemuxer(context.Background(), bytes.NewReader(data),
+		astits.DemuxerOptPacketSize(astits.MpegTsPacketSize))
 	for {
 		d, err := dmx.NextData()
 		if errors.Is(err, astits.ErrNoMorePackets) || errors.Is(err, io.EOF) {
@@ -142,9 +144,9 @@ func parseADTS(data []byte, pts time.Duration) (Stream, error) {
 	return s, nil
 }
 
-// skipPCE returns what follows the program config element at the head of a raw_data_block (ISO/IEC 14496-3 4.4.1.1). ADTS without
-// a channel configuration carries the layout there, now and then or always, where FLV has it in the AudioSpecificConfig. The element
-// ends at a byte.
+// skipPCE returns what follows the program config element at the head of a raw_data_block (ISO/IEC
+// 14496-3 4.4.1.1). ADTS without a channel configuration carries the layout there, now and then or
+// always, where FLV has it in the AudioSpecificConfig. The element ends at a byte.
 func skipPCE(raw []byte) ([]byte, error) {
 	pos := 0
 	bits := func(n int) (v int) {

@@ -91,7 +91,8 @@ func reconnectCases() []testCase {
 	}
 }
 
-// backupCase plays a scene in which the main encoder falls silent, a spare one steps in, and gives way when another main encoder is well.
+// backupCase plays a scene in which the main encoder falls silent, a spare one steps in, and gives
+// way when another main encoder is well.
 func backupCase(headers int, other sample.Sample) func(*scenario) {
 	return func(sc *scenario) {
 		sc.discontinuities, sc.switches, sc.headers = 2, 2, headers
@@ -134,7 +135,8 @@ func parameterCases() []testCase {
 			e.unpublish()
 		}},
 		{"back with another resolution, and sound before the picture", func(sc *scenario) {
-			// The sound is for longer than a segment: no segment may have it alone, for hls.js has laid out its buffers for both.
+			// The sound is for longer than a segment: no segment may have it alone, for hls.js has laid out
+			// its buffers for both.
 			sc.discontinuities, sc.headers, sc.maxMissing, sc.maxStep = 1, 4, 30, 950*time.Millisecond
 			sc.addEarlyViewers()
 			e := sc.startEncoder(loadClip(sc.t, sample.Small))
@@ -152,7 +154,8 @@ func parameterCases() []testCase {
 			c := loadClip(sc.t, sample.Small)
 			hevc := loadClip(sc.t, sample.HEVC()).with(c.of(mediacompare.Audio)).from(10 * time.Second)
 			sc.addEarlyViewers()
-			able, lacking, old := newViewer("rtmp", "who lists both"), newViewer("rtmp", "who lists one"), newViewer("flv", "who has the old form")
+			able, lacking, old := newViewer("rtmp", "who lists both"), newViewer("rtmp", "who lists one"),
+				newViewer("flv", "who has the old form")
 			able.codecs, lacking.codecs, old.query = rtmp.StrictArray{"avc1", "hvc1"}, rtmp.StrictArray{"avc1"}, legacyHEVC
 			for _, v := range []*viewer{able, old, lacking} {
 				sc.addViewer(v)
@@ -231,7 +234,8 @@ func clockCases() []testCase {
 	// wild plays time stamps that say nothing: what counts is when frames come.
 	wild := func(stamp func(ms int64) int64) func(*scenario) {
 		return func(sc *scenario) {
-			sc.maxStep, sc.minDuration, sc.maxDiscontinuities, sc.unaligned, sc.timedByArrival = 2*time.Second, 3*time.Second, 3, true, true
+			sc.maxStep, sc.minDuration, sc.maxDiscontinuities, sc.unaligned, sc.timedByArrival = 2*time.Second, 3*time.Second, 3,
+				true, true
 			sc.addEarlyViewers()
 			e := sc.startEncoderWith(loadClip(sc.t, sample.Small), stamp)
 			sc.awaitProgress(time.Second)
@@ -271,9 +275,12 @@ func trackCases() []testCase {
 		}
 	}
 	return []testCase{
-		{"F20 audio only", plain(mediacompare.Audio, func(sc *scenario) *clip { return loadClip(sc.t, sample.Small).of(mediacompare.Audio) })},
-		{"F21 video only", plain(mediacompare.Video, func(sc *scenario) *clip { return loadClip(sc.t, sample.Small).of(mediacompare.Video) })},
-		{"F22 no keyframe ever", plain(mediacompare.Audio, func(sc *scenario) *clip { return loadClip(sc.t, sample.Small).without(isKey) })},
+		{"F20 audio only", plain(mediacompare.Audio,
+			func(sc *scenario) *clip { return loadClip(sc.t, sample.Small).of(mediacompare.Audio) })},
+		{"F21 video only", plain(mediacompare.Video,
+			func(sc *scenario) *clip { return loadClip(sc.t, sample.Small).of(mediacompare.Video) })},
+		{"F22 no keyframe ever", plain(mediacompare.Audio,
+			func(sc *scenario) *clip { return loadClip(sc.t, sample.Small).without(isKey) })},
 		{"F23 every frame a keyframe", func(sc *scenario) {
 			plain("", func(sc *scenario) *clip { return loadClip(sc.t, sample.IntraOnly) })(sc)
 			for _, v := range sc.viewers {
@@ -284,7 +291,8 @@ func trackCases() []testCase {
 			}
 		}},
 		{"F23 one keyframe and never another, or a GOP of 600 s", func(sc *scenario) {
-			segmented := []*viewer{newViewer("hls", "early"), newViewer("ts", "early")} // whose first segment takes as long as one may
+			// whose first segment takes as long as one may
+			segmented := []*viewer{newViewer("hls", "early"), newViewer("ts", "early")}
 			for _, v := range segmented {
 				v.start(sc.t, sc.s, sc.room)
 			}
@@ -299,8 +307,10 @@ func trackCases() []testCase {
 			e.unpublish() // before the clip is over: it would begin with a keyframe
 			for _, v := range sc.viewers[n:] {
 				v.awaitEnd(sc.t)
-				if units, err := v.frames(); err != nil || len(units.Of(mediacompare.Video)) > 0 || len(units.Of(mediacompare.Audio)) == 0 {
-					sc.t.Errorf("%v: %d pictures of a GOP without its beginning, %d frames of audio: %v", v, len(units.Of(mediacompare.Video)), len(units.Of(mediacompare.Audio)), err)
+				if units, err := v.frames(); err != nil || len(units.Of(mediacompare.Video)) > 0 ||
+					len(units.Of(mediacompare.Audio)) == 0 {
+					sc.t.Errorf("%v: %d pictures of a GOP without its beginning, %d frames of audio: %v", v,
+						len(units.Of(mediacompare.Video)), len(units.Of(mediacompare.Audio)), err)
 				}
 			}
 			sc.viewers = append(sc.viewers[:n], segmented...)
@@ -313,7 +323,10 @@ func trackCases() []testCase {
 			for _, v := range ended {
 				sc.addViewer(v)
 			}
-			e := sc.startEncoder(c.without(func(it item) bool { return it.unit.Kind == mediacompare.Audio && it.tag.Time < 6500 }))
+			e := sc.startEncoder(c.without(func(it item) bool {
+				return it.unit.Kind == mediacompare.Audio &&
+					it.tag.Time < 6500
+			}))
 			for _, v := range ended {
 				v.awaitEnd(sc.t)
 			}
@@ -324,7 +337,8 @@ func trackCases() []testCase {
 		}},
 		{"F12 audio goes", func(sc *scenario) {
 			sc.addEarlyViewers()
-			e := sc.startEncoder(loadClip(sc.t, sample.Small).without(func(it item) bool { return it.unit.Kind == mediacompare.Audio && it.tag.Time > 5000 }))
+			e := sc.startEncoder(loadClip(sc.t,
+				sample.Small).without(func(it item) bool { return it.unit.Kind == mediacompare.Audio && it.tag.Time > 5000 }))
 			sc.awaitProgress(time.Second)
 			sc.addLateViewers()
 			sc.awaitProgress(4 * time.Second)
@@ -332,7 +346,8 @@ func trackCases() []testCase {
 		}},
 		{"F12 video goes", func(sc *scenario) {
 			sc.addEarlyViewers()
-			e := sc.startEncoder(loadClip(sc.t, sample.Small).without(func(it item) bool { return it.unit.Kind == mediacompare.Video && it.tag.Time > 5000 }))
+			e := sc.startEncoder(loadClip(sc.t,
+				sample.Small).without(func(it item) bool { return it.unit.Kind == mediacompare.Video && it.tag.Time > 5000 }))
 			sc.awaitProgress(time.Second)
 			sc.addLateViewers()
 			sc.awaitProgress(4 * time.Second)
@@ -344,7 +359,8 @@ func trackCases() []testCase {
 			sc.addViewers("late", "flv", "hls", "ts")
 			for _, v := range sc.viewers {
 				v.awaitEnd(sc.t)
-				told := map[string]string{"rtmp": "StreamNotFound", "flv": "HTTP 503", "ws": "closed by", "hls": "HTTP 503", "ts": "HTTP 503"}[v.proto]
+				told := map[string]string{"rtmp": "StreamNotFound", "flv": "HTTP 503", "ws": "closed by", "hls": "HTTP 503",
+					"ts": "HTTP 503"}[v.proto]
 				if v.err == nil || !strings.Contains(v.err.Error(), told) {
 					sc.t.Errorf("%v: was told %v, want %s", v, v.err, told)
 				}

@@ -159,8 +159,9 @@ type sentPosition struct {
 	key bool
 }
 
-// checkSwitches checks that got is what one encoder sent, then what the other did, and so on, each piece without a frame missing and from a
-// keyframe on. Encoders may send the same clip, so a frame alone does not tell who sent it: there must be one reading of all of got.
+// checkSwitches checks that got is what one encoder sent, then what the other did, and so on, each
+// piece without a frame missing and from a keyframe on. Encoders may send the same clip, so a frame
+// alone does not tell who sent it: there must be one reading of all of got.
 func (sc *scenario) checkSwitches(v *viewer, k mediacompare.Kind, got mediacompare.Stream) error {
 	places := sc.sentPositions(k)
 	type reading struct {
@@ -181,7 +182,8 @@ func (sc *scenario) checkSwitches(v *viewer, k mediacompare.Kind, got mediacompa
 			}
 		}
 		if len(next) == 0 {
-			return fmt.Errorf("number %d of %d goes on with nothing that was sent, with at most %d switches: %v; it was sent as %v, the one "+
+			return fmt.Errorf("number %d of %d goes on with nothing that was sent, with at most %d switches: %v; it was sent "+
+				"as %v, the one "+
 				"before as %v", i, len(got), sc.switches, u, places[u.Sum], slices.Collect(maps.Keys(readings)))
 		}
 		readings = next
@@ -242,7 +244,8 @@ func (v *viewer) frames() (mediacompare.Stream, error) {
 
 // readFragments returns what ffmpeg finds in fragmented MP4.
 func readFragments(body []byte) (mediacompare.Stream, error) {
-	cmd := exec.Command("ffmpeg", "-nostdin", "-v", "error", "-copyts", "-i", "-", "-map", "0", "-c", "copy", "-copyinkf", "-f", "framemd5", "-")
+	cmd := exec.Command("ffmpeg", "-nostdin", "-v", "error", "-copyts", "-i", "-", "-map", "0", "-c", "copy", "-copyinkf",
+		"-f", "framemd5", "-")
 	cmd.Stdin = bytes.NewReader(body)
 	var out, complaints bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &complaints
@@ -298,8 +301,8 @@ type excerpt struct {
 	body []byte
 }
 
-// excerpts cuts the recording where a player sets up its decoders anew: at a discontinuity of HLS, and at new codec headers, for each
-// track by itself, since the others go on in mid-GOP there.
+// excerpts cuts the recording where a player sets up its decoders anew: at a discontinuity of HLS,
+// and at new codec headers, for each track by itself, since the others go on in mid-GOP there.
 func (v *viewer) excerpts() []excerpt {
 	if v.segmented() {
 		return v.hlsExcerpts()
@@ -312,7 +315,8 @@ func (v *viewer) excerpts() []excerpt {
 	for _, typ := range []byte{mediacompare.TagVideo, mediacompare.TagAudio} {
 		from := -1
 		for i, t := range append(tags, mediacompare.FLVTag{Type: typ, Body: []byte{0x17, 0}}) {
-			if t.Type != typ || !t.IsHeader() && i < len(tags) || from >= 0 && i < len(tags) && bytes.Equal(t.Body, tags[from].Body) {
+			if t.Type != typ || !t.IsHeader() && i < len(tags) || from >= 0 && i < len(tags) &&
+				bytes.Equal(t.Body, tags[from].Body) {
 				continue
 			}
 			if from >= 0 {
@@ -348,8 +352,9 @@ func (v *viewer) hlsExcerpts() []excerpt {
 	return parts
 }
 
-// decoderConfig returns what decoders are set up by for s: the programme map of MPEG-TS with the first SPS, or the initialization section;
-// nothing where MPEG-TS has no SPS though it has pictures.
+// decoderConfig returns what decoders are set up by for s: the programme map of MPEG-TS with the
+// first SPS, or the initialization section; nothing where MPEG-TS has no SPS though it has
+// pictures.
 func (s segment) decoderConfig() string {
 	if s.init != nil {
 		return string(s.init)
@@ -372,8 +377,8 @@ func (s segment) decoderConfig() string {
 	return string(set) + string(sps)
 }
 
-// startsWithKeyframe reports whether the first picture of s, where there is any, is a keyframe. What ffmpeg tells of fragments does not say: they are
-// cut where MPEG-TS is.
+// startsWithKeyframe reports whether the first picture of s, where there is any, is a keyframe.
+// What ffmpeg tells of fragments does not say: they are cut where MPEG-TS is.
 func (s segment) startsWithKeyframe() bool {
 	if s.init != nil {
 		return true
@@ -411,10 +416,12 @@ func (sc *scenario) checkDecodes(p excerpt) error {
 // timeBase is how the encoder that makes nothing of it is told to count as the file does.
 func decodeArgs(file, timeBase string) []string {
 	return []string{"-nostdin", "-v", "error", "-threads", "1", "-xerror", "-err_detect", "explode", "-i", file,
-		"-map", "0", "-enc_time_base:v", timeBase, "-fps_mode", "passthrough", "-max_muxing_queue_size", "9999", "-f", "null", "-"}
+		"-map", "0", "-enc_time_base:v", timeBase, "-fps_mode", "passthrough", "-max_muxing_queue_size", "9999", "-f", "null",
+		"-"}
 }
 
-// ffmpegDecode has ffmpeg decode what it must go through without a complaint: the newer one, where the codec of FLV has a FourCC.
+// ffmpegDecode has ffmpeg decode what it must go through without a complaint: the newer one, where
+// the codec of FLV has a FourCC.
 func (sc *scenario) ffmpegDecode(body []byte) error {
 	if bytes.HasPrefix(body, []byte("FLV")) && bytes.Contains(body[:min(len(body), 64)], []byte("hvc1")) {
 		p := harness.NewerFFmpeg(sc.t, body, decodeArgs("pipe:0", "demux")...)

@@ -132,7 +132,8 @@ func (sc *scenario) tryPublish(key string) (*encoder, error) {
 	}
 	sc.t.Cleanup(func() { c.NetConn.Close() })
 	c.ChunkSize = 60000
-	if err = c.Send(rtmp.Message{CSID: 2, Type: rtmp.SetChunkSize, Payload: []byte{0, 0, 60000 >> 8, 60000 & 0xff}}); err == nil {
+	if err = c.Send(rtmp.Message{CSID: 2, Type: rtmp.SetChunkSize,
+		Payload: []byte{0, 0, 60000 >> 8, 60000 & 0xff}}); err == nil {
 		err = c.Publish(key)
 	}
 	if err == nil {
@@ -142,7 +143,8 @@ func (sc *scenario) tryPublish(key string) (*encoder, error) {
 		c.NetConn.Close()
 		return nil, err
 	}
-	e := &encoder{sc: sc, c: c, commands: make(chan func()), quit: make(chan struct{}), done: make(chan struct{}), closed: make(chan struct{})}
+	e := &encoder{sc: sc, c: c, commands: make(chan func()), quit: make(chan struct{}), done: make(chan struct{}),
+		closed: make(chan struct{})}
 	c.NetConn.SetReadDeadline(time.Time{})
 	go func() { // pings and acknowledgements, and the end
 		defer close(e.closed)
@@ -371,7 +373,8 @@ func (sc *scenario) race(n int) *encoder {
 	var winner *encoder
 	for range n {
 		switch r := <-results; {
-		case r.err != nil && !errors.Is(r.err, errRefused) || r.err != nil && !bytes.Contains([]byte(r.err.Error()), []byte("BadName")):
+		case r.err != nil && !errors.Is(r.err, errRefused) || r.err != nil &&
+			!bytes.Contains([]byte(r.err.Error()), []byte("BadName")):
 			sc.t.Error(r.err)
 		case r.err == nil && winner != nil:
 			sc.t.Error("two publishers of one room")

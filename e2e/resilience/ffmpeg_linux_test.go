@@ -105,7 +105,8 @@ func (sc *scenario) restartFFmpeg() *harness.Process {
 // pushOver starts ffmpeg at the far end of l, or here.
 func (sc *scenario) pushOver(l *link, url string) *harness.Process {
 	sc.t.Helper()
-	args := []string{"-nostdin", "-v", "warning", "-re", "-stream_loop", "-1", "-i", sample.Small.File(sc.t), "-c", "copy", "-f", "flv", url}
+	args := []string{"-nostdin", "-v", "warning", "-re", "-stream_loop", "-1", "-i", sample.Small.File(sc.t), "-c", "copy",
+		"-f", "flv", url}
 	if l == nil {
 		return harness.StartProgram(sc.t, "ffmpeg", args...)
 	}

@@ -1,8 +1,10 @@
-// Package resilience plays what goes wrong between an encoder and its viewers, before viewers of every protocol at once, and holds the server
-// to an unbroken picture at a bounded delay: connections stay, time goes on, and what each viewer received decodes without an error.
+// Package resilience plays what goes wrong between an encoder and its viewers, before viewers of
+// every protocol at once, and holds the server to an unbroken picture at a bounded delay:
+// connections stay, time goes on, and what each viewer received decodes without an error.
 //
-// Its encoder and its viewers are made by hand, so that a scene has the time stamps, the silence and the resets that it needs; what they
-// carry is what a real encoder made, and a real decoder judges it. Real encoders have scenes of their own.
+// Its encoder and its viewers are made by hand, so that a scene has the time stamps, the silence
+// and the resets that it needs; what they carry is what a real encoder made, and a real decoder
+// judges it. Real encoders have scenes of their own.
 package resilience
 
 import (
@@ -29,11 +31,13 @@ func TestMain(m *testing.M) {
 // maxWait is how long something may take that has to happen.
 const maxWait = 30 * time.Second
 
-// flags shorten what a scene has to wait for. A time-out that ends or moves a client is still long enough for a client that the test
-// wants to be well: on a busy machine the test's own process gets no processor for two or three seconds at a time.
+// flags shorten what a scene has to wait for. A time-out that ends or moves a client is still long
+// enough for a client that the test wants to be well: on a busy machine the test's own process gets
+// no processor for two or three seconds at a time.
 func flags(more ...string) []string {
 	return append([]string{
-		"--publish_hold=12s", "--read_timeout=8s", "--publish_idle=5s", "--backup_return=2s", "--track_wait=5s", "--rap_wait=2s", "--ring_time=8s",
+		"--publish_hold=12s", "--read_timeout=8s", "--publish_idle=5s", "--backup_return=2s", "--track_wait=5s",
+		"--rap_wait=2s", "--ring_time=8s",
 		"--max_latency=8s", "--write_timeout=8s", "--play_wait=15s", "--hls_segment=500ms", "--hls_session_timeout=8s",
 	}, more...)
 }
@@ -53,9 +57,10 @@ type scenario struct {
 	headers            int               // different codec headers in a row, for the same; 2 where it is 0
 	onlyKind           mediacompare.Kind // what is seen where not both are sent, or not in a form that can be shown
 	unaligned          bool              // segments may begin in mid-GOP, where the encoder's clock makes no sense
-	timedByArrival     bool              // the server counts from when frames come: a step may be longer by the longest pause between two
-	switches           int               // how often viewers are switched from one of two encoders to the other
-	flvReconnects      bool              // viewers of FLV are ended, to come back
+	// the server counts from when frames come: a step may be longer by the longest pause between two
+	timedByArrival bool
+	switches       int  // how often viewers are switched from one of two encoders to the other
+	flvReconnects  bool // viewers of FLV are ended, to come back
 
 	discard bool // keeps nothing of what is sent
 
@@ -164,7 +169,8 @@ func allProtocols() []string { return []string{"rtmp", "flv", "ws", "hls", "ts"}
 // addEarlyViewers adds a viewer of each protocol who is there before the encoder.
 func (sc *scenario) addEarlyViewers() { sc.addViewers("early", allProtocols()...) }
 
-// addLateViewers adds a viewer of each protocol in the middle of a GOP, and waits until each sees something of all that there is.
+// addLateViewers adds a viewer of each protocol in the middle of a GOP, and waits until each sees
+// something of all that there is.
 func (sc *scenario) addLateViewers() {
 	sc.t.Helper()
 	sc.addViewers("late", allProtocols()...)

@@ -13,8 +13,8 @@ import (
 	"livego/e2e/sample"
 )
 
-// checkSlowViewer looks at what a viewer received who could not take all of it for a while: whole pieces. It returns how late the latest was;
-// who fetches segments chooses that himself.
+// checkSlowViewer looks at what a viewer received who could not take all of it for a while: whole
+// pieces. It returns how late the latest was; who fetches segments chooses that himself.
 func (sc *scenario) checkSlowViewer(v *viewer) (late time.Duration) {
 	sc.t.Helper()
 	late, seen := sc.maxDelay(v)
@@ -29,9 +29,9 @@ func (sc *scenario) checkSlowViewer(v *viewer) (late time.Duration) {
 	return late
 }
 
-// maxDelay returns how long after it was sent the latest frame came to v, of those that were sent while he watched and came while there was
-// more to come, and how many came at all. What he begins with is older, and what is left when the stream has ended comes as slowly as he
-// takes it.
+// maxDelay returns how long after it was sent the latest frame came to v, of those that were sent
+// while he watched and came while there was more to come, and how many came at all. What he begins
+// with is older, and what is left when the stream has ended comes as slowly as he takes it.
 func (sc *scenario) maxDelay(v *viewer) (late time.Duration, seen int) {
 	sentAt := map[string]time.Time{}
 	sc.mu.Lock()
@@ -51,8 +51,9 @@ func (sc *scenario) maxDelay(v *viewer) (late time.Duration, seen int) {
 	return late, seen
 }
 
-// TestSlowViewerDelay has viewers of every protocol read at a quarter of the stream's rate: what each of them sees is never older than max_latency and
-// a second, in which the last piece comes through his line. It waits for no other test, so that the machine is as quiet as it gets; by how
+// TestSlowViewerDelay has viewers of every protocol read at a quarter of the stream's rate: what
+// each of them sees is never older than max_latency and a second, in which the last piece comes
+// through his line. It waits for no other test, so that the machine is as quiet as it gets; by how
 // much it is late is seen by those who read as it comes.
 func TestSlowViewerDelay(t *testing.T) {
 	harness.Need(t, "ffmpeg")
@@ -62,7 +63,9 @@ func TestSlowViewerDelay(t *testing.T) {
 		quarter = 62_500 // bytes a second
 	)
 	cert, key, pool := harness.Certificate(t)
-	server := harness.Start(t, harness.Options{NoRace: true, Flags: flags("--max_latency="+latency.String(), "--enable_rtmps=true", "--enable_https=true", "--rtmps_cert="+cert, "--rtmps_key="+key)})
+	server := harness.Start(t, harness.Options{NoRace: true,
+		Flags: flags("--max_latency="+latency.String(), "--enable_rtmps=true", "--enable_https=true", "--rtmps_cert="+cert,
+			"--rtmps_key="+key)})
 	warmUp(t, server)
 	left := measureBaseline(server)
 	t.Run("group", func(t *testing.T) {
@@ -79,7 +82,8 @@ func TestSlowViewerDelay(t *testing.T) {
 				sc.addViewer(f)
 			}
 		}
-		audience("early", "rtmp", "flv", "ws", "rtmps", "https", "h2", "wss") // a goroutine for each who waits for the stream, or has TLS
+		// a goroutine for each who waits for the stream, or has TLS
+		audience("early", "rtmp", "flv", "ws", "rtmps", "https", "h2", "wss")
 		e := sc.startEncoder(loadClip(t, sample.HighBitrate))
 		sc.awaitProgress(time.Second)
 		audience("late", "rtmp", "ws", "rtmps")
@@ -128,8 +132,8 @@ type benchReport struct {
 	}
 }
 
-// TestSlowViewersDoNotDelayOthers has a crowd of fast viewers measured alone, and with slow ones among them whose lines take 64 kbit/s: these are moved
-// on, and those do not notice.
+// TestSlowViewersDoNotDelayOthers has a crowd of fast viewers measured alone, and with slow ones
+// among them whose lines take 64 kbit/s: these are moved on, and those do not notice.
 func TestSlowViewersDoNotDelayOthers(t *testing.T) {
 	fast, slow, lasts := 100, 10, 15*time.Second
 	if harness.Long() {
@@ -156,7 +160,8 @@ func TestSlowViewersDoNotDelayOthers(t *testing.T) {
 func benchWithSlowViewers(t *testing.T, s *harness.Server, fast, slow int, lasts time.Duration) benchReport {
 	t.Helper()
 	const room, rate = "crowd", 64_000 / 8
-	bench := harness.Livego(t, t.TempDir(), nil, "bench", "--publish", s.RTMP(s.Key(room)), "--bitrate", "1000", "--gop", "1s",
+	bench := harness.Livego(t, t.TempDir(), nil, "bench", "--publish", s.RTMP(s.Key(room)), "--bitrate", "1000", "--gop",
+		"1s",
 		"--play", s.RTMP(room), "--play", s.FLV(room), "--play", "ws"+strings.TrimPrefix(s.FLV(room), "http"),
 		"-n", strconv.Itoa(fast), "--join", "1s", "--settle", "1s", "-d", lasts.String(), "--json")
 	s.AwaitLive(room)
@@ -189,7 +194,8 @@ func benchWithSlowViewers(t *testing.T, s *harness.Server, fast, slow int, lasts
 	if err := json.Unmarshal([]byte(bench.Stdout()), &m); err != nil {
 		t.Fatalf("livego bench: %v: %q\n%s", err, bench.Stdout(), bench.Stderr())
 	}
-	if v, d := m.Viewers, m.Delivery; v.Joined != fast || v.Lost > 0 || d.Missing+d.Repeats+d.Corrupt > 0 || d.Checked == 0 {
+	if v, d := m.Viewers, m.Delivery; v.Joined != fast || v.Lost > 0 || d.Missing+d.Repeats+d.Corrupt > 0 ||
+		d.Checked == 0 {
 		t.Errorf("%d slow ones among them: %+v", slow, m)
 	}
 	return m

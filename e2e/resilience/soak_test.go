@@ -30,7 +30,8 @@ func soakFromEnv(t *testing.T) soak {
 	text := os.Getenv("TEST_SOAK")
 	if text == "" {
 		// The segments of HLS are still growing in number all the while.
-		return soak{24 * time.Second, 4, 40, 200 * time.Millisecond, 4 * time.Second, 2 * time.Second, 8 << 20, flags("--hls_session_timeout=2s")}
+		return soak{24 * time.Second, 4, 40, 200 * time.Millisecond, 4 * time.Second, 2 * time.Second, 8 << 20,
+			flags("--hls_session_timeout=2s")}
 	}
 	lasts, err := time.ParseDuration(text)
 	if err != nil {
@@ -39,8 +40,9 @@ func soakFromEnv(t *testing.T) soak {
 	return soak{lasts, 20, 300, 200 * time.Millisecond, 20 * time.Second, min(time.Minute, lasts/12), 2 << 20, nil}
 }
 
-// TestSoak runs streams, viewers who come and go, and encoders that are lost and come back, for as long as it may. No viewer may be
-// ended but by himself; and memory, goroutines and descriptors are to be flat after the first quarter.
+// TestSoak runs streams, viewers who come and go, and encoders that are lost and come back, for as
+// long as it may. No viewer may be ended but by himself; and memory, goroutines and descriptors are
+// to be flat after the first quarter.
 func TestSoak(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -150,7 +152,8 @@ func (sk *soakRun) sample() {
 	now := usageSample{sk.s.HeapBytes(), sk.s.MemoryMiB("VmRSS"), sk.s.Goroutines(), sk.s.OpenFiles()}
 	sk.samples = append(sk.samples, now)
 	sk.t.Logf("%v: %.1f MiB live, %d MiB resident, %d goroutines, %d descriptors; %d viewers came, %d encoders were lost",
-		time.Duration(len(sk.samples))*sk.report, float64(now.heap)/(1<<20), now.rss, now.goroutines, now.fds, sk.joined, sk.losses)
+		time.Duration(len(sk.samples))*sk.report, float64(now.heap)/(1<<20), now.rss, now.goroutines, now.fds, sk.joined,
+		sk.losses)
 }
 
 // check compares the last quarter with the second.

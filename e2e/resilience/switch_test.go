@@ -7,7 +7,8 @@ import (
 	"livego/e2e/mediacompare"
 )
 
-// TestCheckSwitches has the check of switches read recordings of two encoders that send the same clip, of 9 frames with every third a keyframe.
+// TestCheckSwitches has the check of switches read recordings of two encoders that send the same
+// clip, of 9 frames with every third a keyframe.
 func TestCheckSwitches(t *testing.T) {
 	frame := func(n int) mediacompare.Unit {
 		return mediacompare.Unit{Kind: mediacompare.Video, Key: n%3 == 0, Sum: fmt.Sprint(n)}

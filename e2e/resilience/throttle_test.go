@@ -38,8 +38,9 @@ func (t *throttle) current() (rate int, changed <-chan struct{}) {
 	return t.rate, t.changed
 }
 
-// dial connects to addr, with the tap under all that is read. The socket's buffer is made small, so that the tap is what the server feels;
-// and so are segments, of which the loopback's would not go into it: each would wait for a timer of TCP's.
+// dial connects to addr, with the tap under all that is read. The socket's buffer is made small, so
+// that the tap is what the server feels; and so are segments, of which the loopback's would not go
+// into it: each would wait for a timer of TCP's.
 func (t *throttle) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if t == nil {
 		return new(net.Dialer).DialContext(ctx, "tcp", addr)

@@ -85,7 +85,8 @@ func (v *viewer) connect(s *harness.Server, room string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	v.cancel = cancel
 	watch := map[string]func(context.Context, *harness.Server, string) error{
-		"rtmp": v.rtmp, "flv": v.flv, "ws": v.ws, "hls": v.hls, "ts": v.hls, "rtmps": v.rtmp, "https": v.flv, "h2": v.flv, "wss": v.ws,
+		"rtmp": v.rtmp, "flv": v.flv, "ws": v.ws, "hls": v.hls, "ts": v.hls, "rtmps": v.rtmp, "https": v.flv, "h2": v.flv,
+		"wss": v.ws,
 	}[v.proto]
 	go func() {
 		defer close(v.done)
@@ -154,7 +155,8 @@ func (v *viewer) awaitEnd(t *testing.T) {
 	}
 }
 
-// progress tells how far he is: the newest time of the stream that he has, by HLS how much of it. ok tells that he has anything.
+// progress tells how far he is: the newest time of the stream that he has, by HLS how much of it.
+// ok tells that he has anything.
 func (v *viewer) progress() (at time.Duration, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -257,7 +259,8 @@ func (v *viewer) flv(ctx context.Context, s *harness.Server, room string) error 
 	client := &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true, DialContext: dial, DialTLSContext: dial, ForceAttemptHTTP2: v.proto == "h2",
 	}}
-	url := v.listener("http", "https") + "://" + s.Addr(v.listener("httpflv_addr", "https_addr")) + "/live/" + room + ".flv" + v.query
+	url := v.listener("http", "https") + "://" + s.Addr(v.listener("httpflv_addr", "https_addr")) + "/live/" + room +
+		".flv" + v.query
 	resp, err := pollURL(ctx, client, url)
 	if err != nil {
 		return err
@@ -318,7 +321,9 @@ func (v *viewer) ws(ctx context.Context, s *harness.Server, room string) error {
 	if err != nil {
 		return err
 	}
-	ws, err := harness.OpenWebSocketOn(ctx, nc, &url.URL{Scheme: v.proto, Host: s.Addr(flag), Path: "/live/" + room + ".flv", RawQuery: strings.TrimPrefix(v.query, "?")})
+	ws, err := harness.OpenWebSocketOn(ctx, nc,
+		&url.URL{Scheme: v.proto, Host: s.Addr(flag), Path: "/live/" + room + ".flv",
+			RawQuery: strings.TrimPrefix(v.query, "?")})
 	if err != nil {
 		return err
 	}
@@ -363,7 +368,8 @@ func (v *viewer) hls(ctx context.Context, s *harness.Server, room string) error 
 	if err != nil {
 		return err
 	}
-	variant := slices.IndexFunc(strings.Split(string(master), "\n"), func(l string) bool { return strings.HasPrefix(l, "#EXT-X-STREAM-INF:") })
+	variant := slices.IndexFunc(strings.Split(string(master), "\n"),
+		func(l string) bool { return strings.HasPrefix(l, "#EXT-X-STREAM-INF:") })
 	if p.media, err = resolve(url, strings.Split(string(master), "\n")[variant+1]); err != nil || variant < 0 {
 		return fmt.Errorf("no multivariant playlist: %w\n%s", err, master)
 	}

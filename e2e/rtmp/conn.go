@@ -1,5 +1,6 @@
-// Package rtmp is the client's end of RTMP as the tests need it: it can say anything, by the book or not. It is made by hand, with nothing
-// of the server's own code, so that one mistake cannot hide on both sides.
+// Package rtmp is the client's end of RTMP as the tests need it: it can say anything, by the book
+// or not. It is made by hand, with nothing of the server's own code, so that one mistake cannot
+// hide on both sides.
 package rtmp
 
 import (
@@ -63,7 +64,8 @@ func (c *Conn) command(streamID uint32, values ...any) error {
 
 // Connect asks for app and for a message stream, and takes the answers. more is what the connect tells beside.
 func (c *Conn) Connect(app string, limit time.Duration, more ...any) error {
-	if err := c.command(0, "connect", 1, append(Object{"app", app, "tcUrl", "rtmp://127.0.0.1/" + app}, more...)); err != nil {
+	if err := c.command(0, "connect", 1,
+		append(Object{"app", app, "tcUrl", "rtmp://127.0.0.1/" + app}, more...)); err != nil {
 		return err
 	}
 	if _, err := c.AwaitCommand(limit, "_result", "NetConnection.Connect.Success"); err != nil {
@@ -168,8 +170,8 @@ func OpenConn(nc net.Conn, app string, limit time.Duration, more ...any) (*Conn,
 	return c, nil
 }
 
-// AwaitStart takes the answer to Publish or Play, whose code is to be "NetStream.Publish.Start" or "NetStream.Play.Start". The error is
-// ErrRefused when it is another.
+// AwaitStart takes the answer to Publish or Play, whose code is to be "NetStream.Publish.Start" or
+// "NetStream.Play.Start". The error is ErrRefused when it is another.
 func (c *Conn) AwaitStart(code string, limit time.Duration) error {
 	for {
 		m, err := c.AwaitCommand(limit, "onStatus", "")

@@ -29,7 +29,8 @@ const (
 
 // avArgs is pictures and sound of two seconds, encoded so.
 func avArgs(rate int, more ...string) []string {
-	return args(append([]string{"-f lavfi -i", smallVideoSource, "-f lavfi -i", fmt.Sprintf("%s:sample_rate=%d", audioSource, rate), "-t 2"}, more...)...)
+	return args(append([]string{"-f lavfi -i", smallVideoSource, "-f lavfi -i",
+		fmt.Sprintf("%s:sample_rate=%d", audioSource, rate), "-t 2"}, more...)...)
 }
 
 // audioArgs is sound alone.
@@ -85,7 +86,8 @@ func AllMedia() []Media {
 		{"mp3.mp4", 0, args("-i @mp3.flv -c copy")},
 		{"mp3.mkv", 0, args("-i @mp3.flv -c copy")},
 		{"mp3.ts", 0, args("-i @mp3.flv -c copy")},
-		{"hevc.mp4", 3, avArgs(44100, "-c:v libx265 -x265-params log-level=none:pools=1 -preset ultrafast -pix_fmt yuv420p -g 25", aac)},
+		{"hevc.mp4", 3, avArgs(44100, "-c:v libx265 -x265-params log-level=none:pools=1 -preset ultrafast -pix_fmt "+
+			"yuv420p -g 25", aac)},
 		{"hevc.mkv", 3, args("-i @hevc.mp4 -c copy")},
 		{"hevc.ts", 3, args("-i @hevc.mp4 -c copy")},
 		{"vp9-opus.webm", 3, avArgs(48000, "-c:v libvpx-vp9 -cpu-used 8 -deadline realtime -g 25 -c:a libopus")},
@@ -109,16 +111,19 @@ func AllMedia() []Media {
 		{"speex.flv", 3, avArgs(16000, "-ac 1", x264, "-c:a libspeex")},
 		{"cut.mp4", 3, args("-ss 0.7 -i @b.mp4 -c copy")},
 		{"delayed.mp4", 3, args("-i @av.mp4 -itsoffset 0.8 -i @av.mp4 -map 0:v -map 1:a -c copy")},
-		{"wide.ts", 0, args("-f lavfi -i testsrc2=size=320x136:rate=30 -f lavfi -i", audioSource+":sample_rate=48000", "-t 2 -ac 6", x264, aac)},
-		{"tall.mkv", 0, args("-f lavfi -i testsrc2=size=90x160:rate=15 -f lavfi -i", audioSource+":sample_rate=22050", "-t 2", x264B, aac)},
-		{"long-gop.mp4", 3, args("-f lavfi -i testsrc2=size=160x90:rate=5 -f lavfi -i", audioSource+":sample_rate=44100", "-t 6 -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 250 -sc_threshold 0", aac)},
+		{"wide.ts", 0, args("-f lavfi -i testsrc2=size=320x136:rate=30 -f lavfi -i", audioSource+":sample_rate=48000",
+			"-t 2 -ac 6", x264, aac)},
+		{"tall.mkv", 0, args("-f lavfi -i testsrc2=size=90x160:rate=15 -f lavfi -i", audioSource+":sample_rate=22050", "-t 2",
+			x264B, aac)},
+		{"long-gop.mp4", 3, args("-f lavfi -i testsrc2=size=160x90:rate=5 -f lavfi -i", audioSource+":sample_rate=44100",
+			"-t 6 -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 250 -sc_threshold 0", aac)},
 		{"two-sounds.mp4", 3, args("-i @av.mp4 -i @b.mp4 -map 0:v -map 0:a -map 1:a -c copy")},
 	}
 	return list
 }
 
-// MixedMedia lists five files of two seconds that differ in container, size, frame rate, sampling rate and channels. The second and the
-// third have the same pictures.
+// MixedMedia lists five files of two seconds that differ in container, size, frame rate, sampling
+// rate and channels. The second and the third have the same pictures.
 func MixedMedia(t testing.TB) (list []Media) {
 	t.Helper()
 	for _, name := range []string{"b.mp4", "av.flv", "8k-mono.mp4", "wide.ts", "tall.mkv"} {
@@ -130,7 +135,8 @@ func MixedMedia(t testing.TB) (list []Media) {
 // Pictures counts the pictures of m as ffprobe does.
 func (m Media) Pictures(t testing.TB) int {
 	t.Helper()
-	out, err := exec.Command("ffprobe", "-v", "error", "-count_packets", "-select_streams", "v", "-show_entries", "stream=nb_read_packets",
+	out, err := exec.Command("ffprobe", "-v", "error", "-count_packets", "-select_streams", "v", "-show_entries",
+		"stream=nb_read_packets",
 		"-of", "csv=p=0", m.File(t)).Output()
 	if err != nil {
 		t.Fatal(err)
@@ -146,7 +152,8 @@ func (m Media) Pictures(t testing.TB) int {
 // HighBitrateMedia is five seconds of 8 Mbit/s.
 func HighBitrateMedia() Media {
 	return Media{Name: "dense.mp4", args: args("-f lavfi -i", "color=gray:size=1280x720:rate=30,noise=alls=60:allf=t",
-		"-f lavfi -i", audioSource+":sample_rate=44100", "-t 5 -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 60 -b:v 8M -maxrate 8M -bufsize 4M", aac)}
+		"-f lavfi -i", audioSource+":sample_rate=44100",
+		"-t 5 -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 60 -b:v 8M -maxrate 8M -bufsize 4M", aac)}
 }
 
 // MediaOf returns the recipe of a name.
@@ -161,7 +168,8 @@ func MediaOf(t testing.TB, name string) Media {
 	return Media{}
 }
 
-// File returns the path of m, made now if this machine has none yet. The file lies in a directory of its own, under its name.
+// File returns the path of m, made now if this machine has none yet. The file lies in a directory
+// of its own, under its name.
 func (m Media) File(t testing.TB) string {
 	t.Helper()
 	harness.Need(t, "ffmpeg")
@@ -175,7 +183,8 @@ func (m Media) File(t testing.TB) string {
 	if err != nil {
 		cache = os.TempDir()
 	}
-	dir := filepath.Join(cache, "livego-samples", fmt.Sprintf("%.12x", sha256.Sum256([]byte(m.Name+strings.Join(list, " ")))))
+	dir := filepath.Join(cache, "livego-samples",
+		fmt.Sprintf("%.12x", sha256.Sum256([]byte(m.Name+strings.Join(list, " ")))))
 	path := filepath.Join(dir, m.Name)
 	if _, err := os.Stat(path); err == nil {
 		return path
@@ -190,7 +199,8 @@ func (m Media) File(t testing.TB) string {
 	}
 	defer os.RemoveAll(tmp)
 	raw := filepath.Join(tmp, m.Name)
-	if out, err := exec.Command("ffmpeg", append(append([]string{"-nostdin", "-v", "error"}, list...), raw)...).CombinedOutput(); err != nil {
+	if out, err := exec.Command("ffmpeg",
+		append(append([]string{"-nostdin", "-v", "error"}, list...), raw)...).CombinedOutput(); err != nil {
 		t.Fatalf("ffmpeg makes %s: %v\n%s", m.Name, err, out)
 	}
 	if err := os.Rename(raw, path); err != nil {

@@ -1,5 +1,6 @@
-// Package sample makes the media files that the end-to-end tests push: short, each with one property that has broken a server
-// before. They are made by ffmpeg once and kept, so that a second run of the tests starts at once.
+// Package sample makes the media files that the end-to-end tests push: short, each with one
+// property that has broken a server before. They are made by ffmpeg once and kept, so that a second
+// run of the tests starts at once.
 package sample
 
 import (
@@ -41,29 +42,36 @@ const (
 // AV is the plain case: what the README tells people to push.
 var AV = av("h264-aac", "")
 
-// Clips are for scenes that are played frame by frame: small, 20 s long so that no frame comes twice, and each picture unlike the others.
+// Clips are for scenes that are played frame by frame: small, 20 s long so that no frame comes
+// twice, and each picture unlike the others.
 var (
-	Small       = clip("small", "160x90", 44100, "-g 25 -keyint_min 25")
-	Large       = clip("large", "256x144", 48000, "-g 25 -keyint_min 25 -profile:v main") // other parameters, for pictures and for sound
+	Small = clip("small", "160x90", 44100, "-g 25 -keyint_min 25")
+	// other parameters, for pictures and for sound
+	Large       = clip("large", "256x144", 48000, "-g 25 -keyint_min 25 -profile:v main")
 	OneKeyframe = clip("one-key", "160x90", 44100, "-g 9999 -keyint_min 9999")
 	IntraOnly   = clip("intra", "160x90", 44100, "-g 1")
 	// About 2 Mbit/s, which a slow viewer cannot take.
-	HighBitrate = clip("heavy", "320x180", 44100, "-g 25 -keyint_min 25 -vf noise=alls=40:allf=t -b:v 2M -maxrate 2M -bufsize 1M")
+	HighBitrate = clip("heavy", "320x180", 44100,
+		"-g 25 -keyint_min 25 -vf noise=alls=40:allf=t -b:v 2M -maxrate 2M -bufsize 1M")
 )
 
 // HEVC is a clip like Small, of the other codec.
 func HEVC() Sample {
-	return Sample{Name: "hevc", Video: true, newerFFmpeg: true, args: args("-f lavfi -i testsrc2=rate=25:size=160x96 -t 20 -pix_fmt yuv420p",
-		"-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:min-keyint=25:scenecut=0:bframes=0:pools=1")}
+	return Sample{Name: "hevc", Video: true, newerFFmpeg: true,
+		args: args("-f lavfi -i testsrc2=rate=25:size=160x96 -t 20 -pix_fmt yuv420p",
+			"-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:min-keyint=25:scenecut=0:bframes=0:pools=1")}
 }
 
-// Slices lists samples whose pictures have four slices each, and a delimiter before them. x265 crashes with slices and several threads.
+// Slices lists samples whose pictures have four slices each, and a delimiter before them. x265
+// crashes with slices and several threads.
 func Slices() []Sample {
 	return []Sample{
 		av("slices", "-preset veryfast -bf 2 -x264-params slices=4:aud=1:sliced-threads=0"),
 		{Name: "hevc-slices", Video: true, Audio: true, newerFFmpeg: true,
-			args: args("-f lavfi -i testsrc2=rate=25:size=160x128", "-f lavfi -i", audioSource+":sample_rate=44100", "-t 4 -pix_fmt yuv420p",
-				"-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:min-keyint=25:scenecut=0:bframes=2:aud=1:slices=4:ctu=16:frame-threads=1:pools=1", aac)},
+			args: args("-f lavfi -i testsrc2=rate=25:size=160x128", "-f lavfi -i", audioSource+":sample_rate=44100",
+				"-t 4 -pix_fmt yuv420p",
+				"-c:v libx265 -preset ultrafast -x265-params "+
+					"log-level=none:keyint=25:min-keyint=25:scenecut=0:bframes=2:aud=1:slices=4:ctu=16:frame-threads=1:pools=1", aac)},
 	}
 }
 
@@ -80,12 +88,14 @@ func All() []Sample {
 		audio("aac-only", "sample_rate=44100", aac),
 		{Name: "h264-only", Video: true, args: args("-f lavfi -i", videoSource, "-t 4", h264)},
 		{Name: "h264-mp3", Video: true, Audio: true,
-			args: args("-f lavfi -i", videoSource, "-f lavfi -i", audioSource+":sample_rate=44100", "-t 4", h264, "-c:a libmp3lame -b:a 128k")},
+			args: args("-f lavfi -i", videoSource, "-f lavfi -i", audioSource+":sample_rate=44100", "-t 4", h264,
+				"-c:a libmp3lame -b:a 128k")},
 		audio("mp3-22k", "sample_rate=22050", "-c:a libmp3lame -b:a 64k"),
 		av("aac-8k-mono", "-ar 8000 -ac 1"),
 		av("aac-48k-5.1", "-ar 48000 -ac 6"),
 		av("aac-48k-7.1", "-ar 48000 -ac 8"),
-		av("aac-quad", "-af aformat=channel_layouts=quad"), // no channel configuration: the layout is in a program config element
+		// no channel configuration: the layout is in a program config element
+		av("aac-quad", "-af aformat=channel_layouts=quad"),
 		av("aac-96k", "-ar 96000 -b:a 192k"),
 		{Name: "he-aac", Video: true, Audio: true, edit: signalSBR,
 			args: args("-f lavfi -i", videoSource, "-f lavfi -i", audioSource+":sample_rate=24000", "-t 4", h264, aac)},
@@ -94,12 +104,14 @@ func All() []Sample {
 			args: args("-f lavfi -i", "color=gray:size=1920x1080:rate=1,noise=alls=100:allf=t,fps=10",
 				"-f lavfi -i", audioSource+":sample_rate=44100", "-t 3", h264, "-g 10 -keyint_min 10 -qp 6", aac)},
 		{Name: "4k", Video: true, Audio: true,
-			args: args("-f lavfi -i", "testsrc2=size=3840x2160:rate=10", "-f lavfi -i", audioSource+":sample_rate=44100", "-t 3", h264, "-g 10 -keyint_min 10", aac)},
+			args: args("-f lavfi -i", "testsrc2=size=3840x2160:rate=10", "-f lavfi -i", audioSource+":sample_rate=44100", "-t 3",
+				h264, "-g 10 -keyint_min 10", aac)},
 		withNonzeroStart(av("late-start", "-output_ts_offset 100000")),
 	}
 }
 
-// Enhanced lists samples of the codecs that FLV has by FourCC alone, each beside another, and of those that it always had.
+// Enhanced lists samples of the codecs that FLV has by FourCC alone, each beside another, and of
+// those that it always had.
 func Enhanced() []Sample {
 	const (
 		small  = "testsrc2=size=160x120:rate=25"
@@ -144,9 +156,11 @@ func Enhanced() []Sample {
 func Tracks() Sample {
 	return Sample{Name: "tracks", Video: true, Audio: true, newerFFmpeg: true, args: args(
 		"-f lavfi -i testsrc2=size=160x120:rate=25 -f lavfi -i testsrc=size=128x96:rate=25",
-		"-f lavfi -i", audioSource+":sample_rate=48000", "-f lavfi -i sine=frequency=330:sample_rate=44100 -f lavfi -i sine=frequency=550:sample_rate=48000",
+		"-f lavfi -i", audioSource+":sample_rate=48000",
+		"-f lavfi -i sine=frequency=330:sample_rate=44100 -f lavfi -i sine=frequency=550:sample_rate=48000",
 		"-map 0 -map 1 -map 2 -map 3 -map 4 -t 3", h264,
-		"-c:v:1 libx265 -preset ultrafast -x265-params log-level=none:keyint=25:min-keyint=25:scenecut=0 -c:a:0 aac -c:a:1 aac -c:a:2 libopus")}
+		"-c:v:1 libx265 -preset ultrafast -x265-params log-level=none:keyint=25:min-keyint=25:scenecut=0 -c:a:0 aac "+
+			"-c:a:1 aac -c:a:2 libopus")}
 }
 
 func av(name, more string) Sample {
@@ -166,9 +180,10 @@ func withNonzeroStart(s Sample) Sample {
 // args splits at spaces what ffmpeg takes as several arguments; filter descriptions have none.
 func args(parts ...string) []string { return strings.Fields(strings.Join(parts, " ")) }
 
-// signalSBR rewrites the AudioSpecificConfig of AAC-LC at 24 kHz into that of HE-AAC at 48 kHz with explicit hierarchical
-// signalling (ISO/IEC 14496-3 1.6.5.2), since Debian's ffmpeg has no encoder of HE-AAC. The frames hold no SBR data: a decoder
-// then only doubles the rate, and whoever carries them must not care.
+// signalSBR rewrites the AudioSpecificConfig of AAC-LC at 24 kHz into that of HE-AAC at 48 kHz with
+// explicit hierarchical signalling (ISO/IEC 14496-3 1.6.5.2), since Debian's ffmpeg has no encoder
+// of HE-AAC. The frames hold no SBR data: a decoder then only doubles the rate, and whoever carries
+// them must not care.
 func signalSBR(f *mediacompare.FLVFile) {
 	for i, t := range f.Tags {
 		if t.Type == mediacompare.TagAudio && len(t.Body) >= 4 && t.Body[0]>>4 == 10 && t.Body[1] == 0 {
@@ -181,8 +196,8 @@ func signalSBR(f *mediacompare.FLVFile) {
 	}
 }
 
-// dropTrailingHeader takes out the headers that ffmpeg writes behind the last frame of FLAC, when it knows how long the file is, and the
-// silence after them.
+// dropTrailingHeader takes out the headers that ffmpeg writes behind the last frame of FLAC, when
+// it knows how long the file is, and the silence after them.
 func dropTrailingHeader(f *mediacompare.FLVFile) {
 	seen := map[byte]bool{}
 	f.Tags = slices.DeleteFunc(f.Tags, func(t mediacompare.FLVTag) bool {
@@ -229,7 +244,8 @@ func (s Sample) File(t testing.TB) string {
 		if err := os.WriteFile(raw, []byte(p.Stdout()), 0o644); err != nil {
 			t.Fatal(err)
 		}
-	} else if out, err := exec.Command("ffmpeg", append(append([]string{"-nostdin", "-v", "error"}, s.args...), "-f", "flv", raw)...).CombinedOutput(); err != nil {
+	} else if out, err := exec.Command("ffmpeg",
+		append(append([]string{"-nostdin", "-v", "error"}, s.args...), "-f", "flv", raw)...).CombinedOutput(); err != nil {
 		t.Fatalf("ffmpeg makes sample %s: %v\n%s", s.Name, err, out)
 	}
 	if s.edit != nil {

@@ -10,8 +10,8 @@ import (
 	"livego/e2e/mediacompare"
 )
 
-// TestReadersMatchFFmpeg holds this package's recipes and the readers of essence against ffmpeg's own: what ffmpeg remuxes must be the same
-// stream, read from each container.
+// TestReadersMatchFFmpeg holds this package's recipes and the readers of essence against ffmpeg's
+// own: what ffmpeg remuxes must be the same stream, read from each container.
 func TestReadersMatchFFmpeg(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	for _, s := range All() {
@@ -22,7 +22,8 @@ func TestReadersMatchFFmpeg(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if file.HasVideo != s.Video || file.HasAudio != s.Audio || (len(packets.Of(mediacompare.Video)) > 0) != s.Video || (len(packets.Of(mediacompare.Audio)) > 0) != s.Audio {
+			if file.HasVideo != s.Video || file.HasAudio != s.Audio || (len(packets.Of(mediacompare.Video)) > 0) != s.Video ||
+				(len(packets.Of(mediacompare.Audio)) > 0) != s.Audio {
 				t.Fatalf("video %v, audio %v, want %v, %v", file.HasVideo, file.HasAudio, s.Video, s.Audio)
 			}
 

@@ -17,9 +17,10 @@ import (
 	"livego/internal/domain"
 )
 
-// From which share of the memory that there may be nobody new is let in, in percent, and below which he is again. Who publishes holds
-// up to ring_size and as much of HLS, a viewer some kilobytes: so publishers are refused first. A stream comes and goes by some
-// percent, hence the distance between the two.
+// From which share of the memory that there may be nobody new is let in, in percent, and below
+// which he is again. Who publishes holds up to ring_size and as much of HLS, a viewer some
+// kilobytes: so publishers are refused first. A stream comes and goes by some percent, hence the
+// distance between the two.
 const (
 	publisherLimitPercent = 85
 	viewerLimitPercent    = 90
@@ -27,7 +28,8 @@ const (
 )
 
 const (
-	// memoryCheckInterval is how old what is known of the memory may be. To look takes some ten microseconds, and is done only when somebody asks.
+	// memoryCheckInterval is how old what is known of the memory may be. To look takes some ten
+	// microseconds, and is done only when somebody asks.
 	memoryCheckInterval = 250 * time.Millisecond
 	// maxGCAge is how old the last collection of garbage may be where it matters what of the heap lives.
 	maxGCAge = 5 * time.Second
@@ -42,15 +44,17 @@ const (
 	refuseEveryone
 )
 
-// A admission knows how much of the admission that there may be is in use, and refuses who would take more. What counts is what no
-// collection gives back: the heap that lived at the last one, stacks and what the runtime needs for itself, against its soft limit;
-// and with the kernel's admission for sockets, against the control group's. What the process has from the system would be the wrong
-// measure: the runtime lets garbage grow up to the soft limit before it collects, so a server with little to do stands near it for
-// minutes. And what lived at the last collection may be long gone, or be half of what lives now: where the answer depends on it, and
-// that collection is not of late, one is made.
+// A admission knows how much of the admission that there may be is in use, and refuses who would
+// take more. What counts is what no collection gives back: the heap that lived at the last one,
+// stacks and what the runtime needs for itself, against its soft limit; and with the kernel's
+// admission for sockets, against the control group's. What the process has from the system would be
+// the wrong measure: the runtime lets garbage grow up to the soft limit before it collects, so a
+// server with little to do stands near it for minutes. And what lived at the last collection may be
+// long gone, or be half of what lives now: where the answer depends on it, and that collection is
+// not of late, one is made.
 //
-// Nothing is looked at unless somebody asks to be let in, or whether the server is ready. Without a limit nobody is refused. It is safe
-// for concurrent use.
+// Nothing is looked at unless somebody asks to be let in, or whether the server is ready. Without a
+// limit nobody is refused. It is safe for concurrent use.
 type admission struct {
 	read    func() usage
 	collect func()
@@ -77,7 +81,8 @@ func (u usage) share(runtime uint64) float64 {
 	return 100 * max(float64(runtime)/float64(u.softLimit), float64(runtime+u.kernel)/float64(u.cgroupLimit))
 }
 
-// endedStreamsPercent is how much of the memory streams that have ended may hold, in percent. Nobody is refused for those.
+// endedStreamsPercent is how much of the memory streams that have ended may hold, in percent.
+// Nobody is refused for those.
 const endedStreamsPercent = 10
 
 // endedStreamsLimit returns how many bytes that is, 0 where there is no limit.
@@ -93,8 +98,10 @@ func newAdmission(g cgroup, known func(domain.Name) bool, log *slog.Logger) *adm
 	return &admission{read: func() usage { return readUsage(g) }, collect: runtime.GC, isLive: known, log: log}
 }
 
-// wrap returns a check that comes after next, which may grant another room: a publisher who comes back to his stream is let in.
-func (m *admission) wrap(next func(context.Context, domain.AuthRequest, domain.Grant) (domain.Grant, error)) func(context.Context, domain.AuthRequest, domain.Grant) (domain.Grant, error) {
+// wrap returns a check that comes after next, which may grant another room: a publisher who comes
+// back to his stream is let in.
+func (m *admission) wrap(next func(context.Context, domain.AuthRequest, domain.Grant) (domain.Grant,
+	error)) func(context.Context, domain.AuthRequest, domain.Grant) (domain.Grant, error) {
 	return func(ctx context.Context, r domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
 		grant, err := next(ctx, r, grant)
 		if err != nil {
@@ -148,7 +155,8 @@ func (m *admission) update(now time.Time) {
 	if short == was {
 		return
 	}
-	attrs := []any{"percent", int(u.share(min(u.live, u.inUse))), "in_use", u.inUse, "limit", min(u.softLimit, u.cgroupLimit)}
+	attrs := []any{"percent", int(u.share(min(u.live, u.inUse))), "in_use", u.inUse, "limit",
+		min(u.softLimit, u.cgroupLimit)}
 	switch short {
 	case admitAll:
 		m.log.Info("there is enough memory again", attrs...)
@@ -179,7 +187,8 @@ func (was admissionLevel) next(percent float64) admissionLevel {
 // What the runtime has besides the heap's objects and gives back to nobody.
 var runtimeOverhead = [...]string{
 	"/memory/classes/heap/stacks:bytes", "/memory/classes/os-stacks:bytes", "/memory/classes/metadata/mcache/inuse:bytes",
-	"/memory/classes/metadata/mspan/inuse:bytes", "/memory/classes/metadata/other:bytes", "/memory/classes/profiling/buckets:bytes",
+	"/memory/classes/metadata/mspan/inuse:bytes", "/memory/classes/metadata/other:bytes",
+	"/memory/classes/profiling/buckets:bytes",
 	"/memory/classes/other:bytes",
 }
 
@@ -193,7 +202,8 @@ func readUsage(g cgroup) usage {
 	for i, name := range runtimeOverhead {
 		samples[i].Name = name
 	}
-	samples = append(samples, metrics.Sample{Name: "/memory/classes/heap/objects:bytes"}, metrics.Sample{Name: "/gc/heap/live:bytes"})
+	samples = append(samples, metrics.Sample{Name: "/memory/classes/heap/objects:bytes"},
+		metrics.Sample{Name: "/gc/heap/live:bytes"})
 	metrics.Read(samples)
 	for _, s := range samples[:len(runtimeOverhead)] {
 		u.inUse += s.Value.Uint64()
@@ -207,7 +217,8 @@ func readUsage(g cgroup) usage {
 	return u
 }
 
-// kernelStats are the lines of memory.stat for what the kernel holds and can't give up. (cgroup v2: there is more, which it can.)
+// kernelStats are the lines of memory.stat for what the kernel holds and can't give up. (cgroup v2:
+// there is more, which it can.)
 var kernelStats = [...]string{"sock", "kernel_stack", "pagetables", "sec_pagetables", "percpu", "slab_unreclaimable"}
 
 // kernel returns how much the kernel holds for the processes of g.

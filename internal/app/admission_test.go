@@ -50,8 +50,10 @@ func TestAdmissionLevels(t *testing.T) {
 		alive uint64
 		want  admissionLevel
 	}{
-		{500, admitAll}, {849, admitAll}, {850, refuseNewPublishers}, {801, refuseNewPublishers}, {799, admitAll}, {849, admitAll},
-		{899, refuseNewPublishers}, {900, refuseEveryone}, {851, refuseEveryone}, {849, refuseNewPublishers}, {899, refuseNewPublishers}, {950, refuseEveryone}, {100, admitAll},
+		{500, admitAll}, {849, admitAll}, {850, refuseNewPublishers}, {801, refuseNewPublishers}, {799, admitAll},
+		{849, admitAll},
+		{899, refuseNewPublishers}, {900, refuseEveryone}, {851, refuseEveryone}, {849, refuseNewPublishers},
+		{899, refuseNewPublishers}, {950, refuseEveryone}, {100, admitAll},
 	} {
 		b.usage.inUse, b.usage.live, b.usage.lastGC = step.alive, step.alive, b.now
 		if got := b.nextLevel(); got != step.want {
@@ -63,8 +65,8 @@ func TestAdmissionLevels(t *testing.T) {
 	}
 }
 
-// TestGarbageRefusesNobody has a heap that is full of what nobody needs: nobody is refused for that, nor let in for what was known before
-// the heap grew, and collections are far between.
+// TestGarbageRefusesNobody has a heap that is full of what nobody needs: nobody is refused for
+// that, nor let in for what was known before the heap grew, and collections are far between.
 func TestGarbageRefusesNobody(t *testing.T) {
 	b := newAdmissionFixture()
 	b.usage.inUse, b.usage.live, b.liveAfterGC = 980, 400, 400
@@ -127,10 +129,11 @@ func TestUsageShare(t *testing.T) {
 		}
 	}
 	root := fstest.MapFS{
-		"proc/self/cgroup":                 {Data: []byte("0::/slice/app\n")},
-		"sys/fs/cgroup/slice/app/cpu.max":  {},
-		"sys/fs/cgroup/slice/memory.max":   {Data: []byte("1000\n")},
-		"sys/fs/cgroup/slice/memory.stat":  {Data: []byte("anon 7000\nfile 9\nsock 100\nkernel_stack 20\nslab_unreclaimable 3\nsock_x 5\nslab 77\ngarbage\npagetables -4\n")},
+		"proc/self/cgroup":                {Data: []byte("0::/slice/app\n")},
+		"sys/fs/cgroup/slice/app/cpu.max": {},
+		"sys/fs/cgroup/slice/memory.max":  {Data: []byte("1000\n")},
+		"sys/fs/cgroup/slice/memory.stat": {Data: []byte("anon 7000\nfile 9\nsock 100\nkernel_stack " +
+			"20\nslab_unreclaimable 3\nsock_x 5\nslab 77\ngarbage\npagetables -4\n")},
 		"sys/fs/cgroup/memory.max":         {Data: []byte("5000\n")},
 		"sys/fs/cgroup/memory.stat":        {Data: []byte("sock 4000\n")},
 		"sys/fs/cgroup/slice/app/whatever": {},
@@ -155,7 +158,8 @@ func TestReadUsage(t *testing.T) {
 	runtime.KeepAlive(held)
 	runtime.GC()
 	after := readUsage(g)
-	if grown := int64(during.live - before.live); grown < 60<<20 || int64(during.inUse-before.inUse) < 60<<20 || int64(during.live-after.live) < 60<<20 {
+	if grown := int64(during.live - before.live); grown < 60<<20 || int64(during.inUse-before.inUse) < 60<<20 ||
+		int64(during.live-after.live) < 60<<20 {
 		t.Errorf("with 64 MiB more it grew by %d: %+v, %+v, %+v", grown, before, during, after)
 	}
 	if during.softLimit != 1<<40 || time.Since(during.lastGC) > time.Minute {
@@ -167,8 +171,8 @@ func TestReadUsage(t *testing.T) {
 	}
 }
 
-// TestAdmission refuses publishers and viewers in so many words, but not who comes back to his stream, and leaves alone who was refused
-// before.
+// TestAdmission refuses publishers and viewers in so many words, but not who comes back to his
+// stream, and leaves alone who was refused before.
 func TestAdmission(t *testing.T) {
 	yes := func(_ context.Context, _ domain.AuthRequest, g domain.Grant) (domain.Grant, error) { return g, nil }
 	for _, c := range []struct {
@@ -177,20 +181,25 @@ func TestAdmission(t *testing.T) {
 		room   string
 		want   string // in the refusal, "" for none
 	}{
-		{800, domain.Publish, "movie", ""}, {860, domain.Publish, "movie", "new publishers"}, {860, domain.Publish, "there", ""}, {860, domain.Play, "movie", ""},
-		{950, domain.Publish, "movie", "new publishers"}, {950, domain.Publish, "there", ""}, {950, domain.Play, "there", "new viewers"},
+		{800, domain.Publish, "movie", ""}, {860, domain.Publish, "movie", "new publishers"},
+		{860, domain.Publish, "there", ""}, {860, domain.Play, "movie", ""},
+		{950, domain.Publish, "movie", "new publishers"}, {950, domain.Publish, "there", ""},
+		{950, domain.Play, "there", "new viewers"},
 	} {
 		b := newAdmissionFixture()
 		b.usage.inUse, b.usage.live, b.usage.lastGC = c.alive, c.alive, time.Now()
-		_, err := b.wrap(yes)(t.Context(), domain.AuthRequest{Action: c.action}, domain.Grant{Name: domain.Name{App: "live", Room: c.room}})
-		if c.want == "" && err != nil || c.want != "" && (domain.KindOf(err) != domain.Unavailable || !strings.Contains(err.Error(), c.want)) {
+		_, err := b.wrap(yes)(t.Context(), domain.AuthRequest{Action: c.action},
+			domain.Grant{Name: domain.Name{App: "live", Room: c.room}})
+		if c.want == "" && err != nil || c.want != "" &&
+			(domain.KindOf(err) != domain.Unavailable || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}
 	no := func(_ context.Context, _ domain.AuthRequest, g domain.Grant) (domain.Grant, error) {
 		return g, domain.Errorf(domain.Denied, "no")
 	}
-	if _, err := newAdmissionFixture().wrap(no)(t.Context(), domain.AuthRequest{}, domain.Grant{}); domain.KindOf(err) != domain.Denied {
+	if _, err := newAdmissionFixture().wrap(no)(t.Context(), domain.AuthRequest{},
+		domain.Grant{}); domain.KindOf(err) != domain.Denied {
 		t.Errorf("who was refused before: %v", err)
 	}
 }

@@ -1,5 +1,5 @@
-// Package app builds a server from a Config and runs it: it is the one place where stores, the hub and the edges meet. It holds
-// no logic of its own beyond the order in which they start and stop.
+// Package app builds a server from a Config and runs it: it is the one place where stores, the hub
+// and the edges meet. It holds no logic of its own beyond the order in which they start and stop.
 package app
 
 import (
@@ -73,7 +73,8 @@ type App struct {
 	stopping atomic.Bool
 }
 
-// New opens the store and binds every listener before any is served, so that a server either starts whole or not at all.
+// New opens the store and binds every listener before any is served, so that a server either starts
+// whole or not at all.
 func New(cfg config.Config, log *slog.Logger) (_ *App, err error) {
 	a := &App{cfg: cfg, log: log}
 	defer func() {
@@ -158,8 +159,10 @@ func (a *App) build(door *auth.AdminAuth, tokens auth.TokenOptions) (err error) 
 		gops = 0
 	}
 	a.hub = stream.NewHub(stream.Options{
-		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Takeover: takeover(cfg.Takeover), Idle: cfg.PublishIdle, FailbackDelay: cfg.BackupReturn,
-		GOPs: gops, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
+		Hold: cfg.PublishHold, HoldClean: cfg.PublishHoldClean, Takeover: takeover(cfg.Takeover), Idle: cfg.PublishIdle,
+		FailbackDelay: cfg.BackupReturn,
+		GOPs:          gops, MaxLatency: cfg.MaxLatency, RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize),
+		TrackWait: max(cfg.TrackWait, 1), RAPWait: cfg.RAPWait,
 		BatchWindow: batchWindow(cfg.BatchWindow, &a.cpuLoad), Epoch: a.sequences.Epoch,
 	})
 	a.cgroup = controlGroup(os.DirFS("/"))
@@ -168,7 +171,8 @@ func (a *App) build(door *auth.AdminAuth, tokens auth.TokenOptions) (err error) 
 		Apps: authApps(cfg.Apps), NoAuth: cfg.RTMPNoAuth, Failures: cfg.AuthFailures, LimitLoopback: cfg.LimitLoopback,
 		Tokens: tokens, Private: cfg.Private, OneTimeTokens: a.store,
 		Webhook: a.admission.wrap(webhook.NewAuthorizer(webhook.AuthorizerOptions{
-			OnPublish: cfg.Hook.OnPublish, OnPlay: cfg.Hook.OnPlay, Secret: cfg.Hook.Secret, Timeout: cfg.Hook.Timeout, IsLive: a.hub.Has, Log: a.log,
+			OnPublish: cfg.Hook.OnPublish, OnPlay: cfg.Hook.OnPlay, Secret: cfg.Hook.Secret, Timeout: cfg.Hook.Timeout,
+			IsLive: a.hub.Has, Log: a.log,
 		}).Authorize),
 	})
 	gate := a.audit.Wrap(inner)
@@ -178,8 +182,9 @@ func (a *App) build(door *auth.AdminAuth, tokens auth.TokenOptions) (err error) 
 	}
 	a.engine = engine
 	fanning := fanout.Options{
-		WriteTimeout: cfg.WriteTimeout, PingInterval: 15 * time.Second, LingerTimeout: time.Second, MaxLatency: cfg.MaxLatency,
-		RingTime: cfg.RingTime, RingBytes: int(cfg.RingSize), GOPs: gops, Log: a.log,
+		WriteTimeout: cfg.WriteTimeout, PingInterval: 15 * time.Second, LingerTimeout: time.Second,
+		MaxLatency: cfg.MaxLatency,
+		RingTime:   cfg.RingTime, RingBytes: int(cfg.RingSize), GOPs: gops, Log: a.log,
 	}
 	a.rtmp = edgertmp.New(a.hub, gate, edgertmp.Options{
 		Conn: rtmp.Options{
@@ -191,8 +196,12 @@ func (a *App) build(door *auth.AdminAuth, tokens auth.TokenOptions) (err error) 
 		Engine: a.engine, Fanout: fanning, Log: a.log,
 	})
 	a.hls = hls.New(a.hub, gate, hls.Options{
-		Segment: cfg.HLSSegment, Part: cfg.HLSPart, TrackWait: cfg.TrackWait, Window: cfg.HLSWindow, KeepAfterEnd: cfg.HLSKeepAfterEnd, KeepBytes: endedStreamsLimit(a.cgroup), FirstWait: cfg.HLSStartWait,
-		SessionTimeout: cfg.HLSSessionTimeout, AnswerTimeout: cfg.AnswerTimeout, LimitLoopback: cfg.LimitLoopback, Apps: func(app string) bool { return apps[app].HLS }, Private: func(name domain.Name) bool { return cfg.Hook.OnPlay != "" || inner.Private(name) }, MarkUsed: a.sequences.MarkUsed, Log: a.log,
+		Segment: cfg.HLSSegment, Part: cfg.HLSPart, TrackWait: cfg.TrackWait, Window: cfg.HLSWindow,
+		KeepAfterEnd: cfg.HLSKeepAfterEnd, KeepBytes: endedStreamsLimit(a.cgroup), FirstWait: cfg.HLSStartWait,
+		SessionTimeout: cfg.HLSSessionTimeout, AnswerTimeout: cfg.AnswerTimeout, LimitLoopback: cfg.LimitLoopback,
+		Apps:     func(app string) bool { return apps[app].HLS },
+		Private:  func(name domain.Name) bool { return cfg.Hook.OnPlay != "" || inner.Private(name) },
+		MarkUsed: a.sequences.MarkUsed, Log: a.log,
 	})
 	a.viewers = &viewerHandler{
 		flv: edgeflv.New(a.hub, gate, edgeflv.Options{
@@ -206,14 +215,17 @@ func (a *App) build(door *auth.AdminAuth, tokens auth.TokenOptions) (err error) 
 	}
 	var recordings func() []domain.Recording
 	if cfg.FLVArchive {
-		a.record = record.New(a.hub, record.Options{Dir: cfg.FLVDir, Mode: cfg.RecordMode.Perm(), Finished: a.recordingFinished, Log: a.log})
+		a.record = record.New(a.hub, record.Options{Dir: cfg.FLVDir, Mode: cfg.RecordMode.Perm(),
+			Finished: a.recordingFinished, Log: a.log})
 		recordings = a.record.Recordings
 	}
 	a.api = api.New(api.Options{
-		Hub: a.hub, Keys: a.store, Relays: a.relays, EndSessions: a.endSessions, Auth: door, Audit: &a.audit, Log: a.log, Apps: apiApps(cfg.Apps),
+		Hub: a.hub, Keys: a.store, Relays: a.relays, EndSessions: a.endSessions, Auth: door, Audit: &a.audit, Log: a.log,
+		Apps:        apiApps(cfg.Apps),
 		TokenIssuer: auth.TokenIssuer{Secret: cfg.Token.Secret, MaxAge: cfg.Token.MaxAge},
 		RTMP:        "rtmp://" + cfg.RTMPAddr, FLV: "http://" + cfg.HTTPFLVAddr, HLS: scheme(cfg.UseHLSHTTPS) + cfg.HLSAddr,
-		RTMPS: baseURL(cfg.EnableRTMPS, "rtmps://", cfg.RTMPSAddr), HTTPS: baseURL(cfg.EnableHTTPS, "https://", cfg.HTTPSAddr),
+		RTMPS:     baseURL(cfg.EnableRTMPS, "rtmps://", cfg.RTMPSAddr),
+		HTTPS:     baseURL(cfg.EnableHTTPS, "https://", cfg.HTTPSAddr),
 		PublicURL: cfg.PublicURL, StaticsDir: "statics", Ready: a.ready, Pprof: true, Version: Version(),
 		Recordings: recordings,
 	})
@@ -224,9 +236,11 @@ func (a *App) build(door *auth.AdminAuth, tokens auth.TokenOptions) (err error) 
 func (a *App) relayOptions() relay.Options {
 	cfg := a.cfg
 	o := relay.Options{
-		Max: cfg.RelayMax, Allow: cfg.RelayAllow, VerifyTLS: cfg.EnableTLSVerify, ReadTimeout: cfg.ReadTimeout, Static: map[string][]string{}, Log: a.log,
+		Max: cfg.RelayMax, Allow: cfg.RelayAllow, VerifyTLS: cfg.EnableTLSVerify, ReadTimeout: cfg.ReadTimeout,
+		Static: map[string][]string{}, Log: a.log,
 		Admit: a.admission.checkPublisher,
-		Conn:  rtmp.Options{HandshakeTimeout: cfg.HandshakeTimeout, WriteTimeout: cfg.WriteTimeout, MaxMessage: int(cfg.MaxMessage)},
+		Conn: rtmp.Options{HandshakeTimeout: cfg.HandshakeTimeout, WriteTimeout: cfg.WriteTimeout,
+			MaxMessage: int(cfg.MaxMessage)},
 		Failed: func(s domain.RelayStatus) {
 			if a.outbox != nil {
 				a.outbox.RelayFailed(s)
@@ -244,9 +258,11 @@ func (a *App) relayOptions() relay.Options {
 	return o
 }
 
-// endSessions ends the sessions of those who watch a room, or may, on every protocol, and returns how many watched or waited.
+// endSessions ends the sessions of those who watch a room, or may, on every protocol, and returns
+// how many watched or waited.
 func (a *App) endSessions(app, room string) int {
-	n := a.hub.EndViewers(app, room, domain.CodeErrorf(domain.Denied, domain.SessionEnded, "session ended by the operator"))
+	n := a.hub.EndViewers(app, room,
+		domain.CodeErrorf(domain.Denied, domain.SessionEnded, "session ended by the operator"))
 	a.hls.EndSessions(app, room)
 	return n
 }
@@ -265,7 +281,8 @@ func (a *App) tlsConfig() (_ *tls.Config, err error) {
 		return nil, nil
 	}
 	if len(cfg.ACME.Domains) > 0 {
-		get := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return a.acme.GetCertificate(hello) } // there is one once it is served
+		// there is one once it is served
+		get := func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return a.acme.GetCertificate(hello) }
 		return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: get}, nil
 	}
 	if a.cert, err = loadCertificate(cfg.RTMPSCert, cfg.RTMPSKey, a.log); err != nil {
@@ -278,7 +295,8 @@ func (a *App) tlsConfig() (_ *tls.Config, err error) {
 func (a *App) newACME() *acme.Manager {
 	c := a.cfg.ACME
 	o := acme.Options{
-		Domains: c.Domains, Email: c.Email, CA: c.CA, HTTPPort: c.HTTPPort, Dir: filepath.Join(a.cfg.DataDir, "acme"), Log: a.log,
+		Domains: c.Domains, Email: c.Email, CA: c.CA, HTTPPort: c.HTTPPort, Dir: filepath.Join(a.cfg.DataDir, "acme"),
+		Log: a.log,
 	}
 	if r, ok := a.store.(*redis.Store); ok {
 		o.Shared = r.Files()
@@ -290,7 +308,8 @@ func (a *App) newACME() *acme.Manager {
 func (a *App) tokenOptions() (auth.TokenOptions, error) {
 	t := a.cfg.Token
 	o := auth.TokenOptions{
-		Secret: t.Secret, Previous: t.Previous, Issuer: t.Issuer, Audience: t.Audience, MaxAge: t.MaxAge, Viewers: t.Viewers, Session: t.Session,
+		Secret: t.Secret, Previous: t.Previous, Issuer: t.Issuer, Audience: t.Audience, MaxAge: t.MaxAge, Viewers: t.Viewers,
+		Session: t.Session,
 	}
 	if t.PublicKey != "" {
 		key, err := config.LoadPublicKey(t.PublicKey)
@@ -324,8 +343,8 @@ func (a *App) ready() error {
 	return nil
 }
 
-// Run serves until ctx ends or a listener fails. Viewers then see the end of their streams, and have until the shutdown timeout
-// to take it.
+// Run serves until ctx ends or a listener fails. Viewers then see the end of their streams, and
+// have until the shutdown timeout to take it.
 func (a *App) Run(ctx context.Context) error {
 	defer a.Close()
 	ctx, fail := context.WithCancelCause(ctx)
@@ -446,7 +465,8 @@ func (a *App) logReady() {
 	for _, l := range a.all() {
 		a.log.Info("listening", "what", l.service, "addr", l.Addr().String())
 	}
-	a.log.Info("ready: ask for a push key with GET " + scheme(a.cfg.UseAPIHTTPS) + displayAddr(a.apiListeners[0].Addr()) + "/control/get?room=movie")
+	a.log.Info("ready: ask for a push key with GET " + scheme(a.cfg.UseAPIHTTPS) + displayAddr(a.apiListeners[0].Addr()) +
+		"/control/get?room=movie")
 }
 
 // displayAddr returns addr as a person on this machine types it.

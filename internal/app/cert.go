@@ -37,7 +37,8 @@ func loadCertificate(certFile, keyFile string, log *slog.Logger) (*certificate, 
 // get is for tls.Config.GetCertificate.
 func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.pair.Load(), nil }
 
-// fileState returns what tells one state of the files from another. They may be links to a directory that is replaced as a whole.
+// fileState returns what tells one state of the files from another. They may be links to a
+// directory that is replaced as a whole.
 func (c *certificate) fileState() string {
 	state := ""
 	for _, name := range []string{c.certFile, c.keyFile} {

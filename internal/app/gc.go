@@ -13,10 +13,12 @@ import (
 	"time"
 )
 
-// How much the heap may grow between two collections, in percent of what lives. With few streams the heap is small and a collection
-// takes a few milliseconds each few seconds: 25 takes a third less memory than Go's 100 and no measurable processor time more. With
-// hundreds of streams a collection marks for a tenth of a second, in which two full processors keep frames waiting: at 200 there are
-// so few that 99 % of the frames of 500 streams of 1 Mbit/s (HLS off) came in 8 to 20 ms instead of 71 to 105.
+// How much the heap may grow between two collections, in percent of what lives. With few streams
+// the heap is small and a collection takes a few milliseconds each few seconds: 25 takes a third
+// less memory than Go's 100 and no measurable processor time more. With hundreds of streams a
+// collection marks for a tenth of a second, in which two full processors keep frames waiting: at
+// 200 there are so few that 99 % of the frames of 500 streams of 1 Mbit/s (HLS off) came in 8 to 20
+// ms instead of 71 to 105.
 const (
 	gcSmall  = 25
 	gcMedium = 100
@@ -39,8 +41,9 @@ func gcPercent(live uint64) int {
 	return gcSmall
 }
 
-// memoryShare is how much of what its control groups leave to the process the runtime may take, in percent, before it collects more
-// often rather than grow: the kernel counts its sockets and files too, and kills who has more than all.
+// memoryShare is how much of what its control groups leave to the process the runtime may take, in
+// percent, before it collects more often rather than grow: the kernel counts its sockets and files
+// too, and kills who has more than all.
 const memoryShare = 85
 
 // A cgroup is the control cgroup that leaves the least memory to this process.
@@ -49,8 +52,9 @@ type cgroup struct {
 	stat  func() []byte // its memory.stat, nil where there is none of version 2
 }
 
-// controlGroup returns which of the control groups of this process, the groups above included, leaves the least. root is the root of the
-// file system. (Linux, cgroups(7): memory.max in version 2, memory.limit_in_bytes in version 1.)
+// controlGroup returns which of the control groups of this process, the groups above included,
+// leaves the least. root is the root of the file system. (Linux, cgroups(7): memory.max in version
+// 2, memory.limit_in_bytes in version 1.)
 func controlGroup(root fs.FS) cgroup {
 	least := cgroup{limit: math.MaxInt64}
 	text, _ := fs.ReadFile(root, "proc/self/cgroup") // elsewhere than on Linux there is none
@@ -84,8 +88,9 @@ func controlGroup(root fs.FS) cgroup {
 	return least
 }
 
-// tuneGC sets how often garbage is collected by how much lives, until ctx ends, and how much memory there may be by limit, that of the
-// control groups. GOGC and GOMEMLIMIT in the environment have the last word.
+// tuneGC sets how often garbage is collected by how much lives, until ctx ends, and how much memory
+// there may be by limit, that of the control groups. GOGC and GOMEMLIMIT in the environment have
+// the last word.
 func tuneGC(ctx context.Context, limit int64) {
 	if os.Getenv("GOMEMLIMIT") == "" && limit < math.MaxInt64 {
 		defer debug.SetMemoryLimit(debug.SetMemoryLimit(limit / 100 * memoryShare))

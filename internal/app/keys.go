@@ -8,9 +8,9 @@ import (
 
 	"livego/internal/control/auth"
 	"livego/internal/control/store/redis"
-	"livego/internal/ops/redisurl"
 	"livego/internal/domain"
 	"livego/internal/ops/config"
+	"livego/internal/ops/redisurl"
 )
 
 // AdminTokenFile is the name of the file in the data directory that holds the admin token.
@@ -27,8 +27,9 @@ func OpenKeys(cfg config.Config) (Keys, error) {
 	return openStore(cfg, slog.New(slog.DiscardHandler))
 }
 
-// LegacyKeys returns the keys that an earlier server of this name left in the Redis at addr, and how many values there looked like
-// half of one. A room has the name that it had, which may be refused now.
+// LegacyKeys returns the keys that an earlier server of this name left in the Redis at addr, and
+// how many values there looked like half of one. A room has the name that it had, which may be
+// refused now.
 func LegacyKeys(ctx context.Context, cfg config.Config, addr string) ([]domain.Key, int, error) {
 	a, err := redisurl.Parse(addr, cfg.RedisPwd)
 	if err != nil {

@@ -36,8 +36,9 @@ func (l *limiters) close() {
 	l.operator.Close()
 }
 
-// Shares of the descriptors of the process, of which all that is left is for viewers. reservedDescriptors are files that are open in any case,
-// or for a moment: listeners, the store, the log, hooks, certificates.
+// Shares of the descriptors of the process, of which all that is left is for viewers.
+// reservedDescriptors are files that are open in any case, or for a moment: listeners, the store,
+// the log, hooks, certificates.
 const (
 	reservedDescriptors    = 64
 	shareOfRecordings      = 8  // an eighth: a file for each stream, and connections of relays
@@ -59,6 +60,7 @@ func divideDescriptors(n int) (public netx.Descriptors, operator int) {
 	public.Undecided = max(n/shareOfUndecided, minShare)
 	public.Publishers = max(n/shareOfPublishers, minShare)
 	recordings := max(n/shareOfRecordings, minShare)
-	public.Viewers = max(n-reservedDescriptors-operator-public.Undecided-public.Publishers-recordings, minViewerDescriptors)
+	public.Viewers = max(n-reservedDescriptors-operator-public.Undecided-public.Publishers-recordings,
+		minViewerDescriptors)
 	return public, operator
 }

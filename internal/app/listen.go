@@ -35,7 +35,8 @@ func (ls *listeners) close() {
 	}
 }
 
-// bind binds what cfg asks for; cert is for those that speak TLS. The error names the protocol, the setting and the address.
+// bind binds what cfg asks for; cert is for those that speak TLS. The error names the protocol, the
+// setting and the address.
 func (ls *listeners) bind(cfg config.Config, cert *tls.Config, limits *limiters) error {
 	for _, l := range []struct {
 		to        *[]listener
@@ -47,12 +48,16 @@ func (ls *listeners) bind(cfg config.Config, cert *tls.Config, limits *limiters)
 		use       netx.Use
 	}{
 		{&ls.rtmpListeners, true, "RTMP", "rtmp_addr", cfg.RTMPAddr, false, false, limits.public, netx.ForEncoders},
-		{&ls.rtmpListeners, cfg.EnableRTMPS, "RTMPS", "rtmps_addr", cfg.RTMPSAddr, true, false, limits.public, netx.ForEncoders},
+		{&ls.rtmpListeners, cfg.EnableRTMPS, "RTMPS", "rtmps_addr", cfg.RTMPSAddr, true, false, limits.public,
+			netx.ForEncoders},
 		{&ls.viewerListeners, true, "HTTP-FLV", "httpflv_addr", cfg.HTTPFLVAddr, false, true, limits.public, netx.ForViewers},
 		{&ls.viewerListeners, true, "HLS", "hls_addr", cfg.HLSAddr, cfg.UseHLSHTTPS, true, limits.public, netx.ForViewers},
-		{&ls.viewerListeners, cfg.EnableHTTPS, "HTTPS", "https_addr", cfg.HTTPSAddr, true, true, limits.public, netx.ForViewers},
-		{&ls.apiListeners, true, "operator's HTTP", "api_addr", cfg.APIAddr, cfg.UseAPIHTTPS, true, limits.operator, netx.ForViewers},
-		{&ls.acmeListeners, len(cfg.ACME.Domains) > 0, "ACME", "acme.http_port", cfg.ACMEAddr(), false, true, limits.public, netx.ForViewers},
+		{&ls.viewerListeners, cfg.EnableHTTPS, "HTTPS", "https_addr", cfg.HTTPSAddr, true, true, limits.public,
+			netx.ForViewers},
+		{&ls.apiListeners, true, "operator's HTTP", "api_addr", cfg.APIAddr, cfg.UseAPIHTTPS, true, limits.operator,
+			netx.ForViewers},
+		{&ls.acmeListeners, len(cfg.ACME.Domains) > 0, "ACME", "acme.http_port", cfg.ACMEAddr(), false, true, limits.public,
+			netx.ForViewers},
 	} {
 		if !l.on {
 			continue

@@ -17,9 +17,10 @@ import (
 	"livego/internal/stream"
 )
 
-// TestTimestampsOverSixtyDays has an encoder send for sixty days across the places where some clock on the way has its end, and looks at what comes out
-// as RTMP, FLV and MPEG-TS: the time of each frame is the encoder's, and nothing marks the place. Between the places it sends a
-// keyframe now and then, with gaps that are just kept.
+// TestTimestampsOverSixtyDays has an encoder send for sixty days across the places where some clock
+// on the way has its end, and looks at what comes out as RTMP, FLV and MPEG-TS: the time of each
+// frame is the encoder's, and nothing marks the place. Between the places it sends a keyframe now
+// and then, with gaps that are just kept.
 func TestTimestampsOverSixtyDays(t *testing.T) {
 	const (
 		days   = 60 * 24 * time.Hour
@@ -149,8 +150,8 @@ func (l *longRun) readFrames(at time.Duration) {
 	}
 }
 
-// rtmpTime returns the time stamp of f on the wire: a type 0 chunk, with an extended time stamp where 24 bits are too few (RTMP 1.0,
-// 5.3.1.3).
+// rtmpTime returns the time stamp of f on the wire: a type 0 chunk, with an extended time stamp
+// where 24 bits are too few (RTMP 1.0, 5.3.1.3).
 func (l *longRun) rtmpTime(f *media.Frame) uint32 {
 	head, payload := flv.Dialect{}.TagBody(f)
 	h := rtmp.Header{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f), StreamID: 1}
@@ -176,7 +177,8 @@ func (l *longRun) flvTime(f *media.Frame) uint32 {
 	return got.Timestamp
 }
 
-// checkTS makes a segment of the frames around an edge and looks at the times of its PES packets, which count 90 kHz in 33 bits.
+// checkTS makes a segment of the frames around an edge and looks at the times of its PES packets,
+// which count 90 kHz in 33 bits.
 func (l *longRun) checkTS(edge time.Duration) {
 	l.t.Helper()
 	var video, audio *media.Track

@@ -7,8 +7,9 @@ import (
 	"syscall"
 )
 
-// letGo takes out of the process what has been mapped of the program's file: most of it was for the start. What is needed comes back from
-// the kernel's cache as it is. (Linux, proc_pid_smaps(5), madvise(2).)
+// letGo takes out of the process what has been mapped of the program's file: most of it was for the
+// start. What is needed comes back from the kernel's cache as it is. (Linux, proc_pid_smaps(5),
+// madvise(2).)
 func letGo() {
 	maps, err := os.ReadFile("/proc/self/smaps")
 	self, selfErr := os.Readlink("/proc/self/exe")
@@ -19,7 +20,8 @@ func letGo() {
 	for line := range bytes.Lines(maps) {
 		var begin, end uintptr
 		var mode, offset, device, inode, path string
-		if n, _ := fmt.Sscanf(string(line), "%x-%x %s %s %s %s %s", &begin, &end, &mode, &offset, &device, &inode, &path); n >= 6 {
+		if n, _ := fmt.Sscanf(string(line), "%x-%x %s %s %s %s %s", &begin, &end, &mode, &offset, &device, &inode,
+			&path); n >= 6 {
 			if from, to = 0, 0; path == self && mode[1] == '-' {
 				from, to = begin, end
 			}

@@ -6,8 +6,8 @@ import (
 
 	"livego/internal/control/store/bolt"
 	"livego/internal/control/store/redis"
-	"livego/internal/ops/redisurl"
 	"livego/internal/ops/config"
+	"livego/internal/ops/redisurl"
 )
 
 // openStore opens what cfg asks for: a file of the data directory, or a Redis, which need not be there yet.

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// release is the version that this source leads to. It stands for a build of which the Go tool does not know a version: one of
-// a working copy, not of a tagged module.
+// release is the version that this source leads to. It stands for a build of which the Go tool does
+// not know a version: one of a working copy, not of a tagged module.
 const release = "0.1.0-dev"
 
 // Version returns what was built: the version of the module, else the release with the commit, where that is known.

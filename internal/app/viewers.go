@@ -24,12 +24,14 @@ import (
 // maxURL is the longest request target that is looked at, in bytes.
 const maxURL = 4 << 10
 
-// bodyWait is how long an answer to a request with a body, which nobody here reads, waits for that body: net/http takes what is left
-// of it before it closes, and would wait for ever for a sender who does not send.
+// bodyWait is how long an answer to a request with a body, which nobody here reads, waits for that
+// body: net/http takes what is left of it before it closes, and would wait for ever for a sender
+// who does not send.
 const bodyWait = time.Second
 
-// maxHTTP2Streams is how many requests of one connection by HTTP/2 are under way at a time: the least that RFC 9113 section 5.1.2 recommends.
-// Each may hold its header in memory while the client takes no answer.
+// maxHTTP2Streams is how many requests of one connection by HTTP/2 are under way at a time: the
+// least that RFC 9113 section 5.1.2 recommends. Each may hold its header in memory while the client
+// takes no answer.
 const maxHTTP2Streams = 100
 
 // viewerHandler is the one handler behind every viewerHandler' listener.
@@ -77,8 +79,8 @@ func (v *viewerHandler) waitIdle(ctx context.Context) {
 	}
 }
 
-// ServeHTTP routes /{app}/{room}.flv, by HTTP and by WebSocket, /{app}/{room}.m3u8 and what the latter leads to. Media is for every
-// page of the web, without credentials.
+// ServeHTTP routes /{app}/{room}.flv, by HTTP and by WebSocket, /{app}/{room}.m3u8 and what the
+// latter leads to. Media is for every page of the web, without credentials.
 func (v *viewerHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if _, own := w.(*http1.Response); own { // the front sees to progress by itself
 		v.serve(w, r)
@@ -141,8 +143,9 @@ func (v *viewerHandler) serve(w http.ResponseWriter, r *http.Request) {
 	v.route(w, r)
 }
 
-// assignConn makes the connection of r, which a proxy has passed on, one of its client until done is called. A connection by HTTP/2 carries
-// the requests of many clients at once, and stays one of the proxy.
+// assignConn makes the connection of r, which a proxy has passed on, one of its client until done
+// is called. A connection by HTTP/2 carries the requests of many clients at once, and stays one of
+// the proxy.
 func (v *viewerHandler) assignConn(r *http.Request) (done func(), err error) {
 	if r.ProtoMajor != 1 {
 		return func() {}, nil
@@ -165,8 +168,9 @@ const (
 	defaultCORSHeaders = "Authorization, Range"
 )
 
-// allowedHeaders returns which headers a page may send that has asked for some: those, since * does not stand for Authorization, nor
-// for any with old browsers. What is no name of a header is left out.
+// allowedHeaders returns which headers a page may send that has asked for some: those, since * does
+// not stand for Authorization, nor for any with old browsers. What is no name of a header is left
+// out.
 func allowedHeaders(asked []string) string {
 	var names []string
 	for _, line := range asked {
@@ -186,7 +190,8 @@ func allowedHeaders(asked []string) string {
 // isToken reports whether s is a token (RFC 9110 section 5.6.2), as the name of a header is.
 func isToken(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(c rune) bool {
-		return (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && !strings.ContainsRune("!#$%&'*+-.^_`|~", c)
+		return (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') &&
+			!strings.ContainsRune("!#$%&'*+-.^_`|~", c)
 	})
 }
 
@@ -222,8 +227,9 @@ const crossdomain = `<?xml version="1.0"?>
 </cross-domain-policy>
 `
 
-// progressWriter lets an answer take as long as it takes while the client takes it, or until a deadline for all of it. Whatever the answer is: a
-// client that asks and takes nothing would hold its connection, or the streams of one by HTTP/2, without end.
+// progressWriter lets an answer take as long as it takes while the client takes it, or until a
+// deadline for all of it. Whatever the answer is: a client that asks and takes nothing would hold
+// its connection, or the streams of one by HTTP/2, without end.
 type progressWriter struct {
 	http.ResponseWriter
 	rc       *http.ResponseController
@@ -232,7 +238,8 @@ type progressWriter struct {
 	hijacked bool      // the connection, by the handler
 }
 
-// SetWriteDeadline has the client take all of the answer by t, whatever its progress. The zero time is for an answer that goes on later.
+// SetWriteDeadline has the client take all of the answer by t, whatever its progress. The zero time
+// is for an answer that goes on later.
 func (p *progressWriter) SetWriteDeadline(t time.Time) error {
 	p.deadline = t
 	return p.rc.SetWriteDeadline(t)
@@ -286,7 +293,8 @@ type webServer interface {
 // http1Server returns the server of l, a viewers' listener of plain TCP.
 func (a *App) http1Server(l listener) *http1.Server {
 	return http1.New(a.viewerServer(), http1.Options{
-		Bypass: func(path string) bool { return strings.HasSuffix(path, ".flv") }, StallTimeout: a.cfg.WriteTimeout, OtherProtocol: a.logWrongProtocol(l),
+		Bypass: func(path string) bool { return strings.HasSuffix(path, ".flv") }, StallTimeout: a.cfg.WriteTimeout,
+		OtherProtocol: a.logWrongProtocol(l),
 	})
 }
 
@@ -329,7 +337,8 @@ func (a *App) apiServer() *http.Server {
 	return srv
 }
 
-// acmeServer returns the HTTP server of an authority's questions. It is open to everybody, and what it takes and gives is small.
+// acmeServer returns the HTTP server of an authority's questions. It is open to everybody, and what
+// it takes and gives is small.
 func (a *App) acmeServer() *http.Server {
 	srv := a.server(a.acme.Handler())
 	srv.ReadTimeout, srv.WriteTimeout = 2*a.cfg.HeaderTimeout, a.cfg.WriteTimeout

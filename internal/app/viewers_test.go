@@ -26,8 +26,8 @@ import (
 	"livego/internal/stream"
 )
 
-// TestInvalidViewerRequests holds requests that are none of a viewer's to their replies. Whoever reads them in another way than we do must find
-// nothing behind them.
+// TestInvalidViewerRequests holds requests that are none of a viewer's to their replies. Whoever
+// reads them in another way than we do must find nothing behind them.
 func TestInvalidViewerRequests(t *testing.T) {
 	for _, c := range []struct {
 		name, method, target string
@@ -84,7 +84,8 @@ func TestCORSPreflight(t *testing.T) {
 		if got := h.Get("Access-Control-Allow-Headers"); w.Code != 204 || got != tt.want {
 			t.Errorf("%s: HTTP %d, allowed %q, want %q", tt.name, w.Code, got, tt.want)
 		}
-		if h.Get("Vary") != "Access-Control-Request-Headers" || h.Get("Access-Control-Max-Age") != "86400" || h.Get("Access-Control-Allow-Origin") != "*" {
+		if h.Get("Vary") != "Access-Control-Request-Headers" || h.Get("Access-Control-Max-Age") != "86400" ||
+			h.Get("Access-Control-Allow-Origin") != "*" {
 			t.Errorf("%s: %v", tt.name, h)
 		}
 	}
@@ -97,7 +98,8 @@ func TestCORSPreflight(t *testing.T) {
 	}
 }
 
-// TestRequestBodyNeverArrives has requests announce a body and send none: they are answered, and the connection is closed.
+// TestRequestBodyNeverArrives has requests announce a body and send none: they are answered, and
+// the connection is closed.
 func TestRequestBodyNeverArrives(t *testing.T) {
 	srv := httptest.NewServer(&viewerHandler{writeTimeout: 10 * time.Second})
 	t.Cleanup(srv.Close)
@@ -110,7 +112,8 @@ func TestRequestBodyNeverArrives(t *testing.T) {
 			}
 			defer c.Close()
 			_ = c.SetDeadline(time.Now().Add(8 * time.Second))
-			if _, err := io.WriteString(c, method+" /live/movie.flv HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"); err != nil {
+			if _, err := io.WriteString(c,
+				method+" /live/movie.flv HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"); err != nil {
 				t.Fatal(err)
 			}
 			br := bufio.NewReader(c)
@@ -126,9 +129,11 @@ func TestRequestBodyNeverArrives(t *testing.T) {
 
 // TestViewersThatReadNothing has clients ask for what is short, again and again, and take no answer: each is closed.
 func TestViewersThatReadNothing(t *testing.T) {
-	v := &viewerHandler{writeTimeout: 100 * time.Millisecond, apps: map[string]config.App{"live": {Name: "live", HLS: true}}}
+	v := &viewerHandler{writeTimeout: 100 * time.Millisecond,
+		apps: map[string]config.App{"live": {Name: "live", HLS: true}}}
 	for _, request := range []string{
-		"GET /nothing HTTP/1.1", "GET /crossdomain.xml HTTP/1.1", "HEAD /nothing HTTP/1.1", "OPTIONS /live/movie.flv HTTP/1.1", "GET /x/movie.flv HTTP/1.1",
+		"GET /nothing HTTP/1.1", "GET /crossdomain.xml HTTP/1.1", "HEAD /nothing HTTP/1.1",
+		"OPTIONS /live/movie.flv HTTP/1.1", "GET /x/movie.flv HTTP/1.1",
 	} {
 		t.Run(request, func(t *testing.T) {
 			t.Parallel()
@@ -153,7 +158,8 @@ func TestViewersThatReadNothing(t *testing.T) {
 	}
 }
 
-// TestHTTP2Streams is how many requests a connection by HTTP/2 may have under way, as the server says in its first frame.
+// TestHTTP2Streams is how many requests a connection by HTTP/2 may have under way, as the server
+// says in its first frame.
 func TestHTTP2Streams(t *testing.T) {
 	a := &App{log: slog.New(slog.DiscardHandler), viewers: new(viewerHandler)}
 	for name, own := range map[string]*http.Server{"viewers": a.viewerServer(), "operator": a.apiServer()} {
@@ -161,7 +167,8 @@ func TestHTTP2Streams(t *testing.T) {
 		srv.Config, srv.EnableHTTP2 = own, true
 		srv.StartTLS()
 		defer srv.Close()
-		c, err := tls.Dial("tcp", srv.Listener.Addr().String(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
+		c, err := tls.Dial("tcp", srv.Listener.Addr().String(),
+			&tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -185,7 +192,8 @@ func TestHTTP2Streams(t *testing.T) {
 	}
 }
 
-// TestViewersArriveDuringWaitIdle has viewers come and go while the server waits for them, as they do when a stream has ended.
+// TestViewersArriveDuringWaitIdle has viewers come and go while the server waits for them, as they
+// do when a stream has ended.
 func TestViewersArriveDuringWaitIdle(t *testing.T) {
 	v := new(viewerHandler)
 	v.streamStarted()
@@ -223,7 +231,8 @@ func (testAuthorizer) Authorize(_ context.Context, r domain.AuthRequest) (domain
 	return domain.Grant{Name: name}, err
 }
 
-// TestHTTP1MatchesNetHTTP has every kind of request that players make answered with the front and without, and compares the bytes.
+// TestHTTP1MatchesNetHTTP has every kind of request that players make answered with the front and
+// without, and compares the bytes.
 func TestHTTP1MatchesNetHTTP(t *testing.T) {
 	a := newHLSApp(t)
 	plain, fronted := startServer(t, a.viewerServer()), startServer(t, a.http1Server(listener{}))
@@ -239,11 +248,14 @@ func TestHTTP1MatchesNetHTTP(t *testing.T) {
 		ts := strings.Replace(segment, ".m4s", ".ts", 1)
 		session := index[strings.Index(index, "?"):]
 		for _, target := range []string{
-			index, strings.Replace(index, "index", "ts", 1), "/live/" + room + "/index.m3u8", index + "&_HLS_msn=100", index + "&_HLS_msn=100&_HLS_part=1",
+			index, strings.Replace(index, "index", "ts", 1), "/live/" + room + "/index.m3u8", index + "&_HLS_msn=100",
+			index + "&_HLS_msn=100&_HLS_part=1",
 			index + "&_HLS_skip=YES", index + "&_HLS_msn=x", index + "&_HLS_msn=900", index + "&_HLS_part=1", index + "x",
-			segment, segment + session, part + session, header + session, ts, ts + session, "/live/" + room + "/100-77.m4s" + session,
+			segment, segment + session, part + session, header + session, ts, ts + session,
+			"/live/" + room + "/100-77.m4s" + session,
 			"/live/" + room + ".m3u8?format=avi", "/live/" + room + ".m3u8", "/live/nobody/index.m3u8", "/live/nobody.m3u8",
-			"/cinema/" + room + ".m3u8", "/live/" + room, "/live/../x.m3u8", "/live/%00/index.m3u8", "/", "/crossdomain.xml", "/live/" + strings.Repeat("x", maxURL),
+			"/cinema/" + room + ".m3u8", "/live/" + room, "/live/../x.m3u8", "/live/%00/index.m3u8", "/", "/crossdomain.xml",
+			"/live/" + strings.Repeat("x", maxURL),
 		} {
 			tag := regexp.MustCompile(`Etag: (\S+)`).FindStringSubmatch(rawRequest(t, plain, "HEAD", target))
 			match := `W/"x", *`
@@ -252,8 +264,10 @@ func TestHTTP1MatchesNetHTTP(t *testing.T) {
 			}
 			for _, method := range []string{"GET", "HEAD", "OPTIONS", "POST"} {
 				for _, fields := range [][]string{
-					nil, {"Accept-Encoding: gzip, deflate, br", "Origin: https://example.com"}, {"Accept-Encoding: gzip;q=0"}, {"If-None-Match: " + match}, {"Range: bytes=3-9"},
-					{"Range: bytes=0-1,4-5"}, {"Range: bytes=99999999-"}, {"Range: bytes=9-3"}, {"Authorization: Bearer good", "Cookie: a=b"}, {"Authorization: Bearer bad"}, {"Connection: keep-alive"},
+					nil, {"Accept-Encoding: gzip, deflate, br", "Origin: https://example.com"}, {"Accept-Encoding: gzip;q=0"},
+					{"If-None-Match: " + match}, {"Range: bytes=3-9"},
+					{"Range: bytes=0-1,4-5"}, {"Range: bytes=99999999-"}, {"Range: bytes=9-3"},
+					{"Authorization: Bearer good", "Cookie: a=b"}, {"Authorization: Bearer bad"}, {"Connection: keep-alive"},
 				} {
 					want, got := rawRequest(t, plain, method, target, fields...), rawRequest(t, fronted, method, target, fields...)
 					seen[strings.Fields(want)[1]] = true
@@ -279,10 +293,12 @@ func BenchmarkHLS(b *testing.B) {
 	a := newHLSApp(b)
 	for name, srv := range map[string]webServer{"front": a.http1Server(listener{}), "nethttp": a.viewerServer()} {
 		addr := startServer(b, srv)
-		index := "/live/" + regexp.MustCompile(`\S+index\.m3u8\?s=\S+`).FindString(rawRequest(b, addr, "GET", "/live/movie.m3u8"))
+		index := "/live/" + regexp.MustCompile(`\S+index\.m3u8\?s=\S+`).FindString(rawRequest(b, addr, "GET",
+			"/live/movie.m3u8"))
 		playlist := rawRequest(b, addr, "GET", index)
 		for what, target := range map[string]string{
-			"reload": index + "&_HLS_msn=100&_HLS_part=1", "part": "/live/movie/" + regexp.MustCompile(`100-\d+\.\d+\.m4s`).FindString(playlist),
+			"reload": index + "&_HLS_msn=100&_HLS_part=1",
+			"part":   "/live/movie/" + regexp.MustCompile(`100-\d+\.\d+\.m4s`).FindString(playlist),
 		} {
 			b.Run(name+"/"+what, func(b *testing.B) {
 				c, err := net.Dial("tcp", addr)
@@ -320,11 +336,15 @@ func BenchmarkHLS(b *testing.B) {
 // newHLSApp returns an App of which only HLS is there, with two rooms.
 func newHLSApp(t testing.TB) *App {
 	t.Helper()
-	hub := stream.NewHub(stream.Options{MaxLatency: time.Hour, Epoch: func(context.Context) (uint64, error) { return 100, nil }})
-	server := hls.New(hub, testAuthorizer{}, hls.Options{Part: 200 * time.Millisecond, FirstWait: 10 * time.Second, Log: slog.New(slog.DiscardHandler), Private: func(name domain.Name) bool { return name.Room == "private" }})
+	hub := stream.NewHub(stream.Options{MaxLatency: time.Hour,
+		Epoch: func(context.Context) (uint64, error) { return 100, nil }})
+	server := hls.New(hub, testAuthorizer{},
+		hls.Options{Part: 200 * time.Millisecond, FirstWait: 10 * time.Second, Log: slog.New(slog.DiscardHandler),
+			Private: func(name domain.Name) bool { return name.Room == "private" }})
 	a := &App{log: slog.New(slog.DiscardHandler), hls: server}
 	a.cfg.HeaderTimeout, a.cfg.IdleTimeout, a.cfg.WriteTimeout = 10*time.Second, 10*time.Second, 10*time.Second
-	a.viewers = &viewerHandler{hls: server, apps: map[string]config.App{"live": {Name: "live", HLS: true}}, writeTimeout: 10 * time.Second}
+	a.viewers = &viewerHandler{hls: server, apps: map[string]config.App{"live": {Name: "live", HLS: true}},
+		writeTimeout: 10 * time.Second}
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -337,8 +357,9 @@ func newHLSApp(t testing.TB) *App {
 		<-done
 	})
 	video := &media.Track{
-		Kind: media.Video, Codec: media.H264, Timescale: 90000, RFC6381: "avc1.42c00d", Width: 176, Height: 144, FrameRate: 25,
-		Config: []byte("\x01\x42\xC0\x0D\xFF\xE1\x00\x0A\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x01\x00\x04\x68\xCE\x0F\xC8"),
+		Kind: media.Video, Codec: media.H264, Timescale: 90000, RFC6381: "avc1.42c00d", Width: 176, Height: 144,
+		FrameRate: 25,
+		Config:    []byte("\x01\x42\xC0\x0D\xFF\xE1\x00\x0A\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x01\x00\x04\x68\xCE\x0F\xC8"),
 	}
 	for _, room := range []string{"movie", "private"} {
 		p, err := hub.Publish(ctx, domain.Name{App: "live", Room: room}, stream.PublishOptions{Proto: "test"})
@@ -347,7 +368,8 @@ func newHLSApp(t testing.TB) *App {
 		}
 		for i := range 212 {
 			at := time.Duration(i) * 40 * time.Millisecond
-			f := &media.Frame{Track: video, Meta: &media.Meta{HasVideo: true}, DTS: at, PTS: at, Arrived: time.Unix(1e9, 0), Payload: []byte{0, 0, 0, 2, 0x41, 0x9a}}
+			f := &media.Frame{Track: video, Meta: &media.Meta{HasVideo: true}, DTS: at, PTS: at, Arrived: time.Unix(1e9, 0),
+				Payload: []byte{0, 0, 0, 2, 0x41, 0x9a}}
 			if i%50 == 0 {
 				f.RAP, f.Payload = media.Keyframe, []byte{0, 0, 0, 2, 0x65, 0x88}
 			}
@@ -375,7 +397,8 @@ func startServer(t testing.TB, srv webServer) string {
 	return ln.Addr().String()
 }
 
-// rawRequest returns the answer to a request on a connection of its own as it came, but for the date and what is made up anew each time.
+// rawRequest returns the answer to a request on a connection of its own as it came, but for the
+// date and what is made up anew each time.
 func rawRequest(t testing.TB, addr, method, target string, fields ...string) string {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
@@ -384,7 +407,8 @@ func rawRequest(t testing.TB, addr, method, target string, fields ...string) str
 	}
 	defer c.Close()
 	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
-	if _, err := io.WriteString(c, method+" "+target+" HTTP/1.1\r\n"+strings.Join(append(fields, "Host: example.com"), "\r\n")+"\r\n\r\n"); err != nil {
+	if _, err := io.WriteString(c,
+		method+" "+target+" HTTP/1.1\r\n"+strings.Join(append(fields, "Host: example.com"), "\r\n")+"\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	var all bytes.Buffer

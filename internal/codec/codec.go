@@ -1,5 +1,5 @@
-// Package codec is the door to the packages below it: what a track's configuration and frames say, whatever the codec, so that no
-// container has a switch over codecs. It knows no container.
+// Package codec is the door to the packages below it: what a track's configuration and frames say,
+// whatever the codec, so that no container has a switch over codecs. It knows no container.
 package codec
 
 import (
@@ -55,12 +55,14 @@ func SelfDescribing(c media.Codec) bool {
 	return false
 }
 
-// RandomAccess tells whether a decoder may start at payload, a frame of t: by the frame itself for the codecs that livego can
-// read, elsewhere by keyFlag, what the packaging claims. Every frame of sound is such a point. lengthSize is what Describe
-// returned for t. A frame that makes no sense is an error.
+// RandomAccess tells whether a decoder may start at payload, a frame of t: by the frame itself for
+// the codecs that livego can read, elsewhere by keyFlag, what the packaging claims. Every frame of
+// sound is such a point. lengthSize is what Describe returned for t. A frame that makes no sense is
+// an error.
 //
 // leading tells that payload is not decodable by who starts with the random access point before it.
-func RandomAccess(t *media.Track, lengthSize int, keyFlag bool, payload []byte) (rap media.RandomAccess, leading bool, err error) {
+func RandomAccess(t *media.Track, lengthSize int, keyFlag bool, payload []byte) (rap media.RandomAccess, leading bool,
+	err error) {
 	switch t.Codec {
 	case media.H264:
 		rap, err = h264.RandomAccess(payload, lengthSize)
@@ -113,8 +115,8 @@ func Clean(t *media.Track, lengthSize int, payload []byte) (clean []byte, damage
 	return clean, damaged, err
 }
 
-// Cut cuts the first frame off payload, of codec c, where that is several frames: AAC behind headers of ADTS. duration is that of the frame.
-// rest is nil where payload is one frame.
+// Cut cuts the first frame off payload, of codec c, where that is several frames: AAC behind
+// headers of ADTS. duration is that of the frame. rest is nil where payload is one frame.
 func Cut(c media.Codec, payload []byte) (frame, rest []byte, duration time.Duration) {
 	if c != media.AAC {
 		return payload, nil, 0
@@ -146,7 +148,8 @@ func NormalizeConfig(c media.Codec, b []byte) []byte {
 	return b
 }
 
-// ErrNothingToDecode is returned by RandomAccess for a frame in which a decoder finds nothing to read, though nothing is wrong with it.
+// ErrNothingToDecode is returned by RandomAccess for a frame in which a decoder finds nothing to
+// read, though nothing is wrong with it.
 var ErrNothingToDecode = nal.ErrNoUnit
 
 // Silence returns a frame of the audio track t in which nothing is heard, nil where there is none at hand.
@@ -162,8 +165,8 @@ func Silence(t *media.Track) []byte {
 	return c.Silence()
 }
 
-// Samples returns how many samples payload holds, a frame of the audio track t, per channel and at t.SampleRate; for Opus this is
-// 48 kHz. It is 0 when the frame does not tell.
+// Samples returns how many samples payload holds, a frame of the audio track t, per channel and at
+// t.SampleRate; for Opus this is 48 kHz. It is 0 when the frame does not tell.
 func Samples(t *media.Track, payload []byte) int {
 	n := 0
 	switch t.Codec {

@@ -24,7 +24,8 @@ const (
 	vp9Small = "\x82\x49\x83\x42\x00\x03\xF0\x03\xF0\x00" // 64 x 64
 	vp9Inter = "\x86\x00"
 	opusHead = "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00"
-	flacHead = "fLaC\x80\x00\x00\x22\x10\x00\x10\x00\x00\x00\x00\x00\x00\x00\x0A\xC4\x42\xF0\x00\x00\x00\x00" + "0123456789abcdef"
+	flacHead = "fLaC\x80\x00\x00\x22\x10\x00\x10\x00\x00\x00\x00\x00\x00\x00\x0A\xC4\x42\xF0\x00\x00\x00\x00" +
+		"0123456789abcdef"
 	mp3Frame = "\xFF\xFB\x90\x64 and so on"
 )
 
@@ -45,35 +46,51 @@ var configs = []struct {
 	want       media.Track // but for codec and configuration; zero: refused
 }{
 	{"H.264", media.H264, avcC, 4,
-		media.Track{Timescale: 90000, Width: 320, Height: 240, FrameRate: 30000.0 / 1001, BitDepth: 8, Profile: "Constrained Baseline", RFC6381: "avc1.42c00d"}},
-	{"H.264 without SPS", media.H264, "\x01\x64\x00\x1E\xFF\xE0\x00", 4, media.Track{Timescale: 90000, RFC6381: "avc1.64001e"}},
-	{"V09 H.264 SPS malformed", media.H264, "\x01\x64\x00\x1E\xFD\xE1\x00\x04\x67\xFF\xFF\xFF\x00", 2, media.Track{Timescale: 90000, RFC6381: "avc1.64001e"}},
+		media.Track{Timescale: 90000, Width: 320, Height: 240, FrameRate: 30000.0 / 1001, BitDepth: 8,
+			Profile: "Constrained Baseline", RFC6381: "avc1.42c00d"}},
+	{"H.264 without SPS", media.H264, "\x01\x64\x00\x1E\xFF\xE0\x00", 4,
+		media.Track{Timescale: 90000, RFC6381: "avc1.64001e"}},
+	{"V09 H.264 SPS malformed", media.H264, "\x01\x64\x00\x1E\xFD\xE1\x00\x04\x67\xFF\xFF\xFF\x00", 2,
+		media.Track{Timescale: 90000, RFC6381: "avc1.64001e"}},
 	{"H.264 cut", media.H264, avcC[:10], 0, media.Track{}},
 	{"HEVC", media.HEVC, hvcC, 4,
-		media.Track{Timescale: 90000, Width: 1920, Height: 1080, FrameRate: 30000.0 / 1001, BitDepth: 8, Profile: "Main", RFC6381: "hvc1.1.6.L120.90"}},
+		media.Track{Timescale: 90000, Width: 1920, Height: 1080, FrameRate: 30000.0 / 1001, BitDepth: 8, Profile: "Main",
+			RFC6381: "hvc1.1.6.L120.90"}},
 	{"HEVC record empty but for the sets", media.HEVC, "\x01" + strings.Repeat("\x00", 20) + hvcC[21:], 4,
-		media.Track{Timescale: 90000, Width: 1920, Height: 1080, FrameRate: 30000.0 / 1001, BitDepth: 8, Profile: "Main", RFC6381: "hvc1.1.6.L120.90"}},
-	{"V10 HEVC sets missing", media.HEVC, hvcC[:22] + "\x00", 4, media.Track{Timescale: 90000, Profile: "Main", RFC6381: "hvc1.1.6.L120.90"}},
+		media.Track{Timescale: 90000, Width: 1920, Height: 1080, FrameRate: 30000.0 / 1001, BitDepth: 8, Profile: "Main",
+			RFC6381: "hvc1.1.6.L120.90"}},
+	{"V10 HEVC sets missing", media.HEVC, hvcC[:22] + "\x00", 4,
+		media.Track{Timescale: 90000, Profile: "Main", RFC6381: "hvc1.1.6.L120.90"}},
 	{"V10 HEVC 255 arrays", media.HEVC, hvcC[:22] + "\xFF", 0, media.Track{}},
-	{"AV1", media.AV1, av1C, 0, media.Track{Timescale: 90000, Width: 160, Height: 90, BitDepth: 8, Profile: "Main", RFC6381: "av01.0.00M.08"}},
-	{"AV1 without sequence header", media.AV1, "\x81\x24\xC0\x00", 0, media.Track{Timescale: 90000, BitDepth: 10, Profile: "High", RFC6381: "av01.1.04H.10"}},
+	{"AV1", media.AV1, av1C, 0, media.Track{Timescale: 90000, Width: 160, Height: 90, BitDepth: 8, Profile: "Main",
+		RFC6381: "av01.0.00M.08"}},
+	{"AV1 without sequence header", media.AV1, "\x81\x24\xC0\x00", 0,
+		media.Track{Timescale: 90000, BitDepth: 10, Profile: "High", RFC6381: "av01.1.04H.10"}},
 	{"V11 AV1 marker 0", media.AV1, "\x01\x00\x0C\x00", 0, media.Track{}},
-	{"VP9", media.VP9, vpcC, 0, media.Track{Timescale: 90000, BitDepth: 8, Profile: "Profile 0", RFC6381: "vp09.00.30.08"}},
+	{"VP9", media.VP9, vpcC, 0, media.Track{Timescale: 90000, BitDepth: 8, Profile: "Profile 0",
+		RFC6381: "vp09.00.30.08"}},
 	{"VP9 without", media.VP9, "", 0, media.Track{Timescale: 90000}},
 	{"V11 VP9 malformed", media.VP9, "vpcC", 0, media.Track{}},
 	{"VP8 without", media.VP8, "", 0, media.Track{Timescale: 90000}},
-	{"AAC", media.AAC, "\x12\x10", 0, media.Track{Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1024, Profile: "LC", RFC6381: "mp4a.40.2"}},
+	{"AAC", media.AAC, "\x12\x10", 0,
+		media.Track{Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1024, Profile: "LC",
+			RFC6381: "mp4a.40.2"}},
 	{"HE-AAC", media.AAC, "\x2B\x92\x08\x00", 0,
-		media.Track{Timescale: 22050, SampleRate: 22050, Channels: 2, FrameSamples: 1024, Profile: "HE-AAC", RFC6381: "mp4a.40.5"}},
+		media.Track{Timescale: 22050, SampleRate: 22050, Channels: 2, FrameSamples: 1024, Profile: "HE-AAC",
+			RFC6381: "mp4a.40.5"}},
 	{"AAC without", media.AAC, "", 0, media.Track{}},
 	{"Opus", media.Opus, opusHead, 0, media.Track{Timescale: 48000, SampleRate: 48000, Channels: 2, RFC6381: "opus"}},
 	{"V14 OpusHead cut", media.Opus, opusHead[:18], 0, media.Track{}},
-	{"FLAC", media.FLAC, flacHead, 0, media.Track{Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 4096, BitDepth: 16, RFC6381: "fLaC"}},
+	{"FLAC", media.FLAC, flacHead, 0,
+		media.Track{Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 4096, BitDepth: 16, RFC6381: "fLaC"}},
 	{"FLAC cut", media.FLAC, flacHead[:40], 0, media.Track{}},
-	{"AC-3", media.AC3, "\x10\x3D\xC0", 0, media.Track{Timescale: 48000, SampleRate: 48000, Channels: 6, FrameSamples: 1536, RFC6381: "ac-3"}},
+	{"AC-3", media.AC3, "\x10\x3D\xC0", 0,
+		media.Track{Timescale: 48000, SampleRate: 48000, Channels: 6, FrameSamples: 1536, RFC6381: "ac-3"}},
 	{"AC-3 cut", media.AC3, "\x10", 0, media.Track{}},
-	{"E-AC-3 7.1", media.EAC3, "\x01\x00\x20\x0F\x02\x02", 0, media.Track{Timescale: 48000, SampleRate: 48000, Channels: 8, RFC6381: "ec-3"}},
-	{"E-AC-3 at a low rate", media.EAC3, "\x01\x00\xE0\x0F\x00", 0, media.Track{Timescale: 90000, Channels: 6, RFC6381: "ec-3"}},
+	{"E-AC-3 7.1", media.EAC3, "\x01\x00\x20\x0F\x02\x02", 0,
+		media.Track{Timescale: 48000, SampleRate: 48000, Channels: 8, RFC6381: "ec-3"}},
+	{"E-AC-3 at a low rate", media.EAC3, "\x01\x00\xE0\x0F\x00", 0,
+		media.Track{Timescale: 90000, Channels: 6, RFC6381: "ec-3"}},
 	{"MP3", media.MP3, "", 0, media.Track{Timescale: 90000}},
 }
 
@@ -121,7 +138,8 @@ func FuzzDescribe(f *testing.F) {
 		if again, err := TrackFromFrame(media.Track{Codec: media.Codec(c)}, payload, made); again != made || err != nil {
 			t.Fatalf("the same frame made %+v of %+v, %v", again, made, err)
 		}
-		if _, err := Describe(&media.Track{Codec: made.Codec, Config: made.Config}); err != nil && SelfDescribing(made.Codec) {
+		if _, err := Describe(&media.Track{Codec: made.Codec, Config: made.Config}); err != nil &&
+			SelfDescribing(made.Codec) {
 			t.Fatalf("made a configuration %x: %v", made.Config, err)
 		}
 	})
@@ -130,8 +148,10 @@ func FuzzDescribe(f *testing.F) {
 // checkTrack holds t to what everybody relies on: no number that would size a buffer or a clock out of the sane.
 func checkTrack(t *testing.T, track *media.Track, payload []byte) {
 	t.Helper()
-	if track.Timescale == 0 || track.Width < 0 || track.Width > 1<<16 || track.Height < 0 || track.Height > 1<<16 || !(track.FrameRate >= 0 && track.FrameRate <= 1000) ||
-		track.SampleRate < 0 || track.SampleRate >= 1<<20 || track.Channels < 0 || track.Channels > 255 || track.FrameSamples < 0 {
+	if track.Timescale == 0 || track.Width < 0 || track.Width > 1<<16 || track.Height < 0 || track.Height > 1<<16 ||
+		!(track.FrameRate >= 0 && track.FrameRate <= 1000) ||
+		track.SampleRate < 0 || track.SampleRate >= 1<<20 || track.Channels < 0 || track.Channels > 255 ||
+		track.FrameSamples < 0 {
 		t.Fatalf("%+v", track)
 	}
 	if n := Samples(track, payload); n < 0 {
@@ -156,26 +176,37 @@ var frameSequences = []struct {
 		media.Track{Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1152, RFC6381: "mp4a.40.34"}},
 	{"MP3 cut first", media.MP3, "", []string{"garbage"}, 0, media.Track{}},
 	{"AC-3", media.AC3, "", []string{ac3Frame, ac3Louder}, 1,
-		media.Track{Config: []byte("\x10\x10\x00"), Timescale: 48000, SampleRate: 48000, Channels: 2, FrameSamples: 1536, RFC6381: "ac-3"}},
+		media.Track{Config: []byte("\x10\x10\x00"), Timescale: 48000, SampleRate: 48000, Channels: 2, FrameSamples: 1536,
+			RFC6381: "ac-3"}},
 	{"AC-3 becomes mono", media.AC3, "", []string{ac3Frame, ac3Mono}, 2,
-		media.Track{Config: []byte("\x10\x08\x00"), Timescale: 48000, SampleRate: 48000, Channels: 1, FrameSamples: 1536, RFC6381: "ac-3"}},
+		media.Track{Config: []byte("\x10\x08\x00"), Timescale: 48000, SampleRate: 48000, Channels: 1, FrameSamples: 1536,
+			RFC6381: "ac-3"}},
 	{"AC-3 with its configuration", media.AC3, "\x10\x10\x00", []string{ac3Frame}, 1,
-		media.Track{Config: []byte("\x10\x10\x00"), Timescale: 48000, SampleRate: 48000, Channels: 2, FrameSamples: 1536, RFC6381: "ac-3"}},
+		media.Track{Config: []byte("\x10\x10\x00"), Timescale: 48000, SampleRate: 48000, Channels: 2, FrameSamples: 1536,
+			RFC6381: "ac-3"}},
 	{"E-AC-3 in the name of AC-3", media.AC3, "", []string{eac3Frame}, 0, media.Track{}},
 	{"E-AC-3, configuration without length", media.EAC3, "\x00\x80\x20\x04\x00", []string{eac3Frame, eac3Block}, 2,
-		media.Track{Config: []byte("\x00\x80\x20\x04\x00"), Timescale: 48000, SampleRate: 48000, Channels: 2, FrameSamples: 1536, RFC6381: "ec-3"}},
-	{"VP9", media.VP9, "", []string{vp9Key, vp9Inter, vp9Key}, 1, vp9Track("\x00\x0B\x82\x02\x02\x02\x00\x00", "vp09.00.11.08", 320, 180)},
-	{"VP9 inter first", media.VP9, "", []string{vp9Inter, vp9Key}, 2, vp9Track("\x00\x0B\x82\x02\x02\x02\x00\x00", "vp09.00.11.08", 320, 180)},
-	{"VP9 with its configuration", media.VP9, vpcC, []string{vp9Key, vp9Inter, vp9Key}, 2, vp9Track(vpcC, "vp09.00.30.08", 320, 180)},
-	{"VP9 with a level too low", media.VP9, vpcC, []string{vp9Large, vp9Large}, 2, vp9Track(vpcC, "vp09.00.30.08", 1920, 1080)},
-	{"VP9 outgrows its level", media.VP9, vpcC, []string{vp9Key, vp9Large, vp9Small}, 4, vp9Track("\x00\x28\x82\x02\x02\x02\x00\x00", "vp09.00.40.08", 64, 64)},
-	{"VP9 malformed later", media.VP9, "", []string{vp9Key, "x"}, 1, vp9Track("\x00\x0B\x82\x02\x02\x02\x00\x00", "vp09.00.11.08", 320, 180)},
+		media.Track{Config: []byte("\x00\x80\x20\x04\x00"), Timescale: 48000, SampleRate: 48000, Channels: 2,
+			FrameSamples: 1536, RFC6381: "ec-3"}},
+	{"VP9", media.VP9, "", []string{vp9Key, vp9Inter, vp9Key}, 1,
+		vp9Track("\x00\x0B\x82\x02\x02\x02\x00\x00", "vp09.00.11.08", 320, 180)},
+	{"VP9 inter first", media.VP9, "", []string{vp9Inter, vp9Key}, 2,
+		vp9Track("\x00\x0B\x82\x02\x02\x02\x00\x00", "vp09.00.11.08", 320, 180)},
+	{"VP9 with its configuration", media.VP9, vpcC, []string{vp9Key, vp9Inter, vp9Key}, 2,
+		vp9Track(vpcC, "vp09.00.30.08", 320, 180)},
+	{"VP9 with a level too low", media.VP9, vpcC, []string{vp9Large, vp9Large}, 2,
+		vp9Track(vpcC, "vp09.00.30.08", 1920, 1080)},
+	{"VP9 outgrows its level", media.VP9, vpcC, []string{vp9Key, vp9Large, vp9Small}, 4,
+		vp9Track("\x00\x28\x82\x02\x02\x02\x00\x00", "vp09.00.40.08", 64, 64)},
+	{"VP9 malformed later", media.VP9, "", []string{vp9Key, "x"}, 1,
+		vp9Track("\x00\x0B\x82\x02\x02\x02\x00\x00", "vp09.00.11.08", 320, 180)},
 	{"V11 VP9 superframe", media.VP9, "", []string{"\x86\xC0\xFF\xC0"}, 0, media.Track{}},
 	{"VP8", media.VP8, "", []string{"x", "y"}, 1, media.Track{Timescale: 90000}},
 }
 
 func vp9Track(config, rfc string, width, height int) media.Track {
-	return media.Track{Config: []byte(config), Timescale: 90000, Width: width, Height: height, BitDepth: 8, Profile: "Profile 0", RFC6381: rfc}
+	return media.Track{Config: []byte(config), Timescale: 90000, Width: width, Height: height, BitDepth: 8,
+		Profile: "Profile 0", RFC6381: rfc}
 }
 
 func TestTrackFromFrame(t *testing.T) {
@@ -224,7 +255,8 @@ func TestLeading(t *testing.T) {
 		{media.HEVC, rasl[:6], false},
 		{media.H264, rasl, false},
 	} {
-		if _, got, _ := RandomAccess(&media.Track{Kind: media.Video, Codec: tt.codec}, 4, false, []byte(tt.payload)); got != tt.want {
+		if _, got, _ := RandomAccess(&media.Track{Kind: media.Video, Codec: tt.codec}, 4, false,
+			[]byte(tt.payload)); got != tt.want {
 			t.Errorf("%v %x: %v", tt.codec, tt.payload, got)
 		}
 	}

@@ -17,9 +17,10 @@ import (
 // clockRate is the time scale of tracks that have no sampling rate.
 const clockRate = 90000
 
-// Describe fills t, which nobody else has yet, with what its Config says: sizes, rates, names and Timescale. What is not known stays
-// zero. lengthSize is how many bytes the length fields of its NAL units have, where it has such. A configuration that makes no
-// sense is an error, as is a missing one where NeedsConfig; parameter sets within it that cannot be read are not, since there
+// Describe fills t, which nobody else has yet, with what its Config says: sizes, rates, names and
+// Timescale. What is not known stays zero. lengthSize is how many bytes the length fields of its
+// NAL units have, where it has such. A configuration that makes no sense is an error, as is a
+// missing one where NeedsConfig; parameter sets within it that cannot be read are not, since there
 // may be decoders that can.
 func Describe(t *media.Track) (lengthSize int, err error) {
 	if t.Timescale == 0 {

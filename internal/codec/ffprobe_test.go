@@ -21,8 +21,9 @@ import (
 	"livego/internal/media"
 )
 
-// encodings are streams for ffmpeg to make, three frames or a fifth of a second long: by codec, for each the rest of its options.
-// What is asked for does not matter to the test, but how much it differs: ffprobe says what came out.
+// encodings are streams for ffmpeg to make, three frames or a fifth of a second long: by codec, for
+// each the rest of its options. What is asked for does not matter to the test, but how much it
+// differs: ffprobe says what came out.
 var encodings = []struct {
 	codec   media.Codec
 	options string // of all of them
@@ -63,7 +64,8 @@ var encodings = []struct {
 		"-s 352x288 -pix_fmt yuv420p -r 25 -x265-params log-level=none:bframes=4:b-adapt=0:ref=4:amp=1:rect=1",
 		"-s 720x576 -pix_fmt yuv420p -r 25 -x265-params log-level=none:interlace=tff",
 		"-s 1920x1080 -pix_fmt yuv420p -r 60 -x265-params log-level=none",
-		"-s 320x180 -pix_fmt yuv420p -r 25 -x265-params log-level=none:overscan=show:videoformat=pal:chromaloc=2:sar=4:3:display-window=2,2,2,2",
+		"-s 320x180 -pix_fmt yuv420p -r 25 -x265-params " +
+			"log-level=none:overscan=show:videoformat=pal:chromaloc=2:sar=4:3:display-window=2,2,2,2",
 	}},
 	{media.AV1, "-c:v libaom-av1 -usage realtime -cpu-used 8", []string{
 		"-s 320x180 -pix_fmt yuv420p -r 25",
@@ -89,12 +91,18 @@ var encodings = []struct {
 		"-s 1280x720 -pix_fmt yuv420p -r 50 -colorspace bt709",
 		"-s 160x90 -pix_fmt gbrp -r 25",
 	}},
-	{media.AAC, "-c:a aac", []string{"-ar 44100 -ac 2", "-ar 48000 -ac 1", "-ar 96000 -ac 6", "-ar 8000 -ac 1", "-ar 48000 -ac 8", "-ar 22050 -af aformat=channel_layouts=quad"}},
-	{media.Opus, "-c:a libopus", []string{"-ac 2", "-ac 1 -frame_duration 60", "-ac 6 -frame_duration 10", "-ac 8 -mapping_family 1", "-ac 2 -frame_duration 2.5 -application lowdelay"}},
-	{media.FLAC, "-c:a flac -strict -2", []string{"-ar 44100 -ac 2", "-ar 96000 -ac 6 -sample_fmt s32", "-ar 48000 -ac 1 -frame_size 1000", "-ar 8000 -ac 8"}},
-	{media.AC3, "-c:a ac3", []string{"-ar 48000 -ac 6 -b:a 384k", "-ar 44100 -ac 2 -b:a 192k", "-ar 32000 -ac 1", "-ar 48000 -ac 4", "-ar 48000 -af aformat=channel_layouts=2.1"}},
-	{media.EAC3, "-c:a eac3", []string{"-ar 48000 -ac 6 -b:a 256k", "-ar 44100 -ac 2 -b:a 96k", "-ar 32000 -ac 1", "-ar 48000 -af aformat=channel_layouts=3.0"}},
-	{media.MP3, "-c:a libmp3lame", []string{"-ar 44100 -ac 2", "-ar 48000 -ac 1", "-ar 22050 -ac 2", "-ar 32000 -ac 2 -b:a 320k", "-ar 16000 -ac 1"}},
+	{media.AAC, "-c:a aac", []string{"-ar 44100 -ac 2", "-ar 48000 -ac 1", "-ar 96000 -ac 6", "-ar 8000 -ac 1",
+		"-ar 48000 -ac 8", "-ar 22050 -af aformat=channel_layouts=quad"}},
+	{media.Opus, "-c:a libopus", []string{"-ac 2", "-ac 1 -frame_duration 60", "-ac 6 -frame_duration 10",
+		"-ac 8 -mapping_family 1", "-ac 2 -frame_duration 2.5 -application lowdelay"}},
+	{media.FLAC, "-c:a flac -strict -2",
+		[]string{"-ar 44100 -ac 2", "-ar 96000 -ac 6 -sample_fmt s32", "-ar 48000 -ac 1 -frame_size 1000", "-ar 8000 -ac 8"}},
+	{media.AC3, "-c:a ac3", []string{"-ar 48000 -ac 6 -b:a 384k", "-ar 44100 -ac 2 -b:a 192k", "-ar 32000 -ac 1",
+		"-ar 48000 -ac 4", "-ar 48000 -af aformat=channel_layouts=2.1"}},
+	{media.EAC3, "-c:a eac3", []string{"-ar 48000 -ac 6 -b:a 256k", "-ar 44100 -ac 2 -b:a 96k", "-ar 32000 -ac 1",
+		"-ar 48000 -af aformat=channel_layouts=3.0"}},
+	{media.MP3, "-c:a libmp3lame",
+		[]string{"-ar 44100 -ac 2", "-ar 48000 -ac 1", "-ar 22050 -ac 2", "-ar 32000 -ac 2 -b:a 320k", "-ar 16000 -ac 1"}},
 }
 
 // requirePrograms skips the test, loudly, when one of the programs is not installed, and fails it on a build machine.
@@ -182,7 +190,8 @@ type ffprobeOutput struct {
 // ffprobe asks for at most so many packets.
 func ffprobe(t *testing.T, path string, packets int) ffprobeOutput {
 	t.Helper()
-	args := fmt.Sprintf("-v error -of json -show_streams -show_packets -show_data -read_intervals %%+#%d %s", packets, path)
+	args := fmt.Sprintf("-v error -of json -show_streams -show_packets -show_data -read_intervals %%+#%d %s", packets,
+		path)
 	out, err := exec.Command("ffprobe", strings.Fields(args)...).Output()
 	if err != nil {
 		t.Fatalf("ffprobe: %v", err)
@@ -310,8 +319,10 @@ func compareVideo(t *testing.T, track *media.Track, said ffprobeOutput) {
 func compareAudio(t *testing.T, track *media.Track, said ffprobeOutput, payload []byte) {
 	t.Helper()
 	s := said.Streams[0]
-	if strconv.Itoa(track.SampleRate) != s.SampleRate || int(track.Timescale) != track.SampleRate || track.Channels != s.Channels {
-		t.Errorf("%d Hz, %d channels, ffprobe says %s Hz, %d channels", track.SampleRate, track.Channels, s.SampleRate, s.Channels)
+	if strconv.Itoa(track.SampleRate) != s.SampleRate || int(track.Timescale) != track.SampleRate ||
+		track.Channels != s.Channels {
+		t.Errorf("%d Hz, %d channels, ffprobe says %s Hz, %d channels", track.SampleRate, track.Channels, s.SampleRate,
+			s.Channels)
 	}
 	if track.Profile != s.Profile {
 		t.Errorf("profile %q, ffprobe says %q", track.Profile, s.Profile)
@@ -373,12 +384,13 @@ func compareConfig(t *testing.T, track *media.Track, path string, payload []byte
 	}
 }
 
-// TestLeadingPicturesOfOpenGOPs looks at open GOPs of x265: the pictures that are shown before the IRAP picture which they follow are those
-// that the types of their NAL units name.
+// TestLeadingPicturesOfOpenGOPs looks at open GOPs of x265: the pictures that are shown before the
+// IRAP picture which they follow are those that the types of their NAL units name.
 func TestLeadingPicturesOfOpenGOPs(t *testing.T) {
 	requirePrograms(t, "ffmpeg", "ffprobe")
 	path := filepath.Join(t.TempDir(), "open.mp4")
-	args := "-nostdin -v error -f lavfi -i testsrc2=size=160x90:rate=25 -frames:v 40 -c:v libx265 -preset ultrafast -tag:v hvc1 " +
+	args := "-nostdin -v error -f lavfi -i testsrc2=size=160x90:rate=25 -frames:v 40 -c:v libx265 -preset ultrafast " +
+		"-tag:v hvc1 " +
 		"-x265-params log-level=none:open-gop=1:keyint=10:min-keyint=10:scenecut=0:bframes=3:b-adapt=0 " + path
 	if out, err := exec.Command("ffmpeg", strings.Fields(args)...).CombinedOutput(); err != nil {
 		t.Fatalf("ffmpeg: %v\n%s", err, out)
@@ -395,7 +407,8 @@ func TestLeadingPicturesOfOpenGOPs(t *testing.T) {
 		if a.RASL {
 			skipped++
 		}
-		if leading := p.PTS < shown; (a.RASL || a.RADL) != leading || strings.HasPrefix(p.Flags, "K") != (a.RAP == media.Keyframe) {
+		if leading := p.PTS < shown; (a.RASL || a.RADL) != leading ||
+			strings.HasPrefix(p.Flags, "K") != (a.RAP == media.Keyframe) {
 			t.Errorf("packet %d is %+v, leading: %v, flags %s", i, a, leading, p.Flags)
 		}
 	}

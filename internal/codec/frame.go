@@ -47,7 +47,8 @@ func TrackFromFrame(base media.Track, payload []byte, old *media.Track) (*media.
 // HasParameterSets reports whether c, whose pictures are NAL units, has parameter sets.
 func HasParameterSets(c media.Codec) bool { return c == media.H264 || c == media.HEVC }
 
-// LacksParameterSets reports whether the configuration of t is to have parameter sets and has none: they are in the frames.
+// LacksParameterSets reports whether the configuration of t is to have parameter sets and has none:
+// they are in the frames.
 func LacksParameterSets(t *media.Track) bool {
 	switch t.Codec {
 	case media.H264:
@@ -60,8 +61,9 @@ func LacksParameterSets(t *media.Track) bool {
 	return false
 }
 
-// TrackFromParameterSets is TrackFromFrame for a codec that HasParameterSets, of an encoder that sends them in its frames alone: with
-// start codes, or with length fields of four bytes. A frame without them belongs to old; it is an error where that is nil.
+// TrackFromParameterSets is TrackFromFrame for a codec that HasParameterSets, of an encoder that
+// sends them in its frames alone: with start codes, or with length fields of four bytes. A frame
+// without them belongs to old; it is an error where that is nil.
 func TrackFromParameterSets(base media.Track, payload []byte, old *media.Track) (*media.Track, error) {
 	t := &base
 	build, isSet := h264.ConfigFromAnnexB, h264.IsParameterSet
@@ -186,8 +188,9 @@ func fromVP9(t *media.Track, payload []byte, old *media.Track) (*media.Track, er
 	return t, describeVP9(t)
 }
 
-// configFits reports whether the configuration of old is good for the key frame h, which would make another. A level that is too low
-// stays where an encoder claimed it; where pictures have grown since, it was for the smaller ones.
+// configFits reports whether the configuration of old is good for the key frame h, which would make
+// another. A level that is too low stays where an encoder claimed it; where pictures have grown
+// since, it was for the smaller ones.
 func configFits(old *media.Track, h vp9.Header, made *vp9.Config) bool {
 	c, err := vp9.ParseConfig(old.Config)
 	grown := old.Width != 0 && h.Width*h.Height > old.Width*old.Height

@@ -27,7 +27,9 @@ type AuthRequest struct {
 	Action Action
 	App    string // as given, not yet checked
 	Name   string // as given: a push key to publish, a room to play
-	Token  string // of the query or header, "" when none: lets in where a room is private, and publishes in the place of a key
+	// of the query or header, "" when none: lets in where a room is private, and publishes in the
+	// place of a key
+	Token  string
 	Proto  string // "rtmp", "flv", "ws", "hls"
 	Remote string // host:port
 	DryRun bool   // he only asks whether he may, as by HEAD: what is good once stays good
@@ -41,8 +43,8 @@ type Grant struct {
 	Expires     time.Time   // for Publish of the key, for Play of the session: it ends then; zero: never
 	ViewerLimit ViewerLimit // for Play: what the viewer came in by, where that limits how many may; else zero
 
-	// Address is the only address that a viewer may use the grant from, as its token says; zero: any. Where a connection does not hold it
-	// to that, as in HLS, each request must be checked.
+	// Address is the only address that a viewer may use the grant from, as its token says; zero: any.
+	// Where a connection does not hold it to that, as in HLS, each request must be checked.
 	Address netip.Addr
 }
 

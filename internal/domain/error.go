@@ -37,14 +37,16 @@ func (k Kind) String() string {
 	return "internal"
 }
 
-// A Code tells programs why a token or a session was refused: players and scripts act on it, and its words do not change. HTTP has it in
-// the header Livego-Error, RTMP and WebSocket before the reason.
+// A Code tells programs why a token or a session was refused: players and scripts act on it, and
+// its words do not change. HTTP has it in the header Livego-Error, RTMP and WebSocket before the
+// reason.
 type Code string
 
 // Codes.
 const (
-	TokenMissing      Code = "token_missing"
-	TokenMalformed    Code = "token_malformed"     // not in a form that is read here, or a claim is missing or of a wrong type
+	TokenMissing Code = "token_missing"
+	// not in a form that is read here, or a claim is missing or of a wrong type
+	TokenMalformed    Code = "token_malformed"
 	TokenInvalid      Code = "token_invalid"       // signature, algorithm, key, issuer or audience; or exp is too far away
 	TokenExpired      Code = "token_expired"       // exp
 	TokenNotYetValid  Code = "token_not_yet_valid" // nbf or iat
@@ -71,10 +73,12 @@ func (c Code) unauthenticated() bool {
 	return false
 }
 
-// ErrUnauthenticated is in the chain of a Denied that says: nobody has shown who he is. Another Denied says that who he is may not.
+// ErrUnauthenticated is in the chain of a Denied that says: nobody has shown who he is. Another
+// Denied says that who he is may not.
 var ErrUnauthenticated = errors.New("no valid credential")
 
-// An Error crosses packages. Err's text is for whoever made the request, so it never holds a key, a token or a path of ours.
+// An Error crosses packages. Err's text is for whoever made the request, so it never holds a key, a
+// token or a path of ours.
 type Error struct {
 	Kind Kind
 	Code Code   // "" where Kind says it
@@ -130,8 +134,8 @@ func KindOf(err error) Kind {
 	return Internal
 }
 
-// Reason returns what may be told to whoever was refused: the text of an Error, or a neutral sentence for a fault of ours,
-// whose text may name files and addresses.
+// Reason returns what may be told to whoever was refused: the text of an Error, or a neutral
+// sentence for a fault of ours, whose text may name files and addresses.
 func Reason(err error) string {
 	if KindOf(err) == Internal {
 		return "internal error"
@@ -141,7 +145,8 @@ func Reason(err error) string {
 	return e.Err.Error()
 }
 
-// CodedReason returns Reason, behind the code of err and a colon where it has one: for protocols that have one text for both.
+// CodedReason returns Reason, behind the code of err and a colon where it has one: for protocols
+// that have one text for both.
 func CodedReason(err error) string {
 	if c := CodeOf(err); c != "" {
 		return string(c) + ": " + Reason(err)

@@ -51,22 +51,24 @@ type Key struct {
 // Ref returns the name of k's present secret.
 func (k Key) Ref() KeyRef { return KeyRef{k.ID, k.Generation} }
 
-// KeyStore is the store of rooms and their push keys. Every method is atomic and durable when it returns, and safe for concurrent
-// use. App "" means a key that is good in every app; app and room must have been checked by the caller (CheckApp, CheckRoom).
-// Errors are of kind NotFound, Denied, Conflict, Limit, Unavailable (the store is out of reach) or Internal.
+// KeyStore is the store of rooms and their push keys. Every method is atomic and durable when it
+// returns, and safe for concurrent use. App "" means a key that is good in every app; app and room
+// must have been checked by the caller (CheckApp, CheckRoom). Errors are of kind NotFound, Denied,
+// Conflict, Limit, Unavailable (the store is out of reach) or Internal.
 type KeyStore interface {
 	// Get returns the default key of room for app, making room and key when absent.
 	Get(ctx context.Context, app, room string) (Key, error)
 	// Rotate gives the default key of room for app a new secret, making it when absent. It returns the new key and what is
 	// revoked: at once, or when o.Grace is over.
 	Rotate(ctx context.Context, app, room string, o Rotation) (Key, []KeyRef, error)
-	// Add stores a further key. Of k it takes Room, App, Label, Role and Expires, and what else is set; ID, Secret and the like
-	// are made where they are empty. Conflict when the room has a key of that app and label, or the ID or Secret is in use;
-	// Limit when the room has MaxKeys.
+	// Add stores a further key. Of k it takes Room, App, Label, Role and Expires, and what else is
+	// set; ID, Secret and the like are made where they are empty. Conflict when the room has a key of
+	// that app and label, or the ID or Secret is in use; Limit when the room has MaxKeys.
 	Add(ctx context.Context, k Key) (Key, error)
 	// Revoke removes one key. NotFound when there is none of that ID.
 	Revoke(ctx context.Context, id string) ([]KeyRef, error)
-	// Resolve returns the key whose secret this is, good for app and not expired; Denied otherwise, in one text for all causes.
+	// Resolve returns the key whose secret this is, good for app and not expired; Denied otherwise, in
+	// one text for all causes.
 	Resolve(ctx context.Context, app, secret string) (Key, error)
 	// Delete removes the room's keys: all of them for app "", else those bound to app. NotFound when there are none.
 	Delete(ctx context.Context, app, room string) ([]KeyRef, error)
@@ -89,8 +91,8 @@ type Rotation struct {
 // MaxKeys is how many keys a room may have.
 const MaxKeys = 256
 
-// FormerLabel is the label of a default key that was replaced and is still good for a while. No label that CheckLabel lets
-// through is like it.
+// FormerLabel is the label of a default key that was replaced and is still good for a while. No
+// label that CheckLabel lets through is like it.
 const FormerLabel = "~"
 
 // Complete returns k with what is missing made: ID, Secret and its Digest, Generation and Created.
@@ -135,8 +137,8 @@ type Counter interface {
 
 // OneTimeTokenStore remembers what is good one time only, over restarts and on every server with the same store.
 type OneTimeTokenStore interface {
-	// Consume reports whether id is spent for the first time, and remembers it until then: a time after which it is good no longer in
-	// any case. Errors are of kind Unavailable or Internal.
+	// Consume reports whether id is spent for the first time, and remembers it until then: a time
+	// after which it is good no longer in any case. Errors are of kind Unavailable or Internal.
 	Consume(ctx context.Context, id [16]byte, until time.Time) (bool, error)
 	// Consumed reports whether id, which is good no longer after until, has been spent. Errors are as of Spend.
 	Consumed(ctx context.Context, id [16]byte, until time.Time) (bool, error)
@@ -160,7 +162,8 @@ func NewSecret() string {
 	}
 }
 
-// Digest returns the SHA-256 of a secret. Stores look keys up by it, so that the time a look-up takes tells nothing of the key.
+// Digest returns the SHA-256 of a secret. Stores look keys up by it, so that the time a look-up
+// takes tells nothing of the key.
 func Digest(secret string) [32]byte { return sha256.Sum256([]byte(secret)) }
 
 // LooksLikeKey reports whether s has the form of a push key. No room may have such a name.
@@ -176,8 +179,8 @@ func LooksLikeKey(s string) bool {
 	return true
 }
 
-// Shorten returns the first n bytes of s, free text, as valid UTF-8. It leaves out the start of what may hold a push key and
-// does not fit: what hides keys in texts recognizes whole ones only.
+// Shorten returns the first n bytes of s, free text, as valid UTF-8. It leaves out the start of
+// what may hold a push key and does not fit: what hides keys in texts recognizes whole ones only.
 func Shorten(s string, n int) string {
 	if len(s) > n {
 		from, to := n, n
@@ -198,7 +201,8 @@ func Shorten(s string, n int) string {
 // LabelConflict returns the Error for a key whose room has one of this label already.
 func LabelConflict(k Key) error {
 	if k.Label == "" {
-		return Errorf(Conflict, "room %s has a default key already: a further key needs a label, and a reset makes a new default key", k.Room)
+		return Errorf(Conflict, "room %s has a default key already: a further key needs a label, and a reset makes a new "+
+			"default key", k.Room)
 	}
 	return Errorf(Conflict, "room %s has a key %q already", k.Room, k.Label)
 }

@@ -53,8 +53,8 @@ func CheckLabel(s string) error {
 	return checkPart("label", s)
 }
 
-// checkPart is the one rule for names. They become URL path segments, file names and log attributes, so what is legal is
-// what is safe in all three on every system.
+// checkPart is the one rule for names. They become URL path segments, file names and log
+// attributes, so what is legal is what is safe in all three on every system.
 func checkPart(what, s string) error {
 	bad := func(format string, args ...any) error {
 		return Errorf(Invalid, "%s name %s", what, fmt.Sprintf(format, args...))

@@ -6,20 +6,30 @@ import (
 	"testing"
 )
 
-// names is the table of good and bad room names; it seeds the fuzz target too. want is a word of the refusal, "" for a good name.
+// names is the table of good and bad room names; it seeds the fuzz target too. want is a word of
+// the refusal, "" for a good name.
 var names = []struct{ name, want string }{
-	{"movie", ""}, {"Room", ""}, {"room", ""}, {"a", ""}, {"0", ""}, {"a.b-c_d", ""}, {"-", ""}, {"console", ""}, {"com", ""}, {"com10", ""},
-	{strings.Repeat("a", 128), ""}, {strings.Repeat("a", 47), ""}, {strings.Repeat("a", 49), ""}, {strings.Repeat("a", 47) + "-", ""},
+	{"movie", ""}, {"Room", ""}, {"room", ""}, {"a", ""}, {"0", ""}, {"a.b-c_d", ""}, {"-", ""}, {"console", ""},
+	{"com", ""}, {"com10", ""},
+	{strings.Repeat("a", 128), ""}, {strings.Repeat("a", 47), ""}, {strings.Repeat("a", 49), ""},
+	{strings.Repeat("a", 47) + "-", ""},
 	{"index", ""}, {"flv", ""}, {"ts", ""},
 	{"", "empty"},
-	{strings.Repeat("a", 129), "longer"}, {strings.Repeat("a", 65536), "longer"}, {strings.Repeat("a", 255) + ".flv", "longer"},
-	{"..", "dot"}, {".", "dot"}, {".hidden", "dot"}, {"x.", "dot"}, {"../x", "character"}, {"a/../../b", "character"}, {"....//", "character"},
-	{"%2e%2e%2f", "character"}, {`..%5c`, "character"}, {`\`, "character"}, {"C:", "character"}, {"//host", "character"}, {"/abs", "character"},
-	{"a\x00b", "character"}, {"x\n#EXTINF", "character"}, {"x\r\ny", "character"}, {"\t", "character"}, {"\x1b[2J", "character"}, {"\x7f", "character"},
-	{"<img src=x onerror=alert(1)>", "character"}, {`'"><script>`, "character"}, {"${7*7}", "character"}, {"{{.}}", "character"}, {"%n%s", "character"},
-	{"é", "character"}, {"\xff", "character"}, {"a b", "character"}, {"a ", "character"}, {"a:b", "character"}, {"key?x=y", "character"},
+	{strings.Repeat("a", 129), "longer"}, {strings.Repeat("a", 65536), "longer"},
+	{strings.Repeat("a", 255) + ".flv", "longer"},
+	{"..", "dot"}, {".", "dot"}, {".hidden", "dot"}, {"x.", "dot"}, {"../x", "character"}, {"a/../../b", "character"},
+	{"....//", "character"},
+	{"%2e%2e%2f", "character"}, {`..%5c`, "character"}, {`\`, "character"}, {"C:", "character"}, {"//host", "character"},
+	{"/abs", "character"},
+	{"a\x00b", "character"}, {"x\n#EXTINF", "character"}, {"x\r\ny", "character"}, {"\t", "character"},
+	{"\x1b[2J", "character"}, {"\x7f", "character"},
+	{"<img src=x onerror=alert(1)>", "character"}, {`'"><script>`, "character"}, {"${7*7}", "character"},
+	{"{{.}}", "character"}, {"%n%s", "character"},
+	{"é", "character"}, {"\xff", "character"}, {"a b", "character"}, {"a ", "character"}, {"a:b", "character"},
+	{"key?x=y", "character"},
 	{"CON", "device"}, {"nul", "device"}, {"aux.x", "device"}, {"Com1", "device"}, {"lpt9.a.b", "device"},
-	{"nul.flv", "format"}, {"x.flv", "format"}, {"y.m3u8", "format"}, {"index.m3u8", "format"}, {"x.flv.flv", "format"}, {"a.TS", "format"}, {"a.m4s", "format"}, {"a.mp4", "format"},
+	{"nul.flv", "format"}, {"x.flv", "format"}, {"y.m3u8", "format"}, {"index.m3u8", "format"}, {"x.flv.flv", "format"},
+	{"a.TS", "format"}, {"a.m4s", "format"}, {"a.mp4", "format"},
 	{strings.Repeat("Az0", 16), "push key"},
 }
 
@@ -43,7 +53,8 @@ func TestCheckApp(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	for _, app := range []string{"api", "control", "stat", "STATICS", "metrics", "healthz", "readyz", "debug", "whip", "", "a/b"} {
+	for _, app := range []string{"api", "control", "stat", "STATICS", "metrics", "healthz", "readyz", "debug", "whip", "",
+		"a/b"} {
 		if CheckApp(app) == nil {
 			t.Errorf("%q is accepted", app)
 		}

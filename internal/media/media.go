@@ -1,5 +1,6 @@
-// Package media holds the words of the data plane: elementary streams (Track), access units (Frame) and what an encoder says of
-// itself (Meta). It knows codecs by name only: their bytes are read by internal/codec, their packaging by internal/container.
+// Package media holds the words of the data plane: elementary streams (Track), access units (Frame)
+// and what an encoder says of itself (Meta). It knows codecs by name only: their bytes are read by
+// internal/codec, their packaging by internal/container.
 package media
 
 import (
@@ -32,7 +33,8 @@ func (k Kind) String() string {
 // Codec names the coding of a track.
 type Codec uint8
 
-// Codecs. Passthrough is one that livego has no word for: its frames hold FLV tag bodies that go to RTMP and FLV viewers untouched.
+// Codecs. Passthrough is one that livego has no word for: its frames hold FLV tag bodies that go to
+// RTMP and FLV viewers untouched.
 const (
 	Passthrough Codec = iota
 	H264
@@ -79,21 +81,23 @@ func (c Codec) String() string {
 	return "opaque"
 }
 
-// A Track describes one elementary stream. It is immutable: new codec parameters make a new Track, and later frames point to it.
-// A subscriber that sees the pointer change sends the new header first.
+// A Track describes one elementary stream. It is immutable: new codec parameters make a new Track,
+// and later frames point to it. A subscriber that sees the pointer change sends the new header
+// first.
 type Track struct {
 	ID    uint8 // distinguishes tracks of one kind, as the encoder numbers them; where there is one, it is 0
 	Kind  Kind
 	Codec Codec
 
-	// Config is the codec's configuration record: avcC, hvcC, av1C, vpcC (with or without version and flags), AudioSpecificConfig,
-	// OpusHead, FLAC STREAMINFO block behind "fLaC" and its header, payload of dac3 or dec3. VP9, AC-3 and E-AC-3 may come without
-	// one: theirs is made from frames. Nil for codecs that have none (MP3, VP8). For Opaque, the FLV tag body that must precede
-	// the frames, or nil. Shared: do not modify.
+	// Config is the codec's configuration record: avcC, hvcC, av1C, vpcC (with or without version and
+	// flags), AudioSpecificConfig, OpusHead, FLAC STREAMINFO block behind "fLaC" and its header,
+	// payload of dac3 or dec3. VP9, AC-3 and E-AC-3 may come without one: theirs is made from frames.
+	// Nil for codecs that have none (MP3, VP8). For Opaque, the FLV tag body that must precede the
+	// frames, or nil. Shared: do not modify.
 	Config []byte
 
-	// ColorInfo says how the colours of video are meant: the body of Enhanced RTMP's Metadata packet, checked; nil when the encoder sent
-	// none. Shared: do not modify.
+	// ColorInfo says how the colours of video are meant: the body of Enhanced RTMP's Metadata packet,
+	// checked; nil when the encoder sent none. Shared: do not modify.
 	ColorInfo []byte
 
 	// Label names the coding for people and for the FLV wire where Codec is Opaque: "sorenson", "speex".
@@ -121,12 +125,15 @@ type RandomAccess uint8
 // Random access points, weakest first.
 const (
 	NoRandomAccess RandomAccess = iota
-	RecoveryPoint               // a recovery point with count 0: decodable from here, though earlier frames may be referred to later
-	Keyframe                    // IDR, IRAP, key frame: nothing after it refers to anything before
+	// a recovery point with count 0: decodable from here, though earlier frames may be referred to
+	// later
+	RecoveryPoint
+	Keyframe // IDR, IRAP, key frame: nothing after it refers to anything before
 )
 
-// A Frame is one access unit of video, one coded frame of audio or one script datum. It and all it points to are immutable once
-// published and shared by reference by every subscriber; the garbage collector is the reference count.
+// A Frame is one access unit of video, one coded frame of audio or one script datum. It and all it
+// points to are immutable once published and shared by reference by every subscriber; the garbage
+// collector is the reference count.
 type Frame struct {
 	Track *Track
 	Meta  *Meta // in force at this frame; nil when the encoder sent none
@@ -141,8 +148,10 @@ type Frame struct {
 
 	Secondary bool // of a track that is not the first of its kind, for viewers who ask for all; set by Publisher.Write
 
-	RAP     RandomAccess
-	Leading bool // of video: not decodable by who starts with the random access point before it (RASL, ITU-T H.265 clause 3.131)
+	RAP RandomAccess
+	// of video: not decodable by who starts with the random access point before it (RASL, ITU-T H.265
+	// clause 3.131)
+	Leading bool
 	KeyFlag bool // what the encoder's packaging claimed; used where a stream shows no random access point
 
 	Discontinuity uint32    // rises at each join of the timeline; set by Publisher.Write
@@ -171,8 +180,8 @@ type Wire struct {
 	Size  int // sum of the lengths of Parts
 }
 
-// Wire returns f laid out in form, encoding it on first need. All callers get the same bytes: two that race may both encode,
-// one result is kept. encode must depend on nothing but f.
+// Wire returns f laid out in form, encoding it on first need. All callers get the same bytes: two
+// that race may both encode, one result is kept. encode must depend on nothing but f.
 func (f *Frame) Wire(form Form, encode func(*Frame) [][]byte) *Wire {
 	if w := f.wires[form].Load(); w != nil {
 		return w
@@ -187,8 +196,9 @@ func (f *Frame) Wire(form Form, encode func(*Frame) [][]byte) *Wire {
 	return w
 }
 
-// Meta is what an encoder says of its stream in onMetaData, reduced to known fields with sane values: it informs players and
-// statistics and never sizes a buffer. Immutable. Zero fields are unknown.
+// Meta is what an encoder says of its stream in onMetaData, reduced to known fields with sane
+// values: it informs players and statistics and never sizes a buffer. Immutable. Zero fields are
+// unknown.
 type Meta struct {
 	Encoder            string // printable, at most 128 bytes
 	Width, Height      int

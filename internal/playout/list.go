@@ -1,6 +1,6 @@
-// Package playout plays files, one after the other, as one live stream: it reads lists, joins the times of the files, and sends the
-// frames in real time to an RTMP server, over connections that may break. It encodes nothing; for tracks that no server takes it can
-// have ffmpeg do so.
+// Package playout plays files, one after the other, as one live stream: it reads lists, joins the
+// times of the files, and sends the frames in real time to an RTMP server, over connections that
+// may break. It encodes nothing; for tracks that no server takes it can have ffmpeg do so.
 package playout
 
 import (
@@ -30,7 +30,8 @@ const (
 	maxEntries  = 10_000
 )
 
-// Entries returns what is to be played of sources: files, and lists in the form of ffmpeg's concat demuxer in their place.
+// Entries returns what is to be played of sources: files, and lists in the form of ffmpeg's concat
+// demuxer in their place.
 func Entries(paths []string) ([]Entry, error) {
 	var all []Entry
 	for _, p := range paths {
@@ -53,8 +54,9 @@ func Entries(paths []string) ([]Entry, error) {
 	return all, nil
 }
 
-// readList returns the text of a list, nil for a file that is none: one whose first word is neither file nor ffconcat. What cannot be
-// read is found out again when it is opened, and better told then.
+// readList returns the text of a list, nil for a file that is none: one whose first word is neither
+// file nor ffconcat. What cannot be read is found out again when it is opened, and better told
+// then.
 func readList(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() {
@@ -105,8 +107,9 @@ func isList(head []byte) bool {
 	return false
 }
 
-// ParseList reads a list in the form of ffmpeg's concat demuxer: a line for each file, "file" and its path, which is relative to the list
-// and may be quoted as in a shell; "duration", "inpoint" and "outpoint" behind it are about that file. Errors name file and line.
+// ParseList reads a list in the form of ffmpeg's concat demuxer: a line for each file, "file" and
+// its path, which is relative to the list and may be quoted as in a shell; "duration", "inpoint"
+// and "outpoint" behind it are about that file. Errors name file and line.
 func ParseList(path string, text []byte) ([]Entry, error) {
 	var list []Entry
 	n := 0

@@ -16,10 +16,17 @@ var listCases = []struct {
 	want       []Entry
 	err        string // a part of it
 }{
-	{"plain", "file one.mp4\nfile two.flv\n", []Entry{{Path: "/films/one.mp4", ListLine: "/films/list.txt:1"}, {Path: "/films/two.flv", ListLine: "/films/list.txt:2"}}, ""},
-	{"quotes and escapes", `file 'it'\''s one.mp4'` + "\r\n" + `file two\ films\\.flv`, []Entry{{Path: "/films/it's one.mp4", ListLine: "/films/list.txt:1"}, {Path: `/films/two films\.flv`, ListLine: "/films/list.txt:2"}}, ""},
-	{"comments and empty lines", "\ufeff# a list\n\n  # more\n\tfile /tmp/a.ts\n", []Entry{{Path: "/tmp/a.ts", ListLine: "/films/list.txt:4"}}, ""},
-	{"all of ffconcat", "ffconcat version 1.0\nfile a.mp4\nduration 1:02.5\ninpoint 3\noutpoint 0:00:10\n", []Entry{{Path: "/films/a.mp4", In: 3 * time.Second, Out: 10 * time.Second, Duration: 62500 * time.Millisecond, ListLine: "/films/list.txt:2"}}, ""},
+	{"plain", "file one.mp4\nfile two.flv\n",
+		[]Entry{{Path: "/films/one.mp4", ListLine: "/films/list.txt:1"},
+			{Path: "/films/two.flv", ListLine: "/films/list.txt:2"}}, ""},
+	{"quotes and escapes", `file 'it'\''s one.mp4'` + "\r\n" + `file two\ films\\.flv`,
+		[]Entry{{Path: "/films/it's one.mp4", ListLine: "/films/list.txt:1"},
+			{Path: `/films/two films\.flv`, ListLine: "/films/list.txt:2"}}, ""},
+	{"comments and empty lines", "\ufeff# a list\n\n  # more\n\tfile /tmp/a.ts\n",
+		[]Entry{{Path: "/tmp/a.ts", ListLine: "/films/list.txt:4"}}, ""},
+	{"all of ffconcat", "ffconcat version 1.0\nfile a.mp4\nduration 1:02.5\ninpoint 3\noutpoint 0:00:10\n",
+		[]Entry{{Path: "/films/a.mp4", In: 3 * time.Second, Out: 10 * time.Second, Duration: 62500 * time.Millisecond,
+			ListLine: "/films/list.txt:2"}}, ""},
 	{"protocol file", "file 'file:a.mp4'", []Entry{{Path: "/films/a.mp4", ListLine: "/films/list.txt:1"}}, ""},
 	{"address", "file http://host/a.mp4", nil, "list.txt:1: a list is of files"},
 	{"unknown word", "file a.mp4\nspeed 2", nil, `list.txt:2: "speed" is not known here`},
@@ -82,7 +89,8 @@ func TestEntries(t *testing.T) {
 	}
 	list, film := write("any name", "# list\nfile x.mp4\n"), write("files.txt", "\x00\x00\x00\x18ftyp")
 	got, err := Entries([]string{film, list, filepath.Join(dir, "gone")})
-	want := []Entry{{Path: film}, {Path: filepath.Join(dir, "x.mp4"), ListLine: list + ":2"}, {Path: filepath.Join(dir, "gone")}}
+	want := []Entry{{Path: film}, {Path: filepath.Join(dir, "x.mp4"), ListLine: list + ":2"},
+		{Path: filepath.Join(dir, "gone")}}
 	if diff := cmp.Diff(want, got); err != nil || diff != "" {
 		t.Errorf("%v\n%s", err, diff)
 	}

@@ -26,8 +26,8 @@ type Options struct {
 	Retry   time.Duration  // how long a lost server is tried for; 0: it is not
 	Tracks  TrackSelection // of each file; several of a kind go to servers of Enhanced RTMP only
 
-	// Connect connects to where the stream goes. An error that the server's refusal makes ends the playing at the beginning, and is
-	// tried again later on.
+	// Connect connects to where the stream goes. An error that the server's refusal makes ends the
+	// playing at the beginning, and is tried again later on.
 	Connect func(ctx context.Context) (Sink, error)
 
 	// Transcode has ffmpeg encode tracks that cannot be carried.
@@ -82,8 +82,9 @@ const (
 	maxBackoff       = 10 * time.Second // between attempts to connect
 	maxCatchUp       = 5 * time.Second  // so late is not made up for: the machine slept
 
-	// sendAhead is how much before it is due a frame is sent: whom the machine wakes late is in time still. What is due within together of
-	// that goes along, so that there is one wake for a picture and the sound around it.
+	// sendAhead is how much before it is due a frame is sent: whom the machine wakes late is in time
+	// still. What is due within together of that goes along, so that there is one wake for a picture
+	// and the sound around it.
 	sendAhead   = 30 * time.Millisecond
 	batchWindow = 15 * time.Millisecond
 )
@@ -94,7 +95,8 @@ type LostError struct{ Err error }
 func (e *LostError) Error() string { return fmt.Sprintf("the server was lost: %v", e.Err) }
 func (e *LostError) Unwrap() error { return e.Err }
 
-// Play plays until the list is over, ctx ends, or it cannot go on. The end of ctx is no error. Survey must have been called with o.
+// Play plays until the list is over, ctx ends, or it cannot go on. The end of ctx is no error.
+// Survey must have been called with o.
 func Play(ctx context.Context, o *Options) (Result, error) {
 	teller := newReporter(o)
 	defer teller.close()
@@ -251,7 +253,8 @@ func (s *sender) tags(it item) []flv.Tag {
 	f := it.f
 	tags := s.preamble.Append(nil, f, s.initialTracks(it))
 	tag := bytes.Join(s.preamble.Dialect.EncodeTag(f), nil)
-	return append(tags, flv.Tag{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f), Body: tag[tagHeader : len(tag)-tagTail]})
+	return append(tags, flv.Tag{Type: flv.MessageType(f.Track.Kind), Timestamp: flv.Timestamp(f),
+		Body: tag[tagHeader : len(tag)-tagTail]})
 }
 
 // initialTracks returns the tracks that a connection begins with, nil later.
@@ -260,7 +263,8 @@ func (s *sender) initialTracks(it item) []*media.Track {
 		return nil
 	}
 	s.announced = true
-	return slices.DeleteFunc(slices.Clone(it.tracks), func(t *media.Track) bool { return t.ID != 0 && !s.preamble.Dialect.Multitrack })
+	return slices.DeleteFunc(slices.Clone(it.tracks),
+		func(t *media.Track) bool { return t.ID != 0 && !s.preamble.Dialect.Multitrack })
 }
 
 // What stands around the body in a tag: type, length, time and stream before it, its length behind.
@@ -273,7 +277,8 @@ const (
 func (s *sender) reportProgress(attempts int) {
 	s.reportedAt = time.Now()
 	p := Progress{
-		Entry: s.last.entry, Round: s.last.round, At: s.last.at, Sent: s.newestDTS, Bytes: s.result.Bytes, Rate: s.rates.rate(time.Now()),
+		Entry: s.last.entry, Round: s.last.round, At: s.last.at, Sent: s.newestDTS, Bytes: s.result.Bytes,
+		Rate:   s.rates.rate(time.Now()),
 		Length: s.o.durations[s.last.entry], Attempts: attempts,
 	}
 	if attempts == 0 {
@@ -282,7 +287,8 @@ func (s *sender) reportProgress(attempts int) {
 	s.reporter.update(p)
 }
 
-// reconnect opens a new connection, and sends on it what has been sent since the last keyframe, so that viewers miss nothing.
+// reconnect opens a new connection, and sends on it what has been sent since the last keyframe, so
+// that viewers miss nothing.
 func (s *sender) reconnect(ctx context.Context, why error) error {
 	s.sink.Close()
 	if s.o.Retry == 0 {

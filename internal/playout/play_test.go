@@ -20,8 +20,8 @@ const (
 	asc  = "\x12\x10"
 )
 
-// writeFilm writes an FLV file with a picture each 40 ms, every 25th of them a keyframe, and a frame of sound with each. Each frame
-// holds its number.
+// writeFilm writes an FLV file with a picture each 40 ms, every 25th of them a keyframe, and a
+// frame of sound with each. Each frame holds its number.
 func writeFilm(t testing.TB, length time.Duration) string {
 	t.Helper()
 	b := flv.FileHeader(true, true)
@@ -112,7 +112,8 @@ func TestFramesAreSentOnTime(t *testing.T) {
 				t.Fatal(err)
 			}
 			// Servers let viewers begin when the tracks are there that are announced.
-			if head := s.messages; !bytes.Contains(head[0].Body, []byte("videocodecid")) || !bytes.Contains(head[0].Body, []byte("audiocodecid")) ||
+			if head := s.messages; !bytes.Contains(head[0].Body, []byte("videocodecid")) ||
+				!bytes.Contains(head[0].Body, []byte("audiocodecid")) ||
 				string(head[1].Body) != "\x17\x00\x00\x00\x00"+avcC || string(head[2].Body) != "\xAF\x00"+asc {
 				t.Errorf("it begins with %q, %q, %q", head[0].Body, head[1].Body, head[2].Body)
 			}
@@ -121,28 +122,31 @@ func TestFramesAreSentOnTime(t *testing.T) {
 				t.Fatalf("%d pictures, %d goodbyes, %d closed", len(off), s.streamEnds, s.closed)
 			}
 			for i, d := range off {
-				if due := time.Duration(float64(i)*40/speed) * time.Millisecond; speed == 1 && d != 0 || s.at[len(s.at)-1] < due-50*time.Millisecond {
+				if due := time.Duration(float64(i)*40/speed) * time.Millisecond; speed == 1 && d != 0 ||
+					s.at[len(s.at)-1] < due-50*time.Millisecond {
 					t.Fatalf("picture %d is off by %v", i, d)
 				}
 			}
 			if want := time.Duration(600 / speed * float64(time.Second)); (time.Since(s.began) - want).Abs() > 50*time.Millisecond {
 				t.Errorf("it took %v, want %v", time.Since(s.began), want)
 			}
-			if result.Late > 0 || result.Early < sendAhead || result.Early > sendAhead+batchWindow || result.Frames != 2*6*2500 || result.Sent < 599*time.Second {
+			if result.Late > 0 || result.Early < sendAhead || result.Early > sendAhead+batchWindow ||
+				result.Frames != 2*6*2500 || result.Sent < 599*time.Second {
 				t.Errorf("%+v", result)
 			}
 		})
 	}
 }
 
-// TestReconnectResumesAtKeyframe loses the server in the midst of a group of pictures. Nothing may be missing: the new connection begins with the
-// keyframe before, and goes on in real time.
+// TestReconnectResumesAtKeyframe loses the server in the midst of a group of pictures. Nothing may
+// be missing: the new connection begins with the keyframe before, and goes on in real time.
 func TestReconnectResumesAtKeyframe(t *testing.T) {
 	path := writeFilm(t, 4*time.Second)
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{failAt: 2 + 1 + 2*60} // headers and metadata, then 60 pictures with their sound
 		var warned []string
-		o := &Options{Entries: []Entry{{Path: path}}, Times: 1, Retry: time.Minute, Warn: func(text string) { warned = append(warned, text) }}
+		o := &Options{Entries: []Entry{{Path: path}}, Times: 1, Retry: time.Minute,
+			Warn: func(text string) { warned = append(warned, text) }}
 		result, err := play(t, o, s, func(attempt int) error {
 			if 1 < attempt && attempt < 4 {
 				return errors.New("connection refused")
@@ -154,7 +158,8 @@ func TestReconnectResumesAtKeyframe(t *testing.T) {
 		}
 		numbers, _ := s.pictures()
 		got := strings.Join(numbers[55:70], " ")
-		if want := "55 56 57 58 59 50 51 52 53 54 55 56 57 58 59"; got != want && !strings.HasPrefix(got, "55 56 57 58 59 60 50 51 52") {
+		if want := "55 56 57 58 59 50 51 52 53 54 55 56 57 58 59"; got != want &&
+			!strings.HasPrefix(got, "55 56 57 58 59 60 50 51 52") {
 			t.Errorf("%s", got)
 		}
 		if last := numbers[len(numbers)-1]; last != "99" {
@@ -163,7 +168,8 @@ func TestReconnectResumesAtKeyframe(t *testing.T) {
 		// The new connection begins with all headers.
 		headers := 0
 		for _, m := range s.messages {
-			if m.Type == flv.TypeVideo && m.Body[1] == 0 || m.Type == flv.TypeScriptData && bytes.Contains(m.Body, []byte("onMetaData")) {
+			if m.Type == flv.TypeVideo && m.Body[1] == 0 || m.Type == flv.TypeScriptData &&
+				bytes.Contains(m.Body, []byte("onMetaData")) {
 				headers++
 			}
 		}
@@ -221,7 +227,8 @@ func TestInpointOutpointAndStart(t *testing.T) {
 	}{
 		{"all", Options{Entries: []Entry{{Path: path}}}, "", "99", 100},
 		{"in and out", Options{Entries: []Entry{{Path: path, In: time.Second, Out: 3 * time.Second}}}, "25", "74", 50},
-		{"start in the second file", Options{Entries: []Entry{{Path: path}, {Path: path}}, Start: 6 * time.Second}, "50", "99", 50},
+		{"start in the second file", Options{Entries: []Entry{{Path: path}, {Path: path}}, Start: 6 * time.Second}, "50",
+			"99", 50},
 		{"start, then all again", Options{Entries: []Entry{{Path: path}}, Start: 3 * time.Second, Times: 2}, "75", "99", 125},
 	} {
 		synctest.Test(t, func(t *testing.T) {
@@ -251,12 +258,14 @@ func TestPreflightReportsDifferences(t *testing.T) {
 		t.Fatal(err)
 	}
 	mono := filepath.Join(t.TempDir(), "mono.flv")
-	if err := os.WriteFile(mono, bytes.Replace(b, []byte("\xAF\x00\x12\x10"), []byte("\xAF\x00\x11\x88"), 1), 0o600); err != nil {
+	if err := os.WriteFile(mono, bytes.Replace(b, []byte("\xAF\x00\x12\x10"), []byte("\xAF\x00\x11\x88"), 1),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	o := &Options{Entries: []Entry{{Path: path}, {Path: mono}, {Path: path}}}
 	differences, err := Preflight(t.Context(), o)
-	if want := mono + " has 48000 Hz instead of 44100, 1 channels instead of 2"; err != nil || len(differences) != 1 || differences[0] != want {
+	if want := mono + " has 48000 Hz instead of 44100, 1 channels instead of 2"; err != nil || len(differences) != 1 ||
+		differences[0] != want {
 		t.Errorf("%q, %v, want %q", differences, err, want)
 	}
 }

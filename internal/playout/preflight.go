@@ -21,8 +21,9 @@ type fileInfo struct {
 // preflightFrames is how many frames are read of a file whose tracks are described by these.
 const preflightFrames = 40
 
-// Preflight opens each file of o once, and returns in sentences what differs between them: viewers get new parameters there. An error is a
-// file that cannot be read, or a *CodecError of a track that cannot be carried.
+// Preflight opens each file of o once, and returns in sentences what differs between them: viewers
+// get new parameters there. An error is a file that cannot be read, or a *CodecError of a track
+// that cannot be carried.
 func Preflight(ctx context.Context, o *Options) (differences []string, err error) {
 	seen := map[string]fileInfo{}
 	var first fileInfo

@@ -137,7 +137,8 @@ func (p *fileReader) addFrame(ctx context.Context, f *media.Frame) error {
 	return nil
 }
 
-// headComplete reports whether the head has a frame of each kind that the file has, of pictures a keyframe. Sound is not waited for long.
+// headComplete reports whether the head has a frame of each kind that the file has, of pictures a
+// keyframe. Sound is not waited for long.
 func (p *fileReader) headComplete() bool {
 	if p.hasKind(media.Video) && !p.seenKeyframe {
 		return false
@@ -204,9 +205,10 @@ func (p *fileReader) flush(ctx context.Context) error {
 	return nil
 }
 
-// audioChange returns the index in head of the first frame of sound where it has other parameters than the sound of the file before, else
-// -1. It goes first, a little before the pictures: whoever cuts the stream where parameters change would otherwise cut
-// behind the keyframe, and have pictures that nobody can decode. The frame is an encoder's priming, as a rule: nobody hears it.
+// audioChange returns the index in head of the first frame of sound where it has other parameters
+// than the sound of the file before, else -1. It goes first, a little before the pictures: whoever
+// cuts the stream where parameters change would otherwise cut behind the keyframe, and have
+// pictures that nobody can decode. The frame is an encoder's priming, as a rule: nobody hears it.
 func (p *fileReader) audioChange(head []*media.Frame) int {
 	i := slices.IndexFunc(head, func(f *media.Frame) bool { return f.Track.Kind == media.Audio && f.Track.ID == 0 })
 	if i < 0 {
@@ -260,7 +262,8 @@ func (p *fileReader) send(ctx context.Context, f *media.Frame) error { return p.
 func (p *fileReader) sendAt(ctx context.Context, f *media.Frame, keep bool) error {
 	it := p.position
 	it.at = f.DTS - p.startTime
-	out := &media.Frame{Track: p.reuseTrack(f.Track), Meta: p.meta, DTS: f.DTS, PTS: f.PTS, Duration: f.Duration, RAP: f.RAP, KeyFlag: f.KeyFlag, Payload: f.Payload}
+	out := &media.Frame{Track: p.reuseTrack(f.Track), Meta: p.meta, DTS: f.DTS, PTS: f.PTS, Duration: f.Duration,
+		RAP: f.RAP, KeyFlag: f.KeyFlag, Payload: f.Payload}
 	if !p.timeline.rebase(out, keep) {
 		return nil
 	}

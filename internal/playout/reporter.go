@@ -3,7 +3,8 @@ package playout
 // maxWarnings is how many warnings wait for whoever is told.
 const maxWarnings = 64
 
-// A reporter tells progress and warnings from a goroutine of its own, one at a time: a terminal that is held must not hold the stream.
+// A reporter tells progress and warnings from a goroutine of its own, one at a time: a terminal
+// that is held must not hold the stream.
 type reporter struct {
 	progress chan Progress // has the newest that was not told
 	warnings chan string

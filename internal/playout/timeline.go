@@ -8,9 +8,10 @@ import (
 	"livego/internal/media"
 )
 
-// A timeline joins the times of one file to those of the next. Within a file the distance of sound and pictures is kept; at a join what
-// is shown goes on where the file before has ended, and decoding times never go back. Times out are whole milliseconds, as RTMP has
-// them. The zero timeline is ready for the first file.
+// A timeline joins the times of one file to those of the next. Within a file the distance of sound
+// and pictures is kept; at a join what is shown goes on where the file before has ended, and
+// decoding times never go back. Times out are whole milliseconds, as RTMP has them. The zero
+// timeline is ready for the first file.
 type timeline struct {
 	tracks  []*trackTime
 	started bool
@@ -32,14 +33,15 @@ type trackTime struct {
 }
 
 const (
-	// maxAudioPadding is how much longer than the pictures sound may be so that the next file begins with the end of the pictures: what encoders
-	// pad. The beginning of its sound, their priming, is left out as far as it overlaps.
+	// maxAudioPadding is how much longer than the pictures sound may be so that the next file begins
+	// with the end of the pictures: what encoders pad. The beginning of its sound, their priming, is
+	// left out as far as it overlaps.
 	maxAudioPadding = 100 * time.Millisecond
 	// jumpAhead and jumpBack are steps of the times within a file that are mended.
 	jumpAhead = 2 * time.Second
 	jumpBack  = 500 * time.Millisecond
-	// audioLead is how much the first frame of new sound precedes the pictures: what a server calls by its time in milliseconds has then names
-	// of its own for what begins with either.
+	// audioLead is how much the first frame of new sound precedes the pictures: what a server calls by
+	// its time in milliseconds has then names of its own for what begins with either.
 	audioLead = 5 * time.Millisecond
 	// tick is the clock of RTMP.
 	tick = time.Millisecond
@@ -67,9 +69,10 @@ func (t *timeline) firstTrack(kind media.Kind) trackTime {
 	return trackTime{}
 }
 
-// join begins a file. head is its frames, at least one, up to and with the first keyframe, if it has pictures. declared is how long the file before is
-// to count, 0 for as long as it was. audioChange says that sound has other parameters than before: then nothing of the file comes earlier
-// than what was the last of the old sound, so that all changes at one time.
+// join begins a file. head is its frames, at least one, up to and with the first keyframe, if it
+// has pictures. declared is how long the file before is to count, 0 for as long as it was.
+// audioChange says that sound has other parameters than before: then nothing of the file comes
+// earlier than what was the last of the old sound, so that all changes at one time.
 func (t *timeline) join(head []*media.Frame, declared time.Duration, newSound bool) {
 	zero := startPTS(head)
 	shift := t.end(declared) - zero
@@ -104,8 +107,8 @@ func (t *timeline) end(declared time.Duration) time.Duration {
 	return at
 }
 
-// startPTS returns the presentation time that counts as the beginning of a file: that of the pictures, or of the sound where it begins
-// well before or alone.
+// startPTS returns the presentation time that counts as the beginning of a file: that of the
+// pictures, or of the sound where it begins well before or alone.
 func startPTS(head []*media.Frame) time.Duration {
 	picture, sound := firstFrame(head, media.Video), firstFrame(head, media.Audio)
 	if picture == nil || sound != nil && sound.PTS < picture.PTS-maxAudioPadding {
@@ -128,8 +131,8 @@ func earliestDTS(head []*media.Frame) time.Duration {
 	return slices.MinFunc(head, func(a, b *media.Frame) int { return cmp.Compare(a.DTS, b.DTS) }).DTS
 }
 
-// rebase gives f, of the present file, its times. False: it is to be left out, since sound of the file before lasts longer; keep says that it is
-// needed all the same.
+// rebase gives f, of the present file, its times. False: it is to be left out, since sound of the
+// file before lasts longer; keep says that it is needed all the same.
 func (t *timeline) rebase(f *media.Frame, keep bool) bool {
 	k := t.track(f.Track)
 	if k.present && !k.priming {
@@ -167,7 +170,8 @@ func (t *timeline) fixJump(k *trackTime, f *media.Frame) {
 		return
 	}
 	for _, other := range t.tracks {
-		if at := f.DTS + other.shift - k.lastOut; other.present && other.shift != k.shift && -jumpBack <= at && at <= jumpAhead {
+		if at := f.DTS + other.shift - k.lastOut; other.present && other.shift != k.shift && -jumpBack <= at &&
+			at <= jumpAhead {
 			k.shift = other.shift
 			return
 		}

@@ -39,7 +39,8 @@ func TestTimeline(t *testing.T) {
 		films []inputFile
 		want  string // kind, DTS and PTS
 	}{
-		{"one file begins at 0, its sound before its pictures", []inputFile{{2, 0, false, []*media.Frame{a(-20), v(-80, 0), a(0), v(-40, 80), v(0, 40)}}},
+		{"one file begins at 0, its sound before its pictures",
+			[]inputFile{{2, 0, false, []*media.Frame{a(-20), v(-80, 0), a(0), v(-40, 80), v(0, 40)}}},
 			"a60 v0/80 a80 v40/160 v80/120"},
 		{"joined where the pictures end", []inputFile{
 			{1, 0, false, []*media.Frame{v(0, 0), a(0), a(20), v(40, 40), a(40), a(60), a(80)}},
@@ -73,13 +74,17 @@ func TestTimeline(t *testing.T) {
 			{1, 0, false, []*media.Frame{a(0), a(20)}},
 			{1, 0, false, []*media.Frame{v(0, 0), v(40, 40)}}},
 			"a0 a20 v40/40 v80/80"},
-		{"a jump ahead, in both", []inputFile{{1, 0, false, []*media.Frame{v(0, 0), a(0), v(40, 40), a(20), v(90000, 90000), a(40), a(89980), a(90000), v(90040, 90040)}}},
+		{"a jump ahead, in both", []inputFile{{1, 0, false,
+			[]*media.Frame{v(0, 0), a(0), v(40, 40), a(20), v(90000, 90000), a(40), a(89980), a(90000), v(90040, 90040)}}},
 			"v0/0 a0 v40/40 a20 v80/80 a40 a60 a80 v120/120"},
-		{"a jump back, in both", []inputFile{{1, 0, false, []*media.Frame{v(90000, 90000), a(90000), v(90040, 90040), v(0, 0), a(90020), a(0), a(20), v(40, 40)}}},
+		{"a jump back, in both", []inputFile{{1, 0, false,
+			[]*media.Frame{v(90000, 90000), a(90000), v(90040, 90040), v(0, 0), a(90020), a(0), a(20), v(40, 40)}}},
 			"v0/0 a0 v40/40 v80/80 a20 a80 a100 v120/120"},
-		{"a little back is held", []inputFile{{1, 0, false, []*media.Frame{v(0, 0), v(40, 40), v(30, 30), v(80, 80)}}}, "v0/0 v40/40 v40/30 v80/80"},
+		{"a little back is held", []inputFile{{1, 0, false, []*media.Frame{v(0, 0), v(40, 40), v(30, 30), v(80, 80)}}},
+			"v0/0 v40/40 v40/30 v80/80"},
 		{"milliseconds of 30 frames a second", []inputFile{{1, 0, false, []*media.Frame{
-			{Track: pictures}, {Track: pictures, DTS: time.Second / 30, PTS: time.Second / 30}, {Track: pictures, DTS: 2 * time.Second / 30, PTS: 2 * time.Second / 30}}}},
+			{Track: pictures}, {Track: pictures, DTS: time.Second / 30, PTS: time.Second / 30},
+			{Track: pictures, DTS: 2 * time.Second / 30, PTS: 2 * time.Second / 30}}}},
 			"v0/0 v33/33 v67/67"},
 	} {
 		var line timeline

@@ -10,7 +10,8 @@ import (
 	"livego/internal/source"
 )
 
-// A TrackSelection says which tracks of a file are played, by their numbers among those of their kind. The zero TrackSelection is the first of each.
+// A TrackSelection says which tracks of a file are played, by their numbers among those of their
+// kind. The zero TrackSelection is the first of each.
 type TrackSelection struct {
 	all          bool
 	video, audio []uint8
@@ -19,8 +20,8 @@ type TrackSelection struct {
 // maxSelected bounds the tracks of each kind in a Choice.
 const maxSelected = 16
 
-// ParseTrackSelection reads a choice of tracks: "all", or "v:0,a:1" with the numbers that ffmpeg's -map has for them; kinds that are not named are
-// not played. "" is the first of each.
+// ParseTrackSelection reads a choice of tracks: "all", or "v:0,a:1" with the numbers that ffmpeg's
+// -map has for them; kinds that are not named are not played. "" is the first of each.
 func ParseTrackSelection(s string) (c TrackSelection, err error) {
 	switch s {
 	case "":
@@ -59,7 +60,8 @@ func (c TrackSelection) outputID(s *source.Source, t *media.Track) (uint8, bool)
 	}
 	var there []uint8
 	for _, n := range list {
-		if slices.ContainsFunc(s.Streams(), func(st media.Stream) bool { return st.Track.Kind == t.Kind && st.Track.ID == n }) {
+		if slices.ContainsFunc(s.Streams(),
+			func(st media.Stream) bool { return st.Track.Kind == t.Kind && st.Track.ID == n }) {
 			there = append(there, n)
 		}
 	}

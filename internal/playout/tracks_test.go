@@ -27,7 +27,8 @@ var trackSelections = []struct {
 func TestParseTrackSelection(t *testing.T) {
 	for _, tt := range trackSelections {
 		got, err := ParseTrackSelection(tt.text)
-		if (err != nil) != (tt.want == nil) || err == nil && !cmp.Equal(got, *tt.want, cmp.AllowUnexported(TrackSelection{})) {
+		if (err != nil) != (tt.want == nil) || err == nil &&
+			!cmp.Equal(got, *tt.want, cmp.AllowUnexported(TrackSelection{})) {
 			t.Errorf("%q: %+v, %v, want %+v", tt.text, got, err, tt.want)
 		}
 	}

@@ -35,7 +35,8 @@ func transcode(ctx context.Context, e Entry, from time.Duration, video, audio bo
 	}
 	args = append(args, "-i", "file:"+path, "-map", "0:v:0?", "-map", "0:a:0?")
 	if video {
-		args = append(args, "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-vf", "crop=trunc(iw/2)*2:trunc(ih/2)*2", "-force_key_frames", "expr:gte(t,n_forced*2)")
+		args = append(args, "-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-vf",
+			"crop=trunc(iw/2)*2:trunc(ih/2)*2", "-force_key_frames", "expr:gte(t,n_forced*2)")
 	} else {
 		args = append(args, "-c:v", "copy")
 	}
@@ -91,8 +92,8 @@ func startFFmpeg(ctx context.Context, args []string) (*ffmpegProcess, error) {
 	return c, nil
 }
 
-// Read reads what ffmpeg writes. It ends with io.EOF only if ffmpeg says that it has done all it was to do; else with what it said first
-// and how it ended. It may be called again then.
+// Read reads what ffmpeg writes. It ends with io.EOF only if ffmpeg says that it has done all it
+// was to do; else with what it said first and how it ended. It may be called again then.
 func (c *ffmpegProcess) Read(b []byte) (int, error) {
 	if c.err != nil {
 		return 0, c.err
@@ -116,7 +117,8 @@ func (c *ffmpegProcess) Close() error {
 // wait waits for the end of ffmpeg, of which nothing is to be read any more.
 func (c *ffmpegProcess) wait() {
 	c.err = io.EOF
-	if err := c.cmd.Wait(); err != nil && !errors.Is(err, exec.ErrWaitDelay) { // then it has ended well, but not whom it has started
+	// then it has ended well, but not whom it has started
+	if err := c.cmd.Wait(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		c.err = fmt.Errorf("ffmpeg: %s (%w)", cmp.Or(c.stderr.firstLine(), "it broke off"), err)
 	}
 }

@@ -30,12 +30,14 @@ func TestFFmpegOutput(t *testing.T) {
 	}{
 		{"well", "echo picture", "picture\n EOF"},
 		{"well, with complaints", "echo picture; echo a frame is damaged >&2", "picture\n EOF"},
-		{"failed", "echo picture; echo >&2; echo it broke >&2; echo for good >&2; exit 3", "picture\n ffmpeg: it broke (exit status 3)"},
+		{"failed", "echo picture; echo >&2; echo it broke >&2; echo for good >&2; exit 3",
+			"picture\n ffmpeg: it broke (exit status 3)"},
 		{"failed before", "echo no such codec >&2; exit 1", " ffmpeg: no such codec (exit status 1)"},
 		{"failed in silence", "exit 1", " ffmpeg: it broke off (exit status 1)"},
 		{"killed", "echo picture; kill -9 $$", "picture\n ffmpeg: it broke off (signal: killed)"},
 		{"failed with many words", "yes line | head -c 1000000 >&2; exit 1", " ffmpeg: line (exit status 1)"},
-		{"failed with a long line", "head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1", " ffmpeg: " + strings.Repeat("x", maxStderr) + " (exit status 1)"},
+		{"failed with a long line", "head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1",
+			" ffmpeg: " + strings.Repeat("x", maxStderr) + " (exit status 1)"},
 		{"left somebody behind", "echo picture; sleep 20 >/dev/null & exit 0", "picture\n EOF"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

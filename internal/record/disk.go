@@ -32,8 +32,9 @@ type file interface {
 	Close() error
 }
 
-// A directory is a disk: the files of each app are in a directory of it. Paths are looked up so that none leads out of it, whatever
-// links somebody has put there. It may be removed and made anew at any time.
+// A directory is a disk: the files of each app are in a directory of it. Paths are looked up so
+// that none leads out of it, whatever links somebody has put there. It may be removed and made anew
+// at any time.
 type directory struct {
 	path string
 	mode fs.FileMode // of new files; what is there keeps its own

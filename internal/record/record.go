@@ -1,6 +1,7 @@
-// Package record writes live streams to FLV files. Each stream has a goroutine that reads it as a viewer does, so that a disk that is
-// full or stands still harms nobody: what waits for it is in the stream's ring, which is there for viewers anyway, and what the ring
-// lets go of is a gap in the file. It knows no HTTP and no configuration.
+// Package record writes live streams to FLV files. Each stream has a goroutine that reads it as a
+// viewer does, so that a disk that is full or stands still harms nobody: what waits for it is in
+// the stream's ring, which is there for viewers anyway, and what the ring lets go of is a gap in
+// the file. It knows no HTTP and no configuration.
 package record
 
 import (
@@ -32,16 +33,17 @@ const (
 	// writeInterval is how much of a stream is written at once, and maxWriteSize how many bytes: a crash loses no more.
 	writeInterval = 500 * time.Millisecond
 	maxWriteSize  = 1 << 20
-	// syncInterval is how often a file is forced onto the disk, with a front that knows of what is in it: a power cut loses no more.
+	// syncInterval is how often a file is forced onto the disk, with a front that knows of what is in
+	// it: a power cut loses no more.
 	syncInterval = 5 * time.Second
-	// A recording is not begun with less than minFreeToStart of the disk free, and, where it was ended or not begun, not before there is
-	// minFreeToResume.
+	// A recording is not begun with less than minFreeToStart of the disk free, and, where it was ended
+	// or not begun, not before there is minFreeToResume.
 	minFreeToStart  = 0.02
 	minFreeToResume = 0.05
 	// retryInterval is how often a disk that failed is tried.
 	retryInterval = 5 * time.Second
-	// maxDiskOps is how many are at the disk at a time: a thread waits with each, of which the Go runtime has 10,000 and then ends the
-	// process. No disk is faster by more.
+	// maxDiskOps is how many are at the disk at a time: a thread waits with each, of which the Go
+	// runtime has 10,000 and then ends the process. No disk is faster by more.
 	maxDiskOps = 64
 	// stalledAfter is how long the disk may take before it is said to stall.
 	stalledAfter = 2 * time.Second
@@ -71,11 +73,12 @@ type entry struct {
 
 // New returns a Recorder of the streams of hub. Nothing is recorded until Run.
 func New(hub *stream.Hub, o Options) *Recorder {
-	return &Recorder{hub: hub, opt: o, disk: directory{o.Dir, cmp.Or(o.Mode, DefaultMode)}, diskOps: make(chan struct{}, maxDiskOps)}
+	return &Recorder{hub: hub, opt: o, disk: directory{o.Dir, cmp.Or(o.Mode, DefaultMode)},
+		diskOps: make(chan struct{}, maxDiskOps)}
 }
 
-// Run records until ctx is done, after it has brought to an end what a crash left. It waits for its files to be closed, but not for a
-// disk that does not answer.
+// Run records until ctx is done, after it has brought to an end what a crash left. It waits for its
+// files to be closed, but not for a disk that does not answer.
 func (r *Recorder) Run(ctx context.Context) {
 	events, lost, stop := r.hub.Observe(1024, false)
 	defer stop()
@@ -218,7 +221,8 @@ func (r *Recorder) reportFinished(i domain.Recording, log *slog.Logger) {
 	if r.opt.Finished != nil {
 		r.opt.Finished(i)
 	}
-	log.Info("recorded", "file", i.File, "duration", i.Duration.Round(time.Millisecond), "bytes", i.Bytes, "gaps", i.Gaps, "reason", string(i.Reason))
+	log.Info("recorded", "file", i.File, "duration", i.Duration.Round(time.Millisecond), "bytes", i.Bytes, "gaps", i.Gaps,
+		"reason", string(i.Reason))
 }
 
 // recordStream records the session of name until it ends, or another that has begun when it has.

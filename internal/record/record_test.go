@@ -27,8 +27,10 @@ import (
 
 var (
 	movie = domain.Name{App: "live", Room: "movie"}
-	avc   = &media.Track{Kind: media.Video, Codec: media.H264, Timescale: 90000, Config: []byte("\x01\x42\xC0\x0D\xFF\xE1\x00\x0A\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x01\x00\x04\x68\xCE\x0F\xC8")}
-	lc    = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, Channels: 2, Config: []byte{0x12, 0x10}}
+	avc   = &media.Track{Kind: media.Video, Codec: media.H264, Timescale: 90000,
+		Config: []byte("\x01\x42\xC0\x0D\xFF\xE1\x00\x0A\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x01\x00\x04\x68\xCE\x0F\xC8")}
+	lc = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, Channels: 2,
+		Config: []byte{0x12, 0x10}}
 )
 
 // A memDisk is a disk in memory.
@@ -156,7 +158,8 @@ type fixture struct {
 func withRecorder(t *testing.T, f func(s *fixture)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		s := &fixture{T: t, hub: stream.NewHub(stream.Options{Hold: 20 * time.Second}), disk: newMemDisk(), log: new(bytes.Buffer), video: avc, audio: lc}
+		s := &fixture{T: t, hub: stream.NewHub(stream.Options{Hold: 20 * time.Second}), disk: newMemDisk(),
+			log: new(bytes.Buffer), video: avc, audio: lc}
 		var mu sync.Mutex
 		s.rec = New(s.hub, Options{Finished: func(r domain.Recording) {
 			mu.Lock()
@@ -200,7 +203,8 @@ func (s *fixture) publish() {
 func (s *fixture) send(d time.Duration) {
 	s.Helper()
 	for range d / (40 * time.Millisecond) {
-		v := &media.Frame{Track: s.video, DTS: s.at, PTS: s.at, Arrived: time.Now(), Payload: []byte{0, 0, 0, 3, 0x41, byte(s.frame), byte(s.frame >> 8)}}
+		v := &media.Frame{Track: s.video, DTS: s.at, PTS: s.at, Arrived: time.Now(),
+			Payload: []byte{0, 0, 0, 3, 0x41, byte(s.frame), byte(s.frame >> 8)}}
 		if s.frame%25 == 0 {
 			v.RAP, v.Payload[4] = media.Keyframe, 0x65
 		}
@@ -246,7 +250,8 @@ func (s *fixture) checkPictures(data []byte, from, to int) {
 	s.Helper()
 	got, first, _ := s.pictures(data)
 	if len(got) != to-from || got[0] != from || got[len(got)-1] != to-1 || first != 0 {
-		s.Errorf("%d pictures, %v to %v, the first at %v; want %d to %d", len(got), got[0], got[len(got)-1], first, from, to-1)
+		s.Errorf("%d pictures, %v to %v, the first at %v; want %d to %d", len(got), got[0], got[len(got)-1], first, from,
+			to-1)
 	}
 }
 
@@ -265,8 +270,8 @@ func (s *fixture) only(state domain.RecordingState) domain.Recording {
 	return found[0]
 }
 
-// TestReconnectContinuesFile records a stream that is lost, held and taken up again, as one file; what is not in the file at any time is less than a
-// second.
+// TestReconnectContinuesFile records a stream that is lost, held and taken up again, as one file;
+// what is not in the file at any time is less than a second.
 func TestReconnectContinuesFile(t *testing.T) {
 	withRecorder(t, func(s *fixture) {
 		start := time.Now()
@@ -294,7 +299,8 @@ func TestReconnectContinuesFile(t *testing.T) {
 			s.Errorf("%s, want %s", r.File, want)
 		}
 		s.checkPictures(s.disk.get(s.T, r.File), 0, 375)
-		if r.Reason != domain.EndOfStream || r.Gaps != 0 || r.Duration < 15*time.Second || r.Duration > 15100*time.Millisecond || len(s.finished) != 1 || s.finished[0] != r {
+		if r.Reason != domain.EndOfStream || r.Gaps != 0 || r.Duration < 15*time.Second ||
+			r.Duration > 15100*time.Millisecond || len(s.finished) != 1 || s.finished[0] != r {
 			s.Errorf("%+v, told %+v", r, s.finished)
 		}
 		s.publish()
@@ -304,7 +310,8 @@ func TestReconnectContinuesFile(t *testing.T) {
 	})
 }
 
-// TestCodecChangeStartsNewFile records a stream that changes its picture, and then its sound between two keyframes: each time another file begins.
+// TestCodecChangeStartsNewFile records a stream that changes its picture, and then its sound
+// between two keyframes: each time another file begins.
 func TestCodecChangeStartsNewFile(t *testing.T) {
 	withRecorder(t, func(s *fixture) {
 		s.send(2 * time.Second)
@@ -318,7 +325,8 @@ func TestCodecChangeStartsNewFile(t *testing.T) {
 		s.send(2600 * time.Millisecond)
 		s.enc.End(stream.Clean)
 		synctest.Wait()
-		if len(s.finished) != 3 || s.finished[0].Reason != domain.CodecChanged || s.finished[1].Reason != domain.CodecChanged || s.finished[2].Reason != domain.EndOfStream {
+		if len(s.finished) != 3 || s.finished[0].Reason != domain.CodecChanged ||
+			s.finished[1].Reason != domain.CodecChanged || s.finished[2].Reason != domain.EndOfStream {
 			s.Fatalf("%+v", s.finished)
 		}
 		s.checkPictures(s.disk.get(s.T, s.finished[0].File), 0, 50)
@@ -330,7 +338,8 @@ func TestCodecChangeStartsNewFile(t *testing.T) {
 	})
 }
 
-// TestLongDiskStallLeavesGap has a disk that stands still for half a minute: the encoder does not wait, nothing is kept beside the ring, and the file has a gap.
+// TestLongDiskStallLeavesGap has a disk that stands still for half a minute: the encoder does not
+// wait, nothing is kept beside the ring, and the file has a gap.
 func TestLongDiskStallLeavesGap(t *testing.T) {
 	withRecorder(t, func(s *fixture) {
 		s.send(3 * time.Second)
@@ -347,7 +356,8 @@ func TestLongDiskStallLeavesGap(t *testing.T) {
 		synctest.Wait()
 		r := s.only(domain.RecordingFinished)
 		got, _, last := s.pictures(s.disk.get(s.T, r.File))
-		if r.Gaps != 1 || r.Error != "" || last != 36*time.Second-40*time.Millisecond || !strings.Contains(s.log.String(), "has a gap") {
+		if r.Gaps != 1 || r.Error != "" || last != 36*time.Second-40*time.Millisecond ||
+			!strings.Contains(s.log.String(), "has a gap") {
 			s.Errorf("%+v, the last picture is at %v", r, last)
 		}
 		for i := range 75 {
@@ -395,20 +405,23 @@ func TestDiskStallWhileClosing(t *testing.T) {
 	})
 }
 
-// TestManyStreamsOnStalledDisk has more streams than may be at a disk that stands still: the others wait without a thread each, and none has a gap.
+// TestManyStreamsOnStalledDisk has more streams than may be at a disk that stands still: the others
+// wait without a thread each, and none has a gap.
 func TestManyStreamsOnStalledDisk(t *testing.T) {
 	withRecorder(t, func(s *fixture) {
 		stall := make(chan struct{})
 		s.disk.set(func() { s.disk.stall = stall })
 		const more = 2 * maxDiskOps
 		for i := range more {
-			enc, err := s.hub.Publish(s.Context(), domain.Name{App: "live", Room: fmt.Sprint(i)}, stream.PublishOptions{Proto: "test"})
+			enc, err := s.hub.Publish(s.Context(), domain.Name{App: "live", Room: fmt.Sprint(i)},
+				stream.PublishOptions{Proto: "test"})
 			if err != nil {
 				s.Fatal(err)
 			}
 			for at := range time.Duration(25) {
 				at *= 40 * time.Millisecond
-				for _, f := range []*media.Frame{{Track: avc, RAP: media.Keyframe, Payload: []byte{0, 0, 0, 1, 0x65}}, {Track: lc, RAP: media.Keyframe, Payload: []byte{1}}} {
+				for _, f := range []*media.Frame{{Track: avc, RAP: media.Keyframe, Payload: []byte{0, 0, 0, 1, 0x65}},
+					{Track: lc, RAP: media.Keyframe, Payload: []byte{1}}} {
 					f.DTS, f.PTS, f.Arrived = at, at, time.Now()
 					if err := enc.Write(f); err != nil {
 						s.Fatal(err)
@@ -434,7 +447,9 @@ func TestManyStreamsOnStalledDisk(t *testing.T) {
 		s.send(time.Second)
 		s.hub.Close()
 		synctest.Wait()
-		if len(s.finished) != more+1 || slices.ContainsFunc(s.finished, func(r domain.Recording) bool { return r.Gaps > 0 || r.Duration < 960*time.Millisecond }) {
+		if len(s.finished) != more+1 ||
+			slices.ContainsFunc(s.finished,
+				func(r domain.Recording) bool { return r.Gaps > 0 || r.Duration < 960*time.Millisecond }) {
 			s.Errorf("told %+v", s.finished)
 		}
 	})
@@ -462,7 +477,8 @@ func TestUnresponsiveDiskDoesNotBlockStop(t *testing.T) {
 	})
 }
 
-// TestDiskFullAndRecovery has a disk that becomes full, and has room again: at 3 % nothing is begun, at 5 % another file.
+// TestDiskFullAndRecovery has a disk that becomes full, and has room again: at 3 % nothing is
+// begun, at 5 % another file.
 func TestDiskFullAndRecovery(t *testing.T) {
 	withRecorder(t, func(s *fixture) {
 		s.send(3 * time.Second)
@@ -471,7 +487,8 @@ func TestDiskFullAndRecovery(t *testing.T) {
 		s.send(3 * time.Second)
 		full := s.only(domain.RecordingFinished)
 		s.pictures(s.disk.get(s.T, full.File))
-		if full.Reason != domain.DiskFailed || full.Error != "write: no space left on device" || full.Duration < 2*time.Second || full.Bytes > r.Bytes+100 {
+		if full.Reason != domain.DiskFailed || full.Error != "write: no space left on device" ||
+			full.Duration < 2*time.Second || full.Bytes > r.Bytes+100 {
 			s.Errorf("%+v", full)
 		}
 		for _, share := range []float64{0.01, 0.02, 0.04, 0.03} {
@@ -498,7 +515,8 @@ func TestDiskFullAndRecovery(t *testing.T) {
 	})
 }
 
-// TestNearlyFullDiskStartsNoFile begins nothing on a disk with less than 2 %, and takes no file for a recording in which nothing is.
+// TestNearlyFullDiskStartsNoFile begins nothing on a disk with less than 2 %, and takes no file for
+// a recording in which nothing is.
 func TestNearlyFullDiskStartsNoFile(t *testing.T) {
 	withRecorder(t, func(s *fixture) {
 		s.disk.set(func() { s.disk.freeFraction, s.disk.maxFileSize = 0.019, 10 })
@@ -511,7 +529,8 @@ func TestNearlyFullDiskStartsNoFile(t *testing.T) {
 		}
 		s.disk.set(func() { s.disk.freeFraction = 1 })
 		s.send(17 * time.Second) // a quota
-		if r := s.only(domain.RecordingWaiting); len(s.disk.files) != 0 || len(s.finished) != 0 || !strings.Contains(r.Error, "no space") {
+		if r := s.only(domain.RecordingWaiting); len(s.disk.files) != 0 || len(s.finished) != 0 ||
+			!strings.Contains(r.Error, "no space") {
 			s.Errorf("%+v, files %v, told %+v", r, s.disk.files, s.finished)
 		}
 		if n := strings.Count(s.log.String(), "recording"); n != 2 { // not: the disk is full, and then the quota
@@ -594,7 +613,8 @@ func TestParseFileName(t *testing.T) {
 	}
 }
 
-// TestFileMode gives new files and directories the mode of the settings, whatever the umask, and leaves those that exist alone.
+// TestFileMode gives new files and directories the mode of the settings, whatever the umask, and
+// leaves those that exist alone.
 func TestFileMode(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("modes are not kept here")
@@ -679,15 +699,19 @@ func TestRepairAfterCrash(t *testing.T) {
 	}
 	aliveBefore := content(filepath.Join(dir, writing))
 	var told []domain.Recording
-	r := New(nil, Options{Dir: dir, Finished: func(r domain.Recording) { told = append(told, r) }, Log: slog.New(slog.DiscardHandler)})
+	r := New(nil, Options{Dir: dir, Finished: func(r domain.Recording) { told = append(told, r) },
+		Log: slog.New(slog.DiscardHandler)})
 	r.repairFiles(t.Context())
-	if len(told) != 1 || told[0].File != mended || told[0].Name.Room != "killed" || told[0].Reason != domain.AfterCrash || told[0].Duration != 3*time.Second {
+	if len(told) != 1 || told[0].File != mended || told[0].Name.Room != "killed" || told[0].Reason != domain.AfterCrash ||
+		told[0].Duration != 3*time.Second {
 		t.Errorf("told %+v", told)
 	}
-	if info, err := os.Stat(filepath.Join(dir, mended)); err != nil || info.Size() != told[0].Bytes || content(filepath.Join(dir, mended)) == before[:info.Size()] {
+	if info, err := os.Stat(filepath.Join(dir, mended)); err != nil || info.Size() != told[0].Bytes ||
+		content(filepath.Join(dir, mended)) == before[:info.Size()] {
 		t.Errorf("%v, %v: it was not mended", info, err)
 	}
-	if content(target) != before || content(filepath.Join(dir, writing)) != aliveBefore || content(filepath.Join(dir, foreign)) != string(flv.FileHeader(true, true)) {
+	if content(target) != before || content(filepath.Join(dir, writing)) != aliveBefore ||
+		content(filepath.Join(dir, foreign)) != string(flv.FileHeader(true, true)) {
 		t.Error("what is not ours to mend was changed")
 	}
 	if _, err := os.Stat(filepath.Join(dir, empty)); !errors.Is(err, os.ErrNotExist) {

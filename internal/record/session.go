@@ -34,7 +34,8 @@ type session struct {
 	syncedAt time.Time
 }
 
-// run records until the stream ends or ctx is done. Where the disk fails it goes on, in another file, when that is well.
+// run records until the stream ends or ctx is done. Where the disk fails it goes on, in another
+// file, when that is well.
 func (t *session) run(ctx context.Context) {
 	defer func() {
 		if t.entry != nil {
@@ -96,7 +97,8 @@ func (t *session) checkSpace() error {
 // ensureEntry sees to it that there is an entry for the file that comes next.
 func (t *session) ensureEntry() {
 	if t.entry == nil {
-		t.entry = t.r.addEntry(&entry{Recording: domain.Recording{Name: t.name, Started: time.Now().UTC(), State: domain.RecordingActive}})
+		t.entry = t.r.addEntry(&entry{Recording: domain.Recording{Name: t.name, Started: time.Now().UTC(),
+			State: domain.RecordingActive}})
 	}
 }
 
@@ -221,7 +223,8 @@ func (t *session) writeBuffered(now time.Time) error {
 	return t.file.Sync()
 }
 
-// close closes the file, if there is one, with what has been written to it. cause is what the disk says, if that is the reason.
+// close closes the file, if there is one, with what has been written to it. cause is what the disk
+// says, if that is the reason.
 func (t *session) close(reason domain.RecordingReason, cause error) error {
 	f, out := t.file, t.writer
 	t.file, t.writer = nil, new(flv.FileWriter)
@@ -237,7 +240,10 @@ func (t *session) close(reason domain.RecordingReason, cause error) error {
 		t.r.updateEntry(t.entry, func(e *entry) { e.File = "" })
 		return nil
 	}
-	err := t.withDisk(time.Now(), func() error { return errors.Join(f.Truncate(out.Size()), out.Finish(f), f.Sync(), f.Close()) })
+	err := t.withDisk(time.Now(), func() error {
+		return errors.Join(f.Truncate(out.Size()), out.Finish(f), f.Sync(),
+			f.Close())
+	})
 	if err != nil && cause == nil {
 		reason, cause = domain.DiskFailed, err
 	}

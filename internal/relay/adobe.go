@@ -12,9 +12,10 @@ import (
 	"livego/internal/proto/rtmp"
 )
 
-// adobeCredentials returns what has to stand behind the app so that the other end lets user in, after it has refused a connection with said:
-// the scheme "adobe" of Flash Media Server, which encoders know. The first time it is the name, the second the answer to what the other end
-// asks then. False where it asks for nothing, or for something else.
+// adobeCredentials returns what has to stand behind the app so that the other end lets user in,
+// after it has refused a connection with said: the scheme "adobe" of Flash Media Server, which
+// encoders know. The first time it is the name, the second the answer to what the other end asks
+// then. False where it asks for nothing, or for something else.
 func adobeCredentials(user *url.Userinfo, said error) (query string, ok bool) {
 	status, refused := errors.AsType[*rtmp.StatusError](said)
 	if user == nil || !refused || !strings.Contains(status.Description, "authmod=adobe") {

@@ -14,7 +14,8 @@ import (
 )
 
 func TestAdobeCredentials(t *testing.T) {
-	const first, second = "[ AccessManager.Reject ] : [ code=403 need auth; authmod=adobe ] : ", "[ AccessManager.Reject ] : [ authmod=adobe ] : ?reason=needauth&user=me&salt="
+	const first, second = "[ AccessManager.Reject ] : [ code=403 need auth; authmod=adobe ] : ",
+		"[ AccessManager.Reject ] : [ authmod=adobe ] : ?reason=needauth&user=me&salt="
 	me := url.UserPassword("me", "s3cret")
 	for _, tt := range []struct {
 		name string
@@ -23,17 +24,22 @@ func TestAdobeCredentials(t *testing.T) {
 		want string // "" for none; ~ stands for 8 digits and ^ for 24 characters of Base64
 	}{
 		{"asked for a name", me, &rtmp.StatusError{Description: first}, "?authmod=adobe&user=me"},
-		{"asked for an answer", me, &rtmp.StatusError{Description: second + "a+b=&challenge=c+d==&opaque=e/f="}, "?authmod=adobe&user=me&challenge=~&response=^&opaque=e/f="},
-		{"without opaque", me, &rtmp.StatusError{Description: second + "a+b=&challenge=c+d=="}, "?authmod=adobe&user=me&challenge=~&response=^"},
-		{"wrong password", me, &rtmp.StatusError{Description: "[ AccessManager.Reject ] : [ authmod=adobe ] : ?reason=authfailed&opaque=x"}, ""},
-		{"another scheme", me, &rtmp.StatusError{Description: "[ AccessManager.Reject ] : [ code=403 need auth; authmod=llnw ] : "}, ""},
+		{"asked for an answer", me, &rtmp.StatusError{Description: second + "a+b=&challenge=c+d==&opaque=e/f="},
+			"?authmod=adobe&user=me&challenge=~&response=^&opaque=e/f="},
+		{"without opaque", me, &rtmp.StatusError{Description: second + "a+b=&challenge=c+d=="},
+			"?authmod=adobe&user=me&challenge=~&response=^"},
+		{"wrong password", me, &rtmp.StatusError{Description: "[ AccessManager.Reject ] : [ authmod=adobe ] : " +
+			"?reason=authfailed&opaque=x"}, ""},
+		{"another scheme", me, &rtmp.StatusError{Description: "[ AccessManager.Reject ] : [ code=403 need auth; " +
+			"authmod=llnw ] : "}, ""},
 		{"refused for good", me, &rtmp.StatusError{Code: "NetConnection.Connect.Rejected"}, ""},
 		{"no refusal", me, errors.New(first), ""},
 		{"nobody", nil, &rtmp.StatusError{Description: first}, ""},
 	} {
 		got, ok := adobeCredentials(tt.user, tt.said)
 		pattern := strings.NewReplacer("~", "[0-9a-f]{8}", "\\^", "[A-Za-z0-9+/]{22}==").Replace(regexp.QuoteMeta(tt.want))
-		if ok != (tt.want != "") || ok && !regexp.MustCompile("^"+pattern+"$").MatchString(got) || strings.Contains(got, "s3cret") {
+		if ok != (tt.want != "") || ok && !regexp.MustCompile("^"+pattern+"$").MatchString(got) ||
+			strings.Contains(got, "s3cret") {
 			t.Errorf("%s: %q, %v, want %q", tt.name, got, ok, tt.want)
 		}
 	}
@@ -49,7 +55,8 @@ func TestAdobeAuthentication(t *testing.T) {
 		case 1:
 			return errors.New("[ AccessManager.Reject ] : [ code=403 need auth; authmod=adobe ] : ")
 		case 2:
-			return errors.New("[ AccessManager.Reject ] : [ authmod=adobe ] : ?reason=needauth&user=me&salt=s+lt=&challenge=ch+ll=&opaque=" + opaque)
+			return errors.New("[ AccessManager.Reject ] : [ authmod=adobe ] : " +
+				"?reason=needauth&user=me&salt=s+lt=&challenge=ch+ll=&opaque=" + opaque)
 		}
 		return nil
 	}}, func(_ context.Context, _ *rtmp.ServerConn, req *rtmp.Request) {
@@ -69,7 +76,8 @@ func TestAdobeAuthentication(t *testing.T) {
 	select {
 	case args := <-got:
 		response := strings.ReplaceAll(args.Get("response"), " ", "+") // as it was sent
-		if want := md5Base64(md5Base64("mes+lt=pass") + opaque + args.Get("challenge")); response != want || args.Get("user") != "me" || args.Get("opaque") != opaque {
+		if want := md5Base64(md5Base64("mes+lt=pass") + opaque + args.Get("challenge")); response != want ||
+			args.Get("user") != "me" || args.Get("opaque") != opaque {
 			t.Errorf("answers %v, want the response %s", args, want)
 		}
 	case <-time.After(testTimeout):

@@ -19,8 +19,8 @@ const (
 	maxResolved = 64 // addresses of a name that are looked at
 )
 
-// A dialer connects to where relays may go. What counts is the address that is dialled, each time: a name can lead elsewhere when it is
-// asked again.
+// A dialer connects to where relays may go. What counts is the address that is dialled, each time:
+// a name can lead elsewhere when it is asked again.
 type dialer struct {
 	prefixes     []netip.Prefix   // private ranges that are allowed
 	hosts        []string         // names, in lower case, behind which private ranges are allowed
@@ -97,8 +97,8 @@ func (g *dialer) tlsConfig(host string) *tls.Config {
 	return &tls.Config{ServerName: host, InsecureSkipVerify: !g.verify, MinVersion: tls.VersionTLS12}
 }
 
-// check reports whether ip may be dialled; trusted is what the settings name, or allow by name. An address of IPv6 may go where each address
-// of IPv4 in it may, and it itself.
+// check reports whether ip may be dialled; trusted is what the settings name, or allow by name. An
+// address of IPv6 may go where each address of IPv4 in it may, and it itself.
 func (g *dialer) check(ip netip.Addr, trusted bool) error {
 	for _, a := range embeddedAddresses(ip) {
 		in := func(list []netip.Prefix) bool {
@@ -131,7 +131,8 @@ func embeddedAddresses(ip netip.Addr) []netip.Addr {
 		add(b[12:]...)
 	case prefix("64:ff9b:1::/48").Contains(ip): // NAT64 of a site, whose prefix may have any of these lengths (RFC 8215)
 		for _, v4 := range [][]byte{
-			{b[6], b[7], b[9], b[10]}, {b[7], b[9], b[10], b[11]}, b[9:13], b[12:], // of 48, 56, 64 and 96 bits (RFC 6052 section 2.2)
+			// of 48, 56, 64 and 96 bits (RFC 6052 section 2.2)
+			{b[6], b[7], b[9], b[10]}, {b[7], b[9], b[10], b[11]}, b[9:13], b[12:],
 		} {
 			if v4[0] != 0 { // it does not stand there
 				add(v4...)
@@ -151,20 +152,26 @@ func embeddedAddresses(ip netip.Addr) []netip.Addr {
 
 func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
-// forbiddenRanges returns where nothing goes: link-local addresses, the services that tell a cloud's machine its secrets, and what is no host's.
+// forbiddenRanges returns where nothing goes: link-local addresses, the services that tell a
+// cloud's machine its secrets, and what is no host's.
 func forbiddenRanges() []netip.Prefix {
 	return []netip.Prefix{
-		prefix("169.254.0.0/16"), prefix("fe80::/10"), prefix("fd00:ec2::254/128"), prefix("100.100.100.200/32"), prefix("168.63.129.16/32"),
-		prefix("192.0.0.192/32"), prefix("0.0.0.0/8"), prefix("224.0.0.0/4"), prefix("255.255.255.255/32"), prefix("::/128"), prefix("ff00::/8"),
+		prefix("169.254.0.0/16"), prefix("fe80::/10"), prefix("fd00:ec2::254/128"), prefix("100.100.100.200/32"),
+		prefix("168.63.129.16/32"),
+		prefix("192.0.0.192/32"), prefix("0.0.0.0/8"), prefix("224.0.0.0/4"), prefix("255.255.255.255/32"), prefix("::/128"),
+		prefix("ff00::/8"),
 	}
 }
 
 // privateRanges returns the ranges that are not of the public Internet (RFC 6890 and IANA's registries after it).
 func privateRanges() []netip.Prefix {
 	return []netip.Prefix{
-		prefix("10.0.0.0/8"), prefix("100.64.0.0/10"), prefix("127.0.0.0/8"), prefix("172.16.0.0/12"), prefix("192.0.0.0/24"), prefix("192.0.2.0/24"),
-		prefix("192.168.0.0/16"), prefix("198.18.0.0/15"), prefix("198.51.100.0/24"), prefix("203.0.113.0/24"), prefix("240.0.0.0/4"),
-		prefix("::/96"), prefix("::ffff:0:0:0/96"), prefix("64:ff9b:1::/48"), prefix("100::/64"), prefix("2001::/23"), prefix("2001:db8::/32"), prefix("fc00::/7"), prefix("fec0::/10"),
+		prefix("10.0.0.0/8"), prefix("100.64.0.0/10"), prefix("127.0.0.0/8"), prefix("172.16.0.0/12"), prefix("192.0.0.0/24"),
+		prefix("192.0.2.0/24"),
+		prefix("192.168.0.0/16"), prefix("198.18.0.0/15"), prefix("198.51.100.0/24"), prefix("203.0.113.0/24"),
+		prefix("240.0.0.0/4"),
+		prefix("::/96"), prefix("::ffff:0:0:0/96"), prefix("64:ff9b:1::/48"), prefix("100::/64"), prefix("2001::/23"),
+		prefix("2001:db8::/32"), prefix("fc00::/7"), prefix("fec0::/10"),
 	}
 }
 

@@ -13,15 +13,17 @@ import (
 	"livego/internal/proto/rtmp"
 )
 
-// TestPanicFailsOnlyItsRelay has what the other end sends make the relay panic, in the middle of a stream that is pulled and while one is pushed: the process
-// goes on, the relay is shown as failed and tries again, and the log has it once. What was pulled is held like what is lost.
+// TestPanicFailsOnlyItsRelay has what the other end sends make the relay panic, in the middle of a
+// stream that is pulled and while one is pushed: the process goes on, the relay is shown as failed
+// and tries again, and the log has it once. What was pulled is held like what is lost.
 func TestPanicFailsOnlyItsRelay(t *testing.T) {
 	for _, direction := range []string{domain.Pull, domain.Push} {
 		t.Run(direction, func(t *testing.T) {
 			other := serve(t, func(ctx context.Context, c *rtmp.ServerConn, req *rtmp.Request) {
 				send := func(streamID uint32) func(flv.Tag) error {
 					return func(tag flv.Tag) error {
-						bufs := net.Buffers(rtmp.AppendMessage(nil, rtmp.Header{Type: tag.Type, Timestamp: tag.Timestamp, StreamID: streamID}, tag.Body))
+						bufs := net.Buffers(rtmp.AppendMessage(nil,
+							rtmp.Header{Type: tag.Type, Timestamp: tag.Timestamp, StreamID: streamID}, tag.Body))
 						_, err := c.WriteMedia(&bufs)
 						return err
 					}
@@ -55,7 +57,8 @@ func TestPanicFailsOnlyItsRelay(t *testing.T) {
 				}
 			}
 			more()
-			if _, err := m.Start(t.Context(), domain.Relay{Direction: direction, Name: movie, URL: other.url("movie")}); err != nil {
+			if _, err := m.Start(t.Context(),
+				domain.Relay{Direction: direction, Name: movie, URL: other.url("movie")}); err != nil {
 				t.Fatal(err)
 			}
 			s := awaitState(t, m, func(s domain.RelayStatus) bool {

@@ -17,9 +17,10 @@ import (
 )
 
 const (
-	firstFrameTimeout  = 40 * time.Second // for the first frame: servers let players wait for half a minute
-	maxEmptyMessages   = 1000             // messages without a frame in a row
-	maxAheadOfRealtime = 5 * time.Minute  // that a stream may come faster than it plays: what servers hold for who joins is less
+	firstFrameTimeout = 40 * time.Second // for the first frame: servers let players wait for half a minute
+	maxEmptyMessages  = 1000             // messages without a frame in a row
+	// that a stream may come faster than it plays: what servers hold for who joins is less
+	maxAheadOfRealtime = 5 * time.Minute
 	maxStep            = 10 * time.Second // between two frames of a track; beyond, the clock has jumped
 	maxRedirects       = 5
 	maxHeader          = 64 << 10 // bytes of a header of HTTP
@@ -42,8 +43,8 @@ type messageSource struct {
 	close  func()
 }
 
-// pull publishes what the other end plays until one of both is lost. It is held then like what an encoder publishes: a server that
-// restarts says the same as one whose stream has ended.
+// pull publishes what the other end plays until one of both is lost. It is held then like what an
+// encoder publishes: a server that restarts says the same as one whose stream has ended.
 func (m *Manager) pull(ctx context.Context, r *relay) error {
 	if err := m.opt.Admit(r.Name); err != nil {
 		return err
@@ -133,8 +134,9 @@ func (m *Manager) publish(ctx context.Context, r *relay, src *messageSource, ali
 	}
 }
 
-// A realtimeLead is how far a stream has come before its time. Servers that pull from each other in a ring send round what they hold, as fast as
-// they can, when the encoder has gone; nothing else that is live goes on like that.
+// A realtimeLead is how far a stream has come before its time. Servers that pull from each other in
+// a ring send round what they hold, as fast as they can, when the encoder has gone; nothing else
+// that is live goes on like that.
 type realtimeLead struct {
 	track   *media.Track // the first: tracks are not in step
 	dts     time.Duration
@@ -235,7 +237,8 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 		return errors.New("it redirects again and again")
 	}
 	req.Header.Del("Referer") // has the query
-	if _, err := parseTarget(domain.Pull, req.URL.String(), false); err != nil || req.URL.Scheme != "http" && req.URL.Scheme != "https" {
+	if _, err := parseTarget(domain.Pull, req.URL.String(), false); err != nil || req.URL.Scheme != "http" &&
+		req.URL.Scheme != "https" {
 		return errors.New("it redirects to where no stream is pulled from")
 	}
 	return nil

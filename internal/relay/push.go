@@ -33,7 +33,8 @@ func (m *Manager) push(ctx context.Context, r *relay) error {
 		return err
 	}
 	defer c.Close()
-	if err := withHandshakeTimeout(ctx, func(ctx context.Context) error { return c.Publish(ctx, r.target.rtmp.Name) }); err != nil {
+	if err := withHandshakeTimeout(ctx,
+		func(ctx context.Context) error { return c.Publish(ctx, r.target.rtmp.Name) }); err != nil {
 		return err
 	}
 	o := subscribeOptions(0)
@@ -53,7 +54,8 @@ func (m *Manager) push(ctx context.Context, r *relay) error {
 	return pump(ctx, r, sub, c)
 }
 
-// subscribeOptions returns how a relay subscribes. It is a part of the server: as long as the ring has what it has not sent, it sends it.
+// subscribeOptions returns how a relay subscribes. It is a part of the server: as long as the ring
+// has what it has not sent, it sends it.
 func subscribeOptions(wait time.Duration) stream.SubscribeOptions {
 	return stream.SubscribeOptions{Viewer: stream.ViewerOptions{Proto: "relay", Internal: true}, Wait: wait}
 }
@@ -66,8 +68,9 @@ func streamEndError(err error) error {
 	return err
 }
 
-// waitForMedia waits until there is something to push: the stream, and after a failure a frame of it that is new. What is held would be sent
-// again and again to a server that hangs up when nothing follows.
+// waitForMedia waits until there is something to push: the stream, and after a failure a frame of
+// it that is new. What is held would be sent again and again to a server that hangs up when nothing
+// follows.
 func (m *Manager) waitForMedia(ctx context.Context, r *relay) error {
 	patience := time.Duration(-1)
 	if r.static {
@@ -110,7 +113,8 @@ func (m *Manager) connectWithQuery(ctx context.Context, r *relay, query string) 
 		return nil, nil, err
 	}
 	c := rtmp.NewClientConn(nc, m.opt.Conn)
-	if err := withHandshakeTimeout(ctx, func(ctx context.Context) error { return c.Connect(ctx, a.App+query, a.TCURL+query) }); err != nil {
+	if err := withHandshakeTimeout(ctx,
+		func(ctx context.Context) error { return c.Connect(ctx, a.App+query, a.TCURL+query) }); err != nil {
 		c.Close()
 		return nil, nil, err
 	}

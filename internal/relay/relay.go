@@ -1,6 +1,7 @@
-// Package relay moves streams between this server and others: it pushes what is live here, and publishes here what it pulls. A relay is a
-// subscriber or a publisher like any other, and comes back when the other end is lost. The package guards where relays may go. It knows
-// no HTTP of the operator's and no settings file.
+// Package relay moves streams between this server and others: it pushes what is live here, and
+// publishes here what it pulls. A relay is a subscriber or a publisher like any other, and comes
+// back when the other end is lost. The package guards where relays may go. It knows no HTTP of the
+// operator's and no settings file.
 package relay
 
 import (
@@ -73,8 +74,8 @@ type relay struct {
 	restarted bool               // of a static one: its stream has begun anew
 }
 
-// New returns a Manager without relays. Run must be called for what Options.Static asks for, and Close in any case. The error names what
-// is wrong in Options.Static.
+// New returns a Manager without relays. Run must be called for what Options.Static asks for, and
+// Close in any case. The error names what is wrong in Options.Static.
 func New(hub *stream.Hub, o Options) (*Manager, error) {
 	for app, bases := range o.Static {
 		for i, base := range bases {
@@ -83,7 +84,8 @@ func New(hub *stream.Hub, o Options) (*Manager, error) {
 			}
 		}
 	}
-	m := &Manager{hub: hub, opt: o, dialer: newDialer(o.Allow, o.OwnListeners, o.VerifyTLS), relays: map[domain.Relay]*relay{}, unobserve: func() {}}
+	m := &Manager{hub: hub, opt: o, dialer: newDialer(o.Allow, o.OwnListeners, o.VerifyTLS),
+		relays: map[domain.Relay]*relay{}, unobserve: func() {}}
 	if len(o.Static) > 0 {
 		const waiting = 1024
 		m.events, m.missedEvents, m.unobserve = hub.Observe(waiting, false)
@@ -91,8 +93,9 @@ func New(hub *stream.Hub, o Options) (*Manager, error) {
 	return m, nil
 }
 
-// Start begins w, and returns its URL as it may be shown. The other end is connected to once before, for some seconds at most. Errors are
-// of kind Invalid, Denied (relays may not go there), Conflict (there is such a relay), Limit or Unavailable (the other end does not answer).
+// Start begins w, and returns its URL as it may be shown. The other end is connected to once
+// before, for some seconds at most. Errors are of kind Invalid, Denied (relays may not go there),
+// Conflict (there is such a relay), Limit or Unavailable (the other end does not answer).
 func (m *Manager) Start(ctx context.Context, w domain.Relay) (shown string, err error) {
 	to, err := parseTarget(w.Direction, w.URL, false)
 	if err != nil {
@@ -125,13 +128,15 @@ func (m *Manager) Start(ctx context.Context, w domain.Relay) (shown string, err 
 	return "", err
 }
 
-// add notes a relay. The context that it returns ends with ctx and when the relay is stopped; launch gives the relay one of its own.
-// Caller holds m.mu.
+// add notes a relay. The context that it returns ends with ctx and when the relay is stopped;
+// launch gives the relay one of its own. Caller holds m.mu.
 func (m *Manager) add(ctx context.Context, w domain.Relay, to *target, static bool) (*relay, context.Context, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	r := &relay{Relay: w, target: to, static: static, cancel: cancel, log: m.opt.Log.With("relay", w.Direction, "stream", w.Name.String(), "url", to.redacted)}
+	r := &relay{Relay: w, target: to, static: static, cancel: cancel,
+		log: m.opt.Log.With("relay", w.Direction, "stream", w.Name.String(), "url", to.redacted)}
 	r.status = domain.RelayStatus{
-		Direction: w.Direction, App: w.Name.App, Room: w.Name.Room, URL: to.redacted, Static: static, State: stateConnecting, Since: time.Now(),
+		Direction: w.Direction, App: w.Name.App, Room: w.Name.Room, URL: to.redacted, Static: static, State: stateConnecting,
+		Since: time.Now(),
 	}
 	var err error
 	switch old := m.relays[w]; {
@@ -178,7 +183,8 @@ func (m *Manager) remove(r *relay) {
 	}
 }
 
-// Stop ends w, with a goodbye to the other end, and returns its URL as it may be shown. NotFound when there is no such relay.
+// Stop ends w, with a goodbye to the other end, and returns its URL as it may be shown. NotFound
+// when there is no such relay.
 func (m *Manager) Stop(w domain.Relay) (shown string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -209,7 +215,8 @@ func (m *Manager) List() []domain.RelayStatus {
 		}
 	}
 	slices.SortFunc(list, func(a, b domain.RelayStatus) int {
-		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Room, b.Room), cmp.Compare(a.Direction, b.Direction), cmp.Compare(a.URL, b.URL))
+		return cmp.Or(cmp.Compare(a.App, b.App), cmp.Compare(a.Room, b.Room), cmp.Compare(a.Direction, b.Direction),
+			cmp.Compare(a.URL, b.URL))
 	})
 	return list
 }
@@ -259,7 +266,8 @@ func (m *Manager) pushStatic(name domain.Name) {
 			continue
 		}
 		m.mu.Lock()
-		r, _, err := m.add(context.Background(), domain.Relay{Direction: domain.Push, Name: name, URL: to.u.String()}, to, true)
+		r, _, err := m.add(context.Background(), domain.Relay{Direction: domain.Push, Name: name, URL: to.u.String()}, to,
+			true)
 		if err == nil { // else it is there, or all is over
 			m.launch(r)
 		}
@@ -322,8 +330,8 @@ func (r *relay) recoverTo(end func(error)) {
 	}
 }
 
-// streamEnded notes that the stream of r has ended. It reports whether r has too: a static one whose stream has not begun anew since, and that is
-// forgotten now.
+// streamEnded notes that the stream of r has ended. It reports whether r has too: a static one
+// whose stream has not begun anew since, and that is forgotten now.
 func (m *Manager) streamEnded(r *relay) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -36,7 +36,8 @@ func newManager(t *testing.T, change func(*Options)) (*stream.Hub, *Manager) {
 	t.Helper()
 	hub := stream.NewHub(stream.Options{Hold: 20 * time.Second, TrackWait: 1, RAPWait: time.Second})
 	o := Options{
-		Max: 100, Allow: []string{"127.0.0.0/8"}, ReadTimeout: testTimeout, Failed: func(domain.RelayStatus) {}, Admit: func(domain.Name) error { return nil }, Log: slog.New(slog.DiscardHandler),
+		Max: 100, Allow: []string{"127.0.0.0/8"}, ReadTimeout: testTimeout, Failed: func(domain.RelayStatus) {},
+		Admit: func(domain.Name) error { return nil }, Log: slog.New(slog.DiscardHandler),
 		Conn: rtmp.Options{MaxMessage: 1 << 20, LingerTimeout: time.Millisecond},
 	}
 	if change != nil {
@@ -63,11 +64,13 @@ func publishAudio(t *testing.T, hub *stream.Hub) *stream.Publisher {
 	return p
 }
 
-var aac = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1024, Config: []byte{0x12, 0x10}}
+var aac = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, Channels: 2,
+	FrameSamples: 1024, Config: []byte{0x12, 0x10}}
 
 func audioFrame(n int) *media.Frame {
 	at := time.Duration(n) * 23 * time.Millisecond
-	return &media.Frame{Track: aac, Meta: &media.Meta{HasAudio: true}, DTS: at, PTS: at, RAP: media.Keyframe, Payload: []byte{0x21, byte(n)}, Arrived: time.Now()}
+	return &media.Frame{Track: aac, Meta: &media.Meta{HasAudio: true}, DTS: at, PTS: at, RAP: media.Keyframe,
+		Payload: []byte{0x21, byte(n)}, Arrived: time.Now()}
 }
 
 // A server is the other end: it takes one connection after the other and hands it to do.
@@ -135,7 +138,8 @@ func awaitState(t *testing.T, m *Manager, want func(domain.RelayStatus) bool) do
 	}
 }
 
-// TestPushReconnectsAndEndsStream pushes a stream, loses the other end, and pushes again; the end of the stream and a stop are goodbyes.
+// TestPushReconnectsAndEndsStream pushes a stream, loses the other end, and pushes again; the end
+// of the stream and a stop are goodbyes.
 func TestPushReconnectsAndEndsStream(t *testing.T) {
 	type message struct {
 		conn int
@@ -211,10 +215,12 @@ func TestPushReconnectsAndEndsStream(t *testing.T) {
 	f := audioFrame(0)
 	f.Payload = []byte("after the hold")
 	p.Write(f)
-	await("the same connection after a hold", func(m message) bool { return m.conn == 2 && bytes.HasSuffix(m.Payload, []byte("after the hold")) })
+	await("the same connection after a hold",
+		func(m message) bool { return m.conn == 2 && bytes.HasSuffix(m.Payload, []byte("after the hold")) })
 	p.End(stream.Clean)
 	await("goodbye at the end of the stream", func(m message) bool { return m.conn == 2 && m.err == rtmp.ErrStreamEnded })
-	if s := awaitState(t, m, func(s domain.RelayStatus) bool { return s.State == stateWaiting }); s.Attempts != 0 || s.Error != "" {
+	if s := awaitState(t, m, func(s domain.RelayStatus) bool { return s.State == stateWaiting }); s.Attempts != 0 ||
+		s.Error != "" {
 		t.Errorf("after it has run to the end: %+v", s)
 	}
 
@@ -230,7 +236,8 @@ func TestPushReconnectsAndEndsStream(t *testing.T) {
 	}
 }
 
-// TestStalledServerDoesNotBlockPublisher pushes to a server that reads nothing: the encoder writes on, and the relay gives up and comes again.
+// TestStalledServerDoesNotBlockPublisher pushes to a server that reads nothing: the encoder writes
+// on, and the relay gives up and comes again.
 func TestStalledServerDoesNotBlockPublisher(t *testing.T) {
 	s := serve(t, func(ctx context.Context, c *rtmp.ServerConn, _ *rtmp.Request) {
 		if c.AcceptPublish() == nil {
@@ -268,7 +275,8 @@ func TestStalledServerDoesNotBlockPublisher(t *testing.T) {
 	}
 }
 
-// TestSlowServerReportsDelayAndSkips pushes to a server that is slower than the stream: the list says how late it is, and what it has lost.
+// TestSlowServerReportsDelayAndSkips pushes to a server that is slower than the stream: the list
+// says how late it is, and what it has lost.
 func TestSlowServerReportsDelayAndSkips(t *testing.T) {
 	begun, wake := make(chan struct{}), make(chan struct{})
 	s := serve(t, func(ctx context.Context, c *rtmp.ServerConn, _ *rtmp.Request) {
@@ -309,7 +317,8 @@ func TestSlowServerReportsDelayAndSkips(t *testing.T) {
 		}
 	}
 	write(200) // 50 MiB: more than sockets hold, and less than the ring
-	if late := awaitState(t, m, func(s domain.RelayStatus) bool { return s.DelayMS > 0 }); late.State != stateRunning || late.Skips != 0 {
+	if late := awaitState(t, m, func(s domain.RelayStatus) bool { return s.DelayMS > 0 }); late.State != stateRunning ||
+		late.Skips != 0 {
 		t.Errorf("while it takes nothing: %+v", late)
 	}
 	write(400)
@@ -336,7 +345,8 @@ func sendAudio(ctx context.Context, frames int, send func(flv.Tag) error) {
 	}
 }
 
-// TestPullReconnectKeepsViewer pulls by RTMP and by HTTP-FLV, behind a redirect: a loss is held, and the viewer goes on when it comes back.
+// TestPullReconnectKeepsViewer pulls by RTMP and by HTTP-FLV, behind a redirect: a loss is held,
+// and the viewer goes on when it comes back.
 func TestPullReconnectKeepsViewer(t *testing.T) {
 	var mu sync.Mutex
 	times := 0
@@ -353,7 +363,8 @@ func TestPullReconnectKeepsViewer(t *testing.T) {
 			return
 		}
 		sendAudio(ctx, frames(), func(tag flv.Tag) error {
-			bufs := net.Buffers(rtmp.AppendMessage(nil, rtmp.Header{Type: tag.Type, Timestamp: tag.Timestamp, StreamID: req.StreamID}, tag.Body))
+			bufs := net.Buffers(rtmp.AppendMessage(nil,
+				rtmp.Header{Type: tag.Type, Timestamp: tag.Timestamp, StreamID: req.StreamID}, tag.Body))
 			_, err := c.WriteMedia(&bufs)
 			return err
 		})
@@ -405,7 +416,8 @@ func TestPullReconnectKeepsViewer(t *testing.T) {
 					last, joins = f.DTS, f.Discontinuity
 				}
 			}
-			if info, _ := hub.Info(movie); joins == 0 || len(info.Publishers) != 1 || info.Publishers[0].Proto != "pull" || strings.Contains(info.Publishers[0].URL, "s3cret") {
+			if info, _ := hub.Info(movie); joins == 0 || len(info.Publishers) != 1 || info.Publishers[0].Proto != "pull" ||
+				strings.Contains(info.Publishers[0].URL, "s3cret") {
 				t.Errorf("joins %d, publishers %+v", joins, info.Publishers)
 			}
 			if _, err := m.Stop(w); err != nil {
@@ -421,16 +433,18 @@ func TestPullReconnectKeepsViewer(t *testing.T) {
 	}
 }
 
-// TestPullToleratesNonconformingFLV pulls streams that players play though FLV has no word for them. What cannot be used of them
-// is counted.
+// TestPullToleratesNonconformingFLV pulls streams that players play though FLV has no word for
+// them. What cannot be used of them is counted.
 func TestPullToleratesNonconformingFLV(t *testing.T) {
 	unknown := func(b []byte) []byte { return append(flv.AppendTag(nil, 15, 0, []byte("unknown")), b...) }
 	wrongSize := func(b []byte) []byte { return append(b[:len(b)-4:len(b)-4], 0, 0, 0, 4) }
-	for name, change := range map[string]func([]byte) []byte{"unknown tag types": unknown, "wrong PreviousTagSize": wrongSize} {
+	for name, change := range map[string]func([]byte) []byte{"unknown tag types": unknown,
+		"wrong PreviousTagSize": wrongSize} {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.Write(flv.FileHeader(true, true))
-				w.Write(change(flv.AppendTag(nil, flv.TypeVideo, 0, []byte{0x17, 1, 0, 0, 0, 1}))) // no picture without a configuration
+				// no picture without a configuration
+				w.Write(change(flv.AppendTag(nil, flv.TypeVideo, 0, []byte{0x17, 1, 0, 0, 0, 1})))
 				sendAudio(r.Context(), -1, func(tag flv.Tag) error {
 					_, err := w.Write(change(flv.AppendTag(nil, tag.Type, tag.Timestamp, tag.Body)))
 					w.(http.Flusher).Flush()
@@ -439,7 +453,8 @@ func TestPullToleratesNonconformingFLV(t *testing.T) {
 			}))
 			t.Cleanup(srv.Close)
 			hub, m := newManager(t, nil)
-			if _, err := m.Start(t.Context(), domain.Relay{Direction: domain.Pull, Name: movie, URL: srv.URL + "/live/movie.flv"}); err != nil {
+			if _, err := m.Start(t.Context(),
+				domain.Relay{Direction: domain.Pull, Name: movie, URL: srv.URL + "/live/movie.flv"}); err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
@@ -458,7 +473,8 @@ func TestPullToleratesNonconformingFLV(t *testing.T) {
 				n += got
 			}
 			info, _ := hub.Info(movie)
-			if len(info.Publishers) != 1 || info.Publishers[0].Skipped.Skipped[media.SkipNoConfig] != 1 || len(info.Publishers[0].Skipped.Unusable) != 1 {
+			if len(info.Publishers) != 1 || info.Publishers[0].Skipped.Skipped[media.SkipNoConfig] != 1 ||
+				len(info.Publishers[0].Skipped.Unusable) != 1 {
 				t.Errorf("%+v", info.Publishers)
 			}
 		})
@@ -473,7 +489,8 @@ func TestPullFailsWithReason(t *testing.T) {
 	}{
 		{"not there", "404 Not Found", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "k3y", 404) }},
 		{"garbage", "no FLV signature", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>k3y</html>")) }},
-		{"a playlist", "no FLV signature", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("#EXTM3U\nfile:///etc/passwd")) }},
+		{"a playlist", "no FLV signature",
+			func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("#EXTM3U\nfile:///etc/passwd")) }},
 		{"a tag of 16 MB", "above the limit", func(w http.ResponseWriter, _ *http.Request) {
 			w.Write(append(flv.FileHeader(true, true), 9, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0))
 		}},
@@ -489,7 +506,8 @@ func TestPullFailsWithReason(t *testing.T) {
 				w.Write(flv.AppendTag(nil, flv.TypeAudio, uint32(at.Milliseconds()), []byte{0xaf, 1, 0x21}))
 			}
 		}},
-		{"redirects without end", "again and again", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) }},
+		{"redirects without end", "again and again",
+			func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) }},
 		{"redirect to metadata", "no relay goes to", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://169.254.169.254/latest", http.StatusFound)
 		}},
@@ -502,7 +520,8 @@ func TestPullFailsWithReason(t *testing.T) {
 		}},
 		{"hangs up", "closed the connection", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
 		{"silent", "too long", func(w http.ResponseWriter, r *http.Request) {
-			w.Write(flv.AppendTag(append(flv.FileHeader(true, false), flv.AppendTag(nil, 8, 0, []byte{0xaf, 0, 0x12, 0x10})...), 8, 0, []byte{0xaf, 1, 0x21}))
+			w.Write(flv.AppendTag(append(flv.FileHeader(true, false), flv.AppendTag(nil, 8, 0, []byte{0xaf, 0, 0x12, 0x10})...),
+				8, 0, []byte{0xaf, 1, 0x21}))
 			w.(http.Flusher).Flush()
 			<-r.Context().Done()
 		}},
@@ -511,7 +530,8 @@ func TestPullFailsWithReason(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(tt.serve))
 			t.Cleanup(srv.Close)
 			_, m := newManager(t, func(o *Options) { o.ReadTimeout = 100 * time.Millisecond })
-			if _, err := m.Start(t.Context(), domain.Relay{Direction: domain.Pull, Name: movie, URL: srv.URL + "/live/k3y-k3y"}); err != nil {
+			if _, err := m.Start(t.Context(),
+				domain.Relay{Direction: domain.Pull, Name: movie, URL: srv.URL + "/live/k3y-k3y"}); err != nil {
 				t.Fatal(err)
 			}
 			status := awaitState(t, m, func(s domain.RelayStatus) bool { return s.Attempts > 0 })
@@ -522,7 +542,8 @@ func TestPullFailsWithReason(t *testing.T) {
 	}
 }
 
-// TestRealtimeLead has streams that come as they play, in bursts, and with jumps of their clock: they are never long before their time.
+// TestRealtimeLead has streams that come as they play, in bursts, and with jumps of their clock:
+// they are never long before their time.
 func TestRealtimeLead(t *testing.T) {
 	video := &media.Track{Kind: media.Video, Codec: media.H264}
 	for _, tt := range []struct {
@@ -595,10 +616,12 @@ func TestBackoffAndFailureEvent(t *testing.T) {
 		if n := len(at); n < 20 || n > 50 {
 			t.Errorf("%d attempts in 10 minutes", n)
 		}
-		if len(told) != 1 || told[0].Attempts != reportAfter || told[0].Error != "*** is away" || told[0].URL != "rtmp://other.example/app/***" {
+		if len(told) != 1 || told[0].Attempts != reportAfter || told[0].Error != "*** is away" ||
+			told[0].URL != "rtmp://other.example/app/***" {
 			t.Errorf("told %+v", told)
 		}
-		if list := m.List(); len(list) != 1 || !list[0].Static || list[0].State != stateFailed || list[0].Attempts != len(at) {
+		if list := m.List(); len(list) != 1 || !list[0].Static || list[0].State != stateFailed ||
+			list[0].Attempts != len(at) {
 			t.Errorf("after %d attempts: %+v", len(at), list)
 		}
 	})
@@ -786,7 +809,8 @@ func TestInvalidStaticPush(t *testing.T) {
 	hub := stream.NewHub(stream.Options{})
 	defer hub.Close()
 	_, err := New(hub, Options{Static: map[string][]string{"live": {"rtmp://h/a", "rtmp://h:0/s3cret"}}})
-	if err == nil || !strings.Contains(err.Error(), "static_push of live, entry 2") || strings.Contains(err.Error(), "s3cret") {
+	if err == nil || !strings.Contains(err.Error(), "static_push of live, entry 2") ||
+		strings.Contains(err.Error(), "s3cret") {
 		t.Errorf("%v", err)
 	}
 }

@@ -30,8 +30,8 @@ type target struct {
 	secrets  []string     // what may be, longest first
 }
 
-// parseTarget reads the URL of a relay. Errors are of kind Invalid, and repeat nothing of it. One that the settings name may have a user
-// and a password, and any port.
+// parseTarget reads the URL of a relay. Errors are of kind Invalid, and repeat nothing of it. One
+// that the settings name may have a user and a password, and any port.
 func parseTarget(direction, text string, trusted bool) (*target, error) {
 	if len(text) > maxURL {
 		return nil, domain.Errorf(domain.Invalid, "the URL is longer than %d characters", maxURL)
@@ -55,7 +55,8 @@ func (t *target) check(direction, text string) error {
 	case u.Scheme != "rtmp" && u.Scheme != "rtmps" && (direction == domain.Push || !isHTTP):
 		return domain.Errorf(domain.Invalid, "%s", map[string]string{
 			domain.Push: "a stream is pushed to rtmp://host/app/name or rtmps://host/app/name",
-			domain.Pull: "a stream is pulled from an RTMP address, rtmp://host/app/name, or an HTTP-FLV address, http://host/app/name.flv",
+			domain.Pull: "a stream is pulled from an RTMP address, rtmp://host/app/name, or an HTTP-FLV address, " +
+				"http://host/app/name.flv",
 		}[direction])
 	case strings.Contains(text, "#"):
 		return domain.Errorf(domain.Invalid, "the URL has a fragment (#), which goes nowhere: write it as %%23")
@@ -106,7 +107,8 @@ func checkAuthority(u *url.URL, trusted bool) error {
 	case host == "":
 		return domain.Errorf(domain.Invalid, "the URL has no host")
 	case u.User != nil && !trusted:
-		return domain.Errorf(domain.Invalid, "a URL with a user or password can stand in static_push only: here it would be in logs on its way")
+		return domain.Errorf(domain.Invalid,
+			"a URL with a user or password can stand in static_push only: here it would be in logs on its way")
 	case isNumericHost(host):
 		return domain.Errorf(domain.Invalid, "the host is a number, but no address")
 	case u.Port() == "" && !strings.HasSuffix(u.Host, ":"):
@@ -119,7 +121,8 @@ func checkAuthority(u *url.URL, trusted bool) error {
 	return nil
 }
 
-// isNumericHost reports whether a host is a number to some resolvers, such as 2130706433 or 0x7f.1, and no address to us.
+// isNumericHost reports whether a host is a number to some resolvers, such as 2130706433 or 0x7f.1,
+// and no address to us.
 func isNumericHost(host string) bool {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return false
@@ -143,7 +146,8 @@ func redactURL(u *url.URL) string {
 func (t *target) findSecrets() []string {
 	u := t.u
 	name, _, _ := strings.Cut(t.rtmp.Name, "?")
-	list := append([]string{u.RawQuery, t.rtmp.Name, name}, append(queryValues(t.rtmp.App), queryValues(t.rtmp.Name)...)...)
+	list := append([]string{u.RawQuery, t.rtmp.Name, name},
+		append(queryValues(t.rtmp.App), queryValues(t.rtmp.Name)...)...)
 	for _, path := range []string{u.Path, u.EscapedPath()} { // servers repeat it as they got it
 		parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
 		list = append(list, parts[min(1, len(parts)-1):]...)
@@ -173,7 +177,8 @@ func queryValues(part string) (values []string) {
 	return values
 }
 
-// redactError puts why an attempt failed into a line for people, without the secrets of the URL: other servers repeat them.
+// redactError puts why an attempt failed into a line for people, without the secrets of the URL:
+// other servers repeat them.
 func (t *target) redactError(err error) string {
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err

@@ -16,7 +16,8 @@ import (
 	"livego/internal/domain"
 )
 
-// targets is the table of URLs; it seeds the fuzz target too. want is what is shown, or a word of the refusal behind a "!".
+// targets is the table of URLs; it seeds the fuzz target too. want is what is shown, or a word of
+// the refusal behind a "!".
 var targets = []struct {
 	direction, url string
 	trusted        bool
@@ -104,7 +105,8 @@ func FuzzParseTarget(f *testing.F) {
 		if said := to.redactError(errors.New("no " + text)); len(said) > maxReason {
 			t.Errorf("%q: a reason of %d bytes", text, len(said))
 		}
-		if password, ok := to.u.User.Password(); ok && len(password) >= minSecretLength && strings.Contains(to.redacted, ":"+password+"@") {
+		if password, ok := to.u.User.Password(); ok && len(password) >= minSecretLength &&
+			strings.Contains(to.redacted, ":"+password+"@") {
 			t.Errorf("%q is shown as %q", text, to.redacted)
 		}
 	})
@@ -142,14 +144,16 @@ func TestErrorsAreRedacted(t *testing.T) {
 			t.Errorf("%q becomes %q", said, got)
 		}
 	}
-	if got := to.redactError(&url.Error{Op: "Get", URL: "http://h/s3cret", Err: net.ErrClosed}); strings.Contains(got, "s3cret") {
+	if got := to.redactError(&url.Error{Op: "Get", URL: "http://h/s3cret", Err: net.ErrClosed}); strings.Contains(got,
+		"s3cret") {
 		t.Errorf("the URL is told: %q", got)
 	}
 }
 
 // TestForbiddenAddresses has the rows of P10.
 func TestForbiddenAddresses(t *testing.T) {
-	strict, lax := newDialer(nil, nil, true), newDialer([]string{"10.0.0.0/8", "127.0.0.1", "fd00::/8", "169.254.0.0/16", "::/0"}, nil, true)
+	strict, lax := newDialer(nil, nil, true),
+		newDialer([]string{"10.0.0.0/8", "127.0.0.1", "fd00::/8", "169.254.0.0/16", "::/0"}, nil, true)
 	for ip, want := range map[string]struct{ strict, lax, trusted bool }{
 		"93.184.216.34":      {true, true, true},
 		"2606:2800:220:1::1": {true, true, true},
@@ -202,7 +206,8 @@ func TestForbiddenAddresses(t *testing.T) {
 			name string
 			err  error
 			want bool
-		}{{"strict", strict.check(addr, false), want.strict}, {"with relay_allow", lax.check(addr, false), want.lax}, {"static_push", strict.check(addr, true), want.trusted}} {
+		}{{"strict", strict.check(addr, false), want.strict}, {"with relay_allow", lax.check(addr, false), want.lax},
+			{"static_push", strict.check(addr, true), want.trusted}} {
 			if (c.err == nil) != c.want || c.err != nil && domain.KindOf(c.err) != domain.Denied {
 				t.Errorf("%s, %s: %v", ip, c.name, c.err)
 			}
@@ -234,10 +239,16 @@ func TestDialChecksResolvedAddress(t *testing.T) {
 		{name: "allowed", host: "127.0.0.1", guard: newDialer([]string{"127.0.0.0/8"}, nil, true), want: true},
 		{name: "allowed by name", host: "LOCALHOST", guard: newDialer([]string{"localhost"}, nil, true), want: true},
 		{name: "trusted", host: "127.0.0.1", guard: newDialer(nil, nil, true), trusted: true, want: true},
-		{name: "own listener", host: "127.0.0.1", guard: newDialer([]string{"127.0.0.1"}, []net.Addr{ln.Addr()}, true), trusted: true},
-		{name: "own listener on all addresses", host: "127.0.0.1", guard: newDialer(nil, []net.Addr{&net.TCPAddr{IP: net.IPv6unspecified, Port: ln.Addr().(*net.TCPAddr).Port}}, true), trusted: true},
-		{name: "public when asked, loopback when dialled", host: "localhost", guard: newDialer(nil, nil, true), lookup: answers(public)},
-		{name: "one of two is private", host: "localhost", guard: newDialer([]string{"127.0.0.1", "::1"}, nil, true), lookup: answers(public, private)},
+		{name: "own listener", host: "127.0.0.1", guard: newDialer([]string{"127.0.0.1"}, []net.Addr{ln.Addr()}, true),
+			trusted: true},
+		{name: "own listener on all addresses", host: "127.0.0.1",
+			guard: newDialer(nil, []net.Addr{&net.TCPAddr{IP: net.IPv6unspecified, Port: ln.Addr().(*net.TCPAddr).Port}},
+				true),
+			trusted: true},
+		{name: "public when asked, loopback when dialled", host: "localhost", guard: newDialer(nil, nil, true),
+			lookup: answers(public)},
+		{name: "one of two is private", host: "localhost", guard: newDialer([]string{"127.0.0.1", "::1"}, nil, true),
+			lookup: answers(public, private)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if tt.lookup != nil {

@@ -31,8 +31,9 @@ const (
 	maxSegments = 4 // of a playlist that are looked at
 )
 
-// Dial opens the live stream at an rtmp, rtmps, http or https address: of the latter HLS where a playlist comes, else HTTP-FLV. ctx ends
-// it. What it says names the address without user and query, which may be secret.
+// Dial opens the live stream at an rtmp, rtmps, http or https address: of the latter HLS where a
+// playlist comes, else HTTP-FLV. ctx ends it. What it says names the address without user and
+// query, which may be secret.
 func Dial(ctx context.Context, address string) (*Source, error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -55,7 +56,8 @@ func Dial(ctx context.Context, address string) (*Source, error) {
 	return s, nil
 }
 
-// Connect opens a connection to an rtmp or rtmps address, and returns it with the app and the name in it, and the address up to the app.
+// Connect opens a connection to an rtmp or rtmps address, and returns it with the app and the name
+// in it, and the address up to the app.
 func Connect(ctx context.Context, address string) (nc net.Conn, app, name, tcURL string, err error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -155,10 +157,11 @@ func dialRTMP(ctx context.Context, u *url.URL) (*Source, error) {
 		}
 		return msg.Type, msg.Timestamp, msg.Payload, err
 	}}
-	return &Source{Container: "rtmp", frames: m, streams: m.streams, problems: m.problems, skips: m.demux.Skips, close: func() error {
-		stop()
-		return nc.Close()
-	}}, nil
+	return &Source{Container: "rtmp", frames: m, streams: m.streams, problems: m.problems, skips: m.demux.Skips,
+		close: func() error {
+			stop()
+			return nc.Close()
+		}}, nil
 }
 
 func dialHTTP(ctx context.Context, u *url.URL) (*Source, error) {
@@ -171,14 +174,16 @@ func dialHTTP(ctx context.Context, u *url.URL) (*Source, error) {
 	switch {
 	case bytes.HasPrefix(head, []byte("FLV")):
 		r := flv.NewReader(body, maxMessage)
-		m := &messageReader{tags: r, demux: flv.Demuxer{Skips: new(media.Skips)}, next: func() (uint8, uint32, []byte, error) {
-			t, err := r.Next()
-			if err != nil && ctx.Err() != nil {
-				err = ctx.Err()
-			}
-			return t.Type, t.Timestamp, t.Body, err
-		}}
-		return &Source{Container: "http-flv", frames: m, streams: m.streams, problems: m.problems, skips: m.demux.Skips, close: resp.Body.Close}, nil
+		m := &messageReader{tags: r, demux: flv.Demuxer{Skips: new(media.Skips)},
+			next: func() (uint8, uint32, []byte, error) {
+				t, err := r.Next()
+				if err != nil && ctx.Err() != nil {
+					err = ctx.Err()
+				}
+				return t.Type, t.Timestamp, t.Body, err
+			}}
+		return &Source{Container: "http-flv", frames: m, streams: m.streams, problems: m.problems, skips: m.demux.Skips,
+			close: resp.Body.Close}, nil
 	case bytes.HasPrefix(head, []byte("#EXTM3U")):
 		text, err := io.ReadAll(io.LimitReader(body, maxPlaylist))
 		resp.Body.Close()
@@ -198,7 +203,8 @@ func get(ctx context.Context, u *url.URL) (*http.Response, error) {
 		return nil, err
 	}
 	client := http.Client{Transport: &http.Transport{
-		DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, ResponseHeaderTimeout: dialTimeout, DisableCompression: true, DisableKeepAlives: true,
+		DialContext: (&net.Dialer{Timeout: dialTimeout}).DialContext, ResponseHeaderTimeout: dialTimeout,
+		DisableCompression: true, DisableKeepAlives: true,
 	}}
 	resp, err := client.Do(req)
 	if err != nil {
@@ -329,8 +335,8 @@ func readHLS(file []byte, fragmented bool) (*Source, error) {
 
 func baseName(path string) string { return path[strings.LastIndex(path, "/")+1:] }
 
-// ParseDuration reads a time as people write it: seconds with or without a fraction, minutes and hours before them behind colons, or Go's
-// form (90s, 1m30s).
+// ParseDuration reads a time as people write it: seconds with or without a fraction, minutes and
+// hours before them behind colons, or Go's form (90s, 1m30s).
 func ParseDuration(s string) (time.Duration, error) {
 	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
 		return d, nil

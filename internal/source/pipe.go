@@ -10,8 +10,9 @@ import (
 	"livego/internal/media"
 )
 
-// Pipe reads a Matroska stream that comes through a pipe, and takes ownership of r: it is closed with the source, or where there is no
-// stream in it. Its end is the end of the stream, wherever it comes; another error of it is told as that of a damaged file.
+// Pipe reads a Matroska stream that comes through a pipe, and takes ownership of r: it is closed
+// with the source, or where there is no stream in it. Its end is the end of the stream, wherever it
+// comes; another error of it is told as that of a damaged file.
 func Pipe(name string, r io.ReadCloser) (*Source, error) {
 	m, err := mkv.NewReader(newPipe(r), math.MaxInt64/2)
 	if err != nil {
@@ -33,7 +34,8 @@ func (e pipeFrames) Next() (*media.Frame, error) {
 	return f, err
 }
 
-// A pipe lets a stream be read by offsets that never fall, as mkv.Reader reads it: what is read in a small piece can be read again.
+// A pipe lets a stream be read by offsets that never fall, as mkv.Reader reads it: what is read in
+// a small piece can be read again.
 type pipe struct {
 	r   *bufio.Reader
 	off int64 // of what comes next
@@ -44,7 +46,8 @@ const pipeBuffer = 64 << 10
 
 func newPipe(r io.Reader) *pipe { return &pipe{r: bufio.NewReaderSize(r, pipeBuffer)} }
 
-// ReadAt reads from an offset that is not below that of the last call; where that took more than pipeBuffer, not below its end.
+// ReadAt reads from an offset that is not below that of the last call; where that took more than
+// pipeBuffer, not below its end.
 func (p *pipe) ReadAt(b []byte, off int64) (int, error) {
 	if off < p.off {
 		return 0, errors.New("source: a pipe cannot go back")

@@ -7,8 +7,9 @@ import (
 	"livego/internal/media"
 )
 
-// An reorderBuffer sorts frames by their decoding times: containers give them out as they are complete, or interleave them coarsely. It looks
-// ahead until it has frames of each kind, or for a while. The zero reorderBuffer is ready.
+// An reorderBuffer sorts frames by their decoding times: containers give them out as they are
+// complete, or interleave them coarsely. It looks ahead until it has frames of each kind, or for a
+// while. The zero reorderBuffer is ready.
 type reorderBuffer struct {
 	waiting    []*media.Frame
 	bytes      int

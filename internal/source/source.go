@@ -1,6 +1,6 @@
-// Package source opens what has frames in it: a file of any container that livego reads, found out by its content, or a live stream at
-// an RTMP, HTTP-FLV or HLS address. It hands out the frames in the order of their decoding times. What is done with them is not its
-// business.
+// Package source opens what has frames in it: a file of any container that livego reads, found out
+// by its content, or a live stream at an RTMP, HTTP-FLV or HLS address. It hands out the frames in
+// the order of their decoding times. What is done with them is not its business.
 package source
 
 import (
@@ -28,8 +28,10 @@ import (
 
 // A Source is an open file or live stream. Not for concurrent use.
 type Source struct {
-	Name      string // for people: the path as it was given, or the address without what is secret in it
-	Container string // mp4, mov, fragmented mp4, matroska, webm, mpegts, flv, adts, mp3, ac3, eac3; of live streams rtmp, http-flv, hls
+	Name string // for people: the path as it was given, or the address without what is secret in it
+	// mp4, mov, fragmented mp4, matroska, webm, mpegts, flv, adts, mp3, ac3, eac3; of live streams
+	// rtmp, http-flv, hls
+	Container string
 	Live      bool
 	Size      int64         // bytes of the file
 	Duration  time.Duration // 0 if unknown
@@ -107,7 +109,8 @@ func open(path string) (*Source, error) {
 	return s, nil
 }
 
-// sniffSize is how much of a file its container is found out by: some packets of a transport stream, and ID3 tags with a picture.
+// sniffSize is how much of a file its container is found out by: some packets of a transport
+// stream, and ID3 tags with a picture.
 const sniffSize = 64 << 10
 
 // openContainer finds out the container and reads the head of the file.
@@ -157,14 +160,17 @@ func (e *UnsupportedContainerError) Error() string {
 	return e.Container + " is not a container that livego reads"
 }
 
-// unsupportedContainer returns an error for containers that are none of ours, a *UnsupportedContainerError where ffmpeg can help.
+// unsupportedContainer returns an error for containers that are none of ours, a
+// *UnsupportedContainerError where ffmpeg can help.
 func unsupportedContainer(head []byte) error {
 	for _, c := range []struct {
 		magic string
 		UnsupportedContainerError
 	}{
-		{"OggS", UnsupportedContainerError{"Ogg", false}}, {"\x30\x26\xB2\x75", UnsupportedContainerError{"ASF (WMV)", false}},
-		{"\x00\x00\x01\xBA", UnsupportedContainerError{"an MPEG program stream", false}}, {".RMF", UnsupportedContainerError{"RealMedia", false}},
+		{"OggS", UnsupportedContainerError{"Ogg", false}},
+		{"\x30\x26\xB2\x75", UnsupportedContainerError{"ASF (WMV)", false}},
+		{"\x00\x00\x01\xBA", UnsupportedContainerError{"an MPEG program stream", false}},
+		{".RMF", UnsupportedContainerError{"RealMedia", false}},
 		{"fLaC", UnsupportedContainerError{"a bare FLAC file", true}}, {"FORM", UnsupportedContainerError{"AIFF", true}},
 	} {
 		if strings.HasPrefix(string(head), c.magic) {
@@ -292,17 +298,20 @@ func readTS(r io.ReaderAt, size int64) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Source{Container: "mpegts", Duration: t.Duration(), frames: t, streams: t.Streams, seek: t.Seek, problems: t.Problems}, nil
+	return &Source{Container: "mpegts", Duration: t.Duration(), frames: t, streams: t.Streams, seek: t.Seek,
+		problems: t.Problems}, nil
 }
 
 func readES(r io.ReaderAt, size int64) (*Source, error) {
 	e, err := es.NewReader(r, size)
 	if err != nil {
-		return nil, errors.New("no container that livego reads: it knows MP4, MOV, MPEG-TS, FLV, Matroska, WebM, ADTS, MP3 and AC-3")
+		return nil, errors.New("no container that livego reads: it knows MP4, MOV, MPEG-TS, FLV, Matroska, WebM, ADTS, " +
+			"MP3 and AC-3")
 	}
 	s := &Source{Duration: e.Duration(), frames: e, streams: e.Streams, seek: e.Seek}
 	t := e.Streams()[0].Track
-	s.Container = map[media.Codec]string{media.AAC: "adts", media.MP3: "mp3", media.AC3: "ac3", media.EAC3: "eac3", media.Passthrough: t.Label}[t.Codec]
+	s.Container = map[media.Codec]string{media.AAC: "adts", media.MP3: "mp3", media.AC3: "ac3", media.EAC3: "eac3",
+		media.Passthrough: t.Label}[t.Codec]
 	s.problems = func() string {
 		if n := e.Skipped(); n > 0 {
 			return fmt.Sprintf("%d bytes belong to no frame", n)
@@ -343,13 +352,14 @@ type TruncatedError struct {
 
 func (e *TruncatedError) Error() string {
 	if e.Growing {
-		return fmt.Sprintf("%s: the file is still being written: what was there when it was opened ends at %.1f s", e.Name, e.At.Seconds())
+		return fmt.Sprintf("%s: the file is still being written: what was there when it was opened ends at %.1f s", e.Name,
+			e.At.Seconds())
 	}
 	return fmt.Sprintf("%s: the file is cut off or damaged at %.1f s", e.Name, e.At.Seconds())
 }
 
-// Next returns the next frame in the order of decoding times, io.EOF after the last, and a *TruncatedError where the file ends too early: all
-// that came before has been returned then.
+// Next returns the next frame in the order of decoding times, io.EOF after the last, and a
+// *TruncatedError where the file ends too early: all that came before has been returned then.
 func (s *Source) Next() (*media.Frame, error) {
 	for s.err == nil && !s.reorder.ready() {
 		f, err := s.frames.Next()

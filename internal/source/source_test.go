@@ -41,7 +41,8 @@ func flvFile() string {
 func tsFile() string {
 	track := &media.Track{Kind: media.Video, Codec: media.H264, Config: []byte(avcC), Timescale: 90000}
 	b, _ := ts.AppendSegment(nil, track, nil, []*media.Frame{
-		{Track: track, RAP: media.Keyframe, Payload: []byte(idr)}, {Track: track, DTS: 40e6, PTS: 40e6, RAP: media.Keyframe, Payload: []byte(idr)},
+		{Track: track, RAP: media.Keyframe, Payload: []byte(idr)},
+		{Track: track, DTS: 40e6, PTS: 40e6, RAP: media.Keyframe, Payload: []byte(idr)},
 	})
 	return string(b)
 }
@@ -59,11 +60,14 @@ var openCases = []struct {
 	{"Ogg", "OggS" + strings.Repeat("\x00", 100), "x: Ogg is not a container that livego reads"},
 	{"AVI", "RIFF\x00\x00\x00\x00AVI LIST", "x: AVI is not a container that livego reads"},
 	{"WAV", "RIFF\x00\x00\x00\x00WAVEfmt ", "x: WAV is not a container that livego reads"},
-	{"a list of bare names", "\xEF\xBB\xBF# films\r\ndemo.mp4\r\n", "x: a list of files needs the word file before each name: line 2, write file 'demo.mp4'"},
-	{"a list of names in double quotes", "\"C:\\films\\demo.mp4\"\r\n", `x: a list of files needs the word file before each name: line 1, write file 'C:\films\demo.mp4'`},
+	{"a list of bare names", "\xEF\xBB\xBF# films\r\ndemo.mp4\r\n",
+		"x: a list of files needs the word file before each name: line 2, write file 'demo.mp4'"},
+	{"a list of names in double quotes", "\"C:\\films\\demo.mp4\"\r\n",
+		`x: a list of files needs the word file before each name: line 1, write file 'C:\films\demo.mp4'`},
 	{"a list of files in UTF-16", "\xFF\xFE" + utf16LE("file 'demo.mp4'\r\n"), "x: the file is UTF-16: save it as UTF-8"},
 	{"a list of bare names in UTF-16", utf16LE("demo.mp4\n"), "x: the file is UTF-16: save it as UTF-8"},
-	{"prose in UTF-16", "\xFF\xFE" + utf16LE("This is a text, and no list.\n"), "x: no container that livego reads: it knows"},
+	{"prose in UTF-16", "\xFF\xFE" + utf16LE("This is a text, and no list.\n"),
+		"x: no container that livego reads: it knows"},
 	{"a list of files", "file demo.mp4\n", "x: a list of files: livego push plays it"},
 	{"prose", "This is a text, and no list.\n", "x: no container that livego reads: it knows"},
 	{"text", "hello", "x: no container that livego reads: it knows"},
@@ -84,7 +88,8 @@ func TestOpen(t *testing.T) {
 			t.Errorf("%s: %s\nwant %s", tt.name, got, tt.want)
 		}
 	}
-	for path, want := range map[string]string{t.TempDir(): "is a directory", os.DevNull: "is no file", "/nowhere": "no such file"} {
+	for path, want := range map[string]string{t.TempDir(): "is a directory", os.DevNull: "is no file",
+		"/nowhere": "no such file"} {
 		if _, err := Open(path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", path, err, want)
 		}
@@ -134,7 +139,8 @@ func TestGrowingFile(t *testing.T) {
 			break
 		}
 	}
-	if cut, ok := errors.AsType[*TruncatedError](err); !ok || !cut.Growing || !strings.Contains(err.Error(), "still being written") {
+	if cut, ok := errors.AsType[*TruncatedError](err); !ok || !cut.Growing ||
+		!strings.Contains(err.Error(), "still being written") {
 		t.Errorf("%v", err)
 	}
 }
@@ -149,10 +155,14 @@ func TestReorderBuffer(t *testing.T) {
 		frames []*media.Frame
 		want   string
 	}{
-		{"interleaved coarsely", []*media.Frame{frame(1, 0), frame(1, 40), frame(2, 5), frame(2, 25), frame(1, 80), frame(2, 45)}, "0 5 25 40 45 80"},
+		{"interleaved coarsely", []*media.Frame{frame(1, 0), frame(1, 40), frame(2, 5), frame(2, 25), frame(1, 80),
+			frame(2, 45)}, "0 5 25 40 45 80"},
 		{"one kind", []*media.Frame{frame(1, 0), frame(1, 40), frame(1, 3000)}, "0 40 3000"},
-		{"a jump back keeps what was before", []*media.Frame{frame(1, 90000), frame(2, 90010), frame(1, 90040), frame(1, 0), frame(2, 10)}, "90000 90010 90040 0 10"},
-		{"sound far behind is not waited for", []*media.Frame{frame(1, 0), frame(2, 0), frame(1, 1000), frame(1, 2500), frame(2, 100)}, "0 0 100 1000 2500"},
+		{"a jump back keeps what was before",
+			[]*media.Frame{frame(1, 90000), frame(2, 90010), frame(1, 90040), frame(1, 0), frame(2, 10)},
+			"90000 90010 90040 0 10"},
+		{"sound far behind is not waited for",
+			[]*media.Frame{frame(1, 0), frame(2, 0), frame(1, 1000), frame(1, 2500), frame(2, 100)}, "0 0 100 1000 2500"},
 	} {
 		var o reorderBuffer
 		var got []string
@@ -177,7 +187,8 @@ var playlists = []struct {
 	name, text, want string
 }{
 	{"media", "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\na.ts\n#EXTINF:2,\n/b.ts\n", "http://h/x/a.ts http://h/b.ts"},
-	{"fragments", "#EXTM3U\n#EXT-X-MAP:URI=\"init.mp4\"\n#EXTINF:2,\n1.m4s\n", "init http://h/x/init.mp4 http://h/x/1.m4s"},
+	{"fragments", "#EXTM3U\n#EXT-X-MAP:URI=\"init.mp4\"\n#EXTINF:2,\n1.m4s\n",
+		"init http://h/x/init.mp4 http://h/x/1.m4s"},
 	{"variants", "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlow.m3u8\nhigh.m3u8\n", "variant http://h/x/low.m3u8"},
 	{"encrypted", "#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\na.ts\n", "its segments are encrypted"},
 	{"parts of files", "#EXTM3U\n#EXT-X-BYTERANGE:10@0\na.ts\n", "parts http://h/x/a.ts"},
@@ -238,7 +249,8 @@ func (r *failingReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// TestPipeReadAt reads a pipe as its only reader does: ahead, and small pieces again. At the end it says why it ended, as often as it is asked.
+// TestPipeReadAt reads a pipe as its only reader does: ahead, and small pieces again. At the end it
+// says why it ended, as often as it is asked.
 func TestPipeReadAt(t *testing.T) {
 	data := make([]byte, 10*pipeBuffer)
 	for i := range data {
@@ -273,8 +285,10 @@ func TestPipeReadAt(t *testing.T) {
 
 // mkvFile has two pictures, the first of them in a group.
 const mkvFile = "\x1A\x45\xDF\xA3\x80" + "\x18\x53\x80\x67\xFF" +
-	"\x16\x54\xAE\x6B\xC0" + "\xAE\xBE" + "\xD7\x81\x01" + "\x83\x81\x01" + "\x86\x8FV_MPEG4/ISO/AVC" + "\x63\xA2\xA4" + avcC +
-	"\x1F\x43\xB6\x75\xA3" + "\xE7\x81\x00" + "\xA0\x92" + "\xA1\x8A\x81\x00\x00\x00" + idr + "\x75\xA2\x83\x0F\x42\x40" + "\xA3\x8A\x81\x00\x28\x80" + idr
+	"\x16\x54\xAE\x6B\xC0" + "\xAE\xBE" + "\xD7\x81\x01" + "\x83\x81\x01" + "\x86\x8FV_MPEG4/ISO/AVC" + "\x63\xA2\xA4" +
+	avcC +
+	"\x1F\x43\xB6\x75\xA3" + "\xE7\x81\x00" + "\xA0\x92" + "\xA1\x8A\x81\x00\x00\x00" + idr + "\x75\xA2\x83\x0F\x42\x40" +
+	"\xA3\x8A\x81\x00\x28\x80" + idr
 
 // TestPipe reads a stream that comes to its end, and such as break off.
 func TestPipe(t *testing.T) {
@@ -311,7 +325,8 @@ func TestPipe(t *testing.T) {
 
 func TestParseDuration(t *testing.T) {
 	for s, want := range map[string]time.Duration{
-		"3": 3 * time.Second, "1.5": 1500 * time.Millisecond, "1:02:03.5": 3723500 * time.Millisecond, "90s": 90 * time.Second, "2:00": 2 * time.Minute, "0": 0,
+		"3": 3 * time.Second, "1.5": 1500 * time.Millisecond, "1:02:03.5": 3723500 * time.Millisecond,
+		"90s": 90 * time.Second, "2:00": 2 * time.Minute, "0": 0,
 	} {
 		if got, err := ParseDuration(s); err != nil || got != want {
 			t.Errorf("%s: %v, %v, want %v", s, got, err, want)

@@ -10,8 +10,8 @@ import (
 // maxWarm is how old the newest random access point of a backup may be to be switched to; an older one is waited past.
 const maxWarm = 3 * time.Second
 
-// activate makes p the one whose frames go into the ring. From a warm backup they go on at its newest random access point if that
-// is fresh, else at its next. Caller holds s.mu.
+// activate makes p the one whose frames go into the ring. From a warm backup they go on at its
+// newest random access point if that is fresh, else at its next. Caller holds s.mu.
 func (s *stream) activate(p *Publisher) {
 	s.active = p
 	s.timeline.reconnect()
@@ -53,7 +53,8 @@ func (s *stream) choose(p *Publisher, now time.Time) {
 	}
 }
 
-// atRAP reports whether p may be switched to without a break: its last frame is a random access point, or it has no video.
+// atRAP reports whether p may be switched to without a break: its last frame is a random access
+// point, or it has no video.
 func (p *Publisher) atRAP() bool {
 	n := len(p.warm)
 	return n == 1 || n > 1 && !p.started

@@ -6,9 +6,10 @@ import (
 	"livego/internal/media"
 )
 
-// When the clock of an encoder is no clock. One that stands still clamps all frames to the same moment, and one that jumps about
-// rebases the stream with each: both play at a speed that has nothing to do with what is shown. Neither is seen in a push that is
-// sent faster than it plays, nor in one whose network stalls: there the encoder's time runs as fast as frames come, or faster.
+// When the clock of an encoder is no clock. One that stands still clamps all frames to the same
+// moment, and one that jumps about rebases the stream with each: both play at a speed that has
+// nothing to do with what is shown. Neither is seen in a push that is sent faster than it plays,
+// nor in one whose network stalls: there the encoder's time runs as fast as frames come, or faster.
 const (
 	minCheckFrames  = 25              // in a look, below which a track tells nothing
 	checkInterval   = 2 * time.Second // of arrivals
@@ -16,8 +17,8 @@ const (
 	maxClockJumps   = 2               // in clockJumpWindow, a clock jumps about: one is set once
 	clockJumpWindow = 10 * time.Second
 
-	// maxArrivalDrift is how far an audio track that is paced by arrival may be from it before it is set anew: it goes on sample by
-	// sample otherwise, since frames come in bursts.
+	// maxArrivalDrift is how far an audio track that is paced by arrival may be from it before it is
+	// set anew: it goes on sample by sample otherwise, since frames come in bursts.
 	maxArrivalDrift = 500 * time.Millisecond
 )
 
@@ -57,14 +58,15 @@ func (j *clockCheck) observeJump(dts time.Duration, arrived time.Time) {
 	}
 }
 
-// arrivalTime returns the stream time of f, of a track whose time stamps are of no use, by when it arrived. All such tracks of a
-// connection have the same clock.
+// arrivalTime returns the stream time of f, of a track whose time stamps are of no use, by when it
+// arrived. All such tracks of a connection have the same clock.
 func (t *timeline) arrivalTime(c *clock, f *media.Frame) time.Duration {
 	if t.arrivalBase.IsZero() {
 		t.arrivalBase, t.arrivalBaseDTS = f.Arrived, t.end+t.step
 	}
 	dts := t.arrivalBaseDTS + f.Arrived.Sub(t.arrivalBase)
-	if next := c.last + c.step; c.hasLast && f.Track.Kind == media.Audio && f.Track.FrameSamples > 0 && (next-dts).Abs() <= maxArrivalDrift {
+	if next := c.last + c.step; c.hasLast && f.Track.Kind == media.Audio && f.Track.FrameSamples > 0 &&
+		(next-dts).Abs() <= maxArrivalDrift {
 		dts = next
 	}
 	if c.hasLast {

@@ -7,7 +7,8 @@ import (
 	"livego/internal/media"
 )
 
-// An deferredWake wakes those who need no frame before some stream time. It rings for all of them when it rings for one. The caller locks.
+// An deferredWake wakes those who need no frame before some stream time. It rings for all of them
+// when it rings for one. The caller locks.
 type deferredWake struct {
 	at        time.Duration // DTS from which on it rings
 	bytesLeft int           // bytes of payload after which it rings, whatever the time
@@ -45,9 +46,10 @@ func (a *deferredWake) arm(at time.Duration, bytes int) <-chan struct{} {
 	return a.ch
 }
 
-// WaitUntil is Next for who has no need of frames before stream time at: it waits until the DTS of one has reached at, and takes all
-// that have come. It waits no longer when a random access point, a new track or a joint of the timeline has come, or the ring could
-// let go of what has not been taken: so it costs a wake for what happens, not for each frame.
+// WaitUntil is Next for who has no need of frames before stream time at: it waits until the DTS of
+// one has reached at, and takes all that have come. It waits no longer when a random access point,
+// a new track or a joint of the timeline has come, or the ring could let go of what has not been
+// taken: so it costs a wake for what happens, not for each frame.
 func (s *Subscriber) WaitUntil(ctx context.Context, dst []*media.Frame, at time.Duration) (int, error) {
 	for {
 		rung := s.deferUntil(at)
@@ -102,7 +104,8 @@ func (s *Subscriber) deferUntil(at time.Duration) <-chan struct{} {
 	return st.deferred.arm(at, l.bytes/4-unread)
 }
 
-// Flush ends a sleep in WaitUntil, or else the next one: it returns with what has come, or with the next frame. Any goroutine may call it.
+// Flush ends a sleep in WaitUntil, or else the next one: it returns with what has come, or with the
+// next frame. Any goroutine may call it.
 func (s *Subscriber) Flush() {
 	st := s.s
 	st.mu.Lock()

@@ -30,10 +30,12 @@ func TestWaitUntil(t *testing.T) {
 	}{
 		{"its time", frames(40*ms, rest), time.Second, 49},
 		{"a keyframe", append(frames(40*ms, 400*ms), video(400*ms, true), audio(400*ms)), time.Second, 19},
-		{"a new track", append(frames(40*ms, 400*ms), func() *media.Frame { f := audio(400 * ms); f.Track = &other; return f }()), time.Second, 19},
+		{"a new track", append(frames(40*ms, 400*ms),
+			func() *media.Frame { f := audio(400 * ms); f.Track = &other; return f }()), time.Second, 19},
 		{"a joint", append(frames(40*ms, 400*ms), audio(time.Hour)), time.Second, 19},
 		{"no longer than the ring holds", frames(40*ms, 2*rest), time.Hour, 151},
-		{"large frames", append(frames(40*ms, 400*ms), func() *media.Frame { f := video(400*ms, false); f.Payload = make([]byte, 300<<10); return f }()), time.Second, 19},
+		{"large frames", append(frames(40*ms, 400*ms),
+			func() *media.Frame { f := video(400*ms, false); f.Payload = make([]byte, 300<<10); return f }()), time.Second, 19},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -125,7 +127,8 @@ func TestWaitUntilIgnoresFilteredTracks(t *testing.T) {
 		h := NewHub(Options{})
 		p := mustPublish(t, h, PublishOptions{Grant: domain.Grant{Name: movie}})
 		gop(t, p, 0, 1)
-		s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1, TrackFilter: func(t *media.Track) bool { return t.Kind == media.Audio }})
+		s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1,
+			TrackFilter: func(t *media.Track) bool { return t.Kind == media.Audio }})
 		readAll(t, s)
 		done := make(chan *media.Frame)
 		go func() {
@@ -201,7 +204,8 @@ func TestFlush(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				defer cancel()
 				more(1)
-				if n, err := s.WaitUntil(ctx, make([]*media.Frame, 10), time.Hour); n != 0 || !errors.Is(err, context.DeadlineExceeded) {
+				if n, err := s.WaitUntil(ctx, make([]*media.Frame, 10), time.Hour); n != 0 ||
+					!errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("the next time it returned at once: %d, %v", n, err)
 				}
 			})

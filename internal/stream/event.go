@@ -42,9 +42,10 @@ type observer struct {
 	lost    atomic.Uint64
 }
 
-// Observe returns a channel of events, of which up to size wait; with viewers, those of viewers too. What does not fit is lost
-// and counted: an observer never blocks a stream. Events of viewers take half of the channel at most: however many viewers come
-// and go, they push out no event of a stream. stop ends it and closes the channel.
+// Observe returns a channel of events, of which up to size wait; with viewers, those of viewers
+// too. What does not fit is lost and counted: an observer never blocks a stream. Events of viewers
+// take half of the channel at most: however many viewers come and go, they push out no event of a
+// stream. stop ends it and closes the channel.
 func (h *Hub) Observe(size int, viewers bool) (events <-chan Event, lost func() uint64, stop func()) {
 	o := &observer{ch: make(chan Event, size), viewers: viewers}
 	h.mu.Lock()

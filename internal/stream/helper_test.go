@@ -29,7 +29,8 @@ func video(at time.Duration, key bool) *media.Frame {
 }
 
 func audio(at time.Duration) *media.Frame {
-	return &media.Frame{Track: aac, Meta: both, DTS: at, PTS: at, RAP: media.Keyframe, Payload: make([]byte, 10), Arrived: time.Now()}
+	return &media.Frame{Track: aac, Meta: both, DTS: at, PTS: at, RAP: media.Keyframe, Payload: make([]byte, 10),
+		Arrived: time.Now()}
 }
 
 func grant(ref domain.KeyRef, role domain.Role) PublishOptions {

@@ -1,9 +1,11 @@
-// Package stream is the core: a Hub of live streams, each with one Publisher that writes frames and any number of Subscribers
-// that read them at their own pace from one shared ring. It knows no protocol, no file, no store and no HTTP: encoders,
-// relays and files publish; players, HLS, recorders and relays subscribe.
+// Package stream is the core: a Hub of live streams, each with one Publisher that writes frames and
+// any number of Subscribers that read them at their own pace from one shared ring. It knows no
+// protocol, no file, no store and no HTTP: encoders, relays and files publish; players, HLS,
+// recorders and relays subscribe.
 //
-// Lock order: Hub.mu before stream.mu. Neither is held over I/O, a callback or a channel send. Publisher.Write takes stream.mu
-// only, for the time of a slice store; subscribers share it for the time of copying pointers.
+// Lock order: Hub.mu before stream.mu. Neither is held over I/O, a callback or a channel send.
+// Publisher.Write takes stream.mu only, for the time of a slice store; subscribers share it for the
+// time of copying pointers.
 package stream
 
 import (
@@ -29,10 +31,11 @@ const (
 
 // Options of a Hub. The zero value of a duration or size means what its comment says, or nothing where it says nothing.
 type Options struct {
-	Hold          time.Duration // how long a stream outlives a lost publisher; 0 not at all
-	HoldClean     time.Duration // how long it outlives one that said goodbye; 0 not at all
-	Takeover      Takeover
-	Idle          time.Duration // without a frame for so long a publisher may be taken over, and a backup steps in; default 2 s
+	Hold      time.Duration // how long a stream outlives a lost publisher; 0 not at all
+	HoldClean time.Duration // how long it outlives one that said goodbye; 0 not at all
+	Takeover  Takeover
+	// without a frame for so long a publisher may be taken over, and a backup steps in; default 2 s
+	Idle          time.Duration
 	FailbackDelay time.Duration // how long a primary must be healthy before it takes over from the backup; default 10 s
 
 	GOPs       int           // how many of the newest GOPs are held for those who join; at least 1 is held
@@ -40,10 +43,13 @@ type Options struct {
 	RingTime   time.Duration // the ring's bound in stream time; default 30 s
 	RingBytes  int           // the ring's bound in bytes: payload, and a fixed sum for each frame; default 64 MiB
 	TrackWait  time.Duration // how long a start waits for announced tracks; default 2 s
-	RAPWait    time.Duration // how long to look for a random access point before the encoder's key flag is believed; default 10 s
+	// how long to look for a random access point before the encoder's key flag is believed; default 10
+	// s
+	RAPWait time.Duration
 
-	// BatchWindow tells how long frames are gathered before those are woken who read a stream by one protocol, for a number of
-	// viewers by it, and for how long sound waits for the next picture, if there are any; nil: not at all.
+	// BatchWindow tells how long frames are gathered before those are woken who read a stream by one
+	// protocol, for a number of viewers by it, and for how long sound waits for the next picture, if
+	// there are any; nil: not at all.
 	BatchWindow func(proto string, viewers int) (window, sound time.Duration)
 	// Epoch numbers a new session of a stream, higher than any before; nil: 0. It may block.
 	Epoch func(context.Context) (uint64, error)
@@ -61,7 +67,8 @@ func (o *Options) defaults() {
 
 // A Hub holds the live streams of one server.
 type Hub struct {
-	// Admit, when set, claims name for this server before a session of it begins; release gives it up when the session ends.
+	// Admit, when set, claims name for this server before a session of it begins; release gives it up
+	// when the session ends.
 	Admit func(ctx context.Context, name domain.Name) (release func(), err error)
 	// Miss, when set, is called when somebody asks for a stream that is not here. It may make it come, or not.
 	Miss func(ctx context.Context, name domain.Name) error
@@ -90,11 +97,13 @@ func NewHub(o Options) *Hub {
 	}
 }
 
-// revokedFor is how long a revoked key is remembered here: longer than any request that resolved it before can take to publish.
+// revokedFor is how long a revoked key is remembered here: longer than any request that resolved it
+// before can take to publish.
 const revokedFor = 10 * time.Minute
 
-// Revoke disconnects whoever publishes with one of refs, now or in a moment with a grant from before. With end the streams
-// end at once; else they are held, so that a new key goes on with them.
+// Revoke disconnects whoever publishes with one of refs, now or in a moment with a grant from
+// before. With end the streams end at once; else they are held, so that a new key goes on with
+// them.
 func (h *Hub) Revoke(refs []domain.KeyRef, end bool) {
 	now := time.Now()
 	reason := domain.Errorf(domain.Denied, "the push key was revoked")
@@ -127,8 +136,8 @@ func (h *Hub) Revoke(refs []domain.KeyRef, end bool) {
 	}
 }
 
-// EndKeyless ends the streams of room, in app or for "" in every one, that somebody publishes or has published without a key, who
-// can be disconnected by none. It reports whether there was one.
+// EndKeyless ends the streams of room, in app or for "" in every one, that somebody publishes or
+// has published without a key, who can be disconnected by none. It reports whether there was one.
 func (h *Hub) EndKeyless(app, room string) bool {
 	reason := domain.Errorf(domain.Denied, "the room was deleted")
 	h.mu.Lock()
@@ -175,8 +184,8 @@ func (h *Hub) Kick(id uint64, reason error) error {
 	return domain.Errorf(domain.NotFound, "no publisher or viewer has the id %d", id)
 }
 
-// EndViewers disconnects those who watch a room, or wait to, in app or for "" in every one, with a reason, and returns how many they
-// were. The streams go on.
+// EndViewers disconnects those who watch a room, or wait to, in app or for "" in every one, with a
+// reason, and returns how many they were. The streams go on.
 func (h *Hub) EndViewers(app, room string, reason error) (n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

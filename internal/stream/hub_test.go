@@ -35,7 +35,8 @@ func TestLateViewerStartsAtNewestKeyframe(t *testing.T) {
 	if got := readAll(t, live); len(got) != 0 {
 		t.Errorf("live edge: %d frames at once, want none", len(got))
 	}
-	write(t, p, video(5*time.Hour+3*time.Second-ms, false), audio(5*time.Hour+3*time.Second), video(5*time.Hour+3*time.Second, true))
+	write(t, p, video(5*time.Hour+3*time.Second-ms, false), audio(5*time.Hour+3*time.Second),
+		video(5*time.Hour+3*time.Second, true))
 	got := readAll(t, live)
 	if len(got) != 2 || got[0].Track != aac || got[1].RAP != media.Keyframe {
 		t.Errorf("live edge: got %d frames, want audio, then video from the keyframe", len(got))
@@ -49,7 +50,8 @@ func TestViewerWaitsForPublisher(t *testing.T) {
 			t.Errorf("no wait: %v, want not found", err)
 		}
 		start := time.Now()
-		if _, err := h.Subscribe(t.Context(), movie, SubscribeOptions{Wait: 30 * time.Second}); domain.KindOf(err) != domain.NotFound {
+		if _, err := h.Subscribe(t.Context(), movie,
+			SubscribeOptions{Wait: 30 * time.Second}); domain.KindOf(err) != domain.NotFound {
 			t.Errorf("wait in vain: %v, want not found", err)
 		}
 		if d := time.Since(start); d != 30*time.Second {
@@ -115,7 +117,8 @@ func TestWaitForKeyframeTimesOut(t *testing.T) {
 	})
 }
 
-// TestViewerEventsLeaveRoomForStreamEvents has many viewers come and go before anybody reads the events: those of the stream are all there.
+// TestViewerEventsLeaveRoomForStreamEvents has many viewers come and go before anybody reads the
+// events: those of the stream are all there.
 func TestViewerEventsLeaveRoomForStreamEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{Hold: 20 * time.Second})
@@ -300,7 +303,8 @@ func TestRevoke(t *testing.T) {
 		if _, err := h.Publish(context.Background(), movie, grant(ref, domain.Primary)); domain.KindOf(err) != domain.Denied {
 			t.Errorf("revoked key publishes: %v", err)
 		}
-		if _, err := h.Publish(context.Background(), movie, grant(domain.KeyRef{ID: "a", Generation: 2}, domain.Primary)); err != nil {
+		if _, err := h.Publish(context.Background(), movie,
+			grant(domain.KeyRef{ID: "a", Generation: 2}, domain.Primary)); err != nil {
 			t.Errorf("new key: %v", err)
 		}
 		h.Close()
@@ -494,7 +498,8 @@ func TestLeadingPictures(t *testing.T) {
 	if got := readAll(t, early); len(got) != 4 {
 		t.Errorf("one who has been there is given %d frames of 4", len(got))
 	}
-	if got := readAll(t, mustSubscribe(t, h, SubscribeOptions{GOPs: 1})); len(got) != 3 || got[1].DTS != 160*ms || got[1].Track != aac {
+	if got := readAll(t, mustSubscribe(t, h, SubscribeOptions{GOPs: 1})); len(got) != 3 || got[1].DTS != 160*ms ||
+		got[1].Track != aac {
 		t.Errorf("one who starts later is given %d frames, want 3", len(got))
 	}
 }
@@ -503,7 +508,8 @@ func TestTrackFilter(t *testing.T) {
 	h := NewHub(Options{})
 	p := mustPublish(t, h, PublishOptions{})
 	gop(t, p, 0, 1)
-	s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1, TrackFilter: func(t *media.Track) bool { return t.Kind == media.Audio }})
+	s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1,
+		TrackFilter: func(t *media.Track) bool { return t.Kind == media.Audio }})
 	for _, f := range readAll(t, s) {
 		if f.Track != aac {
 			t.Fatal("got video")
@@ -726,7 +732,8 @@ func TestCloseEndsAll(t *testing.T) {
 
 func TestAdmitAndEpoch(t *testing.T) {
 	var epoch, released atomic.Int64
-	h := NewHub(Options{Hold: time.Hour, Epoch: func(context.Context) (uint64, error) { return uint64(epoch.Add(1)), nil }})
+	h := NewHub(Options{Hold: time.Hour,
+		Epoch: func(context.Context) (uint64, error) { return uint64(epoch.Add(1)), nil }})
 	done := make(chan struct{}, 1)
 	h.Admit = func(context.Context, domain.Name) (func(), error) {
 		return func() { released.Add(1); done <- struct{}{} }, nil
@@ -751,7 +758,8 @@ func TestAdmitAndEpoch(t *testing.T) {
 
 // TestConcurrentUse lets everything happen at once, for the race detector.
 func TestConcurrentUse(t *testing.T) {
-	h := NewHub(Options{Hold: time.Millisecond, BatchWindow: func(string, int) (_, _ time.Duration) { return time.Millisecond, 0 }})
+	h := NewHub(Options{Hold: time.Millisecond,
+		BatchWindow: func(string, int) (_, _ time.Duration) { return time.Millisecond, 0 }})
 	var publishers, viewers sync.WaitGroup
 	ctx, cancel := context.WithCancel(context.Background())
 	for range 8 {
@@ -800,8 +808,8 @@ func TestConcurrentUse(t *testing.T) {
 	viewers.Wait()
 }
 
-// TestSessionEndsDuringPublish has a session end between the moment a newcomer finds it and the moment he joins it: his own
-// session needs a number of its own.
+// TestSessionEndsDuringPublish has a session end between the moment a newcomer finds it and the
+// moment he joins it: his own session needs a number of its own.
 func TestSessionEndsDuringPublish(t *testing.T) {
 	epoch := uint64(0)
 	h := NewHub(Options{Epoch: func(context.Context) (uint64, error) { epoch++; return epoch, nil }})

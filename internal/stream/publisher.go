@@ -46,8 +46,9 @@ type Publisher struct {
 	pending       bool                // active, but waits for a random access point to take over with
 }
 
-// Publish makes name live, or takes a held stream of that name up. It fails with Conflict when name is being published already,
-// Denied when the grant's key has been revoked meanwhile, Unavailable when the hub is closed.
+// Publish makes name live, or takes a held stream of that name up. It fails with Conflict when name
+// is being published already, Denied when the grant's key has been revoked meanwhile, Unavailable
+// when the hub is closed.
 func (h *Hub) Publish(ctx context.Context, name domain.Name, o PublishOptions) (*Publisher, error) {
 	for {
 		begin, err := h.prepare(ctx, name)
@@ -77,7 +78,8 @@ type sessionStart struct {
 // errNoSession tells that the session that was there at prepare has ended since.
 var errNoSession = errors.New("a new session, and nothing was asked for")
 
-// prepare asks for what a new session of name needs, outside the lock; where there is a session already, for nothing: nil.
+// prepare asks for what a new session of name needs, outside the lock; where there is a session
+// already, for nothing: nil.
 func (h *Hub) prepare(ctx context.Context, name domain.Name) (*sessionStart, error) {
 	h.mu.Lock()
 	s := h.streams[name]
@@ -99,7 +101,8 @@ func (h *Hub) prepare(ctx context.Context, name domain.Name) (*sessionStart, err
 	return b, err
 }
 
-// attach makes p the publisher of its role. It reports whether a session began, with begin; without one it fails with errNoSession.
+// attach makes p the publisher of its role. It reports whether a session began, with begin; without
+// one it fails with errNoSession.
 func (h *Hub) attach(p *Publisher, name domain.Name, begin *sessionStart) (used bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -186,7 +189,8 @@ func (h *Hub) detach(p *Publisher, reason error) {
 	close(p.done)
 }
 
-// Done is closed when the publisher has been taken off its stream: it ended, was revoked, kicked or taken over. The edge hangs up.
+// Done is closed when the publisher has been taken off its stream: it ended, was revoked, kicked or
+// taken over. The edge hangs up.
 func (p *Publisher) Done() <-chan struct{} { return p.done }
 
 // Err tells why Done was closed; nil before, and after End.
@@ -233,7 +237,8 @@ func (p *Publisher) End(how EndReason) {
 	h.hold(s, d)
 }
 
-// Write publishes f, which p owns no longer. It never blocks on a viewer. It fails when p has been taken off its stream.
+// Write publishes f, which p owns no longer. It never blocks on a viewer. It fails when p has been
+// taken off its stream.
 func (p *Publisher) Write(f *media.Frame) error {
 	now := f.Arrived
 	switch f.Track.Kind {
@@ -271,8 +276,9 @@ func (p *Publisher) markAlive(now time.Time) {
 	p.lastFrame.Store(now.UnixNano())
 }
 
-// secondary reports whether t is not the first track of its kind, the one with the lowest ID. A lower one that comes after the time
-// that viewers wait for tracks stays behind the first: they have begun with that. Caller holds s.mu.
+// secondary reports whether t is not the first track of its kind, the one with the lowest ID. A
+// lower one that comes after the time that viewers wait for tracks stays behind the first: they
+// have begun with that. Caller holds s.mu.
 func (p *Publisher) secondary(t *media.Track, now time.Time) bool {
 	if p.firstFrameAt.IsZero() {
 		p.firstFrameAt = now
@@ -284,8 +290,9 @@ func (p *Publisher) secondary(t *media.Track, now time.Time) bool {
 	return id != *first
 }
 
-// decodable reports whether a decoder can make something of f: each track of video counts from its first random access point on. Where
-// none has come for RAPWait the encoder's key flag is believed. Caller holds s.mu.
+// decodable reports whether a decoder can make something of f: each track of video counts from its
+// first random access point on. Where none has come for RAPWait the encoder's key flag is believed.
+// Caller holds s.mu.
 func (p *Publisher) decodable(f *media.Frame) bool {
 	if f.Track.Kind != media.Video {
 		return true

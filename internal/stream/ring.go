@@ -6,7 +6,8 @@ import (
 	"livego/internal/media"
 )
 
-// A ring holds the newest frames of a stream. It is bounded by time and bytes and grows in slots as these allow. The caller locks.
+// A ring holds the newest frames of a stream. It is bounded by time and bytes and grows in slots as
+// these allow. The caller locks.
 type ring struct {
 	slots []*media.Frame // len is a power of two; the frame of Seq n is at n & (len-1)
 	tail  uint64         // Seq of the oldest frame held
@@ -24,8 +25,9 @@ type limits struct {
 	bytes   int
 }
 
-// frameOverhead is what a frame takes beside its payload: itself, its slot, and its layouts for the wires. An encoder whose frames are a
-// byte long and have one time must not fill the memory with them.
+// frameOverhead is what a frame takes beside its payload: itself, its slot, and its layouts for the
+// wires. An encoder whose frames are a byte long and have one time must not fill the memory with
+// them.
 const frameOverhead = 512
 
 func (r *ring) at(seq uint64) *media.Frame { return r.slots[seq&uint64(len(r.slots)-1)] }
@@ -98,7 +100,8 @@ func (r *ring) grow() {
 	}
 }
 
-// rap returns the Seq of the nth newest random access point (1: the newest), or of the oldest held when there are fewer.
+// rap returns the Seq of the nth newest random access point (1: the newest), or of the oldest held
+// when there are fewer.
 func (r *ring) rap(n int) (uint64, bool) {
 	if len(r.raps) == 0 || n <= 0 {
 		return 0, false

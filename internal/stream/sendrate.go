@@ -3,15 +3,16 @@ package stream
 import "time"
 
 const (
-	queueTime = 250 * time.Millisecond // what the kernel may hold for a slow viewer before it takes more, and what he is given at once
+	// what the kernel may hold for a slow viewer before it takes more, and what he is given at once
+	queueTime = 250 * time.Millisecond
 	minQueue  = 8 << 10
 
 	rateInterval = 500 * time.Millisecond // in which bursts even out, and who was stopped for a moment shows what he takes
 	rateExpiry   = 2 * time.Second        // without having been waited for
 )
 
-// A SendRate measures how fast a viewer takes what he is sent, when that is slower than he is sent it. The zero SendRate is that of a viewer who
-// is not slow. It is for one goroutine.
+// A SendRate measures how fast a viewer takes what he is sent, when that is slower than he is sent
+// it. The zero SendRate is that of a viewer who is not slow. It is for one goroutine.
 type SendRate struct {
 	since time.Time // the last look; zero while he is not slow
 	acked uint64    // what his end had acknowledged then
@@ -19,7 +20,8 @@ type SendRate struct {
 	limit int       // of the kernel's queue; 0 as for everybody
 }
 
-// ObserveBlocked tells d that his connection has not taken all at once: of the given bytes since he came, the kernel holds queued.
+// ObserveBlocked tells d that his connection has not taken all at once: of the given bytes since he
+// came, the kernel holds queued.
 func (d *SendRate) ObserveBlocked(now time.Time, given uint64, queued int) {
 	taken := given - min(given, uint64(queued))
 	elapsed := now.Sub(d.since)
@@ -32,8 +34,8 @@ func (d *SendRate) ObserveBlocked(now time.Time, given uint64, queued int) {
 	d.since, d.acked = now, taken
 }
 
-// ObserveUnblocked tells d that his connection has taken all at once. It reports whether he is no longer slow, from now on: the kernel may hold for
-// him what it holds for everybody.
+// ObserveUnblocked tells d that his connection has taken all at once. It reports whether he is no
+// longer slow, from now on: the kernel may hold for him what it holds for everybody.
 func (d *SendRate) ObserveUnblocked(now time.Time) bool {
 	if !d.Slow() || now.Sub(d.since) < rateExpiry {
 		return false

@@ -28,7 +28,8 @@ func TestViewerExpires(t *testing.T) {
 			{"after it", time.Minute, 61 * time.Second, domain.SessionExpired},
 			{"already over", -time.Second, 0, domain.SessionExpired},
 		} {
-			s, err := h.Subscribe(t.Context(), movie, SubscribeOptions{Viewer: ViewerOptions{Proto: "test", Expires: time.Now().Add(tt.expires)}, GOPs: 1})
+			s, err := h.Subscribe(t.Context(), movie,
+				SubscribeOptions{Viewer: ViewerOptions{Proto: "test", Expires: time.Now().Add(tt.expires)}, GOPs: 1})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -55,7 +56,8 @@ func TestEndViewers(t *testing.T) {
 		watch := mustSubscribe(t, h, SubscribeOptions{Viewer: ViewerOptions{Proto: "test"}})
 		inside := mustSubscribe(t, h, SubscribeOptions{Viewer: ViewerOptions{Proto: "test", Internal: true}, GOPs: 1})
 		waits := make(chan error, 3)
-		for _, name := range []domain.Name{{App: "live", Room: "later"}, {App: "vod", Room: "later"}, {App: "live", Room: "another"}} {
+		for _, name := range []domain.Name{{App: "live", Room: "later"}, {App: "vod", Room: "later"},
+			{App: "live", Room: "another"}} {
 			go func() {
 				_, err := h.Subscribe(t.Context(), name, SubscribeOptions{Wait: time.Hour})
 				waits <- err
@@ -103,7 +105,8 @@ func TestReserveViewers(t *testing.T) {
 		n  int
 		ok bool
 	}{{2, true}, {2, false}, {1, true}, {1, false}, {0, true}} {
-		if err := h.ReserveViewers(pass, step.n); (err == nil) != step.ok || err != nil && domain.CodeOf(err) != domain.TokenViewerLimit {
+		if err := h.ReserveViewers(pass, step.n); (err == nil) != step.ok || err != nil &&
+			domain.CodeOf(err) != domain.TokenViewerLimit {
 			t.Errorf("%d more: %v", step.n, err)
 		}
 	}

@@ -27,24 +27,27 @@ type Info struct {
 
 // ConnInfo is what is known of one publisher or viewer.
 type ConnInfo struct {
-	ID                uint64
-	Proto             string
-	Remote            string
-	URL               string
-	Role              domain.Role // of a publisher
-	Active            bool        // of a publisher: its frames are what viewers see
-	Since             time.Time
-	VideoBytes        uint64
-	AudioBytes        uint64
-	VideoKbps         float64
-	AudioKbps         float64
-	Skipped           media.SkipStats // of a publisher: what of it reaches no viewer, for it cannot be used
-	Dropped           uint64          // of a publisher: video frames that came before the first keyframe
-	ArrivalTimestamps bool            // of a publisher: its time stamps are of no use, and frames are paced by when they arrive
-	Skips             uint64          // of a viewer: how often it was moved to a newer keyframe
-	Delay             time.Duration   // of a viewer: newest DTS less the DTS last written to it, and as long as what the kernel holds lasts
-	Queued            int             // of a viewer: bytes that the kernel holds for it
-	DelayKnown        bool            // of a viewer: Delay is known
+	ID         uint64
+	Proto      string
+	Remote     string
+	URL        string
+	Role       domain.Role // of a publisher
+	Active     bool        // of a publisher: its frames are what viewers see
+	Since      time.Time
+	VideoBytes uint64
+	AudioBytes uint64
+	VideoKbps  float64
+	AudioKbps  float64
+	Skipped    media.SkipStats // of a publisher: what of it reaches no viewer, for it cannot be used
+	Dropped    uint64          // of a publisher: video frames that came before the first keyframe
+	// of a publisher: its time stamps are of no use, and frames are paced by when they arrive
+	ArrivalTimestamps bool
+	Skips             uint64 // of a viewer: how often it was moved to a newer keyframe
+	// of a viewer: newest DTS less the DTS last written to it, and as long as what the kernel holds
+	// lasts
+	Delay      time.Duration
+	Queued     int  // of a viewer: bytes that the kernel holds for it
+	DelayKnown bool // of a viewer: Delay is known
 
 	queued func() int
 	rate   float64 // kbit/s of the stream, or of the viewer where nobody publishes it
@@ -100,9 +103,10 @@ func (h *Hub) Info(name domain.Name) (Info, bool) {
 	return s.info(time.Now()), true
 }
 
-// Viewers writes to dst the viewers of name whose IDs are higher than after, in the order of their IDs, and returns how many; fewer than
-// dst holds are the last. A stream may have any number of viewers, so whoever reads them all does so in pieces, each with the last ID of
-// the piece before: the stream is held up for no longer than one piece takes.
+// Viewers writes to dst the viewers of name whose IDs are higher than after, in the order of their
+// IDs, and returns how many; fewer than dst holds are the last. A stream may have any number of
+// viewers, so whoever reads them all does so in pieces, each with the last ID of the piece before:
+// the stream is held up for no longer than one piece takes.
 func (h *Hub) Viewers(name domain.Name, after uint64, dst []ConnInfo) int {
 	n := h.viewers(name, after, dst)
 	for i := range dst[:n] {
@@ -182,7 +186,8 @@ func (s *stream) info(now time.Time) Info {
 		}
 	}
 	in.Tracks = s.sortedTracks()
-	in.Firsts = slices.DeleteFunc(slices.Clone(in.Tracks), func(t *media.Track) bool { return t.ID != s.firsts[t.Kind].id })
+	in.Firsts = slices.DeleteFunc(slices.Clone(in.Tracks),
+		func(t *media.Track) bool { return t.ID != s.firsts[t.Kind].id })
 	for _, p := range s.pubs {
 		if p != nil {
 			c := p.info(now, s.active == p)
@@ -202,7 +207,8 @@ func (s *stream) sortedTracks() []*media.Track {
 
 func (p *Publisher) info(now time.Time, active bool) ConnInfo {
 	return ConnInfo{
-		ID: p.id, Proto: p.opt.Proto, Remote: p.opt.Remote, URL: p.opt.URL, Role: p.opt.Grant.Role, Active: active, Since: p.since,
+		ID: p.id, Proto: p.opt.Proto, Remote: p.opt.Remote, URL: p.opt.URL, Role: p.opt.Grant.Role, Active: active,
+		Since:      p.since,
 		VideoBytes: p.video.total.Load(), AudioBytes: p.audio.total.Load(),
 		VideoKbps: p.video.kbps(now), AudioKbps: p.audio.kbps(now),
 		Dropped: p.dropped.Load(), Skipped: p.opt.Skips.Stats(),

@@ -126,8 +126,8 @@ type first struct {
 	disc uint32
 }
 
-// lead notes that f is of the first track of its kind. What the same encoder sent of a higher number before was not, as shows now.
-// Caller holds s.mu.
+// lead notes that f is of the first track of its kind. What the same encoder sent of a higher
+// number before was not, as shows now. Caller holds s.mu.
 func (s *stream) lead(f *media.Frame) {
 	now := first{f.Track.ID, f.Discontinuity}
 	if s.repeats[f.Track.Kind] = s.firsts[f.Track.Kind] == now; s.repeats[f.Track.Kind] {
@@ -143,14 +143,16 @@ func (s *stream) superseded(f *media.Frame) bool {
 	return f.Discontinuity == now.disc && f.Track.ID != now.id
 }
 
-// checkReady lets viewers start when every track that the encoder announced has come, or has been waited for long enough.
-// An encoder that announced nothing is expected to send both audio and video.
+// checkReady lets viewers start when every track that the encoder announced has come, or has been
+// waited for long enough. An encoder that announced nothing is expected to send both audio and
+// video.
 func (s *stream) checkReady(f *media.Frame) {
 	video, audio := true, true
 	if m := f.Meta; m != nil && (m.HasVideo || m.HasAudio) {
 		video, audio = m.HasVideo, m.HasAudio
 	}
-	if s.settled(media.Video, video) && s.settled(media.Audio, audio) || f.Arrived.Sub(s.firstArrival) >= s.hub.opt.TrackWait {
+	if s.settled(media.Video, video) && s.settled(media.Audio, audio) ||
+		f.Arrived.Sub(s.firstArrival) >= s.hub.opt.TrackWait {
 		s.ready = true
 		close(s.readyCh)
 	}
@@ -163,8 +165,9 @@ type waiterGroup struct {
 	n      int   // viewers who wait
 }
 
-// settled reports whether it is known which track of a kind is the first: number 0 has come, or a track twice and none of a lower number in
-// between, for encoders send their tracks in turn. A kind that is not expected is settled without any.
+// settled reports whether it is known which track of a kind is the first: number 0 has come, or a
+// track twice and none of a lower number in between, for encoders send their tracks in turn. A kind
+// that is not expected is settled without any.
 func (s *stream) settled(k media.Kind, expected bool) bool {
 	if !s.kinds[k] {
 		return !expected

@@ -14,12 +14,14 @@ import (
 type SubscribeOptions struct {
 	Viewer ViewerOptions
 	Wait   time.Duration // how long to wait for a publisher; 0 not at all, negative for ever
-	// GOPs is the keyframe to start at, counted back from the newest; 0 at the live edge: audio now, video at the next keyframe. A
-	// subscriber that waited for the stream starts at its beginning, unless GOPs is 0.
+	// GOPs is the keyframe to start at, counted back from the newest; 0 at the live edge: audio now,
+	// video at the next keyframe. A subscriber that waited for the stream starts at its beginning,
+	// unless GOPs is 0.
 	GOPs int
 	// AllTracks asks for every track; without it the subscriber gets the first of each kind, that with the lowest ID.
 	AllTracks bool
-	// TrackFilter, when set, chooses the tracks that the subscriber can carry. It must give the same answer for the same track.
+	// TrackFilter, when set, chooses the tracks that the subscriber can carry. It must give the same
+	// answer for the same track.
 	TrackFilter func(*media.Track) bool
 }
 
@@ -64,7 +66,8 @@ func (h *Hub) Subscribe(ctx context.Context, name domain.Name, o SubscribeOption
 	}
 	v.s.mu.Lock()
 	defer v.s.mu.Unlock()
-	return &Subscriber{Viewer: v, batcher: v.s.batcher(o.Viewer.Proto), trackFilter: o.TrackFilter, all: o.AllTracks, gops: o.GOPs, joined: v.since}, nil
+	return &Subscriber{Viewer: v, batcher: v.s.batcher(o.Viewer.Proto), trackFilter: o.TrackFilter, all: o.AllTracks,
+		gops: o.GOPs, joined: v.since}, nil
 }
 
 // Await waits as Subscribe does, for a viewer who is served by others.
@@ -73,9 +76,9 @@ func (h *Hub) Await(ctx context.Context, name domain.Name, wait time.Duration) e
 	return err
 }
 
-// await waits until name is ready to be watched. Who waits for a name leaves nothing behind. A stream that is there and shows
-// nothing is not waited for longer than it takes to believe the encoder's key flag, but by parts of the server. waited reports that name
-// was not ready at first.
+// await waits until name is ready to be watched. Who waits for a name leaves nothing behind. A
+// stream that is there and shows nothing is not waited for longer than it takes to believe the
+// encoder's key flag, but by parts of the server. waited reports that name was not ready at first.
 func (h *Hub) await(ctx context.Context, name domain.Name, wait time.Duration, internal bool) (waited bool, err error) {
 	notFound := domain.Errorf(domain.NotFound, "nobody is publishing %s", name)
 	if wait > 0 {
@@ -154,8 +157,9 @@ func (h *Hub) await(ctx context.Context, name domain.Name, wait time.Duration, i
 	}
 }
 
-// Next waits for a frame and takes all that are ready, as many as dst holds. It returns io.EOF when the stream has ended, a
-// domain.Error when the viewer was kicked, or ctx's error. Frames are shared: do not modify.
+// Next waits for a frame and takes all that are ready, as many as dst holds. It returns io.EOF when
+// the stream has ended, a domain.Error when the viewer was kicked, or ctx's error. Frames are
+// shared: do not modify.
 func (s *Subscriber) Next(ctx context.Context, dst []*media.Frame) (int, error) {
 	for {
 		n, wake, err := s.poll(dst)
@@ -221,7 +225,8 @@ func (s *Subscriber) poll(dst []*media.Frame) (n int, wake <-chan struct{}, err 
 // slowWrite is how long a connection may take for what it is given without being slow.
 const slowWrite = 100 * time.Millisecond
 
-// observeWrite looks at how long the viewer's connection took for n bytes. Where that is long, the kernel is to hold less for him.
+// observeWrite looks at how long the viewer's connection took for n bytes. Where that is long, the
+// kernel is to hold less for him.
 func (s *Subscriber) observeWrite(n int, now time.Time) {
 	if s.written += uint64(n); s.opt.Internal || s.setUnsentLimit == nil {
 		return
@@ -246,7 +251,8 @@ func (s *Subscriber) queuedBytes() int {
 	return 0
 }
 
-// readLimit returns how many bytes the viewer is given at once, and how many are before them on their way to him, where that makes him wait.
+// readLimit returns how many bytes the viewer is given at once, and how many are before them on
+// their way to him, where that makes him wait.
 func (s *Subscriber) readLimit() (n, before int) {
 	if !s.sendRate.Slow() {
 		return math.MaxInt, 0
@@ -269,9 +275,10 @@ func (s *Subscriber) seekStart(st *stream) {
 	}
 }
 
-// behind reports whether s has fallen behind so far that it must be moved on. Parts of the server, where nobody waits for the
-// picture, keep every frame that the ring has. What is taken now, as much as most bytes, comes to a slow viewer when they and the bytes
-// before them have gone through his line: so old is what he sees. Caller holds st.mu.
+// behind reports whether s has fallen behind so far that it must be moved on. Parts of the server,
+// where nobody waits for the picture, keep every frame that the ring has. What is taken now, as
+// much as most bytes, comes to a slow viewer when they and the bytes before them have gone through
+// his line: so old is what he sees. Caller holds st.mu.
 func (s *Subscriber) behind(st *stream, most, before int) bool {
 	r := &st.ring
 	if s.cursor < r.tail {
@@ -281,15 +288,16 @@ func (s *Subscriber) behind(st *stream, most, before int) bool {
 		return false
 	}
 	next := r.at(s.cursor)
-	late := min(r.newest().DTS-next.DTS, time.Since(next.Arrived)) // what an encoder that catches up sends at once is not late
+	// what an encoder that catches up sends at once is not late
+	late := min(r.newest().DTS-next.DTS, time.Since(next.Arrived))
 	if s.sendRate.Slow() {
 		late += s.sendRate.SendTime(before + max(most, len(next.Payload)))
 	}
 	return late > st.hub.opt.MaxLatency
 }
 
-// skip moves s to the newest random access point ahead of it. Where there is none it stays, or, if the ring has left it behind,
-// goes on with audio until the next. Caller holds st.mu.
+// skip moves s to the newest random access point ahead of it. Where there is none it stays, or, if
+// the ring has left it behind, goes on with audio until the next. Caller holds st.mu.
 func (s *Subscriber) skip(r *ring) bool {
 	switch seq, ok := r.rap(1); {
 	case ok && seq > s.cursor:

@@ -13,8 +13,9 @@ const (
 	defaultStep = 40 * time.Millisecond
 )
 
-// A timeline maps the time of one encoder after another onto the one clock of a stream: it starts at 0, never goes back within
-// a track, and goes on over a new connection. All tracks share one offset, so their distance to each other is kept.
+// A timeline maps the time of one encoder after another onto the one clock of a stream: it starts
+// at 0, never goes back within a track, and goes on over a new connection. All tracks share one
+// offset, so their distance to each other is kept.
 type timeline struct {
 	started, rejoining bool
 	offset             time.Duration // stream time less encoder time
@@ -24,7 +25,8 @@ type timeline struct {
 	disc               uint32
 	clocks             map[trackKey]*clock
 
-	arrivalBase    time.Time // an arrival, which is at arrivalBaseDTS for tracks that are paced by it; zero while there is none
+	// an arrival, which is at arrivalBaseDTS for tracks that are paced by it; zero while there is none
+	arrivalBase    time.Time
 	arrivalBaseDTS time.Duration
 }
 
@@ -116,7 +118,8 @@ func (t *timeline) streamTime(c *clock, f *media.Frame) time.Duration {
 	return f.DTS + t.offset + c.shift
 }
 
-// setDataTimes places script data, which encoders stamp as they please: it follows the clock of audio and video, and moves nothing.
+// setDataTimes places script data, which encoders stamp as they please: it follows the clock of
+// audio and video, and moves nothing.
 func (t *timeline) setDataTimes(c *clock, f *media.Frame) {
 	dts := f.DTS + t.offset
 	if (dts - t.end).Abs() > maxStepBack {
@@ -135,8 +138,9 @@ func (t *timeline) jump(f *media.Frame) {
 	t.disc++
 }
 
-// mapTime maps encoder time dts to stream time by the offset that c is on. After a jump the tracks cross it one by one: each
-// takes whichever offset brings it closer to its own last frame. It reports false when dts is a jump of its own.
+// mapTime maps encoder time dts to stream time by the offset that c is on. After a jump the tracks
+// cross it one by one: each takes whichever offset brings it closer to its own last frame. It
+// reports false when dts is a jump of its own.
 func (t *timeline) mapTime(c *clock, dts time.Duration) (time.Duration, bool) {
 	d := dts + t.offset + c.shift
 	if !c.seen {
@@ -170,8 +174,9 @@ func (t *timeline) clock(tr *media.Track) *clock {
 	return c
 }
 
-// ticks returns f.DTS in the track's time scale. Audio goes on sample by sample as long as the millisecond clock agrees to half
-// a frame: players hear what rounding to milliseconds does. Ticks never go back, as long as the time scale stays.
+// ticks returns f.DTS in the track's time scale. Audio goes on sample by sample as long as the
+// millisecond clock agrees to half a frame: players hear what rounding to milliseconds does. Ticks
+// never go back, as long as the time scale stays.
 func (c *clock) ticks(f *media.Frame) int64 {
 	rate, samples := f.Track.Timescale, int64(f.Track.FrameSamples)
 	t := scale(f.DTS, rate)

@@ -25,7 +25,8 @@ func TestTimeline(t *testing.T) {
 		disc uint32
 	}{
 		{"starts at 0", []in{v(5 * s), a(5*s + 10*ms), v(5*s + 40*ms)}, []time.Duration{0, 10 * ms, 40 * ms}, 0},
-		{"what comes before the first frame is at 0", []in{v(5 * s), a(5*s - 21*ms), a(5*s + 2*ms)}, []time.Duration{0, 0, 2 * ms}, 0},
+		{"what comes before the first frame is at 0", []in{v(5 * s), a(5*s - 21*ms), a(5*s + 2*ms)},
+			[]time.Duration{0, 0, 2 * ms}, 0},
 		{"jitter is clamped within its track", []in{v(0), v(40 * ms), a(20 * ms), v(30 * ms), v(80 * ms)},
 			[]time.Duration{0, 40 * ms, 20 * ms, 41 * ms, 80 * ms}, 0},
 		{"catching up with it too", []in{v(0), v(40 * ms), v(38 * ms), v(41 * ms), v(42 * ms), v(80 * ms)},
@@ -35,13 +36,16 @@ func TestTimeline(t *testing.T) {
 			[]time.Duration{0, 40 * ms, 80 * ms, 120 * ms}, 1},
 		{"a long step back is closed", []in{v(100 * s), v(100*s + 40*ms), v(0), v(40 * ms)},
 			[]time.Duration{0, 40 * ms, 80 * ms, 120 * ms}, 1},
-		{"tracks jump one by one and keep their distance", []in{v(0), a(10 * ms), v(40 * ms), a(33 * ms), v(3600 * s), a(56 * ms), a(3600*s + 9*ms), v(3600*s + 40*ms)},
+		{"tracks jump one by one and keep their distance",
+			[]in{v(0), a(10 * ms), v(40 * ms), a(33 * ms), v(3600 * s), a(56 * ms), a(3600*s + 9*ms), v(3600*s + 40*ms)},
 			[]time.Duration{0, 10 * ms, 40 * ms, 33 * ms, 80 * ms, 56 * ms, 89 * ms, 120 * ms}, 1},
-		{"also a short way back", []in{v(9 * s), a(9 * s), v(9*s + 40*ms), v(4 * s), a(9*s + 23*ms), a(4*s + 6*ms), v(4*s + 40*ms)},
+		{"also a short way back", []in{v(9 * s), a(9 * s), v(9*s + 40*ms), v(4 * s), a(9*s + 23*ms), a(4*s + 6*ms),
+			v(4*s + 40*ms)},
 			[]time.Duration{0, 0, 40 * ms, 80 * ms, 23 * ms, 86 * ms, 120 * ms}, 1},
 		{"clocks that have nothing to do with each other", []in{v(0), v(40 * ms), a(3600 * s), a(3600*s + 23*ms), v(80 * ms)},
 			[]time.Duration{0, 40 * ms, 40 * ms, 63 * ms, 80 * ms}, 0},
-		{"a sparse track is no gap", []in{v(0), a(0), v(9 * s), v(18 * s), a(18 * s)}, []time.Duration{0, 0, 9 * s, 18 * s, 18 * s}, 0},
+		{"a sparse track is no gap", []in{v(0), a(0), v(9 * s), v(18 * s), a(18 * s)},
+			[]time.Duration{0, 0, 9 * s, 18 * s, 18 * s}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var line timeline
@@ -115,8 +119,8 @@ func TestTicksAreSampleExact(t *testing.T) {
 	}
 }
 
-// FuzzTimeline holds the model: per track DTS never goes back, never is negative, no step is longer than a kept gap, and as long as
-// nothing needs correction it is copied faithfully, gaps included.
+// FuzzTimeline holds the model: per track DTS never goes back, never is negative, no step is longer
+// than a kept gap, and as long as nothing needs correction it is copied faithfully, gaps included.
 func FuzzTimeline(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 40, 1, 0, 0, 23, 0x80, 255, 255, 255})
 	f.Add([]byte{0, 0, 0, 0, 2, 127, 255, 255, 1, 0, 0, 0, 0, 0, 0, 1})
@@ -169,7 +173,8 @@ func FuzzTimeline(f *testing.F) {
 	})
 }
 
-// TestTimelineOfData has script data stamped with 0, far ahead and right: audio and video must not notice, and the data be where they are.
+// TestTimelineOfData has script data stamped with 0, far ahead and right: audio and video must not
+// notice, and the data be where they are.
 func TestTimelineOfData(t *testing.T) {
 	script := &media.Track{Kind: media.Data, Codec: media.ScriptData, Timescale: 90000}
 	var line timeline
@@ -183,7 +188,8 @@ func TestTimelineOfData(t *testing.T) {
 		a := &media.Frame{Track: aac, DTS: at + 1000*time.Second + 20*ms, PTS: at + 1000*time.Second + 20*ms}
 		line.setTimes(a)
 		if v.DTS != at || a.DTS != at+20*ms || v.Discontinuity != 0 || a.Discontinuity != 0 {
-			t.Fatalf("%d: video at %v, audio at %v, %d and %d discontinuities; want %v", i, v.DTS, a.DTS, v.Discontinuity, a.Discontinuity, at)
+			t.Fatalf("%d: video at %v, audio at %v, %d and %d discontinuities; want %v", i, v.DTS, a.DTS, v.Discontinuity,
+				a.Discontinuity, at)
 		}
 		if (data.DTS - at).Abs() > time.Second {
 			t.Errorf("%d: data at %v, want it near %v", i, data.DTS, at)
@@ -191,8 +197,9 @@ func TestTimelineOfData(t *testing.T) {
 	}
 }
 
-// TestUnreliableClocks has encoders whose time stamps are no time: frames are paced by when they arrive, and those of the other track are
-// left as they are. One that pushes faster than it plays, or over a network that stalls, has nothing wrong with it.
+// TestUnreliableClocks has encoders whose time stamps are no time: frames are paced by when they
+// arrive, and those of the other track are left as they are. One that pushes faster than it plays,
+// or over a network that stalls, has nothing wrong with it.
 func TestUnreliableClocks(t *testing.T) {
 	const s = time.Second
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -204,20 +211,27 @@ func TestUnreliableClocks(t *testing.T) {
 		wild         bool
 	}{
 		{"right", right, right, right, false},
-		{"all zero", func(time.Duration) time.Duration { return 0 }, func(time.Duration) time.Duration { return 0 }, right, true},
-		{"all equal", func(time.Duration) time.Duration { return 7 * time.Hour }, func(time.Duration) time.Duration { return 7 * time.Hour }, right, true},
+		{"all zero", func(time.Duration) time.Duration { return 0 }, func(time.Duration) time.Duration { return 0 }, right,
+			true},
+		{"all equal", func(time.Duration) time.Duration { return 7 * time.Hour },
+			func(time.Duration) time.Duration { return 7 * time.Hour }, right, true},
 		{"video stands", func(time.Duration) time.Duration { return 0 }, right, right, true},
 		{"audio stands", right, func(time.Duration) time.Duration { return 0 }, right, true},
 		{"one millisecond a frame", func(at time.Duration) time.Duration { return at / 40 }, right, right, true},
 		{"random", func(time.Duration) time.Duration { return time.Duration(rnd.IntN(1<<32)) * ms },
 			func(time.Duration) time.Duration { return time.Duration(rnd.IntN(1<<32)) * ms }, right, true},
-		{"random within half a second", func(time.Duration) time.Duration { return time.Duration(rnd.IntN(500)) * ms }, right, right, true},
-		{"random within ten seconds", func(time.Duration) time.Duration { return time.Duration(rnd.IntN(10_000)) * ms }, right, right, true},
-		{"set once", func(at time.Duration) time.Duration { return at + at.Truncate(30*s)*1000 }, func(at time.Duration) time.Duration { return at + at.Truncate(30*s)*1000 }, right, false},
-		{"half as fast", func(at time.Duration) time.Duration { return at / 2 }, func(at time.Duration) time.Duration { return at / 2 }, right, false},
+		{"random within half a second", func(time.Duration) time.Duration { return time.Duration(rnd.IntN(500)) * ms }, right,
+			right, true},
+		{"random within ten seconds", func(time.Duration) time.Duration { return time.Duration(rnd.IntN(10_000)) * ms },
+			right, right, true},
+		{"set once", func(at time.Duration) time.Duration { return at + at.Truncate(30*s)*1000 },
+			func(at time.Duration) time.Duration { return at + at.Truncate(30*s)*1000 }, right, false},
+		{"half as fast", func(at time.Duration) time.Duration { return at / 2 },
+			func(at time.Duration) time.Duration { return at / 2 }, right, false},
 		{"pushed at once", right, right, func(time.Duration) time.Duration { return 0 }, false},
 		{"ten times as fast", right, right, func(at time.Duration) time.Duration { return at / 10 }, false},
-		{"over a network that stalls", right, right, func(at time.Duration) time.Duration { return at.Truncate(9*s) + 9*s }, false},
+		{"over a network that stalls", right, right, func(at time.Duration) time.Duration { return at.Truncate(9*s) + 9*s },
+			false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var line timeline
@@ -241,7 +255,8 @@ func TestUnreliableClocks(t *testing.T) {
 			if got := line.unreliable(); got != tt.wild {
 				t.Fatalf("paced by arrival: %v, want %v", got, tt.wild)
 			}
-			if end := max(last[h264], last[aac]); tt.wild && (end < 45*s || end > 80*s) { // some gaps are kept before it is found out
+			// some gaps are kept before it is found out
+			if end := max(last[h264], last[aac]); tt.wild && (end < 45*s || end > 80*s) {
 				t.Errorf("a minute came out as %v", end)
 			}
 			if tt.wild && skew > 11*s {

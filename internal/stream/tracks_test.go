@@ -53,7 +53,8 @@ func TestTracks(t *testing.T) {
 	for n := range 60 {
 		at := time.Duration(n) * 40 * ms
 		key := n%20 == 0
-		write(t, p, trackFrame(v[0], at, key), trackFrame(v[1], at, key), trackFrame(v[2], at, n%20 == 10), trackFrame(a[0], at, false), trackFrame(a[1], at, false))
+		write(t, p, trackFrame(v[0], at, key), trackFrame(v[1], at, key), trackFrame(v[2], at, n%20 == 10),
+			trackFrame(a[0], at, false), trackFrame(a[1], at, false))
 	}
 	plain := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
 	got := readAll(t, plain)
@@ -93,7 +94,8 @@ func TestFirstTrack(t *testing.T) {
 		s := mustSubscribeLater(t, h)
 		p := mustPublish(t, h, PublishOptions{})
 		v := numbered(media.Video, 4, 2, 1)
-		write(t, p, trackFrame(v[0], 0, true), trackFrame(v[1], 0, false), trackFrame(v[1], 40*ms, true), trackFrame(v[0], 40*ms, false))
+		write(t, p, trackFrame(v[0], 0, true), trackFrame(v[1], 0, false), trackFrame(v[1], 40*ms, true),
+			trackFrame(v[0], 40*ms, false))
 		time.Sleep(h.opt.TrackWait)
 		write(t, p, trackFrame(v[2], 80*ms, true), trackFrame(v[1], 80*ms, false))
 		if got := ids(media.Video, readAll(t, <-s)); !slices.Equal(got, []uint8{2, 2}) {
@@ -115,12 +117,14 @@ func mustSubscribeLater(t *testing.T, h *Hub) <-chan *Subscriber {
 	return got
 }
 
-// TestFirstTrackComesLast has the track of the lowest number come after frames of others, as B-frames have it: nobody gets those.
+// TestFirstTrackComesLast has the track of the lowest number come after frames of others, as
+// B-frames have it: nobody gets those.
 func TestFirstTrackComesLast(t *testing.T) {
 	h := NewHub(Options{})
 	p := mustPublish(t, h, PublishOptions{})
 	v, a := numbered(media.Video, 1, 0), numbered(media.Audio, 0)
-	write(t, p, trackFrame(v[0], 0, true), trackFrame(a[0], 0, false), trackFrame(v[0], 40*ms, false), trackFrame(v[1], 80*ms, true), trackFrame(v[0], 80*ms, false), trackFrame(v[1], 120*ms, false))
+	write(t, p, trackFrame(v[0], 0, true), trackFrame(a[0], 0, false), trackFrame(v[0], 40*ms, false),
+		trackFrame(v[1], 80*ms, true), trackFrame(v[0], 80*ms, false), trackFrame(v[1], 120*ms, false))
 	for _, gops := range []int{1, 10} {
 		got := readAll(t, mustSubscribe(t, h, SubscribeOptions{GOPs: gops}))
 		if got := ids(media.Video, got); !slices.Equal(got, []uint8{0, 0}) {

@@ -18,8 +18,8 @@ type ViewerOptions struct {
 	Expires     time.Time          // when the viewer is kicked; zero: never
 }
 
-// A Viewer is somebody who watches a stream, as statistics and kicks see him. Subscribers have one; so does whoever fetches
-// what others read (HLS).
+// A Viewer is somebody who watches a stream, as statistics and kicks see him. Subscribers have one;
+// so does whoever fetches what others read (HLS).
 type Viewer struct {
 	s              *stream
 	id             uint64
@@ -37,8 +37,8 @@ type Viewer struct {
 	setUnsentLimit func(n int)
 }
 
-// Join adds a viewer to the session of name. It fails with NotFound when there is none, and with Limit when as many as may are
-// watching, in any session, with its pass. Leave must be called.
+// Join adds a viewer to the session of name. It fails with NotFound when there is none, and with
+// Limit when as many as may are watching, in any session, with its pass. Leave must be called.
 func (h *Hub) Join(name domain.Name, o ViewerOptions) (*Viewer, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -108,8 +108,9 @@ func (v *Viewer) Reason() error {
 // Epoch numbers the session: higher than that of any session before.
 func (v *Viewer) Epoch() uint64 { return v.s.epoch }
 
-// UnsentLimit returns about how many bytes a quarter of a second of the stream has: what a viewer's socket may hold unsent. For who
-// takes half of the stream that is half a second, before it is found out.
+// UnsentLimit returns about how many bytes a quarter of a second of the stream has: what a viewer's
+// socket may hold unsent. For who takes half of the stream that is half a second, before it is
+// found out.
 func (v *Viewer) UnsentLimit() int {
 	const least, most = 32 << 10, 4 << 20
 	v.s.mu.RLock()
@@ -122,8 +123,9 @@ func (v *Viewer) UnsentLimit() int {
 	return max(least, min(most, int((p.video.kbps(now)+p.audio.kbps(now))*1000/8/4)))
 }
 
-// AttachSocket tells how many bytes the kernel holds for the viewer, and, where a Subscriber serves him, has it hold no more than n that
-// are unsent. Neither may block, and queued must be safe after he has left.
+// AttachSocket tells how many bytes the kernel holds for the viewer, and, where a Subscriber serves
+// him, has it hold no more than n that are unsent. Neither may block, and queued must be safe after
+// he has left.
 func (v *Viewer) AttachSocket(queued func() int, bound func(n int)) {
 	v.setUnsentLimit = bound
 	v.queued.Store(&queued)
@@ -141,7 +143,8 @@ func (v *Viewer) observeBytes(video, audio int, now time.Time) {
 	}
 }
 
-// ObserveProgress records that frames up to dts went to the viewer, with so many payload bytes. For one goroutine at a time.
+// ObserveProgress records that frames up to dts went to the viewer, with so many payload bytes. For
+// one goroutine at a time.
 func (v *Viewer) ObserveProgress(video, audio int, dts time.Duration, now time.Time) {
 	v.observeBytes(video, audio, now)
 	v.writtenDTS.Store(int64(dts))
@@ -160,7 +163,8 @@ func (v *Viewer) Skip() {
 // Skips returns how often the viewer was moved to a newer keyframe.
 func (v *Viewer) Skips() uint64 { return v.skips.Load() }
 
-// Delay returns how far the viewer is behind the newest frame, by what the ring and the kernel hold for him; 0 before he was given any.
+// Delay returns how far the viewer is behind the newest frame, by what the ring and the kernel hold
+// for him; 0 before he was given any.
 func (v *Viewer) Delay() time.Duration {
 	v.s.mu.RLock()
 	in := v.info(time.Now())

@@ -10,7 +10,8 @@ import (
 	"livego/internal/domain"
 )
 
-// TestBatchWindowCountsViewers lets viewers of all sorts come and go: frames are gathered for as many as watch by one protocol.
+// TestBatchWindowCountsViewers lets viewers of all sorts come and go: frames are gathered for as
+// many as watch by one protocol.
 func TestBatchWindowCountsViewers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		viewers := -1
@@ -94,7 +95,8 @@ func TestViewerLimit(t *testing.T) {
 	}
 }
 
-// TestTextsAreTruncated joins and publishes with texts as long as a whole request: statistics keep a bounded beginning of each, in valid UTF-8.
+// TestTextsAreTruncated joins and publishes with texts as long as a whole request: statistics keep
+// a bounded beginning of each, in valid UTF-8.
 func TestTextsAreTruncated(t *testing.T) {
 	h := NewHub(Options{})
 	defer h.Close()

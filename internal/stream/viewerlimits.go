@@ -6,15 +6,16 @@ import (
 	"livego/internal/domain"
 )
 
-// viewerLimits counts how many viewers each pass has let in, by every protocol and in every stream. Its lock is the last: no other is taken
-// under it.
+// viewerLimits counts how many viewers each pass has let in, by every protocol and in every stream.
+// Its lock is the last: no other is taken under it.
 type viewerLimits struct {
 	mu   sync.Mutex
 	used map[domain.ViewerLimit]int
 }
 
-// ReserveViewers takes n places of those that p has, for viewers whom the hub does not see as one viewer each. It fails with Limit, and takes
-// none, where fewer are left. A pass without a limit has any number. Release gives them back.
+// ReserveViewers takes n places of those that p has, for viewers whom the hub does not see as one
+// viewer each. It fails with Limit, and takes none, where fewer are left. A pass without a limit
+// has any number. Release gives them back.
 func (h *Hub) ReserveViewers(p domain.ViewerLimit, n int) error {
 	if p.Max <= 0 || n <= 0 {
 		return nil

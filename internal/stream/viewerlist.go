@@ -5,14 +5,16 @@ import (
 	"slices"
 )
 
-// A viewerList holds the viewers of a stream by ascending ID, so that a long list can be read in pieces and each piece continues after
-// the last ID of the one before, whoever left meanwhile. The zero viewerList is empty.
+// A viewerList holds the viewers of a stream by ascending ID, so that a long list can be read in
+// pieces and each piece continues after the last ID of the one before, whoever left meanwhile. The
+// zero viewerList is empty.
 type viewerList struct {
 	slots []viewerSlot // by ascending id
 	gone  int          // slots whose viewer left
 }
 
-// A viewerSlot keeps its place when its viewer leaves: to move all that follow for each one would cost a full stream dearly.
+// A viewerSlot keeps its place when its viewer leaves: to move all that follow for each one would
+// cost a full stream dearly.
 type viewerSlot struct {
 	id     uint64
 	viewer *Viewer // nil after it left

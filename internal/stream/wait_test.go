@@ -9,7 +9,8 @@ import (
 	"livego/internal/media"
 )
 
-// TestWaiterStartsAtTheBeginning: a viewer that waited gets all of the stream, though there are newer keyframes when it is woken.
+// TestWaiterStartsAtTheBeginning: a viewer that waited gets all of the stream, though there are
+// newer keyframes when it is woken.
 func TestWaiterStartsAtTheBeginning(t *testing.T) {
 	h := NewHub(Options{MaxLatency: time.Minute, RingTime: time.Minute, RingBytes: 1 << 20})
 	defer h.Close()
@@ -40,7 +41,8 @@ func TestWaiterStartsAtTheBeginning(t *testing.T) {
 	for i := range 3 {
 		at := time.Duration(i) * time.Second
 		s.mu.Lock()
-		s.put(&media.Frame{Track: track, Meta: meta, DTS: at, PTS: at, RAP: media.Keyframe, Payload: []byte{byte(i)}, Arrived: time.Now()})
+		s.put(&media.Frame{Track: track, Meta: meta, DTS: at, PTS: at, RAP: media.Keyframe, Payload: []byte{byte(i)},
+			Arrived: time.Now()})
 		s.mu.Unlock()
 	}
 	h.mu.Unlock()
@@ -57,13 +59,16 @@ func TestWaiterStartsAtTheBeginning(t *testing.T) {
 	p.End(Clean)
 }
 
-// TestStartWaitsForTheFirstTrack: where a track of a higher number comes a moment before that of number 0, viewers do not begin with it.
-// They begin with it where it comes twice, and nothing lower.
+// TestStartWaitsForTheFirstTrack: where a track of a higher number comes a moment before that of
+// number 0, viewers do not begin with it. They begin with it where it comes twice, and nothing
+// lower.
 func TestStartWaitsForTheFirstTrack(t *testing.T) {
 	v, a := numbered(media.Video, 0, 1), numbered(media.Audio, 0, 1)
 	for name, rounds := range map[string][]*media.Frame{
-		"number 0 comes":  {trackFrame(v[1], 0, true), trackFrame(a[1], 0, false), trackFrame(v[0], 0, true), trackFrame(a[0], 0, false)},
-		"number 0 is not": {trackFrame(v[1], 0, true), trackFrame(a[1], 0, false), trackFrame(v[1], 40*ms, false), trackFrame(a[1], 40*ms, false)},
+		"number 0 comes": {trackFrame(v[1], 0, true), trackFrame(a[1], 0, false), trackFrame(v[0], 0, true),
+			trackFrame(a[0], 0, false)},
+		"number 0 is not": {trackFrame(v[1], 0, true), trackFrame(a[1], 0, false), trackFrame(v[1], 40*ms, false),
+			trackFrame(a[1], 40*ms, false)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := NewHub(Options{})
@@ -82,7 +87,8 @@ func TestStartWaitsForTheFirstTrack(t *testing.T) {
 	}
 }
 
-// TestFirstTrackGoesOnAsAnother: a picture that was the first until a lower number came goes on without a new keyframe for a viewer of all.
+// TestFirstTrackGoesOnAsAnother: a picture that was the first until a lower number came goes on
+// without a new keyframe for a viewer of all.
 func TestFirstTrackGoesOnAsAnother(t *testing.T) {
 	h := NewHub(Options{})
 	defer h.Close()

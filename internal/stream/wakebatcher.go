@@ -7,8 +7,8 @@ import (
 	"livego/internal/media"
 )
 
-// A wakeBatcher wakes those who read a stream by one protocol: for each frame, or when a gather window closes. Its fields are under
-// stream.mu, but for what says otherwise.
+// A wakeBatcher wakes those who read a stream by one protocol: for each frame, or when a gather
+// window closes. Its fields are under stream.mu, but for what says otherwise.
 type wakeBatcher struct {
 	proto      string
 	viewers    int           // for whom frames are gathered
@@ -47,8 +47,8 @@ func (b *frameInterval) observe(f *media.Frame) {
 	}
 }
 
-// wakeReaders wakes who waits for f, now or when the window of his protocol closes: with the last picture that comes before that, since
-// to wait on would gather no more. Caller holds s.mu.
+// wakeReaders wakes who waits for f, now or when the window of his protocol closes: with the last
+// picture that comes before that, since to wait on would gather no more. Caller holds s.mu.
 func (s *stream) wakeReaders(f *media.Frame) {
 	picture := f.Track.Kind == media.Video
 	if picture {

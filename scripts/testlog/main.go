@@ -1,5 +1,6 @@
-// Command testlog reads what go test -json writes, and prints it as go test does without -v: the output of tests that fail, and a line for
-// each package. It appends the time that each test took to a file, and with -slowest lists those that took longest.
+// Command testlog reads what go test -json writes, and prints it as go test does without -v: the
+// output of tests that fail, and a line for each package. It appends the time that each test took
+// to a file, and with -slowest lists those that took longest.
 //
 //	go test -json ./... | testlog -times FILE
 //	testlog -times FILE -slowest 20

@@ -46,7 +46,8 @@ go: something else
 		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
 	}
 	out.Reset()
-	if err := printSlowest(&out, times, 20); err != nil || out.String() != "  12.00s  p TestBad\n   2.51s  p TestSlower\n   2.50s  p TestGood\n" {
+	if err := printSlowest(&out, times, 20); err != nil ||
+		out.String() != "  12.00s  p TestBad\n   2.51s  p TestSlower\n   2.50s  p TestGood\n" {
 		t.Errorf("%v\n%s", err, out.String())
 	}
 	out.Reset()

@@ -18,11 +18,13 @@ var configs = []struct {
 	rfc  string
 	adts string // header in hex of a frame of 5 bytes; "" where ADTS has no words for it
 }{
-	{"LC 44100 stereo", "1210", Config{ObjectType: 2, SampleRate: 44100, OutputRate: 44100, Channels: 2, FrameSamples: 1024},
+	{"LC 44100 stereo", "1210", Config{ObjectType: 2, SampleRate: 44100, OutputRate: 44100, Channels: 2,
+		FrameSamples: 1024},
 		"mp4a.40.2", "fff15080019ffc"},
 	{"LC 8000 mono", "1588", Config{ObjectType: 2, SampleRate: 8000, OutputRate: 8000, Channels: 1, FrameSamples: 1024},
 		"mp4a.40.2", "fff16c40019ffc"},
-	{"LC 48000 5.1, SBR denied", "11b056e500", Config{ObjectType: 2, SampleRate: 48000, OutputRate: 48000, Channels: 6, FrameSamples: 1024},
+	{"LC 48000 5.1, SBR denied", "11b056e500",
+		Config{ObjectType: 2, SampleRate: 48000, OutputRate: 48000, Channels: 6, FrameSamples: 1024},
 		"mp4a.40.2", "fff14d80019ffc"},
 	{"LC 96000 7.1", "1038", Config{ObjectType: 2, SampleRate: 96000, OutputRate: 96000, Channels: 8, FrameSamples: 1024},
 		"mp4a.40.2", "fff141c0019ffc"},
@@ -31,21 +33,28 @@ var configs = []struct {
 	{"LC 2.1 by PCE with comment", "118004c401002000" + "0d4c61766335392e33372e31303056e500",
 		Config{ObjectType: 2, SampleRate: 48000, OutputRate: 48000, Channels: 3, FrameSamples: 1024},
 		"mp4a.40.2", "fff14c00027ffc" + "a0988020040000"},
-	{"HE explicit", "2b920800", Config{ObjectType: 2, SBR: true, SampleRate: 22050, OutputRate: 44100, Channels: 2, FrameSamples: 1024},
+	{"HE explicit", "2b920800", Config{ObjectType: 2, SBR: true, SampleRate: 22050, OutputRate: 44100, Channels: 2,
+		FrameSamples: 1024},
 		"mp4a.40.5", "fff15c80019ffc"},
-	{"HE v2 explicit, mono core", "eb8a0800", Config{ObjectType: 2, SBR: true, PS: true, SampleRate: 22050, OutputRate: 44100, Channels: 2, FrameSamples: 1024},
+	{"HE v2 explicit, mono core", "eb8a0800",
+		Config{ObjectType: 2, SBR: true, PS: true, SampleRate: 22050, OutputRate: 44100, Channels: 2, FrameSamples: 1024},
 		"mp4a.40.29", "fff15c40019ffc"},
-	{"HE backward compatible", "139056e5a0", Config{ObjectType: 2, SBR: true, SampleRate: 22050, OutputRate: 44100, Channels: 2, FrameSamples: 1024},
+	{"HE backward compatible", "139056e5a0",
+		Config{ObjectType: 2, SBR: true, SampleRate: 22050, OutputRate: 44100, Channels: 2, FrameSamples: 1024},
 		"mp4a.40.5", "fff15c80019ffc"},
-	{"HE v2 backward compatible", "138856e5a54880", Config{ObjectType: 2, SBR: true, PS: true, SampleRate: 22050, OutputRate: 44100, Channels: 2, FrameSamples: 1024},
+	{"HE v2 backward compatible", "138856e5a54880",
+		Config{ObjectType: 2, SBR: true, PS: true, SampleRate: 22050, OutputRate: 44100, Channels: 2, FrameSamples: 1024},
 		"mp4a.40.29", "fff15c40019ffc"},
-	{"explicit rate with index", "1780562210", Config{ObjectType: 2, SampleRate: 44100, OutputRate: 44100, Channels: 2, FrameSamples: 1024},
+	{"explicit rate with index", "1780562210",
+		Config{ObjectType: 2, SampleRate: 44100, OutputRate: 44100, Channels: 2, FrameSamples: 1024},
 		"mp4a.40.2", "fff15080019ffc"},
-	{"explicit rate without index", "1780562190", Config{ObjectType: 2, SampleRate: 44099, OutputRate: 44099, Channels: 2, FrameSamples: 1024},
+	{"explicit rate without index", "1780562190",
+		Config{ObjectType: 2, SampleRate: 44099, OutputRate: 44099, Channels: 2, FrameSamples: 1024},
 		"mp4a.40.2", ""},
 	{"explicit rate 0", "1780000010", Config{}, "", ""},
 	{"explicit rate 2^24-1", "17ffffff90", Config{}, "", ""},
-	{"LD 480 samples", "b98c00", Config{ObjectType: 23, SampleRate: 48000, OutputRate: 48000, Channels: 1, FrameSamples: 480},
+	{"LD 480 samples", "b98c00", Config{ObjectType: 23, SampleRate: 48000, OutputRate: 48000, Channels: 1,
+		FrameSamples: 480},
 		"mp4a.40.23", ""},
 	{"ELD by escape", "f8e62000", Config{ObjectType: 39, SampleRate: 48000, OutputRate: 48000, Channels: 1},
 		"mp4a.40.39", ""},
@@ -88,7 +97,8 @@ func TestParseConfig(t *testing.T) {
 				t.Errorf("RFC6381 is %q, want %q", got, tt.rfc)
 			}
 			got, err := c.AppendADTS(nil, []byte("frame"))
-			if want := tt.adts; want == "" && err == nil || want != "" && hex.EncodeToString(got) != want+hex.EncodeToString([]byte("frame")) {
+			if want := tt.adts; want == "" && err == nil || want != "" &&
+				hex.EncodeToString(got) != want+hex.EncodeToString([]byte("frame")) {
 				t.Errorf("ADTS %x, %v, want %s", got, err, tt.adts)
 			}
 		})
@@ -101,13 +111,20 @@ var adtsHeaders = []struct {
 	want    ADTS   // zero: refused
 	asc     string // "" where the frame does not tell
 }{
-	{"LC 44100 stereo", "fff15080019ffc", ADTS{ObjectType: 2, SampleRate: 44100, Channels: 2, HeaderLength: 7, Length: 12, Blocks: 1}, "1210"},
-	{"MPEG-2, check sum", "fff84c80019ffc0000", ADTS{ObjectType: 2, SampleRate: 48000, Channels: 2, HeaderLength: 9, Length: 12, Blocks: 1}, "1190"},
-	{"7.1", "fff141c0019ffc", ADTS{ObjectType: 2, SampleRate: 96000, Channels: 8, HeaderLength: 7, Length: 12, Blocks: 1}, "1038"},
-	{"four blocks, check sum", "fff0508001fffF", ADTS{ObjectType: 2, SampleRate: 44100, Channels: 2, HeaderLength: 15, Length: 15, Blocks: 4}, "1210"},
-	{"2.1 by PCE", "fff14c00027ffc" + "a0988020040000" + "01", ADTS{ObjectType: 2, SampleRate: 48000, HeaderLength: 7, Length: 19, Blocks: 1}, "118004c40100200000"},
-	{"PCE missing", "fff14c00027ffc" + "210049900219002380", ADTS{ObjectType: 2, SampleRate: 48000, HeaderLength: 7, Length: 19, Blocks: 1}, ""},
-	{"PCE cut", "fff14c00027ffc" + "a09880", ADTS{ObjectType: 2, SampleRate: 48000, HeaderLength: 7, Length: 19, Blocks: 1}, ""},
+	{"LC 44100 stereo", "fff15080019ffc",
+		ADTS{ObjectType: 2, SampleRate: 44100, Channels: 2, HeaderLength: 7, Length: 12, Blocks: 1}, "1210"},
+	{"MPEG-2, check sum", "fff84c80019ffc0000",
+		ADTS{ObjectType: 2, SampleRate: 48000, Channels: 2, HeaderLength: 9, Length: 12, Blocks: 1}, "1190"},
+	{"7.1", "fff141c0019ffc", ADTS{ObjectType: 2, SampleRate: 96000, Channels: 8, HeaderLength: 7, Length: 12, Blocks: 1},
+		"1038"},
+	{"four blocks, check sum", "fff0508001fffF",
+		ADTS{ObjectType: 2, SampleRate: 44100, Channels: 2, HeaderLength: 15, Length: 15, Blocks: 4}, "1210"},
+	{"2.1 by PCE", "fff14c00027ffc" + "a0988020040000" + "01",
+		ADTS{ObjectType: 2, SampleRate: 48000, HeaderLength: 7, Length: 19, Blocks: 1}, "118004c40100200000"},
+	{"PCE missing", "fff14c00027ffc" + "210049900219002380",
+		ADTS{ObjectType: 2, SampleRate: 48000, HeaderLength: 7, Length: 19, Blocks: 1}, ""},
+	{"PCE cut", "fff14c00027ffc" + "a09880",
+		ADTS{ObjectType: 2, SampleRate: 48000, HeaderLength: 7, Length: 19, Blocks: 1}, ""},
 	{"reserved rate", "fff17480019ffc", ADTS{}, ""},
 	{"length 6", "fff1508000dffc", ADTS{}, ""},
 	{"length 8 with check sum", "fff05080011ffc", ADTS{}, ""},
@@ -175,14 +192,16 @@ func FuzzADTS(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if c, err := ParseConfig(asc); err != nil || c.SampleRate != h.SampleRate || h.Channels != 0 && c.Channels != h.Channels {
+		if c, err := ParseConfig(asc); err != nil || c.SampleRate != h.SampleRate || h.Channels != 0 &&
+			c.Channels != h.Channels {
 			t.Errorf("%+v: %x is %+v, %v", h, asc, c, err)
 		}
 	})
 }
 
 func TestProfileName(t *testing.T) {
-	for asc, want := range map[string]string{"1210": "LC", "2b920800": "HE-AAC", "eb8a0800": "HE-AACv2", "b98c00": "LD", "f8e62000": "ELD"} {
+	for asc, want := range map[string]string{"1210": "LC", "2b920800": "HE-AAC", "eb8a0800": "HE-AACv2", "b98c00": "LD",
+		"f8e62000": "ELD"} {
 		c, err := ParseConfig(unhex(t, asc))
 		if err != nil || c.ProfileName() != want {
 			t.Errorf("%s: %q, %v, want %q", asc, c.ProfileName(), err, want)

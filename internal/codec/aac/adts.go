@@ -28,8 +28,9 @@ func (c *Config) CheckADTS() error {
 	return nil
 }
 
-// AppendADTS appends one raw frame with its ADTS header to dst. A channel layout of its own, for which ADTS has no field, goes
-// into the frame as a program_config_element. On an error, of CheckADTS or ErrTooLarge, dst is returned as it was.
+// AppendADTS appends one raw frame with its ADTS header to dst. A channel layout of its own, for
+// which ADTS has no field, goes into the frame as a program_config_element. On an error, of
+// CheckADTS or ErrTooLarge, dst is returned as it was.
 func (c *Config) AppendADTS(dst, frame []byte) ([]byte, error) {
 	if err := c.CheckADTS(); err != nil {
 		return dst, err
@@ -59,15 +60,17 @@ type ADTS struct {
 
 	HeaderLength int // bytes before the raw frame: 7, with a check sum 9 and more
 	Length       int // bytes with the header
-	Blocks       int // raw_data_blocks of 1024 samples in the frame, 1 to 4; where there are several nothing tells where each begins
+	// raw_data_blocks of 1024 samples in the frame, 1 to 4; where there are several nothing tells
+	// where each begins
+	Blocks int
 
 	rateIndex, channelConfig int
 }
 
 var errADTS = errors.New("aac: no ADTS header")
 
-// ParseADTS reads the header at the start of b. Reserved rates and a length that has no room for the header are errors; that b
-// ends before the frame is not.
+// ParseADTS reads the header at the start of b. Reserved rates and a length that has no room for
+// the header are errors; that b ends before the frame is not.
 func ParseADTS(b []byte) (ADTS, error) {
 	if len(b) < 7 || b[0] != 0xFF || b[1]&0xF6 != 0xF0 { // syncword, either version of MPEG, layer 0
 		return ADTS{}, errADTS
@@ -92,8 +95,9 @@ func ParseADTS(b []byte) (ADTS, error) {
 	return h, nil
 }
 
-// Config returns the AudioSpecificConfig of a stream with headers like h. frame is the raw frame behind the header; it is looked
-// at only where h.Channels is 0, and then has to begin with a program_config_element.
+// Config returns the AudioSpecificConfig of a stream with headers like h. frame is the raw frame
+// behind the header; it is looked at only where h.Channels is 0, and then has to begin with a
+// program_config_element.
 func (h ADTS) Config(frame []byte) ([]byte, error) {
 	var w bits.Writer
 	w.U(5, uint32(h.ObjectType))
@@ -112,7 +116,8 @@ func (h ADTS) Config(frame []byte) ([]byte, error) {
 // maxFramesPerMessage is how many frames CutADTS takes for those of one message.
 const maxFramesPerMessage = 64
 
-// CutADTS cuts the first frame off b, with its header, where b is several raw frames behind headers of ADTS and nothing else.
+// CutADTS cuts the first frame off b, with its header, where b is several raw frames behind headers
+// of ADTS and nothing else.
 func CutADTS(b []byte) (h ADTS, frame, rest []byte, ok bool) {
 	for n, left := 0, b; len(left) > 0; n++ {
 		next, err := ParseADTS(left)

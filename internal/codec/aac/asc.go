@@ -1,5 +1,5 @@
-// Package aac reads AudioSpecificConfigs (ISO/IEC 14496-3 clause 1.6.2.1) and packs raw AAC frames into ADTS (clause 1.A.3).
-// It never decodes sound.
+// Package aac reads AudioSpecificConfigs (ISO/IEC 14496-3 clause 1.6.2.1) and packs raw AAC frames
+// into ADTS (clause 1.A.3). It never decodes sound.
 package aac
 
 import (
@@ -52,7 +52,8 @@ var channels = [16]int{1: 1, 2, 3, 4, 5, 6, 8, 11: 7, 12: 8, 13: 24, 14: 8}
 
 var errASC = errors.New("aac: malformed AudioSpecificConfig")
 
-// ParseConfig reads an AudioSpecificConfig. Reserved rates and channel configurations, and a config cut short, are errors.
+// ParseConfig reads an AudioSpecificConfig. Reserved rates and channel configurations, and a config
+// cut short, are errors.
 func ParseConfig(asc []byte) (*Config, error) {
 	r := bits.NewReader(asc)
 	c := &Config{ObjectType: objectType(r)}
@@ -85,7 +86,8 @@ func ParseConfig(asc []byte) (*Config, error) {
 	return c, nil
 }
 
-// ProfileName returns what the field calls the kind of coding: "LC", "HE-AAC", "HE-AACv2", "" for one without a name here.
+// ProfileName returns what the field calls the kind of coding: "LC", "HE-AAC", "HE-AACv2", "" for
+// one without a name here.
 func (c *Config) ProfileName() string {
 	switch {
 	case c.PS:
@@ -185,8 +187,9 @@ func (c *Config) readGASpecificConfig(r *bits.Reader) {
 	r.Skip(1) // extensionFlag3
 }
 
-// readPCE reads a program_config_element (ISO/IEC 14496-3 clause 4.4.1.1), counts its channels and keeps it in the form that
-// a raw_data_block has: after the element's ID, with its own alignment and without comment.
+// readPCE reads a program_config_element (ISO/IEC 14496-3 clause 4.4.1.1), counts its channels and
+// keeps it in the form that a raw_data_block has: after the element's ID, with its own alignment
+// and without comment.
 func (c *Config) readPCE(r *bits.Reader) {
 	var w bits.Writer
 	w.U(3, idPCE)
@@ -229,8 +232,9 @@ func copyPCE(w *bits.Writer, r *bits.Reader) (channels int) {
 	return channels
 }
 
-// readSBRExtension reads the backward-compatible signalling of SBR and PS that may stand after everything else (ISO/IEC 14496-3
-// clause 1.6.2.1); encoders also put padding there, so that what it makes no sense as is no error.
+// readSBRExtension reads the backward-compatible signalling of SBR and PS that may stand after
+// everything else (ISO/IEC 14496-3 clause 1.6.2.1); encoders also put padding there, so that what
+// it makes no sense as is no error.
 func (c *Config) readSBRExtension(r *bits.Reader) {
 	const syncSBR, syncPS = 0x2b7, 0x548
 	if r.Left() < 16 || r.U(11) != syncSBR || objectType(r) != typeSBR || !r.Flag() {

@@ -1,5 +1,5 @@
-// Package ac3 reads the sync frames of AC-3 and Enhanced AC-3 and writes what ISO media files say of them (ETSI TS 102 366, annex E
-// for Enhanced AC-3, annex F for files). It never decodes sound.
+// Package ac3 reads the sync frames of AC-3 and Enhanced AC-3 and writes what ISO media files say
+// of them (ETSI TS 102 366, annex E for Enhanced AC-3, annex F for files). It never decodes sound.
 package ac3
 
 import (
@@ -17,8 +17,8 @@ type Frame struct {
 	Samples    int // per channel
 	Length     int // bytes of the sync frame
 
-	// Dependent tells that the frame adds channels to the independent substream before it. Substream counts those of a kind
-	// from 0. AC-3 has one, independent.
+	// Dependent tells that the frame adds channels to the independent substream before it. Substream
+	// counts those of a kind from 0. AC-3 has one, independent.
 	Dependent bool
 	Substream int
 
@@ -58,7 +58,8 @@ func (p channelMap) channels() int {
 
 // acmodChannels by acmod, table 4.3; 0 is two channels that have nothing to do with each other.
 var acmodChannels = [8]channelMap{
-	left | right, centre, left | right, left | centre | right, left | right | backSurround, left | centre | right | backSurround,
+	left | right, centre, left | right, left | centre | right, left | right | backSurround,
+	left | centre | right | backSurround,
 	left | right | leftSurround | rightSurround, left | centre | right | leftSurround | rightSurround,
 }
 
@@ -78,7 +79,8 @@ var rates = [4]int{48000, 44100, 32000}
 // bitRates by frmsizecod/2 and bit_rate_code, kbit/s: table 4.13.
 var bitRates = [19]int{32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640}
 
-// ParseFrame reads the header of the sync frame at the start of b. Reserved values are errors; that b ends before the frame is not.
+// ParseFrame reads the header of the sync frame at the start of b. Reserved values are errors; that
+// b ends before the frame is not.
 func ParseFrame(b []byte) (Frame, error) {
 	if len(b) < 6 || int(b[0])<<8|int(b[1]) != syncWord {
 		return Frame{}, errFrame
@@ -129,7 +131,8 @@ func (f *Frame) readAC3(r *bits.Reader) error {
 	f.lfe = r.Flag()
 	f.Samples = 6 * blockSamples
 	f.SampleRate = rates[f.fscod] >> max(0, int(f.bsid)-maxFullRateBSID)
-	// A frame has so many words of 16 bits as its bits and rate ask for, rounded down; at 44.1 kHz frames of one more alternate.
+	// A frame has so many words of 16 bits as its bits and rate ask for, rounded down; at 44.1 kHz
+	// frames of one more alternate.
 	words := bitRates[f.frmsizecod/2] * 1000 / 16 * f.Samples / rates[f.fscod]
 	if f.fscod == 1 {
 		words += int(f.frmsizecod & 1)
@@ -181,7 +184,8 @@ func (f *Frame) readEnhanced(r *bits.Reader) error {
 	return nil
 }
 
-// skipMixingMetadata passes over the mixing metadata (clause E.1.2.2), of which programs is 2 for two separate channels.
+// skipMixingMetadata passes over the mixing metadata (clause E.1.2.2), of which programs is 2 for
+// two separate channels.
 func (f *Frame) skipMixingMetadata(r *bits.Reader, programs, blocks int) {
 	if f.acmod > 2 {
 		r.Skip(2) // dmixmod

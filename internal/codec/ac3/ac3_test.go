@@ -100,14 +100,20 @@ var headers = []struct {
 }{
 	{"AC-3 5.1", surround, Frame{SampleRate: 48000, Channels: 6, Samples: 1536, Length: 1536}, 0},
 	{"AC-3 stereo 44100", stereo, Frame{SampleRate: 44100, Channels: 2, Samples: 1536, Length: 834}, 0},
-	{"AC-3 44100, the longer frame", stereo[:8] + "55" + stereo[10:], Frame{SampleRate: 44100, Channels: 2, Samples: 1536, Length: 836}, 0},
-	{"AC-3 at half the rate", stereo[:10] + "48" + stereo[12:], Frame{SampleRate: 22050, Channels: 2, Samples: 1536, Length: 834}, 0},
+	{"AC-3 44100, the longer frame", stereo[:8] + "55" + stereo[10:],
+		Frame{SampleRate: 44100, Channels: 2, Samples: 1536, Length: 836}, 0},
+	{"AC-3 at half the rate", stereo[:10] + "48" + stereo[12:],
+		Frame{SampleRate: 22050, Channels: 2, Samples: 1536, Length: 834}, 0},
 	{"E-AC-3 5.1", surroundE[:32], Frame{Enhanced: true, SampleRate: 48000, Channels: 6, Samples: 1536, Length: 1024}, 0},
 	{"E-AC-3 mono 32000", monoE, Frame{Enhanced: true, SampleRate: 32000, Channels: 1, Samples: 1536, Length: 576}, 0},
-	{"E-AC-3 one block", enhanced(0, 0, 0, 0, 2, 0, nil), Frame{Enhanced: true, SampleRate: 48000, Channels: 2, Samples: 256, Length: 64}, 0},
-	{"E-AC-3 22050", enhanced(0, 0, 3, 1, 2, 0, nil), Frame{Enhanced: true, SampleRate: 22050, Channels: 2, Samples: 1536, Length: 64}, 0},
-	{"E-AC-3 mixing metadata", enhanced(0, 0, 0, 3, 7, 1, mixed), Frame{Enhanced: true, SampleRate: 48000, Channels: 6, Samples: 1536, Length: 64}, 5},
-	{"E-AC-3 two programs, mixing metadata", enhanced(0, 0, 0, 0, 0, 0, dual), Frame{Enhanced: true, SampleRate: 48000, Channels: 2, Samples: 256, Length: 64}, 5},
+	{"E-AC-3 one block", enhanced(0, 0, 0, 0, 2, 0, nil),
+		Frame{Enhanced: true, SampleRate: 48000, Channels: 2, Samples: 256, Length: 64}, 0},
+	{"E-AC-3 22050", enhanced(0, 0, 3, 1, 2, 0, nil),
+		Frame{Enhanced: true, SampleRate: 22050, Channels: 2, Samples: 1536, Length: 64}, 0},
+	{"E-AC-3 mixing metadata", enhanced(0, 0, 0, 3, 7, 1, mixed),
+		Frame{Enhanced: true, SampleRate: 48000, Channels: 6, Samples: 1536, Length: 64}, 5},
+	{"E-AC-3 two programs, mixing metadata", enhanced(0, 0, 0, 0, 0, 0, dual),
+		Frame{Enhanced: true, SampleRate: 48000, Channels: 2, Samples: 256, Length: 64}, 5},
 	{"E-AC-3 dependent", enhanced(1, 2, 0, 3, 2, 0, chanmap(1<<9)),
 		Frame{Enhanced: true, SampleRate: 48000, Channels: 2, Samples: 1536, Length: 64, Dependent: true, Substream: 2}, 0},
 	{"E-AC-3 reserved type", enhanced(3, 0, 0, 3, 2, 0, nil), Frame{}, 0},
@@ -133,7 +139,8 @@ func unhex(t testing.TB, s string) []byte {
 func TestParseFrame(t *testing.T) {
 	for _, tt := range headers {
 		f, err := ParseFrame(unhex(t, tt.b))
-		if diff := cmp.Diff(tt.want, f, cmpopts.IgnoreUnexported(Frame{})); diff != "" || (err != nil) != (tt.want == Frame{}) {
+		if diff := cmp.Diff(tt.want, f, cmpopts.IgnoreUnexported(Frame{})); diff != "" ||
+			(err != nil) != (tt.want == Frame{}) {
 			t.Errorf("%s: %v\n%s", tt.name, err, diff)
 		}
 		if f.bsmod != tt.bsmod {
@@ -152,21 +159,26 @@ var streams = []struct {
 	independent, dependent int
 	config                 string
 }{
-	{"AC-3 5.1", padded(surround, 1536), Stream{SampleRate: 48000, Channels: 6, Samples: 1536, BitRate: 384000}, 1, 0, "103dc0"},
-	{"AC-3 two frames", strings.Repeat(padded(stereo, 834), 2), Stream{SampleRate: 44100, Channels: 2, Samples: 3072, BitRate: 192000}, 1, 0, "501140"},
-	{"E-AC-3 5.1", padded(surroundE[:32], 1024), Stream{Enhanced: true, SampleRate: 48000, Channels: 6, Samples: 1536, BitRate: 256000}, 1, 0, "0800200f00"},
+	{"AC-3 5.1", padded(surround, 1536), Stream{SampleRate: 48000, Channels: 6, Samples: 1536, BitRate: 384000}, 1, 0,
+		"103dc0"},
+	{"AC-3 two frames", strings.Repeat(padded(stereo, 834), 2),
+		Stream{SampleRate: 44100, Channels: 2, Samples: 3072, BitRate: 192000}, 1, 0, "501140"},
+	{"E-AC-3 5.1", padded(surroundE[:32], 1024),
+		Stream{Enhanced: true, SampleRate: 48000, Channels: 6, Samples: 1536, BitRate: 256000}, 1, 0, "0800200f00"},
 	{"E-AC-3 six of one block", strings.Repeat(enhanced(0, 0, 0, 0, 2, 0, nil), 6),
 		Stream{Enhanced: true, SampleRate: 48000, Channels: 2, Samples: 1536, BitRate: 96000}, 1, 0, "0300200400"},
 	{"E-AC-3 7.1", enhanced(0, 0, 0, 3, 7, 1, nil) + enhanced(1, 0, 0, 3, 2, 0, chanmap(1<<9)),
 		Stream{Enhanced: true, SampleRate: 48000, Channels: 8, Samples: 1536, BitRate: 32000}, 1, 1, "0100200f0202"},
 	{"E-AC-3 7.1 twice", strings.Repeat(enhanced(0, 0, 0, 2, 7, 1, nil)+enhanced(1, 0, 0, 2, 2, 0, chanmap(1<<9)), 2),
 		Stream{Enhanced: true, SampleRate: 48000, Channels: 8, Samples: 1536, BitRate: 64000}, 1, 1, "0200200f0202"},
-	{"E-AC-3 two programs, the first 7.1", strings.Repeat(enhanced(0, 0, 0, 2, 7, 1, nil)+enhanced(1, 0, 0, 2, 2, 0, chanmap(1<<9))+
-		enhanced(1, 1, 0, 2, 1, 0, chanmap(1<<1))+enhanced(0, 1, 0, 2, 1, 0, nil), 2),
+	{"E-AC-3 two programs, the first 7.1",
+		strings.Repeat(enhanced(0, 0, 0, 2, 7, 1, nil)+enhanced(1, 0, 0, 2, 2, 0, chanmap(1<<9))+
+			enhanced(1, 1, 0, 2, 1, 0, chanmap(1<<1))+enhanced(0, 1, 0, 2, 1, 0, nil), 2),
 		Stream{Enhanced: true, SampleRate: 48000, Channels: 9, Samples: 1536, BitRate: 128000}, 2, 2, "0401200f0502200200"},
 	{"dependent first", enhanced(1, 0, 0, 3, 2, 0, chanmap(1<<9)), Stream{}, 0, 0, ""},
 	{"independent substream 1 first", enhanced(0, 1, 0, 3, 2, 0, nil), Stream{}, 0, 0, ""},
-	{"dependent substream left out", enhanced(0, 0, 0, 3, 2, 0, nil) + enhanced(1, 1, 0, 3, 2, 0, nil), Stream{}, 0, 0, ""},
+	{"dependent substream left out", enhanced(0, 0, 0, 3, 2, 0, nil) + enhanced(1, 1, 0, 3, 2, 0, nil), Stream{}, 0, 0,
+		""},
 	{"both kinds", padded(surround, 1536) + enhanced(0, 0, 0, 3, 2, 0, nil), Stream{}, 0, 0, ""},
 	{"frame cut", padded(surround, 1535), Stream{}, 0, 0, ""},
 	{"bytes behind", padded(surround, 1536) + "00", Stream{}, 0, 0, ""},
@@ -252,7 +264,8 @@ func FuzzParseAccessUnit(f *testing.F) {
 		f.Add(unhex(f, tt.config))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if h, err := ParseFrame(b); err == nil && (h.SampleRate < 8000 || h.SampleRate > 48000 || h.Length < 2 || h.Samples < blockSamples || h.Channels > 22) {
+		if h, err := ParseFrame(b); err == nil &&
+			(h.SampleRate < 8000 || h.SampleRate > 48000 || h.Length < 2 || h.Samples < blockSamples || h.Channels > 22) {
 			t.Errorf("%+v", h)
 		}
 		if s, err := ParseDAC3(b); err == nil && (s.SampleRate == 0 || s.Channels == 0) {

@@ -16,8 +16,9 @@ type Stream struct {
 	Samples    int // per channel, of the access unit that it was read from; 0 where that is not known
 	BitRate    int // bit/s, of all substreams
 
-	substreams []substream // independent ones: 8 at most, by the 3 bits that number them, each with at most 8 dependent ones
-	current    int         // of substreams, to which dependent frames belong
+	// independent ones: 8 at most, by the 3 bits that number them, each with at most 8 dependent ones
+	substreams []substream
+	current    int // of substreams, to which dependent frames belong
 }
 
 // A substream is one independent substream with those that depend on it.
@@ -38,9 +39,9 @@ func (s *Stream) Substreams() (independent, dependent int) {
 
 var errAccessUnit = errors.New("ac3: access unit with a malformed sync frame")
 
-// ParseAccessUnit reads an access unit of whole sync frames: one or more of AC-3; of Enhanced AC-3 the frames of all substreams for one or
-// more stretches of time. A unit that ends within a frame, mixes the two, or leaves a
-// substream out is an error.
+// ParseAccessUnit reads an access unit of whole sync frames: one or more of AC-3; of Enhanced AC-3
+// the frames of all substreams for one or more stretches of time. A unit that ends within a frame,
+// mixes the two, or leaves a substream out is an error.
 func ParseAccessUnit(unit []byte) (*Stream, error) {
 	s := &Stream{}
 	size := len(unit)
@@ -112,8 +113,9 @@ func (s *Stream) addDependent(f Frame) bool {
 	return true
 }
 
-// Compatible reports whether s and o differ at most in how long they are and how many bits they take: a decoder of one is ready for
-// the other, and so is their configuration but for the bit rate.
+// Compatible reports whether s and o differ at most in how long they are and how many bits they
+// take: a decoder of one is ready for the other, and so is their configuration but for the bit
+// rate.
 func (s *Stream) Compatible(o *Stream) bool {
 	return s.Enhanced == o.Enhanced && slices.EqualFunc(s.substreams, o.substreams, func(a, b substream) bool {
 		same := a.dependentChannels.chanLoc() == b.dependentChannels.chanLoc()
@@ -122,7 +124,8 @@ func (s *Stream) Compatible(o *Stream) bool {
 	})
 }
 
-// Config returns the payload of the box that an ISO media file has for s: dac3 or, for Enhanced AC-3, dec3 (clauses F.4 and F.6).
+// Config returns the payload of the box that an ISO media file has for s: dac3 or, for Enhanced
+// AC-3, dec3 (clauses F.4 and F.6).
 func (s *Stream) Config() []byte {
 	var w bits.Writer
 	if !s.Enhanced {
@@ -163,7 +166,8 @@ func (s *substream) appendTo(w *bits.Writer) {
 	w.U(1, lfe)
 }
 
-// chanLoc returns p as chan_loc has it (table F.6.1): from its lowest bit on what chanmap has from Lc and Rc to Cvh, then LFE2.
+// chanLoc returns p as chan_loc has it (table F.6.1): from its lowest bit on what chanmap has from
+// Lc and Rc to Cvh, then LFE2.
 func (p channelMap) chanLoc() uint32 {
 	var v uint32
 	for i := range 8 {
@@ -197,8 +201,8 @@ func ParseDAC3(b []byte) (*Stream, error) {
 	}, nil
 }
 
-// ParseDEC3 reads the payload of a dec3 box. It does not tell how long access units are, nor the rate where that is one of the low
-// ones: these are 0 then.
+// ParseDEC3 reads the payload of a dec3 box. It does not tell how long access units are, nor the
+// rate where that is one of the low ones: these are 0 then.
 func ParseDEC3(b []byte) (*Stream, error) {
 	r := bits.NewReader(b)
 	s := &Stream{Enhanced: true, BitRate: int(r.U(13)) * 1000}

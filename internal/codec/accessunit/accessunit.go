@@ -1,5 +1,6 @@
-// Package accessunit joins the parts of access units. Some encoders send each NAL unit, or each slice of a picture, as a frame of its
-// own; every output would make a picture of each. It knows H.264 and HEVC, and no container.
+// Package accessunit joins the parts of access units. Some encoders send each NAL unit, or each
+// slice of a picture, as a frame of its own; every output would make a picture of each. It knows
+// H.264 and HEVC, and no container.
 package accessunit
 
 import (
@@ -22,12 +23,14 @@ const (
 
 // A Joiner joins the parts of access units of one publisher. The zero Joiner is ready. Not for concurrent use.
 //
-// A frame continues the picture before it when it has the same DTS and no NAL unit before its first slice that begins an access unit,
-// and that slice is of the same picture: by ITU-T H.264 clause 7.4.1.2.4 and first_mb_in_slice, or by H.265's
-// first_slice_segment_in_pic_flag. NAL units that come without a slice precede the next picture, and go out with it.
+// A frame continues the picture before it when it has the same DTS and no NAL unit before its first
+// slice that begins an access unit, and that slice is of the same picture: by ITU-T H.264 clause
+// 7.4.1.2.4 and first_mb_in_slice, or by H.265's first_slice_segment_in_pic_flag. NAL units that
+// come without a slice precede the next picture, and go out with it.
 //
-// Pictures are held back only where an encoder has been seen to send parts, and the first of each track, of which nothing is known yet:
-// until the next message that is no part of them, or until Due.
+// Pictures are held back only where an encoder has been seen to send parts, and the first of each
+// track, of which nothing is known yet: until the next message that is no part of them, or until
+// Due.
 type Joiner struct {
 	tracks    map[uint8]*track // of video, by Track.ID
 	held      *media.Frame
@@ -50,8 +53,8 @@ type track struct {
 	prefix   *media.Frame  // NAL units that precede the next picture
 }
 
-// Add takes the frames of one message, in order, which may be none, and returns those that are complete. The slice is valid until the
-// next call.
+// Add takes the frames of one message, in order, which may be none, and returns those that are
+// complete. The slice is valid until the next call.
 func (j *Joiner) Add(frames []*media.Frame) []*media.Frame {
 	clear(j.out)
 	j.out = j.out[:0]
@@ -71,8 +74,8 @@ func (j *Joiner) Flush() *media.Frame {
 	return f
 }
 
-// MaxWait returns how long the picture that is held back may wait for more of it: half the time between two pictures. It is 0 when none is
-// held back.
+// MaxWait returns how long the picture that is held back may wait for more of it: half the time
+// between two pictures. It is 0 when none is held back.
 func (j *Joiner) MaxWait() time.Duration {
 	if j.held == nil {
 		return 0
@@ -209,7 +212,8 @@ func (t *track) continues(f *media.Frame, p part) bool {
 	return true
 }
 
-// extend adds f to the picture that is held back. Where that has gone out already, f is all that can be held back of it.
+// extend adds f to the picture that is held back. Where that has gone out already, f is all that
+// can be held back of it.
 func (j *Joiner) extend(t *track, f *media.Frame) {
 	h := j.held
 	if j.heldTrack != t || len(h.Payload)+len(f.Payload) > maxAccessUnit {

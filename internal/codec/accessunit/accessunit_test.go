@@ -94,7 +94,8 @@ func (h header) unit() []byte {
 	return append([]byte{h.ref<<5 | h.typ}, w.Bytes()...)
 }
 
-// unitOf returns a NAL unit for a word: I and P are slices of the pictures of these kinds, with the number of their first macroblock.
+// unitOf returns a NAL unit for a word: I and P are slices of the pictures of these kinds, with the
+// number of their first macroblock.
 func unitOf(word string) []byte {
 	h := header{typ: 1, ref: 3}
 	rest := word
@@ -170,50 +171,76 @@ func payload(words string) []byte {
 	return b
 }
 
-// A message is "time words": NAL units that come in one video message. "audio" and "config" are messages without a frame of video.
-// Of a slice the letters behind it are frame_num, pic_order_cnt_lsb, idr_pic_id, PPS, nal_ref_idc, top and bottom field.
+// A message is "time words": NAL units that come in one video message. "audio" and "config" are
+// messages without a frame of video. Of a slice the letters behind it are frame_num,
+// pic_order_cnt_lsb, idr_pic_id, PPS, nal_ref_idc, top and bottom field.
 var joinTests = []struct {
 	name  string
 	track *media.Track
 	in    []string
 	want  []string // "time words", pictures as they go out
 }{
-	{name: "one message a picture", in: []string{"0 SPS PPS I0", "40 P0f1", "80 P0f2"}, want: []string{"0 SPS PPS I0", "40 P0f1", "80 P0f2"}},
-	{name: "one message a picture, of several slices", in: []string{"0 I0 I150", "40 P0f1 P150f1"}, want: []string{"0 I0 I150", "40 P0f1 P150f1"}},
-	{name: "one message a slice", in: []string{"0 I0", "0 I75", "0 I150", "0 I225", "40 P0f1", "40 P75f1", "80 P0f2", "80 P150f2"},
+	{name: "one message a picture", in: []string{"0 SPS PPS I0", "40 P0f1", "80 P0f2"},
+		want: []string{"0 SPS PPS I0", "40 P0f1", "80 P0f2"}},
+	{name: "one message a picture, of several slices", in: []string{"0 I0 I150", "40 P0f1 P150f1"},
+		want: []string{"0 I0 I150", "40 P0f1 P150f1"}},
+	{name: "one message a slice", in: []string{"0 I0", "0 I75", "0 I150", "0 I225", "40 P0f1", "40 P75f1", "80 P0f2",
+		"80 P150f2"},
 		want: []string{"0 I0 I75 I150 I225", "40 P0f1 P75f1", "80 P0f2 P150f2"}},
-	{name: "one message a NAL unit", in: []string{"0 AUD", "0 SPS", "0 PPS", "0 SEI", "0 I0", "0 I150", "40 AUD", "40 SEI", "40 P0f1", "40 P150f1", "80 AUD", "80 P0f2"},
+	{name: "one message a NAL unit",
+		in: []string{"0 AUD", "0 SPS", "0 PPS", "0 SEI", "0 I0", "0 I150", "40 AUD", "40 SEI", "40 P0f1", "40 P150f1",
+			"80 AUD", "80 P0f2"},
 		want: []string{"0 AUD SPS PPS SEI I0 I150", "40 AUD SEI P0f1 P150f1", "80 AUD P0f2"}},
-	{name: "two pictures of equal time", in: []string{"0 I0", "0 P0f1", "40 P0f2", "40 P0f3"}, want: []string{"0 I0", "0 P0f1", "40 P0f2", "40 P0f3"}},
-	{name: "the same picture twice", in: []string{"0 I0", "0 I0", "40 P0f1", "40 P0f1"}, want: []string{"0 I0", "0 I0", "40 P0f1", "40 P0f1"}},
+	{name: "two pictures of equal time", in: []string{"0 I0", "0 P0f1", "40 P0f2", "40 P0f3"},
+		want: []string{"0 I0", "0 P0f1", "40 P0f2", "40 P0f3"}},
+	{name: "the same picture twice", in: []string{"0 I0", "0 I0", "40 P0f1", "40 P0f1"},
+		want: []string{"0 I0", "0 I0", "40 P0f1", "40 P0f1"}},
 	{name: "two split pictures of equal time", in: []string{"0 I0", "0 I150", "0 P0f1", "0 P150f1", "0 P0f2", "0 P150f2"},
 		want: []string{"0 I0 I150", "0 P0f1 P150f1", "0 P0f2 P150f2"}},
-	{name: "a first slice is lost", in: []string{"0 I0", "0 I150", "40 P0f1", "40 P150f2", "80 P0f3"}, want: []string{"0 I0 I150", "40 P0f1", "40 P150f2", "80 P0f3"}},
-	{name: "the order tells pictures apart", in: []string{"0 I0", "0 I150", "40 P0f1o2", "40 P150f1o4"}, want: []string{"0 I0 I150", "40 P0f1o2", "40 P150f1o4"}},
-	{name: "reference and no reference", in: []string{"0 I0", "0 I150", "40 P0f1r1", "40 P150f1r2", "40 P225f1r0"}, want: []string{"0 I0 I150", "40 P0f1r1 P150f1r2", "40 P225f1r0"}},
-	{name: "two IDR pictures", in: []string{"0 I0i0", "0 I150i0", "0 I225i1"}, want: []string{"0 I0i0 I150i0", "0 I225i1"}},
+	{name: "a first slice is lost", in: []string{"0 I0", "0 I150", "40 P0f1", "40 P150f2", "80 P0f3"},
+		want: []string{"0 I0 I150", "40 P0f1", "40 P150f2", "80 P0f3"}},
+	{name: "the order tells pictures apart", in: []string{"0 I0", "0 I150", "40 P0f1o2", "40 P150f1o4"},
+		want: []string{"0 I0 I150", "40 P0f1o2", "40 P150f1o4"}},
+	{name: "reference and no reference", in: []string{"0 I0", "0 I150", "40 P0f1r1", "40 P150f1r2", "40 P225f1r0"},
+		want: []string{"0 I0 I150", "40 P0f1r1 P150f1r2", "40 P225f1r0"}},
+	{name: "two IDR pictures", in: []string{"0 I0i0", "0 I150i0", "0 I225i1"},
+		want: []string{"0 I0i0 I150i0", "0 I225i1"}},
 	{name: "IDR and none", in: []string{"0 I0", "0 P150"}, want: []string{"0 I0", "0 P150"}},
 	{name: "another PPS that is not known", in: []string{"0 I0", "0 I150p1"}, want: []string{"0 I0", "0 I150p1"}},
-	{name: "slices in any order", in: []string{"0 I150", "0 I0", "0 I225", "40 P150f1", "40 P0f1", "40 P0f1"}, want: []string{"0 I150 I0 I225", "40 P150f1 P0f1", "40 P0f1"}},
-	{name: "slices of another time", in: []string{"0 I0", "0 I150", "40 P0f1", "41 P150f1"}, want: []string{"0 I0 I150", "40 P0f1", "41 P150f1"}},
-	{name: "a delimiter between", in: []string{"0 I0", "0 I150", "40 P0f1", "40 AUD P150f1"}, want: []string{"0 I0 I150", "40 P0f1", "40 AUD P150f1"}},
-	{name: "fields", track: h264Track(false), in: []string{"0 I0t", "0 I75t", "0 P0b", "0 P75b", "40 P0f1t", "40 P75f1t", "40 P0f1b", "40 P75f1b"},
+	{name: "slices in any order", in: []string{"0 I150", "0 I0", "0 I225", "40 P150f1", "40 P0f1", "40 P0f1"},
+		want: []string{"0 I150 I0 I225", "40 P150f1 P0f1", "40 P0f1"}},
+	{name: "slices of another time", in: []string{"0 I0", "0 I150", "40 P0f1", "41 P150f1"},
+		want: []string{"0 I0 I150", "40 P0f1", "41 P150f1"}},
+	{name: "a delimiter between", in: []string{"0 I0", "0 I150", "40 P0f1", "40 AUD P150f1"},
+		want: []string{"0 I0 I150", "40 P0f1", "40 AUD P150f1"}},
+	{name: "fields", track: h264Track(false),
+		in:   []string{"0 I0t", "0 I75t", "0 P0b", "0 P75b", "40 P0f1t", "40 P75f1t", "40 P0f1b", "40 P75f1b"},
 		want: []string{"0 I0t I75t", "0 P0b P75b", "40 P0f1t P75f1t", "40 P0f1b P75f1b"}},
-	{name: "data partitions", in: []string{"0 I0", "40 P0f1", "40 B", "40 P150f1", "40 B", "80 P0f2", "80 B"}, want: []string{"0 I0", "40 P0f1", "40 B P150f1 B", "80 P0f2 B"}},
-	{name: "filler behind a picture", in: []string{"0 I0", "0 I150", "0 filler", "40 P0f1", "40 filler", "40 unspecified"}, want: []string{"0 I0 I150 filler", "40 P0f1 filler unspecified"}},
-	{name: "filler of an encoder that sends whole pictures", in: []string{"0 I0", "40 P0f1", "40 filler", "80 P0f2"}, want: []string{"0 I0", "40 P0f1", "80 filler P0f2"}},
-	{name: "prefixes of slices", in: []string{"0 prefix I0", "0 prefix I150", "40 prefix P0f1", "40 prefix P150f1", "40 prefix P0f2"},
+	{name: "data partitions", in: []string{"0 I0", "40 P0f1", "40 B", "40 P150f1", "40 B", "80 P0f2", "80 B"},
+		want: []string{"0 I0", "40 P0f1", "40 B P150f1 B", "80 P0f2 B"}},
+	{name: "filler behind a picture", in: []string{"0 I0", "0 I150", "0 filler", "40 P0f1", "40 filler", "40 unspecified"},
+		want: []string{"0 I0 I150 filler", "40 P0f1 filler unspecified"}},
+	{name: "filler of an encoder that sends whole pictures", in: []string{"0 I0", "40 P0f1", "40 filler", "80 P0f2"},
+		want: []string{"0 I0", "40 P0f1", "80 filler P0f2"}},
+	{name: "prefixes of slices", in: []string{"0 prefix I0", "0 prefix I150", "40 prefix P0f1", "40 prefix P150f1",
+		"40 prefix P0f2"},
 		want: []string{"0 prefix I0 prefix I150", "40 prefix P0f1 prefix P150f1", "40 prefix P0f2"}},
-	{name: "prefixes of slices, one message a NAL unit", in: []string{"0 prefix", "0 I0", "0 prefix", "0 I150", "40 prefix", "40 P0f1", "40 prefix", "40 P150f1"},
+	{name: "prefixes of slices, one message a NAL unit",
+		in:   []string{"0 prefix", "0 I0", "0 prefix", "0 I150", "40 prefix", "40 P0f1", "40 prefix", "40 P150f1"},
 		want: []string{"0 prefix I0 prefix I150", "40 prefix P0f1 prefix P150f1"}},
-	{name: "audio within a picture", in: []string{"0 I0", "0 I150", "40 P0f1", "audio", "40 P150f1", "40 P225f1", "80 P0f2"},
+	{name: "audio within a picture",
+		in:   []string{"0 I0", "0 I150", "40 P0f1", "audio", "40 P150f1", "40 P225f1", "80 P0f2"},
 		want: []string{"0 I0 I150", "40 P0f1", "audio", "40 P150f1 P225f1", "80 P0f2"}},
-	{name: "audio before a picture", in: []string{"0 SPS", "0 PPS", "audio", "0 I0"}, want: []string{"audio", "0 SPS PPS I0"}},
-	{name: "splitting begins late", in: []string{"0 I0", "40 P0f1", "80 P0f2", "80 P75f2", "80 P150f2", "120 P0f3", "120 P150f3"},
+	{name: "audio before a picture", in: []string{"0 SPS", "0 PPS", "audio", "0 I0"},
+		want: []string{"audio", "0 SPS PPS I0"}},
+	{name: "splitting begins late",
+		in:   []string{"0 I0", "40 P0f1", "80 P0f2", "80 P75f2", "80 P150f2", "120 P0f3", "120 P150f3"},
 		want: []string{"0 I0", "40 P0f1", "80 P0f2", "80 P75f2 P150f2", "120 P0f3 P150f3"}},
-	{name: "a configuration between", in: []string{"0 SEI", "config", "0 I0", "0 I150", "config", "0 P225"}, want: []string{"0 I0 I150", "0 P225"}},
+	{name: "a configuration between", in: []string{"0 SEI", "config", "0 I0", "0 I150", "config", "0 P225"},
+		want: []string{"0 I0 I150", "0 P225"}},
 	{name: "HEVC", track: &media.Track{Kind: media.Video, Codec: media.HEVC},
-		in:   []string{"0 vSEI", "0 vIDR0", "0 vIDR1", "0 vIDR1", "0 vSuffix", "40 vP0", "40 vP1", "40 vP0", "80 vP0", "80 vLayer", "80 vSEI vP1"},
+		in: []string{"0 vSEI", "0 vIDR0", "0 vIDR1", "0 vIDR1", "0 vSuffix", "40 vP0", "40 vP1", "40 vP0", "80 vP0",
+			"80 vLayer", "80 vSEI vP1"},
 		want: []string{"0 vSEI vIDR0 vIDR1 vIDR1 vSuffix", "40 vP0 vP1", "40 vP0", "80 vP0 vLayer", "80 vSEI vP1"}},
 }
 
@@ -310,7 +337,8 @@ func TestJoinRandomAccess(t *testing.T) {
 	}
 }
 
-// TestJoinMemoryIsBounded has an encoder send parts without end: what is joined is bounded, and what lies behind a part in memory stays as it is.
+// TestJoinMemoryIsBounded has an encoder send parts without end: what is joined is bounded, and
+// what lies behind a part in memory stays as it is.
 func TestJoinMemoryIsBounded(t *testing.T) {
 	var j Joiner
 	part := func(first string, size int) []*media.Frame {
@@ -367,8 +395,8 @@ func TestJoinAllocates(t *testing.T) {
 	}
 }
 
-// TestWriter has pictures go on at the right time: at once where an encoder sends whole ones, and else with the next message or after half the
-// time between two.
+// TestWriter has pictures go on at the right time: at once where an encoder sends whole ones, and
+// else with the next message or after half the time between two.
 func TestWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -400,7 +428,8 @@ func TestWriter(t *testing.T) {
 		if err := w.Close(); err != nil {
 			t.Error(err)
 		}
-		want := []string{"20: 0 I0", "50: 50 P0f1", "100: 100 P0f2", "160: 160 P0f3", "190: 160 P150f3", "240: 220 P0f4 P150f4", "240: audio", "310: 280 P0f5 P7f5", "1280: 320 P0f6"}
+		want := []string{"20: 0 I0", "50: 50 P0f1", "100: 100 P0f2", "160: 160 P0f3", "190: 160 P150f3",
+			"240: 220 P0f4 P150f4", "240: audio", "310: 280 P0f5 P7f5", "1280: 320 P0f6"}
 		for i, line := range want {
 			at, rest, _ := strings.Cut(line, ": ")
 			want[i] = at + ": " + formatAll([]string{rest})[0]
@@ -414,8 +443,9 @@ func TestWriter(t *testing.T) {
 // notReceiving is said of a connection on which nothing has come in part.
 func notReceiving() bool { return false }
 
-// TestWriterWaitsForSlowNetwork has the parts of a picture come over a network that needs longer for each than half the time between two pictures: they
-// are one picture all the same. It goes on when nothing more is on its way.
+// TestWriterWaitsForSlowNetwork has the parts of a picture come over a network that needs longer
+// for each than half the time between two pictures: they are one picture all the same. It goes on
+// when nothing more is on its way.
 func TestWriterWaitsForSlowNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -443,8 +473,8 @@ func TestWriterWaitsForSlowNetwork(t *testing.T) {
 	})
 }
 
-// TestWriterLateTimerWaitsAgain has the timer go off late, as it does after the process was stopped: what is held back waits once more, for parts that have
-// not been read yet.
+// TestWriterLateTimerWaitsAgain has the timer go off late, as it does after the process was
+// stopped: what is held back waits once more, for parts that have not been read yet.
 func TestWriterLateTimerWaitsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()

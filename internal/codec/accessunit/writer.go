@@ -7,7 +7,8 @@ import (
 	"livego/internal/media"
 )
 
-// A Writer joins the frames of a live publisher and hands them on in order: as Write gets them, and what is held back after Due by itself.
+// A Writer joins the frames of a live publisher and hands them on in order: as Write gets them, and
+// what is held back after Due by itself.
 type Writer struct {
 	write     func(*media.Frame) error
 	receiving func() bool
@@ -23,9 +24,9 @@ type Writer struct {
 	firing sync.WaitGroup // calls of fire that are to come or in progress
 }
 
-// NewWriter returns a Writer to write, which it does not call more than once at a time. receiving reports whether a message has come
-// in part, or is about to be given to Write: on a slow network a slice of a large picture takes longer than Due. It is called by any
-// goroutine.
+// NewWriter returns a Writer to write, which it does not call more than once at a time. receiving
+// reports whether a message has come in part, or is about to be given to Write: on a slow network a
+// slice of a large picture takes longer than Due. It is called by any goroutine.
 func NewWriter(write func(*media.Frame) error, receiving func() bool) *Writer {
 	return &Writer{write: write, receiving: receiving}
 }
@@ -54,7 +55,8 @@ func (w *Writer) Close() error {
 	return w.err
 }
 
-// rethrow goes on with a panic of the timer's goroutine in that of the caller, who is prepared for it. The caller holds mu.
+// rethrow goes on with a panic of the timer's goroutine in that of the caller, who is prepared for
+// it. The caller holds mu.
 func (w *Writer) rethrow() {
 	if v := w.panicked; v != nil {
 		w.panicked = nil

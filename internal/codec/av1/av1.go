@@ -1,6 +1,7 @@
-// Package av1 reads what a server that passes AV1 through needs to know of it (AV1 Bitstream & Decoding Process Specification;
-// AV1 Codec ISO Media File Format Binding): the OBUs of a temporal unit, the sequence header, and where a decoder may start. It
-// never decodes a picture, and no input makes it read past its slice or loop for longer than the input is long.
+// Package av1 reads what a server that passes AV1 through needs to know of it (AV1 Bitstream &
+// Decoding Process Specification; AV1 Codec ISO Media File Format Binding): the OBUs of a temporal
+// unit, the sequence header, and where a decoder may start. It never decodes a picture, and no
+// input makes it read past its slice or loop for longer than the input is long.
 package av1
 
 import (
@@ -28,8 +29,8 @@ type OBU struct {
 	Payload []byte // without header and size
 }
 
-// Next cuts the first OBU off b, in the low-overhead format (section 5.2). One without a size field is the rest of b. Both results
-// are slices of b.
+// Next cuts the first OBU off b, in the low-overhead format (section 5.2). One without a size field
+// is the rest of b. Both results are slices of b.
 func Next(b []byte) (o OBU, rest []byte, err error) {
 	const forbidden, extension, hasSize = 0x80, 4, 2
 	if len(b) == 0 || b[0]&forbidden != 0 {
@@ -66,9 +67,9 @@ func leb128(b []byte) (v uint64, rest []byte, ok bool) {
 	return 0, nil, false
 }
 
-// RandomAccess returns Key for a temporal unit that has a sequence header and whose first frame behind it is a key frame that is
-// shown: a random access point by section 7.6.1 that needs nothing from elsewhere. OBUs that do not add up are an error, and
-// so is a unit without any.
+// RandomAccess returns Key for a temporal unit that has a sequence header and whose first frame
+// behind it is a key frame that is shown: a random access point by section 7.6.1 that needs nothing
+// from elsewhere. OBUs that do not add up are an error, and so is a unit without any.
 func RandomAccess(unit []byte) (media.RandomAccess, error) {
 	if len(unit) == 0 {
 		return media.NoRandomAccess, ErrMalformed

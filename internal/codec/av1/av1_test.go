@@ -29,11 +29,13 @@ var records = []struct {
 	want       SequenceHeader
 }{
 	{"Main 160x90", plain, false, "av01.0.00M.08",
-		SequenceHeader{BitDepth: 8, SubsamplingX: true, SubsamplingY: true, Primaries: 2, Transfer: 2, Matrix: 2, Width: 160, Height: 90}},
+		SequenceHeader{BitDepth: 8, SubsamplingX: true, SubsamplingY: true, Primaries: 2, Transfer: 2, Matrix: 2, Width: 160,
+			Height: 90}},
 	{"High 4:4:4 10 bit BT.2020 PQ", hdr444, false, "av01.1.00M.10.0.000.09.16.09.0",
 		SequenceHeader{Profile: 1, BitDepth: 10, Primaries: 9, Transfer: 16, Matrix: 9, Width: 160, Height: 90}},
 	{"monochrome, full range", grey, false, "av01.0.00M.08.1.110.02.02.02.1",
-		SequenceHeader{BitDepth: 8, Monochrome: true, SubsamplingX: true, SubsamplingY: true, Primaries: 2, Transfer: 2, Matrix: 2, FullRange: true, Width: 160, Height: 90}},
+		SequenceHeader{BitDepth: 8, Monochrome: true, SubsamplingX: true, SubsamplingY: true, Primaries: 2, Transfer: 2,
+			Matrix: 2, FullRange: true, Width: 160, Height: 90}},
 	{"no OBUs", "81000c00", false, "", SequenceHeader{}},
 	{"padding OBU", "81000c007a0100", false, "", SequenceHeader{}},
 	{"V11 marker 0", "01000c00", true, "", SequenceHeader{}},
@@ -139,13 +141,15 @@ func sequenceCases(t testing.TB) map[string]struct {
 	b    []byte
 	want SequenceHeader
 } {
-	full := SequenceHeader{Profile: 2, Level: 13, HighTier: true, BitDepth: 12, SubsamplingX: true, Primaries: 2, Transfer: 2, Matrix: 2, Width: 3840, Height: 2048}
+	full := SequenceHeader{Profile: 2, Level: 13, HighTier: true, BitDepth: 12, SubsamplingX: true, Primaries: 2,
+		Transfer: 2, Matrix: 2, Width: 3840, Height: 2048}
 	at := func(rate float64) SequenceHeader {
 		s := full
 		s.FrameRate = rate
 		return s
 	}
-	still := SequenceHeader{Level: 9, BitDepth: 8, SubsamplingX: true, SubsamplingY: true, Primaries: 2, Transfer: 2, Matrix: 2, Width: 4, Height: 8}
+	still := SequenceHeader{Level: 9, BitDepth: 8, SubsamplingX: true, SubsamplingY: true, Primaries: 2, Transfer: 2,
+		Matrix: 2, Width: 4, Height: 8}
 	return map[string]struct {
 		b    []byte
 		want SequenceHeader
@@ -156,11 +160,12 @@ func sequenceCases(t testing.TB) map[string]struct {
 		"units in tick 0":       {header(timing(0, 25), 1), full},
 		"time scale 0":          {header(timing(1, 0), 1), full},
 		"2^32-1 frames":         {header(timing(1, 1<<32-1), 1), full},
-		"2^32-1 ticks a frame":  {header(func(w *bits.Writer) { w.U(32, 1); w.U(32, 25); w.U(1, 1); w.U(32, 0) }, 1), SequenceHeader{}},
-		"unequal frames":        {header(func(w *bits.Writer) { w.U(32, 1); w.U(32, 25); w.U(1, 0) }, 1), full},
-		"reserved profile":      {[]byte{0xF8, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}, SequenceHeader{}},
-		"cut":                   {unhex(t, sequence)[2:8], SequenceHeader{}},
-		"empty":                 {nil, SequenceHeader{}},
+		"2^32-1 ticks a frame": {header(func(w *bits.Writer) { w.U(32, 1); w.U(32, 25); w.U(1, 1); w.U(32, 0) }, 1),
+			SequenceHeader{}},
+		"unequal frames":   {header(func(w *bits.Writer) { w.U(32, 1); w.U(32, 25); w.U(1, 0) }, 1), full},
+		"reserved profile": {[]byte{0xF8, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}, SequenceHeader{}},
+		"cut":              {unhex(t, sequence)[2:8], SequenceHeader{}},
+		"empty":            {nil, SequenceHeader{}},
 	}
 }
 
@@ -255,7 +260,8 @@ func checkSequenceHeader(t *testing.T, b []byte) {
 	if err != nil {
 		return
 	}
-	if s.Width < 1 || s.Width > 1<<16 || s.Height < 1 || s.Height > 1<<16 || s.BitDepth > 12 || !(s.FrameRate >= 0 && s.FrameRate <= maxRate) {
+	if s.Width < 1 || s.Width > 1<<16 || s.Height < 1 || s.Height > 1<<16 || s.BitDepth > 12 ||
+		!(s.FrameRate >= 0 && s.FrameRate <= maxRate) {
 		t.Errorf("%x: %+v", b, s)
 	}
 }

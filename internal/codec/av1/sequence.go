@@ -31,7 +31,8 @@ const (
 
 var errSequenceHeader = errors.New("av1: malformed sequence header")
 
-// ParseSequenceHeader reads the payload of a sequence header OBU (section 5.5). Reserved profiles and one cut short are errors.
+// ParseSequenceHeader reads the payload of a sequence header OBU (section 5.5). Reserved profiles
+// and one cut short are errors.
 func ParseSequenceHeader(b []byte) (SequenceHeader, error) {
 	r := bits.NewReader(b)
 	s := SequenceHeader{Profile: byte(r.U(3))}
@@ -178,8 +179,9 @@ func profileName(profile byte) string {
 	return ""
 }
 
-// RFC6381 returns the codecs parameter (AV1 in ISOBMFF, section 5), such as "av01.0.04M.08". Where the picture is not 4:2:0 in the
-// limited range of ITU-R BT.709, or does not say, the optional part follows: "av01.0.04M.10.0.110.09.16.09.0".
+// RFC6381 returns the codecs parameter (AV1 in ISOBMFF, section 5), such as "av01.0.04M.08". Where
+// the picture is not 4:2:0 in the limited range of ITU-R BT.709, or does not say, the optional part
+// follows: "av01.0.04M.10.0.110.09.16.09.0".
 func (s SequenceHeader) RFC6381() string {
 	short := codecs(s.Profile, s.Level, s.HighTier, s.BitDepth)
 	const bt709 = 1

@@ -1,5 +1,6 @@
-// Package bits reads the bit fields of codec headers. It never reads outside its slice: bits beyond the end are zero and are
-// remembered, so that a parser checks once, at its end, instead of at every field.
+// Package bits reads the bit fields of codec headers. It never reads outside its slice: bits beyond
+// the end are zero and are remembered, so that a parser checks once, at its end, instead of at
+// every field.
 package bits
 
 // A Reader reads a slice from its first byte's highest bit on. The zero Reader reads nothing.
@@ -18,7 +19,8 @@ func (r *Reader) Left() int { return 8*len(r.buf) - r.pos }
 // Pos returns the number of bits read.
 func (r *Reader) Pos() int { return r.pos }
 
-// Overrun reports whether more was asked for than there was, or an Exp-Golomb code was too long: what was read means nothing.
+// Overrun reports whether more was asked for than there was, or an Exp-Golomb code was too long:
+// what was read means nothing.
 func (r *Reader) Overrun() bool { return r.over }
 
 // U reads n bits, 0 to 32, as an unsigned number: u(n) in the specifications. It is 0 when fewer than n are left.
@@ -54,8 +56,8 @@ func (r *Reader) Skip(n int) {
 // Align passes over what is left of a byte that has been begun.
 func (r *Reader) Align() { r.pos = (r.pos + 7) &^ 7 }
 
-// UE reads an unsigned Exp-Golomb code: ue(v), ITU-T H.264 clause 9.1. Codes of 32 leading zeros or more do not fit into the
-// 32 bits that every syntax element has; they count as an overrun.
+// UE reads an unsigned Exp-Golomb code: ue(v), ITU-T H.264 clause 9.1. Codes of 32 leading zeros or
+// more do not fit into the 32 bits that every syntax element has; they count as an overrun.
 func (r *Reader) UE() uint32 {
 	zeros := 0
 	for !r.Flag() {

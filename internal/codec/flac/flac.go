@@ -1,5 +1,5 @@
-// Package flac reads what a server that passes FLAC through needs to know of it (RFC 9639): the STREAMINFO block, and how many
-// samples a frame has. It never decodes sound.
+// Package flac reads what a server that passes FLAC through needs to know of it (RFC 9639): the
+// STREAMINFO block, and how many samples a frame has. It never decodes sound.
 package flac
 
 import (
@@ -29,8 +29,9 @@ var (
 	errFrame      = errors.New("flac: no frame header")
 )
 
-// ParseConfig reads a STREAMINFO block behind "fLaC" and its block header (sections 6 and 8.1), the form in which encoders send it.
-// What follows it is ignored. A sampling rate of 0, which means that there is no sound, and block sizes below 16 are errors.
+// ParseConfig reads a STREAMINFO block behind "fLaC" and its block header (sections 6 and 8.1), the
+// form in which encoders send it. What follows it is ignored. A sampling rate of 0, which means
+// that there is no sound, and block sizes below 16 are errors.
 func ParseConfig(b []byte) (StreamInfo, error) {
 	const isLast = 0x80 // before the type of the block, which is 0
 	if len(b) < len(marker)+blockHeaderSize+streamInfoSize || string(b[:4]) != marker || b[4]&^isLast != 0 {
@@ -76,8 +77,8 @@ func Samples(frame []byte) (int, error) {
 	}
 }
 
-// uncommonSize reads a block size of n bytes behind a coded number (section 9.1.5), which is written as UTF-8 writes, with up to 7
-// bytes.
+// uncommonSize reads a block size of n bytes behind a coded number (section 9.1.5), which is
+// written as UTF-8 writes, with up to 7 bytes.
 func uncommonSize(b []byte, n int) (int, error) {
 	length := 1
 	if ones := leadingOnes(b[0]); ones == 1 || ones > 7 {

@@ -1,6 +1,7 @@
-// Package h264 reads what a server needs to know of H.264 (ITU-T H.264, ISO/IEC 14496-15): picture size and rate, parameter
-// sets, and where a decoder may start. It never decodes a picture, and no input makes it read past its slice, loop for longer
-// than the input is long, or take memory that the input did not pay for.
+// Package h264 reads what a server needs to know of H.264 (ITU-T H.264, ISO/IEC 14496-15): picture
+// size and rate, parameter sets, and where a decoder may start. It never decodes a picture, and no
+// input makes it read past its slice, loop for longer than the input is long, or take memory that
+// the input did not pay for.
 package h264
 
 import (
@@ -99,9 +100,10 @@ func ConfigFromAnnexB(b []byte) ([]byte, error) {
 	return BuildConfig(sps, pps)
 }
 
-// BuildConfig returns the avcC record of a stream with these parameter sets, NAL units without start codes, for access units
-// whose length fields have 4 bytes. It is an error when there are none, more than the record can count, one that is not what
-// it is said to be, or a first SPS that cannot be read.
+// BuildConfig returns the avcC record of a stream with these parameter sets, NAL units without
+// start codes, for access units whose length fields have 4 bytes. It is an error when there are
+// none, more than the record can count, one that is not what it is said to be, or a first SPS that
+// cannot be read.
 func BuildConfig(sps, pps [][]byte) ([]byte, error) {
 	if len(sps) == 0 || len(sps) > 31 || len(pps) == 0 || len(pps) > 255 {
 		return nil, fmt.Errorf("avcC of %d SPS and %d PPS", len(sps), len(pps))
@@ -204,8 +206,8 @@ func isSpecified(t int) bool {
 	return 1 <= t && t <= 16 || 19 <= t && t <= 21
 }
 
-// seiLimit is how much of an SEI NAL unit is searched for a recovery point: encoders put it among the first messages, after
-// x264's version text of about 700 bytes at most.
+// seiLimit is how much of an SEI NAL unit is searched for a recovery point: encoders put it among
+// the first messages, after x264's version text of about 700 bytes at most.
 const seiLimit = 4096
 
 // isRecoveryPoint looks through the messages of an SEI NAL unit (ITU-T H.264 clauses 7.3.2.3.1 and D.1.8).

@@ -90,7 +90,8 @@ func TestConfigFromAnnexB(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := ConfigFromAnnexB(slices.Concat([]byte{0, 0, 0, 1}, c.SPS[0], []byte{0, 0, 1}, c.PPS[0], []byte{0, 0, 1, 6, 5}))
+	got, err := ConfigFromAnnexB(slices.Concat([]byte{0, 0, 0, 1}, c.SPS[0], []byte{0, 0, 1}, c.PPS[0],
+		[]byte{0, 0, 1, 6, 5}))
 	if err != nil || hex.EncodeToString(got) != configs[0].avcC {
 		t.Errorf("%x, %v", got, err)
 	}
@@ -145,7 +146,8 @@ func TestProfileName(t *testing.T) {
 		want                 string
 	}{
 		{66, 0, "Baseline"}, {66, 0xC0, "Constrained Baseline"}, {77, 0x40, "Main"}, {100, 0, "High"},
-		{110, 0x10, "High 10 Intra"}, {122, 0, "High 4:2:2"}, {122, 0x10, "High 4:2:2 Intra"}, {244, 0x10, "High 4:4:4 Intra"}, {255, 0, ""},
+		{110, 0x10, "High 10 Intra"}, {122, 0, "High 4:2:2"}, {122, 0x10, "High 4:2:2 Intra"},
+		{244, 0x10, "High 4:4:4 Intra"}, {255, 0, ""},
 	} {
 		if got := (SPS{Profile: tt.profile, Constraints: tt.constraints}).ProfileName(); got != tt.want {
 			t.Errorf("profile %d, constraints %#x: %q, want %q", tt.profile, tt.constraints, got, tt.want)
@@ -270,11 +272,13 @@ func spsCases(t testing.TB) map[string]struct {
 		"V09 chroma format 4":  {[]byte{0x67, 100, 0, 30, 0x94, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}, SPS{}},
 		"V09 bit depth 15":     {[]byte{0x67, 110, 0, 30, 0xA1, 0x1F, 0xFF, 0xFF, 0xFF, 0xFF}, SPS{}},
 		"V09 emulation at end": {[]byte{0x67, 77, 0, 0, 3, 0, 0, 3}, SPS{}},
-		"V09 2^32-2 POC refs":  {sps(t, func(ue func(uint32), w *bits.Writer) { ue(1); w.U(3, 3); ue(1<<32 - 2) }, nil, nil), SPS{}},
-		"two POC refs":         {sps(t, func(ue func(uint32), w *bits.Writer) { ue(1); w.U(3, 3); ue(2); ue(7); ue(0) }, nil, nil), good},
-		"header alone":         {[]byte{0x67}, SPS{}},
-		"not an SPS":           {[]byte{0x68, 77, 0, 30, 0xFF, 0xFF}, SPS{}},
-		"empty":                {nil, SPS{}},
+		"V09 2^32-2 POC refs": {sps(t, func(ue func(uint32), w *bits.Writer) { ue(1); w.U(3, 3); ue(1<<32 - 2) }, nil, nil),
+			SPS{}},
+		"two POC refs": {sps(t, func(ue func(uint32), w *bits.Writer) { ue(1); w.U(3, 3); ue(2); ue(7); ue(0) }, nil,
+			nil), good},
+		"header alone": {[]byte{0x67}, SPS{}},
+		"not an SPS":   {[]byte{0x68, 77, 0, 30, 0xFF, 0xFF}, SPS{}},
+		"empty":        {nil, SPS{}},
 	}
 }
 
@@ -310,7 +314,8 @@ func checkSPS(t *testing.T, b []byte) {
 		}
 		return
 	}
-	if s.Width <= 0 || s.Width > maxSide || s.Height <= 0 || s.Height > maxSide || s.BitDepth > maxDepth || !(s.FrameRate >= 0 && s.FrameRate <= 1000) {
+	if s.Width <= 0 || s.Width > maxSide || s.Height <= 0 || s.Height > maxSide || s.BitDepth > maxDepth ||
+		!(s.FrameRate >= 0 && s.FrameRate <= 1000) {
 		t.Fatalf("%x: %+v", b, s)
 	}
 }
@@ -333,7 +338,8 @@ var units = []struct {
 	{"IDR", "\x00\x00\x00\x02\x65\x88", media.Keyframe, false},
 	{"V08 SPS, PPS, SEI, IDR", "\x00\x00\x00\x02\x67\x64\x00\x00\x00\x02\x68\xEE\x00\x00\x00\x04\x06\x05\x00\x80\x00\x00\x00\x02\x65\x88", media.Keyframe, false},
 	{"recovery point 0", "\x00\x00\x00\x05\x06\x06\x01\xC4\x80\x00\x00\x00\x02\x41\x9A", media.RecoveryPoint, false},
-	{"recovery point 0 after user data", "\x00\x00\x00\x08\x06\x05\x01\xAA\x06\x01\xC4\x80\x00\x00\x00\x02\x41\x9A", media.RecoveryPoint, false},
+	{"recovery point 0 after user data", "\x00\x00\x00\x08\x06\x05\x01\xAA\x06\x01\xC4\x80\x00\x00\x00\x02\x41\x9A",
+		media.RecoveryPoint, false},
 	{"recovery point 1", "\x00\x00\x00\x05\x06\x06\x01\x54\x80\x00\x00\x00\x02\x41\x9A", media.NoRandomAccess, false},
 	{"recovery point empty", "\x00\x00\x00\x04\x06\x06\x00\x80\x00\x00\x00\x02\x41\x9A", media.NoRandomAccess, false},
 	{"recovery point before IDR", "\x00\x00\x00\x05\x06\x06\x01\xC4\x80\x00\x00\x00\x02\x65\x88", media.Keyframe, false},
@@ -345,7 +351,8 @@ var units = []struct {
 	{"V06 length 0 alone", "\x00\x00\x00\x00", 0, true},
 	{"zero bytes after IDR", "\x00\x00\x00\x02\x65\x88\x00\x00\x00\x00\x00\x00", media.Keyframe, false},
 	{"rest shorter than a length", "\x00\x00\x00\x02\x65\x88abc", media.Keyframe, false},
-	{"V08 type 24 around IDR", "\x00\x00\x00\x02\x78\x88\x00\x00\x00\x02\x65\x88\x00\x00\x00\x02\x7F\x88", media.Keyframe, false},
+	{"V08 type 24 around IDR", "\x00\x00\x00\x02\x78\x88\x00\x00\x00\x02\x65\x88\x00\x00\x00\x02\x7F\x88", media.Keyframe,
+		false},
 	{"V08 type 0 before inter", "\x00\x00\x00\x02\x60\x88\x00\x00\x00\x02\x41\x88", media.NoRandomAccess, false},
 	{"V08 forbidden bit before IDR", "\x00\x00\x00\x02\xE5\x88\x00\x00\x00\x02\x65\x88", media.Keyframe, false},
 	{"delimiter of one byte", "\x00\x00\x00\x01\x09\x00\x00\x00\x02\x65\x88", media.Keyframe, false},

@@ -5,7 +5,8 @@ import (
 	"livego/internal/codec/nal"
 )
 
-// A Slice is what the header of a slice says of its place: in which picture it is, and at which macroblock of it the slice begins.
+// A Slice is what the header of a slice says of its place: in which picture it is, and at which
+// macroblock of it the slice begins.
 type Slice struct {
 	FirstMB uint32 // first_mb_in_slice
 	picture picture
@@ -14,7 +15,8 @@ type Slice struct {
 // SamePicture reports whether b can be of the primary coded picture of a (ITU-T H.264 clause 7.4.1.2.4).
 func (a Slice) SamePicture(b Slice) bool { return a.picture == b.picture }
 
-// picture holds what differs between the slices of two pictures. Where the parameter sets are not known, it ends with pps.
+// picture holds what differs between the slices of two pictures. Where the parameter sets are not
+// known, it ends with pps.
 type picture struct {
 	idr, reference bool // reference: nal_ref_idc is not 0
 	pps            uint32
@@ -56,7 +58,8 @@ const (
 	maxSliceHeader = 96
 )
 
-// Add learns from a NAL unit, and passes over all that are neither SPS nor PPS. One that cannot be read is as if it had not come.
+// Add learns from a NAL unit, and passes over all that are neither SPS nor PPS. One that cannot be
+// read is as if it had not come.
 func (s *ParameterSets) Add(unit []byte) {
 	switch Type(unit) {
 	case TypeSPS:
@@ -118,8 +121,8 @@ func (s *ParameterSets) addPPS(unit []byte) {
 	s.pps[id] = p
 }
 
-// ParseSlice reads the header of a slice (ITU-T H.264 clause 7.3.3) as far as it tells pictures apart. unit is a NAL unit of type 1,
-// 2 or 5.
+// ParseSlice reads the header of a slice (ITU-T H.264 clause 7.3.3) as far as it tells pictures
+// apart. unit is a NAL unit of type 1, 2 or 5.
 func (s *ParameterSets) ParseSlice(unit []byte) Slice {
 	r := bits.NewReader(nal.Unescape(unit[1:], maxSliceHeader))
 	first := r.UE()
@@ -168,8 +171,8 @@ const (
 	typeDepth      = 21
 )
 
-// IsSlice reports whether a NAL unit is coded picture data. With a header, ParseSlice can read it; any other continues the picture before
-// it.
+// IsSlice reports whether a NAL unit is coded picture data. With a header, ParseSlice can read it;
+// any other continues the picture before it.
 func IsSlice(unit []byte) (slice, header bool) {
 	switch Type(unit) {
 	case 1, typePartitionA, TypeIDR:
@@ -180,8 +183,9 @@ func IsSlice(unit []byte) (slice, header bool) {
 	return false, false
 }
 
-// StartsAccessUnit reports whether a NAL unit that is no slice begins an access unit when it comes after a slice (ITU-T H.264 clause
-// 7.4.1.2.3). A prefix NAL unit, of type 14, does so only where the slice behind it is of another picture: each slice may have one.
+// StartsAccessUnit reports whether a NAL unit that is no slice begins an access unit when it comes
+// after a slice (ITU-T H.264 clause 7.4.1.2.3). A prefix NAL unit, of type 14, does so only where
+// the slice behind it is of another picture: each slice may have one.
 func StartsAccessUnit(unit []byte) bool {
 	t := Type(unit)
 	return TypeSEI <= t && t <= TypeAUD || 15 <= t && t <= 18

@@ -28,8 +28,9 @@ const (
 
 var errSPS = errors.New("h264: malformed SPS")
 
-// ParseSPS reads a sequence parameter set NAL unit (ITU-T H.264 clause 7.3.2.1.1). Sizes of 0 or above 16384, a cropping
-// larger than the picture, reserved chroma formats and bit depths and a set that is cut before the VUI are errors; in a bad VUI the frame rate is unknown.
+// ParseSPS reads a sequence parameter set NAL unit (ITU-T H.264 clause 7.3.2.1.1). Sizes of 0 or
+// above 16384, a cropping larger than the picture, reserved chroma formats and bit depths and a set
+// that is cut before the VUI are errors; in a bad VUI the frame rate is unknown.
 func ParseSPS(unit []byte) (SPS, error) {
 	if len(unit) < 4 || Type(unit) != TypeSPS {
 		return SPS{}, errSPS
@@ -228,6 +229,7 @@ func (s SPS) ProfileName() string {
 }
 
 var profileNames = map[byte]string{
-	44: "CAVLC 4:4:4", 66: "Baseline", 77: "Main", 83: "Scalable Baseline", 86: "Scalable High", 88: "Extended", 100: "High",
+	44: "CAVLC 4:4:4", 66: "Baseline", 77: "Main", 83: "Scalable Baseline", 86: "Scalable High", 88: "Extended",
+	100: "High",
 	110: "High 10", 118: "Multiview High", 122: "High 4:2:2", 128: "Stereo High", 244: "High 4:4:4 Predictive",
 }

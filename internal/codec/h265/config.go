@@ -20,9 +20,10 @@ type Config struct {
 // fixedSize is the length of a record without its arrays.
 const fixedSize = 23
 
-// ParseConfig reads an hvcC record, which the result points into. Parameter sets that are cut off or empty are an error; that
-// there are none is not. Version 0, which encoders wrote before the standard was final, is read as 1. NAL units are sorted by
-// the type they have, not by their array's.
+// ParseConfig reads an hvcC record, which the result points into. Parameter sets that are cut off
+// or empty are an error; that there are none is not. Version 0, which encoders wrote before the
+// standard was final, is read as 1. NAL units are sorted by the type they have, not by their
+// array's.
 func ParseConfig(hvcC []byte) (*Config, error) {
 	if len(hvcC) < fixedSize {
 		return nil, fmt.Errorf("hvcC of %d bytes is too short", len(hvcC))
@@ -83,9 +84,10 @@ func (c *Config) addParameterSet(unit []byte) {
 // maxSets is how many parameter sets of a type there can be: pps_pic_parameter_set_id ends at 63.
 const maxSets = 64
 
-// BuildConfig returns the hvcC record of a stream with these parameter sets, NAL units without start codes, for access units
-// whose length fields have 4 bytes. What a server need not know (parallelism, spatial segmentation, average frame rate) is left
-// unspecified, as the record allows. It is an error when there are none of a type, more than there can be, one that is not
+// BuildConfig returns the hvcC record of a stream with these parameter sets, NAL units without
+// start codes, for access units whose length fields have 4 bytes. What a server need not know
+// (parallelism, spatial segmentation, average frame rate) is left unspecified, as the record
+// allows. It is an error when there are none of a type, more than there can be, one that is not
 // what it is said to be, or a first SPS that cannot be read.
 func BuildConfig(vps, sps, pps [][]byte) ([]byte, error) {
 	if len(sps) == 0 {

@@ -1,6 +1,7 @@
-// Package h265 reads what a server that passes HEVC through needs to know of it (ITU-T H.265, ISO/IEC 14496-15): picture size
-// and rate, parameter sets, and where a decoder may start. It never decodes a picture, and no input makes it read past its
-// slice, loop for longer than the input is long, or take memory that the input did not pay for.
+// Package h265 reads what a server that passes HEVC through needs to know of it (ITU-T H.265,
+// ISO/IEC 14496-15): picture size and rate, parameter sets, and where a decoder may start. It never
+// decodes a picture, and no input makes it read past its slice, loop for longer than the input is
+// long, or take memory that the input did not pay for.
 package h265
 
 import (
@@ -37,9 +38,9 @@ func IsParameterSet(unit []byte) bool { return TypeVPS <= Type(unit) && Type(uni
 type AccessUnit struct {
 	RAP media.RandomAccess // Key for an IRAP picture
 
-	// RASL marks a picture that is shown before the IRAP picture it follows and refers to what was before that. Who started
-	// at that picture cannot decode it and drops it (ITU-T H.265 clause 8.1.3). RADL marks one that is shown before but can be
-	// decoded.
+	// RASL marks a picture that is shown before the IRAP picture it follows and refers to what was
+	// before that. Who started at that picture cannot decode it and drops it (ITU-T H.265 clause
+	// 8.1.3). RADL marks one that is shown before but can be decoded.
 	RASL, RADL bool
 
 	ParameterSets bool // brings a VPS, an SPS and a PPS

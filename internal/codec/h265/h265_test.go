@@ -15,10 +15,21 @@ import (
 
 // Records as ffmpeg 5.1 writes them for x265, without the SEI.
 const (
-	main10   = "0102200000009000000000003cf000fcfdfafa00000f03" + "20000100184001" + "0c01ffff02200000030090000003000003003c959809" + "21000100294201010220000003009000000300000" + "3003ca00a080f1d5365959a4932bc05a02000007d20000ea601" + "22000100074401c172b46240"
-	rext422  = "0104080000004d08000000003cf000fcfef8f800000f03" + "20000100174001" + "0c01ffff0408000003004d0800000300003c959409" + "21000100284201010408000003004d0800000300003cb00a080f1d5e595952930bc05a1a000007d20000ea6010" + "22000100064401c073c189"
-	highTier = "0124080000009e080000000096f000fcfff8f800001303" + "200001001b4001" + "0c02ffff2408000003009e08000003000096000095" + "98acc048" + "21000100" + "2d4201022408000003009e08000003000096000090014101e3bbcb2b3159a49395e02d0100000303e900007530082" + "2000100084401c172860c4624"
-	mainHD   = "01016000000090000000000078f000fcfdf8f800000f03" + "20000100184001" + "0c01ffff0160000003009000000300000300789594" + "0921000100" + "2e420101016000000300900000030000030078a003c0801107cb965654a4c2fff05970770680800001f480003a9804" + "22000100064401c073c189"
+	main10 = "0102200000009000000000003cf000fcfdfafa00000f03" + "20000100184001" +
+		"0c01ffff02200000030090000003000003003c959809" + "21000100294201010220000003009000000300000" +
+		"3003ca00a080f1d5365959a4932bc05a02000007d20000ea601" + "22000100074401c172b46240"
+	rext422 = "0104080000004d08000000003cf000fcfef8f800000f03" + "20000100174001" +
+		"0c01ffff0408000003004d0800000300003c959409" +
+		"21000100284201010408000003004d0800000300003cb00a080f1d5e595952930bc05a1a000007d20000ea6010" +
+		"22000100064401c073c189"
+	highTier = "0124080000009e080000000096f000fcfff8f800001303" + "200001001b4001" +
+		"0c02ffff2408000003009e08000003000096000095" + "98acc048" + "21000100" +
+		"2d4201022408000003009e08000003000096000090014101e3bbcb2b3159a49395e02d0100000303e900007530082" +
+		"2000100084401c172860c4624"
+	mainHD = "01016000000090000000000078f000fcfdf8f800000f03" + "20000100184001" +
+		"0c01ffff0160000003009000000300000300789594" + "0921000100" +
+		"2e420101016000000300900000030000030078a003c0801107cb965654a4c2fff05970770680800001f480003a9804" +
+		"22000100064401c073c189"
 )
 
 // record returns an hvcC with the given last byte of its fixed part, and what follows it.
@@ -50,7 +61,8 @@ var records = []struct {
 	{name: "length size 1", hvcC: record(0, 0, ""), want: 1},
 	{name: "length size 3", hvcC: record(2, 0, "")},
 	{name: "version 2", hvcC: "02" + main10[2:]},
-	{name: "VPS and an SEI among the SPS", hvcC: record(3, 2, "\xA0\x00\x01\x00\x02\x40\x01\xA1\x00\x01\x00\x03\x4E\x01\x01"), want: 4},
+	{name: "VPS and an SEI among the SPS",
+		hvcC: record(3, 2, "\xA0\x00\x01\x00\x02\x40\x01\xA1\x00\x01\x00\x03\x4E\x01\x01"), want: 4},
 	{name: "V10 255 arrays", hvcC: record(3, 255, "\xA0\x00\x01\x00\x02\x40\x01")},
 	{name: "V10 65535 units", hvcC: record(3, 1, "\xA0\xFF\xFF\x00\x02\x40\x01")},
 	{name: "V10 unit above rest", hvcC: record(3, 1, "\xA0\x00\x01\xFF\xFF\x40\x01")},
@@ -85,7 +97,8 @@ func TestConfig(t *testing.T) {
 				return
 			}
 			s, err := ParseSPS(c.SPS[0])
-			if diff := cmp.Diff(tt.sps, s, cmpopts.IgnoreUnexported(SPS{}), cmpopts.IgnoreTypes(ProfileTierLevel{})); err != nil || diff != "" {
+			if diff := cmp.Diff(tt.sps, s, cmpopts.IgnoreUnexported(SPS{}),
+				cmpopts.IgnoreTypes(ProfileTierLevel{})); err != nil || diff != "" {
 				t.Errorf("SPS: %v\n%s", err, diff)
 			}
 			for _, p := range []ProfileTierLevel{c.ProfileTierLevel, s.ProfileTierLevel} {
@@ -363,7 +376,8 @@ func checkSets(t *testing.T, b []byte) {
 		}
 		return
 	}
-	if s.Width <= 0 || s.Width > maxSide || s.Height <= 0 || s.Height > maxSide || s.BitDepth > maxDepth || !(s.FrameRate >= 0 && s.FrameRate <= maxRate) {
+	if s.Width <= 0 || s.Width > maxSide || s.Height <= 0 || s.Height > maxSide || s.BitDepth > maxDepth ||
+		!(s.FrameRate >= 0 && s.FrameRate <= maxRate) {
 		t.Fatalf("%x: %+v", b, s)
 	}
 }
@@ -397,10 +411,14 @@ var units = []struct {
 	{"RADL_R", "\x00\x00\x00\x03\x0E\x01\xAA", AccessUnit{RADL: true}, false},
 	{"reserved leading type", "\x00\x00\x00\x03\x14\x01\xAA", AccessUnit{}, true},
 	{"reserved IRAP", "\x00\x00\x00\x03\x2C\x01\xAA", AccessUnit{}, true},
-	{"unspecified type around IDR", "\x00\x00\x00\x03\x60\x01\xAA\x00\x00\x00\x03\x26\x01\xAA\x00\x00\x00\x03\x7E\x01\xAA", AccessUnit{RAP: media.Keyframe}, false},
-	{"delimiter of two bytes", "\x00\x00\x00\x02\x46\x01\x00\x00\x00\x03\x26\x01\xAA", AccessUnit{RAP: media.Keyframe}, false},
-	{"unit of one byte before IDR", "\x00\x00\x00\x01\x46\x00\x00\x00\x03\x26\x01\xAA", AccessUnit{RAP: media.Keyframe}, false},
-	{"no temporal ID before IDR", "\x00\x00\x00\x03\x02\x00\xAA\x00\x00\x00\x03\x26\x01\xAA", AccessUnit{RAP: media.Keyframe}, false},
+	{"unspecified type around IDR", "\x00\x00\x00\x03\x60\x01\xAA\x00\x00\x00\x03\x26\x01\xAA\x00\x00\x00\x03\x7E\x01\xAA",
+		AccessUnit{RAP: media.Keyframe}, false},
+	{"delimiter of two bytes", "\x00\x00\x00\x02\x46\x01\x00\x00\x00\x03\x26\x01\xAA", AccessUnit{RAP: media.Keyframe},
+		false},
+	{"unit of one byte before IDR", "\x00\x00\x00\x01\x46\x00\x00\x00\x03\x26\x01\xAA", AccessUnit{RAP: media.Keyframe},
+		false},
+	{"no temporal ID before IDR", "\x00\x00\x00\x03\x02\x00\xAA\x00\x00\x00\x03\x26\x01\xAA",
+		AccessUnit{RAP: media.Keyframe}, false},
 	{"zero bytes after IDR", "\x00\x00\x00\x03\x26\x01\xAA\x00\x00", AccessUnit{RAP: media.Keyframe}, false},
 	{"header alone", "\x00\x00\x00\x02\x26\x01", AccessUnit{}, true},
 	{"header cut", "\x00\x00\x00\x01\x26", AccessUnit{}, true},

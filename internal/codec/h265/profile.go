@@ -9,7 +9,8 @@ import (
 	"livego/internal/codec/bits"
 )
 
-// A ProfileTierLevel is what a decoder must be able to do, the general part of profile_tier_level (ITU-T H.265 clause 7.3.3).
+// A ProfileTierLevel is what a decoder must be able to do, the general part of profile_tier_level
+// (ITU-T H.265 clause 7.3.3).
 type ProfileTierLevel struct {
 	Space         byte    // general_profile_space, 0 to 3
 	HighTier      bool    // general_tier_flag
@@ -42,8 +43,8 @@ func (p ProfileTierLevel) appendTo(dst []byte) []byte {
 	return append(dst, p.Level)
 }
 
-// RFC6381 returns the codecs parameter for a stream whose parameter sets are in its configuration, such as "hvc1.1.6.L93.B0"
-// (ISO/IEC 14496-15 clause E.3).
+// RFC6381 returns the codecs parameter for a stream whose parameter sets are in its configuration,
+// such as "hvc1.1.6.L93.B0" (ISO/IEC 14496-15 clause E.3).
 func (p ProfileTierLevel) RFC6381() string {
 	var b strings.Builder
 	b.WriteString("hvc1.")
@@ -65,8 +66,8 @@ func (p ProfileTierLevel) RFC6381() string {
 	return b.String()
 }
 
-// ProfileName returns the name of the profile (ITU-T H.265 annex A and after), "" for one it does not know. Streams that name
-// none have that of the first compatibility flag, as decoders take it.
+// ProfileName returns the name of the profile (ITU-T H.265 annex A and after), "" for one it does
+// not know. Streams that name none have that of the first compatibility flag, as decoders take it.
 func (p ProfileTierLevel) ProfileName() string {
 	idc := int(p.Profile)
 	for i := 1; idc == 0 && i < 32; i++ {
@@ -82,5 +83,6 @@ func (p ProfileTierLevel) ProfileName() string {
 
 var profileNames = [...]string{
 	1: "Main", 2: "Main 10", 3: "Main Still Picture", 4: "Range Extensions", 5: "High Throughput", 6: "Multiview Main",
-	7: "Scalable Main", 8: "3D Main", 9: "Screen Content Coding", 10: "Scalable Range Extensions", 11: "High Throughput Screen Content Coding",
+	7: "Scalable Main", 8: "3D Main", 9: "Screen Content Coding", 10: "Scalable Range Extensions",
+	11: "High Throughput Screen Content Coding",
 }

@@ -15,7 +15,9 @@ type SPS struct {
 	BitDepth     int // of luma samples, 8 to 16
 	ChromaDepth  int // of chroma samples
 
-	Width, Height int     // pixels of a coded picture after cropping to the conformance window; of one field where it codes fields
+	// pixels of a coded picture after cropping to the conformance window; of one field where it codes
+	// fields
+	Width, Height int
 	FrameRate     float64 // coded pictures a second by the VUI, 0 when it does not say
 
 	temporalLayers int  // 1 to 7
@@ -36,9 +38,10 @@ const (
 
 var errSPS = errors.New("h265: malformed SPS")
 
-// ParseSPS reads a sequence parameter set NAL unit (ITU-T H.265 clause 7.3.2.2.1) of the base layer. Sizes of 0 or above 16384, a
-// cropping larger than the picture, reserved chroma formats and bit depths and a set that is cut before its bit depth are
-// errors; where what follows is bad, the frame rate is unknown.
+// ParseSPS reads a sequence parameter set NAL unit (ITU-T H.265 clause 7.3.2.2.1) of the base
+// layer. Sizes of 0 or above 16384, a cropping larger than the picture, reserved chroma formats and
+// bit depths and a set that is cut before its bit depth are errors; where what follows is bad, the
+// frame rate is unknown.
 func ParseSPS(unit []byte) (SPS, error) {
 	if len(unit) < 3 || Type(unit) != TypeSPS {
 		return SPS{}, errSPS
@@ -157,7 +160,8 @@ func skipOrdering(r *bits.Reader, layers int) {
 	}
 }
 
-// skipScalingLists reads scaling_list_data (ITU-T H.265 clause 7.3.4), if it is there: at most 24 lists of at most 65 codes.
+// skipScalingLists reads scaling_list_data (ITU-T H.265 clause 7.3.4), if it is there: at most 24
+// lists of at most 65 codes.
 func skipScalingLists(r *bits.Reader) {
 	if !r.Flag() { // sps_scaling_list_data_present_flag
 		return
@@ -182,7 +186,8 @@ func skipScalingLists(r *bits.Reader) {
 	}
 }
 
-// skipRefSets reads the short-term reference picture sets (ITU-T H.265 clause 7.3.7). It reports false when they cannot be.
+// skipRefSets reads the short-term reference picture sets (ITU-T H.265 clause 7.3.7). It reports
+// false when they cannot be.
 func skipRefSets(r *bits.Reader) bool {
 	sets := r.UE()
 	if sets > maxRefSets {
@@ -267,8 +272,8 @@ func readTiming(r *bits.Reader) float64 {
 	return rate
 }
 
-// VPSFrameRate returns the pictures a second that a video parameter set NAL unit tells (ITU-T H.265 clause 7.3.2.1), 0 when it
-// does not say or makes no sense. It is for streams whose SPS is silent.
+// VPSFrameRate returns the pictures a second that a video parameter set NAL unit tells (ITU-T H.265
+// clause 7.3.2.1), 0 when it does not say or makes no sense. It is for streams whose SPS is silent.
 func VPSFrameRate(unit []byte) float64 {
 	const maxLayerSets = 1023 // vps_num_layer_sets_minus1
 	if len(unit) < 3 || Type(unit) != TypeVPS {

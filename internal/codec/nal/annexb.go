@@ -5,9 +5,10 @@ import (
 	"encoding/binary"
 )
 
-// NextAnnexB cuts the first NAL unit off b, a byte stream with start codes (ITU-T H.264 annex B, H.265 annex B). Both results
-// are slices of b; unit is nil when there is none left. What stands before the first start code is passed over, and zero bytes
-// behind a unit are not part of it. A walk over b is linear in its length.
+// NextAnnexB cuts the first NAL unit off b, a byte stream with start codes (ITU-T H.264 annex B,
+// H.265 annex B). Both results are slices of b; unit is nil when there is none left. What stands
+// before the first start code is passed over, and zero bytes behind a unit are not part of it. A
+// walk over b is linear in its length.
 func NextAnnexB(b []byte) (unit, rest []byte) {
 	for {
 		start := indexStartCode(b)

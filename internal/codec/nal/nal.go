@@ -1,5 +1,5 @@
-// Package nal takes apart the NAL unit streams that H.264 and HEVC share: length-prefixed (ISO/IEC 14496-15) and with start codes
-// (annex B). It does not know what is in a NAL unit.
+// Package nal takes apart the NAL unit streams that H.264 and HEVC share: length-prefixed (ISO/IEC
+// 14496-15) and with start codes (annex B). It does not know what is in a NAL unit.
 package nal
 
 import "errors"
@@ -68,8 +68,8 @@ func Clean(b []byte, lengthSize int, keep func(unit []byte) bool) (clean []byte,
 	}
 }
 
-// Unescape returns at most the first limit bytes of unit without emulation prevention bytes (ITU-T H.264 clause 7.4.1.1).
-// The result may share memory with unit.
+// Unescape returns at most the first limit bytes of unit without emulation prevention bytes (ITU-T
+// H.264 clause 7.4.1.1). The result may share memory with unit.
 func Unescape(unit []byte, limit int) []byte {
 	unit = unit[:min(len(unit), limit)]
 	for i := 2; i < len(unit); i++ {

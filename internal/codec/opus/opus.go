@@ -1,5 +1,6 @@
-// Package opus reads what a server that passes Opus through needs to know of it: identification headers (RFC 7845 section 5.1)
-// and how long a packet is (RFC 6716 section 3.1). It never decodes sound.
+// Package opus reads what a server that passes Opus through needs to know of it: identification
+// headers (RFC 7845 section 5.1) and how long a packet is (RFC 6716 section 3.1). It never decodes
+// sound.
 package opus
 
 import (
@@ -18,8 +19,10 @@ type Head struct {
 	Gain      int16 // to apply to the output, in 1/256 dB
 	Family    byte  // channel mapping family: 0 mono or stereo, 1 Vorbis order of up to 8, 255 no order
 
-	Streams, Coupled int    // of a packet; with family 0 it is one, coupled when there are two channels
-	Mapping          []byte // the decoded channel that each output channel is, 255 for silence; nil with family 0. A slice of the header.
+	Streams, Coupled int // of a packet; with family 0 it is one, coupled when there are two channels
+	// the decoded channel that each output channel is, 255 for silence; nil with family 0. A slice of
+	// the header.
+	Mapping []byte
 }
 
 const (
@@ -32,10 +35,11 @@ const (
 
 var errHead = errors.New("opus: malformed OpusHead")
 
-// ParseHead reads an identification header, which the result points into. Channel mappings that are cut or name a channel that
-// is not decoded are errors.
+// ParseHead reads an identification header, which the result points into. Channel mappings that are
+// cut or name a channel that is not decoded are errors.
 func ParseHead(b []byte) (*Head, error) {
-	if len(b) < headSize || string(b[:8]) != magic || b[8]&0xF0 != 0 { // section 5.1: only a new major version is incompatible
+	// section 5.1: only a new major version is incompatible
+	if len(b) < headSize || string(b[:8]) != magic || b[8]&0xF0 != 0 {
 		return nil, errHead
 	}
 	h := &Head{
@@ -99,8 +103,9 @@ const maxSamples = SampleRate * 120 / 1000
 
 var errPacket = errors.New("opus: malformed packet")
 
-// Samples returns how long a packet is, in samples at 48 kHz and at most 5760, by its first bytes. All streams of a packet last
-// equally long. An empty packet, one of no frames and one above 120 ms are errors.
+// Samples returns how long a packet is, in samples at 48 kHz and at most 5760, by its first bytes.
+// All streams of a packet last equally long. An empty packet, one of no frames and one above 120 ms
+// are errors.
 func Samples(packet []byte) (int, error) {
 	if len(packet) == 0 {
 		return 0, errPacket

@@ -13,10 +13,13 @@ var heads = []struct {
 	b    string
 	want *Head // nil: refused
 }{
-	{"stereo", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00", &Head{Channels: 2, PreSkip: 312, InputRate: 48000, Streams: 1, Coupled: 1}},
-	{"mono, gain -1", "OpusHead\x01\x01\x00\x0F\x44\xAC\x00\x00\xFF\xFF\x00", &Head{Channels: 1, PreSkip: 3840, InputRate: 44100, Gain: -1, Streams: 1}},
+	{"stereo", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00",
+		&Head{Channels: 2, PreSkip: 312, InputRate: 48000, Streams: 1, Coupled: 1}},
+	{"mono, gain -1", "OpusHead\x01\x01\x00\x0F\x44\xAC\x00\x00\xFF\xFF\x00",
+		&Head{Channels: 1, PreSkip: 3840, InputRate: 44100, Gain: -1, Streams: 1}},
 	{"5.1", "OpusHead\x01\x06\x38\x01\x80\xBB\x00\x00\x00\x00\x01\x04\x02\x00\x04\x01\x02\x03\x05",
-		&Head{Channels: 6, PreSkip: 312, InputRate: 48000, Family: 1, Streams: 4, Coupled: 2, Mapping: []byte{0, 4, 1, 2, 3, 5}}},
+		&Head{Channels: 6, PreSkip: 312, InputRate: 48000, Family: 1, Streams: 4, Coupled: 2,
+			Mapping: []byte{0, 4, 1, 2, 3, 5}}},
 	{"family 255 with a silent channel", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\xFF\x01\x00\x00\xFF",
 		&Head{Channels: 2, PreSkip: 312, InputRate: 48000, Family: 255, Streams: 1, Mapping: []byte{0, 255}}},
 	{"version 2 of 16", "OpusHead\x10\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00", nil},
@@ -27,7 +30,8 @@ var heads = []struct {
 	{"V14 mapping beyond the streams", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x01\x01\x01\x00\x02", nil},
 	{"V14 more coupled than streams", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x01\x01\x02\x00\x01", nil},
 	{"V14 no streams", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x01\x00\x00\x00\x01", nil},
-	{"V14 nine channels in family 1", "OpusHead\x01\x09\x38\x01\x80\xBB\x00\x00\x00\x00\x01\x09\x00\x00\x01\x02\x03\x04\x05\x06\x07\x08", nil},
+	{"V14 nine channels in family 1",
+		"OpusHead\x01\x09\x38\x01\x80\xBB\x00\x00\x00\x00\x01\x09\x00\x00\x01\x02\x03\x04\x05\x06\x07\x08", nil},
 	{"V14 256 decoded channels", "OpusHead\x01\x01\x38\x01\x80\xBB\x00\x00\x00\x00\xFF\x80\x80\x00", nil},
 	{"tags", "OpusTags\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", nil},
 	{"empty", "", nil},
@@ -98,7 +102,8 @@ func FuzzSamples(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		before := bytes.Clone(b)
-		if n, err := Samples(b); n < 0 || n > maxSamples || n%120 != 0 || (err != nil) != (n == 0) || !bytes.Equal(b, before) {
+		if n, err := Samples(b); n < 0 || n > maxSamples || n%120 != 0 || (err != nil) != (n == 0) ||
+			!bytes.Equal(b, before) {
 			t.Errorf("%x: %d, %v", b, n, err)
 		}
 	})

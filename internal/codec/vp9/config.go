@@ -23,8 +23,8 @@ const (
 	unspecified = 2 // of ITU-T H.273
 )
 
-// ParseConfig reads a vpcC record: with the version and flags of its box in front, as some encoders send it, or without. Reserved
-// profiles, depths and subsamplings are errors.
+// ParseConfig reads a vpcC record: with the version and flags of its box in front, as some encoders
+// send it, or without. Reserved profiles, depths and subsamplings are errors.
 func ParseConfig(vpcC []byte) (*Config, error) {
 	// Version 1 and flags 0 in front can be no record: its third byte would tell a depth of 0 bits.
 	if len(vpcC) >= 4 && string(vpcC[:4]) == "\x01\x00\x00\x00" {
@@ -51,16 +51,19 @@ func (c *Config) Append(dst []byte) []byte {
 	if c.FullRange {
 		format |= 1
 	}
-	return append(dst, c.Profile, c.Level, format, c.Primaries, c.Transfer, c.Matrix, 0, 0) // codecInitializationDataSize 0
+	// codecInitializationDataSize 0
+	return append(dst, c.Profile, c.Level, format, c.Primaries, c.Transfer, c.Matrix, 0, 0)
 }
 
-// Config returns the record of a stream that begins with the key frame h and has frameRate frames a second; 0 is unknown and taken
-// for 30. It is an error for what is no key frame, and for 4:4:0, which the record has no word for.
+// Config returns the record of a stream that begins with the key frame h and has frameRate frames a
+// second; 0 is unknown and taken for 30. It is an error for what is no key frame, and for 4:4:0,
+// which the record has no word for.
 func (h Header) Config(frameRate float64) (*Config, error) {
 	if !h.KeyFrame {
 		return nil, errors.New("vp9: a configuration needs a key frame")
 	}
-	c := &Config{Profile: h.Profile, Level: level(h.Width*h.Height, frameRate), BitDepth: h.BitDepth, FullRange: h.FullRange}
+	c := &Config{Profile: h.Profile, Level: level(h.Width*h.Height, frameRate), BitDepth: h.BitDepth,
+		FullRange: h.FullRange}
 	switch {
 	case h.SubsamplingX && h.SubsamplingY:
 		c.Chroma = chroma420
@@ -124,9 +127,9 @@ func level(picture int, frameRate float64) byte {
 // ProfileName returns "Profile 0" to "Profile 3".
 func (c *Config) ProfileName() string { return fmt.Sprintf("Profile %d", c.Profile) }
 
-// RFC6381 returns the codecs parameter (VP Codec ISO Media File Format Binding, "Codecs Parameter String"), such as "vp09.00.10.08".
-// Where the picture is not 4:2:0 in the limited range of ITU-R BT.709, or does not say, the optional part follows:
-// "vp09.02.10.10.01.09.16.09.00".
+// RFC6381 returns the codecs parameter (VP Codec ISO Media File Format Binding, "Codecs Parameter
+// String"), such as "vp09.00.10.08". Where the picture is not 4:2:0 in the limited range of ITU-R
+// BT.709, or does not say, the optional part follows: "vp09.02.10.10.01.09.16.09.00".
 func (c *Config) RFC6381() string {
 	short := fmt.Sprintf("vp09.%02d.%02d.%02d", c.Profile, c.Level, c.BitDepth)
 	const bt709 = 1

@@ -1,6 +1,6 @@
-// Package vp9 reads what a server that passes VP9 through needs to know of it (VP9 Bitstream & Decoding Process Specification;
-// VP Codec ISO Media File Format Binding): the start of a frame's header, superframes, and where a decoder may start. It never
-// decodes a picture.
+// Package vp9 reads what a server that passes VP9 through needs to know of it (VP9 Bitstream &
+// Decoding Process Specification; VP Codec ISO Media File Format Binding): the start of a frame's
+// header, superframes, and where a decoder may start. It never decodes a picture.
 package vp9
 
 import (
@@ -10,7 +10,8 @@ import (
 	"livego/internal/media"
 )
 
-// A Header is the start of a frame's uncompressed header. What follows KeyFrame is of a key frame, and zero for other frames.
+// A Header is the start of a frame's uncompressed header. What follows KeyFrame is of a key frame,
+// and zero for other frames.
 type Header struct {
 	Profile  byte // 0 to 3
 	KeyFrame bool
@@ -70,8 +71,8 @@ func splitSuperframe(b []byte) (frames [maxFrames][]byte, n int, err error) {
 	return frames, n, nil
 }
 
-// ParseHeader reads the header of the first frame in b, an access unit (section 6.2). A superframe whose index lies, reserved
-// values, and for a key frame a header cut before its size, are errors.
+// ParseHeader reads the header of the first frame in b, an access unit (section 6.2). A superframe
+// whose index lies, reserved values, and for a key frame a header cut before its size, are errors.
 func ParseHeader(b []byte) (Header, error) {
 	frames, _, err := splitSuperframe(b)
 	if err != nil {

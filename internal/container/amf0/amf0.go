@@ -1,6 +1,7 @@
-// Package amf0 reads and writes AMF0, the values that RTMP commands and FLV script tags are made of (Adobe "Action Message Format
-// -- AMF 0", 2007). It knows nothing of what the values mean. Reading is for hostile input: depth, number and key length
-// are limited, memory grows with the bytes that are there, never with what they announce.
+// Package amf0 reads and writes AMF0, the values that RTMP commands and FLV script tags are made of
+// (Adobe "Action Message Format -- AMF 0", 2007). It knows nothing of what the values mean. Reading
+// is for hostile input: depth, number and key length are limited, memory grows with the bytes that
+// are there, never with what they announce.
 //
 // AMF0 values and their Go types:
 //
@@ -46,7 +47,8 @@ type Object []Pair
 // Get returns the value of key, or nil when there is none. Of several the last wins.
 func (o Object) Get(key string) any { return get(o, key) }
 
-// ECMAArray is an associative array. Its count on the wire is a hint (real encoders send 0), so it is written right and not read.
+// ECMAArray is an associative array. Its count on the wire is a hint (real encoders send 0), so it
+// is written right and not read.
 type ECMAArray []Pair
 
 // Get returns the value of key, or nil when there is none. Of several the last wins.

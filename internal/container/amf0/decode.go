@@ -104,8 +104,8 @@ func (d *Decoder) container(mark byte, depth int) (any, error) {
 	return d.strictArray(depth)
 }
 
-// pairs reads properties up to the end marker. openEnd lets the end of the message stand for it: some encoders leave the
-// marker of onMetaData's array out.
+// pairs reads properties up to the end marker. openEnd lets the end of the message stand for it:
+// some encoders leave the marker of onMetaData's array out.
 func (d *Decoder) pairs(depth int, openEnd bool) ([]Pair, error) {
 	var pairs []Pair
 	for {

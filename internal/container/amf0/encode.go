@@ -6,8 +6,9 @@ import (
 	"math"
 )
 
-// Append appends the AMF0 form of values to dst and returns the extended slice. It panics on a Go type that is not in the
-// package's table and on a key of 64 KiB or more: both are mistakes of the caller, no input leads there.
+// Append appends the AMF0 form of values to dst and returns the extended slice. It panics on a Go
+// type that is not in the package's table and on a key of 64 KiB or more: both are mistakes of the
+// caller, no input leads there.
 func Append(dst []byte, values ...any) []byte {
 	for _, v := range values {
 		dst = appendValue(dst, v)

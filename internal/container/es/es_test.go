@@ -14,7 +14,8 @@ import (
 // adtsFrame returns a frame of AAC-LC at 44.1 kHz, stereo, with n bytes of sound.
 func adtsFrame(n int) string {
 	size := 7 + n
-	return string([]byte{0xFF, 0xF1, 0x50, 0x80 | byte(size>>11), byte(size >> 3), byte(size<<5) | 0x1F, 0xFC}) + strings.Repeat("a", n)
+	return string([]byte{0xFF, 0xF1, 0x50, 0x80 | byte(size>>11), byte(size >> 3), byte(size<<5) | 0x1F, 0xFC}) +
+		strings.Repeat("a", n)
 }
 
 // mp3Frame returns a frame of layer III at 44.1 kHz and 128 kbit/s, stereo, that begins with head.
@@ -36,22 +37,29 @@ func xingHeader(tag string, frames byte) string {
 	return strings.Repeat("\x00", 32) + tag + "\x00\x00\x00\x01\x00\x00\x00" + string([]byte{frames})
 }
 
-// files is the table of files: what must come of them: codec, duration in ms as judged, frames with their times in ms and bytes, bytes
-// that were lost; or a part of an error. It seeds the fuzzer.
+// files is the table of files: what must come of them: codec, duration in ms as judged, frames with
+// their times in ms and bytes, bytes that were lost; or a part of an error. It seeds the fuzzer.
 var files = []struct {
 	name, file, want string
 }{
 	{"ADTS", strings.Repeat(adtsFrame(100), 3), "aac 69ms | 0:100 23:100 46:100"},
 	{"ADTS behind ID3", id3v2(300) + id3v2(20) + strings.Repeat(adtsFrame(100), 3), "aac 69ms | 0:100 23:100 46:100"},
 	{"ADTS, the last frame cut", strings.Repeat(adtsFrame(100), 3)[:300], "aac 46ms | 0:100 23:100 lost 86"},
-	{"ADTS with something between", adtsFrame(100) + adtsFrame(90) + adtsFrame(80) + adtsFrame(100) + "no frame" + adtsFrame(80) + adtsFrame(70), "aac 139ms | 0:100 23:90 46:80 69:100 92:80 116:70 lost 8"},
-	{"ADTS of another rate", adtsFrame(10) + adtsFrame(10) + adtsFrame(10) + strings.Replace(adtsFrame(10), "\x50", "\x4C", 1), "aac 90ms | 0:10 23:10 46:10 69:10"},
+	{"ADTS with something between",
+		adtsFrame(100) + adtsFrame(90) + adtsFrame(80) + adtsFrame(100) + "no frame" + adtsFrame(80) + adtsFrame(70),
+		"aac 139ms | 0:100 23:90 46:80 69:100 92:80 116:70 lost 8"},
+	{"ADTS of another rate", adtsFrame(10) + adtsFrame(10) + adtsFrame(10) +
+		strings.Replace(adtsFrame(10), "\x50", "\x4C", 1), "aac 90ms | 0:10 23:10 46:10 69:10"},
 	{"MP3", strings.Repeat(mp3Frame(""), 3), "mp3 78ms | 0:417 26:417 52:417"},
-	{"MP3 with ID3v1", strings.Repeat(mp3Frame(""), 3) + "TAG" + strings.Repeat("x", 125), "mp3 78ms | 0:417 26:417 52:417"},
-	{"MP3 begins within a frame", mp3Frame("")[300:] + strings.Repeat(mp3Frame(""), 4), "mp3 104ms | 0:417 26:417 52:417 78:417"},
-	{"Xing", mp3Frame(xingHeader("Xing", 50)) + strings.Repeat(mp3Frame(""), 4), "mp3 1306ms | 0:417 26:417 52:417 78:417"},
+	{"MP3 with ID3v1", strings.Repeat(mp3Frame(""), 3) + "TAG" + strings.Repeat("x", 125),
+		"mp3 78ms | 0:417 26:417 52:417"},
+	{"MP3 begins within a frame", mp3Frame("")[300:] + strings.Repeat(mp3Frame(""), 4),
+		"mp3 104ms | 0:417 26:417 52:417 78:417"},
+	{"Xing", mp3Frame(xingHeader("Xing", 50)) + strings.Repeat(mp3Frame(""), 4),
+		"mp3 1306ms | 0:417 26:417 52:417 78:417"},
 	{"Info", mp3Frame(xingHeader("Info", 4)) + strings.Repeat(mp3Frame(""), 4), "mp3 104ms | 0:417 26:417 52:417 78:417"},
-	{"VBRI", mp3Frame(strings.Repeat("\x00", 32)+"VBRI"+strings.Repeat("\x00", 13)+"\x04") + strings.Repeat(mp3Frame(""), 4), "mp3 104ms | 0:417 26:417 52:417 78:417"},
+	{"VBRI", mp3Frame(strings.Repeat("\x00", 32)+"VBRI"+strings.Repeat("\x00", 13)+"\x04") +
+		strings.Repeat(mp3Frame(""), 4), "mp3 104ms | 0:417 26:417 52:417 78:417"},
 	{"layer II", strings.Repeat(mp2Frame(), 4), "opaque(mp2) 0ms | lost 576"},
 	{"AC-3", strings.Repeat(ac3Frame(), 3), "ac3 96ms | 0:256 32:256 64:256"},
 	{"ADTS without sound", strings.Repeat(adtsFrame(0), 5), "no whole frame in it"},
@@ -93,7 +101,8 @@ func describeFile(b string) string {
 
 func TestFiles(t *testing.T) {
 	for _, tt := range files {
-		if got := describeFile(tt.file); got != tt.want && (strings.Contains(tt.want, "|") || !strings.Contains(got, tt.want)) {
+		if got := describeFile(tt.file); got != tt.want &&
+			(strings.Contains(tt.want, "|") || !strings.Contains(got, tt.want)) {
 			t.Errorf("%s: %s\nwant %s", tt.name, got, tt.want)
 		}
 	}
@@ -101,7 +110,8 @@ func TestFiles(t *testing.T) {
 
 func TestDetect(t *testing.T) {
 	for want, b := range map[media.Codec]string{
-		media.AAC: adtsFrame(5) + adtsFrame(5), media.MP3: id3v2(5) + mp3Frame("") + mp3Frame(""), media.AC3: ac3Frame() + ac3Frame(), media.Passthrough: "\xFF\xF1\x50\x80\x01\x5F\xFC and then text",
+		media.AAC: adtsFrame(5) + adtsFrame(5), media.MP3: id3v2(5) + mp3Frame("") + mp3Frame(""),
+		media.AC3: ac3Frame() + ac3Frame(), media.Passthrough: "\xFF\xF1\x50\x80\x01\x5F\xFC and then text",
 	} {
 		if got := Detect([]byte(b)); got != want {
 			t.Errorf("%v, want %v", got, want)

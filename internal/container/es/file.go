@@ -34,8 +34,8 @@ const (
 	sampledFrames = 256      // frames by which the bit rate is judged
 )
 
-// Detect returns the codec of the elementary stream that b begins with, behind any ID3 tags that end within it, Opaque if it is none:
-// a header, and where it says another or the end of b.
+// Detect returns the codec of the elementary stream that b begins with, behind any ID3 tags that
+// end within it, Opaque if it is none: a header, and where it says another or the end of b.
 func Detect(b []byte) media.Codec {
 	for n := 0; n < maxTags; n++ {
 		size, ok := id3(b)
@@ -148,7 +148,8 @@ func (f *Reader) rewind() {
 	}
 }
 
-// probe reads some frames to know the track and how long it is: by the index frame, or judged by the bit rate of the first frames.
+// probe reads some frames to know the track and how long it is: by the index frame, or judged by
+// the bit rate of the first frames.
 func (f *Reader) probe() error {
 	first, err := f.Next()
 	if f.split.OtherCodec != "" {

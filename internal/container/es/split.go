@@ -1,5 +1,6 @@
-// Package es reads elementary streams of sound: AAC in ADTS, MPEG audio layer III, AC-3 and Enhanced AC-3. It cuts them into frames, as
-// they come in transport streams, and reads them as files of their own, behind ID3 and other tags.
+// Package es reads elementary streams of sound: AAC in ADTS, MPEG audio layer III, AC-3 and
+// Enhanced AC-3. It cuts them into frames, as they come in transport streams, and reads them as
+// files of their own, behind ID3 and other tags.
 package es
 
 import (
@@ -12,13 +13,16 @@ import (
 	"livego/internal/media"
 )
 
-// A Splitter cuts an elementary stream into frames, and finds back to them when it is lost. The zero Splitter with a Codec is ready.
+// A Splitter cuts an elementary stream into frames, and finds back to them when it is lost. The
+// zero Splitter with a Codec is ready.
 type Splitter struct {
-	Codec      media.Codec // AAC, MP3, AC3 or EAC3
-	OtherCodec string      // what it is in truth, where it is none of these: MPEG audio of layers I and II; there are no frames then
-	Size       int         // bytes of the newest frame, with its header
-	Skipped    int64       // bytes that were passed over in search of a frame
-	Ended      bool        // nothing more will be written: the last frame need not be followed by another
+	Codec media.Codec // AAC, MP3, AC3 or EAC3
+	// what it is in truth, where it is none of these: MPEG audio of layers I and II; there are no
+	// frames then
+	OtherCodec string
+	Size       int   // bytes of the newest frame, with its header
+	Skipped    int64 // bytes that were passed over in search of a frame
+	Ended      bool  // nothing more will be written: the last frame need not be followed by another
 
 	buf    []byte
 	synced bool
@@ -38,8 +42,9 @@ func (s *Splitter) Buffered() int { return len(s.buf) }
 // Reset forgets what waits: the stream goes on elsewhere.
 func (s *Splitter) Reset() { s.buf, s.synced = nil, false }
 
-// Next returns the next frame as containers carry it (AAC without its ADTS header) and its track, which is the same as long as the
-// stream does not change. ok is false when more has to be written first. The payload is the caller's.
+// Next returns the next frame as containers carry it (AAC without its ADTS header) and its track,
+// which is the same as long as the stream does not change. ok is false when more has to be written
+// first. The payload is the caller's.
 func (s *Splitter) Next() (t *media.Track, payload []byte, ok bool) {
 	for {
 		if s.OtherCodec != "" {
@@ -69,8 +74,9 @@ func (s *Splitter) Next() (t *media.Track, payload []byte, ok bool) {
 
 var errNotFrame = errors.New("es: no frame")
 
-// syncedLength returns the length of the syncedLength that the buffer begins with, 0 if it does not hold all of it, an error if there is none. Out
-// of step a syncedLength counts only if another follows.
+// syncedLength returns the length of the syncedLength that the buffer begins with, 0 if it does not
+// hold all of it, an error if there is none. Out of step a syncedLength counts only if another
+// follows.
 func (s *Splitter) syncedLength() (int, error) {
 	n, err := s.frameLength(s.buf)
 	if err != nil || n == 0 || s.synced || s.Ended && n == len(s.buf) {

@@ -5,7 +5,8 @@ import (
 	"livego/internal/media"
 )
 
-// maxChannels is how many channels a MultichannelConfig may have: more than any sound has, the 22.2 of SMPTE ST 2036-2 included.
+// maxChannels is how many channels a MultichannelConfig may have: more than any sound has, the 22.2
+// of SMPTE ST 2036-2 included.
 const maxChannels = 64
 
 // Orders of channels in a MultichannelConfig (AudioChannelOrder).
@@ -15,8 +16,9 @@ const (
 	orderCustom      = 2 // a speaker a channel
 )
 
-// checkMultichannelConfig looks whether a MultichannelConfig makes sense. It goes no further: all codecs that we know tell of their channels
-// themselves, and ffmpeg takes one for a frame of no bytes.
+// checkMultichannelConfig looks whether a MultichannelConfig makes sense. It goes no further: all
+// codecs that we know tell of their channels themselves, and ffmpeg takes one for a frame of no
+// bytes.
 func checkMultichannelConfig(b []byte) error {
 	if len(b) < 2 {
 		return errShort
@@ -40,8 +42,8 @@ func checkMultichannelConfig(b []byte) error {
 	return nil
 }
 
-// colorInfo is the one name that Metadata packets of video have. Its value is an object of objects of numbers, or nothing, which takes
-// back what was said before.
+// colorInfo is the one name that Metadata packets of video have. Its value is an object of objects
+// of numbers, or nothing, which takes back what was said before.
 const colorInfo = "colorInfo"
 
 // A number of a colorInfo, and the bounds of what makes sense.
@@ -50,8 +52,8 @@ type colorNumber struct {
 	least, most float64
 }
 
-// colorGroups are the parts of a colorInfo (Enhanced RTMP, Metadata Frame). The bounds are a little wider than there, where they are
-// those of a standard that displays outgrow.
+// colorGroups are the parts of a colorInfo (Enhanced RTMP, Metadata Frame). The bounds are a little
+// wider than there, where they are those of a standard that displays outgrow.
 var colorGroups = []struct {
 	key     string
 	numbers []colorNumber
@@ -66,7 +68,8 @@ var colorGroups = []struct {
 	}},
 }
 
-// cleanColorMetadata returns the Metadata packet of video that says what is known and sane of b, nil where that is nothing.
+// cleanColorMetadata returns the Metadata packet of video that says what is known and sane of b,
+// nil where that is nothing.
 func cleanColorMetadata(b []byte) ([]byte, error) {
 	if len(b) > maxScript {
 		return nil, skipFor(media.SkipMetadata, "metadata of %d bytes", len(b))

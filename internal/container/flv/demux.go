@@ -14,11 +14,12 @@ import (
 // in Demuxer.Skips; the publisher goes on.
 var ErrSkip = errors.New("flv: bad message")
 
-// ErrFlood is what Demuxer.Message returns when a publisher changes its configuration so often that every viewer would spend
-// its time on starting over. The publisher is to be closed.
+// ErrFlood is what Demuxer.Message returns when a publisher changes its configuration so often that
+// every viewer would spend its time on starting over. The publisher is to be closed.
 var ErrFlood = errors.New("flv: more than 2 configuration changes a second")
 
-// ErrUnsupported is an ErrSkip for what may make sense to others: a codec or a kind of packet that livego has no word for.
+// ErrUnsupported is an ErrSkip for what may make sense to others: a codec or a kind of packet that
+// livego has no word for.
 var ErrUnsupported = errors.New("flv: not known here")
 
 // A skipError is an ErrSkip.
@@ -92,10 +93,12 @@ type trackState struct {
 	inBand     bool   // the configuration comes in frames alone: in parameter sets of H.264 and HEVC, or headers of ADTS
 }
 
-// Message takes one message: its type (8, 9 or 18), its time stamp in milliseconds and its body, which it takes ownership of.
-// arrived is when its last byte was read. It returns the frames, whose Payloads are parts of body: one, several of a message with
-// several tracks, or none of one that has configuration, metadata or an end. The slice is valid until the next call. Errors wrap
-// ErrSkip or ErrFlood; where some tracks of a message make no sense, there are frames of the others beside the error.
+// Message takes one message: its type (8, 9 or 18), its time stamp in milliseconds and its body,
+// which it takes ownership of. arrived is when its last byte was read. It returns the frames, whose
+// Payloads are parts of body: one, several of a message with several tracks, or none of one that
+// has configuration, metadata or an end. The slice is valid until the next call. Errors wrap
+// ErrSkip or ErrFlood; where some tracks of a message make no sense, there are frames of the others
+// beside the error.
 func (d *Demuxer) Message(typ uint8, timestamp uint32, body []byte, arrived time.Time) ([]*media.Frame, error) {
 	clear(d.frames)
 	d.frames = d.frames[:0]
@@ -249,8 +252,8 @@ func (d *Demuxer) markUnusable(k media.Kind, p packet, reason string) {
 	d.Skips.SetUnusable(media.UnusableTrack{Kind: k, ID: p.id, Codec: p.codec.String(), Reason: reason})
 }
 
-// setColorInfo takes a description of colours. It may come before the configuration; repetitions change nothing, and a flood of changes
-// is not listened to.
+// setColorInfo takes a description of colours. It may come before the configuration; repetitions
+// change nothing, and a flood of changes is not listened to.
 func (d *Demuxer) setColorInfo(cur *trackState, p packet, arrived time.Time) error {
 	b, err := cleanColorMetadata(p.data)
 	if err != nil {
@@ -271,7 +274,8 @@ func (d *Demuxer) setColorInfo(cur *trackState, p packet, arrived time.Time) err
 	return nil
 }
 
-func (d *Demuxer) frame(k media.Kind, cur *trackState, p packet, timestamp uint32, arrived time.Time) (*media.Frame, error) {
+func (d *Demuxer) frame(k media.Kind, cur *trackState, p packet, timestamp uint32, arrived time.Time) (*media.Frame,
+	error) {
 	if len(p.data) == 0 && k == media.Audio {
 		return d.silentFrame(cur, p, timestamp, arrived), nil
 	}
@@ -367,8 +371,8 @@ func (c *trackState) matches(p packet) bool {
 	return c.track != nil && c.track.Codec == p.codec && c.track.Label == p.label
 }
 
-// A unwrapper unwraps time stamps of 32 bits by serial arithmetic (RFC 1982, required by RTMP 1.0 section 4) against the last
-// frame of any track.
+// A unwrapper unwraps time stamps of 32 bits by serial arithmetic (RFC 1982, required by RTMP 1.0
+// section 4) against the last frame of any track.
 type unwrapper struct {
 	last int64 // ms
 	set  bool

@@ -93,7 +93,8 @@ func script(values ...any) []message {
 func demuxCases() []demuxCase {
 	h264 := &media.Track{
 		Kind: media.Video, Codec: media.H264, Config: []byte(avcC), Timescale: 90000,
-		Width: 320, Height: 240, FrameRate: 30000.0 / 1001, BitDepth: 8, Profile: "Constrained Baseline", RFC6381: "avc1.42c00d",
+		Width: 320, Height: 240, FrameRate: 30000.0 / 1001, BitDepth: 8, Profile: "Constrained Baseline",
+		RFC6381: "avc1.42c00d",
 	}
 	h264Enhanced := *h264
 	h264Enhanced.Enhanced = true
@@ -104,7 +105,8 @@ func demuxCases() []demuxCase {
 	aacEnhanced := *aac
 	aacEnhanced.Enhanced = true
 	mp3 := &media.Track{
-		Kind: media.Audio, Codec: media.MP3, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1152, RFC6381: "mp4a.40.34",
+		Kind: media.Audio, Codec: media.MP3, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1152,
+		RFC6381: "mp4a.40.34",
 	}
 	mp3Enhanced := *mp3
 	mp3Enhanced.Enhanced = true
@@ -142,12 +144,15 @@ func demuxCases() []demuxCase {
 		t.ID, t.ColorInfo = id, colors
 		return &t
 	}
-	hdr := amf0.Append(nil, "colorInfo", amf0.Object{{Key: "colorConfig", Value: amf0.Object{{Key: "transferCharacteristics", Value: 16.0}}}})
+	hdr := amf0.Append(nil, "colorInfo",
+		amf0.Object{{Key: "colorConfig", Value: amf0.Object{{Key: "transferCharacteristics", Value: 16.0}}}})
 	hostileColors := amf0.Append(nil, "colorInfo", amf0.Object{
 		{Key: "colorConfig", Value: amf0.Object{
-			{Key: "bitDepth", Value: math.NaN()}, {Key: "colorPrimaries", Value: 1e300}, {Key: "transferCharacteristics", Value: 16.0}, {Key: "x", Value: "y"},
+			{Key: "bitDepth", Value: math.NaN()}, {Key: "colorPrimaries", Value: 1e300},
+			{Key: "transferCharacteristics", Value: 16.0}, {Key: "x", Value: "y"},
 		}},
-		{Key: "hdrCll", Value: []any{1.0}}, {Key: "hdrMdcv", Value: amf0.Object{{Key: "redX", Value: -1.0}}}, {Key: "z", Value: amf0.Object{}},
+		{Key: "hdrCll", Value: []any{1.0}}, {Key: "hdrMdcv", Value: amf0.Object{{Key: "redX", Value: -1.0}}},
+		{Key: "z", Value: amf0.Object{}},
 	})
 	aacSecond := *aac
 	aacSecond.ID, aacSecond.Enhanced = 1, true
@@ -168,10 +173,13 @@ func demuxCases() []demuxCase {
 	return []demuxCase{
 		{name: "H.264 header", messages: v(header)},
 		{name: "H.264 key frame", messages: v(header, key+idr), frame: frame(h264, media.Keyframe, true, idr)},
-		{name: "V24 key flag on no IDR", messages: v(header, key+inter), frame: frame(h264, media.NoRandomAccess, true, inter)},
+		{name: "V24 key flag on no IDR", messages: v(header, key+inter),
+			frame: frame(h264, media.NoRandomAccess, true, inter)},
 		{name: "V24 no key flag on IDR", messages: v(header, delta+idr), frame: frame(h264, media.Keyframe, false, idr)},
-		{name: "CTS", messages: v(header, "\x27\x01\x00\x00\x50"+inter), frame: shifted(frame(h264, 0, false, inter), 80*time.Millisecond)},
-		{name: "CTS negative", messages: v(header, "\x27\x01\xFF\xFF\xD8"+inter), frame: shifted(frame(h264, 0, false, inter), -40*time.Millisecond)},
+		{name: "CTS", messages: v(header, "\x27\x01\x00\x00\x50"+inter),
+			frame: shifted(frame(h264, 0, false, inter), 80*time.Millisecond)},
+		{name: "CTS negative", messages: v(header, "\x27\x01\xFF\xFF\xD8"+inter),
+			frame: shifted(frame(h264, 0, false, inter), -40*time.Millisecond)},
 		{name: "V04 CTS lowest", messages: v(header, "\x27\x01\x80\x00\x00"+inter), frame: frame(h264, 0, false, inter)},
 		{name: "V04 CTS highest", messages: v(header, "\x27\x01\x7F\xFF\xFF"+inter), frame: frame(h264, 0, false, inter)},
 		{name: "end of sequence", messages: v(header, "\x17\x02\x00\x00\x00")},
@@ -189,54 +197,86 @@ func demuxCases() []demuxCase {
 		{name: "V03 frame type 7", messages: v(header, "\x77\x01\x00\x00\x00"+idr), skipped: true},
 		{name: "V06 NAL length 0", messages: v(header, key+"\x00\x00\x00\x00"), skipped: true},
 		{name: "V06 NAL length max", messages: v(header, key+"\xFF\xFF\xFF\xFF\x65"), skipped: true},
-		{name: "parameter sets in pictures, no config", messages: v(key + sets + idr), frame: frame(h264, media.Keyframe, true, sets+idr)},
-		{name: "parameter sets in pictures with start codes, no config", messages: v(key + startCodes(sets+idr)), frame: frame(h264, media.Keyframe, true, sets+idr)},
-		{name: "parameter sets in pictures alone", messages: v(noSets, key+sets+idr, delta+inter), frame: frame(h264, 0, false, inter)},
-		{name: "a config without parameter sets again", messages: v(noSets, key+sets+idr, noSets, delta+inter), frame: frame(h264, 0, false, inter)},
-		{name: "other parameter sets in pictures", messages: v(noSets, key+strings.Replace(sets, "\x0D", "\x1E", 1)+idr, key+sets+idr, delta+inter),
-			frame: frame(h264, 0, false, inter)},
-		{name: "a config behind parameter sets", messages: v(key+strings.Replace(sets, "\x0D", "\x1E", 1)+idr, header, key+sets+idr),
+		{name: "parameter sets in pictures, no config", messages: v(key + sets + idr),
 			frame: frame(h264, media.Keyframe, true, sets+idr)},
+		{name: "parameter sets in pictures with start codes, no config", messages: v(key + startCodes(sets+idr)),
+			frame: frame(h264, media.Keyframe, true, sets+idr)},
+		{name: "parameter sets in pictures alone", messages: v(noSets, key+sets+idr, delta+inter),
+			frame: frame(h264, 0, false, inter)},
+		{name: "a config without parameter sets again", messages: v(noSets, key+sets+idr, noSets, delta+inter),
+			frame: frame(h264, 0, false, inter)},
+		{name: "other parameter sets in pictures",
+			messages: v(noSets, key+strings.Replace(sets, "\x0D", "\x1E", 1)+idr, key+sets+idr, delta+inter),
+			frame:    frame(h264, 0, false, inter)},
+		{name: "a config behind parameter sets",
+			messages: v(key+strings.Replace(sets, "\x0D", "\x1E", 1)+idr, header, key+sets+idr),
+			frame:    frame(h264, media.Keyframe, true, sets+idr)},
 		{name: "half of the parameter sets, no config", messages: v(key + sets[:25] + idr), skipped: true},
-		{name: "large parameter sets, no config", messages: v(key + sets + strings.Repeat("\x00\x00\x40\x00\x68"+strings.Repeat("x", 1<<14-1), 4) + idr), skipped: true},
-		{name: "zero bytes after a picture", messages: v(header, key+idr+"\x00\x00"), frame: frame(h264, media.Keyframe, true, idr)},
-		{name: "NAL length 0 before and after a picture", messages: v(header, key+"\x00\x00\x00\x00"+idr+"\x00\x00\x00\x00"), frame: frame(h264, media.Keyframe, true, idr)},
-		{name: "V08 unspecified types beside a picture", messages: v(header, key+"\x00\x00\x00\x02\x78\x88"+idr), frame: frame(h264, media.Keyframe, true, "\x00\x00\x00\x02\x78\x88"+idr)},
-		{name: "V08 forbidden bit beside a picture", messages: v(header, key+"\x00\x00\x00\x02\xE5\x88"+idr), frame: frame(h264, media.Keyframe, true, idr)},
-		{name: "delimiter of one byte", messages: v(header, key+"\x00\x00\x00\x01\x09"+idr), frame: frame(h264, media.Keyframe, true, idr)},
+		{name: "large parameter sets, no config",
+			messages: v(key + sets + strings.Repeat("\x00\x00\x40\x00\x68"+strings.Repeat("x", 1<<14-1), 4) + idr),
+			skipped:  true},
+		{name: "zero bytes after a picture", messages: v(header, key+idr+"\x00\x00"),
+			frame: frame(h264, media.Keyframe, true, idr)},
+		{name: "NAL length 0 before and after a picture", messages: v(header, key+"\x00\x00\x00\x00"+idr+"\x00\x00\x00\x00"),
+			frame: frame(h264, media.Keyframe, true, idr)},
+		{name: "V08 unspecified types beside a picture", messages: v(header, key+"\x00\x00\x00\x02\x78\x88"+idr),
+			frame: frame(h264, media.Keyframe, true, "\x00\x00\x00\x02\x78\x88"+idr)},
+		{name: "V08 forbidden bit beside a picture", messages: v(header, key+"\x00\x00\x00\x02\xE5\x88"+idr),
+			frame: frame(h264, media.Keyframe, true, idr)},
+		{name: "delimiter of one byte", messages: v(header, key+"\x00\x00\x00\x01\x09"+idr),
+			frame: frame(h264, media.Keyframe, true, idr)},
 		{name: "V08 unspecified type alone", messages: v(header, key+"\x00\x00\x00\x02\x78\x88"), skipped: true},
 		{name: "V07 Annex B, whole", messages: v(header, key+"\x00\x00\x00\x01\x67\x42\xC0\x0D\x00\x00\x01\x65\x88\x84"),
 			frame: frame(h264, media.Keyframe, true, "\x00\x00\x00\x04\x67\x42\xC0\x0D\x00\x00\x00\x03\x65\x88\x84")},
-		{name: "HEVC delimiter cut, unspecified type and padding", messages: v("\x90hvc1"+hvcC, "\x93hvc1"+"\x00\x00\x00\x01\x46"+hevcIDR+"\x00\x00\x00\x03\x7E\x01\xAA\x00"),
-			frame: frame(hevc, media.Keyframe, true, hevcIDR+"\x00\x00\x00\x03\x7E\x01\xAA")},
-		{name: "AV1 reserved OBU and padding", messages: v("\x90av01"+av1C, "\x91av01"+"\x52\x01\xAA"+av1Key+"\x7A\x02\x00\x80\x00"),
-			frame: frame(av1, media.Keyframe, true, "\x52\x01\xAA"+av1Key+"\x7A\x02\x00\x80\x00")},
-		{name: "V07 Annex B in the configuration too", messages: v("\x17\x00\x00\x00\x00\x00\x00\x00\x01"+avcC[8:29]+"\x00\x00\x00\x01"+avcC[32:], key+"\x00\x00\x00\x01\x67\x42\xC0\x0D\x00\x00\x01\x65\x88\x84"),
+		{name: "HEVC delimiter cut, unspecified type and padding",
+			messages: v("\x90hvc1"+hvcC, "\x93hvc1"+"\x00\x00\x00\x01\x46"+hevcIDR+"\x00\x00\x00\x03\x7E\x01\xAA\x00"),
+			frame:    frame(hevc, media.Keyframe, true, hevcIDR+"\x00\x00\x00\x03\x7E\x01\xAA")},
+		{name: "AV1 reserved OBU and padding",
+			messages: v("\x90av01"+av1C, "\x91av01"+"\x52\x01\xAA"+av1Key+"\x7A\x02\x00\x80\x00"),
+			frame:    frame(av1, media.Keyframe, true, "\x52\x01\xAA"+av1Key+"\x7A\x02\x00\x80\x00")},
+		{name: "V07 Annex B in the configuration too",
+			messages: v("\x17\x00\x00\x00\x00\x00\x00\x00\x01"+avcC[8:29]+"\x00\x00\x00\x01"+avcC[32:],
+				key+"\x00\x00\x00\x01\x67\x42\xC0\x0D\x00\x00\x01\x65\x88\x84"),
 			frame: frame(h264, media.Keyframe, true, "\x00\x00\x00\x04\x67\x42\xC0\x0D\x00\x00\x00\x03\x65\x88\x84")},
 		{name: "V07 Annex B", messages: v(header, key+"\x00\x00\x00\x01\x65\x88"), skipped: true},
-		{name: "V02 Sorenson", messages: v("\x12\x00\x00"), frame: frame(opaque(media.Video, "sorenson"), media.Keyframe, true, "\x12\x00\x00")},
-		{name: "V02 VP6 inter", messages: v("\x24\x00\x00"), frame: frame(opaque(media.Video, "vp6"), 0, false, "\x24\x00\x00")},
-		{name: "V02 codec 15", messages: v("\x1F\x00"), frame: frame(opaque(media.Video, "video codec 15"), media.Keyframe, true, "\x1F\x00")},
-		{name: "HEVC legacy", messages: v("\x1C\x00\x00\x00\x00"+hvcC, "\x1C\x01\x00\x00\x00"+hevcIDR), frame: frame(&hevcLegacy, media.Keyframe, true, hevcIDR)},
+		{name: "V02 Sorenson", messages: v("\x12\x00\x00"),
+			frame: frame(opaque(media.Video, "sorenson"), media.Keyframe, true, "\x12\x00\x00")},
+		{name: "V02 VP6 inter", messages: v("\x24\x00\x00"),
+			frame: frame(opaque(media.Video, "vp6"), 0, false, "\x24\x00\x00")},
+		{name: "V02 codec 15", messages: v("\x1F\x00"),
+			frame: frame(opaque(media.Video, "video codec 15"), media.Keyframe, true, "\x1F\x00")},
+		{name: "HEVC legacy", messages: v("\x1C\x00\x00\x00\x00"+hvcC, "\x1C\x01\x00\x00\x00"+hevcIDR),
+			frame: frame(&hevcLegacy, media.Keyframe, true, hevcIDR)},
 
-		{name: "HEVC", messages: v("\x90hvc1"+hvcC, "\x91hvc1\x00\x00\x28"+hevcIDR), frame: shifted(frame(hevc, media.Keyframe, true, hevcIDR), 40*time.Millisecond)},
-		{name: "HEVC without CTS", messages: v("\x90hvc1"+hvcC, "\xA3hvc1"+hevcIDR), frame: frame(hevc, media.Keyframe, false, hevcIDR)},
+		{name: "HEVC", messages: v("\x90hvc1"+hvcC, "\x91hvc1\x00\x00\x28"+hevcIDR),
+			frame: shifted(frame(hevc, media.Keyframe, true, hevcIDR), 40*time.Millisecond)},
+		{name: "HEVC without CTS", messages: v("\x90hvc1"+hvcC, "\xA3hvc1"+hevcIDR),
+			frame: frame(hevc, media.Keyframe, false, hevcIDR)},
 		{name: "HEVC cut CTS", messages: v("\x90hvc1"+hvcC, "\x91hvc1\x00\x00"), skipped: true},
 		{name: "V10 hvcC cut", messages: v("\x90hvc1\x01\x02"), skipped: true},
-		{name: "H.264 by FourCC", messages: v("\x90avc1"+avcC, "\x91avc1\x00\x00\x00"+idr), frame: frame(&h264Enhanced, media.Keyframe, true, idr)},
+		{name: "H.264 by FourCC", messages: v("\x90avc1"+avcC, "\x91avc1\x00\x00\x00"+idr),
+			frame: frame(&h264Enhanced, media.Keyframe, true, idr)},
 		{name: "AV1", messages: v("\x90av01"+av1C, "\x91av01"+av1Key), frame: frame(av1, media.Keyframe, true, av1Key)},
-		{name: "V24 AV1 key flag on no key frame", messages: v("\x90av01"+av1C, "\x91av01"+av1Key[12:]), frame: frame(av1, media.NoRandomAccess, true, av1Key[12:])},
-		{name: "V11 AV1 size in 9 bytes", messages: v("\x90av01"+av1C, "\x91av01\x32\x80\x80\x80\x80\x80\x80\x80\x80\x00"), skipped: true},
+		{name: "V24 AV1 key flag on no key frame", messages: v("\x90av01"+av1C, "\x91av01"+av1Key[12:]),
+			frame: frame(av1, media.NoRandomAccess, true, av1Key[12:])},
+		{name: "V11 AV1 size in 9 bytes", messages: v("\x90av01"+av1C, "\x91av01\x32\x80\x80\x80\x80\x80\x80\x80\x80\x00"),
+			skipped: true},
 		{name: "V11 AV1 before its header", messages: v("\x91av01obu"), skipped: true},
 		{name: "V11 av1C marker 0", messages: v("\x90av01\x01\x00\x0C\x00"), skipped: true},
 		{name: "VP9 inter", messages: v("\x90vp09"+vpcC, "\xA1vp09\x86"), frame: frame(vp9, 0, false, "\x86")},
-		{name: "VP9 key frame", messages: v("\x90vp09"+vpcC, "\x91vp09"+vp9Frame), frame: frame(&vp9Key, media.Keyframe, true, vp9Frame)},
-		{name: "VP9 inter after key frame", messages: v("\x90vp09"+vpcC, "\x91vp09"+vp9Frame, "\x90vp09"+vpcC, "\xA1vp09\x86"), frame: frame(&vp9Key, 0, false, "\x86")},
-		{name: "VP9 without header", messages: v("\x91vp09" + vp9Frame), frame: frame(&vp9Bare, media.Keyframe, true, vp9Frame)},
-		{name: "VP9 without header, inter first", messages: v("\xA1vp09\x86", "\x91vp09"+vp9Frame), frame: frame(&vp9Bare, media.Keyframe, true, vp9Frame)},
+		{name: "VP9 key frame", messages: v("\x90vp09"+vpcC, "\x91vp09"+vp9Frame),
+			frame: frame(&vp9Key, media.Keyframe, true, vp9Frame)},
+		{name: "VP9 inter after key frame",
+			messages: v("\x90vp09"+vpcC, "\x91vp09"+vp9Frame, "\x90vp09"+vpcC, "\xA1vp09\x86"),
+			frame:    frame(&vp9Key, 0, false, "\x86")},
+		{name: "VP9 without header", messages: v("\x91vp09" + vp9Frame),
+			frame: frame(&vp9Bare, media.Keyframe, true, vp9Frame)},
+		{name: "VP9 without header, inter first", messages: v("\xA1vp09\x86", "\x91vp09"+vp9Frame),
+			frame: frame(&vp9Bare, media.Keyframe, true, vp9Frame)},
 		{name: "V11 VP9 header malformed", messages: v("\x90vp09vpcC"), skipped: true},
 		{name: "V11 VP9 superframe size above frame", messages: v("\x91vp09\x86\xC0\xFF\xC0"), skipped: true},
-		{name: "VP8 without header", messages: v("\x91vp08x"), frame: frame(enhanced(media.Video, media.VP8, ""), media.Keyframe, true, "x")},
+		{name: "VP8 without header", messages: v("\x91vp08x"),
+			frame: frame(enhanced(media.Video, media.VP8, ""), media.Keyframe, true, "x")},
 		{name: "V15 unknown FourCC", messages: v("\x90xyzwconfig", "\x91xyzwframe"), skipped: true, unknown: true},
 		{name: "V15 audio FourCC in video", messages: v("\x91Opusframe"), skipped: true, unknown: true},
 		{name: "V15 cut FourCC", messages: v("\x91hvc"), skipped: true},
@@ -248,103 +288,157 @@ func demuxCases() []demuxCase {
 		{name: "V16 packet type 15", messages: v("\x9Fhvc1x"), skipped: true, unknown: true},
 		{name: "V16 end first, enhanced", messages: v("\x92hvc1"), skipped: true},
 
-		{name: "V17 ModEx, nanoseconds", messages: v("\x90hvc1"+hvcC, "\x97\x02\x0F\x42\x3F\x03hvc1"+hevcIDR), frame: delayed(frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), 999_999)},
-		{name: "V17 ModEx of a type to come, chained", messages: v("\x90hvc1"+hvcC, "\x97\x00x\x57\x02\x00\x00\x07\x03hvc1"+hevcIDR), frame: delayed(frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), 7)},
-		{name: "V17 ModEx of 256 bytes", messages: v("\x90hvc1"+hvcC, "\x97\xFF\x00\xFF"+strings.Repeat("x", 256)+"\x13hvc1"+hevcIDR), frame: frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR)},
-		{name: "V17 ModEx before multitrack", messages: v("\x90hvc1"+hvcC, "\x97\x02\x00\x00\x07\x06\x03hvc1\x00"+hevcIDR), frame: delayed(frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), 7)},
+		{name: "V17 ModEx, nanoseconds", messages: v("\x90hvc1"+hvcC, "\x97\x02\x0F\x42\x3F\x03hvc1"+hevcIDR),
+			frame: delayed(frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), 999_999)},
+		{name: "V17 ModEx of a type to come, chained",
+			messages: v("\x90hvc1"+hvcC, "\x97\x00x\x57\x02\x00\x00\x07\x03hvc1"+hevcIDR),
+			frame:    delayed(frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), 7)},
+		{name: "V17 ModEx of 256 bytes",
+			messages: v("\x90hvc1"+hvcC, "\x97\xFF\x00\xFF"+strings.Repeat("x", 256)+"\x13hvc1"+hevcIDR),
+			frame:    frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR)},
+		{name: "V17 ModEx before multitrack", messages: v("\x90hvc1"+hvcC, "\x97\x02\x00\x00\x07\x06\x03hvc1\x00"+hevcIDR),
+			frame: delayed(frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), 7)},
 		{name: "V17 ModEx longer than the rest", messages: v("\x97\xFF\xFF\xFF\x00"), skipped: true},
 		{name: "V17 ModEx without a size", messages: v("\x97"), skipped: true},
 		{name: "V17 ModEx with half a size", messages: v("\x97\xFF\x00"), skipped: true},
 		{name: "V17 ModEx last", messages: v("\x97\x00x\x13"), skipped: true},
-		{name: "V17 nanoseconds of two bytes", messages: v("\x90hvc1"+hvcC, "\x97\x01\x00\x00\x03hvc1"+hevcIDR), skipped: true},
-		{name: "V17 a million nanoseconds", messages: v("\x90hvc1"+hvcC, "\x97\x02\x0F\x42\x40\x03hvc1"+hevcIDR), skipped: true},
-		{name: "V17 10,000 ModEx", messages: v("\x90hvc1"+hvcC, "\x97"+strings.Repeat("\x00x\x17", 10_000)+"\x00x\x13hvc1"+hevcIDR), skipped: true},
+		{name: "V17 nanoseconds of two bytes", messages: v("\x90hvc1"+hvcC, "\x97\x01\x00\x00\x03hvc1"+hevcIDR),
+			skipped: true},
+		{name: "V17 a million nanoseconds", messages: v("\x90hvc1"+hvcC, "\x97\x02\x0F\x42\x40\x03hvc1"+hevcIDR),
+			skipped: true},
+		{name: "V17 10,000 ModEx", messages: v("\x90hvc1"+hvcC,
+			"\x97"+strings.Repeat("\x00x\x17", 10_000)+"\x00x\x13hvc1"+hevcIDR), skipped: true},
 
-		{name: "multitrack, one", messages: v("\x96\x00hvc1\x05"+hvcC, "\x96\x01hvc1\x05\x00\x00\x28"+hevcIDR), frame: shifted(frame(hevcWith(5, nil), media.Keyframe, true, hevcIDR), 40*time.Millisecond)},
-		{name: "multitrack, many", messages: v("\x96\x10hvc1\x00"+sized(hvcC)+"\x05"+sized(hvcC), "\xA6\x13hvc1\x00"+sized(hevcIDR)+"\x05"+sized(hevcIDR)),
-			frame: frame(hevcWith(0, nil), media.Keyframe, false, hevcIDR), more: []*media.Frame{frame(hevcWith(5, nil), media.Keyframe, false, hevcIDR)}},
-		{name: "multitrack, many codecs", messages: v("\x96\x20hvc1\x00"+sized(hvcC)+"avc1\x07"+sized(avcC), "\x96\x23avc1\x07"+sized(idr)+"hvc1\x00"+sized(hevcIDR)),
-			frame: frame(&avcSecond, media.Keyframe, true, idr), more: []*media.Frame{frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR)}},
-		{name: "multitrack, an unknown codec among them", messages: v("\x90hvc1"+hvcC, "\x96\x23xyzw\x01\x00\x00\x02ab"+"hvc1\x00"+sized(hevcIDR)),
-			frame: frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), skipped: true, unknown: true},
+		{name: "multitrack, one", messages: v("\x96\x00hvc1\x05"+hvcC, "\x96\x01hvc1\x05\x00\x00\x28"+hevcIDR),
+			frame: shifted(frame(hevcWith(5, nil), media.Keyframe, true, hevcIDR), 40*time.Millisecond)},
+		{name: "multitrack, many", messages: v("\x96\x10hvc1\x00"+sized(hvcC)+"\x05"+sized(hvcC),
+			"\xA6\x13hvc1\x00"+sized(hevcIDR)+"\x05"+sized(hevcIDR)),
+			frame: frame(hevcWith(0, nil), media.Keyframe, false, hevcIDR),
+			more:  []*media.Frame{frame(hevcWith(5, nil), media.Keyframe, false, hevcIDR)}},
+		{name: "multitrack, many codecs",
+			messages: v("\x96\x20hvc1\x00"+sized(hvcC)+"avc1\x07"+sized(avcC),
+				"\x96\x23avc1\x07"+sized(idr)+"hvc1\x00"+sized(hevcIDR)),
+			frame: frame(&avcSecond, media.Keyframe, true, idr),
+			more:  []*media.Frame{frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR)}},
+		{name: "multitrack, an unknown codec among them",
+			messages: v("\x90hvc1"+hvcC, "\x96\x23xyzw\x01\x00\x00\x02ab"+"hvc1\x00"+sized(hevcIDR)),
+			frame:    frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), skipped: true, unknown: true},
 		{name: "multitrack, a track cut", messages: v("\x90hvc1"+hvcC, "\x96\x13hvc1\x00"+sized(hevcIDR)+"\x01\x00\x00\x09x"),
 			frame: frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), skipped: true},
 		{name: "multitrack without tracks", messages: v("\x96\x13hvc1"), skipped: true},
 		{name: "multitrack without anything", messages: v("\x96"), skipped: true},
 		{name: "multitrack of type 3", messages: v("\x96\x33hvc1\x00\x00\x00\x01x"), skipped: true, unknown: true},
-		{name: "multitrack of 33 tracks", messages: v("\x96\x13hvc1" + strings.Repeat("\x00\x00\x00\x00", 33)), skipped: true},
+		{name: "multitrack of 33 tracks", messages: v("\x96\x13hvc1" + strings.Repeat("\x00\x00\x00\x00", 33)),
+			skipped: true},
 		{name: "V18 multitrack in multitrack", messages: v("\x96\x06hvc1\x00"), skipped: true},
 		{name: "V18 ModEx in multitrack", messages: v("\x96\x07hvc1\x00"), skipped: true},
-		{name: "plain and multitrack are one", messages: v("\x96\x00hvc1\x00"+hvcC, "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR)},
+		{name: "plain and multitrack are one", messages: v("\x96\x00hvc1\x00"+hvcC, "\x93hvc1"+hevcIDR),
+			frame: frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR)},
 
-		{name: "V21 metadata", messages: v("\x90hvc1"+hvcC, "\xD4hvc1"+string(hdr), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, hdr), media.Keyframe, true, hevcIDR)},
-		{name: "V21 metadata before the configuration", messages: v("\x94hvc1"+string(hdr), "\x90hvc1"+hvcC, "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, hdr), media.Keyframe, true, hevcIDR)},
-		{name: "V21 metadata of a track", messages: v("\x96\x00hvc1\x05"+hvcC, "\x96\x04hvc1\x05"+string(hdr), "\x96\x03hvc1\x05"+hevcIDR), frame: frame(hevcWith(5, hdr), media.Keyframe, true, hevcIDR)},
-		{name: "V21 metadata taken back", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(hdr), "\x94hvc1"+string(amf0.Append(nil, "colorInfo", amf0.Object{})), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, resetColorInfo), media.Keyframe, true, hevcIDR)},
-		{name: "V21 metadata of nothing", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(resetColorInfo), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR)},
-		{name: "V21 insane metadata", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(hostileColors), "\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, hdr), media.Keyframe, true, hevcIDR)},
-		{name: "V21 metadata of another name", messages: v("\x94hvc1" + string(amf0.Append(nil, "x", 1.0))), skipped: true, unknown: true},
+		{name: "V21 metadata", messages: v("\x90hvc1"+hvcC, "\xD4hvc1"+string(hdr), "\x93hvc1"+hevcIDR),
+			frame: frame(hevcWith(0, hdr), media.Keyframe, true, hevcIDR)},
+		{name: "V21 metadata before the configuration",
+			messages: v("\x94hvc1"+string(hdr), "\x90hvc1"+hvcC, "\x93hvc1"+hevcIDR),
+			frame:    frame(hevcWith(0, hdr), media.Keyframe, true, hevcIDR)},
+		{name: "V21 metadata of a track",
+			messages: v("\x96\x00hvc1\x05"+hvcC, "\x96\x04hvc1\x05"+string(hdr), "\x96\x03hvc1\x05"+hevcIDR),
+			frame:    frame(hevcWith(5, hdr), media.Keyframe, true, hevcIDR)},
+		{name: "V21 metadata taken back",
+			messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(hdr), "\x94hvc1"+string(amf0.Append(nil, "colorInfo", amf0.Object{})),
+				"\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, resetColorInfo), media.Keyframe, true, hevcIDR)},
+		{name: "V21 metadata of nothing", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(resetColorInfo), "\x93hvc1"+hevcIDR),
+			frame: frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR)},
+		{name: "V21 insane metadata", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(hostileColors), "\x93hvc1"+hevcIDR),
+			frame: frame(hevcWith(0, hdr), media.Keyframe, true, hevcIDR)},
+		{name: "V21 metadata of another name", messages: v("\x94hvc1" + string(amf0.Append(nil, "x", 1.0))), skipped: true,
+			unknown: true},
 		{name: "V21 metadata that is no AMF0", messages: v("\x94hvc1x"), skipped: true},
-		{name: "V21 metadata nested deeply", messages: v("\x94hvc1\x02\x00\x09colorInfo" + strings.Repeat("\x03\x00\x01a", 40)), skipped: true},
-		{name: "V21 64 KiB of metadata", messages: v("\x94hvc1" + string(amf0.Append(nil, "colorInfo", strings.Repeat("y", maxScript)))), skipped: true},
+		{name: "V21 metadata nested deeply",
+			messages: v("\x94hvc1\x02\x00\x09colorInfo" + strings.Repeat("\x03\x00\x01a", 40)), skipped: true},
+		{name: "V21 64 KiB of metadata",
+			messages: v("\x94hvc1" + string(amf0.Append(nil, "colorInfo", strings.Repeat("y", maxScript)))), skipped: true},
 		{name: "frame type 5, enhanced", messages: v("\xD1hvc1x"), skipped: true},
 
 		{name: "AAC", messages: a("\xAF\x00"+asc, "\xAF\x01raw"), frame: frame(aac, media.Keyframe, true, "raw")},
-		{name: "AAC whose flags lie", messages: a("\xA0\x00"+asc, "\xA2\x01raw"), frame: frame(aac, media.Keyframe, true, "raw")},
+		{name: "AAC whose flags lie", messages: a("\xA0\x00"+asc, "\xA2\x01raw"),
+			frame: frame(aac, media.Keyframe, true, "raw")},
 		{name: "AAC before its config", messages: a("\xAF\x01raw"), skipped: true},
 		{name: "AAC config malformed", messages: a("\xAF\x00\xFF"), skipped: true},
 		{name: "V01 AAC of 1 byte", messages: a("\xAF"), skipped: true},
-		{name: "V13 AAC of 0 bytes is silence", messages: a("\xAF\x00"+asc, "\xAF\x01"), frame: frame(aac, media.Keyframe, true, silentStereo)},
-		{name: "AAC of 0 bytes by FourCC is silence", messages: a("\x90mp4a"+asc, "\x91mp4a"), frame: frame(&aacEnhanced, media.Keyframe, true, silentStereo)},
+		{name: "V13 AAC of 0 bytes is silence", messages: a("\xAF\x00"+asc, "\xAF\x01"),
+			frame: frame(aac, media.Keyframe, true, silentStereo)},
+		{name: "AAC of 0 bytes by FourCC is silence", messages: a("\x90mp4a"+asc, "\x91mp4a"),
+			frame: frame(&aacEnhanced, media.Keyframe, true, silentStereo)},
 		{name: "AAC of 0 bytes before its config", messages: a("\xAF\x01")},
 		{name: "MP3 of 0 bytes", messages: a("\x2F"+mp3Frame, "\x2F")},
-		{name: "AAC with ADTS, no config", messages: a("\xAF\x01" + adts + "raw"), frame: frame(aac, media.Keyframe, true, "raw")},
-		{name: "AAC with ADTS and its config", messages: a("\xAF\x00"+asc, "\xAF\x01"+adts+"raw"), frame: frame(aac, media.Keyframe, true, "raw")},
-		{name: "two frames of AAC with ADTS, no config", messages: a("\xAF\x01" + adts + "one" + adts + "two"), frame: frame(aac, media.Keyframe, true, "one"),
-			more: []*media.Frame{delayed(frame(aac, media.Keyframe, true, "two"), 1024*time.Second/44100)}},
-		{name: "two frames of AAC with ADTS and its config", messages: a("\xAF\x00"+asc, "\xAF\x01"+adts+"one"+adts+"two"), frame: frame(aac, media.Keyframe, true, "one"),
-			more: []*media.Frame{delayed(frame(aac, media.Keyframe, true, "two"), 1024*time.Second/44100)}},
-		{name: "AAC with ADTS of another rate first, no config", messages: a("\xAF\x01"+strings.Replace(adts, "\x50", "\x4C", 1)+"one", "\xAF\x01"+adts+"two", "\xAF\x01raw"),
+		{name: "AAC with ADTS, no config", messages: a("\xAF\x01" + adts + "raw"),
 			frame: frame(aac, media.Keyframe, true, "raw")},
-		{name: "AAC with ADTS of another rate, and a config", messages: a("\xAF\x00"+asc, "\xAF\x01"+strings.Replace(adts, "\x50", "\x4C", 1)+"raw"),
+		{name: "AAC with ADTS and its config", messages: a("\xAF\x00"+asc, "\xAF\x01"+adts+"raw"),
 			frame: frame(aac, media.Keyframe, true, "raw")},
-		{name: "AAC with ADTS, and half a frame behind it", messages: a("\xAF\x01" + adts + "one" + adts + "tw"), skipped: true},
+		{name: "two frames of AAC with ADTS, no config", messages: a("\xAF\x01" + adts + "one" + adts + "two"),
+			frame: frame(aac, media.Keyframe, true, "one"),
+			more:  []*media.Frame{delayed(frame(aac, media.Keyframe, true, "two"), 1024*time.Second/44100)}},
+		{name: "two frames of AAC with ADTS and its config", messages: a("\xAF\x00"+asc, "\xAF\x01"+adts+"one"+adts+"two"),
+			frame: frame(aac, media.Keyframe, true, "one"),
+			more:  []*media.Frame{delayed(frame(aac, media.Keyframe, true, "two"), 1024*time.Second/44100)}},
+		{name: "AAC with ADTS of another rate first, no config",
+			messages: a("\xAF\x01"+strings.Replace(adts, "\x50", "\x4C", 1)+"one", "\xAF\x01"+adts+"two", "\xAF\x01raw"),
+			frame:    frame(aac, media.Keyframe, true, "raw")},
+		{name: "AAC with ADTS of another rate, and a config",
+			messages: a("\xAF\x00"+asc, "\xAF\x01"+strings.Replace(adts, "\x50", "\x4C", 1)+"raw"),
+			frame:    frame(aac, media.Keyframe, true, "raw")},
+		{name: "AAC with ADTS, and half a frame behind it", messages: a("\xAF\x01" + adts + "one" + adts + "tw"),
+			skipped: true},
 		{name: "65 frames of AAC with ADTS", messages: a("\xAF\x01" + strings.Repeat(adts+"one", 65)), skipped: true},
 		{name: "AAC with ADTS of another length, no config", messages: a("\xAF\x01" + adts + "raws"), skipped: true},
 		{name: "AAC packet type 2", messages: a("\xAF\x00"+asc, "\xAF\x02raw"), skipped: true},
 		{name: "MP3", messages: a("\x2F" + mp3Frame), frame: frame(mp3, media.Keyframe, true, mp3Frame)},
 		{name: "MP3 at 8 kHz", messages: a("\xEE\xFF\xE3\x18\xC4"), frame: frame(&media.Track{
-			Kind: media.Audio, Codec: media.MP3, Timescale: 8000, SampleRate: 8000, Channels: 1, FrameSamples: 576, RFC6381: "mp4a.40.34",
+			Kind: media.Audio, Codec: media.MP3, Timescale: 8000, SampleRate: 8000, Channels: 1, FrameSamples: 576,
+			RFC6381: "mp4a.40.34",
 		}, media.Keyframe, true, "\xFF\xE3\x18\xC4")},
 		{name: "MP3 without a header first", messages: a("\x2Fgarbage"), skipped: true},
-		{name: "MP3 without a header later", messages: a("\x2F"+mp3Frame, "\x2Fgarbage"), frame: frame(mp3, media.Keyframe, true, "garbage")},
+		{name: "MP3 without a header later", messages: a("\x2F"+mp3Frame, "\x2Fgarbage"),
+			frame: frame(mp3, media.Keyframe, true, "garbage")},
 		{name: "V02 Speex", messages: a("\xB6x"), frame: frame(opaque(media.Audio, "speex"), media.Keyframe, true, "\xB6x")},
-		{name: "V02 format 12", messages: a("\xC0x"), frame: frame(opaque(media.Audio, "sound format 12"), media.Keyframe, true, "\xC0x")},
+		{name: "V02 format 12", messages: a("\xC0x"),
+			frame: frame(opaque(media.Audio, "sound format 12"), media.Keyframe, true, "\xC0x")},
 		{name: "V16 silence", messages: a("")},
 		{name: "silence by FourCC", messages: a("\x91Opus")},
 		{name: "Opus", messages: a("\x90Opus"+opusHead, "\x91Opusx"), frame: frame(opus, media.Keyframe, true, "x")},
 		{name: "V14 OpusHead cut", messages: a("\x90Opus" + opusHead[:18]), skipped: true},
-		{name: "V14 OpusHead without channels", messages: a("\x90Opus" + opusHead[:9] + "\x00" + opusHead[10:]), skipped: true},
-		{name: "V14 OpusHead of 255 channels", messages: a("\x90Opus" + opusHead[:9] + "\xFF" + opusHead[10:]), skipped: true},
+		{name: "V14 OpusHead without channels", messages: a("\x90Opus" + opusHead[:9] + "\x00" + opusHead[10:]),
+			skipped: true},
+		{name: "V14 OpusHead of 255 channels", messages: a("\x90Opus" + opusHead[:9] + "\xFF" + opusHead[10:]),
+			skipped: true},
 		{name: "V14 OpusHead without its map", messages: a("\x90Opus" + opusHead[:18] + "\x01\x01\x01"), skipped: true},
 		{name: "FLAC", messages: a("\x90fLaC"+flacHead, "\x91fLaCx"), frame: frame(flac, media.Keyframe, true, "x")},
 		{name: "FLAC cut", messages: a("\x90fLaCfLaC\x80\x00\x00\x22"), skipped: true},
 		{name: "AC-3", messages: a("\x91ac-3" + ac3Frame), frame: frame(ac3, media.Keyframe, true, ac3Frame)},
 		{name: "AC-3 without a header first", messages: a("\x91ac-3x"), skipped: true},
-		{name: "AC-3 without a header later", messages: a("\x91ac-3"+ac3Frame, "\x91ac-3x"), frame: frame(ac3, media.Keyframe, true, "x")},
-		{name: "MP3 by FourCC", messages: a("\x91.mp3" + mp3Frame), frame: frame(&mp3Enhanced, media.Keyframe, true, mp3Frame)},
+		{name: "AC-3 without a header later", messages: a("\x91ac-3"+ac3Frame, "\x91ac-3x"),
+			frame: frame(ac3, media.Keyframe, true, "x")},
+		{name: "MP3 by FourCC", messages: a("\x91.mp3" + mp3Frame),
+			frame: frame(&mp3Enhanced, media.Keyframe, true, mp3Frame)},
 		{name: "Opus comment header", messages: a("\x90OpusOpusTags")},
-		{name: "FLAC, STREAMINFO alone", messages: a("\x90fLaC"+flacHead[8:], "\x91fLaCx"), frame: frame(flac, media.Keyframe, true, "x")},
+		{name: "FLAC, STREAMINFO alone", messages: a("\x90fLaC"+flacHead[8:], "\x91fLaCx"),
+			frame: frame(flac, media.Keyframe, true, "x")},
 		{name: "AC-3 sequence start", messages: a("\x90ac-3")},
-		{name: "AAC by FourCC", messages: a("\x90mp4a"+asc, "\x91mp4araw"), frame: frame(&aacEnhanced, media.Keyframe, true, "raw")},
-		{name: "AAC in both forms is one", messages: a("\xAF\x00"+asc, "\x90mp4a"+asc, "\x91mp4araw"), frame: frame(aac, media.Keyframe, true, "raw")},
-		{name: "two tracks of AAC", messages: a("\xAF\x00"+asc, "\x95\x00mp4a\x01"+asc, "\x95\x01mp4a\x01raw"), frame: frame(&aacSecond, media.Keyframe, true, "raw")},
+		{name: "AAC by FourCC", messages: a("\x90mp4a"+asc, "\x91mp4araw"),
+			frame: frame(&aacEnhanced, media.Keyframe, true, "raw")},
+		{name: "AAC in both forms is one", messages: a("\xAF\x00"+asc, "\x90mp4a"+asc, "\x91mp4araw"),
+			frame: frame(aac, media.Keyframe, true, "raw")},
+		{name: "two tracks of AAC", messages: a("\xAF\x00"+asc, "\x95\x00mp4a\x01"+asc, "\x95\x01mp4a\x01raw"),
+			frame: frame(&aacSecond, media.Keyframe, true, "raw")},
 		{name: "V16 audio packet type 3", messages: a("\x93Opusx"), skipped: true, unknown: true},
 		{name: "V16 audio packet type 6", messages: a("\x96Opusx"), skipped: true, unknown: true},
-		{name: "V17 ModEx of audio", messages: a("\x90Opus"+opusHead, "\x97\x02\x00\x00\x07\x01Opusx"), frame: delayed(frame(opus, media.Keyframe, true, "x"), 7)},
+		{name: "V17 ModEx of audio", messages: a("\x90Opus"+opusHead, "\x97\x02\x00\x00\x07\x01Opusx"),
+			frame: delayed(frame(opus, media.Keyframe, true, "x"), 7)},
 		{name: "V18 audio multitrack in multitrack", messages: a("\x95\x05Opus\x00"), skipped: true},
 		{name: "silence of a track", messages: a("\x95\x01Opus\x03")},
-		{name: "V20 MultichannelConfig", messages: a("\x90Opus"+opusHead, "\x94Opus\x01\x06\x00\x00\x06\x0F and more", "\x91Opusx"), frame: frame(opus, media.Keyframe, true, "x")},
+		{name: "V20 MultichannelConfig",
+			messages: a("\x90Opus"+opusHead, "\x94Opus\x01\x06\x00\x00\x06\x0F and more", "\x91Opusx"),
+			frame:    frame(opus, media.Keyframe, true, "x")},
 		{name: "V20 unspecified order", messages: a("\x94Opus\x00\x02")},
 		{name: "V20 custom order", messages: a("\x94Opus\x02\x02\x00\x01")},
 		{name: "V20 no channels", messages: a("\x94Opus\x00\x00"), skipped: true},
@@ -365,7 +459,8 @@ func demuxCases() []demuxCase {
 		{name: "onMetaData", messages: script("@setDataFrame", "onMetaData", amf0.ECMAArray{{Key: "width", Value: 1.0}})},
 		{name: "onMetaData alone", messages: script("onMetaData")},
 		{name: "clear", messages: script("@clearDataFrame", "onMetaData")},
-		{name: "M24 nested", messages: script("@setDataFrame", "@setDataFrame", "@setDataFrame", "onMetaData"), skipped: true},
+		{name: "M24 nested", messages: script("@setDataFrame", "@setDataFrame", "@setDataFrame", "onMetaData"),
+			skipped: true},
 		{name: "M24 without a name", messages: script("@setDataFrame"), skipped: true},
 		{name: "M24 name no string", messages: script(1.0), skipped: true},
 		{name: "M24 empty", messages: script(), skipped: true},
@@ -427,17 +522,20 @@ func TestSkipsAreCounted(t *testing.T) {
 		}
 	}
 	send(TypeAudio, "\xAF\x01raw", "\xAF\x01raw", "\xAF\x01")
-	send(TypeVideo, "\x17\x00\x00\x00\x00x", "\x91xyzwframe", "\x17\x00\x00\x00\x00"+avcC, "\x17", "\x17\x01\x00\x00\x00\x00\x00\x00\x02\xE5\x88"+idr,
+	send(TypeVideo, "\x17\x00\x00\x00\x00x", "\x91xyzwframe", "\x17\x00\x00\x00\x00"+avcC, "\x17",
+		"\x17\x01\x00\x00\x00\x00\x00\x00\x02\xE5\x88"+idr,
 		"\x17\x01\x00\x00\x00\x00\x00\x00\x01\x09")
 	send(TypeScriptData, "x")
 	got := d.Skips.Stats()
 	want := media.SkipStats{
 		Skipped: map[media.SkipReason]uint64{
-			media.SkipNoConfig: 2, media.SkipBadConfig: 1, media.SkipUnsupported: 1, media.SkipMalformed: 1, media.SkipUnit: 1, media.SkipMetadata: 1,
+			media.SkipNoConfig: 2, media.SkipBadConfig: 1, media.SkipUnsupported: 1, media.SkipMalformed: 1, media.SkipUnit: 1,
+			media.SkipMetadata:  1,
 			media.SkipNoPicture: 1,
 		},
-		Silent:   1,
-		Unusable: []media.UnusableTrack{{Kind: media.Audio, Codec: "aac", Reason: "its configuration (AudioSpecificConfig) has not come"}},
+		Silent: 1,
+		Unusable: []media.UnusableTrack{{Kind: media.Audio, Codec: "aac",
+			Reason: "its configuration (AudioSpecificConfig) has not come"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -455,8 +553,8 @@ func TestSkipsAreCounted(t *testing.T) {
 	}
 }
 
-// FuzzDemuxer throws two messages at a publisher who has sent everything that is legal, so that every branch has its state,
-// and lays what comes out of it out for the wire.
+// FuzzDemuxer throws two messages at a publisher who has sent everything that is legal, so that
+// every branch has its state, and lays what comes out of it out for the wire.
 func FuzzDemuxer(f *testing.F) {
 	for _, r := range demuxCases() {
 		m := r.messages
@@ -467,7 +565,8 @@ func FuzzDemuxer(f *testing.F) {
 		for _, m := range []struct {
 			typ  uint8
 			body []byte
-		}{{TypeVideo, []byte("\x17\x00\x00\x00\x00" + avcC)}, {TypeAudio, []byte("\xAF\x00" + asc)}, {typ1, body1}, {typ2, body2}} {
+		}{{TypeVideo, []byte("\x17\x00\x00\x00\x00" + avcC)}, {TypeAudio, []byte("\xAF\x00" + asc)}, {typ1, body1},
+			{typ2, body2}} {
 			frames, err := d.Message(m.typ, timestamp, m.body, time.Time{})
 			if err != nil && !errors.Is(err, ErrSkip) || len(frames) > maxTracks {
 				t.Fatalf("%d frames, error %v", len(frames), err)
@@ -515,7 +614,8 @@ func checkRoundTrip(t *testing.T, dialect Dialect, f *media.Frame) {
 		dialect.Multitrack && again.Track.ID != f.Track.ID {
 		t.Fatalf("%+v: %+v of %+v came back as %+v of %+v", dialect, f, f.Track, again, again.Track)
 	}
-	if described := dialect.colorMetadata(f.Track) != nil && !bytes.Equal(f.Track.ColorInfo, resetColorInfo); described && !bytes.Equal(again.Track.ColorInfo, f.Track.ColorInfo) {
+	if described := dialect.colorMetadata(f.Track) != nil && !bytes.Equal(f.Track.ColorInfo, resetColorInfo); described &&
+		!bytes.Equal(again.Track.ColorInfo, f.Track.ColorInfo) {
 		t.Fatalf("%+v: %x came back as %x", dialect, f.Track.ColorInfo, again.Track.ColorInfo)
 	}
 }
@@ -542,7 +642,8 @@ func TestRepeatedHeaderKeepsTrack(t *testing.T) {
 func TestMP3TrackFollowsFrameHeaders(t *testing.T) {
 	var d Demuxer
 	var tracks []*media.Track
-	for _, b := range []string{"\x2F\xFF\xFB\x90\x64", "\x2F\xFF\xFB\x92\x64", "\x2F\xFF\xFB\x90\xC4", "\x2F\xFF\xFB\x94\xC4"} {
+	for _, b := range []string{"\x2F\xFF\xFB\x90\x64", "\x2F\xFF\xFB\x92\x64", "\x2F\xFF\xFB\x90\xC4",
+		"\x2F\xFF\xFB\x94\xC4"} {
 		tracks = append(tracks, demuxCase{messages: a(b)}.runOne(t, &d).Track)
 	}
 	if tracks[0] != tracks[1] || tracks[1] == tracks[2] || tracks[2] == tracks[3] {
@@ -603,17 +704,24 @@ func TestMetaDataIsChecked(t *testing.T) {
 		want media.Meta
 	}{
 		{"sane", []any{amf0.ECMAArray{
-			{Key: "width", Value: 1280.0}, {Key: "height", Value: 720.0}, {Key: "framerate", Value: 29.97}, {Key: "videodatarate", Value: 2500.0},
-			{Key: "audiodatarate", Value: 128.0}, {Key: "audiosamplerate", Value: 48000.0}, {Key: "audiochannels", Value: 6.0}, {Key: "stereo", Value: true},
+			{Key: "width", Value: 1280.0}, {Key: "height", Value: 720.0}, {Key: "framerate", Value: 29.97},
+			{Key: "videodatarate", Value: 2500.0},
+			{Key: "audiodatarate", Value: 128.0}, {Key: "audiosamplerate", Value: 48000.0}, {Key: "audiochannels", Value: 6.0},
+			{Key: "stereo", Value: true},
 			{Key: "videocodecid", Value: 7.0}, {Key: "audiocodecid", Value: "mp4a"}, {Key: "encoder", Value: "obs 31"},
-		}}, media.Meta{Encoder: "obs 31", Width: 1280, Height: 720, FrameRate: 29.97, VideoRate: 2500, AudioRate: 128, SampleRate: 48000, Channels: 6, HasVideo: true, HasAudio: true}},
-		{"object, stereo", []any{amf0.Object{{Key: "stereo", Value: true}, {Key: "audiocodecid", Value: 0.0}, {Key: "videocodecid", Value: 0.0}}}, media.Meta{Channels: 2, HasAudio: true}},
+		}}, media.Meta{Encoder: "obs 31", Width: 1280, Height: 720, FrameRate: 29.97, VideoRate: 2500, AudioRate: 128,
+			SampleRate: 48000, Channels: 6, HasVideo: true, HasAudio: true}},
+		{"object, stereo", []any{amf0.Object{{Key: "stereo", Value: true}, {Key: "audiocodecid", Value: 0.0},
+			{Key: "videocodecid", Value: 0.0}}}, media.Meta{Channels: 2, HasAudio: true}},
 		{"M23 negative, infinite, no number", []any{amf0.ECMAArray{
-			{Key: "width", Value: -1.0}, {Key: "height", Value: 1e9}, {Key: "framerate", Value: math.NaN()}, {Key: "videodatarate", Value: math.Inf(1)},
-			{Key: "audiodatarate", Value: "128"}, {Key: "audiosamplerate", Value: math.Copysign(0, -1)}, {Key: "audiochannels", Value: 1e308}, {Key: "videocodecid", Value: math.NaN()},
+			{Key: "width", Value: -1.0}, {Key: "height", Value: 1e9}, {Key: "framerate", Value: math.NaN()},
+			{Key: "videodatarate", Value: math.Inf(1)},
+			{Key: "audiodatarate", Value: "128"}, {Key: "audiosamplerate", Value: math.Copysign(0, -1)},
+			{Key: "audiochannels", Value: 1e308}, {Key: "videocodecid", Value: math.NaN()},
 			{Key: "audiocodecid", Value: ""}, {Key: "encoder", Value: "a\nb"},
 		}}, media.Meta{}},
-		{"framerate 0, long encoder", []any{amf0.ECMAArray{{Key: "framerate", Value: 0.0}, {Key: "encoder", Value: strings.Repeat("x", 129)}}}, media.Meta{}},
+		{"framerate 0, long encoder", []any{amf0.ECMAArray{{Key: "framerate", Value: 0.0},
+			{Key: "encoder", Value: strings.Repeat("x", 129)}}}, media.Meta{}},
 		{"no object", []any{1.0}, media.Meta{}},
 		{"nothing", nil, media.Meta{}},
 	}
@@ -647,7 +755,8 @@ func TestMetaDataIsChecked(t *testing.T) {
 	}
 }
 
-// TestTrackAndColorChangesAreLimited sends more tracks than there may be, and more descriptions than anybody listens to.
+// TestTrackAndColorChangesAreLimited sends more tracks than there may be, and more descriptions
+// than anybody listens to.
 func TestTrackAndColorChangesAreLimited(t *testing.T) {
 	var d Demuxer
 	for id := range 256 {
@@ -665,7 +774,8 @@ func TestTrackAndColorChangesAreLimited(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want := amf0.Append(nil, "colorInfo", amf0.Object{{Key: "hdrCll", Value: amf0.Object{{Key: "maxCLL", Value: maxConfigChanges}}}})
+	want := amf0.Append(nil, "colorInfo",
+		amf0.Object{{Key: "hdrCll", Value: amf0.Object{{Key: "maxCLL", Value: maxConfigChanges}}}})
 	if got := d.tracks[trackKey{kind: media.Video}].colors; !bytes.Equal(got, want) {
 		t.Errorf("description %q is in force, want %q", got, want)
 	}
@@ -687,7 +797,8 @@ func TestDemuxerAllocatesFrameOnly(t *testing.T) {
 	}
 }
 
-// TestOversizedConfigIsSkipped has a configuration that is good but for megabytes behind it, which every viewer would be sent.
+// TestOversizedConfigIsSkipped has a configuration that is good but for megabytes behind it, which
+// every viewer would be sent.
 func TestOversizedConfigIsSkipped(t *testing.T) {
 	var d Demuxer
 	for _, n := range []int{maxConfigSize - len(avcC), maxConfigSize} {

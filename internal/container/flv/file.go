@@ -157,7 +157,8 @@ func (f *File) Streams() []media.Stream { return f.streams }
 // Duration returns the distance of the last tag from the first, 0 for a file whose end is cut.
 func (f *File) Duration() time.Duration { return max(f.last-f.first, 0) }
 
-// Next returns the next frame, io.EOF after the last and io.ErrUnexpectedEOF within a tag. What makes no sense is counted and passed over.
+// Next returns the next frame, io.EOF after the last and io.ErrUnexpectedEOF within a tag. What
+// makes no sense is counted and passed over.
 func (f *File) Next() (*media.Frame, error) {
 	if len(f.probed) > 0 {
 		m := f.probed[0]
@@ -227,8 +228,8 @@ func (f *File) skip(err error) {
 	}
 }
 
-// demuxTag takes one tag, which may hold frames of several tracks. Configurations come as often as the file likes: its own clock
-// counts, not ours.
+// demuxTag takes one tag, which may hold frames of several tracks. Configurations come as often as
+// the file likes: its own clock counts, not ours.
 func (f *File) demuxTag(t Tag) ([]*media.Frame, error) {
 	at := time.Unix(0, 0).Add(time.Duration(t.Timestamp) * time.Millisecond)
 	ms, err := f.demux.Message(t.Type, t.Timestamp, t.Body, at)
@@ -239,8 +240,8 @@ func (f *File) demuxTag(t Tag) ([]*media.Frame, error) {
 	return ms, err
 }
 
-// Seek goes to the last key frame at or before a time since the first frame; without pictures to the first tag at that time. It goes
-// from tag to tag, reading their heads alone.
+// Seek goes to the last key frame at or before a time since the first frame; without pictures to
+// the first tag at that time. It goes from tag to tag, reading their heads alone.
 func (f *File) Seek(to time.Duration) error {
 	f.demux.clock = unwrapper{}
 	f.demux.clock.advance(uint32(f.first / time.Millisecond))

@@ -75,16 +75,21 @@ var flvFiles = []struct {
 	{"sound alone", fileOf(sampleTags()[1], sampleTags()[3], sampleTags()[5]), 0, "a1010k a1050k"},
 	{"seek in sound", fileOf(sampleTags()[1], sampleTags()[3], sampleTags()[5]), 41 * time.Millisecond, "a1050k"},
 	{"tag that makes no sense", fileOf(append(sampleTags(), Tag{TypeVideo, 0, []byte{0x17}})...), 0, allFrames},
-	{"cut within the last tag", fileOf(sampleTags()...)[:len(fileOf(sampleTags()...))-5], 0, "v1000k a1010k v1040 a1050k v1080k a1090k v1120 unexpected EOF"},
+	{"cut within the last tag", fileOf(sampleTags()...)[:len(fileOf(sampleTags()...))-5], 0,
+		"v1000k a1010k v1040 a1050k v1080k a1090k v1120 unexpected EOF"},
 	{"rubbish between tags", fileOf(sampleTags()[:6]...) + "rubbish" + fileOf(sampleTags()[6:]...)[13:], 0, allFrames},
-	{"rubbish in the length of a tag", corruptByte(fileOf(sampleTags()...), "\x00\x04\x38\x00\x00\x00\x00\x17", -3), 0, "v1000k a1010k v1040 a1050k a1090k v1120 a1130k"},
+	{"rubbish in the length of a tag", corruptByte(fileOf(sampleTags()...), "\x00\x04\x38\x00\x00\x00\x00\x17", -3), 0,
+		"v1000k a1010k v1040 a1050k a1090k v1120 a1130k"},
 	{"V25 signature", "FLX" + fileOf(sampleTags()...)[3:], 0, "no FLV signature"},
 	{"V25 header size 0", "FLV\x01\x05\x00\x00\x00\x00\x00\x00\x00\x00", 0, "header of 0 bytes"},
 	{"header of 13 bytes", withLongHeader(sampleTags()), 0, allFrames},
-	{"header of 13 bytes, from the middle", withLongHeader(sampleTags()), 90 * time.Millisecond, "v1080k a1090k v1120 a1130k"},
-	{"V25 PreviousTagSize", fileOf(sampleTags()...) + "\x09\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x17\x00\x00\x00\x00", 0, allFrames},
+	{"header of 13 bytes, from the middle", withLongHeader(sampleTags()), 90 * time.Millisecond,
+		"v1080k a1090k v1120 a1130k"},
+	{"V25 PreviousTagSize", fileOf(sampleTags()...) + "\x09\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x17\x00\x00\x00\x00",
+		0, allFrames},
 	{"every PreviousTagSize counts the body alone", withBodySizes(sampleTags()), 0, allFrames},
-	{"every PreviousTagSize counts the body alone, from the middle", withBodySizes(sampleTags()), 90 * time.Millisecond, "v1080k a1090k v1120 a1130k"},
+	{"every PreviousTagSize counts the body alone, from the middle", withBodySizes(sampleTags()), 90 * time.Millisecond,
+		"v1080k a1090k v1120 a1130k"},
 	{"V25 tag type 0", fileOf(sampleTags()...) + strings.Repeat("\x00", 15), 0, allFrames},
 	{"unknown tag types between", withUnknownTags(sampleTags()), 0, allFrames},
 	{"zero bytes at the end", fileOf(sampleTags()...) + strings.Repeat("\x00", 4096), 0, allFrames},
@@ -131,7 +136,9 @@ func TestFile(t *testing.T) {
 		}
 	}
 	for name, b := range map[string]string{
-		"body sizes": withBodySizes(sampleTags()), "zero bytes at the end": fileOf(sampleTags()...) + strings.Repeat("\x00", 100_000), "unknown tags": withUnknownTags(sampleTags()),
+		"body sizes":            withBodySizes(sampleTags()),
+		"zero bytes at the end": fileOf(sampleTags()...) + strings.Repeat("\x00", 100_000),
+		"unknown tags":          withUnknownTags(sampleTags()),
 	} {
 		f, err := OpenFile(strings.NewReader(b), int64(len(b)))
 		if err != nil {

@@ -13,12 +13,12 @@ import (
 )
 
 const (
-	// metaDataSize is the size of the onMetaData tag's body that a file begins with: it is written anew while the file grows, and what it
-	// does not need is filled up.
+	// metaDataSize is the size of the onMetaData tag's body that a file begins with: it is written
+	// anew while the file grows, and what it does not need is filled up.
 	metaDataSize = 32 << 10
 	headSize     = fileHeaderSize + 4 + tagHeaderSize + metaDataSize + 4
-	// maxIndexEntries is how many places the index has: two numbers of nine bytes each, with two KiB left for the rest, and with no more
-	// values in all than amf0.MaxItems.
+	// maxIndexEntries is how many places the index has: two numbers of nine bytes each, with two KiB
+	// left for the rest, and with no more values in all than amf0.MaxItems.
 	maxIndexEntries = 1700
 	// maxFileDuration is how long a file gets: time stamps are signed to some players, which is 24.8 days in milliseconds.
 	maxFileDuration = 24 * 24 * time.Hour
@@ -28,11 +28,13 @@ const (
 	audioSpacing = time.Second
 )
 
-// A FileWriter lays frames out as an FLV file that players can seek in: it begins at time 0, and says at its front how long it is and
-// where its key frames are. The frames are of one track of each kind. Not for concurrent use.
+// A FileWriter lays frames out as an FLV file that players can seek in: it begins at time 0, and
+// says at its front how long it is and where its key frames are. The frames are of one track of
+// each kind. Not for concurrent use.
 //
-// What is written is whole at any time, but for that front, which Flush does not bring up to date, and which has no size before End; Mend
-// does it for a file whose writer was killed. The zero value is a file in which nothing is.
+// What is written is whole at any time, but for that front, which Flush does not bring up to date,
+// and which has no size before End; Mend does it for a file whose writer was killed. The zero value
+// is a file in which nothing is.
 type FileWriter struct {
 	tracks [media.Data + 1]*media.Track // by kind
 	meta   *media.Meta
@@ -67,8 +69,9 @@ func sameConfig(a, b *media.Track) bool {
 		a.Width == b.Width && a.Height == b.Height && a.SampleRate == b.SampleRate && a.Channels == b.Channels
 }
 
-// Append lays f out, with the header of its track before the first of a kind. It reports false for what has no place in a file: pictures
-// before the first that a decoder can start at, and what is too large for a tag.
+// Append lays f out, with the header of its track before the first of a kind. It reports false for
+// what has no place in a file: pictures before the first that a decoder can start at, and what is
+// too large for a tag.
 func (w *FileWriter) Append(f *media.Frame) bool {
 	t := f.Track
 	first := w.tracks[t.Kind] == nil
@@ -207,7 +210,8 @@ const (
 	sizeKey    = "filesize"
 )
 
-// bytes returns headSize bytes. The first place of the index is where the configuration begins: players in browsers pass it over.
+// bytes returns headSize bytes. The first place of the index is where the configuration begins:
+// players in browsers pass it over.
 func (h *fileHead) bytes() []byte {
 	positions, times := []any{float64(headSize)}, []any{0.0}
 	for _, p := range h.index.entries {
@@ -225,7 +229,8 @@ func (h *fileHead) bytes() []byte {
 	}
 	e = append(e, h.properties...)
 	e = append(e, amf0.Pair{Key: "hasKeyframes", Value: len(positions) > 1},
-		amf0.Pair{Key: "keyframes", Value: amf0.Object{{Key: "filepositions", Value: positions}, {Key: "times", Value: times}}})
+		amf0.Pair{Key: "keyframes", Value: amf0.Object{{Key: "filepositions", Value: positions},
+			{Key: "times", Value: times}}})
 	body := amf0.Append(make([]byte, 0, metaDataSize), onMetaData, amf0.ECMAArray(e))
 	if len(body) > metaDataSize-5 { // facts that were read from what is no file of ours
 		h.properties = nil
@@ -246,8 +251,9 @@ type RepairResult struct {
 	Duration time.Duration
 }
 
-// Repair brings a file of size bytes by a FileWriter, which was killed, to an end: what follows the last whole tag is cut off, and the
-// front says what there is. A file that has an end is left as it is. It is read once, but for what is in the tags.
+// Repair brings a file of size bytes by a FileWriter, which was killed, to an end: what follows the
+// last whole tag is cut off, and the front says what there is. A file that has an end is left as it
+// is. It is read once, but for what is in the tags.
 func Repair(f interface {
 	io.ReaderAt
 	io.WriterAt
@@ -288,14 +294,16 @@ const (
 	signatureSize  = fileSizeOffset + 8
 )
 
-// readSignature reads the first signatureSize bytes of a file. It returns the size that they say; false where they are not by FileWriter.
+// readSignature reads the first signatureSize bytes of a file. It returns the size that they say;
+// false where they are not by FileWriter.
 func readSignature(b []byte) (size int64, ok bool) {
 	if len(b) < signatureSize {
 		return 0, false
 	}
 	want := (&fileHead{}).bytes()
 	want[4] = b[4] // which kinds there are
-	ok = bytes.Equal(b[:countOffset], want[:countOffset]) && bytes.Equal(b[countOffset+4:fileSizeOffset], want[countOffset+4:fileSizeOffset])
+	ok = bytes.Equal(b[:countOffset], want[:countOffset]) &&
+		bytes.Equal(b[countOffset+4:fileSizeOffset], want[countOffset+4:fileSizeOffset])
 	return int64(math.Float64frombits(binary.BigEndian.Uint64(b[fileSizeOffset:]))), ok
 }
 
@@ -328,7 +336,8 @@ func (h *fileHead) scanTags(r io.ReaderAt, size int64) error {
 		}
 		typ, length := b[0], int64(uint24(b[1:]))
 		next := h.size + tagHeaderSize + length + 4
-		if n < tagHeaderSize || typ != TypeAudio && typ != TypeVideo && typ != TypeScriptData || uint24(b[8:]) != 0 || next > size {
+		if n < tagHeaderSize || typ != TypeAudio && typ != TypeVideo && typ != TypeScriptData || uint24(b[8:]) != 0 ||
+			next > size {
 			return nil
 		}
 		var tail [4]byte

@@ -41,19 +41,23 @@ func (m *memFile) Truncate(size int64) error {
 }
 
 var (
-	h264Track = &media.Track{Kind: media.Video, Codec: media.H264, Width: 176, Height: 144, Config: []byte("\x01\x42\xC0\x0D\xFF\xE1\x00\x0A\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x01\x00\x04\x68\xCE\x0F\xC8")}
-	aacTrack  = &media.Track{Kind: media.Audio, Codec: media.AAC, SampleRate: 44100, Channels: 2, Config: []byte{0x12, 0x10}}
+	h264Track = &media.Track{Kind: media.Video, Codec: media.H264, Width: 176, Height: 144,
+		Config: []byte("\x01\x42\xC0\x0D\xFF\xE1\x00\x0A\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x01\x00\x04\x68\xCE\x0F\xC8")}
+	aacTrack = &media.Track{Kind: media.Audio, Codec: media.AAC, SampleRate: 44100, Channels: 2,
+		Config: []byte{0x12, 0x10}}
 )
 
 // clip returns pictures, one in 40 ms with every gop-th a keyframe, and sound beside them, from start on.
 func clip(start, lasts time.Duration, gop int) (frames []*media.Frame) {
 	for i := range int(lasts / (40 * time.Millisecond)) {
 		at := start + time.Duration(i)*40*time.Millisecond
-		v := &media.Frame{Track: h264Track, DTS: at, PTS: at + 40*time.Millisecond, Duration: 40 * time.Millisecond, Payload: []byte{0, 0, 0, 2, 0x41, byte(i)}}
+		v := &media.Frame{Track: h264Track, DTS: at, PTS: at + 40*time.Millisecond, Duration: 40 * time.Millisecond,
+			Payload: []byte{0, 0, 0, 2, 0x41, byte(i)}}
 		if i%gop == 0 {
 			v.RAP, v.Payload = media.Keyframe, []byte{0, 0, 0, 2, 0x65, byte(i)}
 		}
-		a := &media.Frame{Track: aacTrack, DTS: at + time.Millisecond, PTS: at + time.Millisecond, Duration: 40 * time.Millisecond, Payload: []byte{1, byte(i)}, RAP: media.Keyframe}
+		a := &media.Frame{Track: aacTrack, DTS: at + time.Millisecond, PTS: at + time.Millisecond,
+			Duration: 40 * time.Millisecond, Payload: []byte{1, byte(i)}, RAP: media.Keyframe}
 		frames = append(frames, v, a)
 	}
 	return frames
@@ -109,7 +113,8 @@ func readMetadata(t testing.TB, file []byte) fileMetadata {
 	return said
 }
 
-// checkIndex checks that each place of the index, but the first, is that of a keyframe at its time, and that as many as want are in it.
+// checkIndex checks that each place of the index, but the first, is that of a keyframe at its time,
+// and that as many as want are in it.
 func checkIndex(t testing.TB, file []byte, said fileMetadata, want int) {
 	t.Helper()
 	if len(said.positions) != want+1 || len(said.times) != want+1 {
@@ -118,7 +123,8 @@ func checkIndex(t testing.TB, file []byte, said fileMetadata, want int) {
 	}
 	for i := 1; i <= want; i++ {
 		tag := file[int(said.positions[i].(float64)):]
-		if at := float64(timestampOf(tag)) / 1000; tag[0] != TypeVideo || tag[11] != 0x17 || tag[12] != legacyFrame || at != said.times[i].(float64) {
+		if at := float64(timestampOf(tag)) / 1000; tag[0] != TypeVideo || tag[11] != 0x17 || tag[12] != legacyFrame ||
+			at != said.times[i].(float64) {
 			t.Errorf("place %d, for %v s, has % x", i, said.times[i], tag[:13])
 		}
 	}
@@ -134,7 +140,8 @@ func TestFileWriter(t *testing.T) {
 		t.Errorf("%d bytes of %d, %v", w.Size(), len(file.data), w.Duration())
 	}
 	said := readMetadata(t, file.data)
-	if said.filesize != float64(len(file.data)) || said.duration != 10.001 || said.properties["width"] != 176.0 || said.properties["audiosamplerate"] != 44100.0 || said.properties["hasKeyframes"] != true {
+	if said.filesize != float64(len(file.data)) || said.duration != 10.001 || said.properties["width"] != 176.0 ||
+		said.properties["audiosamplerate"] != 44100.0 || said.properties["hasKeyframes"] != true {
 		t.Errorf("%+v", said.properties)
 	}
 	checkIndex(t, file.data, said, 5)
@@ -147,7 +154,8 @@ func TestFileWriter(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got.DTS != want.DTS-77*time.Second || got.PTS-got.DTS != want.PTS-want.DTS || !bytes.Equal(got.Payload, want.Payload) || got.RAP != want.RAP {
+		if got.DTS != want.DTS-77*time.Second || got.PTS-got.DTS != want.PTS-want.DTS ||
+			!bytes.Equal(got.Payload, want.Payload) || got.RAP != want.RAP {
 			t.Fatalf("frame %d: %v %v % x, want %v % x", i, got.DTS, got.RAP, got.Payload, want.DTS, want.Payload)
 		}
 	}
@@ -193,19 +201,22 @@ func TestFileWriterCanAppend(t *testing.T) {
 		})
 	}
 	w := new(FileWriter)
-	for _, f := range []*media.Frame{{Track: h264Track}, {Track: h264Track, RAP: media.Keyframe, Payload: make([]byte, maxFileTag)}} {
+	for _, f := range []*media.Frame{{Track: h264Track},
+		{Track: h264Track, RAP: media.Keyframe, Payload: make([]byte, maxFileTag)}} {
 		if w.Append(f) || w.Buffered() != 0 {
 			t.Errorf("a frame of %d bytes, %v, has a place", len(f.Payload), f.RAP)
 		}
 	}
 }
 
-// TestFileWriterIndexStaysBounded has more keyframes than the index has places: it stays within its room and over the whole file.
+// TestFileWriterIndexStaysBounded has more keyframes than the index has places: it stays within its
+// room and over the whole file.
 func TestFileWriterIndexStaysBounded(t *testing.T) {
 	const keys = 20000
 	w, file := new(FileWriter), new(memFile)
 	for i := range keys {
-		w.Append(&media.Frame{Track: h264Track, DTS: time.Duration(i)*2*time.Second + time.Duration(i%7)*time.Millisecond, RAP: media.Keyframe, Payload: []byte{0, 0, 0, 1, 0x65}})
+		w.Append(&media.Frame{Track: h264Track, DTS: time.Duration(i)*2*time.Second + time.Duration(i%7)*time.Millisecond,
+			RAP: media.Keyframe, Payload: []byte{0, 0, 0, 1, 0x65}})
 	}
 	if err := w.Flush(file); err != nil {
 		t.Fatal(err)
@@ -218,7 +229,8 @@ func TestFileWriterIndexStaysBounded(t *testing.T) {
 	}
 	const coarsest = 3 * 2 * keys / (maxIndexEntries / 2) // s
 	for i := 1; i <= n; i++ {
-		if apart := said.times[i].(float64) - said.times[i-1].(float64); apart > coarsest || apart < 0 || i > 1 && apart == 0 {
+		if apart := said.times[i].(float64) - said.times[i-1].(float64); apart > coarsest || apart < 0 || i > 1 &&
+			apart == 0 {
 			t.Errorf("place %d is %v s behind the one before", i, apart)
 		}
 	}
@@ -226,7 +238,8 @@ func TestFileWriterIndexStaysBounded(t *testing.T) {
 		t.Errorf("the last %v s are in no place", left)
 	}
 	// With the most that can be told beside it.
-	w.meta = &media.Meta{Encoder: string(bytes.Repeat([]byte("e"), 128)), Width: 1, Height: 1, FrameRate: 1, VideoRate: 1, AudioRate: 1, SampleRate: 1, Channels: 2, HasVideo: true, HasAudio: true}
+	w.meta = &media.Meta{Encoder: string(bytes.Repeat([]byte("e"), 128)), Width: 1, Height: 1, FrameRate: 1, VideoRate: 1,
+		AudioRate: 1, SampleRate: 1, Channels: 2, HasVideo: true, HasAudio: true}
 	for len(w.index.entries) < maxIndexEntries {
 		w.index.entries = append(w.index.entries, indexEntry{w.end, 1})
 	}
@@ -310,7 +323,8 @@ func unfinishedFiles(t testing.TB) []unfinishedFile {
 		{"the front alone", small(headSize), 0, nil, 0},
 		{"half of the front", small(headSize / 2), 0, nil, 0},
 		{"empty", nil, 0, ErrNotRecording, 0},
-		{"another's", append(FileHeader(true, true), AppendTag(nil, TypeScriptData, 0, amf0.Append(nil, onMetaData))...), 0, ErrNotRecording, 0},
+		{"another's", append(FileHeader(true, true), AppendTag(nil, TypeScriptData, 0, amf0.Append(nil, onMetaData))...), 0,
+			ErrNotRecording, 0},
 	}
 }
 
@@ -330,7 +344,8 @@ func TestRepair(t *testing.T) {
 				return
 			}
 			said := readMetadata(t, file.data)
-			if len(file.data) != c.size || m.Size != int64(c.size) || said.filesize != float64(c.size) || m.Duration.Seconds() != said.duration || said.duration < 9.9 {
+			if len(file.data) != c.size || m.Size != int64(c.size) || said.filesize != float64(c.size) ||
+				m.Duration.Seconds() != said.duration || said.duration < 9.9 {
 				t.Errorf("%d bytes, want %d: %+v, %v s", len(file.data), c.size, m, said.duration)
 			}
 			if c.name != "a front that is torn" && said.properties["width"] != 176.0 {
@@ -344,7 +359,8 @@ func TestRepair(t *testing.T) {
 	}
 }
 
-// FuzzRepair mends files with anything behind the front, of which a part is overwritten: what comes of it is whole, or untouched.
+// FuzzRepair mends files with anything behind the front, of which a part is overwritten: what comes
+// of it is whole, or untouched.
 func FuzzRepair(f *testing.F) {
 	head := new(memFile)
 	writeFile(f, head, clip(0, 200*time.Millisecond, 2), 100, false)

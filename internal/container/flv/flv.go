@@ -1,6 +1,6 @@
-// Package flv turns the bodies of RTMP and FLV messages into media.Frames and back, in their legacy form (Adobe Flash Video
-// File Format Specification, version 10.1, annex E) and in the FourCC form of Enhanced RTMP (version 2). It knows no
-// connection, no room and no file.
+// Package flv turns the bodies of RTMP and FLV messages into media.Frames and back, in their legacy
+// form (Adobe Flash Video File Format Specification, version 10.1, annex E) and in the FourCC form
+// of Enhanced RTMP (version 2). It knows no connection, no room and no file.
 package flv
 
 import "livego/internal/media"

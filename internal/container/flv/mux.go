@@ -11,18 +11,20 @@ import (
 // maxBodyHeader is the longest header of a frame's body: enhanced, with the track's ID, FourCC and composition time.
 const maxBodyHeader = 10
 
-// A Dialect is what a player wants otherwise than everybody. The zero Dialect is for all: legacy ids where there are any, since old
-// players know no FourCC, and one track of each kind.
+// A Dialect is what a player wants otherwise than everybody. The zero Dialect is for all: legacy
+// ids where there are any, since old players know no FourCC, and one track of each kind.
 type Dialect struct {
 	Multitrack bool // there may be more than one track of a kind: those whose ID is not 0 leave in Multitrack messages
 	LegacyHEVC bool // HEVC leaves under the id 12 that it had before Enhanced RTMP
 
-	// NoColorInfo leaves out how colours are meant, for players that end at a packet which is neither a header nor a frame.
+	// NoColorInfo leaves out how colours are meant, for players that end at a packet which is neither
+	// a header nor a frame.
 	NoColorInfo bool
 }
 
-// bodyFormat is how frames of a codec leave. The encoder's own bodyFormat does not matter: legacy ids are understood by everybody, and the
-// FourCC bodyFormat is the only one that has a name for the rest.
+// bodyFormat is how frames of a codec leave. The encoder's own bodyFormat does not matter: legacy
+// ids are understood by everybody, and the FourCC bodyFormat is the only one that has a name for
+// the rest.
 type bodyFormat uint8
 
 const (
@@ -59,8 +61,8 @@ func (d Dialect) RequiredFourCC(t *media.Track) string {
 	return FourCC(t.Codec)
 }
 
-// TagBody returns the body of the message that carries f, in two parts: a header of 0 to 10 bytes, which is the caller's, and
-// the payload, which is f's.
+// TagBody returns the body of the message that carries f, in two parts: a header of 0 to 10 bytes,
+// which is the caller's, and the payload, which is f's.
 func (d Dialect) TagBody(f *media.Frame) (header, payload []byte) {
 	return d.appendBodyHeader(make([]byte, 0, maxBodyHeader), f), f.Payload
 }
@@ -85,8 +87,8 @@ func (d Dialect) appendBodyHeader(dst []byte, f *media.Frame) []byte {
 	return append(dst, mp3Flags(t))
 }
 
-// SequenceHeader returns the body of the message that must precede the frames of t, nil for a track that needs none. Enhanced RTMP
-// has none for AC-3 and E-AC-3, whose configuration is for files.
+// SequenceHeader returns the body of the message that must precede the frames of t, nil for a track
+// that needs none. Enhanced RTMP has none for AC-3 and E-AC-3, whose configuration is for files.
 func (d Dialect) SequenceHeader(t *media.Track) []byte {
 	if len(t.Config) == 0 || !hasSequenceHeader(t.Codec) {
 		return nil
@@ -108,13 +110,15 @@ func (d Dialect) SequenceHeader(t *media.Track) []byte {
 	return append(dst, config...)
 }
 
-// colorMetadata returns the body of the message that tells how the colours of t are meant, nil where there is nothing to tell or, in legacy
-// form, no way. Its frame type counts for nothing by the specification; ffmpeg takes all but a command for a picture.
+// colorMetadata returns the body of the message that tells how the colours of t are meant, nil
+// where there is nothing to tell or, in legacy form, no way. Its frame type counts for nothing by
+// the specification; ffmpeg takes all but a command for a picture.
 func (d Dialect) colorMetadata(t *media.Track) []byte {
 	if d.NoColorInfo || len(t.ColorInfo) == 0 || d.formatOf(t) != enhanced {
 		return nil
 	}
-	return append(d.appendFourCC(make([]byte, 0, maxBodyHeader+len(t.ColorInfo)), t, frameCommand, packetExtra), t.ColorInfo...)
+	return append(d.appendFourCC(make([]byte, 0, maxBodyHeader+len(t.ColorInfo)), t, frameCommand, packetExtra),
+		t.ColorInfo...)
 }
 
 // legacyVideo returns the legacy id of c, H.264 or HEVC.
@@ -179,7 +183,8 @@ func appendCTS(dst []byte, f *media.Frame) []byte {
 	return appendUint24(dst, uint32((f.PTS-f.DTS)/time.Millisecond))
 }
 
-// codecID returns the id that onMetaData names t's coding by: of the legacy form, else the FourCC as a number; 0 if unknown.
+// codecID returns the id that onMetaData names t's coding by: of the legacy form, else the FourCC
+// as a number; 0 if unknown.
 func (d Dialect) codecID(t *media.Track) float64 {
 	switch {
 	case t == nil:
@@ -201,7 +206,8 @@ func appendUint24(dst []byte, v uint32) []byte {
 	return append(dst, byte(v>>16), byte(v>>8), byte(v))
 }
 
-// FileHeader returns what an FLV file or stream begins with: the header and the first PreviousTagSize (FLV clauses E.2, E.3).
+// FileHeader returns what an FLV file or stream begins with: the header and the first
+// PreviousTagSize (FLV clauses E.2, E.3).
 func FileHeader(hasVideo, hasAudio bool) []byte {
 	b := []byte{'F', 'L', 'V', 1, 0, 0, 0, 0, fileHeaderSize, 0, 0, 0, 0}
 	if hasVideo {

@@ -29,9 +29,12 @@ func TestEncodedMessages(t *testing.T) {
 	}
 	all, old := Dialect{Multitrack: true}, Dialect{LegacyHEVC: true}
 	plain := []encodeCase{
-		{"H.264", track(media.Video, media.H264, "c"), media.Keyframe, false, 40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\x00\x00\x28p"},
-		{"H.264 recovery", track(media.Video, media.H264, "c"), media.RecoveryPoint, false, -40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\xFF\xFF\xD8p"},
-		{"H.264 with a flag alone", track(media.Video, media.H264, "c"), 0, true, 0, "\x17\x00\x00\x00\x00c", "\x27\x01\x00\x00\x00p"},
+		{"H.264", track(media.Video, media.H264, "c"), media.Keyframe, false, 40e6, "\x17\x00\x00\x00\x00c",
+			"\x17\x01\x00\x00\x28p"},
+		{"H.264 recovery", track(media.Video, media.H264, "c"), media.RecoveryPoint, false, -40e6, "\x17\x00\x00\x00\x00c",
+			"\x17\x01\xFF\xFF\xD8p"},
+		{"H.264 with a flag alone", track(media.Video, media.H264, "c"), 0, true, 0, "\x17\x00\x00\x00\x00c",
+			"\x27\x01\x00\x00\x00p"},
 		{"HEVC", track(media.Video, media.HEVC, "c"), media.Keyframe, true, 40e6, "\x90hvc1c", "\x91hvc1\x00\x00\x28p"},
 		{"HEVC without CTS", track(media.Video, media.HEVC, "c"), 0, false, 0, "\x90hvc1c", "\xA3hvc1p"},
 		{"AV1 with a flag alone", track(media.Video, media.AV1, "c"), 0, true, 0, "\x90av01c", "\xA1av01p"},
@@ -48,19 +51,25 @@ func TestEncodedMessages(t *testing.T) {
 		{"FLAC", track(media.Audio, media.FLAC, "fLaC\x80\x00\x00\x22c"), media.Keyframe, true, 0, "\x90fLaCc", "\x91fLaCp"},
 		{"opaque", track(media.Video, media.Passthrough, "whole"), media.Keyframe, true, 0, "whole", "p"},
 		{"script", track(media.Data, media.ScriptData, ""), media.Keyframe, true, 0, "", "p"},
-		{"the only track, whatever its ID", numbered(track(media.Video, media.H264, "c")), media.Keyframe, true, 40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\x00\x00\x28p"},
+		{"the only track, whatever its ID", numbered(track(media.Video, media.H264, "c")), media.Keyframe, true, 40e6,
+			"\x17\x00\x00\x00\x00c", "\x17\x01\x00\x00\x28p"},
 	}
 	for dialect, tests := range map[Dialect][]encodeCase{
 		{}: plain,
 		old: {
-			{"HEVC 12", track(media.Video, media.HEVC, "c"), media.Keyframe, true, 40e6, "\x1C\x00\x00\x00\x00c", "\x1C\x01\x00\x00\x28p"},
+			{"HEVC 12", track(media.Video, media.HEVC, "c"), media.Keyframe, true, 40e6, "\x1C\x00\x00\x00\x00c",
+				"\x1C\x01\x00\x00\x28p"},
 			{"AV1", track(media.Video, media.AV1, "c"), media.Keyframe, true, 0, "\x90av01c", "\x91av01p"},
 		},
 		all: {
-			{"H.264, the first", track(media.Video, media.H264, "c"), media.Keyframe, false, 40e6, "\x17\x00\x00\x00\x00c", "\x17\x01\x00\x00\x28p"},
-			{"H.264, another", numbered(track(media.Video, media.H264, "c")), media.Keyframe, false, 40e6, "\x96\x00avc1\x05c", "\x96\x01avc1\x05\x00\x00\x28p"},
-			{"HEVC, another without CTS", numbered(track(media.Video, media.HEVC, "c")), 0, false, 0, "\x96\x00hvc1\x05c", "\xA6\x03hvc1\x05p"},
-			{"AAC, another", numbered(track(media.Audio, media.AAC, "c")), media.Keyframe, true, 0, "\x95\x00mp4a\x05c", "\x95\x01mp4a\x05p"},
+			{"H.264, the first", track(media.Video, media.H264, "c"), media.Keyframe, false, 40e6, "\x17\x00\x00\x00\x00c",
+				"\x17\x01\x00\x00\x28p"},
+			{"H.264, another", numbered(track(media.Video, media.H264, "c")), media.Keyframe, false, 40e6, "\x96\x00avc1\x05c",
+				"\x96\x01avc1\x05\x00\x00\x28p"},
+			{"HEVC, another without CTS", numbered(track(media.Video, media.HEVC, "c")), 0, false, 0, "\x96\x00hvc1\x05c",
+				"\xA6\x03hvc1\x05p"},
+			{"AAC, another", numbered(track(media.Audio, media.AAC, "c")), media.Keyframe, true, 0, "\x95\x00mp4a\x05c",
+				"\x95\x01mp4a\x05p"},
 			{"MP3, another", numbered(mp3(48000, 2)), media.Keyframe, true, 0, "", "\x95\x01.mp3\x05p"},
 		},
 	} {
@@ -82,7 +91,8 @@ type encodeCase struct {
 }
 
 func (tt encodeCase) run(t *testing.T, d Dialect) {
-	f := &media.Frame{Track: tt.track, RAP: tt.rap, KeyFlag: tt.flag, DTS: time.Hour, PTS: time.Hour + tt.cts, Payload: []byte("p")}
+	f := &media.Frame{Track: tt.track, RAP: tt.rap, KeyFlag: tt.flag, DTS: time.Hour, PTS: time.Hour + tt.cts,
+		Payload: []byte("p")}
 	if got := d.SequenceHeader(tt.track); string(got) != tt.header {
 		t.Errorf("header %q, want %q", got, tt.header)
 	}
@@ -127,7 +137,8 @@ func TestCodecID(t *testing.T) {
 func TestMetaData(t *testing.T) {
 	video := &media.Track{Kind: media.Video, Codec: media.H264, Width: 640, Height: 360}
 	audio := &media.Track{Kind: media.Audio, Codec: media.AAC, SampleRate: 44100, Channels: 1}
-	claims := &media.Meta{Encoder: "enc", Width: 1, Height: 1, FrameRate: 25, VideoRate: 800, SampleRate: 8000, Channels: 2, HasVideo: true, HasAudio: true}
+	claims := &media.Meta{Encoder: "enc", Width: 1, Height: 1, FrameRate: 25, VideoRate: 800, SampleRate: 8000,
+		Channels: 2, HasVideo: true, HasAudio: true}
 	tests := []struct {
 		name   string
 		meta   *media.Meta
@@ -135,21 +146,30 @@ func TestMetaData(t *testing.T) {
 		want   amf0.ECMAArray
 	}{
 		{"facts win", claims, []*media.Track{video, audio}, amf0.ECMAArray{
-			{Key: "width", Value: 640.0}, {Key: "height", Value: 360.0}, {Key: "framerate", Value: 25.0}, {Key: "videodatarate", Value: 800.0}, {Key: "videocodecid", Value: 7.0},
-			{Key: "audiosamplerate", Value: 44100.0}, {Key: "audiochannels", Value: 1.0}, {Key: "stereo", Value: false}, {Key: "audiocodecid", Value: 10.0},
+			{Key: "width", Value: 640.0}, {Key: "height", Value: 360.0}, {Key: "framerate", Value: 25.0},
+			{Key: "videodatarate", Value: 800.0}, {Key: "videocodecid", Value: 7.0},
+			{Key: "audiosamplerate", Value: 44100.0}, {Key: "audiochannels", Value: 1.0}, {Key: "stereo", Value: false},
+			{Key: "audiocodecid", Value: 10.0},
 			{Key: "encoder", Value: "enc"},
 		}},
-		{"facts alone", nil, []*media.Track{{Kind: media.Video, Codec: media.HEVC}}, amf0.ECMAArray{{Key: "videocodecid", Value: float64(0x68766331)}}},
+		{"facts alone", nil, []*media.Track{{Kind: media.Video, Codec: media.HEVC}},
+			amf0.ECMAArray{{Key: "videocodecid", Value: float64(0x68766331)}}},
 		{"claims alone", &media.Meta{Width: 2, Channels: 2, HasVideo: true}, nil, amf0.ECMAArray{{Key: "width", Value: 2.0}}},
 		{"nothing", nil, nil, nil},
-		{"several tracks", &media.Meta{VideoRate: 800}, []*media.Track{audio, {ID: 3, Kind: media.Video, Codec: media.H264, Width: 320}, video, {ID: 1, Kind: media.Audio, Codec: media.Opus, Channels: 2}}, amf0.ECMAArray{
-			{Key: "width", Value: 640.0}, {Key: "height", Value: 360.0}, {Key: "videodatarate", Value: 800.0}, {Key: "videocodecid", Value: 7.0},
-			{Key: "audiosamplerate", Value: 44100.0}, {Key: "audiochannels", Value: 1.0}, {Key: "stereo", Value: false}, {Key: "audiocodecid", Value: 10.0},
-			{Key: "videoTrackIdInfoMap", Value: amf0.Object{{Key: "3", Value: amf0.Object{{Key: "width", Value: 320.0}, {Key: "videocodecid", Value: float64(0x61766331)}}}}},
-			{Key: "audioTrackIdInfoMap", Value: amf0.Object{{Key: "1", Value: amf0.Object{
-				{Key: "audiochannels", Value: 2.0}, {Key: "stereo", Value: true}, {Key: "audiocodecid", Value: float64(0x4F707573)},
-			}}}},
-		}},
+		{"several tracks", &media.Meta{VideoRate: 800},
+			[]*media.Track{audio, {ID: 3, Kind: media.Video, Codec: media.H264, Width: 320}, video,
+				{ID: 1, Kind: media.Audio, Codec: media.Opus, Channels: 2}}, amf0.ECMAArray{
+				{Key: "width", Value: 640.0}, {Key: "height", Value: 360.0}, {Key: "videodatarate", Value: 800.0},
+				{Key: "videocodecid", Value: 7.0},
+				{Key: "audiosamplerate", Value: 44100.0}, {Key: "audiochannels", Value: 1.0}, {Key: "stereo", Value: false},
+				{Key: "audiocodecid", Value: 10.0},
+				{Key: "videoTrackIdInfoMap", Value: amf0.Object{{Key: "3",
+					Value: amf0.Object{{Key: "width", Value: 320.0}, {Key: "videocodecid", Value: float64(0x61766331)}}}}},
+				{Key: "audioTrackIdInfoMap", Value: amf0.Object{{Key: "1", Value: amf0.Object{
+					{Key: "audiochannels", Value: 2.0}, {Key: "stereo", Value: true},
+					{Key: "audiocodecid", Value: float64(0x4F707573)},
+				}}}},
+			}},
 	}
 	for _, tt := range tests {
 		got, err := amf0.Decode(Dialect{Multitrack: true}.metaData(tt.meta, tt.tracks...))
@@ -159,7 +179,8 @@ func TestMetaData(t *testing.T) {
 	}
 }
 
-// readerFiles is the table of FLV readerFiles; fuzzing starts from it. want is the number of tags before the end, err what ends them.
+// readerFiles is the table of FLV readerFiles; fuzzing starts from it. want is the number of tags
+// before the end, err what ends them.
 func readerFiles() []struct {
 	name string
 	b    string
@@ -184,13 +205,16 @@ func readerFiles() []struct {
 		{"header of 13 bytes", head[:8] + "\x0Dmore" + head[9:] + tag, 1, ""},
 		{"header of 10 bytes", head[:8] + "\x0A\xFF" + head[9:] + tag, 1, ""},
 		{"cut in a header of 13 bytes", head[:8] + "\x0Dmore", 0, "unexpected EOF"},
-		{"wrong PreviousTagSize and a StreamID", head + strings.Repeat(tag[:8]+"\x00\x00\x01"+tag[11:len(tag)-1]+"\x04", 3), 3, ""},
+		{"wrong PreviousTagSize and a StreamID", head + strings.Repeat(tag[:8]+"\x00\x00\x01"+tag[11:len(tag)-1]+"\x04", 3),
+			3, ""},
 		{"wrong PreviousTagSize before data of AMF3", head + tag[:len(tag)-1] + "\x00" + "\x0F" + tag[1:] + tag, 2, ""},
 		{"V25 first PreviousTagSize", head[:12] + "\x01" + tag, 1, ""},
 		{"V25 PreviousTagSize of the last tag", head + tag[:len(tag)-1] + "\x00", 1, ""},
 		{"PreviousTagSize counts the body alone", head + strings.Repeat(tag[:len(tag)-1]+"\x04", 3), 3, ""},
-		{"V25 PreviousTagSize, and no tag behind it", head + tag + tag[:len(tag)-1] + "\x00" + "nothing like a tag", 1, "flv: PreviousTagSize is 0 after a tag of 15 bytes"},
-		{"V25 PreviousTagSize, and half a tag behind it", head + tag[:len(tag)-1] + "\x00" + tag[:5], 0, "flv: PreviousTagSize is 0 after a tag of 15 bytes"},
+		{"V25 PreviousTagSize, and no tag behind it", head + tag + tag[:len(tag)-1] + "\x00" + "nothing like a tag", 1,
+			"flv: PreviousTagSize is 0 after a tag of 15 bytes"},
+		{"V25 PreviousTagSize, and half a tag behind it", head + tag[:len(tag)-1] + "\x00" + tag[:5], 0,
+			"flv: PreviousTagSize is 0 after a tag of 15 bytes"},
 		{"V25 tag type 0", head + "\x00" + tag[1:] + tag, 1, ""},
 		{"tag type 0 without content", head + strings.Repeat("\x00", 14) + "\x0B" + tag, 1, ""},
 		{"V25 tag type 255", head + tag + "\xDF" + tag[1:] + tag, 2, ""},
@@ -198,10 +222,12 @@ func readerFiles() []struct {
 		{"zero bytes after the last tag", head + tag + strings.Repeat("\x00", 4096), 1, ""},
 		{"five zero bytes after the last tag", head + tag + strings.Repeat("\x00", 5), 1, ""},
 		{"twelve zero bytes after the last tag", head + tag + strings.Repeat("\x00", 12), 1, ""},
-		{"zero bytes before the end", head + tag + strings.Repeat("\x00", 600) + tag, 1, "flv: 527 zero bytes where a tag belongs"},
+		{"zero bytes before the end", head + tag + strings.Repeat("\x00", 600) + tag, 1,
+			"flv: 527 zero bytes where a tag belongs"},
 		{"V25 filter bit", head + "\x29" + tag[1:], 0, "flv: encrypted tag"},
 		{"V25 size above rest", head + "\x09\x00\x03\xFF" + tag[4:], 0, "unexpected EOF"},
-		{"V25 size above limit", head + "\x09\xFF\xFF\xFF" + tag[4:], 0, "flv: tag of 16777215 bytes is above the limit of 1024"},
+		{"V25 size above limit", head + "\x09\xFF\xFF\xFF" + tag[4:], 0,
+			"flv: tag of 16777215 bytes is above the limit of 1024"},
 		{"cut in a tag header", head + tag[:5], 0, "unexpected EOF"},
 		{"cut in a PreviousTagSize", head + tag[:len(tag)-1], 0, "unexpected EOF"},
 	}
@@ -242,12 +268,15 @@ func TestReader(t *testing.T) {
 func TestAnomalies(t *testing.T) {
 	tag := string(AppendTag(nil, TypeVideo, 0, []byte("body")))
 	odd := tag[:len(tag)-1] + "\x04"
-	r := NewReader(strings.NewReader(string(FileHeader(true, true))+odd+tag+"\x0F"+tag[1:]+odd+strings.Repeat("\x00", 700)), 1024)
+	r := NewReader(strings.NewReader(string(FileHeader(true, true))+odd+tag+"\x0F"+tag[1:]+odd+
+		strings.Repeat("\x00", 700)), 1024)
 	tags, err := readAll(r)
-	if want := (Anomalies{UnknownTags: 1, WrongSizes: 2, Padding: 700}); err != nil || len(tags) != 3 || r.Anomalies != want {
+	if want := (Anomalies{UnknownTags: 1, WrongSizes: 2, Padding: 700}); err != nil || len(tags) != 3 ||
+		r.Anomalies != want {
 		t.Errorf("%d tags, %v, %+v", len(tags), err, r.Anomalies)
 	}
-	const want = "1 tags of unknown types were skipped; PreviousTagSize is wrong 2 times; 700 zero bytes follow the last tag"
+	const want = "1 tags of unknown types were skipped; PreviousTagSize is wrong 2 times; 700 zero bytes follow " +
+		"the last tag"
 	if got := r.Anomalies.String(); got != want {
 		t.Error(got)
 	}

@@ -42,7 +42,8 @@ const (
 
 var errShort = skip("body is too short")
 
-// parseVideo appends the packets of a video body, which they point into. With an error, those that it does not concern are there.
+// parseVideo appends the packets of a video body, which they point into. With an error, those that
+// it does not concern are there.
 func parseVideo(dst []packet, body []byte) ([]packet, error) {
 	if len(body) == 0 {
 		return dst, errShort
@@ -183,8 +184,8 @@ func (p *packet) readModEx(b []byte) (kind byte, rest []byte, err error) {
 	return next & 0xF, b[size+1:], nil
 }
 
-// parseMultitrack is parseEnhanced for what follows the packet type Multitrack; p is what all tracks have in common. A track that makes
-// no sense does not harm the others.
+// parseMultitrack is parseEnhanced for what follows the packet type Multitrack; p is what all
+// tracks have in common. A track that makes no sense does not harm the others.
 func parseMultitrack(dst []packet, k media.Kind, p packet, b []byte) ([]packet, error) {
 	if len(b) < 1 {
 		return dst, errShort
@@ -267,7 +268,8 @@ func (p *packet) parseTrack(k media.Kind, kind byte, cc fourCC, body []byte) err
 		p.kind, p.data = kindHeader, flacConfig(body)
 	case kind == packetSequenceStart:
 		p.kind = kindHeader
-		if !hasSequenceHeader(p.codec) || p.codec == media.Opus && bytes.HasPrefix(body, []byte("OpusTags")) { // RFC 7845 section 5.2
+		// RFC 7845 section 5.2
+		if !hasSequenceHeader(p.codec) || p.codec == media.Opus && bytes.HasPrefix(body, []byte("OpusTags")) {
 			p.kind = kindIgnored
 		}
 	case kind == packetCodedFrames && (p.codec == media.H264 || p.codec == media.HEVC):
@@ -291,13 +293,15 @@ func (p *packet) parseTrack(k media.Kind, kind byte, cc fourCC, body []byte) err
 	return nil
 }
 
-// What stands before the STREAMINFO block in Track.Config: "fLaC" and the header of a block of 34 bytes (RFC 9639 sections 6 and 8.1).
+// What stands before the STREAMINFO block in Track.Config: "fLaC" and the header of a block of 34
+// bytes (RFC 9639 sections 6 and 8.1).
 const (
 	flacPrefix = "fLaC\x80\x00\x00\x22"
 	flacInfo   = 34
 )
 
-// flacConfig returns a configuration of FLAC in the form of Track.Config. ffmpeg sends STREAMINFO alone, others what a file begins with.
+// flacConfig returns a configuration of FLAC in the form of Track.Config. ffmpeg sends STREAMINFO
+// alone, others what a file begins with.
 func flacConfig(b []byte) []byte {
 	if n := len(flacPrefix); len(b) >= n+flacInfo && string(b[:4]) == flacPrefix[:4] && b[4]&0x7F == 0 {
 		b = b[n : n+flacInfo]

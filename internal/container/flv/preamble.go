@@ -6,8 +6,8 @@ import (
 	"livego/internal/media"
 )
 
-// A Preamble knows what one viewer has been sent of what must precede frames: onMetaData and sequence headers. The zero value
-// has sent nothing.
+// A Preamble knows what one viewer has been sent of what must precede frames: onMetaData and
+// sequence headers. The zero value has sent nothing.
 type Preamble struct {
 	Dialect Dialect // of the viewer
 
@@ -29,9 +29,10 @@ func (p *Preamble) Ready(f *media.Frame) bool {
 	return false
 }
 
-// Append appends to dst what has to precede f: at the start onMetaData and the headers of all known tracks, later what has
-// changed. known are the tracks that the viewer gets, as far as they are known; it may be nil later. The time of onMetaData
-// is always 0: with any other, ffmpeg makes a subtitle track of it.
+// Append appends to dst what has to precede f: at the start onMetaData and the headers of all known
+// tracks, later what has changed. known are the tracks that the viewer gets, as far as they are
+// known; it may be nil later. The time of onMetaData is always 0: with any other, ffmpeg makes a
+// subtitle track of it.
 func (p *Preamble) Append(dst []Tag, f *media.Frame, known []*media.Track) []Tag {
 	if p.Ready(f) {
 		return dst
@@ -69,7 +70,8 @@ func (p *Preamble) setTrack(dst []Tag, t *media.Track) []Tag {
 	case old == nil:
 		p.tracks = append(p.tracks, t)
 	}
-	described := old != nil && !bytes.Equal(old.ColorInfo, t.ColorInfo) && old.Codec == t.Codec && bytes.Equal(old.Config, t.Config)
+	described := old != nil && !bytes.Equal(old.ColorInfo, t.ColorInfo) && old.Codec == t.Codec &&
+		bytes.Equal(old.Config, t.Config)
 	if h := p.Dialect.SequenceHeader(t); h != nil && !described { // what is but described anew needs no new decoder
 		dst = append(dst, Tag{Type: MessageType(t.Kind), Body: h})
 	}

@@ -56,12 +56,18 @@ func TestPreambleTracks(t *testing.T) {
 		frames  []*media.Track
 		want    []string // after onMetaData
 	}{
-		{"one track at a time", Dialect{}, []*media.Track{v1}, []*media.Track{v1, v0, v1}, []string{"\x90av01d", "\xD4av01e", "\x90av01c", "\x90av01d", "\xD4av01e"}},
-		{"all tracks", Dialect{Multitrack: true}, []*media.Track{v0, v1}, []*media.Track{v1, v0, v1}, []string{"\x90av01c", "\x96\x00av01\x01d", "\xD6\x04av01\x01e"}},
+		{"one track at a time", Dialect{}, []*media.Track{v1}, []*media.Track{v1, v0, v1},
+			[]string{"\x90av01d", "\xD4av01e", "\x90av01c", "\x90av01d", "\xD4av01e"}},
+		{"all tracks", Dialect{Multitrack: true}, []*media.Track{v0, v1}, []*media.Track{v1, v0, v1},
+			[]string{"\x90av01c", "\x96\x00av01\x01d", "\xD6\x04av01\x01e"}},
 		{"described anew", Dialect{}, nil, []*media.Track{v0, track(0, "c", "x")}, []string{"\x90av01c", "\xD4av01x"}},
-		{"no descriptions", Dialect{NoColorInfo: true}, nil, []*media.Track{v1, track(1, "d", "x"), track(1, "c", "x")}, []string{"\x90av01d", "\x90av01c"}},
-		{"configured anew", Dialect{}, nil, []*media.Track{v0, track(0, "d", "x")}, []string{"\x90av01c", "\x90av01d", "\xD4av01x"}},
-		{"legacy form has no description", Dialect{}, nil, []*media.Track{{Kind: media.Video, Codec: media.H264, Config: []byte("c"), ColorInfo: []byte("e")}}, []string{"\x17\x00\x00\x00\x00c"}},
+		{"no descriptions", Dialect{NoColorInfo: true}, nil, []*media.Track{v1, track(1, "d", "x"), track(1, "c", "x")},
+			[]string{"\x90av01d", "\x90av01c"}},
+		{"configured anew", Dialect{}, nil, []*media.Track{v0, track(0, "d", "x")},
+			[]string{"\x90av01c", "\x90av01d", "\xD4av01x"}},
+		{"legacy form has no description", Dialect{}, nil,
+			[]*media.Track{{Kind: media.Video, Codec: media.H264, Config: []byte("c"), ColorInfo: []byte("e")}},
+			[]string{"\x17\x00\x00\x00\x00c"}},
 	} {
 		p := Preamble{Dialect: tt.dialect}
 		var got []string

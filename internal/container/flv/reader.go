@@ -67,8 +67,9 @@ const maxPadding = 64 << 20
 // NewReader returns a Reader of r that refuses tags whose body is larger than maxBody bytes.
 func NewReader(r io.Reader, maxBody int) *Reader { return &Reader{r: r, maxBody: maxBody} }
 
-// Next returns the next tag, whose Body is the caller's. The error is io.EOF at a clean end, io.ErrUnexpectedEOF within a tag,
-// one of the source, or a sentence that says what is wrong with the stream.
+// Next returns the next tag, whose Body is the caller's. The error is io.EOF at a clean end,
+// io.ErrUnexpectedEOF within a tag, one of the source, or a sentence that says what is wrong with
+// the stream.
 func (r *Reader) Next() (Tag, error) {
 	r.inTag.Store(r.ahead > 0)
 	if !r.headerRead {
@@ -126,7 +127,8 @@ func (r *Reader) tag() (t Tag, known bool, err error) {
 	return t, known, nil
 }
 
-// peekHeader reads the header of the next tag, unless that is there. What remains of padding at the end of a file is the end.
+// peekHeader reads the header of the next tag, unless that is there. What remains of padding at the
+// end of a file is the end.
 func (r *Reader) peekHeader() error {
 	if r.ahead < tagHeaderSize && r.headErr == nil {
 		var n int

@@ -99,7 +99,8 @@ func parseMeta(args []any) media.Meta {
 	return m
 }
 
-// properties returns what gives the properties of v: nil for those that v does not have, and for all where it is no object.
+// properties returns what gives the properties of v: nil for those that v does not have, and for
+// all where it is no object.
 func properties(v any) func(key string) any {
 	switch o := v.(type) {
 	case amf0.ECMAArray:
@@ -126,9 +127,9 @@ func isLabel(s string) bool {
 	return len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
-// metaData returns the body of an onMetaData message for viewers: what the tracks tell of themselves, and where they do not,
-// what the encoder claimed. m may be nil. Of each kind the first track counts; those after it have a map of their own (Enhanced
-// RTMP v2, Enhancing onMetaData).
+// metaData returns the body of an onMetaData message for viewers: what the tracks tell of
+// themselves, and where they do not, what the encoder claimed. m may be nil. Of each kind the first
+// track counts; those after it have a map of their own (Enhanced RTMP v2, Enhancing onMetaData).
 func (d Dialect) metaData(m *media.Meta, tracks ...*media.Track) []byte {
 	return amf0.Append(nil, onMetaData, amf0.ECMAArray(d.metaProperties(m, tracks...)))
 }
@@ -190,7 +191,8 @@ func (e *pairs) audio(t *media.Track, m *media.Meta) {
 }
 
 // otherTracks adds a map, by ID, of the tracks of first's kind but first.
-func (e *pairs) otherTracks(key string, first *media.Track, tracks []*media.Track, describe func(*pairs, *media.Track)) {
+func (e *pairs) otherTracks(key string, first *media.Track, tracks []*media.Track,
+	describe func(*pairs, *media.Track)) {
 	var byID amf0.Object
 	for _, t := range tracks {
 		if first != nil && t.Kind == first.Kind && t != first {

@@ -15,7 +15,8 @@ func (p packet) track(k media.Kind) media.Track {
 	return media.Track{Kind: k, Codec: p.codec, Label: p.label, Enhanced: p.enhanced}
 }
 
-// newTrack makes the track that a configuration packet p describes. lengthSize is that of its NAL units, where it has such.
+// newTrack makes the track that a configuration packet p describes. lengthSize is that of its NAL
+// units, where it has such.
 func newTrack(k media.Kind, p packet) (t *media.Track, lengthSize int, err error) {
 	if len(p.data) == 0 {
 		return nil, 0, errors.New("empty")

@@ -69,8 +69,9 @@ func sampleBits(t *media.Track) uint16 {
 	return uint16(b[12]&1)<<4 | uint16(b[13]>>4) + 1
 }
 
-// entryRate returns the rate for an AudioSampleEntry, whose 16 bits 96 kHz do not fit into: the largest even division then, as FLAC
-// in ISOBMFF, section 3.3.1, wants it. The codec's own box has the true one.
+// entryRate returns the rate for an AudioSampleEntry, whose 16 bits 96 kHz do not fit into: the
+// largest even division then, as FLAC in ISOBMFF, section 3.3.1, wants it. The codec's own box has
+// the true one.
 func entryRate(hz int) uint32 {
 	for hz > 0xFFFF {
 		hz /= 2
@@ -78,8 +79,9 @@ func entryRate(hz int) uint32 {
 	return uint32(hz)
 }
 
-// vpcRecord returns a VPCodecConfigurationRecord without the version and flags that belong to its box: some encoders send them
-// along. A record that began with the same bytes would be of 0 bits a sample.
+// vpcRecord returns a VPCodecConfigurationRecord without the version and flags that belong to its
+// box: some encoders send them along. A record that began with the same bytes would be of 0 bits a
+// sample.
 func vpcRecord(b []byte) []byte {
 	if len(b) >= 12 && string(b[:4]) == "\x01\x00\x00\x00" {
 		return b[4:]
@@ -101,8 +103,8 @@ func objectMP3(rate int) byte {
 	return objectMPEG1
 }
 
-// esds returns an ESDBox, ISO/IEC 14496-14 clause 5.6.1: what is decoded, and config where the decoder needs one. Rates and buffer
-// sizes are 0, unknown.
+// esds returns an ESDBox, ISO/IEC 14496-14 clause 5.6.1: what is decoded, and config where the
+// decoder needs one. Rates and buffer sizes are 0, unknown.
 func esds(object byte, config []byte) []byte {
 	const (
 		tagES, tagDecoder, tagSpecific, tagSL = 3, 4, 5, 6
@@ -129,7 +131,8 @@ func descriptor(tag byte, content []byte) []byte {
 	return append(append([]byte{tag}, length...), content...)
 }
 
-// checkOpusHead reports whether b is an identification header, RFC 7845 section 5.1, of version 0 or 1 with its channel mapping.
+// checkOpusHead reports whether b is an identification header, RFC 7845 section 5.1, of version 0
+// or 1 with its channel mapping.
 func checkOpusHead(b []byte) bool {
 	if len(b) < 19 || string(b[:8]) != "OpusHead" || b[8]>>4 != 0 || b[9] == 0 {
 		return false
@@ -140,8 +143,8 @@ func checkOpusHead(b []byte) bool {
 	return len(b) >= 21+int(b[9])
 }
 
-// dOps returns an OpusSpecificBox's content, Opus in ISOBMFF section 4.3.2, for an identification header: the same fields, but
-// version 0 and the highest byte first.
+// dOps returns an OpusSpecificBox's content, Opus in ISOBMFF section 4.3.2, for an identification
+// header: the same fields, but version 0 and the highest byte first.
 func dOps(head []byte) []byte {
 	channels, family := head[9], head[18]
 	b := []byte{0, channels}
@@ -155,8 +158,8 @@ func dOps(head []byte) []byte {
 	return b
 }
 
-// dfLa returns the STREAMINFO block of a FLAC header, FLAC in ISOBMFF section 3.3.2, as the last: what else the header has, tags and
-// pictures, is not for decoders.
+// dfLa returns the STREAMINFO block of a FLAC header, FLAC in ISOBMFF section 3.3.2, as the last:
+// what else the header has, tags and pictures, is not for decoders.
 func dfLa(header []byte) []byte {
 	const last = 0x80
 	return append([]byte{last, 0, 0, streamInfo}, header[8:8+streamInfo]...)

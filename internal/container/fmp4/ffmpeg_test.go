@@ -32,7 +32,8 @@ func requirePrograms(t testing.TB, programs ...string) {
 	}
 }
 
-// output returns what a program prints. Whatever it says on standard error, where it is told to print errors only, is a failure.
+// output returns what a program prints. Whatever it says on standard error, where it is told to
+// print errors only, is a failure.
 func output(t *testing.T, name string, args ...string) []byte {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -44,8 +45,9 @@ func output(t *testing.T, name string, args ...string) []byte {
 	return out.Bytes()
 }
 
-// TestFFmpegReadsSameStreams takes what ffmpeg encodes and lays it out anew. ffmpeg must read the same packets at the same times out of it as out of
-// its own MP4 file, and decode them to the same pictures and sound.
+// TestFFmpegReadsSameStreams takes what ffmpeg encodes and lays it out anew. ffmpeg must read the
+// same packets at the same times out of it as out of its own MP4 file, and decode them to the same
+// pictures and sound.
 func TestFFmpegReadsSameStreams(t *testing.T) {
 	requirePrograms(t, "ffmpeg", "ffprobe")
 	const (
@@ -60,9 +62,11 @@ func TestFFmpegReadsSameStreams(t *testing.T) {
 	for _, tt := range []struct{ name, args string }{
 		{"h264 aac", picture + " " + tone("44100", "2") + " " + h264 + " -c:a aac"},
 		{"h264 29.97 aac 5.1", ntsc + " " + tone("48000", "6") + " " + h264 + " -c:a aac"},
-		{"hevc opus", picture + " " + tone("48000", "2") + " -c:v libx265 -preset ultrafast -x265-params log-level=error:bframes=3:keyint=25 -tag:v hvc1 -c:a libopus"},
+		{"hevc opus", picture + " " + tone("48000", "2") +
+			" -c:v libx265 -preset ultrafast -x265-params log-level=error:bframes=3:keyint=25 -tag:v hvc1 -c:a libopus"},
 		{"av1 flac", picture + " " + tone("48000", "2") + " -c:v libaom-av1 -cpu-used 8 -lag-in-frames 0 -g 25 -c:a flac"},
-		{"vp9 mp3", picture + " " + tone("44100", "2") + " -c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 25 -c:a libmp3lame"},
+		{"vp9 mp3", picture + " " + tone("44100", "2") +
+			" -c:v libvpx-vp9 -deadline realtime -cpu-used 8 -g 25 -c:a libmp3lame"},
 		{"h264 ac3", picture + " " + tone("48000", "6") + " " + h264 + " -c:a ac3"},
 		{"h264 eac3", picture + " " + tone("48000", "6") + " " + h264 + " -c:a eac3"},
 		{"opus 5.1", tone("48000", "6") + " -c:a libopus -mapping_family 1"},
@@ -134,7 +138,8 @@ func readSource(t *testing.T, path string) (tracks []*media.Track, frames []*med
 		t.Fatal(err)
 	}
 	var p ffprobeOutput
-	out := output(t, "ffprobe", "-ignore_editlist", "1", "-show_streams", "-show_packets", "-show_data", "-of", "json", path)
+	out := output(t, "ffprobe", "-ignore_editlist", "1", "-show_streams", "-show_packets", "-show_data", "-of", "json",
+		path)
 	if err := json.Unmarshal(out, &p); err != nil {
 		t.Fatal(err)
 	}
@@ -252,19 +257,21 @@ func trackEnds(following []*media.Frame) (ends []TrackEnd) {
 // packets returns stream, times, size and flags of the packets of the file at path, stream by stream.
 func packets(t *testing.T, path string) []string {
 	t.Helper()
-	out := output(t, "ffprobe", "-ignore_editlist", "1", "-show_entries", "packet=stream_index,pts,dts,size,flags", "-of", "csv=p=0", path)
+	out := output(t, "ffprobe", "-ignore_editlist", "1", "-show_entries", "packet=stream_index,pts,dts,size,flags", "-of",
+		"csv=p=0", path)
 	return byStream(t, out)
 }
 
 // frameMD5 returns what ffmpeg's framemd5 says of the packets or frames of the file at path, stream by stream.
 func frameMD5(t *testing.T, path string, args ...string) (lines []string) {
 	t.Helper()
-	args = append(append([]string{"-ignore_editlist", "1", "-i", path, "-map", "0", "-copyts"}, args...), "-f", "framemd5", "-")
+	args = append(append([]string{"-ignore_editlist", "1", "-i", path, "-map", "0", "-copyts"}, args...), "-f", "framemd5",
+		"-")
 	return byStream(t, output(t, "ffmpeg", args...))
 }
 
-// byStream sorts lines that begin with the stream's number, without comments. The durations of framemd5 are left out: from fragments
-// ffmpeg tells none but those that its parsers know.
+// byStream sorts lines that begin with the stream's number, without comments. The durations of
+// framemd5 are left out: from fragments ffmpeg tells none but those that its parsers know.
 func byStream(t *testing.T, out []byte) (lines []string) {
 	t.Helper()
 	for _, line := range strings.Split(string(out), "\n") {

@@ -1,7 +1,8 @@
-// Package fmp4 lays media.Frames out as fragmented MP4 (ISO/IEC 14496-12) in the form that HLS asks for: CMAF (ISO/IEC 23000-19),
-// but that audio and video share a file. An init segment follows from its tracks alone and a fragment from its frames alone, so
-// that whoever makes them makes the same bytes; a segment is the concatenation of its parts. It knows no playlist and no HTTP, and
-// it reads no MP4.
+// Package fmp4 lays media.Frames out as fragmented MP4 (ISO/IEC 14496-12) in the form that HLS asks
+// for: CMAF (ISO/IEC 23000-19), but that audio and video share a file. An init segment follows from
+// its tracks alone and a fragment from its frames alone, so that whoever makes them makes the same
+// bytes; a segment is the concatenation of its parts. It knows no playlist and no HTTP, and it
+// reads no MP4.
 //
 // What a track becomes:
 //
@@ -17,13 +18,16 @@
 //	AC-3       ac-3 dac3  ETSI TS 102 366 F.3 and F.4           AC3SpecificBox, its content
 //	E-AC-3     ec-3 dec3  ETSI TS 102 366 F.5 and F.6           EC3SpecificBox, its content
 //
-// Numbers of tracks follow from kind and ID: 1 is the first video, 2 the first audio, 3 the second video and so on. So they are the
-// same whichever other tracks there are, and for whoever comes late.
+// Numbers of tracks follow from kind and ID: 1 is the first video, 2 the first audio, 3 the second
+// video and so on. So they are the same whichever other tracks there are, and for whoever comes
+// late.
 //
-// There are no edit lists: decoding times are those of the stream, and a composition time that precedes its decoding time is a
-// negative offset (trun version 1). So what an encoder puts before its sound (1024 samples of AAC, the pre-skip that dOps repeats)
-// is not cut off but stays part of the stream, whose time stamps count it. Nor are there 'roll' sample groups, which say how much
-// sound a decoder needs before it is exact (a frame of AAC, 80 ms of Opus): players of HLS begin at segments and play from there.
+// There are no edit lists: decoding times are those of the stream, and a composition time that
+// precedes its decoding time is a negative offset (trun version 1). So what an encoder puts before
+// its sound (1024 samples of AAC, the pre-skip that dOps repeats) is not cut off but stays part of
+// the stream, whose time stamps count it. Nor are there 'roll' sample groups, which say how much
+// sound a decoder needs before it is exact (a frame of AAC, 80 ms of Opus): players of HLS begin at
+// segments and play from there.
 package fmp4
 
 import (

@@ -20,14 +20,16 @@ const (
 	av1C = "\x81\x05\x0C\x00"
 	vpcC = "\x00\x0A\x82\x02\x02\x02\x00\x00"
 
-	opusHead   = "OpusHead\x01\x02\x38\x01\x44\xAC\x00\x00\xFF\x7F\x00"
-	opus51     = "OpusHead\x01\x06\x38\x01\x80\xBB\x00\x00\x00\x00\x01\x04\x02\x00\x04\x01\x02\x03\x05"
-	streaminfo = "\x10\x00\x10\x00\x00\x00\x0E\x00\x31\xFF\x17\x70\x03\x70\x00\x00\x00\x00md5 of all samp." // 96 kHz, 2 x 24 bits
+	opusHead = "OpusHead\x01\x02\x38\x01\x44\xAC\x00\x00\xFF\x7F\x00"
+	opus51   = "OpusHead\x01\x06\x38\x01\x80\xBB\x00\x00\x00\x00\x01\x04\x02\x00\x04\x01\x02\x03\x05"
+	// 96 kHz, 2 x 24 bits
+	streaminfo = "\x10\x00\x10\x00\x00\x00\x0E\x00\x31\xFF\x17\x70\x03\x70\x00\x00\x00\x00md5 of all samp."
 	flac       = "fLaC\x00\x00\x00\x22" + streaminfo
 )
 
 var (
-	video = &media.Track{Kind: media.Video, Codec: media.H264, Config: []byte(avcC), Timescale: 90000, Width: 320, Height: 180}
+	video = &media.Track{Kind: media.Video, Codec: media.H264, Config: []byte(avcC), Timescale: 90000, Width: 320,
+		Height: 180}
 	sound = soundTrack(media.AAC, 44100, 2, "\x12\x10")
 
 	script = &media.Track{Kind: media.Data, Codec: media.ScriptData, Timescale: 90000}
@@ -38,7 +40,8 @@ func pictureTrack(c media.Codec, config string) *media.Track {
 }
 
 func soundTrack(c media.Codec, rate, channels int, config string) *media.Track {
-	t := &media.Track{Kind: media.Audio, Codec: c, Timescale: uint32(rate), SampleRate: rate, Channels: channels, FrameSamples: 1024}
+	t := &media.Track{Kind: media.Audio, Codec: c, Timescale: uint32(rate), SampleRate: rate, Channels: channels,
+		FrameSamples: 1024}
 	if config != "" {
 		t.Config = []byte(config)
 	}
@@ -47,7 +50,8 @@ func soundTrack(c media.Codec, rate, channels int, config string) *media.Track {
 
 func picture(rap media.RandomAccess, dts, cts time.Duration, payload string) *media.Frame {
 	return &media.Frame{
-		Track: video, RAP: rap, DTS: dts, PTS: dts + cts, Ticks: int64(dts) * 9 / 1e5, Duration: 40e6, Payload: []byte(payload),
+		Track: video, RAP: rap, DTS: dts, PTS: dts + cts, Ticks: int64(dts) * 9 / 1e5, Duration: 40e6,
+		Payload: []byte(payload),
 	}
 }
 
@@ -58,7 +62,8 @@ func samples(t *media.Track, ticks int64, payload string) *media.Frame {
 	}
 }
 
-// entries is the table of sample entries: a track, and its entry in hexadecimal without the size; spaces are for the reader.
+// entries is the table of sample entries: a track, and its entry in hexadecimal without the size;
+// spaces are for the reader.
 var entries = []struct {
 	name  string
 	track *media.Track
@@ -68,12 +73,14 @@ var entries = []struct {
 	{"HEVC", pictureTrack(media.HEVC, hvcC), visualHex("hvc1", 1920, 1080) + boxHex("hvcC", hvcC)},
 	{"AV1", pictureTrack(media.AV1, av1C), visualHex("av01", 1920, 1080) + boxHex("av1C", av1C)},
 	{"VP9", pictureTrack(media.VP9, vpcC), visualHex("vp09", 1920, 1080) + boxHex("vpcC", "\x01\x00\x00\x00"+vpcC)},
-	{"VP9, version and flags sent along", pictureTrack(media.VP9, "\x01\x00\x00\x00"+vpcC), visualHex("vp09", 1920, 1080) + boxHex("vpcC", "\x01\x00\x00\x00"+vpcC)},
+	{"VP9, version and flags sent along", pictureTrack(media.VP9, "\x01\x00\x00\x00"+vpcC),
+		visualHex("vp09", 1920, 1080) + boxHex("vpcC", "\x01\x00\x00\x00"+vpcC)},
 	{"AAC", sound, audioHex("mp4a", 2, 16, 44100) +
 		boxHex("esds", "\x00\x00\x00\x00\x03\x19\x00\x00\x00\x04\x11\x40\x15\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x02\x12\x10\x06\x01\x02")},
-	{"AAC, 200 bytes of configuration", soundTrack(media.AAC, 44100, 2, "\x12\x10"+strings.Repeat("\x00", 198)), audioHex("mp4a", 2, 16, 44100) +
-		boxHex("esds", "\x00\x00\x00\x00\x03\x81\x61\x00\x00\x00\x04\x81\x58\x40\x15\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x81\x48\x12\x10"+
-			strings.Repeat("\x00", 198)+"\x06\x01\x02")},
+	{"AAC, 200 bytes of configuration", soundTrack(media.AAC, 44100, 2, "\x12\x10"+strings.Repeat("\x00", 198)),
+		audioHex("mp4a", 2, 16, 44100) +
+			boxHex("esds", "\x00\x00\x00\x00\x03\x81\x61\x00\x00\x00\x04\x81\x58\x40\x15\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x81\x48\x12\x10"+
+				strings.Repeat("\x00", 198)+"\x06\x01\x02")},
 	{"MP3", soundTrack(media.MP3, 44100, 1, ""), audioHex("mp4a", 1, 16, 44100) +
 		boxHex("esds", "\x00\x00\x00\x00\x03\x15\x00\x00\x00\x04\x0D\x6B\x15\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x06\x01\x02")},
 	{"MP3 of MPEG-2", soundTrack(media.MP3, 22050, 2, ""), audioHex("mp4a", 2, 16, 22050) +
@@ -86,8 +93,10 @@ var entries = []struct {
 		boxHex("dfLa", "\x00\x00\x00\x00\x80\x00\x00\x22"+streaminfo)},
 	{"FLAC, a comment behind", soundTrack(media.FLAC, 96000, 2, flac+"\x84\x00\x00\x01x"), audioHex("fLaC", 2, 24, 48000) +
 		boxHex("dfLa", "\x00\x00\x00\x00\x80\x00\x00\x22"+streaminfo)},
-	{"AC-3", soundTrack(media.AC3, 48000, 6, "\x10\x3D\xE0"), audioHex("ac-3", 6, 16, 48000) + boxHex("dac3", "\x10\x3D\xE0")},
-	{"E-AC-3", soundTrack(media.EAC3, 48000, 6, "\x0C\x00\x20\x0F\x00"), audioHex("ec-3", 6, 16, 48000) + boxHex("dec3", "\x0C\x00\x20\x0F\x00")},
+	{"AC-3", soundTrack(media.AC3, 48000, 6, "\x10\x3D\xE0"),
+		audioHex("ac-3", 6, 16, 48000) + boxHex("dac3", "\x10\x3D\xE0")},
+	{"E-AC-3", soundTrack(media.EAC3, 48000, 6, "\x0C\x00\x20\x0F\x00"),
+		audioHex("ec-3", 6, 16, 48000) + boxHex("dec3", "\x0C\x00\x20\x0F\x00")},
 }
 
 func boxHex(name, body string) string {
@@ -95,12 +104,14 @@ func boxHex(name, body string) string {
 }
 
 func visualHex(name string, w, h uint16) string {
-	return hex.EncodeToString([]byte(name)) + "000000000000 0001" + strings.Repeat("00", 16) + hex.EncodeToString(u16(w, h)) +
+	return hex.EncodeToString([]byte(name)) + "000000000000 0001" + strings.Repeat("00", 16) +
+		hex.EncodeToString(u16(w, h)) +
 		"00480000 00480000 00000000 0001" + strings.Repeat("00", 32) + "0018 FFFF"
 }
 
 func audioHex(name string, channels, bits, rate uint16) string {
-	return hex.EncodeToString([]byte(name)) + "000000000000 0001 0000000000000000" + hex.EncodeToString(u16(channels, bits)) +
+	return hex.EncodeToString([]byte(name)) + "000000000000 0001 0000000000000000" +
+		hex.EncodeToString(u16(channels, bits)) +
 		"00000000" + hex.EncodeToString(u16(rate, 0))
 }
 
@@ -203,10 +214,13 @@ func TestInitFields(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string][]string{
-		"mvhd": {"00000000 00000000 00000000 000003E8 00000000 00010000 0100 0000 0000000000000000" + matrix + strings.Repeat("00", 24) + "00000003"},
+		"mvhd": {"00000000 00000000 00000000 000003E8 00000000 00010000 0100 0000 0000000000000000" + matrix +
+			strings.Repeat("00", 24) + "00000003"},
 		"trak tkhd": {
-			"00000007 00000000 00000000 00000001 00000000 00000000 0000000000000000 0000 0000 0000 0000" + matrix + "01400000 00B40000",
-			"00000007 00000000 00000000 00000002 00000000 00000000 0000000000000000 0000 0000 0100 0000" + matrix + "00000000 00000000",
+			"00000007 00000000 00000000 00000001 00000000 00000000 0000000000000000 0000 0000 0000 0000" + matrix +
+				"01400000 00B40000",
+			"00000007 00000000 00000000 00000002 00000000 00000000 0000000000000000 0000 0000 0100 0000" + matrix +
+				"00000000 00000000",
 		},
 		"trak mdia mdhd": {
 			"00000000 00000000 00000000 00015F90 00000000 55C4 0000",
@@ -270,7 +284,8 @@ func TestCarries(t *testing.T) {
 		{"Opus cut short", soundTrack(media.Opus, 48000, 2, opusHead[:18])},
 		{"Opus, a version of another layout", soundTrack(media.Opus, 48000, 2, strings.Replace(opusHead, "\x01", "\x10", 1))},
 		{"Opus 5.1 without mapping", soundTrack(media.Opus, 48000, 6, opus51[:20])},
-		{"Opus of three channels in family 0", soundTrack(media.Opus, 48000, 3, strings.Replace(opusHead, "\x02", "\x03", 1))},
+		{"Opus of three channels in family 0",
+			soundTrack(media.Opus, 48000, 3, strings.Replace(opusHead, "\x02", "\x03", 1))},
 		{"FLAC cut short", soundTrack(media.FLAC, 96000, 2, flac[:41])},
 		{"FLAC that begins with another block", soundTrack(media.FLAC, 96000, 2, strings.Replace(flac, "\x00", "\x04", 1))},
 		{"AC-3 without configuration", soundTrack(media.AC3, 48000, 2, "")},
@@ -292,7 +307,8 @@ func FuzzInit(f *testing.F) {
 		f.Add(uint8(tt.track.Codec), tt.track.Config, tt.track.Width, tt.track.SampleRate, tt.track.Channels)
 	}
 	f.Fuzz(func(t *testing.T, codec uint8, config []byte, width, rate, channels int) {
-		tr := &media.Track{Codec: media.Codec(codec), Config: config, Timescale: 90000, Width: width, SampleRate: rate, Channels: channels}
+		tr := &media.Track{Codec: media.Codec(codec), Config: config, Timescale: 90000, Width: width, SampleRate: rate,
+			Channels: channels}
 		tr.Kind = kindOf(tr.Codec)
 		b, err := Init([]*media.Track{tr})
 		if (err == nil) != Carries(tr) {
@@ -331,34 +347,42 @@ var fragments = []struct {
 	}, ends: []TrackEnd{{video, 7290}, {sound, 1030}}, want: []playedSample{
 		{1, 0, 3600, 0, true, "r"}, {1, 3600, 3690, 0, false, "p"}, {2, 0, 1030, 0, true, "a"},
 	}},
-	{name: "an end for a track that is not there", frames: []*media.Frame{samples(sound, 0, "a")}, ends: []TrackEnd{{video, 7290}}, want: []playedSample{
-		{2, 0, 1024, 0, true, "a"},
-	}},
-	{name: "ends of script data and in another time scale", frames: []*media.Frame{picture(media.Keyframe, 0, 0, "I"), samples(sound, 0, "a")},
-		ends: []TrackEnd{{script, 1}, {soundTrack(media.AAC, 48000, 2, "\x11\x90"), 1}}, want: []playedSample{
+	{name: "an end for a track that is not there", frames: []*media.Frame{samples(sound, 0, "a")},
+		ends: []TrackEnd{{video, 7290}}, want: []playedSample{
+			{2, 0, 1024, 0, true, "a"},
+		}},
+	{name: "ends of script data and in another time scale",
+		frames: []*media.Frame{picture(media.Keyframe, 0, 0, "I"), samples(sound, 0, "a")},
+		ends:   []TrackEnd{{script, 1}, {soundTrack(media.AAC, 48000, 2, "\x11\x90"), 1}}, want: []playedSample{
 			{1, 0, 3600, 0, true, "I"}, {2, 0, 1024, 0, true, "a"},
 		}},
 	{name: "a hole", frames: []*media.Frame{samples(sound, 0, "a"), samples(sound, 44100, "b")}, want: []playedSample{
 		{2, 0, 44100, 0, true, "a"}, {2, 44100, 1024, 0, true, "b"},
 	}},
-	{name: "negative composition time", frames: []*media.Frame{picture(media.Keyframe, 80e6, -40e6, "I")}, want: []playedSample{
-		{1, 7200, 3600, -3600, true, "I"},
-	}},
-	{name: "over 32 bits", frames: []*media.Frame{samples(sound, 1<<40, "a")}, want: []playedSample{{2, 1 << 40, 1024, 0, true, "a"}}},
+	{name: "negative composition time", frames: []*media.Frame{picture(media.Keyframe, 80e6, -40e6, "I")},
+		want: []playedSample{
+			{1, 7200, 3600, -3600, true, "I"},
+		}},
+	{name: "over 32 bits", frames: []*media.Frame{samples(sound, 1<<40, "a")},
+		want: []playedSample{{2, 1 << 40, 1024, 0, true, "a"}}},
 	{name: "two at one time, one earlier, all shown at their own", frames: []*media.Frame{
-		picture(media.Keyframe, 40e6, 0, "I"), picture(0, 40e6, 40e6, "p"), picture(0, 20e6, 80e6, "q"), picture(0, 80e6, 0, "r"),
+		picture(media.Keyframe, 40e6, 0, "I"), picture(0, 40e6, 40e6, "p"), picture(0, 20e6, 80e6, "q"),
+		picture(0, 80e6, 0, "r"),
 	}, want: []playedSample{
-		{1, 3600, 0, 0, true, "I"}, {1, 3600, 0, 3600, false, "p"}, {1, 3600, 3600, 5400, false, "q"}, {1, 7200, 3600, 0, false, "r"},
+		{1, 3600, 0, 0, true, "I"}, {1, 3600, 0, 3600, false, "p"}, {1, 3600, 3600, 5400, false, "q"},
+		{1, 7200, 3600, 0, false, "r"},
 	}},
-	{name: "an end before the last sample", frames: []*media.Frame{samples(sound, 2048, "a")}, ends: []TrackEnd{{sound, 1024}}, want: []playedSample{
-		{2, 2048, 0, 0, true, "a"},
-	}},
+	{name: "an end before the last sample", frames: []*media.Frame{samples(sound, 2048, "a")},
+		ends: []TrackEnd{{sound, 1024}}, want: []playedSample{
+			{2, 2048, 0, 0, true, "a"},
+		}},
 	{name: "empty and negative", frames: []*media.Frame{
 		{Track: sound, Duration: -1}, {Track: sound, Ticks: 7, Payload: []byte("b"), Duration: -time.Second},
 	}, want: []playedSample{{2, 0, 7, 0, true, ""}, {2, 7, 0, 0, true, "b"}}},
-	{name: "another track of the same configuration", frames: []*media.Frame{samples(sound, 0, "a"), samples(ptr(*sound), 1024, "b")}, want: []playedSample{
-		{2, 0, 1024, 0, true, "a"}, {2, 1024, 1024, 0, true, "b"},
-	}},
+	{name: "another track of the same configuration",
+		frames: []*media.Frame{samples(sound, 0, "a"), samples(ptr(*sound), 1024, "b")}, want: []playedSample{
+			{2, 0, 1024, 0, true, "a"}, {2, 1024, 1024, 0, true, "b"},
+		}},
 	{name: "another configuration", frames: []*media.Frame{
 		samples(sound, 0, "a"), samples(soundTrack(media.AAC, 44100, 2, "\x12\x08"), 1024, "b"),
 	}, failed: "configuration"},
@@ -366,7 +390,8 @@ var fragments = []struct {
 		samples(sound, 0, "a"), samples(soundTrack(media.AAC, 48000, 2, "\x12\x10"), 1024, "b"),
 	}, failed: "configuration"},
 	{name: "before the beginning", frames: []*media.Frame{samples(sound, -1, "a")}, failed: "before"},
-	{name: "a hole over 32 bits", frames: []*media.Frame{samples(sound, 0, "a"), samples(sound, 1<<32, "b")}, failed: "lasts"},
+	{name: "a hole over 32 bits", frames: []*media.Frame{samples(sound, 0, "a"), samples(sound, 1<<32, "b")},
+		failed: "lasts"},
 	{name: "shown a day late", frames: []*media.Frame{picture(0, 0, 24*time.Hour, "p")}, failed: "shown"},
 	{name: "far back", frames: []*media.Frame{samples(sound, 1<<33, "a"), samples(sound, 0, "b")}, failed: "shown"},
 	{name: "data", frames: []*media.Frame{picture(media.Keyframe, 0, 0, "I"), {Track: script}}, failed: "no sample entry"},
@@ -459,13 +484,15 @@ func FuzzFragment(f *testing.F) {
 		for _, tr := range []*media.Track{video, sound} {
 			checkPlayedSamples(t, tr, frames, units)
 		}
-		if again, err := AppendFragment(nil, seq, frames[:cut], trackEnds(frames[cut:])...); err != nil || !bytes.HasPrefix(b, again) {
+		if again, err := AppendFragment(nil, seq, frames[:cut], trackEnds(frames[cut:])...); err != nil ||
+			!bytes.HasPrefix(b, again) {
 			t.Errorf("the same frames made other bytes, %v", err)
 		}
 	})
 }
 
-// framesOf reads frames of video (even) and sound (odd first byte), with steps forward only unless the first byte says otherwise.
+// framesOf reads frames of video (even) and sound (odd first byte), with steps forward only unless
+// the first byte says otherwise.
 func framesOf(start int64, data []byte) (frames []*media.Frame) {
 	at := map[*media.Track]int64{video: start, sound: start}
 	for len(data) >= 4 {
@@ -487,8 +514,9 @@ func framesOf(start int64, data []byte) (frames []*media.Frame) {
 	return frames
 }
 
-// checkPlayedSamples compares the samples of tr with the frames they were made of: in order, whole, each shown when it shall, and each
-// lasting until the next, over the border of the fragments too, where time does not go back there.
+// checkPlayedSamples compares the samples of tr with the frames they were made of: in order, whole,
+// each shown when it shall, and each lasting until the next, over the border of the fragments too,
+// where time does not go back there.
 func checkPlayedSamples(t *testing.T, tr *media.Track, frames []*media.Frame, units []playedSample) {
 	t.Helper()
 	var mine []playedSample
@@ -525,7 +553,8 @@ func checkPlayedSamples(t *testing.T, tr *media.Track, frames []*media.Frame, un
 // sampleFrames returns 200 ms of a stream of 3 Mbit/s.
 func sampleFrames() (frames []*media.Frame) {
 	for i := range 5 {
-		frames = append(frames, picture(0, time.Duration(i)*40e6, 0, string(make([]byte, 15000))), samples(sound, int64(2*i)*1024, string(make([]byte, 300))))
+		frames = append(frames, picture(0, time.Duration(i)*40e6, 0, string(make([]byte, 15000))),
+			samples(sound, int64(2*i)*1024, string(make([]byte, 300))))
 		frames = append(frames, samples(sound, int64(2*i+1)*1024, string(make([]byte, 300))))
 	}
 	return frames

@@ -40,26 +40,28 @@ const (
 	sizeMfhd, sizeTfdt = fullBox + 4, fullBox + 8
 )
 
-// An TrackEnd tells where the last sample of a track in a fragment ends. That of a track that is not in the fragment, or that goes on in
-// another time scale, tells nothing.
+// An TrackEnd tells where the last sample of a track in a fragment ends. That of a track that is
+// not in the fragment, or that goes on in another time scale, tells nothing.
 type TrackEnd struct {
 	Track *media.Track
 	Ticks int64 // those of the track's next frame
 }
 
-// AppendFragment appends one movie fragment to dst: a moof with number seq, and an mdat. frames are in the order of the stream,
-// published, and each of a track that Carries accepts. Within the mdat those of a track lie together, video first. Without frames dst
-// is returned as it was.
+// AppendFragment appends one movie fragment to dst: a moof with number seq, and an mdat. frames are
+// in the order of the stream, published, and each of a track that Carries accepts. Within the mdat
+// those of a track lie together, video first. Without frames dst is returned as it was.
 //
-// A sample lasts until the next of its track; the last one until its track's End, else for its Frame.Duration. So the durations of
-// consecutive fragments add up to the distance of their decoding times where the caller knows the next frame, or where durations are
-// exact, as those of audio are. A frame whose decoding time precedes that of the frame before, by the jitter of an encoder's clock, is
-// decoded together with it and shown at its own time.
+// A sample lasts until the next of its track; the last one until its track's End, else for its
+// Frame.Duration. So the durations of consecutive fragments add up to the distance of their
+// decoding times where the caller knows the next frame, or where durations are exact, as those of
+// audio are. A frame whose decoding time precedes that of the frame before, by the jitter of an
+// encoder's clock, is decoded together with it and shown at its own time.
 //
 // A frame where a decoder may start is a sync sample, a recovery point too: players start at nothing else.
 //
-// It is an error, and dst is returned as it was, when a track changes its configuration within frames, which needs another init
-// segment, or when a number does not fit its field: a fragment of 2 GiB, a time before 0.
+// It is an error, and dst is returned as it was, when a track changes its configuration within
+// frames, which needs another init segment, or when a number does not fit its field: a fragment of
+// 2 GiB, a time before 0.
 func AppendFragment(dst []byte, seq uint32, frames []*media.Frame, ends ...TrackEnd) ([]byte, error) {
 	if len(frames) == 0 {
 		return dst, nil
@@ -236,7 +238,8 @@ func (p *layout) moofSize() int64 {
 
 func (r *run) trafSize() int64 { return boxHeader + r.tfhdSize() + sizeTfdt + r.trunSize() }
 
-// tfhdSize returns the number of bytes of tfhdSize: it has the duration and the flags that are the same for all samples.
+// tfhdSize returns the number of bytes of tfhdSize: it has the duration and the flags that are the
+// same for all samples.
 func (r *run) tfhdSize() int64 {
 	n := int64(fullBox + 4)
 	if r.varying&trunDuration == 0 {

@@ -9,13 +9,15 @@ import (
 	"livego/internal/media"
 )
 
-// Init returns the init segment of tracks, ftyp and moov, whatever their order: the Media Initialization Section of HLS. Tracks that
-// Carries refuses, two of the same kind and ID, and none at all are errors. Width and Height go into it as the track has them.
+// Init returns the init segment of tracks, ftyp and moov, whatever their order: the Media
+// Initialization Section of HLS. Tracks that Carries refuses, two of the same kind and ID, and none
+// at all are errors. Width and Height go into it as the track has them.
 func Init(tracks []*media.Track) ([]byte, error) {
 	if len(tracks) == 0 {
 		return nil, errors.New("fmp4: no tracks")
 	}
-	tracks = slices.SortedFunc(slices.Values(tracks), func(a, b *media.Track) int { return cmp.Compare(trackID(a), trackID(b)) })
+	tracks = slices.SortedFunc(slices.Values(tracks),
+		func(a, b *media.Track) int { return cmp.Compare(trackID(a), trackID(b)) })
 	const movieClock = 1000 // of durations, of which there are none
 	last := tracks[len(tracks)-1]
 	moov := [][]byte{full("mvhd", 0, 0,
@@ -37,8 +39,9 @@ func Init(tracks []*media.Track) ([]byte, error) {
 	return slices.Concat(ftyp(tracks), box("moov", moov...)), nil
 }
 
-// ftyp says iso6, which has tfdt and default-base-is-moof and which HLS asks for (RFC 8216 section 3.3). CMAF's own brand is for
-// files of one track, and with video for those that describe its colours.
+// ftyp says iso6, which has tfdt and default-base-is-moof and which HLS asks for (RFC 8216 section
+// 3.3). CMAF's own brand is for files of one track, and with video for those that describe its
+// colours.
 func ftyp(tracks []*media.Track) []byte {
 	brands := "iso6mp42"
 	if len(tracks) == 1 && tracks[0].Kind == media.Audio {

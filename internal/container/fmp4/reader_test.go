@@ -72,7 +72,8 @@ type playedSample struct {
 	data     string
 }
 
-// readFragments reads moof and mdat pairs that fill b, and holds them to ISO/IEC 14496-12: every byte of an mdat is one sample's.
+// readFragments reads moof and mdat pairs that fill b, and holds them to ISO/IEC 14496-12: every
+// byte of an mdat is one sample's.
 func readFragments(b []byte) (seqs []uint32, units []playedSample, err error) {
 	atoms, err := readAtoms(b)
 	if err != nil {
@@ -109,7 +110,8 @@ func readTraf(traf atom, fragment []byte, at int) (units []playedSample, end int
 	if !slices.Equal(names, []string{"tfhd", "tfdt", "trun"}) {
 		return nil, 0, fmt.Errorf("traf of %q", names)
 	}
-	tfhd, tfdt, trun := &fields{b: traf.children[0].body}, &fields{b: traf.children[1].body}, &fields{b: traf.children[2].body}
+	tfhd, tfdt, trun := &fields{b: traf.children[0].body}, &fields{b: traf.children[1].body},
+		&fields{b: traf.children[2].body}
 
 	flags := tfhd.u32()
 	if flags&^0x28 != 0x020000 {

@@ -1,5 +1,5 @@
-// Package m3u8 writes HLS playlists (RFC 8216, and its second edition, draft-pantos-hls-rfc8216bis, for low latency): plain structs
-// in, bytes out. It knows no segment's content and no HTTP.
+// Package m3u8 writes HLS playlists (RFC 8216, and its second edition, draft-pantos-hls-rfc8216bis,
+// for low latency): plain structs in, bytes out. It knows no segment's content and no HTTP.
 package m3u8
 
 import (
@@ -28,7 +28,8 @@ type Multivariant struct {
 	Variants    []Variant
 }
 
-// A Variant is one rendition of the stream. Zero fields are unknown and left out, but Bandwidth, which every player needs.
+// A Variant is one rendition of the stream. Zero fields are unknown and left out, but Bandwidth,
+// which every player needs.
 type Variant struct {
 	URI              string
 	Bandwidth        int      // peak, bit/s
@@ -38,8 +39,8 @@ type Variant struct {
 	FrameRate        float64
 }
 
-// Encode returns the playlist. It refuses values that cannot stand in one: a URI or codec with a control character, a space or a
-// quotation mark, an empty URI, no bandwidth.
+// Encode returns the playlist. It refuses values that cannot stand in one: a URI or codec with a
+// control character, a space or a quotation mark, an empty URI, no bandwidth.
 func (m *Multivariant) Encode() ([]byte, error) {
 	b := appendHeader(version, m.Independent)
 	for _, v := range m.Variants {
@@ -89,14 +90,16 @@ type Media struct {
 	Segments              []Segment
 
 	// Of low latency, RFC 8216bis section 4.4.3.7 and on. Without PartTarget there is none of it.
-	PartTarget           time.Duration // no part may be longer
-	PartHoldBack         time.Duration // how far from the end players stay; at least twice PartTarget, and thrice is better
-	OpenParts            []Part        // of the segment that is not complete
-	OpenSegment          Segment       // what precedes Open: all but URI and Duration
-	PendingDiscontinuity bool          // what comes next is discontinuous, and nothing of it is in Open yet
-	PreloadHint          string        // URI of the part that comes next; "" when none does
-	SkipUntil            time.Duration // playlists may be asked for without what is older; at least six Target, 0 for never
-	SkippedSegments      int           // this one is, by so many of the first Segments
+	PartTarget time.Duration // no part may be longer
+	// how far from the end players stay; at least twice PartTarget, and thrice is better
+	PartHoldBack         time.Duration
+	OpenParts            []Part  // of the segment that is not complete
+	OpenSegment          Segment // what precedes Open: all but URI and Duration
+	PendingDiscontinuity bool    // what comes next is discontinuous, and nothing of it is in Open yet
+	PreloadHint          string  // URI of the part that comes next; "" when none does
+	// playlists may be asked for without what is older; at least six Target, 0 for never
+	SkipUntil       time.Duration
+	SkippedSegments int // this one is, by so many of the first Segments
 }
 
 // A Segment is one line of a Media playlist, with what precedes it.
@@ -117,8 +120,9 @@ type Part struct {
 	Independent bool // starts with a key frame
 }
 
-// Encode returns the playlist. It refuses what no player could use: a URI as in Multivariant.Encode, a target that is no whole
-// number of seconds, a segment longer than the target, a part longer than its own.
+// Encode returns the playlist. It refuses what no player could use: a URI as in
+// Multivariant.Encode, a target that is no whole number of seconds, a segment longer than the
+// target, a part longer than its own.
 func (m *Media) Encode() ([]byte, error) {
 	if err := m.check(); err != nil {
 		return nil, err
@@ -177,7 +181,8 @@ func (m *Media) check() error {
 		return fmt.Errorf("m3u8: %d of %d segments to be skipped", m.SkippedSegments, len(m.Segments))
 	}
 	if m.PartTarget > 0 && (m.PartHoldBack < 2*m.PartTarget || m.SkipUntil != 0 && m.SkipUntil < 6*m.TargetDuration) {
-		return fmt.Errorf("m3u8: hold back %v and skip until %v under targets of %v and %v", m.PartHoldBack, m.SkipUntil, m.PartTarget, m.TargetDuration)
+		return fmt.Errorf("m3u8: hold back %v and skip until %v under targets of %v and %v", m.PartHoldBack, m.SkipUntil,
+			m.PartTarget, m.TargetDuration)
 	}
 	for i := range m.Segments {
 		s := &m.Segments[i]

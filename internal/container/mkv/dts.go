@@ -5,11 +5,13 @@ import (
 	"time"
 )
 
-// maxReorder is how many pictures may come, in the order of decoding, before one that is shown earlier: H.264 and HEVC allow 16.
+// maxReorder is how many pictures may come, in the order of decoding, before one that is shown
+// earlier: H.264 and HEVC allow 16.
 const maxReorder = 16
 
-// An dtsGenerator makes decoding times of presentation times: the nth picture is decoded at the nth earliest of these, moved back so that
-// none is shown before. It looks maxReorder pictures ahead. The zero dtsGenerator is ready.
+// An dtsGenerator makes decoding times of presentation times: the nth picture is decoded at the nth
+// earliest of these, moved back so that none is shown before. It looks maxReorder pictures ahead.
+// The zero dtsGenerator is ready.
 type dtsGenerator struct {
 	sorted  []time.Duration // of pictures whose decoding time has not been given, in the order of presentation
 	pending []time.Duration // the same in the order of decoding
@@ -25,7 +27,8 @@ func (o *dtsGenerator) add(pts time.Duration) {
 	o.pending = append(o.pending, pts)
 }
 
-// next returns the decoding time of the next picture; false while it may depend on those that come. At the end it does not.
+// next returns the decoding time of the next picture; false while it may depend on those that come.
+// At the end it does not.
 func (o *dtsGenerator) next(end bool) (time.Duration, bool) {
 	if len(o.pending) == 0 || len(o.pending) <= maxReorder && !end {
 		return 0, false

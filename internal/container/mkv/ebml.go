@@ -1,6 +1,6 @@
-// Package mkv reads Matroska and WebM files (RFC 9559, over EBML, RFC 8794) as media.Frames. It takes any io.ReaderAt and reads what it
-// needs of it, so that a large file starts as fast as a small one, and no file makes it take more memory than one cluster's lace and a
-// few frames.
+// Package mkv reads Matroska and WebM files (RFC 9559, over EBML, RFC 8794) as media.Frames. It
+// takes any io.ReaderAt and reads what it needs of it, so that a large file starts as fast as a
+// small one, and no file makes it take more memory than one cluster's lace and a few frames.
 package mkv
 
 import (

@@ -50,12 +50,14 @@ func info(length float64) string {
 }
 
 func video(codec, private string, more ...string) string {
-	return elem(idTrackEntry, num(idTrackNumber, 1), num(idTrackType, 1), elem(idCodecID, codec), elem(idCodecPrivate, private),
+	return elem(idTrackEntry, num(idTrackNumber, 1), num(idTrackType, 1), elem(idCodecID, codec),
+		elem(idCodecPrivate, private),
 		elem(idVideo, num(idWidth, 640), num(idHeight, 360), strings.Join(more, "")))
 }
 
 func audio(codec, private string, more ...string) string {
-	return elem(idTrackEntry, num(idTrackNumber, 2), num(idTrackType, 2), elem(idCodecID, codec), elem(idCodecPrivate, private),
+	return elem(idTrackEntry, num(idTrackNumber, 2), num(idTrackType, 2), elem(idCodecID, codec),
+		elem(idCodecPrivate, private),
 		elem(idAudio, float(idSamplingFrequency, 44100), num(idChannels, 2)), strings.Join(more, ""))
 }
 
@@ -69,7 +71,8 @@ func cluster(at uint64, blocks ...string) string {
 }
 
 func av(clusters ...string) string {
-	return header() + elem(idSegment, append([]string{info(1000), elem(idTracks, video("V_MPEG4/ISO/AVC", avcC), audio("A_AAC", asc))}, clusters...)...)
+	return header() + elem(idSegment,
+		append([]string{info(1000), elem(idTracks, video("V_MPEG4/ISO/AVC", avcC), audio("A_AAC", asc))}, clusters...)...)
 }
 
 func soundIn(codec, private, blocks string) string {
@@ -81,7 +84,8 @@ const keyFlag = 0x80
 // sampleClusters is two groups of three pictures, the second in each shown last, with sound.
 func sampleClusters() []string {
 	group := func(at uint64) string {
-		return cluster(at, block(1, 0, keyFlag, idr), block(2, 10, keyFlag, "aac"), block(1, 80, 0, inter), block(1, 40, 0, inter))
+		return cluster(at, block(1, 0, keyFlag, idr), block(2, 10, keyFlag, "aac"), block(1, 80, 0, inter),
+			block(1, 40, 0, inter))
 	}
 	return []string{group(0), group(120)}
 }
@@ -95,33 +99,59 @@ var files = []struct {
 	want string // tracks, then frames: kind, DTS, PTS in ms, k for a key flag; or a part of an error
 }{
 	{"whole", av(sampleClusters()...), allFrames},
-	{"unknown sizes", header() + unknownSize(idSegment, elem(idTracks, video("V_MPEG4/ISO/AVC", avcC)), unknownSize(idCluster, num(idTimestamp, 5), block(1, 0, keyFlag, idr)), unknownSize(idCluster, num(idTimestamp, 45), block(1, 0, 0, inter))), "h264 | v5/5k v45/45"},
-	{"block groups", av(cluster(0, elem(idBlockGroup, elem(idBlock, "\x81\x00\x00\x00", idr)), elem(idBlockGroup, elem(idBlock, "\x81\x00\x28\x00", inter), num(idReferenceBlock, 1)))), "h264 aac | v0/0k v40/40"},
-	{"cut within a block", av(sampleClusters()...)[:len(av(sampleClusters()...))-2], "h264 aac | v-40/0k a10/10k v0/80 v40/40 unexpected EOF"},
-	{"headers that are left out", header() + elem(idSegment, elem(idTracks, audio("A_MPEG/L3", "", elem(idEncodings, elem(idEncoding, elem(idCompression, num(idCompAlgo, 3), elem(idCompSettings, "\xFF\xFB")))))), cluster(0, block(2, 0, keyFlag, "\x90\x64"))), "mp3 | a0/0k"},
-	{"deflated", header() + elem(idSegment, elem(idTracks, audio("A_AAC", asc, elem(idEncodings, elem(idEncoding, elem(idCompression))))), cluster(0, block(2, 0, keyFlag, "x"))), "opaque(compressed a_aac) | "},
-	{"encrypted", header() + elem(idSegment, elem(idTracks, audio("A_AAC", asc, elem(idEncodings, elem(idEncoding, elem(idEncryption)))))), "opaque(encrypted a_aac) | "},
-	{"Xiph lace", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingXiph<<1, "\x02\x01\x02abbccc")), "aac | a0/0k a23/23k a46/46k"},
+	{"unknown sizes", header() + unknownSize(idSegment, elem(idTracks, video("V_MPEG4/ISO/AVC", avcC)),
+		unknownSize(idCluster, num(idTimestamp, 5), block(1, 0, keyFlag, idr)),
+		unknownSize(idCluster, num(idTimestamp, 45), block(1, 0, 0, inter))), "h264 | v5/5k v45/45"},
+	{"block groups", av(cluster(0, elem(idBlockGroup, elem(idBlock, "\x81\x00\x00\x00", idr)),
+		elem(idBlockGroup, elem(idBlock, "\x81\x00\x28\x00", inter), num(idReferenceBlock, 1)))), "h264 aac | v0/0k v40/40"},
+	{"cut within a block", av(sampleClusters()...)[:len(av(sampleClusters()...))-2],
+		"h264 aac | v-40/0k a10/10k v0/80 v40/40 unexpected EOF"},
+	{"headers that are left out", header() +
+		elem(idSegment, elem(idTracks,
+			audio("A_MPEG/L3", "", elem(idEncodings,
+				elem(idEncoding, elem(idCompression, num(idCompAlgo, 3), elem(idCompSettings, "\xFF\xFB")))))),
+			cluster(0, block(2, 0, keyFlag, "\x90\x64"))), "mp3 | a0/0k"},
+	{"deflated", header() + elem(idSegment,
+		elem(idTracks, audio("A_AAC", asc, elem(idEncodings, elem(idEncoding, elem(idCompression))))),
+		cluster(0, block(2, 0, keyFlag, "x"))), "opaque(compressed a_aac) | "},
+	{"encrypted", header() + elem(idSegment,
+		elem(idTracks, audio("A_AAC", asc, elem(idEncodings, elem(idEncoding, elem(idEncryption)))))),
+		"opaque(encrypted a_aac) | "},
+	{"Xiph lace", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingXiph<<1, "\x02\x01\x02abbccc")),
+		"aac | a0/0k a23/23k a46/46k"},
 	{"fixed lace", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingFixed<<1, "\x01aabb")), "aac | a0/0k a23/23k"},
-	{"EBML lace", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingEBML<<1, "\x02\x82\xC0aabbbc")), "aac | a0/0k a23/23k a46/46k"},
-	{"fixed lace that does not divide", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingFixed<<1, "\x01aab")), "malformed lace"},
-	{"Xiph lace above the rest", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingXiph<<1, "\x01\xFF\xFFab")), "malformed lace"},
-	{"EBML lace below zero", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingEBML<<1, "\x02\x81\x80ab")), "malformed lace"},
+	{"EBML lace", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingEBML<<1, "\x02\x82\xC0aabbbc")),
+		"aac | a0/0k a23/23k a46/46k"},
+	{"fixed lace that does not divide", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingFixed<<1, "\x01aab")),
+		"malformed lace"},
+	{"Xiph lace above the rest", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingXiph<<1, "\x01\xFF\xFFab")),
+		"malformed lace"},
+	{"EBML lace below zero", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingEBML<<1, "\x02\x81\x80ab")),
+		"malformed lace"},
 	{"empty lace", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingEBML<<1, "")), "malformed lace"},
-	{"Opus starts before zero", header() + elem(idSegment, elem(idTracks, audio("A_OPUS", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00", num(idCodecDelay, 6_500_000))), cluster(0, block(2, 0, keyFlag, "\xFC"))), "opus | a-6/-6k"},
+	{"Opus starts before zero", header() +
+		elem(idSegment, elem(idTracks,
+			audio("A_OPUS", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00", num(idCodecDelay, 6_500_000))),
+			cluster(0, block(2, 0, keyFlag, "\xFC"))), "opus | a-6/-6k"},
 	{"Vorbis", soundIn("A_VORBIS", "", ""), "opaque(vorbis) | "},
 	{"unknown", soundIn("A_X\x01", "", ""), "opaque(a_x.) | "},
-	{"turned", header() + elem(idSegment, elem(idTracks, video("V_VP8", "", elem(idProjection, float(idPoseRoll, -90))))), "vp8@90 | "},
-	{"H.264 without its record", header() + elem(idSegment, elem(idTracks, video("V_MPEG4/ISO/AVC", ""))), "h264: no CodecPrivate"},
-	{"subtitles alone", header() + elem(idSegment, elem(idTracks, elem(idTrackEntry, num(idTrackType, 17)))), "neither pictures nor sound in it"},
-	{"too many tracks", header() + elem(idSegment, elem(idTracks, strings.Repeat(audio("A_AAC", asc), maxTracks+1))), "more than 16 tracks"},
+	{"turned", header() + elem(idSegment, elem(idTracks, video("V_VP8", "", elem(idProjection, float(idPoseRoll, -90))))),
+		"vp8@90 | "},
+	{"H.264 without its record", header() + elem(idSegment, elem(idTracks, video("V_MPEG4/ISO/AVC", ""))),
+		"h264: no CodecPrivate"},
+	{"subtitles alone", header() + elem(idSegment, elem(idTracks, elem(idTrackEntry, num(idTrackType, 17)))),
+		"neither pictures nor sound in it"},
+	{"too many tracks", header() + elem(idSegment, elem(idTracks, strings.Repeat(audio("A_AAC", asc), maxTracks+1))),
+		"more than 16 tracks"},
 	{"block of no track", av(cluster(0, block(9, 0, keyFlag, "x"), block(1, 0, keyFlag, idr))), "h264 aac | v0/0k"},
-	{"block cut between others", av(cluster(0, block(1, 0, keyFlag, idr), elem(idSimpleBlock, "\x81\x00"), block(1, 40, 0, inter), block(2, 0, keyFlag|lacingFixed<<1, "\x01aab"), block(2, 50, keyFlag, "aac"))),
+	{"block cut between others", av(cluster(0, block(1, 0, keyFlag, idr), elem(idSimpleBlock, "\x81\x00"),
+		block(1, 40, 0, inter), block(2, 0, keyFlag|lacingFixed<<1, "\x01aab"), block(2, 50, keyFlag, "aac"))),
 		"h264 aac | v0/0k v40/40 a50/50k 2 blocks make no sense, the first because: mkv: malformed block"},
 	{"block cut", av(cluster(0, elem(idSimpleBlock, "\x81\x00"))), "malformed block"},
 	{"time beyond reason", av(cluster(1<<62, block(1, 0, keyFlag, idr))), "time stamps beyond reason"},
 	{"scale 0", header() + elem(idSegment, elem(idInfo, num(idTimestampScale, 0))), "a time scale beyond reason"},
-	{"number of nine bytes", header() + elem(idSegment, elem(idInfo, elem(idTimestampScale, "123456789"))), "an element is larger than it may be"},
+	{"number of nine bytes", header() + elem(idSegment, elem(idInfo, elem(idTimestampScale, "123456789"))),
+		"an element is larger than it may be"},
 	{"head cut", header() + elem(idSegment, info(0))[:20], "unexpected EOF"},
 	{"no segment", header(), "unexpected EOF"},
 	{"no EBML", "RIFFxxxxxxxxx", "no EBML header"},
@@ -235,13 +265,15 @@ func TestSeek(t *testing.T) {
 	}
 }
 
-// TestDecodingTimes gives presentation times in the order of decoding: the decoding times must rise, and none be later than its presentation.
+// TestDecodingTimes gives presentation times in the order of decoding: the decoding times must
+// rise, and none be later than its presentation.
 func TestDecodingTimes(t *testing.T) {
 	for name, pts := range map[string][]time.Duration{
-		"as shown":             {0, 1, 2, 3, 4, 5},
-		"one ahead":            {0, 2, 1, 4, 3, 5},
-		"pyramid":              {0, 4, 2, 1, 3, 8, 6, 5, 7},
-		"reordered late alone": append(slices.Repeat([]time.Duration{0}, 0), 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 19, 18),
+		"as shown":  {0, 1, 2, 3, 4, 5},
+		"one ahead": {0, 2, 1, 4, 3, 5},
+		"pyramid":   {0, 4, 2, 1, 3, 8, 6, 5, 7},
+		"reordered late alone": append(slices.Repeat([]time.Duration{0}, 0), 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
+			15, 16, 17, 19, 18),
 	} {
 		var o dtsGenerator
 		var got []time.Duration

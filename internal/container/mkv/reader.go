@@ -12,8 +12,8 @@ import (
 	"livego/internal/media"
 )
 
-// A Reader reads the frames of a file in its order: but for Seek, the offsets that it reads from never fall, so that a file may still be
-// on its way. Not for concurrent use.
+// A Reader reads the frames of a file in its order: but for Seek, the offsets that it reads from
+// never fall, so that a file may still be on its way. Not for concurrent use.
 type Reader struct {
 	file
 	docType  string
@@ -148,8 +148,8 @@ func (r *Reader) rewind(pos int64) {
 	}
 }
 
-// Next returns the next frame, io.EOF after the last. Matroska has presentation times only: decoding times are made for pictures that
-// are not in the order of their presentation.
+// Next returns the next frame, io.EOF after the last. Matroska has presentation times only:
+// decoding times are made for pictures that are not in the order of their presentation.
 func (r *Reader) Next() (*media.Frame, error) {
 	for {
 		if f := r.nextReady(false); f != nil {
@@ -164,7 +164,8 @@ func (r *Reader) Next() (*media.Frame, error) {
 	}
 }
 
-// nextReady returns the first of the frames that are ready, nil while its decoding time is not known. At the end all are.
+// nextReady returns the first of the frames that are ready, nil while its decoding time is not
+// known. At the end all are.
 func (r *Reader) nextReady(end bool) *media.Frame {
 	if len(r.ready) == 0 {
 		return nil
@@ -371,7 +372,8 @@ func (r *Reader) frame(t *track, payload []byte, at time.Duration, key bool) (*m
 		payload = slices.Concat(t.strippedHeader, payload)
 	}
 	if codec.SelfDescribing(t.track.Codec) {
-		if now, err := codec.TrackFromFrame(t.fileTrack, payload, t.frameTrack); err == nil { // what cannot be read does not describe
+		// what cannot be read does not describe
+		if now, err := codec.TrackFromFrame(t.fileTrack, payload, t.frameTrack); err == nil {
 			t.track, t.frameTrack = now, now
 		}
 	}
@@ -470,8 +472,9 @@ func laceSize(b []byte, kind byte, difference bool) (size, used int, err error) 
 	return int(v), used, nil
 }
 
-// Seek goes to the last key frame of the pictures at or before a time, with the blocks that follow it in the file; without pictures to
-// the cluster of that time. It goes from cluster to cluster, reading their heads alone.
+// Seek goes to the last key frame of the pictures at or before a time, with the blocks that follow
+// it in the file; without pictures to the cluster of that time. It goes from cluster to cluster,
+// reading their heads alone.
 func (r *Reader) Seek(to time.Duration) error {
 	starts := []int64{r.first}
 	for off := r.first; off < r.segment.end; {
@@ -518,9 +521,11 @@ func (r *Reader) clusterTime(c element) (at time.Duration, ok bool) {
 // searchMargin is how far behind a place its key frame is looked for, where clusters do not end.
 const searchMargin = 10 * time.Second
 
-// seekInCluster looks in the cluster at off for the last key frame at or before a time, and stands there if there is one.
+// seekInCluster looks in the cluster at off for the last key frame at or before a time, and stands
+// there if there is one.
 func (r *Reader) seekInCluster(off int64, to time.Duration) (bool, error) {
-	pictures := slices.ContainsFunc(r.tracks, func(t *track) bool { return t.track.Kind == media.Video && t.track.Codec != media.Passthrough })
+	pictures := slices.ContainsFunc(r.tracks,
+		func(t *track) bool { return t.track.Kind == media.Video && t.track.Codec != media.Passthrough })
 	scan := func(stop int) (keys int, err error) {
 		r.rewind(off)
 		end := int64(-1)

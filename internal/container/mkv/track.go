@@ -22,7 +22,8 @@ type track struct {
 	strippedHeader  []byte        // what compression took off the head of each frame
 	dts             dtsGenerator  // of pictures
 
-	// Of codings whose frames describe the track: what the file alone knows, and what the frames have said, nil before the first.
+	// Of codings whose frames describe the track: what the file alone knows, and what the frames have
+	// said, nil before the first.
 	fileTrack  media.Track
 	frameTrack *media.Track
 }
@@ -34,15 +35,19 @@ const (
 
 // codecs are the codings by CodecID (the Matroska codec registry).
 var codecs = map[string]media.Codec{
-	"V_MPEG4/ISO/AVC": media.H264, "V_MPEGH/ISO/HEVC": media.HEVC, "V_AV1": media.AV1, "V_VP8": media.VP8, "V_VP9": media.VP9,
-	"A_AAC": media.AAC, "A_MPEG/L3": media.MP3, "A_OPUS": media.Opus, "A_FLAC": media.FLAC, "A_AC3": media.AC3, "A_EAC3": media.EAC3,
+	"V_MPEG4/ISO/AVC": media.H264, "V_MPEGH/ISO/HEVC": media.HEVC, "V_AV1": media.AV1, "V_VP8": media.VP8,
+	"V_VP9": media.VP9,
+	"A_AAC": media.AAC, "A_MPEG/L3": media.MP3, "A_OPUS": media.Opus, "A_FLAC": media.FLAC, "A_AC3": media.AC3,
+	"A_EAC3": media.EAC3,
 }
 
 // label returns a name for people of a coding that livego cannot carry.
 func label(id string) string {
 	for prefix, name := range map[string]string{
-		"V_MPEG4/ISO/": "mpeg4", "V_MPEG4/MS/": "msmpeg4", "V_MPEG1": "mpeg1", "V_MPEG2": "mpeg2", "V_THEORA": "theora", "V_PRORES": "prores",
-		"V_MJPEG": "mjpeg", "V_UNCOMPRESSED": "raw", "A_VORBIS": "vorbis", "A_PCM/": "pcm", "A_DTS": "dts", "A_TRUEHD": "truehd",
+		"V_MPEG4/ISO/": "mpeg4", "V_MPEG4/MS/": "msmpeg4", "V_MPEG1": "mpeg1", "V_MPEG2": "mpeg2", "V_THEORA": "theora",
+		"V_PRORES": "prores",
+		"V_MJPEG":  "mjpeg", "V_UNCOMPRESSED": "raw", "A_VORBIS": "vorbis", "A_PCM/": "pcm", "A_DTS": "dts",
+		"A_TRUEHD":  "truehd",
 		"A_MPEG/L2": "mp2", "A_ALAC": "alac", "A_AAC/": "aac of an old kind",
 	} {
 		if strings.HasPrefix(id, prefix) {
@@ -142,7 +147,8 @@ func (r *Reader) readEntry(parent element, d *trackEntry) error {
 	})
 }
 
-// readCompression reads how frames are compressed: headers that are left out can be put back, deflated ones are refused.
+// readCompression reads how frames are compressed: headers that are left out can be put back,
+// deflated ones are refused.
 func (r *Reader) readCompression(parent element, d *trackEntry) error {
 	algorithm := uint64(0) // zlib
 	err := r.walk(parent.off, parent.end, func(e element) error {

@@ -1,6 +1,7 @@
-// Package mp4 reads MP4 and QuickTime files (ISO/IEC 14496-12, 14496-14, 14496-15; Apple's QuickTime File Format), whole or in
-// fragments, as media.Frames. It takes any io.ReaderAt and reads what it needs of it in bounded pieces, so that a large file starts as
-// fast as a small one, and no file makes it take more memory than a few windows and one frame.
+// Package mp4 reads MP4 and QuickTime files (ISO/IEC 14496-12, 14496-14, 14496-15; Apple's
+// QuickTime File Format), whole or in fragments, as media.Frames. It takes any io.ReaderAt and
+// reads what it needs of it in bounded pieces, so that a large file starts as fast as a small one,
+// and no file makes it take more memory than a few windows and one frame.
 package mp4
 
 import (
@@ -76,8 +77,8 @@ func (f file) boxAt(off, end int64) (box, error) {
 	return b, nil
 }
 
-// walk calls visit for each box from off to end. What is left at the end and too short for a box is padding: QuickTime ends lists
-// with four zero bytes.
+// walk calls visit for each box from off to end. What is left at the end and too short for a box is
+// padding: QuickTime ends lists with four zero bytes.
 func (f file) walk(off, end int64, visit func(box) error) error {
 	for n := 0; end-off >= 8; n++ {
 		if n == maxChildren {

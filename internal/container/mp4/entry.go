@@ -16,7 +16,8 @@ type sampleDescription struct {
 	track      *media.Track // of the newest frame
 	lengthSize int          // of NAL units, for H.264 and HEVC
 
-	// Of codings whose frames describe the track: what the file alone knows, and what the frames have said, nil before the first.
+	// Of codings whose frames describe the track: what the file alone knows, and what the frames have
+	// said, nil before the first.
 	fileTrack  media.Track
 	frameTrack *media.Track
 }
@@ -31,15 +32,20 @@ var videoCodecs = map[string]struct {
 	"av01": {media.AV1, "av1C"}, "vp08": {media.VP8, "vpcC"}, "vp09": {media.VP9, "vpcC"},
 }
 
-// unsupportedNames of codings that livego cannot carry, by the type of their sample entry or the objectTypeIndication of their esds.
+// unsupportedNames of codings that livego cannot carry, by the type of their sample entry or the
+// objectTypeIndication of their esds.
 var unsupportedNames = map[string]string{
-	"mp4v": "mpeg4", "s263": "h263", "h263": "h263", "SVQ1": "sorenson 1", "SVQ3": "sorenson 3", "VP6F": "vp6", "FLV1": "sorenson",
+	"mp4v": "mpeg4", "s263": "h263", "h263": "h263", "SVQ1": "sorenson 1", "SVQ3": "sorenson 3", "VP6F": "vp6",
+	"FLV1": "sorenson",
 	"jpeg": "jpeg", "mjpa": "mjpeg", "mjpb": "mjpeg", "png ": "png", "raw ": "raw", "rle ": "animation", "cvid": "cinepak",
 	"apcn": "prores", "apch": "prores", "apcs": "prores", "apco": "prores", "ap4h": "prores", "ap4x": "prores",
 	"AVdn": "dnxhd", "AVdh": "dnxhr", "mx5p": "mpeg2", "xdvb": "mpeg2", "hdv2": "mpeg2", "vvc1": "vvc", "vvi1": "vvc",
-	"sowt": "pcm", "twos": "pcm", "lpcm": "pcm", "in24": "pcm", "in32": "pcm", "fl32": "pcm", "fl64": "pcm", "ipcm": "pcm", "fpcm": "pcm",
-	"ulaw": "g711 mu-law", "alaw": "g711 a-law", "ima4": "adpcm", "ms\x00\x02": "adpcm", "alac": "alac", "samr": "amr", "sawb": "amr-wb",
-	"QDM2": "qdesign 2", "agsm": "gsm", "dtsc": "dts", "dtsh": "dts", "dtsl": "dts", "dtse": "dts", "mlpa": "truehd", "ac-4": "ac4",
+	"sowt": "pcm", "twos": "pcm", "lpcm": "pcm", "in24": "pcm", "in32": "pcm", "fl32": "pcm", "fl64": "pcm", "ipcm": "pcm",
+	"fpcm": "pcm",
+	"ulaw": "g711 mu-law", "alaw": "g711 a-law", "ima4": "adpcm", "ms\x00\x02": "adpcm", "alac": "alac", "samr": "amr",
+	"sawb": "amr-wb",
+	"QDM2": "qdesign 2", "agsm": "gsm", "dtsc": "dts", "dtsh": "dts", "dtsl": "dts", "dtse": "dts", "mlpa": "truehd",
+	"ac-4": "ac4",
 	"encv": "encrypted video", "enca": "encrypted audio", "drms": "encrypted audio",
 }
 
@@ -138,7 +144,8 @@ func readAudio(f file, e box, t *media.Track) error {
 	}
 	children = min(children, e.end)
 	t.Channels = int(binary.BigEndian.Uint16(h[16:]))
-	t.SampleRate = int(binary.BigEndian.Uint16(h[24:]))  // 16.16; wide rates have 0 or nonsense here, and the configuration to tell
+	// 16.16; wide rates have 0 or nonsense here, and the configuration to tell
+	t.SampleRate = int(binary.BigEndian.Uint16(h[24:]))
 	if wave, ok := f.find("wave", children, e.end); ok { // QuickTime puts the configuration one deeper
 		return readSound(f, e.typ, wave.off, wave.end, t)
 	}
@@ -194,7 +201,8 @@ func readSound(f file, typ fourCC, off, end int64, t *media.Track) error {
 	return err
 }
 
-// opusHead makes an identification header (RFC 7845 section 5.1) of a dOps box, which has its fields in the other byte order.
+// opusHead makes an identification header (RFC 7845 section 5.1) of a dOps box, which has its
+// fields in the other byte order.
 func opusHead(b []byte) ([]byte, error) {
 	if b[0] != 0 {
 		return nil, fmt.Errorf("dOps version %d", b[0])
@@ -260,7 +268,8 @@ func readESDS(b []byte, t *media.Track) error {
 	return nil
 }
 
-// refineObjectType looks for codings that hide behind AAC's object type: layers I to III, ALS, USAC and others (ISO/IEC 14496-3 table 1.17).
+// refineObjectType looks for codings that hide behind AAC's object type: layers I to III, ALS, USAC
+// and others (ISO/IEC 14496-3 table 1.17).
 func refineObjectType(t *media.Track) error {
 	if len(t.Config) < 2 {
 		return errors.New("AudioSpecificConfig of one byte")

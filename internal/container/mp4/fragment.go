@@ -26,7 +26,8 @@ const (
 )
 
 const (
-	// maxAhead and maxAheadBytes are how many runs of one track wait, and how large they may be, while one of another is looked for.
+	// maxAhead and maxAheadBytes are how many runs of one track wait, and how large they may be, while
+	// one of another is looked for.
 	maxAhead      = 64
 	maxAheadBytes = 16 << 20
 	// maxImplicitSamples is how many samples a run may have that says nothing of any: its count costs nothing.
@@ -248,8 +249,8 @@ func (r *Reader) track(id uint32) *track {
 	return nil
 }
 
-// readLastFragments finds how long a fragmented file is that does not say: by the end of its last fragments, which are looked for by the
-// headers of its boxes alone.
+// readLastFragments finds how long a fragmented file is that does not say: by the end of its last
+// fragments, which are looked for by the headers of its boxes alone.
 func (r *Reader) readLastFragments(from int64) {
 	const last = 4 // fragments may have a track each
 	var moofs []box

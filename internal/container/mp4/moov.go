@@ -193,8 +193,9 @@ func (r *Reader) readHeader(t *track, trak box) error {
 	return nil
 }
 
-// readEdits reads the edit list (clause 8.6.6): a delay, then one piece of the media. Of a list that shows several pieces, which
-// are not one after the other, the media is shown from the first piece's beginning on, and the stream marked as Cut.
+// readEdits reads the edit list (clause 8.6.6): a delay, then one piece of the media. Of a list
+// that shows several pieces, which are not one after the other, the media is shown from the first
+// piece's beginning on, and the stream marked as Cut.
 func (r *Reader) readEdits(t *track, trak box) error {
 	edts, _ := r.find("edts", trak.off, trak.end)
 	elst, ok := r.find("elst", edts.off, edts.end)

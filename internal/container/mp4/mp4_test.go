@@ -71,7 +71,8 @@ func visual(typ string, boxes ...string) string {
 
 func sound(typ string, version int, boxes ...string) string {
 	more := map[int]int{1: 16, 2: 36}[version]
-	return mkBox(typ, zeros(6), u16(1, version, 0), zeros(4), u16(2, 16, 0, 0), u32(44100<<16), zeros(more), strings.Join(boxes, ""))
+	return mkBox(typ, zeros(6), u16(1, version, 0), zeros(4), u16(2, 16, 0, 0), u32(44100<<16), zeros(more),
+		strings.Join(boxes, ""))
 }
 
 func esds(object byte, specific string) string {
@@ -86,7 +87,8 @@ func mp4a() string { return sound("mp4a", 0, esds(0x40, asc)) }
 // tables returns sample tables of one chunk at off: samples of these sizes, 40 ticks each, the keys numbered from 1.
 func tables(off int64, keys []int64, sizes ...int64) string {
 	n := int64(len(sizes))
-	s := mkBox("stts", u32(0, 1, n, 40)) + mkBox("stsc", u32(0, 1, 1, n, 1)) + mkBox("stco", u32(0, 1, off)) + mkBox("stsz", u32(0, 0, n), u32(sizes...))
+	s := mkBox("stts", u32(0, 1, n, 40)) + mkBox("stsc", u32(0, 1, 1, n, 1)) + mkBox("stco", u32(0, 1, off)) +
+		mkBox("stsz", u32(0, 0, n), u32(sizes...))
 	if keys != nil {
 		s += mkBox("stss", u32(0, int64(len(keys))), u32(keys...))
 	}
@@ -117,7 +119,8 @@ func fragment(at int64) string {
 	moof := func(off int64) string {
 		return mkBox("moof", mkBox("mfhd", u32(0, 1)), mkBox("traf",
 			mkBox("tfhd", u32(0x20000, 1)), mkBox("tfdt", u32(0, at)),
-			mkBox("trun", u32(trunOffset|trunFirstFlags|trunSize|trunFlags|trunCTS, 2, off, 0), u32(6, 0, 40), u32(7, sampleIsNonSync, -40))))
+			mkBox("trun", u32(trunOffset|trunFirstFlags|trunSize|trunFlags|trunCTS, 2, off, 0), u32(6, 0, 40),
+				u32(7, sampleIsNonSync, -40))))
 	}
 	return moof(int64(len(moof(0)))+8) + mkBox("mdat", idr, inter)
 }
@@ -136,67 +139,98 @@ func fragmentedFile(n int) string {
 
 // singleTrack is a file with singleTrack track that has two samples.
 func singleTrack(handler, entry string) string {
-	return mdatFirst(idr, inter) + mkBox("moov", mvhd(1000, 80), trak(1, handler, "", "", entry, tables(dataAt, nil, 6, 7)))
+	return mdatFirst(idr, inter) +
+		mkBox("moov", mvhd(1000, 80), trak(1, handler, "", "", entry, tables(dataAt, nil, 6, 7)))
 }
 
 // files is the table of files: what must come of them, in words. It seeds the fuzzer.
 var files = []struct {
 	name string
 	file string
-	want string // tracks, then frames: kind, DTS, PTS in ms, bytes, k for a key flag, and the random access point; or the end of an error
+	// tracks, then frames: kind, DTS, PTS in ms, bytes, k for a key flag, and the random access point;
+	// or the end of an error
+	want string
 }{
 	{"whole", plainFile(""), "h264 aac | v0/80:6kK a0/0:3kK v40/80:7 a40/40:4kK v80/120:6kK"},
-	{"edit list of reordered pictures", plainFile(edit(120, 80, 0x10000)), "h264 aac | v-80/0:6kK v-40/0:7 v0/40:6kK a0/0:3kK a40/40:4kK"},
-	{"delay", plainFile(edit(500, -1, 0x10000, 120, 80, 0x10000)), "h264 aac | a0/0:3kK a40/40:4kK v420/500:6kK v460/500:7 v500/540:6kK"},
-	{"cut before the second key", plainFile(edit(1, 119, 0x10000)), "h264 aac | v-119/-39:6kK v-79/-39:7 v-39/1:6kK a0/0:3kK a40/40:4kK"},
+	{"edit list of reordered pictures", plainFile(edit(120, 80, 0x10000)),
+		"h264 aac | v-80/0:6kK v-40/0:7 v0/40:6kK a0/0:3kK a40/40:4kK"},
+	{"delay", plainFile(edit(500, -1, 0x10000, 120, 80, 0x10000)),
+		"h264 aac | a0/0:3kK a40/40:4kK v420/500:6kK v460/500:7 v500/540:6kK"},
+	{"cut before the second key", plainFile(edit(1, 119, 0x10000)),
+		"h264 aac | v-119/-39:6kK v-79/-39:7 v-39/1:6kK a0/0:3kK a40/40:4kK"},
 	{"cut behind the second key", plainFile(edit(1000, 120, 0x10000)), "h264 aac | v-40/0:6kK a0/0:3kK a40/40:4kK"},
 	{"end", plainFile(edit(30, 0, 0x10000)), "h264 aac | v0/80:6kK a0/0:3kK a40/40:4kK"},
-	{"pieces one after the other", plainFile(edit(40, 0, 0x10000, 80, 40, 0x10000)), "h264 aac | v0/80:6kK a0/0:3kK v40/80:7 a40/40:4kK v80/120:6kK"},
-	{"pieces out of order", plainFile(edit(40, 80, 0x10000, 40, 0, 0x10000)), "h264! aac | v-80/0:6kK v-40/0:7 v0/40:6kK a0/0:3kK a40/40:4kK"},
-	{"edit list of time beyond reason", plainFile(mkBox("edts", mkBox("elst", u32(1<<24, 1, 0, 1, 0x7FFFFFFF, 0, 0x10000)))), "time stamps beyond reason"},
+	{"pieces one after the other", plainFile(edit(40, 0, 0x10000, 80, 40, 0x10000)),
+		"h264 aac | v0/80:6kK a0/0:3kK v40/80:7 a40/40:4kK v80/120:6kK"},
+	{"pieces out of order", plainFile(edit(40, 80, 0x10000, 40, 0, 0x10000)),
+		"h264! aac | v-80/0:6kK v-40/0:7 v0/40:6kK a0/0:3kK a40/40:4kK"},
+	{"edit list of time beyond reason",
+		plainFile(mkBox("edts", mkBox("elst", u32(1<<24, 1, 0, 1, 0x7FFFFFFF, 0, 0x10000)))), "time stamps beyond reason"},
 	{"edit list cut", plainFile(mkBox("edts", mkBox("elst", u32(0, 9, 1)))), "malformed edit list"},
 	{"fragments", fragmentedFile(2), "h264 | v0/40:6kK v40/0:7 v80/120:6kK v120/80:7"},
-	{"fragments, the last cut", fragmentedFile(2)[:len(fragmentedFile(2))-1], "h264 | v0/40:6kK v40/0:7 v80/120:6kK unexpected EOF"},
+	{"fragments, the last cut", fragmentedFile(2)[:len(fragmentedFile(2))-1],
+		"h264 | v0/40:6kK v40/0:7 v80/120:6kK unexpected EOF"},
 	{"no fragments", fragmentedFile(0), "h264 | "},
-	{"fragment of another track", fragmentedFile(1) + mkBox("moof", mkBox("traf", mkBox("tfhd", u32(0, 9)))), "h264 | v0/40:6kK v40/0:7"},
-	{"run of more samples than it has", fragmentedFile(0) + mkBox("moof", mkBox("traf", mkBox("tfhd", u32(0, 1)), mkBox("trun", u32(trunSize, 1<<31)))), "malformed trun"},
-	{"run that says nothing", fragmentedFile(0) + mkBox("moof", mkBox("traf", mkBox("tfhd", u32(tfhdSize, 1, 1)), mkBox("trun", u32(0, math.MaxUint32)))), "malformed trun"},
-	{"run without sizes", fragmentedFile(0) + mkBox("moof", mkBox("traf", mkBox("tfhd", u32(0, 1)), mkBox("trun", u32(0, 10)))), "malformed trun"},
+	{"fragment of another track", fragmentedFile(1) + mkBox("moof", mkBox("traf", mkBox("tfhd", u32(0, 9)))),
+		"h264 | v0/40:6kK v40/0:7"},
+	{"run of more samples than it has",
+		fragmentedFile(0) + mkBox("moof", mkBox("traf", mkBox("tfhd", u32(0, 1)), mkBox("trun", u32(trunSize, 1<<31)))),
+		"malformed trun"},
+	{"run that says nothing", fragmentedFile(0) +
+		mkBox("moof", mkBox("traf", mkBox("tfhd", u32(tfhdSize, 1, 1)), mkBox("trun", u32(0, math.MaxUint32)))),
+		"malformed trun"},
+	{"run without sizes", fragmentedFile(0) +
+		mkBox("moof", mkBox("traf", mkBox("tfhd", u32(0, 1)), mkBox("trun", u32(0, 10)))), "malformed trun"},
 	{"fragment without tfhd", fragmentedFile(0) + mkBox("moof", mkBox("traf")), "a fragment without tfhd"},
-	{"64-bit mdat, to the end", ftyp() + mkBox("moov", mvhd(1000, 80), trak(1, "vide", "", "", avc1(), tables(0, nil, 1))) + u32(1) + "mdat" + u32(0, 16+6) + idr, "h264 | v0/0:1k"},
-	{"rotated", mdatFirst(idr) + mkBox("moov", mvhd(1000, 40), trak(1, "vide", u32(0, 0x10000, 0, -0x10000, 0, 0), "", avc1(), tables(dataAt, nil, 6))), "h264@90 | v0/0:6kK"},
+	{"64-bit mdat, to the end", ftyp() +
+		mkBox("moov", mvhd(1000, 80), trak(1, "vide", "", "", avc1(), tables(0, nil, 1))) + u32(1) + "mdat" + u32(0, 16+6) +
+		idr, "h264 | v0/0:1k"},
+	{"rotated", mdatFirst(idr) + mkBox("moov", mvhd(1000, 40),
+		trak(1, "vide", u32(0, 0x10000, 0, -0x10000, 0, 0), "", avc1(), tables(dataAt, nil, 6))), "h264@90 | v0/0:6kK"},
 	{"no picture before 16 MiB", singleTrack("vide", avc1())[:dataAt+12], "cut off before its index"},
 	{"HEVC without its record", singleTrack("vide", visual("hvc1")), "no hvcC"},
 	{"AV1", singleTrack("vide", visual("av01", mkBox("av1C", "\x81\x00\x0C\x00"))), "av1 | v0/0:6k v40/40:7k"},
 	{"MPEG-4 part 2", singleTrack("vide", visual("mp4v")), "opaque(mpeg4) | "},
 	{"unknown", singleTrack("vide", visual("xy\x01z")), "opaque(fourcc xy.z) | "},
 	{"encrypted", singleTrack("vide", visual("encv")), "opaque(encrypted video) | "},
-	{"AAC in QuickTime's wave", singleTrack("soun", sound("mp4a", 1, mkBox("wave", mkBox("frma", "mp4a"), esds(0x40, asc)))), "aac | a0/0:6kK a40/40:7kK"},
+	{"AAC in QuickTime's wave", singleTrack("soun",
+		sound("mp4a", 1, mkBox("wave", mkBox("frma", "mp4a"), esds(0x40, asc)))), "aac | a0/0:6kK a40/40:7kK"},
 	{"PCM of QuickTime's version 2", singleTrack("soun", sound("lpcm", 2)), "opaque(pcm) | "},
 	{"MP3 by object type", singleTrack("soun", sound("mp4a", 0, esds(0x6B, ""))), "mp3 | a0/0:6kK a40/40:7kK"},
-	{"MP3 behind AAC's object type", singleTrack("soun", sound("mp4a", 0, esds(0x40, "\xF8\x48"))), "mp3 | a0/0:6kK a40/40:7kK"},
+	{"MP3 behind AAC's object type", singleTrack("soun", sound("mp4a", 0, esds(0x40, "\xF8\x48"))),
+		"mp3 | a0/0:6kK a40/40:7kK"},
 	{"Vorbis by object type", singleTrack("soun", sound("mp4a", 0, esds(0xDD, ""))), "opaque(vorbis) | "},
 	{"USAC", singleTrack("soun", sound("mp4a", 0, esds(0x40, "\xF9\x48"))), "opaque(usac) | "},
 	{"AAC without esds", singleTrack("soun", sound("mp4a", 0)), "no esds"},
-	{"AAC without configuration", singleTrack("soun", sound("mp4a", 0, mkBox("esds", u32(0), "\x03\x03\x00\x00\x00"))), "malformed esds"},
-	{"Opus", singleTrack("soun", sound("Opus", 0, mkBox("dOps", "\x00\x02\x01\x38\x00\x00\xBB\x80\x00\x00\x00"))), "opus | a0/0:6kK a40/40:7kK"},
+	{"AAC without configuration", singleTrack("soun", sound("mp4a", 0, mkBox("esds", u32(0), "\x03\x03\x00\x00\x00"))),
+		"malformed esds"},
+	{"Opus", singleTrack("soun", sound("Opus", 0, mkBox("dOps", "\x00\x02\x01\x38\x00\x00\xBB\x80\x00\x00\x00"))),
+		"opus | a0/0:6kK a40/40:7kK"},
 	{"Opus cut", singleTrack("soun", sound("Opus", 0, mkBox("dOps", "\x00\x02"))), "dOps of 2 bytes"},
 	{"text", singleTrack("text", sound("tx3g", 0)), "neither pictures nor sound in it"},
 	{"no track", ftyp() + mkBox("moov", mvhd(1000, 0)), "neither pictures nor sound in it"},
-	{"too many tracks", ftyp() + mkBox("moov", mvhd(1000, 0), strings.Repeat(trak(1, "vide", "", "", avc1(), empty()), maxTracks+1)), "more than 16 tracks"},
+	{"too many tracks", ftyp() + mkBox("moov", mvhd(1000, 0),
+		strings.Repeat(trak(1, "vide", "", "", avc1(), empty()), maxTracks+1)), "more than 16 tracks"},
 	{"no mvhd", ftyp() + mkBox("moov"), "no mvhd"},
 	{"time scale 0", ftyp() + mkBox("moov", mvhd(0, 0)), "malformed \"mvhd\""},
-	{"compressed index", ftyp() + mkBox("moov", mvhd(1000, 0), mkBox("cmov")), "the index is compressed (cmov), as old QuickTime did it"},
+	{"compressed index", ftyp() + mkBox("moov", mvhd(1000, 0), mkBox("cmov")),
+		"the index is compressed (cmov), as old QuickTime did it"},
 	{"no index", ftyp() + mkBox("mdat", idr), "there is no index (moov)"},
 	{"index cut", plainFile("")[:len(plainFile(""))-30], "cut off before its index"},
 	{"box shorter than its header", ftyp() + u32(7) + "moov", "cut off before its index"},
 	{"box within the index too long", ftyp() + mkBox("moov", mvhd(1000, 0), u32(99)+"trak"), "unexpected EOF"},
-	{"table of more than it has", mdatFirst(idr) + mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), mkBox("stsz", u32(0, 0, 1<<31)))), "unexpected EOF"},
-	{"tables that do not fit together", mdatFirst(idr) + mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), mkBox("stsz", u32(0, 1, 1<<31)))), "the sample tables do not fit together"},
-	{"frame behind the end", mdatFirst(idr) + mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), tables(1<<30, nil, 6))), "h264 | unexpected EOF"},
-	{"frame too large", mdatFirst(idr) + mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), tables(0, nil, 1<<25))), "above the limit of 16777216"},
+	{"table of more than it has", mdatFirst(idr) +
+		mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), mkBox("stsz", u32(0, 0, 1<<31)))), "unexpected EOF"},
+	{"tables that do not fit together",
+		mdatFirst(idr) + mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), mkBox("stsz", u32(0, 1, 1<<31)))),
+		"the sample tables do not fit together"},
+	{"frame behind the end", mdatFirst(idr) +
+		mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), tables(1<<30, nil, 6))), "h264 | unexpected EOF"},
+	{"frame too large", mdatFirst(idr) +
+		mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), tables(0, nil, 1<<25))), "above the limit of 16777216"},
 	{"description that is not there", mdatFirst(idr) + mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(),
-		mkBox("stts", u32(0, 1, 1, 40))+mkBox("stsc", u32(0, 1, 1, 1, 7))+mkBox("stco", u32(0, 1, dataAt))+mkBox("stsz", u32(0, 0, 1, 6)))), "the sample tables do not fit together"},
+		mkBox("stts", u32(0, 1, 1, 40))+mkBox("stsc", u32(0, 1, 1, 1, 7))+mkBox("stco", u32(0, 1, dataAt))+
+			mkBox("stsz", u32(0, 0, 1, 6)))), "the sample tables do not fit together"},
 	{"empty", "", "there is no index (moov)"},
 }
 

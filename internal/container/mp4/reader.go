@@ -24,7 +24,8 @@ type Reader struct {
 
 func bytesAt(b []byte) io.ReaderAt { return bytes.NewReader(b) }
 
-// NewReader reads the index of a file of size bytes: its moov, wherever it is. A file that has none was not finished or is cut.
+// NewReader reads the index of a file of size bytes: its moov, wherever it is. A file that has none
+// was not finished or is cut.
 func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 	m := &Reader{file: file{r, size}}
 	moov, err := m.findMovie()
@@ -98,8 +99,9 @@ func (r *Reader) rewind() {
 	}
 }
 
-// Next returns the next frame, io.EOF after the last. Frames before time 0 are what decoders need before the first that is shown,
-// among them AAC's priming. After a frame that cannot be read at all the error repeats.
+// Next returns the next frame, io.EOF after the last. Frames before time 0 are what decoders need
+// before the first that is shown, among them AAC's priming. After a frame that cannot be read at
+// all the error repeats.
 func (r *Reader) Next() (*media.Frame, error) {
 	for {
 		t, err := r.nextTrack()
@@ -136,7 +138,8 @@ func (r *Reader) frame(t *track, m sample) (*media.Frame, error) {
 		return nil, err
 	}
 	if codec.SelfDescribing(e.track.Codec) {
-		if now, err := codec.TrackFromFrame(e.fileTrack, f.Payload, e.frameTrack); err == nil { // what cannot be read does not describe
+		// what cannot be read does not describe
+		if now, err := codec.TrackFromFrame(e.fileTrack, f.Payload, e.frameTrack); err == nil {
 			e.track, e.frameTrack, f.Track = now, now, now
 		}
 	}
@@ -151,7 +154,8 @@ func (r *Reader) nextTrack() (*track, error) {
 		if err := r.fill(t); err != nil {
 			return nil, err
 		}
-		if t.hasNext && (first == nil || t.presentationTime(t.nextSample.dts) < first.presentationTime(first.nextSample.dts)) {
+		if t.hasNext && (first == nil ||
+			t.presentationTime(t.nextSample.dts) < first.presentationTime(first.nextSample.dts)) {
 			first = t
 		}
 	}
@@ -190,16 +194,18 @@ func (r *Reader) fill(t *track) error {
 	return nil
 }
 
-// preroll is how much sound before what is shown is kept, for decoders that need some to settle: encoders' priming is far less.
+// preroll is how much sound before what is shown is kept, for decoders that need some to settle:
+// encoders' priming is far less.
 const preroll = time.Second
 
-// applyEdits passes over what the edit lists do not show: pictures before the last keyframe that is needed, sound long before.
+// applyEdits passes over what the edit lists do not show: pictures before the last keyframe that is
+// needed, sound long before.
 func (r *Reader) applyEdits() error {
 	return r.seekTo(0, -preroll)
 }
 
-// Seek goes to the last keyframe at or before a time, with the sound that belongs to it; without pictures to the sound at that
-// time.
+// Seek goes to the last keyframe at or before a time, with the sound that belongs to it; without
+// pictures to the sound at that time.
 func (r *Reader) Seek(to time.Duration) error {
 	if to <= 0 {
 		return r.seekTo(0, -preroll)
@@ -207,8 +213,8 @@ func (r *Reader) Seek(to time.Duration) error {
 	return r.seekTo(to, 0)
 }
 
-// seekTo begins anew, at the last keyframe shown at or before the time to, and with sound that ends later than that plus margin.
-// It goes through the index alone.
+// seekTo begins anew, at the last keyframe shown at or before the time to, and with sound that ends
+// later than that plus margin. It goes through the index alone.
 func (r *Reader) seekTo(to, margin time.Duration) error {
 	r.rewind()
 	var pictures *track

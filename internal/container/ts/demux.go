@@ -72,7 +72,8 @@ type demuxStream struct {
 	clock        audioClock
 }
 
-// Types of elementary stream that a reader has a name for and a writer not, ISO/IEC 13818-1 table 2-34 and its registry.
+// Types of elementary stream that a reader has a name for and a writer not, ISO/IEC 13818-1 table
+// 2-34 and its registry.
 const (
 	streamPrivate = 0x06
 	streamLATM    = 0x11
@@ -82,10 +83,14 @@ var unsupportedTypes = map[byte]struct {
 	kind  media.Kind
 	label string
 }{
-	0x01: {media.Video, "mpeg1"}, 0x02: {media.Video, "mpeg2"}, 0x10: {media.Video, "mpeg4"}, 0x21: {media.Video, "jpeg2000"}, 0x33: {media.Video, "vvc"},
-	0x42: {media.Video, "avs"}, 0xD1: {media.Video, "dirac"}, 0xD2: {media.Video, "avs2"}, 0xD4: {media.Video, "avs3"}, 0xEA: {media.Video, "vc1"}, 0xDB: {media.Video, "encrypted h264"},
-	streamLATM: {media.Audio, "aac in latm"}, 0x80: {media.Audio, "pcm"}, 0x82: {media.Audio, "dts"}, 0x83: {media.Audio, "truehd"},
-	0x85: {media.Audio, "dts"}, 0x86: {media.Audio, "dts"}, 0xCF: {media.Audio, "encrypted aac"}, 0xC1: {media.Audio, "encrypted ac3"},
+	0x01: {media.Video, "mpeg1"}, 0x02: {media.Video, "mpeg2"}, 0x10: {media.Video, "mpeg4"},
+	0x21: {media.Video, "jpeg2000"}, 0x33: {media.Video, "vvc"},
+	0x42: {media.Video, "avs"}, 0xD1: {media.Video, "dirac"}, 0xD2: {media.Video, "avs2"}, 0xD4: {media.Video, "avs3"},
+	0xEA: {media.Video, "vc1"}, 0xDB: {media.Video, "encrypted h264"},
+	streamLATM: {media.Audio, "aac in latm"}, 0x80: {media.Audio, "pcm"}, 0x82: {media.Audio, "dts"},
+	0x83: {media.Audio, "truehd"},
+	0x85: {media.Audio, "dts"}, 0x86: {media.Audio, "dts"}, 0xCF: {media.Audio, "encrypted aac"},
+	0xC1: {media.Audio, "encrypted ac3"},
 }
 
 func newDemuxer() *demuxer { return &demuxer{pmtPID: -1, psi: map[int]*sectionBuffer{}} }
@@ -283,8 +288,8 @@ func newDemuxStream(typ byte, pid int, descriptors []byte) *demuxStream {
 	return e
 }
 
-// readPrivate finds out from its descriptors what a readPrivate stream is: sound as DVB names it (ETSI EN 300 468 annex D), or registered by
-// four letters.
+// readPrivate finds out from its descriptors what a readPrivate stream is: sound as DVB names it
+// (ETSI EN 300 468 annex D), or registered by four letters.
 func (e *demuxStream) readPrivate(b []byte) bool {
 	for len(b) >= 2 {
 		tag, n := b[0], min(int(b[1]), len(b)-2)
@@ -314,7 +319,8 @@ func (e *demuxStream) readPrivate(b []byte) bool {
 	return false
 }
 
-// onlyLanguage reports whether descriptors say no more of a private stream than its language: ffmpeg writes AAC so for Blu-ray's form.
+// onlyLanguage reports whether descriptors say no more of a private stream than its language:
+// ffmpeg writes AAC so for Blu-ray's form.
 func onlyLanguage(b []byte) bool {
 	const language = 0x0A
 	for len(b) >= 2 {
@@ -542,7 +548,8 @@ func (e *demuxStream) numberTrack(t *media.Track) *media.Track {
 		e.track = t
 		return t
 	}
-	if e.track == nil || e.track.Codec != t.Codec || string(e.track.Config) != string(t.Config) || e.track.SampleRate != t.SampleRate || e.track.Channels != t.Channels {
+	if e.track == nil || e.track.Codec != t.Codec || string(e.track.Config) != string(t.Config) ||
+		e.track.SampleRate != t.SampleRate || e.track.Channels != t.Channels {
 		numbered := *t
 		numbered.ID = e.id
 		e.track = &numbered
@@ -577,7 +584,8 @@ func seconds(t int64) time.Duration {
 	return time.Duration(t/clockRate)*time.Second + time.Duration(t%clockRate)*time.Second/clockRate
 }
 
-// describe returns what is known of e: by its frames, or by the PMT alone where they cannot be carried. Nil before the first.
+// describe returns what is known of e: by its frames, or by the PMT alone where they cannot be
+// carried. Nil before the first.
 func (e *demuxStream) describe() *media.Track {
 	if e.label != "" {
 		return &media.Track{ID: e.id, Kind: e.kind, Label: e.label, Timescale: clockRate}
@@ -592,7 +600,8 @@ func (d *demuxer) restartAt(first int64) *demuxer {
 	n.pmtPID, n.program = d.pmtPID, d.program
 	n.clock = unwrapper{last: first - slack + 1<<32, set: true} // so that all 33 bits are behind first, or a little before
 	for _, e := range d.streams {
-		fresh := &demuxStream{pid: e.pid, typ: e.typ, kind: e.kind, label: e.label, id: e.id, track: e.track, undetermined: e.undetermined, ignored: e.ignored}
+		fresh := &demuxStream{pid: e.pid, typ: e.typ, kind: e.kind, label: e.label, id: e.id, track: e.track,
+			undetermined: e.undetermined, ignored: e.ignored}
 		if e.audio != nil {
 			s := *e.audio
 			s.Reset()

@@ -6,7 +6,8 @@ import (
 	"livego/internal/media"
 )
 
-// packets writes transport packets. Continuity counters begin anew with each value, which each PID's first packet flags.
+// packets writes transport packets. Continuity counters begin anew with each value, which each
+// PID's first packet flags.
 type packets struct {
 	buf      []byte
 	counters [4]counter
@@ -88,8 +89,8 @@ type adaptation struct {
 	pcr          int64 // 90 kHz
 }
 
-// writeHeader writes the header and the adaptation field of a packet of pid that is to take as much as fits of n bytes of payload. It
-// returns how many fit; exactly as many must follow.
+// writeHeader writes the header and the adaptation field of a packet of pid that is to take as much
+// as fits of n bytes of payload. It returns how many fit; exactly as many must follow.
 func (p *packets) writeHeader(pid uint16, unitStart bool, a adaptation, n int) (room int) {
 	c := p.counter(pid)
 	var flags byte
@@ -181,8 +182,9 @@ func (m *muxer) writeTables() {
 	m.packets.writeSection(pidPMT, 0x02, program, pmt)
 }
 
-// descriptors returns what the PMT has to say of t beside its stream type: a registration_descriptor (ISO/IEC 13818-1 clause 2.6.8) of
-// what that type alone does not name, as players outside of ATSC want it.
+// descriptors returns what the PMT has to say of t beside its stream type: a
+// registration_descriptor (ISO/IEC 13818-1 clause 2.6.8) of what that type alone does not name, as
+// players outside of ATSC want it.
 func descriptors(t *media.Track) []byte {
 	switch t.Codec {
 	case media.AC3:

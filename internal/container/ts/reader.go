@@ -10,8 +10,9 @@ import (
 	"livego/internal/media"
 )
 
-// A Reader reads the frames of a transport stream file: of its first program, as they are complete. Packets may have 188 bytes, 192 with
-// a time code before them, or 204 with a check sum behind. Not for concurrent use.
+// A Reader reads the frames of a transport stream file: of its first program, as they are complete.
+// Packets may have 188 bytes, 192 with a time code before them, or 204 with a check sum behind. Not
+// for concurrent use.
 type Reader struct {
 	r       io.ReaderAt
 	size    int64
@@ -43,7 +44,8 @@ const (
 // packetSizes are those that there are.
 var packetSizes = [...]int64{packetSize, 192, 204}
 
-// Detect reports whether b, which should have some thousand bytes, looks like a transport stream: sync bytes a packet apart.
+// Detect reports whether b, which should have some thousand bytes, looks like a transport stream:
+// sync bytes a packet apart.
 func Detect(b []byte) bool {
 	_, _, ok := findSync(b)
 	return ok
@@ -78,7 +80,8 @@ func inSync(b []byte, size int64, n int) bool {
 
 const syncByte = 0x47
 
-// NewReader reads the head of a file of size bytes, until each stream of its program has shown itself, and the last time stamp.
+// NewReader reads the head of a file of size bytes, until each stream of its program has shown
+// itself, and the last time stamp.
 func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 	t := &Reader{r: r, size: size, demux: newDemuxer()}
 	head := make([]byte, min(size, readWindow))
@@ -152,7 +155,8 @@ func (t *Reader) Problems() string {
 	case d.Scrambled > 0:
 		return fmt.Sprintf("%d packets are scrambled", d.Scrambled)
 	case d.Lost+d.Malformed > 0 || t.skipped > 0:
-		return fmt.Sprintf("%d packets are missing, %d malformed, %d bytes between them are none", d.Lost, d.Malformed, t.skipped)
+		return fmt.Sprintf("%d packets are missing, %d malformed, %d bytes between them are none", d.Lost, d.Malformed,
+			t.skipped)
 	}
 	return ""
 }
@@ -262,8 +266,8 @@ func (t *Reader) lastTime() time.Duration {
 	}
 }
 
-// Seek goes to the last key frame at or before a time since the beginning, or to the first one behind it where there is none in the 12
-// seconds before.
+// Seek goes to the last key frame at or before a time since the beginning, or to the first one
+// behind it where there is none in the 12 seconds before.
 func (t *Reader) Seek(to time.Duration) error {
 	const before = 12 * time.Second
 	low, err := t.searchStart(to - before)

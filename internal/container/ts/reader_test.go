@@ -12,7 +12,8 @@ import (
 	"livego/internal/media"
 )
 
-// sampleStream is a transport sampleStream as this package writes it: two groups of two pictures, the second shown first, with sound.
+// sampleStream is a transport sampleStream as this package writes it: two groups of two pictures,
+// the second shown first, with sound.
 func sampleStream(at time.Duration) string {
 	var frames []*media.Frame
 	for i := range 4 {
@@ -97,8 +98,9 @@ func wrapPackets(b, before, after string) (s string) {
 	return s
 }
 
-// tsFiles is the table of files: what must come of them: pictures with DTS and PTS, sound with its time, in ms, K where a decoder may
-// start; what the streams are where none comes; or a part of an error. It seeds the fuzzer.
+// tsFiles is the table of files: what must come of them: pictures with DTS and PTS, sound with its
+// time, in ms, K where a decoder may start; what the streams are where none comes; or a part of an
+// error. It seeds the fuzzer.
 var tsFiles = []struct {
 	name, file, want string
 }{
@@ -106,38 +108,75 @@ var tsFiles = []struct {
 	{"192 bytes a packet", wrapPackets(sampleStream(0), "time", ""), sampleFrames},
 	{"204 bytes a packet", wrapPackets(sampleStream(0), "", strings.Repeat("r", 16)), sampleFrames},
 	{"behind something else", "what a receiver sent before" + sampleStream(0), sampleFrames},
-	{"Q07 sync lost", sampleStream(0)[:5*packetSize] + strings.Repeat("no packet at all ", 30) + sampleStream(0)[5*packetSize:], sampleFrames},
-	{"Q07 sync lost within a packet", sampleStream(0)[:5*packetSize-50] + sampleStream(0)[5*packetSize:], "v12000/12080K v12080/12160K a12080 v12120/12160 a12120"},
-	{"Q07 packet missing", sampleStream(0)[:6*packetSize] + sampleStream(0)[7*packetSize:], "v12000/12080K v12120/12160 a12000 a12040 a12080 a12120"},
+	{"Q07 sync lost", sampleStream(0)[:5*packetSize] + strings.Repeat("no packet at all ", 30) +
+		sampleStream(0)[5*packetSize:], sampleFrames},
+	{"Q07 sync lost within a packet", sampleStream(0)[:5*packetSize-50] + sampleStream(0)[5*packetSize:],
+		"v12000/12080K v12080/12160K a12080 v12120/12160 a12120"},
+	{"Q07 packet missing", sampleStream(0)[:6*packetSize] + sampleStream(0)[7*packetSize:],
+		"v12000/12080K v12120/12160 a12000 a12040 a12080 a12120"},
 	{"packet sent twice", sampleStream(0)[:6*packetSize] + sampleStream(0)[5*packetSize:], sampleFrames},
-	{"33 bits wrap", sampleStream(26*time.Hour + 30*time.Minute + 31*time.Second + 650*time.Millisecond), "v95443650/95443730K a95443649 v95443690/95443730 a95443689 v95443730/95443810K a95443729 v95443770/95443810 a95443769"},
-	{"cut within a packet", sampleStream(0)[:len(sampleStream(0))-100], "v12000/12080K a12000 v12040/12080 a12040 v12080/12160K a12080 v12120/12160"},
+	{"33 bits wrap", sampleStream(26*time.Hour + 30*time.Minute + 31*time.Second + 650*time.Millisecond),
+		"v95443650/95443730K a95443649 v95443690/95443730 a95443689 v95443730/95443810K a95443729 v95443770/95443810 " +
+			"a95443769"},
+	{"cut within a packet", sampleStream(0)[:len(sampleStream(0))-100],
+		"v12000/12080K a12000 v12040/12080 a12040 v12080/12160K a12080 v12120/12160"},
 	{"Q07 PAT in a loop", padToDetect(strings.Repeat(pat(), 50)), "no program in the first"},
 	{"Q07 PAT of the PMT itself", padToDetect(psi(0, 0, 0, 1, "\x00\x01\xE0\x00")), "no program in the first"},
 	{"Q07 1000 PIDs", padToDetect(pat(), tsPacket(0x20, true, 0, strings.Repeat("\x00", 184))), "no program in the first"},
-	{"Q07 section of 4095 bytes", padToDetect(pat(), tsPacket(0x20, true, 0, "\x00\x02\xBF\xFF"+strings.Repeat("\x00", 180))), "no program in the first"},
-	{"Q07 section length 0", padToDetect(pat(), tsPacket(0x20, true, 0, "\x00\x02\xB0\x00"+strings.Repeat("\xFF", 180))), "no program in the first"},
-	{"Q07 bad CRC", padToDetect(pat(), strings.Replace(pmt(pmtEntry(streamADTS, 0x101, "")), "\xE1\x00", "\xE1\x01", 1)), "no program in the first"},
+	{"Q07 section of 4095 bytes", padToDetect(pat(),
+		tsPacket(0x20, true, 0, "\x00\x02\xBF\xFF"+strings.Repeat("\x00", 180))), "no program in the first"},
+	{"Q07 section length 0", padToDetect(pat(), tsPacket(0x20, true, 0, "\x00\x02\xB0\x00"+strings.Repeat("\xFF", 180))),
+		"no program in the first"},
+	{"Q07 bad CRC", padToDetect(pat(), strings.Replace(pmt(pmtEntry(streamADTS, 0x101, "")), "\xE1\x00", "\xE1\x01", 1)),
+		"no program in the first"},
 	{"pointer beyond the packet", padToDetect(tsPacket(0, true, 0, "\xFF")), "no program in the first"},
-	{"Q07 adaptation field of 183 and more", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), "\x47\x41\x01\x30\xFF"+strings.Repeat("\xFF", 183)), "a program without a frame"},
-	{"Q07 PES length 0", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts))), "a1000 a1023"},
-	{"PES header beyond its packet", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), tsPacket(0x101, true, 0, "\x00\x00\x01\xC0\x00\x00\x80\x80\xFFabc")), "a program without a frame"},
-	{"PES without its start code", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), tsPacket(0x101, true, 0, "what is this")), "a program without a frame"},
-	{"frame over two PES packets", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts[:4])), tsPacket(0x101, true, 1, pesWithPTS(180000, adts[4:]+adts+adts))), "a1000 a1023 a2000 a2023"},
-	{"Q07 PCR and PTS jump", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts)), tsPacket(0x101, true, 1, pesWithPTS(9000000, adts+adts))), "a1000 a1023 a100000 a100023"},
-	{"Q07 scrambled", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), "\x47\x41\x01\x90"+strings.Repeat("x", 184)), "audio:scrambled"},
+	{"Q07 adaptation field of 183 and more",
+		padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), "\x47\x41\x01\x30\xFF"+strings.Repeat("\xFF", 183)),
+		"a program without a frame"},
+	{"Q07 PES length 0", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")),
+		tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts))), "a1000 a1023"},
+	{"PES header beyond its packet",
+		padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")),
+			tsPacket(0x101, true, 0, "\x00\x00\x01\xC0\x00\x00\x80\x80\xFFabc")), "a program without a frame"},
+	{"PES without its start code",
+		padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), tsPacket(0x101, true, 0, "what is this")),
+		"a program without a frame"},
+	{"frame over two PES packets",
+		padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts[:4])),
+			tsPacket(0x101, true, 1, pesWithPTS(180000, adts[4:]+adts+adts))), "a1000 a1023 a2000 a2023"},
+	{"Q07 PCR and PTS jump", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")),
+		tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts)), tsPacket(0x101, true, 1, pesWithPTS(9000000, adts+adts))),
+		"a1000 a1023 a100000 a100023"},
+	{"Q07 scrambled", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")),
+		"\x47\x41\x01\x90"+strings.Repeat("x", 184)), "audio:scrambled"},
 	{"LATM", padToDetect(pat(), pmt(pmtEntry(streamLATM, 0x101, ""))), "audio:aac in latm"},
-	{"MPEG-2 and DTS", padToDetect(pat(), pmt(pmtEntry(2, 0x100, ""), pmtEntry(0x82, 0x101, ""))), "video:mpeg2 audio:dts"},
-	{"layer II", padToDetect(pat(), pmt(pmtEntry(streamMPEG1Audio, 0x101, "")), tsPacket(0x101, true, 0, pesWithPTS(0, "\xFF\xFD\x14\x04"+strings.Repeat("m", 92))), tsPacket(0x101, false, 1, strings.Repeat("\xFF\xFD\x14\x04"+strings.Repeat("m", 92), 1))), "audio:mp2"},
+	{"MPEG-2 and DTS", padToDetect(pat(), pmt(pmtEntry(2, 0x100, ""), pmtEntry(0x82, 0x101, ""))),
+		"video:mpeg2 audio:dts"},
+	{"layer II", padToDetect(pat(), pmt(pmtEntry(streamMPEG1Audio, 0x101, "")),
+		tsPacket(0x101, true, 0, pesWithPTS(0, "\xFF\xFD\x14\x04"+strings.Repeat("m", 92))),
+		tsPacket(0x101, false, 1, strings.Repeat("\xFF\xFD\x14\x04"+strings.Repeat("m", 92), 1))), "audio:mp2"},
 	{"Q07 more than 16 streams", padToDetect(pat(), pmt(pmtEntries(17)...)), "a program without a frame"},
 	{"subtitles alone", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x101, "\x59\x00"))), "no program in the first"},
-	{"AAC that nobody tells", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x101, "\x0A\x04und\x00")), tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts))), "a1000 a1023"},
-	{"AAC that nobody tells, and more", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x102, ""), pmtEntry(streamPrivate, 0x101, "")), tsPacket(0x102, true, 0, pesWithPTS(90000, "KLV"+adts)), tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts))), "a1000 a1023"},
-	{"private data alone", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x101, "")), tsPacket(0x101, true, 0, pesWithPTS(90000, "KLV"))), "a program without a frame"},
+	{"AAC that nobody tells", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x101, "\x0A\x04und\x00")),
+		tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts))), "a1000 a1023"},
+	{"AAC that nobody tells, and more",
+		padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x102, ""), pmtEntry(streamPrivate, 0x101, "")),
+			tsPacket(0x102, true, 0, pesWithPTS(90000, "KLV"+adts)), tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts))),
+		"a1000 a1023"},
+	{"private data alone", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x101, "")),
+		tsPacket(0x101, true, 0, pesWithPTS(90000, "KLV"))), "a program without a frame"},
 	{"Opus", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x101, "\x05\x04Opus"))), "audio:opus in ts"},
-	{"two pictures in a PES packet", padToDetect(pat(), pmt(pmtEntry(streamH264, 0x100, "")), tsPacket(0x100, true, 0, pesWithPTS(90000, code+aud+code+sps+code+pps+code+idr+code+aud+code+"\x41\x9A"))), "v1000/1000K v1040/1040"},
-	{"picture over two PES packets", padToDetect(pat(), pmt(pmtEntry(streamH264, 0x100, "")), tsPacket(0x100, true, 0, pesWithPTS(90000, code+aud+code+sps+code+pps+code+idr)), tsPacket(0x100, true, 1, "\x00\x00\x01\xE0\x00\x00\x80\x00\x00\x88\x88")), "v1000/1000K"},
-	{"pictures without their sets", padToDetect(pat(), pmt(pmtEntry(streamH264, 0x100, "")), tsPacket(0x100, true, 0, pesWithPTS(90000, code+aud+code+idr))), "a program without a frame"},
+	{"two pictures in a PES packet",
+		padToDetect(pat(), pmt(pmtEntry(streamH264, 0x100, "")),
+			tsPacket(0x100, true, 0, pesWithPTS(90000, code+aud+code+sps+code+pps+code+idr+code+aud+code+"\x41\x9A"))),
+		"v1000/1000K v1040/1040"},
+	{"picture over two PES packets",
+		padToDetect(pat(), pmt(pmtEntry(streamH264, 0x100, "")),
+			tsPacket(0x100, true, 0, pesWithPTS(90000, code+aud+code+sps+code+pps+code+idr)),
+			tsPacket(0x100, true, 1, "\x00\x00\x01\xE0\x00\x00\x80\x00\x00\x88\x88")), "v1000/1000K"},
+	{"pictures without their sets",
+		padToDetect(pat(), pmt(pmtEntry(streamH264, 0x100, "")),
+			tsPacket(0x100, true, 0, pesWithPTS(90000, code+aud+code+idr))), "a program without a frame"},
 	{"text", strings.Repeat("This is a text. ", 200), "no packets in it"},
 	{"empty", "", "no packets in it"},
 }
@@ -190,7 +229,8 @@ func TestReader(t *testing.T) {
 	for _, tt := range tsFiles {
 		got := describeFile(tt.file)
 		exact := !strings.Contains(tt.want, " in ") || strings.Contains(tt.want, ":")
-		if exact && byKind(got) != byKind(tt.want) && !strings.Contains(got, tt.want) || !exact && !strings.Contains(got, tt.want) {
+		if exact && byKind(got) != byKind(tt.want) && !strings.Contains(got, tt.want) || !exact &&
+			!strings.Contains(got, tt.want) {
 			t.Errorf("%s: %s\nwant %s", tt.name, got, tt.want)
 		}
 	}
@@ -226,7 +266,8 @@ func TestReaderReturnsWhatWasWritten(t *testing.T) {
 			}
 		}
 	}
-	if want := []string{avcc(idr), avcc("\x41\x9A"), avcc(idr), avcc("\x41\x9A")}; fmt.Sprintf("%x", pictures) != fmt.Sprintf("%x", want) {
+	if want := []string{avcc(idr), avcc("\x41\x9A"), avcc(idr), avcc("\x41\x9A")}; fmt.Sprintf("%x",
+		pictures) != fmt.Sprintf("%x", want) {
 		t.Errorf("%x, want %x", pictures, want)
 	}
 }
@@ -240,7 +281,8 @@ func TestReaderSeek(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for to, want := range map[time.Duration]time.Duration{0: 0, 15 * time.Second: 14_880 * time.Millisecond, time.Hour: 15_920 * time.Millisecond, 170 * time.Millisecond: 80 * time.Millisecond} {
+	for to, want := range map[time.Duration]time.Duration{0: 0, 15 * time.Second: 14_880 * time.Millisecond,
+		time.Hour: 15_920 * time.Millisecond, 170 * time.Millisecond: 80 * time.Millisecond} {
 		if err := r.Seek(to); err != nil {
 			t.Fatal(err)
 		}

@@ -1,5 +1,6 @@
-// Package ts lays media.Frames out as MPEG transport streams (ISO/IEC 13818-1) for the segments of HLS. A segment stands by
-// itself: it follows from its frames alone, so that whoever makes it makes the same bytes. It knows no playlist and no HTTP.
+// Package ts lays media.Frames out as MPEG transport streams (ISO/IEC 13818-1) for the segments of
+// HLS. A segment stands by itself: it follows from its frames alone, so that whoever makes it makes
+// the same bytes. It knows no playlist and no HTTP.
 package ts
 
 import (
@@ -39,8 +40,8 @@ const (
 	// timeBase is added to every time stamp: streams begin at 0, composition times reach 10 s below, and the clock leads.
 	timeBase = 12 * clockRate
 
-	// pcrLead is how much earlier than the decoding time of a frame its bytes are said to arrive: what a decoder buffers of a
-	// stream whose audio and video are interleaved by an encoder's leisure.
+	// pcrLead is how much earlier than the decoding time of a frame its bytes are said to arrive: what
+	// a decoder buffers of a stream whose audio and video are interleaved by an encoder's leisure.
 	pcrLead = clockRate / 2
 )
 
@@ -76,10 +77,11 @@ func streamType(t *media.Track) byte {
 	return 0
 }
 
-// AppendSegment appends one segment to dst: PAT and PMT, then frames in their order. video and audio are what the PMT
-// announces; either may be nil, and both must satisfy Carries. Frames of other tracks are left out, but for those that follow a
-// change of configuration within a codec. left is the number of frames that were left out because they cannot be expressed: AAC
-// above 8184 bytes, malformed NAL units.
+// AppendSegment appends one segment to dst: PAT and PMT, then frames in their order. video and
+// audio are what the PMT announces; either may be nil, and both must satisfy Carries. Frames of
+// other tracks are left out, but for those that follow a change of configuration within a codec.
+// left is the number of frames that were left out because they cannot be expressed: AAC above 8184
+// bytes, malformed NAL units.
 func AppendSegment(dst []byte, video, audio *media.Track, frames []*media.Frame) (segment []byte, left int) {
 	m := muxer{
 		packets:  packets{buf: grow(dst, frames)},
@@ -108,8 +110,9 @@ func grow(dst []byte, frames []*media.Frame) []byte {
 	return append(make([]byte, 0, n), dst...)
 }
 
-// dtsShift returns by how much decoding has to be said to happen earlier so that none happens after its presentation, which some
-// encoders' negative composition times claim. One number for all frames keeps their distances.
+// dtsShift returns by how much decoding has to be said to happen earlier so that none happens after
+// its presentation, which some encoders' negative composition times claim. One number for all
+// frames keeps their distances.
 func dtsShift(frames []*media.Frame) int64 {
 	var d int64
 	for _, f := range frames {
@@ -156,7 +159,8 @@ type muxer struct {
 	es           []byte // of the frame at hand
 }
 
-// writeFrame writes f, and reports whether that went well. A writeFrame of a track that is not in the program is none of its business.
+// writeFrame writes f, and reports whether that went well. A writeFrame of a track that is not in
+// the program is none of its business.
 func (m *muxer) writeFrame(f *media.Frame) bool {
 	switch {
 	case m.video.accepts(f):
@@ -249,8 +253,9 @@ func parameterSetsOf(t *media.Track) *parameterSets {
 	}
 }
 
-// appendAnnexB appends f as an access unit in Annex B form: a delimiter first, which HLS asks for, and before a random access
-// point the parameter sets of its track, unless it brings its own. It reports false for a malformed frame.
+// appendAnnexB appends f as an access unit in Annex B form: a delimiter first, which HLS asks for,
+// and before a random access point the parameter sets of its track, unless it brings its own. It
+// reports false for a malformed frame.
 func (s *parameterSets) appendAnnexB(dst []byte, f *media.Frame) ([]byte, bool) {
 	dst = h264.AppendAnnexB(dst, s.delimiter)
 	if f.RAP != media.NoRandomAccess && !s.hasAll(f.Payload) {

@@ -59,8 +59,9 @@ type pesUnit struct {
 	data     string
 }
 
-// parse reads a segment and holds it to ISO/IEC 13818-1: whole packets, sections whose CRC fits, continuity from 0 that is flagged
-// at the start, a clock on pcrPID that never runs ahead. It returns the PMT's types by PID.
+// parse reads a segment and holds it to ISO/IEC 13818-1: whole packets, sections whose CRC fits,
+// continuity from 0 that is flagged at the start, a clock on pcrPID that never runs ahead. It
+// returns the PMT's types by PID.
 func parse(t *testing.T, b []byte) (types map[int]byte, units []pesUnit) {
 	t.Helper()
 	types = map[int]byte{}
@@ -172,10 +173,13 @@ func TestSegment(t *testing.T) {
 		}, 0},
 		{"sets of its own, delimiter of its own", video, nil, []*media.Frame{
 			picture(media.Keyframe, 0, 0, avcc("\x09\x10", "\x67new", "\x68new", idr)),
-		}, map[int]byte{pidVideo: 0x1B}, []pesUnit{{pidVideo, base, base, true, code + aud + code + "\x67new" + code + "\x68new" + code + idr}}, 0},
+		}, map[int]byte{pidVideo: 0x1B},
+			[]pesUnit{{pidVideo, base, base, true, code + aud + code + "\x67new" + code + "\x68new" + code + idr}}, 0},
 		{"an SPS alone of its own", video, nil, []*media.Frame{
 			picture(media.RecoveryPoint, 0, 0, avcc("\x67new", "\x41\x9A")),
-		}, map[int]byte{pidVideo: 0x1B}, []pesUnit{{pidVideo, base, base, true, code + aud + code + sps + code + pps + code + "\x67new" + code + "\x41\x9A"}}, 0},
+		}, map[int]byte{pidVideo: 0x1B},
+			[]pesUnit{{pidVideo, base, base, true, code + aud + code + sps + code + pps + code + "\x67new" + code + "\x41\x9A"}},
+			0},
 		{"negative composition time", video, nil, []*media.Frame{
 			picture(media.Keyframe, 0, 0, avcc(idr)), picture(0, 40e6, -40e6, avcc("\x41\x9A")),
 		}, map[int]byte{pidVideo: 0x1B}, []pesUnit{
@@ -192,18 +196,23 @@ func TestSegment(t *testing.T) {
 			{pidAudio, base + 2090, base + 2090, true, "\xFF\xF1\x50\x80\x01\x5F\xFCraw"},
 		}, 0},
 		{"audio alone, V13 too large for ADTS", nil, sound, []*media.Frame{
-			samples(sound, 0, string(make([]byte, 8185))), samples(sound, 44100, "raw"), picture(media.Keyframe, 0, 0, avcc(idr)),
-		}, map[int]byte{pidAudio: 0x0F}, []pesUnit{{pidAudio, base + 90000, base + 90000, true, "\xFF\xF1\x50\x80\x01\x5F\xFCraw"}}, 1},
+			samples(sound, 0, string(make([]byte, 8185))), samples(sound, 44100, "raw"),
+			picture(media.Keyframe, 0, 0, avcc(idr)),
+		}, map[int]byte{pidAudio: 0x0F},
+			[]pesUnit{{pidAudio, base + 90000, base + 90000, true, "\xFF\xF1\x50\x80\x01\x5F\xFCraw"}}, 1},
 		{"MP3, one frame too large", nil, mp3, []*media.Frame{
 			samples(mp3, 576, "mp3"), samples(mp3, 0, string(make([]byte, maxAudioPES+1))),
 		}, map[int]byte{pidAudio: 0x04}, []pesUnit{{pidAudio, base + 2351, base + 2351, true, "mp3"}}, 1},
 		{"HEVC and AC-3", hevc, ac3, []*media.Frame{
 			{Track: hevc, RAP: media.Keyframe, Payload: []byte(avcc("\x46\x01\x10", "\x26\x01\xaf"))},
-			{Track: hevc, RAP: media.Keyframe, Payload: []byte(avcc("\x40\x01new", "\x42\x01new", "\x44\x01new", "\x26\x01\xaf"))},
+			{Track: hevc, RAP: media.Keyframe,
+				Payload: []byte(avcc("\x40\x01new", "\x42\x01new", "\x44\x01new", "\x26\x01\xaf"))},
 			samples(ac3, 1536, "\x0b\x77"),
 		}, map[int]byte{pidVideo: 0x24, pidAudio: 0x81}, []pesUnit{
-			{pidVideo, base, base, true, code + "\x46\x01\x50" + code + "\x40\x01v" + code + "\x42\x01s" + code + "\x44\x01p" + code + "\x26\x01\xaf"},
-			{pidVideo, base, base, true, code + "\x46\x01\x50" + code + "\x40\x01new" + code + "\x42\x01new" + code + "\x44\x01new" + code + "\x26\x01\xaf"},
+			{pidVideo, base, base, true, code + "\x46\x01\x50" + code + "\x40\x01v" + code + "\x42\x01s" + code + "\x44\x01p" +
+				code + "\x26\x01\xaf"},
+			{pidVideo, base, base, true, code + "\x46\x01\x50" + code + "\x40\x01new" + code + "\x42\x01new" + code +
+				"\x44\x01new" + code + "\x26\x01\xaf"},
 			{pidAudio, base + 2880, base + 2880, true, "\x0b\x77"},
 		}, 0},
 		{"malformed NAL units", video, nil, []*media.Frame{picture(0, 0, 0, "\x00\x00\x00\x09\x41")},
@@ -303,7 +312,8 @@ func BenchmarkSegment(b *testing.B) {
 	big := avcc(idr + string(make([]byte, 12_000)))
 	var frames []*media.Frame
 	for i := range 50 {
-		frames = append(frames, picture(0, time.Duration(i)*40e6, 0, big), samples(sound, int64(i)*1024, fmt.Sprintf("%0400d", i)))
+		frames = append(frames, picture(0, time.Duration(i)*40e6, 0, big),
+			samples(sound, int64(i)*1024, fmt.Sprintf("%0400d", i)))
 	}
 	for b.Loop() {
 		seg, _ := AppendSegment(nil, video, sound, frames)

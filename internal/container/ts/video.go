@@ -31,7 +31,8 @@ const (
 	maxSetsBytes = 16 << 10
 )
 
-// videoData takes the data of a PES packet: an access unit as a rule, a part of one where it has no time stamps, or several.
+// videoData takes the data of a PES packet: an access unit as a rule, a part of one where it has no
+// time stamps, or several.
 func (d *demuxer) videoData(e *demuxStream, data []byte, pts, dts int64, stamped bool) {
 	p := e.video
 	if !stamped {
@@ -63,7 +64,8 @@ func (d *demuxer) flushVideo(e *demuxStream) {
 		}
 		// All but the first have no time of their own: they follow at the rate of the stream.
 		shift := seconds(int64(n) * p.frameInterval(e))
-		f := &media.Frame{Track: e.track, DTS: seconds(p.dts) + shift, PTS: seconds(p.pts) + shift, KeyFlag: p.randomAccess && n == 0, Payload: payload}
+		f := &media.Frame{Track: e.track, DTS: seconds(p.dts) + shift, PTS: seconds(p.pts) + shift, KeyFlag: p.randomAccess &&
+			n == 0, Payload: payload}
 		var err error
 		if f.RAP, f.Leading, err = codec.RandomAccess(e.track, p.lengthSize, f.KeyFlag, payload); err != nil {
 			d.Malformed++
@@ -82,7 +84,8 @@ func (p *videoAssembler) frameInterval(e *demuxStream) int64 {
 	return int64(clockRate / rate)
 }
 
-// splitAccessUnits cuts data into access units at their delimiters, which ISO/IEC 13818-1 clause 2.14.1 wants at the head of each.
+// splitAccessUnits cuts data into access units at their delimiters, which ISO/IEC 13818-1 clause
+// 2.14.1 wants at the head of each.
 func (p *videoAssembler) splitAccessUnits(data []byte) [][]byte {
 	var parts [][]byte
 	from := 0
@@ -107,8 +110,8 @@ func (p *videoAssembler) isDelimiter(unit []byte) bool {
 	return h265.Type(unit) == aud
 }
 
-// lengthPrefixed returns the access unit with length fields in the place of start codes, and keeps its parameter sets. Delimiters and filler
-// stay behind: each container has its own.
+// lengthPrefixed returns the access unit with length fields in the place of start codes, and keeps
+// its parameter sets. Delimiters and filler stay behind: each container has its own.
 func (p *videoAssembler) lengthPrefixed(data []byte) []byte {
 	out := make([]byte, 0, len(data)+16)
 	for {
@@ -173,7 +176,8 @@ func (p *videoAssembler) storeParameterSet(kind int, unit []byte) {
 	}
 }
 
-// parameterSetID returns the id of a parameter set. That of HEVC's SPS stands behind much else: there is one in use, as a rule.
+// parameterSetID returns the id of a parameter set. That of HEVC's SPS stands behind much else:
+// there is one in use, as a rule.
 func (p *videoAssembler) parameterSetID(kind int, unit []byte) uint32 {
 	const head = 64
 	b := nal.Unescape(unit, head)

@@ -1,6 +1,6 @@
-// Package api is the operator's HTTP: the /control and /stat routes that scripts and pages rely on, /api/v1, static files, health, profiles
-// and a plain page of what is live. It sees the hub and the keys. It knows no media protocol, and who may ask is decided by the
-// Door it is given.
+// Package api is the operator's HTTP: the /control and /stat routes that scripts and pages rely on,
+// /api/v1, static files, health, profiles and a plain page of what is live. It sees the hub and the
+// keys. It knows no media protocol, and who may ask is decided by the Door it is given.
 package api
 
 import (
@@ -35,8 +35,8 @@ type Options struct {
 		Logout(r *http.Request, csrf string) error
 		Session(*http.Request) (auth.Session, bool)
 	}
-	// EndSessions ends the sessions of those who watch a room, or may, in app or for "" in every one, and returns how many watched or
-	// waited.
+	// EndSessions ends the sessions of those who watch a room, or may, in app or for "" in every one,
+	// and returns how many watched or waited.
 	EndSessions func(app, room string) int
 	// TokenIssuer makes tokens; without a secret it makes none.
 	TokenIssuer auth.TokenIssuer
@@ -48,11 +48,13 @@ type Options struct {
 
 	Apps []App // that may be published to, the main one first; may be empty
 
-	// Base URLs of the listeners that the page links to: "rtmp://[::]:1935", "http://127.0.0.1:7001". A host that stands for
-	// every address, or is missing, means the host by which the page was asked for. "" where there is no such listener.
+	// Base URLs of the listeners that the page links to: "rtmp://[::]:1935", "http://127.0.0.1:7001".
+	// A host that stands for every address, or is missing, means the host by which the page was asked
+	// for. "" where there is no such listener.
 	RTMP, FLV, HLS string
 	RTMPS, HTTPS   string // the same by TLS; HTTPS has both FLV and HLS
-	// PublicURL is where a proxy serves all this. When it is set, every link starts with it, or with its host where it is of RTMP.
+	// PublicURL is where a proxy serves all this. When it is set, every link starts with it, or with
+	// its host where it is of RTMP.
 	PublicURL string
 
 	// StaticsDir holds the files of /statics/. Where there is no such directory the files of the binary are served.
@@ -72,12 +74,15 @@ type App struct {
 
 // New returns the handler of the operator's HTTP.
 //
-// /control and /stat answer {"status":int,"data":any} with the same HTTP status: 400 for arguments that break a rule, 403 from
-// the door and for relays that may not be, 404, 405, 409, 413 for a body above 64 KiB, 414 for a URL above 4 KiB, 415 for a coded
-// body, 429 for too many relays, 502 for one whose other end cannot be reached, and 503 while the key store is away. /api/v1 answers
-// in JSON, and with problems of RFC 9457: 401 without a good credential, 403 with one that does not allow enough.
+// /control and /stat answer {"status":int,"data":any} with the same HTTP status: 400 for arguments
+// that break a rule, 403 from the door and for relays that may not be, 404, 405, 409, 413 for a
+// body above 64 KiB, 414 for a URL above 4 KiB, 415 for a coded body, 429 for too many relays, 502
+// for one whose other end cannot be reached, and 503 while the key store is away. /api/v1 answers
+// in JSON, and with problems of RFC 9457: 401 without a good credential, 403 with one that does not
+// allow enough.
 func New(o Options) http.Handler {
-	s := &server{Options: o, mux: http.NewServeMux(), page: newPage(), refusalLimiter: logging.Limiter{Interval: time.Second}}
+	s := &server{Options: o, mux: http.NewServeMux(), page: newPage(),
+		refusalLimiter: logging.Limiter{Interval: time.Second}}
 	s.mux.Handle("/control/get", s.enveloped(s.getKey))
 	s.mux.Handle("/control/reset", s.enveloped(s.resetKey))
 	s.mux.Handle("/control/delete", s.enveloped(s.deleteRoom))

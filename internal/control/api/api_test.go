@@ -42,8 +42,10 @@ func TestUnauthorizedRequests(t *testing.T) {
 	const outside = "Remote: 198.51.100.9:4000"
 	s, token := newAuthFixture(t)
 	routes := []string{
-		"/", "/control/get?room=movie", "/control/reset?room=movie", "/control/delete?room=movie", "/control/push", "/control/pull",
-		"/stat/livestat", "/statics/", "/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/profile", "/debug/vars", "/nothing", "/a/../b",
+		"/", "/control/get?room=movie", "/control/reset?room=movie", "/control/delete?room=movie", "/control/push",
+		"/control/pull",
+		"/stat/livestat", "/statics/", "/debug/pprof/", "/debug/pprof/heap", "/debug/pprof/profile", "/debug/vars",
+		"/nothing", "/a/../b",
 	}
 	for _, c := range []struct {
 		name    string
@@ -103,8 +105,8 @@ func TestPreflightAllowsNoOrigin(t *testing.T) {
 	}
 }
 
-// TestSandboxedStaticFiles lets what is in the sandbox of /statics/ load further files, and nothing else. A browser does not tell its requests from
-// those of a foreign page in a sandbox.
+// TestSandboxedStaticFiles lets what is in the sandbox of /statics/ load further files, and nothing
+// else. A browser does not tell its requests from those of a foreign page in a sandbox.
 func TestSandboxedStaticFiles(t *testing.T) {
 	s, _ := newAuthFixture(t)
 	cross, null := "Sec-Fetch-Site: cross-site", "Origin: null"
@@ -123,11 +125,13 @@ func TestSandboxedStaticFiles(t *testing.T) {
 		{"key", "GET", "/control/get?room=movie", []string{cross, null}, 403},
 		{"list of keys", "GET", "/api/v1/keys", []string{cross, null}, 401},
 		{"the page", "GET", "/", []string{cross, null}, 403},
-		{"a file by a script of a foreign page", "GET", "/statics/livego.svg", []string{cross, "Origin: http://attacker.tld"}, 403},
+		{"a file by a script of a foreign page", "GET", "/statics/livego.svg", []string{cross, "Origin: http://attacker.tld"},
+			403},
 		{"a link to the page", "GET", "/", link, 200},
 		{"a link to a file", "GET", "/statics/", link, 200},
 		{"a link to a key", "GET", "/control/get?room=movie", link, 403},
-		{"a link to the page in a frame", "GET", "/", []string{cross, "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: iframe"}, 403},
+		{"a link to the page in a frame", "GET", "/", []string{cross, "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: iframe"},
+			403},
 		{"a form to the page", "POST", "/", link, 403},
 		{"the page by a script", "GET", "/", []string{cross, "Sec-Fetch-Mode: cors", "Sec-Fetch-Dest: empty"}, 403},
 	} {
@@ -148,7 +152,8 @@ func TestSandboxedStaticFiles(t *testing.T) {
 // TestSecurityHeaders finds what protects the browser in every answer.
 func TestSecurityHeaders(t *testing.T) {
 	s := newFixture(t, nil)
-	for _, target := range []string{"/", "/control/get", "/stat/livestat", "/statics/", "/statics/nothing", "/healthz", "/readyz", "/nothing"} {
+	for _, target := range []string{"/", "/control/get", "/stat/livestat", "/statics/", "/statics/nothing", "/healthz",
+		"/readyz", "/nothing"} {
 		h := s.get(target).Header()
 		if csp := h.Get("Content-Security-Policy"); !strings.Contains(csp, "frame-ancestors 'none'") {
 			t.Errorf("%s: Content-Security-Policy %q", target, csp)
@@ -192,7 +197,8 @@ func TestRoutes(t *testing.T) {
 		{"P03 trace", "TRACE", "/control/get?room=a", 405, ""},
 		{"P03 options", "OPTIONS", "/control/get?room=a", 405, ""},
 		{"P03 head of statistics", "HEAD", "/stat/livestat", 405, ""},
-		{"W02 long URL", "GET", "/control/get?room=" + strings.Repeat("a", 4<<10), 414, `{"status":414,"data":"the URL is longer than 4 KiB"}`},
+		{"W02 long URL", "GET", "/control/get?room=" + strings.Repeat("a", 4<<10), 414,
+			`{"status":414,"data":"the URL is longer than 4 KiB"}`},
 		{"health", "GET", "/healthz", 200, "ok\n"},
 		{"health by HEAD", "HEAD", "/healthz", 200, ""},
 		{"health by POST", "POST", "/healthz", 405, ""},

@@ -27,8 +27,9 @@ func (s *server) getKey(r *http.Request, args url.Values) (any, error) {
 	return key.Secret, nil
 }
 
-// resetKey serves /control/reset?room=R[&app=A][&all=1|&grace=60s]: a new key. Who publishes with an old one is disconnected, at
-// once or when the grace is over; the stream is held for the new one.
+// resetKey serves /control/reset?room=R[&app=A][&all=1|&grace=60s]: a new key. Who publishes with
+// an old one is disconnected, at once or when the grace is over; the stream is held for the new
+// one.
 func (s *server) resetKey(r *http.Request, args url.Values) (any, error) {
 	app, room, err := s.roomAndApp(r, args)
 	if err != nil {
@@ -53,7 +54,8 @@ func (s *server) resetKey(r *http.Request, args url.Values) (any, error) {
 		return nil, s.storeError("reset", app, room, err)
 	}
 	if grace > 0 {
-		time.AfterFunc(grace, func() { s.Hub.Revoke(revoked, false) }) // a hub that is closed by then has nobody to disconnect
+		// a hub that is closed by then has nobody to disconnect
+		time.AfterFunc(grace, func() { s.Hub.Revoke(revoked, false) })
 	} else {
 		s.Hub.Revoke(revoked, false)
 	}
@@ -61,9 +63,9 @@ func (s *server) resetKey(r *http.Request, args url.Values) (any, error) {
 	return key.Secret, nil
 }
 
-// deleteRoom serves /control/delete?room=R[&app=A]. Who publishes with a key of the room, or without any where none is asked for, is
-// disconnected and the stream ends. An
-// app that is configured no longer may still have keys to delete.
+// deleteRoom serves /control/delete?room=R[&app=A]. Who publishes with a key of the room, or
+// without any where none is asked for, is disconnected and the stream ends. An app that is
+// configured no longer may still have keys to delete.
 func (s *server) deleteRoom(r *http.Request, args url.Values) (any, error) {
 	app, room, err := s.roomAndApp(r, args)
 	if err != nil {
@@ -141,8 +143,8 @@ func boolArgument(args url.Values, name string) (bool, error) {
 	return on, nil
 }
 
-// uncanceledContext returns a context that outlives the client. Were a store to stop half-way because he hung up, a key could be revoked
-// without anybody here knowing whom to disconnect.
+// uncanceledContext returns a context that outlives the client. Were a store to stop half-way
+// because he hung up, a key could be revoked without anybody here knowing whom to disconnect.
 func uncanceledContext(r *http.Request) context.Context { return context.WithoutCancel(r.Context()) }
 
 // storeError turns an error of the key store into the client's, and logs what is not his fault.

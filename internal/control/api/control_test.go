@@ -208,7 +208,8 @@ func FuzzArguments(f *testing.F) {
 	})
 }
 
-// TestResetAndDeleteDisconnectPublisher disconnects who publishes with the old key before the answer is out: reset holds the stream, delete ends it.
+// TestResetAndDeleteDisconnectPublisher disconnects who publishes with the old key before the
+// answer is out: reset holds the stream, delete ends it.
 func TestResetAndDeleteDisconnectPublisher(t *testing.T) {
 	name := domain.Name{App: "live", Room: "movie"}
 	for _, c := range []struct {
@@ -257,7 +258,8 @@ func TestResetAndDeleteDisconnectPublisher(t *testing.T) {
 	}
 }
 
-// TestDeleteEndsStreamWithoutKey ends what is published without a key, where none is asked for (rtmp_noauth), and says so.
+// TestDeleteEndsStreamWithoutKey ends what is published without a key, where none is asked for
+// (rtmp_noauth), and says so.
 func TestDeleteEndsStreamWithoutKey(t *testing.T) {
 	for _, withKey := range []bool{false, true} {
 		s := newFixture(t, nil)
@@ -290,7 +292,8 @@ func TestStoreErrors(t *testing.T) {
 		err  error
 		want string
 	}{
-		{"P17 unavailable", domain.Errorf(domain.Unavailable, "dial 10.0.0.1: refused"), `{"status":503,"data":"key store unavailable"}`},
+		{"P17 unavailable", domain.Errorf(domain.Unavailable, "dial 10.0.0.1: refused"),
+			`{"status":503,"data":"key store unavailable"}`},
 		{"internal", errors.New("/secret/path: input/output error"), `{"status":500,"data":"internal error"}`},
 	} {
 		s.keys.err = c.err

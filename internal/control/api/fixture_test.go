@@ -98,7 +98,8 @@ func (s *fixture) get(target string, headers ...string) *httptest.ResponseRecord
 func (s *fixture) publish(name domain.Name, key domain.KeyRef) *stream.Publisher {
 	s.t.Helper()
 	p, err := s.hub.Publish(context.Background(), name, stream.PublishOptions{
-		Proto: "rtmp", Remote: "192.0.2.7:5000", URL: "rtmp://localhost:1935/" + name.String(), Grant: domain.Grant{Name: name, Key: key},
+		Proto: "rtmp", Remote: "192.0.2.7:5000", URL: "rtmp://localhost:1935/" + name.String(),
+		Grant: domain.Grant{Name: name, Key: key},
 	})
 	if err != nil {
 		s.t.Fatal(err)
@@ -107,11 +108,13 @@ func (s *fixture) publish(name domain.Name, key domain.KeyRef) *stream.Publisher
 	now := time.Now()
 	for _, f := range []*media.Frame{
 		{
-			Track: &media.Track{Kind: media.Video, Codec: media.H264, Timescale: 90000, Width: 1920, Height: 1080, FrameRate: 30},
-			RAP:   media.Keyframe, Payload: make([]byte, 312_500),
+			Track: &media.Track{Kind: media.Video, Codec: media.H264, Timescale: 90000, Width: 1920, Height: 1080,
+				FrameRate: 30},
+			RAP: media.Keyframe, Payload: make([]byte, 312_500),
 		},
 		{
-			Track:   &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1024},
+			Track: &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, Channels: 2,
+				FrameSamples: 1024},
 			DTS:     40 * time.Millisecond,
 			Payload: make([]byte, 16_000),
 		},
@@ -153,7 +156,8 @@ func (f *fakeRelays) call(oper string, r domain.Relay) (string, error) {
 }
 
 func (f *fakeRelays) List() []domain.RelayStatus {
-	return []domain.RelayStatus{{Direction: domain.Push, App: "live", Room: "movie", URL: "rtmp://h/a/***", State: "running"}}
+	return []domain.RelayStatus{{Direction: domain.Push, App: "live", Room: "movie", URL: "rtmp://h/a/***",
+		State: "running"}}
 }
 
 // memKeys are keys in memory. With fail set every call fails with it.
@@ -172,7 +176,8 @@ func (m *memKeys) lookup(app, room, label string, fn func(i int) error) error {
 	if m.err != nil {
 		return m.err
 	}
-	return fn(slices.IndexFunc(m.keys, func(k domain.Key) bool { return k.App == app && k.Room == room && k.Label == label }))
+	return fn(slices.IndexFunc(m.keys,
+		func(k domain.Key) bool { return k.App == app && k.Room == room && k.Label == label }))
 }
 
 // remove removes the keys that match. Caller holds m.mu.
@@ -199,7 +204,8 @@ func (m *memKeys) Get(_ context.Context, app, room string) (k domain.Key, err er
 	return k, err
 }
 
-func (m *memKeys) Rotate(ctx context.Context, app, room string, o domain.Rotation) (k domain.Key, refs []domain.KeyRef, err error) {
+func (m *memKeys) Rotate(ctx context.Context, app, room string, o domain.Rotation) (k domain.Key, refs []domain.KeyRef,
+	err error) {
 	err = m.lookup(app, room, "", func(i int) error {
 		k = domain.Key{App: app, Room: room}.Complete()
 		if i >= 0 {
@@ -284,7 +290,10 @@ func (m *memKeys) List(_ context.Context, room string) (keys []domain.Key, err e
 func (m *memKeys) Dump(context.Context) (keys []domain.Key, err error) {
 	err = m.lookup("", "", "", func(int) error {
 		keys = slices.Clone(m.keys)
-		slices.SortFunc(keys, func(a, b domain.Key) int { return cmp.Or(cmp.Compare(a.Room, b.Room), cmp.Compare(a.Label, b.Label)) })
+		slices.SortFunc(keys, func(a, b domain.Key) int {
+			return cmp.Or(cmp.Compare(a.Room, b.Room),
+				cmp.Compare(a.Label, b.Label))
+		})
 		return nil
 	})
 	return keys, err

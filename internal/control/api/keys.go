@@ -19,13 +19,18 @@ const (
 
 // routeKeys serves the keys of rooms. They are named by their IDs, so that no secret stands in a URL.
 func (s *server) routeKeys(api huma.API) {
-	huma.Register(api, operation("GET", keysPath, "list-keys", "The keys, without their secrets, by room, app and label"), s.listKeys)
-	make := operation("POST", keysPath, "make-key", "Make a further key of a room", http.StatusConflict, http.StatusTooManyRequests)
+	huma.Register(api, operation("GET", keysPath, "list-keys", "The keys, without their secrets, by room, app and label"),
+		s.listKeys)
+	make := operation("POST", keysPath, "make-key", "Make a further key of a room", http.StatusConflict,
+		http.StatusTooManyRequests)
 	make.DefaultStatus = http.StatusCreated
 	huma.Register(api, make, s.makeKey)
-	huma.Register(api, operation("DELETE", keysPath+"/{id}", "revoke-key", "Revoke a key: who publishes with it is disconnected", http.StatusNotFound), s.revokeKey)
-	huma.Register(api, operation("GET", keysPath+"/export", "export-keys", "Every key with its secret (role admin)"), s.exportKeys)
-	huma.Register(api, operation("POST", keysPath+"/import", "import-keys", "Store keys as they are (role admin)"), s.importKeys)
+	huma.Register(api, operation("DELETE", keysPath+"/{id}", "revoke-key",
+		"Revoke a key: who publishes with it is disconnected", http.StatusNotFound), s.revokeKey)
+	huma.Register(api, operation("GET", keysPath+"/export", "export-keys", "Every key with its secret (role admin)"),
+		s.exportKeys)
+	huma.Register(api, operation("POST", keysPath+"/import", "import-keys", "Store keys as they are (role admin)"),
+		s.importKeys)
 }
 
 type listInput struct {
@@ -172,6 +177,7 @@ func (s *server) importKeys(ctx context.Context, in *importInput) (*importOutput
 	if err != nil {
 		return nil, humaError(s.storeError("import", "", "", err))
 	}
-	s.Log.Info("control", "action", "import keys", "added", report.Added, "there already", report.Same, "refused", len(report.Refused))
+	s.Log.Info("control", "action", "import keys", "added", report.Added, "there already", report.Same, "refused",
+		len(report.Refused))
 	return &importOutput{report}, nil
 }

@@ -34,7 +34,9 @@ type keysPage struct {
 func TestKeysV1(t *testing.T) {
 	s := newFixture(t, nil)
 	s.get("/control/get?room=movie")
-	made := decode[keyexport.Key](t, s.do("POST", "/api/v1/keys", `{"room":"movie","label":"cam2","role":"backup","expires":"2999-01-01T00:00:00Z"}`, jsonContent), 201)
+	made := decode[keyexport.Key](t,
+		s.do("POST", "/api/v1/keys", `{"room":"movie","label":"cam2","role":"backup","expires":"2999-01-01T00:00:00Z"}`,
+			jsonContent), 201)
 	if !domain.LooksLikeKey(made.Secret) || made.Role != "backup" || made.ID == "" {
 		t.Errorf("made %+v", made)
 	}
@@ -43,7 +45,8 @@ func TestKeysV1(t *testing.T) {
 	}
 	w := s.get("/api/v1/keys?room=movie")
 	list := decode[keysPage](t, w, 200)
-	if len(list.Keys) != 2 || list.Keys[1].Label != "cam2" || list.Next != "" || strings.Contains(w.Body.String(), made.Secret) {
+	if len(list.Keys) != 2 || list.Keys[1].Label != "cam2" || list.Next != "" ||
+		strings.Contains(w.Body.String(), made.Secret) {
 		t.Errorf("the list is %s", w.Body)
 	}
 
@@ -68,7 +71,8 @@ func TestKeysV1(t *testing.T) {
 	other := newFixture(t, nil)
 	body, _ := json.Marshal(map[string]any{"keys": []keyexport.Key{keyexport.FromDomain(keys[0])}})
 	for _, want := range []keyexport.Report{{Added: 1}, {Same: 1}} {
-		if got := decode[keyexport.Report](t, other.do("POST", "/api/v1/keys/import", string(body), jsonContent), 200); got.Added != want.Added || got.Same != want.Same {
+		if got := decode[keyexport.Report](t, other.do("POST", "/api/v1/keys/import", string(body), jsonContent),
+			200); got.Added != want.Added || got.Same != want.Same {
 			t.Errorf("import: %+v, want %+v", got, want)
 		}
 	}
@@ -122,12 +126,15 @@ func TestV1InvalidRequests(t *testing.T) {
 		{"P05 NUL", "POST", "/api/v1/keys", `{"room":"a\u0000"}`, []string{jsonContent}, 400},
 		{"P05 no UTF-8", "POST", "/api/v1/keys", "{\"room\":\"\xff\"}", []string{jsonContent}, 400},
 		{"P05 depth", "POST", "/api/v1/keys", strings.Repeat(`[`, 10000), []string{jsonContent}, 400},
-		{"P05 depth, whole", "POST", "/api/v1/keys", strings.Repeat(`[`, 10000) + strings.Repeat(`]`, 10000), []string{jsonContent}, 400},
+		{"P05 depth, whole", "POST", "/api/v1/keys", strings.Repeat(`[`, 10000) + strings.Repeat(`]`, 10000),
+			[]string{jsonContent}, 400},
 		{"P05 duplicate member", "POST", "/api/v1/keys", `{"room":"a","room":"b"}`, []string{jsonContent}, 400},
-		{"P05 1e400", "POST", "/api/v1/keys/import", `{"keys":[{"room":"a","generation":1e400}]}`, []string{jsonContent}, 400},
+		{"P05 1e400", "POST", "/api/v1/keys/import", `{"keys":[{"room":"a","generation":1e400}]}`, []string{jsonContent},
+			400},
 		{"P05 trailing data", "POST", "/api/v1/keys", `{"room":"a"}{}`, []string{jsonContent}, 400},
 		{"P05 BOM", "POST", "/api/v1/keys", "\ufeff" + `{"room":"a"}`, []string{jsonContent}, 400},
-		{"P05 unknown field", "POST", "/api/v1/keys", `{"room":"a","` + canary + `":"` + canary + `"}`, []string{jsonContent}, 400},
+		{"P05 unknown field", "POST", "/api/v1/keys", `{"room":"a","` + canary + `":"` + canary + `"}`, []string{jsonContent},
+			400},
 		{"P05 wrong type", "POST", "/api/v1/keys", `{"room":["` + canary + `"]}`, []string{jsonContent}, 400},
 		{"P05 null", "POST", "/api/v1/keys", `null`, []string{jsonContent}, 400},
 		{"P05 no body", "POST", "/api/v1/keys", ``, []string{jsonContent}, 400},
@@ -136,12 +143,17 @@ func TestV1InvalidRequests(t *testing.T) {
 		{"a form", "POST", "/api/v1/keys", `room=a`, []string{"Content-Type: application/x-www-form-urlencoded"}, 415},
 		{"bad role", "POST", "/api/v1/keys", `{"room":"a","role":"` + canary + `"}`, []string{jsonContent}, 400},
 		{"reserved label", "POST", "/api/v1/keys", `{"room":"a","label":"~"}`, []string{jsonContent}, 400},
-		{"default key that expires", "POST", "/api/v1/keys", `{"room":"a","expires":"2999-01-01T00:00:00Z"}`, []string{jsonContent}, 400},
-		{"past", "POST", "/api/v1/keys", `{"room":"a","label":"x","expires":"2000-01-01T00:00:00Z"}`, []string{jsonContent}, 400},
+		{"default key that expires", "POST", "/api/v1/keys", `{"room":"a","expires":"2999-01-01T00:00:00Z"}`,
+			[]string{jsonContent}, 400},
+		{"past", "POST", "/api/v1/keys", `{"room":"a","label":"x","expires":"2000-01-01T00:00:00Z"}`, []string{jsonContent},
+			400},
 		{"unknown app", "POST", "/api/v1/keys", `{"room":"a","app":"nope"}`, []string{jsonContent}, 404},
-		{"import of a short key", "POST", "/api/v1/keys/import", `{"keys":[{"room":"a","key":"` + canary[1:] + `"}]}`, []string{jsonContent}, 400},
-		{"import of a bad room", "POST", "/api/v1/keys/import", `{"keys":[{"room":"` + canary + `","key":"` + canary + `"}]}`, []string{jsonContent}, 400},
-		{"import of too many", "POST", "/api/v1/keys/import", `{"keys":[` + strings.Repeat(`{"room":"a"},`, 200) + `{"room":"a"}]}`, []string{jsonContent}, 400},
+		{"import of a short key", "POST", "/api/v1/keys/import", `{"keys":[{"room":"a","key":"` + canary[1:] + `"}]}`,
+			[]string{jsonContent}, 400},
+		{"import of a bad room", "POST", "/api/v1/keys/import", `{"keys":[{"room":"` + canary + `","key":"` + canary + `"}]}`,
+			[]string{jsonContent}, 400},
+		{"import of too many", "POST", "/api/v1/keys/import",
+			`{"keys":[` + strings.Repeat(`{"room":"a"},`, 200) + `{"room":"a"}]}`, []string{jsonContent}, 400},
 		{"P19 limit", "GET", "/api/v1/keys?limit=-1", "", nil, 400},
 		{"P19 limit", "GET", "/api/v1/keys?limit=1000000000", "", nil, 400},
 		{"P19 limit", "GET", "/api/v1/keys?limit=abc", "", nil, 400},
@@ -160,7 +172,8 @@ func TestV1InvalidRequests(t *testing.T) {
 			if strings.Contains(w.Body.String(), canary) || strings.Contains(s.log.String(), canary) {
 				t.Errorf("what was sent is repeated: %s", w.Body)
 			}
-			if c.status >= 400 && strings.HasPrefix(c.path, "/api/") && w.Header().Get("Content-Type") != "application/problem+json" {
+			if c.status >= 400 && strings.HasPrefix(c.path, "/api/") &&
+				w.Header().Get("Content-Type") != "application/problem+json" {
 				t.Errorf("a refusal is %s: %s", w.Header().Get("Content-Type"), w.Body)
 			}
 		})
@@ -181,7 +194,8 @@ func TestV1Unauthorized(t *testing.T) {
 			}
 		}
 	}
-	if w := s.get("/api/v1/openapi.json", outside, "Authorization: Bearer "+token); w.Code != 200 || !strings.Contains(w.Body.String(), `"openapi":"3.1`) {
+	if w := s.get("/api/v1/openapi.json", outside, "Authorization: Bearer "+token); w.Code != 200 ||
+		!strings.Contains(w.Body.String(), `"openapi":"3.1`) {
 		t.Errorf("the description: %d %.100s", w.Code, w.Body)
 	}
 }
@@ -189,7 +203,8 @@ func TestV1Unauthorized(t *testing.T) {
 // TestRefusedPathIsNotLogged keeps what a stranger has made up out of the log: it may be a key in the wrong place.
 func TestRefusedPathIsNotLogged(t *testing.T) {
 	const canary = "c4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n4ryc4n4ry"
-	for _, path := range []string{"/" + canary, "/api/v1/" + canary, "/api/v1/keys/" + canary, "/control/" + canary, "/statics/" + canary, "/control/get/" + canary} {
+	for _, path := range []string{"/" + canary, "/api/v1/" + canary, "/api/v1/keys/" + canary, "/control/" + canary,
+		"/statics/" + canary, "/control/get/" + canary} {
 		s, _ := newAuthFixture(t) // one each: lines are limited to one a second
 		if w := s.get(path, "Remote: 198.51.100.9:4000"); w.Code != 401 && w.Code != 403 {
 			t.Errorf("%s: %d", path, w.Code)
@@ -208,7 +223,8 @@ func TestDeniedEvents(t *testing.T) {
 	s.get("/c4n4ry", outside)
 	w := s.get("/api/v1/events?type=denied", outside, "Authorization: Bearer "+token)
 	list := decode[struct{ Events []auth.Refusal }](t, w, 200)
-	if len(list.Events) != 2 || list.Events[1].Path != "/control/get" || list.Events[1].Remote != "198.51.100.9:4000" || strings.Contains(w.Body.String(), "c4n4ry") {
+	if len(list.Events) != 2 || list.Events[1].Path != "/control/get" || list.Events[1].Remote != "198.51.100.9:4000" ||
+		strings.Contains(w.Body.String(), "c4n4ry") {
 		t.Errorf("denied: %s", w.Body)
 	}
 	if w := s.get("/api/v1/events?type=all", outside, "Authorization: Bearer "+token); w.Code != 400 {
@@ -244,7 +260,8 @@ func TestResetWithGrace(t *testing.T) {
 }
 
 func FuzzCheckDuplicateMembers(f *testing.F) {
-	for _, s := range []string{`{}`, `{"a":1,"a":2}`, `{"a":{"a":1}}`, `[{"a":1},{"a":1}]`, `{"a":[{"b":"a"}],"b":1}`, `[[[[`, `{"a"`, ``, `1`, `"a"`} {
+	for _, s := range []string{`{}`, `{"a":1,"a":2}`, `{"a":{"a":1}}`, `[{"a":1},{"a":1}]`, `{"a":[{"b":"a"}],"b":1}`,
+		`[[[[`, `{"a"`, ``, `1`, `"a"`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

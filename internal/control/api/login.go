@@ -13,8 +13,8 @@ import (
 	"livego/internal/domain"
 )
 
-// showsLogin reports whether the form to log in is the answer to r, which was refused with err: a browser asks for something to look at,
-// and lacks a credential, which it cannot show in a header.
+// showsLogin reports whether the form to log in is the answer to r, which was refused with err: a
+// browser asks for something to look at, and lacks a credential, which it cannot show in a header.
 func (s *server) showsLogin(r *http.Request, err error) bool {
 	return errors.Is(err, auth.ErrCredential) && r.Method == http.MethodGet && isLoginTarget(r.URL.Path) &&
 		strings.Contains(r.Header.Get("Accept"), "text/html")
@@ -73,7 +73,8 @@ func (s *server) serveLogin(w http.ResponseWriter, r *http.Request) {
 	redirect(w, next)
 }
 
-// redirect leads a browser from /login or /logout to a path of ours, as seen from there: a proxy may serve all this below a path of its own.
+// redirect leads a browser from /login or /logout to a path of ours, as seen from there: a proxy
+// may serve all this below a path of its own.
 func redirect(w http.ResponseWriter, path string) {
 	w.Header().Set("Location", "."+(&url.URL{Path: path}).EscapedPath())
 	w.WriteHeader(http.StatusSeeOther)
@@ -131,8 +132,8 @@ func (s *server) setCookie(w http.ResponseWriter, r *http.Request, value string,
 	})
 }
 
-// scheme returns the scheme by which a browser has asked. A proxy that ends TLS says so; it is believed for links and cookies, which
-// are for the browser alone.
+// scheme returns the scheme by which a browser has asked. A proxy that ends TLS says so; it is
+// believed for links and cookies, which are for the browser alone.
 func scheme(r *http.Request) string {
 	if r.TLS != nil || strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {
 		return "https"

@@ -50,7 +50,8 @@ func TestLoginForm(t *testing.T) {
 	if body := s.get("/", fromOutside, publicHost, asBrowser).Body.String(); !strings.Contains(body, "plain HTTP") {
 		t.Error("no warning of plain HTTP")
 	}
-	if body := s.get("/", publicHost, asBrowser, "X-Forwarded-Proto: https").Body.String(); strings.Contains(body, "plain HTTP") {
+	if body := s.get("/", publicHost, asBrowser, "X-Forwarded-Proto: https").Body.String(); strings.Contains(body,
+		"plain HTTP") {
 		t.Error("a warning of plain HTTP over TLS")
 	}
 	if body := s.get("/", "Host: studio", asBrowser).Body.String(); !strings.Contains(body, "api_hosts") {
@@ -67,7 +68,8 @@ func TestLogin(t *testing.T) {
 		cookie = w.Header().Get("Set-Cookie")
 		return w.Code, cookie, w.Header().Get("Location")
 	}
-	status, cookie, location := post("/login", url.Values{"credential": {" " + token + "\n"}, "next": {"/statics/"}}.Encode())
+	status, cookie, location := post("/login",
+		url.Values{"credential": {" " + token + "\n"}, "next": {"/statics/"}}.Encode())
 	if status != 303 || location != "./statics/" {
 		t.Fatalf("login: status %d to %s", status, location)
 	}
@@ -80,14 +82,16 @@ func TestLogin(t *testing.T) {
 	page := s.get("/", fromOutside, publicHost, sent)
 	wantStatus(t, page, 200)
 	csrf := regexp.MustCompile(`<meta name="csrf-token" content="([0-9A-Za-z]{48})">`).FindStringSubmatch(page.Body.String())
-	if csrf == nil || !strings.Contains(page.Body.String(), `action="logout"`) || strings.Contains(page.Body.String(), token) {
+	if csrf == nil || !strings.Contains(page.Body.String(), `action="logout"`) ||
+		strings.Contains(page.Body.String(), token) {
 		t.Fatalf("the page: %s", page.Body)
 	}
 	wantStatus(t, s.get("/stat/livestat", fromOutside, publicHost, sent), 200)
 	wantStatus(t, s.get("/debug/pprof/", fromOutside, publicHost, sent), 200)
 	wantStatus(t, s.get("/control/get?room=movie", fromOutside, publicHost, sent), 403)
 	wantStatus(t, s.do("POST", "/control/get?room=movie", "", fromOutside, publicHost, sent), 403)
-	wantStatus(t, s.do("POST", "/control/get?room=movie", "", fromOutside, publicHost, sent, auth.CSRFHeader+": "+csrf[1]), 200)
+	wantStatus(t, s.do("POST", "/control/get?room=movie", "", fromOutside, publicHost, sent, auth.CSRFHeader+": "+csrf[1]),
+		200)
 	wantStatus(t, s.get("/", "Host: localhost:8090", "Cookie: "+auth.SessionCookie+"=stale"), 200)
 
 	if status, _, _ := post("/logout", "csrf_token=x", sent); status != 403 {
@@ -100,14 +104,17 @@ func TestLogin(t *testing.T) {
 	wantStatus(t, s.get("/stat/livestat", fromOutside, publicHost, sent), 403)
 
 	// What goes wrong.
-	if w := s.do("POST", "/login", "credential=guess&next=/", fromOutside, publicHost, form); w.Code != 403 || !strings.Contains(w.Body.String(), `role="alert"`) || w.Header().Get("Set-Cookie") != "" {
+	if w := s.do("POST", "/login", "credential=guess&next=/", fromOutside, publicHost, form); w.Code != 403 ||
+		!strings.Contains(w.Body.String(), `role="alert"`) || w.Header().Get("Set-Cookie") != "" {
 		t.Errorf("a wrong credential: %d %s", w.Code, w.Body)
 	}
 	for name, next := range map[string]string{
-		"elsewhere": "https://attacker.tld/", "no scheme": "//attacker.tld/", "backslash": `/\attacker.tld`, "api": "/control/delete?room=movie", "climb": "/statics/../control/get",
+		"elsewhere": "https://attacker.tld/", "no scheme": "//attacker.tld/", "backslash": `/\attacker.tld`,
+		"api": "/control/delete?room=movie", "climb": "/statics/../control/get",
 		"header": "/statics/\r\nX: y", "none": "",
 	} {
-		if status, _, location := post("/login", url.Values{"credential": {token}, "next": {next}}.Encode()); status != 303 || location != "./" {
+		if status, _, location := post("/login", url.Values{"credential": {token}, "next": {next}}.Encode()); status != 303 ||
+			location != "./" {
 			t.Errorf("next %s: status %d to %s", name, status, location)
 		}
 	}
@@ -132,7 +139,8 @@ func TestLogin(t *testing.T) {
 			t.Errorf("%s: status %d, want %d: %s", c.name, w.Code, c.want, w.Body)
 		}
 	}
-	if log := s.log.String(); strings.Contains(log, token) || strings.Contains(log, shown) || !strings.Contains(log, "operator logged in") {
+	if log := s.log.String(); strings.Contains(log, token) || strings.Contains(log, shown) ||
+		!strings.Contains(log, "operator logged in") {
 		t.Errorf("the log:\n%s", log)
 	}
 }
@@ -144,7 +152,8 @@ func TestSecureCookie(t *testing.T) {
 		header string
 		want   bool
 	}{
-		{"X-Forwarded-Proto: https", true}, {"Origin: https://live.example:8443", true}, {"Origin: http://live.example:8443", false}, {"X-Forwarded-Proto: http", false},
+		{"X-Forwarded-Proto: https", true}, {"Origin: https://live.example:8443", true},
+		{"Origin: http://live.example:8443", false}, {"X-Forwarded-Proto: http", false},
 	} {
 		w := s.do("POST", "/login", "credential="+token, fromOutside, publicHost, form, c.header)
 		if got := strings.Contains(w.Header().Get("Set-Cookie"), "; Secure"); w.Code != 303 || got != c.want {
@@ -156,17 +165,20 @@ func TestSecureCookie(t *testing.T) {
 // TestLinksBehindProxy shows the addresses by which a browser has come, and with a public URL that one.
 func TestLinksBehindProxy(t *testing.T) {
 	w := newFixture(t, nil).get("/", publicHost, "X-Forwarded-Proto: https")
-	wantText(t, text(w.Body.String()), "https://live.example:8443/control/get?room=movie", "rtmp://live.example:1935/live/movie")
+	wantText(t, text(w.Body.String()), "https://live.example:8443/control/get?room=movie",
+		"rtmp://live.example:1935/live/movie")
 
 	s := newFixture(t, func(o *Options) {
-		o.PublicURL, o.RTMP, o.RTMPS, o.HTTPS = "https://live.example.com/tv/", "rtmp://127.0.0.1:1935", "rtmps://[::]:1936", "https://:7443"
+		o.PublicURL, o.RTMP, o.RTMPS, o.HTTPS = "https://live.example.com/tv/", "rtmp://127.0.0.1:1935", "rtmps://[::]:1936",
+			"https://:7443"
 		o.TokenIssuer = auth.TokenIssuer{Secret: "a secret of sixteen characters", MaxAge: 24 * time.Hour}
 	})
 	s.publish(domain.Name{App: "live", Room: "movie"}, domain.KeyRef{})
 	body := s.get("/").Body.String()
 	made := s.do("POST", "/api/v1/tokens", `{"action":"play","app":"live","room":"movie"}`, jsonContent).Body.String()
 	for _, shown := range []string{text(body), made} {
-		wantText(t, shown, "rtmp://live.example.com:1935/live/movie", "https://live.example.com/tv/live/movie.flv", "https://live.example.com/tv/live/movie.m3u8",
+		wantText(t, shown, "rtmp://live.example.com:1935/live/movie", "https://live.example.com/tv/live/movie.flv",
+			"https://live.example.com/tv/live/movie.m3u8",
 			"rtmps://live.example.com:1936/live/movie")
 	}
 	wantText(t, text(body), "https://live.example.com/tv/control/get?room=movie", "rtmp://live.example.com:1935/live/ KEY")

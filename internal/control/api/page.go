@@ -36,8 +36,9 @@ var (
 	icon []byte
 )
 
-// A page is the template of / with what does not change. Style and script are part of the page, so that it works where each
-// request needs a token; its policy names them by their digests, so that nothing else runs.
+// A page is the template of / with what does not change. Style and script are part of the page, so
+// that it works where each request needs a token; its policy names them by their digests, so that
+// nothing else runs.
 type page struct {
 	main, login *template.Template
 	policy      string
@@ -131,7 +132,8 @@ func (s *server) writePage(w http.ResponseWriter, r *http.Request, t *template.T
 	}
 	w.Header().Set("Content-Security-Policy", s.page.policy)
 	w.Header().Set("Cross-Origin-Opener-Policy", "same-origin")
-	// With no-referrer a browser sends "Origin: null" with the page's own forms, and by plain HTTP nothing else tells whose they are.
+	// With no-referrer a browser sends "Origin: null" with the page's own forms, and by plain HTTP
+	// nothing else tells whose they are.
 	w.Header().Set("Referrer-Policy", "same-origin")
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(status)
@@ -278,7 +280,8 @@ func (s *server) rtmpURL(base, requestHost string, parts ...string) string {
 	return u.JoinPath(parts...).String()
 }
 
-// joinURL returns base with a path; its host, where it stands for every address, is that of the request. "" for no base.
+// joinURL returns base with a path; its host, where it stands for every address, is that of the
+// request. "" for no base.
 func joinURL(base, requestHost string, parts ...string) string {
 	u, err := url.Parse(base)
 	if err != nil || base == "" {

@@ -41,7 +41,8 @@ func TestEmptyPage(t *testing.T) {
 		"ffmpeg -re -i demo.flv -c copy -f flv rtmp://localhost:1935/live/ KEY",
 		"rtmp://localhost:1935/live/movie", "http://localhost:7001/live/movie.flv", "http://localhost:7002/live/movie.m3u8",
 		"livego 1.2.3")
-	wantText(t, w.Body.String(), "<details open>", `<meta http-equiv="refresh" content="5">`, `<a href="rtmp://localhost:1935/live/movie"`)
+	wantText(t, w.Body.String(), "<details open>", `<meta http-equiv="refresh" content="5">`,
+		`<a href="rtmp://localhost:1935/live/movie"`)
 }
 
 // TestPageWithoutApps has no advice for a server that takes no streams.
@@ -65,7 +66,8 @@ func TestLivePage(t *testing.T) {
 	w := s.get("/")
 	body := w.Body.String()
 	got := text(body)
-	wantText(t, got, "2 live · livego", "live/movie live", "3 viewers", "H264 · 1920×1080 · 30 fps · ", "AAC · 44.1 kHz · stereo · ",
+	wantText(t, got, "2 live · livego", "live/movie live", "3 viewers", "H264 · 1920×1080 · 30 fps · ",
+		"AAC · 44.1 kHz · stereo · ",
 		"rtmp from 192.0.2.7, OBS <b>30</b>", "2 hls, 1 rtmp", "quiet/radio waiting for the encoder", "0 viewers")
 	if strings.Contains(body, "<b>30") || strings.Contains(body, "<script>alert") {
 		t.Error("somebody else's markup is part of the page")
@@ -88,7 +90,8 @@ func TestPagePolicy(t *testing.T) {
 			t.Fatalf("%d elements %s", len(found), element)
 		}
 		sum := sha256.Sum256([]byte(found[0][1]))
-		if want := element + "-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"; !strings.Contains(policy, want) {
+		if want := element + "-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
+			"'"; !strings.Contains(policy, want) {
 			t.Errorf("the policy lacks %s:\n%s", want, policy)
 		}
 	}

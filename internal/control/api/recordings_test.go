@@ -15,8 +15,10 @@ func TestRecordings(t *testing.T) {
 	s := newFixture(t, func(o *Options) {
 		o.Recordings = func() []domain.Recording {
 			return []domain.Recording{
-				{Name: domain.Name{App: "live", Room: "full"}, Started: time.Unix(2, 0).UTC(), State: domain.RecordingWaiting, Error: "write: no space left on device"},
-				{Name: domain.Name{App: "live", Room: "movie"}, File: "live/movie_1.flv", Started: time.Unix(1, 0).UTC(), Bytes: 7, Duration: 1500 * time.Millisecond, Gaps: 2, State: domain.RecordingFinished, Reason: domain.EndOfStream},
+				{Name: domain.Name{App: "live", Room: "full"}, Started: time.Unix(2, 0).UTC(), State: domain.RecordingWaiting,
+					Error: "write: no space left on device"},
+				{Name: domain.Name{App: "live", Room: "movie"}, File: "live/movie_1.flv", Started: time.Unix(1, 0).UTC(), Bytes: 7,
+					Duration: 1500 * time.Millisecond, Gaps: 2, State: domain.RecordingFinished, Reason: domain.EndOfStream},
 			}
 		}
 	})

@@ -18,15 +18,16 @@ import (
 const (
 	maxURL  = 4 << 10  // bytes of the request target
 	maxBody = 64 << 10 // bytes
-	// maxDiscard is how much of a body that is too long is read: who is still sending when we close does not get to read why.
+	// maxDiscard is how much of a body that is too long is read: who is still sending when we close
+	// does not get to read why.
 	maxDiscard = 2 << 20
 )
 
 // policy is the Content-Security-Policy of everything that does not set its own.
 const policy = "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 
-// setSecurityHeaders sets the headers of every answer. There are none of CORS but for the operator's own files, whose sandbox makes their origin
-// null: no other origin has business here.
+// setSecurityHeaders sets the headers of every answer. There are none of CORS but for the
+// operator's own files, whose sandbox makes their origin null: no other origin has business here.
 func setSecurityHeaders(h http.Header) {
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -53,27 +54,32 @@ func requiredAccess(r *http.Request) auth.Access {
 	}
 }
 
-// loggablePath returns the path of a request that was refused, if it is one of ours: anything else may be anything, a secret too.
+// loggablePath returns the path of a request that was refused, if it is one of ours: anything else
+// may be anything, a secret too.
 func loggablePath(path string) string {
 	for _, p := range []string{
-		"/control/get", "/control/reset", "/control/delete", "/control/push", "/control/pull", "/stat/livestat", "/statics/", "/debug/",
+		"/control/get", "/control/reset", "/control/delete", "/control/push", "/control/pull", "/stat/livestat", "/statics/",
+		"/debug/",
 		"/login", "/logout", v1, "/",
 	} {
-		if path == p || strings.HasSuffix(p, "/") && p != "/" && strings.HasPrefix(path, p) || p == v1 && strings.HasPrefix(path, v1) {
+		if path == p || strings.HasSuffix(p, "/") && p != "/" && strings.HasPrefix(path, p) || p == v1 &&
+			strings.HasPrefix(path, v1) {
 			return p
 		}
 	}
 	return ""
 }
 
-// authorize asks the door and refuses what no route takes. The door comes first: who may not ask learns nothing of the rest.
+// authorize asks the door and refuses what no route takes. The door comes first: who may not ask
+// learns nothing of the rest.
 func (s *server) authorize(w http.ResponseWriter, r *http.Request) error {
 	need := requiredAccess(r)
 	if err := s.Auth.Authorize(r, need); err != nil {
 		s.logRefusal(r, err)
 		return err
 	}
-	if need.CrossSiteEmbed && r.Header.Get("Origin") == "null" { // as that of the operator's own files is, in their sandbox
+	// as that of the operator's own files is, in their sandbox
+	if need.CrossSiteEmbed && r.Header.Get("Origin") == "null" {
 		w.Header().Set("Access-Control-Allow-Origin", "null")
 		w.Header().Set("Vary", "Origin")
 	}
@@ -106,8 +112,9 @@ func (s *server) logRefusal(r *http.Request, err error) {
 	}
 }
 
-// enveloped serves a documented route. Scripts use it with GET and POST, some with DELETE; of the other methods HEAD and OPTIONS
-// must have no effect, and PUT, PATCH and TRACE promise what these routes do not do.
+// enveloped serves a documented route. Scripts use it with GET and POST, some with DELETE; of the
+// other methods HEAD and OPTIONS must have no effect, and PUT, PATCH and TRACE promise what these
+// routes do not do.
 func (s *server) enveloped(h func(*http.Request, url.Values) (any, error)) http.Handler {
 	return allowMethods(func(w http.ResponseWriter, r *http.Request) {
 		args, err := arguments(r)
@@ -144,7 +151,8 @@ func allowMethods(h http.HandlerFunc, methods ...string) http.Handler {
 	})
 }
 
-// arguments returns what r says in its query and its form body, whatever its method. An argument in both counts as given twice.
+// arguments returns what r says in its query and its form body, whatever its method. An argument in
+// both counts as given twice.
 func arguments(r *http.Request) (url.Values, error) {
 	args, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -160,7 +168,8 @@ func arguments(r *http.Request) (url.Values, error) {
 	case len(body) == 0:
 		return args, nil
 	}
-	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/x-www-form-urlencoded" {
+	if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil ||
+		t != "application/x-www-form-urlencoded" {
 		return nil, domain.Errorf(domain.Invalid, "the body must be a form (application/x-www-form-urlencoded)")
 	}
 	form, err := url.ParseQuery(string(body))

@@ -46,7 +46,8 @@ func clientMessage(err error) string {
 	return domain.Reason(err)
 }
 
-// writeError answers with err: in the envelope, as a problem below /api/v1, or as text where people and their browsers look.
+// writeError answers with err: in the envelope, as a problem below /api/v1, or as text where people
+// and their browsers look.
 func writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if strings.HasPrefix(r.URL.Path, v1) {
 		writeProblem(w, err)
@@ -74,8 +75,8 @@ func writeEnvelope(w http.ResponseWriter, status int, data any) {
 	}{status, data})
 }
 
-// writeJSON writes data in a line. Scripts read < and > as they are. No browser executes them: every answer names its type and forbids
-// to guess another (harden).
+// writeJSON writes data in a line. Scripts read < and > as they are. No browser executes them:
+// every answer names its type and forbids to guess another (harden).
 func writeJSON(w io.Writer, data any) {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
@@ -85,7 +86,8 @@ func writeJSON(w io.Writer, data any) {
 // A streamedJSON is data of an envelope that writes itself as JSON, piece by piece.
 type streamedJSON func(io.Writer) error
 
-// streamEnvelope writes the envelope around data as it comes. An error means that the client has left: there is nobody to tell.
+// streamEnvelope writes the envelope around data as it comes. An error means that the client has
+// left: there is nobody to tell.
 func streamEnvelope(w http.ResponseWriter, data streamedJSON) {
 	w.Header().Set("Content-Type", "application/json")
 	b := bufio.NewWriterSize(w, streamBufferSize)

@@ -12,7 +12,8 @@ import (
 // routeSessions serves the sessions of viewers.
 func (s *server) routeSessions(api huma.API) {
 	huma.Register(api, operation("DELETE", v1+"/sessions", "end-sessions",
-		"End the sessions of a room's viewers: they are disconnected, and need a valid token to watch a private room again", http.StatusNotFound), s.endSessions)
+		"End the sessions of a room's viewers: they are disconnected, and need a valid token to watch a private room again",
+		http.StatusNotFound), s.endSessions)
 }
 
 type endSessionsInput struct {

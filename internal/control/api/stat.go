@@ -26,8 +26,8 @@ type connStats struct {
 	AudioTotalBytes uint64 `json:"audio_total_bytes"`
 	AudioSpeed      uint64 `json:"audio_speed"` // kbit/s
 
-	// BatchWindowMS is of a publisher: how long its frames are gathered before they are written to viewers, in ms, for each
-	// protocol that somebody watches by.
+	// BatchWindowMS is of a publisher: how long its frames are gathered before they are written to
+	// viewers, in ms, for each protocol that somebody watches by.
 	BatchWindowMS map[string]int64 `json:"gather_ms,omitzero"`
 	// ArrivalTimestamps is of a publisher whose time stamps are of no use.
 	ArrivalTimestamps bool `json:"arrival_paced,omitzero"`
@@ -70,9 +70,10 @@ func (s *server) liveStat(_ *http.Request, args url.Values) (any, error) {
 // statBatch is how many viewers are copied at once: 64 KiB of them.
 const statBatch = 256
 
-// liveStats returns the data of /stat/livestat for names, {"publishers":[...],"players":[...]}, each list null when it is empty: the
-// documented interface has it so. It is encoded as it is read from the hub: a server may have any number of players, and neither the
-// document nor a copy of what it says is ever in memory as a whole.
+// liveStats returns the data of /stat/livestat for names, {"publishers":[...],"players":[...]},
+// each list null when it is empty: the documented interface has it so. It is encoded as it is read
+// from the hub: a server may have any number of players, and neither the document nor a copy of
+// what it says is ever in memory as a whole.
 func (s *server) liveStats(names []domain.Name) streamedJSON {
 	return func(w io.Writer) error {
 		list := func(name string, fill func(add func(connStats) error) error) error {
@@ -130,7 +131,8 @@ func (s *server) liveStats(names []domain.Name) streamedJSON {
 	}
 }
 
-// viewers returns those of name, of which it copies as many as piece holds at a time. What is returned is valid until the next.
+// viewers returns those of name, of which it copies as many as piece holds at a time. What is
+// returned is valid until the next.
 func (s *server) viewers(name domain.Name, piece []stream.ConnInfo) iter.Seq[*stream.ConnInfo] {
 	return func(yield func(*stream.ConnInfo) bool) {
 		for after, n := uint64(0), len(piece); n == len(piece); {
@@ -201,8 +203,8 @@ func statsOf(name domain.Name, c *stream.ConnInfo) connStats {
 	}
 }
 
-// redactURL returns raw without anything that may be secret. The edges promise to have left that out; this is where it would
-// come to light.
+// redactURL returns raw without anything that may be secret. The edges promise to have left that
+// out; this is where it would come to light.
 func redactURL(raw string, name domain.Name) string {
 	u, err := url.Parse(raw)
 	if err != nil {

@@ -57,12 +57,18 @@ func TestLiveStat(t *testing.T) {
 		v.AttachSocket(func() int { return 16_427 }, nil) // 50 ms of 2627 kbit/s
 		v.Skip()
 		s.watch(movie, "hls", "http://user:canary@127.0.0.1:7002/live/movie.m3u8#canary", 0, 8_000)
-		check("/stat/livestat", 200, `{"status":200,"data":{"publishers":[`+moviePublisher+`,`+otherPublisher+`],"players":[`+moviePlayers+`]}}`)
-		check("/stat/livestat?room=live/movie", 200, `{"status":200,"data":{"publishers":[`+moviePublisher+`],"players":[`+moviePlayers+`]}}`)
-		check("/stat/livestat?room=live%2Fother", 200, `{"status":200,"data":{"publishers":[`+otherPublisher+`],"players":null}}`)
+		check("/stat/livestat", 200, `{"status":200,"data":{"publishers":[`+moviePublisher+`,`+otherPublisher+`],"players":[`+
+			moviePlayers+`]}}`)
+		check("/stat/livestat?room=live/movie", 200,
+			`{"status":200,"data":{"publishers":[`+moviePublisher+`],"players":[`+moviePlayers+`]}}`)
+		check("/stat/livestat?room=live%2Fother", 200,
+			`{"status":200,"data":{"publishers":[`+otherPublisher+`],"players":null}}`)
 
 		p.End(stream.Lost)
-		check("/stat/livestat?room=live/movie", 200, `{"status":200,"data":{"publishers":null,"players":[`+strings.Replace(moviePlayers, `"delay_ms":80`, `"delay_ms":161`, 1)+`]}}`) // at the rate that he got
+		// at the rate that he got
+		check("/stat/livestat?room=live/movie", 200,
+			`{"status":200,"data":{"publishers":null,"players":[`+
+				strings.Replace(moviePlayers, `"delay_ms":80`, `"delay_ms":161`, 1)+`]}}`)
 
 		const inactive = `{"status":404,"data":"room not found or inactive"}`
 		for _, room := range []string{"live/nothing", "nowhere/movie", "movie"} {
@@ -184,10 +190,12 @@ func TestLiveStatUnderChurn(t *testing.T) {
 func TestSkippedFrames(t *testing.T) {
 	s := newFixture(t, nil)
 	name, skips := domain.Name{App: "live", Room: "movie"}, &media.Skips{}
-	if _, err := s.hub.Publish(t.Context(), name, stream.PublishOptions{Proto: "rtmp", Grant: domain.Grant{Name: name}, Skips: skips}); err != nil {
+	if _, err := s.hub.Publish(t.Context(), name,
+		stream.PublishOptions{Proto: "rtmp", Grant: domain.Grant{Name: name}, Skips: skips}); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.get("/stat/livestat").Body.String(); strings.Contains(got, "skipped") || strings.Contains(got, "unusable") {
+	if got := s.get("/stat/livestat").Body.String(); strings.Contains(got, "skipped") ||
+		strings.Contains(got, "unusable") {
 		t.Errorf("nothing was skipped: %s", got)
 	}
 	for range 3 {
@@ -202,5 +210,6 @@ func TestSkippedFrames(t *testing.T) {
 	if !strings.Contains(got, want) {
 		t.Errorf("%s\nlacks %s", got, want)
 	}
-	wantText(t, text(s.get("/").Body.String()), "audio AAC · unusable: no configuration", "skipped 4 frames or messages that cannot be used")
+	wantText(t, text(s.get("/").Body.String()), "audio AAC · unusable: no configuration",
+		"skipped 4 frames or messages that cannot be used")
 }

@@ -13,17 +13,20 @@ import (
 //go:embed static
 var builtin embed.FS
 
-// staticPolicy is the Content-Security-Policy of the operator's own files. What their pages load is their affair: a player that
-// fetches from the viewers' ports must work. They are of another origin than the API, so that a script in them, and all that it loads
-// from elsewhere, cannot use it as the operator. Every other freedom of a page is theirs. Nobody else may frame them.
+// staticPolicy is the Content-Security-Policy of the operator's own files. What their pages load is
+// their affair: a player that fetches from the viewers' ports must work. They are of another origin
+// than the API, so that a script in them, and all that it loads from elsewhere, cannot use it as
+// the operator. Every other freedom of a page is theirs. Nobody else may frame them.
 const staticPolicy = "sandbox allow-scripts allow-forms allow-modals allow-popups allow-downloads allow-presentation " +
 	"allow-pointer-lock allow-orientation-lock; base-uri 'self'; frame-ancestors 'none'"
 
-// maxRanges is how many ranges of a file one request may ask for; one that asks for more gets all of it (RFC 9110 §14.2).
+// maxRanges is how many ranges of a file one request may ask for; one that asks for more gets all
+// of it (RFC 9110 §14.2).
 const maxRanges = 8
 
-// serveStatic serves the files of /statics/: those of StaticsDir where it exists, else the binary's. There are no listings, and
-// no file whose name or directory begins with a dot. Links that lead out of the directory are not followed.
+// serveStatic serves the files of /statics/: those of StaticsDir where it exists, else the
+// binary's. There are no listings, and no file whose name or directory begins with a dot. Links
+// that lead out of the directory are not followed.
 func (s *server) serveStatic(w http.ResponseWriter, r *http.Request) {
 	name := strings.TrimPrefix(r.URL.Path, "/statics/")
 	if name == "" || strings.HasSuffix(name, "/") {

@@ -18,7 +18,8 @@ const tokensPath = v1 + "/tokens"
 
 // routeTokens serves tokens. They are not kept: who makes one has it.
 func (s *server) routeTokens(api huma.API) {
-	make := operation("POST", tokensPath, "make-token", "Make a token to watch or to publish a stream", http.StatusNotFound, http.StatusConflict)
+	make := operation("POST", tokensPath, "make-token", "Make a token to watch or to publish a stream",
+		http.StatusNotFound, http.StatusConflict)
 	make.DefaultStatus = http.StatusCreated
 	huma.Register(api, make, s.makeToken)
 }
@@ -98,7 +99,8 @@ func (s *server) checkDefaultKey(ctx context.Context, app, room string) error {
 		return s.storeError("make token", app, room, err)
 	}
 	if !slices.ContainsFunc(keys, func(k domain.Key) bool { return k.Label == "" && k.ValidFor(app, time.Now()) }) {
-		return domain.Errorf(domain.NotFound, "the room has no key, to which a token to publish is tied: /control/get makes it")
+		return domain.Errorf(domain.NotFound,
+			"the room has no key, to which a token to publish is tied: /control/get makes it")
 	}
 	return nil
 }

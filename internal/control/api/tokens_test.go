@@ -35,13 +35,19 @@ func TestTokensV1(t *testing.T) {
 		urls       []string
 	}{
 		{"play", `{"action":"play","app":"live","room":"movie"}`, domain.AuthRequest{App: "live", Name: "movie"}, time.Hour,
-			[]string{"rtmp://localhost:1935/live/movie", "http://localhost:7001/live/movie.flv", "http://localhost:7002/live/movie.m3u8"}},
-		{"play, signed", `{"action":"play","app":"live","room":"movie","signed":true,"for":"90s"}`, domain.AuthRequest{App: "live", Name: "movie"}, 90 * time.Second,
-			[]string{"rtmp://localhost:1935/live/movie", "http://localhost:7001/live/movie.flv", "http://localhost:7002/live/movie.m3u8"}},
-		{"every room", `{"action":"play","app":"live","room":"*","viewers":3}`, domain.AuthRequest{App: "live", Name: "other"}, time.Hour, nil},
+			[]string{"rtmp://localhost:1935/live/movie", "http://localhost:7001/live/movie.flv",
+				"http://localhost:7002/live/movie.m3u8"}},
+		{"play, signed", `{"action":"play","app":"live","room":"movie","signed":true,"for":"90s"}`,
+			domain.AuthRequest{App: "live", Name: "movie"}, 90 * time.Second,
+			[]string{"rtmp://localhost:1935/live/movie", "http://localhost:7001/live/movie.flv",
+				"http://localhost:7002/live/movie.m3u8"}},
+		{"every room", `{"action":"play","app":"live","room":"*","viewers":3}`,
+			domain.AuthRequest{App: "live", Name: "other"}, time.Hour, nil},
 		{"an app without HTTP", `{"action":"play","app":"quiet","room":"radio","ip":"192.0.2.7"}`,
-			domain.AuthRequest{App: "quiet", Name: "radio", Remote: "192.0.2.7:1"}, time.Hour, []string{"rtmp://localhost:1935/quiet/radio"}},
-		{"publish", `{"action":"publish","app":"live","room":"movie","for":"12h"}`, domain.AuthRequest{Action: domain.Publish, App: "live", Name: "movie"}, 12 * time.Hour,
+			domain.AuthRequest{App: "quiet", Name: "radio", Remote: "192.0.2.7:1"}, time.Hour,
+			[]string{"rtmp://localhost:1935/quiet/radio"}},
+		{"publish", `{"action":"publish","app":"live","room":"movie","for":"12h"}`,
+			domain.AuthRequest{Action: domain.Publish, App: "live", Name: "movie"}, 12 * time.Hour,
 			[]string{"rtmp://localhost:1935/live/movie"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -68,16 +74,20 @@ func TestTokensV1(t *testing.T) {
 			}
 		})
 	}
-	once := decode[tokenResponse](t, s.do("POST", "/api/v1/tokens", `{"action":"play","app":"live","room":"movie","once":true}`, jsonContent), 201)
-	if _, err := gate.Authorize(t.Context(), domain.AuthRequest{App: "live", Name: "movie", Token: once.Token}); domain.KindOf(err) != domain.Denied {
+	once := decode[tokenResponse](t,
+		s.do("POST", "/api/v1/tokens", `{"action":"play","app":"live","room":"movie","once":true}`, jsonContent), 201)
+	if _, err := gate.Authorize(t.Context(),
+		domain.AuthRequest{App: "live", Name: "movie", Token: once.Token}); domain.KindOf(err) != domain.Denied {
 		t.Errorf("a gate that cannot remember takes a token that is good once: %v", err)
 	}
 }
 
 // TestTokenURLsWithTLS names the listeners of TLS too, where they are on, behind those that were there before.
 func TestTokenURLsWithTLS(t *testing.T) {
-	const rtmp, flv, hls = "rtmp://localhost:1935/live/movie", "http://localhost:7001/live/movie.flv", "http://localhost:7002/live/movie.m3u8"
-	const rtmps, flvs, hlss = "rtmps://localhost:1936/live/movie", "https://localhost:7443/live/movie.flv", "https://localhost:7443/live/movie.m3u8"
+	const rtmp, flv, hls = "rtmp://localhost:1935/live/movie", "http://localhost:7001/live/movie.flv",
+		"http://localhost:7002/live/movie.m3u8"
+	const rtmps, flvs, hlss = "rtmps://localhost:1936/live/movie", "https://localhost:7443/live/movie.flv",
+		"https://localhost:7443/live/movie.m3u8"
 	for name, c := range map[string]struct {
 		change        func(*Options)
 		play, publish []string
@@ -105,7 +115,8 @@ func TestTokenURLsWithTLS(t *testing.T) {
 		})
 		s.get("/control/get?room=movie")
 		for action, want := range map[string][]string{"play": c.play, "publish": c.publish} {
-			made := decode[tokenResponse](t, s.do("POST", "/api/v1/tokens", `{"action":"`+action+`","app":"live","room":"movie"}`, jsonContent), 201)
+			made := decode[tokenResponse](t,
+				s.do("POST", "/api/v1/tokens", `{"action":"`+action+`","app":"live","room":"movie"}`, jsonContent), 201)
 			var urls []string
 			for _, u := range made.URLs {
 				urls = append(urls, strings.TrimSuffix(u, "?token="+url.QueryEscape(made.Token)))
@@ -164,7 +175,8 @@ func TestInvalidTokenRequests(t *testing.T) {
 		t.Errorf("GET: %d, want 405", w.Code)
 	}
 	bare := newFixture(t, nil)
-	if w := bare.do("POST", "/api/v1/tokens", play+`}`, jsonContent); w.Code != 409 || !strings.Contains(w.Body.String(), "token.secret") {
+	if w := bare.do("POST", "/api/v1/tokens", play+`}`, jsonContent); w.Code != 409 ||
+		!strings.Contains(w.Body.String(), "token.secret") {
 		t.Errorf("without a secret: %d %s", w.Code, w.Body)
 	}
 }
@@ -190,7 +202,8 @@ func TestTokensRequireOperateRole(t *testing.T) {
 		headers["Authorization: Bearer "+token] = status
 	}
 	for h, status := range headers {
-		if w := s.do("POST", "/api/v1/tokens", `{"action":"play","app":"live","room":"movie"}`, jsonContent, h); w.Code != status {
+		if w := s.do("POST", "/api/v1/tokens", `{"action":"play","app":"live","room":"movie"}`, jsonContent,
+			h); w.Code != status {
 			t.Errorf("%.40s: %d, want %d: %s", h, w.Code, status, w.Body)
 		}
 	}
@@ -200,7 +213,8 @@ func TestTokensRequireOperateRole(t *testing.T) {
 func TestTokensWithUnreachableStore(t *testing.T) {
 	s := newFixture(t, func(o *Options) { o.TokenIssuer, o.Keys = testTokens, unreachableKeys{} })
 	for action, status := range map[string]int{"play": 201, "publish": 503} {
-		if w := s.do("POST", "/api/v1/tokens", `{"action":"`+action+`","app":"live","room":"movie"}`, jsonContent); w.Code != status {
+		if w := s.do("POST", "/api/v1/tokens", `{"action":"`+action+`","app":"live","room":"movie"}`,
+			jsonContent); w.Code != status {
 			t.Errorf("%s: %d, want %d: %s", action, w.Code, status, w.Body)
 		}
 	}

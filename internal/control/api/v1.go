@@ -22,8 +22,10 @@ const v1 = "/api/v1"
 // routeV1 serves /api/v1. Its description, in OpenAPI 3.1, is made from the types of what goes in and out.
 func (s *server) routeV1() {
 	config := huma.DefaultConfig("livego", s.Version)
-	config.OpenAPIPath, config.DocsPath, config.SchemasPath = v1+"/openapi", "", "" // the page of the docs would load from elsewhere
-	config.CreateHooks = nil                                                        // nor does an answer point to its schema
+	// the page of the docs would load from elsewhere
+	config.OpenAPIPath, config.DocsPath, config.SchemasPath = v1+"/openapi", "", ""
+	// nor does an answer point to its schema
+	config.CreateHooks = nil
 	config.RejectUnknownQueryParameters = true
 	config.Formats = map[string]huma.Format{"application/json": strictJSON(), "json": strictJSON()}
 	config.Transformers = []huma.Transformer{redactInput}
@@ -35,8 +37,10 @@ func (s *server) routeV1() {
 	s.routeTokens(api)
 	s.routeRelays(api)
 	s.routeSessions(api)
-	huma.Register(api, operation("GET", v1+"/events", "list-events", "Who was refused lately, the newest first"), s.listEvents)
-	huma.Register(api, operation("GET", v1+"/recordings", "list-recordings", "What is recorded, and the last files that were finished, the newest first"), s.listRecordings)
+	huma.Register(api, operation("GET", v1+"/events", "list-events", "Who was refused lately, the newest first"),
+		s.listEvents)
+	huma.Register(api, operation("GET", v1+"/recordings", "list-recordings",
+		"What is recorded, and the last files that were finished, the newest first"), s.listRecordings)
 	s.mux.HandleFunc(v1+"/", func(w http.ResponseWriter, r *http.Request) {
 		for name, values := range r.URL.Query() {
 			if len(values) > 1 {
@@ -69,12 +73,13 @@ func (s *server) listEvents(_ context.Context, in *eventsInput) (*eventList, err
 func operation(method, path, id, summary string, errors ...int) huma.Operation {
 	return huma.Operation{
 		OperationID: id, Method: method, Path: path, Summary: summary, MaxBodyBytes: maxBody,
-		Errors: append([]int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable}, errors...),
+		Errors: append([]int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden,
+			http.StatusServiceUnavailable}, errors...),
 	}
 }
 
-// problemWriter has the libraries' answers be those of the rest: 400 where a request breaks a rule, and a problem where the mux knows
-// no route or method, of which it speaks in plain text.
+// problemWriter has the libraries' answers be those of the rest: 400 where a request breaks a rule,
+// and a problem where the mux knows no route or method, of which it speaks in plain text.
 type problemWriter struct {
 	http.ResponseWriter
 	r           *http.Request

@@ -29,8 +29,8 @@ type AdminOptions struct {
 	JWTStrict    bool     // a JWT must have exp and role
 	AdminToken   string   // "" for the one in the data directory
 
-	// Allow are the networks from which requests need no credential. Loopback addresses in them have no effect: AllowUsers decides
-	// there.
+	// Allow are the networks from which requests need no credential. Loopback addresses in them have
+	// no effect: AllowUsers decides there.
 	Allow []netip.Prefix
 	// AllowUsers are the system accounts of this machine whose requests need no credential.
 	AllowUsers []uint32
@@ -43,9 +43,10 @@ type AdminOptions struct {
 	LimitLoopback bool
 }
 
-// AdminAuth guards the operator's HTTP. From loopback a request needs no credential, only proof that no foreign page sent it, unless it
-// belongs to a system account: that may be a proxy for anybody. From anywhere else, through a proxy, and always when there is a JWT
-// secret, it needs the admin token or a JWT.
+// AdminAuth guards the operator's HTTP. From loopback a request needs no credential, only proof
+// that no foreign page sent it, unless it belongs to a system account: that may be a proxy for
+// anybody. From anywhere else, through a proxy, and always when there is a JWT secret, it needs the
+// admin token or a JWT.
 type AdminAuth struct {
 	hosts       []string
 	token       [32]byte // domain.Digest of the admin token
@@ -63,8 +64,8 @@ type AdminAuth struct {
 	sessions    sessions
 }
 
-// NewAdminAuth reads the admin token from dir, making token, file (mode 0600) and dir (0700) when they are absent. Where the options have a
-// token it uses no file.
+// NewAdminAuth reads the admin token from dir, making token, file (mode 0600) and dir (0700) when
+// they are absent. Where the options have a token it uses no file.
 func NewAdminAuth(dir string, o AdminOptions) (*AdminAuth, error) {
 	token, where := o.AdminToken, "setting admin_token"
 	if token == "" {
@@ -106,11 +107,13 @@ type Access struct {
 	Monitoring     bool   // system accounts of this machine need no credential, as a collector of metrics has one
 }
 
-// Authorize returns nil when r may be served by a route that requires need. Otherwise it returns an Error of kind Denied, in one text for
-// every bad credential and with ErrRights in its chain for a good one, or Invalid when r carries two different credentials. An
-// address that has failed too often waits here.
+// Authorize returns nil when r may be served by a route that requires need. Otherwise it returns an
+// Error of kind Denied, in one text for every bad credential and with ErrRights in its chain for a
+// good one, or Invalid when r carries two different credentials. An address that has failed too
+// often waits here.
 //
-// A credential comes as "Authorization: Bearer T", as the query's jwt=T, or as the cookie of a session that Login opened.
+// A credential comes as "Authorization: Bearer T", as the query's jwt=T, or as the cookie of a
+// session that Login opened.
 func (d *AdminAuth) Authorize(r *http.Request, need Access) error {
 	if err := checkOrigin(r, need); err != nil {
 		return err
@@ -160,8 +163,8 @@ func (e noCredentialError) Error() string {
 }
 func (noCredentialError) Unwrap() error { return ErrCredential }
 
-// Hint returns why a request from here, or from a network that needs no credential, was refused for the lack of one; "" for any other
-// error.
+// Hint returns why a request from here, or from a network that needs no credential, was refused for
+// the lack of one; "" for any other error.
 func Hint(err error) string {
 	e, _ := errors.AsType[noCredentialError](err)
 	return e.reason
@@ -171,8 +174,8 @@ func errTwoCredentials() error {
 	return domain.Errorf(domain.Invalid, "the request carries two different credentials")
 }
 
-// rightsOf returns what credential allows: the admin token everything, a JWT what its claim role says, and everything without one;
-// 0 when it is not good.
+// rightsOf returns what credential allows: the admin token everything, a JWT what its claim role
+// says, and everything without one; 0 when it is not good.
 func (d *AdminAuth) rightsOf(credential string) Rights {
 	if len(credential) > maxCredential {
 		return 0
@@ -192,7 +195,8 @@ func (d *AdminAuth) rightsOf(credential string) Rights {
 		}
 		return d.secret, nil
 	})
-	if err != nil || claims.Action != nil || claims.Room != nil { // a token to publish or play manages nothing, whatever signed it
+	// a token to publish or play manages nothing, whatever signed it
+	if err != nil || claims.Action != nil || claims.Room != nil {
 		return 0
 	}
 	if d.strict && (claims.Role == nil || claims.ExpiresAt == nil) {

@@ -90,7 +90,8 @@ func TestAdminAuthWithoutJWT(t *testing.T) {
 		{"P24 proxy that says loopback", path, []string{"X-Forwarded-For: 127.0.0.1"}, domain.Denied},
 		{"P24 outside that says loopback", path, []string{outside, "X-Forwarded-For: 127.0.0.1"}, domain.Denied},
 		{"proxy, RFC 7239", path, []string{"Forwarded: for=127.0.0.1"}, domain.Denied},
-		{"proxy with token", path, []string{"X-Forwarded-For: 203.0.113.9", "Authorization: Bearer " + token, "Host: live.example"}, noError},
+		{"proxy with token", path, []string{"X-Forwarded-For: 203.0.113.9", "Authorization: Bearer " + token,
+			"Host: live.example"}, noError},
 		{"outside", path, []string{outside}, domain.Denied},
 		{"no address", path, []string{"Remote: @"}, domain.Denied},
 		{"outside with token", path, []string{outside, "Authorization: bearer  " + token, "Host: 192.0.2.7:8090"}, noError},
@@ -102,7 +103,8 @@ func TestAdminAuthWithoutJWT(t *testing.T) {
 		{"T09 two that differ", path + "&jwt=x", []string{outside, "Authorization: Bearer " + token}, domain.Invalid},
 		{"T09 two in the query", path + "&jwt=x&jwt=y", []string{outside}, domain.Invalid},
 		{"the same twice", path + "&jwt=" + token, []string{outside, "Authorization: Bearer " + token}, noError},
-		{"JWT where there is no secret", path, []string{outside, "Authorization: Bearer " + sign(jwt.SigningMethodHS256, "", nil)}, domain.Denied},
+		{"JWT where there is no secret", path,
+			[]string{outside, "Authorization: Bearer " + sign(jwt.SigningMethodHS256, "", nil)}, domain.Denied},
 	} {
 		t.Run(c.name, func(t *testing.T) { checkAuthorize(t, d, request(c.path, c.headers...), c.want) })
 	}
@@ -239,7 +241,8 @@ func TestAdminTokenFromSettings(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.Authorize(request("/", outside, "Authorization: Bearer a-token-of-the-settings"), Access{Rights: Admin}); err != nil {
+	if err := d.Authorize(request("/", outside, "Authorization: Bearer a-token-of-the-settings"),
+		Access{Rights: Admin}); err != nil {
 		t.Error(err)
 	}
 	err = d.Authorize(request("/", outside), Access{Rights: Read})

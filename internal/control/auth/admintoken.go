@@ -28,7 +28,8 @@ func loadAdminToken(path string) (string, error) {
 	}
 	token := strings.TrimSpace(string(data))
 	if !domain.LooksLikeKey(token) {
-		return "", fmt.Errorf("%s does not hold %d letters and digits: remove it, and a new one is made", path, domain.KeyLength)
+		return "", fmt.Errorf("%s does not hold %d letters and digits: remove it, and a new one is made", path,
+			domain.KeyLength)
 	}
 	return token, nil
 }

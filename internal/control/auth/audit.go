@@ -11,7 +11,8 @@ import (
 // maxRefusals is how many refusals are kept: about 300 kB.
 const maxRefusals = 1000
 
-// maxRefusalName is the longest name that is kept of who was refused. A push key that lost a character on the way is longer.
+// maxRefusalName is the longest name that is kept of who was refused. A push key that lost a
+// character on the way is longer.
 const maxRefusalName = 40
 
 // A Refusal tells of somebody who was turned away. It holds no key, no token and no name that may be one.
@@ -66,11 +67,13 @@ type auditedAuthorizer struct {
 	audit *Audit
 }
 
-// Authorize implements domain.Authorizer. Who is refused because something is away, or short, is noted too: he will tell the operator that he was.
+// Authorize implements domain.Authorizer. Who is refused because something is away, or short, is
+// noted too: he will tell the operator that he was.
 func (g *auditedAuthorizer) Authorize(ctx context.Context, r domain.AuthRequest) (domain.Grant, error) {
 	grant, err := g.next.Authorize(ctx, r)
 	if kind := domain.KindOf(err); kind == domain.Denied || kind == domain.Unavailable && ctx.Err() == nil {
-		n := Refusal{Action: r.Action.String(), Proto: r.Proto, Remote: r.Remote, Reason: domain.Reason(err), Code: domain.CodeOf(err)}
+		n := Refusal{Action: r.Action.String(), Proto: r.Proto, Remote: r.Remote, Reason: domain.Reason(err),
+			Code: domain.CodeOf(err)}
 		if len(r.App) <= maxRefusalName && domain.CheckApp(r.App) == nil {
 			n.App = r.App
 		}

@@ -44,7 +44,8 @@ func TestAuditRecordsNoSecrets(t *testing.T) {
 		_, _ = g.Authorize(t.Context(), r)
 	}
 	got := a.Latest(100)
-	if len(got) != 4 || got[3].Action != "publish" || got[3].Remote != "192.0.2.1:1" || got[3].Proto != "rtmp" || got[1].Room != "movie" || got[0].Room != "" {
+	if len(got) != 4 || got[3].Action != "publish" || got[3].Remote != "192.0.2.1:1" || got[3].Proto != "rtmp" ||
+		got[1].Room != "movie" || got[0].Room != "" {
 		t.Errorf("noted %+v", got)
 	}
 	if text := fmt.Sprintf("%+v", got); strings.Contains(text, wrong[1:]) || strings.Contains(text, "t0k3n") {

@@ -11,8 +11,9 @@ import (
 	"livego/internal/domain"
 )
 
-// checkOrigin refuses what a browser sends for a page of another site. Browsers of the last years report it in Sec-Fetch-Site;
-// "same-site" is another server on the same host. need says which routes other pages may ask for all the same.
+// checkOrigin refuses what a browser sends for a page of another site. Browsers of the last years
+// report it in Sec-Fetch-Site; "same-site" is another server on the same host. need says which
+// routes other pages may ask for all the same.
 func checkOrigin(r *http.Request, need Access) error {
 	site, origins := r.Header.Get("Sec-Fetch-Site"), r.Header.Values("Origin")
 	read := r.Method == http.MethodGet || r.Method == http.MethodHead
@@ -44,15 +45,16 @@ func sameOrigin(r *http.Request) bool {
 	return err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host)
 }
 
-// browserReportsOrigin reports whether a browser would have said that another site's page sent r, so that checkOrigin has judged it. Browsers
-// send Sec-Fetch-Site to hosts that they trust only: over TLS and to loopback names (W3C Fetch Metadata, section 2).
+// browserReportsOrigin reports whether a browser would have said that another site's page sent r,
+// so that checkOrigin has judged it. Browsers send Sec-Fetch-Site to hosts that they trust only:
+// over TLS and to loopback names (W3C Fetch Metadata, section 2).
 func browserReportsOrigin(r *http.Request) bool {
 	return r.TLS != nil || loopbackHost(hostOf(r)) || r.Header.Get("Sec-Fetch-Site") != "" || sameOrigin(r)
 }
 
-// ownHost reports whether r is addressed to a name of ours, without its port: localhost, a loopback address or one of d.hosts. A page
-// whose name was pointed to this machine after it was loaded (DNS rebinding) is of one origin with us for the browser, but still sends
-// its own name.
+// ownHost reports whether r is addressed to a name of ours, without its port: localhost, a loopback
+// address or one of d.hosts. A page whose name was pointed to this machine after it was loaded (DNS
+// rebinding) is of one origin with us for the browser, but still sends its own name.
 func (d *AdminAuth) ownHost(r *http.Request) bool {
 	host := hostOf(r)
 	return loopbackHost(host) || slices.ContainsFunc(d.hosts, func(h string) bool { return strings.EqualFold(h, host) })

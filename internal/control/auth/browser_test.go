@@ -8,10 +8,13 @@ import (
 	"testing"
 )
 
-// TestUnreportedOriginIsReadOnly tries requests of which a browser would not have said which page sent them: they may read, and no more.
+// TestUnreportedOriginIsReadOnly tries requests of which a browser would not have said which page
+// sent them: they may read, and no more.
 func TestUnreportedOriginIsReadOnly(t *testing.T) {
-	d, token := newAdminAuth(t, AdminOptions{Hosts: []string{"studio.example"}, Allow: []netip.Prefix{netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("::/0")}})
-	const name, lan, browser = "Host: studio.example:8090", "Remote: 192.168.1.7:4000", "User-Agent: Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"
+	d, token := newAdminAuth(t, AdminOptions{Hosts: []string{"studio.example"},
+		Allow: []netip.Prefix{netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("::/0")}})
+	const name, lan, browser = "Host: studio.example:8090", "Remote: 192.168.1.7:4000",
+		"User-Agent: Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"
 	for _, c := range []struct {
 		name    string
 		headers []string
@@ -50,7 +53,8 @@ func TestUnreportedOriginIsReadOnly(t *testing.T) {
 			}
 		}
 	}
-	err := d.Authorize(request("/control/get?room=movie", lan, "Host: 192.168.1.5"), Access{Rights: Admin, Credential: true})
+	err := d.Authorize(request("/control/get?room=movie", lan, "Host: 192.168.1.5"),
+		Access{Rights: Admin, Credential: true})
 	if err == nil {
 		t.Error("export from api_allow needs no credential")
 	}
@@ -62,7 +66,8 @@ func TestUnreportedOriginIsReadOnly(t *testing.T) {
 
 // TestAllowedNetworkExcludesLoopback has api_allow make nobody on this machine the operator: api_allow_users does.
 func TestAllowedNetworkExcludesLoopback(t *testing.T) {
-	d, _ := newAdminAuth(t, AdminOptions{Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}, PeerUser: func(context.Context) (uint32, error) { return 65534, nil }})
+	d, _ := newAdminAuth(t, AdminOptions{Allow: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")},
+		PeerUser: func(context.Context) (uint32, error) { return 65534, nil }})
 	for _, c := range []struct {
 		name    string
 		headers []string

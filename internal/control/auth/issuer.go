@@ -25,11 +25,12 @@ type TokenRequest struct {
 	Signed    bool          // for a signed URL, shorter than a JWT
 }
 
-// Issue returns a token that is good from now, and until when. Errors are of kind Invalid for a wish that breaks a rule, Conflict
-// where there is no secret.
+// Issue returns a token that is good from now, and until when. Errors are of kind Invalid for a
+// wish that breaks a rule, Conflict where there is no secret.
 func (m TokenIssuer) Issue(w TokenRequest, now time.Time) (string, time.Time, error) {
 	if m.Secret == "" {
-		return "", time.Time{}, domain.Errorf(domain.Conflict, "token.secret is not set: put one of at least 16 characters into the settings")
+		return "", time.Time{}, domain.Errorf(domain.Conflict,
+			"token.secret is not set: put one of at least 16 characters into the settings")
 	}
 	c, err := m.claims(w, now)
 	if err != nil {
@@ -44,7 +45,8 @@ func (m TokenIssuer) Issue(w TokenRequest, now time.Time) (string, time.Time, er
 
 func (m TokenIssuer) claims(w TokenRequest, now time.Time) (Claims, error) {
 	c := Claims{
-		Action: w.Action, App: w.App, Room: w.Room, Issued: now, Expires: now.Add(w.Lifetime).Truncate(time.Second), Viewers: w.Viewers, Once: w.Once,
+		Action: w.Action, App: w.App, Room: w.Room, Issued: now, Expires: now.Add(w.Lifetime).Truncate(time.Second),
+		Viewers: w.Viewers, Once: w.Once,
 		Session: w.Session,
 	}
 	if err := domain.CheckApp(w.App); err != nil {
@@ -61,7 +63,8 @@ func (m TokenIssuer) claims(w TokenRequest, now time.Time) (Claims, error) {
 	case w.Session != 0 && (w.Session < time.Second || w.Session.Seconds() > maxSession || w.Action == domain.Publish):
 		return c, domain.Errorf(domain.Invalid, "session must be at least 1s, and is for tokens to play only")
 	case w.Signed && (w.Room == "*" || w.Viewers > 0 || w.Once || w.Session > 0):
-		return c, domain.Errorf(domain.Invalid, "a signed URL is for one stream, and cannot say how many may watch, how often or for how long")
+		return c, domain.Errorf(domain.Invalid,
+			"a signed URL is for one stream, and cannot say how many may watch, how often or for how long")
 	case w.IP == "":
 		return c, nil
 	}

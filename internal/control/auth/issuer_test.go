@@ -44,7 +44,8 @@ func TestIssueToken(t *testing.T) {
 	} {
 		w := good
 		c.change(&w)
-		if token, _, err := m.Issue(w, time.Now()); (err == nil) != c.ok || (token != "") != c.ok || err != nil && domain.KindOf(err) != domain.Invalid {
+		if token, _, err := m.Issue(w, time.Now()); (err == nil) != c.ok || (token != "") != c.ok || err != nil &&
+			domain.KindOf(err) != domain.Invalid {
 			t.Errorf("%s: %q %v", name, token, err)
 		}
 	}
@@ -78,8 +79,8 @@ func (o *fakeTokenStore) Consumed(_ context.Context, id [16]byte, _ time.Time) (
 	return had, o.err
 }
 
-// TestOneTimeToken lets in who shows a token that is good one time, and nobody after him (T10). Who is refused for another reason has not used
-// it up.
+// TestOneTimeToken lets in who shows a token that is good one time, and nobody after him (T10). Who
+// is refused for another reason has not used it up.
 func TestOneTimeToken(t *testing.T) {
 	o := &fakeTokenStore{consumed: map[[16]byte]time.Time{}}
 	keys := publishKeys{newFakeKeys()}
@@ -87,7 +88,8 @@ func TestOneTimeToken(t *testing.T) {
 	var hook error
 	asked := 0
 	g := NewStreamAuth(keys, Options{
-		Apps: testApps, Private: []string{"*"}, OneTimeTokens: o, Tokens: TokenOptions{Secret: tokenSecret, MaxAge: 24 * time.Hour},
+		Apps: testApps, Private: []string{"*"}, OneTimeTokens: o,
+		Tokens: TokenOptions{Secret: tokenSecret, MaxAge: 24 * time.Hour},
 		Webhook: func(_ context.Context, _ domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
 			asked++
 			return grant, hook

@@ -32,8 +32,8 @@ const (
 	maxJWKSWaiters = 64
 )
 
-// A JWKS is the RSA keys that somebody publishes at a URL (RFC 7517). Tokens name one by kid; where they ask to fetch keys from
-// (jku, x5u) is not looked at.
+// A JWKS is the RSA keys that somebody publishes at a URL (RFC 7517). Tokens name one by kid; where
+// they ask to fetch keys from (jku, x5u) is not looked at.
 type JWKS struct {
 	url    string
 	client *http.Client
@@ -81,7 +81,8 @@ func (j *JWKS) Run(ctx context.Context) {
 		}
 		close(j.fetched)
 		j.fetched = make(chan struct{})
-		j.fetching, j.next = false, time.Now().Add(min(jwksMinInterval, pause)) // made-up tokens cannot have us ask all the time
+		// made-up tokens cannot have us ask all the time
+		j.fetching, j.next = false, time.Now().Add(min(jwksMinInterval, pause))
 		j.mu.Unlock()
 
 		select {
@@ -93,9 +94,10 @@ func (j *JWKS) Run(ctx context.Context) {
 	j.client.CloseIdleConnections()
 }
 
-// key returns the key called kid; the only one for "". One that is not known is refused at once, unless keys are being fetched, or may be
-// again: then it may be a new one, and is waited for as long as a fetch may take. A wait is worth something once in jwksMinInterval, so tokens
-// with made-up names hold nothing up.
+// key returns the key called kid; the only one for "". One that is not known is refused at once,
+// unless keys are being fetched, or may be again: then it may be a new one, and is waited for as
+// long as a fetch may take. A wait is worth something once in jwksMinInterval, so tokens with
+// made-up names hold nothing up.
 func (j *JWKS) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 	unknown := invalid("its key (kid) is not known")
 	k, fetched := j.findOrWait(kid)
@@ -119,8 +121,9 @@ func (j *JWKS) key(ctx context.Context, kid string) (*rsa.PublicKey, error) {
 	return nil, unknown
 }
 
-// findOrWait returns the key called kid, or, where a try that is under way or due may bring it, what is closed after that try; the caller
-// then counts as waiting. It returns nil for both where there is nothing to wait for.
+// findOrWait returns the key called kid, or, where a try that is under way or due may bring it,
+// what is closed after that try; the caller then counts as waiting. It returns nil for both where
+// there is nothing to wait for.
 func (j *JWKS) findOrWait(kid string) (*rsa.PublicKey, <-chan struct{}) {
 	j.mu.Lock()
 	defer j.mu.Unlock()

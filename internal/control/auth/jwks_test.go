@@ -68,7 +68,8 @@ func (p *jwksServer) run(t *testing.T) (j *JWKS, stop func()) {
 	}
 }
 
-// TestUnknownKeyIsRefusedAtOnce shows made-up kids: they are refused at once, but for those that come while keys are being fetched.
+// TestUnknownKeyIsRefusedAtOnce shows made-up kids: they are refused at once, but for those that
+// come while keys are being fetched.
 func TestUnknownKeyIsRefusedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &jwksServer{kids: []string{"old", "other"}}
@@ -102,7 +103,8 @@ func TestUnknownKeyIsRefusedAtOnce(t *testing.T) {
 	})
 }
 
-// TestUnknownKeysWaitForFetch shows many made-up kids while the publisher does not answer: few wait, and those whose key is known do not.
+// TestUnknownKeysWaitForFetch shows many made-up kids while the publisher does not answer: few
+// wait, and those whose key is known do not.
 func TestUnknownKeysWaitForFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &jwksServer{kids: []string{"old", "other"}}

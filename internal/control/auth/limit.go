@@ -11,13 +11,15 @@ import (
 const (
 	// maxTracked bounds the table of those who failed: about 1 MiB, whoever many addresses an attacker has.
 	maxTracked = 8192
-	// maxDelay is the longest time an address over its limit waits for an answer. The time is random, so that it tells nothing.
+	// maxDelay is the longest time an address over its limit waits for an answer. The time is random,
+	// so that it tells nothing.
 	maxDelay      = 4 * time.Second
 	failureWindow = time.Minute
 )
 
-// failures counts authentication failures by address, and makes those wait who had too many within a minute. The wait comes
-// before the check: a guesser learns no sooner that he was right than that he was wrong.
+// failures counts authentication failures by address, and makes those wait who had too many within
+// a minute. The wait comes before the check: a guesser learns no sooner that he was right than that
+// he was wrong.
 type failures struct {
 	limit    int // a minute; 0: no limit
 	loopback bool
@@ -91,8 +93,8 @@ func (f *failures) evict() {
 	}
 }
 
-// rateLimitAddr returns the address by which a host:port is limited: a whole /64 for IPv6, since one customer has at least that. All
-// that is no address is limited together, as the zero Addr.
+// rateLimitAddr returns the address by which a host:port is limited: a whole /64 for IPv6, since
+// one customer has at least that. All that is no address is limited together, as the zero Addr.
 func rateLimitAddr(remote string) netip.Addr {
 	ap, err := netip.ParseAddrPort(remote)
 	if err != nil {

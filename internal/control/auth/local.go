@@ -15,7 +15,8 @@ import (
 	"livego/internal/ops/peeruser"
 )
 
-// rightsWithoutCredential returns the rights of r rightsWithoutCredential a credential, and why they are not all, in a sentence, where it is not plain.
+// rightsWithoutCredential returns the rights of r rightsWithoutCredential a credential, and why
+// they are not all, in a sentence, where it is not plain.
 func (d *AdminAuth) rightsWithoutCredential(r *http.Request, need Access) (Rights, string) {
 	addr := rateLimitAddr(r.RemoteAddr)
 	local := addr.IsLoopback()
@@ -59,12 +60,12 @@ func isIPLiteral(host string) bool {
 	return err == nil
 }
 
-// fromBrowser reports whether a browser has sent r: all of them call themselves so, and no page can change it in a request to another
-// site without a preflight.
+// fromBrowser reports whether a browser has sent r: all of them call themselves so, and no page can
+// change it in a request to another site without a preflight.
 func fromBrowser(r *http.Request) bool { return strings.HasPrefix(r.UserAgent(), "Mozilla/") }
 
-// proxyEvidence returns what shows that a proxy has passed r on, in a sentence; "" for nothing. What such headers claim is never believed,
-// only that they are there.
+// proxyEvidence returns what shows that a proxy has passed r on, in a sentence; "" for nothing.
+// What such headers claim is never believed, only that they are there.
 func proxyEvidence(r *http.Request) string {
 	if netx.FromProxyProtocol(r) { // which may be any address, and one of api_allow
 		return "A proxy passed the connection on"
@@ -91,8 +92,9 @@ func isProxyHeader(name string) bool {
 		strings.HasSuffix(name, "-Client-Ip")
 }
 
-// systemAccount returns why the connection of r does not count as one of a person on this machine: it belongs to a system account,
-// which may be a proxy for anybody. It returns "" for a person, and where the system does not tell.
+// systemAccount returns why the connection of r does not count as one of a person on this machine:
+// it belongs to a system account, which may be a proxy for anybody. It returns "" for a person, and
+// where the system does not tell.
 func (d *AdminAuth) systemAccount(r *http.Request) string {
 	uid, err := d.peerUser(r.Context())
 	switch {

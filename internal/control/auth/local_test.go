@@ -80,12 +80,17 @@ func kind(err error) domain.Kind {
 func TestProxyHeadersRequireCredential(t *testing.T) {
 	d, _ := newAdminAuth(t, AdminOptions{})
 	for header, want := range map[string]domain.Kind{
-		"Forwarded: for=192.0.2.1": domain.Denied, "Via: 1.1 proxy": domain.Denied, "X-Forwarded-For: 127.0.0.1": domain.Denied, "X-Forwarded-Proto: https": domain.Denied,
-		"X-Forwarded-Host: live.example": domain.Denied, "X-Forwarded-Port: 443": domain.Denied, "X-Forwarded-Anything: ": domain.Denied, "X-Real-IP: 192.0.2.1": domain.Denied,
-		"X-Real-Port: 1": domain.Denied, "True-Client-IP: 192.0.2.1": domain.Denied, "Fastly-Client-IP: 192.0.2.1": domain.Denied, "X-Client-IP: 192.0.2.1": domain.Denied,
-		"Client-IP: 192.0.2.1": domain.Denied, "X-Cluster-Client-IP: 192.0.2.1": domain.Denied, "CF-Connecting-IP: 192.0.2.1": domain.Denied, "CF-Ray: 1": domain.Denied,
+		"Forwarded: for=192.0.2.1": domain.Denied, "Via: 1.1 proxy": domain.Denied,
+		"X-Forwarded-For: 127.0.0.1": domain.Denied, "X-Forwarded-Proto: https": domain.Denied,
+		"X-Forwarded-Host: live.example": domain.Denied, "X-Forwarded-Port: 443": domain.Denied,
+		"X-Forwarded-Anything: ": domain.Denied, "X-Real-IP: 192.0.2.1": domain.Denied,
+		"X-Real-Port: 1": domain.Denied, "True-Client-IP: 192.0.2.1": domain.Denied,
+		"Fastly-Client-IP: 192.0.2.1": domain.Denied, "X-Client-IP: 192.0.2.1": domain.Denied,
+		"Client-IP: 192.0.2.1": domain.Denied, "X-Cluster-Client-IP: 192.0.2.1": domain.Denied,
+		"CF-Connecting-IP: 192.0.2.1": domain.Denied, "CF-Ray: 1": domain.Denied,
 		"CDN-Loop: example": domain.Denied, "x-forwarded-for: ": domain.Denied,
-		"User-Agent: curl/8": noError, "Accept: */*": noError, "X-Requested-With: XMLHttpRequest": noError, "Cache-Control: no-cache": noError, "Sec-Fetch-Site: none": noError, "X-Client: x": noError,
+		"User-Agent: curl/8": noError, "Accept: */*": noError, "X-Requested-With: XMLHttpRequest": noError,
+		"Cache-Control: no-cache": noError, "Sec-Fetch-Site: none": noError, "X-Client: x": noError,
 	} {
 		err := d.Authorize(request("/control/get?room=movie", header), Access{Rights: Admin})
 		name, _, _ := strings.Cut(header, ":")
@@ -95,7 +100,8 @@ func TestProxyHeadersRequireCredential(t *testing.T) {
 	}
 	r := request("/control/get?room=movie")
 	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.0", 1, 0
-	if err := d.Authorize(r, Access{Rights: Read}); kind(err) != domain.Denied || !strings.Contains(err.Error(), "HTTP/1.0") {
+	if err := d.Authorize(r, Access{Rights: Read}); kind(err) != domain.Denied ||
+		!strings.Contains(err.Error(), "HTTP/1.0") {
 		t.Errorf("HTTP/1.0: %v", err)
 	}
 	r.Proto, r.ProtoMajor, r.Header = "HTTP/2.0", 2, http.Header{}
@@ -104,8 +110,9 @@ func TestProxyHeadersRequireCredential(t *testing.T) {
 	}
 }
 
-// TestProxyProtocolAddressRequiresCredential has a proxy that is trusted claim, by the PROXY protocol, that its client is in a network of api_allow: the door asks
-// for a credential all the same.
+// TestProxyProtocolAddressRequiresCredential has a proxy that is trusted claim, by the PROXY
+// protocol, that its client is in a network of api_allow: the door asks for a credential all the
+// same.
 func TestProxyProtocolAddressRequiresCredential(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -141,7 +148,8 @@ func TestProxyProtocolAddressRequiresCredential(t *testing.T) {
 	if err := d.Authorize(r, Access{Rights: Admin}); err != nil {
 		t.Fatalf("the address itself: %v", err)
 	}
-	if err := d.Authorize(r.WithContext(netx.WithConn(r.Context(), near)), Access{Rights: Admin}); domain.KindOf(err) != domain.Denied {
+	if err := d.Authorize(r.WithContext(netx.WithConn(r.Context(), near)),
+		Access{Rights: Admin}); domain.KindOf(err) != domain.Denied {
 		t.Errorf("the address as a proxy claims it: %v", err)
 	}
 }

@@ -14,7 +14,8 @@ import (
 const (
 	// SessionCookie is the name of the cookie of a browser that has logged in.
 	SessionCookie = "livego_session"
-	// CSRFHeader is the header by which a page of ours shows that it sent a request: no page of another site knows its value.
+	// CSRFHeader is the header by which a page of ours shows that it sent a request: no page of
+	// another site knows its value.
 	CSRFHeader = "X-CSRF-Token"
 	// maxSessions bounds the table, about 200 kB. Each takes a good credential.
 	maxSessions = 1000
@@ -75,8 +76,9 @@ func (s *sessions) remove(id string) {
 	delete(s.byDigest, domain.Digest(id))
 }
 
-// Login opens a session for a credential, the admin token or a JWT; it lasts for the session time, or as long as the JWT. The error is
-// of kind Denied for a bad credential and for a page of another site. An address that has failed too often waits here.
+// Login opens a session for a credential, the admin token or a JWT; it lasts for the session time,
+// or as long as the JWT. The error is of kind Denied for a bad credential and for a page of another
+// site. An address that has failed too often waits here.
 func (d *AdminAuth) Login(r *http.Request, credential string) (Session, error) {
 	if err := checkOrigin(r, Access{}); err != nil {
 		return Session{}, err
@@ -138,8 +140,9 @@ func errNoCSRF() error {
 	return domain.Errorf(domain.Denied, "a browser that is logged in must show the page's token in %s", CSRFHeader)
 }
 
-// authorize returns nil when r, which comes with the session, may be served by a route that requires need. A cookie comes with every request
-// that a browser sends to this host, whatever page sent it, so that what may change something must show the session's own token too.
+// authorize returns nil when r, which comes with the session, may be served by a route that
+// requires need. A cookie comes with every request that a browser sends to this host, whatever page
+// sent it, so that what may change something must show the session's own token too.
 func (n Session) authorize(r *http.Request, need Access) error {
 	if n.Rights < need.Rights {
 		return errNotEnough(n.Rights, need.Rights)

@@ -22,8 +22,8 @@ func login(t *testing.T, d *AdminAuth, credential string) (Session, string) {
 	return s, "Cookie: " + SessionCookie + "=" + s.ID
 }
 
-// TestSession tries what a browser that is logged in may do: all that its credential allows, and to change something only with the
-// session's token.
+// TestSession tries what a browser that is logged in may do: all that its credential allows, and to
+// change something only with the session's token.
 func TestSession(t *testing.T) {
 	d, token := newAdminAuth(t, AdminOptions{JWTSecret: testSecret, JWTAlgorithm: "HS256", SessionTime: time.Hour})
 	admin, cookie := login(t, d, token)
@@ -71,7 +71,8 @@ func TestSession(t *testing.T) {
 	if err := d.Logout(r, reader.CSRF); kind(err) != domain.Denied {
 		t.Errorf("logout with another session's token: %v", err)
 	}
-	if err := d.Logout(request("/logout", outside, cookie, "Sec-Fetch-Site: cross-site"), admin.CSRF); kind(err) != domain.Denied {
+	if err := d.Logout(request("/logout", outside, cookie, "Sec-Fetch-Site: cross-site"),
+		admin.CSRF); kind(err) != domain.Denied {
 		t.Errorf("logout by another site: %v", err)
 	}
 	if _, open := d.Session(r); !open {
@@ -80,7 +81,8 @@ func TestSession(t *testing.T) {
 	if err := d.Logout(r, admin.CSRF); err != nil {
 		t.Errorf("logout: %v", err)
 	}
-	if err := d.Authorize(request("/", outside, cookie), read); kind(err) != domain.Denied || !errors.Is(err, ErrCredential) {
+	if err := d.Authorize(request("/", outside, cookie), read); kind(err) != domain.Denied ||
+		!errors.Is(err, ErrCredential) {
 		t.Errorf("after the logout: %v", err)
 	}
 }
@@ -91,10 +93,11 @@ func TestLogin(t *testing.T) {
 		credential string
 		headers    []string
 	}{
-		"nothing":               {"", nil},
-		"garbage":               {"x", nil},
-		"another token":         {domain.NewSecret(), nil},
-		"a token to play":       {sign(jwt.SigningMethodHS256, testSecret, jwt.MapClaims{"act": "play", "room": "movie"}), nil},
+		"nothing":       {"", nil},
+		"garbage":       {"x", nil},
+		"another token": {domain.NewSecret(), nil},
+		"a token to play": {sign(jwt.SigningMethodHS256, testSecret, jwt.MapClaims{"act": "play", "room": "movie"}),
+			nil},
 		"from another site":     {token, []string{"Sec-Fetch-Site: cross-site"}},
 		"from another origin":   {token, []string{"Origin: http://attacker.tld"}},
 		"from an opaque origin": {token, []string{"Origin: null"}},
@@ -111,10 +114,13 @@ func TestLogin(t *testing.T) {
 // TestSessionExpiry ends sessions in time, those of a JWT with it, and bounds their number.
 func TestSessionExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		d, token := newAdminAuth(t, AdminOptions{JWTSecret: testSecret, JWTAlgorithm: "HS256", SessionTime: time.Hour, Failures: 3})
+		d, token := newAdminAuth(t, AdminOptions{JWTSecret: testSecret, JWTAlgorithm: "HS256", SessionTime: time.Hour,
+			Failures: 3})
 		_, cookie := login(t, d, token)
-		_, brief := login(t, d, sign(jwt.SigningMethodHS256, testSecret, jwt.MapClaims{"exp": time.Now().Add(time.Minute).Unix()}))
-		_, long := login(t, d, sign(jwt.SigningMethodHS256, testSecret, jwt.MapClaims{"exp": time.Now().Add(24 * time.Hour).Unix()}))
+		_, brief := login(t, d, sign(jwt.SigningMethodHS256, testSecret,
+			jwt.MapClaims{"exp": time.Now().Add(time.Minute).Unix()}))
+		_, long := login(t, d, sign(jwt.SigningMethodHS256, testSecret,
+			jwt.MapClaims{"exp": time.Now().Add(24 * time.Hour).Unix()}))
 		open := func(cookie string) bool {
 			_, ok := d.Session(&http.Request{Header: http.Header{"Cookie": {cookie[len("Cookie: "):]}}})
 			return ok

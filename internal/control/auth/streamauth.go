@@ -1,5 +1,6 @@
-// Package auth decides who may publish and play (Gate) and who may manage (Door). It knows push keys only through domain.KeyStore and
-// no protocol of streams; what a stream does with a grant, and its revocation, are the hub's affair.
+// Package auth decides who may publish and play (Gate) and who may manage (Door). It knows push
+// keys only through domain.KeyStore and no protocol of streams; what a stream does with a grant,
+// and its revocation, are the hub's affair.
 package auth
 
 import (
@@ -28,8 +29,8 @@ type Options struct {
 	Private       []string                 // what takes a token to play: "app", "app/room" or "*" for all
 	OneTimeTokens domain.OneTimeTokenStore // knows the tokens that were good once; nil: none of these is good
 
-	// Webhook must say yes as well, after the Gate has and before a token that is good once is used up. It may grant another room.
-	// nil: nobody is asked.
+	// Webhook must say yes as well, after the Gate has and before a token that is good once is used
+	// up. It may grant another room. nil: nobody is asked.
 	Webhook func(context.Context, domain.AuthRequest, domain.Grant) (domain.Grant, error)
 
 	// Failures is how many refused keys a minute an address may try before its further tries are held up for up to 4 s.
@@ -39,8 +40,8 @@ type Options struct {
 	LimitLoopback bool
 }
 
-// StreamAuth implements domain.Authorizer over a store of keys. Everybody may play what is not private; to publish takes a key. A token does for
-// both.
+// StreamAuth implements domain.Authorizer over a store of keys. Everybody may play what is not
+// private; to publish takes a key. A token does for both.
 type StreamAuth struct {
 	keys          domain.KeyStore
 	apps          map[string]App
@@ -54,8 +55,9 @@ type StreamAuth struct {
 	lookups       *netx.AddressSemaphore
 }
 
-// maxLookups is how many keys of one address are looked up at a time. A classroom of encoders behind one address that all
-// come back at once waits for a few round trips to the store; a flood of wrong keys waits in its own line.
+// maxLookups is how many keys of one address are looked up at a time. A classroom of encoders
+// behind one address that all come back at once waits for a few round trips to the store; a flood
+// of wrong keys waits in its own line.
 const maxLookups = 32
 
 // NewStreamAuth returns a Gate that looks keys up in keys.
@@ -78,8 +80,9 @@ func NewStreamAuth(keys domain.KeyStore, o Options) *StreamAuth {
 	}
 }
 
-// Authorize implements domain.Authorizer. An address that has had too many keys refused waits here before its next try is looked at. When
-// the store cannot be reached nobody is let in: the error keeps the store's kind.
+// Authorize implements domain.Authorizer. An address that has had too many keys refused waits here
+// before its next try is looked at. When the store cannot be reached nobody is let in: the error
+// keeps the store's kind.
 func (g *StreamAuth) Authorize(ctx context.Context, r domain.AuthRequest) (domain.Grant, error) {
 	grant, c, err := g.authorizeLocal(ctx, r)
 	if err == nil && g.webhook != nil {
@@ -128,7 +131,8 @@ func (g *StreamAuth) verifyToken(ctx context.Context, r domain.AuthRequest) (Cla
 	g.failures.wait(ctx, addr)
 	switch {
 	case r.Token == "": // has not guessed
-		return Claims{}, domain.CodeErrorf(domain.Denied, domain.TokenMissing, "token missing: a token is required to %s this stream", r.Action)
+		return Claims{}, domain.CodeErrorf(domain.Denied, domain.TokenMissing,
+			"token missing: a token is required to %s this stream", r.Action)
 	case g.tokens == nil:
 		return Claims{}, invalid("no token key is configured on this server")
 	}
@@ -140,7 +144,8 @@ func (g *StreamAuth) verifyToken(ctx context.Context, r domain.AuthRequest) (Cla
 	return c, nil
 }
 
-func (g *StreamAuth) playByToken(ctx context.Context, name domain.Name, r domain.AuthRequest) (domain.Grant, Claims, error) {
+func (g *StreamAuth) playByToken(ctx context.Context, name domain.Name, r domain.AuthRequest) (domain.Grant, Claims,
+	error) {
 	c, err := g.verifyToken(ctx, r)
 	if err != nil {
 		return domain.Grant{}, Claims{}, err
@@ -157,8 +162,9 @@ func (g *StreamAuth) playByToken(ctx context.Context, name domain.Name, r domain
 	return grant, c, nil
 }
 
-// publishByToken lets in who has a token for a room that has a default key. The stream is tied to that key: its reset or delete
-// disconnects him, and tokens from before the reset are good no longer.
+// publishByToken lets in who has a token for a room that has a default key. The stream is tied to
+// that key: its reset or delete disconnects him, and tokens from before the reset are good no
+// longer.
 func (g *StreamAuth) publishByToken(ctx context.Context, r domain.AuthRequest) (domain.Grant, Claims, error) {
 	name, err := domain.ParseName(r.App, r.Name)
 	if err != nil {
@@ -182,11 +188,14 @@ func (g *StreamAuth) publishByToken(ctx context.Context, r domain.AuthRequest) (
 		g.touchKey(ctx, k.Ref())
 		return domain.Grant{Name: name, Key: k.Ref(), Role: k.Role, Expires: k.Expires}, c, nil
 	}
-	return domain.Grant{}, Claims{}, domain.CodeErrorf(domain.Denied, domain.TokenRevoked, "token is older than the key of the room, or the room has no key")
+	return domain.Grant{}, Claims{},
+		domain.CodeErrorf(domain.Denied, domain.TokenRevoked,
+			"token is older than the key of the room, or the room has no key")
 }
 
-// consumeToken takes a token that is good once. It comes last, so that who is refused for another reason has it still. Who only looks is told
-// what he would be told, and keeps it: players and proxies ask by HEAD before they play.
+// consumeToken takes a token that is good once. It comes last, so that who is refused for another
+// reason has it still. Who only looks is told what he would be told, and keeps it: players and
+// proxies ask by HEAD before they play.
 func (g *StreamAuth) consumeToken(ctx context.Context, c Claims, r domain.AuthRequest) error {
 	if !c.Once {
 		return nil
@@ -214,14 +223,16 @@ func (g *StreamAuth) consumeToken(ctx context.Context, c Claims, r domain.AuthRe
 // touchTimeout is how long a publisher waits for the store to note when his key was last used.
 const touchTimeout = time.Second
 
-// touchKey notes that a key was used: that is worth knowing, not worth refusing a publisher for, nor holding him up for long.
+// touchKey notes that a key was used: that is worth knowing, not worth refusing a publisher for,
+// nor holding him up for long.
 func (g *StreamAuth) touchKey(ctx context.Context, ref domain.KeyRef) {
 	ctx, cancel := context.WithTimeout(ctx, touchTimeout)
 	defer cancel()
 	_ = g.keys.Touch(ctx, ref, time.Now())
 }
 
-// truncateToPrecision returns t, in whole seconds where issued is: one who makes a token in the second in which the key was made may.
+// truncateToPrecision returns t, in whole seconds where issued is: one who makes a token in the
+// second in which the key was made may.
 func truncateToPrecision(issued, t time.Time) time.Time {
 	if issued.Nanosecond() == 0 {
 		return t.Truncate(time.Second)
@@ -229,7 +240,8 @@ func truncateToPrecision(issued, t time.Time) time.Time {
 	return t.Truncate(time.Millisecond)
 }
 
-// CheckApp tells why nobody may publish or play under app: NotFound when it is not configured, Denied when it is switched off.
+// CheckApp tells why nobody may publish or play under app: NotFound when it is not configured,
+// Denied when it is switched off.
 func (g *StreamAuth) CheckApp(app string) error {
 	if err := domain.CheckApp(app); err != nil {
 		return err
@@ -254,8 +266,8 @@ func (g *StreamAuth) resolve(ctx context.Context, r domain.AuthRequest) (domain.
 	return g.keys.Resolve(ctx, r.App, r.Name)
 }
 
-// publishByKey lets in who shows a good key. What does not even look like one goes the same way: neither the time nor the text of the
-// answer tells a room's name from a wrong key.
+// publishByKey lets in who shows a good key. What does not even look like one goes the same way:
+// neither the time nor the text of the answer tells a room's name from a wrong key.
 func (g *StreamAuth) publishByKey(ctx context.Context, r domain.AuthRequest) (domain.Grant, error) {
 	addr := rateLimitAddr(r.Remote)
 	g.failures.wait(ctx, addr)

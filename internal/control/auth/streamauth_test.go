@@ -45,14 +45,16 @@ func (f *fakeKeys) Touch(_ context.Context, ref domain.KeyRef, _ time.Time) erro
 }
 
 func newFakeKeys() *fakeKeys {
-	return &fakeKeys{key: domain.Key{ID: "k1", Room: "movie", Role: domain.Backup, Generation: 3, Secret: domain.NewSecret(), Expires: time.Unix(1<<40, 0)}}
+	return &fakeKeys{key: domain.Key{ID: "k1", Room: "movie", Role: domain.Backup, Generation: 3,
+		Secret: domain.NewSecret(), Expires: time.Unix(1<<40, 0)}}
 }
 
 var testApps = map[string]App{"live": {Live: true}, "vod": {Live: true}, "closed": {}}
 
 func TestStreamAuth(t *testing.T) {
 	keys := newFakeKeys()
-	good := domain.Grant{Name: domain.Name{App: "live", Room: "movie"}, Key: keys.key.Ref(), Role: domain.Backup, Expires: keys.key.Expires}
+	good := domain.Grant{Name: domain.Name{App: "live", Room: "movie"}, Key: keys.key.Ref(), Role: domain.Backup,
+		Expires: keys.key.Expires}
 	byName := domain.Grant{Name: domain.Name{App: "live", Room: "movie"}}
 	secret := keys.key.Secret
 	const push, play = domain.Publish, domain.Play
@@ -68,9 +70,11 @@ func TestStreamAuth(t *testing.T) {
 	}{
 		{"push", false, push, "live", secret, good, 0, ""},
 		{"push by room", false, push, "live", "movie", domain.Grant{}, domain.Denied, "not a valid push key for app live"},
-		{"push by wrong key", false, push, "live", domain.NewSecret(), domain.Grant{}, domain.Denied, "/control/get with room=NAME"},
+		{"push by wrong key", false, push, "live", domain.NewSecret(), domain.Grant{}, domain.Denied,
+			"/control/get with room=NAME"},
 		{"push nothing", false, push, "live", "", domain.Grant{}, domain.Denied, "not a valid push key"},
-		{"push to unknown app", false, push, "movies", secret, domain.Grant{}, domain.NotFound, `application "movies" is not configured here: there is closed, live, vod`},
+		{"push to unknown app", false, push, "movies", secret, domain.Grant{}, domain.NotFound,
+			`application "movies" is not configured here: there is closed, live, vod`},
 		{"push to reserved app", false, push, "api", secret, domain.Grant{}, domain.Invalid, "reserved"},
 		{"push to bad app", false, push, "a/b", secret, domain.Grant{}, domain.Invalid, "character"},
 		{"push to closed app", false, push, "closed", secret, domain.Grant{}, domain.Denied, "switched off"},
@@ -81,16 +85,19 @@ func TestStreamAuth(t *testing.T) {
 		{"play in closed app", false, play, "closed", "movie", domain.Grant{}, domain.Denied, "switched off"},
 		{"open push by room", true, push, "live", "movie", byName, 0, ""},
 		{"open push by key", true, push, "live", secret, good, 0, ""},
-		{"open push by wrong key", true, push, "live", domain.NewSecret(), domain.Grant{}, domain.Denied, "not a valid push key"},
+		{"open push by wrong key", true, push, "live", domain.NewSecret(), domain.Grant{}, domain.Denied,
+			"not a valid push key"},
 		{"open push by bad name", true, push, "live", ".hidden", domain.Grant{}, domain.Invalid, "dot"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := NewStreamAuth(keys, Options{Apps: testApps, NoAuth: c.noAuth})
-			grant, err := g.Authorize(t.Context(), domain.AuthRequest{Action: c.action, App: c.app, Name: c.as, Remote: "192.0.2.1:5000"})
+			grant, err := g.Authorize(t.Context(),
+				domain.AuthRequest{Action: c.action, App: c.app, Name: c.as, Remote: "192.0.2.1:5000"})
 			if grant != c.want {
 				t.Errorf("granted %+v, want %+v", grant, c.want)
 			}
-			if (err == nil) != (c.want != domain.Grant{}) || err != nil && (domain.KindOf(err) != c.kind || !strings.Contains(domain.Reason(err), c.text)) {
+			if (err == nil) != (c.want != domain.Grant{}) || err != nil &&
+				(domain.KindOf(err) != c.kind || !strings.Contains(domain.Reason(err), c.text)) {
 				t.Errorf("error %q of kind %v, want %v with %q", err, domain.KindOf(err), c.kind, c.text)
 			}
 			if err != nil && strings.Contains(err.Error(), secret) {
@@ -117,7 +124,8 @@ func TestRoomNameIsRefusedLikeWrongKey(t *testing.T) {
 func TestPublishTouchesKey(t *testing.T) {
 	keys := newFakeKeys()
 	g := NewStreamAuth(keys, Options{Apps: testApps})
-	if _, err := g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Publish, App: "live", Name: keys.key.Secret}); err != nil {
+	if _, err := g.Authorize(t.Context(),
+		domain.AuthRequest{Action: domain.Publish, App: "live", Name: keys.key.Secret}); err != nil {
 		t.Errorf("a failing Touch refused the publisher: %v", err)
 	}
 	if len(keys.touched) != 1 || keys.touched[0] != keys.key.Ref() {
@@ -130,7 +138,8 @@ func TestUnavailableStoreRefusesPublishers(t *testing.T) {
 	keys.err = domain.Errorf(domain.Unavailable, "key store unavailable")
 	g := NewStreamAuth(keys, Options{Apps: testApps, Failures: 1})
 	for range 3 { // and counts no failure: it is not the encoder's
-		_, err := g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Publish, App: "live", Name: keys.key.Secret, Remote: "192.0.2.1:1"})
+		_, err := g.Authorize(t.Context(),
+			domain.AuthRequest{Action: domain.Publish, App: "live", Name: keys.key.Secret, Remote: "192.0.2.1:1"})
 		if domain.KindOf(err) != domain.Unavailable {
 			t.Errorf("without a store: %v", err)
 		}

@@ -26,7 +26,8 @@ import (
 // leeway is how far the clocks of who makes tokens and of this server may be apart.
 const leeway = 30 * time.Second
 
-// TokenOptions say which tokens to publish and to play are good: those that one of the keys has signed. Without any key none is.
+// TokenOptions say which tokens to publish and to play are good: those that one of the keys has
+// signed. Without any key none is.
 type TokenOptions struct {
 	Secret   string            // of HS256 and of signed URLs; "" for none
 	Previous string            // the secret before, which is good too while a new one is being handed out
@@ -50,7 +51,8 @@ type Claims struct {
 	Viewers int        // how many may watch with it at a time; 0: as the server says
 	Once    bool       // it is good one time
 
-	// Session bounds how long a session that starts with it may last; 0: as the server says. Expires only bounds when it may start.
+	// Session bounds how long a session that starts with it may last; 0: as the server says. Expires
+	// only bounds when it may start.
 	Session time.Duration
 }
 
@@ -93,15 +95,17 @@ func newTokenVerifier(o TokenOptions) *tokenVerifier {
 	if methods == nil {
 		return nil
 	}
-	// The algorithms are chosen here, and each has keys of its own: a token does not choose how it is checked (RFC 8725, 3.1).
+	// The algorithms are chosen here, and each has keys of its own: a token does not choose how it is
+	// checked (RFC 8725, 3.1).
 	t.parser = jwt.NewParser(jwt.WithValidMethods(methods), jwt.WithoutClaimsValidation(), jwt.WithStrictDecoding())
 	return t
 }
 
-// verify returns what token, which is not empty, allows r, or why it is not good. What is said of a token whose signature is not good tells
-// nothing that its sender does not know.
+// verify returns what token, which is not empty, allows r, or why it is not good. What is said of a
+// token whose signature is not good tells nothing that its sender does not know.
 func (t *tokenVerifier) verify(ctx context.Context, token string, r domain.AuthRequest, now time.Time) (Claims, error) {
-	// The decoder of base64 passes over line breaks, and the signature is not signed: a token that is good once would have many forms.
+	// The decoder of base64 passes over line breaks, and the signature is not signed: a token that is
+	// good once would have many forms.
 	if strings.ContainsAny(token, "\r\n") {
 		return Claims{}, malformed("it has a line break")
 	}
@@ -129,7 +133,8 @@ func (t *tokenVerifier) verify(ctx context.Context, token string, r domain.AuthR
 	}
 	switch {
 	case c.Action != r.Action:
-		return Claims{}, domain.CodeErrorf(domain.Denied, domain.TokenWrongAction, "token does not permit to %s, only to %s", r.Action, c.Action)
+		return Claims{}, domain.CodeErrorf(domain.Denied, domain.TokenWrongAction, "token does not permit to %s, only to %s",
+			r.Action, c.Action)
 	case c.App != r.App || c.Room != r.Name && c.Room != "*":
 		return Claims{}, domain.CodeErrorf(domain.Denied, domain.TokenWrongStream, "token is for another app or room")
 	case c.IP.IsValid() && c.IP != addr:
@@ -151,14 +156,16 @@ func parseError(err error) error {
 }
 
 func notYetValid(when time.Time) error {
-	return domain.CodeErrorf(domain.Denied, domain.TokenNotYetValid, "token not valid before %s", when.UTC().Format(time.RFC3339))
+	return domain.CodeErrorf(domain.Denied, domain.TokenNotYetValid, "token not valid before %s",
+		when.UTC().Format(time.RFC3339))
 }
 
 // checkTimes returns why the time of c is not now, nil when it is.
 func (t *tokenVerifier) checkTimes(c Claims, now time.Time) error {
 	switch {
 	case !now.Before(c.Expires.Add(leeway)):
-		return domain.CodeErrorf(domain.Denied, domain.TokenExpired, "token expired at %s", c.Expires.UTC().Format(time.RFC3339))
+		return domain.CodeErrorf(domain.Denied, domain.TokenExpired, "token expired at %s",
+			c.Expires.UTC().Format(time.RFC3339))
 	case c.Expires.After(now.Add(t.opt.MaxAge + leeway)):
 		return invalid("exp is more than token.max_age (%v) away", t.opt.MaxAge)
 	case c.Issued.After(now.Add(leeway)):
@@ -184,7 +191,8 @@ func (t *tokenVerifier) key(ctx context.Context, j *jwt.Token) (any, error) {
 	return nil, invalid("its algorithm is not accepted")
 }
 
-// jwtPayload is the payload of a JWT, read by the letter: a claim that is there twice, or of another type, fails the whole.
+// jwtPayload is the payload of a JWT, read by the letter: a claim that is there twice, or of
+// another type, fails the whole.
 type jwtPayload struct {
 	jwt.MapClaims // for the library, which looks at nothing of it
 	act, app      string
@@ -285,7 +293,8 @@ const maxTime = 253402300800
 
 // claims returns what a payload allows.
 func (w *jwtPayload) claims(o TokenOptions) (Claims, error) {
-	c := Claims{App: w.app, Room: w.room, Expires: w.exp, Issued: w.iat, Viewers: w.viewers, Once: w.once, Session: w.session}
+	c := Claims{App: w.app, Room: w.room, Expires: w.exp, Issued: w.iat, Viewers: w.viewers, Once: w.once,
+		Session: w.session}
 	switch w.act {
 	case domain.Play.String():
 	case domain.Publish.String():
@@ -321,7 +330,8 @@ func addrOf(remote string) netip.Addr {
 // SignJWT returns c as a JWT by HS256.
 func SignJWT(secret string, c Claims) (string, error) {
 	m := jwt.MapClaims{
-		"act": c.Action.String(), "app": c.App, "room": c.Room, "exp": c.Expires.Unix(), "iat": float64(c.Issued.UnixMilli()) / 1000,
+		"act": c.Action.String(), "app": c.App, "room": c.Room, "exp": c.Expires.Unix(),
+		"iat": float64(c.Issued.UnixMilli()) / 1000,
 	}
 	if c.IP.IsValid() {
 		m["ip"] = c.IP.String()
@@ -340,7 +350,8 @@ func SignJWT(secret string, c Claims) (string, error) {
 
 // SignOperator returns a JWT for the operator's HTTP.
 func SignOperator(secret, algorithm string, r Rights, expires time.Time) (string, error) {
-	return jwt.NewWithClaims(jwt.GetSigningMethod(algorithm), jwt.MapClaims{"role": r.String(), "exp": expires.Unix()}).SignedString([]byte(secret))
+	return jwt.NewWithClaims(jwt.GetSigningMethod(algorithm),
+		jwt.MapClaims{"role": r.String(), "exp": expires.Unix()}).SignedString([]byte(secret))
 }
 
 // signedPrefix begins the tokens of signed URLs. They are
@@ -375,12 +386,14 @@ func signature(secret string, c Claims, times string) string {
 		ip = c.IP.String()
 	}
 	m := hmac.New(sha256.New, []byte(secret))
-	_, _ = fmt.Fprintf(m, "livego h1\n%s\n%s/%s\n%s\n%s", c.Action, c.App, c.Room, times, ip) // no part holds a newline, or none is signed
+	// no part holds a newline, or none is signed
+	_, _ = fmt.Fprintf(m, "livego h1\n%s\n%s/%s\n%s\n%s", c.Action, c.App, c.Room, times, ip)
 	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
 }
 
 // verifySigned is judge for signed URLs.
-func (t *tokenVerifier) verifySigned(token string, r domain.AuthRequest, addr netip.Addr, now time.Time) (Claims, error) {
+func (t *tokenVerifier) verifySigned(token string, r domain.AuthRequest, addr netip.Addr, now time.Time) (Claims,
+	error) {
 	parts := strings.Split(strings.TrimPrefix(token, signedPrefix), ".")
 	c := Claims{Action: r.Action, App: r.App, Room: r.Name}
 	if len(parts) == 4 && parts[2] == "ip" {

@@ -118,13 +118,15 @@ func TestTokenVerification(t *testing.T) {
 	keys.key.Created = time.Now().Add(-time.Minute).UTC()
 	keys.key.Role = domain.Primary
 	g := NewStreamAuth(keys, Options{Apps: testApps, Private: []string{"live"}, Tokens: TokenOptions{
-		Secret: tokenSecret, Previous: oldSecret, Public: public, JWKS: jwks, Issuer: "", Audience: "", MaxAge: 24 * time.Hour,
+		Secret: tokenSecret, Previous: oldSecret, Public: public, JWKS: jwks, Issuer: "", Audience: "",
+		MaxAge: 24 * time.Hour,
 	}})
 	strict := NewStreamAuth(keys, Options{Apps: testApps, Private: []string{"*"}, Tokens: TokenOptions{
 		Secret: tokenSecret, Issuer: "me", Audience: "livego", MaxAge: 24 * time.Hour,
 	}})
 	hs, ed, rs := jwt.SigningMethodHS256, jwt.SigningMethodEdDSA, jwt.SigningMethodRS256
-	hmacKey, publicPEM := []byte(tokenSecret), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: mustDER(t, &rsaKey.PublicKey)})
+	hmacKey, publicPEM := []byte(tokenSecret),
+		pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: mustDER(t, &rsaKey.PublicKey)})
 	none := signWith(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, good())
 	now := time.Now()
 	payload := func(format string, args ...any) string {
@@ -199,7 +201,8 @@ func TestTokenVerification(t *testing.T) {
 		{"T04 unknown claims", signWith(t, hs, hmacKey, good(with("sub", "me"), with("x", []int{1}))), fine},
 		{"T04 an array", signByHand(tokenSecret, `{"alg":"HS256"}`, `[]`), malformed},
 		{"T06 kid of a path", signWith(t, rs, rsaKey, good(), "kid", "../../dev/null"), invalid},
-		{"T06 jku", signWith(t, rs, other, good(), "jku", "http://127.0.0.1:1/", "x5u", "http://127.0.0.1:1/", "kid", "k1"), invalid},
+		{"T06 jku", signWith(t, rs, other, good(), "jku", "http://127.0.0.1:1/", "x5u", "http://127.0.0.1:1/", "kid", "k1"),
+			invalid},
 		{"T06 HS256 does not care for kid", signWith(t, hs, hmacKey, good(), "kid", "' OR 1=1"), fine},
 		{"T07 the secret before", signWith(t, hs, []byte(oldSecret), good()), fine},
 		{"T10 address", signWith(t, hs, hmacKey, good(with("ip", "192.0.2.1"))), fine},
@@ -227,19 +230,23 @@ func TestTokenVerification(t *testing.T) {
 		{"T11 extra part", signed(same) + ".x", malformed},
 		{"T11 address", signed(func(c *Claims) { c.IP = netip.MustParseAddr("192.0.2.1") }), fine},
 		{"T11 other address", signed(func(c *Claims) { c.IP = netip.MustParseAddr("192.0.2.2") }), invalid},
-		{"T11 without the address", strings.Replace(signed(func(c *Claims) { c.IP = netip.MustParseAddr("192.0.2.1") }), ".ip.", ".", 1), invalid},
+		{"T11 without the address", strings.Replace(signed(func(c *Claims) { c.IP = netip.MustParseAddr("192.0.2.1") }),
+			".ip.", ".", 1), invalid},
 		{"T11 empty", "h1...", malformed},
-		{"T11 signed by nothing", "h1." + fmt.Sprint(now.Unix(), ".", exp) + "." + signature("", Claims{App: "live", Room: "movie"}, fmt.Sprint(now.Unix(), ".", exp)), invalid},
+		{"T11 signed by nothing", "h1." + fmt.Sprint(now.Unix(), ".", exp) + "." +
+			signature("", Claims{App: "live", Room: "movie"}, fmt.Sprint(now.Unix(), ".", exp)), invalid},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			grant, err := g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Play, App: "live", Name: "movie", Token: c.token, Remote: "192.0.2.1:5000"})
+			grant, err := g.Authorize(t.Context(),
+				domain.AuthRequest{Action: domain.Play, App: "live", Name: "movie", Token: c.token, Remote: "192.0.2.1:5000"})
 			if c.want == fine {
 				if err != nil || grant.Name != (domain.Name{App: "live", Room: "movie"}) {
 					t.Errorf("%+v, %v", grant, err)
 				}
 				return
 			}
-			if domain.KindOf(err) != domain.Denied || domain.CodeOf(err) != c.want || !strings.HasPrefix(domain.Reason(err), "token ") {
+			if domain.KindOf(err) != domain.Denied || domain.CodeOf(err) != c.want ||
+				!strings.HasPrefix(domain.Reason(err), "token ") {
 				t.Errorf("%v with code %q, want a refusal with %q", err, domain.CodeOf(err), c.want)
 			}
 			good := c.want == wrongRoom || c.want == wrongAct || c.want == wrongPlace // but not for this
@@ -253,16 +260,23 @@ func TestTokenVerification(t *testing.T) {
 	}
 	for name, c := range map[string]jwt.MapClaims{
 		"T04 wrong iss": good(with("iss", "you"), with("aud", "livego")), "T04 no iss": good(with("aud", "livego")),
-		"T04 wrong aud": good(with("iss", "me"), with("aud", "x")), "T04 aud array": good(with("iss", "me"), with("aud", []string{"livego"})),
+		"T04 wrong aud": good(with("iss", "me"), with("aud", "x")),
+		"T04 aud array": good(with("iss", "me"), with("aud", []string{"livego"})),
 	} {
-		if _, err := strict.Authorize(t.Context(), domain.AuthRequest{App: "vod", Name: "movie", Token: signWith(t, hs, hmacKey, c)}); !errors.Is(err, domain.ErrUnauthenticated) {
+		if _, err := strict.Authorize(t.Context(),
+			domain.AuthRequest{App: "vod", Name: "movie", Token: signWith(t, hs, hmacKey, c)}); !errors.Is(err,
+			domain.ErrUnauthenticated) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := strict.Authorize(t.Context(), domain.AuthRequest{App: "live", Name: "movie", Token: signWith(t, hs, hmacKey, good(with("iss", "me"), with("aud", "livego")))}); err != nil {
+	if _, err := strict.Authorize(t.Context(),
+		domain.AuthRequest{App: "live", Name: "movie",
+			Token: signWith(t, hs, hmacKey, good(with("iss", "me"), with("aud", "livego")))}); err != nil {
 		t.Errorf("iss and aud as they should be: %v", err)
 	}
-	if _, err := strict.Authorize(t.Context(), domain.AuthRequest{App: "live", Name: "movie", Token: signWith(t, hs, []byte(oldSecret), good(with("iss", "me"), with("aud", "livego")))}); err == nil {
+	if _, err := strict.Authorize(t.Context(),
+		domain.AuthRequest{App: "live", Name: "movie",
+			Token: signWith(t, hs, []byte(oldSecret), good(with("iss", "me"), with("aud", "livego")))}); err == nil {
 		t.Error("T07: a secret that is no longer in the settings is good")
 	}
 }
@@ -325,10 +339,12 @@ func TestPublishTokens(t *testing.T) {
 	keys.key.Created = reset
 	g := NewStreamAuth(keys, Options{Apps: testApps, Tokens: TokenOptions{Secret: tokenSecret, MaxAge: 24 * time.Hour}})
 	token := func(change ...func(jwt.MapClaims)) string {
-		return signWith(t, jwt.SigningMethodHS256, []byte(tokenSecret), good(append([]func(jwt.MapClaims){with("act", "publish")}, change...)...))
+		return signWith(t, jwt.SigningMethodHS256, []byte(tokenSecret),
+			good(append([]func(jwt.MapClaims){with("act", "publish")}, change...)...))
 	}
 	signedAt := func(at time.Time) string {
-		return Sign(tokenSecret, Claims{Action: domain.Publish, App: "live", Room: "movie", Issued: at, Expires: at.Add(time.Hour)})
+		return Sign(tokenSecret, Claims{Action: domain.Publish, App: "live", Room: "movie", Issued: at,
+			Expires: at.Add(time.Hour)})
 	}
 	for _, c := range []struct {
 		name, room, token string
@@ -340,7 +356,8 @@ func TestPublishTokens(t *testing.T) {
 		{"T03 to play", "movie", token(with("act", "play")), false},
 		{"no such room", "nobody", token(with("room", "nobody")), false},
 		{"T08 from before the reset", "movie", token(with("iat", reset.Add(-time.Second).Unix())), false},
-		{"T08 just before the reset", "movie", token(with("iat", float64(reset.Add(-50*time.Millisecond).UnixMilli())/1000+0.0001)), false},
+		{"T08 just before the reset", "movie",
+			token(with("iat", float64(reset.Add(-50*time.Millisecond).UnixMilli())/1000+0.0001)), false},
 		{"T08 signed before the reset", "movie", signedAt(reset.Add(-2 * time.Second)), false},
 		{"T08 of an unknown time", "movie", token(without("iat")), false},
 		{"in the second of the reset", "movie", token(with("iat", reset.Unix())), true},
@@ -349,14 +366,18 @@ func TestPublishTokens(t *testing.T) {
 		{"with a key too", keys.key.Secret, "x", true}, // the key is enough
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			grant, err := g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Publish, App: "live", Name: c.room, Token: c.token})
-			if (err == nil) != c.ok || err != nil && domain.KindOf(err) != domain.Denied || err == nil && (grant.Key != keys.key.Ref() || grant.Name.Room != "movie") {
+			grant, err := g.Authorize(t.Context(),
+				domain.AuthRequest{Action: domain.Publish, App: "live", Name: c.room, Token: c.token})
+			if (err == nil) != c.ok || err != nil && domain.KindOf(err) != domain.Denied || err == nil &&
+				(grant.Key != keys.key.Ref() || grant.Name.Room != "movie") {
 				t.Errorf("%+v, %v", grant, err)
 			}
 		})
 	}
 	keys.err = domain.Errorf(domain.Unavailable, "key store unavailable")
-	if _, err := g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Publish, App: "live", Name: "movie", Token: token()}); domain.KindOf(err) != domain.Unavailable {
+	if _, err := g.Authorize(t.Context(),
+		domain.AuthRequest{Action: domain.Publish, App: "live", Name: "movie",
+			Token: token()}); domain.KindOf(err) != domain.Unavailable {
 		t.Errorf("without a store: %v", err)
 	}
 }
@@ -364,10 +385,13 @@ func TestPublishTokens(t *testing.T) {
 // TestWrongTokensAreDelayed counts bad tokens as it counts bad keys (T12).
 func TestWrongTokensAreDelayed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		g := NewStreamAuth(newFakeKeys(), Options{Apps: testApps, Private: []string{"*"}, Failures: 10, Tokens: TokenOptions{Secret: tokenSecret, MaxAge: time.Hour}})
+		g := NewStreamAuth(newFakeKeys(),
+			Options{Apps: testApps, Private: []string{"*"}, Failures: 10,
+				Tokens: TokenOptions{Secret: tokenSecret, MaxAge: time.Hour}})
 		try := func(token string) time.Duration {
 			start := time.Now()
-			_, _ = g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Play, App: "live", Name: "movie", Token: token, Remote: "192.0.2.1:1"})
+			_, _ = g.Authorize(t.Context(),
+				domain.AuthRequest{Action: domain.Play, App: "live", Name: "movie", Token: token, Remote: "192.0.2.1:1"})
 			return time.Since(start)
 		}
 		for range 20 {
@@ -387,14 +411,17 @@ func TestWrongTokensAreDelayed(t *testing.T) {
 }
 
 func TestTokenViewerLimit(t *testing.T) {
-	g := NewStreamAuth(newFakeKeys(), Options{Apps: testApps, Private: []string{"*"}, Tokens: TokenOptions{Secret: tokenSecret, MaxAge: 24 * time.Hour, Viewers: 5}})
+	g := NewStreamAuth(newFakeKeys(),
+		Options{Apps: testApps, Private: []string{"*"},
+			Tokens: TokenOptions{Secret: tokenSecret, MaxAge: 24 * time.Hour, Viewers: 5}})
 	passes := map[domain.ViewerLimit]bool{}
 	for max, token := range map[int]string{
 		5: signWith(t, jwt.SigningMethodHS256, []byte(tokenSecret), good()),
 		2: signWith(t, jwt.SigningMethodHS256, []byte(tokenSecret), good(with("viewers", 2))),
 	} {
 		for range 2 {
-			grant, err := g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Play, App: "live", Name: "movie", Token: token})
+			grant, err := g.Authorize(t.Context(),
+				domain.AuthRequest{Action: domain.Play, App: "live", Name: "movie", Token: token})
 			if err != nil || grant.ViewerLimit.Max != max {
 				t.Errorf("%+v, %v; want %d viewers", grant, err, max)
 			}
@@ -411,13 +438,20 @@ var jwksCases = []struct {
 	text string
 	want int
 }{
-	{`{"keys":[{"kty":"RSA","kid":"a","n":"` + base64.RawURLEncoding.EncodeToString(append([]byte{0x80}, make([]byte, 255)...)) + `","e":"AQAB"}]}`, 1},
+	{`{"keys":[{"kty":"RSA","kid":"a","n":"` +
+		base64.RawURLEncoding.EncodeToString(append([]byte{0x80}, make([]byte, 255)...)) + `","e":"AQAB"}]}`, 1},
 	{`{"keys":[]}`, -1},
-	{`{"keys":[{"kty":"RSA","kid":"a","n":"AQAB","e":"AQAB"}]}`, -1},                                                                                                       // 17 bits
-	{`{"keys":[{"kty":"RSA","n":"` + base64.RawURLEncoding.EncodeToString(append([]byte{0x80}, make([]byte, 255)...)) + `","e":"AQ"}]}`, -1},                               // exponent 1
-	{`{"keys":[{"kty":"RSA","n":"` + base64.RawURLEncoding.EncodeToString(append([]byte{0x80}, make([]byte, 255)...)) + `","e":"` + strings.Repeat("A", 500) + `"}]}`, -1}, // exponent 0
+	// 17 bits
+	{`{"keys":[{"kty":"RSA","kid":"a","n":"AQAB","e":"AQAB"}]}`, -1},
+	// exponent 1
+	{`{"keys":[{"kty":"RSA","n":"` + base64.RawURLEncoding.EncodeToString(append([]byte{0x80}, make([]byte, 255)...)) +
+		`","e":"AQ"}]}`, -1},
+	// exponent 0
+	{`{"keys":[{"kty":"RSA","n":"` + base64.RawURLEncoding.EncodeToString(append([]byte{0x80}, make([]byte, 255)...)) +
+		`","e":"` + strings.Repeat("A", 500) + `"}]}`, -1},
 	{`{"keys":[{"kty":"oct","k":"c2VjcmV0"}]}`, -1},
-	{`{"keys":[{"kty":"RSA","use":"enc","n":"` + base64.RawURLEncoding.EncodeToString(append([]byte{0x80}, make([]byte, 255)...)) + `","e":"AQAB"}]}`, -1},
+	{`{"keys":[{"kty":"RSA","use":"enc","n":"` +
+		base64.RawURLEncoding.EncodeToString(append([]byte{0x80}, make([]byte, 255)...)) + `","e":"AQAB"}]}`, -1},
 	{`{"keys":[` + strings.Repeat(`{"kty":"oct"},`, 64) + `{}]}`, -1},
 	{`hello`, -1},
 	{``, -1},
@@ -469,7 +503,9 @@ func FuzzToken(f *testing.F) {
 	now := time.Now()
 	tok := newTokenVerifier(TokenOptions{Secret: tokenSecret, MaxAge: time.Hour})
 	good := signWith(f, jwt.SigningMethodHS256, []byte(tokenSecret), good())
-	for _, s := range []string{good, Sign(tokenSecret, Claims{App: "live", Room: "movie", Issued: now, Expires: now.Add(time.Minute)}), "", "h1.1.2.ip.x", "a.b.c"} {
+	for _, s := range []string{good,
+		Sign(tokenSecret, Claims{App: "live", Room: "movie", Issued: now, Expires: now.Add(time.Minute)}), "", "h1.1.2.ip.x",
+		"a.b.c"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -481,7 +517,8 @@ func FuzzToken(f *testing.F) {
 }
 
 func FuzzClaims(f *testing.F) {
-	for _, s := range []string{`{}`, `{"exp":1,"act":"play","app":"live","room":"x"}`, `{"exp":1,"exp":2}`, `[]`, `{"exp":1e5}`, `{"a":{"b":[1,{"c":2}]}}`} {
+	for _, s := range []string{`{}`, `{"exp":1,"act":"play","app":"live","room":"x"}`, `{"exp":1,"exp":2}`, `[]`,
+		`{"exp":1e5}`, `{"a":{"b":[1,{"c":2}]}}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -496,7 +533,8 @@ func FuzzClaims(f *testing.F) {
 	})
 }
 
-// TestSessionLength bounds how long a viewer may stay: by the setting, and by the claim where that is shorter. exp does not.
+// TestSessionLength bounds how long a viewer may stay: by the setting, and by the claim where that
+// is shorter. exp does not.
 func TestSessionLength(t *testing.T) {
 	g := NewStreamAuth(newFakeKeys(), Options{Apps: testApps, Private: []string{"*"}, Tokens: TokenOptions{
 		Secret: tokenSecret, MaxAge: 24 * time.Hour, Session: 2 * time.Hour,
@@ -516,7 +554,9 @@ func TestSessionLength(t *testing.T) {
 		{"fraction", good(with("session", 0.5)), 0},
 		{"for ever", good(with("session", 1<<62)), 0},
 	} {
-		grant, err := g.Authorize(t.Context(), domain.AuthRequest{App: "live", Name: "movie", Token: signWith(t, jwt.SigningMethodHS256, []byte(tokenSecret), c.token)})
+		grant, err := g.Authorize(t.Context(),
+			domain.AuthRequest{App: "live", Name: "movie",
+				Token: signWith(t, jwt.SigningMethodHS256, []byte(tokenSecret), c.token)})
 		if c.want == 0 {
 			if domain.CodeOf(err) != domain.TokenMalformed {
 				t.Errorf("%s: %+v, %v", c.name, grant, err)

@@ -1,5 +1,5 @@
-// Package keyexport is how push keys are written down: in answers of the operator's HTTP, and in the file by which they move from
-// one store to another. It knows no store.
+// Package keyexport is how push keys are written down: in answers of the operator's HTTP, and in
+// the file by which they move from one store to another. It knows no store.
 package keyexport
 
 import (
@@ -51,8 +51,8 @@ func timePtr(t time.Time) *time.Time {
 // maxID bounds an ID, in bytes.
 const maxID = 64
 
-// ToDomain returns j as a store has it, after a look at all that came from outside. The error is of kind Invalid and never quotes a
-// secret. What is absent stays so.
+// ToDomain returns j as a store has it, after a look at all that came from outside. The error is of
+// kind Invalid and never quotes a secret. What is absent stays so.
 func (j Key) ToDomain() (domain.Key, error) {
 	k := domain.Key{ID: j.ID, Room: j.Room, App: j.App, Label: j.Label, Generation: j.Generation, Secret: j.Secret}
 	err := domain.CheckRoom(j.Room)
@@ -81,7 +81,8 @@ func (j Key) ToDomain() (domain.Key, error) {
 			return domain.Key{}, domain.Errorf(domain.Invalid, "id has a character that is none of its own")
 		}
 	}
-	for from, to := range map[*time.Time]*time.Time{j.Created: &k.Created, j.Expires: &k.Expires, j.LastUsed: &k.LastUsed} {
+	for from, to := range map[*time.Time]*time.Time{j.Created: &k.Created, j.Expires: &k.Expires,
+		j.LastUsed: &k.LastUsed} {
 		if from != nil {
 			*to = from.UTC()
 		}
@@ -181,7 +182,8 @@ func Import(ctx context.Context, store domain.KeyStore, keys []domain.Key) (Repo
 	for _, k := range keys {
 		_, err := store.Add(ctx, k)
 		if domain.KindOf(err) == domain.Conflict && k.Secret != "" {
-			if there, resolveErr := store.Resolve(ctx, k.App, k.Secret); resolveErr == nil && there.Room == k.Room && there.App == k.App && there.Label == k.Label {
+			if there, resolveErr := store.Resolve(ctx, k.App, k.Secret); resolveErr == nil && there.Room == k.Room &&
+				there.App == k.App && there.Label == k.Label {
 				r.Same++
 				continue
 			}

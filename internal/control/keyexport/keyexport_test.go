@@ -47,7 +47,8 @@ func TestDecode(t *testing.T) {
 		switch {
 		case c.want == "" && (err != nil || len(keys) != c.keys):
 			t.Errorf("%s: %d keys, %v", c.name, len(keys), err)
-		case c.want != "" && (domain.KindOf(err) != domain.Invalid || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "h1dd3n")):
+		case c.want != "" && (domain.KindOf(err) != domain.Invalid || !strings.Contains(err.Error(), c.want) ||
+			strings.Contains(err.Error(), "h1dd3n")):
 			t.Errorf("%s: %v, want a refusal with %q", c.name, err, c.want)
 		}
 	}
@@ -56,7 +57,8 @@ func TestDecode(t *testing.T) {
 func TestEncodeDecodeRoundTrip(t *testing.T) {
 	want := []domain.Key{
 		domain.Key{Room: "a"}.Complete(),
-		domain.Key{Room: "b", App: "live", Label: "cam", Role: domain.Backup, Expires: time.Unix(1e10, 5), LastUsed: time.Unix(1e9, 0), Generation: 9}.Complete(),
+		domain.Key{Room: "b", App: "live", Label: "cam", Role: domain.Backup, Expires: time.Unix(1e10, 5),
+			LastUsed: time.Unix(1e9, 0), Generation: 9}.Complete(),
 	}
 	var b bytes.Buffer
 	if err := Encode(&b, want); err != nil {

@@ -27,18 +27,21 @@ type Authorizer struct {
 	client *client
 	cache  decisionCache // that say how long they hold
 
-	// Turns to ask. Questions about publishers have their own: everybody can cause one about a player, of a room that is made up.
+	// Turns to ask. Questions about publishers have their own: everybody can cause one about a player,
+	// of a room that is made up.
 	publishing, playing *netx.AddressSemaphore
 
-	// recent are other answers to players, for a moment: so a player that asks for the same again and again, and is refused or finds
-	// nothing live, costs one question. A yes counts only while its room is not live, where it leads to "not found".
+	// recent are other answers to players, for a moment: so a player that asks for the same again and
+	// again, and is refused or finds nothing live, costs one question. A yes counts only while its
+	// room is not live, where it leads to "not found".
 	recent decisionCache
 }
 
 // NewAuthorizer returns a Gate with nothing known.
 func NewAuthorizer(o AuthorizerOptions) *Authorizer {
 	return &Authorizer{
-		opt: o, client: newClient(o.Secret, o.Timeout), publishing: netx.NewFairAddressSemaphore(maxRequests), playing: netx.NewFairAddressSemaphore(maxRequests),
+		opt: o, client: newClient(o.Secret, o.Timeout), publishing: netx.NewFairAddressSemaphore(maxRequests),
+		playing: netx.NewFairAddressSemaphore(maxRequests),
 	}
 }
 
@@ -60,8 +63,8 @@ type decision struct {
 	Reason string `json:"reason"`
 }
 
-// Authorize returns grant, what r has been granted so far, with another room where that is the answer. Errors are of kind Denied, Limit or
-// Unavailable.
+// Authorize returns grant, what r has been granted so far, with another room where that is the
+// answer. Errors are of kind Denied, Limit or Unavailable.
 func (g *Authorizer) Authorize(ctx context.Context, r domain.AuthRequest, grant domain.Grant) (domain.Grant, error) {
 	url, turns := g.opt.OnPlay, g.playing
 	if r.Action == domain.Publish {
@@ -71,7 +74,8 @@ func (g *Authorizer) Authorize(ctx context.Context, r domain.AuthRequest, grant 
 		return grant, nil
 	}
 	q := decisionRequest{
-		Action: r.Action.String(), App: grant.Name.App, Room: grant.Name.Room, Proto: r.Proto, Remote: r.Remote, KeyID: grant.Key.ID,
+		Action: r.Action.String(), App: grant.Name.App, Room: grant.Name.Room, Proto: r.Proto, Remote: r.Remote,
+		KeyID: grant.Key.ID,
 	}
 	if r.Action == domain.Publish {
 		q.Role = grant.Role.String()
@@ -120,7 +124,8 @@ func (g *Authorizer) cached(q decisionRequest, name domain.Name) (decision, bool
 }
 
 // acquire waits until one more may ask, of its address and of all: many viewers come at once. The caller calls done.
-func (g *Authorizer) acquire(ctx context.Context, turns *netx.AddressSemaphore, remote string) (done func(), err error) {
+func (g *Authorizer) acquire(ctx context.Context, turns *netx.AddressSemaphore, remote string) (done func(),
+	err error) {
 	bounded, cancel := context.WithTimeout(ctx, g.opt.Timeout)
 	defer cancel()
 	done, err = turns.Acquire(bounded, remote)

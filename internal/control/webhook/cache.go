@@ -14,8 +14,8 @@ const (
 	recentTTL = 5 * time.Second
 )
 
-// decisionCache keeps what was answered, for as long as it holds: a crowd that comes from one address asks once. Where there is no
-// room the oldest answer goes. The zero value has none.
+// decisionCache keeps what was answered, for as long as it holds: a crowd that comes from one
+// address asks once. Where there is no room the oldest answer goes. The zero value has none.
 type decisionCache struct {
 	mu    sync.Mutex
 	all   map[decisionRequest]*list.Element // of order

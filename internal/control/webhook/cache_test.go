@@ -22,8 +22,10 @@ func TestParseMaxAge(t *testing.T) {
 		t.Error("no header says something")
 	}
 	for header, want := range map[string]time.Duration{
-		"private": 0, "max-age=60": time.Minute, "Private, Max-Age=5": 5 * time.Second, "max-age=0": 0, "no-store, max-age=60": 0, "max-age=60, no-cache": 0,
-		"max-age=-1": 0, "max-age=soon": 0, "max-age=99999999999": 0, "max-age=2000000000": maxAge, "s-maxage=60": 0, "max-age": 0,
+		"private": 0, "max-age=60": time.Minute, "Private, Max-Age=5": 5 * time.Second, "max-age=0": 0,
+		"no-store, max-age=60": 0, "max-age=60, no-cache": 0,
+		"max-age=-1": 0, "max-age=soon": 0, "max-age=99999999999": 0, "max-age=2000000000": maxAge, "s-maxage=60": 0,
+		"max-age": 0,
 	} {
 		got, said := parseMaxAge(http.Header{"Cache-Control": {header}})
 		if silent := header == "private" || header == "s-maxage=60"; got != want || said == silent {
@@ -32,7 +34,8 @@ func TestParseMaxAge(t *testing.T) {
 	}
 }
 
-// TestAuthorizerCachesDecisions asks once while an answer says that it may be kept, and again where anything but the port is another.
+// TestAuthorizerCachesDecisions asks once while an answer says that it may be kept, and again where
+// anything but the port is another.
 func TestAuthorizerCachesDecisions(t *testing.T) {
 	var asked atomic.Int64
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -57,9 +60,11 @@ func TestAuthorizerCachesDecisions(t *testing.T) {
 	} {
 		asked.Store(0)
 		url := srv.URL + "/?cache=" + c.cache + "&answer=" + c.answer
-		g := NewAuthorizer(AuthorizerOptions{OnPlay: url, Secret: secret, Timeout: 5 * time.Second, Log: slog.New(slog.DiscardHandler)})
+		g := NewAuthorizer(AuthorizerOptions{OnPlay: url, Secret: secret, Timeout: 5 * time.Second,
+			Log: slog.New(slog.DiscardHandler)})
 		for n, remote := range []string{"192.0.2.1:1", "192.0.2.1:2", "192.0.2.1:3", "192.0.2.2:1"} {
-			grant, err := authorize(t, g, domain.AuthRequest{Action: domain.Play, App: "live", Name: "movie", Remote: remote, Proto: "flv"})
+			grant, err := authorize(t, g, domain.AuthRequest{Action: domain.Play, App: "live", Name: "movie", Remote: remote,
+				Proto: "flv"})
 			if (err == nil) != c.ok || name == "kept rename" && grant.Name.Room != "other" {
 				t.Errorf("%s, request %d: %+v %v", name, n, grant, err)
 			}
@@ -70,7 +75,8 @@ func TestAuthorizerCachesDecisions(t *testing.T) {
 	}
 }
 
-// TestAuthorizerCachesRecentDecisions asks once for a room that is not live, and again when it is, when the moment is over, and to publish.
+// TestAuthorizerCachesRecentDecisions asks once for a room that is not live, and again when it is,
+// when the moment is over, and to publish.
 func TestAuthorizerCachesRecentDecisions(t *testing.T) {
 	for name, c := range map[string]struct {
 		status int
@@ -120,7 +126,8 @@ func TestAuthorizerCachesRecentDecisions(t *testing.T) {
 			}
 			before := asked.Load()
 			for range 2 {
-				_, _ = authorize(t, g, domain.AuthRequest{Action: domain.Publish, App: "live", Name: "movie", Remote: "192.0.2.1:1", Proto: "rtmp"})
+				_, _ = authorize(t, g, domain.AuthRequest{Action: domain.Publish, App: "live", Name: "movie", Remote: "192.0.2.1:1",
+					Proto: "rtmp"})
 			}
 			if n := asked.Load() - before; n != 2 {
 				t.Errorf("two publishers made %d questions", n)
@@ -129,8 +136,8 @@ func TestAuthorizerCachesRecentDecisions(t *testing.T) {
 	}
 }
 
-// TestOneAddressCannotUseAllRequests has one address ask more than its share of a program that does not answer: another address is asked about
-// at once.
+// TestOneAddressCannotUseAllRequests has one address ask more than its share of a program that does
+// not answer: another address is asked about at once.
 func TestOneAddressCannotUseAllRequests(t *testing.T) {
 	const maxAskingAlone = maxRequests / 2 // of one address
 	hang := make(chan struct{})
@@ -148,10 +155,12 @@ func TestOneAddressCannotUseAllRequests(t *testing.T) {
 		fmt.Fprint(w, `{"allow":true}`)
 	}))
 	defer srv.Close()
-	g := NewAuthorizer(AuthorizerOptions{OnPlay: srv.URL, Secret: secret, Timeout: time.Minute, Log: slog.New(slog.DiscardHandler)})
+	g := NewAuthorizer(AuthorizerOptions{OnPlay: srv.URL, Secret: secret, Timeout: time.Minute,
+		Log: slog.New(slog.DiscardHandler)})
 	defer g.client.http.CloseIdleConnections()
 	request := func(room, remote string) error {
-		_, err := g.Authorize(t.Context(), domain.AuthRequest{Action: domain.Play, App: "live", Name: room, Remote: remote, Proto: "flv"},
+		_, err := g.Authorize(t.Context(),
+			domain.AuthRequest{Action: domain.Play, App: "live", Name: room, Remote: remote, Proto: "flv"},
 			domain.Grant{Name: domain.Name{App: "live", Room: room}})
 		return err
 	}
@@ -172,8 +181,8 @@ func TestOneAddressCannotUseAllRequests(t *testing.T) {
 	close(hang)
 }
 
-// TestPlayRequestsDoNotDelayPublishers has many addresses ask for made-up rooms while the program for players does not answer: that for publishers
-// is asked at once.
+// TestPlayRequestsDoNotDelayPublishers has many addresses ask for made-up rooms while the program
+// for players does not answer: that for publishers is asked at once.
 func TestPlayRequestsDoNotDelayPublishers(t *testing.T) {
 	const addresses, each = 2 * maxRequests, 4
 	hang, asked := make(chan struct{}), make(chan struct{}, addresses*each)
@@ -186,21 +195,24 @@ func TestPlayRequestsDoNotDelayPublishers(t *testing.T) {
 	}))
 	defer srv.Close()
 	g := NewAuthorizer(AuthorizerOptions{
-		OnPlay: srv.URL + "/play", OnPublish: srv.URL + "/publish", Secret: secret, Timeout: time.Minute, Log: slog.New(slog.DiscardHandler),
+		OnPlay: srv.URL + "/play", OnPublish: srv.URL + "/publish", Secret: secret, Timeout: time.Minute,
+		Log: slog.New(slog.DiscardHandler),
 	})
 	defer g.client.http.CloseIdleConnections()
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	for n := range addresses * each {
 		all.Go(func() {
-			_, _ = g.Authorize(ctx, domain.AuthRequest{Action: domain.Play, App: "live", Remote: fmt.Sprintf("192.0.2.%d:1", n/each)},
+			_, _ = g.Authorize(ctx, domain.AuthRequest{Action: domain.Play, App: "live",
+				Remote: fmt.Sprintf("192.0.2.%d:1", n/each)},
 				domain.Grant{Name: domain.Name{App: "live", Room: fmt.Sprint("made-up", n)}})
 		})
 	}
 	for range maxRequests {
 		<-asked
 	}
-	if _, err := authorize(t, g, domain.AuthRequest{Action: domain.Publish, App: "live", Name: "movie", Remote: "192.0.2.1:9", Proto: "rtmp"}); err != nil {
+	if _, err := authorize(t, g, domain.AuthRequest{Action: domain.Publish, App: "live", Name: "movie",
+		Remote: "192.0.2.1:9", Proto: "rtmp"}); err != nil {
 		t.Errorf("a publisher: %v", err)
 	}
 	cancel()
@@ -217,14 +229,17 @@ func TestLongResponsesAreNotCached(t *testing.T) {
 		fmt.Fprint(w, <-answers)
 	}))
 	defer srv.Close()
-	g := NewAuthorizer(AuthorizerOptions{OnPlay: srv.URL, Secret: secret, Timeout: 5 * time.Second, Log: slog.New(slog.DiscardHandler)})
+	g := NewAuthorizer(AuthorizerOptions{OnPlay: srv.URL, Secret: secret, Timeout: 5 * time.Second,
+		Log: slog.New(slog.DiscardHandler)})
 	defer g.client.http.CloseIdleConnections()
 	answers <- `{"allow":true,"room":"` + long + `"}`
-	if _, err := authorize(t, g, domain.AuthRequest{Action: domain.Play, App: "live", Name: "movie"}); domain.KindOf(err) != domain.Unavailable {
+	if _, err := authorize(t, g, domain.AuthRequest{Action: domain.Play, App: "live",
+		Name: "movie"}); domain.KindOf(err) != domain.Unavailable {
 		t.Errorf("a room of %d letters: %v", len(long), err)
 	}
 	answers <- `{"allow":false,"reason":"` + long + `"}`
-	if _, err := authorize(t, g, domain.AuthRequest{Action: domain.Play, App: "live", Name: "movie"}); domain.KindOf(err) != domain.Denied || len(err.Error()) > 2*maxReason {
+	if _, err := authorize(t, g, domain.AuthRequest{Action: domain.Play, App: "live",
+		Name: "movie"}); domain.KindOf(err) != domain.Denied || len(err.Error()) > 2*maxReason {
 		t.Errorf("a reason of %d letters: %.300v", len(long), err)
 	}
 	if len(g.cache.all) != 1 {

@@ -16,8 +16,8 @@ import (
 const (
 	// maxBatch is how many events one request brings.
 	maxBatch = 100
-	// maxWaitingEvents is how many events wait for the disk. More are lost: a stream waits for nothing. Those of viewers are lost first,
-	// since they have half of the places.
+	// maxWaitingEvents is how many events wait for the disk. More are lost: a stream waits for
+	// nothing. Those of viewers are lost first, since they have half of the places.
 	maxWaitingEvents = 4096
 	// maxExtraEvents is the same for what other parts of the server tell, which is rare.
 	maxExtraEvents = 256
@@ -60,12 +60,14 @@ func OpenOutbox(hub *stream.Hub, o OutboxOptions) (*Outbox, error) {
 		return nil, err
 	}
 	o.AliveInterval = cmp.Or(o.AliveInterval, aliveInterval)
-	out := &Outbox{hub: hub, opt: o, client: newClient(o.Secret, o.Timeout), queue: b, extra: make(chan Event, maxExtraEvents)}
+	out := &Outbox{hub: hub, opt: o, client: newClient(o.Secret, o.Timeout), queue: b,
+		extra: make(chan Event, maxExtraEvents)}
 	out.events, out.lost, out.stop = hub.Observe(maxWaitingEvents, o.Viewers)
 	return out, nil
 }
 
-// Run takes events and brings them until ctx ends, and closes the box. What is left then is brought after the next start.
+// Run takes events and brings them until ctx ends, and closes the box. What is left then is brought
+// after the next start.
 func (o *Outbox) Run(ctx context.Context) {
 	events, lost := o.events, o.lost
 	missed := uint64(0)
@@ -150,15 +152,17 @@ func (o *Outbox) Run(ctx context.Context) {
 // RelayFailed tells that a relay keeps failing. It never blocks.
 func (o *Outbox) RelayFailed(s domain.RelayStatus) {
 	name := domain.Name{App: s.App, Room: s.Room}
-	o.addExtra(Event{ID: newID(), Type: "relay.failed", Stream: name.String(), At: s.Since.UTC(), Relay: &Relay{s.Direction, s.URL, s.Error, s.Attempts}})
+	o.addExtra(Event{ID: newID(), Type: "relay.failed", Stream: name.String(), At: s.Since.UTC(),
+		Relay: &Relay{s.Direction, s.URL, s.Error, s.Attempts}})
 }
 
 // RecordingFinished tells that a file was closed. It never blocks.
 func (o *Outbox) RecordingFinished(r domain.Recording) {
-	o.addExtra(Event{ID: newID(), Type: "recording.finished", Stream: r.Name.String(), At: time.Now().UTC(), Recording: &Recording{
-		File: r.File, Started: r.Started, Bytes: r.Bytes, Duration: r.Duration.Seconds(), Gaps: r.Gaps, Reason: r.Reason,
-		Error: r.Error[:min(len(r.Error), domain.MaxName)],
-	}})
+	o.addExtra(Event{ID: newID(), Type: "recording.finished", Stream: r.Name.String(), At: time.Now().UTC(),
+		Recording: &Recording{
+			File: r.File, Started: r.Started, Bytes: r.Bytes, Duration: r.Duration.Seconds(), Gaps: r.Gaps, Reason: r.Reason,
+			Error: r.Error[:min(len(r.Error), domain.MaxName)],
+		}})
 }
 
 // addExtra takes an event that is none of the hub's.
@@ -234,8 +238,9 @@ func eventType(t stream.EventType) string {
 	return ""
 }
 
-// deliver sends events again and again until they are taken: any status of 2xx. One of 4xx says that they will never be, except that
-// 408 and 429 ask for patience. It reports false when ctx ended before.
+// deliver sends events again and again until they are taken: any status of 2xx. One of 4xx says
+// that they will never be, except that 408 and 429 ask for patience. It reports false when ctx
+// ended before.
 func (o *Outbox) deliver(ctx context.Context, id string, events []Event) bool {
 	body := mustJSON(struct {
 		Events []Event `json:"events"`
@@ -247,7 +252,8 @@ func (o *Outbox) deliver(ctx context.Context, id string, events []Event) bool {
 		switch {
 		case err == nil && status/100 == 2:
 			return true
-		case err == nil && status/100 == 4 && status != 401 && status != 403 && status != 404 && status != 408 && status != 429:
+		case err == nil && status/100 == 4 && status != 401 && status != 403 && status != 404 && status != 408 &&
+			status != 429:
 			o.opt.Log.Warn("events are refused for good", "status", status, "events", len(events))
 			return true
 		case ctx.Err() == nil:

@@ -20,8 +20,8 @@ import (
 )
 
 const (
-	// maxQueueSize bounds the box on the disk. Beyond half of it only what matters most goes in; beyond all of it what matters least
-	// goes first, and then the oldest.
+	// maxQueueSize bounds the box on the disk. Beyond half of it only what matters most goes in;
+	// beyond all of it what matters least goes first, and then the oldest.
 	maxQueueSize = 64 << 20
 	// maxSegmentSize is how long a file of it grows.
 	maxSegmentSize = 1 << 20
@@ -33,8 +33,10 @@ const (
 
 // An Event is news of a stream, as it is told. Who receives it knows by ID what he has had.
 type Event struct {
-	ID     string    `json:"id"`
-	Type   string    `json:"type"` // "stream.started", "stream.held", "stream.resumed", "stream.live", "stream.ended", "viewer.joined", "viewer.left", "recording.finished", "relay.failed"
+	ID string `json:"id"`
+	// "stream.started", "stream.held", "stream.resumed", "stream.live", "stream.ended",
+	// "viewer.joined", "viewer.left", "recording.finished", "relay.failed"
+	Type   string    `json:"type"`
 	Stream string    `json:"stream"`
 	At     time.Time `json:"at"`
 	Viewer uint64    `json:"viewer,omitempty"`
@@ -188,7 +190,8 @@ func (b *diskQueue) enforceLimit() error {
 	return nil
 }
 
-// oldestLowPriority returns the oldest page that may hold minor events and is not written to, and of which nothing is being delivered.
+// oldestLowPriority returns the oldest page that may hold minor events and is not written to, and
+// of which nothing is being delivered.
 func (b *diskQueue) oldestLowPriority() (page int64, ok bool) {
 	for _, page := range b.segments[:len(b.segments)-1] {
 		if b.hasLowPriority[page] && page > max(b.segment, b.inFlight) {
@@ -257,8 +260,8 @@ func (b *diskQueue) dropOldest() {
 	}
 }
 
-// next returns up to limit events that are to be delivered next, and where they end; none when all are. What is too old or broken is
-// passed over.
+// next returns up to limit events that are to be delivered next, and where they end; none when all
+// are. What is too old or broken is passed over.
 func (b *diskQueue) next(limit int, now time.Time) (events []Event, at position, err error) {
 	at = position{b.segment, b.offset}
 	defer func() { b.inFlight = at.segment }()

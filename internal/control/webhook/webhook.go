@@ -1,5 +1,6 @@
-// Package webhook tells programs of the operator's what happens, by HTTP: it asks them who may publish and play (Gate), and brings them
-// events from a box on the disk (Outbox). It runs nothing, and no stream ever waits for it.
+// Package webhook tells programs of the operator's what happens, by HTTP: it asks them who may
+// publish and play (Gate), and brings them events from a box on the disk (Outbox). It runs nothing,
+// and no stream ever waits for it.
 package webhook
 
 import (
@@ -27,8 +28,9 @@ const (
 	maxRequests = 64
 )
 
-// Headers of a request. The signature is "v1=" and the HMAC-SHA256, in hexadecimal, of ID.TIME.BODY. Who receives it checks the
-// signature, that the time is within five minutes of his, and that he has not had the ID.
+// Headers of a request. The signature is "v1=" and the HMAC-SHA256, in hexadecimal, of
+// ID.TIME.BODY. Who receives it checks the signature, that the time is within five minutes of his,
+// and that he has not had the ID.
 const (
 	headerID        = "Livego-Id"
 	headerTime      = "Livego-Timestamp" // Unix seconds of this try
@@ -79,8 +81,8 @@ type response struct {
 // maxAge bounds how long an answer is kept, whatever it says.
 const maxAge = time.Hour
 
-// parseMaxAge reads max-age of a header; 0 where it is not plain, or another directive forbids to keep the answer. said is false where
-// the header has neither.
+// parseMaxAge reads max-age of a header; 0 where it is not plain, or another directive forbids to
+// keep the answer. said is false where the header has neither.
 func parseMaxAge(h http.Header) (age time.Duration, said bool) {
 	for d := range strings.SplitSeq(strings.Join(h.Values("Cache-Control"), ","), ",") {
 		name, value, _ := strings.Cut(strings.ToLower(strings.TrimSpace(d)), "=")

@@ -39,7 +39,8 @@ func checkSigned(r *http.Request, body []byte) error {
 		return fmt.Errorf("signature %s, want %s", got, want)
 	}
 	var at int64
-	if _, err := fmt.Sscan(r.Header.Get("Livego-Timestamp"), &at); err != nil || time.Since(time.Unix(at, 0)).Abs() > time.Minute {
+	if _, err := fmt.Sscan(r.Header.Get("Livego-Timestamp"), &at); err != nil ||
+		time.Since(time.Unix(at, 0)).Abs() > time.Minute {
 		return fmt.Errorf("time %s", r.Header.Get("Livego-Timestamp"))
 	}
 	return nil
@@ -66,8 +67,11 @@ func TestAuthorizerResponses(t *testing.T) {
 		{"yes, with more", respond(200, `{"allow":true,"x":1}`), "movie", 0, ""},
 		{"another room", respond(200, `{"allow":true,"room":"other"}`), "other", 0, ""},
 		{"no", respond(200, `{"allow":false}`), "", domain.Denied, "refused by the operator"},
-		{"no, and a long why", respond(200, `{"allow":false,"reason":"`+strings.Repeat("x", maxReason-1)+`é"}`), "", domain.Denied, strings.Repeat("x", maxReason-1)},
-		{"no, and a key in a long why", respond(200, `{"allow":false,"reason":"`+strings.Repeat("x ", 90)+strings.Repeat("kEy1", 12)+`"}`), "", domain.Denied, strings.Repeat("x ", 90)},
+		{"no, and a long why", respond(200, `{"allow":false,"reason":"`+strings.Repeat("x", maxReason-1)+`é"}`), "",
+			domain.Denied, strings.Repeat("x", maxReason-1)},
+		{"no, and a key in a long why",
+			respond(200, `{"allow":false,"reason":"`+strings.Repeat("x ", 90)+strings.Repeat("kEy1", 12)+`"}`), "",
+			domain.Denied, strings.Repeat("x ", 90)},
 		{"no, and why", respond(200, `{"allow":false,"reason":"not on Mondays"}`), "", domain.Denied, "not on Mondays"},
 		{"403", respond(403, ``), "", domain.Denied, "refused"},
 		{"T13 a bad room", respond(200, `{"allow":true,"room":"../x"}`), "", domain.Unavailable, "does not answer"},
@@ -95,7 +99,8 @@ func TestAuthorizerResponses(t *testing.T) {
 				}
 			}
 		}, "", domain.Unavailable, "does not answer"},
-		{"hangs up", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", domain.Unavailable, "does not answer"},
+		{"hangs up", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "", domain.Unavailable,
+			"does not answer"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var asked decisionRequest
@@ -113,10 +118,12 @@ func TestAuthorizerResponses(t *testing.T) {
 			if c.name == "T13 slow drip" {
 				timeout = 500 * time.Millisecond
 			}
-			g := NewAuthorizer(AuthorizerOptions{OnPublish: srv.URL + "/?x=s3cret", Secret: secret, Timeout: timeout, Log: slog.New(slog.DiscardHandler)})
+			g := NewAuthorizer(AuthorizerOptions{OnPublish: srv.URL + "/?x=s3cret", Secret: secret, Timeout: timeout,
+				Log: slog.New(slog.DiscardHandler)})
 			defer g.client.http.CloseIdleConnections()
 			start := time.Now()
-			grant, err := authorize(t, g, domain.AuthRequest{Action: domain.Publish, App: "live", Name: key, Token: "t0k3n", Proto: "rtmp", Remote: "192.0.2.1:1"})
+			grant, err := authorize(t, g, domain.AuthRequest{Action: domain.Publish, App: "live", Name: key, Token: "t0k3n",
+				Proto: "rtmp", Remote: "192.0.2.1:1"})
 			if took := time.Since(start); took > timeout+1500*time.Millisecond {
 				t.Errorf("it took %v", took)
 			}
@@ -124,7 +131,8 @@ func TestAuthorizerResponses(t *testing.T) {
 			if c.room != "" && (err != nil || grant.Name.Room != c.room || grant.Key.ID != "k1") {
 				t.Errorf("%+v, %v", grant, err)
 			}
-			if c.room == "" && (domain.KindOf(err) != c.kind || !strings.Contains(domain.Reason(err), c.reason) || grant != domain.Grant{}) {
+			if c.room == "" && (domain.KindOf(err) != c.kind || !strings.Contains(domain.Reason(err), c.reason) ||
+				grant != domain.Grant{}) {
 				t.Errorf("%+v, %v (%v)", grant, err, domain.KindOf(err))
 			}
 			if !utf8.ValidString(domain.Reason(err)) {
@@ -133,13 +141,16 @@ func TestAuthorizerResponses(t *testing.T) {
 			if signed != nil {
 				t.Error(signed)
 			}
-			if want := (decisionRequest{Action: "publish", App: "live", Room: "movie", Proto: "rtmp", Remote: "192.0.2.1:1", Role: "primary", KeyID: "k1"}); asked != want {
+			if want := (decisionRequest{Action: "publish", App: "live", Room: "movie", Proto: "rtmp", Remote: "192.0.2.1:1",
+				Role: "primary", KeyID: "k1"}); asked != want {
 				t.Errorf("asked %+v, want %+v", asked, want)
 			}
 		})
 	}
-	down := NewAuthorizer(AuthorizerOptions{OnPublish: "http://127.0.0.1:1/s3cret", Secret: secret, Timeout: time.Second, Log: slog.New(slog.DiscardHandler)})
-	if _, err := authorize(t, down, domain.AuthRequest{Action: domain.Publish, App: "live"}); domain.KindOf(err) != domain.Unavailable {
+	down := NewAuthorizer(AuthorizerOptions{OnPublish: "http://127.0.0.1:1/s3cret", Secret: secret, Timeout: time.Second,
+		Log: slog.New(slog.DiscardHandler)})
+	if _, err := authorize(t, down,
+		domain.AuthRequest{Action: domain.Publish, App: "live"}); domain.KindOf(err) != domain.Unavailable {
 		t.Errorf("nobody there: %v", err)
 	}
 	if _, err := authorize(t, down, domain.AuthRequest{Action: domain.Play, App: "live"}); err != nil {
@@ -162,7 +173,8 @@ func TestAuthorizerLimitsParallelRequests(t *testing.T) {
 		mu.Unlock()
 	}))
 	defer srv.Close()
-	g := NewAuthorizer(AuthorizerOptions{OnPlay: srv.URL, Secret: secret, Timeout: 20 * time.Second, Log: slog.New(slog.DiscardHandler)})
+	g := NewAuthorizer(AuthorizerOptions{OnPlay: srv.URL, Secret: secret, Timeout: 20 * time.Second,
+		Log: slog.New(slog.DiscardHandler)})
 	defer g.client.http.CloseIdleConnections()
 	var wg sync.WaitGroup
 	for range 5 * maxRequests {
@@ -253,7 +265,8 @@ func (r *receiver) await(n int) []Event {
 // startOutbox runs an Outbox until stop.
 func startOutbox(t *testing.T, hub *stream.Hub, dir, url string) (stop func()) {
 	t.Helper()
-	o, err := OpenOutbox(hub, OutboxOptions{URL: url, Secret: secret, Dir: dir, Viewers: true, Timeout: time.Second, Log: slog.New(slog.DiscardHandler)})
+	o, err := OpenOutbox(hub, OutboxOptions{URL: url, Secret: secret, Dir: dir, Viewers: true, Timeout: time.Second,
+		Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -298,7 +311,8 @@ func TestOutboxDeliversInOrder(t *testing.T) {
 	r.mu.Lock()
 	r.fail = 2
 	r.mu.Unlock()
-	frame := &media.Frame{Track: &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100}, Arrived: time.Now(), Payload: []byte{1}}
+	frame := &media.Frame{Track: &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100}, Arrived: time.Now(),
+		Payload: []byte{1}}
 	if err := p.Write(frame); err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +346,8 @@ func TestOutboxDeliversInOrder(t *testing.T) {
 // openOutbox opens an outbox that does not run.
 func openOutbox(t *testing.T, hub *stream.Hub, dir, url string) *Outbox {
 	t.Helper()
-	o, err := OpenOutbox(hub, OutboxOptions{URL: url, Secret: secret, Dir: dir, Timeout: time.Second, Log: slog.New(slog.DiscardHandler)})
+	o, err := OpenOutbox(hub, OutboxOptions{URL: url, Secret: secret, Dir: dir, Timeout: time.Second,
+		Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -345,13 +360,15 @@ func TestRelayFailed(t *testing.T) {
 	defer hub.Close()
 	dir, r := t.TempDir(), newReceiver(t)
 	o := openOutbox(t, hub, dir, r.URL)
-	o.RelayFailed(domain.RelayStatus{Direction: domain.Pull, App: "live", Room: "movie", URL: "rtmp://h/a/***", Error: "away", Attempts: 3, Since: time.Now()})
+	o.RelayFailed(domain.RelayStatus{Direction: domain.Pull, App: "live", Room: "movie", URL: "rtmp://h/a/***",
+		Error: "away", Attempts: 3, Since: time.Now()})
 	ended, end := context.WithCancel(t.Context())
 	end()
 	o.Run(ended)
 	startOutbox(t, hub, dir, r.URL)
 	got := r.await(1)[0]
-	if want := (Relay{"pull", "rtmp://h/a/***", "away", 3}); got.Type != "relay.failed" || got.Stream != "live/movie" || got.Relay == nil || *got.Relay != want {
+	if want := (Relay{"pull", "rtmp://h/a/***", "away", 3}); got.Type != "relay.failed" || got.Stream != "live/movie" ||
+		got.Relay == nil || *got.Relay != want {
 		t.Errorf("%+v %+v, want %+v", got, got.Relay, want)
 	}
 }
@@ -373,7 +390,8 @@ func TestLiveEventsRepeat(t *testing.T) {
 	defer hub.Close()
 	r := newReceiver(t)
 	o, err := OpenOutbox(hub, OutboxOptions{
-		URL: r.URL, Secret: secret, Dir: t.TempDir(), Timeout: time.Second, AliveInterval: 100 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
+		URL: r.URL, Secret: secret, Dir: t.TempDir(), Timeout: time.Second, AliveInterval: 100 * time.Millisecond,
+		Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -398,7 +416,8 @@ func TestLiveEventsRepeat(t *testing.T) {
 	publish("movie")
 	awaitTypes(t, r, "stream.started", typeLive, typeLive)
 	held := publish("held")
-	frame := &media.Frame{Track: &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100}, Arrived: time.Now(), Payload: []byte{1}}
+	frame := &media.Frame{Track: &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100}, Arrived: time.Now(),
+		Payload: []byte{1}}
 	if err := held.Write(frame); err != nil {
 		t.Fatal(err)
 	}
@@ -510,8 +529,8 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
-// TestViewerEventsAreDroppedFirst fills half of the box with events of viewers and then all of it with events of a stream: those of
-// viewers go, and all of the stream are delivered.
+// TestViewerEventsAreDroppedFirst fills half of the box with events of viewers and then all of it
+// with events of a stream: those of viewers go, and all of the stream are delivered.
 func TestViewerEventsAreDroppedFirst(t *testing.T) {
 	b, err := openQueue(t.TempDir())
 	if err != nil {
@@ -590,15 +609,17 @@ func TestRecordingFinished(t *testing.T) {
 		<-o.extra
 	}
 	o.RecordingFinished(domain.Recording{
-		Name: domain.Name{App: "live", Room: "movie"}, File: "live/movie_1.flv", Started: time.Unix(1, 0).UTC(), Bytes: 2, Duration: 3500 * time.Millisecond,
-		Gaps: 4, Reason: domain.DiskFailed, Error: strings.Repeat("x", 1000),
+		Name: domain.Name{App: "live", Room: "movie"}, File: "live/movie_1.flv", Started: time.Unix(1, 0).UTC(), Bytes: 2,
+		Duration: 3500 * time.Millisecond,
+		Gaps:     4, Reason: domain.DiskFailed, Error: strings.Repeat("x", 1000),
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	o.Run(ctx)
 	startOutbox(t, hub, dir, r.URL)
 	e := r.await(1)[0]
-	want := Recording{File: "live/movie_1.flv", Started: time.Unix(1, 0).UTC(), Bytes: 2, Duration: 3.5, Gaps: 4, Reason: "failed", Error: strings.Repeat("x", 128)}
+	want := Recording{File: "live/movie_1.flv", Started: time.Unix(1, 0).UTC(), Bytes: 2, Duration: 3.5, Gaps: 4,
+		Reason: "failed", Error: strings.Repeat("x", 128)}
 	if e.Type != "recording.finished" || e.Stream != "live/movie" || e.Recording == nil || *e.Recording != want {
 		t.Errorf("%+v %+v", e, e.Recording)
 	}

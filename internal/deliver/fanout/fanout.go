@@ -1,9 +1,11 @@
-// Package fanout sends one stream to many plain TCP sockets at about the price of the system calls: every viewer who stands at the
-// same place is sent the same contiguous bytes, by a few goroutines that try every socket without blocking. It knows no protocol:
-// an Encoder lays frames out, and what comes from a viewer goes to whoever brought him.
+// Package fanout sends one stream to many plain TCP sockets at about the price of the system calls:
+// every viewer who stands at the same place is sent the same contiguous bytes, by a few goroutines
+// that try every socket without blocking. It knows no protocol: an Encoder lays frames out, and
+// what comes from a viewer goes to whoever brought him.
 //
-// It takes sockets off the runtime's poller, whose write events and scheduler hand-offs cost more than the writes. What is not a
-// plain TCP socket on Linux is served by a goroutine each, by the edges.
+// It takes sockets off the runtime's poller, whose write events and scheduler hand-offs cost more
+// than the writes. What is not a plain TCP socket on Linux is served by a goroutine each, by the
+// edges.
 package fanout
 
 import (
@@ -24,12 +26,13 @@ import (
 
 // An Encoder lays the frames of one stream out for a wire. One goroutine uses it.
 type Encoder interface {
-	// StartHeader returns what a viewer is sent before he starts with f, and Again what one is who goes on with f after a skip.
-	// Both are shared: they are not modified after.
+	// StartHeader returns what a viewer is sent before he starts with f, and Again what one is who
+	// goes on with f after a skip. Both are shared: they are not modified after.
 	StartHeader(f *media.Frame, known []*media.Track) []byte
 	ResumeHeader(f *media.Frame, known []*media.Track) []byte
-	// AppendFrames appends to parts frames laid out one after the other, with what has changed before each. The parts are not modified
-	// after; they may be the frames' own. It returns nil when the viewers cannot go on, and must come back.
+	// AppendFrames appends to parts frames laid out one after the other, with what has changed before
+	// each. The parts are not modified after; they may be the frames' own. It returns nil when the
+	// viewers cannot go on, and must come back.
 	AppendFrames(parts [][]byte, frames []*media.Frame, known []*media.Track) [][]byte
 }
 
@@ -47,13 +50,15 @@ type Options struct {
 
 // A Conn is a viewer with his socket. The functions are called one at a time and must not block.
 type Conn struct {
-	Viewer       *stream.Viewer
-	Waited       bool                                     // came before the stream: starts at its beginning, as far as that is kept
-	Prefix       []byte                                   // sent before all else
-	OnReceive    func(b []byte) (reply []byte, err error) // b is valid during the call; nil: what is received does not matter
-	Ping         func() []byte                            // what to send now and then; may be nil
-	CloseMessage func(reason error) []byte                // the last words: io.EOF for the stream's end, or why he must go
-	OnClose      func(err error)                          // the socket is closed; io.EOF when the stream had ended
+	Viewer *stream.Viewer
+	// came before the stream: starts at its beginning, as far as that is kept
+	Waited bool
+	Prefix []byte // sent before all else
+	// b is valid during the call; nil: what is received does not matter
+	OnReceive    func(b []byte) (reply []byte, err error)
+	Ping         func() []byte             // what to send now and then; may be nil
+	CloseMessage func(reason error) []byte // the last words: io.EOF for the stream's end, or why he must go
+	OnClose      func(err error)           // the socket is closed; io.EOF when the stream had ended
 }
 
 // A node is some frames laid out, and the way to the next. Who holds a node holds all that follow it.
@@ -82,10 +87,12 @@ type feed struct {
 
 	viewers []atomic.Int32 // how many viewers are with each loop of the engine
 
-	mu     sync.Mutex
-	video  bool // starts are keyframes
-	last   *node
-	starts []*node // where viewers may start, oldest first: as many as GOPs says, and those that are not older than MaxLatency
+	mu    sync.Mutex
+	video bool // starts are keyframes
+	last  *node
+	// where viewers may start, oldest first: as many as GOPs says, and those that are not older than
+	// MaxLatency
+	starts []*node
 
 	parts [][]byte // of the goroutine that lays out
 }
@@ -102,19 +109,21 @@ type Broadcaster struct {
 	feeds map[domain.Name]*feed
 }
 
-// New returns a Fan of the streams of hub for viewers by proto, whose form is that of encoder, each feed with an Encoder of its
-// own; nil, which carries nothing, where there is no engine.
+// New returns a Fan of the streams of hub for viewers by proto, whose form is that of encoder, each
+// feed with an Encoder of its own; nil, which carries nothing, where there is no engine.
 func New(hub *stream.Hub, engine *Engine, proto string, encoder func() Encoder, o Options) *Broadcaster {
 	if engine == nil {
 		return nil
 	}
-	return &Broadcaster{hub: hub, proto: proto, opt: o, encoder: encoder, engine: engine, feeds: make(map[domain.Name]*feed)}
+	return &Broadcaster{hub: hub, proto: proto, opt: o, encoder: encoder, engine: engine,
+		feeds: make(map[domain.Name]*feed)}
 }
 
 var errNoStream = errors.New("fan: no such stream")
 
-// acquire returns the feed of name, which release gives up. For a viewer that waited, a new feed begins with all that there is of the stream;
-// for another with what it is to see, so that no viewer meets again what a feed before could not carry.
+// acquire returns the feed of name, which release gives up. For a viewer that waited, a new feed
+// begins with all that there is of the stream; for another with what it is to see, so that no
+// viewer meets again what a feed before could not carry.
 func (f *Broadcaster) acquire(name domain.Name, waited bool) (*feed, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -130,7 +139,8 @@ func (f *Broadcaster) acquire(name domain.Name, waited bool) (*feed, error) {
 	if waited {
 		gops = math.MaxInt
 	}
-	fd := &feed{broadcaster: f, name: name, startGOPs: gops, cancel: cancel, refs: 1, last: new(node), viewers: make([]atomic.Int32, f.engine.size())}
+	fd := &feed{broadcaster: f, name: name, startGOPs: gops, cancel: cancel, refs: 1, last: new(node),
+		viewers: make([]atomic.Int32, f.engine.size())}
 	f.feeds[name] = fd
 	f.engine.wg.Go(func() { fd.run(ctx) })
 	return fd, nil
@@ -227,8 +237,8 @@ func covers(known []*media.Track, frames []*media.Frame) bool {
 	return true
 }
 
-// isStart reports whether a viewer may start at fr, so that a node must begin with it. Where there is no video that is anywhere, and
-// no reason to divide what came together.
+// isStart reports whether a viewer may start at fr, so that a node must begin with it. Where there
+// is no video that is anywhere, and no reason to divide what came together.
 func isStart(fr *media.Frame, video bool) bool {
 	return video && fr.Track.Kind == media.Video && fr.RAP != media.NoRandomAccess
 }
@@ -240,7 +250,8 @@ func (fd *feed) encode(enc Encoder, frames []*media.Frame, known []*media.Track,
 	if parts == nil {
 		return errReconnect
 	}
-	nd := &node{parts: slices.Clone(parts), at: frames[0].Arrived, dts: frames[len(frames)-1].DTS, leading: frames[0].Leading}
+	nd := &node{parts: slices.Clone(parts), at: frames[0].Arrived, dts: frames[len(frames)-1].DTS,
+		leading: frames[0].Leading}
 	for _, p := range parts {
 		nd.size += len(p)
 	}
@@ -278,7 +289,8 @@ func (fd *feed) append(nd *node, video bool) {
 			fd.starts = fd.starts[1:]
 		}
 	}
-	for len(fd.starts) > 0 && (fd.tooOld(fd.starts[0], nd) || !video && len(fd.starts) > 1 && nd.dts-fd.starts[0].dts > audioStartTime) {
+	for len(fd.starts) > 0 && (fd.tooOld(fd.starts[0], nd) || !video && len(fd.starts) > 1 &&
+		nd.dts-fd.starts[0].dts > audioStartTime) {
 		fd.starts = fd.starts[1:]
 	}
 	fd.last.next.Store(nd)
@@ -291,7 +303,8 @@ func (fd *feed) tooOld(nd, now *node) bool {
 	return now.dts-nd.dts > o.RingTime || now.total-nd.total > uint64(o.RingBytes)
 }
 
-// startNode returns where a viewer starts, nil when it must wait. One that waited for the stream starts as early as possible.
+// startNode returns where a viewer starts, nil when it must wait. One that waited for the stream
+// starts as early as possible.
 func (fd *feed) startNode(waited bool) *node {
 	fd.mu.Lock()
 	defer fd.mu.Unlock()

@@ -33,7 +33,8 @@ var (
 	audioOnly  = &media.Meta{HasAudio: true}
 )
 
-// recordEncoder lays each frame out as a record: a kind, a length and the payload. It breaks off at a payload of "break".
+// recordEncoder lays each frame out as a record: a kind, a length and the payload. It breaks off at
+// a payload of "break".
 type recordEncoder struct{}
 
 func record(kind byte, payload []byte) []byte {
@@ -89,7 +90,8 @@ func newHarness(t *testing.T, o Options) *harness {
 		o.RingBytes = 1 << 30
 	}
 	r := &harness{t: t, hub: stream.NewHub(stream.Options{
-		TrackWait: 1, MaxLatency: time.Hour, RingTime: time.Hour, RingBytes: 1 << 30, // a feed misses nothing however fast we publish
+		// a feed misses nothing however fast we publish
+		TrackWait: 1, MaxLatency: time.Hour, RingTime: time.Hour, RingBytes: 1 << 30,
 	})}
 	engine, err := NewEngine(2)
 	if err != nil {
@@ -115,7 +117,8 @@ func newHarness(t *testing.T, o Options) *harness {
 // frame publishes a video frame 40 ms after the last.
 func (r *harness) frame(payload string, key bool) {
 	r.t.Helper()
-	f := &media.Frame{Track: videoTrack, Meta: videoOnly, DTS: r.at, PTS: r.at, Payload: []byte(payload), Arrived: time.Now()}
+	f := &media.Frame{Track: videoTrack, Meta: videoOnly, DTS: r.at, PTS: r.at, Payload: []byte(payload),
+		Arrived: time.Now()}
 	if key {
 		f.RAP = media.Keyframe
 	}
@@ -231,8 +234,9 @@ func TestViewersGetTheSame(t *testing.T) {
 	}
 }
 
-// TestViewersAtSamePositionShareOneBatch: viewers who are sent the same copy, some of whom are in the middle of something, get the same frames. Those who do
-// not read meanwhile fill their sockets in the middle of a copy.
+// TestViewersAtSamePositionShareOneBatch: viewers who are sent the same copy, some of whom are in
+// the middle of something, get the same frames. Those who do not read meanwhile fill their sockets
+// in the middle of a copy.
 func TestViewersAtSamePositionShareOneBatch(t *testing.T) {
 	r := newHarness(t, Options{})
 	r.frame("k1", true)
@@ -273,8 +277,8 @@ func TestViewerStartsGOPsBack(t *testing.T) {
 	warm().want("S 40ms", "F k2", "F k3")
 }
 
-// TestWaitingViewerStartsAtBeginning: a viewer that came before the stream gets all of it, however late it is woken. Others start at the
-// newest keyframe.
+// TestWaitingViewerStartsAtBeginning: a viewer that came before the stream gets all of it, however
+// late it is woken. Others start at the newest keyframe.
 func TestWaitingViewerStartsAtBeginning(t *testing.T) {
 	r := newHarness(t, Options{MaxLatency: 100 * time.Millisecond})
 	r.frame("k1", true)
@@ -294,7 +298,8 @@ func TestLeadingPictures(t *testing.T) {
 	r := newHarness(t, Options{GOPs: 1})
 	leading := func(payload string) {
 		t.Helper()
-		f := &media.Frame{Track: videoTrack, Meta: videoOnly, DTS: r.at, PTS: r.at, Payload: []byte(payload), Arrived: time.Now(), Leading: true}
+		f := &media.Frame{Track: videoTrack, Meta: videoOnly, DTS: r.at, PTS: r.at, Payload: []byte(payload),
+			Arrived: time.Now(), Leading: true}
 		if err := r.pub.Write(f); err != nil {
 			t.Fatal(err)
 		}
@@ -327,7 +332,8 @@ func TestLeadingPictures(t *testing.T) {
 func TestAudioOnlyStartsOneSecondBack(t *testing.T) {
 	r := newHarness(t, Options{})
 	put := func(i int) {
-		r.pub.Write(&media.Frame{Track: audioTrack, Meta: audioOnly, DTS: r.at, RAP: media.Keyframe, Payload: fmt.Append(nil, i), Arrived: time.Now()})
+		r.pub.Write(&media.Frame{Track: audioTrack, Meta: audioOnly, DTS: r.at, RAP: media.Keyframe,
+			Payload: fmt.Append(nil, i), Arrived: time.Now()})
 		r.at += 100 * time.Millisecond
 	}
 	put(0)
@@ -356,8 +362,8 @@ func TestSlowViewerGetsEveryByte(t *testing.T) {
 	}
 }
 
-// TestEncoderBurstMakesNoViewerLate: what an encoder sends at once that was stopped for longer than a viewer may be late makes nobody late, though it
-// fills sockets.
+// TestEncoderBurstMakesNoViewerLate: what an encoder sends at once that was stopped for longer than
+// a viewer may be late makes nobody late, though it fills sockets.
 func TestEncoderBurstMakesNoViewerLate(t *testing.T) {
 	r := newHarness(t, Options{MaxLatency: 2 * time.Second})
 	r.frame("k", true)
@@ -422,8 +428,9 @@ func TestStalledViewerIsDisconnected(t *testing.T) {
 	v.wantClosed(os.ErrDeadlineExceeded)
 }
 
-// TestSlowViewerGetsStreamEnd: a viewer that reads slowly, and sends something meanwhile, gets the end of a stream that the kernel still
-// holds for it, however short the time is for last words that have arrived.
+// TestSlowViewerGetsStreamEnd: a viewer that reads slowly, and sends something meanwhile, gets the
+// end of a stream that the kernel still holds for it, however short the time is for last words that
+// have arrived.
 func TestSlowViewerGetsStreamEnd(t *testing.T) {
 	r := newHarness(t, Options{LingerTimeout: time.Millisecond})
 	r.frame("k", true)

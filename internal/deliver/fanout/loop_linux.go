@@ -96,7 +96,8 @@ func (f *Broadcaster) Add(name domain.Name, nc net.Conn, c Conn) error {
 	}
 	now := time.Now()
 	l := f.engine.loops[f.engine.next.Add(1)%uint32(len(f.engine.loops))]
-	v := &viewer{Conn: c, feed: fd, loop: l, sock: sock, pending: c.Prefix, joined: now, progressAt: now, stallCheckedAt: now, pingedAt: now}
+	v := &viewer{Conn: c, feed: fd, loop: l, sock: sock, pending: c.Prefix, joined: now, progressAt: now,
+		stallCheckedAt: now, pingedAt: now}
 	v.Prefix = nil // rest has it
 	c.Viewer.AttachSocket(v.queuedNow, nil)
 	l.add(v)
@@ -319,8 +320,8 @@ func (l *loop) register(v *viewer) {
 	l.armRead(v, unix.EPOLL_CTL_ADD)
 }
 
-// armRead lets the reader hear of what v has sent and sends. It is edge-triggered: the reader reads until there is no more. What
-// came before is an edge too.
+// armRead lets the reader hear of what v has sent and sends. It is edge-triggered: the reader reads
+// until there is no more. What came before is an edge too.
 func (l *loop) armRead(v *viewer, op int) {
 	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | 1<<31, Fd: int32(v.sock)}
 	if err := unix.EpollCtl(l.epfd, op, v.sock, &ev); err != nil {

@@ -67,12 +67,12 @@ func (v *viewer) abort(err error) {
 	}
 }
 
-// maxReply is how many bytes of replies may wait for a viewer before no more is read of him: who asks and does not read the answers
-// is not listened to, and ends as one who takes nothing.
+// maxReply is how many bytes of replies may wait for a viewer before no more is read of him: who
+// asks and does not read the answers is not listened to, and ends as one who takes nothing.
 const maxReply = 64 << 10
 
-// receive reads once what v has sent. It reports whether the writer has something to do about it, and whether there may be more
-// to read.
+// receive reads once what v has sent. It reports whether the writer has something to do about it,
+// and whether there may be more to read.
 func (v *viewer) receive(buf []byte) (news, more bool) {
 	v.reading.Lock()
 	defer v.reading.Unlock()
@@ -131,7 +131,8 @@ func (v *viewer) housekeep(now time.Time) {
 	switch {
 	case v.closeSent && v.closing.Expired(now, v.unacknowledged()):
 		v.abort(v.closeReason)
-	case now.Sub(v.stallCheckedAt) >= o.WriteTimeout/stallChecks && v.stalls(now) && now.Sub(v.progressAt) >= o.WriteTimeout:
+	case now.Sub(v.stallCheckedAt) >= o.WriteTimeout/stallChecks && v.stalls(now) &&
+		now.Sub(v.progressAt) >= o.WriteTimeout:
 		v.abort(os.ErrDeadlineExceeded)
 	case v.Ping != nil && now.Sub(v.pingedAt) >= o.PingInterval:
 		v.pingedAt = now
@@ -144,8 +145,9 @@ func (v *viewer) housekeep(now time.Time) {
 // stallChecks is how many times it is looked whether a viewer takes something, in the time in which he must.
 const stallChecks = 10
 
-// stalls reports whether the viewer's end has acknowledged nothing since the last look of what the kernel holds for him: he does
-// not read, or his power is cut. His socket need not be full for that, and where it is, he may take it so slowly that we cannot add.
+// stalls reports whether the viewer's end has acknowledged nothing since the last look of what the
+// kernel holds for him: he does not read, or his power is cut. His socket need not be full for
+// that, and where it is, he may take it so slowly that we cannot add.
 func (v *viewer) stalls(now time.Time) bool {
 	queued, err := netx.QueuedNow(v.sock)
 	if err != nil {
@@ -339,16 +341,18 @@ func (v *viewer) reportProgress(now time.Time) {
 	}
 }
 
-// handleBlocked sees to a viewer whose socket is full. One who is too far behind goes on, after the node that he is in the middle of,
-// with the newest start there is then; who would make us hold too much waits for one. How far he is behind he sees himself when what
-// the kernel holds for him has gone: that is counted.
+// handleBlocked sees to a viewer whose socket is full. One who is too far behind goes on, after the
+// node that he is in the middle of, with the newest start there is then; who would make us hold too
+// much waits for one. How far he is behind he sees himself when what the kernel holds for him has
+// gone: that is counted.
 func (v *viewer) handleBlocked(now time.Time) {
 	if v.current == nil || v.closeReason != nil {
 		return
 	}
 	o := &v.feed.broadcaster.opt
 	last, newest := v.feed.newest()
-	behind := min(last.dts-v.current.dts, now.Sub(v.current.at)) // an encoder that catches up sends seconds at once: he is not late for that
+	// an encoder that catches up sends seconds at once: he is not late for that
+	behind := min(last.dts-v.current.dts, now.Sub(v.current.at))
 	if queued, err := netx.QueuedNow(v.sock); err == nil {
 		v.sendRate.ObserveBlocked(now, v.written, queued)
 		behind += v.sendRate.SendTime(queued + len(v.pending))
@@ -370,8 +374,9 @@ func (v *viewer) setUnsentLimit(n int) {
 	_ = unix.SetsockoptInt(v.sock, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n)
 }
 
-// A coalescedBatch is what comes after one place of a stream, copied in one piece: a system call takes that sooner than many parts, and it is
-// made once for all viewers who stand there, who are most.
+// A coalescedBatch is what comes after one place of a stream, copied in one piece: a system call
+// takes that sooner than many parts, and it is made once for all viewers who stand there, who are
+// most.
 type coalescedBatch struct {
 	from *node // the place; nil where there is none
 	data []byte
@@ -443,15 +448,17 @@ func (b *writeBatch) addAll(parts [][]byte) bool {
 	return true
 }
 
-// send tries to send b without blocking, and returns how many bytes went. The system calls are raw: they never block, and the
-// scheduler's hand-off around those that may would cost as much as they do.
+// send tries to send b without blocking, and returns how many bytes went. The system calls are raw:
+// they never block, and the scheduler's hand-off around those that may would cost as much as they
+// do.
 func (b *writeBatch) send(sock int) (int, error) {
 	const flags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
 	for {
 		var n uintptr
 		var errno unix.Errno
 		if b.n == 1 {
-			n, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(sock), uintptr(unsafe.Pointer(b.iov[0].Base)), uintptr(b.size), flags, 0, 0)
+			n, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, uintptr(sock), uintptr(unsafe.Pointer(b.iov[0].Base)),
+				uintptr(b.size), flags, 0, 0)
 		} else {
 			msg := unix.Msghdr{Iov: &b.iov[0]}
 			msg.SetIovlen(b.n)

@@ -7,9 +7,10 @@ import (
 	"livego/internal/media"
 )
 
-// TestSegmentsHaveAudioAndVideo: where a stream with picture and sound goes on after a joint, no segment or part has one of them
-// alone because the other comes a little later, be it across a slot of time. Players that have laid out their buffers for both end at
-// such a segment. One that really is alone is one after TrackWait.
+// TestSegmentsHaveAudioAndVideo: where a stream with picture and sound goes on after a joint, no
+// segment or part has one of them alone because the other comes a little later, be it across a slot
+// of time. Players that have laid out their buffers for both end at such a segment. One that really
+// is alone is one after TrackWait.
 func TestSegmentsHaveAudioAndVideo(t *testing.T) {
 	before := interleave(video(0, 3500*ms, 40*ms, time.Second), audio(0, 3500*ms))
 	next := func(f *media.Frame) { f.Discontinuity = 1; changeBoth(f) }
@@ -19,11 +20,18 @@ func TestSegmentsHaveAudioAndVideo(t *testing.T) {
 		want  string
 		alone bool
 	}{
-		{"sound first, across a slot", interleave(video(4*time.Second, 8*time.Second, 40*ms, time.Second), audio(3960*ms, 8*time.Second)), "1 1 1.52 |1.04 1 2", false},
-		{"sound first, for longer than a part", interleave(video(4800*ms, 8*time.Second, 40*ms, time.Second), audio(4100*ms, 8*time.Second)), "1 1 1.52 |1.7 1 1.2", false},
-		{"picture first, across two keyframes", interleave(video(3900*ms, 8*time.Second, 40*ms, time.Second), audio(5*time.Second, 8*time.Second)), "1 1 1.52 |2 1 1.12", false},
+		{"sound first, across a slot",
+			interleave(video(4*time.Second, 8*time.Second, 40*ms, time.Second), audio(3960*ms, 8*time.Second)),
+			"1 1 1.52 |1.04 1 2", false},
+		{"sound first, for longer than a part",
+			interleave(video(4800*ms, 8*time.Second, 40*ms, time.Second), audio(4100*ms, 8*time.Second)), "1 1 1.52 |1.7 1 1.2",
+			false},
+		{"picture first, across two keyframes",
+			interleave(video(3900*ms, 8*time.Second, 40*ms, time.Second), audio(5*time.Second, 8*time.Second)),
+			"1 1 1.52 |2 1 1.12", false},
 		{"sound alone", audio(4*time.Second, 8*time.Second), "1 1 1.52 |2 2", true},
-		{"sound alone, as the encoder says", modify(audio(3960*ms, 8*time.Second), func(f *media.Frame) { f.Meta = &media.Meta{HasAudio: true} }), "", true},
+		{"sound alone, as the encoder says",
+			modify(audio(3960*ms, 8*time.Second), func(f *media.Frame) { f.Meta = &media.Meta{HasAudio: true} }), "", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			frames := append(append([]*media.Frame(nil), before...), modify(c.after, next)...)
@@ -46,9 +54,10 @@ func TestSegmentsHaveAudioAndVideo(t *testing.T) {
 // TestFirstSegmentWaitsForAnnouncedAudio: the first segment of all waits for what the encoder has announced.
 func TestFirstSegmentWaitsForAnnouncedAudio(t *testing.T) {
 	for sound, want := range map[time.Duration]string{1500 * ms: "2 2 2", 2500 * ms: "2 1 |1 2"} {
-		frames := modify(interleave(video(0, 6*time.Second, 40*ms, time.Second), audio(sound, 6*time.Second)), func(f *media.Frame) {
-			f.Meta = &media.Meta{HasVideo: true, HasAudio: true}
-		})
+		frames := modify(interleave(video(0, 6*time.Second, 40*ms, time.Second), audio(sound, 6*time.Second)),
+			func(f *media.Frame) {
+				f.Meta = &media.Meta{HasVideo: true, HasAudio: true}
+			})
 		if got := formatDurations(writeAll(t, New(7, Options{Part: 200 * ms}), frames)); got != want {
 			t.Errorf("sound after %v: segments %s, want %s", sound, got, want)
 		}

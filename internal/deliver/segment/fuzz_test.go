@@ -52,8 +52,8 @@ func encodeFrames(fs []*media.Frame) []byte {
 	return b
 }
 
-// decodeFrames gives frames that keep what the timeline of a stream promises: no track goes back, time is never negative. pauses
-// are those that come after one.
+// decodeFrames gives frames that keep what the timeline of a stream promises: no track goes back,
+// time is never negative. pauses are those that come after one.
 func decodeFrames(b []byte) (fs, pauses []*media.Frame) {
 	other := *aac
 	tracks := map[byte]*media.Track{0: h264, isOtherTrack: h264b, isAudio: aac, isAudio | isOtherTrack: &other}

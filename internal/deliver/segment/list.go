@@ -65,8 +65,8 @@ func (l *List) Tracks(f Format) (video, audio *media.Track) {
 	return video, audio
 }
 
-// Bitrates returns the bit/s in format f of the segments in the playlist: the highest of any, and that of all. Short segments, of a
-// keyframe and little else, say nothing about the highest.
+// Bitrates returns the bit/s in format f of the segments in the playlist: the highest of any, and
+// that of all. Short segments, of a keyframe and little else, say nothing about the highest.
 func (l *List) Bitrates(f Format) (peak, average int) {
 	bytes := 0
 	for _, s := range l.current() {
@@ -142,8 +142,8 @@ func (l *List) Updated(whole bool) <-chan struct{} {
 	return l.updated
 }
 
-// AddWaiter notes that a request waits for Next; Woken is to be called when it does so no longer, unless this reports false: there is a newer
-// list, and all who waited for that have been woken.
+// AddWaiter notes that a request waits for Next; Woken is to be called when it does so no longer,
+// unless this reports false: there is a newer list, and all who waited for that have been woken.
 func (l *List) AddWaiter() bool { return l.waiters.add() }
 
 // RemoveWaiter notes that one who waited goes on.
@@ -204,7 +204,8 @@ func IsFile(name string) bool {
 	return false
 }
 
-// A File is something that playlists lead to: a segment, a part, or an initialization section. Of the zero File there is nothing.
+// A File is something that playlists lead to: a segment, a part, or an initialization section. Of
+// the zero File there is nothing.
 type File struct {
 	Name string
 	Type string // media type
@@ -251,8 +252,9 @@ func (f *File) SplitBytes(n int) (video, audio int) {
 	return 0, 0
 }
 
-// File returns the file of that name; a zero one when there is none or it has gone. A segment that has left the playlist stays for
-// about as long as a playlist lasts, as RFC 8216 section 6.2.2 wants for players that are late.
+// File returns the file of that name; a zero one when there is none or it has gone. A segment that
+// has left the playlist stays for about as long as a playlist lasts, as RFC 8216 section 6.2.2
+// wants for players that are late.
 func (l *List) File(name string) File {
 	if base, ok := strings.CutSuffix(name, extPart); ok {
 		return l.fragment(name, base)
@@ -334,16 +336,17 @@ func (l *List) preloadHint() string {
 	return l.open.partName(len(l.parts))
 }
 
-// minListed is how many segments stay in the playlist whatever their size; RFC 8216 section 6.3.3 lets players start three
-// target durations from the end.
+// minListed is how many segments stay in the playlist whatever their size; RFC 8216 section 6.3.3
+// lets players start three target durations from the end.
 const minListed = 3
 
-// maxPerTarget is how many segments a target duration may be cut into before a playlist grows no further: an encoder that changes
-// its parameters with each frame must not fill the memory with playlists.
+// maxPerTarget is how many segments a target duration may be cut into before a playlist grows no
+// further: an encoder that changes its parameters with each frame must not fill the memory with
+// playlists.
 const maxPerTarget = 8
 
-// trim takes out of l what is older than window target durations, and drops what has been out of the playlist for long enough
-// or is too much. The slice in l must be its own.
+// trim takes out of l what is older than window target durations, and drops what has been out of
+// the playlist for long enough or is too much. The slice in l must be its own.
 func (l *List) trim(targets, bytes int) {
 	window, most := time.Duration(targets)*l.Target, targets*maxPerTarget
 	listed := l.Duration()
@@ -387,8 +390,8 @@ func (l *List) trim(targets, bytes int) {
 	}
 }
 
-// MemoryBytes returns about how many bytes of memory l holds: the frames of its segments, what has been made of them, its
-// playlists, and what compresses those.
+// MemoryBytes returns about how many bytes of memory l holds: the frames of its segments, what has
+// been made of them, its playlists, and what compresses those.
 func (l *List) MemoryBytes() int {
 	n := l.Bytes + l.compressor.size()
 	for _, s := range l.segments {
@@ -417,19 +420,21 @@ func (l *List) dropOldest() {
 	l.segments = l.segments[1:]
 }
 
-// completed returns l with the open segment completed by the parts that have been shown of it, as a list before a new session: not
-// ready.
+// completed returns l with the open segment completed by the parts that have been shown of it, as a
+// list before a new session: not ready.
 func (l *List) completed() *List {
 	c := &List{
-		Target: l.Target, PartTarget: l.PartTarget, Bytes: l.Bytes, segments: l.segments, listed: l.listed, compressor: l.compressor,
-		updated: make(chan struct{}), waiters: newWaiterGroup(), segmentAdded: make(chan struct{}),
+		Target: l.Target, PartTarget: l.PartTarget, Bytes: l.Bytes, segments: l.segments, listed: l.listed,
+		compressor: l.compressor,
+		updated:    make(chan struct{}), waiters: newWaiterGroup(), segmentAdded: make(chan struct{}),
 	}
 	if len(l.parts) == 0 {
 		return c
 	}
 	o := l.open
 	s := &Segment{
-		Name: o.Name, sequence: o.sequence, discontinuitySequence: o.discontinuitySequence, discontinuity: o.discontinuity, date: o.date, number: o.number,
+		Name: o.Name, sequence: o.sequence, discontinuitySequence: o.discontinuitySequence, discontinuity: o.discontinuity,
+		date: o.date, number: o.number,
 		trackSet: o.trackSet, parts: l.parts,
 	}
 	for _, p := range l.parts {

@@ -10,8 +10,9 @@ import (
 	"livego/internal/media"
 )
 
-// partCutter divides the open segment. RFC 8216bis section 4.4.3.7 wants each part but the last of a segment to be between 85 % and 100 %
-// of the part target: so that is a whole number of frames, and partCutter hold as many wherever frames are regular.
+// partCutter divides the open segment. RFC 8216bis section 4.4.3.7 wants each part but the last of
+// a segment to be between 85 % and 100 % of the part target: so that is a whole number of frames,
+// and partCutter hold as many wherever frames are regular.
 type partCutter struct {
 	target        time.Duration // no part is longer; 0 until it is fixed, or where there are none
 	slow          bool          // the last segment was mostly frames that last longer than target: parts are not shown
@@ -52,9 +53,9 @@ func (p *partCutter) advance(s *Segmenter, m cutPoint, f *media.Frame) {
 	p.cutPoints = append(p.cutPoints, m)
 }
 
-// due returns the mark where the open part ends; false when it goes on beyond m. It ends at the frame that is nearest to the target,
-// and before that where it would be too long with the frame before m, which nobody could know to be so long; or else at whatever frame
-// makes it long enough.
+// due returns the mark where the open part ends; false when it goes on beyond m. It ends at the
+// frame that is nearest to the target, and before that where it would be too long with the frame
+// before m, which nobody could know to be so long; or else at whatever frame makes it long enough.
 func (p *partCutter) due(m cutPoint, frames []*media.Frame) (end cutPoint, due bool) {
 	if m.index == p.firstFrame || m.at-p.start+p.frameDuration/2 <= p.target {
 		return m, false
@@ -122,7 +123,8 @@ func (p *partCutter) finish(s *Segmenter, m cutPoint, next *media.Frame) time.Du
 		p.close(s, end, next)
 	}
 	if m.index > p.firstFrame {
-		if next == nil && p.target > 0 { // what sound outlasts the pictures by is not said: parts last as long as their segment
+		// what sound outlasts the pictures by is not said: parts last as long as their segment
+		if next == nil && p.target > 0 {
 			m.at = min(m.at, max(p.start+p.target, lastPictureEnd(s.open.frames[p.firstFrame:])))
 		}
 		p.close(s, m, next)
@@ -157,11 +159,13 @@ func (p *partCutter) cutAll(s *Segmenter, m cutPoint, next *media.Frame) {
 	}
 }
 
-// audioOnlyFrom reports whether from a frame of the open segment on there is sound alone, where there are pictures before. At the end of all, or
-// before a joint, that makes no part of its own: hls.js takes a stream for over when it has pictures and sound of the middle of the last
-// part, and keeps the last pictures to itself until then.
+// audioOnlyFrom reports whether from a frame of the open segment on there is sound alone, where
+// there are pictures before. At the end of all, or before a joint, that makes no part of its own:
+// hls.js takes a stream for over when it has pictures and sound of the middle of the last part, and
+// keeps the last pictures to itself until then.
 func (s *Segmenter) audioOnlyFrom(from int) bool {
-	return s.period.video != nil && !slices.ContainsFunc(s.open.frames[from:], func(f *media.Frame) bool { return f.Track.Kind == media.Video })
+	return s.period.video != nil &&
+		!slices.ContainsFunc(s.open.frames[from:], func(f *media.Frame) bool { return f.Track.Kind == media.Video })
 }
 
 // minFrameSample is how long frames are looked at that tell how long a part of them may take.
@@ -171,9 +175,10 @@ const minFrameSample = 900 * time.Millisecond
 // cameras send, a part would be a frame, and players stay three parts behind.
 const slowFrameInterval = time.Second
 
-// setTarget sets the part target, once for the session: the whole number of frames that is nearest to wish, and what these have been seen to
-// take longer, since RTMP's milliseconds and encoders' clocks are not exact. It sets none where frames are
-// slowest apart or more. next is the frame after frames, nil when none follows without a hole.
+// setTarget sets the part target, once for the session: the whole number of frames that is nearest
+// to wish, and what these have been seen to take longer, since RTMP's milliseconds and encoders'
+// clocks are not exact. It sets none where frames are slowest apart or more. next is the frame
+// after frames, nil when none follows without a hole.
 func (p *partCutter) setTarget(frames []*media.Frame, next *media.Frame, video bool, wish, most time.Duration) {
 	kind := media.Audio
 	if video {
@@ -211,7 +216,8 @@ func (p *partCutter) setTarget(frames []*media.Frame, next *media.Frame, video b
 	p.target = min((exact + longer + time.Millisecond - 1).Truncate(time.Millisecond), most)
 }
 
-// playlistTarget returns the part target that playlists have, 0 where they have none: what they say of parts must be true.
+// playlistTarget returns the part target that playlists have, 0 where they have none: what they say
+// of parts must be true.
 func (p *partCutter) playlistTarget() time.Duration {
 	if p.slow {
 		return 0

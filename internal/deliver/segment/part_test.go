@@ -15,7 +15,8 @@ import (
 	"livego/internal/media"
 )
 
-// videoFPS returns the frames of a video of so many frames a second, stamped in whole milliseconds as RTMP does, and off by up to jitter.
+// videoFPS returns the frames of a video of so many frames a second, stamped in whole milliseconds
+// as RTMP does, and off by up to jitter.
 func videoFPS(fps float64, long, gop time.Duration, jitter time.Duration) (fs []*media.Frame) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	each := int(gop.Seconds()*fps + 0.5)
@@ -37,7 +38,8 @@ func videoFPS(fps float64, long, gop time.Duration, jitter time.Duration) (fs []
 	}
 }
 
-// TestPartDurationsMatchTarget holds parts to RFC 8216bis section 4.4.3.7: each but the last of its segment lasts 85 to 100 % of the part target.
+// TestPartDurationsMatchTarget holds parts to RFC 8216bis section 4.4.3.7: each but the last of its
+// segment lasts 85 to 100 % of the part target.
 func TestPartDurationsMatchTarget(t *testing.T) {
 	aacFrames := func() (fs []*media.Frame) {
 		for i := range 800 {
@@ -101,8 +103,8 @@ func TestPartDurationsMatchTarget(t *testing.T) {
 	}
 }
 
-// checkParts holds parts to what is true of all: their frames are those of the segment in order, they last as long together, and
-// its bytes are theirs.
+// checkParts holds parts to what is true of all: their frames are those of the segment in order,
+// they last as long together, and its bytes are theirs.
 func checkParts(t testing.TB, s *Segment) {
 	t.Helper()
 	var frames []*media.Frame
@@ -124,11 +126,13 @@ func checkParts(t testing.TB, s *Segment) {
 		}
 	}
 	if !slices.Equal(frames, s.frames) || lasts != s.Duration {
-		t.Errorf("the parts of %s hold %d frames and last %v, it has %d and lasts %v", s.Name, len(frames), lasts, len(s.frames), s.Duration)
+		t.Errorf("the parts of %s hold %d frames and last %v, it has %d and lasts %v", s.Name, len(frames), lasts,
+			len(s.frames), s.Duration)
 	}
 }
 
-// TestTrailingAudioJoinsLastPart ends streams whose sound is longer than their pictures: what is left of it goes with the last pictures.
+// TestTrailingAudioJoinsLastPart ends streams whose sound is longer than their pictures: what is
+// left of it goes with the last pictures.
 func TestTrailingAudioJoinsLastPart(t *testing.T) {
 	for longer := time.Duration(0); longer <= 300*ms; longer += 20 * ms {
 		s := New(7, Options{Part: 200 * ms})
@@ -269,7 +273,8 @@ func TestDeltaUpdateSkipsOldSegments(t *testing.T) {
 	}
 	// 8 segments from 2 to 18 s, and parts to 18.8 s: six targets are back at 6.8 s.
 	head, rest, ok := strings.Cut(string(delta.Body), "#EXT-X-SKIP:SKIPPED-SEGMENTS=2\n")
-	if !ok || !strings.HasPrefix(string(whole.Body), head) || !strings.HasSuffix(string(whole.Body), rest) || delta.ETag == whole.ETag || strings.Contains(rest, "MAP") {
+	if !ok || !strings.HasPrefix(string(whole.Body), head) || !strings.HasSuffix(string(whole.Body), rest) ||
+		delta.ETag == whole.ETag || strings.Contains(rest, "MAP") {
 		t.Errorf("delta update\n%s", delta.Body)
 	}
 	if n := strings.Count(string(whole.Body), "#EXTINF") - strings.Count(rest, "#EXTINF"); n != 2 {
@@ -303,7 +308,8 @@ func TestBlockingReloadConditions(t *testing.T) {
 		{1 << 63, 0, false, true},
 	} {
 		if l := s.List(); l.Has(FMP4, tt.msn, tt.part) != tt.has || l.TooFarAhead(tt.msn, tt.part) != tt.tooSoon {
-			t.Errorf("segment %d, part %d: has %v, beyond %v", tt.msn, tt.part, l.Has(FMP4, tt.msn, tt.part), l.TooFarAhead(tt.msn, tt.part))
+			t.Errorf("segment %d, part %d: has %v, beyond %v", tt.msn, tt.part, l.Has(FMP4, tt.msn, tt.part),
+				l.TooFarAhead(tt.msn, tt.part))
 		}
 	}
 	s.End()
@@ -387,10 +393,13 @@ func TestFilesAreRenderedOnce(t *testing.T) {
 	}
 }
 
-// TestSegmenterFromAnchorIsIdentical gives one segmenter all frames and others those from the middle of a segment on, with its anchor.
+// TestSegmenterFromAnchorIsIdentical gives one segmenter all frames and others those from the
+// middle of a segment on, with its anchor.
 func TestSegmenterFromAnchorIsIdentical(t *testing.T) {
 	frames := interleave(videoFPS(30000.0/1001, 30*time.Second, 2*time.Second, 2*ms), audio(0, 30*time.Second))
-	frames = slices.Concat(frames, modify(interleave(video(30*time.Second, 40*time.Second, 40*ms, 1200*ms), audio(30*time.Second, 40*time.Second)), markDiscontinuous))
+	frames = slices.Concat(frames,
+		modify(interleave(video(30*time.Second, 40*time.Second, 40*ms, 1200*ms), audio(30*time.Second, 40*time.Second)),
+			markDiscontinuous))
 	opt := Options{Part: 200 * ms}
 	first := New(7, opt)
 	var late []*Segmenter
@@ -434,14 +443,17 @@ func TestSegmenterFromAnchorIsIdentical(t *testing.T) {
 		same := want[len(want)-len(segs):]
 		for i, s := range segs {
 			w := same[i]
-			if s.Name != w.Name || s.sequence != w.sequence || s.discontinuitySequence != w.discontinuitySequence || s.discontinuity != w.discontinuity || s.Duration != w.Duration || !s.date.Equal(w.date) || s.trackSet.initName != w.trackSet.initName {
+			if s.Name != w.Name || s.sequence != w.sequence || s.discontinuitySequence != w.discontinuitySequence ||
+				s.discontinuity != w.discontinuity || s.Duration != w.Duration || !s.date.Equal(w.date) ||
+				s.trackSet.initName != w.trackSet.initName {
 				t.Fatalf("late segmenter %d: %+v, want %+v", n, s, w)
 			}
 			if !bytes.Equal(s.Data(TS), w.Data(TS)) || !bytes.Equal(s.Data(FMP4), w.Data(FMP4)) || len(s.parts) != len(w.parts) {
 				t.Fatalf("late segmenter %d: %s has other bytes", n, s.Name)
 			}
 			for j, p := range s.parts {
-				if q := w.parts[j]; p.Name != q.Name || p.Duration != q.Duration || p.independent != q.independent || !bytes.Equal(p.Data(), q.Data()) {
+				if q := w.parts[j]; p.Name != q.Name || p.Duration != q.Duration || p.independent != q.independent ||
+					!bytes.Equal(p.Data(), q.Data()) {
 					t.Fatalf("late segmenter %d: part %s is another", n, p.Name)
 				}
 			}
@@ -449,8 +461,9 @@ func TestSegmenterFromAnchorIsIdentical(t *testing.T) {
 	}
 }
 
-// TestMemoryOfRenderedFormats adds up what a stream's segments hold: the frames once, and each format that is asked for once, but for what has left
-// the playlist, which is made again for who is late.
+// TestMemoryOfRenderedFormats adds up what a stream's segments hold: the frames once, and each
+// format that is asked for once, but for what has left the playlist, which is made again for who is
+// late.
 func TestMemoryOfRenderedFormats(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -465,7 +478,8 @@ func TestMemoryOfRenderedFormats(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := New(0, Options{Part: 200 * ms})
-			frames := modify(interleave(video(0, 80*time.Second, 40*ms, 2*time.Second), audio(0, 80*time.Second)), setTypicalSize)
+			frames := modify(interleave(video(0, 80*time.Second, 40*ms, 2*time.Second), audio(0, 80*time.Second)),
+				setTypicalSize)
 			for _, f := range frames {
 				s.Write(f)
 				s.Flush()
@@ -532,7 +546,8 @@ func TestLongGOPsAreCutAtParts(t *testing.T) {
 	hasKind := func(frames []*media.Frame, k media.Kind) bool {
 		return slices.ContainsFunc(frames, func(f *media.Frame) bool { return f.Track.Kind == k })
 	}
-	for _, gop := range []time.Duration{2 * time.Second, 5 * time.Second, 10 * time.Second, 17 * time.Second, 600 * time.Second} {
+	for _, gop := range []time.Duration{2 * time.Second, 5 * time.Second, 10 * time.Second, 17 * time.Second,
+		600 * time.Second} {
 		for _, wish := range []time.Duration{100 * ms, 200 * ms, 330 * ms, time.Second} {
 			for _, fps := range []float64{25, 30000.0 / 1001, 30} {
 				for _, sound := range []bool{true, false} {
@@ -558,7 +573,8 @@ func TestLongGOPsAreCutAtParts(t *testing.T) {
 									least = 0
 								}
 								if p.Duration > target || p.Duration < least {
-									t.Errorf("part %s of %s lasts %v under a target of %v, cut by time: %v", p.Name, seg.Name, p.Duration, target, byTime)
+									t.Errorf("part %s of %s lasts %v under a target of %v, cut by time: %v", p.Name, seg.Name, p.Duration, target,
+										byTime)
 								}
 								if least > 0 && (!hasKind(p.frames, media.Video) || sound && !hasKind(p.frames, media.Audio)) {
 									t.Errorf("part %s lacks picture or sound", p.Name)
@@ -588,7 +604,8 @@ func TestLongGOPsAreCutAtParts(t *testing.T) {
 	})
 }
 
-// TestLowFrameRateHasNoParts has pictures seconds apart: what playlists say of parts is true, or they say nothing of parts.
+// TestLowFrameRateHasNoParts has pictures seconds apart: what playlists say of parts is true, or
+// they say nothing of parts.
 func TestLowFrameRateHasNoParts(t *testing.T) {
 	const long = 60 * time.Second
 	slow := func(from, every time.Duration) []*media.Frame { return video(from, from+long, every, every) }
@@ -598,17 +615,22 @@ func TestLowFrameRateHasNoParts(t *testing.T) {
 		want   []time.Duration // part targets in order
 	}{
 		{"a keyframe every 4 s", slow(0, 4*time.Second), []time.Duration{0}},
-		{"a keyframe every 4 s, of unknown duration", modify(slow(0, 4*time.Second), func(f *media.Frame) { f.Duration = 0 }), []time.Duration{0}},
-		{"a keyframe every 4 s, said to last 40 ms", modify(slow(0, 4*time.Second), func(f *media.Frame) { f.Duration = 40 * ms }), []time.Duration{0}},
+		{"a keyframe every 4 s, of unknown duration", modify(slow(0, 4*time.Second), func(f *media.Frame) { f.Duration = 0 }),
+			[]time.Duration{0}},
+		{"a keyframe every 4 s, said to last 40 ms",
+			modify(slow(0, 4*time.Second), func(f *media.Frame) { f.Duration = 40 * ms }), []time.Duration{0}},
 		{"a keyframe every 4 s, and sound", interleave(slow(0, 4*time.Second), audio(0, long)), []time.Duration{0}},
 		{"a keyframe every 20 s", slow(0, 20*time.Second), []time.Duration{0}},
 		{"a frame every second, a keyframe every 4 s", video(0, long, time.Second, 4*time.Second), []time.Duration{0}},
 		{"2 fps", video(0, long, 500*ms, 2*time.Second), []time.Duration{500 * ms}},
-		{"25 fps, then a keyframe every 4 s", slices.Concat(video(0, 6*time.Second, 40*ms, 2*time.Second), slow(6*time.Second, 4*time.Second)),
+		{"25 fps, then a keyframe every 4 s",
+			slices.Concat(video(0, 6*time.Second, 40*ms, 2*time.Second), slow(6*time.Second, 4*time.Second)),
 			[]time.Duration{200 * ms, 0}},
-		{"a keyframe every 4 s, then 25 fps", slices.Concat(slow(0, 4*time.Second), video(long, long+20*time.Second, 40*ms, 2*time.Second)),
+		{"a keyframe every 4 s, then 25 fps",
+			slices.Concat(slow(0, 4*time.Second), video(long, long+20*time.Second, 40*ms, 2*time.Second)),
 			[]time.Duration{0, 200 * ms}},
-		{"25 fps, night, 25 fps", slices.Concat(video(0, 6*time.Second, 40*ms, 2*time.Second), slow(6*time.Second, 4*time.Second),
+		{"25 fps, night, 25 fps", slices.Concat(video(0, 6*time.Second, 40*ms, 2*time.Second),
+			slow(6*time.Second, 4*time.Second),
 			video(6*time.Second+long, 20*time.Second+long, 40*ms, 2*time.Second)), []time.Duration{200 * ms, 0, 200 * ms}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -691,7 +713,8 @@ func TestSegmentLineComesWithNextPart(t *testing.T) {
 					}
 				}
 				s.End()
-				if l := s.List(); !strings.Contains(playlistText(t, l, FMP4), "\n"+l.newest().Name+extPart+"\n#EXT-X-ENDLIST") || closed < 43 {
+				if l := s.List(); !strings.Contains(playlistText(t, l, FMP4), "\n"+l.newest().Name+extPart+"\n#EXT-X-ENDLIST") ||
+					closed < 43 {
 					t.Errorf("at the end, after %d was closed:\n%s", closed, playlistText(t, l, FMP4))
 				}
 			})
@@ -723,8 +746,10 @@ func TestLastPartsPrecedeSegmentLine(t *testing.T) {
 		}
 		plain, _ := write()
 		plain.End()
-		if want := plain.List().newest(); newest.Duration != want.Duration || len(newest.parts) != len(want.parts) || !bytes.Equal(newest.Data(FMP4), want.Data(FMP4)) {
-			t.Errorf("the last segment is %v of %d parts, want %v of %d", newest.Duration, len(newest.parts), want.Duration, len(want.parts))
+		if want := plain.List().newest(); newest.Duration != want.Duration || len(newest.parts) != len(want.parts) ||
+			!bytes.Equal(newest.Data(FMP4), want.Data(FMP4)) {
+			t.Errorf("the last segment is %v of %d parts, want %v of %d", newest.Duration, len(newest.parts), want.Duration,
+				len(want.parts))
 		}
 	}
 	finish := func(t *testing.T, s *Segmenter, seen map[string]bool) {
@@ -733,7 +758,8 @@ func TestLastPartsPrecedeSegmentLine(t *testing.T) {
 			t.Fatalf("the line has to wait %v", wait)
 		}
 		text := recordListedParts(t, s.List(), seen)
-		if strings.Contains(text, "\n"+s.open.Name+extPart) || strings.Contains(text, "PRELOAD-HINT") || strings.Contains(text, "ENDLIST") {
+		if strings.Contains(text, "\n"+s.open.Name+extPart) || strings.Contains(text, "PRELOAD-HINT") ||
+			strings.Contains(text, "ENDLIST") {
 			t.Fatalf("before the end:\n%s", text)
 		}
 		if wait := s.Finish(); wait != 0 {
@@ -745,7 +771,8 @@ func TestLastPartsPrecedeSegmentLine(t *testing.T) {
 		finish(t, s, seen)
 		s.End()
 		check(t, s, seen)
-		if text := playlistText(t, s.List(), FMP4); strings.Contains(text, "EXT-X-PART:") || !strings.Contains(text, "EXT-X-PART-INF") {
+		if text := playlistText(t, s.List(), FMP4); strings.Contains(text, "EXT-X-PART:") ||
+			!strings.Contains(text, "EXT-X-PART-INF") {
 			t.Errorf("at the end:\n%s", text)
 		}
 	})
@@ -786,7 +813,8 @@ func TestLastPartsPrecedeSegmentLine(t *testing.T) {
 		}
 		text := recordListedParts(t, s.List(), seen)
 		check(t, s, seen)
-		if newest := s.List().newest(); strings.Contains(text, "\n"+newest.Name+extPart) || strings.Contains(text, "PRELOAD-HINT") {
+		if newest := s.List().newest(); strings.Contains(text, "\n"+newest.Name+extPart) ||
+			strings.Contains(text, "PRELOAD-HINT") {
 			t.Errorf("the segment before the discontinuity has its line with its last part:\n%s", text)
 		}
 	})
@@ -815,7 +843,8 @@ func TestRenderedBytesAreBounded(t *testing.T) {
 	const most = 4 << 20
 	s := New(0, Options{Part: 200 * ms, Bytes: most})
 	worst, open := 0, 0
-	for _, f := range modify(interleave(video(0, 60*time.Second, 40*ms, 2*time.Second), audio(0, 60*time.Second)), setTypicalSize) {
+	for _, f := range modify(interleave(video(0, 60*time.Second, 40*ms, 2*time.Second), audio(0, 60*time.Second)),
+		setTypicalSize) {
 		s.Write(f)
 		s.Flush()
 		l := s.List()

@@ -12,8 +12,8 @@ import (
 	"livego/internal/container/m3u8"
 )
 
-// skipBoundaryTargets is how many target durations from the end a delta update begins at the latest: the least that RFC 8216bis section
-// 4.4.3.8 has.
+// skipBoundaryTargets is how many target durations from the end a delta update begins at the
+// latest: the least that RFC 8216bis section 4.4.3.8 has.
 const skipBoundaryTargets = 6
 
 // holdBackParts is how many part targets from the end players stay: what the same section recommends.
@@ -93,8 +93,8 @@ func (r *renderedPlaylist) size() int {
 	return cap(r.playlist.Body) + r.playlist.gzipped.size()
 }
 
-// Playlist returns the media playlist in format f; nil before the first segment of the session. A delta leaves out what was there for
-// long, where there is such.
+// Playlist returns the media playlist in format f; nil before the first segment of the session. A
+// delta leaves out what was there for long, where there is such.
 func (l *List) Playlist(f Format, delta bool) (*Playlist, error) {
 	if !l.Ready {
 		return nil, nil
@@ -139,7 +139,8 @@ func (l *List) openDuration() time.Duration {
 func (l *List) render(f Format, delta bool) (*Playlist, error) {
 	cur := l.current()
 	p := m3u8.Media{
-		TargetDuration: l.Target, MediaSequence: cur[0].sequence, DiscontinuitySequence: cur[0].discontinuitySequence, Ended: l.Ended,
+		TargetDuration: l.Target, MediaSequence: cur[0].sequence, DiscontinuitySequence: cur[0].discontinuitySequence,
+		Ended:       l.Ended,
 		Independent: l.independent(f), Segments: make([]m3u8.Segment, len(cur)),
 	}
 	if cur[0].discontinuity {
@@ -175,8 +176,8 @@ func (l *List) render(f Format, delta bool) (*Playlist, error) {
 			p.OpenSegment, p.OpenParts = open.head(f), l.partEntries(parts)
 			open.listed.Store(true)
 		} else {
-			// hls.js takes the last segment for the one that comes next when there is no line behind it, and gives up when that one turns
-			// out to be discontinuous.
+			// hls.js takes the last segment for the one that comes next when there is no line behind it, and
+			// gives up when that one turns out to be discontinuous.
 			p.PendingDiscontinuity = l.Paused && !l.Ended || l.open != nil && l.open.discontinuity
 		}
 		if hint != "" {
@@ -230,8 +231,9 @@ func (s *Segment) head(f Format) m3u8.Segment {
 	return e
 }
 
-// partEntries returns how parts stand in a playlist. One that is longer than a part may be, as a single frame of an encoder that paused
-// and the sound at the end of all, is said to be as long as it may.
+// partEntries returns how parts stand in a playlist. One that is longer than a part may be, as a
+// single frame of an encoder that paused and the sound at the end of all, is said to be as long as
+// it may.
 func (l *List) partEntries(parts []*Part) []m3u8.Part {
 	list := make([]m3u8.Part, len(parts))
 	for i, p := range parts {

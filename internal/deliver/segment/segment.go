@@ -1,11 +1,14 @@
-// Package segment turns the frames of a stream into HLS segments, their low-latency parts and their media playlists (RFC 8216,
-// RFC 8216bis). It knows no HTTP and no viewer: one goroutine writes, any number read what there is at the moment.
+// Package segment turns the frames of a stream into HLS segments, their low-latency parts and their
+// media playlists (RFC 8216, RFC 8216bis). It knows no HTTP and no viewer: one goroutine writes,
+// any number read what there is at the moment.
 //
-// Segments are cut where a decoder may start and keep to one target duration for the session. Their names, "<epoch>-<start ms>",
-// those of their parts, "<epoch>-<start ms>.<part>", and their media sequence numbers are never used twice: see Numbers.
+// Segments are cut where a decoder may start and keep to one target duration for the session. Their
+// names, "<epoch>-<start ms>", those of their parts, "<epoch>-<start ms>.<part>", and their media
+// sequence numbers are never used twice: see Numbers.
 //
-// A segment is frames. What it is in a format, fragmented MP4 or MPEG-TS, is made when somebody first asks for it, once, and
-// follows from its frames and its name alone: whoever makes it makes the same bytes.
+// A segment is frames. What it is in a format, fragmented MP4 or MPEG-TS, is made when somebody
+// first asks for it, once, and follows from its frames and its name alone: whoever makes it makes
+// the same bytes.
 package segment
 
 import (
@@ -152,8 +155,8 @@ func (l *byteTotals) split(n int) (video, audio int) {
 	return video, n - video
 }
 
-// tsSize returns how many bytes of MPEG-TS a frame with n bytes of payload becomes, to within a packet: 184 of 188 bytes are
-// payload, and headers take about 40.
+// tsSize returns how many bytes of MPEG-TS a frame with n bytes of payload becomes, to within a
+// packet: 184 of 188 bytes are payload, and headers take about 40.
 func tsSize(n int) int { return (n + 40 + 183) / 184 * 188 }
 
 // What fragmented MP4 adds to the payload, about: to each frame, and to each part.
@@ -177,8 +180,8 @@ func (s *Segment) estimate(f Format) int {
 	return n
 }
 
-// Data returns the segment in format f; nil when that carries nothing of it. It is made on first need: most segments of a stream
-// that nobody watches are never asked for. Shared: do not modify.
+// Data returns the segment in format f; nil when that carries nothing of it. It is made on first
+// need: most segments of a stream that nobody watches are never asked for. Shared: do not modify.
 func (s *Segment) Data(f Format) []byte {
 	t := s.trackSet.tracks[f]
 	if t.empty() {

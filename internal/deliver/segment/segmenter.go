@@ -15,13 +15,15 @@ const (
 	maxTarget = 6 * time.Second
 	// gopTolerance is what a target duration leaves between itself and the GOP it is made for, which may vary.
 	gopTolerance = 250 * time.Millisecond
-	// maxOverrun is by how much a segment may exceed the target duration: rounded to a second it must not (RFC 8216, 4.3.3.1).
+	// maxOverrun is by how much a segment may exceed the target duration: rounded to a second it must
+	// not (RFC 8216, 4.3.3.1).
 	maxOverrun = 499 * time.Millisecond
 	// maxSkew is how far a keyframe's DTS may be behind the newest frame's for its own time to be where a segment begins.
 	maxSkew = time.Second
 	// minSpacing is the least distance between the starts of segments, whose names count milliseconds.
 	minSpacing = time.Millisecond
-	// minFirstSegment is the least that a session's first segment of pictures lasts, wherever decoders may start before that.
+	// minFirstSegment is the least that a session's first segment of pictures lasts, wherever decoders
+	// may start before that.
 	minFirstSegment = 400 * time.Millisecond
 	// minFirstFrames is how many pictures that has at least, of which parts are to be made.
 	minFirstFrames = 4
@@ -31,8 +33,9 @@ const (
 	minWindow = 8
 	// frameOverhead is what a frame takes beside its payload.
 	frameOverhead = 256
-	// lastPartsTargets is how many part targets the last parts of a stream are in the playlist before the line of their segment. Players
-	// stay holdBackParts behind, so they do not run out of media meanwhile.
+	// lastPartsTargets is how many part targets the last parts of a stream are in the playlist before
+	// the line of their segment. Players stay holdBackParts behind, so they do not run out of media
+	// meanwhile.
 	lastPartsTargets = 2
 )
 
@@ -41,7 +44,8 @@ type Options struct {
 	Segment time.Duration // wished length of a segment; default 2 s
 	Part    time.Duration // wished length of a part; 0 for none
 	Window  int           // target durations' worth of segments in the playlist; at least 8
-	// TrackWait is how long, in stream time, the first segment after a joint waits for the other of picture and sound; default 2 s.
+	// TrackWait is how long, in stream time, the first segment after a joint waits for the other of
+	// picture and sound; default 2 s.
 	TrackWait time.Duration
 	// Bytes bounds the memory of a stream's segments; default 128 MiB. A segment is cut at a quarter of it.
 	Bytes int
@@ -49,7 +53,8 @@ type Options struct {
 	MarkUsed func(uint64)
 }
 
-// A Segmenter makes the segments of one session of a stream. Write, Flush, Pause and End are for one goroutine, the rest for any.
+// A Segmenter makes the segments of one session of a stream. Write, Flush, Pause and End are for
+// one goroutine, the rest for any.
 type Segmenter struct {
 	opt   Options
 	epoch uint64
@@ -73,8 +78,9 @@ type Segmenter struct {
 	cutter                partCutter
 	firstSegment          bool                    // no segment of the session is complete
 	beforeAnchor          func(*media.Frame) bool // frames of before the anchor; nil when they have passed
-	pendingAudio          []*media.Frame          // sound of a new track, until the next picture tells whether the old ones go on
-	nextAudio             *media.Track            // of sound, which enters with the next segment; nil when there is none
+	// sound of a new track, until the next picture tells whether the old ones go on
+	pendingAudio []*media.Frame
+	nextAudio    *media.Track // of sound, which enters with the next segment; nil when there is none
 
 	hasBoth       bool // the newest lineup has picture and sound
 	frameCapacity int  // how many frames the last segment had
@@ -86,25 +92,30 @@ type period struct {
 	discontinuityNumber uint32
 	video, audio        *media.Track
 	carriedOver         *media.Track // that of the two which goes on from the run before, until a frame of it comes
-	trackSet            *trackSet    // of its tracks; nil until something is complete: a track that comes until then was there from the start
-	start               time.Duration
-	arrived             time.Time // when the frame at start did
+	// of its tracks; nil until something is complete: a track that comes until then was there from the
+	// start
+	trackSet *trackSet
+	start    time.Duration
+	arrived  time.Time // when the frame at start did
 }
 
-// New returns a Segmenter whose media and discontinuity sequence numbers begin at epoch, which no other session may have.
+// New returns a Segmenter whose media and discontinuity sequence numbers begin at epoch, which no
+// other session may have.
 func New(epoch uint64, o Options) *Segmenter {
 	o.Segment = cmp.Or(o.Segment, 2*time.Second)
 	o.Window = max(o.Window, minWindow)
 	o.TrackWait = cmp.Or(o.TrackWait, 2*time.Second)
 	o.Bytes = cmp.Or(o.Bytes, 128<<20)
-	s := &Segmenter{opt: o, epoch: epoch, ready: make(chan struct{}), nextSequence: epoch, discontinuitySequence: epoch, lastRAP: -1, firstSegment: true}
-	s.list.Store(&List{updated: make(chan struct{}), waiters: newWaiterGroup(), segmentAdded: make(chan struct{}), compressor: new(compressor)})
+	s := &Segmenter{opt: o, epoch: epoch, ready: make(chan struct{}), nextSequence: epoch, discontinuitySequence: epoch,
+		lastRAP: -1, firstSegment: true}
+	s.list.Store(&List{updated: make(chan struct{}), waiters: newWaiterGroup(), segmentAdded: make(chan struct{}),
+		compressor: new(compressor)})
 	return s
 }
 
-// Successor returns a Segmenter that takes over from s, which gets no more frames: for the session after that of s, or for the rest of
-// the same where a fault ended s. Its playlist goes on from that of s: the numbers continue, and its first segment is marked as
-// discontinuous.
+// Successor returns a Segmenter that takes over from s, which gets no more frames: for the session
+// after that of s, or for the rest of the same where a fault ended s. Its playlist goes on from
+// that of s: the numbers continue, and its first segment is marked as discontinuous.
 func (s *Segmenter) Successor(epoch uint64) *Segmenter {
 	n := New(epoch, s.opt)
 	last := s.List().completed()
@@ -112,7 +123,8 @@ func (s *Segmenter) Successor(epoch uint64) *Segmenter {
 		return n
 	}
 	newest := last.newest()
-	n.nextSequence, n.discontinuitySequence, n.hasBoth = newest.sequence+1, newest.discontinuitySequence, newest.trackSet.hasBoth()
+	n.nextSequence, n.discontinuitySequence, n.hasBoth = newest.sequence+1, newest.discontinuitySequence,
+		newest.trackSet.hasBoth()
 	if epoch == s.epoch {
 		n.minStart = s.start + minSpacing
 	}
@@ -120,8 +132,8 @@ func (s *Segmenter) Successor(epoch uint64) *Segmenter {
 	return n
 }
 
-// An anchor is where a segment begins, and what has to be known of before it, so that whoever has the frames from there on makes the
-// same segments of them, with the same names.
+// An anchor is where a segment begins, and what has to be known of before it, so that whoever has
+// the frames from there on makes the same segments of them, with the same names.
 type anchor struct {
 	epoch, sequence, discontinuitySequence uint64
 	discontinuity                          bool
@@ -140,16 +152,19 @@ type anchor struct {
 func (s *Segmenter) anchor() anchor {
 	f := s.open.frames[0]
 	return anchor{
-		epoch: s.epoch, sequence: s.open.sequence, discontinuitySequence: s.open.discontinuitySequence, discontinuity: s.open.discontinuity, discontinuityNumber: s.period.discontinuityNumber,
+		epoch: s.epoch, sequence: s.open.sequence, discontinuitySequence: s.open.discontinuitySequence,
+		discontinuity: s.open.discontinuity, discontinuityNumber: s.period.discontinuityNumber,
 		start: s.start, kind: f.Track.Kind, dts: f.DTS, date: s.open.date,
-		target: s.target, partTarget: s.cutter.target, frameDuration: s.cutter.frameDuration, lastRAP: s.lastRAP, lastGOP: s.lastGOP, hasBoth: s.hasBoth,
+		target: s.target, partTarget: s.cutter.target, frameDuration: s.cutter.frameDuration, lastRAP: s.lastRAP,
+		lastGOP: s.lastGOP, hasBoth: s.hasBoth,
 	}
 }
 
 // newAtAnchor returns a Segmenter that begins at a and passes over the frames before it.
 func newAtAnchor(a anchor, o Options) *Segmenter {
 	s := New(a.epoch, o)
-	s.nextSequence, s.discontinuitySequence, s.target, s.lastRAP, s.lastGOP = a.sequence, a.discontinuitySequence, a.target, a.lastRAP, a.lastGOP
+	s.nextSequence, s.discontinuitySequence, s.target, s.lastRAP, s.lastGOP = a.sequence, a.discontinuitySequence,
+		a.target, a.lastRAP, a.lastGOP
 	s.cutter.target, s.cutter.frameDuration = a.partTarget, a.frameDuration
 	s.newestDTS, s.firstSegment, s.hasBoth = a.start, false, a.hasBoth
 	s.beforeAnchor = func(f *media.Frame) bool {
@@ -159,7 +174,8 @@ func newAtAnchor(a anchor, o Options) *Segmenter {
 		if s.openSegment(f, a.start, false); isRAP(f) {
 			s.lastRAP = -1 // it ended the GOP of which a tells
 		}
-		s.open.discontinuity, s.open.date, s.period.arrived, s.period.discontinuityNumber = a.discontinuity, a.date, a.date, a.discontinuityNumber
+		s.open.discontinuity, s.open.date, s.period.arrived, s.period.discontinuityNumber = a.discontinuity, a.date, a.date,
+			a.discontinuityNumber
 		return false
 	}
 	return s
@@ -171,9 +187,10 @@ func (s *Segmenter) List() *List { return s.list.Load() }
 // Ready is closed when there is a playlist. It is closed without one when the session ends without a segment.
 func (s *Segmenter) Ready() <-chan struct{} { return s.ready }
 
-// Write adds f, the next frame of the stream in its order, of a track that Carries accepts: the first of its kind, where there are
-// several. What is not added is sound whose track has come, or has got other parameters, in the middle of a GOP: it enters with the next
-// segment, so that the picture goes on.
+// Write adds f, the next frame of the stream in its order, of a track that Carries accepts: the
+// first of its kind, where there are several. What is not added is sound whose track has come, or
+// has got other parameters, in the middle of a GOP: it enters with the next segment, so that the
+// picture goes on.
 func (s *Segmenter) Write(f *media.Frame) {
 	if s.beforeAnchor != nil {
 		if s.beforeAnchor(f) {
@@ -216,7 +233,8 @@ func (s *Segmenter) Write(f *media.Frame) {
 	}
 }
 
-// maxPendingAudio is how many frames of sound wait for a picture: more than come between two where anybody looks at them.
+// maxPendingAudio is how many frames of sound wait for a picture: more than come between two where
+// anybody looks at them.
 const maxPendingAudio = 100
 
 // holdAudio keeps f, sound that would interrupt a GOP, until the next picture.
@@ -239,8 +257,9 @@ func (s *Segmenter) canHoldAudio(f *media.Frame) bool {
 	return len(s.pendingAudio) < maxPendingAudio && size <= s.opt.Bytes/4
 }
 
-// resolvePendingAudio sees by f, which comes next, what becomes of the sound that is held. Where a GOP begins with f, or other pictures, that has come
-// with it, as where one file follows another. Where the old pictures go on, or the old sound, it is not added.
+// resolvePendingAudio sees by f, which comes next, what becomes of the sound that is held. Where a
+// GOP begins with f, or other pictures, that has come with it, as where one file follows another.
+// Where the old pictures go on, or the old sound, it is not added.
 func (s *Segmenter) resolvePendingAudio(f *media.Frame) {
 	switch t := s.pendingAudio[0].Track; {
 	case f.Track == t:
@@ -313,8 +332,8 @@ func (s *Segmenter) split(next *media.Frame) {
 	}
 }
 
-// supersedes reports whether f is of the track that is the first of its kind after all, and nothing has been shown of the one that
-// was taken for it.
+// supersedes reports whether f is of the track that is the first of its kind after all, and nothing
+// has been shown of the one that was taken for it.
 func (s *Segmenter) supersedes(f *media.Frame) bool {
 	if s.open == nil || !s.firstSegment || s.period.trackSet != nil {
 		return false
@@ -323,8 +342,8 @@ func (s *Segmenter) supersedes(f *media.Frame) bool {
 	return t != nil && f.Track.ID < t.ID
 }
 
-// undo takes the open segment back, which nobody has seen, as what it has of kind k is not to be in it. Pictures stay: where sound has to
-// go, the next keyframe may be seconds away.
+// undo takes the open segment back, which nobody has seen, as what it has of kind k is not to be in
+// it. Pictures stay: where sound has to go, the next keyframe may be seconds away.
 func (s *Segmenter) undo(k media.Kind) {
 	o := s.open
 	if o.discontinuity {
@@ -350,13 +369,15 @@ func (s *Segmenter) Flush() {
 		return
 	}
 	s.publish(&List{
-		Target: s.target, PartTarget: l.PartTarget, Bytes: l.Bytes, segments: l.segments, listed: l.listed, segmentAdded: l.segmentAdded,
-		lined: l.open == nil || l.lined,
+		Target: s.target, PartTarget: l.PartTarget, Bytes: l.Bytes, segments: l.segments, listed: l.listed,
+		segmentAdded: l.segmentAdded,
+		lined:        l.open == nil || l.lined,
 	})
 }
 
-// Due returns the stream time before which Write completes nothing, but where a random access point, a new track or a joint of
-// the timeline comes: no part, or without parts no segment. For the writer.
+// Due returns the stream time before which Write completes nothing, but where a random access
+// point, a new track or a joint of the timeline comes: no part, or without parts no segment. For
+// the writer.
 func (s *Segmenter) Due(parts bool) time.Duration {
 	if s.open == nil {
 		return 0
@@ -387,7 +408,8 @@ func (s *Segmenter) Finish() time.Duration {
 	return lastPartsTargets * l.PartTarget
 }
 
-// Pause completes the open segment with what it has, as the encoder is away. What comes after is marked as discontinuous.
+// Pause completes the open segment with what it has, as the encoder is away. What comes after is
+// marked as discontinuous.
 func (s *Segmenter) Pause() {
 	if s.open == nil {
 		return
@@ -418,8 +440,9 @@ func (s *Segmenter) End() {
 	s.publish(l)
 }
 
-// LongKeyframeInterval returns how far apart random access points are when that is more than a segment may last: who joins in between has no
-// picture until the next. It is 0 when it is not; one long GOP alone may be a pause of the encoder. For the writer.
+// LongKeyframeInterval returns how far apart random access points are when that is more than a
+// segment may last: who joins in between has no picture until the next. It is 0 when it is not; one
+// long GOP alone may be a pause of the encoder. For the writer.
 func (s *Segmenter) LongKeyframeInterval() time.Duration {
 	if s.repeatedGOP > s.maxDuration() {
 		return s.repeatedGOP
@@ -430,7 +453,8 @@ func (s *Segmenter) LongKeyframeInterval() time.Duration {
 	return 0
 }
 
-// measureGOP learns from the random access point f how far they are apart; the first distance fixes the target duration.
+// measureGOP learns from the random access point f how far they are apart; the first distance fixes
+// the target duration.
 func (s *Segmenter) measureGOP(f *media.Frame) {
 	if s.lastRAP >= 0 && f.Discontinuity == s.period.discontinuityNumber {
 		gop := f.DTS - s.lastRAP
@@ -460,8 +484,8 @@ func (s *Segmenter) maxDuration() time.Duration {
 	return cmp.Or(s.target, max(maxTarget, s.opt.Segment)) + maxOverrun
 }
 
-// position returns where in stream time a segment that begins with f does. Where a track is far behind the others the frame's own
-// time would make segments overlap.
+// position returns where in stream time a segment that begins with f does. Where a track is far
+// behind the others the frame's own time would make segments overlap.
 func (s *Segmenter) position(f *media.Frame) time.Duration {
 	if s.newestDTS-f.DTS > maxSkew {
 		return s.newestDTS
@@ -469,12 +493,14 @@ func (s *Segmenter) position(f *media.Frame) time.Duration {
 	return f.DTS
 }
 
-// isDiscontinuous reports whether f does not continue what is in the open segment: RFC 8216 section 4.3.2.3 wants a discontinuity where
-// the time stamps jump or the tracks change. A track that comes while nothing of the run is complete is there from the start, also
-// in place of one that went on from the run before: encoders change the parameters of picture and sound at once.
+// isDiscontinuous reports whether f does not continue what is in the open segment: RFC 8216 section
+// 4.3.2.3 wants a discontinuity where the time stamps jump or the tracks change. A track that comes
+// while nothing of the run is complete is there from the start, also in place of one that went on
+// from the run before: encoders change the parameters of picture and sound at once.
 //
-// Where it is only that the encoder's clock was set, the time of the stream goes on, and so does what a decoder makes of the same
-// tracks: the discontinuity is at the next place where one may start.
+// Where it is only that the encoder's clock was set, the time of the stream goes on, and so does
+// what a decoder makes of the same tracks: the discontinuity is at the next place where one may
+// start.
 func (s *Segmenter) isDiscontinuous(f *media.Frame) bool {
 	t := *s.period.track(f.Track.Kind)
 	if f.Discontinuity != s.period.discontinuityNumber {
@@ -489,17 +515,20 @@ func (s *Segmenter) isDiscontinuous(f *media.Frame) bool {
 	return t != f.Track
 }
 
-// interruptsGOP reports whether a segment that begins with f, which does not continue the open one, would begin in the middle of a GOP of
-// pictures that go on. Where there is more sound than can be held, no pictures come.
+// interruptsGOP reports whether a segment that begins with f, which does not continue the open one,
+// would begin in the middle of a GOP of pictures that go on. Where there is more sound than can be
+// held, no pictures come.
 func (s *Segmenter) interruptsGOP(f *media.Frame) bool {
-	if f.Track.Kind != media.Audio || f.Discontinuity != s.period.discontinuityNumber || s.period.video == nil || f.DTS-s.videoDTS > maxSkew || s.due(f) {
+	if f.Track.Kind != media.Audio || f.Discontinuity != s.period.discontinuityNumber || s.period.video == nil ||
+		f.DTS-s.videoDTS > maxSkew || s.due(f) {
 		return false
 	}
 	return s.nextAudio != nil || s.canHoldAudio(f)
 }
 
-// rewindToRAP has what comes with f begin at the newest random access point, where nothing of what came since is of the kind of f or has
-// been published. Where a part ended there, the hint at the next turns out to be wrong: that is the first of the next segment.
+// rewindToRAP has what comes with f begin at the newest random access point, where nothing of what
+// came since is of the kind of f or has been published. Where a part ended there, the hint at the
+// next turns out to be wrong: that is the first of the next segment.
 func (s *Segmenter) rewindToRAP(f *media.Frame) bool {
 	o := s.open
 	from := len(o.frames) - 1
@@ -558,16 +587,18 @@ func (s *Segmenter) due(f *media.Frame) bool {
 		// next; min keeps GOPs that are longer than a segment may be from one for each half.
 		// Sound alone that has come with it is no segment.
 		alone := s.period.video != nil && s.period.video == s.period.carriedOver
-		return length+min(s.lastGOP, s.target) > s.maxDuration() || !alone && (s.slot(at) > s.slot(s.start) || s.firstSegmentDue(length))
+		return length+min(s.lastGOP, s.target) > s.maxDuration() || !alone &&
+			(s.slot(at) > s.slot(s.start) || s.firstSegmentDue(length))
 	case s.period.video == nil && s.cutter.target == 0:
 		return s.slot(at) > s.slot(s.start) || s.firstSegmentDue(length)
 	}
 	return false
 }
 
-// awaitsTrack reports whether a track of the run is still to come, as f comes: the encoder has announced picture and sound, or there were both
-// before and it announces nothing. What is completed until then would have one of them alone, and players that have laid out their
-// buffers end where that changes: to hls.js it is another kind of track.
+// awaitsTrack reports whether a track of the run is still to come, as f comes: the encoder has
+// announced picture and sound, or there were both before and it announces nothing. What is
+// completed until then would have one of them alone, and players that have laid out their buffers
+// end where that changes: to hls.js it is another kind of track.
 func (s *Segmenter) awaitsTrack(f *media.Frame) bool {
 	if s.period.trackSet != nil || s.period.video != nil && s.period.audio != nil {
 		return false
@@ -579,8 +610,9 @@ func (s *Segmenter) awaitsTrack(f *media.Frame) bool {
 	return both && f.DTS-s.period.start < s.opt.TrackWait
 }
 
-// firstSegmentDue reports whether a segment of that length is enough to begin a session with: who waits for it gets a picture sooner. Of pictures
-// it is a GOP, but for those that are too short to tell how long parts are.
+// firstSegmentDue reports whether a segment of that length is enough to begin a session with: who
+// waits for it gets a picture sooner. Of pictures it is a GOP, but for those that are too short to
+// tell how long parts are.
 func (s *Segmenter) firstSegmentDue(length time.Duration) bool {
 	enough := s.opt.Segment / 2
 	if s.period.video != nil && (s.opt.Part == 0 || len(s.cutter.cutPoints) >= minFirstFrames) {
@@ -608,8 +640,9 @@ func (s *Segmenter) cut(f *media.Frame, joint bool) {
 	s.publish(l)
 }
 
-// openDuration returns the duration of the open segment by its frames. What sound lasts longer than the last part may, by less than a
-// frame, is not said: it would be a part of its own and make the one before it too short.
+// openDuration returns the duration of the open segment by its frames. What sound lasts longer than
+// the last part may, by less than a frame, is not said: it would be a part of its own and make the
+// one before it too short.
 func (s *Segmenter) openDuration() time.Duration {
 	end := s.end
 	if p := &s.cutter; p.target > 0 && end > p.start+p.target && end <= p.start+p.target+p.frameDuration {
@@ -646,7 +679,8 @@ func (s *Segmenter) openSegment(f *media.Frame, at time.Duration, joint bool) {
 	}
 }
 
-// startPeriod starts a run with f at time at. The other track goes on where only the parameters of one have changed, or the encoder's clock.
+// startPeriod starts a run with f at time at. The other track goes on where only the parameters of
+// one have changed, or the encoder's clock.
 func (s *Segmenter) startPeriod(f *media.Frame, at time.Duration) {
 	r := period{discontinuityNumber: f.Discontinuity, start: at, arrived: f.Arrived}
 	if f.Discontinuity == s.period.discontinuityNumber || f.Track == *s.period.track(f.Track.Kind) {
@@ -680,8 +714,8 @@ func (s *Segmenter) add(f *media.Frame) {
 	s.end = max(s.end, f.DTS+f.Duration)
 }
 
-// complete completes the open segment, length long, before the frame next, and returns a list with it. next is nil where none follows
-// without a hole.
+// complete completes the open segment, length long, before the frame next, and returns a list with
+// it. next is nil where none follows without a hole.
 func (s *Segmenter) complete(length time.Duration, next *media.Frame) *List {
 	s.fixTarget(max(s.lastGOP, length))
 	o, old := s.open, s.List()
@@ -695,7 +729,8 @@ func (s *Segmenter) complete(length time.Duration, next *media.Frame) *List {
 	o.Duration, s.frameCapacity, s.firstSegment = end-s.start, len(o.frames), false
 	s.cutter.detectSlow(o)
 
-	l := &List{Target: s.target, PartTarget: s.cutter.playlistTarget(), listed: old.listed + 1, segmentAdded: make(chan struct{})}
+	l := &List{Target: s.target, PartTarget: s.cutter.playlistTarget(), listed: old.listed + 1,
+		segmentAdded: make(chan struct{})}
 	l.segments = append(append(make([]*Segment, 0, len(old.segments)+1), old.segments...), o)
 	l.trim(s.opt.Window, s.opt.Bytes)
 	return l

@@ -20,10 +20,14 @@ var (
 	// avcC of 1280x720, High profile.
 	avcC = []byte("\x01\x64\x00\x1f\xff\xe1\x00\x1a\x67\x64\x00\x1f\xac\xd9\x40\x50\x05\xbb\x01\x10\x00\x00\x03\x00\x10\x00\x00\x03\x03\xc0\xf1\x83\x19\x60\x01\x00\x06\x68\xeb\xe3\xcb\x22\xc0")
 
-	h264  = &media.Track{Kind: media.Video, Codec: media.H264, Config: avcC, Timescale: 90000, RFC6381: "avc1.64001f", Width: 1280, Height: 720}
-	h264b = &media.Track{Kind: media.Video, Codec: media.H264, Config: avcC, Timescale: 90000, RFC6381: "avc1.64001f", Width: 640, Height: 360}
-	aac   = &media.Track{Kind: media.Audio, Codec: media.AAC, Config: []byte{0x12, 0x10}, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1024, RFC6381: "mp4a.40.2"}
-	aacb  = &media.Track{Kind: media.Audio, Codec: media.AAC, Config: []byte{0x11, 0x90}, Timescale: 48000, SampleRate: 48000, Channels: 2, FrameSamples: 1024, RFC6381: "mp4a.40.2"}
+	h264 = &media.Track{Kind: media.Video, Codec: media.H264, Config: avcC, Timescale: 90000, RFC6381: "avc1.64001f",
+		Width: 1280, Height: 720}
+	h264b = &media.Track{Kind: media.Video, Codec: media.H264, Config: avcC, Timescale: 90000, RFC6381: "avc1.64001f",
+		Width: 640, Height: 360}
+	aac = &media.Track{Kind: media.Audio, Codec: media.AAC, Config: []byte{0x12, 0x10}, Timescale: 44100,
+		SampleRate: 44100, Channels: 2, FrameSamples: 1024, RFC6381: "mp4a.40.2"}
+	aacb = &media.Track{Kind: media.Audio, Codec: media.AAC, Config: []byte{0x11, 0x90}, Timescale: 48000,
+		SampleRate: 48000, Channels: 2, FrameSamples: 1024, RFC6381: "mp4a.40.2"}
 )
 
 const ms = time.Millisecond
@@ -101,7 +105,8 @@ func changeAudio(f *media.Frame) {
 
 func enlarge(f *media.Frame) { f.Payload = make([]byte, 1<<20) }
 
-// segmentationCases are sequences of frames and the segments that they become: the durations, "|" before one that is discontinuous.
+// segmentationCases are sequences of frames and the segments that they become: the durations, "|"
+// before one that is discontinuous.
 var segmentationCases = []struct {
 	name   string
 	frames []*media.Frame
@@ -122,41 +127,71 @@ var segmentationCases = []struct {
 	{"audio only", audio(0, 5*time.Second), 2, "1 1 2 1"},
 	{"one frame", video(0, 40*ms, 40*ms, time.Second), 2, "0.04"},
 	{"no duration", []*media.Frame{frame(h264, 0, 0, true)}, 2, "0.001"},
-	{"audio runs ahead", interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 300*ms), modify(audio(300*ms, 8*time.Second), func(f *media.Frame) { f.DTS -= 300 * ms })), 2, "2 2 2 2"},
-	{"video 9s behind", modify(interleave(video(0, 12*time.Second, 40*ms, 2*time.Second), audio(0, 12*time.Second)), func(f *media.Frame) {
-		if f.Track == aac {
-			f.DTS += 9 * time.Second
-		}
-	}), 2, "0.04 |1.98 2 2 2 2 2.02"},
+	{"audio runs ahead", interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 300*ms),
+		modify(audio(300*ms, 8*time.Second), func(f *media.Frame) { f.DTS -= 300 * ms })), 2, "2 2 2 2"},
+	{"video 9s behind", modify(interleave(video(0, 12*time.Second, 40*ms, 2*time.Second), audio(0, 12*time.Second)),
+		func(f *media.Frame) {
+			if f.Track == aac {
+				f.DTS += 9 * time.Second
+			}
+		}), 2, "0.04 |1.98 2 2 2 2 2.02"},
 	{"late start", video(1900*ms, 7900*ms, 40*ms, 2*time.Second), 2, "2 2 2"},
-	{"longer GOP later", slices.Concat(video(0, 4*time.Second, 40*ms, 2*time.Second), video(4*time.Second, 9*time.Second, 40*ms, 5*time.Second)), 2, "2 2 2.48 2.48 0.04"},
-	{"rejoin", slices.Concat(video(0, 3*time.Second, 40*ms, 2*time.Second), modify(video(3*time.Second, 6*time.Second, 40*ms, 2*time.Second), markDiscontinuous)), 2, "2 1 |2 1"},
+	{"longer GOP later", slices.Concat(video(0, 4*time.Second, 40*ms, 2*time.Second),
+		video(4*time.Second, 9*time.Second, 40*ms, 5*time.Second)), 2, "2 2 2.48 2.48 0.04"},
+	{"rejoin", slices.Concat(video(0, 3*time.Second, 40*ms, 2*time.Second),
+		modify(video(3*time.Second, 6*time.Second, 40*ms, 2*time.Second), markDiscontinuous)), 2, "2 1 |2 1"},
 	{"rejoin with both tracks", slices.Concat(
 		interleave(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second)),
-		modify(interleave(video(3*time.Second, 5*time.Second, 40*ms, 2*time.Second), audio(3*time.Second, 5*time.Second)), markDiscontinuous)), 2, "2 1 |2"},
-	{"new parameters", slices.Concat(video(0, 3*time.Second, 40*ms, 2*time.Second), modify(video(3*time.Second, 6*time.Second, 40*ms, 2*time.Second), changeVideo)), 2, "2 1 |2 1"},
-	{"new parameters of both", slices.Concat(interleave(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second)),
-		modify(interleave(video(3*time.Second, 6*time.Second, 40*ms, 2*time.Second), audio(3*time.Second, 6*time.Second)), changeBoth)), 2, "2 1 |2 1"},
-	{"late audio", interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(5*time.Second, 8*time.Second)), 2, "2 2 |2 2"},
-	{"late audio in a long GOP", interleave(video(0, 8*time.Second, 40*ms, 600*time.Second), audio(5*time.Second, 8*time.Second)), 6, "6.48 1.52"},
-	{"clock set in mid-GOP", modifyAfter(3*time.Second, interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 8*time.Second)), markDiscontinuous), 2, "2 2 |2 2"},
-	{"clock set in a long GOP", modifyAfter(3*time.Second, interleave(video(0, 8*time.Second, 40*ms, 600*time.Second), audio(0, 8*time.Second)), markDiscontinuous), 6, "6.48 1.52"},
-	{"clock set with audio alone", modifyAfter(3*time.Second, audio(0, 8*time.Second), markDiscontinuous), 2, "1 1 1 |1 2 2"},
-	{"other sound in mid-GOP", modifyAfter(5*time.Second, interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 8*time.Second)), changeAudio), 2, "2 2 2 |2"},
-	{"other sound after a keyframe", modifyAfter(4010*ms, interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 4*time.Second), audio(4020*ms, 8*time.Second)), changeAudio), 2, "2 2 |2 2"},
-	{"other sound after a second keyframe", modifyAfter(5010*ms, interleave(video(0, 8*time.Second, 40*ms, time.Second), audio(0, 5*time.Second), audio(5020*ms, 8*time.Second)), changeAudio), 2, "1 1 2 1 |1 2"},
-	{"other sound right before a keyframe", modifyAfter(3970*ms, interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 8*time.Second)), changeAudio), 2, "2 2 |2.02 2"},
-	{"other sound without end", slices.Concat(interleave(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second)),
-		modify(audio(3*time.Second, 9*time.Second), func(f *media.Frame) { changeAudio(f); f.DTS = 3 * time.Second }), video(4*time.Second, 6*time.Second, 40*ms, 2*time.Second)), 2, "2 1 |1 2"},
-	{"another file, sound first", slices.Concat(interleave(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(0, 4*time.Second)),
-		modify(interleave(audio(4*time.Second, 8*time.Second), video(4100*ms, 8*time.Second, 40*ms, 2*time.Second)), changeBoth)), 2, "2 2 |2.1 1.92"},
-	{"late video", interleave(audio(0, 8*time.Second), video(4*time.Second, 8*time.Second, 40*ms, 2*time.Second)), 2, "1 1 2 0.02 |1.999 2"},
-	{"audio at once after video", interleave(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(100*ms, 4*time.Second)), 2, "2 2"},
-	{"video vanishes", interleave(video(0, 2400*ms, 40*ms, 2*time.Second), audio(0, 7*time.Second)), 2, "2 2.48 2.48 0.04"},
+		modify(interleave(video(3*time.Second, 5*time.Second, 40*ms, 2*time.Second), audio(3*time.Second, 5*time.Second)),
+			markDiscontinuous)), 2, "2 1 |2"},
+	{"new parameters", slices.Concat(video(0, 3*time.Second, 40*ms, 2*time.Second),
+		modify(video(3*time.Second, 6*time.Second, 40*ms, 2*time.Second), changeVideo)), 2, "2 1 |2 1"},
+	{"new parameters of both", slices.Concat(interleave(video(0, 3*time.Second, 40*ms, 2*time.Second),
+		audio(0, 3*time.Second)),
+		modify(interleave(video(3*time.Second, 6*time.Second, 40*ms, 2*time.Second), audio(3*time.Second, 6*time.Second)),
+			changeBoth)), 2, "2 1 |2 1"},
+	{"late audio", interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(5*time.Second, 8*time.Second)), 2,
+		"2 2 |2 2"},
+	{"late audio in a long GOP", interleave(video(0, 8*time.Second, 40*ms, 600*time.Second),
+		audio(5*time.Second, 8*time.Second)), 6, "6.48 1.52"},
+	{"clock set in mid-GOP", modifyAfter(3*time.Second,
+		interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 8*time.Second)), markDiscontinuous), 2,
+		"2 2 |2 2"},
+	{"clock set in a long GOP", modifyAfter(3*time.Second,
+		interleave(video(0, 8*time.Second, 40*ms, 600*time.Second), audio(0, 8*time.Second)), markDiscontinuous), 6,
+		"6.48 1.52"},
+	{"clock set with audio alone", modifyAfter(3*time.Second, audio(0, 8*time.Second), markDiscontinuous), 2,
+		"1 1 1 |1 2 2"},
+	{"other sound in mid-GOP", modifyAfter(5*time.Second,
+		interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 8*time.Second)), changeAudio), 2, "2 2 2 |2"},
+	{"other sound after a keyframe",
+		modifyAfter(4010*ms, interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 4*time.Second),
+			audio(4020*ms, 8*time.Second)), changeAudio), 2, "2 2 |2 2"},
+	{"other sound after a second keyframe",
+		modifyAfter(5010*ms, interleave(video(0, 8*time.Second, 40*ms, time.Second), audio(0, 5*time.Second),
+			audio(5020*ms, 8*time.Second)), changeAudio), 2, "1 1 2 1 |1 2"},
+	{"other sound right before a keyframe",
+		modifyAfter(3970*ms, interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 8*time.Second)), changeAudio),
+		2, "2 2 |2.02 2"},
+	{"other sound without end", slices.Concat(interleave(video(0, 3*time.Second, 40*ms, 2*time.Second),
+		audio(0, 3*time.Second)),
+		modify(audio(3*time.Second, 9*time.Second), func(f *media.Frame) { changeAudio(f); f.DTS = 3 * time.Second }),
+		video(4*time.Second, 6*time.Second, 40*ms, 2*time.Second)), 2, "2 1 |1 2"},
+	{"another file, sound first", slices.Concat(interleave(video(0, 4*time.Second, 40*ms, 2*time.Second),
+		audio(0, 4*time.Second)),
+		modify(interleave(audio(4*time.Second, 8*time.Second), video(4100*ms, 8*time.Second, 40*ms, 2*time.Second)),
+			changeBoth)), 2, "2 2 |2.1 1.92"},
+	{"late video", interleave(audio(0, 8*time.Second), video(4*time.Second, 8*time.Second, 40*ms, 2*time.Second)), 2,
+		"1 1 2 0.02 |1.999 2"},
+	{"audio at once after video", interleave(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(100*ms, 4*time.Second)),
+		2, "2 2"},
+	{"video vanishes", interleave(video(0, 2400*ms, 40*ms, 2*time.Second), audio(0, 7*time.Second)), 2,
+		"2 2.48 2.48 0.04"},
 	{"gap of 9s", slices.Concat(audio(0, 3*time.Second), audio(12*time.Second, 15*time.Second)), 2, "1 1 1 |2 1"},
 	{"gap of 9s in both", slices.Concat(
 		interleave(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second)),
-		interleave(video(12*time.Second, 15*time.Second, 40*ms, 2*time.Second), audio(12*time.Second, 15*time.Second))), 2, "2 1 |2 1"},
+		interleave(video(12*time.Second, 15*time.Second, 40*ms, 2*time.Second), audio(12*time.Second, 15*time.Second))), 2,
+		"2 1 |2 1"},
 	{"equal times", modify(video(0, 10*40*ms, 40*ms, 40*ms), func(f *media.Frame) { f.DTS = 0 }), 2, "0.04"},
 	{"hundreds of megabytes", modify(video(0, 4*time.Second, 40*ms, 2*time.Second), enlarge), 2, "1.28 0.72 1.28 0.72"},
 }
@@ -184,7 +219,8 @@ func writeAll(t testing.TB, s *Segmenter, frames []*media.Frame, pauses ...*medi
 			fresh--
 		}
 		all = append(all, seen.segments[fresh:]...)
-		// Long lists, as only the fuzzer makes them, are not written at each change: all checks together take as long as there are frames.
+		// Long lists, as only the fuzzer makes them, are not written at each change: all checks together
+		// take as long as there are frames.
 		const often = 32
 		if changes++; changes*often >= len(seen.segments) || seen.Ended {
 			checkPlaylist(t, seen)
@@ -210,7 +246,8 @@ func writeAll(t testing.TB, s *Segmenter, frames []*media.Frame, pauses ...*medi
 	return all
 }
 
-// lastLine returns the media sequence number of the last segment that has a line in the playlist of fragmented MP4, 0 when none has.
+// lastLine returns the media sequence number of the last segment that has a line in the playlist of
+// fragmented MP4, 0 when none has.
 func lastLine(l *List) uint64 {
 	switch {
 	case !l.Ready:
@@ -221,14 +258,15 @@ func lastLine(l *List) uint64 {
 	return l.newest().sequence
 }
 
-// TestPauseKeepsSegments holds the segments of a stream that was held to those that it would have without the pause: all that changes is when
-// they are there.
+// TestPauseKeepsSegments holds the segments of a stream that was held to those that it would have
+// without the pause: all that changes is when they are there.
 func TestPauseKeepsSegments(t *testing.T) {
 	for _, tt := range segmentationCases {
 		t.Run(tt.name, func(t *testing.T) {
 			var joins []*media.Frame
 			for i, f := range tt.frames {
-				if i > 0 && f.Discontinuity != tt.frames[i-1].Discontinuity && f.RAP != media.NoRandomAccess { // as after every pause
+				// as after every pause
+				if i > 0 && f.Discontinuity != tt.frames[i-1].Discontinuity && f.RAP != media.NoRandomAccess {
 					joins = append(joins, f)
 				}
 			}
@@ -256,7 +294,8 @@ func TestPauseKeepsSegments(t *testing.T) {
 		s.End()
 		l := s.List()
 		checkPlaylist(t, l)
-		if want := tsPlaylistText(t, paused) + "#EXT-X-ENDLIST\n"; tsPlaylistText(t, l) != want || !l.Ended || l.etag(TS, false) == paused.etag(TS, false) || paused.Ended {
+		if want := tsPlaylistText(t, paused) + "#EXT-X-ENDLIST\n"; tsPlaylistText(t, l) != want || !l.Ended ||
+			l.etag(TS, false) == paused.etag(TS, false) || paused.Ended {
 			t.Errorf("after the end, tag %q:\n%s", l.etag(TS, false), tsPlaylistText(t, l))
 		}
 	})
@@ -284,8 +323,8 @@ func TestPauseKeepsSegments(t *testing.T) {
 	})
 }
 
-// TestSuccessorAfterPanic goes on in the middle of a session after a fault, with frames that may have been seen: no name comes twice, no
-// number is left out.
+// TestSuccessorAfterPanic goes on in the middle of a session after a fault, with frames that may
+// have been seen: no name comes twice, no number is left out.
 func TestSuccessorAfterPanic(t *testing.T) {
 	broken := false
 	s := New(7, Options{MarkUsed: func(uint64) {
@@ -331,8 +370,10 @@ func TestLongKeyframeInterval(t *testing.T) {
 		{"2s", video(0, 20*time.Second, 40*ms, 2*time.Second), 0},
 		{"6s", video(0, 20*time.Second, 40*ms, 6*time.Second), 0},
 		{"10s", video(0, 25*time.Second, 40*ms, 10*time.Second), 10 * time.Second},
-		{"5s after 2s", slices.Concat(video(0, 4*time.Second, 40*ms, 2*time.Second), video(4*time.Second, 16*time.Second, 40*ms, 5*time.Second)), 5 * time.Second},
-		{"once", slices.Concat(video(0, 4*time.Second, 40*ms, 2*time.Second), video(12*time.Second, 20*time.Second, 40*ms, 2*time.Second)), 0},
+		{"5s after 2s", slices.Concat(video(0, 4*time.Second, 40*ms, 2*time.Second),
+			video(4*time.Second, 16*time.Second, 40*ms, 5*time.Second)), 5 * time.Second},
+		{"once", slices.Concat(video(0, 4*time.Second, 40*ms, 2*time.Second),
+			video(12*time.Second, 20*time.Second, 40*ms, 2*time.Second)), 0},
 		{"one keyframe", video(0, 31*time.Second, 40*ms, time.Hour), 30960 * ms},
 		{"video vanishes", interleave(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(0, 60*time.Second)), 0},
 		{"audio", audio(0, 60*time.Second), 0},
@@ -389,8 +430,8 @@ func TestSegmentDurations(t *testing.T) {
 	}
 }
 
-// checkSegments holds segments to what is true of all: every frame in one of them and in order, numbers without holes, times
-// that add up.
+// checkSegments holds segments to what is true of all: every frame in one of them and in order,
+// numbers without holes, times that add up.
 func checkSegments(t testing.TB, segs []*Segment, frames []*media.Frame) {
 	t.Helper()
 	names := map[string]bool{}
@@ -415,7 +456,8 @@ func checkSegments(t testing.TB, segs []*Segment, frames []*media.Frame) {
 		if s.sequence != last.sequence+1 {
 			t.Errorf("sequence %d follows %d", s.sequence, last.sequence)
 		}
-		if discs := last.discontinuitySequence; s.discontinuity && s.discontinuitySequence != discs+1 || !s.discontinuity && s.discontinuitySequence != discs {
+		if discs := last.discontinuitySequence; s.discontinuity && s.discontinuitySequence != discs+1 || !s.discontinuity &&
+			s.discontinuitySequence != discs {
 			t.Errorf("discontinuity sequence %d follows %d, discontinuity %v", s.discontinuitySequence, discs, s.discontinuity)
 		}
 		if want := last.date.Add(last.Duration); !s.discontinuity && !s.date.Equal(want) {
@@ -427,7 +469,8 @@ func checkSegments(t testing.TB, segs []*Segment, frames []*media.Frame) {
 	}
 }
 
-// checkFrames holds what is in segments to what was written: all of it in its order, but for sound that has not entered yet.
+// checkFrames holds what is in segments to what was written: all of it in its order, but for sound
+// that has not entered yet.
 func checkFrames(got, frames []*media.Frame) error {
 	var sound *media.Track // the last that is in a segment
 	n := 0
@@ -450,7 +493,8 @@ func checkFrames(got, frames []*media.Frame) error {
 	return nil
 }
 
-// TestAudioBeforeVideoOfNextFile: what an encoder sends of the sound of another file before the first picture of that is in the segment of both.
+// TestAudioBeforeVideoOfNextFile: what an encoder sends of the sound of another file before the
+// first picture of that is in the segment of both.
 func TestAudioBeforeVideoOfNextFile(t *testing.T) {
 	before := interleave(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(0, 4*time.Second))
 	after := interleave(audio(4*time.Second, 8*time.Second), video(4100*ms, 8*time.Second, 40*ms, 2*time.Second))
@@ -466,8 +510,9 @@ func TestAudioBeforeVideoOfNextFile(t *testing.T) {
 	}
 }
 
-// TestLateAudioWaitsForKeyframe counts the frames of sound that come in the middle of a GOP and are shown to nobody: none where the sound came with a
-// keyframe, or where nothing of what came since the keyframe has been published.
+// TestLateAudioWaitsForKeyframe counts the frames of sound that come in the middle of a GOP and are
+// shown to nobody: none where the sound came with a keyframe, or where nothing of what came since
+// the keyframe has been published.
 func TestLateAudioWaitsForKeyframe(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
@@ -523,7 +568,8 @@ func checkPlaylist(t testing.TB, l *List) {
 
 func TestPlaylist(t *testing.T) {
 	s := New(40, Options{})
-	writeAll(t, s, slices.Concat(video(0, 3*time.Second, 40*ms, 2*time.Second), modify(video(3*time.Second, 5*time.Second, 40*ms, 2*time.Second), markDiscontinuous)))
+	writeAll(t, s, slices.Concat(video(0, 3*time.Second, 40*ms, 2*time.Second),
+		modify(video(3*time.Second, 5*time.Second, 40*ms, 2*time.Second), markDiscontinuous)))
 	want := `#EXTM3U
 #EXT-X-VERSION:3
 #EXT-X-INDEPENDENT-SEGMENTS
@@ -556,7 +602,8 @@ func TestPlaylistWindow(t *testing.T) {
 	s := New(0, Options{})
 	var frames []*media.Frame
 	for i := range time.Duration(60) { // a discontinuity each 4 s
-		frames = append(frames, modify(video(i*4*time.Second, (i+1)*4*time.Second, 40*ms, 2*time.Second), func(f *media.Frame) { f.Discontinuity = uint32(i) })...)
+		frames = append(frames, modify(video(i*4*time.Second, (i+1)*4*time.Second, 40*ms, 2*time.Second),
+			func(f *media.Frame) { f.Discontinuity = uint32(i) })...)
 	}
 	left := map[string]int{} // when segments have left the playlist
 	var first *Segment
@@ -631,14 +678,16 @@ func TestSuccessorContinuesPlaylist(t *testing.T) {
 	}
 	second := first.Successor(20)
 	if l := second.List(); l.Ready || l.segment("10-2000") == nil {
-		t.Errorf("before its first segment the next session has playlist %q, old segment %v", tsPlaylistText(t, l), l.segment("10-2000"))
+		t.Errorf("before its first segment the next session has playlist %q, old segment %v", tsPlaylistText(t, l),
+			l.segment("10-2000"))
 	}
 	writeAll(t, second, video(0, 8*time.Second, 40*ms, 4*time.Second))
 	l := second.List()
 	if got, want := formatDurations(l.current()), "2 2 2 |4 4"; got != want {
 		t.Errorf("playlist of %s, want %s", got, want)
 	}
-	if l.Target != 4*time.Second || l.current()[3].sequence != 13 || l.current()[3].discontinuitySequence != 11 || l.current()[3].Name != "20-0" {
+	if l.Target != 4*time.Second || l.current()[3].sequence != 13 || l.current()[3].discontinuitySequence != 11 ||
+		l.current()[3].Name != "20-0" {
 		t.Errorf("target %v, first new segment %+v", l.Target, l.current()[3])
 	}
 	select {
@@ -657,7 +706,8 @@ func TestSuccessorContinuesPlaylist(t *testing.T) {
 	}
 }
 
-// TestFirstTrackComesLast begins with a track that turns out not to be the first of its kind: the session is as if it had not been.
+// TestFirstTrackComesLast begins with a track that turns out not to be the first of its kind: the
+// session is as if it had not been.
 func TestFirstTrackComesLast(t *testing.T) {
 	other := *h264
 	other.ID = 1
@@ -687,7 +737,8 @@ func TestFirstSoundComesLast(t *testing.T) {
 		early []*media.Frame
 	}{
 		{"one", modify(audio(0, 1500*ms), func(f *media.Frame) { f.Track = &second })},
-		{"one that changes", modifyAfter(1400*ms, modify(audio(0, 1500*ms), func(f *media.Frame) { f.Track = &second }), func(f *media.Frame) { f.Track = &third })},
+		{"one that changes", modifyAfter(1400*ms, modify(audio(0, 1500*ms), func(f *media.Frame) { f.Track = &second }),
+			func(f *media.Frame) { f.Track = &third })},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			frames := interleave(video(0, 4*time.Second, 40*ms, 2*time.Second), tt.early, audio(1500*ms, 4*time.Second))
@@ -695,7 +746,8 @@ func TestFirstSoundComesLast(t *testing.T) {
 			if got := formatDurations(segs); got != "2 2" {
 				t.Errorf("segments %q", got)
 			}
-			checkSegments(t, segs, slices.DeleteFunc(frames, func(f *media.Frame) bool { return f.Track == &second || f.Track == &third }))
+			checkSegments(t, segs, slices.DeleteFunc(frames,
+				func(f *media.Frame) bool { return f.Track == &second || f.Track == &third }))
 		})
 	}
 }
@@ -704,7 +756,8 @@ func TestFirstSoundComesLast(t *testing.T) {
 func TestFirstPictureComesLast(t *testing.T) {
 	other := *h264
 	other.ID = 1
-	early := interleave(modify(video(0, 80*ms, 40*ms, 2*time.Second), func(f *media.Frame) { f.Track = &other }), audio(0, 80*ms))
+	early := interleave(modify(video(0, 80*ms, 40*ms, 2*time.Second), func(f *media.Frame) { f.Track = &other }),
+		audio(0, 80*ms))
 	held := modify(audio(60*ms, 80*ms), changeAudio)
 	rest := interleave(video(80*ms, 4080*ms, 40*ms, 2*time.Second), modify(audio(80*ms, 4080*ms), changeAudio))
 	segs := writeAll(t, New(7, Options{Part: 200 * ms}), slices.Concat(early, held, rest))
@@ -719,7 +772,8 @@ func TestPendingAudioIsBounded(t *testing.T) {
 	const most = 8 << 20
 	s := New(7, Options{Bytes: most})
 	frames := interleave(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second))
-	for _, f := range append(frames, modify(audio(3*time.Second, 4*time.Second), func(f *media.Frame) { changeAudio(f); enlarge(f) })...) {
+	for _, f := range append(frames,
+		modify(audio(3*time.Second, 4*time.Second), func(f *media.Frame) { changeAudio(f); enlarge(f) })...) {
 		s.Write(f)
 		size := 0
 		for _, f := range s.pendingAudio {
@@ -731,7 +785,8 @@ func TestPendingAudioIsBounded(t *testing.T) {
 	}
 }
 
-// TestFirstPlaylistDelay is how long who comes with the stream waits: a GOP, or 400 ms where that is more; of sound alone half a segment.
+// TestFirstPlaylistDelay is how long who comes with the stream waits: a GOP, or 400 ms where that
+// is more; of sound alone half a segment.
 func TestFirstPlaylistDelay(t *testing.T) {
 	const long = 20 * time.Second
 	for _, tt := range []struct {
@@ -756,13 +811,15 @@ func TestFirstPlaylistDelay(t *testing.T) {
 				return s.List().Ready
 			})
 			if i < 0 || tt.frames[i].DTS > tt.most {
-				t.Errorf("%s, parts of %v: frame %d completes the first playlist, want one at %v at the latest", tt.name, part, i, tt.most)
+				t.Errorf("%s, parts of %v: frame %d completes the first playlist, want one at %v at the latest", tt.name, part, i,
+					tt.most)
 			}
 		}
 	}
 }
 
-// TestSuccessorWithoutMedia ends a session to which nothing came: the playlist of the session before stays, and is over.
+// TestSuccessorWithoutMedia ends a session to which nothing came: the playlist of the session
+// before stays, and is over.
 func TestSuccessorWithoutMedia(t *testing.T) {
 	first := New(7, Options{Part: 200 * ms})
 	writeAll(t, first, video(0, 5*time.Second, 40*ms, 2*time.Second)) // ends it

@@ -9,17 +9,19 @@ import (
 )
 
 const (
-	// blockSize is how many numbers are reserved at a time. Half of it lasts more than an hour of two-second segments, in which a
-	// store that is away may come back. Numbers stay below 2^31, which is what some players read, for decades.
+	// blockSize is how many numbers are reserved at a time. Half of it lasts more than an hour of
+	// two-second segments, in which a store that is away may come back. Numbers stay below 2^31, which
+	// is what some players read, for decades.
 	blockSize = 4096
 
 	reserveRetry = 5 * time.Second
 )
 
-// SequenceAllocator hands out epochs, each greater than every media sequence number that any stream of this store has ever used, over
-// crashes and restarts too: a player that comes back after any of these finds numbers that go up, and a cache never finds an old
-// name with new content. It reserves ahead of need, so that streams never wait for the store; only while that is away for longer
-// than half a block lasts do they go on with numbers that a crash would forget.
+// SequenceAllocator hands out epochs, each greater than every media sequence number that any stream
+// of this store has ever used, over crashes and restarts too: a player that comes back after any of
+// these finds numbers that go up, and a cache never finds an old name with new content. It reserves
+// ahead of need, so that streams never wait for the store; only while that is away for longer than
+// half a block lasts do they go on with numbers that a crash would forget.
 type SequenceAllocator struct {
 	counter domain.Counter
 	low     chan struct{} // wakes Run
@@ -54,7 +56,8 @@ func (n *SequenceAllocator) Run(ctx context.Context) {
 	}
 }
 
-// Epoch returns a number that no session has had. It waits for the store only when none is left; the error is the store's.
+// Epoch returns a number that no session has had. It waits for the store only when none is left;
+// the error is the store's.
 func (n *SequenceAllocator) Epoch(ctx context.Context) (uint64, error) {
 	for {
 		if e, ok := n.allocate(); ok {

@@ -21,10 +21,11 @@ const (
 	feedFrames = 256
 	// feedRetry is after how long segmenting is taken up again where it broke.
 	feedRetry = time.Second
-	// watchedFor is for how long after a request for a playlist parts are made at once; without one they are made a segment at a
-	// time.
+	// watchedFor is for how long after a request for a playlist parts are made at once; without one
+	// they are made a segment at a time.
 	watchedFor = 10 * time.Second
-	// idleAfter is after how long without a frame it is looked whether the encoder is away, before there is a target duration.
+	// idleAfter is after how long without a frame it is looked whether the encoder is away, before
+	// there is a target duration.
 	idleAfter = 2 * time.Second
 )
 
@@ -125,8 +126,9 @@ func (fd *feed) subscribe(ctx context.Context) (*stream.Subscriber, error) {
 	return sub, nil
 }
 
-// read writes what sub gives to seg until that fails, or with errIdle until nothing has become due for about a target duration. It
-// takes frames when they complete something, not one by one: most streams are watched by nobody.
+// read writes what sub gives to seg until that fails, or with errIdle until nothing has become due
+// for about a target duration. It takes frames when they complete something, not one by one: most
+// streams are watched by nobody.
 func (fd *feed) read(ctx context.Context, sub *stream.Subscriber, seg *segment.Segmenter) error {
 	patience := func() time.Duration { return cmp.Or(seg.List().Target, idleAfter) }
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -159,8 +161,8 @@ func (fd *feed) write(sub *stream.Subscriber, seg *segment.Segmenter, frames []*
 	fd.warnKeyframeInterval(seg)
 }
 
-// handleIdle takes what has come though nothing is due. Where that is nothing and the stream is held for its encoder, viewers get what
-// came last of it.
+// handleIdle takes what has come though nothing is due. Where that is nothing and the stream is
+// held for its encoder, viewers get what came last of it.
 func (fd *feed) handleIdle(ctx context.Context, sub *stream.Subscriber, seg *segment.Segmenter) {
 	buf := make([]*media.Frame, feedFrames)
 	n, err := sub.Poll(buf)
@@ -168,7 +170,8 @@ func (fd *feed) handleIdle(ctx context.Context, sub *stream.Subscriber, seg *seg
 		fd.write(sub, seg, buf[:n])
 		return
 	}
-	if in, ok := fd.srv.hub.Info(fd.name); err == nil && ok && in.Held { // an encoder that is there may go on where it stopped
+	// an encoder that is there may go on where it stopped
+	if in, ok := fd.srv.hub.Info(fd.name); err == nil && ok && in.Held {
 		fd.publishLastParts(ctx, seg)
 		seg.Pause()
 	}
@@ -195,12 +198,13 @@ func (fd *feed) warnKeyframeInterval(seg *segment.Segmenter) {
 		return
 	}
 	fd.warned = true
-	fd.log.Warn("keyframes are further apart than an HLS segment may last: who joins in between sees no picture until the next; "+
+	fd.log.Warn("keyframes are further apart than an HLS segment may last: who joins in between sees no picture until "+
+		"the next; "+
 		"have the encoder send one every 2 s", "keyframe interval", apart.Round(time.Millisecond))
 }
 
-// carriesCached returns segment.Carries for one goroutine, which looks at each track once: it is asked for every frame, of the first track of
-// its kind alone.
+// carriesCached returns segment.Carries for one goroutine, which looks at each track once: it is
+// asked for every frame, of the first track of its kind alone.
 func carriesCached() func(*media.Track) bool {
 	var known [media.Data + 1]struct { // by kind
 		track *media.Track // the newest

@@ -12,8 +12,9 @@ import (
 	"livego/internal/stream"
 )
 
-// TestSegmentingPanicIsRetried has segmenting panic again and again while the stream is live. The process lives on, the log is not flooded, and when
-// the fault is gone the playlist goes on by the rules.
+// TestSegmentingPanicIsRetried has segmenting panic again and again while the stream is live. The
+// process lives on, the log is not flooded, and when the fault is gone the playlist goes on by the
+// rules.
 func TestSegmentingPanicIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer // read when the feed rests
@@ -53,7 +54,8 @@ func TestSegmentingPanicIsRetried(t *testing.T) {
 		synctest.Wait()
 		body := c.get(url)
 		first, files := segments(body)
-		if first != 100 || len(files) < 4 || strings.Count(body, "#EXT-X-DISCONTINUITY\n") != 1 || strings.Contains(body, "ENDLIST") {
+		if first != 100 || len(files) < 4 || strings.Count(body, "#EXT-X-DISCONTINUITY\n") != 1 ||
+			strings.Contains(body, "ENDLIST") {
 			t.Errorf("when the fault is gone:\n%s", body)
 		}
 		names := map[string]bool{}
@@ -77,7 +79,8 @@ func TestLongKeyframeIntervalIsLogged(t *testing.T) {
 		p := c.publish(movie)
 		for i := range 45 * 25 {
 			at := time.Duration(i) * 40 * ms
-			f := &media.Frame{Track: h264, Meta: &media.Meta{HasVideo: true}, DTS: at, PTS: at, Arrived: time.Now(), Payload: []byte{0, 0, 0, 2, 0x41, 0x9a}}
+			f := &media.Frame{Track: h264, Meta: &media.Meta{HasVideo: true}, DTS: at, PTS: at, Arrived: time.Now(),
+				Payload: []byte{0, 0, 0, 2, 0x41, 0x9a}}
 			if i%250 == 0 {
 				f.RAP, f.Payload = media.Keyframe, []byte{0, 0, 0, 2, 0x65, 0x88}
 			}

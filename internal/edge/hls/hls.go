@@ -1,5 +1,6 @@
-// Package hls serves live streams as HLS (RFC 8216), with low latency (RFC 8216bis): a small multivariant playlist for each viewer,
-// media playlists, segments and parts that are the same bytes for all. It knows no store, no configuration and no other edge.
+// Package hls serves live streams as HLS (RFC 8216), with low latency (RFC 8216bis): a small
+// multivariant playlist for each viewer, media playlists, segments and parts that are the same
+// bytes for all. It knows no store, no configuration and no other edge.
 //
 //	/{app}/{room}.m3u8[?token=T&format=F]  the multivariant playlist: asks the gate, gives a signed session. It leads to the
 //	                                       format F, fmp4 or ts, if that can carry the stream; without F to fmp4, unless ts
@@ -9,10 +10,12 @@
 //	/{app}/{room}/ts.m3u8[?s=S]            that of MPEG-TS
 //	/{app}/{room}/{name}                   .m4s segments and parts, .mp4 initialization sections, .ts segments
 //
-// A stream that is held for its encoder keeps its playlist and goes on in it. One that has ended stays with EXT-X-ENDLIST for a
-// while; if it is published again in that time, the playlist goes on with a discontinuity and the end mark goes. RFC 8216 has no
-// word for that: players that saw the end have stopped, and those that come anew find a list as of any stream. The numbers rise
-// without a hole, and after the while, or a restart, they begin at the new session's epoch, which is higher than all before.
+// A stream that is held for its encoder keeps its playlist and goes on in it. One that has ended
+// stays with EXT-X-ENDLIST for a while; if it is published again in that time, the playlist goes on
+// with a discontinuity and the end mark goes. RFC 8216 has no word for that: players that saw the
+// end have stopped, and those that come anew find a list as of any stream. The numbers rise without
+// a hole, and after the while, or a restart, they begin at the new session's epoch, which is higher
+// than all before.
 package hls
 
 import (
@@ -39,13 +42,15 @@ type Options struct {
 	// SessionTimeout is after how long without a request a viewer counts as gone; at least three target durations are
 	// waited. Default 30 s.
 	SessionTimeout time.Duration
-	// AnswerTimeout is within which time a client has to take an answer, or four times what that plays if it is longer. Default 30 s.
+	// AnswerTimeout is within which time a client has to take an answer, or four times what that plays
+	// if it is longer. Default 30 s.
 	AnswerTimeout time.Duration
 	Apps          func(app string) bool  // the apps that have HLS; nil: all
 	Private       func(domain.Name) bool // whose segments take a session too; nil: none
 	LimitLoopback bool                   // the limits of sessions by address hold for this machine too
-	MarkUsed      func(uint64)           // told each media sequence number in use, see segment.SequenceAllocator; nil: nobody
-	Log           *slog.Logger
+	// told each media sequence number in use, see segment.SequenceAllocator; nil: nobody
+	MarkUsed func(uint64)
+	Log      *slog.Logger
 }
 
 const (

@@ -30,10 +30,12 @@ var (
 	movie = domain.Name{App: "live", Room: "movie"}
 
 	h264 = &media.Track{
-		Kind: media.Video, Codec: media.H264, Timescale: 90000, RFC6381: "avc1.64001f", Width: 1280, Height: 720, FrameRate: 25,
-		Config: []byte("\x01\x64\x00\x1f\xff\xe1\x00\x1a\x67\x64\x00\x1f\xac\xd9\x40\x50\x05\xbb\x01\x10\x00\x00\x03\x00\x10\x00\x00\x03\x03\xc0\xf1\x83\x19\x60\x01\x00\x06\x68\xeb\xe3\xcb\x22\xc0"),
+		Kind: media.Video, Codec: media.H264, Timescale: 90000, RFC6381: "avc1.64001f", Width: 1280, Height: 720,
+		FrameRate: 25,
+		Config:    []byte("\x01\x64\x00\x1f\xff\xe1\x00\x1a\x67\x64\x00\x1f\xac\xd9\x40\x50\x05\xbb\x01\x10\x00\x00\x03\x00\x10\x00\x00\x03\x03\xc0\xf1\x83\x19\x60\x01\x00\x06\x68\xeb\xe3\xcb\x22\xc0"),
 	}
-	aac  = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1024, Config: []byte{0x12, 0x10}, RFC6381: "mp4a.40.2"}
+	aac = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, Channels: 2,
+		FrameSamples: 1024, Config: []byte{0x12, 0x10}, RFC6381: "mp4a.40.2"}
 	hevc = &media.Track{Kind: media.Video, Codec: media.HEVC, Timescale: 90000}
 	meta = &media.Meta{HasVideo: true, HasAudio: true}
 )
@@ -52,7 +54,8 @@ func (fakeAuthorizer) Authorize(_ context.Context, r domain.AuthRequest) (domain
 		name = movie
 	}
 	grant := domain.Grant{Name: name}
-	_, _ = fmt.Sscanf(r.Token, "limit-%d-%d", &grant.ViewerLimit.ID[0], &grant.ViewerLimit.Max) // of a number, and how many may watch
+	// of a number, and how many may watch
+	_, _ = fmt.Sscanf(r.Token, "limit-%d-%d", &grant.ViewerLimit.ID[0], &grant.ViewerLimit.Max)
 	return grant, nil
 }
 
@@ -107,11 +110,13 @@ func (c *scene) publish(name domain.Name) *stream.Publisher {
 func (c *scene) write(p *stream.Publisher, d time.Duration) {
 	c.t.Helper()
 	for i := range int(d / (40 * ms)) {
-		v := &media.Frame{Track: h264, Meta: meta, DTS: c.at, PTS: c.at, Arrived: time.Now(), Payload: []byte{0, 0, 0, 2, 0x41, 0x9a}}
+		v := &media.Frame{Track: h264, Meta: meta, DTS: c.at, PTS: c.at, Arrived: time.Now(),
+			Payload: []byte{0, 0, 0, 2, 0x41, 0x9a}}
 		if i%50 == 0 {
 			v.RAP, v.Payload = media.Keyframe, []byte{0, 0, 0, 2, 0x65, 0x88}
 		}
-		a := &media.Frame{Track: aac, Meta: meta, DTS: c.at, PTS: c.at, Arrived: time.Now(), Payload: make([]byte, 200), RAP: media.Keyframe}
+		a := &media.Frame{Track: aac, Meta: meta, DTS: c.at, PTS: c.at, Arrived: time.Now(), Payload: make([]byte, 200),
+			RAP: media.Keyframe}
 		for _, f := range []*media.Frame{v, a} {
 			if err := p.Write(f); err != nil {
 				c.t.Fatal(err)
@@ -121,7 +126,8 @@ func (c *scene) write(p *stream.Publisher, d time.Duration) {
 	}
 }
 
-// TestFirstTracks has encoders number their tracks as they like: HLS has the first of each kind, and nothing of the others.
+// TestFirstTracks has encoders number their tracks as they like: HLS has the first of each kind,
+// and nothing of the others.
 func TestFirstTracks(t *testing.T) {
 	number := func(t *media.Track, id uint8) *media.Track {
 		n := *t
@@ -134,7 +140,8 @@ func TestFirstTracks(t *testing.T) {
 		want   string // CODECS; "" where HLS can carry nothing
 	}{
 		{"no track 0", []*media.Track{number(h264, 1), number(aac, 2)}, "avc1.64001f,mp4a.40.2"},
-		{"several, none of them 0", []*media.Track{number(h264, 3), number(aac, 5), number(h264, 7), number(aac, 6)}, "avc1.64001f,mp4a.40.2"},
+		{"several, none of them 0", []*media.Track{number(h264, 3), number(aac, 5), number(h264, 7), number(aac, 6)},
+			"avc1.64001f,mp4a.40.2"},
 		{"sound alone", []*media.Track{number(aac, 31)}, "mp4a.40.2"},
 		{"the first is no codec of HLS", []*media.Track{number(hevc, 1), number(h264, 2)}, ""},
 	} {
@@ -142,7 +149,8 @@ func TestFirstTracks(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := newTestServer(t, Options{Part: 200 * ms}, stream.Options{})
 				p := c.publish(movie)
-				meta := &media.Meta{HasVideo: tt.tracks[0].Kind == media.Video, HasAudio: tt.tracks[len(tt.tracks)-1].Kind == media.Audio}
+				meta := &media.Meta{HasVideo: tt.tracks[0].Kind == media.Video,
+					HasAudio: tt.tracks[len(tt.tracks)-1].Kind == media.Audio}
 				seen := map[media.Kind]bool{}
 				for at := time.Duration(0); at < 5*time.Second; at += 40 * ms {
 					clear(seen)
@@ -246,14 +254,16 @@ func TestPlayMPEGTS(t *testing.T) {
 #EXT-X-STREAM-INF:BANDWIDTH=\d+,AVERAGE-BANDWIDTH=\d+,CODECS="avc1.64001f,mp4a.40.2",RESOLUTION=1280x720,FRAME-RATE=25.000
 movie/ts.m3u8\?s=[A-Za-z0-9_-]{60}
 $`)
-		if w.Code != 200 || !want.MatchString(w.Body.String()) || w.Header().Get("Content-Type") != "application/vnd.apple.mpegurl" || w.Header().Get("Cache-Control") != "no-store" {
+		if w.Code != 200 || !want.MatchString(w.Body.String()) ||
+			w.Header().Get("Content-Type") != "application/vnd.apple.mpegurl" || w.Header().Get("Cache-Control") != "no-store" {
 			t.Fatalf("%d %v\n%s", w.Code, w.Header(), w.Body)
 		}
 
 		url := "/live/" + lastLine(w.Body.String())
 		w = c.do("GET", url)
 		first, files := segments(w.Body.String())
-		if first != 100 || fmt.Sprint(files) != "[100-0.ts 100-2000.ts]" || w.Header().Get("Content-Type") != "application/vnd.apple.mpegurl" {
+		if first != 100 || fmt.Sprint(files) != "[100-0.ts 100-2000.ts]" ||
+			w.Header().Get("Content-Type") != "application/vnd.apple.mpegurl" {
 			t.Errorf("segments %v from %d, %v", files, first, w.Header())
 		}
 		if again := c.do("GET", url, "If-None-Match", w.Header().Get("ETag")); again.Code != 304 {
@@ -262,14 +272,16 @@ $`)
 
 		w = c.do("GET", "/live/movie/"+files[0])
 		data := w.Body.Bytes()
-		if w.Header().Get("Content-Type") != "video/mp2t" || len(data) == 0 || len(data)%188 != 0 || data[0] != 0x47 || !strings.Contains(w.Header().Get("Cache-Control"), "immutable") {
+		if w.Header().Get("Content-Type") != "video/mp2t" || len(data) == 0 || len(data)%188 != 0 || data[0] != 0x47 ||
+			!strings.Contains(w.Header().Get("Cache-Control"), "immutable") {
 			t.Errorf("segment of %d bytes, %v", len(data), w.Header())
 		}
 		part := c.do("GET", "/live/movie/"+files[0], "Range", "bytes=188-375")
 		if part.Code != 206 || part.Body.String() != string(data[188:376]) {
 			t.Errorf("part of a segment: %d, %d bytes", part.Code, part.Body.Len())
 		}
-		if whole := c.do("GET", "/live/movie/"+files[0], "Range", "bytes=0-0"+strings.Repeat(",2-2", 999), "Accept-Encoding", "gzip"); whole.Code != 200 || whole.Body.Len() != len(data) {
+		if whole := c.do("GET", "/live/movie/"+files[0], "Range", "bytes=0-0"+strings.Repeat(",2-2", 999), "Accept-Encoding",
+			"gzip"); whole.Code != 200 || whole.Body.Len() != len(data) {
 			t.Errorf("1000 ranges: %d, %d bytes", whole.Code, whole.Body.Len())
 		}
 		head := c.do("HEAD", "/live/movie/"+files[0])
@@ -334,7 +346,8 @@ func TestRefusals(t *testing.T) {
 			{"DELETE", "/live/movie/100-0.ts", 405, "GET"},
 		} {
 			w := c.do(tt.method, tt.path)
-			if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.says) || !strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain") {
+			if w.Code != tt.status || !strings.Contains(w.Body.String(), tt.says) ||
+				!strings.HasPrefix(w.Header().Get("Content-Type"), "text/plain") {
 				t.Errorf("%s %s: %d %q %v, want %d with %q", tt.method, tt.path, w.Code, w.Body, w.Header(), tt.status, tt.says)
 			}
 			if tt.status == 405 && w.Header().Get("Allow") != "GET, HEAD" {
@@ -377,7 +390,8 @@ func TestPlaylistWaitsForFirstSegment(t *testing.T) {
 		}
 
 		other := c.publish(domain.Name{App: "live", Room: "other"})
-		if err := other.Write(&media.Frame{Track: hevc, RAP: media.Keyframe, Arrived: time.Now(), Payload: []byte{0}}); err != nil {
+		if err := other.Write(&media.Frame{Track: hevc, RAP: media.Keyframe, Arrived: time.Now(),
+			Payload: []byte{0}}); err != nil {
 			t.Fatal(err)
 		}
 		if w := c.do("GET", "/live/other.m3u8"); w.Code != 404 || !strings.Contains(w.Body.String(), "only hevc") {
@@ -386,7 +400,8 @@ func TestPlaylistWaitsForFirstSegment(t *testing.T) {
 	})
 }
 
-// TestUnsupportedCodecs asks for streams of which HLS carries nothing: the answer comes as soon as their tracks are known.
+// TestUnsupportedCodecs asks for streams of which HLS carries nothing: the answer comes as soon as
+// their tracks are known.
 func TestUnsupportedCodecs(t *testing.T) {
 	speex := &media.Track{Kind: media.Audio, Label: "speex", Timescale: 1000}
 	sorenson := &media.Track{Kind: media.Video, Label: "sorenson", Timescale: 90000}
@@ -412,7 +427,8 @@ func TestUnsupportedCodecs(t *testing.T) {
 					defer p.End(stream.Clean)
 					for at := time.Duration(0); ; at += 500 * ms {
 						for _, track := range tt.tracks {
-							if err := p.Write(&media.Frame{Track: track, Meta: tt.meta, DTS: at, PTS: at, RAP: media.Keyframe, Arrived: time.Now(), Payload: []byte{0}}); err != nil {
+							if err := p.Write(&media.Frame{Track: track, Meta: tt.meta, DTS: at, PTS: at, RAP: media.Keyframe,
+								Arrived: time.Now(), Payload: []byte{0}}); err != nil {
 								t.Error(err)
 							}
 						}
@@ -431,7 +447,8 @@ func TestUnsupportedCodecs(t *testing.T) {
 				close(answered)
 				<-ended
 				synctest.Wait()
-				if w := c.do("GET", "/live/movie.m3u8"); w.Code != 404 || !strings.Contains(w.Body.String(), "HLS has nothing of it") {
+				if w := c.do("GET", "/live/movie.m3u8"); w.Code != 404 ||
+					!strings.Contains(w.Body.String(), "HLS has nothing of it") {
 					t.Errorf("after its end: %d %s", w.Code, w.Body)
 				}
 			})
@@ -446,10 +463,12 @@ func TestUnsupportedCodecs(t *testing.T) {
 				sleep(time.Second)
 				p.End(stream.Clean)
 			}()
-			if err := p.Write(&media.Frame{Track: speex, RAP: media.Keyframe, Arrived: time.Now(), Payload: []byte{0}}); err != nil {
+			if err := p.Write(&media.Frame{Track: speex, RAP: media.Keyframe, Arrived: time.Now(),
+				Payload: []byte{0}}); err != nil {
 				t.Fatal(err)
 			}
-			if w := c.do("GET", "/live/movie.m3u8"); w.Code != 404 || !strings.Contains(w.Body.String(), "HLS has nothing of it") {
+			if w := c.do("GET", "/live/movie.m3u8"); w.Code != 404 ||
+				!strings.Contains(w.Body.String(), "HLS has nothing of it") {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
 		})
@@ -467,7 +486,8 @@ func TestHeldStreamContinuesPlaylist(t *testing.T) {
 		p.End(stream.Lost)
 		sleep(15 * time.Second)
 		held := c.get(url)
-		if _, files := segments(held); !strings.HasPrefix(held, before) || len(files) != 3 || strings.Contains(held, "ENDLIST") {
+		if _, files := segments(held); !strings.HasPrefix(held, before) || len(files) != 3 ||
+			strings.Contains(held, "ENDLIST") {
 			t.Errorf("while held:\n%s", held)
 		}
 		p = c.publish(movie)
@@ -475,7 +495,8 @@ func TestHeldStreamContinuesPlaylist(t *testing.T) {
 		c.write(p, 5*time.Second)
 		synctest.Wait()
 		body := c.get(url)
-		if first, files := segments(body); first != 100 || len(files) != 5 || !strings.HasPrefix(body, held) || strings.Count(body, "#EXT-X-DISCONTINUITY\n") != 1 || strings.Contains(body, "ENDLIST") {
+		if first, files := segments(body); first != 100 || len(files) != 5 || !strings.HasPrefix(body, held) ||
+			strings.Count(body, "#EXT-X-DISCONTINUITY\n") != 1 || strings.Contains(body, "ENDLIST") {
 			t.Errorf("after the encoder came back:\n%s", body)
 		}
 	})
@@ -503,7 +524,8 @@ func TestIdleEncoderDoesNotCutSegment(t *testing.T) {
 	})
 }
 
-// TestHoldTimeoutEndsPlaylist gives up on an encoder: what it sent last stays, and the end comes with no segment of its own.
+// TestHoldTimeoutEndsPlaylist gives up on an encoder: what it sent last stays, and the end comes
+// with no segment of its own.
 func TestHoldTimeoutEndsPlaylist(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTestServer(t, Options{}, stream.Options{Hold: 20 * time.Second})
@@ -521,14 +543,16 @@ func TestHoldTimeoutEndsPlaylist(t *testing.T) {
 	})
 }
 
-// TestRepublishNeverReusesNames publishes one name again and again, sometimes while the last session is kept, sometimes after: no segment
-// name has two contents and media sequence numbers rise.
+// TestRepublishNeverReusesNames publishes one name again and again, sometimes while the last
+// session is kept, sometimes after: no segment name has two contents and media sequence numbers
+// rise.
 func TestRepublishNeverReusesNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTestServer(t, Options{MarkUsed: func(uint64) {}}, stream.Options{})
 		names := map[string]int{} // media sequence numbers
 		next := 0
-		for round, pause := range []time.Duration{time.Second, 10 * time.Second, 2 * time.Minute, 0, time.Minute, time.Second} {
+		for round, pause := range []time.Duration{time.Second, 10 * time.Second, 2 * time.Minute, 0, time.Minute,
+			time.Second} {
 			p := c.publish(movie)
 			c.at = 0
 			c.write(p, 6*time.Second)

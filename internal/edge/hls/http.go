@@ -27,8 +27,9 @@ const maxRanges = 8
 
 // How long caches may keep what.
 const (
-	cacheNone      = "no-store"                        // it is for one viewer alone
-	cachePlaylist  = "public, max-age=1"               // it changes several times a second, and this is the least that there is
+	cacheNone = "no-store" // it is for one viewer alone
+	// it changes several times a second, and this is the least that there is
+	cachePlaylist  = "public, max-age=1"
 	cacheImmutable = "public, max-age=3600, immutable" // its name is never used again
 	cachePrivate   = "private, max-age=3600, immutable"
 )
@@ -97,7 +98,8 @@ func (s *Server) authorize(r *http.Request, name domain.Name, token string) (dom
 	})
 }
 
-// serveMultivariant lets a viewer in. The playlist leads to the room that the gate granted, which may have another name.
+// serveMultivariant lets a viewer in. The playlist leads to the room that the gate granted, which
+// may have another name.
 func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked domain.Name) error {
 	query, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -133,20 +135,23 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked
 	return nil
 }
 
-// idleTargets is after how many target durations without an answer a connection is idle, where that is longer than others may be.
+// idleTargets is after how many target durations without an answer a connection is idle, where that
+// is longer than others may be.
 const idleTargets = 3
 
-// maxSlowdown is how many times as long as it plays a client may take for an answer, where that is longer than AnswerTimeout. Players that
-// take longer for a segment see none of the stream.
+// maxSlowdown is how many times as long as it plays a client may take for an answer, where that is
+// longer than AnswerTimeout. Players that take longer for a segment see none of the stream.
 const maxSlowdown = 4
 
-// setResponseDeadline notes that w will be an answer with something of l, which plays for so long, and bounds the time in which the client takes it.
+// setResponseDeadline notes that w will be an answer with something of l, which plays for so long,
+// and bounds the time in which the client takes it.
 func (s *Server) setResponseDeadline(w http.ResponseWriter, r *http.Request, l *segment.List, plays time.Duration) {
 	if r.Method == http.MethodGet {
 		netx.MarkDelivered(netx.ConnOf(r.Context()), idleTargets*l.Target)
 	}
 	if w, ok := w.(interface{ SetWriteDeadline(time.Time) error }); ok {
-		_ = w.SetWriteDeadline(time.Now().Add(max(s.opt.AnswerTimeout, maxSlowdown*plays))) // of a connection that fails anyway
+		// of a connection that fails anyway
+		_ = w.SetWriteDeadline(time.Now().Add(max(s.opt.AnswerTimeout, maxSlowdown*plays)))
 	}
 }
 
@@ -213,8 +218,8 @@ func multivariant(uri string, l *segment.List, f segment.Format) ([]byte, error)
 	return p.Encode()
 }
 
-// serveMediaPlaylist answers a viewer who has a session, or whom the gate lets in without a token. A session that is not good any more,
-// as after a restart, counts as none.
+// serveMediaPlaylist answers a viewer who has a session, or whom the gate lets in without a token.
+// A session that is not good any more, as after a restart, counts as none.
 func (s *Server) serveMediaPlaylist(w http.ResponseWriter, r *http.Request, name domain.Name, f segment.Format) error {
 	d, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -262,7 +267,8 @@ func (s *Server) serveMediaPlaylist(w http.ResponseWriter, r *http.Request, name
 	}
 	if carriedTracks(l, f) == 0 {
 		in, _ := s.hub.Info(name)
-		return domain.Errorf(domain.NotFound, "%s has no track that this form of HLS can carry, only %s: start at %s%s", name, codecs(in.Firsts), name, playlistExt)
+		return domain.Errorf(domain.NotFound, "%s has no track that this form of HLS can carry, only %s: start at %s%s", name,
+			codecs(in.Firsts), name, playlistExt)
 	}
 	p, err := l.Playlist(f, d.skip)
 	if err != nil {
@@ -289,8 +295,8 @@ var (
 	acceptRanges = []string{"bytes"}
 )
 
-// A query is what a request says in its query: which session it belongs to, in which format a viewer wants to watch, and the directives
-// of RFC 8216bis section 6.2.5.
+// A query is what a request says in its query: which session it belongs to, in which format a
+// viewer wants to watch, and the directives of RFC 8216bis section 6.2.5.
 type query struct {
 	session string
 	format  string
@@ -300,9 +306,10 @@ type query struct {
 	skip    bool
 }
 
-// parseQuery reads the query of every request: there is no second way to read one, by which another of two values would count. net/url
-// would make a map of it, and a playlist is asked for many times a second by each viewer. Arguments that are not known are passed over, as
-// is what cannot be unescaped.
+// parseQuery reads the query of every request: there is no second way to read one, by which another
+// of two values would count. net/url would make a map of it, and a playlist is asked for many times
+// a second by each viewer. Arguments that are not known are passed over, as is what cannot be
+// unescaped.
 func parseQuery(raw string) (q query, err error) {
 	var session, format, msn, part, skip parameter
 	for len(raw) > 0 {
@@ -335,7 +342,8 @@ func parseQuery(raw string) (q query, err error) {
 		}
 		*to = parameter{value, true}
 	}
-	q = query{session: session.value, format: format.value, blocks: msn.given, part: -1, skip: skip.value == "YES" || skip.value == "v2"}
+	q = query{session: session.value, format: format.value, blocks: msn.given, part: -1, skip: skip.value == "YES" ||
+		skip.value == "v2"}
 	if msn.given {
 		if q.msn, err = strconv.ParseUint(msn.value, 10, 63); err != nil {
 			return query{}, domain.Errorf(domain.Invalid, "invalid _HLS_msn: not a media sequence number")
@@ -385,7 +393,8 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name domain.N
 		if f = l.File(file); f.Name == "" && l.IsPreloadHint(file) {
 			asked = false
 			var err error
-			if l, err = sess.hold(r.Context(), l, false, func(l *segment.List) bool { return !l.IsPreloadHint(file) }); err != nil {
+			if l, err = sess.hold(r.Context(), l, false,
+				func(l *segment.List) bool { return !l.IsPreloadHint(file) }); err != nil {
 				return err
 			}
 			if token != nil { // it may have been ended, or have expired, meanwhile
@@ -409,8 +418,9 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name domain.N
 	return nil
 }
 
-// awaitReloads lets those go first who wait for the playlist l: a part is many times as long, so all have the playlist soon, and nobody's part
-// waits long for that of another. It takes as long as it takes to wake them, whatever they do.
+// awaitReloads lets those go first who wait for the playlist l: a part is many times as long, so
+// all have the playlist soon, and nobody's part waits long for that of another. It takes as long as
+// it takes to wake them, whatever they do.
 func awaitReloads(ctx context.Context, l *segment.List) {
 	told := l.WaitersDone()
 	if told == nil {
@@ -431,8 +441,8 @@ type response struct {
 	ranges             bool // pieces may be asked for
 }
 
-// send answers and returns how many bytes of the body went out. It does for what is in memory, and asked for many times, what
-// http.ServeContent does, which is left what asks for pieces.
+// send answers and returns how many bytes of the body went out. It does for what is in memory, and
+// asked for many times, what http.ServeContent does, which is left what asks for pieces.
 func (a response) send(w http.ResponseWriter, r *http.Request) int {
 	h := w.Header()
 	values := [...]string{a.contentType, a.cache, `"` + a.etag + `"`, strconv.Itoa(len(a.body))} // in one piece of memory
@@ -490,7 +500,8 @@ func acceptsGzip(r *http.Request) bool {
 	return false
 }
 
-// countingReader counts what is read of a segment, which is what has been sent but for the last piece of one that broke off.
+// countingReader counts what is read of a segment, which is what has been sent but for the last
+// piece of one that broke off.
 type countingReader struct {
 	*bytes.Reader
 	n int

@@ -41,8 +41,8 @@ func (c *scene) status(target string, addr string) int {
 	return c.do("GET", target, "Remote", addr).Code
 }
 
-// TestViewerLimitHoldsForSegments has more sessions than a token allows: those that are refused get no segment either, whose name can be guessed,
-// and nobody who watches is sent away for them.
+// TestViewerLimitHoldsForSegments has more sessions than a token allows: those that are refused get
+// no segment either, whose name can be guessed, and nobody who watches is sent away for them.
 func TestViewerLimitHoldsForSegments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newPrivateServer(t, Options{})
@@ -73,7 +73,8 @@ func TestViewerLimitHoldsForSegments(t *testing.T) {
 	})
 }
 
-// TestUnusedSessionsAreNotStored asks for sessions by the hundred: nothing is kept of them, and the limit of a token holds.
+// TestUnusedSessionsAreNotStored asks for sessions by the hundred: nothing is kept of them, and the
+// limit of a token holds.
 func TestUnusedSessionsAreNotStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newPrivateServer(t, Options{})
@@ -83,13 +84,15 @@ func TestUnusedSessionsAreNotStored(t *testing.T) {
 		if guests, clients := c.registrySizes(); guests+clients != 0 {
 			t.Errorf("%d guests and %d clients", guests, clients)
 		}
-		if a, b := c.openSession("limit-1-1"), c.openSession("limit-1-1"); c.status(a, viewerAddr(1)) != 200 || c.status(b, viewerAddr(2)) != 429 {
+		if a, b := c.openSession("limit-1-1"), c.openSession("limit-1-1"); c.status(a, viewerAddr(1)) != 200 ||
+			c.status(b, viewerAddr(2)) != 429 {
 			t.Error("the limit does not hold")
 		}
 	})
 }
 
-// TestRoamingSessionCountsAddresses uses the session of a limited token from more and more addresses: with a few it counts once, then once for each.
+// TestRoamingSessionCountsAddresses uses the session of a limited token from more and more
+// addresses: with a few it counts once, then once for each.
 func TestRoamingSessionCountsAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newPrivateServer(t, Options{})
@@ -148,8 +151,9 @@ func TestIPv6NetworkCountsAsOneAddress(t *testing.T) {
 	})
 }
 
-// TestSessionsPerAddressAreBounded has one address use many sessions: those without a limit are forgotten before they fetch media, the oldest first,
-// and those with one are refused beyond its share. Other addresses notice nothing.
+// TestSessionsPerAddressAreBounded has one address use many sessions: those without a limit are
+// forgotten before they fetch media, the oldest first, and those with one are refused beyond its
+// share. Other addresses notice nothing.
 func TestSessionsPerAddressAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newPrivateServer(t, Options{})
@@ -180,7 +184,8 @@ func TestSessionsPerAddressAreBounded(t *testing.T) {
 			t.Errorf("another address: %d", got)
 		}
 		sleep(time.Minute)
-		if guests, clients := c.registrySizes(); guests+clients+len(c.srv.registry.limited)+len(c.srv.registry.unfetched) != 0 {
+		if guests, clients := c.registrySizes(); guests+clients+len(c.srv.registry.limited)+
+			len(c.srv.registry.unfetched) != 0 {
 			t.Errorf("%d guests and %d clients are left", guests, clients)
 		}
 		if got := c.status(c.openSession("limit-2-1"), flood); got != 200 {
@@ -189,8 +194,9 @@ func TestSessionsPerAddressAreBounded(t *testing.T) {
 	})
 }
 
-// TestFetchingSessionsPerAddressAreBounded has one address use many sessions that fetch media, as somebody who knows of maxUnfetched does: beyond its
-// share they are served and not counted, and other addresses are counted.
+// TestFetchingSessionsPerAddressAreBounded has one address use many sessions that fetch media, as
+// somebody who knows of maxUnfetched does: beyond its share they are served and not counted, and
+// other addresses are counted.
 func TestFetchingSessionsPerAddressAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newPrivateServer(t, Options{})
@@ -212,7 +218,8 @@ func TestFetchingSessionsPerAddressAreBounded(t *testing.T) {
 			t.Errorf("%d guests, want one more from another address", guests)
 		}
 		sleep(time.Minute)
-		if guests, clients := c.registrySizes(); guests+clients+len(c.srv.registry.unlimited)+len(c.srv.registry.unfetched) != 0 {
+		if guests, clients := c.registrySizes(); guests+clients+len(c.srv.registry.unlimited)+
+			len(c.srv.registry.unfetched) != 0 {
 			t.Errorf("%d guests and %d clients are left", guests, clients)
 		}
 	})
@@ -255,7 +262,8 @@ func TestEndSessions(t *testing.T) {
 	})
 }
 
-// TestTwoSessionParametersAreRefused asks with a good session and a bad one, in either order: no answer is an empty one.
+// TestTwoSessionParametersAreRefused asks with a good session and a bad one, in either order: no
+// answer is an empty one.
 func TestTwoSessionParametersAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newPrivateServer(t, Options{})

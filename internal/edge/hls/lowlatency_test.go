@@ -66,7 +66,8 @@ $`); !want.MatchString(body) {
 		synctest.Wait() // the first who asks has the parts made that have come
 		list := c.do("GET", url)
 		body = list.Body.String()
-		if !strings.Contains(body, "#EXT-X-PART-INF:PART-TARGET=0.20000\n") || !strings.HasSuffix(body, "\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"100-4000.4.m4s\"\n") {
+		if !strings.Contains(body, "#EXT-X-PART-INF:PART-TARGET=0.20000\n") ||
+			!strings.HasSuffix(body, "\n#EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"100-4000.4.m4s\"\n") {
 			t.Errorf("playlist\n%s", body)
 		}
 		for _, coding := range []string{"gzip", "br, gzip;q=0.5"} {
@@ -80,14 +81,16 @@ $`); !want.MatchString(body) {
 			}
 		}
 		for _, coding := range []string{"", "br", "gzip;q=0"} {
-			if w := c.do("GET", url, "Accept-Encoding", coding); w.Body.String() != body || w.Header().Get("Content-Encoding") != "" {
+			if w := c.do("GET", url, "Accept-Encoding", coding); w.Body.String() != body ||
+				w.Header().Get("Content-Encoding") != "" {
 				t.Errorf("%q: %v", coding, w.Header())
 			}
 		}
 		if w := c.do("GET", url, "If-None-Match", `"x", W/`+list.Header().Get("ETag")); w.Code != 304 || w.Body.Len() != 0 {
 			t.Errorf("the same again: %d", w.Code)
 		}
-		if w := c.do("HEAD", url); w.Code != 200 || w.Body.Len() != 0 || w.Header().Get("Content-Length") != fmt.Sprint(len(body)) {
+		if w := c.do("HEAD", url); w.Code != 200 || w.Body.Len() != 0 ||
+			w.Header().Get("Content-Length") != fmt.Sprint(len(body)) {
 			t.Errorf("HEAD: %d %v", w.Code, w.Header())
 		}
 
@@ -101,17 +104,21 @@ $`); !want.MatchString(body) {
 		for _, p := range parts[:20] {
 			w := c.do("GET", "/live/movie/"+p[1])
 			joined += w.Body.String()
-			if w.Code != 200 || w.Header().Get("Content-Type") != "video/mp4" || w.Header().Get("Cache-Control") != cacheImmutable || w.Body.String()[4:8] != "moof" {
+			if w.Code != 200 || w.Header().Get("Content-Type") != "video/mp4" ||
+				w.Header().Get("Cache-Control") != cacheImmutable || w.Body.String()[4:8] != "moof" {
 				t.Fatalf("part %s: %d %v", p[1], w.Code, w.Header())
 			}
 		}
-		if whole := c.get("/live/movie/"+files[0], "Accept-Encoding", "gzip") + c.get("/live/movie/"+files[1]); whole != joined {
+		if whole := c.get("/live/movie/"+files[0], "Accept-Encoding", "gzip") +
+			c.get("/live/movie/"+files[1]); whole != joined {
 			t.Error("segments are not the sum of their parts")
 		}
-		if piece := c.do("GET", "/live/movie/"+files[0], "Range", "bytes=4-7"); piece.Code != 206 || piece.Body.String() != "moof" {
+		if piece := c.do("GET", "/live/movie/"+files[0], "Range", "bytes=4-7"); piece.Code != 206 ||
+			piece.Body.String() != "moof" {
 			t.Errorf("a piece: %d %q", piece.Code, piece.Body)
 		}
-		if b := c.get("/live/movie/" + init); b[4:8] != "ftyp" || !strings.Contains(b, "avcC") || !strings.Contains(b, "mp4a") {
+		if b := c.get("/live/movie/" + init); b[4:8] != "ftyp" || !strings.Contains(b, "avcC") ||
+			!strings.Contains(b, "mp4a") {
 			t.Errorf("initialization section %q", b)
 		}
 	})
@@ -129,7 +136,8 @@ func TestBlockingReload(t *testing.T) {
 		synctest.Wait()
 		c.get(url + "&_HLS_msn=102&_HLS_part=0")
 
-		part, segment, hinted := c.getAsync(url+"&_HLS_msn=102&_HLS_part=1"), c.getAsync(url+"&_HLS_msn=102"), c.getAsync("/live/movie/100-4000.1.m4s")
+		part, segment, hinted := c.getAsync(url+"&_HLS_msn=102&_HLS_part=1"), c.getAsync(url+"&_HLS_msn=102"),
+			c.getAsync("/live/movie/100-4000.1.m4s")
 		synctest.Wait()
 		sleep(100 * ms)
 		begin := time.Now()
@@ -173,8 +181,8 @@ func TestBlockingReload(t *testing.T) {
 	})
 }
 
-// TestReloadSeesLastParts ends a stream while a reload is blocked: the answer has the last parts, and the end follows two part
-// targets later. A stream that nobody watches ends at once.
+// TestReloadSeesLastParts ends a stream while a reload is blocked: the answer has the last parts,
+// and the end follows two part targets later. A stream that nobody watches ends at once.
 func TestReloadSeesLastParts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newLowLatencyServer(t, stream.Options{})
@@ -188,11 +196,13 @@ func TestReloadSeesLastParts(t *testing.T) {
 		ended := time.Now()
 		p.End(stream.Clean)
 		got := <-reload
-		if body := got.w.Body.String(); got.at != ended || !strings.Contains(body, `"100-4000.5.m4s"`) || strings.Contains(body, "ENDLIST") || strings.Contains(body, "\n100-4000.m4s") {
+		if body := got.w.Body.String(); got.at != ended || !strings.Contains(body, `"100-4000.5.m4s"`) ||
+			strings.Contains(body, "ENDLIST") || strings.Contains(body, "\n100-4000.m4s") {
 			t.Errorf("%v after the end:\n%s", got.at.Sub(ended), body)
 		}
 		got = <-c.getAsync(url + "&_HLS_msn=102&_HLS_part=6")
-		if body := got.w.Body.String(); got.at != ended.Add(400*ms) || !strings.HasSuffix(body, "\n100-4000.m4s\n#EXT-X-ENDLIST\n") {
+		if body := got.w.Body.String(); got.at != ended.Add(400*ms) ||
+			!strings.HasSuffix(body, "\n100-4000.m4s\n#EXT-X-ENDLIST\n") {
 			t.Errorf("%v after the end:\n%s", got.at.Sub(ended), body)
 		}
 		sleep(watchedFor)
@@ -207,7 +217,8 @@ func TestReloadSeesLastParts(t *testing.T) {
 	})
 }
 
-// TestBlockedReloadOfHeldStream lets the encoder go: who waits gets what there is after a target duration, with the open segment closed.
+// TestBlockedReloadOfHeldStream lets the encoder go: who waits gets what there is after a target
+// duration, with the open segment closed.
 func TestBlockedReloadOfHeldStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newLowLatencyServer(t, stream.Options{Hold: 20 * time.Second})
@@ -221,7 +232,8 @@ func TestBlockedReloadOfHeldStream(t *testing.T) {
 		p.End(stream.Lost)
 		r := <-c.getAsync(url + "&_HLS_msn=103&_HLS_part=0")
 		body := r.w.Body.String()
-		if waited := r.at.Sub(begin); r.w.Code != 200 || waited < 2*time.Second || waited > 4*time.Second || !strings.Contains(body, "#EXTINF:1.00000,\n100-4000.m4s\n") || strings.Contains(body, "HINT") {
+		if waited := r.at.Sub(begin); r.w.Code != 200 || waited < 2*time.Second || waited > 4*time.Second ||
+			!strings.Contains(body, "#EXTINF:1.00000,\n100-4000.m4s\n") || strings.Contains(body, "HINT") {
 			t.Errorf("%d after %v\n%s", r.w.Code, waited, body)
 		}
 		begin = time.Now()
@@ -235,7 +247,8 @@ func TestBlockedReloadOfHeldStream(t *testing.T) {
 		c.at = 0
 		c.write(p, 400*ms)
 		synctest.Wait()
-		if r := <-waiting; r.w.Code != 200 || !strings.Contains(r.w.Body.String(), "#EXT-X-DISCONTINUITY\n#EXT-X-MAP") || !strings.Contains(r.w.Body.String(), "100-4983.0.m4s") {
+		if r := <-waiting; r.w.Code != 200 || !strings.Contains(r.w.Body.String(), "#EXT-X-DISCONTINUITY\n#EXT-X-MAP") ||
+			!strings.Contains(r.w.Body.String(), "100-4983.0.m4s") {
 			t.Errorf("after the encoder came back: %d\n%s", r.w.Code, r.w.Body)
 		}
 	})
@@ -243,10 +256,13 @@ func TestBlockedReloadOfHeldStream(t *testing.T) {
 
 // TestFormatSelection leads viewers to what can carry the stream.
 func TestFormatSelection(t *testing.T) {
-	opus := &media.Track{Kind: media.Audio, Codec: media.Opus, Timescale: 48000, SampleRate: 48000, Channels: 2, FrameSamples: 960,
-		Config: []byte("OpusHead\x01\x02\x38\x01\x80\xbb\x00\x00\x00\x00\x00"), RFC6381: "opus"}
-	rare := &media.Track{Kind: media.Audio, Codec: media.MP3, Timescale: 44100, SampleRate: 44100, FrameSamples: 1152} // of unknown channels
-	mp3 := &media.Track{Kind: media.Audio, Codec: media.MP3, Timescale: 44100, SampleRate: 44100, Channels: 2, FrameSamples: 1152}
+	opus := &media.Track{Kind: media.Audio, Codec: media.Opus, Timescale: 48000, SampleRate: 48000, Channels: 2,
+		FrameSamples: 960,
+		Config:       []byte("OpusHead\x01\x02\x38\x01\x80\xbb\x00\x00\x00\x00\x00"), RFC6381: "opus"}
+	// of unknown channels
+	rare := &media.Track{Kind: media.Audio, Codec: media.MP3, Timescale: 44100, SampleRate: 44100, FrameSamples: 1152}
+	mp3 := &media.Track{Kind: media.Audio, Codec: media.MP3, Timescale: 44100, SampleRate: 44100, Channels: 2,
+		FrameSamples: 1152}
 	for _, tt := range []struct {
 		name            string
 		audio           *media.Track
@@ -294,7 +310,8 @@ func TestFormatSelection(t *testing.T) {
 			c := newLowLatencyServer(t, stream.Options{})
 			p := c.publish(movie)
 			for at := time.Duration(0); at < 5*time.Second; at += 20 * ms {
-				f := &media.Frame{Track: opus, Meta: &media.Meta{HasAudio: true}, RAP: media.Keyframe, DTS: at, PTS: at, Arrived: time.Now(), Payload: make([]byte, 100)}
+				f := &media.Frame{Track: opus, Meta: &media.Meta{HasAudio: true}, RAP: media.Keyframe, DTS: at, PTS: at,
+					Arrived: time.Now(), Payload: make([]byte, 100)}
 				if err := p.Write(f); err != nil {
 					t.Fatal(err)
 				}
@@ -313,7 +330,8 @@ func TestFormatSelection(t *testing.T) {
 	})
 }
 
-// TestPartWaitsForBlockedReloads has somebody wait for a playlist: who asks for the part that it tells of gets that when he has gone on.
+// TestPartWaitsForBlockedReloads has somebody wait for a playlist: who asks for the part that it
+// tells of gets that when he has gone on.
 func TestPartWaitsForBlockedReloads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newLowLatencyServer(t, stream.Options{})
@@ -365,7 +383,8 @@ func TestManyBlockedReloads(t *testing.T) {
 		for range viewers {
 			done.Go(func() {
 				w := newWaitingRequest(&waiting)
-				r := httptest.NewRequestWithContext(w.ctx, "GET", fmt.Sprintf("http://example.com%s?_HLS_msn=102&_HLS_part=%d", url, part+1), nil)
+				r := httptest.NewRequestWithContext(w.ctx, "GET",
+					fmt.Sprintf("http://example.com%s?_HLS_msn=102&_HLS_part=%d", url, part+1), nil)
 				c.srv.ServeHTTP(w, r)
 				if w.status != 200 || !bytes.Contains(w.body, fmt.Appendf(nil, "100-4000.%d.m4s", part+1)) {
 					failed.Add(1)
@@ -387,8 +406,8 @@ func TestManyBlockedReloads(t *testing.T) {
 	}
 }
 
-// cpuPressure returns for how long, since the machine was started, somebody waited for a processor: 0 where the system does not say (see
-// Linux's Documentation/accounting/psi.rst).
+// cpuPressure returns for how long, since the machine was started, somebody waited for a processor:
+// 0 where the system does not say (see Linux's Documentation/accounting/psi.rst).
 func cpuPressure() time.Duration {
 	b, err := os.ReadFile("/proc/pressure/cpu")
 	if err != nil {
@@ -402,7 +421,8 @@ func cpuPressure() time.Duration {
 	return time.Duration(us) * time.Microsecond
 }
 
-// A waitingRequest is who gets an answer, and tells when he begins to wait for it: when his context's Done is looked at.
+// A waitingRequest is who gets an answer, and tells when he begins to wait for it: when his
+// context's Done is looked at.
 type waitingRequest struct {
 	httptest.ResponseRecorder
 	ctx    context.Context
@@ -422,7 +442,8 @@ func (c *waitCtx) Done() <-chan struct{} {
 }
 
 func newWaitingRequest(wg *sync.WaitGroup) *waitingRequest {
-	return &waitingRequest{ResponseRecorder: *httptest.NewRecorder(), ctx: &waitCtx{Context: context.Background(), wg: wg}, status: 200}
+	return &waitingRequest{ResponseRecorder: *httptest.NewRecorder(), ctx: &waitCtx{Context: context.Background(), wg: wg},
+		status: 200}
 }
 
 func (w *waitingRequest) WriteHeader(status int)      { w.status = status }

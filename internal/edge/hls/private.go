@@ -34,7 +34,8 @@ func (s *Server) authorizeMedia(r *http.Request, name domain.Name) (*sessionToke
 // viewer of a private room then needs a valid token to start again.
 func (s *Server) EndSessions(app, room string) int { return s.registry.endSessions(app, room) }
 
-// withSession returns playlist with the session put to each address: of lines that are one, and of attributes URI="...".
+// withSession returns playlist with the session put to each address: of lines that are one, and of
+// attributes URI="...".
 func withSession(playlist []byte, session string) []byte {
 	query := "s=" + url.QueryEscape(session)
 	var out strings.Builder

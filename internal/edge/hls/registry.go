@@ -19,20 +19,25 @@ import (
 )
 
 const (
-	// maxSessions bounds the viewers who are counted; those beyond are served all the same, but for those whose token has a limit.
+	// maxSessions bounds the viewers who are counted; those beyond are served all the same, but for
+	// those whose token has a limit.
 	maxSessions = 100_000
-	// maxUnfetched bounds, for each address, the sessions that have fetched no media yet and whose number nothing limits: the oldest is
-	// forgotten for a new one, and counted again when it comes back. It is what a school fills whose viewers all start at once.
+	// maxUnfetched bounds, for each address, the sessions that have fetched no media yet and whose
+	// number nothing limits: the oldest is forgotten for a new one, and counted again when it comes
+	// back. It is what a school fills whose viewers all start at once.
 	maxUnfetched = 1024
-	// maxUnlimited bounds, for each address, all sessions whose number nothing limits: those beyond are served and not counted.
+	// maxUnlimited bounds, for each address, all sessions whose number nothing limits: those beyond
+	// are served and not counted.
 	maxUnlimited = maxSessions / 10
 	// maxLimited bounds, for each address, the sessions whose token has a limit.
 	maxLimited = maxSessions / 10
-	// maxRoamAddresses is from how many addresses within roamTime a session with a limit may be used and count as one viewer: a phone that
-	// moves between networks. With more it counts as one for each.
+	// maxRoamAddresses is from how many addresses within roamTime a session with a limit may be used
+	// and count as one viewer: a phone that moves between networks. With more it counts as one for
+	// each.
 	maxRoamAddresses = 3
 	roamTime         = time.Minute
-	// maxEndedRooms bounds the rooms of which it is known that their sessions were ended. When it is full, all sessions so far end.
+	// maxEndedRooms bounds the rooms of which it is known that their sessions were ended. When it is
+	// full, all sessions so far end.
 	maxEndedRooms = 100_000
 	// kickRetention is how long after his last request one who was kicked is remembered.
 	kickRetention = time.Hour
@@ -43,9 +48,10 @@ const (
 // sessionID tells sessions apart; nobody can guess one.
 type sessionID [16]byte
 
-// An sessionRegistry knows who watches. HLS has no connection that would tell: a viewer is a signed session that asks for the media
-// playlist again and again. Segments of public rooms have the same addresses for all, so their bytes are put down to the session that
-// last asked for the playlist from the same address with the same player.
+// An sessionRegistry knows who watches. HLS has no connection that would tell: a viewer is a signed
+// session that asks for the media playlist again and again. Segments of public rooms have the same
+// addresses for all, so their bytes are put down to the session that last asked for the playlist
+// from the same address with the same player.
 type sessionRegistry struct {
 	*signer
 	hub      *stream.Hub
@@ -117,21 +123,25 @@ func (a *sessionRegistry) issueToken(grant domain.Grant) string {
 // verifyToken returns the session of name that s is; the error tells why it is none, or may not be used.
 func (a *sessionRegistry) verifyToken(s string, name domain.Name) (sessionToken, error) {
 	if s == "" {
-		return sessionToken{}, domain.CodeErrorf(domain.Denied, domain.SessionMissing, "session missing: start at %s%s", name, playlistExt)
+		return sessionToken{}, domain.CodeErrorf(domain.Denied, domain.SessionMissing, "session missing: start at %s%s", name,
+			playlistExt)
 	}
 	t, ok := a.decode(s)
 	if !ok || !a.isKnown(&t, name) && !a.verify(&t, name) {
-		return sessionToken{}, domain.CodeErrorf(domain.Denied, domain.SessionInvalid, "session invalid: start at %s%s", name, playlistExt)
+		return sessionToken{}, domain.CodeErrorf(domain.Denied, domain.SessionInvalid, "session invalid: start at %s%s", name,
+			playlistExt)
 	}
 	return t, nil
 }
 
-// isKnown reports whether t has been found to be good for name: to compute a signature costs more than all else of a request.
+// isKnown reports whether t has been found to be good for name: to compute a signature costs more
+// than all else of a request.
 func (a *sessionRegistry) isKnown(t *sessionToken, name domain.Name) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	g := a.sessions[t.id]
-	return g != nil && g.room == name && g.token.length == t.length && hmac.Equal(g.token.encoded[:t.length], t.encoded[:t.length])
+	return g != nil && g.room == name && g.token.length == t.length &&
+		hmac.Equal(g.token.encoded[:t.length], t.encoded[:t.length])
 }
 
 // authorize returns why the session t of name, which is private, must not be used for r.
@@ -147,7 +157,8 @@ func (a *sessionRegistry) authorize(t *sessionToken, name domain.Name, r *http.R
 	return nil
 }
 
-// endSessions ends the sessions of room so far, in app or for "" in every app, and returns how many of them were in use.
+// endSessions ends the sessions of room so far, in app or for "" in every app, and returns how many
+// of them were in use.
 func (a *sessionRegistry) endSessions(app, room string) (n int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -174,7 +185,8 @@ func (a *sessionRegistry) clientOf(name domain.Name, r *http.Request) client {
 	return client{name, host, maphash.String(a.seed, r.UserAgent())}
 }
 
-// subnet returns what counts as one address: an IPv6 network of 64 bits, of which a single client has as many addresses as it likes.
+// subnet returns what counts as one address: an IPv6 network of 64 bits, of which a single client
+// has as many addresses as it likes.
 func subnet(addr netip.Addr) netip.Addr {
 	if addr.Is6() && !addr.IsLoopback() {
 		p, _ := addr.Prefix(64) // no error: 64 bits are there
@@ -183,8 +195,10 @@ func subnet(addr netip.Addr) netip.Addr {
 	return addr
 }
 
-// recordPlaylist notes that the viewer with session t gets list l of the session epoch of name. The error is that of admit.
-func (a *sessionRegistry) recordPlaylist(t *sessionToken, name domain.Name, epoch uint64, l *segment.List, r *http.Request) error {
+// recordPlaylist notes that the viewer with session t gets list l of the session epoch of name. The
+// error is that of admit.
+func (a *sessionRegistry) recordPlaylist(t *sessionToken, name domain.Name, epoch uint64, l *segment.List,
+	r *http.Request) error {
 	now := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -207,7 +221,8 @@ func (a *sessionRegistry) recordPlaylist(t *sessionToken, name domain.Name, epoc
 	return nil
 }
 
-// recordMedia notes that the viewer with session t, of the private room name, fetches media. The error is that of admit.
+// recordMedia notes that the viewer with session t, of the private room name, fetches media. The
+// error is that of admit.
 func (a *sessionRegistry) recordMedia(t *sessionToken, name domain.Name, r *http.Request) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -215,9 +230,11 @@ func (a *sessionRegistry) recordMedia(t *sessionToken, name domain.Name, r *http
 	return err
 }
 
-// admit returns the guest that the session t is, of which r is a request; nil without an error for one that is served and not counted. The
-// error tells that it was kicked (Denied), that too many watch with its token, or from its address (Limit). Caller holds a.mu.
-func (a *sessionRegistry) admit(t *sessionToken, name domain.Name, r *http.Request, now time.Time) (*viewerSession, error) {
+// admit returns the guest that the session t is, of which r is a request; nil without an error for
+// one that is served and not counted. The error tells that it was kicked (Denied), that too many
+// watch with its token, or from its address (Limit). Caller holds a.mu.
+func (a *sessionRegistry) admit(t *sessionToken, name domain.Name, r *http.Request, now time.Time) (*viewerSession,
+	error) {
 	from := subnet(netx.ClientAddr(r))
 	g := a.sessions[t.id]
 	if g == nil {
@@ -252,7 +269,8 @@ func (a *sessionRegistry) isFull(from netip.Addr) bool {
 	return len(a.sessions) >= maxSessions || a.unlimited[from] >= maxUnlimited && a.limitsApply(from)
 }
 
-// limitsApply reports whether the limitsApply of sessions hold for an address. Those behind a proxy on this machine may be any number.
+// limitsApply reports whether the limitsApply of sessions hold for an address. Those behind a proxy
+// on this machine may be any number.
 func (a *sessionRegistry) limitsApply(from netip.Addr) bool { return a.loopback || !from.IsLoopback() }
 
 // addUnfetched counts a new guest without a limit to those that have fetched nothing. Caller holds a.mu.
@@ -268,7 +286,8 @@ func (a *sessionRegistry) addUnfetched(g *viewerSession) {
 	}
 }
 
-// removeUnfetched notes that g has removeUnfetched media, or is to be counted no longer to those that have not. Caller holds a.mu.
+// removeUnfetched notes that g has removeUnfetched media, or is to be counted no longer to those
+// that have not. Caller holds a.mu.
 func (a *sessionRegistry) removeUnfetched(g *viewerSession) {
 	if g.unfetched == nil {
 		return
@@ -280,8 +299,9 @@ func (a *sessionRegistry) removeUnfetched(g *viewerSession) {
 	}
 }
 
-// countAddress notes that g, which has a limit, is used from an address, and takes the places of its pass that it needs for that. An error
-// of kind Limit leaves all as it was: those who watch already go on. Caller holds a.mu.
+// countAddress notes that g, which has a limit, is used from an address, and takes the places of
+// its pass that it needs for that. An error of kind Limit leaves all as it was: those who watch
+// already go on. Caller holds a.mu.
 func (a *sessionRegistry) countAddress(g *viewerSession, from netip.Addr, now time.Time) error {
 	for i := range g.addresses {
 		if g.addresses[i].addr == from {
@@ -311,8 +331,9 @@ func slotsFor(n int) int {
 	return n
 }
 
-// expireAddresses forgets the addresses that g was last used from before a time, and gives back the places that it does not need for the
-// others; one it keeps for as long as it is a guest. Caller holds a.mu.
+// expireAddresses forgets the addresses that g was last used from before a time, and gives back the
+// places that it does not need for the others; one it keeps for as long as it is a guest. Caller
+// holds a.mu.
 func (a *sessionRegistry) expireAddresses(g *viewerSession, before time.Time) {
 	g.addresses = slices.DeleteFunc(g.addresses, func(u usedAddress) bool {
 		if !u.last.Before(before) {
@@ -337,7 +358,8 @@ func (a *sessionRegistry) recordEndSeen(t *sessionToken) {
 	}
 }
 
-// attachViewer makes g a viewer of the session epoch of his stream, as which statistics and kicks see him. Caller holds a.mu.
+// attachViewer makes g a viewer of the session epoch of his stream, as which statistics and kicks
+// see him. Caller holds a.mu.
 func (a *sessionRegistry) attachViewer(g *viewerSession, epoch uint64, r *http.Request) {
 	if g.viewer != nil && g.epoch == epoch {
 		return

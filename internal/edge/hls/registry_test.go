@@ -50,7 +50,8 @@ func TestViewersAreCounted(t *testing.T) {
 		if len(v) != 1 || v[0].Proto != "hls" || v[0].URL != "http://example.com/live/movie.m3u8" || v[0].Remote == "" {
 			t.Fatalf("viewers %+v", v)
 		}
-		if sum := int(v[0].VideoBytes + v[0].AudioBytes); sum != n || v[0].VideoBytes == 0 || v[0].AudioBytes < v[0].VideoBytes {
+		if sum := int(v[0].VideoBytes + v[0].AudioBytes); sum != n || v[0].VideoBytes == 0 ||
+			v[0].AudioBytes < v[0].VideoBytes {
 			t.Errorf("%d bytes of video and %d of audio for a segment of %d", v[0].VideoBytes, v[0].AudioBytes, n)
 		}
 		sleep(20 * time.Second)

@@ -21,15 +21,17 @@ import (
 	"livego/internal/stream"
 )
 
-// reloads is how many requests wait for one part in BenchmarkReload: the two processes have a descriptor each for every one.
+// reloads is how many requests wait for one part in BenchmarkReload: the two processes have a
+// descriptor each for every one.
 const reloads = 10_000
 
 // reloadAddr names the address that a process of BenchmarkReloadClient connects to.
 const reloadAddr = "LIVEGO_TEST_RELOAD"
 
-// BenchmarkReload has requests for a playlist wait on as many sockets, and measures from just before the frame is published that completes
-// the part they wait for until another process has the last byte of each answer. The floor is the same bytes written to as many sockets
-// by a thread for each processor, and read in the same way, in the same run: what the kernel charges.
+// BenchmarkReload has requests for a playlist wait on as many sockets, and measures from just
+// before the frame is published that completes the part they wait for until another process has the
+// last byte of each answer. The floor is the same bytes written to as many sockets by a thread for
+// each processor, and read in the same way, in the same run: what the kernel charges.
 //
 //	go test ./internal/edge/hls -run '^$' -bench 'Reload$' -benchtime 20x
 func BenchmarkReload(b *testing.B) {
@@ -187,7 +189,8 @@ func startReloads(b *testing.B, to net.Addr) *reloadProcess {
 	if err != nil {
 		b.Fatal(err)
 	}
-	cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run=^$", "-test.bench=^BenchmarkReloadClient$", "-test.benchtime=1x")
+	cmd := exec.CommandContext(b.Context(), os.Args[0], "-test.run=^$", "-test.bench=^BenchmarkReloadClient$",
+		"-test.benchtime=1x")
 	cmd.Env = append(os.Environ(), reloadAddr+"="+to.String())
 	cmd.ExtraFiles = []*os.File{orders, result}
 	cmd.Stderr = os.Stderr
@@ -280,7 +283,8 @@ func connectReloads(to *net.TCPAddr) (*reloadClients, error) {
 		if err := syscall.Connect(fd, &syscall.SockaddrInet4{Port: to.Port, Addr: [4]byte(to.IP.To4())}); err != nil {
 			return nil, err
 		}
-		if err := syscall.EpollCtl(c.epoll, syscall.EPOLL_CTL_ADD, fd, &syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}); err != nil {
+		if err := syscall.EpollCtl(c.epoll, syscall.EPOLL_CTL_ADD, fd,
+			&syscall.EpollEvent{Events: syscall.EPOLLIN, Fd: int32(fd)}); err != nil {
 			return nil, err
 		}
 		c.fds, c.index[int32(fd)] = append(c.fds, fd), i

@@ -14,8 +14,9 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// A sessionToken is what a viewer's session is, as the query of the media playlist has it: signed by this server, so that nothing is kept
-// of a session before it is used. It carries what its token allowed.
+// A sessionToken is what a viewer's session is, as the query of the media playlist has it: signed
+// by this server, so that nothing is kept of a session before it is used. It carries what its token
+// allowed.
 type sessionToken struct {
 	id          sessionID
 	endSequence uint32             // how many times sessions had been ended when it was made
@@ -27,8 +28,9 @@ type sessionToken struct {
 	length  int
 }
 
-// A session token is, in unpadded base64url: the ID, the sequence, when it expires, flags, the pass and its limit if there is one, the
-// address in 16 bytes if there is one, and the first 16 bytes of the signature.
+// A session token is, in unpadded base64url: the ID, the sequence, when it expires, flags, the pass
+// and its limit if there is one, the address in 16 bytes if there is one, and the first 16 bytes of
+// the signature.
 const (
 	headSize      = len(sessionID{}) + 4 + 8 + 1
 	limitSize     = 16 + 4
@@ -79,13 +81,15 @@ func (s *signer) encode(grant domain.Grant, sequence uint32) string {
 	return s.coding.EncodeToString(append(b, s.sign(grant.Name, b)...))
 }
 
-// decode reads what make has written, apart from the signature, which verify checks; false when it is none of that form.
+// decode reads what make has written, apart from the signature, which verify checks; false when it
+// is none of that form.
 func (s *signer) decode(text string) (t sessionToken, ok bool) {
 	if t.length = s.coding.DecodedLen(len(text)); t.length > maxTokenSize {
 		return t, false
 	}
 	// The decoder passes over line breaks: a session would have many texts.
-	if n, err := s.coding.Decode(t.encoded[:], []byte(text)); err != nil || s.coding.EncodedLen(n) != len(text) || n < headSize+signatureSize {
+	if n, err := s.coding.Decode(t.encoded[:], []byte(text)); err != nil || s.coding.EncodedLen(n) != len(text) ||
+		n < headSize+signatureSize {
 		return t, false
 	}
 	b := t.encoded[:t.length-signatureSize]

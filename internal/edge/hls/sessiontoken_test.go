@@ -40,7 +40,8 @@ func TestSessionTokens(t *testing.T) {
 		if !grant.Expires.IsZero() {
 			expires = grant.Expires.Unix()
 		}
-		if err != nil || token.viewerLimit != grant.ViewerLimit || token.address != grant.Address || token.expires != expires {
+		if err != nil || token.viewerLimit != grant.ViewerLimit || token.address != grant.Address ||
+			token.expires != expires {
 			t.Errorf("%+v became %+v, %v", grant, token, err)
 		}
 		if again := a.issueToken(grant); again == good {
@@ -135,7 +136,8 @@ func TestEndedRoomsAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := domain.CodeOf(a.authorize(&token, movie, httptest.NewRequest("GET", "/", nil))); got != domain.SessionEnded || len(a.ended) > maxEndedRooms {
+	if got := domain.CodeOf(a.authorize(&token, movie,
+		httptest.NewRequest("GET", "/", nil))); got != domain.SessionEnded || len(a.ended) > maxEndedRooms {
 		t.Errorf("%q, %d endings are remembered", got, len(a.ended))
 	}
 }

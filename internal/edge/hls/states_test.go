@@ -18,7 +18,8 @@ import (
 // TestRepublishWithoutMediaKeepsPlaylist asks for the playlists of a room that was watched before and is published
 // again by an encoder that sends nothing and leaves: what is kept of the session before is the answer.
 func TestRepublishWithoutMediaKeepsPlaylist(t *testing.T) {
-	for _, target := range []string{"/live/movie.m3u8", "/live/movie.m3u8?format=ts", "/live/movie/index.m3u8", "/live/movie/ts.m3u8"} {
+	for _, target := range []string{"/live/movie.m3u8", "/live/movie.m3u8?format=ts", "/live/movie/index.m3u8",
+		"/live/movie/ts.m3u8"} {
 		t.Run(target, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				c := newLowLatencyServer(t, stream.Options{})
@@ -147,7 +148,8 @@ func (m *stateModel) step() {
 
 // writeUncarried writes frames of a codec that HLS has no place for.
 func (m *stateModel) writeUncarried(p *stream.Publisher) {
-	f := &media.Frame{Track: hevc, Meta: &media.Meta{HasVideo: true}, DTS: m.at, PTS: m.at, RAP: media.Keyframe, Arrived: time.Now(), Payload: []byte{0}}
+	f := &media.Frame{Track: hevc, Meta: &media.Meta{HasVideo: true}, DTS: m.at, PTS: m.at, RAP: media.Keyframe,
+		Arrived: time.Now(), Payload: []byte{0}}
 	if err := p.Write(f); err != nil {
 		m.t.Fatal(err)
 	}
@@ -210,7 +212,8 @@ func (m *stateModel) check() {
 	}
 	target := []string{"/live/movie.m3u8", "/live/movie/index.m3u8", "/live/movie/ts.m3u8"}[m.rnd.IntN(3)]
 	allowed := m.allowed()
-	state := fmt.Sprintf("session %v, publisher %v, carried %v, begun %v, written %v, kept %v", m.session, m.p != nil, m.carried, m.begun, m.written, m.kept)
+	state := fmt.Sprintf("session %v, publisher %v, carried %v, begun %v, written %v, kept %v", m.session, m.p != nil,
+		m.carried, m.begun, m.written, m.kept)
 	m.logf("check %s", target)
 	w := m.serve("GET", target)
 	if w == nil {
@@ -219,7 +222,8 @@ func (m *stateModel) check() {
 	if !slices.Contains(allowed, w.Code) {
 		m.t.Errorf("%s: %d %s, want one of %v: %s", target, w.Code, w.Body, allowed, state)
 	}
-	if m.settle(); !m.session && w.Code == 200 && strings.HasPrefix(target, "/live/movie/") && !strings.Contains(w.Body.String(), "ENDLIST") {
+	if m.settle(); !m.session && w.Code == 200 && strings.HasPrefix(target, "/live/movie/") &&
+		!strings.Contains(w.Body.String(), "ENDLIST") {
 		sleep(endDelay)
 		if w = m.serve("GET", target); w != nil && w.Code == 200 && !strings.Contains(w.Body.String(), "ENDLIST") {
 			m.t.Errorf("%s: the stream has ended, the playlist has not:\n%s", target, w.Body)

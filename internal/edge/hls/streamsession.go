@@ -17,10 +17,11 @@ import (
 type streamSession struct {
 	afterFault bool // the session before this broke, and the stream may be the same
 
-	// segmenter is that of the session before this, as far as it is kept, until this one has begun; nil when there is nothing. Where the
-	// stream was gone before it could be read, it stays.
+	// segmenter is that of the session before this, as far as it is kept, until this one has begun;
+	// nil when there is nothing. Where the stream was gone before it could be read, it stays.
 	segmenter atomic.Pointer[segment.Segmenter]
-	// subscriber is set while the feed reads the stream. A session that has ended keeps none: it would hold the frames of the stream.
+	// subscriber is set while the feed reads the stream. A session that has ended keeps none: it would
+	// hold the frames of the stream.
 	subscriber atomic.Pointer[stream.Subscriber]
 
 	started chan struct{} // closed when segmenter and epoch are final
@@ -101,7 +102,8 @@ func (s *Server) requestStart(ctx context.Context, name domain.Name) *streamSess
 	}
 }
 
-// currentSession returns the session of name that a request is about: the running one, or one that has ended and is kept.
+// currentSession returns the session of name that a request is about: the running one, or one that
+// has ended and is kept.
 func (s *Server) currentSession(ctx context.Context, name domain.Name) (*streamSession, error) {
 	s.mu.RLock()
 	sess := s.streamSessions[name]
@@ -122,7 +124,8 @@ func (s *Server) currentSession(ctx context.Context, name domain.Name) (*streamS
 	return sess, nil
 }
 
-// awaitSession returns the session of name and its list when that has a playlist, waiting for the first segment as the options say.
+// awaitSession returns the session of name and its list when that has a playlist, waiting for the
+// first segment as the options say.
 func (s *Server) awaitSession(ctx context.Context, name domain.Name) (*streamSession, *segment.List, error) {
 	sess := s.runningSession(name)
 	if sess == nil || !sess.ready() {
@@ -153,7 +156,8 @@ func (s *Server) runningSession(name domain.Name) *streamSession {
 
 // awaitReady returns the session of name when it has a playlist.
 func (s *Server) awaitReady(ctx context.Context, name domain.Name) (*streamSession, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, s.opt.FirstWait, domain.Errorf(domain.Unavailable, "%s has no segment yet", name))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.opt.FirstWait,
+		domain.Errorf(domain.Unavailable, "%s has no segment yet", name))
 	defer cancel()
 	sess, err := s.currentSession(ctx, name)
 	if err != nil {
@@ -171,7 +175,8 @@ func (s *Server) awaitReady(ctx context.Context, name domain.Name) (*streamSessi
 	return nil, domain.Errorf(domain.NotFound, "%s has ended, and HLS has nothing of it", name)
 }
 
-// awaitPlaylist waits until sess, which has begun, has a playlist or has ended. It does not wait where there will never be one.
+// awaitPlaylist waits until sess, which has begun, has a playlist or has ended. It does not wait
+// where there will never be one.
 func (s *Server) awaitPlaylist(ctx context.Context, name domain.Name, sess *streamSession) error {
 	seg := sess.segmenter.Load()
 	if seg == nil || seg.List().Ready {
@@ -186,7 +191,8 @@ func (s *Server) awaitPlaylist(ctx context.Context, name domain.Name, sess *stre
 	return nil
 }
 
-// explain returns err, why name has no playlist, or a better reason where the tracks that have come say that it will have none.
+// explain returns err, why name has no playlist, or a better reason where the tracks that have come
+// say that it will have none.
 func (s *Server) explain(name domain.Name, err error) error {
 	in, _ := s.hub.Info(name)
 	if slices.ContainsFunc(in.Firsts, segment.Carries) {
@@ -242,9 +248,11 @@ func (s *Server) lookupList(name domain.Name) (*streamSession, *segment.List) {
 // maxBlockedTargets is how many target durations a request is held for what has not come, RFC 8216bis section 6.2.5.2.
 const maxBlockedTargets = 3
 
-// hold returns the list of sess, from l on, when until is true of it. Where the stream is held for its encoder it returns what there
-// is after a target duration: players give a playlist up that does not come.
-func (s *streamSession) hold(ctx context.Context, l *segment.List, whole bool, until func(*segment.List) bool) (*segment.List, error) {
+// hold returns the list of sess, from l on, when until is true of it. Where the stream is held for
+// its encoder it returns what there is after a target duration: players give a playlist up that
+// does not come.
+func (s *streamSession) hold(ctx context.Context, l *segment.List, whole bool,
+	until func(*segment.List) bool) (*segment.List, error) {
 	if until(l) {
 		return l, nil
 	}
@@ -277,7 +285,8 @@ func (s *streamSession) hold(ctx context.Context, l *segment.List, whole bool, u
 }
 
 // blockReload returns the list of sess, from l on, whose playlist in format f has what d waits for.
-func (s *streamSession) blockReload(ctx context.Context, l *segment.List, f segment.Format, d query) (*segment.List, error) {
+func (s *streamSession) blockReload(ctx context.Context, l *segment.List, f segment.Format, d query) (*segment.List,
+	error) {
 	if l.TooFarAhead(d.msn, d.part) && !l.Ended {
 		return nil, domain.Errorf(domain.Invalid, "segment %d is too far ahead to be waited for", d.msn)
 	}
@@ -307,7 +316,10 @@ func (s *Server) expire(now time.Time) {
 	if bytes <= s.opt.KeepBytes {
 		return
 	}
-	slices.SortFunc(names, func(a, b domain.Name) int { return s.streamSessions[a].ended.Compare(s.streamSessions[b].ended) })
+	slices.SortFunc(names, func(a,
+		b domain.Name) int {
+		return s.streamSessions[a].ended.Compare(s.streamSessions[b].ended)
+	})
 	for _, name := range names { // what can be made again goes first
 		if bytes <= s.opt.KeepBytes {
 			return

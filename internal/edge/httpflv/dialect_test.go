@@ -12,9 +12,11 @@ import (
 	"livego/internal/stream"
 )
 
-// TestDialects is what viewers get who ask for more than the others, or for the old form of HEVC, by HTTP and by WebSocket.
+// TestDialects is what viewers get who ask for more than the others, or for the old form of HEVC,
+// by HTTP and by WebSocket.
 func TestDialects(t *testing.T) {
-	hevc := &media.Track{Kind: media.Video, Codec: media.HEVC, Timescale: 90000, Config: []byte("c"), ColorInfo: []byte("colours")}
+	hevc := &media.Track{Kind: media.Video, Codec: media.HEVC, Timescale: 90000, Config: []byte("c"),
+		ColorInfo: []byte("colours")}
 	second := &media.Track{ID: 2, Kind: media.Audio, Codec: media.AAC, Timescale: 44100, Config: []byte("d")}
 	for _, tt := range []struct {
 		query string
@@ -22,7 +24,8 @@ func TestDialects(t *testing.T) {
 	}{
 		{"", []string{"\x90hvc1c", "\xaf\x00\x12\x10", "\x93hvc1key", "\xaf\x01a0"}},
 		{"?hevc=12", []string{"\x1c\x00\x00\x00\x00c", "\xaf\x00\x12\x10", "\x1c\x01\x00\x00\x00key", "\xaf\x01a0"}},
-		{"?tracks=all", []string{"\x90hvc1c", "\xd4hvc1colours", "\xaf\x00\x12\x10", "\x95\x00mp4a\x02d", "\x93hvc1key", "\xaf\x01a0", "\x95\x01mp4a\x02b0"}},
+		{"?tracks=all", []string{"\x90hvc1c", "\xd4hvc1colours", "\xaf\x00\x12\x10", "\x95\x00mp4a\x02d", "\x93hvc1key",
+			"\xaf\x01a0", "\x95\x01mp4a\x02b0"}},
 		{"?hevc=7&tracks=2", []string{"\x90hvc1c", "\xaf\x00\x12\x10", "\x93hvc1key", "\xaf\x01a0"}},
 	} {
 		t.Run(tt.query, func(t *testing.T) {
@@ -42,7 +45,8 @@ func TestDialects(t *testing.T) {
 			first := readBinary(t, bySocket)
 			p.End(stream.Clean)
 			more, _ := readToClose(t, bySocket)
-			for name, r := range map[string]io.Reader{"HTTP": byHTTP.Body, "WebSocket": bytes.NewReader(append(first, more...))} {
+			for name, r := range map[string]io.Reader{"HTTP": byHTTP.Body,
+				"WebSocket": bytes.NewReader(append(first, more...))} {
 				if got := bodies(t, r); !slices.Equal(got, tt.want) {
 					t.Errorf("%s: %q, want %q", name, got, tt.want)
 				}

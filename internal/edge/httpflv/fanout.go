@@ -14,10 +14,12 @@ import (
 	"livego/internal/stream"
 )
 
-// joinFanout gives a viewer of a stream that is live to the fan, if it can serve him. It reports whether the request is done with.
+// joinFanout gives a viewer of a stream that is live to the fan, if it can serve him. It reports
+// whether the request is done with.
 func (s *Server) joinFanout(w http.ResponseWriter, r *http.Request, grant domain.Grant, log *slog.Logger) bool {
 	name := grant.Name
-	if s.broadcaster == nil || s.opt.GOPs == 0 || dialectOf(r) != defaultDialect() || r.TLS != nil || r.ProtoMajor != 1 || r.ProtoMinor == 0 || s.hub.StartPoint(name) != stream.StartNow {
+	if s.broadcaster == nil || s.opt.GOPs == 0 || dialectOf(r) != defaultDialect() || r.TLS != nil || r.ProtoMajor != 1 ||
+		r.ProtoMinor == 0 || s.hub.StartPoint(name) != stream.StartNow {
 		return false
 	}
 	v, err := s.hub.Join(name, viewer(r, grant))

@@ -1,5 +1,5 @@
-// Package httpflv serves live streams as endless FLV files, over HTTP and over WebSocket. It knows no store, no configuration and no
-// other edge.
+// Package httpflv serves live streams as endless FLV files, over HTTP and over WebSocket. It knows
+// no store, no configuration and no other edge.
 package httpflv
 
 import (
@@ -49,19 +49,21 @@ type Server struct {
 
 // New returns a Server of the streams of hub for those whom gate lets in.
 func New(hub *stream.Hub, gate domain.Authorizer, o Options) *Server {
-	f := fanout.New(hub, o.Engine, protoHTTP, func() fanout.Encoder { return &encoder{pre: flv.Preamble{Dialect: defaultDialect()}} }, o.Fanout)
+	f := fanout.New(hub, o.Engine, protoHTTP,
+		func() fanout.Encoder { return &encoder{pre: flv.Preamble{Dialect: defaultDialect()}} }, o.Fanout)
 	return &Server{hub, gate, o, f, newUpgrader()}
 }
 
-// Serve answers a GET or HEAD for the stream of app and room until either ends. Viewers who use HTTP/1 get the connection to
-// themselves. Who asks for a WebSocket gets one.
+// Serve answers a GET or HEAD for the stream of app and room until either ends. Viewers who use
+// HTTP/1 get the connection to themselves. Who asks for a WebSocket gets one.
 func (s *Server) Serve(w http.ResponseWriter, r *http.Request, app, room string) {
 	proto := protoOf(r)
 	token, err := httpx.Token(r)
 	var grant domain.Grant
 	if err == nil {
 		grant, err = s.authorizer.Authorize(r.Context(), domain.AuthRequest{
-			Action: domain.Play, App: app, Name: room, Token: token, Proto: proto, Remote: r.RemoteAddr, DryRun: r.Method == http.MethodHead,
+			Action: domain.Play, App: app, Name: room, Token: token, Proto: proto, Remote: r.RemoteAddr,
+			DryRun: r.Method == http.MethodHead,
 		})
 	}
 	if err != nil {
@@ -138,7 +140,8 @@ func viewer(r *http.Request, grant domain.Grant) stream.ViewerOptions {
 		scheme = "ws"
 	}
 	path := (&url.URL{Path: r.URL.Path}).EscapedPath() // a path that a client escaped for no reason is three times as long
-	return stream.ViewerOptions{Proto: proto, Remote: r.RemoteAddr, URL: httpx.DisplayURL(r, scheme, path), ViewerLimit: grant.ViewerLimit, Expires: grant.Expires}
+	return stream.ViewerOptions{Proto: proto, Remote: r.RemoteAddr, URL: httpx.DisplayURL(r, scheme, path),
+		ViewerLimit: grant.ViewerLimit, Expires: grant.Expires}
 }
 
 // dialectOf returns what a viewer wants otherwise than everybody, by the query of his address.
@@ -151,8 +154,8 @@ func dialectOf(r *http.Request) flv.Dialect {
 	return d
 }
 
-// defaultDialect returns what viewers get who ask for nothing. mpegts.js ends at the description of colours, which decoders find in the
-// headers and frames too.
+// defaultDialect returns what viewers get who ask for nothing. mpegts.js ends at the description of
+// colours, which decoders find in the headers and frames too.
 func defaultDialect() flv.Dialect { return flv.Dialect{NoColorInfo: true} }
 
 // A sink is where a viewer's bytes go.
@@ -165,7 +168,8 @@ type sink struct {
 // batchFrames is how many frames one write takes at most: a second of video and audio.
 const batchFrames = 128
 
-// send writes frames to a viewer until the stream or the connection ends. The first slot of each batch is left to write.
+// send writes frames to a viewer until the stream or the connection ends. The first slot of each
+// batch is left to write.
 func send(ctx context.Context, write func(batch net.Buffers) error, sub *stream.Subscriber, d flv.Dialect) error {
 	var (
 		pre   = flv.Preamble{Dialect: d}
@@ -209,7 +213,8 @@ func send(ctx context.Context, write func(batch net.Buffers) error, sub *stream.
 	}
 }
 
-// declaredTracks is what the file header told the viewer. Players lay out their pipeline by it: one that misses a track ignores it.
+// declaredTracks is what the file header told the viewer. Players lay out their pipeline by it: one
+// that misses a track ignores it.
 type declaredTracks struct{ video, audio bool }
 
 func newDeclaredTracks(known []*media.Track, first *media.Track) *declaredTracks {
@@ -225,8 +230,10 @@ func (h *declaredTracks) has(t *media.Track) bool {
 	return t.Kind == media.Data || t.Kind == media.Video && h.video || t.Kind == media.Audio && h.audio
 }
 
-// hijack takes the connection over for one viewer: one writev a batch on plain TCP, full records over TLS. ctx ends when he leaves.
-func (s *Server) hijack(w http.ResponseWriter, r *http.Request, v *stream.Viewer) (ctx context.Context, out sink, err error) {
+// hijack takes the connection over for one viewer: one writev a batch on plain TCP, full records
+// over TLS. ctx ends when he leaves.
+func (s *Server) hijack(w http.ResponseWriter, r *http.Request, v *stream.Viewer) (ctx context.Context, out sink,
+	err error) {
 	nc, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, sink{}, err
@@ -266,8 +273,8 @@ func limitUnsent(nc net.Conn, v *stream.Viewer) {
 	v.AttachSocket(func() int { return netx.Queued(nc) }, func(n int) { netx.SetUnsentLimit(nc, n) })
 }
 
-// chunked makes each batch one chunk (RFC 9112 section 7.1), by which a viewer can tell the end of the stream from a lost
-// connection.
+// chunked makes each batch one chunk (RFC 9112 section 7.1), by which a viewer can tell the end of
+// the stream from a lost connection.
 func chunked(write func(net.Buffers) error) func(net.Buffers) error {
 	var head [10]byte
 	crlf := []byte("\r\n")

@@ -27,8 +27,9 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 var (
 	movie = domain.Name{App: "live", Room: "movie"}
 	avc   = &media.Track{Kind: media.Video, Codec: media.H264, Timescale: 90000, Config: []byte{1, 0x64, 0, 0x1f}}
-	aac   = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, FrameSamples: 1024, Config: []byte{0x12, 0x10}}
-	meta  = &media.Meta{HasVideo: true, HasAudio: true, Encoder: "test"}
+	aac   = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, FrameSamples: 1024,
+		Config: []byte{0x12, 0x10}}
+	meta = &media.Meta{HasVideo: true, HasAudio: true, Encoder: "test"}
 )
 
 type testAuthorizer struct{}
@@ -89,7 +90,8 @@ func publish(t *testing.T, hub *stream.Hub) *stream.Publisher {
 }
 
 func video(at time.Duration, payload string, key bool) *media.Frame {
-	f := &media.Frame{Track: avc, Meta: meta, DTS: at, PTS: at + 80*time.Millisecond, Payload: []byte(payload), Arrived: time.Now()}
+	f := &media.Frame{Track: avc, Meta: meta, DTS: at, PTS: at + 80*time.Millisecond, Payload: []byte(payload),
+		Arrived: time.Now()}
 	if key {
 		f.RAP = media.Keyframe
 	}
@@ -97,7 +99,8 @@ func video(at time.Duration, payload string, key bool) *media.Frame {
 }
 
 func audio(at time.Duration, payload string) *media.Frame {
-	return &media.Frame{Track: aac, Meta: meta, DTS: at, PTS: at, Payload: []byte(payload), RAP: media.Keyframe, Arrived: time.Now()}
+	return &media.Frame{Track: aac, Meta: meta, DTS: at, PTS: at, Payload: []byte(payload), RAP: media.Keyframe,
+		Arrived: time.Now()}
 }
 
 func get(t *testing.T, srv *httptest.Server, method, path string) *http.Response {
@@ -134,7 +137,8 @@ func TestStream(t *testing.T) {
 				t.Fatalf("file header %x, %v", head, err)
 			}
 			r := flv.NewReader(io.MultiReader(bytes.NewReader(head), resp.Body), 1<<20)
-			want := []string{"meta", "\x17\x00\x00\x00\x00\x01\x64\x00\x1f", "\xaf\x00\x12\x10", "\x17\x01\x00\x00\x50key", "\xaf\x01a1"}
+			want := []string{"meta", "\x17\x00\x00\x00\x00\x01\x64\x00\x1f", "\xaf\x00\x12\x10", "\x17\x01\x00\x00\x50key",
+				"\xaf\x01a1"}
 			for i, w := range want {
 				tag, err := r.Next()
 				if err != nil {
@@ -175,7 +179,8 @@ func TestHTTP2SlowViewer(t *testing.T) {
 	}
 }
 
-// TestHTTP2StreamPause has a stream pause for longer than a viewer by HTTP/2 may take nothing: as it has taken all, it stays.
+// TestHTTP2StreamPause has a stream pause for longer than a viewer by HTTP/2 may take nothing: as
+// it has taken all, it stays.
 func TestHTTP2StreamPause(t *testing.T) {
 	const timeout = 100 * time.Millisecond
 	hub, srv := newTestServerTimeout(t, true, timeout)
@@ -256,7 +261,8 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// TestLateTrackEndsViewer: a player lays out its pipeline by the file header, so one whose header lacks a track is ended, to come back.
+// TestLateTrackEndsViewer: a player lays out its pipeline by the file header, so one whose header
+// lacks a track is ended, to come back.
 func TestLateTrackEndsViewer(t *testing.T) {
 	hub, srv := newTestServer(t, false)
 	p := publish(t, hub)

@@ -25,18 +25,20 @@ import (
 )
 
 const (
-	pingEvery        = 15 * time.Second // a viewer who has not answered one when the next is due is gone
-	linger           = time.Second      // for a viewer to take the close frame, and answer it
-	maxInbound       = 4 << 10          // of a message from a viewer, in bytes
-	maxMessages      = 4                // from a viewer, who has nothing to say
-	maxPongs         = 20               // a second that a viewer's pings are answered by
-	floodBurst       = 64 << 10         // bytes of frames of any kind from a viewer,
-	floodRate        = 4 << 10          // and so many more a second; pings and pongs of the liveliest proxies are below 100
-	readBufferBytes  = 1 << 10          // of what a viewer sends in one read
-	writeBufferBytes = 64 << 10         // of a batch in one write; taken from a pool, for as long as a batch is written
+	pingEvery   = 15 * time.Second // a viewer who has not answered one when the next is due is gone
+	linger      = time.Second      // for a viewer to take the close frame, and answer it
+	maxInbound  = 4 << 10          // of a message from a viewer, in bytes
+	maxMessages = 4                // from a viewer, who has nothing to say
+	maxPongs    = 20               // a second that a viewer's pings are answered by
+	floodBurst  = 64 << 10         // bytes of frames of any kind from a viewer,
+	// and so many more a second; pings and pongs of the liveliest proxies are below 100
+	floodRate        = 4 << 10
+	readBufferBytes  = 1 << 10  // of what a viewer sends in one read
+	writeBufferBytes = 64 << 10 // of a batch in one write; taken from a pool, for as long as a batch is written
 )
 
-// Close codes of those left to applications (RFC 6455 section 7.4.2): HTTP's status and 4000, for viewers to whom HTTP is no longer spoken.
+// Close codes of those left to applications (RFC 6455 section 7.4.2): HTTP's status and 4000, for
+// viewers to whom HTTP is no longer spoken.
 const (
 	closeNoCredential = 4401
 	closeDenied       = 4403
@@ -56,8 +58,8 @@ func newUpgrader() *websocket.Upgrader {
 	}
 }
 
-// isWebSocketRequest reports whether r wants to become a WebSocket, as far as a proxy has left that to be seen: a handshake that lacks
-// something is refused, not answered by HTTP-FLV.
+// isWebSocketRequest reports whether r wants to become a WebSocket, as far as a proxy has left that
+// to be seen: a handshake that lacks something is refused, not answered by HTTP-FLV.
 func isWebSocketRequest(r *http.Request) bool {
 	return r.ProtoMajor == 1 && r.ProtoAtLeast(1, 1) &&
 		(strings.EqualFold(r.Header.Get("Upgrade"), "websocket") || r.Header["Sec-Websocket-Key"] != nil)
@@ -80,7 +82,8 @@ func (s *Server) upgrade(w http.ResponseWriter, r *http.Request) (*socket, error
 	return k, nil
 }
 
-// refuseWebSocket tells a viewer whose token is not good so by a close frame: browsers show pages nothing of a handshake that fails.
+// refuseWebSocket tells a viewer whose token is not good so by a close frame: browsers show pages
+// nothing of a handshake that fails.
 func (s *Server) refuseWebSocket(w http.ResponseWriter, r *http.Request, err error) {
 	k, failed := s.upgrade(w, r)
 	if failed != nil {
@@ -95,8 +98,8 @@ func (s *Server) refuseWebSocket(w http.ResponseWriter, r *http.Request, err err
 	<-gone
 }
 
-// serveWebSocket is Serve for a request for a WebSocket (RFC 6455). The viewer may come before the publisher. Each batch of frames is one
-// binary message, and all messages together are the file.
+// serveWebSocket is Serve for a request for a WebSocket (RFC 6455). The viewer may come before the
+// publisher. Each batch of frames is one binary message, and all messages together are the file.
 func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request, grant domain.Grant, log *slog.Logger) {
 	k, err := s.upgrade(w, r)
 	if err != nil {
@@ -166,7 +169,8 @@ func (k *socket) setHandlers() {
 	pongs := rate.NewLimiter(maxPongs, maxPongs)
 	k.SetPingHandler(func(payload string) error {
 		if pongs.Allow() {
-			_ = k.WriteControl(websocket.PongMessage, []byte(payload), time.Now().Add(pingEvery)) // a write in its way is judged by its progress
+			// a write in its way is judged by its progress
+			_ = k.WriteControl(websocket.PongMessage, []byte(payload), time.Now().Add(pingEvery))
 		}
 		return nil
 	})
@@ -202,8 +206,8 @@ func (k *socket) read(cancel context.CancelCauseFunc) {
 	}
 }
 
-// readMessages ignores what a viewer says, but not for long. It returns a *websocket.CloseError when he closed the connection, any other
-// error after he has been told.
+// readMessages ignores what a viewer says, but not for long. It returns a *websocket.CloseError
+// when he closed the connection, any other error after he has been told.
 func (k *socket) readMessages() error {
 	for n := 0; ; n++ {
 		typ, msg, err := k.ReadMessage()
@@ -229,7 +233,8 @@ func (k *socket) refuse(code int, reason string) error {
 
 var errPingTimeout = domain.Errorf(domain.Unavailable, "no answer to a ping")
 
-// ping asks now and then whether the viewer is there, also while there is nothing to send, and closes the connection when he is not.
+// ping asks now and then whether the viewer is there, also while there is nothing to send, and
+// closes the connection when he is not.
 func (k *socket) ping(ctx context.Context, cancel context.CancelCauseFunc) {
 	tick := time.NewTicker(pingEvery)
 	defer tick.Stop()
@@ -322,8 +327,8 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	return progressConn{nc, h.stall, rate.NewLimiter(floodRate, floodBurst)}, rw, err
 }
 
-// progressConn is a connection whose writes take as long as they take, as long as the viewer takes what is written, and which bounds how much
-// the viewer sends.
+// progressConn is a connection whose writes take as long as they take, as long as the viewer takes
+// what is written, and which bounds how much the viewer sends.
 type progressConn struct {
 	net.Conn
 	stall   time.Duration
@@ -332,8 +337,8 @@ type progressConn struct {
 
 var errFlood = errors.New("the viewer sends too much")
 
-// Read fails by errFlood for a viewer that sends more than it may: frames that the library handles by itself, such as pings, or empty
-// fragments of a message, are not seen otherwise.
+// Read fails by errFlood for a viewer that sends more than it may: frames that the library handles
+// by itself, such as pings, or empty fragments of a message, are not seen otherwise.
 func (c progressConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if n > 0 && !c.inbound.AllowN(time.Now(), n) {

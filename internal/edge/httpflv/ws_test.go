@@ -28,7 +28,8 @@ import (
 func dial(t *testing.T, srv *httptest.Server, path string) *websocket.Conn {
 	t.Helper()
 	d := websocket.Dialer{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-	c, resp, err := d.DialContext(t.Context(), "ws"+strings.TrimPrefix(srv.URL, "http")+path, http.Header{"Origin": {"https://elsewhere.example"}})
+	c, resp, err := d.DialContext(t.Context(), "ws"+strings.TrimPrefix(srv.URL, "http")+path,
+		http.Header{"Origin": {"https://elsewhere.example"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +165,8 @@ func TestWebSocketEnds(t *testing.T) {
 	}
 }
 
-// TestWebSocketRefusals tells a viewer whose token is not good why by a close frame, which pages can read, and over HTTP by a header.
+// TestWebSocketRefusals tells a viewer whose token is not good why by a close frame, which pages
+// can read, and over HTTP by a header.
 func TestWebSocketRefusals(t *testing.T) {
 	hub, srv := newTestServer(t, false)
 	publish(t, hub).Write(video(0, "key", true))
@@ -215,7 +217,8 @@ func TestWebSocketHandshake(t *testing.T) {
 				t.Fatal(err)
 			}
 			for k, v := range map[string]string{
-				"Connection": "Upgrade", "Upgrade": "websocket", "Sec-Websocket-Version": "13", "Sec-Websocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+				"Connection": "Upgrade", "Upgrade": "websocket", "Sec-Websocket-Version": "13",
+				"Sec-Websocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
 			} {
 				req.Header.Set(k, v)
 			}
@@ -345,7 +348,10 @@ func inBubble(t *testing.T, o Options, f func(t *testing.T, hub *stream.Hub, c *
 		o.Log = slog.New(slog.DiscardHandler)
 		s := New(hub, testAuthorizer{}, o)
 		l := &pipeListener{make(chan net.Conn), make(chan struct{})}
-		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.Serve(w, r, "live", "movie") })}
+		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter,
+			r *http.Request) {
+			s.Serve(w, r, "live", "movie")
+		})}
 		served := make(chan struct{})
 		go func() {
 			defer close(served)
@@ -367,8 +373,8 @@ func inBubble(t *testing.T, o Options, f func(t *testing.T, hub *stream.Hub, c *
 	})
 }
 
-// TestWebSocketPing: a viewer who answers stays, also while there is nothing to see; one who does not is gone when the second ping is
-// due.
+// TestWebSocketPing: a viewer who answers stays, also while there is nothing to see; one who does
+// not is gone when the second ping is due.
 func TestWebSocketPing(t *testing.T) {
 	inBubble(t, Options{WriteTimeout: 10 * time.Second}, func(t *testing.T, _ *stream.Hub, c *websocket.Conn) {
 		began, pings := time.Now(), 0
@@ -387,14 +393,16 @@ func TestWebSocketPing(t *testing.T) {
 }
 
 func TestWebSocketPlayWait(t *testing.T) {
-	inBubble(t, Options{WriteTimeout: 10 * time.Second, PlayWait: 40 * time.Second}, func(t *testing.T, _ *stream.Hub, c *websocket.Conn) {
-		began := time.Now()
-		_, _, err := c.ReadMessage()
-		var end *websocket.CloseError
-		if !errors.As(err, &end) || end.Code != 4404 || end.Text != "nobody is publishing live/movie" || time.Since(began) != 40*time.Second {
-			t.Errorf("after %v: %v", time.Since(began), err)
-		}
-	})
+	inBubble(t, Options{WriteTimeout: 10 * time.Second, PlayWait: 40 * time.Second},
+		func(t *testing.T, _ *stream.Hub, c *websocket.Conn) {
+			began := time.Now()
+			_, _, err := c.ReadMessage()
+			var end *websocket.CloseError
+			if !errors.As(err, &end) || end.Code != 4404 || end.Text != "nobody is publishing live/movie" ||
+				time.Since(began) != 40*time.Second {
+				t.Errorf("after %v: %v", time.Since(began), err)
+			}
+		})
 }
 
 // TestWebSocketStopWhileWaiting: who waits when the server stops is told to come back.
@@ -409,8 +417,8 @@ func TestWebSocketStopWhileWaiting(t *testing.T) {
 	})
 }
 
-// TestWebSocketStall: a viewer who takes nothing is ended after the write timeout, and one whose close frame is not answered soon after
-// it.
+// TestWebSocketStall: a viewer who takes nothing is ended after the write timeout, and one whose
+// close frame is not answered soon after it.
 func TestWebSocketStall(t *testing.T) {
 	inBubble(t, Options{WriteTimeout: 10 * time.Second, GOPs: 1}, func(t *testing.T, hub *stream.Hub, _ *websocket.Conn) {
 		events, _, stop := hub.Observe(16, true)
@@ -449,7 +457,8 @@ func TestWebSocketLinger(t *testing.T) {
 	})
 }
 
-// TestWebSocketFlood has viewers send frames without an end that are no messages: few pings are answered, and then they are told to stop.
+// TestWebSocketFlood has viewers send frames without an end that are no messages: few pings are
+// answered, and then they are told to stop.
 func TestWebSocketFlood(t *testing.T) {
 	hub, srv := newTestServer(t, false)
 	p := publish(t, hub)

@@ -25,14 +25,16 @@ func (ss *session) usesDefaultForm() bool {
 		acceptsCodec(ss.req.VideoCodecs, "*") && acceptsCodec(ss.req.AudioCodecs, "*")
 }
 
-// checkCodec returns why the player cannot be sent t, nil where he can: he is refused only what his own list of codecs lacks.
+// checkCodec returns why the player cannot be sent t, nil where he can: he is refused only what his
+// own list of codecs lacks.
 func (ss *session) checkCodec(t *media.Track) error {
 	codecs := ss.req.VideoCodecs
 	if t.Kind == media.Audio {
 		codecs = ss.req.AudioCodecs
 	}
 	if code := ss.dialect.RequiredFourCC(t); code != "" && !acceptsCodec(codecs, code) {
-		return domain.Errorf(domain.Invalid, "the stream has %v (%s), which is not among the codecs that this player listed", t.Codec, code)
+		return domain.Errorf(domain.Invalid, "the stream has %v (%s), which is not among the codecs that this player listed",
+			t.Codec, code)
 	}
 	return nil
 }

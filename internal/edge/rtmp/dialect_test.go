@@ -17,7 +17,8 @@ func TestDialect(t *testing.T) {
 		ordinary bool
 	}{
 		{rtmp.Request{StreamID: 1}, flv.Dialect{}, true},
-		{rtmp.Request{StreamID: 1, Query: "token=x&tracks=1&hevc=13", CapsEx: rtmp.CapsReconnect | rtmp.CapsModEx}, flv.Dialect{}, true},
+		{rtmp.Request{StreamID: 1, Query: "token=x&tracks=1&hevc=13", CapsEx: rtmp.CapsReconnect | rtmp.CapsModEx},
+			flv.Dialect{}, true},
 		{rtmp.Request{StreamID: 2}, flv.Dialect{}, false},
 		{rtmp.Request{StreamID: 1, Query: "hevc=12"}, flv.Dialect{LegacyHEVC: true}, false},
 		{rtmp.Request{StreamID: 1, Query: "token=x&tracks=all"}, flv.Dialect{Multitrack: true}, false},
@@ -53,7 +54,8 @@ func TestCheckCodec(t *testing.T) {
 		{"audio not listed", rtmp.Request{AudioCodecs: []string{"fLaC"}}, opus, true},
 		{"leaves in legacy form", rtmp.Request{VideoCodecs: []string{"av01"}}, h264, false},
 		{"leaves under its old id", rtmp.Request{VideoCodecs: []string{"av01"}, Query: "hevc=12"}, hevc, false},
-		{"a second track leaves by FourCC", rtmp.Request{VideoCodecs: []string{"av01"}, CapsEx: rtmp.CapsMultitrack}, second, true},
+		{"a second track leaves by FourCC", rtmp.Request{VideoCodecs: []string{"av01"}, CapsEx: rtmp.CapsMultitrack}, second,
+			true},
 		{"data", rtmp.Request{VideoCodecs: []string{}, AudioCodecs: []string{}}, track(media.Data, media.ScriptData), false},
 	} {
 		ss := &session{req: &tt.req, dialect: dialectOf(&tt.req)}

@@ -19,7 +19,8 @@ import (
 
 // usesFanout reports whether the fan can serve the player: an ordinary one on plain TCP who begins at a keyframe.
 func (ss *session) usesFanout(name domain.Name) bool {
-	return ss.opt.GOPs != 0 && ss.usesDefaultForm() && ss.broadcaster.CanServe(ss.nc) && ss.hub.StartPoint(name) != stream.StartMidGOP
+	return ss.opt.GOPs != 0 && ss.usesDefaultForm() && ss.broadcaster.CanServe(ss.nc) &&
+		ss.hub.StartPoint(name) != stream.StartMidGOP
 }
 
 // joinFanout gives a player to the fan, once there is something to see. The connection is no longer ours.
@@ -139,5 +140,6 @@ func (e *encoder) AppendFrames(parts [][]byte, frames []*media.Frame, known []*m
 }
 
 func (ss *session) viewer(name domain.Name) stream.ViewerOptions {
-	return stream.ViewerOptions{Proto: proto, Remote: ss.nc.RemoteAddr().String(), URL: ss.url(name), ViewerLimit: ss.viewerLimit, Expires: ss.expires}
+	return stream.ViewerOptions{Proto: proto, Remote: ss.nc.RemoteAddr().String(), URL: ss.url(name),
+		ViewerLimit: ss.viewerLimit, Expires: ss.expires}
 }

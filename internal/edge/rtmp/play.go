@@ -40,7 +40,8 @@ func (ss *session) play(ctx context.Context) (handedOver bool) {
 	return false
 }
 
-// playHere serves a player by goroutines of his own: one whose connection is not plain TCP, or who begins in the middle of a GOP.
+// playHere serves a player by goroutines of his own: one whose connection is not plain TCP, or who
+// begins in the middle of a GOP.
 func (ss *session) playHere(ctx context.Context, name domain.Name, log *slog.Logger) {
 	// The server's stop reaches a player as the end of his stream, not by ctx.
 	serving := ctx
@@ -164,7 +165,8 @@ func (ss *session) send(ctx context.Context, sub *stream.Subscriber) error {
 	}
 }
 
-// defaultStreamID is the message stream of nearly every player, the first that he creates: its frames are encoded once for all.
+// defaultStreamID is the message stream of nearly every player, the first that he creates: its
+// frames are encoded once for all.
 const defaultStreamID = 1
 
 func encode(f *media.Frame) [][]byte { return appendFrame(nil, f, flv.Dialect{}, defaultStreamID) }

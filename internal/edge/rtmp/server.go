@@ -1,5 +1,5 @@
-// Package rtmp is where encoders and players connect by RTMP: it maps the sessions of internal/proto/rtmp to the hub. It knows no
-// store, no configuration and no other edge.
+// Package rtmp is where encoders and players connect by RTMP: it maps the sessions of
+// internal/proto/rtmp to the hub. It knows no store, no configuration and no other edge.
 package rtmp
 
 import (
@@ -53,8 +53,8 @@ func New(hub *stream.Hub, gate domain.Authorizer, o Options) *Server {
 	}
 }
 
-// Serve accepts connections of ln, which may be TLS, until ctx ends. Publishers and players then end with their streams, which
-// is for who closes the hub; what is left after Options.Drain is cut.
+// Serve accepts connections of ln, which may be TLS, until ctx ends. Publishers and players then
+// end with their streams, which is for who closes the hub; what is left after Options.Drain is cut.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	return netx.Serve(ctx, ln, s.opt.Drain, s.serveConn)
 }
@@ -139,8 +139,8 @@ func (s *Server) logAcceptError(ctx context.Context, log *slog.Logger, err error
 	}
 }
 
-// warn logs what a peer did wrong, once a second for each kind of it: whoever repeats it does not fill the log, nor does he by
-// words of his own that the reason quotes.
+// warn logs what a peer did wrong, once a second for each kind of it: whoever repeats it does not
+// fill the log, nor does he by words of his own that the reason quotes.
 func (s *Server) warn(log *slog.Logger, what, kind, reason string, attrs ...any) {
 	suppressed, ok := s.warnLimiter.Allow(what + " " + kind)
 	if !ok {

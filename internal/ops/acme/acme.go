@@ -1,5 +1,5 @@
-// Package acme gets certificates from an authority by ACME (RFC 8555) and renews them in time. It knows no listener: who serves TLS
-// asks it for a certificate at each handshake.
+// Package acme gets certificates from an authority by ACME (RFC 8555) and renews them in time. It
+// knows no listener: who serves TLS asks it for a certificate at each handshake.
 package acme
 
 import (
@@ -19,12 +19,13 @@ import (
 
 // Options say for what, and from whom.
 type Options struct {
-	Domains       []string
-	Email         string
-	CA            string         // the URL of the authority's directory
-	Dir           string         // where account, keys and certificates are kept; with Shared a copy of the certificates
-	Shared        Shared         // where several servers keep them; nil for Dir alone
-	HTTPPort      int            // where Handler is served: the authority comes to port 80 of each domain, which leads here
+	Domains []string
+	Email   string
+	CA      string // the URL of the authority's directory
+	Dir     string // where account, keys and certificates are kept; with Shared a copy of the certificates
+	Shared  Shared // where several servers keep them; nil for Dir alone
+	// where Handler is served: the authority comes to port 80 of each domain, which leads here
+	HTTPPort      int
 	Roots         *x509.CertPool // that the authority's own certificate is checked by; nil: the system's
 	CheckInterval time.Duration  // how often it is looked whether one is to be renewed; 0: every ten minutes
 	Log           *slog.Logger
@@ -41,8 +42,8 @@ type Manager struct {
 const (
 	// obtainTimeout bounds one try to get a certificate.
 	obtainTimeout = 90 * time.Second
-	// retryFirst and retryMax are how long is waited before what failed is begun anew: while the store is away, mostly. Between
-	// the questions to the authority the library waits longer.
+	// retryFirst and retryMax are how long is waited before what failed is begun anew: while the store
+	// is away, mostly. Between the questions to the authority the library waits longer.
 	retryFirst = 2 * time.Second
 	retryMax   = 10 * time.Minute
 )
@@ -59,7 +60,8 @@ func New(o Options) *Manager {
 	})
 	c := certmagic.Config{
 		Storage: &certmagic.FileStorage{Path: o.Dir}, Logger: quiet, OnEvent: m.logEvent,
-		OCSP: certmagic.OCSPConfig{DisableStapling: true}, // most authorities have given OCSP up, and no one is asked on a viewer's account
+		// most authorities have given OCSP up, and no one is asked on a viewer's account
+		OCSP: certmagic.OCSPConfig{DisableStapling: true},
 	}
 	if o.Shared != nil {
 		c.Storage, c.LocalCache = newStorage(o.Shared, rand.Text()), c.Storage // by the copy it serves while Shared is away
@@ -74,8 +76,8 @@ func New(o Options) *Manager {
 	return m
 }
 
-// Handler answers the questions of the authority, those that it asks on behalf of another server with the same Shared too, and
-// everything else by 404.
+// Handler answers the questions of the authority, those that it asks on behalf of another server
+// with the same Shared too, and everything else by 404.
 func (m *Manager) Handler() http.Handler {
 	return m.issuer.HTTPChallengeHandler(http.NotFoundHandler())
 }
@@ -84,9 +86,11 @@ func (m *Manager) Handler() http.Handler {
 func (m *Manager) logEvent(_ context.Context, event string, data map[string]any) error {
 	switch event {
 	case "cert_obtained":
-		m.opt.Log.Info("a certificate was obtained", "domain", fmt.Sprint(data["identifier"]), "renewal", data["renewal"] == true)
+		m.opt.Log.Info("a certificate was obtained", "domain", fmt.Sprint(data["identifier"]), "renewal",
+			data["renewal"] == true)
 	case "cert_failed":
-		m.opt.Log.Error("no certificate was obtained; it is tried again", "domain", fmt.Sprint(data["identifier"]), "err", fmt.Sprint(data["error"]))
+		m.opt.Log.Error("no certificate was obtained; it is tried again", "domain", fmt.Sprint(data["identifier"]), "err",
+			fmt.Sprint(data["error"]))
 	}
 	return nil
 }

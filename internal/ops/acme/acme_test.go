@@ -240,8 +240,8 @@ func newMemoryStorage() *memoryStorage {
 	return &memoryStorage{files: map[string][]byte{}, locks: map[string]string{}}
 }
 
-// TestServersShareOneCertificate has three servers start at once: one asks the authority, which comes to another of them, and all serve the same. So
-// it is when the certificate is renewed.
+// TestServersShareOneCertificate has three servers start at once: one asks the authority, which
+// comes to another of them, and all serve the same. So it is when the certificate is renewed.
 func TestServersShareOneCertificate(t *testing.T) {
 	var listeners []net.Listener
 	var ports []int
@@ -279,8 +279,9 @@ func TestServersShareOneCertificate(t *testing.T) {
 	}
 }
 
-// TestStartDuringStorageOutage starts without the store: a server that has served before serves by its copy, a new one waits and then gets what the
-// other has. A value that is garbage then changes nothing for those who have it.
+// TestStartDuringStorageOutage starts without the store: a server that has served before serves by
+// its copy, a new one waits and then gets what the other has. A value that is garbage then changes
+// nothing for those who have it.
 func TestStartDuringStorageOutage(t *testing.T) {
 	l, port := listen(t)
 	a := acmetest.New(t, port)
@@ -344,7 +345,8 @@ func TestHandler(t *testing.T) {
 	a := acmetest.New(t, port)
 	s, _ := start(t, a, l, Options{})
 	s.awaitServed(t, a, anyCertificate)
-	for _, path := range []string{"/", "/.well-known/acme-challenge/", "/.well-known/acme-challenge/x", "/live/movie.flv", "/.well-known/acme-challenge/../../x"} {
+	for _, path := range []string{"/", "/.well-known/acme-challenge/", "/.well-known/acme-challenge/x", "/live/movie.flv",
+		"/.well-known/acme-challenge/../../x"} {
 		resp, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d%s", port, path))
 		if err != nil {
 			t.Fatal(err)

@@ -39,9 +39,10 @@ const (
 
 var errLockLost = errors.New("another server has taken over")
 
-// storage is a Shared for the library. What belongs to a certificate, which the library stores as three files, is written at once: a lock
-// that is lost by a slow store has two servers write at a time, and the key of one with the certificate of the other would be of no use
-// to anybody, nor taken for something to be got anew.
+// storage is a Shared for the library. What belongs to a certificate, which the library stores as
+// three files, is written at once: a lock that is lost by a slow store has two servers write at a
+// time, and the key of one with the certificate of the other would be of no use to anybody, nor
+// taken for something to be got anew.
 type storage struct {
 	Shared
 	owner string // of locks
@@ -113,7 +114,8 @@ func (s *storage) removePending(stem string) map[string][]byte {
 	return files
 }
 
-// markLost notes that files were not written: the library then removes key and certificate, which it believes are there.
+// markLost notes that files were not written: the library then removes key and certificate, which
+// it believes are there.
 func (s *storage) markLost(files map[string][]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

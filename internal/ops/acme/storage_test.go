@@ -80,18 +80,21 @@ func certificatePair(t *testing.T) (cert, key []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
 }
 
-// TestConcurrentWritersKeepPairsTogether has two servers that both believe they have the lock store a certificate each, in every order in which their writes
-// can come: what stands there is one server's at each moment.
+// TestConcurrentWritersKeepPairsTogether has two servers that both believe they have the lock store
+// a certificate each, in every order in which their writes can come: what stands there is one
+// server's at each moment.
 func TestConcurrentWritersKeepPairsTogether(t *testing.T) {
 	const stem = "certificates/authority/" + domain + "/" + domain
 	type write struct{ name, data string }
 	var writes [2][]write
 	for n := range writes {
 		cert, key := certificatePair(t)
-		writes[n] = []write{{stem + ".key", string(key)}, {stem + ".crt", string(cert)}, {stem + ".json", fmt.Sprintf(`{"server":%d}`, n)}}
+		writes[n] = []write{{stem + ".key", string(key)}, {stem + ".crt", string(cert)},
+			{stem + ".json", fmt.Sprintf(`{"server":%d}`, n)}}
 	}
 	for order := range 1 << 6 { // whose turn it is, by bit
 		if bits.OnesCount(uint(order)) != 3 {
@@ -127,14 +130,15 @@ func TestConcurrentWritersKeepPairsTogether(t *testing.T) {
 	}
 }
 
-// TestFailedWriteKeepsStoredCertificate has the store be away when a certificate is written: what another has stored stays, also when the library takes back
-// what it believes it has written.
+// TestFailedWriteKeepsStoredCertificate has the store be away when a certificate is written: what
+// another has stored stays, also when the library takes back what it believes it has written.
 func TestFailedWriteKeepsStoredCertificate(t *testing.T) {
 	const stem = "certificates/authority/" + domain + "/" + domain
 	shared := newMemoryStorage()
 	s := newStorage(shared, "a")
 	store := func(cert, key []byte) error {
-		return errors.Join(s.Store(t.Context(), stem+".key", key), s.Store(t.Context(), stem+".crt", cert), s.Store(t.Context(), stem+".json", []byte("{}")))
+		return errors.Join(s.Store(t.Context(), stem+".key", key), s.Store(t.Context(), stem+".crt", cert),
+			s.Store(t.Context(), stem+".json", []byte("{}")))
 	}
 	cert, key := certificatePair(t)
 	if err := store(cert, key); err != nil {
@@ -159,10 +163,12 @@ func TestFailedWriteKeepsStoredCertificate(t *testing.T) {
 			t.Errorf("%s: what was there is gone", name)
 		}
 	}
-	if err := errors.Join(s.Store(t.Context(), stem+".json", []byte("{1}")), s.Delete(t.Context(), stem+".key")); err != nil {
+	if err := errors.Join(s.Store(t.Context(), stem+".json", []byte("{1}")),
+		s.Delete(t.Context(), stem+".key")); err != nil {
 		t.Error(err)
 	}
-	if string(shared.files[stem+".json"]) != "{1}" || shared.files[stem+".key"] != nil || !bytes.Equal(shared.files[stem+".crt"], cert) {
+	if string(shared.files[stem+".json"]) != "{1}" || shared.files[stem+".key"] != nil ||
+		!bytes.Equal(shared.files[stem+".crt"], cert) {
 		t.Errorf("after a change of one file, and a removal that is meant: %q", shared.files)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestWeakSecrets refuses a secret that can be guessed where others reach the operator's HTTP, and warns of it and of secrets that are
-// the same.
+// TestWeakSecrets refuses a secret that can be guessed where others reach the operator's HTTP, and
+// warns of it and of secrets that are the same.
 func TestWeakSecrets(t *testing.T) {
 	t.Chdir(t.TempDir())
 	const long, other = "a secret of more than sixteen", "another one of more than sixteen"
@@ -18,19 +18,27 @@ func TestWeakSecrets(t *testing.T) {
 		warnings []string // what each starts with
 	}{
 		{"one letter on loopback", []string{"LIVEGO_JWT_SECRET=x"}, "", []string{"jwt.secret: is shorter than 16"}},
-		{"one letter on localhost", []string{"LIVEGO_JWT_SECRET=x", "LIVEGO_API_ADDR=localhost:8090"}, "", []string{"jwt.secret: is shorter"}},
-		{"one letter on IPv6", []string{"LIVEGO_JWT_SECRET=x", "LIVEGO_API_ADDR=[::1]:8090"}, "", []string{"jwt.secret: is shorter"}},
-		{"one letter for everybody", []string{"LIVEGO_JWT_SECRET=x", "LIVEGO_API_ADDR=:8090"}, "LIVEGO_JWT_SECRET: is shorter than 16", nil},
-		{"one letter for a network", []string{"LIVEGO_JWT_SECRET=x", "LIVEGO_API_ADDR=192.168.1.5:8090"}, "LIVEGO_JWT_SECRET: is shorter", nil},
-		{"fifteen letters for everybody", []string{"LIVEGO_JWT_SECRET=123456789012345", "LIVEGO_API_ADDR=0.0.0.0:8090"}, "LIVEGO_JWT_SECRET: is", nil},
+		{"one letter on localhost", []string{"LIVEGO_JWT_SECRET=x", "LIVEGO_API_ADDR=localhost:8090"}, "",
+			[]string{"jwt.secret: is shorter"}},
+		{"one letter on IPv6", []string{"LIVEGO_JWT_SECRET=x", "LIVEGO_API_ADDR=[::1]:8090"}, "",
+			[]string{"jwt.secret: is shorter"}},
+		{"one letter for everybody", []string{"LIVEGO_JWT_SECRET=x", "LIVEGO_API_ADDR=:8090"},
+			"LIVEGO_JWT_SECRET: is shorter than 16", nil},
+		{"one letter for a network", []string{"LIVEGO_JWT_SECRET=x", "LIVEGO_API_ADDR=192.168.1.5:8090"},
+			"LIVEGO_JWT_SECRET: is shorter", nil},
+		{"fifteen letters for everybody", []string{"LIVEGO_JWT_SECRET=123456789012345", "LIVEGO_API_ADDR=0.0.0.0:8090"},
+			"LIVEGO_JWT_SECRET: is", nil},
 		{"sixteen letters", []string{"LIVEGO_JWT_SECRET=1234567890123456", "LIVEGO_API_ADDR=:8090"}, "", nil},
 		{"different", []string{"LIVEGO_JWT_SECRET=" + long, "LIVEGO_TOKEN_SECRET=" + other}, "", nil},
-		{"the same", []string{"LIVEGO_JWT_SECRET=" + long, "LIVEGO_TOKEN_SECRET=" + long}, "", []string{"token.secret is the same as jwt.secret"}},
-		{"three of one", []string{"LIVEGO_JWT_SECRET=" + long, "LIVEGO_TOKEN_SECRET=" + long, "LIVEGO_HOOK_SECRET=" + long}, "",
+		{"the same", []string{"LIVEGO_JWT_SECRET=" + long, "LIVEGO_TOKEN_SECRET=" + long}, "",
+			[]string{"token.secret is the same as jwt.secret"}},
+		{"three of one", []string{"LIVEGO_JWT_SECRET=" + long, "LIVEGO_TOKEN_SECRET=" + long, "LIVEGO_HOOK_SECRET=" + long},
+			"",
 			[]string{"token.secret is the same as jwt.secret", "hook.secret is the same as jwt.secret"}},
 		{"none", nil, "", nil},
 		{"admin token", []string{"LIVEGO_ADMIN_TOKEN=abcdefghijklmnop"}, "", nil},
-		{"short admin token", []string{"LIVEGO_ADMIN_TOKEN=abcdefghijklmno"}, "LIVEGO_ADMIN_TOKEN: must have at least 16", nil},
+		{"short admin token", []string{"LIVEGO_ADMIN_TOKEN=abcdefghijklmno"}, "LIVEGO_ADMIN_TOKEN: must have at least 16",
+			nil},
 		{"admin token with a space", []string{"LIVEGO_ADMIN_TOKEN=abcdefgh ijklmnop"}, "LIVEGO_ADMIN_TOKEN: must", nil},
 		{"admin token of another alphabet", []string{"LIVEGO_ADMIN_TOKEN=ääääääääääääääää"}, "LIVEGO_ADMIN_TOKEN: must", nil},
 	} {

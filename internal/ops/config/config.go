@@ -1,6 +1,7 @@
-// Package config holds the server's settings as plain typed values. One table, the tags of Config, makes the defaults, the
-// checks, the flags and their help, and docs/settings.md: a new setting is one line of it. The package knows how settings are
-// written and which values can be; what they do is the business of those who get them.
+// Package config holds the server's settings as plain typed values. One table, the tags of Config,
+// makes the defaults, the checks, the flags and their help, and docs/settings.md: a new setting is
+// one line of it. The package knows how settings are written and which values can be; what they do
+// is the business of those who get them.
 package config
 
 import (
@@ -14,10 +15,11 @@ import (
 
 // Config is every setting of a server. Get one from Default or Load; a zero Config is none.
 //
-// The tags: key is the name in the file (a dot parts a block from its member); default is written as in the file; min and max
-// bound numbers, times and sizes; oneof lists the values that are allowed; group, which begins a group, holds for the fields
-// that follow; secret keeps the value out of all output and lets it come from a file ("url": a URL that may hold a password);
-// nonempty forbids "".
+// The tags: key is the name in the file (a dot parts a block from its member); default is written
+// as in the file; min and max bound numbers, times and sizes; oneof lists the values that are
+// allowed; group, which begins a group, holds for the fields that follow; secret keeps the value
+// out of all output and lets it come from a file ("url": a URL that may hold a password); nonempty
+// forbids "".
 type Config struct {
 	ConfigFile string `key:"config_file" default:"livego.yaml" group:"General" help:"The file with the settings. It need not exist unless it is named here."`
 	DataDir    string `key:"data_dir" default:"./livego-data" nonempty:"true" help:"The directory of what must last: room keys and the admin token. Made when absent."`

@@ -14,8 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// yamlCases are files and what comes of them: for a good one what it changes, for a bad one the complaints, each without the
-// path. They seed the fuzzer too.
+// yamlCases are files and what comes of them: for a good one what it changes, for a bad one the
+// complaints, each without the path. They seed the fuzzer too.
 var yamlCases = []struct {
 	name string
 	file string
@@ -25,14 +25,16 @@ var yamlCases = []struct {
 	{"empty", "", nil, nil},
 	{"comment", "# rtmp_addr: :1\n", nil, nil},
 	{"one", "rtmp_addr: :1940\n", func(c *Config) { c.RTMPAddr = ":1940" }, nil},
-	{"all types", "rtmp_addr: '0.0.0.0:1940'\nrtmp_noauth: true\ngop_num: 2\nread_timeout: 15s\nmax_message: 16MiB\napi_hosts: [a.example, b.example]\ngather: 50ms\n",
+	{"all types", "rtmp_addr: '0.0.0.0:1940'\nrtmp_noauth: true\ngop_num: 2\nread_timeout: 15s\nmax_message: " +
+		"16MiB\napi_hosts: [a.example, b.example]\ngather: 50ms\n",
 		func(c *Config) {
 			c.RTMPAddr, c.RTMPNoAuth, c.GopNum, c.ReadTimeout, c.MaxMessage = "0.0.0.0:1940", true, 2, 15*time.Second, 16<<20
 			c.APIHosts, c.BatchWindow = []string{"a.example", "b.example"}, BatchWindow{Fixed: 50 * time.Millisecond}
 		}, nil},
 	{"seconds and bytes", "read_timeout: 15\nmax_message: 70000\ngather: 0\n",
 		func(c *Config) { c.ReadTimeout, c.MaxMessage, c.BatchWindow = 15*time.Second, 70000, BatchWindow{} }, nil},
-	{"block", "jwt:\n  secret: sixteen-letters-\n  algorithm: HS512\n", func(c *Config) { c.JWT.Secret, c.JWT.Algorithm = "sixteen-letters-", "HS512" }, nil},
+	{"block", "jwt:\n  secret: sixteen-letters-\n  algorithm: HS512\n",
+		func(c *Config) { c.JWT.Secret, c.JWT.Algorithm = "sixteen-letters-", "HS512" }, nil},
 	{"empty block", "jwt:\n  # secret: x\nlevel: debug\n", func(c *Config) { c.Level = "debug" }, nil},
 	{"earlier server's", `
 level: debug
@@ -66,67 +68,94 @@ server:
 
 	{"unknown key", "level: info\n\nrtmp_adr: :1\n", nil, []string{"3: rtmp_adr: unknown key (did you mean rtmp_addr?)"}},
 	{"unknown key, nothing near", "colour: blue\n", nil, []string{"1: colour: unknown key"}},
-	{"unknown key in a block", "jwt:\n  secrets: x\n", nil, []string{"2: jwt.secrets: unknown key (did you mean secret?)"}},
-	{"unknown key of an app", "server:\n- appname: live\n  hsl: true\n", nil, []string{"3: server[0].hsl: unknown key (did you mean hls?)"}},
+	{"unknown key in a block", "jwt:\n  secrets: x\n", nil,
+		[]string{"2: jwt.secrets: unknown key (did you mean secret?)"}},
+	{"unknown key of an app", "server:\n- appname: live\n  hsl: true\n", nil,
+		[]string{"3: server[0].hsl: unknown key (did you mean hls?)"}},
 	{"dotted key", "jwt.secret: x\n", nil, []string{"1: jwt.secret: unknown key"}},
 	{"twice", "level: info\nlevel: debug\n", nil, []string{"2: level: is there twice: first in line 1"}},
 	{"text for a number", "gop_num: '1'\n", nil, []string{"1: gop_num: must be a whole number"}},
 	{"text for a bool", "rtmp_noauth: yes\n", nil, []string{"1: rtmp_noauth: must be true or false"}},
 	{"number for a text", "flv_dir: 1\n", nil, []string{"1: flv_dir: must be a text: put it in quotes"}},
 	{"float", "read_timeout: 1.5\n", nil, []string{"1: read_timeout: must be a duration such as 10s or 500ms"}},
-	{"bad duration", "read_timeout: soon\n", nil, []string{`1: read_timeout: must be a duration such as 10s or 500ms, not "soon"`}},
+	{"bad duration", "read_timeout: soon\n", nil,
+		[]string{`1: read_timeout: must be a duration such as 10s or 500ms, not "soon"`}},
 	{"short duration", "read_timeout: 10ms\n", nil, []string{"1: read_timeout: must be at least 1s, not 10ms"}},
 	{"long duration", "publish_hold: 1h\n", nil, []string{"1: publish_hold: must be at most 2m, not 1h"}},
 	{"negative", "gop_num: -1\n", nil, []string{"1: gop_num: must be at least 0, not -1"}},
 	{"gather too long", "gather: 1s\n", nil, []string{"1: gather: must be at most 200ms, not 1s"}},
 	{"gather negative", "gather: -1ms\n", nil, []string{"1: gather: must not be negative, not -1ms"}},
-	{"huge size", "max_message: 999999999999GiB\n", nil, []string{`1: max_message: must be a size such as 8MiB, not "999999999999GiB"`}},
+	{"huge size", "max_message: 999999999999GiB\n", nil,
+		[]string{`1: max_message: must be a size such as 8MiB, not "999999999999GiB"`}},
 	{"not one of", "takeover: maybe\n", nil, []string{`1: takeover: must be idle, always or never, not "maybe"`}},
 	{"no value", "rtmp_addr:\n", nil, []string{"1: rtmp_addr: has no value"}},
 	{"empty dir", "data_dir: ''\n", nil, []string{"1: data_dir: must not be empty"}},
 	{"list for a text", "rtmp_addr: [':1']\n", nil, []string{"1: rtmp_addr: must be a text: put it in quotes"}},
 	{"block for a text", "rtmp_addr:\n  x: 1\n", nil, []string{"1: rtmp_addr: must be a text: put it in quotes"}},
 	{"text for a block", "jwt: x\n", nil, []string{"1: jwt: wants lines of the form key: value"}},
-	{"alias", "level: &a info\ntakeover: *a\n", nil, []string{"1: level: must be a text: put it in quotes", "2: takeover: must be a text: put it in quotes"}},
+	{"alias", "level: &a info\ntakeover: *a\n", nil,
+		[]string{"1: level: must be a text: put it in quotes", "2: takeover: must be a text: put it in quotes"}},
 	{"list as file", "- a\n", nil, []string{"1: wants lines of the form key: value"}},
-	{"two documents", "level: info\n---\nlevel: debug\n", nil, []string{"3: a second document begins here: there may be one"}},
-	{"no port", "rtmp_addr: localhost\n", nil, []string{`1: rtmp_addr: "localhost" is no address: it must be host:port or :port`}},
+	{"two documents", "level: info\n---\nlevel: debug\n", nil,
+		[]string{"3: a second document begins here: there may be one"}},
+	{"no port", "rtmp_addr: localhost\n", nil,
+		[]string{`1: rtmp_addr: "localhost" is no address: it must be host:port or :port`}},
 	{"port too large", "rtmp_addr: :70000\n", nil, []string{`1: rtmp_addr: ":70000" has no port between 0 and 65535`}},
 	{"same address", "hls_addr: :1935\n", nil, []string{"1: hls_addr: :1935 is taken by rtmp_addr (:1935)"}},
-	{"same port", "api_addr: 127.0.0.1:1935\n", nil, []string{"1: api_addr: 127.0.0.1:1935 is taken by rtmp_addr (:1935)"}},
+	{"same port", "api_addr: 127.0.0.1:1935\n", nil,
+		[]string{"1: api_addr: 127.0.0.1:1935 is taken by rtmp_addr (:1935)"}},
 	{"no apps", "server: []\n", nil, []string{"1: server: wants a list of apps, each beginning with - appname:"}},
 	{"app without a name", "server:\n- live: true\n", nil, []string{"2: server[0]: has no appname"}},
 	{"app twice", "server:\n- appname: a\n- appname: a\n", nil, []string{`3: server[1]: there is an app "a" already`}},
-	{"app with a bad name", "server:\n- appname: a/b\n", nil, []string{`2: server[0].appname: app name "a/b" has a character outside A-Z a-z 0-9 . _ -`}},
+	{"app with a bad name", "server:\n- appname: a/b\n", nil,
+		[]string{`2: server[0].appname: app name "a/b" has a character outside A-Z a-z 0-9 . _ -`}},
 	{"archive", "flv_dir: ''\n", nil, []string{"1: flv_dir: must not be empty"}},
-	{"static push", "server:\n- appname: live\n  static_push: ['rtmp://user:pass@example.com/live', \"rtmps://h:444/a/b?x=1\"]\n",
+	{"static push", "server:\n- appname: live\n  static_push: ['rtmp://user:pass@example.com/live', " +
+		"\"rtmps://h:444/a/b?x=1\"]\n",
 		func(c *Config) {
 			c.Apps[0].StaticPush = Targets{"rtmp://user:pass@example.com/live", "rtmps://h:444/a/b?x=1"}
 		}, nil},
-	{"static push to one", "server:\n- appname: live\n  static_push: rtmp://h/live\n", nil, []string{"3: server[0].static_push: must be a list of URLs"}},
-	{"static push twice", "server:\n- appname: live\n  static_push: [rtmp://h/live, rtmp://h/live]\n", nil, []string{"3: server[0].static_push: entry 2 is there already"}},
-	{"static push to no app", "server:\n- appname: live\n  static_push: [rtmp://h/live, rtmp://s3cret@h/, 7, 'http://h/x', 'rtmp://h/a#b', 'rtmp:///a', 'rtmp://h/%zz']\n", nil,
-		[]string{"3: server[0].static_push: entry 2 is no URL of the form rtmp://host/app", "3: server[0].static_push: entry 3 is no URL of the form rtmp://host/app", "3: server[0].static_push: entry 4 is no URL of the form rtmp://host/app", "3: server[0].static_push: entry 5 is no URL of the form rtmp://host/app", "3: server[0].static_push: entry 6 is no URL of the form rtmp://host/app", "3: server[0].static_push: entry 7 is no URL of the form rtmp://host/app"}},
+	{"static push to one", "server:\n- appname: live\n  static_push: rtmp://h/live\n", nil,
+		[]string{"3: server[0].static_push: must be a list of URLs"}},
+	{"static push twice", "server:\n- appname: live\n  static_push: [rtmp://h/live, rtmp://h/live]\n", nil,
+		[]string{"3: server[0].static_push: entry 2 is there already"}},
+	{"static push to no app", "server:\n- appname: live\n  static_push: [rtmp://h/live, rtmp://s3cret@h/, 7, " +
+		"'http://h/x', 'rtmp://h/a#b', 'rtmp:///a', 'rtmp://h/%zz']\n", nil,
+		[]string{"3: server[0].static_push: entry 2 is no URL of the form rtmp://host/app",
+			"3: server[0].static_push: entry 3 is no URL of the form rtmp://host/app",
+			"3: server[0].static_push: entry 4 is no URL of the form rtmp://host/app",
+			"3: server[0].static_push: entry 5 is no URL of the form rtmp://host/app",
+			"3: server[0].static_push: entry 6 is no URL of the form rtmp://host/app",
+			"3: server[0].static_push: entry 7 is no URL of the form rtmp://host/app"}},
 	{"relays", "relay_allow: [10.0.0.0/8, '::1', origin.example]\nrelay_max: 0\n",
 		func(c *Config) { c.RelayAllow, c.RelayMax = []string{"10.0.0.0/8", "::1", "origin.example"}, 0 }, nil},
-	{"relays to nowhere", "relay_allow: ['rtmp://h']\n", nil, []string{`1: relay_allow: "rtmp://h" is no address, range or host name`}},
-	{"redis", "redis_addr: localhost:6379\nredis_pwd: x\nredis_cache: 30s\n", func(c *Config) { c.RedisAddr, c.RedisPwd, c.RedisCache = "localhost:6379", "x", 30*time.Second }, nil},
-	{"redis url", "redis_addr: redis-sentinel://u:p@a,b/main\n", func(c *Config) { c.RedisAddr = "redis-sentinel://u:p@a,b/main" }, nil},
-	{"bad redis url", "redis_addr: 'redis://u:hidden@a,b'\n", nil, []string{"1: redis_addr: has several hosts: say redis-sentinel or redis-cluster"}},
+	{"relays to nowhere", "relay_allow: ['rtmp://h']\n", nil,
+		[]string{`1: relay_allow: "rtmp://h" is no address, range or host name`}},
+	{"redis", "redis_addr: localhost:6379\nredis_pwd: x\nredis_cache: 30s\n",
+		func(c *Config) { c.RedisAddr, c.RedisPwd, c.RedisCache = "localhost:6379", "x", 30*time.Second }, nil},
+	{"redis url", "redis_addr: redis-sentinel://u:p@a,b/main\n",
+		func(c *Config) { c.RedisAddr = "redis-sentinel://u:p@a,b/main" }, nil},
+	{"bad redis url", "redis_addr: 'redis://u:hidden@a,b'\n", nil,
+		[]string{"1: redis_addr: has several hosts: say redis-sentinel or redis-cluster"}},
 	{"long redis cache", "redis_cache: 61s\n", nil, []string{"1: redis_cache: must be at most 1m, not 61s"}},
 	{"byte-order mark", "\xef\xbb\xbfrtmp_addr: :1940\n", func(c *Config) { c.RTMPAddr = ":1940" }, nil},
 	{"byte-order mark and comment", "\xef\xbb\xbf# a\nlevel: debug\n", func(c *Config) { c.Level = "debug" }, nil},
 	{"byte-order mark between lines", "level: debug\n\xef\xbb\xbfrtmp_addr: :1940\n", nil,
 		[]string{"2: rtmp_addr: the key contains the invisible character U+FEFF: remove it"}},
-	{"no-break space", "\u00a0level: debug\n", nil, []string{"1: level: the key contains the invisible character U+00A0: remove it"}},
+	{"no-break space", "\u00a0level: debug\n", nil,
+		[]string{"1: level: the key contains the invisible character U+00A0: remove it"}},
 	{"UTF-16", "\xff\xfel\x00e\x00v\x00e\x00l\x00", nil, []string{" the file is UTF-16: save it as UTF-8"}},
 	{"mode", "record_mode: 0644\n", func(c *Config) { c.RecordMode = 0o644 }, nil},
 	{"mode without a zero", "record_mode: 660\n", func(c *Config) { c.RecordMode = 0o660 }, nil},
 	{"mode as text", "record_mode: '0o600'\n", func(c *Config) { c.RecordMode = 0o600 }, nil},
-	{"mode that executes", "record_mode: 0755\n", nil, []string{`1: record_mode: must be a mode in octal, from 0600 to 0666, not "0755"`}},
-	{"mode that the owner can't read", "record_mode: 0040\n", nil, []string{`1: record_mode: must be a mode in octal, from 0600 to 0666, not "0040"`}},
-	{"mode of nine digits", "record_mode: 0690\n", nil, []string{`1: record_mode: must be a mode in octal, from 0600 to 0666, not "0690"`}},
-	{"two mistakes", "levl: x\ngop_num: x\n", nil, []string{"1: levl: unknown key (did you mean level?)", "2: gop_num: must be a whole number"}},
+	{"mode that executes", "record_mode: 0755\n", nil,
+		[]string{`1: record_mode: must be a mode in octal, from 0600 to 0666, not "0755"`}},
+	{"mode that the owner can't read", "record_mode: 0040\n", nil,
+		[]string{`1: record_mode: must be a mode in octal, from 0600 to 0666, not "0040"`}},
+	{"mode of nine digits", "record_mode: 0690\n", nil,
+		[]string{`1: record_mode: must be a mode in octal, from 0600 to 0666, not "0690"`}},
+	{"two mistakes", "levl: x\ngop_num: x\n", nil,
+		[]string{"1: levl: unknown key (did you mean level?)", "2: gop_num: must be a whole number"}},
 }
 
 // writeSettings puts a file into a fresh directory and returns its path.
@@ -162,7 +191,8 @@ func TestFileSettings(t *testing.T) {
 			if c.set != nil {
 				c.set(&want)
 			}
-			if d := cmp.Diff(want, got, cmp.Transformer("plain", func(c Config) any { type plain Config; return plain(c) })); d != "" {
+			if d := cmp.Diff(want, got, cmp.Transformer("plain",
+				func(c Config) any { type plain Config; return plain(c) })); d != "" {
 				t.Error(d)
 			}
 		})
@@ -181,7 +211,8 @@ func TestSyntaxError(t *testing.T) {
 
 func TestPrecedence(t *testing.T) {
 	path := writeSettings(t, "level: debug\ntakeover: never\nlatency: live-edge\n")
-	env := []string{"LIVEGO_CONFIG_FILE=" + path, "LIVEGO_LEVEL=warn", "LIVEGO_TAKEOVER=always", "LIVEGO_JWT_SECRET=sixteen-letters-", "HOME=/x"}
+	env := []string{"LIVEGO_CONFIG_FILE=" + path, "LIVEGO_LEVEL=warn", "LIVEGO_TAKEOVER=always",
+		"LIVEGO_JWT_SECRET=sixteen-letters-", "HOME=/x"}
 	c, warnings, err := Load(Sources{Env: env, Flags: map[string]string{"level": "error", "api_hosts": "a, b"}})
 	if err != nil || len(warnings) > 0 {
 		t.Fatal(err, warnings)
@@ -200,13 +231,17 @@ func TestOtherSources(t *testing.T) {
 		want string
 	}{
 		{"variable", Sources{Env: []string{"LIVEGO_GOP_NUM=x"}}, `LIVEGO_GOP_NUM: must be a whole number, not "x"`},
-		{"variable, checked later", Sources{Env: []string{"LIVEGO_RTMP_ADDR=x"}}, `LIVEGO_RTMP_ADDR: "x" is no address: it must be host:port or :port`},
+		{"variable, checked later", Sources{Env: []string{"LIVEGO_RTMP_ADDR=x"}},
+			`LIVEGO_RTMP_ADDR: "x" is no address: it must be host:port or :port`},
 		{"flag", Sources{Flags: map[string]string{"gop_num": "-1"}}, `--gop_num: must be at least 0, not -1`},
-		{"flag, checked later", Sources{Flags: map[string]string{"redis_pwd": "hidden"}}, `--redis_pwd: there is no redis_addr`},
-		{"default that collides", Sources{Flags: map[string]string{"rtmp_addr": ":7001"}}, `httpflv_addr: :7001 is taken by rtmp_addr (:7001)`},
+		{"flag, checked later", Sources{Flags: map[string]string{"redis_pwd": "hidden"}},
+			`--redis_pwd: there is no redis_addr`},
+		{"default that collides", Sources{Flags: map[string]string{"rtmp_addr": ":7001"}},
+			`httpflv_addr: :7001 is taken by rtmp_addr (:7001)`},
 		{"file named by flag", Sources{Flags: map[string]string{"config_file": missing}}, "config_file: stat " + missing},
 		{"file named by variable", Sources{Env: []string{"LIVEGO_CONFIG_FILE=" + missing}}, "config_file: stat " + missing},
-		{"no certificate", Sources{Flags: map[string]string{"enable_rtmps": "true", "rtmps_cert": missing}}, "--rtmps_cert: the certificate for TLS: open " + missing},
+		{"no certificate", Sources{Flags: map[string]string{"enable_rtmps": "true", "rtmps_cert": missing}},
+			"--rtmps_cert: the certificate for TLS: open " + missing},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Chdir(t.TempDir())
@@ -235,11 +270,14 @@ func TestDefaultFile(t *testing.T) {
 func TestUnknownVariables(t *testing.T) {
 	t.Chdir(t.TempDir())
 	_, warnings, err := Load(Sources{Env: []string{
-		"LIVEGO_SERVICE_HOST=10.0.0.1", "LIVEGO_SERVICE_PORT=1935", "LIVEGO_SERVICE_PORT_RTMP=1935", "LIVEGO_PORT=tcp://10.0.0.1:1935",
-		"LIVEGO_PORT_1935_TCP=tcp://10.0.0.1:1935", "LIVEGO_PORT_1935_TCP_PROTO=tcp", "LIVEGO_PORT_1935_TCP_PORT=1935", "LIVEGO_PORT_1935_TCP_ADDR=10.0.0.1",
+		"LIVEGO_SERVICE_HOST=10.0.0.1", "LIVEGO_SERVICE_PORT=1935", "LIVEGO_SERVICE_PORT_RTMP=1935",
+		"LIVEGO_PORT=tcp://10.0.0.1:1935",
+		"LIVEGO_PORT_1935_TCP=tcp://10.0.0.1:1935", "LIVEGO_PORT_1935_TCP_PROTO=tcp", "LIVEGO_PORT_1935_TCP_PORT=1935",
+		"LIVEGO_PORT_1935_TCP_ADDR=10.0.0.1",
 		"LIVEGO_RTMP_ADR=:1", "LIVEGO_=x", "MYLIVEGO_X=1",
 	}})
-	if want := []string{"unknown environment variables have no effect: LIVEGO_, LIVEGO_RTMP_ADR"}; err != nil || !slices.Equal(warnings, want) {
+	if want := []string{"unknown environment variables have no effect: LIVEGO_, LIVEGO_RTMP_ADR"}; err != nil ||
+		!slices.Equal(warnings, want) {
 		t.Errorf("got %q, %v; want %q", warnings, err, want)
 	}
 }
@@ -249,7 +287,8 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	c.JWT.Secret, c.RedisAddr, c.RedisPwd = "canary-jwt", "redis://u:canary-url@h", "canary-pwd"
 	var log strings.Builder
 	slog.New(slog.NewTextHandler(&log, nil)).Info("start", "config", c)
-	for _, s := range []string{c.String(), log.String(), fmt.Sprintf("%v %+v %#v %s", c, c, c, c), fmt.Sprintf("%v %#v", &c, &c)} {
+	for _, s := range []string{c.String(), log.String(), fmt.Sprintf("%v %+v %#v %s", c, c, c, c),
+		fmt.Sprintf("%v %#v", &c, &c)} {
 		if strings.Contains(s, "canary") {
 			t.Errorf("a secret is printed: %s", s)
 		}
@@ -259,7 +298,8 @@ func TestSecretsDoNotPrint(t *testing.T) {
 	}
 }
 
-// TestSettingsTable checks what the tags promise: each setting is explained, its default is good, and writing it again changes nothing.
+// TestSettingsTable checks what the tags promise: each setting is explained, its default is good,
+// and writing it again changes nothing.
 func TestSettingsTable(t *testing.T) {
 	seen := map[string]bool{}
 	d := Default()
@@ -289,7 +329,8 @@ func TestSettingsTable(t *testing.T) {
 func TestValidateConfigLiteral(t *testing.T) {
 	c := Default()
 	c.RTMPAddr, c.Apps = "nowhere", []App{{Name: "api"}}
-	want := "rtmp_addr: \"nowhere\" is no address: it must be host:port or :port\nserver: app name \"api\" is reserved for the operator's routes"
+	want := "rtmp_addr: \"nowhere\" is no address: it must be host:port or :port\nserver: app name \"api\" is reserved " +
+		"for the operator's routes"
 	if err := c.Validate(); err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

@@ -96,7 +96,8 @@ entry does not name is true.
 		"| `hls` | `true` | Viewers by HLS; without it they get 404. |\n" +
 		"| `flv` | `true` | Viewers by HTTP-FLV; without it they get 404. |\n" +
 		"| `api` | `true` | Relays of this app by the operator's HTTP; without it 403. |\n" +
-		"| `static_push` | | A list of URLs, `rtmp://host/app` or rtmps: each stream of the app is pushed to each, with a slash and the room behind it. |\n")
+		"| `static_push` | | A list of URLs, `rtmp://host/app` or rtmps: each stream of the app is pushed to each, with a " +
+		"slash and the room behind it. |\n")
 	return b.String()
 }
 
@@ -142,7 +143,8 @@ func limits(f field) string {
 
 func exampleFile() string {
 	var b strings.Builder
-	b.WriteString("# Settings of livego with their defaults: copy this file to livego.yaml and take the # off what you change.\n")
+	b.WriteString("# Settings of livego with their defaults: copy this file to livego.yaml and take the # off what you " +
+		"change.\n")
 	group, block := "", ""
 	for _, f := range fields() {
 		if f.Key == "config_file" {
@@ -163,7 +165,8 @@ func exampleFile() string {
 		}
 		fmt.Fprintf(&b, "\n%s# %s\n%s# %s: %s\n", indent, f.Help, indent, name(f), exampleValue(f))
 	}
-	b.WriteString("\n# --- Apps ---\n\n# The first parts of the addresses of streams.\nserver:\n- appname: live\n  live: true\n  hls: true\n  flv: true\n  api: true\n  # static_push: [\"rtmp://example.org/live\"]\n")
+	b.WriteString("\n# --- Apps ---\n\n# The first parts of the addresses of streams.\nserver:\n- appname: live\n  " +
+		"live: true\n  hls: true\n  flv: true\n  api: true\n  # static_push: [\"rtmp://example.org/live\"]\n")
 	return b.String()
 }
 

@@ -16,9 +16,10 @@ type Sources struct {
 	Env   []string          // as os.Environ returns it
 }
 
-// Load returns the settings of flags, environment, file and defaults, in this order of precedence, and warnings about what has
-// no effect. The error, when there is one, has a line for each mistake, each with its place: "livego.yaml:3: rtmp_adr:
-// unknown key", "LIVEGO_RTMP_ADDR: ...", "--rtmp_addr: ...". No error shows the value of a secret.
+// Load returns the settings of flags, environment, file and defaults, in this order of precedence,
+// and warnings about what has no effect. The error, when there is one, has a line for each mistake,
+// each with its place: "livego.yaml:3: rtmp_adr: unknown key", "LIVEGO_RTMP_ADDR: ...",
+// "--rtmp_addr: ...". No error shows the value of a secret.
 func Load(s Sources) (Config, []string, error) {
 	l := loader{cfg: Default(), fields: fields(), places: map[string]string{}}
 	env, warnings := l.readEnv(s.Env)

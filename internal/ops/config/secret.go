@@ -31,8 +31,9 @@ func (f *field) exposesSecret(text string) bool {
 	return f.secret != "" && text != ""
 }
 
-// readSecretFiles adds to env the secrets in files, which are paths by key, and in the directory of credentials ("" for none).
-// A variable with the value itself comes before a credential; beside a variable that names a file it is a mistake.
+// readSecretFiles adds to env the secrets in files, which are paths by key, and in the directory of
+// credentials ("" for none). A variable with the value itself comes before a credential; beside a
+// variable that names a file it is a mistake.
 func (l *loader) readSecretFiles(env map[string]value, files map[string]string, credentials string) {
 	for i := range l.fields {
 		f := &l.fields[i]

@@ -130,7 +130,8 @@ func TestSecretInFlag(t *testing.T) {
 		{map[string]string{"jwt.secret": "0123456789abcdef"}, []string{"--jwt.secret" + text + "LIVEGO_JWT_SECRET_FILE"}},
 		{map[string]string{"jwt.secret": ""}, nil},
 		{map[string]string{"redis_addr": "localhost:6379"}, nil},
-		{map[string]string{"redis_addr": "redis://:canary@localhost"}, []string{"--redis_addr" + text + "LIVEGO_REDIS_ADDR_FILE"}},
+		{map[string]string{"redis_addr": "redis://:canary@localhost"},
+			[]string{"--redis_addr" + text + "LIVEGO_REDIS_ADDR_FILE"}},
 	} {
 		_, warnings, err := Load(Sources{Flags: c.flags})
 		if err != nil || !slices.Equal(warnings, c.want) {

@@ -16,8 +16,8 @@ import (
 	"strconv"
 	"strings"
 
-	"livego/internal/ops/redisurl"
 	"livego/internal/domain"
+	"livego/internal/ops/redisurl"
 	"livego/internal/ops/textfile"
 )
 
@@ -82,7 +82,8 @@ func (c Config) problems() []problem {
 	if text := c.shortJWTSecret(); text != "" && !c.apiOnLoopback() {
 		add("jwt.secret", "%s", text)
 	}
-	if t := c.AdminToken; t != "" && (len(t) < minSecret || strings.ContainsFunc(t, func(r rune) bool { return r <= ' ' || r > '~' })) {
+	if t := c.AdminToken; t != "" &&
+		(len(t) < minSecret || strings.ContainsFunc(t, func(r rune) bool { return r <= ' ' || r > '~' })) {
 		add("admin_token", "must have at least %d characters, all of ASCII, and no spaces", minSecret)
 	}
 	if c.PublicURL != "" && !isBaseURL(c.PublicURL) {
@@ -128,7 +129,8 @@ func (c Config) problems() []problem {
 // isBaseURL reports whether paths can be put behind text.
 func isBaseURL(text string) bool {
 	u, err := url.Parse(text)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.User == nil && u.RawQuery == "" && !u.ForceQuery &&
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.User == nil &&
+		u.RawQuery == "" && !u.ForceQuery &&
 		!strings.Contains(text, "#")
 }
 
@@ -172,7 +174,8 @@ func (c Config) warnings() []string {
 		all = append(all, "jwt.secret: "+text)
 	}
 	secrets := []struct{ key, value string }{
-		{"jwt.secret", c.JWT.Secret}, {"token.secret", c.Token.Secret}, {"token.previous", c.Token.Previous}, {"hook.secret", c.Hook.Secret},
+		{"jwt.secret", c.JWT.Secret}, {"token.secret", c.Token.Secret}, {"token.previous", c.Token.Previous},
+		{"hook.secret", c.Hook.Secret},
 		{"admin_token", c.AdminToken}, {"redis_pwd", c.RedisPwd},
 	}
 	for i, s := range secrets {
@@ -228,8 +231,10 @@ func (c Config) checkTokens(add func(key, format string, args ...any)) {
 			add("private", "%v", err)
 		}
 	}
-	for key, hook := range map[string]string{"hook.on_publish": c.Hook.OnPublish, "hook.on_play": c.Hook.OnPlay, "hook.events": c.Hook.Events} {
-		if u, err := url.Parse(hook); hook != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
+	for key, hook := range map[string]string{"hook.on_publish": c.Hook.OnPublish, "hook.on_play": c.Hook.OnPlay,
+		"hook.events": c.Hook.Events} {
+		if u, err := url.Parse(hook); hook != "" &&
+			(err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
 			add(key, "is no http or https URL")
 		}
 		if hook != "" && len(c.Hook.Secret) < minSecret {
@@ -314,7 +319,8 @@ func checkAddr(addr string) error {
 func collide(a, b string) bool {
 	hostA, portA, _ := net.SplitHostPort(a)
 	hostB, portB, err := net.SplitHostPort(b)
-	return err == nil && portA == portB && portA != "0" && (hostA == hostB || isWildcardHost(hostA) || isWildcardHost(hostB))
+	return err == nil && portA == portB && portA != "0" &&
+		(hostA == hostB || isWildcardHost(hostA) || isWildcardHost(hostB))
 }
 
 func isWildcardHost(host string) bool {

@@ -22,8 +22,8 @@ import (
 // maxFile bounds the file: one with a thousand apps has a tenth of it.
 const maxFile = 1 << 20
 
-// readYAML reads a file's settings off its syntax tree, which still knows the lines. Of YAML it takes mappings, lists and plain
-// values: no aliases, merges or tags, and a key once.
+// readYAML reads a file's settings off its syntax tree, which still knows the lines. Of YAML it
+// takes mappings, lists and plain values: no aliases, merges or tags, and a key once.
 func (l *loader) readYAML(path string, data []byte) {
 	data, err := textfile.Decode(data)
 	if err != nil {
@@ -106,7 +106,8 @@ func (y yamlReader) mapping(n ast.Node, name string, known []string, fn func(key
 		lines[key] = keyNode.GetToken().Position.Line
 		if i := strings.IndexFunc(key, invisible); i >= 0 {
 			r, _ := utf8.DecodeRuneInString(key[i:])
-			y.fail(y.position(keyNode, strings.Map(dropInvisible, full)), "the key contains the invisible character %U: remove it", r)
+			y.fail(y.position(keyNode, strings.Map(dropInvisible, full)),
+				"the key contains the invisible character %U: remove it", r)
 			continue
 		}
 		if !slices.Contains(known, key) {
@@ -195,29 +196,30 @@ func (y yamlReader) servers(n ast.Node) {
 func (y yamlReader) app(name string, n ast.Node) {
 	app := newApp("")
 	switches := map[string]*bool{"live": &app.Live, "hls": &app.HLS, "flv": &app.FLV, "api": &app.API}
-	y.mapping(n, name, []string{"appname", "live", "hls", "flv", "api", "static_push"}, func(key string, keyNode, value ast.Node) {
-		place := y.position(keyNode, key)
-		member := keyNode.GetToken().Value
-		switch member {
-		case "appname":
-			text, ok := plainText(value, reflect.TypeFor[string]())
-			if !ok {
-				y.fail(place, "must be a text: put it in quotes")
-			} else if err := domain.CheckApp(text); err != nil {
-				y.fail(place, "%w", err)
+	y.mapping(n, name, []string{"appname", "live", "hls", "flv", "api", "static_push"},
+		func(key string, keyNode, value ast.Node) {
+			place := y.position(keyNode, key)
+			member := keyNode.GetToken().Value
+			switch member {
+			case "appname":
+				text, ok := plainText(value, reflect.TypeFor[string]())
+				if !ok {
+					y.fail(place, "must be a text: put it in quotes")
+				} else if err := domain.CheckApp(text); err != nil {
+					y.fail(place, "%w", err)
+				}
+				app.Name = text
+			case "static_push":
+				app.StaticPush = y.targets(place, value)
+			default:
+				b, ok := value.(*ast.BoolNode)
+				if !ok {
+					y.fail(place, "must be true or false")
+					return
+				}
+				*switches[member] = b.Value
 			}
-			app.Name = text
-		case "static_push":
-			app.StaticPush = y.targets(place, value)
-		default:
-			b, ok := value.(*ast.BoolNode)
-			if !ok {
-				y.fail(place, "must be true or false")
-				return
-			}
-			*switches[member] = b.Value
-		}
-	})
+		})
 	for _, other := range y.cfg.Apps {
 		if app.Name != "" && other.Name == app.Name {
 			y.fail(y.position(n, name), "there is an app %q already", app.Name)
@@ -239,7 +241,8 @@ func (y yamlReader) targets(place string, n ast.Node) (list Targets) {
 	for i, v := range seq.Values {
 		text, ok := plainText(v, reflect.TypeFor[string]())
 		u, err := url.Parse(text)
-		if !ok || err != nil || u.Scheme != "rtmp" && u.Scheme != "rtmps" || u.Hostname() == "" || strings.Trim(u.Path, "/") == "" || strings.Contains(text, "#") || len(text) > maxTarget {
+		if !ok || err != nil || u.Scheme != "rtmp" && u.Scheme != "rtmps" || u.Hostname() == "" ||
+			strings.Trim(u.Path, "/") == "" || strings.Contains(text, "#") || len(text) > maxTarget {
 			y.fail(place, "entry %d is no URL of the form rtmp://host/app", i+1)
 			continue
 		}
@@ -254,7 +257,8 @@ func (y yamlReader) targets(place string, n ast.Node) (list Targets) {
 // maxTarget bounds a URL of static_push, in bytes: a room comes behind it.
 const maxTarget = 1024
 
-// invisible reports whether r does not show in an editor: a byte-order mark between two lines, a no-break or zero-width space.
+// invisible reports whether r does not show in an editor: a byte-order mark between two lines, a
+// no-break or zero-width space.
 func invisible(r rune) bool { return r != ' ' && !unicode.IsPrint(r) }
 
 // dropInvisible is a function for strings.Map that removes invisible characters.

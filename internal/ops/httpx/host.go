@@ -13,9 +13,10 @@ import (
 // maxHostName is the longest host name, in letters (RFC 1035 section 2.3.4).
 const maxHostName = 253
 
-// CheckHost reports whether host, a Host header or :authority, is a host name or an IP address, with a port or without. Names have the
-// letters that names in use have: the syntax of RFC 3986 would let quotes and markup through to pages and statistics. An absent Host,
-// which HTTP/1.0 permits, is in order.
+// CheckHost reports whether host, a Host header or :authority, is a host name or an IP address,
+// with a port or without. Names have the letters that names in use have: the syntax of RFC 3986
+// would let quotes and markup through to pages and statistics. An absent Host, which HTTP/1.0
+// permits, is in order.
 func CheckHost(host string) error {
 	if host == "" || validHost(host) {
 		return nil
@@ -47,7 +48,8 @@ func validHost(host string) bool {
 	return name != "" && len(name) <= maxHostName
 }
 
-// DisplayURL returns the address of path as statistics show it, by the host and the transport of r: scheme is that without TLS.
+// DisplayURL returns the address of path as statistics show it, by the host and the transport of r:
+// scheme is that without TLS.
 func DisplayURL(r *http.Request, scheme, path string) string {
 	if r.TLS != nil {
 		scheme += "s"

@@ -34,8 +34,9 @@ func Status(err error) int {
 // CodeHeader is the header that has the domain.Code of a refusal.
 const CodeHeader = "Livego-Error"
 
-// WriteError answers a viewer whose request came to nothing: the status of err's kind, its code in CodeHeader, and its reason as plain
-// text. A bad token is also told in the words of RFC 6750 section 3.
+// WriteError answers a viewer whose request came to nothing: the status of err's kind, its code in
+// CodeHeader, and its reason as plain text. A bad token is also told in the words of RFC 6750
+// section 3.
 func WriteError(w http.ResponseWriter, err error) {
 	w.Header().Del("Content-Type") // of what would have been
 	w.Header().Set("Cache-Control", "no-store")
@@ -63,8 +64,8 @@ func challengeText(s string) string {
 	}, s)
 }
 
-// Token returns the token that a viewer shows: token in the query, or Authorization: Bearer. Two that differ are an Error of kind
-// Invalid.
+// Token returns the token that a viewer shows: token in the query, or Authorization: Bearer. Two
+// that differ are an Error of kind Invalid.
 func Token(r *http.Request) (string, error) {
 	all := r.URL.Query()["token"]
 	for _, h := range r.Header.Values("Authorization") {

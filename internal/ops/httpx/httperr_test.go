@@ -25,7 +25,8 @@ func TestWriteError(t *testing.T) {
 		w := httptest.NewRecorder()
 		w.Header().Set("Content-Type", "video/x-flv")
 		WriteError(w, tt.err)
-		if w.Code != tt.status || w.Body.String() != tt.body || w.Header().Get("Content-Type") != "text/plain; charset=utf-8" {
+		if w.Code != tt.status || w.Body.String() != tt.body ||
+			w.Header().Get("Content-Type") != "text/plain; charset=utf-8" {
 			t.Errorf("%v: %d %q %v", tt.err, w.Code, w.Body, w.Header())
 		}
 	}
@@ -39,7 +40,8 @@ func TestRefusalCodes(t *testing.T) {
 		challenge string
 	}{
 		{domain.CodeErrorf(domain.Denied, domain.TokenMissing, "token missing"), 401, "Bearer"},
-		{domain.CodeErrorf(domain.Denied, domain.TokenExpired, "token \"expired\"\n\\ é"), 401, `Bearer error="invalid_token", error_description="token expired "`},
+		{domain.CodeErrorf(domain.Denied, domain.TokenExpired, "token \"expired\"\n\\ é"), 401,
+			`Bearer error="invalid_token", error_description="token expired "`},
 		{domain.CodeErrorf(domain.Denied, domain.TokenUsed, "token used up"), 403, ""},
 		{domain.CodeErrorf(domain.Limit, domain.TokenViewerLimit, "full"), 429, ""},
 		{domain.Errorf(domain.Denied, "no"), 403, ""},
@@ -47,7 +49,8 @@ func TestRefusalCodes(t *testing.T) {
 		w := httptest.NewRecorder()
 		WriteError(w, tt.err)
 		h := w.Header()
-		if w.Code != tt.status || h.Get(CodeHeader) != string(domain.CodeOf(tt.err)) || h.Get("WWW-Authenticate") != tt.challenge {
+		if w.Code != tt.status || h.Get(CodeHeader) != string(domain.CodeOf(tt.err)) ||
+			h.Get("WWW-Authenticate") != tt.challenge {
 			t.Errorf("%v: %d %v", tt.err, w.Code, h)
 		}
 	}

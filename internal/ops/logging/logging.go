@@ -1,5 +1,6 @@
-// Package logging is what the server says about itself: the log's handler, a writer that never blocks who logs, and a brake on
-// lines that repeat. It knows nothing of what is logged, only what must not be: keys and query strings.
+// Package logging is what the server says about itself: the log's handler, a writer that never
+// blocks who logs, and a brake on lines that repeat. It knows nothing of what is logged, only what
+// must not be: keys and query strings.
 package logging
 
 import (
@@ -34,7 +35,8 @@ func New(w io.Writer, o Options) *slog.Logger {
 	case o.Format == "text" || !o.TTY:
 		return slog.New(slog.NewTextHandler(w, opt))
 	}
-	return slog.New(tint.NewTextHandler(w, &tint.Options{Level: opt.Level, ReplaceAttr: terminalAttr, TimeFormat: time.TimeOnly}))
+	return slog.New(tint.NewTextHandler(w,
+		&tint.Options{Level: opt.Level, ReplaceAttr: terminalAttr, TimeFormat: time.TimeOnly}))
 }
 
 func level(name string) slog.Level {
@@ -109,8 +111,8 @@ func printable(s string) string {
 func unprintable(r rune) bool { return !strconv.IsPrint(r) || r == utf8.RuneError }
 
 var (
-	// keyPattern is as many characters of the alphabet of push keys as a key has, or more: a key that was pasted twice, or behind
-	// something else, is a key still.
+	// keyPattern is as many characters of the alphabet of push keys as a key has, or more: a key that
+	// was pasted twice, or behind something else, is a key still.
 	keyPattern = regexp.MustCompile(`[0-9A-Za-z]{48,}`)
 	urlQuery   = regexp.MustCompile(`(/[^\s"'?]*)\?[^\s"']*`)
 	userInfo   = regexp.MustCompile(`(\w://)[^\s/@"']*@`)
@@ -118,8 +120,8 @@ var (
 
 const hiddenKey = "[key]"
 
-// Redact returns s, free text, without what may hold a push key, without the query of each URL or path, and without the user and
-// password of each URL.
+// Redact returns s, free text, without what may hold a push key, without the query of each URL or
+// path, and without the user and password of each URL.
 func Redact(s string) string {
 	s = urlQuery.ReplaceAllString(MaskKeys(s), "$1")
 	return userInfo.ReplaceAllString(s, "$1")
@@ -128,8 +130,9 @@ func Redact(s string) string {
 // MaskKeys returns s without what may hold a push key: so many characters in a row of which keys are made.
 func MaskKeys(s string) string { return keyPattern.ReplaceAllString(s, hiddenKey) }
 
-// isName reports whether an attribute is the name of a stream, a room or an app, which is shown as it is, however long it is.
-// Callers give these attributes to names that exist or were checked; see Stream.
+// isName reports whether an attribute is the name of a stream, a room or an app, which is shown as
+// it is, however long it is. Callers give these attributes to names that exist or were checked; see
+// Stream.
 func isName(key, value string) bool {
 	switch key {
 	case "stream":
@@ -143,8 +146,8 @@ func isName(key, value string) bool {
 	return false
 }
 
-// StreamAttr returns the attribute "stream". A name that somebody asks for while it does not exist may be a key in the wrong place:
-// it is free text.
+// StreamAttr returns the attribute "stream". A name that somebody asks for while it does not exist
+// may be a key in the wrong place: it is free text.
 func StreamAttr(name domain.Name, exists bool) slog.Attr {
 	if exists {
 		return slog.String("stream", name.String())

@@ -45,7 +45,8 @@ func TestRedact(t *testing.T) {
 
 func TestSecretsAreRedacted(t *testing.T) {
 	key := domain.NewSecret()
-	for _, o := range []Options{{Format: "json"}, {Format: "text", TTY: true}, {Format: "auto", TTY: true}, {Format: "auto"}} {
+	for _, o := range []Options{{Format: "json"}, {Format: "text", TTY: true}, {Format: "auto", TTY: true},
+		{Format: "auto"}} {
 		var b strings.Builder
 		log := New(&b, o).With("url", "rtmp://h/live/"+key).WithGroup("g")
 		log.Info("refused "+key, "err", fmt.Errorf("dial rtmp://u:p@h/live/x?token=%s: %w", key, io.EOF), "key", key)
@@ -55,7 +56,8 @@ func TestSecretsAreRedacted(t *testing.T) {
 	}
 }
 
-// TestStreamNamesAreNotRedacted leaves the names of streams, rooms and apps alone, however long they are, where they are names.
+// TestStreamNamesAreNotRedacted leaves the names of streams, rooms and apps alone, however long
+// they are, where they are names.
 func TestStreamNamesAreNotRedacted(t *testing.T) {
 	key := domain.NewSecret()
 	long := strings.Repeat("abcdefghij", 6)
@@ -97,9 +99,11 @@ func TestMessagesKeepURLQueries(t *testing.T) {
 
 // TestDurations writes a duration as seconds where programs read it, and with its unit where people do.
 func TestDurations(t *testing.T) {
-	for format, want := range map[string]string{"json": `"took":1.5,"g":{"left":-0.25}`, "text": "took=1.5s g.left=-250ms"} {
+	for format, want := range map[string]string{"json": `"took":1.5,"g":{"left":-0.25}`,
+		"text": "took=1.5s g.left=-250ms"} {
 		var b strings.Builder
-		New(&b, Options{Format: format}).Info("m", "took", 1500*time.Millisecond, slog.Group("g", "left", -250*time.Millisecond))
+		New(&b, Options{Format: format}).Info("m", "took", 1500*time.Millisecond,
+			slog.Group("g", "left", -250*time.Millisecond))
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%s: %s, want %s", format, b.String(), want)
 		}
@@ -113,7 +117,8 @@ func TestRecordIsOneLine(t *testing.T) {
 			var b strings.Builder
 			New(&b, o).Info("refused", "name", bad, "err", errors.New(bad))
 			out := strings.TrimSuffix(b.String(), "\n")
-			if strings.Contains(out, "\n") || strings.Contains(out, bad) && o.Format != "json" || strings.Contains(out, "\x1b[2J") {
+			if strings.Contains(out, "\n") || strings.Contains(out, bad) && o.Format != "json" ||
+				strings.Contains(out, "\x1b[2J") {
 				t.Errorf("%+v wrote %q as %q", o, bad, out)
 			}
 		}
@@ -180,7 +185,8 @@ func TestWriterNeverBlocks(t *testing.T) {
 		}
 		log.Info("after the end")
 		out := sink.String()
-		if n := strings.Count(out, "msg=line"); n != queueLines || !strings.Contains(out, "msg=first") || strings.Contains(out, "after") {
+		if n := strings.Count(out, "msg=line"); n != queueLines || !strings.Contains(out, "msg=first") ||
+			strings.Contains(out, "after") {
 			t.Errorf("%d lines were written", n)
 		}
 		if !strings.Contains(out, "log: 7 lines dropped") {

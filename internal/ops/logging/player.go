@@ -9,8 +9,8 @@ import (
 	"livego/internal/domain"
 )
 
-// PlayerEnded logs how a player ended: by the end of his stream (io.EOF), against his will (a domain.Error), because he took nothing
-// (os.ErrDeadlineExceeded), or because he left.
+// PlayerEnded logs how a player ended: by the end of his stream (io.EOF), against his will (a
+// domain.Error), because he took nothing (os.ErrDeadlineExceeded), or because he left.
 func PlayerEnded(log *slog.Logger, err error) {
 	switch {
 	case errors.Is(err, io.EOF):

@@ -11,8 +11,9 @@ import (
 // queueLines bounds what waits for a sink that does not take it: some hundred kilobytes of log.
 const queueLines = 1024
 
-// A Writer passes lines on to another writer from a goroutine of its own, so that a full pipe or disk never holds up who logs.
-// Lines that do not fit its queue are dropped; how many is written as a line of its own when there is room again.
+// A Writer passes lines on to another writer from a goroutine of its own, so that a full pipe or
+// disk never holds up who logs. Lines that do not fit its queue are dropped; how many is written as
+// a line of its own when there is room again.
 type Writer struct {
 	mu      sync.Mutex
 	queue   chan []byte // closed by Close

@@ -8,15 +8,16 @@ import (
 	"strings"
 )
 
-// ClientAddr returns the address of the client that sent r, without a port or a zone: the address of the peer, or the one that a
-// trusted proxy gives. It is the zero Addr where that is not known.
+// ClientAddr returns the address of the client that sent r, without a port or a zone: the address
+// of the peer, or the one that a trusted proxy gives. It is the zero Addr where that is not known.
 //
-// r.RemoteAddr and the RemoteAddr of a connection hold the same address with a port: whoever logs, counts or binds tokens by them sees
-// the client. What a proxy claims is never a loopback address there, so only a peer on this machine has one.
+// r.RemoteAddr and the RemoteAddr of a connection hold the same address with a port: whoever logs,
+// counts or binds tokens by them sees the client. What a proxy claims is never a loopback address
+// there, so only a peer on this machine has one.
 func ClientAddr(r *http.Request) netip.Addr { return ParseClient(r.RemoteAddr) }
 
-// FromProxyProtocol reports whether the RemoteAddr of the connection by which r came is what a proxy claims by the PROXY protocol. It takes the
-// context of WithConn.
+// FromProxyProtocol reports whether the RemoteAddr of the connection by which r came is what a
+// proxy claims by the PROXY protocol. It takes the context of WithConn.
 func FromProxyProtocol(r *http.Request) bool {
 	c := ConnOf(r.Context())
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok {
@@ -71,9 +72,10 @@ func (p Proxies) Trust(addr netip.Addr) bool {
 	return false
 }
 
-// WithClientAddr returns r with the address of the client as its RemoteAddr: where r comes from a trusted proxy, the last address in
-// X-Forwarded-For that is none of a trusted proxy. What stands before that anybody may have written. claimed reports whether the
-// address comes from the header. r itself is not modified.
+// WithClientAddr returns r with the address of the client as its RemoteAddr: where r comes from a
+// trusted proxy, the last address in X-Forwarded-For that is none of a trusted proxy. What stands
+// before that anybody may have written. claimed reports whether the address comes from the header.
+// r itself is not modified.
 func (p Proxies) WithClientAddr(r *http.Request) (_ *http.Request, claimed bool) {
 	lines := r.Header["X-Forwarded-For"]
 	if len(p) == 0 || len(lines) == 0 {
@@ -96,8 +98,8 @@ func (p Proxies) WithClientAddr(r *http.Request) (_ *http.Request, claimed bool)
 	return &c, true
 }
 
-// parseForwarded reads an address as proxies write it in X-Forwarded-For: alone, in brackets, with a port or without. It returns the zero
-// Addr for what is none.
+// parseForwarded reads an address as proxies write it in X-Forwarded-For: alone, in brackets, with
+// a port or without. It returns the zero Addr for what is none.
 func parseForwarded(s string) netip.Addr {
 	s = strings.TrimSpace(s)
 	if addr := ParseClient(s); addr.IsValid() {
@@ -111,8 +113,9 @@ func parseForwarded(s string) netip.Addr {
 	return netip.Addr{}
 }
 
-// effectiveAddr returns the address that counts where a proxy at peer claims that its client is at addr. No claim makes a client one of this
-// machine: of a loopback address, or one that is no host's, the address of the proxy counts, or none where that is on this machine.
+// effectiveAddr returns the address that counts where a proxy at peer claims that its client is at
+// addr. No claim makes a client one of this machine: of a loopback address, or one that is no
+// host's, the address of the proxy counts, or none where that is on this machine.
 func effectiveAddr(addr, peer netip.Addr) netip.Addr {
 	ofHost := func(a netip.Addr) bool {
 		return a.IsValid() && !a.IsLoopback() && !a.IsUnspecified() && !a.IsMulticast()

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// A Conn is a TCP connection that a Limiter has admitted. RemoteAddr is the address of the client, which a trusted proxy may have given.
-// It is counted until Close.
+// A Conn is a TCP connection that a Limiter has admitted. RemoteAddr is the address of the client,
+// which a trusted proxy may have given. It is counted until Close.
 type Conn struct {
 	*net.TCPConn
 	remote net.Addr              // nil: that of the peer
@@ -28,7 +28,8 @@ func (c *Conn) RemoteAddr() net.Addr {
 	return c.TCPConn.RemoteAddr()
 }
 
-// Write writes b. After a write that timed out the peer is given up: what it has not taken is dropped when c is closed, by whomever.
+// Write writes b. After a write that timed out the peer is given up: what it has not taken is
+// dropped when c is closed, by whomever.
 func (c *Conn) Write(b []byte) (int, error) {
 	n, err := c.TCPConn.Write(b)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
@@ -77,7 +78,8 @@ func Detach(c net.Conn) (leave func()) {
 	return func() {}
 }
 
-// MarkDelivered notes that media went out by c, which is not idle for the time that the Limiter allows, or for keep if that is longer.
+// MarkDelivered notes that media went out by c, which is not idle for the time that the Limiter
+// allows, or for keep if that is longer.
 func MarkDelivered(c net.Conn, keep time.Duration) {
 	if e := entryOf(c); e != nil {
 		e.limiter.markDelivered(e, keep)
@@ -94,8 +96,8 @@ func MarkStreaming(c net.Conn) (done func()) {
 	return func() { e.limiter.endStream(e) }
 }
 
-// MarkViewer notes that c, which is ForEncoders, has become the connection of a viewer. The error is of kind live.Limit: there is no room for
-// another.
+// MarkViewer notes that c, which is ForEncoders, has become the connection of a viewer. The error
+// is of kind live.Limit: there is no room for another.
 func MarkViewer(c net.Conn) error {
 	if e := entryOf(c); e != nil {
 		return e.limiter.becomeViewer(e)
@@ -103,7 +105,8 @@ func MarkViewer(c net.Conn) error {
 	return nil
 }
 
-// MarkPublisher notes that c has become the connection of a publisher. The error is of kind live.Limit: there is no room for another.
+// MarkPublisher notes that c has become the connection of a publisher. The error is of kind
+// live.Limit: there is no room for another.
 func MarkPublisher(c net.Conn) error {
 	if e := entryOf(c); e != nil {
 		return e.limiter.becomePublisher(e)
@@ -111,8 +114,9 @@ func MarkPublisher(c net.Conn) error {
 	return nil
 }
 
-// AssignClient makes c, a connection of a trusted proxy, one of the client whose request it carries: limits by address hold for the client until
-// done is called. The error is of kind live.Limit.
+// AssignClient makes c, a connection of a trusted proxy, one of the client whose request it
+// carries: limits by address hold for the client until done is called. The error is of kind
+// live.Limit.
 func AssignClient(c net.Conn, client netip.Addr) (done func(), err error) {
 	e := entryOf(c)
 	if e == nil {

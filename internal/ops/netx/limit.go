@@ -22,8 +22,8 @@ const (
 	forPublisher            // RTMP that publishes
 )
 
-// Descriptors is how many connections of each use a Limiter keeps, so that each has its share of the descriptors of the process. The zero
-// value is no limit.
+// Descriptors is how many connections of each use a Limiter keeps, so that each has its share of
+// the descriptors of the process. The zero value is no limit.
 type Descriptors struct {
 	Viewers    int // that watch, or may
 	Undecided  int // by RTMP that neither publish nor watch yet
@@ -43,11 +43,13 @@ type LimitOptions struct {
 }
 
 const (
-	// burstFactor bounds the connections that Burst keeps: a class of pupils who open a page at once, each by several connections.
+	// burstFactor bounds the connections that Burst keeps: a class of pupils who open a page at once,
+	// each by several connections.
 	burstFactor = 16
 	// rechecks is how many times within Idle a connection that has delivered media is looked at again.
 	rechecks = 4
-	// Of the descriptors for viewers, when more than nearlyFullPercent percent are in use, an address that has a maxShareDivisor'th gets no more.
+	// Of the descriptors for viewers, when more than nearlyFullPercent percent are in use, an address
+	// that has a maxShareDivisor'th gets no more.
 	nearlyFullPercent, maxShareDivisor = 80, 4
 )
 
@@ -59,9 +61,10 @@ const (
 	reasonDescriptors = "descriptors are short"
 )
 
-// A Limiter bounds how many connections there are. A connection is idle while it has delivered no media for some time, or none yet.
-// Idle ones are bounded by address: at the limit the oldest of the address is closed. Those that deliver are not: an office behind
-// one address may watch with everybody. All of them are bounded by the descriptors of the process.
+// A Limiter bounds how many connections there are. A connection is idle while it has delivered no
+// media for some time, or none yet. Idle ones are bounded by address: at the limit the oldest of
+// the address is closed. Those that deliver are not: an office behind one address may watch with
+// everybody. All of them are bounded by the descriptors of the process.
 type Limiter struct {
 	opt   LimitOptions
 	start time.Time
@@ -115,7 +118,8 @@ const (
 
 // NewLimiter returns a Limiter, which is to be closed.
 func NewLimiter(o LimitOptions) *Limiter {
-	return &Limiter{opt: o, start: time.Now(), addrs: make(map[netip.Prefix]*addressConns), overLimit: make(map[*addressConns]struct{})}
+	return &Limiter{opt: o, start: time.Now(), addrs: make(map[netip.Prefix]*addressConns),
+		overLimit: make(map[*addressConns]struct{})}
 }
 
 // Close ends the Limiter's work; what it has counted may leave after.
@@ -161,7 +165,8 @@ func (l *Limiter) report(remote net.Addr, reason string) {
 	}
 }
 
-// admit counts a connection of remote, whose address a proxy may have claimed; nil when there is no room, and it is to be closed.
+// admit counts a connection of remote, whose address a proxy may have claimed; nil when there is no
+// room, and it is to be closed.
 func (l *Limiter) admit(conn io.Closer, remote net.Addr, claimed bool, use Use) *entry {
 	e := &entry{limiter: l, conn: conn, remote: remote, use: use}
 	l.mu.Lock()
@@ -289,8 +294,8 @@ func (l *Limiter) addressOf(addr netip.Addr, claimed bool) *addressConns {
 	return &addressConns{prefix: from} // kept when it has a connection
 }
 
-// addressPrefix returns what counts as one address: an IPv4 address, or an IPv6 /64, which is what one subscriber gets. It is zero for a
-// zero addr.
+// addressPrefix returns what counts as one address: an IPv4 address, or an IPv6 /64, which is what
+// one subscriber gets. It is zero for a zero addr.
 func addressPrefix(addr netip.Addr) netip.Prefix {
 	bits := 32
 	if addr.Is6() {

@@ -64,8 +64,8 @@ func newTestLimiter(t *testing.T, o LimitOptions) *testLimiter {
 	return c
 }
 
-// TestLimiterByAddress: the oldest idle connection of an address makes room, those that deliver are not counted, and count again when
-// they have delivered nothing for long.
+// TestLimiterByAddress: the oldest idle connection of an address makes room, those that deliver are
+// not counted, and count again when they have delivered nothing for long.
 func TestLimiterByAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const office, other = "192.0.2.1", "192.0.2.2"
@@ -92,7 +92,8 @@ func TestLimiterByAddress(t *testing.T) {
 		time.Sleep(45 * time.Second)
 		l.connectN(t, 1, office, ForViewers)
 		if first[1].closed || watching[0].closed || closed(waiting) != 1 {
-			t.Errorf("delivered 45 s ago: closed %v; streams: closed %v; idle: %d closed", first[1].closed, watching[0].closed, closed(waiting))
+			t.Errorf("delivered 45 s ago: closed %v; streams: closed %v; idle: %d closed", first[1].closed, watching[0].closed,
+				closed(waiting))
 		}
 		time.Sleep(75 * time.Second)
 		l.endStream(players[0])
@@ -137,7 +138,8 @@ func TestLimiterLongSegments(t *testing.T) {
 	})
 }
 
-// TestLimiterBurst: many who come at once are given a moment to ask for something. What is left then is brought to the limit.
+// TestLimiterBurst: many who come at once are given a moment to ask for something. What is left
+// then is brought to the limit.
 func TestLimiterBurst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 4
@@ -202,11 +204,12 @@ func TestLimiterAddresses(t *testing.T) {
 	}
 }
 
-// TestLimiterDescriptors: when descriptors are short, an address that holds a quarter gets no more, nobody is ended for it who watches,
-// and encoders are let in.
+// TestLimiterDescriptors: when descriptors are short, an address that holds a quarter gets no more,
+// nobody is ended for it who watches, and encoders are let in.
 func TestLimiterDescriptors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := newTestLimiter(t, LimitOptions{Idle: time.Minute, Descriptors: Descriptors{Viewers: 100, Undecided: 4, Publishers: 2}})
+		l := newTestLimiter(t, LimitOptions{Idle: time.Minute,
+			Descriptors: Descriptors{Viewers: 100, Undecided: 4, Publishers: 2}})
 		greedy, entries := l.connectN(t, 81, "192.0.2.1", ForViewers)
 		for _, e := range entries {
 			l.startStream(e)
@@ -245,7 +248,8 @@ func TestLimiterDescriptors(t *testing.T) {
 	})
 }
 
-// TestLimiterFullRefuses has nobody make room: who comes is refused, and an encoder that comes beyond the share of encoders too.
+// TestLimiterFullRefuses has nobody make room: who comes is refused, and an encoder that comes
+// beyond the share of encoders too.
 func TestLimiterFullRefuses(t *testing.T) {
 	var reasons []string
 	l := newTestLimiter(t, LimitOptions{

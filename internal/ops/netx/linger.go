@@ -11,10 +11,11 @@ import (
 // maxLinger bounds how long a Closing lasts, however slowly the peer reads.
 const maxLinger = 30 * time.Second
 
-// A LingerTimer says how long a connection stays open whose last bytes have been given to the kernel. A socket that is closed with input
-// unread, or that gets input after it was closed, is reset, and what the kernel still holds for the peer is lost: the end of a stream.
-// So a LingerTimer is over a quiet time after the kernel holds nothing more, when not a byte has left for the stall time, or after 30 s.
-// Its zero value is not ready: see NewLingerTimer.
+// A LingerTimer says how long a connection stays open whose last bytes have been given to the
+// kernel. A socket that is closed with input unread, or that gets input after it was closed, is
+// reset, and what the kernel still holds for the peer is lost: the end of a stream. So a
+// LingerTimer is over a quiet time after the kernel holds nothing more, when not a byte has left
+// for the stall time, or after 30 s. Its zero value is not ready: see NewLingerTimer.
 type LingerTimer struct {
 	quiet, stall    time.Duration
 	start, progress time.Time
@@ -47,7 +48,8 @@ func (c *LingerTimer) Expired(now time.Time, held int) bool {
 	return now.Sub(c.empty) >= c.quiet
 }
 
-// Linger reads from c, and discards, until the peer closes its side or the Closing of these times is over. The caller then closes c.
+// Linger reads from c, and discards, until the peer closes its side or the Closing of these times
+// is over. The caller then closes c.
 func Linger(c net.Conn, quiet, stall time.Duration) {
 	linger(c, quiet, stall, func() int { return Queued(c) })
 }

@@ -15,11 +15,14 @@ func TestLinger(t *testing.T) {
 		queued      func(since time.Duration) int
 		least, most time.Duration
 	}{
-		"nothing is held":                  {func(time.Duration) int { return 0 }, quiet, quiet},
-		"the peer reads nothing":           {func(time.Duration) int { return 1000 }, stall, stall + quiet},
-		"the peer reads for 5 s":           {func(d time.Duration) int { return max(0, 5-int(d.Seconds())) }, 5*time.Second + quiet, 6*time.Second + quiet},
-		"the peer reads, and then no more": {func(d time.Duration) int { return 1000 - min(5, int(d.Seconds())) }, 5*time.Second + stall, 7*time.Second + stall},
-		"the peer reads a byte a second":   {func(d time.Duration) int { return 1000 - int(d.Seconds()) }, maxLinger, maxLinger + quiet},
+		"nothing is held":        {func(time.Duration) int { return 0 }, quiet, quiet},
+		"the peer reads nothing": {func(time.Duration) int { return 1000 }, stall, stall + quiet},
+		"the peer reads for 5 s": {func(d time.Duration) int { return max(0, 5-int(d.Seconds())) },
+			5*time.Second + quiet, 6*time.Second + quiet},
+		"the peer reads, and then no more": {func(d time.Duration) int { return 1000 - min(5, int(d.Seconds())) },
+			5*time.Second + stall, 7*time.Second + stall},
+		"the peer reads a byte a second": {func(d time.Duration) int { return 1000 - int(d.Seconds()) }, maxLinger,
+			maxLinger + quiet},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -73,11 +73,12 @@ func (a *limitedListener) next() (*Conn, error) {
 	return Wrap(tcp), nil
 }
 
-// maxPendingHeaders is how many connections may be about to send a header of the PROXY protocol. They come from trusted proxies, which send it at
-// once.
+// maxPendingHeaders is how many connections may be about to send a header of the PROXY protocol.
+// They come from trusted proxies, which send it at once.
 const maxPendingHeaders = 1024
 
-// proxyListener is a listener where connections of trusted proxies begin with a header, which is read before they are admitted.
+// proxyListener is a listener where connections of trusted proxies begin with a header, which is
+// read before they are admitted.
 type proxyListener struct {
 	*limitedListener
 	timeout time.Duration
@@ -130,7 +131,8 @@ func (p *proxyListener) Accept() (net.Conn, error) {
 	}
 }
 
-// run accepts until the listener is closed. An error goes to the caller of Accept, and run accepts again when Accept is called again.
+// run accepts until the listener is closed. An error goes to the caller of Accept, and run accepts
+// again when Accept is called again.
 func (p *proxyListener) run() {
 	for {
 		c, err := p.next()

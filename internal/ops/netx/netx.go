@@ -11,9 +11,10 @@ import (
 	"time"
 )
 
-// MaxUnsent is how much the kernel is to hold unsent for a viewer's HTTP connection, for SetUnsentLimit. Without a bound it holds as much as
-// tcp_wmem allows, 4 MiB by default, for each client that takes its answers slowly. A client on a fast line does not notice: what is sent
-// and not acknowledged is not bounded by it.
+// MaxUnsent is how much the kernel is to hold unsent for a viewer's HTTP connection, for
+// SetUnsentLimit. Without a bound it holds as much as tcp_wmem allows, 4 MiB by default, for each
+// client that takes its answers slowly. A client on a fast line does not notice: what is sent and
+// not acknowledged is not bounded by it.
 const MaxUnsent = 128 << 10
 
 // DropUnsent has the kernel let go of what the peer has not taken when c is closed, which it would hold on for minutes.
@@ -23,10 +24,11 @@ func DropUnsent(c net.Conn) {
 	}
 }
 
-// WriteBuffers writes bufs in as few system calls as the connection allows: one writev on a plain TCP connection, full records
-// over TLS. The write ends with os.ErrDeadlineExceeded when not a byte leaves for stall, to the kernel or to the peer; as long as bytes
-// leave, it takes as long as it takes. It returns the number of bytes written. bufs is consumed as net.Buffers.WriteTo does: keep the
-// array elsewhere. The connection's write deadline is cleared before return.
+// WriteBuffers writes bufs in as few system calls as the connection allows: one writev on a plain
+// TCP connection, full records over TLS. The write ends with os.ErrDeadlineExceeded when not a byte
+// leaves for stall, to the kernel or to the peer; as long as bytes leave, it takes as long as it
+// takes. It returns the number of bytes written. bufs is consumed as net.Buffers.WriteTo does: keep
+// the array elsewhere. The connection's write deadline is cleared before return.
 func WriteBuffers(c net.Conn, bufs *net.Buffers, stall time.Duration) (int64, error) {
 	return writeBuffers(c, bufs, stall, func() int { return Queued(c) })
 }
@@ -53,8 +55,9 @@ func writeBuffers(c net.Conn, bufs *net.Buffers, stall time.Duration, queued fun
 	}
 }
 
-// A progressTimer keeps the write deadline of a connection ahead while the peer acknowledges what the kernel holds for him. That is as much as a
-// quarter of a second of a stream, and a slow viewer may need longer than stall for the part of it that has to go before there is room.
+// A progressTimer keeps the write deadline of a connection ahead while the peer acknowledges what
+// the kernel holds for him. That is as much as a quarter of a second of a stream, and a slow viewer
+// may need longer than stall for the part of it that has to go before there is room.
 type progressTimer struct {
 	c     net.Conn
 	stall time.Duration
@@ -102,7 +105,8 @@ func (w *progressTimer) extendLocked() {
 	w.c.SetWriteDeadline(w.deadline)
 }
 
-// processStalled reports whether the deadline is noticed so late that the process was stopped meanwhile: it tells nothing of the peer.
+// processStalled reports whether the deadline is noticed so late that the process was stopped
+// meanwhile: it tells nothing of the peer.
 func (w *progressTimer) processStalled() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -120,8 +124,8 @@ func (w *progressTimer) stop() {
 // maxRecord is the payload of the largest TLS record (RFC 8446 section 5.1).
 const maxRecord = 16 << 10
 
-// writeRecords is WriteBuffers for TLS, which makes a record of each write and cannot go on after one that timed out: so the
-// parts are put together to full records.
+// writeRecords is WriteBuffers for TLS, which makes a record of each write and cannot go on after
+// one that timed out: so the parts are put together to full records.
 func writeRecords(c net.Conn, bufs *net.Buffers, w *progressTimer) (int64, error) {
 	var total int64
 	size := 0

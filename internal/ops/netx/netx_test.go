@@ -46,7 +46,8 @@ type fakeTLS struct{ net.Conn }
 
 func (fakeTLS) NetConn() net.Conn { return nil }
 
-// TestWriteBuffersWaitsForTheKernel has the kernel take nothing more, while it sends what it holds: that is progress too.
+// TestWriteBuffersWaitsForTheKernel has the kernel take nothing more, while it sends what it holds:
+// that is progress too.
 func TestWriteBuffersWaitsForTheKernel(t *testing.T) {
 	for name, wrap := range map[string]func(net.Conn) net.Conn{
 		"plain": func(c net.Conn) net.Conn { return c },

@@ -9,19 +9,21 @@ import (
 	"strings"
 )
 
-// The header of the PROXY protocol, https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt. It is read to its last byte and not
-// further, so that what follows is a plain TCP connection, which the library for it does not leave.
+// The header of the PROXY protocol, https://www.haproxy.org/download/3.2/doc/proxy-protocol.txt. It
+// is read to its last byte and not further, so that what follows is a plain TCP connection, which
+// the library for it does not leave.
 const (
 	proxySignature = "\r\n\r\n\x00\r\nQUIT\n" // of version 2, section 2.2
 	proxyPrefix    = "PROXY "                 // of version 1, section 2.1
 	maxProxyLine   = 107                      // bytes, with the end of line
-	maxProxyBody   = 4 << 10                  // bytes after the fixed part of version 2: addresses and what else the proxy knows
+	// bytes after the fixed part of version 2: addresses and what else the proxy knows
+	maxProxyBody = 4 << 10
 )
 
 var errProxyHeader = errors.New("no header of the PROXY protocol")
 
-// readProxyHeader reads the header, and nothing behind it. It returns the source address, the zero AddrPort where the proxy does not
-// know it or speaks for itself.
+// readProxyHeader reads the header, and nothing behind it. It returns the source address, the zero
+// AddrPort where the proxy does not know it or speaks for itself.
 func readProxyHeader(r io.Reader) (netip.AddrPort, error) {
 	var b [maxProxyLine]byte
 	n := len(proxySignature)

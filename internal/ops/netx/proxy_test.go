@@ -24,7 +24,8 @@ func v2(command, family byte, body ...byte) string {
 
 var (
 	body4 = []byte{192, 0, 2, 7, 198, 51, 100, 1, 0x30, 0x39, 0x07, 0x8f}
-	body6 = append(append(append([]byte{}, netip.MustParseAddr("2001:db8::7").AsSlice()...), netip.MustParseAddr("2001:db8::1").AsSlice()...), 0x30, 0x39, 7, 0x8f)
+	body6 = append(append(append([]byte{}, netip.MustParseAddr("2001:db8::7").AsSlice()...),
+		netip.MustParseAddr("2001:db8::1").AsSlice()...), 0x30, 0x39, 7, 0x8f)
 )
 
 // proxyHeaders are headers and what comes of them. They seed FuzzProxyHeader.
@@ -112,9 +113,10 @@ func TestForwardedFor(t *testing.T) {
 		{"127.0.0.1:5", []string{"192.0.2.7"}, "192.0.2.7:0"},
 		{"[::1]:5", []string{"2001:db8::7"}, "[2001:db8::7]:0"},
 		{"198.51.100.2:5", []string{"192.0.2.7"}, "192.0.2.7:0"},
-		{"192.0.2.9:5", []string{"192.0.2.7"}, "192.0.2.9:5"},                              // no proxy that is trusted
-		{"127.0.0.1:5", nil, "127.0.0.1:5"},                                                // no claim
-		{"127.0.0.1:5", []string{"1.2.3.4, 192.0.2.7"}, "192.0.2.7:0"},                     // the first was written by the client
+		{"192.0.2.9:5", []string{"192.0.2.7"}, "192.0.2.9:5"}, // no proxy that is trusted
+		{"127.0.0.1:5", nil, "127.0.0.1:5"},                   // no claim
+		// the first was written by the client
+		{"127.0.0.1:5", []string{"1.2.3.4, 192.0.2.7"}, "192.0.2.7:0"},
 		{"127.0.0.1:5", []string{"1.2.3.4", "192.0.2.7"}, "192.0.2.7:0"},                   // in a line of its own
 		{"127.0.0.1:5", []string{"1.2.3.4, 192.0.2.7, 198.51.100.1"}, "192.0.2.7:0"},       // two proxies
 		{"127.0.0.1:5", []string{"192.0.2.7:1234"}, "192.0.2.7:0"},                         // with a port
@@ -149,7 +151,8 @@ func TestForwardedFor(t *testing.T) {
 	}
 }
 
-// TestListenProxied has a trusted proxy connect, and others: each is who it is, and no header that does not come delays anybody.
+// TestListenProxied has a trusted proxy connect, and others: each is who it is, and no header that
+// does not come delays anybody.
 func TestListenProxied(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

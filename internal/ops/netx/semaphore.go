@@ -7,16 +7,18 @@ import (
 	"sync"
 )
 
-// AddressSemaphore bounds how much each address may have under way at a time: look-ups of keys, questions to a program of the operator's.
-// Others from that address wait, so that one address cannot fill what all addresses share. IPv6 addresses count by /64.
+// AddressSemaphore bounds how much each address may have under way at a time: look-ups of keys,
+// questions to a program of the operator's. Others from that address wait, so that one address
+// cannot fill what all addresses share. IPv6 addresses count by /64.
 type AddressSemaphore struct {
 	total      int // at a time, of all addresses; 0: any number
 	perAddress int // at a time and address, where total is 0
 
-	mu      sync.Mutex
-	active  int                            // active way
-	addrs   map[netip.Prefix]*addressQueue // of addresses with something under way or waiting: no more than there are connections
-	waiting list.List                      // of *share, those in which something waits; the next to be served first
+	mu     sync.Mutex
+	active int // active way
+	// of addresses with something under way or waiting: no more than there are connections
+	addrs   map[netip.Prefix]*addressQueue
+	waiting list.List // of *share, those in which something waits; the next to be served first
 }
 
 // A addressQueue is what one address has under way and waiting.
@@ -32,14 +34,16 @@ func NewAddressSemaphore(most int) *AddressSemaphore {
 	return &AddressSemaphore{perAddress: most, addrs: map[netip.Prefix]*addressQueue{}}
 }
 
-// NewFairAddressSemaphore returns Shares of total for all addresses together. An address may have no more than is free: one alone half of total, two
-// a third each. So something is left for an address that comes later, however slowly each turn ends.
+// NewFairAddressSemaphore returns Shares of total for all addresses together. An address may have
+// no more than is free: one alone half of total, two a third each. So something is left for an
+// address that comes later, however slowly each turn ends.
 func NewFairAddressSemaphore(total int) *AddressSemaphore {
 	return &AddressSemaphore{total: total, addrs: map[netip.Prefix]*addressQueue{}}
 }
 
-// Acquire waits until remote, as ParseClient reads it, may have one more under way. The caller calls release when that is over. The error
-// is that of ctx, which has ended; release is nil then. All that is no address shares one share.
+// Acquire waits until remote, as ParseClient reads it, may have one more under way. The caller
+// calls release when that is over. The error is that of ctx, which has ended; release is nil then.
+// All that is no address shares one share.
 func (s *AddressSemaphore) Acquire(ctx context.Context, remote string) (release func(), err error) {
 	from := addressPrefix(ParseClient(remote))
 	sh, turn, at := s.enqueue(from)
@@ -57,8 +61,8 @@ func (s *AddressSemaphore) Acquire(ctx context.Context, remote string) (release 
 	}
 }
 
-// enqueue returns the share of an address, a channel that is closed when it is the caller's turn, and that channel's place in the share's
-// waiters.
+// enqueue returns the share of an address, a channel that is closed when it is the caller's turn,
+// and that channel's place in the share's waiters.
 func (s *AddressSemaphore) enqueue(from netip.Prefix) (*addressQueue, chan struct{}, *list.Element) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,7 +121,8 @@ func (s *AddressSemaphore) removeIfIdle(sh *addressQueue) {
 	}
 }
 
-// grant gives turns to those who may have one, an address after the other. of is the share that has changed. Caller holds s.mu.
+// grant gives turns to those who may have one, an address after the other. of is the share that has
+// changed. Caller holds s.mu.
 func (s *AddressSemaphore) grant(of *addressQueue) {
 	for sh := s.next(of); sh != nil; sh = s.next(of) {
 		close(sh.waiters.Remove(sh.waiters.Front()).(chan struct{}))
@@ -128,8 +133,8 @@ func (s *AddressSemaphore) grant(of *addressQueue) {
 	}
 }
 
-// next returns the share that is to have the next turn, nil when there is none. It looks past no more than total shares: those that may
-// have no turn have something under way. Caller holds s.mu.
+// next returns the share that is to have the next turn, nil when there is none. It looks past no
+// more than total shares: those that may have no turn have something under way. Caller holds s.mu.
 func (s *AddressSemaphore) next(of *addressQueue) *addressQueue {
 	if s.total == 0 { // no other share depends on this one
 		if of.waiters.Len() > 0 && of.active < s.perAddress {

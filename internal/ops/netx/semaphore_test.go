@@ -49,8 +49,9 @@ func TestAddressSemaphore(t *testing.T) {
 	})
 }
 
-// TestFairAddressSemaphore has several addresses take all that they can get: each has no more than is free, an address that comes later has its
-// turn at once, and who waits is served an address after the other.
+// TestFairAddressSemaphore has several addresses take all that they can get: each has no more than
+// is free, an address that comes later has its turn at once, and who waits is served an address
+// after the other.
 func TestFairAddressSemaphore(t *testing.T) {
 	const total = 64
 	for crowd, want := range map[int]int{1: 32, 2: 21, 3: 16, 7: 8, 63: 1} {

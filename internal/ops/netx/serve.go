@@ -8,9 +8,10 @@ import (
 	"time"
 )
 
-// Serve accepts connections of ln and runs handle for each in a goroutine, closing the connection after. When ctx ends it closes
-// ln, gives the handlers drain to finish, closes what is left, and returns nil when all have returned. Errors of accept that pass,
-// such as a full descriptor table, are waited out; any other ends all at once and is returned.
+// Serve accepts connections of ln and runs handle for each in a goroutine, closing the connection
+// after. When ctx ends it closes ln, gives the handlers drain to finish, closes what is left, and
+// returns nil when all have returned. Errors of accept that pass, such as a full descriptor table,
+// are waited out; any other ends all at once and is returned.
 func Serve(ctx context.Context, ln net.Listener, drain time.Duration, handle func(context.Context, net.Conn)) error {
 	var (
 		wg    sync.WaitGroup
@@ -48,7 +49,8 @@ func Serve(ctx context.Context, ln net.Listener, drain time.Duration, handle fun
 	return err
 }
 
-// Accept calls each for every connection until ln is closed by ctx's end (nil) or fails. Errors that pass are waited out.
+// Accept calls each for every connection until ln is closed by ctx's end (nil) or fails. Errors
+// that pass are waited out.
 func Accept(ctx context.Context, ln net.Listener, each func(net.Conn)) error {
 	const first, longest = 5 * time.Millisecond, time.Second
 	pause := first

@@ -6,9 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// SetUnsentLimit bounds what the kernel holds unsent for c to about n bytes, so that a slow viewer's delay shows in our cursors
-// instead of hiding in a socket buffer of megabytes. It does nothing for what is not TCP, and it is a wish: a system that refuses it
-// shows the delay later, and that is all. 0 leaves it to the system again.
+// SetUnsentLimit bounds what the kernel holds unsent for c to about n bytes, so that a slow
+// viewer's delay shows in our cursors instead of hiding in a socket buffer of megabytes. It does
+// nothing for what is not TCP, and it is a wish: a system that refuses it shows the delay later,
+// and that is all. 0 leaves it to the system again.
 func SetUnsentLimit(c net.Conn, n int) {
 	control(c, func(fd int) { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n) })
 }

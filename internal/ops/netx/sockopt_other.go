@@ -7,8 +7,8 @@ import (
 	"net"
 )
 
-// SetUnsentLimit bounds what the kernel holds unsent for c to about n bytes, by the size of its send buffer. It is a wish. 0
-// leaves it as it is.
+// SetUnsentLimit bounds what the kernel holds unsent for c to about n bytes, by the size of its
+// send buffer. It is a wish. 0 leaves it as it is.
 func SetUnsentLimit(c net.Conn, n int) {
 	if tcp := tcpConn(c); tcp != nil && n > 0 {
 		_ = tcp.SetWriteBuffer(n)

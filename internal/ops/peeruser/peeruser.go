@@ -1,5 +1,5 @@
-// Package peeruser finds the user that owns the other end of a TCP connection from the same machine. It asks the kernel and knows no
-// protocol above TCP.
+// Package peeruser finds the user that owns the other end of a TCP connection from the same
+// machine. It asks the kernel and knows no protocol above TCP.
 package peeruser
 
 import (
@@ -16,7 +16,8 @@ import (
 )
 
 var (
-	// ErrUnknown means that the system does not tell which user owns the peer's socket: another system than Linux, or no row for it.
+	// ErrUnknown means that the system does not tell which user owns the peer's socket: another system
+	// than Linux, or no row for it.
 	ErrUnknown = errors.New("the user of the peer's socket is not known")
 	// ErrClosed means that the peer has closed its socket already, so that no user owns it.
 	ErrClosed = errors.New("the peer has closed its socket")
@@ -38,8 +39,8 @@ func WithConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, sync.OnceValues(func() (uint32, error) { return lookup(c) }))
 }
 
-// Of returns the ID of the user that owns the peer's socket of the connection that WithConn put into ctx. The error is ErrUnknown or
-// ErrClosed.
+// Of returns the ID of the user that owns the peer's socket of the connection that WithConn put
+// into ctx. The error is ErrUnknown or ErrClosed.
 func Of(ctx context.Context) (uint32, error) {
 	find, ok := ctx.Value(connKey{}).(func() (uint32, error))
 	if !ok {
@@ -48,8 +49,8 @@ func Of(ctx context.Context) (uint32, error) {
 	return find()
 }
 
-// lookup returns the user of c's peer. The addresses are those of the sockets, whatever c says of its own: a connection may show the
-// address that a proxy gave.
+// lookup returns the user of c's peer. The addresses are those of the sockets, whatever c says of
+// its own: a connection may show the address that a proxy gave.
 func lookup(c net.Conn) (uint32, error) {
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
 		c = t.NetConn()
@@ -67,8 +68,9 @@ func lookup(c net.Conn) (uint32, error) {
 	if err == nil && s.owned() {
 		return s.uid, nil
 	}
-	// A peer that has closed its socket leaves a row without an owner; one that has gone by a reset leaves none. Its last request
-	// may still be in our buffer, and must not count as one whose user the system does not tell.
+	// A peer that has closed its socket leaves a row without an owner; one that has gone by a reset
+	// leaves none. Its last request may still be in our buffer, and must not count as one whose user
+	// the system does not tell.
 	if e, endErr := endpointsOf(c); err == nil || endErr != nil || e.peerClosed {
 		return 0, ErrClosed
 	}
@@ -125,8 +127,8 @@ func scanTable(table io.Reader, local, remote netip.AddrPort) (socket, error) {
 	return socket{}, errors.Join(rows.Err(), errNoSocket)
 }
 
-// parseRow reads a row of /proc/net/tcp or tcp6. The columns: number, local and remote address, state, queues, timer, retransmissions,
-// user ID, timeout, inode. ok is false for the heading.
+// parseRow reads a row of /proc/net/tcp or tcp6. The columns: number, local and remote address,
+// state, queues, timer, retransmissions, user ID, timeout, inode. ok is false for the heading.
 func parseRow(row string) (s socket, ok bool) {
 	f := strings.Fields(row)
 	if len(f) < 10 {
@@ -141,8 +143,8 @@ func parseRow(row string) (s socket, ok bool) {
 	return s, okLocal && okRemote && errors.Join(errState, errUID, errInode) == nil
 }
 
-// SystemUIDMax returns the highest user ID of system accounts, as useradd has it from the text of /etc/login.defs: SYS_UID_MAX, else
-// what is below UID_MIN, else 999.
+// SystemUIDMax returns the highest user ID of system accounts, as useradd has it from the text of
+// /etc/login.defs: SYS_UID_MAX, else what is below UID_MIN, else 999.
 func SystemUIDMax(loginDefs string) uint32 {
 	defs := map[string]uint32{}
 	for line := range strings.Lines(loginDefs) {
@@ -178,8 +180,8 @@ func ReadSystemUIDMax() uint32 {
 	return SystemUIDMax(string(text))
 }
 
-// IsSystem reports whether uid belongs to a service rather than to a person: 1 to systemMax, nobody, and the dynamic users of systemd.
-// Root is a person.
+// IsSystem reports whether uid belongs to a service rather than to a person: 1 to systemMax,
+// nobody, and the dynamic users of systemd. Root is a person.
 func IsSystem(uid, systemMax uint32) bool {
 	return uid >= 1 && uid <= systemMax || uid == nobodyUID || uid >= firstDynamicUID && uid <= lastDynamicUID
 }

@@ -14,9 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// findSocket returns the socket with these ends, by sock_diag or else from the tables in /proc. The error is errNoSocket when no
-// source has it. "No such entry" of sock_diag is not believed without a look at the tables: a kernel without the module tcp_diag answers
-// the same.
+// findSocket returns the socket with these ends, by sock_diag or else from the tables in /proc. The
+// error is errNoSocket when no source has it. "No such entry" of sock_diag is not believed without
+// a look at the tables: a kernel without the module tcp_diag answers the same.
 func findSocket(local, remote netip.AddrPort) (socket, error) {
 	s, err := querySockDiag(local, remote)
 	if err == nil {
@@ -43,8 +43,8 @@ func scanTableFile(name string, local, remote netip.AddrPort) (socket, error) {
 	return scanTable(f, local, remote)
 }
 
-// Sizes of struct nlmsghdr (linux/netlink.h), inet_diag_req_v2 and inet_diag_msg (linux/inet_diag.h), and what stands where in the
-// last.
+// Sizes of struct nlmsghdr (linux/netlink.h), inet_diag_req_v2 and inet_diag_msg
+// (linux/inet_diag.h), and what stands where in the last.
 const (
 	headerSize  = 16
 	requestSize = 56
@@ -67,7 +67,8 @@ func querySockDiag(local, remote netip.AddrPort) (socket, error) {
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 1}); err != nil {
 		return socket{}, err
 	}
-	if err := unix.Sendto(fd, sockDiagRequest(local, remote), 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+	if err := unix.Sendto(fd, sockDiagRequest(local, remote), 0,
+		&unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return socket{}, err
 	}
 	buf := make([]byte, 4<<10)

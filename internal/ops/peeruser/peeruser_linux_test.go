@@ -53,7 +53,8 @@ func ownAddress(t *testing.T) string {
 	return ""
 }
 
-// TestNonLoopbackAddress connects to an address of this machine that is not loopback, as a service of it may: it is found too.
+// TestNonLoopbackAddress connects to an address of this machine that is not loopback, as a service
+// of it may: it is found too.
 func TestNonLoopbackAddress(t *testing.T) {
 	_, server := connect(t, "tcp", "[::]:0", ownAddress(t))
 	if uid, err := Of(WithConn(t.Context(), server)); err != nil || uid != uint32(os.Getuid()) {
@@ -137,8 +138,8 @@ func TestOtherUser(t *testing.T) {
 	}
 }
 
-// TestPeerClosed has the peer go before its user is looked up, while its request is still there to be read. The kernel shows the socket
-// without an owner, as root's, or not at all.
+// TestPeerClosed has the peer go before its user is looked up, while its request is still there to
+// be read. The kernel shows the socket without an owner, as root's, or not at all.
 func TestPeerClosed(t *testing.T) {
 	for _, c := range []struct {
 		name string
@@ -202,7 +203,8 @@ func TestUnknown(t *testing.T) {
 	}
 }
 
-// TestListenerIsNotThePeer asks for a connection that is not there to a port that somebody listens on: the kernel offers the listener.
+// TestListenerIsNotThePeer asks for a connection that is not there to a port that somebody listens
+// on: the kernel offers the listener.
 func TestListenerIsNotThePeer(t *testing.T) {
 	ln, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -223,7 +225,8 @@ var rows = []struct {
 	{"   0: 0100007F:1F9A 0200007F:D431 01 00000000:00000000 00:00000000 00000000    33        0 12345 1 0000 100", socket{
 		netip.MustParseAddrPort("127.0.0.1:8090"), netip.MustParseAddrPort("127.0.0.2:54321"), 1, 33, 12345,
 	}, true},
-	{"  12: 00000000000000000000000001000000:1F9A 0000000000000000FFFF00000100007F:0001 06 00000000:00000000 03:00000A51 00000000     0        0 0 3 0000", socket{
+	{"  12: 00000000000000000000000001000000:1F9A 0000000000000000FFFF00000100007F:0001 06 00000000:00000000 " +
+		"03:00000A51 00000000     0        0 0 3 0000", socket{
 		netip.MustParseAddrPort("[::1]:8090"), netip.MustParseAddrPort("127.0.0.1:1"), 6, 0, 0,
 	}, true},
 	{"   0: 0100007F 0200007F:D431 01 0:0 0:0 0 33 0 1", socket{}, false},
@@ -266,13 +269,15 @@ func FuzzParseSockDiag(f *testing.F) {
 }
 
 func TestIsSystem(t *testing.T) {
-	for uid, want := range map[uint32]bool{0: false, 1: true, 33: true, 999: true, 1000: false, 60000: false, 61184: true, 65519: true, 65533: false, 65534: true, 100000: false} {
+	for uid, want := range map[uint32]bool{0: false, 1: true, 33: true, 999: true, 1000: false, 60000: false, 61184: true,
+		65519: true, 65533: false, 65534: true, 100000: false} {
 		if IsSystem(uid, 999) != want {
 			t.Errorf("user %d: %v", uid, !want)
 		}
 	}
 	for text, want := range map[string]uint32{
-		"": 999, "#SYS_UID_MAX 500\n": 999, "SYS_UID_MAX\t\t 499\nUID_MIN 1000\n": 499, "UID_MIN 500": 499, "SYS_UID_MAX many": 999, "UID_MIN 0x100": 255,
+		"": 999, "#SYS_UID_MAX 500\n": 999, "SYS_UID_MAX\t\t 499\nUID_MIN 1000\n": 499, "UID_MIN 500": 499,
+		"SYS_UID_MAX many": 999, "UID_MIN 0x100": 255,
 	} {
 		if got := SystemUIDMax(text); got != want {
 			t.Errorf("%q: %d, want %d", text, got, want)

@@ -13,7 +13,8 @@ import (
 const (
 	defaultPort         = "6379"
 	defaultSentinelPort = "26379"
-	// maxHosts bounds the addresses of one Redis: nobody has more Sentinels, and of a Cluster a few nodes tell of the others.
+	// maxHosts bounds the addresses of one Redis: nobody has more Sentinels, and of a Cluster a few
+	// nodes tell of the others.
 	maxHosts = 32
 )
 
@@ -37,8 +38,9 @@ type Address struct {
 //	redis-sentinel://[user[:password]@]host[:port],.../master[/db][?sentinel_user=U&sentinel_password=P]
 //	redis-cluster://[user[:password]@]host[:port],...
 //
-// rediss, rediss-sentinel and rediss-cluster are the same over TLS. User and password are percent-encoded where they have
-// characters of a URL's own. password is what to log in with when the address has none. No error quotes what may be a secret.
+// rediss, rediss-sentinel and rediss-cluster are the same over TLS. User and password are
+// percent-encoded where they have characters of a URL's own. password is what to log in with when
+// the address has none. No error quotes what may be a secret.
 func Parse(text, password string) (Address, error) {
 	scheme, rest, isURL := strings.Cut(text, "://")
 	if !isURL {
@@ -52,10 +54,12 @@ func Parse(text, password string) (Address, error) {
 	a.TLS = secure
 	switch {
 	case !strings.HasPrefix(scheme, "redis"):
-		return Address{}, errors.New("begins with none of redis, rediss, redis-sentinel, rediss-sentinel, redis-cluster and rediss-cluster")
+		return Address{}, errors.New("begins with none of redis, rediss, redis-sentinel, rediss-sentinel, redis-cluster " +
+			"and rediss-cluster")
 	case base == "", base == "-sentinel", base == "-cluster":
 	default:
-		return Address{}, errors.New("begins with none of redis, rediss, redis-sentinel, rediss-sentinel, redis-cluster and rediss-cluster")
+		return Address{}, errors.New("begins with none of redis, rediss, redis-sentinel, rediss-sentinel, redis-cluster " +
+			"and rediss-cluster")
 	}
 	rest, query, _ := strings.Cut(rest, "?")
 	if err := a.readQuery(query, base == "-sentinel"); err != nil {

@@ -13,7 +13,8 @@ var ErrUTF16 = errors.New("the file is UTF-16: save it as UTF-8")
 // bom is the UTF-8 encoding of U+FEFF.
 var bom = []byte("\xef\xbb\xbf")
 
-// Decode returns data without a leading UTF-8 byte-order mark. The result shares memory with data. The error is ErrUTF16.
+// Decode returns data without a leading UTF-8 byte-order mark. The result shares memory with data.
+// The error is ErrUTF16.
 func Decode(data []byte) ([]byte, error) {
 	if isUTF16(data) {
 		return nil, ErrUTF16

@@ -12,10 +12,12 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// headSize is the longest head of a request that the front reads; net/http has its own limit for those beyond, and a word for them.
+// headSize is the longest head of a request that the front reads; net/http has its own limit for
+// those beyond, and a word for them.
 const headSize = 16 << 10
 
-// maxKeptFields is how many bytes of header fields a connection keeps until the next request: players say the same in each.
+// maxKeptFields is how many bytes of header fields a connection keeps until the next request:
+// players say the same in each.
 const maxKeptFields = 2 << 10
 
 // A conn is a connection as the front serves it, one request after the other in one goroutine.
@@ -25,7 +27,9 @@ type conn struct {
 	sock socket
 	busy atomic.Bool // a request is being answered
 
-	ctx     context.Context // of all its requests, until the client leaves; handed to http.Request, which takes a context at birth only
+	// of all its requests, until the client leaves; handed to http.Request, which takes a context at
+	// birth only
+	ctx     context.Context
 	cancel  context.CancelFunc
 	watchID int64 // as which hangups know it; 0 before the first request
 
@@ -48,7 +52,8 @@ func (s *Server) newConn(tcp *netx.Conn) (*conn, error) {
 	if s.fallback.ConnContext != nil {
 		ctx = s.fallback.ConnContext(ctx, tcp)
 	}
-	r := http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody, RemoteAddr: tcp.RemoteAddr().String()}
+	r := http.Request{Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Body: http.NoBody,
+		RemoteAddr: tcp.RemoteAddr().String()}
 	c.req = r.WithContext(ctx)
 	c.res.conn, c.res.header = c, make(http.Header)
 	return c, nil
@@ -113,12 +118,14 @@ func (c *conn) otherProtocol(head []byte) bool {
 	return false
 }
 
-// refuse answers a client that does not speak HTTP, as net/http would once it had waited for the end of a head, and gives it a moment to
-// read that.
+// refuse answers a client that does not speak HTTP, as net/http would once it had waited for the
+// end of a head, and gives it a moment to read that.
 func (c *conn) refuse(reason string) {
 	const moment = 500 * time.Millisecond
 	_ = c.tcp.SetDeadline(time.Now().Add(moment))
-	if _, err := io.WriteString(c.tcp, "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request: "+reason); err != nil {
+	if _, err := io.WriteString(c.tcp,
+		"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n400 Bad Request: "+
+			reason); err != nil {
 		return
 	}
 	_ = c.tcp.CloseWrite()
@@ -146,8 +153,8 @@ func (c *conn) cleanup(over bool) {
 	}
 }
 
-// setReadDeadline gives the client that long to begin the next request, or for ever for 0. The time is set anew no more often than makes a
-// difference.
+// setReadDeadline gives the client that long to begin the next request, or for ever for 0. The time
+// is set anew no more often than makes a difference.
 func (c *conn) setReadDeadline(limit time.Duration) {
 	now := time.Now()
 	if limit > 0 && now.Sub(c.deadlineSetAt) < limit/16 {
@@ -161,8 +168,9 @@ func (c *conn) setReadDeadline(limit time.Duration) {
 	_ = c.tcp.SetReadDeadline(until) // who is closed is noticed next
 }
 
-// readHead reads on until the readHead of the request is there or is known to be net/http's, and returns what has been read. That of the first
-// has the time that was set when the client came, any other its own.
+// readHead reads on until the readHead of the request is there or is known to be net/http's, and
+// returns what has been read. That of the first has the time that was set when the client came, any
+// other its own.
 func (c *conn) readHead(first bool) ([]byte, error) {
 	late := first
 	for {

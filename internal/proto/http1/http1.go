@@ -1,11 +1,13 @@
-// Package http1 answers the requests that players make again and again, in front of net/http: GET and HEAD by HTTP/1.1 over plain
-// TCP, without a body, one at a time on a connection that is kept. The http.Handler is the same, and so are the answers, byte for
-// byte. With whatever else a request says, in whatever way net/http has to judge, the connection goes over to net/http, with the
-// bytes that were read of it. It knows nothing of what is served.
+// Package http1 answers the requests that players make again and again, in front of net/http: GET
+// and HEAD by HTTP/1.1 over plain TCP, without a body, one at a time on a connection that is kept.
+// The http.Handler is the same, and so are the answers, byte for byte. With whatever else a request
+// says, in whatever way net/http has to judge, the connection goes over to net/http, with the bytes
+// that were read of it. It knows nothing of what is served.
 //
-// What it saves: a connection that waits for its next request holds a goroutine and no buffer; a head that says what the one before
-// said is compared and not read; an answer leaves with its head by one system call that never blocks a thread; nobody reads beside
-// a handler to learn that its client has gone, which one epoll descriptor tells of all of them.
+// What it saves: a connection that waits for its next request holds a goroutine and no buffer; a
+// head that says what the one before said is compared and not read; an answer leaves with its head
+// by one system call that never blocks a thread; nobody reads beside a handler to learn that its
+// client has gone, which one epoll descriptor tells of all of them.
 package http1
 
 import (
@@ -31,9 +33,11 @@ type Options struct {
 	StallTimeout time.Duration
 }
 
-// A Server is an http.Server with a front. Of the http.Server's fields the front heeds Handler, ReadHeaderTimeout, IdleTimeout,
-// ConnContext, ConnState (StateNew and StateClosed, and StateHijacked where a connection goes over to net/http, which shows it as a
-// new one) and ErrorLog. The handler does not modify a request's header, and is done with the request when it returns.
+// A Server is an http.Server with a front. Of the http.Server's fields the front heeds Handler,
+// ReadHeaderTimeout, IdleTimeout, ConnContext, ConnState (StateNew and StateClosed, and
+// StateHijacked where a connection goes over to net/http, which shows it as a new one) and
+// ErrorLog. The handler does not modify a request's header, and is done with the request when it
+// returns.
 type Server struct {
 	fallback *http.Server
 	opt      Options
@@ -54,13 +58,15 @@ type Server struct {
 
 // New returns a Server that has rest serve what it leaves. It is for one listener.
 func New(rest *http.Server, o Options) *Server {
-	s := &Server{fallback: rest, opt: o, replays: &replayListener{conns: make(chan net.Conn), closed: make(chan struct{})}, conns: make(map[*conn]struct{})}
+	s := &Server{fallback: rest, opt: o, replays: &replayListener{conns: make(chan net.Conn), closed: make(chan struct{})},
+		conns: make(map[*conn]struct{})}
 	s.bufs.New = func() any { return new([headSize]byte) }
 	s.base, s.cancel = context.WithCancel(context.Background())
 	return s
 }
 
-// Serve serves what ln accepts, TCP connections, until Shutdown or Close, and then returns http.ErrServerClosed when all have ended.
+// Serve serves what ln accepts, TCP connections, until Shutdown or Close, and then returns
+// http.ErrServerClosed when all have ended.
 func (s *Server) Serve(ln net.Listener) error {
 	defer s.cancel()
 	if !s.setListener(ln) {
@@ -140,7 +146,8 @@ func (s *Server) notifyState(nc net.Conn, state http.ConnState) {
 	}
 }
 
-// Shutdown has no more accepted, closes who waits for nothing, and waits for the rest until ctx is done, as http.Server.Shutdown does.
+// Shutdown has no more accepted, closes who waits for nothing, and waits for the rest until ctx is
+// done, as http.Server.Shutdown does.
 func (s *Server) Shutdown(ctx context.Context) error {
 	for _, c := range s.stop() {
 		if !c.busy.Load() {
@@ -229,8 +236,8 @@ func (h *replayedConn) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// TCPConn returns the TCP connection under c, which the front may have handed over, for whoever has taken it over from net/http; c
-// itself where there is more to it.
+// TCPConn returns the TCP connection under c, which the front may have handed over, for whoever has
+// taken it over from net/http; c itself where there is more to it.
 func TCPConn(c net.Conn) net.Conn {
 	if h, ok := c.(*replayedConn); ok && len(h.buffered) == 0 {
 		return h.Conn

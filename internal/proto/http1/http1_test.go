@@ -35,10 +35,12 @@ var heads = []struct {
 	{"GET", "GET /live/movie.m3u8 HTTP/1.1\r\nHost: localhost:7002\r\n\r\n", true},
 	{"HEAD", "HEAD /200 HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
 	{"HEAD of a refusal", "HEAD /404 HTTP/1.1\r\nHost: localhost\r\n\r\n", true},
-	{"fields", "GET /echo HTTP/1.1\r\nHost: [::1]:7002\r\nUser-Agent: hls.js \t\r\naccept-encoding: gzip\r\nX:y\r\nCookie: a=b\r\ncookie: c\r\nEmpty:\r\n\r\n", true},
+	{"fields", "GET /echo HTTP/1.1\r\nHost: [::1]:7002\r\nUser-Agent: hls.js \t\r\naccept-encoding: " +
+		"gzip\r\nX:y\r\nCookie: a=b\r\ncookie: c\r\nEmpty:\r\n\r\n", true},
 	{"keep-alive", "GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: Keep-Alive\r\n\r\n", true},
 	{"pragma", "GET /echo HTTP/1.1\r\nHost: localhost\r\nPragma: no-cache\r\n\r\n", true},
-	{"pragma and cache control", "GET /echo HTTP/1.1\r\nHost: localhost\r\nPragma: no-cache\r\nCache-Control: max-age=0\r\n\r\n", true},
+	{"pragma and cache control", "GET /echo HTTP/1.1\r\nHost: localhost\r\nPragma: no-cache\r\nCache-Control: " +
+		"max-age=0\r\n\r\n", true},
 	{"range", "GET /range HTTP/1.1\r\nHost: localhost\r\nRange: bytes=2-5\r\n\r\n", true},
 	{"ranges", "GET /range HTTP/1.1\r\nHost: localhost\r\nRange: bytes=2-5,7-8\r\n\r\n", true},
 	{"range beyond", "GET /range HTTP/1.1\r\nHost: localhost\r\nRange: bytes=200000-\r\n\r\n", true},
@@ -60,7 +62,8 @@ var heads = []struct {
 	{"bad escape", "GET /a%zz HTTP/1.1\r\nHost: localhost\r\n\r\n", false},
 	{"close", "GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", false},
 	{"upgrade", "GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", false},
-	{"two connections", "GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n", false},
+	{"two connections", "GET /echo HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n",
+		false},
 	{"HTTP/1.0", "GET /echo HTTP/1.0\r\nHost: localhost\r\n\r\n", false},
 	{"HTTP/1.2", "GET /echo HTTP/1.2\r\nHost: localhost\r\n\r\n", false},
 	{"POST", "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\nhi", false},
@@ -181,8 +184,8 @@ func dial(t testing.TB, addr string) net.Conn {
 	return c
 }
 
-// exchange sends raw, and returns all that comes back until the server closes or is done with what it was sent, which it shows by
-// refusing what is no request.
+// exchange sends raw, and returns all that comes back until the server closes or is done with what
+// it was sent, which it shows by refusing what is no request.
 func exchange(t *testing.T, addr, raw string) string {
 	t.Helper()
 	c := dial(t, addr)
@@ -191,7 +194,8 @@ func exchange(t *testing.T, addr, raw string) string {
 	}
 	in := bufio.NewReader(c)
 	var all bytes.Buffer
-	resp, err := http.ReadResponse(bufio.NewReader(io.TeeReader(in, &all)), &http.Request{Method: raw[:strings.IndexAny(raw, " \r")]})
+	resp, err := http.ReadResponse(bufio.NewReader(io.TeeReader(in, &all)),
+		&http.Request{Method: raw[:strings.IndexAny(raw, " \r")]})
 	if err == nil {
 		_, _ = io.Copy(io.Discard, resp.Body)
 	}
@@ -208,7 +212,8 @@ func exchange(t *testing.T, addr, raw string) string {
 // TestMatchesNetHTTP has net/http answer each request, and a Server, and compares the bytes.
 func TestMatchesNetHTTP(t *testing.T) {
 	newServer := func() *http.Server {
-		return &http.Server{Handler: http.HandlerFunc(testHandler), ReadHeaderTimeout: testTimeout, IdleTimeout: testTimeout, MaxHeaderBytes: 12 << 10}
+		return &http.Server{Handler: http.HandlerFunc(testHandler), ReadHeaderTimeout: testTimeout, IdleTimeout: testTimeout,
+			MaxHeaderBytes: 12 << 10}
 	}
 	var mu sync.Mutex
 	over := 0
@@ -275,17 +280,20 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("%q is taken, and is none: %v", head, err)
 			}
 			r := c.req
-			if r.Method != want.Method || r.RequestURI != want.RequestURI || r.Host != want.Host || !reflect.DeepEqual(r.URL, want.URL) || !reflect.DeepEqual(r.Header, want.Header) {
+			if r.Method != want.Method || r.RequestURI != want.RequestURI || r.Host != want.Host ||
+				!reflect.DeepEqual(r.URL, want.URL) || !reflect.DeepEqual(r.Header, want.Header) {
 				t.Fatalf("%q: %+v\nnet/http: %+v", head, r, want)
 			}
-			if want.ContentLength != 0 || want.Close || want.Proto != "HTTP/1.1" || len(want.TransferEncoding) > 0 || len(want.Trailer) > 0 {
+			if want.ContentLength != 0 || want.Close || want.Proto != "HTTP/1.1" || len(want.TransferEncoding) > 0 ||
+				len(want.Trailer) > 0 {
 				t.Fatalf("%q is taken, and is %+v", head, want)
 			}
 		}
 	})
 }
 
-// TestManyRequestsOnOneConnection has one connection ask again and again, by heads that come in pieces too, and go over to net/http in the end.
+// TestManyRequestsOnOneConnection has one connection ask again and again, by heads that come in
+// pieces too, and go over to net/http in the end.
 func TestManyRequestsOnOneConnection(t *testing.T) {
 	var over int
 	behind := &http.Server{Handler: http.HandlerFunc(testHandler), ConnState: func(_ net.Conn, s http.ConnState) {
@@ -296,8 +304,11 @@ func TestManyRequestsOnOneConnection(t *testing.T) {
 	c := dial(t, serve(t, New(behind, Options{Bypass: bypassFLV, StallTimeout: testTimeout})))
 	in := bufio.NewReader(c)
 	for i, raw := range []string{
-		"GET /200 HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD /range HTTP/1.1\r\nHost: a\r\n\r\n", "GET /range HTTP/1.1\r\nHost: a\r\nRange: bytes=0-0\r\n\r\n",
-		"GET /|200 HTTP|/1.1\r|\nHost: a\r\n|\r|\n", "GET /range HTTP/1.1\r\nHost: a\r\nX: |" + strings.Repeat("x", 5000) + "|\r\n\r\n", "GET /304 HTTP/1.1\r\nHost: a\r\n\r\n",
+		"GET /200 HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD /range HTTP/1.1\r\nHost: a\r\n\r\n",
+		"GET /range HTTP/1.1\r\nHost: a\r\nRange: bytes=0-0\r\n\r\n",
+		"GET /|200 HTTP|/1.1\r|\nHost: a\r\n|\r|\n",
+		"GET /range HTTP/1.1\r\nHost: a\r\nX: |" + strings.Repeat("x", 5000) + "|\r\n\r\n",
+		"GET /304 HTTP/1.1\r\nHost: a\r\n\r\n",
 		"POST /404 HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n|hi", "GET /200 HTTP/1.1\r\nHost: a\r\n\r\n",
 	} {
 		for piece := range strings.SplitSeq(raw, "|") {
@@ -309,7 +320,8 @@ func TestManyRequestsOnOneConnection(t *testing.T) {
 		if err != nil {
 			t.Fatalf("request %d: %v", i, err)
 		}
-		if n, err := io.Copy(io.Discard, resp.Body); err != nil || resp.ContentLength > 0 && resp.Request.Method != "HEAD" && n != resp.ContentLength {
+		if n, err := io.Copy(io.Discard, resp.Body); err != nil || resp.ContentLength > 0 && resp.Request.Method != "HEAD" &&
+			n != resp.ContentLength {
 			t.Errorf("request %d: %d bytes, %v", i, n, err)
 		}
 	}
@@ -357,7 +369,8 @@ func TestReadTimeouts(t *testing.T) {
 // TestIdleBeyondHeaderTimeout has a client ask again after more than a head may take.
 func TestIdleBeyondHeaderTimeout(t *testing.T) {
 	const limit = 50 * time.Millisecond
-	c := dial(t, serve(t, New(&http.Server{Handler: http.HandlerFunc(testHandler), ReadHeaderTimeout: limit, IdleTimeout: testTimeout}, Options{StallTimeout: testTimeout})))
+	c := dial(t, serve(t, New(&http.Server{Handler: http.HandlerFunc(testHandler), ReadHeaderTimeout: limit,
+		IdleTimeout: testTimeout}, Options{StallTimeout: testTimeout})))
 	in := bufio.NewReader(c)
 	for range 3 {
 		_, _ = io.WriteString(c, "GET /200 HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -506,7 +519,8 @@ func TestShutdown(t *testing.T) {
 	}
 }
 
-// TestShutdownAtAccept has a server end while it takes up who has just come: he asks for nothing, and is not waited for.
+// TestShutdownAtAccept has a server end while it takes up who has just come: he asks for nothing,
+// and is not waited for.
 func TestShutdownAtAccept(t *testing.T) {
 	came, goOn := make(chan struct{}), make(chan struct{})
 	open := make(chan http.ConnState, 2)
@@ -604,7 +618,8 @@ func TestConnState(t *testing.T) {
 // TestAllocations bounds what a request takes: its address as a string and as a URL.
 func TestAllocations(t *testing.T) {
 	c := newParser()
-	head := []byte("GET /live/movie/index.m3u8?s=AAAA&_HLS_msn=100&_HLS_part=3 HTTP/1.1\r\nHost: localhost\r\nUser-Agent: x\r\nAccept: */*\r\n\r\n")
+	head := []byte("GET /live/movie/index.m3u8?s=AAAA&_HLS_msn=100&_HLS_part=3 HTTP/1.1\r\nHost: " +
+		"localhost\r\nUser-Agent: x\r\nAccept: */*\r\n\r\n")
 	if n := testing.AllocsPerRun(100, func() {
 		if !c.parse(head) {
 			t.Error("not taken")
@@ -630,7 +645,8 @@ func BenchmarkRequest(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(size))
 			for b.Loop() {
-				if _, err := io.WriteString(c, "GET /live/movie/1-2.ts HTTP/1.1\r\nHost: localhost\r\nUser-Agent: x\r\nAccept: */*\r\n\r\n"); err != nil {
+				if _, err := io.WriteString(c,
+					"GET /live/movie/1-2.ts HTTP/1.1\r\nHost: localhost\r\nUser-Agent: x\r\nAccept: */*\r\n\r\n"); err != nil {
 					b.Fatal(err)
 				}
 				for got, want := 0, size; got < want; {

@@ -16,8 +16,9 @@ var (
 	methods   = [...]string{http.MethodGet, http.MethodHead}
 )
 
-// looksLikeRequest reports whether b, the beginning of a head, may go on to be one that parse takes. What it does not take net/http is to see
-// at once: it may have an answer before the head is whole.
+// looksLikeRequest reports whether b, the beginning of a head, may go on to be one that parse
+// takes. What it does not take net/http is to see at once: it may have an answer before the head is
+// whole.
 func looksLikeRequest(b []byte) bool {
 	line, rest, whole := bytes.Cut(b, endOfLine)
 	if whole {
@@ -50,7 +51,8 @@ func hasMethodPrefix(b []byte) bool {
 	return false
 }
 
-// requestLine divides the first line of a head (RFC 9112 section 3), without its end. The target is a path and a query in ASCII.
+// requestLine divides the first line of a head (RFC 9112 section 3), without its end. The target is
+// a path and a query in ASCII.
 func requestLine(line []byte) (method string, target []byte, ok bool) {
 	line, ok = bytes.CutSuffix(line, version)
 	if !ok {
@@ -72,8 +74,8 @@ func requestLine(line []byte) (method string, target []byte, ok bool) {
 	return method, target, true
 }
 
-// parse makes c.req of a head. It reports false for one that net/http is to judge, which is all that is not plain: what it takes is
-// read as http.ReadRequest reads it.
+// parse makes c.req of a head. It reports false for one that net/http is to judge, which is all
+// that is not plain: what it takes is read as http.ReadRequest reads it.
 func (c *conn) parse(head []byte) bool {
 	if bytes.Index(head, endOfHead) != len(head)-len(endOfHead) { // none, or more than one request
 		return false
@@ -103,8 +105,9 @@ func (c *conn) parse(head []byte) bool {
 	return true
 }
 
-// parseFields reads header fields, each with the end of its line (RFC 9112 section 5). It reports false where one bears on how the
-// message or the connection goes on, and where net/http may refuse it.
+// parseFields reads header fields, each with the end of its line (RFC 9112 section 5). It reports
+// false where one bears on how the message or the connection goes on, and where net/http may refuse
+// it.
 func parseFields(lines []byte) (fields http.Header, host string, ok bool) {
 	fields = make(http.Header)
 	for len(lines) > 0 {

@@ -10,13 +10,14 @@ import (
 	"time"
 )
 
-// maxBufferedBody is how long an answer may be whose length the handler does not say before it writes: those are refusals.
+// maxBufferedBody is how long an answer may be whose length the handler does not say before it
+// writes: those are refusals.
 const maxBufferedBody = 64 << 10
 
 var errNoContentLength = errors.New("front: an answer of that length has to say so")
 
-// A Response is the http.ResponseWriter of a request that the front serves. Each write has until the server's Stall passes without
-// progress; the whole answer may have a deadline too.
+// A Response is the http.ResponseWriter of a request that the front serves. Each write has until
+// the server's Stall passes without progress; the whole answer may have a deadline too.
 type Response struct {
 	conn   *conn
 	header http.Header
@@ -164,7 +165,8 @@ func (w *Response) completeHead(b []byte) {
 		h = strconv.AppendInt(h, int64(len(b)), 10)
 		h = append(h, endOfLine...)
 	}
-	if _, typed := w.header["Content-Type"]; !typed && len(b) > 0 && hasBody(w.status) && w.header.Get("Content-Encoding") == "" {
+	if _, typed := w.header["Content-Type"]; !typed && len(b) > 0 && hasBody(w.status) &&
+		w.header.Get("Content-Encoding") == "" {
 		h = append(append(append(h, "Content-Type: "...), http.DetectContentType(b)...), endOfLine...)
 	}
 	if w.conn.srv.stopping.Load() && !w.closeAfter {

@@ -17,8 +17,9 @@ import (
 // maxSend is how much one system call is given: a raw one holds its processor until it is done.
 const maxSend = 256 << 10
 
-// A socket reads and writes a TCP connection by system calls that never block; while there is nothing to do it waits in the runtime's
-// poller. A buffer to read into it has only from the first byte of a request on.
+// A socket reads and writes a TCP connection by system calls that never block; while there is
+// nothing to do it waits in the runtime's poller. A buffer to read into it has only from the first
+// byte of a request on.
 type socket struct {
 	srv *Server
 	tcp *netx.Conn
@@ -79,7 +80,8 @@ func (s *socket) tryRead(fd uintptr) (done bool) {
 func (s *socket) send(head, body []byte) (int, error) {
 	s.out, s.err, s.sent, s.lastSent = [2][]byte{head, body}, nil, 0, -1
 	err := s.raw.Write(s.writeFunc)
-	for errors.Is(err, os.ErrDeadlineExceeded) && s.progressed() && (s.deadline.IsZero() || time.Now().Before(s.deadline)) {
+	for errors.Is(err, os.ErrDeadlineExceeded) && s.progressed() &&
+		(s.deadline.IsZero() || time.Now().Before(s.deadline)) {
 		s.extendDeadline()
 		err = s.raw.Write(s.writeFunc)
 	}
@@ -128,8 +130,9 @@ func (s *socket) extendDeadline() {
 	_ = s.tcp.SetWriteDeadline(deadline)
 }
 
-// progressed reports whether the client's end has taken something since it was asked last. The kernel says that there is room when a third of
-// what it holds has gone, which on a narrow line takes longer than a client may take nothing.
+// progressed reports whether the client's end has taken something since it was asked last. The
+// kernel says that there is room when a third of what it holds has gone, which on a narrow line
+// takes longer than a client may take nothing.
 func (s *socket) progressed() bool {
 	now := netx.Queued(s.tcp)
 	less := now < s.queued
@@ -144,7 +147,8 @@ func (s *socket) sendOnce(fd uintptr) (int, unix.Errno) {
 	var n uintptr
 	var errno unix.Errno
 	if len(head) == 0 {
-		n, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(body))), uintptr(len(body)), flags, 0, 0)
+		n, _, errno = unix.RawSyscall6(unix.SYS_SENDTO, fd, uintptr(unsafe.Pointer(unsafe.SliceData(body))),
+			uintptr(len(body)), flags, 0, 0)
 	} else {
 		s.iov[0].Base, s.iov[1].Base = unsafe.SliceData(head), unsafe.SliceData(body)
 		s.iov[0].SetLen(len(head))
@@ -167,8 +171,9 @@ func (s *socket) advance(n int) {
 	}
 }
 
-// disconnectNotifier notices clients who close while they are being answered: one epoll descriptor for all, which each connection is put into
-// once. A reader beside each handler, as net/http has it, would be woken with each request.
+// disconnectNotifier notices clients who close while they are being answered: one epoll descriptor
+// for all, which each connection is put into once. A reader beside each handler, as net/http has
+// it, would be woken with each request.
 type disconnectNotifier struct {
 	epoll *os.File
 	wg    sync.WaitGroup

@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// An Address is where a stream is: rtmp://host[:port]/app[/instance][?arguments]/name[?arguments], or rtmps. Each part is as it stands in the
-// URL, escapes included: servers get from ffmpeg and from us the same bytes.
+// An Address is where a stream is: rtmp://host[:port]/app[/instance][?arguments]/name[?arguments],
+// or rtmps. Each part is as it stands in the URL, escapes included: servers get from ffmpeg and
+// from us the same bytes.
 type Address struct {
 	Host  string // host:port to connect to
 	TLS   bool
@@ -20,8 +21,9 @@ type Address struct {
 // ErrInvalidAddress is said of an address that cannot be that of a stream.
 var ErrInvalidAddress = errors.New("an RTMP address has the form rtmp://host/app/name")
 
-// ParseAddress reads an rtmp or rtmps URL; anything else is ErrInvalidAddress. It divides path and query as ffmpeg does (rtmp_open in
-// libavformat/rtmpproto.c): slashes count wherever they stand, in arguments too.
+// ParseAddress reads an rtmp or rtmps URL; anything else is ErrInvalidAddress. It divides path and
+// query as ffmpeg does (rtmp_open in libavformat/rtmpproto.c): slashes count wherever they stand,
+// in arguments too.
 func ParseAddress(u *url.URL) (Address, error) {
 	a := Address{TLS: u.Scheme == "rtmps"}
 	if u.Scheme != "rtmp" && !a.TLS || u.Hostname() == "" {
@@ -57,8 +59,9 @@ func rawPath(u *url.URL) string {
 	return path
 }
 
-// splitPath divides a path into app and name. The name begins after the second slash, the one behind the instance; after the first where
-// there is no second, or where a prefix such as mp4: stands before it.
+// splitPath divides a path into app and name. The name begins after the second slash, the one
+// behind the instance; after the first where there is no second, or where a prefix such as mp4:
+// stands before it.
 func splitPath(path string) (app, name string) {
 	_, query, _ := strings.Cut(path, "?")
 	switch _, list, listed := strings.Cut(query, "slist="); {
@@ -73,7 +76,8 @@ func splitPath(path string) (app, name string) {
 			app, name = app+"/"+instance, rest
 		}
 	}
-	if hasPrefix := strings.Contains(name, ":"); !hasPrefix && (strings.HasSuffix(name, ".mp4") || strings.HasSuffix(name, ".f4v")) {
+	if hasPrefix := strings.Contains(name, ":"); !hasPrefix &&
+		(strings.HasSuffix(name, ".mp4") || strings.HasSuffix(name, ".f4v")) {
 		name = "mp4:" + name
 	} else {
 		name = strings.TrimSuffix(name, ".flv")

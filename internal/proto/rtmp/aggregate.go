@@ -12,8 +12,9 @@ const (
 	subTrailer = 4
 )
 
-// An aggregate is the rest of an aggregate message that is being split. It is checked as a whole before the first message is taken
-// from it, and messages are made one at a time: four thousand empty ones would take three times the memory of the aggregate.
+// An aggregate is the rest of an aggregate message that is being split. It is checked as a whole
+// before the first message is taken from it, and messages are made one at a time: four thousand
+// empty ones would take three times the memory of the aggregate.
 type aggregate struct {
 	rest     []byte
 	streamID uint32 // that of the aggregate overrides its messages'
@@ -59,8 +60,9 @@ func subTimestamp(p []byte) uint32 {
 	return uint32(p[7])<<24 | uint32(p[4])<<16 | uint32(p[5])<<8 | uint32(p[6])
 }
 
-// next returns the next message of the aggregate, and false when there is none left. The message has memory of its own: one that is
-// kept must not keep the whole aggregate. skipped is called for each that is neither audio, video nor data.
+// next returns the next message of the aggregate, and false when there is none left. The message
+// has memory of its own: one that is kept must not keep the whole aggregate. skipped is called for
+// each that is neither audio, video nor data.
 func (a *aggregate) next(skipped func(reason string)) (Message, bool) {
 	for len(a.rest) > 0 {
 		p, end := a.rest, subEnd(a.rest)

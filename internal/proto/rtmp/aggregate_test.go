@@ -2,7 +2,8 @@ package rtmp
 
 import "testing"
 
-// TestAggregateMemoryIsReleased has a frame kept of an aggregate that is large otherwise: the rest must not stay in memory with it.
+// TestAggregateMemoryIsReleased has a frame kept of an aggregate that is large otherwise: the rest
+// must not stay in memory with it.
 func TestAggregateMemoryIsReleased(t *testing.T) {
 	body := append([]byte{TypeAudio, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 'a', 0, 0, 0, 12}, make([]byte, 0, 1<<20)...)
 	a, err := splitAggregate(Message{Type: typeAggregate, Payload: body})

@@ -13,8 +13,9 @@ import (
 	"time"
 )
 
-// chunkRow is input for a chunkReader with the limits of a publisher, or of one who has not been let in yet (early), and what comes
-// of it: messages as "type/time/stream/payload", then the end - eof, cut, or the reason of a ProtocolError.
+// chunkRow is input for a chunkReader with the limits of a publisher, or of one who has not been
+// let in yet (early), and what comes of it: messages as "type/time/stream/payload", then the end -
+// eof, cut, or the reason of a ProtocolError.
 type chunkRow struct {
 	name  string
 	early bool
@@ -49,53 +50,75 @@ func chunkRows() []chunkRow {
 	return []chunkRow{
 		{name: "empty", end: "eof"},
 		{name: "one chunk", in: first(4, 5, 3, TypeAudio, 1, "abc"), want: []string{"8/5/1/abc"}, end: "eof"},
-		{name: "two chunks", in: first(4, 0, 200, TypeAudio, 1, a200[:128]+"\xc4"+a200[128:]), want: []string{audio}, end: "eof"},
+		{name: "two chunks", in: first(4, 0, 200, TypeAudio, 1, a200[:128]+"\xc4"+a200[128:]), want: []string{audio},
+			end: "eof"},
 		{name: "no body", in: first(4, 9, 0, TypeAudio, 1, ""), want: []string{"8/9/1/"}, end: "eof"},
 		{name: "C01 no size", in: first(2, 0, 0, typeSetChunkSize, 0, ""), end: "control"},
 		{name: "C01 3 bytes", in: first(2, 0, 3, typeSetChunkSize, 0, "abc"), end: "control"},
-		{name: "C02", in: first(2, 0, 5, typeSetChunkSize, 0, "\x00\x00\x00\xc8x") + first(4, 0, 200, TypeAudio, 1, a200), want: []string{audio}, end: "eof", count: []string{"trailing"}},
+		{name: "C02", in: first(2, 0, 5, typeSetChunkSize, 0, "\x00\x00\x00\xc8x") + first(4, 0, 200, TypeAudio, 1, a200),
+			want: []string{audio}, end: "eof", count: []string{"trailing"}},
 		{name: "C03", in: setSize(0), end: "control"},
 		{name: "C04", in: setSize(1) + oneByOne, want: []string{audio}, end: "eof"},
-		{name: "C05 127", in: setSize(127) + first(4, 0, 200, TypeAudio, 1, a200[:127]+"\xc4"+a200[127:]), want: []string{audio}, end: "eof"},
-		{name: "C05 16777215", in: setSize(16777215) + first(4, 0, 200, TypeAudio, 1, a200), want: []string{audio}, end: "eof"},
+		{name: "C05 127", in: setSize(127) + first(4, 0, 200, TypeAudio, 1, a200[:127]+"\xc4"+a200[127:]),
+			want: []string{audio}, end: "eof"},
+		{name: "C05 16777215", in: setSize(16777215) + first(4, 0, 200, TypeAudio, 1, a200), want: []string{audio},
+			end: "eof"},
 		{name: "C06", in: setSize(0x7fffffff) + first(4, 0, 200, TypeAudio, 1, a200), want: []string{audio}, end: "eof"},
 		{name: "C07", in: setSize(0x80000000), end: "control"},
 		{name: "C07 max", in: setSize(0xffffffff), end: "control"},
-		{name: "C08", in: first(4, 0, 200, TypeAudio, 1, a200[:128]) + setSize(40) + "\xc4" + a200[:40] + "\xc4" + a200[:32], want: []string{audio}, end: "eof"},
+		{name: "C08", in: first(4, 0, 200, TypeAudio, 1, a200[:128]) + setSize(40) + "\xc4" + a200[:40] + "\xc4" + a200[:32],
+			want: []string{audio}, end: "eof"},
 		{name: "C09", in: first(4, 0, 0xffffff, TypeVideo, 1, ""), end: "limit"},
 		{name: "C09 early", early: true, in: first(4, 0, 0xffffff, TypeVideo, 1, ""), end: "limit"},
 		{name: "C10", in: manyBig, end: "limit"},
-		{name: "C10 early", early: true, in: strings.ReplaceAll(manyBig, "\x80\x00\x00\x09", "\x00\xff\xff\x09"), end: "limit"},
+		{name: "C10 early", early: true, in: strings.ReplaceAll(manyBig, "\x80\x00\x00\x09", "\x00\xff\xff\x09"),
+			end: "limit"},
 		{name: "C11 early", early: true, in: first(4, 0, 600000, TypeVideo, 1, ""), end: "limit"},
-		{name: "C11", in: setSize(1<<20) + first(4, 0, 600000, TypeVideo, 1, rep("v", 600000)), want: []string{"9/0/1/" + rep("v", 600000)}, end: "eof"},
+		{name: "C11", in: setSize(1<<20) + first(4, 0, 600000, TypeVideo, 1, rep("v", 600000)),
+			want: []string{"9/0/1/" + rep("v", 600000)}, end: "eof"},
 		{name: "long command", in: first(3, 0, 600000, typeCommand, 0, ""), end: "limit"},
 		{name: "C13 type 3 first", in: "\xc4abc", end: "chunk"},
 		{name: "C13 type 2 first", in: "\x84\x00\x00\x00", end: "chunk"},
-		{name: "C14", in: "\x42\x00\x00\x00\x00\x00\x06\x04\x00\x07\x00\x00\x00\x00", want: []string{"4/0/0/\x00\x07\x00\x00\x00\x00"}, end: "eof"},
+		{name: "C14", in: "\x42\x00\x00\x00\x00\x00\x06\x04\x00\x07\x00\x00\x00\x00",
+			want: []string{"4/0/0/\x00\x07\x00\x00\x00\x00"}, end: "eof"},
 		{name: "C15", in: first(4, 0, 200, TypeAudio, 1, a200[:128]) + first(4, 0, 200, TypeAudio, 1, ""), end: "chunk"},
-		{name: "C15 type 1", in: first(4, 0, 200, TypeAudio, 1, a200[:128]) + "\x44\x00\x00\x00\x00\x00\x01\x08", end: "chunk"},
-		{name: "C17 type 2", in: first(4, 10, 1, TypeAudio, 1, "a") + "\x84\x00\x00\x07b\xc4c", want: []string{"8/10/1/a", "8/17/1/b", "8/24/1/c"}, end: "eof"},
-		{name: "C17 type 3 after type 0", in: first(4, 10, 1, TypeAudio, 1, "a") + "\xc4b", want: []string{"8/10/1/a", "8/20/1/b"}, end: "eof"},
-		{name: "C18 both forms of 64", in: onLow("\x00\x00", first(0, 0, 200, TypeAudio, 1, a200[:128])) + "\xc1\x00\x00" + a200[128:], want: []string{audio}, end: "eof"},
-		{name: "C18 65599", in: onLow("\x01\xff\xff", first(0, 0, 1, TypeAudio, 1, "a")), want: []string{"8/0/1/a"}, end: "eof"},
+		{name: "C15 type 1", in: first(4, 0, 200, TypeAudio, 1, a200[:128]) + "\x44\x00\x00\x00\x00\x00\x01\x08",
+			end: "chunk"},
+		{name: "C17 type 2", in: first(4, 10, 1, TypeAudio, 1, "a") + "\x84\x00\x00\x07b\xc4c",
+			want: []string{"8/10/1/a", "8/17/1/b", "8/24/1/c"}, end: "eof"},
+		{name: "C17 type 3 after type 0", in: first(4, 10, 1, TypeAudio, 1, "a") + "\xc4b",
+			want: []string{"8/10/1/a", "8/20/1/b"}, end: "eof"},
+		{name: "C18 both forms of 64",
+			in:   onLow("\x00\x00", first(0, 0, 200, TypeAudio, 1, a200[:128])) + "\xc1\x00\x00" + a200[128:],
+			want: []string{audio}, end: "eof"},
+		{name: "C18 65599", in: onLow("\x01\xff\xff", first(0, 0, 1, TypeAudio, 1, "a")), want: []string{"8/0/1/a"},
+			end: "eof"},
 		{name: "C19 form 0", in: "\x00", end: "cut"},
 		{name: "C19 form 1", in: "\x01\x00", end: "cut"},
 		{name: "C20", in: manyIDs, want: slices.Repeat([]string{"8/0/1/"}, 64), end: "limit"},
-		{name: "C21 media on 2", in: first(2, 0, 1, TypeAudio, 1, "a"), want: []string{"8/0/1/a"}, end: "eof", count: []string{"channel"}},
-		{name: "C21 control on 4", in: first(4, 0, 4, typeAck, 1, "\x00\x00\x00\x01"), want: []string{"3/0/1/\x00\x00\x00\x01"}, end: "eof", count: []string{"channel"}},
-		{name: "C22", in: first(4, 0, 200, TypeAudio, 1, a200[:128]) + first(6, 0, 200, TypeVideo, 1, a200[:128]) + first(5, 0, 129, TypeData, 1, a200[:128]) + "\xc6" + a200[128:] + "\xc5a\xc4" + a200[128:],
+		{name: "C21 media on 2", in: first(2, 0, 1, TypeAudio, 1, "a"), want: []string{"8/0/1/a"}, end: "eof",
+			count: []string{"channel"}},
+		{name: "C21 control on 4", in: first(4, 0, 4, typeAck, 1, "\x00\x00\x00\x01"),
+			want: []string{"3/0/1/\x00\x00\x00\x01"}, end: "eof", count: []string{"channel"}},
+		{name: "C22", in: first(4, 0, 200, TypeAudio, 1, a200[:128]) + first(6, 0, 200, TypeVideo, 1, a200[:128]) +
+			first(5, 0, 129, TypeData, 1, a200[:128]) + "\xc6" + a200[128:] + "\xc5a\xc4" + a200[128:],
 			want: []string{"9/0/1/" + a200, "18/0/1/" + a200[:129], audio}, end: "eof"},
-		{name: "C23 types 0 to 3", in: first(4, extendedTimestamp, 200, TypeAudio, 1, "\x01\x02\x03\x04"+a200[:128]) + "\xc4\x01\x02\x03\x04" + a200[128:] +
+		{name: "C23 types 0 to 3", in: first(4, extendedTimestamp, 200, TypeAudio, 1, "\x01\x02\x03\x04"+a200[:128]) +
+			"\xc4\x01\x02\x03\x04" + a200[128:] +
 			"\x44\xff\xff\xff\x00\x00\x01\x08\x01\x00\x00\x00b" + "\x84\xff\xff\xff\x00\x00\x00\x05c" + "\xc4\x00\x00\x00\x05d",
 			want: []string{"8/16909060/1/" + a200, "8/33686276/1/b", "8/33686281/1/c", "8/33686286/1/d"}, end: "eof"},
-		{name: "C24", in: first(4, extendedTimestamp, 300, TypeAudio, 1, "\x01\x02\x03\x04"+a200[:128]) + "\xc4" + a200[:128] + "\xc4" + a200[:44],
+		{name: "C24", in: first(4, extendedTimestamp, 300, TypeAudio, 1, "\x01\x02\x03\x04"+a200[:128]) + "\xc4" +
+			a200[:128] + "\xc4" + a200[:44],
 			want: []string{"8/16909060/1/" + rep("a", 300)}, end: "eof"},
 		{name: "C24 at the end", in: first(4, extendedTimestamp, 130, TypeAudio, 1, "\x01\x02\x03\x04"+a200[:128]) + "\xc4aa",
 			want: []string{"8/16909060/1/" + a200[:130]}, end: "eof"},
-		{name: "C25 known to omit", in: first(4, extendedTimestamp, 300, TypeAudio, 1, "\x01\x02\x03\x04"+a200[:128]) + "\xc4" + a200[:128] + "\xc4\x01\x02\x03\x04" + a200[:40] + first(6, 0, 1, TypeVideo, 1, "v"),
+		{name: "C25 known to omit", in: first(4, extendedTimestamp, 300, TypeAudio, 1, "\x01\x02\x03\x04"+a200[:128]) +
+			"\xc4" + a200[:128] + "\xc4\x01\x02\x03\x04" + a200[:40] + first(6, 0, 1, TypeVideo, 1, "v"),
 			want: []string{"8/16909060/1/" + rep("a", 256) + "\x01\x02\x03\x04" + rep("a", 40), "9/0/1/v"}, end: "eof"},
-		{name: "C26", in: first(4, 10, 1, TypeAudio, 1, "a") + "\x44\xff\xff\xff\x00\x00\x01\x08\xff\xff\xff\xffb", want: []string{"8/10/1/a", "8/9/1/b"}, end: "eof"},
-		{name: "abort", in: first(4, 0, 200, TypeAudio, 1, a200[:128]) + first(2, 0, 4, typeAbort, 0, "\x00\x00\x00\x04") + first(4, 0, 1, TypeAudio, 1, "b"), want: []string{"8/0/1/b"}, end: "eof"},
+		{name: "C26", in: first(4, 10, 1, TypeAudio, 1, "a") + "\x44\xff\xff\xff\x00\x00\x01\x08\xff\xff\xff\xffb",
+			want: []string{"8/10/1/a", "8/9/1/b"}, end: "eof"},
+		{name: "abort", in: first(4, 0, 200, TypeAudio, 1, a200[:128]) + first(2, 0, 4, typeAbort, 0, "\x00\x00\x00\x04") +
+			first(4, 0, 1, TypeAudio, 1, "b"), want: []string{"8/0/1/b"}, end: "eof"},
 		{name: "abort of nothing", in: first(2, 0, 4, typeAbort, 0, "\x00\x00\x00\x09"), end: "eof"},
 		{name: "short abort", in: first(2, 0, 3, typeAbort, 0, "\x00\x00\x00"), end: "control"},
 	}
@@ -179,8 +202,8 @@ func TestChunkHeaderReservesNoMemory(t *testing.T) {
 	}
 }
 
-// TestSmallChunks is row C04: a megabyte in chunks of one byte may cost no more than 50 times the CPU of one chunk. The times are
-// the best of several, as the machine may be busy.
+// TestSmallChunks is row C04: a megabyte in chunks of one byte may cost no more than 50 times the
+// CPU of one chunk. The times are the best of several, as the machine may be busy.
 func TestSmallChunks(t *testing.T) {
 	const n = 1 << 20
 	one := setSize(n) + first(4, 0, n, TypeVideo, 1, strings.Repeat("v", n))

@@ -10,14 +10,16 @@ import (
 	"sync/atomic"
 )
 
-// A chunkReader puts messages together from chunks, §5.3. It looks into those that are of its own layer: SetChunkSize and Abort.
+// A chunkReader puts messages together from chunks, §5.3. It looks into those that are of its own
+// layer: SetChunkSize and Abort.
 //
-// Bodies grow as bytes arrive and are never reserved by what a header announces: the first allocation is at most as large as the
-// largest message that this peer has sent in full. What all unfinished messages have allocated together is limited.
+// Bodies grow as bytes arrive and are never reserved by what a header announces: the first
+// allocation is at most as large as the largest message that this peer has sent in full. What all
+// unfinished messages have allocated together is limited.
 //
-// It reads incrementally: any error that br's reader returns, errNeedInput among them, leaves it as it was but for the bytes that
-// were consumed, and next may be called again. So one reader serves connections that are read by a goroutine of their own and those
-// that are fed.
+// It reads incrementally: any error that br's reader returns, errNeedInput among them, leaves it as
+// it was but for the bytes that were consumed, and next may be called again. So one reader serves
+// connections that are read by a goroutine of their own and those that are fed.
 type chunkReader struct {
 	br        *bufio.Reader
 	count     func(reason string)
@@ -49,10 +51,11 @@ type chunkStream struct {
 	open      bool // in mid-message
 }
 
-// extendedTime is what is known of a peer's type 3 chunks. They repeat an extended time (§5.3.1.3), but old encoders leave it out. As
-// long as nothing else is known, four bytes that equal the last time field are one; a peer once seen to leave it out is taken
-// to do so for good. Where it leaves it out and the very first such chunk happens to begin with these four bytes, the
-// connection is lost: one in 2^32, and it hurts only itself.
+// extendedTime is what is known of a peer's type 3 chunks. They repeat an extended time (§5.3.1.3),
+// but old encoders leave it out. As long as nothing else is known, four bytes that equal the last
+// time field are one; a peer once seen to leave it out is taken to do so for good. Where it leaves
+// it out and the very first such chunk happens to begin with these four bytes, the connection is
+// lost: one in 2^32, and it hurts only itself.
 type extendedTime uint8
 
 const (
@@ -103,8 +106,9 @@ func (r *chunkReader) next() (Message, error) {
 	}
 }
 
-// readChunk reads one readChunk, and those that continue it as far as they are at hand. Where the input ends within a readChunk, the next call
-// goes on at that byte: a header is consumed when all of it has arrived, and a body as it arrives.
+// readChunk reads one readChunk, and those that continue it as far as they are at hand. Where the
+// input ends within a readChunk, the next call goes on at that byte: a header is consumed when all
+// of it has arrived, and a body as it arrives.
 func (r *chunkReader) readChunk() (*chunkStream, error) {
 	if r.current == nil {
 		s, err := r.readHeader()
@@ -122,7 +126,8 @@ func (r *chunkReader) readChunk() (*chunkStream, error) {
 	return s, nil
 }
 
-// readHeader reads the readHeader of a chunk: the basic readHeader (§5.3.1.1), the message readHeader (§5.3.1.2) and the extended time.
+// readHeader reads the readHeader of a chunk: the basic readHeader (§5.3.1.1), the message
+// readHeader (§5.3.1.2) and the extended time.
 func (r *chunkReader) readHeader() (*chunkStream, error) {
 	b, err := r.br.Peek(1)
 	if err != nil {
@@ -236,7 +241,8 @@ func (r *chunkReader) startMessage(s *chunkStream) error {
 		limit = r.maxMedia
 	}
 	if s.length > limit {
-		return &ProtocolError{"limit", fmt.Sprintf("a message of type %d and %d bytes: the limit is %d", s.typ, s.length, limit)}
+		return &ProtocolError{"limit",
+			fmt.Sprintf("a message of type %d and %d bytes: the limit is %d", s.typ, s.length, limit)}
 	}
 	s.timestamp += s.delta
 	s.open = true
@@ -275,8 +281,9 @@ func (r *chunkReader) grow(s *chunkStream) error {
 	return nil
 }
 
-// readBuffered takes the chunks that continue s and lie whole in the read buffer already. Nothing depends on it but speed: with chunks of
-// a few bytes the way through chunk costs more than the bytes.
+// readBuffered takes the chunks that continue s and lie whole in the read buffer already. Nothing
+// depends on it but speed: with chunks of a few bytes the way through chunk costs more than the
+// bytes.
 func (r *chunkReader) readBuffered(s *chunkStream) {
 	if s.extended || s.id >= 64 {
 		return
@@ -321,7 +328,8 @@ func (r *chunkReader) checkChunkStream(s *chunkStream) {
 	}
 }
 
-// setChunkSize takes the peer's chunk size, §5.4.1: from 1 on, the top bit zero, and all above a message's largest length alike.
+// setChunkSize takes the peer's chunk size, §5.4.1: from 1 on, the top bit zero, and all above a
+// message's largest length alike.
 func (r *chunkReader) setChunkSize(p []byte) error {
 	if len(p) < 4 {
 		return &ProtocolError{"control", "a short SetChunkSize"}

@@ -4,14 +4,17 @@ import "encoding/binary"
 
 const (
 	extendedTimestamp = 0xffffff // the 24 bit time field that announces 32 bits more, §5.3.1.3
-	maxInlined        = 16       // bytes of a leading slice that are copied beside the header: a codec's few bytes cost less than a vector
-	type0HeaderSize   = 12       // basic header and message header of a type 0 chunk
-	firstHeaderMax    = type0HeaderSize + 4 + maxInlined
+	// bytes of a leading slice that are copied beside the header: a codec's few bytes cost less than a
+	// vector
+	maxInlined      = 16
+	type0HeaderSize = 12 // basic header and message header of a type 0 chunk
+	firstHeaderMax  = type0HeaderSize + 4 + maxInlined
 )
 
-// AppendMessage appends to dst the chunks of a message whose payload is the slices of body one after the other, for a peer that
-// was told OutChunkSize: a type 0 header and type 3 headers, so that the bytes depend on nothing sent before and may go to any
-// number of peers. Slices of body are referred to, not copied, but for a first one of a few bytes: they must not change while the
+// AppendMessage appends to dst the chunks of a message whose payload is the slices of body one
+// after the other, for a peer that was told OutChunkSize: a type 0 header and type 3 headers, so
+// that the bytes depend on nothing sent before and may go to any number of peers. Slices of body
+// are referred to, not copied, but for a first one of a few bytes: they must not change while the
 // result is in use. All headers are in one new array.
 func AppendMessage(dst [][]byte, h Header, body ...[]byte) [][]byte {
 	return appendChunks(dst, OutChunkSize, h, body...)
@@ -70,7 +73,8 @@ func appendFirstHeader(dst []byte, h Header, length int) []byte {
 	return dst
 }
 
-// continuationHeader returns the type 3 header of the chunks that follow the first. It repeats an extended time, §5.3.1.3.
+// continuationHeader returns the type 3 header of the chunks that follow the first. It repeats an
+// extended time, §5.3.1.3.
 func continuationHeader(h Header) []byte {
 	next := []byte{3<<6 | chunkStreamOf(h.Type)}
 	if h.Timestamp >= extendedTimestamp {

@@ -10,8 +10,9 @@ import (
 	"livego/internal/container/amf0"
 )
 
-// A ClientConn is the client's end of a connection: Connect, then Publish and WriteMessage or WriteMedia, or Play and ReadMessage, at
-// last Close. Methods that take a ctx close the connection when it ends.
+// A ClientConn is the client's end of a connection: Connect, then Publish and WriteMessage or
+// WriteMedia, or Play and ReadMessage, at last Close. Methods that take a ctx close the connection
+// when it ends.
 type ClientConn struct {
 	*conn
 	lastTransaction int
@@ -21,15 +22,16 @@ type ClientConn struct {
 	streamEnded     atomic.Bool // a publisher has said goodbye, and nothing closed the connection yet
 }
 
-// NewClientConn returns the client's end of nc, which it owns from now on. Options.CommandTimeout is unused: contexts have it.
+// NewClientConn returns the client's end of nc, which it owns from now on. Options.CommandTimeout
+// is unused: contexts have it.
 func NewClientConn(nc net.Conn, o Options) *ClientConn {
 	c := &ClientConn{conn: newConn(nc, o)}
 	c.ackEvery = window // also for a server that plays without having announced one
 	return c
 }
 
-// Connect shakes hands and connects to app. tcURL is the address up to app, for example rtmp://host:1935/live. A refusal is a
-// *StatusError.
+// Connect shakes hands and connects to app. tcURL is the address up to app, for example
+// rtmp://host:1935/live. A refusal is a *StatusError.
 func (c *ClientConn) Connect(ctx context.Context, app, tcURL string) error {
 	return c.withContext(ctx, func() error {
 		if err := c.handshake(clientHandshake); err != nil {
@@ -91,9 +93,10 @@ func (c *ClientConn) Play(ctx context.Context, name string) error {
 	})
 }
 
-// Close closes the connection. Calls in progress on it end with an error. After the Goodbye of a publisher it ends the sending side first,
-// and waits for the server to have read what was sent, as far as that goes on (see netx.Linger): an answer of the server that
-// nobody has read would make the kernel reset the connection, and the end of the stream would be lost.
+// Close closes the connection. Calls in progress on it end with an error. After the Goodbye of a
+// publisher it ends the sending side first, and waits for the server to have read what was sent, as
+// far as that goes on (see netx.Linger): an answer of the server that nobody has read would make
+// the kernel reset the connection, and the end of the stream would be lost.
 func (c *ClientConn) Close() error {
 	if c.streamEnded.Swap(false) {
 		c.closeWriteAndLinger()
@@ -108,8 +111,9 @@ func (c *ClientConn) WriteMessage(m Message) error {
 	return err
 }
 
-// ReadMessage returns the next audio, video or data message of the stream. io.EOF is the end of a stream that was played, a
-// *StatusError what the server has against going on; others as those of ServerConn.ReadMessage.
+// ReadMessage returns the next audio, video or data message of the stream. io.EOF is the end of a
+// stream that was played, a *StatusError what the server has against going on; others as those of
+// ServerConn.ReadMessage.
 func (c *ClientConn) ReadMessage() (Message, error) {
 	for {
 		m, err := c.next()
@@ -140,7 +144,8 @@ func (c *ClientConn) ReadMessage() (Message, error) {
 
 // isSessionData tells whether data is the server's word to the player rather than part of the stream.
 func isSessionData(data []byte) bool {
-	return bytes.HasPrefix(data, amf0.Append(nil, "|RtmpSampleAccess")) || bytes.HasPrefix(data, amf0.Append(nil, "onStatus"))
+	return bytes.HasPrefix(data, amf0.Append(nil, "|RtmpSampleAccess")) ||
+		bytes.HasPrefix(data, amf0.Append(nil, "onStatus"))
 }
 
 // EndStream ends the stream in due form. Close must follow.

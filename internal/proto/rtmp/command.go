@@ -8,7 +8,8 @@ import (
 	"livego/internal/container/amf0"
 )
 
-// A command is an AMF0 command message, §7.2. Its arguments are read as they are asked for: what follows them is ignored.
+// A command is an AMF0 command message, §7.2. Its arguments are read as they are asked for: what
+// follows them is ignored.
 type command struct {
 	name     string
 	id       float64 // of the transaction; 0 when no answer is wanted

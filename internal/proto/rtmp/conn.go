@@ -17,7 +17,8 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// A conn is what both ends of a connection have in common: messages in and out, and the control messages that answer themselves.
+// A conn is what both ends of a connection have in common: messages in and out, and the control
+// messages that answer themselves.
 type conn struct {
 	nc    net.Conn
 	opt   Options
@@ -36,8 +37,8 @@ type conn struct {
 	publisher   bool  // the peer sends media, which is read whatever becomes of our answers
 	replyErr    error // why answers no longer reach a publisher
 
-	// writeMu is held while bytes go to nc. It stays held over a write that a slow peer blocks, so who must not wait only tries
-	// it. It comes before mu.
+	// writeMu is held while bytes go to nc. It stays held over a write that a slow peer blocks, so who
+	// must not wait only tries it. It comes before mu.
 	writeMu  sync.Mutex
 	writeErr error         // under writing; after one the peer may have half a message
 	sent     atomic.Uint64 // bytes
@@ -76,8 +77,9 @@ func (c *conn) onRead() error {
 	if c.negotiating && c.src.total > maxNegotiation {
 		return &ProtocolError{"limit", "too much sent before publish or play"}
 	}
-	// Unasked for, no acknowledgement is sent (§5.4.3): one that an encoder has not read when it closes its socket makes its kernel
-	// reset the connection, and the end of the stream, which is still in flight, is lost.
+	// Unasked for, no acknowledgement is sent (§5.4.3): one that an encoder has not read when it
+	// closes its socket makes its kernel reset the connection, and the end of the stream, which is
+	// still in flight, is lost.
 	if c.ackEvery == 0 || c.src.total-c.acked < c.ackEvery {
 		return nil
 	}
@@ -127,7 +129,8 @@ func (c *conn) next() (Message, error) {
 // Receiving reports whether a message has come in part, or is about to be returned. For any goroutine.
 func (c *conn) Receiving() bool { return c.in.receiving.Load() }
 
-// control acts on a protocol control message (§5.4) or a user control message (§6.2), and passes over what it does not know.
+// control acts on a protocol control message (§5.4) or a user control message (§6.2), and passes
+// over what it does not know.
 func (c *conn) control(m Message) error {
 	p := m.Payload
 	need, known := map[uint8]int{typeAck: 4, typeUserControl: 2, typeWindowAck: 4, typePeerBandwidth: 5}[m.Type]
@@ -185,10 +188,12 @@ func control(typ uint8, n uint32) Message {
 
 // event returns a user control message of one number.
 func event(kind uint16, n uint32) Message {
-	return Message{Type: typeUserControl, Payload: binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint16(nil, kind), n)}
+	return Message{Type: typeUserControl,
+		Payload: binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint16(nil, kind), n)}
 }
 
-// send sends ms behind all that waits already. When another goroutine is writing it leaves them to that one and returns at once.
+// send sends ms behind all that waits already. When another goroutine is writing it leaves them to
+// that one and returns at once.
 func (c *conn) send(ms ...Message) error {
 	if err := c.queue(ms...); err != nil || c.detached {
 		return err
@@ -218,8 +223,9 @@ func (c *conn) sendNow(ms ...Message) error {
 	return c.send() // what came to wait meanwhile
 }
 
-// reply is send for the reading goroutine. A publisher that has closed its socket gets no answer, but what it sent before is still to be
-// read: then reply remembers the error and returns nil, and the end of the stream is found by reading.
+// reply is send for the reading goroutine. A publisher that has closed its socket gets no answer,
+// but what it sent before is still to be read: then reply remembers the error and returns nil, and
+// the end of the stream is found by reading.
 func (c *conn) reply(ms ...Message) error {
 	err := c.send(ms...)
 	if err == nil || !c.publisher || !isDisconnect(err) {
@@ -286,9 +292,10 @@ func (c *conn) write(bufs *net.Buffers) (int64, error) {
 	return n, err
 }
 
-// WriteMedia writes one batch of whole messages in the form that AppendMessage gives them, and consumes bufs as
-// net.Buffers.WriteTo does. It may be called once publish or play is accepted. It returns the number of bytes written, and
-// os.ErrDeadlineExceeded when not one left for Options.WriteTimeout; after an error the connection is of no more use.
+// WriteMedia writes one batch of whole messages in the form that AppendMessage gives them, and
+// consumes bufs as net.Buffers.WriteTo does. It may be called once publish or play is accepted. It
+// returns the number of bytes written, and os.ErrDeadlineExceeded when not one left for
+// Options.WriteTimeout; after an error the connection is of no more use.
 func (c *conn) WriteMedia(bufs *net.Buffers) (int64, error) {
 	c.writeMu.Lock()
 	err := c.flush()
@@ -303,9 +310,10 @@ func (c *conn) WriteMedia(bufs *net.Buffers) (int64, error) {
 	return n, c.send() // what came to wait meanwhile
 }
 
-// SetReadTimeout sets the longest time that ReadMessage may be without a complete audio or video message, the first included:
-// from now to it, and then from each to the next, however many bytes arrive between. Beyond, ReadMessage returns
-// os.ErrDeadlineExceeded. Zero, the default, is for ever. To be called by the reading goroutine.
+// SetReadTimeout sets the longest time that ReadMessage may be without a complete audio or video
+// message, the first included: from now to it, and then from each to the next, however many bytes
+// arrive between. Beyond, ReadMessage returns os.ErrDeadlineExceeded. Zero, the default, is for
+// ever. To be called by the reading goroutine.
 func (c *conn) SetReadTimeout(d time.Duration) {
 	c.readLimit = d
 	c.restartReadTimeout()

@@ -40,7 +40,8 @@ func startPlay(t *testing.T, s *ServerConn, c *ClientConn) *Request {
 	return negotiate(t, s, c, s.AcceptPlay, func(ctx context.Context) error { return c.Play(ctx, "movie") })
 }
 
-func negotiate(t *testing.T, s *ServerConn, c *ClientConn, accept func() error, ask func(context.Context) error) *Request {
+func negotiate(t *testing.T, s *ServerConn, c *ClientConn, accept func() error,
+	ask func(context.Context) error) *Request {
 	t.Helper()
 	ctx := t.Context()
 	done := make(chan error, 1)
@@ -198,7 +199,8 @@ func TestInvalidApp(t *testing.T) {
 			s.Close()
 		}()
 		err := c.Connect(t.Context(), "nowhere", "rtmp://host/nowhere")
-		if want := (&StatusError{"NetConnection.Connect.InvalidApp", "no application nowhere"}); !reflect.DeepEqual(err, want) {
+		if want := (&StatusError{"NetConnection.Connect.InvalidApp", "no application nowhere"}); !reflect.DeepEqual(err,
+			want) {
 			t.Error(err)
 		}
 		c.Close()
@@ -283,7 +285,8 @@ func TestReadTimeout(t *testing.T) {
 	})
 }
 
-// TestReadTimeoutAfterStoppedProcess is row F90: a process that had no processor reads what was sent to it meanwhile, before it judges the sender.
+// TestReadTimeoutAfterStoppedProcess is row F90: a process that had no processor reads what was
+// sent to it meanwhile, before it judges the sender.
 func TestReadTimeoutAfterStoppedProcess(t *testing.T) {
 	for _, stopped := range []time.Duration{30 * time.Second, 10*time.Second + 200*time.Millisecond} {
 		withConns(t, 1<<20, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
@@ -301,7 +304,8 @@ func TestReadTimeoutAfterStoppedProcess(t *testing.T) {
 	}
 }
 
-// TestReadTimeoutOnBusyMachine has each deadline noticed a little late, as on a machine that is always busy: a silent peer is ended all the same.
+// TestReadTimeoutOnBusyMachine has each deadline noticed a little late, as on a machine that is
+// always busy: a silent peer is ended all the same.
 func TestReadTimeoutOnBusyMachine(t *testing.T) {
 	limit := time.Unix(1000, 0)
 	s := &timedReader{deadline: limit}
@@ -372,7 +376,8 @@ func TestPingFlood(t *testing.T) {
 	})
 }
 
-// TestRepliesDuringSlowWrite: reading goes on while a write to the same peer is stuck, and the answers follow between messages.
+// TestRepliesDuringSlowWrite: reading goes on while a write to the same peer is stuck, and the
+// answers follow between messages.
 func TestRepliesDuringSlowWrite(t *testing.T) {
 	withConns(t, 4096, Options{}, func(t *testing.T, s *ServerConn, c *ClientConn) {
 		startPlay(t, s, c)
@@ -474,11 +479,13 @@ func TestSendWhileSendNow(t *testing.T) {
 	})
 }
 
-// TestHTTPReply has a client of HTTP be answered where there is an answer, and any other text, or the beginning of a method, not.
+// TestHTTPReply has a client of HTTP be answered where there is an answer, and any other text, or
+// the beginning of a method, not.
 func TestHTTPReply(t *testing.T) {
 	reply := []byte("HTTP/1.1 400 Bad Request\r\n\r\n")
 	for in, want := range map[string]string{
-		"GET / HTTP/1.1\r\nHost: x\r\n\r\n": string(reply), "OPTIONS * HTTP/1.1\r\n": string(reply), "GET": "", "G": "", "GETTY /": "", "text in lines\r\n": "", "\x03GET ": "",
+		"GET / HTTP/1.1\r\nHost: x\r\n\r\n": string(reply), "OPTIONS * HTTP/1.1\r\n": string(reply), "GET": "", "G": "",
+		"GETTY /": "", "text in lines\r\n": "", "\x03GET ": "",
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			ours, theirs := pipe(1 << 10)

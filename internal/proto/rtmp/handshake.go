@@ -16,9 +16,10 @@ const (
 	digestSize    = sha256.Size
 )
 
-// The digest handshake is not in the specification: Flash Media Server and Flash Player introduced it, and some players stay with
-// H.264 only after it. C1 and S1 hold an HMAC of themselves at a place that their own bytes tell, C2 and S2 one of the
-// other's. The keys are a sentence each, for the first digest, and go on with 32 common bytes for the second.
+// The digest handshake is not in the specification: Flash Media Server and Flash Player introduced
+// it, and some players stay with H.264 only after it. C1 and S1 hold an HMAC of themselves at a
+// place that their own bytes tell, C2 and S2 one of the other's. The keys are a sentence each, for
+// the first digest, and go on with 32 common bytes for the second.
 const (
 	serverKey    = "Genuine Adobe Flash Media Server 001" + commonKey
 	serverKeyLen = 36
@@ -27,8 +28,8 @@ const (
 	commonKey    = "\xf0\xee\xc2\x4a\x80\x68\xbe\xe8\x2e\x00\xd0\xd1\x02\x9e\x7e\x57\x6e\xec\x5d\x2d\x29\x80\x6f\xab\x93\xb8\xe6\x36\xcf\xeb\x31\xae"
 )
 
-// serverHandshake answers a client's C0, C1 and C2 (§5.2). A C1 with a digest gets a digest, any other is echoed. C2 is read
-// and not looked at: real encoders send what they like.
+// serverHandshake answers a client's C0, C1 and C2 (§5.2). A C1 with a digest gets a digest, any
+// other is echoed. C2 is read and not looked at: real encoders send what they like.
 func serverHandshake(rw io.ReadWriter) error {
 	c0 := make([]byte, 1)
 	if _, err := io.ReadFull(rw, c0); err != nil {
@@ -48,7 +49,8 @@ func serverHandshake(rw io.ReadWriter) error {
 	return unexpectedEOF(err)
 }
 
-// checkVersion checks C0, or S0, of the peer, "client" or "server". 0-2 are deprecated and 4-31 reserved, and are answered with 3 (§5.2.2).
+// checkVersion checks C0, or S0, of the peer, "client" or "server". 0-2 are deprecated and 4-31
+// reserved, and are answered with 3 (§5.2.2).
 func checkVersion(v byte, peer string) error {
 	var detail string
 	switch {

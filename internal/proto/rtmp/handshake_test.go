@@ -36,7 +36,8 @@ func digestSide(schema int) []byte {
 	})
 }
 
-// handshakes is the table for the test and the fuzzer. reason is that of a ProtocolError; cut tells that the input ends early.
+// handshakes is the table for the test and the fuzzer. reason is that of a ProtocolError; cut tells
+// that the input ends early.
 func handshakes() []struct {
 	name   string
 	in     []byte

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// pipe returns the two ends of a connection in memory that, unlike net.Pipe's, holds up to size bytes each way, so that both ends
-// may write at once. It works in a synctest bubble.
+// pipe returns the two ends of a connection in memory that, unlike net.Pipe's, holds up to size
+// bytes each way, so that both ends may write at once. It works in a synctest bubble.
 func pipe(size int) (a, b *memConn) {
 	x, y := newHalf(size), newHalf(size)
 	return &memConn{in: x, out: y}, &memConn{in: y, out: x}

@@ -15,14 +15,15 @@ import (
 	"unsafe"
 )
 
-// Bytes that a connection may hold between two reads, whatever its peer announces: what may be unfinished, and twice the largest
-// chunk that counts, 64 KiB, for buffers and answers.
+// Bytes that a connection may hold between two reads, whatever its peer announces: what may be
+// unfinished, and twice the largest chunk that counts, 64 KiB, for buffers and answers.
 const (
 	maxBufferedNegotiating = maxControl + 2*(64<<10)
 	maxBufferedMedia       = maxReassembly + 2*(64<<10)
 )
 
-// bufferedBytes returns how many bytes of memory c holds for what its peer has sent, and for answers that the peer has not read.
+// bufferedBytes returns how many bytes of memory c holds for what its peer has sent, and for
+// answers that the peer has not read.
 func bufferedBytes(c *conn) int {
 	n := cap(c.src.leftover) + cap(c.pending) + cap(c.split.rest) + c.in.br.Size()
 	for _, s := range c.in.streams {
@@ -54,8 +55,8 @@ func (c *pieceConn) SetReadDeadline(time.Time) error  { return nil }
 func (c *pieceConn) SetWriteDeadline(time.Time) error { return nil }
 func (c *pieceConn) Close() error                     { return nil }
 
-// A readPath is one of the ways in which a connection is read: it reads nc to its end, and calls check with the connection's state
-// before each read of the network.
+// A readPath is one of the ways in which a connection is read: it reads nc to its end, and calls
+// check with the connection's state before each read of the network.
 type readPath struct {
 	name        string
 	player      bool // granted to play: such paths must accept and refuse the same
@@ -133,13 +134,19 @@ func announcements() map[string][]byte {
 	header := func(csid byte, length int, typ byte) string { return first(csid, 0, length, typ, 1, "") }
 	some := strings.Repeat("x", 128)
 	in := map[string]string{
-		"a chunk of 2 GiB, a message of 16 MB":    setSize(1<<31-1) + header(4, 0xffffff, TypeVideo) + strings.Repeat(some, 2000),
-		"the same as a command":                   setSize(1<<31-1) + header(3, 0xffffff, typeCommand) + strings.Repeat(some, 2000),
-		"the same of an unknown type":             setSize(1<<31-1) + header(3, 0xffffff, 99) + strings.Repeat(some, 2000),
-		"as much as is allowed, but for one byte": setSize(1<<31-1) + header(3, maxControl, typeCommand) + strings.Repeat("x", maxControl-1),
-		"one byte more than is allowed":           setSize(1<<31-1) + header(3, maxControl+1, typeCommand) + strings.Repeat("x", maxControl),
-		"a chunk size within a message":           header(4, 60000, TypeData) + some + setSize(1<<31-1) + "\xc4" + strings.Repeat(some, 200),
-		"an aggregate of nothing":                 setSize(1<<31-1) + header(5, maxAggregated*15, typeAggregate) + string(emptyAggregate(maxAggregated)),
+		"a chunk of 2 GiB, a message of 16 MB": setSize(1<<31-1) + header(4, 0xffffff, TypeVideo) +
+			strings.Repeat(some, 2000),
+		"the same as a command": setSize(1<<31-1) + header(3, 0xffffff, typeCommand) +
+			strings.Repeat(some, 2000),
+		"the same of an unknown type": setSize(1<<31-1) + header(3, 0xffffff, 99) + strings.Repeat(some, 2000),
+		"as much as is allowed, but for one byte": setSize(1<<31-1) + header(3, maxControl, typeCommand) +
+			strings.Repeat("x", maxControl-1),
+		"one byte more than is allowed": setSize(1<<31-1) + header(3, maxControl+1, typeCommand) +
+			strings.Repeat("x", maxControl),
+		"a chunk size within a message": header(4, 60000, TypeData) + some + setSize(1<<31-1) + "\xc4" +
+			strings.Repeat(some, 200),
+		"an aggregate of nothing": setSize(1<<31-1) + header(5, maxAggregated*15, typeAggregate) +
+			string(emptyAggregate(maxAggregated)),
 	}
 	for _, n := range []uint32{128, 4 << 10, 60 << 10} {
 		many := setSize(n)
@@ -190,7 +197,8 @@ func randomChunks(rng *rand.Rand) []byte {
 		}
 		if format < 2 {
 			open[csid] = pick(0, 1, 4, 127, 128, 129, 5000, 60000, 65535, 65536, 65537, 600_000, 8<<20, 0xffffff)
-			typ := pick(TypeAudio, TypeVideo, TypeData, typeCommand, typeAggregate, typeAck, typeSetChunkSize, typeAbort, rng.IntN(256))
+			typ := pick(TypeAudio, TypeVideo, TypeData, typeCommand, typeAggregate, typeAck, typeSetChunkSize, typeAbort,
+				rng.IntN(256))
 			if typ == typeSetChunkSize || typ == typeAbort || typ == typeAck {
 				open[csid] = pick(4, 4, 4, 4, 0, 3, 5)
 			}
@@ -216,8 +224,9 @@ func randomChunks(rng *rand.Rand) []byte {
 	return b
 }
 
-// TestBufferedBytesAreBounded has every path that reads a connection hold no more than a constant, whatever headers announce and however the input is
-// cut, and all paths that serve players accept and refuse the same inputs.
+// TestBufferedBytesAreBounded has every path that reads a connection hold no more than a constant,
+// whatever headers announce and however the input is cut, and all paths that serve players accept
+// and refuse the same inputs.
 func TestBufferedBytesAreBounded(t *testing.T) {
 	inputs := announcements()
 	for seed := range uint64(150) {

@@ -12,8 +12,9 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// A Player is a player's connection whose bytes somebody else moves: he feeds it what the player sends, and sends what it returns.
-// It needs no goroutine and little memory, for there are thousands. Not for concurrent use.
+// A Player is a player's connection whose bytes somebody else moves: he feeds it what the player
+// sends, and sends what it returns. It needs no goroutine and little memory, for there are
+// thousands. Not for concurrent use.
 type Player struct {
 	c        *ServerConn
 	buffered []byte // what the connection had read before Detach
@@ -26,8 +27,8 @@ var errNeedInput = errors.New("rtmp: nothing more is fed")
 // readBufferDetached holds the longest chunk header.
 const readBufferDetached = 32
 
-// Detach turns c, of which Accept has returned a play request, into a Player. c must not be used any more, and its network
-// connection neither: what was read of it already is in the Player.
+// Detach turns c, of which Accept has returned a play request, into a Player. c must not be used
+// any more, and its network connection neither: what was read of it already is in the Player.
 func (c *ServerConn) Detach() *Player {
 	c.negotiating, c.detached = false, true
 	p := &Player{c: c}
@@ -52,9 +53,10 @@ func (p *Player) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// Feed takes what the player has sent, which it does not keep, and returns what is to be sent to it between two messages. The
-// error is ErrStreamEnded when it leaves, or a *ProtocolError. What it holds between two calls is limited as it is for a ServerConn: a
-// header, and the bodies of unfinished messages.
+// Feed takes what the player has sent, which it does not keep, and returns what is to be sent to it
+// between two messages. The error is ErrStreamEnded when it leaves, or a *ProtocolError. What it
+// holds between two calls is limited as it is for a ServerConn: a header, and the bodies of
+// unfinished messages.
 func (p *Player) Feed(b []byte) (reply []byte, err error) {
 	c := p.c
 	c.src.total += uint64(len(b))
@@ -95,8 +97,8 @@ func (p *Player) popPending() []byte {
 	return out
 }
 
-// Serve answers a player on nc, whose connection it was, who waits for his stream, until ctx ends: then the error is that of ctx,
-// and the player is as before. Any other error is how he left.
+// Serve answers a player on nc, whose connection it was, who waits for his stream, until ctx ends:
+// then the error is that of ctx, and the player is as before. Any other error is how he left.
 func (p *Player) Serve(ctx context.Context, nc net.Conn) error {
 	interrupted := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

@@ -24,16 +24,20 @@ func newPlayer() *Player {
 // playerSessions is what players send, and whether they leave by it; it seeds the fuzz target too.
 func playerSessions() map[string][]byte {
 	return map[string][]byte{
-		"silence":        nil,
-		"acks and pings": chunks(control(typeAck, 1), event(eventPingRequest, 7), event(eventPingResponse, 8), control(typeWindowAck, 5000)),
-		"commands":       chunks(newCommand(1, "pause", 0, nil, true, 0), newCommand(1, "seek", 0, nil, 1000), newCommand(0, "_checkbw", 5, nil)),
-		"a long one":     chunks(newCommand(0, "whatever", 9, string(bytes.Repeat([]byte("x"), 1000)))),
-		"media":          chunks(Message{Type: TypeAudio, StreamID: 1, Payload: make([]byte, 300)}, event(eventPingRequest, 9)),
-		"goodbye":        chunks(newCommand(0, "deleteStream", 0, nil, 1)),
-		"chunk size 0":   chunks(control(typeSetChunkSize, 0)),
-		"larger chunks":  append(chunks(control(typeSetChunkSize, 4096)), appendChunks(nil, 4096, Header{Type: typeCommand}, make([]byte, 300))[0]...),
-		"a wide stream":  {0x00, 0x05, 0, 0, 0, 0, 0, 6, typeUserControl, 0, 0, 0, 0, 0, 6, 0, 0, 0, 9},
-		"extended time":  {0x03, 0xff, 0xff, 0xff, 0, 0, 6, typeUserControl, 0, 0, 0, 0, 1, 0, 0, 0, 0, 6, 0, 0, 0, 9},
+		"silence": nil,
+		"acks and pings": chunks(control(typeAck, 1), event(eventPingRequest, 7), event(eventPingResponse, 8),
+			control(typeWindowAck, 5000)),
+		"commands": chunks(newCommand(1, "pause", 0, nil, true, 0), newCommand(1, "seek", 0, nil, 1000),
+			newCommand(0, "_checkbw", 5, nil)),
+		"a long one": chunks(newCommand(0, "whatever", 9, string(bytes.Repeat([]byte("x"), 1000)))),
+		"media": chunks(Message{Type: TypeAudio, StreamID: 1, Payload: make([]byte, 300)},
+			event(eventPingRequest, 9)),
+		"goodbye":      chunks(newCommand(0, "deleteStream", 0, nil, 1)),
+		"chunk size 0": chunks(control(typeSetChunkSize, 0)),
+		"larger chunks": append(chunks(control(typeSetChunkSize, 4096)),
+			appendChunks(nil, 4096, Header{Type: typeCommand}, make([]byte, 300))[0]...),
+		"a wide stream": {0x00, 0x05, 0, 0, 0, 0, 0, 6, typeUserControl, 0, 0, 0, 0, 0, 6, 0, 0, 0, 9},
+		"extended time": {0x03, 0xff, 0xff, 0xff, 0, 0, 6, typeUserControl, 0, 0, 0, 0, 1, 0, 0, 0, 0, 6, 0, 0, 0, 9},
 	}
 }
 
@@ -85,7 +89,8 @@ func TestPlayerInputInPieces(t *testing.T) {
 // TestPlayerMessages reads what a Player gives to be sent.
 func TestPlayerMessages(t *testing.T) {
 	p := newPlayer()
-	out := bytes.Join([][]byte{p.Accept(), p.Ping(), p.End("NetStream.Play.UnpublishNotify", "over"), p.StatusError("NetStream.Play.Failed", "and out")}, nil)
+	out := bytes.Join([][]byte{p.Accept(), p.Ping(), p.End("NetStream.Play.UnpublishNotify", "over"),
+		p.StatusError("NetStream.Play.Failed", "and out")}, nil)
 	in := newChunkReader(bufio.NewReader(bytes.NewReader(out)), func(string) {})
 	var types []uint8
 	for {
@@ -135,8 +140,8 @@ func TestPlayerAllocates(t *testing.T) {
 	}
 }
 
-// TestPlayerServeIsInterrupted lets a player who waits ask, and be pinged, and interrupts the wait in the middle of a chunk: what he goes on
-// with is understood.
+// TestPlayerServeIsInterrupted lets a player who waits ask, and be pinged, and interrupts the wait
+// in the middle of a chunk: what he goes on with is understood.
 func TestPlayerServeIsInterrupted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()
@@ -152,7 +157,8 @@ func TestPlayerServeIsInterrupted(t *testing.T) {
 			t.Errorf("answer to a ping: %x, %v", reply, err)
 		}
 		began := time.Now()
-		if _, err := io.ReadFull(theirs, reply); err != nil || reply[13] != eventPingRequest || time.Since(began) != 15*time.Second {
+		if _, err := io.ReadFull(theirs, reply); err != nil || reply[13] != eventPingRequest ||
+			time.Since(began) != 15*time.Second {
 			t.Errorf("after %v: %x, %v, want a ping", time.Since(began), reply, err)
 		}
 		theirs.Write(ask[:5])

@@ -18,8 +18,8 @@ type Request struct {
 	// tcUrl says besides counts for nothing.
 	App, Name string
 
-	// Query holds the arguments that stood after App, Name and in tcUrl, encoded; none has two values. Token is the one named
-	// token. Both are secret; ClearQuery lets go of them.
+	// Query holds the arguments that stood after App, Name and in tcUrl, encoded; none has two values.
+	// Token is the one named token. Both are secret; ClearQuery lets go of them.
 	Query, Token string
 
 	Type           string  // of a publish: live, record, append; to be treated alike
@@ -28,13 +28,14 @@ type Request struct {
 	FlashVer       string  // what the client calls itself, at most 256 bytes, any of them
 	ObjectEncoding float64 // 0 AMF0, 3 AMF3: what the client would like; it gets AMF0
 
-	// Enhanced RTMP: the codecs of each kind that the client can do something with, "*" for any, nil where it did not say; and what
-	// else it can.
+	// Enhanced RTMP: the codecs of each kind that the client can do something with, "*" for any, nil
+	// where it did not say; and what else it can.
 	VideoCodecs, AudioCodecs []string
 	CapsEx                   Caps
 }
 
-// ClearQuery lets go of what has served its purpose once a request is granted: the rest of r lives as long as its connection.
+// ClearQuery lets go of what has served its purpose once a request is granted: the rest of r lives
+// as long as its connection.
 func (r *Request) ClearQuery() { r.Query, r.Token = "", "" }
 
 // Caps are the capabilities in capsEx (CapsExMask).
@@ -59,7 +60,8 @@ func (r *Request) enhanced() bool {
 	return r.VideoCodecs != nil || r.AudioCodecs != nil || r.CapsEx != 0
 }
 
-// Limits of what a client says in connect, publish and play, in bytes. A player's request lives as long as its connection.
+// Limits of what a client says in connect, publish and play, in bytes. A player's request lives as
+// long as its connection.
 const (
 	maxTcURL      = 4 << 10
 	maxFlashVer   = 256
@@ -104,8 +106,9 @@ func parseConnect(o amf0.Object) (*connectInfo, error) {
 	return c, c.addQuery(u.RawQuery)
 }
 
-// addQuery adds the arguments in query. Encoders put them after app, name or both, so the same twice is in order, and two values
-// for one are not: nobody could tell which was checked and which was used.
+// addQuery adds the arguments in query. Encoders put them after app, name or both, so the same
+// twice is in order, and two values for one are not: nobody could tell which was checked and which
+// was used.
 func (c *connectInfo) addQuery(query string) error {
 	if len(query) > 3*maxQueryBytes { // all of it escaped
 		return errQueryTooLong
@@ -134,8 +137,9 @@ func (c *connectInfo) addQuery(query string) error {
 
 var errQueryTooLong = fmt.Errorf("the arguments are longer than %d bytes", maxQueryBytes)
 
-// fourCCs returns the codecs that a connect object lists: those of all kinds in the way of Enhanced RTMP v1, and those in the map of
-// that name, of one kind, in the way of v2. Without list and map it returns nil.
+// fourCCs returns the codecs that a connect object lists: those of all kinds in the way of Enhanced
+// RTMP v1, and those in the map of that name, of one kind, in the way of v2. Without list and map
+// it returns nil.
 func fourCCs(o amf0.Object, name string) []string {
 	var codes []string
 	add := func(code string) {

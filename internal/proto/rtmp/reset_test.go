@@ -35,8 +35,9 @@ func tcpEnds(t *testing.T) (s *ServerConn, c *ClientConn) {
 	return s, c
 }
 
-// TestPublisherResetDeliversAllMedia has an encoder close its socket with an answer unread, so that its kernel resets the connection: what had
-// arrived by then is read to its end, though acknowledgements can no longer be sent.
+// TestPublisherResetDeliversAllMedia has an encoder close its socket with an answer unread, so that
+// its kernel resets the connection: what had arrived by then is read to its end, though
+// acknowledgements can no longer be sent.
 func TestPublisherResetDeliversAllMedia(t *testing.T) {
 	s, c := tcpEnds(t)
 	if err := s.nc.(*net.TCPConn).SetReadBuffer(1 << 20); err != nil {
@@ -129,11 +130,12 @@ func TestPublisherGetsNoUnrequestedMessages(t *testing.T) {
 	})
 }
 
-// TestClientCloseDeliversAllMedia has a publisher say goodbye and close while an answer of the server is unread and most of what it sent
-// is still in its kernel: the server gets all of it.
+// TestClientCloseDeliversAllMedia has a publisher say goodbye and close while an answer of the
+// server is unread and most of what it sent is still in its kernel: the server gets all of it.
 func TestClientCloseDeliversAllMedia(t *testing.T) {
 	s, c := tcpEnds(t)
-	if err := errors.Join(s.nc.(*net.TCPConn).SetReadBuffer(4<<10), c.nc.(*net.TCPConn).SetWriteBuffer(1<<20)); err != nil {
+	if err := errors.Join(s.nc.(*net.TCPConn).SetReadBuffer(4<<10),
+		c.nc.(*net.TCPConn).SetWriteBuffer(1<<20)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.sendNow(event(eventPingRequest, 1)); err != nil {
@@ -164,7 +166,8 @@ func TestClientCloseDeliversAllMedia(t *testing.T) {
 	}
 }
 
-// TestClientCloseIsBounded: a server that neither reads nor closes keeps a publisher that has said goodbye for no longer than it does a write.
+// TestClientCloseIsBounded: a server that neither reads nor closes keeps a publisher that has said
+// goodbye for no longer than it does a write.
 func TestClientCloseIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a, b := pipe(1 << 20)

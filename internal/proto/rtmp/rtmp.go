@@ -1,14 +1,16 @@
-// Package rtmp speaks RTMP 1.0 with the command set that encoders and players use: handshake, chunks, messages, and the two ends
-// of a connection, ServerConn and ClientConn. It knows nothing of rooms, keys or streams, nor of what media payloads hold, and TLS
-// is the caller's affair: it takes any net.Conn.
+// Package rtmp speaks RTMP 1.0 with the command set that encoders and players use: handshake,
+// chunks, messages, and the two ends of a connection, ServerConn and ClientConn. It knows nothing
+// of rooms, keys or streams, nor of what media payloads hold, and TLS is the caller's affair: it
+// takes any net.Conn.
 //
 // Paragraph numbers refer to "Adobe's Real Time Messaging Protocol", 1.0, 2012.
 //
 // # Goroutines
 //
-// A connection is read by one goroutine at a time: the one that calls Accept, ReadMessage or ServePlayer. Any other may write
-// to it or close it meanwhile. Answers that reading calls for never wait behind a media write that a slow peer holds up: they queue,
-// and whoever writes sends them between two messages.
+// A connection is read by one goroutine at a time: the one that calls Accept, ReadMessage or
+// ServePlayer. Any other may write to it or close it meanwhile. Answers that reading calls for
+// never wait behind a media write that a slow peer holds up: they queue, and whoever writes sends
+// them between two messages.
 package rtmp
 
 import (

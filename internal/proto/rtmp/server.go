@@ -15,8 +15,9 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// A ServerConn is the server's end of a connection: Accept, then either AcceptPublish and ReadMessage, or ServePlayer on one goroutine
-// with AcceptPlay and WriteMedia on another, or Reject; at last Close.
+// A ServerConn is the server's end of a connection: Accept, then either AcceptPublish and
+// ReadMessage, or ServePlayer on one goroutine with AcceptPlay and WriteMedia on another, or
+// Reject; at last Close.
 type ServerConn struct {
 	*conn
 	peer        *connectInfo // since connect
@@ -31,10 +32,11 @@ func NewServerConn(nc net.Conn, o Options) *ServerConn {
 	return &ServerConn{conn: newConn(nc, o)}
 }
 
-// Accept shakes hands and answers commands until the client wants to publish or play. Nothing is granted by then: that is for
-// AcceptPublish, AcceptPlay and Reject. A client that asks for what can't be is told so, and the error is a *StatusError; a *ProtocolError,
-// io.EOF, io.ErrUnexpectedEOF or an error of the network are the other ends. When ctx ends, the connection is closed and the error is
-// that of ctx.
+// Accept shakes hands and answers commands until the client wants to publish or play. Nothing is
+// granted by then: that is for AcceptPublish, AcceptPlay and Reject. A client that asks for what
+// can't be is told so, and the error is a *StatusError; a *ProtocolError, io.EOF,
+// io.ErrUnexpectedEOF or an error of the network are the other ends. When ctx ends, the connection
+// is closed and the error is that of ctx.
 func (c *ServerConn) Accept(ctx context.Context) (*Request, error) {
 	stop := context.AfterFunc(ctx, func() { c.nc.Close() })
 	defer stop()
@@ -88,7 +90,8 @@ func (c *ServerConn) speaksHTTP() bool {
 	}
 	b, _ := c.in.br.Peek(c.in.br.Buffered())
 	method, _, found := bytes.Cut(b, []byte(" "))
-	return found && slices.Contains([]string{"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}, string(method))
+	return found && slices.Contains([]string{"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE",
+		"PATCH"}, string(method))
 }
 
 // replyHTTP sends Options.HTTPReply, and waits a moment for the client to read it.
@@ -98,8 +101,9 @@ func (c *ServerConn) replyHTTP() {
 	}
 }
 
-// AcceptPublish grants a publish: media may come. To be called by the reading goroutine. From then on the publisher is sent what it asks
-// for, and nothing else: no pings, since media that does not come is noticed by SetReadTimeout.
+// AcceptPublish grants a publish: media may come. To be called by the reading goroutine. From then
+// on the publisher is sent what it asks for, and nothing else: no pings, since media that does not
+// come is noticed by SetReadTimeout.
 func (c *ServerConn) AcceptPublish() error {
 	c.endNegotiation()
 	c.allowMedia()
@@ -122,8 +126,9 @@ func (c *ServerConn) AcceptPlay() error {
 	)
 }
 
-// Reject refuses what was requested, with a code like NetStream.Publish.BadName and a sentence, and waits at most Options.LingerTimeout
-// for the client to have read it. Then Close is all that is left.
+// Reject refuses what was requested, with a code like NetStream.Publish.BadName and a sentence, and
+// waits at most Options.LingerTimeout for the client to have read it. Then Close is all that is
+// left.
 func (c *ServerConn) Reject(code, description string) error { return c.StatusError(code, description) }
 
 // StatusError tells a publisher or player that his stream ends against his will, as Reject does.
@@ -131,8 +136,8 @@ func (c *ServerConn) StatusError(code, description string) error {
 	return c.sendFinal(onStatus(c.req.StreamID, "error", code, description))
 }
 
-// RequestReconnect asks a client that knows the word to connect anew, to this address (Enhanced RTMP v2, Reconnect Request); of others it
-// asks nothing.
+// RequestReconnect asks a client that knows the word to connect anew, to this address (Enhanced
+// RTMP v2, Reconnect Request); of others it asks nothing.
 func (c *ServerConn) RequestReconnect(why string) error {
 	if c.req.CapsEx&CapsReconnect == 0 {
 		return nil
@@ -140,8 +145,8 @@ func (c *ServerConn) RequestReconnect(why string) error {
 	return c.sendNow(onStatus(0, "status", "NetConnection.Connect.ReconnectRequest", why))
 }
 
-// EndPlay tells a player that there is no more to come: a status of the given code (NetStream.Play.UnpublishNotify), StreamEOF and
-// NetStream.Play.Stop. It waits as Reject does.
+// EndPlay tells a player that there is no more to come: a status of the given code
+// (NetStream.Play.UnpublishNotify), StreamEOF and NetStream.Play.Stop. It waits as Reject does.
 func (c *ServerConn) EndPlay(code, reason string) error {
 	return c.sendFinal(
 		onStatus(c.req.StreamID, "status", code, reason),
@@ -158,8 +163,9 @@ func (c *ServerConn) sendFinal(ms ...Message) error {
 	return err
 }
 
-// Close closes the connection. Calls in progress on it end with an error. A peer who said goodbye may hang up first, for at most
-// Options.LingerTimeout: most have a few words left to send, and GStreamer takes it for a failure to be cut off at them.
+// Close closes the connection. Calls in progress on it end with an error. A peer who said goodbye
+// may hang up first, for at most Options.LingerTimeout: most have a few words left to send, and
+// GStreamer takes it for a failure to be cut off at them.
 func (c *ServerConn) Close() error {
 	if c.streamEnded.Load() {
 		c.linger()
@@ -167,10 +173,11 @@ func (c *ServerConn) Close() error {
 	return c.nc.Close()
 }
 
-// ReadMessage returns the next audio, video or data message of the published stream; aggregates come apart, and data in AMF3's
-// message type has lost its format byte. It returns ErrStreamEnded when the publisher ends the stream; any other error is a
-// loss: io.EOF, *ProtocolError, os.ErrDeadlineExceeded after SetReadTimeout, or what the network reports. Where the publisher has reset
-// the connection, that is after all that had arrived from it.
+// ReadMessage returns the next audio, video or data message of the published stream; aggregates
+// come apart, and data in AMF3's message type has lost its format byte. It returns ErrStreamEnded
+// when the publisher ends the stream; any other error is a loss: io.EOF, *ProtocolError,
+// os.ErrDeadlineExceeded after SetReadTimeout, or what the network reports. Where the publisher has
+// reset the connection, that is after all that had arrived from it.
 func (c *ServerConn) ReadMessage() (Message, error) {
 	for {
 		m, err := c.next()
@@ -196,8 +203,8 @@ func (c *ServerConn) ReadMessage() (Message, error) {
 	}
 }
 
-// ServePlayer reads what a player sends, and answers, until he leaves. It never returns nil: ErrStreamEnded when he said so, else as
-// ReadMessage. It may run before AcceptPlay.
+// ServePlayer reads what a player sends, and answers, until he leaves. It never returns nil:
+// ErrStreamEnded when he said so, else as ReadMessage. It may run before AcceptPlay.
 func (c *ServerConn) ServePlayer() error {
 	c.endNegotiation()
 	c.src.startTicks(c.opt.PingInterval)
@@ -229,5 +236,6 @@ func (c *ServerConn) serveCommand(m Message) error {
 	return err
 }
 
-// Unfinished returns how many bytes have come of messages that are not complete, and how many are missing. For the reading goroutine.
+// Unfinished returns how many bytes have come of messages that are not complete, and how many are
+// missing. For the reading goroutine.
 func (c *ServerConn) Unfinished() (have, missing int) { return c.in.unfinished() }

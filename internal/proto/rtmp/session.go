@@ -6,8 +6,9 @@ import (
 	"livego/internal/container/amf0"
 )
 
-// handle acts on one command. It returns a Request when the command asks for one that may be granted, and ErrStreamEnded when it ends the
-// stream that was. What a client asks for a second time - connect, publish, play - is refused, and the first stays.
+// handle acts on one command. It returns a Request when the command asks for one that may be
+// granted, and ErrStreamEnded when it ends the stream that was. What a client asks for a second
+// time - connect, publish, play - is refused, and the first stays.
 func (c *ServerConn) handle(cmd command) (*Request, error) {
 	if c.peer == nil && cmd.name != "connect" {
 		return nil, c.refuseCall(cmd, "NetConnection.Connect.Failed", "the first command must be connect")
@@ -73,7 +74,8 @@ func (c *ServerConn) connect(cmd command) error {
 		return c.refuseCall(cmd, "NetConnection.Connect.Rejected", err.Error())
 	}
 	if peer.req.App == "" {
-		return c.refuseCall(cmd, "NetConnection.Connect.Rejected", "no application named: the address is rtmp://host/app/name")
+		return c.refuseCall(cmd, "NetConnection.Connect.Rejected",
+			"no application named: the address is rtmp://host/app/name")
 	}
 	if c.opt.CheckApp != nil {
 		if err := c.opt.CheckApp(peer.req.App); err != nil {
@@ -93,8 +95,8 @@ func (c *ServerConn) connect(cmd command) error {
 	return c.send(control(typeWindowAck, window), bandwidth, newCommand(0, "_result", cmd.id, facts, info))
 }
 
-// capabilities are what either side of ours says of itself in the way of Enhanced RTMP: any codec is passed on, none is decoded or
-// encoded.
+// capabilities are what either side of ours says of itself in the way of Enhanced RTMP: any codec
+// is passed on, none is decoded or encoded.
 func capabilities(caps Caps) amf0.Object {
 	return amf0.Object{
 		{Key: "capsEx", Value: int(caps)},
@@ -160,8 +162,8 @@ func (c *ServerConn) play(cmd command) (*Request, error) {
 	return req, nil
 }
 
-// request reads what publish and play begin with. Without a Request the client has been refused, with code where it is about
-// the name.
+// request reads what publish and play begin with. Without a Request the client has been refused,
+// with code where it is about the name.
 func (c *ServerConn) request(cmd command, code string) (*Request, error) {
 	if c.req != nil {
 		return nil, c.refuse(onStatus(cmd.streamID, "error", code, "this connection has its stream already"), nil)

@@ -9,14 +9,16 @@ import (
 	"time"
 )
 
-// A process that has a processor notices a deadline within maxDeadlineDelay. After one that it noticed later, it reads on for lateGrace.
+// A process that has a processor notices a deadline within maxDeadlineDelay. After one that it
+// noticed later, it reads on for lateGrace.
 const (
 	maxDeadlineDelay = 100 * time.Millisecond
 	lateGrace        = time.Second
 )
 
-// A timedReader is the reading side of a connection below its buffer. It counts, and it is where time is kept: a deadline that arriving bytes
-// don't move, and the wake-up for the next ping, without a timer or a goroutine a connection.
+// A timedReader is the reading side of a connection below its buffer. It counts, and it is where
+// time is kept: a deadline that arriving bytes don't move, and the wake-up for the next ping,
+// without a timer or a goroutine a connection.
 type timedReader struct {
 	nc            net.Conn
 	in            io.Reader // of nc
@@ -65,9 +67,10 @@ func (s *timedReader) Read(p []byte) (int, error) {
 	}
 }
 
-// shouldRetry tells whether a deadline that expired is not the end: when it was for the tick, or the limit has moved since. A limit
-// that is past for a while was missed by us - the process was stopped, or the machine is busy - and not by the peer: what it sent
-// meanwhile is still to be read. On a machine that is always busy that is done once for each limit.
+// shouldRetry tells whether a deadline that expired is not the end: when it was for the tick, or
+// the limit has moved since. A limit that is past for a while was missed by us - the process was
+// stopped, or the machine is busy - and not by the peer: what it sent meanwhile is still to be
+// read. On a machine that is always busy that is done once for each limit.
 func (s *timedReader) shouldRetry(now time.Time) bool {
 	if s.deadline.IsZero() || now.Before(s.deadline) {
 		return true
@@ -81,8 +84,9 @@ func (s *timedReader) shouldRetry(now time.Time) bool {
 	return true
 }
 
-// arm sets the connection's read deadline to the limit or the tick, whichever is first. One that is set for an earlier time is left
-// to expire: the limit moves with each frame, and a system timer needn't.
+// arm sets the connection's read deadline to the limit or the tick, whichever is first. One that is
+// set for an earlier time is left to expire: the limit moves with each frame, and a system timer
+// needn't.
 func (s *timedReader) arm() error {
 	want := s.deadline
 	if s.tickInterval > 0 && (want.IsZero() || s.nextTick.Before(want)) {

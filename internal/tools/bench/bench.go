@@ -1,9 +1,11 @@
-// Package bench measures streaming servers: it publishes streams to one, plays them many times over, and tells what arrived, how
-// late, and at what cost. It speaks protocols and knows no server: livego is measured as any other is.
+// Package bench measures streaming servers: it publishes streams to one, plays them many times
+// over, and tells what arrived, how late, and at what cost. It speaks protocols and knows no
+// server: livego is measured as any other is.
 //
-// Each video frame carries when it was sent (see marker), so that the delay is measured on every frame that every viewer gets. Viewers
-// look at headers only, and on Linux thousands share a goroutine: the bench must cost less than the server. It watches
-// its own load and says when it was too high for the result to mean anything.
+// Each video frame carries when it was sent (see marker), so that the delay is measured on every
+// frame that every viewer gets. Viewers look at headers only, and on Linux thousands share a
+// goroutine: the bench must cost less than the server. It watches its own load and says when it was
+// too high for the result to mean anything.
 package bench
 
 import (
@@ -74,8 +76,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Run measures. It returns when the run is over, failed (the first publisher's error, or that nobody saw a picture), or ctx has ended.
-// What viewers met is not an error but part of the result.
+// Run measures. It returns when the run is over, failed (the first publisher's error, or that
+// nobody saw a picture), or ctx has ended. What viewers met is not an error but part of the result.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	r, err := prepare(o.withDefaults())
 	if err != nil {
@@ -285,8 +287,8 @@ func (r *run) startViewers(start func(func(context.Context) error)) error {
 	return nil
 }
 
-// buffer returns the size of viewers' receive buffers. In the system's own, which grow to megabytes, minutes of a slow viewer's
-// delay would hide from the server.
+// buffer returns the size of viewers' receive buffers. In the system's own, which grow to
+// megabytes, minutes of a slow viewer's delay would hide from the server.
 func (r *run) buffer() int {
 	if r.RecvBuffer != 0 || r.src == nil {
 		return max(r.RecvBuffer, 0)
@@ -387,8 +389,9 @@ func (r *run) result() *Result {
 		Started: r.started.UTC().Truncate(time.Second), Seconds: r.load.end.at.Sub(r.load.start.at).Seconds(),
 		Viewers:  Viewers{Wanted: r.Viewers, Joined: sum.joined, Lost: sum.ended, Errors: sum.errors},
 		Delivery: r.delivery(sum),
-		Latency:  sum.latency.percentiles(), FirstPicture: sum.firstPicture.percentiles(), PartSpread: sum.partSpread.percentiles(),
-		Server: r.load.serverLoad(r.idle, r.connected), Bench: r.load.benchLoad(&sum.readDelay),
+		Latency:  sum.latency.percentiles(), FirstPicture: sum.firstPicture.percentiles(),
+		PartSpread: sum.partSpread.percentiles(),
+		Server:     r.load.serverLoad(r.idle, r.connected), Bench: r.load.benchLoad(&sum.readDelay),
 	}
 	if silent := r.Viewers - sum.joined - (sum.failed() - sum.ended); silent > 0 {
 		res.Viewers.Errors[errNoPicture.Error()] += silent

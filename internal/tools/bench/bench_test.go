@@ -103,10 +103,12 @@ func TestViewerCountsStreamFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	v.end(errClosed)
-	got := fmt.Sprintln(sum.joined, sum.connected, sum.ended, sum.frames, sum.missing, sum.repeats, sum.stepsBack, sum.gaps, sum.checked, sum.corrupt, sum.errors, sum.latency.n)
+	got := fmt.Sprintln(sum.joined, sum.connected, sum.ended, sum.frames, sum.missing, sum.repeats, sum.stepsBack,
+		sum.gaps, sum.checked, sum.corrupt, sum.errors, sum.latency.n)
 	want := fmt.Sprintln(1, 0, 1, 5, 2, 1, 1, 1, 6, 1, map[string]int{errClosed.Error(): 1}, 5)
 	if got != want {
-		t.Errorf("joined, live, ended, frames, missing, repeats, back, gaps, checked, corrupt, errors, latencies\ngot  %swant %s", got, want)
+		t.Errorf("joined, live, ended, frames, missing, repeats, back, gaps, checked, corrupt, errors, latencies\ngot  "+
+			"%swant %s", got, want)
 	}
 }
 
@@ -116,10 +118,12 @@ func TestParsePlaylist(t *testing.T) {
 		t.Errorf("variant %v, %v", list.variant, err)
 	}
 	list, err = parsePlaylist([]byte("#EXTM3U\r\n#EXT-X-TARGETDURATION:3\r\n#EXT-X-MEDIA-SEQUENCE:41\r\n#EXTINF:2,\r\na.ts\r\n#EXTINF:2,\r\nb.ts\r\n#EXT-X-ENDLIST\r\n"), position{})
-	if err != nil || list.target != 3*time.Second || list.sequence != 41 || len(list.segments) != 2 || !list.ended || list.segments[1] != "b.ts" {
+	if err != nil || list.target != 3*time.Second || list.sequence != 41 || len(list.segments) != 2 || !list.ended ||
+		list.segments[1] != "b.ts" {
 		t.Errorf("%+v, %v", list, err)
 	}
-	for _, bad := range []string{"", "<html>", "#EXTM3U\n#EXT-X-TARGETDURATION:x\n", "#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:-1\n"} {
+	for _, bad := range []string{"", "<html>", "#EXTM3U\n#EXT-X-TARGETDURATION:x\n",
+		"#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:-1\n"} {
 		if _, err := parsePlaylist([]byte(bad), position{}); err == nil {
 			t.Errorf("%q is accepted", bad)
 		}

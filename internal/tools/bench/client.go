@@ -10,11 +10,13 @@ import (
 	"strings"
 )
 
-// A client is a viewer's side of a protocol, fed as bytes arrive in whatever pieces. It keeps no more of them than it must.
+// A client is a viewer's side of a protocol, fed as bytes arrive in whatever pieces. It keeps no
+// more of them than it must.
 type client interface {
 	// open returns what to send first.
 	open() []byte
-	// feed takes what was received and returns what to answer, mostly nothing. It does not keep p. io.EOF is the stream's end.
+	// feed takes what was received and returns what to answer, mostly nothing. It does not keep p.
+	// io.EOF is the stream's end.
 	feed(p []byte) (reply []byte, err error)
 }
 
@@ -105,7 +107,8 @@ func newHTTPClient(t *target, sums bool, deliver onMessage) *httpClient {
 	var b strings.Builder
 	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: livego-bench\r\n", path, host)
 	if ws { // the key is any 16 bytes in base64, RFC 6455 section 4.1
-		b.WriteString("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: bGl2ZWdvLWJlbmNoLi4uLg==\r\n")
+		b.WriteString("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " +
+			"bGl2ZWdvLWJlbmNoLi4uLg==\r\n")
 	}
 	b.WriteString("\r\n")
 	return &httpClient{flv: flvParser{deliver: deliver, msg: message{sums: sums}}, request: []byte(b.String()), ws: ws}

@@ -53,18 +53,24 @@ func exchanges(tb testing.TB) []exchange {
 	const http, ws, play = "http://h/live/x.flv", "ws://h/live/x.flv", "rtmp://h/live/x?token=t"
 	return []exchange{
 		{"flv", http, append([]byte(okResponse), file...), n, "", []string{"GET /live/x.flv HTTP/1.1\r\nHost: h\r\n"}},
-		{"flv in chunks", http, append([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n"), httpChunks(file)...), n, io.EOF.Error(), nil},
-		{"flv by websocket", ws, append([]byte("HTTP/1.1 101 Switching Protocols\r\n\r\n"), webSocketFrames(file)...), n, io.EOF.Error(),
+		{"flv in chunks", http, append([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n"), httpChunks(file)...),
+			n, io.EOF.Error(), nil},
+		{"flv by websocket", ws, append([]byte("HTTP/1.1 101 Switching Protocols\r\n\r\n"), webSocketFrames(file)...), n,
+			io.EOF.Error(),
 			[]string{"Upgrade: websocket", "\x8a\x82\x00\x00\x00\x00hi"}},
 		{"not found", http, []byte("HTTP/1.1 404 Not Found\r\n\r\n"), 0, `HTTP answer "HTTP/1.1 404 Not Found"`, nil},
 		{"no flv", http, []byte(okResponse + "<html><body>"), 0, errNotFLV.Error(), nil},
-		{"bad chunk", http, []byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"), 0, `chunked coding with a size of "xyz\r"`, nil},
-		{"rtmp", play, rtmpExchange(file, 4096), n, "", []string{"connect", "rtmp://h/live", "createStream", "x?token=t", "\x00\x07\x00\x00\x00\x2a"}},
+		{"bad chunk", http, []byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"), 0,
+			`chunked coding with a size of "xyz\r"`, nil},
+		{"rtmp", play, rtmpExchange(file, 4096), n, "",
+			[]string{"connect", "rtmp://h/live", "createStream", "x?token=t", "\x00\x07\x00\x00\x00\x2a"}},
 		{"rtmp in small chunks", play, rtmpExchange(file, 128), n, "", nil},
 		{"rtmp refused", play, append(handshake(), encodeCommand(20, "onStatus", 0, nil, amf0.Object{
-			{Key: "level", Value: "error"}, {Key: "code", Value: "NetStream.Play.StreamNotFound"}, {Key: "description", Value: "no"},
+			{Key: "level", Value: "error"}, {Key: "code", Value: "NetStream.Play.StreamNotFound"},
+			{Key: "description", Value: "no"},
 		})...), 0, "refused: NetStream.Play.StreamNotFound no", nil},
-		{"rtmp ends", play, append(handshake(), encodeMessage(rtmp.Header{Type: 4}, []byte{0, 1, 0, 0, 0, 1})...), 0, io.EOF.Error(), nil},
+		{"rtmp ends", play, append(handshake(), encodeMessage(rtmp.Header{Type: 4}, []byte{0, 1, 0, 0, 0, 1})...), 0,
+			io.EOF.Error(), nil},
 		{"rtmp lost", play, append(handshake(), 0xC4), 0, "an RTMP chunk out of nowhere", nil},
 		{"rtmp headers", play, append(handshake(), audioInAllHeaderForms()...), 5, "", nil},
 	}
@@ -117,7 +123,8 @@ func encodeCommand(typ uint8, values ...any) []byte {
 
 // rtmpExchange is a whole session that plays file, in chunks of a size.
 func rtmpExchange(file []byte, chunk int) []byte {
-	b := append(handshake(), encodeCommand(20, "_result", 1, nil, amf0.Object{{Key: "code", Value: "NetConnection.Connect.Success"}})...)
+	b := append(handshake(), encodeCommand(20, "_result", 1, nil,
+		amf0.Object{{Key: "code", Value: "NetConnection.Connect.Success"}})...)
 	b = append(b, encodeMessage(rtmp.Header{Type: rtmpWindowAck}, []byte{0, 0, 0x80, 0})...)
 	b = append(b, encodeMessage(rtmp.Header{Type: 20}, amf0.Append(nil, "_result", 2, nil, 1))...)
 	b = append(b, encodeMessage(rtmp.Header{Type: 4}, []byte{0, 6, 0, 0, 0, 42})...)
@@ -141,7 +148,8 @@ func rtmpExchange(file []byte, chunk int) []byte {
 	}
 }
 
-// audioInAllHeaderForms are messages of audio in each form of chunk header: two and three bytes of chunk stream, time differences, extended time.
+// audioInAllHeaderForms are messages of audio in each form of chunk header: two and three bytes of
+// chunk stream, time differences, extended time.
 func audioInAllHeaderForms() []byte {
 	return slices.Concat(
 		[]byte{0x00, 10, 0, 0, 5, 0, 0, 1, 8, 1, 0, 0, 0, 0xFF},                        // type 0, at 5
@@ -238,13 +246,15 @@ func FuzzClients(f *testing.F) {
 		c := exchange{url: url}
 		whole, _, err1 := c.feed(t, b, max(len(b), 1))
 		pieces, _, err2 := c.feed(t, b, int(step))
-		if !slices.Equal(whole, pieces) || (err1 == nil) != (err2 == nil) && !errors.Is(err1, io.EOF) && !errors.Is(err2, io.EOF) {
+		if !slices.Equal(whole, pieces) || (err1 == nil) != (err2 == nil) && !errors.Is(err1, io.EOF) &&
+			!errors.Is(err2, io.EOF) {
 			t.Errorf("in one piece %d messages and %v, in steps of %d %d and %v", len(whole), err1, step, len(pieces), err2)
 		}
 	})
 }
 
-// midStreamViewer returns a viewer in the middle of a stream, and the bytes of a second of it, which may be fed to him again and again.
+// midStreamViewer returns a viewer in the middle of a stream, and the bytes of a second of it,
+// which may be fed to him again and again.
 func midStreamViewer(tb testing.TB, url string) (*viewer, []byte) {
 	src, err := synthesize(2_670_000, 30, time.Second)
 	if err != nil {
@@ -306,15 +316,19 @@ var responses = []struct {
 	err              string
 }{
 	{name: "length", text: "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", body: "hello"},
-	{name: "other letters", text: "HTTP/1.1 200 OK\r\ncontent-length:5\r\nconnection: Close\r\n\r\nhello", body: "hello", close: true},
+	{name: "other letters", text: "HTTP/1.1 200 OK\r\ncontent-length:5\r\nconnection: Close\r\n\r\nhello", body: "hello",
+		close: true},
 	{name: "empty", text: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
-	{name: "chunks", text: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n", body: "hello"},
+	{name: "chunks", text: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+		body: "hello"},
 	{name: "behind chunks", text: "\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", body: "x"},
 	{name: "refused", text: "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", err: `HTTP answer "404 Not Found"`},
 	{name: "no length", text: "HTTP/1.1 200 OK\r\n\r\n", err: "an HTTP answer that does not say its length"},
-	{name: "bad length", text: "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", err: `an HTTP answer with a length of "-1"`},
+	{name: "bad length", text: "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+		err: `an HTTP answer with a length of "-1"`},
 	{name: "too much", text: "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxy", err: "an HTTP answer longer than it says"},
-	{name: "endless", text: "HTTP/1.1 200 OK\r\n" + strings.Repeat("x", maxHTTPHead), err: "the head of the HTTP answer does not end"},
+	{name: "endless", text: "HTTP/1.1 200 OK\r\n" + strings.Repeat("x", maxHTTPHead),
+		err: "the head of the HTTP answer does not end"},
 }
 
 // readResponse reads text in pieces of n bytes, the last of which may end it.
@@ -337,7 +351,8 @@ func TestResponseReader(t *testing.T) {
 			if tt.name == "too much" && n == 1 { // the rest is another's
 				continue
 			}
-			if got := fmt.Sprint(err); err != nil && got != tt.err || err == nil && (tt.err != "" || body != tt.body || closes != tt.close) {
+			if got := fmt.Sprint(err); err != nil && got != tt.err || err == nil &&
+				(tt.err != "" || body != tt.body || closes != tt.close) {
 				t.Errorf("%s in pieces of %d: %q, closes %v, %v", tt.name, n, body, closes, err)
 			}
 		}

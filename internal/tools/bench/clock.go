@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A clock tells wall time in nanoseconds that no correction of the system's moves: publisher and viewers may be two processes, and one
-// run is measured by one scale.
+// A clock tells wall time in nanoseconds that no correction of the system's moves: publisher and
+// viewers may be two processes, and one run is measured by one scale.
 type clock struct {
 	wall int64
 	base time.Time

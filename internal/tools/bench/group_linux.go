@@ -11,14 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The viewers of plain TCP are read here without the runtime's poller: few goroutines, each with one buffer and one epoll for thousands
-// of sockets, cost a system call for what has arrived and nothing per viewer besides.
+// The viewers of plain TCP are read here without the runtime's poller: few goroutines, each with
+// one buffer and one epoll for thousands of sockets, cost a system call for what has arrived and
+// nothing per viewer besides.
 
 const (
-	readBuffer        = 256 << 10
-	maxEvents         = 512
-	idlePoll          = 20 * time.Millisecond // how soon the end of the run is noticed
-	viewersPerAddress = 10000                 // viewers of one local address: it has about 28,000 ports, and some linger from the last run
+	readBuffer = 256 << 10
+	maxEvents  = 512
+	idlePoll   = 20 * time.Millisecond // how soon the end of the run is noticed
+	// viewers of one local address: it has about 28,000 ports, and some linger from the last run
+	viewersPerAddress = 10000
 )
 
 // A viewerGroup is viewers whose sockets one goroutine reads.
@@ -228,8 +230,9 @@ func (m *groupViewer) close() {
 	}
 }
 
-// localAddr returns the address that viewer n of a run connects from to reach to: on the loopback interface of IPv4 there are many,
-// and each has ports of its own. Elsewhere it is for the system to choose.
+// localAddr returns the address that viewer n of a run connects from to reach to: on the loopback
+// interface of IPv4 there are many, and each has ports of its own. Elsewhere it is for the system
+// to choose.
 func localAddr(to netip.Addr, n int) netip.Addr {
 	if !to.Is4() || !to.IsLoopback() {
 		return netip.Addr{}

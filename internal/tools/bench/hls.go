@@ -14,8 +14,8 @@ import (
 const (
 	// maxPlaylist is the largest playlist that is read.
 	maxPlaylist = 1 << 20
-	// startBehind is how many segments before the end of a playlist players begin (RFC 8216 section 6.3.3 asks for three target
-	// durations).
+	// startBehind is how many segments before the end of a playlist players begin (RFC 8216 section
+	// 6.3.3 asks for three target durations).
 	startBehind = 3
 )
 

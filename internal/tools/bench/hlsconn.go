@@ -19,8 +19,9 @@ const (
 	hlsBuffer  = 16 << 10
 )
 
-// A hlsConn fetches by HTTP/1.1, one request at a time on a connection that is kept. net/http's client has two goroutines a
-// connection, and takes as much time as the server that is to be measured.
+// A hlsConn fetches by HTTP/1.1, one request at a time on a connection that is kept. net/http's
+// client has two goroutines a connection, and takes as much time as the server that is to be
+// measured.
 type hlsConn struct {
 	options connOptions
 
@@ -102,7 +103,8 @@ func (c *hlsConn) request(at *url.URL) (io.Reader, error) {
 	return resp.Body, nil
 }
 
-// readPlainHeader reads the header of an answer that is 200 and says its length, which is what nearly all are; it leaves any other as it is.
+// readPlainHeader reads the header of an answer that is 200 and says its length, which is what
+// nearly all are; it leaves any other as it is.
 func (c *hlsConn) readPlainHeader() (length int64, ok bool) {
 	var b []byte
 	for end := -1; end < 0; {
@@ -114,7 +116,8 @@ func (c *hlsConn) readPlainHeader() (length int64, ok bool) {
 			b = b[:end+4]
 		}
 	}
-	if !bytes.HasPrefix(b, []byte("HTTP/1.1 200 ")) || bytes.Contains(b, []byte("\r\nTransfer-Encoding:")) || bytes.Contains(b, []byte("\r\nConnection:")) {
+	if !bytes.HasPrefix(b, []byte("HTTP/1.1 200 ")) || bytes.Contains(b, []byte("\r\nTransfer-Encoding:")) ||
+		bytes.Contains(b, []byte("\r\nConnection:")) {
 		return 0, false
 	}
 	_, rest, found := bytes.Cut(b, []byte("\r\nContent-Length: "))

@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// A llhlsClient plays low-latency HLS by one connection, a request at a time, as hls.js does: it has the server hold its request for
-// the playlist until the next part is there, and then asks for the part. Most answers are read where they lie: of parts only the markers
-// are looked at.
+// A llhlsClient plays low-latency HLS by one connection, a request at a time, as hls.js does: it
+// has the server hold its request for the playlist until the next part is there, and then asks for
+// the part. Most answers are read where they lie: of parts only the markers are looked at.
 type llhlsClient struct {
 	viewer   *viewer
 	arrivals *partArrivals
@@ -34,7 +34,8 @@ type llhlsClient struct {
 	marks    []marker
 }
 
-// errReconnect tells that the server is done with the connection, but not with the viewer: what open returns is for another.
+// errReconnect tells that the server is done with the connection, but not with the viewer: what
+// open returns is for another.
 var errReconnect = errors.New("the server wants another connection")
 
 func newLLHLSClient(t *target, v *viewer, f *partArrivals) *llhlsClient {
@@ -167,7 +168,8 @@ func (w *llhlsClient) playlistDone() error {
 func (w *llhlsClient) requestNext() error {
 	if w.readingPart = len(w.parts) > 0; w.readingPart {
 		p := w.parts[0]
-		if p.position != w.next && p.position != (position{w.next.msn + 1, 0}) { // the end of a segment is known when the next begins
+		// the end of a segment is known when the next begins
+		if p.position != w.next && p.position != (position{w.next.msn + 1, 0}) {
 			w.viewer.stats.gaps++
 		}
 		at, err := w.base.Parse(p.uri)
@@ -284,7 +286,8 @@ func (a *responseReader) parseHead(head []byte) error {
 // is compares without regard to case.
 func is(b []byte, name string) bool { return len(b) == len(name) && strings.EqualFold(string(b), name) }
 
-// partArrivals knows when each part was first held by a viewer: how much later the others have it is how fast it spreads.
+// partArrivals knows when each part was first held by a viewer: how much later the others have it
+// is how fast it spreads.
 type partArrivals struct {
 	mu    sync.Mutex
 	parts map[string]int64 // by URI; time of the clock

@@ -98,7 +98,8 @@ func (l *loadMonitor) benchLoad(behind *histogram) BenchLoad {
 	return b
 }
 
-// serverLoad tells what the processes under test used for so many viewers above idle; nil when they could not be watched.
+// serverLoad tells what the processes under test used for so many viewers above idle; nil when they
+// could not be watched.
 func (l *loadMonitor) serverLoad(idle usage, viewers int) *ServerLoad {
 	if len(l.pids) == 0 || l.start.serverErr != nil || l.end.serverErr != nil || viewers == 0 {
 		return nil

@@ -5,8 +5,9 @@ import (
 	"hash/crc32"
 )
 
-// A marker travels in front of each video frame's first slice: when the frame was sent, its number, and a checksum of what follows. It is
-// an SEI message of user data (ITU-T H.264 clause D.1.6), so any server forwards it and any decoder passes over it.
+// A marker travels in front of each video frame's first slice: when the frame was sent, its number,
+// and a checksum of what follows. It is an SEI message of user data (ITU-T H.264 clause D.1.6), so
+// any server forwards it and any decoder passes over it.
 type marker struct {
 	sent int64  // nanoseconds of the clock
 	seq  uint32 // of the stream's video frames, from 1
@@ -26,8 +27,8 @@ const (
 	trailingBits = 0x80 // rbsp_trailing_bits
 )
 
-// appendMarker appends m as a NAL unit behind its length. Numbers are in groups of seven bits, each with the eighth set: no byte is
-// zero, so nothing needs emulation prevention.
+// appendMarker appends m as a NAL unit behind its length. Numbers are in groups of seven bits, each
+// with the eighth set: no byte is zero, so nothing needs emulation prevention.
 func appendMarker(dst []byte, m marker) []byte {
 	dst = append(dst, 0, 0, 0, byte(markerSize-4))
 	dst = append(dst, markerHead...)

@@ -9,8 +9,9 @@ import (
 // headSize is how much of a message is kept: a video header and a marker, with room for what a server may put in front.
 const headSize = 64
 
-// A message is one message of a stream while it arrives. Its first bytes are kept, the rest is counted and, where wanted, summed:
-// a viewer costs what the kernel charges for the bytes, and next to nothing more.
+// A message is one message of a stream while it arrives. Its first bytes are kept, the rest is
+// counted and, where wanted, summed: a viewer costs what the kernel charges for the bytes, and next
+// to nothing more.
 type message struct {
 	typ  uint8
 	time uint32 // milliseconds

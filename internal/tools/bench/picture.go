@@ -6,9 +6,10 @@ import (
 	"livego/internal/codec/bits"
 )
 
-// The built-in picture is H.264 that needs no encoder: macroblocks either hold nothing (smooth in a key frame, as before in others) or
-// are uncompressed (I_PCM, ITU-T H.264 clause 7.3.5), and the number of the latter makes the bit rate. A bar of colours wanders
-// over the picture. Any decoder plays it, and no server can take its bytes for padding.
+// The built-in picture is H.264 that needs no encoder: macroblocks either hold nothing (smooth in a
+// key frame, as before in others) or are uncompressed (I_PCM, ITU-T H.264 clause 7.3.5), and the
+// number of the latter makes the bit rate. A bar of colours wanders over the picture. Any decoder
+// plays it, and no server can take its bytes for padding.
 const (
 	pictureWidth  = 1280
 	pictureHeight = 720
@@ -24,8 +25,8 @@ const (
 	keyShare = 8                // a key frame is as large as so many others, as with real encoders
 )
 
-// pictures returns the access units of one group of pictures at a frame rate: NAL units with length fields of four bytes. Together
-// they have about size bytes.
+// pictures returns the access units of one group of pictures at a frame rate: NAL units with length
+// fields of four bytes. Together they have about size bytes.
 func pictures(frames, size int) [][]byte {
 	share := size / (frames - 1 + keyShare)
 	out := make([][]byte, frames)
@@ -119,7 +120,8 @@ func (w *nalWriter) inter(b colorBar, frame int) {
 	}
 }
 
-// pcm writes the samples of one macroblock: a slope of grey under one colour. None is 0, so none needs emulation prevention.
+// pcm writes the samples of one macroblock: a slope of grey under one colour. None is 0, so none
+// needs emulation prevention.
 func (w *nalWriter) pcm(mb, frame int) {
 	w.Align()
 	for i := range uint32(lumaSize) {

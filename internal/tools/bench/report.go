@@ -17,7 +17,8 @@ func (r *Result) WriteText(w io.Writer) error {
 	if s := r.Stream; s.Streams > 0 {
 		line("stream", "%s, %.0f kbit/s, %.4g frames/s, %d published", s.Source, s.Kbps, s.FPS, s.Streams)
 	}
-	line("viewers", "%d of %d over %s, for %.1f s", r.Viewers.Joined, r.Viewers.Wanted, strings.Join(r.Protocols, " and "), r.Seconds)
+	line("viewers", "%d of %d over %s, for %.1f s", r.Viewers.Joined, r.Viewers.Wanted, strings.Join(r.Protocols, " and "),
+		r.Seconds)
 	for _, why := range slices.Sorted(maps.Keys(r.Viewers.Errors)) {
 		line("", "%d x %s", r.Viewers.Errors[why], why)
 	}
@@ -27,7 +28,8 @@ func (r *Result) WriteText(w io.Writer) error {
 	} else {
 		line("delivered", "%.1f Mbit/s", d.Mbps)
 	}
-	line("order", "%d frames missing, %d repeated, %d gaps and %d steps back in time stamps", d.Missing, d.Repeats, d.Gaps, d.StepBack)
+	line("order", "%d frames missing, %d repeated, %d gaps and %d steps back in time stamps", d.Missing, d.Repeats, d.Gaps,
+		d.StepBack)
 	if d.Checked > 0 {
 		line("content", "%d of %d frames that were checked were as sent", d.Checked-d.Corrupt, d.Checked)
 	}

@@ -13,8 +13,9 @@ type Result struct {
 	Seconds   float64   `json:"seconds"` // of the window
 	Viewers   Viewers   `json:"viewers"`
 	Delivery  Delivery  `json:"delivery"`
-	// Latency is from just before a video frame was written to the server until a viewer had its last byte, over all frames
-	// sent in the window and all viewers; of HLS until the segment, or the part, was complete. Empty without markers.
+	// Latency is from just before a video frame was written to the server until a viewer had its last
+	// byte, over all frames sent in the window and all viewers; of HLS until the segment, or the part,
+	// was complete. Empty without markers.
 	Latency Percentiles `json:"latency_ms"`
 	// FirstPicture is from the start of a viewer's connection until he had the first key frame; of HLS the first segment.
 	FirstPicture Percentiles `json:"first_picture_ms"`
@@ -79,8 +80,8 @@ type BenchLoad struct {
 // minShare is the share of frames that a good run delivers at least.
 const minShare = 0.99
 
-// Failures says in a sentence each why the run is none to be proud of: viewers who did not come or stay, frames that did not
-// arrive or not as they were sent, and what makes the result void.
+// Failures says in a sentence each why the run is none to be proud of: viewers who did not come or
+// stay, frames that did not arrive or not as they were sent, and what makes the result void.
 func (r *Result) Failures() []string {
 	var f []string
 	say := func(bad bool, format string, args ...any) {

@@ -35,7 +35,8 @@ const (
 	rtmpDefaultChunk = 128
 )
 
-// rtmpClient plays by RTMP. internal/proto/rtmp has a whole client; this is one for thousands in few goroutines, which looks at headers only.
+// rtmpClient plays by RTMP. internal/proto/rtmp has a whole client; this is one for thousands in
+// few goroutines, which looks at headers only.
 type rtmpClient struct {
 	app, tcURL, name string
 	sums             bool

@@ -108,7 +108,8 @@ func (r *testServer) rtmp(ctx context.Context, nc net.Conn) {
 			c.ServePlayer()
 		})
 		r.play(ctx, func(m rtmp.Message) error {
-			bufs := net.Buffers(rtmp.AppendMessage(nil, rtmp.Header{Type: m.Type, Timestamp: m.Timestamp, StreamID: req.StreamID}, m.Payload))
+			bufs := net.Buffers(rtmp.AppendMessage(nil,
+				rtmp.Header{Type: m.Type, Timestamp: m.Timestamp, StreamID: req.StreamID}, m.Payload))
 			_, err := c.WriteMedia(&bufs)
 			return err
 		})
@@ -129,7 +130,8 @@ func (r *testServer) http(ctx context.Context, nc net.Conn) {
 	}
 	send := func(b []byte) error {
 		if ws {
-			b = slices.Concat([]byte{0x82, 127, 0, 0, 0, 0, byte(len(b) >> 24), byte(len(b) >> 16), byte(len(b) >> 8), byte(len(b))}, b)
+			b = slices.Concat([]byte{0x82, 127, 0, 0, 0, 0, byte(len(b) >> 24), byte(len(b) >> 16), byte(len(b) >> 8),
+				byte(len(b))}, b)
 		}
 		_, err := nc.Write(b)
 		return err
@@ -197,7 +199,8 @@ func TestRun(t *testing.T) {
 		Publish: []string{"rtmp://" + rtmpAddr + "/live/bench"},
 		Play: []string{
 			"rtmp://" + rtmpAddr + "/live/bench", "http://" + httpAddr + "/live/bench.flv",
-			"ws://" + httpAddr + "/live/bench.flv", "https://" + tlsAddr + "/live/bench.flv", "rtmp://" + rtmpAddr + "/live/nobody",
+			"ws://" + httpAddr + "/live/bench.flv", "https://" + tlsAddr + "/live/bench.flv",
+			"rtmp://" + rtmpAddr + "/live/nobody",
 		},
 		Bitrate: 500_000, Viewers: 25, Join: 200 * time.Millisecond, Duration: time.Second, Check: 1, Insecure: true,
 		Progress: func(p Progress) { stages[p.Stage] = true },
@@ -206,14 +209,17 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	v, d := result.Viewers, result.Delivery
-	if v.Joined != 20 || v.Lost != 0 || len(v.Errors) != 1 || v.Errors["refused: NetStream.Play.StreamNotFound nobody is publishing that"] != 5 {
+	if v.Joined != 20 || v.Lost != 0 || len(v.Errors) != 1 ||
+		v.Errors["refused: NetStream.Play.StreamNotFound nobody is publishing that"] != 5 {
 		t.Errorf("viewers: %+v", v)
 	}
 	// A busy machine sends a frame more or less in the window, but none is lost, doubled or damaged.
-	if d.Expected < 25*20 || d.Frames != d.Expected*20/25 || d.Missing+d.Repeats+d.Gaps+d.StepBack+d.Corrupt != 0 || d.Checked < d.Frames {
+	if d.Expected < 25*20 || d.Frames != d.Expected*20/25 || d.Missing+d.Repeats+d.Gaps+d.StepBack+d.Corrupt != 0 ||
+		d.Checked < d.Frames {
 		t.Errorf("delivery: %+v", d)
 	}
-	if result.Latency.Count != uint64(d.Frames) || result.FirstPicture.Count != 20 || result.EncoderBlocked.Count == 0 || result.Latency.P50 <= 0 {
+	if result.Latency.Count != uint64(d.Frames) || result.FirstPicture.Count != 20 || result.EncoderBlocked.Count == 0 ||
+		result.Latency.P50 <= 0 {
 		t.Errorf("latency %+v, first picture %+v, encoder %+v", result.Latency, result.FirstPicture, result.EncoderBlocked)
 	}
 	if want := []string{RTMP, FLV, WS}; !slices.Equal(result.Protocols, want) || len(stages) < 5 {
@@ -223,7 +229,8 @@ func TestRun(t *testing.T) {
 		t.Errorf("failures: %q", f)
 	}
 	var text strings.Builder
-	if err := result.WriteText(&text); err != nil || !strings.Contains(text.String(), "viewers          20 of 25 over rtmp and flv and ws") {
+	if err := result.WriteText(&text); err != nil ||
+		!strings.Contains(text.String(), "viewers          20 of 25 over rtmp and flv and ws") {
 		t.Errorf("%v\n%s", err, &text)
 	}
 }
@@ -266,14 +273,15 @@ func TestHLS(t *testing.T) {
 		sum := newViewerStats()
 		v := &hlsViewer{viewer: newViewer(target, &sc, sum, nil, false)}
 		v.run(t.Context())
-		if got := fmt.Sprintf("%d joined, %d frames, %d missing, %v", sum.joined, sum.frames, sum.missing, sum.errors); got != want {
+		if got := fmt.Sprintf("%d joined, %d frames, %d missing, %v", sum.joined, sum.frames, sum.missing,
+			sum.errors); got != want {
 			t.Errorf("%s: %s, want %s", path, got, want)
 		}
 	}
 }
 
-// TestLowLatencyHLS plays a canned stream of six parts in two segments, whose server holds requests for playlists: two viewers ask for
-// each part and each playlist once.
+// TestLowLatencyHLS plays a canned stream of six parts in two segments, whose server holds requests
+// for playlists: two viewers ask for each part and each playlist once.
 func TestLowLatencyHLS(t *testing.T) {
 	var sc measurement
 	sc.clock = newClock()
@@ -319,7 +327,8 @@ func TestLowLatencyHLS(t *testing.T) {
 	for range 2 {
 		newViewer(target, &sc, sum, first, false).run(t.Context(), connOptions{})
 	}
-	got := fmt.Sprintf("%d joined, %d frames, %d missing, %d gaps, %d spread, %v", sum.joined, sum.frames, sum.missing, sum.gaps, sum.partSpread.n, sum.errors)
+	got := fmt.Sprintf("%d joined, %d frames, %d missing, %d gaps, %d spread, %v", sum.joined, sum.frames, sum.missing,
+		sum.gaps, sum.partSpread.n, sum.errors)
 	if want := "2 joined, 12 frames, 0 missing, 0 gaps, 6 spread, map[" + errClosed.Error() + ":2]"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

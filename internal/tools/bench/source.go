@@ -44,12 +44,14 @@ const (
 	maxAudioBitrate = 128_000
 )
 
-// synthesize returns the built-in stream: bits a second in all, pictures a second, and time from one key frame to the next.
+// synthesize returns the built-in stream: bits a second in all, pictures a second, and time from
+// one key frame to the next.
 func synthesize(bitrate, fps int, gop time.Duration) (*source, error) {
 	frames := int(gop.Seconds()*float64(fps) + .5)
 	switch {
 	case bitrate < minBitrate || bitrate > maxBitrate:
-		return nil, fmt.Errorf("a bit rate of %d kbit/s: it must be from %d to %d", bitrate/1000, minBitrate/1000, maxBitrate/1000)
+		return nil, fmt.Errorf("a bit rate of %d kbit/s: it must be from %d to %d", bitrate/1000, minBitrate/1000,
+			maxBitrate/1000)
 	case fps < 1 || fps > 240:
 		return nil, fmt.Errorf("%d frames a second: it must be from 1 to 240", fps)
 	case frames < 2 || frames > 10*240:

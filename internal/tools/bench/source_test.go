@@ -41,7 +41,8 @@ func mustSynthesize(t testing.TB, bitrate, fps int, gop time.Duration) *source {
 	return s
 }
 
-// TestBuiltInStreamDecodes holds the built-in stream to the rate that was asked for, and shows it to our own parser and to ffmpeg's decoder.
+// TestBuiltInStreamDecodes holds the built-in stream to the rate that was asked for, and shows it
+// to our own parser and to ffmpeg's decoder.
 func TestBuiltInStreamDecodes(t *testing.T) {
 	for _, c := range []struct {
 		bitrate, fps int
@@ -119,7 +120,8 @@ func decodeWithFFmpeg(t *testing.T, file []byte, frames int) {
 	out, err := exec.CommandContext(t.Context(), "ffprobe", "-v", "warning", "-count_frames",
 		"-show_entries", "stream=codec_name,nb_read_frames,sample_rate", "-of", "csv=p=0", path).CombinedOutput()
 	got := string(out)
-	if err != nil || !strings.Contains(got, fmt.Sprintf("h264,%d", frames)) || !strings.Contains(got, "aac,44100,") || strings.Count(got, "\n") != 2 {
+	if err != nil || !strings.Contains(got, fmt.Sprintf("h264,%d", frames)) || !strings.Contains(got, "aac,44100,") ||
+		strings.Count(got, "\n") != 2 {
 		t.Errorf("ffprobe: %v, want %d frames of h264\n%s", err, frames, out)
 	}
 }

@@ -179,8 +179,9 @@ func (v *viewer) checkTimestamp(m *message) {
 	*last = lastTime{m.time, true}
 }
 
-// countFrame counts a marked video countFrame. What was sent before the window is not measured: a viewer who joins gets frames of before
-// he came, and they are as old as they should be. Order goes by the time of sending, since numbers begin anew with each publisher.
+// countFrame counts a marked video countFrame. What was sent before the window is not measured: a
+// viewer who joins gets frames of before he came, and they are as old as they should be. Order goes
+// by the time of sending, since numbers begin anew with each publisher.
 func (v *viewer) countFrame(m marker) {
 	last := v.lastMark
 	fresh := m.sent > last.sent

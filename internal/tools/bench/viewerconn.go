@@ -9,10 +9,12 @@ import (
 	"time"
 )
 
-// connectTimeout is how long a viewer may take to connect, and then to his first picture, before the window opens without him.
+// connectTimeout is how long a viewer may take to connect, and then to his first picture, before
+// the window opens without him.
 const connectTimeout = 10 * time.Second
 
-// run feeds v from a connection of his own, in a goroutine of his own, until ctx ends. It is for what is not plain TCP on Linux.
+// run feeds v from a connection of his own, in a goroutine of his own, until ctx ends. It is for
+// what is not plain TCP on Linux.
 func (v *viewer) run(ctx context.Context, o connOptions) {
 	v.stats.mu.Lock()
 	v.start()

@@ -1,5 +1,6 @@
-// Package probe looks at a file or a live stream and says what is in it, which of livego's outputs can carry each track, and what viewers
-// would meet. For what is wrong it has the ffmpeg command that mends it. It changes nothing.
+// Package probe looks at a file or a live stream and says what is in it, which of livego's outputs
+// can carry each track, and what viewers would meet. For what is wrong it has the ffmpeg command
+// that mends it. It changes nothing.
 package probe
 
 import (
@@ -68,7 +69,9 @@ type Track struct {
 	BitRate  int64   `json:"bit_rate,omitempty"`
 	Changes  int     `json:"changes,omitempty"` // of the configuration
 
-	RTMP string `json:"rtmp"`     // RTMP and HTTP-FLV: "yes", "enhanced" (players that know Enhanced RTMP), "old" (players of old) or "no"
+	// RTMP and HTTP-FLV: "yes", "enhanced" (players that know Enhanced RTMP), "old" (players of old)
+	// or "no"
+	RTMP string `json:"rtmp"`
 	FMP4 string `json:"hls_fmp4"` // "yes" or "no"
 	TS   string `json:"hls_ts"`
 
@@ -113,9 +116,11 @@ const (
 	maxLiveWait = 20 * time.Second // for the first frame, and in all
 )
 
-// Inspect looks at s. The error is that of ctx, or of a source that could not be read at all; one that is cut off is a remark.
+// Inspect looks at s. The error is that of ctx, or of a source that could not be read at all; one
+// that is cut off is a remark.
 func Inspect(ctx context.Context, s *source.Source, o Options) (*Report, error) {
-	r := &Report{Source: s.Name, Container: s.Container, Live: s.Live, Size: s.Size, Remarks: []Remark{}, Tracks: []*Track{}}
+	r := &Report{Source: s.Name, Container: s.Container, Live: s.Live, Size: s.Size, Remarks: []Remark{},
+		Tracks: []*Track{}}
 	for _, st := range s.Streams() {
 		r.Tracks = append(r.Tracks, newTrack(st))
 	}
@@ -200,7 +205,8 @@ func (r *Report) trackOf(f *media.Frame) *Track {
 	return t
 }
 
-// timestampJump is the step of time stamps that is a jump; frames of sound and of slow pictures are nearer to each other.
+// timestampJump is the step of time stamps that is a jump; frames of sound and of slow pictures are
+// nearer to each other.
 const timestampJump = time.Second
 
 func (t *Track) observe(f *media.Frame) {
@@ -332,8 +338,9 @@ func (t *Track) finish(whole bool) {
 	t.RTMP, t.FMP4, t.TS = OutputSupport(m, t.Frames > 0)
 }
 
-// OutputSupport tells which outputs can carry a track: RTMP and HTTP-FLV ("yes", "enhanced", "old" or "no"), HLS in fragmented MP4, and in
-// MPEG-TS ("yes" or "no"). Of Opaque tracks, asTags says that their frames are bodies of FLV tags.
+// OutputSupport tells which outputs can carry a track: RTMP and HTTP-FLV ("yes", "enhanced", "old"
+// or "no"), HLS in fragmented MP4, and in MPEG-TS ("yes" or "no"). Of Opaque tracks, asTags says
+// that their frames are bodies of FLV tags.
 func OutputSupport(t *media.Track, asTags bool) (rtmp, mp4, mpegts string) {
 	word := map[bool]string{true: "yes", false: "no"}
 	rtmp = "enhanced"

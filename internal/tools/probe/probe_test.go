@@ -66,15 +66,24 @@ func TestRemarks(t *testing.T) {
 	}{
 		{"fine", flvFile(withHeaders(regularTags(0, 4000, 50)...)...), "", Fine},
 		{"rare keyframes", flvFile(withHeaders(regularTags(0, 12000, 250)...)...), "gop", Playable},
-		{"no keyframe", flvFile(withHeaders(testTag{0, 'P'}, testTag{0, 'A'}, testTag{40, 'P'}, testTag{40, 'A'})...), "no-key", Unplayable},
-		{"late keyframe", flvFile(withHeaders(append([]testTag{{0, 'P'}, {0, 'A'}, {40, 'P'}, {40, 'A'}, {600, 'P'}}, regularTags(640, 3000, 50)...)...)...), "late-key", Playable},
-		{"no sound", flvFile(append([]testTag{{0, 'V'}}, testTag{0, 'K'}, testTag{40, 'P'}, testTag{80, 'P'})...), "no-audio", Playable},
-		{"a hole", flvFile(withHeaders(append(regularTags(0, 2000, 50), regularTags(5000, 7000, 50)...)...)...), "jump jump", Playable},
-		{"sound comes late", flvFile(append([]testTag{{0, 'V'}, {0, 'K'}, {40, 'P'}, {400, 'P'}, {900, 'P'}, {1000, 'B'}}, regularTags(1000, 3000, 50)...)...), "offset", Playable},
-		{"sound without its configuration", flvFile(append([]testTag{{0, 'V'}}, regularTags(0, 4000, 50)...)...), "no-audio unusable-track damaged", Playable},
-		{"a part that is encrypted", append(flvFile(withHeaders(regularTags(0, 4000, 50)...)...), "\x29\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0B"...), "damaged", Playable},
-		{"zero bytes at the end", append(flvFile(withHeaders(regularTags(0, 4000, 50)...)...), make([]byte, 4096)...), "damaged", Playable},
-		{"Sorenson", flvFile(testTag{0, 'S'}, testTag{0, 'B'}, testTag{0, 'A'}, testTag{40, 'S'}, testTag{40, 'A'}), "old-codec", Playable},
+		{"no keyframe", flvFile(withHeaders(testTag{0, 'P'}, testTag{0, 'A'}, testTag{40, 'P'}, testTag{40, 'A'})...),
+			"no-key", Unplayable},
+		{"late keyframe", flvFile(withHeaders(append([]testTag{{0, 'P'}, {0, 'A'}, {40, 'P'}, {40, 'A'}, {600, 'P'}},
+			regularTags(640, 3000, 50)...)...)...), "late-key", Playable},
+		{"no sound", flvFile(append([]testTag{{0, 'V'}}, testTag{0, 'K'}, testTag{40, 'P'}, testTag{80, 'P'})...), "no-audio",
+			Playable},
+		{"a hole", flvFile(withHeaders(append(regularTags(0, 2000, 50), regularTags(5000, 7000, 50)...)...)...), "jump jump",
+			Playable},
+		{"sound comes late", flvFile(append([]testTag{{0, 'V'}, {0, 'K'}, {40, 'P'}, {400, 'P'}, {900, 'P'}, {1000, 'B'}},
+			regularTags(1000, 3000, 50)...)...), "offset", Playable},
+		{"sound without its configuration", flvFile(append([]testTag{{0, 'V'}}, regularTags(0, 4000, 50)...)...),
+			"no-audio unusable-track damaged", Playable},
+		{"a part that is encrypted", append(flvFile(withHeaders(regularTags(0, 4000, 50)...)...),
+			"\x29\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0B"...), "damaged", Playable},
+		{"zero bytes at the end", append(flvFile(withHeaders(regularTags(0, 4000, 50)...)...), make([]byte, 4096)...),
+			"damaged", Playable},
+		{"Sorenson", flvFile(testTag{0, 'S'}, testTag{0, 'B'}, testTag{0, 'A'}, testTag{40, 'S'}, testTag{40, 'A'}),
+			"old-codec", Playable},
 	} {
 		path := filepath.Join(t.TempDir(), "it's a film.flv")
 		if err := os.WriteFile(path, tt.file, 0o600); err != nil {
@@ -92,7 +101,8 @@ func TestRemarks(t *testing.T) {
 		var codes []string
 		for _, m := range r.Remarks {
 			codes = append(codes, m.Code)
-			if !strings.Contains(m.RepairCommand, `it'\''s a film.flv' `) || !strings.HasSuffix(m.RepairCommand, ` '`+filepath.Dir(path)+`/it'\''s a film-live.mp4'`) {
+			if !strings.Contains(m.RepairCommand, `it'\''s a film.flv' `) ||
+				!strings.HasSuffix(m.RepairCommand, ` '`+filepath.Dir(path)+`/it'\''s a film-live.mp4'`) {
 				t.Errorf("%s: %s", tt.name, m.RepairCommand)
 			}
 		}
@@ -115,7 +125,8 @@ func TestRemarkAgreesWithTable(t *testing.T) {
 		{"no", "no", ", and HLS can't carry it."},
 	} {
 		r := &Report{}
-		r.checkCodec(&Track{Kind: "video", Codec: "hevc", RTMP: "enhanced", FMP4: tt.fmp4, TS: tt.ts, track: &media.Track{Kind: media.Video}})
+		r.checkCodec(&Track{Kind: "video", Codec: "hevc", RTMP: "enhanced", FMP4: tt.fmp4, TS: tt.ts,
+			track: &media.Track{Kind: media.Video}})
 		if len(r.Remarks) != 1 || !strings.HasSuffix(r.Remarks[0].Text, tt.want) {
 			t.Errorf("%+v: %+v", tt, r.Remarks)
 		}
@@ -123,7 +134,8 @@ func TestRemarkAgreesWithTable(t *testing.T) {
 }
 
 func TestRepairedPath(t *testing.T) {
-	for name, want := range map[string]string{"film.flv": "film-live.mp4", "a/b.c/film.flv": "a/b.c/film-live.mp4", "/films/x": "/films/x-live.mp4", "./x.avi": "./x-live.mp4"} {
+	for name, want := range map[string]string{"film.flv": "film-live.mp4", "a/b.c/film.flv": "a/b.c/film-live.mp4",
+		"/films/x": "/films/x-live.mp4", "./x.avi": "./x-live.mp4"} {
 		if got := repairedPath(name); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
@@ -145,7 +157,8 @@ func TestReportFields(t *testing.T) {
 		t.Fatal(err)
 	}
 	i := slices.IndexFunc(r.Tracks, func(t *Track) bool { return t.Kind == "video" })
-	if v := r.Tracks[i]; v.Width != 320 || v.FrameRate != 25 || v.GOP != 2 || v.Keys != 2 || v.Frames != 100 || v.Variable || v.Reordered || v.RTMP != "yes" || v.TS != "yes" {
+	if v := r.Tracks[i]; v.Width != 320 || v.FrameRate != 25 || v.GOP != 2 || v.Keys != 2 || v.Frames != 100 ||
+		v.Variable || v.Reordered || v.RTMP != "yes" || v.TS != "yes" {
 		t.Errorf("%+v", v)
 	}
 	if !r.Whole || r.Duration < 3.9 || r.Duration > 4.1 || r.Container != "flv" {
@@ -162,7 +175,8 @@ func TestFormatClock(t *testing.T) {
 }
 
 func TestShellQuote(t *testing.T) {
-	for s, want := range map[string]string{"a.mp4": "a.mp4", "a b": "'a b'", "it's": `'it'\''s'`, "-i": "./-i", "$(x)": "'$(x)'", "": "''"} {
+	for s, want := range map[string]string{"a.mp4": "a.mp4", "a b": "'a b'", "it's": `'it'\''s'`, "-i": "./-i",
+		"$(x)": "'$(x)'", "": "''"} {
 		if got := ShellQuote(s); got != want {
 			t.Errorf("%q: %s, want %s", s, got, want)
 		}

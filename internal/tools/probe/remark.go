@@ -19,7 +19,8 @@ type repair struct {
 }
 
 func (f repair) union(g repair) repair {
-	return repair{f.video || g.video, f.audio || g.audio, f.silence || g.silence, f.retime || g.retime, f.copy || g.copy, max(f.rate, g.rate)}
+	return repair{f.video || g.video, f.audio || g.audio, f.silence || g.silence, f.retime || g.retime, f.copy || g.copy,
+		max(f.rate, g.rate)}
 }
 
 func (f repair) isZero() bool { return f == repair{} }
@@ -39,7 +40,8 @@ func (r *Report) addRemarks(s *source.Source, cut *source.TruncatedError) {
 	for _, t := range r.Tracks {
 		r.checkCodec(t)
 		if t.Frames == 0 && t.track.Codec != media.Passthrough {
-			r.add(Remark{Code: "no-frames", Fatal: !r.hasPlayableBeside(t.track.Kind), Text: fmt.Sprintf("The %s track has no frames.", t.Kind)})
+			r.add(Remark{Code: "no-frames", Fatal: !r.hasPlayableBeside(t.track.Kind),
+				Text: fmt.Sprintf("The %s track has no frames.", t.Kind)})
 			continue
 		}
 		if t.track.Kind == media.Video {
@@ -49,10 +51,13 @@ func (r *Report) addRemarks(s *source.Source, cut *source.TruncatedError) {
 		}
 		if t.stats.jumps > 0 {
 			r.add(Remark{Code: "jump", repair: repair{video: true, audio: true, retime: true}, Text: fmt.Sprintf(
-				"Time stamps of the %s jump by %+.1f s at %.1f s%s: players stop or hurry there.", t.Kind, t.stats.jumpBy.Seconds(), t.stats.jumpAt.Seconds(), more(t.stats.jumps))})
+				"Time stamps of the %s jump by %+.1f s at %.1f s%s: players stop or hurry there.", t.Kind, t.stats.jumpBy.Seconds(),
+				t.stats.jumpAt.Seconds(), more(t.stats.jumps))})
 		}
 		if t.stats.largest > maxFrameSize {
-			r.add(Remark{Code: "large-frame", repair: repair{video: true}, Text: fmt.Sprintf("A frame has %.1f MB: many servers take no message of more than 8 MB.", float64(t.stats.largest)/1e6)})
+			r.add(Remark{Code: "large-frame", repair: repair{video: true},
+				Text: fmt.Sprintf("A frame has %.1f MB: many servers take no message of more than 8 MB.",
+					float64(t.stats.largest)/1e6)})
 		}
 	}
 	r.checkFile(s, cut)
@@ -71,11 +76,15 @@ func (r *Report) checkCodec(t *Track) {
 	f := repair{video: t.track.Kind == media.Video, audio: t.track.Kind == media.Audio}
 	switch {
 	case t.RTMP == "no" && (strings.Contains(t.Codec, "encrypted") || t.Codec == "scrambled"):
-		r.add(Remark{Code: "encrypted", Fatal: true, Text: fmt.Sprintf("The %s is encrypted (%s): nobody can play it without its key.", t.Kind, t.Codec)})
+		r.add(Remark{Code: "encrypted", Fatal: true,
+			Text: fmt.Sprintf("The %s is encrypted (%s): nobody can play it without its key.", t.Kind, t.Codec)})
 	case t.RTMP == "no":
-		r.add(Remark{Code: "codec", Fatal: true, repair: f, Text: fmt.Sprintf("The %s is %s, which no output can carry.", t.Kind, t.Codec)})
+		r.add(Remark{Code: "codec", Fatal: true, repair: f,
+			Text: fmt.Sprintf("The %s is %s, which no output can carry.", t.Kind, t.Codec)})
 	case t.RTMP == "old":
-		r.add(Remark{Code: "old-codec", repair: f, Text: fmt.Sprintf("The %s is %s, which only RTMP and HTTP-FLV can carry, and only old players and ffmpeg play.", t.Kind, t.Codec)})
+		r.add(Remark{Code: "old-codec", repair: f,
+			Text: fmt.Sprintf("The %s is %s, which only RTMP and HTTP-FLV can carry, and only old players and ffmpeg play.",
+				t.Kind, t.Codec)})
 	case t.RTMP == "enhanced":
 		const known = "The %s is %s: by RTMP and HTTP-FLV it plays only in players that know Enhanced RTMP"
 		text := fmt.Sprintf(known, t.Kind, t.Codec)
@@ -89,7 +98,8 @@ func (r *Report) checkCodec(t *Track) {
 		}
 		r.add(Remark{Code: "enhanced-codec", repair: f, Text: text + "."})
 	case t.TS == "no" && t.Frames > 0:
-		r.add(Remark{Code: "ts", repair: f, Text: fmt.Sprintf("HLS in MPEG-TS can't carry this %s (%s %s).", t.Codec, t.Profile, t.RFC6381)})
+		r.add(Remark{Code: "ts", repair: f,
+			Text: fmt.Sprintf("HLS in MPEG-TS can't carry this %s (%s %s).", t.Codec, t.Profile, t.RFC6381)})
 	}
 }
 
@@ -99,26 +109,39 @@ func (r *Report) checkVideo(t *Track) {
 	switch {
 	case t.Frames == 0:
 	case t.Keys == 0:
-		r.add(Remark{Code: "no-key", Fatal: r.Whole, repair: f, Text: fmt.Sprintf("There is no keyframe in %.1f s: nobody sees a picture.", r.Seen)})
+		r.add(Remark{Code: "no-key", Fatal: r.Whole, repair: f,
+			Text: fmt.Sprintf("There is no keyframe in %.1f s: nobody sees a picture.", r.Seen)})
 	case t.KeyAt > maxKeyframeDelay:
-		r.add(Remark{Code: "late-key", repair: f, Text: fmt.Sprintf("The first keyframe comes after %.1f s: until then there is no picture.", t.KeyAt)})
+		r.add(Remark{Code: "late-key", repair: f,
+			Text: fmt.Sprintf("The first keyframe comes after %.1f s: until then there is no picture.", t.KeyAt)})
 	}
 	if t.GOP > maxGOP {
-		r.add(Remark{Code: "gop", repair: f, Text: fmt.Sprintf("Up to %.1f s pass from keyframe to keyframe: who joins waits as long for a picture, and HLS segments get as long.", t.GOP)})
+		r.add(Remark{Code: "gop", repair: f,
+			Text: fmt.Sprintf("Up to %.1f s pass from keyframe to keyframe: who joins waits as long for a picture, and HLS "+
+				"segments get as long.", t.GOP)})
 	}
 	if t.Rotation != 0 {
-		r.add(Remark{Code: "rotation", repair: f, Text: fmt.Sprintf("The picture is to be turned by %d degrees, which no output can say: it will lie on its side or stand on its head.", t.Rotation)})
+		r.add(Remark{Code: "rotation", repair: f,
+			Text: fmt.Sprintf("The picture is to be turned by %d degrees, which no output can say: it will lie on its side "+
+				"or stand on its head.", t.Rotation)})
 	}
-	if m.Codec == media.H264 && (m.BitDepth > 8 || strings.Contains(m.Profile, "4:2:2") || strings.Contains(m.Profile, "4:4:4")) {
-		r.add(Remark{Code: "profile", repair: f, Text: fmt.Sprintf("H.264 of profile %s with %d bits plays in hardly any browser or phone.", m.Profile, m.BitDepth)})
+	if m.Codec == media.H264 && (m.BitDepth > 8 || strings.Contains(m.Profile, "4:2:2") ||
+		strings.Contains(m.Profile, "4:4:4")) {
+		r.add(Remark{Code: "profile", repair: f,
+			Text: fmt.Sprintf("H.264 of profile %s with %d bits plays in hardly any browser or phone.", m.Profile, m.BitDepth)})
 	}
 	if t.stream.Edited {
-		r.add(Remark{Code: "edit-list", repair: repair{video: true, audio: true}, Text: "The edit list shows pieces of the film, or in another order: a live stream shows all of it as it was recorded."})
+		r.add(Remark{Code: "edit-list", repair: repair{video: true, audio: true},
+			Text: "The edit list shows pieces of the film, or in another order: a live stream shows all of it as it was " +
+				"recorded."})
 	} else if before := -t.stats.first.Seconds(); before > maxHiddenStart && !r.Live {
-		r.add(Remark{Code: "edit-list", repair: repair{video: true, audio: true}, Text: fmt.Sprintf("The edit list hides the first %.1f s, which the pictures behind them need: in a live stream they are seen.", before)})
+		r.add(Remark{Code: "edit-list", repair: repair{video: true, audio: true},
+			Text: fmt.Sprintf("The edit list hides the first %.1f s, which the pictures behind them need: in a live stream "+
+				"they are seen.", before)})
 	}
 	if t.Changes > 0 && m.Codec != media.Passthrough {
-		r.add(Remark{Code: "changes", repair: f, Text: fmt.Sprintf("The video changes its parameters %s: not every player follows.", times(t.Changes))})
+		r.add(Remark{Code: "changes", repair: f,
+			Text: fmt.Sprintf("The video changes its parameters %s: not every player follows.", times(t.Changes))})
 	}
 }
 
@@ -131,7 +154,8 @@ func times(n int) string {
 
 func (r *Report) checkAudio(t *Track) {
 	if t.RTMP == "yes" && t.SampleRate > maxSampleRate {
-		r.add(Remark{Code: "sample-rate", repair: repair{audio: true, rate: maxSampleRate}, Text: fmt.Sprintf("The sampling rate is %d Hz: phones and many players stop at 48000.", t.SampleRate)})
+		r.add(Remark{Code: "sample-rate", repair: repair{audio: true, rate: maxSampleRate},
+			Text: fmt.Sprintf("The sampling rate is %d Hz: phones and many players stop at 48000.", t.SampleRate)})
 	}
 }
 
@@ -139,16 +163,19 @@ func (r *Report) checkAudio(t *Track) {
 func (r *Report) checkFile(s *source.Source, cut *source.TruncatedError) {
 	video, audio := r.firstOf(media.Video), r.firstOf(media.Audio)
 	if video != nil && audio == nil && (r.Whole || r.Seen > 3) {
-		r.add(Remark{Code: "no-audio", repair: repair{silence: true}, Text: "There is no sound: players that wait for it begin late or never."})
+		r.add(Remark{Code: "no-audio", repair: repair{silence: true},
+			Text: "There is no sound: players that wait for it begin late or never."})
 	}
 	if video != nil && audio != nil && video.Frames > 0 && audio.Frames > 0 && !r.Live {
 		if d := audio.Start - video.Start; d > maxStartOffset || d < -maxStartOffset {
-			r.add(Remark{Code: "offset", repair: repair{audio: true, video: true}, Text: fmt.Sprintf("The sound begins %+.1f s from the picture: players that wait for both begin late.", d)})
+			r.add(Remark{Code: "offset", repair: repair{audio: true, video: true},
+				Text: fmt.Sprintf("The sound begins %+.1f s from the picture: players that wait for both begin late.", d)})
 		}
 	}
 	for _, k := range []media.Kind{media.Video, media.Audio} {
 		if n := r.count(k); n > 1 {
-			r.add(Remark{Code: "tracks", repair: repair{copy: true}, Text: fmt.Sprintf("There are %d %s tracks: push sends the first of them, others by --tracks.", n, k)})
+			r.add(Remark{Code: "tracks", repair: repair{copy: true},
+				Text: fmt.Sprintf("There are %d %s tracks: push sends the first of them, others by --tracks.", n, k)})
 		}
 	}
 	if cut != nil {
@@ -167,7 +194,8 @@ func (r *Report) checkFile(s *source.Source, cut *source.TruncatedError) {
 		r.add(Remark{Code: "damaged", repair: repair{copy: true}, Text: text})
 	}
 	if trouble := s.Problems(); trouble != "" {
-		r.add(Remark{Code: "damaged", repair: repair{copy: true}, Text: "Something is wrong within the file: " + trouble + "."})
+		r.add(Remark{Code: "damaged", repair: repair{copy: true},
+			Text: "Something is wrong within the file: " + trouble + "."})
 	}
 	if len(r.Tracks) == 0 {
 		r.add(Remark{Code: "nothing", Fatal: true, Text: fmt.Sprintf("Neither picture nor sound came in %.1f s.", r.Seen)})
@@ -229,8 +257,10 @@ func (r *Report) setVerdict() {
 // command returns the ffmpeg command that writes a mended file beside the source.
 func (r *Report) command(f repair) string {
 	video, audio := r.firstOf(media.Video), r.firstOf(media.Audio)
-	f.video = f.video && video != nil || video != nil && (video.track.Codec == media.Passthrough || video.track.Codec == media.VP8)
-	f.audio = f.audio && audio != nil || audio != nil && (audio.track.Codec == media.Passthrough || audio.track.Codec == media.FLAC)
+	f.video = f.video && video != nil || video != nil &&
+		(video.track.Codec == media.Passthrough || video.track.Codec == media.VP8)
+	f.audio = f.audio && audio != nil || audio != nil &&
+		(audio.track.Codec == media.Passthrough || audio.track.Codec == media.FLAC)
 	f.silence = f.silence && audio == nil
 	args := []string{"ffmpeg", "-i", ShellQuote(r.Source)}
 	if f.silence {

@@ -42,7 +42,8 @@ func (r *Report) WriteText(w io.Writer) error {
 var outputWords = map[string]string{"yes": "yes", "no": "no", "enhanced": "new players", "old": "old players"}
 
 var verdictWords = map[string]string{
-	Fine: "Fine: it plays everywhere.", Playable: "Playable, with the remarks above.", Unplayable: "Not playable as it is.",
+	Fine: "Fine: it plays everywhere.", Playable: "Playable, with the remarks above.",
+	Unplayable: "Not playable as it is.",
 }
 
 func (r *Report) summary() []string {

@@ -1,6 +1,7 @@
-// Package bolt keeps rooms, push keys and counters in one bbolt file of the data directory. It implements domain.KeyStore,
-// domain.Counter and domain.OneTimeTokenStore. Every operation is one transaction, on the disk before the call returns; reads of unknown names leave nothing
-// behind. It knows nothing of streams and of who asks.
+// Package bolt keeps rooms, push keys and counters in one bbolt file of the data directory. It
+// implements domain.KeyStore, domain.Counter and domain.OneTimeTokenStore. Every operation is one
+// transaction, on the disk before the call returns; reads of unknown names leave nothing behind. It
+// knows nothing of streams and of who asks.
 package bolt
 
 import (
@@ -22,7 +23,8 @@ type Store struct {
 	db *bbolt.DB
 }
 
-// touchResolution is how coarse LastUsed is kept: an encoder that reconnects in a loop must not cost a disk sync each time.
+// touchResolution is how coarse LastUsed is kept: an encoder that reconnects in a loop must not
+// cost a disk sync each time.
 const touchResolution = time.Minute
 
 // errUnknownKey is the one answer to every secret that opens nothing, whatever the cause.
@@ -291,7 +293,8 @@ func (s *Store) Reserve(ctx context.Context, n uint64) (uint64, error) {
 
 // Consume implements domain.OneTimeTokenStore.
 func (s *Store) Consume(ctx context.Context, id [16]byte, until time.Time) (bool, error) {
-	known, err := s.Consumed(ctx, id, until) // a read takes no lock and no disk sync: whoever shows it again and again holds nobody up
+	// a read takes no lock and no disk sync: whoever shows it again and again holds nobody up
+	known, err := s.Consumed(ctx, id, until)
 	if err != nil || known {
 		return false, err
 	}
@@ -326,7 +329,8 @@ func (s *Store) Consumed(ctx context.Context, id [16]byte, until time.Time) (kno
 	return known, err
 }
 
-// consumedKey returns the key of what is spent: by its end, so that those which are over stand together at the beginning.
+// consumedKey returns the key of what is spent: by its end, so that those which are over stand
+// together at the beginning.
 func consumedKey(id [16]byte, until time.Time) []byte {
 	return append(binary.BigEndian.AppendUint64(nil, uint64(max(0, until.Unix()))), id[:]...)
 }
@@ -356,7 +360,8 @@ func wrap(err error) error {
 	switch {
 	case err == nil || errors.As(err, &known):
 		return err
-	case errors.Is(err, bolterr.ErrDatabaseNotOpen), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, bolterr.ErrDatabaseNotOpen), errors.Is(err, context.Canceled),
+		errors.Is(err, context.DeadlineExceeded):
 		return &domain.Error{Kind: domain.Unavailable, Op: "key store", Err: err}
 	}
 	return &domain.Error{Kind: domain.Internal, Op: "key store", Err: err}

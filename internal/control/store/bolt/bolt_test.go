@@ -68,7 +68,8 @@ func TestOpenRefusesFileInUse(t *testing.T) {
 	mustOpen(t, dir)
 	start := time.Now()
 	_, err := Open(dir)
-	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, FileName)) || !strings.Contains(err.Error(), "in use") {
+	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, FileName)) ||
+		!strings.Contains(err.Error(), "in use") {
 		t.Errorf("Open of a locked file: %v", err)
 	}
 	if d := time.Since(start); d > 2*lockWait {
@@ -76,8 +77,9 @@ func TestOpenRefusesFileInUse(t *testing.T) {
 	}
 }
 
-// TestOpenRefusesDamagedFile opens files that are not what they were. Each must be refused in words or, where the damage does no harm, keep
-// every key; none may come up empty, and none may end the process.
+// TestOpenRefusesDamagedFile opens files that are not what they were. Each must be refused in words
+// or, where the damage does no harm, keep every key; none may come up empty, and none may end the
+// process.
 func TestOpenRefusesDamagedFile(t *testing.T) {
 	good := filepath.Join(t.TempDir(), "good")
 	s := mustOpen(t, good)
@@ -145,16 +147,21 @@ func TestOpenRefusesDamagedFile(t *testing.T) {
 func TestOpenRefusesNewerVersion(t *testing.T) {
 	dir := t.TempDir()
 	s := mustOpen(t, dir)
-	if err := s.db.Update(func(tx *bbolt.Tx) error { return writeUint(tx.Bucket(metaBucket), versionKey, schemaVersion+1) }); err != nil {
+	if err := s.db.Update(func(tx *bbolt.Tx) error {
+		return writeUint(tx.Bucket(metaBucket), versionKey,
+			schemaVersion+1)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	s.Close()
-	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "version 2") || !strings.Contains(err.Error(), dir) {
+	if _, err := Open(dir); err == nil || !strings.Contains(err.Error(), "version 2") ||
+		!strings.Contains(err.Error(), dir) {
 		t.Errorf("Open of a newer file: %v", err)
 	}
 }
 
-// TestConsumedTokenCausesNoWrite has a token shown again and again that was good once: who does so must not have the disk work for it.
+// TestConsumedTokenCausesNoWrite has a token shown again and again that was good once: who does so
+// must not have the disk work for it.
 func TestConsumedTokenCausesNoWrite(t *testing.T) {
 	s := mustOpen(t, t.TempDir())
 	writes := func() int64 { st := s.db.Stats(); return st.TxStats.GetWrite() }

@@ -12,7 +12,8 @@ import (
 	"livego/internal/domain"
 )
 
-// childMain makes, resets and deletes keys for ever, and prints each change once it is acknowledged. It ends when killed.
+// childMain makes, resets and deletes keys for ever, and prints each change once it is
+// acknowledged. It ends when killed.
 func childMain(dir string) {
 	s, err := Open(dir)
 	if err != nil {
@@ -46,7 +47,8 @@ func childMain(dir string) {
 	}
 }
 
-// TestKilledProcessKeepsAcknowledgedKeys kills a process that is making keys and looks at what is left: every acknowledged key, and nothing by halves.
+// TestKilledProcessKeepsAcknowledgedKeys kills a process that is making keys and looks at what is
+// left: every acknowledged key, and nothing by halves.
 func TestKilledProcessKeepsAcknowledgedKeys(t *testing.T) {
 	rounds := 20
 	if os.Getenv("TEST_LONG") != "" {
@@ -115,8 +117,8 @@ func checkAcknowledged(t *testing.T, s *Store, keys map[string]string, unsure, g
 
 type ack struct{ verb, room, secret string }
 
-// killAfter starts a child, kills it once it has printed n lines, in the middle of whatever it does then, and returns all that
-// it printed.
+// killAfter starts a child, kills it once it has printed n lines, in the middle of whatever it does
+// then, and returns all that it printed.
 func killAfter(t *testing.T, dir string, n int) ([]ack, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0])

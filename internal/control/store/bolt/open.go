@@ -37,9 +37,10 @@ var (
 	counterKey = []byte("counter")
 )
 
-// Open opens the database in dir, which is made, mode 0700, when absent; so is the file, mode 0600. A file that is damaged,
-// empty, of a newer version or in use by another process is refused with an error that names it and says what to do: a
-// server that started with no keys instead would lock its users out.
+// Open opens the database in dir, which is made, mode 0700, when absent; so is the file, mode 0600.
+// A file that is damaged, empty, of a newer version or in use by another process is refused with an
+// error that names it and says what to do: a server that started with no keys instead would lock
+// its users out.
 func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
@@ -57,7 +58,8 @@ func Open(dir string) (*Store, error) {
 	return openFile(path)
 }
 
-// create makes a new database under another name and then gives it its own, whole: a crash on the way leaves no empty file.
+// create makes a new database under another name and then gives it its own, whole: a crash on the
+// way leaves no empty file.
 func create(path string) error {
 	f, err := os.CreateTemp(filepath.Dir(path), FileName+".new-*") // mode 0600
 	if err != nil {
@@ -103,8 +105,8 @@ func syncDir(dir string) error {
 	return nil
 }
 
-// openFile opens an existing file and reads all of it once. bbolt trusts what it maps: in a truncated or overwritten file it
-// would touch memory that is not there, at a time of its choosing.
+// openFile opens an existing file and reads all of it once. bbolt trusts what it maps: in a
+// truncated or overwritten file it would touch memory that is not there, at a time of its choosing.
 func openFile(path string) (s *Store, err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	var db *bbolt.DB
@@ -149,7 +151,8 @@ func check(db *bbolt.DB, path string) error {
 			return damaged(path, err)
 		}
 		if version > schemaVersion {
-			return fmt.Errorf("key store %s has version %d, this livego knows up to %d: run the newer livego, or restore the copy made at the upgrade",
+			return fmt.Errorf("key store %s has version %d, this livego knows up to %d: run the newer livego, or restore the "+
+				"copy made at the upgrade",
 				path, version, schemaVersion)
 		}
 		if err := t.verify(); err != nil {

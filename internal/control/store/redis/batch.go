@@ -19,9 +19,10 @@ const (
 	maxWaitingReads = 2 * 12_800
 )
 
-// readBatcher joins readBatcher of single values: one request to Redis readBatcher every value that is waited for. So a flood of wrong keys costs
-// a few connections, not one for each key, and one value is read once for all who ask for it at the same time. Nothing is
-// remembered from one batch to the next: a key that any server makes is good for whoever asks after that.
+// readBatcher joins readBatcher of single values: one request to Redis readBatcher every value that
+// is waited for. So a flood of wrong keys costs a few connections, not one for each key, and one
+// value is read once for all who ask for it at the same time. Nothing is remembered from one batch
+// to the next: a key that any server makes is good for whoever asks after that.
 type readBatcher struct {
 	sending chan struct{} // a slot for each batch under way
 
@@ -44,7 +45,8 @@ func newReadBatcher() readBatcher {
 	return readBatcher{sending: make(chan struct{}, maxBatches), byName: map[string]*pendingRead{}}
 }
 
-// readValue returns what stands under name, at most limit bytes of it; "" when nothing does. All who read one name have one limit.
+// readValue returns what stands under name, at most limit bytes of it; "" when nothing does. All
+// who read one name have one limit.
 func (s *Store) readValue(ctx context.Context, name string, limit int64) (string, error) {
 	r := s.reads.join(name, limit)
 	if r == nil {
@@ -111,8 +113,8 @@ func (q *readBatcher) batch() []*pendingRead {
 	return batch
 }
 
-// sendBatch reads a batch and answers everybody who waits for it. ctx is that of one of them, whose end does not count here: the
-// operation has its own limit.
+// sendBatch reads a batch and answers everybody who waits for it. ctx is that of one of them, whose
+// end does not count here: the operation has its own limit.
 func (s *Store) sendBatch(ctx context.Context, batch []*pendingRead) {
 	if len(batch) == 0 {
 		return

@@ -15,8 +15,8 @@ import (
 	"livego/internal/domain"
 )
 
-// delayProxy starts a TCP proxy to addr that delivers what the server answers after the delay, as a Redis in another city would,
-// and returns its address.
+// delayProxy starts a TCP proxy to addr that delivers what the server answers after the delay, as a
+// Redis in another city would, and returns its address.
 func delayProxy(t *testing.T, addr string, delay time.Duration) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -96,8 +96,8 @@ func copyDelayed(dst io.Writer, src io.Reader, delay time.Duration) {
 	}
 }
 
-// TestWrongKeysOverSlowLink has thousands of wrong keys be looked up in a Redis 40 ms away. Right keys are found meanwhile, the
-// store stays ready, and no refusal says that Redis is away.
+// TestWrongKeysOverSlowLink has thousands of wrong keys be looked up in a Redis 40 ms away. Right
+// keys are found meanwhile, the store stays ready, and no refusal says that Redis is away.
 func TestWrongKeysOverSlowLink(t *testing.T) {
 	const wrong, askers, rooms = 10_000, 2000, 20
 	r := startRedis(t)
@@ -144,12 +144,13 @@ func TestWrongKeysOverSlowLink(t *testing.T) {
 	flood.Wait()
 	t.Logf("%d wrong keys denied, a right key took %v at most", denied.Load(), longest)
 	if denied.Load() != wrong || other.Load() != 0 {
-		t.Errorf("%d of %d wrong keys were denied, %d got another answer, such as %v", denied.Load(), wrong, other.Load(), sample.Load())
+		t.Errorf("%d of %d wrong keys were denied, %d got another answer, such as %v", denied.Load(), wrong, other.Load(),
+			sample.Load())
 	}
 }
 
-// TestOperationsOverSlowLink has many more changes at once than there are connections: those that have to wait are no reason to
-// take Redis for away.
+// TestOperationsOverSlowLink has many more changes at once than there are connections: those that
+// have to wait are no reason to take Redis for away.
 func TestOperationsOverSlowLink(t *testing.T) {
 	r := startRedis(t)
 	n := startNode(t, delayProxy(t, r.addr, 40*time.Millisecond))
@@ -178,8 +179,8 @@ func TestOperationsOverSlowLink(t *testing.T) {
 	}
 }
 
-// TestNewKeyResolvesAtOnce asks two servers for keys that are not there yet, again and again, while a third stores them: from
-// then on they are good everywhere, at once.
+// TestNewKeyResolvesAtOnce asks two servers for keys that are not there yet, again and again, while
+// a third stores them: from then on they are good everywhere, at once.
 func TestNewKeyResolvesAtOnce(t *testing.T) {
 	r := startRedis(t)
 	slow := delayProxy(t, r.addr, 10*time.Millisecond)
@@ -222,8 +223,8 @@ func TestNewKeyResolvesAtOnce(t *testing.T) {
 	}
 }
 
-// TestReadsAreBatched has thousands ask for few keys at once: all get their answer, over a slow link, and one value that is not
-// livego's does not fail the others of its batch.
+// TestReadsAreBatched has thousands ask for few keys at once: all get their answer, over a slow
+// link, and one value that is not livego's does not fail the others of its batch.
 func TestReadsAreBatched(t *testing.T) {
 	r := startRedis(t)
 	n := startNode(t, delayProxy(t, r.addr, 40*time.Millisecond))

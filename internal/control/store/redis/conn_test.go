@@ -13,7 +13,8 @@ import (
 	"livego/internal/domain"
 )
 
-// replies are what a Redis, or what is in its place, may answer, and whether the guard lets it through; they seed the fuzzer too.
+// replies are what a Redis, or what is in its place, may answer, and whether the guard lets it
+// through; they seed the fuzzer too.
 var replies = []struct {
 	name, bytes string
 	ok          bool
@@ -80,8 +81,8 @@ func FuzzReplyLimits(f *testing.F) {
 	})
 }
 
-// TestHostileRedis has something in Redis's place answer everything with the same bytes. Each operation ends in time and in an
-// error, and nobody gets in.
+// TestHostileRedis has something in Redis's place answer everything with the same bytes. Each
+// operation ends in time and in an error, and nobody gets in.
 func TestHostileRedis(t *testing.T) {
 	for _, c := range append(replies, []struct {
 		name, bytes string
@@ -103,7 +104,8 @@ func TestHostileRedis(t *testing.T) {
 				if op == "resolve" && err == nil {
 					t.Error("a key resolves")
 				}
-				if kind := domain.KindOf(err); err != nil && kind != domain.Unavailable && kind != domain.Internal && kind != domain.Denied && kind != domain.NotFound {
+				if kind := domain.KindOf(err); err != nil && kind != domain.Unavailable && kind != domain.Internal &&
+					kind != domain.Denied && kind != domain.NotFound {
 					t.Errorf("%s: %v (%v)", op, err, kind)
 				}
 			}
@@ -152,7 +154,8 @@ func listenAndAnswer(t *testing.T, answer string) string {
 
 // values are what may stand in Redis under a name of ours; they seed the fuzzer.
 var values = []string{
-	"", "x", valueVersion, valueVersion + strings.Repeat("0", checksumLen) + " {}", encodeValue(roomName+"movie", roomRecord{}), encodeValue(roomName+"other", roomRecord{}),
+	"", "x", valueVersion, valueVersion + strings.Repeat("0", checksumLen) + " {}",
+	encodeValue(roomName+"movie", roomRecord{}), encodeValue(roomName+"other", roomRecord{}),
 	encodeRoom("movie", []domain.Key{domain.Key{Room: "movie"}.Complete()}), "\x00\xff", `{"room":"movie"}`,
 }
 

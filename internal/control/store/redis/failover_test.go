@@ -10,7 +10,8 @@ import (
 	"livego/internal/domain"
 )
 
-// TestFailover kills the master while its replica is behind: what was revoked meanwhile stays so, and the store goes on.
+// TestFailover kills the master while its replica is behind: what was revoked meanwhile stays so,
+// and the store goes on.
 func TestFailover(t *testing.T) {
 	t.Parallel()
 	addr, master, replica := startSentinel(t)
@@ -74,7 +75,8 @@ func TestClusterFailover(t *testing.T) {
 		t.Fatal("no node has anything")
 	}
 	eventually(t, 10*time.Second, "a replica has it", func() error {
-		if text := fmt.Sprint(mine.do("INFO", "replication")); !strings.Contains(text, "state=online") || !strings.Contains(text, "lag=0") {
+		if text := fmt.Sprint(mine.do("INFO", "replication")); !strings.Contains(text, "state=online") ||
+			!strings.Contains(text, "lag=0") {
 			return fmt.Errorf("%s", text)
 		}
 		return nil
@@ -92,7 +94,8 @@ func TestClusterFailover(t *testing.T) {
 	}
 }
 
-// TestKilledRedisKeepsAcknowledgedKeys kills Redis in the middle of changes and looks at what is left: what was acknowledged, and nothing by halves.
+// TestKilledRedisKeepsAcknowledgedKeys kills Redis in the middle of changes and looks at what is
+// left: what was acknowledged, and nothing by halves.
 func TestKilledRedisKeepsAcknowledgedKeys(t *testing.T) {
 	r := startRedis(t)
 	s := startNode(t, r.addr)

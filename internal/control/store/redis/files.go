@@ -16,8 +16,8 @@ const (
 	maxFiles = 10_000
 )
 
-// Files are small files that the servers share, such as certificates, and locks by which one of them does what others wait for.
-// They stand in one hash, sealed like all that is here.
+// Files are small files that the servers share, such as certificates, and locks by which one of
+// them does what others wait for. They stand in one hash, sealed like all that is here.
 type Files struct{ s *Store }
 
 // Files returns the files in s.
@@ -29,7 +29,8 @@ type file struct {
 	Data     []byte    `json:"data"`
 }
 
-// Load returns a file and when it was saved; fs.ErrNotExist where there is none, and where something else stands in its place.
+// Load returns a file and when it was saved; fs.ErrNotExist where there is none, and where
+// something else stands in its place.
 func (f Files) Load(ctx context.Context, name string) ([]byte, time.Time, error) {
 	var value string
 	err := f.s.do(ctx, func(ctx context.Context) (err error) {
@@ -105,7 +106,8 @@ func (f Files) Unlock(ctx context.Context, name, owner string) error {
 	})
 }
 
-// saveFilesScript writes fields of a hash that may have ARGV[1] of them, a name and a value each from ARGV[2] on; 0 when it is full.
+// saveFilesScript writes fields of a hash that may have ARGV[1] of them, a name and a value each
+// from ARGV[2] on; 0 when it is full.
 var saveFilesScript = goredis.NewScript(`
 local more = 0
 for i = 2, #ARGV, 2 do more = more + 1 - redis.call('HEXISTS', KEYS[1], ARGV[i]) end

@@ -29,7 +29,8 @@ func TestFiles(t *testing.T) {
 				t.Errorf("a file that is not there: %v", err)
 			}
 			data := bytes.Repeat([]byte{0, 255, '\n'}, 1000)
-			if err := errors.Join(a.Save(ctx, map[string][]byte{"dir/x": []byte("old")}), a.Save(ctx, map[string][]byte{"dir/x": data}), b.Save(ctx, map[string][]byte{"y": nil})); err != nil {
+			if err := errors.Join(a.Save(ctx, map[string][]byte{"dir/x": []byte("old")}),
+				a.Save(ctx, map[string][]byte{"dir/x": data}), b.Save(ctx, map[string][]byte{"y": nil})); err != nil {
 				t.Fatal(err)
 			}
 			got, modified, err := b.Load(ctx, "dir/x")
@@ -86,7 +87,8 @@ func TestForeignFiles(t *testing.T) {
 	_, _, err := f.Load(t.Context(), "good")
 	_, namesErr := f.Names(t.Context())
 	for what, err := range map[string]error{
-		"Load": err, "Save": f.Save(t.Context(), map[string][]byte{"good": nil}), "Remove": f.Remove(t.Context(), "good"), "Names": namesErr,
+		"Load": err, "Save": f.Save(t.Context(), map[string][]byte{"good": nil}), "Remove": f.Remove(t.Context(), "good"),
+		"Names": namesErr,
 	} {
 		if domain.KindOf(err) != domain.Internal || errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s of a hash that is none: %v", what, err)

@@ -14,13 +14,14 @@ import (
 const (
 	// pollInterval is how often what others revoked is looked for: publishers must be gone within a second.
 	pollInterval = 250 * time.Millisecond
-	// retryFirst and retryMax are how long Redis is left alone when it is away. The most bounds how late its return is seen.
+	// retryFirst and retryMax are how long Redis is left alone when it is away. The most bounds how
+	// late its return is seen.
 	retryFirst = 500 * time.Millisecond
 	retryMax   = 4 * time.Second
 )
 
-// health knows whether Redis is there. While it is away nobody waits for it: ten encoders that come at once would wait one after
-// another.
+// health knows whether Redis is there. While it is away nobody waits for it: ten encoders that come
+// at once would wait one after another.
 type health struct {
 	log *slog.Logger
 
@@ -40,7 +41,8 @@ const (
 	maxLoggedRefusal = 100
 )
 
-// logRefusal logs what a Redis says that is there and does not do what it was asked: that it is a replica, that its memory is full.
+// logRefusal logs what a Redis says that is there and does not do what it was asked: that it is a
+// replica, that its memory is full.
 func (h *health) logRefusal(err error) {
 	now := time.Now()
 	h.mu.Lock()
@@ -91,8 +93,8 @@ func (h *health) markUp() {
 	}
 }
 
-// markDown notes that Redis did not answer. The pause doubles each time that passes; it is random, so that many servers do not come
-// back at once.
+// markDown notes that Redis did not answer. The pause doubles each time that passes; it is random,
+// so that many servers do not come back at once.
 func (h *health) markDown(err error) {
 	now := time.Now()
 	h.mu.Lock()
@@ -131,10 +133,11 @@ func (h *health) setRevocationsReadable(ok bool) {
 	}
 }
 
-var errRevocationsUnreadable = errors.New("the list of what is revoked (" + revokedName + ") is not livego's: remove it")
+var errRevocationsUnreadable = errors.New("the list of what is revoked (" + revokedName +
+	") is not livego's: remove it")
 
-// Run watches Redis until ctx ends: whether it is there, and what other servers revoke and delete, which it tells revoke as soon
-// as it is due, and deleted.
+// Run watches Redis until ctx ends: whether it is there, and what other servers revoke and delete,
+// which it tells revoke as soon as it is due, and deleted.
 func (s *Store) Run(ctx context.Context, revoke RevokeFunc, deleted RoomDeletedFunc) {
 	defer s.revocations.stop()
 	for ctx.Err() == nil {

@@ -44,8 +44,9 @@ func (a historyOp) after(before string) (string, bool) {
 	}
 }
 
-// linearizable reports whether there is an order of the acts, each at one moment between its begin and its end, in which a room
-// that one caller at a time changes would have answered so. At most 63 acts.
+// linearizable reports whether there is an order of the acts, each at one moment between its begin
+// and its end, in which a room that one caller at a time changes would have answered so. At most 63
+// acts.
 func linearizable(acts []historyOp) bool {
 	type state struct {
 		done   uint64
@@ -99,14 +100,20 @@ func TestLinearizable(t *testing.T) {
 		acts []historyOp
 		want bool
 	}{
-		"one after the other":  {[]historyOp{{"get", "a", false, 1, 2}, {"get", "a", false, 3, 4}, {"reset", "b", false, 5, 6}, {"get", "b", false, 7, 8}}, true},
-		"at once":              {[]historyOp{{"get", "a", false, 1, 9}, {"reset", "a2", false, 1, 9}, {"delete", "", true, 1, 9}, {"get", "a2", false, 1, 9}}, true},
+		"one after the other": {[]historyOp{{"get", "a", false, 1, 2}, {"get", "a", false, 3, 4},
+			{"reset", "b", false, 5, 6}, {"get", "b", false, 7, 8}}, true},
+		"at once": {[]historyOp{{"get", "a", false, 1, 9}, {"reset", "a2", false, 1, 9},
+			{"delete", "", true, 1, 9}, {"get", "a2", false, 1, 9}}, true},
 		"two keys of one room": {[]historyOp{{"get", "a", false, 1, 2}, {"get", "b", false, 3, 4}}, false},
-		"old key after reset":  {[]historyOp{{"get", "a", false, 1, 2}, {"reset", "b", false, 3, 4}, {"get", "a", false, 5, 6}}, false},
-		"lost reset":           {[]historyOp{{"reset", "a", false, 1, 2}, {"reset", "b", false, 3, 4}, {"get", "a", false, 5, 6}}, false},
-		"delete of nothing":    {[]historyOp{{"get", "a", false, 1, 2}, {"delete", "", false, 3, 4}}, false},
-		"deleted twice":        {[]historyOp{{"get", "a", false, 1, 2}, {"delete", "", true, 3, 6}, {"delete", "", true, 4, 5}}, false},
-		"back from the dead":   {[]historyOp{{"get", "a", false, 1, 2}, {"delete", "", true, 3, 4}, {"get", "a", false, 5, 6}}, false},
+		"old key after reset": {[]historyOp{{"get", "a", false, 1, 2}, {"reset", "b", false, 3, 4},
+			{"get", "a", false, 5, 6}}, false},
+		"lost reset": {[]historyOp{{"reset", "a", false, 1, 2}, {"reset", "b", false, 3, 4},
+			{"get", "a", false, 5, 6}}, false},
+		"delete of nothing": {[]historyOp{{"get", "a", false, 1, 2}, {"delete", "", false, 3, 4}}, false},
+		"deleted twice": {[]historyOp{{"get", "a", false, 1, 2}, {"delete", "", true, 3, 6},
+			{"delete", "", true, 4, 5}}, false},
+		"back from the dead": {[]historyOp{{"get", "a", false, 1, 2}, {"delete", "", true, 3, 4},
+			{"get", "a", false, 5, 6}}, false},
 	} {
 		if got := linearizable(c.acts); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
@@ -114,8 +121,8 @@ func TestLinearizable(t *testing.T) {
 	}
 }
 
-// TestConcurrentChangesAreLinearizable has callers of two servers get, reset and delete one room at once, and looks for an order of it all in which it
-// makes sense. The Redis syncs each write.
+// TestConcurrentChangesAreLinearizable has callers of two servers get, reset and delete one room at
+// once, and looks for an order of it all in which it makes sense. The Redis syncs each write.
 func TestConcurrentChangesAreLinearizable(t *testing.T) {
 	t.Run("Redis", func(t *testing.T) { checkHistories(t, startRedis(t)) })
 	t.Run("Valkey", func(t *testing.T) { checkHistories(t, startValkey(t)) })

@@ -18,9 +18,10 @@ const (
 	maxLegacyName = 1024
 )
 
-// LegacyKeys returns the keys that an earlier server of this name has left in this Redis, as default keys for every app: plain strings,
-// one that leads from a room to its key and one back. Only pairs that confirm each other count; it changes nothing. A room has the
-// name that it had, which domain.CheckRoom may refuse. The number is how many values looked like half of a pair.
+// LegacyKeys returns the keys that an earlier server of this name has left in this Redis, as
+// default keys for every app: plain strings, one that leads from a room to its key and one back.
+// Only pairs that confirm each other count; it changes nothing. A room has the name that it had,
+// which domain.CheckRoom may refuse. The number is how many values looked like half of a pair.
 func (s *Store) LegacyKeys(ctx context.Context) (keys []domain.Key, halves int, err error) {
 	var cursor uint64
 	seen := map[string]bool{}

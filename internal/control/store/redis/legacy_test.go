@@ -36,7 +36,8 @@ func TestLegacyKeys(t *testing.T) {
 		t.Fatalf("%d keys and %d halves, %v; want 5 and 3", len(keys), halves, err)
 	}
 	for i, want := range []domain.Key{
-		{Room: "../bad", Secret: bad}, {Room: "a room é", Secret: unicode}, {Room: "movie", Secret: a}, {Room: "other", Secret: b},
+		{Room: "../bad", Secret: bad}, {Room: "a room é", Secret: unicode}, {Room: "movie", Secret: a},
+		{Room: "other", Secret: b},
 		{Room: strings.Repeat("x", 500), Secret: long},
 	} {
 		if keys[i] != want {

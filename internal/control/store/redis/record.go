@@ -13,7 +13,8 @@ import (
 	"livego/internal/domain"
 )
 
-// Names in Redis. All have one hash tag, so that a Cluster keeps them on one node and a change of several is one operation.
+// Names in Redis. All have one hash tag, so that a Cluster keeps them on one node and a change of
+// several is one operation.
 //
 //	{livego}:room:ROOM      a room with all its keys, sealed
 //	{livego}:key:SHA256     the room that the key with this digest opens, sealed
@@ -37,8 +38,9 @@ const (
 	consumedName = prefix + "spent:"
 )
 
-// seal begins every value: what it is, in which version, and a checksum over that, the name it stands under and what follows. A
-// value that something else has put there, or that was copied from another name, is none of ours.
+// seal begins every value: what it is, in which version, and a checksum over that, the name it
+// stands under and what follows. A value that something else has put there, or that was copied from
+// another name, is none of ours.
 const (
 	valueVersion = "livego/1 "
 	checksumLen  = 32 // hexadecimal
@@ -81,7 +83,8 @@ type indexValue struct {
 	Room string `json:"room"`
 }
 
-// A roomRecord is the record of a roomRecord. One without keys stands for a roomRecord that was just deleted, and goes away by itself.
+// A roomRecord is the record of a roomRecord. One without keys stands for a roomRecord that was
+// just deleted, and goes away by itself.
 type roomRecord struct {
 	Rev  string      `json:"rev"` // another one at each write, so that no state comes twice
 	Keys []keyRecord `json:"keys"`

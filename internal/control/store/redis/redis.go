@@ -1,9 +1,12 @@
-// Package redis keeps rooms, push keys and counters in a Redis or Valkey that several servers share: one instance, one behind
-// Sentinel, or a Cluster. It implements domain.KeyStore, domain.Counter and domain.OneTimeTokenStore, and carries what is revoked on one server to the others.
-// Every change is one script, which is done or not. It knows nothing of streams and of who asks.
+// Package redis keeps rooms, push keys and counters in a Redis or Valkey that several servers
+// share: one instance, one behind Sentinel, or a Cluster. It implements domain.KeyStore,
+// domain.Counter and domain.OneTimeTokenStore, and carries what is revoked on one server to the
+// others. Every change is one script, which is done or not. It knows nothing of streams and of who
+// asks.
 //
-// Redis may forget: a replica that takes over lacks the last writes, and anybody may flush it. So each server remembers what
-// it revoked or heard of as revoked for a day, never accepts that again, and removes it again where it comes back.
+// Redis may forget: a replica that takes over lacks the last writes, and anybody may flush it. So
+// each server remembers what it revoked or heard of as revoked for a day, never accepts that again,
+// and removes it again where it comes back.
 package redis
 
 import (
@@ -25,8 +28,8 @@ import (
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
-	"livego/internal/ops/redisurl"
 	"livego/internal/domain"
+	"livego/internal/ops/redisurl"
 )
 
 const (
@@ -36,8 +39,9 @@ const (
 	updateTimeout = 2 * opTimeout
 	// poolSize bounds the connections to one node.
 	poolSize = 16
-	// maxOperations bounds the operations under way, so that none waits for a connection: such a wait could not be told from
-	// a Redis that does not answer. What is left is for Run, and for the library's questions to a Cluster.
+	// maxOperations bounds the operations under way, so that none waits for a connection: such a wait
+	// could not be told from a Redis that does not answer. What is left is for Run, and for the
+	// library's questions to a Cluster.
 	maxOperations = poolSize - 2
 	// maxTries is how often a change is tried while others change the same room.
 	maxTries = 100
@@ -85,7 +89,9 @@ type Store struct {
 
 // Open returns a Store. It does not wait for Redis, which may come later: Run keeps looking for it.
 func Open(o Options) *Store {
-	logging.Disable() // of the library's own lines, on standard error and in a form of their own: what matters comes as errors
+	// of the library's own lines, on standard error and in a form of their own: what matters comes as
+	// errors
+	logging.Disable()
 	a := o.Address
 	client := goredis.NewUniversalClient(&goredis.UniversalOptions{
 		Addrs: a.Hosts, MasterName: a.Master, IsClusterMode: a.Cluster, DB: a.DB,
@@ -98,8 +104,9 @@ func Open(o Options) *Store {
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	return &Store{
-		client: client, opt: o, counterFloor: 1, revocations: newRevocations(), cache: keyCache{ttl: o.Cache}, health: health{log: o.Log},
-		reads: newReadBatcher(), slots: make(chan struct{}, maxOperations),
+		client: client, opt: o, counterFloor: 1, revocations: newRevocations(), cache: keyCache{ttl: o.Cache},
+		health: health{log: o.Log},
+		reads:  newReadBatcher(), slots: make(chan struct{}, maxOperations),
 	}
 }
 
@@ -252,8 +259,10 @@ func (s *Store) Revoke(ctx context.Context, id string) ([]domain.KeyRef, error) 
 	return s.remove(ctx, "", room, unknown, false, func(k domain.Key) bool { return k.ID == id })
 }
 
-// remove removes the keys of room that match; end says that their streams end. NotFound, with unknown, where there are none.
-func (s *Store) remove(ctx context.Context, app, room, unknown string, end bool, match func(domain.Key) bool) ([]domain.KeyRef, error) {
+// remove removes the keys of room that match; end says that their streams end. NotFound, with
+// unknown, where there are none.
+func (s *Store) remove(ctx context.Context, app, room, unknown string, end bool,
+	match func(domain.Key) bool) ([]domain.KeyRef, error) {
 	var refs []domain.KeyRef
 	err := s.update(ctx, room, func(keys []domain.Key) (roomUpdate, error) {
 		refs = nil
@@ -312,7 +321,8 @@ func (s *Store) rooms(ctx context.Context, after string, limit int) ([]string, e
 	}
 	var names []string
 	err := s.do(ctx, func(ctx context.Context) (err error) {
-		names, err = s.client.ZRangeByLex(ctx, roomsName, &goredis.ZRangeBy{Min: from, Max: "+", Count: int64(limit)}).Result()
+		names, err = s.client.ZRangeByLex(ctx, roomsName,
+			&goredis.ZRangeBy{Min: from, Max: "+", Count: int64(limit)}).Result()
 		return err
 	})
 	return names, err
@@ -377,7 +387,10 @@ func (s *Store) Touch(ctx context.Context, ref domain.KeyRef, at time.Time) erro
 		return err
 	}
 	stale := func(keys []domain.Key) int {
-		return slices.IndexFunc(keys, func(k domain.Key) bool { return k.Ref() == ref && at.Sub(k.LastUsed) >= touchResolution })
+		return slices.IndexFunc(keys, func(k domain.Key) bool {
+			return k.Ref() == ref &&
+				at.Sub(k.LastUsed) >= touchResolution
+		})
 	}
 	keys, err := s.readRoom(ctx, room)
 	if err != nil || stale(keys) < 0 {
@@ -418,12 +431,14 @@ func (s *Store) Reserve(ctx context.Context, n uint64) (uint64, error) {
 	return first, nil
 }
 
-// Consume implements domain.OneTimeTokenStore. What a Redis forgets is good again: a replica that takes over may lack the last moment.
+// Consume implements domain.OneTimeTokenStore. What a Redis forgets is good again: a replica that
+// takes over may lack the last moment.
 func (s *Store) Consume(ctx context.Context, id [16]byte, until time.Time) (bool, error) {
 	name := consumedName + hex.EncodeToString(id[:])
 	first := false
 	err := s.do(ctx, func(ctx context.Context) error {
-		err := s.client.SetArgs(ctx, name, encodeValue(name, struct{}{}), goredis.SetArgs{Mode: "NX", TTL: max(time.Second, time.Until(until))}).Err()
+		err := s.client.SetArgs(ctx, name, encodeValue(name, struct{}{}),
+			goredis.SetArgs{Mode: "NX", TTL: max(time.Second, time.Until(until))}).Err()
 		if first = err == nil; errors.Is(err, goredis.Nil) {
 			return nil
 		}
@@ -452,8 +467,9 @@ type roomUpdate struct {
 	app        string // with end: the only app whose keys went; "": all
 }
 
-// update changes a room as one operation. fn may be called again with what others have made of the room meanwhile. It does not see
-// keys that were revoked and have come back; they go at the first write.
+// update changes a room as one operation. fn may be called again with what others have made of the
+// room meanwhile. It does not see keys that were revoked and have come back; they go at the first
+// write.
 func (s *Store) update(ctx context.Context, name string, fn func([]domain.Key) (roomUpdate, error)) error {
 	deadline := time.Now().Add(updateTimeout)
 	bounded, cancel := context.WithDeadline(ctx, deadline)
@@ -497,7 +513,8 @@ func (s *Store) write(ctx context.Context, name, value string, old []domain.Key,
 	if len(r.keys) > 0 {
 		listed = "1"
 	}
-	args := []any{value, encodeRoom(name, r.keys), name, listed, "", strconv.FormatInt(now.Add(-revocationTTL).UnixMilli(), 10)}
+	args := []any{value, encodeRoom(name, r.keys), name, listed, "",
+		strconv.FormatInt(now.Add(-revocationTTL).UnixMilli(), 10)}
 	var e revocationEntry
 	if len(r.revoke) > 0 {
 		e = newRevocationEntry(name, r)
@@ -563,9 +580,10 @@ func (s *Store) readRoom(ctx context.Context, room string) ([]domain.Key, error)
 	return good, err
 }
 
-// loadRoom returns what stands for a room, its keys, and those of them that were not revoked. A revoked key among them may have come
-// back; or it was read just before somebody here replaced it, and then the room has another by now. A second look tells: it begins
-// after the revocation was acknowledged.
+// loadRoom returns what stands for a room, its keys, and those of them that were not revoked. A
+// revoked key among them may have come back; or it was read just before somebody here replaced it,
+// and then the room has another by now. A second look tells: it begins after the revocation was
+// acknowledged.
 func (s *Store) loadRoom(ctx context.Context, room string) (value string, all, good []domain.Key, err error) {
 	before := ""
 	for {
@@ -608,8 +626,8 @@ func keyIndex(keys []domain.Key, app, label string) int {
 	return slices.IndexFunc(keys, func(k domain.Key) bool { return k.App == app && k.Label == label })
 }
 
-// do runs one operation, bounded in time, unless Redis is known to be away. While too many are under way it waits for one to
-// end, and its own time starts then. The error is a domain.Error.
+// do runs one operation, bounded in time, unless Redis is known to be away. While too many are
+// under way it waits for one to end, and its own time starts then. The error is a domain.Error.
 func (s *Store) do(ctx context.Context, op func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return storeUnavailable(err)
@@ -684,14 +702,16 @@ func isForeign(err error) bool {
 		err != nil && strings.Contains(err.Error(), "WRONGTYPE ") && isReply(err)
 }
 
-// isReply reports whether err is the answer of a Redis that is there, and would answer something else at another time or to
-// another request: that of a replica to a write, of a full memory, of a script that others' scripts hold up.
+// isReply reports whether err is the answer of a Redis that is there, and would answer something
+// else at another time or to another request: that of a replica to a write, of a full memory, of a
+// script that others' scripts hold up.
 func isReply(err error) bool {
 	var e goredis.Error
 	if !errors.As(err, &e) {
 		return false
 	}
-	for _, bad := range []string{"LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH", "ERR invalid password", "ERR max number of clients"} {
+	for _, bad := range []string{"LOADING", "MASTERDOWN", "CLUSTERDOWN", "NOAUTH", "WRONGPASS", "NOPERM", "ERR AUTH",
+		"ERR invalid password", "ERR max number of clients"} {
 		if strings.HasPrefix(err.Error(), bad) {
 			return false
 		}

@@ -106,15 +106,17 @@ func operations(s *Store, k domain.Key) map[string]func(context.Context) error {
 	}
 }
 
-// TestRedisOutage has Redis not be there in every way: nothing is let in, nothing waits for long, and all is well soon after it is back.
+// TestRedisOutage has Redis not be there in every way: nothing is let in, nothing waits for long,
+// and all is well soon after it is back.
 func TestRedisOutage(t *testing.T) {
 	for name, c := range map[string]struct {
 		away, back func(*server)
 		fresh      bool // also for who never saw it well
 	}{
-		"killed":       {(*server).kill, (*server).start, true},
-		"paused":       {(*server).pause, (*server).resume, true},
-		"new password": {func(r *server) { r.do("CONFIG", "SET", "requirepass", "other") }, func(r *server) { r.kill(); r.start() }, true},
+		"killed": {(*server).kill, (*server).start, true},
+		"paused": {(*server).pause, (*server).resume, true},
+		"new password": {func(r *server) { r.do("CONFIG", "SET", "requirepass", "other") },
+			func(r *server) { r.kill(); r.start() }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -156,7 +158,8 @@ func TestRedisOutage(t *testing.T) {
 	}
 }
 
-// TestCachedKeysDuringOutage keeps keys that were good lately good while Redis is away, if asked to, and none that was revoked.
+// TestCachedKeysDuringOutage keeps keys that were good lately good while Redis is away, if asked
+// to, and none that was revoked.
 func TestCachedKeysDuringOutage(t *testing.T) {
 	r := startRedis(t)
 	n := startNode(t, r.addr, func(o *Options) { o.Cache = time.Minute })
@@ -185,7 +188,8 @@ func TestCachedKeysDuringOutage(t *testing.T) {
 	}
 }
 
-// TestReplicaRefusesWrites has Redis be a replica all of a sudden: what is there can be read, and no write is taken for done.
+// TestReplicaRefusesWrites has Redis be a replica all of a sudden: what is there can be read, and
+// no write is taken for done.
 func TestReplicaRefusesWrites(t *testing.T) {
 	r, other := startRedis(t), startRedis(t)
 	n := startNode(t, r.addr)
@@ -198,7 +202,8 @@ func TestReplicaRefusesWrites(t *testing.T) {
 		if op == "get" || op == "resolve" || op == "list" {
 			continue
 		}
-		if err := within(t, op, func() error { return f(t.Context()) }); domain.KindOf(err) != domain.Unavailable || !strings.Contains(errors.Unwrap(errors.Unwrap(err)).Error(), "READONLY") {
+		if err := within(t, op, func() error { return f(t.Context()) }); domain.KindOf(err) != domain.Unavailable ||
+			!strings.Contains(errors.Unwrap(errors.Unwrap(err)).Error(), "READONLY") {
 			t.Errorf("%s: %v, want it to be unavailable for READONLY", op, err)
 		}
 	}
@@ -207,7 +212,8 @@ func TestReplicaRefusesWrites(t *testing.T) {
 	}
 }
 
-// TestForeignValuesResolveNoKey puts what is not livego's under livego's names (and livego's values under others): it opens nothing.
+// TestForeignValuesResolveNoKey puts what is not livego's under livego's names (and livego's values
+// under others): it opens nothing.
 func TestForeignValuesResolveNoKey(t *testing.T) {
 	r := startRedis(t)
 	s := open(t, r.addr)
@@ -236,7 +242,11 @@ func TestForeignValuesResolveNoKey(t *testing.T) {
 			r.do("SET", key, pointing(key, "forged"))
 			r.do("SET", roomName+"forged", strings.Replace(roomValue, `"generation":1`, `"generation":2`, 1))
 		},
-		"room that is a hash": func() { r.do("SET", key, pointing(key, "forged")); r.do("HSET", roomName+"forged", "a", "b") },
+		"room that is a hash": func() {
+			r.do("SET", key, pointing(key, "forged"))
+			r.do("HSET", roomName+"forged", "a",
+				"b")
+		},
 		"room of 10 MB": func() {
 			r.do("SET", key, pointing(key, "forged"))
 			r.do("SET", roomName+"forged", strings.Repeat("x", 10<<20))
@@ -269,7 +279,8 @@ func TestForeignValuesResolveNoKey(t *testing.T) {
 	}
 }
 
-// TestUnreadableRevocationsRefuseEveryone has the word of revocations be unreadable: a server that cannot hear it lets nobody in.
+// TestUnreadableRevocationsRefuseEveryone has the word of revocations be unreadable: a server that
+// cannot hear it lets nobody in.
 func TestUnreadableRevocationsRefuseEveryone(t *testing.T) {
 	r := startRedis(t)
 	n := startNode(t, r.addr)
@@ -338,7 +349,8 @@ func TestRevocationReachesOtherServers(t *testing.T) {
 	}
 }
 
-// TestRevokedKeyStaysRevokedAfterRestore revokes a key and puts Redis back to where it was before, as a copy or a replica that was behind would.
+// TestRevokedKeyStaysRevokedAfterRestore revokes a key and puts Redis back to where it was before,
+// as a copy or a replica that was behind would.
 func TestRevokedKeyStaysRevokedAfterRestore(t *testing.T) {
 	r := startRedis(t)
 	a, b := startNode(t, r.addr), startNode(t, r.addr)
@@ -371,7 +383,8 @@ func TestRevokedKeyStaysRevokedAfterRestore(t *testing.T) {
 	}
 }
 
-// TestKeyReferenceIsNeverReused loses a reset and resets again: the new key must not have the reference of the lost one.
+// TestKeyReferenceIsNeverReused loses a reset and resets again: the new key must not have the
+// reference of the lost one.
 func TestKeyReferenceIsNeverReused(t *testing.T) {
 	r := startRedis(t)
 	a := open(t, r.addr)

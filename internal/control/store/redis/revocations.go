@@ -28,7 +28,8 @@ const (
 // A RevokeFunc disconnects whoever publishes with one of refs. With end the streams end, else they are held.
 type RevokeFunc func(refs []domain.KeyRef, end bool)
 
-// A RoomDeletedFunc ends the sessions of a room's viewers, in app or for "" in every app: another server has deleted it.
+// A RoomDeletedFunc ends the sessions of a room's viewers, in app or for "" in every app: another
+// server has deleted it.
 type RoomDeletedFunc func(app, room string)
 
 // An revocationEntry is the word of what was revoked, as it travels.
@@ -67,7 +68,8 @@ type revocation struct {
 
 func newRevocations() revocations {
 	return revocations{
-		refs: map[domain.KeyRef]revocation{}, byID: map[string]uint64{}, unconfirmed: map[string]time.Time{}, timers: map[*time.Timer]struct{}{},
+		refs: map[domain.KeyRef]revocation{}, byID: map[string]uint64{}, unconfirmed: map[string]time.Time{},
+		timers: map[*time.Timer]struct{}{},
 	}
 }
 
@@ -132,8 +134,9 @@ func (v *revocations) expire(now time.Time) {
 	}
 }
 
-// apply notes an entry of the stream and has revoke act on it when it is due. It has deleted act on a room that another server deleted,
-// once: what is known already is our own word, or the stream is being read again.
+// apply notes an entry of the stream and has revoke act on it when it is due. It has deleted act on
+// a room that another server deleted, once: what is known already is our own word, or the stream is
+// being read again.
 func (v *revocations) apply(e revocationEntry, revoke RevokeFunc, deleted RoomDeletedFunc) {
 	now := time.Now()
 	if now.Sub(e.At) > revocationTTL {
@@ -176,7 +179,8 @@ func (v *revocations) stop() {
 	}
 }
 
-// readRevocations reads the stream from where it was last read. That the entry there is gone shows that Redis has forgotten.
+// readRevocations reads the stream from where it was last read. That the entry there is gone shows
+// that Redis has forgotten.
 func (s *Store) readRevocations(ctx context.Context, revoke RevokeFunc, deleted RoomDeletedFunc) error {
 	v := &s.revocations
 	for {
@@ -253,8 +257,8 @@ func (v *revocations) rooms(now time.Time) []string {
 	return all
 }
 
-// reapply removes what was revoked and has come back: in a replica that took over before it had heard, or from a copy. The other
-// servers are told as of any revocation.
+// reapply removes what was revoked and has come back: in a replica that took over before it had
+// heard, or from a copy. The other servers are told as of any revocation.
 func (s *Store) reapply(ctx context.Context) {
 	now := time.Now()
 	if !s.revocations.reapplyDue(now) {

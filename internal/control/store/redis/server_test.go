@@ -16,8 +16,8 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
-	"livego/internal/ops/redisurl"
 	"livego/internal/domain"
+	"livego/internal/ops/redisurl"
 )
 
 // A server is a redis-server under test. The test's end kills it.
@@ -77,14 +77,16 @@ func startValkey(t *testing.T, args ...string) *server {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("MISSING PEER: no valkey-server in %s for root to run, and CI=true", valkeyRoot)
 		}
-		t.Skipf("MISSING PEER: no valkey-server in %s for root to run, so that this test proves NOTHING here: see scripts/setup", valkeyRoot)
+		t.Skipf("MISSING PEER: no valkey-server in %s for root to run, so that this test proves NOTHING here: see "+
+			"scripts/setup", valkeyRoot)
 	}
 	dir, err := os.MkdirTemp(valkeyRoot+"/tmp", "livego-valkey-*")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	return startServer(t, []string{"/usr/sbin/chroot", valkeyRoot, "valkey-server"}, dir, strings.TrimPrefix(dir, valkeyRoot), args...)
+	return startServer(t, []string{"/usr/sbin/chroot", valkeyRoot, "valkey-server"}, dir,
+		strings.TrimPrefix(dir, valkeyRoot), args...)
 }
 
 // startServer starts a server whose files are in dir, which it itself sees as seen.
@@ -93,7 +95,8 @@ func startServer(t *testing.T, command []string, dir, seen string, args ...strin
 	port := freePort(t)
 	s := &server{t: t, addr: fmt.Sprintf("127.0.0.1:%d", port), command: command}
 	s.args = append([]string{
-		"--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", seen, "--save", "", "--appendonly", "yes", "--appendfsync", "always",
+		"--port", fmt.Sprint(port), "--bind", "127.0.0.1", "--dir", seen, "--save", "", "--appendonly", "yes",
+		"--appendfsync", "always",
 	}, args...)
 	var err error
 	if s.out, err = os.Create(filepath.Join(dir, "log")); err != nil {
@@ -199,7 +202,8 @@ type node struct {
 
 func startNode(t *testing.T, addr string, change ...func(*Options)) *node {
 	t.Helper()
-	n := &node{Store: open(t, addr, change...), revoked: make(chan []domain.KeyRef, 1000), deleted: make(chan string, 1000)}
+	n := &node{Store: open(t, addr, change...), revoked: make(chan []domain.KeyRef, 1000),
+		deleted: make(chan string, 1000)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -272,7 +276,8 @@ func startSentinel(t *testing.T) (addr string, master, replica *server) {
 	var sentinels []string
 	for range 3 {
 		conf := filepath.Join(t.TempDir(), "sentinel.conf")
-		text := fmt.Sprintf("sentinel monitor main %s %s 2\nsentinel down-after-milliseconds main 700\nsentinel failover-timeout main 3000\n", host, port)
+		text := fmt.Sprintf("sentinel monitor main %s %s 2\nsentinel down-after-milliseconds main 700\nsentinel "+
+			"failover-timeout main 3000\n", host, port)
 		if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

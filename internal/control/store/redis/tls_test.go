@@ -41,7 +41,8 @@ func certificate(t *testing.T) (cert, key string, pool *x509.CertPool) {
 	}
 	dir := t.TempDir()
 	cert, key = filepath.Join(dir, "crt"), filepath.Join(dir, "key")
-	for path, b := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
+	for path, b := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der},
+		key: {Type: "PRIVATE KEY", Bytes: secret}} {
 		if err := os.WriteFile(path, pem.EncodeToMemory(b), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -61,7 +62,8 @@ func TestTLS(t *testing.T) {
 	if got := mustGet(t, open(t, addr, func(o *Options) { o.NoVerify = true }), "movie"); got.Ref() != k.Ref() {
 		t.Errorf("without a look at the certificate: %v", got.Ref())
 	}
-	for name, s := range map[string]*Store{"a certificate nobody trusts": open(t, addr), "plain": open(t, "redis://127.0.0.1:"+port)} {
+	for name, s := range map[string]*Store{"a certificate nobody trusts": open(t, addr),
+		"plain": open(t, "redis://127.0.0.1:"+port)} {
 		if _, err := s.Get(t.Context(), "", "movie"); domain.KindOf(err) != domain.Unavailable {
 			t.Errorf("%s: %v", name, err)
 		}

@@ -1,4 +1,5 @@
-// Package storetest is the conformance suite of domain.KeyStore, domain.Counter and domain.OneTimeTokenStore: what one backend passes, every backend passes.
+// Package storetest is the conformance suite of domain.KeyStore, domain.Counter and
+// domain.OneTimeTokenStore: what one backend passes, every backend passes.
 package storetest
 
 import (
@@ -77,7 +78,8 @@ func getMakesOnce(t *testing.T, s Store) {
 	if k.ID == "" || k.Room != "movie" || k.App != "" || k.Label != "" || k.Role != domain.Primary || k.Generation != 1 {
 		t.Errorf("a fresh key is %+v", k)
 	}
-	if k.Created.Before(before) || k.Created.After(time.Now().Add(time.Second)) || !k.Expires.IsZero() || !k.LastUsed.IsZero() {
+	if k.Created.Before(before) || k.Created.After(time.Now().Add(time.Second)) || !k.Expires.IsZero() ||
+		!k.LastUsed.IsZero() {
 		t.Errorf("a fresh key has the times %v, %v, %v", k.Created, k.Expires, k.LastUsed)
 	}
 	same(t, "the second Get", get(t, s, "", "movie"), k)
@@ -105,7 +107,8 @@ func rotate(t *testing.T, s Store) {
 }
 
 func rotateAll(t *testing.T, s Store) {
-	def, bound, spare := get(t, s, "", "movie"), get(t, s, "live", "movie"), put(t, s, domain.Key{Room: "movie", Label: "spare"})
+	def, bound, spare := get(t, s, "", "movie"), get(t, s, "live", "movie"),
+		put(t, s, domain.Key{Room: "movie", Label: "spare"})
 	other := get(t, s, "", "movie2")
 	k, revoked, err := s.Rotate(t.Context(), "", "movie", domain.Rotation{RevokeOthers: true})
 	if err != nil {
@@ -120,7 +123,8 @@ func rotateAll(t *testing.T, s Store) {
 }
 
 func deleteRoom(t *testing.T, s Store) {
-	def, bound, spare := get(t, s, "", "movie"), get(t, s, "live", "movie"), put(t, s, domain.Key{Room: "movie", Label: "spare"})
+	def, bound, spare := get(t, s, "", "movie"), get(t, s, "live", "movie"),
+		put(t, s, domain.Key{Room: "movie", Label: "spare"})
 	other := get(t, s, "", "movie2") // a name that begins alike
 	revoked, err := s.Delete(t.Context(), "", "movie")
 	if err != nil {
@@ -162,7 +166,8 @@ func appBinding(t *testing.T, s Store) {
 	resolves(t, s, "other", anywhere)
 	resolves(t, s, "live", bound)
 	refuses(t, s, "other", bound.Secret)
-	if _, revoked, err := s.Rotate(t.Context(), "live", "movie", domain.Rotation{}); err != nil || !slices.Equal(revoked, []domain.KeyRef{bound.Ref()}) {
+	if _, revoked, err := s.Rotate(t.Context(), "live", "movie", domain.Rotation{}); err != nil ||
+		!slices.Equal(revoked, []domain.KeyRef{bound.Ref()}) {
 		t.Errorf("Rotate of the bound key revoked %v, %v", revoked, err)
 	}
 	resolves(t, s, "live", anywhere)
@@ -253,7 +258,8 @@ func graceTwice(t *testing.T, s Store) {
 
 func add(t *testing.T, s Store) {
 	want := domain.Key{
-		ID: "an-id", Room: "movie", App: "live", Label: "cam1", Role: domain.Backup, Created: time.Unix(1e9, 0), Expires: time.Unix(1e10, 0),
+		ID: "an-id", Room: "movie", App: "live", Label: "cam1", Role: domain.Backup, Created: time.Unix(1e9, 0),
+		Expires:  time.Unix(1e10, 0),
 		LastUsed: time.Unix(2e9, 0), Generation: 7, Secret: domain.NewSecret(),
 	}.Complete()
 	same(t, "Add of a whole key", put(t, s, want), want)
@@ -312,7 +318,8 @@ func maxKeys(t *testing.T, s Store) {
 
 func pages(t *testing.T, s Store) {
 	var want []domain.Key
-	for _, k := range []domain.Key{{Room: "a"}, {Room: "a", Label: "x"}, {Room: "a-b"}, {Room: "ab"}, {Room: "b", App: "live"}} {
+	for _, k := range []domain.Key{{Room: "a"}, {Room: "a", Label: "x"}, {Room: "a-b"}, {Room: "ab"},
+		{Room: "b", App: "live"}} {
 		want = append(want, withoutSecret(put(t, s, k)))
 	}
 	var got []domain.Key
@@ -406,8 +413,8 @@ func readsCreateNothing(t *testing.T, s Store) {
 	}
 }
 
-// parallel lets many callers get, reset and delete one room at once. Whatever the order, each secret that was handed out must
-// have been revoked exactly once or be the room's key in the end.
+// parallel lets many callers get, reset and delete one room at once. Whatever the order, each
+// secret that was handed out must have been revoked exactly once or be the room's key in the end.
 func parallel(t *testing.T, s Store) {
 	var mu sync.Mutex
 	made := map[domain.KeyRef]string{} // every key seen, with its secret

@@ -1,5 +1,6 @@
-// Package acmetest is an authority for tests: as much of ACME (RFC 8555) as it takes to issue certificates for which it has asked by
-// HTTP, with all that an authority checks of who asks. It knows nothing of livego.
+// Package acmetest is an authority for tests: as much of ACME (RFC 8555) as it takes to issue
+// certificates for which it has asked by HTTP, with all that an authority checks of who asks. It
+// knows nothing of livego.
 package acmetest
 
 import (
@@ -45,8 +46,8 @@ type order struct {
 	chain   []byte // in PEM
 }
 
-// New starts an authority that comes to these ports of 127.0.0.1 in turn, as where a name has several addresses, in the place of 80.
-// Its certificates are good for a day.
+// New starts an authority that comes to these ports of 127.0.0.1 in turn, as where a name has
+// several addresses, in the place of 80. Its certificates are good for a day.
 func New(t testing.TB, ports ...int) *Authority {
 	t.Helper()
 	a := &Authority{ports: ports, nonces: map[string]bool{}, from: -time.Hour, to: 24 * time.Hour}
@@ -55,8 +56,10 @@ func New(t testing.TB, ports ...int) *Authority {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of a test"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(48 * time.Hour), KeyUsage: x509.KeyUsageCertSign,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority of a test"}, IsCA: true,
+		BasicConstraintsValid: true,
+		NotBefore:             time.Now().Add(-24 * time.Hour), NotAfter: time.Now().Add(48 * time.Hour),
+		KeyUsage: x509.KeyUsageCertSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, a.key.Public(), a.key)
 	if err != nil {
@@ -121,7 +124,8 @@ func (a *Authority) issue(o *order, csr *x509.CertificateRequest) error {
 	a.issued++
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(int64(1 + a.issued)), DNSNames: []string{o.domain},
-		NotBefore: time.Now().Add(a.from), NotAfter: time.Now().Add(a.to), ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		NotBefore: time.Now().Add(a.from), NotAfter: time.Now().Add(a.to),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
 	leaf, err := x509.CreateCertificate(rand.Reader, template, a.cert, csr.PublicKey, a.key)
 	if err != nil {

@@ -52,8 +52,10 @@ func (c *client) nonce() string {
 	return resp.Header.Get("Replay-Nonce")
 }
 
-// post signs a request and returns the status, the kind of problem and the address of what was made. edit may spoil its parts.
-func (c *client) post(path, payload string, edit func(head map[string]any, sig []byte) []byte) (status int, kind, location string) {
+// post signs a request and returns the status, the kind of problem and the address of what was
+// made. edit may spoil its parts.
+func (c *client) post(path, payload string, edit func(head map[string]any, sig []byte) []byte) (status int, kind,
+	location string) {
 	c.t.Helper()
 	head := map[string]any{"alg": "ES256", "nonce": c.nonce(), "url": c.a.srv.URL + path}
 	if c.kid == "" {
@@ -80,7 +82,8 @@ func (c *client) post(path, payload string, edit func(head map[string]any, sig [
 	if edit != nil {
 		sig = edit(head, sig)
 	}
-	body, _ := json.Marshal(map[string]string{"protected": text, "payload": encodeBase64([]byte(payload)), "signature": encodeBase64(sig)})
+	body, _ := json.Marshal(map[string]string{"protected": text, "payload": encodeBase64([]byte(payload)),
+		"signature": encodeBase64(sig)})
 	resp, err := c.http.Post(c.a.srv.URL+path, "application/jose+json", bytes.NewReader(body))
 	if err != nil {
 		c.t.Fatal(err)
@@ -101,7 +104,8 @@ func csr(t *testing.T, key *ecdsa.PrivateKey, names ...string) string {
 	return fmt.Sprintf(`{"csr":%q}`, encodeBase64(der))
 }
 
-// TestAuthorityRefusesInvalidRequests shows that the authority looks at what it is sent: at signatures, nonces, addresses, accounts, answers and names.
+// TestAuthorityRefusesInvalidRequests shows that the authority looks at what it is sent: at
+// signatures, nonces, addresses, accounts, answers and names.
 func TestAuthorityRefusesInvalidRequests(t *testing.T) {
 	var answer string
 	domain := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer) }))
@@ -123,29 +127,39 @@ func TestAuthorityRefusesInvalidRequests(t *testing.T) {
 		kind    string
 	}{
 		"terms not agreed": {`{}`, nil, "userActionRequired"},
-		"wrong signature":  {agreed, func(_ map[string]any, sig []byte) []byte { return append(sig[:len(sig):len(sig)], 0) }, "unauthorized"},
+		"wrong signature": {agreed, func(_ map[string]any, sig []byte) []byte { return append(sig[:len(sig):len(sig)], 0) },
+			"unauthorized"},
 		"spoiled signature": {agreed, func(_ map[string]any, sig []byte) []byte {
 			if sig != nil {
 				sig[5] ^= 1
 			}
 			return sig
 		}, "unauthorized"},
-		"no nonce":      {agreed, func(h map[string]any, s []byte) []byte { h["nonce"] = "made up"; return s }, "badNonce"},
-		"other address": {agreed, func(h map[string]any, s []byte) []byte { h["url"] = a.srv.URL + "/order"; return s }, "unauthorized"},
-		"other method":  {agreed, func(h map[string]any, s []byte) []byte { h["alg"] = "none"; return s }, "badSignatureAlgorithm"},
-		"jwk and kid":   {agreed, func(h map[string]any, s []byte) []byte { h["kid"] = a.accountURL(0); return s }, "malformed"},
-		"no key":        {agreed, func(h map[string]any, s []byte) []byte { delete(h, "jwk"); return s }, "malformed"},
+		"no nonce": {agreed, func(h map[string]any, s []byte) []byte { h["nonce"] = "made up"; return s }, "badNonce"},
+		"other address": {agreed, func(h map[string]any, s []byte) []byte { h["url"] = a.srv.URL + "/order"; return s },
+			"unauthorized"},
+		"other method": {agreed, func(h map[string]any, s []byte) []byte { h["alg"] = "none"; return s },
+			"badSignatureAlgorithm"},
+		"jwk and kid": {agreed, func(h map[string]any, s []byte) []byte { h["kid"] = a.accountURL(0); return s },
+			"malformed"},
+		"no key": {agreed, func(h map[string]any, s []byte) []byte { delete(h, "jwk"); return s }, "malformed"},
 		"point off": {agreed, func(h map[string]any, s []byte) []byte {
 			h["jwk"] = map[string]string{"kty": "EC", "crv": "P-256"}
 			return s
 		}, "badPublicKey"},
-		"nonce recorded": {agreed, func(h map[string]any, s []byte) []byte { used, _ = h["nonce"].(string); h["alg"] = "RS256"; return s }, "badSignatureAlgorithm"},
+		"nonce recorded": {agreed, func(h map[string]any, s []byte) []byte {
+			used,
+				_ = h["nonce"].(string)
+			h["alg"] = "RS256"
+			return s
+		}, "badSignatureAlgorithm"},
 	} {
 		if status, kind, _ := c.post("/account", test.payload, test.edit); status < 400 || kind != test.kind {
 			t.Errorf("%s: %d %q, want %q", name, status, kind, test.kind)
 		}
 	}
-	if _, kind, _ := c.post("/account", agreed, func(h map[string]any, s []byte) []byte { h["nonce"] = used; return s }); kind != "badNonce" {
+	if _, kind, _ := c.post("/account", agreed,
+		func(h map[string]any, s []byte) []byte { h["nonce"] = used; return s }); kind != "badNonce" {
 		t.Errorf("a nonce is good twice: %q", kind)
 	}
 	status, kind, location := c.post("/account", agreed, nil)
@@ -161,7 +175,8 @@ func TestAuthorityRefusesInvalidRequests(t *testing.T) {
 	}
 	other := &client{t: t, a: a, http: c.http, key: newKey(t)}
 	_, _, other.kid = other.post("/account", agreed, nil)
-	for _, path := range []string{"/order/0", "/authz/0", "/challenge/0", "/finalize/0", "/cert/0", "/order/9", "/order/x"} {
+	for _, path := range []string{"/order/0", "/authz/0", "/challenge/0", "/finalize/0", "/cert/0", "/order/9",
+		"/order/x"} {
 		if status, _, _ := other.post(path, "", nil); status != 404 {
 			t.Errorf("%s of another's: %d, want 404", path, status)
 		}
@@ -177,7 +192,8 @@ func TestAuthorityRefusesInvalidRequests(t *testing.T) {
 	answer = a.orders[1].token + "." + thumbprint(&c.key.PublicKey)
 	c.post("/challenge/1", "{}", nil)
 	for name, body := range map[string]string{
-		"garbage": "{}", "other name": csr(t, newKey(t), "b.example"), "two names": csr(t, newKey(t), "a.example", "b.example"), "account's key": csr(t, c.key, "a.example"),
+		"garbage": "{}", "other name": csr(t, newKey(t), "b.example"),
+		"two names": csr(t, newKey(t), "a.example", "b.example"), "account's key": csr(t, c.key, "a.example"),
 	} {
 		if _, kind, _ := c.post("/finalize/1", body, nil); kind != "badCSR" {
 			t.Errorf("%s: %q, want badCSR", name, kind)

@@ -151,7 +151,8 @@ func certificateRequest(req request, o *order) (*x509.CertificateRequest, error)
 	switch {
 	case err != nil:
 		return nil, newProblem(400, "badCSR", "%v", err)
-	case len(csr.DNSNames) != 1 || csr.DNSNames[0] != o.domain || len(csr.IPAddresses)+len(csr.EmailAddresses)+len(csr.URIs) > 0:
+	case len(csr.DNSNames) != 1 || csr.DNSNames[0] != o.domain ||
+		len(csr.IPAddresses)+len(csr.EmailAddresses)+len(csr.URIs) > 0:
 		return nil, newProblem(400, "badCSR", "it is for %v, the order for %s", csr.DNSNames, o.domain)
 	case req.key.Equal(csr.PublicKey):
 		return nil, newProblem(400, "badCSR", "it has the key of the account") // 11.1

@@ -29,7 +29,8 @@ func (a *Authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/directory":
 		writeJSON(w, 200, map[string]any{
-			"newNonce": a.srv.URL + "/nonce", "newAccount": a.srv.URL + "/account", "newOrder": a.srv.URL + "/order", "meta": map[string]any{},
+			"newNonce": a.srv.URL + "/nonce", "newAccount": a.srv.URL + "/account", "newOrder": a.srv.URL + "/order",
+			"meta": map[string]any{},
 		})
 		return
 	case "/nonce":
@@ -44,7 +45,8 @@ func (a *Authority) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		ref := &problem{500, "serverInternal", err.Error()}
 		errors.As(err, &ref)
 		w.Header().Set("Content-Type", "application/problem+json")
-		writeJSON(w, ref.status, map[string]any{"type": "urn:ietf:params:acme:error:" + ref.kind, "detail": ref.text, "status": ref.status})
+		writeJSON(w, ref.status, map[string]any{"type": "urn:ietf:params:acme:error:" + ref.kind, "detail": ref.text,
+			"status": ref.status})
 	}
 }
 
@@ -130,10 +132,12 @@ func (a *Authority) newOrder(w http.ResponseWriter, req request) error {
 	var said struct {
 		Identifiers []struct{ Type, Value string }
 	}
-	if err := json.Unmarshal(req.payload, &said); err != nil || len(said.Identifiers) != 1 || said.Identifiers[0].Type != "dns" {
+	if err := json.Unmarshal(req.payload, &said); err != nil || len(said.Identifiers) != 1 ||
+		said.Identifiers[0].Type != "dns" {
 		return newProblem(400, "malformed", "an order here is for one name: %s", req.payload)
 	}
-	a.orders = append(a.orders, &order{account: req.account, domain: said.Identifiers[0].Value, token: rand.Text(), status: "pending"})
+	a.orders = append(a.orders, &order{account: req.account, domain: said.Identifiers[0].Value, token: rand.Text(),
+		status: "pending"})
 	w.Header().Set("Location", fmt.Sprintf("%s/order/%d", a.srv.URL, len(a.orders)-1))
 	a.writeOrder(w, 201, len(a.orders)-1)
 	return nil
@@ -145,7 +149,8 @@ func (a *Authority) writeOrder(w http.ResponseWriter, status, n int) {
 	o := a.orders[n]
 	v := map[string]any{
 		"status": o.status, "identifiers": []any{identifier(o.domain)},
-		"authorizations": []any{fmt.Sprintf("%s/authz/%d", a.srv.URL, n)}, "finalize": fmt.Sprintf("%s/finalize/%d", a.srv.URL, n),
+		"authorizations": []any{fmt.Sprintf("%s/authz/%d", a.srv.URL, n)},
+		"finalize":       fmt.Sprintf("%s/finalize/%d", a.srv.URL, n),
 	}
 	if o.chain != nil {
 		v["certificate"] = fmt.Sprintf("%s/cert/%d", a.srv.URL, n)
