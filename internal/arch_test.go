@@ -13,12 +13,11 @@ import (
 
 const module = "livego"
 
-// mayImport says which of our packages each of our packages may import besides itself. A package
-// that is not here fails the test: give it a line when it is born, and think about what it has to
-// know. Tests of a package may import what they like below the line of the package they test, and
-// the test-only packages.
+// mayImport lists, for each package of this module, the packages of this module that it may import.
+// A package without an entry fails the test. Tests of a package may also import what the packages in
+// its entry may import, and the test-only packages.
 var mayImport = map[string][]string{
-	// Words. They know nobody, so that everybody may know them.
+	// Terms and helpers that import nothing else, so that every package may import them.
 	"internal/domain":       {},
 	"internal/media":        {},
 	"internal/ops/redisurl": {},
@@ -27,7 +26,7 @@ var mayImport = map[string][]string{
 	"internal/ops/httpx":    {"internal/domain"},
 	"internal/ops/logging":  {"internal/domain"},
 
-	// Codecs turn bytes into facts about media; one codec knows no other.
+	// Codecs turn bytes into facts about media. No codec imports another.
 	"internal/codec/bits": {},
 	"internal/codec/nal":  {},
 	"internal/codec/h264": {"internal/media", "internal/codec/bits", "internal/codec/nal"},
@@ -39,10 +38,10 @@ var mayImport = map[string][]string{
 	"internal/codec/flac": {"internal/codec/bits"},
 	"internal/codec/mp3":  {},
 	"internal/codec/opus": {},
-	// All of them behind one door, so that no container has a switch over codecs.
+	// One interface to all codecs, so that no container has a switch over codecs.
 	"internal/codec": {"internal/media", "internal/codec/..."},
 
-	// Frames of parts to frames of pictures, for whoever reads an encoder's messages. No container needs it.
+	// Joins the parts of access units, for the packages that read an encoder's messages.
 	"internal/codec/accessunit": {"internal/media", "internal/codec/..."},
 
 	// Containers turn frames into bytes and back. They know no connection.
@@ -55,35 +54,35 @@ var mayImport = map[string][]string{
 	"internal/container/mkv":  {"internal/media", "internal/codec"},
 	"internal/container/mp4":  {"internal/media", "internal/codec"},
 
-	// What has frames in it, wherever it is.
+	// Sources of frames: files and live streams.
 	"internal/source": {"internal/media", "internal/codec/accessunit", "internal/codec", "internal/container/...",
 		"internal/proto/rtmp", "internal/ops/textfile"},
 	"internal/playout": {"internal/media", "internal/container/flv", "internal/proto/rtmp", "internal/source",
 		"internal/ops/textfile"},
 	"internal/tools/probe": {"internal/media", "internal/container/fmp4", "internal/container/ts", "internal/source"},
 
-	// The protocol knows neither rooms nor keys nor frames: a bench and a relay use it as the edge does.
+	// The protocol knows no rooms, keys or frames: the bench and the relay use it as the edge does.
 	"internal/proto/rtmp": {"internal/container/amf0", "internal/ops/netx"},
 
-	// The core. Whatever it imported would be a reason for it to change.
+	// The core. Each import would be a reason for it to change.
 	"internal/stream": {"internal/domain", "internal/media"},
-	// Frames to segments. A subscriber feeds it; it knows no HTTP.
+	// Frames to segments and playlists. It knows no HTTP.
 	"internal/deliver/segment": {"internal/domain", "internal/media", "internal/container/..."},
 
-	// One stream to many sockets. The edges say how it is laid out.
+	// One stream to many sockets. The edges give it their encoders.
 	"internal/deliver/fanout": {"internal/domain", "internal/media", "internal/ops/netx", "internal/stream"},
 
-	// Streams to files. It is a subscriber like any.
+	// Streams to files. It is a subscriber like any other.
 	"internal/record": {"internal/domain", "internal/media", "internal/stream", "internal/container/flv"},
 
-	// From and to other servers: a subscriber and a publisher like any.
+	// From and to other servers: a subscriber and a publisher like any other.
 	"internal/relay": {"internal/domain", "internal/media", "internal/codec/accessunit", "internal/ops/netx",
 		"internal/stream", "internal/proto/rtmp", "internal/container/flv"},
 
-	// Requests in front of net/http. It knows nothing of what is served.
+	// A fast path in front of net/http. It knows no handler.
 	"internal/proto/http1": {"internal/ops/netx"},
 
-	// The control plane. A config is plain values: what they mean is the business of whoever gets them.
+	// The control plane. A config is plain values; the packages that receive them interpret them.
 	"internal/ops/config":        {"internal/domain", "internal/ops/redisurl", "internal/ops/textfile"},
 	"internal/ops/acme":          {},
 	"internal/ops/acme/acmetest": {},
@@ -96,35 +95,35 @@ var mayImport = map[string][]string{
 	"internal/control/store/redis":     {"internal/domain", "internal/ops/redisurl"},
 	"internal/control/store/storetest": {"internal/domain"},
 
-	// An edge plugs a protocol into the core. It never imports another edge, a store, the api or the config: app maps the
-	// config to its Options.
+	// An edge connects a protocol to the core. It never imports another edge, a store, the api or the
+	// config: app maps the config to its Options.
 	"internal/edge/rtmp": {"internal/deliver/fanout", "internal/domain", "internal/media", "internal/ops/netx",
 		"internal/ops/logging", "internal/stream", "internal/proto/rtmp", "internal/codec/accessunit",
 		"internal/container/flv"},
 	"internal/edge/httpflv": {"internal/ops/httpx", "internal/deliver/fanout", "internal/domain", "internal/media",
 		"internal/ops/netx", "internal/ops/logging", "internal/stream", "internal/container/flv"},
-	// the front in a benchmark only
+	// http1 in a benchmark only
 	"internal/edge/hls": {"internal/ops/httpx", "internal/domain", "internal/media", "internal/ops/netx",
 		"internal/stream", "internal/deliver/segment", "internal/container/m3u8", "internal/proto/http1"},
 
-	// The operator's door. It sees the hub and the keys, not how streams travel.
+	// The operator's API. It sees the hub and the keys, not how streams are delivered.
 	"internal/control/api": {"internal/ops/httpx", "internal/control/keyexport", "internal/domain", "internal/media",
 		"internal/ops/logging", "internal/stream", "internal/control/auth"},
 
-	// The bench speaks protocols. It measures any server, so it knows nothing of this one.
+	// The bench speaks protocols. It measures any server, so it does not know this one.
 	"internal/tools/bench": {"internal/media", "internal/codec/...", "internal/container/...", "internal/proto/rtmp"},
 	"scripts/testlog":      {},
 	"bench/compare":        {"internal/tools/bench"},
 
-	// The one place where everything meets.
+	// Wiring.
 	"internal/app": {"internal/..."},
 	"cmd/livego": {"internal/app", "internal/control/auth", "internal/tools/bench", "internal/ops/config",
 		"internal/control/keyexport", "internal/domain", "internal/ops/logging", "internal/playout", "internal/tools/probe",
 		"internal/source", "internal/ops/textfile"},
 
-	// The end-to-end tests see the binary only, as a user does: what they know of formats is their
-	// own, so that one mistake cannot hide on both sides.
-	"e2e":              {"e2e/...", "internal/ops/acme/acmetest"}, // an authority is none of ours
+	// The end-to-end tests use the binary only, as a user does. They have parsers of their own, so
+	// that one mistake cannot hide on both sides.
+	"e2e":              {"e2e/...", "internal/ops/acme/acmetest"}, // a certificate authority for tests
 	"e2e/hostile":      {"e2e/..."},
 	"e2e/rtmp":         {},
 	"e2e/resilience":   {"e2e/..."},
@@ -134,10 +133,10 @@ var mayImport = map[string][]string{
 	"e2e/sample":       {"e2e/mediacompare", "e2e/harness"},
 }
 
-// owners says which packages may import each outside module; the reason is the module's own.
+// owners lists, for each module of others, the packages that may import it.
 var owners = map[string][]string{
 	"github.com/alecthomas/kong": {"cmd/livego"},
-	// a reader of MPEG-TS that is not ours judges what ours writes
+	// reads the MPEG-TS that our code writes, by code that is not ours
 	"github.com/asticode/go-astits":     {"e2e/mediacompare"},
 	"github.com/caddyserver/certmagic":  {"internal/ops/acme"},
 	"github.com/danielgtaylor/huma/v2":  {"internal/control/api"},
@@ -148,26 +147,26 @@ var owners = map[string][]string{
 	"github.com/redis/go-redis/v9":      {"internal/control/store/redis"},
 	"github.com/schollz/progressbar/v3": {"cmd/livego"},
 	"go.etcd.io/bbolt":                  {"internal/control/store/bolt"},
-	"go.uber.org/zap":                   {"internal/ops/acme"}, // certmagic's logger: to keep it quiet
+	"go.uber.org/zap":                   {"internal/ops/acme"}, // to silence certmagic's logger
 	"golang.org/x/sys": {"internal/tools/bench", "internal/deliver/fanout", "internal/proto/http1",
 		"internal/ops/netx", "internal/ops/peeruser"},
 	"golang.org/x/time": {"internal/edge/..."},
 
-	// In tests only.
+	// Tests only.
 	"github.com/google/go-cmp": {},
 	"go.uber.org/goleak":       {},
 }
 
-// testOnly lists what any test may import and nothing else may.
+// testOnly lists what tests may import and other code may not.
 var testOnly = []string{"github.com/google/go-cmp", "go.uber.org/goleak", "internal/ops/acme/acmetest",
 	"internal/control/store/storetest"}
 
-// TestImports holds every package to the tables above.
+// TestImports checks the imports of every package against the tables above.
 func TestImports(t *testing.T) {
 	for _, p := range listPackages(t) {
 		allowed, ok := mayImport[p.path]
 		if !ok {
-			t.Errorf("%s has no line in mayImport", p.path)
+			t.Errorf("%s has no entry in mayImport", p.path)
 			continue
 		}
 		for _, imp := range p.Imports {
@@ -183,7 +182,7 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestImportTableIsTrue finds lines of the tables whose package is gone or misspelt.
+// TestImportTableIsTrue finds entries of mayImport whose package does not exist.
 func TestImportTableIsTrue(t *testing.T) {
 	have := map[string]bool{}
 	for _, p := range listPackages(t) {
@@ -191,12 +190,12 @@ func TestImportTableIsTrue(t *testing.T) {
 	}
 	for path := range mayImport {
 		if !have[path] {
-			t.Errorf("mayImport has a line for %s, which does not exist", path)
+			t.Errorf("mayImport has an entry for %s, which does not exist", path)
 		}
 	}
 }
 
-// may reports whether p may import imp outside its tests: the standard library always.
+// may reports whether p may import imp outside its tests. The standard library is always allowed.
 func (p pkg) may(imp string, allowed []string) bool {
 	if ours(imp) {
 		return matches(imp, allowed)
@@ -205,8 +204,8 @@ func (p pkg) may(imp string, allowed []string) bool {
 	return !outside || matches(p.path, owned)
 }
 
-// below reports whether imp is something that a package in allowed may itself import: a test builds
-// its scene from the parts.
+// below reports whether a package in allowed may import imp: a test builds its fixtures from such
+// parts.
 func below(imp string, allowed []string) bool {
 	for _, a := range allowed {
 		if matches(imp, mayImport[a]) {
@@ -216,8 +215,8 @@ func below(imp string, allowed []string) bool {
 	return false
 }
 
-// ownersOf returns who may import the module that holds the package imp. A module without a line
-// has no owner: nobody may.
+// ownersOf returns the packages that may import the module of the package imp. A module without an
+// entry has none.
 func ownersOf(imp string) (owned []string, outside bool) {
 	for _, m := range slices.Sorted(maps.Keys(owners)) {
 		if inModules(imp, []string{m}) {
@@ -245,14 +244,14 @@ func inModules(imp string, modules []string) bool {
 	return slices.ContainsFunc(modules, func(m string) bool { return imp == m || strings.HasPrefix(imp, m+"/") })
 }
 
-// A pkg is one package of this module; paths of ours have lost the module's name.
+// A pkg is one package of this module. Paths within the module are without the module's name.
 type pkg struct {
 	path                               string
 	ImportPath                         string
 	Imports, TestImports, XTestImports []string
 }
 
-// listPackages asks the go command, with every build constraint of this system applied.
+// listPackages lists the packages of this module, with the build constraints of this system.
 func listPackages(t *testing.T) []pkg {
 	t.Helper()
 	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Imports,TestImports,XTestImports", module+"/...")

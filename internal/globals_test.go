@@ -10,9 +10,8 @@ import (
 	"testing"
 )
 
-// TestNoMutableGlobals holds package variables to being tables: written where they are declared and
-// nowhere else. State comes through New or a field, so that two servers fit in one process and
-// tests run side by side.
+// TestNoMutableGlobals checks that package variables are constant tables, assigned only where they are
+// declared. State is in fields, so that two servers fit in one process and tests run in parallel.
 func TestNoMutableGlobals(t *testing.T) {
 	for _, p := range listPackages(t) {
 		files, err := filepath.Glob(filepath.Join(root, p.path, "*.go"))
@@ -60,7 +59,7 @@ func writtenGlobals(files []*ast.File) []*ast.Ident {
 		}
 	}
 	for _, f := range files {
-		// The parser resolves names within a file; what it left open may be declared in a sibling.
+		// The parser resolves names within a file; an unresolved name may be declared in another file.
 		isGlobal := func(id *ast.Ident) bool {
 			return id != nil && globals[id.Name] &&
 				(slices.Contains(f.Unresolved, id) || id.Obj != nil && f.Scope.Lookup(id.Name) == id.Obj)
@@ -110,7 +109,7 @@ func rootIdent(e ast.Expr) *ast.Ident {
 	}
 }
 
-// isState reports whether t is a type of sync or sync/atomic; a sync.Pool is only memory.
+// isState reports whether t is a type of sync or sync/atomic. A sync.Pool holds no state.
 func isState(t ast.Expr) bool {
 	sel, ok := t.(*ast.SelectorExpr)
 	if !ok {

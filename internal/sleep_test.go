@@ -9,9 +9,8 @@ import (
 	"testing"
 )
 
-// TestNoSleep keeps tests from sleeping until something has probably happened: under
-// testing/synctest a sleep takes no time and ends exactly when everybody else waits, and only there
-// is it allowed.
+// TestNoSleep forbids time.Sleep in tests, except under testing/synctest, where a sleep takes no time
+// and ends when every other goroutine is blocked.
 func TestNoSleep(t *testing.T) {
 	sleep := []byte("time." + "Sleep(")
 	for _, dir := range []string{"cmd", "internal", "e2e"} {
