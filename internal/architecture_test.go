@@ -141,34 +141,3 @@ func TestNoUnusedAllowance(t *testing.T) {
 		}
 	}
 }
-
-// placed is a row of ARCHITECTURE that names a file and a function, or a method as Type.method.
-var placed = regexp.MustCompile("\\| `([a-z0-9/_]+\\.go)` \\| `([A-Za-z]+(?:\\.[A-Za-z]+)?)` \\|")
-
-// TestPlaces holds the tables of ARCHITECTURE that lead through the code to what is in the files.
-func TestPlaces(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root, "docs", "ARCHITECTURE.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	rows := placed.FindAllStringSubmatch(string(text), -1)
-	if len(rows) < 20 {
-		t.Fatalf("%d rows", len(rows))
-	}
-	for _, row := range rows {
-		file, err := os.ReadFile(filepath.Join(root, row[1]))
-		if err != nil {
-			t.Error(err)
-			continue
-		}
-		decl := "func " + row[2] + "("
-		if typ, method, ok := strings.Cut(row[2], "."); ok {
-			decl = `func \((?:\w+ )?\*?` + typ + `\) ` + method + `\(`
-		} else {
-			decl = regexp.QuoteMeta(decl)
-		}
-		if !regexp.MustCompile(decl).Match(file) {
-			t.Errorf("docs/ARCHITECTURE.md: %s has no %s", row[1], row[2])
-		}
-	}
-}
