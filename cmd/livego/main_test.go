@@ -98,7 +98,8 @@ func TestCommands(t *testing.T) {
 		{"help fly", nil, 2, "", "livego: unexpected argument fly (see livego --help)\n"},
 		{"keys make movie --api_addr=127.0.0.1:1", nil, 0, "", ""},
 		{"keys make movie --api_addr=127.0.0.1:1", nil, 1, "",
-			"livego: room movie has a default key already: a further key needs a label, and a reset makes a new default key\n" +
+			"livego: room movie already has a default key: give another key a label, or reset the room to replace the " +
+				"default key\n" +
 				"  livego keys make movie --label=NAME\n  livego keys reset movie\n"},
 		{"keys export - --api_addr=127.0.0.1:1", nil, 0, "{\n", ""},
 		{"bench --viewers 0", nil, 2, "",

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Action is what a Request asks for.
+// Action is the action that an AuthRequest is for.
 type Action uint8
 
 // Actions.
@@ -22,40 +22,44 @@ func (a Action) String() string {
 	return "play"
 }
 
-// A AuthRequest is what an edge knows of somebody who wants in.
+// An AuthRequest is what an edge knows of a client that wants to publish or play.
 type AuthRequest struct {
 	Action Action
-	App    string // as given, not yet checked
-	Name   string // as given: a push key to publish, a room to play
-	// of the query or header, "" when none: lets in where a room is private, and publishes in the
-	// place of a key
+	App    string // as sent by the client, not checked
+	Name   string // as sent by the client: a stream key to publish, a room to play
+	// Token is from the query or a header, "" if there is none. It admits to a private room, and
+	// replaces the key of a publisher.
 	Token  string
 	Proto  string // "rtmp", "flv", "ws", "hls"
 	Remote string // host:port
-	DryRun bool   // he only asks whether he may, as by HEAD: what is good once stays good
+	// DryRun checks access only, as for HEAD: a one-time token is not used up.
+	DryRun bool
 }
 
-// A Grant is the Gate's yes.
+// A Grant is the result of an Authorizer that allows the action.
 type Grant struct {
-	Name        Name        // the stream; never taken from the request by itself
-	Key         KeyRef      // the key it was granted for; zero when none was needed
-	Role        Role        // for Publish
-	Expires     time.Time   // for Publish of the key, for Play of the session: it ends then; zero: never
-	ViewerLimit ViewerLimit // for Play: what the viewer came in by, where that limits how many may; else zero
+	Name Name   // the stream; never taken from the request unchecked
+	Key  KeyRef // the key that was used; zero if none was needed
+	Role Role   // of a publisher
+	// Expires is when the publisher's key or the viewer's session ends; zero: never.
+	Expires time.Time
+	// ViewerLimit is the limit of a viewer's token, zero if it has none.
+	ViewerLimit ViewerLimit
 
-	// Address is the only address that a viewer may use the grant from, as its token says; zero: any.
-	// Where a connection does not hold it to that, as in HLS, each request must be checked.
+	// Address is the only address from which a viewer may use the grant, as its token says; zero:
+	// any. If more than one connection uses the grant, as in HLS, each request must be checked.
 	Address netip.Addr
 }
 
-// A ViewerLimit is something that lets a number of viewers in at a time.
+// A ViewerLimit lets at most Max viewers with the same ID watch at a time.
 type ViewerLimit struct {
 	ID  [16]byte
 	Max int
 }
 
-// A Authorizer decides who may publish and play.
+// An Authorizer decides who may publish and play.
 type Authorizer interface {
-	// Authorize returns a Grant or an Error of kind Invalid, Denied, NotFound (no such app), Limit or Unavailable.
+	// Authorize returns a Grant, or an Error of kind Invalid, Denied, NotFound (no such app), Limit
+	// or Unavailable.
 	Authorize(ctx context.Context, r AuthRequest) (Grant, error)
 }

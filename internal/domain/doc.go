@@ -1,4 +1,4 @@
-// Package domain holds the words of the control plane: names of streams, kinds of error, and the
-// contracts for push keys and for who may do what. It imports nothing of the project and knows no
-// protocol, no store and no media.
+// Package domain holds the types of the control plane: names of streams, kinds of errors, and the
+// contracts for stream keys and authorization. It imports no other package of the project and knows
+// no protocol, store or media.
 package domain

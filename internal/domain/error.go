@@ -5,18 +5,19 @@ import (
 	"fmt"
 )
 
-// Kind is the machine-readable part of an Error; each edge has one table from Kind to its protocol's replies.
+// Kind is the machine-readable part of an Error. Each edge has one table from Kind to the replies
+// of its protocol.
 type Kind uint8
 
-// Kinds of error. Internal is the zero value: an error without a kind is our own fault.
+// Kinds of errors. Internal is the zero value: an error without a kind is a fault of the server.
 const (
-	Internal    Kind = iota // a bug or a failed resource of ours
-	Invalid                 // the request breaks a rule; the same request never works
-	Denied                  // who asks may not
-	NotFound                // what is asked for is not there
-	Conflict                // what is asked for is in use
-	Limit                   // a limit is reached; later may work
-	Unavailable             // something we depend on is away, or we are stopping
+	Internal    Kind = iota // a bug, or a resource of the server failed
+	Invalid                 // the request breaks a rule; it will never succeed
+	Denied                  // the client is not allowed to
+	NotFound                // it does not exist
+	Conflict                // it is in use
+	Limit                   // a limit is reached; a later request may succeed
+	Unavailable             // a dependency is unavailable, or the server is stopping
 )
 
 func (k Kind) String() string {
@@ -37,34 +38,33 @@ func (k Kind) String() string {
 	return "internal"
 }
 
-// A Code tells programs why a token or a session was refused: players and scripts act on it, and
-// its words do not change. HTTP has it in the header Livego-Error, RTMP and WebSocket before the
-// reason.
+// A Code tells programs why a token or session was refused. Players and scripts depend on codes, so
+// they do not change. HTTP sends them in the header Livego-Error; RTMP and WebSocket put them
+// before the reason.
 type Code string
 
 // Codes.
 const (
-	TokenMissing Code = "token_missing"
-	// not in a form that is read here, or a claim is missing or of a wrong type
-	TokenMalformed    Code = "token_malformed"
-	TokenInvalid      Code = "token_invalid"       // signature, algorithm, key, issuer or audience; or exp is too far away
+	TokenMissing      Code = "token_missing"
+	TokenMalformed    Code = "token_malformed"     // unknown form; claim missing or of wrong type
+	TokenInvalid      Code = "token_invalid"       // signature, algorithm, key, issuer, audience; exp too late
 	TokenExpired      Code = "token_expired"       // exp
 	TokenNotYetValid  Code = "token_not_yet_valid" // nbf or iat
-	TokenUsed         Code = "token_used"          // it was good once
-	TokenWrongStream  Code = "token_wrong_stream"  // it is for another app or room
-	TokenWrongAction  Code = "token_wrong_action"  // to publish, not to play, or the other way
-	TokenWrongAddress Code = "token_wrong_address" // it is bound to another address
-	TokenRevoked      Code = "token_revoked"       // it is older than the key of the room
-	TokenViewerLimit  Code = "token_viewer_limit"  // as many as may are watching with it
+	TokenUsed         Code = "token_used"          // a one-time token that was used
+	TokenWrongStream  Code = "token_wrong_stream"  // for another app or room
+	TokenWrongAction  Code = "token_wrong_action"  // for publishing, not playing, or the reverse
+	TokenWrongAddress Code = "token_wrong_address" // bound to another address
+	TokenRevoked      Code = "token_revoked"       // older than the key of the room
+	TokenViewerLimit  Code = "token_viewer_limit"  // its viewer limit is reached
 	SessionMissing    Code = "session_missing"
 	SessionInvalid    Code = "session_invalid"       // for another room, or from before a restart
 	SessionExpired    Code = "session_expired"       // token.session, or the claim session
-	SessionEnded      Code = "session_ended"         // by the operator
-	SessionAddress    Code = "session_wrong_address" // that of the token is bound to another
+	SessionEnded      Code = "session_ended"         // ended by the operator
+	SessionAddress    Code = "session_wrong_address" // its token is bound to another address
 	AddressLimit      Code = "address_limit"         // too many sessions from one address
 )
 
-// unauthenticated reports whether c says that nobody has shown a credential that is good by itself.
+// unauthenticated reports whether c means that the client has shown no valid credential.
 func (c Code) unauthenticated() bool {
 	switch c {
 	case TokenMissing, TokenMalformed, TokenInvalid, TokenExpired, TokenNotYetValid:
@@ -73,17 +73,17 @@ func (c Code) unauthenticated() bool {
 	return false
 }
 
-// ErrUnauthenticated is in the chain of a Denied that says: nobody has shown who he is. Another
-// Denied says that who he is may not.
+// ErrUnauthenticated is in the chain of a Denied error for a client that has shown no valid
+// credential. Another Denied error means that the client is known and not allowed.
 var ErrUnauthenticated = errors.New("no valid credential")
 
-// An Error crosses packages. Err's text is for whoever made the request, so it never holds a key, a
-// token or a path of ours.
+// An Error crosses packages. Err's text is sent to the client, so it never holds a key, a token or
+// a path of the server.
 type Error struct {
 	Kind Kind
-	Code Code   // "" where Kind says it
-	Op   string // what was being done, "" when Err says it
-	Name Name   // the stream concerned, zero when none
+	Code Code   // "" if Kind is enough
+	Op   string // the operation that failed, "" if Err says it
+	Name Name   // the stream, zero if there is none
 	Err  error
 }
 
@@ -101,22 +101,22 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Is has ErrUnauthenticated in the chain of what its Code says it of.
+// Is reports whether target is ErrUnauthenticated and e's Code means that.
 func (e *Error) Is(target error) bool {
 	return target == ErrUnauthenticated && e.Code.unauthenticated()
 }
 
-// Errorf makes an Error of kind k with a formatted cause; %w works as in fmt.Errorf.
+// Errorf returns an Error of kind k with a formatted cause; %w works as in fmt.Errorf.
 func Errorf(k Kind, format string, args ...any) error {
 	return &Error{Kind: k, Err: fmt.Errorf(format, args...)}
 }
 
-// CodeErrorf makes an Error of kind k with a Code, and a formatted cause.
+// CodeErrorf returns an Error of kind k with a Code and a formatted cause.
 func CodeErrorf(k Kind, c Code, format string, args ...any) error {
 	return &Error{Kind: k, Code: c, Err: fmt.Errorf(format, args...)}
 }
 
-// CodeOf returns the code of the first Error in err's chain, "" when there is none.
+// CodeOf returns the code of the first Error in err's chain, "" if there is none.
 func CodeOf(err error) Code {
 	var e *Error
 	if errors.As(err, &e) {
@@ -125,7 +125,7 @@ func CodeOf(err error) Code {
 	return ""
 }
 
-// KindOf returns the kind of the first Error in err's chain, Internal when there is none.
+// KindOf returns the kind of the first Error in err's chain, Internal if there is none.
 func KindOf(err error) Kind {
 	var e *Error
 	if errors.As(err, &e) {
@@ -134,8 +134,8 @@ func KindOf(err error) Kind {
 	return Internal
 }
 
-// Reason returns what may be told to whoever was refused: the text of an Error, or a neutral
-// sentence for a fault of ours, whose text may name files and addresses.
+// Reason returns the text of err for the client: that of an Error, or a neutral sentence for an
+// internal error, whose text may name files and addresses.
 func Reason(err error) string {
 	if KindOf(err) == Internal {
 		return "internal error"
@@ -145,8 +145,8 @@ func Reason(err error) string {
 	return e.Err.Error()
 }
 
-// CodedReason returns Reason, behind the code of err and a colon where it has one: for protocols
-// that have one text for both.
+// CodedReason returns Reason after the code of err and a colon, for protocols that have one text
+// for both. Without a code it returns Reason.
 func CodedReason(err error) string {
 	if c := CodeOf(err); c != "" {
 		return string(c) + ": " + Reason(err)

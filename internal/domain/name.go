@@ -5,13 +5,14 @@ import (
 	"strings"
 )
 
-// A Name identifies a stream: the room of an app. Both parts satisfy CheckName.
+// A Name identifies a stream: a room of an app. Both parts satisfy CheckApp and CheckRoom.
 type Name struct{ App, Room string }
 
 // String returns "app/room".
 func (n Name) String() string { return n.App + "/" + n.Room }
 
-// ParseName checks app and room and joins them. The error, of kind Invalid, names the rule that was broken.
+// ParseName checks app and room and returns their Name. The error, of kind Invalid, names the rule
+// that was broken.
 func ParseName(app, room string) (Name, error) {
 	if err := CheckApp(app); err != nil {
 		return Name{}, err
@@ -25,7 +26,7 @@ func ParseName(app, room string) (Name, error) {
 // MaxName is the longest app or room name, in bytes.
 const MaxName = 128
 
-// reservedApps are the first path segments that the operator's HTTP and the browser-facing endpoints use.
+// reservedApps are the first path segments of the operator's HTTP and of fixed public paths.
 var reservedApps = map[string]bool{
 	"api": true, "control": true, "debug": true, "healthz": true, "metrics": true, "readyz": true,
 	"stat": true, "statics": true, "whip": true, "whep": true, "crossdomain.xml": true,
@@ -45,7 +46,8 @@ func CheckApp(s string) error {
 // CheckRoom reports whether s may name a room.
 func CheckRoom(s string) error { return checkPart("room", s) }
 
-// CheckLabel reports whether s may be the label of a push key: what may name a room, or "" for the default key.
+// CheckLabel reports whether s may be the label of a stream key: a valid room name, or "" for the
+// default key.
 func CheckLabel(s string) error {
 	if s == "" {
 		return nil
@@ -53,8 +55,8 @@ func CheckLabel(s string) error {
 	return checkPart("label", s)
 }
 
-// checkPart is the one rule for names. They become URL path segments, file names and log
-// attributes, so what is legal is what is safe in all three on every system.
+// checkPart checks a name. Names become URL path segments, file names and log attributes, so only
+// what is safe in all three on every system is valid.
 func checkPart(what, s string) error {
 	bad := func(format string, args ...any) error {
 		return Errorf(Invalid, "%s name %s", what, fmt.Sprintf(format, args...))
@@ -71,24 +73,24 @@ func checkPart(what, s string) error {
 		}
 	}
 	if s[0] == '.' || s[len(s)-1] == '.' {
-		return bad("%q begins or ends with a dot", s)
+		return bad("%q starts or ends with a dot", s)
 	}
 	lower := strings.ToLower(s)
 	for _, ext := range []string{".flv", ".m3u8", ".ts", ".m4s", ".mp4"} {
 		if strings.HasSuffix(lower, ext) {
-			return bad("%q ends in %s, which names a format", s, ext)
+			return bad("%q ends in %s, which is a file format", s, ext)
 		}
 	}
 	if label, _, _ := strings.Cut(lower, "."); isDevice(label) {
-		return bad("%q begins with a device name of DOS", s)
+		return bad("%q starts with a DOS device name", s)
 	}
 	if LooksLikeKey(s) {
-		return bad("has the form of a push key (%d letters and digits)", KeyLength)
+		return bad("has the form of a stream key (%d letters and digits)", KeyLength)
 	}
 	return nil
 }
 
-// isDevice reports whether the lower-case label is a file name that Windows gives to a device.
+// isDevice reports whether the lower-case label is a device name on Windows.
 func isDevice(label string) bool {
 	switch label {
 	case "con", "prn", "aux", "nul":

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// names is the table of good and bad room names; it seeds the fuzz target too. want is a word of
-// the refusal, "" for a good name.
+// names is a table of room names; it also seeds the fuzz target. want is a word of the error, ""
+// for a valid name.
 var names = []struct{ name, want string }{
 	{"movie", ""}, {"Room", ""}, {"room", ""}, {"a", ""}, {"0", ""}, {"a.b-c_d", ""}, {"-", ""}, {"console", ""},
 	{"com", ""}, {"com10", ""},
@@ -30,7 +30,7 @@ var names = []struct{ name, want string }{
 	{"CON", "device"}, {"nul", "device"}, {"aux.x", "device"}, {"Com1", "device"}, {"lpt9.a.b", "device"},
 	{"nul.flv", "format"}, {"x.flv", "format"}, {"y.m3u8", "format"}, {"index.m3u8", "format"}, {"x.flv.flv", "format"},
 	{"a.TS", "format"}, {"a.m4s", "format"}, {"a.mp4", "format"},
-	{strings.Repeat("Az0", 16), "push key"},
+	{strings.Repeat("Az0", 16), "stream key"},
 }
 
 func TestCheckRoom(t *testing.T) {
@@ -102,7 +102,7 @@ func TestErrors(t *testing.T) {
 		t.Errorf("kind %v, reason %q", KindOf(err), Reason(err))
 	}
 	if hidden := Reason(&Error{Kind: Internal, Err: Errorf(Internal, "open /etc/secret")}); hidden != "internal error" {
-		t.Errorf("a fault of ours is told: %q", hidden)
+		t.Errorf("an internal error is shown to the client: %q", hidden)
 	}
 }
 

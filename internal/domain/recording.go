@@ -2,37 +2,37 @@ package domain
 
 import "time"
 
-// A Recording is what is known of a file that a stream is recorded in, or is to be.
+// A Recording describes a file to which a stream is recorded.
 type Recording struct {
 	Name     Name
-	File     string // below the directory of recordings, with slashes; "" while there is none
+	File     string // path below the directory of recordings, with slashes; "" if there is none yet
 	Started  time.Time
 	Bytes    int64
 	Duration time.Duration
-	Gaps     int // how often something of the stream is not in the file
+	Gaps     int // how often media of the stream is missing in the file
 	State    RecordingState
 	Reason   RecordingReason // why it is finished; "" before
-	Error    string          // what the disk says; "" while it says nothing
+	Error    string          // the error of the disk; "" if there is none
 }
 
-// A RecordingState tells what becomes of a recording.
+// A RecordingState is the state of a recording.
 type RecordingState string
 
 // States of a recording.
 const (
 	RecordingActive   RecordingState = "recording"
-	RecordingStalled  RecordingState = "stalled"  // the disk takes its time
-	RecordingWaiting  RecordingState = "waiting"  // for room on the disk, or for what Error tells: nothing is recorded
+	RecordingStalled  RecordingState = "stalled"  // the disk is slow
+	RecordingWaiting  RecordingState = "waiting"  // records nothing: disk full, or see Error
 	RecordingFinished RecordingState = "finished" // the file is closed
 )
 
-// A RecordingReason tells why a file was closed.
+// A RecordingReason is why a file was closed.
 type RecordingReason string
 
 // Reasons to close a file.
 const (
 	EndOfStream  RecordingReason = "ended"
-	CodecChanged RecordingReason = "changed" // the stream goes on in another file
+	CodecChanged RecordingReason = "changed" // the stream continues in another file
 	DiskFailed   RecordingReason = "failed"
-	AfterCrash   RecordingReason = "mended" // the server was killed, and has brought the file to an end at its next start
+	AfterCrash   RecordingReason = "mended" // repaired at the start after the server was killed
 )

@@ -79,7 +79,7 @@ func TestStreamAuth(t *testing.T) {
 		{"push to bad app", false, push, "a/b", secret, domain.Grant{}, domain.Invalid, "character"},
 		{"push to closed app", false, push, "closed", secret, domain.Grant{}, domain.Denied, "switched off"},
 		{"play", false, play, "live", "movie", byName, 0, ""},
-		{"play by key", false, play, "live", secret, domain.Grant{}, domain.Invalid, "form of a push key"},
+		{"play by key", false, play, "live", secret, domain.Grant{}, domain.Invalid, "form of a stream key"},
 		{"play bad name", false, play, "live", "../x", domain.Grant{}, domain.Invalid, "character"},
 		{"play in unknown app", false, play, "movies", "movie", domain.Grant{}, domain.NotFound, "not configured"},
 		{"play in closed app", false, play, "closed", "movie", domain.Grant{}, domain.Denied, "switched off"},
