@@ -2,14 +2,15 @@ package media
 
 import "time"
 
-// A Stream is what a file says of one of its elementary streams, beyond its Track. Zero fields are unknown.
+// A Stream describes an elementary stream of a file, beyond its Track. Zero fields are unknown.
 type Stream struct {
-	// Track as the stream begins. One whose frames no output can name has Codec Opaque, a Label, and no frames.
+	// Track at the start of the stream. A track that no output supports has Codec Passthrough, a
+	// Label, and no frames.
 	Track *Track
 
 	Duration time.Duration
 	Bytes    int64 // of all its frames
 
-	Rotation int  // degrees clockwise by which players are to turn the picture: 0, 90, 180 or 270
-	Edited   bool // its edit list shows less than there is, or in another order
+	Rotation int  // degrees clockwise by which players rotate the picture: 0, 90, 180 or 270
+	Edited   bool // its edit list plays only a part, or changes the order
 }

@@ -1,6 +1,6 @@
-// Package media holds the words of the data plane: elementary streams (Track), access units (Frame)
-// and what an encoder says of itself (Meta). It knows codecs by name only: their bytes are read by
-// internal/codec, their packaging by internal/container.
+// Package media holds the types of the data plane: elementary streams (Track), access units (Frame)
+// and the metadata that an encoder sends (Meta). It knows codecs by name only: internal/codec reads
+// their bytes, and internal/container their packaging.
 package media
 
 import (
@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// Kind tells what a track carries.
+// Kind is the kind of media of a track.
 type Kind uint8
 
-// Kinds of track.
+// Track kinds.
 const (
 	Video Kind = iota + 1
 	Audio
@@ -30,11 +30,11 @@ func (k Kind) String() string {
 	return "unknown"
 }
 
-// Codec names the coding of a track.
+// Codec is the codec of a track.
 type Codec uint8
 
-// Codecs. Passthrough is one that livego has no word for: its frames hold FLV tag bodies that go to
-// RTMP and FLV viewers untouched.
+// Codecs. The frames of a Passthrough track are FLV tag bodies of a codec that livego does not know;
+// RTMP and FLV viewers get them unchanged.
 const (
 	Passthrough Codec = iota
 	H264
@@ -85,103 +85,114 @@ func (c Codec) String() string {
 // and later frames point to it. A subscriber that sees the pointer change sends the new header
 // first.
 type Track struct {
-	ID    uint8 // distinguishes tracks of one kind, as the encoder numbers them; where there is one, it is 0
+	// ID distinguishes tracks of one kind, as the encoder numbers them; a single track has 0.
+	ID    uint8
 	Kind  Kind
 	Codec Codec
 
-	// Config is the codec's configuration record: avcC, hvcC, av1C, vpcC (with or without version and
-	// flags), AudioSpecificConfig, OpusHead, FLAC STREAMINFO block behind "fLaC" and its header,
-	// payload of dac3 or dec3. VP9, AC-3 and E-AC-3 may come without one: theirs is made from frames.
-	// Nil for codecs that have none (MP3, VP8). For Opaque, the FLV tag body that must precede the
-	// frames, or nil. Shared: do not modify.
+	// Config is the codec's configuration record: avcC, hvcC, av1C, vpcC (with or without version
+	// and flags), AudioSpecificConfig, OpusHead, the FLAC STREAMINFO block after "fLaC" and its
+	// header, or the payload of dac3 or dec3. VP9, AC-3 and E-AC-3 may come without one: theirs is
+	// built from frames. It is nil for codecs that have none (MP3, VP8). For Passthrough it is the
+	// FLV tag body that must precede the frames, or nil. Shared: do not modify.
 	Config []byte
 
-	// ColorInfo says how the colours of video are meant: the body of Enhanced RTMP's Metadata packet,
-	// checked; nil when the encoder sent none. Shared: do not modify.
+	// ColorInfo describes the colors of video: the checked body of Enhanced RTMP's Metadata packet;
+	// nil if the encoder sent none. Shared: do not modify.
 	ColorInfo []byte
 
-	// Label names the coding for people and for the FLV wire where Codec is Opaque: "sorenson", "speex".
+	// Label is the codec's name for people, and its FLV name for Passthrough: "sorenson", "speex".
 	Label string
 
-	// Enhanced tells that the encoder used the FourCC form of Enhanced RTMP.
+	// Enhanced reports that the encoder used the FourCC form of Enhanced RTMP.
 	Enhanced bool
 
-	Timescale uint32 // ticks a second of Frame.Ticks: 90000 for video and data, the sampling rate for audio
+	// Timescale is the number of ticks per second of Frame.Ticks: 90000 for video and data, the
+	// sample rate for audio.
+	Timescale uint32
 
-	// What the configuration or the first frame tells; zero when unknown.
+	// These come from the configuration or the first frame; zero if unknown.
 	Width, Height int
 	FrameRate     float64
-	SampleRate    int // of the coded frames: for HE-AAC the core rate, to which FrameSamples belongs
+	SampleRate    int // of the coded frames: for HE-AAC the core rate, to which FrameSamples refers
 	Channels      int
-	FrameSamples  int    // samples a coded audio frame, per channel
-	BitDepth      int    // of luma samples, or of lossless sound
+	FrameSamples  int    // samples per channel in a coded audio frame
+	BitDepth      int    // of luma samples, or of lossless audio
 	Profile       string // "High", "Main 10", "LC"
-	RFC6381       string // codecs parameter for playlists: "avc1.64001f", "mp4a.40.2"; "" when unknown
+	RFC6381       string // for playlists: "avc1.64001f", "mp4a.40.2"; "" if unknown
 }
 
-// RandomAccess tells whether a decoder may start at a frame.
+// RandomAccess reports whether a decoder may start at a frame.
 type RandomAccess uint8
 
 // Random access points, weakest first.
 const (
 	NoRandomAccess RandomAccess = iota
-	// a recovery point with count 0: decodable from here, though earlier frames may be referred to
-	// later
-	RecoveryPoint
-	Keyframe // IDR, IRAP, key frame: nothing after it refers to anything before
+	RecoveryPoint               // recovery point with count 0: decodable from here on
+	Keyframe                    // IDR, IRAP, keyframe: no later frame refers to an earlier one
 )
 
-// A Frame is one access unit of video, one coded frame of audio or one script datum. It and all it
-// points to are immutable once published and shared by reference by every subscriber; the garbage
-// collector is the reference count.
+// A Frame is one access unit of video, one coded frame of audio, or one script data value. It and
+// all it points to are immutable once published, and all subscribers share it by reference; the
+// garbage collector frees it.
 type Frame struct {
 	Track *Track
-	Meta  *Meta // in force at this frame; nil when the encoder sent none
+	Meta  *Meta // in effect at this frame; nil if the encoder sent none
 
-	// DTS and PTS are the encoder's time (unwrapped to 64 bits) until Publisher.Write, stream time after.
+	// DTS and PTS are the encoder's time, unwrapped to 64 bits, until Publisher.Write, and stream
+	// time after it.
 	DTS, PTS time.Duration
-	Duration time.Duration // of this frame as far as known: exact for audio, the last distance for video
+	// Duration of this frame as far as known: exact for audio, the last interval for video.
+	Duration time.Duration
 
-	// Ticks is DTS in Track.Timescale, sample-exact for audio, for containers whose clock is finer than the millisecond.
-	// Set by Publisher.Write.
+	// Ticks is DTS in Track.Timescale, sample-exact for audio, for containers whose clock is finer
+	// than a millisecond. Publisher.Write sets it.
 	Ticks int64
 
-	Secondary bool // of a track that is not the first of its kind, for viewers who ask for all; set by Publisher.Write
+	// Secondary marks a frame of a track that is not the first of its kind, for viewers that
+	// request all tracks. Publisher.Write sets it.
+	Secondary bool
 
 	RAP RandomAccess
-	// of video: not decodable by who starts with the random access point before it (RASL, ITU-T H.265
-	// clause 3.131)
+	// Leading marks a picture that is not decodable by a viewer that starts at the random access
+	// point before it (RASL, ITU-T H.265 clause 3.131).
 	Leading bool
-	KeyFlag bool // what the encoder's packaging claimed; used where a stream shows no random access point
+	// KeyFlag is the keyframe flag of the encoder's container, used if a stream has no random
+	// access point.
+	KeyFlag bool
 
-	Discontinuity uint32    // rises at each join of the timeline; set by Publisher.Write
-	Seq           uint64    // position in the stream, without holes; set by Publisher.Write
-	Arrived       time.Time // when the last byte was read
+	// Discontinuity rises at each join of the timeline. Publisher.Write sets it.
+	Discontinuity uint32
+	// Seq is the position in the stream, without gaps. Publisher.Write sets it.
+	Seq uint64
+	// Arrived is when the last byte was read.
+	Arrived time.Time
 
-	// Payload is AVCC NAL units (H.264, HEVC), OBUs (AV1), a raw AAC frame, ... For Opaque, the whole FLV tag body.
+	// Payload is AVCC NAL units (H.264, HEVC), OBUs (AV1), a raw AAC frame, ... For Passthrough,
+	// the whole FLV tag body.
 	Payload []byte
 
 	wires [forms]atomic.Pointer[Wire]
 }
 
-// Form is a layout of frames for a wire.
+// Form is a wire format of frames.
 type Form uint8
 
-// Forms that frames are laid out in.
+// Wire formats.
 const (
 	FormRTMP Form = iota // RTMP chunks with a type 0 header, message stream 1
 	FormFLV              // FLV tag with its PreviousTagSize
 	forms
 )
 
-// A Wire is one frame laid out for a wire, in slices to be written one after the other. Shared: do not modify.
+// A Wire is one frame in a wire format, in slices to be written in order. Shared: do not modify.
 type Wire struct {
 	Parts [][]byte
 	Size  int // sum of the lengths of Parts
 }
 
-// Wire returns f laid out in form, encoding it on first need. All callers get the same bytes: two
-// that race may both encode, one result is kept. encode must depend on nothing but f.
+// Wire returns f in form, and encodes it on first use. All callers get the same bytes: two callers
+// that race may both encode, and one result is kept. encode must depend on f only.
 func (f *Frame) Wire(form Form, encode func(*Frame) [][]byte) *Wire {
 	if w := f.wires[form].Load(); w != nil {
 		return w
@@ -196,9 +207,8 @@ func (f *Frame) Wire(form Form, encode func(*Frame) [][]byte) *Wire {
 	return w
 }
 
-// Meta is what an encoder says of its stream in onMetaData, reduced to known fields with sane
-// values: it informs players and statistics and never sizes a buffer. Immutable. Zero fields are
-// unknown.
+// Meta holds the known fields of an encoder's onMetaData, limited to sane values. It informs
+// players and statistics and never sizes a buffer. It is immutable. Zero fields are unknown.
 type Meta struct {
 	Encoder            string // printable, at most 128 bytes
 	Width, Height      int

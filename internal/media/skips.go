@@ -7,47 +7,47 @@ import (
 	"sync"
 )
 
-// SkipReason says why something that a publisher sent reaches no viewer, in a word for machines.
+// SkipReason is why media of a publisher reaches no viewer, in a word for programs.
 type SkipReason string
 
 // Skip reasons.
 const (
-	SkipMalformed   SkipReason = "malformed"        // a message, picture or frame of sound that cannot be read
-	SkipUnit        SkipReason = "damaged_unit"     // a part of a picture, which goes on without it
-	SkipNoPicture   SkipReason = "no_picture"       // a message of pictures in which a decoder finds nothing to read
-	SkipNoConfig    SkipReason = "no_configuration" // a frame that came before the configuration of its track
+	SkipMalformed   SkipReason = "malformed"        // an unreadable message, picture or audio frame
+	SkipUnit        SkipReason = "damaged_unit"     // a part of a picture; the rest is kept
+	SkipNoPicture   SkipReason = "no_picture"       // a video message without a picture
+	SkipNoConfig    SkipReason = "no_configuration" // a frame before the configuration of its track
 	SkipBadConfig   SkipReason = "bad_configuration"
-	SkipUnsupported SkipReason = "unsupported" // a codec or kind of packet that livego does not know
-	SkipLimit       SkipReason = "limit"       // more or larger than livego takes
-	SkipMetadata    SkipReason = "metadata"    // script data or a description of colors that cannot be read
+	SkipUnsupported SkipReason = "unsupported" // a codec or packet type that livego does not know
+	SkipLimit       SkipReason = "limit"       // more or larger than livego accepts
+	SkipMetadata    SkipReason = "metadata"    // script data or color info that cannot be read
 )
 
 const (
-	maxUnusable     = 32  // tracks that are remembered
+	maxUnusable     = 32  // unusable tracks that are kept
 	maxUnusableText = 200 // bytes of a reason
 )
 
-// A Skip is one thing that was skipped.
+// A Skip is one item that was skipped.
 type Skip struct {
-	Kind   Kind // 0 where it belongs to no track
+	Kind   Kind // 0 if it belongs to no track
 	Reason SkipReason
 	Err    error
 }
 
-// An UnusableTrack is a track that a publisher sends and no viewer gets.
+// An UnusableTrack is a track of a publisher that no viewer gets.
 type UnusableTrack struct {
 	Kind   Kind
 	ID     uint8
-	Codec  string // as the publisher names it
+	Codec  string // the publisher's name for it
 	Reason string // for people
 }
 
-// Skips counts what a publisher sent that reaches no viewer, and knows which of its tracks are unusable as a
-// whole. It is safe for concurrent use; the functions are set before its first use. A nil Skips counts
+// Skips counts media of a publisher that reaches no viewer, and lists its unusable tracks. It is
+// safe for concurrent use, but its functions must be set before the first use. A nil Skips counts
 // nothing.
 type Skips struct {
-	OnFirst    func(Skip)          // called at the first of each kind and reason; nil: nobody is
-	OnUnusable func(UnusableTrack) // called when a track turns out to be unusable; nil: nobody is
+	OnFirst    func(Skip)          // called at the first of each kind and reason; may be nil
+	OnUnusable func(UnusableTrack) // called when a track becomes unusable; may be nil
 
 	mu       sync.Mutex
 	counts   map[SkipReason]uint64
@@ -56,7 +56,7 @@ type Skips struct {
 	unusable []UnusableTrack
 }
 
-// NewSkips returns Skips that write the first of each kind and reason, and each unusable track, to log.
+// NewSkips returns Skips that log the first skip of each kind and reason, and each unusable track.
 func NewSkips(log *slog.Logger) *Skips {
 	return &Skips{
 		OnFirst: func(s Skip) {
@@ -87,7 +87,7 @@ func (c *Skips) Add(s Skip) {
 	}
 }
 
-// AddSilent counts a frame of sound without content.
+// AddSilent counts an audio frame without content.
 func (c *Skips) AddSilent() {
 	if c == nil {
 		return
@@ -97,7 +97,7 @@ func (c *Skips) AddSilent() {
 	c.mu.Unlock()
 }
 
-// SetUnusable notes that t is unusable. Repetitions change nothing.
+// SetUnusable records that t is unusable. Repeated calls change nothing.
 func (c *Skips) SetUnusable(t UnusableTrack) {
 	if c == nil {
 		return
@@ -118,7 +118,7 @@ func (c *Skips) SetUnusable(t UnusableTrack) {
 	}
 }
 
-// SetUsable notes that a track is usable now.
+// SetUsable records that a track is usable now.
 func (c *Skips) SetUsable(k Kind, id uint8) {
 	if c == nil {
 		return
@@ -130,19 +130,19 @@ func (c *Skips) SetUsable(k Kind, id uint8) {
 	c.mu.Unlock()
 }
 
-// find returns where a track is among the unusable, -1 if it is not. The caller holds mu.
+// find returns the index of an unusable track, -1 if there is none. The caller holds mu.
 func (c *Skips) find(k Kind, id uint8) int {
 	return slices.IndexFunc(c.unusable, func(t UnusableTrack) bool { return t.Kind == k && t.ID == id })
 }
 
-// SkipStats is what Skips has counted.
+// SkipStats holds the counts of Skips.
 type SkipStats struct {
-	Skipped  map[SkipReason]uint64 // nil where nothing was
-	Silent   uint64                // frames of sound without content, which count as silence
+	Skipped  map[SkipReason]uint64 // nil if there were none
+	Silent   uint64                // audio frames without content, which count as silence
 	Unusable []UnusableTrack
 }
 
-// Total returns how much was skipped.
+// Total returns the sum of Skipped.
 func (s SkipStats) Total() (n uint64) {
 	for _, c := range s.Skipped {
 		n += c
@@ -150,7 +150,7 @@ func (s SkipStats) Total() (n uint64) {
 	return n
 }
 
-// Stats returns what has been counted.
+// Stats returns the counts.
 func (c *Skips) Stats() SkipStats {
 	if c == nil {
 		return SkipStats{}
