@@ -1,6 +1,6 @@
 // Package accessunit joins the parts of access units. Some encoders send each NAL unit, or each
-// slice of a picture, as a frame of its own; every output would make a picture of each. It knows
-// H.264 and HEVC, and no container.
+// slice of a picture, as a separate frame, and every output would make a picture of each. The
+// package knows H.264 and HEVC, and no container.
 package accessunit
 
 import (
@@ -14,46 +14,46 @@ import (
 )
 
 const (
-	maxAccessUnit = 8 << 20  // bytes of an access unit that is being joined; what follows is a frame of its own
+	maxAccessUnit = 8 << 20  // bytes of a joined access unit; what follows is a separate frame
 	maxPrefix     = 64 << 10 // bytes of NAL units that wait for their picture
 
-	defaultInterval = 40 * time.Millisecond // between two pictures, as long as it is not known
+	defaultInterval = 40 * time.Millisecond // between two pictures, until it is known
 	maxInterval     = time.Second
 )
 
-// A Joiner joins the parts of access units of one publisher. The zero Joiner is ready. Not for concurrent use.
+// A Joiner joins the parts of access units of one publisher. The zero Joiner is ready to use. It is
+// not safe for concurrent use.
 //
-// A frame continues the picture before it when it has the same DTS and no NAL unit before its first
-// slice that begins an access unit, and that slice is of the same picture: by ITU-T H.264 clause
+// A frame continues the picture before it if it has the same DTS, no NAL unit before its first
+// slice starts an access unit, and that slice belongs to the same picture: by ITU-T H.264 clause
 // 7.4.1.2.4 and first_mb_in_slice, or by H.265's first_slice_segment_in_pic_flag. NAL units that
-// come without a slice precede the next picture, and go out with it.
+// come without a slice precede the next picture, and are sent with it.
 //
-// Pictures are held back only where an encoder has been seen to send parts, and the first of each
-// track, of which nothing is known yet: until the next message that is no part of them, or until
-// Due.
+// A picture is held only if the encoder is known to send parts, or if it is the first of its track:
+// until the next message that is not part of it, or for MaxWait.
 type Joiner struct {
 	tracks    map[uint8]*track // of video, by Track.ID
 	held      *media.Frame
-	heldTrack *track // of held
-	owned     bool   // nothing else lies in the memory behind held.Payload
+	heldTrack *track // track of held
+	owned     bool   // the memory of held.Payload holds nothing else
 	out       []*media.Frame
 }
 
-// track is what is known of a track of video.
+// A track is the state of a video track.
 type track struct {
 	media      *media.Track
 	lengthSize int
 	sets       h264.ParameterSets // of H.264
 
 	last     time.Duration // DTS of the newest picture
-	slice    []byte        // the first slice of it, nil: none came yet
-	complete bool          // a part of it begins at its first macroblock (H.264); known once there are two
+	slice    []byte        // its first slice, nil: none yet
+	complete bool          // one of its parts starts at macroblock 0 (H.264); known after two parts
 	interval time.Duration // between the newest two pictures
 	splits   bool          // the encoder sends parts
 	prefix   *media.Frame  // NAL units that precede the next picture
 }
 
-// Add takes the frames of one message, in order, which may be none, and returns those that are
+// Add adds the frames of one message, in order, if there are any, and returns the frames that are
 // complete. The slice is valid until the next call.
 func (j *Joiner) Add(frames []*media.Frame) []*media.Frame {
 	clear(j.out)
@@ -67,15 +67,15 @@ func (j *Joiner) Add(frames []*media.Frame) []*media.Frame {
 	return j.out
 }
 
-// Flush returns the picture that is held back, nil when there is none.
+// Flush returns the held picture, nil if there is none.
 func (j *Joiner) Flush() *media.Frame {
 	f := j.held
 	j.held, j.heldTrack = nil, nil
 	return f
 }
 
-// MaxWait returns how long the picture that is held back may wait for more of it: half the time
-// between two pictures. It is 0 when none is held back.
+// MaxWait returns how long the held picture may wait for more parts: half the time between two
+// pictures. It is 0 if none is held.
 func (j *Joiner) MaxWait() time.Duration {
 	if j.held == nil {
 		return 0
@@ -111,7 +111,7 @@ func (j *Joiner) add(f *media.Frame) {
 	}
 }
 
-// track returns the state of f's track, nil where access units are not made of NAL units.
+// track returns the state of f's track, nil if its codec has no NAL units.
 func (j *Joiner) track(f *media.Frame) *track {
 	if f.Track.Codec != media.H264 && f.Track.Codec != media.HEVC {
 		return nil
@@ -130,7 +130,7 @@ func (j *Joiner) track(f *media.Frame) *track {
 	return t
 }
 
-// configure takes another configuration. What came before it has no part in what follows.
+// configure sets a new configuration. Parts from before it do not join what follows.
 func (t *track) configure(m *media.Track) {
 	t.media, t.slice, t.prefix, t.sets = m, nil, nil, h264.ParameterSets{}
 	t.lengthSize = 4
@@ -149,12 +149,12 @@ func (t *track) configure(m *media.Track) {
 	}
 }
 
-// A part is what a frame's NAL units say of its place in an access unit.
+// A part describes the position of a frame's NAL units in an access unit.
 type part struct {
 	slice      []byte // the first slice, nil: there is none
 	header     bool   // ParseSlice can read it (H.264)
-	first      bool   // it is the first of its picture (HEVC)
-	startsUnit bool   // a NAL unit before it can only begin an access unit
+	first      bool   // it is the first slice of its picture (HEVC)
+	startsUnit bool   // a NAL unit before it always starts an access unit
 }
 
 func (t *track) scan(payload []byte) part {
@@ -191,7 +191,7 @@ func (t *track) scan(payload []byte) part {
 	}
 }
 
-// continues reports whether f, of which p is known, is a part of the newest picture.
+// continues reports whether f, described by p, is part of the newest picture.
 func (t *track) continues(f *media.Frame, p part) bool {
 	switch {
 	case t.slice == nil || t.prefix != nil || f.DTS != t.last || p.startsUnit:
@@ -212,8 +212,7 @@ func (t *track) continues(f *media.Frame, p part) bool {
 	return true
 }
 
-// extend adds f to the picture that is held back. Where that has gone out already, f is all that
-// can be held back of it.
+// extend adds f to the held picture. If that was already sent, f alone is held.
 func (j *Joiner) extend(t *track, f *media.Frame) {
 	h := j.held
 	if j.heldTrack != t || len(h.Payload)+len(f.Payload) > maxAccessUnit {
@@ -237,7 +236,7 @@ func (j *Joiner) hold(t *track, f *media.Frame, owned bool) {
 	j.held, j.heldTrack, j.owned = f, t, owned
 }
 
-// startPicture takes a frame that begins a picture.
+// startPicture handles a frame that starts a picture.
 func (j *Joiner) startPicture(t *track, f *media.Frame, p part) {
 	known := t.slice != nil
 	if step := f.DTS - t.last; known && 0 < step && step <= maxInterval {
@@ -259,7 +258,7 @@ func (j *Joiner) startPicture(t *track, f *media.Frame, p part) {
 	j.hold(t, f, pre != nil)
 }
 
-// keepPrefix keeps f, which has no slice, for the picture that follows.
+// keepPrefix keeps f, which has no slice, for the next picture.
 func (t *track) keepPrefix(f *media.Frame) {
 	if pre := t.prefix; pre != nil && len(pre.Payload)+len(f.Payload) <= maxPrefix {
 		pre.Payload = append(slices.Clip(pre.Payload), f.Payload...)

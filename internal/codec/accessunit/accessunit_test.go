@@ -26,7 +26,8 @@ func ue(w *bits.Writer, v uint32) {
 	w.U(n+1, v+1)
 }
 
-// sps and pps have frame_num and pic_order_cnt_lsb of 4 bits each, and fields where frames is false.
+// sps and pps return parameter sets whose frame_num and pic_order_cnt_lsb have 4 bits each, and
+// with fields unless frames is true.
 func sps(frames bool) []byte {
 	var w bits.Writer
 	w.U(24, 66<<16|30)
@@ -94,8 +95,8 @@ func (h header) unit() []byte {
 	return append([]byte{h.ref<<5 | h.typ}, w.Bytes()...)
 }
 
-// unitOf returns a NAL unit for a word: I and P are slices of the pictures of these kinds, with the
-// number of their first macroblock.
+// unitOf returns a NAL unit for a word. I and P are slices of such pictures, with the number of
+// their first macroblock.
 func unitOf(word string) []byte {
 	h := header{typ: 1, ref: 3}
 	rest := word
@@ -171,14 +172,15 @@ func payload(words string) []byte {
 	return b
 }
 
-// A message is "time words": NAL units that come in one video message. "audio" and "config" are
-// messages without a frame of video. Of a slice the letters behind it are frame_num,
-// pic_order_cnt_lsb, idr_pic_id, PPS, nal_ref_idc, top and bottom field.
+// joinTests are messages and the pictures that they become. A message is "time words", with the NAL
+// units of one video message; "audio" and "config" are messages without a video frame. The letters
+// after a slice are frame_num, pic_order_cnt_lsb, idr_pic_id, PPS, nal_ref_idc, top and bottom
+// field.
 var joinTests = []struct {
 	name  string
 	track *media.Track
 	in    []string
-	want  []string // "time words", pictures as they go out
+	want  []string // "time words", the resulting pictures
 }{
 	{name: "one message a picture", in: []string{"0 SPS PPS I0", "40 P0f1", "80 P0f2"},
 		want: []string{"0 SPS PPS I0", "40 P0f1", "80 P0f2"}},
@@ -244,7 +246,7 @@ var joinTests = []struct {
 		want: []string{"0 vSEI vIDR0 vIDR1 vIDR1 vSuffix", "40 vP0 vP1", "40 vP0", "80 vP0 vLayer", "80 vSEI vP1"}},
 }
 
-// messages makes frames of the words of a row: a list for each message.
+// messages returns the frames of each message of a test case.
 func messages(track *media.Track, in []string) [][]*media.Frame {
 	if track == nil {
 		track = h264Track(true)
@@ -315,7 +317,7 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-// TestJoinRandomAccess has a picture be what the most of its parts say.
+// TestJoinRandomAccess checks the random access of a joined picture.
 func TestJoinRandomAccess(t *testing.T) {
 	for _, tt := range []struct {
 		in   []string
@@ -337,8 +339,8 @@ func TestJoinRandomAccess(t *testing.T) {
 	}
 }
 
-// TestJoinMemoryIsBounded has an encoder send parts without end: what is joined is bounded, and
-// what lies behind a part in memory stays as it is.
+// TestJoinMemoryIsBounded has an encoder send parts without end: the joined picture is bounded, and
+// the memory after a part is not overwritten.
 func TestJoinMemoryIsBounded(t *testing.T) {
 	var j Joiner
 	part := func(first string, size int) []*media.Frame {
@@ -386,7 +388,7 @@ func TestJoinMemoryIsBounded(t *testing.T) {
 
 var parts = h264Track(true)
 
-// TestJoinAllocates has an encoder that sends whole pictures cost nothing.
+// TestJoinAllocates checks that whole pictures cost no allocation.
 func TestJoinAllocates(t *testing.T) {
 	var j Joiner
 	fs := messages(nil, []string{"0 P0"})[0]
@@ -395,8 +397,8 @@ func TestJoinAllocates(t *testing.T) {
 	}
 }
 
-// TestWriter has pictures go on at the right time: at once where an encoder sends whole ones, and
-// else with the next message or after half the time between two.
+// TestWriter checks when pictures are passed on: at once if the encoder sends whole ones, otherwise
+// with the next message or after half the time between two pictures.
 func TestWriter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -418,7 +420,7 @@ func TestWriter(t *testing.T) {
 		send(50*time.Millisecond, "50 P0f1")              // at 50
 		send(50*time.Millisecond, "100 P0f2")             // at 100
 		send(60*time.Millisecond, "160 P0f3")             // at 160
-		send(0, "160 P150f3")                             // a part: known from now on
+		send(0, "160 P150f3")                             // a part: the encoder is known to split
 		send(60*time.Millisecond, "220 P0f4")             // at 220
 		send(10*time.Millisecond, "220 P150f4")           // 10 ms later
 		send(10*time.Millisecond, "audio")                // ends it, at 240
@@ -440,12 +442,12 @@ func TestWriter(t *testing.T) {
 	})
 }
 
-// notReceiving is said of a connection on which nothing has come in part.
+// notReceiving is receiving for a connection without a partial message.
 func notReceiving() bool { return false }
 
-// TestWriterWaitsForSlowNetwork has the parts of a picture come over a network that needs longer
-// for each than half the time between two pictures: they are one picture all the same. It goes on
-// when nothing more is on its way.
+// TestWriterWaitsForSlowNetwork has the parts of a picture arrive over a network that needs longer
+// for each than half the time between two pictures: they are still one picture. It is passed on
+// when nothing more is being received.
 func TestWriterWaitsForSlowNetwork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -473,8 +475,8 @@ func TestWriterWaitsForSlowNetwork(t *testing.T) {
 	})
 }
 
-// TestWriterLateTimerWaitsAgain has the timer go off late, as it does after the process was
-// stopped: what is held back waits once more, for parts that have not been read yet.
+// TestWriterLateTimerWaitsAgain has the timer fire late, as after the process was stopped: the held
+// picture waits once more, for parts that have not been read yet.
 func TestWriterLateTimerWaitsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
@@ -491,7 +493,8 @@ func TestWriterLateTimerWaitsAgain(t *testing.T) {
 	})
 }
 
-// TestWriterReturnsTimerErrors has an error and a panic of the timer's goroutine come out at who writes next.
+// TestWriterReturnsTimerErrors checks that an error and a panic in the timer's goroutine reach the
+// next caller.
 func TestWriterReturnsTimerErrors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		bad := errors.New("bad")
@@ -513,7 +516,8 @@ func TestWriterReturnsTimerErrors(t *testing.T) {
 	})
 }
 
-// FuzzJoin holds that nothing is lost or made up, whatever is joined: the NAL units that go in come out in that order.
+// FuzzJoin checks that joining loses and invents nothing: the NAL units come out in the order in
+// which they went in.
 func FuzzJoin(f *testing.F) {
 	for _, tt := range joinTests {
 		for _, m := range tt.in {

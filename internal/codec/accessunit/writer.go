@@ -7,31 +7,32 @@ import (
 	"livego/internal/media"
 )
 
-// A Writer joins the frames of a live publisher and hands them on in order: as Write gets them, and
-// what is held back after Due by itself.
+// A Writer joins the frames of a live publisher and passes them on in order: when Write gets them,
+// and a held picture after MaxWait.
 type Writer struct {
 	write     func(*media.Frame) error
 	receiving func() bool
 
-	mu       sync.Mutex // held while frames are handed on, so that they stay in order
+	mu       sync.Mutex // held while frames are passed on, so that they stay in order
 	join     Joiner
-	due      time.Time // when what is held back goes on; zero: nothing is
+	due      time.Time // when the held picture is passed on; zero: none is held
 	timer    *time.Timer
 	err      error // of write
-	panicked any   // what write panicked with in the timer's goroutine
+	panicked any   // value of a panic of write in the timer's goroutine
 	closed   bool
 
-	firing sync.WaitGroup // calls of fire that are to come or in progress
+	firing sync.WaitGroup // calls of fire that are scheduled or in progress
 }
 
-// NewWriter returns a Writer to write, which it does not call more than once at a time. receiving
-// reports whether a message has come in part, or is about to be given to Write: on a slow network a
-// slice of a large picture takes longer than Due. It is called by any goroutine.
+// NewWriter returns a Writer that passes frames to write, in one call at a time. receiving reports
+// whether part of a message has come, or a message is about to be passed to Write: on a slow
+// network, a slice of a large picture takes longer than MaxWait. Any goroutine may call receiving.
 func NewWriter(write func(*media.Frame) error, receiving func() bool) *Writer {
 	return &Writer{write: write, receiving: receiving}
 }
 
-// Write takes the frames of one message, which may be none. The error is that of write, then or before.
+// Write joins the frames of one message, if there are any. It returns the error of write, from now
+// or before.
 func (w *Writer) Write(frames []*media.Frame) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -43,7 +44,7 @@ func (w *Writer) Write(frames []*media.Frame) error {
 	return w.err
 }
 
-// Close hands on what is held back. No call of write is in progress when it returns.
+// Close passes on the held picture. No call of write is in progress when it returns.
 func (w *Writer) Close() error {
 	defer w.firing.Wait()
 	w.mu.Lock()
@@ -55,8 +56,8 @@ func (w *Writer) Close() error {
 	return w.err
 }
 
-// rethrow goes on with a panic of the timer's goroutine in that of the caller, who is prepared for
-// it. The caller holds mu.
+// rethrow repeats a panic of the timer's goroutine in the caller, which can recover from it. The
+// caller holds mu.
 func (w *Writer) rethrow() {
 	if v := w.panicked; v != nil {
 		w.panicked = nil
@@ -71,7 +72,7 @@ func (w *Writer) writeFrame(f *media.Frame) {
 	}
 }
 
-// arm has fire called after d, and not at all for 0. The caller holds mu.
+// arm schedules fire after d; 0 cancels it. The caller holds mu.
 func (w *Writer) arm(d time.Duration) {
 	switch {
 	case d == 0 && w.due.IsZero():
@@ -101,7 +102,7 @@ func (w *Writer) fire() {
 		return
 	}
 	d := w.join.MaxWait()
-	stopped := now.Sub(w.due) > d/4 // the process was: what came meanwhile has not been read yet
+	stopped := now.Sub(w.due) > d/4 // the process was stopped: received data has not been read yet
 	if stopped || w.receiving() {
 		w.arm(d)
 		return
