@@ -1,11 +1,10 @@
-// Package fanout sends one stream to many plain TCP sockets at about the price of the system calls:
-// every viewer who stands at the same place is sent the same contiguous bytes, by a few goroutines
-// that try every socket without blocking. It knows no protocol: an Encoder lays frames out, and
-// what comes from a viewer goes to whoever brought him.
+// Package fanout sends one stream to many plain TCP sockets for little more than the cost of the
+// system calls: all viewers at the same position get the same contiguous bytes, from a few
+// goroutines that write to sockets without blocking. It knows no protocol: an Encoder encodes
+// frames, and what a viewer sends goes to the callbacks of its Conn.
 //
-// It takes sockets off the runtime's poller, whose write events and scheduler hand-offs cost more
-// than the writes. What is not a plain TCP socket on Linux is served by a goroutine each, by the
-// edges.
+// It removes sockets from the runtime's poller, whose write events and scheduler hand-offs cost
+// more than the writes. Edges serve what is not a plain TCP socket on Linux with a goroutine each.
 package fanout
 
 import (
@@ -24,80 +23,88 @@ import (
 	"livego/internal/stream"
 )
 
-// An Encoder lays the frames of one stream out for a wire. One goroutine uses it.
+// An Encoder encodes the frames of one stream. Only one goroutine uses it.
 type Encoder interface {
-	// StartHeader returns what a viewer is sent before he starts with f, and Again what one is who
-	// goes on with f after a skip. Both are shared: they are not modified after.
+	// StartHeader returns what a viewer that starts with f gets first, and ResumeHeader what a
+	// viewer that continues with f after a skip gets first. Both are shared and not modified later.
 	StartHeader(f *media.Frame, known []*media.Track) []byte
 	ResumeHeader(f *media.Frame, known []*media.Track) []byte
-	// AppendFrames appends to parts frames laid out one after the other, with what has changed before
-	// each. The parts are not modified after; they may be the frames' own. It returns nil when the
-	// viewers cannot go on, and must come back.
+	// AppendFrames appends the encoded frames to parts, each after the headers that changed before
+	// it. The parts are not modified later; they may be the frames' own payloads. It returns nil if
+	// the viewers cannot continue and must reconnect.
 	AppendFrames(parts [][]byte, frames []*media.Frame, known []*media.Track) [][]byte
 }
 
-// Options of a Fan.
+// Options of a Broadcaster.
 type Options struct {
-	WriteTimeout  time.Duration // the longest time without write progress to a viewer
+	WriteTimeout  time.Duration // the longest time in which a viewer receives nothing
 	PingInterval  time.Duration // between calls of Conn.Ping
-	LingerTimeout time.Duration // for a viewer to read the last words
-	MaxLatency    time.Duration // how far behind a viewer may fall before he is moved to a newer start
-	RingTime      time.Duration // how much a viewer may make us hold, in time
+	LingerTimeout time.Duration // for a viewer to read the close message
+	MaxLatency    time.Duration // how far behind a viewer may fall before it skips to a newer start
+	RingTime      time.Duration // what is kept for slow viewers, in stream time
 	RingBytes     int           // and in bytes
 	Log           *slog.Logger
-	GOPs          int // at which start, counted back from the newest, viewers begin; at least 1
+	GOPs          int // start of new viewers, counted back from the newest; at least 1
 }
 
-// A Conn is a viewer with his socket. The functions are called one at a time and must not block.
+// A Conn is a viewer and its socket. Its functions are called one at a time and must not block.
 type Conn struct {
 	Viewer *stream.Viewer
-	// came before the stream: starts at its beginning, as far as that is kept
+	// Waited marks a viewer that joined before the stream started. It starts at the oldest kept
+	// start.
 	Waited bool
-	Prefix []byte // sent before all else
-	// b is valid during the call; nil: what is received does not matter
-	OnReceive    func(b []byte) (reply []byte, err error)
-	Ping         func() []byte             // what to send now and then; may be nil
-	CloseMessage func(reason error) []byte // the last words: io.EOF for the stream's end, or why he must go
-	OnClose      func(err error)           // the socket is closed; io.EOF when the stream had ended
+	Prefix []byte // sent first
+	// OnReceive handles received bytes, which are valid during the call, and returns a reply. nil:
+	// they are ignored.
+	OnReceive func(b []byte) (reply []byte, err error)
+	Ping      func() []byte // returns what to send at each PingInterval; may be nil
+	// CloseMessage returns the last bytes to send. reason is io.EOF at the end of the stream, or
+	// why the viewer must leave.
+	CloseMessage func(reason error) []byte
+	// OnClose is called when the socket is closed; err is io.EOF after the end of the stream.
+	OnClose func(err error)
 }
 
-// A node is some frames laid out, and the way to the next. Who holds a node holds all that follow it.
+// A node holds some encoded frames and leads to the next node, so it keeps all later nodes in
+// memory.
 type node struct {
-	next          atomic.Pointer[node]
-	parts         [][]byte
-	size          int    // of parts together
-	start, resume []byte // what precedes parts for who starts here, or skips to here; nil where nobody can
+	next  atomic.Pointer[node]
+	parts [][]byte
+	size  int // of all parts
+	// start and resume precede parts for a viewer that starts here, or skips to here; nil if none
+	// may.
+	start, resume []byte
 	at            time.Time
-	dts           time.Duration // of the last frame
+	dts           time.Duration // of its last frame
 	total         uint64        // bytes of all nodes up to this
 	video, audio  int           // payload bytes
-	gop           uint64        // counts starts up to this
-	leading       bool          // all of it is not for who started with this gop
-	end           error         // the stream's end: no parts, nothing follows
+	gop           uint64        // number of starts up to this
+	leading       bool          // not for viewers that started with this gop
+	end           error         // set in the last node, which has no parts: why the stream ended
 }
 
 // A feed is the nodes of one stream.
 type feed struct {
 	broadcaster *Broadcaster
 	name        domain.Name
-	startGOPs   int // where the feed begins
+	startGOPs   int // where the feed starts
 	cancel      context.CancelFunc
 
-	refs int // under Fan.mu
+	refs int // under Broadcaster.mu
 
-	viewers []atomic.Int32 // how many viewers are with each loop of the engine
+	viewers []atomic.Int32 // number of viewers in each loop of the engine
 
 	mu    sync.Mutex
-	video bool // starts are keyframes
+	video bool // only keyframes are starts
 	last  *node
-	// where viewers may start, oldest first: as many as GOPs says, and those that are not older than
-	// MaxLatency
+	// starts are the nodes where viewers may start, oldest first: Options.GOPs of them, and those
+	// that are not older than MaxLatency.
 	starts []*node
 
-	parts [][]byte // of the goroutine that lays out
+	parts [][]byte // of the goroutine that encodes
 }
 
-// A Broadcaster holds the feeds of one form.
+// A Broadcaster holds the feeds in one wire format.
 type Broadcaster struct {
 	hub     *stream.Hub
 	proto   string
@@ -109,8 +116,8 @@ type Broadcaster struct {
 	feeds map[domain.Name]*feed
 }
 
-// New returns a Fan of the streams of hub for viewers by proto, whose form is that of encoder, each
-// feed with an Encoder of its own; nil, which carries nothing, where there is no engine.
+// New returns a Broadcaster of hub's streams for viewers by proto. Each feed gets an Encoder from
+// encoder. Without an engine, New returns nil, which serves no viewers.
 func New(hub *stream.Hub, engine *Engine, proto string, encoder func() Encoder, o Options) *Broadcaster {
 	if engine == nil {
 		return nil
@@ -119,11 +126,11 @@ func New(hub *stream.Hub, engine *Engine, proto string, encoder func() Encoder, 
 		feeds: make(map[domain.Name]*feed)}
 }
 
-var errNoStream = errors.New("fan: no such stream")
+var errNoStream = errors.New("fanout: no such stream")
 
-// acquire returns the feed of name, which release gives up. For a viewer that waited, a new feed
-// begins with all that there is of the stream; for another with what it is to see, so that no
-// viewer meets again what a feed before could not carry.
+// acquire returns the feed of name; the caller must release it. If the feed is new, it starts at
+// the beginning of the stream for a viewer that waited, and otherwise where the viewer starts, so
+// that a viewer does not meet again what the feed before could not carry.
 func (f *Broadcaster) acquire(name domain.Name, waited bool) (*feed, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -146,7 +153,7 @@ func (f *Broadcaster) acquire(name domain.Name, waited bool) (*feed, error) {
 	return fd, nil
 }
 
-// release gives up one use of fd; without any it ends.
+// release drops one reference to fd, which ends at the last one.
 func (f *Broadcaster) release(fd *feed) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -156,17 +163,17 @@ func (f *Broadcaster) release(fd *feed) {
 	}
 }
 
-// forget makes the next viewer of that name begin a new feed. Caller holds f.mu.
+// forget makes the next viewer of that name create a new feed. The caller holds f.mu.
 func (f *Broadcaster) forget(fd *feed) {
 	if f.feeds[fd.name] == fd {
 		delete(f.feeds, fd.name)
 	}
 }
 
-// maxNodeFrames is how many frames one node takes at most.
+// maxNodeFrames is the most frames of one node.
 const maxNodeFrames = 256
 
-// run lays out the stream until it ends or nobody watches.
+// run encodes the stream until it ends or has no viewers.
 func (fd *feed) run(ctx context.Context) {
 	defer fd.cancel()
 	err := fd.readSafely(ctx)
@@ -177,9 +184,9 @@ func (fd *feed) run(ctx context.Context) {
 	fd.broadcaster.engine.wake(fd)
 }
 
-var errPanic = errors.New("fan: internal error")
+var errPanic = errors.New("fanout: internal error")
 
-// readSafely is read, but for panics: they end this feed, whose viewers go, and no other.
+// readSafely is read, but a panic ends only this feed and its viewers.
 func (fd *feed) readSafely(ctx context.Context) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -227,7 +234,7 @@ func (fd *feed) read(ctx context.Context) error {
 	}
 }
 
-// covers reports whether all tracks of frames are among known.
+// covers reports whether known has the tracks of all frames.
 func covers(known []*media.Track, frames []*media.Frame) bool {
 	for _, f := range frames {
 		if !slices.Contains(known, f.Track) {
@@ -237,13 +244,13 @@ func covers(known []*media.Track, frames []*media.Frame) bool {
 	return true
 }
 
-// isStart reports whether a viewer may start at fr, so that a node must begin with it. Where there
-// is no video that is anywhere, and no reason to divide what came together.
+// isStart reports whether a viewer may start at fr, so that a new node must start there. Without
+// video, a viewer may start at any frame, which is no reason to split a node.
 func isStart(fr *media.Frame, video bool) bool {
 	return video && fr.Track.Kind == media.Video && fr.RAP != media.NoRandomAccess
 }
 
-var errReconnect = domain.Errorf(domain.Unavailable, "the stream has changed: come back")
+var errReconnect = domain.Errorf(domain.Unavailable, "the stream has changed: reconnect")
 
 func (fd *feed) encode(enc Encoder, frames []*media.Frame, known []*media.Track, video bool) error {
 	parts := enc.AppendFrames(fd.parts[:0], frames, known)
@@ -272,7 +279,8 @@ func (fd *feed) encode(enc Encoder, frames []*media.Frame, known []*media.Track,
 	return nil
 }
 
-// audioStartTime is how far back a viewer of audio alone starts, to fill his player's buffer.
+// audioStartTime is how far back a viewer of an audio-only stream starts, to fill its player's
+// buffer.
 const audioStartTime = time.Second
 
 // append makes nd the last node.
@@ -297,13 +305,13 @@ func (fd *feed) append(nd *node, video bool) {
 	fd.last = nd
 }
 
-// tooOld reports whether a node is more than anybody may make us hold, when now is the newest.
+// tooOld reports whether nd exceeds RingTime or RingBytes, with now as the newest node.
 func (fd *feed) tooOld(nd, now *node) bool {
 	o := &fd.broadcaster.opt
 	return now.dts-nd.dts > o.RingTime || now.total-nd.total > uint64(o.RingBytes)
 }
 
-// startNode returns where a viewer starts, nil when it must wait. One that waited for the stream
+// startNode returns where a viewer starts, nil if it must wait. A viewer that waited for the stream
 // starts as early as possible.
 func (fd *feed) startNode(waited bool) *node {
 	fd.mu.Lock()
@@ -311,7 +319,7 @@ func (fd *feed) startNode(waited bool) *node {
 	switch n := len(fd.starts); {
 	case n == 0:
 		return nil
-	case waited || !fd.video: // sound alone: the oldest start is audioStartTime back
+	case waited || !fd.video: // audio only: the oldest start is audioStartTime back
 		return fd.starts[0]
 	default:
 		return fd.starts[max(0, n-max(1, fd.broadcaster.opt.GOPs))]

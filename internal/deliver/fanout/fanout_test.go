@@ -33,8 +33,8 @@ var (
 	audioOnly  = &media.Meta{HasAudio: true}
 )
 
-// recordEncoder lays each frame out as a record: a kind, a length and the payload. It breaks off at
-// a payload of "break".
+// recordEncoder encodes each frame as a record: a kind, a length and the payload. It returns nil
+// for the payload "break" and panics for "panic".
 type recordEncoder struct{}
 
 func record(kind byte, payload []byte) []byte {
@@ -55,14 +55,14 @@ func (recordEncoder) AppendFrames(parts [][]byte, frames []*media.Frame, _ []*me
 		case "break":
 			return nil
 		case "panic":
-			panic("as told")
+			panic("requested by the test")
 		}
 		parts = append(parts, record('F', f.Payload)[:5], f.Payload)
 	}
 	return parts
 }
 
-// harness is a hub with a publisher and a fan.
+// harness is a hub with a publisher and a Broadcaster.
 type harness struct {
 	t           *testing.T
 	hub         *stream.Hub
@@ -90,7 +90,7 @@ func newHarness(t *testing.T, o Options) *harness {
 		o.RingBytes = 1 << 30
 	}
 	r := &harness{t: t, hub: stream.NewHub(stream.Options{
-		// a feed misses nothing however fast we publish
+		// a feed misses nothing, however fast the test publishes
 		TrackWait: 1, MaxLatency: time.Hour, RingTime: time.Hour, RingBytes: 1 << 30,
 	})}
 	engine, err := NewEngine(2)
@@ -114,7 +114,7 @@ func newHarness(t *testing.T, o Options) *harness {
 	return r
 }
 
-// frame publishes a video frame 40 ms after the last.
+// frame publishes a video frame 40 ms after the last one.
 func (r *harness) frame(payload string, key bool) {
 	r.t.Helper()
 	f := &media.Frame{Track: videoTrack, Meta: videoOnly, DTS: r.at, PTS: r.at, Payload: []byte(payload),
@@ -128,7 +128,7 @@ func (r *harness) frame(payload string, key bool) {
 	r.at += 40 * time.Millisecond
 }
 
-// viewer is the far end of one.
+// client is the far end of a viewer's connection.
 type client struct {
 	t      *testing.T
 	nc     *net.TCPConn
@@ -161,7 +161,7 @@ func (r *harness) viewer(c Conn) *client {
 		c.CloseMessage = func(err error) []byte { return record('E', []byte(err.Error())) }
 	}
 	if !r.broadcaster.CanServe(near) {
-		r.t.Fatal("a TCP connection is not carried")
+		r.t.Fatal("CanServe is false for a TCP connection")
 	}
 	if err := r.broadcaster.Add(movie, near, c); err != nil {
 		r.t.Fatal(err)
@@ -169,7 +169,7 @@ func (r *harness) viewer(c Conn) *client {
 	return far
 }
 
-// read returns the next record as "kind payload", with long payloads cut.
+// read returns the next record as "kind payload", with long payloads truncated.
 func (f *client) read() string {
 	f.t.Helper()
 	f.nc.SetReadDeadline(time.Now().Add(10 * time.Second))
@@ -201,10 +201,10 @@ func (f *client) wantClosed(err error) {
 	select {
 	case got := <-f.closed:
 		if !errors.Is(got, err) {
-			f.t.Errorf("left by %v, want %v", got, err)
+			f.t.Errorf("closed with %v, want %v", got, err)
 		}
 	case <-time.After(10 * time.Second):
-		f.t.Fatal("is still there")
+		f.t.Fatal("the viewer is not closed")
 	}
 }
 
@@ -234,14 +234,14 @@ func TestViewersGetTheSame(t *testing.T) {
 	}
 }
 
-// TestViewersAtSamePositionShareOneBatch: viewers who are sent the same copy, some of whom are in
-// the middle of something, get the same frames. Those who do not read meanwhile fill their sockets
-// in the middle of a copy.
+// TestViewersAtSamePositionShareOneBatch has viewers that get the same coalesced batch, some of
+// them in the middle of a node: all get the same frames. Those that do not read for a while fill
+// their sockets in the middle of a batch.
 func TestViewersAtSamePositionShareOneBatch(t *testing.T) {
 	r := newHarness(t, Options{})
 	r.frame("k1", true)
 	var viewers []*client
-	for range 10 * maxUncoalescedViewers { // of which each loop has more than few
+	for range 10 * maxUncoalescedViewers { // so that each loop has more than the limit
 		v := r.viewer(Conn{})
 		v.want("S 0s", "F k1")
 		viewers = append(viewers, v)
@@ -269,7 +269,7 @@ func TestViewerStartsGOPsBack(t *testing.T) {
 	r := newHarness(t, Options{GOPs: 2})
 	warm := func() *client { return r.viewer(Conn{}) }
 	r.frame("k1", true)
-	keep := warm() // whoever watches keeps the feed
+	keep := warm() // keeps the feed
 	keep.want("S 0s", "F k1")
 	r.frame("k2", true)
 	r.frame("k3", true)
@@ -277,8 +277,8 @@ func TestViewerStartsGOPsBack(t *testing.T) {
 	warm().want("S 40ms", "F k2", "F k3")
 }
 
-// TestWaitingViewerStartsAtBeginning: a viewer that came before the stream gets all of it, however
-// late it is woken. Others start at the newest keyframe.
+// TestWaitingViewerStartsAtBeginning checks that a viewer that joined before the stream gets all of
+// it, however late it wakes. Others start at the newest keyframe.
 func TestWaitingViewerStartsAtBeginning(t *testing.T) {
 	r := newHarness(t, Options{MaxLatency: 100 * time.Millisecond})
 	r.frame("k1", true)
@@ -293,7 +293,8 @@ func TestWaitingViewerStartsAtBeginning(t *testing.T) {
 	r.viewer(Conn{Waited: true}).want("S 40ms", "F k2", "F k3", "F k4")
 }
 
-// TestLeadingPictures go to those who have seen what was before the keyframe, and not to who starts with it.
+// TestLeadingPictures checks that leading pictures go to viewers that have received what was before
+// the keyframe, and not to viewers that start with it.
 func TestLeadingPictures(t *testing.T) {
 	r := newHarness(t, Options{GOPs: 1})
 	leading := func(payload string) {
@@ -346,7 +347,7 @@ func TestAudioOnlyStartsOneSecondBack(t *testing.T) {
 	r.viewer(Conn{}).want("S 2s", "F 20", "F 21")
 }
 
-// TestSlowViewerGetsEveryByte: a viewer whose socket takes little at a time gets every byte.
+// TestSlowViewerGetsEveryByte has a viewer whose socket accepts little at a time.
 func TestSlowViewerGetsEveryByte(t *testing.T) {
 	r := newHarness(t, Options{})
 	r.frame("k", true)
@@ -362,8 +363,8 @@ func TestSlowViewerGetsEveryByte(t *testing.T) {
 	}
 }
 
-// TestEncoderBurstMakesNoViewerLate: what an encoder sends at once that was stopped for longer than
-// a viewer may be late makes nobody late, though it fills sockets.
+// TestEncoderBurstMakesNoViewerLate has an encoder send more than MaxLatency at once, after a
+// pause: no viewer skips, though the burst fills sockets.
 func TestEncoderBurstMakesNoViewerLate(t *testing.T) {
 	r := newHarness(t, Options{MaxLatency: 2 * time.Second})
 	r.frame("k", true)
@@ -387,7 +388,8 @@ func TestSlowViewerSkipsToKeyframe(t *testing.T) {
 	events, _, stop := r.hub.Observe(1000, true)
 	defer stop()
 	big := bytes.Repeat([]byte("x"), 200<<10)
-	for i := range 250 { // 10 s in which he reads nothing: less than the hub's ring holds, and more than the kernel
+	// 10 s in which it reads nothing: less than the hub's ring holds, and more than the kernel.
+	for i := range 250 {
 		copy(big, fmt.Sprintf("%039d|", i))
 		r.frame(string(big), i%12 == 0)
 	}
@@ -409,13 +411,13 @@ func TestSlowViewerSkipsToKeyframe(t *testing.T) {
 			t.Fatalf("%q after %d", got, last)
 		}
 		if i != last+1 && i%12 != 0 {
-			t.Errorf("goes on with %d after %d: not a keyframe", i, last)
+			t.Errorf("continues with %d after %d: not a keyframe", i, last)
 		}
 		last = i
 	}
 	var viewers [1]stream.ConnInfo
 	if r.hub.Viewers(movie, 0, viewers[:]); again == 0 || viewers[0].Skips == 0 {
-		t.Errorf("%d times moved on, counted %d", again, viewers[0].Skips)
+		t.Errorf("skipped %d times, counted %d", again, viewers[0].Skips)
 	}
 }
 
@@ -424,13 +426,12 @@ func TestStalledViewerIsDisconnected(t *testing.T) {
 	r.frame("k", true)
 	v := r.viewer(Conn{})
 	v.want("S 0s", "F k")
-	r.frame(string(make([]byte, 32<<20)), false) // and he reads nothing
+	r.frame(string(make([]byte, 32<<20)), false) // and it reads nothing
 	v.wantClosed(os.ErrDeadlineExceeded)
 }
 
-// TestSlowViewerGetsStreamEnd: a viewer that reads slowly, and sends something meanwhile, gets the
-// end of a stream that the kernel still holds for it, however short the time is for last words that
-// have arrived.
+// TestSlowViewerGetsStreamEnd has a viewer that reads slowly, and sends something in between: it
+// gets the end of the stream that the kernel still holds, however short LingerTimeout is.
 func TestSlowViewerGetsStreamEnd(t *testing.T) {
 	r := newHarness(t, Options{LingerTimeout: time.Millisecond})
 	r.frame("k", true)
@@ -450,7 +451,7 @@ func TestSlowViewerGetsStreamEnd(t *testing.T) {
 	select {
 	case err := <-v.closed:
 		t.Fatalf("the connection was closed: %v", err)
-	case <-time.After(4 * tickIdle): // it has been looked after
+	case <-time.After(4 * tickIdle): // housekeep has run
 	}
 	if _, err := v.nc.Write([]byte("received")); err != nil {
 		t.Fatal(err)
@@ -470,7 +471,7 @@ func TestKickedViewer(t *testing.T) {
 		t.Fatal(err)
 	}
 	v.want("E enough", "EOF")
-	v.wantClosed(why) // also when he does not hang up
+	v.wantClosed(why) // even if it does not disconnect
 }
 
 func TestViewerLeaves(t *testing.T) {
@@ -487,14 +488,14 @@ func TestViewerLeaves(t *testing.T) {
 		select {
 		case <-v.closed:
 		case <-time.After(10 * time.Second):
-			t.Fatal("is still there")
+			t.Fatal("the viewer is not closed")
 		}
 	}
 	if r.broadcaster.mu.Lock(); len(r.broadcaster.feeds) != 0 {
 		t.Errorf("%d feeds without viewers", len(r.broadcaster.feeds))
 	}
 	r.broadcaster.mu.Unlock()
-	r.viewer(Conn{}).want("S 0s", "F k") // and it begins anew
+	r.viewer(Conn{}).want("S 0s", "F k") // a new feed
 }
 
 func TestRepliesAreSentBetweenNodes(t *testing.T) {
@@ -525,7 +526,8 @@ func TestRepliesAreSentBetweenNodes(t *testing.T) {
 	v.wantClosed(io.ErrClosedPipe)
 }
 
-// TestFloodingViewerIsDisconnected: replies take memory, and somebody who floods takes nobody else's time.
+// TestFloodingViewerIsDisconnected has a viewer that sends requests and reads no replies: their
+// memory is bounded, and it does not delay another viewer.
 func TestFloodingViewerIsDisconnected(t *testing.T) {
 	r := newHarness(t, Options{WriteTimeout: time.Second})
 	r.frame("k", true)
@@ -549,11 +551,12 @@ func TestFloodingViewerIsDisconnected(t *testing.T) {
 	other.want("F i")
 	v.wantClosed(os.ErrDeadlineExceeded)
 	if asked > 8<<20 { // times five is far above what the kernel holds and maxReply
-		t.Errorf("listened to %d bytes of who does not read", asked)
+		t.Errorf("%d bytes were read of a viewer that does not read", asked)
 	}
 }
 
-// TestManyRequestsAreAnswered: who does read may ask as much as he likes.
+// TestManyRequestsAreAnswered has a viewer that reads its replies: it may send any number of
+// requests.
 func TestManyRequestsAreAnswered(t *testing.T) {
 	r := newHarness(t, Options{})
 	r.frame("k", true)

@@ -16,9 +16,9 @@ import (
 	"livego/internal/ops/netx"
 )
 
-var errNotTCP = errors.New("fan: the connection is no plain TCP")
+var errNotTCP = errors.New("fanout: not a plain TCP connection")
 
-// An Engine is the goroutines that read and write the sockets of all Fans.
+// An Engine is the goroutines that read and write the sockets of all Broadcasters.
 type Engine struct {
 	loops []*loop
 	next  atomic.Uint32
@@ -45,7 +45,7 @@ func NewEngine(n int) (*Engine, error) {
 
 func (e *Engine) size() int { return len(e.loops) }
 
-// Close ends the loops when their viewers have gone, or ctx is done.
+// Close ends the loops when their viewers have left, or ctx is done.
 func (e *Engine) Close(ctx context.Context) {
 	var closing sync.WaitGroup
 	for _, l := range e.loops {
@@ -55,7 +55,7 @@ func (e *Engine) Close(ctx context.Context) {
 	e.wg.Wait()
 }
 
-// wake tells the loops that fd has a new node.
+// wake notifies the loops that fd has a new node.
 func (e *Engine) wake(fd *feed) {
 	for i, l := range e.loops {
 		if fd.viewers[i].Load() > 0 {
@@ -67,13 +67,14 @@ func (e *Engine) wake(fd *feed) {
 	}
 }
 
-// CanServe reports whether f can serve a viewer of name on nc: on a plain TCP socket.
+// CanServe reports whether f can serve a viewer on nc, which must be a plain TCP socket.
 func (f *Broadcaster) CanServe(nc net.Conn) bool {
 	_, ok := netx.PlainTCP(nc)
 	return f != nil && ok
 }
 
-// Add takes over nc, which f Carries, for a viewer of name. Where it fails, nc is as it was.
+// Add takes ownership of nc, for which CanServe is true, and serves a viewer of name on it. If it
+// fails, nc is unchanged.
 func (f *Broadcaster) Add(name domain.Name, nc net.Conn, c Conn) error {
 	fd, err := f.acquire(name, c.Waited)
 	if err != nil {
@@ -98,13 +99,14 @@ func (f *Broadcaster) Add(name domain.Name, nc net.Conn, c Conn) error {
 	l := f.engine.loops[f.engine.next.Add(1)%uint32(len(f.engine.loops))]
 	v := &viewer{Conn: c, feed: fd, loop: l, sock: sock, pending: c.Prefix, joined: now, progressAt: now,
 		stallCheckedAt: now, pingedAt: now}
-	v.Prefix = nil // rest has it
+	v.Prefix = nil // now in pending
 	c.Viewer.AttachSocket(v.queuedNow, nil)
 	l.add(v)
 	return nil
 }
 
-// detach gives the socket of tcp a descriptor that the runtime's poller does not know, and closes tcp.
+// detach returns a descriptor of tcp's socket that the runtime's poller does not know, and closes
+// tcp.
 func detach(tcp *net.TCPConn) (int, error) {
 	raw, err := tcp.SyscallConn()
 	if err != nil {
@@ -118,7 +120,7 @@ func detach(tcp *net.TCPConn) (int, error) {
 	if derr != nil {
 		return -1, derr
 	}
-	_ = tcp.Close() // the socket lives on
+	_ = tcp.Close() // the socket stays open
 	return sock, nil
 }
 
@@ -126,29 +128,29 @@ func detach(tcp *net.TCPConn) (int, error) {
 type loop struct {
 	index  int
 	epfd   int
-	epoll  *os.File // epfd, as the runtime's poller knows it
-	wakeCh chan struct{}
+	epoll  *os.File      // epfd, registered with the runtime's poller
+	wakeCh chan struct{} // wakes the writer
 	done   chan struct{} // closed when the writer has ended
 
-	// The writer's.
+	// Of the writer.
 	shards    map[*feed][]*viewer
 	count     int
-	blocked   map[*viewer]struct{} // whose sockets were blocked
+	blocked   map[*viewer]struct{} // viewers whose sockets were full
 	batch     writeBatch
 	coalesced coalescedBatch
 
 	mu       sync.Mutex
 	bySock   map[int32]*viewer
 	added    []*viewer
-	feeds    []*feed   // that have new nodes
-	received []*viewer // whom the reader has something of
-	closing  bool      // when the last viewer has gone
-	abort    bool      // at once
+	feeds    []*feed   // with new nodes
+	received []*viewer // viewers for which the reader has something
+	closing  bool      // end when the last viewer has left
+	abort    bool      // end now
 }
 
 const (
-	tickBusy = 10 * time.Millisecond  // how often full sockets are tried again
-	tickIdle = 200 * time.Millisecond // how often viewers are looked after whom nothing happens to
+	tickBusy = 10 * time.Millisecond  // how often writes to full sockets are retried
+	tickIdle = 200 * time.Millisecond // how often housekeep runs
 )
 
 func newLoop(index int) (*loop, error) {
@@ -156,7 +158,8 @@ func newLoop(index int) (*loop, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("epoll_create1", err)
 	}
-	if err := unix.SetNonblock(epfd, true); err != nil { // so that os takes it to the runtime's poller
+	// os registers only non-blocking files with the runtime's poller.
+	if err := unix.SetNonblock(epfd, true); err != nil {
 		_ = unix.Close(epfd)
 		return nil, os.NewSyscallError("fcntl", err)
 	}
@@ -167,7 +170,7 @@ func newLoop(index int) (*loop, error) {
 	}, nil
 }
 
-// wake lets the writer look around.
+// wake makes the writer process its events.
 func (l *loop) wake() {
 	select {
 	case l.wakeCh <- struct{}{}:
@@ -175,7 +178,7 @@ func (l *loop) wake() {
 	}
 }
 
-// close ends the loop when its last viewer has gone, or ctx is done.
+// close ends the loop when its last viewer has left, or ctx is done.
 func (l *loop) close(ctx context.Context) {
 	l.mu.Lock()
 	l.closing = true
@@ -192,7 +195,7 @@ func (l *loop) close(ctx context.Context) {
 	}
 }
 
-// add gives v to the loop.
+// add passes v to the loop.
 func (l *loop) add(v *viewer) {
 	v.feed.viewers[l.index].Add(1)
 	l.mu.Lock()
@@ -201,15 +204,15 @@ func (l *loop) add(v *viewer) {
 	l.wake()
 }
 
-// read hands out what viewers send, until the loop is closed.
+// read receives what viewers send, until the loop is closed.
 func (l *loop) read() {
 	raw, err := l.epoll.SyscallConn()
 	if err != nil {
-		return // closed already
+		return // already closed
 	}
 	events := make([]unix.EpollEvent, 128)
 	buf := make([]byte, 16<<10)
-	unread := make(map[*viewer]struct{}) // who may have more: an edge is seen once
+	unread := make(map[*viewer]struct{}) // viewers that may have more: epoll reports an edge once
 	for {
 		err := raw.Read(func(fd uintptr) bool {
 			n, _ := unix.EpollWait(int(fd), events, 0)
@@ -225,12 +228,12 @@ func (l *loop) read() {
 		if err != nil {
 			return
 		}
-		for v := range unread { // a piece of each in turn, however much one sends
-			news, more := v.receive(buf)
+		for v := range unread { // one read for each in turn, however much one viewer sends
+			notify, more := v.receive(buf)
 			if !more {
 				delete(unread, v)
 			}
-			if news {
+			if notify {
 				l.mu.Lock()
 				l.received = append(l.received, v)
 				l.mu.Unlock()
@@ -240,7 +243,7 @@ func (l *loop) read() {
 	}
 }
 
-// write sends what there is to send, until the loop is closed.
+// write sends to viewers until the loop is closed.
 func (l *loop) write() {
 	defer close(l.done)
 	tick := time.NewTimer(tickIdle)
@@ -273,7 +276,7 @@ func (l *loop) write() {
 	}
 }
 
-// processEvents serves whom something has happened to. It reports false when the loop is to end.
+// processEvents serves viewers with new events. It returns false when the loop is to end.
 func (l *loop) processEvents(now time.Time) bool {
 	l.mu.Lock()
 	added, feeds, heard, closing, cut := l.added, l.feeds, l.received, l.closing, l.abort
@@ -291,7 +294,7 @@ func (l *loop) processEvents(now time.Time) bool {
 	for _, fd := range feeds {
 		shard := l.shards[fd]
 		l.coalesced.build(shard)
-		for _, v := range slices.Backward(shard) { // serve may take the last one's place
+		for _, v := range slices.Backward(shard) { // serve may remove v and move the last to its slot
 			l.serve(v, now)
 		}
 		l.coalesced.from = nil
@@ -320,8 +323,8 @@ func (l *loop) register(v *viewer) {
 	l.armRead(v, unix.EPOLL_CTL_ADD)
 }
 
-// armRead lets the reader hear of what v has sent and sends. It is edge-triggered: the reader reads
-// until there is no more. What came before is an edge too.
+// armRead makes epoll report what v sends or has sent. Epoll is edge-triggered: the reader reads
+// until there is no more.
 func (l *loop) armRead(v *viewer, op int) {
 	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | 1<<31, Fd: int32(v.sock)}
 	if err := unix.EpollCtl(l.epfd, op, v.sock, &ev); err != nil {
@@ -329,7 +332,7 @@ func (l *loop) armRead(v *viewer, op int) {
 	}
 }
 
-// remove closes v.
+// remove closes v's socket.
 func (l *loop) remove(v *viewer, err error) {
 	shard := l.shards[v.feed]
 	last := shard[len(shard)-1]
@@ -345,11 +348,11 @@ func (l *loop) remove(v *viewer, err error) {
 	l.mu.Lock()
 	delete(l.bySock, int32(v.sock))
 	l.mu.Unlock()
-	if errors.Is(err, os.ErrDeadlineExceeded) { // what it has not taken is dropped, and not held for minutes
+	if errors.Is(err, os.ErrDeadlineExceeded) { // drop unsent data: the kernel keeps it for minutes
 		_ = unix.SetsockoptLinger(v.sock, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 	}
 	v.abort(err)
-	v.reading.Lock() // the reader may be at it
+	v.reading.Lock() // the reader may be in a read
 	_ = unix.Close(v.sock)
 	v.reading.Unlock()
 	v.closed = true
@@ -358,9 +361,9 @@ func (l *loop) remove(v *viewer, err error) {
 	v.OnClose(err)
 }
 
-// housekeep does for every viewer what time asks for.
+// housekeep runs the periodic checks of every viewer.
 func (l *loop) housekeep(now time.Time) {
-	l.coalesced.data = nil // a moment in which much came at once is over
+	l.coalesced.data = nil // release the memory of a burst
 	for _, shard := range l.shards {
 		for _, v := range slices.Backward(shard) {
 			v.housekeep(now)
@@ -369,7 +372,7 @@ func (l *loop) housekeep(now time.Time) {
 	}
 }
 
-// serve sends v what he has not got, as far as his socket takes it.
+// serve sends v what it has not received, as far as its socket accepts it.
 func (l *loop) serve(v *viewer, now time.Time) {
 	v.mu.Lock()
 	gone := v.gone
@@ -387,7 +390,7 @@ func (l *loop) serve(v *viewer, now time.Time) {
 		}
 	}
 	if v.ending {
-		gone = v.closeReason // he hung up because we did
+		gone = v.closeReason // it disconnected because the server did
 	}
 	l.remove(v, gone)
 }

@@ -10,10 +10,10 @@ import (
 	"livego/internal/domain"
 )
 
-// An Engine is only to be had on Linux.
+// An Engine is available on Linux only.
 type Engine struct{ wg sync.WaitGroup }
 
-// NewEngine returns nil: elsewhere the edges serve each viewer by a goroutine of his own.
+// NewEngine returns nil: on other systems the edges serve each viewer with a goroutine.
 func NewEngine(int) (*Engine, error) { return nil, nil }
 
 // Close does nothing.
@@ -23,7 +23,7 @@ func (e *Engine) size() int { return 0 }
 
 func (e *Engine) wake(*feed) {}
 
-// CanServe reports that f serves nobody.
+// CanServe returns false.
 func (f *Broadcaster) CanServe(net.Conn) bool { return false }
 
 // Add fails.

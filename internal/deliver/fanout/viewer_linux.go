@@ -15,47 +15,49 @@ import (
 	"livego/internal/stream"
 )
 
-// A viewer belongs to the writing goroutine of his loop, but for what mu guards.
+// A viewer belongs to the writing goroutine of its loop, except for what mu guards.
 type viewer struct {
 	Conn
 	feed *feed
 	loop *loop
 	sock int
-	slot int // in his shard
+	slot int // index in its shard
 
-	current        *node         // the last node whose bytes are in rest or sent; nil while he waits for a place to start
-	next           *node         // where he starts, while at is nil
-	pending        []byte        // to be sent before the next node,
+	// current is the last node whose bytes are in pending or were sent; nil while the viewer waits
+	// for a start.
+	current        *node
+	next           *node         // where it starts, while current is nil
+	pending        []byte        // to send before the next node,
 	pendingParts   [][]byte      // and then these
-	uncounted      *node         // the node that is counted when rest is sent
-	unreported     writeProgress // what is to be told of nodes that were
-	started        bool          // has been given his start
-	gop            uint64        // of his start, or of where he went on after a skip
-	resumeAfter    uint64        // at which place he waits for a start: node.total
+	uncounted      *node         // node to count when pending is sent
+	unreported     writeProgress // counted, but not in statistics yet
+	started        bool          // has had its start
+	gop            uint64        // of its start, or of where it continued after a skip
+	resumeAfter    uint64        // node.total after which it waits for a start
 	joined         time.Time
-	written        uint64    // bytes written to the kernel
-	acked          uint64    // of those, how many his end had acknowledged when that was last looked at
-	progressAt     time.Time // when it was more than before, or all
+	written        uint64    // bytes given to the kernel
+	acked          uint64    // of those, acknowledged by its end at stallCheckedAt
+	progressAt     time.Time // when acked last rose, or all was acknowledged
 	stallCheckedAt time.Time
 	sendRate       stream.SendRate
 	pingedAt       time.Time
-	caughtUp       bool             // has been at the live edge
+	caughtUp       bool             // has reached the live edge
 	blocked        bool             // the socket accepts no more
-	closeReason    error            // the reason to disconnect the viewer
-	ending         bool             // and has been told
-	closeSent      bool             // the last words are out,
-	closing        netx.LingerTimer // and this is the time to read them
+	closeReason    error            // why to disconnect the viewer
+	ending         bool             // its close message is in pending or sent
+	closeSent      bool             // the close message is sent,
+	closing        netx.LingerTimer // and this is the time to read it
 	closed         bool             // also under mu
 
-	reading sync.Mutex // held while sock is read, so that it is not closed meanwhile
+	reading sync.Mutex // held during a read, so that sock is not closed
 
-	mu         sync.Mutex // held for short: the writer waits for it
-	reply      []byte     // of Received, to be sent between two nodes
-	readPaused bool       // no more is read of him until reply has been sent
-	gone       error      // he left
+	mu         sync.Mutex // held briefly: the writer waits for it
+	reply      []byte     // of OnReceive and Ping, to send between two nodes
+	readPaused bool       // nothing is read until reply is sent
+	gone       error      // it left
 }
 
-// startGrace is how long after joining a viewer who has never caught up is left alone.
+// startGrace is how long after joining a viewer that never reached the live edge may be late.
 const startGrace = 10 * time.Second
 
 // abort makes the writer remove v.
@@ -67,13 +69,13 @@ func (v *viewer) abort(err error) {
 	}
 }
 
-// maxReply is how many bytes of replies may wait for a viewer before no more is read of him: who
-// asks and does not read the answers is not listened to, and ends as one who takes nothing.
+// maxReply is how many bytes of replies may wait for a viewer before no more is read from it. A
+// viewer that sends requests and reads no replies then ends as a stalled one.
 const maxReply = 64 << 10
 
-// receive reads once what v has sent. It reports whether the writer has something to do about it,
-// and whether there may be more to read.
-func (v *viewer) receive(buf []byte) (news, more bool) {
+// receive reads once from v. notify reports that the writer has something to do, and more that
+// there may be more to read.
+func (v *viewer) receive(buf []byte) (notify, more bool) {
 	v.reading.Lock()
 	defer v.reading.Unlock()
 	if v.isGone() {
@@ -103,7 +105,7 @@ func (v *viewer) receive(buf []byte) (news, more bool) {
 	return len(v.reply) > 0 || v.gone != nil, v.gone == nil && !v.readPaused
 }
 
-// receiveSafely is Received, but for panics: they end this viewer, and no other.
+// receiveSafely is OnReceive, but a panic ends only this viewer.
 func (v *viewer) receiveSafely(b []byte) (reply []byte, err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -120,7 +122,7 @@ func (v *viewer) isGone() bool {
 	return v.gone != nil
 }
 
-// housekeep does what time and the operator ask for.
+// housekeep checks whether v was kicked, is stalled or is due for a ping.
 func (v *viewer) housekeep(now time.Time) {
 	o := &v.feed.broadcaster.opt
 	select {
@@ -142,12 +144,12 @@ func (v *viewer) housekeep(now time.Time) {
 	}
 }
 
-// stallChecks is how many times it is looked whether a viewer takes something, in the time in which he must.
+// stallChecks is how often stalls is called within WriteTimeout.
 const stallChecks = 10
 
-// stalls reports whether the viewer's end has acknowledged nothing since the last look of what the
-// kernel holds for him: he does not read, or his power is cut. His socket need not be full for
-// that, and where it is, he may take it so slowly that we cannot add.
+// stalls reports whether the viewer's end has acknowledged nothing since the last call of what the
+// kernel holds for it: it does not read, or has lost power. Its socket need not be full for that,
+// and a full one may empty so slowly that no write succeeds.
 func (v *viewer) stalls(now time.Time) bool {
 	queued, err := netx.QueuedNow(v.sock)
 	if err != nil {
@@ -156,7 +158,7 @@ func (v *viewer) stalls(now time.Time) bool {
 	late := v.stallCheckedAt.Add(v.feed.broadcaster.opt.WriteTimeout + time.Second)
 	taken := v.written - uint64(queued)
 	stalls := queued > 0 && taken == v.acked
-	if !stalls || now.After(late) { // that late, it is we who were stopped
+	if !stalls || now.After(late) { // that late, the server itself was stopped
 		v.progressAt = now
 	}
 	v.acked, v.stallCheckedAt = taken, now
@@ -165,13 +167,13 @@ func (v *viewer) stalls(now time.Time) bool {
 
 // unacknowledged returns how many bytes the kernel holds for v. For the writer.
 func (v *viewer) unacknowledged() int {
-	n, _ := netx.QueuedNow(v.sock) // 0 where that is not known
+	n, _ := netx.QueuedNow(v.sock) // 0 if that is not known
 	return n
 }
 
-// queuedNow returns how many bytes the kernel holds for v. Anybody may ask.
+// queuedNow returns how many bytes the kernel holds for v. Any goroutine may call it.
 func (v *viewer) queuedNow() int {
-	v.reading.Lock() // so that sock is not closed meanwhile, and another's
+	v.reading.Lock() // so that sock is not closed and reused
 	defer v.reading.Unlock()
 	if v.isGone() {
 		return 0
@@ -180,14 +182,15 @@ func (v *viewer) queuedNow() int {
 	return n
 }
 
-// end begins the end of v: what he is in the middle of, and the last words.
+// end makes v end after its current node, with a close message.
 func (v *viewer) end(err error) {
 	if v.closeReason == nil {
 		v.closeReason = err
 	}
 }
 
-// send sends what v has not got. full tells that its socket accepts no more. An error ends it.
+// send sends what v has not received. full reports that its socket accepts no more. An error ends
+// v.
 func (v *viewer) send(b *writeBatch, now time.Time) (full bool, err error) {
 	for {
 		b.reset()
@@ -218,7 +221,8 @@ func (v *viewer) send(b *writeBatch, now time.Time) (full bool, err error) {
 	}
 }
 
-// fillBatch puts into b what is to be sent next. Between two nodes that may be a reply, or the last words.
+// fillBatch adds to b what v is to be sent next. Between two nodes that may be a reply or the close
+// message.
 func (v *viewer) fillBatch(b *writeBatch) {
 	if v.closeSent {
 		return
@@ -238,7 +242,7 @@ func (v *viewer) fillBatch(b *writeBatch) {
 	}
 }
 
-// refill fills rest, which is empty, with what goes refill two nodes.
+// refill puts into pending, which is empty, what is to be sent between two nodes.
 func (v *viewer) refill() {
 	v.mu.Lock()
 	v.pending, v.reply = v.reply, nil
@@ -246,7 +250,7 @@ func (v *viewer) refill() {
 	v.readPaused = false
 	v.mu.Unlock()
 	if listen {
-		v.loop.armRead(v, unix.EPOLL_CTL_MOD) // which shows an edge anew
+		v.loop.armRead(v, unix.EPOLL_CTL_MOD) // reports unread data as a new edge
 	}
 	v.findStart()
 	if nd := v.nextNode(); nd != nil && nd.end != nil {
@@ -260,7 +264,7 @@ func (v *viewer) refill() {
 	}
 }
 
-// partsOf returns what v is sent of nd.
+// partsOf returns the parts of nd that v is sent.
 func (v *viewer) partsOf(nd *node) [][]byte {
 	if nd.leading && nd.gop == v.gop {
 		return nil
@@ -268,7 +272,7 @@ func (v *viewer) partsOf(nd *node) [][]byte {
 	return nd.parts
 }
 
-// nextNode returns the node after at, nil when there is none yet.
+// nextNode returns the node after current, nil if there is none yet.
 func (v *viewer) nextNode() *node {
 	if v.current == nil {
 		return v.next
@@ -276,7 +280,7 @@ func (v *viewer) nextNode() *node {
 	return v.current.next.Load()
 }
 
-// findStart finds a waiting viewer a place to start.
+// findStart looks for the start of a viewer that waits for one.
 func (v *viewer) findStart() {
 	if v.current != nil || v.next != nil || v.closeReason != nil {
 		return
@@ -296,7 +300,7 @@ func (v *viewer) findStart() {
 	}
 }
 
-// advance moves v on by n bytes.
+// advance moves v forward by n bytes.
 func (v *viewer) advance(n int, now time.Time) {
 	defer v.reportProgress(now)
 	for {
@@ -319,13 +323,13 @@ func (v *viewer) advance(n int, now time.Time) {
 	}
 }
 
-// A writeProgress is what a viewer has been sent: payload bytes, up to a DTS.
+// A writeProgress is what a viewer was sent: payload bytes, up to a DTS.
 type writeProgress struct {
 	video, audio int
 	dts          time.Duration
 }
 
-// countNode counts the node that has been sent.
+// countNode counts the node that was sent.
 func (v *viewer) countNode() {
 	if nd := v.uncounted; nd != nil {
 		v.unreported = writeProgress{v.unreported.video + nd.video, v.unreported.audio + nd.audio, nd.dts}
@@ -333,7 +337,7 @@ func (v *viewer) countNode() {
 	}
 }
 
-// reportProgress tells the statistics what was counted.
+// reportProgress adds what was counted to the statistics.
 func (v *viewer) reportProgress(now time.Time) {
 	if c := v.unreported; c != (writeProgress{}) {
 		v.Viewer.ObserveProgress(c.video, c.audio, c.dts, now)
@@ -341,17 +345,16 @@ func (v *viewer) reportProgress(now time.Time) {
 	}
 }
 
-// handleBlocked sees to a viewer whose socket is full. One who is too far behind goes on, after the
-// node that he is in the middle of, with the newest start there is then; who would make us hold too
-// much waits for one. How far he is behind he sees himself when what the kernel holds for him has
-// gone: that is counted.
+// handleBlocked skips a viewer with a full socket if it is too late. After its current node it
+// continues with the newest start; if it would keep too many nodes in memory, it waits for one. The
+// viewer sees how late it is when the kernel has sent what it holds, so that time counts too.
 func (v *viewer) handleBlocked(now time.Time) {
 	if v.current == nil || v.closeReason != nil {
 		return
 	}
 	o := &v.feed.broadcaster.opt
 	last, newest := v.feed.newest()
-	// an encoder that catches up sends seconds at once: he is not late for that
+	// an encoder that catches up sends seconds at once: that makes no viewer late
 	behind := min(last.dts-v.current.dts, now.Sub(v.current.at))
 	if queued, err := netx.QueuedNow(v.sock); err == nil {
 		v.sendRate.ObserveBlocked(now, v.written, queued)
@@ -369,23 +372,23 @@ func (v *viewer) handleBlocked(now time.Time) {
 	}
 }
 
-// setUnsentLimit has the kernel hold no more than n bytes unsent. It is a wish, as in netx.
+// setUnsentLimit limits the unsent bytes that the kernel holds. As in netx, errors are ignored.
 func (v *viewer) setUnsentLimit(n int) {
 	_ = unix.SetsockoptInt(v.sock, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, n)
 }
 
-// A coalescedBatch is what comes after one place of a stream, copied in one piece: a system call
-// takes that sooner than many parts, and it is made once for all viewers who stand there, who are
-// most.
+// A coalescedBatch holds all bytes after one position of a stream in one piece. A system call
+// accepts that faster than many parts, and it is made once for all viewers at that position, which
+// are most.
 type coalescedBatch struct {
-	from *node // the place; nil where there is none
+	from *node // the position; nil if there is none
 	data []byte
 }
 
-// maxUncoalescedViewers is for how many of them a copy costs more than it saves.
+// maxUncoalescedViewers is the most viewers for which a copy costs more than it saves.
 const maxUncoalescedViewers = 8
 
-// build makes w what viewers of a feed are to be sent.
+// build makes w the batch for viewers of a feed.
 func (w *coalescedBatch) build(viewers []*viewer) {
 	w.from, w.data = nil, w.data[:0]
 	if len(viewers) <= maxUncoalescedViewers {
@@ -397,7 +400,7 @@ func (w *coalescedBatch) build(viewers []*viewer) {
 	}
 	from := viewers[i].current
 	for nd := from.next.Load(); nd != nil && nd.end == nil && len(w.data)+nd.size <= maxBatch; nd = nd.next.Load() {
-		if nd.leading { // not for everybody
+		if nd.leading { // not for all viewers
 			return
 		}
 		for _, p := range nd.parts {
@@ -409,7 +412,7 @@ func (w *coalescedBatch) build(viewers []*viewer) {
 	}
 }
 
-// writeBatch is what one system call takes.
+// A writeBatch is the data of one system call.
 type writeBatch struct {
 	iov  [maxParts]unix.Iovec
 	n    int
@@ -421,7 +424,7 @@ const (
 	maxBatch = 512 << 10
 )
 
-// reset empties b, and lets go of what was in it: seconds of a stream, after a viewer who has just begun.
+// reset empties b and releases its data, which may be seconds of a stream after a viewer's start.
 func (b *writeBatch) reset() {
 	clear(b.iov[:b.n])
 	b.n, b.size = 0, 0
@@ -448,9 +451,8 @@ func (b *writeBatch) addAll(parts [][]byte) bool {
 	return true
 }
 
-// send tries to send b without blocking, and returns how many bytes went. The system calls are raw:
-// they never block, and the scheduler's hand-off around those that may would cost as much as they
-// do.
+// send sends b without blocking and returns how many bytes were sent. It uses raw system calls:
+// they never block, and the scheduler hand-off around blocking ones would cost as much as the call.
 func (b *writeBatch) send(sock int) (int, error) {
 	const flags = unix.MSG_DONTWAIT | unix.MSG_NOSIGNAL
 	for {
