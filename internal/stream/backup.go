@@ -7,11 +7,13 @@ import (
 	"livego/internal/media"
 )
 
-// maxWarm is how old the newest random access point of a backup may be to be switched to; an older one is waited past.
+// maxWarm is the largest age of a backup's newest random access point at which the stream switches
+// to it. If it is older, the stream waits for the next one.
 const maxWarm = 3 * time.Second
 
-// activate makes p the one whose frames go into the ring. From a warm backup they go on at its
-// newest random access point if that is fresh, else at its next. Caller holds s.mu.
+// activate makes p the publisher whose frames go into the ring. A warm backup continues at its
+// newest random access point if that is younger than maxWarm, otherwise at its next one. The caller
+// holds s.mu.
 func (s *stream) activate(p *Publisher) {
 	s.active = p
 	s.timeline.reconnect()
@@ -22,7 +24,7 @@ func (s *stream) activate(p *Publisher) {
 	p.dropWarm()
 	p.pending = false
 	if len(warm) == 0 {
-		p.pending = p.started && hadVideo // a backup in mid-GOP; one that is new starts with what it sends
+		p.pending = p.started && hadVideo // a new backup starts at its first frame
 		return
 	}
 	if time.Since(warm[0].Arrived) > maxWarm {
@@ -34,7 +36,8 @@ func (s *stream) activate(p *Publisher) {
 	}
 }
 
-// choose decides, on a frame of p that is not in the ring, whether p is to be active. Caller holds s.mu.
+// choose decides, on a frame of p that is not in the ring, whether p becomes active. The caller
+// holds s.mu.
 func (s *stream) choose(p *Publisher, now time.Time) {
 	opt := &s.hub.opt
 	switch {
@@ -46,21 +49,22 @@ func (s *stream) choose(p *Publisher, now time.Time) {
 		if s.active == nil || s.active.idle(now) >= opt.Idle {
 			s.activate(p)
 		}
-	default: // the primary, back from a pause: for good, or in need since the backup has fallen silent too
+	default: // the primary after a pause: it is healthy again, or the backup is idle too
 		if p.atRAP() && (now.Sub(p.healthySince) >= opt.FailbackDelay || s.active == nil || s.active.idle(now) >= opt.Idle) {
 			s.activate(p)
 		}
 	}
 }
 
-// atRAP reports whether p may be switched to without a break: its last frame is a random access
-// point, or it has no video.
+// atRAP reports whether the stream can switch to p without a gap: its newest frame is a random
+// access point, or p has no video.
 func (p *Publisher) atRAP() bool {
 	n := len(p.warm)
 	return n == 1 || n > 1 && !p.started
 }
 
-// keepWarm keeps f, of a publisher that is not active, from the newest random access point on. Caller holds s.mu.
+// keepWarm keeps f, of a publisher that is not active, from its newest random access point on. The
+// caller holds s.mu.
 func (p *Publisher) keepWarm(f *media.Frame) {
 	opt := &p.s.hub.opt
 	start := isStartPoint(f)
@@ -68,10 +72,10 @@ func (p *Publisher) keepWarm(f *media.Frame) {
 		p.dropWarm()
 	}
 	if p.started && len(p.warm) == 0 && !start {
-		return // in mid-GOP, whose beginning was too large to keep
+		return // in mid-GOP: its start was too large to keep
 	}
 	if !p.started && len(p.warm) > 0 {
-		p.dropWarm() // audio alone: every frame is a place to start
+		p.dropWarm() // audio only: a viewer may start at any frame
 	}
 	p.warm = append(p.warm, f)
 	p.warmed += len(f.Payload) + frameOverhead

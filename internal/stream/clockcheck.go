@@ -6,33 +6,33 @@ import (
 	"livego/internal/media"
 )
 
-// When the clock of an encoder is no clock. One that stands still clamps all frames to the same
-// moment, and one that jumps about rebases the stream with each: both play at a speed that has
-// nothing to do with what is shown. Neither is seen in a push that is sent faster than it plays,
-// nor in one whose network stalls: there the encoder's time runs as fast as frames come, or faster.
+// Limits of unreliable-clock detection. An encoder clock that stands still clamps all frames to the
+// same time, and one that jumps often rebases the stream each time; both make it play at a wrong
+// speed. A file that is pushed faster than real time, or over a network that stalls, is not
+// affected: its timestamps advance at least as fast as its frames arrive.
 const (
-	minCheckFrames  = 25              // in a look, below which a track tells nothing
-	checkInterval   = 2 * time.Second // of arrivals
-	stalledRatio    = 20              // times slower than frames come, a clock stands
-	maxClockJumps   = 2               // in clockJumpWindow, a clock jumps about: one is set once
+	minCheckFrames  = 25              // frames in an interval that are needed for a decision
+	checkInterval   = 2 * time.Second // in arrival time
+	stalledRatio    = 20              // a clock so many times slower than arrivals is stalled
+	maxClockJumps   = 2               // in clockJumpWindow; a clock that is set jumps once
 	clockJumpWindow = 10 * time.Second
 
-	// maxArrivalDrift is how far an audio track that is paced by arrival may be from it before it is
-	// set anew: it goes on sample by sample otherwise, since frames come in bursts.
+	// maxArrivalDrift is how far an audio track that is timestamped by arrival may drift from it.
+	// Within that it continues sample by sample, because frames arrive in bursts.
 	maxArrivalDrift = 500 * time.Millisecond
 )
 
-// A clockCheck looks at the time stamps of one track of one connection.
+// A clockCheck checks the timestamps of one track of one connection.
 type clockCheck struct {
-	since      time.Time     // when the look began
-	from       time.Duration // the highest time stamp then
-	top        time.Duration // the highest time stamp
+	since      time.Time     // start of the interval
+	from       time.Duration // the highest timestamp then
+	top        time.Duration // the highest timestamp
 	frames     int
 	jumps      []time.Time // the last maxClockJumps
 	unreliable bool
 }
 
-// observe notes a frame of encoder time dts. It reports whether the time stamps are of no use, from now on.
+// observe records a frame with encoder time dts. It reports whether the timestamps are unreliable.
 func (j *clockCheck) observe(dts time.Duration, arrived time.Time) bool {
 	if j.since.IsZero() {
 		j.since, j.from, j.top = arrived, dts, dts
@@ -46,7 +46,7 @@ func (j *clockCheck) observe(dts time.Duration, arrived time.Time) bool {
 	return j.unreliable
 }
 
-// observeJump notes that the track's time stamps have jumped, to dts.
+// observeJump records that the track's timestamps have jumped to dts.
 func (j *clockCheck) observeJump(dts time.Duration, arrived time.Time) {
 	j.since, j.from, j.top, j.frames = arrived, dts, dts, 0
 	if len(j.jumps) == maxClockJumps {
@@ -58,8 +58,8 @@ func (j *clockCheck) observeJump(dts time.Duration, arrived time.Time) {
 	}
 }
 
-// arrivalTime returns the stream time of f, of a track whose time stamps are of no use, by when it
-// arrived. All such tracks of a connection have the same clock.
+// arrivalTime returns the stream time of f, of a track with unreliable timestamps, from its
+// arrival. All such tracks of a connection share one clock.
 func (t *timeline) arrivalTime(c *clock, f *media.Frame) time.Duration {
 	if t.arrivalBase.IsZero() {
 		t.arrivalBase, t.arrivalBaseDTS = f.Arrived, t.end+t.step
@@ -75,5 +75,5 @@ func (t *timeline) arrivalTime(c *clock, f *media.Frame) time.Duration {
 	return dts.Truncate(tick)
 }
 
-// unreliable reports whether a track of this connection is paced by arrival.
+// unreliable reports whether a track of this connection is timestamped by arrival.
 func (t *timeline) unreliable() bool { return !t.arrivalBase.IsZero() }

@@ -7,25 +7,27 @@ import (
 	"livego/internal/media"
 )
 
-// An deferredWake wakes those who need no frame before some stream time. It rings for all of them
-// when it rings for one. The caller locks.
+// A deferredWake wakes the readers that need no frame before some stream time, all at once when the
+// first of them is due. The caller locks.
 type deferredWake struct {
-	at        time.Duration // DTS from which on it rings
-	bytesLeft int           // bytes of payload after which it rings, whatever the time
-	ch        chan struct{} // closed when it rings; nil: nobody waits
+	at        time.Duration // the DTS that wakes them
+	bytesLeft int           // payload bytes after which they wake, whatever the time
+	ch        chan struct{} // closed to wake them; nil if none wait
 
-	flushSeq uint64 // how many frames there are up to the newest that cannot wait
+	// flushSeq is the Seq after the newest frame that readers must get at once.
+	flushSeq uint64
 }
 
-// observe is told of each frame when the ring has it. urgent tells that it cannot wait.
-func (a *deferredWake) observe(f *media.Frame, urgent bool) {
-	if urgent {
+// observe records a frame that was added to the ring. flush reports that readers must get it at
+// once.
+func (a *deferredWake) observe(f *media.Frame, flush bool) {
+	if flush {
 		a.flushSeq = f.Seq + 1
 	}
 	if a.ch == nil {
 		return
 	}
-	if a.bytesLeft -= len(f.Payload) + frameOverhead; urgent || f.DTS >= a.at || a.bytesLeft < 0 {
+	if a.bytesLeft -= len(f.Payload) + frameOverhead; flush || f.DTS >= a.at || a.bytesLeft < 0 {
 		a.fire()
 	}
 }
@@ -37,7 +39,8 @@ func (a *deferredWake) fire() {
 	}
 }
 
-// arm returns what is closed when the alarm rings: at the latest at DTS at, or after so many bytes.
+// arm returns a channel that is closed at the latest when a frame has DTS at, or after so many
+// bytes.
 func (a *deferredWake) arm(at time.Duration, bytes int) <-chan struct{} {
 	if a.ch == nil {
 		a.ch, a.at, a.bytesLeft = make(chan struct{}), at, bytes
@@ -46,10 +49,10 @@ func (a *deferredWake) arm(at time.Duration, bytes int) <-chan struct{} {
 	return a.ch
 }
 
-// WaitUntil is Next for who has no need of frames before stream time at: it waits until the DTS of
-// one has reached at, and takes all that have come. It waits no longer when a random access point,
-// a new track or a joint of the timeline has come, or the ring could let go of what has not been
-// taken: so it costs a wake for what happens, not for each frame.
+// WaitUntil is Next for a reader that needs no frames before stream time at: it waits until a
+// frame's DTS has reached at, and returns all frames that have come. It returns earlier after a
+// random access point, a new track, a discontinuity, or when the ring may soon drop frames that
+// were not read. So it costs one wake-up for what happens in the stream, not one for each frame.
 func (s *Subscriber) WaitUntil(ctx context.Context, dst []*media.Frame, at time.Duration) (int, error) {
 	for {
 		rung := s.deferUntil(at)
@@ -57,7 +60,7 @@ func (s *Subscriber) WaitUntil(ctx context.Context, dst []*media.Frame, at time.
 			if n, err := s.Poll(dst); n > 0 || err != nil {
 				return n, err
 			}
-			continue // what came was of tracks that s does not want
+			continue // the new frames are of tracks that s does not get
 		}
 		select {
 		case <-rung:
@@ -69,7 +72,7 @@ func (s *Subscriber) WaitUntil(ctx context.Context, dst []*media.Frame, at time.
 	}
 }
 
-// deferUntil returns what is closed when s is to look again; nil when it is to look now.
+// deferUntil returns a channel that is closed when s is to read again; nil if it is to read now.
 func (s *Subscriber) deferUntil(at time.Duration) <-chan struct{} {
 	st := s.s
 	st.mu.Lock()
@@ -87,7 +90,7 @@ func (s *Subscriber) deferUntil(at time.Duration) <-chan struct{} {
 	}
 	unread := 0
 	if s.cursor < r.head {
-		// The ring keeps what is younger than keep, whatever comes.
+		// The ring keeps what is younger than minTime in any case.
 		at = min(at, r.at(max(s.cursor, r.tail)).DTS+min(l.minTime, l.time)/2)
 		if st.timeline.end >= at {
 			return nil
@@ -104,8 +107,8 @@ func (s *Subscriber) deferUntil(at time.Duration) <-chan struct{} {
 	return st.deferred.arm(at, l.bytes/4-unread)
 }
 
-// Flush ends a sleep in WaitUntil, or else the next one: it returns with what has come, or with the
-// next frame. Any goroutine may call it.
+// Flush ends the current WaitUntil, or else the next one: it returns the frames that have come, or
+// the next frame. Any goroutine may call it.
 func (s *Subscriber) Flush() {
 	st := s.s
 	st.mu.Lock()

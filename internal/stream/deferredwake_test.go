@@ -12,9 +12,9 @@ import (
 	"livego/internal/media"
 )
 
-// TestWaitUntil writes frames one by one to somebody who sleeps, and looks which of them wakes him.
+// TestWaitUntil writes frames one by one while a reader waits, and checks which frame wakes it.
 func TestWaitUntil(t *testing.T) {
-	const rest = 3 * time.Second // for longer the ring keeps nothing for sure, with a MaxLatency of 5 s
+	const rest = 3 * time.Second // with a MaxLatency of 5 s, the ring keeps no more for certain
 	frames := func(from, to time.Duration) (fs []*media.Frame) {
 		for at := from; at < to; at += 40 * ms {
 			fs = append(fs, video(at, false), audio(at))
@@ -24,16 +24,16 @@ func TestWaitUntil(t *testing.T) {
 	other := *aac
 	for _, tt := range []struct {
 		name   string
-		frames []*media.Frame // after a key frame and audio at 0
+		frames []*media.Frame // after a keyframe and audio at 0
 		at     time.Duration
-		want   int // of frames, how many are taken
+		want   int // how many of frames are read
 	}{
-		{"its time", frames(40*ms, rest), time.Second, 49},
+		{"the requested time", frames(40*ms, rest), time.Second, 49},
 		{"a keyframe", append(frames(40*ms, 400*ms), video(400*ms, true), audio(400*ms)), time.Second, 19},
 		{"a new track", append(frames(40*ms, 400*ms),
 			func() *media.Frame { f := audio(400 * ms); f.Track = &other; return f }()), time.Second, 19},
-		{"a joint", append(frames(40*ms, 400*ms), audio(time.Hour)), time.Second, 19},
-		{"no longer than the ring holds", frames(40*ms, 2*rest), time.Hour, 151},
+		{"a discontinuity", append(frames(40*ms, 400*ms), audio(time.Hour)), time.Second, 19},
+		{"what the ring keeps", frames(40*ms, 2*rest), time.Hour, 151},
 		{"large frames", append(frames(40*ms, 400*ms),
 			func() *media.Frame { f := video(400*ms, false); f.Payload = make([]byte, 300<<10); return f }()), time.Second, 19},
 	} {
@@ -66,7 +66,7 @@ func TestWaitUntil(t *testing.T) {
 					if woken {
 						break
 					}
-					f.Arrived = time.Now() // they were made outside the bubble
+					f.Arrived = time.Now() // they were created outside the bubble
 					write(t, p, f)
 				}
 				if !woken {
@@ -85,7 +85,7 @@ func TestWaitUntil(t *testing.T) {
 	}
 }
 
-// TestWaitUntilReturnsErrors wakes who sleeps for other reasons than frames.
+// TestWaitUntilReturnsErrors checks what ends WaitUntil besides frames.
 func TestWaitUntilReturnsErrors(t *testing.T) {
 	enough := errors.New("enough")
 	for _, tt := range []struct {
@@ -121,7 +121,7 @@ func TestWaitUntilReturnsErrors(t *testing.T) {
 	}
 }
 
-// TestWaitUntilIgnoresFilteredTracks lets frames pass that the sleeper does not want.
+// TestWaitUntilIgnoresFilteredTracks writes frames of a track that the reader does not get.
 func TestWaitUntilIgnoresFilteredTracks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{})
@@ -150,17 +150,17 @@ func TestWaitUntilIgnoresFilteredTracks(t *testing.T) {
 	})
 }
 
-// TestFlush hurries who sleeps, who is about to, and who has nothing to take yet.
+// TestFlush flushes a reader that waits, one that is about to wait, and one that has no frames yet.
 func TestFlush(t *testing.T) {
 	for _, tt := range []struct {
 		name          string
-		before, after int // frames that come before and after Hurry, besides the first
+		before, after int // frames before and after Flush, besides the first
 		asleep        bool
 	}{
-		{"asleep, with frames to take", 3, 0, true},
-		{"asleep, with none", 0, 1, true},
-		{"about to sleep, with frames to take", 3, 0, false},
-		{"about to sleep, with none", 0, 1, false},
+		{"waiting, with frames to read", 3, 0, true},
+		{"waiting, without frames", 0, 1, true},
+		{"about to wait, with frames to read", 3, 0, false},
+		{"about to wait, without frames", 0, 1, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -213,7 +213,7 @@ func TestFlush(t *testing.T) {
 	}
 }
 
-// BenchmarkWaitUntil is what a stream costs that is read a few times a second, by the frame.
+// BenchmarkWaitUntil measures a frame of a stream that is read a few times a second.
 func BenchmarkWaitUntil(b *testing.B) {
 	h := NewHub(Options{})
 	p, err := h.Publish(context.Background(), movie, PublishOptions{})

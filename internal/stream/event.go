@@ -7,25 +7,25 @@ import (
 	"livego/internal/domain"
 )
 
-// EventType tells what happened to a stream.
+// EventType is what happened to a stream.
 type EventType uint8
 
 // Events.
 const (
-	Started EventType = iota + 1 // a session began
-	Held                         // the publisher was lost, viewers wait
-	Resumed                      // a publisher took a held stream up, or took over
-	Ended                        // the session is over
-	Joined                       // a viewer came
-	Left                         // a viewer went
-	Skipped                      // a viewer who had fallen behind was moved to a newer keyframe
+	Started EventType = iota + 1 // a session started
+	Held                         // the publisher was lost; viewers wait
+	Resumed                      // a publisher continued a held stream, or took over
+	Ended                        // the session ended
+	Joined                       // a viewer joined
+	Left                         // a viewer left
+	Skipped                      // a viewer that had fallen behind skipped to a newer keyframe
 )
 
 func (t EventType) String() string {
 	return [...]string{"", "started", "held", "resumed", "ended", "joined", "left", "skipped"}[t]
 }
 
-// An Event is news of a stream.
+// An Event reports a change of a stream or its viewers.
 type Event struct {
 	Type   EventType
 	Name   domain.Name
@@ -33,7 +33,7 @@ type Event struct {
 	At     time.Time
 }
 
-// ofViewer reports whether e is about a viewer of a stream, not about the stream.
+// ofViewer reports whether e is about a viewer.
 func (e Event) ofViewer() bool { return e.Type == Joined || e.Type == Left || e.Type == Skipped }
 
 type observer struct {
@@ -42,10 +42,10 @@ type observer struct {
 	lost    atomic.Uint64
 }
 
-// Observe returns a channel of events, of which up to size wait; with viewers, those of viewers
-// too. What does not fit is lost and counted: an observer never blocks a stream. Events of viewers
-// take half of the channel at most: however many viewers come and go, they push out no event of a
-// stream. stop ends it and closes the channel.
+// Observe returns a channel that buffers up to size events; with viewers, it includes the events of
+// viewers. An event that does not fit is dropped and counted in lost: an observer never blocks a
+// stream. Events of viewers use at most half of the buffer, so they never displace an event of a
+// stream. stop ends the observation and closes the channel.
 func (h *Hub) Observe(size int, viewers bool) (events <-chan Event, lost func() uint64, stop func()) {
 	o := &observer{ch: make(chan Event, size), viewers: viewers}
 	h.mu.Lock()
@@ -61,7 +61,8 @@ func (h *Hub) Observe(size int, viewers bool) (events <-chan Event, lost func() 
 	}
 }
 
-// emit tells the observers. Caller holds h.mu, which also keeps the channels open; the sends never block.
+// emit sends e to the observers. The caller holds h.mu, which also keeps the channels open; the
+// sends never block.
 func (h *Hub) emit(e Event) {
 	e.At = time.Now()
 	for o := range h.observers {

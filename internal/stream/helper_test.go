@@ -64,7 +64,8 @@ func write(t *testing.T, p *Publisher, frames ...*media.Frame) {
 	}
 }
 
-// gop writes seconds of 25 fps video with a keyframe each second, and audio, beginning at encoder time from.
+// gop writes seconds of 25 fps video, with a keyframe each second, and audio, from encoder time
+// from on.
 func gop(t *testing.T, p *Publisher, from time.Duration, seconds int) {
 	t.Helper()
 	for i := range seconds * 25 {
@@ -73,7 +74,7 @@ func gop(t *testing.T, p *Publisher, from time.Duration, seconds int) {
 	}
 }
 
-// readAll takes all frames that are ready.
+// readAll reads all frames that are ready.
 func readAll(t *testing.T, s *Subscriber) []*media.Frame {
 	t.Helper()
 	var all []*media.Frame
@@ -90,7 +91,7 @@ func readAll(t *testing.T, s *Subscriber) []*media.Frame {
 	}
 }
 
-// checkMonotonic fails where a track's DTS goes back.
+// checkMonotonic fails if the DTS of a track goes back.
 func checkMonotonic(t *testing.T, frames []*media.Frame) {
 	t.Helper()
 	last := map[media.Kind]time.Duration{}

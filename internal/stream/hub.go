@@ -1,11 +1,11 @@
-// Package stream is the core: a Hub of live streams, each with one Publisher that writes frames and
-// any number of Subscribers that read them at their own pace from one shared ring. It knows no
-// protocol, no file, no store and no HTTP: encoders, relays and files publish; players, HLS,
-// recorders and relays subscribe.
+// Package stream is the core: a Hub of live streams. Each has one Publisher that writes frames and
+// any number of Subscribers that read them from one shared ring, each at its own speed. The package
+// knows no protocol, file, store or HTTP: encoders, relays and files publish; players, HLS,
+// recordings and relays subscribe.
 //
 // Lock order: Hub.mu before stream.mu. Neither is held over I/O, a callback or a channel send.
-// Publisher.Write takes stream.mu only, for the time of a slice store; subscribers share it for the
-// time of copying pointers.
+// Publisher.Write takes stream.mu only, for the time of a slice store. Subscribers share it while
+// they copy pointers.
 package stream
 
 import (
@@ -19,39 +19,48 @@ import (
 	"livego/internal/domain"
 )
 
-// Takeover says what happens to a publisher when another comes with the same key and role.
+// Takeover is the policy for a publisher that arrives while another with the same role is
+// publishing.
 type Takeover uint8
 
 // Takeover policies.
 const (
-	TakeoverIdle   Takeover = iota // the newcomer wins when the first has been idle for Options.Idle
-	TakeoverAlways                 // the newcomer wins
-	TakeoverNever                  // the first stays
+	TakeoverIdle   Takeover = iota // the new one wins if the old one is idle for Options.Idle
+	TakeoverAlways                 // the new one wins
+	TakeoverNever                  // the old one stays
 )
 
-// Options of a Hub. The zero value of a duration or size means what its comment says, or nothing where it says nothing.
+// Options of a Hub. A zero duration or size has the meaning that its comment gives.
 type Options struct {
-	Hold      time.Duration // how long a stream outlives a lost publisher; 0 not at all
-	HoldClean time.Duration // how long it outlives one that said goodbye; 0 not at all
+	Hold      time.Duration // how long a stream outlives a lost publisher; 0: not at all
+	HoldClean time.Duration // how long it outlives one that ended it; 0: not at all
 	Takeover  Takeover
-	// without a frame for so long a publisher may be taken over, and a backup steps in; default 2 s
-	Idle          time.Duration
-	FailbackDelay time.Duration // how long a primary must be healthy before it takes over from the backup; default 10 s
+	// Idle is the time without a frame after which a publisher may be replaced, and a backup
+	// becomes active. Default 2 s.
+	Idle time.Duration
+	// FailbackDelay is how long a primary must be healthy before it replaces the backup. Default
+	// 10 s.
+	FailbackDelay time.Duration
 
-	GOPs       int           // how many of the newest GOPs are held for those who join; at least 1 is held
-	MaxLatency time.Duration // how far behind a viewer may fall before he is moved to a newer keyframe; default 4 s
-	RingTime   time.Duration // the ring's bound in stream time; default 30 s
-	RingBytes  int           // the ring's bound in bytes: payload, and a fixed sum for each frame; default 64 MiB
-	TrackWait  time.Duration // how long a start waits for announced tracks; default 2 s
-	// how long to look for a random access point before the encoder's key flag is believed; default 10
-	// s
+	GOPs int // newest GOPs kept for viewers that join; at least 1 is kept
+	// MaxLatency is how far behind a viewer may fall before it skips to a newer keyframe. Default
+	// 4 s.
+	MaxLatency time.Duration
+	RingTime   time.Duration // the ring's limit in stream time; default 30 s
+	// RingBytes is the ring's limit in bytes: payload, and a fixed overhead for each frame. Default
+	// 64 MiB.
+	RingBytes int
+	TrackWait time.Duration // how long viewers wait for announced tracks; default 2 s
+	// RAPWait is how long to wait for a random access point before the encoder's keyframe flag is
+	// trusted. Default 10 s.
 	RAPWait time.Duration
 
-	// BatchWindow tells how long frames are gathered before those are woken who read a stream by one
-	// protocol, for a number of viewers by it, and for how long sound waits for the next picture, if
-	// there are any; nil: not at all.
-	BatchWindow func(proto string, viewers int) (window, sound time.Duration)
-	// Epoch numbers a new session of a stream, higher than any before; nil: 0. It may block.
+	// BatchWindow returns the batching window of the readers of a stream by proto, if it has so
+	// many viewers by it: how long frames are collected before these readers wake up. audio is how
+	// long an audio frame waits for the next picture, if the stream has video. nil: no batching.
+	BatchWindow func(proto string, viewers int) (window, audio time.Duration)
+	// Epoch returns the number of a new session, higher than that of any session before. nil: 0. It
+	// may block.
 	Epoch func(context.Context) (uint64, error)
 }
 
@@ -67,10 +76,11 @@ func (o *Options) defaults() {
 
 // A Hub holds the live streams of one server.
 type Hub struct {
-	// Admit, when set, claims name for this server before a session of it begins; release gives it up
-	// when the session ends.
+	// Admit, if set, claims name for this server before a session of it starts. release gives the
+	// claim up when the session ends.
 	Admit func(ctx context.Context, name domain.Name) (release func(), err error)
-	// Miss, when set, is called when somebody asks for a stream that is not here. It may make it come, or not.
+	// Miss, if set, is called when a viewer requests a stream that is not here. It may start the
+	// stream.
 	Miss func(ctx context.Context, name domain.Name) error
 
 	opt Options
@@ -97,16 +107,16 @@ func NewHub(o Options) *Hub {
 	}
 }
 
-// revokedFor is how long a revoked key is remembered here: longer than any request that resolved it
+// revokedFor is how long a revoked key is remembered: longer than a request that resolved the key
 // before can take to publish.
 const revokedFor = 10 * time.Minute
 
-// Revoke disconnects whoever publishes with one of refs, now or in a moment with a grant from
-// before. With end the streams end at once; else they are held, so that a new key goes on with
-// them.
+// Revoke disconnects the publishers that use one of refs, and refuses a publisher that was
+// authorized with one before. If end is true, their streams end at once; otherwise they are held,
+// so that an encoder with the new key continues them.
 func (h *Hub) Revoke(refs []domain.KeyRef, end bool) {
 	now := time.Now()
-	reason := domain.Errorf(domain.Denied, "the push key was revoked")
+	reason := domain.Errorf(domain.Denied, "the stream key was revoked")
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for ref, at := range h.revoked {
@@ -136,8 +146,9 @@ func (h *Hub) Revoke(refs []domain.KeyRef, end bool) {
 	}
 }
 
-// EndKeyless ends the streams of room, in app or for "" in every one, that somebody publishes or
-// has published without a key, who can be disconnected by none. It reports whether there was one.
+// EndKeyless ends the streams of room that are or were published without a key, because no revoked
+// key disconnects these. It does so in app, or in every app for "". It reports whether there was
+// one.
 func (h *Hub) EndKeyless(app, room string) bool {
 	reason := domain.Errorf(domain.Denied, "the room was deleted")
 	h.mu.Lock()
@@ -162,7 +173,8 @@ func (h *Hub) EndKeyless(app, room string) bool {
 	return found
 }
 
-// Kick disconnects the publisher or viewer of that ID with a reason. A stream that loses its publisher so is held.
+// Kick disconnects the publisher or viewer with that ID, for reason. A stream that loses its
+// publisher in this way is held.
 func (h *Hub) Kick(id uint64, reason error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -184,8 +196,8 @@ func (h *Hub) Kick(id uint64, reason error) error {
 	return domain.Errorf(domain.NotFound, "no publisher or viewer has the id %d", id)
 }
 
-// EndViewers disconnects those who watch a room, or wait to, in app or for "" in every one, with a
-// reason, and returns how many they were. The streams go on.
+// EndViewers disconnects the viewers of a room, and those that wait for it, for reason, in app or
+// in every app for "". It returns how many these were. The streams continue.
 func (h *Hub) EndViewers(app, room string, reason error) (n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -212,7 +224,8 @@ func (h *Hub) EndViewers(app, room string, reason error) (n int) {
 	return n
 }
 
-// Close ends every stream, as a goodbye of its publisher would, and refuses what comes after.
+// Close ends every stream as if its publisher had ended it. Later publishers and viewers are
+// refused.
 func (h *Hub) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -228,7 +241,7 @@ func (h *Hub) Close() {
 	}
 }
 
-// hold lets s, which has no publisher, live on for d. Caller holds h.mu.
+// hold keeps s, which has no publisher, for d. The caller holds h.mu.
 func (h *Hub) hold(s *stream, d time.Duration) {
 	if d <= 0 || !s.hasFrames() || h.closed {
 		h.end(s, errEnded)
@@ -246,7 +259,7 @@ func (h *Hub) hold(s *stream, d time.Duration) {
 	h.emit(Event{Type: Held, Name: s.name})
 }
 
-// end ends the session of s, which has no publisher any more. Caller holds h.mu.
+// end ends the session of s, which has no publisher. The caller holds h.mu.
 func (h *Hub) end(s *stream, reason error) {
 	if h.streams[s.name] != s {
 		return
@@ -260,6 +273,6 @@ func (h *Hub) end(s *stream, reason error) {
 		h.emit(Event{Type: Ended, Name: s.name})
 	}
 	if s.release != nil {
-		go s.release() // the cluster's answer is not waited for under the lock; it owns nothing of the stream
+		go s.release() // not under the lock: it may wait for the cluster, and uses nothing of s
 	}
 }

@@ -26,7 +26,7 @@ func TestLateViewerStartsAtNewestKeyframe(t *testing.T) {
 		s := mustSubscribe(t, h, SubscribeOptions{GOPs: tt.gops})
 		got := readAll(t, s)
 		if len(got) == 0 || got[0].RAP != media.Keyframe || got[0].Track != h264 || got[0].DTS != tt.want {
-			t.Errorf("GOPs %d: first frame %+v, want a key frame at %v", tt.gops, got[0], tt.want)
+			t.Errorf("GOPs %d: first frame %+v, want a keyframe at %v", tt.gops, got[0], tt.want)
 		}
 		checkMonotonic(t, got)
 		s.Leave()
@@ -52,13 +52,13 @@ func TestViewerWaitsForPublisher(t *testing.T) {
 		start := time.Now()
 		if _, err := h.Subscribe(t.Context(), movie,
 			SubscribeOptions{Wait: 30 * time.Second}); domain.KindOf(err) != domain.NotFound {
-			t.Errorf("wait in vain: %v, want not found", err)
+			t.Errorf("wait without a publisher: %v, want not found", err)
 		}
 		if d := time.Since(start); d != 30*time.Second {
 			t.Errorf("waited %v, want 30s", d)
 		}
 		if len(h.streams) != 0 {
-			t.Errorf("%d streams left by who waited in vain", len(h.streams))
+			t.Errorf("%d stream entries left by a waiter that gave up", len(h.streams))
 		}
 
 		got := make(chan *Subscriber)
@@ -75,7 +75,7 @@ func TestViewerWaitsForPublisher(t *testing.T) {
 		synctest.Wait()
 		select {
 		case <-got:
-			t.Fatal("started before the announced audio came")
+			t.Fatal("the viewer started before the announced audio")
 		default:
 		}
 		write(t, p, audio(0))
@@ -117,8 +117,8 @@ func TestWaitForKeyframeTimesOut(t *testing.T) {
 	})
 }
 
-// TestViewerEventsLeaveRoomForStreamEvents has many viewers come and go before anybody reads the
-// events: those of the stream are all there.
+// TestViewerEventsLeaveRoomForStreamEvents has many viewers join and leave before the events are
+// read: those of the stream are all there.
 func TestViewerEventsLeaveRoomForStreamEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{Hold: 20 * time.Second})
@@ -170,7 +170,7 @@ func TestCleanEndEndsStreamAndLossHoldsIt(t *testing.T) {
 		second := readAll(t, s)
 		checkMonotonic(t, append(first, second...))
 		if gap := second[0].DTS - first[len(first)-1].DTS; gap <= 0 || gap > 40*ms {
-			t.Errorf("picture goes on after %v, want one frame", gap)
+			t.Errorf("the picture continues after %v, want one frame", gap)
 		}
 		if second[0].Discontinuity != 1 {
 			t.Errorf("discontinuity %d, want 1", second[0].Discontinuity)
@@ -188,7 +188,7 @@ func TestCleanEndEndsStreamAndLossHoldsIt(t *testing.T) {
 		p.End(Clean)
 		readAll(t, s)
 		if _, err := s.Poll(make([]*media.Frame, 1)); !errors.Is(err, io.EOF) {
-			t.Errorf("after goodbye: %v, want EOF", err)
+			t.Errorf("after a clean end: %v, want EOF", err)
 		}
 		var got []EventType
 		for len(events) > 0 {
@@ -227,13 +227,13 @@ func TestOneOfRacingPublishersWins(t *testing.T) {
 			case err == nil:
 				won.Add(1)
 			case domain.KindOf(err) != domain.Conflict:
-				t.Errorf("loser got %v, want a conflict", err)
+				t.Errorf("another publisher got %v, want a conflict", err)
 			}
 		})
 	}
 	wg.Wait()
 	if won.Load() != 1 {
-		t.Errorf("%d winners", won.Load())
+		t.Errorf("%d publishers, want 1", won.Load())
 	}
 }
 
@@ -244,8 +244,8 @@ func TestTakeover(t *testing.T) {
 		idle   time.Duration
 		wins   bool
 	}{
-		{"active stays", TakeoverIdle, 1900 * ms, false},
-		{"idle gives way", TakeoverIdle, 2 * time.Second, true},
+		{"active publisher stays", TakeoverIdle, 1900 * ms, false},
+		{"idle publisher is replaced", TakeoverIdle, 2 * time.Second, true},
 		{"always", TakeoverAlways, 0, true},
 		{"never", TakeoverNever, time.Minute, false},
 	} {
@@ -259,7 +259,7 @@ func TestTakeover(t *testing.T) {
 				time.Sleep(tt.idle)
 				second, err := h.Publish(t.Context(), movie, PublishOptions{})
 				if (err == nil) != tt.wins {
-					t.Fatalf("newcomer: %v", err)
+					t.Fatalf("the new publisher: %v", err)
 				}
 				if !tt.wins {
 					write(t, first, video(time.Second, true))
@@ -267,14 +267,14 @@ func TestTakeover(t *testing.T) {
 				}
 				<-first.Done()
 				if domain.KindOf(first.Err()) != domain.Conflict {
-					t.Errorf("first was told %v", first.Err())
+					t.Errorf("the first publisher got %v", first.Err())
 				}
 				if first.Write(video(time.Second, true)) == nil {
-					t.Error("the first still writes: a mixed stream")
+					t.Error("the first publisher still writes")
 				}
 				gop(t, second, 0, 1)
 				if got := readAll(t, s); len(got) != 50 {
-					t.Errorf("viewer got %d frames of the second, want 50", len(got))
+					t.Errorf("the viewer got %d frames of the second publisher, want 50", len(got))
 				}
 				first.End(Lost) // late: must not end the second's stream
 				if in, _ := h.Info(movie); in.Held || len(in.Publishers) != 1 {
@@ -294,12 +294,12 @@ func TestRevoke(t *testing.T) {
 		h.Revoke([]domain.KeyRef{ref}, end)
 		<-p.Done()
 		if domain.KindOf(p.Err()) != domain.Denied {
-			t.Errorf("publisher was told %v", p.Err())
+			t.Errorf("the publisher got %v", p.Err())
 		}
 		if _, ok := h.Info(movie); ok == end {
-			t.Errorf("end %v: stream there %v", end, ok)
+			t.Errorf("end %v: the stream exists: %v", end, ok)
 		}
-		// Who resolved the key before it was revoked comes too late.
+		// A publisher whose key was resolved before the revocation is refused.
 		if _, err := h.Publish(context.Background(), movie, grant(ref, domain.Primary)); domain.KindOf(err) != domain.Denied {
 			t.Errorf("revoked key publishes: %v", err)
 		}
@@ -311,7 +311,7 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
-// TestEndKeyless ends what was published without a key, live or held, and leaves all else alone.
+// TestEndKeyless ends streams that were published without a key, live or held, and no others.
 func TestEndKeyless(t *testing.T) {
 	h := NewHub(Options{Hold: time.Hour})
 	defer h.Close()
@@ -337,7 +337,7 @@ func TestEndKeyless(t *testing.T) {
 	}
 	p := mustPublish(t, h, grant(domain.KeyRef{ID: "a", Generation: 1}, domain.Primary))
 	if h.EndKeyless("", movie.Room) || p.Err() != nil {
-		t.Errorf("who has a key is disconnected: %v", p.Err())
+		t.Errorf("a publisher with a key is disconnected: %v", p.Err())
 	}
 }
 
@@ -367,13 +367,13 @@ func TestKick(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := s.Next(t.Context(), make([]*media.Frame, 1)); !errors.Is(err, why) {
-		t.Errorf("viewer was told %v", err)
+		t.Errorf("the viewer got %v", err)
 	}
 	if err := h.Kick(p.ID(), why); err != nil {
 		t.Fatal(err)
 	}
 	if <-p.Done(); p.Err() != why {
-		t.Errorf("publisher was told %v", p.Err())
+		t.Errorf("the publisher got %v", p.Err())
 	}
 	if err := h.Kick(12345, why); domain.KindOf(err) != domain.NotFound {
 		t.Errorf("unknown id: %v", err)
@@ -397,7 +397,7 @@ func TestSlowViewerSkipsToKeyframe(t *testing.T) {
 	}
 	after := readAll(t, slow)
 	if len(after) != 50 || after[0].RAP != media.Keyframe || after[0].DTS != 10*time.Second {
-		t.Errorf("the slow viewer goes on with %d frames from %v, want the newest GOP", len(after), after[0].DTS)
+		t.Errorf("the slow viewer continues with %d frames from %v, want the newest GOP", len(after), after[0].DTS)
 	}
 	checkMonotonic(t, append(before, after...))
 	viewers := make([]ConnInfo, 2)
@@ -447,7 +447,7 @@ func TestKeyFlagIsUsedWithoutKeyframes(t *testing.T) {
 		var s *Subscriber
 		for i := range 12 * 25 {
 			f := video(time.Duration(i)*40*ms, false)
-			f.KeyFlag = i%25 == 0 // the packaging claims it, the bits do not show it
+			f.KeyFlag = i%25 == 0 // set in the container, but not in the bitstream
 			write(t, p, f, audio(time.Duration(i)*40*ms))
 			if i == 75 {
 				s = mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
@@ -480,7 +480,8 @@ func TestAudioOnly(t *testing.T) {
 	}
 }
 
-// TestLeadingPictures go to those who have seen what was before the keyframe, and not to who starts with it.
+// TestLeadingPictures checks that leading pictures go to viewers that have received what was before
+// the keyframe, and not to viewers that start with it.
 func TestLeadingPictures(t *testing.T) {
 	h := NewHub(Options{})
 	p := mustPublish(t, h, PublishOptions{})
@@ -492,15 +493,15 @@ func TestLeadingPictures(t *testing.T) {
 	write(t, p, audio(0), video(0, true), leading(40*ms), video(80*ms, false))
 	early := mustSubscribe(t, h, SubscribeOptions{GOPs: 1})
 	if got := readAll(t, early); len(got) != 2 || got[1].DTS != 80*ms {
-		t.Errorf("a viewer who starts is given %d frames of 3", len(got))
+		t.Errorf("a viewer that starts gets %d frames of 3", len(got))
 	}
 	write(t, p, video(120*ms, true), leading(160*ms), audio(160*ms), video(200*ms, false))
 	if got := readAll(t, early); len(got) != 4 {
-		t.Errorf("one who has been there is given %d frames of 4", len(got))
+		t.Errorf("a viewer from before gets %d frames of 4", len(got))
 	}
 	if got := readAll(t, mustSubscribe(t, h, SubscribeOptions{GOPs: 1})); len(got) != 3 || got[1].DTS != 160*ms ||
 		got[1].Track != aac {
-		t.Errorf("one who starts later is given %d frames, want 3", len(got))
+		t.Errorf("a viewer that starts later gets %d frames, want 3", len(got))
 	}
 }
 
@@ -532,7 +533,7 @@ func TestBackup(t *testing.T) {
 				}
 				if useBackup {
 					f := video(at+time.Hour, i%25 == 12)
-					f.Payload = make([]byte, 77) // tells who sent it
+					f.Payload = make([]byte, 77) // marks the frames of the backup
 					write(t, backup, f)
 				}
 				if s == nil {
@@ -552,29 +553,29 @@ func TestBackup(t *testing.T) {
 		}
 		run(5, true, true)
 		if source() != 100 {
-			t.Fatal("the backup is seen beside a healthy primary")
+			t.Fatal("the backup is active beside a healthy primary")
 		}
 		run(1, false, true)
 		if source() != 100 {
-			t.Fatal("the backup stepped in after one second")
+			t.Fatal("the backup became active after one second")
 		}
 		run(3, false, true)
 		if source() != 77 {
-			t.Fatal("the backup did not step in")
+			t.Fatal("the backup did not become active")
 		}
 		run(8, true, true)
 		if source() != 77 {
-			t.Fatal("the primary came back before it was healthy for 10 s")
+			t.Fatal("the primary became active before it was healthy for 10 s")
 		}
 		run(4, true, true)
 		if source() != 100 {
-			t.Fatal("the primary did not come back")
+			t.Fatal("the primary did not become active again")
 		}
 		checkMonotonic(t, got)
 		primary.End(Lost)
 		run(3, false, true)
 		if source() != 77 {
-			t.Fatal("the backup did not take a lost primary's place")
+			t.Fatal("the backup did not replace a lost primary")
 		}
 		backup.End(Clean)
 		if _, err := s.Poll(make([]*media.Frame, 1)); !errors.Is(err, io.EOF) {
@@ -583,7 +584,7 @@ func TestBackup(t *testing.T) {
 	})
 }
 
-// countWakes reads s to its end.
+// countWakes reads s to its end, and counts wake-ups and frames.
 func countWakes(t *testing.T, s *Subscriber, wakes, frames *int) {
 	buf := make([]*media.Frame, 64)
 	for {
@@ -622,11 +623,12 @@ func TestBatchWindowWakesOnce(t *testing.T) {
 	})
 }
 
-// TestBatchWindowClosesWithPicture: a window is not held open for a picture that comes after it.
+// TestBatchWindowClosesWithPicture checks that a window does not stay open for a picture that comes
+// after it.
 func TestBatchWindowClosesWithPicture(t *testing.T) {
 	for _, tt := range []struct {
 		every, window time.Duration
-		late          []time.Duration // of the pictures, in turn
+		late          []time.Duration // delay of the pictures, in turn
 	}{
 		{33 * ms, 45 * ms, []time.Duration{33 * ms, 0}},
 		{40 * ms, 45 * ms, []time.Duration{40 * ms, 0}},
@@ -667,21 +669,22 @@ func TestBatchWindowClosesWithPicture(t *testing.T) {
 			}
 			for i, got := range late {
 				if want := tt.late[i%len(tt.late)]; got != want {
-					t.Fatalf("a picture each %v, gathered for %v: %v late, want %v in turn", tt.every, tt.window, late, tt.late)
+					t.Fatalf("a picture each %v, batched for %v: %v late, want %v in turn", tt.every, tt.window, late, tt.late)
 				}
 			}
 		})
 	}
 }
 
-// TestAudioWaitsForPicture: what comes between two pictures wakes nobody by itself, if the next is not too late.
+// TestAudioWaitsForPicture checks that audio between two pictures causes no wake-up, if the next
+// picture comes in time.
 func TestAudioWaitsForPicture(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		window time.Duration
-		wakes  int // in a second of 25 pictures and 50 sounds, and one in which the pictures stay away
+		wakes  int // in a second with 25 pictures and 50 audio frames, and one without pictures
 	}{
-		{"the picture wakes at once", 0, 25 + 13},
+		{"each picture wakes at once", 0, 25 + 13},
 		{"no two pictures in a window", 30 * ms, 25 + 13},
 		{"two pictures in a window", 50 * ms, 13 + 13},
 	} {
@@ -746,7 +749,7 @@ func TestAdmitAndEpoch(t *testing.T) {
 		t.Errorf("epoch %d after a hold, want the first", in.Epoch)
 	}
 	if released.Load() != 0 {
-		t.Error("claim given up during a hold")
+		t.Error("the claim was released during a hold")
 	}
 	gop(t, p, 0, 1)
 	h.Close()
@@ -756,7 +759,7 @@ func TestAdmitAndEpoch(t *testing.T) {
 	}
 }
 
-// TestConcurrentUse lets everything happen at once, for the race detector.
+// TestConcurrentUse runs all operations at once, for the race detector.
 func TestConcurrentUse(t *testing.T) {
 	h := NewHub(Options{Hold: time.Millisecond,
 		BatchWindow: func(string, int) (_, _ time.Duration) { return time.Millisecond, 0 }})
@@ -808,18 +811,18 @@ func TestConcurrentUse(t *testing.T) {
 	viewers.Wait()
 }
 
-// TestSessionEndsDuringPublish has a session end between the moment a newcomer finds it and the
-// moment he joins it: his own session needs a number of its own.
+// TestSessionEndsDuringPublish has a session end after a new publisher found it and before it
+// attaches: the publisher's own session needs a number of its own.
 func TestSessionEndsDuringPublish(t *testing.T) {
 	epoch := uint64(0)
 	h := NewHub(Options{Epoch: func(context.Context) (uint64, error) { epoch++; return epoch, nil }})
 	old := mustPublish(t, h, PublishOptions{})
-	begin, err := h.prepare(context.Background(), movie)
-	if begin != nil || err != nil {
-		t.Fatalf("prepare beside a session: %v, %v", begin, err)
+	start, err := h.prepare(context.Background(), movie)
+	if start != nil || err != nil {
+		t.Fatalf("prepare with a session: %v, %v", start, err)
 	}
 	old.End(Clean)
-	if _, err := h.attach(&Publisher{done: make(chan struct{})}, movie, begin); !errors.Is(err, errNoSession) {
+	if _, err := h.attach(&Publisher{done: make(chan struct{})}, movie, start); !errors.Is(err, errNoSession) {
 		t.Errorf("attach: %v", err)
 	}
 	mustPublish(t, h, PublishOptions{})
@@ -828,7 +831,8 @@ func TestSessionEndsDuringPublish(t *testing.T) {
 	}
 }
 
-// TestBackupGoesIdle has the backup stop after it stepped in, while the primary is back but not yet for long.
+// TestBackupGoesIdle has the active backup stop while the primary has been back for a short time
+// only.
 func TestBackupGoesIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{})
@@ -855,7 +859,7 @@ func TestBackupGoesIdle(t *testing.T) {
 			info, _ = h.Info(movie)
 		}
 		if d := time.Since(silent); d > 4*time.Second {
-			t.Errorf("viewers saw nothing for %v", d)
+			t.Errorf("viewers got no frame for %v", d)
 		}
 	})
 }

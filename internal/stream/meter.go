@@ -5,15 +5,16 @@ import (
 	"time"
 )
 
-// meterWindow is how long a window of a rate is.
+// meterWindow is the length of one window of a rate.
 const meterWindow = 5 * time.Second
 
-// A meter counts the bytes of one direction of one connection. One goroutine adds; any may read.
+// A meter counts the bytes of one direction of one connection. One goroutine adds; any goroutine
+// may read.
 type meter struct {
 	total     atomic.Uint64
 	from      atomic.Pointer[mark] // start of the window
-	last      atomic.Pointer[mark] // start of the next
-	windowEnd time.Time            // when the next ends; of who adds, who need not look last up
+	last      atomic.Pointer[mark] // start of the next window
+	windowEnd time.Time            // end of the next window; of the goroutine that adds
 }
 
 type mark struct {
@@ -35,7 +36,7 @@ func (m *meter) add(n int, now time.Time) {
 	m.last.Store(&mark{now, total})
 }
 
-// kbps returns the rate in kbit/s over the last five to ten seconds, or since the beginning.
+// kbps returns the rate in kbit/s over the last five to ten seconds, or since the start.
 func (m *meter) kbps(now time.Time) float64 {
 	from := m.from.Load()
 	if from == nil {

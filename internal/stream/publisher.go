@@ -10,16 +10,17 @@ import (
 	"livego/internal/media"
 )
 
-// PublishOptions tell who publishes.
+// PublishOptions describe a publisher.
 type PublishOptions struct {
-	Proto  string // "rtmp", "file", ...: what the frames come by
+	Proto  string // "rtmp", "file", ...: where the frames come from
 	Remote string // host:port, "" for a file
 	URL    string // for statistics: without key, token or query
 	Grant  domain.Grant
-	Skips  *media.Skips // what is skipped of it, for statistics; may be nil
+	Skips  *media.Skips // counts its media that was skipped, for statistics; may be nil
 }
 
-// A Publisher writes the frames of one encoder, relay or file. Write and End are for one goroutine.
+// A Publisher writes the frames of one encoder, relay or file. Only one goroutine may call Write
+// and End.
 type Publisher struct {
 	s     *stream
 	id    uint64
@@ -29,36 +30,38 @@ type Publisher struct {
 	done   chan struct{}
 	reason error // why done was closed; read after done
 
-	lastFrame    atomic.Int64 // wall clock in ns of the last frame, 0 before the first
+	lastFrame    atomic.Int64 // wall clock in ns of the newest frame, 0 before the first
 	video, audio meter
 	dropped      atomic.Uint64 // video frames before the first random access point
 
 	// Under s.mu.
 	detached      bool
 	firstFrameAt  time.Time           // when the first frame came
-	first         [media.Data + 1]int // the ID of the first track of each kind, plus 1; 0 before there is any
-	tracksWithRAP idSet               // video tracks that have given a random access point
-	started       bool                // the first of them has
-	waitRAPSince  time.Time           // since when it has been without
-	healthySince  time.Time           // since when frames have come without a pause
-	warm          []*media.Frame      // while not active: frames from the newest random access point on, in encoder time
-	warmed        int                 // bytes in warm, as a ring counts them
-	pending       bool                // active, but waits for a random access point to take over with
+	first         [media.Data + 1]int // ID of the first track of each kind, plus 1; 0: none yet
+	tracksWithRAP idSet               // video tracks that have had a random access point
+	started       bool                // the first video track is one of them
+	waitRAPSince  time.Time           // time of its newest random access point
+	healthySince  time.Time           // start of the frames that came without a pause
+	// warm holds the frames of a publisher that is not active, from its newest random access point
+	// on, in encoder time.
+	warm    []*media.Frame
+	warmed  int  // bytes in warm, counted as in a ring
+	pending bool // active, but waits for a random access point
 }
 
-// Publish makes name live, or takes a held stream of that name up. It fails with Conflict when name
-// is being published already, Denied when the grant's key has been revoked meanwhile, Unavailable
-// when the hub is closed.
+// Publish starts a session of name, or continues a held one. It fails with Conflict if name has a
+// publisher, with Denied if the grant's key has been revoked since, and with Unavailable if the hub
+// is closed.
 func (h *Hub) Publish(ctx context.Context, name domain.Name, o PublishOptions) (*Publisher, error) {
 	for {
-		begin, err := h.prepare(ctx, name)
+		start, err := h.prepare(ctx, name)
 		if err != nil {
 			return nil, err
 		}
 		p := &Publisher{id: h.ids.Add(1), opt: o.truncated(), since: time.Now(), done: make(chan struct{})}
-		used, err := h.attach(p, name, begin)
-		if begin != nil && begin.release != nil && !used {
-			begin.release()
+		used, err := h.attach(p, name, start)
+		if start != nil && start.release != nil && !used {
+			start.release()
 		}
 		switch {
 		case err == nil:
@@ -69,17 +72,17 @@ func (h *Hub) Publish(ctx context.Context, name domain.Name, o PublishOptions) (
 	}
 }
 
-// A sessionStart is what a new session has from outside the hub.
+// A sessionStart is what a new session gets from outside the hub.
 type sessionStart struct {
 	epoch   uint64
 	release func()
 }
 
-// errNoSession tells that the session that was there at prepare has ended since.
-var errNoSession = errors.New("a new session, and nothing was asked for")
+// errNoSession reports that the session which prepare found has ended since.
+var errNoSession = errors.New("the session ended during publish")
 
-// prepare asks for what a new session of name needs, outside the lock; where there is a session
-// already, for nothing: nil.
+// prepare gets what a new session of name needs, without holding the lock. It returns nil if there
+// is a session already.
 func (h *Hub) prepare(ctx context.Context, name domain.Name) (*sessionStart, error) {
 	h.mu.Lock()
 	s := h.streams[name]
@@ -92,7 +95,7 @@ func (h *Hub) prepare(ctx context.Context, name domain.Name) (*sessionStart, err
 	var err error
 	if h.opt.Epoch != nil {
 		if b.epoch, err = h.opt.Epoch(ctx); err != nil {
-			return nil, &domain.Error{Kind: domain.Unavailable, Op: "numbering the stream", Name: name, Err: err}
+			return nil, &domain.Error{Kind: domain.Unavailable, Op: "reserving an epoch", Name: name, Err: err}
 		}
 	}
 	if h.Admit != nil {
@@ -101,9 +104,9 @@ func (h *Hub) prepare(ctx context.Context, name domain.Name) (*sessionStart, err
 	return b, err
 }
 
-// attach makes p the publisher of its role. It reports whether a session began, with begin; without
-// one it fails with errNoSession.
-func (h *Hub) attach(p *Publisher, name domain.Name, begin *sessionStart) (used bool, err error) {
+// attach makes p the publisher of its role. It reports whether it started a session with start. If
+// start is nil and there is no session, it fails with errNoSession.
+func (h *Hub) attach(p *Publisher, name domain.Name, start *sessionStart) (used bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	role := p.opt.Grant.Role
@@ -111,10 +114,10 @@ func (h *Hub) attach(p *Publisher, name domain.Name, begin *sessionStart) (used 
 		return false, domain.Errorf(domain.Unavailable, "the server is stopping")
 	}
 	if _, ok := h.revoked[p.opt.Grant.Key]; ok && p.opt.Grant.Key != (domain.KeyRef{}) {
-		return false, domain.Errorf(domain.Denied, "the push key was revoked")
+		return false, domain.Errorf(domain.Denied, "the stream key was revoked")
 	}
 	s := h.streams[name]
-	if begin == nil && (s == nil || !s.session) {
+	if start == nil && (s == nil || !s.session) {
 		return false, errNoSession
 	}
 	if s == nil {
@@ -131,7 +134,7 @@ func (h *Hub) attach(p *Publisher, name domain.Name, begin *sessionStart) (used 
 	s.pubs[role], s.lastKey = p, p.opt.Grant.Key
 	event := Event{Type: Resumed, Name: name}
 	if !s.session {
-		s.session, s.started, s.epoch, s.release = true, p.since, begin.epoch, begin.release
+		s.session, s.started, s.epoch, s.release = true, p.since, start.epoch, start.release
 		used, event.Type = true, Started
 	}
 	if s.holdTimer != nil {
@@ -147,7 +150,7 @@ func (h *Hub) attach(p *Publisher, name domain.Name, begin *sessionStart) (used 
 	return used, nil
 }
 
-// takeoverAllowed reports whether p gives way to a newcomer.
+// takeoverAllowed reports whether a new publisher may replace p.
 func (h *Hub) takeoverAllowed(p *Publisher) bool {
 	switch h.opt.Takeover {
 	case TakeoverAlways:
@@ -158,7 +161,7 @@ func (h *Hub) takeoverAllowed(p *Publisher) bool {
 	return p.idle(time.Now()) >= h.opt.Idle
 }
 
-// idle returns how long p has given no frame.
+// idle returns how long p has sent no frame.
 func (p *Publisher) idle(now time.Time) time.Duration {
 	if ns := p.lastFrame.Load(); ns != 0 {
 		return now.Sub(time.Unix(0, ns))
@@ -166,7 +169,7 @@ func (p *Publisher) idle(now time.Time) time.Duration {
 	return now.Sub(p.since)
 }
 
-// detach takes p off its stream, which may be left without a publisher. Caller holds h.mu.
+// detach removes p from its stream, which may then have no publisher. The caller holds h.mu.
 func (h *Hub) detach(p *Publisher, reason error) {
 	s := p.s
 	if s.pubs[p.opt.Grant.Role] != p {
@@ -189,11 +192,11 @@ func (h *Hub) detach(p *Publisher, reason error) {
 	close(p.done)
 }
 
-// Done is closed when the publisher has been taken off its stream: it ended, was revoked, kicked or
-// taken over. The edge hangs up.
+// Done is closed when the publisher has been detached from its stream: it ended, its key was
+// revoked, it was kicked, or another took over. The edge then closes the connection.
 func (p *Publisher) Done() <-chan struct{} { return p.done }
 
-// Err tells why Done was closed; nil before, and after End.
+// Err returns why Done was closed. It returns nil before that, and after End.
 func (p *Publisher) Err() error {
 	select {
 	case <-p.done:
@@ -203,22 +206,22 @@ func (p *Publisher) Err() error {
 	}
 }
 
-// ID is the publisher's number in statistics.
+// ID returns the publisher's number in statistics.
 func (p *Publisher) ID() uint64 { return p.id }
 
-// Name is the stream's name.
+// Name returns the stream's name.
 func (p *Publisher) Name() domain.Name { return p.s.name }
 
-// EndReason tells in which way a publisher ended.
+// EndReason is how a publisher ended.
 type EndReason uint8
 
-// Ways to end.
+// Reasons.
 const (
-	Clean EndReason = iota // it said so: the stream ends
-	Lost                   // it vanished: the stream is held
+	Clean EndReason = iota // it ended the stream
+	Lost                   // its connection was lost: the stream is held
 )
 
-// End takes p off its stream.
+// End detaches p from its stream.
 func (p *Publisher) End(how EndReason) {
 	h, s := p.s.hub, p.s
 	h.mu.Lock()
@@ -237,8 +240,8 @@ func (p *Publisher) End(how EndReason) {
 	h.hold(s, d)
 }
 
-// Write publishes f, which p owns no longer. It never blocks on a viewer. It fails when p has been
-// taken off its stream.
+// Write publishes f and takes ownership of it. It never blocks on a viewer. It fails if p has been
+// detached from its stream.
 func (p *Publisher) Write(f *media.Frame) error {
 	now := f.Arrived
 	switch f.Track.Kind {
@@ -268,7 +271,7 @@ func (p *Publisher) Write(f *media.Frame) error {
 	return nil
 }
 
-// markAlive notes that a frame came. Caller holds s.mu.
+// markAlive records that a frame came. The caller holds s.mu.
 func (p *Publisher) markAlive(now time.Time) {
 	if last := p.lastFrame.Load(); last == 0 || now.Sub(time.Unix(0, last)) >= p.s.hub.opt.Idle {
 		p.healthySince = now
@@ -276,9 +279,9 @@ func (p *Publisher) markAlive(now time.Time) {
 	p.lastFrame.Store(now.UnixNano())
 }
 
-// secondary reports whether t is not the first track of its kind, the one with the lowest ID. A
-// lower one that comes after the time that viewers wait for tracks stays behind the first: they
-// have begun with that. Caller holds s.mu.
+// secondary reports whether t is not the first track of its kind, which is the one with the lowest
+// ID. A lower one that comes after Options.TrackWait stays secondary, because viewers have started
+// with the other. The caller holds s.mu.
 func (p *Publisher) secondary(t *media.Track, now time.Time) bool {
 	if p.firstFrameAt.IsZero() {
 		p.firstFrameAt = now
@@ -290,9 +293,9 @@ func (p *Publisher) secondary(t *media.Track, now time.Time) bool {
 	return id != *first
 }
 
-// decodable reports whether a decoder can make something of f: each track of video counts from its
-// first random access point on. Where none has come for RAPWait the encoder's key flag is believed.
-// Caller holds s.mu.
+// decodable reports whether a decoder can use f: each video track counts from its first random
+// access point on. If none comes for Options.RAPWait, the encoder's keyframe flag is trusted. The
+// caller holds s.mu.
 func (p *Publisher) decodable(f *media.Frame) bool {
 	if f.Track.Kind != media.Video {
 		return true
@@ -311,7 +314,7 @@ func (p *Publisher) decodable(f *media.Frame) bool {
 	return p.tracksWithRAP.has(f.Track.ID)
 }
 
-// An idSet is a set of the IDs of tracks.
+// An idSet is a set of track IDs.
 type idSet [4]uint64
 
 func (s *idSet) add(id uint8)      { s[id/64] |= 1 << (id % 64) }

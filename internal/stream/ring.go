@@ -6,33 +6,33 @@ import (
 	"livego/internal/media"
 )
 
-// A ring holds the newest frames of a stream. It is bounded by time and bytes and grows in slots as
-// these allow. The caller locks.
+// A ring holds the newest frames of a stream. It is limited in time and bytes, and its slots grow
+// within these limits. The caller locks.
 type ring struct {
-	slots []*media.Frame // len is a power of two; the frame of Seq n is at n & (len-1)
-	tail  uint64         // Seq of the oldest frame held
-	head  uint64         // Seq that the next frame gets
-	bytes int            // of payload, and frameOverhead for each frame
-	video bool           // has held video
-	raps  []uint64       // Seqs of the random access points held of the first video track, in order
+	slots []*media.Frame // len is a power of two; the frame with Seq n is at n & (len-1)
+	tail  uint64         // Seq of the oldest frame
+	head  uint64         // Seq of the next frame
+	bytes int            // payload, and frameOverhead for each frame
+	video bool           // has had video
+	raps  []uint64       // Seqs of its random access points of the first video track, in order
 }
 
-// limits bound a ring.
+// limits of a ring.
 type limits struct {
-	gops    int           // how many of the newest GOPs to keep for those who join
-	minTime time.Duration // what to minTime in any case for those who lag
+	gops    int           // newest GOPs to keep for viewers that join
+	minTime time.Duration // what to keep for slow viewers in any case
 	time    time.Duration
 	bytes   int
 }
 
-// frameOverhead is what a frame takes beside its payload: itself, its slot, and its layouts for the
-// wires. An encoder whose frames are a byte long and have one time must not fill the memory with
-// them.
+// frameOverhead is the memory of a frame beside its payload: the frame itself, its slot and its
+// wire formats. It limits the memory of an encoder that sends frames of one byte with equal
+// timestamps.
 const frameOverhead = 512
 
 func (r *ring) at(seq uint64) *media.Frame { return r.slots[seq&uint64(len(r.slots)-1)] }
 
-// newest returns the last frame, nil when there is none.
+// newest returns the newest frame, nil if there is none.
 func (r *ring) newest() *media.Frame {
 	if r.head == r.tail {
 		return nil
@@ -40,7 +40,7 @@ func (r *ring) newest() *media.Frame {
 	return r.at(r.head - 1)
 }
 
-// push appends f, gives it its Seq, and drops what l no longer asks to hold.
+// push appends f, sets its Seq, and drops what l does not require.
 func (r *ring) push(f *media.Frame, l limits) {
 	if int(r.head-r.tail) == len(r.slots) {
 		r.grow()
@@ -58,18 +58,19 @@ func (r *ring) push(f *media.Frame, l limits) {
 	r.trim(f.DTS, l)
 }
 
-// isStartPoint reports whether a viewer may start at f: it is a random access point of the first video track.
+// isStartPoint reports whether a viewer may start at f: it is a random access point of the first
+// video track.
 func isStartPoint(f *media.Frame) bool {
 	return f.Track.Kind == media.Video && f.RAP != media.NoRandomAccess && !f.Secondary
 }
 
 func (r *ring) trim(now time.Duration, l limits) {
-	wanted := r.head // the oldest frame that somebody who joins starts at
+	wanted := r.head // the oldest frame at which a viewer that joins may start
 	switch n := len(r.raps); {
 	case n > 0:
 		wanted = r.raps[max(0, n-max(1, l.gops))]
 	case r.video:
-		wanted = r.tail // a GOP without a beginning: who lags in it has nowhere else to go
+		wanted = r.tail // a GOP without its keyframe: slow viewers have no later start
 	}
 	for r.tail < r.head-1 {
 		age := now - r.at(r.tail).DTS
@@ -81,7 +82,7 @@ func (r *ring) trim(now time.Duration, l limits) {
 	}
 }
 
-// drop forgets the oldest frame.
+// drop removes the oldest frame.
 func (r *ring) drop() {
 	i := r.tail & uint64(len(r.slots)-1)
 	r.bytes -= len(r.slots[i].Payload) + frameOverhead
@@ -100,8 +101,8 @@ func (r *ring) grow() {
 	}
 }
 
-// rap returns the Seq of the nth newest random access point (1: the newest), or of the oldest held
-// when there are fewer.
+// rap returns the Seq of the nth newest random access point (1: the newest), or of the oldest one
+// if there are fewer.
 func (r *ring) rap(n int) (uint64, bool) {
 	if len(r.raps) == 0 || n <= 0 {
 		return 0, false
@@ -109,7 +110,7 @@ func (r *ring) rap(n int) (uint64, bool) {
 	return r.raps[max(0, len(r.raps)-n)], true
 }
 
-// since returns the Seq of the oldest frame held whose DTS is at most d behind the newest.
+// since returns the Seq of the oldest frame whose DTS is at most d before that of the newest.
 func (r *ring) since(d time.Duration) uint64 {
 	seq := r.head
 	for seq > r.tail && r.newest().DTS-r.at(seq-1).DTS <= d {

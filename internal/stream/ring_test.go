@@ -17,11 +17,11 @@ func TestRingBounds(t *testing.T) {
 		min, max   time.Duration
 		raps, most int // random access points held, at least and at most
 	}{
-		{"short GOP: what laggards need", 25, 100, 5 * time.Second, 5200 * ms, 5, 6},
-		{"long GOP: the newest", 500, 100, 0, 25 * time.Second, 1, 2},
-		{"endless GOP: by time", 1 << 30, 100, 29 * time.Second, 30 * time.Second, 0, 1},
-		{"large frames: by bytes", 1 << 30, 1 << 14, 0, 63 * 40 * ms, 0, 1},
-		{"every frame a key", 1, 100, 5 * time.Second, 5200 * ms, 125, 127},
+		{"short GOP: what slow viewers need", 25, 100, 5 * time.Second, 5200 * ms, 5, 6},
+		{"long GOP: the newest GOP", 500, 100, 0, 25 * time.Second, 1, 2},
+		{"endless GOP: limited by time", 1 << 30, 100, 29 * time.Second, 30 * time.Second, 0, 1},
+		{"large frames: limited by bytes", 1 << 30, 1 << 14, 0, 63 * 40 * ms, 0, 1},
+		{"only keyframes", 1, 100, 5 * time.Second, 5200 * ms, 125, 127},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var r ring
@@ -75,8 +75,8 @@ func TestWriteAllocates(t *testing.T) {
 		p.Write(frames[i])
 		i++
 	})
-	if got > 1 { // the channel that wakes
-		t.Errorf("%v allocations a frame, want at most 1 however many watch", got)
+	if got > 1 { // the channel of the wake-up
+		t.Errorf("%v allocations a frame, want at most 1 for any number of viewers", got)
 	}
 }
 
@@ -109,7 +109,8 @@ func BenchmarkWrite(b *testing.B) {
 	}
 }
 
-// TestRingOfTinyFrames holds an encoder whose clock stands still, so that time bounds nothing, to a number of frames.
+// TestRingOfTinyFrames has an encoder whose clock stands still, so that time limits nothing: the
+// number of frames is limited.
 func TestRingOfTinyFrames(t *testing.T) {
 	var r ring
 	l := limits{gops: 1, minTime: 5 * time.Second, time: 30 * time.Second, bytes: 1 << 20}
@@ -117,6 +118,6 @@ func TestRingOfTinyFrames(t *testing.T) {
 		r.push(&media.Frame{Track: aac, Payload: make([]byte, 1)}, l)
 	}
 	if n := r.head - r.tail; n > 1<<20/frameOverhead {
-		t.Errorf("%d frames of a byte are held in a ring of 1 MiB", n)
+		t.Errorf("a ring of 1 MiB holds %d frames of one byte", n)
 	}
 }

@@ -3,25 +3,26 @@ package stream
 import "time"
 
 const (
-	// what the kernel may hold for a slow viewer before it takes more, and what he is given at once
+	// queueTime is how much of a slow viewer's stream one write has, and how much the kernel may
+	// hold unsent before it accepts more.
 	queueTime = 250 * time.Millisecond
 	minQueue  = 8 << 10
 
-	rateInterval = 500 * time.Millisecond // in which bursts even out, and who was stopped for a moment shows what he takes
-	rateExpiry   = 2 * time.Second        // without having been waited for
+	rateInterval = 500 * time.Millisecond // long enough to average over bursts and short pauses
+	rateExpiry   = 2 * time.Second        // without a blocked write
 )
 
-// A SendRate measures how fast a viewer takes what he is sent, when that is slower than he is sent
-// it. The zero SendRate is that of a viewer who is not slow. It is for one goroutine.
+// A SendRate estimates how fast a slow viewer's connection takes data. The zero SendRate belongs to
+// a viewer that is not slow. It is for one goroutine.
 type SendRate struct {
-	since time.Time // the last look; zero while he is not slow
-	acked uint64    // what his end had acknowledged then
-	rate  float64   // bytes a second in the last look; 0 before
-	limit int       // of the kernel's queue; 0 as for everybody
+	since time.Time // start of the measurement; zero if the viewer is not slow
+	acked uint64    // bytes that the viewer's end had acknowledged then
+	rate  float64   // bytes per second in the last interval; 0: not measured yet
+	limit int       // unsent limit of the socket; 0: the default
 }
 
-// ObserveBlocked tells d that his connection has not taken all at once: of the given bytes since he
-// came, the kernel holds queued.
+// ObserveBlocked records that the connection did not accept all data at once: of the written bytes
+// since the viewer joined, the kernel still holds queued.
 func (d *SendRate) ObserveBlocked(now time.Time, given uint64, queued int) {
 	taken := given - min(given, uint64(queued))
 	elapsed := now.Sub(d.since)
@@ -34,8 +35,8 @@ func (d *SendRate) ObserveBlocked(now time.Time, given uint64, queued int) {
 	d.since, d.acked = now, taken
 }
 
-// ObserveUnblocked tells d that his connection has taken all at once. It reports whether he is no
-// longer slow, from now on: the kernel may hold for him what it holds for everybody.
+// ObserveUnblocked records that the connection accepted all data at once. It reports whether the
+// viewer stops being slow with that, so that its socket may get the default unsent limit again.
 func (d *SendRate) ObserveUnblocked(now time.Time) bool {
 	if !d.Slow() || now.Sub(d.since) < rateExpiry {
 		return false
@@ -44,10 +45,10 @@ func (d *SendRate) ObserveUnblocked(now time.Time) bool {
 	return true
 }
 
-// Slow reports whether he has had to be waited for of late.
+// Slow reports whether the viewer's connection has blocked recently.
 func (d *SendRate) Slow() bool { return !d.since.IsZero() }
 
-// SendTime returns how long n bytes take to go; 0 while that is not known.
+// SendTime returns how long the connection takes for n bytes; 0 if that is not known yet.
 func (d *SendRate) SendTime(n int) time.Duration {
 	if d.rate == 0 {
 		return 0
@@ -55,10 +56,11 @@ func (d *SendRate) SendTime(n int) time.Duration {
 	return time.Duration(float64(n) / d.rate * float64(time.Second))
 }
 
-// WriteSize returns how many bytes he is to be given at once, when he is slow.
+// WriteSize returns how many bytes to write to a slow viewer at once.
 func (d *SendRate) WriteSize() int { return max(minQueue, int(d.rate*queueTime.Seconds())) }
 
-// UnsentLimit returns how many unsent bytes the kernel is to hold for him, where that is other than before.
+// UnsentLimit returns how many unsent bytes the kernel should hold for the viewer, and whether that
+// has changed enough to set it on the socket.
 func (d *SendRate) UnsentLimit() (n int, changed bool) {
 	if n = d.WriteSize(); d.rate == 0 || d.limit != 0 && n >= d.limit/2 {
 		return 0, false

@@ -10,7 +10,8 @@ import (
 	"livego/internal/media"
 )
 
-// TestViewerExpires ends a viewer when its session does, and leaves no timer behind where it has left before.
+// TestViewerExpires checks that a viewer ends when its session does, and that a viewer which leaves
+// before leaves no timer behind.
 func TestViewerExpires(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{})
@@ -21,12 +22,12 @@ func TestViewerExpires(t *testing.T) {
 		for _, tt := range []struct {
 			name    string
 			expires time.Duration // from now
-			after   time.Duration // it is looked
+			after   time.Duration // of the check
 			want    domain.Code
 		}{
-			{"within its time", time.Minute, 59 * time.Second, ""},
-			{"after it", time.Minute, 61 * time.Second, domain.SessionExpired},
-			{"already over", -time.Second, 0, domain.SessionExpired},
+			{"before it expires", time.Minute, 59 * time.Second, ""},
+			{"after it expired", time.Minute, 61 * time.Second, domain.SessionExpired},
+			{"already expired", -time.Second, 0, domain.SessionExpired},
 		} {
 			s, err := h.Subscribe(t.Context(), movie,
 				SubscribeOptions{Viewer: ViewerOptions{Proto: "test", Expires: time.Now().Add(tt.expires)}, GOPs: 1})
@@ -44,7 +45,8 @@ func TestViewerExpires(t *testing.T) {
 	})
 }
 
-// TestEndViewers disconnects those who watch a room and those who wait to, and nobody else; the stream goes on.
+// TestEndViewers disconnects the viewers of a room and those that wait for it, and no others. The
+// stream continues.
 func TestEndViewers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{})
@@ -86,7 +88,7 @@ func TestEndViewers(t *testing.T) {
 		}
 		synctest.Wait()
 		if h.mu.Lock(); len(h.streams) != 2 {
-			t.Errorf("%d streams are known, want the movie and the one that is waited for", len(h.streams))
+			t.Errorf("%d stream entries, want those of the movie and of the room with a waiter", len(h.streams))
 		}
 		h.mu.Unlock()
 		watch.Leave()
@@ -96,7 +98,7 @@ func TestEndViewers(t *testing.T) {
 	})
 }
 
-// TestReserveViewers takes places of a pass for a viewer that counts as several.
+// TestReserveViewers reserves viewers of a limit for a client that counts as several.
 func TestReserveViewers(t *testing.T) {
 	h := NewHub(Options{})
 	defer h.Close()
@@ -112,6 +114,6 @@ func TestReserveViewers(t *testing.T) {
 	}
 	h.ReleaseViewers(pass, 3)
 	if len(h.viewerLimits.used) != 0 {
-		t.Errorf("%v are still taken", h.viewerLimits.used)
+		t.Errorf("%v are still reserved", h.viewerLimits.used)
 	}
 }

@@ -10,50 +10,53 @@ import (
 	"livego/internal/media"
 )
 
-// Info is what is known of a live stream at one moment.
+// Info describes a live stream at one moment.
 type Info struct {
 	Name         domain.Name
 	Since        time.Time
 	Epoch        uint64
-	Held         bool // without a publisher
+	Held         bool // it has no publisher
 	Frames       uint64
 	Tracks       []*media.Track // ordered by kind and ID
-	Firsts       []*media.Track // of Tracks those that viewers get who do not ask for all: one of each kind
+	Firsts       []*media.Track // of Tracks, the first of each kind: what viewers get by default
 	Meta         *media.Meta
-	BatchWindows map[string]time.Duration // the gather windows in force, by the protocol of the viewers
-	Skips        uint64                   // how often a viewer was moved to a newer keyframe, of all there were
+	BatchWindows map[string]time.Duration // the batching windows in use, by the viewers' protocol
+	Skips        uint64                   // how often viewers skipped to a newer keyframe
 	Publishers   []ConnInfo
 }
 
-// ConnInfo is what is known of one publisher or viewer.
+// ConnInfo describes one publisher or viewer.
 type ConnInfo struct {
 	ID         uint64
 	Proto      string
 	Remote     string
 	URL        string
 	Role       domain.Role // of a publisher
-	Active     bool        // of a publisher: its frames are what viewers see
+	Active     bool        // of a publisher: viewers get its frames
 	Since      time.Time
 	VideoBytes uint64
 	AudioBytes uint64
 	VideoKbps  float64
 	AudioKbps  float64
-	Skipped    media.SkipStats // of a publisher: what of it reaches no viewer, for it cannot be used
-	Dropped    uint64          // of a publisher: video frames that came before the first keyframe
-	// of a publisher: its time stamps are of no use, and frames are paced by when they arrive
+	Skipped    media.SkipStats // of a publisher: media that reaches no viewer, as it is not usable
+	Dropped    uint64          // of a publisher: video frames before the first keyframe
+
+	// ArrivalTimestamps marks a publisher with an unreliable clock: its frames are timestamped by
+	// arrival.
 	ArrivalTimestamps bool
-	Skips             uint64 // of a viewer: how often it was moved to a newer keyframe
-	// of a viewer: newest DTS less the DTS last written to it, and as long as what the kernel holds
-	// lasts
+
+	Skips uint64 // of a viewer: how often it skipped to a newer keyframe
+	// Delay of a viewer is the newest DTS less the DTS last written to it, and the send time of
+	// Queued.
 	Delay      time.Duration
 	Queued     int  // of a viewer: bytes that the kernel holds for it
 	DelayKnown bool // of a viewer: Delay is known
 
 	queued func() int
-	rate   float64 // kbit/s of the stream, or of the viewer where nobody publishes it
+	rate   float64 // kbit/s of the stream, or of the viewer if the stream has no publisher
 }
 
-// addQueued completes what is known of a viewer by what the kernel holds for him. No lock is held.
+// addQueued adds to a viewer what the kernel holds for it. No lock is held.
 func (c *ConnInfo) addQueued() {
 	if c.queued == nil {
 		return
@@ -63,7 +66,7 @@ func (c *ConnInfo) addQueued() {
 	}
 }
 
-// Snapshot returns all sessions, ordered by name. Viewers has those that watch them.
+// Snapshot returns all sessions, ordered by name, without their viewers. For these, see Viewers.
 func (h *Hub) Snapshot() []Info {
 	now := time.Now()
 	h.mu.Lock()
@@ -92,7 +95,7 @@ func (h *Hub) Names() []domain.Name {
 	return names
 }
 
-// Info returns the session of name; false when there is none.
+// Info returns the session of name; false if there is none.
 func (h *Hub) Info(name domain.Name) (Info, bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -103,10 +106,10 @@ func (h *Hub) Info(name domain.Name) (Info, bool) {
 	return s.info(time.Now()), true
 }
 
-// Viewers writes to dst the viewers of name whose IDs are higher than after, in the order of their
-// IDs, and returns how many; fewer than dst holds are the last. A stream may have any number of
-// viewers, so whoever reads them all does so in pieces, each with the last ID of the piece before:
-// the stream is held up for no longer than one piece takes.
+// Viewers writes the viewers of name whose IDs are higher than after to dst, ordered by ID, and
+// returns how many these are. If they do not fill dst, they are the last. A stream may have any
+// number of viewers, so the caller reads them in pieces, each after the last ID of the piece
+// before. The stream is locked for one piece only.
 func (h *Hub) Viewers(name domain.Name, after uint64, dst []ConnInfo) int {
 	n := h.viewers(name, after, dst)
 	for i := range dst[:n] {
@@ -143,17 +146,17 @@ func (h *Hub) Has(name domain.Name) bool {
 	return s != nil && s.session
 }
 
-// StartPoint tells what a viewer who comes now has to begin with.
+// StartPoint is where a viewer that joins now would start.
 type StartPoint uint8
 
-// Starts.
+// Start points.
 const (
-	StartLater  StartPoint = iota // nothing yet, but with what begins the stream
-	StartNow                      // the newest random access point, or audio alone
-	StartMidGOP                   // the middle of a GOP whose beginning is no longer held: audio, and video at the next
+	StartLater  StartPoint = iota // no frame yet: at the start of the stream
+	StartNow                      // at a random access point; any frame, if there is only audio
+	StartMidGOP                   // no keyframe is kept: audio now, video at the next one
 )
 
-// StartPoint returns with what a viewer of name would start now.
+// StartPoint returns where a viewer of name would start now.
 func (h *Hub) StartPoint(name domain.Name) StartPoint {
 	h.mu.Lock()
 	s := h.streams[name]
@@ -172,7 +175,7 @@ func (h *Hub) StartPoint(name domain.Name) StartPoint {
 	return StartMidGOP
 }
 
-// info describes s. Caller holds hub.mu.
+// info describes s. The caller holds hub.mu.
 func (s *stream) info(now time.Time) Info {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -198,7 +201,7 @@ func (s *stream) info(now time.Time) Info {
 	return in
 }
 
-// sortedTracks returns the tracks seen, ordered by kind and ID. Caller holds s.mu.
+// sortedTracks returns the tracks of s, ordered by kind and ID. The caller holds s.mu.
 func (s *stream) sortedTracks() []*media.Track {
 	return slices.SortedFunc(maps.Values(s.tracks), func(a, b *media.Track) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.ID, b.ID))
@@ -215,7 +218,7 @@ func (p *Publisher) info(now time.Time, active bool) ConnInfo {
 	}
 }
 
-// info describes v. Caller holds s.mu.
+// info describes v. The caller holds s.mu.
 func (v *Viewer) info(now time.Time) ConnInfo {
 	in := ConnInfo{
 		ID: v.id, Proto: v.opt.Proto, Remote: v.opt.Remote, URL: v.opt.URL, Since: v.since,

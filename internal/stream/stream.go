@@ -12,44 +12,45 @@ import (
 	"livego/internal/media"
 )
 
-// errEnded is how a stream ends that ends well.
+// errEnded is the reason of a stream that ended cleanly.
 var errEnded = io.EOF
 
-// A stream is one name's session, or the place where viewers wait for it to begin.
+// A stream is one session of a name. Before a publisher comes, it holds the viewers that wait for
+// the session to start.
 type stream struct {
 	name domain.Name
 	hub  *Hub
 
 	// Under hub.mu.
-	session   bool // a publisher has come
+	session   bool // a publisher has attached
 	started   time.Time
 	epoch     uint64
 	pubs      [2]*Publisher // by role
-	lastKey   domain.KeyRef // of the last publisher that came
-	waiting   int           // viewers who wait for the session to begin
-	waiters   *waiterGroup  // of those of them that are not part of the server; nil when there are none
+	lastKey   domain.KeyRef // of the newest publisher
+	waiting   int           // viewers that wait for the session to start
+	waiters   *waiterGroup  // those of them that are not part of the server; nil if there are none
 	holds     int
 	holdTimer *time.Timer
 	release   func()
 
-	readyCh chan struct{} // closed when ready is set, or the stream has finished
+	readyCh chan struct{} // closed when ready is set, or the stream has ended
 
 	mu              sync.RWMutex
-	active          *Publisher // whose frames go into the ring
+	active          *Publisher // the publisher whose frames go into the ring
 	ring            ring
 	timeline        timeline
-	ended           error // set once; io.EOF for a good end
-	ready           bool  // viewers may start: every announced track is there
+	ended           error // set once; io.EOF for a clean end
+	ready           bool  // viewers may start: every announced track has come
 	firstArrival    time.Time
-	kinds           [media.Data + 1]bool // kinds of track seen
+	kinds           [media.Data + 1]bool // track kinds that have been seen
 	tracks          map[trackKey]*media.Track
 	firsts          [media.Data + 1]first // by kind
-	repeats         [media.Data + 1]bool  // a second frame of that has come
+	repeats         [media.Data + 1]bool  // a second frame of that track has come
 	meta            *media.Meta
 	viewers         viewerList
-	batchers        []*wakeBatcher // one for each protocol that somebody reads it by
-	pictureInterval frameInterval  // of the pictures
-	deferred        deferredWake   // wakes who waits for a time
+	batchers        []*wakeBatcher // one for each protocol with readers
+	pictureInterval frameInterval  // time between pictures
+	deferred        deferredWake   // wakes readers that wait for a stream time
 	skips           atomic.Uint64
 }
 
@@ -61,7 +62,7 @@ func newStream(h *Hub, name domain.Name) *stream {
 	}
 }
 
-// published reports whether s has a publisher. Caller holds hub.mu.
+// published reports whether s has a publisher. The caller holds hub.mu.
 func (s *stream) published() bool {
 	return s.pubs[domain.Primary] != nil || s.pubs[domain.Backup] != nil
 }
@@ -78,7 +79,7 @@ func (s *stream) limits() limits {
 	return limits{gops: o.GOPs, minTime: o.MaxLatency + time.Second, time: o.RingTime, bytes: o.RingBytes}
 }
 
-// finish ends s for everybody who reads or waits.
+// finish ends s for all readers and waiters.
 func (s *stream) finish(reason error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,7 +96,7 @@ func (s *stream) finish(reason error) {
 	s.deferred.fire()
 }
 
-// put appends f, in stream time from now on, and sees to it that viewers hear of it. Caller holds s.mu.
+// put stamps f with stream time, appends it to the ring and wakes readers. The caller holds s.mu.
 func (s *stream) put(f *media.Frame) {
 	if s.firstArrival.IsZero() {
 		s.firstArrival = f.Arrived
@@ -120,14 +121,15 @@ func (s *stream) put(f *media.Frame) {
 	s.wakeReaders(f)
 }
 
-// A first says which track of a kind is the first, and since when at the latest.
+// A first is the ID of the first track of a kind, and the discontinuity since which it is known.
 type first struct {
 	id   uint8
 	disc uint32
 }
 
-// lead notes that f is of the first track of its kind. What the same encoder sent of a higher
-// number before was not, as shows now. Caller holds s.mu.
+// lead records that f belongs to the first track of its kind. Frames with a higher track ID that
+// the same encoder sent before are not of the first track after all, so the ring no longer counts
+// them as random access points. The caller holds s.mu.
 func (s *stream) lead(f *media.Frame) {
 	now := first{f.Track.ID, f.Discontinuity}
 	if s.repeats[f.Track.Kind] = s.firsts[f.Track.Kind] == now; s.repeats[f.Track.Kind] {
@@ -137,15 +139,15 @@ func (s *stream) lead(f *media.Frame) {
 	s.ring.raps = slices.DeleteFunc(s.ring.raps, func(seq uint64) bool { return s.superseded(s.ring.at(seq)) })
 }
 
-// superseded reports whether f was taken for one of the first track of its kind until that came. Caller holds s.mu.
+// superseded reports whether f was counted as a frame of the first track of its kind before a track
+// with a lower ID came. The caller holds s.mu.
 func (s *stream) superseded(f *media.Frame) bool {
 	now := s.firsts[f.Track.Kind]
 	return f.Discontinuity == now.disc && f.Track.ID != now.id
 }
 
-// checkReady lets viewers start when every track that the encoder announced has come, or has been
-// waited for long enough. An encoder that announced nothing is expected to send both audio and
-// video.
+// checkReady lets viewers start when all tracks that the encoder announced have come, or after
+// Options.TrackWait. An encoder that announced nothing is expected to send audio and video.
 func (s *stream) checkReady(f *media.Frame) {
 	video, audio := true, true
 	if m := f.Meta; m != nil && (m.HasVideo || m.HasAudio) {
@@ -158,16 +160,16 @@ func (s *stream) checkReady(f *media.Frame) {
 	}
 }
 
-// A waiterGroup ends the wait of viewers.
+// A waiterGroup ends the wait of its viewers when done is closed.
 type waiterGroup struct {
 	done   chan struct{}
 	reason error // why done was closed; read after done
-	n      int   // viewers who wait
+	n      int   // viewers that wait
 }
 
-// settled reports whether it is known which track of a kind is the first: number 0 has come, or a
-// track twice and none of a lower number in between, for encoders send their tracks in turn. A kind
-// that is not expected is settled without any.
+// settled reports whether the first track of kind k is known: track 0 has come, or one track has
+// come twice with no lower one in between, because encoders send their tracks in turn. A kind that
+// is not expected is settled without any track.
 func (s *stream) settled(k media.Kind, expected bool) bool {
 	if !s.kinds[k] {
 		return !expected
@@ -175,7 +177,8 @@ func (s *stream) settled(k media.Kind, expected bool) bool {
 	return s.firsts[k].id == 0 || s.repeats[k]
 }
 
-// awaitReady waits until s is ready or finished, ctx ends, or the viewer is refused; r is nil for one that cannot be.
+// awaitReady waits until s is ready or ended, ctx ends, or r is closed. r is nil for a reader that
+// is part of the server.
 func (s *stream) awaitReady(ctx context.Context, r *waiterGroup) error {
 	var refused <-chan struct{}
 	if r != nil {

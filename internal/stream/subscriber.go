@@ -10,22 +10,23 @@ import (
 	"livego/internal/media"
 )
 
-// SubscribeOptions tell who watches, and from where.
+// SubscribeOptions describe a reader and where it starts.
 type SubscribeOptions struct {
 	Viewer ViewerOptions
-	Wait   time.Duration // how long to wait for a publisher; 0 not at all, negative for ever
-	// GOPs is the keyframe to start at, counted back from the newest; 0 at the live edge: audio now,
-	// video at the next keyframe. A subscriber that waited for the stream starts at its beginning,
-	// unless GOPs is 0.
+	Wait   time.Duration // how long to wait for a publisher; 0: not at all, negative: without limit
+	// GOPs is the keyframe to start at, counted back from the newest. 0 starts at the live edge:
+	// audio now, video at the next keyframe. A subscriber that waited for the stream starts at its
+	// beginning, unless GOPs is 0.
 	GOPs int
-	// AllTracks asks for every track; without it the subscriber gets the first of each kind, that with the lowest ID.
+	// AllTracks requests every track. Otherwise the subscriber gets the first of each kind, which
+	// is the one with the lowest ID.
 	AllTracks bool
-	// TrackFilter, when set, chooses the tracks that the subscriber can carry. It must give the same
-	// answer for the same track.
+	// TrackFilter, if set, reports whether the subscriber can carry a track. Its result for a track
+	// must not change.
 	TrackFilter func(*media.Track) bool
 }
 
-// A Subscriber reads one stream. Next, Poll and Flushed are for one goroutine.
+// A Subscriber reads one stream. Only one goroutine may call Next, Poll and ObserveWritten.
 type Subscriber struct {
 	*Viewer
 	batcher     *wakeBatcher
@@ -34,24 +35,25 @@ type Subscriber struct {
 	gops        int
 
 	positioned   bool  // cursor is set
-	needRAP      bool  // video is left out until a random access point
-	begun        idSet // tracks of video beside the first that have begun
-	seenRAP      bool  // has been given a random access point
-	firstGOP     bool  // and none since
-	caughtUp     bool  // has been at the live edge, so that falling behind counts
+	needRAP      bool  // video is omitted until a random access point
+	begun        idSet // secondary video tracks that have started
+	seenRAP      bool  // has had a random access point since it started or skipped
+	firstGOP     bool  // but only one
+	caughtUp     bool  // has reached the live edge, so that it can fall behind
 	joined       time.Time
-	cursor       uint64 // Seq of the next frame to take
-	flushPending bool   // WaitUntil is to wait for nothing but a frame; under stream.mu
+	cursor       uint64 // Seq of the next frame to read
+	flushPending bool   // WaitUntil waits for a frame only; under stream.mu
 
-	lastRead time.Time // when frames were last lastRead
-	written  uint64    // bytes of them that were written out
+	lastRead time.Time // when frames were last read
+	written  uint64    // payload bytes that were written to the viewer
 	sendRate SendRate
 }
 
-// startGrace is how long after joining a viewer who has never caught up is left alone.
+// startGrace is how long after joining a viewer that never reached the live edge may be late.
 const startGrace = 10 * time.Second
 
-// Subscribe joins name, waiting for it as o says. It fails with NotFound when nobody publishes it, or ctx's error.
+// Subscribe joins name, and waits for it as o says. It fails with NotFound if name has no
+// publisher, or with ctx's error.
 func (h *Hub) Subscribe(ctx context.Context, name domain.Name, o SubscribeOptions) (*Subscriber, error) {
 	waited, err := h.await(ctx, name, o.Wait, o.Viewer.Internal)
 	if err != nil {
@@ -70,15 +72,16 @@ func (h *Hub) Subscribe(ctx context.Context, name domain.Name, o SubscribeOption
 		gops: o.GOPs, joined: v.since}, nil
 }
 
-// Await waits as Subscribe does, for a viewer who is served by others.
+// Await waits as Subscribe does, for a viewer that is not a Subscriber.
 func (h *Hub) Await(ctx context.Context, name domain.Name, wait time.Duration) error {
 	_, err := h.await(ctx, name, wait, false)
 	return err
 }
 
-// await waits until name is ready to be watched. Who waits for a name leaves nothing behind. A
-// stream that is there and shows nothing is not waited for longer than it takes to believe the
-// encoder's key flag, but by parts of the server. waited reports that name was not ready at first.
+// await waits until name is ready for viewers. A waiter that gives up leaves no stream entry
+// behind. A viewer waits for a stream that has a publisher but no keyframe only until RAPWait and
+// TrackWait are over; parts of the server wait without that limit. waited reports that name was not
+// ready at first.
 func (h *Hub) await(ctx context.Context, name domain.Name, wait time.Duration, internal bool) (waited bool, err error) {
 	notFound := domain.Errorf(domain.NotFound, "nobody is publishing %s", name)
 	if wait > 0 {
@@ -129,7 +132,7 @@ func (h *Hub) await(ctx context.Context, name domain.Name, wait time.Duration, i
 		beginning := ctx
 		if wait == 0 && !internal {
 			var cancel context.CancelFunc
-			nothing := domain.Errorf(domain.Unavailable, "%s shows nothing to begin with: its encoder sends no keyframe", name)
+			nothing := domain.Errorf(domain.Unavailable, "%s cannot be played yet: its encoder has sent no keyframe", name)
 			beginning, cancel = context.WithTimeoutCause(ctx, h.opt.RAPWait+h.opt.TrackWait, nothing)
 			defer cancel()
 		}
@@ -157,9 +160,9 @@ func (h *Hub) await(ctx context.Context, name domain.Name, wait time.Duration, i
 	}
 }
 
-// Next waits for a frame and takes all that are ready, as many as dst holds. It returns io.EOF when
-// the stream has ended, a domain.Error when the viewer was kicked, or ctx's error. Frames are
-// shared: do not modify.
+// Next waits for a frame and returns all that are ready, as many as dst holds. It returns io.EOF if
+// the stream has ended, a domain.Error if the viewer was kicked, or ctx's error. Frames are shared:
+// do not modify.
 func (s *Subscriber) Next(ctx context.Context, dst []*media.Frame) (int, error) {
 	for {
 		n, wake, err := s.poll(dst)
@@ -176,13 +179,13 @@ func (s *Subscriber) Next(ctx context.Context, dst []*media.Frame) (int, error) 
 	}
 }
 
-// Poll takes all frames that are ready, without waiting.
+// Poll returns all frames that are ready, without waiting.
 func (s *Subscriber) Poll(dst []*media.Frame) (int, error) {
 	n, _, err := s.poll(dst)
 	return n, err
 }
 
-// poll takes what is ready; where that is nothing, wake tells when to look again.
+// poll returns the frames that are ready. If there are none, wake is closed when there may be more.
 func (s *Subscriber) poll(dst []*media.Frame) (n int, wake <-chan struct{}, err error) {
 	select {
 	case <-s.kicked:
@@ -222,11 +225,11 @@ func (s *Subscriber) poll(dst []*media.Frame) (n int, wake <-chan struct{}, err 
 	return n, wake, err
 }
 
-// slowWrite is how long a connection may take for what it is given without being slow.
+// slowWrite is how long a connection may take for one write without being slow.
 const slowWrite = 100 * time.Millisecond
 
-// observeWrite looks at how long the viewer's connection took for n bytes. Where that is long, the
-// kernel is to hold less for him.
+// observeWrite measures how long the viewer's connection took for n bytes. If that is long, the
+// kernel is to hold less for the viewer.
 func (s *Subscriber) observeWrite(n int, now time.Time) {
 	if s.written += uint64(n); s.opt.Internal || s.setUnsentLimit == nil {
 		return
@@ -251,8 +254,8 @@ func (s *Subscriber) queuedBytes() int {
 	return 0
 }
 
-// readLimit returns how many bytes the viewer is given at once, and how many are before them on
-// their way to him, where that makes him wait.
+// readLimit returns how many bytes the viewer may read at once, and, if it is slow, how many bytes
+// the kernel still has to send it before these.
 func (s *Subscriber) readLimit() (n, before int) {
 	if !s.sendRate.Slow() {
 		return math.MaxInt, 0
@@ -260,7 +263,7 @@ func (s *Subscriber) readLimit() (n, before int) {
 	return s.sendRate.WriteSize(), s.queuedBytes()
 }
 
-// seekStart sets the cursor where the subscriber starts. Caller holds st.mu.
+// seekStart sets the cursor to the subscriber's start. The caller holds st.mu.
 func (s *Subscriber) seekStart(st *stream) {
 	s.positioned = true
 	r := &st.ring
@@ -271,14 +274,14 @@ func (s *Subscriber) seekStart(st *stream) {
 	s.needRAP = st.kinds[media.Video]
 	s.cursor = r.head
 	if s.gops > 0 && !s.needRAP {
-		s.cursor = r.since(time.Second) // audio alone: a second to fill the player's buffer
+		s.cursor = r.since(time.Second) // audio only: a second to fill the player's buffer
 	}
 }
 
-// behind reports whether s has fallen behind so far that it must be moved on. Parts of the server,
-// where nobody waits for the picture, keep every frame that the ring has. What is taken now, as
-// much as most bytes, comes to a slow viewer when they and the bytes before them have gone through
-// his line: so old is what he sees. Caller holds st.mu.
+// behind reports whether s is so late that it must skip. Parts of the server, which show no
+// picture, keep every frame that the ring has. A slow viewer sees what it reads now, at most most
+// bytes, after its connection has sent these and the bytes before them, so that time counts too.
+// The caller holds st.mu.
 func (s *Subscriber) behind(st *stream, most, before int) bool {
 	r := &st.ring
 	if s.cursor < r.tail {
@@ -288,7 +291,7 @@ func (s *Subscriber) behind(st *stream, most, before int) bool {
 		return false
 	}
 	next := r.at(s.cursor)
-	// what an encoder that catches up sends at once is not late
+	// a burst of an encoder that catches up is not late
 	late := min(r.newest().DTS-next.DTS, time.Since(next.Arrived))
 	if s.sendRate.Slow() {
 		late += s.sendRate.SendTime(before + max(most, len(next.Payload)))
@@ -296,14 +299,14 @@ func (s *Subscriber) behind(st *stream, most, before int) bool {
 	return late > st.hub.opt.MaxLatency
 }
 
-// skip moves s to the newest random access point ahead of it. Where there is none it stays, or, if
-// the ring has left it behind, goes on with audio until the next. Caller holds st.mu.
+// skip moves s to the newest random access point ahead of it. If there is none, s stays, or, if the
+// ring no longer has its position, continues with audio until the next one. The caller holds st.mu.
 func (s *Subscriber) skip(r *ring) bool {
 	switch seq, ok := r.rap(1); {
 	case ok && seq > s.cursor:
 		s.cursor, s.needRAP = seq, false
 	case len(r.raps) == 0 && !s.s.kinds[media.Video]:
-		s.cursor = r.head - 1 // audio alone: any frame is a place to go on
+		s.cursor = r.head - 1 // audio only: it may continue at any frame
 	case s.cursor < r.tail:
 		s.cursor, s.needRAP = r.tail, true
 	default:
@@ -313,7 +316,7 @@ func (s *Subscriber) skip(r *ring) bool {
 	return true
 }
 
-// accepts reports whether f goes to this subscriber. Caller holds st.mu.
+// accepts reports whether the subscriber gets f. The caller holds st.mu.
 func (s *Subscriber) accepts(f *media.Frame) bool {
 	switch {
 	case !s.all && (f.Secondary || s.s.superseded(f)) || s.trackFilter != nil && !s.trackFilter(f.Track):
@@ -326,13 +329,14 @@ func (s *Subscriber) accepts(f *media.Frame) bool {
 		}
 		return s.begun.has(f.Track.ID)
 	case f.RAP != media.NoRandomAccess:
-		s.begun.add(f.Track.ID) // it goes on as a track beside the first where that turns out to be another
+		s.begun.add(f.Track.ID) // it continues as a secondary track if a lower one comes
 		s.needRAP, s.seenRAP, s.firstGOP = false, true, !s.seenRAP
 	}
 	return !s.needRAP && !(f.Leading && s.firstGOP)
 }
 
-// Tracks returns the tracks of the stream that the subscriber gets, as far as they have come, ordered by kind and ID.
+// Tracks returns the tracks that the subscriber gets, as far as they have come, ordered by kind and
+// ID.
 func (s *Subscriber) Tracks() []*media.Track {
 	st := s.s
 	st.mu.RLock()
@@ -342,7 +346,7 @@ func (s *Subscriber) Tracks() []*media.Track {
 	})
 }
 
-// ObserveWritten records that frames were written out to the viewer.
+// ObserveWritten records that frames were written to the viewer.
 func (s *Subscriber) ObserveWritten(frames []*media.Frame) {
 	if len(frames) == 0 {
 		return

@@ -7,25 +7,26 @@ import (
 )
 
 const (
-	maxStepBack = time.Second      // a step back up to this is jitter and clamped; beyond it the clock was set
-	maxGap      = 10 * time.Second // a gap up to this inside one connection is kept; beyond it the clock was set
-	tick        = time.Millisecond // the least distance between clamped frames: RTMP and FLV count milliseconds
+	maxStepBack = time.Second      // a longer step back means that the clock was set
+	maxGap      = 10 * time.Second // a longer gap means that the clock was set
+	tick        = time.Millisecond // between clamped frames: RTMP and FLV count milliseconds
 	defaultStep = 40 * time.Millisecond
 )
 
-// A timeline maps the time of one encoder after another onto the one clock of a stream: it starts
-// at 0, never goes back within a track, and goes on over a new connection. All tracks share one
-// offset, so their distance to each other is kept.
+// A timeline maps the time of successive encoders to the clock of a stream. That clock starts at 0,
+// never goes back within a track, and continues after a reconnect. All tracks share one offset, so
+// the distance between them is kept.
 type timeline struct {
 	started, rejoining bool
 	offset             time.Duration // stream time less encoder time
-	prevOffset         time.Duration // the offset before the last jump, for tracks that have not jumped yet
-	end                time.Duration // largest DTS given out
+	prevOffset         time.Duration // offset before the last jump, for tracks before it
+	end                time.Duration // largest DTS assigned
 	step               time.Duration // duration of the frame at end
 	disc               uint32
 	clocks             map[trackKey]*clock
 
-	// an arrival, which is at arrivalBaseDTS for tracks that are paced by it; zero while there is none
+	// arrivalBase is an arrival time whose stream time is arrivalBaseDTS, for tracks that are
+	// timestamped by arrival; zero if there are none.
 	arrivalBase    time.Time
 	arrivalBaseDTS time.Duration
 }
@@ -37,21 +38,21 @@ type trackKey struct {
 
 // A clock is the timeline of one track.
 type clock struct {
-	seen     bool          // has given a frame in this connection
+	seen     bool          // has had a frame in this connection
 	behind   bool          // still on the offset before the last jump
-	shift    time.Duration // what brings a track that began absurdly far from the others to them
-	last     time.Duration // last DTS given out
+	shift    time.Duration // correction of a track that started too far from the others
+	last     time.Duration // last DTS assigned
 	hasLast  bool          // last is valid
-	clamped  bool          // since the last frame that needed none, all have been
+	clamped  bool          // all frames since the last valid timestamp were clamped
 	step     time.Duration
-	rate     uint32 // time scale of next
-	next     int64  // sample-exact tick that continues the last audio frame
+	rate     uint32 // timescale of next
+	next     int64  // sample-exact tick that follows the last audio frame
 	nextSet  bool
-	lastTick int64 // the last tick lastTick out
+	lastTick int64 // last tick assigned
 	check    clockCheck
 }
 
-// reconnect makes the next frame follow the last one without a hole, whatever its time.
+// reconnect makes the next frame follow the last one without a gap, whatever its time.
 func (t *timeline) reconnect() {
 	if !t.started {
 		return
@@ -59,7 +60,8 @@ func (t *timeline) reconnect() {
 	t.rejoining = true
 }
 
-// setTimes sets the stream times, Ticks, Duration and Discontinuity of f, which holds encoder times.
+// setTimes replaces the encoder times of f by stream times, and sets Ticks, Duration and
+// Discontinuity.
 func (t *timeline) setTimes(f *media.Frame) {
 	c := t.clock(f.Track)
 	if f.Track.Kind == media.Data {
@@ -99,7 +101,7 @@ func (t *timeline) setTimes(f *media.Frame) {
 	}
 }
 
-// streamTime maps the encoder time of f to stream time, as far as it is of use.
+// streamTime maps the encoder time of f to stream time, unless its clock is unreliable.
 func (t *timeline) streamTime(c *clock, f *media.Frame) time.Duration {
 	if c.check.observe(f.DTS, f.Arrived) {
 		return t.arrivalTime(c, f)
@@ -118,8 +120,8 @@ func (t *timeline) streamTime(c *clock, f *media.Frame) time.Duration {
 	return f.DTS + t.offset + c.shift
 }
 
-// setDataTimes places script data, which encoders stamp as they please: it follows the clock of
-// audio and video, and moves nothing.
+// setDataTimes is setTimes for script data. Encoders timestamp it arbitrarily, so it follows the
+// clock of audio and video and never moves it.
 func (t *timeline) setDataTimes(c *clock, f *media.Frame) {
 	dts := f.DTS + t.offset
 	if (dts - t.end).Abs() > maxStepBack {
@@ -131,20 +133,20 @@ func (t *timeline) setDataTimes(c *clock, f *media.Frame) {
 	c.last = dts
 }
 
-// jump lets f follow the largest DTS given out by one frame.
+// jump makes f follow the largest DTS assigned by one frame.
 func (t *timeline) jump(f *media.Frame) {
 	t.prevOffset = t.offset
 	t.offset = t.end + t.step - f.DTS - t.clock(f.Track).shift
 	t.disc++
 }
 
-// mapTime maps encoder time dts to stream time by the offset that c is on. After a jump the tracks
-// cross it one by one: each takes whichever offset brings it closer to its own last frame. It
-// reports false when dts is a jump of its own.
+// mapTime maps encoder time dts to stream time by the offset of c. After a jump the tracks cross it
+// one by one: each takes the offset that brings it closer to its own last frame. It returns false
+// if dts is a jump.
 func (t *timeline) mapTime(c *clock, dts time.Duration) (time.Duration, bool) {
 	d := dts + t.offset + c.shift
 	if !c.seen {
-		if (d - t.end).Abs() > maxGap { // no skew of audio and video, but clocks that have nothing to do with each other
+		if (d - t.end).Abs() > maxGap { // not skew of audio and video, but unrelated clocks
 			c.shift = t.end - d
 		}
 		return d + c.shift, true
@@ -174,9 +176,9 @@ func (t *timeline) clock(tr *media.Track) *clock {
 	return c
 }
 
-// ticks returns f.DTS in the track's time scale. Audio goes on sample by sample as long as the
-// millisecond clock agrees to half a frame: players hear what rounding to milliseconds does. Ticks
-// never go back, as long as the time scale stays.
+// ticks returns f.DTS in the track's timescale. Audio continues sample by sample while the
+// millisecond clock agrees to half a frame, because rounding to milliseconds is audible. Ticks
+// never go back while the timescale stays the same.
 func (c *clock) ticks(f *media.Frame) int64 {
 	rate, samples := f.Track.Timescale, int64(f.Track.FrameSamples)
 	t := scale(f.DTS, rate)
@@ -193,7 +195,7 @@ func (c *clock) ticks(f *media.Frame) int64 {
 	return t
 }
 
-// duration returns how long f lasts: by its samples, else as long as the frame before it did.
+// duration returns how long f lasts: by its samples, otherwise as long as the frame before it.
 func (c *clock) duration(f *media.Frame) time.Duration {
 	if tr := f.Track; tr.FrameSamples > 0 && tr.SampleRate > 0 {
 		return time.Duration(tr.FrameSamples) * time.Second / time.Duration(tr.SampleRate)
@@ -207,7 +209,7 @@ func (c *clock) duration(f *media.Frame) time.Duration {
 	return defaultStep
 }
 
-// scale converts d to ticks of 1/rate s, to the nearest, without overflow over centuries.
+// scale converts d to ticks of 1/rate s, rounded to the nearest, without overflow over centuries.
 func scale(d time.Duration, rate uint32) int64 {
 	s, rest := int64(d/time.Second), int64(d%time.Second)
 	return s*int64(rate) + (rest*int64(rate)+int64(time.Second)/2)/int64(time.Second)

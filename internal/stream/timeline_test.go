@@ -25,26 +25,28 @@ func TestTimeline(t *testing.T) {
 		disc uint32
 	}{
 		{"starts at 0", []in{v(5 * s), a(5*s + 10*ms), v(5*s + 40*ms)}, []time.Duration{0, 10 * ms, 40 * ms}, 0},
-		{"what comes before the first frame is at 0", []in{v(5 * s), a(5*s - 21*ms), a(5*s + 2*ms)},
+		{"times before the first frame become 0", []in{v(5 * s), a(5*s - 21*ms), a(5*s + 2*ms)},
 			[]time.Duration{0, 0, 2 * ms}, 0},
 		{"jitter is clamped within its track", []in{v(0), v(40 * ms), a(20 * ms), v(30 * ms), v(80 * ms)},
 			[]time.Duration{0, 40 * ms, 20 * ms, 41 * ms, 80 * ms}, 0},
-		{"catching up with it too", []in{v(0), v(40 * ms), v(38 * ms), v(41 * ms), v(42 * ms), v(80 * ms)},
+		{"frames after jitter are clamped until they catch up",
+			[]in{v(0), v(40 * ms), v(38 * ms), v(41 * ms), v(42 * ms), v(80 * ms)},
 			[]time.Duration{0, 40 * ms, 41 * ms, 42 * ms, 43 * ms, 80 * ms}, 0},
-		{"a gap of 10 s is kept", []in{v(0), v(10 * s)}, []time.Duration{0, 10 * s}, 0},
-		{"a longer one is closed", []in{v(0), v(40 * ms), v(10*s + 41*ms), v(10*s + 81*ms)},
+		{"a gap of 10 s stays", []in{v(0), v(10 * s)}, []time.Duration{0, 10 * s}, 0},
+		{"a longer gap is closed", []in{v(0), v(40 * ms), v(10*s + 41*ms), v(10*s + 81*ms)},
 			[]time.Duration{0, 40 * ms, 80 * ms, 120 * ms}, 1},
 		{"a long step back is closed", []in{v(100 * s), v(100*s + 40*ms), v(0), v(40 * ms)},
 			[]time.Duration{0, 40 * ms, 80 * ms, 120 * ms}, 1},
 		{"tracks jump one by one and keep their distance",
 			[]in{v(0), a(10 * ms), v(40 * ms), a(33 * ms), v(3600 * s), a(56 * ms), a(3600*s + 9*ms), v(3600*s + 40*ms)},
 			[]time.Duration{0, 10 * ms, 40 * ms, 33 * ms, 80 * ms, 56 * ms, 89 * ms, 120 * ms}, 1},
-		{"also a short way back", []in{v(9 * s), a(9 * s), v(9*s + 40*ms), v(4 * s), a(9*s + 23*ms), a(4*s + 6*ms),
-			v(4*s + 40*ms)},
+		{"tracks jump back by a few seconds one by one",
+			[]in{v(9 * s), a(9 * s), v(9*s + 40*ms), v(4 * s), a(9*s + 23*ms), a(4*s + 6*ms),
+				v(4*s + 40*ms)},
 			[]time.Duration{0, 0, 40 * ms, 80 * ms, 23 * ms, 86 * ms, 120 * ms}, 1},
-		{"clocks that have nothing to do with each other", []in{v(0), v(40 * ms), a(3600 * s), a(3600*s + 23*ms), v(80 * ms)},
+		{"audio and video clocks are unrelated", []in{v(0), v(40 * ms), a(3600 * s), a(3600*s + 23*ms), v(80 * ms)},
 			[]time.Duration{0, 40 * ms, 40 * ms, 63 * ms, 80 * ms}, 0},
-		{"a sparse track is no gap", []in{v(0), a(0), v(9 * s), v(18 * s), a(18 * s)},
+		{"a sparse track has no gap", []in{v(0), a(0), v(9 * s), v(18 * s), a(18 * s)},
 			[]time.Duration{0, 0, 9 * s, 18 * s, 18 * s}, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -87,7 +89,8 @@ func TestTimelineReconnect(t *testing.T) {
 	}
 }
 
-// TestTicksAreSampleExact checks that the rounding of RTMP's milliseconds does not reach players of finer clocks.
+// TestTicksAreSampleExact checks that players with finer clocks do not get the rounding of RTMP's
+// milliseconds.
 func TestTicksAreSampleExact(t *testing.T) {
 	var line timeline
 	for i := range 100000 { // 39 minutes
@@ -98,7 +101,7 @@ func TestTicksAreSampleExact(t *testing.T) {
 			t.Fatalf("frame %d: tick %d, want %d", i, f.Ticks, want)
 		}
 	}
-	clamped := line // and what steps back by a little neither goes back nor stands
+	clamped := line // a small step back makes ticks neither go back nor stand still
 	clamped.clocks = map[trackKey]*clock{}
 	for k, c := range line.clocks {
 		copied := *c
@@ -119,13 +122,14 @@ func TestTicksAreSampleExact(t *testing.T) {
 	}
 }
 
-// FuzzTimeline holds the model: per track DTS never goes back, never is negative, no step is longer
-// than a kept gap, and as long as nothing needs correction it is copied faithfully, gaps included.
+// FuzzTimeline checks the model: the DTS of a track never goes back and is never negative, no step
+// is longer than an allowed gap, and times are kept, gaps included, until something needs
+// correction.
 func FuzzTimeline(f *testing.F) {
 	f.Add([]byte{0, 0, 0, 0, 0, 0, 0, 40, 1, 0, 0, 23, 0x80, 255, 255, 255})
 	f.Add([]byte{0, 0, 0, 0, 2, 127, 255, 255, 1, 0, 0, 0, 0, 0, 0, 1})
-	f.Add(bytes.Repeat([]byte{0x40, 0, 0, 0}, 200))                  // a clock that stands
-	f.Add(bytes.Repeat([]byte{0x60, 1, 0, 0, 0x60, 255, 0, 0}, 100)) // and one that jumps
+	f.Add(bytes.Repeat([]byte{0x40, 0, 0, 0}, 200))                  // a clock that stands still
+	f.Add(bytes.Repeat([]byte{0x60, 1, 0, 0, 0x60, 255, 0, 0}, 100)) // a clock that jumps
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var line timeline
 		last := map[*media.Track]time.Duration{}
@@ -144,7 +148,7 @@ func FuzzTimeline(f *testing.F) {
 			if data[0]&0x40 != 0 {
 				now = now.Add(40 * ms)
 			}
-			step := time.Duration(int32(binary.BigEndian.Uint32(data)<<8)>>8) * ms // signed 24 bits: hours in both directions
+			step := time.Duration(int32(binary.BigEndian.Uint32(data)<<8)>>8) * ms // signed 24 bits: hours forward and back
 			if data[0]&0x20 == 0 {
 				step %= 100 * ms
 			}
@@ -162,19 +166,19 @@ func FuzzTimeline(f *testing.F) {
 			case seen && fr.DTS < prev:
 				t.Fatalf("DTS %v after %v", fr.DTS, prev)
 			case faithful && fr.DTS != enc:
-				t.Fatalf("DTS %v for a time stamp of %v that needs no correction", fr.DTS, enc)
+				t.Fatalf("DTS %v for a timestamp of %v that needs no correction", fr.DTS, enc)
 			case fr.PTS != fr.DTS:
 				t.Fatalf("PTS %v, DTS %v", fr.PTS, fr.DTS)
 			case seen && fr.DTS > max(prev, end)+maxGap+time.Second:
-				t.Fatalf("hole from %v to %v", max(prev, end), fr.DTS)
+				t.Fatalf("gap from %v to %v", max(prev, end), fr.DTS)
 			}
 			last[track], end = fr.DTS, max(end, fr.DTS)
 		}
 	})
 }
 
-// TestTimelineOfData has script data stamped with 0, far ahead and right: audio and video must not
-// notice, and the data be where they are.
+// TestTimelineOfData has script data with time 0, far ahead, and correct: audio and video are not
+// affected, and the data gets their time.
 func TestTimelineOfData(t *testing.T) {
 	script := &media.Track{Kind: media.Data, Codec: media.ScriptData, Timescale: 90000}
 	var line timeline
@@ -197,9 +201,9 @@ func TestTimelineOfData(t *testing.T) {
 	}
 }
 
-// TestUnreliableClocks has encoders whose time stamps are no time: frames are paced by when they
-// arrive, and those of the other track are left as they are. One that pushes faster than it plays,
-// or over a network that stalls, has nothing wrong with it.
+// TestUnreliableClocks has encoders whose timestamps are useless: their frames are timestamped by
+// arrival, and the other track stays as it is. An encoder that sends faster than real time, or over
+// a network that stalls, is not affected.
 func TestUnreliableClocks(t *testing.T) {
 	const s = time.Second
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -208,7 +212,7 @@ func TestUnreliableClocks(t *testing.T) {
 		name         string
 		video, audio func(at time.Duration) time.Duration
 		arrives      func(at time.Duration) time.Duration
-		wild         bool
+		unreliable   bool
 	}{
 		{"right", right, right, right, false},
 		{"all zero", func(time.Duration) time.Duration { return 0 }, func(time.Duration) time.Duration { return 0 }, right,
@@ -252,14 +256,14 @@ func TestUnreliableClocks(t *testing.T) {
 					skew = max(skew, (last[h264] - last[aac]).Abs())
 				}
 			}
-			if got := line.unreliable(); got != tt.wild {
-				t.Fatalf("paced by arrival: %v, want %v", got, tt.wild)
+			if got := line.unreliable(); got != tt.unreliable {
+				t.Fatalf("timestamped by arrival: %v, want %v", got, tt.unreliable)
 			}
-			// some gaps are kept before it is found out
-			if end := max(last[h264], last[aac]); tt.wild && (end < 45*s || end > 80*s) {
+			// some gaps are kept until the clock is unreliable
+			if end := max(last[h264], last[aac]); tt.unreliable && (end < 45*s || end > 80*s) {
 				t.Errorf("a minute came out as %v", end)
 			}
-			if tt.wild && skew > 11*s {
+			if tt.unreliable && skew > 11*s {
 				t.Errorf("video and audio are up to %v apart", skew)
 			}
 		})

@@ -45,7 +45,7 @@ func trackIDs(k media.Kind, tracks []*media.Track) (ids []uint8) {
 	return ids
 }
 
-// TestTracks has three pictures and two sounds, of which most viewers get one each.
+// TestTracks has three video and two audio tracks, of which most viewers get one each.
 func TestTracks(t *testing.T) {
 	h := NewHub(Options{})
 	p := mustPublish(t, h, PublishOptions{})
@@ -66,13 +66,13 @@ func TestTracks(t *testing.T) {
 			t.Errorf("%v: tracks %d, want %d", k, got, want)
 		}
 		if got := trackIDs(k, plain.Tracks()); !slices.Equal(got, []uint8{want}) {
-			t.Errorf("%v: told of tracks %d, want %d", k, got, want)
+			t.Errorf("%v: Tracks returns %d, want %d", k, got, want)
 		}
 	}
 
 	all := mustSubscribe(t, h, SubscribeOptions{GOPs: 1, AllTracks: true})
 	if got := trackIDs(media.Video, all.Tracks()); !slices.Equal(got, []uint8{0, 1, 9}) {
-		t.Errorf("told of tracks %d, want all", got)
+		t.Errorf("Tracks returns %d, want all", got)
 	}
 	got = readAll(t, all)
 	if got[0].Track != v[0] || got[1].Track != v[1] {
@@ -80,14 +80,14 @@ func TestTracks(t *testing.T) {
 	}
 	first := got[slices.IndexFunc(got, func(f *media.Frame) bool { return f.Track == v[2] })]
 	if first.RAP == media.NoRandomAccess || first.DTS != 50*40*ms {
-		t.Errorf("the third track starts with a frame at %v that is no key frame", first.DTS)
+		t.Errorf("the third track starts with a frame at %v that is no keyframe", first.DTS)
 	}
 	if n := len(ids(media.Audio, got)); n != 40 {
 		t.Errorf("%d frames of audio, want all 40", n)
 	}
 }
 
-// TestFirstTrack is which track is the first where their numbers come in no order.
+// TestFirstTrack checks which track is the first if their IDs come in no order.
 func TestFirstTrack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{})
@@ -99,7 +99,7 @@ func TestFirstTrack(t *testing.T) {
 		time.Sleep(h.opt.TrackWait)
 		write(t, p, trackFrame(v[2], 80*ms, true), trackFrame(v[1], 80*ms, false))
 		if got := ids(media.Video, readAll(t, <-s)); !slices.Equal(got, []uint8{2, 2}) {
-			t.Errorf("tracks %d; want the lower of the first two alone, from its key frame on, and not the late one", got)
+			t.Errorf("tracks %d; want the lower of the first two only, from its keyframe on, and not the late one", got)
 		}
 	})
 }
@@ -117,8 +117,8 @@ func mustSubscribeLater(t *testing.T, h *Hub) <-chan *Subscriber {
 	return got
 }
 
-// TestFirstTrackComesLast has the track of the lowest number come after frames of others, as
-// B-frames have it: nobody gets those.
+// TestFirstTrackComesLast has the track with the lowest ID come after frames of others, as with
+// B-frames: no viewer gets these frames.
 func TestFirstTrackComesLast(t *testing.T) {
 	h := NewHub(Options{})
 	p := mustPublish(t, h, PublishOptions{})
@@ -133,7 +133,8 @@ func TestFirstTrackComesLast(t *testing.T) {
 	}
 }
 
-// TestBackupTracks switches to a backup whose key frames of several tracks come together: all of them are kept warm.
+// TestBackupTracks switches to a backup whose keyframes of several tracks come together: all of
+// them are kept warm.
 func TestBackupTracks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := NewHub(Options{})

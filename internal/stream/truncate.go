@@ -6,13 +6,12 @@ import (
 	"livego/internal/domain"
 )
 
-// maxText bounds each text that statistics keep of a connection, in bytes: a scheme, the longest
-// host name with a port, and the longest names of an app and a room. This is the one place where
-// such texts enter the hub, whatever the protocol; a client chooses most of their letters.
+// maxText is the limit in bytes of each text that statistics keep of a connection: a scheme, the
+// longest host name with a port, and the longest names of an app and a room. All such texts enter
+// the hub here, whatever the protocol, and a client chooses most of their bytes.
 const maxText = 640
 
-// truncate returns what is truncate of s: its beginning, in memory of its own, since s may be a
-// piece of a whole request.
+// truncate returns the start of s in memory of its own, because s may be part of a whole request.
 func truncate(s string) string { return strings.Clone(domain.Shorten(s, maxText)) }
 
 func (o ViewerOptions) truncated() ViewerOptions {

@@ -8,18 +8,18 @@ import (
 	"livego/internal/domain"
 )
 
-// ViewerOptions tell who watches.
+// ViewerOptions describe a viewer.
 type ViewerOptions struct {
-	Proto       string             // "rtmp", "flv", "hls", ...: viewers and readers of one are woken together
+	Proto       string             // "rtmp", "flv", "hls", ...: readers by one wake together
 	Remote      string             // host:port
 	URL         string             // for statistics: without token or query
 	Internal    bool               // part of the server: not counted as a viewer
-	ViewerLimit domain.ViewerLimit // of its token; zero: nothing limits the number of viewers
+	ViewerLimit domain.ViewerLimit // of its token; zero: no limit
 	Expires     time.Time          // when the viewer is kicked; zero: never
 }
 
-// A Viewer is somebody who watches a stream, as statistics and kicks see him. Subscribers have one;
-// so does whoever fetches what others read (HLS).
+// A Viewer is one viewer of a stream in statistics, which can be kicked. A Subscriber has one, and
+// so does a viewer that gets what another component reads (HLS).
 type Viewer struct {
 	s              *stream
 	id             uint64
@@ -30,15 +30,15 @@ type Viewer struct {
 	reason         error // why kicked was closed; read after kicked
 	kickOnce       sync.Once
 	leaveOnce      sync.Once
-	expiry         *time.Timer   // nil when it never expires
-	skips          atomic.Uint64 // how often it was moved to a newer keyframe
-	writtenDTS     atomic.Int64  // DTS of the last frame written out
+	expiry         *time.Timer   // nil if it never expires
+	skips          atomic.Uint64 // how often it skipped to a newer keyframe
+	writtenDTS     atomic.Int64  // DTS of the last frame written to it
 	queued         atomic.Pointer[func() int]
 	setUnsentLimit func(n int)
 }
 
-// Join adds a viewer to the session of name. It fails with NotFound when there is none, and with
-// Limit when as many as may are watching, in any session, with its pass. Leave must be called.
+// Join adds a viewer to the session of name. It fails with NotFound if there is none, and with
+// Limit if as many viewers as its ViewerLimit allows watch any session. The caller must call Leave.
 func (h *Hub) Join(name domain.Name, o ViewerOptions) (*Viewer, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -67,7 +67,7 @@ func (h *Hub) Join(name domain.Name, o ViewerOptions) (*Viewer, error) {
 	return v, nil
 }
 
-// Leave takes v off the stream.
+// Leave removes v from the stream.
 func (v *Viewer) Leave() {
 	v.leaveOnce.Do(func() {
 		h, s := v.s.hub, v.s
@@ -89,13 +89,13 @@ func (v *Viewer) Leave() {
 	})
 }
 
-// ID is the viewer's number in statistics.
+// ID returns the viewer's number in statistics.
 func (v *Viewer) ID() uint64 { return v.id }
 
-// Kicked is closed when the viewer must go. A Subscriber learns it, and why, from Next.
+// Kicked is closed when the viewer must leave. A Subscriber's Next returns the reason.
 func (v *Viewer) Kicked() <-chan struct{} { return v.kicked }
 
-// Reason tells why Kicked was closed; nil before.
+// Reason returns why Kicked was closed; nil before.
 func (v *Viewer) Reason() error {
 	select {
 	case <-v.kicked:
@@ -105,12 +105,12 @@ func (v *Viewer) Reason() error {
 	}
 }
 
-// Epoch numbers the session: higher than that of any session before.
+// Epoch returns the number of the session, higher than that of any session before.
 func (v *Viewer) Epoch() uint64 { return v.s.epoch }
 
-// UnsentLimit returns about how many bytes a quarter of a second of the stream has: what a viewer's
-// socket may hold unsent. For who takes half of the stream that is half a second, before it is
-// found out.
+// UnsentLimit returns about how many bytes 250 ms of the stream have: what a viewer's socket may
+// hold unsent (TCP_NOTSENT_LOWAT). For a viewer that receives at half the stream's rate, these are
+// 500 ms before it counts as slow.
 func (v *Viewer) UnsentLimit() int {
 	const least, most = 32 << 10, 4 << 20
 	v.s.mu.RLock()
@@ -123,15 +123,15 @@ func (v *Viewer) UnsentLimit() int {
 	return max(least, min(most, int((p.video.kbps(now)+p.audio.kbps(now))*1000/8/4)))
 }
 
-// AttachSocket tells how many bytes the kernel holds for the viewer, and, where a Subscriber serves
-// him, has it hold no more than n that are unsent. Neither may block, and queued must be safe after
-// he has left.
-func (v *Viewer) AttachSocket(queued func() int, bound func(n int)) {
-	v.setUnsentLimit = bound
+// AttachSocket sets two functions of the viewer's socket: queued returns how many bytes the kernel
+// holds for the viewer, and setUnsentLimit, which only a Subscriber uses, limits how many of them
+// are unsent. Neither may block, and queued must be safe to call after the viewer has left.
+func (v *Viewer) AttachSocket(queued func() int, setUnsentLimit func(n int)) {
+	v.setUnsentLimit = setUnsentLimit
 	v.queued.Store(&queued)
 }
 
-// ObserveBytes adds payload bytes that went to the viewer. For one goroutine at a time.
+// ObserveBytes records payload bytes that were sent to the viewer. For one goroutine at a time.
 func (v *Viewer) ObserveBytes(video, audio int) { v.observeBytes(video, audio, time.Now()) }
 
 func (v *Viewer) observeBytes(video, audio int, now time.Time) {
@@ -143,14 +143,14 @@ func (v *Viewer) observeBytes(video, audio int, now time.Time) {
 	}
 }
 
-// ObserveProgress records that frames up to dts went to the viewer, with so many payload bytes. For
-// one goroutine at a time.
+// ObserveProgress records that frames up to dts, with so many payload bytes, were sent to the
+// viewer. For one goroutine at a time.
 func (v *Viewer) ObserveProgress(video, audio int, dts time.Duration, now time.Time) {
 	v.observeBytes(video, audio, now)
 	v.writtenDTS.Store(int64(dts))
 }
 
-// Skip records that the viewer had fallen behind and was moved to a newer keyframe.
+// Skip records that the viewer had fallen behind and skipped to a newer keyframe.
 func (v *Viewer) Skip() {
 	v.skips.Add(1)
 	v.s.skips.Add(1)
@@ -160,11 +160,11 @@ func (v *Viewer) Skip() {
 	h.emit(Event{Type: Skipped, Name: v.s.name, Viewer: v.id})
 }
 
-// Skips returns how often the viewer was moved to a newer keyframe.
+// Skips returns how often the viewer skipped to a newer keyframe.
 func (v *Viewer) Skips() uint64 { return v.skips.Load() }
 
-// Delay returns how far the viewer is behind the newest frame, by what the ring and the kernel hold
-// for him; 0 before he was given any.
+// Delay returns how far the viewer is behind the newest frame, including what the kernel holds for
+// it; 0 before it got any frame.
 func (v *Viewer) Delay() time.Duration {
 	v.s.mu.RLock()
 	in := v.info(time.Now())
@@ -180,7 +180,7 @@ func (v *Viewer) kick(reason error) {
 	})
 }
 
-// viewer returns the viewer of that ID, nil when s has none.
+// viewer returns the viewer with that ID, nil if s has none.
 func (s *stream) viewer(id uint64) *Viewer {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -10,8 +10,8 @@ import (
 	"livego/internal/domain"
 )
 
-// TestBatchWindowCountsViewers lets viewers of all sorts come and go: frames are gathered for as
-// many as watch by one protocol.
+// TestBatchWindowCountsViewers has several kinds of viewers join and leave: the batching window
+// depends on the viewers by one protocol.
 func TestBatchWindowCountsViewers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		viewers := -1
@@ -20,10 +20,10 @@ func TestBatchWindowCountsViewers(t *testing.T) {
 		p := mustPublish(t, h, PublishOptions{})
 		write(t, p, video(0, true), audio(0))
 		at := time.Duration(0)
-		gathered := func() int { // for how many the next frame is
+		counted := func() int { // viewers that the window of the next frame depends on
 			s := mustSubscribe(t, h, SubscribeOptions{GOPs: 1, Viewer: ViewerOptions{Proto: "rtmp", Internal: true}})
 			defer s.Leave()
-			readAll(t, s) // from here on it waits
+			readAll(t, s) // now it waits
 			at += 40 * ms
 			write(t, p, audio(at))
 			return viewers
@@ -41,22 +41,22 @@ func TestBatchWindowCountsViewers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got := gathered(); got != tt.counts {
-				t.Errorf("%s: gathered for %d, want %d", tt.name, got, tt.counts)
+			if got := counted(); got != tt.counts {
+				t.Errorf("%s: a window for %d viewers, want %d", tt.name, got, tt.counts)
 			}
 			n := h.Viewers(movie, 0, make([]ConnInfo, 2))
-			if counted := n == 1; counted == tt.options.Internal {
-				t.Errorf("%s: %d viewers are counted", tt.name, n)
+			if listed := n == 1; listed == tt.options.Internal {
+				t.Errorf("%s: %d viewers are listed", tt.name, n)
 			}
 			v.Leave()
-			if got := gathered(); got != 0 {
-				t.Errorf("%s has gone: gathered for %d", tt.name, got)
+			if got := counted(); got != 0 {
+				t.Errorf("%s has left: a window for %d viewers", tt.name, got)
 			}
 		}
 	})
 }
 
-// TestViewerLimit lets as many viewers in by one pass as it says, in all streams together.
+// TestViewerLimit checks that a limit counts the viewers of all streams.
 func TestViewerLimit(t *testing.T) {
 	h := NewHub(Options{})
 	defer h.Close()
@@ -82,11 +82,11 @@ func TestViewerLimit(t *testing.T) {
 	}
 	for _, other := range []domain.ViewerLimit{{}, {ID: [16]byte{2}, Max: 1}} {
 		if _, err := join(names[0], other); err != nil {
-			t.Errorf("by pass %v: %v", other, err)
+			t.Errorf("with limit %v: %v", other, err)
 		}
 	}
 	first.Leave()
-	first.Leave() // counts once
+	first.Leave() // must count once
 	if _, err := join(names[0], pass); err != nil {
 		t.Errorf("when one has left: %v", err)
 	}
@@ -95,8 +95,8 @@ func TestViewerLimit(t *testing.T) {
 	}
 }
 
-// TestTextsAreTruncated joins and publishes with texts as long as a whole request: statistics keep
-// a bounded beginning of each, in valid UTF-8.
+// TestTextsAreTruncated joins and publishes with very long texts: statistics keep a bounded start
+// of each, in valid UTF-8.
 func TestTextsAreTruncated(t *testing.T) {
 	h := NewHub(Options{})
 	defer h.Close()
@@ -117,7 +117,7 @@ func TestTextsAreTruncated(t *testing.T) {
 	for _, c := range append(in.Publishers, viewers...) {
 		for _, s := range []string{c.Remote, c.URL} {
 			if len(s) > maxText || !utf8.ValidString(s) || !strings.HasPrefix(long, s) {
-				t.Errorf("%d bytes are kept: %q", len(s), s)
+				t.Errorf("statistics keep %d bytes: %q", len(s), s)
 			}
 		}
 	}

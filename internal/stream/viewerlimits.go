@@ -6,16 +6,16 @@ import (
 	"livego/internal/domain"
 )
 
-// viewerLimits counts how many viewers each pass has let in, by every protocol and in every stream.
-// Its lock is the last: no other is taken under it.
+// viewerLimits counts the viewers of each viewer limit, over all protocols and streams. Its lock is
+// the last one: no other lock is taken under it.
 type viewerLimits struct {
 	mu   sync.Mutex
 	used map[domain.ViewerLimit]int
 }
 
-// ReserveViewers takes n places of those that p has, for viewers whom the hub does not see as one
-// viewer each. It fails with Limit, and takes none, where fewer are left. A pass without a limit
-// has any number. Release gives them back.
+// ReserveViewers reserves n viewers of p, for viewers that are not one Viewer each. If fewer are
+// left, it reserves none and fails with Limit. A zero p has no limit. ReleaseViewers gives them
+// back.
 func (h *Hub) ReserveViewers(p domain.ViewerLimit, n int) error {
 	if p.Max <= 0 || n <= 0 {
 		return nil
@@ -29,7 +29,7 @@ func (h *Hub) ReserveViewers(p domain.ViewerLimit, n int) error {
 	return nil
 }
 
-// ReleaseViewers gives back n places that Reserve took.
+// ReleaseViewers gives back n viewers that ReserveViewers reserved.
 func (h *Hub) ReleaseViewers(p domain.ViewerLimit, n int) {
 	if p.Max <= 0 || n <= 0 {
 		return

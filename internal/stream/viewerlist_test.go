@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// TestViewerList compares the list with a plain slice over random joins, leaves and reads in pieces.
+// TestViewerList compares the list with a plain slice over random joins, leaves and reads in
+// pieces.
 func TestViewerList(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var l viewerList
@@ -20,7 +21,7 @@ func TestViewerList(t *testing.T) {
 		return ids
 	}
 	for step := range 20_000 {
-		joining := step/2000%2 == 0 // a crowd comes, a crowd leaves
+		joining := step/2000%2 == 0 // many viewers join, then many leave
 		switch n := random.IntN(10); {
 		case joining && n < 8 || !joining && n < 2:
 			id += 1 + uint64(random.IntN(3))
@@ -30,7 +31,7 @@ func TestViewerList(t *testing.T) {
 		case len(want) > 0:
 			i := random.IntN(len(want))
 			l.remove(want[i])
-			l.remove(want[i]) // once is enough
+			l.remove(want[i]) // must have no effect
 			if l.find(want[i].id) != nil {
 				t.Fatalf("step %d: found after it left", step)
 			}

@@ -9,8 +9,8 @@ import (
 	"livego/internal/media"
 )
 
-// TestWaiterStartsAtTheBeginning: a viewer that waited gets all of the stream, though there are
-// newer keyframes when it is woken.
+// TestWaiterStartsAtTheBeginning checks that a viewer that waited gets all of the stream, though
+// there are newer keyframes when it wakes.
 func TestWaiterStartsAtTheBeginning(t *testing.T) {
 	h := NewHub(Options{MaxLatency: time.Minute, RingTime: time.Minute, RingBytes: 1 << 20})
 	defer h.Close()
@@ -25,7 +25,7 @@ func TestWaiterStartsAtTheBeginning(t *testing.T) {
 		}
 		joined <- sub
 	}()
-	for waits := false; !waits; { // it is about to wait, and the rest of this test must not depend on when it is woken
+	for waits := false; !waits; { // it is about to wait; the test must not depend on when it wakes
 		h.mu.Lock()
 		s := h.streams[name]
 		waits = s != nil && s.waiting > 0
@@ -36,7 +36,7 @@ func TestWaiterStartsAtTheBeginning(t *testing.T) {
 		t.Fatal(err)
 	}
 	track, meta := &media.Track{Kind: media.Video, Codec: media.H264}, &media.Meta{HasVideo: true}
-	h.mu.Lock() // so that it is woken when all is there
+	h.mu.Lock() // so that it wakes after the last frame
 	s := h.streams[name]
 	for i := range 3 {
 		at := time.Duration(i) * time.Second
@@ -59,15 +59,14 @@ func TestWaiterStartsAtTheBeginning(t *testing.T) {
 	p.End(Clean)
 }
 
-// TestStartWaitsForTheFirstTrack: where a track of a higher number comes a moment before that of
-// number 0, viewers do not begin with it. They begin with it where it comes twice, and nothing
-// lower.
+// TestStartWaitsForTheFirstTrack has a track with a higher ID come shortly before track 0: viewers
+// do not start with it. They do if it comes twice and no lower one comes.
 func TestStartWaitsForTheFirstTrack(t *testing.T) {
 	v, a := numbered(media.Video, 0, 1), numbered(media.Audio, 0, 1)
 	for name, rounds := range map[string][]*media.Frame{
-		"number 0 comes": {trackFrame(v[1], 0, true), trackFrame(a[1], 0, false), trackFrame(v[0], 0, true),
+		"track 0 comes": {trackFrame(v[1], 0, true), trackFrame(a[1], 0, false), trackFrame(v[0], 0, true),
 			trackFrame(a[0], 0, false)},
-		"number 0 is not": {trackFrame(v[1], 0, true), trackFrame(a[1], 0, false), trackFrame(v[1], 40*ms, false),
+		"track 0 does not come": {trackFrame(v[1], 0, true), trackFrame(a[1], 0, false), trackFrame(v[1], 40*ms, false),
 			trackFrame(a[1], 40*ms, false)},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -87,8 +86,8 @@ func TestStartWaitsForTheFirstTrack(t *testing.T) {
 	}
 }
 
-// TestFirstTrackGoesOnAsAnother: a picture that was the first until a lower number came goes on
-// without a new keyframe for a viewer of all.
+// TestFirstTrackGoesOnAsAnother has a track be the first until one with a lower ID comes: a viewer
+// of all tracks gets it without a new keyframe.
 func TestFirstTrackGoesOnAsAnother(t *testing.T) {
 	h := NewHub(Options{})
 	defer h.Close()

@@ -7,19 +7,19 @@ import (
 	"livego/internal/media"
 )
 
-// A wakeBatcher wakes those who read a stream by one protocol: for each frame, or when a gather
-// window closes. Its fields are under stream.mu, but for what says otherwise.
+// A wakeBatcher wakes the readers of a stream by one protocol, at each frame or when a batching
+// window closes. stream.mu guards its fields, except as noted.
 type wakeBatcher struct {
 	proto      string
-	viewers    int           // for whom frames are gathered
-	window     time.Duration // in force
-	wake       chan struct{} // closed and replaced to wake
-	hasWaiters atomic.Bool   // somebody waits on wake
+	viewers    int           // what the window depends on
+	window     time.Duration // in use
+	wake       chan struct{} // closed and replaced to wake readers
+	hasWaiters atomic.Bool   // a reader waits on wake; set under a read lock
 	timer      *time.Timer
-	closesAt   time.Time // when the window does that is open; zero if none is
+	closesAt   time.Time // when the open window closes; zero if none is open
 }
 
-// batcher returns the batcher of proto. Caller holds s.mu.
+// batcher returns the wakeBatcher of proto. The caller holds s.mu.
 func (s *stream) batcher(proto string) *wakeBatcher {
 	for _, p := range s.batchers {
 		if p.proto == proto {
@@ -34,21 +34,22 @@ func (s *stream) batcher(proto string) *wakeBatcher {
 	return p
 }
 
-// A frameInterval is the time between pictures.
+// A frameInterval measures the time between pictures.
 type frameInterval struct {
-	last     time.Duration // DTS of the newest
+	last     time.Duration // DTS of the newest picture
 	interval time.Duration
 }
 
-// observe notes f. More than one track may have a observe of one time.
+// observe records f. Pictures of several tracks may have the same time.
 func (b *frameInterval) observe(f *media.Frame) {
 	if f.DTS != b.last {
 		b.last, b.interval = f.DTS, f.DTS-b.last
 	}
 }
 
-// wakeReaders wakes who waits for f, now or when the window of his protocol closes: with the last
-// picture that comes before that, since to wait on would gather no more. Caller holds s.mu.
+// wakeReaders wakes the readers that wait for f, now or when the window of their protocol closes. A
+// window closes with the last picture that comes before its end, because a longer wait would
+// collect nothing more. The caller holds s.mu.
 func (s *stream) wakeReaders(f *media.Frame) {
 	picture := f.Track.Kind == media.Video
 	if picture {
@@ -58,22 +59,23 @@ func (s *stream) wakeReaders(f *media.Frame) {
 		if !p.hasWaiters.Load() {
 			continue
 		}
-		var sound time.Duration
+		var audio time.Duration
 		if g := s.hub.opt.BatchWindow; g != nil {
-			p.window, sound = g(p.proto, p.viewers)
+			p.window, audio = g(p.proto, p.viewers)
 		}
 		window, next := p.window, time.Duration(0)
 		switch {
 		case picture:
 			next = s.pictureInterval.interval
 		case f.Track.Kind == media.Audio && s.kinds[media.Video]:
-			window = max(window, sound)
+			window = max(window, audio)
 		}
 		p.schedule(window, next, s)
 	}
 }
 
-// schedule has p's window close in d, if it does not before; now, if it would before next has passed.
+// schedule closes the window after d unless it closes earlier. It closes the window now if that
+// would be before next has passed.
 func (p *wakeBatcher) schedule(d, next time.Duration, s *stream) {
 	now := time.Now()
 	open := !p.closesAt.IsZero()
@@ -100,8 +102,9 @@ func (p *wakeBatcher) schedule(d, next time.Duration, s *stream) {
 func (s *stream) closeWindow(p *wakeBatcher) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	open := !p.closesAt.IsZero() && !time.Now().Before(p.closesAt) // or another than the timer was set for, or none
-	if open && s.ended == nil {
+	// Otherwise the timer was for another window.
+	due := !p.closesAt.IsZero() && !time.Now().Before(p.closesAt)
+	if due && s.ended == nil {
 		p.wakeAll()
 	}
 }
@@ -113,7 +116,7 @@ func (p *wakeBatcher) wakeAll() {
 	p.wake = make(chan struct{})
 }
 
-// stop wakes everybody for good: nothing comes any more.
+// stop wakes all readers of an ended stream.
 func (p *wakeBatcher) stop() {
 	if p.timer != nil {
 		p.timer.Stop()
