@@ -13,8 +13,8 @@ import (
 	"livego/e2e/harness"
 )
 
-// TestCrossSiteByName sends what a page of another site has a browser send to a name of api_hosts
-// over plain HTTP, where browsers send no Sec-Fetch-Site: nothing may change.
+// TestCrossSiteByName sends requests as a browser sends them for a page of another site, to a name
+// of api_hosts over plain HTTP, where browsers send no Sec-Fetch-Site. Nothing may change.
 func TestCrossSiteByName(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--api_hosts=studio.example"}})
@@ -55,28 +55,28 @@ func TestCrossSiteByName(t *testing.T) {
 	}
 }
 
-// TestAllowedNetwork asks from an address that is not loopback's, in a network of the test's own:
-// only where api_allow lists it, and the request shows no proxy and no page of another site, there
-// is an answer without a credential.
+// TestAllowedNetwork sends requests from an address that is not loopback, in a network of the
+// test's own. Only if api_allow has it, and the request shows no proxy and no page of another site,
+// is there an answer without a credential.
 func TestAllowedNetwork(t *testing.T) {
 	harness.Need(t, "unshare", "ip", "curl", "bash")
 	if out, err := exec.Command("unshare", "--net", "true").CombinedOutput(); err != nil {
-		t.Skipf("MISSING RIGHTS: unshare --net: %v: %s, so that this test proves NOTHING here", err, out)
+		t.Skipf("MISSING RIGHTS: unshare --net: %v: %s, so this test proves NOTHING here", err, out)
 	}
 	t.Parallel()
 	for _, c := range []struct {
 		name, setting, curl, want string
 	}{
-		{"by default", "", "get", "403"},
+		{"default", "", "get", "403"},
 		{"in a range", "192.0.2.0/24", "get", "200"},
-		{"by its address", "192.0.2.1", "get", "200"},
+		{"single address", "192.0.2.1", "get", "200"},
 		{"another range", "198.51.100.0/24", "get", "403"},
-		{"a picture on another site's page", "192.0.2.0/24", "get -A Mozilla/5.0", "403"},
+		{"image on a cross-site page", "192.0.2.0/24", "get -A Mozilla/5.0", "403"},
 		{"statistics in a browser", "192.0.2.0/24", "stat -A Mozilla/5.0", "200"},
-		{"a form on another site's page", "192.0.2.0/24", "get -A Mozilla/5.0 -d x=y -H Origin:http://attacker.tld", "403"},
-		{"a name that was pointed here", "192.0.2.0/24", "get -H Host:attacker.tld", "403"},
+		{"form on a cross-site page", "192.0.2.0/24", "get -A Mozilla/5.0 -d x=y -H Origin:http://attacker.tld", "403"},
+		{"DNS rebinding", "192.0.2.0/24", "get -H Host:attacker.tld", "403"},
 		{"a proxy", "192.0.2.0/24", "get -H X-Forwarded-For:192.0.2.1", "403"},
-		{"every key", "192.0.2.0/24", "export", "401"},
+		{"key export", "192.0.2.0/24", "export", "401"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
@@ -102,7 +102,8 @@ func TestAllowedNetwork(t *testing.T) {
 	}
 }
 
-// TestAdminTokenFile gives the admin token by a file, as containers do, to the server and to the command.
+// TestAdminTokenFile passes the admin token in a file, as containers do, to the server and to the
+// command.
 func TestAdminTokenFile(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "token")
@@ -114,28 +115,28 @@ func TestAdminTokenFile(t *testing.T) {
 	s := harness.Start(t, harness.Options{NoRace: true, Env: env})
 	export := operatorCall{method: "GET", target: "/api/v1/keys/export"}
 	if resp, body := doRequest(t, s.API(""), export); resp.StatusCode != 401 || !strings.Contains(body, "admin_token") {
-		t.Errorf("without it: HTTP %d %s", resp.StatusCode, body)
+		t.Errorf("without the token: HTTP %d %s", resp.StatusCode, body)
 	}
 	export.headers = []string{"Authorization: Bearer " + token}
 	if resp, body := doRequest(t, s.API(""), export); resp.StatusCode != 200 {
-		t.Errorf("with it: HTTP %d %s", resp.StatusCode, body)
+		t.Errorf("with the token: HTTP %d %s", resp.StatusCode, body)
 	}
 	flags := []string{"keys", "export", "--data_dir=" + s.DataDir, "--api_addr=" + s.Addr("api_addr")}
 	harness.Livego(t, t.TempDir(), env, flags...).WaitOK(longTimeout)
 	if p := harness.Livego(t, t.TempDir(), nil, flags...); p.Wait(longTimeout) != 1 ||
 		!strings.Contains(p.Stderr(), "admin_token") {
-		t.Errorf("the command without it: %s", p.Stderr())
+		t.Errorf("the command without the token: %s", p.Stderr())
 	}
 	if _, err := os.Stat(filepath.Join(s.DataDir, "admin.token")); err == nil {
-		t.Error("there is an admin.token too")
+		t.Error("the server created admin.token too")
 	}
 	if strings.Contains(s.Stderr(), token) {
 		t.Error("the token is in the log")
 	}
 }
 
-// TestJWTSecrets starts with a weak secret on this machine only, and with jwt.strict refuses what
-// has no end or no role.
+// TestJWTSecrets starts with a weak secret, which is allowed on loopback only, and checks that
+// jwt.strict refuses tokens without exp or role.
 func TestJWTSecrets(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--jwt.secret=x"}})
@@ -146,7 +147,7 @@ func TestJWTSecrets(t *testing.T) {
 		Flags: []string{"--jwt.secret=x", "--api_addr=:0"}})
 	if code := open.WaitExit(longTimeout); code != 2 ||
 		!strings.Contains(open.Stderr(), "--jwt.secret: is shorter than 16 characters") {
-		t.Errorf("for everybody: code %d: %s", code, open.Stderr())
+		t.Errorf("on all addresses: code %d: %s", code, open.Stderr())
 	}
 	strict := harness.Start(t, harness.Options{NoRace: true,
 		Flags: []string{"--jwt.secret=" + operatorSecret, "--jwt.strict=true"}})
@@ -161,8 +162,8 @@ func TestJWTSecrets(t *testing.T) {
 	}
 }
 
-// TestDocumentedControlReplies has the texts of /control come as they are documented, and as
-// nothing that a browser executes.
+// TestDocumentedControlReplies checks that /control sends the documented texts, in a form that no
+// browser executes.
 func TestDocumentedControlReplies(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--relay_allow=127.0.0.1"}})

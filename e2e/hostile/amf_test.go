@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// amfRows put values where the server has to read them: into the object of connect.
+// amfRows send values in the object of connect, which the server has to read.
 func amfRows() []row {
 	refused := func(name string, value []byte) row {
 		return row{name: name, at: handshaken, send: connect("live", "x", raw(value)), want: closes}
@@ -16,52 +16,53 @@ func amfRows() []row {
 		return row{name: name, at: handshaken, send: connect("live", more...), do: afterConnect, want: works}
 	}
 	rows := []row{
-		taken("M03 numbers", "audioCodecs", math.NaN(), "videoCodecs", math.Inf(1), "videoFunction", math.Inf(-1),
+		taken("special numbers", "audioCodecs", math.NaN(), "videoCodecs", math.Inf(1), "videoFunction", math.Inf(-1),
 			"objectEncoding", math.Copysign(0, -1), "capabilities", 1e308, "capsEx", math.NaN()),
-		{name: "M03 transaction numbers", at: connected, do: oddTransactions, want: works},
-		refused("M05 string of 0xFFFF bytes with one", []byte{2, 0xff, 0xff, 'x'}),
-		refused("M06 string of 0xFFFFFFFF bytes with one", []byte{12, 0xff, 0xff, 0xff, 0xff, 'x'}),
-		taken("M07 odd strings", "flashVer", "\x00\xff\xfe\u202e\x1b[2J\r\n", "pageUrl", "\xc0\x80", "swfUrl", "\x7f"),
-		taken("M07 long string", "flashVer", strings.Repeat("y", 60_000)),
-		{name: "M08 object without end", at: handshaken,
+		{name: "special transaction numbers", at: connected, do: oddTransactions, want: works},
+		refused("string of 0xFFFF bytes with 1 byte", []byte{2, 0xff, 0xff, 'x'}),
+		refused("string of 0xFFFFFFFF bytes with 1 byte", []byte{12, 0xff, 0xff, 0xff, 0xff, 'x'}),
+		taken("control characters in strings", "flashVer", "\x00\xff\xfe\u202e\x1b[2J\r\n", "pageUrl", "\xc0\x80", "swfUrl",
+			"\x7f"),
+		taken("long string", "flashVer", strings.Repeat("y", 60_000)),
+		{name: "object without end", at: handshaken,
 			send: call(0, "connect", 1, raw(join([]byte{3}, short("app"), amf("live")))), want: closes},
-		{name: "M08 empty key that does not end the object", at: handshaken,
+		{name: "empty key that does not end the object", at: handshaken,
 			send: call(0, "connect", 1, raw(join([]byte{3}, short("app"), amf("live"), []byte{0, 0, 8}))), want: closes},
-		{name: "M08 value of an empty key", at: handshaken, send: connect("live", "", "value"), want: closes},
-		// Of two equal keys the last counts, for every purpose.
-		taken("M09 app twice, the last good", "app", "live"),
-		{name: "M09 app twice, the last bad", at: handshaken, send: connect("live", "app", "cinema"),
+		{name: "value of an empty key", at: handshaken, send: connect("live", "", "value"), want: closes},
+		// Of two equal keys, the last one counts.
+		taken("app twice, the last one valid", "app", "live"),
+		{name: "app twice, the last one invalid", at: handshaken, send: connect("live", "app", "cinema"),
 			want: rejects("NetConnection.Connect.")},
-		taken("M13 objects within 32", "x", nested(31, func(v any) any { return object{"k", v} })),
-		refused("M13 33 objects", amf(nested(33, func(v any) any { return object{"k", v} }))),
-		refused("M13 33 ECMA arrays", amf(nested(33, func(v any) any { return ecma{"k", v} }))),
-		refused("M13 33 strict arrays", amf(nested(33, func(v any) any { return array{v} }))),
-		refused("M13 33 of all kinds", amf(nested(11, func(v any) any { return object{"k", ecma{"k", array{v}}} }))),
-		refused("M14 12,000 strict arrays", slices.Repeat([]byte{10, 0, 0, 0, 1}, 12_000)),
-		{name: "M14 8 MB of strict arrays", at: connected, send: message{CSID: 3, Type: command}.Header(8 << 20),
+		taken("31 nested objects", "x", nested(31, func(v any) any { return object{"k", v} })),
+		refused("33 nested objects", amf(nested(33, func(v any) any { return object{"k", v} }))),
+		refused("33 nested ECMA arrays", amf(nested(33, func(v any) any { return ecma{"k", v} }))),
+		refused("33 nested strict arrays", amf(nested(33, func(v any) any { return array{v} }))),
+		refused("33 containers of all types", amf(nested(11, func(v any) any { return object{"k", ecma{"k", array{v}}} }))),
+		refused("12,000 nested strict arrays", slices.Repeat([]byte{10, 0, 0, 0, 1}, 12_000)),
+		{name: "8 MB of strict arrays", at: connected, send: message{CSID: 3, Type: command}.Header(8 << 20),
 			want: closes},
-		refused("M16 reference to itself", []byte{7, 0, 0}),
-		refused("M16 reference forward", []byte{7, 0, 9}),
-		refused("M16 reference 65535", []byte{7, 0xff, 0xff}),
-		taken("M17 date", "x", raw{11, 0x42, 0x77, 0, 0, 0, 0, 0, 0, 0xff, 0xc4}),
-		taken("M17 undefined and unsupported", "x", raw{6}, "y", raw{13}),
-		refused("M18 movie clip", []byte{4}),
-		refused("M18 record set", []byte{14}),
-		refused("M18 XML", join([]byte{15}, be32(4), []byte("<a/>"))),
-		refused("M18 typed object", join([]byte{16}, short("java.lang.Runtime"), []byte{0, 0, 9})),
-		refused("M18 AVM+", []byte{17, 10, 11, 1}),
-		{name: "M19 type 17 that is AMF0 behind a zero", at: handshaken,
+		refused("reference to itself", []byte{7, 0, 0}),
+		refused("reference forward", []byte{7, 0, 9}),
+		refused("reference 65535", []byte{7, 0xff, 0xff}),
+		taken("date", "x", raw{11, 0x42, 0x77, 0, 0, 0, 0, 0, 0, 0xff, 0xc4}),
+		taken("undefined and unsupported", "x", raw{6}, "y", raw{13}),
+		refused("movie clip", []byte{4}),
+		refused("record set", []byte{14}),
+		refused("XML", join([]byte{15}, be32(4), []byte("<a/>"))),
+		refused("typed object", join([]byte{16}, short("java.lang.Runtime"), []byte{0, 0, 9})),
+		refused("AVM+", []byte{17, 10, 11, 1}),
+		{name: "AMF3 command with AMF0 after a zero byte", at: handshaken,
 			send: message{Type: commandAMF3,
 				Payload: append([]byte{0}, amf("connect", 1, object{"app", "live"})...)}.DefaultChunks(), do: afterConnect,
 			want: works},
-		refused("M21 10,000 keys", amf(manyKeys(10_000, func(n int) string { return fmt.Sprint("k", n) }))),
-		refused("M21 key of 60,000 bytes", amf(object{strings.Repeat("k", 60_000), 1})),
-		taken("M21 keys that collide", "x", manyKeys(2000, collider)),
-		{name: "M22 bytes behind a command", at: connected, send: call(0, "createStream", 9, nil, raw{0xff, 0xff, 2, 0xff}),
+		refused("10,000 keys", amf(manyKeys(10_000, func(n int) string { return fmt.Sprint("k", n) }))),
+		refused("key of 60,000 bytes", amf(object{strings.Repeat("k", 60_000), 1})),
+		taken("keys with hash collisions", "x", manyKeys(2000, collider)),
+		{name: "bytes after a command", at: connected, send: call(0, "createStream", 9, nil, raw{0xff, 0xff, 2, 0xff}),
 			want: works},
 	}
 	for n, v := range []byte{0, 2, 255} {
-		rows = append(rows, taken(fmt.Sprint("M04 boolean ", n), "fpad", raw{1, v}))
+		rows = append(rows, taken(fmt.Sprint("boolean ", n), "fpad", raw{1, v}))
 	}
 	for mark, body := range map[byte][]byte{
 		0: make([]byte, 8), 1: {1}, 2: append([]byte{0, 3}, "abc"...), 3: amf(object{"k", 1})[1:], 7: {0, 0},
@@ -71,18 +72,18 @@ func amfRows() []row {
 	} {
 		for cut := range body {
 			value := append([]byte{mark}, body[:cut]...)
-			r := row{name: fmt.Sprintf("M01 marker %#02x with %d bytes", mark, cut), at: handshaken,
+			r := row{name: fmt.Sprintf("marker %#02x with %d bytes", mark, cut), at: handshaken,
 				send: call(0, "connect", 1, raw(join([]byte{3}, short("app"), amf("live"), short("x"), value))), want: closes}
 			rows = append(rows, r)
 		}
 	}
 	for mark := 0x12; mark <= 0xff; mark++ {
-		rows = append(rows, refused(fmt.Sprintf("M02 marker %#02x", mark), []byte{byte(mark)}))
+		rows = append(rows, refused(fmt.Sprintf("marker %#02x", mark), []byte{byte(mark)}))
 	}
 	return rows
 }
 
-// afterConnect takes the answer to a connect that the row has sent, and makes a stream.
+// afterConnect reads the reply to a connect that the row has sent, and creates a stream.
 func afterConnect(p *peer) {
 	p.t.Helper()
 	p.await("_result", "NetConnection.Connect.Success")
@@ -91,19 +92,19 @@ func afterConnect(p *peer) {
 	p.at = connected
 }
 
-// oddTransactions makes streams under odd numbers. What is no number counts as 0, which asks for no
-// answer; a large one is like any.
+// oddTransactions creates streams with special transaction numbers. What is no number counts as 0,
+// which requests no reply; a large number is valid.
 func oddTransactions(p *peer) {
 	p.t.Helper()
 	for _, n := range []float64{math.NaN(), math.Inf(1), math.Copysign(0, -1), 1e308} {
 		p.send(call(0, "createStream", n, nil))
 	}
 	if n := p.count(func(m message) bool { return m.Type == command }); n != 1 {
-		p.t.Errorf("%d answers, want one to 1e308", n)
+		p.t.Errorf("%d replies, want one to 1e308", n)
 	}
 }
 
-// nested puts nil into depth containers.
+// nested returns nil in depth containers.
 func nested(depth int, into func(any) any) any {
 	var v any
 	for range depth {
@@ -120,8 +121,8 @@ func manyKeys(n int, key func(int) string) object {
 	return o
 }
 
-// collider returns one of 4096 strings that have the same sum and the same hash where a hash is a
-// polynomial in 31, as Java's is.
+// collider returns one of 4096 strings with the same sum, and the same hash if the hash is a
+// polynomial in 31, as in Java.
 func collider(n int) string {
 	var b strings.Builder
 	for bit := range 12 {

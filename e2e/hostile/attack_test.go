@@ -21,24 +21,25 @@ import (
 	"livego/e2e/rtmp"
 )
 
-// An attack is what one stranger does to a server, and what it may cost.
+// An attack is what one client does to a server, and what it may cost.
 type attack struct {
 	name  string
 	flags []string
-	// run attacks s until it has done its worst, and returns what the server refused. What it opens
-	// stays open until stop is called.
+	// run attacks s and returns what the server refused. Its connections stay open until stop is
+	// called.
 	run func(t *testing.T, s *target) (refused string, stop func())
-	// memory is how much the process may grow, and kernel how much the socket buffers of this machine
-	// may, in MiB at the peak.
+	// memory is how much the process may grow, and kernel how much the socket buffers of this
+	// machine may, in MiB at the peak.
 	memory, kernel int
 }
 
-// attackerAddr is the address that attacks come from. Well-behaved clients are at 127.0.0.1.
+// attackerAddr is the source of attacks. Well-behaved clients use 127.0.0.1.
 const attackerAddr = "127.0.0.66"
 
-// TestAttacks runs the attacks that once worked, each on a server of its own with well-behaved clients beside it. The
-// clients must not be held up by more than a second, and the memory must stay bounded. The long form runs one attack at
-// a time and measures the socket buffers of the machine too. With -v it prints the table of docs/reliability.md.
+// TestAttacks runs attacks that once worked, each on a server of its own with well-behaved clients.
+// The clients must not be delayed by more than a second, and the memory must stay bounded. The long
+// form runs one attack at a time and measures the machine's socket buffers too. With -v it prints
+// the table of docs/reliability.md.
 func TestAttacks(t *testing.T) {
 	if !harness.Long() {
 		t.Parallel()
@@ -111,14 +112,14 @@ func (a attack) measure(t *testing.T) string {
 		t.Errorf("socket buffers grew from %d to %d MiB, want at most %d more", kernelBefore, kernelPeak, a.kernel)
 	}
 	if stall > maxDelay {
-		t.Errorf("a well-behaved client was held up for %v", stall)
+		t.Errorf("a well-behaved client was delayed by %v", stall)
 	}
 	s.auditLog(t)
 	return fmt.Sprintf("| %s | %s | %d, %d, %d MiB | %d MiB | %d ms |", a.name, refused, before, peak, after,
 		kernelPeak-kernelBefore, stall.Milliseconds())
 }
 
-// scaled returns a number of the long form, or a tenth of it.
+// scaled returns n in the long form, otherwise a tenth of it.
 func scaled(n int) int {
 	if harness.Long() {
 		return n
@@ -126,8 +127,8 @@ func scaled(n int) int {
 	return n / 10
 }
 
-// A steadyClient behaves: it asks for a room's playlist and for /healthz ten times a second, and
-// notes the longest answer.
+// A steadyClient is well-behaved: it requests a room's playlist and /healthz ten times a second,
+// and records the slowest response.
 type steadyClient struct {
 	t         *testing.T
 	stop      context.CancelFunc
@@ -187,7 +188,7 @@ func (c *steadyClient) finish() time.Duration {
 	return time.Duration(c.worst.Load())
 }
 
-// succeeds reports whether a GET of url is answered with 200.
+// succeeds reports whether a GET of url returns 200.
 func succeeds(ctx context.Context, c *http.Client, url string) (bool, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -205,7 +206,7 @@ func succeeds(ctx context.Context, c *http.Client, url string) (bool, error) {
 	return true, nil
 }
 
-// resetPeak makes VmHWM start from what is resident now (proc_pid_clear_refs(5)).
+// resetPeak resets VmHWM to the resident memory (proc_pid_clear_refs(5)).
 func (s *target) resetPeak(t *testing.T) {
 	t.Helper()
 	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.PID()), []byte("5"), 0); err != nil {
@@ -213,7 +214,8 @@ func (s *target) resetPeak(t *testing.T) {
 	}
 }
 
-// socketMemory returns how much memory the TCP sockets of this machine hold, in MiB (proc_net_sockstat(5), in pages).
+// socketMemory returns the memory of all TCP sockets of this machine, in MiB (proc_net_sockstat(5),
+// in pages).
 func socketMemory(t testing.TB) int {
 	b, err := os.ReadFile("/proc/net/sockstat")
 	if err != nil {
@@ -232,7 +234,7 @@ func socketMemory(t testing.TB) int {
 	return 0
 }
 
-// watchSocketMemory notes the largest socketMemory until the function that it returns is called.
+// watchSocketMemory records the highest socketMemory until the returned function is called.
 func watchSocketMemory(t testing.TB) (peak func() int) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var most int
@@ -255,14 +257,15 @@ func watchSocketMemory(t testing.TB) (peak func() int) {
 	}
 }
 
-// A attackConns is many connections of the attacker.
+// attackConns holds the connections of an attacker.
 type attackConns struct {
 	t     *testing.T
 	mu    sync.Mutex
 	conns []net.Conn
 }
 
-// dial connects to a listener from the attacker's address. It returns nil when the server or the kernel refuses.
+// dial connects to a listener from attackerAddr. It returns nil if the server or the kernel
+// refuses.
 func (c *attackConns) dial(addr string) net.Conn {
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(attackerAddr)}, Timeout: longTimeout}
 	nc, err := d.Dial("tcp", addr)
@@ -283,7 +286,7 @@ func (c *attackConns) close() {
 	}
 }
 
-// each calls f n times from 32 goroutines and counts how often it says yes.
+// each calls f n times from 32 goroutines and counts how often it returns true.
 func (c *attackConns) each(n int, f func(i int) bool) int {
 	var yes, next atomic.Int64
 	var done sync.WaitGroup
@@ -300,12 +303,12 @@ func (c *attackConns) each(n int, f func(i int) bool) int {
 	return int(yes.Load())
 }
 
-// webSocketRequest is a request for a WebSocket, for getStatus.
+// webSocketRequest has the headers of a WebSocket request for getStatus.
 var webSocketRequest = []string{"Host: h", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
 	"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="}
 
-// getStatus writes a GET of path, whose Host is "h" when no headers are given, and reads the head
-// of the answer. It returns the status, 0 when the connection was closed.
+// getStatus sends a GET of path, with Host "h" if there are no headers, and reads the start of the
+// response. It returns the status, or 0 if the connection was closed.
 func getStatus(nc net.Conn, path string, headers ...string) int {
 	if headers == nil {
 		headers = []string{"Host: h"}
@@ -320,7 +323,8 @@ func getStatus(nc net.Conn, path string, headers ...string) int {
 	return status
 }
 
-// announceChunks has 60 RTMP players announce the largest chunk size and a message of 16 MB, and send most of it.
+// announceChunks has 60 RTMP players announce the largest chunk size and a message of 16 MB, and
+// send most of it.
 func announceChunks(room string) func(*testing.T, *target) (string, func()) {
 	return func(t *testing.T, s *target) (string, func()) {
 		c := &attackConns{t: t}
@@ -351,7 +355,7 @@ func announceChunks(room string) func(*testing.T, *target) (string, func()) {
 	}
 }
 
-// manyHosts makes HLS sessions whose Host has that many letters, and asks for the statistics then.
+// manyHosts opens HLS sessions whose Host has that many letters, and then requests the statistics.
 func manyHosts(letters int) func(*testing.T, *target) (string, func()) {
 	return func(t *testing.T, s *target) (string, func()) {
 		c := &attackConns{t: t}
@@ -363,8 +367,8 @@ func manyHosts(letters int) func(*testing.T, *target) (string, func()) {
 				return true
 			}
 			defer nc.Close()
-			// The first request gets the multivariant playlist, whose addresses hold the session; the second
-			// is the session's first.
+			// The first request gets the multivariant playlist, whose URLs hold the session.
+			// The second is the first one of that session.
 			nc.SetDeadline(time.Now().Add(longTimeout))
 			fmt.Fprintf(nc, "GET /live/bystander.m3u8 HTTP/1.1\r\n%s\r\n\r\n", host)
 			resp, err := http.ReadResponse(bufio.NewReader(nc), nil)
@@ -388,7 +392,7 @@ func manyHosts(letters int) func(*testing.T, *target) (string, func()) {
 	}
 }
 
-// idleConnections makes one request on each of many connections and leaves them open.
+// idleConnections sends one request on each of many connections and leaves them open.
 func idleConnections(t *testing.T, s *target) (string, func()) {
 	c := &attackConns{t: t}
 	const n = 300
@@ -405,7 +409,7 @@ func idleConnections(t *testing.T, s *target) (string, func()) {
 	return fmt.Sprintf("%d of %d connections closed", n-open, n), c.close
 }
 
-// absentWebSockets opens WebSockets for rooms that nobody publishes.
+// absentWebSockets opens WebSockets for rooms without a publisher.
 func absentWebSockets(t *testing.T, s *target) (string, func()) {
 	c := &attackConns{t: t}
 	n := scaled(1700)
@@ -422,7 +426,7 @@ func absentWebSockets(t *testing.T, s *target) (string, func()) {
 	return fmt.Sprintf("%d of %d connections closed", n-open, n), c.close
 }
 
-// stillOpen counts the connections of c that the server has not closed. It has a moment to do so.
+// stillOpen counts the connections of c that the server leaves open after a moment.
 func (s *target) stillOpen(t *testing.T, c *attackConns) int {
 	t.Helper()
 	open := make(chan struct{}, len(c.conns))
@@ -439,7 +443,8 @@ func (s *target) stillOpen(t *testing.T, c *attackConns) int {
 	return len(open)
 }
 
-// slowSegments has connections ask for all segments of a playlist and read a kilobyte of the answers.
+// slowSegments has connections request all segments of a playlist and read a kilobyte of the
+// responses.
 func slowSegments(t *testing.T, s *target) (string, func()) {
 	c := &attackConns{t: t}
 	n := scaled(300)
@@ -470,7 +475,7 @@ func slowSegments(t *testing.T, s *target) (string, func()) {
 	return fmt.Sprintf("%d of %d connections", refused, n), c.close
 }
 
-// pings sends pings by a WebSocket that plays, and counts the pongs.
+// pings sends pings over a WebSocket that plays.
 func pings(t *testing.T, s *target) (string, func()) {
 	c := &attackConns{t: t}
 	n := scaled(1_000_000)
@@ -500,7 +505,8 @@ func pings(t *testing.T, s *target) (string, func()) {
 	return fmt.Sprintf("the connection, after at most %d of %d pings", sent, n), c.close
 }
 
-// unknownRooms asks for rooms that do not exist from a server that has a webhook for players, which refuses each.
+// unknownRooms requests rooms that do not exist, from a server with a webhook for players that
+// refuses each.
 func unknownRooms(t *testing.T) string {
 	var calls atomic.Int64
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -535,7 +541,7 @@ func unknownRooms(t *testing.T) string {
 	return row
 }
 
-// wrongKeys publishes with keys that nobody made. From the eleventh on each answer takes up to four seconds.
+// wrongKeys publishes with invalid keys. From the eleventh on, each reply takes up to four seconds.
 func wrongKeys(t *testing.T, s *target) (string, func()) {
 	c := &attackConns{t: t}
 	n := scaled(400)

@@ -12,8 +12,8 @@ import (
 	"livego/e2e/harness"
 )
 
-// A bystander is an encoder and a player who behave, and who must not notice what others do. The
-// encoder sends 25 frames a second, a key frame each second.
+// A bystander is a well-behaved encoder and player, which must not be affected by other clients.
+// The encoder sends 25 frames a second, with a keyframe each second.
 type bystander struct {
 	t                 testing.TB
 	encoder           *peer
@@ -21,18 +21,18 @@ type bystander struct {
 	stop              context.CancelFunc
 	sending, watching chan struct{}
 
-	sentAt   [bystanderFrames]atomic.Pointer[harness.Stopwatch] // by number
+	sentAt   [bystanderFrames]atomic.Pointer[harness.Stopwatch] // by frame number
 	sent     atomic.Int64
-	worst    time.Duration // from the encoder's write to the player's read, beside what the machine let both wait
-	stall    time.Duration // the same, with the time in which the machine was busy
+	worst    time.Duration // from write to read, less the delay of a busy machine
+	stall    time.Duration // the same, with that delay
 	received int
 	problem  error
 }
 
 const (
 	bystanderFrames = 25 * 600
-	// maxDelay is how late a frame may be. The promise is 200 ms more than without the disturbance;
-	// the rest is for the clock, which runs in the process that disturbs.
+	// maxDelay is how late a frame may be. The goal is 200 ms more than without attacks; the rest
+	// is for the clock, which runs in the process that attacks.
 	maxDelay = time.Second
 )
 
@@ -55,7 +55,7 @@ func (s *target) startBystander(t testing.TB, room string) *bystander {
 	return b
 }
 
-// bystanderFrame is the body of frame n: some kilobytes, no two alike.
+// bystanderFrame returns the body of frame n: some kilobytes, different for each frame.
 func bystanderFrame(n int) []byte {
 	content := bytes.Repeat(fmt.Appendf(nil, "frame %08d;", n), 200)
 	if n%25 == 0 {
@@ -95,7 +95,7 @@ func (b *bystander) watch() {
 		if m.IsCommand("onStatus") {
 			return
 		}
-		// header, or the first key frame
+		// header, or the first keyframe
 		if m.Type != video || m.Payload[1] == 0 || bytes.Contains(m.Payload, []byte(", frame ")) {
 			continue
 		}
@@ -109,7 +109,7 @@ func (b *bystander) watch() {
 	}
 }
 
-// finish ends the encoder and judges what the player saw.
+// finish ends the encoder and checks what the player received.
 func (b *bystander) finish() {
 	b.t.Helper()
 	b.stop()

@@ -11,69 +11,74 @@ import (
 
 func chunkRows() []row {
 	rows := []row{
-		{name: "C01 no size", at: handshaken, send: control(setChunkSize, nil), want: closes},
-		{name: "C01 a byte of size", at: handshaken, send: control(setChunkSize, []byte{1}), want: closes},
-		{name: "C01 two bytes of size", at: handshaken, send: control(setChunkSize, []byte{0, 1}), want: closes},
-		{name: "C01 three bytes of size", at: handshaken, send: control(setChunkSize, []byte{0, 1, 0}), want: closes},
-		{name: "C02 nine bytes of size", at: handshaken, send: control(setChunkSize, join(be32(300), []byte("more!"))),
+		{name: "chunk size message without payload", at: handshaken, send: control(setChunkSize, nil), want: closes},
+		{name: "chunk size message of 1 byte", at: handshaken, send: control(setChunkSize, []byte{1}), want: closes},
+		{name: "chunk size message of 2 bytes", at: handshaken, send: control(setChunkSize, []byte{0, 1}), want: closes},
+		{name: "chunk size message of 3 bytes", at: handshaken, send: control(setChunkSize, []byte{0, 1, 0}), want: closes},
+		{name: "chunk size message of 9 bytes", at: handshaken, send: control(setChunkSize, join(be32(300), []byte("more!"))),
 			do: chunkSize(300), want: works},
-		{name: "C03 size 0", at: handshaken, send: control(setChunkSize, be32(0)), want: closes},
-		{name: "C07 top bit", at: handshaken, send: control(setChunkSize, be32(0x80000000)), want: closes},
-		{name: "C07 all bits", at: handshaken, send: control(setChunkSize, be32(0xffffffff)), want: closes},
-		{name: "C08 size changes within a message", at: publishing, do: sizeWithinMessage},
+		{name: "chunk size 0", at: handshaken, send: control(setChunkSize, be32(0)), want: closes},
+		{name: "chunk size with the top bit", at: handshaken, send: control(setChunkSize, be32(0x80000000)), want: closes},
+		{name: "chunk size with all bits", at: handshaken, send: control(setChunkSize, be32(0xffffffff)), want: closes},
+		{name: "chunk size changes within a message", at: publishing, do: sizeWithinMessage},
 
-		{name: "C09 length 0xFFFFFF before publish", at: handshaken, send: message{CSID: 3, Type: command}.Header(0xffffff),
+		{name: "message length 0xFFFFFF before publish", at: handshaken,
+			send: message{CSID: 3, Type: command}.Header(0xffffff),
 			want: closes},
-		{name: "C09 length 0xFFFFFF after publish", at: publishing,
+		{name: "message length 0xFFFFFF after publish", at: publishing,
 			send: message{CSID: 6, Type: video, StreamID: 1}.Header(0xffffff), want: rejects(publishFailed)},
-		{name: "C10 64 csids before publish", at: handshaken, send: manyHeads(0xffffff), want: closes},
-		{name: "C10 64 csids of 64 KiB before publish", at: handshaken, send: piecesOf(64, 64<<10, 60<<10), want: closes},
-		{name: "C10 64 csids after publish", at: publishing, send: manyHeads(0xffffff), want: closes},
-		{name: "C10 17 MiB in pieces after publish", at: publishing, do: func(p *peer) { p.send(piecesOf(5, 8<<20, 4<<20)) },
+		{name: "64 partial messages before publish", at: handshaken, send: manyHeads(0xffffff), want: closes},
+		{name: "64 partial messages of 64 KiB before publish", at: handshaken, send: piecesOf(64, 64<<10, 60<<10),
 			want: closes},
-		{name: "C11 600,000 bytes before publish", at: handshaken, send: message{CSID: 3, Type: command}.Header(600_000),
+		{name: "64 partial messages after publish", at: publishing, send: manyHeads(0xffffff), want: closes},
+		{name: "17 MiB of partial messages after publish", at: publishing,
+			do:   func(p *peer) { p.send(piecesOf(5, 8<<20, 4<<20)) },
 			want: closes},
-		{name: "C11 600,000 bytes after publish", at: publishing, do: func(p *peer) { p.deliver(keyFrame(filler(600_000))) }},
+		{name: "message of 600,000 bytes before publish", at: handshaken,
+			send: message{CSID: 3, Type: command}.Header(600_000),
+			want: closes},
+		{name: "message of 600,000 bytes after publish", at: publishing,
+			do: func(p *peer) { p.deliver(keyFrame(filler(600_000))) }},
 
-		{name: "C13 first chunk of type 3", at: handshaken, send: join(rtmp.BasicHeader(3, 3), make([]byte, 200)),
+		{name: "first chunk of type 3", at: handshaken, send: join(rtmp.BasicHeader(3, 3), make([]byte, 200)),
 			want: closes},
-		{name: "C13 first chunk of type 2", at: handshaken, send: join(rtmp.BasicHeader(2, 3), make([]byte, 200)),
+		{name: "first chunk of type 2", at: handshaken, send: join(rtmp.BasicHeader(2, 3), make([]byte, 200)),
 			want: closes},
-		{name: "C14 librtmp's first chunk of type 1", at: handshaken,
+		{name: "librtmp's first chunk of type 1", at: handshaken,
 			send: []byte{0x42, 0, 0, 0, 0, 0, 6, 4, 0, 3, 0, 0, 0, 0}, want: works},
-		{name: "C15 type 0 within a message", at: handshaken, send: join(longCall()[:12+defaultChunk], longCall()),
+		{name: "type 0 within a message", at: handshaken, send: join(longCall()[:12+defaultChunk], longCall()),
 			want: closes},
-		{name: "C17 messages of type 2 and 3", at: publishing, do: repeatedHeaders},
+		{name: "messages of type 2 and 3", at: publishing, do: repeatedHeaders},
 
-		{name: "C19 csid form 0 cut", at: handshaken, send: []byte{0x00}, do: hangUp, want: closes},
-		{name: "C19 csid form 1 cut", at: handshaken, send: []byte{0x01, 0x00}, do: hangUp, want: closes},
-		{name: "C20 65 csids", at: handshaken, send: manyCSIDs(65), want: closes},
-		{name: "C20 60 csids", at: handshaken, send: manyCSIDs(60), want: works},
-		{name: "C22 interleaved messages", at: publishing, do: interleaved},
+		{name: "truncated csid form 0", at: handshaken, send: []byte{0x00}, do: hangUp, want: closes},
+		{name: "truncated csid form 1", at: handshaken, send: []byte{0x01, 0x00}, do: hangUp, want: closes},
+		{name: "65 csids", at: handshaken, send: manyCSIDs(65), want: closes},
+		{name: "60 csids", at: handshaken, send: manyCSIDs(60), want: works},
+		{name: "interleaved messages", at: publishing, do: interleaved},
 
-		{name: "C23 extended time", at: publishing, do: extendedTime},
-		{name: "C23 extended time that needs none", at: publishing, do: needlessExtendedTime},
-		{name: "C24 no extended time on type 3", at: publishing, do: extendedTimeOnce},
-		{name: "C25 no extended time on type 3, but its bytes", at: publishing, do: extendedTimeAmbiguous},
-		{name: "C26 delta 0xFFFFFFFF", at: publishing, do: backwards},
+		{name: "extended timestamp", at: publishing, do: extendedTime},
+		{name: "needless extended timestamp", at: publishing, do: needlessExtendedTime},
+		{name: "type 3 without extended timestamp", at: publishing, do: extendedTimeOnce},
+		{name: "type 3 without extended timestamp, ambiguous payload", at: publishing, do: extendedTimeAmbiguous},
+		{name: "timestamp delta 0xFFFFFFFF", at: publishing, do: backwards},
 	}
 	for _, n := range []uint32{1, 127, 128, 65536, 0xffffff} {
-		rows = append(rows, row{name: fmt.Sprintf("C05 size %d", n), at: handshaken, send: control(setChunkSize, be32(n)),
+		rows = append(rows, row{name: fmt.Sprintf("chunk size %d", n), at: handshaken, send: control(setChunkSize, be32(n)),
 			do: chunkSize(int(n)), want: works})
 	}
 	for _, n := range []uint32{0x01000000, 0x7fffffff} { // as if 0xFFFFFF, §5.4.1: no message is longer
-		rows = append(rows, row{name: fmt.Sprintf("C06 size %#x", n), at: handshaken, send: control(setChunkSize, be32(n)),
+		rows = append(rows, row{name: fmt.Sprintf("chunk size %#x", n), at: handshaken, send: control(setChunkSize, be32(n)),
 			do: chunkSize(0xffffff), want: works})
 	}
 	for _, csid := range []int{63, 64, 319, 320, 65599} {
-		rows = append(rows, row{name: fmt.Sprintf("C18 csid %d", csid), at: publishing, do: func(p *peer) {
+		rows = append(rows, row{name: fmt.Sprintf("csid %d", csid), at: publishing, do: func(p *peer) {
 			body := keyFrame(filler(300))
 			m := p.video(body)
 			m.CSID = csid
 			p.deliverAs(m.DefaultChunks(), body)
 		}})
 	}
-	return append(rows, row{name: "C18 both forms of csid 64", at: publishing, do: func(p *peer) {
+	return append(rows, row{name: "both forms of csid 64", at: publishing, do: func(p *peer) {
 		body := keyFrame(filler(200))
 		m := p.video(body)
 		m.CSID = 64
@@ -81,10 +86,10 @@ func chunkRows() []row {
 	}})
 }
 
-// chunkSize goes on with chunks of that size.
+// chunkSize continues with chunks of that size.
 func chunkSize(n int) func(*peer) { return func(p *peer) { p.ChunkSize = n } }
 
-// filler returns n bytes, no two runs of them alike.
+// filler returns n bytes without repetition.
 func filler(n int) []byte {
 	b := make([]byte, 0, n+8)
 	for i := 0; len(b) < n; i++ {
@@ -93,13 +98,13 @@ func filler(n int) []byte {
 	return b[:n]
 }
 
-// deliver publishes a frame that a viewer then has to get.
+// deliver publishes a frame and requires that a viewer gets it.
 func (p *peer) deliver(body []byte) tag {
 	p.t.Helper()
 	return p.deliverAs(p.video(body).Chunks(p.ChunkSize), body)
 }
 
-// deliverAs is delivers for a frame with a wire form of its own.
+// deliverAs is deliver for a frame with its own wire format.
 func (p *peer) deliverAs(wire, body []byte) tag {
 	p.t.Helper()
 	v := p.on.watch(p.t, p.room)
@@ -107,7 +112,7 @@ func (p *peer) deliverAs(wire, body []byte) tag {
 	return v.await(body)
 }
 
-// longCall is a command of more than one chunk.
+// longCall returns a command of more than one chunk.
 func longCall() []byte { return call(0, "FCPublish", 9, nil, string(bytes.Repeat([]byte("x"), 300))) }
 
 func manyHeads(length int) []byte {
@@ -118,7 +123,7 @@ func manyHeads(length int) []byte {
 	return b
 }
 
-// piecesOf begins n messages of that length and sends the first bytes of each.
+// piecesOf starts n messages of that length and sends the first bytes of each.
 func piecesOf(n, length, first int) []byte {
 	b := control(setChunkSize, be32(uint32(first)))
 	for i := range n {
@@ -145,7 +150,8 @@ func sizeWithinMessage(p *peer) {
 	works(p)
 }
 
-// repeatedHeaders sends headers of type 0, 2 and 3 that each begin a message. A delta counts until the next.
+// repeatedHeaders sends headers of type 0, 2 and 3 that each start a message. A delta applies until
+// the next one.
 func repeatedHeaders(p *peer) {
 	p.t.Helper()
 	body := func(n int) []byte { return keyFrame(fmt.Appendf(nil, "message %d", n)) }
@@ -186,7 +192,7 @@ func interleaved(p *peer) {
 	}
 }
 
-// extendedTimestamp is a time that needs the extended field.
+// extendedTimestamp needs the extended timestamp field.
 const extendedTimestamp = 0x01234567
 
 func extendedTime(p *peer) {
@@ -194,7 +200,7 @@ func extendedTime(p *peer) {
 	body := keyFrame(filler(300))
 	p.deliverAs(message{CSID: 8, Type: video, StreamID: p.StreamID, Time: extendedTimestamp,
 		Payload: body}.DefaultChunks(), body)
-	// The same as a delta: types 1 and 2 with the field, and type 3 as the book has it.
+	// The same as a delta: types 1 and 2 with the field, and type 3 as specified.
 	for format := range 2 {
 		body := keyFrame(join([]byte{byte(format)}, filler(300)))
 		head := join(rtmp.BasicHeader(1+format, 8), []byte{0xff, 0xff, 0xff})
@@ -215,7 +221,7 @@ func needlessExtendedTime(p *peer) {
 		body[:defaultChunk], rtmp.BasicHeader(3, 8), be32(5000), body[defaultChunk:]), body)
 }
 
-// extendedTimeOnce leaves the field out of type 3, as old encoders do.
+// extendedTimeOnce omits the field in type 3, as old encoders do.
 func extendedTimeOnce(p *peer) {
 	p.t.Helper()
 	body := keyFrame(filler(300))
@@ -225,9 +231,8 @@ func extendedTimeOnce(p *peer) {
 	works(p)
 }
 
-// extendedTimeAmbiguous leaves the field out where the payload goes on with the very bytes of the
-// time. An encoder that has shown before that it leaves the field out is believed; so the frame
-// arrives, and what follows is read right.
+// extendedTimeAmbiguous omits the field, and the payload continues with the same bytes. The encoder
+// has omitted the field before, so the server must not read them as the field.
 func extendedTimeAmbiguous(p *peer) {
 	p.t.Helper()
 	extendedTimeOnce(p)
@@ -246,14 +251,14 @@ func backwards(p *peer) {
 		rtmp.BasicHeader(1, 8), []byte{0xff, 0xff, 0xff}, append24(nil, uint32(len(second))), []byte{video}, be32(0xffffffff),
 		second)
 	at := v.await(first).time
-	// One millisecond less: a step back that is clamped to one forward.
+	// One millisecond less: the step back is clamped to one forward.
 	if got := v.await(second).time; got != at && got != at+1 {
 		p.t.Errorf("the second frame is %d ms from the first, want 0 or 1", got-at)
 	}
 }
 
-// TestOneByteChunks compares what a megabyte costs in chunks of one byte and in one chunk. The
-// server is its own: the clock of a process counts all it does.
+// TestOneByteChunks compares the cost of a megabyte in chunks of one byte and in one chunk. It has
+// a server of its own, because it measures the CPU time of the process.
 func TestOneByteChunks(t *testing.T) {
 	s := start(t)
 	const megabyte = 1 << 20
@@ -274,7 +279,8 @@ func TestOneByteChunks(t *testing.T) {
 	}
 	whole, pieces := spend(megabyte*2, 30), spend(1, 3)
 	t.Logf("a megabyte takes %.1f ms in one chunk and %.1f ms in chunks of one byte", whole*10, pieces*10)
-	if whole = max(whole, 0.05); pieces > 50*whole { // the clock counts hundredths of a second, over 30 megabytes
+	whole = max(whole, 0.05) // the clock counts hundredths of a second, over 30 megabytes
+	if pieces > 50*whole {
 		t.Errorf("a megabyte takes %.0f times as long in chunks of one byte, want at most 50", pieces/whole)
 	}
 }

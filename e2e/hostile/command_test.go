@@ -15,57 +15,57 @@ const (
 	notFound      = "NetStream.Play.StreamNotFound"
 )
 
-// commandRows are about connect, and about what comes before it.
+// commandRows are about connect, and commands before it.
 func commandRows() []row {
 	rows := []row{
-		{name: "S01 empty command", at: handshaken, send: message{Type: command}.DefaultChunks(), want: closes},
-		{name: "S01 number for a name", at: handshaken, send: call(0, 1, 1), want: closes},
-		{name: "S01 null for a name", at: connected, send: call(0, nil, 1), want: closes},
-		{name: "S02 createStream before connect", at: handshaken, send: call(0, "createStream", 1, nil),
+		{name: "empty command", at: handshaken, send: message{Type: command}.DefaultChunks(), want: closes},
+		{name: "number as command name", at: handshaken, send: call(0, 1, 1), want: closes},
+		{name: "null as command name", at: connected, send: call(0, nil, 1), want: closes},
+		{name: "createStream before connect", at: handshaken, send: call(0, "createStream", 1, nil),
 			want: rejects(connectFailed)},
-		{name: "S02 publish before connect", at: handshaken, send: call(1, "publish", 1, nil, "key", "live"),
+		{name: "publish before connect", at: handshaken, send: call(1, "publish", 1, nil, "key", "live"),
 			want: rejects(connectFailed)},
-		{name: "S02 play before connect", at: handshaken, send: call(1, "play", 1, nil, "bystander"),
+		{name: "play before connect", at: handshaken, send: call(1, "play", 1, nil, "bystander"),
 			want: rejects(connectFailed)},
-		{name: "S03 connect twice", at: connected, send: connect("other"),
+		{name: "connect twice", at: connected, send: connect("other"),
 			do: func(p *peer) { p.await("_error", "NetConnection.Connect.") }, want: works},
-		{name: "S04 connect without object", at: handshaken, send: call(0, "connect", 1),
+		{name: "connect without an object", at: handshaken, send: call(0, "connect", 1),
 			want: rejects("NetConnection.Connect.")},
-		{name: "S04 connect with null", at: handshaken, send: call(0, "connect", 1, nil),
+		{name: "connect with null", at: handshaken, send: call(0, "connect", 1, nil),
 			want: rejects("NetConnection.Connect.")},
-		{name: "S04 connect with an array", at: handshaken, send: call(0, "connect", 1, array{"app", "live"}),
+		{name: "connect with an array", at: handshaken, send: call(0, "connect", 1, array{"app", "live"}),
 			want: rejects("NetConnection.Connect.")},
-		{name: "S04 connect with a number", at: handshaken, send: call(0, "connect", 1, 7),
+		{name: "connect with a number", at: handshaken, send: call(0, "connect", 1, 7),
 			want: rejects("NetConnection.Connect.")},
-		{name: "S06 no tcUrl", at: handshaken, send: call(0, "connect", 1, object{"app", "live"}), do: afterConnect,
+		{name: "no tcUrl", at: handshaken, send: call(0, "connect", 1, object{"app", "live"}), do: afterConnect,
 			want: works},
-		{name: "S06 tcUrl that is a number", at: handshaken, send: connect("live", "tcUrl", 7), do: afterConnect,
+		{name: "number as tcUrl", at: handshaken, send: connect("live", "tcUrl", 7), do: afterConnect,
 			want: works},
-		{name: "S07 tcUrl of another app", at: handshaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/other"),
+		{name: "tcUrl of another app", at: handshaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/other"),
 			do: afterConnect, want: works},
-		{name: "S08 unknown app", at: handshaken, send: connect("cinema"), want: rejects(invalidApp)},
-		{name: "S08 app that is off", at: handshaken, send: connect("closed"), want: rejects("NetConnection.Connect.")},
-		{name: "S08 empty app", at: handshaken, send: connect(""), want: rejects("NetConnection.Connect.")},
-		{name: "S08 app that is a number", at: handshaken, send: connect("live", "app", 7),
+		{name: "unknown app", at: handshaken, send: connect("cinema"), want: rejects(invalidApp)},
+		{name: "disabled app", at: handshaken, send: connect("closed"), want: rejects("NetConnection.Connect.")},
+		{name: "empty app", at: handshaken, send: connect(""), want: rejects("NetConnection.Connect.")},
+		{name: "number as app", at: handshaken, send: connect("live", "app", 7),
 			want: rejects("NetConnection.Connect.")},
-		{name: "V22 1000 codecs and a wildcard", at: handshaken, send: connect("live", "capsEx", 15,
+		{name: "1000 codecs and a wildcard", at: handshaken, send: connect("live", "capsEx", 15,
 			"fourCcList", append(array{"*"}, manyCodecs()...),
 			"videoFourCcInfoMap", append(object{"*", 7}, manyKeys(1000, func(n int) string { return fmt.Sprint("c", n) })...)),
 			do: afterConnect, want: works},
 	}
-	// The identity of a stream is app and name alone: a tcUrl never routes. One that is none is refused all the same.
+	// App and name alone identify a stream: a tcUrl never routes. An invalid one is still refused.
 	for what, url := range map[string]string{
 		"percent signs": "rtmp://h/%zz", "control characters": "rtmp://h/\x00\r\n\x1b[2J",
 		"60,000 bytes": "rtmp://h/" + strings.Repeat("a", 60_000), "no scheme": "live", "no host": "rtmp://",
 	} {
-		rows = append(rows, row{name: "S06 tcUrl with " + what, at: handshaken, send: connect("live", "tcUrl", url),
+		rows = append(rows, row{name: "tcUrl with " + what, at: handshaken, send: connect("live", "tcUrl", url),
 			want: rejects("NetConnection.Connect.")})
 	}
 	for what, url := range map[string]string{
 		"zone": "rtmp://[fe80::1%25eth0]/live", "user": "rtmp://user:password@h/live",
 		"query": "rtmp://h/live?x=y", "fragment": "rtmp://h/live#x", "dots": "rtmp://h/../../live", "nothing": "",
 	} {
-		rows = append(rows, row{name: "S06 tcUrl with " + what, at: handshaken, send: connect("live", "tcUrl", url),
+		rows = append(rows, row{name: "tcUrl with " + what, at: handshaken, send: connect("live", "tcUrl", url),
 			do: afterConnect, want: works})
 	}
 	return rows
@@ -79,7 +79,7 @@ func manyCodecs() array {
 	return a
 }
 
-// publishRows are about publish, and what belongs to it.
+// publishRows are about publish and related commands.
 func publishRows() []row {
 	publishing1 := func(values ...any) func(*peer) {
 		return func(p *peer) {
@@ -87,7 +87,7 @@ func publishRows() []row {
 			p.send(call(p.StreamID, append([]any{"publish", 3, nil}, values...)...))
 		}
 	}
-	// with publishes a variant of the key.
+	// with publishes with a variant of the key.
 	with := func(variant func(key string) string) func(*peer) {
 		return func(p *peer) {
 			p.t.Helper()
@@ -97,42 +97,44 @@ func publishRows() []row {
 		}
 	}
 	rows := []row{
-		// Who asks again is told no, and what he has stays.
-		{name: "S03 publish twice", at: publishing,
+		// A second request is refused, and the first stays in effect.
+		{name: "publish twice", at: publishing,
 			do: func(p *peer) { p.publish(p.streamKey()); p.await("onStatus", badName) }, want: works},
-		{name: "S03 play after publish", at: publishing,
+		{name: "play after publish", at: publishing,
 			do: func(p *peer) { p.play("bystander"); p.await("onStatus", notFound) }, want: works},
-		{name: "S03 connect after publish", at: publishing, send: connect("live"),
+		{name: "connect after publish", at: publishing, send: connect("live"),
 			do: func(p *peer) { p.await("_error", "NetConnection.Connect.") }, want: works},
-		{name: "S09 no name", at: connected, do: publishing1(), want: rejects(badName)},
-		{name: "S09 null", at: connected, do: publishing1(nil), want: rejects(badName)},
-		{name: "S09 number", at: connected, do: publishing1(7), want: rejects(badName)},
-		{name: "S09 empty", at: connected, do: publishing1(""), want: rejects(badName)},
-		{name: "S11 room for a key", at: connected, do: func(p *peer) { p.publish("bystander") }, want: rejects(badName)},
-		{name: "S12 a bit changed", at: connected, do: with(func(k string) string { return string(k[0]^1) + k[1:] }),
+		{name: "no stream name", at: connected, do: publishing1(), want: rejects(badName)},
+		{name: "null as stream name", at: connected, do: publishing1(nil), want: rejects(badName)},
+		{name: "number as stream name", at: connected, do: publishing1(7), want: rejects(badName)},
+		{name: "empty stream name", at: connected, do: publishing1(""), want: rejects(badName)},
+		{name: "room name as key", at: connected, do: func(p *peer) { p.publish("bystander") }, want: rejects(badName)},
+		{name: "key with a changed bit", at: connected, do: with(func(k string) string { return string(k[0]^1) + k[1:] }),
 			want: rejects(badName)},
-		{name: "S12 without the last character", at: connected, do: with(func(k string) string { return k[:47] }),
+		{name: "key without its last character", at: connected, do: with(func(k string) string { return k[:47] }),
 			want: rejects(badName)},
-		{name: "S12 other case", at: connected, do: with(swapCase), want: rejects(badName)},
-		{name: "S12 space behind", at: connected, do: with(func(k string) string { return k + " " }), want: rejects(badName)},
-		{name: "S12 space before", at: connected, do: with(func(k string) string { return " " + k }), want: rejects(badName)},
-		{name: "S12 percent-encoded", at: connected,
+		{name: "key in other case", at: connected, do: with(swapCase), want: rejects(badName)},
+		{name: "key with a trailing space", at: connected, do: with(func(k string) string { return k + " " }),
+			want: rejects(badName)},
+		{name: "key with a leading space", at: connected, do: with(func(k string) string { return " " + k }),
+			want: rejects(badName)},
+		{name: "percent-encoded key", at: connected,
 			do: with(func(k string) string { return fmt.Sprintf("%%%02x%s", k[0], k[1:]) }), want: rejects(badName)},
-		{name: "S12 path behind", at: connected, do: with(func(k string) string { return k + "/x" }), want: rejects(badName)},
-		// What is behind a question mark is an argument and no part of the name: encoders add there what they like.
-		{name: "S12 query behind", at: connected, do: publishesVariant(func(k string) string { return k + "?x=y" }),
+		{name: "key with a path", at: connected, do: with(func(k string) string { return k + "/x" }), want: rejects(badName)},
+		// The query is not part of the name: encoders add their own parameters.
+		{name: "key with a query", at: connected, do: publishesVariant(func(k string) string { return k + "?x=y" }),
 			want: works},
-		{name: "S13 key of another app", at: handshaken, do: func(p *peer) {
+		{name: "key of another app", at: handshaken, do: func(p *peer) {
 			p.key = p.on.WithT(p.t).Call("/control/get?app=other&room=" + p.room).Text()
 			p.on.remember(p.key)
 			p.connect()
 			p.publish(p.key)
 		}, want: rejects(badName)},
-		{name: "S16 1000 createStream", at: connected, do: manyStreams, want: works},
-		{name: "S16 deleteStream of nothing", at: connected,
+		{name: "1000 createStream commands", at: connected, do: manyStreams, want: works},
+		{name: "deleteStream of unknown streams", at: connected,
 			send: join(call(0, "deleteStream", 0, nil, 77), call(0, "deleteStream", 0, nil, "x"),
 				call(0, "closeStream", 0, nil)), want: works},
-		{name: "S17 media before the answer to publish", at: connected, do: func(p *peer) {
+		{name: "media before the publish reply", at: connected, do: func(p *peer) {
 			p.publish(p.streamKey())
 			p.newKeyFrame()
 			p.readPublishStarted()
@@ -140,30 +142,30 @@ func publishRows() []row {
 			p.at = publishing
 			p.on.watch(p.t, p.room).await(body)
 		}, want: works},
-		// The end of the stream is the end of the connection: what comes behind it is read by nobody.
-		{name: "S17 media after FCUnpublish", at: publishing, do: func(p *peer) {
+		// The end of the stream is the end of the connection: the server reads nothing after it.
+		{name: "media after FCUnpublish", at: publishing, do: func(p *peer) {
 			p.send(call(p.StreamID, "FCUnpublish", 9, nil, p.streamKey()))
 			p.newKeyFrame()
 		}, want: closes},
-		{name: "S19 one token", at: connected, do: publishesVariant(func(k string) string { return k + "?token=a" }),
+		{name: "one token", at: connected, do: publishesVariant(func(k string) string { return k + "?token=a" }),
 			want: works},
-		{name: "S19 two tokens in a name", at: connected, do: with(func(k string) string { return k + "?token=a&token=b" }),
+		{name: "two tokens in the name", at: connected, do: with(func(k string) string { return k + "?token=a&token=b" }),
 			want: rejects(badName)},
-		{name: "S19 tokens in app and name", at: handshaken, do: func(p *peer) {
+		{name: "tokens in app and name", at: handshaken, do: func(p *peer) {
 			p.app = "live?token=a"
 			p.connect()
 			p.publish(p.streamKey() + "?token=b")
 		}, want: rejects(badName)},
-		{name: "S19 tokens in tcUrl and name", at: handshaken,
+		{name: "tokens in tcUrl and name", at: handshaken,
 			send: connect("live", "tcUrl", "rtmp://127.0.0.1/live?token=c"), do: func(p *peer) {
 				afterConnect(p)
 				p.publish(p.streamKey() + "?token=b")
 			}, want: rejects(badName)},
-		{name: "S19 token in tcUrl", at: handshaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/live?token=c"),
+		{name: "token in tcUrl", at: handshaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/live?token=c"),
 			do: afterConnect, want: works},
 	}
 	for _, typ := range []any{"record", "append", "LIVE", "", nil, 7} {
-		rows = append(rows, row{name: fmt.Sprintf("S10 type %v", typ), at: connected, do: func(p *peer) {
+		rows = append(rows, row{name: fmt.Sprintf("type %v", typ), at: connected, do: func(p *peer) {
 			publishing1(p.streamKey(), typ)(p)
 			p.readPublishStarted()
 			p.at = publishing
@@ -172,7 +174,7 @@ func publishRows() []row {
 	return rows
 }
 
-// publishesVariant publishes a variant of the key that is as good.
+// publishesVariant publishes with a variant of the key that is valid.
 func publishesVariant(variant func(key string) string) func(*peer) {
 	return func(p *peer) {
 		p.t.Helper()
@@ -191,18 +193,18 @@ func swapCase(s string) string {
 	}, s)
 }
 
-// manyStreams asks for a thousand streams. There are eight, the one by the book included.
+// manyStreams creates a thousand streams. The limit is eight, including the one of a valid session.
 func manyStreams(p *peer) {
 	p.t.Helper()
 	for n := range 1000 {
 		p.send(call(0, "createStream", 10+n, nil))
 	}
 	if made := p.count(func(m message) bool { return m.IsCommand("_result") }); made != 7 {
-		p.t.Errorf("%d streams more, want 7", made)
+		p.t.Errorf("%d more streams, want 7", made)
 	}
 }
 
-// playRows are about play, and what players ask besides.
+// playRows are about play, and other commands of players.
 func playRows() []row {
 	with := func(values ...any) func(*peer) {
 		return func(p *peer) {
@@ -211,15 +213,15 @@ func playRows() []row {
 		}
 	}
 	rows := []row{
-		{name: "S09 no name", at: connected, do: with(), want: rejects(notFound)},
-		{name: "S09 null", at: connected, do: with(nil), want: rejects(notFound)},
-		{name: "S18 a room where nobody publishes", at: connected, do: with("nobody"), want: rejects(notFound)},
-		{name: "arguments of 8 kB", at: connected, do: with("bystander?a=" + strings.Repeat("x", 8000)), want: plays},
-		{name: "arguments of 60 kB", at: connected, do: with("bystander?a=" + strings.Repeat("x", 60_000)),
+		{name: "no stream name", at: connected, do: with(), want: rejects(notFound)},
+		{name: "null as stream name", at: connected, do: with(nil), want: rejects(notFound)},
+		{name: "room without a publisher", at: connected, do: with("nobody"), want: rejects(notFound)},
+		{name: "query of 8 kB", at: connected, do: with("bystander?a=" + strings.Repeat("x", 8000)), want: plays},
+		{name: "query of 60 kB", at: connected, do: with("bystander?a=" + strings.Repeat("x", 60_000)),
 			want: rejects(notFound)},
 	}
 	for _, start := range []any{-2, -1, 0, 1e12, "x", nil} {
-		rows = append(rows, row{name: fmt.Sprintf("S18 start %v", start), at: connected,
+		rows = append(rows, row{name: fmt.Sprintf("start %v", start), at: connected,
 			do: with("bystander", start, -1, true), want: plays})
 	}
 	for name, ask := range map[string][]byte{
@@ -227,7 +229,7 @@ func playRows() []row {
 		"_checkbw before play":        call(0, "_checkbw", 8, nil),
 		"seek before play":            call(1, "seek", 8, nil, 1000),
 	} {
-		rows = append(rows, row{name: "S18 " + name, at: connected, send: ask, do: with("bystander"), want: plays})
+		rows = append(rows, row{name: name, at: connected, send: ask, do: with("bystander"), want: plays})
 	}
 	for name, ask := range map[string][]byte{
 		"seek": call(1, "seek", 8, nil, 1e12), "pause": call(1, "pause", 8, nil, true, 0),
@@ -237,7 +239,7 @@ func playRows() []row {
 		"media":        message{CSID: 6, Type: video, StreamID: 1, Payload: keyFrame([]byte("x"))}.DefaultChunks(),
 		"a flood":      bytes.Repeat(call(1, "seek", 8, nil, 0), 1000),
 	} {
-		rows = append(rows, row{name: "S18 " + name + " while playing", at: connected, do: func(p *peer) {
+		rows = append(rows, row{name: name + " while playing", at: connected, do: func(p *peer) {
 			with("bystander")(p)
 			plays(p)
 			p.send(ask)
@@ -246,7 +248,7 @@ func playRows() []row {
 	return rows
 }
 
-// plays wants ten more frames of the bystander.
+// plays waits for ten more frames of the bystander.
 func plays(p *peer) {
 	p.t.Helper()
 	for n := 0; n < 10; {
@@ -260,7 +262,8 @@ func plays(p *peer) {
 	}
 }
 
-// revokedKeys publishes with keys that were replaced and deleted, S14, and is disconnected with one that is.
+// revokedKeys checks that a publisher is disconnected when its key is replaced or deleted, and that
+// the key no longer publishes.
 func revokedKeys(t *testing.T, s *target) int {
 	for n, revoke := range []string{"reset", "delete"} {
 		p := s.dial(t)

@@ -35,7 +35,7 @@ func (s *target) dialRaw(t *testing.T, from, flag, b string) net.Conn {
 	return nc
 }
 
-// countOpen returns how many of conns the server has not closed. What it has sent is read.
+// countOpen returns how many of conns the server has not closed. It reads what the server has sent.
 func countOpen(conns []net.Conn) (n int) {
 	for _, nc := range conns {
 		nc.SetReadDeadline(time.Now().Add(time.Millisecond))
@@ -46,7 +46,7 @@ func countOpen(conns []net.Conn) (n int) {
 	return n
 }
 
-// keepsAtMost wants the server to leave at most so many of conns open.
+// keepsAtMost requires that the server leaves at most so many of conns open.
 func keepsAtMost(t *testing.T, most int, conns []net.Conn) {
 	t.Helper()
 	harness.Eventually(t, longTimeout, "idle connections are closed", func() error {
@@ -57,9 +57,9 @@ func keepsAtMost(t *testing.T, most int, conns []net.Conn) {
 	})
 }
 
-// TestIdleConnectionsAreLimited has one address open connections that get no media, by one request
-// that is answered or by waiting for rooms that do not exist. They stay bounded, the newest is
-// always served, and whoever watches there stays.
+// TestIdleConnectionsAreLimited has one address open connections that get no media: after one
+// response, or while they wait for rooms that do not exist. Their number stays limited, the newest
+// is always served, and a viewer at that address stays.
 func TestIdleConnectionsAreLimited(t *testing.T) {
 	t.Parallel()
 	const limit, many, from = 8, 100, "127.0.0.2"
@@ -72,10 +72,10 @@ func TestIdleConnectionsAreLimited(t *testing.T) {
 	}
 	inputs := 0
 	for name, request := range map[string]string{
-		"W30 a file for everybody": get("/crossdomain.xml"),
-		"W30 no such room":         get("/live/none.flv"),
-		"W30 no request":           "",
-		"W30 WebSockets that wait": "GET /live/none.flv HTTP/1.1\r\nHost: h\r\n" + webSocketHeaders + "\r\n",
+		"static file":        get("/crossdomain.xml"),
+		"absent room":        get("/live/none.flv"),
+		"no request":         "",
+		"waiting WebSockets": "GET /live/none.flv HTTP/1.1\r\nHost: h\r\n" + webSocketHeaders + "\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			var conns []net.Conn
@@ -86,12 +86,12 @@ func TestIdleConnectionsAreLimited(t *testing.T) {
 			if resp, body := doRequest(t, "",
 				operatorCall{method: "GET", target: "http://" + s.Addr("httpflv_addr") +
 					"/crossdomain.xml"}); resp.StatusCode != http.StatusOK {
-				t.Errorf("a good client: HTTP %d %s", resp.StatusCode, body)
+				t.Errorf("a valid client: HTTP %d %s", resp.StatusCode, body)
 			}
 			keepsAtMost(t, limit, conns)
 		})
 	}
-	t.Run("W30 players that wait", func(t *testing.T) {
+	t.Run("waiting players", func(t *testing.T) {
 		var conns []net.Conn
 		for range 3 * limit {
 			p := s.dialFrom(t, from)
@@ -102,12 +102,12 @@ func TestIdleConnectionsAreLimited(t *testing.T) {
 		}
 		keepsAtMost(t, limit, conns)
 	})
-	t.Run("W30 a viewer of long ago", func(t *testing.T) {
+	t.Run("idle HLS viewer", func(t *testing.T) {
 		master, _, _ := mediaPlaylist(t, s, "bystander", "")
 		lines := strings.Split(strings.TrimSpace(master), "\n")
 		watched := []net.Conn{s.dialRaw(t, from, "hls_addr", get("/live/"+lines[len(lines)-1]))}
 		if countOpen(watched) == 0 {
-			t.Fatal("it is closed at once")
+			t.Fatal("the connection is closed at once")
 		}
 		flood := func() {
 			var conns []net.Conn
@@ -124,24 +124,25 @@ func TestIdleConnectionsAreLimited(t *testing.T) {
 		for countOpen(watched) > 0 {
 			flood()
 			if time.Since(began) > longTimeout {
-				t.Fatal("it stays, though it is idle and others of its address come")
+				t.Fatal("an idle connection stays open, though its address opens others")
 			}
 		}
 		if took := time.Since(began); took < time.Second {
-			t.Errorf("it was closed %v after its playlist", took)
+			t.Errorf("the connection was closed %v after its playlist", took)
 		}
 	})
 	viewer.SetReadDeadline(time.Now().Add(longTimeout))
 	if _, err := io.ReadFull(viewer, make([]byte, 100_000)); err != nil {
-		t.Errorf("who watches at that address: %v", err)
+		t.Errorf("a viewer at that address: %v", err)
 	}
 	b.finish()
 	s.WithT(t).AwaitLog(longTimeout, "conns_per_ip") // why connections were closed
 	s.audit(t, inputs)
 }
 
-// TestDescriptors has one address that watches take descriptors until it gets no more. Encoders,
-// the operator and viewers at other addresses are let in, and no viewer is ended.
+// TestDescriptors has one address open viewers until the server refuses more, because descriptors
+// run short. Encoders, the operator and viewers at other addresses are accepted, and no viewer is
+// ended.
 func TestDescriptors(t *testing.T) {
 	t.Parallel()
 	const files, from = 600, "127.0.0.2"
@@ -167,9 +168,9 @@ func TestDescriptors(t *testing.T) {
 		})
 	}
 	if refused == 0 || viewers < files/3 {
-		t.Errorf("%d viewers of one address were let in and %d refused", viewers, refused)
+		t.Errorf("%d viewers of one address were accepted and %d refused", viewers, refused)
 	}
-	// More that neither publish nor play, from many addresses.
+	// More connections that neither publish nor play, from many addresses.
 	for i := range 300 {
 		s.dialRaw(t, fmt.Sprintf("127.0.1.%d", 1+i%50), "rtmp_addr", "\x03")
 	}
@@ -201,8 +202,8 @@ func TestDescriptors(t *testing.T) {
 	}
 }
 
-// TestManyViewersFromOneAddress has viewers of one address watch by HLS in both forms and by
-// HTTP-FLV, all at once: none is refused.
+// TestManyViewersFromOneAddress has viewers of one address, as in a school, watch by HLS in both
+// forms and by HTTP-FLV at the same time: none is refused.
 func TestManyViewersFromOneAddress(t *testing.T) {
 	viewers, lasts := 400, 3*time.Second
 	if harness.Long() {
@@ -215,7 +216,7 @@ func TestManyViewersFromOneAddress(t *testing.T) {
 		"100", "--gop", "1s",
 		"--play", s.HLS("school"), "--play", s.HLS("school"), "--play", "llhls+"+s.HLS("school"), "--play", s.FLV("school"),
 		"-n", strconv.Itoa(viewers), "--join", "2s", "--settle", "2s", "-d", lasts.String(), "--check", "0", "--json")
-	bench.Wait(lasts + 30*time.Second) // its exit code tells of a busy machine too
+	bench.Wait(lasts + 30*time.Second) // its exit code may report a busy machine
 	var m struct {
 		Viewers struct {
 			Joined, Lost int
@@ -233,7 +234,7 @@ func TestManyViewersFromOneAddress(t *testing.T) {
 	}
 }
 
-// proxyV2 is a header of the PROXY protocol, version 2, of a client at an IPv4 address.
+// proxyV2 returns a header of the PROXY protocol, version 2, for a client at an IPv4 address.
 func proxyV2(source string) string {
 	b := append([]byte("\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c"), net.ParseIP(source).To4()...)
 	b = append(b, 127, 0, 0, 1)
@@ -241,8 +242,9 @@ func proxyV2(source string) string {
 	return string(binary.BigEndian.AppendUint16(b, 1935))
 }
 
-// TestProxies has a trusted proxy say who its clients are, and others who claim to be one. Limits
-// by address and the log see the client, and nobody becomes the operator.
+// TestProxies has a trusted proxy send the addresses of its clients, and others claim to be a
+// proxy. Limits by address and the log use the client's address, and no client becomes the
+// operator.
 func TestProxies(t *testing.T) {
 	t.Parallel()
 	const proxy, limit = "127.0.0.9", 8
@@ -280,11 +282,11 @@ func TestProxies(t *testing.T) {
 		s.dialRaw(t, proxy, "httpflv_addr", get("/live/bystander.flv", "X-Forwarded-For: 1.2.3.4, 192.0.2.3"))
 		logs(t, "192.0.2.3:0", "playing")
 	})
-	t.Run("FLV by both", func(t *testing.T) {
+	t.Run("FLV by both headers", func(t *testing.T) {
 		s.dialRaw(t, proxy, "hls_addr",
 			"PROXY TCP4 127.0.0.9 127.0.0.1 1 1\r\n"+get("/live/bystander.flv", "X-Forwarded-For: 192.0.2.4"))
 		s.dialRaw(t, proxy, "hls_addr", proxyV2("192.0.2.5")+get("/live/bystander.flv", "X-Forwarded-For: 1.2.3.4"))
-		logs(t, "192.0.2.5:4711", "playing") // who is no proxy has no word about others
+		logs(t, "192.0.2.5:4711", "playing") // a client that is no proxy cannot set its address
 	})
 	t.Run("tokens that are bound to an address", func(t *testing.T) {
 		shut := s.dial(t)
@@ -307,7 +309,7 @@ func TestProxies(t *testing.T) {
 			}
 		}
 	})
-	t.Run("who is no trusted proxy", func(t *testing.T) {
+	t.Run("untrusted proxy", func(t *testing.T) {
 		s.dialRaw(t, "127.0.0.8", "httpflv_addr", get("/live/bystander.flv", "X-Forwarded-For: 192.0.2.6"))
 		logs(t, "127.0.0.8:", "playing")
 		if n := countOpen([]net.Conn{s.dialRaw(t, "127.0.0.8", "rtmp_addr",
@@ -330,7 +332,7 @@ func TestProxies(t *testing.T) {
 			t.Errorf("another client of the proxy: %v", err)
 		}
 	})
-	t.Run("nobody becomes the operator", func(t *testing.T) {
+	t.Run("no client becomes the operator", func(t *testing.T) {
 		for name, r := range map[string]struct{ from, header, request string }{
 			"version 1":          {proxy, "PROXY TCP4 127.0.0.1 127.0.0.1 4711 8090\r\n", get("/control/get?room=x")},
 			"version 1, unknown": {proxy, "PROXY UNKNOWN\r\n", get("/control/get?room=x")},

@@ -5,10 +5,10 @@ import (
 	"testing"
 )
 
-// enhancedRows are what Enhanced RTMP v2 allows and no encoder at hand sends.
+// enhancedRows send what Enhanced RTMP v2 allows and no available encoder sends.
 func enhancedRows() []row {
 	return []row{
-		{name: "V17 modifiers", at: publishing, do: func(p *peer) {
+		{name: "modifiers", at: publishing, do: func(p *peer) {
 			for name, prefix := range map[string][]byte{
 				"nanoseconds": {0x97, 2, 0x0f, 0x42, 0x3f, 0x01}, "unknown": {0x97, 0, 9, 0x51},
 				"two":  {0x97, 0, 9, 0x57, 2, 0, 0, 1, 0x01},
@@ -19,9 +19,9 @@ func enhancedRows() []row {
 				p.deliverAs(p.video(body).Chunks(p.ChunkSize), keyFrame(content))
 			}
 		}, want: works},
-		{name: "V18 several tracks", at: publishing, do: multipleVideoTracks, want: works},
-		{name: "V18 several sounds", at: publishing, do: multipleAudioTracks, want: works},
-		{name: "V22 what the server says of itself", at: handshaken, send: connect("live", "capsEx", 1), do: func(p *peer) {
+		{name: "multiple video tracks", at: publishing, do: multipleVideoTracks, want: works},
+		{name: "multiple audio tracks", at: publishing, do: multipleAudioTracks, want: works},
+		{name: "server capabilities", at: handshaken, send: connect("live", "capsEx", 1), do: func(p *peer) {
 			m := p.await("_result", "NetConnection.Connect.Success")
 			for _, want := range [][]byte{
 				join(short("capsEx"), amf(15)), join(short("fourCcList"), amf(array{"*"})),
@@ -32,16 +32,17 @@ func enhancedRows() []row {
 				}
 			}
 		}},
-		{name: "V22 codecs that a player lacks", at: publishing, do: unsupportedCodec, want: works},
+		{name: "codecs that a player does not support", at: publishing, do: unsupportedCodec, want: works},
 	}
 }
 
-// track is one in a message of several, behind its FourCC where each has its own.
+// track returns a track of a multitrack message, after its FourCC if each track has its own.
 func track(fourCC string, id byte, content []byte) []byte {
 	return join([]byte(fourCC), []byte{id}, be32(uint32(len(content)))[1:], content)
 }
 
-// multipleVideoTracks sends two pictures in each of the three ways, and looks who gets which.
+// multipleVideoTracks sends two pictures in each of the three forms, and checks which viewers get
+// which.
 func multipleVideoTracks(p *peer) {
 	p.t.Helper()
 	config := avcHeader[5:]
@@ -63,17 +64,17 @@ func multipleVideoTracks(p *peer) {
 		all.await(second)
 		able.awaitVideo(second)
 	}
-	// By now whatever came between would have been seen: a player who asked for one track is sent no other.
+	// A player of one track must not have received the other so far.
 	for _, body := range plain.bodies {
 		if body[0] == 0x96 {
-			p.t.Errorf("a player of one track was sent %q", body)
+			p.t.Errorf("a player of one track received %q", body)
 		}
 	}
 	p.frame(join([]byte{0x96, 0x01}, []byte("avc1"), []byte{9}, cts, nal([]byte{0x65, 9, 2})))
 	all.await(join([]byte{0x96, 0x03}, []byte("avc1"), []byte{9}, nal([]byte{0x65, 9, 2})))
 }
 
-// multipleAudioTracks is multipleVideoTracks for audio, in the way in which ffmpeg sends it.
+// multipleAudioTracks is multipleVideoTracks for audio, in the form that ffmpeg sends.
 func multipleAudioTracks(p *peer) {
 	p.t.Helper()
 	say := func(body []byte) {
@@ -90,12 +91,13 @@ func multipleAudioTracks(p *peer) {
 	plain.await([]byte{0xaf, 1, 3, 3})
 	for _, body := range plain.bodies {
 		if body[0] == 0x95 {
-			p.t.Errorf("a player of one track was sent %q", body)
+			p.t.Errorf("a player of one track received %q", body)
 		}
 	}
 }
 
-// player connects a player of p's room whose connect command has these properties, and lets him start.
+// player connects a player of p's room whose connect command has these properties, and waits for
+// its start.
 func (p *peer) player(properties ...any) *peer {
 	p.t.Helper()
 	q := p.on.dial(p.t)
@@ -121,12 +123,12 @@ func (p *peer) awaitVideo(body []byte) {
 	}
 }
 
-// unsupportedCodec adds Opus to a stream that players with lists watch.
+// unsupportedCodec adds Opus to a stream with players that list their codecs.
 func unsupportedCodec(p *peer) {
 	p.t.Helper()
 	p.newKeyFrame()
 	lacking, listed := p.player("fourCcList", array{"av01", "hvc1"}), p.player("audioFourCcInfoMap", object{"Opus", 1})
-	others := p.player("videoFourCcInfoMap", object{"av01", 1}) // who said nothing of audio
+	others := p.player("videoFourCcInfoMap", object{"av01", 1}) // lists no audio codecs
 	say := func(kind byte, b string) {
 		p.send(message{CSID: 4, Type: audio, StreamID: p.StreamID, Time: p.time,
 			Payload: join([]byte{kind}, []byte("Opus"+b))}.Chunks(p.ChunkSize))
@@ -146,7 +148,8 @@ func unsupportedCodec(p *peer) {
 	rejects("NetStream.Play.Failed")(late)
 }
 
-// TestReconnectRequest checks that a server that stops asks those who know the word to come back.
+// TestReconnectRequest checks that a server that stops sends ReconnectRequest to the clients that
+// support it.
 func TestReconnectRequest(t *testing.T) {
 	t.Parallel()
 	s := start(t)

@@ -15,36 +15,37 @@ import (
 
 func handshakeRows() []row {
 	rows := []row{
-		{name: "H03 C1 cut", send: rtmp.ClientHandshake(3)[:1536], do: hangUp, want: closes},
-		{name: "H05 an HTTP client", send: []byte("G"), want: closes},
-		{name: "H05 version 0x80", send: []byte{0x80}, want: closes},
-		{name: "H05 version 0x20", send: []byte{0x20}, want: closes},
-		{name: "H06 a TLS client", send: []byte{0x16, 3}, do: func(p *peer) {
+		{name: "truncated C1", send: rtmp.ClientHandshake(3)[:1536], do: hangUp, want: closes},
+		{name: "HTTP client", send: []byte("G"), want: closes},
+		{name: "version 0x80", send: []byte{0x80}, want: closes},
+		{name: "version 0x20", send: []byte{0x20}, want: closes},
+		{name: "TLS client", send: []byte{0x16, 3}, do: func(p *peer) {
 			closes(p)
 			harness.Eventually(p.t, longTimeout, "a hint in the log", func() error {
 				if !bytes.Contains([]byte(p.on.Stderr()), []byte("TLS")) {
-					return fmt.Errorf("the log does not speak of TLS")
+					return fmt.Errorf("the log does not mention TLS")
 				}
 				return nil
 			})
 		}},
-		{name: "H07 RTMPE", send: []byte{6}, want: closes},
-		// A C1 with a version but without a good digest is answered by the simple handshake: S2 is the echo of C1.
-		{name: "H08 digests wrong", do: func(p *peer) { p.echoes(withVersion(rtmp.ClientHandshake(3), 9, 0, 124, 2)) },
+		{name: "RTMPE", send: []byte{6}, want: closes},
+		// The reply to a C1 with a version but without a valid digest is the simple handshake: S2 is the
+		// echo of C1.
+		{name: "invalid digests", do: func(p *peer) { p.echoes(withVersion(rtmp.ClientHandshake(3), 9, 0, 124, 2)) },
 			want: works},
-		{name: "H09 digest offsets 0xFF", do: func(p *peer) {
+		{name: "digest offsets 0xFF", do: func(p *peer) {
 			c := withVersion(rtmp.ClientHandshake(3), 128, 0, 7, 2)
 			for _, at := range []int{8, 772} {
 				copy(c[1+at:], []byte{0xff, 0xff, 0xff, 0xff})
 			}
 			p.echoes(c)
 		}, want: works},
-		{name: "H10 C2 of zeros", do: func(p *peer) {
+		{name: "C2 of zeros", do: func(p *peer) {
 			p.send(join(rtmp.ClientHandshake(3)[:1+1536], make([]byte, 1536)))
 			p.readHandshake()
 			p.at = handshaken
 		}, want: works},
-		{name: "H11 all in one segment, before S2", do: func(p *peer) {
+		{name: "all in one segment before S2", do: func(p *peer) {
 			p.send(rtmp.ClientHandshake(3), connect("live"), call(0, "createStream", 2, nil))
 			p.readHandshake()
 			p.at = handshaken
@@ -57,7 +58,7 @@ func handshakeRows() []row {
 		if v == 3 || v == 6 || v == 0x16 { // RTMP itself, RTMPE and TLS
 			continue
 		}
-		rows = append(rows, row{name: fmt.Sprintf("H04 version %d", v), do: func(p *peer) {
+		rows = append(rows, row{name: fmt.Sprintf("version %d", v), do: func(p *peer) {
 			p.send(rtmp.ClientHandshake(v))
 			p.readHandshake() // with S0 = 3, §5.2.2
 			p.at = handshaken
@@ -66,13 +67,13 @@ func handshakeRows() []row {
 	return rows
 }
 
-// withVersion puts a player's version into C1, which then claims to hold a digest.
+// withVersion sets a player's version in C1, which then claims to have a digest.
 func withVersion(c []byte, version ...byte) []byte {
 	copy(c[1+4:], version)
 	return c
 }
 
-// echoes wants a simple handshake in answer to c.
+// echoes requires a simple handshake as the reply to c.
 func (p *peer) echoes(c []byte) {
 	p.t.Helper()
 	p.send(c)
@@ -91,7 +92,7 @@ func hangUp(p *peer) {
 	}
 }
 
-// everyHandshakeCut sends a handshake and a connect in two segments, cut at each byte in turn.
+// everyHandshakeCut sends a handshake and a connect in two segments, divided at each byte in turn.
 func everyHandshakeCut(t *testing.T, s *target) int {
 	whole := rtmp.ClientHandshake(3)
 	var cuts []int
@@ -107,7 +108,7 @@ func everyHandshakeCut(t *testing.T, s *target) int {
 		nc.SetDeadline(time.Now().Add(longTimeout))
 		nc.Write(whole[:cut])
 		nc.Write(join(whole[cut:], connect("live")))
-		// Behind the handshake: something of an answer to connect.
+		// After the handshake: the start of a reply to connect.
 		if _, err := io.ReadFull(nc, make([]byte, len(whole)+16)); err != nil {
 			return fmt.Errorf("cut at byte %d: %w", cut, err)
 		}
@@ -116,10 +117,10 @@ func everyHandshakeCut(t *testing.T, s *target) int {
 	return len(cuts)
 }
 
-// workers is how many connections inParallel has at a time.
+// workers is how many connections inParallel uses at a time.
 const workers = 4
 
-// inParallel calls f for each of items, and tells it which worker it runs on.
+// inParallel calls f for each of items, with the number of the worker that it runs on.
 func inParallel(t *testing.T, items []int, f func(item, worker int) error) {
 	t.Helper()
 	queue := make(chan int)

@@ -1,10 +1,7 @@
-// Package hostile throws at the real server what no honest peer sends, and holds it to its
-// promises: each input gets its documented reply, the process stays up and small, nobody else
-// notices, and nothing is left behind. Bytes are made by hand here, with nothing of the server's
-// own code, so that one mistake cannot hide on both sides.
-//
-// The names of the tests begin with the number of the promise: H are handshakes, C chunks, M AMF0,
-// S commands, V media, N names, W the viewers' HTTP, P the operator's and T tokens and hooks.
+// Package hostile sends invalid and malicious input to the real server. Each input must get its
+// documented reply; the process must stay up and small, other clients must not be affected, and
+// nothing may be left behind. The bytes are built here, without the server's own code, so that one
+// mistake cannot hide on both sides.
 package hostile
 
 import (
@@ -17,21 +14,21 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Most of these tests wait for the server to do nothing wrong: they take no processor. The command line still wins.
+	// Most of these tests wait and use no CPU. The command line still overrides this.
 	flag.Set("test.parallel", "12")
 	os.Exit(harness.Main(m))
 }
 
-// A row is one input and its reply.
+// A row is one input and its expected effect.
 type row struct {
 	name string
-	at   stage       // where by the book ends
+	at   stage       // stage that a valid session reaches first
 	send []byte      // sent then
-	do   func(*peer) // done then
-	want expectation // what has to come of it
+	do   func(*peer) // called then
+	want expectation // what must happen
 }
 
-// A table is a table of rows.
+// A table is a named list of rows.
 type table struct {
 	name string
 	rows func() []row
@@ -62,7 +59,8 @@ func TestHostile(t *testing.T) {
 			})
 		}
 		for name, f := range map[string]func(*testing.T, *target) int{
-			"H12": everyHandshakeCut, "C37": everySessionCut, "HTTP": httpRequests, "WebSocket": webSockets, "keys": revokedKeys,
+			"truncated handshakes": everyHandshakeCut, "truncated sessions": everySessionCut, "HTTP": httpRequests,
+			"WebSocket": webSockets, "keys": revokedKeys,
 			"mutations": mutations,
 		} {
 			t.Run(name, func(t *testing.T) {

@@ -14,12 +14,12 @@ import (
 	"livego/e2e/harness"
 )
 
-// A request is one on the viewers' listener, as bytes, and the status that it has to have.
+// A request is the bytes of a request to the viewers' listener, and its expected status.
 type request struct {
 	name   string
 	raw    string
 	want   []int // any of
-	closes bool  // and the connection ends
+	closes bool  // the connection must end
 }
 
 func get(target string, headers ...string) string {
@@ -29,46 +29,47 @@ func get(target string, headers ...string) string {
 func requests() []request {
 	const stream, nobody = "/live/bystander.flv", "/live/nobody.flv"
 	rows := []request{
-		{"W02 header of 17 KiB", get(nobody, "X: "+strings.Repeat("x", 17<<10)), []int{431}, true},
-		{"W02 10,000 headers", get(nobody, slices.Repeat([]string{"X: y"}, 10_000)...), []int{431}, true},
-		{"W02 URL of 5 KiB", get("/live/" + strings.Repeat("x", 5<<10) + ".flv"), []int{414}, false},
-		{"W02 query of 5 KiB", get(nobody + "?" + strings.Repeat("x", 5<<10)), []int{414}, false},
-		{"W02 cookie of 1 MB", get(nobody, "Cookie: a="+strings.Repeat("x", 1<<20)), []int{431}, true},
-		{"W03 two lengths", get(nobody, "Content-Length: 1", "Content-Length: 2") + "xx", []int{400}, true},
-		{"W03 length and chunks", get(nobody, "Content-Length: 5", "Transfer-Encoding: chunked") + "0\r\n\r\n", []int{400},
+		{"header of 17 KiB", get(nobody, "X: "+strings.Repeat("x", 17<<10)), []int{431}, true},
+		{"10,000 headers", get(nobody, slices.Repeat([]string{"X: y"}, 10_000)...), []int{431}, true},
+		{"URL of 5 KiB", get("/live/" + strings.Repeat("x", 5<<10) + ".flv"), []int{414}, false},
+		{"query of 5 KiB", get(nobody + "?" + strings.Repeat("x", 5<<10)), []int{414}, false},
+		{"cookie of 1 MB", get(nobody, "Cookie: a="+strings.Repeat("x", 1<<20)), []int{431}, true},
+		{"two content lengths", get(nobody, "Content-Length: 1", "Content-Length: 2") + "xx", []int{400}, true},
+		{"content length and chunks", get(nobody, "Content-Length: 5", "Transfer-Encoding: chunked") + "0\r\n\r\n",
+			[]int{400},
 			true},
-		{"W03 bad chunk", get(nobody, "Transfer-Encoding: chunked") + "zz\r\n\r\n", []int{400}, true},
-		{"W03 space before the colon", get(nobody, "X : y"), []int{400}, true},
-		{"W03 negative length", get(nobody, "Content-Length: -1"), []int{400}, true},
-		// A line may end in LF alone and go on in the next (RFC 9112 sections 2.2 and 5.2): with a body
-		// refused in all, there is nothing to smuggle.
-		{"W03 LF alone", "GET " + nobody + " HTTP/1.1\nHost: h\n\n", []int{400, 404}, false},
-		{"W03 folded header", get(nobody, "X: y", " z"), []int{400, 404}, false},
-		{"W03 GET with a body", get(nobody, "Content-Length: 5") + "hello", []int{400}, true},
-		{"W04 no Host", "GET " + nobody + " HTTP/1.1\r\n\r\n", []int{400}, true},
-		{"W04 two Hosts", get(nobody, "Host: other"), []int{400}, true},
-		{"W04 markup as Host", "GET " + stream + " HTTP/1.1\r\nHost: a'onmouseover=alert(1)\r\n\r\n", []int{400}, false},
-		{"W04 Host of 11 kB", "GET " + stream + " HTTP/1.1\r\nHost: " + strings.Repeat("a", 11<<10) + "\r\n\r\n", []int{400},
+		{"invalid chunk", get(nobody, "Transfer-Encoding: chunked") + "zz\r\n\r\n", []int{400}, true},
+		{"space before the colon", get(nobody, "X : y"), []int{400}, true},
+		{"negative content length", get(nobody, "Content-Length: -1"), []int{400}, true},
+		// A line may end in LF alone and continue in the next (RFC 9112 sections 2.2 and 5.2).
+		// Requests with a body are refused, so there is nothing to smuggle.
+		{"bare LF", "GET " + nobody + " HTTP/1.1\nHost: h\n\n", []int{400, 404}, false},
+		{"folded header", get(nobody, "X: y", " z"), []int{400, 404}, false},
+		{"GET with a body", get(nobody, "Content-Length: 5") + "hello", []int{400}, true},
+		{"no Host header", "GET " + nobody + " HTTP/1.1\r\n\r\n", []int{400}, true},
+		{"two Host headers", get(nobody, "Host: other"), []int{400}, true},
+		{"markup in Host", "GET " + stream + " HTTP/1.1\r\nHost: a'onmouseover=alert(1)\r\n\r\n", []int{400}, false},
+		{"Host of 11 kB", "GET " + stream + " HTTP/1.1\r\nHost: " + strings.Repeat("a", 11<<10) + "\r\n\r\n", []int{400},
 			false},
-		{"W05 absolute URI", get("http://evil.example" + nobody), []int{400, 405}, false},
-		{"W05 CONNECT", "CONNECT evil.example:80 HTTP/1.1\r\nHost: evil.example:80\r\n\r\n", []int{400, 405}, false},
-		{"W05 TRACE", "TRACE / HTTP/1.1\r\nHost: h\r\n\r\n", []int{405}, false},
-		{"W05 OPTIONS *", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", []int{400, 405}, false},
-		{"W05 method of NUL", "\x00 / HTTP/1.1\r\nHost: h\r\n\r\n", []int{400}, true},
-		{"W05 no HTTP at all", "\x05\x00\x00\r\n\r\n", []int{400}, true},
-		{"W06 POST of a gigabyte", "POST " + stream + " HTTP/1.1\r\nHost: h\r\nContent-Length: 1073741824\r\n\r\n",
+		{"absolute URI", get("http://evil.example" + nobody), []int{400, 405}, false},
+		{"CONNECT", "CONNECT evil.example:80 HTTP/1.1\r\nHost: evil.example:80\r\n\r\n", []int{400, 405}, false},
+		{"TRACE", "TRACE / HTTP/1.1\r\nHost: h\r\n\r\n", []int{405}, false},
+		{"OPTIONS *", "OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", []int{400, 405}, false},
+		{"NUL as method", "\x00 / HTTP/1.1\r\nHost: h\r\n\r\n", []int{400}, true},
+		{"not HTTP", "\x05\x00\x00\r\n\r\n", []int{400}, true},
+		{"POST of a gigabyte", "POST " + stream + " HTTP/1.1\r\nHost: h\r\nContent-Length: 1073741824\r\n\r\n",
 			[]int{405}, true},
-		{"W06 PUT", "PUT " + stream + " HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", []int{405}, false},
-		{"W06 DELETE", "DELETE " + stream + " HTTP/1.1\r\nHost: h\r\n\r\n", []int{405}, false},
-		{"N09 app that is off", get("/closed/bystander.flv"), []int{403}, false},
-		{"W11 HTTP/1.0", "GET " + nobody + " HTTP/1.0\r\n\r\n", []int{404}, true},
+		{"PUT", "PUT " + stream + " HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n\r\n", []int{405}, false},
+		{"DELETE", "DELETE " + stream + " HTTP/1.1\r\nHost: h\r\n\r\n", []int{405}, false},
+		{"disabled app", get("/closed/bystander.flv"), []int{403}, false},
+		{"HTTP/1.0", "GET " + nobody + " HTTP/1.0\r\n\r\n", []int{404}, true},
 	}
 	for _, r := range []string{"bytes=0-", "bytes=-1", "bytes=5-1", "bytes=" + strings.Repeat("0-1,", 1000) + "2-3",
 		"bytes=0-5,3-8", "frames=1"} {
-		rows = append(rows, request{fmt.Sprintf("W08 range %.20s", r), get(stream, "Range: "+r), []int{200}, false})
+		rows = append(rows, request{fmt.Sprintf("range %.20s", r), get(stream, "Range: "+r), []int{200}, false})
 	}
 	for _, path := range badPaths() {
-		target := strings.Map(func(r rune) rune { // what no request line may hold is for the rows above
+		target := strings.Map(func(r rune) rune { // the rows above have what is invalid in a request line
 			if r <= ' ' || r == 0x7f {
 				return -1
 			}
@@ -102,21 +103,21 @@ func httpRequests(t *testing.T, s *target) int {
 			}
 		})
 	}
-	t.Run("W07 HEAD", func(t *testing.T) { t.Parallel(); headIsNotCounted(t, s) })
-	t.Run("W10 gzip", func(t *testing.T) { t.Parallel(); notCompressed(t, s) })
-	t.Run("W11 pipelining", func(t *testing.T) { t.Parallel(); pipelined(t, s) })
-	t.Run("W16 segments of another room", func(t *testing.T) { t.Parallel(); segmentsOfOtherRoom(t, s) })
-	t.Run("W21 query in a playlist", func(t *testing.T) { t.Parallel(); queryInPlaylist(t, s) })
+	t.Run("HEAD", func(t *testing.T) { t.Parallel(); headIsNotCounted(t, s) })
+	t.Run("gzip", func(t *testing.T) { t.Parallel(); notCompressed(t, s) })
+	t.Run("pipelining", func(t *testing.T) { t.Parallel(); pipelined(t, s) })
+	t.Run("segments of another room", func(t *testing.T) { t.Parallel(); segmentsOfOtherRoom(t, s) })
+	t.Run("query in a playlist", func(t *testing.T) { t.Parallel(); queryInPlaylist(t, s) })
 	return len(rows) + 5
 }
 
-// response reads the answer to a request of that method.
+// response reads the response to a request with that method.
 func (p *peer) response(method string) *http.Response {
 	p.t.Helper()
 	p.NetConn.SetReadDeadline(time.Now().Add(replyTimeout))
 	resp, err := http.ReadResponse(p.Reader.R, &http.Request{Method: method})
 	if err != nil {
-		p.t.Fatalf("no answer: %v", err)
+		p.t.Fatalf("no response: %v", err)
 	}
 	return resp
 }
@@ -169,7 +170,7 @@ func pipelined(t *testing.T, s *target) {
 	}
 }
 
-// mediaPlaylist returns a room's media playlist, and the address that its segments are relative to.
+// mediaPlaylist returns a room's media playlist, and the base URL of its segments.
 func mediaPlaylist(t *testing.T, s *target, room, query string) (master, media, base string) {
 	t.Helper()
 	master = string(harness.Get(t, s.HLS(room)+query))

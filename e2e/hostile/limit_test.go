@@ -15,9 +15,9 @@ import (
 	"livego/e2e/rtmp"
 )
 
-// TestConnectionFloods has thousands of connections from one address of which none gets to the
-// point, and wrong keys from another. The limits by address stop both, and a good client at a third
-// does not notice.
+// TestConnectionFloods opens thousands of idle connections from one address, and publishes with
+// wrong keys from another. The limits by address stop both, and a valid client at a third address
+// is not affected.
 func TestConnectionFloods(t *testing.T) {
 	t.Parallel()
 	const (
@@ -35,7 +35,7 @@ func TestConnectionFloods(t *testing.T) {
 	defer asked.Close()
 	fmt.Fprint(asked, "POST / HTTP/1.1\r\nHost: live.example.com\r\nContent-Length: 1000\r\n\r\n")
 
-	t.Run("H13 parked in the handshake", func(t *testing.T) {
+	t.Run("idle in the handshake", func(t *testing.T) {
 		for range 5000 {
 			nc, err := net.Dial("tcp", s.Addr("rtmp_addr"))
 			if err != nil {
@@ -53,7 +53,7 @@ func TestConnectionFloods(t *testing.T) {
 	})
 	s.SetAddr("acme", fmt.Sprintf("127.0.0.1:%d", port))
 	for i, to := range []string{"api_addr", "acme"} {
-		t.Run([]string{"connections to the operator", "connections where an authority asks"}[i], func(t *testing.T) {
+		t.Run([]string{"connections to the operator's listener", "connections to the ACME listener"}[i], func(t *testing.T) {
 			const n = 200
 			var parked []net.Conn
 			for range n {
@@ -63,7 +63,7 @@ func TestConnectionFloods(t *testing.T) {
 			s.serves(t, good)
 		})
 	}
-	t.Run("S20 connect and close", func(t *testing.T) {
+	t.Run("connect and close", func(t *testing.T) {
 		for range 2000 {
 			nc, err := net.Dial("tcp", s.Addr("rtmp_addr"))
 			if err != nil {
@@ -74,19 +74,19 @@ func TestConnectionFloods(t *testing.T) {
 		}
 		s.serves(t, good)
 	})
-	t.Run("a body that never comes, where an authority asks", func(t *testing.T) {
+	t.Run("a body that never comes, to the ACME listener", func(t *testing.T) {
 		asked.SetReadDeadline(time.Now().Add(15 * time.Second))
 		if _, err := io.Copy(io.Discard, asked); err != nil {
-			t.Errorf("it waits: %v", err)
+			t.Errorf("the connection stays open: %v", err)
 		}
 	})
-	t.Run("S11 wrong keys", func(t *testing.T) {
+	t.Run("wrong keys", func(t *testing.T) {
 		const guesser = "127.0.0.3"
 		for range 10 {
 			s.guess(t, guesser)
 		}
-		// From now on each try waits for up to four seconds, by chance: that eight have all but no luck
-		// is not to be expected.
+		// From now on each try waits for a random time up to four seconds. It is very unlikely that all
+		// eight are short.
 		var took [8]time.Duration
 		t.Run("tries", func(t *testing.T) {
 			for n := range took {
@@ -105,14 +105,14 @@ func TestConnectionFloods(t *testing.T) {
 	s.audit(t, 7018)
 }
 
-// serves wants a session from an address to work within the second, or what goes for one here.
+// serves requires that a valid session from an address works in time.
 func (s *target) serves(t *testing.T, from string) {
 	t.Helper()
 	began := harness.StartStopwatch()
 	p := s.dialFrom(t, from)
 	p.advance(publishing)
 	if began.Exceeded(replyTimeout) {
-		t.Errorf("a good client needed more than %v to publish", replyTimeout)
+		t.Errorf("a valid client needed more than %v to publish", replyTimeout)
 	}
 	p.NetConn.Close()
 }
@@ -136,58 +136,58 @@ func (s *target) guess(t *testing.T, from string) time.Duration {
 	}
 }
 
-// TestTimeouts has peers that begin and do not go on. Time-outs count from the beginning: who sends
-// a byte now and then gains nothing.
+// TestTimeouts has peers that start and do not continue. Timeouts count from the start, so slow
+// bytes do not extend them.
 func TestTimeouts(t *testing.T) {
 	t.Parallel()
 	cert, key, _ := harness.Certificate(t)
 	s := start(t, "--handshake_timeout=4s", "--command_timeout=6s", "--read_timeout=6s", "--http_read_header_timeout=4s",
 		"--http_idle_timeout=4s",
 		"--enable_rtmps=true", "--rtmps_cert="+cert, "--rtmps_key="+key)
-	// Long enough for a busy machine to come to the stage from which a peer does not go on.
-	const most, longest = 4 * time.Second, 6 * time.Second // the shortest time-out, and the longest
+	// Long enough for a busy machine to reach the stage at which a peer stops.
+	const most, longest = 4 * time.Second, 6 * time.Second // the shortest and the longest timeout
 	for _, c := range []struct {
 		name, listener string
 		at             stage
-		first, drip    []byte        // drip again and again
-		least          time.Duration // how long the connection must be left alone
+		first, drip    []byte        // drip is sent repeatedly
+		least          time.Duration // how long the connection must stay open
 	}{
-		{"H01 nothing", "rtmp_addr", fresh, nil, nil, most},
-		{"H02 a byte now and then", "rtmp_addr", fresh, []byte{3}, []byte{0}, most},
-		{"H06 RTMP for TLS", "rtmps_addr", fresh, rtmp.ClientHandshake(3), nil, 0},
-		{"H06 nothing for TLS", "rtmps_addr", fresh, nil, nil, most},
-		{"H14 handshake and no more", "rtmp_addr", handshaken, nil, nil, most},
-		{"H14 handshake and pings", "rtmp_addr", handshaken, nil, control(userControl, []byte{0, 6, 0, 0, 0, 0}), most},
-		{"H14 connect and no more", "rtmp_addr", connected, nil, nil, most},
-		{"H14 connect and a chunk's beginning", "rtmp_addr", connected, message{CSID: 3, Type: command}.Header(300),
+		{"RTMP client sends nothing", "rtmp_addr", fresh, nil, nil, most},
+		{"slow bytes in the handshake", "rtmp_addr", fresh, []byte{3}, []byte{0}, most},
+		{"RTMP on the TLS listener", "rtmps_addr", fresh, rtmp.ClientHandshake(3), nil, 0},
+		{"TLS client sends nothing", "rtmps_addr", fresh, nil, nil, most},
+		{"handshake only", "rtmp_addr", handshaken, nil, nil, most},
+		{"handshake and pings only", "rtmp_addr", handshaken, nil, control(userControl, []byte{0, 6, 0, 0, 0, 0}), most},
+		{"connect only", "rtmp_addr", connected, nil, nil, most},
+		{"connect and a partial chunk", "rtmp_addr", connected, message{CSID: 3, Type: command}.Header(300),
 			[]byte{0}, most},
-		{"S17 publish and pings", "rtmp_addr", publishing, nil, control(userControl, []byte{0, 6, 0, 0, 0, 0}), most},
-		{"S17 publish and a frame's beginning", "rtmp_addr", publishing,
+		{"publish and pings only", "rtmp_addr", publishing, nil, control(userControl, []byte{0, 6, 0, 0, 0, 0}), most},
+		{"publish and a partial frame", "rtmp_addr", publishing,
 			message{CSID: 9, Type: video, StreamID: 1}.Header(100), []byte{0}, most},
-		{"W01 a byte of a header now and then", "httpflv_addr", fresh, []byte("GET /live/x.flv HTTP/1.1\r\nHost: h\r\nX: "),
+		{"slow bytes in an HTTP header", "httpflv_addr", fresh, []byte("GET /live/x.flv HTTP/1.1\r\nHost: h\r\nX: "),
 			[]byte("y"), most},
-		{"W01 nothing for HTTP", "httpflv_addr", fresh, nil, nil, 0},
-		{"W11 keep-alive without another request", "hls_addr", fresh, []byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n"), nil, most},
+		{"HTTP client sends nothing", "httpflv_addr", fresh, nil, nil, 0},
+		{"keep-alive without another request", "hls_addr", fresh, []byte("GET / HTTP/1.1\r\nHost: h\r\n\r\n"), nil, most},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			began := time.Now() // before the server's clock
+			began := time.Now() // before the server's timer starts
 			p := s.dialTo(t, c.listener)
 			p.advance(c.at)
 			p.send(c.first)
 			stop := drip(p.NetConn, c.drip)
 			defer stop()
-			// Twice the longest time-out, and the rest for the machine.
+			// Twice the longest timeout, and a reserve for a busy machine.
 			p.NetConn.SetReadDeadline(time.Now().Add(2*longest + replyTimeout))
 			var said bytes.Buffer
 			if _, err := io.Copy(&said, p.Reader.R); errors.Is(err, os.ErrDeadlineExceeded) {
 				t.Fatal("the connection was not closed")
 			}
 			if c.at == publishing && !bytes.Contains(said.Bytes(), []byte("NetStream.Publish.Idle")) {
-				t.Errorf("it was told %q", said.Bytes())
+				t.Errorf("the reply is %q", said.Bytes())
 			}
 			if took := time.Since(began); took < c.least {
-				t.Errorf("it was closed after %v", took)
+				t.Errorf("the connection was closed after %v", took)
 			}
 		})
 	}

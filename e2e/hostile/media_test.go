@@ -13,14 +13,14 @@ import (
 )
 
 // avcHeader is the body of a video message with an AVCDecoderConfigurationRecord: baseline, NAL
-// units with lengths of four bytes, a parameter set of each kind that is as short as can be.
+// unit lengths of four bytes, and minimal parameter sets.
 var avcHeader = join([]byte{0x17, 0, 0, 0, 0},
 	[]byte{1, 0x42, 0, 0x1e, 0xff, 0xe1, 0, 4, 0x67, 0x42, 0, 0x1e, 1, 0, 2, 0x68, 0xce})
 
 // aacHeader is the body of an audio message with an AudioSpecificConfig: AAC-LC, 44.1 kHz, stereo.
 var aacHeader = []byte{0xaf, 0, 0x12, 0x10}
 
-// nal returns a NAL unit behind its length.
+// nal returns a NAL unit after its length.
 func nal(b ...[]byte) []byte {
 	unit := join(b...)
 	return join(be32(uint32(len(unit))), unit)
@@ -31,12 +31,12 @@ func keyFrame(content []byte) []byte {
 	return join([]byte{0x17, 1, 0, 0, 0}, nal([]byte{0x65}, content))
 }
 
-// interFrame returns the body of a video message with a picture that is no key frame.
+// interFrame returns the body of a video message with a picture that is not a keyframe.
 func interFrame(content []byte) []byte {
 	return join([]byte{0x27, 1, 0, 0, 0}, nal([]byte{0x41}, content))
 }
 
-// newKeyFrame sends one key frame unlike all others, and returns the body of its message.
+// newKeyFrame sends a unique keyframe, and returns the body of its message.
 func (p *peer) newKeyFrame() []byte {
 	p.t.Helper()
 	body := keyFrame(fmt.Appendf(nil, "%s, frame %d", p.room, p.sent))
@@ -44,7 +44,7 @@ func (p *peer) newKeyFrame() []byte {
 	return body
 }
 
-// frame sends the body of a video message, 40 ms after the last.
+// frame sends the body of a video message, 40 ms after the last one.
 func (p *peer) frame(body []byte) {
 	p.t.Helper()
 	p.send(p.video(body).Chunks(p.ChunkSize))
@@ -63,25 +63,25 @@ type viewer struct {
 	r    *bufio.Reader
 	head bool // the file header was read
 
-	bodies [][]byte // all that were read
+	bodies [][]byte // all tag bodies that were read
 
 	reconnect func() *viewer
 }
 
-// A tag is one of an FLV file.
+// A tag is one tag of an FLV file.
 type tag struct {
 	typ  byte
 	time uint32
 	body []byte
 }
 
-// watch starts a viewer of a room that is live.
+// watch starts a viewer of a live room.
 func (s *target) watch(t testing.TB, room string) *viewer {
 	t.Helper()
 	return s.watchAt(t, s.FLV(room))
 }
 
-// watchAt is watch for an address.
+// watchAt is watch for a URL.
 func (s *target) watchAt(t testing.TB, url string) *viewer {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), longTimeout)
@@ -101,7 +101,7 @@ func (s *target) watchAt(t testing.TB, url string) *viewer {
 	return &viewer{t: t, r: bufio.NewReader(resp.Body), reconnect: func() *viewer { return s.watchAt(t, url) }}
 }
 
-// follow starts a viewer who has seen the newest key frame, so that he misses nothing that comes.
+// follow starts a viewer that has received the newest keyframe, so that it misses no later frame.
 func (p *peer) follow() *viewer {
 	p.t.Helper()
 	body := p.newKeyFrame()
@@ -137,8 +137,9 @@ func (v *viewer) next() (tag, error) {
 	return got, nil
 }
 
-// await reads up to a tag with this body and returns it. A viewer whose file header lacks a track
-// that comes after all is ended to come back, as a player does, once for each kind of track.
+// await reads up to a tag with this body and returns it. If a track comes that the file header
+// lacks, the server ends the viewer and it reconnects, as a player does, once for each kind of
+// track.
 func (v *viewer) await(body []byte) tag {
 	v.t.Helper()
 	var seen []string

@@ -16,12 +16,12 @@ import (
 	"livego/e2e/harness"
 )
 
-// TestLowMemory has a server run short of memory, F87: it refuses new publishers first and new
-// viewers then, and says why. Who is there stays, and an encoder that drops may come back. When the
-// memory is there again, so is the server.
+// TestLowMemory has a server run short of memory: it refuses first new publishers and then new
+// viewers, and says why. Connected clients stay, and an encoder may reconnect. When memory is
+// available again, the server accepts all.
 func TestLowMemory(t *testing.T) {
 	t.Parallel()
-	// It collects often, so that it knows at each step what lives: else one step would lead from all to nobody.
+	// It collects garbage often, so that it knows the live heap at each step.
 	s := startIn(t, []string{"GOMEMLIMIT=64MiB", "GOGC=2"}, "--publish_hold=20s", "--ring_size=256MiB", "--ring_time=10m",
 		"--relay_allow=127.0.0.1")
 	big := s.dial(t)
@@ -48,9 +48,9 @@ func TestLowMemory(t *testing.T) {
 		}
 		return nil
 	})
-	there := big.follow() // he is let in
+	there := big.follow() // accepted
 	if status, _ := s.ready(t); status != http.StatusOK {
-		t.Errorf("/readyz says %d while viewers are let in", status)
+		t.Errorf("/readyz returns %d while viewers are accepted", status)
 	}
 	big.fillRingUntil(func() bool { return s.watches(t, big.room) != http.StatusOK })
 	for way, url := range map[string]string{"FLV": s.FLV(big.room), "HLS": s.HLS(big.room)} {
@@ -68,7 +68,7 @@ func TestLowMemory(t *testing.T) {
 		t.Errorf("a new player: %q", m.Payload)
 	}
 	if status, _ := s.ready(t); status != http.StatusServiceUnavailable {
-		t.Errorf("/readyz says %d", status)
+		t.Errorf("/readyz returns %d", status)
 	}
 	there.await(big.newKeyFrame())
 
@@ -88,18 +88,18 @@ func TestLowMemory(t *testing.T) {
 	back.send(call(0, "deleteStream", 9, nil, int(back.StreamID)))
 	harness.Eventually(t, longTimeout, "the memory is there again", func() error { return s.publishes(t, "after") })
 	if status, body := s.ready(t); status != http.StatusOK {
-		t.Errorf("/readyz says %d %s", status, body)
+		t.Errorf("/readyz returns %d %s", status, body)
 	}
 	for _, line := range []string{": new publishers are refused\"", ": new publishers and viewers are refused\"",
 		"there is enough memory again"} {
 		s.WithT(t).AwaitLog(longTimeout, line)
 		if n := strings.Count(s.Stdout()+s.Stderr(), line); n > 3 {
-			t.Errorf("the log says %d times %q", n, line)
+			t.Errorf("the log has %d times %q", n, line)
 		}
 	}
 }
 
-// fillRing sends n key frames of half a MiB, and returns when the server has them.
+// fillRing sends n keyframes of 512 KiB, and returns when the server has received them.
 func (p *peer) fillRing(n int) {
 	p.t.Helper()
 	const size = 512 << 10
@@ -115,7 +115,7 @@ func (p *peer) fillRing(n int) {
 	})
 }
 
-// received returns how many bytes of pictures the server has received of p.
+// received returns how many bytes of p's video the server has received.
 func (p *peer) received() uint64 {
 	p.t.Helper()
 	for _, e := range p.on.WithT(p.t).Stat().Publishers {
@@ -127,7 +127,8 @@ func (p *peer) received() uint64 {
 	return 0
 }
 
-// fillRingUntil fills bit by bit, and waits after each for the server to look again, until it is full.
+// fillRingUntil sends one keyframe at a time, and waits for the server to measure its memory, until
+// full returns true.
 func (p *peer) fillRingUntil(full func() bool) {
 	p.t.Helper()
 	again := time.NewTicker(400 * time.Millisecond)
@@ -139,10 +140,11 @@ func (p *peer) fillRingUntil(full func() bool) {
 		p.fillRing(1)
 		<-again.C
 	}
-	p.t.Fatal("it takes all that it is sent")
+	p.t.Fatal("the server accepts all frames")
 }
 
-// publishes returns why a room cannot be published, nil when it can; then it is, for a moment.
+// publishes returns why a room cannot be published, nil if it can; then it is published for a
+// moment.
 func (s *target) publishes(t *testing.T, room string) error {
 	t.Helper()
 	p := s.dial(t)
@@ -157,7 +159,7 @@ func (s *target) publishes(t *testing.T, room string) error {
 	return nil
 }
 
-// watches returns what a viewer by HTTP-FLV is answered, who leaves then.
+// watches returns the status of a new viewer by HTTP-FLV.
 func (s *target) watches(t *testing.T, room string) int {
 	t.Helper()
 	resp, err := harness.Client().Get(s.FLV(room))
@@ -174,7 +176,7 @@ func (s *target) ready(t *testing.T) (int, string) {
 	return resp.StatusCode, body
 }
 
-// hasDeniedEvent looks for a refusal in the list of events.
+// hasDeniedEvent requires a refusal in the list of events.
 func (s *target) hasDeniedEvent(t *testing.T, what, reason string) {
 	t.Helper()
 	_, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/events?type=denied"})
@@ -187,6 +189,6 @@ func (s *target) hasDeniedEvent(t *testing.T, what, reason string) {
 	if !slices.ContainsFunc(list.Events, func(e struct{ What, Reason string }) bool {
 		return e.What == what && strings.Contains(e.Reason, reason)
 	}) {
-		t.Errorf("no event tells of a %s refused: %s", what, body)
+		t.Errorf("no event of a refused %s: %s", what, body)
 	}
 }

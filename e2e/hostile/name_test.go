@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// badNames are names that no app and no room has.
+// badNames are invalid names of apps and rooms.
 var badNames = []string{
 	"..", "../x", "../../victim", "a/../../b", "....//", ".", ".hidden", // N01
 	"%2e%2e%2f", "%252e", "..%5c", `\`, `C:\`, "//host", "/abs", // N02
@@ -19,7 +19,8 @@ var badNames = []string{
 	strings.Repeat("Aa0", 16),
 }
 
-// nameRows try each as app, as a key to publish with, as a room to play, and beside a good app in tcUrl.
+// nameRows use each name as app, as key to publish with, as room to play, and in tcUrl beside a
+// valid app.
 func nameRows() []row {
 	var rows []row
 	for n, name := range badNames {
@@ -34,16 +35,16 @@ func nameRows() []row {
 		add("tcUrl", row{at: handshaken, send: connect("live", "tcUrl", "rtmp://127.0.0.1/"+name), want: neverRoutes})
 	}
 	for _, name := range []string{"stat", "api", "control", "whip", "statics", "API"} {
-		rows = append(rows, row{name: "N08 app " + name, at: handshaken, send: connect(name),
+		rows = append(rows, row{name: "reserved app " + name, at: handshaken, send: connect(name),
 			want: rejects("NetConnection.Connect.")})
 	}
 	// A room that differs by case alone is another one.
-	rows = append(rows, row{name: "N09 case", at: connected, do: func(p *peer) { p.play("Bystander") },
+	rows = append(rows, row{name: "room in other case", at: connected, do: func(p *peer) { p.play("Bystander") },
 		want: rejects(notFound)})
 	return rows
 }
 
-// neverRoutes wants a connect either refused or good for what its app says.
+// neverRoutes requires that a connect is refused, or uses its app.
 func neverRoutes(p *peer) {
 	p.t.Helper()
 	m := p.await("_", "NetConnection.Connect.")
@@ -56,12 +57,12 @@ func neverRoutes(p *peer) {
 	works(p)
 }
 
-// badPaths are request targets for the names, as a client would write them and as one should not.
+// badPaths are request targets with the names, escaped as clients do and otherwise.
 func badPaths() []string {
 	var paths []string
 	for _, name := range badNames {
 		if len(name) > 4000 {
-			continue // an URL too long is another matter
+			continue // other rows test long URLs
 		}
 		escaped := url.PathEscape(name)
 		for _, ext := range []string{".flv", ".m3u8", "/index.m3u8"} {
@@ -80,7 +81,7 @@ func badPaths() []string {
 	)
 }
 
-// TestRoomNamedLikeKey asks for rooms that look like keys, N12, and for names that are none.
+// TestRoomNamedLikeKey requests rooms that look like keys, and rooms with invalid names.
 func TestRoomNamedLikeKey(t *testing.T) {
 	t.Parallel()
 	s := start(t)

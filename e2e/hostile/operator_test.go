@@ -33,7 +33,7 @@ type operatorCall struct {
 	want                 []int    // any of
 }
 
-// doRequest makes a request and returns its answer, read.
+// doRequest sends a request and returns the response with its body.
 func doRequest(t *testing.T, base string, c operatorCall) (*http.Response, string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), longTimeout)
@@ -65,64 +65,64 @@ func doRequest(t *testing.T, base string, c operatorCall) (*http.Response, strin
 	return resp, string(body)
 }
 
-// operatorCalls are what breaks a rule of the operator's HTTP, sent from this machine. None may
-// have an effect. Where a credential is required the admin token is shown.
+// operatorCalls are invalid requests to the operator's HTTP, sent from this machine. None may have
+// an effect. Those that need a credential use the admin token.
 func operatorCalls(admin string) []operatorCall {
 	const form, keys, tokens = "/control/get?room=victim", "/api/v1/keys", "/api/v1/tokens"
 	canary := strings.Repeat("c4n4ry", 8)
 	calls := []operatorCall{
-		{name: "P02 GET on a change", method: "GET", target: keys + "/import", want: []int{401}}, // a credential comes first
+		{name: "GET on import", method: "GET", target: keys + "/import", want: []int{401}}, // the credential is checked first
 		{name: "import without a credential", method: "POST", target: keys + "/import", body: `{"keys":[]}`,
 			headers: []string{asJSON}, want: []int{401}},
 		{name: "export without a credential", method: "GET", target: keys + "/export", want: []int{401}},
-		{name: "P02 GET makes no token", method: "GET", target: tokens, want: []int{405}},
-		{name: "P02 HEAD on /control", method: "HEAD", target: form, want: []int{405}},
-		{name: "P03 PUT", method: "PUT", target: keys, body: "{}", headers: []string{asJSON}, want: []int{405}},
-		{name: "P03 PATCH", method: "PATCH", target: keys + "/x", body: "{}", headers: []string{asJSON}, want: []int{405}},
-		{name: "P03 TRACE", method: "TRACE", target: keys, want: []int{405}},
-		{name: "P03 PUT on /control", method: "PUT", target: form, want: []int{405}},
-		{name: "P03 override", method: "GET", target: keys, headers: []string{"X-HTTP-Method-Override: DELETE"},
+		{name: "GET on tokens", method: "GET", target: tokens, want: []int{405}},
+		{name: "HEAD on /control", method: "HEAD", target: form, want: []int{405}},
+		{name: "PUT", method: "PUT", target: keys, body: "{}", headers: []string{asJSON}, want: []int{405}},
+		{name: "PATCH", method: "PATCH", target: keys + "/x", body: "{}", headers: []string{asJSON}, want: []int{405}},
+		{name: "TRACE", method: "TRACE", target: keys, want: []int{405}},
+		{name: "PUT on /control", method: "PUT", target: form, want: []int{405}},
+		{name: "method override", method: "GET", target: keys, headers: []string{"X-HTTP-Method-Override: DELETE"},
 			want: []int{200}},
-		{name: "P04 no room", method: "GET", target: "/control/get", want: []int{400}},
-		{name: "P04 empty", method: "GET", target: "/control/get?room=", want: []int{400}},
-		{name: "P04 twice", method: "GET", target: "/control/get?room=a&room=b", want: []int{400}},
-		{name: "P04 in query and body", method: "POST", target: "/control/get?room=a", body: "room=b",
+		{name: "no room", method: "GET", target: "/control/get", want: []int{400}},
+		{name: "empty room", method: "GET", target: "/control/get?room=", want: []int{400}},
+		{name: "two rooms", method: "GET", target: "/control/get?room=a&room=b", want: []int{400}},
+		{name: "room in query and body", method: "POST", target: "/control/get?room=a", body: "room=b",
 			headers: []string{asForm}, want: []int{400}},
-		{name: "P04 array", method: "GET", target: "/control/get?room[]=a", want: []int{400}},
-		{name: "P04 twice in /api/v1", method: "GET", target: keys + "?room=a&room=b", want: []int{400}},
-		{name: "P05 not UTF-8", method: "GET", target: "/control/get?room=%ff%fe", want: []int{400}},
-		{name: "P05 NUL", method: "GET", target: "/control/get?room=a%00", want: []int{400}},
-		{name: "P05 value of 1 MB", method: "POST", target: "/control/get", body: "room=" + strings.Repeat("a", 1<<20),
+		{name: "room array", method: "GET", target: "/control/get?room[]=a", want: []int{400}},
+		{name: "two rooms in /api/v1", method: "GET", target: keys + "?room=a&room=b", want: []int{400}},
+		{name: "invalid UTF-8", method: "GET", target: "/control/get?room=%ff%fe", want: []int{400}},
+		{name: "NUL", method: "GET", target: "/control/get?room=a%00", want: []int{400}},
+		{name: "value of 1 MB", method: "POST", target: "/control/get", body: "room=" + strings.Repeat("a", 1<<20),
 			headers: []string{asForm}, want: []int{413}},
-		{name: "P18 an unknown room", method: "GET", target: keys + "?room=nobody", want: []int{200, 404}},
-		{name: "P20 id of nobody", method: "DELETE", target: keys + "/nobody", want: []int{404}},
-		{name: "P20 id that climbs", method: "DELETE", target: keys + "/..%2f..%2fx", want: []int{400, 404}},
-		{name: "P20 a key as id", method: "DELETE", target: keys + "/" + canary, want: []int{404}},
-		{name: "P07 form of a foreign page", method: "POST", target: "/control/get", body: "room=victim",
+		{name: "unknown room", method: "GET", target: keys + "?room=nobody", want: []int{200, 404}},
+		{name: "unknown key ID", method: "DELETE", target: keys + "/nobody", want: []int{404}},
+		{name: "path traversal in key ID", method: "DELETE", target: keys + "/..%2f..%2fx", want: []int{400, 404}},
+		{name: "key as ID", method: "DELETE", target: keys + "/" + canary, want: []int{404}},
+		{name: "form on a cross-site page", method: "POST", target: "/control/get", body: "room=victim",
 			headers: []string{asForm, "Origin: http://evil.example"}, want: []int{403}},
-		{name: "P07 picture on a foreign page", method: "GET", target: form,
+		{name: "image on a cross-site page", method: "GET", target: form,
 			headers: []string{"Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: no-cors"}, want: []int{403}},
-		{name: "P07 sandboxed page", method: "POST", target: form, headers: []string{"Origin: null"}, want: []int{403}},
-		{name: "P07 another port of this host", method: "POST", target: form, headers: []string{"Sec-Fetch-Site: same-site"},
+		{name: "sandboxed page", method: "POST", target: form, headers: []string{"Origin: null"}, want: []int{403}},
+		{name: "another port of this host", method: "POST", target: form, headers: []string{"Sec-Fetch-Site: same-site"},
 			want: []int{403}},
-		{name: "P07 token for a foreign page", method: "POST", target: tokens,
+		{name: "token for a cross-site page", method: "POST", target: tokens,
 			body: `{"action":"play","app":"live","room":"x"}`, headers: []string{asJSON, "Origin: http://evil.example"},
 			want: []int{401, 403}},
-		{name: "P08 rebinding", method: "GET", target: form, headers: []string{"Host: attacker.tld"}, want: []int{403}},
-		{name: "P24 proxy that claims to be here", method: "GET", target: form,
+		{name: "DNS rebinding", method: "GET", target: form, headers: []string{"Host: attacker.tld"}, want: []int{403}},
+		{name: "proxy that claims a loopback client", method: "GET", target: form,
 			headers: []string{"X-Forwarded-For: 127.0.0.1"}, want: []int{403}},
-		{name: "P26 command line", method: "GET", target: "/debug/pprof/cmdline", want: []int{404}},
-		{name: "P26 expvar", method: "GET", target: "/debug/vars", want: []int{404}},
-		{name: "P26 profiles from outside", method: "GET", target: "/debug/pprof/",
+		{name: "pprof command line", method: "GET", target: "/debug/pprof/cmdline", want: []int{404}},
+		{name: "expvar", method: "GET", target: "/debug/vars", want: []int{404}},
+		{name: "profiles through a proxy", method: "GET", target: "/debug/pprof/",
 			headers: []string{"X-Forwarded-For: 192.0.2.1"}, want: []int{403}},
-		{name: "T09 two credentials", method: "GET", target: "/stat/livestat?jwt=a",
+		{name: "two credentials", method: "GET", target: "/stat/livestat?jwt=a",
 			headers: []string{"Authorization: Bearer b"}, want: []int{400}},
-		{name: "W10 gzip bomb", method: "POST", target: form, body: "\x1f\x8b\x08",
+		{name: "gzip bomb", method: "POST", target: form, body: "\x1f\x8b\x08",
 			headers: []string{"Content-Encoding: gzip"}, want: []int{415}},
-		{name: "P19 limit -1", method: "GET", target: keys + "?limit=-1", want: []int{400}},
-		{name: "P19 limit 10^9", method: "GET", target: keys + "?limit=1000000000", want: []int{400}},
-		{name: "P19 limit abc", method: "GET", target: keys + "?limit=abc", want: []int{400}},
-		{name: "P19 forged cursor", method: "GET", target: keys + "?after=..%2f..", want: []int{400}},
+		{name: "limit -1", method: "GET", target: keys + "?limit=-1", want: []int{400}},
+		{name: "limit 10^9", method: "GET", target: keys + "?limit=1000000000", want: []int{400}},
+		{name: "limit abc", method: "GET", target: keys + "?limit=abc", want: []int{400}},
+		{name: "forged cursor", method: "GET", target: keys + "?after=..%2f..", want: []int{400}},
 	}
 	for name, body := range map[string]string{
 		"no JSON": "room=a", "depth": strings.Repeat("[", 10_000),
@@ -135,12 +135,12 @@ func operatorCalls(admin string) []operatorCall {
 	} {
 		for _, path := range []string{keys, tokens, keys + "/import"} {
 			headers := []string{asJSON, "Authorization: Bearer " + admin}
-			calls = append(calls, operatorCall{name: "P05 " + name + " to " + path, method: "POST", target: path, body: body,
+			calls = append(calls, operatorCall{name: name + " to " + path, method: "POST", target: path, body: body,
 				headers: headers, want: []int{400}})
 		}
 	}
 	for _, path := range []string{keys, tokens} {
-		calls = append(calls, operatorCall{name: "P05 100 KB to " + path, method: "POST", target: path,
+		calls = append(calls, operatorCall{name: "100 KB to " + path, method: "POST", target: path,
 			body: `{"room":"` + strings.Repeat("a", 100_000) + `"}`, headers: []string{asJSON}, want: []int{413}})
 	}
 	calls = append(calls, relayCalls(canary)...)
@@ -193,20 +193,20 @@ func TestOperator(t *testing.T) {
 					t.Errorf("HTTP %d %.200s, want one of %d", resp.StatusCode, body, c.want)
 				}
 				if strings.Contains(body, strings.Repeat("c4n4ry", 8)) {
-					t.Errorf("what was sent is repeated: %.300s", body)
+					t.Errorf("the response repeats the input: %.300s", body)
 				}
 				for _, h := range []string{"Access-Control-Allow-Origin", "Access-Control-Allow-Credentials"} {
 					if v := resp.Header.Get(h); v != "" {
-						t.Errorf("P09 W22: %s: %s", h, v)
+						t.Errorf("%s: %s", h, v)
 					}
 				}
 				if csp := resp.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "frame-ancestors 'none'") ||
 					resp.Header.Get("X-Content-Type-Options") != "nosniff" {
-					t.Errorf("P25: %v", resp.Header)
+					t.Errorf("%v", resp.Header)
 				}
 			})
 		}
-		t.Run("P09 preflight", func(t *testing.T) {
+		t.Run("preflight", func(t *testing.T) {
 			t.Parallel()
 			for _, target := range []string{"/control/get?room=victim", "/api/v1/keys", "/api/v1/tokens"} {
 				resp, _ := doRequest(t, s.API(""),
@@ -217,7 +217,7 @@ func TestOperator(t *testing.T) {
 				}
 			}
 		})
-		t.Run("P23 log injection", func(t *testing.T) {
+		t.Run("log injection", func(t *testing.T) {
 			t.Parallel()
 			p := s.dial(t)
 			p.advance(handshaken)
@@ -226,9 +226,9 @@ func TestOperator(t *testing.T) {
 			doRequest(t, s.API(""), operatorCall{method: "GET", target: "/x%0alevel=ERROR%20msg=forged",
 				headers: []string{"User-Agent: a\tb", "Host: attacker.tld"}})
 		})
-		t.Run("P22 statistics under churn", func(t *testing.T) { t.Parallel(); statisticsUnderChurn(t, s) })
+		t.Run("statistics under churn", func(t *testing.T) { t.Parallel(); statisticsUnderChurn(t, s) })
 	})
-	// P04, P05, P07, P08: nothing that was refused has left a room behind.
+	// No refused request may have created a room.
 	_, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/keys?limit=1000"})
 	var list struct{ Keys []struct{ Room string } }
 	if err := json.Unmarshal([]byte(body), &list); err != nil {
@@ -236,18 +236,18 @@ func TestOperator(t *testing.T) {
 	}
 	for _, k := range list.Keys {
 		if k.Room != "first" && !strings.HasPrefix(k.Room, "churn") && !strings.HasPrefix(k.Room, "TestOperator") {
-			t.Errorf("the room %q was made", k.Room)
+			t.Errorf("the room %q was created", k.Room)
 		}
 	}
 	for line := range strings.Lines(s.Stderr()) {
 		if strings.HasPrefix(line, "level=ERROR") || strings.HasPrefix(line, "msg=forged") {
-			t.Errorf("P23: a line of the log was forged: %q", line)
+			t.Errorf("a line of the log was forged: %q", line)
 		}
 	}
 	s.audit(t, len(calls)+10)
 }
 
-// statisticsUnderChurn asks for statistics while streams come and go.
+// statisticsUnderChurn requests statistics while streams start and end.
 func statisticsUnderChurn(t *testing.T, s *target) {
 	stop := make(chan struct{})
 	done := make(chan struct{})
@@ -262,7 +262,7 @@ func statisticsUnderChurn(t *testing.T, s *target) {
 			p := s.dial(t)
 			p.room = "churn"
 			p.advance(publishing)
-			// The room is free again when the server has hung up.
+			// The room is free again when the server has closed the connection.
 			p.NetConn.(*net.TCPConn).CloseWrite()
 			p.NetConn.SetReadDeadline(time.Now().Add(longTimeout))
 			io.Copy(io.Discard, p.NetConn)
@@ -281,13 +281,14 @@ func statisticsUnderChurn(t *testing.T, s *target) {
 	}
 	close(stop)
 	<-done
-	// The promise is 100 ms; this machine runs a dozen of these tests at a time.
+	// The goal is 100 ms; this machine runs a dozen of these tests at a time.
 	if slices.Sort(took); took[50] > 100*time.Millisecond {
-		t.Errorf("half of the answers took more than %v", took[50])
+		t.Errorf("half of the responses took more than %v", took[50])
 	}
 }
 
-// TestInvalidCredentials sends bad credentials to every route by every method, P01: there is one answer to all of them.
+// TestInvalidCredentials sends invalid credentials to every route with every method: all get the
+// same response.
 func TestInvalidCredentials(t *testing.T) {
 	t.Parallel()
 	s := harness.Start(t, harness.Options{NoRace: true,
@@ -301,15 +302,15 @@ func TestInvalidCredentials(t *testing.T) {
 	bad := map[string]string{
 		"none": "", "garbage": "x", "another admin token": strings.Repeat("a", 48),
 		"expired":        jwtOf(operatorSecret, `{"alg":"HS256"}`, `{"role":"admin","exp":1}`),
-		"T01 none":       jwtOf("", `{"alg":"none"}`, `{"role":"admin"}`),
-		"T01 None":       jwtOf("", `{"alg":"None"}`, `{"role":"admin"}`),
+		"alg none":       jwtOf("", `{"alg":"none"}`, `{"role":"admin"}`),
+		"alg None":       jwtOf("", `{"alg":"None"}`, `{"role":"admin"}`),
 		"another secret": jwtOf("another", `{"alg":"HS256"}`, fmt.Sprintf(`{"role":"admin","exp":%d}`, exp)),
-		"T03 to publish": jwtOf(operatorSecret+"!", `{"alg":"HS256"}`,
+		"publish token": jwtOf(operatorSecret+"!", `{"alg":"HS256"}`,
 			fmt.Sprintf(`{"act":"publish","app":"live","room":"movie","exp":%d}`, exp)),
-		"T03 to publish, by this secret": jwtOf(operatorSecret, `{"alg":"HS256"}`,
+		"publish token with this secret": jwtOf(operatorSecret, `{"alg":"HS256"}`,
 			fmt.Sprintf(`{"act":"publish","app":"live","room":"movie","exp":%d}`, exp)),
 		"no such role": jwtOf(operatorSecret, `{"alg":"HS256"}`, `{"role":"root"}`),
-		"T04 crit":     jwtOf(operatorSecret, `{"alg":"HS256","crit":["x"]}`, `{"role":"admin"}`),
+		"crit header":  jwtOf(operatorSecret, `{"alg":"HS256","crit":["x"]}`, `{"role":"admin"}`),
 		"too long":     strings.Repeat("x", 5000),
 	}
 	inputs := 0
@@ -345,7 +346,7 @@ func TestInvalidCredentials(t *testing.T) {
 			}
 		}
 	}
-	// The least role that each takes, and the one below it.
+	// The lowest role that each route allows, and the one below it.
 	roles := []string{"read", "operate", "admin"}
 	for route, least := range map[string]int{
 		"GET /stat/livestat": 0, "GET /api/v1/keys": 0, "GET /api/v1/events": 0, "GET /api/v1/relays": 0,

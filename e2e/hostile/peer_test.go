@@ -14,25 +14,25 @@ import (
 )
 
 const (
-	// replyTimeout is how long a reply may take that is due at once. The promise is 1 s for a close
-	// and 2 s for a refusal; the rest is for a machine that runs a dozen of these tests at a time. The
-	// server of TestHostile has no time-out as short.
+	// replyTimeout is how long an immediate reply may take. The goal is 1 s for a close and 2 s for
+	// a refusal; the rest is for a machine that runs a dozen of these tests at a time. The server
+	// of TestHostile has no timeout as short.
 	replyTimeout = 4 * time.Second
-	// longTimeout is how long anything else may take before it counts as never.
+	// longTimeout is how long any other event may take.
 	longTimeout = 20 * time.Second
 )
 
-// A stage is how far a session has come, by the book.
+// A stage is how far a valid session has progressed.
 type stage int
 
 const (
 	fresh      stage = iota // connected by TCP
 	handshaken              // handshake done
 	connected               // connect and createStream answered
-	publishing              // publish answered, one key frame sent
+	publishing              // publish answered, one keyframe sent
 )
 
-// A peer is an RTMP client that can be made to say anything.
+// A peer is an RTMP client that can send anything.
 type peer struct {
 	*rtmp.Conn
 	t  testing.TB
@@ -74,7 +74,7 @@ func (s *target) connectTo(t testing.TB, d net.Dialer, flag string) *peer {
 	return &peer{Conn: rtmp.NewConn(nc), t: t, on: s, app: "live", room: roomOf(t)}
 }
 
-// roomOf makes a room's name of a test's.
+// roomOf returns a room name for a test.
 func roomOf(t testing.TB) string {
 	name := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
@@ -85,8 +85,8 @@ func roomOf(t testing.TB) string {
 	return name[max(0, len(name)-100):]
 }
 
-// send writes b. A server that has hung up meanwhile is no error here: what it should have done is
-// for the reading side.
+// send writes b. It ignores that the server has closed the connection: the reading side checks
+// that.
 func (p *peer) send(b ...[]byte) {
 	p.t.Helper()
 	p.NetConn.SetWriteDeadline(time.Now().Add(longTimeout))
@@ -95,7 +95,7 @@ func (p *peer) send(b ...[]byte) {
 	}
 }
 
-// advance goes on by the book to a stage.
+// advance continues a valid session up to a stage.
 func (p *peer) advance(to stage) {
 	p.t.Helper()
 	for ; p.at < to; p.at++ {
@@ -130,7 +130,7 @@ func (p *peer) connect() {
 	}
 }
 
-// readStreamCreated takes the answer to createStream.
+// readStreamCreated reads the reply to createStream.
 func (p *peer) readStreamCreated() {
 	p.t.Helper()
 	if err := p.AwaitCreateStream(replyTimeout); err != nil {
@@ -138,13 +138,13 @@ func (p *peer) readStreamCreated() {
 	}
 }
 
-// publish and play ask for it. A server that has hung up meanwhile is no error here.
+// publish and play send the command. They ignore that the server has closed the connection.
 func (p *peer) publish(name string) { _ = p.Publish(name) }
 
 func (p *peer) play(name string) { _ = p.Play(name) }
 
-// readPublishStarted takes the answer to publish and tells what will come: video alone, so that
-// viewers do not wait for more.
+// readPublishStarted reads the reply to publish and announces video only, so that viewers do not
+// wait for audio.
 func (p *peer) readPublishStarted() {
 	p.t.Helper()
 	p.await("onStatus", "NetStream.Publish.Start")
@@ -162,7 +162,8 @@ func (p *peer) streamKey() string {
 	return p.key
 }
 
-// await reads up to a command of this name that holds code. A name "_" is any answer to a command.
+// await reads up to a command with this name that contains code. The name "_" matches any reply to
+// a command.
 func (p *peer) await(name, code string) message {
 	p.t.Helper()
 	m, err := p.AwaitCommand(replyTimeout, name, code)
@@ -172,10 +173,10 @@ func (p *peer) await(name, code string) message {
 	return m
 }
 
-// A expectation is what has to come of a row's input.
+// An expectation is what must happen after a row's input.
 type expectation func(*peer)
 
-// closes wants the connection ended, without a word of success before.
+// closes requires that the server closes the connection without accepting anything before.
 func closes(p *peer) {
 	p.t.Helper()
 	p.ends(func(m message) {
@@ -185,12 +186,12 @@ func closes(p *peer) {
 	})
 }
 
-// ends reads until the server closes, which it must soon, and shows every message to f.
+// ends reads until the server closes, which it must do soon, and calls f for every message.
 func (p *peer) ends(f func(message)) {
 	p.t.Helper()
 	deadline := time.Now().Add(replyTimeout)
 	p.NetConn.SetReadDeadline(deadline)
-	if p.at == fresh { // what comes is no message
+	if p.at == fresh { // there are no messages yet
 		if _, err := io.Copy(io.Discard, p.Reader.R); errors.Is(err, os.ErrDeadlineExceeded) {
 			p.t.Fatal("the connection was not closed")
 		}
@@ -208,7 +209,7 @@ func (p *peer) ends(f func(message)) {
 	}
 }
 
-// rejects wants a refusal with one of these codes, and then the end.
+// rejects requires an error with one of these codes, and then the end.
 func rejects(codes ...string) expectation {
 	return func(p *peer) {
 		p.t.Helper()
@@ -224,12 +225,13 @@ func rejects(codes ...string) expectation {
 			}
 		})
 		if !found {
-			p.t.Errorf("it said %q, want one of %q", said, codes)
+			p.t.Errorf("the server replied %q, want one of %q", said, codes)
 		}
 	}
 }
 
-// works wants the session to go on to its purpose: a frame that is published now reaches a viewer as it is.
+// works requires that the session continues: a frame that is published now reaches a viewer
+// unchanged.
 func works(p *peer) {
 	p.t.Helper()
 	p.advance(publishing)

@@ -2,17 +2,16 @@ package hostile
 
 import "testing"
 
-// TestPlayerMemory has players without a key announce chunks of 2 GiB and messages of 16 MB, where
-// the stream exists, where it does not, and while they wait for it, and measures what the server
-// takes for it: nothing that a header announces counts, and what is sent is refused where it is
-// longer than a player's message may be.
+// TestPlayerMemory has players without a key announce chunks of 2 GiB and messages of 16 MB: while
+// they play, for a stream that does not exist, and while they wait for it. The announced sizes must
+// cost no memory, and a message that is longer than a player's may be is refused.
 func TestPlayerMemory(t *testing.T) {
 	t.Parallel()
 	s := start(t, "--play_wait=10m", "--conns_per_ip=0")
 	bystander := s.startBystander(t, "bystander")
 	const (
 		players = 60
-		// MiB more than before: what hostile input may hold, and what the process takes for 60 players
+		// MiB more than before: for hostile input, and for 60 players
 		most = players*(64+128)/1024 + 40
 	)
 	before := s.WithT(t).MemoryMiB("VmRSS")
@@ -25,9 +24,9 @@ func TestPlayerMemory(t *testing.T) {
 		{"16 MB, waiting for a stream", "nobody", 0xffffff, 1<<31 - 1, closes},
 		{"16 MB, playing", "bystander", 0xffffff, 1<<31 - 1, closes},
 		{"16 MB, before play", "", 0xffffff, 1<<31 - 1, closes},
-		{"60 KiB but one byte, waiting for a stream", "nobody", 60 << 10, 60<<10 - 1, pongs},
-		{"60 KiB but one byte, playing", "bystander", 60 << 10, 60<<10 - 1, pongs},
-		{"60 KiB but one byte, before play", "", 60 << 10, 60<<10 - 1, pongs},
+		{"60 KiB less one byte, waiting for a stream", "nobody", 60 << 10, 60<<10 - 1, pongs},
+		{"60 KiB less one byte, playing", "bystander", 60 << 10, 60<<10 - 1, pongs},
+		{"60 KiB less one byte, before play", "", 60 << 10, 60<<10 - 1, pongs},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			body := make([]byte, min(tt.chunk, tt.length))
@@ -69,7 +68,7 @@ func TestPlayerMemory(t *testing.T) {
 	s.audit(t, 0)
 }
 
-// pongs wants a ping answered: what came before it has been read.
+// pongs waits for the reply to a ping: the server has read all before it.
 func pongs(p *peer) {
 	p.t.Helper()
 	for {

@@ -22,12 +22,12 @@ const (
 	nobody  = 65534
 )
 
-// startProxy starts nginx as a user, with a location that passes everything on to target, and
-// returns its base URL. The lines are further directives of the location.
+// startProxy starts nginx as a user, with a location that passes everything to target, and returns
+// its base URL. lines are further directives of the location.
 func startProxy(t *testing.T, uid uint32, target, lines string) string {
 	t.Helper()
 	dir := t.TempDir()
-	for _, d := range []string{filepath.Dir(dir), dir} { // of root alone otherwise
+	for _, d := range []string{filepath.Dir(dir), dir} { // otherwise only root has access
 		if err := os.Chmod(d, 0o777); err != nil {
 			t.Fatal(err)
 		}
@@ -40,7 +40,8 @@ func startProxy(t *testing.T, uid uint32, target, lines string) string {
 	conf := fmt.Sprintf(`
 		daemon off; master_process off; pid %s/pid; error_log stderr warn;
 		events {}
-		http { access_log off; %s server { listen %s; location / { proxy_pass http://%s; %s } } }`, dir, temporary, addr, target, lines)
+		http { access_log off; %s server { listen %s; location / { proxy_pass http://%s; %s } } }`,
+		dir, temporary, addr, target, lines)
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o644); err != nil {
 		t.Fatal(err)
@@ -59,7 +60,7 @@ func startProxy(t *testing.T, uid uint32, target, lines string) string {
 	return "http://" + addr
 }
 
-// curlAs makes a request by curl as a user and returns the status and the body.
+// curlAs sends a request with curl as a user and returns the status and the body.
 func curlAs(t *testing.T, uid uint32, args ...string) (status, body string) {
 	t.Helper()
 	p := harness.StartProgramAs(t, uid, "curl",
@@ -70,7 +71,7 @@ func curlAs(t *testing.T, uid uint32, args ...string) (status, body string) {
 	return out[at+1:], out[:at]
 }
 
-// TestUnannouncedProxy asks for secrets through a real nginx that adds no header, and as each kind
+// TestUnannouncedProxy requests secrets through a real nginx that adds no header, and as each kind
 // of user of this machine.
 func TestUnannouncedProxy(t *testing.T) {
 	harness.Need(t, "nginx", "curl")
@@ -103,19 +104,19 @@ func TestUnannouncedProxy(t *testing.T) {
 		{"health through it", person, silent + "/healthz", "200", "ok", ""},
 		{"readiness through it", person, silent + "/readyz", "200", "ok", ""},
 		{"with the admin token through it", person, silent + get, "200", "", credential},
-		{"a proxy as root, which nothing tells from a person", person, asRoot + get, "200", "", ""},
+		{"a proxy as root, which cannot be recognized", person, asRoot + get, "200", "", ""},
 		{"export through a proxy as root", person, asRoot + export, "401", "admin.token", ""},
 		{"root", root, direct + get, "200", "", ""},
-		{"a person", person, direct + get, "200", "", ""},
-		{"a person that resets", person, direct + "/control/reset?room=movie", "200", "", ""},
-		{"a person that exports", person, direct + export, "401", "required from this machine too", ""},
-		{"a person that imports", person, direct + "/api/v1/keys/import", "401", "", ""},
-		{"root that exports", root, direct + export, "401", "", ""},
-		{"root that exports with the admin token", root, direct + export, "200", "livego_keys", credential},
+		{"a regular user", person, direct + get, "200", "", ""},
+		{"a regular user resets", person, direct + "/control/reset?room=movie", "200", "", ""},
+		{"a regular user exports", person, direct + export, "401", "required from this machine too", ""},
+		{"a regular user imports", person, direct + "/api/v1/keys/import", "401", "", ""},
+		{"root exports", root, direct + export, "401", "", ""},
+		{"root exports with the admin token", root, direct + export, "200", "livego_keys", credential},
 		{"www-data", wwwData, direct + get, "403", "api_allow_users: [www-data]", ""},
 		{"nobody", nobody, direct + get, "403", "nobody", ""},
-		{"www-data that asks for health", wwwData, direct + "/healthz", "200", "ok", ""},
-		{"metrics by a service", wwwData, direct + "/metrics", "404", "", ""}, // there are none yet, but it may ask
+		{"www-data checks health", wwwData, direct + "/healthz", "200", "ok", ""},
+		{"metrics by a service", wwwData, direct + "/metrics", "404", "", ""}, // there are none yet, but access is allowed
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			args := []string{c.url}
@@ -134,7 +135,7 @@ func TestUnannouncedProxy(t *testing.T) {
 			t.Errorf("HTTP %s %s", status, body)
 		}
 	})
-	t.Run("clients of a proxy that hang up", func(t *testing.T) {
+	t.Run("proxy clients that disconnect", func(t *testing.T) {
 		key := s.Key("kept")
 		for n := range 100 {
 			c, err := net.Dial("tcp", strings.TrimPrefix(silent, "http://"))
@@ -149,7 +150,7 @@ func TestUnannouncedProxy(t *testing.T) {
 			}
 			c.Close()
 		}
-		if status, body := curlAs(t, person, silent+"/control/delete?room=kept"); status != "403" { // behind all of them
+		if status, body := curlAs(t, person, silent+"/control/delete?room=kept"); status != "403" { // after all of them
 			t.Errorf("HTTP %s %s", status, body)
 		}
 		if again := s.Key("kept"); again != key {
@@ -190,7 +191,7 @@ func TestUnannouncedProxy(t *testing.T) {
 			t.Errorf("nobody: HTTP %s %s", status, body)
 		}
 	})
-	t.Run("api_allow_users names nobody here", func(t *testing.T) {
+	t.Run("api_allow_users with an unknown user", func(t *testing.T) {
 		s := harness.Start(t, harness.Options{Flags: []string{"--api_allow_users=no-such-user"}, NoWait: true})
 		if code := s.WaitExit(longTimeout); code != 2 ||
 			!strings.Contains(s.Stderr(), `api_allow_users: this machine has no user "no-such-user"`) {

@@ -20,10 +20,10 @@ func relayCall(direction, oper, app, room, target string) string {
 	return "/control/" + direction + "?oper=" + oper + "&app=" + app + "&name=" + room + "&url=" + url.QueryEscape(target)
 }
 
-// relayCalls are the rows of relays that go nowhere: P10, and P12.
+// relayCalls are requests for relays with forbidden or invalid targets.
 func relayCalls(canary string) (calls []operatorCall) {
-	start := func(row, direction, target string, want ...int) {
-		calls = append(calls, operatorCall{name: row + " " + direction + " " + target[:min(len(target), 60)], method: "GET",
+	start := func(direction, target string, want ...int) {
+		calls = append(calls, operatorCall{name: direction + " " + target[:min(len(target), 60)], method: "GET",
 			target: relayCall(direction, "start", "live", "x", target), want: want})
 	}
 	for _, host := range []string{
@@ -35,17 +35,17 @@ func relayCalls(canary string) (calls []operatorCall) {
 		"[64:ff9b:1:7f00:0:100::]", "[2001:0:5db8:d822::80ff:fffe]", "[2606:2800:220:1:0:5efe:127.0.0.1]", "224.0.0.1",
 		"255.255.255.255",
 	} {
-		start("P10", "push", "rtmp://"+host+"/live/"+canary, 400, 403)
-		start("P10", "pull", "rtmps://"+host+"/live/"+canary, 400, 403)
-		start("P10", "pull", "http://"+host+"/live/"+canary, 400, 403)
-		start("P10", "pull", "https://"+host+":8443/"+canary, 400, 403)
+		start("push", "rtmp://"+host+"/live/"+canary, 400, 403)
+		start("pull", "rtmps://"+host+"/live/"+canary, 400, 403)
+		start("pull", "http://"+host+"/live/"+canary, 400, 403)
+		start("pull", "https://"+host+":8443/"+canary, 400, 403)
 	}
 	for _, target := range []string{
 		"unix:/run/x", "file:///etc/passwd", "gopher://h/x", "exec:/bin/sh", "concat:a|b", "ftp://h/x", "//h/a/b", "/a/b",
 		"rtmp:", "rtmp://", "rtmpe://h/a/b", "-i",
 	} {
-		start("P10", "push", target, 400)
-		start("P10", "pull", target, 400)
+		start("push", target, 400)
+		start("pull", target, 400)
 	}
 	for _, target := range []string{
 		"rtmp://user:" + canary + "@h/a/b", "rtmp://" + canary + "@h/a/b", "rtmp://h/a/b\r\nSET x " + canary,
@@ -54,27 +54,27 @@ func relayCalls(canary string) (calls []operatorCall) {
 		"rtmp://h:/a/" + canary, "rtmp://h/" + canary,
 		"rtmp://h/a/\x00" + canary, "rtmp://[::1/a/" + canary, "rtmp://h/a/" + strings.Repeat("a", 3000),
 	} {
-		start("P12", "push", target, 400)
+		start("push", target, 400)
 	}
 	calls = append(calls,
-		operatorCall{name: "P12 8 KiB", method: "GET",
+		operatorCall{name: "8 KiB", method: "GET",
 			target: relayCall("push", "start", "live", "x", "rtmp://h/a/"+strings.Repeat("a", 8<<10)), want: []int{414}},
-		operatorCall{name: "P12 60 KiB in a form", method: "POST", target: "/control/push", headers: []string{asForm},
+		operatorCall{name: "60 KiB in a form", method: "POST", target: "/control/push", headers: []string{asForm},
 			body: "oper=start&app=live&name=x&url=rtmp%3A%2F%2Fh%2Fa%2F" + strings.Repeat("a", 60<<10), want: []int{400}},
-		operatorCall{name: "P13 HLS", method: "GET", target: relayCall("pull", "start", "live", "x", "http://h/live/x.m3u8"),
+		operatorCall{name: "HLS URL", method: "GET", target: relayCall("pull", "start", "live", "x", "http://h/live/x.m3u8"),
 			want: []int{400}},
-		operatorCall{name: "P15 stop of what is not", method: "GET",
+		operatorCall{name: "stop of an unknown relay", method: "GET",
 			target: relayCall("push", "stop", "live", "x", "rtmp://h/a/b"), want: []int{404}},
-		operatorCall{name: "P15 no such app", method: "GET",
+		operatorCall{name: "unknown app", method: "GET",
 			target: relayCall("push", "start", "nothing", "x", "rtmp://h/a/b"), want: []int{404}},
-		operatorCall{name: "P07 relay for a foreign page", method: "GET",
+		operatorCall{name: "relay for a cross-site page", method: "GET",
 			target: relayCall("push", "start", "live", "x", "rtmp://h/a/b"), headers: []string{"Sec-Fetch-Site: cross-site"},
 			want: []int{403}},
 	)
 	return calls
 }
 
-// upstreams are the rows of P14: what is at the other end of a connection by TCP that a relay has made.
+// upstreams are what a relay may find at the other end of its TCP connection.
 func upstreams(s *target) map[string]func(net.Conn) {
 	flood := func(nc net.Conn, b []byte) {
 		for {
@@ -122,9 +122,9 @@ func upstreams(s *target) map[string]func(net.Conn) {
 			answer(flv + "\x09\xff\xff\xff\x00\x00\x00\x00\x00\x00\x00")(nc)
 			flood(nc, make([]byte, 64<<10))
 		},
-		"redirect to us": answer("302 Found\r\nLocation: http://" + s.Addr("httpflv_addr") +
+		"redirect to this server": answer("302 Found\r\nLocation: http://" + s.Addr("httpflv_addr") +
 			"/live/x.flv\r\nContent-Length: 0\r\n\r\n"),
-		"redirect to our API": answer("307 T\r\nLocation: http://" + s.Addr("api_addr") +
+		"redirect to the operator's HTTP": answer("307 T\r\nLocation: http://" + s.Addr("api_addr") +
 			"/control/reset?room=x\r\nContent-Length: 0\r\n\r\n"),
 		"redirect to metadata": answer("302 Found\r\nLocation: http://169.254.169.254/latest/meta-data\r\nContent-Length: " +
 			"0\r\n\r\n"),
@@ -173,7 +173,8 @@ func listen(t *testing.T, do func(net.Conn)) string {
 	return ln.Addr().String()
 }
 
-// TestRelays has P14, P15 and P16, and that a relay does not lead here.
+// TestRelays checks relays with broken upstreams, the limit of relays, concurrent starts and stops,
+// and that a relay does not connect to this server.
 func TestRelays(t *testing.T) {
 	t.Parallel()
 	s := start(t, "--relay_allow=127.0.0.0/8", "--relay_max=60", "--read_timeout=1s")
@@ -191,7 +192,7 @@ func TestRelays(t *testing.T) {
 	}
 	call(relayCall("push", "start", "closed", "x", "rtmp://"+s.Addr("rtmp_addr")+"/live/x"), 404)
 
-	// P14: each in both protocols, all at once.
+	// Each upstream in both protocols, all at once.
 	rows := upstreams(s)
 	started := []string{}
 	for name, do := range rows {
@@ -231,7 +232,7 @@ func TestRelays(t *testing.T) {
 		call(target, 404)
 	}
 
-	// P15: as many as may be.
+	// As many relays as the limit allows.
 	open := listen(t, func(nc net.Conn) { io.Copy(io.Discard, nc) })
 	limited := 0
 	for n := range 200 {
@@ -253,7 +254,7 @@ func TestRelays(t *testing.T) {
 		call(relayCall("push", "stop", "live", fmt.Sprint("r", n), "rtmp://"+open+"/a/b"), 200)
 	}
 
-	// P16: one relay, started and stopped from all sides.
+	// One relay, started and stopped concurrently.
 	var all sync.WaitGroup
 	bad := make(chan error, 1)
 	for range 10 {
@@ -287,7 +288,7 @@ func TestRelays(t *testing.T) {
 		target: relayCall("pull", "stop", "live", "race", "rtmp://"+open+"/a/b")})
 	if _, body := doRequest(t, s.API(""), operatorCall{method: "GET", target: "/api/v1/relays"}); !strings.Contains(body,
 		`"relays":[]`) {
-		t.Errorf("left: %s", body)
+		t.Errorf("relays are left: %s", body)
 	}
 	s.audit(t, inputs)
 }

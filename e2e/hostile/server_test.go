@@ -12,24 +12,25 @@ import (
 	"livego/e2e/harness"
 )
 
-// A target is a server that is thrown things at, and what was known of it before.
+// A target is the server under test, and its state before.
 type target struct {
 	*harness.Server
 
 	mu   sync.Mutex
-	keys []string // every key that it gave out
+	keys []string // every key that it returned
 
 	fds, goroutines int
 	cpu             int // ticks
 }
 
-// start starts a target. It publishes no longer than the publisher is there, so that each test leaves nothing behind.
+// start starts a target. Its streams end with their publisher, so that each test leaves nothing
+// behind.
 func start(t *testing.T, flags ...string) *target {
 	t.Helper()
 	return startIn(t, nil, flags...)
 }
 
-// startIn is start with more in the environment.
+// startIn is start with more environment variables.
 func startIn(t *testing.T, env []string, flags ...string) *target {
 	t.Helper()
 	dir := t.TempDir()
@@ -45,7 +46,7 @@ func startWith(t *testing.T, o harness.Options) *target {
 	t.Helper()
 	o.NoRace, o.Flags = true, append([]string{"--level=debug", "--publish_hold=0s", "--play_wait=1s"}, o.Flags...)
 	s := &target{Server: harness.Start(t, o)}
-	s.streamKey(t, "first") // opens what is opened once
+	s.streamKey(t, "first") // so that the server opens its files
 	s.fds, s.goroutines, s.cpu = s.OpenFiles(), s.Goroutines(), s.CPUTicks()
 	return s
 }
@@ -64,13 +65,14 @@ func (s *target) remember(key string) {
 	s.keys = append(s.keys, key)
 }
 
-// audit holds the server to what must be true after any number of inputs, of which there were so many.
+// audit checks what must be true after inputs inputs.
 func (s *target) audit(t *testing.T, inputs int) {
 	t.Helper()
 	if s.Ended() {
 		t.Fatal("the server has ended")
 	}
-	// On average: most inputs cost nothing and a few are megabytes. The clock runs for good publishers and viewers too.
+	// On average: most inputs cost nothing and a few are megabytes. This includes the CPU time of valid
+	// publishers and viewers.
 	const perInput = 50 // ms
 	if used := (s.WithT(t).CPUTicks() - s.cpu) * 10; inputs > 0 && used > perInput*inputs {
 		t.Errorf("%d inputs took %d ms of processor time, want at most %d ms each", inputs, used, perInput)
@@ -79,7 +81,7 @@ func (s *target) audit(t *testing.T, inputs int) {
 	}
 	t.Logf("memory: %d MiB now, %d MiB at most", s.WithT(t).MemoryMiB("VmRSS"), s.WithT(t).MemoryMiB("VmHWM"))
 	if peak := s.WithT(t).MemoryMiB("VmHWM"); peak >= 200 {
-		t.Errorf("it took %d MiB of memory at its peak, want less than 200", peak)
+		t.Errorf("the server used %d MiB of memory at its peak, want less than 200", peak)
 	}
 	http.DefaultClient.CloseIdleConnections()
 	harness.Eventually(t, 60e9, "goroutines and file descriptors as before", func() error {
@@ -94,7 +96,7 @@ func (s *target) audit(t *testing.T, inputs int) {
 	s.auditLog(t)
 }
 
-// auditLog looks for keys, panics and bytes that a terminal would obey in the log.
+// auditLog checks that the log has no keys, panics or terminal control characters.
 func (s *target) auditLog(t *testing.T) {
 	t.Helper()
 	log := s.Stdout() + s.Stderr()

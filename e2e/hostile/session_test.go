@@ -17,10 +17,11 @@ import (
 
 const (
 	handshakeLength = 1 + 2*1536
-	commandsLength  = 900 // about, of those in wholeSession
+	commandsLength  = 900 // approximate, of those in wholeSession
 )
 
-// wholeSession returns what an encoder sends who waits for no answer: 64 KiB from the handshake on.
+// wholeSession returns 64 KiB of what an encoder sends that waits for no reply, from the handshake
+// on.
 func wholeSession(key string) []byte {
 	b := join(rtmp.ClientHandshake(3), connect("live"), call(0, "releaseStream", 2, nil, key),
 		call(0, "createStream", 3, nil), call(1, "publish", 4, nil, key, "live"),
@@ -33,7 +34,7 @@ func wholeSession(key string) []byte {
 	return b
 }
 
-// sessions returns a session for each worker, so that none has to wait for the other's stream to end.
+// sessions returns a session for each worker, so that none waits for another's stream to end.
 func (s *target) sessions(t *testing.T, name string) [][]byte {
 	t.Helper()
 	all := make([][]byte, workers)
@@ -43,7 +44,7 @@ func (s *target) sessions(t *testing.T, name string) [][]byte {
 	return all
 }
 
-// endsWith sends b and FIN, and wants the server to close.
+// endsWith sends b and FIN, and requires that the server closes.
 func (s *target) endsWith(b []byte) error {
 	nc, err := net.Dial("tcp", s.Addr("rtmp_addr"))
 	if err != nil {
@@ -51,7 +52,7 @@ func (s *target) endsWith(b []byte) error {
 	}
 	defer nc.Close()
 	nc.SetDeadline(time.Now().Add(longTimeout))
-	nc.Write(b) // an error says that the server has closed, or that it takes nothing, which the next lines find out
+	nc.Write(b) // on error the server has closed, or reads nothing, which the next lines check
 	nc.(*net.TCPConn).CloseWrite()
 	if _, err := io.Copy(io.Discard, nc); errors.Is(err, os.ErrDeadlineExceeded) {
 		return errors.New("the connection was not closed")
@@ -59,8 +60,8 @@ func (s *target) endsWith(b []byte) error {
 	return nil
 }
 
-// everySessionCut sends a session that ends with FIN after so many bytes, for each number that
-// there is: those of the handshake and of the media by a sample, unless there is time.
+// everySessionCut ends a session with FIN after each possible number of bytes. In the handshake and
+// the media it only tries a sample, except in the long form.
 func everySessionCut(t *testing.T, s *target) int {
 	sessions := s.sessions(t, "cut")
 	var cuts []int
@@ -84,8 +85,8 @@ func everySessionCut(t *testing.T, s *target) int {
 	return len(cuts)
 }
 
-// mutations sends sessions in which some bytes behind the handshake are others: rows that nobody
-// thought of. The number of the session is its seed.
+// mutations sends sessions with random bytes after the handshake. The number of the session is its
+// seed.
 func mutations(t *testing.T, s *target) int {
 	sessions := s.sessions(t, "mutated")
 	rounds := 1000

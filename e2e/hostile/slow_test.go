@@ -19,7 +19,7 @@ import (
 	"livego/e2e/harness"
 )
 
-// kernelMemory returns how much the kernel holds to be sent by the sockets of a port of the server.
+// kernelMemory returns how many unsent bytes the kernel holds for the sockets of a port.
 func kernelMemory(t *testing.T, addr string) (bytes, sockets int) {
 	t.Helper()
 	_, port, err := net.SplitHostPort(addr)
@@ -31,22 +31,22 @@ func kernelMemory(t *testing.T, addr string) (bytes, sockets int) {
 		t.Fatalf("ss: %v: %s", err, out)
 	}
 	for _, m := range regexp.MustCompile(`skmem:\([^)]*,w(\d+),`).FindAllStringSubmatch(string(out), -1) {
-		n, _ := strconv.Atoi(m[1]) // which are digits
+		n, _ := strconv.Atoi(m[1]) // only digits
 		bytes += n
 		sockets++
 	}
 	return bytes, sockets
 }
 
-// TestSlowReaders has clients take a segment of megabytes at a few bytes a second. The kernel holds
-// little for each of them, they are ended when the time for an answer is over, and then nothing is
-// held for them any more. A client that takes a third of that time is served.
+// TestSlowReaders has clients read a segment of megabytes at a few bytes a second. The kernel holds
+// little for each, they are ended after answer_timeout, and then nothing is held for them any more.
+// A client that needs a third of that time is served.
 func TestSlowReaders(t *testing.T) {
 	t.Parallel()
 	harness.Need(t, "ss")
 	const (
 		limit = 4 * time.Second
-		each  = 512 << 10 // what the kernel may hold for one, with what its own bookkeeping takes
+		each  = 512 << 10 // what the kernel may hold for one, with its overhead
 	)
 	clients := 40
 	if harness.Long() {
@@ -58,10 +58,10 @@ func TestSlowReaders(t *testing.T) {
 	bench := harness.Livego(t, t.TempDir(), nil, "bench", "--publish", s.RTMP(s.streamKey(t, "big")), "--bitrate", "48000",
 		"--gop", "1s",
 		"--play", s.FLV("big"), "-n", "1", "--settle", "1s", "-d", "10m")
-	t.Cleanup(bench.Kill) // after the subtests, which go on by themselves
+	t.Cleanup(bench.Kill) // after the parallel subtests
 	s.WithT(t).AwaitLive("big")
 
-	// newest returns the path of the newest segment: those of long ago are gone.
+	// newest returns the path of the newest segment: old ones are gone.
 	newest := func(t *testing.T) (path string) {
 		t.Helper()
 		harness.Eventually(t, longTimeout, "a segment", func() error {
@@ -81,7 +81,7 @@ func TestSlowReaders(t *testing.T) {
 		return path
 	}
 	if body := harness.Get(t, "http://"+s.Addr("hls_addr")+newest(t)); len(body) < 5<<20 {
-		t.Fatalf("the segment has %d bytes, which is too few to tell", len(body))
+		t.Fatalf("the segment has %d bytes, too few for this test", len(body))
 	}
 
 	tlsConfig := func(proto string) *tls.Config {
@@ -94,7 +94,7 @@ func TestSlowReaders(t *testing.T) {
 		"HTTP": {"hls_addr", func(addr string) (net.Conn, error) { return net.Dial("tcp", addr) }},
 		"TLS":  {"https_addr", func(addr string) (net.Conn, error) { return tls.Dial("tcp", addr, tlsConfig("http/1.1")) }},
 	} {
-		t.Run("W31 slow readers by "+name, func(t *testing.T) {
+		t.Run("slow readers by "+name, func(t *testing.T) {
 			t.Parallel()
 			addr, segment := s.Addr(c.flag), newest(t)
 			began := time.Now()
@@ -120,7 +120,7 @@ func TestSlowReaders(t *testing.T) {
 			for most == 0 || time.Since(began) < limit*3/4 {
 				now, sockets := kernelMemory(t, addr)
 				if sockets < clients {
-					t.Fatalf("%d of %d connections are there after %v", sockets, clients, time.Since(began))
+					t.Fatalf("%d of %d connections are open after %v", sockets, clients, time.Since(began))
 				}
 				most = max(most, now)
 			}
@@ -135,11 +135,11 @@ func TestSlowReaders(t *testing.T) {
 				return nil
 			})
 			if took := time.Since(began); took < limit {
-				t.Errorf("they are ended after %v", took)
+				t.Errorf("the clients are ended after %v", took)
 			}
 		})
 	}
-	t.Run("W31 a slow reader by HTTP/2", func(t *testing.T) {
+	t.Run("a slow reader by HTTP/2", func(t *testing.T) {
 		t.Parallel()
 		client := &http.Client{Transport: &http.Transport{ForceAttemptHTTP2: true, TLSClientConfig: tlsConfig("h2")}}
 		defer client.CloseIdleConnections()
@@ -162,13 +162,13 @@ func TestSlowReaders(t *testing.T) {
 			_, err = io.ReadFull(resp.Body, make([]byte, 1<<10))
 		}
 		if err != nil {
-			t.Fatalf("what has come already cannot be read: %v", err)
+			t.Fatalf("the buffered response cannot be read: %v", err)
 		}
 		if n, err := io.Copy(io.Discard, resp.Body); err == nil || ctx.Err() != nil {
 			t.Errorf("%d more bytes came, %v", n, err)
 		}
 	})
-	t.Run("W31 a reader that is slow enough", func(t *testing.T) {
+	t.Run("a reader within the time limit", func(t *testing.T) {
 		t.Parallel()
 		segment := newest(t)
 		body := harness.Get(t, "http://"+s.Addr("hls_addr")+segment)

@@ -22,7 +22,7 @@ import (
 
 const tokenSecret, oldSecret = "a secret that signs the tokens of a test", "the secret that was before this one"
 
-// jwtOf signs header and payload as they stand, by HS256; without a secret it leaves the signature out.
+// jwtOf signs header and payload as they are, with HS256; without a secret it omits the signature.
 func jwtOf(secret, header, payload string) string {
 	e := base64.RawURLEncoding
 	text := e.EncodeToString([]byte(header)) + "." + e.EncodeToString([]byte(payload))
@@ -34,7 +34,7 @@ func jwtOf(secret, header, payload string) string {
 	return text + "." + e.EncodeToString(m.Sum(nil))
 }
 
-// signedOf is a token of a signed URL, by what docs/keys.md says.
+// signedOf returns the token of a signed URL, as docs/keys.md defines it.
 func signedOf(secret, action, stream string, iat, exp int64) string {
 	times := fmt.Sprintf("%d.%d", iat, exp)
 	m := hmac.New(sha256.New, []byte(secret))
@@ -42,14 +42,14 @@ func signedOf(secret, action, stream string, iat, exp int64) string {
 	return "h1." + times + "." + base64.RawURLEncoding.EncodeToString(m.Sum(nil))
 }
 
-// A tokenRow is a token, tried on the private room live/shut, in which nothing is live, and the
-// code of its refusal. A viewer with a good token finds nothing there.
+// A tokenRow is a token for the private room live/shut, which has no publisher, and the expected
+// answer. With a valid token a viewer gets 404.
 type tokenRow struct {
 	name, token string
 	want        answer
 }
 
-// An answer is the status by which a token is refused, or what it would be over HTTP, and the code that programs read.
+// An answer is the HTTP status of a refusal, or its equivalent in another protocol, and its code.
 type answer struct {
 	status int
 	code   string
@@ -82,58 +82,61 @@ func tokenRows() []tokenRow {
 	header := func(h string) string { return jwtOf(tokenSecret, h, good) }
 	return []tokenRow{
 		{"good", jwtOf(tokenSecret, hs, good), allowed},
-		{"none at all", "", missing},
+		{"no token", "", missing},
 		{"garbage", "x", malformed},
-		{"4 KiB and more", strings.Repeat("x", 4097), malformed},
-		{"T01 none", jwtOf("", `{"alg":"none"}`, good), invalid},
-		{"T01 None, signed", header(`{"alg":"None"}`), invalid},
-		{"T01 no alg", header(`{}`), invalid},
-		{"T01 RS256 by the secret", header(`{"alg":"RS256"}`), invalid},
-		{"T01 HS512 by HS256", header(`{"alg":"HS512"}`), invalid},
-		{"T02 expired", play(`"exp":%d`, now-60), expired},
-		{"T02 expired within the leeway", play(`"exp":%d`, now-5), allowed},
-		{"T02 not yet", play(`"exp":%d,"nbf":%d`, now+3600, now+600), notYetValid},
-		{"T02 no exp", play(`"nbf":%d`, now), malformed},
-		{"T02 exp 2^63", play(`"exp":9223372036854775808`), malformed},
-		{"T02 exp text", play(`"exp":"%d"`, now+3600), malformed},
-		{"T02 exp float", play(`"exp":%d.5`, now+3600), malformed},
-		{"T02 ten years", play(`"exp":%d`, now+10*365*86400), invalid},
-		{"T03 wrong room", of("play", "live", "other"), wrongRoom},
-		{"T03 case of the room", of("play", "live", "Shut"), wrongRoom},
-		{"T03 wrong app", of("play", "other", "shut"), wrongRoom},
-		{"T03 to publish", of("publish", "live", "shut"), wrongAction},
-		{"T03 every room, as issued", of("play", "live", "*"), allowed},
-		{"T03 every app", of("play", "*", "shut"), wrongRoom},
-		{"T03 part of a name", of("play", "live", "sh*"), wrongRoom},
-		{"T04 claim twice", play(`"room":"shut","exp":%d`, now+3600), malformed},
-		{"T04 crit", header(`{"alg":"HS256","crit":["x"],"x":1}`), invalid},
-		{"T04 no issuer", play(`"exp":%d`, now+3600), allowed}, // none is asked for here
-		{"T06 kid of a path", header(`{"alg":"HS256","kid":"../../dev/null"}`), allowed},
-		{"T06 jku, x5u, jwk", header(`{"alg":"HS256","jku":"http://169.254.169.254/","x5u":"file:///etc/passwd","jwk":{"kty":"oct","k":"AA"}}`), allowed},
-		{"T07 the secret before", jwtOf(oldSecret, hs, good), allowed},
-		{"T07 a secret of no time", jwtOf("some other secret altogether", hs, good), invalid},
-		{"T10 another address", play(`"exp":%d,"ip":"192.0.2.1"`, now+3600), wrongAddress},
-		{"T10 this address", play(`"exp":%d,"ip":"127.0.0.1"`, now+3600), allowed},
-		{"T11 signed", signedOf(tokenSecret, "play", "live/shut", now, now+3600), allowed},
-		{"T11 other stream", signedOf(tokenSecret, "play", "live/other", now, now+3600), invalid},
-		{"T11 case", signedOf(tokenSecret, "play", "live/Shut", now, now+3600), invalid},
-		{"T11 to publish", signedOf(tokenSecret, "publish", "live/shut", now, now+3600), invalid},
-		{"T11 expired", signedOf(tokenSecret, "play", "live/shut", now-3600, now-60), expired},
-		{"T11 another secret", signedOf("some other secret altogether", "play", "live/shut", now, now+3600), invalid},
-		{"T11 end moved", strings.Replace(signedOf(tokenSecret, "play", "live/shut", now, now+3600), fmt.Sprint(now+3600),
-			fmt.Sprint(now+3601), 1), invalid},
-		{"T11 cut", "h1." + fmt.Sprint(now, ".", now+3600) + ".", invalid},
+		{"more than 4 KiB", strings.Repeat("x", 4097), malformed},
+		{"alg none", jwtOf("", `{"alg":"none"}`, good), invalid},
+		{"alg None, signed", header(`{"alg":"None"}`), invalid},
+		{"no alg", header(`{}`), invalid},
+		{"RS256 with the secret", header(`{"alg":"RS256"}`), invalid},
+		{"HS512 signed as HS256", header(`{"alg":"HS512"}`), invalid},
+		{"expired", play(`"exp":%d`, now-60), expired},
+		{"expired within the leeway", play(`"exp":%d`, now-5), allowed},
+		{"not valid yet", play(`"exp":%d,"nbf":%d`, now+3600, now+600), notYetValid},
+		{"no exp", play(`"nbf":%d`, now), malformed},
+		{"exp 2^63", play(`"exp":9223372036854775808`), malformed},
+		{"exp as text", play(`"exp":"%d"`, now+3600), malformed},
+		{"exp as float", play(`"exp":%d.5`, now+3600), malformed},
+		{"exp in ten years", play(`"exp":%d`, now+10*365*86400), invalid},
+		{"wrong room", of("play", "live", "other"), wrongRoom},
+		{"room in other case", of("play", "live", "Shut"), wrongRoom},
+		{"wrong app", of("play", "other", "shut"), wrongRoom},
+		{"publish token", of("publish", "live", "shut"), wrongAction},
+		{"wildcard room", of("play", "live", "*"), allowed},
+		{"wildcard app", of("play", "*", "shut"), wrongRoom},
+		{"partial wildcard", of("play", "live", "sh*"), wrongRoom},
+		{"duplicate claim", play(`"room":"shut","exp":%d`, now+3600), malformed},
+		{"crit header", header(`{"alg":"HS256","crit":["x"],"x":1}`), invalid},
+		{"no issuer", play(`"exp":%d`, now+3600), allowed}, // this server requires none
+		{"path as kid", header(`{"alg":"HS256","kid":"../../dev/null"}`), allowed},
+		{"jku, x5u, jwk", header(`{"alg":"HS256","jku":"http://169.254.169.254/","x5u":"file:///etc/passwd",` +
+			`"jwk":{"kty":"oct","k":"AA"}}`), allowed},
+		{"previous secret", jwtOf(oldSecret, hs, good), allowed},
+		{"unknown secret", jwtOf("some other secret altogether", hs, good), invalid},
+		{"another address", play(`"exp":%d,"ip":"192.0.2.1"`, now+3600), wrongAddress},
+		{"this address", play(`"exp":%d,"ip":"127.0.0.1"`, now+3600), allowed},
+		{"signed URL", signedOf(tokenSecret, "play", "live/shut", now, now+3600), allowed},
+		{"signed URL of another stream", signedOf(tokenSecret, "play", "live/other", now, now+3600), invalid},
+		{"signed URL of a room in other case", signedOf(tokenSecret, "play", "live/Shut", now, now+3600), invalid},
+		{"signed URL to publish", signedOf(tokenSecret, "publish", "live/shut", now, now+3600), invalid},
+		{"signed URL, expired", signedOf(tokenSecret, "play", "live/shut", now-3600, now-60), expired},
+		{"signed URL with another secret", signedOf("some other secret altogether", "play", "live/shut", now, now+3600),
+			invalid},
+		{"signed URL with a later expiry",
+			strings.Replace(signedOf(tokenSecret, "play", "live/shut", now, now+3600), fmt.Sprint(now+3600),
+				fmt.Sprint(now+3601), 1), invalid},
+		{"truncated signed URL", "h1." + fmt.Sprint(now, ".", now+3600) + ".", invalid},
 	}
 }
 
-// startTokens starts a target with private rooms.
+// startTokens starts a target with a private room.
 func startTokens(t *testing.T, flags ...string) *target {
 	t.Helper()
 	return start(t, append([]string{"--private=live/shut", "--token.secret=" + tokenSecret,
 		"--token.previous=" + oldSecret, "--auth_failures=0"}, flags...)...)
 }
 
-// TestInvalidTokens tries the rows T by every protocol: each gives the same answer to the same token.
+// TestInvalidTokens tries each token by every protocol: all give the same answer.
 func TestInvalidTokens(t *testing.T) {
 	t.Parallel()
 	s := startTokens(t, "--hls_start_wait=0s")
@@ -199,7 +202,7 @@ func TestInvalidTokens(t *testing.T) {
 				})
 			}
 		}
-		t.Run("T09 query and header", func(t *testing.T) {
+		t.Run("token in query and header", func(t *testing.T) {
 			t.Parallel()
 			for _, base := range []string{s.FLV("shut"), s.HLS("shut")} {
 				if got := answerOf(t, base, rows[0].token, "another").status; got != 400 {
@@ -207,7 +210,7 @@ func TestInvalidTokens(t *testing.T) {
 				}
 			}
 		})
-		t.Run("T10 HEAD spends nothing", func(t *testing.T) {
+		t.Run("HEAD uses up no token", func(t *testing.T) {
 			t.Parallel()
 			for n, base := range []string{s.FLV("shut"), s.HLS("shut")} {
 				now := time.Now().Unix()
@@ -224,11 +227,11 @@ func TestInvalidTokens(t *testing.T) {
 				}
 			}
 		})
-		t.Run("T11 extra argument", func(t *testing.T) {
+		t.Run("extra query parameters", func(t *testing.T) {
 			t.Parallel()
 			if got := answerOf(t, s.FLV("shut")+"?room=other&x=y",
 				signedOf(tokenSecret, "play", "live/shut", time.Now().Unix(), time.Now().Unix()+60), ""); got != allowed {
-				t.Errorf("%+v, want %+v: an argument changes nothing", got, allowed)
+				t.Errorf("%+v, want %+v: a query parameter changes nothing", got, allowed)
 			}
 			if got := answerOf(t, s.FLV("shut")+"?token=x", "y", "").status; got != 400 {
 				t.Errorf("two tokens: %d", got)
@@ -243,7 +246,7 @@ func TestInvalidTokens(t *testing.T) {
 	s.audit(t, len(rows)*len(ways))
 }
 
-// answerOf asks for an address with a token in the query, or in the header.
+// answerOf requests a URL with a token in the query or in the header.
 func answerOf(t *testing.T, target, token, bearer string) answer {
 	t.Helper()
 	if token != "" {
@@ -267,7 +270,7 @@ func answerOf(t *testing.T, target, token, bearer string) answer {
 	return answer{resp.StatusCode, code}
 }
 
-// TestTokenToPublish publishes by tokens, T03 and T08.
+// TestTokenToPublish publishes with tokens instead of keys.
 func TestTokenToPublish(t *testing.T) {
 	t.Parallel()
 	s := startTokens(t)
@@ -290,21 +293,21 @@ func TestTokenToPublish(t *testing.T) {
 		token string
 		want  bool
 	}{
-		"good": {good, true}, "T03 to play": {token("play", "movie", now), false},
-		"T03 other room":          {token("publish", "other", now), false},
-		"T08 from before the key": {token("publish", "movie", now-600), false}, "none": {"", false}, "garbage": {"x", false},
+		"good": {good, true}, "play token": {token("play", "movie", now), false},
+		"other room":         {token("publish", "other", now), false},
+		"older than the key": {token("publish", "movie", now-600), false}, "none": {"", false}, "garbage": {"x", false},
 	} {
 		if got := publishes(c.token); got != c.want {
 			t.Errorf("%s publishes: %v", name, got)
 		}
 	}
-	timer := time.NewTimer(1100 * time.Millisecond) // tokens say when they were made to the second
+	timer := time.NewTimer(1100 * time.Millisecond) // iat has a resolution of one second
 	<-timer.C
 	if e := s.WithT(t).Call("/control/reset?room=movie"); e.Status != 200 {
 		t.Fatalf("reset: %d", e.Status)
 	}
 	if publishes(good) {
-		t.Error("T08: a token from before the reset publishes")
+		t.Error("a token from before the reset publishes")
 	}
 	if timer = time.NewTimer(1100 * time.Millisecond); !publishes(token("publish", "movie",
 		func() int64 { <-timer.C; return time.Now().Unix() }())) {
@@ -312,7 +315,7 @@ func TestTokenToPublish(t *testing.T) {
 	}
 }
 
-// TestTokenGuessesAreDelayed has somebody guess tokens, T12: after ten he waits, and others do not.
+// TestTokenGuessesAreDelayed sends invalid tokens: after ten, further ones are delayed.
 func TestTokenGuessesAreDelayed(t *testing.T) {
 	t.Parallel()
 	s := start(t, "--private=live/shut", "--token.secret="+tokenSecret, "--limit_loopback=true", "--auth_failures=10")
@@ -335,11 +338,11 @@ func TestTokenGuessesAreDelayed(t *testing.T) {
 		}
 	})
 	if d := time.Duration(slowest.Load()); d < 500*time.Millisecond {
-		t.Errorf("after ten bad tokens eight more took %v", d)
+		t.Errorf("after ten invalid tokens, eight more took %v", d)
 	}
 }
 
-// TestInvalidWebhookResponses has the operator's program answer what it should not, T13: nobody publishes.
+// TestInvalidWebhookResponses has the webhook return invalid responses: no publisher is accepted.
 func TestInvalidWebhookResponses(t *testing.T) {
 	t.Parallel()
 	var visited atomic.Int64
@@ -399,17 +402,17 @@ func TestInvalidWebhookResponses(t *testing.T) {
 			m := p.await("onStatus", "NetStream.Publish.")
 			if got := strings.Contains(string(m.Payload), "NetStream.Publish.Start"); got != (name == "yes" ||
 				name == "rename") {
-				t.Errorf("it publishes: %v", got)
+				t.Errorf("the publisher is accepted: %v", got)
 			}
 			if began.Exceeded(replyTimeout) {
-				t.Errorf("it took more than %v", replyTimeout)
+				t.Errorf("the reply took more than %v", replyTimeout)
 			}
 			if live := s.WithT(t).Stat().Publishers; name == "rename" &&
 				!slices.ContainsFunc(live, func(e harness.StatEntry) bool { return e.Key == "live/elsewhere" }) {
-				t.Errorf("it publishes %+v", live)
+				t.Errorf("the streams are %+v", live)
 			}
 			if name == "no" && !strings.Contains(string(m.Payload), "not today") {
-				t.Errorf("the reason is not told: %q", m.Payload)
+				t.Errorf("the reply lacks the reason: %q", m.Payload)
 			}
 		})
 	}
@@ -424,9 +427,9 @@ func TestInvalidWebhookResponses(t *testing.T) {
 	})
 }
 
-// TestUnknownRoomsDoNotDelayEncoder has viewers from four addresses ask for rooms that are made up
-// while the program that is asked about viewers does not answer: an encoder, about which another is
-// asked, publishes at once, and a viewer from a fifth address is asked about.
+// TestUnknownRoomsDoNotDelayEncoder has viewers from four addresses request unknown rooms while the
+// play webhook does not answer: an encoder, which has another webhook, publishes at once, and the
+// webhook is called for a viewer from a fifth address.
 func TestUnknownRoomsDoNotDelayEncoder(t *testing.T) {
 	t.Parallel()
 	hang := make(chan struct{})
@@ -461,10 +464,10 @@ func TestUnknownRoomsDoNotDelayEncoder(t *testing.T) {
 		select {
 		case <-told:
 		case <-time.After(longTimeout):
-			t.Fatalf("%s: the program was not asked", what)
+			t.Fatalf("%s: the webhook was not called", what)
 		}
 	}
-	for range 48 { // 64 less what is left for others
+	for range 48 { // 64 less the share of other addresses
 		await("made-up rooms", asked)
 	}
 	p := s.dial(t)
@@ -472,7 +475,7 @@ func TestUnknownRoomsDoNotDelayEncoder(t *testing.T) {
 	began := harness.StartStopwatch()
 	p.publish(p.streamKey())
 	if m := p.await("onStatus", "NetStream.Publish."); !strings.Contains(string(m.Payload), "NetStream.Publish.Start") {
-		t.Errorf("the encoder is told %q", m.Payload)
+		t.Errorf("the encoder gets %q", m.Payload)
 	}
 	if began.Exceeded(replyTimeout) {
 		t.Errorf("the encoder waited for more than %v", replyTimeout)

@@ -17,13 +17,13 @@ import (
 	"livego/e2e/harness"
 )
 
-// A hlsClient asks for playlists and segments from an address of this machine, under a host name.
+// An hlsClient requests playlists and segments from an address of this machine, with a Host header.
 type hlsClient struct {
 	host string
 	http http.Client
 }
 
-// newHLSClient returns one that keeps its connections; from is "" for any address.
+// newHLSClient returns a client that keeps its connections; from "" is any address.
 func newHLSClient(t *testing.T, from, host string) *hlsClient {
 	t.Helper()
 	dialer := &net.Dialer{}
@@ -35,7 +35,7 @@ func newHLSClient(t *testing.T, from, host string) *hlsClient {
 	return &hlsClient{host, http.Client{Transport: transport, Timeout: longTimeout}}
 }
 
-// get returns the status, the code of a refusal, and the body.
+// get returns the status, the error code, and the body.
 func (c *hlsClient) get(target string) (status int, code, body string, err error) {
 	r, err := http.NewRequest(http.MethodGet, target, nil)
 	if err != nil {
@@ -51,7 +51,7 @@ func (c *hlsClient) get(target string) (status int, code, body string, err error
 	return resp.StatusCode, resp.Header.Get("Livego-Error"), string(b), err
 }
 
-// follow returns the last address in the playlist at target that has a line to itself.
+// follow returns the last URL in the playlist at target.
 func (c *hlsClient) follow(target string) (string, error) {
 	status, _, body, err := c.get(target)
 	if err != nil || status != http.StatusOK {
@@ -68,7 +68,7 @@ func (c *hlsClient) follow(target string) (string, error) {
 		}
 	}
 	if address == "" {
-		return "", fmt.Errorf("%s leads nowhere", target)
+		return "", fmt.Errorf("%s has no URL", target)
 	}
 	next, err := base.Parse(address)
 	if err != nil {
@@ -77,9 +77,9 @@ func (c *hlsClient) follow(target string) (string, error) {
 	return next.String(), nil
 }
 
-// TestManySessions opens HLS sessions by the thousand, with host names as long as they may be,
-// while the statistics are read all the time. The server's memory stays as it is, and others see no
-// frame late. A Host header of 15 kB opens none.
+// TestManySessions opens thousands of HLS sessions with the longest valid host names, while the
+// statistics are read all the time. The server's memory stays bounded, and no frame is late for
+// others. A Host header of 15 kB opens no session.
 func TestManySessions(t *testing.T) {
 	sessions, addresses := 6_000, 1
 	if harness.Long() {
@@ -154,7 +154,7 @@ func TestManySessions(t *testing.T) {
 		"players, %v at most",
 		sessions, time.Since(began).Round(time.Millisecond), before, after, peak, polls.Load(), most.Load(),
 		time.Duration(slowest.Load()).Round(time.Millisecond))
-	// 1,024 sessions of each address are kept, each for at most 4 KiB with what the collector leaves uncollected.
+	// The server keeps 1,024 sessions of each address, each with at most 4 KiB including garbage.
 	const share, each = 1024, 4 << 10
 	if grew, most := peak-before, 24+min(sessions, addresses*share)*each>>20; grew > most {
 		t.Errorf("the memory grew by %d MiB, want at most %d", grew, most)
@@ -165,7 +165,8 @@ func TestManySessions(t *testing.T) {
 	s.audit(t, sessions)
 }
 
-// TestPlayerArguments has players bring as many arguments as they may: the server keeps none of them while they watch.
+// TestPlayerArguments has players send query parameters of the maximum length: the server does not
+// keep them while they watch.
 func TestPlayerArguments(t *testing.T) {
 	const players = 300
 	s := start(t, "--conns_per_ip=0")
@@ -214,9 +215,9 @@ func (s *target) broadcast(t *testing.T, room string) {
 	})
 }
 
-// TestSharedSession has forty addresses use one session of a token for one viewer, and asks for
-// sessions until a table would be full: the limit holds, for segments too, and the viewer who was
-// there first goes on.
+// TestSharedSession has forty addresses use one session of a token for one viewer, and then opens
+// more sessions than the session table holds: the limit holds, for segments too, and the first
+// viewer continues.
 func TestSharedSession(t *testing.T) {
 	t.Parallel()
 	asked := 2_000
@@ -265,8 +266,8 @@ func TestSharedSession(t *testing.T) {
 	_, session, _ := strings.Cut(second, "?")
 	refused := func(when string) {
 		t.Helper()
-		wants("a second session's playlist "+when, first, second, http.StatusTooManyRequests, "token_viewer_limit")
-		wants("a segment whose name it guesses "+when, first, path+"?"+session, http.StatusTooManyRequests,
+		wants("the playlist of a second session "+when, first, second, http.StatusTooManyRequests, "token_viewer_limit")
+		wants("a segment with a guessed name "+when, first, path+"?"+session, http.StatusTooManyRequests,
 			"token_viewer_limit")
 		wants("the same without a session "+when, first, path, http.StatusForbidden, "session_missing")
 		wants("the same with two "+when, first, segment+"&"+session, http.StatusBadRequest, "")

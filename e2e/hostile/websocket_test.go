@@ -10,61 +10,62 @@ import (
 	"livego/e2e/harness"
 )
 
-// upgrade returns a request for a WebSocket with these headers besides.
+// upgrade returns a WebSocket request with these additional headers.
 func upgrade(headers ...string) string {
 	return get("/live/bystander.flv", append([]string{"Connection: Upgrade", "Upgrade: websocket"}, headers...)...)
 }
 
-// upgrades are handshakes that lack something (RFC 6455 section 4.2.1).
+// upgrades are incomplete WebSocket requests (RFC 6455 section 4.2.1).
 func upgrades() []request {
 	const key, version = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Sec-WebSocket-Version: 13"
 	return []request{
-		{"W14 no key", upgrade(version), []int{400}, false},
-		{"W14 empty key", upgrade(version, "Sec-WebSocket-Key: "), []int{400}, false},
-		{"W14 key of 15 bytes", upgrade(version, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j"), []int{400}, false},
-		{"W14 version 12", upgrade(key, "Sec-WebSocket-Version: 12"), []int{426}, false},
-		{"W14 no version", upgrade(key), []int{426}, false},
-		{"W14 no upgrade", get("/live/bystander.flv", key, version), []int{400}, false},
-		{"W14 any Origin", upgrade(key, version, "Origin: null"), []int{101}, false},
-		{"W14 bad name", get("/live/..flv", "Connection: Upgrade", "Upgrade: websocket", key, version), []int{400}, false},
-		{"W14 unknown app", get("/nowhere/movie.flv", "Connection: Upgrade", "Upgrade: websocket", key, version), []int{404},
+		{"no Sec-WebSocket-Key", upgrade(version), []int{400}, false},
+		{"empty Sec-WebSocket-Key", upgrade(version, "Sec-WebSocket-Key: "), []int{400}, false},
+		{"Sec-WebSocket-Key of 15 bytes", upgrade(version, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25j"), []int{400}, false},
+		{"WebSocket version 12", upgrade(key, "Sec-WebSocket-Version: 12"), []int{426}, false},
+		{"no WebSocket version", upgrade(key), []int{426}, false},
+		{"no Upgrade header", get("/live/bystander.flv", key, version), []int{400}, false},
+		{"any Origin", upgrade(key, version, "Origin: null"), []int{101}, false},
+		{"invalid room name", get("/live/..flv", "Connection: Upgrade", "Upgrade: websocket", key, version), []int{400},
 			false},
-		{"W14 app that is off", get("/closed/movie.flv", "Connection: Upgrade", "Upgrade: websocket", key, version),
+		{"unknown app", get("/nowhere/movie.flv", "Connection: Upgrade", "Upgrade: websocket", key, version), []int{404},
+			false},
+		{"disabled app", get("/closed/movie.flv", "Connection: Upgrade", "Upgrade: websocket", key, version),
 			[]int{403}, false},
 	}
 }
 
-// masked is a frame of less than 126 bytes as clients have to send it, masked by zeros.
+// masked returns a client's frame of less than 126 bytes, with a mask of zeros.
 func masked(first byte, payload string) []byte {
 	return join([]byte{first, 0x80 | byte(len(payload)), 0, 0, 0, 0}, []byte(payload))
 }
 
-// webSocketRows are what a viewer must not send, and the code by which he is closed.
+// webSocketRows are what a viewer must not send, and the code with which the server closes.
 var webSocketRows = []struct {
 	name string
 	send []byte
 	code int
 }{
-	{"W14 unmasked", []byte{0x81, 2, 'h', 'i'}, 1002},
-	{"W14 RSV bit", masked(0xc2, "hi"), 1002},
-	{"W14 reserved opcode", masked(0x83, "hi"), 1002},
-	{"W14 length of 2^63", []byte{0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 1009},
-	{"W14 length of 1 GB", []byte{0x82, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0}, 1009},
-	{"W14 fragments of more than 4 KiB",
+	{"unmasked", []byte{0x81, 2, 'h', 'i'}, 1002},
+	{"RSV bit", masked(0xc2, "hi"), 1002},
+	{"reserved opcode", masked(0x83, "hi"), 1002},
+	{"length of 2^63", []byte{0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, 1009},
+	{"length of 1 GB", []byte{0x82, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 0, 0, 0, 0}, 1009},
+	{"fragments of more than 4 KiB",
 		join(masked(0x02, "hi"), bytes.Repeat(masked(0x00, string(make([]byte, 125))), 40)), 1009},
-	{"W14 fragmented control", masked(0x09, "hi"), 1002},
-	{"W14 continuation first", masked(0x80, "hi"), 1002},
-	{"W14 text that is not UTF-8", masked(0x81, "\xff"), 1007},
-	{"W14 a million empty frames", bytes.Repeat(masked(0x82, ""), 1_000_000), 1008},
-	{"W14 a million pings", bytes.Repeat(masked(0x89, ""), 1_000_000), 1008},
-	{"W14 a million pongs", bytes.Repeat(masked(0x8a, "x"), 1_000_000), 1008},
-	{"W14 a million empty fragments", join(masked(0x02, ""), bytes.Repeat(masked(0x00, ""), 1_000_000)), 1008},
-	{"W14 close code 999", masked(0x88, "\x03\xe7"), 1002},
-	{"W15 media", bytes.Repeat(masked(0x82, "FLV\x01\x05\x00\x00\x00\x09"), 100), 1008},
+	{"fragmented control frame", masked(0x09, "hi"), 1002},
+	{"continuation frame first", masked(0x80, "hi"), 1002},
+	{"text that is not UTF-8", masked(0x81, "\xff"), 1007},
+	{"a million empty frames", bytes.Repeat(masked(0x82, ""), 1_000_000), 1008},
+	{"a million pings", bytes.Repeat(masked(0x89, ""), 1_000_000), 1008},
+	{"a million pongs", bytes.Repeat(masked(0x8a, "x"), 1_000_000), 1008},
+	{"a million empty fragments", join(masked(0x02, ""), bytes.Repeat(masked(0x00, ""), 1_000_000)), 1008},
+	{"close code 999", masked(0x88, "\x03\xe7"), 1002},
+	{"binary frames", bytes.Repeat(masked(0x82, "FLV\x01\x05\x00\x00\x00\x09"), 100), 1008},
 }
 
-// webSockets watches by WebSocket and sends what no viewer has to send. He must be told why he is
-// closed, unless he does not listen.
+// webSockets watches by WebSocket and sends what a viewer must not send. The server must close with
+// the right code, unless the viewer does not read.
 func webSockets(t *testing.T, s *target) int {
 	open := func(t *testing.T, room string) *harness.WebSocket {
 		ctx, cancel := context.WithTimeout(context.Background(), longTimeout)
@@ -99,14 +100,14 @@ func webSockets(t *testing.T, s *target) int {
 			sent := make(chan struct{})
 			go func() {
 				defer close(sent)
-				_, _ = ws.Write(r.send) // the server may have closed before the end of it
+				_, _ = ws.Write(r.send) // the server may close before the end of it
 			}()
 			closedBy(t, ws, r.code)
 			ws.Close()
 			<-sent
 		})
 	}
-	t.Run("F35 nobody comes", func(t *testing.T) {
+	t.Run("no publisher comes", func(t *testing.T) {
 		t.Parallel()
 		closedBy(t, open(t, "nobody-comes"), 4404)
 	})

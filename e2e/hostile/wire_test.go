@@ -7,7 +7,7 @@ import (
 	"livego/e2e/rtmp"
 )
 
-// The words of RTMP, by the names that the tables have for them.
+// RTMP message types, with the names that the tables use.
 const (
 	setChunkSize  = rtmp.SetChunkSize
 	abort         = rtmp.Abort
@@ -51,7 +51,7 @@ func control(typ byte, payload []byte) []byte {
 	return message{CSID: 2, Type: typ, Payload: payload}.DefaultChunks()
 }
 
-// call returns a command of these AMF0 values.
+// call returns a command with these AMF0 values.
 func call(msid uint32, values ...any) []byte {
 	return message{Type: command, StreamID: msid, Payload: amf(values...)}.DefaultChunks()
 }
