@@ -12,28 +12,28 @@ func amfRows() []row {
 	refused := func(name string, value []byte) row {
 		return row{name: name, at: handshaken, send: connect("live", "x", raw(value)), want: closes}
 	}
-	taken := func(name string, more ...any) row {
+	accepted := func(name string, more ...any) row {
 		return row{name: name, at: handshaken, send: connect("live", more...), do: afterConnect, want: works}
 	}
 	rows := []row{
-		taken("special numbers", "audioCodecs", math.NaN(), "videoCodecs", math.Inf(1), "videoFunction", math.Inf(-1),
+		accepted("special numbers", "audioCodecs", math.NaN(), "videoCodecs", math.Inf(1), "videoFunction", math.Inf(-1),
 			"objectEncoding", math.Copysign(0, -1), "capabilities", 1e308, "capsEx", math.NaN()),
 		{name: "special transaction numbers", at: connected, do: oddTransactions, want: works},
 		refused("string of 0xFFFF bytes with 1 byte", []byte{2, 0xff, 0xff, 'x'}),
 		refused("string of 0xFFFFFFFF bytes with 1 byte", []byte{12, 0xff, 0xff, 0xff, 0xff, 'x'}),
-		taken("control characters in strings", "flashVer", "\x00\xff\xfe\u202e\x1b[2J\r\n", "pageUrl", "\xc0\x80", "swfUrl",
+		accepted("control characters in strings", "flashVer", "\x00\xff\xfe\u202e\x1b[2J\r\n", "pageUrl", "\xc0\x80", "swfUrl",
 			"\x7f"),
-		taken("long string", "flashVer", strings.Repeat("y", 60_000)),
+		accepted("long string", "flashVer", strings.Repeat("y", 60_000)),
 		{name: "object without end", at: handshaken,
 			send: call(0, "connect", 1, raw(join([]byte{3}, short("app"), amf("live")))), want: closes},
 		{name: "empty key that does not end the object", at: handshaken,
 			send: call(0, "connect", 1, raw(join([]byte{3}, short("app"), amf("live"), []byte{0, 0, 8}))), want: closes},
 		{name: "value of an empty key", at: handshaken, send: connect("live", "", "value"), want: closes},
 		// Of two equal keys, the last one counts.
-		taken("app twice, the last one valid", "app", "live"),
+		accepted("app twice, the last one valid", "app", "live"),
 		{name: "app twice, the last one invalid", at: handshaken, send: connect("live", "app", "cinema"),
 			want: rejects("NetConnection.Connect.")},
-		taken("31 nested objects", "x", nested(31, func(v any) any { return object{"k", v} })),
+		accepted("31 nested objects", "x", nested(31, func(v any) any { return object{"k", v} })),
 		refused("33 nested objects", amf(nested(33, func(v any) any { return object{"k", v} }))),
 		refused("33 nested ECMA arrays", amf(nested(33, func(v any) any { return ecma{"k", v} }))),
 		refused("33 nested strict arrays", amf(nested(33, func(v any) any { return array{v} }))),
@@ -44,8 +44,8 @@ func amfRows() []row {
 		refused("reference to itself", []byte{7, 0, 0}),
 		refused("reference forward", []byte{7, 0, 9}),
 		refused("reference 65535", []byte{7, 0xff, 0xff}),
-		taken("date", "x", raw{11, 0x42, 0x77, 0, 0, 0, 0, 0, 0, 0xff, 0xc4}),
-		taken("undefined and unsupported", "x", raw{6}, "y", raw{13}),
+		accepted("date", "x", raw{11, 0x42, 0x77, 0, 0, 0, 0, 0, 0, 0xff, 0xc4}),
+		accepted("undefined and unsupported", "x", raw{6}, "y", raw{13}),
 		refused("movie clip", []byte{4}),
 		refused("record set", []byte{14}),
 		refused("XML", join([]byte{15}, be32(4), []byte("<a/>"))),
@@ -57,12 +57,12 @@ func amfRows() []row {
 			want: works},
 		refused("10,000 keys", amf(manyKeys(10_000, func(n int) string { return fmt.Sprint("k", n) }))),
 		refused("key of 60,000 bytes", amf(object{strings.Repeat("k", 60_000), 1})),
-		taken("keys with hash collisions", "x", manyKeys(2000, collider)),
+		accepted("keys with hash collisions", "x", manyKeys(2000, collider)),
 		{name: "bytes after a command", at: connected, send: call(0, "createStream", 9, nil, raw{0xff, 0xff, 2, 0xff}),
 			want: works},
 	}
 	for n, v := range []byte{0, 2, 255} {
-		rows = append(rows, taken(fmt.Sprint("boolean ", n), "fpad", raw{1, v}))
+		rows = append(rows, accepted(fmt.Sprint("boolean ", n), "fpad", raw{1, v}))
 	}
 	for mark, body := range map[byte][]byte{
 		0: make([]byte, 8), 1: {1}, 2: append([]byte{0, 3}, "abc"...), 3: amf(object{"k", 1})[1:], 7: {0, 0},

@@ -260,7 +260,7 @@ func TestProxies(t *testing.T) {
 					return nil
 				}
 			}
-			return errors.New("there is none")
+			return errors.New("no such line")
 		})
 	}
 	publishFrom := func(t *testing.T, header, room string) {

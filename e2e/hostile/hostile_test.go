@@ -60,8 +60,7 @@ func TestHostile(t *testing.T) {
 		}
 		for name, f := range map[string]func(*testing.T, *target) int{
 			"truncated handshakes": everyHandshakeCut, "truncated sessions": everySessionCut, "HTTP": httpRequests,
-			"WebSocket": webSockets, "keys": revokedKeys,
-			"mutations": mutations,
+			"WebSocket": webSockets, "keys": revokedKeys, "mutations": mutations,
 		} {
 			t.Run(name, func(t *testing.T) {
 				t.Parallel()

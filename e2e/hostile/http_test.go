@@ -75,7 +75,7 @@ func requests() []request {
 			}
 			return r
 		}, path)
-		rows = append(rows, request{fmt.Sprintf("N path %.60q", path), get(target), []int{400, 404}, false})
+		rows = append(rows, request{fmt.Sprintf("path %.60q", path), get(target), []int{400, 404}, false})
 	}
 	return rows
 }

@@ -9,12 +9,12 @@ import (
 
 // badNames are invalid names of apps and rooms.
 var badNames = []string{
-	"..", "../x", "../../victim", "a/../../b", "....//", ".", ".hidden", // N01
-	"%2e%2e%2f", "%252e", "..%5c", `\`, `C:\`, "//host", "/abs", // N02
-	"a\x00b", "x\r\nSet-Cookie: a=b", "x\n#EXTINF:1,", "a\tb", "\x1b[2J", "a\x7f", // N03
-	strings.Repeat("a", 129), strings.Repeat("a", 60_000), strings.Repeat("a", 255) + ".flv", // N05
-	"<img src=x onerror=alert(1)>", `'"><script>`, "${7*7}", "{{7*7}}", "%n%s", // N06
-	// N07
+	"..", "../x", "../../victim", "a/../../b", "....//", ".", ".hidden", // path traversal
+	"%2e%2e%2f", "%252e", "..%5c", `\`, `C:\`, "//host", "/abs", // encoded and absolute paths
+	"a\x00b", "x\r\nSet-Cookie: a=b", "x\n#EXTINF:1,", "a\tb", "\x1b[2J", "a\x7f", // control characters
+	strings.Repeat("a", 129), strings.Repeat("a", 60_000), strings.Repeat("a", 255) + ".flv", // too long
+	"<img src=x onerror=alert(1)>", `'"><script>`, "${7*7}", "{{7*7}}", "%n%s", // markup and templates
+	// device names, file formats, other characters, and the form of a stream key
 	"CON", "nul.x", "aux", "com1", "x.", "x ", " x", "a:b", "x.flv", "y.m3u8", "z.ts", "\xff\xfe", "é", "\u202ex",
 	strings.Repeat("Aa0", 16),
 }
@@ -25,7 +25,7 @@ func nameRows() []row {
 	var rows []row
 	for n, name := range badNames {
 		add := func(where string, r row) {
-			r.name = fmt.Sprintf("N %d %s %.20q", n, where, name)
+			r.name = fmt.Sprintf("name %d %s %.20q", n, where, name)
 			rows = append(rows, r)
 		}
 		add("app", row{at: handshaken, send: call(0, "connect", 1, object{"app", name}),
@@ -38,7 +38,7 @@ func nameRows() []row {
 		rows = append(rows, row{name: "reserved app " + name, at: handshaken, send: connect(name),
 			want: rejects("NetConnection.Connect.")})
 	}
-	// A room that differs by case alone is another one.
+	// Room names are case-sensitive.
 	rows = append(rows, row{name: "room in other case", at: connected, do: func(p *peer) { p.play("Bystander") },
 		want: rejects(notFound)})
 	return rows
@@ -72,12 +72,13 @@ func badPaths() []string {
 	}
 	return append(paths,
 		"/hls/room/../../etc/passwd.ts", "/live/../../etc/passwd", "/live/bystander/../../etc/passwd.ts",
-		"/live//bystander.flv", "/live/./bystander.flv", "/%2e%2e/%2e%2e/etc/passwd", // W20
-		// N08
+		"/live//bystander.flv", "/live/./bystander.flv", "/%2e%2e/%2e%2e/etc/passwd", // path traversal
+		// reserved names and incomplete paths
 		"/live/x.flv.flv", "/live/index.m3u8", "/stat", "/api", "/control/get?room=x", "/whip", "/live", "/live/", "/", "//",
 		"/live/nobody.m3u8", "/live/nobody/ts.m3u8", "/live/nobody/0-0.ts",
-		"/live/bystander/999-0.ts", "/live/bystander/9999999999999999999999-1.ts", "/live/bystander/-1--1.ts", // W16
-		"/other/bystander.flv", "/live/Bystander.flv", "/live/nobody.flv", // N09
+		"/live/bystander/999-0.ts", "/live/bystander/9999999999999999999999-1.ts", // absent segments
+		"/live/bystander/-1--1.ts",
+		"/other/bystander.flv", "/live/Bystander.flv", "/live/nobody.flv", // other rooms
 	)
 }
 

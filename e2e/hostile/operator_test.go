@@ -150,7 +150,7 @@ func operatorCalls(admin string) []operatorCall {
 		}
 		quoted, _ := json.Marshal(name)
 		add := func(where, method, target, body string, want ...int) {
-			calls = append(calls, operatorCall{name: fmt.Sprintf("N %d %s %.20q", n, where, name), method: method,
+			calls = append(calls, operatorCall{name: fmt.Sprintf("name %d %s %.20q", n, where, name), method: method,
 				target: target, body: body, headers: []string{asJSON}, want: want})
 		}
 		add("key's room", "POST", keys, fmt.Sprintf(`{"room":%s}`, quoted), 400)
@@ -179,8 +179,8 @@ func adminToken(t *testing.T, dataDir string) string {
 	return strings.TrimSpace(string(token))
 }
 
-// TestOperator sends the rows of the operator's HTTP, P, and its names, N, to a server that asks for no credential.
-func TestOperator(t *testing.T) {
+// TestInvalidOperatorRequests sends operatorCalls to a server that requires no credential.
+func TestInvalidOperatorRequests(t *testing.T) {
 	t.Parallel()
 	s := start(t, "--token.secret=a secret that signs the tokens of a test")
 	calls := operatorCalls(adminToken(t, s.DataDir))
@@ -202,7 +202,7 @@ func TestOperator(t *testing.T) {
 				}
 				if csp := resp.Header.Get("Content-Security-Policy"); !strings.Contains(csp, "frame-ancestors 'none'") ||
 					resp.Header.Get("X-Content-Type-Options") != "nosniff" {
-					t.Errorf("%v", resp.Header)
+					t.Errorf("security headers: %v", resp.Header)
 				}
 			})
 		}
@@ -235,7 +235,7 @@ func TestOperator(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, k := range list.Keys {
-		if k.Room != "first" && !strings.HasPrefix(k.Room, "churn") && !strings.HasPrefix(k.Room, "TestOperator") {
+		if k.Room != "first" && !strings.HasPrefix(k.Room, "churn") && !strings.HasPrefix(k.Room, "TestInvalidOperator") {
 			t.Errorf("the room %q was created", k.Room)
 		}
 	}
@@ -341,7 +341,7 @@ func TestInvalidCredentials(t *testing.T) {
 					uniform = body
 				}
 				if body != uniform {
-					t.Errorf("%s %s with %s answers %q, else %q", method, route, name, body, uniform)
+					t.Errorf("%s %s with %s returns %q, want %q", method, route, name, body, uniform)
 				}
 			}
 		}
