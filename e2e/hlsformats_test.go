@@ -65,7 +65,7 @@ func (src source) checkHLSFormats(t *testing.T, s *harness.Server, room string) 
 	if !video && !audio {
 		resp, body, err := fetch(t.Context(), harness.Client(), strings.TrimSuffix(s.HLS(room), ".m3u8")+"/ts.m3u8")
 		if err != nil || resp.StatusCode != http.StatusNotFound ||
-			!strings.Contains(string(body), "no track that this form of HLS can carry") {
+			!strings.Contains(string(body), "no track that this HLS format can carry") {
 			t.Errorf("HLS, TS, which cannot carry it: %v, %s", err, body)
 		}
 		return

@@ -12,9 +12,9 @@ import (
 	"livego/e2e/sample"
 )
 
-// reconnectCases are about encoders that are lost, and others that come.
+// reconnectCases are about encoders that are lost and replaced.
 func reconnectCases() []testCase {
-	// lost plays a scene in which the first encoder is lost and the next one is there.
+	// lost runs a scenario in which the first encoder is lost and the next one takes over.
 	lost := func(lose func(*scenario, *encoder)) func(*scenario) {
 		return func(sc *scenario) {
 			sc.discontinuities, sc.maxMissing, sc.headers = 1, 30, 2
@@ -30,11 +30,11 @@ func reconnectCases() []testCase {
 		}
 	}
 	return []testCase{
-		{"F04 back after FIN", lost(func(_ *scenario, e *encoder) { e.fin() })},
-		{"F02 back after RST", lost(func(_ *scenario, e *encoder) { e.reset() })},
-		{"F03 back after silence", lost(func(_ *scenario, e *encoder) { e.stop(); e.awaitClosed() })},
-		{"F06 takeover of a half-open encoder", lost(func(_ *scenario, e *encoder) { e.stop() })},
-		{"F04 back and lost again", func(sc *scenario) {
+		{"reconnect after FIN", lost(func(_ *scenario, e *encoder) { e.fin() })},
+		{"reconnect after RST", lost(func(_ *scenario, e *encoder) { e.reset() })},
+		{"reconnect after read timeout", lost(func(_ *scenario, e *encoder) { e.stop(); e.awaitClosed() })},
+		{"takeover of a half-open encoder", lost(func(_ *scenario, e *encoder) { e.stop() })},
+		{"repeated reconnects", func(sc *scenario) {
 			const times = 4
 			sc.discontinuities, sc.maxMissing = times, times*30
 			c := loadClip(sc.t, sample.Small)
@@ -52,22 +52,22 @@ func reconnectCases() []testCase {
 			sc.awaitProgress(time.Second)
 			e.unpublish()
 		}},
-		{"F07 race of encoders", func(sc *scenario) {
+		{"racing encoders", func(sc *scenario) {
 			c := loadClip(sc.t, sample.Small)
 			sc.addEarlyViewers()
 			e := sc.race(100)
 			e.start(c)
 			sc.awaitProgress(time.Second)
 			if _, err := sc.tryPublish(sc.key); err == nil {
-				sc.t.Error("a second encoder beside an active one")
+				sc.t.Error("a second encoder could publish beside an active one")
 			}
 			sc.addLateViewers()
 			sc.awaitProgress(time.Second)
 			e.unpublish()
 		}},
-		{"a backup, and the main encoder again", backupCase(2, sample.Small)},
-		{"a backup with another resolution", backupCase(6, sample.Large)},
-		{"F05 lost for good", func(sc *scenario) {
+		{"backup takes over and primary returns", backupCase(2, sample.Small)},
+		{"backup with another resolution", backupCase(6, sample.Large)},
+		{"encoder does not return", func(sc *scenario) {
 			sc.maxMissing = 30
 			sc.addEarlyViewers()
 			e := sc.startEncoder(loadClip(sc.t, sample.Small))
@@ -75,7 +75,7 @@ func reconnectCases() []testCase {
 			sc.addLateViewers()
 			e.fin()
 		}},
-		{"F08 a new key", func(sc *scenario) {
+		{"key reset", func(sc *scenario) {
 			sc.discontinuities, sc.maxMissing = 1, 30
 			c := loadClip(sc.t, sample.Small)
 			sc.addEarlyViewers()
@@ -91,15 +91,15 @@ func reconnectCases() []testCase {
 	}
 }
 
-// backupCase plays a scene in which the main encoder falls silent, a spare one steps in, and gives
-// way when another main encoder is well.
+// backupCase runs a scenario in which the primary encoder becomes idle, a backup takes over, and a
+// new primary encoder takes over from that.
 func backupCase(headers int, other sample.Sample) func(*scenario) {
 	return func(sc *scenario) {
 		sc.discontinuities, sc.switches, sc.headers = 2, 2, headers
 		c := loadClip(sc.t, sample.Small)
 		sc.addEarlyViewers()
 		first := sc.startEncoder(c)
-		spare := sc.startBackup(loadClip(sc.t, other).from(8 * time.Second))
+		backup := sc.startBackup(loadClip(sc.t, other).from(8 * time.Second))
 		sc.awaitProgress(time.Second)
 		sc.addLateViewers()
 		first.stop()
@@ -108,22 +108,23 @@ func backupCase(headers int, other sample.Sample) func(*scenario) {
 		second := sc.startEncoder(c.from(5 * time.Second))
 		sc.awaitEncoder(second)
 		sc.awaitProgress(time.Second)
-		spare.unpublish()
+		backup.unpublish()
 		second.unpublish()
 	}
 }
 
-// parameterCases are about codec parameters that change.
+// parameterCases are about changes of codec parameters.
 func parameterCases() []testCase {
 	return []testCase{
-		{"F09 another resolution", clipChange(1, 3, func(small, large *clip) *clip {
+		{"resolution changes", clipChange(1, 3, func(small, large *clip) *clip {
 			return large.of(mediacompare.Video).with(small.of(mediacompare.Audio)).from(10 * time.Second)
 		})},
-		{"F09 another sample rate", clipChange(1, 3, func(small, large *clip) *clip {
+		{"sample rate changes", clipChange(1, 3, func(small, large *clip) *clip {
 			return small.of(mediacompare.Video).with(large.of(mediacompare.Audio)).from(10 * time.Second)
 		})},
-		{"F09 both", clipChange(1, 4, func(_, large *clip) *clip { return large.from(10 * time.Second) })},
-		{"F09 back with another resolution", func(sc *scenario) {
+		{"resolution and sample rate change",
+			clipChange(1, 4, func(_, large *clip) *clip { return large.from(10 * time.Second) })},
+		{"reconnect with another resolution", func(sc *scenario) {
 			sc.discontinuities, sc.headers, sc.maxMissing = 1, 4, 30
 			sc.addEarlyViewers()
 			e := sc.startEncoder(loadClip(sc.t, sample.Small))
@@ -134,9 +135,9 @@ func parameterCases() []testCase {
 			sc.awaitProgress(2 * time.Second)
 			e.unpublish()
 		}},
-		{"back with another resolution, and sound before the picture", func(sc *scenario) {
-			// The sound is for longer than a segment: no segment may have it alone, for hls.js has laid out
-			// its buffers for both.
+		{"reconnect with another resolution and audio first", func(sc *scenario) {
+			// The audio is longer than a segment. No segment may have audio only, because hls.js
+			// has created buffers for both.
 			sc.discontinuities, sc.headers, sc.maxMissing, sc.maxStep = 1, 4, 30, 950*time.Millisecond
 			sc.addEarlyViewers()
 			e := sc.startEncoder(loadClip(sc.t, sample.Small))
@@ -149,13 +150,13 @@ func parameterCases() []testCase {
 			sc.awaitProgress(2 * time.Second)
 			e.unpublish()
 		}},
-		{"F10 another codec", func(sc *scenario) {
+		{"codec changes", func(sc *scenario) {
 			sc.discontinuities, sc.headers = 1, 3
 			c := loadClip(sc.t, sample.Small)
 			hevc := loadClip(sc.t, sample.HEVC()).with(c.of(mediacompare.Audio)).from(10 * time.Second)
 			sc.addEarlyViewers()
-			able, lacking, old := newViewer("rtmp", "who lists both"), newViewer("rtmp", "who lists one"),
-				newViewer("flv", "who has the old form")
+			able, lacking, old := newViewer("rtmp", "lists both codecs"), newViewer("rtmp", "lists one codec"),
+				newViewer("flv", "legacy form")
 			able.codecs, lacking.codecs, old.query = rtmp.StrictArray{"avc1", "hvc1"}, rtmp.StrictArray{"avc1"}, legacyHEVC
 			for _, v := range []*viewer{able, old, lacking} {
 				sc.addViewer(v)
@@ -168,7 +169,7 @@ func parameterCases() []testCase {
 			sc.awaitProgress(2 * time.Second)
 			lacking.awaitEnd(sc.t)
 			if err := lacking.err; !errors.Is(err, rtmp.ErrRefused) || !strings.Contains(err.Error(), "hvc1") {
-				sc.t.Errorf("%v: was told %v, want which codec he lacks", lacking, err)
+				sc.t.Errorf("%v: error %v, want the missing codec", lacking, err)
 			}
 			e.unpublish()
 			old.awaitEnd(sc.t)
@@ -176,7 +177,7 @@ func parameterCases() []testCase {
 				sc.t.Errorf("%v: codecs %q are in FourCC form, and %d codec headers", old, codecs, old.countHeaders(false))
 			}
 		}},
-		{"F11 the same headers again and again", func(sc *scenario) {
+		{"repeated codec headers", func(sc *scenario) {
 			sc.addEarlyViewers()
 			e := sc.startEncoder(loadClip(sc.t, sample.Small))
 			e.do(func() { e.repeatHeaders = true })
@@ -192,7 +193,7 @@ func parameterCases() []testCase {
 	}
 }
 
-// clipChange plays a scene in which the encoder goes on with another clip on its connection.
+// clipChange runs a scenario in which the encoder continues with another clip on its connection.
 func clipChange(joins, headers int, next func(small, large *clip) *clip) func(*scenario) {
 	return func(sc *scenario) {
 		sc.discontinuities, sc.headers = joins, headers
@@ -231,8 +232,8 @@ func clockCases() []testCase {
 			e.unpublish()
 		}
 	}
-	// wild plays time stamps that say nothing: what counts is when frames come.
-	wild := func(stamp func(ms int64) int64) func(*scenario) {
+	// unreliable runs a scenario with meaningless timestamps: the arrival times of frames count.
+	unreliable := func(stamp func(ms int64) int64) func(*scenario) {
 		return func(sc *scenario) {
 			sc.maxStep, sc.minDuration, sc.maxDiscontinuities, sc.unaligned, sc.timedByArrival = 2*time.Second, 3*time.Second, 3,
 				true, true
@@ -245,23 +246,23 @@ func clockCases() []testCase {
 		}
 	}
 	return []testCase{
-		{"F14 a gap of 3 s", jump(1, 3*time.Second+200*time.Millisecond, 3*time.Second)},
-		{"F14 a gap of 1 h", jump(1, 0, time.Hour)},
-		{"F14 a gap of 24 d", jump(1, 0, 24*24*time.Hour)},
-		{"F14 an hour back", jump(1, 0, -time.Hour)},
-		{"F14 300 ms back", jump(0, 0, -300*time.Millisecond)},
-		{"F15 across 24 bits", crossing(1<<24 - 1)},
-		{"F16 across 31 bits", crossing(1 << 31)},
-		{"F16 across 32 bits", crossing(1 << 32)},
-		{"F17 all times 0", wild(func(int64) int64 { return 0 })},
-		{"F17 all times equal", wild(func(int64) int64 { return 5_000_000 })},
-		{"F17 random times", wild(func(int64) int64 { return int64(rand.Uint32()) })},
+		{"clock jumps 3 s forward", jump(1, 3*time.Second+200*time.Millisecond, 3*time.Second)},
+		{"clock jumps 1 h forward", jump(1, 0, time.Hour)},
+		{"clock jumps 24 d forward", jump(1, 0, 24*24*time.Hour)},
+		{"clock jumps 1 h back", jump(1, 0, -time.Hour)},
+		{"clock jumps 300 ms back", jump(0, 0, -300*time.Millisecond)},
+		{"timestamps cross 24 bits", crossing(1<<24 - 1)},
+		{"timestamps cross 31 bits", crossing(1 << 31)},
+		{"timestamps cross 32 bits", crossing(1 << 32)},
+		{"all timestamps are 0", unreliable(func(int64) int64 { return 0 })},
+		{"all timestamps are equal", unreliable(func(int64) int64 { return 5_000_000 })},
+		{"random timestamps", unreliable(func(int64) int64 { return int64(rand.Uint32()) })},
 	}
 }
 
-// trackCases are about what there is in a stream, and how often one may start.
+// trackCases are about the tracks of a stream and its keyframes.
 func trackCases() []testCase {
-	// plain plays a clip and no surprises.
+	// plain runs a scenario without any failure.
 	plain := func(only mediacompare.Kind, make func(*scenario) *clip) func(*scenario) {
 		return func(sc *scenario) {
 			sc.onlyKind = only
@@ -275,13 +276,13 @@ func trackCases() []testCase {
 		}
 	}
 	return []testCase{
-		{"F20 audio only", plain(mediacompare.Audio,
+		{"audio only", plain(mediacompare.Audio,
 			func(sc *scenario) *clip { return loadClip(sc.t, sample.Small).of(mediacompare.Audio) })},
-		{"F21 video only", plain(mediacompare.Video,
+		{"video only", plain(mediacompare.Video,
 			func(sc *scenario) *clip { return loadClip(sc.t, sample.Small).of(mediacompare.Video) })},
-		{"F22 no keyframe ever", plain(mediacompare.Audio,
+		{"no keyframe", plain(mediacompare.Audio,
 			func(sc *scenario) *clip { return loadClip(sc.t, sample.Small).without(isKey) })},
-		{"F23 every frame a keyframe", func(sc *scenario) {
+		{"every frame a keyframe", func(sc *scenario) {
 			plain("", func(sc *scenario) *clip { return loadClip(sc.t, sample.IntraOnly) })(sc)
 			for _, v := range sc.viewers {
 				v.awaitEnd(sc.t)
@@ -290,8 +291,8 @@ func trackCases() []testCase {
 				}
 			}
 		}},
-		{"F23 one keyframe and never another, or a GOP of 600 s", func(sc *scenario) {
-			// whose first segment takes as long as one may
+		{"only one keyframe", func(sc *scenario) {
+			// Their first segment has the maximum duration.
 			segmented := []*viewer{newViewer("hls", "early"), newViewer("ts", "early")}
 			for _, v := range segmented {
 				v.start(sc.t, sc.s, sc.room)
@@ -299,27 +300,28 @@ func trackCases() []testCase {
 			sc.addViewers("early", "rtmp", "flv", "ws")
 			e := sc.startEncoder(loadClip(sc.t, sample.OneKeyframe))
 			sc.awaitProgress(2 * time.Second)
-			sc.addViewers("later", "rtmp", "flv", "ws") // the GOP is still held
-			sc.awaitProgress(7 * time.Second)           // no longer
+			sc.addViewers("later", "rtmp", "flv", "ws") // the start-up cache has the GOP
+			sc.awaitProgress(7 * time.Second)           // the GOP is dropped from the cache
 			n := len(sc.viewers)
 			sc.addViewers("late", "rtmp", "flv", "ws")
 			sc.awaitProgress(time.Second)
-			e.unpublish() // before the clip is over: it would begin with a keyframe
+			e.unpublish() // before the clip repeats, with a keyframe
 			for _, v := range sc.viewers[n:] {
 				v.awaitEnd(sc.t)
 				if units, err := v.frames(); err != nil || len(units.Of(mediacompare.Video)) > 0 ||
 					len(units.Of(mediacompare.Audio)) == 0 {
-					sc.t.Errorf("%v: %d pictures of a GOP without its beginning, %d frames of audio: %v", v,
+					sc.t.Errorf("%v: %d pictures of a GOP without its keyframe, %d frames of audio: %v", v,
 						len(units.Of(mediacompare.Video)), len(units.Of(mediacompare.Audio)), err)
 				}
 			}
 			sc.viewers = append(sc.viewers[:n], segmented...)
 		}},
-		{"F12 audio comes late", func(sc *scenario) {
-			sc.discontinuities, sc.flvReconnects = 1, true // the start waits no longer for it than track_wait
+		{"audio starts late", func(sc *scenario) {
+			// The start waits for audio for track_wait at most.
+			sc.discontinuities, sc.flvReconnects = 1, true
 			c := loadClip(sc.t, sample.Small)
 			sc.addViewers("early", "rtmp", "hls", "ts")
-			ended := []*viewer{newViewer("flv", "who is ended"), newViewer("ws", "who is ended")}
+			ended := []*viewer{newViewer("flv", "ended"), newViewer("ws", "ended")}
 			for _, v := range ended {
 				sc.addViewer(v)
 			}
@@ -335,7 +337,7 @@ func trackCases() []testCase {
 			sc.awaitProgress(2 * time.Second)
 			e.unpublish()
 		}},
-		{"F12 audio goes", func(sc *scenario) {
+		{"audio stops", func(sc *scenario) {
 			sc.addEarlyViewers()
 			e := sc.startEncoder(loadClip(sc.t,
 				sample.Small).without(func(it item) bool { return it.unit.Kind == mediacompare.Audio && it.tag.Time > 5000 }))
@@ -344,7 +346,7 @@ func trackCases() []testCase {
 			sc.awaitProgress(4 * time.Second)
 			e.unpublish()
 		}},
-		{"F12 video goes", func(sc *scenario) {
+		{"video stops", func(sc *scenario) {
 			sc.addEarlyViewers()
 			e := sc.startEncoder(loadClip(sc.t,
 				sample.Small).without(func(it item) bool { return it.unit.Kind == mediacompare.Video && it.tag.Time > 5000 }))
@@ -353,16 +355,16 @@ func trackCases() []testCase {
 			sc.awaitProgress(4 * time.Second)
 			e.unpublish()
 		}},
-		{"F22 video only, and no keyframe ever", func(sc *scenario) {
+		{"video only without keyframe", func(sc *scenario) {
 			sc.addEarlyViewers()
 			e := sc.startEncoder(loadClip(sc.t, sample.Small).of(mediacompare.Video).without(isKey))
 			sc.addViewers("late", "flv", "hls", "ts")
 			for _, v := range sc.viewers {
 				v.awaitEnd(sc.t)
-				told := map[string]string{"rtmp": "StreamNotFound", "flv": "HTTP 503", "ws": "closed by", "hls": "HTTP 503",
+				want := map[string]string{"rtmp": "StreamNotFound", "flv": "HTTP 503", "ws": "closed by", "hls": "HTTP 503",
 					"ts": "HTTP 503"}[v.proto]
-				if v.err == nil || !strings.Contains(v.err.Error(), told) {
-					sc.t.Errorf("%v: was told %v, want %s", v, v.err, told)
+				if v.err == nil || !strings.Contains(v.err.Error(), want) {
+					sc.t.Errorf("%v: error %v, want %s", v, v.err, want)
 				}
 			}
 			sc.viewers = nil
@@ -371,11 +373,11 @@ func trackCases() []testCase {
 	}
 }
 
-// slowViewerCases are about viewers that cannot take all of the stream, and must not be noticed by the others.
+// slowViewerCases are about viewers slower than the stream. Other viewers must not be affected.
 func slowViewerCases() []testCase {
-	const fewest = 60_000 // bytes a second, of a stream of four times as many
+	const fewest = 60_000 // bytes per second; the stream has four times as many
 	return []testCase{
-		{"F30 slow viewers", func(sc *scenario) {
+		{"slow viewers", func(sc *scenario) {
 			sc.addEarlyViewers()
 			var slow []*viewer
 			for _, proto := range allProtocols() {
@@ -390,7 +392,7 @@ func slowViewerCases() []testCase {
 			for _, v := range slow {
 				v.throttle.setRate(fewest)
 			}
-			sc.awaitProgress(10 * time.Second) // their delay grows to more than max_latency
+			sc.awaitProgress(10 * time.Second) // their delay exceeds max_latency
 			for _, v := range slow {
 				v.throttle.setRate(unlimited)
 			}
@@ -404,10 +406,10 @@ func slowViewerCases() []testCase {
 	}
 }
 
-// viewerCases are about viewers who are not as the others, and who must not be noticed by them.
+// viewerCases are about unusual viewers. Other viewers must not be affected.
 func viewerCases() []testCase {
 	return []testCase{
-		{"F32 half-open viewers", func(sc *scenario) {
+		{"half-open viewers", func(sc *scenario) {
 			sc.addEarlyViewers()
 			for _, proto := range allProtocols() {
 				v := newViewer(proto, "half-open")
@@ -425,7 +427,7 @@ func viewerCases() []testCase {
 			sc.awaitProgress(time.Second)
 			e.unpublish()
 		}},
-		{"F35 who comes to a stream that is held", func(sc *scenario) {
+		{"viewers join a held stream", func(sc *scenario) {
 			sc.discontinuities, sc.maxMissing = 1, 30
 			c := loadClip(sc.t, sample.Small)
 			sc.addEarlyViewers()

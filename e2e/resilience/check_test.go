@@ -17,11 +17,11 @@ import (
 	"livego/e2e/mediacompare"
 )
 
-// checkViewer looks at what one viewer received, once he has been ended.
+// checkViewer checks what one viewer received, after its stream has ended.
 func (sc *scenario) checkViewer(v *viewer) {
 	sc.t.Helper()
 	if v.err != nil && !sc.flvReconnects {
-		sc.t.Errorf("%v: his connection did not stay: %v", v, v.err)
+		sc.t.Errorf("%v: connection failed: %v", v, v.err)
 	}
 	got, err := v.frames()
 	if err != nil {
@@ -57,16 +57,16 @@ func (sc *scenario) checkViewer(v *viewer) {
 	}
 }
 
-// checkEarlyViewer looks at what only who was there from the start can tell.
+// checkEarlyViewer checks what holds only for viewers that received the whole stream.
 func (sc *scenario) checkEarlyViewer(v *viewer, got mediacompare.Stream) {
 	sc.t.Helper()
-	if lasted := streamDuration(got); lasted < sc.minDuration {
-		sc.t.Errorf("%v: his recording lasts %v, want %v or more", v, lasted, sc.minDuration)
+	if duration := streamDuration(got); duration < sc.minDuration {
+		sc.t.Errorf("%v: the recording lasts %v, want %v or more", v, duration, sc.minDuration)
 	}
 	if v.segmented() {
 		for _, s := range v.segments {
 			if s.discontinuity && !sc.unaligned && sc.maxStep < time.Second && !s.startsWithKeyframe() {
-				sc.t.Errorf("%v: after a discontinuity the picture begins in the middle of a GOP: %v", v, s)
+				sc.t.Errorf("%v: video starts in the middle of a GOP after a discontinuity: %v", v, s)
 			}
 		}
 		if n := v.countDiscontinuities(); n < sc.discontinuities || n > max(sc.discontinuities, sc.maxDiscontinuities) {
@@ -83,7 +83,7 @@ func (sc *scenario) checkEarlyViewer(v *viewer, got mediacompare.Stream) {
 	}
 }
 
-// streamDuration returns how much of stream time s is.
+// streamDuration returns the difference between the lowest and the highest DTS of s.
 func streamDuration(s mediacompare.Stream) time.Duration {
 	if len(s) == 0 {
 		return 0
@@ -115,7 +115,7 @@ func checkTimeSteps(s mediacompare.Stream, most time.Duration) error {
 	return nil
 }
 
-// checkFollowsSource checks that got is what was sent, in that order, from a keyframe on to the end.
+// checkFollowsSource checks that got is what was sent, in order, from a keyframe to the end.
 func (sc *scenario) checkFollowsSource(v *viewer, k mediacompare.Kind, got mediacompare.Stream) error {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
@@ -127,7 +127,7 @@ func (sc *scenario) checkFollowsSource(v *viewer, k mediacompare.Kind, got media
 	}
 	switch {
 	case sc.onlyKind != "" && sc.onlyKind != k && len(got) > 0:
-		return fmt.Errorf("there are %d", len(got))
+		return fmt.Errorf("%d frames of a kind that must not be sent", len(got))
 	case len(want) == 0, sc.onlyKind != "" && sc.onlyKind != k:
 		return nil
 	case len(got) == 0:
@@ -142,7 +142,7 @@ func (sc *scenario) checkFollowsSource(v *viewer, k mediacompare.Kind, got media
 		if i > 0 {
 			missing += next
 		} else if !want[next].unit.Key {
-			return fmt.Errorf("begins with number %d of what was sent, which is no keyframe", next)
+			return fmt.Errorf("starts with number %d of what was sent, which is no keyframe", next)
 		}
 		at += 1 + next
 	}
@@ -152,16 +152,16 @@ func (sc *scenario) checkFollowsSource(v *viewer, k mediacompare.Kind, got media
 	return nil
 }
 
-// A sentPosition is where an encoder sent a frame: so many frames of its kind after its first.
+// A sentPosition is where an encoder sent a frame: the n-th of its kind.
 type sentPosition struct {
 	by  *encoder
 	n   int
 	key bool
 }
 
-// checkSwitches checks that got is what one encoder sent, then what the other did, and so on, each
-// piece without a frame missing and from a keyframe on. Encoders may send the same clip, so a frame
-// alone does not tell who sent it: there must be one reading of all of got.
+// checkSwitches checks that got is what one encoder sent, then what the other sent, and so on. Each
+// piece must be complete and start with a keyframe. Encoders may send the same clip, so a frame
+// alone does not identify its encoder: there must be one reading of all of got.
 func (sc *scenario) checkSwitches(v *viewer, k mediacompare.Kind, got mediacompare.Stream) error {
 	places := sc.sentPositions(k)
 	type reading struct {
@@ -182,7 +182,7 @@ func (sc *scenario) checkSwitches(v *viewer, k mediacompare.Kind, got mediacompa
 			}
 		}
 		if len(next) == 0 {
-			return fmt.Errorf("number %d of %d goes on with nothing that was sent, with at most %d switches: %v; it was sent "+
+			return fmt.Errorf("number %d of %d continues nothing that was sent, with at most %d switches: %v; it was sent "+
 				"as %v, the one "+
 				"before as %v", i, len(got), sc.switches, u, places[u.Sum], slices.Collect(maps.Keys(readings)))
 		}
@@ -196,7 +196,8 @@ func (sc *scenario) checkSwitches(v *viewer, k mediacompare.Kind, got mediacompa
 	return fmt.Errorf("want %d switches, read as %v", sc.switches, slices.Collect(maps.Keys(readings)))
 }
 
-// sentPositions returns where each frame of a kind was sent, by the sums in which it is seen.
+// sentPositions returns where each frame of a kind was sent, by its checksums as RTMP and FLV carry
+// it and as a decoder gets it.
 func (sc *scenario) sentPositions(k mediacompare.Kind) map[string][]sentPosition {
 	sc.mu.Lock()
 	defer sc.mu.Unlock()
@@ -215,7 +216,7 @@ func (sc *scenario) sentPositions(k mediacompare.Kind) map[string][]sentPosition
 	return places
 }
 
-// frames returns what the viewer received, frame by frame.
+// frames returns the frames that the viewer received.
 func (v *viewer) frames() (mediacompare.Stream, error) {
 	var all mediacompare.Stream
 	switch v.proto {
@@ -242,7 +243,7 @@ func (v *viewer) frames() (mediacompare.Stream, error) {
 	return all, nil
 }
 
-// readFragments returns what ffmpeg finds in fragmented MP4.
+// readFragments returns the frames that ffmpeg reads from fragmented MP4.
 func readFragments(body []byte) (mediacompare.Stream, error) {
 	cmd := exec.Command("ffmpeg", "-nostdin", "-v", "error", "-copyts", "-i", "-", "-map", "0", "-c", "copy", "-copyinkf",
 		"-f", "framemd5", "-")
@@ -263,7 +264,7 @@ func (v *viewer) flvTags() []mediacompare.FLVTag {
 	return tags
 }
 
-// file makes an FLV file of tags, whose header says what is in it.
+// file returns an FLV file of tags, whose header has flags for what they contain.
 func (v *viewer) file(tags []mediacompare.FLVTag) *mediacompare.FLVFile {
 	f := &mediacompare.FLVFile{Tags: tags}
 	for _, t := range tags {
@@ -273,7 +274,8 @@ func (v *viewer) file(tags []mediacompare.FLVTag) *mediacompare.FLVFile {
 	return f
 }
 
-// countHeaders returns how often a codec header came that was not the one before, or any at all.
+// countHeaders returns how many codec headers differed from the one before, or with any how many
+// there were.
 func (v *viewer) countHeaders(any bool) (n int) {
 	last := map[byte][]byte{}
 	for _, t := range v.tags {
@@ -285,7 +287,7 @@ func (v *viewer) countHeaders(any bool) (n int) {
 	return n
 }
 
-// countDiscontinuities returns how many discontinuities there are after the first segment.
+// countDiscontinuities returns the number of discontinuities after the first segment.
 func (v *viewer) countDiscontinuities() (n int) {
 	for _, s := range v.segments[min(1, len(v.segments)):] {
 		if s.discontinuity {
@@ -295,14 +297,15 @@ func (v *viewer) countDiscontinuities() (n int) {
 	return n
 }
 
-// A excerpt is a piece of a recording that a decoder can go through.
+// An excerpt is a piece of a recording that one decoder setup can decode.
 type excerpt struct {
 	name string
 	body []byte
 }
 
-// excerpts cuts the recording where a player sets up its decoders anew: at a discontinuity of HLS,
-// and at new codec headers, for each track by itself, since the others go on in mid-GOP there.
+// excerpts cuts the recording where a player sets up its decoders again: at a discontinuity of HLS,
+// and at new codec headers, for each track separately, since the others continue in the middle of a
+// GOP there.
 func (v *viewer) excerpts() []excerpt {
 	if v.segmented() {
 		return v.hlsExcerpts()
@@ -337,7 +340,7 @@ func (v *viewer) flvExcerpt(name string, tags []mediacompare.FLVTag) excerpt {
 	return excerpt{name, b.Bytes()}
 }
 
-// hlsExcerpts cuts at discontinuities where the parameters change.
+// hlsExcerpts cuts at discontinuities at which the parameters change.
 func (v *viewer) hlsExcerpts() []excerpt {
 	var parts []excerpt
 	var now string
@@ -352,9 +355,8 @@ func (v *viewer) hlsExcerpts() []excerpt {
 	return parts
 }
 
-// decoderConfig returns what decoders are set up by for s: the programme map of MPEG-TS with the
-// first SPS, or the initialization section; nothing where MPEG-TS has no SPS though it has
-// pictures.
+// decoderConfig returns what decoders are set up with for s: the program map of MPEG-TS with the
+// first SPS, or the initialization section. It is empty if MPEG-TS has video but no SPS.
 func (s segment) decoderConfig() string {
 	if s.init != nil {
 		return string(s.init)
@@ -377,8 +379,9 @@ func (s segment) decoderConfig() string {
 	return string(set) + string(sps)
 }
 
-// startsWithKeyframe reports whether the first picture of s, where there is any, is a keyframe.
-// What ffmpeg tells of fragments does not say: they are cut where MPEG-TS is.
+// startsWithKeyframe reports whether the first picture of s, if it has any, is a keyframe. For
+// fragmented MP4 it reports true, because ffmpeg does not say: its segments are cut where those of
+// MPEG-TS are.
 func (s segment) startsWithKeyframe() bool {
 	if s.init != nil {
 		return true
@@ -396,7 +399,7 @@ func (s segment) String() string {
 	return fmt.Sprintf("%s%s %v %d bytes", mark, s.uri, s.duration, len(s.body))
 }
 
-// checkDecodes has ffmpeg checkDecodes p. Most viewers of a scene have received the same.
+// checkDecodes decodes p with ffmpeg. Most viewers of a scenario have received the same bytes.
 func (sc *scenario) checkDecodes(p excerpt) error {
 	sum := fmt.Sprintf("%x", md5.Sum(p.body))
 	if err, ok := sc.decoded[sum]; ok {
@@ -412,16 +415,17 @@ func (sc *scenario) checkDecodes(p excerpt) error {
 	return err
 }
 
-// decodeArgs is how ffmpeg goes through a file without forgiving anything.
-// timeBase is how the encoder that makes nothing of it is told to count as the file does.
+// decodeArgs returns the arguments with which ffmpeg decodes a file and reports every error.
+// timeBase is the time base of the encoder, which produces nothing, so that it counts as the file
+// does.
 func decodeArgs(file, timeBase string) []string {
 	return []string{"-nostdin", "-v", "error", "-threads", "1", "-xerror", "-err_detect", "explode", "-i", file,
 		"-map", "0", "-enc_time_base:v", timeBase, "-fps_mode", "passthrough", "-max_muxing_queue_size", "9999", "-f", "null",
 		"-"}
 }
 
-// ffmpegDecode has ffmpeg decode what it must go through without a complaint: the newer one, where
-// the codec of FLV has a FourCC.
+// ffmpegDecode decodes body, with the newer ffmpeg if the codec in FLV has a FourCC. Any message is
+// an error.
 func (sc *scenario) ffmpegDecode(body []byte) error {
 	if bytes.HasPrefix(body, []byte("FLV")) && bytes.Contains(body[:min(len(body), 64)], []byte("hvc1")) {
 		p := harness.NewerFFmpeg(sc.t, body, decodeArgs("pipe:0", "demux")...)
@@ -437,7 +441,7 @@ func (sc *scenario) ffmpegDecode(body []byte) error {
 	cmd := exec.Command("ffmpeg", append([]string{"-hide_banner"}, decodeArgs(file, "-1")...)...)
 	out, err := cmd.CombinedOutput()
 	if err == nil && len(out) > 0 {
-		err = errors.New("it complained")
+		err = errors.New("unexpected output")
 	}
 	if err != nil {
 		return fmt.Errorf("ffmpeg decodes %d bytes: %w\n%.300s", len(body), err, out)

@@ -54,7 +54,7 @@ func loadClip(t testing.TB, s sample.Sample) *clip {
 	return c
 }
 
-// of returns the part of c that is of one kind.
+// of returns the frames of one kind.
 func (c *clip) of(k mediacompare.Kind) *clip {
 	typ := byte(mediacompare.TagAudio)
 	if k == mediacompare.Video {
@@ -66,14 +66,14 @@ func (c *clip) of(k mediacompare.Kind) *clip {
 	}
 }
 
-// with returns c and other in one.
+// with returns c merged with other.
 func (c *clip) with(other *clip) *clip {
 	m := &clip{slices.Concat(c.headers, other.headers), slices.Concat(c.items, other.items)}
 	slices.SortStableFunc(m.items, func(a, b item) int { return int(a.tag.Time) - int(b.tag.Time) })
 	return m
 }
 
-// without returns c but for the items that f picks.
+// without returns c without the items that f reports.
 func (c *clip) without(f func(item) bool) *clip {
 	return &clip{c.headers, slices.DeleteFunc(slices.Clone(c.items), f)}
 }
@@ -86,33 +86,33 @@ func (c *clip) from(at time.Duration) *clip {
 
 func isKey(it item) bool { return it.unit.Kind == mediacompare.Video && it.unit.Key }
 
-// An encoder sends a clip to a room in real time, until it is told otherwise.
+// An encoder sends a clip to a room in real time, repeatedly, until it is stopped.
 type encoder struct {
 	sc *scenario
 	c  *rtmp.Conn
 
-	commands chan func() // done between two frames
+	commands chan func() // run between two frames
 	quit     chan struct{}
-	done     chan struct{} // nothing is sent any more
-	closed   chan struct{} // the server has hung up
+	done     chan struct{} // closed when nothing more is sent
+	closed   chan struct{} // closed when the server has closed the connection
 
-	// The sending goroutine's.
+	// The sending goroutine owns the rest.
 	clip          *clip
 	next          int
-	base          int64 // ms of the clip's beginning
+	base          int64 // time of the clip's first frame in ms
 	began         time.Time
-	timestamp     func(ms int64) int64 // what is written for a time; nil: that time
-	repeatHeaders bool                 // headers before each keyframe
+	timestamp     func(ms int64) int64 // maps a time to the timestamp that is sent; nil: unchanged
+	repeatHeaders bool                 // send codec headers before each keyframe
 	silent        bool
 	failed        bool
 }
 
 var errRefused = rtmp.ErrRefused
 
-// startEncoder publishes c, which must be granted.
+// startEncoder publishes c, which must succeed.
 func (sc *scenario) startEncoder(c *clip) *encoder { return sc.startEncoderWith(c, nil) }
 
-// startEncoderWith is encode with other time stamps than those of the clip.
+// startEncoderWith is startEncoder with other timestamps than those of the clip.
 func (sc *scenario) startEncoderWith(c *clip, stamp func(ms int64) int64) *encoder {
 	sc.t.Helper()
 	e, err := sc.tryPublish(sc.key)
@@ -124,7 +124,7 @@ func (sc *scenario) startEncoderWith(c *clip, stamp func(ms int64) int64) *encod
 	return e
 }
 
-// tryPublish asks to publish with key.
+// tryPublish requests to publish with key.
 func (sc *scenario) tryPublish(key string) (*encoder, error) {
 	c, err := rtmp.Dial(net.Dialer{}, sc.s.Addr("rtmp_addr"), "live", maxWait)
 	if err != nil {
@@ -146,7 +146,7 @@ func (sc *scenario) tryPublish(key string) (*encoder, error) {
 	e := &encoder{sc: sc, c: c, commands: make(chan func()), quit: make(chan struct{}), done: make(chan struct{}),
 		closed: make(chan struct{})}
 	c.NetConn.SetReadDeadline(time.Time{})
-	go func() { // pings and acknowledgements, and the end
+	go func() { // reads pings and acknowledgements until the connection is closed
 		defer close(e.closed)
 		for {
 			if _, err := c.Reader.ReadMessage(); err != nil {
@@ -157,21 +157,21 @@ func (sc *scenario) tryPublish(key string) (*encoder, error) {
 	return e, nil
 }
 
-// start begins to send c.
+// start starts sending c.
 func (e *encoder) start(c *clip) {
 	e.began = time.Now()
 	e.setClip(c, 0)
 	go e.run()
 }
 
-// setClip goes on with c from a time on.
+// setClip continues with c from a time on.
 func (e *encoder) setClip(c *clip, base int64) {
 	e.clip, e.next, e.base = c, 0, base
 	e.sendMetadata()
 	e.sendHeaders()
 }
 
-// sendMetadata sends onMetaData, so that viewers wait for the tracks that there will be.
+// sendMetadata sends onMetaData, so that viewers wait for the tracks that it announces.
 func (e *encoder) sendMetadata() {
 	e.send(rtmp.Message{CSID: 5, Type: rtmp.Data, Payload: rtmp.AMF("@setDataFrame", "onMetaData", e.metadata())})
 }
@@ -217,7 +217,7 @@ func (e *encoder) sendTag(t mediacompare.FLVTag) {
 	e.send(rtmp.Message{CSID: 4 + int(t.Type)%2, Type: t.Type, Time: uint32(at), Payload: t.Body})
 }
 
-// timeOf returns the ms at which t is due.
+// timeOf returns the time in ms at which t is due.
 func (e *encoder) timeOf(t mediacompare.FLVTag) int64 {
 	return e.base + int64(t.Time) - int64(e.clip.items[0].tag.Time)
 }
@@ -227,7 +227,7 @@ func (e *encoder) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for !e.failed {
-		if e.next == len(e.clip.items) { // once more
+		if e.next == len(e.clip.items) { // repeat the clip
 			e.base, e.next = e.timeOf(e.clip.items[e.next-1].tag)+40, 0
 		}
 		it := e.clip.items[e.next]
@@ -259,7 +259,7 @@ func (sc *scenario) recordSent(e *encoder, it item) {
 	}
 }
 
-// do has f done between two frames.
+// do runs f between two frames.
 func (e *encoder) do(f func()) {
 	e.sc.t.Helper()
 	done := make(chan struct{})
@@ -267,11 +267,11 @@ func (e *encoder) do(f func()) {
 	case e.commands <- func() { f(); close(done) }:
 		<-done
 	case <-e.done:
-		e.sc.t.Fatal("the encoder has lost its connection")
+		e.sc.t.Fatal("the encoder's connection is closed")
 	}
 }
 
-// switchClip goes on with another clip on the same connection.
+// switchClip continues with another clip on the same connection.
 func (e *encoder) switchClip(c *clip) {
 	e.sc.t.Helper()
 	e.do(func() {
@@ -280,7 +280,7 @@ func (e *encoder) switchClip(c *clip) {
 	})
 }
 
-// shiftClock sets the encoder's clock.
+// shiftClock changes the encoder's clock by d.
 func (e *encoder) shiftClock(d time.Duration) {
 	e.sc.t.Helper()
 	e.do(func() {
@@ -294,13 +294,13 @@ func (e *encoder) shiftClock(d time.Duration) {
 	})
 }
 
-// stop ends the sending, and nothing else: a frozen encoder, or a network that is cut.
+// stop stops sending and keeps the connection open, like a frozen encoder or a network failure.
 func (e *encoder) stop() {
 	close(e.quit)
 	<-e.done
 }
 
-// unpublish ends the stream properly.
+// unpublish ends the stream cleanly.
 func (e *encoder) unpublish() {
 	e.sc.t.Helper()
 	e.stop()
@@ -310,28 +310,28 @@ func (e *encoder) unpublish() {
 	e.awaitClosed()
 }
 
-// fin closes the connection without a goodbye.
+// fin closes the connection without unpublishing.
 func (e *encoder) fin() {
 	e.stop()
 	e.c.NetConn.Close()
 }
 
-// reset closes it with RST.
+// reset closes the connection with RST.
 func (e *encoder) reset() {
 	e.stop()
 	e.c.NetConn.(*net.TCPConn).SetLinger(0)
 	e.c.NetConn.Close()
 }
 
-// awaitClosed waits until the server has hung up.
+// awaitClosed waits until the server has closed the connection.
 func (e *encoder) awaitClosed() {
 	e.sc.t.Helper()
 	if !harness.WaitClosed(maxWait, e.closed) {
-		e.sc.t.Fatal("the server keeps the encoder's connection")
+		e.sc.t.Fatal("the server did not close the encoder's connection")
 	}
 }
 
-// startBackup publishes c beside the main encoder.
+// startBackup publishes c with the backup key.
 func (sc *scenario) startBackup(c *clip) *encoder {
 	sc.t.Helper()
 	e, err := sc.tryPublish(sc.s.BackupKey(sc.room))
@@ -342,7 +342,8 @@ func (sc *scenario) startBackup(c *clip) *encoder {
 	return e
 }
 
-// takeOver publishes as soon as the server lets it, with whoever published before still connected.
+// takeOver publishes as soon as the server allows it, while the previous publisher may still be
+// connected.
 func (sc *scenario) takeOver(c *clip) *encoder {
 	sc.t.Helper()
 	var e *encoder
@@ -356,7 +357,8 @@ func (sc *scenario) takeOver(c *clip) *encoder {
 	return e
 }
 
-// race lets n encoders try at once. It returns the one that may publish, and fails where that is not exactly one.
+// race has n encoders publish at once. It returns the one that succeeds, and fails if that is not
+// exactly one.
 func (sc *scenario) race(n int) *encoder {
 	sc.t.Helper()
 	type result struct {
@@ -383,7 +385,7 @@ func (sc *scenario) race(n int) *encoder {
 		}
 	}
 	if winner == nil {
-		sc.t.Fatal(fmt.Errorf("none of %d may publish", n))
+		sc.t.Fatal(fmt.Errorf("none of %d encoders could publish", n))
 	}
 	return winner
 }

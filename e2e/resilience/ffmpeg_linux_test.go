@@ -12,7 +12,8 @@ import (
 	"livego/e2e/sample"
 )
 
-// shortFreeze returns how long an encoder freezes such that it is not lost by it, and the settings for that.
+// shortFreeze returns for how long an encoder may freeze without being lost, and the settings for
+// that.
 func shortFreeze() (short time.Duration, more []string) {
 	if harness.Long() {
 		return 5 * time.Second, []string{"--read_timeout=10s", "--publish_hold=20s"}
@@ -20,7 +21,7 @@ func shortFreeze() (short time.Duration, more []string) {
 	return time.Second, nil
 }
 
-// TestFFmpegEncoders has ffmpeg killed and frozen, and its network cut.
+// TestFFmpegEncoders kills and freezes ffmpeg.
 func TestFFmpegEncoders(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -37,18 +38,18 @@ func TestFFmpegEncoders(t *testing.T) {
 				e.Wait(maxWait)
 				sc.finishStream(sc.restartFFmpeg())
 			}},
-			{"frozen for a moment", func(sc *scenario) {
+			{"frozen for a short time", func(sc *scenario) {
 				e := sc.startFFmpeg(sc.s.RTMP(sc.key))
 				freeze(e, short)
 				sc.finishStream(e)
 			}},
-			{"frozen for long", func(sc *scenario) {
+			{"frozen beyond the read timeout", func(sc *scenario) {
 				sc.discontinuities = 1
 				e := sc.startFFmpeg(sc.s.RTMP(sc.key))
 				e.Signal(syscall.SIGSTOP)
 				sc.awaitUnpublished()
 				e.Signal(syscall.SIGCONT)
-				e.Wait(maxWait) // it finds its connection gone
+				e.Wait(maxWait) // it finds its connection closed
 				sc.finishStream(sc.restartFFmpeg())
 			}},
 		} {
@@ -63,7 +64,7 @@ func TestFFmpegEncoders(t *testing.T) {
 	left.check(t)
 }
 
-// TestNetworkLoss has the network between ffmpeg and the server go away: nobody is told anything.
+// TestNetworkLoss cuts the network between ffmpeg and the server: neither side is notified.
 func TestNetworkLoss(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -84,7 +85,8 @@ func TestNetworkLoss(t *testing.T) {
 	sc.checkViewers()
 }
 
-// startFFmpeg starts a real encoder in front of viewers who are there before and after, and returns when they see it.
+// startFFmpeg starts ffmpeg with viewers that start before and after it, and returns when they
+// receive it.
 func (sc *scenario) startFFmpeg(url string) *harness.Process { return sc.startFFmpegOver(nil, url) }
 
 func (sc *scenario) startFFmpegOver(l *link, url string) *harness.Process {
@@ -96,13 +98,13 @@ func (sc *scenario) startFFmpegOver(l *link, url string) *harness.Process {
 	return e
 }
 
-// restartFFmpeg starts the encoder that comes after the one that was lost.
+// restartFFmpeg starts the encoder that follows the lost one.
 func (sc *scenario) restartFFmpeg() *harness.Process {
 	sc.t.Helper()
 	return sc.pushOver(nil, sc.s.RTMP(sc.key))
 }
 
-// pushOver starts ffmpeg at the far end of l, or here.
+// pushOver starts ffmpeg at the far end of l, or on this host if that is nil.
 func (sc *scenario) pushOver(l *link, url string) *harness.Process {
 	sc.t.Helper()
 	args := []string{"-nostdin", "-v", "warning", "-re", "-stream_loop", "-1", "-i", sample.Small.File(sc.t), "-c", "copy",
@@ -113,7 +115,7 @@ func (sc *scenario) pushOver(l *link, url string) *harness.Process {
 	return harness.StartProgram(sc.t, "ip", append([]string{"netns", "exec", l.name, "ffmpeg"}, args...)...)
 }
 
-// finishStream waits until everybody sees more, and lets e end properly.
+// finishStream waits until all viewers have received more, and ends e cleanly.
 func (sc *scenario) finishStream(e *harness.Process) {
 	sc.t.Helper()
 	sc.awaitProgress(2 * time.Second)
@@ -121,10 +123,10 @@ func (sc *scenario) finishStream(e *harness.Process) {
 	e.Wait(maxWait)
 }
 
-// awaitUnpublished waits until the server has no encoder of the room any more.
+// awaitUnpublished waits until the server has no publisher of the room.
 func (sc *scenario) awaitUnpublished() {
 	sc.t.Helper()
-	harness.Eventually(sc.t, maxWait, "encoder lost", func() error {
+	harness.Eventually(sc.t, maxWait, "the encoder is lost", func() error {
 		for _, p := range sc.s.Stat().Publishers {
 			if p.Key == "live/"+sc.room {
 				return fmt.Errorf("%s is published", p.Key)
@@ -134,7 +136,7 @@ func (sc *scenario) awaitUnpublished() {
 	})
 }
 
-// freeze stops e for so long.
+// freeze stops the process e for d.
 func freeze(e *harness.Process, d time.Duration) {
 	e.Signal(syscall.SIGSTOP)
 	timer := time.NewTimer(d)
@@ -142,21 +144,21 @@ func freeze(e *harness.Process, d time.Duration) {
 	e.Signal(syscall.SIGCONT)
 }
 
-// A link is a cable to a network of its own.
+// A link is a virtual network cable to a network namespace of its own.
 type link struct {
 	t        *testing.T
-	name     string // of the network, and of our end
-	hostAddr string // our address, as it is seen from there
+	name     string // of the namespace and of the interface at our end
+	hostAddr string // our address on the link
 }
 
-// newLink makes a link, which needs root.
+// newLink creates a link, which requires root.
 func newLink(t *testing.T) *link {
 	t.Helper()
 	harness.Need(t, "ip")
 	if os.Geteuid() != 0 {
-		t.Skip("MISSING RIGHTS: only root makes networks, so that this test proves NOTHING here")
+		t.Skip("MISSING RIGHTS: creating networks requires root, so this test proves NOTHING here")
 	}
-	n := os.Getpid() % 16384 // so that two runs on one machine do not meet
+	n := os.Getpid() % 16384 // so that two runs on one machine do not collide
 	l := &link{t: t, name: fmt.Sprintf("lg%d", n), hostAddr: fmt.Sprintf("10.%d.%d.%d", 200+n>>12, n>>4&255, n&15<<4+1)}
 	there := fmt.Sprintf("10.%d.%d.%d", 200+n>>12, n>>4&255, n&15<<4+2)
 	if out, err := exec.Command("ip", "netns", "add", l.name).CombinedOutput(); err != nil {
@@ -167,7 +169,8 @@ func newLink(t *testing.T) *link {
 	}
 	t.Cleanup(func() { l.ip("netns", "del", l.name) })
 	l.ip("link", "add", l.name, "type", "veth", "peer", "name", "eth0", "netns", l.name)
-	t.Cleanup(func() { exec.Command("ip", "link", "del", l.name).Run() }) // mostly gone with the other end
+	// It is usually deleted with the other end.
+	t.Cleanup(func() { exec.Command("ip", "link", "del", l.name).Run() })
 	l.ip("addr", "add", l.hostAddr+"/28", "dev", l.name)
 	l.ip("-n", l.name, "addr", "add", there+"/28", "dev", "eth0")
 	l.ip("-n", l.name, "link", "set", "eth0", "up")
@@ -182,7 +185,7 @@ func (l *link) ip(args ...string) {
 	}
 }
 
-// set plugs our end in or out.
+// set sets the state of our end.
 func (l *link) set(state string) {
 	l.t.Helper()
 	l.ip("link", "set", l.name, state)

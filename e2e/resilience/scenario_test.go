@@ -1,10 +1,10 @@
-// Package resilience plays what goes wrong between an encoder and its viewers, before viewers of
-// every protocol at once, and holds the server to an unbroken picture at a bounded delay:
-// connections stay, time goes on, and what each viewer received decodes without an error.
+// Package resilience tests failures between an encoder and its viewers with viewers of every
+// protocol at once. It requires uninterrupted video at a bounded delay: connections stay open, time
+// moves forward, and what each viewer received decodes without an error.
 //
-// Its encoder and its viewers are made by hand, so that a scene has the time stamps, the silence
-// and the resets that it needs; what they carry is what a real encoder made, and a real decoder
-// judges it. Real encoders have scenes of their own.
+// Its encoder and viewers are test code, so that a scenario has the timestamps, the silence and the
+// resets that it needs. The media come from a real encoder, and a real decoder checks them. Real
+// encoders have scenarios of their own.
 package resilience
 
 import (
@@ -23,17 +23,17 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// Scenes wait most of the time. The command line still wins.
+	// Scenarios wait most of the time. The command line has priority.
 	flag.Set("test.parallel", "16")
 	os.Exit(harness.Main(m))
 }
 
-// maxWait is how long something may take that has to happen.
+// maxWait is how long anything that must happen may take.
 const maxWait = 30 * time.Second
 
-// flags shorten what a scene has to wait for. A time-out that ends or moves a client is still long
-// enough for a client that the test wants to be well: on a busy machine the test's own process gets
-// no processor for two or three seconds at a time.
+// flags are settings that shorten what a scenario has to wait for. Timeouts that end or skip a
+// client are still long enough for the clients that must not be affected: on a busy machine, the
+// test's own process gets no processor for two or three seconds at a time.
 func flags(more ...string) []string {
 	return append([]string{
 		"--publish_hold=12s", "--read_timeout=8s", "--publish_idle=5s", "--backup_return=2s", "--track_wait=5s",
@@ -48,21 +48,25 @@ type scenario struct {
 	s         *harness.Server
 	room, key string
 
-	// What its viewers may see, where that is not an unbroken picture from the first frame to the last.
-	maxStep            time.Duration     // longest step of a track's time; 250 ms where it is 0
-	minDuration        time.Duration     // how long the recording of who was there from the start is at least
-	maxMissing         int               // how many frames of a track a viewer may miss after his first
-	discontinuities    int               // discontinuities in HLS, for who was there from the start
-	maxDiscontinuities int               // the same, where there may be more
-	headers            int               // different codec headers in a row, for the same; 2 where it is 0
-	onlyKind           mediacompare.Kind // what is seen where not both are sent, or not in a form that can be shown
-	unaligned          bool              // segments may begin in mid-GOP, where the encoder's clock makes no sense
-	// the server counts from when frames come: a step may be longer by the longest pause between two
+	// What its viewers may see, if that is not uninterrupted video from the first frame to the
+	// last.
+	maxStep            time.Duration     // longest step of a track's time; 0: 250 ms
+	minDuration        time.Duration     // minimum duration of an early viewer's recording
+	maxMissing         int               // number of frames of a track that a viewer may miss after its first
+	discontinuities    int               // expected by early HLS viewers
+	maxDiscontinuities int               // the same, if there may be more
+	headers            int               // expected changes of codec headers for early viewers; 0: 2
+	onlyKind           mediacompare.Kind // the only kind that viewers receive; "": both
+	// unaligned: segments may start in the middle of a GOP, because the encoder's clock is
+	// unreliable.
+	unaligned bool
+	// timedByArrival: stream time follows the arrival of frames, so a step may be longer by the
+	// longest pause.
 	timedByArrival bool
-	switches       int  // how often viewers are switched from one of two encoders to the other
-	flvReconnects  bool // viewers of FLV are ended, to come back
+	switches       int  // how often viewers are switched from one encoder to the other
+	flvReconnects  bool // the server ends FLV viewers, which must reconnect
 
-	discard bool // keeps nothing of what is sent
+	discard bool // keep nothing of what is sent
 
 	mu      sync.Mutex
 	log     []sentFrame
@@ -70,7 +74,7 @@ type scenario struct {
 	decoded map[string]error
 }
 
-// sentFrame is a frame that an encoder sentFrame.
+// A sentFrame is a frame that an encoder sent.
 type sentFrame struct {
 	item
 	by *encoder
@@ -83,7 +87,7 @@ type testCase struct {
 	run  func(*scenario)
 }
 
-// TestResilience plays the table on one server.
+// TestResilience runs the table on one server.
 func TestResilience(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	harness.NeedNewerFFmpeg(t)
@@ -91,24 +95,24 @@ func TestResilience(t *testing.T) {
 	runCases(t, flags(), slices.Concat(reconnectCases(), parameterCases(), clockCases(), trackCases(), viewerCases()))
 }
 
-// TestSlowViewers plays the rows in which viewers are moved on, on a server that does so earlier.
+// TestSlowViewers runs the cases in which viewers skip, on a server with a lower max_latency.
 func TestSlowViewers(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
 	runCases(t, flags("--max_latency=5s"), slowViewerCases())
 }
 
-// runCases plays rows on a server with these flags, and looks at what is left of them at the end.
-func runCases(t *testing.T, flags []string, rows []testCase) {
+// runCases runs cases on a server with these flags, and checks that it releases all resources.
+func runCases(t *testing.T, flags []string, cases []testCase) {
 	server := harness.Start(t, harness.Options{NoRace: true, Flags: flags})
 	warmUp(t, server)
 	left := measureBaseline(server)
 	t.Run("group", func(t *testing.T) {
-		for _, r := range rows {
-			t.Run(r.name, func(t *testing.T) {
+		for _, c := range cases {
+			t.Run(c.name, func(t *testing.T) {
 				t.Parallel()
-				sc := newScenario(t, server, r.name)
-				r.run(sc)
+				sc := newScenario(t, server, c.name)
+				c.run(sc)
 				sc.checkViewers()
 			})
 		}
@@ -122,7 +126,7 @@ func newScenario(t *testing.T, server *harness.Server, name string) *scenario {
 	return &scenario{t: t, s: s, room: string(room), key: s.Key(string(room)), decoded: map[string]error{}}
 }
 
-// warmUp has one stream come and go, so that what is opened once is open.
+// warmUp publishes one stream, so that what is opened once is open.
 func warmUp(t *testing.T, server *harness.Server) {
 	t.Helper()
 	sc := newScenario(t, server, "warm-up")
@@ -133,7 +137,7 @@ func warmUp(t *testing.T, server *harness.Server) {
 	sc.checkViewers()
 }
 
-// A baseline is what a server held before.
+// A baseline is the resource use of a server before the tests.
 type baseline struct {
 	s                     *harness.Server
 	fds, goroutines, heap int
@@ -143,12 +147,12 @@ func measureBaseline(s *harness.Server) baseline {
 	return baseline{s, s.OpenFiles(), s.Goroutines(), s.HeapBytes()}
 }
 
-// check waits until goroutines, descriptors and what is live of the heap are as before.
+// check waits until goroutines, file descriptors and live heap are back to the baseline.
 func (l baseline) check(t *testing.T) {
 	t.Helper()
 	const more = 4 << 20 // bytes
 	s := l.s.WithT(t)
-	harness.Eventually(t, time.Minute, "goroutines, file descriptors and heap as before", func() error {
+	harness.Eventually(t, time.Minute, "goroutines, file descriptors and heap are back to the baseline", func() error {
 		if n := s.Goroutines(); n > l.goroutines+5 {
 			return fmt.Errorf("%d goroutines, there were %d", n, l.goroutines)
 		}
@@ -166,11 +170,11 @@ func (l baseline) check(t *testing.T) {
 // allProtocols lists the protocols that play.
 func allProtocols() []string { return []string{"rtmp", "flv", "ws", "hls", "ts"} }
 
-// addEarlyViewers adds a viewer of each protocol who is there before the encoder.
+// addEarlyViewers adds a viewer of each protocol, which waits for the encoder.
 func (sc *scenario) addEarlyViewers() { sc.addViewers("early", allProtocols()...) }
 
-// addLateViewers adds a viewer of each protocol in the middle of a GOP, and waits until each sees
-// something of all that there is.
+// addLateViewers adds a viewer of each protocol in the middle of a GOP, and waits until each has
+// received part of every track.
 func (sc *scenario) addLateViewers() {
 	sc.t.Helper()
 	sc.addViewers("late", allProtocols()...)
@@ -193,7 +197,7 @@ func (sc *scenario) addViewer(v *viewer) {
 	v.start(sc.t, sc.s, sc.room)
 }
 
-// awaitProgress waits until every viewer has received so much more of the stream.
+// awaitProgress waits until every viewer has received d more of the stream.
 func (sc *scenario) awaitProgress(d time.Duration) {
 	sc.t.Helper()
 	var all sync.WaitGroup
@@ -206,7 +210,7 @@ func (sc *scenario) awaitProgress(d time.Duration) {
 	for _, v := range sc.viewers {
 		at, ok := v.progress()
 		all.Go(func() {
-			if !ok { // has seen nothing yet
+			if !ok { // has received nothing yet
 				v.await(sc.t, func() bool { at, ok = v.progress(); return ok })
 			}
 			v.await(sc.t, func() bool { now, _ := v.progress(); return now >= at+d })
@@ -214,7 +218,8 @@ func (sc *scenario) awaitProgress(d time.Duration) {
 	}
 }
 
-// awaitEncoder waits until every viewer by RTMP, HTTP-FLV and WebSocket has seen something of e.
+// awaitEncoder waits until every viewer by RTMP, HTTP-FLV and WebSocket has received something of
+// e.
 func (sc *scenario) awaitEncoder(e *encoder) {
 	sc.t.Helper()
 	for _, v := range sc.viewers {
@@ -231,7 +236,8 @@ func (sc *scenario) sentBy(e *encoder, t mediacompare.FLVTag) bool {
 	return slices.ContainsFunc(sc.log, func(s sentFrame) bool { return s.by == e && bytes.Equal(s.tag.Body, t.Body) })
 }
 
-// checkViewers waits until every viewer has been ended properly, and looks at what he received.
+// checkViewers waits until the stream of every viewer has ended cleanly, and checks what it
+// received.
 func (sc *scenario) checkViewers() {
 	sc.t.Helper()
 	for _, v := range sc.viewers {

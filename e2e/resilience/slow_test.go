@@ -13,8 +13,9 @@ import (
 	"livego/e2e/sample"
 )
 
-// checkSlowViewer looks at what a viewer received who could not take all of it for a while: whole
-// pieces. It returns how late the latest was; who fetches segments chooses that himself.
+// checkSlowViewer checks what a viewer received that was slower than the stream for a while:
+// complete pieces. It returns the delay of the latest frame. A viewer that fetches segments chooses
+// that delay itself.
 func (sc *scenario) checkSlowViewer(v *viewer) (late time.Duration) {
 	sc.t.Helper()
 	late, seen := sc.maxDelay(v)
@@ -24,14 +25,15 @@ func (sc *scenario) checkSlowViewer(v *viewer) (late time.Duration) {
 	sc.checkViewer(v)
 	sc.maxStep, sc.maxMissing = gap, missing
 	if all := len(sc.log); seen > all*9/10 && !v.segmented() {
-		sc.t.Errorf("%v: he got %d of %d frames: was he slow?", v, seen, all)
+		sc.t.Errorf("%v: received %d of %d frames: was it slow?", v, seen, all)
 	}
 	return late
 }
 
-// maxDelay returns how long after it was sent the latest frame came to v, of those that were sent
-// while he watched and came while there was more to come, and how many came at all. What he begins
-// with is older, and what is left when the stream has ended comes as slowly as he takes it.
+// maxDelay returns the delay from sending to receiving of the latest frame that v received, and how
+// many frames v received. It ignores frames that were sent before v started, because a viewer
+// starts with older ones, and frames received after the last one was sent, because the rest comes
+// as slowly as v reads it.
 func (sc *scenario) maxDelay(v *viewer) (late time.Duration, seen int) {
 	sentAt := map[string]time.Time{}
 	sc.mu.Lock()
@@ -51,16 +53,16 @@ func (sc *scenario) maxDelay(v *viewer) (late time.Duration, seen int) {
 	return late, seen
 }
 
-// TestSlowViewerDelay has viewers of every protocol read at a quarter of the stream's rate: what
-// each of them sees is never older than max_latency and a second, in which the last piece comes
-// through his line. It waits for no other test, so that the machine is as quiet as it gets; by how
-// much it is late is seen by those who read as it comes.
+// TestSlowViewerDelay has viewers of every protocol read at a quarter of the stream's rate: no
+// frame may be older than max_latency plus a second, the time that the last write needs at this
+// rate. No other test runs at the same time, and viewers that read at full speed measure the delay
+// of the machine.
 func TestSlowViewerDelay(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	const (
 		latency = 5 * time.Second
 		most    = latency + time.Second
-		quarter = 62_500 // bytes a second
+		quarter = 62_500 // bytes per second
 	)
 	cert, key, pool := harness.Certificate(t)
 	server := harness.Start(t, harness.Options{NoRace: true,
@@ -72,7 +74,7 @@ func TestSlowViewerDelay(t *testing.T) {
 		sc := newScenario(t, server, "delay")
 		trust := &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"}
 		var slow, fast []*viewer
-		audience := func(when string, protos ...string) {
+		addViewers := func(when string, protos ...string) {
 			for _, proto := range protos {
 				s, f := newViewer(proto, "slow, "+when), newViewer(proto, "fast, "+when)
 				s.tlsConfig, f.tlsConfig = trust, trust
@@ -82,12 +84,13 @@ func TestSlowViewerDelay(t *testing.T) {
 				sc.addViewer(f)
 			}
 		}
-		// a goroutine for each who waits for the stream, or has TLS
-		audience("early", "rtmp", "flv", "ws", "rtmps", "https", "h2", "wss")
+		// Viewers that wait for the stream or use TLS have a goroutine each.
+		addViewers("early", "rtmp", "flv", "ws", "rtmps", "https", "h2", "wss")
 		e := sc.startEncoder(loadClip(t, sample.HighBitrate))
 		sc.awaitProgress(time.Second)
-		audience("late", "rtmp", "ws", "rtmps")
-		sc.awaitProgress(2 * time.Second) // more than the GOP with which they begin: they have caught up
+		addViewers("late", "rtmp", "ws", "rtmps")
+		// More than the GOP with which they start: they have caught up.
+		sc.awaitProgress(2 * time.Second)
 		for _, v := range slow {
 			v.throttle.setRate(quarter)
 		}
@@ -105,18 +108,18 @@ func TestSlowViewerDelay(t *testing.T) {
 			machine = max(machine, late)
 			sc.checkViewer(v)
 		}
-		t.Logf("what is read as it comes is %v late at most", machine)
+		t.Logf("viewers at full speed are at most %v late", machine)
 		for _, v := range slow {
 			v.awaitEnd(t)
 			if late := sc.checkSlowViewer(v); late > most+machine {
-				t.Errorf("%v: a frame came %v late, want at most %v", v, late, most+machine)
+				t.Errorf("%v: a frame was %v late, want at most %v", v, late, most+machine)
 			}
 		}
 	})
 	left.check(t)
 }
 
-// benchReport is what the test asks of livego bench --json.
+// benchReport is what the test reads of livego bench --json.
 type benchReport struct {
 	Viewers struct {
 		Wanted, Joined, Lost int
@@ -132,19 +135,20 @@ type benchReport struct {
 	}
 }
 
-// TestSlowViewersDoNotDelayOthers has a crowd of fast viewers measured alone, and with slow ones
-// among them whose lines take 64 kbit/s: these are moved on, and those do not notice.
+// TestSlowViewersDoNotDelayOthers measures many fast viewers alone, and together with slow ones at
+// 64 kbit/s. The slow viewers skip, and the fast ones are not affected.
 func TestSlowViewersDoNotDelayOthers(t *testing.T) {
-	fast, slow, lasts := 100, 10, 15*time.Second
+	fast, slow, duration := 100, 10, 15*time.Second
 	if harness.Long() {
-		fast, slow, lasts = 1000, 100, 30*time.Second
+		fast, slow, duration = 1000, 100, 30*time.Second
 	} else {
 		t.Parallel()
 	}
 	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--max_latency=5s"}})
-	alone := benchWithSlowViewers(t, s, fast, 0, lasts)
-	among := benchWithSlowViewers(t, s, fast, slow, lasts)
-	t.Logf("p99 of the fast ones: %.1f ms alone, %.1f ms among %d slow ones", alone.Latency.P99, among.Latency.P99, slow)
+	alone := benchWithSlowViewers(t, s, fast, 0, duration)
+	among := benchWithSlowViewers(t, s, fast, slow, duration)
+	t.Logf("p99 of the fast viewers: %.1f ms alone, %.1f ms with %d slow viewers", alone.Latency.P99, among.Latency.P99,
+		slow)
 	if !harness.Long() { // other tests are running
 		return
 	}
@@ -152,18 +156,18 @@ func TestSlowViewersDoNotDelayOthers(t *testing.T) {
 		t.Errorf("the machine was too busy to measure: %q", void)
 	}
 	if more := among.Latency.P99 - alone.Latency.P99; more > 50 {
-		t.Errorf("the slow ones cost the fast ones %.1f ms, want at most 50 ms", more)
+		t.Errorf("the slow viewers delay the fast ones by %.1f ms, want at most 50 ms", more)
 	}
 }
 
-// benchWithSlowViewers plays a stream to fast viewers and to slow ones.
-func benchWithSlowViewers(t *testing.T, s *harness.Server, fast, slow int, lasts time.Duration) benchReport {
+// benchWithSlowViewers plays a stream to fast viewers, by livego bench, and to slow ones.
+func benchWithSlowViewers(t *testing.T, s *harness.Server, fast, slow int, duration time.Duration) benchReport {
 	t.Helper()
-	const room, rate = "crowd", 64_000 / 8
+	const room, rate = "viewers", 64_000 / 8
 	bench := harness.Livego(t, t.TempDir(), nil, "bench", "--publish", s.RTMP(s.Key(room)), "--bitrate", "1000", "--gop",
 		"1s",
 		"--play", s.RTMP(room), "--play", s.FLV(room), "--play", "ws"+strings.TrimPrefix(s.FLV(room), "http"),
-		"-n", strconv.Itoa(fast), "--join", "1s", "--settle", "1s", "-d", lasts.String(), "--json")
+		"-n", strconv.Itoa(fast), "--join", "1s", "--settle", "1s", "-d", duration.String(), "--json")
 	s.AwaitLive(room)
 	viewers := make([]*viewer, slow)
 	for n := range viewers {
@@ -177,7 +181,7 @@ func benchWithSlowViewers(t *testing.T, s *harness.Server, fast, slow int, lasts
 		v.await(t, func() bool { _, ok := v.progress(); return ok })
 		v.throttle.setRate(rate)
 	}
-	harness.Eventually(t, maxWait, "slow viewers are moved on, and nobody else", func() error {
+	harness.Eventually(t, maxWait, "only the slow viewers skip", func() error {
 		moved := 0
 		for _, p := range s.Stat().Players {
 			if p.Skips > 0 {
@@ -189,14 +193,14 @@ func benchWithSlowViewers(t *testing.T, s *harness.Server, fast, slow int, lasts
 		}
 		return nil
 	})
-	bench.Wait(lasts + maxWait) // its exit code tells of a busy machine too
+	bench.Wait(duration + maxWait) // its exit code also reports a busy machine
 	var m benchReport
 	if err := json.Unmarshal([]byte(bench.Stdout()), &m); err != nil {
 		t.Fatalf("livego bench: %v: %q\n%s", err, bench.Stdout(), bench.Stderr())
 	}
 	if v, d := m.Viewers, m.Delivery; v.Joined != fast || v.Lost > 0 || d.Missing+d.Repeats+d.Corrupt > 0 ||
 		d.Checked == 0 {
-		t.Errorf("%d slow ones among them: %+v", slow, m)
+		t.Errorf("with %d slow viewers: %+v", slow, m)
 	}
 	return m
 }

@@ -12,37 +12,37 @@ import (
 	"livego/e2e/sample"
 )
 
-// A soak is how long and how hard.
+// A soak has the duration and the load of a test.
 type soak struct {
 	duration   time.Duration
 	publishers int
 	viewers    int
-	churn      time.Duration // between two viewers who leave and are replaced
-	loss       time.Duration // between two publishers who are lost; each is back after half of it
-	report     time.Duration // between two lines
+	churn      time.Duration // time between two viewers that leave and are replaced
+	loss       time.Duration // time between two lost publishers; each returns after half of it
+	report     time.Duration // time between two reports
 	slack      int           // bytes by which the heap may grow beyond a tenth
 	flags      []string
 }
 
-// soakFromEnv is the short one, that of TEST_SOAK=40m when that is set (make soak).
+// soakFromEnv returns the short soak, or the long one of TEST_SOAK=40m if that is set (make soak).
 func soakFromEnv(t *testing.T) soak {
 	t.Helper()
 	text := os.Getenv("TEST_SOAK")
 	if text == "" {
-		// The segments of HLS are still growing in number all the while.
+		// The number of HLS segments grows all the time.
 		return soak{24 * time.Second, 4, 40, 200 * time.Millisecond, 4 * time.Second, 2 * time.Second, 8 << 20,
 			flags("--hls_session_timeout=2s")}
 	}
-	lasts, err := time.ParseDuration(text)
+	duration, err := time.ParseDuration(text)
 	if err != nil {
 		t.Fatalf("TEST_SOAK: %v", err)
 	}
-	return soak{lasts, 20, 300, 200 * time.Millisecond, 20 * time.Second, min(time.Minute, lasts/12), 2 << 20, nil}
+	return soak{duration, 20, 300, 200 * time.Millisecond, 20 * time.Second, min(time.Minute, duration/12), 2 << 20, nil}
 }
 
-// TestSoak runs streams, viewers who come and go, and encoders that are lost and come back, for as
-// long as it may. No viewer may be ended but by himself; and memory, goroutines and descriptors are
-// to be flat after the first quarter.
+// TestSoak runs streams, viewers that join and leave, and encoders that are lost and return, for a
+// configured time. No viewer may be disconnected, and memory, goroutines and file descriptors must
+// be constant after the first quarter.
 func TestSoak(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	t.Parallel()
@@ -67,7 +67,7 @@ type soakRun struct {
 	samples  []usageSample
 }
 
-// usageSample is what the server held at one time.
+// A usageSample is the resource use of the server at one time.
 type usageSample struct {
 	heap, rss, goroutines, fds int
 }
@@ -91,7 +91,7 @@ func (sk *soakRun) start() {
 	})
 }
 
-// addViewer adds a viewer: of each protocol in turn, and of each room.
+// addViewer adds a viewer, of each protocol and each room in turn.
 func (sk *soakRun) addViewer() *viewer {
 	v := newViewer(allProtocols()[sk.joined%len(allProtocols())], "soaking")
 	v.discard = true
@@ -121,20 +121,20 @@ func (sk *soakRun) run() {
 	}
 }
 
-// replace lets one viewer leave, who must have been there until now, and another come.
+// replace ends one viewer, which must be connected, and adds another.
 func (sk *soakRun) replace() {
 	n := rand.IntN(len(sk.viewers))
 	v := sk.viewers[n]
 	select {
 	case <-v.done:
-		sk.t.Errorf("%v was ended: %v", v, v.err)
+		sk.t.Errorf("%v: disconnected: %v", v, v.err)
 	default:
 	}
 	v.stop()
 	sk.viewers[n] = sk.addViewer()
 }
 
-// disruptEncoder loses an encoder, in one of the ways that there are, or brings the one back that was lost.
+// disruptEncoder loses an encoder, in one of several ways, or restores the one that was lost.
 func (sk *soakRun) disruptEncoder() {
 	if n := sk.lost; n >= 0 {
 		sk.encoders[n] = sk.rooms[n].takeOver(loadClip(sk.t, sample.Small))
@@ -151,7 +151,8 @@ func (sk *soakRun) sample() {
 	sk.t.Helper()
 	now := usageSample{sk.s.HeapBytes(), sk.s.MemoryMiB("VmRSS"), sk.s.Goroutines(), sk.s.OpenFiles()}
 	sk.samples = append(sk.samples, now)
-	sk.t.Logf("%v: %.1f MiB live, %d MiB resident, %d goroutines, %d descriptors; %d viewers came, %d encoders were lost",
+	sk.t.Logf("%v: %.1f MiB live, %d MiB resident, %d goroutines, %d file descriptors; %d viewers joined, %d encoders "+
+		"were lost",
 		time.Duration(len(sk.samples))*sk.report, float64(now.heap)/(1<<20), now.rss, now.goroutines, now.fds, sk.joined,
 		sk.losses)
 }
@@ -162,7 +163,7 @@ func (sk *soakRun) check() {
 	for _, v := range sk.viewers {
 		select {
 		case <-v.done:
-			sk.t.Errorf("%v was ended: %v", v, v.err)
+			sk.t.Errorf("%v: disconnected: %v", v, v.err)
 		default:
 		}
 	}
@@ -174,12 +175,12 @@ func (sk *soakRun) check() {
 	for _, c := range []struct {
 		what string
 		of   func(usageSample) int
-		most int // more than a tenth
+		most int // in addition to a tenth
 	}{
 		{"live bytes", func(s usageSample) int { return s.heap }, sk.slack},
 		{"MiB resident", func(s usageSample) int { return s.rss }, 16},
 		{"goroutines", func(s usageSample) int { return s.goroutines }, 10},
-		{"descriptors", func(s usageSample) int { return s.fds }, 10},
+		{"file descriptors", func(s usageSample) int { return s.fds }, 10},
 	} {
 		was, is := median(early, c.of), median(late, c.of)
 		if is > was+was/10+c.most {

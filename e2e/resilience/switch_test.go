@@ -7,8 +7,8 @@ import (
 	"livego/e2e/mediacompare"
 )
 
-// TestCheckSwitches has the check of switches read recordings of two encoders that send the same
-// clip, of 9 frames with every third a keyframe.
+// TestCheckSwitches tests checkSwitches with recordings of two encoders that send the same clip of
+// 9 frames, every third a keyframe.
 func TestCheckSwitches(t *testing.T) {
 	frame := func(n int) mediacompare.Unit {
 		return mediacompare.Unit{Kind: mediacompare.Video, Key: n%3 == 0, Sum: fmt.Sprint(n)}
@@ -29,13 +29,13 @@ func TestCheckSwitches(t *testing.T) {
 		{"one encoder", []int{0, 1, 2, 3}, 0, true},
 		{"one switch", []int{0, 1, 2, 3, 0, 1, 2}, 1, true},
 		{"two switches", []int{0, 1, 6, 7, 8, 3, 4}, 2, true},
-		{"a switch within the frames of both", []int{3, 4, 5, 3, 4, 5, 6, 7, 8}, 1, true},
+		{"a switch between equal frames", []int{3, 4, 5, 3, 4, 5, 6, 7, 8}, 1, true},
 		{"more switches than wanted", []int{0, 1, 6, 7, 8, 3, 4}, 1, false},
 		{"fewer switches than wanted", []int{0, 1, 2, 4, 5}, 1, false},
 		{"a frame is missing", []int{0, 1, 2, 4}, 1, false},
-		{"begins with no keyframe", []int{1, 2}, 0, false},
-		{"a switch to no keyframe", []int{0, 1, 2, 7, 8}, 1, false},
-		{"not sent", []int{0, 1, 9}, 0, false},
+		{"starts without a keyframe", []int{1, 2}, 0, false},
+		{"a switch without a keyframe", []int{0, 1, 2, 7, 8}, 1, false},
+		{"a frame that was not sent", []int{0, 1, 9}, 0, false},
 	} {
 		var got mediacompare.Stream
 		for _, n := range test.frames {

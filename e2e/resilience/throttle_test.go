@@ -7,14 +7,15 @@ import (
 	"time"
 )
 
-// A throttle lets a viewer read no faster than at its rate, which may change. A nil throttle is open.
+// A throttle limits the rate at which a viewer reads; the rate may change. A nil throttle does not
+// limit.
 type throttle struct {
 	mu      sync.Mutex
-	rate    int // bytes a second; 0: nothing at all
+	rate    int // bytes per second; 0: read nothing
 	changed chan struct{}
 }
 
-// unlimited is the rate of a viewer who takes what comes.
+// unlimited is the rate of a viewer that reads as fast as it can.
 const unlimited = 1 << 30
 
 func newThrottle(rate int) *throttle { return &throttle{rate: rate, changed: make(chan struct{})} }
@@ -31,16 +32,16 @@ func (t *throttle) setRate(rate int) {
 	t.changed = make(chan struct{})
 }
 
-// current returns the rate, and what is closed when it is another.
+// current returns the rate, and a channel that is closed when it changes.
 func (t *throttle) current() (rate int, changed <-chan struct{}) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.rate, t.changed
 }
 
-// dial connects to addr, with the tap under all that is read. The socket's buffer is made small, so
-// that the tap is what the server feels; and so are segments, of which the loopback's would not go
-// into it: each would wait for a timer of TCP's.
+// dial connects to addr and throttles reading. It makes the receive buffer small, so that the
+// server notices the rate, and the TCP segments too: loopback's segments would not fit into the
+// buffer, and each would wait for a TCP timer.
 func (t *throttle) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if t == nil {
 		return new(net.Dialer).DialContext(ctx, "tcp", addr)
@@ -56,10 +57,10 @@ func (t *throttle) dial(ctx context.Context, addr string) (net.Conn, error) {
 type throttledConn struct {
 	net.Conn
 	throttle *throttle
-	due      time.Time // when what was read is through
+	due      time.Time // when the bytes read so far are due at the rate
 }
 
-// Read reads what the rate lets through in a twentieth of a second, and waits when it is ahead.
+// Read reads what the rate allows in a twentieth of a second, and waits when it is ahead.
 func (t *throttledConn) Read(b []byte) (int, error) {
 	const piece = time.Second / 20
 	for {
@@ -73,7 +74,7 @@ func (t *throttledConn) Read(b []byte) (int, error) {
 			return n, err
 		}
 		now := time.Now()
-		if t.due.Before(now.Add(-piece)) { // what was not taken then is not caught up with
+		if t.due.Before(now.Add(-piece)) { // unused time is not made up for later
 			t.due = now.Add(-piece)
 		}
 		t.due = t.due.Add(time.Duration(n) * time.Second / time.Duration(rate))

@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-// limitBuffers makes a socket that is not connected yet take little at once, in small segments.
+// limitBuffers gives a socket that is not connected yet a small receive buffer and small TCP
+// segments.
 func limitBuffers(_, _ string, raw syscall.RawConn) (err error) {
 	const ethernet = 1448
 	control := raw.Control(func(fd uintptr) {

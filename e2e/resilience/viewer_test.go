@@ -22,41 +22,43 @@ import (
 	"livego/e2e/rtmp"
 )
 
-// A viewer records what comes to him by one connection, from when he starts until he is ended.
+// A viewer records what it receives on one connection, from its start to its end.
 type viewer struct {
 	proto, when string
-	discard     bool      // keeps nothing of what he sees
-	throttle    *throttle // how fast he reads; nil: as it comes
+	discard     bool      // keep nothing of what it receives
+	throttle    *throttle // reading rate; nil: unlimited
 	tlsConfig   *tls.Config
-	codecs      rtmp.StrictArray // by FourCC, that he lists as those he can play, by RTMP; nil: he says nothing
-	query       string           // of his address
+	// FourCCs of the codecs that it lists as playable, by RTMP; nil: sends no list
+	codecs rtmp.StrictArray
+	query  string // of its URL
 
 	mu       sync.Mutex
-	changed  chan struct{} // closed and replaced with each change
+	changed  chan struct{} // closed and replaced at each change
 	tags     []receivedTag // by RTMP, HTTP-FLV and WebSocket
-	segments []segment     // by HLS, in fragments of MP4 or as "ts"
+	segments []segment     // by HLS, as fragmented MP4 or MPEG-TS
 	duration time.Duration // of segments
 
 	done   chan struct{}
-	err    error // why he was ended, when that was not the proper end of the stream; read after done
+	err    error // why it ended, if that was not the clean end of the stream; read after done
 	cancel context.CancelFunc
 }
 
-// legacyHEVC asks for HEVC in the form that it had before it had a FourCC, which no ffmpeg of ours decodes.
+// legacyHEVC requests HEVC in the form that it had before it had a FourCC, which no ffmpeg of the
+// tests decodes.
 const legacyHEVC = "?hevc=12"
 
-// receivedTag is a tag that a viewer got.
+// A receivedTag is a tag that a viewer received.
 type receivedTag struct {
 	mediacompare.FLVTag
 	at time.Time
 }
 
-// A segment is one of HLS.
+// A segment is an HLS segment.
 type segment struct {
 	uri           string
 	duration      time.Duration
 	discontinuity bool
-	init          []byte // what EXT-X-MAP leads to; nil for MPEG-TS
+	init          []byte // content of the EXT-X-MAP file; nil for MPEG-TS
 	body          []byte
 }
 
@@ -64,23 +66,23 @@ func newViewer(proto, when string) *viewer {
 	return &viewer{proto: proto, when: when, changed: make(chan struct{}), done: make(chan struct{})}
 }
 
-// secure reports whether he watches by TLS, as whom his trust lets him.
+// secure reports whether the viewer uses TLS.
 func (v *viewer) secure() bool {
 	return v.proto == "rtmps" || v.proto == "https" || v.proto == "h2" || v.proto == "wss"
 }
 
-// segmented reports whether he sees the stream in segments.
+// segmented reports whether the viewer receives the stream in segments.
 func (v *viewer) segmented() bool { return v.proto == "hls" || v.proto == "ts" }
 
 func (v *viewer) String() string { return v.proto + ", " + v.when }
 
-// start lets the viewer begin. The test's end ends him.
+// start starts the viewer and stops it at the end of the test.
 func (v *viewer) start(t *testing.T, s *harness.Server, room string) {
 	v.connect(s, room)
 	t.Cleanup(v.stop)
 }
 
-// connect lets the viewer connect. He must leave.
+// connect starts the viewer. The caller must stop it.
 func (v *viewer) connect(s *harness.Server, room string) {
 	ctx, cancel := context.WithCancel(context.Background())
 	v.cancel = cancel
@@ -95,7 +97,7 @@ func (v *viewer) connect(s *harness.Server, room string) {
 	}()
 }
 
-// stop ends the viewer by himself.
+// stop disconnects the viewer.
 func (v *viewer) stop() {
 	v.cancel()
 	v.throttle.setRate(unlimited)
@@ -110,7 +112,7 @@ func (v *viewer) update(f func()) {
 	v.changed = make(chan struct{})
 }
 
-// await waits until ok, which the viewer's news may change.
+// await waits until ok returns true, which it checks whenever the viewer has received something.
 func (v *viewer) await(t *testing.T, ok func() bool) {
 	t.Helper()
 	watch, again := harness.StartStopwatch(), time.NewTicker(time.Second)
@@ -126,37 +128,38 @@ func (v *viewer) await(t *testing.T, ok func() bool) {
 		case <-changed:
 		case <-v.done:
 			if !ok() {
-				t.Errorf("%v was ended: %v", v, v.err)
+				t.Errorf("%v: disconnected: %v", v, v.err)
 			}
 			return
 		case <-again.C:
 			if watch.Exceeded(maxWait) {
 				at, _ := v.progress()
-				t.Errorf("%v: nothing more after %v of the stream, for %v", v, at, maxWait)
+				t.Errorf("%v: received nothing after %v of the stream for %v", v, at, maxWait)
 				return
 			}
 		}
 	}
 }
 
-// awaitProgress waits until the viewer, who has something, has received so much more of the stream.
+// awaitProgress waits until the viewer, which has received something, has received d more of the
+// stream.
 func (v *viewer) awaitProgress(t *testing.T, d time.Duration) {
 	t.Helper()
 	at, _ := v.progress()
 	v.await(t, func() bool { now, _ := v.progress(); return now >= at+d })
 }
 
-// awaitEnd waits until the viewer was ended.
+// awaitEnd waits until the viewer has ended.
 func (v *viewer) awaitEnd(t *testing.T) {
 	t.Helper()
 	if !harness.WaitClosed(maxWait, v.done) {
 		at, _ := v.progress()
-		t.Fatalf("%v: was not ended, and saw the stream up to %v", v, at)
+		t.Fatalf("%v: not ended, received the stream up to %v", v, at)
 	}
 }
 
-// progress tells how far he is: the newest time of the stream that he has, by HLS how much of it.
-// ok tells that he has anything.
+// progress returns the newest stream time that the viewer has received; by HLS the duration
+// received. ok is false if it has received nothing.
 func (v *viewer) progress() (at time.Duration, ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -171,7 +174,7 @@ func (v *viewer) progress() (at time.Duration, ok bool) {
 	return 0, false
 }
 
-// lastTag returns the last tag that came.
+// lastTag returns the last tag that the viewer received.
 func (v *viewer) lastTag() mediacompare.FLVTag {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -207,7 +210,7 @@ func (v *viewer) dial(ctx context.Context, s *harness.Server, flag string) (net.
 	return c, nil
 }
 
-// listener returns the flag of the listener of a protocol, or of that by TLS.
+// listener returns the flag of the plain or of the TLS listener.
 func (v *viewer) listener(plain, secure string) string {
 	if v.secure() {
 		return secure
@@ -215,7 +218,7 @@ func (v *viewer) listener(plain, secure string) string {
 	return plain
 }
 
-// rtmp plays by RTMP. It waits for a stream that is not there.
+// rtmp plays by RTMP. It waits for a stream that does not exist yet.
 func (v *viewer) rtmp(ctx context.Context, s *harness.Server, room string) error {
 	nc, err := v.dial(ctx, s, v.listener("rtmp_addr", "rtmps_addr"))
 	if err != nil {
@@ -251,7 +254,7 @@ func (v *viewer) rtmp(ctx context.Context, s *harness.Server, room string) error
 	}
 }
 
-// flv plays by HTTP-FLV. He asks until the stream is there.
+// flv plays by HTTP-FLV. It polls until the stream exists.
 func (v *viewer) flv(ctx context.Context, s *harness.Server, room string) error {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return v.dial(ctx, s, v.listener("httpflv_addr", "https_addr"))
@@ -283,13 +286,13 @@ func (v *viewer) read(r io.Reader) error {
 		case err != nil:
 			return err
 		case t.Type == mediacompare.TagVideo && !in.HasVideo, t.Type == mediacompare.TagAudio && !in.HasAudio:
-			return fmt.Errorf("a tag of type %d, of which the file header says nothing", t.Type)
+			return fmt.Errorf("a tag of type %d without a flag in the file header", t.Type)
 		}
 		v.record(t)
 	}
 }
 
-// pollURL asks for a URL until it is there.
+// pollURL requests a URL until it exists.
 func pollURL(ctx context.Context, client *http.Client, url string) (*http.Response, error) {
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()
@@ -314,7 +317,7 @@ func pollURL(ctx context.Context, client *http.Client, url string) (*http.Respon
 	}
 }
 
-// ws plays by WebSocket. It waits for a stream that is not there.
+// ws plays by WebSocket. It waits for a stream that does not exist yet.
 func (v *viewer) ws(ctx context.Context, s *harness.Server, room string) error {
 	flag := v.listener("httpflv_addr", "https_addr")
 	nc, err := v.dial(ctx, s, flag)
@@ -349,7 +352,7 @@ func (v *viewer) ws(ctx context.Context, s *harness.Server, room string) error {
 	}
 }
 
-// hls plays by HLS as a patient player does: from the first segment that is listed, to the end of the playlist.
+// hls plays by HLS from the first listed segment to the end of the playlist.
 func (v *viewer) hls(ctx context.Context, s *harness.Server, room string) error {
 	dial := func(ctx context.Context, _, addr string) (net.Conn, error) { return v.throttle.dial(ctx, addr) }
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1, DialContext: dial}}
@@ -400,18 +403,18 @@ func resolve(base, ref string) (string, error) {
 	return u.String(), nil
 }
 
-// An hlsPlayer follows a media playlist. Whatever it asks for must be there.
+// An hlsPlayer follows a media playlist. Everything that it requests must exist.
 type hlsPlayer struct {
 	v       *viewer
 	client  *http.Client
 	media   string
 	started bool
-	next    int // number of the segment that comes next
+	next    int // number of the next segment
 	mapURI  string
 	init    []byte
 }
 
-// load loads the playlist and what is new in it. It reports whether that was the end.
+// load loads the playlist and its new segments. It reports whether the playlist has ended.
 func (p *hlsPlayer) load(ctx context.Context) (ended bool, err error) {
 	text, err := p.fetch(ctx, p.media)
 	if err != nil {
@@ -446,7 +449,7 @@ func (p *hlsPlayer) load(ctx context.Context) (ended bool, err error) {
 			}
 			s.uri, s.init = strings.TrimSpace(line), p.init
 			if s.duration.Round(time.Second).Seconds() > target {
-				return false, fmt.Errorf("segment %d lasts %v, the target is %v s", number, s.duration, target)
+				return false, fmt.Errorf("segment %d lasts %v, the target duration is %v s", number, s.duration, target)
 			}
 			err = p.fetchSegment(ctx, number, s)
 			number, s = number+1, segment{}
@@ -456,7 +459,7 @@ func (p *hlsPlayer) load(ctx context.Context) (ended bool, err error) {
 		}
 	}
 	if number < p.next {
-		return false, fmt.Errorf("the playlist ended with segment %d, and with %d later", p.next-1, number-1)
+		return false, fmt.Errorf("the playlist ended with segment %d, then with %d", p.next-1, number-1)
 	}
 	return ended, nil
 }
@@ -482,9 +485,9 @@ func (p *hlsPlayer) fetchSegment(ctx context.Context, number int, s segment) (er
 		}
 		return nil
 	case number > p.next && p.v.throttle == nil:
-		return fmt.Errorf("segment %d left the playlist before it was seen", p.next)
+		return fmt.Errorf("segment %d left the playlist before it was listed here", p.next)
 	case number > p.next:
-		p.next = number // as players do who fall behind
+		p.next = number // as players do that fall behind
 	}
 	p.next++
 	if s.body, err = p.fetchRef(ctx, s.uri); err != nil {

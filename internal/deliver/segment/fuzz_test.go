@@ -9,11 +9,12 @@ import (
 	"livego/internal/media"
 )
 
-// Frames as the fuzzer writes them: flags, the step from the DTS of the frame before in ms, the duration in 4 ms.
+// The fuzzer's encoding of a frame: flags, the step from the DTS of the previous frame in ms, the
+// duration in units of 4 ms.
 const (
 	isAudio = 1 << iota
 	isKey
-	isDiscontinuity // the timeline has a joint here
+	isDiscontinuity // the timeline has a discontinuity here
 	isOtherTrack    // of the other track of its kind
 	isBig           // 1 MiB
 	isPaused        // there is a pause before it
@@ -52,8 +53,8 @@ func encodeFrames(fs []*media.Frame) []byte {
 	return b
 }
 
-// decodeFrames gives frames that keep what the timeline of a stream promises: no track goes back,
-// time is never negative. pauses are those that come after one.
+// decodeFrames returns frames that satisfy what the timeline of a stream guarantees: no track goes
+// back, and no time is negative. pauses are the frames that follow a pause.
 func decodeFrames(b []byte) (fs, pauses []*media.Frame) {
 	other := *aac
 	tracks := map[byte]*media.Track{0: h264, isOtherTrack: h264b, isAudio: aac, isAudio | isOtherTrack: &other}
@@ -87,13 +88,14 @@ func FuzzSegmenter(f *testing.F) {
 	paused := encodeFrames(segmentationCases[0].frames)
 	paused[60*frameLen] |= isPaused
 	f.Add(paused, uint16(2000))
-	f.Add(bytes.Repeat([]byte{isKey | isPaused, 0, 40, 10}, 1000), uint16(2000)) // as many segments as frames
+	// As many segments as frames.
+	f.Add(bytes.Repeat([]byte{isKey | isPaused, 0, 40, 10}, 1000), uint16(2000))
 	f.Fuzz(func(t *testing.T, b []byte, segment uint16) {
 		frames, pauses := decodeFrames(b[:min(len(b), 1000*frameLen)])
 		s := New(5, Options{Segment: max(500*ms, time.Duration(segment)*ms), Part: 200 * ms, Bytes: 64 << 20})
 		checkSegments(t, writeAll(t, s, frames, pauses...), frames)
 		if len(frames) > 0 && !s.List().Ended {
-			t.Error("not ended")
+			t.Error("the list has not ended")
 		}
 		old := len(s.List().segments)
 		next := s.Successor(5 + uint64(len(frames)))

@@ -10,31 +10,31 @@ import (
 	"livego/internal/media"
 )
 
-// A List is what there is to fetch of a stream at one moment. It is immutable.
+// A List is the playlists, segments and parts of a stream at one moment. It is immutable.
 type List struct {
-	Ready  bool // the session has a playlist
+	Ready  bool // the stream session has a playlist
 	Ended  bool
 	Paused bool // the encoder is away
 
-	Target     time.Duration // the longest that a segment may be, to the nearest second
-	PartTarget time.Duration // the longest that a part may be; 0 when there are none
+	Target     time.Duration // target duration: no segment is longer, rounded to the nearest second
+	PartTarget time.Duration // no part is longer; 0 when there are no parts
 
-	Bytes int // about what the frames of its segments hold of memory
+	Bytes int // approximate memory of the frames of its segments
 
 	segments []*Segment // oldest first
-	listed   int        // so many of the newest are in playlists
-	open     *Segment   // that is not complete; nil when there is none
-	parts    []*Part    // of it
-	full     bool       // it has no place for another part as long as the target
-	lined    bool       // the last complete segment had its line in a list before this one
+	listed   int        // number of the newest segments that playlists list
+	open     *Segment   // the incomplete segment; nil when there is none
+	parts    []*Part    // complete parts of open
+	full     bool       // open has no room for another part of PartTarget
+	hadLine  bool       // the newest segment had its own line in an earlier list
 
 	updated         chan struct{} // closed when there is a newer list
-	waiters         *waiterGroup  // who waits for that
-	previousWaiters *waiterGroup  // who has previousWaiters for this; nil for the first
-	segmentAdded    chan struct{} // closed when there is one with another segment
+	waiters         *waiterGroup  // requests that wait for a newer list
+	previousWaiters *waiterGroup  // requests that waited for this list; nil for the first list
+	segmentAdded    chan struct{} // closed when a list with another segment is published
 
 	compressor *compressor
-	playlists  [formats][2]renderedPlaylist // whole, and as a delta update
+	playlists  [formats][2]renderedPlaylist // full playlist and delta update
 }
 
 // current returns the segments that are in the playlist.
@@ -57,7 +57,8 @@ func (l *List) Duration() time.Duration {
 	return d
 }
 
-// Tracks returns what format f carries of the newest segment; nil where it has none.
+// Tracks returns the tracks of the newest segment that format f carries, nil for a kind that it
+// does not carry.
 func (l *List) Tracks(f Format) (video, audio *media.Track) {
 	if s := l.newest(); s != nil {
 		video, audio = s.trackSet.tracks[f].video, s.trackSet.tracks[f].audio
@@ -65,8 +66,9 @@ func (l *List) Tracks(f Format) (video, audio *media.Track) {
 	return video, audio
 }
 
-// Bitrates returns the bit/s in format f of the segments in the playlist: the highest of any, and
-// that of all. Short segments, of a keyframe and little else, say nothing about the highest.
+// Bitrates returns the peak and the average bit/s of the segments in the playlist in format f. A
+// segment shorter than half a target duration, which has a keyframe and little else, does not count
+// for the peak.
 func (l *List) Bitrates(f Format) (peak, average int) {
 	bytes := 0
 	for _, s := range l.current() {
@@ -82,24 +84,26 @@ func (l *List) Bitrates(f Format) (peak, average int) {
 	return max(peak, average), average
 }
 
-// bitrate returns the bit/s of n bytes in d, which is a millisecond or more.
+// bitrate returns the bit/s of n bytes in d, which is at least a millisecond.
 func bitrate(n int, d time.Duration) int { return int(float64(n) * 8 / d.Seconds()) }
 
-// advanceLimit bounds how far ahead a part may be asked for, RFC 8216bis section 6.2.5.2: three seconds' worth.
+// advanceLimit is how far ahead of the newest part a request may ask: the Advance Part Limit of RFC
+// 8216bis section 6.2.5.2, as a time.
 const advanceLimit = 3 * time.Second
 
-// newestByPartsOnly reports whether the newest segment, which is complete, is in the playlist of format f by its parts
-// alone, as it was before: its own line comes with the first part of the next. hls.js takes a segment that
-// has a line of its own as buffered when what is missing at its end is shorter than 0.2 s, and then never
-// asks for its last part: so it needs the time of a part to ask for that before.
+// newestByPartsOnly reports whether the playlist of format f lists the newest segment, which is
+// complete, by its parts only. Its own line follows with the first part of the next segment, and
+// stays from then on. hls.js considers a segment that has a line as buffered when less than 0.2 s
+// is missing at its end, and then never requests its last part: it needs the time of one part to
+// request that first.
 func (l *List) newestByPartsOnly(f Format) bool {
-	return f == FMP4 && l.PartTarget > 0 && l.listed > 1 && l.open != nil && len(l.parts) == 0 && !l.Ended && !l.lined &&
+	return f == FMP4 && l.PartTarget > 0 && l.listed > 1 && l.open != nil && len(l.parts) == 0 && !l.Ended && !l.hadLine &&
 		!l.newest().trackSet.tracks[f].empty()
 }
 
-// Has reports whether l has what a blocking reload of the playlist in format f waits for: the part of segment
-// msn, or all of it where part is negative. A part beyond the last of a complete segment is the first of the
-// next (RFC 8216bis section 6.2.5.2).
+// Has reports whether l satisfies a blocking reload of the playlist in format f that waits for a
+// part of segment msn, or for the whole segment if part is negative. A part beyond the last one of
+// a complete segment means the first part of the next segment (RFC 8216bis section 6.2.5.2).
 func (l *List) Has(f Format, msn uint64, part int) bool {
 	newest := l.newest()
 	if newest == nil || l.Ended {
@@ -119,7 +123,7 @@ func (l *List) Has(f Format, msn uint64, part int) bool {
 	return l.Has(f, msn+1, 0)
 }
 
-// TooFarAhead reports whether a blocking reload asks for what is too far ahead to be waited for.
+// TooFarAhead reports whether a blocking reload asks for something too far ahead to wait for.
 func (l *List) TooFarAhead(msn uint64, part int) bool {
 	newest := l.newest()
 	if newest == nil {
@@ -134,7 +138,8 @@ func (l *List) TooFarAhead(msn uint64, part int) bool {
 	return false
 }
 
-// Updated is closed when there is a newer list, or with whole one whose playlists may have another whole segment.
+// Updated returns a channel that is closed when there is a newer list or, with whole, a list whose
+// playlists may have another whole segment.
 func (l *List) Updated(whole bool) <-chan struct{} {
 	if whole && !l.newestByPartsOnly(FMP4) {
 		return l.segmentAdded
@@ -142,14 +147,16 @@ func (l *List) Updated(whole bool) <-chan struct{} {
 	return l.updated
 }
 
-// AddWaiter notes that a request waits for Next; Woken is to be called when it does so no longer,
-// unless this reports false: there is a newer list, and all who waited for that have been woken.
+// AddWaiter registers a request that waits for Updated. Unless it returns false, call RemoveWaiter
+// when the request stops waiting. False means that there is a newer list, and all that waited for
+// it have been woken.
 func (l *List) AddWaiter() bool { return l.waiters.add() }
 
-// RemoveWaiter notes that one who waited goes on.
+// RemoveWaiter unregisters a request that AddWaiter registered.
 func (l *List) RemoveWaiter() { l.waiters.remove() }
 
-// WaitersDone is closed when all who waited for l go on; nil where nobody did.
+// WaitersDone returns a channel that is closed when all requests that waited for l have stopped
+// waiting; nil when none waited.
 func (l *List) WaitersDone() <-chan struct{} {
 	if l.previousWaiters == nil {
 		return nil
@@ -157,45 +164,46 @@ func (l *List) WaitersDone() <-chan struct{} {
 	return l.previousWaiters.done
 }
 
-// A waiterGroup counts those who wait for something, and tells when it has come and the last of them has gone on.
+// A waiterGroup counts the requests that wait for an event. Its channel done is closed when the
+// event has occurred and the last of them has stopped waiting.
 type waiterGroup struct {
-	count atomic.Int64 // of them, and one until it has come
+	count atomic.Int64 // waiting requests, plus one until the event occurs
 	done  chan struct{}
 }
 
 func newWaiterGroup() *waiterGroup {
-	t := &waiterGroup{done: make(chan struct{})}
-	t.count.Store(1)
-	return t
+	g := &waiterGroup{done: make(chan struct{})}
+	g.count.Store(1)
+	return g
 }
 
-// add reports false when it is over: it does not begin again.
-func (t *waiterGroup) add() bool {
+// add registers a waiter. It returns false when done is closed: a group is used once.
+func (g *waiterGroup) add() bool {
 	for {
-		n := t.count.Load()
+		n := g.count.Load()
 		if n == 0 {
 			return false
 		}
-		if t.count.CompareAndSwap(n, n+1) {
+		if g.count.CompareAndSwap(n, n+1) {
 			return true
 		}
 	}
 }
 
-func (t *waiterGroup) remove() {
-	if t.count.Add(-1) == 0 {
-		close(t.done)
+func (g *waiterGroup) remove() {
+	if g.count.Add(-1) == 0 {
+		close(g.done)
 	}
 }
 
-// Extensions of the names of files.
+// File name extensions.
 const (
 	extTS   = ".ts"
-	extPart = ".m4s" // of segments too
+	extPart = ".m4s" // of parts and of segments
 	extInit = ".mp4"
 )
 
-// IsFile reports whether name may be that of a File.
+// IsFile reports whether name may be the name of a File.
 func IsFile(name string) bool {
 	switch path.Ext(name) {
 	case extTS, extPart, extInit:
@@ -204,8 +212,8 @@ func IsFile(name string) bool {
 	return false
 }
 
-// A File is something that playlists lead to: a segment, a part, or an initialization section. Of
-// the zero File there is nothing.
+// A File is something that a playlist refers to: a segment, a part or an initialization section.
+// The zero File has no data.
 type File struct {
 	Name string
 	Type string // media type
@@ -216,7 +224,7 @@ type File struct {
 	init    []byte
 }
 
-// Duration returns for how long the file plays.
+// Duration returns the playing time of the file.
 func (f *File) Duration() time.Duration {
 	switch {
 	case f.part != nil:
@@ -227,7 +235,7 @@ func (f *File) Duration() time.Duration {
 	return 0
 }
 
-// Data returns what is in the file; nil when there is nothing. Shared: do not modify.
+// Data returns the content of the file; nil when there is none. Shared: do not modify.
 func (f *File) Data() []byte {
 	switch {
 	case f.part != nil:
@@ -252,9 +260,9 @@ func (f *File) SplitBytes(n int) (video, audio int) {
 	return 0, 0
 }
 
-// File returns the file of that name; a zero one when there is none or it has gone. A segment that
-// has left the playlist stays for about as long as a playlist lasts, as RFC 8216 section 6.2.2
-// wants for players that are late.
+// File returns the file of that name; the zero File when there is none or it has been dropped. A
+// segment that has left the playlist stays for about the duration of a playlist, as RFC 8216
+// section 6.2.2 requires for players that are late.
 func (l *List) File(name string) File {
 	if base, ok := strings.CutSuffix(name, extPart); ok {
 		return l.fragment(name, base)
@@ -288,7 +296,7 @@ func (l *List) fragment(name, base string) File {
 	case l.open == nil || l.open.Name != segment:
 		return File{}
 	}
-	for i := len(parts) - 1; i >= 0; i-- { // the newest are asked for most
+	for i := len(parts) - 1; i >= 0; i-- { // players mostly request the newest
 		if parts[i].Name == base {
 			return File{Name: name, Type: "video/mp4", part: parts[i]}
 		}
@@ -306,7 +314,8 @@ func (l *List) segment(name string) *Segment {
 	return nil
 }
 
-// segmentWithInit returns a segment whose initialization section has that name, nil when there is none.
+// segmentWithInit returns a segment whose initialization section has that name, nil when there is
+// none.
 func (l *List) segmentWithInit(init string) *Segment {
 	if init == "" {
 		return nil
@@ -322,7 +331,7 @@ func (l *List) segmentWithInit(init string) *Segment {
 	return nil
 }
 
-// IsPreloadHint reports whether the file of that name is the one that playlists hint at: it comes next.
+// IsPreloadHint reports whether playlists have the file of that name as their preload hint.
 func (l *List) IsPreloadHint(name string) bool {
 	base, ok := strings.CutSuffix(name, extPart)
 	return ok && base != "" && base == l.preloadHint()
@@ -336,17 +345,16 @@ func (l *List) preloadHint() string {
 	return l.open.partName(len(l.parts))
 }
 
-// minListed is how many segments stay in the playlist whatever their size; RFC 8216 section 6.3.3
-// lets players start three target durations from the end.
+// minListed is the number of segments that stay in the playlist whatever their size: RFC 8216
+// section 6.3.3 has players start three target durations from the end.
 const minListed = 3
 
-// maxPerTarget is how many segments a target duration may be cut into before a playlist grows no
-// further: an encoder that changes its parameters with each frame must not fill the memory with
-// playlists.
+// maxPerTarget is the number of segments per target duration beyond which a playlist stops growing.
+// An encoder that changes its parameters with each frame must not fill the memory with playlists.
 const maxPerTarget = 8
 
-// trim takes out of l what is older than window target durations, and drops what has been out of
-// the playlist for long enough or is too much. The slice in l must be its own.
+// trim removes segments that are older than targets target durations from the playlist of l, and
+// drops segments that left it long enough ago or exceed the bound of bytes. l must own its slice.
 func (l *List) trim(targets, bytes int) {
 	window, most := time.Duration(targets)*l.Target, targets*maxPerTarget
 	listed := l.Duration()
@@ -357,32 +365,33 @@ func (l *List) trim(targets, bytes int) {
 
 	var kept time.Duration
 	l.Bytes = 0
-	forms := 0
+	rendered := 0
 	for i, s := range l.segments {
 		if i < len(l.segments)-l.listed {
-			s.dropRendered() // who is late has it made again
+			s.dropRendered() // rendered again for a late player
 		}
 		kept += s.Duration
 		l.Bytes += s.size
-		forms += s.renderedBytes()
+		rendered += s.renderedBytes()
 	}
-	// A segment may be asked for as long as its own and the longest playlist's duration after it has left: that playlist
-	// holds the window and up to a segment more at either end. Of one that nobody has seen in a playlist nothing is asked.
+	// A segment may be requested for its own duration plus that of the longest playlist that listed
+	// it, after it has left: that playlist has the window and up to one more segment at either end.
+	// A segment that was in no playlist that was sent is never requested.
 	old := 2*window + 4*l.Target
 	for len(l.segments) > l.listed {
 		oldest := l.segments[0]
-		if oldest.listed.Load() && kept-oldest.Duration < old && len(l.segments) <= 3*most && l.Bytes+forms <= bytes {
+		if oldest.listed.Load() && kept-oldest.Duration < old && len(l.segments) <= 3*most && l.Bytes+rendered <= bytes {
 			break
 		}
 		kept -= oldest.Duration
 		l.dropOldest()
 	}
 	for _, s := range l.current() {
-		if l.Bytes+forms <= bytes {
+		if l.Bytes+rendered <= bytes {
 			return
 		}
-		forms -= s.renderedBytes()
-		s.dropRendered() // it is made again when it is asked for
+		rendered -= s.renderedBytes()
+		s.dropRendered() // rendered again on request
 	}
 	for l.listed > minListed && l.Bytes > bytes {
 		l.listed--
@@ -390,8 +399,8 @@ func (l *List) trim(targets, bytes int) {
 	}
 }
 
-// MemoryBytes returns about how many bytes of memory l holds: the frames of its segments, what has
-// been made of them, its playlists, and what compresses those.
+// MemoryBytes returns the approximate memory of l: the frames of its segments, their rendered
+// bytes, its playlists, and the compressor.
 func (l *List) MemoryBytes() int {
 	n := l.Bytes + l.compressor.size()
 	for _, s := range l.segments {
@@ -405,7 +414,8 @@ func (l *List) MemoryBytes() int {
 	return n
 }
 
-// DropRendered gives up what has been made of the segments and can be made again, and what compresses playlists.
+// DropRendered drops the rendered bytes of the segments, which can be rendered again, and the
+// compressor's tables.
 func (l *List) DropRendered() {
 	l.compressor.release()
 	for _, s := range l.segments {
@@ -413,15 +423,15 @@ func (l *List) DropRendered() {
 	}
 }
 
-// dropOldest forgets the oldest segment, in the array too.
+// dropOldest removes the oldest segment, also from the array.
 func (l *List) dropOldest() {
 	l.Bytes -= l.segments[0].size
 	l.segments[0] = nil
 	l.segments = l.segments[1:]
 }
 
-// completed returns l with the open segment completed by the parts that have been shown of it, as a
-// list before a new session: not ready.
+// completed returns l, not ready, with the open segment completed by its published parts: the list
+// that a new stream session starts from.
 func (l *List) completed() *List {
 	c := &List{
 		Target: l.Target, PartTarget: l.PartTarget, Bytes: l.Bytes, segments: l.segments, listed: l.listed,

@@ -10,31 +10,33 @@ import (
 	"livego/internal/media"
 )
 
-// partCutter divides the open segment. RFC 8216bis section 4.4.3.7 wants each part but the last of
-// a segment to be between 85 % and 100 % of the part target: so that is a whole number of frames,
-// and partCutter hold as many wherever frames are regular.
+// A partCutter divides the open segment into parts. RFC 8216bis section 4.4.3.7 requires each part
+// but the last of a segment to last between 85 % and 100 % of the part target. So the target is a
+// whole number of frames, and parts have that many frames where the frame rate is constant.
 type partCutter struct {
-	target        time.Duration // no part is longer; 0 until it is fixed, or where there are none
-	slow          bool          // the last segment was mostly frames that last longer than target: parts are not shown
-	frameDuration time.Duration // what a frameDuration lasts that parts are cut at
+	target time.Duration // maximum duration of a part; 0 until it is fixed, or without parts
+	// slow means that most of the last segment was frames longer than target: playlists list no
+	// parts.
+	slow          bool
+	frameDuration time.Duration // duration of the frames at which parts are cut
 
 	start      time.Duration // of the open part
-	firstFrame int           // index of its first frame in the segment
-	cutPoints  []cutPoint    // where it may end, in order; its own first frame may be among them
+	firstFrame int           // index of the open part's first frame in the segment
+	cutPoints  []cutPoint    // possible ends of the open part, in order; may include its own first frame
 }
 
-// A cutPoint is a place before a frame.
+// A cutPoint is a point before a frame.
 type cutPoint struct {
 	index int // of the frame in its segment
 	at    time.Duration
 }
 
-// reset is where a segment begins.
+// reset starts a segment at time at.
 func (p *partCutter) reset(at time.Duration) {
 	p.start, p.firstFrame, p.cutPoints = at, 0, p.cutPoints[:0]
 }
 
-// advance completes the parts that end at or before m, where f comes next.
+// advance completes the parts that end at or before m. f is the frame that comes next.
 func (p *partCutter) advance(s *Segmenter, m cutPoint, f *media.Frame) {
 	if s.opt.Part == 0 {
 		return
@@ -45,7 +47,7 @@ func (p *partCutter) advance(s *Segmenter, m cutPoint, f *media.Frame) {
 	m.at = max(m.at, p.start)
 	for p.target > 0 && !s.awaitsTrack(f) {
 		end, due := p.due(m, s.open.frames)
-		if !due || end.at >= s.start+s.maxDuration() { // where the segment has to end
+		if !due || end.at >= s.start+s.maxDuration() { // the segment must end there
 			break
 		}
 		p.close(s, end, f)
@@ -53,9 +55,9 @@ func (p *partCutter) advance(s *Segmenter, m cutPoint, f *media.Frame) {
 	p.cutPoints = append(p.cutPoints, m)
 }
 
-// due returns the mark where the open part ends; false when it goes on beyond m. It ends at the
-// frame that is nearest to the target, and before that where it would be too long with the frame
-// before m, which nobody could know to be so long; or else at whatever frame makes it long enough.
+// due returns the cut point at which the open part ends; false when it continues beyond m. The part
+// ends at the frame nearest to the target. It ends earlier if the frame before m, whose duration
+// was unknown, makes it too long. Else it ends at any frame that makes it long enough.
 func (p *partCutter) due(m cutPoint, frames []*media.Frame) (end cutPoint, due bool) {
 	if m.index == p.firstFrame || m.at-p.start+p.frameDuration/2 <= p.target {
 		return m, false
@@ -82,7 +84,8 @@ func (p *partCutter) due(m cutPoint, frames []*media.Frame) (end cutPoint, due b
 	return end, true
 }
 
-// close completes the open part at end. next is the frame that was not written yet, nil when there is none.
+// close completes the open part at end. next is the first frame that is not written yet, nil when
+// there is none.
 func (p *partCutter) close(s *Segmenter, end cutPoint, next *media.Frame) {
 	o := s.open
 	if p.firstFrame == 0 {
@@ -99,18 +102,19 @@ func (p *partCutter) close(s *Segmenter, end cutPoint, next *media.Frame) {
 	if end.index < len(o.frames) {
 		next = o.frames[end.index]
 	}
-	if next != nil && next.Track.Kind == media.Video { // audio tells its duration by itself
+	if next != nil && next.Track.Kind == media.Video { // audio frames have a known duration
 		part.ends = []fmp4.TrackEnd{{Track: next.Track, Ticks: next.Ticks}}
 	}
 	o.parts = append(o.parts, part)
 	p.start, p.firstFrame = end.at, end.index
 	p.cutPoints = slices.DeleteFunc(p.cutPoints, func(m cutPoint) bool { return m.index < end.index })
-	for i := range p.cutPoints { // a picture whose time is before that of the sound that came before it
+	for i := range p.cutPoints { // a picture may have an earlier time than the audio before it
 		p.cutPoints[i].at = max(p.cutPoints[i].at, p.start)
 	}
 }
 
-// finish completes all parts of the open segment, which ends at m, and returns the time that it is said to end at.
+// finish completes all parts of the open segment, which ends at m, and returns the time at which
+// the playlist says it ends.
 func (p *partCutter) finish(s *Segmenter, m cutPoint, next *media.Frame) time.Duration {
 	if p.target == 0 && s.opt.Part > 0 {
 		p.cutAll(s, m, next)
@@ -123,7 +127,7 @@ func (p *partCutter) finish(s *Segmenter, m cutPoint, next *media.Frame) time.Du
 		p.close(s, end, next)
 	}
 	if m.index > p.firstFrame {
-		// what sound outlasts the pictures by is not said: parts last as long as their segment
+		// Ignore audio beyond the last picture: parts must add up to their segment.
 		if next == nil && p.target > 0 {
 			m.at = min(m.at, max(p.start+p.target, lastPictureEnd(s.open.frames[p.firstFrame:])))
 		}
@@ -132,7 +136,7 @@ func (p *partCutter) finish(s *Segmenter, m cutPoint, next *media.Frame) time.Du
 	return m.at
 }
 
-// lastPictureEnd returns when the last picture of frames ends, 0 where there is none.
+// lastPictureEnd returns the end of the last picture of frames, 0 if there is none.
 func lastPictureEnd(frames []*media.Frame) time.Duration {
 	for _, f := range slices.Backward(frames) {
 		if f.Track.Kind == media.Video {
@@ -142,16 +146,16 @@ func lastPictureEnd(frames []*media.Frame) time.Duration {
 	return 0
 }
 
-// cutAll fixes the part target by the frames of the open segment up to m, and completes its parts. next is as
-// in finish.
+// cutAll fixes the part target by the frames of the open segment up to m, and cuts its parts. next
+// is as in finish.
 func (p *partCutter) cutAll(s *Segmenter, m cutPoint, next *media.Frame) {
 	p.setTarget(s.open.frames, next, s.period.video != nil, s.opt.Part, s.target)
 	if p.target == 0 {
 		return
 	}
-	marks := slices.Clone(p.cutPoints)
+	points := slices.Clone(p.cutPoints)
 	p.cutPoints = p.cutPoints[:0]
-	for _, k := range marks {
+	for _, k := range points {
 		if k.at >= m.at {
 			break
 		}
@@ -159,27 +163,28 @@ func (p *partCutter) cutAll(s *Segmenter, m cutPoint, next *media.Frame) {
 	}
 }
 
-// audioOnlyFrom reports whether from a frame of the open segment on there is sound alone, where
-// there are pictures before. At the end of all, or before a joint, that makes no part of its own:
-// hls.js takes a stream for over when it has pictures and sound of the middle of the last part, and
-// keeps the last pictures to itself until then.
+// audioOnlyFrom reports whether a segment with video has only audio from a frame of the open
+// segment on. At the end, or before a discontinuity, that makes no part of its own: hls.js
+// considers a stream ended when it has video and audio of the middle of the last part, and
+// withholds the last pictures until then.
 func (s *Segmenter) audioOnlyFrom(from int) bool {
 	return s.period.video != nil &&
 		!slices.ContainsFunc(s.open.frames[from:], func(f *media.Frame) bool { return f.Track.Kind == media.Video })
 }
 
-// minFrameSample is how long frames are looked at that tell how long a part of them may take.
+// minFrameSample is the time for which frames must be observed to know how much a part of them may
+// exceed its nominal duration.
 const minFrameSample = 900 * time.Millisecond
 
-// slowFrameInterval is how far apart frames are that are no stream for low latency: of a frame a second, as some
-// cameras send, a part would be a frame, and players stay three parts behind.
+// slowFrameInterval is the frame interval from which on a stream has no parts: at a frame per
+// second, as some cameras send, a part would be one frame, and players stay three parts behind.
 const slowFrameInterval = time.Second
 
-// setTarget sets the part target, once for the session: the whole number of frames that is nearest
-// to wish, and what these have been seen to take longer, since RTMP's milliseconds and encoders'
-// clocks are not exact. It sets none where frames are slowest apart or more. next is the frame
-// after frames, nil when none follows without a hole.
-func (p *partCutter) setTarget(frames []*media.Frame, next *media.Frame, video bool, wish, most time.Duration) {
+// setTarget sets the part target, once for the stream session: the whole number of frames nearest
+// to wanted, plus the observed jitter, since RTMP's milliseconds and encoders' clocks are not exact.
+// It sets none if the frame interval is slowFrameInterval or more. next is the frame after frames,
+// nil if none follows without a gap.
+func (p *partCutter) setTarget(frames []*media.Frame, next *media.Frame, video bool, wanted, most time.Duration) {
 	kind := media.Audio
 	if video {
 		kind = media.Video
@@ -197,27 +202,27 @@ func (p *partCutter) setTarget(frames []*media.Frame, next *media.Frame, video b
 	if d := frameInterval(times); d > 0 {
 		p.frameDuration = d
 	}
-	if p.frameDuration >= slowFrameInterval && wish < slowFrameInterval {
+	if p.frameDuration >= slowFrameInterval && wanted < slowFrameInterval {
 		return
 	}
 	if p.frameDuration <= 0 || p.frameDuration > most {
-		p.frameDuration = wish
+		p.frameDuration = wanted
 	}
-	n := max(1, int(math.Round(float64(wish)/float64(p.frameDuration))))
+	n := max(1, int(math.Round(float64(wanted)/float64(p.frameDuration))))
 	exact := time.Duration(n) * p.frameDuration
 	longer := time.Duration(0)
 	for i := n; i < len(times); i++ {
 		longer = max(longer, times[i]-times[i-n]-exact)
 	}
 	if len(times) < int(minFrameSample/p.frameDuration) {
-		longer *= 2 // so few have not shown it all
+		longer *= 2 // so few frames have not shown all jitter
 	}
-	longer = min(longer, exact/10) // what is longer than that is no part of n frames
+	longer = min(longer, exact/10) // a longer time is no part of n frames
 	p.target = min((exact + longer + time.Millisecond - 1).Truncate(time.Millisecond), most)
 }
 
-// playlistTarget returns the part target that playlists have, 0 where they have none: what they say
-// of parts must be true.
+// playlistTarget returns the part target for playlists, 0 if they list no parts: what they announce
+// about parts must be true.
 func (p *partCutter) playlistTarget() time.Duration {
 	if p.slow {
 		return 0
@@ -225,8 +230,8 @@ func (p *partCutter) playlistTarget() time.Duration {
 	return p.target
 }
 
-// detectSlow sees by s, which is complete, whether frames have become so slow that parts of them would be longer
-// than the target.
+// detectSlow records whether s, which is complete, has frames so slow that parts of them exceed the
+// target.
 func (p *partCutter) detectSlow(s *Segment) {
 	var longer time.Duration
 	for _, part := range s.parts {
@@ -237,7 +242,8 @@ func (p *partCutter) detectSlow(s *Segment) {
 	p.slow = longer > s.Duration/2
 }
 
-// frameInterval returns how far times, which rise, are apart: on average, unless that is far from what it mostly is.
+// frameInterval returns the average distance of the increasing times or, if that is far from the
+// median, the median.
 func frameInterval(times []time.Duration) time.Duration {
 	n := len(times) - 1
 	if n < 1 {
@@ -255,7 +261,7 @@ func frameInterval(times []time.Duration) time.Duration {
 	return average
 }
 
-// independent reports whether a decoder may start with frames: with audio alone anywhere.
+// independent reports whether a decoder can start with frames. Audio alone can start anywhere.
 func independent(frames []*media.Frame, video *media.Track) bool {
 	for _, f := range frames {
 		if f.Track == video {

@@ -15,8 +15,8 @@ import (
 	"livego/internal/media"
 )
 
-// videoFPS returns the frames of a video of so many frames a second, stamped in whole milliseconds
-// as RTMP does, and off by up to jitter.
+// videoFPS returns video frames at the given rate, stamped in whole milliseconds as in RTMP, with
+// up to jitter of deviation.
 func videoFPS(fps float64, long, gop time.Duration, jitter time.Duration) (fs []*media.Frame) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	each := int(gop.Seconds()*fps + 0.5)
@@ -38,7 +38,7 @@ func videoFPS(fps float64, long, gop time.Duration, jitter time.Duration) (fs []
 	}
 }
 
-// TestPartDurationsMatchTarget holds parts to RFC 8216bis section 4.4.3.7: each but the last of its
+// TestPartDurationsMatchTarget checks RFC 8216bis section 4.4.3.7: each part but the last of its
 // segment lasts 85 to 100 % of the part target.
 func TestPartDurationsMatchTarget(t *testing.T) {
 	aacFrames := func() (fs []*media.Frame) {
@@ -51,11 +51,11 @@ func TestPartDurationsMatchTarget(t *testing.T) {
 		return fs
 	}()
 	for _, tt := range []struct {
-		name   string
-		frames []*media.Frame
-		wish   time.Duration
-		want   time.Duration
-		sound  bool // with audio that is not in step
+		name       string
+		frames     []*media.Frame
+		partTarget time.Duration
+		want       time.Duration
+		audio      bool // with audio whose frames are not aligned
 	}{
 		{"12.5 fps", videoFPS(12.5, 20*time.Second, 2*time.Second, 0), 200 * ms, 240 * ms, true},
 		{"23.976 fps", videoFPS(24000.0/1001, 20*time.Second, 2*time.Second, 0), 200 * ms, 209 * ms, true},
@@ -74,15 +74,15 @@ func TestPartDurationsMatchTarget(t *testing.T) {
 		{"12.5 fps, GOP 480ms", videoFPS(12.5, 20*time.Second, 480*ms, 0), 200 * ms, 240 * ms, true},
 		{"2 fps, GOP 500ms", videoFPS(2, 20*time.Second, 500*ms, 0), 200 * ms, 500 * ms, true},
 		{"2 fps", videoFPS(2, 20*time.Second, 2*time.Second, 0), 200 * ms, 500 * ms, true},
-		{"25 fps, a second", videoFPS(25, 20*time.Second, 2*time.Second, 0), time.Second, time.Second, true},
-		{"audio alone", aacFrames, 200 * ms, 209 * ms, false},
+		{"25 fps, parts of 1s", videoFPS(25, 20*time.Second, 2*time.Second, 0), time.Second, time.Second, true},
+		{"audio only", aacFrames, 200 * ms, 209 * ms, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			frames := tt.frames
-			if tt.sound { // which ends later than the video
+			if tt.audio { // ends later than the video
 				frames = interleave(frames, audio(0, 20*time.Second+20*ms))
 			}
-			s := New(7, Options{Part: tt.wish})
+			s := New(7, Options{Part: tt.partTarget})
 			all := writeAll(t, s, frames)
 			target := s.List().PartTarget
 			if target != tt.want {
@@ -94,7 +94,7 @@ func TestPartDurationsMatchTarget(t *testing.T) {
 			for _, seg := range all {
 				for i, p := range seg.parts {
 					if p.Duration > target || i < len(seg.parts)-1 && p.Duration < target*85/100 {
-						t.Errorf("part %s lasts %v under a target of %v", p.Name, p.Duration, target)
+						t.Errorf("part %s lasts %v, the part target is %v", p.Name, p.Duration, target)
 					}
 				}
 			}
@@ -103,8 +103,8 @@ func TestPartDurationsMatchTarget(t *testing.T) {
 	}
 }
 
-// checkParts holds parts to what is true of all: their frames are those of the segment in order,
-// they last as long together, and its bytes are theirs.
+// checkParts checks what holds for every segment: its parts have its frames in order and its
+// duration, and are named and flagged correctly.
 func checkParts(t testing.TB, s *Segment) {
 	t.Helper()
 	var frames []*media.Frame
@@ -113,7 +113,7 @@ func checkParts(t testing.TB, s *Segment) {
 		frames = append(frames, p.frames...)
 		lasts += p.Duration
 		if p.Name != fmt.Sprintf("%s.%d", s.Name, i) || len(p.frames) == 0 || p.Duration <= 0 {
-			t.Errorf("part %d of %s is %s of %d frames and %v", i, s.Name, p.Name, len(p.frames), p.Duration)
+			t.Errorf("part %d of %s is named %s, has %d frames and lasts %v", i, s.Name, p.Name, len(p.frames), p.Duration)
 		}
 		var pictures []*media.Frame
 		for _, f := range p.frames {
@@ -122,17 +122,17 @@ func checkParts(t testing.TB, s *Segment) {
 			}
 		}
 		if len(pictures) > 0 && p.independent != (pictures[0].RAP == media.Keyframe) {
-			t.Errorf("part %s is independent: %v, its first picture %v", p.Name, p.independent, pictures[0].RAP)
+			t.Errorf("part %s: independent is %v, its first picture has RAP %v", p.Name, p.independent, pictures[0].RAP)
 		}
 	}
 	if !slices.Equal(frames, s.frames) || lasts != s.Duration {
-		t.Errorf("the parts of %s hold %d frames and last %v, it has %d and lasts %v", s.Name, len(frames), lasts,
+		t.Errorf("the parts of %s have %d frames and last %v, the segment has %d and lasts %v", s.Name, len(frames), lasts,
 			len(s.frames), s.Duration)
 	}
 }
 
-// TestTrailingAudioJoinsLastPart ends streams whose sound is longer than their pictures: what is
-// left of it goes with the last pictures.
+// TestTrailingAudioJoinsLastPart ends streams whose audio is longer than the video: the last part
+// has the rest of the audio and the last pictures.
 func TestTrailingAudioJoinsLastPart(t *testing.T) {
 	for longer := time.Duration(0); longer <= 300*ms; longer += 20 * ms {
 		s := New(7, Options{Part: 200 * ms})
@@ -141,21 +141,22 @@ func TestTrailingAudioJoinsLastPart(t *testing.T) {
 		checkParts(t, last)
 		end := last.parts[len(last.parts)-1]
 		if !slices.ContainsFunc(end.frames, func(f *media.Frame) bool { return f.Track.Kind == media.Video }) {
-			t.Errorf("%v longer: the last part is sound of %v", longer, end.Duration)
+			t.Errorf("audio longer by %v: the last part is audio only, of %v", longer, end.Duration)
 		}
 		said := time.Duration(0)
 		for _, entry := range s.List().partEntries(last.parts) {
 			if said += entry.Duration; entry.Duration > s.List().PartTarget {
-				t.Errorf("%v longer: a part is said to be of %v", longer, entry.Duration)
+				t.Errorf("audio longer by %v: a part is listed with %v", longer, entry.Duration)
 			}
 		}
 		if said != last.Duration {
-			t.Errorf("%v longer: the last segment is said to be of %v, its parts of %v", longer, last.Duration, said)
+			t.Errorf("audio longer by %v: the last segment is listed with %v, its parts with %v", longer, last.Duration, said)
 		}
 	}
 }
 
-// TestPartsOfIrregularStreams cuts what is irregular: parts are never longer than the target but for single frames.
+// TestPartsOfIrregularStreams checks that only parts of a single picture are longer than the
+// target.
 func TestPartsOfIrregularStreams(t *testing.T) {
 	for _, tt := range segmentationCases {
 		t.Run(tt.name, func(t *testing.T) {
@@ -179,7 +180,7 @@ func TestPartsOfIrregularStreams(t *testing.T) {
 	}
 }
 
-// TestLowLatencyPlaylist looks at the playlists of a stream after every frame.
+// TestLowLatencyPlaylist checks the playlists of a stream after every frame.
 func TestLowLatencyPlaylist(t *testing.T) {
 	s := New(40, Options{Part: 200 * ms})
 	frames := interleave(video(0, 5*time.Second, 40*ms, 2*time.Second), audio(0, 5*time.Second))
@@ -193,7 +194,7 @@ func TestLowLatencyPlaylist(t *testing.T) {
 		}
 		if hint != "" && !l.IsPreloadHint(hint) {
 			if f := l.File(hint); f.Data() == nil {
-				t.Fatalf("%s was hinted at and never came", hint)
+				t.Fatalf("preload hint %s never became a part", hint)
 			}
 		}
 		p, err := l.Playlist(FMP4, false)
@@ -203,7 +204,7 @@ func TestLowLatencyPlaylist(t *testing.T) {
 		_, after, ok := strings.Cut(string(p.Body), `#EXT-X-PRELOAD-HINT:TYPE=PART,URI="`)
 		hint, _, _ = strings.Cut(after, `"`)
 		if !ok || !l.IsPreloadHint(hint) {
-			t.Fatalf("no hint in\n%s", p.Body)
+			t.Fatalf("no preload hint in\n%s", p.Body)
 		}
 	}
 	l := s.List()
@@ -251,11 +252,11 @@ func TestLowLatencyPlaylist(t *testing.T) {
 		t.Fatal(err)
 	}
 	if b, err := io.ReadAll(z); err != nil || !bytes.Equal(b, p.Body) {
-		t.Errorf("compressed it is\n%s", b)
+		t.Errorf("decompressed playlist\n%s", b)
 	}
 }
 
-// TestDeltaUpdateSkipsOldSegments skips what is older than six target durations.
+// TestDeltaUpdateSkipsOldSegments checks that segments older than six target durations are skipped.
 func TestDeltaUpdateSkipsOldSegments(t *testing.T) {
 	s := New(40, Options{Part: 200 * ms})
 	for _, f := range video(0, 19*time.Second, 40*ms, 2*time.Second) {
@@ -271,14 +272,14 @@ func TestDeltaUpdateSkipsOldSegments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// 8 segments from 2 to 18 s, and parts to 18.8 s: six targets are back at 6.8 s.
+	// 8 segments from 2 to 18 s, and parts to 18.8 s: six targets before that is 6.8 s.
 	head, rest, ok := strings.Cut(string(delta.Body), "#EXT-X-SKIP:SKIPPED-SEGMENTS=2\n")
 	if !ok || !strings.HasPrefix(string(whole.Body), head) || !strings.HasSuffix(string(whole.Body), rest) ||
 		delta.ETag == whole.ETag || strings.Contains(rest, "MAP") {
 		t.Errorf("delta update\n%s", delta.Body)
 	}
 	if n := strings.Count(string(whole.Body), "#EXTINF") - strings.Count(rest, "#EXTINF"); n != 2 {
-		t.Errorf("%d segments are left out", n)
+		t.Errorf("%d segments are skipped", n)
 	}
 }
 
@@ -308,17 +309,17 @@ func TestBlockingReloadConditions(t *testing.T) {
 		{1 << 63, 0, false, true},
 	} {
 		if l := s.List(); l.Has(FMP4, tt.msn, tt.part) != tt.has || l.TooFarAhead(tt.msn, tt.part) != tt.tooSoon {
-			t.Errorf("segment %d, part %d: has %v, beyond %v", tt.msn, tt.part, l.Has(FMP4, tt.msn, tt.part),
+			t.Errorf("segment %d, part %d: Has is %v, TooFarAhead is %v", tt.msn, tt.part, l.Has(FMP4, tt.msn, tt.part),
 				l.TooFarAhead(tt.msn, tt.part))
 		}
 	}
 	s.End()
 	if l := s.List(); !l.Has(FMP4, 43, 0) {
-		t.Error("waits for what will not come")
+		t.Error("a reload waits for a segment that will not come")
 	}
 }
 
-// setTypicalSize gives a frame as many bytes as it would have in a stream of 2.5 Mbit/s.
+// setTypicalSize gives a frame the payload size it would have in a stream of 2.5 Mbit/s.
 func setTypicalSize(f *media.Frame) {
 	n := 12_000
 	if f.Track == aac {
@@ -333,34 +334,34 @@ func TestSegmentData(t *testing.T) {
 	s := all[0]
 	for f := range formats {
 		if b := s.rendered[f].cached(); b != nil {
-			t.Errorf("%d bytes were made before anybody asked", len(b))
+			t.Errorf("%d bytes were rendered before the first request", len(b))
 		}
 	}
 	b := s.Data(TS)
 	if len(b) == 0 || len(b)%188 != 0 || b[0] != 0x47 {
-		t.Fatalf("%d bytes that are no transport stream", len(b))
+		t.Fatalf("%d bytes are no transport stream", len(b))
 	}
 	if e := s.estimate(TS); e < len(b)*95/100 || e > len(b)*105/100 {
 		t.Errorf("estimated %d bytes of MPEG-TS, there are %d", e, len(b))
 	}
-	early := slices.Clone(s.parts[3].Data()) // before the whole
+	early := slices.Clone(s.parts[3].Data()) // before the whole segment
 	whole := s.Data(FMP4)
 	var joined []byte
 	for _, p := range s.parts {
 		joined = append(joined, p.Data()...)
 	}
 	if !bytes.Equal(whole, joined) || !bytes.Equal(early, s.parts[3].Data()) {
-		t.Error("the segment is not the sum of its parts")
+		t.Error("the segment is not the concatenation of its parts")
 	}
 	if &s.parts[0].Data()[0] != &whole[0] {
-		t.Error("parts and segment are held twice")
+		t.Error("parts and segment use separate memory")
 	}
 	if e := s.estimate(FMP4); e < len(whole)*95/100 || e > len(whole)*105/100 {
 		t.Errorf("estimated %d bytes of fragmented MP4, there are %d", e, len(whole))
 	}
 	s.dropRendered()
 	if again := s.Data(FMP4); !bytes.Equal(again, whole) {
-		t.Error("made again, the segment is another")
+		t.Error("rendered again, the segment differs")
 	}
 	if v, a := s.totals.split(1000); v+a != 1000 || v < 900 || a < 20 {
 		t.Errorf("1000 bytes are %d of video and %d of audio", v, a)
@@ -370,7 +371,7 @@ func TestSegmentData(t *testing.T) {
 	}
 }
 
-// TestFilesAreRenderedOnce asks for the same file from many goroutines: all get the same memory.
+// TestFilesAreRenderedOnce requests the same file from many goroutines: all get the same memory.
 func TestFilesAreRenderedOnce(t *testing.T) {
 	s := New(0, Options{Part: 200 * ms})
 	writeAll(t, s, interleave(video(0, 2*time.Second, 40*ms, 2*time.Second), audio(0, 2*time.Second)))
@@ -387,14 +388,14 @@ func TestFilesAreRenderedOnce(t *testing.T) {
 		wg.Wait()
 		for _, b := range got {
 			if len(b) == 0 || &b[0] != &got[0][0] {
-				t.Fatalf("%s was made more than once", name)
+				t.Fatalf("%s was rendered more than once", name)
 			}
 		}
 	}
 }
 
-// TestSegmenterFromAnchorIsIdentical gives one segmenter all frames and others those from the
-// middle of a segment on, with its anchor.
+// TestSegmenterFromAnchorIsIdentical gives one Segmenter all frames, and others an anchor and the
+// frames from the middle of a segment on.
 func TestSegmenterFromAnchorIsIdentical(t *testing.T) {
 	frames := interleave(videoFPS(30000.0/1001, 30*time.Second, 2*time.Second, 2*ms), audio(0, 30*time.Second))
 	frames = slices.Concat(frames,
@@ -434,11 +435,11 @@ func TestSegmenterFromAnchorIsIdentical(t *testing.T) {
 		}
 	}
 	if len(late) < 4 {
-		t.Fatalf("%d late segmenters", len(late))
+		t.Fatalf("%d segmenters from an anchor", len(late))
 	}
 	for n, segs := range got {
 		if len(segs) == 0 {
-			t.Fatalf("late segmenter %d made nothing", n)
+			t.Fatalf("segmenter %d from an anchor has no segments", n)
 		}
 		same := want[len(want)-len(segs):]
 		for i, s := range segs {
@@ -446,31 +447,30 @@ func TestSegmenterFromAnchorIsIdentical(t *testing.T) {
 			if s.Name != w.Name || s.sequence != w.sequence || s.discontinuitySequence != w.discontinuitySequence ||
 				s.discontinuity != w.discontinuity || s.Duration != w.Duration || !s.date.Equal(w.date) ||
 				s.trackSet.initName != w.trackSet.initName {
-				t.Fatalf("late segmenter %d: %+v, want %+v", n, s, w)
+				t.Fatalf("segmenter %d from an anchor: %+v, want %+v", n, s, w)
 			}
 			if !bytes.Equal(s.Data(TS), w.Data(TS)) || !bytes.Equal(s.Data(FMP4), w.Data(FMP4)) || len(s.parts) != len(w.parts) {
-				t.Fatalf("late segmenter %d: %s has other bytes", n, s.Name)
+				t.Fatalf("segmenter %d from an anchor: %s has other bytes", n, s.Name)
 			}
 			for j, p := range s.parts {
 				if q := w.parts[j]; p.Name != q.Name || p.Duration != q.Duration || p.independent != q.independent ||
 					!bytes.Equal(p.Data(), q.Data()) {
-					t.Fatalf("late segmenter %d: part %s is another", n, p.Name)
+					t.Fatalf("segmenter %d from an anchor: part %s differs", n, p.Name)
 				}
 			}
 		}
 	}
 }
 
-// TestMemoryOfRenderedFormats adds up what a stream's segments hold: the frames once, and each
-// format that is asked for once, but for what has left the playlist, which is made again for who is
-// late.
+// TestMemoryOfRenderedFormats adds up the memory of a stream's segments: the frames once, and each
+// requested format once. Segments that have left the playlist keep no rendered bytes.
 func TestMemoryOfRenderedFormats(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		ask  []string // extensions
 		want int      // formats in use
 	}{
-		{"nobody", nil, 0},
+		{"no requests", nil, 0},
 		{"parts", []string{"parts"}, 1},
 		{"parts and segments", []string{"parts", extPart}, 1},
 		{"MPEG-TS", []string{extTS}, 1},
@@ -492,7 +492,7 @@ func TestMemoryOfRenderedFormats(t *testing.T) {
 					if ext == "parts" && len(l.parts) > 0 {
 						l.parts[len(l.parts)-1].Data()
 					} else if f := l.File(l.newest().Name + ext); ext != "parts" && f.Data() == nil {
-						t.Fatalf("no %s%s", l.newest().Name, ext)
+						t.Fatalf("file %s%s not found", l.newest().Name, ext)
 					}
 				}
 			}
@@ -516,19 +516,19 @@ func TestMemoryOfRenderedFormats(t *testing.T) {
 				made += len(p.data.cached())
 			}
 			if most := window * tt.want * 11 / 10; made > most {
-				t.Errorf("%d bytes of %d formats are held of a window of %d", made, tt.want, window)
+				t.Errorf("%d rendered bytes of %d formats, for a window of %d bytes", made, tt.want, window)
 			}
 			if tt.want == 0 && len(l.segments) != l.listed {
-				t.Errorf("%d segments are held for nobody beside the %d in the playlist", len(l.segments)-l.listed, l.listed)
+				t.Errorf("%d unlisted segments are kept beside the %d in the playlist", len(l.segments)-l.listed, l.listed)
 			}
 			if l.Bytes < payload || l.Bytes > payload*11/10 {
-				t.Errorf("%d bytes are said to be held, the frames have %d", l.Bytes, payload)
+				t.Errorf("Bytes is %d, the frames have %d", l.Bytes, payload)
 			}
 		})
 	}
 }
 
-// aacAt returns AAC of 44,100 Hz, stamped in whole milliseconds as RTMP does.
+// aacAt returns AAC frames of 44,100 Hz, stamped in whole milliseconds as in RTMP.
 func aacAt(long time.Duration) (fs []*media.Frame) {
 	const each = 1024 * time.Second / 44100
 	for i := 0; time.Duration(i)*each < long; i++ {
@@ -539,8 +539,8 @@ func aacAt(long time.Duration) (fs []*media.Frame) {
 	return fs
 }
 
-// TestLongGOPsAreCutAtParts cuts long GOPs: a segment that does not end at a keyframe ends at the border of a
-// part, which has picture and sound as every other, and no part is longer than the target.
+// TestLongGOPsAreCutAtParts cuts long GOPs: a segment that does not end at a keyframe ends at the
+// end of a part, which has video and audio like every other, and no part exceeds the target.
 func TestLongGOPsAreCutAtParts(t *testing.T) {
 	const long = 60 * time.Second
 	hasKind := func(frames []*media.Frame, k media.Kind) bool {
@@ -548,23 +548,24 @@ func TestLongGOPsAreCutAtParts(t *testing.T) {
 	}
 	for _, gop := range []time.Duration{2 * time.Second, 5 * time.Second, 10 * time.Second, 17 * time.Second,
 		600 * time.Second} {
-		for _, wish := range []time.Duration{100 * ms, 200 * ms, 330 * ms, time.Second} {
+		for _, partTarget := range []time.Duration{100 * ms, 200 * ms, 330 * ms, time.Second} {
 			for _, fps := range []float64{25, 30000.0 / 1001, 30} {
-				for _, sound := range []bool{true, false} {
-					t.Run(fmt.Sprintf("%v/%v/%.2f fps/sound %v", gop, wish, fps, sound), func(t *testing.T) {
+				for _, withAudio := range []bool{true, false} {
+					t.Run(fmt.Sprintf("%v/%v/%.2f fps/audio %v", gop, partTarget, fps, withAudio), func(t *testing.T) {
 						frames := videoFPS(fps, long, gop, 0)
-						if sound {
+						if withAudio {
 							frames = interleave(frames, aacAt(long))
 						}
-						s := New(7, Options{Part: wish})
+						s := New(7, Options{Part: partTarget})
 						all := writeAll(t, s, frames)
 						target := s.List().PartTarget
 						if len(all) < 9 {
 							t.Fatalf("%d segments", len(all))
 						}
 						for n, seg := range all[:len(all)-1] {
-							byTime := !isRAP(all[n+1].frames[0]) // the next begins with the sound of a keyframe or with it
-							if byTime && sound {
+							// A segment that is not cut by time is followed by a keyframe or its audio.
+							byTime := !isRAP(all[n+1].frames[0])
+							if byTime && withAudio {
 								byTime = !slices.ContainsFunc(all[n+1].parts[0].frames[:3], isRAP)
 							}
 							for i, p := range seg.parts {
@@ -573,11 +574,12 @@ func TestLongGOPsAreCutAtParts(t *testing.T) {
 									least = 0
 								}
 								if p.Duration > target || p.Duration < least {
-									t.Errorf("part %s of %s lasts %v under a target of %v, cut by time: %v", p.Name, seg.Name, p.Duration, target,
+									t.Errorf("part %s of %s lasts %v, the part target is %v, cut by time: %v", p.Name, seg.Name, p.Duration,
+										target,
 										byTime)
 								}
-								if least > 0 && (!hasKind(p.frames, media.Video) || sound && !hasKind(p.frames, media.Audio)) {
-									t.Errorf("part %s lacks picture or sound", p.Name)
+								if least > 0 && (!hasKind(p.frames, media.Video) || withAudio && !hasKind(p.frames, media.Audio)) {
+									t.Errorf("part %s has only one of video and audio", p.Name)
 								}
 							}
 						}
@@ -587,16 +589,16 @@ func TestLongGOPsAreCutAtParts(t *testing.T) {
 			}
 		}
 	}
-	t.Run("sound alone", func(t *testing.T) {
+	t.Run("audio only", func(t *testing.T) {
 		s, frames := New(7, Options{Part: 200 * ms}), aacAt(long)
 		all := writeAll(t, s, frames)
 		for _, seg := range all[:len(all)-1] {
 			for _, p := range seg.parts {
 				if target := s.List().PartTarget; p.Duration > target || p.Duration < target*85/100 {
-					t.Errorf("part %s lasts %v under a target of %v", p.Name, p.Duration, target)
+					t.Errorf("part %s lasts %v, the part target is %v", p.Name, p.Duration, target)
 				}
 			}
-			if seg.sequence > 8 && seg.Duration < 1800*ms { // of 2 s, to the end of a part
+			if seg.sequence > 8 && seg.Duration < 1800*ms { // 2 s, up to the end of a part
 				t.Errorf("segment %s lasts %v", seg.Name, seg.Duration)
 			}
 		}
@@ -604,8 +606,8 @@ func TestLongGOPsAreCutAtParts(t *testing.T) {
 	})
 }
 
-// TestLowFrameRateHasNoParts has pictures seconds apart: what playlists say of parts is true, or
-// they say nothing of parts.
+// TestLowFrameRateHasNoParts writes pictures seconds apart: playlists announce nothing about parts
+// that is not true.
 func TestLowFrameRateHasNoParts(t *testing.T) {
 	const long = 60 * time.Second
 	slow := func(from, every time.Duration) []*media.Frame { return video(from, from+long, every, every) }
@@ -617,9 +619,9 @@ func TestLowFrameRateHasNoParts(t *testing.T) {
 		{"a keyframe every 4 s", slow(0, 4*time.Second), []time.Duration{0}},
 		{"a keyframe every 4 s, of unknown duration", modify(slow(0, 4*time.Second), func(f *media.Frame) { f.Duration = 0 }),
 			[]time.Duration{0}},
-		{"a keyframe every 4 s, said to last 40 ms",
+		{"a keyframe every 4 s, with a duration of 40 ms",
 			modify(slow(0, 4*time.Second), func(f *media.Frame) { f.Duration = 40 * ms }), []time.Duration{0}},
-		{"a keyframe every 4 s, and sound", interleave(slow(0, 4*time.Second), audio(0, long)), []time.Duration{0}},
+		{"a keyframe every 4 s, with audio", interleave(slow(0, 4*time.Second), audio(0, long)), []time.Duration{0}},
 		{"a keyframe every 20 s", slow(0, 20*time.Second), []time.Duration{0}},
 		{"a frame every second, a keyframe every 4 s", video(0, long, time.Second, 4*time.Second), []time.Duration{0}},
 		{"2 fps", video(0, long, 500*ms, 2*time.Second), []time.Duration{500 * ms}},
@@ -629,7 +631,7 @@ func TestLowFrameRateHasNoParts(t *testing.T) {
 		{"a keyframe every 4 s, then 25 fps",
 			slices.Concat(slow(0, 4*time.Second), video(long, long+20*time.Second, 40*ms, 2*time.Second)),
 			[]time.Duration{0, 200 * ms}},
-		{"25 fps, night, 25 fps", slices.Concat(video(0, 6*time.Second, 40*ms, 2*time.Second),
+		{"25 fps, then a keyframe every 4 s, then 25 fps", slices.Concat(video(0, 6*time.Second, 40*ms, 2*time.Second),
 			slow(6*time.Second, 4*time.Second),
 			video(6*time.Second+long, 20*time.Second+long, 40*ms, 2*time.Second)), []time.Duration{200 * ms, 0, 200 * ms}},
 	} {
@@ -649,7 +651,7 @@ func TestLowFrameRateHasNoParts(t *testing.T) {
 				}
 				text := playlistText(t, l, FMP4)
 				if l.PartTarget == 0 && (strings.Contains(text, "PART") || strings.Contains(text, "CAN-BLOCK")) {
-					t.Fatalf("low latency in\n%s", text)
+					t.Fatalf("playlist without a part target has low-latency tags\n%s", text)
 				}
 				if l.PartTarget > 0 {
 					for _, p := range l.newest().parts {
@@ -660,21 +662,21 @@ func TestLowFrameRateHasNoParts(t *testing.T) {
 				}
 			}
 			if !slices.Equal(targets, tt.want) || wrong > 0 {
-				t.Errorf("part targets %v, want %v; %d parts are longer than is said", targets, tt.want, wrong)
+				t.Errorf("part targets %v, want %v; %d parts exceed the target", targets, tt.want, wrong)
 			}
 		})
 	}
 }
 
-// TestSegmentLineComesWithNextPart holds playlists with parts to what hls.js needs: a segment gets its own
-// line only when all its parts have been in a playlist before. A reload that waits for a segment gets its
-// line.
+// TestSegmentLineComesWithNextPart checks what hls.js needs of playlists with parts: a segment gets
+// its own line only after all its parts were in a playlist. A reload that waits for a segment gets
+// its line.
 func TestSegmentLineComesWithNextPart(t *testing.T) {
 	const long = 40 * time.Second
 	for _, gop := range []time.Duration{400 * ms, 2 * time.Second, 5 * time.Second, 10 * time.Second} {
-		for _, wish := range []time.Duration{100 * ms, 200 * ms, 330 * ms} {
-			t.Run(fmt.Sprintf("%v/%v", gop, wish), func(t *testing.T) {
-				s := New(40, Options{Part: wish})
+		for _, partTarget := range []time.Duration{100 * ms, 200 * ms, 330 * ms} {
+			t.Run(fmt.Sprintf("%v/%v", gop, partTarget), func(t *testing.T) {
+				s := New(40, Options{Part: partTarget})
 				seen := map[string]bool{} // parts
 				closed := uint64(0)
 				for _, f := range interleave(videoFPS(25, long, gop, 0), aacAt(long)) {
@@ -689,43 +691,43 @@ func TestSegmentLineComesWithNextPart(t *testing.T) {
 					first := newest.sequence == 40
 					listed := strings.Contains(text, "\n"+newest.Name+extPart+"\n")
 					if listed != l.Has(FMP4, newest.sequence, -1) {
-						t.Fatalf("segment %d is listed: %v, and a reload that waits for it ends: %v", newest.sequence, listed, !listed)
+						t.Fatalf("segment %d is listed: %v, a reload that waits for it returns: %v", newest.sequence, listed, !listed)
 					}
 					if !l.Has(TS, newest.sequence, -1) || !strings.Contains(playlistText(t, l, TS), newest.Name+extTS) {
-						t.Fatalf("segment %d is not in the playlist of MPEG-TS", newest.sequence)
+						t.Fatalf("segment %d is not in the MPEG-TS playlist", newest.sequence)
 					}
 					if listed {
 						closed = newest.sequence
 					}
 					for _, p := range newest.parts {
 						if listed && !first && !seen[p.Name] {
-							t.Fatalf("part %s comes together with the line of its segment:\n%s", p.Name, text)
+							t.Fatalf("part %s is first listed with the line of its segment:\n%s", p.Name, text)
 						}
 						if seen[p.Name] = true; !strings.Contains(text, `"`+p.Name+extPart+`"`) {
-							t.Fatalf("part %s is missing in\n%s", p.Name, text)
+							t.Fatalf("part %s is not listed in\n%s", p.Name, text)
 						}
 					}
 					for _, p := range l.parts {
 						seen[p.Name] = true
 					}
 					if len(l.parts) > 0 && !listed {
-						t.Fatalf("a part follows on a segment without a line:\n%s", text)
+						t.Fatalf("a part follows a segment without a line:\n%s", text)
 					}
 				}
 				s.End()
 				if l := s.List(); !strings.Contains(playlistText(t, l, FMP4), "\n"+l.newest().Name+extPart+"\n#EXT-X-ENDLIST") ||
 					closed < 43 {
-					t.Errorf("at the end, after %d was closed:\n%s", closed, playlistText(t, l, FMP4))
+					t.Errorf("at the end, after segment %d was listed:\n%s", closed, playlistText(t, l, FMP4))
 				}
 			})
 		}
 	}
 }
 
-// TestLastPartsPrecedeSegmentLine ends a stream, holds it and changes its tracks: the last parts of a segment are
-// in a playlist before the segment has a line, and an ended playlist has no parts.
+// TestLastPartsPrecedeSegmentLine ends a stream, holds it and changes its tracks: the last parts of
+// a segment are in a playlist before the segment has a line, and an ended playlist has no parts.
 func TestLastPartsPrecedeSegmentLine(t *testing.T) {
-	const long = 5*time.Second + 280*ms // no whole number of parts
+	const long = 5*time.Second + 280*ms // not a whole number of parts
 	frames := interleave(videoFPS(25, long, 2*time.Second, 0), aacAt(long))
 	write := func() (*Segmenter, map[string]bool) {
 		s, seen := New(40, Options{Part: 200 * ms}), map[string]bool{}
@@ -741,29 +743,30 @@ func TestLastPartsPrecedeSegmentLine(t *testing.T) {
 		newest := s.List().newest()
 		for _, p := range newest.parts {
 			if !seen[p.Name] {
-				t.Errorf("part %s was in no playlist before the line of its segment:\n%s", p.Name, playlistText(t, s.List(), FMP4))
+				t.Errorf("part %s was not listed before the line of its segment:\n%s", p.Name, playlistText(t, s.List(), FMP4))
 			}
 		}
 		plain, _ := write()
 		plain.End()
 		if want := plain.List().newest(); newest.Duration != want.Duration || len(newest.parts) != len(want.parts) ||
 			!bytes.Equal(newest.Data(FMP4), want.Data(FMP4)) {
-			t.Errorf("the last segment is %v of %d parts, want %v of %d", newest.Duration, len(newest.parts), want.Duration,
+			t.Errorf("the last segment lasts %v and has %d parts, want %v and %d", newest.Duration, len(newest.parts),
+				want.Duration,
 				len(want.parts))
 		}
 	}
 	finish := func(t *testing.T, s *Segmenter, seen map[string]bool) {
 		t.Helper()
 		if wait := s.Finish(); wait != 400*ms {
-			t.Fatalf("the line has to wait %v", wait)
+			t.Fatalf("Finish returned %v", wait)
 		}
 		text := recordListedParts(t, s.List(), seen)
 		if strings.Contains(text, "\n"+s.open.Name+extPart) || strings.Contains(text, "PRELOAD-HINT") ||
 			strings.Contains(text, "ENDLIST") {
-			t.Fatalf("before the end:\n%s", text)
+			t.Fatalf("playlist after Finish:\n%s", text)
 		}
 		if wait := s.Finish(); wait != 0 {
-			t.Fatalf("no part is new, and the line has to wait %v", wait)
+			t.Fatalf("Finish without new parts returned %v", wait)
 		}
 	}
 	t.Run("end", func(t *testing.T) {
@@ -797,7 +800,7 @@ func TestLastPartsPrecedeSegmentLine(t *testing.T) {
 		late.DTS, late.PTS = long, long
 		s.Write(late)
 		if check(t, s, seen); !s.open.discontinuity {
-			t.Error("what comes after the last part is not marked as discontinuous")
+			t.Error("the segment after Finish is not discontinuous")
 		}
 	})
 	t.Run("discontinuity", func(t *testing.T) {
@@ -815,12 +818,12 @@ func TestLastPartsPrecedeSegmentLine(t *testing.T) {
 		check(t, s, seen)
 		if newest := s.List().newest(); strings.Contains(text, "\n"+newest.Name+extPart) ||
 			strings.Contains(text, "PRELOAD-HINT") {
-			t.Errorf("the segment before the discontinuity has its line with its last part:\n%s", text)
+			t.Errorf("the segment before the discontinuity got its line with its last part:\n%s", text)
 		}
 	})
 }
 
-// recordListedParts returns the playlist of l and notes in seen the parts that are in it.
+// recordListedParts returns the playlist of l and adds the parts that it lists to seen.
 func recordListedParts(t *testing.T, l *List, seen map[string]bool) string {
 	t.Helper()
 	if !l.Ready {
@@ -837,8 +840,8 @@ func recordListedParts(t *testing.T, l *List, seen map[string]bool) string {
 	}
 }
 
-// TestRenderedBytesAreBounded asks for all forms of everything there is: what is made of the segments counts as their
-// frames do.
+// TestRenderedBytesAreBounded requests every file in every format: rendered bytes count like
+// frames.
 func TestRenderedBytesAreBounded(t *testing.T) {
 	const most = 4 << 20
 	s := New(0, Options{Part: 200 * ms, Bytes: most})
@@ -860,25 +863,25 @@ func TestRenderedBytesAreBounded(t *testing.T) {
 			}
 		}
 		if got := l.MemoryBytes() - before; got < made*9/10 || got > made*11/10 {
-			t.Fatalf("%d bytes were made, %d more are held", made, got)
+			t.Fatalf("rendered %d bytes, MemoryBytes grew by %d", made, got)
 		}
 		open = max(open, newest.renderedBytes()+newest.size)
 	}
 	if worst > most+2*open {
-		t.Errorf("%d bytes are held, want %d and a segment of %d", worst, most, open)
+		t.Errorf("MemoryBytes is %d, want %d plus a segment of %d", worst, most, open)
 	}
 	l := s.List()
 	with, p := l.MemoryBytes(), playlistBytes(t, l)
 	if got := l.MemoryBytes() - with; got < p+compressorBytes {
-		t.Errorf("playlists of %d bytes, and what compresses them, count as %d", p, got)
+		t.Errorf("playlists of %d bytes and the compressor count as %d", p, got)
 	}
 	l.DropRendered()
 	if got := l.MemoryBytes(); got > l.Bytes+4*p {
-		t.Errorf("%d bytes are held of %d when all forms are forgotten", got, l.Bytes)
+		t.Errorf("MemoryBytes is %d after DropRendered, the frames have %d", got, l.Bytes)
 	}
 }
 
-// playlistBytes has all playlists of l made, and returns how many bytes they have.
+// playlistBytes renders all playlists of l and returns their size in bytes.
 func playlistBytes(t *testing.T, l *List) (n int) {
 	t.Helper()
 	for f := range formats {

@@ -12,20 +12,22 @@ import (
 	"livego/internal/container/m3u8"
 )
 
-// skipBoundaryTargets is how many target durations from the end a delta update begins at the
-// latest: the least that RFC 8216bis section 4.4.3.8 has.
+// skipBoundaryTargets is the Skip Boundary of delta updates in target durations: the minimum that
+// RFC 8216bis section 4.4.3.8 allows.
 const skipBoundaryTargets = 6
 
-// holdBackParts is how many part targets from the end players stay: what the same section recommends.
+// holdBackParts is the PART-HOLD-BACK in part targets, how far from the end players stay: the
+// recommendation of the same section.
 const holdBackParts = 3
 
-// partsListedTargets is for how many target durations from the end parts are listed: RFC 8216bis section 4.4.4.9.
+// partsListedTargets is for how many target durations from the end playlists list parts: RFC
+// 8216bis section 4.4.4.9.
 const partsListedTargets = 3
 
-// A Playlist is a media playlist, the same bytes for everybody.
+// A Playlist is a media playlist. All clients get the same bytes.
 type Playlist struct {
 	Body []byte // shared: do not modify
-	ETag string // names this state among all of the stream, in its format
+	ETag string // identifies this state of the stream's playlist in its format
 
 	compressor *compressor
 	gzipped    lazyBytes
@@ -36,14 +38,15 @@ func (p *Playlist) Gzip() []byte {
 	return p.gzipped.get(func() []byte { return p.compressor.compress(p.Body) })
 }
 
-// compressorBytes is about what the tables of a zipper hold of memory.
+// compressorBytes is the approximate memory of a compressor's tables.
 const compressorBytes = 800 << 10
 
-// A compressor compresses the playlists of one stream: its tables are most of a megabyte, too much to make for each.
+// A compressor compresses the playlists of one stream. Its tables need most of a megabyte, too much
+// to allocate for each playlist.
 type compressor struct {
 	mu     sync.Mutex
 	w      *gzip.Writer
-	tables atomic.Bool // w is there
+	tables atomic.Bool // w is allocated
 }
 
 func (z *compressor) compress(b []byte) []byte {
@@ -55,12 +58,12 @@ func (z *compressor) compress(b []byte) []byte {
 		z.tables.Store(true)
 	}
 	z.w.Reset(&out)
-	_, _ = z.w.Write(b) // a bytes.Buffer takes all
+	_, _ = z.w.Write(b) // writing to a bytes.Buffer cannot fail
 	_ = z.w.Close()
 	return out.Bytes()
 }
 
-// size returns about how many bytes of memory the zipper holds.
+// size returns the approximate memory of the compressor in bytes.
 func (z *compressor) size() int {
 	if z.tables.Load() {
 		return compressorBytes
@@ -68,7 +71,7 @@ func (z *compressor) size() int {
 	return 0
 }
 
-// release gives up the tables, unless they are in use; they can be made again.
+// release frees the tables, unless they are in use; they can be allocated again.
 func (z *compressor) release() {
 	if z.mu.TryLock() {
 		defer z.mu.Unlock()
@@ -77,7 +80,7 @@ func (z *compressor) release() {
 	}
 }
 
-// A renderedPlaylist is a playlist that is made on first need.
+// A renderedPlaylist is a playlist that is rendered on first use.
 type renderedPlaylist struct {
 	once     sync.Once
 	playlist *Playlist
@@ -85,7 +88,7 @@ type renderedPlaylist struct {
 	done     atomic.Bool // playlist and err are set
 }
 
-// size returns how many size of memory the rendering holds.
+// size returns the memory of the rendered playlist in bytes.
 func (r *renderedPlaylist) size() int {
 	if !r.done.Load() || r.playlist == nil {
 		return 0
@@ -93,8 +96,9 @@ func (r *renderedPlaylist) size() int {
 	return cap(r.playlist.Body) + r.playlist.gzipped.size()
 }
 
-// Playlist returns the media playlist in format f; nil before the first segment of the session. A
-// delta leaves out what was there for long, where there is such.
+// Playlist returns the media playlist in format f; nil before the first segment of the stream
+// session. With delta it returns a delta update, which leaves out older segments, if there are
+// enough of them.
 func (l *List) Playlist(f Format, delta bool) (*Playlist, error) {
 	if !l.Ready {
 		return nil, nil
@@ -117,17 +121,17 @@ func (l *List) skippedSegments() int {
 	if l.PartTarget == 0 {
 		return 0
 	}
-	after := l.openDuration() // from the segment's end to that of the playlist
+	after := l.openDuration() // from the end of the segment to the end of the playlist
 	cur := l.current()
 	for n := len(cur); n > 0; n-- {
 		if after += cur[n-1].Duration; after > skipBoundaryTargets*l.Target {
-			return n - 1 // the boundary lies in this one
+			return n - 1 // the Skip Boundary is inside this one
 		}
 	}
 	return 0
 }
 
-// openDuration returns the duration of the parts behind the last segment.
+// openDuration returns the duration of the parts after the last segment.
 func (l *List) openDuration() time.Duration {
 	var d time.Duration
 	for _, p := range l.parts {
@@ -144,13 +148,14 @@ func (l *List) render(f Format, delta bool) (*Playlist, error) {
 		Independent: l.independent(f), Segments: make([]m3u8.Segment, len(cur)),
 	}
 	if cur[0].discontinuity {
-		p.DiscontinuitySequence-- // its own mark, still in the playlist, counts too: RFC 8216 section 6.2.2
+		// The segment's own discontinuity tag counts too: RFC 8216 section 6.2.2.
+		p.DiscontinuitySequence--
 	}
 	low := f == FMP4 && l.PartTarget > 0
 	open, parts := l.open, l.parts
 	hint := l.preloadHint()
 	if l.newestByPartsOnly(f) {
-		if l.open.discontinuity { // the mark of the discontinuity has no place between the parts of two segments
+		if l.open.discontinuity { // no discontinuity tag may stand between the parts of two segments
 			hint = ""
 		}
 		open, cur = l.newest(), cur[:len(cur)-1]
@@ -163,7 +168,8 @@ func (l *List) render(f Format, delta bool) (*Playlist, error) {
 	for i := len(cur) - 1; i >= 0; i-- {
 		s := cur[i]
 		p.Segments[i] = s.entry(f)
-		// Without parts hls.js sees that a stream has ended, whichever of its last parts it has.
+		// An ended playlist lists no parts: without them hls.js sees the end of the stream,
+		// whichever of the last parts it has.
 		if low && after < partsListedTargets*l.Target && !p.Segments[i].Gap && !l.Ended {
 			p.Segments[i].Parts = l.partEntries(s.parts)
 		}
@@ -176,8 +182,8 @@ func (l *List) render(f Format, delta bool) (*Playlist, error) {
 			p.OpenSegment, p.OpenParts = open.head(f), l.partEntries(parts)
 			open.listed.Store(true)
 		} else {
-			// hls.js takes the last segment for the one that comes next when there is no line behind it, and
-			// gives up when that one turns out to be discontinuous.
+			// If no line follows the last segment, hls.js expects it to continue with the next one,
+			// and stops when that one turns out to be discontinuous.
 			p.PendingDiscontinuity = l.Paused && !l.Ended || l.open != nil && l.open.discontinuity
 		}
 		if hint != "" {
@@ -189,17 +195,17 @@ func (l *List) render(f Format, delta bool) (*Playlist, error) {
 	}
 	body, err := p.Encode()
 	if err != nil {
-		return nil, fmt.Errorf("writing the media playlist: %w", err)
+		return nil, fmt.Errorf("encoding the media playlist: %w", err)
 	}
 	return &Playlist{Body: body, ETag: l.etag(f, delta), compressor: l.compressor}, nil
 }
 
-// etag names the state of l.
+// etag identifies the state of l.
 func (l *List) etag(f Format, delta bool) string {
 	b := append([]byte(nil), l.newest().Name...)
 	if f == FMP4 {
 		b = strconv.AppendInt(append(b, '.'), int64(len(l.parts)), 10)
-		if l.open != nil { // its hint tells of it
+		if l.open != nil { // the playlist has its preload hint
 			b = append(b, "-open"...)
 		}
 	}
@@ -212,7 +218,7 @@ func (l *List) etag(f Format, delta bool) string {
 	return string(b)
 }
 
-// entry returns how s, which is complete, stands in a playlist.
+// entry returns the playlist entry of s, which is complete.
 func (s *Segment) entry(f Format) m3u8.Segment {
 	e := s.head(f)
 	e.URI, e.Duration = s.Name+extTS, s.Duration
@@ -222,7 +228,7 @@ func (s *Segment) entry(f Format) m3u8.Segment {
 	return e
 }
 
-// head returns what stands before s in a playlist.
+// head returns the tags that precede s in a playlist.
 func (s *Segment) head(f Format) m3u8.Segment {
 	e := m3u8.Segment{Discontinuity: s.discontinuity, ProgramDateTime: s.date, Gap: s.trackSet.tracks[f].empty()}
 	if f == FMP4 && s.trackSet.init != nil {
@@ -231,9 +237,9 @@ func (s *Segment) head(f Format) m3u8.Segment {
 	return e
 }
 
-// partEntries returns how parts stand in a playlist. One that is longer than a part may be, as a
-// single frame of an encoder that paused and the sound at the end of all, is said to be as long as
-// it may.
+// partEntries returns the playlist entries of parts. A part that exceeds the part target, such as a
+// single frame of an encoder that paused or the audio at the end of the stream, is listed with the
+// part target as its duration.
 func (l *List) partEntries(parts []*Part) []m3u8.Part {
 	list := make([]m3u8.Part, len(parts))
 	for i, p := range parts {
@@ -242,7 +248,7 @@ func (l *List) partEntries(parts []*Part) []m3u8.Part {
 	return list
 }
 
-// independent reports whether a decoder may start with each segment in the playlist of format f.
+// independent reports whether a decoder can start with each segment in the playlist of format f.
 func (l *List) independent(f Format) bool {
 	for _, s := range l.current() {
 		if s.trackSet.tracks[f].video != nil && !s.parts[0].independent {

@@ -1,14 +1,14 @@
-// Package segment turns the frames of a stream into HLS segments, their low-latency parts and their
-// media playlists (RFC 8216, RFC 8216bis). It knows no HTTP and no viewer: one goroutine writes,
-// any number read what there is at the moment.
+// Package segment turns the frames of a stream into HLS segments, low-latency parts and media
+// playlists (RFC 8216, RFC 8216bis). It knows no HTTP and no viewers. One goroutine writes; any
+// number of goroutines read the current List.
 //
-// Segments are cut where a decoder may start and keep to one target duration for the session. Their
-// names, "<epoch>-<start ms>", those of their parts, "<epoch>-<start ms>.<part>", and their media
-// sequence numbers are never used twice: see Numbers.
+// Segments are cut at random access points and keep to one target duration for the stream session.
+// The names of segments, "<epoch>-<start ms>", those of parts, "<epoch>-<start ms>.<part>", and
+// media sequence numbers are never reused: see SequenceAllocator.
 //
-// A segment is frames. What it is in a format, fragmented MP4 or MPEG-TS, is made when somebody
-// first asks for it, once, and follows from its frames and its name alone: whoever makes it makes
-// the same bytes.
+// A segment holds frames. Its bytes in a format, fragmented MP4 or MPEG-TS, are rendered once, on
+// the first request, and depend on its frames and its name only: whichever server renders them,
+// they are the same.
 package segment
 
 import (
@@ -24,7 +24,7 @@ import (
 	"livego/internal/media"
 )
 
-// A Format is how segments are laid out.
+// A Format is the container format of segments.
 type Format uint8
 
 // Formats.
@@ -34,7 +34,8 @@ const (
 	formats
 )
 
-// Carries reports whether frames of t have a place in segments of format f, which take one video and one audio track.
+// Carries reports whether segments of format f can carry t. They have one video and one audio
+// track.
 func (f Format) Carries(t *media.Track) bool {
 	if f == TS {
 		return ts.Carries(t)
@@ -42,22 +43,22 @@ func (f Format) Carries(t *media.Track) bool {
 	return fmp4.Carries(t)
 }
 
-// Carries reports whether frames of t have a place in segments of some format.
+// Carries reports whether segments of some format can carry t.
 func Carries(t *media.Track) bool { return FMP4.Carries(t) || TS.Carries(t) }
 
-// A trackSet is the tracks of segments that one decoder plays in a row. It is immutable.
+// A trackSet is the tracks of consecutive segments that one decoder setup plays. It is immutable.
 type trackSet struct {
 	tracks   [formats]formatTracks
-	init     []byte // initialization section of fragmented MP4; nil when that carries nothing
-	initName string // of init: who makes it again gives it the same
+	init     []byte // initialization section of fragmented MP4; nil when that carries no track
+	initName string // derived from init: the same bytes always have the same name
 }
 
-// formatTracks are those that a format carries; nil where it has none.
+// formatTracks are the tracks that a format carries; nil for a kind that it does not carry.
 type formatTracks struct{ video, audio *media.Track }
 
 func (t formatTracks) empty() bool { return t.video == nil && t.audio == nil }
 
-// contains reports whether f is of one of t.
+// contains reports whether f belongs to one of the tracks.
 func (t formatTracks) contains(f *media.Frame) bool { return f.Track == t.video || f.Track == t.audio }
 
 func newTrackSet(video, audio *media.Track) *trackSet {
@@ -80,7 +81,7 @@ func newTrackSet(video, audio *media.Track) *trackSet {
 		return l
 	}
 	b, err := fmp4.Init(list)
-	if err != nil { // what Carries accepts has an init segment
+	if err != nil { // not expected: Carries accepts only tracks that Init can describe
 		l.tracks[FMP4] = formatTracks{}
 		return l
 	}
@@ -89,39 +90,39 @@ func newTrackSet(video, audio *media.Track) *trackSet {
 	return l
 }
 
-// hasBoth reports whether there is picture and sound in some format.
+// hasBoth reports whether some format carries both video and audio.
 func (l *trackSet) hasBoth() bool {
 	return slices.ContainsFunc(l.tracks[:], func(t formatTracks) bool { return t.video != nil && t.audio != nil })
 }
 
-// A Segment is a piece of the stream that is complete.
+// A Segment is a complete piece of the stream.
 type Segment struct {
-	Name     string // unique over sessions and restarts
+	Name     string // unique over stream sessions and restarts
 	Duration time.Duration
 
 	sequence              uint64    // media sequence number
 	discontinuitySequence uint64    // discontinuity sequence number
-	discontinuity         bool      // discontinuous with the segment before
-	date                  time.Time // of the first frame by the wall clock
-	number                uint32    // of the first fragment
+	discontinuity         bool      // does not continue the segment before
+	date                  time.Time // wall clock time of the first frame
+	number                uint32    // fragment sequence number of the first part
 
 	trackSet *trackSet // set with the first part
 	frames   []*media.Frame
 	parts    []*Part
 	totals   byteTotals
-	size     int         // about what the frames hold of memory
-	listed   atomic.Bool // a playlist with it has been given out
+	size     int         // approximate memory of the frames
+	listed   atomic.Bool // a playlist with it has been rendered
 
 	rendered [formats]lazyBytes
 }
 
-// A Part is a partial segment. It is complete before the rest of its segment is there.
+// A Part is a partial segment. It is complete before the rest of its segment exists.
 type Part struct {
 	Name     string
 	Duration time.Duration
 
 	segment     *Segment
-	independent bool // a decoder may start with it
+	independent bool // a decoder can start with it
 	number      uint32
 	frames      []*media.Frame
 	ends        []fmp4.TrackEnd
@@ -130,10 +131,10 @@ type Part struct {
 	data lazyBytes // as fragmented MP4
 }
 
-// byteTotals is how much frames are.
+// byteTotals count the bytes and frames of a segment or part.
 type byteTotals struct {
 	videoBytes, audioBytes   int // payload bytes
-	videoFrames, audioFrames int // frames
+	videoFrames, audioFrames int // number of frames
 	tsBytes                  [2]int
 }
 
@@ -146,7 +147,7 @@ func (l *byteTotals) add(f *media.Frame) {
 	}
 }
 
-// split divides n bytes into those of video and those of audio, by their parts in the payload.
+// split divides n bytes into those of video and those of audio, in proportion to their payload.
 func (l *byteTotals) split(n int) (video, audio int) {
 	if l.videoBytes+l.audioBytes == 0 {
 		return 0, n
@@ -155,17 +156,17 @@ func (l *byteTotals) split(n int) (video, audio int) {
 	return video, n - video
 }
 
-// tsSize returns how many bytes of MPEG-TS a frame with n bytes of payload becomes, to within a
-// packet: 184 of 188 bytes are payload, and headers take about 40.
+// tsSize returns the size in MPEG-TS of a frame with n bytes of payload, to within one packet: 184
+// of 188 bytes are payload, and headers need about 40 bytes.
 func tsSize(n int) int { return (n + 40 + 183) / 184 * 188 }
 
-// What fragmented MP4 adds to the payload, about: to each frame, and to each part.
+// Approximate bytes that fragmented MP4 adds to the payload, per frame and per part.
 const (
 	sampleOverhead   = 8
 	fragmentOverhead = 200
 )
 
-// estimate returns about how many bytes s has in format f, which need not have been made.
+// estimate returns the approximate size of s in format f, whether it is rendered or not.
 func (s *Segment) estimate(f Format) int {
 	t, l, n := s.trackSet.tracks[f], &s.totals, 0
 	if t.video != nil {
@@ -180,8 +181,9 @@ func (s *Segment) estimate(f Format) int {
 	return n
 }
 
-// Data returns the segment in format f; nil when that carries nothing of it. It is made on first
-// need: most segments of a stream that nobody watches are never asked for. Shared: do not modify.
+// Data returns the segment in format f; nil when the format carries none of its tracks. It is
+// rendered on the first call: most segments of a stream without viewers are never requested.
+// Shared: do not modify.
 func (s *Segment) Data(f Format) []byte {
 	t := s.trackSet.tracks[f]
 	if t.empty() {
@@ -196,7 +198,8 @@ func (s *Segment) Data(f Format) []byte {
 	})
 }
 
-// joinParts returns the parts one after the other. They are parts of it from then on, so that the memory is held once.
+// joinParts returns the concatenated parts. From then on the parts are slices of the result, so the
+// memory is held once.
 func (s *Segment) joinParts() []byte {
 	n := 0
 	for _, p := range s.parts {
@@ -220,7 +223,7 @@ func (s *Segment) joinParts() []byte {
 	return b
 }
 
-// dropRendered gives up what was made of s; it can be made again.
+// dropRendered drops the rendered bytes of s, which can be rendered again.
 func (s *Segment) dropRendered() {
 	for f := range s.rendered {
 		s.rendered[f].drop()
@@ -230,8 +233,8 @@ func (s *Segment) dropRendered() {
 	}
 }
 
-// renderedBytes returns how many bytes have been made of s. The parts of a segment that was made as a whole are
-// pieces of that.
+// renderedBytes returns the number of rendered bytes of s. The parts of a whole rendered segment
+// are slices of it and do not count.
 func (s *Segment) renderedBytes() int {
 	n := s.rendered[TS].size()
 	if whole := s.rendered[FMP4].size(); whole > 0 {
@@ -243,7 +246,8 @@ func (s *Segment) renderedBytes() int {
 	return n
 }
 
-// Data returns the part as fragmented MP4; empty when that carries nothing of it. Shared: do not modify.
+// Data returns the part as fragmented MP4; empty when that carries none of its tracks. Shared: do
+// not modify.
 func (p *Part) Data() []byte {
 	return p.data.get(func() []byte { return p.append(nil) })
 }
@@ -263,18 +267,19 @@ func (p *Part) append(dst []byte) []byte {
 		}
 		break
 	}
-	// Numbers that do not fit their fields, the only error that is left, are left out as a damaged frame is.
+	// The only possible error is a number that does not fit its field: the frame is left out, like
+	// a damaged one.
 	dst, _ = fmp4.AppendFragment(dst, p.number, frames, p.ends...)
 	return dst
 }
 
-// A lazyBytes is bytes that are made on first need, and once however many ask at the same time.
+// lazyBytes are rendered on the first use, once for all concurrent callers.
 type lazyBytes struct {
 	mu   sync.Mutex
 	data atomic.Pointer[[]byte]
 }
 
-func (b *lazyBytes) get(made func() []byte) []byte {
+func (b *lazyBytes) get(render func() []byte) []byte {
 	if p := b.data.Load(); p != nil {
 		return *p
 	}
@@ -283,12 +288,12 @@ func (b *lazyBytes) get(made func() []byte) []byte {
 	if p := b.data.Load(); p != nil {
 		return *p
 	}
-	d := made()
+	d := render()
 	b.data.Store(&d)
 	return d
 }
 
-// cached returns the bytes if they are there.
+// cached returns the bytes if they are rendered.
 func (b *lazyBytes) cached() []byte {
 	if p := b.data.Load(); p != nil {
 		return *p
@@ -296,7 +301,7 @@ func (b *lazyBytes) cached() []byte {
 	return nil
 }
 
-// size returns how many bytes of memory the blob holds.
+// size returns the memory in bytes that the rendered bytes occupy.
 func (b *lazyBytes) size() int { return cap(b.cached()) }
 
 func (b *lazyBytes) set(d []byte) { b.data.Store(&d) }

@@ -11,96 +11,108 @@ import (
 )
 
 const (
-	// maxTarget bounds the target duration: players stay three of them behind, and start so much later.
+	// maxTarget bounds the target duration: players stay three target durations behind, and start
+	// that much later.
 	maxTarget = 6 * time.Second
-	// gopTolerance is what a target duration leaves between itself and the GOP it is made for, which may vary.
+	// gopTolerance is the part of a target duration that is reserved for variation of the GOP
+	// duration.
 	gopTolerance = 250 * time.Millisecond
-	// maxOverrun is by how much a segment may exceed the target duration: rounded to a second it must
-	// not (RFC 8216, 4.3.3.1).
+	// maxOverrun is by how much a segment may exceed the target duration: rounded to a second it
+	// must not (RFC 8216 section 4.3.3.1).
 	maxOverrun = 499 * time.Millisecond
-	// maxSkew is how far a keyframe's DTS may be behind the newest frame's for its own time to be where a segment begins.
+	// maxSkew is how far the DTS of a keyframe may be behind the newest DTS of all tracks for a
+	// segment to start at the keyframe's own time.
 	maxSkew = time.Second
-	// minSpacing is the least distance between the starts of segments, whose names count milliseconds.
+	// minSpacing is the minimum distance between the starts of segments, because their names count
+	// milliseconds.
 	minSpacing = time.Millisecond
-	// minFirstSegment is the least that a session's first segment of pictures lasts, wherever decoders
-	// may start before that.
+	// minFirstSegment is the minimum duration of the first segment of a stream session with video,
+	// even where GOPs are shorter.
 	minFirstSegment = 400 * time.Millisecond
-	// minFirstFrames is how many pictures that has at least, of which parts are to be made.
+	// minFirstFrames is the minimum number of pictures in that segment if it is to have parts.
 	minFirstFrames = 4
-	// endlessGOP is how long a GOP that has not ended yet counts as none.
+	// endlessGOP is the duration from which on a GOP that has not ended counts as a long keyframe
+	// interval.
 	endlessGOP = 30 * time.Second
-	// minWindow is the least number of target durations that a playlist lists.
+	// minWindow is the minimum number of target durations that a playlist lists.
 	minWindow = 8
-	// frameOverhead is what a frame takes beside its payload.
+	// frameOverhead is the approximate memory of a frame in addition to its payload, in bytes.
 	frameOverhead = 256
-	// lastPartsTargets is how many part targets the last parts of a stream are in the playlist before
-	// the line of their segment. Players stay holdBackParts behind, so they do not run out of media
-	// meanwhile.
+	// lastPartsTargets is for how many part targets the last parts of a stream are in the playlist
+	// before the line of their segment. Players stay holdBackParts behind, so they do not run out
+	// of media in that time.
 	lastPartsTargets = 2
 )
 
 // Options of a Segmenter.
 type Options struct {
-	Segment time.Duration // wished length of a segment; default 2 s
-	Part    time.Duration // wished length of a part; 0 for none
-	Window  int           // target durations' worth of segments in the playlist; at least 8
-	// TrackWait is how long, in stream time, the first segment after a joint waits for the other of
-	// picture and sound; default 2 s.
+	Segment time.Duration // intended duration of a segment; default 2 s
+	Part    time.Duration // intended duration of a part; 0: no parts
+	Window  int           // target durations that the playlist lists; at least 8
+	// TrackWait is how long, in stream time, the first segment after a discontinuity waits for the
+	// missing one of video and audio; default 2 s.
 	TrackWait time.Duration
-	// Bytes bounds the memory of a stream's segments; default 128 MiB. A segment is cut at a quarter of it.
+	// Bytes bounds the memory of a stream's segments; default 128 MiB. A segment is cut when it
+	// reaches a quarter of it.
 	Bytes int
-	// MarkUsed, when set, is told each media sequence number before it is published: see Numbers.
+	// MarkUsed, when set, receives each media sequence number before it is published: see
+	// SequenceAllocator.
 	MarkUsed func(uint64)
 }
 
-// A Segmenter makes the segments of one session of a stream. Write, Flush, Pause and End are for
-// one goroutine, the rest for any.
+// A Segmenter cuts one stream session into segments. Write, Flush, Pause and End are for one
+// goroutine, the other methods for any.
 type Segmenter struct {
 	opt   Options
 	epoch uint64
 	list  atomic.Pointer[List]
 	ready chan struct{} // closed with the first playlist, or at the end
 
-	// The rest is the writer's.
-	nextSequence          uint64        // media sequence number of the nextSequence segment
+	// The writer goroutine owns the rest.
+	nextSequence          uint64        // media sequence number of the next segment
 	discontinuitySequence uint64        // discontinuity sequence number of the open segment
-	target                time.Duration // 0 until it is fixed
+	target                time.Duration // target duration; 0 until it is fixed
 	period                period
 	open                  *Segment // nil before the first frame
 	start                 time.Duration
-	minStart              time.Duration // the next segment begins no earlier, so that its name is new
-	end                   time.Duration // of the last frame of the open segment
-	newestDTS             time.Duration // largest DTS
-	videoDTS              time.Duration // DTS of the newest videoDTS frame
-	lastRAP               time.Duration // DTS of the newest random access point; negative before the first
-	lastGOP               time.Duration // newest GOP
-	repeatedGOP           time.Duration // longest that two GOPs in a row were at least
-	cutter                partCutter
-	firstSegment          bool                    // no segment of the session is complete
-	beforeAnchor          func(*media.Frame) bool // frames of before the anchor; nil when they have passed
-	// sound of a new track, until the next picture tells whether the old ones go on
+	// minStart is the earliest start of the next segment, so that its name is new.
+	minStart  time.Duration
+	end       time.Duration // end of the last frame of the open segment
+	newestDTS time.Duration // largest DTS
+	videoDTS  time.Duration // DTS of the newest video frame
+	// lastRAP is the DTS of the newest random access point; negative before the first.
+	lastRAP      time.Duration
+	lastGOP      time.Duration // duration of the newest GOP
+	repeatedGOP  time.Duration // longest duration that two consecutive GOPs reached
+	cutter       partCutter
+	firstSegment bool // no segment of the stream session is complete
+	// beforeAnchor reports frames before the anchor; nil after the last of them.
+	beforeAnchor func(*media.Frame) bool
+	// pendingAudio is audio of a new track, held until the next picture shows whether the GOP
+	// continues.
 	pendingAudio []*media.Frame
-	nextAudio    *media.Track // of sound, which enters with the next segment; nil when there is none
+	nextAudio    *media.Track // audio track that starts with the next segment; nil when there is none
 
-	hasBoth       bool // the newest lineup has picture and sound
-	frameCapacity int  // how many frames the last segment had
-	finished      bool // all parts of the open segment are complete, and none follows
+	hasBoth       bool // the newest track set has video and audio
+	frameCapacity int  // number of frames of the last segment
+	finished      bool // all parts of the open segment are complete, and no other follows
 }
 
-// A period is what lies between two discontinuities.
+// A period is the media between two discontinuities.
 type period struct {
 	discontinuityNumber uint32
 	video, audio        *media.Track
-	carriedOver         *media.Track // that of the two which goes on from the run before, until a frame of it comes
-	// of its tracks; nil until something is complete: a track that comes until then was there from the
-	// start
+	// carriedOver is the track that continues from the period before, until its first frame.
+	carriedOver *media.Track
+	// trackSet is nil until something is complete: a track that starts before that belongs to the
+	// period from its start.
 	trackSet *trackSet
 	start    time.Duration
-	arrived  time.Time // when the frame at start did
+	arrived  time.Time // arrival time of the frame at start
 }
 
-// New returns a Segmenter whose media and discontinuity sequence numbers begin at epoch, which no
-// other session may have.
+// New returns a Segmenter whose media and discontinuity sequence numbers start at epoch, which must
+// be unique to the stream session.
 func New(epoch uint64, o Options) *Segmenter {
 	o.Segment = cmp.Or(o.Segment, 2*time.Second)
 	o.Window = max(o.Window, minWindow)
@@ -113,9 +125,10 @@ func New(epoch uint64, o Options) *Segmenter {
 	return s
 }
 
-// Successor returns a Segmenter that takes over from s, which gets no more frames: for the session
-// after that of s, or for the rest of the same where a fault ended s. Its playlist goes on from
-// that of s: the numbers continue, and its first segment is marked as discontinuous.
+// Successor returns a Segmenter that continues the playlist of s, which must get no more frames. It
+// is for the stream session after that of s or, with the same epoch, for the rest of the same
+// session after a failure. The sequence numbers continue, and the first segment is marked as
+// discontinuous.
 func (s *Segmenter) Successor(epoch uint64) *Segmenter {
 	n := New(epoch, s.opt)
 	last := s.List().completed()
@@ -132,23 +145,23 @@ func (s *Segmenter) Successor(epoch uint64) *Segmenter {
 	return n
 }
 
-// An anchor is where a segment begins, and what has to be known of before it, so that whoever has
-// the frames from there on makes the same segments of them, with the same names.
+// An anchor is the start of a segment with the state that precedes it. A Segmenter that gets the
+// frames from there on cuts the same segments, with the same names.
 type anchor struct {
 	epoch, sequence, discontinuitySequence uint64
 	discontinuity                          bool
-	discontinuityNumber                    uint32 // of the run
+	discontinuityNumber                    uint32 // of the period
 	start                                  time.Duration
 	kind                                   media.Kind    // of its first frame
-	dts                                    time.Duration // of that
+	dts                                    time.Duration // of its first frame
 	date                                   time.Time
 	target                                 time.Duration
-	partTarget, frameDuration              time.Duration // as in parts
+	partTarget, frameDuration              time.Duration // as in partCutter
 	lastRAP, lastGOP                       time.Duration // as in Segmenter
-	hasBoth                                bool          // the same
+	hasBoth                                bool          // as in Segmenter
 }
 
-// anchor returns where the open segment begins, once a segment is complete.
+// anchor returns the start of the open segment, once a segment is complete.
 func (s *Segmenter) anchor() anchor {
 	f := s.open.frames[0]
 	return anchor{
@@ -160,7 +173,7 @@ func (s *Segmenter) anchor() anchor {
 	}
 }
 
-// newAtAnchor returns a Segmenter that begins at a and passes over the frames before it.
+// newAtAnchor returns a Segmenter that starts at a and ignores the frames before it.
 func newAtAnchor(a anchor, o Options) *Segmenter {
 	s := New(a.epoch, o)
 	s.nextSequence, s.discontinuitySequence, s.target, s.lastRAP, s.lastGOP = a.sequence, a.discontinuitySequence,
@@ -172,7 +185,7 @@ func newAtAnchor(a anchor, o Options) *Segmenter {
 			return true
 		}
 		if s.openSegment(f, a.start, false); isRAP(f) {
-			s.lastRAP = -1 // it ended the GOP of which a tells
+			s.lastRAP = -1 // this keyframe ended the GOP that a describes
 		}
 		s.open.discontinuity, s.open.date, s.period.arrived, s.period.discontinuityNumber = a.discontinuity, a.date, a.date,
 			a.discontinuityNumber
@@ -181,16 +194,18 @@ func newAtAnchor(a anchor, o Options) *Segmenter {
 	return s
 }
 
-// List returns what there is to fetch now; never nil.
+// List returns the current list; never nil.
 func (s *Segmenter) List() *List { return s.list.Load() }
 
-// Ready is closed when there is a playlist. It is closed without one when the session ends without a segment.
+// Ready is closed when there is a playlist. It is closed without one when the stream session ends
+// without a segment.
 func (s *Segmenter) Ready() <-chan struct{} { return s.ready }
 
-// Write adds f, the next frame of the stream in its order, of a track that Carries accepts: the
-// first of its kind, where there are several. What is not added is sound whose track has come, or
-// has got other parameters, in the middle of a GOP: it enters with the next segment, so that the
-// picture goes on.
+// Write adds f, the next frame of the stream in its order. Its track is the first of its kind, and
+// Carries accepts it.
+//
+// Write drops audio whose track starts, or changes its parameters, in the middle of a GOP: the
+// track starts with the next segment, so that the video continues.
 func (s *Segmenter) Write(f *media.Frame) {
 	if s.beforeAnchor != nil {
 		if s.beforeAnchor(f) {
@@ -214,33 +229,33 @@ func (s *Segmenter) Write(f *media.Frame) {
 	if len(s.pendingAudio) > 0 {
 		s.resolvePendingAudio(f)
 	}
-	switch joint := s.open != nil && s.isDiscontinuous(f); {
+	switch discontinuous := s.open != nil && s.isDiscontinuous(f); {
 	case s.open == nil:
 		s.openSegment(f, max(s.position(f), s.minStart), s.List().listed > 0)
 		s.add(f)
-	case joint && s.interruptsGOP(f):
+	case discontinuous && s.interruptsGOP(f):
 		s.holdAudio(f)
-	case joint && len(s.pendingAudio) > 0:
+	case discontinuous && len(s.pendingAudio) > 0:
 		s.releasePendingAudio()
 		s.Write(f)
-	case !joint && !isRAP(f) && s.due(f) && s.splitAtPart(f):
+	case !discontinuous && !isRAP(f) && s.due(f) && s.splitAtPart(f):
 		s.Write(f)
-	case joint || s.due(f):
-		s.cut(f, joint || s.nextAudio != nil || *s.period.track(f.Track.Kind) == nil)
+	case discontinuous || s.due(f):
+		s.cut(f, discontinuous || s.nextAudio != nil || *s.period.track(f.Track.Kind) == nil)
 		s.add(f)
 	default:
 		s.extend(f)
 	}
 }
 
-// maxPendingAudio is how many frames of sound wait for a picture: more than come between two where
-// anybody looks at them.
+// maxPendingAudio is the number of audio frames that may wait for a picture. It is more than come
+// between two pictures of any usable frame rate.
 const maxPendingAudio = 100
 
-// holdAudio keeps f, sound that would interrupt a GOP, until the next picture.
+// holdAudio keeps f, audio that would interrupt a GOP, until the next picture.
 func (s *Segmenter) holdAudio(f *media.Frame) {
 	switch {
-	case s.nextAudio != nil: // the GOP goes on
+	case s.nextAudio != nil: // the GOP continues
 	case len(s.pendingAudio) == 0 && s.rewindToRAP(f):
 		s.extend(f)
 	default:
@@ -248,7 +263,7 @@ func (s *Segmenter) holdAudio(f *media.Frame) {
 	}
 }
 
-// canHoldAudio reports whether f may be held too: all that is must have a place in one segment.
+// canHoldAudio reports whether f may be held too: all held audio must fit into one segment.
 func (s *Segmenter) canHoldAudio(f *media.Frame) bool {
 	size := len(f.Payload)
 	for _, h := range s.pendingAudio {
@@ -257,9 +272,9 @@ func (s *Segmenter) canHoldAudio(f *media.Frame) bool {
 	return len(s.pendingAudio) < maxPendingAudio && size <= s.opt.Bytes/4
 }
 
-// resolvePendingAudio sees by f, which comes next, what becomes of the sound that is held. Where a
-// GOP begins with f, or other pictures, that has come with it, as where one file follows another.
-// Where the old pictures go on, or the old sound, it is not added.
+// resolvePendingAudio decides by f, the next frame, what happens to the pending audio. If a GOP or
+// another video track starts with f, the audio belongs to it, as where one file follows another,
+// and starts a segment. If the old video or the old audio continues, the audio is dropped.
 func (s *Segmenter) resolvePendingAudio(f *media.Frame) {
 	switch t := s.pendingAudio[0].Track; {
 	case f.Track == t:
@@ -272,7 +287,7 @@ func (s *Segmenter) resolvePendingAudio(f *media.Frame) {
 	}
 }
 
-// releasePendingAudio begins a segment with the sound that is held.
+// releasePendingAudio starts a segment with the pending audio.
 func (s *Segmenter) releasePendingAudio() {
 	held := s.pendingAudio
 	s.pendingAudio = nil
@@ -282,19 +297,19 @@ func (s *Segmenter) releasePendingAudio() {
 	}
 }
 
-// extend adds f to the open segment, whose parts it may complete.
+// extend adds f to the open segment, and completes parts that end before it.
 func (s *Segmenter) extend(f *media.Frame) {
 	if s.allowsPartCut(f) {
 		s.cutter.advance(s, cutPoint{len(s.open.frames), s.position(f)}, f)
 		if s.period.video == nil && s.cutter.firstFrame > 0 && s.slot(s.cutter.start) > s.slot(s.start) {
-			s.split(f) // sound alone has reached the next slot of time
+			s.split(f) // audio without video has reached the next time slot
 		}
 	}
 	s.add(f)
 }
 
-// splitAtPart ends the open segment, which is to be cut before f for its length or size, with its last
-// complete part. It reports false where it has none.
+// splitAtPart ends the open segment, which must be cut before f for its duration or size, with its
+// last complete part. It returns false if there is no such part.
 func (s *Segmenter) splitAtPart(f *media.Frame) bool {
 	if s.opt.Part == 0 {
 		return false
@@ -311,8 +326,8 @@ func (s *Segmenter) splitAtPart(f *media.Frame) bool {
 	return true
 }
 
-// split completes the open segment with its last complete part. What came after that begins the next; where
-// that is nothing, next does, which has not been added yet.
+// split completes the open segment with its last complete part. The frames after that part start
+// the next segment; if there are none, it starts with next, which is not added yet.
 func (s *Segmenter) split(next *media.Frame) {
 	rest, at := s.open.frames[s.cutter.firstFrame:], s.cutter.start
 	first := next
@@ -332,8 +347,8 @@ func (s *Segmenter) split(next *media.Frame) {
 	}
 }
 
-// supersedes reports whether f is of the track that is the first of its kind after all, and nothing
-// has been shown of the one that was taken for it.
+// supersedes reports whether f belongs to a track that precedes the current track of its kind, of
+// which nothing has been published.
 func (s *Segmenter) supersedes(f *media.Frame) bool {
 	if s.open == nil || !s.firstSegment || s.period.trackSet != nil {
 		return false
@@ -342,8 +357,9 @@ func (s *Segmenter) supersedes(f *media.Frame) bool {
 	return t != nil && f.Track.ID < t.ID
 }
 
-// undo takes the open segment back, which nobody has seen, as what it has of kind k is not to be in
-// it. Pictures stay: where sound has to go, the next keyframe may be seconds away.
+// undo discards the open segment, of which nothing has been published, because its frames of kind k
+// do not belong in it. Pictures are kept when audio is discarded: the next keyframe may be seconds
+// away.
 func (s *Segmenter) undo(k media.Kind) {
 	o := s.open
 	if o.discontinuity {
@@ -362,7 +378,7 @@ func (s *Segmenter) undo(k media.Kind) {
 	}
 }
 
-// Flush publishes the parts that are complete since it was called last.
+// Flush publishes the parts that were completed since the last call.
 func (s *Segmenter) Flush() {
 	l := s.List()
 	if s.open == nil || !l.Ready || l.open == s.open && len(l.parts) == len(s.open.parts) {
@@ -371,13 +387,13 @@ func (s *Segmenter) Flush() {
 	s.publish(&List{
 		Target: s.target, PartTarget: l.PartTarget, Bytes: l.Bytes, segments: l.segments, listed: l.listed,
 		segmentAdded: l.segmentAdded,
-		lined:        l.open == nil || l.lined,
+		hadLine:      l.open == nil || l.hadLine,
 	})
 }
 
-// Due returns the stream time before which Write completes nothing, but where a random access
-// point, a new track or a joint of the timeline comes: no part, or without parts no segment. For
-// the writer.
+// Due returns the stream time before which Write completes no part or, without parts, no segment. A
+// random access point, a new track or a discontinuity of the timeline may complete one earlier. For
+// the writer goroutine.
 func (s *Segmenter) Due(parts bool) time.Duration {
 	if s.open == nil {
 		return 0
@@ -389,9 +405,9 @@ func (s *Segmenter) Due(parts bool) time.Duration {
 	return min(segment, s.cutter.start+s.cutter.target-s.cutter.frameDuration/2)
 }
 
-// Finish completes and publishes the last parts of the open segment, before Pause or End adds the line of that
-// segment to the playlist, and returns how long that has to wait. hls.js does not request a part of a segment
-// that has a line: without the wait it would miss the last parts.
+// Finish completes and publishes the last parts of the open segment, before Pause or End adds the
+// line of that segment to the playlist. It returns how long the line must wait: hls.js does not
+// request a part of a segment that has a line, and would miss the last parts.
 //
 // It returns 0 if no part is new. A frame that comes after Finish has the effect of Pause.
 func (s *Segmenter) Finish() time.Duration {
@@ -408,7 +424,7 @@ func (s *Segmenter) Finish() time.Duration {
 	return lastPartsTargets * l.PartTarget
 }
 
-// Pause completes the open segment with what it has, as the encoder is away. What comes after is
+// Pause completes the open segment with what it has, as the encoder is away. What comes after it is
 // marked as discontinuous.
 func (s *Segmenter) Pause() {
 	if s.open == nil {
@@ -419,7 +435,8 @@ func (s *Segmenter) Pause() {
 	s.publish(l)
 }
 
-// End completes the last segment and the playlist. Where nothing came, that is the playlist of the session before.
+// End completes the last segment and the playlist. If there were no frames, that is the playlist of
+// the stream session before.
 func (s *Segmenter) End() {
 	last := s.List()
 	var l *List
@@ -440,9 +457,9 @@ func (s *Segmenter) End() {
 	s.publish(l)
 }
 
-// LongKeyframeInterval returns how far apart random access points are when that is more than a
-// segment may last: who joins in between has no picture until the next. It is 0 when it is not; one
-// long GOP alone may be a pause of the encoder. For the writer.
+// LongKeyframeInterval returns the interval of random access points if it exceeds the maximum
+// duration of a segment, else 0. A viewer that joins in between has no picture until the next one.
+// One long GOP alone does not count: it may be a pause of the encoder. For the writer goroutine.
 func (s *Segmenter) LongKeyframeInterval() time.Duration {
 	if s.repeatedGOP > s.maxDuration() {
 		return s.repeatedGOP
@@ -453,8 +470,8 @@ func (s *Segmenter) LongKeyframeInterval() time.Duration {
 	return 0
 }
 
-// measureGOP learns from the random access point f how far they are apart; the first distance fixes
-// the target duration.
+// measureGOP updates the GOP durations at the random access point f; the first GOP fixes the target
+// duration.
 func (s *Segmenter) measureGOP(f *media.Frame) {
 	if s.lastRAP >= 0 && f.Discontinuity == s.period.discontinuityNumber {
 		gop := f.DTS - s.lastRAP
@@ -464,7 +481,8 @@ func (s *Segmenter) measureGOP(f *media.Frame) {
 	s.lastRAP = f.DTS
 }
 
-// fixTarget sets the target duration, once for the session: players rely on it.
+// fixTarget sets the target duration, once for the stream session: it must not change (RFC 8216
+// section 6.2.1).
 func (s *Segmenter) fixTarget(gop time.Duration) {
 	if s.target != 0 {
 		return
@@ -472,20 +490,20 @@ func (s *Segmenter) fixTarget(gop time.Duration) {
 	whole := func(d time.Duration) time.Duration {
 		return max(time.Second, (d + time.Second - gopTolerance).Truncate(time.Second))
 	}
-	wish := whole(s.opt.Segment)
-	s.target = min(whole(max(s.opt.Segment, gop)), max(wish, maxTarget))
-	for _, old := range s.List().current() { // of a session before, whose target was another
+	wanted := whole(s.opt.Segment)
+	s.target = min(whole(max(s.opt.Segment, gop)), max(wanted, maxTarget))
+	for _, old := range s.List().current() { // of an earlier session with another target
 		s.target = max(s.target, old.Duration.Round(time.Second))
 	}
 }
 
-// maxDuration returns the longest that a segment may be.
+// maxDuration returns the maximum duration of a segment.
 func (s *Segmenter) maxDuration() time.Duration {
 	return cmp.Or(s.target, max(maxTarget, s.opt.Segment)) + maxOverrun
 }
 
-// position returns where in stream time a segment that begins with f does. Where a track is far
-// behind the others the frame's own time would make segments overlap.
+// position returns the stream time at which a segment that begins with f starts. If a track is far
+// behind the others, the frame's own time would make segments overlap.
 func (s *Segmenter) position(f *media.Frame) time.Duration {
 	if s.newestDTS-f.DTS > maxSkew {
 		return s.newestDTS
@@ -493,14 +511,14 @@ func (s *Segmenter) position(f *media.Frame) time.Duration {
 	return f.DTS
 }
 
-// isDiscontinuous reports whether f does not continue what is in the open segment: RFC 8216 section
-// 4.3.2.3 wants a discontinuity where the time stamps jump or the tracks change. A track that comes
-// while nothing of the run is complete is there from the start, also in place of one that went on
-// from the run before: encoders change the parameters of picture and sound at once.
+// isDiscontinuous reports whether f does not continue the open segment: RFC 8216 section 4.3.2.3
+// requires a discontinuity where timestamps jump or tracks change. A track that starts while
+// nothing of the period is complete belongs to the period from its start. So does a track that
+// replaces one carried over from the period before: encoders change the parameters of video and
+// audio at once.
 //
-// Where it is only that the encoder's clock was set, the time of the stream goes on, and so does
-// what a decoder makes of the same tracks: the discontinuity is at the next place where one may
-// start.
+// If only the encoder's clock was set, stream time continues, and a decoder of the same tracks can
+// continue too: the discontinuity is at the next random access point.
 func (s *Segmenter) isDiscontinuous(f *media.Frame) bool {
 	t := *s.period.track(f.Track.Kind)
 	if f.Discontinuity != s.period.discontinuityNumber {
@@ -509,15 +527,15 @@ func (s *Segmenter) isDiscontinuous(f *media.Frame) bool {
 	if s.nextAudio != nil && isRAP(f) {
 		return true
 	}
-	if t == nil || t == s.period.carriedOver { // nothing of it is in the run
+	if t == nil || t == s.period.carriedOver { // the period has no frame of it
 		return t != f.Track && s.period.trackSet != nil
 	}
 	return t != f.Track
 }
 
-// interruptsGOP reports whether a segment that begins with f, which does not continue the open one,
-// would begin in the middle of a GOP of pictures that go on. Where there is more sound than can be
-// held, no pictures come.
+// interruptsGOP reports whether a segment that starts with f, which does not continue the open one,
+// would start in the middle of a GOP of video that continues. If there is more audio than can be
+// held, the video has stopped.
 func (s *Segmenter) interruptsGOP(f *media.Frame) bool {
 	if f.Track.Kind != media.Audio || f.Discontinuity != s.period.discontinuityNumber || s.period.video == nil ||
 		f.DTS-s.videoDTS > maxSkew || s.due(f) {
@@ -526,9 +544,10 @@ func (s *Segmenter) interruptsGOP(f *media.Frame) bool {
 	return s.nextAudio != nil || s.canHoldAudio(f)
 }
 
-// rewindToRAP has what comes with f begin at the newest random access point, where nothing of what
-// came since is of the kind of f or has been published. Where a part ended there, the hint at the
-// next turns out to be wrong: that is the first of the next segment.
+// rewindToRAP moves the start of the new segment, which f requires, back to the newest random
+// access point. It returns false if frames of f's kind came since then, or frames since then are
+// published. If a part ended there, the preload hint for the next part turns out wrong: its frames
+// become the first part of the next segment.
 func (s *Segmenter) rewindToRAP(f *media.Frame) bool {
 	o := s.open
 	from := len(o.frames) - 1
@@ -542,7 +561,7 @@ func (s *Segmenter) rewindToRAP(f *media.Frame) bool {
 	}
 	rest := o.frames[from:]
 	if from == 0 {
-		s.nextSequence-- // the open segment, of which there is nothing yet, is made again
+		s.nextSequence-- // the open segment, of which nothing is published, starts again
 		s.openSegment(rest[0], s.start, true)
 	} else {
 		at := s.cutter.start
@@ -561,7 +580,7 @@ func (s *Segmenter) rewindToRAP(f *media.Frame) bool {
 	return true
 }
 
-// truncateOpen leaves n frames to the open segment.
+// truncateOpen keeps the first n frames of the open segment.
 func (s *Segmenter) truncateOpen(n int) {
 	o, p := s.open, &s.cutter
 	o.frames = o.frames[:n:n]
@@ -578,14 +597,15 @@ func (s *Segmenter) due(f *media.Frame) bool {
 	at := s.position(f)
 	length := at - s.start
 	if length+f.Duration > s.maxDuration() || s.open.size >= s.opt.Bytes/4 {
-		return true // not where a decoder may start, but it must be somewhere
+		return true // no random access point, but the segment must end
 	}
 	switch {
 	case s.awaitsTrack(f):
 	case isRAP(f):
-		// The first one in its slot of time. One before that, if the segment would become too long by waiting for the
-		// next; min keeps GOPs that are longer than a segment may be from one for each half.
-		// Sound alone that has come with it is no segment.
+		// At the first random access point in its time slot. At an earlier one, if the segment
+		// would become too long until the next one; min prevents two segments per GOP where GOPs
+		// exceed the maximum duration of a segment. Not if the segment has only the audio that came
+		// with this picture.
 		alone := s.period.video != nil && s.period.video == s.period.carriedOver
 		return length+min(s.lastGOP, s.target) > s.maxDuration() || !alone &&
 			(s.slot(at) > s.slot(s.start) || s.firstSegmentDue(length))
@@ -595,10 +615,10 @@ func (s *Segmenter) due(f *media.Frame) bool {
 	return false
 }
 
-// awaitsTrack reports whether a track of the run is still to come, as f comes: the encoder has
-// announced picture and sound, or there were both before and it announces nothing. What is
-// completed until then would have one of them alone, and players that have laid out their buffers
-// end where that changes: to hls.js it is another kind of track.
+// awaitsTrack reports whether, when f comes, a track of the period is still expected: the encoder
+// has announced video and audio, or there were both before and it announces nothing. A segment
+// completed before that would have only one of them, and players that have created buffers for both
+// stop there: hls.js does not support such a change.
 func (s *Segmenter) awaitsTrack(f *media.Frame) bool {
 	if s.period.trackSet != nil || s.period.video != nil && s.period.audio != nil {
 		return false
@@ -610,9 +630,9 @@ func (s *Segmenter) awaitsTrack(f *media.Frame) bool {
 	return both && f.DTS-s.period.start < s.opt.TrackWait
 }
 
-// firstSegmentDue reports whether a segment of that length is enough to begin a session with: who
-// waits for it gets a picture sooner. Of pictures it is a GOP, but for those that are too short to
-// tell how long parts are.
+// firstSegmentDue reports whether a duration is enough for the first segment of a stream session,
+// so that waiting viewers get a picture sooner. With video that is a GOP, unless it is too short to
+// show how long parts are.
 func (s *Segmenter) firstSegmentDue(length time.Duration) bool {
 	enough := s.opt.Segment / 2
 	if s.period.video != nil && (s.opt.Part == 0 || len(s.cutter.cutPoints) >= minFirstFrames) {
@@ -621,28 +641,29 @@ func (s *Segmenter) firstSegmentDue(length time.Duration) bool {
 	return s.firstSegment && length >= enough
 }
 
-// allowsPartCut reports whether parts may be cut before f: at video, or at audio where there is no video or none comes.
+// allowsPartCut reports whether a part may end before f: at video, or at audio if there is no video
+// or none comes.
 func (s *Segmenter) allowsPartCut(f *media.Frame) bool {
 	return f.Track.Kind == media.Video || s.period.video == nil || f.DTS-s.videoDTS > maxSkew
 }
 
 func (s *Segmenter) slot(at time.Duration) time.Duration { return at / s.opt.Segment }
 
-// cut completes the open segment and begins one with f. joint tells that f does not continue it.
-func (s *Segmenter) cut(f *media.Frame, joint bool) {
+// cut completes the open segment and starts one with f. discontinuous means that f does not continue it.
+func (s *Segmenter) cut(f *media.Frame, discontinuous bool) {
 	at := max(s.position(f), s.start+minSpacing, s.cutter.start+minSpacing)
 	length, next := at-s.start, f
-	if joint || length > s.maxDuration() { // what lies between the last frame and f is a hole, and no segment's
-		joint, length, next = true, s.openDuration(), nil
+	if discontinuous || length > s.maxDuration() { // the gap between the last frame and f belongs to no segment
+		discontinuous, length, next = true, s.openDuration(), nil
 	}
 	l := s.complete(length, next)
-	s.openSegment(f, at, joint)
+	s.openSegment(f, at, discontinuous)
 	s.publish(l)
 }
 
-// openDuration returns the duration of the open segment by its frames. What sound lasts longer than
-// the last part may, by less than a frame, is not said: it would be a part of its own and make the
-// one before it too short.
+// openDuration returns the duration of the open segment by its frames. It does not count audio that
+// exceeds the maximum duration of the last part by less than a frame: that would become a part of
+// its own, and the part before it too short.
 func (s *Segmenter) openDuration() time.Duration {
 	end := s.end
 	if p := &s.cutter; p.target > 0 && end > p.start+p.target && end <= p.start+p.target+p.frameDuration {
@@ -651,12 +672,13 @@ func (s *Segmenter) openDuration() time.Duration {
 	return min(max(end-s.start, minSpacing, s.cutter.start-s.start+minSpacing), s.maxDuration())
 }
 
-// openSegment opens a segment at time at, whose first frame is f. joint tells that something else was before it.
-func (s *Segmenter) openSegment(f *media.Frame, at time.Duration, joint bool) {
-	if joint {
+// openSegment starts a segment at time at, whose first frame is f. discontinuous means that f does not
+// continue what was before it.
+func (s *Segmenter) openSegment(f *media.Frame, at time.Duration, discontinuous bool) {
+	if discontinuous {
 		s.discontinuitySequence++
 	}
-	if s.open == nil || joint {
+	if s.open == nil || discontinuous {
 		s.startPeriod(f, at)
 	}
 	s.start, s.end, s.finished = at, at, false
@@ -664,7 +686,7 @@ func (s *Segmenter) openSegment(f *media.Frame, at time.Duration, joint bool) {
 		Name:                  fmt.Sprintf("%d-%d", s.epoch, at.Milliseconds()),
 		sequence:              s.nextSequence,
 		discontinuitySequence: s.discontinuitySequence,
-		discontinuity:         joint,
+		discontinuity:         discontinuous,
 		date:                  s.period.arrived.Add(at - s.period.start),
 		number:                uint32(at.Milliseconds()),
 		frames:                make([]*media.Frame, 0, s.frameCapacity),
@@ -679,8 +701,8 @@ func (s *Segmenter) openSegment(f *media.Frame, at time.Duration, joint bool) {
 	}
 }
 
-// startPeriod starts a run with f at time at. The other track goes on where only the parameters of
-// one have changed, or the encoder's clock.
+// startPeriod starts a period with f at time at. The other track continues if only the parameters
+// of one track have changed, or the encoder's clock.
 func (s *Segmenter) startPeriod(f *media.Frame, at time.Duration) {
 	r := period{discontinuityNumber: f.Discontinuity, start: at, arrived: f.Arrived}
 	if f.Discontinuity == s.period.discontinuityNumber || f.Track == *s.period.track(f.Track.Kind) {
@@ -692,7 +714,7 @@ func (s *Segmenter) startPeriod(f *media.Frame, at time.Duration) {
 	s.period, s.nextAudio = r, nil
 }
 
-// track returns where r keeps its track of kind k.
+// track returns a pointer to r's track of kind k.
 func (r *period) track(k media.Kind) **media.Track {
 	if k == media.Video {
 		return &r.video
@@ -700,7 +722,7 @@ func (r *period) track(k media.Kind) **media.Track {
 	return &r.audio
 }
 
-// add puts f into the open segment.
+// add appends f to the open segment.
 func (s *Segmenter) add(f *media.Frame) {
 	t := s.period.track(f.Track.Kind)
 	if *t == s.period.carriedOver {
@@ -714,12 +736,12 @@ func (s *Segmenter) add(f *media.Frame) {
 	s.end = max(s.end, f.DTS+f.Duration)
 }
 
-// complete completes the open segment, length long, before the frame next, and returns a list with
-// it. next is nil where none follows without a hole.
+// complete completes the open segment with the given duration, before the frame next, and returns a
+// list with it. next is nil if none follows without a gap.
 func (s *Segmenter) complete(length time.Duration, next *media.Frame) *List {
 	s.fixTarget(max(s.lastGOP, length))
 	o, old := s.open, s.List()
-	if !old.Ready { // nobody has seen the target yet
+	if !old.Ready { // no client has read the target yet
 		s.target = max(s.target, length.Round(time.Second))
 	}
 	end := s.cutter.start
@@ -736,7 +758,7 @@ func (s *Segmenter) complete(length time.Duration, next *media.Frame) *List {
 	return l
 }
 
-// publish publishes l, with what is complete of the open segment, and wakes who waits for it.
+// publish stores l, with the complete parts of the open segment, and wakes the waiters.
 func (s *Segmenter) publish(l *List) {
 	if s.open != nil {
 		l.open, l.parts = s.open, s.open.parts[:len(s.open.parts):len(s.open.parts)]
@@ -756,7 +778,8 @@ func (s *Segmenter) publish(l *List) {
 	}
 }
 
-// openTrackSet returns that of the open segment, whose tracks are all there now.
+// openTrackSet returns the track set of the open segment. All its tracks are known when this is
+// called.
 func (s *Segmenter) openTrackSet() *trackSet {
 	if s.period.trackSet == nil {
 		s.period.trackSet = newTrackSet(s.period.video, s.period.audio)
@@ -765,5 +788,5 @@ func (s *Segmenter) openTrackSet() *trackSet {
 	return s.period.trackSet
 }
 
-// isRAP reports whether f is video that a decoder may start with.
+// isRAP reports whether f is a random access point of a video track.
 func isRAP(f *media.Frame) bool { return f.Track.Kind == media.Video && f.RAP != media.NoRandomAccess }

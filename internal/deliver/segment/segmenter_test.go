@@ -43,7 +43,7 @@ func frame(t *media.Track, at, long time.Duration, rap bool) *media.Frame {
 	return f
 }
 
-// video makes the frames of h264 from one time to another, a key frame each gop.
+// video returns frames of h264 from one time to another, with a keyframe every gop.
 func video(from, to, interval, gop time.Duration) (fs []*media.Frame) {
 	each := int((gop + interval/2) / interval)
 	for i, at := 0, from; at < to; i, at = i+1, at+interval {
@@ -52,7 +52,7 @@ func video(from, to, interval, gop time.Duration) (fs []*media.Frame) {
 	return fs
 }
 
-// audio makes AAC frames of 20 ms.
+// audio returns AAC frames of 20 ms.
 func audio(from, to time.Duration) (fs []*media.Frame) {
 	for at := from; at < to; at += 20 * ms {
 		fs = append(fs, frame(aac, at, 20*ms, true))
@@ -60,14 +60,14 @@ func audio(from, to time.Duration) (fs []*media.Frame) {
 	return fs
 }
 
-// interleave interleaves by DTS, each list keeping its order.
+// interleave sorts by DTS and keeps the order of each list.
 func interleave(lists ...[]*media.Frame) []*media.Frame {
 	all := slices.Concat(lists...)
 	slices.SortStableFunc(all, func(a, b *media.Frame) int { return int(a.DTS - b.DTS) })
 	return all
 }
 
-// modify changes frames: a new track, another discontinuity.
+// modify changes frames, such as their track or discontinuity.
 func modify(fs []*media.Frame, change func(*media.Frame)) []*media.Frame {
 	for _, f := range fs {
 		change(f)
@@ -96,7 +96,7 @@ func modifyAfter(at time.Duration, fs []*media.Frame, change func(*media.Frame))
 	})
 }
 
-// changeAudio changes the parameters of the sound.
+// changeAudio changes the parameters of the audio track.
 func changeAudio(f *media.Frame) {
 	if f.Track == aac {
 		f.Track = aacb
@@ -105,8 +105,8 @@ func changeAudio(f *media.Frame) {
 
 func enlarge(f *media.Frame) { f.Payload = make([]byte, 1<<20) }
 
-// segmentationCases are sequences of frames and the segments that they become: the durations, "|"
-// before one that is discontinuous.
+// segmentationCases are frames and the durations of their segments, with "|" before a discontinuous
+// one.
 var segmentationCases = []struct {
 	name   string
 	frames []*media.Frame
@@ -120,14 +120,14 @@ var segmentationCases = []struct {
 	{"GOP 4.2s", video(0, 12600*ms, 40*ms, 4200*ms), 4, "4.2 4.2 4.2"},
 	{"GOP 10s", video(0, 20*time.Second, 40*ms, 10*time.Second), 6, "6.48 3.52 6.48 3.52"},
 	{"GOP 600s", video(0, 20*time.Second, 40*ms, 600*time.Second), 6, "6.48 6.48 6.48 0.56"},
-	{"every frame a key", video(0, 5*time.Second, 40*ms, 40*ms), 2, "0.4 1.6 2 1"},
+	{"every frame a keyframe", video(0, 5*time.Second, 40*ms, 40*ms), 2, "0.4 1.6 2 1"},
 	{"GOP 500ms", video(0, 5*time.Second, 50*ms, 500*ms), 2, "0.5 1.5 2 1"},
 	{"240 fps", video(0, 4*time.Second, 4*ms, 4*ms), 2, "0.4 1.6 2"},
 	{"NTSC", video(0, 6005*ms, 1001*time.Second/30000, 2002*ms), 2, "2.002 2.002 2.002"},
 	{"audio only", audio(0, 5*time.Second), 2, "1 1 2 1"},
 	{"one frame", video(0, 40*ms, 40*ms, time.Second), 2, "0.04"},
 	{"no duration", []*media.Frame{frame(h264, 0, 0, true)}, 2, "0.001"},
-	{"audio runs ahead", interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 300*ms),
+	{"audio ahead of video", interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 300*ms),
 		modify(audio(300*ms, 8*time.Second), func(f *media.Frame) { f.DTS -= 300 * ms })), 2, "2 2 2 2"},
 	{"video 9s behind", modify(interleave(video(0, 12*time.Second, 40*ms, 2*time.Second), audio(0, 12*time.Second)),
 		func(f *media.Frame) {
@@ -138,54 +138,57 @@ var segmentationCases = []struct {
 	{"late start", video(1900*ms, 7900*ms, 40*ms, 2*time.Second), 2, "2 2 2"},
 	{"longer GOP later", slices.Concat(video(0, 4*time.Second, 40*ms, 2*time.Second),
 		video(4*time.Second, 9*time.Second, 40*ms, 5*time.Second)), 2, "2 2 2.48 2.48 0.04"},
-	{"rejoin", slices.Concat(video(0, 3*time.Second, 40*ms, 2*time.Second),
+	{"discontinuity", slices.Concat(video(0, 3*time.Second, 40*ms, 2*time.Second),
 		modify(video(3*time.Second, 6*time.Second, 40*ms, 2*time.Second), markDiscontinuous)), 2, "2 1 |2 1"},
-	{"rejoin with both tracks", slices.Concat(
+	{"discontinuity of both tracks", slices.Concat(
 		interleave(video(0, 3*time.Second, 40*ms, 2*time.Second), audio(0, 3*time.Second)),
 		modify(interleave(video(3*time.Second, 5*time.Second, 40*ms, 2*time.Second), audio(3*time.Second, 5*time.Second)),
 			markDiscontinuous)), 2, "2 1 |2"},
-	{"new parameters", slices.Concat(video(0, 3*time.Second, 40*ms, 2*time.Second),
+	{"parameters change", slices.Concat(video(0, 3*time.Second, 40*ms, 2*time.Second),
 		modify(video(3*time.Second, 6*time.Second, 40*ms, 2*time.Second), changeVideo)), 2, "2 1 |2 1"},
-	{"new parameters of both", slices.Concat(interleave(video(0, 3*time.Second, 40*ms, 2*time.Second),
+	{"parameters of both change", slices.Concat(interleave(video(0, 3*time.Second, 40*ms, 2*time.Second),
 		audio(0, 3*time.Second)),
 		modify(interleave(video(3*time.Second, 6*time.Second, 40*ms, 2*time.Second), audio(3*time.Second, 6*time.Second)),
 			changeBoth)), 2, "2 1 |2 1"},
-	{"late audio", interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(5*time.Second, 8*time.Second)), 2,
+	{"audio starts late", interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(5*time.Second, 8*time.Second)),
+		2,
 		"2 2 |2 2"},
-	{"late audio in a long GOP", interleave(video(0, 8*time.Second, 40*ms, 600*time.Second),
+	{"audio starts late in a long GOP", interleave(video(0, 8*time.Second, 40*ms, 600*time.Second),
 		audio(5*time.Second, 8*time.Second)), 6, "6.48 1.52"},
-	{"clock set in mid-GOP", modifyAfter(3*time.Second,
+	{"clock set in the middle of a GOP", modifyAfter(3*time.Second,
 		interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 8*time.Second)), markDiscontinuous), 2,
 		"2 2 |2 2"},
 	{"clock set in a long GOP", modifyAfter(3*time.Second,
 		interleave(video(0, 8*time.Second, 40*ms, 600*time.Second), audio(0, 8*time.Second)), markDiscontinuous), 6,
 		"6.48 1.52"},
-	{"clock set with audio alone", modifyAfter(3*time.Second, audio(0, 8*time.Second), markDiscontinuous), 2,
+	{"clock set with audio only", modifyAfter(3*time.Second, audio(0, 8*time.Second), markDiscontinuous), 2,
 		"1 1 1 |1 2 2"},
-	{"other sound in mid-GOP", modifyAfter(5*time.Second,
+	{"audio changes in the middle of a GOP", modifyAfter(5*time.Second,
 		interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 8*time.Second)), changeAudio), 2, "2 2 2 |2"},
-	{"other sound after a keyframe",
+	{"audio changes after a keyframe",
 		modifyAfter(4010*ms, interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 4*time.Second),
 			audio(4020*ms, 8*time.Second)), changeAudio), 2, "2 2 |2 2"},
-	{"other sound after a second keyframe",
+	{"audio changes after a second keyframe",
 		modifyAfter(5010*ms, interleave(video(0, 8*time.Second, 40*ms, time.Second), audio(0, 5*time.Second),
 			audio(5020*ms, 8*time.Second)), changeAudio), 2, "1 1 2 1 |1 2"},
-	{"other sound right before a keyframe",
+	{"audio changes right before a keyframe",
 		modifyAfter(3970*ms, interleave(video(0, 8*time.Second, 40*ms, 2*time.Second), audio(0, 8*time.Second)), changeAudio),
 		2, "2 2 |2.02 2"},
-	{"other sound without end", slices.Concat(interleave(video(0, 3*time.Second, 40*ms, 2*time.Second),
+	{"changed audio at a constant time", slices.Concat(interleave(video(0, 3*time.Second, 40*ms, 2*time.Second),
 		audio(0, 3*time.Second)),
 		modify(audio(3*time.Second, 9*time.Second), func(f *media.Frame) { changeAudio(f); f.DTS = 3 * time.Second }),
 		video(4*time.Second, 6*time.Second, 40*ms, 2*time.Second)), 2, "2 1 |1 2"},
-	{"another file, sound first", slices.Concat(interleave(video(0, 4*time.Second, 40*ms, 2*time.Second),
+	{"next file, audio first", slices.Concat(interleave(video(0, 4*time.Second, 40*ms, 2*time.Second),
 		audio(0, 4*time.Second)),
 		modify(interleave(audio(4*time.Second, 8*time.Second), video(4100*ms, 8*time.Second, 40*ms, 2*time.Second)),
 			changeBoth)), 2, "2 2 |2.1 1.92"},
-	{"late video", interleave(audio(0, 8*time.Second), video(4*time.Second, 8*time.Second, 40*ms, 2*time.Second)), 2,
+	{"video starts late", interleave(audio(0, 8*time.Second), video(4*time.Second, 8*time.Second, 40*ms, 2*time.Second)),
+		2,
 		"1 1 2 0.02 |1.999 2"},
-	{"audio at once after video", interleave(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(100*ms, 4*time.Second)),
+	{"audio starts right after video",
+		interleave(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(100*ms, 4*time.Second)),
 		2, "2 2"},
-	{"video vanishes", interleave(video(0, 2400*ms, 40*ms, 2*time.Second), audio(0, 7*time.Second)), 2,
+	{"video stops", interleave(video(0, 2400*ms, 40*ms, 2*time.Second), audio(0, 7*time.Second)), 2,
 		"2 2.48 2.48 0.04"},
 	{"gap of 9s", slices.Concat(audio(0, 3*time.Second), audio(12*time.Second, 15*time.Second)), 2, "1 1 1 |2 1"},
 	{"gap of 9s in both", slices.Concat(
@@ -196,7 +199,8 @@ var segmentationCases = []struct {
 	{"hundreds of megabytes", modify(video(0, 4*time.Second, 40*ms, 2*time.Second), enlarge), 2, "1.28 0.72 1.28 0.72"},
 }
 
-// writeAll gives frames to a Segmenter, with a pause before those in pauses, and returns all segments that it made.
+// writeAll writes frames to a Segmenter, with a pause before each of pauses, and returns all
+// segments.
 func writeAll(t testing.TB, s *Segmenter, frames []*media.Frame, pauses ...*media.Frame) []*Segment {
 	t.Helper()
 	var all []*Segment
@@ -219,8 +223,8 @@ func writeAll(t testing.TB, s *Segmenter, frames []*media.Frame, pauses ...*medi
 			fresh--
 		}
 		all = append(all, seen.segments[fresh:]...)
-		// Long lists, as only the fuzzer makes them, are not written at each change: all checks together
-		// take as long as there are frames.
+		// Long lists, as only the fuzzer makes them, are not checked at every change: all checks
+		// together take time in proportion to the number of frames.
 		const often = 32
 		if changes++; changes*often >= len(seen.segments) || seen.Ended {
 			checkPlaylist(t, seen)
@@ -228,7 +232,7 @@ func writeAll(t testing.TB, s *Segmenter, frames []*media.Frame, pauses ...*medi
 		}
 	}
 	for _, f := range frames {
-		if len(pauses) > 0 && pauses[0] == f { // they come in order
+		if len(pauses) > 0 && pauses[0] == f { // pauses are in order
 			pauses = pauses[1:]
 			s.Finish()
 			look()
@@ -258,14 +262,13 @@ func lastLine(l *List) uint64 {
 	return l.newest().sequence
 }
 
-// TestPauseKeepsSegments holds the segments of a stream that was held to those that it would have
-// without the pause: all that changes is when they are there.
+// TestPauseKeepsSegments checks that a hold changes only when segments are published, not which.
 func TestPauseKeepsSegments(t *testing.T) {
 	for _, tt := range segmentationCases {
 		t.Run(tt.name, func(t *testing.T) {
 			var joins []*media.Frame
 			for i, f := range tt.frames {
-				// as after every pause
+				// As after every pause.
 				if i > 0 && f.Discontinuity != tt.frames[i-1].Discontinuity && f.RAP != media.NoRandomAccess {
 					joins = append(joins, f)
 				}
@@ -279,7 +282,7 @@ func TestPauseKeepsSegments(t *testing.T) {
 		})
 	}
 
-	t.Run("and the end", func(t *testing.T) {
+	t.Run("then end", func(t *testing.T) {
 		s := New(7, Options{})
 		for _, f := range video(0, 3*time.Second, 40*ms, 2*time.Second) {
 			s.Write(f)
@@ -299,7 +302,7 @@ func TestPauseKeepsSegments(t *testing.T) {
 			t.Errorf("after the end, tag %q:\n%s", l.etag(TS, false), tsPlaylistText(t, l))
 		}
 	})
-	t.Run("with parts", func(t *testing.T) { // hls.js needs a line behind the last segment
+	t.Run("with parts", func(t *testing.T) { // hls.js needs a line after the last segment
 		s := New(7, Options{Part: 200 * ms})
 		for _, f := range video(0, 3*time.Second, 40*ms, 2*time.Second) {
 			s.Write(f)
@@ -323,13 +326,13 @@ func TestPauseKeepsSegments(t *testing.T) {
 	})
 }
 
-// TestSuccessorAfterPanic goes on in the middle of a session after a fault, with frames that may
-// have been seen: no name comes twice, no number is left out.
+// TestSuccessorAfterPanic continues in the middle of a stream session after a panic, with frames
+// that may be known: no name is used twice, and no sequence number is left out.
 func TestSuccessorAfterPanic(t *testing.T) {
 	broken := false
 	s := New(7, Options{MarkUsed: func(uint64) {
 		if broken {
-			panic("a fault of ours")
+			panic("segmenting fails")
 		}
 	}})
 	write := func(s *Segmenter, fs []*media.Frame) {
@@ -375,7 +378,7 @@ func TestLongKeyframeInterval(t *testing.T) {
 		{"once", slices.Concat(video(0, 4*time.Second, 40*ms, 2*time.Second),
 			video(12*time.Second, 20*time.Second, 40*ms, 2*time.Second)), 0},
 		{"one keyframe", video(0, 31*time.Second, 40*ms, time.Hour), 30960 * ms},
-		{"video vanishes", interleave(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(0, 60*time.Second)), 0},
+		{"video stops", interleave(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(0, 60*time.Second)), 0},
 		{"audio", audio(0, 60*time.Second), 0},
 		{"nothing", nil, 0},
 	} {
@@ -383,7 +386,7 @@ func TestLongKeyframeInterval(t *testing.T) {
 			s := New(7, Options{})
 			writeAll(t, s, tt.frames)
 			if got := s.LongKeyframeInterval(); got != tt.want {
-				t.Errorf("FarApart is %v, want %v", got, tt.want)
+				t.Errorf("LongKeyframeInterval is %v, want %v", got, tt.want)
 			}
 		})
 	}
@@ -430,8 +433,8 @@ func TestSegmentDurations(t *testing.T) {
 	}
 }
 
-// checkSegments holds segments to what is true of all: every frame in one of them and in order,
-// numbers without holes, times that add up.
+// checkSegments checks what holds for all segments: every frame is in one of them, in order,
+// numbers have no gaps, and times add up.
 func checkSegments(t testing.TB, segs []*Segment, frames []*media.Frame) {
 	t.Helper()
 	names := map[string]bool{}
@@ -454,14 +457,15 @@ func checkSegments(t testing.TB, segs []*Segment, frames []*media.Frame) {
 		}
 		last := segs[i-1]
 		if s.sequence != last.sequence+1 {
-			t.Errorf("sequence %d follows %d", s.sequence, last.sequence)
+			t.Errorf("sequence number %d follows %d", s.sequence, last.sequence)
 		}
 		if discs := last.discontinuitySequence; s.discontinuity && s.discontinuitySequence != discs+1 || !s.discontinuity &&
 			s.discontinuitySequence != discs {
-			t.Errorf("discontinuity sequence %d follows %d, discontinuity %v", s.discontinuitySequence, discs, s.discontinuity)
+			t.Errorf("discontinuity sequence number %d follows %d, discontinuity %v", s.discontinuitySequence, discs,
+				s.discontinuity)
 		}
 		if want := last.date.Add(last.Duration); !s.discontinuity && !s.date.Equal(want) {
-			t.Errorf("segment %s begins at %v, the one before ends at %v", s.Name, s.date, want)
+			t.Errorf("segment %s starts at %v, the one before ends at %v", s.Name, s.date, want)
 		}
 	}
 	if err := checkFrames(got, frames); err != nil {
@@ -469,10 +473,10 @@ func checkSegments(t testing.TB, segs []*Segment, frames []*media.Frame) {
 	}
 }
 
-// checkFrames holds what is in segments to what was written: all of it in its order, but for sound
-// that has not entered yet.
+// checkFrames checks that segments have all written frames in order, except audio of a track that
+// has not started yet.
 func checkFrames(got, frames []*media.Frame) error {
-	var sound *media.Track // the last that is in a segment
+	var sound *media.Track // the last one in a segment
 	n := 0
 	for i, f := range frames {
 		if i > 0 && f.Discontinuity != frames[i-1].Discontinuity {
@@ -484,21 +488,22 @@ func checkFrames(got, frames []*media.Frame) error {
 				sound = f.Track
 			}
 		case f.Track.Kind != media.Audio || f.Track == sound:
-			return fmt.Errorf("frame %d of %d at %v is in no segment, or in another order", i, len(frames), f.DTS)
+			return fmt.Errorf("frame %d of %d at %v is in no segment or out of order", i, len(frames), f.DTS)
 		}
 	}
 	if n < len(got) {
-		return fmt.Errorf("%d frames in segments, only %d of them were written, in that order", len(got), n)
+		return fmt.Errorf("%d frames in segments, only %d of them in the order written", len(got), n)
 	}
 	return nil
 }
 
-// TestAudioBeforeVideoOfNextFile: what an encoder sends of the sound of another file before the
-// first picture of that is in the segment of both.
+// TestAudioBeforeVideoOfNextFile writes audio of the next file before its first picture: one
+// segment has both.
 func TestAudioBeforeVideoOfNextFile(t *testing.T) {
 	before := interleave(video(0, 4*time.Second, 40*ms, 2*time.Second), audio(0, 4*time.Second))
 	after := interleave(audio(4*time.Second, 8*time.Second), video(4100*ms, 8*time.Second, 40*ms, 2*time.Second))
-	for name, change := range map[string]func(*media.Frame){"both are new": changeBoth, "the sound is new": changeAudio} {
+	for name, change := range map[string]func(*media.Frame){"both tracks change": changeBoth,
+		"audio changes": changeAudio} {
 		frames := slices.Concat(before, modify(after, change))
 		n := 0
 		for _, s := range writeAll(t, New(7, Options{Part: 200 * ms}), frames) {
@@ -510,9 +515,9 @@ func TestAudioBeforeVideoOfNextFile(t *testing.T) {
 	}
 }
 
-// TestLateAudioWaitsForKeyframe counts the frames of sound that come in the middle of a GOP and are
-// shown to nobody: none where the sound came with a keyframe, or where nothing of what came since
-// the keyframe has been published.
+// TestLateAudioWaitsForKeyframe counts the audio frames that are dropped when audio starts in the
+// middle of a GOP: none if it starts with a keyframe, or if nothing since the keyframe is
+// published.
 func TestLateAudioWaitsForKeyframe(t *testing.T) {
 	for _, tt := range []struct {
 		name      string
@@ -520,11 +525,11 @@ func TestLateAudioWaitsForKeyframe(t *testing.T) {
 		part      time.Duration
 		want      int
 	}{
-		{"in mid-GOP", 2 * time.Second, 5 * time.Second, 200 * ms, 50},
+		{"in the middle of a GOP", 2 * time.Second, 5 * time.Second, 200 * ms, 50},
 		{"without parts", 2 * time.Second, 5 * time.Second, 0, 0},
 		{"with a keyframe", 2 * time.Second, 4 * time.Second, 200 * ms, 0},
 		{"soon after a keyframe", 2 * time.Second, 4100 * ms, 200 * ms, 0},
-		{"when a part has been published since", 2 * time.Second, 4300 * ms, 200 * ms, 85},
+		{"after a part was published", 2 * time.Second, 4300 * ms, 200 * ms, 85},
 		{"soon after a keyframe between parts", time.Second, 5100 * ms, 200 * ms, 0},
 		{"soon after a keyframe in a part", 1120 * ms, 5620 * ms, 200 * ms, 0},
 	} {
@@ -534,7 +539,7 @@ func TestLateAudioWaitsForKeyframe(t *testing.T) {
 			for _, s := range writeAll(t, New(7, Options{Part: tt.part}), frames) {
 				n += len(s.frames)
 				if s.discontinuity && !s.parts[0].independent {
-					t.Errorf("segment %s is discontinuous and begins in mid-GOP", s.Name)
+					t.Errorf("segment %s is discontinuous and starts in the middle of a GOP", s.Name)
 				}
 			}
 			if left := len(frames) - n; left != tt.want {
@@ -544,7 +549,7 @@ func TestLateAudioWaitsForKeyframe(t *testing.T) {
 	}
 }
 
-// checkPlaylist holds l to the rules of RFC 8216 that one playlist can break.
+// checkPlaylist checks the rules of RFC 8216 that apply to a single playlist.
 func checkPlaylist(t testing.TB, l *List) {
 	t.Helper()
 	if !l.Ready {
@@ -552,7 +557,7 @@ func checkPlaylist(t testing.TB, l *List) {
 	}
 	for _, s := range l.current() {
 		if s.Duration.Round(time.Second) > l.Target {
-			t.Fatalf("segment %s of %v under a target of %v", s.Name, s.Duration, l.Target)
+			t.Fatalf("segment %s lasts %v, the target duration is %v", s.Name, s.Duration, l.Target)
 		}
 	}
 	for f := range formats {
@@ -561,7 +566,7 @@ func checkPlaylist(t testing.TB, l *List) {
 			t.Fatal(err)
 		}
 		if l.Ended != bytes.Contains(p.Body, []byte("#EXT-X-ENDLIST")) {
-			t.Fatalf("Ended %v, playlist\n%s", l.Ended, p.Body)
+			t.Fatalf("Ended is %v, playlist\n%s", l.Ended, p.Body)
 		}
 	}
 }
@@ -594,18 +599,18 @@ func TestPlaylist(t *testing.T) {
 	}
 	v, a := l.Tracks(TS)
 	if peak, average := l.Bitrates(TS); v != h264 || a != nil || peak < average || average == 0 {
-		t.Errorf("list says video %v, audio %v, peak %d, average %d", v, a, peak, average)
+		t.Errorf("list has video %v, audio %v, peak %d, average %d", v, a, peak, average)
 	}
 }
 
 func TestPlaylistWindow(t *testing.T) {
 	s := New(0, Options{})
 	var frames []*media.Frame
-	for i := range time.Duration(60) { // a discontinuity each 4 s
+	for i := range time.Duration(60) { // a discontinuity every 4 s
 		frames = append(frames, modify(video(i*4*time.Second, (i+1)*4*time.Second, 40*ms, 2*time.Second),
 			func(f *media.Frame) { f.Discontinuity = uint32(i) })...)
 	}
-	left := map[string]int{} // when segments have left the playlist
+	left := map[string]int{} // index of the frame at which a segment left the playlist
 	var first *Segment
 	for i, f := range frames {
 		s.Write(f)
@@ -614,7 +619,7 @@ func TestPlaylistWindow(t *testing.T) {
 		if len(cur) == 0 {
 			continue
 		}
-		tsPlaylistText(t, l) // what nobody has seen goes at once
+		tsPlaylistText(t, l) // a segment in no rendered playlist is dropped at once
 		if first != nil && cur[0] != first {
 			left[first.Name] = i
 		}
@@ -624,9 +629,9 @@ func TestPlaylistWindow(t *testing.T) {
 		}
 		for name, at := range left {
 			if gone := time.Duration(i-at) * 40 * ms; gone <= 18*time.Second && l.segment(name) == nil {
-				t.Fatalf("segment %s is gone %v after it left the playlist", name, gone)
+				t.Fatalf("segment %s was dropped within %v after it left the playlist", name, gone)
 			} else if gone > 40*time.Second && l.segment(name) != nil {
-				t.Fatalf("segment %s is still there %v after it left the playlist", name, gone)
+				t.Fatalf("segment %s is still kept %v after it left the playlist", name, gone)
 			}
 		}
 		tags := fmt.Sprintf("#EXT-X-DISCONTINUITY-SEQUENCE:%d\n", cur[0].sequence/2-b2u(cur[0].discontinuity))
@@ -674,7 +679,7 @@ func TestSuccessorContinuesPlaylist(t *testing.T) {
 	first := New(10, Options{MarkUsed: func(n uint64) { raised = n }})
 	writeAll(t, first, video(0, 6*time.Second, 40*ms, 2*time.Second))
 	if raised != 12 {
-		t.Errorf("raised to %d, want 12", raised)
+		t.Errorf("last number marked as used is %d, want 12", raised)
 	}
 	second := first.Successor(20)
 	if l := second.List(); l.Ready || l.segment("10-2000") == nil {
@@ -706,8 +711,8 @@ func TestSuccessorContinuesPlaylist(t *testing.T) {
 	}
 }
 
-// TestFirstTrackComesLast begins with a track that turns out not to be the first of its kind: the
-// session is as if it had not been.
+// TestFirstTrackComesLast starts with a track that turns out not to be the first of its kind:
+// nothing of it is left.
 func TestFirstTrackComesLast(t *testing.T) {
 	other := *h264
 	other.ID = 1
@@ -719,16 +724,17 @@ func TestFirstTrackComesLast(t *testing.T) {
 		t.Errorf("segments %q", got)
 	}
 	if segs[0].sequence != 7 || segs[0].Name != "7-80" {
-		t.Errorf("the first is %s, number %d", segs[0].Name, segs[0].sequence)
+		t.Errorf("the first segment is %s, number %d", segs[0].Name, segs[0].sequence)
 	}
 	for _, f := range segs[0].frames {
 		if f.Track == &other {
-			t.Errorf("it has the frame at %v of the other track", f.DTS)
+			t.Errorf("the first segment has the frame at %v of the other track", f.DTS)
 		}
 	}
 }
 
-// TestFirstSoundComesLast begins with sound that turns out not to be the first: the pictures that have come stay.
+// TestFirstSoundComesLast starts with audio that turns out not to be the first: the pictures so far
+// are kept.
 func TestFirstSoundComesLast(t *testing.T) {
 	second, third := *aac, *aac
 	second.ID, third.ID = 1, 1
@@ -736,8 +742,8 @@ func TestFirstSoundComesLast(t *testing.T) {
 		name  string
 		early []*media.Frame
 	}{
-		{"one", modify(audio(0, 1500*ms), func(f *media.Frame) { f.Track = &second })},
-		{"one that changes", modifyAfter(1400*ms, modify(audio(0, 1500*ms), func(f *media.Frame) { f.Track = &second }),
+		{"one track", modify(audio(0, 1500*ms), func(f *media.Frame) { f.Track = &second })},
+		{"one track that changes", modifyAfter(1400*ms, modify(audio(0, 1500*ms), func(f *media.Frame) { f.Track = &second }),
 			func(f *media.Frame) { f.Track = &third })},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -752,7 +758,8 @@ func TestFirstSoundComesLast(t *testing.T) {
 	}
 }
 
-// TestFirstPictureComesLast has the first track of pictures come while other sound is held: both are taken back.
+// TestFirstPictureComesLast starts the first video track while other audio is pending: both are
+// dropped.
 func TestFirstPictureComesLast(t *testing.T) {
 	other := *h264
 	other.ID = 1
@@ -767,7 +774,7 @@ func TestFirstPictureComesLast(t *testing.T) {
 	checkSegments(t, segs, rest)
 }
 
-// TestPendingAudioIsBounded bounds what sound may take that waits for a picture.
+// TestPendingAudioIsBounded checks the memory of audio that waits for a picture.
 func TestPendingAudioIsBounded(t *testing.T) {
 	const most = 8 << 20
 	s := New(7, Options{Bytes: most})
@@ -780,13 +787,13 @@ func TestPendingAudioIsBounded(t *testing.T) {
 			size += len(f.Payload)
 		}
 		if size > most/4 {
-			t.Fatalf("at %v %d bytes are held", f.DTS, size)
+			t.Fatalf("at %v %d bytes of audio are pending", f.DTS, size)
 		}
 	}
 }
 
-// TestFirstPlaylistDelay is how long who comes with the stream waits: a GOP, or 400 ms where that
-// is more; of sound alone half a segment.
+// TestFirstPlaylistDelay checks how long the first viewer waits: a GOP, or 400 ms if that is
+// longer; with audio only half a segment.
 func TestFirstPlaylistDelay(t *testing.T) {
 	const long = 20 * time.Second
 	for _, tt := range []struct {
@@ -794,7 +801,7 @@ func TestFirstPlaylistDelay(t *testing.T) {
 		frames []*media.Frame
 		most   time.Duration
 	}{
-		{"all key frames", interleave(video(0, long, 40*ms, 40*ms), audio(0, long)), 400 * ms},
+		{"all keyframes", interleave(video(0, long, 40*ms, 40*ms), audio(0, long)), 400 * ms},
 		{"GOP 250ms", interleave(video(0, long, 25*ms, 250*ms), audio(0, long)), 500 * ms},
 		{"GOP 500ms", interleave(video(0, long, 25*ms, 500*ms), audio(0, long)), 500 * ms},
 		{"GOP 1s", interleave(video(0, long, 40*ms, time.Second), audio(0, long)), time.Second},
@@ -811,21 +818,21 @@ func TestFirstPlaylistDelay(t *testing.T) {
 				return s.List().Ready
 			})
 			if i < 0 || tt.frames[i].DTS > tt.most {
-				t.Errorf("%s, parts of %v: frame %d completes the first playlist, want one at %v at the latest", tt.name, part, i,
+				t.Errorf("%s, parts of %v: frame %d completes the first playlist, want a frame at %v or before", tt.name, part, i,
 					tt.most)
 			}
 		}
 	}
 }
 
-// TestSuccessorWithoutMedia ends a session to which nothing came: the playlist of the session
-// before stays, and is over.
+// TestSuccessorWithoutMedia ends a stream session without media: the playlist of the session before
+// stays, with its end.
 func TestSuccessorWithoutMedia(t *testing.T) {
 	first := New(7, Options{Part: 200 * ms})
 	writeAll(t, first, video(0, 5*time.Second, 40*ms, 2*time.Second)) // ends it
 	s := first.Successor(100)
 	if l := s.List(); l.Ready {
-		t.Error("there is a playlist before there is a segment")
+		t.Error("ready before the first segment")
 	}
 	s.End()
 	<-s.Ready()
@@ -836,7 +843,7 @@ func TestSuccessorWithoutMedia(t *testing.T) {
 		}
 	}
 	if none := New(7, Options{}).Successor(100); none.List().Ready {
-		t.Error("there is a playlist of nothing")
+		t.Error("ready without a segment")
 	}
 }
 

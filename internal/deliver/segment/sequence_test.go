@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// fakeCounter is a live.Counter that survives the Numbers above it.
+// fakeCounter is a domain.Counter that outlives its SequenceAllocators.
 type fakeCounter struct {
 	mu    sync.Mutex
 	next  uint64
@@ -35,10 +35,11 @@ func (c *fakeCounter) fail(err error) {
 	c.down = err
 }
 
-// sleep lets d go by on the clock of the bubble.
+// sleep waits for d on the clock of the synctest bubble.
 func sleep(d time.Duration) { <-time.After(d) }
 
-// TestEpochsOnlyIncrease kills Numbers at random moments: no epoch may be at or below what streams have used.
+// TestEpochsOnlyIncrease stops allocators at random times: no epoch may be one that streams have
+// used, or lower.
 func TestEpochsOnlyIncrease(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(1, 2))
@@ -48,7 +49,7 @@ func TestEpochsOnlyIncrease(t *testing.T) {
 			ctx, kill := context.WithCancel(t.Context())
 			n := NewSequenceAllocator(c)
 			go n.Run(ctx)
-			var sessions []int // the newest media sequence number of each
+			var sessions []int // newest media sequence number of each
 			for range rnd.IntN(20_000) {
 				if len(sessions) == 0 || rnd.IntN(100) == 0 {
 					e, err := n.Epoch(ctx)
@@ -56,7 +57,7 @@ func TestEpochsOnlyIncrease(t *testing.T) {
 						t.Fatal(err)
 					}
 					if int(e) <= used {
-						t.Fatalf("epoch %d after %d was used", e, used)
+						t.Fatalf("epoch %d, but number %d is in use", e, used)
 					}
 					sessions = append(sessions, int(e)-1)
 				}
@@ -72,7 +73,7 @@ func TestEpochsOnlyIncrease(t *testing.T) {
 			synctest.Wait()
 		}
 		if waste := int(c.next) - used; waste > 50*2*blockSize {
-			t.Errorf("%d numbers were reserved to use %d", c.next, used)
+			t.Errorf("reserved %d numbers, used %d", c.next, used)
 		}
 	})
 }
@@ -93,7 +94,7 @@ func TestEpochsAreUniqueAcrossGoroutines(t *testing.T) {
 				}
 				mu.Lock()
 				if seen[e] {
-					t.Errorf("epoch %d twice", e)
+					t.Errorf("epoch %d was allocated twice", e)
 				}
 				seen[e] = true
 				mu.Unlock()
@@ -102,7 +103,7 @@ func TestEpochsAreUniqueAcrossGoroutines(t *testing.T) {
 	}
 	wg.Wait()
 	if c.calls > 16000/blockSize+1 {
-		t.Errorf("the store was asked %d times", c.calls)
+		t.Errorf("%d calls of the store", c.calls)
 	}
 }
 
@@ -126,14 +127,14 @@ func TestSequenceAllocatorSurvivesStoreOutage(t *testing.T) {
 		c.fail(away)
 		last := first + 3*blockSize
 		for msn := first; msn <= last; msn++ {
-			n.MarkUsed(msn) // goes on
+			n.MarkUsed(msn) // continues without the store
 		}
 		synctest.Wait()
 		c.fail(nil)
 		sleep(2 * reserveRetry) // Run tries again
 		synctest.Wait()
 		if c.next <= last {
-			t.Errorf("reserved up to %d, in use are numbers to %d", c.next, last)
+			t.Errorf("reserved up to %d, used up to %d", c.next, last)
 		}
 		if e, err := n.Epoch(ctx); err != nil || e <= last {
 			t.Errorf("Epoch = %d, %v, want more than %d", e, err, last)
@@ -143,12 +144,12 @@ func TestSequenceAllocatorSurvivesStoreOutage(t *testing.T) {
 		c.mu.Unlock()
 		c.fail(away)
 		if _, err := n.Epoch(ctx); err != nil || c.calls != calls {
-			t.Errorf("Epoch asked the store though numbers are left: %v", err)
+			t.Errorf("Epoch called the store though reserved numbers are left: %v", err)
 		}
 	})
 }
 
-// TestEpochsAreUniqueAcrossServers share a store: no epoch is given twice.
+// TestEpochsAreUniqueAcrossServers has two servers share a store.
 func TestEpochsAreUniqueAcrossServers(t *testing.T) {
 	c := new(fakeCounter)
 	a, b := NewSequenceAllocator(c), NewSequenceAllocator(c)
@@ -160,7 +161,7 @@ func TestEpochsAreUniqueAcrossServers(t *testing.T) {
 				t.Fatal(err)
 			}
 			if seen[e] {
-				t.Fatalf("epoch %d twice", e)
+				t.Fatalf("epoch %d was allocated twice", e)
 			}
 			seen[e] = true
 		}

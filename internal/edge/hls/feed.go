@@ -17,15 +17,15 @@ import (
 )
 
 const (
-	// feedFrames is how many frames are taken at once: some seconds of video and audio.
+	// feedFrames is how many frames are read at once: some seconds of video and audio.
 	feedFrames = 256
-	// feedRetry is after how long segmenting is taken up again where it broke.
+	// feedRetry is the delay before segmenting restarts after a failure.
 	feedRetry = time.Second
-	// watchedFor is for how long after a request for a playlist parts are made at once; without one
-	// they are made a segment at a time.
+	// watchedFor is for how long after a playlist request parts are made as they come. Without
+	// requests they are made once per segment.
 	watchedFor = 10 * time.Second
-	// idleAfter is after how long without a frame it is looked whether the encoder is away, before
-	// there is a target duration.
+	// idleAfter is the time without a frame after which the feed checks whether the encoder is
+	// away, while there is no target duration.
 	idleAfter = 2 * time.Second
 )
 
@@ -34,39 +34,39 @@ var (
 	errIdle  = errors.New("hls: no frame for some time")
 )
 
-// A feed segments one session of a stream.
+// A feed segments one stream session.
 type feed struct {
 	srv     *Server
 	name    domain.Name
 	session *streamSession
 	log     *slog.Logger
-	warned  bool // that keyframes are far apart
+	warned  bool // of a long keyframe interval
 }
 
-// feed segments the session of name until it ends.
+// feed segments the stream session of name until it ends.
 func (s *Server) feed(ctx context.Context, name domain.Name, sess *streamSession) {
 	fd := &feed{srv: s, name: name, session: sess, log: s.opt.Log.With("proto", "hls", "stream", name.String())}
 	err := fd.runSafely(ctx)
-	broken := err != nil && ctx.Err() == nil && domain.KindOf(err) != domain.NotFound
-	if broken {
-		if !errors.Is(err, errPanic) { // which is in the log
-			fd.log.Error("segmenting ended", "err", err)
+	failed := err != nil && ctx.Err() == nil && domain.KindOf(err) != domain.NotFound
+	if failed {
+		if !errors.Is(err, errPanic) { // a panic is in the log already
+			fd.log.Error("segmenting failed", "err", err)
 		}
-		select { // what broke it may do so again at once
+		select { // the failure may occur again at once
 		case <-time.After(feedRetry):
 		case <-ctx.Done():
 		}
 	}
 	s.mu.Lock()
-	sess.ended, sess.failed = time.Now(), broken
+	sess.ended, sess.failed = time.Now(), failed
 	s.mu.Unlock()
-	// A session that began before this line was taken for the one that has just ended.
+	// A stream session that started before this line was taken for the one that has just ended.
 	if s.hub.Has(name) {
 		s.requestStart(ctx, name)
 	}
 }
 
-// runSafely is run, but for panics: they end this feed, as an error does, and no other.
+// runSafely is run with panics turned into errors: they end this feed and no other.
 func (fd *feed) runSafely(ctx context.Context) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -100,13 +100,13 @@ func (fd *feed) run(ctx context.Context) error {
 	}
 }
 
-// subscribe subscribes to the stream and begins the session.
+// subscribe subscribes to the stream and starts the session.
 func (fd *feed) subscribe(ctx context.Context) (*stream.Subscriber, error) {
 	s, sess := fd.srv, fd.session
 	defer close(sess.started)
-	gops := math.MaxInt // all there is
+	gops := math.MaxInt // all that the stream keeps
 	if sess.afterFault {
-		gops = 0 // what broke the session before is not read again
+		gops = 0 // do not read again what may have caused the failure
 	}
 	sub, err := s.hub.Subscribe(ctx, fd.name, stream.SubscribeOptions{
 		Viewer:      stream.ViewerOptions{Proto: "hls", Internal: true},
@@ -126,14 +126,14 @@ func (fd *feed) subscribe(ctx context.Context) (*stream.Subscriber, error) {
 	return sub, nil
 }
 
-// read writes what sub gives to seg until that fails, or with errIdle until nothing has become due
-// for about a target duration. It takes frames when they complete something, not one by one: most
-// streams are watched by nobody.
+// read writes frames of sub to seg until an error, or until nothing has become due for about a
+// target duration: then it returns errIdle. It reads frames when they complete something, not one
+// by one, because most streams have no viewers.
 func (fd *feed) read(ctx context.Context, sub *stream.Subscriber, seg *segment.Segmenter) error {
-	patience := func() time.Duration { return cmp.Or(seg.List().Target, idleAfter) }
+	idleTime := func() time.Duration { return cmp.Or(seg.List().Target, idleAfter) }
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	timer := time.AfterFunc(patience(), func() { cancel(errIdle) })
+	timer := time.AfterFunc(idleTime(), func() { cancel(errIdle) })
 	defer timer.Stop()
 
 	buf := make([]*media.Frame, feedFrames)
@@ -145,12 +145,12 @@ func (fd *feed) read(ctx context.Context, sub *stream.Subscriber, seg *segment.S
 		if err != nil {
 			return err
 		}
-		timer.Reset(patience())
+		timer.Reset(idleTime())
 		fd.write(sub, seg, buf[:n])
 	}
 }
 
-// write gives frames to seg and forgets them.
+// write writes frames to seg and clears them.
 func (fd *feed) write(sub *stream.Subscriber, seg *segment.Segmenter, frames []*media.Frame) {
 	for _, f := range frames {
 		seg.Write(f)
@@ -161,8 +161,8 @@ func (fd *feed) write(sub *stream.Subscriber, seg *segment.Segmenter, frames []*
 	fd.warnKeyframeInterval(seg)
 }
 
-// handleIdle takes what has come though nothing is due. Where that is nothing and the stream is
-// held for its encoder, viewers get what came last of it.
+// handleIdle writes frames that have come although nothing is due. If there are none and the stream
+// is held for its encoder, it publishes the rest of the open segment.
 func (fd *feed) handleIdle(ctx context.Context, sub *stream.Subscriber, seg *segment.Segmenter) {
 	buf := make([]*media.Frame, feedFrames)
 	n, err := sub.Poll(buf)
@@ -170,14 +170,15 @@ func (fd *feed) handleIdle(ctx context.Context, sub *stream.Subscriber, seg *seg
 		fd.write(sub, seg, buf[:n])
 		return
 	}
-	// an encoder that is there may go on where it stopped
+	// An encoder that is still connected may continue where it stopped.
 	if in, ok := fd.srv.hub.Info(fd.name); err == nil && ok && in.Held {
 		fd.publishLastParts(ctx, seg)
 		seg.Pause()
 	}
 }
 
-// publishLastParts publishes the last parts of the open segment and waits until players can have requested them.
+// publishLastParts publishes the last parts of the open segment and waits until players can have
+// requested them.
 func (fd *feed) publishLastParts(ctx context.Context, seg *segment.Segmenter) {
 	wait := seg.Finish()
 	if wait == 0 || !fd.session.watched() {
@@ -191,20 +192,20 @@ func (fd *feed) publishLastParts(ctx context.Context, seg *segment.Segmenter) {
 	}
 }
 
-// warnKeyframeInterval warns of an encoder whose keyframes are too far apart for HLS, once.
+// warnKeyframeInterval logs a warning, once, if the keyframe interval is too long for HLS.
 func (fd *feed) warnKeyframeInterval(seg *segment.Segmenter) {
-	apart := seg.LongKeyframeInterval()
-	if fd.warned || apart == 0 {
+	interval := seg.LongKeyframeInterval()
+	if fd.warned || interval == 0 {
 		return
 	}
 	fd.warned = true
-	fd.log.Warn("keyframes are further apart than an HLS segment may last: who joins in between sees no picture until "+
-		"the next; "+
-		"have the encoder send one every 2 s", "keyframe interval", apart.Round(time.Millisecond))
+	fd.log.Warn("keyframe interval too long for HLS: a viewer that joins sees no picture until the next keyframe; "+
+		"set the encoder's keyframe interval to 2 s", "keyframe_interval", interval.Round(time.Millisecond))
 }
 
-// carriesCached returns segment.Carries for one goroutine, which looks at each track once: it is
-// asked for every frame, of the first track of its kind alone.
+// carriesCached returns segment.Carries for one goroutine. It caches the result of the last track
+// of each kind, because it is called for every frame, and only for frames of the first track of a
+// kind.
 func carriesCached() func(*media.Track) bool {
 	var known [media.Data + 1]struct { // by kind
 		track *media.Track // the newest

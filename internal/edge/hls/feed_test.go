@@ -12,18 +12,17 @@ import (
 	"livego/internal/stream"
 )
 
-// TestSegmentingPanicIsRetried has segmenting panic again and again while the stream is live. The
-// process lives on, the log is not flooded, and when the fault is gone the playlist goes on by the
-// rules.
+// TestSegmentingPanicIsRetried makes segmenting panic repeatedly while the stream is live. The
+// process survives, the log is not flooded, and afterwards the playlist continues by the rules.
 func TestSegmentingPanicIsRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer // read when the feed rests
-		broken := false      // as above
+		var log bytes.Buffer // read while the feed is idle
+		failing := false     // written while the feed is idle
 		c := newTestServer(t, Options{
 			Log: slog.New(slog.NewTextHandler(&log, nil)),
 			MarkUsed: func(uint64) {
-				if broken {
-					panic("a fault of ours")
+				if failing {
+					panic("segmenting fails")
 				}
 			},
 		}, stream.Options{})
@@ -32,7 +31,7 @@ func TestSegmentingPanicIsRetried(t *testing.T) {
 		synctest.Wait()
 		url := c.tsPlaylistURL()
 
-		broken = true
+		failing = true
 		c.write(p, 2*time.Second)
 		synctest.Wait()
 		if n := strings.Count(log.String(), "\n"); n != 1 || strings.Count(log.String(), "level=ERROR") != 1 ||
@@ -40,15 +39,15 @@ func TestSegmentingPanicIsRetried(t *testing.T) {
 			t.Errorf("%d lines in the log:\n%s", n, log.String())
 		}
 		if _, files := segments(c.get(url)); len(files) != 2 {
-			t.Errorf("after the fault: %v", files)
+			t.Errorf("after the panic: %v", files)
 		}
 		c.write(p, 5*time.Second)
 		sleep(feedRetry / 2)
 		if n := strings.Count(log.String(), "\n"); n != 1 {
-			t.Errorf("%d faults before it is tried again", n)
+			t.Errorf("%d log lines before the retry", n)
 		}
 
-		broken = false
+		failing = false
 		sleep(feedRetry)
 		c.write(p, 5*time.Second)
 		synctest.Wait()
@@ -56,12 +55,12 @@ func TestSegmentingPanicIsRetried(t *testing.T) {
 		first, files := segments(body)
 		if first != 100 || len(files) < 4 || strings.Count(body, "#EXT-X-DISCONTINUITY\n") != 1 ||
 			strings.Contains(body, "ENDLIST") {
-			t.Errorf("when the fault is gone:\n%s", body)
+			t.Errorf("after recovery:\n%s", body)
 		}
 		names := map[string]bool{}
 		for _, file := range files {
 			if names[file] {
-				t.Errorf("%s comes twice", file)
+				t.Errorf("%s is listed twice", file)
 			}
 			names[file] = true
 			c.get("/live/movie/" + file)
@@ -74,7 +73,7 @@ func TestSegmentingPanicIsRetried(t *testing.T) {
 
 func TestLongKeyframeIntervalIsLogged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer // read when the feed rests
+		var log bytes.Buffer // read while the feed is idle
 		c := newTestServer(t, Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, stream.Options{})
 		p := c.publish(movie)
 		for i := range 45 * 25 {
@@ -92,7 +91,7 @@ func TestLongKeyframeIntervalIsLogged(t *testing.T) {
 			}
 		}
 		if got := log.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "level=WARN") ||
-			!strings.Contains(got, `"keyframe interval"=10s`) || !strings.Contains(got, "stream=live/movie") {
+			!strings.Contains(got, `keyframe_interval=10s`) || !strings.Contains(got, "stream=live/movie") {
 			t.Errorf("log:\n%s", got)
 		}
 	})

@@ -1,21 +1,23 @@
-// Package hls serves live streams as HLS (RFC 8216), with low latency (RFC 8216bis): a small
-// multivariant playlist for each viewer, media playlists, segments and parts that are the same
-// bytes for all. It knows no store, no configuration and no other edge.
+// Package hls serves live streams as HLS (RFC 8216) with low latency (RFC 8216bis): a small
+// multivariant playlist for each viewer, and media playlists, segments and parts that are the same
+// bytes for all viewers. It knows no store, no configuration and no other edge.
 //
-//	/{app}/{room}.m3u8[?token=T&format=F]  the multivariant playlist: asks the gate, gives a signed session. It leads to the
-//	                                       format F, fmp4 or ts, if that can carry the stream; without F to fmp4, unless ts
-//	                                       carries more of it or its sound is MP3
-//	/{app}/{room}/index.m3u8[?s=S]         the media playlist of fragmented MP4, with parts and blocking reloads; by S viewers
-//	                                       are counted
-//	/{app}/{room}/ts.m3u8[?s=S]            that of MPEG-TS
-//	/{app}/{room}/{name}                   .m4s segments and parts, .mp4 initialization sections, .ts segments
+//	/{app}/{room}.m3u8[?token=T&format=F]  the multivariant playlist: asks the authorizer and starts a
+//	                                       signed session. It leads to the format F, fmp4 or ts, if that
+//	                                       can carry the stream. Without F it leads to fmp4, unless ts
+//	                                       carries more tracks or the audio is MP3
+//	/{app}/{room}/index.m3u8[?s=S]         the media playlist of fragmented MP4, with parts and blocking
+//	                                       reloads; viewers are counted by S
+//	/{app}/{room}/ts.m3u8[?s=S]            the media playlist of MPEG-TS
+//	/{app}/{room}/{name}                   .m4s segments and parts, .mp4 initialization sections,
+//	                                       .ts segments
 //
-// A stream that is held for its encoder keeps its playlist and goes on in it. One that has ended
-// stays with EXT-X-ENDLIST for a while; if it is published again in that time, the playlist goes on
-// with a discontinuity and the end mark goes. RFC 8216 has no word for that: players that saw the
-// end have stopped, and those that come anew find a list as of any stream. The numbers rise without
-// a hole, and after the while, or a restart, they begin at the new session's epoch, which is higher
-// than all before.
+// A stream that is held for its encoder keeps its playlist and continues it. The playlist of a
+// stream that has ended stays for a while, with EXT-X-ENDLIST. If the stream is published again in
+// that time, its playlist continues with a discontinuity and without the end tag. RFC 8216 does not
+// provide for that: players that saw the end have stopped, and new players get a list like that of
+// any stream. The sequence numbers increase without a gap. After that time, or after a restart, they
+// start at the epoch of the new stream session, which is higher than all numbers before.
 package hls
 
 import (
@@ -32,31 +34,37 @@ import (
 
 // Options of a Server.
 type Options struct {
-	Segment      time.Duration // wished length of a segment; default 2 s
-	Part         time.Duration // wished length of a low-latency part; 0 for none
-	TrackWait    time.Duration // how long a segment waits for the other of picture and sound where the stream has had both
-	Window       int           // target durations' worth of segments in a playlist; at least 8
-	KeepAfterEnd bool          // keep what has ended until it is published again, or for want of memory
-	KeepBytes    int           // what all that has ended may hold; the one that ended first goes first. Default 256 MiB
-	FirstWait    time.Duration // how long a request for a playlist waits for the first segment
-	// SessionTimeout is after how long without a request a viewer counts as gone; at least three target durations are
-	// waited. Default 30 s.
+	Segment time.Duration // intended duration of a segment; default 2 s
+	Part    time.Duration // intended duration of a low-latency part; 0: no parts
+	// TrackWait is how long a segment waits for the missing one of video and audio if the stream had
+	// both.
+	TrackWait    time.Duration
+	Window       int  // target durations that a playlist lists; at least 8
+	KeepAfterEnd bool // keep ended streams until they are published again or memory is needed
+	// KeepBytes bounds the memory of all ended streams; the one that ended first is removed first.
+	// Default 256 MiB.
+	KeepBytes int
+	FirstWait time.Duration // how long a playlist request waits for the first segment
+	// SessionTimeout is the time without a request after which a viewer counts as gone; at least
+	// three target durations. Default 30 s.
 	SessionTimeout time.Duration
-	// AnswerTimeout is within which time a client has to take an answer, or four times what that plays
-	// if it is longer. Default 30 s.
+	// AnswerTimeout is the time in which a client must receive a response. It is four times the
+	// playing time of the response if that is longer. Default 30 s.
 	AnswerTimeout time.Duration
 	Apps          func(app string) bool  // the apps that have HLS; nil: all
-	Private       func(domain.Name) bool // whose segments take a session too; nil: none
-	LimitLoopback bool                   // the limits of sessions by address hold for this machine too
-	// told each media sequence number in use, see segment.SequenceAllocator; nil: nobody
+	Private       func(domain.Name) bool // rooms whose segments require a session too; nil: none
+	LimitLoopback bool                   // session limits per address hold for loopback too
+	// MarkUsed, when set, receives each media sequence number before it is used: see
+	// segment.SequenceAllocator.
 	MarkUsed func(uint64)
 	Log      *slog.Logger
 }
 
 const (
-	// keepEnded is how long the playlist of a stream that has ended stays beyond what its window lasts.
+	// keepEnded is how long the playlist of an ended stream stays, in addition to its duration.
 	keepEnded = 30 * time.Second
-	// minKeptBytes is what a stream that has ended counts for however small it is, so that their number is bounded too.
+	// minKeptBytes is the minimum that an ended stream counts, however small it is, so that the
+	// number of ended streams is bounded too.
 	minKeptBytes = 64 << 10
 
 	sweepInterval = time.Second
@@ -75,19 +83,20 @@ type Server struct {
 	streamSessions map[domain.Name]*streamSession // the newest of each name
 }
 
-// A startRequest asks Run for the session of a stream that it may have missed.
+// A startRequest asks Run to start the session of a stream whose event may have been lost.
 type startRequest struct {
 	name  domain.Name
-	reply chan<- *streamSession // has room for the answer
+	reply chan<- *streamSession // buffered, for one session
 }
 
-// New returns a Server of the streams of hub for those whom gate lets in. Nothing is segmented until Run.
-func New(hub *stream.Hub, gate domain.Authorizer, o Options) *Server {
+// New returns a Server of the streams of hub for viewers that authorizer grants access. It segments
+// nothing until Run.
+func New(hub *stream.Hub, authorizer domain.Authorizer, o Options) *Server {
 	o.SessionTimeout = cmp.Or(o.SessionTimeout, 30*time.Second)
 	o.AnswerTimeout = cmp.Or(o.AnswerTimeout, 30*time.Second)
 	o.KeepBytes = cmp.Or(o.KeepBytes, 256<<20)
 	return &Server{
-		hub: hub, authorizer: gate, opt: o,
+		hub: hub, authorizer: authorizer, opt: o,
 		registry:       newSessionRegistry(hub, o.SessionTimeout, o.LimitLoopback),
 		startRequests:  make(chan startRequest),
 		streamSessions: make(map[domain.Name]*streamSession),
@@ -96,7 +105,7 @@ func New(hub *stream.Hub, gate domain.Authorizer, o Options) *Server {
 
 // Run segments every stream of the hub until ctx is done.
 func (s *Server) Run(ctx context.Context) {
-	events, _, stop := s.hub.Observe(1024, false) // what does not fit is made up for on request
+	events, _, stop := s.hub.Observe(1024, false) // a request starts a stream whose event was lost
 	defer stop()
 	defer s.registry.close()
 	var feeds sync.WaitGroup
@@ -121,8 +130,8 @@ func (s *Server) Run(ctx context.Context) {
 			if e.Type == stream.Started && s.servesApp(e.Name.App) {
 				start(e.Name)
 			}
-		case w := <-s.startRequests:
-			w.reply <- start(w.name)
+		case r := <-s.startRequests:
+			r.reply <- start(r.name)
 		case now := <-sweep.C:
 			s.expire(now)
 			s.registry.expire(now)
@@ -132,13 +141,14 @@ func (s *Server) Run(ctx context.Context) {
 	}
 }
 
-// Drain waits until every viewer who is still there has been told of his stream's end, or ctx is done.
+// Drain waits until every viewer that is still watching has received the end of its stream, or
+// until ctx is done.
 func (s *Server) Drain(ctx context.Context) {
-	again := time.NewTicker(drainInterval)
-	defer again.Stop()
+	poll := time.NewTicker(drainInterval)
+	defer poll.Stop()
 	for !s.registry.drained(time.Now()) {
 		select {
-		case <-again.C:
+		case <-poll.C:
 		case <-ctx.Done():
 			return
 		}
@@ -147,7 +157,7 @@ func (s *Server) Drain(ctx context.Context) {
 
 func (s *Server) servesApp(app string) bool { return s.opt.Apps == nil || s.opt.Apps(app) }
 
-// segmentOptions returns the options of a stream's segmenter.
+// segmentOptions returns the options of a stream's Segmenter.
 func (s *Server) segmentOptions() segment.Options {
 	return segment.Options{
 		Segment: s.opt.Segment, Part: s.opt.Part, Window: s.opt.Window, TrackWait: s.opt.TrackWait, MarkUsed: s.opt.MarkUsed,

@@ -40,7 +40,7 @@ var (
 	meta = &media.Meta{HasVideo: true, HasAudio: true}
 )
 
-// fakeAuthorizer lets everybody into live, but whom the tests name.
+// fakeAuthorizer grants access to the app live, except with the tokens and rooms that tests use.
 type fakeAuthorizer struct{}
 
 func (fakeAuthorizer) Authorize(_ context.Context, r domain.AuthRequest) (domain.Grant, error) {
@@ -49,18 +49,18 @@ func (fakeAuthorizer) Authorize(_ context.Context, r domain.AuthRequest) (domain
 	case err != nil:
 		return domain.Grant{}, err
 	case r.Token == "bad", r.Name == "private" && r.Token != "good":
-		return domain.Grant{}, domain.Errorf(domain.Denied, "this token is not good here")
+		return domain.Grant{}, domain.Errorf(domain.Denied, "invalid token")
 	case r.Name == "alias":
 		name = movie
 	}
 	grant := domain.Grant{Name: name}
-	// of a number, and how many may watch
+	// The number of the token, and its viewer limit.
 	_, _ = fmt.Sscanf(r.Token, "limit-%d-%d", &grant.ViewerLimit.ID[0], &grant.ViewerLimit.Max)
 	return grant, nil
 }
 
-// A scene is a running Server over a hub, and what was raised.
-type scene struct {
+// A testServer is a running Server with its hub.
+type testServer struct {
 	t     testing.TB
 	hub   *stream.Hub
 	srv   *Server
@@ -69,10 +69,11 @@ type scene struct {
 	movie *stream.Publisher
 }
 
-// newTestServer must be called in a synctest bubble, or in none. o may leave out what tests do not care about.
-func newTestServer(t testing.TB, o Options, h stream.Options) *scene {
+// newTestServer must be called either inside a synctest bubble or without one. It sets required
+// options that o leaves out.
+func newTestServer(t testing.TB, o Options, h stream.Options) *testServer {
 	t.Helper()
-	c := &scene{t: t}
+	c := &testServer{t: t}
 	h.MaxLatency = time.Hour // tests write seconds at once
 	h.Epoch = func(context.Context) (uint64, error) { return c.epoch.Add(100), nil }
 	c.hub = stream.NewHub(h)
@@ -97,7 +98,7 @@ func newTestServer(t testing.TB, o Options, h stream.Options) *scene {
 	return c
 }
 
-func (c *scene) publish(name domain.Name) *stream.Publisher {
+func (c *testServer) publish(name domain.Name) *stream.Publisher {
 	c.t.Helper()
 	p, err := c.hub.Publish(context.Background(), name, stream.PublishOptions{Proto: "test"})
 	if err != nil {
@@ -106,8 +107,8 @@ func (c *scene) publish(name domain.Name) *stream.Publisher {
 	return p
 }
 
-// write publishes d of 25 fps video with a keyframe each 2 s, and audio.
-func (c *scene) write(p *stream.Publisher, d time.Duration) {
+// write publishes d of 25 fps video with a keyframe every 2 s, and audio.
+func (c *testServer) write(p *stream.Publisher, d time.Duration) {
 	c.t.Helper()
 	for i := range int(d / (40 * ms)) {
 		v := &media.Frame{Track: h264, Meta: meta, DTS: c.at, PTS: c.at, Arrived: time.Now(),
@@ -126,8 +127,8 @@ func (c *scene) write(p *stream.Publisher, d time.Duration) {
 	}
 }
 
-// TestFirstTracks has encoders number their tracks as they like: HLS has the first of each kind,
-// and nothing of the others.
+// TestFirstTracks has encoders number their tracks as they like: HLS has the first of each kind
+// only.
 func TestFirstTracks(t *testing.T) {
 	number := func(t *media.Track, id uint8) *media.Track {
 		n := *t
@@ -137,13 +138,13 @@ func TestFirstTracks(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		tracks []*media.Track
-		want   string // CODECS; "" where HLS can carry nothing
+		want   string // CODECS; "" if HLS can carry nothing
 	}{
 		{"no track 0", []*media.Track{number(h264, 1), number(aac, 2)}, "avc1.64001f,mp4a.40.2"},
-		{"several, none of them 0", []*media.Track{number(h264, 3), number(aac, 5), number(h264, 7), number(aac, 6)},
+		{"several tracks, none of them 0", []*media.Track{number(h264, 3), number(aac, 5), number(h264, 7), number(aac, 6)},
 			"avc1.64001f,mp4a.40.2"},
-		{"sound alone", []*media.Track{number(aac, 31)}, "mp4a.40.2"},
-		{"the first is no codec of HLS", []*media.Track{number(hevc, 1), number(h264, 2)}, ""},
+		{"audio only", []*media.Track{number(aac, 31)}, "mp4a.40.2"},
+		{"HLS cannot carry the first codec", []*media.Track{number(hevc, 1), number(h264, 2)}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -189,11 +190,11 @@ func TestFirstTracks(t *testing.T) {
 	}
 }
 
-// sleep lets d go by on the clock of the bubble.
+// sleep waits for d on the clock of the synctest bubble.
 func sleep(d time.Duration) { <-time.After(d) }
 
-// do answers a request in this goroutine. The header Remote is where it comes from.
-func (c *scene) do(method, target string, header ...string) *httptest.ResponseRecorder {
+// do serves a request in this goroutine. The header Remote sets the address of the client.
+func (c *testServer) do(method, target string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, "http://example.com"+target, nil)
 	for i := 0; i < len(header); i += 2 {
 		if header[i] == "Remote" {
@@ -207,8 +208,8 @@ func (c *scene) do(method, target string, header ...string) *httptest.ResponseRe
 	return w
 }
 
-// get returns the body of what must be there.
-func (c *scene) get(target string, header ...string) string {
+// get returns the body of a response that must be 200.
+func (c *testServer) get(target string, header ...string) string {
 	c.t.Helper()
 	w := c.do("GET", target, header...)
 	if w.Code != 200 {
@@ -217,13 +218,13 @@ func (c *scene) get(target string, header ...string) string {
 	return w.Body.String()
 }
 
-// tsPlaylistURL follows the multivariant playlist of the movie as MPEG-TS.
-func (c *scene) tsPlaylistURL() string {
+// tsPlaylistURL follows the multivariant playlist of the movie to the MPEG-TS playlist.
+func (c *testServer) tsPlaylistURL() string {
 	c.t.Helper()
 	return "/live/" + lastLine(c.get("/live/movie.m3u8?format=ts"))
 }
 
-// lastLine returns the lastLine line of a playlist.
+// lastLine returns the last line of a playlist.
 func lastLine(playlist string) string {
 	lines := strings.Split(strings.TrimSpace(playlist), "\n")
 	return lines[len(lines)-1]
@@ -311,9 +312,9 @@ func TestRefusals(t *testing.T) {
 		}{
 			{"GET", "/live/nobody.m3u8", 404, "nobody is publishing live/nobody"},
 			{"GET", "/live/nobody/ts.m3u8", 404, "nobody is publishing live/nobody"},
-			{"GET", "/live/nobody/100-0.ts", 404, "not here"},
-			{"GET", "/live/movie/99-0.ts", 404, "not here"},
-			{"GET", "/live/movie/100-00.ts", 404, "not here"},
+			{"GET", "/live/nobody/100-0.ts", 404, "does not exist or has expired"},
+			{"GET", "/live/movie/99-0.ts", 404, "does not exist or has expired"},
+			{"GET", "/live/movie/100-00.ts", 404, "does not exist or has expired"},
 			{"GET", "/radio/movie.m3u8", 404, "no HLS"},
 			{"GET", "/radio/movie/100-0.ts", 404, "no HLS"},
 			{"GET", "/live/.hidden.m3u8", 400, "dot"},
@@ -322,26 +323,26 @@ func TestRefusals(t *testing.T) {
 			{"GET", "/control/x.m3u8", 400, "reserved"},
 			{"GET", "/live/" + strings.Repeat("a", 129) + ".m3u8", 400, "longer"},
 			{"GET", "/live/%0a%23EXTINF.m3u8", 400, "character"},
-			{"GET", "/live/../../etc/passwd.ts", 404, "nothing is here"},
+			{"GET", "/live/../../etc/passwd.ts", 404, "not found: the address"},
 			{"GET", "/live/%2e%2e/passwd.ts", 400, "dot"},
-			{"GET", "/live/movie", 404, "nothing is here"},
-			{"GET", "/live/movie/", 404, "nothing is here"},
-			{"GET", "/live/movie/other.m3u8", 404, "nothing is here"},
-			{"GET", "/live/movie/100-0.m4s/", 404, "nothing is here"},
-			{"GET", "/live/movie/99-0.m4s", 404, "not here"},
-			{"GET", "/live/movie/100-0.00.m4s", 404, "not here"},
-			{"GET", "/live/movie/100-0.99.m4s", 404, "not here"},
-			{"GET", "/live/movie/.m4s", 404, "not here"},
-			{"GET", "/live/movie/.mp4", 404, "not here"},
+			{"GET", "/live/movie", 404, "not found: the address"},
+			{"GET", "/live/movie/", 404, "not found: the address"},
+			{"GET", "/live/movie/other.m3u8", 404, "not found: the address"},
+			{"GET", "/live/movie/100-0.m4s/", 404, "not found: the address"},
+			{"GET", "/live/movie/99-0.m4s", 404, "does not exist or has expired"},
+			{"GET", "/live/movie/100-0.00.m4s", 404, "does not exist or has expired"},
+			{"GET", "/live/movie/100-0.99.m4s", 404, "does not exist or has expired"},
+			{"GET", "/live/movie/.m4s", 404, "does not exist or has expired"},
+			{"GET", "/live/movie/.mp4", 404, "does not exist or has expired"},
 			{"GET", "/live/movie.m3u8?format=dash", 400, "fmp4 or ts"},
 			{"GET", "/live/movie/index.m3u8?_HLS_part=1", 400, "invalid _HLS_part: _HLS_msn is missing"},
 			{"GET", "/live/movie/index.m3u8?_HLS_msn=-1", 400, "invalid _HLS_msn: not a media sequence"},
 			{"GET", "/live/movie/index.m3u8?_HLS_msn=100&_HLS_part=x", 400, "invalid _HLS_part: not a number"},
 			{"GET", "/live/movie/index.m3u8?_HLS_msn=103", 400, "too far"},
-			{"GET", "/live/movie/a/100-0.ts", 404, "nothing is here"},
-			{"GET", "/live/movie.m3u8?token=bad", 403, "not good"},
-			{"GET", "/live/private.m3u8", 403, "not good"},
-			{"GET", "/live/private/ts.m3u8?s=x", 403, "not good"},
+			{"GET", "/live/movie/a/100-0.ts", 404, "not found: the address"},
+			{"GET", "/live/movie.m3u8?token=bad", 403, "invalid token"},
+			{"GET", "/live/private.m3u8", 403, "invalid token"},
+			{"GET", "/live/private/ts.m3u8?s=x", 403, "invalid token"},
 			{"POST", "/live/movie.m3u8", 405, "GET"},
 			{"DELETE", "/live/movie/100-0.ts", 405, "GET"},
 		} {
@@ -356,7 +357,7 @@ func TestRefusals(t *testing.T) {
 		}
 		c.srv.mu.RLock()
 		if n := len(c.srv.streamSessions); n != 2 {
-			t.Errorf("%d sessions, want those of the two streams", n)
+			t.Errorf("%d sessions, want those of two streams", n)
 		}
 		c.srv.mu.RUnlock()
 		if body := c.get("/live/movie.m3u8?token=x%0A%23EXTINF:9"); strings.Contains(body, "EXTINF") {
@@ -400,21 +401,21 @@ func TestPlaylistWaitsForFirstSegment(t *testing.T) {
 	})
 }
 
-// TestUnsupportedCodecs asks for streams of which HLS carries nothing: the answer comes as soon as
-// their tracks are known.
+// TestUnsupportedCodecs requests streams of which HLS carries nothing: the response comes as soon
+// as their tracks are known.
 func TestUnsupportedCodecs(t *testing.T) {
 	speex := &media.Track{Kind: media.Audio, Label: "speex", Timescale: 1000}
 	sorenson := &media.Track{Kind: media.Video, Label: "sorenson", Timescale: 90000}
 	script := &media.Track{Kind: media.Data, Codec: media.ScriptData, Timescale: 1000}
 	for _, tt := range []struct {
 		name   string
-		meta   *media.Meta // nil: the tracks are waited for
+		meta   *media.Meta // nil: the server waits for tracks
 		tracks []*media.Track
 		wait   time.Duration
 		says   string
 	}{
 		{"announced", &media.Meta{HasAudio: true}, []*media.Track{speex}, 0, "only speex\n"},
-		{"one that may come", nil, []*media.Track{hevc}, 2 * time.Second, "only hevc\n"},
+		{"video not announced", nil, []*media.Track{hevc}, 2 * time.Second, "only hevc\n"},
 		{"two", meta, []*media.Track{script, sorenson, speex}, 0, "only sorenson, speex\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -448,14 +449,14 @@ func TestUnsupportedCodecs(t *testing.T) {
 				<-ended
 				synctest.Wait()
 				if w := c.do("GET", "/live/movie.m3u8"); w.Code != 404 ||
-					!strings.Contains(w.Body.String(), "HLS has nothing of it") {
-					t.Errorf("after its end: %d %s", w.Code, w.Body)
+					!strings.Contains(w.Body.String(), "without an HLS segment") {
+					t.Errorf("after the end: %d %s", w.Code, w.Body)
 				}
 			})
 		})
 	}
 
-	t.Run("gone before", func(t *testing.T) {
+	t.Run("ended before its tracks are known", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := newTestServer(t, Options{}, stream.Options{})
 			p := c.publish(movie)
@@ -468,7 +469,7 @@ func TestUnsupportedCodecs(t *testing.T) {
 				t.Fatal(err)
 			}
 			if w := c.do("GET", "/live/movie.m3u8"); w.Code != 404 ||
-				!strings.Contains(w.Body.String(), "HLS has nothing of it") {
+				!strings.Contains(w.Body.String(), "without an HLS segment") {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
 		})
@@ -502,7 +503,7 @@ func TestHeldStreamContinuesPlaylist(t *testing.T) {
 	})
 }
 
-// TestIdleEncoderDoesNotCutSegment lets an encoder that is there pause in the middle of a segment.
+// TestIdleEncoderDoesNotCutSegment has a connected encoder pause in the middle of a segment.
 func TestIdleEncoderDoesNotCutSegment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTestServer(t, Options{}, stream.Options{})
@@ -513,7 +514,7 @@ func TestIdleEncoderDoesNotCutSegment(t *testing.T) {
 		before := c.get(url)
 		sleep(8 * time.Second)
 		if got := c.get(url); got != before {
-			t.Errorf("while nothing comes:\n%s", got)
+			t.Errorf("while the encoder is idle:\n%s", got)
 		}
 		c.write(p, 3*time.Second)
 		p.End(stream.Clean)
@@ -524,8 +525,8 @@ func TestIdleEncoderDoesNotCutSegment(t *testing.T) {
 	})
 }
 
-// TestHoldTimeoutEndsPlaylist gives up on an encoder: what it sent last stays, and the end comes
-// with no segment of its own.
+// TestHoldTimeoutEndsPlaylist loses an encoder: what it sent last stays, and the end has no segment
+// of its own.
 func TestHoldTimeoutEndsPlaylist(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTestServer(t, Options{}, stream.Options{Hold: 20 * time.Second})
@@ -538,14 +539,13 @@ func TestHoldTimeoutEndsPlaylist(t *testing.T) {
 		held := c.get(url)
 		sleep(11 * time.Second)
 		if got := c.get(url); got != held+"#EXT-X-ENDLIST\n" {
-			t.Errorf("after the hold:\n%s", got)
+			t.Errorf("after the hold timeout:\n%s", got)
 		}
 	})
 }
 
-// TestRepublishNeverReusesNames publishes one name again and again, sometimes while the last
-// session is kept, sometimes after: no segment name has two contents and media sequence numbers
-// rise.
+// TestRepublishNeverReusesNames publishes a stream repeatedly, while the last session is kept and
+// after: no segment name has two contents, and media sequence numbers increase.
 func TestRepublishNeverReusesNames(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTestServer(t, Options{MarkUsed: func(uint64) {}}, stream.Options{})
@@ -564,7 +564,7 @@ func TestRepublishNeverReusesNames(t *testing.T) {
 			for i, file := range files {
 				seq, known := names[file]
 				if known && seq != first+i || !known && first+i < next {
-					t.Errorf("round %d: %s has number %d, after %d numbers were used", round, file, first+i, next)
+					t.Errorf("round %d: %s has sequence number %d, but %d numbers are used", round, file, first+i, next)
 				}
 				names[file] = first + i
 				c.get("/live/movie/" + file)
@@ -604,7 +604,7 @@ func TestEndedStreamExpires(t *testing.T) {
 	}
 }
 
-// TestEndedStreamsAreBounded ends more streams than are kept.
+// TestEndedStreamsAreBounded ends more streams than the server keeps.
 func TestEndedStreamsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const most = 200
@@ -615,7 +615,7 @@ func TestEndedStreamsAreBounded(t *testing.T) {
 			c.write(p, 40*ms)
 			synctest.Wait()
 			p.End(stream.Clean)
-			sleep(ms) // they end one after the other
+			sleep(ms) // to end at different times
 		}
 		sleep(2 * sweepInterval)
 		c.srv.mu.RLock()
@@ -624,13 +624,13 @@ func TestEndedStreamsAreBounded(t *testing.T) {
 			t.Errorf("%d streams are kept", n)
 		}
 		if c.srv.streamSessions[domain.Name{App: "live", Room: "room0"}] != nil {
-			t.Error("the first to end is still there")
+			t.Error("the stream that ended first is still kept")
 		}
 	})
 }
 
-// TestRenderedBytesOfEndedStreamsAreBounded asks for all forms of all that is kept: they go first, since they can be
-// made again, then the streams that ended first.
+// TestRenderedBytesOfEndedStreamsAreBounded requests all files of all ended streams. Rendered bytes
+// are dropped first, since they can be rendered again, then the streams that ended first.
 func TestRenderedBytesOfEndedStreamsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const streams, most = 8, 30 * minKeptBytes
@@ -663,11 +663,11 @@ func TestRenderedBytesOfEndedStreamsAreBounded(t *testing.T) {
 				}
 			}
 			if n := held(); n < most*12/10 {
-				t.Fatalf("all forms are %d bytes, too few for this test", n)
+				t.Fatalf("all rendered bytes are %d, too few for this test", n)
 			}
 			sleep(2 * sweepInterval)
 			if n := held(); n > most {
-				t.Errorf("%d bytes are held, want %d at most", n, most)
+				t.Errorf("%d bytes are kept, want at most %d", n, most)
 			}
 			if n := len(c.srv.streamSessions); n != streams {
 				t.Errorf("%d of %d streams are kept", n, streams)
@@ -676,7 +676,7 @@ func TestRenderedBytesOfEndedStreamsAreBounded(t *testing.T) {
 	})
 }
 
-// TestRequestStartsMissedStream asks for a stream whose beginning Run never heard of.
+// TestRequestStartsMissedStream requests a stream whose start event Run has missed.
 func TestRequestStartsMissedStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTestServer(t, Options{}, stream.Options{})

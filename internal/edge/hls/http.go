@@ -19,27 +19,28 @@ import (
 
 const playlistExt = ".m3u8"
 
-// What the media playlists are called, by format.
+// File names of the media playlists, by format.
 var playlists = [...]string{segment.FMP4: "index.m3u8", segment.TS: "ts.m3u8"}
 
-// maxRanges is how many pieces of a segment one request may ask for before it gets the whole.
+// maxRanges is the number of ranges that one request may have; with more it gets the whole file.
 const maxRanges = 8
 
-// How long caches may keep what.
+// Values of Cache-Control.
 const (
-	cacheNone = "no-store" // it is for one viewer alone
-	// it changes several times a second, and this is the least that there is
+	cacheNone = "no-store" // for one viewer only
+	// A playlist changes several times a second; the minimum is 1.
 	cachePlaylist  = "public, max-age=1"
-	cacheImmutable = "public, max-age=3600, immutable" // its name is never used again
+	cacheImmutable = "public, max-age=3600, immutable" // the name is never reused
 	cachePrivate   = "private, max-age=3600, immutable"
 )
 
-// ServeHTTP answers GET and HEAD for the paths of the package comment. What is refused is told why, in plain text.
+// ServeHTTP responds to GET and HEAD for the paths of the package comment. Error responses say why,
+// in plain text.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		w.Header().Set("Allow", "GET, HEAD")
-		w.Header().Set("Connection", "close") // its body stays unread
-		http.Error(w, "only GET and HEAD are served here", http.StatusMethodNotAllowed)
+		w.Header().Set("Connection", "close") // the request body is not read
+		http.Error(w, "method not allowed: use GET or HEAD", http.StatusMethodNotAllowed)
 		return
 	}
 	if err := s.route(w, r); err != nil && r.Context().Err() == nil {
@@ -79,9 +80,9 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) error {
 	return s.serveFile(w, r, name, file)
 }
 
-var errNotFound = domain.Errorf(domain.NotFound, "nothing is here: watch at /APP/ROOM%s", playlistExt)
+var errNotFound = domain.Errorf(domain.NotFound, "not found: the address of a stream is /APP/ROOM%s", playlistExt)
 
-// parseName returns the parseName of a stream in an app that has HLS.
+// parseName returns the name of a stream in an app that has HLS.
 func (s *Server) parseName(app, room string) (domain.Name, error) {
 	name, err := domain.ParseName(app, room)
 	if err == nil && !s.servesApp(app) {
@@ -90,7 +91,7 @@ func (s *Server) parseName(app, room string) (domain.Name, error) {
 	return name, err
 }
 
-// authorize asks the gate for the stream that is asked for as name.
+// authorize asks the authorizer for access to the stream that is requested as name.
 func (s *Server) authorize(r *http.Request, name domain.Name, token string) (domain.Grant, error) {
 	return s.authorizer.Authorize(r.Context(), domain.AuthRequest{
 		Action: domain.Play, App: name.App, Name: name.Room, Token: token, Proto: "hls", Remote: r.RemoteAddr,
@@ -98,14 +99,14 @@ func (s *Server) authorize(r *http.Request, name domain.Name, token string) (dom
 	})
 }
 
-// serveMultivariant lets a viewer in. The playlist leads to the room that the gate granted, which
-// may have another name.
-func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked domain.Name) error {
+// serveMultivariant starts a viewer session. The playlist leads to the room that the authorizer
+// granted, which may have another name.
+func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, requested domain.Name) error {
 	query, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
 		return err
 	}
-	wish, err := formatChooser(query.format)
+	choose, err := formatChooser(query.format)
 	if err != nil {
 		return err
 	}
@@ -113,7 +114,7 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked
 	if err != nil {
 		return err
 	}
-	grant, err := s.authorize(r, asked, token)
+	grant, err := s.authorize(r, requested, token)
 	if err != nil {
 		return err
 	}
@@ -121,9 +122,9 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked
 	if err != nil {
 		return err
 	}
-	f := wish(l)
+	f := choose(l)
 	uri := grant.Name.Room + "/" + playlists[f] + "?s=" + s.registry.issueToken(grant)
-	if grant.Name.App != asked.App {
+	if grant.Name.App != requested.App {
 		uri = "../" + grant.Name.App + "/" + uri
 	}
 	body, err := multivariant(uri, l, f)
@@ -135,35 +136,36 @@ func (s *Server) serveMultivariant(w http.ResponseWriter, r *http.Request, asked
 	return nil
 }
 
-// idleTargets is after how many target durations without an answer a connection is idle, where that
-// is longer than others may be.
+// idleTargets is after how many target durations without a response a connection is idle, if that
+// is longer than the usual idle timeout.
 const idleTargets = 3
 
-// maxSlowdown is how many times as long as it plays a client may take for an answer, where that is
-// longer than AnswerTimeout. Players that take longer for a segment see none of the stream.
+// maxSlowdown is how many times its playing time a client may take to receive a response, if that
+// is longer than AnswerTimeout. A player that takes longer for a segment cannot play the stream.
 const maxSlowdown = 4
 
-// setResponseDeadline notes that w will be an answer with something of l, which plays for so long,
-// and bounds the time in which the client takes it.
+// setResponseDeadline prepares w for a response with content of l and the given playing time: it
+// bounds the time in which the client must receive it.
 func (s *Server) setResponseDeadline(w http.ResponseWriter, r *http.Request, l *segment.List, plays time.Duration) {
 	if r.Method == http.MethodGet {
 		netx.MarkDelivered(netx.ConnOf(r.Context()), idleTargets*l.Target)
 	}
 	if w, ok := w.(interface{ SetWriteDeadline(time.Time) error }); ok {
-		// of a connection that fails anyway
+		// An error means that the connection is failing anyway.
 		_ = w.SetWriteDeadline(time.Now().Add(max(s.opt.AnswerTimeout, maxSlowdown*plays)))
 	}
 }
 
-// formatChooser returns how to choose the format that the viewer of a list is led to, by what he has asked for.
-func formatChooser(wish string) (func(*segment.List) segment.Format, error) {
+// formatChooser returns a function that chooses the format for a viewer of a list, by the format
+// parameter of the request.
+func formatChooser(format string) (func(*segment.List) segment.Format, error) {
 	prefer := segment.FMP4
-	switch wish {
+	switch format {
 	case "", "fmp4":
 	case "ts":
 		prefer = segment.TS
 	default:
-		return nil, domain.Errorf(domain.Invalid, "format is fmp4 or ts")
+		return nil, domain.Errorf(domain.Invalid, "invalid format: want fmp4 or ts")
 	}
 	return func(l *segment.List) segment.Format {
 		other := segment.TS
@@ -171,20 +173,21 @@ func formatChooser(wish string) (func(*segment.List) segment.Format, error) {
 			other = segment.FMP4
 		}
 		has, others := carriedTracks(l, prefer), carriedTracks(l, other)
-		if has == 0 || wish == "" && (has < others || has == others && isMP3(l)) {
+		if has == 0 || format == "" && (has < others || has == others && isMP3(l)) {
 			return other
 		}
 		return prefer
 	}, nil
 }
 
-// isMP3 reports whether the sound is MP3, which neither hls.js nor Safari takes out of MP4 beside a picture.
+// isMP3 reports whether the audio is MP3, which neither hls.js nor Safari plays in MP4 together
+// with video.
 func isMP3(l *segment.List) bool {
 	_, audio := l.Tracks(segment.FMP4)
 	return audio != nil && audio.Codec == media.MP3
 }
 
-// carriedTracks returns of how many tracks format f carries something.
+// carriedTracks returns how many tracks format f carries.
 func carriedTracks(l *segment.List, f segment.Format) (n int) {
 	video, audio := l.Tracks(f)
 	if video != nil {
@@ -196,7 +199,7 @@ func carriedTracks(l *segment.List, f segment.Format) (n int) {
 	return n
 }
 
-// multivariant writes the playlist that leads to uri, where l is in format f.
+// multivariant encodes the playlist that leads to uri, at which l is in format f.
 func multivariant(uri string, l *segment.List, f segment.Format) ([]byte, error) {
 	peak, average := l.Bitrates(f)
 	v := m3u8.Variant{URI: uri, Bandwidth: max(1, peak), AverageBandwidth: average}
@@ -208,7 +211,7 @@ func multivariant(uri string, l *segment.List, f segment.Format) ([]byte, error)
 		if t == nil {
 			continue
 		}
-		if t.RFC6381 == "" { // a list with a hole makes players leave out what is not in it
+		if t.RFC6381 == "" { // players drop tracks that an incomplete list leaves out
 			v.Codecs = nil
 			break
 		}
@@ -218,8 +221,8 @@ func multivariant(uri string, l *segment.List, f segment.Format) ([]byte, error)
 	return p.Encode()
 }
 
-// serveMediaPlaylist answers a viewer who has a session, or whom the gate lets in without a token.
-// A session that is not good any more, as after a restart, counts as none.
+// serveMediaPlaylist serves a viewer with a session, or one that needs no token. A session that is
+// no longer valid, as after a restart, counts as none.
 func (s *Server) serveMediaPlaylist(w http.ResponseWriter, r *http.Request, name domain.Name, f segment.Format) error {
 	d, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -240,7 +243,7 @@ func (s *Server) serveMediaPlaylist(w http.ResponseWriter, r *http.Request, name
 		if grant, err := s.authorize(r, name, ""); err != nil {
 			return err
 		} else if grant.Name != name {
-			return domain.Errorf(domain.Denied, "this playlist needs a session: start at %s%s", name, playlistExt)
+			return domain.Errorf(domain.Denied, "session required: start at %s%s", name, playlistExt)
 		}
 	}
 	sess, l, err := s.awaitSession(r.Context(), name)
@@ -259,7 +262,7 @@ func (s *Server) serveMediaPlaylist(w http.ResponseWriter, r *http.Request, name
 		if known && l.Ended {
 			s.registry.recordEndSeen(&token)
 		}
-		if private { // it may have been ended, or have expired, meanwhile
+		if private { // the session may have ended or expired while the request was blocked
 			if err := s.registry.authorize(&token, name, r); err != nil {
 				return err
 			}
@@ -267,7 +270,7 @@ func (s *Server) serveMediaPlaylist(w http.ResponseWriter, r *http.Request, name
 	}
 	if carriedTracks(l, f) == 0 {
 		in, _ := s.hub.Info(name)
-		return domain.Errorf(domain.NotFound, "%s has no track that this form of HLS can carry, only %s: start at %s%s", name,
+		return domain.Errorf(domain.NotFound, "%s has no track that this HLS format can carry, only %s: start at %s%s", name,
 			codecs(in.Firsts), name, playlistExt)
 	}
 	p, err := l.Playlist(f, d.skip)
@@ -279,37 +282,36 @@ func (s *Server) serveMediaPlaylist(w http.ResponseWriter, r *http.Request, name
 		response{contentType: m3u8.ContentType, cache: cacheNone, body: withSession(p.Body, d.session)}.send(w, r)
 		return nil
 	}
-	a := response{contentType: m3u8.ContentType, cache: cachePlaylist, etag: p.ETag, body: p.Body}
+	resp := response{contentType: m3u8.ContentType, cache: cachePlaylist, etag: p.ETag, body: p.Body}
 	w.Header()["Vary"] = varyEncoding
 	if acceptsGzip(r) {
-		a.etag, a.body, a.gzipped = p.ETag+"-gzip", p.Gzip(), true
+		resp.etag, resp.body, resp.gzipped = p.ETag+"-gzip", p.Gzip(), true
 	}
-	a.send(w, r)
+	resp.send(w, r)
 	return nil
 }
 
-// Values of headers that all answers share: they are never modified.
+// Header values that all responses share: never modified.
 var (
 	varyEncoding = []string{"Accept-Encoding"}
 	gzipEncoding = []string{"gzip"}
 	acceptRanges = []string{"bytes"}
 )
 
-// A query is what a request says in its query: which session it belongs to, in which format a
-// viewer wants to watch, and the directives of RFC 8216bis section 6.2.5.
+// A query is the parsed query string of a request: its session, the requested format, and the
+// delivery directives of RFC 8216bis section 6.2.5.
 type query struct {
 	session string
 	format  string
-	blocks  bool // until there is
+	blocks  bool // a blocking reload, which waits for msn and part
 	msn     uint64
-	part    int // of it; -1 for all of it
+	part    int // -1: the whole segment
 	skip    bool
 }
 
-// parseQuery reads the query of every request: there is no second way to read one, by which another
-// of two values would count. net/url would make a map of it, and a playlist is asked for many times
-// a second by each viewer. Arguments that are not known are passed over, as is what cannot be
-// unescaped.
+// parseQuery parses the query string of every request, so that no second parser can read another of
+// two values. net/url would allocate a map, for a playlist that each viewer requests many times a
+// second. Unknown parameters are ignored, and names that cannot be unescaped.
 func parseQuery(raw string) (q query, err error) {
 	var session, format, msn, part, skip parameter
 	for len(raw) > 0 {
@@ -335,15 +337,17 @@ func parseQuery(raw string) (q query, err error) {
 			continue
 		}
 		if value, err = unescape(value); err != nil {
-			return query{}, domain.Errorf(domain.Invalid, "invalid %s: not escaped as a URL is", key)
+			return query{}, domain.Errorf(domain.Invalid, "invalid %s: invalid URL escape", key)
 		}
 		if to.given && to.value != value {
-			return query{}, domain.Errorf(domain.Invalid, "%s is given twice", key)
+			return query{}, domain.Errorf(domain.Invalid, "invalid %s: two different values", key)
 		}
 		*to = parameter{value, true}
 	}
-	q = query{session: session.value, format: format.value, blocks: msn.given, part: -1, skip: skip.value == "YES" ||
-		skip.value == "v2"}
+	q = query{
+		session: session.value, format: format.value, blocks: msn.given, part: -1,
+		skip: skip.value == "YES" || skip.value == "v2",
+	}
 	if msn.given {
 		if q.msn, err = strconv.ParseUint(msn.value, 10, 63); err != nil {
 			return query{}, domain.Errorf(domain.Invalid, "invalid _HLS_msn: not a media sequence number")
@@ -361,13 +365,13 @@ func parseQuery(raw string) (q query, err error) {
 	return q, nil
 }
 
-// An parameter is one of a query.
+// A parameter is one of a query.
 type parameter struct {
 	value string
 	given bool
 }
 
-// unescape is url.QueryUnescape, for the most part without looking twice.
+// unescape is url.QueryUnescape with a fast path for strings without escapes.
 func unescape(s string) (string, error) {
 	if !strings.ContainsAny(s, "%+") {
 		return s, nil
@@ -375,7 +379,8 @@ func unescape(s string) (string, error) {
 	return url.QueryUnescape(s)
 }
 
-// serveFile answers with a segment, a part or an initialization section. A part that playlists hint at is waited for.
+// serveFile serves a segment, a part or an initialization section. It waits for a part that is the
+// preload hint.
 func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name domain.Name, file string) error {
 	cache := cacheImmutable
 	var token *sessionToken
@@ -388,16 +393,16 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name domain.N
 	}
 	sess, l := s.lookupList(name)
 	var f segment.File
-	asked := true // as a playlist said, and no hint
+	listed := true // a playlist lists the file; false for a preload hint
 	if l != nil {
 		if f = l.File(file); f.Name == "" && l.IsPreloadHint(file) {
-			asked = false
+			listed = false
 			var err error
 			if l, err = sess.hold(r.Context(), l, false,
 				func(l *segment.List) bool { return !l.IsPreloadHint(file) }); err != nil {
 				return err
 			}
-			if token != nil { // it may have been ended, or have expired, meanwhile
+			if token != nil { // the session may have ended or expired while the request was blocked
 				if err := s.registry.authorize(token, name, r); err != nil {
 					return err
 				}
@@ -405,12 +410,12 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name domain.N
 			f = l.File(file)
 		}
 	}
-	if asked && f.IsPart() {
+	if listed && f.IsPart() {
 		awaitReloads(r.Context(), l)
 	}
 	data := f.Data()
 	if len(data) == 0 {
-		return domain.Errorf(domain.NotFound, "this segment of %s is not here, or no longer", name)
+		return domain.Errorf(domain.NotFound, "segment of %s not found: it does not exist or has expired", name)
 	}
 	s.setResponseDeadline(w, r, l, f.Duration())
 	n := response{contentType: f.Type, cache: cache, etag: f.Name, body: data, ranges: true}.send(w, r)
@@ -418,48 +423,49 @@ func (s *Server) serveFile(w http.ResponseWriter, r *http.Request, name domain.N
 	return nil
 }
 
-// awaitReloads lets those go first who wait for the playlist l: a part is many times as long, so
-// all have the playlist soon, and nobody's part waits long for that of another. It takes as long as
-// it takes to wake them, whatever they do.
+// awaitReloads waits until the requests blocked for the playlist l have been woken. A part is many
+// times as large as a playlist, so all have the playlist soon, and no part waits long for another.
+// The wait takes as long as it takes to wake them, whatever they do then.
 func awaitReloads(ctx context.Context, l *segment.List) {
-	told := l.WaitersDone()
-	if told == nil {
+	done := l.WaitersDone()
+	if done == nil {
 		return
 	}
 	select {
-	case <-told:
+	case <-done:
 	case <-ctx.Done():
 	}
 }
 
-// An response is what a request is answered with.
+// A response is the response to a request.
 type response struct {
 	contentType, cache string
-	etag               string // names the content; "" when it is never asked for again
+	etag               string // identifies the content; "" when it is never requested again
 	body               []byte // shared: not modified
 	gzipped            bool
-	ranges             bool // pieces may be asked for
+	ranges             bool // ranges are supported
 }
 
-// send answers and returns how many bytes of the body went out. It does for what is in memory, and
-// asked for many times, what http.ServeContent does, which is left what asks for pieces.
-func (a response) send(w http.ResponseWriter, r *http.Request) int {
+// send sends the response and returns how many bytes of the body were written. For content in
+// memory it does the work of http.ServeContent, which it calls for range requests.
+func (p response) send(w http.ResponseWriter, r *http.Request) int {
 	h := w.Header()
-	values := [...]string{a.contentType, a.cache, `"` + a.etag + `"`, strconv.Itoa(len(a.body))} // in one piece of memory
+	// values is one allocation for all headers.
+	values := [...]string{p.contentType, p.cache, `"` + p.etag + `"`, strconv.Itoa(len(p.body))}
 	h["Content-Type"], h["Cache-Control"] = values[0:1:1], values[1:2:2]
-	if a.gzipped {
+	if p.gzipped {
 		h["Content-Encoding"] = gzipEncoding
 	}
-	if a.etag != "" {
+	if p.etag != "" {
 		h["Etag"] = values[2:3:3]
 		if match := r.Header["If-None-Match"]; len(match) > 0 && matchesETag(match, values[2]) {
 			w.WriteHeader(http.StatusNotModified)
 			return 0
 		}
 	}
-	if a.ranges {
-		if asked := r.Header.Get("Range"); asked != "" && strings.Count(asked, ",") < maxRanges {
-			body := &countingReader{Reader: bytes.NewReader(a.body)}
+	if p.ranges {
+		if ranges := r.Header.Get("Range"); ranges != "" && strings.Count(ranges, ",") < maxRanges {
+			body := &countingReader{Reader: bytes.NewReader(p.body)}
 			http.ServeContent(w, r, "", time.Time{}, body)
 			return body.n
 		}
@@ -470,11 +476,11 @@ func (a response) send(w http.ResponseWriter, r *http.Request) int {
 		w.WriteHeader(http.StatusOK)
 		return 0
 	}
-	n, _ := w.Write(a.body) // who is gone is gone
+	n, _ := w.Write(p.body) // an error means that the client has gone
 	return n
 }
 
-// matchesETag reports whether tag is among those of If-None-Match, or any will do (RFC 9110 section 13.1.2).
+// matchesETag reports whether an If-None-Match header has tag or "*" (RFC 9110 section 13.1.2).
 func matchesETag(match []string, tag string) bool {
 	for _, list := range match {
 		for one := range strings.SplitSeq(list, ",") {
@@ -487,7 +493,7 @@ func matchesETag(match []string, tag string) bool {
 	return false
 }
 
-// acceptsGzip reports whether who made r takes what is compressed so (RFC 9110 section 12.5.3).
+// acceptsGzip reports whether the client of r accepts gzip (RFC 9110 section 12.5.3).
 func acceptsGzip(r *http.Request) bool {
 	for _, list := range r.Header["Accept-Encoding"] {
 		for one := range strings.SplitSeq(list, ",") {
@@ -500,8 +506,8 @@ func acceptsGzip(r *http.Request) bool {
 	return false
 }
 
-// countingReader counts what is read of a segment, which is what has been sent but for the last
-// piece of one that broke off.
+// A countingReader counts the bytes that are read of a segment: those that are sent, except for the
+// last read before a connection fails.
 type countingReader struct {
 	*bytes.Reader
 	n int

@@ -11,8 +11,8 @@ import (
 	"livego/internal/stream"
 )
 
-// newPrivateServer returns a scene in which every room is private, with five seconds of the movie.
-func newPrivateServer(t *testing.T, o Options) *scene {
+// newPrivateServer returns a server on which every room is private, with five seconds of the movie.
+func newPrivateServer(t *testing.T, o Options) *testServer {
 	o.Private = func(domain.Name) bool { return true }
 	c := newTestServer(t, o, stream.Options{})
 	c.movie = c.publish(movie)
@@ -21,13 +21,14 @@ func newPrivateServer(t *testing.T, o Options) *scene {
 	return c
 }
 
-// openSession lets a viewer in by a token and returns its media playlist.
-func (c *scene) openSession(token string) string {
+// openSession starts a viewer session with a token and returns the URL of its media playlist.
+func (c *testServer) openSession(token string) string {
 	c.t.Helper()
 	return "/live/" + lastLine(c.get("/live/movie.m3u8?format=ts&token="+token))
 }
 
-// segmentURL returns the address of a segment by the session of a media playlist, which need not have been asked for.
+// segmentURL returns the URL of a segment with the session of a media playlist URL, which may be
+// unused.
 func segmentURL(media string) string {
 	_, session, _ := strings.Cut(media, "?s=")
 	return "/live/movie/100-0.ts?s=" + session
@@ -37,12 +38,12 @@ func segmentURL(media string) string {
 func viewerAddr(n int) string { return fmt.Sprintf("192.0.2.%d:1000", n) }
 
 // status returns the status of a request from an address.
-func (c *scene) status(target string, addr string) int {
+func (c *testServer) status(target string, addr string) int {
 	return c.do("GET", target, "Remote", addr).Code
 }
 
-// TestViewerLimitHoldsForSegments has more sessions than a token allows: those that are refused get
-// no segment either, whose name can be guessed, and nobody who watches is sent away for them.
+// TestViewerLimitHoldsForSegments uses more sessions than a token allows. The refused sessions get
+// no segment either, although its name can be guessed, and the viewers that already watch continue.
 func TestViewerLimitHoldsForSegments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newPrivateServer(t, Options{})
@@ -52,9 +53,9 @@ func TestViewerLimitHoldsForSegments(t *testing.T) {
 				what, target string
 				want         int
 			}{
-				{"the viewer's playlist", first, 200}, {"its segment", segmentURL(first), 200},
-				{"a second playlist", second, 429}, {"a second viewer's segment", segmentURL(second), 429},
-				{"another token's segment", segmentURL(other), 200}, {"and playlist", other, 200},
+				{"playlist of the first session", first, 200}, {"segment of the first session", segmentURL(first), 200},
+				{"playlist of a second session", second, 429}, {"segment of a second session", segmentURL(second), 429},
+				{"segment with another token", segmentURL(other), 200}, {"playlist with another token", other, 200},
 			} {
 				if got := c.status(step.target, viewerAddr(1)); got != step.want {
 					t.Errorf("%s: %d, want %d", step.what, got, step.want)
@@ -64,16 +65,16 @@ func TestViewerLimitHoldsForSegments(t *testing.T) {
 		}
 		w := c.do("GET", second)
 		if w.Header().Get("Livego-Error") != "token_viewer_limit" || !strings.Contains(w.Body.String(), "limit reached (1)") {
-			t.Errorf("refused with %v: %s", w.Header(), w.Body)
+			t.Errorf("refused with header %v: %s", w.Header(), w.Body)
 		}
 		sleep(31 * time.Second)
 		if got := c.status(segmentURL(second), viewerAddr(1)); got != 200 {
-			t.Errorf("once the first has left: %d", got)
+			t.Errorf("after the first session ended: %d", got)
 		}
 	})
 }
 
-// TestUnusedSessionsAreNotStored asks for sessions by the hundred: nothing is kept of them, and the
+// TestUnusedSessionsAreNotStored requests hundreds of sessions: none is stored, and the viewer
 // limit of a token holds.
 func TestUnusedSessionsAreNotStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -81,18 +82,18 @@ func TestUnusedSessionsAreNotStored(t *testing.T) {
 		for range 500 {
 			c.openSession("limit-9-1000")
 		}
-		if guests, clients := c.registrySizes(); guests+clients != 0 {
-			t.Errorf("%d guests and %d clients", guests, clients)
+		if sessions, clients := c.registrySizes(); sessions+clients != 0 {
+			t.Errorf("%d sessions and %d clients", sessions, clients)
 		}
 		if a, b := c.openSession("limit-1-1"), c.openSession("limit-1-1"); c.status(a, viewerAddr(1)) != 200 ||
 			c.status(b, viewerAddr(2)) != 429 {
-			t.Error("the limit does not hold")
+			t.Error("the viewer limit does not hold")
 		}
 	})
 }
 
-// TestRoamingSessionCountsAddresses uses the session of a limited token from more and more
-// addresses: with a few it counts once, then once for each.
+// TestRoamingSessionCountsAddresses uses a limited session from more and more addresses: with a few
+// it counts once, then once for each.
 func TestRoamingSessionCountsAddresses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newPrivateServer(t, Options{})
@@ -106,26 +107,26 @@ func TestRoamingSessionCountsAddresses(t *testing.T) {
 				t.Errorf("from address %d: %d, want %d", n+1, got, want)
 			}
 			if got := c.status(shared, viewerAddr(0)); got != 200 {
-				t.Errorf("the first address, after %d others: %d", n, got)
+				t.Errorf("from the first address, after %d others: %d", n, got)
 			}
 		}
-		// A phone moves on: what it left is forgotten after a minute.
+		// A phone moves between networks: its old address expires after a minute.
 		sleep(20 * time.Second)
 		c.status(shared, viewerAddr(0))
 		sleep(20 * time.Second)
 		c.status(shared, viewerAddr(0))
 		sleep(21 * time.Second)
 		if got := c.status(shared, viewerAddr(50)); got != 200 {
-			t.Errorf("a new address a minute later: %d", got)
+			t.Errorf("from a new address a minute later: %d", got)
 		}
 
-		// Five may watch: a session on four addresses takes four places, and gives them back.
+		// Five viewers are allowed: a session on four addresses uses four slots, and releases them.
 		many, one, two := c.openSession("limit-5-5"), c.openSession("limit-5-5"), c.openSession("limit-5-5")
 		for n := range 4 {
 			c.status(many, viewerAddr(n))
 		}
 		if got := [2]int{c.status(one, viewerAddr(60)), c.status(two, viewerAddr(61))}; got != [2]int{200, 429} {
-			t.Errorf("beside a session on four addresses: %v", got)
+			t.Errorf("besides a session on four addresses: %v", got)
 		}
 		for range 4 {
 			sleep(20 * time.Second)
@@ -133,27 +134,27 @@ func TestRoamingSessionCountsAddresses(t *testing.T) {
 			c.status(one, viewerAddr(60))
 		}
 		if got := c.status(two, viewerAddr(61)); got != 200 {
-			t.Errorf("a minute after it was on four addresses: %d", got)
+			t.Errorf("a minute after the session left three addresses: %d", got)
 		}
 	})
 }
 
-// TestIPv6NetworkCountsAsOneAddress has one viewer use many addresses of its network, as privacy extensions do.
+// TestIPv6NetworkCountsAsOneAddress uses many addresses of one network, as privacy extensions do.
 func TestIPv6NetworkCountsAsOneAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newPrivateServer(t, Options{})
 		s := c.openSession("limit-1-1")
 		for n := range 20 {
 			if got := c.status(s, fmt.Sprintf("[2001:db8::%x]:1", n+1)); got != 200 {
-				t.Errorf("from address %d of a network: %d", n, got)
+				t.Errorf("from address %d of the network: %d", n, got)
 			}
 		}
 	})
 }
 
-// TestSessionsPerAddressAreBounded has one address use many sessions: those without a limit are
-// forgotten before they fetch media, the oldest first, and those with one are refused beyond its
-// share. Other addresses notice nothing.
+// TestSessionsPerAddressAreBounded uses many sessions from one address. Unlimited sessions without
+// media are dropped, the oldest first, and limited ones are refused beyond the limit per address.
+// Other addresses are not affected.
 func TestSessionsPerAddressAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newPrivateServer(t, Options{})
@@ -164,11 +165,12 @@ func TestSessionsPerAddressAreBounded(t *testing.T) {
 		c.status(c.openSession("good"), other)
 		for range 2 * maxUnfetched {
 			if got := c.status(c.openSession("good"), flood); got != 200 {
-				t.Fatalf("a session more: %d", got)
+				t.Fatalf("another session: %d", got)
 			}
 		}
-		if guests, _ := c.registrySizes(); guests != maxUnfetched+2 {
-			t.Errorf("%d guests, want %d that have fetched nothing, the one that has, and another's", guests, maxUnfetched)
+		if sessions, _ := c.registrySizes(); sessions != maxUnfetched+2 {
+			t.Errorf("%d sessions, want %d without media, the one with media, and one from another address", sessions,
+				maxUnfetched)
 		}
 
 		for n := range maxLimited {
@@ -178,24 +180,24 @@ func TestSessionsPerAddressAreBounded(t *testing.T) {
 		}
 		w := c.do("GET", c.openSession("limit-2-1"), "Remote", flood)
 		if w.Code != 429 || w.Header().Get("Livego-Error") != "address_limit" {
-			t.Errorf("beyond the share: %d %v", w.Code, w.Header())
+			t.Errorf("beyond the limit per address: %d %v", w.Code, w.Header())
 		}
 		if got := c.status(c.openSession("limit-1-100000"), other); got != 200 {
-			t.Errorf("another address: %d", got)
+			t.Errorf("from another address: %d", got)
 		}
 		sleep(time.Minute)
-		if guests, clients := c.registrySizes(); guests+clients+len(c.srv.registry.limited)+
+		if sessions, clients := c.registrySizes(); sessions+clients+len(c.srv.registry.limited)+
 			len(c.srv.registry.unfetched) != 0 {
-			t.Errorf("%d guests and %d clients are left", guests, clients)
+			t.Errorf("%d sessions and %d clients are left", sessions, clients)
 		}
 		if got := c.status(c.openSession("limit-2-1"), flood); got != 200 {
-			t.Errorf("after they left: %d", got)
+			t.Errorf("after the sessions expired: %d", got)
 		}
 	})
 }
 
-// TestFetchingSessionsPerAddressAreBounded has one address use many sessions that fetch media, as
-// somebody who knows of maxUnfetched does: beyond its share they are served and not counted, and
+// TestFetchingSessionsPerAddressAreBounded uses many sessions from one address that fetch media, as
+// a client that knows of maxUnfetched would: beyond the limit they are served and not counted, and
 // other addresses are counted.
 func TestFetchingSessionsPerAddressAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -207,25 +209,26 @@ func TestFetchingSessionsPerAddressAreBounded(t *testing.T) {
 				t.Fatalf("session %d: %d", n, got)
 			}
 			if w := c.do("GET", segmentURL(s), "Remote", flood, "Range", "bytes=0-0"); w.Code != 206 {
-				t.Fatalf("a byte of session %d: %d", n, w.Code)
+				t.Fatalf("a range request of session %d: %d", n, w.Code)
 			}
 		}
-		if guests, _ := c.registrySizes(); guests != maxUnlimited {
-			t.Errorf("%d guests, want %d", guests, maxUnlimited)
+		if sessions, _ := c.registrySizes(); sessions != maxUnlimited {
+			t.Errorf("%d sessions, want %d", sessions, maxUnlimited)
 		}
 		c.status(c.openSession("good"), other)
-		if guests, _ := c.registrySizes(); guests != maxUnlimited+1 {
-			t.Errorf("%d guests, want one more from another address", guests)
+		if sessions, _ := c.registrySizes(); sessions != maxUnlimited+1 {
+			t.Errorf("%d sessions, want one more from another address", sessions)
 		}
 		sleep(time.Minute)
-		if guests, clients := c.registrySizes(); guests+clients+len(c.srv.registry.unlimited)+
+		if sessions, clients := c.registrySizes(); sessions+clients+len(c.srv.registry.unlimited)+
 			len(c.srv.registry.unfetched) != 0 {
-			t.Errorf("%d guests and %d clients are left", guests, clients)
+			t.Errorf("%d sessions and %d clients are left", sessions, clients)
 		}
 	})
 }
 
-// TestEndSessions ends the sessions of a room in use, asked for and held: they get no more, a new one does.
+// TestEndSessions ends the sessions of a room, unused, in use and blocked: they get nothing more, a
+// new session does.
 func TestEndSessions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newPrivateServer(t, Options{Part: 200 * ms})
@@ -239,17 +242,17 @@ func TestEndSessions(t *testing.T) {
 		part := c.getAsync("/live/movie/" + hint)
 		synctest.Wait()
 		if n := c.srv.EndSessions("live", "movie"); n != 2 {
-			t.Errorf("%d were in use, want 2", n)
+			t.Errorf("%d sessions were in use, want 2", n)
 		}
 		if n := len(c.countedViewers()); n != 0 {
 			t.Errorf("%d viewers are counted", n)
 		}
 		c.write(c.movie, 2*time.Second)
 		if r := <-held; r.w.Code != 403 {
-			t.Errorf("a request that was held: %d", r.w.Code)
+			t.Errorf("a blocked reload: %d", r.w.Code)
 		}
 		if r := <-part; r.w.Code != 403 {
-			t.Errorf("a request for a part that was held: %d", r.w.Code)
+			t.Errorf("a blocked request for a part: %d", r.w.Code)
 		}
 		for _, s := range []string{inUse, fresh, limited, segmentURL(inUse), segmentURL(fresh)} {
 			if w := c.do("GET", s); w.Code != 403 || w.Header().Get("Livego-Error") != "session_ended" {
@@ -262,8 +265,8 @@ func TestEndSessions(t *testing.T) {
 	})
 }
 
-// TestTwoSessionParametersAreRefused asks with a good session and a bad one, in either order: no
-// answer is an empty one.
+// TestTwoSessionParametersAreRefused sends a valid and an invalid session, in either order: no
+// response is empty.
 func TestTwoSessionParametersAreRefused(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newPrivateServer(t, Options{})

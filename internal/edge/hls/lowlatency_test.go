@@ -20,26 +20,26 @@ import (
 	"livego/internal/stream"
 )
 
-// fmp4PlaylistURL follows the multivariant playlist of the movie to that of fragmented MP4.
-func (c *scene) fmp4PlaylistURL() string {
+// fmp4PlaylistURL follows the multivariant playlist of the movie to the fragmented MP4 playlist.
+func (c *testServer) fmp4PlaylistURL() string {
 	c.t.Helper()
 	return "/live/" + lastLine(c.get("/live/movie.m3u8"))
 }
 
-// newLowLatencyServer returns a scene with parts of 200 ms.
-func newLowLatencyServer(t testing.TB, h stream.Options) *scene {
+// newLowLatencyServer returns a server with parts of 200 ms.
+func newLowLatencyServer(t testing.TB, h stream.Options) *testServer {
 	t.Helper()
 	return newTestServer(t, Options{Part: 200 * ms}, h)
 }
 
-// timedResponse is what became of a request in another goroutine.
+// timedResponse is the response to a request in another goroutine.
 type timedResponse struct {
 	w  *httptest.ResponseRecorder
 	at time.Time
 }
 
-// getAsync answers a request in a goroutine.
-func (c *scene) getAsync(target string) <-chan timedResponse {
+// getAsync serves a request in a goroutine.
+func (c *testServer) getAsync(target string) <-chan timedResponse {
 	ch := make(chan timedResponse, 1)
 	go func() {
 		w := c.do("GET", target)
@@ -63,7 +63,7 @@ $`); !want.MatchString(body) {
 		}
 		url := "/live/" + lastLine(body)
 		c.get(url)
-		synctest.Wait() // the first who asks has the parts made that have come
+		synctest.Wait() // the first request makes the feed complete the parts so far
 		list := c.do("GET", url)
 		body = list.Body.String()
 		if !strings.Contains(body, "#EXT-X-PART-INF:PART-TARGET=0.20000\n") ||
@@ -87,7 +87,7 @@ $`); !want.MatchString(body) {
 			}
 		}
 		if w := c.do("GET", url, "If-None-Match", `"x", W/`+list.Header().Get("ETag")); w.Code != 304 || w.Body.Len() != 0 {
-			t.Errorf("the same again: %d", w.Code)
+			t.Errorf("conditional request: %d", w.Code)
 		}
 		if w := c.do("HEAD", url); w.Code != 200 || w.Body.Len() != 0 ||
 			w.Header().Get("Content-Length") != fmt.Sprint(len(body)) {
@@ -111,11 +111,11 @@ $`); !want.MatchString(body) {
 		}
 		if whole := c.get("/live/movie/"+files[0], "Accept-Encoding", "gzip") +
 			c.get("/live/movie/"+files[1]); whole != joined {
-			t.Error("segments are not the sum of their parts")
+			t.Error("segments are not the concatenation of their parts")
 		}
 		if piece := c.do("GET", "/live/movie/"+files[0], "Range", "bytes=4-7"); piece.Code != 206 ||
 			piece.Body.String() != "moof" {
-			t.Errorf("a piece: %d %q", piece.Code, piece.Body)
+			t.Errorf("range request: %d %q", piece.Code, piece.Body)
 		}
 		if b := c.get("/live/movie/" + init); b[4:8] != "ftyp" || !strings.Contains(b, "avcC") ||
 			!strings.Contains(b, "mp4a") {
@@ -124,7 +124,7 @@ $`); !want.MatchString(body) {
 	})
 }
 
-// TestBlockingReload asks for what comes next and looks when it is answered.
+// TestBlockingReload requests what comes next and checks when the response comes.
 func TestBlockingReload(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newLowLatencyServer(t, stream.Options{})
@@ -147,11 +147,11 @@ func TestBlockingReload(t *testing.T) {
 			t.Errorf("the next part after %v: %d\n%s", r.at.Sub(begin), r.w.Code, r.w.Body)
 		}
 		if r := <-hinted; r.at != begin || r.w.Code != 200 || r.w.Body.Len() == 0 {
-			t.Errorf("the part that was hinted at after %v: %d", r.at.Sub(begin), r.w.Code)
+			t.Errorf("the preload hint after %v: %d", r.at.Sub(begin), r.w.Code)
 		}
 		select {
 		case r := <-segment:
-			t.Fatalf("a segment that is not complete: %d\n%s", r.w.Code, r.w.Body)
+			t.Fatalf("a reload returned before its segment was complete: %d\n%s", r.w.Code, r.w.Body)
 		default:
 		}
 		sleep(100 * ms)
@@ -161,12 +161,12 @@ func TestBlockingReload(t *testing.T) {
 			t.Errorf("the next segment after %v: %d\n%s", r.at.Sub(begin), r.w.Code, r.w.Body)
 		}
 		if body := c.get(url + "&_HLS_msn=103&_HLS_part=0&_HLS_skip=YES"); !strings.Contains(body, "100-6440.0.m4s") {
-			t.Errorf("after that\n%s", body)
+			t.Errorf("reload of the next part\n%s", body)
 		}
 
-		begin = time.Now() // the encoder is there, and sends nothing
+		begin = time.Now() // the encoder is connected and sends nothing
 		if w := c.do("GET", url+"&_HLS_msn=104"); w.Code != 503 || time.Since(begin) != 6*time.Second {
-			t.Errorf("what does not come: %d after %v", w.Code, time.Since(begin))
+			t.Errorf("a segment that does not come: %d after %v", w.Code, time.Since(begin))
 		}
 		begin = time.Now()
 		if w := c.do("GET", "/live/movie/100-6440.1.m4s"); w.Code != 503 || time.Since(begin) != 6*time.Second {
@@ -181,8 +181,8 @@ func TestBlockingReload(t *testing.T) {
 	})
 }
 
-// TestReloadSeesLastParts ends a stream while a reload is blocked: the answer has the last parts,
-// and the end follows two part targets later. A stream that nobody watches ends at once.
+// TestReloadSeesLastParts ends a stream while a reload is blocked: the response has the last parts,
+// and the end follows two part targets later. A stream without viewers ends at once.
 func TestReloadSeesLastParts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newLowLatencyServer(t, stream.Options{})
@@ -212,13 +212,13 @@ func TestReloadSeesLastParts(t *testing.T) {
 		p.End(stream.Clean)
 		synctest.Wait()
 		if body := c.get(url); !strings.HasSuffix(body, "\n#EXT-X-ENDLIST\n") {
-			t.Errorf("nobody watched, and after the end:\n%s", body)
+			t.Errorf("after the end without viewers:\n%s", body)
 		}
 	})
 }
 
-// TestBlockedReloadOfHeldStream lets the encoder go: who waits gets what there is after a target
-// duration, with the open segment closed.
+// TestBlockedReloadOfHeldStream loses the encoder: a blocked reload returns after a target
+// duration, with the open segment completed.
 func TestBlockedReloadOfHeldStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newLowLatencyServer(t, stream.Options{Hold: 20 * time.Second})
@@ -254,12 +254,13 @@ func TestBlockedReloadOfHeldStream(t *testing.T) {
 	})
 }
 
-// TestFormatSelection leads viewers to what can carry the stream.
+// TestFormatSelection checks that the multivariant playlist leads to a format that can carry the
+// stream.
 func TestFormatSelection(t *testing.T) {
 	opus := &media.Track{Kind: media.Audio, Codec: media.Opus, Timescale: 48000, SampleRate: 48000, Channels: 2,
 		FrameSamples: 960,
 		Config:       []byte("OpusHead\x01\x02\x38\x01\x80\xbb\x00\x00\x00\x00\x00"), RFC6381: "opus"}
-	// of unknown channels
+	// The number of channels is unknown.
 	rare := &media.Track{Kind: media.Audio, Codec: media.MP3, Timescale: 44100, SampleRate: 44100, FrameSamples: 1152}
 	mp3 := &media.Track{Kind: media.Audio, Codec: media.MP3, Timescale: 44100, SampleRate: 44100, Channels: 2,
 		FrameSamples: 1152}
@@ -271,7 +272,7 @@ func TestFormatSelection(t *testing.T) {
 		{"both", aac, "index", "index", "ts"},
 		{"more as fragmented MP4", opus, "index", "index", "ts"},
 		{"more as MPEG-TS", rare, "ts", "index", "ts"},
-		{"both, but players want MP3 as MPEG-TS", mp3, "ts", "index", "ts"},
+		{"both, but players need MPEG-TS for MP3", mp3, "ts", "index", "ts"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -305,7 +306,7 @@ func TestFormatSelection(t *testing.T) {
 		})
 	}
 
-	t.Run("only one", func(t *testing.T) {
+	t.Run("one format only", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c := newLowLatencyServer(t, stream.Options{})
 			p := c.publish(movie)
@@ -324,14 +325,14 @@ func TestFormatSelection(t *testing.T) {
 				t.Errorf("%d %s", w.Code, w.Body)
 			}
 			if w := c.do("GET", "/live/movie/100-0.ts"); w.Code != 404 {
-				t.Errorf("a segment of nothing: %d", w.Code)
+				t.Errorf("a segment that the format cannot carry: %d", w.Code)
 			}
 		})
 	})
 }
 
-// TestPartWaitsForBlockedReloads has somebody wait for a playlist: who asks for the part that it
-// tells of gets that when he has gone on.
+// TestPartWaitsForBlockedReloads checks that a part is sent after the requests that waited for its
+// playlist.
 func TestPartWaitsForBlockedReloads(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newLowLatencyServer(t, stream.Options{})
@@ -341,7 +342,7 @@ func TestPartWaitsForBlockedReloads(t *testing.T) {
 		synctest.Wait()
 		_, before := c.srv.lookupList(movie)
 		if !before.AddWaiter() {
-			t.Fatal("nobody can wait for what comes next")
+			t.Fatal("AddWaiter returned false for the current list")
 		}
 		c.write(p, 200*ms)
 		synctest.Wait()
@@ -349,21 +350,21 @@ func TestPartWaitsForBlockedReloads(t *testing.T) {
 		synctest.Wait()
 		select {
 		case r := <-got:
-			t.Fatalf("the part goes first: %d", r.w.Code)
+			t.Fatalf("the part was sent before the waiter was removed: %d", r.w.Code)
 		default:
 		}
 		before.RemoveWaiter()
 		if r := <-got; r.w.Code != 200 {
-			t.Errorf("answer %d", r.w.Code)
+			t.Errorf("response %d", r.w.Code)
 		}
 		if before.AddWaiter() {
-			t.Error("who comes late waits for what there is")
+			t.Error("AddWaiter returned true for an old list")
 		}
 		c.get("/live/movie/100-4000.1.m4s")
 	})
 }
 
-// maxWakeTime is how long it may take until all of 10,000 who wait for a part have it.
+// maxWakeTime is how long it may take to respond to all of 10,000 blocked requests.
 const maxWakeTime = 50 * ms
 
 // TestManyBlockedReloads has 10,000 viewers wait for one part.
@@ -376,7 +377,7 @@ func TestManyBlockedReloads(t *testing.T) {
 	url := "/live/movie/index.m3u8"
 	c.get(url + "?_HLS_msn=102&_HLS_part=0")
 	best := time.Hour
-	for part := range 5 { // other tests may have the machine at times
+	for part := range 5 { // other tests may use the processors
 		var waiting, done sync.WaitGroup
 		var failed atomic.Int32
 		waiting.Add(viewers)
@@ -400,14 +401,14 @@ func TestManyBlockedReloads(t *testing.T) {
 			t.Fatalf("%d of %d failed", n, viewers)
 		}
 	}
-	t.Logf("all %d had the playlist within %v", viewers, best)
+	t.Logf("all %d viewers had the playlist within %v", viewers, best)
 	if best > slowFactor*maxWakeTime {
 		t.Errorf("it took %v, want %v", best, maxWakeTime)
 	}
 }
 
-// cpuPressure returns for how long, since the machine was started, somebody waited for a processor:
-// 0 where the system does not say (see Linux's Documentation/accounting/psi.rst).
+// cpuPressure returns for how long, since the machine started, some task waited for a processor; 0
+// if the system does not report it (see Linux's Documentation/accounting/psi.rst).
 func cpuPressure() time.Duration {
 	b, err := os.ReadFile("/proc/pressure/cpu")
 	if err != nil {
@@ -421,8 +422,8 @@ func cpuPressure() time.Duration {
 	return time.Duration(us) * time.Microsecond
 }
 
-// A waitingRequest is who gets an answer, and tells when he begins to wait for it: when his
-// context's Done is looked at.
+// A waitingRequest receives a response, and reports when the handler starts to wait: when it calls
+// Done of the request's context.
 type waitingRequest struct {
 	httptest.ResponseRecorder
 	ctx    context.Context

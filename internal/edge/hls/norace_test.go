@@ -2,6 +2,6 @@
 
 package hls
 
-// slowFactor is by what a machine that does other things at the same time is allowed to be. One
-// that does not takes 20 ms.
+// slowFactor is how much slower a machine that does other things at the same time may be. An idle
+// one takes 20 ms.
 const slowFactor = 4

@@ -8,10 +8,12 @@ import (
 	"livego/internal/domain"
 )
 
-// isPrivate reports whether all of name takes a session, which the gate gives at the multivariant playlist.
+// isPrivate reports whether every request for name requires a session, which a viewer gets at the
+// multivariant playlist.
 func (s *Server) isPrivate(name domain.Name) bool { return s.opt.Private != nil && s.opt.Private(name) }
 
-// authorizeMedia returns the session by which r asks for a piece of a private stream, or why it must not have that.
+// authorizeMedia returns the session of r, a request for media of a private stream, or the error
+// for the client.
 func (s *Server) authorizeMedia(r *http.Request, name domain.Name) (*sessionToken, error) {
 	query, err := parseQuery(r.URL.RawQuery)
 	if err != nil {
@@ -30,12 +32,12 @@ func (s *Server) authorizeMedia(r *http.Request, name domain.Name) (*sessionToke
 	return &token, err
 }
 
-// EndSessions ends the sessions of a room so far, in app or for "" in every app, and returns how many were in use. A
-// viewer of a private room then needs a valid token to start again.
+// EndSessions ends all sessions of a room so far, in app or in every app if that is "", and returns
+// how many were in use. A viewer of a private room then needs a valid token to start again.
 func (s *Server) EndSessions(app, room string) int { return s.registry.endSessions(app, room) }
 
-// withSession returns playlist with the session put to each address: of lines that are one, and of
-// attributes URI="...".
+// withSession returns playlist with the session added to each URL: to lines that are one, and to
+// URI attributes.
 func withSession(playlist []byte, session string) []byte {
 	query := "s=" + url.QueryEscape(session)
 	var out strings.Builder

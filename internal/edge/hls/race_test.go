@@ -2,5 +2,5 @@
 
 package hls
 
-// slowFactor is by what the race detector's work is allowed to be.
+// slowFactor is how much slower the race detector may make the test.
 const slowFactor = 20

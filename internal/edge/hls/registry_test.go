@@ -11,14 +11,14 @@ import (
 	"livego/internal/stream"
 )
 
-// countedViewers returns who is counted as a viewer of the movie.
-func (c *scene) countedViewers() []stream.ConnInfo {
+// countedViewers returns the viewers that the movie is counted to have.
+func (c *testServer) countedViewers() []stream.ConnInfo {
 	viewers := make([]stream.ConnInfo, 16)
 	return viewers[:c.hub.Viewers(movie, 0, viewers)]
 }
 
-// registrySizes returns how many guests the audience knows, and how many clients.
-func (c *scene) registrySizes() (guests, clients int) {
+// registrySizes returns the number of sessions and of clients in the registry.
+func (c *testServer) registrySizes() (sessions, clients int) {
 	a := c.srv.registry
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -33,13 +33,13 @@ func TestViewersAreCounted(t *testing.T) {
 		synctest.Wait()
 		a, b := c.tsPlaylistURL(), c.tsPlaylistURL()
 		if n := len(c.countedViewers()); n != 0 {
-			t.Errorf("%d viewers before any asked for media", n)
+			t.Errorf("%d viewers before the first playlist request", n)
 		}
 		c.do("HEAD", a)
 		c.get("/live/movie/ts.m3u8")
 		c.get("/live/movie/ts.m3u8?s=forged")
 		if n := len(c.countedViewers()); n != 0 {
-			t.Errorf("%d viewers of requests that count for none", n)
+			t.Errorf("%d viewers counted for requests without a session", n)
 		}
 		for range 3 {
 			c.get(a, "User-Agent", "one")
@@ -61,11 +61,11 @@ func TestViewersAreCounted(t *testing.T) {
 		}
 		sleep(12 * time.Second)
 		if n := len(c.countedViewers()); n != 1 {
-			t.Errorf("%d viewers after one fell silent, want 1", n)
+			t.Errorf("%d viewers after one stopped, want 1", n)
 		}
 		sleep(time.Minute)
-		if guests, clients := c.registrySizes(); guests+clients+len(c.countedViewers()) != 0 {
-			t.Errorf("%d guests and %d clients left of viewers who are gone", guests, clients)
+		if sessions, clients := c.registrySizes(); sessions+clients+len(c.countedViewers()) != 0 {
+			t.Errorf("%d sessions and %d clients are left after the timeout", sessions, clients)
 		}
 	})
 }
@@ -108,11 +108,11 @@ func TestKickedViewerIsRefused(t *testing.T) {
 			c.get(other)
 		}
 		if n := len(c.countedViewers()); n != 1 {
-			t.Errorf("%d viewers, want the other", n)
+			t.Errorf("%d viewers, want the other one only", n)
 		}
 		sleep(kickRetention + time.Second)
-		if guests, _ := c.registrySizes(); guests != 0 {
-			t.Errorf("%d are remembered", guests)
+		if sessions, _ := c.registrySizes(); sessions != 0 {
+			t.Errorf("%d kicked sessions are remembered", sessions)
 		}
 	})
 }
@@ -120,17 +120,17 @@ func TestKickedViewerIsRefused(t *testing.T) {
 func TestDrainWaitsForViewers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newTestServer(t, Options{}, stream.Options{})
-		c.srv.Drain(t.Context()) // nobody is there
+		c.srv.Drain(t.Context()) // without viewers
 		c.write(c.publish(movie), 3*time.Second)
 		synctest.Wait()
-		patient, gone := c.tsPlaylistURL(), c.tsPlaylistURL()
+		watching, gone := c.tsPlaylistURL(), c.tsPlaylistURL()
 		c.get(gone)
 		sleep(time.Second)
-		c.get(patient)
+		c.get(watching)
 		c.hub.Close()
 		go func() {
 			sleep(2 * time.Second)
-			if body := c.get(patient); lastLine(body) != "#EXT-X-ENDLIST" {
+			if body := c.get(watching); lastLine(body) != "#EXT-X-ENDLIST" {
 				t.Errorf("after the hub closed:\n%s", body)
 			}
 		}()

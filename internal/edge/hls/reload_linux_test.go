@@ -21,29 +21,29 @@ import (
 	"livego/internal/stream"
 )
 
-// reloads is how many requests wait for one part in BenchmarkReload: the two processes have a
-// descriptor each for every one.
+// reloads is how many requests wait for one part in BenchmarkReload. The two processes need a file
+// descriptor each for every request.
 const reloads = 10_000
 
-// reloadAddr names the address that a process of BenchmarkReloadClient connects to.
+// reloadAddr is the environment variable with the address that BenchmarkReloadClient connects to.
 const reloadAddr = "LIVEGO_TEST_RELOAD"
 
-// BenchmarkReload has requests for a playlist wait on as many sockets, and measures from just
-// before the frame is published that completes the part they wait for until another process has the
-// last byte of each answer. The floor is the same bytes written to as many sockets by a thread for
-// each processor, and read in the same way, in the same run: what the kernel charges.
+// BenchmarkReload blocks requests for a playlist on as many sockets. It measures the time from
+// publishing the frame that completes their part until another process has the last byte of each
+// response. The floor is the cost of the kernel: the same bytes, written to as many sockets by one
+// thread per processor and read in the same way, in the same run.
 //
 //	go test ./internal/edge/hls -run '^$' -bench 'Reload$' -benchtime 20x
 func BenchmarkReload(b *testing.B) {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil || limit.Cur < reloads+100 {
-		b.Skipf("it needs %d open files (ulimit -n)", reloads+100)
+		b.Skipf("needs %d open files (ulimit -n)", reloads+100)
 	}
 	c := newLowLatencyServer(b, stream.Options{})
 	p := c.publish(movie)
 	c.write(p, 4240*ms)
 	c.get("/live/movie.m3u8")
-	c.get("/live/movie/index.m3u8?_HLS_msn=102&_HLS_part=0") // parts are made as they come from now on
+	c.get("/live/movie/index.m3u8?_HLS_msn=102&_HLS_part=0") // from now on parts are made as they come
 	var waiting sync.WaitGroup
 	srv := http1.New(&http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c.srv.ServeHTTP(w, r.WithContext(&waitCtx{Context: r.Context(), wg: &waiting}))
@@ -77,11 +77,11 @@ func BenchmarkReload(b *testing.B) {
 	least := reloadFloor(b, size)
 	report(b, "floor-", least)
 	b.ReportMetric(median(woken, arrivals.late)/median(least, arrivals.late), "p99/floor")
-	b.ReportMetric(0, "ns/op") // it is about something else
+	b.ReportMetric(0, "ns/op") // meaningless here
 }
 
-// nextPart returns the path of the playlist with the part that comes next, as a delta.
-func (c *scene) nextPart() string {
+// nextPart returns the URL of a reload that waits for the next part, as a delta update.
+func (c *testServer) nextPart() string {
 	const url = "/live/movie/index.m3u8"
 	body := c.get(url)
 	_, sequence, _ := strings.Cut(body, "#EXT-X-MEDIA-SEQUENCE:")
@@ -95,7 +95,7 @@ func (c *scene) nextPart() string {
 	return fmt.Sprintf("%s?_HLS_msn=%d&_HLS_part=%s&_HLS_skip=YES", url, first+strings.Count(body, "#EXTINF"), part)
 }
 
-// reloadFloor writes size bytes to as many sockets, as plainly as can be.
+// reloadFloor writes size bytes to as many sockets, by plain system calls.
 func reloadFloor(b *testing.B, size int) (all []arrivals) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -145,17 +145,17 @@ func reloadFloor(b *testing.B, size int) (all []arrivals) {
 	return all
 }
 
-// arrivals tell when the answers of one part were whole, after it was published.
+// arrivals are the times from publishing a part until its responses were complete.
 type arrivals struct {
 	mid, p99, last time.Duration
-	size           int // of an answer, in bytes
+	size           int // of a response, in bytes
 }
 
 func (a arrivals) half() time.Duration { return a.mid }
 func (a arrivals) late() time.Duration { return a.p99 }
 func (a arrivals) end() time.Duration  { return a.last }
 
-// median returns that of some time, in milliseconds.
+// median returns the median of a time, in milliseconds.
 func median(all []arrivals, of func(arrivals) time.Duration) float64 {
 	times := make([]time.Duration, len(all))
 	for i, a := range all {
@@ -171,7 +171,7 @@ func report(b *testing.B, name string, all []arrivals) {
 	b.ReportMetric(median(all, arrivals.end), name+"last-ms")
 }
 
-// A reloadProcess leads to the process that asks.
+// A reloadProcess is the connection to the process that sends the requests.
 type reloadProcess struct {
 	cmd  *exec.Cmd
 	to   *os.File
@@ -202,7 +202,7 @@ func startReloads(b *testing.B, to net.Addr) *reloadProcess {
 	return &reloadProcess{cmd, order, bufio.NewReader(results), results}
 }
 
-// send has a request sent on every socket, none if it is empty.
+// send has a request sent on every socket; none if it is empty.
 func (l *reloadProcess) send(b *testing.B, format string, args ...any) {
 	b.Helper()
 	fmt.Fprintf(l.to, format+"\n", args...)
@@ -211,7 +211,7 @@ func (l *reloadProcess) send(b *testing.B, format string, args ...any) {
 	}
 }
 
-// await returns when the answers were there, after a time.
+// await returns when the responses were complete, relative to begin.
 func (l *reloadProcess) await(b *testing.B, begin time.Time) (a arrivals) {
 	b.Helper()
 	var times [3]int64
@@ -236,7 +236,7 @@ func (l *reloadProcess) end(b *testing.B) {
 func BenchmarkReloadClient(b *testing.B) {
 	addr, err := net.ResolveTCPAddr("tcp", os.Getenv(reloadAddr))
 	if err != nil {
-		b.Skip("it is part of BenchmarkReload")
+		b.Skip("part of BenchmarkReload")
 	}
 	crowd, err := connectReloads(addr)
 	if err != nil {
@@ -261,12 +261,12 @@ func BenchmarkReloadClient(b *testing.B) {
 	}
 }
 
-// A reloadClients is many sockets that one thread reads.
+// reloadClients are many sockets that one thread reads.
 type reloadClients struct {
 	epoll int
 	fds   []int
 	index map[int32]int
-	got   []int // bytes of each one's answer
+	got   []int // bytes received of each response
 }
 
 func connectReloads(to *net.TCPAddr) (*reloadClients, error) {
@@ -305,7 +305,7 @@ func (c *reloadClients) send(request string) error {
 	return nil
 }
 
-// read returns when each answer was whole, and how long they are: all are the same.
+// read returns when each response was complete, and their size: all are equal.
 func (c *reloadClients) read() (times []int64, size int, err error) {
 	buf, events := make([]byte, 64<<10), make([]syscall.EpollEvent, 512)
 	for len(times) < reloads {
@@ -333,7 +333,7 @@ func (c *reloadClients) read() (times []int64, size int, err error) {
 	return times, size, nil
 }
 
-// responseSize returns how long the answer is that begins with b, its head included.
+// responseSize returns the size of the response that starts with b, including its header.
 func responseSize(b []byte) int {
 	head, _, _ := bytes.Cut(b, []byte("\r\n\r\n"))
 	_, length, _ := bytes.Cut(head, []byte("Content-Length: "))

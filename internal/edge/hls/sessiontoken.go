@@ -14,23 +14,23 @@ import (
 	"livego/internal/ops/netx"
 )
 
-// A sessionToken is what a viewer's session is, as the query of the media playlist has it: signed
-// by this server, so that nothing is kept of a session before it is used. It carries what its token
-// allowed.
+// A sessionToken is a viewer session as the query of the media playlist carries it. It is signed by
+// this server, so nothing is stored for a session before it is used. It has the limits of the
+// viewer's token.
 type sessionToken struct {
 	id          sessionID
-	endSequence uint32             // how many times sessions had been ended when it was made
+	endSequence uint32             // number of times sessions had been ended when it was issued
 	expires     int64              // Unix time; 0: never
-	viewerLimit domain.ViewerLimit // Max 0: any number
-	address     netip.Addr         // the only address that it is good from; zero: any
+	viewerLimit domain.ViewerLimit // Max 0: no limit
+	address     netip.Addr         // the only address that may use it; zero: any
 
-	encoded [maxTokenSize]byte // all of it, with the signature
+	encoded [maxTokenSize]byte // the decoded text, with the signature
 	length  int
 }
 
-// A session token is, in unpadded base64url: the ID, the sequence, when it expires, flags, the pass
-// and its limit if there is one, the address in 16 bytes if there is one, and the first 16 bytes of
-// the signature.
+// A session token is, in unpadded base64url: the ID, the end sequence, the expiry time, flags, the
+// viewer limit's ID and maximum if there is one, the address in 16 bytes if there is one, and the
+// first 16 bytes of the signature.
 const (
 	headSize      = len(sessionID{}) + 4 + 8 + 1
 	limitSize     = 16 + 4
@@ -40,7 +40,7 @@ const (
 	flagAddress   = 2
 )
 
-// A signer makes session tokens and knows them again, for as long as the server runs.
+// A signer encodes and verifies session tokens. They are valid for as long as the server runs.
 type signer struct {
 	secret [32]byte
 	coding *base64.Encoding
@@ -52,7 +52,7 @@ func newSigner() *signer {
 	return s
 }
 
-// encode returns a new session of what was granted, for a URL.
+// encode returns a new session token for grant, for a URL.
 func (s *signer) encode(grant domain.Grant, sequence uint32) string {
 	b := make([]byte, 0, maxTokenSize)
 	var id sessionID
@@ -81,13 +81,13 @@ func (s *signer) encode(grant domain.Grant, sequence uint32) string {
 	return s.coding.EncodeToString(append(b, s.sign(grant.Name, b)...))
 }
 
-// decode reads what make has written, apart from the signature, which verify checks; false when it
-// is none of that form.
+// decode decodes a token that encode returned, without the signature, which verify checks; false if
+// the format is invalid.
 func (s *signer) decode(text string) (t sessionToken, ok bool) {
 	if t.length = s.coding.DecodedLen(len(text)); t.length > maxTokenSize {
 		return t, false
 	}
-	// The decoder passes over line breaks: a session would have many texts.
+	// The decoder ignores line breaks: one token would have many texts.
 	if n, err := s.coding.Decode(t.encoded[:], []byte(text)); err != nil || s.coding.EncodedLen(n) != len(text) ||
 		n < headSize+signatureSize {
 		return t, false
@@ -110,13 +110,14 @@ func (s *signer) decode(text string) (t sessionToken, ok bool) {
 	return t, len(b) == 0
 }
 
-// verify reports whether t was made for name by this server.
+// verify reports whether this server issued t for name.
 func (s *signer) verify(t *sessionToken, name domain.Name) bool {
 	body, sum := t.encoded[:t.length-signatureSize], t.encoded[t.length-signatureSize:t.length]
 	return hmac.Equal(sum, s.sign(name, body))
 }
 
-// sign returns the signature of body, whose flags say how long it is, so that its parts and the name cannot be shifted.
+// sign returns the signature of body. The flags in body determine its length, so bytes cannot move
+// between its fields and the name.
 func (s *signer) sign(name domain.Name, body []byte) []byte {
 	mac := hmac.New(sha256.New, s.secret[:])
 	mac.Write(body)
@@ -124,7 +125,7 @@ func (s *signer) sign(name domain.Name, body []byte) []byte {
 	return mac.Sum(nil)[:signatureSize]
 }
 
-// authorize returns why the session that t is must not be used for r, as far as t says.
+// authorize returns an error if the restrictions of t do not allow its use for r.
 func (t *sessionToken) authorize(r *http.Request) error {
 	if t.expires != 0 && time.Now().Unix() >= t.expires {
 		return domain.CodeErrorf(domain.Denied, domain.SessionExpired, "session expired: start again with a valid token")

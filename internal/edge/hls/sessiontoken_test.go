@@ -11,7 +11,7 @@ import (
 	"livego/internal/stream"
 )
 
-// grants are those whose session tokens have each form that there is.
+// grants cover every form of session token.
 func grants() []domain.Grant {
 	pass, expires := domain.ViewerLimit{ID: [16]byte{1, 2, 3}, Max: 7}, time.Unix(1<<33, 0)
 	v4, v6 := netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("2001:db8::7")
@@ -42,16 +42,16 @@ func TestSessionTokens(t *testing.T) {
 		}
 		if err != nil || token.viewerLimit != grant.ViewerLimit || token.address != grant.Address ||
 			token.expires != expires {
-			t.Errorf("%+v became %+v, %v", grant, token, err)
+			t.Errorf("%+v decoded as %+v, %v", grant, token, err)
 		}
 		if again := a.issueToken(grant); again == good {
-			t.Error("two sessions are the same")
+			t.Error("two tokens are equal")
 		}
 		for i := range len(good) {
 			for _, to := range []string{"", "A", "!", "AA"} {
 				if s := good[:i] + to + good[i+1:]; s != good {
 					if _, err := a.verifyToken(s, movie); domain.KindOf(err) != domain.Denied {
-						t.Errorf("session %q is taken for %q: %v", s, good, err)
+						t.Errorf("session %q is accepted, made from %q: %v", s, good, err)
 					}
 				}
 			}
@@ -92,7 +92,7 @@ func TestSessionTokenChecks(t *testing.T) {
 			name, session, from string
 			want                domain.Code
 		}{
-			{"a minute left", brief, here, ""},
+			{"before it expires", brief, here, ""},
 			{"another address", brief, there, ""},
 			{"bound, from its address", bound, here, ""},
 			{"bound, from another", bound, there, domain.SessionAddress},
@@ -104,7 +104,7 @@ func TestSessionTokenChecks(t *testing.T) {
 		}
 		sleep(time.Minute)
 		if got := check(brief, here); got != domain.SessionExpired {
-			t.Errorf("after its time: %q", got)
+			t.Errorf("after it expired: %q", got)
 		}
 
 		a.endSessions("vod", movie.Room)
@@ -118,13 +118,14 @@ func TestSessionTokenChecks(t *testing.T) {
 				t.Errorf("ended in app %q: %q", app, got)
 			}
 			if got := check(a.issueToken(domain.Grant{Name: movie}), here); got != "" {
-				t.Errorf("a session from after that: %q", got)
+				t.Errorf("a newer session: %q", got)
 			}
 		}
 	})
 }
 
-// TestEndedRoomsAreBounded ends the sessions of more rooms than are remembered: what was ended stays ended.
+// TestEndedRoomsAreBounded ends the sessions of more rooms than are remembered: what was ended
+// stays ended.
 func TestEndedRoomsAreBounded(t *testing.T) {
 	a := newTestRegistry(t)
 	first := a.issueToken(domain.Grant{Name: movie})
@@ -138,11 +139,12 @@ func TestEndedRoomsAreBounded(t *testing.T) {
 	}
 	if got := domain.CodeOf(a.authorize(&token, movie,
 		httptest.NewRequest("GET", "/", nil))); got != domain.SessionEnded || len(a.ended) > maxEndedRooms {
-		t.Errorf("%q, %d endings are remembered", got, len(a.ended))
+		t.Errorf("%q, %d ended rooms are remembered", got, len(a.ended))
 	}
 }
 
-// FuzzSessionToken holds that nothing made up is taken for a session, and that a text has one meaning.
+// FuzzSessionToken checks that no forged text is accepted as a session, and that no two texts are
+// the same session.
 func FuzzSessionToken(f *testing.F) {
 	a := newTestRegistry(f)
 	made := map[string]bool{}
@@ -161,12 +163,12 @@ func FuzzSessionToken(f *testing.F) {
 			t.Errorf("%q is another text for the same session", s)
 		}
 		if a.verify(&token, movie) && !made[s] {
-			t.Errorf("%q is good", s)
+			t.Errorf("%q is accepted", s)
 		}
 	})
 }
 
-// queries are what requests may have behind the question mark; they seed the fuzzer too.
+// queries are query strings and their meaning; they seed the fuzzer too.
 var queries = []struct {
 	raw  string
 	want query
@@ -209,11 +211,11 @@ func FuzzQuery(f *testing.F) {
 		got, err := parseQuery(raw)
 		again, errAgain := parseQuery(raw + "&" + raw)
 		if got != again || (err == nil) != (errAgain == nil) {
-			t.Errorf("%q: %+v, %v; the same twice: %+v, %v", raw, got, err, again, errAgain)
+			t.Errorf("%q: %+v, %v; repeated: %+v, %v", raw, got, err, again, errAgain)
 		}
 		if err == nil && got.session != "" {
 			if _, err := parseQuery(raw + "&s=x" + got.session); err == nil {
-				t.Errorf("%q: a second session is not noticed", raw)
+				t.Errorf("%q: a second session is accepted", raw)
 			}
 		}
 	})

@@ -15,8 +15,9 @@ import (
 	"livego/internal/stream"
 )
 
-// TestRepublishWithoutMediaKeepsPlaylist asks for the playlists of a room that was watched before and is published
-// again by an encoder that sends nothing and leaves: what is kept of the session before is the answer.
+// TestRepublishWithoutMediaKeepsPlaylist requests the playlists of a room that was watched before,
+// and is published again by an encoder that sends nothing and leaves: the response is the kept
+// playlist of the session before.
 func TestRepublishWithoutMediaKeepsPlaylist(t *testing.T) {
 	for _, target := range []string{"/live/movie.m3u8", "/live/movie.m3u8?format=ts", "/live/movie/index.m3u8",
 		"/live/movie/ts.m3u8"} {
@@ -27,7 +28,7 @@ func TestRepublishWithoutMediaKeepsPlaylist(t *testing.T) {
 				c.write(p, 5*time.Second)
 				c.get(target)
 				p.End(stream.Clean)
-				sleep(watchedFor) // or the request would not have the feed process what has come
+				sleep(watchedFor) // else the request would make the feed process the frames so far
 				for _, ended := range []bool{false, true} {
 					p = c.publish(movie)
 					synctest.Wait() // the new session waits for the first frame
@@ -42,7 +43,7 @@ func TestRepublishWithoutMediaKeepsPlaylist(t *testing.T) {
 						answer = c.getAsync(target)
 					}
 					if r := <-answer; r.w.Code != 200 {
-						t.Errorf("after the end: %v: %d %s", ended, r.w.Code, r.w.Body)
+						t.Errorf("requested after the end: %v: %d %s", ended, r.w.Code, r.w.Body)
 					}
 					sleep(watchedFor)
 				}
@@ -51,27 +52,28 @@ func TestRepublishWithoutMediaKeepsPlaylist(t *testing.T) {
 	}
 }
 
-// A stateModel says what a request for the movie may get, whatever was done to the stream before.
+// A stateModel predicts which responses a request for the movie may get after any sequence of
+// operations.
 type stateModel struct {
-	*scene
+	*testServer
 	rnd *rand.Rand
-	log []string // what was done, for people
+	log []string // operations so far, for error messages
 
 	hold     time.Duration
-	p        *stream.Publisher // nil when nobody publishes
-	carried  bool              // HLS has a place for what p sends
-	session  bool              // the hub has a session, which may be held
+	p        *stream.Publisher // nil without a publisher
+	carried  bool              // HLS can carry what p sends
+	session  bool              // the hub has a stream session, which may be held
 	lost     time.Time         // when p was lost
-	written  time.Duration     // of the session, of media that HLS can carry
-	begun    bool              // something was written in the session
-	kept     bool              // there was a session with media that may be kept
-	unsure   bool              // it may have been forgotten
-	ended    time.Time         // when the last session of the name ended, by the hub
+	written  time.Duration     // media of the session that HLS can carry
+	started  bool              // something was written in the session
+	kept     bool              // a session with media has ended and may be kept
+	unsure   bool              // the kept session may have expired
+	ended    time.Time         // when the last session of the name ended in the hub
 	answers  []chan stateReply
 	panicked chan string
 }
 
-// A stateReply is an answer to a request that was made in a goroutine.
+// A stateReply is the response to a request in a goroutine.
 type stateReply struct {
 	target string
 	code   int
@@ -82,7 +84,7 @@ func (m *stateModel) logf(format string, args ...any) {
 	m.log = append(m.log, fmt.Sprintf(format, args...))
 }
 
-// settle brings the model up to now.
+// settle updates the model to the current time.
 func (m *stateModel) settle() {
 	synctest.Wait()
 	if m.session && m.p == nil && time.Since(m.lost) >= m.hold {
@@ -90,16 +92,16 @@ func (m *stateModel) settle() {
 	}
 }
 
-// finish notes that the hub's session has ended.
+// finish records that the hub's session has ended.
 func (m *stateModel) finish(at time.Time) {
 	m.session, m.ended = false, at
 	if m.written > 0 {
 		m.kept, m.unsure = true, false
 	}
-	m.written, m.begun = 0, false
+	m.written, m.started = 0, false
 }
 
-// step does one random thing.
+// step performs a random operation.
 func (m *stateModel) step() {
 	m.settle()
 	switch m.rnd.IntN(10) {
@@ -117,7 +119,7 @@ func (m *stateModel) step() {
 			return
 		}
 		d := []time.Duration{40 * ms, 480 * ms, 3 * time.Second, 7 * time.Second}[m.rnd.IntN(4)]
-		m.begun = true
+		m.started = true
 		if m.carried {
 			m.write(m.p, d)
 			m.written += d
@@ -137,7 +139,7 @@ func (m *stateModel) step() {
 		}
 	case 5:
 		d := []time.Duration{7 * ms, 333 * ms, 3 * time.Second, 13 * time.Second, 200 * time.Second}[m.rnd.IntN(5)]
-		m.logf("pass %v", d)
+		m.logf("sleep %v", d)
 		sleep(d)
 	case 6, 7:
 		m.request()
@@ -146,7 +148,7 @@ func (m *stateModel) step() {
 	}
 }
 
-// writeUncarried writes frames of a codec that HLS has no place for.
+// writeUncarried writes a frame of a codec that HLS cannot carry.
 func (m *stateModel) writeUncarried(p *stream.Publisher) {
 	f := &media.Frame{Track: hevc, Meta: &media.Meta{HasVideo: true}, DTS: m.at, PTS: m.at, RAP: media.Keyframe,
 		Arrived: time.Now(), Payload: []byte{0}}
@@ -156,14 +158,14 @@ func (m *stateModel) writeUncarried(p *stream.Publisher) {
 	m.at += 40 * ms
 }
 
-// forgetKept updates what is known of the sessions that have ended: their playlist stays for half a minute at least.
+// forgetKept updates the model of ended sessions: their playlist stays for at least half a minute.
 func (m *stateModel) forgetKept() {
 	const atMost = 3 * time.Minute // its window and half a minute
 	m.unsure = m.unsure || time.Since(m.ended) >= keepEnded
 	m.kept = m.kept && time.Since(m.ended) <= atMost
 }
 
-// target returns a random request.
+// target returns the URL of a random request.
 func (m *stateModel) target() string {
 	seq := 100 * (1 + m.rnd.IntN(3))
 	targets := []string{
@@ -177,7 +179,7 @@ func (m *stateModel) target() string {
 	return targets[m.rnd.IntN(len(targets))]
 }
 
-// request asks in a goroutine, and goes on.
+// request sends a request in a goroutine and continues.
 func (m *stateModel) request() {
 	target, method := m.target(), []string{"GET", "GET", "GET", "HEAD"}[m.rnd.IntN(4)]
 	m.logf("%s %s", method, target)
@@ -193,7 +195,7 @@ func (m *stateModel) request() {
 	}()
 }
 
-// serve is do; where the handler panics it returns nil.
+// serve is do, except that it returns nil when the handler panics.
 func (m *stateModel) serve(method, target string) (w *httptest.ResponseRecorder) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -204,7 +206,7 @@ func (m *stateModel) serve(method, target string) (w *httptest.ResponseRecorder)
 	return m.do(method, target)
 }
 
-// check asks for a playlist and compares the answer with what the state allows.
+// check requests a playlist and compares the response with what the state allows.
 func (m *stateModel) check() {
 	m.settle()
 	if !m.session {
@@ -212,8 +214,8 @@ func (m *stateModel) check() {
 	}
 	target := []string{"/live/movie.m3u8", "/live/movie/index.m3u8", "/live/movie/ts.m3u8"}[m.rnd.IntN(3)]
 	allowed := m.allowed()
-	state := fmt.Sprintf("session %v, publisher %v, carried %v, begun %v, written %v, kept %v", m.session, m.p != nil,
-		m.carried, m.begun, m.written, m.kept)
+	state := fmt.Sprintf("session %v, publisher %v, carried %v, started %v, written %v, kept %v", m.session, m.p != nil,
+		m.carried, m.started, m.written, m.kept)
 	m.logf("check %s", target)
 	w := m.serve("GET", target)
 	if w == nil {
@@ -233,19 +235,20 @@ func (m *stateModel) check() {
 
 // allowed returns the statuses that a request for a playlist may get now.
 func (m *stateModel) allowed() []int {
-	const certain = 3 * time.Second // so much of a session has a segment
+	const certain = 3 * time.Second // with this much, a session has a segment
 	switch {
 	case m.session && m.written >= certain:
 		return []int{200}
-	case m.session && m.written > 0 && !m.carried: // HLS has no place for what comes now
+	case m.session && m.written > 0 && !m.carried: // HLS cannot carry what comes now
 		return []int{200, 404, 503}
-	case m.session && m.written > 0: // perhaps a segment; if not, the wait may end with what was kept, or with the stream
+	// Perhaps a segment; if not, the wait may end with what was kept, or with the stream.
+	case m.session && m.written > 0:
 		return []int{200, 503}
-	case m.session && m.begun && m.kept: // nothing that HLS can carry
+	case m.session && m.started && m.kept: // nothing that HLS can carry
 		return []int{404, 503, 200}
-	case m.session && m.begun:
+	case m.session && m.started:
 		return []int{404, 503}
-	case m.session && m.kept: // the wait may end by the end of the session
+	case m.session && m.kept: // the wait may end with the session
 		return []int{503, 200, 404}
 	case m.session:
 		return []int{503, 404}
@@ -257,7 +260,7 @@ func (m *stateModel) allowed() []int {
 	return []int{200, 404}
 }
 
-// run does n random things and then sees that every request is answered in time.
+// run performs n random operations and then checks that every request gets its response in time.
 func (m *stateModel) run(n int) error {
 	for range n {
 		m.step()
@@ -267,17 +270,18 @@ func (m *stateModel) run(n int) error {
 		default:
 		}
 		if m.t.Failed() {
-			return errors.New("an answer is wrong")
+			return errors.New("wrong response")
 		}
 	}
-	// A request waits for the first segment, and then for what it blocks for: three target durations of at most 6 s.
+	// A request waits for the first segment, and is then blocked for up to three target durations
+	// of at most 6 s.
 	const longest = 10*time.Second + maxBlockedTargets*6*time.Second
 	for _, answer := range m.answers {
 		var r stateReply
 		select {
 		case r = <-answer:
 		case <-time.After(2 * longest):
-			return errors.New("a request is not answered")
+			return errors.New("a request got no response")
 		}
 		switch r.code {
 		case 200, 400, 404, 503:
@@ -285,14 +289,14 @@ func (m *stateModel) run(n int) error {
 			return fmt.Errorf("%s: %d", r.target, r.code)
 		}
 		if r.took > longest {
-			return fmt.Errorf("%s: answered after %v", r.target, r.took)
+			return fmt.Errorf("%s: response after %v", r.target, r.took)
 		}
 	}
 	return nil
 }
 
-// TestRandomOperations publishes, writes, ends and asks in random orders. Every request is answered, in time and as the
-// state allows.
+// TestRandomOperations publishes, writes, ends and requests in random order. Every request gets a
+// response, in time and as the state allows.
 func TestRandomOperations(t *testing.T) {
 	rounds, steps := 150, 40
 	if testing.Short() {
@@ -302,11 +306,11 @@ func TestRandomOperations(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			hold := []time.Duration{0, 11 * time.Second}[round%2]
 			m := &stateModel{
-				scene: newLowLatencyServer(t, stream.Options{Hold: hold}), hold: hold,
+				testServer: newLowLatencyServer(t, stream.Options{Hold: hold}), hold: hold,
 				rnd: rand.New(rand.NewPCG(uint64(round), 13)), panicked: make(chan string, 1000),
 			}
 			if err := m.run(steps); err != nil {
-				t.Errorf("round %d: %v; what was done:\n%s", round, err, strings.Join(m.log, "\n"))
+				t.Errorf("round %d: %v; operations:\n%s", round, err, strings.Join(m.log, "\n"))
 			}
 			if m.p != nil {
 				m.p.End(stream.Clean)
@@ -318,10 +322,12 @@ func TestRandomOperations(t *testing.T) {
 	}
 }
 
-// endDelay is more than the time for which the last parts of a stream are in the playlist before its end.
+// endDelay is more than the time for which the last parts of a stream are in the playlist before
+// its end.
 const endDelay = time.Second
 
-// TestEndedSessionReleasesStream looks at what a session keeps of the stream and of the session before.
+// TestEndedSessionReleasesStream checks what a session keeps of the stream and of the session
+// before.
 func TestEndedSessionReleasesStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newLowLatencyServer(t, stream.Options{})
@@ -335,7 +341,7 @@ func TestEndedSessionReleasesStream(t *testing.T) {
 		c.srv.mu.RLock()
 		defer c.srv.mu.RUnlock()
 		if sub := c.srv.streamSessions[movie].subscriber.Load(); sub != nil {
-			t.Error("a session that has ended holds its stream")
+			t.Error("an ended session keeps its subscriber")
 		}
 	})
 }

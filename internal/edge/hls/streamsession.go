@@ -13,37 +13,37 @@ import (
 	"livego/internal/stream"
 )
 
-// A streamSession is what HLS has of one streamSession of a stream.
+// A streamSession is the HLS side of one session of a stream.
 type streamSession struct {
-	afterFault bool // the session before this broke, and the stream may be the same
+	afterFault bool // the previous session failed, and the stream may still be the same
 
-	// segmenter is that of the session before this, as far as it is kept, until this one has begun;
-	// nil when there is nothing. Where the stream was gone before it could be read, it stays.
+	// segmenter is that of the previous session, if it is kept, until this session has started; nil
+	// when there is none. It stays if the stream ended before it could be read.
 	segmenter atomic.Pointer[segment.Segmenter]
-	// subscriber is set while the feed reads the stream. A session that has ended keeps none: it would
-	// hold the frames of the stream.
+	// subscriber is set while the feed reads the stream. An ended session keeps none: it would keep
+	// the frames of the stream in memory.
 	subscriber atomic.Pointer[stream.Subscriber]
 
 	started chan struct{} // closed when segmenter and epoch are final
-	epoch   uint64        // of the stream; 0 where that was gone before it could be read
+	epoch   uint64        // of the stream; 0 if it ended before it could be read
 
-	lastRequest atomic.Int64 // Unix time in ms of a request for a playlist, about the last
+	lastRequest atomic.Int64 // Unix time in ms of about the last playlist request
 
-	// Under Server.mu.
-	ended  time.Time // zero while a feed is at work
-	failed bool      // by a fault of ours
+	// Guarded by Server.mu.
+	ended  time.Time // zero while a feed runs
+	failed bool      // segmenting failed
 }
 
-// watched reports whether somebody has asked for a playlist of late.
+// watched reports whether a playlist was requested recently.
 func (s *streamSession) watched() bool {
 	return time.Now().UnixMilli()-s.lastRequest.Load() < watchedFor.Milliseconds()
 }
 
-// recordRequest notes that somebody asks for a playlist.
+// recordRequest records a playlist request.
 func (s *streamSession) recordRequest() {
-	const often = 500 // ms: the memory that all who ask share is written no more often
+	const interval = 500 // in ms: limits writes to memory that all requests share
 	now, last := time.Now().UnixMilli(), s.lastRequest.Load()
-	if now-last < often {
+	if now-last < interval {
 		return
 	}
 	s.lastRequest.Store(now)
@@ -52,14 +52,14 @@ func (s *streamSession) recordRequest() {
 	}
 }
 
-// flush has the feed, if one reads the stream, process the frames that have come.
+// flush makes the feed, if it reads the stream, process the frames that have come.
 func (s *streamSession) flush() {
 	if sub := s.subscriber.Load(); sub != nil {
 		sub.Flush()
 	}
 }
 
-// list returns what there is to fetch now; nil when there is nothing.
+// list returns the current list; nil when there is none.
 func (s *streamSession) list() *segment.List {
 	seg := s.segmenter.Load()
 	if seg == nil {
@@ -74,7 +74,7 @@ func (s *streamSession) ready() bool {
 	return l != nil && l.Ready
 }
 
-// startSession returns the running session of name, which is fresh when somebody has to feed it.
+// startSession returns the running session of name. If fresh, the caller must start its feed.
 func (s *Server) startSession(name domain.Name) (sess *streamSession, fresh bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +91,8 @@ func (s *Server) startSession(name domain.Name) (sess *streamSession, fresh bool
 	return sess, true
 }
 
-// requestStart has Run begin the session of name, which it may have missed; nil when ctx ends first.
+// requestStart asks Run to start the session of name, whose event may have been lost. It returns
+// nil when ctx ends first.
 func (s *Server) requestStart(ctx context.Context, name domain.Name) *streamSession {
 	reply := make(chan *streamSession, 1)
 	select {
@@ -102,8 +103,8 @@ func (s *Server) requestStart(ctx context.Context, name domain.Name) *streamSess
 	}
 }
 
-// currentSession returns the session of name that a request is about: the running one, or one that
-// has ended and is kept.
+// currentSession returns the session of name for a request: the running one, or one that has ended
+// and is kept.
 func (s *Server) currentSession(ctx context.Context, name domain.Name) (*streamSession, error) {
 	s.mu.RLock()
 	sess := s.streamSessions[name]
@@ -112,7 +113,7 @@ func (s *Server) currentSession(ctx context.Context, name domain.Name) (*streamS
 	if running {
 		return sess, nil
 	}
-	if s.hub.Has(name) { // an event was lost, or is on its way
+	if s.hub.Has(name) { // the event was lost, or is not processed yet
 		sess = s.requestStart(ctx, name)
 		if sess == nil {
 			return nil, context.Cause(ctx)
@@ -124,8 +125,8 @@ func (s *Server) currentSession(ctx context.Context, name domain.Name) (*streamS
 	return sess, nil
 }
 
-// awaitSession returns the session of name and its list when that has a playlist, waiting for the
-// first segment as the options say.
+// awaitSession returns the session of name and its list. It waits for the first segment, for up to
+// FirstWait.
 func (s *Server) awaitSession(ctx context.Context, name domain.Name) (*streamSession, *segment.List, error) {
 	sess := s.runningSession(name)
 	if sess == nil || !sess.ready() {
@@ -138,7 +139,8 @@ func (s *Server) awaitSession(ctx context.Context, name domain.Name) (*streamSes
 	return sess, sess.list(), nil
 }
 
-// runningSession returns the session of name that is fed and has begun, nil when there is none.
+// runningSession returns the session of name that has a feed and has started, nil when there is
+// none.
 func (s *Server) runningSession(name domain.Name) *streamSession {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -163,7 +165,7 @@ func (s *Server) awaitReady(ctx context.Context, name domain.Name) (*streamSessi
 	if err != nil {
 		return nil, err
 	}
-	if err := wait(ctx, sess.started); err != nil { // until the tracks that were announced are there
+	if err := wait(ctx, sess.started); err != nil { // until the announced tracks have started
 		return nil, s.explain(name, err)
 	}
 	if err := s.awaitPlaylist(ctx, name, sess); err != nil {
@@ -172,11 +174,11 @@ func (s *Server) awaitReady(ctx context.Context, name domain.Name) (*streamSessi
 	if sess.ready() {
 		return sess, nil
 	}
-	return nil, domain.Errorf(domain.NotFound, "%s has ended, and HLS has nothing of it", name)
+	return nil, domain.Errorf(domain.NotFound, "%s has ended without an HLS segment", name)
 }
 
-// awaitPlaylist waits until sess, which has begun, has a playlist or has ended. It does not wait
-// where there will never be one.
+// awaitPlaylist waits until sess, which has started, has a playlist or has ended. It does not wait
+// if HLS can carry none of the tracks.
 func (s *Server) awaitPlaylist(ctx context.Context, name domain.Name, sess *streamSession) error {
 	seg := sess.segmenter.Load()
 	if seg == nil || seg.List().Ready {
@@ -191,20 +193,20 @@ func (s *Server) awaitPlaylist(ctx context.Context, name domain.Name, sess *stre
 	return nil
 }
 
-// explain returns err, why name has no playlist, or a better reason where the tracks that have come
-// say that it will have none.
+// explain returns err, why name has no playlist, or a better error if HLS can carry none of its
+// tracks.
 func (s *Server) explain(name domain.Name, err error) error {
 	in, _ := s.hub.Info(name)
 	if slices.ContainsFunc(in.Firsts, segment.Carries) {
 		return err
 	}
 	if codecs := codecs(in.Firsts); codecs != "" {
-		return domain.Errorf(domain.NotFound, "%s has no track that HLS can carry here, only %s", name, codecs)
+		return domain.Errorf(domain.NotFound, "%s has no track that HLS can carry, only %s", name, codecs)
 	}
 	return err
 }
 
-// codecs names those of audio and video tracks for people.
+// codecs returns the names of the audio and video codecs of tracks, for messages.
 func codecs(tracks []*media.Track) string {
 	var names []string
 	for _, t := range tracks {
@@ -219,7 +221,7 @@ func codecs(tracks []*media.Track) string {
 	return strings.Join(names, ", ")
 }
 
-// wait waits for ready, which wins where ctx is done too.
+// wait waits for ready, which has priority over ctx.
 func wait(ctx context.Context, ready <-chan struct{}) error {
 	select {
 	case <-ready:
@@ -234,7 +236,7 @@ func wait(ctx context.Context, ready <-chan struct{}) error {
 	}
 }
 
-// lookupList returns the list of name, of a session that runs or has ended; nil when there is none.
+// lookupList returns the session of name, running or ended, and its list; nil when there is none.
 func (s *Server) lookupList(name domain.Name) (*streamSession, *segment.List) {
 	s.mu.RLock()
 	sess := s.streamSessions[name]
@@ -245,12 +247,13 @@ func (s *Server) lookupList(name domain.Name) (*streamSession, *segment.List) {
 	return sess, sess.list()
 }
 
-// maxBlockedTargets is how many target durations a request is held for what has not come, RFC 8216bis section 6.2.5.2.
+// maxBlockedTargets is how many target durations a request is blocked at most, RFC 8216bis section
+// 6.2.5.2.
 const maxBlockedTargets = 3
 
-// hold returns the list of sess, from l on, when until is true of it. Where the stream is held for
-// its encoder it returns what there is after a target duration: players give a playlist up that
-// does not come.
+// hold blocks a request until a list of s, starting with l, satisfies until. If the stream is
+// held for its encoder, it returns the current list after a target duration: players give up on a
+// playlist that does not come.
 func (s *streamSession) hold(ctx context.Context, l *segment.List, whole bool,
 	until func(*segment.List) bool) (*segment.List, error) {
 	if until(l) {
@@ -279,25 +282,25 @@ func (s *streamSession) hold(ctx context.Context, l *segment.List, whole bool,
 		case until(l), l.Paused && waited > 0:
 			return l, nil
 		case waited >= maxBlockedTargets:
-			return nil, domain.Errorf(domain.Unavailable, "what comes next has not come for %v", maxBlockedTargets*l.Target)
+			return nil, domain.Errorf(domain.Unavailable, "no new segment or part for %v", maxBlockedTargets*l.Target)
 		}
 	}
 }
 
-// blockReload returns the list of sess, from l on, whose playlist in format f has what d waits for.
+// blockReload blocks a reload until a list of s, starting with l, has what d asks for in format f.
 func (s *streamSession) blockReload(ctx context.Context, l *segment.List, f segment.Format, d query) (*segment.List,
 	error) {
 	if l.TooFarAhead(d.msn, d.part) && !l.Ended {
-		return nil, domain.Errorf(domain.Invalid, "segment %d is too far ahead to be waited for", d.msn)
+		return nil, domain.Errorf(domain.Invalid, "invalid _HLS_msn or _HLS_part: too far ahead of the stream")
 	}
 	return s.hold(ctx, l, d.part < 0, func(l *segment.List) bool { return l.Has(f, d.msn, d.part) })
 }
 
-// expire forgets sessions that ended long ago or hold too much.
+// expire removes ended sessions after a while, or when all of them use too much memory.
 func (s *Server) expire(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var names []domain.Name // of what has ended
+	var names []domain.Name // of ended sessions
 	held := map[domain.Name]int{}
 	bytes := 0
 	for name, sess := range s.streamSessions {
@@ -316,11 +319,10 @@ func (s *Server) expire(now time.Time) {
 	if bytes <= s.opt.KeepBytes {
 		return
 	}
-	slices.SortFunc(names, func(a,
-		b domain.Name) int {
+	slices.SortFunc(names, func(a, b domain.Name) int {
 		return s.streamSessions[a].ended.Compare(s.streamSessions[b].ended)
 	})
-	for _, name := range names { // what can be made again goes first
+	for _, name := range names { // first drop what can be rendered again
 		if bytes <= s.opt.KeepBytes {
 			return
 		}
