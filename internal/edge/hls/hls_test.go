@@ -32,7 +32,8 @@ var (
 	h264 = &media.Track{
 		Kind: media.Video, Codec: media.H264, Timescale: 90000, RFC6381: "avc1.64001f", Width: 1280, Height: 720,
 		FrameRate: 25,
-		Config:    []byte("\x01\x64\x00\x1f\xff\xe1\x00\x1a\x67\x64\x00\x1f\xac\xd9\x40\x50\x05\xbb\x01\x10\x00\x00\x03\x00\x10\x00\x00\x03\x03\xc0\xf1\x83\x19\x60\x01\x00\x06\x68\xeb\xe3\xcb\x22\xc0"),
+		Config:    []byte("\x01\x64\x00\x1f\xff\xe1\x00\x1a\x67\x64\x00\x1f\xac\xd9\x40\x50\x05\xbb" +
+			"\x01\x10\x00\x00\x03\x00\x10\x00\x00\x03\x03\xc0\xf1\x83\x19\x60\x01\x00\x06\x68\xeb\xe3\xcb\x22\xc0"),
 	}
 	aac = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, Channels: 2,
 		FrameSamples: 1024, Config: []byte{0x12, 0x10}, RFC6381: "mp4a.40.2"}
@@ -252,7 +253,8 @@ func TestPlayMPEGTS(t *testing.T) {
 		w := c.do("GET", "/live/movie.m3u8?format=ts")
 		want := regexp.MustCompile(`^#EXTM3U
 #EXT-X-VERSION:3
-#EXT-X-STREAM-INF:BANDWIDTH=\d+,AVERAGE-BANDWIDTH=\d+,CODECS="avc1.64001f,mp4a.40.2",RESOLUTION=1280x720,FRAME-RATE=25.000
+#EXT-X-STREAM-INF:BANDWIDTH=\d+,AVERAGE-BANDWIDTH=\d+,CODECS="avc1.64001f,mp4a.40.2",` +
+			`RESOLUTION=1280x720,FRAME-RATE=25.000
 movie/ts.m3u8\?s=[A-Za-z0-9_-]{60}
 $`)
 		if w.Code != 200 || !want.MatchString(w.Body.String()) ||
