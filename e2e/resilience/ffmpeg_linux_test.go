@@ -28,7 +28,7 @@ func TestFFmpegEncoders(t *testing.T) {
 	short, more := shortFreeze()
 	server := harness.Start(t, harness.Options{NoRace: true, Flags: flags(more...)})
 	warmUp(t, server)
-	left := measureBaseline(server)
+	before := measureBaseline(server)
 	t.Run("group", func(t *testing.T) {
 		for _, r := range []testCase{
 			{"killed", func(sc *scenario) {
@@ -61,7 +61,7 @@ func TestFFmpegEncoders(t *testing.T) {
 			})
 		}
 	})
-	left.check(t)
+	before.check(t)
 }
 
 // TestNetworkLoss cuts the network between ffmpeg and the server: neither side is notified.

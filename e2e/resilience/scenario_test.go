@@ -106,7 +106,7 @@ func TestSlowViewers(t *testing.T) {
 func runCases(t *testing.T, flags []string, cases []testCase) {
 	server := harness.Start(t, harness.Options{NoRace: true, Flags: flags})
 	warmUp(t, server)
-	left := measureBaseline(server)
+	before := measureBaseline(server)
 	t.Run("group", func(t *testing.T) {
 		for _, c := range cases {
 			t.Run(c.name, func(t *testing.T) {
@@ -117,7 +117,7 @@ func runCases(t *testing.T, flags []string, cases []testCase) {
 			})
 		}
 	})
-	left.check(t)
+	before.check(t)
 }
 
 func newScenario(t *testing.T, server *harness.Server, name string) *scenario {

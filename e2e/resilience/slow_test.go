@@ -69,7 +69,7 @@ func TestSlowViewerDelay(t *testing.T) {
 		Flags: flags("--max_latency="+latency.String(), "--enable_rtmps=true", "--enable_https=true", "--rtmps_cert="+cert,
 			"--rtmps_key="+key)})
 	warmUp(t, server)
-	left := measureBaseline(server)
+	before := measureBaseline(server)
 	t.Run("group", func(t *testing.T) {
 		sc := newScenario(t, server, "delay")
 		trust := &tls.Config{RootCAs: pool, ServerName: "127.0.0.1"}
@@ -116,7 +116,7 @@ func TestSlowViewerDelay(t *testing.T) {
 			}
 		}
 	})
-	left.check(t)
+	before.check(t)
 }
 
 // benchReport is what the test reads of livego bench --json.
