@@ -28,7 +28,7 @@ type viewer struct {
 	discard     bool      // keep nothing of what it receives
 	throttle    *throttle // reading rate; nil: unlimited
 	tlsConfig   *tls.Config
-	// FourCCs of the codecs that it lists as playable, by RTMP; nil: sends no list
+	// codecs are the FourCCs that it lists as playable, by RTMP; nil: it sends no list.
 	codecs rtmp.StrictArray
 	query  string // of its URL
 
