@@ -1,12 +1,12 @@
-// Package amf0 reads and writes AMF0, the values that RTMP commands and FLV script tags are made of
-// (Adobe "Action Message Format -- AMF 0", 2007). It knows nothing of what the values mean. Reading
-// is for hostile input: depth, number and key length are limited, memory grows with the bytes that
-// are there, never with what they announce.
+// Package amf0 encodes and decodes AMF0, the values of RTMP commands and FLV script tags (Adobe
+// "Action Message Format -- AMF 0", 2007). It does not interpret the values. Decoding is safe for
+// untrusted input: depth, number of values and key length are limited, and memory use depends on
+// the bytes that are there, not on the counts that they declare.
 //
 // AMF0 values and their Go types:
 //
 //	number                  float64 (Append takes int too)
-//	boolean                 bool; on reading any byte but 0 is true
+//	boolean                 bool; when decoding, any byte but 0 is true
 //	string, long string     string, any bytes
 //	null                    nil
 //	undefined, unsupported  Undefined
@@ -15,21 +15,22 @@
 //	strict array            []any
 //	date                    Date
 //
-// References, typed objects, XML, record sets, movie clips and AMF3 are refused: no encoder sends them, and a reference
-// makes cycles.
+// References, typed objects, XML, record sets, movie clips and AMF3 are rejected: no encoder sends
+// them, and references can form cycles.
 package amf0
 
-// Limits of reading, per message.
+// Limits of decoding, per message.
 const (
-	MaxDepth = 32   // objects and arrays within each other
-	MaxItems = 4096 // values in all, containers included
-	MaxKey   = 256  // bytes of a property's name
+	MaxDepth = 32   // nested objects and arrays
+	MaxItems = 4096 // values in total, containers included
+	MaxKey   = 256  // bytes of a property name
 )
 
 // Undefined is the value undefined.
 type Undefined struct{}
 
-// Date is a moment in milliseconds since 1970 UTC. Zone is reserved (AMF0 §2.13): it is kept and never applied.
+// Date is a time in milliseconds since 1970 UTC. Zone is reserved (AMF0 §2.13): it is kept but not
+// applied.
 type Date struct {
 	Milliseconds float64
 	Zone         int16
@@ -41,17 +42,18 @@ type Pair struct {
 	Value any
 }
 
-// Object is an anonymous object: properties in the order of the wire. Keys may repeat; Get tells which counts.
+// Object is an anonymous object: properties in wire order. Keys may repeat; Get returns the value
+// that counts.
 type Object []Pair
 
-// Get returns the value of key, or nil when there is none. Of several the last wins.
+// Get returns the last value of key, nil if there is none.
 func (o Object) Get(key string) any { return get(o, key) }
 
-// ECMAArray is an associative array. Its count on the wire is a hint (real encoders send 0), so it
-// is written right and not read.
+// ECMAArray is an associative array. Its count on the wire is a hint (some encoders send 0): it is
+// encoded correctly and ignored when decoding.
 type ECMAArray []Pair
 
-// Get returns the value of key, or nil when there is none. Of several the last wins.
+// Get returns the last value of key, nil if there is none.
 func (a ECMAArray) Get(key string) any { return get(a, key) }
 
 func get(pairs []Pair, key string) any {

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// decodeCase is one input of the shared table: values that are read from it, or the error that it ends in.
+// A decodeCase is one input of the shared table: the values that it decodes to, or the error.
 type decodeCase struct {
 	name string
 	in   []byte
@@ -53,57 +53,61 @@ func decodeCases() []decodeCase {
 	}
 	return []decodeCase{
 		{name: "number", in: join(0, "\x3f\xf0\x00\x00\x00\x00\x00\x00"), want: []any{1.0}},
-		{name: "M03 negative infinity", in: num(math.Inf(-1)), want: []any{math.Inf(-1)}},
-		{name: "M04 boolean 0", in: join(1, 0), want: []any{false}},
-		{name: "M04 boolean 2", in: join(1, 2), want: []any{true}},
-		{name: "M04 boolean 255", in: join(1, 255), want: []any{true}},
-		{name: "M07 any bytes", in: join("\x02\x00\x04a\x00\xff\x1b"), want: []any{"a\x00\xff\x1b"}},
-		{name: "M07 64 KiB", in: join("\x0c\x00\x01\x00\x00", strings.Repeat("x", 1<<16)),
+		{name: "negative infinity", in: num(math.Inf(-1)), want: []any{math.Inf(-1)}},
+		{name: "boolean 0", in: join(1, 0), want: []any{false}},
+		{name: "boolean 2", in: join(1, 2), want: []any{true}},
+		{name: "boolean 255", in: join(1, 255), want: []any{true}},
+		{name: "string of any bytes", in: join("\x02\x00\x04a\x00\xff\x1b"), want: []any{"a\x00\xff\x1b"}},
+		{name: "long string of 64 KiB", in: join("\x0c\x00\x01\x00\x00", strings.Repeat("x", 1<<16)),
 			want: []any{strings.Repeat("x", 1<<16)}},
 		{name: "object", in: join(3, "\x00\x01a", 5, "\x00\x01b", "\x01\x01", objectEnd),
 			want: []any{Object{{"a", nil}, {"b", true}}}},
 		{name: "empty object", in: join(3, objectEnd), want: []any{Object(nil)}},
-		{name: "M09 duplicate key", in: join(3, "\x00\x01a", 5, "\x00\x01a", "\x01\x01", objectEnd),
+		{name: "duplicate key", in: join(3, "\x00\x01a", 5, "\x00\x01a", "\x01\x01", objectEnd),
 			want: []any{Object{{"a", nil}, {"a", true}}}},
-		{name: "M10 count 0", in: join(8, "\x00\x00\x00\x00", "\x00\x01a", 5, "\x00\x01b", 6, objectEnd),
+		{name: "ECMA array with count 0", in: join(8, "\x00\x00\x00\x00", "\x00\x01a", 5, "\x00\x01b", 6, objectEnd),
 			want: []any{ECMAArray{{"a", nil}, {"b", Undefined{}}}}},
-		{name: "M10 count max", in: join(8, "\xff\xff\xff\xff", "\x00\x01a", 5, "\x00\x01b", 6, objectEnd),
+		{name: "ECMA array with the largest count",
+			in:   join(8, "\xff\xff\xff\xff", "\x00\x01a", 5, "\x00\x01b", 6, objectEnd),
 			want: []any{ECMAArray{{"a", nil}, {"b", Undefined{}}}}},
-		{name: "M11 no end", in: join(8, "\x00\x00\x00\x01", "\x00\x01a", 5), want: []any{ECMAArray{{"a", nil}}}},
-		{name: "M11 no end within an object", in: join(3, "\x00\x01a", 8, "\x00\x00\x00\x01", "\x00\x01a", 5),
+		{name: "ECMA array without end marker", in: join(8, "\x00\x00\x00\x01", "\x00\x01a", 5),
+			want: []any{ECMAArray{{"a", nil}}}},
+		{name: "ECMA array without end marker in an object", in: join(3, "\x00\x01a", 8, "\x00\x00\x00\x01", "\x00\x01a", 5),
 			err: ErrMalformed},
 		{name: "strict array", in: join(10, "\x00\x00\x00\x02", 5, "\x01\x01"), want: []any{[]any{nil, true}}},
-		{name: "M17 date", in: join(11, num(1)[1:], "\xff\xc4"), want: []any{Date{1, -60}}},
-		{name: "M17 undefined", in: join(6), want: []any{Undefined{}}},
-		{name: "M17 unsupported", in: join(13), want: []any{Undefined{}}},
+		{name: "date", in: join(11, num(1)[1:], "\xff\xc4"), want: []any{Date{1, -60}}},
+		{name: "undefined", in: join(6), want: []any{Undefined{}}},
+		{name: "unsupported", in: join(13), want: []any{Undefined{}}},
 		{name: "command", in: Append(nil, "connect", 1, Object{{"app", "live"}}),
 			want: []any{"connect", 1.0, Object{{"app", "live"}}}},
 
-		{name: "M02 marker 0x12", in: join(0x12), err: ErrMalformed},
-		{name: "M02 marker 0xff", in: join(0xff), err: ErrMalformed},
-		{name: "end marker alone", in: join(9), err: ErrMalformed},
-		{name: "M05 string length", in: join("\x02\xff\xffx"), err: ErrMalformed},
-		{name: "M06 long string length", in: join("\x0c\xff\xff\xff\xffx"), err: ErrMalformed},
-		{name: "M08 no end", in: join(3, "\x00\x01a", 5), err: ErrMalformed},
-		{name: "M08 not the end", in: join(3, "\x00\x00", 5), err: ErrMalformed},
-		{name: "M13 depth 32", in: nested(strictOpen, nil, MaxDepth), want: []any{deep}},
-		{name: "M13 objects", in: nested(objectOpen, objectEnd, MaxDepth+1), err: ErrLimit},
-		{name: "M13 arrays", in: nested(strictOpen, nil, MaxDepth+1), err: ErrLimit},
-		{name: "M13 ECMA arrays", in: nested(ecmaOpen, objectEnd, MaxDepth+1), err: ErrLimit},
-		{name: "M13 mixed", in: nested(join(objectOpen, ecmaOpen, strictOpen), nil, 11), err: ErrLimit},
-		{name: "M14 64 KiB deep", in: bytes.Repeat(objectOpen, 1<<14), err: ErrLimit},
-		{name: "M16 reference", in: join("\x07\x00\x00"), err: ErrUnsupported},
-		{name: "M16 in its object", in: join(objectOpen, "\x07\x00\x00", objectEnd), err: ErrUnsupported},
-		{name: "M18 typed object", in: join(16, "\x00\x01T", objectEnd), err: ErrUnsupported},
-		{name: "M18 XML", in: join(15, "\x00\x00\x00\x01x"), err: ErrUnsupported},
-		{name: "M18 record set", in: join(14), err: ErrUnsupported},
-		{name: "M18 movie clip", in: join(4), err: ErrUnsupported},
-		{name: "M18 AVM+", in: join(17, 1), err: ErrUnsupported},
-		{name: "M21 10000 keys", in: manyKeys, err: ErrLimit},
-		{name: "M21 long key", in: join("\x03\x01\x01", strings.Repeat("k", 257), 5, objectEnd), err: ErrLimit},
+		{name: "unknown marker 0x12", in: join(0x12), err: ErrMalformed},
+		{name: "unknown marker 0xff", in: join(0xff), err: ErrMalformed},
+		{name: "only an end marker", in: join(9), err: ErrMalformed},
+		{name: "string longer than the message", in: join("\x02\xff\xffx"), err: ErrMalformed},
+		{name: "long string longer than the message", in: join("\x0c\xff\xff\xff\xffx"), err: ErrMalformed},
+		{name: "object without end marker", in: join(3, "\x00\x01a", 5), err: ErrMalformed},
+		{name: "empty key without end marker", in: join(3, "\x00\x00", 5), err: ErrMalformed},
+		{name: "arrays nested 32 deep", in: nested(strictOpen, nil, MaxDepth), want: []any{deep}},
+		{name: "objects nested too deep", in: nested(objectOpen, objectEnd, MaxDepth+1), err: ErrLimit},
+		{name: "arrays nested too deep", in: nested(strictOpen, nil, MaxDepth+1), err: ErrLimit},
+		{name: "ECMA arrays nested too deep", in: nested(ecmaOpen, objectEnd, MaxDepth+1), err: ErrLimit},
+		{name: "mixed containers nested too deep", in: nested(join(objectOpen, ecmaOpen, strictOpen), nil, 11),
+			err: ErrLimit},
+		{name: "64 KiB of nested objects", in: bytes.Repeat(objectOpen, 1<<14), err: ErrLimit},
+		{name: "reference", in: join("\x07\x00\x00"), err: ErrUnsupported},
+		{name: "reference to its own object", in: join(objectOpen, "\x07\x00\x00", objectEnd), err: ErrUnsupported},
+		{name: "typed object", in: join(16, "\x00\x01T", objectEnd), err: ErrUnsupported},
+		{name: "XML document", in: join(15, "\x00\x00\x00\x01x"), err: ErrUnsupported},
+		{name: "record set", in: join(14), err: ErrUnsupported},
+		{name: "movie clip", in: join(4), err: ErrUnsupported},
+		{name: "AMF3 (AVM+)", in: join(17, 1), err: ErrUnsupported},
+		{name: "object of 10000 keys", in: manyKeys, err: ErrLimit},
+		{name: "key of 257 bytes", in: join("\x03\x01\x01", strings.Repeat("k", 257), 5, objectEnd), err: ErrLimit},
 		{name: "10000 values", in: bytes.Repeat([]byte{5}, 10000), err: ErrLimit},
-		{name: "array of 2^32-1", in: join("\x0a\xff\xff\xff\xff", 5), err: ErrMalformed},
-		{name: "array of 10000", in: join("\x0a\x00\x00\x27\x10", bytes.Repeat([]byte{5}, 10000)), err: ErrLimit},
+		{name: "strict array with count 2^32-1", in: join("\x0a\xff\xff\xff\xff", 5), err: ErrMalformed},
+		{name: "strict array of 10000 values", in: join("\x0a\x00\x00\x27\x10", bytes.Repeat([]byte{5}, 10000)),
+			err: ErrLimit},
 	}
 }
 
@@ -121,7 +125,7 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// TestDecodeTruncatedValues is row M01: no value is complete before its last byte.
+// TestDecodeTruncatedValues checks that no value is complete before its last byte.
 func TestDecodeTruncatedValues(t *testing.T) {
 	values := []any{1.0, true, "abc", strings.Repeat("x", 1<<16), Date{1, 2}, []any{1.0, "x"},
 		Object{{"a", 1.0}, {"b", Object{{"c", "d"}}}}, []any{ECMAArray{{"a", true}}, nil}}
@@ -130,7 +134,7 @@ func TestDecodeTruncatedValues(t *testing.T) {
 		step := 1 + len(whole)/512
 		for n := 1; n < len(whole); n += step {
 			if got, err := Decode(whole[:n]); !errors.Is(err, ErrMalformed) {
-				t.Fatalf("%T cut at byte %d of %d: got %v, %v", v, n, len(whole), got, err)
+				t.Fatalf("%T truncated at byte %d of %d: got %v, %v", v, n, len(whole), got, err)
 			}
 		}
 	}
@@ -146,7 +150,8 @@ func TestGet(t *testing.T) {
 	}
 }
 
-// TestNextIgnoresTrailingGarbage is row M22: what follows a command does not spoil it.
+// TestNextIgnoresTrailingGarbage checks that bytes after a command do not affect the values before
+// them.
 func TestNextIgnoresTrailingGarbage(t *testing.T) {
 	d := NewDecoder(append(Append(nil, "play", 0), 0xff, 0xff))
 	for _, want := range []any{"play", 0.0} {
@@ -175,7 +180,7 @@ func TestAppendPanics(t *testing.T) {
 	}
 }
 
-// FuzzDecode checks that what is read can be written and read again, and that memory stays in proportion.
+// FuzzDecode checks that decoded values can be encoded and decoded again.
 func FuzzDecode(f *testing.F) {
 	for _, r := range decodeCases() {
 		f.Add(r.in)
@@ -188,7 +193,7 @@ func FuzzDecode(f *testing.F) {
 		out := Append(nil, values...)
 		again, err := Decode(out)
 		if err != nil {
-			t.Fatalf("written form: %v", err)
+			t.Fatalf("encoded values: %v", err)
 		}
 		if got := Append(nil, again...); !bytes.Equal(got, out) {
 			t.Fatalf("%x became %x", out, got)

@@ -8,25 +8,26 @@ import (
 	"math"
 )
 
-// Errors that a Decoder's are made of.
+// Errors that the errors of a Decoder wrap.
 var (
 	ErrMalformed   = errors.New("amf0: malformed")
-	ErrLimit       = errors.New("amf0: over the limit")
+	ErrLimit       = errors.New("amf0: limit exceeded")
 	ErrUnsupported = errors.New("amf0: unsupported type")
 )
 
-// A Decoder reads the values of one message one after the other. The limits hold for all of them together.
+// A Decoder decodes the values of one message one by one. The limits apply to all of them together.
 type Decoder struct {
 	data  []byte
 	pos   int
 	items int
 }
 
-// NewDecoder returns a Decoder of data, which must not change while it is in use. Values don't refer to data.
+// NewDecoder returns a Decoder of data, which must not change while it is in use. Decoded values do
+// not refer to data.
 func NewDecoder(data []byte) *Decoder { return &Decoder{data: data} }
 
-// Next returns the next value. It returns io.EOF when none is left, and an error that wraps ErrMalformed, ErrLimit or
-// ErrUnsupported, after which the Decoder must not be used.
+// Next returns the next value. It returns io.EOF at the end, or an error that wraps ErrMalformed,
+// ErrLimit or ErrUnsupported; after an error the Decoder must not be used.
 func (d *Decoder) Next() (any, error) {
 	if d.pos == len(d.data) {
 		return nil, io.EOF
@@ -34,7 +35,7 @@ func (d *Decoder) Next() (any, error) {
 	return d.value(0)
 }
 
-// Decode returns all values of data, with the errors of Decoder.Next but io.EOF.
+// Decode returns all values of data. Its errors are those of Decoder.Next, except io.EOF.
 func Decode(data []byte) ([]any, error) {
 	d := NewDecoder(data)
 	var values []any
@@ -50,7 +51,7 @@ func Decode(data []byte) ([]any, error) {
 	}
 }
 
-// value reads a value that lies within depth containers.
+// value decodes a value inside depth containers.
 func (d *Decoder) value(depth int) (any, error) {
 	if d.items++; d.items > MaxItems {
 		return nil, d.errorf(ErrLimit, "more than %d values", MaxItems)
@@ -104,8 +105,8 @@ func (d *Decoder) container(mark byte, depth int) (any, error) {
 	return d.strictArray(depth)
 }
 
-// pairs reads properties up to the end marker. openEnd lets the end of the message stand for it:
-// some encoders leave the marker of onMetaData's array out.
+// pairs decodes properties up to the end marker. If openEnd is set, the end of the message may
+// replace the marker: some encoders omit it after onMetaData's array.
 func (d *Decoder) pairs(depth int, openEnd bool) ([]Pair, error) {
 	var pairs []Pair
 	for {
@@ -143,7 +144,7 @@ func (d *Decoder) strictArray(depth int) ([]any, error) {
 		return nil, err
 	}
 	n := int64(binary.BigEndian.Uint32(b))
-	if n > int64(len(d.data)-d.pos) { // each value takes a byte at least
+	if n > int64(len(d.data)-d.pos) { // each value has at least one byte
 		return nil, d.errorf(ErrMalformed, "array of %d values in %d bytes", n, len(d.data)-d.pos)
 	}
 	if n > int64(MaxItems-d.items) {
@@ -196,7 +197,7 @@ func (d *Decoder) longString() (string, error) {
 	return string(b), err
 }
 
-// read returns the next n bytes. The length is an int64 so that 32 bits of the wire fit on every machine.
+// read returns the next n bytes. n is an int64 so that 32-bit lengths fit on every platform.
 func (d *Decoder) read(n int64) ([]byte, error) {
 	if n > int64(len(d.data)-d.pos) {
 		return nil, d.errorf(ErrMalformed, "%d bytes needed, %d left", n, len(d.data)-d.pos)

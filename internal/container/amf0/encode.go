@@ -6,9 +6,9 @@ import (
 	"math"
 )
 
-// Append appends the AMF0 form of values to dst and returns the extended slice. It panics on a Go
-// type that is not in the package's table and on a key of 64 KiB or more: both are mistakes of the
-// caller, no input leads there.
+// Append appends the AMF0 encoding of values to dst and returns the extended slice. It panics on a
+// Go type that is not in the package's table and on a key of 64 KiB or more: both are mistakes of
+// the caller that no input causes.
 func Append(dst []byte, values ...any) []byte {
 	for _, v := range values {
 		dst = appendValue(dst, v)
@@ -49,7 +49,7 @@ func appendValue(dst []byte, v any) []byte {
 		dst = binary.BigEndian.AppendUint32(append(dst, markStrictArray), uint32(len(v)))
 		return Append(dst, v...)
 	}
-	panic(fmt.Sprintf("amf0: no form for %T", v))
+	panic(fmt.Sprintf("amf0: cannot encode %T", v))
 }
 
 func appendPairs(dst []byte, pairs []Pair) []byte {
