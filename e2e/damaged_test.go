@@ -74,7 +74,7 @@ func damages() []damage {
 		}, skipped: map[string]int{"malformed": 1}},
 		{name: "AAC without content", sample: sample.AV, audioBody: func([]byte) []byte { return nil }, audio: "silence"},
 		{name: "AAC without its configuration", sample: sample.AV, noAACConfig: true, audio: "nothing",
-			unusable: "its configuration (AudioSpecificConfig) has not come"},
+			unusable: "its configuration (AudioSpecificConfig) has not arrived"},
 		{name: "AAC with ADTS", sample: sample.AV, noAACConfig: true,
 			audioBody: func(b []byte) []byte { return append(adtsHeader(len(b)), b...) }},
 		{name: "HEVC", sample: hevc, picture: around(slices.Concat(unit(0x46), unit(0x60, 1, 2)),

@@ -5,20 +5,19 @@ import (
 	"livego/internal/media"
 )
 
-// maxChannels is how many channels a MultichannelConfig may have: more than any sound has, the 22.2
-// of SMPTE ST 2036-2 included.
+// maxChannels is the largest channel count accepted in a MultichannelConfig. It exceeds every real
+// layout, including the 22.2 layout of SMPTE ST 2036-2.
 const maxChannels = 64
 
-// Orders of channels in a MultichannelConfig (AudioChannelOrder).
+// Channel orders in a MultichannelConfig (AudioChannelOrder).
 const (
 	orderUnspecified = 0
-	orderNative      = 1 // a mask of speakers
-	orderCustom      = 2 // a speaker a channel
+	orderNative      = 1 // followed by a speaker mask
+	orderCustom      = 2 // followed by a speaker for each channel
 )
 
-// checkMultichannelConfig looks whether a MultichannelConfig makes sense. It goes no further: all
-// codecs that we know tell of their channels themselves, and ffmpeg takes one for a frame of no
-// bytes.
+// checkMultichannelConfig validates a MultichannelConfig. The content is not used: every supported
+// codec describes its channels itself, and ffmpeg reads the packet as an empty frame.
 func checkMultichannelConfig(b []byte) error {
 	if len(b) < 2 {
 		return errShort
@@ -42,18 +41,18 @@ func checkMultichannelConfig(b []byte) error {
 	return nil
 }
 
-// colorInfo is the one name that Metadata packets of video have. Its value is an object of objects
-// of numbers, or nothing, which takes back what was said before.
+// colorInfo is the only name that Metadata packets of video use. Its value is an object of objects
+// of numbers, or undefined, which resets what an earlier packet said.
 const colorInfo = "colorInfo"
 
-// A number of a colorInfo, and the bounds of what makes sense.
+// A colorNumber is a number in a colorInfo object, with the bounds of valid values.
 type colorNumber struct {
 	key         string
 	least, most float64
 }
 
-// colorGroups are the parts of a colorInfo (Enhanced RTMP, Metadata Frame). The bounds are a little
-// wider than there, where they are those of a standard that displays outgrow.
+// colorGroups are the members of a colorInfo object (Enhanced RTMP, Metadata Frame). The bounds are
+// slightly wider than the specification's where displays exceed the standard that it quotes.
 var colorGroups = []struct {
 	key     string
 	numbers []colorNumber
@@ -68,15 +67,15 @@ var colorGroups = []struct {
 	}},
 }
 
-// cleanColorMetadata returns the Metadata packet of video that says what is known and sane of b,
-// nil where that is nothing.
+// cleanColorMetadata returns a Metadata packet with the known, valid values of b, nil if there are
+// none.
 func cleanColorMetadata(b []byte) ([]byte, error) {
 	if len(b) > maxScript {
-		return nil, skipFor(media.SkipMetadata, "metadata of %d bytes", len(b))
+		return nil, skipFor(media.SkipMetadata, "metadata of %d bytes is too large", len(b))
 	}
 	values, err := amf0.Decode(b)
 	if err != nil {
-		return nil, skipFor(media.SkipMetadata, "metadata: %v", err)
+		return nil, skipFor(media.SkipMetadata, "invalid metadata: %v", err)
 	}
 	for i := 0; i+1 < len(values); i += 2 {
 		if values[i] == colorInfo {
@@ -90,7 +89,7 @@ func cleanColorMetadata(b []byte) ([]byte, error) {
 	return nil, unsupported("metadata without %s", colorInfo)
 }
 
-// resetColorInfo is the Metadata packet of video that takes back what the last one said.
+// resetColorInfo is the Metadata packet that resets what the previous one said.
 var resetColorInfo = amf0.Append(nil, colorInfo, amf0.Undefined{})
 
 func cleanColorInfo(v any) (info amf0.Object) {
@@ -98,7 +97,7 @@ func cleanColorInfo(v any) (info amf0.Object) {
 		var kept amf0.Object
 		given := properties(properties(v)(group.key))
 		for _, n := range group.numbers {
-			if f, ok := given(n.key).(float64); ok && n.least <= f && f <= n.most { // so that NaN fails
+			if f, ok := given(n.key).(float64); ok && n.least <= f && f <= n.most { // NaN fails
 				kept = append(kept, amf0.Pair{Key: n.key, Value: f})
 			}
 		}

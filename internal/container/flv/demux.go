@@ -10,23 +10,22 @@ import (
 	"livego/internal/media"
 )
 
-// ErrSkip is what Demuxer.Message returns, with a reason, for what makes no sense. It is skipped and counted
-// in Demuxer.Skips; the publisher goes on.
-var ErrSkip = errors.New("flv: bad message")
+// ErrSkip is wrapped by the errors of Demuxer.Message for a message that is invalid. It is skipped
+// and counted in Demuxer.Skips; the publisher continues.
+var ErrSkip = errors.New("flv: invalid message")
 
-// ErrFlood is what Demuxer.Message returns when a publisher changes its configuration so often that
-// every viewer would spend its time on starting over. The publisher is to be closed.
+// ErrFlood is returned by Demuxer.Message when a publisher changes its configuration so often that
+// every viewer would restart its decoder all the time. The caller closes the publisher.
 var ErrFlood = errors.New("flv: more than 2 configuration changes a second")
 
-// ErrUnsupported is an ErrSkip for what may make sense to others: a codec or a kind of packet that
-// livego has no word for.
-var ErrUnsupported = errors.New("flv: not known here")
+// ErrUnsupported is an ErrSkip for a codec or packet type that livego does not know.
+var ErrUnsupported = errors.New("flv: unsupported")
 
-// A skipError is an ErrSkip.
+// A skipError is an ErrSkip with the reason for the counters.
 type skipError struct {
 	reason media.SkipReason
 	text   string
-	codec  string // that is not supported
+	codec  string // the unsupported codec
 }
 
 func (e *skipError) Error() string {
@@ -36,7 +35,7 @@ func (e *skipError) Error() string {
 	return ErrSkip.Error() + ": " + e.text
 }
 
-// Is makes it an ErrSkip, and an ErrUnsupported where that is the reason.
+// Is matches ErrSkip, and ErrUnsupported if that is the reason.
 func (e *skipError) Is(target error) bool {
 	return target == ErrSkip || target == ErrUnsupported && e.reason == media.SkipUnsupported
 }
@@ -52,21 +51,22 @@ func skipFor(reason media.SkipReason, format string, args ...any) error {
 }
 
 const (
-	maxCTS = 10 * time.Second // a larger distance of PTS from DTS is a mistake
+	maxCTS = 10 * time.Second // a larger difference of PTS and DTS is invalid
 
-	maxMetaChanges   = 10 // changes of onMetaData in metaWindow that are taken
+	maxMetaChanges   = 10 // accepted changes of onMetaData in metaWindow
 	metaWindow       = time.Second
-	maxConfigChanges = 20 // new tracks in configWindow that are taken
+	maxConfigChanges = 20 // accepted configuration changes in configWindow
 	configWindow     = 10 * time.Second
-	maxConfigSize    = 64 << 10 // bytes; each viewer is sent a copy of his own
+	maxConfigSize    = 64 << 10 // bytes; sent to every viewer
 )
 
-// A Demuxer turns the messages of one publisher into frames. The zero Demuxer is ready. Not for concurrent use.
+// A Demuxer decodes the messages of one publisher into frames. The zero Demuxer is ready. Not for
+// concurrent use.
 type Demuxer struct {
-	// Skips counts what is skipped. It may be nil.
+	// Skips counts skipped messages. It may be nil.
 	Skips *media.Skips
 
-	// InvalidCTS counts frames whose composition time was beyond 10 s and was taken for 0.
+	// InvalidCTS counts frames with a composition time beyond 10 s, which was replaced by 0.
 	InvalidCTS uint64
 
 	clock  unwrapper
@@ -76,7 +76,7 @@ type Demuxer struct {
 
 	metaChanges, configChanges, colorChanges rateLimiter
 
-	packets []packet // of the message at hand
+	packets []packet // of the current message
 	frames  []*media.Frame
 }
 
@@ -85,20 +85,21 @@ type trackKey struct {
 	id   uint8
 }
 
-// trackState is a track that is in force, and what is known of one that has not begun.
+// A trackState is the current track of a kind and ID, or what is known before its configuration
+// arrives.
 type trackState struct {
 	track      *media.Track
-	lengthSize int    // of NAL units, for H.264 and HEVC
+	lengthSize int    // of NAL unit length fields, for H.264 and HEVC
 	colors     []byte // Track.Colors
-	inBand     bool   // the configuration comes in frames alone: in parameter sets of H.264 and HEVC, or headers of ADTS
+	inBand     bool   // configured by frames only: parameter sets of H.264 and HEVC, or ADTS headers
 }
 
-// Message takes one message: its type (8, 9 or 18), its time stamp in milliseconds and its body,
-// which it takes ownership of. arrived is when its last byte was read. It returns the frames, whose
-// Payloads are parts of body: one, several of a message with several tracks, or none of one that
-// has configuration, metadata or an end. The slice is valid until the next call. Errors wrap
-// ErrSkip or ErrFlood; where some tracks of a message make no sense, there are frames of the others
-// beside the error.
+// Message decodes one message: its type (8, 9 or 18), its timestamp in milliseconds and its body,
+// of which it takes ownership. arrived is when the last byte was read. It returns the frames, whose
+// payloads are slices of body: one, several for a message with several tracks, or none for
+// configuration, metadata and ends of sequences. The slice is valid until the next call. Errors
+// wrap ErrSkip or ErrFlood; if only some tracks of a message are invalid, the frames of the others
+// are returned with the error.
 func (d *Demuxer) Message(typ uint8, timestamp uint32, body []byte, arrived time.Time) ([]*media.Frame, error) {
 	clear(d.frames)
 	d.frames = d.frames[:0]
@@ -143,10 +144,10 @@ func (d *Demuxer) Message(typ uint8, timestamp uint32, body []byte, arrived time
 	return d.frames, bad
 }
 
-// countSkip counts what err, nil or an ErrSkip, says of track id of kind k.
+// countSkip counts err, which is nil or an ErrSkip, for track id of kind k.
 func (d *Demuxer) countSkip(k media.Kind, id uint8, err error) {
 	if err == nil {
-		return // without an allocation
+		return // avoids an allocation
 	}
 	var e *skipError
 	if !errors.As(err, &e) {
@@ -158,7 +159,7 @@ func (d *Demuxer) countSkip(k media.Kind, id uint8, err error) {
 	}
 }
 
-// add adds f, which may be nil, to the frames of the message.
+// add appends f, which may be nil, to the frames of the message.
 func (d *Demuxer) add(f *media.Frame) []*media.Frame {
 	if f != nil {
 		d.frames = append(d.frames, f)
@@ -183,13 +184,13 @@ func (d *Demuxer) packet(k media.Kind, p packet, timestamp uint32, arrived time.
 		return nil, d.setColorInfo(cur, p, arrived)
 	case kindEnd:
 		if cur.track == nil {
-			return nil, skip("end of a sequence that has not begun")
+			return nil, skip("end of a sequence that has not started")
 		}
 	}
 	return nil, nil
 }
 
-// trackState returns the track of kind k with that id, as far as it is known.
+// trackState returns the state of the track of kind k with that ID, new if there is none yet.
 func (d *Demuxer) trackState(k media.Kind, id uint8) (*trackState, error) {
 	key := trackKey{k, id}
 	if cur := d.tracks[key]; cur != nil {
@@ -206,10 +207,11 @@ func (d *Demuxer) trackState(k media.Kind, id uint8) (*trackState, error) {
 	return cur, nil
 }
 
-// configure takes a configuration. One that is repeated, as many encoders do at each key frame, changes nothing.
+// configure applies a configuration. A repeated one, as many encoders send before each keyframe,
+// changes nothing.
 func (d *Demuxer) configure(k media.Kind, cur *trackState, p packet, arrived time.Time) error {
 	if len(p.data) > maxConfigSize {
-		return skipFor(media.SkipLimit, "%v configuration of %d bytes", p.codec, len(p.data))
+		return skipFor(media.SkipLimit, "%v configuration of %d bytes is too large", p.codec, len(p.data))
 	}
 	p.data = codec.NormalizeConfig(p.codec, p.data)
 	if cur.matches(p) && bytes.Equal(cur.track.Config, p.data) {
@@ -217,10 +219,10 @@ func (d *Demuxer) configure(k media.Kind, cur *trackState, p packet, arrived tim
 	}
 	t, lengthSize, err := newTrack(k, p)
 	if err != nil {
-		if cur.track == nil && len(p.data) > 0 { // ffmpeg sends an empty one of AV1 before it knows it
-			d.markUnusable(k, p, fmt.Sprintf("its configuration cannot be read: %v", err))
+		if cur.track == nil && len(p.data) > 0 { // ffmpeg sends an empty one for AV1 before it has one
+			d.markUnusable(k, p, fmt.Sprintf("invalid configuration: %v", err))
 		}
-		return skipFor(media.SkipBadConfig, "%v configuration: %v", p.codec, err)
+		return skipFor(media.SkipBadConfig, "invalid %v configuration: %v", p.codec, err)
 	}
 	inBand := lengthSize == builtLengthSize && codec.LacksParameterSets(t)
 	if inBand && cur.inBand && cur.matches(p) {
@@ -233,10 +235,12 @@ func (d *Demuxer) configure(k media.Kind, cur *trackState, p packet, arrived tim
 	return nil
 }
 
-// builtLengthSize is the size of the length fields of a configuration that is made of parameter sets.
+// builtLengthSize is the size of NAL unit length fields in a configuration that was built from
+// parameter sets.
 const builtLengthSize = 4
 
-// setTrack puts t, which nobody has seen yet, in force. The first track is no change.
+// setTrack makes t, which is not published yet, the current track. The first track does not count
+// as a change.
 func (d *Demuxer) setTrack(cur *trackState, t *media.Track, id uint8, lengthSize int, arrived time.Time) error {
 	if cur.track != nil && !d.configChanges.allow(arrived, maxConfigChanges, configWindow) {
 		return ErrFlood
@@ -247,13 +251,13 @@ func (d *Demuxer) setTrack(cur *trackState, t *media.Track, id uint8, lengthSize
 	return nil
 }
 
-// markUnusable notes that the track of p is, as long as it stays like that.
+// markUnusable marks the track of p as unusable until that changes.
 func (d *Demuxer) markUnusable(k media.Kind, p packet, reason string) {
 	d.Skips.SetUnusable(media.UnusableTrack{Kind: k, ID: p.id, Codec: p.codec.String(), Reason: reason})
 }
 
-// setColorInfo takes a description of colours. It may come before the configuration; repetitions
-// change nothing, and a flood of changes is not listened to.
+// setColorInfo applies color information. It may arrive before the configuration. Repetitions
+// change nothing, and excessive changes are ignored.
 func (d *Demuxer) setColorInfo(cur *trackState, p packet, arrived time.Time) error {
 	b, err := cleanColorMetadata(p.data)
 	if err != nil {
@@ -300,15 +304,15 @@ func (d *Demuxer) frame(k media.Kind, cur *trackState, p packet, timestamp uint3
 		return nil, skip("%v", err)
 	}
 	if damaged > 0 {
-		d.countSkip(k, p.id, skipFor(media.SkipUnit, "%d NAL units of a picture are invalid", damaged))
+		d.countSkip(k, p.id, skipFor(media.SkipUnit, "%d invalid NAL units in a picture", damaged))
 	}
 	f := d.newFrame(cur, p, timestamp, arrived)
 	f.RAP, f.Leading, f.KeyFlag, f.Payload = rap, leading, p.keyFlag || k == media.Audio, data
 	return f, nil
 }
 
-// silentFrame returns the frame that stands for one without content, as encoders send them that are muted: nil
-// where there is none.
+// silentFrame returns a silent frame in place of one without content, as muted encoders send; nil
+// if there is none for the codec.
 func (d *Demuxer) silentFrame(cur *trackState, p packet, timestamp uint32, arrived time.Time) *media.Frame {
 	d.Skips.AddSilent()
 	if !cur.matches(p) {
@@ -323,7 +327,7 @@ func (d *Demuxer) silentFrame(cur *trackState, p packet, timestamp uint32, arriv
 	return f
 }
 
-// newFrame returns a frame of cur at the time of p.
+// newFrame returns a frame of cur with the timestamps of p.
 func (d *Demuxer) newFrame(cur *trackState, p packet, timestamp uint32, arrived time.Time) *media.Frame {
 	if p.cts.Abs() > maxCTS {
 		d.InvalidCTS++
@@ -333,7 +337,7 @@ func (d *Demuxer) newFrame(cur *trackState, p packet, timestamp uint32, arrived 
 	return &media.Frame{Track: cur.track, Meta: d.meta, DTS: dts, PTS: dts + p.cts, Arrived: arrived}
 }
 
-// ensureTrack sees to it that cur is the track of frame p.
+// ensureTrack makes sure that cur has the track that frame p belongs to.
 func (d *Demuxer) ensureTrack(k media.Kind, cur *trackState, p packet, arrived time.Time) error {
 	known := cur.matches(p)
 	if known && !codec.SelfDescribing(p.codec) && !cur.inBand {
@@ -350,13 +354,13 @@ func (d *Demuxer) ensureTrack(k media.Kind, cur *trackState, p packet, arrived t
 	t, err := from(p.track(k), p.data, old)
 	switch {
 	case t != nil && t != old && len(t.Config) > maxConfigSize:
-		return skipFor(media.SkipLimit, "%v configuration of %d bytes", p.codec, len(t.Config))
+		return skipFor(media.SkipLimit, "%v configuration of %d bytes is too large", p.codec, len(t.Config))
 	case t == nil && codec.NeedsConfig(p.codec):
-		d.markUnusable(k, p, fmt.Sprintf("its configuration (%s) has not come", codec.ConfigName(p.codec)))
+		d.markUnusable(k, p, fmt.Sprintf("its configuration (%s) has not arrived", codec.ConfigName(p.codec)))
 		return skipFor(media.SkipNoConfig, "%v frame before its configuration", p.codec)
 	case t == nil:
 		return skip("%v", err)
-	case t == old: // of one without a header too: encoders cut where they like
+	case t == old: // also for data without a frame header: encoders split frames anywhere
 		return nil
 	}
 	if err := d.setTrack(cur, t, p.id, lengthSize, arrived); err != nil {
@@ -366,19 +370,19 @@ func (d *Demuxer) ensureTrack(k media.Kind, cur *trackState, p packet, arrived t
 	return nil
 }
 
-// matches reports whether c is of the coding that p has.
+// matches reports whether c has the codec of p.
 func (c *trackState) matches(p packet) bool {
 	return c.track != nil && c.track.Codec == p.codec && c.track.Label == p.label
 }
 
-// A unwrapper unwraps time stamps of 32 bits by serial arithmetic (RFC 1982, required by RTMP 1.0
-// section 4) against the last frame of any track.
+// An unwrapper extends 32-bit timestamps to 64 bits by serial number arithmetic (RFC 1982, required
+// by RTMP 1.0 section 4), relative to the last frame of any track.
 type unwrapper struct {
 	last int64 // ms
 	set  bool
 }
 
-// at returns the time of timestamp, without moving on.
+// at returns the time of timestamp in milliseconds, without advancing.
 func (c *unwrapper) at(timestamp uint32) int64 {
 	if !c.set {
 		return int64(timestamp)
@@ -391,13 +395,13 @@ func (c *unwrapper) advance(timestamp uint32) time.Duration {
 	return time.Duration(c.last) * time.Millisecond
 }
 
-// A rateLimiter counts events in windows of time.
+// A rateLimiter counts events in a window of time.
 type rateLimiter struct {
 	start time.Time
 	n     int
 }
 
-// allow reports whether one more event at now keeps to at most most of them in window.
+// allow reports whether one more event at now stays within most events in window.
 func (r *rateLimiter) allow(now time.Time, most int, window time.Duration) bool {
 	if r.n == 0 || now.Sub(r.start) >= window {
 		*r = rateLimiter{start: now}

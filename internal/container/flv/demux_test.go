@@ -18,15 +18,17 @@ import (
 )
 
 const (
-	avcC  = "\x01\x42\xC0\x0D\xFF\xE1\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x00\x00\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x01\x00\x04\x68\xCE\x0F\xC8"
+	avcC = "\x01\x42\xC0\x0D\xFF\xE1\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x00\x00" +
+		"\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x01\x00\x04\x68\xCE\x0F\xC8"
 	idr   = "\x00\x00\x00\x02\x65\x88"
 	inter = "\x00\x00\x00\x02\x41\x9A"
 	asc   = "\x12\x10"
 	adts  = "\xFF\xF1\x50\x80\x01\x5F\xFC" // of a frame of 3 bytes
 
-	// sets are the parameter sets of avcC, as they stand in a frame.
-	sets   = "\x00\x00\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x00\x00\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x00\x00\x00\x04\x68\xCE\x0F\xC8"
-	noSets = "\x17\x00\x00\x00\x00\x01\x42\xC0\x0D\xFF\xE0\x00" // a configuration without any
+	// sets are the parameter sets of avcC as in-band NAL units.
+	sets = "\x00\x00\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x00\x00\xFA\x40\x00\x3A" +
+		"\x98\x03\xC5\x0A\xA8\x00\x00\x00\x04\x68\xCE\x0F\xC8"
+	noSets = "\x17\x00\x00\x00\x00\x01\x42\xC0\x0D\xFF\xE0\x00" // a configuration without parameter sets
 
 	silentStereo = "\x21\x00\x49\x90\x02\x19\x00\x23\x80"
 
@@ -51,17 +53,17 @@ type message struct {
 	body string
 }
 
-// demuxCase is a session of messages, and what the last of them gives. The table seeds the fuzzer.
+// A demuxCase is a session of messages, and the frames of the last one. The table seeds the fuzzer.
 type demuxCase struct {
 	name     string
 	messages []message
-	frame    *media.Frame // nil: none
+	frame    *media.Frame // nil: no frame
 	more     []*media.Frame
 	skipped  bool // ErrSkip
-	unknown  bool // ErrUnsupported too
+	unknown  bool // also ErrUnsupported
 }
 
-// frames returns all that the last message gives.
+// frames returns all frames of the last message.
 func (r demuxCase) frames() []*media.Frame {
 	if r.frame == nil {
 		return nil
@@ -83,7 +85,7 @@ func a(bodies ...string) (m []message) {
 	return m
 }
 
-// sized returns b behind its length, as in multitrack messages.
+// sized returns b after its length, as in multitrack messages.
 func sized(b string) string { return string(appendUint24(nil, uint32(len(b)))) + b }
 
 func script(values ...any) []message {
@@ -132,7 +134,7 @@ func demuxCases() []demuxCase {
 	vp9.BitDepth, vp9.Profile, vp9.RFC6381 = 8, "Profile 0", "vp09.00.10.08"
 	vp9Key := *vp9
 	vp9Key.Width, vp9Key.Height = 320, 180
-	vp9Bare := vp9Key // whose configuration is made, with the lowest level for its size
+	vp9Bare := vp9Key // with a generated configuration, of the lowest level for its size
 	vp9Bare.Config, vp9Bare.RFC6381 = []byte("\x00\x0B\x82\x02\x02\x02\x00\x00"), "vp09.00.11.08"
 	ac3 := enhanced(media.Audio, media.AC3, "\x10\x10\x00")
 	ac3.Timescale, ac3.SampleRate, ac3.Channels, ac3.FrameSamples, ac3.RFC6381 = 48000, 48000, 2, 1536, "ac-3"
@@ -172,141 +174,144 @@ func demuxCases() []demuxCase {
 	const header, key, delta = "\x17\x00\x00\x00\x00" + avcC, "\x17\x01\x00\x00\x00", "\x27\x01\x00\x00\x00"
 	return []demuxCase{
 		{name: "H.264 header", messages: v(header)},
-		{name: "H.264 key frame", messages: v(header, key+idr), frame: frame(h264, media.Keyframe, true, idr)},
-		{name: "V24 key flag on no IDR", messages: v(header, key+inter),
+		{name: "H.264 keyframe", messages: v(header, key+idr), frame: frame(h264, media.Keyframe, true, idr)},
+		{name: "keyframe flag on a frame that is no IDR", messages: v(header, key+inter),
 			frame: frame(h264, media.NoRandomAccess, true, inter)},
-		{name: "V24 no key flag on IDR", messages: v(header, delta+idr), frame: frame(h264, media.Keyframe, false, idr)},
-		{name: "CTS", messages: v(header, "\x27\x01\x00\x00\x50"+inter),
+		{name: "IDR without keyframe flag", messages: v(header, delta+idr), frame: frame(h264, media.Keyframe, false, idr)},
+		{name: "composition time", messages: v(header, "\x27\x01\x00\x00\x50"+inter),
 			frame: shifted(frame(h264, 0, false, inter), 80*time.Millisecond)},
-		{name: "CTS negative", messages: v(header, "\x27\x01\xFF\xFF\xD8"+inter),
+		{name: "negative composition time", messages: v(header, "\x27\x01\xFF\xFF\xD8"+inter),
 			frame: shifted(frame(h264, 0, false, inter), -40*time.Millisecond)},
-		{name: "V04 CTS lowest", messages: v(header, "\x27\x01\x80\x00\x00"+inter), frame: frame(h264, 0, false, inter)},
-		{name: "V04 CTS highest", messages: v(header, "\x27\x01\x7F\xFF\xFF"+inter), frame: frame(h264, 0, false, inter)},
+		{name: "lowest composition time", messages: v(header, "\x27\x01\x80\x00\x00"+inter),
+			frame: frame(h264, 0, false, inter)},
+		{name: "highest composition time", messages: v(header, "\x27\x01\x7F\xFF\xFF"+inter),
+			frame: frame(h264, 0, false, inter)},
 		{name: "end of sequence", messages: v(header, "\x17\x02\x00\x00\x00")},
-		{name: "V16 end first", messages: v("\x17\x02\x00\x00\x00"), skipped: true},
+		{name: "end of sequence first", messages: v("\x17\x02\x00\x00\x00"), skipped: true},
 		{name: "frame before header", messages: v(key + idr), skipped: true},
-		{name: "V01 empty", messages: v(""), skipped: true},
-		{name: "V01 1 byte", messages: v("\x17"), skipped: true},
-		{name: "V01 4 bytes", messages: v("\x17\x01\x00\x00"), skipped: true},
-		{name: "V01 frame without content", messages: v(header, key), skipped: true},
+		{name: "empty message", messages: v(""), skipped: true},
+		{name: "message of 1 byte", messages: v("\x17"), skipped: true},
+		{name: "message of 4 bytes", messages: v("\x17\x01\x00\x00"), skipped: true},
+		{name: "frame without content", messages: v(header, key), skipped: true},
 		{name: "header without content", messages: v("\x17\x00\x00\x00\x00"), skipped: true},
-		{name: "V03 packet type 3", messages: v(header, "\x17\x03\x00\x00\x00"+idr), skipped: true},
-		{name: "V03 packet type 255", messages: v(header, "\x17\xFF\x00\x00\x00"+idr), skipped: true},
-		{name: "V03 frame type 0", messages: v(header, "\x07\x01\x00\x00\x00"+idr), skipped: true},
-		{name: "V03 frame type 5", messages: v(header, "\x57\x00"), skipped: true},
-		{name: "V03 frame type 7", messages: v(header, "\x77\x01\x00\x00\x00"+idr), skipped: true},
-		{name: "V06 NAL length 0", messages: v(header, key+"\x00\x00\x00\x00"), skipped: true},
-		{name: "V06 NAL length max", messages: v(header, key+"\xFF\xFF\xFF\xFF\x65"), skipped: true},
-		{name: "parameter sets in pictures, no config", messages: v(key + sets + idr),
+		{name: "unknown packet type 3", messages: v(header, "\x17\x03\x00\x00\x00"+idr), skipped: true},
+		{name: "unknown packet type 255", messages: v(header, "\x17\xFF\x00\x00\x00"+idr), skipped: true},
+		{name: "reserved frame type 0", messages: v(header, "\x07\x01\x00\x00\x00"+idr), skipped: true},
+		{name: "command frame (type 5)", messages: v(header, "\x57\x00"), skipped: true},
+		{name: "reserved frame type 7", messages: v(header, "\x77\x01\x00\x00\x00"+idr), skipped: true},
+		{name: "NAL unit length 0", messages: v(header, key+"\x00\x00\x00\x00"), skipped: true},
+		{name: "largest NAL unit length", messages: v(header, key+"\xFF\xFF\xFF\xFF\x65"), skipped: true},
+		{name: "in-band parameter sets, no configuration", messages: v(key + sets + idr),
 			frame: frame(h264, media.Keyframe, true, sets+idr)},
-		{name: "parameter sets in pictures with start codes, no config", messages: v(key + startCodes(sets+idr)),
+		{name: "in-band parameter sets with start codes, no configuration", messages: v(key + startCodes(sets+idr)),
 			frame: frame(h264, media.Keyframe, true, sets+idr)},
-		{name: "parameter sets in pictures alone", messages: v(noSets, key+sets+idr, delta+inter),
+		{name: "configuration without parameter sets", messages: v(noSets, key+sets+idr, delta+inter),
 			frame: frame(h264, 0, false, inter)},
-		{name: "a config without parameter sets again", messages: v(noSets, key+sets+idr, noSets, delta+inter),
+		{name: "repeated configuration without parameter sets", messages: v(noSets, key+sets+idr, noSets, delta+inter),
 			frame: frame(h264, 0, false, inter)},
-		{name: "other parameter sets in pictures",
+		{name: "changed in-band parameter sets",
 			messages: v(noSets, key+strings.Replace(sets, "\x0D", "\x1E", 1)+idr, key+sets+idr, delta+inter),
 			frame:    frame(h264, 0, false, inter)},
-		{name: "a config behind parameter sets",
+		{name: "configuration after in-band parameter sets",
 			messages: v(key+strings.Replace(sets, "\x0D", "\x1E", 1)+idr, header, key+sets+idr),
 			frame:    frame(h264, media.Keyframe, true, sets+idr)},
-		{name: "half of the parameter sets, no config", messages: v(key + sets[:25] + idr), skipped: true},
-		{name: "large parameter sets, no config",
+		{name: "in-band SPS without PPS, no configuration", messages: v(key + sets[:25] + idr), skipped: true},
+		{name: "oversized in-band parameter sets, no configuration",
 			messages: v(key + sets + strings.Repeat("\x00\x00\x40\x00\x68"+strings.Repeat("x", 1<<14-1), 4) + idr),
 			skipped:  true},
-		{name: "zero bytes after a picture", messages: v(header, key+idr+"\x00\x00"),
+		{name: "zero bytes after an access unit", messages: v(header, key+idr+"\x00\x00"),
 			frame: frame(h264, media.Keyframe, true, idr)},
-		{name: "NAL length 0 before and after a picture", messages: v(header, key+"\x00\x00\x00\x00"+idr+"\x00\x00\x00\x00"),
-			frame: frame(h264, media.Keyframe, true, idr)},
-		{name: "V08 unspecified types beside a picture", messages: v(header, key+"\x00\x00\x00\x02\x78\x88"+idr),
+		{name: "NAL unit length 0 before and after an access unit",
+			messages: v(header, key+"\x00\x00\x00\x00"+idr+"\x00\x00\x00\x00"),
+			frame:    frame(h264, media.Keyframe, true, idr)},
+		{name: "unspecified NAL unit type in an access unit", messages: v(header, key+"\x00\x00\x00\x02\x78\x88"+idr),
 			frame: frame(h264, media.Keyframe, true, "\x00\x00\x00\x02\x78\x88"+idr)},
-		{name: "V08 forbidden bit beside a picture", messages: v(header, key+"\x00\x00\x00\x02\xE5\x88"+idr),
+		{name: "forbidden bit in an access unit", messages: v(header, key+"\x00\x00\x00\x02\xE5\x88"+idr),
 			frame: frame(h264, media.Keyframe, true, idr)},
-		{name: "delimiter of one byte", messages: v(header, key+"\x00\x00\x00\x01\x09"+idr),
+		{name: "access unit delimiter of one byte", messages: v(header, key+"\x00\x00\x00\x01\x09"+idr),
 			frame: frame(h264, media.Keyframe, true, idr)},
-		{name: "V08 unspecified type alone", messages: v(header, key+"\x00\x00\x00\x02\x78\x88"), skipped: true},
-		{name: "V07 Annex B, whole", messages: v(header, key+"\x00\x00\x00\x01\x67\x42\xC0\x0D\x00\x00\x01\x65\x88\x84"),
+		{name: "only an unspecified NAL unit type", messages: v(header, key+"\x00\x00\x00\x02\x78\x88"), skipped: true},
+		{name: "Annex B frames", messages: v(header, key+"\x00\x00\x00\x01\x67\x42\xC0\x0D\x00\x00\x01\x65\x88\x84"),
 			frame: frame(h264, media.Keyframe, true, "\x00\x00\x00\x04\x67\x42\xC0\x0D\x00\x00\x00\x03\x65\x88\x84")},
-		{name: "HEVC delimiter cut, unspecified type and padding",
+		{name: "HEVC truncated delimiter, unspecified type and padding",
 			messages: v("\x90hvc1"+hvcC, "\x93hvc1"+"\x00\x00\x00\x01\x46"+hevcIDR+"\x00\x00\x00\x03\x7E\x01\xAA\x00"),
 			frame:    frame(hevc, media.Keyframe, true, hevcIDR+"\x00\x00\x00\x03\x7E\x01\xAA")},
 		{name: "AV1 reserved OBU and padding",
 			messages: v("\x90av01"+av1C, "\x91av01"+"\x52\x01\xAA"+av1Key+"\x7A\x02\x00\x80\x00"),
 			frame:    frame(av1, media.Keyframe, true, "\x52\x01\xAA"+av1Key+"\x7A\x02\x00\x80\x00")},
-		{name: "V07 Annex B in the configuration too",
+		{name: "Annex B frames and configuration",
 			messages: v("\x17\x00\x00\x00\x00\x00\x00\x00\x01"+avcC[8:29]+"\x00\x00\x00\x01"+avcC[32:],
 				key+"\x00\x00\x00\x01\x67\x42\xC0\x0D\x00\x00\x01\x65\x88\x84"),
 			frame: frame(h264, media.Keyframe, true, "\x00\x00\x00\x04\x67\x42\xC0\x0D\x00\x00\x00\x03\x65\x88\x84")},
-		{name: "V07 Annex B", messages: v(header, key+"\x00\x00\x00\x01\x65\x88"), skipped: true},
-		{name: "V02 Sorenson", messages: v("\x12\x00\x00"),
+		{name: "Annex B with one NAL unit", messages: v(header, key+"\x00\x00\x00\x01\x65\x88"), skipped: true},
+		{name: "Sorenson", messages: v("\x12\x00\x00"),
 			frame: frame(opaque(media.Video, "sorenson"), media.Keyframe, true, "\x12\x00\x00")},
-		{name: "V02 VP6 inter", messages: v("\x24\x00\x00"),
+		{name: "VP6 inter frame", messages: v("\x24\x00\x00"),
 			frame: frame(opaque(media.Video, "vp6"), 0, false, "\x24\x00\x00")},
-		{name: "V02 codec 15", messages: v("\x1F\x00"),
+		{name: "unknown codec 15", messages: v("\x1F\x00"),
 			frame: frame(opaque(media.Video, "video codec 15"), media.Keyframe, true, "\x1F\x00")},
 		{name: "HEVC legacy", messages: v("\x1C\x00\x00\x00\x00"+hvcC, "\x1C\x01\x00\x00\x00"+hevcIDR),
 			frame: frame(&hevcLegacy, media.Keyframe, true, hevcIDR)},
 
 		{name: "HEVC", messages: v("\x90hvc1"+hvcC, "\x91hvc1\x00\x00\x28"+hevcIDR),
 			frame: shifted(frame(hevc, media.Keyframe, true, hevcIDR), 40*time.Millisecond)},
-		{name: "HEVC without CTS", messages: v("\x90hvc1"+hvcC, "\xA3hvc1"+hevcIDR),
+		{name: "HEVC without composition time", messages: v("\x90hvc1"+hvcC, "\xA3hvc1"+hevcIDR),
 			frame: frame(hevc, media.Keyframe, false, hevcIDR)},
-		{name: "HEVC cut CTS", messages: v("\x90hvc1"+hvcC, "\x91hvc1\x00\x00"), skipped: true},
-		{name: "V10 hvcC cut", messages: v("\x90hvc1\x01\x02"), skipped: true},
+		{name: "HEVC truncated composition time", messages: v("\x90hvc1"+hvcC, "\x91hvc1\x00\x00"), skipped: true},
+		{name: "truncated hvcC", messages: v("\x90hvc1\x01\x02"), skipped: true},
 		{name: "H.264 by FourCC", messages: v("\x90avc1"+avcC, "\x91avc1\x00\x00\x00"+idr),
 			frame: frame(&h264Enhanced, media.Keyframe, true, idr)},
 		{name: "AV1", messages: v("\x90av01"+av1C, "\x91av01"+av1Key), frame: frame(av1, media.Keyframe, true, av1Key)},
-		{name: "V24 AV1 key flag on no key frame", messages: v("\x90av01"+av1C, "\x91av01"+av1Key[12:]),
+		{name: "keyframe flag on an AV1 inter frame", messages: v("\x90av01"+av1C, "\x91av01"+av1Key[12:]),
 			frame: frame(av1, media.NoRandomAccess, true, av1Key[12:])},
-		{name: "V11 AV1 size in 9 bytes", messages: v("\x90av01"+av1C, "\x91av01\x32\x80\x80\x80\x80\x80\x80\x80\x80\x00"),
+		{name: "AV1 size in 9 bytes", messages: v("\x90av01"+av1C, "\x91av01\x32\x80\x80\x80\x80\x80\x80\x80\x80\x00"),
 			skipped: true},
-		{name: "V11 AV1 before its header", messages: v("\x91av01obu"), skipped: true},
-		{name: "V11 av1C marker 0", messages: v("\x90av01\x01\x00\x0C\x00"), skipped: true},
+		{name: "AV1 frame before its header", messages: v("\x91av01obu"), skipped: true},
+		{name: "av1C with marker 0", messages: v("\x90av01\x01\x00\x0C\x00"), skipped: true},
 		{name: "VP9 inter", messages: v("\x90vp09"+vpcC, "\xA1vp09\x86"), frame: frame(vp9, 0, false, "\x86")},
-		{name: "VP9 key frame", messages: v("\x90vp09"+vpcC, "\x91vp09"+vp9Frame),
+		{name: "VP9 keyframe", messages: v("\x90vp09"+vpcC, "\x91vp09"+vp9Frame),
 			frame: frame(&vp9Key, media.Keyframe, true, vp9Frame)},
-		{name: "VP9 inter after key frame",
+		{name: "VP9 inter frame after keyframe",
 			messages: v("\x90vp09"+vpcC, "\x91vp09"+vp9Frame, "\x90vp09"+vpcC, "\xA1vp09\x86"),
 			frame:    frame(&vp9Key, 0, false, "\x86")},
 		{name: "VP9 without header", messages: v("\x91vp09" + vp9Frame),
 			frame: frame(&vp9Bare, media.Keyframe, true, vp9Frame)},
 		{name: "VP9 without header, inter first", messages: v("\xA1vp09\x86", "\x91vp09"+vp9Frame),
 			frame: frame(&vp9Bare, media.Keyframe, true, vp9Frame)},
-		{name: "V11 VP9 header malformed", messages: v("\x90vp09vpcC"), skipped: true},
-		{name: "V11 VP9 superframe size above frame", messages: v("\x91vp09\x86\xC0\xFF\xC0"), skipped: true},
+		{name: "malformed VP9 header", messages: v("\x90vp09vpcC"), skipped: true},
+		{name: "VP9 superframe size above frame size", messages: v("\x91vp09\x86\xC0\xFF\xC0"), skipped: true},
 		{name: "VP8 without header", messages: v("\x91vp08x"),
 			frame: frame(enhanced(media.Video, media.VP8, ""), media.Keyframe, true, "x")},
-		{name: "V15 unknown FourCC", messages: v("\x90xyzwconfig", "\x91xyzwframe"), skipped: true, unknown: true},
-		{name: "V15 audio FourCC in video", messages: v("\x91Opusframe"), skipped: true, unknown: true},
-		{name: "V15 cut FourCC", messages: v("\x91hvc"), skipped: true},
-		{name: "V15 FourCC 0", messages: v("\x91\x00\x00\x00\x00frame"), skipped: true},
-		{name: "V15 FourCC not ASCII", messages: v("\x91\xFF\xFE\xFD\xFCframe"), skipped: true},
-		{name: "V16 header without content", messages: v("\x90hvc1"), skipped: true},
-		{name: "V16 MPEG2TSSequenceStart", messages: v("\x95hvc1x"), skipped: true, unknown: true},
-		{name: "V16 packet type 8", messages: v("\x98hvc1x"), skipped: true, unknown: true},
-		{name: "V16 packet type 15", messages: v("\x9Fhvc1x"), skipped: true, unknown: true},
-		{name: "V16 end first, enhanced", messages: v("\x92hvc1"), skipped: true},
+		{name: "unknown FourCC", messages: v("\x90xyzwconfig", "\x91xyzwframe"), skipped: true, unknown: true},
+		{name: "audio FourCC in video", messages: v("\x91Opusframe"), skipped: true, unknown: true},
+		{name: "truncated FourCC", messages: v("\x91hvc"), skipped: true},
+		{name: "FourCC of zeros", messages: v("\x91\x00\x00\x00\x00frame"), skipped: true},
+		{name: "FourCC outside ASCII", messages: v("\x91\xFF\xFE\xFD\xFCframe"), skipped: true},
+		{name: "enhanced header without content", messages: v("\x90hvc1"), skipped: true},
+		{name: "MPEG2TSSequenceStart", messages: v("\x95hvc1x"), skipped: true, unknown: true},
+		{name: "enhanced packet type 8", messages: v("\x98hvc1x"), skipped: true, unknown: true},
+		{name: "enhanced packet type 15", messages: v("\x9Fhvc1x"), skipped: true, unknown: true},
+		{name: "enhanced end of sequence first", messages: v("\x92hvc1"), skipped: true},
 
-		{name: "V17 ModEx, nanoseconds", messages: v("\x90hvc1"+hvcC, "\x97\x02\x0F\x42\x3F\x03hvc1"+hevcIDR),
+		{name: "ModEx with nanoseconds", messages: v("\x90hvc1"+hvcC, "\x97\x02\x0F\x42\x3F\x03hvc1"+hevcIDR),
 			frame: delayed(frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), 999_999)},
-		{name: "V17 ModEx of a type to come, chained",
+		{name: "chained ModEx of unknown type",
 			messages: v("\x90hvc1"+hvcC, "\x97\x00x\x57\x02\x00\x00\x07\x03hvc1"+hevcIDR),
 			frame:    delayed(frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), 7)},
-		{name: "V17 ModEx of 256 bytes",
+		{name: "ModEx of 256 bytes",
 			messages: v("\x90hvc1"+hvcC, "\x97\xFF\x00\xFF"+strings.Repeat("x", 256)+"\x13hvc1"+hevcIDR),
 			frame:    frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR)},
-		{name: "V17 ModEx before multitrack", messages: v("\x90hvc1"+hvcC, "\x97\x02\x00\x00\x07\x06\x03hvc1\x00"+hevcIDR),
+		{name: "ModEx before multitrack", messages: v("\x90hvc1"+hvcC, "\x97\x02\x00\x00\x07\x06\x03hvc1\x00"+hevcIDR),
 			frame: delayed(frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), 7)},
-		{name: "V17 ModEx longer than the rest", messages: v("\x97\xFF\xFF\xFF\x00"), skipped: true},
-		{name: "V17 ModEx without a size", messages: v("\x97"), skipped: true},
-		{name: "V17 ModEx with half a size", messages: v("\x97\xFF\x00"), skipped: true},
-		{name: "V17 ModEx last", messages: v("\x97\x00x\x13"), skipped: true},
-		{name: "V17 nanoseconds of two bytes", messages: v("\x90hvc1"+hvcC, "\x97\x01\x00\x00\x03hvc1"+hevcIDR),
+		{name: "ModEx longer than the message", messages: v("\x97\xFF\xFF\xFF\x00"), skipped: true},
+		{name: "ModEx without a size", messages: v("\x97"), skipped: true},
+		{name: "ModEx with a truncated size", messages: v("\x97\xFF\x00"), skipped: true},
+		{name: "ModEx at the end", messages: v("\x97\x00x\x13"), skipped: true},
+		{name: "ModEx nanoseconds of two bytes", messages: v("\x90hvc1"+hvcC, "\x97\x01\x00\x00\x03hvc1"+hevcIDR),
 			skipped: true},
-		{name: "V17 a million nanoseconds", messages: v("\x90hvc1"+hvcC, "\x97\x02\x0F\x42\x40\x03hvc1"+hevcIDR),
+		{name: "ModEx of a million nanoseconds", messages: v("\x90hvc1"+hvcC, "\x97\x02\x0F\x42\x40\x03hvc1"+hevcIDR),
 			skipped: true},
-		{name: "V17 10,000 ModEx", messages: v("\x90hvc1"+hvcC,
+		{name: "10,000 ModEx", messages: v("\x90hvc1"+hvcC,
 			"\x97"+strings.Repeat("\x00x\x17", 10_000)+"\x00x\x13hvc1"+hevcIDR), skipped: true},
 
 		{name: "multitrack, one", messages: v("\x96\x00hvc1\x05"+hvcC, "\x96\x01hvc1\x05\x00\x00\x28"+hevcIDR),
@@ -320,77 +325,81 @@ func demuxCases() []demuxCase {
 				"\x96\x23avc1\x07"+sized(idr)+"hvc1\x00"+sized(hevcIDR)),
 			frame: frame(&avcSecond, media.Keyframe, true, idr),
 			more:  []*media.Frame{frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR)}},
-		{name: "multitrack, an unknown codec among them",
+		{name: "multitrack with an unknown codec",
 			messages: v("\x90hvc1"+hvcC, "\x96\x23xyzw\x01\x00\x00\x02ab"+"hvc1\x00"+sized(hevcIDR)),
 			frame:    frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), skipped: true, unknown: true},
-		{name: "multitrack, a track cut", messages: v("\x90hvc1"+hvcC, "\x96\x13hvc1\x00"+sized(hevcIDR)+"\x01\x00\x00\x09x"),
-			frame: frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), skipped: true},
+		{name: "multitrack with a truncated track",
+			messages: v("\x90hvc1"+hvcC, "\x96\x13hvc1\x00"+sized(hevcIDR)+"\x01\x00\x00\x09x"),
+			frame:    frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR), skipped: true},
 		{name: "multitrack without tracks", messages: v("\x96\x13hvc1"), skipped: true},
-		{name: "multitrack without anything", messages: v("\x96"), skipped: true},
+		{name: "empty multitrack", messages: v("\x96"), skipped: true},
 		{name: "multitrack of type 3", messages: v("\x96\x33hvc1\x00\x00\x00\x01x"), skipped: true, unknown: true},
 		{name: "multitrack of 33 tracks", messages: v("\x96\x13hvc1" + strings.Repeat("\x00\x00\x00\x00", 33)),
 			skipped: true},
-		{name: "V18 multitrack in multitrack", messages: v("\x96\x06hvc1\x00"), skipped: true},
-		{name: "V18 ModEx in multitrack", messages: v("\x96\x07hvc1\x00"), skipped: true},
-		{name: "plain and multitrack are one", messages: v("\x96\x00hvc1\x00"+hvcC, "\x93hvc1"+hevcIDR),
+		{name: "multitrack in multitrack", messages: v("\x96\x06hvc1\x00"), skipped: true},
+		{name: "ModEx in multitrack", messages: v("\x96\x07hvc1\x00"), skipped: true},
+		{name: "track 0 with and without multitrack", messages: v("\x96\x00hvc1\x00"+hvcC, "\x93hvc1"+hevcIDR),
 			frame: frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR)},
 
-		{name: "V21 metadata", messages: v("\x90hvc1"+hvcC, "\xD4hvc1"+string(hdr), "\x93hvc1"+hevcIDR),
+		{name: "color metadata", messages: v("\x90hvc1"+hvcC, "\xD4hvc1"+string(hdr), "\x93hvc1"+hevcIDR),
 			frame: frame(hevcWith(0, hdr), media.Keyframe, true, hevcIDR)},
-		{name: "V21 metadata before the configuration",
+		{name: "color metadata before the configuration",
 			messages: v("\x94hvc1"+string(hdr), "\x90hvc1"+hvcC, "\x93hvc1"+hevcIDR),
 			frame:    frame(hevcWith(0, hdr), media.Keyframe, true, hevcIDR)},
-		{name: "V21 metadata of a track",
+		{name: "color metadata of a track",
 			messages: v("\x96\x00hvc1\x05"+hvcC, "\x96\x04hvc1\x05"+string(hdr), "\x96\x03hvc1\x05"+hevcIDR),
 			frame:    frame(hevcWith(5, hdr), media.Keyframe, true, hevcIDR)},
-		{name: "V21 metadata taken back",
+		{name: "color metadata reset",
 			messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(hdr), "\x94hvc1"+string(amf0.Append(nil, "colorInfo", amf0.Object{})),
 				"\x93hvc1"+hevcIDR), frame: frame(hevcWith(0, resetColorInfo), media.Keyframe, true, hevcIDR)},
-		{name: "V21 metadata of nothing", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(resetColorInfo), "\x93hvc1"+hevcIDR),
-			frame: frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR)},
-		{name: "V21 insane metadata", messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(hostileColors), "\x93hvc1"+hevcIDR),
-			frame: frame(hevcWith(0, hdr), media.Keyframe, true, hevcIDR)},
-		{name: "V21 metadata of another name", messages: v("\x94hvc1" + string(amf0.Append(nil, "x", 1.0))), skipped: true,
+		{name: "color metadata reset before any",
+			messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(resetColorInfo), "\x93hvc1"+hevcIDR),
+			frame:    frame(hevcWith(0, nil), media.Keyframe, true, hevcIDR)},
+		{name: "color metadata out of bounds",
+			messages: v("\x90hvc1"+hvcC, "\x94hvc1"+string(hostileColors), "\x93hvc1"+hevcIDR),
+			frame:    frame(hevcWith(0, hdr), media.Keyframe, true, hevcIDR)},
+		{name: "metadata with another name", messages: v("\x94hvc1" + string(amf0.Append(nil, "x", 1.0))), skipped: true,
 			unknown: true},
-		{name: "V21 metadata that is no AMF0", messages: v("\x94hvc1x"), skipped: true},
-		{name: "V21 metadata nested deeply",
+		{name: "color metadata that is not AMF0", messages: v("\x94hvc1x"), skipped: true},
+		{name: "deeply nested color metadata",
 			messages: v("\x94hvc1\x02\x00\x09colorInfo" + strings.Repeat("\x03\x00\x01a", 40)), skipped: true},
-		{name: "V21 64 KiB of metadata",
+		{name: "64 KiB of color metadata",
 			messages: v("\x94hvc1" + string(amf0.Append(nil, "colorInfo", strings.Repeat("y", maxScript)))), skipped: true},
-		{name: "frame type 5, enhanced", messages: v("\xD1hvc1x"), skipped: true},
+		{name: "enhanced command frame", messages: v("\xD1hvc1x"), skipped: true},
 
 		{name: "AAC", messages: a("\xAF\x00"+asc, "\xAF\x01raw"), frame: frame(aac, media.Keyframe, true, "raw")},
-		{name: "AAC whose flags lie", messages: a("\xA0\x00"+asc, "\xA2\x01raw"),
+		{name: "AAC with wrong flags", messages: a("\xA0\x00"+asc, "\xA2\x01raw"),
 			frame: frame(aac, media.Keyframe, true, "raw")},
-		{name: "AAC before its config", messages: a("\xAF\x01raw"), skipped: true},
-		{name: "AAC config malformed", messages: a("\xAF\x00\xFF"), skipped: true},
-		{name: "V01 AAC of 1 byte", messages: a("\xAF"), skipped: true},
-		{name: "V13 AAC of 0 bytes is silence", messages: a("\xAF\x00"+asc, "\xAF\x01"),
+		{name: "AAC before its configuration", messages: a("\xAF\x01raw"), skipped: true},
+		{name: "malformed AAC configuration", messages: a("\xAF\x00\xFF"), skipped: true},
+		{name: "AAC of 1 byte", messages: a("\xAF"), skipped: true},
+		{name: "AAC of 0 bytes is silence", messages: a("\xAF\x00"+asc, "\xAF\x01"),
 			frame: frame(aac, media.Keyframe, true, silentStereo)},
 		{name: "AAC of 0 bytes by FourCC is silence", messages: a("\x90mp4a"+asc, "\x91mp4a"),
 			frame: frame(&aacEnhanced, media.Keyframe, true, silentStereo)},
-		{name: "AAC of 0 bytes before its config", messages: a("\xAF\x01")},
+		{name: "AAC of 0 bytes before its configuration", messages: a("\xAF\x01")},
 		{name: "MP3 of 0 bytes", messages: a("\x2F"+mp3Frame, "\x2F")},
-		{name: "AAC with ADTS, no config", messages: a("\xAF\x01" + adts + "raw"),
+		{name: "AAC with ADTS, no configuration", messages: a("\xAF\x01" + adts + "raw"),
 			frame: frame(aac, media.Keyframe, true, "raw")},
-		{name: "AAC with ADTS and its config", messages: a("\xAF\x00"+asc, "\xAF\x01"+adts+"raw"),
+		{name: "AAC with ADTS and its configuration", messages: a("\xAF\x00"+asc, "\xAF\x01"+adts+"raw"),
 			frame: frame(aac, media.Keyframe, true, "raw")},
-		{name: "two frames of AAC with ADTS, no config", messages: a("\xAF\x01" + adts + "one" + adts + "two"),
+		{name: "two frames of AAC with ADTS, no configuration", messages: a("\xAF\x01" + adts + "one" + adts + "two"),
 			frame: frame(aac, media.Keyframe, true, "one"),
 			more:  []*media.Frame{delayed(frame(aac, media.Keyframe, true, "two"), 1024*time.Second/44100)}},
-		{name: "two frames of AAC with ADTS and its config", messages: a("\xAF\x00"+asc, "\xAF\x01"+adts+"one"+adts+"two"),
-			frame: frame(aac, media.Keyframe, true, "one"),
-			more:  []*media.Frame{delayed(frame(aac, media.Keyframe, true, "two"), 1024*time.Second/44100)}},
-		{name: "AAC with ADTS of another rate first, no config",
+		{name: "two frames of AAC with ADTS and its configuration",
+			messages: a("\xAF\x00"+asc, "\xAF\x01"+adts+"one"+adts+"two"),
+			frame:    frame(aac, media.Keyframe, true, "one"),
+			more:     []*media.Frame{delayed(frame(aac, media.Keyframe, true, "two"), 1024*time.Second/44100)}},
+		{name: "AAC with a changed ADTS sample rate, no configuration",
 			messages: a("\xAF\x01"+strings.Replace(adts, "\x50", "\x4C", 1)+"one", "\xAF\x01"+adts+"two", "\xAF\x01raw"),
 			frame:    frame(aac, media.Keyframe, true, "raw")},
-		{name: "AAC with ADTS of another rate, and a config",
+		{name: "AAC with another sample rate in ADTS than in the configuration",
 			messages: a("\xAF\x00"+asc, "\xAF\x01"+strings.Replace(adts, "\x50", "\x4C", 1)+"raw"),
 			frame:    frame(aac, media.Keyframe, true, "raw")},
-		{name: "AAC with ADTS, and half a frame behind it", messages: a("\xAF\x01" + adts + "one" + adts + "tw"),
+		{name: "AAC with ADTS and a truncated second frame", messages: a("\xAF\x01" + adts + "one" + adts + "tw"),
 			skipped: true},
 		{name: "65 frames of AAC with ADTS", messages: a("\xAF\x01" + strings.Repeat(adts+"one", 65)), skipped: true},
-		{name: "AAC with ADTS of another length, no config", messages: a("\xAF\x01" + adts + "raws"), skipped: true},
+		{name: "AAC with a wrong ADTS length, no configuration", messages: a("\xAF\x01" + adts + "raws"), skipped: true},
 		{name: "AAC packet type 2", messages: a("\xAF\x00"+asc, "\xAF\x02raw"), skipped: true},
 		{name: "MP3", messages: a("\x2F" + mp3Frame), frame: frame(mp3, media.Keyframe, true, mp3Frame)},
 		{name: "MP3 at 8 kHz", messages: a("\xEE\xFF\xE3\x18\xC4"), frame: frame(&media.Track{
@@ -400,20 +409,20 @@ func demuxCases() []demuxCase {
 		{name: "MP3 without a header first", messages: a("\x2Fgarbage"), skipped: true},
 		{name: "MP3 without a header later", messages: a("\x2F"+mp3Frame, "\x2Fgarbage"),
 			frame: frame(mp3, media.Keyframe, true, "garbage")},
-		{name: "V02 Speex", messages: a("\xB6x"), frame: frame(opaque(media.Audio, "speex"), media.Keyframe, true, "\xB6x")},
-		{name: "V02 format 12", messages: a("\xC0x"),
+		{name: "Speex", messages: a("\xB6x"), frame: frame(opaque(media.Audio, "speex"), media.Keyframe, true, "\xB6x")},
+		{name: "unknown sound format 12", messages: a("\xC0x"),
 			frame: frame(opaque(media.Audio, "sound format 12"), media.Keyframe, true, "\xC0x")},
-		{name: "V16 silence", messages: a("")},
+		{name: "empty audio message is silence", messages: a("")},
 		{name: "silence by FourCC", messages: a("\x91Opus")},
 		{name: "Opus", messages: a("\x90Opus"+opusHead, "\x91Opusx"), frame: frame(opus, media.Keyframe, true, "x")},
-		{name: "V14 OpusHead cut", messages: a("\x90Opus" + opusHead[:18]), skipped: true},
-		{name: "V14 OpusHead without channels", messages: a("\x90Opus" + opusHead[:9] + "\x00" + opusHead[10:]),
+		{name: "truncated OpusHead", messages: a("\x90Opus" + opusHead[:18]), skipped: true},
+		{name: "OpusHead without channels", messages: a("\x90Opus" + opusHead[:9] + "\x00" + opusHead[10:]),
 			skipped: true},
-		{name: "V14 OpusHead of 255 channels", messages: a("\x90Opus" + opusHead[:9] + "\xFF" + opusHead[10:]),
+		{name: "OpusHead of 255 channels", messages: a("\x90Opus" + opusHead[:9] + "\xFF" + opusHead[10:]),
 			skipped: true},
-		{name: "V14 OpusHead without its map", messages: a("\x90Opus" + opusHead[:18] + "\x01\x01\x01"), skipped: true},
+		{name: "OpusHead without its channel map", messages: a("\x90Opus" + opusHead[:18] + "\x01\x01\x01"), skipped: true},
 		{name: "FLAC", messages: a("\x90fLaC"+flacHead, "\x91fLaCx"), frame: frame(flac, media.Keyframe, true, "x")},
-		{name: "FLAC cut", messages: a("\x90fLaCfLaC\x80\x00\x00\x22"), skipped: true},
+		{name: "truncated FLAC configuration", messages: a("\x90fLaCfLaC\x80\x00\x00\x22"), skipped: true},
 		{name: "AC-3", messages: a("\x91ac-3" + ac3Frame), frame: frame(ac3, media.Keyframe, true, ac3Frame)},
 		{name: "AC-3 without a header first", messages: a("\x91ac-3x"), skipped: true},
 		{name: "AC-3 without a header later", messages: a("\x91ac-3"+ac3Frame, "\x91ac-3x"),
@@ -421,50 +430,51 @@ func demuxCases() []demuxCase {
 		{name: "MP3 by FourCC", messages: a("\x91.mp3" + mp3Frame),
 			frame: frame(&mp3Enhanced, media.Keyframe, true, mp3Frame)},
 		{name: "Opus comment header", messages: a("\x90OpusOpusTags")},
-		{name: "FLAC, STREAMINFO alone", messages: a("\x90fLaC"+flacHead[8:], "\x91fLaCx"),
+		{name: "FLAC with STREAMINFO only", messages: a("\x90fLaC"+flacHead[8:], "\x91fLaCx"),
 			frame: frame(flac, media.Keyframe, true, "x")},
 		{name: "AC-3 sequence start", messages: a("\x90ac-3")},
 		{name: "AAC by FourCC", messages: a("\x90mp4a"+asc, "\x91mp4araw"),
 			frame: frame(&aacEnhanced, media.Keyframe, true, "raw")},
-		{name: "AAC in both forms is one", messages: a("\xAF\x00"+asc, "\x90mp4a"+asc, "\x91mp4araw"),
+		{name: "AAC in both forms is one track", messages: a("\xAF\x00"+asc, "\x90mp4a"+asc, "\x91mp4araw"),
 			frame: frame(aac, media.Keyframe, true, "raw")},
 		{name: "two tracks of AAC", messages: a("\xAF\x00"+asc, "\x95\x00mp4a\x01"+asc, "\x95\x01mp4a\x01raw"),
 			frame: frame(&aacSecond, media.Keyframe, true, "raw")},
-		{name: "V16 audio packet type 3", messages: a("\x93Opusx"), skipped: true, unknown: true},
-		{name: "V16 audio packet type 6", messages: a("\x96Opusx"), skipped: true, unknown: true},
-		{name: "V17 ModEx of audio", messages: a("\x90Opus"+opusHead, "\x97\x02\x00\x00\x07\x01Opusx"),
+		{name: "audio packet type 3", messages: a("\x93Opusx"), skipped: true, unknown: true},
+		{name: "audio packet type 6", messages: a("\x96Opusx"), skipped: true, unknown: true},
+		{name: "ModEx of audio", messages: a("\x90Opus"+opusHead, "\x97\x02\x00\x00\x07\x01Opusx"),
 			frame: delayed(frame(opus, media.Keyframe, true, "x"), 7)},
-		{name: "V18 audio multitrack in multitrack", messages: a("\x95\x05Opus\x00"), skipped: true},
+		{name: "audio multitrack in multitrack", messages: a("\x95\x05Opus\x00"), skipped: true},
 		{name: "silence of a track", messages: a("\x95\x01Opus\x03")},
-		{name: "V20 MultichannelConfig",
+		{name: "MultichannelConfig",
 			messages: a("\x90Opus"+opusHead, "\x94Opus\x01\x06\x00\x00\x06\x0F and more", "\x91Opusx"),
 			frame:    frame(opus, media.Keyframe, true, "x")},
-		{name: "V20 unspecified order", messages: a("\x94Opus\x00\x02")},
-		{name: "V20 custom order", messages: a("\x94Opus\x02\x02\x00\x01")},
-		{name: "V20 no channels", messages: a("\x94Opus\x00\x00"), skipped: true},
-		{name: "V20 255 channels", messages: a("\x94Opus\x02\xFF" + strings.Repeat("x", 255)), skipped: true},
-		{name: "V20 order 3", messages: a("\x94Opus\x03\x02"), skipped: true, unknown: true},
-		{name: "V20 mask cut", messages: a("\x94Opus\x01\x02\x00\x00\x00"), skipped: true},
-		{name: "V20 map cut", messages: a("\x94Opus\x02\x02\x00"), skipped: true},
-		{name: "V20 nothing", messages: a("\x94Opus"), skipped: true},
+		{name: "MultichannelConfig, unspecified order", messages: a("\x94Opus\x00\x02")},
+		{name: "MultichannelConfig, custom order", messages: a("\x94Opus\x02\x02\x00\x01")},
+		{name: "MultichannelConfig without channels", messages: a("\x94Opus\x00\x00"), skipped: true},
+		{name: "MultichannelConfig of 255 channels", messages: a("\x94Opus\x02\xFF" + strings.Repeat("x", 255)),
+			skipped: true},
+		{name: "MultichannelConfig of unknown order 3", messages: a("\x94Opus\x03\x02"), skipped: true, unknown: true},
+		{name: "MultichannelConfig with a truncated mask", messages: a("\x94Opus\x01\x02\x00\x00\x00"), skipped: true},
+		{name: "MultichannelConfig with a truncated map", messages: a("\x94Opus\x02\x02\x00"), skipped: true},
+		{name: "empty MultichannelConfig", messages: a("\x94Opus"), skipped: true},
 
-		{name: "datum", messages: script("onCuePoint", 1.0), frame: &media.Frame{
+		{name: "script data", messages: script("onCuePoint", 1.0), frame: &media.Frame{
 			Track: &media.Track{Kind: media.Data, Codec: media.ScriptData, Timescale: 90000}, RAP: media.Keyframe, KeyFlag: true,
 			Payload: amf0.Append(nil, "onCuePoint", 1.0),
 		}},
-		{name: "datum to be kept", messages: script("@setDataFrame", "onTextData", nil), frame: &media.Frame{
+		{name: "script data in @setDataFrame", messages: script("@setDataFrame", "onTextData", nil), frame: &media.Frame{
 			Track: &media.Track{Kind: media.Data, Codec: media.ScriptData, Timescale: 90000}, RAP: media.Keyframe, KeyFlag: true,
 			Payload: amf0.Append(nil, "onTextData", nil),
 		}},
 		{name: "onMetaData", messages: script("@setDataFrame", "onMetaData", amf0.ECMAArray{{Key: "width", Value: 1.0}})},
-		{name: "onMetaData alone", messages: script("onMetaData")},
-		{name: "clear", messages: script("@clearDataFrame", "onMetaData")},
-		{name: "M24 nested", messages: script("@setDataFrame", "@setDataFrame", "@setDataFrame", "onMetaData"),
+		{name: "onMetaData without arguments", messages: script("onMetaData")},
+		{name: "@clearDataFrame", messages: script("@clearDataFrame", "onMetaData")},
+		{name: "nested @setDataFrame", messages: script("@setDataFrame", "@setDataFrame", "@setDataFrame", "onMetaData"),
 			skipped: true},
-		{name: "M24 without a name", messages: script("@setDataFrame"), skipped: true},
-		{name: "M24 name no string", messages: script(1.0), skipped: true},
-		{name: "M24 empty", messages: script(), skipped: true},
-		{name: "M05 cut", messages: []message{{TypeScriptData, "\x02\xFF\xFFx"}}, skipped: true},
+		{name: "@setDataFrame without a name", messages: script("@setDataFrame"), skipped: true},
+		{name: "script message without a name string", messages: script(1.0), skipped: true},
+		{name: "empty script message", messages: script(), skipped: true},
+		{name: "truncated script message", messages: []message{{TypeScriptData, "\x02\xFF\xFFx"}}, skipped: true},
 		{name: "64 KiB of script", messages: script("x", strings.Repeat("y", maxScript)), skipped: true},
 		{name: "message type 22", messages: []message{{22, "x"}}, skipped: true},
 	}
@@ -477,7 +487,7 @@ func (r demuxCase) run(d *Demuxer) (frames []*media.Frame, err error) {
 	return frames, err
 }
 
-// runOne is run for a row that ends with one frame.
+// runOne is run for a case that ends with one frame.
 func (r demuxCase) runOne(t *testing.T, d *Demuxer) *media.Frame {
 	t.Helper()
 	frames, err := r.run(d)
@@ -506,7 +516,7 @@ func TestDemuxer(t *testing.T) {
 	}
 }
 
-// TestSkipsAreCounted sends what is skipped, and looks at how it is counted.
+// TestSkipsAreCounted sends invalid messages and checks how they are counted.
 func TestSkipsAreCounted(t *testing.T) {
 	var first []media.Skip
 	var unusable []media.UnusableTrack
@@ -535,15 +545,15 @@ func TestSkipsAreCounted(t *testing.T) {
 		},
 		Silent: 1,
 		Unusable: []media.UnusableTrack{{Kind: media.Audio, Codec: "aac",
-			Reason: "its configuration (AudioSpecificConfig) has not come"}},
+			Reason: "its configuration (AudioSpecificConfig) has not arrived"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	if got.Total() != 8 || len(first) != 7 {
-		t.Errorf("%d in all, of which %d are the first of their kind", got.Total(), len(first))
+		t.Errorf("%d in total, %d of them first of their kind", got.Total(), len(first))
 	}
-	// Video was unusable until its configuration came.
+	// Video was unusable until its configuration arrived.
 	if len(unusable) != 2 || unusable[1].Kind != media.Video || unusable[1].Codec != "h264" {
 		t.Errorf("%+v", unusable)
 	}
@@ -553,8 +563,8 @@ func TestSkipsAreCounted(t *testing.T) {
 	}
 }
 
-// FuzzDemuxer throws two messages at a publisher who has sent everything that is legal, so that
-// every branch has its state, and lays what comes out of it out for the wire.
+// FuzzDemuxer sends two messages after configurations of video and audio, so that every branch has
+// its state, and encodes the resulting frames.
 func FuzzDemuxer(f *testing.F) {
 	for _, r := range demuxCases() {
 		m := r.messages
@@ -578,7 +588,8 @@ func FuzzDemuxer(f *testing.F) {
 	})
 }
 
-// checkFrame holds a frame to its contract, and to coming out of the wire as it went in.
+// checkFrame checks the contract of a frame, and that encoding and decoding it again returns the
+// same frame.
 func checkFrame(t *testing.T, f *media.Frame) {
 	t.Helper()
 	if f.Track == nil || f.Track.Timescale == 0 || len(f.Payload) == 0 || (f.PTS-f.DTS).Abs() > maxCTS {
@@ -589,7 +600,7 @@ func checkFrame(t *testing.T, f *media.Frame) {
 	}
 }
 
-// checkRoundTrip lays f out in a dialect, its header and description before it, and reads that.
+// checkRoundTrip encodes f for a dialect, with the messages before it, and decodes the result.
 func checkRoundTrip(t *testing.T, dialect Dialect, f *media.Frame) {
 	t.Helper()
 	var d Demuxer
@@ -597,30 +608,31 @@ func checkRoundTrip(t *testing.T, dialect Dialect, f *media.Frame) {
 	pre.Dialect = dialect
 	for _, tag := range pre.Append(nil, f, nil) {
 		if _, err := d.Message(tag.Type, tag.Timestamp, tag.Body, time.Time{}); err != nil {
-			t.Fatalf("%+v: our own %x: %v", dialect, tag.Body, err)
+			t.Fatalf("%+v: decoding our own %x: %v", dialect, tag.Body, err)
 		}
 	}
 	header, payload := dialect.TagBody(f)
 	frames, err := d.Message(MessageType(f.Track.Kind), Timestamp(f), append(header, payload...), time.Time{})
 	if codec.SelfDescribing(f.Track.Codec) && errors.Is(err, ErrSkip) {
-		return // a cut frame, which only follows a whole one
+		return // a truncated frame is valid only after a whole one
 	}
 	if err != nil || len(frames) != 1 {
-		t.Fatalf("%+v: %+v came back as %d frames, %v", dialect, f, len(frames), err)
+		t.Fatalf("%+v: %+v decoded to %d frames, %v", dialect, f, len(frames), err)
 	}
 	again := frames[0]
 	if again.RAP != f.RAP || again.PTS-again.DTS != f.PTS-f.DTS || !bytes.Equal(again.Payload, f.Payload) ||
 		again.Track.Codec != f.Track.Codec || !bytes.Equal(again.Track.Config, f.Track.Config) ||
 		dialect.Multitrack && again.Track.ID != f.Track.ID {
-		t.Fatalf("%+v: %+v of %+v came back as %+v of %+v", dialect, f, f.Track, again, again.Track)
+		t.Fatalf("%+v: %+v of %+v decoded to %+v of %+v", dialect, f, f.Track, again, again.Track)
 	}
 	if described := dialect.colorMetadata(f.Track) != nil && !bytes.Equal(f.Track.ColorInfo, resetColorInfo); described &&
 		!bytes.Equal(again.Track.ColorInfo, f.Track.ColorInfo) {
-		t.Fatalf("%+v: %x came back as %x", dialect, f.Track.ColorInfo, again.Track.ColorInfo)
+		t.Fatalf("%+v: %x decoded to %x", dialect, f.Track.ColorInfo, again.Track.ColorInfo)
 	}
 }
 
-// TestRepeatedHeaderKeepsTrack is row F11.
+// TestRepeatedHeaderKeepsTrack checks that only a changed sequence header or codec makes a new
+// track.
 func TestRepeatedHeaderKeepsTrack(t *testing.T) {
 	var d Demuxer
 	session := demuxCase{messages: v("\x17\x00\x00\x00\x00"+avcC, "\x17\x01\x00\x00\x00"+idr)}
@@ -638,7 +650,7 @@ func TestRepeatedHeaderKeepsTrack(t *testing.T) {
 	}
 }
 
-// TestMP3TrackFollowsFrameHeaders follows changes that only frame headers tell.
+// TestMP3TrackFollowsFrameHeaders checks changes that only frame headers show.
 func TestMP3TrackFollowsFrameHeaders(t *testing.T) {
 	var d Demuxer
 	var tracks []*media.Track
@@ -651,7 +663,7 @@ func TestMP3TrackFollowsFrameHeaders(t *testing.T) {
 	}
 }
 
-// TestTooManyHeadersEndPublisher is row V23.
+// TestTooManyHeadersEndPublisher sends more configuration changes than are allowed.
 func TestTooManyHeadersEndPublisher(t *testing.T) {
 	var d Demuxer
 	now := time.Unix(1, 0)
@@ -659,7 +671,7 @@ func TestTooManyHeadersEndPublisher(t *testing.T) {
 		_, err := d.Message(TypeVideo, 0, []byte("\x17\x00\x00\x00\x00"+avcC+string(rune('a'+i))), now)
 		return err
 	}
-	for i := range maxConfigChanges + 1 { // the first is no change
+	for i := range maxConfigChanges + 1 { // the first is not a change
 		if err := send(i); err != nil {
 			t.Fatalf("header %d: %v", i, err)
 		}
@@ -679,31 +691,31 @@ func TestTimestampsAreUnwrapped(t *testing.T) {
 		stamps []uint32
 		want   []int64
 	}{
-		{"F16 over 2^32", []uint32{1<<32 - 40, 0, 40}, []int64{1<<32 - 40, 1 << 32, 1<<32 + 40}},
-		{"F16 over 2^31", []uint32{1<<31 - 1, 1<<31 + 39}, []int64{1<<31 - 1, 1<<31 + 39}},
-		{"a step back", []uint32{100, 60, 140}, []int64{100, 60, 140}},
+		{"across 2^32", []uint32{1<<32 - 40, 0, 40}, []int64{1<<32 - 40, 1 << 32, 1<<32 + 40}},
+		{"across 2^31", []uint32{1<<31 - 1, 1<<31 + 39}, []int64{1<<31 - 1, 1<<31 + 39}},
+		{"step back", []uint32{100, 60, 140}, []int64{100, 60, 140}},
 		{"below the start", []uint32{0, 1<<32 - 40}, []int64{0, -40}},
-		{"F14 24 days", []uint32{0, 24 * 86400e3}, []int64{0, 24 * 86400e3}},
-		{"F15", []uint32{0xFFFFFE, 0x1000000}, []int64{0xFFFFFE, 0x1000000}},
+		{"24 days", []uint32{0, 24 * 86400e3}, []int64{0, 24 * 86400e3}},
+		{"across 2^24", []uint32{0xFFFFFE, 0x1000000}, []int64{0xFFFFFE, 0x1000000}},
 	}
 	for _, tt := range tests {
 		var c unwrapper
 		for i, s := range tt.stamps {
 			if got := c.advance(s).Milliseconds(); got != tt.want[i] {
-				t.Errorf("%s: stamp %d is %d, want %d", tt.name, i, got, tt.want[i])
+				t.Errorf("%s: timestamp %d is %d, want %d", tt.name, i, got, tt.want[i])
 			}
 		}
 	}
 }
 
-// TestMetaDataIsChecked is rows M23 and F25.
+// TestMetaDataIsChecked checks that invalid values are dropped, and that changes are limited.
 func TestMetaDataIsChecked(t *testing.T) {
 	tests := []struct {
 		name string
 		args []any
 		want media.Meta
 	}{
-		{"sane", []any{amf0.ECMAArray{
+		{"valid values", []any{amf0.ECMAArray{
 			{Key: "width", Value: 1280.0}, {Key: "height", Value: 720.0}, {Key: "framerate", Value: 29.97},
 			{Key: "videodatarate", Value: 2500.0},
 			{Key: "audiodatarate", Value: 128.0}, {Key: "audiosamplerate", Value: 48000.0}, {Key: "audiochannels", Value: 6.0},
@@ -711,9 +723,9 @@ func TestMetaDataIsChecked(t *testing.T) {
 			{Key: "videocodecid", Value: 7.0}, {Key: "audiocodecid", Value: "mp4a"}, {Key: "encoder", Value: "obs 31"},
 		}}, media.Meta{Encoder: "obs 31", Width: 1280, Height: 720, FrameRate: 29.97, VideoRate: 2500, AudioRate: 128,
 			SampleRate: 48000, Channels: 6, HasVideo: true, HasAudio: true}},
-		{"object, stereo", []any{amf0.Object{{Key: "stereo", Value: true}, {Key: "audiocodecid", Value: 0.0},
+		{"object with stereo", []any{amf0.Object{{Key: "stereo", Value: true}, {Key: "audiocodecid", Value: 0.0},
 			{Key: "videocodecid", Value: 0.0}}}, media.Meta{Channels: 2, HasAudio: true}},
-		{"M23 negative, infinite, no number", []any{amf0.ECMAArray{
+		{"negative, infinite and non-numeric values", []any{amf0.ECMAArray{
 			{Key: "width", Value: -1.0}, {Key: "height", Value: 1e9}, {Key: "framerate", Value: math.NaN()},
 			{Key: "videodatarate", Value: math.Inf(1)},
 			{Key: "audiodatarate", Value: "128"}, {Key: "audiosamplerate", Value: math.Copysign(0, -1)},
@@ -722,8 +734,8 @@ func TestMetaDataIsChecked(t *testing.T) {
 		}}, media.Meta{}},
 		{"framerate 0, long encoder", []any{amf0.ECMAArray{{Key: "framerate", Value: 0.0},
 			{Key: "encoder", Value: strings.Repeat("x", 129)}}}, media.Meta{}},
-		{"no object", []any{1.0}, media.Meta{}},
-		{"nothing", nil, media.Meta{}},
+		{"not an object", []any{1.0}, media.Meta{}},
+		{"no arguments", nil, media.Meta{}},
 	}
 	for _, tt := range tests {
 		if diff := cmp.Diff(tt.want, parseMeta(tt.args)); diff != "" {
@@ -751,12 +763,11 @@ func TestMetaDataIsChecked(t *testing.T) {
 		width(w + 2)
 	}
 	if d.meta.Width != maxMetaChanges {
-		t.Errorf("width %d is in force, want that of change %d", d.meta.Width, maxMetaChanges)
+		t.Errorf("current width %d, want that of change %d", d.meta.Width, maxMetaChanges)
 	}
 }
 
-// TestTrackAndColorChangesAreLimited sends more tracks than there may be, and more descriptions
-// than anybody listens to.
+// TestTrackAndColorChangesAreLimited sends more tracks and color changes than are accepted.
 func TestTrackAndColorChangesAreLimited(t *testing.T) {
 	var d Demuxer
 	for id := range 256 {
@@ -777,7 +788,7 @@ func TestTrackAndColorChangesAreLimited(t *testing.T) {
 	want := amf0.Append(nil, "colorInfo",
 		amf0.Object{{Key: "hdrCll", Value: amf0.Object{{Key: "maxCLL", Value: maxConfigChanges}}}})
 	if got := d.tracks[trackKey{kind: media.Video}].colors; !bytes.Equal(got, want) {
-		t.Errorf("description %q is in force, want %q", got, want)
+		t.Errorf("current color metadata %q, want %q", got, want)
 	}
 }
 
@@ -793,12 +804,12 @@ func TestDemuxerAllocatesFrameOnly(t *testing.T) {
 		}
 	})
 	if n > 1 {
-		t.Errorf("%v allocations a frame, want the Frame alone", n)
+		t.Errorf("%v allocations per frame, want only the Frame", n)
 	}
 }
 
-// TestOversizedConfigIsSkipped has a configuration that is good but for megabytes behind it, which
-// every viewer would be sent.
+// TestOversizedConfigIsSkipped sends a valid configuration with excess bytes, which every viewer
+// would receive.
 func TestOversizedConfigIsSkipped(t *testing.T) {
 	var d Demuxer
 	for _, n := range []int{maxConfigSize - len(avcC), maxConfigSize} {
@@ -808,11 +819,11 @@ func TestOversizedConfigIsSkipped(t *testing.T) {
 		}
 	}
 	if got := len(d.tracks[trackKey{kind: media.Video}].track.Config); got != maxConfigSize {
-		t.Errorf("a configuration of %d bytes is in force, want %d", got, maxConfigSize)
+		t.Errorf("current configuration of %d bytes, want %d", got, maxConfigSize)
 	}
 }
 
-// startCodes returns an access unit with start codes in the place of its length fields.
+// startCodes returns an access unit with start codes instead of length fields.
 func startCodes(unit string) (out string) {
 	for len(unit) > 4 {
 		n := 4 + int(binary.BigEndian.Uint32([]byte(unit)))

@@ -16,18 +16,19 @@ type File struct {
 	r     io.ReaderAt
 	size  int64
 	tags  *Reader
-	base  int64 // of the first byte that tags has read
+	base  int64 // offset at which tags started
 	demux Demuxer
 
-	probed  []*media.Frame // read while looking for tracks
-	pending []*media.Frame // of the newest pending, that have not been returned
+	probed  []*media.Frame // read by probe, not yet returned
+	pending []*media.Frame // of the current tag, not yet returned
 	streams []media.Stream
-	last    time.Duration // of the last tag; 0 where its end cannot be read
+	last    time.Duration // time of the last tag; 0 if unknown
 	first   time.Duration
 
-	Skips *media.Skips // of its tracks
+	Skips *media.Skips // of all tracks
 
-	// Skipped counts tags that made no sense, and stretches without one; FirstError says why the first did not.
+	// Skipped counts tags that were invalid, and gaps without a tag; FirstError is the reason for
+	// the first.
 	Skipped    uint64
 	FirstError error
 }
@@ -35,13 +36,13 @@ type File struct {
 const (
 	maxFileTag   = 16 << 20 // bytes; the format's own limit
 	readWindow   = 64 << 10
-	maxProbeTags = 2000 // tags that are looked at for tracks
+	maxProbeTags = 2000 // tags read by probe
 	maxProbeTime = 5 * time.Second
-	maxProbeSize = 16 << 20 // bytes of frames that wait meanwhile
-	maxResync    = 64 << 20 // bytes in which a tag is looked for
+	maxProbeSize = 16 << 20 // bytes of frames held by probe
+	maxResync    = 64 << 20 // bytes searched for the next tag
 )
 
-// OpenFile reads the head of an FLV file of size bytes, as far as is needed to know its tracks.
+// OpenFile opens an FLV file of size bytes and reads as much as is needed to find its tracks.
 func OpenFile(r io.ReaderAt, size int64) (*File, error) {
 	f := &File{r: r, size: size, Skips: new(media.Skips)}
 	f.demux.Skips = f.Skips
@@ -50,13 +51,13 @@ func OpenFile(r io.ReaderAt, size int64) (*File, error) {
 		return nil, err
 	}
 	if len(f.streams) == 0 {
-		return nil, errors.New("flv: neither pictures nor sound in it")
+		return nil, errors.New("flv: no video or audio in the file")
 	}
 	f.last = f.lastTimestamp()
 	return f, nil
 }
 
-// restart reads tags from off on.
+// restart continues reading at offset off.
 func (f *File) restart(off int64, begun bool) {
 	tags := NewReader(bufio.NewReaderSize(io.NewSectionReader(f.r, off, f.size-off), readWindow), maxFileTag)
 	if tags.headerRead = begun; f.tags != nil {
@@ -65,10 +66,10 @@ func (f *File) restart(off int64, begun bool) {
 	f.tags, f.pending, f.base = tags, nil, off
 }
 
-// Anomalies returns what was accepted so far that the format does not know.
+// Anomalies returns the deviations from the format that were accepted so far.
 func (f *File) Anomalies() Anomalies { return f.tags.Anomalies }
 
-// probe reads frames until each track that the file announces has shown itself.
+// probe reads frames until every announced track has appeared.
 func (f *File) probe() error {
 	size := 0
 	for range maxProbeTags {
@@ -101,10 +102,11 @@ func (f *File) hasStream(t *media.Track) bool {
 	return t.Kind == media.Data
 }
 
-// lastTimestamp returns the time of the last tag, which the file's last four bytes before padding lead to.
+// lastTimestamp returns the time of the last tag, found by the last four bytes of the file before
+// padding.
 func (f *File) lastTimestamp() time.Duration {
 	end := f.paddingStart()
-	for n := range int64(4) { // its PreviousTagSize may end in zero bytes
+	for n := range int64(4) { // PreviousTagSize itself may end in zero bytes
 		if at, ok := f.tagBefore(min(end+n, f.size)); ok {
 			return at
 		}
@@ -112,7 +114,7 @@ func (f *File) lastTimestamp() time.Duration {
 	return 0
 }
 
-// paddingStart returns where the zero bytes begin that the file ends with.
+// paddingStart returns the offset of the zero bytes at the end of the file.
 func (f *File) paddingStart() int64 {
 	window := make([]byte, readWindow)
 	for end := f.size; end > 0 && f.size-end < maxPadding; {
@@ -129,14 +131,14 @@ func (f *File) paddingStart() int64 {
 	return f.size
 }
 
-// tagBefore returns the time of the tag that ends at end, PreviousTagSize included.
+// tagBefore returns the time of the tag that ends at end, including its PreviousTagSize.
 func (f *File) tagBefore(end int64) (time.Duration, bool) {
 	var b [tagHeaderSize]byte
 	if _, err := f.r.ReadAt(b[:4], end-4); err != nil && !errors.Is(err, io.EOF) {
 		return 0, false
 	}
 	said := int64(binary.BigEndian.Uint32(b[:]))
-	for _, length := range []int64{said, said + tagHeaderSize} { // of some writers, which count the body alone
+	for _, length := range []int64{said, said + tagHeaderSize} { // some writers count the body only
 		at := end - 4 - length
 		if at < fileHeaderSize+4 {
 			continue
@@ -151,14 +153,14 @@ func (f *File) tagBefore(end int64) (time.Duration, bool) {
 	return 0, false
 }
 
-// Streams returns what is known of the tracks from the head of the file.
+// Streams returns the tracks that were found at the start of the file.
 func (f *File) Streams() []media.Stream { return f.streams }
 
-// Duration returns the distance of the last tag from the first, 0 for a file whose end is cut.
+// Duration returns the time from the first tag to the last, 0 for a truncated file.
 func (f *File) Duration() time.Duration { return max(f.last-f.first, 0) }
 
-// Next returns the next frame, io.EOF after the last and io.ErrUnexpectedEOF within a tag. What
-// makes no sense is counted and passed over.
+// Next returns the next frame, io.EOF after the last and io.ErrUnexpectedEOF within a tag. Invalid
+// data is counted and skipped.
 func (f *File) Next() (*media.Frame, error) {
 	if len(f.probed) > 0 {
 		m := f.probed[0]
@@ -187,7 +189,7 @@ func (f *File) read() (*media.Frame, error) {
 	return m, nil
 }
 
-// resync goes to the next tag after a place where none is: one whose length is said behind it too.
+// resync finds the next tag behind invalid data: one whose PreviousTagSize matches its length.
 func (f *File) resync() bool {
 	if !f.tags.headerRead {
 		return false
@@ -209,7 +211,7 @@ func (f *File) resync() bool {
 	return false
 }
 
-// isTag reports whether head, at off, is that of a tag with its PreviousTagSize.
+// isTag reports whether head, read at off, is the header of a tag with a matching PreviousTagSize.
 func (f *File) isTag(head []byte, off int64) bool {
 	if !isTagHeader(head, f.tags.stream) {
 		return false
@@ -218,7 +220,7 @@ func (f *File) isTag(head []byte, off int64) bool {
 	var b [4]byte
 	_, err := f.r.ReadAt(b[:], off+tagHeaderSize+int64(size))
 	said := binary.BigEndian.Uint32(b[:])
-	bare := said == size && f.tags.Anomalies.WrongSizes > 0 // of a writer that counts the body alone
+	bare := said == size && f.tags.Anomalies.WrongSizes > 0 // the writer counts the body only
 	return (err == nil || errors.Is(err, io.EOF)) && (said == tagHeaderSize+size || bare)
 }
 
@@ -228,8 +230,8 @@ func (f *File) skip(err error) {
 	}
 }
 
-// demuxTag takes one tag, which may hold frames of several tracks. Configurations come as often as
-// the file likes: its own clock counts, not ours.
+// demuxTag decodes one tag, which may hold frames of several tracks. The limit of configuration
+// changes is measured by the file's timestamps, so a file is read as fast as possible.
 func (f *File) demuxTag(t Tag) ([]*media.Frame, error) {
 	at := time.Unix(0, 0).Add(time.Duration(t.Timestamp) * time.Millisecond)
 	ms, err := f.demux.Message(t.Type, t.Timestamp, t.Body, at)
@@ -240,8 +242,8 @@ func (f *File) demuxTag(t Tag) ([]*media.Frame, error) {
 	return ms, err
 }
 
-// Seek goes to the last key frame at or before a time since the first frame; without pictures to
-// the first tag at that time. It goes from tag to tag, reading their heads alone.
+// Seek moves to the last keyframe at or before a time since the first frame; without video to the
+// last audio tag at or before it. It reads tag headers only.
 func (f *File) Seek(to time.Duration) error {
 	f.demux.clock = unwrapper{}
 	f.demux.clock.advance(uint32(f.first / time.Millisecond))
@@ -263,7 +265,7 @@ func (f *File) Seek(to time.Duration) error {
 	if err != nil {
 		return err
 	}
-	// Configurations before that place are in force there.
+	// Apply the configurations before that position.
 	err = f.scanTags(start, func(off int64, size int, t Tag) (bool, error) {
 		if !isConfig(t) {
 			return true, nil
@@ -280,7 +282,8 @@ func (f *File) Seek(to time.Duration) error {
 	return err
 }
 
-// scanTags calls visit for each tag before end, with the length and the first bytes of its body; false ends it.
+// scanTags calls visit for each tag before end, with the size and the first bytes of its body,
+// until visit returns false.
 func (f *File) scanTags(end int64, visit func(off int64, size int, t Tag) (bool, error)) error {
 	var b [tagHeaderSize + 6]byte
 	for off := f.tags.first; off+tagHeaderSize <= end; {
@@ -300,7 +303,8 @@ func (f *File) scanTags(end int64, visit func(off int64, size int, t Tag) (bool,
 
 func timestampOf(tag []byte) uint32 { return uint24(tag[4:]) | uint32(tag[7])<<24 }
 
-// isKeyframeBody reports whether the first bytes of a video body are those of a frame that is said to be a key frame.
+// isKeyframeBody reports whether a video body with these first bytes is a frame that is marked as a
+// keyframe.
 func isKeyframeBody(head []byte) bool {
 	if len(head) < 2 || isConfig(Tag{Type: TypeVideo, Body: head}) {
 		return false
@@ -312,7 +316,8 @@ func isKeyframeBody(head []byte) bool {
 	return isKeyframe(frameType)
 }
 
-// isConfig reports whether a tag, of which the first bytes are at hand, configures a codec or is metadata.
+// isConfig reports whether a tag, of which the first bytes are given, is a codec configuration or
+// script data.
 func isConfig(t Tag) bool {
 	b := t.Body
 	switch {

@@ -22,7 +22,8 @@ func fileOf(tags ...Tag) string {
 	return string(b)
 }
 
-// sampleTags is two groups of two pictures, from 1000 ms on, with a frame of sound after each.
+// sampleTags returns two groups of two video frames, from 1000 ms on, with an audio frame after
+// each.
 func sampleTags() []Tag {
 	tags := []Tag{{TypeVideo, 1000, []byte("\x17\x00\x00\x00\x00" + avcC)}, {TypeAudio, 1000, []byte("\xAF\x00" + asc)}}
 	for i := range uint32(4) {
@@ -35,13 +36,13 @@ func sampleTags() []Tag {
 	return tags
 }
 
-// corruptByte spoils the byte of file that is so far from what follows.
+// corruptByte overwrites the byte of file at distance far from the text before.
 func corruptByte(file, before string, far int) string {
 	i := strings.Index(file, before) + far
 	return file[:i] + "\x5A" + file[i+1:]
 }
 
-// withBodySizes is fileOf by a writer whose PreviousTagSize counts the body alone.
+// withBodySizes is fileOf for a writer whose PreviousTagSize counts the body only.
 func withBodySizes(tags []Tag) string {
 	b := FileHeader(true, true)
 	for _, t := range tags {
@@ -51,7 +52,7 @@ func withBodySizes(tags []Tag) string {
 	return string(b)
 }
 
-// withUnknownTags is fileOf with a tag of an unknown type before each.
+// withUnknownTags is fileOf with a tag of an unknown type before each tag.
 func withUnknownTags(tags []Tag) string {
 	var all []Tag
 	for _, t := range tags {
@@ -62,50 +63,52 @@ func withUnknownTags(tags []Tag) string {
 
 const allFrames = "v1000k a1010k v1040 a1050k v1080k a1090k v1120 a1130k"
 
-// flvFiles is the table of files: what comes of them in words, or the end of an error. It seeds the fuzzer.
+// flvFiles is the table of files: the frames that are read in words, or the end of an error. It
+// seeds the fuzzer.
 var flvFiles = []struct {
 	name, file string
-	to         time.Duration // Seek there first, unless 0
+	to         time.Duration // if not 0, Seek there first
 	want       string
 }{
 	{"whole", fileOf(sampleTags()...), 0, allFrames},
 	{"seek to the second group", fileOf(sampleTags()...), 80 * time.Millisecond, "v1080k a1090k v1120 a1130k"},
-	{"seek before it", fileOf(sampleTags()...), 79 * time.Millisecond, allFrames},
-	{"seek behind the end", fileOf(sampleTags()...), time.Hour, "v1080k a1090k v1120 a1130k"},
-	{"sound alone", fileOf(sampleTags()[1], sampleTags()[3], sampleTags()[5]), 0, "a1010k a1050k"},
-	{"seek in sound", fileOf(sampleTags()[1], sampleTags()[3], sampleTags()[5]), 41 * time.Millisecond, "a1050k"},
-	{"tag that makes no sense", fileOf(append(sampleTags(), Tag{TypeVideo, 0, []byte{0x17}})...), 0, allFrames},
-	{"cut within the last tag", fileOf(sampleTags()...)[:len(fileOf(sampleTags()...))-5], 0,
+	{"seek before the second group", fileOf(sampleTags()...), 79 * time.Millisecond, allFrames},
+	{"seek after the end", fileOf(sampleTags()...), time.Hour, "v1080k a1090k v1120 a1130k"},
+	{"only audio", fileOf(sampleTags()[1], sampleTags()[3], sampleTags()[5]), 0, "a1010k a1050k"},
+	{"seek in audio", fileOf(sampleTags()[1], sampleTags()[3], sampleTags()[5]), 41 * time.Millisecond, "a1050k"},
+	{"invalid tag", fileOf(append(sampleTags(), Tag{TypeVideo, 0, []byte{0x17}})...), 0, allFrames},
+	{"truncated last tag", fileOf(sampleTags()...)[:len(fileOf(sampleTags()...))-5], 0,
 		"v1000k a1010k v1040 a1050k v1080k a1090k v1120 unexpected EOF"},
-	{"rubbish between tags", fileOf(sampleTags()[:6]...) + "rubbish" + fileOf(sampleTags()[6:]...)[13:], 0, allFrames},
-	{"rubbish in the length of a tag", corruptByte(fileOf(sampleTags()...), "\x00\x04\x38\x00\x00\x00\x00\x17", -3), 0,
+	{"garbage between tags", fileOf(sampleTags()[:6]...) + "rubbish" + fileOf(sampleTags()[6:]...)[13:], 0, allFrames},
+	{"corrupt tag length", corruptByte(fileOf(sampleTags()...), "\x00\x04\x38\x00\x00\x00\x00\x17", -3), 0,
 		"v1000k a1010k v1040 a1050k a1090k v1120 a1130k"},
-	{"V25 signature", "FLX" + fileOf(sampleTags()...)[3:], 0, "no FLV signature"},
-	{"V25 header size 0", "FLV\x01\x05\x00\x00\x00\x00\x00\x00\x00\x00", 0, "header of 0 bytes"},
+	{"bad signature", "FLX" + fileOf(sampleTags()...)[3:], 0, "no FLV signature"},
+	{"header size 0", "FLV\x01\x05\x00\x00\x00\x00\x00\x00\x00\x00", 0, "invalid file header size 0"},
 	{"header of 13 bytes", withLongHeader(sampleTags()), 0, allFrames},
 	{"header of 13 bytes, from the middle", withLongHeader(sampleTags()), 90 * time.Millisecond,
 		"v1080k a1090k v1120 a1130k"},
-	{"V25 PreviousTagSize", fileOf(sampleTags()...) + "\x09\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x17\x00\x00\x00\x00",
+	{"wrong last PreviousTagSize",
+		fileOf(sampleTags()...) + "\x09\x00\x00\x01\x00\x00\x00\x00\x00\x00\x00\x17\x00\x00\x00\x00",
 		0, allFrames},
-	{"every PreviousTagSize counts the body alone", withBodySizes(sampleTags()), 0, allFrames},
-	{"every PreviousTagSize counts the body alone, from the middle", withBodySizes(sampleTags()), 90 * time.Millisecond,
+	{"PreviousTagSize counts the body only", withBodySizes(sampleTags()), 0, allFrames},
+	{"PreviousTagSize counts the body only, from the middle", withBodySizes(sampleTags()), 90 * time.Millisecond,
 		"v1080k a1090k v1120 a1130k"},
-	{"V25 tag type 0", fileOf(sampleTags()...) + strings.Repeat("\x00", 15), 0, allFrames},
-	{"unknown tag types between", withUnknownTags(sampleTags()), 0, allFrames},
+	{"tag type 0", fileOf(sampleTags()...) + strings.Repeat("\x00", 15), 0, allFrames},
+	{"unknown tag types", withUnknownTags(sampleTags()), 0, allFrames},
 	{"zero bytes at the end", fileOf(sampleTags()...) + strings.Repeat("\x00", 4096), 0, allFrames},
-	{"V25 encrypted", fileOf(Tag{TypeVideo | 0x20, 0, []byte("abc")}), 0, "encrypted tag"},
-	{"V25 size above the rest", fileOf() + "\x09\xFF\xFF\xFF\x00\x00\x00\x00\x00\x00\x00abc", 0, "unexpected EOF"},
-	{"no tags", fileOf(), 0, "neither pictures nor sound in it"},
+	{"encrypted tag", fileOf(Tag{TypeVideo | 0x20, 0, []byte("abc")}), 0, "encrypted tag"},
+	{"tag longer than the file", fileOf() + "\x09\xFF\xFF\xFF\x00\x00\x00\x00\x00\x00\x00abc", 0, "unexpected EOF"},
+	{"no tags", fileOf(), 0, "no video or audio in the file"},
 	{"empty", "", 0, "unexpected EOF"},
 }
 
-// withLongHeader is fileOf with a header that has four bytes more than it needs.
+// withLongHeader is fileOf with a file header that is four bytes longer than needed.
 func withLongHeader(tags []Tag) string {
 	b := fileOf(tags...)
 	return b[:8] + "\x0Dmore" + b[9:]
 }
 
-// read returns what comes of a file.
+// readFile returns the frames of a file in the words of the table.
 func readFile(b string, to time.Duration) string {
 	f, err := OpenFile(strings.NewReader(b), int64(len(b)))
 	if err == nil && to != 0 {
@@ -145,7 +148,7 @@ func TestFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		if d := f.Duration(); d != 130*time.Millisecond {
-			t.Errorf("%s: it lasts %v", name, d)
+			t.Errorf("%s: duration %v", name, d)
 		}
 	}
 	f, err := OpenFile(strings.NewReader(flvFiles[0].file), int64(len(flvFiles[0].file)))

@@ -13,41 +13,42 @@ import (
 )
 
 const (
-	// metaDataSize is the size of the onMetaData tag's body that a file begins with: it is written
-	// anew while the file grows, and what it does not need is filled up.
+	// metaDataSize is the size in bytes of the onMetaData tag's body that a file starts with. The
+	// tag is rewritten in place while the file grows, so unused space is padded.
 	metaDataSize = 32 << 10
 	headSize     = fileHeaderSize + 4 + tagHeaderSize + metaDataSize + 4
-	// maxIndexEntries is how many places the index has: two numbers of nine bytes each, with two KiB
-	// left for the rest, and with no more values in all than amf0.MaxItems.
+	// maxIndexEntries bounds the keyframe index: each entry takes two numbers of nine bytes. It
+	// leaves two KiB for the other properties and stays below amf0.MaxItems values.
 	maxIndexEntries = 1700
-	// maxFileDuration is how long a file gets: time stamps are signed to some players, which is 24.8 days in milliseconds.
+	// maxFileDuration is the longest duration of a file: some players read timestamps as signed
+	// milliseconds, which overflow after 24.8 days.
 	maxFileDuration = 24 * 24 * time.Hour
-	// maxTrackDelay is from when on a track that a file does not have is not looked for in it any more.
+	// maxTrackDelay is the time after which a track that is missing in the file is not added:
+	// readers no longer look for new tracks there.
 	maxTrackDelay = 10 * time.Second
-	// audioSpacing is how far apart places are where there are no pictures.
+	// audioSpacing is the distance of index entries in files without video.
 	audioSpacing = time.Second
 )
 
-// A FileWriter lays frames out as an FLV file that players can seek in: it begins at time 0, and
-// says at its front how long it is and where its key frames are. The frames are of one track of
-// each kind. Not for concurrent use.
+// A FileWriter encodes frames as a seekable FLV file: it starts at time 0, and its onMetaData has
+// the duration and an index of the keyframes. The frames are of one track of each kind. Not for
+// concurrent use.
 //
-// What is written is whole at any time, but for that front, which Flush does not bring up to date,
-// and which has no size before End; Mend does it for a file whose writer was killed. The zero value
-// is a file in which nothing is.
+// The file is valid at any time, but Flush does not update onMetaData, and the file size in it
+// stays 0 until Finish. Repair updates both after a crash. The zero value is an empty file.
 type FileWriter struct {
 	tracks [media.Data + 1]*media.Track // by kind
 	meta   *media.Meta
 	start  time.Duration
-	buf    []byte // laid out, but not written
+	buf    []byte // encoded, but not written
 	end    time.Duration
 	index  index
 
-	size     int64 // of what has been written
+	size     int64 // bytes written
 	duration time.Duration
 }
 
-// CanAppend reports whether f can go on in the file: a file has one configuration of each track.
+// CanAppend reports whether f can continue the file. A file has one configuration for each track.
 func (w *FileWriter) CanAppend(f *media.Frame) bool {
 	have, at := w.tracks[f.Track.Kind], f.DTS-w.start
 	switch {
@@ -63,15 +64,15 @@ func (w *FileWriter) CanAppend(f *media.Frame) bool {
 
 func (w *FileWriter) empty() bool { return w.size == 0 && len(w.buf) == 0 }
 
-// sameConfig reports whether a decoder of a goes on with b.
+// sameConfig reports whether a decoder of a can continue with b.
 func sameConfig(a, b *media.Track) bool {
 	return a == b || a.Codec == b.Codec && a.Label == b.Label && bytes.Equal(a.Config, b.Config) &&
 		a.Width == b.Width && a.Height == b.Height && a.SampleRate == b.SampleRate && a.Channels == b.Channels
 }
 
-// Append lays f out, with the header of its track before the first of a kind. It reports false for
-// what has no place in a file: pictures before the first that a decoder can start at, and what is
-// too large for a tag.
+// Append encodes f into the buffer, after the sequence header if f is the first of its track. It
+// reports false for a frame that the file cannot hold: video before the first random access point,
+// and frames that are too large for a tag.
 func (w *FileWriter) Append(f *media.Frame) bool {
 	t := f.Track
 	first := w.tracks[t.Kind] == nil
@@ -98,16 +99,18 @@ func (w *FileWriter) Append(f *media.Frame) bool {
 	return true
 }
 
-// Buffered returns how many bytes are laid out and not written.
+// Buffered returns how many bytes are encoded but not written.
 func (w *FileWriter) Buffered() int { return len(w.buf) }
 
-// Size returns how many bytes have been written: what may be behind them is part of a piece that failed.
+// Size returns how many bytes have been written. Bytes beyond it in the file belong to a write that
+// failed.
 func (w *FileWriter) Size() int64 { return w.size }
 
-// Duration returns how long what has been written lasts.
+// Duration returns the duration of the written part of the file.
 func (w *FileWriter) Duration() time.Duration { return w.duration }
 
-// Flush writes what is laid out, with the front before the first of it. What fails may be tried again.
+// Flush writes the buffer, with the file header and onMetaData before the first frame. A failed
+// Flush can be repeated.
 func (w *FileWriter) Flush(to io.WriterAt) error {
 	if len(w.buf) == 0 {
 		return nil
@@ -119,20 +122,21 @@ func (w *FileWriter) Flush(to io.WriterAt) error {
 		return err
 	}
 	w.size, w.duration = w.size+int64(len(w.buf)), w.end
-	const kept = 2 << 20 // of memory, for the next piece
+	const kept = 2 << 20 // capacity to keep for the next write
 	if w.buf = w.buf[:0]; cap(w.buf) > kept {
 		w.buf = nil
 	}
 	return nil
 }
 
-// UpdateHeader writes the front anew, with all that has been written in it.
+// UpdateHeader rewrites the file header and onMetaData for everything written so far.
 func (w *FileWriter) UpdateHeader(to io.WriterAt) error {
 	_, err := to.WriteAt(w.header(w.size, w.duration, false), 0)
 	return err
 }
 
-// Finish is Update for a file to which nothing more is written: the front has its size, by which Mend knows it.
+// Finish is UpdateHeader for a complete file: it also sets the file size, by which Repair
+// recognizes complete files.
 func (w *FileWriter) Finish(to io.WriterAt) error {
 	_, err := to.WriteAt(w.header(w.size, w.duration, true), 0)
 	return err
@@ -152,20 +156,21 @@ func (w *FileWriter) header(size int64, lasts time.Duration, ended bool) []byte 
 	return h.bytes()
 }
 
-// A indexEntry is where a tag begins that players may start at.
+// An indexEntry is the time and position of a tag at which playback can start.
 type indexEntry struct {
 	at  time.Duration
 	pos int64
 }
 
-// An index has the places of a file, not more than maxIndexEntries: in a long file they are further apart.
+// An index lists the seek points of a file, at most maxIndexEntries: in a long file they are
+// further apart.
 type index struct {
 	entries  []indexEntry
-	spacing  time.Duration // the least distance
+	spacing  time.Duration // smallest distance of two entries
 	hasVideo bool
 }
 
-// add takes a tag that holds a frame.
+// add adds the tag of a frame, if playback can start there.
 func (x *index) add(typ uint8, key bool, p indexEntry) {
 	apart := x.spacing
 	switch {
@@ -188,30 +193,30 @@ func (x *index) add(typ uint8, key bool, p indexEntry) {
 		for i := range n / 2 {
 			x.entries[i] = x.entries[2*i]
 		}
-		x.entries, x.spacing = x.entries[:n/2], mean*3/2 // more than the old distance by what key frames are uneven by
+		x.entries, x.spacing = x.entries[:n/2], mean*3/2 // half as much again, since keyframe intervals vary
 	}
 	x.entries = append(x.entries, p)
 }
 
-// fileHead is what the front of a file says.
+// A fileHead is the content of a file's header and onMetaData.
 type fileHead struct {
 	video, audio bool
 	properties   pairs // of the tracks
 	size         int64
-	ended        bool // else the size is not told
+	ended        bool // else the file size is 0
 	duration     time.Duration
 	index        index
 }
 
-// The first of the properties tells files by FileWriter from others, the second whether they have an end.
+// creatorKey identifies files of FileWriter; sizeKey tells whether they are complete.
 const (
 	creatorKey = "metadatacreator"
 	creator    = "livego"
 	sizeKey    = "filesize"
 )
 
-// bytes returns headSize bytes. The first place of the index is where the configuration begins:
-// players in browsers pass it over.
+// bytes returns the headSize bytes that a file starts with. The first index entry is the position
+// of the sequence headers: players in browsers skip it.
 func (h *fileHead) bytes() []byte {
 	positions, times := []any{float64(headSize)}, []any{0.0}
 	for _, p := range h.index.entries {
@@ -232,28 +237,28 @@ func (h *fileHead) bytes() []byte {
 		amf0.Pair{Key: "keyframes", Value: amf0.Object{{Key: "filepositions", Value: positions},
 			{Key: "times", Value: times}}})
 	body := amf0.Append(make([]byte, 0, metaDataSize), onMetaData, amf0.ECMAArray(e))
-	if len(body) > metaDataSize-5 { // facts that were read from what is no file of ours
+	if len(body) > metaDataSize-5 { // properties of a file that was not by FileWriter
 		h.properties = nil
 		return h.bytes()
 	}
-	const longString = 0x0C // AMF0 section 2.14: a value that takes up the rest, whatever its length
+	const longString = 0x0C // AMF0 section 2.14: a string that fills the rest
 	body = binary.BigEndian.AppendUint32(append(body, longString), uint32(metaDataSize-len(body)-5))
 	return AppendTag(FileHeader(h.video, h.audio), TypeScriptData, 0, body[:metaDataSize])
 }
 
-// ErrNotRecording is returned for a file that no FileWriter has written.
-var ErrNotRecording = errors.New("flv: not a recording of livego")
+// ErrNotRecording is returned for a file that FileWriter has not written.
+var ErrNotRecording = errors.New("flv: not a recording by livego")
 
-// RepairResult tells what Mend has made of a file.
+// A RepairResult says what Repair did.
 type RepairResult struct {
-	Changed  bool  // else it had an end, and the rest is not told
-	Size     int64 // 0 where nothing is in it, and it is left as it is
+	Changed  bool  // false: the file was complete, and the other fields are not set
+	Size     int64 // 0 if the file has no tags; it is left as it is
 	Duration time.Duration
 }
 
-// Repair brings a file of size bytes by a FileWriter, which was killed, to an end: what follows the
-// last whole tag is cut off, and the front says what there is. A file that has an end is left as it
-// is. It is read once, but for what is in the tags.
+// Repair completes a file of size bytes that a killed FileWriter left behind: it cuts off what
+// follows the last whole tag, and updates onMetaData. Complete files do not change. It reads the
+// tag headers of the file once, and no bodies.
 func Repair(f interface {
 	io.ReaderAt
 	io.WriterAt
@@ -287,27 +292,29 @@ func Repair(f interface {
 	return RepairResult{true, h.size, h.duration}, err
 }
 
-// What a file begins with, up to the number of properties, from there to the size that it says, and behind that.
+// The signature is the start of a file up to the file size. Offsets in it: of the number of
+// properties, which varies, and of the file size.
 const (
 	countOffset    = fileHeaderSize + 4 + tagHeaderSize + 3 + len(onMetaData) + 1
 	fileSizeOffset = countOffset + 4 + 2 + len(creatorKey) + 3 + len(creator) + 2 + len(sizeKey) + 1
 	signatureSize  = fileSizeOffset + 8
 )
 
-// readSignature reads the first signatureSize bytes of a file. It returns the size that they say;
-// false where they are not by FileWriter.
+// readSignature returns the file size that the first signatureSize bytes of a file declare; ok is
+// false if the file is not by FileWriter.
 func readSignature(b []byte) (size int64, ok bool) {
 	if len(b) < signatureSize {
 		return 0, false
 	}
 	want := (&fileHead{}).bytes()
-	want[4] = b[4] // which kinds there are
+	want[4] = b[4] // flags of the track kinds
 	ok = bytes.Equal(b[:countOffset], want[:countOffset]) &&
 		bytes.Equal(b[countOffset+4:fileSizeOffset], want[countOffset+4:fileSizeOffset])
 	return int64(math.Float64frombits(binary.BigEndian.Uint64(b[fileSizeOffset:]))), ok
 }
 
-// readProperties takes from front what cannot be found out anew; nothing where a crash left half of it.
+// readProperties reads from the head those properties that the tags cannot tell; none if a crash
+// left half a head.
 func (h *fileHead) readProperties(front []byte) {
 	if len(front) < headSize {
 		return
@@ -326,7 +333,7 @@ func (h *fileHead) readProperties(front []byte) {
 	}
 }
 
-// scanTags goes from tag to tag, up to the last that is whole.
+// scanTags reads from tag to tag, up to the last whole one.
 func (h *fileHead) scanTags(r io.ReaderAt, size int64) error {
 	var b [tagHeaderSize + 6]byte
 	for {

@@ -12,7 +12,7 @@ import (
 	"livego/internal/media"
 )
 
-// A memFile is a file in memory, which takes limit bytes if that is not 0.
+// A memFile is a file in memory, with limit bytes of space unless limit is 0.
 type memFile struct {
 	data  []byte
 	limit int
@@ -42,12 +42,14 @@ func (m *memFile) Truncate(size int64) error {
 
 var (
 	h264Track = &media.Track{Kind: media.Video, Codec: media.H264, Width: 176, Height: 144,
-		Config: []byte("\x01\x42\xC0\x0D\xFF\xE1\x00\x0A\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x01\x00\x04\x68\xCE\x0F\xC8")}
+		Config: []byte("\x01\x42\xC0\x0D\xFF\xE1\x00\x0A\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40" +
+			"\x01\x00\x04\x68\xCE\x0F\xC8")}
 	aacTrack = &media.Track{Kind: media.Audio, Codec: media.AAC, SampleRate: 44100, Channels: 2,
 		Config: []byte{0x12, 0x10}}
 )
 
-// clip returns pictures, one in 40 ms with every gop-th a keyframe, and sound beside them, from start on.
+// clip returns video, one frame in 40 ms with every gop-th a keyframe, and audio beside it, from
+// start on.
 func clip(start, lasts time.Duration, gop int) (frames []*media.Frame) {
 	for i := range int(lasts / (40 * time.Millisecond)) {
 		at := start + time.Duration(i)*40*time.Millisecond
@@ -63,14 +65,14 @@ func clip(start, lasts time.Duration, gop int) (frames []*media.Frame) {
 	return frames
 }
 
-// writeFile writes frames in pieces of n, and the end if ended says so.
+// writeFile writes frames, n with each Flush, and finishes the file if ended is true.
 func writeFile(t testing.TB, to io.WriterAt, frames []*media.Frame, n int, ended bool) *FileWriter {
 	t.Helper()
 	w := new(FileWriter)
 	for piece := range slices.Chunk(frames, n) {
 		for _, f := range piece {
 			if !w.CanAppend(f) || !w.Append(f) {
-				t.Fatalf("%v at %v is not taken", f.Track.Codec, f.DTS)
+				t.Fatalf("%v at %v cannot be appended", f.Track.Codec, f.DTS)
 			}
 		}
 		if err := w.Flush(to); err != nil {
@@ -85,7 +87,7 @@ func writeFile(t testing.TB, to io.WriterAt, frames []*media.Frame, n int, ended
 	return w
 }
 
-// fileMetadata is what a file says of itself.
+// A fileMetadata is the onMetaData of a file.
 type fileMetadata struct {
 	duration, filesize float64
 	properties         map[string]any
@@ -113,24 +115,24 @@ func readMetadata(t testing.TB, file []byte) fileMetadata {
 	return said
 }
 
-// checkIndex checks that each place of the index, but the first, is that of a keyframe at its time,
-// and that as many as want are in it.
+// checkIndex checks that the index has want entries after the first, and that each is the position
+// of a keyframe at its time.
 func checkIndex(t testing.TB, file []byte, said fileMetadata, want int) {
 	t.Helper()
 	if len(said.positions) != want+1 || len(said.times) != want+1 {
-		t.Errorf("%d and %d places, want %d", len(said.positions), len(said.times), want+1)
+		t.Errorf("%d positions and %d times, want %d", len(said.positions), len(said.times), want+1)
 		return
 	}
 	for i := 1; i <= want; i++ {
 		tag := file[int(said.positions[i].(float64)):]
 		if at := float64(timestampOf(tag)) / 1000; tag[0] != TypeVideo || tag[11] != 0x17 || tag[12] != legacyFrame ||
 			at != said.times[i].(float64) {
-			t.Errorf("place %d, for %v s, has % x", i, said.times[i], tag[:13])
+			t.Errorf("index entry %d, for %v s, is at % x", i, said.times[i], tag[:13])
 		}
 	}
 }
 
-// TestFileWriter writes a film that begins late in its stream and reads it back.
+// TestFileWriter writes a file that starts late in its stream and reads it back.
 func TestFileWriter(t *testing.T) {
 	frames := clip(77*time.Second, 10*time.Second, 50)
 	frames[0].Meta = &media.Meta{Encoder: "x", VideoRate: 100}
@@ -164,10 +166,10 @@ func TestFileWriter(t *testing.T) {
 	}
 }
 
-// TestFileWriterCanAppend tells which frames go on in a file that has one second of a film.
+// TestFileWriterCanAppend checks which frames can continue a file.
 func TestFileWriterCanAppend(t *testing.T) {
 	again, other, wide, louder := *h264Track, *h264Track, *h264Track, *aacTrack
-	again.ColorInfo = []byte("described anew")
+	again.ColorInfo = []byte("new color info")
 	other.Config = []byte("\x01other")
 	wide.Codec, wide.Config = media.VP8, nil
 	louder.Channels = 6
@@ -179,16 +181,16 @@ func TestFileWriterCanAppend(t *testing.T) {
 		f      *media.Frame
 		want   bool
 	}{
-		{"the first", nil, at(h264Track, 0), true},
-		{"the same track", clip(0, time.Second, 25), at(h264Track, time.Second), true},
-		{"the same coding after a reconnect", clip(0, time.Second, 25), at(&again, time.Second), true},
+		{"first frame", nil, at(h264Track, 0), true},
+		{"same track", clip(0, time.Second, 25), at(h264Track, time.Second), true},
+		{"same configuration after a reconnect", clip(0, time.Second, 25), at(&again, time.Second), true},
 		{"another configuration", clip(0, time.Second, 25), at(&other, time.Second), false},
 		{"another codec", clip(0, time.Second, 25), at(&wide, time.Second), false},
-		{"other sound", clip(0, time.Second, 25), at(&louder, time.Second), false},
+		{"other channel count", clip(0, time.Second, 25), at(&louder, time.Second), false},
 		{"after weeks", clip(0, time.Second, 25), at(h264Track, maxFileDuration+time.Second), false},
 		{"script data", clip(0, time.Second, 25), at(script, time.Hour), true},
-		{"sound that begins late", clip(0, time.Second, 25)[:1], at(aacTrack, maxTrackDelay-1), true},
-		{"sound that comes too late", clip(0, time.Second, 25)[:1], at(aacTrack, maxTrackDelay), false},
+		{"audio that starts late", clip(0, time.Second, 25)[:1], at(aacTrack, maxTrackDelay-1), true},
+		{"audio that starts too late", clip(0, time.Second, 25)[:1], at(aacTrack, maxTrackDelay), false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := new(FileWriter)
@@ -204,13 +206,13 @@ func TestFileWriterCanAppend(t *testing.T) {
 	for _, f := range []*media.Frame{{Track: h264Track},
 		{Track: h264Track, RAP: media.Keyframe, Payload: make([]byte, maxFileTag)}} {
 		if w.Append(f) || w.Buffered() != 0 {
-			t.Errorf("a frame of %d bytes, %v, has a place", len(f.Payload), f.RAP)
+			t.Errorf("a frame of %d bytes, %v, was appended", len(f.Payload), f.RAP)
 		}
 	}
 }
 
-// TestFileWriterIndexStaysBounded has more keyframes than the index has places: it stays within its
-// room and over the whole file.
+// TestFileWriterIndexStaysBounded has more keyframes than the index has entries: the index keeps
+// its size and covers the whole file.
 func TestFileWriterIndexStaysBounded(t *testing.T) {
 	const keys = 20000
 	w, file := new(FileWriter), new(memFile)
@@ -225,19 +227,19 @@ func TestFileWriterIndexStaysBounded(t *testing.T) {
 	n := len(said.times) - 1
 	checkIndex(t, file.data, said, n)
 	if n > maxIndexEntries || n < maxIndexEntries/3 {
-		t.Errorf("%d places", n)
+		t.Errorf("%d index entries", n)
 	}
 	const coarsest = 3 * 2 * keys / (maxIndexEntries / 2) // s
 	for i := 1; i <= n; i++ {
 		if apart := said.times[i].(float64) - said.times[i-1].(float64); apart > coarsest || apart < 0 || i > 1 &&
 			apart == 0 {
-			t.Errorf("place %d is %v s behind the one before", i, apart)
+			t.Errorf("index entry %d is %v s after the one before", i, apart)
 		}
 	}
 	if left := 2*keys - said.times[n].(float64); left > coarsest+2 {
-		t.Errorf("the last %v s are in no place", left)
+		t.Errorf("the last %v s are not in the index", left)
 	}
-	// With the most that can be told beside it.
+	// Add all other properties that a file can have.
 	w.meta = &media.Meta{Encoder: string(bytes.Repeat([]byte("e"), 128)), Width: 1, Height: 1, FrameRate: 1, VideoRate: 1,
 		AudioRate: 1, SampleRate: 1, Channels: 2, HasVideo: true, HasAudio: true}
 	for len(w.index.entries) < maxIndexEntries {
@@ -247,22 +249,23 @@ func TestFileWriterIndexStaysBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	if said := readMetadata(t, file.data); said.properties["encoder"] == nil || len(said.times) != maxIndexEntries+1 {
-		t.Errorf("%d places, %v", len(said.times), said.properties["encoder"])
+		t.Errorf("%d index entries, %v", len(said.times), said.properties["encoder"])
 	}
 }
 
-// TestFileWriterIndexesAudio has no pictures: players seek in sound too.
+// TestFileWriterIndexesAudio has no video: players seek by audio tags.
 func TestFileWriterIndexesAudio(t *testing.T) {
 	file := new(memFile)
 	frames := slices.DeleteFunc(clip(0, 10*time.Second, 25), func(f *media.Frame) bool { return f.Track == h264Track })
 	writeFile(t, file, frames, 10, true)
 	said := readMetadata(t, file.data)
 	if len(said.times) != 11 || file.data[4] != 4 {
-		t.Errorf("places %v, flags %d", said.times, file.data[4])
+		t.Errorf("index %v, flags %d", said.times, file.data[4])
 	}
 }
 
-// TestFileWriterDiskFull fails in the middle of a piece: what was written before is a file with an end.
+// TestFileWriterDiskFull fails in the middle of a write: what was written before can still be
+// finished.
 func TestFileWriterDiskFull(t *testing.T) {
 	file, w := &memFile{limit: headSize + 2000}, new(FileWriter)
 	var err error
@@ -289,13 +292,13 @@ func TestFileWriterDiskFull(t *testing.T) {
 	}
 }
 
-// An unfinishedFile is a file that was not finished, and what Mend makes of it.
+// An unfinishedFile is a file of a killed FileWriter, and the expected result of Repair.
 type unfinishedFile struct {
 	name      string
 	file      []byte
 	keyframes int
 	err       error
-	size      int // 0: nothing is in it
+	size      int // 0: no tags
 }
 
 func unfinishedFiles(t testing.TB) []unfinishedFile {
@@ -309,26 +312,27 @@ func unfinishedFiles(t testing.TB) []unfinishedFile {
 	writeFile(t, open, frames, 7, false)
 	n := len(open.data)
 	torn := slices.Clone(open.data)
-	copy(torn[5000:20000], make([]byte, 15000)) // of the front
+	copy(torn[5000:20000], make([]byte, 15000)) // inside the head
 	small := func(n int) []byte { return open.data[:n] }
 	return []unfinishedFile{
 		{"finished", whole.data, 5, nil, -1},
-		{"not told of all", open.data, 5, nil, n},
-		{"told of all, and not ended", told.data, 5, nil, n},
-		{"the first piece, and not ended", first.data, 5, nil, n},
-		{"within the last tag", small(n - 1), 5, nil, n - (tagHeaderSize + 2 + 2 + 4)},
-		{"zeros behind", slices.Concat(open.data, make([]byte, 4096)), 5, nil, n},
-		{"rubbish behind", slices.Concat(open.data, bytes.Repeat([]byte{9}, 4096)), 5, nil, n},
-		{"a front that is torn", torn, 5, nil, n},
-		{"the front alone", small(headSize), 0, nil, 0},
-		{"half of the front", small(headSize / 2), 0, nil, 0},
+		{"header not updated", open.data, 5, nil, n},
+		{"header updated, not finished", told.data, 5, nil, n},
+		{"one write, not finished", first.data, 5, nil, n},
+		{"truncated last tag", small(n - 1), 5, nil, n - (tagHeaderSize + 2 + 2 + 4)},
+		{"zeros after the last tag", slices.Concat(open.data, make([]byte, 4096)), 5, nil, n},
+		{"garbage after the last tag", slices.Concat(open.data, bytes.Repeat([]byte{9}, 4096)), 5, nil, n},
+		{"partly zeroed head", torn, 5, nil, n},
+		{"only the head", small(headSize), 0, nil, 0},
+		{"half of the head", small(headSize / 2), 0, nil, 0},
 		{"empty", nil, 0, ErrNotRecording, 0},
-		{"another's", append(FileHeader(true, true), AppendTag(nil, TypeScriptData, 0, amf0.Append(nil, onMetaData))...), 0,
+		{"file of another writer", append(FileHeader(true, true),
+			AppendTag(nil, TypeScriptData, 0, amf0.Append(nil, onMetaData))...), 0,
 			ErrNotRecording, 0},
 	}
 }
 
-// TestRepair brings files to an end.
+// TestRepair completes unfinished files.
 func TestRepair(t *testing.T) {
 	for _, c := range unfinishedFiles(t) {
 		t.Run(c.name, func(t *testing.T) {
@@ -339,7 +343,7 @@ func TestRepair(t *testing.T) {
 			}
 			if c.size <= 0 {
 				if !bytes.Equal(file.data, c.file) {
-					t.Error("it was changed")
+					t.Error("the file changed")
 				}
 				return
 			}
@@ -348,19 +352,19 @@ func TestRepair(t *testing.T) {
 				m.Duration.Seconds() != said.duration || said.duration < 9.9 {
 				t.Errorf("%d bytes, want %d: %+v, %v s", len(file.data), c.size, m, said.duration)
 			}
-			if c.name != "a front that is torn" && said.properties["width"] != 176.0 {
-				t.Errorf("what was known is lost: %v", said.properties)
+			if c.name != "partly zeroed head" && said.properties["width"] != 176.0 {
+				t.Errorf("properties are lost: %v", said.properties)
 			}
 			checkIndex(t, file.data, said, c.keyframes)
 			if m, err := Repair(file, int64(len(file.data))); m.Changed || err != nil {
-				t.Errorf("a second time: %+v, %v", m, err)
+				t.Errorf("second repair: %+v, %v", m, err)
 			}
 		})
 	}
 }
 
-// FuzzRepair mends files with anything behind the front, of which a part is overwritten: what comes
-// of it is whole, or untouched.
+// FuzzRepair repairs files with arbitrary tags and a partly overwritten head: the result is valid,
+// or the file is unchanged.
 func FuzzRepair(f *testing.F) {
 	head := new(memFile)
 	writeFile(f, head, clip(0, 200*time.Millisecond, 2), 100, false)
@@ -381,12 +385,12 @@ func FuzzRepair(f *testing.F) {
 		}
 		if !m.Changed || m.Size == 0 {
 			if !bytes.Equal(file.data, b) {
-				t.Fatal("it was changed")
+				t.Fatal("the file changed")
 			}
 			return
 		}
 		if m, err := Repair(file, int64(len(file.data))); m.Changed || err != nil {
-			t.Fatalf("a second time: %+v, %v", m, err)
+			t.Fatalf("second repair: %+v, %v", m, err)
 		}
 		r := NewReader(bytes.NewReader(file.data), maxFileTag)
 		for {

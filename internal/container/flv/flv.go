@@ -1,18 +1,19 @@
-// Package flv turns the bodies of RTMP and FLV messages into media.Frames and back, in their legacy
-// form (Adobe Flash Video File Format Specification, version 10.1, annex E) and in the FourCC form
-// of Enhanced RTMP (version 2). It knows no connection, no room and no file.
+// Package flv decodes the bodies of RTMP and FLV messages into media.Frames and encodes them again,
+// in the legacy form (Adobe Flash Video File Format Specification, version 10.1, annex E) and in
+// the FourCC form of Enhanced RTMP (version 2). It also reads, writes and repairs FLV files. It
+// knows no connections and no rooms.
 package flv
 
 import "livego/internal/media"
 
-// Types of message, the same in RTMP and in FLV tags.
+// Message types, the same in RTMP and in FLV tags.
 const (
 	TypeAudio      = 8
 	TypeVideo      = 9
 	TypeScriptData = 18
 )
 
-// MessageType returns the type of message that carries tracks of kind k.
+// MessageType returns the message type that carries tracks of kind k.
 func MessageType(k media.Kind) uint8 {
 	switch k {
 	case media.Video:
@@ -23,18 +24,18 @@ func MessageType(k media.Kind) uint8 {
 	return TypeScriptData
 }
 
-// Frame types of video, the high nibble of a body's first byte.
+// Video frame types, the high nibble of a body's first byte.
 const (
 	frameKey       = 1
 	frameInter     = 2
-	frameGenerated = 4 // a key frame that a server made; the highest type that is a frame
-	frameCommand   = 5 // to a player
+	frameGenerated = 4 // a keyframe that a server generated; the highest type that is a picture
+	frameCommand   = 5 // a command to the player
 )
 
-// Codec ids of video, the low nibble of a legacy body's first byte.
+// Video codec IDs, the low nibble of a legacy body's first byte.
 const (
 	videoH264 = 7
-	videoHEVC = 12 // never Adobe's, but what encoders of HEVC sent before Enhanced RTMP
+	videoHEVC = 12 // unofficial, used for HEVC before Enhanced RTMP
 )
 
 // Sound formats, the high nibble of an audio body's first byte.
@@ -52,7 +53,7 @@ const (
 	legacyEnd    = 2
 )
 
-// isEnhancedVideo is set in the first byte of a video body that a FourCC follows.
+// isEnhancedVideo is the bit in the first byte of a video body that says that a FourCC follows.
 const isEnhancedVideo = 0x80
 
 // Packet types of the FourCC form, the low nibble of the first byte.
@@ -61,13 +62,13 @@ const (
 	packetCodedFrames     = 1
 	packetSequenceEnd     = 2
 	packetCodedFramesX    = 3 // video: CodedFrames whose composition time is 0
-	packetExtra           = 4 // video: Metadata, how colours are meant; audio: MultichannelConfig
+	packetExtra           = 4 // video: Metadata (color information); audio: MultichannelConfig
 	packetAudioMultitrack = 5
 	packetVideoMultitrack = 6
 	packetModEx           = 7
 )
 
-// multitrack returns the packet type of messages with tracks of kind k.
+// multitrack returns the packet type of multitrack messages for tracks of kind k.
 func multitrack(k media.Kind) byte {
 	if k == media.Video {
 		return packetVideoMultitrack
@@ -82,13 +83,13 @@ const (
 	manyTracksManyCodecs = 2
 )
 
-// timestampOffsetNano is the type of the one modifier (ModEx) that has a meaning.
+// timestampOffsetNano is the only modifier type (ModEx) that is defined.
 const timestampOffsetNano = 0
 
 // A fourCC names a codec in the FourCC form.
 type fourCC [4]byte
 
-// fourCCs by codec; a codec that is not here has no FourCC form.
+// fourCCs maps codecs to their FourCC. A codec that is missing has no FourCC form.
 var fourCCs = map[media.Codec]fourCC{
 	media.H264: {'a', 'v', 'c', '1'},
 	media.HEVC: {'h', 'v', 'c', '1'},
@@ -103,7 +104,7 @@ var fourCCs = map[media.Codec]fourCC{
 	media.EAC3: {'e', 'c', '-', '3'},
 }
 
-// codec returns the codec of kind k that f names, Opaque for one that livego has no word for.
+// codec returns the codec of kind k that f names, Passthrough for an unknown one.
 func (f fourCC) codec(k media.Kind) media.Codec {
 	codecs := []media.Codec{media.H264, media.HEVC, media.AV1, media.VP8, media.VP9}
 	if k == media.Audio {
@@ -117,7 +118,7 @@ func (f fourCC) codec(k media.Kind) media.Codec {
 	return media.Passthrough
 }
 
-// printable reports whether f could be a name at all.
+// printable reports whether f consists of printable ASCII, as every FourCC does.
 func (f fourCC) printable() bool {
 	for _, c := range f {
 		if c < ' ' || c > '~' {
@@ -127,7 +128,7 @@ func (f fourCC) printable() bool {
 	return true
 }
 
-// FourCC returns the name of c in the FourCC form of Enhanced RTMP, "" where there is none.
+// FourCC returns the FourCC of c in Enhanced RTMP, "" if there is none.
 func FourCC(c media.Codec) string {
 	if cc, ok := fourCCs[c]; ok {
 		return string(cc[:])
@@ -135,7 +136,7 @@ func FourCC(c media.Codec) string {
 	return ""
 }
 
-// number returns f as onMetaData spells it.
+// number returns f as the number that onMetaData carries.
 func (f fourCC) number() float64 {
 	return float64(uint32(f[0])<<24 | uint32(f[1])<<16 | uint32(f[2])<<8 | uint32(f[3]))
 }

@@ -8,23 +8,25 @@ import (
 	"livego/internal/media"
 )
 
-// maxBodyHeader is the longest header of a frame's body: enhanced, with the track's ID, FourCC and composition time.
+// maxBodyHeader is the longest header of a frame's body in bytes: enhanced form, with track ID,
+// FourCC and composition time.
 const maxBodyHeader = 10
 
-// A Dialect is what a player wants otherwise than everybody. The zero Dialect is for all: legacy
-// ids where there are any, since old players know no FourCC, and one track of each kind.
+// A Dialect selects the variant of the format that a player needs. The zero Dialect fits every
+// player: legacy codec IDs where they exist, since old players do not know FourCC, and one track of
+// each kind.
 type Dialect struct {
-	Multitrack bool // there may be more than one track of a kind: those whose ID is not 0 leave in Multitrack messages
-	LegacyHEVC bool // HEVC leaves under the id 12 that it had before Enhanced RTMP
+	Multitrack bool // several tracks of a kind: those with an ID above 0 use Multitrack messages
+	LegacyHEVC bool // HEVC uses codec ID 12, as before Enhanced RTMP
 
-	// NoColorInfo leaves out how colours are meant, for players that end at a packet which is neither
-	// a header nor a frame.
+	// NoColorInfo omits color information, for players that stop at a packet which is neither a
+	// sequence header nor a frame.
 	NoColorInfo bool
 }
 
-// bodyFormat is how frames of a codec leave. The encoder's own bodyFormat does not matter: legacy
-// ids are understood by everybody, and the FourCC bodyFormat is the only one that has a name for
-// the rest.
+// A bodyFormat is how frames of a codec are encoded. The form that the encoder used does not
+// matter: every player understands the legacy IDs, and only the FourCC form can name the other
+// codecs.
 type bodyFormat uint8
 
 const (
@@ -53,7 +55,8 @@ func (d Dialect) formatOf(t *media.Track) bodyFormat {
 
 func (d Dialect) inMultitrack(t *media.Track) bool { return d.Multitrack && t.ID != 0 }
 
-// RequiredFourCC returns the FourCC that a player must know to play t, "" when t leaves in a form that has none.
+// RequiredFourCC returns the FourCC that a player must support to play t, "" if t is encoded
+// without one.
 func (d Dialect) RequiredFourCC(t *media.Track) string {
 	if d.formatOf(t) != enhanced {
 		return ""
@@ -61,8 +64,8 @@ func (d Dialect) RequiredFourCC(t *media.Track) string {
 	return FourCC(t.Codec)
 }
 
-// TagBody returns the body of the message that carries f, in two parts: a header of 0 to 10 bytes,
-// which is the caller's, and the payload, which is f's.
+// TagBody returns the body of the message that carries f in two parts: a header of 0 to 10 bytes,
+// owned by the caller, and f's payload, which is shared: do not modify.
 func (d Dialect) TagBody(f *media.Frame) (header, payload []byte) {
 	return d.appendBodyHeader(make([]byte, 0, maxBodyHeader), f), f.Payload
 }
@@ -87,15 +90,15 @@ func (d Dialect) appendBodyHeader(dst []byte, f *media.Frame) []byte {
 	return append(dst, mp3Flags(t))
 }
 
-// SequenceHeader returns the body of the message that must precede the frames of t, nil for a track
-// that needs none. Enhanced RTMP has none for AC-3 and E-AC-3, whose configuration is for files.
+// SequenceHeader returns the body of the message that must precede the frames of t, nil if t needs
+// none. Enhanced RTMP has no sequence header for AC-3 and E-AC-3: their configuration is for files.
 func (d Dialect) SequenceHeader(t *media.Track) []byte {
 	if len(t.Config) == 0 || !hasSequenceHeader(t.Codec) {
 		return nil
 	}
 	config := t.Config
 	if t.Codec == media.FLAC {
-		config = bytes.TrimPrefix(config, []byte(flacPrefix)) // as ffmpeg writes it
+		config = bytes.TrimPrefix(config, []byte(flacPrefix)) // ffmpeg sends it without
 	}
 	dst := make([]byte, 0, maxBodyHeader+len(config))
 	switch form := d.formatOf(t); {
@@ -110,9 +113,9 @@ func (d Dialect) SequenceHeader(t *media.Track) []byte {
 	return append(dst, config...)
 }
 
-// colorMetadata returns the body of the message that tells how the colours of t are meant, nil
-// where there is nothing to tell or, in legacy form, no way. Its frame type counts for nothing by
-// the specification; ffmpeg takes all but a command for a picture.
+// colorMetadata returns the body of the message with the color information of t, nil if there is
+// none or the legacy form is used, which cannot carry it. The specification gives its frame type no
+// meaning; ffmpeg reads every type but a command as a picture.
 func (d Dialect) colorMetadata(t *media.Track) []byte {
 	if d.NoColorInfo || len(t.ColorInfo) == 0 || d.formatOf(t) != enhanced {
 		return nil
@@ -121,7 +124,7 @@ func (d Dialect) colorMetadata(t *media.Track) []byte {
 		t.ColorInfo...)
 }
 
-// legacyVideo returns the legacy id of c, H.264 or HEVC.
+// legacyVideo returns the legacy codec ID of c, H.264 or HEVC.
 func legacyVideo(c media.Codec) byte {
 	if c == media.HEVC {
 		return videoHEVC
@@ -129,10 +132,12 @@ func legacyVideo(c media.Codec) byte {
 	return videoH264
 }
 
-// aacFlags says 44.1 kHz, 16 bits, stereo, whatever the sound: the AudioSpecificConfig counts (FLV clause E.4.2.1).
+// aacFlags means 44.1 kHz, 16 bits and stereo for every AAC stream: the AudioSpecificConfig decides
+// (FLV clause E.4.2.1).
 const aacFlags = soundAAC<<4 | 0xF
 
-// mp3Flags returns the sound byte of MP3. Rates it has no word for take the nearest: decoders go by the frame headers.
+// mp3Flags returns the first byte of MP3 bodies. A sample rate that FLV cannot express becomes the
+// nearest one: decoders use the frame headers.
 func mp3Flags(t *media.Track) byte {
 	b := byte(soundMP3<<4 | 2) // 16 bits
 	switch {
@@ -151,7 +156,8 @@ func mp3Flags(t *media.Track) byte {
 	return b
 }
 
-// frameType returns what the parser says of the codecs that it reads, and what the encoder said of others.
+// frameType returns the video frame type of f: by the bitstream for codecs that livego parses, by
+// the encoder's keyframe flag for others.
 func frameType(f *media.Frame) byte {
 	switch f.Track.Codec {
 	case media.H264, media.HEVC, media.AV1, media.VP9:
@@ -166,7 +172,7 @@ func frameType(f *media.Frame) byte {
 	return frameInter
 }
 
-// appendFourCC appends the FourCC form's header of a packet of t.
+// appendFourCC appends the FourCC form's header for a packet of t.
 func (d Dialect) appendFourCC(dst []byte, t *media.Track, frameType, kind byte) []byte {
 	first, cc := byte(soundEnhanced<<4), fourCCs[t.Codec]
 	if t.Kind == media.Video {
@@ -183,8 +189,8 @@ func appendCTS(dst []byte, f *media.Frame) []byte {
 	return appendUint24(dst, uint32((f.PTS-f.DTS)/time.Millisecond))
 }
 
-// codecID returns the id that onMetaData names t's coding by: of the legacy form, else the FourCC
-// as a number; 0 if unknown.
+// codecID returns the codec ID of t in onMetaData: the legacy ID if that form is used, else the
+// FourCC as a number; 0 if unknown.
 func (d Dialect) codecID(t *media.Track) float64 {
 	switch {
 	case t == nil:
@@ -199,15 +205,15 @@ func (d Dialect) codecID(t *media.Track) float64 {
 	return float64(legacyVideo(t.Codec))
 }
 
-// Timestamp returns the 32 bits that stand for f's DTS, in milliseconds.
+// Timestamp returns f's DTS as the 32-bit timestamp of its message, in milliseconds.
 func Timestamp(f *media.Frame) uint32 { return uint32(f.DTS / time.Millisecond) }
 
 func appendUint24(dst []byte, v uint32) []byte {
 	return append(dst, byte(v>>16), byte(v>>8), byte(v))
 }
 
-// FileHeader returns what an FLV file or stream begins with: the header and the first
-// PreviousTagSize (FLV clauses E.2, E.3).
+// FileHeader returns the start of an FLV file or stream: the header and the first PreviousTagSize
+// (FLV clauses E.2, E.3).
 func FileHeader(hasVideo, hasAudio bool) []byte {
 	b := []byte{'F', 'L', 'V', 1, 0, 0, 0, 0, fileHeaderSize, 0, 0, 0, 0}
 	if hasVideo {
@@ -224,24 +230,25 @@ const (
 	tagHeaderSize  = 11
 )
 
-// appendTagHeader appends what precedes a tag's body of n bytes (FLV clause E.4.1).
+// appendTagHeader appends the header of a tag with a body of n bytes (FLV clause E.4.1).
 func appendTagHeader(dst []byte, typ uint8, timestamp uint32, n int) []byte {
 	dst = appendUint24(append(dst, typ), uint32(n))
 	dst = append(appendUint24(dst, timestamp), byte(timestamp>>24))
 	return append(dst, 0, 0, 0) // StreamID
 }
 
-// AppendTag appends a tag with its PreviousTagSize to dst. timestamp is in milliseconds.
+// AppendTag appends a tag and its PreviousTagSize to dst. timestamp is in milliseconds.
 func AppendTag(dst []byte, typ uint8, timestamp uint32, body []byte) []byte {
 	dst = appendTagHeader(dst, typ, timestamp, len(body))
 	dst = append(dst, body...)
 	return binary.BigEndian.AppendUint32(dst, uint32(tagHeaderSize+len(body)))
 }
 
-// EncodeTag lays f out as an FLV tag with its PreviousTagSize, for Frame.Wire. The payload is f's, not copied.
+// EncodeTag encodes f as an FLV tag with its PreviousTagSize, for Frame.Wire. The payload is f's,
+// not copied.
 func EncodeTag(f *media.Frame) [][]byte { return Dialect{}.EncodeTag(f) }
 
-// EncodeTag is the EncodeTag of a Dialect.
+// EncodeTag is the function EncodeTag for players of dialect d.
 func (d Dialect) EncodeTag(f *media.Frame) [][]byte {
 	b := make([]byte, tagHeaderSize, tagHeaderSize+maxBodyHeader+4)
 	b = d.appendBodyHeader(b, f)

@@ -15,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// TestEncodedMessages is what viewers get of a track's header and of a frame with a composition time of 40 ms.
+// TestEncodedMessages checks the encoding of sequence headers and of frames with composition times.
 func TestEncodedMessages(t *testing.T) {
 	track := func(k media.Kind, c media.Codec, config string) *media.Track {
 		return &media.Track{Kind: k, Codec: c, Config: []byte(config)}
@@ -31,14 +31,15 @@ func TestEncodedMessages(t *testing.T) {
 	plain := []encodeCase{
 		{"H.264", track(media.Video, media.H264, "c"), media.Keyframe, false, 40e6, "\x17\x00\x00\x00\x00c",
 			"\x17\x01\x00\x00\x28p"},
-		{"H.264 recovery", track(media.Video, media.H264, "c"), media.RecoveryPoint, false, -40e6, "\x17\x00\x00\x00\x00c",
+		{"H.264 recovery point", track(media.Video, media.H264, "c"), media.RecoveryPoint, false, -40e6,
+			"\x17\x00\x00\x00\x00c",
 			"\x17\x01\xFF\xFF\xD8p"},
-		{"H.264 with a flag alone", track(media.Video, media.H264, "c"), 0, true, 0, "\x17\x00\x00\x00\x00c",
+		{"H.264 keyframe flag on an inter frame", track(media.Video, media.H264, "c"), 0, true, 0, "\x17\x00\x00\x00\x00c",
 			"\x27\x01\x00\x00\x00p"},
 		{"HEVC", track(media.Video, media.HEVC, "c"), media.Keyframe, true, 40e6, "\x90hvc1c", "\x91hvc1\x00\x00\x28p"},
-		{"HEVC without CTS", track(media.Video, media.HEVC, "c"), 0, false, 0, "\x90hvc1c", "\xA3hvc1p"},
-		{"AV1 with a flag alone", track(media.Video, media.AV1, "c"), 0, true, 0, "\x90av01c", "\xA1av01p"},
-		{"VP8 with a flag alone", track(media.Video, media.VP8, ""), 0, true, 0, "", "\x91vp08p"},
+		{"HEVC without composition time", track(media.Video, media.HEVC, "c"), 0, false, 0, "\x90hvc1c", "\xA3hvc1p"},
+		{"AV1 keyframe flag on an inter frame", track(media.Video, media.AV1, "c"), 0, true, 0, "\x90av01c", "\xA1av01p"},
+		{"VP8 with a keyframe flag", track(media.Video, media.VP8, ""), 0, true, 0, "", "\x91vp08p"},
 		{"VP9", track(media.Video, media.VP9, ""), 0, false, 0, "", "\xA1vp09p"},
 		{"AAC", track(media.Audio, media.AAC, "c"), media.Keyframe, true, 0, "\xAF\x00c", "\xAF\x01p"},
 		{"Opus", track(media.Audio, media.Opus, "c"), media.Keyframe, true, 0, "\x90Opusc", "\x91Opusp"},
@@ -51,26 +52,28 @@ func TestEncodedMessages(t *testing.T) {
 		{"FLAC", track(media.Audio, media.FLAC, "fLaC\x80\x00\x00\x22c"), media.Keyframe, true, 0, "\x90fLaCc", "\x91fLaCp"},
 		{"opaque", track(media.Video, media.Passthrough, "whole"), media.Keyframe, true, 0, "whole", "p"},
 		{"script", track(media.Data, media.ScriptData, ""), media.Keyframe, true, 0, "", "p"},
-		{"the only track, whatever its ID", numbered(track(media.Video, media.H264, "c")), media.Keyframe, true, 40e6,
+		{"single track with an ID", numbered(track(media.Video, media.H264, "c")), media.Keyframe, true, 40e6,
 			"\x17\x00\x00\x00\x00c", "\x17\x01\x00\x00\x28p"},
 	}
 	for dialect, tests := range map[Dialect][]encodeCase{
 		{}: plain,
 		old: {
-			{"HEVC 12", track(media.Video, media.HEVC, "c"), media.Keyframe, true, 40e6, "\x1C\x00\x00\x00\x00c",
+			{"HEVC with legacy ID", track(media.Video, media.HEVC, "c"), media.Keyframe, true, 40e6, "\x1C\x00\x00\x00\x00c",
 				"\x1C\x01\x00\x00\x28p"},
 			{"AV1", track(media.Video, media.AV1, "c"), media.Keyframe, true, 0, "\x90av01c", "\x91av01p"},
 		},
 		all: {
-			{"H.264, the first", track(media.Video, media.H264, "c"), media.Keyframe, false, 40e6, "\x17\x00\x00\x00\x00c",
+			{"H.264, first track", track(media.Video, media.H264, "c"), media.Keyframe, false, 40e6, "\x17\x00\x00\x00\x00c",
 				"\x17\x01\x00\x00\x28p"},
-			{"H.264, another", numbered(track(media.Video, media.H264, "c")), media.Keyframe, false, 40e6, "\x96\x00avc1\x05c",
+			{"H.264, second track", numbered(track(media.Video, media.H264, "c")), media.Keyframe, false, 40e6,
+				"\x96\x00avc1\x05c",
 				"\x96\x01avc1\x05\x00\x00\x28p"},
-			{"HEVC, another without CTS", numbered(track(media.Video, media.HEVC, "c")), 0, false, 0, "\x96\x00hvc1\x05c",
+			{"HEVC, second track without composition time", numbered(track(media.Video, media.HEVC, "c")), 0, false, 0,
+				"\x96\x00hvc1\x05c",
 				"\xA6\x03hvc1\x05p"},
-			{"AAC, another", numbered(track(media.Audio, media.AAC, "c")), media.Keyframe, true, 0, "\x95\x00mp4a\x05c",
+			{"AAC, second track", numbered(track(media.Audio, media.AAC, "c")), media.Keyframe, true, 0, "\x95\x00mp4a\x05c",
 				"\x95\x01mp4a\x05p"},
-			{"MP3, another", numbered(mp3(48000, 2)), media.Keyframe, true, 0, "", "\x95\x01.mp3\x05p"},
+			{"MP3, second track", numbered(mp3(48000, 2)), media.Keyframe, true, 0, "", "\x95\x01.mp3\x05p"},
 		},
 	} {
 		for _, tt := range tests {
@@ -79,7 +82,8 @@ func TestEncodedMessages(t *testing.T) {
 	}
 }
 
-// A encodeCase is a frame with a composition time, and how it and its track's header leave.
+// An encodeCase is a frame with a composition time, and the expected encoding of it and its track's
+// header.
 type encodeCase struct {
 	name   string
 	track  *media.Track
@@ -109,7 +113,7 @@ func (tt encodeCase) run(t *testing.T, d Dialect) {
 func TestEncodeTagAllocations(t *testing.T) {
 	f := &media.Frame{Track: &media.Track{Kind: media.Video, Codec: media.H264}, Payload: []byte(idr)}
 	if n := testing.AllocsPerRun(100, func() { EncodeTag(f) }); n > 2 {
-		t.Errorf("%v allocations a tag, want one for the bytes and one for the slice of slices", n)
+		t.Errorf("%v allocations per tag, want one for the bytes and one for the slice of slices", n)
 	}
 }
 
@@ -145,16 +149,16 @@ func TestMetaData(t *testing.T) {
 		tracks []*media.Track
 		want   amf0.ECMAArray
 	}{
-		{"facts win", claims, []*media.Track{video, audio}, amf0.ECMAArray{
+		{"track properties override claims", claims, []*media.Track{video, audio}, amf0.ECMAArray{
 			{Key: "width", Value: 640.0}, {Key: "height", Value: 360.0}, {Key: "framerate", Value: 25.0},
 			{Key: "videodatarate", Value: 800.0}, {Key: "videocodecid", Value: 7.0},
 			{Key: "audiosamplerate", Value: 44100.0}, {Key: "audiochannels", Value: 1.0}, {Key: "stereo", Value: false},
 			{Key: "audiocodecid", Value: 10.0},
 			{Key: "encoder", Value: "enc"},
 		}},
-		{"facts alone", nil, []*media.Track{{Kind: media.Video, Codec: media.HEVC}},
+		{"track properties only", nil, []*media.Track{{Kind: media.Video, Codec: media.HEVC}},
 			amf0.ECMAArray{{Key: "videocodecid", Value: float64(0x68766331)}}},
-		{"claims alone", &media.Meta{Width: 2, Channels: 2, HasVideo: true}, nil, amf0.ECMAArray{{Key: "width", Value: 2.0}}},
+		{"claims only", &media.Meta{Width: 2, Channels: 2, HasVideo: true}, nil, amf0.ECMAArray{{Key: "width", Value: 2.0}}},
 		{"nothing", nil, nil, nil},
 		{"several tracks", &media.Meta{VideoRate: 800},
 			[]*media.Track{audio, {ID: 3, Kind: media.Video, Codec: media.H264, Width: 320}, video,
@@ -179,13 +183,13 @@ func TestMetaData(t *testing.T) {
 	}
 }
 
-// readerFiles is the table of FLV readerFiles; fuzzing starts from it. want is the number of tags
-// before the end, err what ends them.
+// readerFiles is the table of FLV files; fuzzing starts from it. want is the number of tags before
+// the end, err the error that ends them.
 func readerFiles() []struct {
 	name string
 	b    string
 	want int
-	err  string // "" for a clean end
+	err  string // "" for io.EOF
 } {
 	head := string(FileHeader(true, true))
 	tag := string(AppendTag(nil, TypeVideo, 0x12345678, []byte("body")))
@@ -198,38 +202,38 @@ func readerFiles() []struct {
 		{"two tags", head + tag + string(AppendTag(nil, TypeScriptData, 0, nil)), 2, ""},
 		{"no tags", head, 0, ""},
 		{"empty", "", 0, "unexpected EOF"},
-		{"V25 bad signature", "GIF" + head[3:], 0, "flv: no FLV signature"},
-		{"V25 gzip", "\x1F\x8B\x08" + head[3:], 0, "flv: no FLV signature"},
-		{"V25 header size 0", head[:8] + "\x00" + head[9:], 0, "flv: header of 0 bytes"},
-		{"V25 header size max", head[:5] + "\xFF\xFF\xFF\xFF" + head[9:], 0, "flv: header of 4294967295 bytes"},
+		{"bad signature", "GIF" + head[3:], 0, "flv: no FLV signature"},
+		{"gzip", "\x1F\x8B\x08" + head[3:], 0, "flv: no FLV signature"},
+		{"header size 0", head[:8] + "\x00" + head[9:], 0, "flv: invalid file header size 0"},
+		{"largest header size", head[:5] + "\xFF\xFF\xFF\xFF" + head[9:], 0, "flv: invalid file header size 4294967295"},
 		{"header of 13 bytes", head[:8] + "\x0Dmore" + head[9:] + tag, 1, ""},
 		{"header of 10 bytes", head[:8] + "\x0A\xFF" + head[9:] + tag, 1, ""},
-		{"cut in a header of 13 bytes", head[:8] + "\x0Dmore", 0, "unexpected EOF"},
+		{"truncated header of 13 bytes", head[:8] + "\x0Dmore", 0, "unexpected EOF"},
 		{"wrong PreviousTagSize and a StreamID", head + strings.Repeat(tag[:8]+"\x00\x00\x01"+tag[11:len(tag)-1]+"\x04", 3),
 			3, ""},
 		{"wrong PreviousTagSize before data of AMF3", head + tag[:len(tag)-1] + "\x00" + "\x0F" + tag[1:] + tag, 2, ""},
-		{"V25 first PreviousTagSize", head[:12] + "\x01" + tag, 1, ""},
-		{"V25 PreviousTagSize of the last tag", head + tag[:len(tag)-1] + "\x00", 1, ""},
-		{"PreviousTagSize counts the body alone", head + strings.Repeat(tag[:len(tag)-1]+"\x04", 3), 3, ""},
-		{"V25 PreviousTagSize, and no tag behind it", head + tag + tag[:len(tag)-1] + "\x00" + "nothing like a tag", 1,
+		{"wrong first PreviousTagSize", head[:12] + "\x01" + tag, 1, ""},
+		{"wrong last PreviousTagSize", head + tag[:len(tag)-1] + "\x00", 1, ""},
+		{"PreviousTagSize counts the body only", head + strings.Repeat(tag[:len(tag)-1]+"\x04", 3), 3, ""},
+		{"wrong PreviousTagSize without a tag after it", head + tag + tag[:len(tag)-1] + "\x00" + "nothing like a tag", 1,
 			"flv: PreviousTagSize is 0 after a tag of 15 bytes"},
-		{"V25 PreviousTagSize, and half a tag behind it", head + tag[:len(tag)-1] + "\x00" + tag[:5], 0,
+		{"wrong PreviousTagSize before half a tag", head + tag[:len(tag)-1] + "\x00" + tag[:5], 0,
 			"flv: PreviousTagSize is 0 after a tag of 15 bytes"},
-		{"V25 tag type 0", head + "\x00" + tag[1:] + tag, 1, ""},
+		{"tag type 0", head + "\x00" + tag[1:] + tag, 1, ""},
 		{"tag type 0 without content", head + strings.Repeat("\x00", 14) + "\x0B" + tag, 1, ""},
-		{"V25 tag type 255", head + tag + "\xDF" + tag[1:] + tag, 2, ""},
+		{"unknown tag type", head + tag + "\xDF" + tag[1:] + tag, 2, ""},
 		{"unknown tag with a wrong PreviousTagSize", head + tag + "\xDF" + tag[1:len(tag)-1] + "\x00" + tag, 2, ""},
 		{"zero bytes after the last tag", head + tag + strings.Repeat("\x00", 4096), 1, ""},
 		{"five zero bytes after the last tag", head + tag + strings.Repeat("\x00", 5), 1, ""},
 		{"twelve zero bytes after the last tag", head + tag + strings.Repeat("\x00", 12), 1, ""},
 		{"zero bytes before the end", head + tag + strings.Repeat("\x00", 600) + tag, 1,
-			"flv: 527 zero bytes where a tag belongs"},
-		{"V25 filter bit", head + "\x29" + tag[1:], 0, "flv: encrypted tag"},
-		{"V25 size above rest", head + "\x09\x00\x03\xFF" + tag[4:], 0, "unexpected EOF"},
-		{"V25 size above limit", head + "\x09\xFF\xFF\xFF" + tag[4:], 0,
-			"flv: tag of 16777215 bytes is above the limit of 1024"},
-		{"cut in a tag header", head + tag[:5], 0, "unexpected EOF"},
-		{"cut in a PreviousTagSize", head + tag[:len(tag)-1], 0, "unexpected EOF"},
+			"flv: 527 zero bytes in place of a tag"},
+		{"encrypted tag", head + "\x29" + tag[1:], 0, "flv: encrypted tag"},
+		{"tag longer than the file", head + "\x09\x00\x03\xFF" + tag[4:], 0, "unexpected EOF"},
+		{"tag above the size limit", head + "\x09\xFF\xFF\xFF" + tag[4:], 0,
+			"flv: tag of 16777215 bytes exceeds the limit of 1024"},
+		{"truncated tag header", head + tag[:5], 0, "unexpected EOF"},
+		{"truncated PreviousTagSize", head + tag[:len(tag)-1], 0, "unexpected EOF"},
 	}
 }
 

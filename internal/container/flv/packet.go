@@ -9,41 +9,41 @@ import (
 	"livego/internal/media"
 )
 
-// A packet is what one video or audio message says of one track, taken apart.
+// A packet is what one video or audio message says about one track.
 type packet struct {
 	kind     packetKind
 	id       uint8 // of the track
 	codec    media.Codec
-	label    string // of an Opaque codec
+	label    string // of a Passthrough codec
 	enhanced bool
 	keyFlag  bool
 	cts      time.Duration
-	offset   time.Duration // to be added to the time of the message
-	data     []byte        // configuration, access unit or description; the whole body of an Opaque codec
+	offset   time.Duration // added to the timestamp of the message
+	data     []byte        // configuration, access unit or color information; the whole body of a Passthrough codec
 
 	frameType byte // of video in FourCC form
 }
 
-// packetKind a packet is for.
+// A packetKind is the purpose of a packet.
 type packetKind uint8
 
 const (
-	kindIgnored packetKind = iota // legal, and of no use to us
+	kindIgnored packetKind = iota // valid but not used
 	kindHeader
 	kindFrame
-	kindColorInfo // how colours are meant
-	kindEnd       // of the sequence
+	kindColorInfo // color information
+	kindEnd       // end of the sequence
 )
 
 const (
-	maxTracks = 32 // of a publisher, and in a message
-	maxModEx  = 16 // modifiers of a message
+	maxTracks = 32 // of a publisher, and in one message
+	maxModEx  = 16 // modifiers in one message
 )
 
-var errShort = skip("body is too short")
+var errShort = skip("message body is too short")
 
-// parseVideo appends the packets of a video body, which they point into. With an error, those that
-// it does not concern are there.
+// parseVideo appends the packets of a video body to dst; their data are slices of body. With an
+// error, the packets of the valid tracks are returned too.
 func parseVideo(dst []packet, body []byte) ([]packet, error) {
 	if len(body) == 0 {
 		return dst, errShort
@@ -89,7 +89,7 @@ func parseLegacyVideo(body []byte) (packet, error) {
 	return p, nil
 }
 
-// parseAudio is parseVideo for an audio body. An empty one is silence by Enhanced RTMP.
+// parseAudio is parseVideo for an audio body. An empty one means silence in Enhanced RTMP.
 func parseAudio(dst []packet, body []byte) ([]packet, error) {
 	if len(body) == 0 {
 		return dst, nil
@@ -114,7 +114,7 @@ func parseLegacyAudio(body []byte) (packet, error) {
 		if len(body) < 2 {
 			return p, errShort
 		}
-		p.data = body[2:] // none is silence
+		p.data = body[2:] // empty means silence
 		switch body[1] {
 		case legacyHeader:
 			p.kind = kindHeader
@@ -128,7 +128,7 @@ func parseLegacyAudio(body []byte) (packet, error) {
 	return p, nil
 }
 
-// parseEnhanced is parseVideo for a body of either kind in the FourCC form (Enhanced RTMP v2, ExVideoTagHeader and
+// parseEnhanced parses a body of kind k in the FourCC form (Enhanced RTMP v2, ExVideoTagHeader and
 // ExAudioTagHeader): a packet type, which modifiers may precede, then one track or several.
 func parseEnhanced(dst []packet, k media.Kind, body []byte) ([]packet, error) {
 	p, kind, b := packet{enhanced: true}, body[0]&0xF, body[1:]
@@ -157,14 +157,15 @@ func parseEnhanced(dst []packet, k media.Kind, body []byte) ([]packet, error) {
 	return append(dst, p), nil
 }
 
-// readModEx takes one modifier off b. It returns the packet type that follows it, which may be one more.
+// readModEx reads one modifier from b. It returns the packet type that follows it, which may be
+// another modifier.
 func (p *packet) readModEx(b []byte) (kind byte, rest []byte, err error) {
 	if len(b) < 1 {
 		return 0, nil, errShort
 	}
 	size := int(b[0]) + 1
 	b = b[1:]
-	if size == 256 { // the size that does not fit
+	if size == 256 { // an extended size follows
 		if len(b) < 2 {
 			return 0, nil, errShort
 		}
@@ -177,15 +178,15 @@ func (p *packet) readModEx(b []byte) (kind byte, rest []byte, err error) {
 	value, next := b[:size], b[size]
 	if next>>4 == timestampOffsetNano {
 		if len(value) < 3 || uint24(value) >= uint32(time.Millisecond) {
-			return 0, nil, skip("time stamp offset %x is no part of a millisecond", value[:min(len(value), 3)])
+			return 0, nil, skip("timestamp offset %x is not below a millisecond", value[:min(len(value), 3)])
 		}
 		p.offset = time.Duration(uint24(value))
 	}
 	return next & 0xF, b[size+1:], nil
 }
 
-// parseMultitrack is parseEnhanced for what follows the packet type Multitrack; p is what all
-// tracks have in common. A track that makes no sense does not harm the others.
+// parseMultitrack parses what follows the packet type Multitrack; p holds what all tracks have in
+// common. An invalid track does not affect the others.
 func parseMultitrack(dst []packet, k media.Kind, p packet, b []byte) ([]packet, error) {
 	if len(b) < 1 {
 		return dst, errShort
@@ -194,7 +195,7 @@ func parseMultitrack(dst []packet, k media.Kind, p packet, b []byte) ([]packet, 
 	b = b[1:]
 	switch {
 	case kind == multitrack(k) || kind == packetModEx:
-		return dst, skip("%v packet type %d within multitrack", k, kind)
+		return dst, skip("%v packet type %d in a multitrack message", k, kind)
 	case layout > manyTracksManyCodecs:
 		return dst, unsupported("multitrack type %d", layout)
 	}
@@ -239,25 +240,25 @@ func parseMultitrack(dst []packet, k media.Kind, p packet, b []byte) ([]packet, 
 	return dst, bad
 }
 
-// cutFourCC takes a FourCC off b.
+// cutFourCC reads a FourCC from b.
 func cutFourCC(b []byte) (cc fourCC, rest []byte, err error) {
 	if len(b) < 4 {
 		return cc, nil, errShort
 	}
 	cc = fourCC(b[:4])
 	if !cc.printable() {
-		err = skip("FourCC %x", cc[:])
+		err = skip("invalid FourCC %x", cc[:])
 	}
 	return cc, b[4:], err
 }
 
-// parseTrack takes the body of one track.
+// parseTrack parses the body of one track.
 func (p *packet) parseTrack(k media.Kind, kind byte, cc fourCC, body []byte) error {
 	p.codec, p.data = cc.codec(k), body
 	switch {
 	case p.codec == media.Passthrough:
 		return &skipError{media.SkipUnsupported, fmt.Sprintf("%v FourCC %s", k, cc[:]), string(cc[:])}
-	case k == media.Video && kind != packetExtra: // whose frame type counts for nothing
+	case k == media.Video && kind != packetExtra: // metadata, whose frame type has no meaning
 		if !isFrame(p.frameType) {
 			return skip("video frame type %d carries no picture", p.frameType)
 		}
@@ -278,7 +279,7 @@ func (p *packet) parseTrack(k media.Kind, kind byte, cc fourCC, body []byte) err
 		}
 		p.kind, p.cts, p.data = kindFrame, compositionTime(body), body[3:]
 	case kind == packetCodedFrames:
-		p.kind = kindFrame // one of sound without content is silence
+		p.kind = kindFrame // an empty audio frame means silence
 	case kind == packetCodedFramesX && k == media.Video:
 		p.kind = kindFrame
 	case kind == packetSequenceEnd:
@@ -293,26 +294,26 @@ func (p *packet) parseTrack(k media.Kind, kind byte, cc fourCC, body []byte) err
 	return nil
 }
 
-// What stands before the STREAMINFO block in Track.Config: "fLaC" and the header of a block of 34
+// flacPrefix precedes the STREAMINFO block in Track.Config: "fLaC" and the header of a block of 34
 // bytes (RFC 9639 sections 6 and 8.1).
 const (
 	flacPrefix = "fLaC\x80\x00\x00\x22"
 	flacInfo   = 34
 )
 
-// flacConfig returns a configuration of FLAC in the form of Track.Config. ffmpeg sends STREAMINFO
-// alone, others what a file begins with.
+// flacConfig returns a FLAC configuration in the form of Track.Config. ffmpeg sends STREAMINFO
+// only, other encoders send the start of a file.
 func flacConfig(b []byte) []byte {
 	if n := len(flacPrefix); len(b) >= n+flacInfo && string(b[:4]) == flacPrefix[:4] && b[4]&0x7F == 0 {
 		b = b[n : n+flacInfo]
 	}
 	if len(b) != flacInfo {
-		return b // for who describes it to complain of
+		return b // newTrack reports the error
 	}
 	return append([]byte(flacPrefix), b...)
 }
 
-// hasSequenceHeader reports whether there is such a thing as a configuration of c.
+// hasSequenceHeader reports whether codec c has a sequence header.
 func hasSequenceHeader(c media.Codec) bool {
 	switch c {
 	case media.MP3, media.AC3, media.EAC3:
@@ -323,10 +324,11 @@ func hasSequenceHeader(c media.Codec) bool {
 
 func isKeyframe(frameType byte) bool { return frameType == frameKey || frameType == frameGenerated }
 
-// isFrame reports whether a frame type is a picture: 0, 6 and 7 are reserved, 5 is a command to a player.
+// isFrame reports whether a frame type is a picture: 0, 6 and 7 are reserved, 5 is a command to the
+// player.
 func isFrame(frameType byte) bool { return frameKey <= frameType && frameType <= frameGenerated }
 
-// compositionTime reads a signed number of milliseconds, SI24.
+// compositionTime reads a signed 24-bit number of milliseconds (SI24).
 func compositionTime(b []byte) time.Duration {
 	ms := int32(uint32(b[0])<<24|uint32(b[1])<<16|uint32(b[2])<<8) >> 8
 	return time.Duration(ms) * time.Millisecond

@@ -6,17 +6,17 @@ import (
 	"livego/internal/media"
 )
 
-// A Preamble knows what one viewer has been sent of what must precede frames: onMetaData and
-// sequence headers. The zero value has sent nothing.
+// A Preamble tracks which onMetaData and sequence headers one viewer has received, and appends the
+// missing ones before frames. The zero value has sent nothing.
 type Preamble struct {
-	Dialect Dialect // of the viewer
+	Dialect Dialect // the viewer's
 
 	started bool
 	meta    *media.Meta
-	tracks  []*media.Track // whose headers went out last, one per kind and ID
+	tracks  []*media.Track // by kind and ID, those whose headers were sent last
 }
 
-// Ready reports that nothing has to precede f.
+// Ready reports that f needs no messages before it.
 func (p *Preamble) Ready(f *media.Frame) bool {
 	if !p.started || f.Meta != p.meta {
 		return false
@@ -29,15 +29,15 @@ func (p *Preamble) Ready(f *media.Frame) bool {
 	return false
 }
 
-// Append appends to dst what has to precede f: at the start onMetaData and the headers of all known
-// tracks, later what has changed. known are the tracks that the viewer gets, as far as they are
-// known; it may be nil later. The time of onMetaData is always 0: with any other, ffmpeg makes a
-// subtitle track of it.
+// Append appends to dst the messages that must precede f: at the start onMetaData and the headers
+// of all known tracks, later only what changed. known are the viewer's tracks, as far as they are
+// known; it may be nil after the start. The timestamp of onMetaData is always 0: with any other,
+// ffmpeg makes a subtitle track of it.
 func (p *Preamble) Append(dst []Tag, f *media.Frame, known []*media.Track) []Tag {
 	if p.Ready(f) {
 		return dst
 	}
-	var bodies []Tag // the time stamps come last
+	var bodies []Tag // without timestamps
 	if !p.started {
 		for _, t := range known {
 			if p.sameTrack(t, f.Track) {
@@ -56,7 +56,8 @@ func (p *Preamble) Append(dst []Tag, f *media.Frame, known []*media.Track) []Tag
 	return dst
 }
 
-// setTrack makes t the present track of its kind and ID. It appends what has to precede its frames.
+// setTrack makes t the current track of its kind and ID, and appends the messages that must precede
+// its frames.
 func (p *Preamble) setTrack(dst []Tag, t *media.Track) []Tag {
 	var old *media.Track
 	for i, present := range p.tracks {
@@ -72,7 +73,8 @@ func (p *Preamble) setTrack(dst []Tag, t *media.Track) []Tag {
 	}
 	described := old != nil && !bytes.Equal(old.ColorInfo, t.ColorInfo) && old.Codec == t.Codec &&
 		bytes.Equal(old.Config, t.Config)
-	if h := p.Dialect.SequenceHeader(t); h != nil && !described { // what is but described anew needs no new decoder
+	// new color information alone does not restart the decoder
+	if h := p.Dialect.SequenceHeader(t); h != nil && !described {
 		dst = append(dst, Tag{Type: MessageType(t.Kind), Body: h})
 	}
 	if c := p.Dialect.colorMetadata(t); c != nil {
@@ -81,7 +83,8 @@ func (p *Preamble) setTrack(dst []Tag, t *media.Track) []Tag {
 	return dst
 }
 
-// sameTrack reports whether a and b are one to the viewer: of a kind, and of an ID where he gets more than one.
+// sameTrack reports whether a and b are the same track for the viewer: of one kind, and of one ID
+// if the viewer receives several tracks of a kind.
 func (p *Preamble) sameTrack(a, b *media.Track) bool {
 	return a.Kind == b.Kind && (a.ID == b.ID || !p.Dialect.Multitrack)
 }

@@ -19,15 +19,15 @@ func TestPreamble(t *testing.T) {
 	for _, step := range []struct {
 		name string
 		f    *media.Frame
-		want []uint8 // types, of the messages before f
+		want []uint8 // message types before f
 	}{
-		{"the start brings all headers", &media.Frame{Track: a, Meta: m}, []uint8{TypeScriptData, TypeVideo, TypeAudio}},
-		{"then nothing", &media.Frame{Track: v1, Meta: m}, nil},
-		{"a new track its header", &media.Frame{Track: v2, Meta: m}, []uint8{TypeScriptData, TypeVideo}},
-		{"once", &media.Frame{Track: v2, Meta: m}, nil},
-		{"back again", &media.Frame{Track: v1, Meta: m}, []uint8{TypeScriptData, TypeVideo}},
-		{"data has none", &media.Frame{Track: data, Meta: m}, []uint8{TypeScriptData}},
-		{"new metadata alone", &media.Frame{Track: a}, []uint8{TypeScriptData}},
+		{"start sends all headers", &media.Frame{Track: a, Meta: m}, []uint8{TypeScriptData, TypeVideo, TypeAudio}},
+		{"known track needs nothing", &media.Frame{Track: v1, Meta: m}, nil},
+		{"new track needs its header", &media.Frame{Track: v2, Meta: m}, []uint8{TypeScriptData, TypeVideo}},
+		{"header only once", &media.Frame{Track: v2, Meta: m}, nil},
+		{"previous track needs its header again", &media.Frame{Track: v1, Meta: m}, []uint8{TypeScriptData, TypeVideo}},
+		{"data has no header", &media.Frame{Track: data, Meta: m}, []uint8{TypeScriptData}},
+		{"new metadata only", &media.Frame{Track: a}, []uint8{TypeScriptData}},
 	} {
 		got := p.Append(nil, step.f, known)
 		var types []uint8
@@ -43,7 +43,7 @@ func TestPreamble(t *testing.T) {
 	}
 }
 
-// TestPreambleTracks follows descriptions and several tracks of a kind.
+// TestPreambleTracks checks color information and several tracks of a kind.
 func TestPreambleTracks(t *testing.T) {
 	track := func(id uint8, config, colors string) *media.Track {
 		return &media.Track{ID: id, Kind: media.Video, Codec: media.AV1, Config: []byte(config), ColorInfo: []byte(colors)}
@@ -54,18 +54,18 @@ func TestPreambleTracks(t *testing.T) {
 		dialect Dialect
 		known   []*media.Track
 		frames  []*media.Track
-		want    []string // after onMetaData
+		want    []string // messages other than onMetaData
 	}{
 		{"one track at a time", Dialect{}, []*media.Track{v1}, []*media.Track{v1, v0, v1},
 			[]string{"\x90av01d", "\xD4av01e", "\x90av01c", "\x90av01d", "\xD4av01e"}},
 		{"all tracks", Dialect{Multitrack: true}, []*media.Track{v0, v1}, []*media.Track{v1, v0, v1},
 			[]string{"\x90av01c", "\x96\x00av01\x01d", "\xD6\x04av01\x01e"}},
-		{"described anew", Dialect{}, nil, []*media.Track{v0, track(0, "c", "x")}, []string{"\x90av01c", "\xD4av01x"}},
-		{"no descriptions", Dialect{NoColorInfo: true}, nil, []*media.Track{v1, track(1, "d", "x"), track(1, "c", "x")},
+		{"new color info", Dialect{}, nil, []*media.Track{v0, track(0, "c", "x")}, []string{"\x90av01c", "\xD4av01x"}},
+		{"no color info", Dialect{NoColorInfo: true}, nil, []*media.Track{v1, track(1, "d", "x"), track(1, "c", "x")},
 			[]string{"\x90av01d", "\x90av01c"}},
-		{"configured anew", Dialect{}, nil, []*media.Track{v0, track(0, "d", "x")},
+		{"new configuration", Dialect{}, nil, []*media.Track{v0, track(0, "d", "x")},
 			[]string{"\x90av01c", "\x90av01d", "\xD4av01x"}},
-		{"legacy form has no description", Dialect{}, nil,
+		{"legacy form has no color info", Dialect{}, nil,
 			[]*media.Track{{Kind: media.Video, Codec: media.H264, Config: []byte("c"), ColorInfo: []byte("e")}},
 			[]string{"\x17\x00\x00\x00\x00c"}},
 	} {

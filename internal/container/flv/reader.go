@@ -10,40 +10,40 @@ import (
 	"sync/atomic"
 )
 
-// A Tag is one tag of an FLV file or stream: a message.
+// A Tag is one tag of an FLV file or stream.
 type Tag struct {
 	Type      uint8
 	Timestamp uint32 // ms
 	Body      []byte
 }
 
-// A Reader reads the tags of an FLV file or stream from hostile hands. What players accept it accepts, and
-// notes it in Oddities: tags of unknown types, which it skips, a PreviousTagSize that is wrong where a tag
-// follows all the same, and zero bytes after the last tag.
+// A Reader reads the tags of an untrusted FLV file or stream. It accepts what players accept, and
+// counts it in Anomalies: tags of unknown types, which it skips, a wrong PreviousTagSize if a tag
+// follows anyway, and zero bytes after the last tag.
 type Reader struct {
 	Anomalies Anomalies
 
 	r          io.Reader
 	maxBody    int
 	headerRead bool
-	inTag      atomic.Bool // the header of a tag has come since Next was called
-	at         int64       // where the next tag begins, counted from the first byte that was read
-	first      int64       // where the first tag begins
-	stream     uint32      // StreamID of the last tag: 0 by the format, but some writers have another
+	inTag      atomic.Bool // the header of a tag arrived since Next was called
+	at         int64       // offset of the next tag
+	first      int64       // offset of the first tag
+	stream     uint32      // StreamID of the last tag: 0 by the format, but not by all writers
 
-	head    [tagHeaderSize]byte // of the next tag, where it had to be looked at
-	ahead   int                 // bytes of it
-	headErr error               // why it has no more
+	head    [tagHeaderSize]byte // of the next tag, if it was read ahead
+	ahead   int                 // bytes of head that are filled
+	headErr error               // why head is incomplete
 }
 
-// Anomalies are what a Reader has accepted.
+// Anomalies are the deviations from the format that a Reader accepted.
 type Anomalies struct {
-	UnknownTags uint64 // that were skipped
-	WrongSizes  uint64 // PreviousTagSizes
+	UnknownTags uint64 // skipped
+	WrongSizes  uint64 // wrong PreviousTagSize fields
 	Padding     int64  // zero bytes after the last tag
 }
 
-// String describes o in a sentence for people, "" where there is nothing to say.
+// String describes o for people, "" if there is nothing to say.
 func (o Anomalies) String() string {
 	var parts []string
 	if o.UnknownTags > 0 {
@@ -58,18 +58,17 @@ func (o Anomalies) String() string {
 	return strings.Join(parts, "; ")
 }
 
-// maxFileHeader is how long the header of a file may be, in bytes.
+// maxFileHeader is the longest file header that is accepted, in bytes.
 const maxFileHeader = 64 << 10
 
-// maxPadding is how many zero bytes are read where a tag belongs.
+// maxPadding is how many zero bytes are accepted in place of a tag.
 const maxPadding = 64 << 20
 
-// NewReader returns a Reader of r that refuses tags whose body is larger than maxBody bytes.
+// NewReader returns a Reader of r that rejects tags with a body of more than maxBody bytes.
 func NewReader(r io.Reader, maxBody int) *Reader { return &Reader{r: r, maxBody: maxBody} }
 
-// Next returns the next tag, whose Body is the caller's. The error is io.EOF at a clean end,
-// io.ErrUnexpectedEOF within a tag, one of the source, or a sentence that says what is wrong with
-// the stream.
+// Next returns the next tag; the caller owns its Body. The error is io.EOF at the end,
+// io.ErrUnexpectedEOF within a tag, an error of r, or a sentence that says what is invalid.
 func (r *Reader) Next() (Tag, error) {
 	r.inTag.Store(r.ahead > 0)
 	if !r.headerRead {
@@ -87,10 +86,11 @@ func (r *Reader) Next() (Tag, error) {
 	}
 }
 
-// Receiving reports whether a tag has come in part, or is about to be returned. For any goroutine.
+// Receiving reports whether a tag has arrived in part, or is about to be returned. Safe for
+// concurrent use.
 func (r *Reader) Receiving() bool { return r.inTag.Load() }
 
-// tag reads a tag with its PreviousTagSize. One of an unknown type has no body.
+// tag reads a tag with its PreviousTagSize. A tag of an unknown type is returned without a body.
 func (r *Reader) tag() (t Tag, known bool, err error) {
 	if err := r.peekHeader(); err != nil {
 		return Tag{}, false, err
@@ -108,9 +108,9 @@ func (r *Reader) tag() (t Tag, known bool, err error) {
 	r.stream = uint24(b[8:])
 	size := int(uint24(b[1:]))
 	if size > r.maxBody {
-		return Tag{}, false, fmt.Errorf("flv: tag of %d bytes is above the limit of %d", size, r.maxBody)
+		return Tag{}, false, fmt.Errorf("flv: tag of %d bytes exceeds the limit of %d", size, r.maxBody)
 	}
-	// The buffer grows as bytes arrive: the size is only a claim.
+	// The buffer grows as bytes arrive: the size is not trusted.
 	var body bytes.Buffer
 	var to io.Writer = &body
 	if known = isTagType(t.Type); !known {
@@ -127,8 +127,8 @@ func (r *Reader) tag() (t Tag, known bool, err error) {
 	return t, known, nil
 }
 
-// peekHeader reads the header of the next tag, unless that is there. What remains of padding at the
-// end of a file is the end.
+// peekHeader reads the header of the next tag, unless it was read already. Padding shorter than a
+// header is the end of the file.
 func (r *Reader) peekHeader() error {
 	if r.ahead < tagHeaderSize && r.headErr == nil {
 		var n int
@@ -148,8 +148,8 @@ func (r *Reader) peekHeader() error {
 	return r.headErr
 }
 
-// padding reads zero bytes, of which a whole header is there, up to the end of the file. Where a
-// PreviousTagSize follows that header, it was a tag without content.
+// padding reads zero bytes, of which a whole tag header was read already, up to the end of the
+// file. If a matching PreviousTagSize follows that header, it was an empty tag.
 func (r *Reader) padding() error {
 	var b [512]byte
 	n, err := io.ReadFull(r.r, b[:4])
@@ -160,7 +160,7 @@ func (r *Reader) padding() error {
 	total := int64(tagHeaderSize)
 	for {
 		if !isZero(b[:n]) || total > maxPadding {
-			return fmt.Errorf("flv: %d zero bytes where a tag belongs", total)
+			return fmt.Errorf("flv: %d zero bytes in place of a tag", total)
 		}
 		total += int64(n)
 		if err != nil {
@@ -187,9 +187,9 @@ func (r *Reader) header() error {
 	}
 	n := binary.BigEndian.Uint32(b[5:])
 	if n < fileHeaderSize || n > maxFileHeader {
-		return fmt.Errorf("flv: header of %d bytes", n)
+		return fmt.Errorf("flv: invalid file header size %d", n)
 	}
-	// What is beyond the ninth byte means nothing. The last four bytes are the first PreviousTagSize.
+	// Bytes beyond the ninth have no meaning. The last four bytes are the first PreviousTagSize.
 	var size [4]byte
 	rest := io.MultiReader(bytes.NewReader(b[fileHeaderSize:]), r.r)
 	if _, err := io.CopyN(io.Discard, rest, int64(n)-fileHeaderSize); err != nil {
@@ -206,8 +206,8 @@ func (r *Reader) header() error {
 	return nil
 }
 
-// previousTagSize reads a PreviousTagSize. One that is not as it should be is accepted where a tag or the end
-// of the file follows; else the length of the tag before it was a lie.
+// previousTagSize reads a PreviousTagSize. A wrong one is accepted if a tag or the end of the file
+// follows; otherwise the length of the tag was wrong.
 func (r *Reader) previousTagSize(want uint32) error {
 	var b [4]byte
 	if _, err := io.ReadFull(r.r, b[:]); err != nil {
@@ -226,9 +226,10 @@ func (r *Reader) previousTagSize(want uint32) error {
 	return nil
 }
 
-// isTagHeader reports whether b, the header of a tag, is of a type that writers use, not encrypted, and of that stream.
+// isTagHeader reports whether the tag header b has a type that writers use, is not encrypted and
+// has that StreamID.
 func isTagHeader(b []byte, stream uint32) bool {
-	const dataAMF3 = 15 // which is skipped
+	const dataAMF3 = 15 // skipped
 	return (isTagType(b[0]) || b[0] == dataAMF3) && uint24(b[8:]) == stream
 }
 
@@ -243,10 +244,10 @@ func isZero(b []byte) bool {
 	return true
 }
 
-// isEOF reports whether err is the end of what is read, wherever it is.
+// isEOF reports whether err is an end of input at any position.
 func isEOF(err error) bool { return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) }
 
-// unexpectedEOF turns an end where none may be into io.ErrUnexpectedEOF.
+// unexpectedEOF turns io.EOF into io.ErrUnexpectedEOF.
 func unexpectedEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF

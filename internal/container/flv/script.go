@@ -11,24 +11,24 @@ import (
 	"livego/internal/media"
 )
 
-// maxScript is the largest script message that is read.
+// maxScript is the largest script message that is decoded, in bytes.
 const maxScript = 64 << 10
 
-// scriptMessage takes a script message: metadata, or a datum that travels with the stream.
+// scriptMessage decodes a script message: metadata, or timed data of the stream.
 func (d *Demuxer) scriptMessage(body []byte, timestamp uint32, arrived time.Time) (*media.Frame, error) {
 	if len(body) > maxScript {
-		return nil, skipFor(media.SkipMetadata, "script message of %d bytes", len(body))
+		return nil, skipFor(media.SkipMetadata, "script message of %d bytes is too large", len(body))
 	}
 	body = bytes.TrimPrefix(body, setDataFrame)
 	values, err := amf0.Decode(body)
 	if err != nil {
-		return nil, skipFor(media.SkipMetadata, "script message: %v", err)
+		return nil, skipFor(media.SkipMetadata, "invalid script message: %v", err)
 	}
 	if len(values) == 0 {
 		return nil, skipFor(media.SkipMetadata, "script message without content")
 	}
 	switch name, _ := values[0].(string); name {
-	case "", "@setDataFrame": // one is enough
+	case "", "@setDataFrame": // a second @setDataFrame is not accepted
 		return nil, skipFor(media.SkipMetadata, "script message without a name")
 	case "@clearDataFrame":
 		return nil, nil
@@ -39,7 +39,7 @@ func (d *Demuxer) scriptMessage(body []byte, timestamp uint32, arrived time.Time
 	if d.script == nil {
 		d.script = &media.Track{Kind: media.Data, Codec: media.ScriptData, Timescale: clockRate}
 	}
-	// The clock does not move on: encoders stamp script data as they please.
+	// The clock does not advance: encoders put arbitrary timestamps on script data.
 	at := time.Duration(d.clock.at(timestamp)) * time.Millisecond
 	return &media.Frame{
 		Track: d.script, Meta: d.meta, DTS: at, PTS: at, RAP: media.Keyframe, KeyFlag: true,
@@ -49,10 +49,12 @@ func (d *Demuxer) scriptMessage(body []byte, timestamp uint32, arrived time.Time
 
 const onMetaData = "onMetaData"
 
-// setDataFrame asks a server to keep what follows and to give it to viewers, under the name that follows.
+// setDataFrame is the AMF0 prefix of a message that asks a server to store the named data and send
+// it to viewers.
 var setDataFrame = amf0.Append(nil, "@setDataFrame")
 
-// setMeta takes the arguments of onMetaData. Repetitions change nothing; a flood of changes is not listened to.
+// setMeta applies the arguments of onMetaData. Repetitions change nothing, and excessive changes
+// are ignored.
 func (d *Demuxer) setMeta(args []any, now time.Time) {
 	m := parseMeta(args)
 	if d.meta != nil && *d.meta == m || !d.metaChanges.allow(now, maxMetaChanges, metaWindow) {
@@ -61,7 +63,7 @@ func (d *Demuxer) setMeta(args []any, now time.Time) {
 	d.meta = &m
 }
 
-// parseMeta keeps what is known and sane. Claims outside these bounds are not repeated to players.
+// parseMeta returns the known, valid values. Players do not receive values outside these bounds.
 func parseMeta(args []any) media.Meta {
 	if len(args) == 0 {
 		return media.Meta{}
@@ -69,7 +71,7 @@ func parseMeta(args []any) media.Meta {
 	get := properties(args[0])
 	number := func(key string, least, most float64) float64 {
 		f, _ := get(key).(float64)
-		if !(least <= f && f <= most) { // written so that NaN fails
+		if !(least <= f && f <= most) { // NaN fails
 			return 0
 		}
 		return f
@@ -99,8 +101,8 @@ func parseMeta(args []any) media.Meta {
 	return m
 }
 
-// properties returns what gives the properties of v: nil for those that v does not have, and for
-// all where it is no object.
+// properties returns a function that returns the properties of v: nil for a missing one, and always
+// nil if v is not an object.
 func properties(v any) func(key string) any {
 	switch o := v.(type) {
 	case amf0.ECMAArray:
@@ -111,7 +113,7 @@ func properties(v any) func(key string) any {
 	return func(string) any { return nil }
 }
 
-// isCodecID reports whether v names a codec: a number, of which least is the smallest, or a FourCC in a string.
+// isCodecID reports whether v names a codec: a number of at least least, or a FourCC in a string.
 func isCodecID(v any, least float64) bool {
 	switch v := v.(type) {
 	case float64:
@@ -127,9 +129,10 @@ func isLabel(s string) bool {
 	return len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
-// metaData returns the body of an onMetaData message for viewers: what the tracks tell of
-// themselves, and where they do not, what the encoder claimed. m may be nil. Of each kind the first
-// track counts; those after it have a map of their own (Enhanced RTMP v2, Enhancing onMetaData).
+// metaData returns the body of an onMetaData message for viewers: the properties of the tracks, and
+// what the encoder declared where a track has none. m may be nil. The first track of each kind is
+// described at the top level; the others have a map of their own (Enhanced RTMP v2, Enhancing
+// onMetaData).
 func (d Dialect) metaData(m *media.Meta, tracks ...*media.Track) []byte {
 	return amf0.Append(nil, onMetaData, amf0.ECMAArray(d.metaProperties(m, tracks...)))
 }
@@ -163,7 +166,7 @@ func (d Dialect) metaProperties(m *media.Meta, tracks ...*media.Track) pairs {
 	return e
 }
 
-// pairs are properties in the making.
+// pairs are properties under construction.
 type pairs []amf0.Pair
 
 // number adds a number that is known.
@@ -190,7 +193,7 @@ func (e *pairs) audio(t *media.Track, m *media.Meta) {
 	e.number("audiodatarate", m.AudioRate)
 }
 
-// otherTracks adds a map, by ID, of the tracks of first's kind but first.
+// otherTracks adds a map, by ID, of the tracks of first's kind other than first.
 func (e *pairs) otherTracks(key string, first *media.Track, tracks []*media.Track,
 	describe func(*pairs, *media.Track)) {
 	var byID amf0.Object
@@ -206,7 +209,7 @@ func (e *pairs) otherTracks(key string, first *media.Track, tracks []*media.Trac
 	}
 }
 
-// firstTrack returns the track of kind k with the lowest ID, nil where there is none.
+// firstTrack returns the track of kind k with the lowest ID, nil if there is none.
 func firstTrack(k media.Kind, tracks []*media.Track) (lowest *media.Track) {
 	for _, t := range tracks {
 		if t.Kind == k && (lowest == nil || t.ID < lowest.ID) {
@@ -223,7 +226,7 @@ func orEmpty(t *media.Track) *media.Track {
 	return t
 }
 
-// firstNonZero returns fact, or claim where there is none.
+// firstNonZero returns fact, or claim if fact is 0.
 func firstNonZero[T int | float64](fact, claim T) T {
 	if fact != 0 {
 		return fact

@@ -7,16 +7,16 @@ import (
 	"livego/internal/media"
 )
 
-// clockRate is the time scale of script data.
+// clockRate is the timescale of script data.
 const clockRate = 90000
 
-// track returns what a packet tells of the track of kind k that it belongs to.
+// track returns what p says about its track, which is of kind k.
 func (p packet) track(k media.Kind) media.Track {
 	return media.Track{Kind: k, Codec: p.codec, Label: p.label, Enhanced: p.enhanced}
 }
 
-// newTrack makes the track that a configuration packet p describes. lengthSize is that of its NAL
-// units, where it has such.
+// newTrack returns the track that configuration packet p describes, and the size of the length
+// fields of its NAL units, if it has such.
 func newTrack(k media.Kind, p packet) (t *media.Track, lengthSize int, err error) {
 	if len(p.data) == 0 {
 		return nil, 0, errors.New("empty")
