@@ -11,14 +11,15 @@ import (
 	"livego/internal/media"
 )
 
-// adtsFrame returns a frame of AAC-LC at 44.1 kHz, stereo, with n bytes of sound.
+// adtsFrame returns a frame of AAC-LC at 44.1 kHz, stereo, with n bytes of payload.
 func adtsFrame(n int) string {
 	size := 7 + n
 	return string([]byte{0xFF, 0xF1, 0x50, 0x80 | byte(size>>11), byte(size >> 3), byte(size<<5) | 0x1F, 0xFC}) +
 		strings.Repeat("a", n)
 }
 
-// mp3Frame returns a frame of layer III at 44.1 kHz and 128 kbit/s, stereo, that begins with head.
+// mp3Frame returns a frame of layer III at 44.1 kHz and 128 kbit/s, stereo, whose payload starts
+// with head.
 func mp3Frame(head string) string {
 	return "\xFF\xFB\x90\x64" + head + strings.Repeat("m", 417-4-len(head))
 }
@@ -37,41 +38,42 @@ func xingHeader(tag string, frames byte) string {
 	return strings.Repeat("\x00", 32) + tag + "\x00\x00\x00\x01\x00\x00\x00" + string([]byte{frames})
 }
 
-// files is the table of files: what must come of them: codec, duration in ms as judged, frames with
-// their times in ms and bytes, bytes that were lost; or a part of an error. It seeds the fuzzer.
+// files is the table of files and their expected description: codec, estimated duration in ms, each
+// frame as time in ms and bytes, bytes that were skipped; or a part of an error. It seeds the
+// fuzzer.
 var files = []struct {
 	name, file, want string
 }{
 	{"ADTS", strings.Repeat(adtsFrame(100), 3), "aac 69ms | 0:100 23:100 46:100"},
-	{"ADTS behind ID3", id3v2(300) + id3v2(20) + strings.Repeat(adtsFrame(100), 3), "aac 69ms | 0:100 23:100 46:100"},
-	{"ADTS, the last frame cut", strings.Repeat(adtsFrame(100), 3)[:300], "aac 46ms | 0:100 23:100 lost 86"},
-	{"ADTS with something between",
+	{"ADTS after ID3", id3v2(300) + id3v2(20) + strings.Repeat(adtsFrame(100), 3), "aac 69ms | 0:100 23:100 46:100"},
+	{"ADTS with a truncated last frame", strings.Repeat(adtsFrame(100), 3)[:300], "aac 46ms | 0:100 23:100 skipped 86"},
+	{"ADTS with garbage between frames",
 		adtsFrame(100) + adtsFrame(90) + adtsFrame(80) + adtsFrame(100) + "no frame" + adtsFrame(80) + adtsFrame(70),
-		"aac 139ms | 0:100 23:90 46:80 69:100 92:80 116:70 lost 8"},
-	{"ADTS of another rate", adtsFrame(10) + adtsFrame(10) + adtsFrame(10) +
+		"aac 139ms | 0:100 23:90 46:80 69:100 92:80 116:70 skipped 8"},
+	{"ADTS with a sample rate change", adtsFrame(10) + adtsFrame(10) + adtsFrame(10) +
 		strings.Replace(adtsFrame(10), "\x50", "\x4C", 1), "aac 90ms | 0:10 23:10 46:10 69:10"},
 	{"MP3", strings.Repeat(mp3Frame(""), 3), "mp3 78ms | 0:417 26:417 52:417"},
 	{"MP3 with ID3v1", strings.Repeat(mp3Frame(""), 3) + "TAG" + strings.Repeat("x", 125),
 		"mp3 78ms | 0:417 26:417 52:417"},
-	{"MP3 begins within a frame", mp3Frame("")[300:] + strings.Repeat(mp3Frame(""), 4),
+	{"MP3 that starts inside a frame", mp3Frame("")[300:] + strings.Repeat(mp3Frame(""), 4),
 		"mp3 104ms | 0:417 26:417 52:417 78:417"},
 	{"Xing", mp3Frame(xingHeader("Xing", 50)) + strings.Repeat(mp3Frame(""), 4),
 		"mp3 1306ms | 0:417 26:417 52:417 78:417"},
 	{"Info", mp3Frame(xingHeader("Info", 4)) + strings.Repeat(mp3Frame(""), 4), "mp3 104ms | 0:417 26:417 52:417 78:417"},
 	{"VBRI", mp3Frame(strings.Repeat("\x00", 32)+"VBRI"+strings.Repeat("\x00", 13)+"\x04") +
 		strings.Repeat(mp3Frame(""), 4), "mp3 104ms | 0:417 26:417 52:417 78:417"},
-	{"layer II", strings.Repeat(mp2Frame(), 4), "opaque(mp2) 0ms | lost 576"},
+	{"layer II", strings.Repeat(mp2Frame(), 4), "opaque(mp2) 0ms | skipped 576"},
 	{"AC-3", strings.Repeat(ac3Frame(), 3), "ac3 96ms | 0:256 32:256 64:256"},
-	{"ADTS without sound", strings.Repeat(adtsFrame(0), 5), "no whole frame in it"},
+	{"ADTS with empty frames", strings.Repeat(adtsFrame(0), 5), "no complete frame"},
 	{"one frame", adtsFrame(50), "aac 23ms | 0:50"},
-	{"text", strings.Repeat("This is a text. ", 100), "neither ADTS nor MPEG audio nor AC-3"},
-	{"nothing but ID3", id3v2(1000), "neither ADTS nor MPEG audio nor AC-3"},
-	{"ID3 for ever", strings.Repeat(id3v2(0), 20), "nothing but tags"},
-	{"ID3 above the rest", id3v2(1000)[:100], "neither ADTS nor MPEG audio nor AC-3"},
-	{"empty", "", "neither ADTS nor MPEG audio nor AC-3"},
+	{"text", strings.Repeat("This is a text. ", 100), "no ADTS, MPEG audio or AC-3 frames"},
+	{"only ID3", id3v2(1000), "no ADTS, MPEG audio or AC-3 frames"},
+	{"endless ID3 tags", strings.Repeat(id3v2(0), 20), "too many ID3 tags"},
+	{"ID3 longer than the file", id3v2(1000)[:100], "no ADTS, MPEG audio or AC-3 frames"},
+	{"empty", "", "no ADTS, MPEG audio or AC-3 frames"},
 }
 
-// describeFile returns what comes of a file in the words of the table.
+// describeFile returns the description of a file in the format of the table.
 func describeFile(b string) string {
 	r, err := NewReader(strings.NewReader(b), int64(len(b)))
 	if err != nil {
@@ -94,7 +96,7 @@ func describeFile(b string) string {
 		s += fmt.Sprintf(" %d:%d", m.DTS.Milliseconds(), len(m.Payload))
 	}
 	if n := r.Skipped(); n > 0 {
-		s += fmt.Sprintf(" lost %d", n)
+		s += fmt.Sprintf(" skipped %d", n)
 	}
 	return s
 }
@@ -119,7 +121,7 @@ func TestDetect(t *testing.T) {
 	}
 }
 
-// TestSplitterAcceptsAnyPieceSize gives a Splitter a stream in pieces of every size.
+// TestSplitterAcceptsAnyPieceSize writes a stream in pieces of every size.
 func TestSplitterAcceptsAnyPieceSize(t *testing.T) {
 	whole := adtsFrame(30) + adtsFrame(40) + adtsFrame(50)
 	for n := 1; n < len(whole); n++ {
@@ -140,7 +142,7 @@ func TestSplitterAcceptsAnyPieceSize(t *testing.T) {
 			}
 		}
 		if fmt.Sprint(sizes) != "[30 40 50]" || s.Skipped != 0 {
-			t.Fatalf("in pieces of %d: %v, %d bytes lost", n, sizes, s.Skipped)
+			t.Fatalf("in pieces of %d: %v, %d bytes skipped", n, sizes, s.Skipped)
 		}
 	}
 }
@@ -158,7 +160,7 @@ func TestSeek(t *testing.T) {
 		m, err := r.Next()
 		if tt.want < 0 {
 			if err != io.EOF {
-				t.Errorf("behind the end: %v", err)
+				t.Errorf("after the end: %v", err)
 			}
 		} else if err != nil || m.DTS != tt.want {
 			t.Errorf("to %v: %v, %v", tt.to, m, err)

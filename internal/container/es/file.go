@@ -13,29 +13,30 @@ import (
 	"livego/internal/media"
 )
 
-// A Reader reads the frames of a file that is one elementary stream. Not for concurrent use.
+// A Reader reads the frames of a file that is a single elementary stream. Not for concurrent use.
 type Reader struct {
 	r          io.ReaderAt
-	start, end int64 // of the stream, between tags
+	start, end int64 // of the stream, without tags
 	pos        int64
 	split      Splitter
-	base       time.Duration // before the newest change of the rate
-	samples    int64         // since then, before the next frame
+	base       time.Duration // time of the last sample rate change
+	samples    int64         // samples since then
 	rate       int
 	stream     media.Stream
-	indexFrame []byte // of the first frame; to be passed over where it holds no sound
-	hasIndex   bool   // the first frame is an hasIndex: Xing, Info or VBRI
+	indexFrame []byte // the first frame, if it is an index
+	hasIndex   bool   // the first frame is an index (Xing, Info or VBRI) without audio
 }
 
 const (
 	window        = 64 << 10
-	maxTags       = 16       // ID3v2 tags, one behind the other
+	maxTags       = 16       // consecutive ID3v2 tags
 	maxSkipped    = 64 << 10 // bytes before the first frame
-	sampledFrames = 256      // frames by which the bit rate is judged
+	sampledFrames = 256      // frames that the bitrate is estimated from
 )
 
-// Detect returns the codec of the elementary stream that b begins with, behind any ID3 tags that
-// end within it, Opaque if it is none: a header, and where it says another or the end of b.
+// Detect returns the codec of the elementary stream that b starts with, after any ID3 tags that end
+// within b; Passthrough if there is none. It expects frame headers one frame length apart, up to
+// four or the end of b.
 func Detect(b []byte) media.Codec {
 	for n := 0; n < maxTags; n++ {
 		size, ok := id3(b)
@@ -43,7 +44,7 @@ func Detect(b []byte) media.Codec {
 			break
 		}
 		if size >= int64(len(b)) {
-			return media.MP3 // nothing else has so much of a tag
+			return media.MP3 // only MP3 files have such large tags
 		}
 		b = b[size:]
 	}
@@ -65,7 +66,7 @@ func Detect(b []byte) media.Codec {
 	return media.Passthrough
 }
 
-// dolbyVariant tells AC-3 from Enhanced AC-3.
+// dolbyVariant distinguishes AC-3 from Enhanced AC-3.
 func dolbyVariant(c media.Codec, b []byte) media.Codec {
 	if f, err := ac3.ParseFrame(b); c == media.AC3 && err == nil && f.Enhanced {
 		return media.EAC3
@@ -73,20 +74,20 @@ func dolbyVariant(c media.Codec, b []byte) media.Codec {
 	return c
 }
 
-// id3 returns the size of the ID3v2 tag that b begins with (ID3v2.4 section 3.1).
+// id3 returns the size of the ID3v2 tag that b starts with (ID3v2.4 section 3.1).
 func id3(b []byte) (int64, bool) {
 	if len(b) < 10 || string(b[:3]) != "ID3" || (b[6]|b[7]|b[8]|b[9])&0x80 != 0 {
 		return 0, false
 	}
 	size := int64(b[6])<<21 | int64(b[7])<<14 | int64(b[8])<<7 | int64(b[9])
 	size += 10
-	if b[5]&0x10 != 0 { // a footer
+	if b[5]&0x10 != 0 { // footer
 		size += 10
 	}
 	return size, true
 }
 
-// NewReader finds the first frame in a file of size bytes.
+// NewReader opens a file of size bytes and finds its first frame.
 func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 	f := &Reader{r: r, end: size}
 	head, err := f.skipTags()
@@ -102,14 +103,14 @@ func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 		}
 	}
 	if c == media.Passthrough {
-		return nil, errors.New("es: neither ADTS nor MPEG audio nor AC-3")
+		return nil, errors.New("es: no ADTS, MPEG audio or AC-3 frames")
 	}
 	f.split.Codec = c
 	f.rewind()
 	return f, f.probe()
 }
 
-// skipTags passes over tags at the head, and returns what follows, as much as a window.
+// skipTags skips ID3v2 tags at the start, and returns the bytes that follow.
 func (f *Reader) skipTags() ([]byte, error) {
 	b := make([]byte, 2*window)
 	for range maxTags {
@@ -123,10 +124,10 @@ func (f *Reader) skipTags() ([]byte, error) {
 		}
 		f.start = min(f.start+size, f.end)
 	}
-	return nil, errors.New("es: nothing but tags")
+	return nil, errors.New("es: too many ID3 tags")
 }
 
-// trimID3v1 leaves an ID3v1 tag at the end out.
+// trimID3v1 excludes an ID3v1 tag at the end.
 func (f *Reader) trimID3v1() {
 	const size = 128
 	var b [3]byte
@@ -148,8 +149,8 @@ func (f *Reader) rewind() {
 	}
 }
 
-// probe reads some frames to know the track and how long it is: by the index frame, or judged by
-// the bit rate of the first frames.
+// probe reads some frames to find the track and its duration: by the index frame, or estimated from
+// the bitrate of the first frames.
 func (f *Reader) probe() error {
 	first, err := f.Next()
 	if f.split.OtherCodec != "" {
@@ -158,7 +159,7 @@ func (f *Reader) probe() error {
 	}
 	if err != nil {
 		if err == io.EOF {
-			err = errors.New("es: no whole frame in it")
+			err = errors.New("es: no complete frame")
 		}
 		return err
 	}
@@ -191,13 +192,14 @@ func (f *Reader) probe() error {
 	return nil
 }
 
-// indexDuration returns the playing time that an index frame says: Xing's, LAME's Info, or Fraunhofer's VBRI.
+// indexDuration returns the duration that an index frame declares: Xing's, LAME's Info, or
+// Fraunhofer's VBRI.
 func indexDuration(frame []byte) (time.Duration, bool) {
 	h, err := mp3.ParseHeader(frame)
 	if err != nil {
 		return 0, false
 	}
-	side := 32 // bytes of side information behind the header
+	side := 32 // bytes of side information after the header
 	switch {
 	case h.Samples == 576 && h.Channels == 1:
 		side = 9
@@ -227,10 +229,11 @@ func framesDuration(frames uint32, h mp3.Header) time.Duration {
 	return time.Duration(int64(frames) * int64(h.Samples) * int64(time.Second/1000) / int64(h.SampleRate) * 1000)
 }
 
-// Streams returns the one stream. Its duration is what its index says, or judged by the bit rate of the first frames.
+// Streams returns the only stream. Its duration comes from an index frame, or is estimated from the
+// bitrate of the first frames.
 func (f *Reader) Streams() []media.Stream { return []media.Stream{f.stream} }
 
-// Duration is that of the stream.
+// Duration returns the duration of the stream.
 func (f *Reader) Duration() time.Duration { return f.stream.Duration }
 
 // Skipped returns how many bytes belonged to no frame.
@@ -270,13 +273,14 @@ func (f *Reader) frame(t *media.Track, payload []byte) *media.Frame {
 // now returns the time of the next frame.
 func (f *Reader) now() time.Duration { return f.base + samplesDuration(f.samples, max(f.rate, 1)) }
 
-// samplesDuration returns the time of a number of samples, to the nanosecond and without overflow.
+// samplesDuration returns the duration of a number of samples, to the nanosecond and without
+// overflow.
 func samplesDuration(samples int64, rate int) time.Duration {
 	r := int64(rate)
 	return time.Duration(samples/r)*time.Second + time.Duration(samples%r)*time.Second/time.Duration(r)
 }
 
-// Seek goes to the frame at a time, from the beginning.
+// Seek moves to the first frame at or after a time. It reads the file from the start.
 func (f *Reader) Seek(to time.Duration) error {
 	f.rewind()
 	for {

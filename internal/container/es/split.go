@@ -1,6 +1,6 @@
-// Package es reads elementary streams of sound: AAC in ADTS, MPEG audio layer III, AC-3 and
-// Enhanced AC-3. It cuts them into frames, as they come in transport streams, and reads them as
-// files of their own, behind ID3 and other tags.
+// Package es reads elementary audio streams: AAC in ADTS, MPEG audio layer III, AC-3 and Enhanced
+// AC-3. It splits them into frames, as transport streams carry them, and reads them as files, with
+// ID3 and other tags.
 package es
 
 import (
@@ -13,16 +13,16 @@ import (
 	"livego/internal/media"
 )
 
-// A Splitter cuts an elementary stream into frames, and finds back to them when it is lost. The
+// A Splitter splits an elementary stream into frames, and resynchronizes after invalid data. The
 // zero Splitter with a Codec is ready.
 type Splitter struct {
 	Codec media.Codec // AAC, MP3, AC3 or EAC3
-	// what it is in truth, where it is none of these: MPEG audio of layers I and II; there are no
-	// frames then
+	// OtherCodec is the actual codec if it is unsupported: MPEG audio of layers I and II. There are
+	// no frames then.
 	OtherCodec string
-	Size       int   // bytes of the newest frame, with its header
-	Skipped    int64 // bytes that were passed over in search of a frame
-	Ended      bool  // nothing more will be written: the last frame need not be followed by another
+	Size       int   // bytes of the last frame, with its header
+	Skipped    int64 // bytes that belonged to no frame
+	Ended      bool  // no more data follows: the last frame needs no successor
 
 	buf    []byte
 	synced bool
@@ -30,21 +30,21 @@ type Splitter struct {
 	adts   aac.ADTS
 }
 
-// headSize is how many bytes a header needs to be read, of any of the codecs.
+// headSize is how many bytes are needed to read a frame header of any of the codecs.
 const headSize = 16
 
-// Write adds a piece of the stream, which is copied.
+// Write appends a piece of the stream, which is copied.
 func (s *Splitter) Write(b []byte) { s.buf = append(s.buf, b...) }
 
-// Buffered returns how many bytes wait for the rest of their frame.
+// Buffered returns how many bytes are buffered for an incomplete frame.
 func (s *Splitter) Buffered() int { return len(s.buf) }
 
-// Reset forgets what waits: the stream goes on elsewhere.
+// Reset discards the buffered bytes, for a stream that continues elsewhere.
 func (s *Splitter) Reset() { s.buf, s.synced = nil, false }
 
 // Next returns the next frame as containers carry it (AAC without its ADTS header) and its track,
-// which is the same as long as the stream does not change. ok is false when more has to be written
-// first. The payload is the caller's.
+// which stays the same pointer until the stream changes. ok is false when more data is needed. The
+// caller owns the payload.
 func (s *Splitter) Next() (t *media.Track, payload []byte, ok bool) {
 	for {
 		if s.OtherCodec != "" {
@@ -72,11 +72,10 @@ func (s *Splitter) Next() (t *media.Track, payload []byte, ok bool) {
 	}
 }
 
-var errNotFrame = errors.New("es: no frame")
+var errNotFrame = errors.New("es: not a frame")
 
-// syncedLength returns the length of the syncedLength that the buffer begins with, 0 if it does not
-// hold all of it, an error if there is none. Out of step a syncedLength counts only if another
-// follows.
+// syncedLength returns the length of the frame at the start of the buffer, 0 if it is incomplete,
+// or an error if there is none. While out of sync, a frame counts only if another follows.
 func (s *Splitter) syncedLength() (int, error) {
 	n, err := s.frameLength(s.buf)
 	if err != nil || n == 0 || s.synced || s.Ended && n == len(s.buf) {
@@ -89,7 +88,7 @@ func (s *Splitter) syncedLength() (int, error) {
 	return n, err
 }
 
-// frameLength returns the length of the frame that b begins with, 0 if b does not hold all of it.
+// frameLength returns the length of the frame that b starts with, 0 if b does not hold all of it.
 func (s *Splitter) frameLength(b []byte) (int, error) {
 	if len(b) < headSize && !s.Ended {
 		return 0, nil
@@ -103,7 +102,7 @@ func (s *Splitter) frameLength(b []byte) (int, error) {
 	case n > len(b):
 		return 0, nil
 	}
-	// Of Enhanced AC-3, what depends on a frame belongs to it.
+	// Enhanced AC-3: dependent substreams belong to the frame.
 	for s.Codec == media.EAC3 {
 		rest := b[n:]
 		if len(rest) < headSize && !s.Ended {
@@ -120,7 +119,7 @@ func (s *Splitter) frameLength(b []byte) (int, error) {
 	return n, nil
 }
 
-// incomplete says of a frame that is not whole: nil to wait for the rest, an error where none will come.
+// incomplete returns nil if the rest of a frame can still arrive, else an error.
 func (s *Splitter) incomplete(b []byte) error {
 	if s.Ended && len(b) > 0 {
 		return errNotFrame
@@ -128,7 +127,7 @@ func (s *Splitter) incomplete(b []byte) error {
 	return nil
 }
 
-// headerLength returns the headerLength that the header at the head of b says.
+// headerLength returns the frame length that the header at the start of b declares.
 func (s *Splitter) headerLength(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
@@ -149,13 +148,13 @@ func (s *Splitter) headerLength(b []byte) (int, error) {
 		f, err = ac3.ParseFrame(b)
 		n = f.Length
 	}
-	if err == nil && n == 0 { // free format says no length
+	if err == nil && n == 0 { // free format has no length
 		err = errNotFrame
 	}
 	return n, err
 }
 
-// describe makes s.track the track of a whole frame, and returns what containers carry of it.
+// describe sets s.track from a whole frame, and returns the payload that containers carry.
 func (s *Splitter) describe(b []byte) ([]byte, error) {
 	if s.Codec == media.AAC {
 		return s.describeAAC(b)
@@ -177,7 +176,7 @@ func (s *Splitter) describeAAC(b []byte) ([]byte, error) {
 		return nil, err
 	}
 	b = b[h.HeaderLength:]
-	if len(b) == 0 || h.Blocks > 1 { // nothing, or several frames whose borders only a decoder finds
+	if len(b) == 0 || h.Blocks > 1 { // empty, or several frames whose borders only a decoder finds
 		return nil, errNotFrame
 	}
 	same := h.ObjectType == s.adts.ObjectType && h.SampleRate == s.adts.SampleRate && h.Channels == s.adts.Channels
