@@ -1,5 +1,6 @@
-// Package m3u8 writes HLS playlists (RFC 8216, and its second edition, draft-pantos-hls-rfc8216bis,
-// for low latency): plain structs in, bytes out. It knows no segment's content and no HTTP.
+// Package m3u8 encodes HLS playlists (RFC 8216, and for low latency its second edition,
+// draft-pantos-hls-rfc8216bis): plain structs in, bytes out. It knows neither segment contents nor
+// HTTP.
 package m3u8
 
 import (
@@ -11,10 +12,11 @@ import (
 	"time"
 )
 
-// ContentType is the media type of playlists, RFC 8216 section 10.
+// ContentType is the media type of playlists (RFC 8216 section 10).
 const ContentType = "application/vnd.apple.mpegurl"
 
-// Versions that tags need, RFC 8216bis section 8: decimal durations 3, EXT-X-MAP 6, EXT-X-GAP 8, EXT-X-SKIP 9.
+// Protocol versions that tags require (RFC 8216bis section 8): decimal durations 3, EXT-X-MAP 6,
+// EXT-X-GAP 8, EXT-X-SKIP 9.
 const (
 	version     = 3
 	versionMap  = 6
@@ -22,13 +24,13 @@ const (
 	versionSkip = 9
 )
 
-// A Multivariant playlist leads to media playlists, RFC 8216 section 4.3.4.
+// A Multivariant playlist lists media playlists (RFC 8216 section 4.3.4).
 type Multivariant struct {
-	Independent bool // every segment of every variant starts with a key frame
+	Independent bool // every segment of every variant starts with a keyframe
 	Variants    []Variant
 }
 
-// A Variant is one rendition of the stream. Zero fields are unknown and left out, but Bandwidth,
+// A Variant is one rendition of the stream. Zero fields are unknown and omitted, except Bandwidth,
 // which every player needs.
 type Variant struct {
 	URI              string
@@ -39,8 +41,8 @@ type Variant struct {
 	FrameRate        float64
 }
 
-// Encode returns the playlist. It refuses values that cannot stand in one: a URI or codec with a
-// control character, a space or a quotation mark, an empty URI, no bandwidth.
+// Encode returns the playlist. It rejects values that a playlist cannot hold: a URI or codec with a
+// control character, a space or a quotation mark, an empty URI, a missing bandwidth.
 func (m *Multivariant) Encode() ([]byte, error) {
 	b := appendHeader(version, m.Independent)
 	for _, v := range m.Variants {
@@ -70,59 +72,59 @@ func (v *Variant) check() error {
 		return errors.New("m3u8: variant without bandwidth")
 	}
 	if math.IsNaN(v.FrameRate) || math.IsInf(v.FrameRate, 0) {
-		return errors.New("m3u8: variant with a frame rate that is no number")
+		return errors.New("m3u8: variant frame rate is not a number")
 	}
 	for _, c := range v.Codecs {
 		if c == "" || !isPlain(c) || strings.Contains(c, ",") {
-			return fmt.Errorf("m3u8: codec %q cannot stand in a playlist", c)
+			return fmt.Errorf("m3u8: invalid codec %q", c)
 		}
 	}
 	return checkURI(v.URI)
 }
 
-// A Media playlist lists segments, RFC 8216 sections 4.3.2 and 4.3.3.
+// A Media playlist lists segments (RFC 8216 sections 4.3.2 and 4.3.3).
 type Media struct {
-	TargetDuration        time.Duration // no segment may be longer, rounded to seconds; a whole number of seconds
+	TargetDuration        time.Duration // upper limit of segment durations rounded to seconds; a whole number of seconds
 	MediaSequence         uint64        // of the first segment
-	DiscontinuitySequence uint64        // discontinuities that have left the playlist
-	Independent           bool          // every segment starts with a key frame
-	Ended                 bool          // no segment will follow
+	DiscontinuitySequence uint64        // discontinuities that were removed from the playlist
+	Independent           bool          // every segment starts with a keyframe
+	Ended                 bool          // no segment follows
 	Segments              []Segment
 
-	// Of low latency, RFC 8216bis section 4.4.3.7 and on. Without PartTarget there is none of it.
-	PartTarget time.Duration // no part may be longer
-	// how far from the end players stay; at least twice PartTarget, and thrice is better
+	// Low latency (RFC 8216bis sections 4.4.3.7 and later). Without PartTarget it is off.
+	PartTarget time.Duration // upper limit of part durations
+	// distance that players keep from the end; at least 2 x PartTarget, better 3 x
 	PartHoldBack         time.Duration
-	OpenParts            []Part  // of the segment that is not complete
-	OpenSegment          Segment // what precedes Open: all but URI and Duration
-	PendingDiscontinuity bool    // what comes next is discontinuous, and nothing of it is in Open yet
-	PreloadHint          string  // URI of the part that comes next; "" when none does
-	// playlists may be asked for without what is older; at least six Target, 0 for never
+	OpenParts            []Part  // of the segment that is not complete yet
+	OpenSegment          Segment // tags before OpenParts; without URI and Duration
+	PendingDiscontinuity bool    // a discontinuity follows, and OpenParts has nothing after it
+	PreloadHint          string  // URI of the next part; "" if there is none
+	// delta playlists may omit older segments; at least 6 x TargetDuration, 0 for none
 	SkipUntil       time.Duration
-	SkippedSegments int // this one is, by so many of the first Segments
+	SkippedSegments int // how many of the first Segments this delta playlist omits
 }
 
-// A Segment is one line of a Media playlist, with what precedes it.
+// A Segment is a segment of a Media playlist, with the tags before it.
 type Segment struct {
 	URI             string
 	Duration        time.Duration
-	Discontinuity   bool      // between the segment before and this one
-	ProgramDateTime time.Time // of its first frame by the clock on the wall; zero to leave it out
-	Map             string    // URI of the initialization section; "" where segments need none
-	Gap             bool      // there is nothing at URI
-	Parts           []Part    // nil when they are not listed, or no longer
+	Discontinuity   bool      // between the previous segment and this one
+	ProgramDateTime time.Time // wall-clock time of its first frame; zero to omit it
+	Map             string    // URI of the initialization section; "" if segments need none
+	Gap             bool      // the segment is missing
+	Parts           []Part    // nil if they are not listed
 }
 
-// A Part is a partial segment, RFC 8216bis section 4.4.4.9.
+// A Part is a partial segment (RFC 8216bis section 4.4.4.9).
 type Part struct {
 	URI         string
 	Duration    time.Duration
-	Independent bool // starts with a key frame
+	Independent bool // starts with a keyframe
 }
 
-// Encode returns the playlist. It refuses what no player could use: a URI as in
-// Multivariant.Encode, a target that is no whole number of seconds, a segment longer than the
-// target, a part longer than its own.
+// Encode returns the playlist. It rejects what no player can use: an invalid URI as in
+// Multivariant.Encode, a target duration that is not a whole number of seconds, a segment longer
+// than the target duration, a part longer than the part target.
 func (m *Media) Encode() ([]byte, error) {
 	if err := m.check(); err != nil {
 		return nil, err
@@ -175,19 +177,20 @@ func (m *Media) Encode() ([]byte, error) {
 
 func (m *Media) check() error {
 	if m.TargetDuration < time.Second || m.TargetDuration%time.Second != 0 {
-		return fmt.Errorf("m3u8: target duration %v", m.TargetDuration)
+		return fmt.Errorf("m3u8: invalid target duration %v: not a whole number of seconds", m.TargetDuration)
 	}
 	if m.SkippedSegments < 0 || m.SkippedSegments > len(m.Segments) {
-		return fmt.Errorf("m3u8: %d of %d segments to be skipped", m.SkippedSegments, len(m.Segments))
+		return fmt.Errorf("m3u8: cannot skip %d of %d segments", m.SkippedSegments, len(m.Segments))
 	}
 	if m.PartTarget > 0 && (m.PartHoldBack < 2*m.PartTarget || m.SkipUntil != 0 && m.SkipUntil < 6*m.TargetDuration) {
-		return fmt.Errorf("m3u8: hold back %v and skip until %v under targets of %v and %v", m.PartHoldBack, m.SkipUntil,
+		return fmt.Errorf("m3u8: PART-HOLD-BACK %v or CAN-SKIP-UNTIL %v too short for part target %v and target duration %v",
+			m.PartHoldBack, m.SkipUntil,
 			m.PartTarget, m.TargetDuration)
 	}
 	for i := range m.Segments {
 		s := &m.Segments[i]
 		if s.Duration < 0 || s.Duration.Round(time.Second) > m.TargetDuration {
-			return fmt.Errorf("m3u8: segment of %v under a target duration of %v", s.Duration, m.TargetDuration)
+			return fmt.Errorf("m3u8: segment of %v exceeds the target duration of %v", s.Duration, m.TargetDuration)
 		}
 		if err := checkURI(s.URI); err != nil {
 			return err
@@ -204,7 +207,7 @@ func (m *Media) check() error {
 	return m.checkParts(m.OpenSegment.Map, m.OpenParts)
 }
 
-// checkParts looks at the parts of a segment, and at the URI of its initialization section.
+// checkParts validates the parts of a segment, and the URI of its initialization section.
 func (m *Media) checkParts(initial string, parts []Part) error {
 	if initial != "" {
 		if err := checkURI(initial); err != nil {
@@ -214,7 +217,7 @@ func (m *Media) checkParts(initial string, parts []Part) error {
 	for i := range parts {
 		p := &parts[i]
 		if p.Duration < 0 || p.Duration > m.PartTarget {
-			return fmt.Errorf("m3u8: part of %v under a target duration of %v", p.Duration, m.PartTarget)
+			return fmt.Errorf("m3u8: part of %v exceeds the part target of %v", p.Duration, m.PartTarget)
 		}
 		if err := checkURI(p.URI); err != nil {
 			return err
@@ -223,7 +226,7 @@ func (m *Media) checkParts(initial string, parts []Part) error {
 	return nil
 }
 
-// version returns the lowest that has all tags in m.
+// version returns the lowest protocol version that has all tags in m.
 func (m *Media) version() int {
 	v := version
 	if m.PartTarget > 0 || m.SkippedSegments > 0 {
@@ -240,7 +243,7 @@ func (m *Media) version() int {
 	return v
 }
 
-// appendTags writes what stands before the parts of s. initial is the initialization section in force.
+// appendTags appends the tags before the parts of s. initial is the current initialization section.
 func (s *Segment) appendTags(b []byte, initial *string) []byte {
 	if s.Discontinuity {
 		b = append(b, "#EXT-X-DISCONTINUITY\n"...)
@@ -285,7 +288,7 @@ func appendParts(b []byte, parts []Part) []byte {
 	return b
 }
 
-// appendSeconds writes d to the nearest 10 us.
+// appendSeconds appends d in seconds, to the nearest 10 us.
 func appendSeconds(b []byte, d time.Duration) []byte {
 	return strconv.AppendFloat(b, d.Seconds(), 'f', 5, 64)
 }
@@ -298,15 +301,16 @@ func appendHeader(version int, independent bool) []byte {
 	return b
 }
 
-// checkURI keeps out what would end the line, look like a tag or need a decision on escaping: the caller escapes.
+// checkURI rejects a URI that would end the line, look like a tag or need escaping: the caller
+// escapes.
 func checkURI(s string) error {
 	if s == "" || s[0] == '#' || !isPlain(s) {
-		return fmt.Errorf("m3u8: URI %q cannot stand in a playlist", s)
+		return fmt.Errorf("m3u8: invalid URI %q", s)
 	}
 	return nil
 }
 
-// isPlain reports whether s has printable ASCII only, and no quotation mark.
+// isPlain reports whether s consists of printable ASCII without spaces and quotation marks.
 func isPlain(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if s[i] <= ' ' || s[i] > '~' || s[i] == '"' {

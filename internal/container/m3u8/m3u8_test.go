@@ -65,7 +65,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// lowLatency is a playlist with parts, of which the first segments are skipped.
+// lowLatency returns a playlist with parts that omits the first skip segments.
 func lowLatency(skip int) *Media {
 	at := time.Date(2026, 3, 29, 1, 0, 0, 0, time.UTC)
 	return &Media{
@@ -97,15 +97,15 @@ func TestEncodeRejectsInvalidPlaylists(t *testing.T) {
 		name     string
 		playlist interface{ Encode() ([]byte, error) }
 	}{
-		{"W21 line in URI", variant(Variant{URI: "a?token=x\n#EXTINF"})},
-		{"W21 line in segment URI", segment(Segment{URI: "a?token=x\r#EXTINF"})},
-		{"W21 quotation mark in codec", variant(Variant{URI: "a", Codecs: []string{`x",URI="y`}})},
+		{"line break in URI", variant(Variant{URI: "a?token=x\n#EXTINF"})},
+		{"line break in segment URI", segment(Segment{URI: "a?token=x\r#EXTINF"})},
+		{"quotation mark in codec", variant(Variant{URI: "a", Codecs: []string{`x",URI="y`}})},
 		{"comma in codec", variant(Variant{URI: "a", Codecs: []string{"x,y"}})},
 		{"empty codec", variant(Variant{URI: "a", Codecs: []string{""}})},
 		{"empty URI", variant(Variant{})},
 		{"URI like a tag", segment(Segment{URI: "#EXT-X-ENDLIST"})},
 		{"space in URI", segment(Segment{URI: "a b"})},
-		{"not ASCII", segment(Segment{URI: "\u202e"})},
+		{"URI outside ASCII", segment(Segment{URI: "\u202e"})},
 		{"no bandwidth", variant(Variant{URI: "a", Bandwidth: -1})},
 		{"frame rate NaN", variant(Variant{URI: "a", FrameRate: math.NaN()})},
 		{"segment above target", segment(Segment{URI: "a", Duration: 2500 * time.Millisecond})},
@@ -113,14 +113,14 @@ func TestEncodeRejectsInvalidPlaylists(t *testing.T) {
 		{"part above target", &Media{TargetDuration: time.Second, PartTarget: 1, PartHoldBack: 3,
 			OpenParts: []Part{{"a", 2, false}}}},
 		{"part without a target", segment(Segment{URI: "a", Parts: []Part{{"a", 2, false}}})},
-		{"W21 line in part URI", &Media{TargetDuration: time.Second, PartTarget: 1, PartHoldBack: 3,
+		{"line break in part URI", &Media{TargetDuration: time.Second, PartTarget: 1, PartHoldBack: 3,
 			OpenParts: []Part{{"a\n", 1, false}}}},
-		{"W21 quotation mark in hint", &Media{TargetDuration: time.Second, PreloadHint: `a",URI="b`}},
-		{"W21 line in map", segment(Segment{URI: "a", Map: "a\n#"})},
-		{"hold back too short", &Media{TargetDuration: time.Second, PartTarget: 2, PartHoldBack: 3}},
+		{"quotation mark in preload hint", &Media{TargetDuration: time.Second, PreloadHint: `a",URI="b`}},
+		{"line break in map URI", segment(Segment{URI: "a", Map: "a\n#"})},
+		{"part hold back too short", &Media{TargetDuration: time.Second, PartTarget: 2, PartHoldBack: 3}},
 		{"skip until too short", &Media{TargetDuration: time.Second, PartTarget: 2, PartHoldBack: 6,
 			SkipUntil: 5 * time.Second}},
-		{"skips what is not there", &Media{TargetDuration: time.Second, SkippedSegments: 1}},
+		{"skips more segments than there are", &Media{TargetDuration: time.Second, SkippedSegments: 1}},
 		{"target 0", &Media{}},
 		{"target 1.5 s", &Media{TargetDuration: 1500 * time.Millisecond}},
 	}
