@@ -8,7 +8,7 @@ const (
 	fullBox    = boxHeader + fullHeader
 )
 
-// box returns a box of type name, four characters, around content (ISO/IEC 14496-12 clause 4.2).
+// box returns a box of type name (four characters) around content (ISO/IEC 14496-12 clause 4.2).
 func box(name string, content ...[]byte) []byte {
 	size := boxHeader
 	for _, c := range content {
@@ -21,12 +21,12 @@ func box(name string, content ...[]byte) []byte {
 	return b
 }
 
-// full returns a FullBox, which has a version and flags.
+// full returns a FullBox: a box with version and flags.
 func full(name string, version byte, flags uint32, content ...[]byte) []byte {
 	return box(name, append([][]byte{u32(uint32(version)<<24 | flags)}, content...)...)
 }
 
-// appendBoxHeader appends the header of a box of size bytes, the header included.
+// appendBoxHeader appends the header of a box of size bytes, header included.
 func appendBoxHeader(dst []byte, name string, size int) []byte {
 	return append(binary.BigEndian.AppendUint32(dst, uint32(size)), name...)
 }

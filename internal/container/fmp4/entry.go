@@ -6,10 +6,10 @@ import (
 	"livego/internal/media"
 )
 
-// streamInfo is the length of FLAC's STREAMINFO block without its header, RFC 9639 section 8.2.
+// streamInfo is the length of FLAC's STREAMINFO block without its header (RFC 9639 section 8.2).
 const streamInfo = 34
 
-// sampleEntry returns what stsd says of t, which check has accepted.
+// sampleEntry returns the stsd entry of t, which check has accepted.
 func sampleEntry(t *media.Track) []byte {
 	switch t.Codec {
 	case media.H264:
@@ -36,7 +36,7 @@ func sampleEntry(t *media.Track) []byte {
 	return nil
 }
 
-// visual returns a VisualSampleEntry, ISO/IEC 14496-12 clause 12.1.3.
+// visual returns a VisualSampleEntry (ISO/IEC 14496-12 clause 12.1.3).
 func visual(name string, t *media.Track, config []byte) []byte {
 	const (
 		dpi72   = 0x00480000
@@ -46,13 +46,13 @@ func visual(name string, t *media.Track, config []byte) []byte {
 	return box(name,
 		u16(0, 0, 0, 1), // data reference 1
 		u32(0, 0, 0, 0), u16(w, h), u32(dpi72, dpi72, 0),
-		u16(1),           // frame a sample
+		u16(1),           // frame_count
 		make([]byte, 32), // compressorname
 		u16(depth24, 0xFFFF),
 		config)
 }
 
-// audio returns an AudioSampleEntry, ISO/IEC 14496-12 clause 12.2.3.
+// audio returns an AudioSampleEntry (ISO/IEC 14496-12 clause 12.2.3).
 func audio(name string, t *media.Track, config []byte) []byte {
 	return box(name,
 		u16(0, 0, 0, 1), // data reference 1
@@ -60,7 +60,7 @@ func audio(name string, t *media.Track, config []byte) []byte {
 		config)
 }
 
-// sampleBits returns the size of a decoded sample: 16 where a codec has none of its own.
+// sampleBits returns the size of a decoded sample in bits: 16 if the codec has none of its own.
 func sampleBits(t *media.Track) uint16 {
 	if t.Codec != media.FLAC {
 		return 16
@@ -69,9 +69,9 @@ func sampleBits(t *media.Track) uint16 {
 	return uint16(b[12]&1)<<4 | uint16(b[13]>>4) + 1
 }
 
-// entryRate returns the rate for an AudioSampleEntry, whose 16 bits 96 kHz do not fit into: the
-// largest even division then, as FLAC in ISOBMFF, section 3.3.1, wants it. The codec's own box has
-// the true one.
+// entryRate returns the sample rate for an AudioSampleEntry, whose 16 bits cannot hold 96 kHz: in
+// that case the largest fraction by a power of two that fits (FLAC in ISOBMFF, section 3.3.1). The
+// codec's own box has the true rate.
 func entryRate(hz int) uint32 {
 	for hz > 0xFFFF {
 		hz /= 2
@@ -79,9 +79,8 @@ func entryRate(hz int) uint32 {
 	return uint32(hz)
 }
 
-// vpcRecord returns a VPCodecConfigurationRecord without the version and flags that belong to its
-// box: some encoders send them along. A record that began with the same bytes would be of 0 bits a
-// sample.
+// vpcRecord returns a VPCodecConfigurationRecord without the version and flags of its box, which
+// some encoders include. A record that started with the same bytes would have 0 bits per sample.
 func vpcRecord(b []byte) []byte {
 	if len(b) >= 12 && string(b[:4]) == "\x01\x00\x00\x00" {
 		return b[4:]
@@ -89,10 +88,10 @@ func vpcRecord(b []byte) []byte {
 	return b
 }
 
-// Values of objectTypeIndication, ISO/IEC 14496-1 table 5.
+// Values of objectTypeIndication (ISO/IEC 14496-1 table 5).
 const (
 	objectAAC   = 0x40
-	objectMPEG2 = 0x69 // ISO/IEC 13818-3: MP3 of half the rates, and by custom of a quarter
+	objectMPEG2 = 0x69 // ISO/IEC 13818-3: MP3 at half the rates, and by convention at a quarter
 	objectMPEG1 = 0x6B // ISO/IEC 11172-3
 )
 
@@ -103,7 +102,7 @@ func objectMP3(rate int) byte {
 	return objectMPEG1
 }
 
-// esds returns an ESDBox, ISO/IEC 14496-14 clause 5.6.1: what is decoded, and config where the
+// esds returns an ESDBox (ISO/IEC 14496-14 clause 5.6.1) with the object type, and config if the
 // decoder needs one. Rates and buffer sizes are 0, unknown.
 func esds(object byte, config []byte) []byte {
 	const (
@@ -121,7 +120,8 @@ func esds(object byte, config []byte) []byte {
 	return full("esds", 0, 0, descriptor(tagES, es))
 }
 
-// descriptor returns a descriptor around content, ISO/IEC 14496-1 clause 8.3.3: its length is in groups of seven bits.
+// descriptor returns a descriptor around content (ISO/IEC 14496-1 clause 8.3.3): its length is in
+// groups of seven bits.
 func descriptor(tag byte, content []byte) []byte {
 	n := len(content)
 	length := []byte{byte(n & 0x7F)}
@@ -131,7 +131,7 @@ func descriptor(tag byte, content []byte) []byte {
 	return append(append([]byte{tag}, length...), content...)
 }
 
-// checkOpusHead reports whether b is an identification header, RFC 7845 section 5.1, of version 0
+// checkOpusHead reports whether b is an identification header (RFC 7845 section 5.1) of version 0
 // or 1 with its channel mapping.
 func checkOpusHead(b []byte) bool {
 	if len(b) < 19 || string(b[:8]) != "OpusHead" || b[8]>>4 != 0 || b[9] == 0 {
@@ -143,13 +143,13 @@ func checkOpusHead(b []byte) bool {
 	return len(b) >= 21+int(b[9])
 }
 
-// dOps returns an OpusSpecificBox's content, Opus in ISOBMFF section 4.3.2, for an identification
-// header: the same fields, but version 0 and the highest byte first.
+// dOps returns the content of an OpusSpecificBox (Opus in ISOBMFF section 4.3.2) for an
+// identification header: the same fields, but version 0 and big-endian.
 func dOps(head []byte) []byte {
 	channels, family := head[9], head[18]
 	b := []byte{0, channels}
 	b = binary.BigEndian.AppendUint16(b, binary.LittleEndian.Uint16(head[10:])) // pre-skip
-	b = binary.BigEndian.AppendUint32(b, binary.LittleEndian.Uint32(head[12:])) // rate of the original
+	b = binary.BigEndian.AppendUint32(b, binary.LittleEndian.Uint32(head[12:])) // sample rate of the original
 	b = binary.BigEndian.AppendUint16(b, binary.LittleEndian.Uint16(head[16:])) // gain
 	b = append(b, family)
 	if family != 0 {
@@ -158,8 +158,8 @@ func dOps(head []byte) []byte {
 	return b
 }
 
-// dfLa returns the STREAMINFO block of a FLAC header, FLAC in ISOBMFF section 3.3.2, as the last:
-// what else the header has, tags and pictures, is not for decoders.
+// dfLa returns the STREAMINFO block of a FLAC header (FLAC in ISOBMFF section 3.3.2), marked as the
+// last block: decoders do not need tags and pictures.
 func dfLa(header []byte) []byte {
 	const last = 0x80
 	return append([]byte{last, 0, 0, streamInfo}, header[8:8+streamInfo]...)

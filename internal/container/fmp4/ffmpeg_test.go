@@ -18,7 +18,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 )
 
-// requirePrograms skips the test, loudly, where a program is not installed, and fails it on a build machine.
+// requirePrograms skips the test if a program is not installed, and fails it on a build machine.
 func requirePrograms(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
@@ -28,12 +28,12 @@ func requirePrograms(t testing.TB, programs ...string) {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("MISSING PEER: %s is not installed, and CI=true", p)
 		}
-		t.Skipf("MISSING PEER: %s is not installed, so that this test proves NOTHING here: see scripts/setup", p)
+		t.Skipf("MISSING PEER: %s is not installed, so this test proves NOTHING here: see scripts/setup", p)
 	}
 }
 
-// output returns what a program prints. Whatever it says on standard error, where it is told to
-// print errors only, is a failure.
+// output returns the standard output of a program. Output on standard error, where only errors are
+// printed, fails the test.
 func output(t *testing.T, name string, args ...string) []byte {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -45,9 +45,8 @@ func output(t *testing.T, name string, args ...string) []byte {
 	return out.Bytes()
 }
 
-// TestFFmpegReadsSameStreams takes what ffmpeg encodes and lays it out anew. ffmpeg must read the
-// same packets at the same times out of it as out of its own MP4 file, and decode them to the same
-// pictures and sound.
+// TestFFmpegReadsSameStreams encodes frames of ffmpeg's MP4 files as fragments. ffmpeg must read
+// the same packets at the same times from both files, and decode them to the same video and audio.
 func TestFFmpegReadsSameStreams(t *testing.T) {
 	requirePrograms(t, "ffmpeg", "ffprobe")
 	const (
@@ -109,7 +108,7 @@ func TestFFmpegReadsSameStreams(t *testing.T) {
 	}
 }
 
-// A ffprobeOutput is what ffprobe tells of a file.
+// An ffprobeOutput is the output of ffprobe for a file.
 type ffprobeOutput struct {
 	Streams []struct {
 		CodecType     string `json:"codec_type"`
@@ -130,7 +129,8 @@ type ffprobeOutput struct {
 	}
 }
 
-// readSource returns tracks and frames of the MP4 file at path, by ffprobe's reading of it: not by ours.
+// readSource returns the tracks and frames of the MP4 file at path as ffprobe reads them, not as
+// livego does.
 func readSource(t *testing.T, path string) (tracks []*media.Track, frames []*media.Frame) {
 	t.Helper()
 	file, err := os.ReadFile(path)
@@ -181,7 +181,8 @@ func readSource(t *testing.T, path string) (tracks []*media.Track, frames []*med
 	return tracks, frames
 }
 
-// parseHexDump reads ffprobe's hexadecimal dump: an offset, 16 bytes in pairs, and behind two spaces their characters.
+// parseHexDump parses ffprobe's hexadecimal dump: an offset, 16 bytes in pairs, two spaces, and the
+// characters.
 func parseHexDump(t *testing.T, dump string) (b []byte) {
 	t.Helper()
 	for _, line := range strings.Split(strings.TrimSpace(dump), "\n") {
@@ -196,7 +197,8 @@ func parseHexDump(t *testing.T, dump string) (b []byte) {
 	return b
 }
 
-// configBox returns the content of the sample entries' box name in an MP4 file, nil if there is none.
+// configBox returns the content of box name in the sample entries of an MP4 file, nil if there is
+// none.
 func configBox(t *testing.T, file []byte, name string) []byte {
 	t.Helper()
 	atoms, err := readAtoms(file)
@@ -211,7 +213,7 @@ func configBox(t *testing.T, file []byte, name string) []byte {
 	return nil
 }
 
-// compareConfigs holds what the sample entries of init say to what ffmpeg's own file does.
+// compareConfigs compares the configuration boxes of init with those of ffmpeg's file.
 func compareConfigs(t *testing.T, source string, init []byte) {
 	t.Helper()
 	file, err := os.ReadFile(source)
@@ -225,13 +227,13 @@ func compareConfigs(t *testing.T, source string, init []byte) {
 	}
 }
 
-// A fragmentInput of a stream.
+// A fragmentInput is the arguments of AppendFragment.
 type fragmentInput struct {
 	frames []*media.Frame
 	ends   []TrackEnd
 }
 
-// splitFragments cuts frames every 200 ms.
+// splitFragments splits frames every 200 ms.
 func splitFragments(frames []*media.Frame) (pieces []fragmentInput) {
 	const length = 200 * time.Millisecond
 	begin := 0
@@ -244,7 +246,7 @@ func splitFragments(frames []*media.Frame) (pieces []fragmentInput) {
 	return append(pieces, fragmentInput{frames[begin:], nil})
 }
 
-// trackEnds returns the ends that the first frame of each track in following tells.
+// trackEnds returns the track ends that follow from the first frame of each track in following.
 func trackEnds(following []*media.Frame) (ends []TrackEnd) {
 	for _, f := range following {
 		if !slices.ContainsFunc(ends, func(e TrackEnd) bool { return e.Track == f.Track }) {
@@ -254,7 +256,8 @@ func trackEnds(following []*media.Frame) (ends []TrackEnd) {
 	return ends
 }
 
-// packets returns stream, times, size and flags of the packets of the file at path, stream by stream.
+// packets returns stream, times, size and flags of the packets of the file at path, stream by
+// stream.
 func packets(t *testing.T, path string) []string {
 	t.Helper()
 	out := output(t, "ffprobe", "-ignore_editlist", "1", "-show_entries", "packet=stream_index,pts,dts,size,flags", "-of",
@@ -262,7 +265,8 @@ func packets(t *testing.T, path string) []string {
 	return byStream(t, out)
 }
 
-// frameMD5 returns what ffmpeg's framemd5 says of the packets or frames of the file at path, stream by stream.
+// frameMD5 returns ffmpeg's framemd5 lines for the packets or frames of the file at path, stream by
+// stream.
 func frameMD5(t *testing.T, path string, args ...string) (lines []string) {
 	t.Helper()
 	args = append(append([]string{"-ignore_editlist", "1", "-i", path, "-map", "0", "-copyts"}, args...), "-f", "framemd5",
@@ -270,8 +274,8 @@ func frameMD5(t *testing.T, path string, args ...string) (lines []string) {
 	return byStream(t, output(t, "ffmpeg", args...))
 }
 
-// byStream sorts lines that begin with the stream's number, without comments. The durations of
-// framemd5 are left out: from fragments ffmpeg tells none but those that its parsers know.
+// byStream sorts lines that start with the stream number, without comments. The durations of
+// framemd5 are removed: from fragments, ffmpeg reports only those that its parsers know.
 func byStream(t *testing.T, out []byte) (lines []string) {
 	t.Helper()
 	for _, line := range strings.Split(string(out), "\n") {
@@ -290,7 +294,8 @@ func byStream(t *testing.T, out []byte) (lines []string) {
 	return lines
 }
 
-// checkSamples holds fragments to being made of frames, and each sample to lasting as long as its frame.
+// checkSamples checks that the samples of fragments match frames, and that each lasts as long as
+// its frame.
 func checkSamples(t *testing.T, b []byte, tracks []*media.Track, frames []*media.Frame) {
 	t.Helper()
 	seqs, units, err := readFragments(b)

@@ -1,33 +1,33 @@
-// Package fmp4 lays media.Frames out as fragmented MP4 (ISO/IEC 14496-12) in the form that HLS asks
-// for: CMAF (ISO/IEC 23000-19), but that audio and video share a file. An init segment follows from
-// its tracks alone and a fragment from its frames alone, so that whoever makes them makes the same
-// bytes; a segment is the concatenation of its parts. It knows no playlist and no HTTP, and it
-// reads no MP4.
+// Package fmp4 encodes media.Frames as fragmented MP4 (ISO/IEC 14496-12) in the form that HLS
+// requires: CMAF (ISO/IEC 23000-19), except that audio and video share a file. An init segment
+// depends on its tracks only and a fragment on its frames only, so every server encodes the same
+// bytes; a segment is the concatenation of its parts. The package knows neither playlists nor HTTP,
+// and it does not read MP4.
 //
-// What a track becomes:
+// Sample entries:
 //
 //	codec      sample entry, its box, clause                    Track.Config
 //	H.264      avc1 avcC  ISO/IEC 14496-15 5.4.2                AVCDecoderConfigurationRecord, with SPS and PPS
 //	HEVC       hvc1 hvcC  ISO/IEC 14496-15 8.4.1                HEVCDecoderConfigurationRecord
 //	AV1        av01 av1C  AV1 in ISOBMFF 2.2 and 2.3            AV1CodecConfigurationRecord
-//	VP9        vp09 vpcC  VP Codec ISO Media File Format        VPCodecConfigurationRecord, with or without version and flags
+//	VP9        vp09 vpcC  VP Codec ISO Media File Format        VPCodecConfigurationRecord; version and flags optional
 //	AAC        mp4a esds  ISO/IEC 14496-14 5.6, type 0x40       AudioSpecificConfig
 //	MP3        mp4a esds  type 0x6B from 32 kHz on, else 0x69   none
 //	Opus       Opus dOps  Opus in ISOBMFF 4.3                   OpusHead
 //	FLAC       fLaC dfLa  FLAC in ISOBMFF 3.3                   "fLaC" and metadata blocks, STREAMINFO first
-//	AC-3       ac-3 dac3  ETSI TS 102 366 F.3 and F.4           AC3SpecificBox, its content
-//	E-AC-3     ec-3 dec3  ETSI TS 102 366 F.5 and F.6           EC3SpecificBox, its content
+//	AC-3       ac-3 dac3  ETSI TS 102 366 F.3 and F.4           content of AC3SpecificBox
+//	E-AC-3     ec-3 dec3  ETSI TS 102 366 F.5 and F.6           content of EC3SpecificBox
 //
-// Numbers of tracks follow from kind and ID: 1 is the first video, 2 the first audio, 3 the second
-// video and so on. So they are the same whichever other tracks there are, and for whoever comes
-// late.
+// Track IDs follow from kind and ID: 1 is the first video track, 2 the first audio track, 3 the
+// second video track and so on. So they do not depend on which other tracks there are, or when a
+// viewer joins.
 //
-// There are no edit lists: decoding times are those of the stream, and a composition time that
-// precedes its decoding time is a negative offset (trun version 1). So what an encoder puts before
-// its sound (1024 samples of AAC, the pre-skip that dOps repeats) is not cut off but stays part of
-// the stream, whose time stamps count it. Nor are there 'roll' sample groups, which say how much
-// sound a decoder needs before it is exact (a frame of AAC, 80 ms of Opus): players of HLS begin at
-// segments and play from there.
+// There are no edit lists: decoding times are those of the stream, and a composition time before
+// its decoding time is a negative offset (trun version 1). So the encoder delay of audio (1024
+// samples of AAC, the pre-skip that dOps repeats) is not cut off but stays in the stream, whose
+// timestamps count it. Nor are there 'roll' sample groups, which say how much audio a decoder needs
+// before its output is exact (a frame of AAC, 80 ms of Opus): HLS players start at segments and
+// play from there.
 package fmp4
 
 import (
@@ -40,7 +40,7 @@ import (
 	"livego/internal/media"
 )
 
-// maxConfig bounds a configuration. Real ones have some hundred bytes.
+// maxConfig is the largest configuration that is accepted. Real ones have some hundred bytes.
 const maxConfig = 1 << 20
 
 // Carries reports whether frames of t can be put into fragmented MP4.
@@ -53,19 +53,20 @@ func check(t *media.Track) error {
 	case err != nil:
 		return fmt.Errorf("fmp4: %s: %w", t.Codec, err)
 	case t.Timescale == 0:
-		return fmt.Errorf("fmp4: %s without a time scale", t.Codec)
+		return fmt.Errorf("fmp4: %s: no timescale", t.Codec)
 	case t.Kind == media.Audio && (t.SampleRate <= 0 || t.Channels <= 0):
-		return fmt.Errorf("fmp4: %s of unknown sampling rate or channels", t.Codec)
+		return fmt.Errorf("fmp4: %s: unknown sample rate or channel count", t.Codec)
 	}
 	return nil
 }
 
 var (
-	errNoSampleEntry = errors.New("has no sample entry here")
+	errNoSampleEntry = errors.New("no sample entry for this codec")
 	errMalformed     = errors.New("malformed configuration")
 )
 
-// checkConfig looks at the codec of t and at as much of its configuration as the sample entry depends on.
+// checkConfig validates the codec of t, and as much of its configuration as the sample entry
+// depends on.
 func checkConfig(t *media.Track) error {
 	b := t.Config
 	if len(b) > maxConfig || t.Kind != kindOf(t.Codec) {
@@ -78,7 +79,7 @@ func checkConfig(t *media.Track) error {
 		if err != nil {
 			return err
 		}
-		ok = len(c.SPS) > 0 && len(c.PPS) > 0 // which avc1 has nowhere else
+		ok = len(c.SPS) > 0 && len(c.PPS) > 0 // avc1 has them nowhere else
 	case media.HEVC:
 		_, err := h265.ParseConfig(b)
 		return err
@@ -104,7 +105,7 @@ func checkConfig(t *media.Track) error {
 	return nil
 }
 
-// kindOf returns the kind of track that c has a sample entry for, 0 if it has none.
+// kindOf returns the kind of tracks for which c has a sample entry, 0 if it has none.
 func kindOf(c media.Codec) media.Kind {
 	switch c {
 	case media.H264, media.HEVC, media.AV1, media.VP9:

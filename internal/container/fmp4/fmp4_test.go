@@ -62,8 +62,8 @@ func samples(t *media.Track, ticks int64, payload string) *media.Frame {
 	}
 }
 
-// entries is the table of sample entries: a track, and its entry in hexadecimal without the size;
-// spaces are for the reader.
+// entries is the table of sample entries: a track, and its entry in hexadecimal without the size.
+// Spaces separate fields.
 var entries = []struct {
 	name  string
 	track *media.Track
@@ -73,26 +73,31 @@ var entries = []struct {
 	{"HEVC", pictureTrack(media.HEVC, hvcC), visualHex("hvc1", 1920, 1080) + boxHex("hvcC", hvcC)},
 	{"AV1", pictureTrack(media.AV1, av1C), visualHex("av01", 1920, 1080) + boxHex("av1C", av1C)},
 	{"VP9", pictureTrack(media.VP9, vpcC), visualHex("vp09", 1920, 1080) + boxHex("vpcC", "\x01\x00\x00\x00"+vpcC)},
-	{"VP9, version and flags sent along", pictureTrack(media.VP9, "\x01\x00\x00\x00"+vpcC),
+	{"VP9 with version and flags", pictureTrack(media.VP9, "\x01\x00\x00\x00"+vpcC),
 		visualHex("vp09", 1920, 1080) + boxHex("vpcC", "\x01\x00\x00\x00"+vpcC)},
 	{"AAC", sound, audioHex("mp4a", 2, 16, 44100) +
-		boxHex("esds", "\x00\x00\x00\x00\x03\x19\x00\x00\x00\x04\x11\x40\x15\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x02\x12\x10\x06\x01\x02")},
+		boxHex("esds", "\x00\x00\x00\x00\x03\x19\x00\x00\x00\x04\x11\x40\x15\x00\x00\x00\x00\x00"+
+			"\x00\x00\x00\x00\x00\x00\x05\x02\x12\x10\x06\x01\x02")},
 	{"AAC, 200 bytes of configuration", soundTrack(media.AAC, 44100, 2, "\x12\x10"+strings.Repeat("\x00", 198)),
 		audioHex("mp4a", 2, 16, 44100) +
-			boxHex("esds", "\x00\x00\x00\x00\x03\x81\x61\x00\x00\x00\x04\x81\x58\x40\x15\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x81\x48\x12\x10"+
+			boxHex("esds", "\x00\x00\x00\x00\x03\x81\x61\x00\x00\x00\x04\x81\x58\x40\x15\x00\x00"+
+				"\x00\x00\x00\x00\x00\x00\x00\x00\x00\x05\x81\x48\x12\x10"+
 				strings.Repeat("\x00", 198)+"\x06\x01\x02")},
 	{"MP3", soundTrack(media.MP3, 44100, 1, ""), audioHex("mp4a", 1, 16, 44100) +
-		boxHex("esds", "\x00\x00\x00\x00\x03\x15\x00\x00\x00\x04\x0D\x6B\x15\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x06\x01\x02")},
+		boxHex("esds", "\x00\x00\x00\x00\x03\x15\x00\x00\x00\x04\x0D\x6B\x15\x00\x00\x00\x00\x00"+
+			"\x00\x00\x00\x00\x00\x00\x06\x01\x02")},
 	{"MP3 of MPEG-2", soundTrack(media.MP3, 22050, 2, ""), audioHex("mp4a", 2, 16, 22050) +
-		boxHex("esds", "\x00\x00\x00\x00\x03\x15\x00\x00\x00\x04\x0D\x69\x15\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x06\x01\x02")},
+		boxHex("esds", "\x00\x00\x00\x00\x03\x15\x00\x00\x00\x04\x0D\x69\x15\x00\x00\x00\x00\x00"+
+			"\x00\x00\x00\x00\x00\x00\x06\x01\x02")},
 	{"Opus", soundTrack(media.Opus, 48000, 2, opusHead), audioHex("Opus", 2, 16, 48000) +
 		boxHex("dOps", "\x00\x02\x01\x38\x00\x00\xAC\x44\x7F\xFF\x00")},
 	{"Opus 5.1", soundTrack(media.Opus, 48000, 6, opus51), audioHex("Opus", 6, 16, 48000) +
 		boxHex("dOps", "\x00\x06\x01\x38\x00\x00\xBB\x80\x00\x00\x01\x04\x02\x00\x04\x01\x02\x03\x05")},
 	{"FLAC, 96 kHz", soundTrack(media.FLAC, 96000, 2, flac), audioHex("fLaC", 2, 24, 48000) +
 		boxHex("dfLa", "\x00\x00\x00\x00\x80\x00\x00\x22"+streaminfo)},
-	{"FLAC, a comment behind", soundTrack(media.FLAC, 96000, 2, flac+"\x84\x00\x00\x01x"), audioHex("fLaC", 2, 24, 48000) +
-		boxHex("dfLa", "\x00\x00\x00\x00\x80\x00\x00\x22"+streaminfo)},
+	{"FLAC followed by a comment", soundTrack(media.FLAC, 96000, 2, flac+"\x84\x00\x00\x01x"),
+		audioHex("fLaC", 2, 24, 48000) +
+			boxHex("dfLa", "\x00\x00\x00\x00\x80\x00\x00\x22"+streaminfo)},
 	{"AC-3", soundTrack(media.AC3, 48000, 6, "\x10\x3D\xE0"),
 		audioHex("ac-3", 6, 16, 48000) + boxHex("dac3", "\x10\x3D\xE0")},
 	{"E-AC-3", soundTrack(media.EAC3, 48000, 6, "\x0C\x00\x20\x0F\x00"),
@@ -161,14 +166,14 @@ func TestInit(t *testing.T) {
 		ids    []uint32 // nil for an error
 	}{
 		{"audio and video", []*media.Track{video, sound}, "iso6\x00\x00\x00\x00iso6mp42", []uint32{1, 2}},
-		{"the other way round", []*media.Track{sound, video}, "iso6\x00\x00\x00\x00iso6mp42", []uint32{1, 2}},
-		{"audio alone", []*media.Track{sound}, "iso6\x00\x00\x00\x00iso6mp42cmfc", []uint32{2}},
+		{"audio first", []*media.Track{sound, video}, "iso6\x00\x00\x00\x00iso6mp42", []uint32{1, 2}},
+		{"audio only", []*media.Track{sound}, "iso6\x00\x00\x00\x00iso6mp42cmfc", []uint32{2}},
 		{"AV1", []*media.Track{av1, sound}, "iso6\x00\x00\x00\x00iso6mp42av01", []uint32{1, 2}},
-		{"two pictures", []*media.Track{&second, sound, video}, "iso6\x00\x00\x00\x00iso6mp42", []uint32{1, 2, 3}},
+		{"two video tracks", []*media.Track{&second, sound, video}, "iso6\x00\x00\x00\x00iso6mp42", []uint32{1, 2, 3}},
 		{"AV1 second", []*media.Track{video, &av1second}, "iso6\x00\x00\x00\x00iso6mp42av01", []uint32{1, 3}},
 		{"no tracks", nil, "", nil},
-		{"the same twice", []*media.Track{video, av1}, "", nil},
-		{"one that cannot be carried", []*media.Track{video, {Kind: media.Audio}}, "", nil},
+		{"two tracks with the same ID", []*media.Track{video, av1}, "", nil},
+		{"a track that cannot be carried", []*media.Track{video, {Kind: media.Audio}}, "", nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -184,7 +189,7 @@ func TestInit(t *testing.T) {
 				t.Fatal(err)
 			}
 			if len(atoms) != 2 || atoms[0].name != "ftyp" || string(atoms[0].body) != tt.brands {
-				t.Errorf("begins with %q", atoms[0])
+				t.Errorf("starts with %q", atoms[0])
 			}
 			var ids, extends []uint32
 			for _, a := range find(atoms, "moov", "trak", "tkhd") {
@@ -202,7 +207,7 @@ func TestInit(t *testing.T) {
 	}
 }
 
-// TestInitFields holds the rest of an init segment to ISO/IEC 14496-12, byte for byte.
+// TestInitFields compares the other boxes of an init segment with ISO/IEC 14496-12, byte for byte.
 func TestInitFields(t *testing.T) {
 	const matrix = "00010000 00000000 00000000 00000000 00010000 00000000 00000000 00000000 40000000"
 	b, err := Init([]*media.Track{video, sound})
@@ -242,7 +247,7 @@ func TestInitFields(t *testing.T) {
 			"00000000 00000002 00000001 00000000 00000000 00000000",
 		},
 	} {
-		// A space ends the name of one box.
+		// A space separates the names of boxes.
 		names := strings.Split(strings.ReplaceAll(path, "url ", "url_"), " ")
 		for i := range names {
 			names[i] = strings.ReplaceAll(names[i], "_", " ")
@@ -272,8 +277,8 @@ func TestCarries(t *testing.T) {
 		{"H.264 without configuration", pictureTrack(media.H264, "")},
 		{"H.264 without parameter sets", pictureTrack(media.H264, "\x01\x42\xC0\x0D\xFF\xE0\x00")},
 		{"H.264 without PPS", pictureTrack(media.H264, avcC[:18]+"\x00")},
-		{"H.264, its configuration too large", &large},
-		{"HEVC cut short", pictureTrack(media.HEVC, hvcC[:22])},
+		{"H.264 with too large a configuration", &large},
+		{"truncated HEVC configuration", pictureTrack(media.HEVC, hvcC[:22])},
 		{"AV1 of another version", pictureTrack(media.AV1, "\x82\x05\x0C\x00")},
 		{"VP9 without configuration", pictureTrack(media.VP9, "")},
 		{"VP8", pictureTrack(media.VP8, vpcC)},
@@ -281,17 +286,17 @@ func TestCarries(t *testing.T) {
 		{"AAC without time scale", &noClock},
 		{"MP3 of unknown rate", soundTrack(media.MP3, 0, 2, "")},
 		{"MP3 of unknown channels", soundTrack(media.MP3, 44100, 0, "")},
-		{"Opus cut short", soundTrack(media.Opus, 48000, 2, opusHead[:18])},
-		{"Opus, a version of another layout", soundTrack(media.Opus, 48000, 2, strings.Replace(opusHead, "\x01", "\x10", 1))},
+		{"truncated OpusHead", soundTrack(media.Opus, 48000, 2, opusHead[:18])},
+		{"Opus with an incompatible version", soundTrack(media.Opus, 48000, 2, strings.Replace(opusHead, "\x01", "\x10", 1))},
 		{"Opus 5.1 without mapping", soundTrack(media.Opus, 48000, 6, opus51[:20])},
 		{"Opus of three channels in family 0",
 			soundTrack(media.Opus, 48000, 3, strings.Replace(opusHead, "\x02", "\x03", 1))},
-		{"FLAC cut short", soundTrack(media.FLAC, 96000, 2, flac[:41])},
-		{"FLAC that begins with another block", soundTrack(media.FLAC, 96000, 2, strings.Replace(flac, "\x00", "\x04", 1))},
+		{"truncated FLAC configuration", soundTrack(media.FLAC, 96000, 2, flac[:41])},
+		{"FLAC without STREAMINFO first", soundTrack(media.FLAC, 96000, 2, strings.Replace(flac, "\x00", "\x04", 1))},
 		{"AC-3 without configuration", soundTrack(media.AC3, 48000, 2, "")},
-		{"E-AC-3 cut short", soundTrack(media.EAC3, 48000, 2, "\x0C\x00\x20\x0F")},
-		{"a picture in an audio track", soundTrack(media.H264, 48000, 2, avcC)},
-		{"sound in a video track", pictureTrack(media.AAC, "\x12\x10")},
+		{"truncated E-AC-3 configuration", soundTrack(media.EAC3, 48000, 2, "\x0C\x00\x20\x0F")},
+		{"video codec in an audio track", soundTrack(media.H264, 48000, 2, avcC)},
+		{"audio codec in a video track", pictureTrack(media.AAC, "\x12\x10")},
 		{"opaque", &media.Track{Kind: media.Video, Timescale: 90000}},
 		{"data", script},
 	} {
@@ -301,7 +306,7 @@ func TestCarries(t *testing.T) {
 	}
 }
 
-// FuzzInit holds whatever is carried to being written, as boxes that add up.
+// FuzzInit checks that Init and Carries agree, and that Init writes boxes whose sizes add up.
 func FuzzInit(f *testing.F) {
 	for _, tt := range entries {
 		f.Add(uint8(tt.track.Codec), tt.track.Config, tt.track.Width, tt.track.SampleRate, tt.track.Channels)
@@ -332,7 +337,7 @@ var fragments = []struct {
 	want   []playedSample
 	failed string // part of the error
 }{
-	{name: "nothing"},
+	{name: "no frames"},
 	{name: "audio and video", frames: []*media.Frame{
 		picture(media.Keyframe, 0, 80e6, "I"), samples(sound, 0, "a0"), picture(0, 40e6, 0, "p"), samples(sound, 1024, "a1"),
 	}, want: []playedSample{
@@ -342,41 +347,41 @@ var fragments = []struct {
 	{name: "audio first", frames: []*media.Frame{samples(sound, 5, "a"), picture(0, 40e6, 0, "p")}, want: []playedSample{
 		{1, 3600, 3600, 0, false, "p"}, {2, 5, 1024, 0, true, "a"},
 	}},
-	{name: "the last sample ends where it is told to", frames: []*media.Frame{
+	{name: "the last sample ends at its track end", frames: []*media.Frame{
 		picture(media.RecoveryPoint, 0, 0, "r"), samples(sound, 0, "a"), picture(0, 40e6, 0, "p"),
 	}, ends: []TrackEnd{{video, 7290}, {sound, 1030}}, want: []playedSample{
 		{1, 0, 3600, 0, true, "r"}, {1, 3600, 3690, 0, false, "p"}, {2, 0, 1030, 0, true, "a"},
 	}},
-	{name: "an end for a track that is not there", frames: []*media.Frame{samples(sound, 0, "a")},
+	{name: "track end of a missing track", frames: []*media.Frame{samples(sound, 0, "a")},
 		ends: []TrackEnd{{video, 7290}}, want: []playedSample{
 			{2, 0, 1024, 0, true, "a"},
 		}},
-	{name: "ends of script data and in another time scale",
+	{name: "track ends of script data and with another timescale",
 		frames: []*media.Frame{picture(media.Keyframe, 0, 0, "I"), samples(sound, 0, "a")},
 		ends:   []TrackEnd{{script, 1}, {soundTrack(media.AAC, 48000, 2, "\x11\x90"), 1}}, want: []playedSample{
 			{1, 0, 3600, 0, true, "I"}, {2, 0, 1024, 0, true, "a"},
 		}},
-	{name: "a hole", frames: []*media.Frame{samples(sound, 0, "a"), samples(sound, 44100, "b")}, want: []playedSample{
+	{name: "gap", frames: []*media.Frame{samples(sound, 0, "a"), samples(sound, 44100, "b")}, want: []playedSample{
 		{2, 0, 44100, 0, true, "a"}, {2, 44100, 1024, 0, true, "b"},
 	}},
 	{name: "negative composition time", frames: []*media.Frame{picture(media.Keyframe, 80e6, -40e6, "I")},
 		want: []playedSample{
 			{1, 7200, 3600, -3600, true, "I"},
 		}},
-	{name: "over 32 bits", frames: []*media.Frame{samples(sound, 1<<40, "a")},
+	{name: "time above 32 bits", frames: []*media.Frame{samples(sound, 1<<40, "a")},
 		want: []playedSample{{2, 1 << 40, 1024, 0, true, "a"}}},
-	{name: "two at one time, one earlier, all shown at their own", frames: []*media.Frame{
+	{name: "decoding times that repeat and step back keep presentation times", frames: []*media.Frame{
 		picture(media.Keyframe, 40e6, 0, "I"), picture(0, 40e6, 40e6, "p"), picture(0, 20e6, 80e6, "q"),
 		picture(0, 80e6, 0, "r"),
 	}, want: []playedSample{
 		{1, 3600, 0, 0, true, "I"}, {1, 3600, 0, 3600, false, "p"}, {1, 3600, 3600, 5400, false, "q"},
 		{1, 7200, 3600, 0, false, "r"},
 	}},
-	{name: "an end before the last sample", frames: []*media.Frame{samples(sound, 2048, "a")},
+	{name: "track end before the last sample", frames: []*media.Frame{samples(sound, 2048, "a")},
 		ends: []TrackEnd{{sound, 1024}}, want: []playedSample{
 			{2, 2048, 0, 0, true, "a"},
 		}},
-	{name: "empty and negative", frames: []*media.Frame{
+	{name: "empty payload and negative durations", frames: []*media.Frame{
 		{Track: sound, Duration: -1}, {Track: sound, Ticks: 7, Payload: []byte("b"), Duration: -time.Second},
 	}, want: []playedSample{{2, 0, 7, 0, true, ""}, {2, 7, 0, 0, true, "b"}}},
 	{name: "another track of the same configuration",
@@ -386,14 +391,16 @@ var fragments = []struct {
 	{name: "another configuration", frames: []*media.Frame{
 		samples(sound, 0, "a"), samples(soundTrack(media.AAC, 44100, 2, "\x12\x08"), 1024, "b"),
 	}, failed: "configuration"},
-	{name: "another time scale", frames: []*media.Frame{
+	{name: "another timescale", frames: []*media.Frame{
 		samples(sound, 0, "a"), samples(soundTrack(media.AAC, 48000, 2, "\x12\x10"), 1024, "b"),
 	}, failed: "configuration"},
-	{name: "before the beginning", frames: []*media.Frame{samples(sound, -1, "a")}, failed: "before"},
-	{name: "a hole over 32 bits", frames: []*media.Frame{samples(sound, 0, "a"), samples(sound, 1<<32, "b")},
-		failed: "lasts"},
-	{name: "shown a day late", frames: []*media.Frame{picture(0, 0, 24*time.Hour, "p")}, failed: "shown"},
-	{name: "far back", frames: []*media.Frame{samples(sound, 1<<33, "a"), samples(sound, 0, "b")}, failed: "shown"},
+	{name: "time before zero", frames: []*media.Frame{samples(sound, -1, "a")}, failed: "before"},
+	{name: "gap above 32 bits", frames: []*media.Frame{samples(sound, 0, "a"), samples(sound, 1<<32, "b")},
+		failed: "duration"},
+	{name: "composition time of a day", frames: []*media.Frame{picture(0, 0, 24*time.Hour, "p")},
+		failed: "composition time"},
+	{name: "decoding time far back", frames: []*media.Frame{samples(sound, 1<<33, "a"), samples(sound, 0, "b")},
+		failed: "composition time"},
 	{name: "data", frames: []*media.Frame{picture(media.Keyframe, 0, 0, "I"), {Track: script}}, failed: "no sample entry"},
 }
 
@@ -427,7 +434,7 @@ func TestFragment(t *testing.T) {
 	}
 }
 
-// TestFragmentAboveSizeLimit shares one payload among frames, since nobody has 2 GiB to spare.
+// TestFragmentAboveSizeLimit uses one payload for all frames, to save 2 GiB of memory.
 func TestFragmentAboveSizeLimit(t *testing.T) {
 	payload := make([]byte, 1<<20)
 	frames := make([]*media.Frame, 1<<11)
@@ -439,7 +446,8 @@ func TestFragmentAboveSizeLimit(t *testing.T) {
 	}
 }
 
-// TestOutputIsDeterministic holds both to following from what they are made of, whatever is in dst.
+// TestOutputIsDeterministic checks that init segments and fragments depend on tracks and frames
+// only, not on the content of dst.
 func TestOutputIsDeterministic(t *testing.T) {
 	frames := []*media.Frame{picture(media.Keyframe, 0, 0, "I"), samples(sound, 0, "a")}
 	one, err1 := AppendFragment(nil, 1, frames)
@@ -458,7 +466,8 @@ func TestOutputIsDeterministic(t *testing.T) {
 	}
 }
 
-// FuzzFragment makes frames of bytes: each takes four, and its payload the length that the last of them says.
+// FuzzFragment makes frames from bytes: four bytes for each, of which the last is the length of the
+// payload that follows.
 func FuzzFragment(f *testing.F) {
 	f.Add(uint32(1), int64(0), []byte("\x00\x24\x00\x02II\x01\x10\x00\x02aa\x02\x24\xF0\x01p\x01\x10\x00\x00"), 3)
 	f.Add(uint32(0), int64(math.MaxInt64), []byte("\x00\x24\x00\x02II\x02\x24\xF0\x01p"), 0)
@@ -486,13 +495,13 @@ func FuzzFragment(f *testing.F) {
 		}
 		if again, err := AppendFragment(nil, seq, frames[:cut], trackEnds(frames[cut:])...); err != nil ||
 			!bytes.HasPrefix(b, again) {
-			t.Errorf("the same frames made other bytes, %v", err)
+			t.Errorf("the same frames gave different bytes, %v", err)
 		}
 	})
 }
 
-// framesOf reads frames of video (even) and sound (odd first byte), with steps forward only unless
-// the first byte says otherwise.
+// framesOf reads frames of video (even first byte) and audio (odd first byte). Time goes forward
+// unless the first byte is 0x80.
 func framesOf(start int64, data []byte) (frames []*media.Frame) {
 	at := map[*media.Track]int64{video: start, sound: start}
 	for len(data) >= 4 {
@@ -514,9 +523,9 @@ func framesOf(start int64, data []byte) (frames []*media.Frame) {
 	return frames
 }
 
-// checkPlayedSamples compares the samples of tr with the frames they were made of: in order, whole,
-// each shown when it shall, and each lasting until the next, over the border of the fragments too,
-// where time does not go back there.
+// checkPlayedSamples compares the samples of tr with their frames: complete, in order, presented at
+// the right time, and each lasting until the next, also across fragments, unless the decoding time
+// steps back there.
 func checkPlayedSamples(t *testing.T, tr *media.Track, frames []*media.Frame, units []playedSample) {
 	t.Helper()
 	var mine []playedSample
@@ -537,7 +546,7 @@ func checkPlayedSamples(t *testing.T, tr *media.Track, frames []*media.Frame, un
 		shown := f.Ticks + scale(f.PTS-f.DTS, tr.Timescale)
 		if u.data != string(f.Payload) || u.dts+int64(u.offset) != shown || f.Ticks >= newest && u.dts != f.Ticks ||
 			u.sync != (tr.Kind == media.Audio || f.RAP != media.NoRandomAccess) {
-			t.Errorf("%s at %d, shown at %d, became %+v", tr.Kind, f.Ticks, shown, u)
+			t.Errorf("%s at %d, presented at %d, became %+v", tr.Kind, f.Ticks, shown, u)
 		}
 		if len(mine) > 1 && mine[1].dts >= u.dts && u.dts+int64(u.duration) != mine[1].dts {
 			t.Errorf("%+v does not last until %+v", u, mine[1])
@@ -546,7 +555,7 @@ func checkPlayedSamples(t *testing.T, tr *media.Track, frames []*media.Frame, un
 		mine = mine[1:]
 	}
 	if len(mine) != 0 {
-		t.Errorf("%d samples of %s too many", len(mine), tr.Kind)
+		t.Errorf("%d extra samples of %s", len(mine), tr.Kind)
 	}
 }
 
@@ -560,7 +569,8 @@ func sampleFrames() (frames []*media.Frame) {
 	return frames
 }
 
-// TestFragmentAllocations holds a fragment to the memory of its bytes and little more.
+// TestFragmentAllocations checks that AppendFragment allocates little besides the bytes of the
+// fragment.
 func TestFragmentAllocations(t *testing.T) {
 	frames, dst := sampleFrames(), make([]byte, 0, 1<<20)
 	end := TrackEnd{video, 18000}

@@ -15,19 +15,20 @@ import (
 )
 
 const (
-	// maxFragment bounds a fragment: trun's data_offset is a signed number of 32 bits.
+	// maxFragment is the largest fragment in bytes: trun's data_offset is a signed 32-bit number.
 	maxFragment = math.MaxInt32
-	// maxSpan bounds what a frame says of its duration and composition time, so that no product overflows.
+	// maxSpan limits the duration and composition time of a frame, so that no product overflows.
 	maxSpan = time.Hour
 )
 
-// Sample flags, ISO/IEC 14496-12 clause 8.8.3.1.
+// Sample flags (ISO/IEC 14496-12 clause 8.8.3.1).
 const (
 	sampleSync    = 2 << 24       // sample_depends_on 2: on no other
 	sampleNonSync = 1<<24 | 1<<16 // sample_depends_on 1: on others; sample_is_non_sync_sample
 )
 
-// Flags of tfhd and trun that say which fields there are, ISO/IEC 14496-12 clauses 8.8.7 and 8.8.8.
+// Flags of tfhd and trun that say which fields are present (ISO/IEC 14496-12 clauses 8.8.7 and
+// 8.8.8).
 const (
 	tfhdDuration       = 0x08
 	tfhdFlags          = 0x20
@@ -40,28 +41,28 @@ const (
 	sizeMfhd, sizeTfdt = fullBox + 4, fullBox + 8
 )
 
-// An TrackEnd tells where the last sample of a track in a fragment ends. That of a track that is
-// not in the fragment, or that goes on in another time scale, tells nothing.
+// A TrackEnd is the end of a track's last sample in a fragment. It is ignored for a track that is
+// not in the fragment, or that continues with another timescale.
 type TrackEnd struct {
 	Track *media.Track
-	Ticks int64 // those of the track's next frame
+	Ticks int64 // Ticks of the track's next frame
 }
 
-// AppendFragment appends one movie fragment to dst: a moof with number seq, and an mdat. frames are
-// in the order of the stream, published, and each of a track that Carries accepts. Within the mdat
-// those of a track lie together, video first. Without frames dst is returned as it was.
+// AppendFragment appends one movie fragment to dst: a moof with sequence number seq, and an mdat.
+// frames are published, in stream order, and of tracks that Carries accepts. In the mdat, the
+// samples of a track are contiguous, video first. Without frames, dst is returned unchanged.
 //
-// A sample lasts until the next of its track; the last one until its track's End, else for its
-// Frame.Duration. So the durations of consecutive fragments add up to the distance of their
-// decoding times where the caller knows the next frame, or where durations are exact, as those of
-// audio are. A frame whose decoding time precedes that of the frame before, by the jitter of an
-// encoder's clock, is decoded together with it and shown at its own time.
+// The duration of a sample is the distance to the next of its track; that of the last sample is up
+// to its TrackEnd, else Frame.Duration. So the durations of consecutive fragments match the
+// decoding times if the caller knows the next frame, or if durations are exact, as for audio. A
+// frame whose decoding time is before that of the previous frame, because the encoder's clock
+// jitters, gets the decoding time of that frame and keeps its presentation time.
 //
-// A frame where a decoder may start is a sync sample, a recovery point too: players start at nothing else.
+// A random access point, including a recovery point, is a sync sample: players start nowhere else.
 //
-// It is an error, and dst is returned as it was, when a track changes its configuration within
-// frames, which needs another init segment, or when a number does not fit its field: a fragment of
-// 2 GiB, a time before 0.
+// It is an error, and dst is returned unchanged, if a track changes its configuration within
+// frames, which requires another init segment, or if a number does not fit its field: a fragment
+// above 2 GiB, a time before 0.
 func AppendFragment(dst []byte, seq uint32, frames []*media.Frame, ends ...TrackEnd) ([]byte, error) {
 	if len(frames) == 0 {
 		return dst, nil
@@ -76,18 +77,18 @@ func AppendFragment(dst []byte, seq uint32, frames []*media.Frame, ends ...Track
 	return p.write(dst, seq), nil
 }
 
-// A layout is a fragment whose numbers are known.
+// A layout is a fragment whose sizes and times are known.
 type layout struct {
 	frames  []*media.Frame
-	samples []sample // one a frame
-	runs    []run    // by track number
+	samples []sample // one for each frame
+	runs    []run    // by track ID
 }
 
-// A sample is what trun says of a frame besides its size.
+// A sample holds the fields of a frame in trun, except its size.
 type sample struct {
 	track           uint32
 	duration, flags uint32
-	offset          int32 // composition time less decoding time
+	offset          int32 // composition time minus decoding time
 }
 
 // A run is the samples of one track.
@@ -96,10 +97,10 @@ type run struct {
 	id    uint32
 	count int
 
-	first, newest int    // indexes of samples
+	first, newest int    // indexes into samples
 	start, at     int64  // decoding times of first and newest
 	bytes         int64  // of payload
-	varying       uint32 // trun flags of what is not the same for all samples
+	varying       uint32 // trun flags of the fields that differ between samples
 }
 
 func newLayout(frames []*media.Frame, ends []TrackEnd) (*layout, error) {
@@ -115,12 +116,12 @@ func newLayout(frames []*media.Frame, ends []TrackEnd) (*layout, error) {
 		}
 	}
 	if p.fragmentSize() > maxFragment {
-		return nil, errors.New("fragment above 2 GiB")
+		return nil, errors.New("fragment exceeds 2 GiB")
 	}
 	return p, nil
 }
 
-// addFrame adds frame i to its run, and so ends the sample before it.
+// addFrame adds frame i to its run, which ends the sample before it.
 func (p *layout) addFrame(i int) error {
 	f, s := p.frames[i], &p.samples[i]
 	r, err := p.run(f.Track, i)
@@ -128,7 +129,7 @@ func (p *layout) addFrame(i int) error {
 		return err
 	}
 	if f.Ticks < 0 {
-		return fmt.Errorf("%s frame at %d, before the stream's beginning", f.Track.Kind, f.Ticks)
+		return fmt.Errorf("%s frame at %d is before the start of the stream", f.Track.Kind, f.Ticks)
 	}
 	if r.count == 0 {
 		r.start, r.at = f.Ticks, f.Ticks
@@ -155,10 +156,10 @@ func (p *layout) addFrame(i int) error {
 	return nil
 }
 
-// run returns that of t, whose frame i is at hand.
+// run returns the run of t, new if frame i is the first of t.
 func (p *layout) run(t *media.Track, i int) (*run, error) {
 	if kindOf(t.Codec) != t.Kind {
-		return nil, fmt.Errorf("%s %s has no sample entry here", t.Kind, t.Codec)
+		return nil, fmt.Errorf("%s %s has no sample entry", t.Kind, t.Codec)
 	}
 	id := trackID(t)
 	at, found := slices.BinarySearchFunc(p.runs, id, func(r run, id uint32) int { return cmp.Compare(r.id, id) })
@@ -183,11 +184,11 @@ func (p *layout) finish(r *run, ends []TrackEnd) error {
 	return p.endSample(r, r.at+scale(d, r.track.Timescale))
 }
 
-// endSample ends the newest sample of r at endSample, or where it begins if endSample is before that.
+// endSample ends the last sample of r at time end, or at its start if end is earlier.
 func (p *layout) endSample(r *run, end int64) error {
 	d := max(end-r.at, 0)
 	if d > math.MaxUint32 {
-		return fmt.Errorf("%s sample lasts %d ticks", r.track.Kind, d)
+		return fmt.Errorf("%s sample duration of %d ticks is too long", r.track.Kind, d)
 	}
 	p.samples[r.newest].duration = uint32(d)
 	if p.samples[r.newest].duration != p.samples[r.first].duration {
@@ -196,20 +197,20 @@ func (p *layout) endSample(r *run, end int64) error {
 	return nil
 }
 
-// offset returns f's composition time less at, where f is decoded.
+// offset returns the composition time of f relative to its decoding time at.
 func offset(f *media.Frame, at int64) (int32, error) {
 	d := f.PTS - f.DTS
 	if d < -maxSpan || d > maxSpan {
-		return 0, fmt.Errorf("%s frame is shown %v after it is decoded", f.Track.Kind, d)
+		return 0, fmt.Errorf("%s composition time of %v is out of range", f.Track.Kind, d)
 	}
 	o := f.Ticks - at + scale(d, f.Track.Timescale)
 	if o != int64(int32(o)) {
-		return 0, fmt.Errorf("%s frame is shown %d ticks after it is decoded", f.Track.Kind, o)
+		return 0, fmt.Errorf("%s composition time of %d ticks is out of range", f.Track.Kind, o)
 	}
 	return int32(o), nil
 }
 
-// scale converts d, at most maxSpan, to ticks of 1/rate s, to the nearest.
+// scale converts d, at most maxSpan, to ticks of 1/rate s, rounded to the nearest.
 func scale(d time.Duration, rate uint32) int64 {
 	s, rest := int64(d/time.Second), int64(d%time.Second)
 	if rest < 0 {
@@ -218,7 +219,7 @@ func scale(d time.Duration, rate uint32) int64 {
 	return s*int64(rate) + (rest*int64(rate)+int64(time.Second)/2)/int64(time.Second)
 }
 
-// fragmentSize returns the number of bytes of the fragment.
+// fragmentSize returns the size of the fragment in bytes.
 func (p *layout) fragmentSize() int64 {
 	n := p.moofSize() + boxHeader
 	for i := range p.runs {
@@ -227,7 +228,7 @@ func (p *layout) fragmentSize() int64 {
 	return n
 }
 
-// moofSize returns the number of bytes of the moofSize.
+// moofSize returns the size of the moof in bytes.
 func (p *layout) moofSize() int64 {
 	n := int64(boxHeader + sizeMfhd)
 	for i := range p.runs {
@@ -238,7 +239,7 @@ func (p *layout) moofSize() int64 {
 
 func (r *run) trafSize() int64 { return boxHeader + r.tfhdSize() + sizeTfdt + r.trunSize() }
 
-// tfhdSize returns the number of bytes of tfhdSize: it has the duration and the flags that are the
+// tfhdSize returns the size of tfhd in bytes: it has the duration and the flags if they are the
 // same for all samples.
 func (r *run) tfhdSize() int64 {
 	n := int64(fullBox + 4)
@@ -251,14 +252,15 @@ func (r *run) tfhdSize() int64 {
 	return n
 }
 
-// trunSize returns the number of bytes of trunSize: it has each sample's size, and what is not the same for all.
+// trunSize returns the size of trun in bytes: it has the size of each sample, and what differs
+// between samples.
 func (r *run) trunSize() int64 {
 	return fullBox + 8 + int64(r.count)*4*int64(1+bits.OnesCount32(r.varying))
 }
 
 // write appends the fragment to dst.
 func (p *layout) write(dst []byte, seq uint32) []byte {
-	at := p.moofSize() + boxHeader // of the next run's samples, from the moof on
+	at := p.moofSize() + boxHeader // offset of the next run's samples from the moof
 	payload := p.fragmentSize() - at
 	dst = appendBoxHeader(dst, "moof", int(p.moofSize()))
 	dst = appendFullBoxHeader(dst, "mfhd", sizeMfhd, 0, 0)
@@ -278,7 +280,7 @@ func (p *layout) write(dst []byte, seq uint32) []byte {
 	return dst
 }
 
-// appendTraf appends the appendTraf of r, whose samples begin at bytes behind the moof's beginning.
+// appendTraf appends the traf of r, whose samples start at bytes after the start of the moof.
 func (p *layout) appendTraf(dst []byte, r *run, at uint32) []byte {
 	first := &p.samples[r.first]
 	dst = appendBoxHeader(dst, "traf", int(r.trafSize()))
@@ -313,7 +315,7 @@ func (p *layout) appendTraf(dst []byte, r *run, at uint32) []byte {
 	return dst
 }
 
-// append appends the fields of s, whose frame has size bytes, that vary in its run.
+// append appends the fields of s that vary in its run, and the size of its frame.
 func (s sample) append(dst []byte, size int, vary uint32) []byte {
 	if vary&trunDuration != 0 {
 		dst = binary.BigEndian.AppendUint32(dst, s.duration)

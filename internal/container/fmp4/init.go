@@ -9,16 +9,16 @@ import (
 	"livego/internal/media"
 )
 
-// Init returns the init segment of tracks, ftyp and moov, whatever their order: the Media
-// Initialization Section of HLS. Tracks that Carries refuses, two of the same kind and ID, and none
-// at all are errors. Width and Height go into it as the track has them.
+// Init returns the init segment of tracks, ftyp and moov, in any order: the Media Initialization
+// Section of HLS. It returns an error for tracks that Carries rejects, for two of the same kind and
+// ID, and for none at all. Width and Height are written as the track has them.
 func Init(tracks []*media.Track) ([]byte, error) {
 	if len(tracks) == 0 {
 		return nil, errors.New("fmp4: no tracks")
 	}
 	tracks = slices.SortedFunc(slices.Values(tracks),
 		func(a, b *media.Track) int { return cmp.Compare(trackID(a), trackID(b)) })
-	const movieClock = 1000 // of durations, of which there are none
+	const movieClock = 1000 // timescale of durations, which are all 0
 	last := tracks[len(tracks)-1]
 	moov := [][]byte{full("mvhd", 0, 0,
 		u32(0, 0, movieClock, 0, 0x00010000), u16(0x0100, 0), u32(0, 0), matrix(), // rate 1, volume 1
@@ -39,9 +39,9 @@ func Init(tracks []*media.Track) ([]byte, error) {
 	return slices.Concat(ftyp(tracks), box("moov", moov...)), nil
 }
 
-// ftyp says iso6, which has tfdt and default-base-is-moof and which HLS asks for (RFC 8216 section
-// 3.3). CMAF's own brand is for files of one track, and with video for those that describe its
-// colours.
+// ftyp returns the brand iso6, which has tfdt and default-base-is-moof and which HLS requires (RFC
+// 8216 section 3.3). CMAF's own brand is for files of one track, and for video only if it describes
+// its colors.
 func ftyp(tracks []*media.Track) []byte {
 	brands := "iso6mp42"
 	if len(tracks) == 1 && tracks[0].Kind == media.Audio {
@@ -53,10 +53,10 @@ func ftyp(tracks []*media.Track) []byte {
 	return box("ftyp", []byte("iso6"), u32(0), []byte(brands))
 }
 
-// matrix returns the transformation that changes nothing.
+// matrix returns the identity transformation.
 func matrix() []byte { return u32(0x00010000, 0, 0, 0, 0x00010000, 0, 0, 0, 0x40000000) }
 
-// trak describes t without a sample: those are in fragments. Language is "und".
+// trak describes t without samples: those are in fragments. The language is "und".
 func trak(t *media.Track) []byte {
 	const (
 		shown      = 7 // track_enabled, track_in_movie, track_in_preview
@@ -92,7 +92,8 @@ func trak(t *media.Track) []byte {
 	)
 }
 
-// size returns width and height, in pixels, 0 for audio and where they are unknown or more than the fields hold.
+// size returns width and height in pixels, 0 for audio and if they are unknown or do not fit the
+// fields.
 func size(t *media.Track) (w, h uint16) {
 	if t.Kind != media.Video || t.Width != int(uint16(t.Width)) || t.Height != int(uint16(t.Height)) {
 		return 0, 0

@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// What is written is judged by this reader, which shares nothing with the writer.
+// This reader checks the written boxes. It shares no code with the writer.
 
 // An atom is one box.
 type atom struct {
@@ -15,7 +15,7 @@ type atom struct {
 	children []atom
 }
 
-// childOffset says how many bytes of a container come before its boxes.
+// childOffset is how many bytes of a container precede its boxes.
 var childOffset = map[string]int{
 	"moov": 0, "trak": 0, "mdia": 0, "minf": 0, "dinf": 0, "stbl": 0, "mvex": 0, "moof": 0, "traf": 0,
 	"dref": 8, "stsd": 8,
@@ -27,7 +27,7 @@ var childOffset = map[string]int{
 func readAtoms(b []byte) (atoms []atom, err error) {
 	for len(b) > 0 {
 		if len(b) < 8 {
-			return nil, fmt.Errorf("%d bytes behind the last box", len(b))
+			return nil, fmt.Errorf("%d bytes after the last box", len(b))
 		}
 		size := int(binary.BigEndian.Uint32(b))
 		a := atom{name: string(b[4:8])}
@@ -72,8 +72,8 @@ type playedSample struct {
 	data     string
 }
 
-// readFragments reads moof and mdat pairs that fill b, and holds them to ISO/IEC 14496-12: every
-// byte of an mdat is one sample's.
+// readFragments reads moof and mdat pairs that fill b, and checks them against ISO/IEC 14496-12:
+// every byte of an mdat belongs to one sample.
 func readFragments(b []byte) (seqs []uint32, units []playedSample, err error) {
 	atoms, err := readAtoms(b)
 	if err != nil {
@@ -101,7 +101,8 @@ func readFragments(b []byte) (seqs []uint32, units []playedSample, err error) {
 	return seqs, units, nil
 }
 
-// readTraf reads the samples of traf in fragment, which must begin at the byte at, and returns where they end.
+// readTraf reads the samples of traf in fragment, which must start at byte at, and returns where
+// they end.
 func readTraf(traf atom, fragment []byte, at int) (units []playedSample, end int, err error) {
 	names := make([]string, 0, 3)
 	for _, k := range traf.children {
@@ -173,7 +174,7 @@ func readTraf(traf atom, fragment []byte, at int) (units []playedSample, end int
 	return units, at, nil
 }
 
-// fields reads numbers off a box.
+// fields reads numbers from a box.
 type fields struct {
 	b     []byte
 	short bool
