@@ -1,6 +1,6 @@
 // Package mkv reads Matroska and WebM files (RFC 9559, over EBML, RFC 8794) as media.Frames. It
-// takes any io.ReaderAt and reads what it needs of it, so that a large file starts as fast as a
-// small one, and no file makes it take more memory than one cluster's lace and a few frames.
+// reads from an io.ReaderAt only what it needs, so that a large file opens as fast as a small one,
+// and no file makes it use more memory than one block and a few frames.
 package mkv
 
 import (
@@ -11,7 +11,7 @@ import (
 	"math/bits"
 )
 
-// IDs of elements, with their length markers.
+// Element IDs, with their length markers.
 const (
 	idEBML    = 0x1A45DFA3
 	idDocType = 0x4282
@@ -58,24 +58,26 @@ const (
 	idAttachments    = 0x1941A469
 )
 
-// An element is where one is in the file. Those of unknown size end at the end of their parent, as far as is known.
+// An element is the position of an element in the file. One of unknown size ends at the end of its
+// parent.
 type element struct {
 	id       uint32
-	off, end int64 // its content
-	unknown  bool  // its size is not said
+	off, end int64 // of its content
+	unknown  bool  // its size is unknown
 }
 
 func (e element) size() int64 { return e.end - e.off }
 
-// A file is what elements are read from.
+// A file is the input of the element reader.
 type file struct {
 	r    io.ReaderAt
 	size int64
 }
 
-var errTruncated = errors.New("mkv: an element reaches beyond its parent or the end of the file")
+var errTruncated = errors.New("mkv: element exceeds its parent or the end of the file")
 
-// element reads the header of the element at off in a parent that ends at end (RFC 8794 section 3).
+// element reads the header of the element at off, in a parent that ends at end (RFC 8794 section
+// 3).
 func (f file) element(off, end int64) (element, error) {
 	var b [12]byte
 	n := int(min(int64(len(b)), end-off))
@@ -88,7 +90,7 @@ func (f file) element(off, end int64) (element, error) {
 	h := b[:n]
 	idSize := bits.LeadingZeros8(h[0]) + 1
 	if idSize > 4 || idSize >= len(h) {
-		return element{}, errors.New("mkv: no element where one must begin")
+		return element{}, errors.New("mkv: invalid element ID")
 	}
 	e := element{}
 	for _, c := range h[:idSize] {
@@ -111,7 +113,7 @@ func (f file) element(off, end int64) (element, error) {
 	return e, nil
 }
 
-// varInt reads a variable-size integer: MaxUint64 stands for an unknown size (RFC 8794 section 4).
+// varInt reads a variable-size integer. MaxUint64 means an unknown size (RFC 8794 section 4).
 func varInt(b []byte) (v uint64, used int, err error) {
 	if len(b) == 0 {
 		return 0, 0, errTruncated
@@ -130,14 +132,14 @@ func varInt(b []byte) (v uint64, used int, err error) {
 	return v, used, nil
 }
 
-// maxChildren bounds the elements of one that are walked.
+// maxChildren is how many children of an element are read.
 const maxChildren = 65536
 
 // walk calls visit for each element from off to end.
 func (f file) walk(off, end int64, visit func(element) error) error {
 	for n := 0; off < end; n++ {
 		if n == maxChildren {
-			return errors.New("mkv: too many elements in one")
+			return errors.New("mkv: too many elements in a parent")
 		}
 		e, err := f.element(off, end)
 		if err != nil {
@@ -151,10 +153,10 @@ func (f file) walk(off, end int64, visit func(element) error) error {
 	return nil
 }
 
-// content returns the content of e, of at most limit bytes.
+// content returns the content of e, if it has at most limit bytes.
 func (f file) content(e element, limit int64) ([]byte, error) {
 	if e.size() > limit {
-		return nil, errors.New("mkv: an element is larger than it may be")
+		return nil, errors.New("mkv: element is too large")
 	}
 	b := make([]byte, e.size())
 	return b, f.read(b, e.off)

@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	avcC  = "\x01\x42\xC0\x0D\xFF\xE1\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x00\x00\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x01\x00\x04\x68\xCE\x0F\xC8"
+	avcC = "\x01\x42\xC0\x0D\xFF\xE1\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x00\x00" +
+		"\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x01\x00\x04\x68\xCE\x0F\xC8"
 	idr   = "\x00\x00\x00\x02\x65\x88"
 	inter = "\x00\x00\x00\x03\x41\x9A\x01"
 	asc   = "\x12\x10"
@@ -81,7 +82,7 @@ func soundIn(codec, private, blocks string) string {
 
 const keyFlag = 0x80
 
-// sampleClusters is two groups of three pictures, the second in each shown last, with sound.
+// sampleClusters returns two groups of three frames, the second in each presented last, with audio.
 func sampleClusters() []string {
 	group := func(at uint64) string {
 		return cluster(at, block(1, 0, keyFlag, idr), block(2, 10, keyFlag, "aac"), block(1, 80, 0, inter),
@@ -92,11 +93,11 @@ func sampleClusters() []string {
 
 const allFrames = "h264 aac | v-40/0k a10/10k v0/80 v40/40 v80/120k a130/130k v120/200 v160/160"
 
-// files is the table of files: what must come of them, in words. It seeds the fuzzer.
+// files is the table of files and their expected description. It seeds the fuzzer.
 var files = []struct {
 	name string
 	file string
-	want string // tracks, then frames: kind, DTS, PTS in ms, k for a key flag; or a part of an error
+	want string // tracks, then frames: kind, DTS/PTS in ms, k for a keyframe flag; or a part of an error
 }{
 	{"whole", av(sampleClusters()...), allFrames},
 	{"unknown sizes", header() + unknownSize(idSegment, elem(idTracks, video("V_MPEG4/ISO/AVC", avcC)),
@@ -104,9 +105,9 @@ var files = []struct {
 		unknownSize(idCluster, num(idTimestamp, 45), block(1, 0, 0, inter))), "h264 | v5/5k v45/45"},
 	{"block groups", av(cluster(0, elem(idBlockGroup, elem(idBlock, "\x81\x00\x00\x00", idr)),
 		elem(idBlockGroup, elem(idBlock, "\x81\x00\x28\x00", inter), num(idReferenceBlock, 1)))), "h264 aac | v0/0k v40/40"},
-	{"cut within a block", av(sampleClusters()...)[:len(av(sampleClusters()...))-2],
+	{"truncated inside a block", av(sampleClusters()...)[:len(av(sampleClusters()...))-2],
 		"h264 aac | v-40/0k a10/10k v0/80 v40/40 unexpected EOF"},
-	{"headers that are left out", header() +
+	{"stripped headers", header() +
 		elem(idSegment, elem(idTracks,
 			audio("A_MPEG/L3", "", elem(idEncodings,
 				elem(idEncoding, elem(idCompression, num(idCompAlgo, 3), elem(idCompSettings, "\xFF\xFB")))))),
@@ -117,49 +118,50 @@ var files = []struct {
 	{"encrypted", header() + elem(idSegment,
 		elem(idTracks, audio("A_AAC", asc, elem(idEncodings, elem(idEncoding, elem(idEncryption)))))),
 		"opaque(encrypted a_aac) | "},
-	{"Xiph lace", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingXiph<<1, "\x02\x01\x02abbccc")),
+	{"Xiph lacing", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingXiph<<1, "\x02\x01\x02abbccc")),
 		"aac | a0/0k a23/23k a46/46k"},
-	{"fixed lace", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingFixed<<1, "\x01aabb")), "aac | a0/0k a23/23k"},
-	{"EBML lace", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingEBML<<1, "\x02\x82\xC0aabbbc")),
+	{"fixed lacing", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingFixed<<1, "\x01aabb")), "aac | a0/0k a23/23k"},
+	{"EBML lacing", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingEBML<<1, "\x02\x82\xC0aabbbc")),
 		"aac | a0/0k a23/23k a46/46k"},
-	{"fixed lace that does not divide", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingFixed<<1, "\x01aab")),
-		"malformed lace"},
-	{"Xiph lace above the rest", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingXiph<<1, "\x01\xFF\xFFab")),
-		"malformed lace"},
-	{"EBML lace below zero", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingEBML<<1, "\x02\x81\x80ab")),
-		"malformed lace"},
-	{"empty lace", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingEBML<<1, "")), "malformed lace"},
+	{"fixed lacing that does not divide evenly", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingFixed<<1, "\x01aab")),
+		"malformed lacing"},
+	{"Xiph lacing beyond the block", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingXiph<<1, "\x01\xFF\xFFab")),
+		"malformed lacing"},
+	{"EBML lacing with a negative size", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingEBML<<1, "\x02\x81\x80ab")),
+		"malformed lacing"},
+	{"empty lacing", soundIn("A_AAC", asc, block(2, 0, keyFlag|lacingEBML<<1, "")), "malformed lacing"},
 	{"Opus starts before zero", header() +
 		elem(idSegment, elem(idTracks,
 			audio("A_OPUS", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00", num(idCodecDelay, 6_500_000))),
 			cluster(0, block(2, 0, keyFlag, "\xFC"))), "opus | a-6/-6k"},
 	{"Vorbis", soundIn("A_VORBIS", "", ""), "opaque(vorbis) | "},
 	{"unknown", soundIn("A_X\x01", "", ""), "opaque(a_x.) | "},
-	{"turned", header() + elem(idSegment, elem(idTracks, video("V_VP8", "", elem(idProjection, float(idPoseRoll, -90))))),
+	{"rotated", header() + elem(idSegment, elem(idTracks, video("V_VP8", "", elem(idProjection, float(idPoseRoll, -90))))),
 		"vp8@90 | "},
 	{"H.264 without its record", header() + elem(idSegment, elem(idTracks, video("V_MPEG4/ISO/AVC", ""))),
 		"h264: no CodecPrivate"},
-	{"subtitles alone", header() + elem(idSegment, elem(idTracks, elem(idTrackEntry, num(idTrackType, 17)))),
-		"neither pictures nor sound in it"},
+	{"only subtitles", header() + elem(idSegment, elem(idTracks, elem(idTrackEntry, num(idTrackType, 17)))),
+		"no video or audio in the file"},
 	{"too many tracks", header() + elem(idSegment, elem(idTracks, strings.Repeat(audio("A_AAC", asc), maxTracks+1))),
 		"more than 16 tracks"},
-	{"block of no track", av(cluster(0, block(9, 0, keyFlag, "x"), block(1, 0, keyFlag, idr))), "h264 aac | v0/0k"},
-	{"block cut between others", av(cluster(0, block(1, 0, keyFlag, idr), elem(idSimpleBlock, "\x81\x00"),
+	{"block of an unknown track", av(cluster(0, block(9, 0, keyFlag, "x"), block(1, 0, keyFlag, idr))),
+		"h264 aac | v0/0k"},
+	{"truncated block between others", av(cluster(0, block(1, 0, keyFlag, idr), elem(idSimpleBlock, "\x81\x00"),
 		block(1, 40, 0, inter), block(2, 0, keyFlag|lacingFixed<<1, "\x01aab"), block(2, 50, keyFlag, "aac"))),
-		"h264 aac | v0/0k v40/40 a50/50k 2 blocks make no sense, the first because: mkv: malformed block"},
-	{"block cut", av(cluster(0, elem(idSimpleBlock, "\x81\x00"))), "malformed block"},
-	{"time beyond reason", av(cluster(1<<62, block(1, 0, keyFlag, idr))), "time stamps beyond reason"},
-	{"scale 0", header() + elem(idSegment, elem(idInfo, num(idTimestampScale, 0))), "a time scale beyond reason"},
-	{"number of nine bytes", header() + elem(idSegment, elem(idInfo, elem(idTimestampScale, "123456789"))),
-		"an element is larger than it may be"},
-	{"head cut", header() + elem(idSegment, info(0))[:20], "unexpected EOF"},
+		"h264 aac | v0/0k v40/40 a50/50k 2 invalid blocks, the first: mkv: malformed block"},
+	{"truncated block", av(cluster(0, elem(idSimpleBlock, "\x81\x00"))), "malformed block"},
+	{"cluster timestamp out of range", av(cluster(1<<62, block(1, 0, keyFlag, idr))), "timestamp out of range"},
+	{"timestamp scale 0", header() + elem(idSegment, elem(idInfo, num(idTimestampScale, 0))), "invalid TimestampScale"},
+	{"integer of nine bytes", header() + elem(idSegment, elem(idInfo, elem(idTimestampScale, "123456789"))),
+		"element is too large"},
+	{"truncated head", header() + elem(idSegment, info(0))[:20], "unexpected EOF"},
 	{"no segment", header(), "unexpected EOF"},
 	{"no EBML", "RIFFxxxxxxxxx", "no EBML header"},
-	{"ID of five bytes", header() + "\x08\x00\x00\x00\x00\x00\x00", "no element where one must begin"},
+	{"ID of five bytes", header() + "\x08\x00\x00\x00\x00\x00\x00", "invalid element ID"},
 	{"empty", "", "no EBML header"},
 }
 
-// describeFile returns what comes of a file in the words of the table.
+// describeFile returns the content of a file in the format of the table.
 func describeFile(r *Reader) string {
 	var words []string
 	for _, s := range r.Streams() {
@@ -214,7 +216,7 @@ func TestFiles(t *testing.T) {
 	}
 }
 
-// A forwardOnly reader refuses to be read from an offset below one before.
+// A forwardOnly reader rejects reads at an offset below the previous one.
 type forwardOnly struct {
 	io.ReaderAt
 	least int64
@@ -222,13 +224,13 @@ type forwardOnly struct {
 
 func (r *forwardOnly) ReadAt(b []byte, off int64) (int, error) {
 	if off < r.least {
-		return 0, fmt.Errorf("back from %d to %d", r.least, off)
+		return 0, fmt.Errorf("read at %d went back to %d", r.least, off)
 	}
 	r.least = off
 	return r.ReaderAt.ReadAt(b, off)
 }
 
-// TestReadsForwardOnly reads files as they come through a pipe.
+// TestReadsForwardOnly reads files as they arrive through a pipe.
 func TestReadsForwardOnly(t *testing.T) {
 	for _, tt := range files {
 		want, got := "", ""
@@ -265,14 +267,15 @@ func TestSeek(t *testing.T) {
 	}
 }
 
-// TestDecodingTimes gives presentation times in the order of decoding: the decoding times must
-// rise, and none be later than its presentation.
+// TestDecodingTimes adds presentation times in decoding order: decoding times must rise, and none
+// may be later than its presentation time.
 func TestDecodingTimes(t *testing.T) {
 	for name, pts := range map[string][]time.Duration{
-		"as shown":  {0, 1, 2, 3, 4, 5},
-		"one ahead": {0, 2, 1, 4, 3, 5},
-		"pyramid":   {0, 4, 2, 1, 3, 8, 6, 5, 7},
-		"reordered late alone": append(slices.Repeat([]time.Duration{0}, 0), 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14,
+		"no reordering":   {0, 1, 2, 3, 4, 5},
+		"one frame ahead": {0, 2, 1, 4, 3, 5},
+		"pyramid":         {0, 4, 2, 1, 3, 8, 6, 5, 7},
+		"reordered only at the end": append(slices.Repeat([]time.Duration{0}, 0), 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12,
+			13, 14,
 			15, 16, 17, 19, 18),
 	} {
 		var o dtsGenerator
@@ -291,8 +294,8 @@ func TestDecodingTimes(t *testing.T) {
 			got = append(got, at)
 		}
 		for i, at := range got {
-			if at > pts[i]*40*time.Millisecond && name != "reordered late alone" || i > 0 && at <= got[i-1] {
-				t.Errorf("%s: picture %d of %v is decoded at %v, after %v", name, i, pts[i], at, got[max(i-1, 0)])
+			if at > pts[i]*40*time.Millisecond && name != "reordered only at the end" || i > 0 && at <= got[i-1] {
+				t.Errorf("%s: frame %d of %v is decoded at %v, after %v", name, i, pts[i], at, got[max(i-1, 0)])
 			}
 		}
 	}
@@ -311,7 +314,7 @@ func FuzzReader(f *testing.F) {
 			m, err := r.Next()
 			if err != nil {
 				if _, again := r.Next(); errors.Is(err, io.EOF) && again != io.EOF {
-					t.Errorf("something after the end: %v", again)
+					t.Errorf("frame after the end: %v", again)
 				}
 				break
 			}

@@ -12,30 +12,30 @@ import (
 	"livego/internal/media"
 )
 
-// A Reader reads the frames of a file in its order: but for Seek, the offsets that it reads from
-// never fall, so that a file may still be on its way. Not for concurrent use.
+// A Reader reads the frames of a file in file order. Except for Seek, it never reads at a lower
+// offset than before, so it can read a file that is still arriving. Not for concurrent use.
 type Reader struct {
 	file
 	docType  string
 	tracks   []*track
 	segment  element
-	first    int64 // where clusters begin
-	scale    int64 // ns of a tick of the segment
+	first    int64 // offset of the first cluster
+	scale    int64 // nanoseconds per tick of the segment
 	duration float64
 
-	pos     int64   // of the next element of the segment
-	cluster element // that is being read; pos is in it until its end
-	base    int64   // its timestamp, in ticks
+	pos     int64   // offset of the next element
+	cluster element // the current cluster, until pos reaches its end
+	base    int64   // timestamp of the cluster, in ticks
 	ready   []*media.Frame
 
-	skipped  uint64     // blocks
-	firstBad blockError // why the first was
+	skipped  uint64     // invalid blocks
+	firstBad blockError // the first of them
 }
 
 const (
 	maxFrame = 16 << 20
 	maxReady = 512  // frames that wait for a decoding time
-	maxHead  = 4096 // bytes of a cluster in which its time is looked for
+	maxHead  = 4096 // bytes of a cluster that are searched for its timestamp
 )
 
 // NewReader reads the head of a file of size bytes, up to its first cluster.
@@ -48,7 +48,7 @@ func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 		return nil, err
 	}
 	if len(m.tracks) == 0 {
-		return nil, errors.New("mkv: neither pictures nor sound in it")
+		return nil, errors.New("mkv: no video or audio in the file")
 	}
 	m.rewind(m.first)
 	return m, nil
@@ -70,7 +70,7 @@ func (r *Reader) open() error {
 	}); err != nil {
 		return err
 	}
-	for off := head.end; ; off = r.segment.end { // Void may come between
+	for off := head.end; ; off = r.segment.end { // Void elements may precede it
 		if r.segment, err = r.element(off, r.size); err != nil && r.segment.id != idSegment {
 			return err
 		}
@@ -109,7 +109,7 @@ func (r *Reader) readInfo(info element) error {
 		case idTimestampScale:
 			var n uint64
 			if n, err = r.number(e); err == nil && (n == 0 || n > 1e12) {
-				err = errors.New("mkv: a time scale beyond reason")
+				err = errors.New("mkv: invalid TimestampScale")
 			}
 			r.scale = int64(n)
 		case idDuration:
@@ -122,7 +122,8 @@ func (r *Reader) readInfo(info element) error {
 // DocType returns "matroska" or "webm".
 func (r *Reader) DocType() string { return r.docType }
 
-// Duration returns how long the file says it plays, 0 if it does not: recorders that were killed leave it out.
+// Duration returns the duration that the file declares, 0 if there is none: killed recorders omit
+// it.
 func (r *Reader) Duration() time.Duration {
 	ns := r.duration * float64(r.scale)
 	if !(ns > 0 && ns < math.MaxInt64/4) {
@@ -131,7 +132,7 @@ func (r *Reader) Duration() time.Duration {
 	return time.Duration(ns)
 }
 
-// Streams returns what the file says of its tracks. Their order is the file's.
+// Streams returns the tracks that the file declares, in file order.
 func (r *Reader) Streams() []media.Stream {
 	out := make([]media.Stream, len(r.tracks))
 	for i, t := range r.tracks {
@@ -149,7 +150,7 @@ func (r *Reader) rewind(pos int64) {
 }
 
 // Next returns the next frame, io.EOF after the last. Matroska has presentation times only:
-// decoding times are made for pictures that are not in the order of their presentation.
+// decoding times are generated for codecs that reorder frames.
 func (r *Reader) Next() (*media.Frame, error) {
 	for {
 		if f := r.nextReady(false); f != nil {
@@ -157,15 +158,15 @@ func (r *Reader) Next() (*media.Frame, error) {
 		}
 		if err := r.readNext(); err != nil {
 			if f := r.nextReady(true); f != nil {
-				return f, nil // what came before comes first
+				return f, nil // frames before the error are returned first
 			}
 			return nil, err
 		}
 	}
 }
 
-// nextReady returns the first of the frames that are ready, nil while its decoding time is not
-// known. At the end all are.
+// nextReady returns the first of the ready frames, nil while its decoding time is not known. At the
+// end of the file, all frames are ready.
 func (r *Reader) nextReady(end bool) *media.Frame {
 	if len(r.ready) == 0 {
 		return nil
@@ -182,7 +183,7 @@ func (r *Reader) nextReady(end bool) *media.Frame {
 	return f
 }
 
-// reorders reports whether frames of t may be decoded in another order than they are shown.
+// reorders reports whether the codec of t may decode frames in another order than it presents them.
 func (t *track) reorders() bool { return t.track.Codec == media.H264 || t.track.Codec == media.HEVC }
 
 func (r *Reader) trackOf(f *media.Frame) *track {
@@ -194,7 +195,7 @@ func (r *Reader) trackOf(f *media.Frame) *track {
 	return nil
 }
 
-// readNext reads the next readNext into ready. io.EOF is the end of the segment.
+// readNext reads the frames of the next block into ready. io.EOF is the end of the segment.
 func (r *Reader) readNext() error {
 	for {
 		if r.pos >= r.segment.end || r.pos >= r.size {
@@ -234,13 +235,13 @@ func (r *Reader) readNext() error {
 	}
 }
 
-// A blockError says why a block cannot be used. The file goes on behind it.
+// A blockError is why a block is invalid. Reading continues after it.
 type blockError string
 
 func (e blockError) Error() string { return string(e) }
 
 func tooLarge(size int64) blockError {
-	return blockError(fmt.Sprintf("mkv: a block of %d bytes is above the limit of %d", size, maxFrame))
+	return blockError(fmt.Sprintf("mkv: block of %d bytes exceeds the limit of %d", size, maxFrame))
 }
 
 // countBadBlock counts a blockError, and returns any other error.
@@ -255,15 +256,15 @@ func (r *Reader) countBadBlock(err error) error {
 	return nil
 }
 
-// Problems says what was skipped so far, "" if nothing.
+// Problems describes what was skipped so far, "" if nothing.
 func (r *Reader) Problems() string {
 	if r.skipped == 0 {
 		return ""
 	}
-	return fmt.Sprintf("%d blocks make no sense, the first because: %v", r.skipped, r.firstBad)
+	return fmt.Sprintf("%d invalid blocks, the first: %v", r.skipped, r.firstBad)
 }
 
-// readGroup reads a BlockGroup: a block with what is said of it.
+// readGroup reads a BlockGroup: a block and its attributes.
 func (r *Reader) readGroup(group element) error {
 	var t *track
 	var block []byte
@@ -288,13 +289,14 @@ func (r *Reader) readGroup(group element) error {
 	return r.unpack(t, block, g)
 }
 
-// A blockGroup is what a BlockGroup says of its block.
+// A blockGroup holds the attributes that a BlockGroup gives its block.
 type blockGroup struct {
 	key      bool
 	duration time.Duration
 }
 
-// readBlock reads a block, from its time on (RFC 9559 section 10). The track is nil where nobody wants it.
+// readBlock reads a block, from its timestamp on (RFC 9559 section 10). The track is nil if its
+// frames are not read.
 func (r *Reader) readBlock(e element) (*track, []byte, error) {
 	if e.size() > maxFrame {
 		return nil, nil, tooLarge(e.size())
@@ -319,12 +321,13 @@ func (r *Reader) readBlock(e element) (*track, []byte, error) {
 	return t, b[used:], nil
 }
 
-// unpack makes frames of a block of t. A SimpleBlock, of which about is nil, says itself whether it is a key frame.
+// unpack decodes the frames of a block of t. about is nil for a SimpleBlock, which has its own
+// keyframe flag.
 func (r *Reader) unpack(t *track, b []byte, about *blockGroup) error {
 	flags := b[2]
 	ticks := r.base + int64(int16(uint16(b[0])<<8|uint16(b[1])))
 	if ticks > math.MaxInt64/4/r.scale || ticks < -(1<<16) {
-		return blockError("mkv: time stamps beyond reason")
+		return blockError("mkv: timestamp out of range")
 	}
 	frames, err := splitLace(b[3:], flags>>1&3)
 	if err != nil {
@@ -347,7 +350,7 @@ func (r *Reader) unpack(t *track, b []byte, about *blockGroup) error {
 			f.Duration = t.frameDuration(f)
 		}
 		if i > 0 && f.Duration == 0 {
-			return blockError("mkv: a lace whose frames have no duration")
+			return blockError("mkv: laced frames without a duration")
 		}
 		at += f.Duration
 		r.ready = append(r.ready, f)
@@ -355,7 +358,7 @@ func (r *Reader) unpack(t *track, b []byte, about *blockGroup) error {
 	return nil
 }
 
-// frameDuration returns how long a frame lasts, 0 if nothing tells.
+// frameDuration returns the duration of a frame, 0 if unknown.
 func (t *track) frameDuration(f *media.Frame) time.Duration {
 	if n := codec.Samples(f.Track, f.Payload); n > 0 && f.Track.SampleRate > 0 {
 		return time.Duration(n) * time.Second / time.Duration(f.Track.SampleRate)
@@ -363,7 +366,7 @@ func (t *track) frameDuration(f *media.Frame) time.Duration {
 	return t.defaultDuration
 }
 
-// frame makes a frame of one in a block, nil of an empty one.
+// frame returns the frame with that payload, nil if it is empty.
 func (r *Reader) frame(t *track, payload []byte, at time.Duration, key bool) (*media.Frame, error) {
 	if len(payload)+len(t.strippedHeader) == 0 {
 		return nil, nil
@@ -372,20 +375,20 @@ func (r *Reader) frame(t *track, payload []byte, at time.Duration, key bool) (*m
 		payload = slices.Concat(t.strippedHeader, payload)
 	}
 	if codec.SelfDescribing(t.track.Codec) {
-		// what cannot be read does not describe
+		// keep the track if the frame is invalid
 		if now, err := codec.TrackFromFrame(t.fileTrack, payload, t.frameTrack); err == nil {
 			t.track, t.frameTrack = now, now
 		}
 	}
 	f := &media.Frame{Track: t.track, DTS: at, PTS: at, KeyFlag: key, Payload: payload}
-	f.RAP, f.Leading, _ = codec.RandomAccess(t.track, t.lengthSize, key, payload) // who sends it on looks again
+	f.RAP, f.Leading, _ = codec.RandomAccess(t.track, t.lengthSize, key, payload) // checked again when it is published
 	if t.reorders() {
 		t.dts.add(at)
 	}
 	return f, nil
 }
 
-// track returns the track of a number.
+// track returns the track with that number, nil if there is none.
 func (r *Reader) track(number uint64) *track {
 	for _, t := range r.tracks {
 		if t.number == number {
@@ -403,9 +406,10 @@ const (
 	lacingEBML
 )
 
-var errLace error = blockError("mkv: malformed lace")
+var errLace error = blockError("mkv: malformed lacing")
 
-// splitLace takes the frames of a block apart (RFC 9559 section 10.3). They point into b.
+// splitLace splits the content of a block into frames (RFC 9559 section 10.3), which are slices of
+// b.
 func splitLace(b []byte, kind byte) ([][]byte, error) {
 	if kind == lacingNone {
 		return [][]byte{b}, nil
@@ -450,7 +454,7 @@ func splitLace(b []byte, kind byte) ([][]byte, error) {
 	return append(out, b), nil
 }
 
-// laceSize reads one size of a lace, which in EBML lacing is a difference but for the first.
+// laceSize reads one frame size of a lace. In EBML lacing, all but the first are differences.
 func laceSize(b []byte, kind byte, difference bool) (size, used int, err error) {
 	if kind == lacingXiph {
 		for used < len(b) {
@@ -472,22 +476,21 @@ func laceSize(b []byte, kind byte, difference bool) (size, used int, err error) 
 	return int(v), used, nil
 }
 
-// Seek goes to the last key frame of the pictures at or before a time, with the blocks that follow
-// it in the file; without pictures to the cluster of that time. It goes from cluster to cluster,
-// reading their heads alone.
+// Seek moves to the last video keyframe at or before a time, with the blocks that follow it in the
+// file; without video to the cluster of that time. It reads the start of each cluster only.
 func (r *Reader) Seek(to time.Duration) error {
 	starts := []int64{r.first}
 	for off := r.first; off < r.segment.end; {
 		e, err := r.element(off, r.segment.end)
 		if err != nil {
-			break // what is cut ends there
+			break // a truncated file ends here
 		}
 		if e.id == idCluster {
 			if at, ok := r.clusterTime(e); ok && at > to {
 				break
 			}
 			if starts = append(starts, off); e.unknown {
-				break // nothing says where the next one is
+				break // the next cluster cannot be found
 			}
 		}
 		off = e.end
@@ -503,9 +506,9 @@ func (r *Reader) Seek(to time.Duration) error {
 	}
 }
 
-// clusterTime returns the time of a cluster, which stands near its head.
+// clusterTime returns the timestamp of a cluster, which is near its start.
 func (r *Reader) clusterTime(c element) (at time.Duration, ok bool) {
-	_ = r.walk(c.off, min(c.end, c.off+maxHead), func(e element) error { // what is cut comes later
+	_ = r.walk(c.off, min(c.end, c.off+maxHead), func(e element) error { // only the timestamp is needed
 		if e.id != idTimestamp || ok {
 			return nil
 		}
@@ -518,11 +521,11 @@ func (r *Reader) clusterTime(c element) (at time.Duration, ok bool) {
 	return at, ok
 }
 
-// searchMargin is how far behind a place its key frame is looked for, where clusters do not end.
+// searchMargin is how far behind a target its keyframe is searched in clusters of unknown size.
 const searchMargin = 10 * time.Second
 
-// seekInCluster looks in the cluster at off for the last key frame at or before a time, and stands
-// there if there is one.
+// seekInCluster moves to the last keyframe at or before a time in the cluster at off, if there is
+// one.
 func (r *Reader) seekInCluster(off int64, to time.Duration) (bool, error) {
 	pictures := slices.ContainsFunc(r.tracks,
 		func(t *track) bool { return t.track.Kind == media.Video && t.track.Codec != media.Passthrough })
@@ -567,7 +570,8 @@ func (r *Reader) seekInCluster(off int64, to time.Duration) (bool, error) {
 	return true, err
 }
 
-// dropBefore forgets what is ready before frame i, and what is known of the order of pictures before it.
+// dropBefore discards the ready frames before frame i, and restarts the generation of decoding
+// times.
 func (r *Reader) dropBefore(i int) {
 	r.ready = slices.Clone(r.ready[i:])
 	for _, t := range r.tracks {

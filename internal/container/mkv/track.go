@@ -11,19 +11,19 @@ import (
 	"livego/internal/media"
 )
 
-// A track is one of the file that holds pictures or sound.
+// A track is a video or audio track of the file.
 type track struct {
 	number          uint64
 	stream          media.Stream
-	track           *media.Track // of the newest frame
+	track           *media.Track // of the last frame
 	lengthSize      int
-	defaultDuration time.Duration // of a frame, where the file says; 0 if not
+	defaultDuration time.Duration // DefaultDuration, 0 if unknown
 	delay           time.Duration // CodecDelay
-	strippedHeader  []byte        // what compression took off the head of each frame
-	dts             dtsGenerator  // of pictures
+	strippedHeader  []byte        // bytes that compression removed from the start of each frame
+	dts             dtsGenerator  // of video
 
-	// Of codings whose frames describe the track: what the file alone knows, and what the frames have
-	// said, nil before the first.
+	// For codecs whose frames describe the track: what the file says, and the track of the last
+	// frame, nil before the first.
 	fileTrack  media.Track
 	frameTrack *media.Track
 }
@@ -33,7 +33,7 @@ const (
 	maxPrivate = 1 << 20
 )
 
-// codecs are the codings by CodecID (the Matroska codec registry).
+// codecs maps CodecIDs to codecs (the Matroska codec registry).
 var codecs = map[string]media.Codec{
 	"V_MPEG4/ISO/AVC": media.H264, "V_MPEGH/ISO/HEVC": media.HEVC, "V_AV1": media.AV1, "V_VP8": media.VP8,
 	"V_VP9": media.VP9,
@@ -41,7 +41,7 @@ var codecs = map[string]media.Codec{
 	"A_EAC3": media.EAC3,
 }
 
-// label returns a name for people of a coding that livego cannot carry.
+// label returns a name for people of an unsupported codec.
 func label(id string) string {
 	for prefix, name := range map[string]string{
 		"V_MPEG4/ISO/": "mpeg4", "V_MPEG4/MS/": "msmpeg4", "V_MPEG1": "mpeg1", "V_MPEG2": "mpeg2", "V_THEORA": "theora",
@@ -62,7 +62,7 @@ func label(id string) string {
 	}, id))
 }
 
-// trackEntry is a TrackEntry as it stands.
+// A trackEntry holds the fields of a TrackEntry element.
 type trackEntry struct {
 	number, kind           uint64
 	codec                  string
@@ -73,7 +73,7 @@ type trackEntry struct {
 	channels               uint64
 	roll                   float64
 	strippedHeader         []byte
-	unreadable             string // why its frames cannot be read, "" if they can
+	unreadable             string // why frames cannot be read, "" if they can
 }
 
 // readTracks reads the Tracks element.
@@ -139,7 +139,7 @@ func (r *Reader) readEntry(parent element, d *trackEntry) error {
 		case idCompression:
 			err = r.readCompression(e, d)
 		case idVideo, idAudio, idProjection, idEncodings, idEncoding:
-			if parent.id != e.id { // none is in itself
+			if parent.id != e.id { // an element is not nested in itself
 				err = r.readEntry(e, d)
 			}
 		}
@@ -147,8 +147,8 @@ func (r *Reader) readEntry(parent element, d *trackEntry) error {
 	})
 }
 
-// readCompression reads how frames are compressed: headers that are left out can be put back,
-// deflated ones are refused.
+// readCompression reads how frames are compressed: stripped headers are restored, other algorithms
+// are rejected.
 func (r *Reader) readCompression(parent element, d *trackEntry) error {
 	algorithm := uint64(0) // zlib
 	err := r.walk(parent.off, parent.end, func(e element) error {
@@ -188,7 +188,7 @@ func newTrack(d *trackEntry) (*track, error) {
 	if k == media.Video {
 		m.Width, m.Height = int(min(d.width, 1<<16)), int(min(d.height, 1<<16))
 		if roll := int(d.roll); roll != 0 && roll%90 == 0 {
-			t.stream.Rotation = ((-roll)%360 + 360) % 360 // Matroska counts the other way round
+			t.stream.Rotation = ((-roll)%360 + 360) % 360 // Matroska counts counterclockwise
 		}
 	} else {
 		if 1 <= d.rate && d.rate <= 1e6 {
@@ -203,18 +203,18 @@ func newTrack(d *trackEntry) (*track, error) {
 	return t, t.configure(d.private)
 }
 
-// configure takes the CodecPrivate, which is the configuration record that MP4 has too.
+// configure applies the CodecPrivate, which is the same configuration record as in MP4.
 func (t *track) configure(private []byte) (err error) {
 	m := t.track
 	switch m.Codec {
-	case media.MP3, media.AC3, media.EAC3, media.VP8, media.VP9: // WebM's private data of VP9 is of another kind
+	case media.MP3, media.AC3, media.EAC3, media.VP8, media.VP9: // WebM's private data of VP9 has another format
 		return nil
 	case media.FLAC:
 		if len(private) < 8+34 || string(private[:4]) != "fLaC" {
-			return errors.New("malformed CodecPrivate")
+			return errors.New("invalid CodecPrivate")
 		}
 		private = append([]byte(nil), private[:8+34]...)
-		private[4] |= 0x80 // the only metadata block that goes along
+		private[4] |= 0x80 // mark STREAMINFO as the last metadata block
 	}
 	if m.Config = private; len(private) == 0 {
 		return errors.New("no CodecPrivate")
