@@ -1,7 +1,7 @@
 // Package mp4 reads MP4 and QuickTime files (ISO/IEC 14496-12, 14496-14, 14496-15; Apple's
-// QuickTime File Format), whole or in fragments, as media.Frames. It takes any io.ReaderAt and
-// reads what it needs of it in bounded pieces, so that a large file starts as fast as a small one,
-// and no file makes it take more memory than a few windows and one frame.
+// QuickTime File Format), plain or fragmented, as media.Frames. It reads from an io.ReaderAt only
+// what it needs, in bounded pieces, so that a large file opens as fast as a small one, and no file
+// makes it use more memory than a few windows and one frame.
 package mp4
 
 import (
@@ -11,42 +11,43 @@ import (
 	"io"
 )
 
-// Limits of what a file may ask for.
+// Limits of what a file may contain.
 const (
 	maxTracks   = 16
-	maxChildren = 4096     // boxes in a box, of those that are walked
-	maxTopLevel = 200_000  // boxes of a file: a fragment each second for a day has 172,800
+	maxChildren = 4096     // boxes in a parent that is read
+	maxTopLevel = 200_000  // boxes of a file: a fragment per second for a day has 172,800
 	maxEntry    = 1 << 20  // bytes of sample descriptions
 	maxFragment = 8 << 20  // bytes of a moof
 	maxFrame    = 16 << 20 // bytes of a frame
 	maxEdits    = 1024     // entries of an edit list
 )
 
-// A fourCC names a box, a brand, a handler or a coding.
+// A fourCC names a box, a brand, a handler or a codec.
 type fourCC [4]byte
 
 func (f fourCC) String() string { return fmt.Sprintf("%.4q", f[:]) }
 
-// A box is where one is in the file: its type and the bytes of its content.
+// A box is the position of a box in the file: its type and the range of its content.
 type box struct {
 	typ      fourCC
-	head     int64 // where its header begins
-	off, end int64 // its content
+	head     int64 // offset of its header
+	off, end int64 // of its content
 }
 
 func (b box) size() int64 { return b.end - b.off }
 
 func (b box) is(typ string) bool { return string(b.typ[:]) == typ }
 
-// A file is what boxes are read from.
+// A file is the input of the box reader.
 type file struct {
 	r    io.ReaderAt
 	size int64
 }
 
-var errBoxTruncated = errors.New("mp4: a box reaches beyond its parent or the end of the file")
+var errBoxTruncated = errors.New("mp4: box exceeds its parent or the end of the file")
 
-// boxAt reads the header of the box at off in a parent that ends at end (ISO/IEC 14496-12 clause 4.2).
+// boxAt reads the header of the box at off, in a parent that ends at end (ISO/IEC 14496-12 clause
+// 4.2).
 func (f file) boxAt(off, end int64) (box, error) {
 	var h [16]byte
 	if end-off < 8 {
@@ -58,7 +59,7 @@ func (f file) boxAt(off, end int64) (box, error) {
 	b := box{typ: fourCC(h[4:8]), head: off, off: off + 8}
 	size := int64(binary.BigEndian.Uint32(h[:]))
 	switch size {
-	case 0: // to the end
+	case 0: // extends to the end
 		b.end = end
 		return b, nil
 	case 1:
@@ -77,12 +78,12 @@ func (f file) boxAt(off, end int64) (box, error) {
 	return b, nil
 }
 
-// walk calls visit for each box from off to end. What is left at the end and too short for a box is
+// walk calls visit for each box from off to end. A remainder that is too short for a box is
 // padding: QuickTime ends lists with four zero bytes.
 func (f file) walk(off, end int64, visit func(box) error) error {
 	for n := 0; end-off >= 8; n++ {
 		if n == maxChildren {
-			return fmt.Errorf("mp4: more than %d boxes in one", maxChildren)
+			return fmt.Errorf("mp4: more than %d boxes in a parent", maxChildren)
 		}
 		b, err := f.boxAt(off, end)
 		if err != nil {
@@ -96,9 +97,9 @@ func (f file) walk(off, end int64, visit func(box) error) error {
 	return nil
 }
 
-// find returns the first box of a type among those from off to end; ok is false if there is none.
+// find returns the first box of a type from off to end; ok is false if there is none.
 func (f file) find(typ string, off, end int64) (found box, ok bool) {
-	_ = f.walk(off, end, func(b box) error { // a list that is cut has what comes before the cut
+	_ = f.walk(off, end, func(b box) error { // a truncated list has the boxes before its end
 		if !ok && b.is(typ) {
 			found, ok = b, true
 		}
@@ -107,10 +108,10 @@ func (f file) find(typ string, off, end int64) (found box, ok bool) {
 	return found, ok
 }
 
-// content returns the content of b, of at most limit bytes.
+// content returns the content of b, if it has at most limit bytes.
 func (f file) content(b box, limit int64) ([]byte, error) {
 	if b.size() > limit {
-		return nil, fmt.Errorf("mp4: box %v of %d bytes is above the limit of %d", b.typ, b.size(), limit)
+		return nil, fmt.Errorf("mp4: box %v of %d bytes exceeds the limit of %d", b.typ, b.size(), limit)
 	}
 	buf := make([]byte, b.size())
 	return buf, f.read(buf, b.off)
@@ -128,7 +129,8 @@ func (f file) read(buf []byte, off int64) error {
 	return err
 }
 
-// A fullBox is the content of a box with version and flags. Fields beyond its end are zero and remembered.
+// A fullBox reads the content of a box with version and flags. Fields beyond its end are 0 and set
+// short.
 type fullBox struct {
 	version byte
 	flags   uint32
@@ -164,7 +166,7 @@ func (f *fullBox) u32or64() uint64 {
 	return uint64(f.u32())
 }
 
-// i32or64 reads a i32or64 number of 64 bits in version 1, else 32.
+// i32or64 reads a signed number of 64 bits in version 1, else 32.
 func (f *fullBox) i32or64() int64 {
 	if f.version == 1 {
 		return int64(f.u64())

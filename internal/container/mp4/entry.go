@@ -11,18 +11,18 @@ import (
 	"livego/internal/media"
 )
 
-// An sampleDescription is one sample description.
+// A sampleDescription is one entry of stsd.
 type sampleDescription struct {
-	track      *media.Track // of the newest frame
-	lengthSize int          // of NAL units, for H.264 and HEVC
+	track      *media.Track // of the last frame
+	lengthSize int          // of NAL unit length fields, for H.264 and HEVC
 
-	// Of codings whose frames describe the track: what the file alone knows, and what the frames have
-	// said, nil before the first.
+	// For codecs whose frames describe the track: what the file says, and the track of the last
+	// frame, nil before the first.
 	fileTrack  media.Track
 	frameTrack *media.Track
 }
 
-// videoCodecs are the codings of pictures by the type of their sample entry, with the box that holds the configuration.
+// videoCodecs maps sample entry types to video codecs, with the box that holds the configuration.
 var videoCodecs = map[string]struct {
 	codec  media.Codec
 	config string
@@ -32,8 +32,7 @@ var videoCodecs = map[string]struct {
 	"av01": {media.AV1, "av1C"}, "vp08": {media.VP8, "vpcC"}, "vp09": {media.VP9, "vpcC"},
 }
 
-// unsupportedNames of codings that livego cannot carry, by the type of their sample entry or the
-// objectTypeIndication of their esds.
+// unsupportedNames are names for people of unsupported codecs, by sample entry type.
 var unsupportedNames = map[string]string{
 	"mp4v": "mpeg4", "s263": "h263", "h263": "h263", "SVQ1": "sorenson 1", "SVQ3": "sorenson 3", "VP6F": "vp6",
 	"FLV1": "sorenson",
@@ -49,7 +48,7 @@ var unsupportedNames = map[string]string{
 	"encv": "encrypted video", "enca": "encrypted audio", "drms": "encrypted audio",
 }
 
-// label returns the name of a coding for people.
+// label returns the name for people of an unsupported codec.
 func label(typ fourCC) string {
 	if n, ok := unsupportedNames[string(typ[:])]; ok {
 		return n
@@ -63,7 +62,8 @@ func label(typ fourCC) string {
 	return "fourcc " + printable
 }
 
-// readSampleDescriptions reads the sample descriptions of a track of kind k (ISO/IEC 14496-12 clause 8.5.2).
+// readSampleDescriptions reads the sample descriptions of a track of kind k (ISO/IEC 14496-12
+// clause 8.5.2).
 func readSampleDescriptions(f file, stsd box, k media.Kind) ([]sampleDescription, error) {
 	b, err := f.content(stsd, maxEntry)
 	if err != nil {
@@ -93,7 +93,7 @@ func readSampleDescriptions(f file, stsd box, k media.Kind) ([]sampleDescription
 		return nil
 	})
 	if err == nil && len(entries) == 0 {
-		err = errors.New("mp4: a track without a sample description")
+		err = errors.New("mp4: track without sample description")
 	}
 	return entries, err
 }
@@ -125,7 +125,8 @@ func readVideo(f file, e box, t *media.Track) (lengthSize int, err error) {
 	return codec.Describe(t)
 }
 
-// readAudio reads an AudioSampleEntry (clause 12.2.3), or the longer ones of QuickTime, into t.
+// readAudio reads an AudioSampleEntry (clause 12.2.3), or QuickTime's longer versions of it, into
+// t.
 func readAudio(f file, e box, t *media.Track) error {
 	const fixed = 28
 	if e.size() < fixed {
@@ -144,15 +145,15 @@ func readAudio(f file, e box, t *media.Track) error {
 	}
 	children = min(children, e.end)
 	t.Channels = int(binary.BigEndian.Uint16(h[16:]))
-	// 16.16; wide rates have 0 or nonsense here, and the configuration to tell
+	// 16.16; high rates are 0 or wrong here, and right in the configuration
 	t.SampleRate = int(binary.BigEndian.Uint16(h[24:]))
-	if wave, ok := f.find("wave", children, e.end); ok { // QuickTime puts the configuration one deeper
+	if wave, ok := f.find("wave", children, e.end); ok { // QuickTime nests the configuration one level deeper
 		return readSound(f, e.typ, wave.off, wave.end, t)
 	}
 	return readSound(f, e.typ, children, e.end, t)
 }
 
-// readSound reads the boxes that configure a coding of sound.
+// readSound reads the boxes that configure an audio codec.
 func readSound(f file, typ fourCC, off, end int64, t *media.Track) error {
 	config := func(name string, least int) ([]byte, error) {
 		b, ok := f.find(name, off, end)
@@ -189,7 +190,7 @@ func readSound(f file, typ fourCC, off, end int64, t *media.Track) error {
 		t.Codec = media.FLAC
 		if t.Config, err = config("dfLa", 4+38); err == nil {
 			t.Config = append([]byte("fLaC"), t.Config[4:42]...)
-			t.Config[4] |= 0x80 // the only metadata block that goes along
+			t.Config[4] |= 0x80 // mark STREAMINFO as the last metadata block
 		}
 	default:
 		t.Label = label(typ)
@@ -201,8 +202,8 @@ func readSound(f file, typ fourCC, off, end int64, t *media.Track) error {
 	return err
 }
 
-// opusHead makes an identification header (RFC 7845 section 5.1) of a dOps box, which has its
-// fields in the other byte order.
+// opusHead returns the identification header (RFC 7845 section 5.1) for the content of a dOps box,
+// whose fields are big-endian.
 func opusHead(b []byte) ([]byte, error) {
 	if b[0] != 0 {
 		return nil, fmt.Errorf("dOps version %d", b[0])
@@ -214,14 +215,15 @@ func opusHead(b []byte) ([]byte, error) {
 	return append(h, b[10:]...), nil
 }
 
-// Tags of MPEG-4 descriptors, ISO/IEC 14496-1 table 1.
+// Tags of MPEG-4 descriptors (ISO/IEC 14496-1 table 1).
 const (
 	tagES            = 3
 	tagDecoderConfig = 4
 	tagSpecificInfo  = 5
 )
 
-// readESDS reads an ES_Descriptor: which coding, and the configuration of AAC (ISO/IEC 14496-1 clause 7.2.6.5).
+// readESDS reads an ES_Descriptor: the codec, and the configuration of AAC (ISO/IEC 14496-1 clause
+// 7.2.6.5).
 func readESDS(b []byte, t *media.Track) error {
 	es, ok := descriptor(b, tagES)
 	if !ok || len(es) < 3 {
@@ -247,7 +249,7 @@ func readESDS(b []byte, t *media.Track) error {
 	case 0x40, 0x66, 0x67, 0x68:
 		t.Codec = media.AAC
 		if t.Config, ok = descriptor(d[13:], tagSpecificInfo); !ok {
-			return errors.New("AAC without its AudioSpecificConfig")
+			return errors.New("AAC without AudioSpecificConfig")
 		}
 		return refineObjectType(t)
 	case 0x69, 0x6B:
@@ -268,8 +270,8 @@ func readESDS(b []byte, t *media.Track) error {
 	return nil
 }
 
-// refineObjectType looks for codings that hide behind AAC's object type: layers I to III, ALS, USAC
-// and others (ISO/IEC 14496-3 table 1.17).
+// refineObjectType finds other codecs under AAC's object type: MPEG audio layers I to III, ALS,
+// USAC and others (ISO/IEC 14496-3 table 1.17).
 func refineObjectType(t *media.Track) error {
 	if len(t.Config) < 2 {
 		return errors.New("AudioSpecificConfig of one byte")
@@ -289,7 +291,8 @@ func refineObjectType(t *media.Track) error {
 	return nil
 }
 
-// descriptor returns the content of the first descriptor in b that has this tag. Lengths have one to four bytes.
+// descriptor returns the content of the first descriptor in b with that tag. Lengths have one to
+// four bytes.
 func descriptor(b []byte, tag byte) ([]byte, bool) {
 	for len(b) >= 2 {
 		got, size := b[0], 0
@@ -302,7 +305,7 @@ func descriptor(b []byte, tag byte) ([]byte, bool) {
 				break
 			}
 		}
-		size = min(size, len(b)) // some writers count themselves
+		size = min(size, len(b)) // some writers include the header in the size
 		if got == tag {
 			return b[:size], true
 		}

@@ -7,7 +7,7 @@ import (
 	"math"
 )
 
-// Flags of tfhd, trun and samples, ISO/IEC 14496-12 clauses 8.8.7, 8.8.8 and 8.8.3.1.
+// Flags of tfhd, trun and samples (ISO/IEC 14496-12 clauses 8.8.7, 8.8.8 and 8.8.3.1).
 const (
 	tfhdBaseOffset = 0x1
 	tfhdEntry      = 0x2
@@ -26,33 +26,34 @@ const (
 )
 
 const (
-	// maxAhead and maxAheadBytes are how many runs of one track wait, and how large they may be, while
-	// one of another is looked for.
+	// maxAhead and maxAheadBytes limit the number and size of the runs of one track that are
+	// buffered while a run of another is searched.
 	maxAhead      = 64
 	maxAheadBytes = 16 << 20
-	// maxImplicitSamples is how many samples a run may have that says nothing of any: its count costs nothing.
+	// maxImplicitSamples is how many samples a run without per-sample fields may have: its count
+	// takes no bytes.
 	maxImplicitSamples = 1 << 16
 )
 
-// fragments are the runs of samples of one track that have been read and not used up.
+// fragments holds the runs of one track that were read but not used yet.
 type fragments struct {
 	trex trackDefaults
 	runs []run
-	dts  int64 // of the next run that does not say
+	dts  int64 // decoding time of the next run without its own
 }
 
 // A run is one trun.
 type run struct {
-	entries  []byte // of the samples, with the fields that flags say
+	entries  []byte // fields of the samples, by flags
 	flags    uint32
-	first    uint32 // flags of the first sample, where trunFirstFlags is set
+	first    uint32 // flags of the first sample, if trunFirstFlags is set
 	n, i     uint32
 	off      int64
 	dts      int64
 	defaults trackDefaults
 }
 
-// next returns the next sample of what has been read, io.EOF when there is none.
+// next returns the next buffered sample, io.EOF if there is none.
 func (f *fragments) next() (sample, error) {
 	for len(f.runs) > 0 && f.runs[0].i >= f.runs[0].n {
 		f.runs = f.runs[1:]
@@ -89,14 +90,14 @@ func (r *run) next() (sample, error) {
 	return m, nil
 }
 
-// u32 takes a field off the entries, which have been counted before.
+// u32 reads a field of the entries. Their size was checked before.
 func (r *run) u32() uint32 {
 	v := binary.BigEndian.Uint32(r.entries)
 	r.entries = r.entries[4:]
 	return v
 }
 
-// readAheadFull reports whether so much of some track has been read ahead that no more may be.
+// readAheadFull reports whether some track has reached the read-ahead limit.
 func (r *Reader) readAheadFull() bool {
 	size := 0
 	for _, t := range r.tracks {
@@ -125,7 +126,7 @@ func (r *Reader) nextFragment() error {
 	return io.EOF
 }
 
-// asUnexpectedEOF says in words that the file ends within a box.
+// asUnexpectedEOF turns errBoxTruncated into io.ErrUnexpectedEOF.
 func asUnexpectedEOF(err error) error {
 	if errors.Is(err, errBoxTruncated) {
 		return io.ErrUnexpectedEOF
@@ -133,14 +134,14 @@ func asUnexpectedEOF(err error) error {
 	return err
 }
 
-// readFragment reads a moof into the tracks.
+// readFragment reads the runs of a moof into the tracks.
 func (r *Reader) readFragment(moof box) error {
 	b, err := r.content(moof, maxFragment)
 	if err != nil {
 		return err
 	}
 	mem := file{bytesAt(b), int64(len(b))}
-	end := moof.head // of the data before, for runs that follow it
+	end := moof.head // end of the previous run's data, for runs that follow it
 	return mem.walk(0, mem.size, func(traf box) error {
 		if !traf.is("traf") {
 			return nil
@@ -149,11 +150,11 @@ func (r *Reader) readFragment(moof box) error {
 	})
 }
 
-// readTraf reads a traf of the moof that begins at start.
+// readTraf reads a traf of the moof that starts at start.
 func (r *Reader) readTraf(f file, traf box, start int64, end *int64) error {
 	tfhd, ok := f.find("tfhd", traf.off, traf.end)
 	if !ok {
-		return errors.New("mp4: a fragment without tfhd")
+		return errors.New("mp4: fragment without tfhd")
 	}
 	c, err := f.content(tfhd, maxFragment)
 	if err != nil {
@@ -161,7 +162,7 @@ func (r *Reader) readTraf(f file, traf box, start int64, end *int64) error {
 	}
 	h := newFullBox(c)
 	t := r.track(h.u32())
-	if t == nil { // of a track that is none of ours
+	if t == nil { // a track that is not read
 		return nil
 	}
 	d, base := t.frag.trex, start
@@ -179,7 +180,7 @@ func (r *Reader) readTraf(f file, traf box, start int64, end *int64) error {
 	if h.short {
 		return errors.New("mp4: malformed tfhd")
 	}
-	d.entry-- // from 0; what it says of 0 shows when it is used
+	d.entry-- // zero-based; an invalid 0 is detected when it is used
 	if tfdt, ok := f.find("tfdt", traf.off, traf.end); ok {
 		if c, err = f.content(tfdt, maxFragment); err != nil {
 			return err
@@ -199,12 +200,12 @@ func (r *Reader) readTraf(f file, traf box, start int64, end *int64) error {
 		if err != nil {
 			return err
 		}
-		return t.frag.add(c, d, base, end)
+		return t.frag.addRun(c, d, base, end)
 	})
 }
 
-// add adds the run of a trun.
-func (f *fragments) add(trun []byte, d trackDefaults, base int64, end *int64) error {
+// addRun adds the run of a trun.
+func (f *fragments) addRun(trun []byte, d trackDefaults, base int64, end *int64) error {
 	h := newFullBox(trun)
 	u := run{n: h.u32(), flags: h.flags, off: *end, dts: f.dts, defaults: d}
 	if h.flags&trunOffset != 0 {
@@ -225,7 +226,7 @@ func (f *fragments) add(trun []byte, d trackDefaults, base int64, end *int64) er
 		return errors.New("mp4: malformed trun")
 	}
 	f.runs = append(f.runs, u)
-	// Where the next run begins, in the file and in time.
+	// Find where the next run starts, in the file and in time.
 	if bare {
 		f.dts, *end = u.dts+int64(u.n)*int64(d.duration), u.off+int64(u.n)*int64(d.size)
 		return nil
@@ -239,7 +240,7 @@ func (f *fragments) add(trun []byte, d trackDefaults, base int64, end *int64) er
 	return nil
 }
 
-// track returns the track of a number.
+// track returns the track with that ID, nil if there is none.
 func (r *Reader) track(id uint32) *track {
 	for _, t := range r.tracks {
 		if t.id == id {
@@ -249,10 +250,10 @@ func (r *Reader) track(id uint32) *track {
 	return nil
 }
 
-// readLastFragments finds how long a fragmented file is that does not say: by the end of its last
-// fragments, which are looked for by the headers of its boxes alone.
+// readLastFragments finds the duration of a fragmented file that does not declare it: by the end of
+// its last fragments, which are found by box headers only.
 func (r *Reader) readLastFragments(from int64) {
-	const last = 4 // fragments may have a track each
+	const last = 4 // a fragment may hold only one track
 	var moofs []box
 	for n := 0; from < r.size && n < maxTopLevel; n++ {
 		b, err := r.boxAt(from, r.size)

@@ -10,21 +10,22 @@ import (
 	"livego/internal/media"
 )
 
-// A track is one of the file that holds pictures or sound.
+// A track is a video or audio track of the file.
 type track struct {
 	id      uint32
 	stream  media.Stream
-	entries []sampleDescription // by sample description
-	scale   uint32              // ticks a second
-	media   int64               // ticks of all samples, as the file says
+	entries []sampleDescription // its sample descriptions
+	scale   uint32              // ticks per second
+	media   int64               // declared duration, in ticks
 
-	// The edit list, in ticks: presentation time is media time less shift, and ends at end (of the media).
+	// The edit list, in ticks: presentation time is media time minus shift, and presentation ends
+	// at media time end.
 	shift, end int64
 
 	table *sampleTable
 	frag  fragments
 
-	nextSample sample // the next, where hasNext
+	nextSample sample // valid if hasNext
 	hasNext    bool
 	done       bool
 }
@@ -47,13 +48,14 @@ func (r *Reader) readMovie(moov box) error {
 		case b.is("mvex"):
 			r.fragmented = true
 		case b.is("cmov"):
-			return errors.New("mp4: the index is compressed (cmov), as old QuickTime did it")
+			return errors.New("mp4: the index is compressed (cmov) by an old QuickTime: not supported")
 		}
 		return nil
 	})
 }
 
-// readTimescale reads the time scale and duration of an mvhd or mdhd (ISO/IEC 14496-12 clauses 8.2.2 and 8.4.2).
+// readTimescale reads the timescale and duration of an mvhd or mdhd (ISO/IEC 14496-12 clauses 8.2.2
+// and 8.4.2).
 func (f file) readTimescale(b box) (scale uint32, duration int64, err error) {
 	c, err := f.content(b, maxEntry)
 	if err != nil {
@@ -77,11 +79,11 @@ func (f file) readTimescale(b box) (scale uint32, duration int64, err error) {
 	return scale, int64(d), nil
 }
 
-// readTrack reads a trak. Those that hold neither pictures nor sound are passed over.
+// readTrack reads a trak. Tracks that are neither video nor audio are skipped.
 func (r *Reader) readTrack(trak box) error {
 	mdia, ok := r.find("mdia", trak.off, trak.end)
 	if !ok {
-		return errors.New("mp4: a track without mdia")
+		return errors.New("mp4: track without mdia")
 	}
 	kind, err := r.handlerKind(mdia)
 	if err != nil || kind == media.Data {
@@ -96,7 +98,7 @@ func (r *Reader) readTrack(trak box) error {
 	}
 	mdhd, ok := r.find("mdhd", mdia.off, mdia.end)
 	if !ok {
-		return errors.New("mp4: a track without mdhd")
+		return errors.New("mp4: track without mdhd")
 	}
 	if t.scale, t.media, err = r.readTimescale(mdhd); err != nil {
 		return err
@@ -104,11 +106,11 @@ func (r *Reader) readTrack(trak box) error {
 	minf, _ := r.find("minf", mdia.off, mdia.end)
 	stbl, ok := r.find("stbl", minf.off, minf.end)
 	if !ok {
-		return errors.New("mp4: a track without a sample table")
+		return errors.New("mp4: track without sample table")
 	}
 	stsd, ok := r.find("stsd", stbl.off, stbl.end)
 	if !ok {
-		return errors.New("mp4: a track without a sample description")
+		return errors.New("mp4: track without sample description")
 	}
 	if t.entries, err = readSampleDescriptions(r.file, stsd, kind); err != nil {
 		return err
@@ -140,11 +142,11 @@ func (r *Reader) countTracks(k media.Kind) (n int) {
 	return n
 }
 
-// handlerKind reads the handler: pictures, sound, or Data for all else.
+// handlerKind returns the kind of a track by its handler, Data for all but video and audio.
 func (r *Reader) handlerKind(mdia box) (media.Kind, error) {
 	hdlr, ok := r.find("hdlr", mdia.off, mdia.end)
 	if !ok || hdlr.size() < 12 {
-		return 0, errors.New("mp4: a track without a handler")
+		return 0, errors.New("mp4: track without handler")
 	}
 	var h [4]byte
 	if err := r.read(h[:], hdlr.off+8); err != nil {
@@ -159,11 +161,11 @@ func (r *Reader) handlerKind(mdia box) (media.Kind, error) {
 	return media.Data, nil
 }
 
-// readHeader reads a tkhd: the track's number and how its picture is turned (clause 8.3.2).
+// readHeader reads a tkhd: the track's ID and the rotation of its video (clause 8.3.2).
 func (r *Reader) readHeader(t *track, trak box) error {
 	b, ok := r.find("tkhd", trak.off, trak.end)
 	if !ok {
-		return errors.New("mp4: a track without tkhd")
+		return errors.New("mp4: track without tkhd")
 	}
 	c, err := r.content(b, maxEntry)
 	if err != nil {
@@ -193,9 +195,9 @@ func (r *Reader) readHeader(t *track, trak box) error {
 	return nil
 }
 
-// readEdits reads the edit list (clause 8.6.6): a delay, then one piece of the media. Of a list
-// that shows several pieces, which are not one after the other, the media is shown from the first
-// piece's beginning on, and the stream marked as Cut.
+// readEdits reads the edit list (clause 8.6.6): a delay, then one section of the media. If a list
+// has several sections that are not contiguous, the media is presented from the start of the first
+// section on, and the stream is marked as Edited.
 func (r *Reader) readEdits(t *track, trak box) error {
 	edts, _ := r.find("edts", trak.off, trak.end)
 	elst, ok := r.find("elst", edts.off, edts.end)
@@ -217,7 +219,7 @@ func (r *Reader) readEdits(t *track, trak box) error {
 		}
 		length := rescale(duration, r.scale, t.scale)
 		switch {
-		case at < 0 || rate == 0: // nothing, or one picture held
+		case at < 0 || rate == 0: // an empty edit, or a still frame
 			if started {
 				t.stream.Edited = true
 			} else {
@@ -240,7 +242,7 @@ func (r *Reader) readEdits(t *track, trak box) error {
 	if t.stream.Edited {
 		t.end = math.MaxInt64
 	}
-	// The duration has the movie's coarser clock.
+	// The edit's duration is in the movie's coarser timescale.
 	if t.end < math.MaxInt64 {
 		t.end += int64(t.scale/r.scale) + 1
 	}
@@ -248,7 +250,7 @@ func (r *Reader) readEdits(t *track, trak box) error {
 	return nil
 }
 
-// editedDuration returns how long the track is editedDuration by its edit list.
+// editedDuration returns the duration of the track by its edit list.
 func (t *track) editedDuration() time.Duration {
 	end := min(t.end, t.media)
 	if t.media == 0 {
@@ -257,12 +259,13 @@ func (t *track) editedDuration() time.Duration {
 	return max(t.presentationTime(end), 0)
 }
 
-// presentationTime returns the presentation time of a time of the media.
+// presentationTime returns the presentation time of a media time.
 func (t *track) presentationTime(ticks int64) time.Duration {
 	return time.Duration(rescale(ticks-t.shift, t.scale, uint32(time.Second)))
 }
 
-// rescale converts from 1/from to 1/to seconds, to the nearest, within what 64 bits hold.
+// rescale converts from 1/from to 1/to seconds, rounded to the nearest and clamped to the range of
+// the result.
 func rescale(t int64, from, to uint32) int64 {
 	f, g := int64(from), int64(to)
 	s, rest := t/f, t%f
@@ -279,7 +282,7 @@ func rescale(t int64, from, to uint32) int64 {
 	return s*g + (rest*g+f/2)/f
 }
 
-// trackDefaults are of a trex or, over it, a tfhd.
+// trackDefaults are the sample defaults of a trex, overridden by a tfhd.
 type trackDefaults struct {
 	entry, duration, size, flags uint32
 }

@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	avcC  = "\x01\x42\xC0\x0D\xFF\xE1\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x00\x00\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x01\x00\x04\x68\xCE\x0F\xC8"
+	avcC = "\x01\x42\xC0\x0D\xFF\xE1\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x00\x00" +
+		"\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x01\x00\x04\x68\xCE\x0F\xC8"
 	idr   = "\x00\x00\x00\x02\x65\x88"
 	inter = "\x00\x00\x00\x03\x41\x9A\x01"
 	asc   = "\x12\x10"
@@ -28,7 +29,7 @@ func mkBox(typ string, content ...string) string {
 	return string(binary.BigEndian.AppendUint32(nil, uint32(8+len(body)))) + typ + body
 }
 
-// u32 returns numbers of 32 bits.
+// u32 returns 32-bit numbers.
 func u32(n ...int64) string {
 	var b []byte
 	for _, v := range n {
@@ -53,7 +54,7 @@ func mvhd(scale, duration int64) string {
 	return mkBox("mvhd", u32(0, 0, 0, scale, duration), zeros(80))
 }
 
-// trak returns a track with scale 1000. stbl holds the sample tables behind the stsd.
+// trak returns a track with timescale 1000. stbl is the sample tables after the stsd.
 func trak(id int64, handler, matrix, edits, entry, stbl string) string {
 	if matrix == "" {
 		matrix = u32(0x10000, 0, 0, 0, 0x10000, 0)
@@ -84,7 +85,8 @@ func esds(object byte, specific string) string {
 func avc1() string { return visual("avc1", mkBox("avcC", avcC)) }
 func mp4a() string { return sound("mp4a", 0, esds(0x40, asc)) }
 
-// tables returns sample tables of one chunk at off: samples of these sizes, 40 ticks each, the keys numbered from 1.
+// tables returns sample tables of one chunk at off: samples of these sizes, 40 ticks each, with
+// keyframes numbered from 1.
 func tables(off int64, keys []int64, sizes ...int64) string {
 	n := int64(len(sizes))
 	s := mkBox("stts", u32(0, 1, n, 40)) + mkBox("stsc", u32(0, 1, 1, n, 1)) + mkBox("stco", u32(0, 1, off)) +
@@ -99,12 +101,13 @@ func edit(entries ...int64) string {
 	return mkBox("edts", mkBox("elst", u32(0, int64(len(entries)/3)), u32(entries...)))
 }
 
-// mdatFirst puts frames into an mdat at the head of the file, behind the ftyp, so that the first is at dataAt.
+// mdatFirst returns a file start with frames in an mdat before the moov. The first frame is at
+// dataAt.
 func mdatFirst(frames ...string) string { return ftyp() + mkBox("mdat", frames...) }
 
 const dataAt = 16 + 8
 
-// plainFile is a plain file of three pictures and two frames of sound.
+// plainFile returns a file without fragments: three video and two audio frames.
 func plainFile(edits string) string {
 	v := tables(dataAt, []int64{1, 3}, 6, 7, 6) + mkBox("ctts", u32(0, 2, 1, 80, 2, 40))
 	a := tables(dataAt+19, nil, 3, 4)
@@ -114,7 +117,7 @@ func plainFile(edits string) string {
 
 func trex(id int64) string { return mkBox("trex", u32(0, id, 1, 40, 0, 0)) }
 
-// fragment is a moof with an mdat of two pictures at a time.
+// fragment returns a moof with an mdat of two video frames.
 func fragment(at int64) string {
 	moof := func(off int64) string {
 		return mkBox("moof", mkBox("mfhd", u32(0, 1)), mkBox("traf",
@@ -137,58 +140,59 @@ func fragmentedFile(n int) string {
 	return s
 }
 
-// singleTrack is a file with singleTrack track that has two samples.
+// singleTrack returns a file with one track of two samples.
 func singleTrack(handler, entry string) string {
 	return mdatFirst(idr, inter) +
 		mkBox("moov", mvhd(1000, 80), trak(1, handler, "", "", entry, tables(dataAt, nil, 6, 7)))
 }
 
-// files is the table of files: what must come of them, in words. It seeds the fuzzer.
+// files is the table of files and their expected description. It seeds the fuzzer.
 var files = []struct {
 	name string
 	file string
-	// tracks, then frames: kind, DTS, PTS in ms, bytes, k for a key flag, and the random access point;
-	// or the end of an error
+	// tracks, then frames: kind, DTS/PTS in ms, bytes, k for a keyframe flag, K for a random access
+	// point; or the end of an error
 	want string
 }{
 	{"whole", plainFile(""), "h264 aac | v0/80:6kK a0/0:3kK v40/80:7 a40/40:4kK v80/120:6kK"},
-	{"edit list of reordered pictures", plainFile(edit(120, 80, 0x10000)),
+	{"edit list with reordered frames", plainFile(edit(120, 80, 0x10000)),
 		"h264 aac | v-80/0:6kK v-40/0:7 v0/40:6kK a0/0:3kK a40/40:4kK"},
 	{"delay", plainFile(edit(500, -1, 0x10000, 120, 80, 0x10000)),
 		"h264 aac | a0/0:3kK a40/40:4kK v420/500:6kK v460/500:7 v500/540:6kK"},
-	{"cut before the second key", plainFile(edit(1, 119, 0x10000)),
+	{"edit that starts before the second keyframe", plainFile(edit(1, 119, 0x10000)),
 		"h264 aac | v-119/-39:6kK v-79/-39:7 v-39/1:6kK a0/0:3kK a40/40:4kK"},
-	{"cut behind the second key", plainFile(edit(1000, 120, 0x10000)), "h264 aac | v-40/0:6kK a0/0:3kK a40/40:4kK"},
+	{"edit that starts at the second keyframe", plainFile(edit(1000, 120, 0x10000)),
+		"h264 aac | v-40/0:6kK a0/0:3kK a40/40:4kK"},
 	{"end", plainFile(edit(30, 0, 0x10000)), "h264 aac | v0/80:6kK a0/0:3kK a40/40:4kK"},
-	{"pieces one after the other", plainFile(edit(40, 0, 0x10000, 80, 40, 0x10000)),
+	{"contiguous edits", plainFile(edit(40, 0, 0x10000, 80, 40, 0x10000)),
 		"h264 aac | v0/80:6kK a0/0:3kK v40/80:7 a40/40:4kK v80/120:6kK"},
-	{"pieces out of order", plainFile(edit(40, 80, 0x10000, 40, 0, 0x10000)),
+	{"edits out of order", plainFile(edit(40, 80, 0x10000, 40, 0, 0x10000)),
 		"h264! aac | v-80/0:6kK v-40/0:7 v0/40:6kK a0/0:3kK a40/40:4kK"},
-	{"edit list of time beyond reason",
-		plainFile(mkBox("edts", mkBox("elst", u32(1<<24, 1, 0, 1, 0x7FFFFFFF, 0, 0x10000)))), "time stamps beyond reason"},
-	{"edit list cut", plainFile(mkBox("edts", mkBox("elst", u32(0, 9, 1)))), "malformed edit list"},
+	{"edit list with an out-of-range time",
+		plainFile(mkBox("edts", mkBox("elst", u32(1<<24, 1, 0, 1, 0x7FFFFFFF, 0, 0x10000)))), "timestamp out of range"},
+	{"truncated edit list", plainFile(mkBox("edts", mkBox("elst", u32(0, 9, 1)))), "malformed edit list"},
 	{"fragments", fragmentedFile(2), "h264 | v0/40:6kK v40/0:7 v80/120:6kK v120/80:7"},
-	{"fragments, the last cut", fragmentedFile(2)[:len(fragmentedFile(2))-1],
+	{"truncated last fragment", fragmentedFile(2)[:len(fragmentedFile(2))-1],
 		"h264 | v0/40:6kK v40/0:7 v80/120:6kK unexpected EOF"},
 	{"no fragments", fragmentedFile(0), "h264 | "},
-	{"fragment of another track", fragmentedFile(1) + mkBox("moof", mkBox("traf", mkBox("tfhd", u32(0, 9)))),
+	{"fragment of an unknown track", fragmentedFile(1) + mkBox("moof", mkBox("traf", mkBox("tfhd", u32(0, 9)))),
 		"h264 | v0/40:6kK v40/0:7"},
-	{"run of more samples than it has",
+	{"run with too large a sample count",
 		fragmentedFile(0) + mkBox("moof", mkBox("traf", mkBox("tfhd", u32(0, 1)), mkBox("trun", u32(trunSize, 1<<31)))),
 		"malformed trun"},
-	{"run that says nothing", fragmentedFile(0) +
+	{"run without per-sample fields", fragmentedFile(0) +
 		mkBox("moof", mkBox("traf", mkBox("tfhd", u32(tfhdSize, 1, 1)), mkBox("trun", u32(0, math.MaxUint32)))),
 		"malformed trun"},
 	{"run without sizes", fragmentedFile(0) +
 		mkBox("moof", mkBox("traf", mkBox("tfhd", u32(0, 1)), mkBox("trun", u32(0, 10)))), "malformed trun"},
-	{"fragment without tfhd", fragmentedFile(0) + mkBox("moof", mkBox("traf")), "a fragment without tfhd"},
+	{"fragment without tfhd", fragmentedFile(0) + mkBox("moof", mkBox("traf")), "fragment without tfhd"},
 	{"64-bit mdat, to the end", ftyp() +
 		mkBox("moov", mvhd(1000, 80), trak(1, "vide", "", "", avc1(), tables(0, nil, 1))) + u32(1) + "mdat" + u32(0, 16+6) +
 		idr, "h264 | v0/0:1k"},
 	{"rotated", mdatFirst(idr) + mkBox("moov", mvhd(1000, 40),
 		trak(1, "vide", u32(0, 0x10000, 0, -0x10000, 0, 0), "", avc1(), tables(dataAt, nil, 6))), "h264@90 | v0/0:6kK"},
-	{"no picture before 16 MiB", singleTrack("vide", avc1())[:dataAt+12], "cut off before its index"},
-	{"HEVC without its record", singleTrack("vide", visual("hvc1")), "no hvcC"},
+	{"truncated mdat before the index", singleTrack("vide", avc1())[:dataAt+12], "cut off before its index"},
+	{"HEVC without hvcC", singleTrack("vide", visual("hvc1")), "no hvcC"},
 	{"AV1", singleTrack("vide", visual("av01", mkBox("av1C", "\x81\x00\x0C\x00"))), "av1 | v0/0:6k v40/40:7k"},
 	{"MPEG-4 part 2", singleTrack("vide", visual("mp4v")), "opaque(mpeg4) | "},
 	{"unknown", singleTrack("vide", visual("xy\x01z")), "opaque(fourcc xy.z) | "},
@@ -197,7 +201,7 @@ var files = []struct {
 		sound("mp4a", 1, mkBox("wave", mkBox("frma", "mp4a"), esds(0x40, asc)))), "aac | a0/0:6kK a40/40:7kK"},
 	{"PCM of QuickTime's version 2", singleTrack("soun", sound("lpcm", 2)), "opaque(pcm) | "},
 	{"MP3 by object type", singleTrack("soun", sound("mp4a", 0, esds(0x6B, ""))), "mp3 | a0/0:6kK a40/40:7kK"},
-	{"MP3 behind AAC's object type", singleTrack("soun", sound("mp4a", 0, esds(0x40, "\xF8\x48"))),
+	{"MP3 under AAC's object type", singleTrack("soun", sound("mp4a", 0, esds(0x40, "\xF8\x48"))),
 		"mp3 | a0/0:6kK a40/40:7kK"},
 	{"Vorbis by object type", singleTrack("soun", sound("mp4a", 0, esds(0xDD, ""))), "opaque(vorbis) | "},
 	{"USAC", singleTrack("soun", sound("mp4a", 0, esds(0x40, "\xF9\x48"))), "opaque(usac) | "},
@@ -206,35 +210,36 @@ var files = []struct {
 		"malformed esds"},
 	{"Opus", singleTrack("soun", sound("Opus", 0, mkBox("dOps", "\x00\x02\x01\x38\x00\x00\xBB\x80\x00\x00\x00"))),
 		"opus | a0/0:6kK a40/40:7kK"},
-	{"Opus cut", singleTrack("soun", sound("Opus", 0, mkBox("dOps", "\x00\x02"))), "dOps of 2 bytes"},
-	{"text", singleTrack("text", sound("tx3g", 0)), "neither pictures nor sound in it"},
-	{"no track", ftyp() + mkBox("moov", mvhd(1000, 0)), "neither pictures nor sound in it"},
+	{"truncated dOps", singleTrack("soun", sound("Opus", 0, mkBox("dOps", "\x00\x02"))), "dOps of 2 bytes"},
+	{"text", singleTrack("text", sound("tx3g", 0)), "no video or audio in the file"},
+	{"no track", ftyp() + mkBox("moov", mvhd(1000, 0)), "no video or audio in the file"},
 	{"too many tracks", ftyp() + mkBox("moov", mvhd(1000, 0),
 		strings.Repeat(trak(1, "vide", "", "", avc1(), empty()), maxTracks+1)), "more than 16 tracks"},
 	{"no mvhd", ftyp() + mkBox("moov"), "no mvhd"},
 	{"time scale 0", ftyp() + mkBox("moov", mvhd(0, 0)), "malformed \"mvhd\""},
 	{"compressed index", ftyp() + mkBox("moov", mvhd(1000, 0), mkBox("cmov")),
-		"the index is compressed (cmov), as old QuickTime did it"},
+		"the index is compressed (cmov) by an old QuickTime: not supported"},
 	{"no index", ftyp() + mkBox("mdat", idr), "there is no index (moov)"},
-	{"index cut", plainFile("")[:len(plainFile(""))-30], "cut off before its index"},
+	{"truncated index", plainFile("")[:len(plainFile(""))-30], "cut off before its index"},
 	{"box shorter than its header", ftyp() + u32(7) + "moov", "cut off before its index"},
 	{"box within the index too long", ftyp() + mkBox("moov", mvhd(1000, 0), u32(99)+"trak"), "unexpected EOF"},
-	{"table of more than it has", mdatFirst(idr) +
+	{"table longer than its box", mdatFirst(idr) +
 		mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), mkBox("stsz", u32(0, 0, 1<<31)))), "unexpected EOF"},
-	{"tables that do not fit together",
+	{"inconsistent tables",
 		mdatFirst(idr) + mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), mkBox("stsz", u32(0, 1, 1<<31)))),
-		"the sample tables do not fit together"},
-	{"frame behind the end", mdatFirst(idr) +
+		"inconsistent sample tables"},
+	{"frame beyond the end of the file", mdatFirst(idr) +
 		mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), tables(1<<30, nil, 6))), "h264 | unexpected EOF"},
 	{"frame too large", mdatFirst(idr) +
-		mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), tables(0, nil, 1<<25))), "above the limit of 16777216"},
-	{"description that is not there", mdatFirst(idr) + mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(),
+		mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(), tables(0, nil, 1<<25))),
+		"exceeds the limit of 16777216"},
+	{"missing sample description", mdatFirst(idr) + mkBox("moov", mvhd(1000, 40), trak(1, "vide", "", "", avc1(),
 		mkBox("stts", u32(0, 1, 1, 40))+mkBox("stsc", u32(0, 1, 1, 1, 7))+mkBox("stco", u32(0, 1, dataAt))+
-			mkBox("stsz", u32(0, 0, 1, 6)))), "the sample tables do not fit together"},
+			mkBox("stsz", u32(0, 0, 1, 6)))), "inconsistent sample tables"},
 	{"empty", "", "there is no index (moov)"},
 }
 
-// describeFile returns what comes of a file in the words of the table, after at most so many frames.
+// describeFile returns the content of a file in the format of the table, up to most frames.
 func describeFile(r *Reader, most int) string {
 	var words []string
 	for _, s := range r.Streams() {
@@ -322,12 +327,12 @@ func TestSeek(t *testing.T) {
 		to   time.Duration
 		want string
 	}{
-		{"begin", film, 0, "h264 aac | v0/80:6kK a0/0:3kK v40/80:7 a40/40:4kK v80/120:6kK"},
-		{"before the second key", film, 119 * time.Millisecond, "h264 aac | v0/80:6kK"},
-		{"second key", film, 120 * time.Millisecond, "h264 aac | v80/120:6kK"},
-		{"behind the end", film, time.Hour, "h264 aac | v80/120:6kK"},
+		{"start", film, 0, "h264 aac | v0/80:6kK a0/0:3kK v40/80:7 a40/40:4kK v80/120:6kK"},
+		{"before the second keyframe", film, 119 * time.Millisecond, "h264 aac | v0/80:6kK"},
+		{"second keyframe", film, 120 * time.Millisecond, "h264 aac | v80/120:6kK"},
+		{"after the end", film, time.Hour, "h264 aac | v80/120:6kK"},
 		{"fragment", pieces, 2 * time.Second, "h264 | v1920/1960:6kK v1960/1920:7 v2000/2040:6kK"},
-		{"behind the last fragment", pieces, time.Hour, "h264 | v3920/3960:6kK v3960/3920:7"},
+		{"after the last fragment", pieces, time.Hour, "h264 | v3920/3960:6kK v3960/3920:7"},
 	} {
 		r, err := open(tt.file)
 		if err != nil {
@@ -344,7 +349,7 @@ func TestSeek(t *testing.T) {
 	}
 }
 
-// A sparseFile reader is a file of which only the beginning and the end exist: how much is read of it is counted.
+// A sparseFile has a head and a tail, and zeros between. It counts the bytes read.
 type sparseFile struct {
 	head, tail string
 	size, read int64
@@ -362,7 +367,7 @@ func (s *sparseFile) ReadAt(b []byte, off int64) (int, error) {
 	return len(b), nil
 }
 
-// TestOpenLargeFile opens a file of 20 GB with an index of a million samples behind its data.
+// TestOpenLargeFile opens a file of 20 GB with an index of a million samples after its data.
 func TestOpenLargeFile(t *testing.T) {
 	const n, size = 1_000_000, 20 << 30
 	offs, sizes := make([]byte, 8*n), bytes.Repeat([]byte(u32(20000)), n)

@@ -11,21 +11,21 @@ import (
 	"livego/internal/media"
 )
 
-// A Reader reads the frames of a file, of all its tracks in the order of their decoding times. Not for concurrent use.
+// A Reader reads the frames of all tracks of a file in decoding order. Not for concurrent use.
 type Reader struct {
 	file
 	tracks     []*track
-	scale      uint32 // of the movie
-	declared   int64  // the movie's duration
+	scale      uint32 // ticks per second of the movie
+	declared   int64  // the movie's duration, in ticks
 	fragmented bool
-	first, pos int64 // where fragments are looked for: from the beginning, and next
-	ended      bool  // no more fragments
+	first, pos int64 // offsets for fragments: the first and the next
+	ended      bool  // there are no more fragments
 }
 
 func bytesAt(b []byte) io.ReaderAt { return bytes.NewReader(b) }
 
-// NewReader reads the index of a file of size bytes: its moov, wherever it is. A file that has none
-// was not finished or is cut.
+// NewReader reads the index of a file of size bytes: its moov, at any position. A file without one
+// is incomplete.
 func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 	m := &Reader{file: file{r, size}}
 	moov, err := m.findMovie()
@@ -39,7 +39,7 @@ func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 		return nil, asUnexpectedEOF(err)
 	}
 	if len(m.tracks) == 0 {
-		return nil, errors.New("mp4: neither pictures nor sound in it")
+		return nil, errors.New("mp4: no video or audio in the file")
 	}
 	m.first = moov.end
 	if m.fragmented {
@@ -49,13 +49,13 @@ func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 	return m, m.applyEdits()
 }
 
-// findMovie finds the moov among the boxes of the file.
+// findMovie finds the moov among the top-level boxes.
 func (r *Reader) findMovie() (box, error) {
 	for n, off := 0, int64(0); off < r.size && n < maxTopLevel; n++ {
 		b, err := r.boxAt(off, r.size)
 		switch {
 		case errors.Is(err, errBoxTruncated):
-			return b, errors.New("mp4: the file is cut off before its index (moov): the recording or the copy was not finished")
+			return b, errors.New("mp4: the file is cut off before its index (moov): the recording or copy is incomplete")
 		case err != nil:
 			return b, err
 		case b.is("moov"):
@@ -63,10 +63,10 @@ func (r *Reader) findMovie() (box, error) {
 		}
 		off = b.end
 	}
-	return box{}, errors.New("mp4: there is no index (moov): the recording or the copy was not finished")
+	return box{}, errors.New("mp4: there is no index (moov): the recording or copy is incomplete")
 }
 
-// Streams returns what the file says of its tracks. Their order is the file's. Shared: do not modify.
+// Streams returns the tracks that the file declares, in file order. Shared: do not modify.
 func (r *Reader) Streams() []media.Stream {
 	out := make([]media.Stream, len(r.tracks))
 	for i, t := range r.tracks {
@@ -75,7 +75,7 @@ func (r *Reader) Streams() []media.Stream {
 	return out
 }
 
-// Duration returns how long the file plays, as it says or as its index does; 0 if neither does.
+// Duration returns the duration of the file by its tracks, or as its header declares; 0 if unknown.
 func (r *Reader) Duration() time.Duration {
 	var d time.Duration
 	for _, t := range r.tracks {
@@ -87,7 +87,7 @@ func (r *Reader) Duration() time.Duration {
 	return d
 }
 
-// Fragmented reports whether the file is made of fragments.
+// Fragmented reports whether the file consists of fragments.
 func (r *Reader) Fragmented() bool { return r.fragmented }
 
 func (r *Reader) rewind() {
@@ -99,9 +99,9 @@ func (r *Reader) rewind() {
 	}
 }
 
-// Next returns the next frame, io.EOF after the last. Frames before time 0 are what decoders need
-// before the first that is shown, among them AAC's priming. After a frame that cannot be read at
-// all the error repeats.
+// Next returns the next frame, io.EOF after the last. Frames before time 0 are those that decoders
+// need before the first presented one, for example AAC's encoder delay. After a read error, the
+// error repeats.
 func (r *Reader) Next() (*media.Frame, error) {
 	for {
 		t, err := r.nextTrack()
@@ -120,7 +120,7 @@ func (r *Reader) Next() (*media.Frame, error) {
 // frame reads the frame of a sample.
 func (r *Reader) frame(t *track, m sample) (*media.Frame, error) {
 	if m.size > maxFrame {
-		return nil, fmt.Errorf("mp4: a frame of %d bytes is above the limit of %d", m.size, maxFrame)
+		return nil, fmt.Errorf("mp4: frame of %d bytes exceeds the limit of %d", m.size, maxFrame)
 	}
 	if m.off > r.size-int64(m.size) {
 		return nil, io.ErrUnexpectedEOF
@@ -138,16 +138,17 @@ func (r *Reader) frame(t *track, m sample) (*media.Frame, error) {
 		return nil, err
 	}
 	if codec.SelfDescribing(e.track.Codec) {
-		// what cannot be read does not describe
+		// keep the track if the frame is invalid
 		if now, err := codec.TrackFromFrame(e.fileTrack, f.Payload, e.frameTrack); err == nil {
 			e.track, e.frameTrack, f.Track = now, now, now
 		}
 	}
-	f.RAP, f.Leading, _ = codec.RandomAccess(f.Track, e.lengthSize, m.sync, f.Payload) // who sends it on looks again
+	// checked again when it is published
+	f.RAP, f.Leading, _ = codec.RandomAccess(f.Track, e.lengthSize, m.sync, f.Payload)
 	return f, nil
 }
 
-// nextTrack returns the track whose next sample is to be decoded first.
+// nextTrack returns the track whose next sample has the lowest decoding time.
 func (r *Reader) nextTrack() (*track, error) {
 	var first *track
 	for _, t := range r.tracks {
@@ -165,7 +166,7 @@ func (r *Reader) nextTrack() (*track, error) {
 	return first, nil
 }
 
-// fill sees to it that t has its next sample at hand, unless there is none.
+// fill reads the next sample of t, unless it is there or there is none.
 func (r *Reader) fill(t *track) error {
 	for !t.hasNext && !t.done {
 		m, err := t.table.next()
@@ -194,18 +195,18 @@ func (r *Reader) fill(t *track) error {
 	return nil
 }
 
-// preroll is how much sound before what is shown is kept, for decoders that need some to settle:
-// encoders' priming is far less.
+// preroll is how much audio before the presented part is kept, for decoders that need some to
+// settle. Encoder delays are much shorter.
 const preroll = time.Second
 
-// applyEdits passes over what the edit lists do not show: pictures before the last keyframe that is
-// needed, sound long before.
+// applyEdits skips what the edit lists do not present: video before the last keyframe that is
+// needed, and audio more than preroll before.
 func (r *Reader) applyEdits() error {
 	return r.seekTo(0, -preroll)
 }
 
-// Seek goes to the last keyframe at or before a time, with the sound that belongs to it; without
-// pictures to the sound at that time.
+// Seek moves to the last keyframe at or before a time, with the audio of that time; without video
+// to the audio of that time.
 func (r *Reader) Seek(to time.Duration) error {
 	if to <= 0 {
 		return r.seekTo(0, -preroll)
@@ -213,8 +214,8 @@ func (r *Reader) Seek(to time.Duration) error {
 	return r.seekTo(to, 0)
 }
 
-// seekTo begins anew, at the last keyframe shown at or before the time to, and with sound that ends
-// later than that plus margin. It goes through the index alone.
+// seekTo restarts reading at the last keyframe presented at or before the time to, and with audio
+// that ends later than that plus margin. It reads the index only.
 func (r *Reader) seekTo(to, margin time.Duration) error {
 	r.rewind()
 	var pictures *track
@@ -262,7 +263,8 @@ func (r *Reader) seekTo(to, margin time.Duration) error {
 	}
 }
 
-// lastKeyframe returns the presentation time and the number of the last keyframe of t that is shown at or before to.
+// lastKeyframe returns the presentation time and the number of the last keyframe of t that is
+// presented at or before to.
 func (r *Reader) lastKeyframe(t *track, to time.Duration) (at time.Duration, key int, err error) {
 	at = to
 	for i := 0; ; i++ {
@@ -282,7 +284,7 @@ func (r *Reader) lastKeyframe(t *track, to time.Duration) (at time.Duration, key
 	}
 }
 
-// dropOtherRuns forgets what has been read of other tracks' fragments while looking for t's.
+// dropOtherRuns discards the fragment runs of other tracks that were read while searching in t's.
 func (r *Reader) dropOtherRuns(keep *track) {
 	for _, t := range r.tracks {
 		if t != keep {

@@ -7,19 +7,20 @@ import (
 	"math"
 )
 
-// A table is the array of one box of a sample table, read through a window: a film's is megabytes.
+// A table is the array in a box of a sample table, read through a window: a film has megabytes of
+// them.
 type table struct {
 	f      file
 	off    int64
-	entry  int64 // bytes of one
+	entry  int64 // bytes of one entry
 	n      uint32
 	window []byte
-	first  uint32 // entry at the window's beginning
+	first  uint32 // the entry at the start of the window
 }
 
 const windowSize = 8 << 10
 
-// newTable returns the table whose entries begin skip bytes into b, after the count of entries.
+// newTable returns the table whose entry count is skip bytes into b.
 func newTable(f file, b box, skip, entry int64) (table, error) {
 	if b.size() < skip+4 {
 		return table{}, errBoxTruncated
@@ -56,7 +57,7 @@ func (t *table) at(i uint32) ([]byte, error) {
 	return t.window[at : at+t.entry], nil
 }
 
-// u32 returns entry i, which has one field of 32 bits.
+// u32 returns entry i, which consists of one 32-bit field.
 func (t *table) u32(i uint32) (uint32, error) {
 	b, err := t.at(i)
 	if err != nil {
@@ -65,42 +66,43 @@ func (t *table) u32(i uint32) (uint32, error) {
 	return binary.BigEndian.Uint32(b), nil
 }
 
-// A sample is where a frame is and when.
+// A sample is the position and time of a frame.
 type sample struct {
 	off      int64
 	size     uint32
-	dts, cts int64 // of the media, in its time scale; cts is the offset
+	dts, cts int64 // in the track's timescale; cts is the composition offset
 	duration uint32
 	sync     bool
-	entry    uint32 // its sample description, from 0
+	entry    uint32 // its sample description, zero-based
 }
 
-// A sampleTable lists the samples of a track (ISO/IEC 14496-12 clauses 8.5 to 8.7). The zero value has none.
+// A sampleTable lists the samples of a track (ISO/IEC 14496-12 clauses 8.5 to 8.7). The zero value
+// has none.
 type sampleTable struct {
 	stts, ctts, stsc, stco, stsz, stss table
 
 	is64    bool   // stco is a co64
-	fixed   uint32 // size of all samples, 0 if stsz has them
+	fixed   uint32 // size of every sample, 0 if stsz has the sizes
 	samples uint32
-	hasSync bool // stss exists: what it lacks is no sync sample
+	hasSync bool // there is an stss: only samples in it are sync samples
 
 	cur cursor
 }
 
-// cursor is the place in the tables of the next sample.
+// A cursor is the position of the next sample in the tables.
 type cursor struct {
 	sample         uint32
-	stts, ctts     uint32 // entry
-	sttsAt, cttsAt uint32 // samples of it that are gone
+	stts, ctts     uint32 // entries
+	sttsAt, cttsAt uint32 // samples of the entry already read
 	stsc           uint32
 	chunk          uint32 // from 0
 	inChunk        uint32
-	chunkOff       int64 // of the next sample, once in the chunk
+	chunkOff       int64 // offset of the next sample in the chunk
 	stss           uint32
 	dts            int64
 }
 
-// readTables reads where the tables of a stbl are.
+// readTables locates the tables of an stbl.
 func readTables(f file, stbl box) (*sampleTable, error) {
 	s := &sampleTable{}
 	err := f.walk(stbl.off, stbl.end, func(b box) error {
@@ -128,7 +130,7 @@ func readTables(f file, stbl box) (*sampleTable, error) {
 	return s, err
 }
 
-// sizes reads an stsz: all of one size, or a table.
+// sizes reads an stsz: one size for all samples, or a table.
 func (s *sampleTable) sizes(f file, b box) error {
 	var h [12]byte
 	if b.size() < 12 {
@@ -146,12 +148,12 @@ func (s *sampleTable) sizes(f file, b box) error {
 	return err
 }
 
-// bytes returns the size of all samples together, 0 where counting would take long.
+// bytes returns the size of all samples together, 0 if summing it up would take too long.
 func (s *sampleTable) bytes() int64 {
 	if s.fixed != 0 {
 		return int64(s.fixed) * int64(s.samples)
 	}
-	const most = 4 << 20 // two days of pictures
+	const most = 4 << 20 // two days of video
 	if s.samples > most {
 		return 0
 	}
@@ -168,7 +170,7 @@ func (s *sampleTable) bytes() int64 {
 
 func (s *sampleTable) rewind() { s.cur = cursor{} }
 
-// maxTime keeps sums of times from overflowing: in the finest of clocks it is years.
+// maxTime limits times so that sums do not overflow. It is years even in the finest timescale.
 const maxTime = math.MaxInt64 / 4
 
 // next returns the next sample, io.EOF after the last.
@@ -191,11 +193,11 @@ func (s *sampleTable) next() (sample, error) {
 }
 
 var (
-	errTables = errors.New("mp4: the sample tables do not fit together")
-	errTime   = errors.New("mp4: time stamps beyond reason")
+	errTables = errors.New("mp4: inconsistent sample tables")
+	errTime   = errors.New("mp4: timestamp out of range")
 )
 
-// tableError tells a table that ends too early from the end of the track.
+// tableError turns the end of a table into errTables: only the end of the track is an io.EOF.
 func tableError(err error) error {
 	if errors.Is(err, io.EOF) {
 		return errTables
@@ -203,7 +205,7 @@ func tableError(err error) error {
 	return err
 }
 
-// readPosition finds size, offset and description of the next sample.
+// readPosition reads size, offset and sample description of the next sample.
 func (s *sampleTable) readPosition(m *sample) error {
 	a := &s.cur
 	if s.fixed == 0 {
@@ -262,19 +264,20 @@ func (s *sampleTable) readTime(m *sample) error {
 		}
 		a.stts, a.sttsAt = a.stts+1, 0
 	}
-	if m.duration > math.MaxInt32 { // some writers correct themselves by a negative distance
+	if m.duration > math.MaxInt32 { // some writers correct the time by a negative duration
 		m.duration = 0
 	}
 	return nil
 }
 
-// readCompositionOffset reads the offset of version 0 as signed too, as QuickTime means it and others copied.
+// readCompositionOffset reads the offset as signed in version 0 too, as QuickTime and other writers
+// mean it.
 func (s *sampleTable) readCompositionOffset(m *sample) error {
 	a := &s.cur
 	for s.ctts.n > 0 {
 		b, err := s.ctts.at(a.ctts)
 		if err != nil {
-			return nil // the rest has none
+			return nil // later samples have no offset
 		}
 		if a.cttsAt < binary.BigEndian.Uint32(b) {
 			a.cttsAt++
