@@ -10,16 +10,16 @@ import (
 	"livego/internal/media"
 )
 
-// Limits of what a transport stream may ask for.
+// Limits of what a transport stream may contain.
 const (
 	maxStreams = 16       // elementary streams of the program
-	maxPES     = 16 << 20 // bytes of one
+	maxPES     = 16 << 20 // bytes of a PES packet
 	maxSection = 4096     // bytes of a PSI section: its length field has 12 bits
 )
 
-// A demuxer turns the packets of one program, the first, into frames.
+// A demuxer decodes the packets of the first program into frames.
 type demuxer struct {
-	// Trouble, by what it was. A stream that is broadcast has some.
+	// Counters of damage. Broadcast streams usually have some.
 	Lost      uint64 // packets missing by the continuity counters
 	Scrambled uint64 // packets
 	Malformed uint64 // sections, PES packets and access units
@@ -33,47 +33,46 @@ type demuxer struct {
 
 	earliest, latest int64 // presentation times, 90 kHz
 	hasPTS           bool
-	pos              int64 // of the packet at hand, for frames that a reader goes back to
+	pos              int64 // file offset of the current packet
 }
 
-// A positionedFrame frame is one with the place in the file of the packet that it began in.
+// A positionedFrame is a frame with the file offset of its first packet.
 type positionedFrame struct {
 	f   *media.Frame
 	pos int64
 }
 
-// A sectionBuffer is a section of PSI that is being put together.
+// A sectionBuffer assembles a PSI section.
 type sectionBuffer struct {
 	buf  []byte
 	next byte // continuity counter
 }
 
-// demuxStream is an elementary stream.
+// A demuxStream is an elementary stream.
 type demuxStream struct {
 	pid   int
 	typ   byte
 	kind  media.Kind
-	label string // of one that cannot be carried
+	label string // of an unsupported stream
 	id    uint8
 
 	next         byte // continuity counter
 	started      bool
 	pes          []byte
-	open         bool  // pes has begun
-	length       int   // of the PES packet with its header, 0 if not said
+	open         bool  // pes holds the start of a packet
+	length       int   // of the PES packet with its header, 0 if unknown
 	randomAccess bool  // random_access_indicator
-	start        int64 // where its first packet is
-	pts          int64 // of the newest PES packet, 90 kHz
-	undetermined bool  // its first PES packet tells whether it is sound
-	ignored      bool  // it is neither pictures nor sound
+	start        int64 // file offset of its first packet
+	pts          int64 // of the last PES packet, 90 kHz
+	undetermined bool  // its first PES packet decides whether it is audio
+	ignored      bool  // it is neither video nor audio
 	audio        *es.Splitter
 	video        *videoAssembler
-	track        *media.Track // of the newest frame
+	track        *media.Track // of the last frame
 	clock        audioClock
 }
 
-// Types of elementary stream that a reader has a name for and a writer not, ISO/IEC 13818-1 table
-// 2-34 and its registry.
+// Stream types that are read but not written (ISO/IEC 13818-1 table 2-34 and its registry).
 const (
 	streamPrivate = 0x06
 	streamLATM    = 0x11
@@ -95,11 +94,11 @@ var unsupportedTypes = map[byte]struct {
 
 func newDemuxer() *demuxer { return &demuxer{pmtPID: -1, psi: map[int]*sectionBuffer{}} }
 
-// packet takes one packet of 188 bytes, which begins with the sync byte.
+// packet decodes one packet of 188 bytes, which starts with the sync byte.
 func (d *demuxer) packet(p []byte) {
 	pid := int(binary.BigEndian.Uint16(p[1:]) & 0x1FFF)
 	start, locked, control, counter := p[1]&0x40 != 0, p[3]&0xC0 != 0, p[3]>>4&3, p[3]&0xF
-	if p[1]&0x80 != 0 || control&1 == 0 { // an error that the receiver marked; no payload
+	if p[1]&0x80 != 0 || control&1 == 0 { // a transport error, or no payload
 		return
 	}
 	body := p[4:]
@@ -139,7 +138,7 @@ func (d *demuxer) stream(pid int) *demuxStream {
 	return nil
 }
 
-// psiPacket puts sections together (ISO/IEC 13818-1 clause 2.4.4).
+// psiPacket assembles sections (ISO/IEC 13818-1 clause 2.4.4).
 func (d *demuxer) psiPacket(pid int, b []byte, start bool, counter byte) {
 	s := d.psi[pid]
 	if s == nil {
@@ -170,7 +169,7 @@ func (d *demuxer) psiPacket(pid int, b []byte, start bool, counter byte) {
 			return
 		}
 		d.section(pid, s.buf[:size])
-		if pid != pidPAT && pid != d.pmtPID { // the PMT has moved
+		if pid != pidPAT && pid != d.pmtPID { // the PID of the PMT changed
 			return
 		}
 		s.buf = s.buf[size:]
@@ -178,7 +177,7 @@ func (d *demuxer) psiPacket(pid int, b []byte, start bool, counter byte) {
 	s.buf = s.buf[:0]
 }
 
-// section takes a whole section. One whose CRC is wrong, or that is not in force yet, is passed over.
+// section decodes a complete section. One with a wrong CRC, or not current yet, is skipped.
 func (d *demuxer) section(pid int, b []byte) {
 	const overhead = 8 + 4
 	if len(b) < overhead || crc(b) != 0 {
@@ -197,12 +196,12 @@ func (d *demuxer) section(pid int, b []byte) {
 	}
 }
 
-// pat takes the first program of a PAT, unless the one that it has is still in it.
+// pat selects the first program of a PAT, unless the current one is still in it.
 func (d *demuxer) pat(b []byte) {
 	first := -1
 	for ; len(b) >= 4; b = b[4:] {
 		program, pid := binary.BigEndian.Uint16(b), int(binary.BigEndian.Uint16(b[2:])&0x1FFF)
-		if program == 0 { // the network's own
+		if program == 0 { // the network PID
 			continue
 		}
 		if pid == d.pmtPID && program == d.program {
@@ -218,7 +217,7 @@ func (d *demuxer) pat(b []byte) {
 	}
 }
 
-// pmt takes the streams of the program. Those that were there before go on.
+// pmt updates the streams of the program. Streams that existed before continue.
 func (d *demuxer) pmt(b []byte) {
 	if len(b) < 4 {
 		d.Malformed++
@@ -245,7 +244,7 @@ func (d *demuxer) pmt(b []byte) {
 		}
 		now = append(now, e)
 	}
-	for _, e := range d.streams { // what is over gives out what it has
+	for _, e := range d.streams { // removed streams emit their pending data
 		if !slices.Contains(now, e) {
 			d.endPES(e)
 			d.flush(e)
@@ -254,7 +253,7 @@ func (d *demuxer) pmt(b []byte) {
 	d.streams = now
 }
 
-// newDemuxStream returns a stream of the PMT, nil for what is neither pictures nor sound.
+// newDemuxStream returns a stream of the PMT, nil if it is neither video nor audio.
 func newDemuxStream(typ byte, pid int, descriptors []byte) *demuxStream {
 	e := &demuxStream{pid: pid, typ: typ, kind: media.Audio}
 	switch typ {
@@ -288,8 +287,8 @@ func newDemuxStream(typ byte, pid int, descriptors []byte) *demuxStream {
 	return e
 }
 
-// readPrivate finds out from its descriptors what a readPrivate stream is: sound as DVB names it
-// (ETSI EN 300 468 annex D), or registered by four letters.
+// readPrivate identifies a private stream by its descriptors: DVB audio (ETSI EN 300 468 annex D),
+// or a registered format identifier.
 func (e *demuxStream) readPrivate(b []byte) bool {
 	for len(b) >= 2 {
 		tag, n := b[0], min(int(b[1]), len(b)-2)
@@ -319,8 +318,8 @@ func (e *demuxStream) readPrivate(b []byte) bool {
 	return false
 }
 
-// onlyLanguage reports whether descriptors say no more of a private stream than its language:
-// ffmpeg writes AAC so for Blu-ray's form.
+// onlyLanguage reports whether descriptors hold nothing but a private stream's language: ffmpeg
+// writes AAC so for Blu-ray.
 func onlyLanguage(b []byte) bool {
 	const language = 0x0A
 	for len(b) >= 2 {
@@ -332,12 +331,12 @@ func onlyLanguage(b []byte) bool {
 	return true
 }
 
-// detectAAC finds out from its first PES packet whether e is AAC.
+// detectAAC finds out from the first PES packet whether e is AAC.
 func (d *demuxer) detectAAC(e *demuxStream, data []byte) {
 	e.undetermined = false
 	s := es.Splitter{Codec: media.AAC, Ended: true}
 	s.Write(slices.Clone(data))
-	if _, _, ok := s.Next(); !ok || data[0] != 0xFF || data[1]&0xF6 != 0xF0 { // where it begins, not somewhere within
+	if _, _, ok := s.Next(); !ok || data[0] != 0xFF || data[1]&0xF6 != 0xF0 { // the packet must start with a frame
 		e.ignored = true
 		return
 	}
@@ -352,7 +351,7 @@ func (d *demuxer) detectAAC(e *demuxStream, data []byte) {
 // pesPacket adds a packet to the PES packet of e.
 func (d *demuxer) pesPacket(e *demuxStream, b []byte, start, random, jump bool, counter byte) {
 	switch {
-	case e.started && !jump && counter == (e.next-1)&0xF: // sent twice, which is allowed
+	case e.started && !jump && counter == (e.next-1)&0xF: // a duplicate, which is allowed
 		return
 	case e.started && !jump && counter != e.next:
 		d.Lost += uint64((counter - e.next) & 0xF)
@@ -382,7 +381,7 @@ func (d *demuxer) pesPacket(e *demuxStream, b []byte, start, random, jump bool, 
 	}
 }
 
-// reset forgets what is in progress: a piece of it is missing.
+// reset discards incomplete data after packet loss.
 func (e *demuxStream) reset() {
 	e.pes, e.open = nil, false
 	if e.audio != nil {
@@ -391,7 +390,7 @@ func (e *demuxStream) reset() {
 	}
 }
 
-// endPES takes the PES packet that e has put together (ISO/IEC 13818-1 clause 2.4.3.6).
+// endPES decodes the PES packet that was assembled in e (ISO/IEC 13818-1 clause 2.4.3.6).
 func (d *demuxer) endPES(e *demuxStream) {
 	b := e.pes
 	open := e.open
@@ -430,10 +429,10 @@ func (d *demuxer) endPES(e *demuxStream) {
 	}
 }
 
-// scrambled is the label of streams that cannot be read for that.
+// scrambled is the label of streams that cannot be decrypted.
 const scrambled = "scrambled"
 
-// observePTS takes note of a presentation time.
+// observePTS records a presentation time.
 func (d *demuxer) observePTS(pts int64) {
 	if !d.hasPTS || pts < d.earliest {
 		d.earliest = pts
@@ -463,7 +462,7 @@ func timestamp(b []byte) int64 {
 	return int64(b[0]>>1&7)<<30 | int64(b[1])<<22 | int64(b[2]>>1)<<15 | int64(b[3])<<7 | int64(b[4]>>1)
 }
 
-// An unwrapper makes times of 64 bits of those of 33, by the last of any stream.
+// An unwrapper extends 33-bit times to 64 bits, relative to the last time of any stream.
 type unwrapper struct {
 	last int64
 	set  bool
@@ -478,24 +477,24 @@ func (u *unwrapper) at(t int64) int64 {
 
 func (u *unwrapper) advance(t int64) { u.last, u.set = t, true }
 
-// audioClock is the time of the next frame of a stream of sound.
+// An audioClock is the time of the next frame of an audio stream.
 type audioClock struct {
-	base    int64 // 90 kHz, of a PES packet
-	samples int64 // since then
+	base    int64 // PTS of a PES packet, 90 kHz
+	samples int64 // samples since base
 	set     bool
 	written int64     // bytes of the stream
-	marks   []ptsMark // that no frame has taken
+	marks   []ptsMark // not yet used by a frame
 }
 
-// A ptsMark is the time of the first frame that begins at a place of the stream or behind it.
+// A ptsMark is the PTS of the first frame that starts at or after a stream position.
 type ptsMark struct {
 	at, pts int64
 }
 
-// maxMarks bounds those that wait for a frame.
+// maxMarks is how many marks may wait for a frame.
 const maxMarks = 64
 
-// audioData cuts the frames out of a PES packet.
+// audioData extracts the frames of a PES packet.
 func (d *demuxer) audioData(e *demuxStream, data []byte, stamped bool) {
 	s := &e.clock
 	if stamped {
@@ -542,7 +541,7 @@ func (d *demuxer) audioFrame(e *demuxStream, t *media.Track, payload []byte) {
 	}, e.start)
 }
 
-// numberTrack returns t with the number that e has among those of its kind.
+// numberTrack returns t with the number of e among the streams of its kind.
 func (e *demuxStream) numberTrack(t *media.Track) *media.Track {
 	if e.id == 0 {
 		e.track = t
@@ -559,7 +558,7 @@ func (e *demuxStream) numberTrack(t *media.Track) *media.Track {
 
 func (d *demuxer) emit(f *media.Frame, pos int64) { d.ready = append(d.ready, positionedFrame{f, pos}) }
 
-// flush gives out what waits in e for something to follow.
+// flush emits the data of e that waits for more.
 func (d *demuxer) flush(e *demuxStream) {
 	if e.audio != nil && e.label == "" {
 		e.audio.Ended = true
@@ -571,7 +570,7 @@ func (d *demuxer) flush(e *demuxStream) {
 	}
 }
 
-// flushAll gives out all that waits.
+// flushAll emits all pending data.
 func (d *demuxer) flushAll() {
 	for _, e := range d.streams {
 		d.endPES(e)
@@ -579,13 +578,13 @@ func (d *demuxer) flushAll() {
 	}
 }
 
-// seconds converts from 90 kHz, to the nearest nanosecond.
+// seconds converts from 90 kHz, to the nanosecond.
 func seconds(t int64) time.Duration {
 	return time.Duration(t/clockRate)*time.Second + time.Duration(t%clockRate)*time.Second/clockRate
 }
 
-// describe returns what is known of e: by its frames, or by the PMT alone where they cannot be
-// carried. Nil before the first.
+// describe returns the track of e: from its frames, or from the PMT if it is not supported. Nil
+// before the first frame.
 func (e *demuxStream) describe() *media.Track {
 	if e.label != "" {
 		return &media.Track{ID: e.id, Kind: e.kind, Label: e.label, Timescale: clockRate}
@@ -593,12 +592,14 @@ func (e *demuxStream) describe() *media.Track {
 	return e.track
 }
 
-// restartAt returns a demuxer that knows the program and its tracks and begins anew elsewhere, at times from first on.
+// restartAt returns a demuxer with the same program and tracks that continues at another position,
+// at times from first on.
 func (d *demuxer) restartAt(first int64) *demuxer {
 	const slack = 3600 * clockRate
 	n := newDemuxer()
 	n.pmtPID, n.program = d.pmtPID, d.program
-	n.clock = unwrapper{last: first - slack + 1<<32, set: true} // so that all 33 bits are behind first, or a little before
+	// so that times unwrap to first or later, or slightly before
+	n.clock = unwrapper{last: first - slack + 1<<32, set: true}
 	for _, e := range d.streams {
 		fresh := &demuxStream{pid: e.pid, typ: e.typ, kind: e.kind, label: e.label, id: e.id, track: e.track,
 			undetermined: e.undetermined, ignored: e.ignored}

@@ -6,8 +6,8 @@ import (
 	"livego/internal/media"
 )
 
-// packets writes transport packets. Continuity counters begin anew with each value, which each
-// PID's first packet flags.
+// packets writes transport packets. Continuity counters start at 0 with each value, and each PID's
+// first packet signals it as a discontinuity.
 type packets struct {
 	buf      []byte
 	counters [4]counter
@@ -18,17 +18,18 @@ type counter struct {
 	next  byte
 }
 
-// maxAudioPES is the largest payload of a PES packet that says its length: 16 bits, less the optional header.
+// maxAudioPES is the largest payload of a PES packet with a length field: 16 bits, minus the
+// optional header.
 const maxAudioPES = 0xFFFF - 3 - 5
 
 // A pes is the header of a PES packet. Times are in 1/90000 s.
 type pes struct {
 	pid          uint16
 	streamID     byte
-	unbounded    bool // its length is not said, which is legal for video only
+	unbounded    bool // without a length, which is valid for video only
 	pts, dts     int64
-	hasPCR       bool // its first packet carries the program clock
-	randomAccess bool // a decoder may start here
+	hasPCR       bool // its first packet has the program clock reference
+	randomAccess bool // random access point
 }
 
 // writePES writes one PES packet with payload es.
@@ -49,7 +50,8 @@ func (p *packets) writePES(h pes, es []byte) {
 	}
 }
 
-// appendPESHeader writes the header of a PES packet with n bytes of payload, ISO/IEC 13818-1 clause 2.4.3.7.
+// appendPESHeader appends the header of a PES packet with n bytes of payload (ISO/IEC 13818-1
+// clause 2.4.3.7).
 func appendPESHeader(dst []byte, h pes, n int) []byte {
 	const (
 		onlyPTS = 0x2
@@ -74,7 +76,7 @@ func appendPESHeader(dst []byte, h pes, n int) []byte {
 	return dst
 }
 
-// appendTimestamp writes the low 33 bits of t with the marker bits between them.
+// appendTimestamp appends the low 33 bits of t with the marker bits between them.
 func appendTimestamp(dst []byte, prefix byte, t int64) []byte {
 	return append(dst,
 		prefix<<4|byte(t>>29)&0x0E|1,
@@ -82,15 +84,15 @@ func appendTimestamp(dst []byte, prefix byte, t int64) []byte {
 		byte(t>>7), byte(t<<1)|1)
 }
 
-// adaptation is what a packet's adaptation field is to say.
+// adaptation is the content of a packet's adaptation field.
 type adaptation struct {
 	randomAccess bool
 	hasPCR       bool
 	pcr          int64 // 90 kHz
 }
 
-// writeHeader writes the header and the adaptation field of a packet of pid that is to take as much
-// as fits of n bytes of payload. It returns how many fit; exactly as many must follow.
+// writeHeader writes the header and the adaptation field of a packet of pid, for n bytes of payload
+// or as many as fit. It returns how many fit; exactly that many must follow.
 func (p *packets) writeHeader(pid uint16, unitStart bool, a adaptation, n int) (room int) {
 	c := p.counter(pid)
 	var flags byte
@@ -105,7 +107,7 @@ func (p *packets) writeHeader(pid uint16, unitStart bool, a adaptation, n int) (
 		flags |= 0x10
 	}
 	const header = 4
-	field := 0 // bytes of the adaptation field, its length byte included
+	field := 0 // bytes of the adaptation field, length byte included
 	switch {
 	case a.hasPCR:
 		field = 8
@@ -132,7 +134,7 @@ func (p *packets) writeHeader(pid uint16, unitStart bool, a adaptation, n int) (
 	return room
 }
 
-// adaptationField writes a field of size bytes, ISO/IEC 13818-1 clause 2.4.3.4.
+// adaptationField writes a field of size bytes (ISO/IEC 13818-1 clause 2.4.3.4).
 func (p *packets) adaptationField(size int, flags byte, pcr int64) {
 	p.buf = append(p.buf, byte(size-1))
 	if size == 1 {
@@ -161,7 +163,8 @@ func (p *packets) counter(pid uint16) *counter {
 	return &p.counters[3]
 }
 
-// writeTables writes PAT and PMT, ISO/IEC 13818-1 clauses 2.4.4.3 and 2.4.4.8: one program, number 1.
+// writeTables writes PAT and PMT (ISO/IEC 13818-1 clauses 2.4.4.3 and 2.4.4.8): one program, number
+// 1.
 func (m *muxer) writeTables() {
 	const program = 1
 	pat := []byte{0, program, 0xE0 | pidPMT>>8, pidPMT & 0xFF}
@@ -182,9 +185,8 @@ func (m *muxer) writeTables() {
 	m.packets.writeSection(pidPMT, 0x02, program, pmt)
 }
 
-// descriptors returns what the PMT has to say of t beside its stream type: a
-// registration_descriptor (ISO/IEC 13818-1 clause 2.6.8) of what that type alone does not name, as
-// players outside of ATSC want it.
+// descriptors returns the PMT descriptors of t: a registration_descriptor (ISO/IEC 13818-1 clause
+// 2.6.8) where the stream type alone is ambiguous, as players outside ATSC need it.
 func descriptors(t *media.Track) []byte {
 	switch t.Codec {
 	case media.AC3:
@@ -195,9 +197,9 @@ func descriptors(t *media.Track) []byte {
 	return nil
 }
 
-// writeSection writes a packet with one PSI section, whose table id extension is id and whose body is data.
+// writeSection writes a packet with one PSI section, with table ID extension id and body data.
 func (p *packets) writeSection(pid uint16, table byte, id uint16, data []byte) {
-	const after = 5 + 4 // of the length field, besides data: to the section numbers, and the CRC
+	const after = 5 + 4 // bytes that the length counts besides data: section header and CRC
 	b := []byte{0, table, 0xB0, byte(after + len(data)), byte(id >> 8), byte(id), 0xC1, 0, 0}
 	b = append(b, data...)
 	b = binary.BigEndian.AppendUint32(b, crc(b[1:]))
@@ -205,7 +207,7 @@ func (p *packets) writeSection(pid uint16, table byte, id uint16, data []byte) {
 	p.buf = append(p.buf, b...)
 }
 
-// crc is CRC-32/MPEG-2, ISO/IEC 13818-1 annex A. Sections are few and short: no table.
+// crc is CRC-32/MPEG-2 (ISO/IEC 13818-1 annex A). Sections are few and short, so it uses no table.
 func crc(b []byte) uint32 {
 	c := ^uint32(0)
 	for _, v := range b {

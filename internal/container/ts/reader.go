@@ -10,48 +10,48 @@ import (
 	"livego/internal/media"
 )
 
-// A Reader reads the frames of a transport stream file: of its first program, as they are complete.
-// Packets may have 188 bytes, 192 with a time code before them, or 204 with a check sum behind. Not
-// for concurrent use.
+// A Reader reads the frames of the first program of a transport stream file, in the order in which
+// they are complete. Packets may have 188 bytes, 192 with a timecode in front, or 204 with a
+// checksum at the end. Not for concurrent use.
 type Reader struct {
 	r       io.ReaderAt
 	size    int64
-	packet  int64 // bytes
+	packet  int64 // packet size in bytes
 	demux   *demuxer
-	skipped int64 // bytes that were no packets
+	skipped int64 // bytes outside packets
 	streams []media.Stream
 	first   time.Duration
 	last    time.Duration
 
-	pos       int64 // of buf
+	pos       int64 // file offset of buf
 	buf       []byte
-	off       int   // in buf, of what has not been read
-	outOfSync bool  // out of step,
-	gap       int64 // for so many bytes
+	off       int   // offset of the unread bytes in buf
+	outOfSync bool  // no sync byte at the expected offset
+	gap       int64 // bytes skipped since sync was lost
 	ended     bool
-	ahead     []*media.Frame // that come before what is read
-	framePos  int64          // where the newest frame began
+	ahead     []*media.Frame // returned before newly read frames
+	framePos  int64          // file offset of the last frame
 }
 
 const (
 	readWindow = 64 << 10
-	maxProbe   = 8 << 20  // bytes at the head in which each stream must show itself
-	maxGap     = 64 << 20 // bytes without a packet: what is behind is no stream any more
-	tailWindow = 1 << 20  // bytes at the end in which the last time stamp is looked for
-	minSyncs   = 4        // packets in a row that make a stream
+	maxProbe   = 8 << 20  // bytes at the start in which every stream must appear
+	maxGap     = 64 << 20 // bytes without a packet: reading stops there
+	tailWindow = 1 << 20  // bytes at the end that are searched for the last timestamp
+	minSyncs   = 4        // consecutive packets that identify a stream
 )
 
-// packetSizes are those that there are.
+// packetSizes are the possible packet sizes.
 var packetSizes = [...]int64{packetSize, 192, 204}
 
 // Detect reports whether b, which should have some thousand bytes, looks like a transport stream:
-// sync bytes a packet apart.
+// sync bytes one packet apart.
 func Detect(b []byte) bool {
 	_, _, ok := findSync(b)
 	return ok
 }
 
-// findSync returns the size of packets and the place of the first sync byte.
+// findSync returns the packet size and the position of the first sync byte.
 func findSync(b []byte) (size int64, at int, ok bool) {
 	for at := range min(len(b), 1024) {
 		for _, size := range packetSizes {
@@ -63,7 +63,7 @@ func findSync(b []byte) (size int64, at int, ok bool) {
 	return 0, 0, false
 }
 
-// inSync reports whether b has n sync bytes a packet apart, or as many as fit, two at least unless it is one packet.
+// inSync reports whether b has n sync bytes one packet apart, or as many as fit into b.
 func inSync(b []byte, size int64, n int) bool {
 	have := 0
 	for ; have < n && len(b) > 0; have++ {
@@ -80,8 +80,8 @@ func inSync(b []byte, size int64, n int) bool {
 
 const syncByte = 0x47
 
-// NewReader reads the head of a file of size bytes, until each stream of its program has shown
-// itself, and the last time stamp.
+// NewReader reads the head of a file of size bytes until every stream of its program is known, and
+// the last timestamp.
 func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 	t := &Reader{r: r, size: size, demux: newDemuxer()}
 	head := make([]byte, min(size, readWindow))
@@ -90,7 +90,7 @@ func NewReader(r io.ReaderAt, size int64) (*Reader, error) {
 	}
 	packet, at, ok := findSync(head)
 	if !ok {
-		return nil, errors.New("ts: no packets in it")
+		return nil, errors.New("ts: no transport packets found")
 	}
 	t.packet, t.pos = packet, int64(at)
 	if err := t.probe(); err != nil {
@@ -123,7 +123,7 @@ func (t *Reader) probe() error {
 		}
 	}
 	if len(t.streams) == 0 {
-		return errors.New("ts: a program without a frame that can be read")
+		return errors.New("ts: program without readable frames")
 	}
 	t.first = seconds(t.demux.earliest)
 	return nil
@@ -146,16 +146,16 @@ func (t *Reader) Streams() []media.Stream {
 	return t.streams
 }
 
-// Duration returns the distance of the last time stamp from the first.
+// Duration returns the time from the first timestamp to the last.
 func (t *Reader) Duration() time.Duration { return max(t.last-t.first, 0) }
 
-// Problems says what was wrong with the packets so far, "" if nothing.
+// Problems describes the damage that was found so far, "" if none.
 func (t *Reader) Problems() string {
 	switch d := t.demux; {
 	case d.Scrambled > 0:
 		return fmt.Sprintf("%d packets are scrambled", d.Scrambled)
 	case d.Lost+d.Malformed > 0 || t.skipped > 0:
-		return fmt.Sprintf("%d packets are missing, %d malformed, %d bytes between them are none", d.Lost, d.Malformed,
+		return fmt.Sprintf("%d packets missing, %d units malformed, %d bytes outside packets", d.Lost, d.Malformed,
 			t.skipped)
 	}
 	return ""
@@ -189,7 +189,7 @@ func (t *Reader) read() (*media.Frame, error) {
 	return m.f, nil
 }
 
-// nextPacket gives the nextPacket packet to the demuxer. Out of step it looks for sync bytes.
+// nextPacket passes the next packet to the demuxer. When out of sync, it searches sync bytes.
 func (t *Reader) nextPacket() error {
 	for {
 		if err := t.fill(); err != nil {
@@ -200,7 +200,7 @@ func (t *Reader) nextPacket() error {
 			t.outOfSync, t.gap = false, 0
 			t.demux.pos = t.pos + int64(t.off)
 			t.off += int(min(t.packet, int64(len(b))))
-			if len(b) < packetSize { // a last packet that is cut
+			if len(b) < packetSize { // a truncated last packet
 				return io.EOF
 			}
 			t.demux.packet(b[:packetSize])
@@ -221,7 +221,8 @@ func (t *Reader) nextPacket() error {
 	}
 }
 
-// fill sees to it that the buffer has two packets, or what is left of the file. io.EOF: nothing is left.
+// fill fills the buffer up to two packets, or what is left of the file. io.EOF means that nothing
+// is left.
 func (t *Reader) fill() error {
 	if int64(len(t.buf)-t.off) > 2*t.packet {
 		return nil
@@ -246,7 +247,7 @@ func (t *Reader) fill() error {
 	return nil
 }
 
-// readerAt returns a reader of the same file that begins readerAt a place.
+// readerAt returns a reader of the same file that starts at offset pos.
 func (t *Reader) readerAt(pos int64) *Reader {
 	r := *t
 	r.demux = t.demux.restartAt(int64(t.first.Seconds() * clockRate))
@@ -254,7 +255,7 @@ func (t *Reader) readerAt(pos int64) *Reader {
 	return &r
 }
 
-// lastTime returns when the last frame near the end is over.
+// lastTime returns the end of the last frame near the end of the file.
 func (t *Reader) lastTime() time.Duration {
 	tail, latest := t.readerAt(max(0, t.size-tailWindow)), t.first
 	for {
@@ -266,8 +267,8 @@ func (t *Reader) lastTime() time.Duration {
 	}
 }
 
-// Seek goes to the last key frame at or before a time since the beginning, or to the first one
-// behind it where there is none in the 12 seconds before.
+// Seek moves to the last keyframe at or before a time since the start, or to the first one after it
+// if there is none in the 12 seconds before.
 func (t *Reader) Seek(to time.Duration) error {
 	const before = 12 * time.Second
 	low, err := t.searchStart(to - before)
@@ -304,7 +305,7 @@ func (t *Reader) Seek(to time.Duration) error {
 	}
 }
 
-// isStart reports whether playing may begin at m.
+// isStart reports whether playback can start at m.
 func (t *Reader) isStart(m *media.Frame) bool {
 	for _, s := range t.streams {
 		if s.Track.Kind == media.Video && s.Track.Codec != media.Passthrough {
@@ -314,7 +315,8 @@ func (t *Reader) isStart(m *media.Frame) bool {
 	return true
 }
 
-// searchStart returns a place before which there is nothing of a time since the beginning, as far as times rise.
+// searchStart returns an offset such that frames before it are earlier than a time since the start,
+// as far as times rise.
 func (t *Reader) searchStart(to time.Duration) (int64, error) {
 	low, high := int64(0), t.size
 	for to > 0 && high-low > maxProbe {

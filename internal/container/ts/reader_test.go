@@ -12,8 +12,8 @@ import (
 	"livego/internal/media"
 )
 
-// sampleStream is a transport sampleStream as this package writes it: two groups of two pictures,
-// the second shown first, with sound.
+// sampleStream returns a transport stream as this package writes it: two groups of two video
+// frames, the second presented first, with audio.
 func sampleStream(at time.Duration) string {
 	var frames []*media.Frame
 	for i := range 4 {
@@ -29,7 +29,8 @@ func sampleStream(at time.Duration) string {
 
 const sampleFrames = "v12000/12080K a12000 v12040/12080 a12040 v12080/12160K a12080 v12120/12160 a12120"
 
-// tsPacket returns a packet of a PID with a payload of at most 184 bytes, stuffed by an adaptation field.
+// tsPacket returns a packet of a PID with a payload of at most 184 bytes, stuffed by an adaptation
+// field.
 func tsPacket(pid int, start bool, counter byte, payload string) string {
 	b := []byte{syncByte, byte(pid >> 8), byte(pid), 0x10 | counter&0xF}
 	if start {
@@ -57,7 +58,7 @@ func psi(pid int, counter, table byte, id uint16, body string) string {
 
 func pat() string { return psi(0, 0, 0, 1, "\x00\x00\xE0\x10\x00\x01\xE0\x20") }
 
-// pmt returns a program of streams: type, PID and descriptors of each.
+// pmt returns a PMT with those stream entries.
 func pmt(streams ...string) string {
 	return psi(0x20, 0, 2, 1, "\xE1\x00\xF0\x00"+strings.Join(streams, ""))
 }
@@ -66,14 +67,14 @@ func pmtEntry(typ byte, pid int, descriptors string) string {
 	return string([]byte{typ, 0xE0 | byte(pid>>8), byte(pid), 0xF0, byte(len(descriptors))}) + descriptors
 }
 
-// pesWithPTS returns a PES packet with a PTS in 90 kHz, whose length is not said.
+// pesWithPTS returns a PES packet with a PTS in 90 kHz and no length.
 func pesWithPTS(pts int64, data string) string {
 	return string(appendTimestamp([]byte{0, 0, 1, 0xE0, 0, 0, 0x80, 0x80, 5}, 2, pts)) + data
 }
 
 const adts = "\xFF\xF1\x50\x80\x01\x5F\xFCraw" // 10 bytes
 
-// padToDetect repeats packets until there are enough to be known for a stream.
+// padToDetect appends null packets until there are enough to detect a transport stream.
 func padToDetect(packets ...string) string {
 	s := strings.Join(packets, "")
 	for len(s) < 5*packetSize {
@@ -82,7 +83,7 @@ func padToDetect(packets ...string) string {
 	return s
 }
 
-// pmtEntries returns what a PMT says of so pmtEntries streams.
+// pmtEntries returns n PMT entries.
 func pmtEntries(n int) (all []string) {
 	for i := range n {
 		all = append(all, pmtEntry(streamH264, 0x100+i, ""))
@@ -90,7 +91,7 @@ func pmtEntries(n int) (all []string) {
 	return all
 }
 
-// wrapPackets returns b with its packets wrapped.
+// wrapPackets returns b with bytes before and after each packet.
 func wrapPackets(b, before, after string) (s string) {
 	for ; b != ""; b = b[packetSize:] {
 		s += before + b[:packetSize] + after
@@ -98,8 +99,8 @@ func wrapPackets(b, before, after string) (s string) {
 	return s
 }
 
-// tsFiles is the table of files: what must come of them: pictures with DTS and PTS, sound with its
-// time, in ms, K where a decoder may start; what the streams are where none comes; or a part of an
+// tsFiles is the table of files and their expected description: video with DTS/PTS, audio with its
+// time, in ms, K at random access points; the streams if there are no frames; or a part of an
 // error. It seeds the fuzzer.
 var tsFiles = []struct {
 	name, file, want string
@@ -107,47 +108,48 @@ var tsFiles = []struct {
 	{"as written", sampleStream(0), sampleFrames},
 	{"192 bytes a packet", wrapPackets(sampleStream(0), "time", ""), sampleFrames},
 	{"204 bytes a packet", wrapPackets(sampleStream(0), "", strings.Repeat("r", 16)), sampleFrames},
-	{"behind something else", "what a receiver sent before" + sampleStream(0), sampleFrames},
-	{"Q07 sync lost", sampleStream(0)[:5*packetSize] + strings.Repeat("no packet at all ", 30) +
+	{"garbage before the stream", "what a receiver sent before" + sampleStream(0), sampleFrames},
+	{"sync lost", sampleStream(0)[:5*packetSize] + strings.Repeat("no packet at all ", 30) +
 		sampleStream(0)[5*packetSize:], sampleFrames},
-	{"Q07 sync lost within a packet", sampleStream(0)[:5*packetSize-50] + sampleStream(0)[5*packetSize:],
+	{"sync lost inside a packet", sampleStream(0)[:5*packetSize-50] + sampleStream(0)[5*packetSize:],
 		"v12000/12080K v12080/12160K a12080 v12120/12160 a12120"},
-	{"Q07 packet missing", sampleStream(0)[:6*packetSize] + sampleStream(0)[7*packetSize:],
+	{"packet missing", sampleStream(0)[:6*packetSize] + sampleStream(0)[7*packetSize:],
 		"v12000/12080K v12120/12160 a12000 a12040 a12080 a12120"},
 	{"packet sent twice", sampleStream(0)[:6*packetSize] + sampleStream(0)[5*packetSize:], sampleFrames},
 	{"33 bits wrap", sampleStream(26*time.Hour + 30*time.Minute + 31*time.Second + 650*time.Millisecond),
 		"v95443650/95443730K a95443649 v95443690/95443730 a95443689 v95443730/95443810K a95443729 v95443770/95443810 " +
 			"a95443769"},
-	{"cut within a packet", sampleStream(0)[:len(sampleStream(0))-100],
+	{"truncated packet", sampleStream(0)[:len(sampleStream(0))-100],
 		"v12000/12080K a12000 v12040/12080 a12040 v12080/12160K a12080 v12120/12160"},
-	{"Q07 PAT in a loop", padToDetect(strings.Repeat(pat(), 50)), "no program in the first"},
-	{"Q07 PAT of the PMT itself", padToDetect(psi(0, 0, 0, 1, "\x00\x01\xE0\x00")), "no program in the first"},
-	{"Q07 1000 PIDs", padToDetect(pat(), tsPacket(0x20, true, 0, strings.Repeat("\x00", 184))), "no program in the first"},
-	{"Q07 section of 4095 bytes", padToDetect(pat(),
-		tsPacket(0x20, true, 0, "\x00\x02\xBF\xFF"+strings.Repeat("\x00", 180))), "no program in the first"},
-	{"Q07 section length 0", padToDetect(pat(), tsPacket(0x20, true, 0, "\x00\x02\xB0\x00"+strings.Repeat("\xFF", 180))),
+	{"repeated PAT without PMT", padToDetect(strings.Repeat(pat(), 50)), "no program in the first"},
+	{"PAT with its own PID as PMT", padToDetect(psi(0, 0, 0, 1, "\x00\x01\xE0\x00")), "no program in the first"},
+	{"empty PMT section", padToDetect(pat(), tsPacket(0x20, true, 0, strings.Repeat("\x00", 184))),
 		"no program in the first"},
-	{"Q07 bad CRC", padToDetect(pat(), strings.Replace(pmt(pmtEntry(streamADTS, 0x101, "")), "\xE1\x00", "\xE1\x01", 1)),
+	{"section of 4095 bytes", padToDetect(pat(),
+		tsPacket(0x20, true, 0, "\x00\x02\xBF\xFF"+strings.Repeat("\x00", 180))), "no program in the first"},
+	{"section length 0", padToDetect(pat(), tsPacket(0x20, true, 0, "\x00\x02\xB0\x00"+strings.Repeat("\xFF", 180))),
+		"no program in the first"},
+	{"wrong CRC", padToDetect(pat(), strings.Replace(pmt(pmtEntry(streamADTS, 0x101, "")), "\xE1\x00", "\xE1\x01", 1)),
 		"no program in the first"},
 	{"pointer beyond the packet", padToDetect(tsPacket(0, true, 0, "\xFF")), "no program in the first"},
-	{"Q07 adaptation field of 183 and more",
+	{"adaptation field longer than its packet",
 		padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), "\x47\x41\x01\x30\xFF"+strings.Repeat("\xFF", 183)),
-		"a program without a frame"},
-	{"Q07 PES length 0", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")),
+		"program without readable frames"},
+	{"PES length 0", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")),
 		tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts))), "a1000 a1023"},
 	{"PES header beyond its packet",
 		padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")),
-			tsPacket(0x101, true, 0, "\x00\x00\x01\xC0\x00\x00\x80\x80\xFFabc")), "a program without a frame"},
+			tsPacket(0x101, true, 0, "\x00\x00\x01\xC0\x00\x00\x80\x80\xFFabc")), "program without readable frames"},
 	{"PES without its start code",
 		padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), tsPacket(0x101, true, 0, "what is this")),
-		"a program without a frame"},
+		"program without readable frames"},
 	{"frame over two PES packets",
 		padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")), tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts[:4])),
 			tsPacket(0x101, true, 1, pesWithPTS(180000, adts[4:]+adts+adts))), "a1000 a1023 a2000 a2023"},
-	{"Q07 PCR and PTS jump", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")),
+	{"PTS jump", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")),
 		tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts)), tsPacket(0x101, true, 1, pesWithPTS(9000000, adts+adts))),
 		"a1000 a1023 a100000 a100023"},
-	{"Q07 scrambled", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")),
+	{"scrambled", padToDetect(pat(), pmt(pmtEntry(streamADTS, 0x101, "")),
 		"\x47\x41\x01\x90"+strings.Repeat("x", 184)), "audio:scrambled"},
 	{"LATM", padToDetect(pat(), pmt(pmtEntry(streamLATM, 0x101, ""))), "audio:aac in latm"},
 	{"MPEG-2 and DTS", padToDetect(pat(), pmt(pmtEntry(2, 0x100, ""), pmtEntry(0x82, 0x101, ""))),
@@ -155,30 +157,30 @@ var tsFiles = []struct {
 	{"layer II", padToDetect(pat(), pmt(pmtEntry(streamMPEG1Audio, 0x101, "")),
 		tsPacket(0x101, true, 0, pesWithPTS(0, "\xFF\xFD\x14\x04"+strings.Repeat("m", 92))),
 		tsPacket(0x101, false, 1, strings.Repeat("\xFF\xFD\x14\x04"+strings.Repeat("m", 92), 1))), "audio:mp2"},
-	{"Q07 more than 16 streams", padToDetect(pat(), pmt(pmtEntries(17)...)), "a program without a frame"},
-	{"subtitles alone", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x101, "\x59\x00"))), "no program in the first"},
-	{"AAC that nobody tells", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x101, "\x0A\x04und\x00")),
+	{"more than 16 streams", padToDetect(pat(), pmt(pmtEntries(17)...)), "program without readable frames"},
+	{"only subtitles", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x101, "\x59\x00"))), "no program in the first"},
+	{"undeclared AAC", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x101, "\x0A\x04und\x00")),
 		tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts))), "a1000 a1023"},
-	{"AAC that nobody tells, and more",
+	{"undeclared AAC beside private data",
 		padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x102, ""), pmtEntry(streamPrivate, 0x101, "")),
 			tsPacket(0x102, true, 0, pesWithPTS(90000, "KLV"+adts)), tsPacket(0x101, true, 0, pesWithPTS(90000, adts+adts))),
 		"a1000 a1023"},
-	{"private data alone", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x101, "")),
-		tsPacket(0x101, true, 0, pesWithPTS(90000, "KLV"))), "a program without a frame"},
+	{"only private data", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x101, "")),
+		tsPacket(0x101, true, 0, pesWithPTS(90000, "KLV"))), "program without readable frames"},
 	{"Opus", padToDetect(pat(), pmt(pmtEntry(streamPrivate, 0x101, "\x05\x04Opus"))), "audio:opus in ts"},
-	{"two pictures in a PES packet",
+	{"two access units in a PES packet",
 		padToDetect(pat(), pmt(pmtEntry(streamH264, 0x100, "")),
 			tsPacket(0x100, true, 0, pesWithPTS(90000, code+aud+code+sps+code+pps+code+idr+code+aud+code+"\x41\x9A"))),
 		"v1000/1000K v1040/1040"},
-	{"picture over two PES packets",
+	{"access unit over two PES packets",
 		padToDetect(pat(), pmt(pmtEntry(streamH264, 0x100, "")),
 			tsPacket(0x100, true, 0, pesWithPTS(90000, code+aud+code+sps+code+pps+code+idr)),
 			tsPacket(0x100, true, 1, "\x00\x00\x01\xE0\x00\x00\x80\x00\x00\x88\x88")), "v1000/1000K"},
-	{"pictures without their sets",
+	{"video without parameter sets",
 		padToDetect(pat(), pmt(pmtEntry(streamH264, 0x100, "")),
-			tsPacket(0x100, true, 0, pesWithPTS(90000, code+aud+code+idr))), "a program without a frame"},
-	{"text", strings.Repeat("This is a text. ", 200), "no packets in it"},
-	{"empty", "", "no packets in it"},
+			tsPacket(0x100, true, 0, pesWithPTS(90000, code+aud+code+idr))), "program without readable frames"},
+	{"text", strings.Repeat("This is a text. ", 200), "no transport packets found"},
+	{"empty", "", "no transport packets found"},
 }
 
 func describeFile(b string) string {
@@ -212,7 +214,7 @@ func describeFile(b string) string {
 	return strings.Join(words, " ")
 }
 
-// byKind puts pictures before sound: they are complete at different times.
+// byKind sorts video before audio: they are complete at different times.
 func byKind(s string) string {
 	var v, a []string
 	for _, w := range strings.Fields(s) {
@@ -246,7 +248,7 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// TestReaderReturnsWhatWasWritten holds the reader to what the writer was given.
+// TestReaderReturnsWhatWasWritten reads a stream that this package has written.
 func TestReaderReturnsWhatWasWritten(t *testing.T) {
 	file := sampleStream(0)
 	r, err := NewReader(strings.NewReader(file), int64(len(file)))
@@ -274,7 +276,7 @@ func TestReaderReturnsWhatWasWritten(t *testing.T) {
 
 func TestReaderSeek(t *testing.T) {
 	var b strings.Builder
-	for i := range 100 { // 16 s, over which continuity begins anew each time
+	for i := range 100 { // 16 s; continuity counters restart each time
 		b.WriteString(sampleStream(time.Duration(i) * 160e6))
 	}
 	r, err := NewReader(strings.NewReader(b.String()), int64(b.Len()))

@@ -1,6 +1,6 @@
-// Package ts lays media.Frames out as MPEG transport streams (ISO/IEC 13818-1) for the segments of
-// HLS. A segment stands by itself: it follows from its frames alone, so that whoever makes it makes
-// the same bytes. It knows no playlist and no HTTP.
+// Package ts encodes media.Frames as MPEG transport streams (ISO/IEC 13818-1) for the segments of
+// HLS, and reads transport stream files. A segment is self-contained and depends on its frames
+// only, so every server encodes the same bytes. The package knows neither playlists nor HTTP.
 package ts
 
 import (
@@ -23,7 +23,7 @@ const (
 	pidAudio = 0x101
 )
 
-// Types of elementary stream, ISO/IEC 13818-1 table 2-34, and ATSC A/52 annexes A and G for those of Dolby.
+// Stream types (ISO/IEC 13818-1 table 2-34; ATSC A/52 annexes A and G for AC-3 and E-AC-3).
 const (
 	streamMPEG1Audio = 0x03
 	streamMPEG2Audio = 0x04
@@ -37,19 +37,20 @@ const (
 const (
 	clockRate = 90000
 
-	// timeBase is added to every time stamp: streams begin at 0, composition times reach 10 s below, and the clock leads.
+	// timeBase is added to every timestamp: streams start at 0, composition times reach 10 s below,
+	// and the clock runs ahead.
 	timeBase = 12 * clockRate
 
-	// pcrLead is how much earlier than the decoding time of a frame its bytes are said to arrive: what
-	// a decoder buffers of a stream whose audio and video are interleaved by an encoder's leisure.
+	// pcrLead is how much earlier than its decoding time the bytes of a frame arrive by the program
+	// clock. It covers what a decoder buffers when an encoder interleaves audio and video unevenly.
 	pcrLead = clockRate / 2
 )
 
-// Carries reports whether frames of t can be put into a transport stream: H.264, HEVC, MP3, AC-3, E-AC-3, and AAC that
-// ADTS has words for.
+// Carries reports whether frames of t can be put into a transport stream: H.264, HEVC, MP3, AC-3,
+// E-AC-3, and AAC that ADTS can describe.
 func Carries(t *media.Track) bool { return streamType(t) != 0 }
 
-// streamType returns t's stream_type, 0 if it has none.
+// streamType returns the stream_type of t, 0 if it has none.
 func streamType(t *media.Track) byte {
 	switch t.Codec {
 	case media.H264:
@@ -78,10 +79,10 @@ func streamType(t *media.Track) byte {
 }
 
 // AppendSegment appends one segment to dst: PAT and PMT, then frames in their order. video and
-// audio are what the PMT announces; either may be nil, and both must satisfy Carries. Frames of
-// other tracks are left out, but for those that follow a change of configuration within a codec.
-// left is the number of frames that were left out because they cannot be expressed: AAC above 8184
-// bytes, malformed NAL units.
+// audio are announced in the PMT; either may be nil, and both must satisfy Carries. Frames of other
+// tracks are omitted, except after a change of configuration within a codec. left is the number of
+// frames that were omitted because they cannot be encoded: AAC above 8184 bytes, malformed NAL
+// units.
 func AppendSegment(dst []byte, video, audio *media.Track, frames []*media.Frame) (segment []byte, left int) {
 	m := muxer{
 		packets:  packets{buf: grow(dst, frames)},
@@ -98,7 +99,8 @@ func AppendSegment(dst []byte, video, audio *media.Track, frames []*media.Frame)
 	return m.packets.buf, left
 }
 
-// grow makes room for frames: what packets and PES add is 2 % of large frames and about two packets of small ones.
+// grow makes room for frames: packet and PES headers add 2 % to large frames and about two packets
+// to small ones.
 func grow(dst []byte, frames []*media.Frame) []byte {
 	n := len(dst) + 2*packetSize
 	for _, f := range frames {
@@ -110,9 +112,9 @@ func grow(dst []byte, frames []*media.Frame) []byte {
 	return append(make([]byte, 0, n), dst...)
 }
 
-// dtsShift returns by how much decoding has to be said to happen earlier so that none happens after
-// its presentation, which some encoders' negative composition times claim. One number for all
-// frames keeps their distances.
+// dtsShift returns by how much all decoding times must be shifted back so that no frame is decoded
+// after its presentation, which negative composition times of some encoders imply. One value for
+// all frames keeps their distances.
 func dtsShift(frames []*media.Frame) int64 {
 	var d int64
 	for _, f := range frames {
@@ -123,17 +125,17 @@ func dtsShift(frames []*media.Frame) int64 {
 	return d
 }
 
-// muxStream is a stream of the program.
+// A muxStream is an elementary stream of the program.
 type muxStream struct {
 	announced *media.Track // nil: not in the program
 	pid       uint16
 
-	track *media.Track   // of the newest frame
-	sets  *parameterSets // of track, nil if it has none or a malformed configuration
+	track *media.Track   // of the last frame
+	sets  *parameterSets // of track, nil if it has none or its configuration is malformed
 	aac   *aac.Config    // likewise
 }
 
-// accepts reports whether f belongs to e, and follows it to its track.
+// accepts reports whether f belongs to e, and follows a change of its track.
 func (e *muxStream) accepts(f *media.Frame) bool {
 	t := f.Track
 	if e.announced == nil || t.Kind != e.announced.Kind || t.Codec != e.announced.Codec || t.ID != e.announced.ID {
@@ -156,11 +158,11 @@ type muxer struct {
 	packets      packets
 	video, audio muxStream
 	dtsShift     int64  // 90 kHz
-	es           []byte // of the frame at hand
+	es           []byte // of the current frame
 }
 
-// writeFrame writes f, and reports whether that went well. A writeFrame of a track that is not in
-// the program is none of its business.
+// writeFrame writes f, and reports false if it cannot be encoded. A frame of a track outside the
+// program is ignored.
 func (m *muxer) writeFrame(f *media.Frame) bool {
 	switch {
 	case m.video.accepts(f):
@@ -222,16 +224,17 @@ func (m *muxer) adts(f *media.Frame) ([]byte, bool) {
 	return m.es, err == nil
 }
 
-// parameterSets are the parameter parameterSets of a video track, and what of its codec it takes to write it.
+// parameterSets are the parameter sets of a video track, and what is needed of its codec to write
+// it.
 type parameterSets struct {
 	lengthSize int
 	units      [][]byte
-	delimiter  []byte // an access unit delimiter that says nothing of the picture
+	delimiter  []byte // an access unit delimiter for any picture type
 	kind       func(unit []byte) int
-	kinds      []int // of parameter sets; all must be there
+	kinds      []int // NAL unit types of the parameter sets
 }
 
-// parameterSetsOf returns those of t, nil where its configuration is malformed.
+// parameterSetsOf returns those of t, nil if its configuration is malformed.
 func parameterSetsOf(t *media.Track) *parameterSets {
 	if t.Codec == media.HEVC {
 		c, err := h265.ParseConfig(t.Config)
@@ -253,9 +256,9 @@ func parameterSetsOf(t *media.Track) *parameterSets {
 	}
 }
 
-// appendAnnexB appends f as an access unit in Annex B form: a delimiter first, which HLS asks for,
-// and before a random access point the parameter sets of its track, unless it brings its own. It
-// reports false for a malformed frame.
+// appendAnnexB appends f as an access unit in Annex B form: first a delimiter, which HLS requires,
+// and before a random access point the parameter sets of its track, unless the frame has its own.
+// It reports false for a malformed frame.
 func (s *parameterSets) appendAnnexB(dst []byte, f *media.Frame) ([]byte, bool) {
 	dst = h264.AppendAnnexB(dst, s.delimiter)
 	if f.RAP != media.NoRandomAccess && !s.hasAll(f.Payload) {
@@ -291,10 +294,10 @@ func (s *parameterSets) hasAll(unit []byte) bool {
 	}
 }
 
-// ticks converts to 90 kHz, to the nearest.
+// ticks converts to 90 kHz, rounded to the nearest.
 func ticks(d time.Duration) int64 { return rescale(int64(d), 1e9) }
 
-// rescale converts t, in 1/rate s, to 90 kHz: to the nearest, and without overflow for any time there is.
+// rescale converts t, in 1/rate s, to 90 kHz: rounded to the nearest, and without overflow.
 func rescale(t int64, rate uint32) int64 {
 	if rate == 0 {
 		return 0

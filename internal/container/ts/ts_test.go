@@ -51,7 +51,7 @@ func samples(t *media.Track, ticks int64, payload string) *media.Frame {
 	return &media.Frame{Track: t, RAP: media.Keyframe, Ticks: ticks, Payload: []byte(payload)}
 }
 
-// pesUnit is one PES packet as a player sees it.
+// A pesUnit is one PES packet as a player sees it.
 type pesUnit struct {
 	pid      int
 	pts, dts int64
@@ -59,9 +59,9 @@ type pesUnit struct {
 	data     string
 }
 
-// parse reads a segment and holds it to ISO/IEC 13818-1: whole packets, sections whose CRC fits,
-// continuity from 0 that is flagged at the start, a clock on pcrPID that never runs ahead. It
-// returns the PMT's types by PID.
+// parse reads a segment and checks it against ISO/IEC 13818-1: whole packets, sections with a valid
+// CRC, continuity counters that start at 0 with a discontinuity, and a clock on pcrPID that never
+// runs ahead. It returns the PMT's stream types by PID.
 func parse(t *testing.T, b []byte) (types map[int]byte, units []pesUnit) {
 	t.Helper()
 	types = map[int]byte{}
@@ -69,14 +69,14 @@ func parse(t *testing.T, b []byte) (types map[int]byte, units []pesUnit) {
 	open := map[int]int{} // index into units by PID
 	pcrPID := -1
 	if len(b)%packetSize != 0 {
-		t.Fatalf("%d bytes are no whole number of packets", len(b))
+		t.Fatalf("%d bytes are not a whole number of packets", len(b))
 	}
 	for p := range len(b) / packetSize {
 		pkt := b[p*packetSize:][:packetSize]
 		pid := int(binary.BigEndian.Uint16(pkt[1:]) & 0x1FFF)
 		start, control, counter := pkt[1]&0x40 != 0, pkt[3]>>4, pkt[3]&0xF
 		if pkt[0] != 0x47 || pkt[1]&0xA0 != 0 || control&1 == 0 || control&0xC != 0 {
-			t.Fatalf("packet %d begins with %x", p, pkt[:4])
+			t.Fatalf("packet %d starts with %x", p, pkt[:4])
 		}
 		rest := pkt[4:]
 		var flags byte
@@ -165,17 +165,17 @@ func TestSegment(t *testing.T) {
 		want         []pesUnit
 		left         int
 	}{
-		{"sets before a random access point", video, nil, []*media.Frame{
+		{"parameter sets before a random access point", video, nil, []*media.Frame{
 			picture(media.Keyframe, 0, 80e6, avcc(idr)), picture(0, 40e6, 0, avcc("\x41\x9A")),
 		}, map[int]byte{pidVideo: 0x1B}, []pesUnit{
 			{pidVideo, base + 7200, base, true, idrWithSets},
 			{pidVideo, base + 3600, base + 3600, false, code + aud + code + "\x41\x9A"},
 		}, 0},
-		{"sets of its own, delimiter of its own", video, nil, []*media.Frame{
+		{"frame with its own parameter sets and delimiter", video, nil, []*media.Frame{
 			picture(media.Keyframe, 0, 0, avcc("\x09\x10", "\x67new", "\x68new", idr)),
 		}, map[int]byte{pidVideo: 0x1B},
 			[]pesUnit{{pidVideo, base, base, true, code + aud + code + "\x67new" + code + "\x68new" + code + idr}}, 0},
-		{"an SPS alone of its own", video, nil, []*media.Frame{
+		{"frame with its own SPS only", video, nil, []*media.Frame{
 			picture(media.RecoveryPoint, 0, 0, avcc("\x67new", "\x41\x9A")),
 		}, map[int]byte{pidVideo: 0x1B},
 			[]pesUnit{{pidVideo, base, base, true, code + aud + code + sps + code + pps + code + "\x67new" + code + "\x41\x9A"}},
@@ -186,7 +186,7 @@ func TestSegment(t *testing.T) {
 			{pidVideo, base, base - 3600, true, idrWithSets},
 			{pidVideo, base, base, false, code + aud + code + "\x41\x9A"},
 		}, 0},
-		{"over 33 bits", video, nil, []*media.Frame{
+		{"time above 33 bits", video, nil, []*media.Frame{
 			picture(media.Keyframe, time.Second*(1<<33)/clockRate, 0, avcc(idr)),
 		}, map[int]byte{pidVideo: 0x1B}, []pesUnit{{pidVideo, base, base, true, idrWithSets}}, 0},
 		{"audio and video", video, sound, []*media.Frame{
@@ -195,7 +195,7 @@ func TestSegment(t *testing.T) {
 			{pidVideo, base, base, true, idrWithSets},
 			{pidAudio, base + 2090, base + 2090, true, "\xFF\xF1\x50\x80\x01\x5F\xFCraw"},
 		}, 0},
-		{"audio alone, V13 too large for ADTS", nil, sound, []*media.Frame{
+		{"audio only, one frame too large for ADTS", nil, sound, []*media.Frame{
 			samples(sound, 0, string(make([]byte, 8185))), samples(sound, 44100, "raw"),
 			picture(media.Keyframe, 0, 0, avcc(idr)),
 		}, map[int]byte{pidAudio: 0x0F},
@@ -236,7 +236,7 @@ func TestSegment(t *testing.T) {
 	}
 }
 
-// TestFrameSizesAroundPacketBorders packs frames of every length around the borders of packets.
+// TestFrameSizesAroundPacketBorders writes frames of every length around packet borders.
 func TestFrameSizesAroundPacketBorders(t *testing.T) {
 	for n := range 3 * packetSize {
 		frames := []*media.Frame{
@@ -251,13 +251,13 @@ func TestFrameSizesAroundPacketBorders(t *testing.T) {
 	}
 }
 
-// TestSegmentIsDeterministic holds a segment to following from its frames alone.
+// TestSegmentIsDeterministic checks that a segment depends on its frames only.
 func TestSegmentIsDeterministic(t *testing.T) {
 	frames := []*media.Frame{picture(media.Keyframe, 0, 0, avcc(idr)), samples(sound, 0, "raw")}
 	one, _ := AppendSegment(nil, video, sound, frames)
 	two, _ := AppendSegment(bytes.Clone(one), video, sound, frames)
 	if !bytes.Equal(one, two[len(one):]) {
-		t.Error("the same frames made other bytes")
+		t.Error("the same frames gave different bytes")
 	}
 }
 

@@ -12,14 +12,15 @@ import (
 	"livego/internal/media"
 )
 
-// videoAssembler turns access units in Annex B form into frames, and their parameter sets into tracks.
+// A videoAssembler turns access units in Annex B form into frames, and their parameter sets into
+// tracks.
 type videoAssembler struct {
 	codec      media.Codec
-	sets       [3][][]byte // VPS (of HEVC), SPS, PPS that are in force, by their place in the order of their coming
+	sets       [3][][]byte // current VPS (HEVC only), SPS and PPS, in order of arrival
 	changed    bool
 	lengthSize int
 
-	// An access unit that is not known to be complete: one without time stamps belongs to the one before.
+	// The access unit that may be incomplete: PES packets without timestamps continue it.
 	unit         []byte
 	pts, dts     int64
 	pos          int64
@@ -31,8 +32,8 @@ const (
 	maxSetsBytes = 16 << 10
 )
 
-// videoData takes the data of a PES packet: an access unit as a rule, a part of one where it has no
-// time stamps, or several.
+// videoData adds the data of a PES packet: usually an access unit, a part of one if the packet has
+// no timestamps, or several.
 func (d *demuxer) videoData(e *demuxStream, data []byte, pts, dts int64, stamped bool) {
 	p := e.video
 	if !stamped {
@@ -45,7 +46,7 @@ func (d *demuxer) videoData(e *demuxStream, data []byte, pts, dts int64, stamped
 	p.unit, p.pts, p.dts, p.pos, p.randomAccess = data, pts, dts, e.start, e.randomAccess
 }
 
-// flushVideo gives out the access unit that waits.
+// flushVideo emits the pending access unit.
 func (d *demuxer) flushVideo(e *demuxStream) {
 	p := e.video
 	if p.unit == nil {
@@ -62,7 +63,8 @@ func (d *demuxer) flushVideo(e *demuxStream) {
 			d.Malformed++
 			continue
 		}
-		// All but the first have no time of their own: they follow at the rate of the stream.
+		// Access units after the first have no timestamp of their own: they follow at the frame
+		// rate.
 		shift := seconds(int64(n) * p.frameInterval(e))
 		f := &media.Frame{Track: e.track, DTS: seconds(p.dts) + shift, PTS: seconds(p.pts) + shift, KeyFlag: p.randomAccess &&
 			n == 0, Payload: payload}
@@ -75,7 +77,7 @@ func (d *demuxer) flushVideo(e *demuxStream) {
 	}
 }
 
-// frameInterval returns the time of a picture in 90 kHz.
+// frameInterval returns the duration of a frame in 90 kHz.
 func (p *videoAssembler) frameInterval(e *demuxStream) int64 {
 	rate := 25.0
 	if e.track != nil && e.track.FrameRate > 0 {
@@ -84,8 +86,8 @@ func (p *videoAssembler) frameInterval(e *demuxStream) int64 {
 	return int64(clockRate / rate)
 }
 
-// splitAccessUnits cuts data into access units at their delimiters, which ISO/IEC 13818-1 clause
-// 2.14.1 wants at the head of each.
+// splitAccessUnits splits data at the access unit delimiters, which ISO/IEC 13818-1 clause 2.14.1
+// requires at the start of each.
 func (p *videoAssembler) splitAccessUnits(data []byte) [][]byte {
 	var parts [][]byte
 	from := 0
@@ -110,8 +112,8 @@ func (p *videoAssembler) isDelimiter(unit []byte) bool {
 	return h265.Type(unit) == aud
 }
 
-// lengthPrefixed returns the access unit with length fields in the place of start codes, and keeps
-// its parameter sets. Delimiters and filler stay behind: each container has its own.
+// lengthPrefixed returns the access unit with length fields instead of start codes, and stores its
+// parameter sets. Delimiters and filler data are dropped: each container writes its own.
 func (p *videoAssembler) lengthPrefixed(data []byte) []byte {
 	out := make([]byte, 0, len(data)+16)
 	for {
@@ -129,7 +131,7 @@ func (p *videoAssembler) lengthPrefixed(data []byte) []byte {
 	}
 }
 
-// classify tells what a NAL unit is: the index of a parameter set, or -1 and whether it is to be left out.
+// classify returns the index of a parameter set, or -1 and whether the NAL unit is to be dropped.
 func (p *videoAssembler) classify(unit []byte) (set int, skip bool) {
 	if p.codec == media.H264 {
 		switch h264.Type(unit) {
@@ -156,7 +158,7 @@ func (p *videoAssembler) classify(unit []byte) (set int, skip bool) {
 	return -1, false
 }
 
-// storeParameterSet puts a parameter set into force, in the place of the one with its number.
+// storeParameterSet stores a parameter set in place of the one with the same ID.
 func (p *videoAssembler) storeParameterSet(kind int, unit []byte) {
 	if len(unit) > maxSetsBytes {
 		return
@@ -176,8 +178,8 @@ func (p *videoAssembler) storeParameterSet(kind int, unit []byte) {
 	}
 }
 
-// parameterSetID returns the id of a parameter set. That of HEVC's SPS stands behind much else:
-// there is one in use, as a rule.
+// parameterSetID returns the ID of a parameter set. HEVC's SPS has it behind many other fields: 0
+// is assumed, since usually one is in use.
 func (p *videoAssembler) parameterSetID(kind int, unit []byte) uint32 {
 	const head = 64
 	b := nal.Unescape(unit, head)
@@ -188,7 +190,8 @@ func (p *videoAssembler) parameterSetID(kind int, unit []byte) uint32 {
 	return bits.NewReader(b[skip:]).UE()
 }
 
-// configure makes e.track of the parameter sets. False: there is none yet, or they make no sense.
+// configure updates e.track from the parameter sets. It reports false while there are none, or only
+// invalid ones.
 func (p *videoAssembler) configure(e *demuxStream) bool {
 	if !p.changed {
 		return e.track != nil
