@@ -1,15 +1,16 @@
 /*
- * The floor: what the kernel alone charges for handing one stream to many viewers.
+ * The floor: the cost in the kernel alone of sending one stream to many viewers.
  *
  *   floor PORT WINDOW_MS
  *
- * One port takes both sides. Who sends "FLV" first is the publisher: an FLV stream over plain TCP. Who sends anything else is
- * a viewer, who is answered as by HTTP and gets the stream from the next tag boundary on. What arrives from the publisher is collected
- * for WINDOW_MS and then goes out with one send() to each viewer: the same bytes from the same place, no copies, no queues, no
- * per-viewer state but a descriptor. With a window of 0 it goes out as it arrives. A viewer whose socket does not take
- * all of a batch is closed: there is nothing here to keep the rest in.
+ * One port serves both sides. A client that sends "FLV" first is the publisher: an FLV stream over
+ * plain TCP. Any other client is a viewer: it gets an HTTP response and the stream from the next tag
+ * boundary on. The publisher's data is collected for WINDOW_MS and then sent with one send() to each
+ * viewer: the same bytes from the same memory, no copies, no queues, no state per viewer but a
+ * descriptor. With a window of 0 it is sent as it arrives. A viewer whose socket does not accept a
+ * whole batch is disconnected: there is no place to keep_header the rest.
  *
- * This is no server. It is what a server's cost is compared with.
+ * This is not a server. It is the baseline for the cost of servers.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,18 +29,18 @@
 
 enum { MAX_FD = 65536, BATCH = 16 << 20, HEADER = 64 << 10, EVENTS = 256, TAG_HEADER = 11, TAG_SIZE = 4 };
 
-enum state { NOBODY, NEW, VIEWER, PUBLISHER };
+enum state { UNUSED, NEW, VIEWER, PUBLISHER };
 
 static unsigned char state[MAX_FD];
-static int viewers[MAX_FD], where[MAX_FD], count;
+static int viewers[MAX_FD], index_of[MAX_FD], count;
 
-static unsigned char batch[BATCH];   /* since the last send; whole tags up to `whole` */
+static unsigned char batch[BATCH];   /* data since the last send; whole tags up to `whole` */
 static size_t filled, whole;
-static unsigned char header[HEADER]; /* file header, metadata and sequence headers: what newcomers need */
+static unsigned char header[HEADER]; /* file header, metadata and sequence headers for new viewers */
 static size_t header_size;
-static int begun;                    /* the file header has passed */
+static int header_read;                    /* the file header was read */
 
-static const char answer[] = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: video/x-flv\r\n\r\n";
+static const char response[] = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: video/x-flv\r\n\r\n";
 
 static void die(const char *what) {
 	perror(what);
@@ -52,15 +53,15 @@ static int64_t now_ms(void) {
 	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-static void leave(int fd) {
+static void disconnect(int fd) {
 	if (state[fd] == VIEWER) {
 		int last = viewers[--count];
-		viewers[where[fd]] = last;
-		where[last] = where[fd];
+		viewers[index_of[fd]] = last;
+		index_of[last] = index_of[fd];
 	}
 	if (state[fd] == PUBLISHER)
-		filled = whole = header_size = begun = 0;
-	state[fd] = NOBODY;
+		filled = whole = header_size = header_read = 0;
+	state[fd] = UNUSED;
 	close(fd);
 }
 
@@ -73,14 +74,14 @@ static void flush(void) {
 		return;
 	for (int i = count - 1; i >= 0; i--)
 		if (!send_all(viewers[i], batch, whole))
-			leave(viewers[i]);
+			disconnect(viewers[i]);
 	memmove(batch, batch + whole, filled - whole);
 	filled -= whole;
 	whole = 0;
 }
 
-/* keep puts a part of the stream among what newcomers get first. */
-static void keep(const unsigned char *p, size_t n) {
+/* keep_header stores a part of the stream that new viewers get first. */
+static void keep_header(const unsigned char *p, size_t n) {
 	if (header_size + n > sizeof header)
 		return;
 	memcpy(header + header_size, p, n);
@@ -92,31 +93,31 @@ static int is_header(const unsigned char *tag) {
 	return tag[0] == 18 || (tag[0] == 9 && body[0] == 0x17 && body[1] == 0) || (tag[0] == 8 && body[0] >> 4 == 10 && body[1] == 0);
 }
 
-/* cut finds the tags that have become whole. */
-static void cut(void) {
+/* find_tags finds the tags that are complete. */
+static void find_tags(void) {
 	const size_t file_header = 9 + TAG_SIZE;
-	if (!begun && filled >= file_header) {
-		keep(batch, file_header);
+	if (!header_read && filled >= file_header) {
+		keep_header(batch, file_header);
 		memmove(batch, batch + file_header, filled -= file_header);
-		begun = 1;
+		header_read = 1;
 	}
-	while (begun && filled - whole > TAG_HEADER) {
+	while (header_read && filled - whole > TAG_HEADER) {
 		unsigned char *tag = batch + whole;
 		size_t size = TAG_HEADER + ((size_t)tag[1] << 16 | tag[2] << 8 | tag[3]) + TAG_SIZE;
 		if (filled - whole < size)
 			return;
 		if (is_header(tag))
-			keep(tag, size);
+			keep_header(tag, size);
 		whole += size;
 	}
 }
 
-static void welcome(int fd) {
+static void add_viewer(int fd) {
 	state[fd] = VIEWER;
-	where[fd] = count;
+	index_of[fd] = count;
 	viewers[count++] = fd;
-	if (!send_all(fd, answer, sizeof answer - 1) || (header_size && !send_all(fd, header, header_size)))
-		leave(fd);
+	if (!send_all(fd, response, sizeof response - 1) || (header_size && !send_all(fd, header, header_size)))
+		disconnect(fd);
 }
 
 static void readable(int fd, int window) {
@@ -126,7 +127,7 @@ static void readable(int fd, int window) {
 		n = recv(fd, batch + filled, sizeof batch - filled, MSG_DONTWAIT);
 		if (n > 0) {
 			filled += n;
-			cut();
+			find_tags();
 			if (window == 0)
 				flush();
 			return;
@@ -135,10 +136,10 @@ static void readable(int fd, int window) {
 		n = recv(fd, request, 3, MSG_DONTWAIT | MSG_PEEK);
 		if (n >= 3 && memcmp(request, "FLV", 3) == 0) {
 			state[fd] = PUBLISHER;
-			return; /* epoll tells again */
+			return; /* epoll reports it again */
 		}
 		if (n > 0 && recv(fd, request, sizeof request, MSG_DONTWAIT) > 0) {
-			welcome(fd);
+			add_viewer(fd);
 			return;
 		}
 	} else {
@@ -147,10 +148,10 @@ static void readable(int fd, int window) {
 			return;
 	}
 	if (n == 0 || errno != EAGAIN)
-		leave(fd);
+		disconnect(fd);
 }
 
-static void newcomer(int listener, int epoll) {
+static void accept_clients(int listener, int epoll) {
 	int one = 1, fd;
 	while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
 		struct epoll_event e = {.events = EPOLLIN, .data.fd = fd};
@@ -190,7 +191,7 @@ int main(int argc, char **argv) {
 		for (int i = 0; i < n; i++) {
 			int fd = events[i].data.fd;
 			if (fd == listener)
-				newcomer(listener, epoll);
+				accept_clients(listener, epoll);
 			else
 				readable(fd, window);
 		}

@@ -1,6 +1,6 @@
 // Compare runs livego bench against the floor (bench/floor.c), livego and nginx-rtmp, one after the
-// other on this machine, and prints what each costs beside the floor. It is what make bench calls;
-// docs/performance.md says how to read it.
+// other on this machine, and prints the cost of each relative to the floor. make bench calls it;
+// docs/performance.md explains the results.
 package main
 
 import (
@@ -22,16 +22,16 @@ import (
 	"livego/internal/tools/bench"
 )
 
-// options are what can be said on the command line.
+// options are the settings of the command line.
 type options struct {
 	livego, floor, nginx string
 	viewers, windows     []int
-	protos               []string // none: all
+	protos               []string // empty: all
 	duration, join       time.Duration
 	settle               time.Duration
 	results              string
-	server               []string // more arguments for the livego that is measured
-	bench                []string // and for each livego bench
+	server               []string // additional arguments of the measured livego
+	bench                []string // additional arguments of livego bench
 }
 
 func main() {
@@ -50,20 +50,20 @@ func parse(args []string) (options, error) {
 		viewers, windows, protos, server, bench string
 	)
 	f := flag.NewFlagSet("compare", flag.ContinueOnError)
-	f.StringVar(&o.livego, "livego", "bin/livego", "the server, which is also the bench")
+	f.StringVar(&o.livego, "livego", "bin/livego", "the livego binary, used as server and as bench")
 	f.StringVar(&o.floor, "floor", "bin/floor", "bench/floor.c, compiled")
-	f.StringVar(&o.nginx, "nginx", "bench/nginx.conf", "configuration of nginx; empty to leave it out")
-	f.StringVar(&viewers, "viewers", "500,1500", "how many viewers, a run for each number")
-	f.StringVar(&windows, "windows", "0,33,50,100", "milliseconds that the floor gathers, a run for each")
+	f.StringVar(&o.nginx, "nginx", "bench/nginx.conf", "nginx configuration; empty to skip nginx")
+	f.StringVar(&viewers, "viewers", "500,1500", "numbers of viewers, a run for each")
+	f.StringVar(&windows, "windows", "0,33,50,100", "batching windows of the floor in ms, a run for each")
 	f.StringVar(&protos, "proto", "", "only these protocols, such as flv or hls,llhls")
 	f.DurationVar(&o.duration, "duration", 20*time.Second, "how long to measure")
 	f.DurationVar(&o.settle, "settle", 50*time.Second,
-		"how long the stream runs before the first viewer: a server gathers seconds of it, which are not the viewers' "+
-			"memory; the floor, which gathers none, is not waited for")
-	f.DurationVar(&o.join, "join", 5*time.Second, "over which time viewers come")
-	f.StringVar(&o.results, "json", "", "a file for all that was measured")
-	f.StringVar(&server, "server", "", "more arguments for the livego that is measured")
-	f.StringVar(&bench, "bench", "", "more arguments for livego bench, such as --bitrate=500")
+		"how long the stream runs before the first viewer, until the server's buffers are full; "+
+			"not used for the floor, which has none")
+	f.DurationVar(&o.join, "join", 5*time.Second, "period over which viewers connect")
+	f.StringVar(&o.results, "json", "", "write all results to this file")
+	f.StringVar(&server, "server", "", "additional arguments of the measured livego")
+	f.StringVar(&bench, "bench", "", "additional arguments of livego bench, such as --bitrate=500")
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
@@ -80,7 +80,7 @@ func parseInts(list string) ([]int, error) {
 	for s := range strings.SplitSeq(list, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(s))
 		if err != nil {
-			return nil, fmt.Errorf("%q is no list of numbers", list)
+			return nil, fmt.Errorf("%q: not a list of numbers", list)
 		}
 		out = append(out, n)
 	}
@@ -95,8 +95,8 @@ type row struct {
 	Result  *bench.Result `json:"result"`
 }
 
-// run does all runs and prints the table. A server that is not installed is left out; a run that
-// fails is an error at the end.
+// run does all runs and prints the table. Servers that are not installed are omitted; the errors of
+// failed runs are returned at the end.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	o, err := parse(args)
 	if err != nil {
@@ -140,8 +140,8 @@ func (o *options) save(rows []row) error {
 	return os.WriteFile(o.results, append(b, '\n'), 0o644)
 }
 
-// measure measures one server once, from its start to its end, so that none has to live with what
-// another run left in its memory.
+// measure starts a server, measures it once and stops it, so that no run is affected by memory of
+// an earlier one.
 func (o *options) measure(ctx context.Context, s server, t benchCase, viewers int, stderr io.Writer) (*bench.Result,
 	error) {
 	stop, err := s.start(ctx, stderr)
@@ -163,5 +163,5 @@ func (o *options) measure(ctx context.Context, s server, t benchCase, viewers in
 	if json.Unmarshal(out, &result) != nil {
 		return nil, cmp.Or(err, errors.New("livego bench wrote no result"))
 	}
-	return &result, nil // what was bad about it is in the result, and stands in the table
+	return &result, nil // failures are part of the result and shown in the table
 }

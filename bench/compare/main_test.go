@@ -26,7 +26,8 @@ func TestTable(t *testing.T) {
 		{"livego", 1500, 0, result(180, "slow")},
 		{"other", 500, 0, unwatched},
 	}
-	const want = `| viewers | server | protocol | CPU, us | memory, kB | p50 / p99, ms | first picture, ms | delivered | x floor 50 |
+	const want = "" +
+		`| viewers | server | protocol | CPU, us | memory, kB | p50 / p99, ms | first picture, ms | delivered | x floor 50 |
 |---|---|---|---|---|---|---|---|---|
 | 500 | floor, 50 ms | flv | 150 | 7.2 | 25.0 / 50.0 | 1.5 | 100.0 % | 1.00 |
 | 500 | livego | flv | 180 | 7.2 | 25.0 / 50.0 | 1.5 | 100.0 % | 1.20 |
@@ -41,10 +42,10 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestFloorCarriesStream compiles the floor and has it carry a stream.
+// TestFloorCarriesStream compiles the floor and sends a stream through it.
 func TestFloorCarriesStream(t *testing.T) {
 	if _, err := exec.LookPath("cc"); err != nil || runtime.GOOS != "linux" {
-		t.Skip("it is in C, for Linux")
+		t.Skip("needs a C compiler and Linux")
 	}
 	floor := filepath.Join(t.TempDir(), "floor")
 	if out, err := exec.CommandContext(t.Context(), "cc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", floor,
@@ -70,7 +71,7 @@ func TestFloorCarriesStream(t *testing.T) {
 	if result.Viewers.Joined != 10 || d.Share != 1 || d.Missing+d.Repeats+d.Corrupt != 0 || d.Checked == 0 {
 		t.Errorf("%+v %+v", result.Viewers, d)
 	}
-	if p50 := result.Latency.P50; p50 < 1 { // it gathers: most frames wait
+	if p50 := result.Latency.P50; p50 < 1 { // most frames wait for the batching window
 		t.Errorf("latency %v", result.Latency)
 	}
 }
@@ -82,6 +83,6 @@ func TestParse(t *testing.T) {
 		t.Errorf("%+v, %v", o, err)
 	}
 	if _, err := parse([]string{"-viewers=many"}); err == nil {
-		t.Error("many is a number")
+		t.Error("invalid -viewers was accepted")
 	}
 }

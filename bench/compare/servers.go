@@ -13,34 +13,34 @@ import (
 	"time"
 )
 
-// Ports of the servers under test: none that anybody has by default, so that a livego in use is left alone.
+// Ports of the servers under test. None is a default, so a running livego is not affected.
 const (
 	floorPort = "19300"
 	rtmpPort  = "19351"
 	flvPort   = "19352"
 	hlsPort   = "19353"
 	apiPort   = "19354"
-	nginxPort = "19400" // this and the next as bench/nginx.conf has them
+	nginxPort = "19400" // this and the next as in bench/nginx.conf
 	nginxHTTP = "19401"
 )
 
-// A server is one that is measured, by one or more protocols.
+// A server is a server under test, with one or more protocols.
 type server struct {
 	name         string
 	window       int
-	cachesStream bool // seconds of the stream, whoever watches
+	cachesStream bool // it buffers seconds of the stream even without viewers
 	command      []string
-	port         string // that answers when it is ready
+	port         string // accepts connections when the server is ready
 	cases        []benchCase
 }
 
-// A benchCase is one protocol, and how livego bench is told of it.
+// A benchCase is one protocol, with its arguments of livego bench.
 type benchCase struct {
 	proto string
 	args  []string
 }
 
-// servers returns those that are here, the floor first.
+// servers returns the installed servers, the floor first.
 func (o *options) servers() []server {
 	var all []server
 	for _, w := range o.windows {
@@ -70,10 +70,10 @@ func (o *options) servers() []server {
 	return all
 }
 
-// nginxPath is where Debian has it, which is not in everybody's path.
+// nginxPath is where Debian installs nginx, which is not in every PATH.
 const nginxPath = "/usr/sbin/nginx"
 
-// livegoServer publishes by room name, which saves asking for a key.
+// livegoServer publishes by room name, so that no stream key is needed.
 func (o *options) livegoServer() server {
 	command := append([]string{
 		o.livego, "--rtmp_addr=127.0.0.1:" + rtmpPort, "--httpflv_addr=127.0.0.1:" + flvPort,
@@ -94,7 +94,8 @@ func (o *options) livegoServer() server {
 
 const startTimeout = 10 * time.Second
 
-// start runs the server in an empty directory until stop, and waits until it accepts connections.
+// start runs the server in an empty directory until stop is called, and waits until it accepts
+// connections.
 func (s *server) start(ctx context.Context, stderr io.Writer) (stop func(), err error) {
 	dir, err := os.MkdirTemp("", "livego-bench-")
 	if err != nil {
@@ -109,18 +110,18 @@ func (s *server) start(ctx context.Context, stderr io.Writer) (stop func(), err 
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = startTimeout
 	if err := cmd.Start(); err != nil {
-		_ = os.RemoveAll(dir) // the first error counts
+		_ = os.RemoveAll(dir) // report the first error only
 		return nil, err
 	}
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = cmd.Wait() // how it ended matters only when it was not asked to
+		_ = cmd.Wait() // stop ends it by a signal, which is not an error
 	}()
 	stop = func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // it may be gone
+		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have exited
 		<-ended
-		_ = os.RemoveAll(dir) // in the system's directory for such
+		_ = os.RemoveAll(dir) // the system cleans its temporary directory
 	}
 	if err := s.ready(ctx, ended); err != nil {
 		stop()
@@ -129,7 +130,7 @@ func (s *server) start(ctx context.Context, stderr io.Writer) (stop func(), err 
 	return stop, nil
 }
 
-// ready waits until the server's port answers.
+// ready waits until the server's port accepts connections.
 func (s *server) ready(ctx context.Context, ended <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -143,7 +144,7 @@ func (s *server) ready(ctx context.Context, ended <-chan struct{}) error {
 		}
 		select {
 		case <-ended:
-			return fmt.Errorf("%s ended at once", strings.Join(s.command, " "))
+			return fmt.Errorf("%s exited at start", strings.Join(s.command, " "))
 		case <-ctx.Done():
 			return fmt.Errorf("%s does not listen on port %s", s.name, s.port)
 		case <-poll.C:

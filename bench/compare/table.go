@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// table returns the rows as Markdown, each with its CPU beside that of the floor at every window with as many viewers.
+// table returns the rows as Markdown, each with its CPU relative to the floor at every window, for
+// the same number of viewers.
 func table(rows []row, windows []int) string {
 	var b strings.Builder
 	b.WriteString("| viewers | server | protocol | CPU, us | memory, kB | p50 / p99, ms | first picture, ms | delivered |")
@@ -43,7 +44,7 @@ func memory(r row) string {
 	return fmt.Sprintf("%.1f", r.Result.Server.KBPerViewer)
 }
 
-// void marks results that say nothing about the server.
+// void marks void results.
 func void(r row) string {
 	if len(r.Result.Bench.Void) > 0 {
 		return " (void: the bench was the bottleneck)"
@@ -51,7 +52,7 @@ func void(r row) string {
 	return ""
 }
 
-// floorOf returns the row of the floor at a window, nil when there is none.
+// floorOf returns the row of the floor at a window, nil if there is none.
 func floorOf(rows []row, window, viewers int) *row {
 	for i, r := range rows {
 		if strings.HasPrefix(r.Server, "floor") && r.Window == window && r.Viewers == viewers {
@@ -68,7 +69,7 @@ func ratio(r row, floor *row) string {
 	return fmt.Sprintf("%.2f", r.Result.Server.CPUPerViewer/floor.Result.Server.CPUPerViewer)
 }
 
-// machine describes where the figures come from.
+// machine describes the machine that was measured.
 func machine() string {
 	return fmt.Sprintf("%s, %d x %s, %s, %s", time.Now().Format(time.DateOnly), runtime.NumCPU(), cpuModel(), kernel(),
 		runtime.Version())

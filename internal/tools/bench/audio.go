@@ -6,13 +6,13 @@ import (
 	"livego/internal/codec/bits"
 )
 
-// The built-in sound is silence in AAC-LC, 44.1 kHz stereo, with fill elements up to its bit rate.
+// The built-in audio is silence in AAC-LC, 44.1 kHz stereo, with fill elements up to its bitrate.
 const (
 	sampleRate   = 44100
 	frameSamples = 1024
 )
 
-// audioFramePeriod is the time of one AAC frame.
+// audioFramePeriod is the duration of one AAC frame.
 const audioFramePeriod = frameSamples * time.Second / sampleRate
 
 // audioConfig is AAC-LC at 44.1 kHz with two channels (ISO/IEC 14496-3 clause 1.6.2.1).
@@ -26,8 +26,8 @@ func audioFrame(size int) []byte {
 		idEND = 7
 
 		cpeSize  = 7
-		largest  = 269 // bytes a fill element can have
-		escape   = 15  // count that another byte adds to
+		largest  = 269 // bytes of the largest fill element
+		escape   = 15  // count with an extension byte
 		fillData = 1   // EXT_FILL_DATA
 	)
 	w := &bits.Writer{}
@@ -35,7 +35,7 @@ func audioFrame(size int) []byte {
 	w.U(4, 0) // element_instance_tag
 	w.U(1, 0) // common_window
 	for range 2 {
-		w.U(8, 100) // global_gain: of nothing
+		w.U(8, 100) // global_gain, unused
 		w.U(4, 0)   // a long window
 		w.U(6, 0)   // max_sfb: no spectrum
 		w.U(1, 0)   // no prediction

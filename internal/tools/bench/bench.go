@@ -1,11 +1,11 @@
-// Package bench measures streaming servers: it publishes streams to one, plays them many times
-// over, and tells what arrived, how late, and at what cost. It speaks protocols and knows no
-// server: livego is measured as any other is.
+// Package bench measures streaming servers: it publishes streams to a server, plays each of them
+// many times, and reports what arrived, with what delay, and at what cost. It speaks protocols and
+// knows no particular server: livego is measured like any other.
 //
-// Each video frame carries when it was sent (see marker), so that the delay is measured on every
-// frame that every viewer gets. Viewers look at headers only, and on Linux thousands share a
-// goroutine: the bench must cost less than the server. It watches its own load and says when it was
-// too high for the result to mean anything.
+// Each video frame carries the time when it was sent (see marker), so the latency is measured for
+// every frame of every viewer. Viewers read headers only, and on Linux thousands of them share a
+// goroutine: the bench must cost less than the server. It measures its own load and marks the
+// result as void when that was too high.
 package bench
 
 import (
@@ -20,45 +20,47 @@ import (
 	"time"
 )
 
-// Options of a run. The zero value of a field that has a default stands for it.
+// Options are the settings of a run. Zero means the default of a field that has one.
 type Options struct {
-	// Publish is where streams go, one for each address: rtmp://, rtmps://, or tcp:// for FLV as it is. Empty: play only.
+	// Publish lists the addresses to publish to, one stream for each: rtmp://, rtmps://, or tcp://
+	// for plain FLV. Empty: play only.
 	Publish []string
-	// Play is where viewers play. Viewer i plays Play[i mod len(Play)], which is stream i mod len(Publish).
+	// Play lists the addresses to play. Viewer i plays Play[i mod len(Play)], which must be stream
+	// i mod len(Publish).
 	Play []string
 
-	Bitrate int           // bits a second of the built-in stream, sound included: 2,670,000
-	FPS     int           // frames a second: 30
-	GOP     time.Duration // from key frame to key frame: 2 s
-	File    string        // an FLV file to publish in its place, in a loop
+	Bitrate int           // bit/s of the built-in stream, audio included; default 2,670,000
+	FPS     int           // frames per second; default 30
+	GOP     time.Duration // keyframe interval; default 2 s
+	File    string        // an FLV file to publish in a loop instead
 
-	Settle   time.Duration // how long the streams run without viewers before the idle server is measured; 2 s
-	Viewers  int           // 1
-	Join     time.Duration // over which they come; 0: all at once
-	Duration time.Duration // of the window that is measured, once all have come: 20 s
-	Check    int           // every which viewer looks at every byte; 0: none
+	Settle   time.Duration // how long the streams run before the idle server is measured; default 2 s
+	Viewers  int           // default 1
+	Join     time.Duration // period over which viewers connect; 0: all at once
+	Duration time.Duration // of the measured window, after all have joined; default 20 s
+	Check    int           // one viewer in Check verifies every byte; 0: none
 
-	PIDs       []int // of the server under test; empty: who listens at the addresses
-	RecvBuffer int   // bytes of a viewer's receive buffer; 0: half a second of the stream, -1: the system's
+	PIDs       []int // of the server under test; empty: the processes that listen at the addresses
+	RecvBuffer int   // receive buffer of a viewer in bytes; 0: half a second of the stream, -1: the system's default
 	Insecure   bool  // accept any certificate
 
-	Progress func(Progress) // told a few times a second; nil: nobody
+	Progress func(Progress) // called a few times per second; may be nil
 }
 
-// Progress is where a run is.
+// Progress is the state of a run.
 type Progress struct {
 	Stage   string  // connecting, warming up, joining, settling, measuring or draining
-	Done    float64 // share of the stage, 0 to 1
-	Joined  int     // viewers who have seen a picture
-	Viewers int     // wanted
-	Lost    int     // viewers who are gone
+	Done    float64 // fraction of the stage, 0 to 1
+	Joined  int     // viewers that have received a keyframe
+	Viewers int     // requested
+	Lost    int     // viewers that have disconnected or failed
 }
 
 const (
-	windowLead       = 500 * time.Millisecond // from everybody's coming to the window
-	lateFrames       = 2 * time.Second        // for frames that are still on their way when the window closes
+	windowLead       = 500 * time.Millisecond // from the last join to the window
+	lateFrames       = 2 * time.Second        // wait for frames that are in flight when the window closes
 	lateFramesHLS    = 15 * time.Second
-	publishSpread    = time.Second // over which publishers begin
+	publishSpread    = time.Second // period over which publishers start
 	minRecvBuffer    = 32 << 10
 	progressInterval = 200 * time.Millisecond
 )
@@ -76,8 +78,9 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Run measures. It returns when the run is over, failed (the first publisher's error, or that
-// nobody saw a picture), or ctx has ended. What viewers met is not an error but part of the result.
+// Run measures. It returns when the run is complete, when it failed (the first publisher's error,
+// or no viewer received a keyframe), or when ctx has ended. Errors of viewers are part of the
+// result.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	r, err := prepare(o.withDefaults())
 	if err != nil {
@@ -110,20 +113,20 @@ type run struct {
 	src        *source
 	publishers []*publisher
 	targets    []*target
-	stats      []*viewerStats // one for each goroutine that reads many, the first for the rest as well
+	stats      []*viewerStats // one for each viewer group
 	arrivals   *partArrivals
 	load       loadMonitor
 	idle       usage
 	started    time.Time
-	connected  int // viewers connected while the window was open, on average
+	connected  int // average of connected viewers in the window
 }
 
-// prepare checks what can be checked before anything is connected.
+// prepare validates the options before anything connects.
 func prepare(o Options) (*run, error) {
 	r := &run{Options: o, started: time.Now()}
 	r.clock = newClock()
 	if len(o.Play) == 0 {
-		return nil, errors.New("nothing to play")
+		return nil, errors.New("no play address")
 	}
 	if err := checkFileLimit(o.Viewers + len(o.Publish)); err != nil {
 		return nil, err
@@ -134,7 +137,7 @@ func prepare(o Options) (*run, error) {
 			return nil, err
 		}
 		if t.proto == tcp {
-			return nil, fmt.Errorf("%s can be published to, not played", raw)
+			return nil, fmt.Errorf("%s: tcp addresses can be published to, not played", raw)
 		}
 		r.targets = append(r.targets, t)
 	}
@@ -168,7 +171,8 @@ func (o *Options) source() (*source, error) {
 	return synthesize(o.Bitrate, o.FPS, o.GOP)
 }
 
-// measure goes through the stages of a run. start begins what goes on until the run is over.
+// measure goes through the stages of a run. start runs a function in a goroutine until the run
+// ends.
 func (r *run) measure(ctx context.Context, start func(func(context.Context) error)) error {
 	if err := r.startPublishers(ctx, start); err != nil {
 		return err
@@ -188,9 +192,10 @@ func (r *run) measure(ctx context.Context, start func(func(context.Context) erro
 		return err
 	}
 	if sum := r.total(); sum.joined == 0 {
-		return fmt.Errorf("no viewer saw a picture: %s", mostCommon(sum.errors))
+		return fmt.Errorf("no viewer received a keyframe: %s", mostCommon(sum.errors))
 	}
-	// Everybody knows the window before it opens, or frames at its edge would count for some only.
+	// Set the window before it opens: otherwise some viewers would not count the frames at its
+	// edge.
 	from := r.now() + int64(windowLead)
 	r.window.Store(&window{from, from + int64(r.Duration)})
 	start(func(ctx context.Context) error { r.load.watchLag(ctx, &r.measurement); return nil })
@@ -212,7 +217,8 @@ func (r *run) measure(ctx context.Context, start func(func(context.Context) erro
 	return r.runStage(ctx, "draining", late, r.allReceived)
 }
 
-// startPublishers starts the publishers and waits until the server has taken them and the streams have run for a while.
+// startPublishers starts the publishers and waits until the server has accepted them and the
+// streams have run for Settle.
 func (r *run) startPublishers(ctx context.Context, start func(func(context.Context) error)) error {
 	if len(r.publishers) == 0 {
 		return nil
@@ -221,7 +227,7 @@ func (r *run) startPublishers(ctx context.Context, start func(func(context.Conte
 	for i, p := range r.publishers {
 		accepted := make(chan struct{})
 		ready = append(ready, accepted)
-		// Encoders do not send in step.
+		// Real encoders do not start at the same time.
 		offset := publishSpread * time.Duration(i) / time.Duration(len(r.publishers))
 		start(func(ctx context.Context) error {
 			if !sleep(ctx, offset) {
@@ -245,12 +251,13 @@ func (r *run) startPublishers(ctx context.Context, start func(func(context.Conte
 		return err
 	}
 	if len(ready) > 0 {
-		return errors.New("publishing: the server does not answer")
+		return errors.New("publishing: the server does not respond")
 	}
 	return r.runStage(ctx, "warming up", r.Settle, nil)
 }
 
-// startViewers starts the viewers: those of TLS and of HLS that polls each for himself, the others in crowds.
+// startViewers starts the viewers: a goroutine for each that uses TLS or HLS without low latency,
+// groups for the others.
 func (r *run) startViewers(start func(func(context.Context) error)) error {
 	crowds := make([]*viewerGroup, len(r.stats))
 	for i, t := range r.stats {
@@ -287,8 +294,8 @@ func (r *run) startViewers(start func(func(context.Context) error)) error {
 	return nil
 }
 
-// buffer returns the size of viewers' receive buffers. In the system's own, which grow to
-// megabytes, minutes of a slow viewer's delay would hide from the server.
+// buffer returns the receive buffer size of viewers in bytes. The system's own buffers grow to
+// megabytes, which would hide minutes of a slow viewer's delay from the server.
 func (r *run) buffer() int {
 	if r.RecvBuffer != 0 || r.src == nil {
 		return max(r.RecvBuffer, 0)
@@ -296,7 +303,8 @@ func (r *run) buffer() int {
 	return max(int(r.src.bits/8/2), minRecvBuffer)
 }
 
-// runStage lasts until done, which is asked now and then, or for limit. It reports progress, and fails when ctx ends.
+// runStage waits until done returns true, or for limit. It reports progress, and fails when ctx
+// ends.
 func (r *run) runStage(ctx context.Context, name string, limit time.Duration, done func() bool) error {
 	const ask = 20 * time.Millisecond
 	begin := time.Now()
@@ -317,7 +325,7 @@ func (r *run) runStage(ctx context.Context, name string, limit time.Duration, do
 	}
 }
 
-// joining is the one stage whose end does not go by the clock.
+// joining is the only stage that does not end by time.
 const joining = "joining"
 
 func (r *run) reportProgress(stage string, done float64) {
@@ -334,18 +342,18 @@ func (r *run) reportProgress(stage string, done float64) {
 	r.Progress(p)
 }
 
-// allJoined tells whether each viewer has a picture or is gone.
+// allJoined reports whether each viewer has received a keyframe or has failed.
 func (r *run) allJoined() bool {
 	n := 0
 	for _, t := range r.stats {
 		t.mu.Lock()
-		n += t.joined + t.failed() - t.ended // those who had joined are in both
+		n += t.joined + t.failed() - t.ended // joined viewers that ended are in both
 		t.mu.Unlock()
 	}
 	return n >= r.Viewers
 }
 
-// allReceived tells whether every frame has arrived.
+// allReceived reports whether every frame has arrived.
 func (r *run) allReceived() bool {
 	var got int64
 	for _, t := range r.stats {
@@ -356,7 +364,7 @@ func (r *run) allReceived() bool {
 	return r.src == nil || got >= r.expected()
 }
 
-// expected returns how many frames all viewers together should have got of those sent in the window.
+// expected returns how many frames sent in the window all viewers together should have received.
 func (r *run) expected() (n int64) {
 	if len(r.publishers) == 0 {
 		return 0
@@ -373,7 +381,7 @@ func (r *run) expected() (n int64) {
 	return n
 }
 
-// total returns what all viewers have seen.
+// total returns the statistics of all viewers.
 func (r *run) total() *viewerStats {
 	all := newViewerStats()
 	for _, t := range r.stats {
@@ -382,7 +390,7 @@ func (r *run) total() *viewerStats {
 	return all
 }
 
-// result puts together what was measured.
+// result assembles the result.
 func (r *run) result() *Result {
 	sum := r.total()
 	res := &Result{
@@ -426,7 +434,7 @@ func (r *run) delivery(sum *viewerStats) Delivery {
 	return d
 }
 
-// mostCommon returns the error that most viewers met.
+// mostCommon returns the error that most viewers had.
 func mostCommon(errs map[string]int) string {
 	if len(errs) == 0 {
 		return errNoPicture.Error()

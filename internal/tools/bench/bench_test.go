@@ -14,7 +14,7 @@ func TestMarker(t *testing.T) {
 	for _, m := range []marker{{1, 2, 3}, {1 << 62, 1<<32 - 1, 1<<32 - 1}, {0, 0, 0}} {
 		b := appendMarker([]byte("before"), m)
 		if len(b) != len("before")+markerSize {
-			t.Errorf("a marker of %d bytes, want %d", len(b)-len("before"), markerSize)
+			t.Errorf("marker of %d bytes, want %d", len(b)-len("before"), markerSize)
 		}
 		for i := range b[8 : len(b)-1] {
 			if b[8+i] == 0 && i > 2 {
@@ -26,7 +26,7 @@ func TestMarker(t *testing.T) {
 			t.Errorf("found %v, ending at %d, %t; want %v at %d", got, end, ok, m, len(b))
 		}
 		if _, _, ok := findMarker(b[:len(b)-1]); ok {
-			t.Error("found in half")
+			t.Error("found a truncated marker")
 		}
 	}
 }
@@ -51,10 +51,10 @@ func TestHistogram(t *testing.T) {
 	one.add(time.Hour)
 	one.add(-time.Second)
 	if got := one.quantile(1); got != time.Hour {
-		t.Errorf("the largest is %v", got)
+		t.Errorf("maximum is %v", got)
 	}
 	if got := (&histogram{}).percentiles(); got != (Percentiles{}) {
-		t.Errorf("of nothing: %v", got)
+		t.Errorf("empty histogram: %v", got)
 	}
 	for d := time.Duration(1); d > 0 && d < 24*time.Hour; d = d*5/4 + 1 {
 		var h histogram
@@ -66,7 +66,8 @@ func TestHistogram(t *testing.T) {
 	}
 }
 
-// TestViewerCountsStreamFaults shows a viewer frames that are missing, doubled, damaged and out of time.
+// TestViewerCountsStreamFaults feeds a viewer with frames that are missing, repeated, damaged and
+// out of order.
 func TestViewerCountsStreamFaults(t *testing.T) {
 	src := mustSynthesize(t, 400_000, 10, time.Second)
 	stream := append([]byte(okResponse), flv.FileHeader(true, true)...)
@@ -89,8 +90,8 @@ func TestViewerCountsStreamFaults(t *testing.T) {
 	frame(1, 0, false)
 	frame(1, 100*time.Millisecond, false)
 	frame(3, 400*time.Millisecond, false)  // two missing
-	frame(0, 400*time.Millisecond, false)  // again
-	frame(1, 300*time.Millisecond, true)   // back in time, and damaged
+	frame(0, 400*time.Millisecond, false)  // repeated
+	frame(1, 300*time.Millisecond, true)   // back in time and damaged
 	frame(1, 1000*time.Millisecond, false) // a gap
 	sum := newViewerStats()
 	target, err := parseTarget("http://h/x.flv")
@@ -113,11 +114,13 @@ func TestViewerCountsStreamFaults(t *testing.T) {
 }
 
 func TestParsePlaylist(t *testing.T) {
-	list, err := parsePlaylist([]byte("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nx/ts.m3u8?s=2\n#EXT-X-STREAM-INF:BANDWIDTH=2\ny.m3u8\n"), position{})
+	list, err := parsePlaylist([]byte("#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nx/ts.m3u8?s=2\n"+
+		"#EXT-X-STREAM-INF:BANDWIDTH=2\ny.m3u8\n"), position{})
 	if err != nil || list.variant != "x/ts.m3u8?s=2" {
 		t.Errorf("variant %v, %v", list.variant, err)
 	}
-	list, err = parsePlaylist([]byte("#EXTM3U\r\n#EXT-X-TARGETDURATION:3\r\n#EXT-X-MEDIA-SEQUENCE:41\r\n#EXTINF:2,\r\na.ts\r\n#EXTINF:2,\r\nb.ts\r\n#EXT-X-ENDLIST\r\n"), position{})
+	list, err = parsePlaylist([]byte("#EXTM3U\r\n#EXT-X-TARGETDURATION:3\r\n#EXT-X-MEDIA-SEQUENCE:41\r\n"+
+		"#EXTINF:2,\r\na.ts\r\n#EXTINF:2,\r\nb.ts\r\n#EXT-X-ENDLIST\r\n"), position{})
 	if err != nil || list.target != 3*time.Second || list.sequence != 41 || len(list.segments) != 2 || !list.ended ||
 		list.segments[1] != "b.ts" {
 		t.Errorf("%+v, %v", list, err)
@@ -125,7 +128,7 @@ func TestParsePlaylist(t *testing.T) {
 	for _, bad := range []string{"", "<html>", "#EXTM3U\n#EXT-X-TARGETDURATION:x\n",
 		"#EXTM3U\n#EXT-X-MEDIA-SEQUENCE:-1\n"} {
 		if _, err := parsePlaylist([]byte(bad), position{}); err == nil {
-			t.Errorf("%q is accepted", bad)
+			t.Errorf("%q was accepted", bad)
 		}
 	}
 }
@@ -155,7 +158,7 @@ func TestParseTarget(t *testing.T) {
 	}
 }
 
-// TestFileIsLooped plays a file in a loop: time goes on, and frames are marked.
+// TestFileIsLooped plays a file in a loop: timestamps continue, and frames are marked.
 func TestFileIsLooped(t *testing.T) {
 	built := mustSynthesize(t, 400_000, 10, time.Second)
 	file := flv.FileHeader(true, false)
@@ -180,10 +183,10 @@ func TestFileIsLooped(t *testing.T) {
 	other[6] ^= 1
 	changed := flv.AppendTag(file, flv.TypeVideo, 7000, other)
 	if _, err := parseSource(changed); err == nil || !strings.Contains(err.Error(), "changes") {
-		t.Errorf("a change of configuration: %v", err)
+		t.Errorf("configuration change: %v", err)
 	}
 	if _, err := parseSource(flv.FileHeader(true, true)); err == nil {
-		t.Error("an empty file is accepted")
+		t.Error("an empty file was accepted")
 	}
 }
 
@@ -197,7 +200,7 @@ func TestRunRejectsInvalidOptions(t *testing.T) {
 		{Play: []string{"rtmp://127.0.0.1:1/live/x"}},
 	} {
 		if _, err := Run(context.Background(), o); err == nil {
-			t.Errorf("%+v is run", o)
+			t.Errorf("%+v was run", o)
 		}
 	}
 }

@@ -10,17 +10,17 @@ import (
 	"strings"
 )
 
-// A client is a viewer's side of a protocol, fed as bytes arrive in whatever pieces. It keeps no
-// more of them than it must.
+// A client is the viewer's side of a protocol. It is fed received bytes in pieces of any size, and
+// buffers as little of them as possible.
 type client interface {
-	// open returns what to send first.
+	// open returns the first bytes to send.
 	open() []byte
-	// feed takes what was received and returns what to answer, mostly nothing. It does not keep p.
-	// io.EOF is the stream's end.
+	// feed processes received bytes and returns the bytes to reply, usually none. It does not keep
+	// p. io.EOF is the end of the stream.
 	feed(p []byte) (reply []byte, err error)
 }
 
-// onMessage is told each message when its last byte is here. m is valid until it returns.
+// onMessage is called for each message when its last byte has arrived. m is valid until it returns.
 type onMessage func(m *message)
 
 const (
@@ -29,17 +29,17 @@ const (
 	flvTagSize    = 4
 )
 
-// flvParser reads FLV tags.
+// An flvParser reads FLV tags.
 type flvParser struct {
 	deliver    onMessage
 	msg        message
 	headerRead bool
-	inBody     bool // within a tag's inBody
+	inBody     bool // reading a tag's body
 	n          int
-	head       [flvTagSize + flvTagHeader]byte // of PreviousTagSize and tag, or of the file
+	head       [flvTagSize + flvTagHeader]byte // PreviousTagSize and tag header, or file header
 }
 
-var errNotFLV = errors.New("what came is no FLV stream")
+var errNotFLV = errors.New("the response is not an FLV stream")
 
 func (f *flvParser) feed(p []byte) error {
 	for len(p) > 0 {
@@ -84,29 +84,29 @@ func (f *flvParser) endBody() {
 	}
 }
 
-// maxHTTPHead is the longest head of an answer.
+// maxHTTPHead is the longest accepted head of an HTTP response, in bytes.
 const maxHTTPHead = 16 << 10
 
-// httpClient asks for a stream by HTTP, or WebSocket, and unwraps what comes.
+// An httpClient requests a stream by HTTP or WebSocket and extracts it from the response.
 type httpClient struct {
 	flv     flvParser
 	request []byte
 	ws      bool
-	head    []byte      // of the answer, until it is complete
-	decoder bodyDecoder // then; nil: the body is the stream
+	head    []byte      // of the response, until it is complete
+	decoder bodyDecoder // of the body; nil: the body is the stream
 }
 
-// A bodyDecoder takes the stream out of what surrounds it.
+// A bodyDecoder extracts the stream from its framing.
 type bodyDecoder interface {
 	feed(p []byte, stream func([]byte) error) (reply []byte, err error)
 }
 
-// newHTTPClient returns the wire of a viewer of t.
+// newHTTPClient returns the client of a viewer of t.
 func newHTTPClient(t *target, sums bool, deliver onMessage) *httpClient {
 	host, path, ws := t.host, t.path, t.proto == WS
 	var b strings.Builder
 	fmt.Fprintf(&b, "GET %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: livego-bench\r\n", path, host)
-	if ws { // the key is any 16 bytes in base64, RFC 6455 section 4.1
+	if ws { // the key is any 16 bytes in base64 (RFC 6455 section 4.1)
 		b.WriteString("Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " +
 			"bGl2ZWdvLWJlbmNoLi4uLg==\r\n")
 	}
@@ -122,7 +122,7 @@ func (h *httpClient) feed(p []byte) ([]byte, error) {
 		end := bytes.Index(h.head, []byte("\r\n\r\n"))
 		if end < 0 {
 			if len(h.head) > maxHTTPHead {
-				return nil, errors.New("the head of the HTTP answer does not end")
+				return nil, errors.New("HTTP response head too long")
 			}
 			return nil, nil
 		}
@@ -138,7 +138,7 @@ func (h *httpClient) feed(p []byte) ([]byte, error) {
 	return h.decoder.feed(p, h.flv.feed)
 }
 
-// checkResponse judges the head of the answer.
+// checkResponse checks the head of the response.
 func (h *httpClient) checkResponse(head string) error {
 	line, fields, _ := strings.Cut(head, "\r\n")
 	want := " 200"
@@ -147,7 +147,7 @@ func (h *httpClient) checkResponse(head string) error {
 		h.decoder = &wsDecoder{}
 	}
 	if !strings.HasPrefix(line, "HTTP/1.") || !strings.HasPrefix(line[min(8, len(line)):], want) {
-		return fmt.Errorf("HTTP answer %q", line)
+		return fmt.Errorf("HTTP response %q", line)
 	}
 	for field := range strings.SplitSeq(strings.ToLower(fields), "\r\n") {
 		name, value, _ := strings.Cut(field, ":")
@@ -158,9 +158,9 @@ func (h *httpClient) checkResponse(head string) error {
 	return nil
 }
 
-// chunkedDecoder reads the chunked transfer coding, RFC 9112 section 7.1.
+// A chunkedDecoder decodes the chunked transfer coding (RFC 9112 section 7.1).
 type chunkedDecoder struct {
-	left int // of a chunk and the line end behind it
+	left int // bytes left of a chunk and the line break after it
 	line []byte
 }
 
@@ -182,14 +182,14 @@ func (c *chunkedDecoder) feed(p []byte, stream func([]byte) error) ([]byte, erro
 		if n < 0 {
 			c.line = append(c.line, p...)
 			if len(c.line) > maxHTTPHead {
-				return nil, errors.New("chunked coding without a chunk's size")
+				return nil, errors.New("invalid chunked coding: no chunk size")
 			}
 			return nil, nil
 		}
 		text, _, _ := strings.Cut(string(append(c.line, p[:n]...)), ";")
 		size, err := strconv.ParseUint(strings.TrimSpace(text), 16, 31)
 		if err != nil {
-			return nil, fmt.Errorf("chunked coding with a size of %q", text)
+			return nil, fmt.Errorf("invalid chunked coding: chunk size %q", text)
 		}
 		if size == 0 {
 			return nil, io.EOF
@@ -199,7 +199,7 @@ func (c *chunkedDecoder) feed(p []byte, stream func([]byte) error) ([]byte, erro
 	return nil, nil
 }
 
-// wsDecoder reads WebSocket frames of a server, RFC 6455 section 5.2.
+// A wsDecoder decodes WebSocket frames of a server (RFC 6455 section 5.2).
 type wsDecoder struct {
 	head [10]byte
 	n    int
@@ -240,7 +240,7 @@ func (w *wsDecoder) feed(p []byte, stream func([]byte) error) (reply []byte, err
 		w.left -= n
 		p = p[n:]
 		if w.left == 0 && w.op == wsPing {
-			// The masking key may be any, and zeros mask nothing.
+			// The masking key may have any value, and zeros leave the payload as it is.
 			reply = append(append(reply, 0x80|wsPong, 0x80|byte(len(w.ping)), 0, 0, 0, 0), w.ping...)
 			w.ping = w.ping[:0]
 		}
@@ -248,7 +248,7 @@ func (w *wsDecoder) feed(p []byte, stream func([]byte) error) (reply []byte, err
 	return reply, nil
 }
 
-// headerSize returns how long the header is that begins with w.head.
+// headerSize returns the length of the frame header that starts with w.head.
 func (w *wsDecoder) headerSize() int {
 	switch w.head[1] & 0x7F {
 	case 126:
@@ -259,7 +259,7 @@ func (w *wsDecoder) headerSize() int {
 	return 2
 }
 
-// readHeader reads a complete header.
+// readHeader reads a complete frame header.
 func (w *wsDecoder) readHeader() error {
 	w.op = w.head[0] & 0xF
 	switch w.n {
@@ -273,11 +273,11 @@ func (w *wsDecoder) readHeader() error {
 	w.n = 0
 	switch {
 	case w.head[1]&0x80 != 0:
-		return errors.New("a WebSocket frame that the server has masked")
+		return errors.New("invalid WebSocket frame: masked by the server")
 	case w.op == wsClose:
 		return io.EOF
 	case w.op == wsPing && w.left > 125:
-		return errors.New("a WebSocket ping above 125 bytes")
+		return errors.New("invalid WebSocket ping: above 125 bytes")
 	}
 	return nil
 }

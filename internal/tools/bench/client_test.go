@@ -16,7 +16,7 @@ import (
 	"livego/internal/proto/rtmp"
 )
 
-// An receivedMessage is what a wire made of a message.
+// A receivedMessage is what a client reports for a message.
 type receivedMessage struct {
 	typ    uint8
 	time   uint32
@@ -25,19 +25,19 @@ type receivedMessage struct {
 	intact bool
 }
 
-// A exchange is what a server sends to one viewer, and what he should make of it.
+// An exchange is what a server sends to one viewer, and what the viewer's client must report.
 type exchange struct {
 	name   string
 	url    string
 	bytes  []byte
 	events int
-	err    string // of the end
+	err    string // the error at the end
 	reply  []string
 }
 
 const okResponse = "HTTP/1.1 200 OK\r\nContent-Type: video/x-flv\r\n\r\n"
 
-// exchanges is the table of all wires; it seeds the fuzzer as well.
+// exchanges is the table of all clients; it also seeds the fuzzer.
 func exchanges(tb testing.TB) []exchange {
 	src, err := synthesize(400_000, 10, time.Second)
 	if err != nil {
@@ -58,10 +58,10 @@ func exchanges(tb testing.TB) []exchange {
 		{"flv by websocket", ws, append([]byte("HTTP/1.1 101 Switching Protocols\r\n\r\n"), webSocketFrames(file)...), n,
 			io.EOF.Error(),
 			[]string{"Upgrade: websocket", "\x8a\x82\x00\x00\x00\x00hi"}},
-		{"not found", http, []byte("HTTP/1.1 404 Not Found\r\n\r\n"), 0, `HTTP answer "HTTP/1.1 404 Not Found"`, nil},
+		{"not found", http, []byte("HTTP/1.1 404 Not Found\r\n\r\n"), 0, `HTTP response "HTTP/1.1 404 Not Found"`, nil},
 		{"no flv", http, []byte(okResponse + "<html><body>"), 0, errNotFLV.Error(), nil},
 		{"bad chunk", http, []byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n"), 0,
-			`chunked coding with a size of "xyz\r"`, nil},
+			`invalid chunked coding: chunk size "xyz\r"`, nil},
 		{"rtmp", play, rtmpExchange(file, 4096), n, "",
 			[]string{"connect", "rtmp://h/live", "createStream", "x?token=t", "\x00\x07\x00\x00\x00\x2a"}},
 		{"rtmp in small chunks", play, rtmpExchange(file, 128), n, "", nil},
@@ -71,12 +71,12 @@ func exchanges(tb testing.TB) []exchange {
 		})...), 0, "refused: NetStream.Play.StreamNotFound no", nil},
 		{"rtmp ends", play, append(handshake(), encodeMessage(rtmp.Header{Type: 4}, []byte{0, 1, 0, 0, 0, 1})...), 0,
 			io.EOF.Error(), nil},
-		{"rtmp lost", play, append(handshake(), 0xC4), 0, "an RTMP chunk out of nowhere", nil},
-		{"rtmp headers", play, append(handshake(), audioInAllHeaderForms()...), 5, "", nil},
+		{"rtmp unknown chunk stream", play, append(handshake(), 0xC4), 0, "invalid RTMP chunk: unknown chunk stream", nil},
+		{"rtmp chunk header forms", play, append(handshake(), audioInAllHeaderForms()...), 5, "", nil},
 	}
 }
 
-// httpChunks cuts b into HTTP chunks of growing size.
+// httpChunks splits b into HTTP chunks of growing size.
 func httpChunks(b []byte) (out []byte) {
 	for n := 1; len(b) > 0; n = n*3 + 1 {
 		n := min(n, len(b))
@@ -86,7 +86,8 @@ func httpChunks(b []byte) (out []byte) {
 	return append(out, "0\r\n\r\n"...)
 }
 
-// webSocketFrames cuts b into WebSocket frames of every form of length, with a ping between and a close at the end.
+// webSocketFrames splits b into WebSocket frames of every length format, with pings between and a
+// close at the end.
 func webSocketFrames(b []byte) (out []byte) {
 	for _, n := range []int{1, 100, 200, 70000, len(b)} {
 		n := min(n, len(b))
@@ -115,13 +116,13 @@ func encodeMessage(h rtmp.Header, body []byte) []byte {
 	return bytes.Join(rtmp.AppendMessage(nil, h, body), nil)
 }
 
-// encodeCommand is a command in one chunk, after the chunk size was raised.
+// encodeCommand returns a command in one chunk, after raising the chunk size.
 func encodeCommand(typ uint8, values ...any) []byte {
 	b := encodeMessage(rtmp.Header{Type: rtmpSetChunkSize}, []byte{0, 0, 0x10, 0})
 	return append(b, encodeMessage(rtmp.Header{Type: typ}, amf0.Append(nil, values...))...)
 }
 
-// rtmpExchange is a whole session that plays file, in chunks of a size.
+// rtmpExchange returns a whole session that plays file, in chunks of that size.
 func rtmpExchange(file []byte, chunk int) []byte {
 	b := append(handshake(), encodeCommand(20, "_result", 1, nil,
 		amf0.Object{{Key: "code", Value: "NetConnection.Connect.Success"}})...)
@@ -135,7 +136,7 @@ func rtmpExchange(file []byte, chunk int) []byte {
 		if err != nil {
 			return b
 		}
-		b = append(b, 0x40|3, 0, 0, 0) // type 1 first: of a chunk stream that is new
+		b = append(b, 0x40|3, 0, 0, 0) // type 1 first, on a new chunk stream
 		b[len(b)-4] = tag.Type&3 | 0x04
 		b = append(b[:len(b)-3], byte(tag.Timestamp>>16), byte(tag.Timestamp>>8), byte(tag.Timestamp))
 		b = append(b, byte(len(tag.Body)>>16), byte(len(tag.Body)>>8), byte(len(tag.Body)), tag.Type, 1, 0, 0, 0)
@@ -148,8 +149,8 @@ func rtmpExchange(file []byte, chunk int) []byte {
 	}
 }
 
-// audioInAllHeaderForms are messages of audio in each form of chunk header: two and three bytes of
-// chunk stream, time differences, extended time.
+// audioInAllHeaderForms returns audio messages in each form of chunk header: two and three byte
+// basic headers, timestamp deltas, extended timestamp.
 func audioInAllHeaderForms() []byte {
 	return slices.Concat(
 		[]byte{0x00, 10, 0, 0, 5, 0, 0, 1, 8, 1, 0, 0, 0, 0xFF},                        // type 0, at 5
@@ -160,7 +161,7 @@ func audioInAllHeaderForms() []byte {
 	)
 }
 
-// feed feeds b to a viewer's wire in steps of so many bytes.
+// feed passes b to a viewer's client in steps of that many bytes.
 func (c exchange) feed(tb testing.TB, b []byte, step int) (events []receivedMessage, reply []byte, err error) {
 	tb.Helper()
 	t, err := parseTarget(c.url)
@@ -187,7 +188,8 @@ func (c exchange) feed(tb testing.TB, b []byte, step int) (events []receivedMess
 	return events, reply, err
 }
 
-// TestClientsReadPiecesOfAnySize has each wire see the same in a talk, in whatever pieces it comes.
+// TestClientsReadPiecesOfAnySize checks that each client reports the same messages whatever pieces
+// they arrive in.
 func TestClientsReadPiecesOfAnySize(t *testing.T) {
 	for _, c := range exchanges(t) {
 		t.Run(c.name, func(t *testing.T) {
@@ -204,11 +206,11 @@ func TestClientsReadPiecesOfAnySize(t *testing.T) {
 					first = events
 				}
 				if !slices.Equal(events, first) {
-					t.Errorf("in steps of %d: other messages than in one piece", step)
+					t.Errorf("in steps of %d: not the messages of one piece", step)
 				}
 				for _, want := range c.reply {
 					if !bytes.Contains(reply, []byte(want)) {
-						t.Errorf("in steps of %d: never said %q", step, want)
+						t.Errorf("in steps of %d: did not send %q", step, want)
 					}
 				}
 			}
@@ -233,7 +235,7 @@ func TestChunkHeaders(t *testing.T) {
 	}
 }
 
-// FuzzClients looks for bytes that a wire sees differently, or not at all, when they come in pieces.
+// FuzzClients searches bytes that a client reports differently when they arrive in pieces.
 func FuzzClients(f *testing.F) {
 	for _, c := range exchanges(f) {
 		f.Add(c.url, c.bytes[:min(len(c.bytes), 8<<10)], uint16(7))
@@ -253,8 +255,8 @@ func FuzzClients(f *testing.F) {
 	})
 }
 
-// midStreamViewer returns a viewer in the middle of a stream, and the bytes of a second of it,
-// which may be fed to him again and again.
+// midStreamViewer returns a viewer in the middle of a stream, and the bytes of one second of it,
+// which can be fed repeatedly.
 func midStreamViewer(tb testing.TB, url string) (*viewer, []byte) {
 	src, err := synthesize(2_670_000, 30, time.Second)
 	if err != nil {
@@ -277,12 +279,12 @@ func midStreamViewer(tb testing.TB, url string) (*viewer, []byte) {
 	return v, second
 }
 
-// TestReceiveDoesNotAllocate holds the path that thousands of viewers share to no allocation at all.
+// TestReceiveDoesNotAllocate checks the path that thousands of viewers share.
 func TestReceiveDoesNotAllocate(t *testing.T) {
 	for _, url := range []string{"http://h/live/x.flv", "rtmp://h/live/x"} {
 		v, b := midStreamViewer(t, url)
 		if r, ok := v.client.(*rtmpClient); ok {
-			r.window = 0 // an acknowledgement every few seconds may cost one
+			r.window = 0 // an acknowledgement may allocate every few seconds
 		}
 		if n := testing.AllocsPerRun(10, func() {
 			if _, err := v.receive(b); err != nil {
@@ -294,7 +296,7 @@ func TestReceiveDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// BenchmarkReceive is what one viewer costs for one second of stream, without the kernel.
+// BenchmarkReceive measures the cost of one second of stream for one viewer, without the kernel.
 func BenchmarkReceive(b *testing.B) {
 	for _, url := range []string{"http://h/live/x.flv", "rtmp://h/live/x"} {
 		b.Run(url[:4], func(b *testing.B) {
@@ -309,29 +311,30 @@ func BenchmarkReceive(b *testing.B) {
 	}
 }
 
-// responses are responses to one request, in the forms that servers give them.
+// responses are HTTP responses in the forms that servers use.
 var responses = []struct {
 	name, text, body string
 	close            bool
 	err              string
 }{
 	{name: "length", text: "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", body: "hello"},
-	{name: "other letters", text: "HTTP/1.1 200 OK\r\ncontent-length:5\r\nconnection: Close\r\n\r\nhello", body: "hello",
+	{name: "lower case", text: "HTTP/1.1 200 OK\r\ncontent-length:5\r\nconnection: Close\r\n\r\nhello", body: "hello",
 		close: true},
 	{name: "empty", text: "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"},
 	{name: "chunks", text: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
 		body: "hello"},
-	{name: "behind chunks", text: "\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", body: "x"},
-	{name: "refused", text: "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", err: `HTTP answer "404 Not Found"`},
-	{name: "no length", text: "HTTP/1.1 200 OK\r\n\r\n", err: "an HTTP answer that does not say its length"},
+	{name: "after chunks", text: "\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx", body: "x"},
+	{name: "refused", text: "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", err: `HTTP response "404 Not Found"`},
+	{name: "no length", text: "HTTP/1.1 200 OK\r\n\r\n", err: "invalid HTTP response: unknown length"},
 	{name: "bad length", text: "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-		err: `an HTTP answer with a length of "-1"`},
-	{name: "too much", text: "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxy", err: "an HTTP answer longer than it says"},
+		err: `invalid HTTP response: Content-Length "-1"`},
+	{name: "too much", text: "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nxy",
+		err: "invalid HTTP response: longer than its Content-Length"},
 	{name: "endless", text: "HTTP/1.1 200 OK\r\n" + strings.Repeat("x", maxHTTPHead),
-		err: "the head of the HTTP answer does not end"},
+		err: "HTTP response head too long"},
 }
 
-// readResponse reads text in pieces of n bytes, the last of which may end it.
+// readResponse reads text in pieces of n bytes, up to the end of the response.
 func readResponse(text string, n int) (body string, closes bool, err error) {
 	var a responseReader
 	for len(text) > 0 {
@@ -348,7 +351,7 @@ func TestResponseReader(t *testing.T) {
 	for _, tt := range responses {
 		for _, n := range []int{1, 7, 1 << 20} {
 			body, closes, err := readResponse(tt.text, n)
-			if tt.name == "too much" && n == 1 { // the rest is another's
+			if tt.name == "too much" && n == 1 { // the rest belongs to the next response
 				continue
 			}
 			if got := fmt.Sprint(err); err != nil && got != tt.err || err == nil &&
@@ -359,7 +362,7 @@ func TestResponseReader(t *testing.T) {
 	}
 }
 
-// FuzzResponseReader holds the reader to finding the same body whatever pieces it comes in.
+// FuzzResponseReader checks that the body does not depend on the size of the pieces.
 func FuzzResponseReader(f *testing.F) {
 	for _, tt := range responses {
 		f.Add(tt.text, 3)

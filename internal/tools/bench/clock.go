@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A clock tells wall time in nanoseconds that no correction of the system's moves: publisher and
-// viewers may be two processes, and one run is measured by one scale.
+// A clock returns wall-clock time in nanoseconds that corrections of the system clock do not
+// change: publisher and viewers may be two processes, and a run needs one time scale.
 type clock struct {
 	wall int64
 	base time.Time
@@ -20,21 +20,21 @@ func newClock() clock {
 
 func (c clock) now() int64 { return c.wall + int64(time.Since(c.base)) }
 
-// A window is the time that is measured, in nanoseconds of the clock.
+// A window is the measured time, in nanoseconds of the clock.
 type window struct{ from, to int64 }
 
 func (w *window) contains(t int64) bool { return w != nil && w.from <= t && t < w.to }
 
-// measurement is what all parts of a run share.
+// A measurement is what all parts of a run share.
 type measurement struct {
 	clock
-	window atomic.Pointer[window] // nil until everybody has joined
+	window atomic.Pointer[window] // nil until all viewers have joined
 }
 
-// measured tells whether what was sent at t counts.
+// measured reports whether something sent at t counts.
 func (s *measurement) measured(t int64) bool { return s.window.Load().contains(t) }
 
-// sleep waits for d, and reports false when ctx ended before.
+// sleep waits for d, and reports false if ctx ended before.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -11,15 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The viewers of plain TCP are read here without the runtime's poller: few goroutines, each with
-// one buffer and one epoll for thousands of sockets, cost a system call for what has arrived and
-// nothing per viewer besides.
+// Viewers of plain TCP are read here without the runtime's poller: few goroutines, each with one
+// buffer and one epoll instance for thousands of sockets, cost one system call for received data
+// and nothing else per viewer.
 
 const (
 	readBuffer = 256 << 10
 	maxEvents  = 512
 	idlePoll   = 20 * time.Millisecond // how soon the end of the run is noticed
-	// viewers of one local address: it has about 28,000 ports, and some linger from the last run
+	// viewers of one local address: it has about 28,000 ports, and some are in TIME_WAIT from the last run
 	viewersPerAddress = 10000
 )
 
@@ -29,23 +29,23 @@ type viewerGroup struct {
 	stats       *viewerStats
 	buffer      int // SO_RCVBUF
 	members     []*groupViewer
-	next        int // the first that has not begun
+	next        int // the first member that is not connected yet
 
 	epoll  int
 	events [maxEvents]unix.EpollEvent
 	buf    []byte
 }
 
-// A groupViewer is a viewer with his socket.
+// A groupViewer is a viewer with its socket.
 type groupViewer struct {
 	*viewer
 	due       time.Time
-	to, from  unix.Sockaddr // from: nil for any
-	fd        int           // -1 before and after
+	to, from  unix.Sockaddr // from is nil for any address
+	fd        int           // -1 without a socket
 	connected bool
 }
 
-// add plans a viewer, number n of the run, who is to come at a time. Times must not go back.
+// add adds a viewer, number n of the run, that is to connect at a time. Times must not decrease.
 func (c *viewerGroup) add(v *viewer, n int, at time.Time) error {
 	addr, err := net.ResolveTCPAddr("tcp", v.target.addr)
 	if err != nil {
@@ -68,7 +68,7 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
 }
 
-// run has the members come and reads what they get until ctx ends.
+// run connects the members and reads their sockets until ctx ends.
 func (c *viewerGroup) run(ctx context.Context) error {
 	var err error
 	if c.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -79,7 +79,7 @@ func (c *viewerGroup) run(ctx context.Context) error {
 		for _, m := range c.members {
 			m.close()
 		}
-		_ = unix.Close(c.epoll) // nothing of ours is in it
+		_ = unix.Close(c.epoll) // all sockets are closed
 	}()
 	for ctx.Err() == nil {
 		wait := c.connectDue(time.Now())
@@ -92,7 +92,7 @@ func (c *viewerGroup) run(ctx context.Context) error {
 	return nil
 }
 
-// connectDue has the members come who are due, and returns how long to wait for the next.
+// connectDue connects the members that are due, and returns how long to wait for the next.
 func (c *viewerGroup) connectDue(now time.Time) time.Duration {
 	for c.next < len(c.members) {
 		m := c.members[c.next]
@@ -110,7 +110,7 @@ func (c *viewerGroup) connectDue(now time.Time) time.Duration {
 	return idlePoll
 }
 
-// connect opens a socket for m, who is at an index of members.
+// connect opens a socket for m, which is at an index of members.
 func (c *viewerGroup) connect(m *groupViewer, index int) error {
 	family := unix.AF_INET
 	if _, ok := m.to.(*unix.SockaddrInet6); ok {
@@ -121,7 +121,7 @@ func (c *viewerGroup) connect(m *groupViewer, index int) error {
 		return err
 	}
 	m.fd = fd
-	if c.buffer > 0 { // before connect: it decides the window that is offered
+	if c.buffer > 0 { // before connect, since it sets the TCP window
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, c.buffer); err != nil {
 			return err
 		}
@@ -141,7 +141,7 @@ func (c *viewerGroup) connect(m *groupViewer, index int) error {
 	return unix.EpollCtl(c.epoll, unix.EPOLL_CTL_ADD, fd, &e)
 }
 
-// handleEvents reads from all who have something.
+// handleEvents reads all sockets that have data.
 func (c *viewerGroup) handleEvents(events []unix.EpollEvent) {
 	if len(events) == 0 {
 		return
@@ -174,7 +174,7 @@ func (c *viewerGroup) handleEvents(events []unix.EpollEvent) {
 	}
 }
 
-// onConnect sends the first bytes on a connection that is just made.
+// onConnect sends the first bytes on a new connection.
 func (c *viewerGroup) onConnect(m *groupViewer, index int) error {
 	code, err := unix.GetsockoptInt(m.fd, unix.SOL_SOCKET, unix.SO_ERROR)
 	if err != nil {
@@ -207,9 +207,9 @@ func (c *viewerGroup) read(m *groupViewer) error {
 	return m.send(reply)
 }
 
-var errSendBufferFull = errors.New("the server does not read what viewers answer")
+var errSendBufferFull = errors.New("the server does not read what viewers send")
 
-// send writes a few bytes, for which there is room in any socket's buffer.
+// send writes a few bytes, for which every socket's buffer has room.
 func (m *groupViewer) send(p []byte) error {
 	n, err := unix.Write(m.fd, p)
 	if err == nil && n < len(p) {
@@ -225,14 +225,13 @@ func (m *groupViewer) disconnect(err error) {
 
 func (m *groupViewer) close() {
 	if m.fd >= 0 {
-		_ = unix.Close(m.fd) // what was unsent is of no use now
+		_ = unix.Close(m.fd) // unsent data is of no use now
 		m.fd = -1
 	}
 }
 
-// localAddr returns the address that viewer n of a run connects from to reach to: on the loopback
-// interface of IPv4 there are many, and each has ports of its own. Elsewhere it is for the system
-// to choose.
+// localAddr returns the local address that viewer n of a run uses to reach to: the IPv4 loopback
+// interface has many, each with ports of its own. Elsewhere the system chooses.
 func localAddr(to netip.Addr, n int) netip.Addr {
 	if !to.Is4() || !to.IsLoopback() {
 		return netip.Addr{}

@@ -20,12 +20,12 @@ func TestLocalAddr(t *testing.T) {
 		{"::1", 0, "invalid IP"},
 	} {
 		if got := localAddr(netip.MustParseAddr(c.to), c.n).String(); got != c.want {
-			t.Errorf("viewer %d of %s comes from %s, want %s", c.n, c.to, got, c.want)
+			t.Errorf("viewer %d of %s connects from %s, want %s", c.n, c.to, got, c.want)
 		}
 	}
 }
 
-// TestProcessUsage watches this process.
+// TestProcessUsage measures this process.
 func TestProcessUsage(t *testing.T) {
 	ln := listen(t)
 	defer ln.Close()
@@ -44,6 +44,6 @@ func TestProcessUsage(t *testing.T) {
 		t.Errorf("the machine was busy for %d of %d, this process for %v", busy, all, ownCPU())
 	}
 	if checkFileLimit(10) != nil || checkFileLimit(1<<40) == nil {
-		t.Error("the limit of open files is not what it is")
+		t.Error("wrong limit of open files")
 	}
 }

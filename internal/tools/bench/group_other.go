@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A viewerGroup is viewers of plain TCP. Without epoll each has a goroutine.
+// A viewerGroup is a group of viewers of plain TCP. Without epoll each has a goroutine.
 type viewerGroup struct {
 	measurement *measurement
 	stats       *viewerStats

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// Buckets are 1/64 wide of what they hold, so that a percentile is right within 1.6 %, up to an hour of nanoseconds.
+// A bucket is 1/64 as wide as its values, so percentiles are exact to 1.6 %, for durations up to an
+// hour.
 const (
 	subBits    = 6
 	subBuckets = 1 << subBits
@@ -14,12 +15,12 @@ const (
 
 // A histogram counts durations. The zero value is empty.
 type histogram struct {
-	counts []uint64 // made with the first duration
+	counts []uint64 // allocated by the first add
 	n      uint64
 	max    time.Duration
 }
 
-// add counts d; what is below zero, by clocks that differ, counts as zero.
+// add counts d. A negative duration, caused by different clocks, counts as zero.
 func (h *histogram) add(d time.Duration) {
 	if h.counts == nil {
 		h.counts = make([]uint64, (maxShift+2)*subBuckets)
@@ -44,13 +45,13 @@ func (h *histogram) merge(o *histogram) {
 	h.max = max(h.max, o.max)
 }
 
-// bucketOf returns the bucket of v: one each below 64, then 64 for each power of two.
+// bucketOf returns the bucket of v: one for each value below 64, then 64 for each power of two.
 func bucketOf(v uint64) int {
 	shift := min(max(bits.Len64(v)-subBits-1, 0), maxShift)
 	return shift*subBuckets + int(min(v>>shift, 2*subBuckets-1))
 }
 
-// bucketValue returns the bucketValue of what falls into bucket i.
+// bucketValue returns the middle of bucket i.
 func bucketValue(i int) time.Duration {
 	if i < 2*subBuckets {
 		return time.Duration(i)
@@ -60,7 +61,8 @@ func bucketValue(i int) time.Duration {
 	return time.Duration(low + 1<<shift/2)
 }
 
-// quantile returns the duration that a share q of all does not exceed; 0 of none.
+// quantile returns the duration that a fraction q of all durations does not exceed; 0 if there are
+// none.
 func (h *histogram) quantile(q float64) time.Duration {
 	rank := uint64(q * float64(h.n))
 	for i, c := range h.counts {
@@ -72,7 +74,7 @@ func (h *histogram) quantile(q float64) time.Duration {
 	return h.max
 }
 
-// Percentiles sum up many durations, in milliseconds.
+// Percentiles summarize durations, in milliseconds.
 type Percentiles struct {
 	Count uint64  `json:"count"`
 	P50   float64 `json:"p50"`

@@ -12,24 +12,25 @@ import (
 )
 
 const (
-	// maxPlaylist is the largest playlist that is read.
+	// maxPlaylist is the largest playlist that is read, in bytes.
 	maxPlaylist = 1 << 20
-	// startBehind is how many segments before the end of a playlist players begin (RFC 8216 section
+	// startBehind is how many segments before the end of a playlist players start (RFC 8216 section
 	// 6.3.3 asks for three target durations).
 	startBehind = 3
 )
 
-// A hlsViewer plays by HLS: he polls the media playlist and takes each segment once.
+// An hlsViewer plays by HLS: it polls the media playlist and fetches each segment once.
 type hlsViewer struct {
 	*viewer
 	conn    hlsConn
-	next    position // what to take next
+	next    position // what to fetch next
 	started bool
 	chunk   []byte
 	text    bytes.Buffer
 }
 
-// A position is a segment by its media sequence number, or a part of it; part is -1 for all of it.
+// A position is a segment by its media sequence number, or a part of it; part is -1 for the whole
+// segment.
 type position struct {
 	msn  uint64
 	part int
@@ -61,7 +62,7 @@ func (v *hlsViewer) play(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if list.variant != "" { // the first is the one that players begin with
+	if list.variant != "" { // players start with the first
 		if at, err = at.Parse(list.variant); err != nil {
 			return err
 		}
@@ -85,7 +86,7 @@ func (v *hlsViewer) play(ctx context.Context) error {
 	}
 }
 
-// fetchSegments takes what is new in a playlist.
+// fetchSegments fetches the new segments of a playlist.
 func (v *hlsViewer) fetchSegments(ctx context.Context, base *url.URL, list *playlist) error {
 	if !v.started && len(list.segments) > 0 {
 		v.started = true
@@ -113,18 +114,18 @@ func (v *hlsViewer) gap() {
 	v.stats.gaps++
 }
 
-// fetch takes one segment or part. Its frames are known by their markers: nothing between them is looked at.
+// fetch fetches one segment or part. It finds frames by their markers and ignores all other bytes.
 func (v *hlsViewer) fetch(ctx context.Context, base *url.URL, uri string) error {
 	at, err := base.Parse(uri)
 	if err != nil {
-		return fmt.Errorf("an HLS playlist with a bad address: %w", err)
+		return fmt.Errorf("invalid URI in an HLS playlist: %w", err)
 	}
 	body, err := v.conn.get(ctx, at)
 	if err != nil {
 		return err
 	}
 	var marks []marker
-	kept := 0 // of v.chunk: what may be the beginning of a marker
+	kept := 0 // bytes of v.chunk that may be the start of a marker
 	for {
 		n, err := body.Read(v.chunk[kept:])
 		v.received(n)
@@ -167,16 +168,16 @@ func (v *hlsViewer) received(n int) {
 
 // A playlist is what a viewer needs of one.
 type playlist struct {
-	variant  string // of a multivariant playlist, the first
+	variant  string // the first one of a multivariant playlist
 	sequence uint64
 	target   time.Duration
 	segments []string
 	parts    []part
-	blocking bool // requests are held until the next part is there
+	blocking bool // blocking playlist reload is supported
 	ended    bool
 }
 
-// A part is one of low-latency HLS.
+// A part is a partial segment of low-latency HLS.
 type part struct {
 	position
 	uri         string
@@ -196,10 +197,11 @@ func (v *hlsViewer) playlist(ctx context.Context, at *url.URL) (*playlist, error
 	return parsePlaylist(v.text.Bytes(), v.next)
 }
 
-// parsePlaylist reads a playlist (RFC 8216 section 4.3, RFC 8216bis section 4.4.4.9). Parts before from are left out.
+// parsePlaylist parses a playlist (RFC 8216 section 4.3, RFC 8216bis section 4.4.4.9). Parts before
+// from are omitted.
 func parsePlaylist(text []byte, from position) (*playlist, error) {
 	if !bytes.HasPrefix(text, []byte("#EXTM3U")) {
-		return nil, errors.New("what came is no HLS playlist")
+		return nil, errors.New("the response is not an HLS playlist")
 	}
 	list, multivariant, open := &playlist{target: time.Second}, false, 0
 	for line := range bytes.Lines(text) {
@@ -216,13 +218,13 @@ func parsePlaylist(text []byte, from position) (*playlist, error) {
 		case string(tag) == "#EXT-X-TARGETDURATION":
 			seconds, err := strconv.ParseUint(string(value), 10, 16)
 			if err != nil {
-				return nil, errors.New("an HLS playlist without a target duration")
+				return nil, errors.New("invalid HLS playlist: bad target duration")
 			}
 			list.target = time.Duration(seconds) * time.Second
 		case string(tag) == "#EXT-X-MEDIA-SEQUENCE":
 			n, err := strconv.ParseUint(string(value), 10, 64)
 			if err != nil {
-				return nil, errors.New("an HLS playlist with a bad media sequence")
+				return nil, errors.New("invalid HLS playlist: bad media sequence number")
 			}
 			list.sequence = n
 		case string(tag) == "#EXT-X-SERVER-CONTROL":

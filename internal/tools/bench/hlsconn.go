@@ -19,22 +19,22 @@ const (
 	hlsBuffer  = 16 << 10
 )
 
-// A hlsConn fetches by HTTP/1.1, one request at a time on a connection that is kept. net/http's
-// client has two goroutines a connection, and takes as much time as the server that is to be
-// measured.
+// An hlsConn sends HTTP/1.1 requests, one at a time on a persistent connection. The client of
+// net/http has two goroutines per connection, and would take as much time as the server under test.
 type hlsConn struct {
 	options connOptions
 
-	target *target // what nc is connected to; nil when it is to no one
+	target *target // what nc is connected to; nil without a connection
 	nc     net.Conn
 	reader *bufio.Reader
 	stop   func() bool
-	used   bool             // has had an answer
-	body   io.LimitedReader // body of the last answer, if its length was said
+	used   bool             // has received a response
+	body   io.LimitedReader // body of the last response, if its length is known
 	out    []byte
 }
 
-// get asks for at and returns the answer's body, which is to be read to its end before the next request.
+// get requests at and returns the response body, which must be read to its end before the next
+// request.
 func (c *hlsConn) get(ctx context.Context, at *url.URL) (io.Reader, error) {
 	for {
 		fresh, err := c.connect(ctx, at)
@@ -42,7 +42,7 @@ func (c *hlsConn) get(ctx context.Context, at *url.URL) (io.Reader, error) {
 			return nil, err
 		}
 		body, err := c.request(at)
-		// A server may have closed a connection that was kept, which shows with the next request.
+		// A server may have closed a persistent connection, which shows at the next request.
 		if err == nil || fresh || ctx.Err() != nil || errors.As(err, new(statusError)) {
 			return body, err
 		}
@@ -50,7 +50,7 @@ func (c *hlsConn) get(ctx context.Context, at *url.URL) (io.Reader, error) {
 	}
 }
 
-// connect sees to a connection to the host of at, and reports whether it is a new one.
+// connect makes sure that there is a connection to the host of at, and reports whether it is new.
 func (c *hlsConn) connect(ctx context.Context, at *url.URL) (fresh bool, err error) {
 	if c.target != nil && c.target.host == at.Host && c.target.tls == (at.Scheme == "https") {
 		return !c.used, nil
@@ -71,10 +71,10 @@ func (c *hlsConn) connect(ctx context.Context, at *url.URL) (fresh bool, err err
 	return true, nil
 }
 
-// A statusError is an answer that is none to a request that went well.
+// A statusError is a response with another status than 200.
 type statusError string
 
-func (e statusError) Error() string { return fmt.Sprintf("HTTP answer %q", string(e)) }
+func (e statusError) Error() string { return fmt.Sprintf("HTTP response %q", string(e)) }
 
 func (c *hlsConn) request(at *url.URL) (io.Reader, error) {
 	c.out = append(c.out[:0], "GET "...)
@@ -92,7 +92,7 @@ func (c *hlsConn) request(at *url.URL) (io.Reader, error) {
 		c.used, c.body = true, io.LimitedReader{R: c.reader, N: length}
 		return &c.body, nil
 	}
-	resp, err := http.ReadResponse(c.reader, nil) //nolint:bodyclose // it is read to its end, or goes with its connection
+	resp, err := http.ReadResponse(c.reader, nil) //nolint:bodyclose // read to its end, or closed with its connection
 	if err != nil {
 		return nil, err
 	}
@@ -103,12 +103,12 @@ func (c *hlsConn) request(at *url.URL) (io.Reader, error) {
 	return resp.Body, nil
 }
 
-// readPlainHeader reads the header of an answer that is 200 and says its length, which is what
-// nearly all are; it leaves any other as it is.
+// readPlainHeader reads the head of a response with status 200 and a Content-Length, as nearly all
+// are; it leaves any other response unread.
 func (c *hlsConn) readPlainHeader() (length int64, ok bool) {
 	var b []byte
 	for end := -1; end < 0; {
-		if _, err := c.reader.Peek(len(b) + 1); err != nil { // it waits for more than there was
+		if _, err := c.reader.Peek(len(b) + 1); err != nil { // wait for more data
 			return 0, false
 		}
 		b, _ = c.reader.Peek(c.reader.Buffered())
@@ -130,7 +130,7 @@ func (c *hlsConn) readPlainHeader() (length int64, ok bool) {
 	return length, err == nil
 }
 
-// close gives the connection up.
+// close closes the connection.
 func (c *hlsConn) close() {
 	if c.nc == nil {
 		return

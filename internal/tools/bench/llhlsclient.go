@@ -12,35 +12,35 @@ import (
 	"time"
 )
 
-// A llhlsClient plays low-latency HLS by one connection, a request at a time, as hls.js does: it
-// has the server hold its request for the playlist until the next part is there, and then asks for
-// the part. Most answers are read where they lie: of parts only the markers are looked at.
+// An llhlsClient plays low-latency HLS on one connection, one request at a time, as hls.js does: it
+// requests the playlist, which the server holds until the next part is available, and then the
+// part. It parses most responses in the receive buffer; of parts it reads the markers only.
 type llhlsClient struct {
 	viewer   *viewer
 	arrivals *partArrivals
-	base     url.URL // of the playlist
+	base     url.URL // the address of the playlist
 	host     string
-	next     position // what to take next
+	next     position // what to fetch next
 	started  bool
 
-	parts       []part // of the playlist that was read last
-	readingPart bool   // a part is being read, the first of todo; else a playlist
+	parts       []part // to fetch, from the last playlist
+	readingPart bool   // reading the first of parts; else a playlist
 	list        *playlist
-	request     []byte // the request
+	request     []byte // the request to send
 
 	response responseReader
-	text     []byte // a playlist that comes in pieces
-	kept     []byte // of a part that comes in pieces, what may be the beginning of a marker
+	text     []byte // a playlist that arrives in pieces
+	kept     []byte // bytes of a part that may be the start of a marker
 	marks    []marker
 }
 
-// errReconnect tells that the server is done with the connection, but not with the viewer: what
-// open returns is for another.
-var errReconnect = errors.New("the server wants another connection")
+// errReconnect means that the server closes the connection but the viewer continues: open returns
+// the request to send for another connection.
+var errReconnect = errors.New("the server closes the connection")
 
 func newLLHLSClient(t *target, v *viewer, f *partArrivals) *llhlsClient {
 	w := &llhlsClient{viewer: v, arrivals: f, host: t.host}
-	if at, err := url.Parse(t.url); err == nil { // as it was when it became a target
+	if at, err := url.Parse(t.url); err == nil { // parseTarget has checked it
 		w.base = *at
 	}
 	w.setRequest(t.path)
@@ -49,7 +49,7 @@ func newLLHLSClient(t *target, v *viewer, f *partArrivals) *llhlsClient {
 
 func (w *llhlsClient) open() []byte { return w.request }
 
-// setRequest makes the request for a path.
+// setRequest sets the request for a path.
 func (w *llhlsClient) setRequest(path string) {
 	w.request = append(append(w.request[:0], "GET "...), path...)
 	w.request = append(append(w.request, " HTTP/1.1\r\nHost: "...), w.host...)
@@ -76,16 +76,16 @@ func (w *llhlsClient) feed(p []byte) ([]byte, error) {
 	return w.request, nil
 }
 
-// body takes a piece of an answer.
+// body processes a piece of a response body.
 func (w *llhlsClient) body(p []byte) error {
 	if !w.readingPart {
 		if len(w.text)+len(p) > maxPlaylist {
-			return errors.New("an HLS playlist that is too long")
+			return errors.New("HLS playlist too long")
 		}
 		w.text = append(w.text, p...)
 		return nil
 	}
-	if len(w.kept) > 0 { // what lies across the border of two pieces
+	if len(w.kept) > 0 { // a marker may span two pieces
 		n := min(len(p), markerText)
 		across := append(w.kept, p[:n]...)
 		w.scan(across, len(w.kept))
@@ -99,7 +99,7 @@ func (w *llhlsClient) body(p []byte) error {
 	return nil
 }
 
-// scan notes the markers in b that begin before an index.
+// scan records the markers in b that start before an index.
 func (w *llhlsClient) scan(b []byte, before int) {
 	for at := 0; ; {
 		m, end, ok := findMarker(b[at:])
@@ -111,7 +111,7 @@ func (w *llhlsClient) scan(b []byte, before int) {
 	}
 }
 
-// partDone counts a part that is here.
+// partDone counts a complete part.
 func (w *llhlsClient) partDone() {
 	v, p := w.viewer, w.parts[0]
 	if !v.joined {
@@ -125,36 +125,36 @@ func (w *llhlsClient) partDone() {
 	w.arrivals.record(p.uri, v)
 }
 
-// playlistDone reads the playlist that has come.
+// playlistDone parses a complete playlist.
 func (w *llhlsClient) playlistDone() error {
 	list, err := parsePlaylist(w.text, w.next)
 	w.text = w.text[:0]
 	if err != nil {
 		return err
 	}
-	if list.variant != "" { // the first is the one that players begin with
+	if list.variant != "" { // players start with the first
 		w.list = nil
 		at, err := w.base.Parse(list.variant)
 		if err != nil {
-			return fmt.Errorf("an HLS playlist with a bad address: %w", err)
+			return fmt.Errorf("invalid URI in an HLS playlist: %w", err)
 		}
 		if at.Host != w.base.Host || at.Scheme != w.base.Scheme {
-			return errors.New("a playlist of low-latency HLS at another host, which is not followed")
+			return errors.New("low-latency HLS playlist at another host: not supported")
 		}
 		w.base = *at
 		return nil
 	}
 	if !list.blocking {
-		return errors.New("no playlist of low-latency HLS")
+		return errors.New("not a low-latency HLS playlist: no CAN-BLOCK-RELOAD")
 	}
-	if !w.started { // at first from the newest part on that a decoder may start with
+	if !w.started { // start with the newest independent part
 		for _, p := range list.parts {
 			if p.independent {
 				w.started, w.next = true, p.position
 			}
 		}
 		if !w.started {
-			return errors.New("no part to begin with")
+			return errors.New("no independent part in the playlist")
 		}
 	}
 	w.list, w.parts = list, list.parts
@@ -164,22 +164,22 @@ func (w *llhlsClient) playlistDone() error {
 	return nil
 }
 
-// requestNext makes the request for what comes next: a part, or the playlist. io.EOF is the stream's end.
+// requestNext sets the next request: a part, or the playlist. io.EOF is the end of the stream.
 func (w *llhlsClient) requestNext() error {
 	if w.readingPart = len(w.parts) > 0; w.readingPart {
 		p := w.parts[0]
-		// the end of a segment is known when the next begins
+		// the end of a segment is known when the next starts
 		if p.position != w.next && p.position != (position{w.next.msn + 1, 0}) {
 			w.viewer.stats.gaps++
 		}
 		at, err := w.base.Parse(p.uri)
 		if err != nil {
-			return fmt.Errorf("an HLS playlist with a bad address: %w", err)
+			return fmt.Errorf("invalid URI in an HLS playlist: %w", err)
 		}
 		w.setRequest(at.RequestURI())
 		return nil
 	}
-	if w.list == nil { // it is led elsewhere
+	if w.list == nil { // the multivariant playlist leads to another playlist
 		w.setRequest(w.base.RequestURI())
 		return nil
 	}
@@ -195,16 +195,17 @@ func (w *llhlsClient) requestNext() error {
 	return nil
 }
 
-// An responseReader reads the answers to one request after the other on a connection that is kept.
+// A responseReader reads successive responses on a persistent connection.
 type responseReader struct {
-	head    []byte // as far as it has come, where it comes in pieces
-	inBody  bool   // the body is being read
-	left    int64  // of the body, where its length was said
+	head    []byte // a head that arrives in pieces
+	inBody  bool   // reading the body
+	left    int64  // bytes left of a body with a known length
 	chunked *chunkedDecoder
-	close   bool // the server closes after this answer
+	close   bool // the server closes after this response
 }
 
-// feed takes what was received, of one answer, and gives its body on in pieces. It reports whether that was the last.
+// feed processes received bytes of one response, and passes its body to body in pieces. It reports
+// whether the response is complete.
 func (a *responseReader) feed(p []byte, body func([]byte) error) (whole bool, err error) {
 	if !a.inBody {
 		if p, err = a.readHead(p); err != nil || !a.inBody {
@@ -219,7 +220,7 @@ func (a *responseReader) feed(p []byte, body func([]byte) error) (whole bool, er
 		return true, nil
 	}
 	if int64(len(p)) > a.left {
-		return false, errors.New("an HTTP answer longer than it says")
+		return false, errors.New("invalid HTTP response: longer than its Content-Length")
 	}
 	if a.left -= int64(len(p)); a.left == 0 {
 		a.inBody = false
@@ -232,11 +233,11 @@ func (a *responseReader) feed(p []byte, body func([]byte) error) (whole bool, er
 
 var endOfHead = []byte("\r\n\r\n")
 
-// readHead reads the head, if it is there, and returns what follows it.
+// readHead reads the response head if it is complete, and returns what follows it.
 func (a *responseReader) readHead(p []byte) ([]byte, error) {
 	if len(a.head) > 0 || !bytes.HasPrefix(p, []byte("HTTP/1.1 ")) {
 		a.head = append(a.head, p...)
-		p = bytes.TrimLeft(a.head, "\r\n") // which may be left of a body in chunks
+		p = bytes.TrimLeft(a.head, "\r\n") // may be left of a chunked body
 	}
 	head, rest, found := bytes.Cut(p, endOfHead)
 	if !found {
@@ -244,7 +245,7 @@ func (a *responseReader) readHead(p []byte) ([]byte, error) {
 			a.head = append(a.head, p...)
 		}
 		if len(p) > maxHTTPHead {
-			return nil, errors.New("the head of the HTTP answer does not end")
+			return nil, errors.New("HTTP response head too long")
 		}
 		return nil, nil
 	}
@@ -252,7 +253,7 @@ func (a *responseReader) readHead(p []byte) ([]byte, error) {
 	return rest, a.parseHead(head)
 }
 
-// parseHead reads what a head says.
+// parseHead parses a response head.
 func (a *responseReader) parseHead(head []byte) error {
 	line, fields, _ := bytes.Cut(head, []byte("\r\n"))
 	if status, ok := bytes.CutPrefix(line, []byte("HTTP/1.1 ")); !ok || !bytes.HasPrefix(status, []byte("200")) {
@@ -268,7 +269,7 @@ func (a *responseReader) parseHead(head []byte) error {
 		case is(name, "Content-Length"):
 			n, err := strconv.ParseInt(string(value), 10, 62)
 			if err != nil || n < 0 {
-				return fmt.Errorf("an HTTP answer with a length of %q", value)
+				return fmt.Errorf("invalid HTTP response: Content-Length %q", value)
 			}
 			a.left = n
 		case is(name, "Transfer-Encoding") && is(value, "chunked"):
@@ -278,7 +279,7 @@ func (a *responseReader) parseHead(head []byte) error {
 		}
 	}
 	if a.left < 0 && a.chunked == nil {
-		return errors.New("an HTTP answer that does not say its length")
+		return errors.New("invalid HTTP response: unknown length")
 	}
 	return nil
 }
@@ -286,11 +287,11 @@ func (a *responseReader) parseHead(head []byte) error {
 // is compares without regard to case.
 func is(b []byte, name string) bool { return len(b) == len(name) && strings.EqualFold(string(b), name) }
 
-// partArrivals knows when each part was first held by a viewer: how much later the others have it
-// is how fast it spreads.
+// A partArrivals records when the first viewer had each part, to measure how much later the other
+// viewers have it.
 type partArrivals struct {
 	mu    sync.Mutex
-	parts map[string]int64 // by URI; time of the clock
+	parts map[string]int64 // by URI; nanoseconds of the clock
 }
 
 func newPartArrivals() *partArrivals { return &partArrivals{parts: map[string]int64{}} }
@@ -298,7 +299,7 @@ func newPartArrivals() *partArrivals { return &partArrivals{parts: map[string]in
 // maxPartArrivals is how many parts are remembered: more than all streams have new at a time.
 const maxPartArrivals = 10_000
 
-// record notes that v holds the part at uri, now.
+// record records that v has the part at uri now.
 func (f *partArrivals) record(uri string, v *viewer) {
 	key := v.target.path + uri
 	f.mu.Lock()

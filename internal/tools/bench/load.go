@@ -18,27 +18,27 @@ type usage struct {
 	memory int64 // resident bytes
 }
 
-// Above these the bench cannot be believed: what it measures may be its own slowness.
+// Above these limits the result is void: the bench may have measured its own slowness.
 const (
-	maxOwnCPU = 0.85 // of its processors
+	maxOwnCPU = 0.85 // of all processors
 	maxLag    = 20 * time.Millisecond
 )
 
-// A loadMonitor watches this process and those of the server while the window is open.
+// A loadMonitor measures this process and those of the server while the window is open.
 type loadMonitor struct {
 	pids []int
 
 	mu  sync.Mutex
-	lag histogram // how late a timer came
+	lag histogram // how late timers fired
 
 	start, end sample
 }
 
-// A sample is what was used until some time.
+// A sample is the resource usage up to some time.
 type sample struct {
 	at        time.Time
 	own       time.Duration
-	busy, all int64 // of the machine
+	busy, all int64 // CPU time of the machine
 	server    usage
 	serverErr error
 }
@@ -50,7 +50,7 @@ func (l *loadMonitor) sample() sample {
 	return s
 }
 
-// watchLag measures how late timers come while the window is open, until ctx ends.
+// watchLag measures how late timers fire while the window is open, until ctx ends.
 func (l *loadMonitor) watchLag(ctx context.Context, s *measurement) {
 	const every = 10 * time.Millisecond
 	timer := time.NewTimer(every)
@@ -72,7 +72,8 @@ func (l *loadMonitor) watchLag(ctx context.Context, s *measurement) {
 	}
 }
 
-// benchLoad tells how this process did. behind is how long its readers had to work off what had come.
+// benchLoad returns the load of this process. behind is how long its readers needed for the data
+// that had arrived.
 func (l *loadMonitor) benchLoad(behind *histogram) BenchLoad {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -93,13 +94,13 @@ func (l *loadMonitor) benchLoad(behind *histogram) BenchLoad {
 		b.Void = append(b.Void, fmt.Sprintf("its timers were %v late (p99)", p.Round(time.Millisecond)))
 	}
 	if p := behind.quantile(.99); p > maxLag {
-		b.Void = append(b.Void, fmt.Sprintf("it took %v to read what had come (p99)", p.Round(time.Millisecond)))
+		b.Void = append(b.Void, fmt.Sprintf("it took %v to read received data (p99)", p.Round(time.Millisecond)))
 	}
 	return b
 }
 
-// serverLoad tells what the processes under test used for so many viewers above idle; nil when they
-// could not be watched.
+// serverLoad returns what the processes under test used for that number of viewers, above idle; nil
+// if they could not be measured.
 func (l *loadMonitor) serverLoad(idle usage, viewers int) *ServerLoad {
 	if len(l.pids) == 0 || l.start.serverErr != nil || l.end.serverErr != nil || viewers == 0 {
 		return nil
@@ -133,7 +134,7 @@ func listeningProcesses(targets []*target) []int {
 	return pids
 }
 
-// isLoopback tells whether host is this machine, by its loopback names.
+// isLoopback reports whether host is this machine, by its loopback names.
 func isLoopback(host string) bool {
 	addr, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && addr.IsLoopback()

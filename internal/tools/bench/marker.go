@@ -5,30 +5,30 @@ import (
 	"hash/crc32"
 )
 
-// A marker travels in front of each video frame's first slice: when the frame was sent, its number,
-// and a checksum of what follows. It is an SEI message of user data (ITU-T H.264 clause D.1.6), so
-// any server forwards it and any decoder passes over it.
+// A marker precedes each video frame's first slice: when the frame was sent, its number, and a
+// checksum of the following bytes. It is an SEI message of user data (ITU-T H.264 clause D.1.6), so
+// every server forwards it and every decoder ignores it.
 type marker struct {
 	sent int64  // nanoseconds of the clock
-	seq  uint32 // of the stream's video frames, from 1
-	sum  uint32 // of the body's bytes behind the marker
+	seq  uint32 // number of the video frame, from 1
+	sum  uint32 // of the bytes after the marker
 }
 
-// markerSize is the size of a marker with its length field, which takes four bytes as in most avcC.
+// markerSize is the size of a marker with its length field, which has four bytes as in most avcC.
 const markerSize = 4 + markerText
 
-// markerText is what of it is looked for.
+// markerText is the size of the part that findMarker searches and reads.
 const markerText = len(markerHead) + markerFields + 1
 
 const (
-	// NAL unit header of an SEI, user_data_unregistered, its size, and the UUID that makes it ours.
+	// NAL unit header of an SEI, user_data_unregistered, its size, and the UUID of the marker.
 	markerHead   = "\x06\x05\x24" + "\x6c\x69\x76\x65\x67\x6f\x4d\x11\x9b\xe5\xfa\x3c\xd8\x62\x7e\x91"
 	markerFields = 10 + 5 + 5
 	trailingBits = 0x80 // rbsp_trailing_bits
 )
 
-// appendMarker appends m as a NAL unit behind its length. Numbers are in groups of seven bits, each
-// with the eighth set: no byte is zero, so nothing needs emulation prevention.
+// appendMarker appends m as a NAL unit after its length. Numbers are in groups of seven bits, with
+// the eighth bit set: no byte is zero, so no emulation prevention is needed.
 func appendMarker(dst []byte, m marker) []byte {
 	dst = append(dst, 0, 0, 0, byte(markerSize-4))
 	dst = append(dst, markerHead...)
@@ -38,7 +38,7 @@ func appendMarker(dst []byte, m marker) []byte {
 	return append(dst, trailingBits)
 }
 
-// findMarker looks for a marker in b and returns where it ends.
+// findMarker finds the first marker in b and returns where it ends.
 func findMarker(b []byte) (m marker, end int, ok bool) {
 	i := bytes.Index(b, markerPrefix)
 	if i < 0 || len(b) < i+markerText {
@@ -67,5 +67,5 @@ func base128(b []byte) (v uint64) {
 	return v
 }
 
-// castagnoli is the checksum that processors have an instruction for.
+// castagnoli is the CRC that processors have an instruction for.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

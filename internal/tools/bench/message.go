@@ -6,22 +6,23 @@ import (
 	"livego/internal/container/flv"
 )
 
-// headSize is how much of a message is kept: a video header and a marker, with room for what a server may put in front.
+// headSize is how many bytes of a message are kept: a video header and a marker, with room for what
+// a server may insert before it.
 const headSize = 64
 
-// A message is one message of a stream while it arrives. Its first bytes are kept, the rest is
-// counted and, where wanted, summed: a viewer costs what the kernel charges for the bytes, and next
-// to nothing more.
+// A message is one message of a stream while it arrives. Its first bytes are kept; the others are
+// counted and, if requested, checksummed. So a viewer costs little more than what the kernel
+// charges for the bytes.
 type message struct {
 	typ  uint8
 	time uint32 // milliseconds
 	size int
-	left int // bytes still to come
+	left int // bytes not received yet
 
-	sums      bool // check the marker's checksum
+	sums      bool // verify the marker's checksum
 	sum       uint32
 	mark      marker
-	hasMarker bool // has a marker
+	hasMarker bool // whether mark is valid
 
 	headLen int
 	head    [headSize]byte
@@ -32,7 +33,7 @@ func (m *message) start(typ uint8, time uint32, size int) {
 	m.mark, m.hasMarker, m.headLen = marker{}, false, 0
 }
 
-// write takes a part of the body, of at most the bytes that are left.
+// write processes a piece of the body, at most left bytes.
 func (m *message) write(p []byte) {
 	m.left -= len(p)
 	if m.headLen < headSize {
@@ -48,7 +49,7 @@ func (m *message) write(p []byte) {
 	}
 }
 
-// readMarker looks at the first bytes when they are complete.
+// readMarker reads the marker when the kept bytes are complete.
 func (m *message) readMarker() {
 	if m.typ != flv.TypeVideo {
 		return
@@ -59,10 +60,10 @@ func (m *message) readMarker() {
 	}
 }
 
-// isMedia tells whether m is a frame of sound or picture rather than a header or data.
+// isMedia reports whether m is an audio or video frame rather than a header or data.
 func (m *message) isMedia() bool {
 	return (m.typ == flv.TypeVideo || m.typ == flv.TypeAudio) && m.size > 0 && !isHeader(m.typ, m.head[:m.headLen])
 }
 
-// isKey tells whether a video frame is a key frame by its flag.
+// isKey reports whether a video frame is marked as a keyframe.
 func (m *message) isKey() bool { return m.head[0]>>4&7 == 1 }

@@ -6,10 +6,10 @@ import (
 	"livego/internal/codec/bits"
 )
 
-// The built-in picture is H.264 that needs no encoder: macroblocks either hold nothing (smooth in a
-// key frame, as before in others) or are uncompressed (I_PCM, ITU-T H.264 clause 7.3.5), and the
-// number of the latter makes the bit rate. A bar of colours wanders over the picture. Any decoder
-// plays it, and no server can take its bytes for padding.
+// The built-in video is H.264 that needs no encoder: macroblocks are either empty (predicted in a
+// keyframe, skipped in other frames) or uncompressed (I_PCM, ITU-T H.264 clause 7.3.5), and the
+// number of the latter sets the bitrate. A color bar moves over the picture. Every decoder plays
+// it, and no server can mistake its bytes for padding.
 const (
 	pictureWidth  = 1280
 	pictureHeight = 720
@@ -21,18 +21,18 @@ const (
 	chromaSize = 64
 	pcmSize    = lumaSize + 2*chromaSize + 2 // with its type, aligned
 
-	keyBase  = macroblocks + 20 // bytes of a key frame without any: each takes a byte
-	keyShare = 8                // a key frame is as large as so many others, as with real encoders
+	keyBase  = macroblocks + 20 // bytes of a keyframe without I_PCM: a byte per macroblock
+	keyShare = 8                // size of a keyframe in other frames, as with real encoders
 )
 
-// pictures returns the access units of one group of pictures at a frame rate: NAL units with length
-// fields of four bytes. Together they have about size bytes.
+// pictures returns the access units of one group of pictures at a frame rate, with length fields of
+// four bytes and a total of about size bytes.
 func pictures(frames, size int) [][]byte {
 	share := size / (frames - 1 + keyShare)
 	out := make([][]byte, frames)
 	left := size
 	for i := range out {
-		want := left / (frames - i) // what rounding left undone goes on to the next
+		want := left / (frames - i) // carries rounding errors over to the next frame
 		blocks := want / pcmSize
 		if i == 0 {
 			want = max(share*keyShare, keyBase)
@@ -44,7 +44,7 @@ func pictures(frames, size int) [][]byte {
 	return out
 }
 
-// picture returns frame number i of its group, with so many uncompressed macroblocks.
+// picture returns frame number i of its group, with that number of uncompressed macroblocks.
 func picture(i, blocks int) []byte {
 	w := &nalWriter{}
 	w.ue(0) // first_mb_in_slice
@@ -59,7 +59,7 @@ func picture(i, blocks int) []byte {
 	w.U(8, uint32(i)) // frame_num
 	if i == 0 {
 		w.ue(0)   // idr_pic_id
-		w.U(2, 0) // dec_ref_pic_marking: output what was, no long-term reference
+		w.U(2, 0) // dec_ref_pic_marking: output earlier frames, no long-term reference
 	} else {
 		w.U(3, 0) // the default number of references, their default order, sliding window
 	}
@@ -75,13 +75,13 @@ func picture(i, blocks int) []byte {
 	return appendUnit(nil, unit, w.Bytes())
 }
 
-// A colorBar is the run of macroblocks, in raster order and around the end, that a frame paints.
+// A colorBar is the run of macroblocks, in raster order and wrapping around, that a frame paints.
 type colorBar struct{ start, blocks int }
 
 func (b colorBar) contains(mb int) bool { return (mb-b.start+macroblocks)%macroblocks < b.blocks }
 
-// intra writes the macroblocks of a key frame. One outside the bar is predicted from its neighbours and has no residual
-// (I_16x16_2_0_0).
+// intra writes the macroblocks of a keyframe. One outside the bar is predicted from its neighbors
+// and has no residual (I_16x16_2_0_0).
 func (w *nalWriter) intra(b colorBar) {
 	for mb := range macroblocks {
 		if b.contains(mb) {
@@ -92,7 +92,8 @@ func (w *nalWriter) intra(b colorBar) {
 		w.ue(3) // mb_type
 		w.ue(0) // intra_chroma_pred_mode
 		w.ue(0) // mb_qp_delta
-		// coeff_token of no coefficient, by those of the neighbours (clause 9.2.1): one of I_PCM counts as 16.
+		// coeff_token of no coefficients depends on the neighbors (clause 9.2.1): I_PCM counts as
+		// 16.
 		left, above := mb%columns > 0 && b.contains(mb-1), mb >= columns && b.contains(mb-columns)
 		if left || above {
 			w.U(6, 3)
@@ -102,7 +103,7 @@ func (w *nalWriter) intra(b colorBar) {
 	}
 }
 
-// inter writes those of another frame: what is outside the bar is skipped.
+// inter writes the macroblocks of another frame: those outside the bar are skipped.
 func (w *nalWriter) inter(b colorBar, frame int) {
 	skipped := uint32(0)
 	for mb := range macroblocks {
@@ -120,7 +121,7 @@ func (w *nalWriter) inter(b colorBar, frame int) {
 	}
 }
 
-// pcm writes the samples of one macroblock: a slope of grey under one colour. None is 0, so none
+// pcm writes the samples of one macroblock: a gray gradient in one color. No sample is 0, so none
 // needs emulation prevention.
 func (w *nalWriter) pcm(mb, frame int) {
 	w.Align()
@@ -136,7 +137,7 @@ func (w *nalWriter) pcm(mb, frame int) {
 	}
 }
 
-// avcC returns the decoder configuration of the pictures at a frame rate (ISO/IEC 14496-15 clause 5.3.3.1).
+// avcC returns the decoder configuration at a frame rate (ISO/IEC 14496-15 clause 5.3.3.1).
 func avcC(fps int) []byte {
 	const baseline, constraints, level = 66, 0xC0, 40
 	s := &nalWriter{}
@@ -181,10 +182,10 @@ func avcC(fps int) []byte {
 	return appendSet(append(c, 1), 0x68, p.Bytes())
 }
 
-// A nalWriter writes what is in a NAL unit, bit by bit.
+// A nalWriter writes the content of a NAL unit bit by bit.
 type nalWriter struct{ bits.Writer }
 
-// ue appends an unsigned Exp-Golomb number (clause 9.1). A signed one of 0 is the same.
+// ue appends an unsigned Exp-Golomb number (clause 9.1). A signed 0 is the same.
 func (w *nalWriter) ue(v uint32) {
 	n := 0
 	for (v+1)>>n > 1 {
@@ -200,7 +201,7 @@ func (w *nalWriter) trail() {
 	w.Align()
 }
 
-// appendUnit appends a NAL unit behind its length, with emulation prevention (clause 7.4.1).
+// appendUnit appends a NAL unit after its length, with emulation prevention (clause 7.4.1).
 func appendUnit(dst []byte, header byte, rbsp []byte) []byte {
 	start := len(dst)
 	dst = append(dst, 0, 0, 0, 0, header)
@@ -220,7 +221,7 @@ func appendUnit(dst []byte, header byte, rbsp []byte) []byte {
 	return dst
 }
 
-// appendSet appends a parameter set as avcC has them, behind a length of two bytes.
+// appendSet appends a parameter set as in avcC, after a length of two bytes.
 func appendSet(dst []byte, header byte, rbsp []byte) []byte {
 	return append(dst, appendUnit(nil, header, rbsp)[2:]...)
 }

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// clockTick is the unit of CPU times in /proc: USER_HZ is 100 on every system that Go runs on.
+// clockTick is the unit of CPU times in /proc: USER_HZ is 100 on every system that Go supports.
 const clockTick = 10 * time.Millisecond
 
 // usageOf returns what the processes of pids have used together.
@@ -37,11 +37,12 @@ func processUsage(pid int) (usage, error) {
 	if err != nil {
 		return usage{}, err
 	}
-	// The name, in parentheses, may hold anything. utime and stime are fields 14 and 15, rss is 24 (proc_pid_stat(5)).
+	// The name, in parentheses, may contain anything. utime and stime are fields 14 and 15, rss is
+	// 24 (proc_pid_stat(5)).
 	const utime, stime, rss = 14 - 3, 15 - 3, 24 - 3
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if len(fields) <= rss {
-		return usage{}, errors.New("unknown form of /proc")
+		return usage{}, errors.New("unknown format of /proc/PID/stat")
 	}
 	var n [3]int64
 	for i, f := range []int{utime, stime, rss} {
@@ -61,7 +62,7 @@ func ownCPU() time.Duration {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
 
-// machineTimes returns the CPU time of the whole machine that was busy, and all that there was, in ticks.
+// machineTimes returns the busy and the total CPU time of the machine, in ticks.
 func machineTimes() (busy, all int64) {
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -71,7 +72,7 @@ func machineTimes() (busy, all int64) {
 	const idle, iowait, steal = 3, 4, 7
 	for i, f := range strings.Fields(line)[1:] {
 		n, err := strconv.ParseInt(f, 10, 64)
-		if err != nil || i > steal { // what guests use is in the former
+		if err != nil || i > steal { // guest time is part of user time
 			break
 		}
 		all += n
@@ -82,7 +83,8 @@ func machineTimes() (busy, all int64) {
 	return busy, all
 }
 
-// processesOnPort returns the processes that listen on a TCP port of this machine, as far as we may look into them.
+// processesOnPort returns the processes that listen on a TCP port of this machine, as far as /proc
+// permits.
 func processesOnPort(port int) []int {
 	var sockets []string
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
@@ -118,7 +120,7 @@ func processesOnPort(port int) []int {
 	return pids
 }
 
-// checkFileLimit tells whether so many connections fit into the limit of open files.
+// checkFileLimit returns an error if n connections exceed the limit of open files.
 func checkFileLimit(n int) error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
@@ -126,7 +128,7 @@ func checkFileLimit(n int) error {
 	}
 	const others = 64
 	if need := uint64(n + others); limit.Cur < need {
-		return fmt.Errorf("%d connections need %d open files, and the limit is %d (ulimit -n)", n, need, limit.Cur)
+		return fmt.Errorf("%d connections need %d open files, the limit is %d: raise it with ulimit -n", n, need, limit.Cur)
 	}
 	return nil
 }

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// What processes use is read from /proc, which is Linux alone.
+// The usage of processes is read from /proc, which only Linux has.
 
 func usageOf([]int) (usage, error) {
-	return usage{}, errors.New("processes can be watched on Linux only")
+	return usage{}, errors.New("process usage can be measured on Linux only")
 }
 func ownCPU() time.Duration           { return 0 }
 func machineTimes() (busy, all int64) { return 0, 0 }

@@ -21,21 +21,22 @@ type publisher struct {
 	insecure    bool
 
 	mu      sync.Mutex
-	sent    int64         // video frames in the window
-	phase   time.Duration // after the first of several: encoders send their key frames when they like, not all at once
-	blocked histogram     // how long the server took to accept a message, in the window
+	sent    int64         // video frames sent in the window
+	phase   time.Duration // delay of its start, so that keyframes of several publishers do not coincide
+	blocked histogram     // how long writing a message blocked, in the window
 }
 
-// A sink takes messages to a server.
+// A sink sends messages to a server.
 type sink interface {
-	// write sends one message; body is the caller's again afterwards.
+	// write sends one message. It does not keep body.
 	write(typ uint8, timestamp uint32, body []byte) error
 	close()
 }
 
 const publishTimeout = 10 * time.Second
 
-// run publishes until ctx ends, which is no error. It closes ready when the server has accepted the stream.
+// run publishes until ctx ends, which is not an error. It closes ready when the server has accepted
+// the stream.
 func (p *publisher) run(ctx context.Context, ready chan<- struct{}) error {
 	out, err := p.open(ctx)
 	if err != nil {
@@ -86,7 +87,7 @@ func (p *publisher) pump(ctx context.Context, out sink) error {
 	}
 }
 
-// count notes a message that was sent at a time of the clock.
+// count records a message that was sent at a time of the clock.
 func (p *publisher) count(it *item, sent int64) {
 	if !p.measurement.measured(sent) {
 		return
@@ -99,7 +100,7 @@ func (p *publisher) count(it *item, sent int64) {
 	}
 }
 
-// open connects.
+// open connects to the server and starts publishing.
 func (p *publisher) open(ctx context.Context) (sink, error) {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
@@ -115,7 +116,7 @@ func (p *publisher) open(ctx context.Context) (sink, error) {
 		return newRTMPSink(ctx, nc, p.target)
 	}
 	nc.Close()
-	return nil, fmt.Errorf("%s: streams are published by RTMP", p.target.url)
+	return nil, fmt.Errorf("%s: streams can only be published by RTMP", p.target.url)
 }
 
 // dial connects to t.
@@ -127,15 +128,15 @@ func dial(ctx context.Context, t *target, insecure bool) (net.Conn, error) {
 	return (&tls.Dialer{NetDialer: d, Config: tlsConfig(insecure)}).DialContext(ctx, "tcp", t.addr)
 }
 
-// tlsConfig trusts the system's roots, or anybody.
+// tlsConfig trusts the system's roots, or any certificate.
 func tlsConfig(insecure bool) *tls.Config { return &tls.Config{InsecureSkipVerify: insecure} }
 
-// rtmpSink publishes as an encoder does.
+// rtmpSink publishes by RTMP as an encoder does.
 type rtmpSink struct {
 	c    *rtmp.ClientConn
 	nc   net.Conn // below c
 	done chan struct{}
-	err  error // after done: why the server ended it
+	err  error // after done: why the connection ended
 }
 
 func newRTMPSink(ctx context.Context, nc net.Conn, t *target) (*rtmpSink, error) {
@@ -149,7 +150,7 @@ func newRTMPSink(ctx context.Context, nc net.Conn, t *target) (*rtmpSink, error)
 		return nil, err
 	}
 	s := &rtmpSink{c: c, nc: nc, done: make(chan struct{})}
-	go func() { // what the server says has to be read
+	go func() { // messages of the server must be read
 		defer close(s.done)
 		for s.err == nil {
 			_, s.err = c.ReadMessage()
@@ -162,19 +163,19 @@ func (s *rtmpSink) write(typ uint8, timestamp uint32, body []byte) error {
 	err := s.c.WriteMessage(rtmp.Message{Type: typ, Timestamp: timestamp, Payload: body})
 	if err != nil {
 		s.nc.Close()
-		<-s.done // it may know the reason
+		<-s.done // it may have the server's reason
 		return errors.Join(s.err, err)
 	}
 	return nil
 }
 
 func (s *rtmpSink) close() {
-	_ = s.c.EndStream() // the server sees the end in any case
+	_ = s.c.EndStream() // closing the connection ends the stream in any case
 	s.nc.Close()
 	<-s.done
 }
 
-// tcpSink sends an FLV stream as it is.
+// tcpSink sends plain FLV over TCP.
 type tcpSink struct {
 	nc  net.Conn
 	buf []byte

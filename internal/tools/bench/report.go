@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// WriteText writes r for people.
+// WriteText writes r as text.
 func (r *Result) WriteText(w io.Writer) error {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
@@ -28,10 +28,11 @@ func (r *Result) WriteText(w io.Writer) error {
 	} else {
 		line("delivered", "%.1f Mbit/s", d.Mbps)
 	}
-	line("order", "%d frames missing, %d repeated, %d gaps and %d steps back in time stamps", d.Missing, d.Repeats, d.Gaps,
+	line("order", "%d frames missing, %d repeated, %d timestamp gaps, %d timestamp steps back", d.Missing, d.Repeats,
+		d.Gaps,
 		d.StepBack)
 	if d.Checked > 0 {
-		line("content", "%d of %d frames that were checked were as sent", d.Checked-d.Corrupt, d.Checked)
+		line("content", "%d of %d checked frames are as sent", d.Checked-d.Corrupt, d.Checked)
 	}
 	line("latency", "%s", r.Latency)
 	line("first picture", "%s", r.FirstPicture)
@@ -45,7 +46,7 @@ func (r *Result) WriteText(w io.Writer) error {
 		line("server CPU", "%.0f us per viewer and second, %.2f processors (pid %s)", s.CPUPerViewer, s.CPU, pids(s.PIDs))
 		line("server memory", "%.1f kB per viewer above %.1f MB idle", s.KBPerViewer, float64(s.IdleKB)/1024)
 	} else {
-		line("server", "not watched: it runs elsewhere, or its pid is not known")
+		line("server", "not measured: it runs elsewhere, or its pid is unknown")
 	}
 	n := r.Bench
 	line("this bench", "%.2f of %d processors, lag p99 %.1f ms, behind p99 %.1f ms; the machine was busy to %.0f %%",

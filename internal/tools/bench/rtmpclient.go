@@ -10,7 +10,7 @@ import (
 	"livego/internal/proto/rtmp"
 )
 
-// Types of message and user control events that a viewer acts on, RTMP 1.0 §5.4 and §7.1.
+// Message types and user control events that a viewer handles (RTMP 1.0 §5.4 and §7.1).
 const (
 	rtmpSetChunkSize = 1
 	rtmpAck          = 3
@@ -35,8 +35,8 @@ const (
 	rtmpDefaultChunk = 128
 )
 
-// rtmpClient plays by RTMP. internal/proto/rtmp has a whole client; this is one for thousands in
-// few goroutines, which looks at headers only.
+// An rtmpClient plays by RTMP. Unlike the client of internal/proto/rtmp, it serves thousands of
+// viewers in few goroutines and reads headers only.
 type rtmpClient struct {
 	app, tcURL, name string
 	sums             bool
@@ -44,33 +44,33 @@ type rtmpClient struct {
 
 	handshake     []byte // S0, S1 and S2, while they arrive
 	handshakeDone bool
-	streams       []*chunkStream // by chunk stream id, in the order of their coming
+	streams       []*chunkStream // in order of their first use
 
-	// The chunk that is arriving.
+	// The current chunk.
 	head  [rtmpChunkHeader]byte
 	n     int
 	cur   *chunkStream
-	left  int // of its payload
+	left  int // bytes left of its payload
 	chunk int // the server's chunk size
 
 	received, acked, window uint64
 	reply                   []byte
 }
 
-// A chunkStream is what the chunk layer remembers of one, §5.3.
+// A chunkStream is the state of a chunk stream (§5.3).
 type chunkStream struct {
 	id uint32
 	message
 	delta    uint32
 	extended bool
-	command  []byte // the body of a message that is read whole
+	command  []byte // the body of a command
 }
 
 func newRTMPClient(t *target, sums bool, deliver onMessage) *rtmpClient {
 	return &rtmpClient{app: t.app, tcURL: t.tcURL, name: t.name, sums: sums, deliver: deliver, chunk: rtmpDefaultChunk}
 }
 
-// open returns C0 and C1 of the simple handshake, §5.2.
+// open returns C0 and C1 of the simple handshake (§5.2).
 func (r *rtmpClient) open() []byte {
 	hello := make([]byte, 1+rtmpHandshake)
 	hello[0] = 3
@@ -88,7 +88,7 @@ func (r *rtmpClient) feed(p []byte) ([]byte, error) {
 			return nil, nil
 		}
 		if r.handshake[0] != 3 {
-			return nil, fmt.Errorf("RTMP version %d", r.handshake[0])
+			return nil, fmt.Errorf("unsupported RTMP version %d", r.handshake[0])
 		}
 		r.connect()
 	}
@@ -100,7 +100,7 @@ func (r *rtmpClient) feed(p []byte) ([]byte, error) {
 	return r.reply, err
 }
 
-// connect answers the handshake and sends the first command.
+// connect completes the handshake and sends the first command.
 func (r *rtmpClient) connect() {
 	r.reply = append(r.reply, r.handshake[1:1+rtmpHandshake]...)
 	r.handshake, r.handshakeDone = nil, true
@@ -122,7 +122,7 @@ func (r *rtmpClient) send(h rtmp.Header, body []byte) {
 	}
 }
 
-// readChunks takes readChunks apart.
+// readChunks decodes chunks.
 func (r *rtmpClient) readChunks(p []byte) error {
 	for len(p) > 0 {
 		if r.cur == nil {
@@ -157,7 +157,7 @@ func (r *rtmpClient) readChunks(p []byte) error {
 	return nil
 }
 
-// headerSize returns how long the chunk header is, as far as r.head tells by now, §5.3.1.
+// headerSize returns the length of the chunk header, as far as r.head determines it (§5.3.1).
 func (r *rtmpClient) headerSize() int {
 	if r.n == 0 {
 		return 1
@@ -194,7 +194,7 @@ func (r *rtmpClient) basicSize() int {
 
 func messageHeaderSize(first byte) int { return [...]int{11, 7, 3, 0}[first>>6] }
 
-// streamID returns the chunk stream id of r.head.
+// streamID returns the chunk stream ID of r.head.
 func (r *rtmpClient) streamID() uint32 {
 	switch r.head[0] & 0x3F {
 	case 0:
@@ -215,13 +215,13 @@ func (r *rtmpClient) stream() *chunkStream {
 	return nil
 }
 
-// readChunkHeader reads a complete chunk header. A message that has no payload is complete with it.
+// readChunkHeader reads a complete chunk header. An empty message is complete with it.
 func (r *rtmpClient) readChunkHeader() error {
 	format := r.head[0] >> 6
 	s := r.stream()
 	if s == nil {
 		if format > 1 || len(r.streams) == maxChunkStreams {
-			return errors.New("an RTMP chunk out of nowhere")
+			return errors.New("invalid RTMP chunk: unknown chunk stream")
 		}
 		s = &chunkStream{id: r.streamID(), message: message{sums: r.sums}}
 		r.streams = append(r.streams, s)
@@ -233,7 +233,7 @@ func (r *rtmpClient) readChunkHeader() error {
 	return nil
 }
 
-// readMessageHeader reads the message header h of a chunk that begins a message.
+// readMessageHeader reads the message header h of a chunk that starts a message.
 func (s *chunkStream) readMessageHeader(format byte, h []byte) {
 	typ, size := s.typ, s.size
 	if format < 3 {
@@ -257,7 +257,7 @@ func (s *chunkStream) readMessageHeader(format byte, h []byte) {
 	}
 }
 
-// handleMessage acts on a message whose last byte is here.
+// handleMessage handles a complete message.
 func (r *rtmpClient) handleMessage(s *chunkStream) error {
 	switch s.typ {
 	case rtmpCommand, rtmpCommandAMF3:
@@ -277,10 +277,10 @@ func (r *rtmpClient) handleMessage(s *chunkStream) error {
 func (r *rtmpClient) handleControl(typ uint8, p []byte) error {
 	switch {
 	case len(p) < 4:
-		return errors.New("a short RTMP control message")
+		return errors.New("invalid RTMP control message: too short")
 	case typ == rtmpSetChunkSize:
 		if r.chunk = int(binary.BigEndian.Uint32(p)); r.chunk < 1 || r.chunk > 1<<30 {
-			return fmt.Errorf("RTMP chunks of %d bytes", r.chunk)
+			return fmt.Errorf("invalid RTMP chunk size %d", r.chunk)
 		}
 	case typ == rtmpWindowAck:
 		r.window = uint64(binary.BigEndian.Uint32(p))
@@ -293,14 +293,14 @@ func (r *rtmpClient) handleControl(typ uint8, p []byte) error {
 	return nil
 }
 
-// handleCommand acts on a handleCommand of the server: each answer calls for the next step to the stream.
+// handleCommand handles a command of the server: each result triggers the next step.
 func (r *rtmpClient) handleCommand(body []byte) error {
 	d := amf0.NewDecoder(body)
 	var v [4]any // name, transaction, and two arguments
 	for i := range v {
 		var err error
 		if v[i], err = d.Next(); err != nil {
-			break // shorter ones have no bearing
+			break // shorter commands are ignored
 		}
 	}
 	info, _ := v[3].(amf0.Object)

@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// A testServer is the least of a server: what is published, players get, from the newest key frame on.
+// A testServer is a minimal server: players receive what is published, from the newest keyframe on.
 type testServer struct {
 	mu      sync.Mutex
 	headers []rtmp.Message
@@ -33,7 +33,7 @@ type testServer struct {
 	conns   []net.Conn
 }
 
-// publish takes one message.
+// publish distributes one message.
 func (r *testServer) publish(m rtmp.Message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -50,7 +50,7 @@ func (r *testServer) publish(m rtmp.Message) {
 	}
 }
 
-// play gives a player what there is and what will come.
+// play sends a player the stored messages and all that follow.
 func (r *testServer) play(ctx context.Context, send func(rtmp.Message) error) {
 	live := make(chan rtmp.Message, 1<<12)
 	r.mu.Lock()
@@ -97,7 +97,7 @@ func (r *testServer) rtmp(ctx context.Context, nc net.Conn) {
 			r.publish(m)
 		}
 	case req.Name != "bench":
-		c.Reject("NetStream.Play.StreamNotFound", "nobody is publishing that")
+		c.Reject("NetStream.Play.StreamNotFound", "stream not found")
 	default:
 		if c.AcceptPlay() != nil {
 			return
@@ -116,7 +116,7 @@ func (r *testServer) rtmp(ctx context.Context, nc net.Conn) {
 	}
 }
 
-// http serves FLV in plain answers and by WebSocket.
+// http serves FLV over HTTP and WebSocket.
 func (r *testServer) http(ctx context.Context, nc net.Conn) {
 	defer nc.Close()
 	req, err := http.ReadRequest(bufio.NewReader(nc))
@@ -183,7 +183,8 @@ func listen(t *testing.T) net.Listener {
 	return ln
 }
 
-// TestRun goes through a whole run by every protocol of a single connection, with sockets of our own and with TLS.
+// TestRun is a whole run over every protocol with a single connection, with plain sockets and with
+// TLS.
 func TestRun(t *testing.T) {
 	t.Parallel()
 	r := newTestServer(t)
@@ -210,10 +211,11 @@ func TestRun(t *testing.T) {
 	}
 	v, d := result.Viewers, result.Delivery
 	if v.Joined != 20 || v.Lost != 0 || len(v.Errors) != 1 ||
-		v.Errors["refused: NetStream.Play.StreamNotFound nobody is publishing that"] != 5 {
+		v.Errors["refused: NetStream.Play.StreamNotFound stream not found"] != 5 {
 		t.Errorf("viewers: %+v", v)
 	}
-	// A busy machine sends a frame more or less in the window, but none is lost, doubled or damaged.
+	// A busy machine may send one frame more or less in the window, but no frame is lost, repeated
+	// or damaged.
 	if d.Expected < 25*20 || d.Frames != d.Expected*20/25 || d.Missing+d.Repeats+d.Gaps+d.StepBack+d.Corrupt != 0 ||
 		d.Checked < d.Frames {
 		t.Errorf("delivery: %+v", d)
@@ -223,9 +225,9 @@ func TestRun(t *testing.T) {
 		t.Errorf("latency %+v, first picture %+v, encoder %+v", result.Latency, result.FirstPicture, result.EncoderBlocked)
 	}
 	if want := []string{RTMP, FLV, WS}; !slices.Equal(result.Protocols, want) || len(stages) < 5 {
-		t.Errorf("by %v through %v", result.Protocols, stages)
+		t.Errorf("protocols %v, stages %v", result.Protocols, stages)
 	}
-	if f := result.Failures(); len(f) < 2 || !strings.HasPrefix(f[0], "5 of 25 viewers saw no picture") {
+	if f := result.Failures(); len(f) < 2 || !strings.HasPrefix(f[0], "5 of 25 viewers received no keyframe") {
 		t.Errorf("failures: %q", f)
 	}
 	var text strings.Builder
@@ -235,7 +237,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestHLS plays a canned playlist of two segments, whose frames lie across reads.
+// TestHLS plays a fixed playlist of two segments, whose frames span reads.
 func TestHLS(t *testing.T) {
 	var sc measurement
 	sc.clock = newClock()
@@ -252,7 +254,8 @@ func TestHLS(t *testing.T) {
 		case "/live/x.m3u8":
 			fmt.Fprint(w, "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nx/ts.m3u8\n")
 		case "/live/x/ts.m3u8":
-			fmt.Fprint(w, "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:2,\n0.ts\n#EXTINF:2,\n1.ts\n#EXT-X-ENDLIST\n")
+			fmt.Fprint(w, "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:7\n#EXTINF:2,\n0.ts\n"+
+				"#EXTINF:2,\n1.ts\n#EXT-X-ENDLIST\n")
 		case "/live/x/0.ts":
 			w.Write(segment(0))
 		case "/live/x/1.ts":
@@ -264,7 +267,7 @@ func TestHLS(t *testing.T) {
 	defer srv.Close()
 	for path, want := range map[string]string{
 		"/live/x.m3u8":    "1 joined, 100 frames, 0 missing, map[" + errClosed.Error() + ":1]",
-		"/live/none.m3u8": `0 joined, 0 frames, 0 missing, map[HTTP answer "404 Not Found":1]`,
+		"/live/none.m3u8": `0 joined, 0 frames, 0 missing, map[HTTP response "404 Not Found":1]`,
 	} {
 		target, err := parseTarget(srv.URL + path)
 		if err != nil {
@@ -280,8 +283,8 @@ func TestHLS(t *testing.T) {
 	}
 }
 
-// TestLowLatencyHLS plays a canned stream of six parts in two segments, whose server holds requests
-// for playlists: two viewers ask for each part and each playlist once.
+// TestLowLatencyHLS plays a fixed stream of six parts in two segments with blocking playlist
+// reload: two viewers request each part and each playlist once.
 func TestLowLatencyHLS(t *testing.T) {
 	var sc measurement
 	sc.clock = newClock()
@@ -289,7 +292,8 @@ func TestLowLatencyHLS(t *testing.T) {
 	var mu sync.Mutex
 	asked := map[string]int{}
 	list := func(parts int) string {
-		s := "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=0.6\n#EXT-X-MEDIA-SEQUENCE:7\n"
+		s := "#EXTM3U\n#EXT-X-TARGETDURATION:1\n" +
+			"#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=0.6\n#EXT-X-MEDIA-SEQUENCE:7\n"
 		for i := range parts {
 			if i == 3 {
 				s += "#EXTINF:0.6,\n7.m4s\n"
@@ -334,15 +338,15 @@ func TestLowLatencyHLS(t *testing.T) {
 	}
 	for url, n := range asked {
 		if n != 2 {
-			t.Errorf("%s was asked for %d times", url, n)
+			t.Errorf("%s was requested %d times", url, n)
 		}
 	}
 	if len(asked) != 2+6+4 {
-		t.Errorf("%d addresses were asked for: %v", len(asked), asked)
+		t.Errorf("%d addresses were requested: %v", len(asked), asked)
 	}
 }
 
-// TestRunIsCanceled ends a run from outside.
+// TestRunIsCanceled cancels a run while viewers join.
 func TestRunIsCanceled(t *testing.T) {
 	t.Parallel()
 	r := newTestServer(t)

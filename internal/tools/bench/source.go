@@ -15,47 +15,48 @@ import (
 
 // An item is one message of a source.
 type item struct {
-	at   time.Duration // since its cycle began
+	at   time.Duration // since the start of its cycle
 	typ  uint8
 	body []byte
-	mark int    // where the marker goes; 0 for messages without
-	sum  uint32 // of what follows the marker
+	mark int    // offset of the marker; 0 for none
+	sum  uint32 // checksum of the bytes after the marker
 }
 
-// A cycle is messages that come again and again.
+// A cycle is a list of messages that repeats.
 type cycle struct {
 	items  []item
 	period time.Duration
 }
 
-// A source is what publishers send: shared by all of them and never changed.
+// A source is what publishers send. It is shared by all of them and immutable.
 type source struct {
 	name   string
-	header []item // what comes once, first
+	header []item // sent once, first
 	cycles []cycle
-	fps    float64 // video frames a second
-	bits   float64 // bits a second
+	fps    float64 // video frames per second
+	bits   float64 // bit/s
 }
 
-// Limits of the built-in stream. Below the least rate there is no room for the grey of a key frame.
+// Limits of the built-in stream. Below the lowest bitrate there is no room for the macroblock types
+// of a keyframe.
 const (
 	minBitrate      = 64_000
 	maxBitrate      = 100_000_000
 	maxAudioBitrate = 128_000
 )
 
-// synthesize returns the built-in stream: bits a second in all, pictures a second, and time from
-// one key frame to the next.
+// synthesize returns the built-in stream: total bitrate in bit/s, frames per second, and keyframe
+// interval.
 func synthesize(bitrate, fps int, gop time.Duration) (*source, error) {
 	frames := int(gop.Seconds()*float64(fps) + .5)
 	switch {
 	case bitrate < minBitrate || bitrate > maxBitrate:
-		return nil, fmt.Errorf("a bit rate of %d kbit/s: it must be from %d to %d", bitrate/1000, minBitrate/1000,
+		return nil, fmt.Errorf("invalid bitrate of %d kbit/s: it must be from %d to %d", bitrate/1000, minBitrate/1000,
 			maxBitrate/1000)
 	case fps < 1 || fps > 240:
-		return nil, fmt.Errorf("%d frames a second: it must be from 1 to 240", fps)
+		return nil, fmt.Errorf("invalid frame rate of %d/s: it must be from 1 to 240", fps)
 	case frames < 2 || frames > 10*240:
-		return nil, fmt.Errorf("a key frame every %d frames: it must be from 2 to 2400", frames)
+		return nil, fmt.Errorf("invalid keyframe interval of %d frames: it must be from 2 to 2400", frames)
 	}
 	sound := min(maxAudioBitrate, bitrate/4)
 	period := time.Duration(frames) * time.Second / time.Duration(fps)
@@ -82,7 +83,7 @@ func synthesize(bitrate, fps int, gop time.Duration) (*source, error) {
 	return s, nil
 }
 
-// metaData describes the built-in stream as encoders do.
+// metaData returns onMetaData of the built-in stream, as encoders send it.
 func metaData(bitrate, sound, fps int) []byte {
 	return amf0.Append(nil, "onMetaData", amf0.ECMAArray{
 		{Key: "width", Value: pictureWidth}, {Key: "height", Value: pictureHeight}, {Key: "framerate", Value: fps},
@@ -97,10 +98,10 @@ func newMarked(at time.Duration, body []byte, mark int) item {
 	return item{at: at, typ: flv.TypeVideo, body: body, mark: mark, sum: crc32.Checksum(body[mark:], castagnoli)}
 }
 
-// maxFileTag is the largest message of a file that is sent.
+// maxFileTag is the largest message of a file that is sent, in bytes.
 const maxFileTag = 8 << 20
 
-// readSource reads an FLV file whole, to be played in a loop with time that goes on.
+// readSource reads a whole FLV file, to be played in a loop with continuous timestamps.
 func readSource(path string) (*source, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -122,7 +123,7 @@ func parseSource(file []byte) (*source, error) {
 	r := flv.NewReader(bytes.NewReader(file), maxFileTag)
 	for {
 		tag, err := r.Next()
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // files are cut off now and then
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) { // some files are truncated
 			break
 		}
 		if err != nil {
@@ -150,7 +151,7 @@ func parseSource(file []byte) (*source, error) {
 		c.items = append(c.items, it)
 	}
 	if len(c.items) < 2 || last <= first {
-		return nil, errors.New("nothing to play in a loop")
+		return nil, errors.New("too few frames to play in a loop")
 	}
 	frame := 40 * time.Millisecond
 	if frames > 1 && lastVideo > first {
@@ -163,14 +164,15 @@ func parseSource(file []byte) (*source, error) {
 	return s, nil
 }
 
-// addHeader puts a tag before all else. The second of a kind must be the first: in a loop there is no way back.
+// addHeader adds a tag to the header. A second one of a kind must equal the first: a loop cannot
+// return to an earlier configuration.
 func (s *source) addHeader(t flv.Tag) error {
 	for _, h := range s.header {
 		if h.typ != t.Type {
 			continue
 		}
 		if t.Type != flv.TypeScriptData && !bytes.Equal(h.body, t.Body) {
-			return errors.New("it changes its codec configuration, and so cannot be looped")
+			return errors.New("the codec configuration changes: the file cannot be played in a loop")
 		}
 		return nil
 	}
@@ -178,7 +180,7 @@ func (s *source) addHeader(t flv.Tag) error {
 	return nil
 }
 
-// isHeader tells whether a body is a codec's configuration.
+// isHeader reports whether a body is a codec configuration.
 func isHeader(typ uint8, b []byte) bool {
 	if len(b) < 2 {
 		return false
@@ -194,10 +196,11 @@ func isHeader(typ uint8, b []byte) bool {
 	return false
 }
 
-// fourByteLengths tells whether the NAL units of an H.264 stream have length fields as the marker does.
+// fourByteLengths reports whether an H.264 configuration has NAL unit length fields of four bytes,
+// as the marker has.
 func fourByteLengths(header []byte) bool { return len(header) > 9 && header[9]&3 == 3 }
 
-// computeBitrate works out the bit rate.
+// computeBitrate sets the bitrate.
 func (s *source) computeBitrate() {
 	for _, c := range s.cycles {
 		size := 0
@@ -211,7 +214,7 @@ func (s *source) computeBitrate() {
 	}
 }
 
-// hasMarkers tells whether latency can be measured on s.
+// hasMarkers reports whether latency can be measured on s.
 func (s *source) hasMarkers() bool {
 	for _, c := range s.cycles {
 		for _, it := range c.items {
@@ -223,15 +226,15 @@ func (s *source) hasMarkers() bool {
 	return false
 }
 
-// A playhead goes through a source for one publisher.
+// A playhead is one publisher's position in a source.
 type playhead struct {
 	src  *source
-	next []int // by cycle, the messages so far
+	next []int // by cycle, the number of messages sent
 }
 
 func newPlayhead(s *source) *playhead { return &playhead{s, make([]int, len(s.cycles))} }
 
-// due returns when the next message is due, since the beginning.
+// due returns when the next message is due, since the start.
 func (p *playhead) due() time.Duration {
 	at, _ := p.peek()
 	return at
@@ -249,7 +252,7 @@ func (p *playhead) peek() (at time.Duration, cycle int) {
 	return at, cycle
 }
 
-// advance returns the next message and its time since the beginning.
+// advance returns the next message and its time since the start.
 func (p *playhead) advance() (*item, time.Duration) {
 	at, i := p.peek()
 	items := p.src.cycles[i].items
@@ -258,7 +261,7 @@ func (p *playhead) advance() (*item, time.Duration) {
 	return it, at
 }
 
-// appendBody appends it as it is sent now, with a marker where it has one.
+// appendBody appends the body as it is sent now, with its marker if it has one.
 func (it *item) appendBody(dst []byte, sent int64, seq uint32) []byte {
 	if it.mark == 0 {
 		return append(dst, it.body...)

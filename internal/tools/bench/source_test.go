@@ -41,8 +41,8 @@ func mustSynthesize(t testing.TB, bitrate, fps int, gop time.Duration) *source {
 	return s
 }
 
-// TestBuiltInStreamDecodes holds the built-in stream to the rate that was asked for, and shows it
-// to our own parser and to ffmpeg's decoder.
+// TestBuiltInStreamDecodes checks the bitrate of the built-in stream, and decodes it with livego's
+// demuxer and with ffmpeg.
 func TestBuiltInStreamDecodes(t *testing.T) {
 	for _, c := range []struct {
 		bitrate, fps int
@@ -69,12 +69,12 @@ func TestBuiltInStreamDecodes(t *testing.T) {
 	}
 	for _, bad := range []struct{ bitrate, fps, frames int }{{1000, 30, 60}, {1e6, 0, 60}, {1e6, 30, 1}} {
 		if _, err := synthesize(bad.bitrate, bad.fps, time.Duration(bad.frames)*time.Second/30); err == nil {
-			t.Errorf("%v is accepted", bad)
+			t.Errorf("%v was accepted", bad)
 		}
 	}
 }
 
-// countPictures counts the pictures of an FLV file, by the parser that the server has.
+// countPictures counts the frames and keyframes of an FLV file, by livego's demuxer.
 func countPictures(t *testing.T, file []byte) (frames, keys int) {
 	t.Helper()
 	var d flv.Demuxer
@@ -106,11 +106,11 @@ func countPictures(t *testing.T, file []byte) (frames, keys int) {
 	}
 }
 
-// decodeWithFFmpeg has ffmpeg decodeWithFFmpeg a file; it must find every picture and nothing to complain of.
+// decodeWithFFmpeg decodes a file with ffmpeg, which must find every frame and report no problem.
 func decodeWithFFmpeg(t *testing.T, file []byte, frames int) {
 	t.Helper()
 	if _, err := exec.LookPath("ffprobe"); err != nil {
-		t.Log("no ffprobe here: not decoded")
+		t.Log("ffprobe is not installed: not decoded")
 		return
 	}
 	path := filepath.Join(t.TempDir(), "built-in.flv")

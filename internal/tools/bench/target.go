@@ -8,39 +8,39 @@ import (
 	"strings"
 )
 
-// Protocols that viewers play by.
+// Protocols of viewers.
 const (
 	RTMP = "rtmp"
 	FLV  = "flv" // over HTTP
 	WS   = "ws"  // FLV over WebSocket
 	HLS  = "hls"
 
-	LLHLS = "llhls" // HLS with low latency: parts, and playlists that are waited for
+	LLHLS = "llhls" // HLS with low latency: parts, and blocking playlist reload
 )
 
-// A target is an address that is played or published to.
+// A target is an address to play or publish to.
 type target struct {
 	url   string
 	proto string
 	tls   bool
 	addr  string // host:port to connect to
-	host  string // as the URL has it
-	path  string // with the query, of HTTP
+	host  string // as in the URL
+	path  string // path and query for HTTP
 
-	app, tcURL, name string // of RTMP
+	app, tcURL, name string // for RTMP
 }
 
-// tcp is the protocol of what takes FLV over plain TCP from a publisher, as bench/floor.c does.
+// tcp is plain FLV over TCP from a publisher, as bench/floor.c reads it.
 const tcp = "tcp"
 
-// lowLatency, in front of the address of a playlist, asks for LLHLS.
-const lowLatency = LLHLS + "+"
+// lowLatencyPrefix, before the address of a playlist, selects LLHLS.
+const lowLatencyPrefix = LLHLS + "+"
 
 func parseTarget(raw string) (*target, error) {
-	raw, low := strings.CutPrefix(raw, lowLatency)
+	raw, low := strings.CutPrefix(raw, lowLatencyPrefix)
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" {
-		return nil, fmt.Errorf("%q is no address: rtmp://host/app/name, http://host/app/name.flv and so on", raw)
+		return nil, fmt.Errorf("invalid address %q: want for example rtmp://host/app/name or http://host/app/name.flv", raw)
 	}
 	t := &target{url: raw, host: u.Host, path: u.RequestURI()}
 	port := ""
@@ -59,17 +59,17 @@ func parseTarget(raw string) (*target, error) {
 	case tcp:
 		t.proto = tcp
 	default:
-		return nil, fmt.Errorf("%q: no scheme that is known: rtmp, rtmps, http, https, ws, wss", raw)
+		return nil, fmt.Errorf("invalid address %q: unknown scheme: want rtmp, rtmps, http, https, ws or wss", raw)
 	}
 	if strings.HasSuffix(u.Scheme, "s") && u.Scheme != "ws" {
 		t.tls, port = true, "443"
 	}
 	t.addr = net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), port))
 	if t.proto == RTMP {
-		// The name is what follows the last slash: an app may have instances.
+		// The name follows the last slash: an app may have instances.
 		app, name, ok := cutLast(strings.TrimPrefix(t.path, "/"))
 		if !ok {
-			return nil, fmt.Errorf("%q: want rtmp://host/app/name", raw)
+			return nil, fmt.Errorf("invalid address %q: want rtmp://host/app/name", raw)
 		}
 		t.app, t.name = app, name
 		t.tcURL = u.Scheme + "://" + u.Host + "/" + app

@@ -9,24 +9,24 @@ import (
 	"livego/internal/container/flv"
 )
 
-// A viewerStats is what a group of viewers has seen. One goroutine after another feeds it.
+// A viewerStats is the statistics of a group of viewers, guarded by mu.
 type viewerStats struct {
 	mu        sync.Mutex
-	joined    int // have seen a key frame
+	joined    int // have received a keyframe
 	connected int // connected
-	ended     int // by the server or an error, after they had joined
+	ended     int // joined, and were ended by the server or an error
 	errors    map[string]int
 	bytes     int64 // received in the window
-	frames    int64 // video frames that were sent in the window
-	missing   int64 // of those, left out between two that came
-	repeats   int64 // came again, or late
-	gaps      int64 // steps of a video time stamp over more than maxStep
-	stepsBack int64 // steps of a time stamp stepsBack
-	checked   int64 // frames whose checksum was looked at
-	corrupt   int64 // of those, wrong
+	frames    int64 // received video frames that were sent in the window
+	missing   int64 // frames missing between two received ones
+	repeats   int64 // frames received again or out of order
+	gaps      int64 // steps of a video timestamp above maxStep
+	stepsBack int64 // steps back of a timestamp
+	checked   int64 // frames whose checksum was verified
+	corrupt   int64 // of those, with a wrong checksum
 
 	latency, firstPicture, readDelay histogram
-	partSpread                       histogram // of parts of LLHLS, from the first viewer to each other
+	partSpread                       histogram // delay of parts of LLHLS, from the first viewer to each other
 }
 
 func newViewerStats() *viewerStats { return &viewerStats{errors: map[string]int{}} }
@@ -54,7 +54,7 @@ func (t *viewerStats) merge(o *viewerStats) {
 	t.partSpread.merge(&o.partSpread)
 }
 
-// failed returns how many have left or never came in.
+// failed returns how many viewers ended early or never joined.
 func (t *viewerStats) failed() (n int) {
 	for _, c := range t.errors {
 		n += c
@@ -62,22 +62,23 @@ func (t *viewerStats) failed() (n int) {
 	return n
 }
 
-// maxStep is the longest step of a video time stamp that is no gap: players have as much in hand.
+// maxStep is the longest step of video timestamps that does not count as a gap: players buffer as
+// much.
 const maxStep = 500 * time.Millisecond
 
-// A viewer sees one stream. Whoever feeds him holds his tally's lock.
+// A viewer plays one stream. The goroutine that feeds it holds stats.mu.
 type viewer struct {
 	client      client
 	measurement *measurement
 	stats       *viewerStats
 	target      *target
 
-	startedAt int64 // when he startedAt to connect
-	now       int64 // when what is being fed was received
+	startedAt int64 // when it started to connect
+	now       int64 // when the current bytes were received
 	joined    bool
 	ended     bool
 	lastMark  marker
-	last      [2]lastTime // of sound and picture
+	last      [2]lastTime // of audio and video
 }
 
 type lastTime struct {
@@ -85,7 +86,7 @@ type lastTime struct {
 	seen bool
 }
 
-// newViewer returns a viewer of t; checks tells to look at every byte of what he sees.
+// newViewer returns a viewer of t. checks makes it verify the checksum of every frame.
 func newViewer(t *target, s *measurement, sum *viewerStats, f *partArrivals, checks bool) *viewer {
 	v := &viewer{measurement: s, stats: sum, target: t}
 	switch t.proto {
@@ -99,13 +100,13 @@ func newViewer(t *target, s *measurement, sum *viewerStats, f *partArrivals, che
 	return v
 }
 
-// start notes that he connects.
+// start records that the viewer connects.
 func (v *viewer) start() {
 	v.startedAt = v.measurement.now()
 	v.stats.connected++
 }
 
-// receive takes bytes and returns what to answer. An error is his end.
+// receive processes received bytes and returns the bytes to reply. An error ends the viewer.
 func (v *viewer) receive(p []byte) (reply []byte, err error) {
 	v.now = v.measurement.now()
 	if v.measurement.measured(v.now) {
@@ -116,10 +117,10 @@ func (v *viewer) receive(p []byte) (reply []byte, err error) {
 
 var (
 	errClosed    = errors.New("the server closed the connection")
-	errNoPicture = errors.New("no picture came")
+	errNoPicture = errors.New("no keyframe received")
 )
 
-// end notes that he is gone, and why. At the end of the run nobody is.
+// end records that the viewer ended, and why. It is not called at the regular end of a run.
 func (v *viewer) end(err error) {
 	if v.ended {
 		return
@@ -135,7 +136,7 @@ func (v *viewer) end(err error) {
 	v.stats.errors[reason(err)]++
 }
 
-// handleMessage takes one handleMessage of the stream.
+// handleMessage processes one message of the stream.
 func (v *viewer) handleMessage(m *message) {
 	if !m.isMedia() {
 		return
@@ -158,14 +159,14 @@ func (v *viewer) handleMessage(m *message) {
 	}
 }
 
-// markJoined notes the first picture.
+// markJoined records the first keyframe.
 func (v *viewer) markJoined() {
 	v.joined = true
 	v.stats.joined++
 	v.stats.firstPicture.add(time.Duration(v.now - v.startedAt))
 }
 
-// checkTimestamp looks at time stamps.
+// checkTimestamp counts gaps and steps back of timestamps.
 func (v *viewer) checkTimestamp(m *message) {
 	last := &v.last[m.typ&1]
 	if step := int32(m.time - last.ms); last.seen && v.measurement.measured(v.now) {
@@ -179,9 +180,9 @@ func (v *viewer) checkTimestamp(m *message) {
 	*last = lastTime{m.time, true}
 }
 
-// countFrame counts a marked video countFrame. What was sent before the window is not measured: a
-// viewer who joins gets frames of before he came, and they are as old as they should be. Order goes
-// by the time of sending, since numbers begin anew with each publisher.
+// countFrame counts a marked video frame. Frames sent before the window are not measured: a viewer
+// that joins receives older frames, which are as old as they should be. Order goes by the time of
+// sending, since the numbers restart with each publisher.
 func (v *viewer) countFrame(m marker) {
 	last := v.lastMark
 	fresh := m.sent > last.sent

@@ -9,12 +9,12 @@ import (
 	"time"
 )
 
-// connectTimeout is how long a viewer may take to connect, and then to his first picture, before
-// the window opens without him.
+// connectTimeout is how long a viewer may take to connect, and then to receive a keyframe, before
+// the window opens without it.
 const connectTimeout = 10 * time.Second
 
-// run feeds v from a connection of his own, in a goroutine of his own, until ctx ends. It is for
-// what is not plain TCP on Linux.
+// run plays on a connection and in a goroutine of the viewer's own until ctx ends. It is for all
+// viewers but those of plain TCP on Linux.
 func (v *viewer) run(ctx context.Context, o connOptions) {
 	v.stats.mu.Lock()
 	v.start()
@@ -32,7 +32,7 @@ func (v *viewer) run(ctx context.Context, o connOptions) {
 
 // connOptions are how viewers connect.
 type connOptions struct {
-	buffer   int // bytes of the receive buffer, 0: the system's
+	buffer   int // receive buffer in bytes, 0: the system's default
 	insecure bool
 }
 
@@ -74,7 +74,8 @@ func (v *viewer) connectAndPlay(ctx context.Context, o connOptions) error {
 	}
 }
 
-// reason puts the end of a viewer into words that are the same for all of a kind: no ports, no addresses.
+// reason describes the end of a viewer in words that are the same for all errors of a kind: no
+// ports, no addresses.
 func reason(err error) string {
 	var errno syscall.Errno
 	switch {
