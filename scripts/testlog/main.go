@@ -1,6 +1,6 @@
-// Command testlog reads what go test -json writes, and prints it as go test does without -v: the
-// output of tests that fail, and a line for each package. It appends the time that each test took
-// to a file, and with -slowest lists those that took longest.
+// Command testlog reads the output of go test -json, and prints it as go test without -v does: the
+// output of failed tests, and a line for each package. It appends the duration of each test to a
+// file, and with -slowest lists the slowest.
 //
 //	go test -json ./... | testlog -times FILE
 //	testlog -times FILE -slowest 20
@@ -20,8 +20,8 @@ import (
 )
 
 func main() {
-	times := flag.String("times", "", "the file that holds how long tests took")
-	slowest := flag.Int("slowest", 0, "list so many of the slowest tests in the file, instead of reading events")
+	times := flag.String("times", "", "file of test durations")
+	slowest := flag.Int("slowest", 0, "list this many of the slowest tests in the file, instead of reading events")
 	flag.Parse()
 	var err error
 	if *slowest > 0 {
@@ -35,20 +35,20 @@ func main() {
 	}
 }
 
-// An event is a line of go test -json: see go doc test2json.
+// An event is a line of go test -json (see go doc test2json).
 type event struct {
 	Action, Package, Test, Output string
 	Elapsed                       float64 // s
 }
 
-// printEvents prints the events of r to w, and appends the times to a file.
+// printEvents prints the events of r to w, and appends the durations to a file.
 func printEvents(r io.Reader, w io.Writer, times string) error {
 	f, err := os.OpenFile(times, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	held := map[string][]string{} // output by package and test, until it is known whether that fails
+	held := map[string][]string{} // output by package and test, until the test passes or fails
 	var skipped []string
 	in := bufio.NewReader(r)
 	for {
@@ -57,7 +57,7 @@ func printEvents(r io.Reader, w io.Writer, times string) error {
 		switch {
 		case line == "":
 		case json.Unmarshal([]byte(line), &e) != nil:
-			fmt.Fprint(w, line) // not an event: what go itself has to say
+			fmt.Fprint(w, line) // not an event but a message of go itself
 		default:
 			if e.Test != "" && e.Elapsed > 0 && (e.Action == "pass" || e.Action == "fail") {
 				fmt.Fprintf(f, "%.2f\t%s\t%s\n", e.Elapsed, e.Package, e.Test)
@@ -80,7 +80,7 @@ func printEvents(r io.Reader, w io.Writer, times string) error {
 	return f.Close()
 }
 
-// print prints the event, or holds it until the end of its test.
+// print prints the event, or holds its output until the end of the test.
 func (e event) print(w io.Writer, held map[string][]string) {
 	key := e.Package + " " + e.Test
 	switch e.Action {
@@ -94,7 +94,7 @@ func (e event) print(w io.Writer, held map[string][]string) {
 	case "pass", "skip":
 		delete(held, key)
 	case "fail":
-		// Without a test it is the package, which fails with its tests, or because one never ended.
+		// Without a test it is the package that fails: with its tests, or because one never ended.
 		for _, k := range failedKeys(held, e) {
 			fmt.Fprint(w, strings.Join(held[k], ""))
 			delete(held, k)
@@ -102,7 +102,7 @@ func (e event) print(w io.Writer, held map[string][]string) {
 	}
 }
 
-// failedKeys returns what is held of what e says has failedKeys.
+// failedKeys returns the keys of held output that the failure e concerns.
 func failedKeys(held map[string][]string, e event) []string {
 	if e.Test != "" {
 		return []string{e.Package + " " + e.Test}
@@ -132,7 +132,7 @@ func printSlowest(w io.Writer, times string, n int) error {
 		seconds, name, _ := strings.Cut(strings.TrimSpace(line), "\t")
 		s, err := strconv.ParseFloat(seconds, 64)
 		if err != nil {
-			return fmt.Errorf("%s: %q: not a time", times, line)
+			return fmt.Errorf("%s: %q: not a duration", times, line)
 		}
 		tests = append(tests, test{s, strings.ReplaceAll(name, "\t", " ")})
 	}

@@ -58,6 +58,6 @@ go: something else
 		t.Fatal(err)
 	}
 	if err := printSlowest(&out, times, 1); err == nil {
-		t.Error("a line without a time is no error")
+		t.Error("no error for a line without a duration")
 	}
 }
