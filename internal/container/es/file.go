@@ -181,12 +181,12 @@ func (f *Reader) probe() error {
 		}
 		size += int64(len(m.Payload))
 	}
-	took := f.now()
+	elapsed := f.now()
 	if read := f.pos - f.start - int64(f.split.Buffered()); f.stream.Duration == 0 && read > 0 {
-		f.stream.Duration = time.Duration(float64(took) * float64(f.end-f.start) / float64(read))
+		f.stream.Duration = time.Duration(float64(elapsed) * float64(f.end-f.start) / float64(read))
 	}
-	if took > 0 {
-		f.stream.Bytes = int64(float64(size) * float64(f.stream.Duration) / float64(took))
+	if elapsed > 0 {
+		f.stream.Bytes = int64(float64(size) * float64(f.stream.Duration) / float64(elapsed))
 	}
 	f.rewind()
 	return nil

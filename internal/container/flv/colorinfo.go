@@ -95,9 +95,9 @@ var resetColorInfo = amf0.Append(nil, colorInfo, amf0.Undefined{})
 func cleanColorInfo(v any) (info amf0.Object) {
 	for _, group := range colorGroups {
 		var kept amf0.Object
-		given := properties(properties(v)(group.key))
+		property := properties(properties(v)(group.key))
 		for _, n := range group.numbers {
-			if f, ok := given(n.key).(float64); ok && n.least <= f && f <= n.most { // NaN fails
+			if f, ok := property(n.key).(float64); ok && n.least <= f && f <= n.most { // NaN fails
 				kept = append(kept, amf0.Pair{Key: n.key, Value: f})
 			}
 		}

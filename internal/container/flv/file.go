@@ -137,8 +137,8 @@ func (f *File) tagBefore(end int64) (time.Duration, bool) {
 	if _, err := f.r.ReadAt(b[:4], end-4); err != nil && !errors.Is(err, io.EOF) {
 		return 0, false
 	}
-	said := int64(binary.BigEndian.Uint32(b[:]))
-	for _, length := range []int64{said, said + tagHeaderSize} { // some writers count the body only
+	prevSize := int64(binary.BigEndian.Uint32(b[:]))
+	for _, length := range []int64{prevSize, prevSize + tagHeaderSize} { // some writers count the body only
 		at := end - 4 - length
 		if at < fileHeaderSize+4 {
 			continue
@@ -219,9 +219,9 @@ func (f *File) isTag(head []byte, off int64) bool {
 	size := uint24(head[1:])
 	var b [4]byte
 	_, err := f.r.ReadAt(b[:], off+tagHeaderSize+int64(size))
-	said := binary.BigEndian.Uint32(b[:])
-	bare := said == size && f.tags.Anomalies.WrongSizes > 0 // the writer counts the body only
-	return (err == nil || errors.Is(err, io.EOF)) && (said == tagHeaderSize+size || bare)
+	prevSize := binary.BigEndian.Uint32(b[:])
+	bodyOnly := prevSize == size && f.tags.Anomalies.WrongSizes > 0 // the writer counts the body only
+	return (err == nil || errors.Is(err, io.EOF)) && (prevSize == tagHeaderSize+size || bodyOnly)
 }
 
 func (f *File) skip(err error) {
@@ -234,12 +234,12 @@ func (f *File) skip(err error) {
 // changes is measured by the file's timestamps, so a file is read as fast as possible.
 func (f *File) demuxTag(t Tag) ([]*media.Frame, error) {
 	at := time.Unix(0, 0).Add(time.Duration(t.Timestamp) * time.Millisecond)
-	ms, err := f.demux.Message(t.Type, t.Timestamp, t.Body, at)
+	frames, err := f.demux.Message(t.Type, t.Timestamp, t.Body, at)
 	if errors.Is(err, ErrSkip) {
 		f.skip(err)
 		err = nil
 	}
-	return ms, err
+	return frames, err
 }
 
 // Seek moves to the last keyframe at or before a time since the first frame; without video to the

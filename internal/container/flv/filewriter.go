@@ -89,11 +89,11 @@ func (w *FileWriter) Append(f *media.Frame) bool {
 		w.buf = AppendTag(w.buf, typ, ms, h)
 	}
 	w.index.add(typ, frameType(f) == frameKey, indexEntry{at.Truncate(time.Millisecond), w.size + int64(len(w.buf))})
-	begin := len(w.buf)
+	tagStart := len(w.buf)
 	w.buf = Dialect{}.appendBodyHeader(append(w.buf, make([]byte, tagHeaderSize)...), f)
 	w.buf = append(w.buf, f.Payload...)
-	n := len(w.buf) - begin
-	appendTagHeader(w.buf[begin:begin], typ, ms, n-tagHeaderSize)
+	n := len(w.buf) - tagStart
+	appendTagHeader(w.buf[tagStart:tagStart], typ, ms, n-tagHeaderSize)
 	w.buf = binary.BigEndian.AppendUint32(w.buf, uint32(n))
 	w.end = max(w.end, at+f.Duration)
 	return true
@@ -269,9 +269,9 @@ func Repair(f interface {
 	if _, err := f.ReadAt(mark, 0); err != nil && !errors.Is(err, io.EOF) {
 		return RepairResult{}, err
 	}
-	if said, ok := readSignature(mark); !ok {
+	if declared, ok := readSignature(mark); !ok {
 		return RepairResult{}, ErrNotRecording
-	} else if said == size {
+	} else if declared == size {
 		return RepairResult{}, nil
 	}
 	if _, err := f.ReadAt(front, 0); err != nil && !errors.Is(err, io.EOF) {
@@ -323,8 +323,8 @@ func (h *fileHead) readProperties(front []byte) {
 	if err != nil || len(values) < 2 {
 		return
 	}
-	said, _ := values[1].(amf0.ECMAArray)
-	for _, p := range said {
+	declared, _ := values[1].(amf0.ECMAArray)
+	for _, p := range declared {
 		switch p.Key {
 		case creatorKey, sizeKey, "duration", "hasVideo", "hasAudio", "hasKeyframes", "keyframes":
 		default:

@@ -69,8 +69,8 @@ func clip(start, lasts time.Duration, gop int) (frames []*media.Frame) {
 func writeFile(t testing.TB, to io.WriterAt, frames []*media.Frame, n int, ended bool) *FileWriter {
 	t.Helper()
 	w := new(FileWriter)
-	for piece := range slices.Chunk(frames, n) {
-		for _, f := range piece {
+	for chunk := range slices.Chunk(frames, n) {
+		for _, f := range chunk {
 			if !w.CanAppend(f) || !w.Append(f) {
 				t.Fatalf("%v at %v cannot be appended", f.Track.Codec, f.DTS)
 			}
@@ -104,30 +104,30 @@ func readMetadata(t testing.TB, file []byte) fileMetadata {
 	if err != nil || len(values) != 3 {
 		t.Fatalf("%d values, %v", len(values), err)
 	}
-	said := fileMetadata{properties: map[string]any{}}
+	meta := fileMetadata{properties: map[string]any{}}
 	props := values[1].(amf0.ECMAArray)
 	for _, p := range props {
-		said.properties[p.Key] = p.Value
+		meta.properties[p.Key] = p.Value
 	}
-	said.duration, said.filesize = props.Get("duration").(float64), props.Get("filesize").(float64)
+	meta.duration, meta.filesize = props.Get("duration").(float64), props.Get("filesize").(float64)
 	keys := props.Get("keyframes").(amf0.Object)
-	said.positions, said.times = keys.Get("filepositions").([]any), keys.Get("times").([]any)
-	return said
+	meta.positions, meta.times = keys.Get("filepositions").([]any), keys.Get("times").([]any)
+	return meta
 }
 
 // checkIndex checks that the index has want entries after the first, and that each is the position
 // of a keyframe at its time.
-func checkIndex(t testing.TB, file []byte, said fileMetadata, want int) {
+func checkIndex(t testing.TB, file []byte, meta fileMetadata, want int) {
 	t.Helper()
-	if len(said.positions) != want+1 || len(said.times) != want+1 {
-		t.Errorf("%d positions and %d times, want %d", len(said.positions), len(said.times), want+1)
+	if len(meta.positions) != want+1 || len(meta.times) != want+1 {
+		t.Errorf("%d positions and %d times, want %d", len(meta.positions), len(meta.times), want+1)
 		return
 	}
 	for i := 1; i <= want; i++ {
-		tag := file[int(said.positions[i].(float64)):]
+		tag := file[int(meta.positions[i].(float64)):]
 		if at := float64(timestampOf(tag)) / 1000; tag[0] != TypeVideo || tag[11] != 0x17 || tag[12] != legacyFrame ||
-			at != said.times[i].(float64) {
-			t.Errorf("index entry %d, for %v s, is at % x", i, said.times[i], tag[:13])
+			at != meta.times[i].(float64) {
+			t.Errorf("index entry %d, for %v s, is at % x", i, meta.times[i], tag[:13])
 		}
 	}
 }
@@ -141,12 +141,12 @@ func TestFileWriter(t *testing.T) {
 	if w.Size() != int64(len(file.data)) || w.Duration() != 10001*time.Millisecond || w.Buffered() != 0 {
 		t.Errorf("%d bytes of %d, %v", w.Size(), len(file.data), w.Duration())
 	}
-	said := readMetadata(t, file.data)
-	if said.filesize != float64(len(file.data)) || said.duration != 10.001 || said.properties["width"] != 176.0 ||
-		said.properties["audiosamplerate"] != 44100.0 || said.properties["hasKeyframes"] != true {
-		t.Errorf("%+v", said.properties)
+	meta := readMetadata(t, file.data)
+	if meta.filesize != float64(len(file.data)) || meta.duration != 10.001 || meta.properties["width"] != 176.0 ||
+		meta.properties["audiosamplerate"] != 44100.0 || meta.properties["hasKeyframes"] != true {
+		t.Errorf("%+v", meta.properties)
 	}
-	checkIndex(t, file.data, said, 5)
+	checkIndex(t, file.data, meta, 5)
 	f, err := OpenFile(file, int64(len(file.data)))
 	if err != nil {
 		t.Fatal(err)
@@ -223,20 +223,20 @@ func TestFileWriterIndexStaysBounded(t *testing.T) {
 	if err := w.Flush(file); err != nil {
 		t.Fatal(err)
 	}
-	said := readMetadata(t, file.data)
-	n := len(said.times) - 1
-	checkIndex(t, file.data, said, n)
+	meta := readMetadata(t, file.data)
+	n := len(meta.times) - 1
+	checkIndex(t, file.data, meta, n)
 	if n > maxIndexEntries || n < maxIndexEntries/3 {
 		t.Errorf("%d index entries", n)
 	}
 	const coarsest = 3 * 2 * keys / (maxIndexEntries / 2) // s
 	for i := 1; i <= n; i++ {
-		if apart := said.times[i].(float64) - said.times[i-1].(float64); apart > coarsest || apart < 0 || i > 1 &&
-			apart == 0 {
-			t.Errorf("index entry %d is %v s after the one before", i, apart)
+		if spacing := meta.times[i].(float64) - meta.times[i-1].(float64); spacing > coarsest || spacing < 0 || i > 1 &&
+			spacing == 0 {
+			t.Errorf("index entry %d is %v s after the one before", i, spacing)
 		}
 	}
-	if left := 2*keys - said.times[n].(float64); left > coarsest+2 {
+	if left := 2*keys - meta.times[n].(float64); left > coarsest+2 {
 		t.Errorf("the last %v s are not in the index", left)
 	}
 	// Add all other properties that a file can have.
@@ -248,8 +248,8 @@ func TestFileWriterIndexStaysBounded(t *testing.T) {
 	if err := w.UpdateHeader(file); err != nil {
 		t.Fatal(err)
 	}
-	if said := readMetadata(t, file.data); said.properties["encoder"] == nil || len(said.times) != maxIndexEntries+1 {
-		t.Errorf("%d index entries, %v", len(said.times), said.properties["encoder"])
+	if meta := readMetadata(t, file.data); meta.properties["encoder"] == nil || len(meta.times) != maxIndexEntries+1 {
+		t.Errorf("%d index entries, %v", len(meta.times), meta.properties["encoder"])
 	}
 }
 
@@ -258,9 +258,9 @@ func TestFileWriterIndexesAudio(t *testing.T) {
 	file := new(memFile)
 	frames := slices.DeleteFunc(clip(0, 10*time.Second, 25), func(f *media.Frame) bool { return f.Track == h264Track })
 	writeFile(t, file, frames, 10, true)
-	said := readMetadata(t, file.data)
-	if len(said.times) != 11 || file.data[4] != 4 {
-		t.Errorf("index %v, flags %d", said.times, file.data[4])
+	meta := readMetadata(t, file.data)
+	if len(meta.times) != 11 || file.data[4] != 4 {
+		t.Errorf("index %v, flags %d", meta.times, file.data[4])
 	}
 }
 
@@ -287,8 +287,8 @@ func TestFileWriterDiskFull(t *testing.T) {
 	if err != nil || m.Changed {
 		t.Errorf("%+v, %v", m, err)
 	}
-	if said := readMetadata(t, file.data); said.duration != w.Duration().Seconds() || said.duration < 0.5 {
-		t.Errorf("%v s", said.duration)
+	if meta := readMetadata(t, file.data); meta.duration != w.Duration().Seconds() || meta.duration < 0.5 {
+		t.Errorf("%v s", meta.duration)
 	}
 }
 
@@ -302,27 +302,27 @@ type unfinishedFile struct {
 }
 
 func unfinishedFiles(t testing.TB) []unfinishedFile {
-	whole, open, told, first := new(memFile), new(memFile), new(memFile), new(memFile)
+	whole, open, updated, first := new(memFile), new(memFile), new(memFile), new(memFile)
 	frames := clip(0, 10*time.Second, 50)
 	writeFile(t, whole, frames, 7, true)
-	if err := writeFile(t, told, frames, 7, false).UpdateHeader(told); err != nil {
+	if err := writeFile(t, updated, frames, 7, false).UpdateHeader(updated); err != nil {
 		t.Fatal(err)
 	}
 	writeFile(t, first, frames, len(frames), false)
 	writeFile(t, open, frames, 7, false)
 	n := len(open.data)
-	torn := slices.Clone(open.data)
-	copy(torn[5000:20000], make([]byte, 15000)) // inside the head
+	damaged := slices.Clone(open.data)
+	copy(damaged[5000:20000], make([]byte, 15000)) // inside the head
 	small := func(n int) []byte { return open.data[:n] }
 	return []unfinishedFile{
 		{"finished", whole.data, 5, nil, -1},
 		{"header not updated", open.data, 5, nil, n},
-		{"header updated, not finished", told.data, 5, nil, n},
+		{"header updated, not finished", updated.data, 5, nil, n},
 		{"one write, not finished", first.data, 5, nil, n},
 		{"truncated last tag", small(n - 1), 5, nil, n - (tagHeaderSize + 2 + 2 + 4)},
 		{"zeros after the last tag", slices.Concat(open.data, make([]byte, 4096)), 5, nil, n},
 		{"garbage after the last tag", slices.Concat(open.data, bytes.Repeat([]byte{9}, 4096)), 5, nil, n},
-		{"partly zeroed head", torn, 5, nil, n},
+		{"partly zeroed head", damaged, 5, nil, n},
 		{"only the head", small(headSize), 0, nil, 0},
 		{"half of the head", small(headSize / 2), 0, nil, 0},
 		{"empty", nil, 0, ErrNotRecording, 0},
@@ -347,15 +347,15 @@ func TestRepair(t *testing.T) {
 				}
 				return
 			}
-			said := readMetadata(t, file.data)
-			if len(file.data) != c.size || m.Size != int64(c.size) || said.filesize != float64(c.size) ||
-				m.Duration.Seconds() != said.duration || said.duration < 9.9 {
-				t.Errorf("%d bytes, want %d: %+v, %v s", len(file.data), c.size, m, said.duration)
+			meta := readMetadata(t, file.data)
+			if len(file.data) != c.size || m.Size != int64(c.size) || meta.filesize != float64(c.size) ||
+				m.Duration.Seconds() != meta.duration || meta.duration < 9.9 {
+				t.Errorf("%d bytes, want %d: %+v, %v s", len(file.data), c.size, m, meta.duration)
 			}
-			if c.name != "partly zeroed head" && said.properties["width"] != 176.0 {
-				t.Errorf("properties are lost: %v", said.properties)
+			if c.name != "partly zeroed head" && meta.properties["width"] != 176.0 {
+				t.Errorf("properties are lost: %v", meta.properties)
 			}
-			checkIndex(t, file.data, said, c.keyframes)
+			checkIndex(t, file.data, meta, c.keyframes)
 			if m, err := Repair(file, int64(len(file.data))); m.Changed || err != nil {
 				t.Errorf("second repair: %+v, %v", m, err)
 			}

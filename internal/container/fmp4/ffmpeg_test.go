@@ -236,14 +236,14 @@ type fragmentInput struct {
 // splitFragments splits frames every 200 ms.
 func splitFragments(frames []*media.Frame) (pieces []fragmentInput) {
 	const length = 200 * time.Millisecond
-	begin := 0
+	start := 0
 	for i, f := range frames {
-		if f.DTS/length > frames[begin].DTS/length {
-			pieces = append(pieces, fragmentInput{frames[begin:i], trackEnds(frames[i:])})
-			begin = i
+		if f.DTS/length > frames[start].DTS/length {
+			pieces = append(pieces, fragmentInput{frames[start:i], trackEnds(frames[i:])})
+			start = i
 		}
 	}
-	return append(pieces, fragmentInput{frames[begin:], nil})
+	return append(pieces, fragmentInput{frames[start:], nil})
 }
 
 // trackEnds returns the track ends that follow from the first frame of each track in following.

@@ -543,10 +543,10 @@ func checkPlayedSamples(t *testing.T, tr *media.Track, frames []*media.Frame, un
 			t.Fatalf("a frame of %s is missing", tr.Kind)
 		}
 		u := mine[0]
-		shown := f.Ticks + scale(f.PTS-f.DTS, tr.Timescale)
-		if u.data != string(f.Payload) || u.dts+int64(u.offset) != shown || f.Ticks >= newest && u.dts != f.Ticks ||
+		presented := f.Ticks + scale(f.PTS-f.DTS, tr.Timescale)
+		if u.data != string(f.Payload) || u.dts+int64(u.offset) != presented || f.Ticks >= newest && u.dts != f.Ticks ||
 			u.sync != (tr.Kind == media.Audio || f.RAP != media.NoRandomAccess) {
-			t.Errorf("%s at %d, presented at %d, became %+v", tr.Kind, f.Ticks, shown, u)
+			t.Errorf("%s at %d, presented at %d, became %+v", tr.Kind, f.Ticks, presented, u)
 		}
 		if len(mine) > 1 && mine[1].dts >= u.dts && u.dts+int64(u.duration) != mine[1].dts {
 			t.Errorf("%+v does not last until %+v", u, mine[1])

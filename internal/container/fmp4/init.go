@@ -59,7 +59,7 @@ func matrix() []byte { return u32(0x00010000, 0, 0, 0, 0x00010000, 0, 0, 0, 0x40
 // trak describes t without samples: those are in fragments. The language is "und".
 func trak(t *media.Track) []byte {
 	const (
-		shown      = 7 // track_enabled, track_in_movie, track_in_preview
+		enabled    = 7 // track_enabled, track_in_movie, track_in_preview
 		undefined  = 0x55C4
 		sameFile   = 1
 		fullVolume = 0x0100
@@ -72,7 +72,7 @@ func trak(t *media.Track) []byte {
 	}
 	w, h := size(t)
 	return box("trak",
-		full("tkhd", 0, shown,
+		full("tkhd", 0, enabled,
 			u32(0, 0, trackID(t), 0, 0, 0, 0), u16(0, 0, volume, 0), matrix(), u32(uint32(w)<<16, uint32(h)<<16)),
 		box("mdia",
 			full("mdhd", 0, 0, u32(0, 0, t.Timescale, 0), u16(undefined, 0)),

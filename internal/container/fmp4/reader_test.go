@@ -132,14 +132,14 @@ func readTraf(traf atom, fragment []byte, at int) (units []playedSample, end int
 	dts := int64(tfdt.u32())<<32 | int64(tfdt.u32())
 
 	run := trun.u32()
-	count, begin := trun.u32(), int(int32(trun.u32()))
+	count, start := trun.u32(), int(int32(trun.u32()))
 	switch {
 	case run&^0xF01 != 1<<24 || run&0x201 != 0x201:
 		return nil, 0, fmt.Errorf("trun version and flags %#x", run)
 	case (flags&0x08 == 0) != (run&0x100 != 0) || (flags&0x20 == 0) != (run&0x400 != 0):
 		return nil, 0, fmt.Errorf("trun flags %#x with tfhd flags %#x", run, flags)
-	case begin != at:
-		return nil, 0, fmt.Errorf("samples of track %d begin at %d, not at %d", track, begin, at)
+	case start != at:
+		return nil, 0, fmt.Errorf("samples of track %d begin at %d, not at %d", track, start, at)
 	}
 	for range count {
 		if run&0x100 != 0 {

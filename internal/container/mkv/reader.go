@@ -321,9 +321,9 @@ func (r *Reader) readBlock(e element) (*track, []byte, error) {
 	return t, b[used:], nil
 }
 
-// unpack decodes the frames of a block of t. about is nil for a SimpleBlock, which has its own
+// unpack decodes the frames of a block of t. attrs is nil for a SimpleBlock, which has its own
 // keyframe flag.
-func (r *Reader) unpack(t *track, b []byte, about *blockGroup) error {
+func (r *Reader) unpack(t *track, b []byte, attrs *blockGroup) error {
 	flags := b[2]
 	ticks := r.base + int64(int16(uint16(b[0])<<8|uint16(b[1])))
 	if ticks > math.MaxInt64/4/r.scale || ticks < -(1<<16) {
@@ -334,18 +334,18 @@ func (r *Reader) unpack(t *track, b []byte, about *blockGroup) error {
 		return err
 	}
 	at := time.Duration(ticks*r.scale) - t.delay
-	if about == nil {
-		about = &blockGroup{key: flags&0x80 != 0}
+	if attrs == nil {
+		attrs = &blockGroup{key: flags&0x80 != 0}
 	}
 	for i, payload := range frames {
-		f, err := r.frame(t, payload, at, about.key)
+		f, err := r.frame(t, payload, at, attrs.key)
 		if err != nil {
 			return err
 		}
 		if f == nil {
 			continue
 		}
-		f.Duration = about.duration / time.Duration(len(frames))
+		f.Duration = attrs.duration / time.Duration(len(frames))
 		if f.Duration == 0 {
 			f.Duration = t.frameDuration(f)
 		}

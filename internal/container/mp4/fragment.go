@@ -221,13 +221,14 @@ func (f *fragments) addRun(trun []byte, d trackDefaults, base int64, end *int64)
 		}
 	}
 	u.entries = h.b
-	bare := fields == 0
-	if h.short || u.off < 0 || int64(len(h.b)) < 4*fields*int64(u.n) || bare && (u.n > maxImplicitSamples || d.size == 0) {
+	implicit := fields == 0
+	if h.short || u.off < 0 || int64(len(h.b)) < 4*fields*int64(u.n) || implicit &&
+		(u.n > maxImplicitSamples || d.size == 0) {
 		return errors.New("mp4: malformed trun")
 	}
 	f.runs = append(f.runs, u)
 	// Find where the next run starts, in the file and in time.
-	if bare {
+	if implicit {
 		f.dts, *end = u.dts+int64(u.n)*int64(d.duration), u.off+int64(u.n)*int64(d.size)
 		return nil
 	}

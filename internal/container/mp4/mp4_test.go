@@ -388,8 +388,8 @@ func TestOpenLargeFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	runtime.ReadMemStats(&after)
-	if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20 || s.read > 4*n+1<<20 {
-		t.Errorf("opening took %d bytes of memory and read %d", took, s.read)
+	if allocated := after.TotalAlloc - before.TotalAlloc; allocated > 1<<20 || s.read > 4*n+1<<20 {
+		t.Errorf("opening took %d bytes of memory and read %d", allocated, s.read)
 	}
 	if err := r.Seek(30_000 * time.Second); err != nil {
 		t.Fatal(err)

@@ -236,30 +236,30 @@ func (r *Reader) seekTo(to, margin time.Duration) error {
 	}
 	seen := map[*track]int{}
 	for {
-		var behind *track
+		var skip *track
 		for _, t := range r.tracks {
 			if err := r.fill(t); err != nil {
 				return err
 			}
 			switch {
-			case !t.hasNext || behind != nil:
+			case !t.hasNext || skip != nil:
 			case t == pictures:
 				if seen[t] < key {
-					behind = t
+					skip = t
 				}
 			case t.stream.Track.Kind == media.Video:
 				if t.presentationTime(t.nextSample.dts) < from {
-					behind = t
+					skip = t
 				}
 			case t.presentationTime(t.nextSample.dts+t.nextSample.cts+int64(t.nextSample.duration)) <= from+margin:
-				behind = t
+				skip = t
 			}
 		}
-		if behind == nil {
+		if skip == nil {
 			return nil
 		}
-		seen[behind]++
-		behind.hasNext = false
+		seen[skip]++
+		skip.hasNext = false
 	}
 }
 
@@ -274,8 +274,8 @@ func (r *Reader) lastKeyframe(t *track, to time.Duration) (at time.Duration, key
 		if !t.hasNext || i > 0 && t.presentationTime(t.nextSample.dts) > to {
 			return at, key, nil
 		}
-		if shown := t.presentationTime(t.nextSample.dts + t.nextSample.cts); t.nextSample.sync && (i == 0 || shown <= to) {
-			at, key = shown, i
+		if pts := t.presentationTime(t.nextSample.dts + t.nextSample.cts); t.nextSample.sync && (i == 0 || pts <= to) {
+			at, key = pts, i
 		}
 		t.hasNext = false
 		if len(r.tracks) > 1 {

@@ -518,8 +518,8 @@ func (d *demuxer) audioFrames(e *demuxStream) {
 			}
 			return
 		}
-		begins := s.written - int64(e.audio.Buffered()+e.audio.Size)
-		for len(s.marks) > 0 && s.marks[0].at <= begins {
+		frameStart := s.written - int64(e.audio.Buffered()+e.audio.Size)
+		for len(s.marks) > 0 && s.marks[0].at <= frameStart {
 			s.base, s.samples, s.set = s.marks[0].pts, 0, true
 			s.marks = s.marks[1:]
 		}

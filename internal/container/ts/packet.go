@@ -177,9 +177,9 @@ func (m *muxer) writeTables() {
 	pmt := []byte{0xE0 | byte(pcrPID>>8), byte(pcrPID), 0xF0, 0}
 	for _, e := range []muxStream{m.video, m.audio} {
 		if e.announced != nil {
-			about := descriptors(e.announced)
-			pmt = append(pmt, streamType(e.announced), 0xE0|byte(e.pid>>8), byte(e.pid), 0xF0, byte(len(about)))
-			pmt = append(pmt, about...)
+			desc := descriptors(e.announced)
+			pmt = append(pmt, streamType(e.announced), 0xE0|byte(e.pid>>8), byte(e.pid), 0xF0, byte(len(desc)))
+			pmt = append(pmt, desc...)
 		}
 	}
 	m.packets.writeSection(pidPMT, 0x02, program, pmt)

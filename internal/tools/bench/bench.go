@@ -259,17 +259,17 @@ func (r *run) startPublishers(ctx context.Context, start func(func(context.Conte
 // startViewers starts the viewers: a goroutine for each that uses TLS or HLS without low latency,
 // groups for the others.
 func (r *run) startViewers(start func(func(context.Context) error)) error {
-	crowds := make([]*viewerGroup, len(r.stats))
+	groups := make([]*viewerGroup, len(r.stats))
 	for i, t := range r.stats {
-		crowds[i] = &viewerGroup{measurement: &r.measurement, stats: t, buffer: r.buffer()}
+		groups[i] = &viewerGroup{measurement: &r.measurement, stats: t, buffer: r.buffer()}
 	}
-	begin := time.Now()
+	startTime := time.Now()
 	for i := range r.Viewers {
 		t := r.targets[i%len(r.targets)]
-		at := begin.Add(r.Join * time.Duration(i) / time.Duration(r.Viewers))
-		group := i % len(crowds)
+		at := startTime.Add(r.Join * time.Duration(i) / time.Duration(r.Viewers))
+		group := i % len(groups)
 		v := newViewer(t, &r.measurement, r.stats[group], r.arrivals, r.Check > 0 && i%r.Check == 0)
-		alone := func(watch func(context.Context)) {
+		startAlone := func(watch func(context.Context)) {
 			start(func(ctx context.Context) error {
 				if sleep(ctx, time.Until(at)) {
 					watch(ctx)
@@ -279,16 +279,16 @@ func (r *run) startViewers(start func(func(context.Context) error)) error {
 		}
 		switch {
 		case t.proto == HLS:
-			alone((&hlsViewer{viewer: v, conn: hlsConn{options: connOptions{insecure: r.Insecure}}}).run)
+			startAlone((&hlsViewer{viewer: v, conn: hlsConn{options: connOptions{insecure: r.Insecure}}}).run)
 		case t.tls:
-			alone(func(ctx context.Context) { v.run(ctx, connOptions{buffer: r.buffer(), insecure: r.Insecure}) })
+			startAlone(func(ctx context.Context) { v.run(ctx, connOptions{buffer: r.buffer(), insecure: r.Insecure}) })
 		default:
-			if err := crowds[group].add(v, i, at); err != nil {
+			if err := groups[group].add(v, i, at); err != nil {
 				return err
 			}
 		}
 	}
-	for _, c := range crowds {
+	for _, c := range groups {
 		start(c.run)
 	}
 	return nil
@@ -306,20 +306,20 @@ func (r *run) buffer() int {
 // runStage waits until done returns true, or for limit. It reports progress, and fails when ctx
 // ends.
 func (r *run) runStage(ctx context.Context, name string, limit time.Duration, done func() bool) error {
-	const ask = 20 * time.Millisecond
-	begin := time.Now()
-	var shown time.Time
+	const interval = 20 * time.Millisecond
+	startTime := time.Now()
+	var reported time.Time
 	for {
-		elapsed := time.Since(begin)
+		elapsed := time.Since(startTime)
 		over := elapsed >= limit || done != nil && done()
-		if time.Since(shown) >= progressInterval || over {
-			shown = time.Now()
+		if time.Since(reported) >= progressInterval || over {
+			reported = time.Now()
 			r.reportProgress(name, elapsed.Seconds()/limit.Seconds())
 		}
 		if over {
 			return nil
 		}
-		if !sleep(ctx, min(ask, limit-elapsed)) {
+		if !sleep(ctx, min(interval, limit-elapsed)) {
 			return context.Cause(ctx)
 		}
 	}

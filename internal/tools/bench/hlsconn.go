@@ -60,9 +60,9 @@ func (c *hlsConn) connect(ctx context.Context, at *url.URL) (fresh bool, err err
 	if err != nil {
 		return false, err
 	}
-	dialing, cancel := context.WithTimeout(ctx, connectTimeout)
+	dialCtx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	if c.nc, err = dial(dialing, t, c.options.insecure); err != nil {
+	if c.nc, err = dial(dialCtx, t, c.options.insecure); err != nil {
 		return false, err
 	}
 	nc := c.nc

@@ -72,9 +72,9 @@ func (l *loadMonitor) watchLag(ctx context.Context, s *measurement) {
 	}
 }
 
-// benchLoad returns the load of this process. behind is how long its readers needed for the data
+// benchLoad returns the load of this process. readDelay is how long its readers needed for the data
 // that had arrived.
-func (l *loadMonitor) benchLoad(behind *histogram) BenchLoad {
+func (l *loadMonitor) benchLoad(readDelay *histogram) BenchLoad {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	elapsed := l.end.at.Sub(l.start.at)
@@ -82,7 +82,7 @@ func (l *loadMonitor) benchLoad(behind *histogram) BenchLoad {
 		Cores:  runtime.NumCPU(),
 		CPU:    (l.end.own - l.start.own).Seconds() / elapsed.Seconds(),
 		Lag:    l.lag.percentiles(),
-		Behind: behind.percentiles(),
+		Behind: readDelay.percentiles(),
 	}
 	if all := l.end.all - l.start.all; all > 0 {
 		b.Machine = float64(l.end.busy-l.start.busy) / float64(all)
@@ -93,7 +93,7 @@ func (l *loadMonitor) benchLoad(behind *histogram) BenchLoad {
 	if p := l.lag.quantile(.99); p > maxLag {
 		b.Void = append(b.Void, fmt.Sprintf("its timers were %v late (p99)", p.Round(time.Millisecond)))
 	}
-	if p := behind.quantile(.99); p > maxLag {
+	if p := readDelay.quantile(.99); p > maxLag {
 		b.Void = append(b.Void, fmt.Sprintf("it took %v to read received data (p99)", p.Round(time.Millisecond)))
 	}
 	return b

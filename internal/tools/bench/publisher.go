@@ -57,16 +57,16 @@ func (p *publisher) pump(ctx context.Context, out sink) error {
 		}
 	}
 	var (
-		head  = newPlayhead(p.src)
-		begin = time.Now().Add(p.phase)
-		timer = time.NewTimer(0)
-		body  []byte
-		seq   uint32
+		head      = newPlayhead(p.src)
+		startTime = time.Now().Add(p.phase)
+		timer     = time.NewTimer(0)
+		body      []byte
+		seq       uint32
 	)
 	defer timer.Stop()
 	for {
-		if wait := time.Until(begin.Add(head.due())); wait > 0 {
-			timer.Reset(wait)
+		if delay := time.Until(startTime.Add(head.due())); delay > 0 {
+			timer.Reset(delay)
 			select {
 			case <-ctx.Done():
 				return ctx.Err()

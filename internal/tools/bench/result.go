@@ -87,18 +87,18 @@ const minShare = 0.99
 // frames that did not arrive or not as sent, and reasons why the result is void.
 func (r *Result) Failures() []string {
 	var f []string
-	say := func(bad bool, format string, args ...any) {
+	addIf := func(bad bool, format string, args ...any) {
 		if bad {
 			f = append(f, fmt.Sprintf(format, args...))
 		}
 	}
 	v, d := r.Viewers, r.Delivery
-	say(v.Joined < v.Wanted, "%d of %d viewers received no keyframe", v.Wanted-v.Joined, v.Wanted)
-	say(v.Lost > 0, "%d viewers were disconnected", v.Lost)
-	say(d.Expected > 0 && d.Share < minShare, "only %.1f %% of the frames were delivered", 100*d.Share)
-	say(d.Corrupt > 0, "%d of %d checked frames differ from what was sent", d.Corrupt, d.Checked)
+	addIf(v.Joined < v.Wanted, "%d of %d viewers received no keyframe", v.Wanted-v.Joined, v.Wanted)
+	addIf(v.Lost > 0, "%d viewers were disconnected", v.Lost)
+	addIf(d.Expected > 0 && d.Share < minShare, "only %.1f %% of the frames were delivered", 100*d.Share)
+	addIf(d.Corrupt > 0, "%d of %d checked frames differ from what was sent", d.Corrupt, d.Checked)
 	for _, why := range r.Bench.Void {
-		say(true, "result void: the bench was the bottleneck: %s", why)
+		addIf(true, "result void: the bench was the bottleneck: %s", why)
 	}
 	return f
 }

@@ -287,8 +287,8 @@ func (r *rtmpClient) handleControl(typ uint8, p []byte) error {
 	case binary.BigEndian.Uint16(p) == rtmpStreamEOF:
 		return io.EOF
 	case binary.BigEndian.Uint16(p) == rtmpPingRequest && len(p) >= 6:
-		answer := append([]byte{0, rtmpPingResponse}, p[2:6]...)
-		r.send(rtmp.Header{Type: rtmpUserControl}, answer)
+		pong := append([]byte{0, rtmpPingResponse}, p[2:6]...)
+		r.send(rtmp.Header{Type: rtmpUserControl}, pong)
 	}
 	return nil
 }

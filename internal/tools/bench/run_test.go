@@ -290,7 +290,7 @@ func TestLowLatencyHLS(t *testing.T) {
 	sc.clock = newClock()
 	sc.window.Store(&window{1, 1 << 62})
 	var mu sync.Mutex
-	asked := map[string]int{}
+	requests := map[string]int{}
 	list := func(parts int) string {
 		s := "#EXTM3U\n#EXT-X-TARGETDURATION:1\n" +
 			"#EXT-X-SERVER-CONTROL:CAN-BLOCK-RELOAD=YES,PART-HOLD-BACK=0.6\n#EXT-X-MEDIA-SEQUENCE:7\n"
@@ -307,7 +307,7 @@ func TestLowLatencyHLS(t *testing.T) {
 	}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
-		asked[r.URL.String()]++
+		requests[r.URL.String()]++
 		mu.Unlock()
 		var msn, part int
 		switch n, _ := fmt.Sscanf(r.URL.RawQuery, "s=1&_HLS_msn=%d&_HLS_part=%d", &msn, &part); {
@@ -336,13 +336,13 @@ func TestLowLatencyHLS(t *testing.T) {
 	if want := "2 joined, 12 frames, 0 missing, 0 gaps, 6 spread, map[" + errClosed.Error() + ":2]"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	for url, n := range asked {
+	for url, n := range requests {
 		if n != 2 {
 			t.Errorf("%s was requested %d times", url, n)
 		}
 	}
-	if len(asked) != 2+6+4 {
-		t.Errorf("%d addresses were requested: %v", len(asked), asked)
+	if len(requests) != 2+6+4 {
+		t.Errorf("%d addresses were requested: %v", len(requests), requests)
 	}
 }
 

@@ -119,7 +119,7 @@ func parseSource(file []byte) (*source, error) {
 	s := &source{}
 	c := cycle{}
 	var first, last, lastVideo time.Duration
-	frames, marks := 0, true
+	frames, canMark := 0, true
 	r := flv.NewReader(bytes.NewReader(file), maxFileTag)
 	for {
 		tag, err := r.Next()
@@ -133,7 +133,7 @@ func parseSource(file []byte) (*source, error) {
 			if err := s.addHeader(tag); err != nil {
 				return nil, err
 			}
-			marks = marks && (tag.Type != flv.TypeVideo || fourByteLengths(tag.Body))
+			canMark = canMark && (tag.Type != flv.TypeVideo || fourByteLengths(tag.Body))
 			continue
 		}
 		at := time.Duration(tag.Timestamp) * time.Millisecond
@@ -144,7 +144,7 @@ func parseSource(file []byte) (*source, error) {
 		it := item{at: max(at-first, 0), typ: tag.Type, body: tag.Body}
 		if tag.Type == flv.TypeVideo {
 			frames, lastVideo = frames+1, at
-			if b := tag.Body; marks && len(b) > 5 && b[0]&0x8F == 7 && b[1] == 1 {
+			if b := tag.Body; canMark && len(b) > 5 && b[0]&0x8F == 7 && b[1] == 1 {
 				it = newMarked(it.at, b, 5)
 			}
 		}

@@ -37,8 +37,8 @@ type connOptions struct {
 }
 
 func (v *viewer) connectAndPlay(ctx context.Context, o connOptions) error {
-	dialing, cancel := context.WithTimeout(ctx, connectTimeout)
-	nc, err := dial(dialing, v.target, o.insecure)
+	dialCtx, cancel := context.WithTimeout(ctx, connectTimeout)
+	nc, err := dial(dialCtx, v.target, o.insecure)
 	cancel()
 	if err != nil {
 		return err
