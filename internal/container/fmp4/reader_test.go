@@ -139,7 +139,7 @@ func readTraf(traf atom, fragment []byte, at int) (units []playedSample, end int
 	case (flags&0x08 == 0) != (run&0x100 != 0) || (flags&0x20 == 0) != (run&0x400 != 0):
 		return nil, 0, fmt.Errorf("trun flags %#x with tfhd flags %#x", run, flags)
 	case start != at:
-		return nil, 0, fmt.Errorf("samples of track %d begin at %d, not at %d", track, start, at)
+		return nil, 0, fmt.Errorf("samples of track %d start at %d, not at %d", track, start, at)
 	}
 	for range count {
 		if run&0x100 != 0 {

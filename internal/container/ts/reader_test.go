@@ -241,7 +241,7 @@ func TestReader(t *testing.T) {
 		t.Fatal(err)
 	}
 	if d := r.Duration(); d < 140*time.Millisecond || d > 180*time.Millisecond {
-		t.Errorf("it lasts %v", d)
+		t.Errorf("duration %v", d)
 	}
 	if s := r.Streams(); len(s) != 2 || s[1].Track.SampleRate != 44100 {
 		t.Errorf("%+v", s)

@@ -171,7 +171,7 @@ func TestFileIsLooped(t *testing.T) {
 		t.Fatal(err)
 	}
 	if src.fps != 10 || !src.hasMarkers() || src.cycles[0].period != time.Second {
-		t.Errorf("%v frames a second, marked %t, in %v", src.fps, src.hasMarkers(), src.cycles[0].period)
+		t.Errorf("%v frames per second, marked %t, in %v", src.fps, src.hasMarkers(), src.cycles[0].period)
 	}
 	head := newPlayhead(src)
 	for i := range 35 {

@@ -19,7 +19,8 @@ const (
 	readBuffer = 256 << 10
 	maxEvents  = 512
 	idlePoll   = 20 * time.Millisecond // how soon the end of the run is noticed
-	// viewers of one local address: it has about 28,000 ports, and some are in TIME_WAIT from the last run
+	// viewersPerAddress is how many viewers use one local address: it has about 28,000 ports, and
+	// some are in TIME_WAIT from the last run.
 	viewersPerAddress = 10000
 )
 

@@ -62,7 +62,7 @@ func TestBuiltInStreamDecodes(t *testing.T) {
 			file := recordFLV(s, c.gop+time.Second)
 			frames, keys := countPictures(t, file)
 			if want := int((c.gop + time.Second).Seconds()) * c.fps; frames != want || keys != 2 {
-				t.Errorf("%d frames and %d key frames, want %d and 2", frames, keys, want)
+				t.Errorf("%d frames and %d keyframes, want %d and 2", frames, keys, want)
 			}
 			decodeWithFFmpeg(t, file, frames)
 		})
