@@ -1,5 +1,6 @@
-// Package codec is the door to the packages below it: what a track's configuration and frames say,
-// whatever the codec, so that no container has a switch over codecs. It knows no container.
+// Package codec is the one interface to the codec packages below it. It reads what a track's
+// configuration and frames say, whatever the codec, so that no container needs a switch over
+// codecs. It knows no container.
 package codec
 
 import (
@@ -18,7 +19,7 @@ import (
 	"livego/internal/media"
 )
 
-// NeedsConfig reports whether frames of c mean nothing before a configuration.
+// NeedsConfig reports whether a decoder needs a configuration before the first frame of c.
 func NeedsConfig(c media.Codec) bool {
 	switch c {
 	case media.H264, media.HEVC, media.AV1, media.AAC, media.Opus, media.FLAC:
@@ -27,7 +28,8 @@ func NeedsConfig(c media.Codec) bool {
 	return false
 }
 
-// ConfigName returns what the field calls the configuration of c, "" for a codec that needs none.
+// ConfigName returns the name that the codec's specification gives the configuration of c, "" for
+// a codec that needs none.
 func ConfigName(c media.Codec) string {
 	switch c {
 	case media.H264:
@@ -46,7 +48,8 @@ func ConfigName(c media.Codec) string {
 	return ""
 }
 
-// SelfDescribing reports whether frames of c say what the track is: each has to be shown to TrackFromFrame.
+// SelfDescribing reports whether the frames of c carry the track's parameters. The caller must
+// then pass each frame to TrackFromFrame.
 func SelfDescribing(c media.Codec) bool {
 	switch c {
 	case media.VP9, media.MP3, media.AC3, media.EAC3:
@@ -55,12 +58,13 @@ func SelfDescribing(c media.Codec) bool {
 	return false
 }
 
-// RandomAccess tells whether a decoder may start at payload, a frame of t: by the frame itself for
-// the codecs that livego can read, elsewhere by keyFlag, what the packaging claims. Every frame of
-// sound is such a point. lengthSize is what Describe returned for t. A frame that makes no sense is
-// an error.
+// RandomAccess reports whether a decoder can start at payload, a frame of t. It reads the frame
+// itself for the codecs that livego parses. For the others it trusts keyFlag, the flag of the
+// container. Every audio frame is a random access point. lengthSize is the result of Describe for
+// t. A malformed frame is an error.
 //
-// leading tells that payload is not decodable by who starts with the random access point before it.
+// leading reports that a decoder that starts at the random access point before payload cannot
+// decode it.
 func RandomAccess(t *media.Track, lengthSize int, keyFlag bool, payload []byte) (rap media.RandomAccess, leading bool,
 	err error) {
 	switch t.Codec {
@@ -82,11 +86,13 @@ func RandomAccess(t *media.Track, lengthSize int, keyFlag bool, payload []byte) 
 	return rap, leading, err
 }
 
-// Clean returns payload, a frame of t, in the form that every player reads: H.264 and HEVC without empty NAL
-// units, without units that cannot be any (damaged is how many of them would have mattered), and without
-// bytes that follow the last; start codes of four bytes, which some encoders put where length fields belong,
-// become length fields. AAC loses the header of ADTS. The frame is changed in place. It is an error when the
-// lengths do not add up. lengthSize is what Describe returned for t.
+// Clean returns payload, a frame of t, in the form that every player reads. It changes the frame
+// in place.
+//
+// H.264 and HEVC lose empty and malformed NAL units and the bytes after the last unit. damaged
+// counts the malformed units that a picture may need. Four-byte start codes, which some encoders
+// send in place of length fields, become length fields. AAC loses its ADTS header. Length fields
+// that do not add up are an error. lengthSize is the result of Describe for t.
 func Clean(t *media.Track, lengthSize int, payload []byte) (clean []byte, damaged int, err error) {
 	var isUnit, matters func([]byte) bool
 	switch t.Codec {
@@ -115,8 +121,8 @@ func Clean(t *media.Track, lengthSize int, payload []byte) (clean []byte, damage
 	return clean, damaged, err
 }
 
-// Cut cuts the first frame off payload, of codec c, where that is several frames: AAC behind
-// headers of ADTS. duration is that of the frame. rest is nil where payload is one frame.
+// Cut returns the first frame of payload and the rest, where payload holds several frames: AAC
+// with ADTS headers. duration is that of the first frame. rest is nil if payload is one frame.
 func Cut(c media.Codec, payload []byte) (frame, rest []byte, duration time.Duration) {
 	if c != media.AAC {
 		return payload, nil, 0
@@ -128,8 +134,8 @@ func Cut(c media.Codec, payload []byte) (frame, rest []byte, duration time.Durat
 	return frame, rest, 1024 * time.Second / time.Duration(h.SampleRate)
 }
 
-// NormalizeConfig returns a configuration of c in the form of media.Track.Config where it comes in another that
-// decoders know: the parameter sets of H.264 and HEVC with start codes. Any other is returned as it is.
+// NormalizeConfig returns b, a configuration of c, in the form of media.Track.Config. It converts
+// H.264 and HEVC parameter sets with start codes. It returns any other configuration unchanged.
 func NormalizeConfig(c media.Codec, b []byte) []byte {
 	var build func([]byte) ([]byte, error)
 	switch {
@@ -148,12 +154,12 @@ func NormalizeConfig(c media.Codec, b []byte) []byte {
 	return b
 }
 
-// ErrNothingToDecode is returned by RandomAccess for a frame in which a decoder finds nothing to
-// read, though nothing is wrong with it.
+// ErrNothingToDecode is returned by RandomAccess for a frame that is well-formed but has nothing
+// to decode.
 var ErrNothingToDecode = nal.ErrNoUnit
 
-// Silence returns a frame of the audio track t in which nothing is heard, nil where there is none at hand.
-// Shared: do not modify.
+// Silence returns a silent frame for the audio track t, nil if there is none for its codec and
+// format. The result is shared: do not modify.
 func Silence(t *media.Track) []byte {
 	if t.Codec != media.AAC {
 		return nil
@@ -165,8 +171,8 @@ func Silence(t *media.Track) []byte {
 	return c.Silence()
 }
 
-// Samples returns how many samples payload holds, a frame of the audio track t, per channel and at
-// t.SampleRate; for Opus this is 48 kHz. It is 0 when the frame does not tell.
+// Samples returns the number of samples per channel in payload, a frame of the audio track t, at
+// t.SampleRate; for Opus at 48 kHz. It returns 0 if the frame does not say.
 func Samples(t *media.Track, payload []byte) int {
 	n := 0
 	switch t.Codec {

@@ -14,14 +14,15 @@ import (
 	"livego/internal/media"
 )
 
-// clockRate is the time scale of tracks that have no sampling rate.
+// clockRate is the timescale of tracks without a sampling rate, in Hz.
 const clockRate = 90000
 
-// Describe fills t, which nobody else has yet, with what its Config says: sizes, rates, names and
-// Timescale. What is not known stays zero. lengthSize is how many bytes the length fields of its
-// NAL units have, where it has such. A configuration that makes no sense is an error, as is a
-// missing one where NeedsConfig; parameter sets within it that cannot be read are not, since there
-// may be decoders that can.
+// Describe fills t with what its Config says: sizes, rates, names and Timescale. t must not be
+// shared yet. Unknown fields stay zero.
+//
+// lengthSize is the size of the NAL unit length fields in bytes, 0 for codecs without NAL units.
+// It is an error if the configuration is malformed, or missing although NeedsConfig. Parameter
+// sets in it that livego cannot parse are no error, because decoders may be able to.
 func Describe(t *media.Track) (lengthSize int, err error) {
 	if t.Timescale == 0 {
 		t.Timescale = clockRate
@@ -76,7 +77,8 @@ func describeHEVC(t *media.Track) (lengthSize int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	// The record repeats what the SPS says, which decoders go by. Some encoders leave the record's own fields empty.
+	// The record repeats fields of the SPS. Decoders use the SPS, and some encoders leave the
+	// record's fields empty.
 	profile := c.ProfileTierLevel
 	if len(c.SPS) > 0 {
 		if s, err := h265.ParseSPS(c.SPS[0]); err == nil {
@@ -104,7 +106,7 @@ func describeAV1(t *media.Track) error {
 	return nil
 }
 
-// describeVP9 learns no size: key frames tell it.
+// describeVP9 sets no size: the record has none, keyframes do.
 func describeVP9(t *media.Track) error {
 	c, err := vp9.ParseConfig(t.Config)
 	if err != nil {
@@ -166,7 +168,7 @@ func setAC3(t *media.Track, s *ac3.Stream) {
 	setSampleRate(t, s.SampleRate)
 }
 
-// setSampleRate sets the sampling rate, and leaves what there is when it is unknown.
+// setSampleRate sets the sampling rate. It keeps the old one if hz is 0.
 func setSampleRate(t *media.Track, hz int) {
 	if hz > 0 {
 		t.SampleRate, t.Timescale = hz, uint32(hz)

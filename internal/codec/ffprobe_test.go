@@ -21,9 +21,9 @@ import (
 	"livego/internal/media"
 )
 
-// encodings are streams for ffmpeg to make, three frames or a fifth of a second long: by codec, for
-// each the rest of its options. What is asked for does not matter to the test, but how much it
-// differs: ffprobe says what came out.
+// encodings are streams for ffmpeg to encode, three frames or a fifth of a second long: by codec,
+// the common options, and for each stream the rest. The streams should differ as much as
+// possible; ffprobe says what came out.
 var encodings = []struct {
 	codec   media.Codec
 	options string // of all of them
@@ -105,7 +105,8 @@ var encodings = []struct {
 		[]string{"-ar 44100 -ac 2", "-ar 48000 -ac 1", "-ar 22050 -ac 2", "-ar 32000 -ac 2 -b:a 320k", "-ar 16000 -ac 1"}},
 }
 
-// requirePrograms skips the test, loudly, when one of the programs is not installed, and fails it on a build machine.
+// requirePrograms skips the test with a message if a program is not installed, and fails it in
+// CI.
 func requirePrograms(t *testing.T, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
@@ -115,11 +116,12 @@ func requirePrograms(t *testing.T, programs ...string) {
 		if os.Getenv("CI") == "true" {
 			t.Fatalf("MISSING PEER: %s is not installed, and CI=true", p)
 		}
-		t.Skipf("MISSING PEER: %s is not installed, so that this test proves NOTHING here: see scripts/setup", p)
+		t.Skipf("MISSING PEER: %s is not installed, so this test checked NOTHING: see scripts/setup", p)
 	}
 }
 
-// TestDescriptionsMatchFFprobe compares what we say of some eighty streams of real encoders with what ffprobe says.
+// TestDescriptionsMatchFFprobe compares what livego reads from some eighty streams of real
+// encoders with ffprobe's output.
 func TestDescriptionsMatchFFprobe(t *testing.T) {
 	requirePrograms(t, "ffmpeg", "ffprobe")
 	n := 0
@@ -133,7 +135,7 @@ func TestDescriptionsMatchFFprobe(t *testing.T) {
 		})
 	}
 	if n < 60 {
-		t.Errorf("%d streams are too few to prove much", n)
+		t.Errorf("%d streams are too few for a meaningful test", n)
 	}
 }
 
@@ -145,7 +147,7 @@ func isVideo(c media.Codec) bool {
 	return false
 }
 
-// encode makes an MP4 file of each stream, by one ffmpeg.
+// encode encodes each stream into an MP4 file, with one ffmpeg process.
 func encode(t *testing.T, options string, streams []string, video bool) []string {
 	t.Helper()
 	source, length := "testsrc2=size=320x180:rate=25:duration=1", "-frames:v 3"
@@ -166,7 +168,7 @@ func encode(t *testing.T, options string, streams []string, video bool) []string
 	return paths
 }
 
-// A ffprobeOutput is what ffprobe says of the one stream in a file, and of its first packet.
+// ffprobeOutput is ffprobe's output for the only stream of a file and its first packets.
 type ffprobeOutput struct {
 	Streams []struct {
 		Profile    string
@@ -182,12 +184,12 @@ type ffprobeOutput struct {
 	Packets []struct {
 		PTS      int
 		Duration int
-		Flags    string // begins with K where ffmpeg marks a key frame
+		Flags    string // starts with K if ffmpeg marks a keyframe
 		Data     string
 	}
 }
 
-// ffprobe asks for at most so many packets.
+// ffprobe runs ffprobe for at most this many packets.
 func ffprobe(t *testing.T, path string, packets int) ffprobeOutput {
 	t.Helper()
 	args := fmt.Sprintf("-v error -of json -show_streams -show_packets -show_data -read_intervals %%+#%d %s", packets,
@@ -203,7 +205,7 @@ func ffprobe(t *testing.T, path string, packets int) ffprobeOutput {
 	return p
 }
 
-// parseHexDump reads the hexadecimal dump that ffprobe makes of data.
+// parseHexDump parses the hexadecimal dump that ffprobe writes.
 func parseHexDump(t *testing.T, dump string) []byte {
 	t.Helper()
 	var b []byte
@@ -219,7 +221,8 @@ func parseHexDump(t *testing.T, dump string) []byte {
 	return b
 }
 
-// boxPayload returns the payload of the first boxPayload of this type in the file at path, nil if there is none.
+// boxPayload returns the payload of the first box of this type in the file at path, nil if there
+// is none.
 func boxPayload(t *testing.T, path, kind string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)
@@ -235,21 +238,22 @@ func boxPayload(t *testing.T, path, kind string) []byte {
 }
 
 func compare(t *testing.T, c media.Codec, path string) {
-	said := ffprobe(t, path, 1)
-	payload := parseHexDump(t, said.Packets[0].Data)
-	track := describe(t, c, parseHexDump(t, said.Streams[0].Extradata), payload)
+	out := ffprobe(t, path, 1)
+	payload := parseHexDump(t, out.Packets[0].Data)
+	track := describe(t, c, parseHexDump(t, out.Streams[0].Extradata), payload)
 	if track.RFC6381 == "" {
 		t.Error("no codecs parameter")
 	}
 	if isVideo(c) {
-		compareVideo(t, track, said)
+		compareVideo(t, track, out)
 	} else {
-		compareAudio(t, track, said, payload)
+		compareAudio(t, track, out, payload)
 	}
 	compareConfig(t, track, path, payload)
 }
 
-// describe makes a track as a demuxer does: from its configuration, and from its first frame where that tells.
+// describe builds a track as a demuxer does: from its configuration, and from its first frame if
+// that is self-describing.
 func describe(t *testing.T, c media.Codec, extradata, payload []byte) *media.Track {
 	t.Helper()
 	track := &media.Track{Kind: media.Audio, Codec: c}
@@ -283,9 +287,9 @@ func describe(t *testing.T, c media.Codec, extradata, payload []byte) *media.Tra
 	return track
 }
 
-func compareVideo(t *testing.T, track *media.Track, said ffprobeOutput) {
+func compareVideo(t *testing.T, track *media.Track, out ffprobeOutput) {
 	t.Helper()
-	s := said.Streams[0]
+	s := out.Streams[0]
 	if track.Width != s.Width || track.Height != s.Height {
 		t.Errorf("%d x %d, ffprobe says %d x %d", track.Width, track.Height, s.Width, s.Height)
 	}
@@ -293,7 +297,7 @@ func compareVideo(t *testing.T, track *media.Track, said ffprobeOutput) {
 	if _, err := fmt.Sscanf(s.Rate, "%f/%f", &num, &den); err != nil {
 		t.Fatal(err)
 	}
-	always := track.Codec == media.H264 || track.Codec == media.HEVC // the encoders of the others do not say
+	always := track.Codec == media.H264 || track.Codec == media.HEVC // the encoders of the other codecs do not declare it
 	if (always || track.FrameRate != 0) && math.Abs(track.FrameRate-num/den) > 1e-6 {
 		t.Errorf("%v frames a second, ffprobe says %s", track.FrameRate, s.Rate)
 	}
@@ -316,9 +320,9 @@ func compareVideo(t *testing.T, track *media.Track, said ffprobeOutput) {
 	}
 }
 
-func compareAudio(t *testing.T, track *media.Track, said ffprobeOutput, payload []byte) {
+func compareAudio(t *testing.T, track *media.Track, out ffprobeOutput, payload []byte) {
 	t.Helper()
-	s := said.Streams[0]
+	s := out.Streams[0]
 	if strconv.Itoa(track.SampleRate) != s.SampleRate || int(track.Timescale) != track.SampleRate ||
 		track.Channels != s.Channels {
 		t.Errorf("%d Hz, %d channels, ffprobe says %s Hz, %d channels", track.SampleRate, track.Channels, s.SampleRate,
@@ -331,15 +335,16 @@ func compareAudio(t *testing.T, track *media.Track, said ffprobeOutput, payload 
 		t.Errorf("%d bits, ffprobe says %s", track.BitDepth, s.RawBits)
 	}
 	samples := codec.Samples(track, payload)
-	if samples != said.Packets[0].Duration {
-		t.Errorf("%d samples in the first frame, ffprobe says %d", samples, said.Packets[0].Duration)
+	if samples != out.Packets[0].Duration {
+		t.Errorf("%d samples in the first frame, ffprobe says %d", samples, out.Packets[0].Duration)
 	}
 	if track.FrameSamples != 0 && track.FrameSamples != samples {
 		t.Errorf("%d samples in the first frame, %d in each", samples, track.FrameSamples)
 	}
 }
 
-// compareConfig holds the configurations that we make to those that ffmpeg wrote into the file.
+// compareConfig compares the configurations that livego builds with those that ffmpeg wrote into
+// the file.
 func compareConfig(t *testing.T, track *media.Track, path string, payload []byte) {
 	t.Helper()
 	var got, want []byte
@@ -359,16 +364,17 @@ func compareConfig(t *testing.T, track *media.Track, path string, payload []byte
 		}
 		got, err = h265.BuildConfig(c.VPS, c.SPS, c.PPS)
 		want = boxPayload(t, path, "hvcC")
-		want = want[:min(len(want), len(got))] // without the SEI behind the parameter sets
+		want = want[:min(len(want), len(got))] // without the SEI after the parameter sets
 		want[22] = 3
 	case media.AV1:
 		got, err = av1.BuildConfig(payload)
 		want = boxPayload(t, path, "av1C")
-		// SVT-AV1 5.1 announces another sequence header than it sends; what the record itself says is the same.
+		// SVT-AV1 5.1 writes another sequence header into the record than into the stream; the
+		// fixed part is the same.
 		got, want = got[:4], want[:4]
 	case media.VP9:
 		got, want = track.Config, boxPayload(t, path, "vpcC")[4:]
-		// Of what color_space says of primaries and transfer characteristics ffmpeg knows nothing.
+		// ffmpeg does not derive primaries and transfer characteristics from color_space.
 		if want[3] == 2 && want[4] == 2 {
 			copy(want[3:5], got[3:5])
 		}
@@ -384,8 +390,8 @@ func compareConfig(t *testing.T, track *media.Track, path string, payload []byte
 	}
 }
 
-// TestLeadingPicturesOfOpenGOPs looks at open GOPs of x265: the pictures that are shown before the
-// IRAP picture which they follow are those that the types of their NAL units name.
+// TestLeadingPicturesOfOpenGOPs checks open GOPs of x265: the pictures that are output before
+// their IRAP picture are those with leading NAL unit types.
 func TestLeadingPicturesOfOpenGOPs(t *testing.T) {
 	requirePrograms(t, "ffmpeg", "ffprobe")
 	path := filepath.Join(t.TempDir(), "open.mp4")
@@ -395,7 +401,7 @@ func TestLeadingPicturesOfOpenGOPs(t *testing.T) {
 	if out, err := exec.Command("ffmpeg", strings.Fields(args)...).CombinedOutput(); err != nil {
 		t.Fatalf("ffmpeg: %v\n%s", err, out)
 	}
-	shown, keys, skipped := 0, 0, 0 // when the last IRAP picture is shown; IRAP pictures; RASL pictures
+	shown, keys, skipped := 0, 0, 0 // PTS of the last IRAP picture; number of IRAP pictures; of RASL pictures
 	for i, p := range ffprobe(t, path, 100).Packets {
 		a, err := h265.Classify(parseHexDump(t, p.Data), 4)
 		if err != nil {
@@ -413,6 +419,6 @@ func TestLeadingPicturesOfOpenGOPs(t *testing.T) {
 		}
 	}
 	if keys < 3 || skipped < 3 {
-		t.Errorf("%d IRAP and %d RASL pictures prove nothing", keys, skipped)
+		t.Errorf("%d IRAP and %d RASL pictures are too few for a meaningful test", keys, skipped)
 	}
 }

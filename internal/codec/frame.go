@@ -14,12 +14,14 @@ import (
 	"livego/internal/media"
 )
 
-// TrackFromFrame returns the track that payload belongs to, a frame of a codec that needs no configuration, or of
-// AAC with the header of ADTS, which has it. base is what the container knows of the track. old is the track
-// so far, nil at first: it is returned where it still describes the frame, so that callers compare pointers.
-// For AC-3, E-AC-3 and VP9 the track gets a Config, unless old has one that fits. A frame that cannot be read
-// is an error, which comes with old: callers that have a track may pass the frame on, since encoders cut
-// where they like.
+// TrackFromFrame returns the track that payload belongs to. payload is a frame of a codec that
+// needs no configuration, or of AAC with an ADTS header. base is what the container knows of the
+// track. old is the track so far, nil at first; it is returned while it still describes the
+// frames, so that callers can compare pointers.
+//
+// For AC-3, E-AC-3 and VP9 the track gets a Config, unless that of old still fits. For a frame
+// that cannot be parsed, it returns old and an error: a caller that has a track may pass the
+// frame on, because some encoders split frames at arbitrary places.
 func TrackFromFrame(base media.Track, payload []byte, old *media.Track) (*media.Track, error) {
 	t := &base
 	if t.Timescale == 0 {
@@ -44,11 +46,11 @@ func TrackFromFrame(base media.Track, payload []byte, old *media.Track) (*media.
 	return t, nil
 }
 
-// HasParameterSets reports whether c, whose pictures are NAL units, has parameter sets.
+// HasParameterSets reports whether c carries its configuration in parameter sets: H.264 and HEVC.
 func HasParameterSets(c media.Codec) bool { return c == media.H264 || c == media.HEVC }
 
-// LacksParameterSets reports whether the configuration of t is to have parameter sets and has none:
-// they are in the frames.
+// LacksParameterSets reports whether the configuration of t has no parameter sets although its
+// codec needs them. They are in the frames then.
 func LacksParameterSets(t *media.Track) bool {
 	switch t.Codec {
 	case media.H264:
@@ -61,9 +63,9 @@ func LacksParameterSets(t *media.Track) bool {
 	return false
 }
 
-// TrackFromParameterSets is TrackFromFrame for a codec that HasParameterSets, of an encoder that
-// sends them in its frames alone: with start codes, or with length fields of four bytes. A frame
-// without them belongs to old; it is an error where that is nil.
+// TrackFromParameterSets is TrackFromFrame for codecs for which HasParameterSets is true, from
+// encoders that send parameter sets only in frames: with start codes, or with four-byte length
+// fields. A frame without them belongs to old; it is an error if old is nil.
 func TrackFromParameterSets(base media.Track, payload []byte, old *media.Track) (*media.Track, error) {
 	t := &base
 	build, isSet := h264.ConfigFromAnnexB, h264.IsParameterSet
@@ -84,7 +86,7 @@ func TrackFromParameterSets(base media.Track, payload []byte, old *media.Track) 
 	return t, nil
 }
 
-// parameterSetsOf returns the NAL units of a frame that are parameter sets, with start codes.
+// parameterSetsOf returns the parameter sets in a frame, with start codes.
 func parameterSetsOf(payload []byte, isSet func(unit []byte) bool) (sets []byte) {
 	next := nal.NextAnnexB
 	if !nal.IsAnnexB(payload) {
@@ -142,7 +144,7 @@ func fromAC3(t *media.Track, payload []byte, old *media.Track) (*media.Track, er
 	case err != nil:
 		return old, err
 	case s.Enhanced != (t.Codec == media.EAC3):
-		return old, errors.New("AC-3 in the name of E-AC-3, or the other way round")
+		return old, errors.New("the frame is AC-3 and the track E-AC-3, or the reverse")
 	case old != nil && sameAC3(old, s):
 		return old, nil
 	}
@@ -151,7 +153,7 @@ func fromAC3(t *media.Track, payload []byte, old *media.Track) (*media.Track, er
 	return t, nil
 }
 
-// sameAC3 reports whether t describes s. Its bit rate may change, as that of any codec.
+// sameAC3 reports whether t describes s. The bit rate may differ, as in any codec.
 func sameAC3(t *media.Track, s *ac3.Stream) bool {
 	parse := ac3.ParseDAC3
 	if s.Enhanced {
@@ -168,7 +170,7 @@ func fromVP9(t *media.Track, payload []byte, old *media.Track) (*media.Track, er
 		return old, err
 	case !h.KeyFrame && old != nil:
 		return old, nil
-	case !h.KeyFrame: // all that is known before the first key frame
+	case !h.KeyFrame: // the codec is all that is known before the first keyframe
 		return t, nil
 	}
 	made, err := h.Config(t.FrameRate)
@@ -188,9 +190,9 @@ func fromVP9(t *media.Track, payload []byte, old *media.Track) (*media.Track, er
 	return t, describeVP9(t)
 }
 
-// configFits reports whether the configuration of old is good for the key frame h, which would make
-// another. A level that is too low stays where an encoder claimed it; where pictures have grown
-// since, it was for the smaller ones.
+// configFits reports whether the configuration of old fits the keyframe h, for which made is the
+// computed one. A level that is too low is kept if the encoder declared it. If pictures have
+// grown since, the declared level was for the smaller ones.
 func configFits(old *media.Track, h vp9.Header, made *vp9.Config) bool {
 	c, err := vp9.ParseConfig(old.Config)
 	grown := old.Width != 0 && h.Width*h.Height > old.Width*old.Height

@@ -10,13 +10,13 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// configs is the table of AudioSpecificConfigs; fuzzing starts from it.
+// configs is the table of AudioSpecificConfigs. It seeds the fuzz target.
 var configs = []struct {
 	name string
 	asc  string // hex
-	want Config // zero: refused
+	want Config // zero: an error
 	rfc  string
-	adts string // header in hex of a frame of 5 bytes; "" where ADTS has no words for it
+	adts string // ADTS header of a 5-byte frame in hex; "" if ADTS cannot express it
 }{
 	{"LC 44100 stereo", "1210", Config{ObjectType: 2, SampleRate: 44100, OutputRate: 44100, Channels: 2,
 		FrameSamples: 1024},
@@ -105,11 +105,11 @@ func TestParseConfig(t *testing.T) {
 	}
 }
 
-// adtsHeaders is the table of ADTS frames; fuzzing starts from it.
+// adtsHeaders is the table of ADTS frames. It seeds the fuzz target.
 var adtsHeaders = []struct {
 	name, b string // hex
-	want    ADTS   // zero: refused
-	asc     string // "" where the frame does not tell
+	want    ADTS   // zero: an error
+	asc     string // "" if the frame has no channel layout
 }{
 	{"LC 44100 stereo", "fff15080019ffc",
 		ADTS{ObjectType: 2, SampleRate: 44100, Channels: 2, HeaderLength: 7, Length: 12, Blocks: 1}, "1210"},
@@ -123,14 +123,14 @@ var adtsHeaders = []struct {
 		ADTS{ObjectType: 2, SampleRate: 48000, HeaderLength: 7, Length: 19, Blocks: 1}, "118004c40100200000"},
 	{"PCE missing", "fff14c00027ffc" + "210049900219002380",
 		ADTS{ObjectType: 2, SampleRate: 48000, HeaderLength: 7, Length: 19, Blocks: 1}, ""},
-	{"PCE cut", "fff14c00027ffc" + "a09880",
+	{"PCE truncated", "fff14c00027ffc" + "a09880",
 		ADTS{ObjectType: 2, SampleRate: 48000, HeaderLength: 7, Length: 19, Blocks: 1}, ""},
 	{"reserved rate", "fff17480019ffc", ADTS{}, ""},
 	{"length 6", "fff1508000dffc", ADTS{}, ""},
 	{"length 8 with check sum", "fff05080011ffc", ADTS{}, ""},
 	{"layer 1", "fff75080019ffc", ADTS{}, ""},
 	{"no sync word", "ffe15080019ffc", ADTS{}, ""},
-	{"cut", "fff15080019f", ADTS{}, ""},
+	{"truncated", "fff15080019f", ADTS{}, ""},
 	{"empty", "", ADTS{}, ""},
 }
 
@@ -209,7 +209,7 @@ func TestProfileName(t *testing.T) {
 	}
 }
 
-// TestADTSLength is row V13.
+// TestADTSLength appends frames around the largest length that ADTS can express.
 func TestADTSLength(t *testing.T) {
 	c, err := ParseConfig(unhex(t, "1210"))
 	if err != nil {

@@ -10,27 +10,27 @@ import (
 // maxADTS is the largest aac_frame_length, a field of 13 bits.
 const maxADTS = 1<<13 - 1
 
-// ErrTooLarge is returned for a frame that ADTS has no length for.
+// ErrTooLarge is returned for a frame that exceeds the length field of ADTS.
 var ErrTooLarge = errors.New("aac: frame above 8191 bytes with its ADTS header")
 
-// CheckADTS returns why frames of this configuration cannot travel in ADTS, nil if they can.
+// CheckADTS returns an error if ADTS cannot carry frames of this configuration.
 func (c *Config) CheckADTS() error {
 	switch {
 	case c.ObjectType > typeLTP:
-		return fmt.Errorf("aac: ADTS has no word for object type %d", c.ObjectType)
+		return fmt.Errorf("aac: ADTS cannot express object type %d", c.ObjectType)
 	case c.rateIndex == explicitRate:
-		return fmt.Errorf("aac: ADTS has no word for %d Hz", c.SampleRate)
+		return fmt.Errorf("aac: ADTS cannot express %d Hz", c.SampleRate)
 	case c.channelConfig > 7:
-		return fmt.Errorf("aac: ADTS has no word for channel configuration %d", c.channelConfig)
+		return fmt.Errorf("aac: ADTS cannot express channel configuration %d", c.channelConfig)
 	case c.FrameSamples != 1024:
-		return fmt.Errorf("aac: ADTS has no word for frames of %d samples", c.FrameSamples)
+		return fmt.Errorf("aac: ADTS cannot express frames of %d samples", c.FrameSamples)
 	}
 	return nil
 }
 
-// AppendADTS appends one raw frame with its ADTS header to dst. A channel layout of its own, for
+// AppendADTS appends one raw frame with its ADTS header to dst. A custom channel layout, for
 // which ADTS has no field, goes into the frame as a program_config_element. On an error, of
-// CheckADTS or ErrTooLarge, dst is returned as it was.
+// CheckADTS or ErrTooLarge, it returns dst unchanged.
 func (c *Config) AppendADTS(dst, frame []byte) ([]byte, error) {
 	if err := c.CheckADTS(); err != nil {
 		return dst, err
@@ -52,25 +52,25 @@ func (c *Config) AppendADTS(dst, frame []byte) ([]byte, error) {
 	return append(dst, frame...), nil
 }
 
-// An ADTS is the header of a frame in ADTS (ISO/IEC 14496-3 clauses 1.A.3.2 and 1.A.3.3).
+// An ADTS is an ADTS frame header (ISO/IEC 14496-3 clauses 1.A.3.2 and 1.A.3.3).
 type ADTS struct {
 	ObjectType int // 1 to 4: 2 for AAC-LC, and for HE-AAC too
 	SampleRate int // Hz of the core
-	Channels   int // of the core; 0 where the frame says it by a program_config_element
+	Channels   int // of the core; 0 if a program_config_element in the frame has it
 
-	HeaderLength int // bytes before the raw frame: 7, with a check sum 9 and more
-	Length       int // bytes with the header
-	// raw_data_blocks of 1024 samples in the frame, 1 to 4; where there are several nothing tells
-	// where each begins
+	HeaderLength int // bytes before the raw frame: 7, with a checksum 9 or more
+	Length       int // bytes, header included
+	// raw_data_blocks of 1024 samples, 1 to 4. The header does not say where the second and later
+	// start.
 	Blocks int
 
 	rateIndex, channelConfig int
 }
 
-var errADTS = errors.New("aac: no ADTS header")
+var errADTS = errors.New("aac: malformed ADTS header")
 
-// ParseADTS reads the header at the start of b. Reserved rates and a length that has no room for
-// the header are errors; that b ends before the frame is not.
+// ParseADTS parses the header at the start of b. Reserved rates and a length smaller than the
+// header are errors. b may end before the frame does.
 func ParseADTS(b []byte) (ADTS, error) {
 	if len(b) < 7 || b[0] != 0xFF || b[1]&0xF6 != 0xF0 { // syncword, either version of MPEG, layer 0
 		return ADTS{}, errADTS
@@ -86,7 +86,7 @@ func ParseADTS(b []byte) (ADTS, error) {
 	r.Skip(11) // adts_buffer_fullness
 	h.Blocks = int(r.U(2)) + 1
 	if h.HeaderLength = 7; checked {
-		h.HeaderLength += 2 * h.Blocks // positions of the blocks behind the first, and the check sum
+		h.HeaderLength += 2 * h.Blocks // positions of the later blocks, and the checksum
 	}
 	if h.rateIndex >= len(rates) || h.Length < h.HeaderLength {
 		return ADTS{}, errADTS
@@ -95,8 +95,8 @@ func ParseADTS(b []byte) (ADTS, error) {
 	return h, nil
 }
 
-// Config returns the AudioSpecificConfig of a stream with headers like h. frame is the raw frame
-// behind the header; it is looked at only where h.Channels is 0, and then has to begin with a
+// Config returns the AudioSpecificConfig for a stream with headers like h. frame is the raw frame
+// after the header. It is read only if h.Channels is 0, and must then start with a
 // program_config_element.
 func (h ADTS) Config(frame []byte) ([]byte, error) {
 	var w bits.Writer
@@ -107,17 +107,17 @@ func (h ADTS) Config(frame []byte) ([]byte, error) {
 	if h.Channels == 0 {
 		r := bits.NewReader(frame)
 		if r.U(3) != idPCE || copyPCE(&w, r) == 0 || r.Overrun() {
-			return nil, errors.New("aac: ADTS without channels")
+			return nil, errors.New("aac: ADTS without a channel layout")
 		}
 	}
 	return w.Bytes(), nil
 }
 
-// maxFramesPerMessage is how many frames CutADTS takes for those of one message.
+// maxFramesPerMessage is the largest number of frames that CutADTS accepts in one message.
 const maxFramesPerMessage = 64
 
-// CutADTS cuts the first frame off b, with its header, where b is several raw frames behind headers
-// of ADTS and nothing else.
+// CutADTS returns the first frame of b, with its header, and the rest, if b is several raw frames
+// with ADTS headers and nothing else.
 func CutADTS(b []byte) (h ADTS, frame, rest []byte, ok bool) {
 	for n, left := 0, b; len(left) > 0; n++ {
 		next, err := ParseADTS(left)
@@ -135,8 +135,8 @@ func CutADTS(b []byte) (h ADTS, frame, rest []byte, ok bool) {
 	return h, b[:h.Length:h.Length], b[h.Length:], true
 }
 
-// ParseSingleADTS reports whether b is one raw frame behind the header of ADTS, and returns that. A raw frame alone
-// never begins like it: an ID_END without anything before.
+// ParseSingleADTS returns the ADTS header of b and whether b is exactly one raw frame with such a
+// header. A raw frame never starts like one: that would be an ID_END without anything before it.
 func ParseSingleADTS(b []byte) (ADTS, bool) {
 	h, err := ParseADTS(b)
 	return h, err == nil && h.Length == len(b) && h.Blocks == 1

@@ -1,5 +1,5 @@
-// Package aac reads AudioSpecificConfigs (ISO/IEC 14496-3 clause 1.6.2.1) and packs raw AAC frames
-// into ADTS (clause 1.A.3). It never decodes sound.
+// Package aac parses AudioSpecificConfigs (ISO/IEC 14496-3 clause 1.6.2.1) and reads and writes
+// ADTS headers (clause 1.A.3). It never decodes audio.
 package aac
 
 import (
@@ -24,24 +24,24 @@ const (
 	typeELD        = 39
 )
 
-// A Config is what an AudioSpecificConfig says.
+// A Config is the contents of an AudioSpecificConfig.
 type Config struct {
 	ObjectType   int  // of the core: 2 for AAC-LC, and for HE-AAC too
 	SBR, PS      bool // signalled, explicitly or by the backward-compatible extension
 	SampleRate   int  // Hz of the core
-	OutputRate   int  // Hz of the sound: twice SampleRate with most SBR
-	Channels     int  // of the sound: 2 for PS over a mono core
-	FrameSamples int  // of a coded frame at SampleRate, per channel; 0 where the object type does not fix it
+	OutputRate   int  // Hz of the output: twice SampleRate with most SBR
+	Channels     int  // of the output: 2 for PS over a mono core
+	FrameSamples int  // of a coded frame at SampleRate, per channel; 0 if the object type does not fix it
 
-	rateIndex     int    // sampling_frequency_index, 15 for a rate that has none
-	channelConfig int    // 0 when pce says it
-	pce           []byte // program_config_element as it stands in a raw_data_block, ID included
+	rateIndex     int    // sampling_frequency_index, 15 for a rate without an index
+	channelConfig int    // 0 if pce has it
+	pce           []byte // program_config_element in the form of a raw_data_block, ID included
 }
 
 const (
 	explicitRate = 15
-	minRate      = 1000   // Hz; below it and
-	maxRate      = 192000 // Hz above it no encoder works, while clocks and buffers would be sized by the number
+	minRate      = 1000   // Hz; no encoder works below minRate or
+	maxRate      = 192000 // above maxRate, Hz; clocks and buffers are sized by the number
 )
 
 // rates by sampling_frequency_index, ISO/IEC 14496-3 table 1.18.
@@ -52,8 +52,8 @@ var channels = [16]int{1: 1, 2, 3, 4, 5, 6, 8, 11: 7, 12: 8, 13: 24, 14: 8}
 
 var errASC = errors.New("aac: malformed AudioSpecificConfig")
 
-// ParseConfig reads an AudioSpecificConfig. Reserved rates and channel configurations, and a config
-// cut short, are errors.
+// ParseConfig parses an AudioSpecificConfig. Reserved rates and channel configurations, and a
+// truncated config, are errors.
 func ParseConfig(asc []byte) (*Config, error) {
 	r := bits.NewReader(asc)
 	c := &Config{ObjectType: objectType(r)}
@@ -86,8 +86,8 @@ func ParseConfig(asc []byte) (*Config, error) {
 	return c, nil
 }
 
-// ProfileName returns what the field calls the kind of coding: "LC", "HE-AAC", "HE-AACv2", "" for
-// one without a name here.
+// ProfileName returns the common name of the coding: "LC", "HE-AAC", "HE-AACv2"; "" if it has
+// none.
 func (c *Config) ProfileName() string {
 	switch {
 	case c.PS:
@@ -125,7 +125,8 @@ func objectType(r *bits.Reader) int {
 	return t
 }
 
-// sampleRate returns 0 Hz for the reserved indexes. An explicit rate that has an index gets it.
+// sampleRate parses a sampling rate. It returns 0 Hz for a reserved index, and the index of an
+// explicit rate that has one.
 func sampleRate(r *bits.Reader) (index, hz int) {
 	index = int(r.U(4))
 	switch {
@@ -143,7 +144,7 @@ func sampleRate(r *bits.Reader) (index, hz int) {
 	return index, 0
 }
 
-// usesGASpecificConfig reports whether the object type is configured by a GASpecificConfig.
+// usesGASpecificConfig reports whether object type t is configured by a GASpecificConfig.
 func usesGASpecificConfig(t int) bool {
 	switch {
 	case typeMain <= t && t <= typeLTP, t == typeScalable, t == 7, t == typeERLC, 19 <= t && t <= typeLD:
@@ -152,7 +153,7 @@ func usesGASpecificConfig(t int) bool {
 	return false
 }
 
-// readGASpecificConfig reads a GASpecificConfig, ISO/IEC 14496-3 clause 4.4.1.
+// readGASpecificConfig parses a GASpecificConfig, ISO/IEC 14496-3 clause 4.4.1.
 func (c *Config) readGASpecificConfig(r *bits.Reader) {
 	short := r.Flag() // frameLengthFlag
 	switch {
@@ -187,8 +188,8 @@ func (c *Config) readGASpecificConfig(r *bits.Reader) {
 	r.Skip(1) // extensionFlag3
 }
 
-// readPCE reads a program_config_element (ISO/IEC 14496-3 clause 4.4.1.1), counts its channels and
-// keeps it in the form that a raw_data_block has: after the element's ID, with its own alignment
+// readPCE parses a program_config_element (ISO/IEC 14496-3 clause 4.4.1.1), counts its channels
+// and stores it in the form of a raw_data_block: after the element's ID, with its own alignment
 // and without comment.
 func (c *Config) readPCE(r *bits.Reader) {
 	var w bits.Writer
@@ -200,7 +201,8 @@ func (c *Config) readPCE(r *bits.Reader) {
 // idPCE is the id_syn_ele of a program_config_element in a raw_data_block.
 const idPCE = 5
 
-// copyPCE copies a program_config_element without its comment, aligned as w and r are, and returns its channels.
+// copyPCE copies a program_config_element without its comment, aligned as w and r are, and
+// returns its number of channels.
 func copyPCE(w *bits.Writer, r *bits.Reader) (channels int) {
 	field := func(n int) int {
 		v := r.U(n)
@@ -232,9 +234,9 @@ func copyPCE(w *bits.Writer, r *bits.Reader) (channels int) {
 	return channels
 }
 
-// readSBRExtension reads the backward-compatible signalling of SBR and PS that may stand after
-// everything else (ISO/IEC 14496-3 clause 1.6.2.1); encoders also put padding there, so that what
-// it makes no sense as is no error.
+// readSBRExtension parses the backward-compatible signalling of SBR and PS at the end of the
+// config (ISO/IEC 14496-3 clause 1.6.2.1). Encoders also put padding there, so that anything else
+// is no error.
 func (c *Config) readSBRExtension(r *bits.Reader) {
 	const syncSBR, syncPS = 0x2b7, 0x548
 	if r.Left() < 16 || r.U(11) != syncSBR || objectType(r) != typeSBR || !r.Flag() {

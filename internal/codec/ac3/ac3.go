@@ -1,5 +1,6 @@
-// Package ac3 reads the sync frames of AC-3 and Enhanced AC-3 and writes what ISO media files say
-// of them (ETSI TS 102 366, annex E for Enhanced AC-3, annex F for files). It never decodes sound.
+// Package ac3 parses the sync frames of AC-3 and Enhanced AC-3, and reads and writes their
+// descriptions in ISO media files (ETSI TS 102 366, annex E for Enhanced AC-3, annex F for
+// files). It never decodes audio.
 package ac3
 
 import (
@@ -9,16 +10,16 @@ import (
 	"livego/internal/codec/bits"
 )
 
-// A Frame is what a sync frame's header says.
+// A Frame is the contents of a sync frame header.
 type Frame struct {
 	Enhanced   bool
 	SampleRate int // Hz
-	Channels   int // of this substream, with the low frequency channel
+	Channels   int // of this substream, including LFE
 	Samples    int // per channel
 	Length     int // bytes of the sync frame
 
-	// Dependent tells that the frame adds channels to the independent substream before it. Substream
-	// counts those of a kind from 0. AC-3 has one, independent.
+	// Dependent marks a frame that adds channels to the independent substream before it.
+	// Substream counts the substreams of a kind from 0. AC-3 has one, which is independent.
 	Dependent bool
 	Substream int
 
@@ -27,7 +28,8 @@ type Frame struct {
 	channelMap                            channelMap
 }
 
-// channelMap is a set of loudspeaker channelMap, as chanmap has them (table E.1.4): the highest bit is left.
+// A channelMap is a set of loudspeaker locations in the form of chanmap (table E.1.4): the
+// highest bit is left.
 type channelMap uint16
 
 const (
@@ -48,7 +50,7 @@ const (
 	_ // LFE2
 	lowFrequency
 
-	// pairedLocations are the places that stand for two loudspeakers.
+	// pairedLocations are the locations that stand for two loudspeakers.
 	pairedLocations channelMap = 1<<10 | 1<<9 | 1<<6 | 1<<5 | 1<<4 | 1<<2
 )
 
@@ -56,7 +58,7 @@ func (p channelMap) channels() int {
 	return mathbits.OnesCount16(uint16(p)) + mathbits.OnesCount16(uint16(p&pairedLocations))
 }
 
-// acmodChannels by acmod, table 4.3; 0 is two channels that have nothing to do with each other.
+// acmodChannels are the locations by acmod, table 4.3; 0 is two independent channels.
 var acmodChannels = [8]channelMap{
 	left | right, centre, left | right, left | centre | right, left | right | backSurround,
 	left | centre | right | backSurround,
@@ -66,12 +68,12 @@ var acmodChannels = [8]channelMap{
 const (
 	syncWord        = 0x0B77
 	blockSamples    = 256
-	maxFullRateBSID = 8  // highest bsid of AC-3 as it is; 9 and 10 halve and quarter the rate
-	maxAC3BSID      = 10 // of AC-3
-	maxEAC3BSID     = 16 // of Enhanced AC-3, from 11 on
+	maxFullRateBSID = 8  // highest bsid of AC-3 at its full rate; 9 and 10 halve and quarter the rate
+	maxAC3BSID      = 10 // highest bsid of AC-3
+	maxEAC3BSID     = 16 // highest bsid of Enhanced AC-3, which starts at 11
 )
 
-var errFrame = errors.New("ac3: no sync frame")
+var errFrame = errors.New("ac3: malformed sync frame")
 
 // rates by fscod; 3 is reserved.
 var rates = [4]int{48000, 44100, 32000}
@@ -79,8 +81,8 @@ var rates = [4]int{48000, 44100, 32000}
 // bitRates by frmsizecod/2 and bit_rate_code, kbit/s: table 4.13.
 var bitRates = [19]int{32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640}
 
-// ParseFrame reads the header of the sync frame at the start of b. Reserved values are errors; that
-// b ends before the frame is not.
+// ParseFrame parses the header of the sync frame at the start of b. Reserved values are errors. b
+// may end before the frame does.
 func ParseFrame(b []byte) (Frame, error) {
 	if len(b) < 6 || int(b[0])<<8|int(b[1]) != syncWord {
 		return Frame{}, errFrame
@@ -99,7 +101,8 @@ func ParseFrame(b []byte) (Frame, error) {
 	if err != nil || r.Overrun() {
 		return Frame{}, errFrame
 	}
-	// A dependent substream with a map of its own has the channels that this says, others those of their mode.
+	// A dependent substream with a chanmap has the channels of that map, others those of their
+	// mode.
 	if f.channelMap == 0 {
 		f.channelMap = acmodChannels[f.acmod]
 		if f.lfe {
@@ -110,7 +113,7 @@ func ParseFrame(b []byte) (Frame, error) {
 	return f, nil
 }
 
-// readAC3 reads syncinfo and bsi (clauses 4.3 and 4.4) up to the low frequency channel.
+// readAC3 parses syncinfo and bsi (clauses 4.3 and 4.4) up to the LFE flag.
 func (f *Frame) readAC3(r *bits.Reader) error {
 	r.Skip(16) // crc1
 	f.fscod, f.frmsizecod = byte(r.U(2)), byte(r.U(6))
@@ -131,8 +134,8 @@ func (f *Frame) readAC3(r *bits.Reader) error {
 	f.lfe = r.Flag()
 	f.Samples = 6 * blockSamples
 	f.SampleRate = rates[f.fscod] >> max(0, int(f.bsid)-maxFullRateBSID)
-	// A frame has so many words of 16 bits as its bits and rate ask for, rounded down; at 44.1 kHz
-	// frames of one more alternate.
+	// A frame's size in 16-bit words follows from its bit rate, rounded down; at 44.1 kHz frames
+	// alternate with ones that are one word longer.
 	words := bitRates[f.frmsizecod/2] * 1000 / 16 * f.Samples / rates[f.fscod]
 	if f.fscod == 1 {
 		words += int(f.frmsizecod & 1)
@@ -141,11 +144,12 @@ func (f *Frame) readAC3(r *bits.Reader) error {
 	return nil
 }
 
-// readEnhanced reads syncinfo and bsi of Enhanced AC-3 (clause E.1.3.1) up to the bit stream mode.
+// readEnhanced parses syncinfo and bsi of Enhanced AC-3 (clause E.1.3.1) up to the bit stream
+// mode.
 func (f *Frame) readEnhanced(r *bits.Reader) error {
 	const dependent, reserved = 1, 3
 	f.Enhanced = true
-	kind := r.U(2) // strmtyp; 2 is an independent substream that was AC-3 before
+	kind := r.U(2) // strmtyp; 2 is an independent substream converted from AC-3
 	f.Substream = int(r.U(3))
 	f.Length = 2 * (int(r.U(11)) + 1)
 	f.fscod = byte(r.U(2))
@@ -184,8 +188,8 @@ func (f *Frame) readEnhanced(r *bits.Reader) error {
 	return nil
 }
 
-// skipMixingMetadata passes over the mixing metadata (clause E.1.2.2), of which programs is 2 for
-// two separate channels.
+// skipMixingMetadata skips the mixing metadata (clause E.1.2.2). programs is 2 for two
+// independent channels.
 func (f *Frame) skipMixingMetadata(r *bits.Reader, programs, blocks int) {
 	if f.acmod > 2 {
 		r.Skip(2) // dmixmod

@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// Sync frames of ffmpeg 5.1, cut behind their headers.
+// Sync frames of ffmpeg 5.1, truncated after their headers.
 const (
 	surround  = "0b771e8b1c40ebf8403eff74fe1e108083f8787f"
 	stereo    = "0b77d80e544043e106f575f0c0c218187fd87cf9"
@@ -19,7 +19,8 @@ const (
 	monoE     = "0b77011fb287c00021069078e77d587efa1be7ef"
 )
 
-// enhanced writes a sync frame of Enhanced AC-3, 64 bytes long: kind is strmtyp, rest what follows compre.
+// enhanced returns a 64-byte sync frame of Enhanced AC-3: kind is strmtyp, rest writes the fields
+// after compre.
 func enhanced(kind, substream, fscod, blocks, acmod, lfe uint32, rest func(w *bits.Writer)) string {
 	var w bits.Writer
 	w.U(16, syncWord)
@@ -43,7 +44,7 @@ func enhanced(kind, substream, fscod, blocks, acmod, lfe uint32, rest func(w *bi
 	return b + strings.Repeat("00", 64-len(b)/2)
 }
 
-// chanmap writes a map of places.
+// chanmap writes a chanmap field.
 func chanmap(p channelMap) func(w *bits.Writer) {
 	return func(w *bits.Writer) {
 		w.U(1, 1)
@@ -51,7 +52,7 @@ func chanmap(p channelMap) func(w *bits.Writer) {
 	}
 }
 
-// mixed writes the mixing metadata of a 5.1 substream with everything in it, and bit stream mode 5.
+// mixed writes complete mixing metadata of a 5.1 substream, and bit stream mode 5.
 func mixed(w *bits.Writer) {
 	w.U(1, 1)
 	w.U(2+6+6, 0)
@@ -72,7 +73,8 @@ func mixed(w *bits.Writer) {
 	w.U(3, 5)
 }
 
-// dual writes the mixing metadata of two separate channels in one block, and bit stream mode 5.
+// dual writes the mixing metadata of two independent channels in one block, and bit stream mode
+// 5.
 func dual(w *bits.Writer) {
 	w.U(1, 1)
 	w.U(1, 1) // pgmscle
@@ -92,10 +94,10 @@ func dual(w *bits.Writer) {
 	w.U(3, 5)
 }
 
-// headers is the table of sync frames; fuzzing starts from it.
+// headers is the table of sync frames. It seeds the fuzz target.
 var headers = []struct {
 	name, b string // hex
-	want    Frame  // zero: refused
+	want    Frame  // zero: an error
 	bsmod   byte
 }{
 	{"AC-3 5.1", surround, Frame{SampleRate: 48000, Channels: 6, Samples: 1536, Length: 1536}, 0},
@@ -118,12 +120,12 @@ var headers = []struct {
 		Frame{Enhanced: true, SampleRate: 48000, Channels: 2, Samples: 1536, Length: 64, Dependent: true, Substream: 2}, 0},
 	{"E-AC-3 reserved type", enhanced(3, 0, 0, 3, 2, 0, nil), Frame{}, 0},
 	{"E-AC-3 reserved rate", enhanced(0, 0, 3, 3, 2, 0, nil), Frame{}, 0},
-	{"E-AC-3 cut", enhanced(0, 0, 0, 3, 2, 0, nil)[:12], Frame{}, 0},
+	{"E-AC-3 truncated", enhanced(0, 0, 0, 3, 2, 0, nil)[:12], Frame{}, 0},
 	{"AC-3 reserved rate", surround[:8] + "dc" + surround[10:], Frame{}, 0},
 	{"AC-3 reserved size", surround[:8] + "26" + surround[10:], Frame{}, 0},
 	{"bsid 17", surround[:10] + "88" + surround[12:], Frame{}, 0},
 	{"no sync word", "0b78" + surround[4:], Frame{}, 0},
-	{"cut", surround[:10], Frame{}, 0},
+	{"truncated", surround[:10], Frame{}, 0},
 	{"empty", "", Frame{}, 0},
 }
 
@@ -149,13 +151,13 @@ func TestParseFrame(t *testing.T) {
 	}
 }
 
-// padded lengthens a sync frame in hex to n bytes.
+// padded extends a sync frame in hex to n bytes.
 func padded(frame string, n int) string { return frame + strings.Repeat("00", n-len(frame)/2) }
 
-// streams is the table of access units; fuzzing starts from it.
+// streams is the table of access units. It seeds the fuzz target.
 var streams = []struct {
 	name, b                string // hex
-	want                   Stream // zero: refused
+	want                   Stream // zero: an error
 	independent, dependent int
 	config                 string
 }{
@@ -180,7 +182,7 @@ var streams = []struct {
 	{"dependent substream left out", enhanced(0, 0, 0, 3, 2, 0, nil) + enhanced(1, 1, 0, 3, 2, 0, nil), Stream{}, 0, 0,
 		""},
 	{"both kinds", padded(surround, 1536) + enhanced(0, 0, 0, 3, 2, 0, nil), Stream{}, 0, 0, ""},
-	{"frame cut", padded(surround, 1535), Stream{}, 0, 0, ""},
+	{"frame truncated", padded(surround, 1535), Stream{}, 0, 0, ""},
 	{"bytes behind", padded(surround, 1536) + "00", Stream{}, 0, 0, ""},
 	{"empty", "", Stream{}, 0, 0, ""},
 }
@@ -250,7 +252,7 @@ func TestCompatible(t *testing.T) {
 	}
 	for _, pair := range [][2]int{{0, 1}, {0, 2}, {2, 3}, {2, 4}, {4, 6}} {
 		if a, b := parse(pair[0]), parse(pair[1]); a.Compatible(b) || b.Compatible(a) {
-			t.Errorf("%s is alike %s", streams[pair[0]].name, streams[pair[1]].name)
+			t.Errorf("%s is compatible with %s", streams[pair[0]].name, streams[pair[1]].name)
 		}
 	}
 }

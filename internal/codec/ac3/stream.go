@@ -8,28 +8,28 @@ import (
 	"livego/internal/codec/bits"
 )
 
-// A Stream is what is said of AC-3 or Enhanced AC-3 in a file, or found out from its first frames.
+// A Stream describes AC-3 or Enhanced AC-3, from a file or from an access unit.
 type Stream struct {
 	Enhanced   bool
 	SampleRate int // Hz
-	Channels   int // of the first program: of its independent substream with the dependent ones
-	Samples    int // per channel, of the access unit that it was read from; 0 where that is not known
+	Channels   int // of the first program: its independent substream with the dependent ones
+	Samples    int // per channel, of the parsed access unit; 0 if unknown
 	BitRate    int // bit/s, of all substreams
 
-	// independent ones: 8 at most, by the 3 bits that number them, each with at most 8 dependent ones
+	// Independent substreams: at most 8, numbered by 3 bits, each with at most 8 dependent ones.
 	substreams []substream
-	current    int // of substreams, to which dependent frames belong
+	current    int // index of the substream that dependent frames belong to
 }
 
-// A substream is one independent substream with those that depend on it.
+// A substream is one independent substream with the substreams that depend on it.
 type substream struct {
 	fscod, bsid, bsmod, acmod, rateCode byte
 	lfe                                 bool
 	dependent                           int
-	dependentChannels                   channelMap // of what depends on it
+	dependentChannels                   channelMap // locations of the dependent substreams
 }
 
-// Substreams returns how many independent substreams there are, and how many that depend on them.
+// Substreams returns the number of independent substreams and of substreams that depend on them.
 func (s *Stream) Substreams() (independent, dependent int) {
 	for _, sub := range s.substreams {
 		dependent += sub.dependent
@@ -37,11 +37,11 @@ func (s *Stream) Substreams() (independent, dependent int) {
 	return len(s.substreams), dependent
 }
 
-var errAccessUnit = errors.New("ac3: access unit with a malformed sync frame")
+var errAccessUnit = errors.New("ac3: malformed access unit")
 
-// ParseAccessUnit reads an access unit of whole sync frames: one or more of AC-3; of Enhanced AC-3
-// the frames of all substreams for one or more stretches of time. A unit that ends within a frame,
-// mixes the two, or leaves a substream out is an error.
+// ParseAccessUnit parses an access unit of whole sync frames: one or more of AC-3; of Enhanced
+// AC-3 the frames of all substreams for one or more periods. A unit that ends within a frame,
+// mixes the two codecs, or leaves out a substream is an error.
 func ParseAccessUnit(unit []byte) (*Stream, error) {
 	s := &Stream{}
 	size := len(unit)
@@ -58,7 +58,7 @@ func ParseAccessUnit(unit []byte) (*Stream, error) {
 	if len(s.substreams) == 0 {
 		return nil, errFrame
 	}
-	if !s.Enhanced { // whose rate is said, while frames of 44.1 kHz differ
+	if !s.Enhanced { // AC-3 declares its rate; at 44.1 kHz the frame sizes differ
 		s.BitRate = s.substreams[0].bitRate()
 		return s, nil
 	}
@@ -66,7 +66,7 @@ func ParseAccessUnit(unit []byte) (*Stream, error) {
 	return s, nil
 }
 
-// add reports whether f can be a part of s, and takes it in.
+// add adds frame f to s. It returns false if f cannot be a part of s.
 func (s *Stream) add(f Frame) bool {
 	first := len(s.substreams) == 0
 	switch {
@@ -84,7 +84,7 @@ func (s *Stream) add(f Frame) bool {
 		s.Samples += f.Samples
 	}
 	s.current = f.Substream
-	if f.Substream < len(s.substreams) { // the next stretch of time
+	if f.Substream < len(s.substreams) { // the next period
 		return true
 	}
 	if f.Substream > len(s.substreams) {
@@ -96,7 +96,8 @@ func (s *Stream) add(f Frame) bool {
 	return true
 }
 
-// addDependent takes in a frame that depends on the current substream. One of a later stretch of time is known already.
+// addDependent adds a frame that depends on the current substream. Frames of later periods are
+// already known.
 func (s *Stream) addDependent(f Frame) bool {
 	sub := &s.substreams[s.current]
 	if f.Substream < sub.dependent {
@@ -113,9 +114,8 @@ func (s *Stream) addDependent(f Frame) bool {
 	return true
 }
 
-// Compatible reports whether s and o differ at most in how long they are and how many bits they
-// take: a decoder of one is ready for the other, and so is their configuration but for the bit
-// rate.
+// Compatible reports whether s and o differ at most in length and bit rate: a decoder set up for
+// one decodes the other, and their configurations differ only in the bit rate.
 func (s *Stream) Compatible(o *Stream) bool {
 	return s.Enhanced == o.Enhanced && slices.EqualFunc(s.substreams, o.substreams, func(a, b substream) bool {
 		same := a.dependentChannels.chanLoc() == b.dependentChannels.chanLoc()
@@ -124,8 +124,8 @@ func (s *Stream) Compatible(o *Stream) bool {
 	})
 }
 
-// Config returns the payload of the box that an ISO media file has for s: dac3 or, for Enhanced
-// AC-3, dec3 (clauses F.4 and F.6).
+// Config returns the payload of the box that describes s in an ISO media file: dac3 or, for
+// Enhanced AC-3, dec3 (clauses F.4 and F.6).
 func (s *Stream) Config() []byte {
 	var w bits.Writer
 	if !s.Enhanced {
@@ -150,7 +150,8 @@ func (s *Stream) Config() []byte {
 	return w.Bytes()
 }
 
-// appendTo writes what both boxes have, dec3 with two bits more: one reserved and asvc.
+// appendTo writes the fields that both boxes share. dec3 has two more bits: one reserved, and
+// asvc.
 func (s *substream) appendTo(w *bits.Writer) {
 	w.U(2, uint32(s.fscod))
 	w.U(5, uint32(s.bsid))
@@ -166,8 +167,8 @@ func (s *substream) appendTo(w *bits.Writer) {
 	w.U(1, lfe)
 }
 
-// chanLoc returns p as chan_loc has it (table F.6.1): from its lowest bit on what chanmap has from
-// Lc and Rc to Cvh, then LFE2.
+// chanLoc returns p in the form of chan_loc (table F.6.1): from its lowest bit on, the bits of
+// chanmap from Lc and Rc to Cvh, then LFE2.
 func (p channelMap) chanLoc() uint32 {
 	var v uint32
 	for i := range 8 {
@@ -176,7 +177,7 @@ func (p channelMap) chanLoc() uint32 {
 	return v | uint32(p>>1&1)<<8
 }
 
-// channelMapFromChanLoc is the inverse of location.
+// channelMapFromChanLoc is the inverse of chanLoc.
 func channelMapFromChanLoc(v uint32) channelMap {
 	var p channelMap
 	for i := range 8 {
@@ -185,7 +186,7 @@ func channelMapFromChanLoc(v uint32) channelMap {
 	return p | channelMap(v>>8&1)<<1
 }
 
-// ParseDAC3 reads the payload of a dac3 box.
+// ParseDAC3 parses the payload of a dac3 box.
 func ParseDAC3(b []byte) (*Stream, error) {
 	r := bits.NewReader(b)
 	var sub substream
@@ -201,8 +202,8 @@ func ParseDAC3(b []byte) (*Stream, error) {
 	}, nil
 }
 
-// ParseDEC3 reads the payload of a dec3 box. It does not tell how long access units are, nor the
-// rate where that is one of the low ones: these are 0 then.
+// ParseDEC3 parses the payload of a dec3 box. The box has no length of access units, and no
+// sampling rate if that is one of the low ones: these are 0 then.
 func ParseDEC3(b []byte) (*Stream, error) {
 	r := bits.NewReader(b)
 	s := &Stream{Enhanced: true, BitRate: int(r.U(13)) * 1000}
@@ -225,14 +226,14 @@ func ParseDEC3(b []byte) (*Stream, error) {
 	return s, nil
 }
 
-// read is the inverse of appendTo. gap is how many bits are between bsid and bsmod.
+// read is the inverse of appendTo. gap is the number of bits between bsid and bsmod.
 func (s *substream) read(r *bits.Reader, gap int) {
 	s.fscod, s.bsid = byte(r.U(2)), byte(r.U(5))
 	r.Skip(gap)
 	s.bsmod, s.acmod, s.lfe = byte(r.U(3)), byte(r.U(3)), r.Flag()
 }
 
-// channels returns how many loudspeakers the substream and those that depend on it have together.
+// channels returns the number of loudspeakers of the substream and its dependent substreams.
 func (s *substream) channels() int {
 	p := acmodChannels[s.acmod] | s.dependentChannels
 	if s.lfe {
@@ -241,7 +242,7 @@ func (s *substream) channels() int {
 	return p.channels()
 }
 
-// bitRate returns the bit/s that AC-3 says it has.
+// bitRate returns the declared bit rate of AC-3, in bit/s.
 func (s *substream) bitRate() int {
 	return bitRates[s.rateCode] * 1000 >> max(0, int(s.bsid)-maxFullRateBSID)
 }

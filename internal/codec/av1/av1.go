@@ -1,7 +1,7 @@
-// Package av1 reads what a server that passes AV1 through needs to know of it (AV1 Bitstream &
-// Decoding Process Specification; AV1 Codec ISO Media File Format Binding): the OBUs of a temporal
-// unit, the sequence header, and where a decoder may start. It never decodes a picture, and no
-// input makes it read past its slice or loop for longer than the input is long.
+// Package av1 parses what a server that passes AV1 through needs (AV1 Bitstream & Decoding
+// Process Specification; AV1 Codec ISO Media File Format Binding): the OBUs of a temporal unit,
+// the sequence header, and random access points. It never decodes a picture. No input makes it
+// read past its slice or loop for longer than the input.
 package av1
 
 import (
@@ -12,7 +12,7 @@ import (
 	"livego/internal/media"
 )
 
-// Types of OBU, section 6.2.2.
+// OBU types, section 6.2.2.
 const (
 	TypeSequenceHeader    = 1
 	TypeTemporalDelimiter = 2
@@ -20,7 +20,7 @@ const (
 	TypeFrame             = 6
 )
 
-// ErrMalformed is returned for OBUs whose headers or sizes do not add up.
+// ErrMalformed is returned for OBUs with a malformed header or a size beyond the end.
 var ErrMalformed = errors.New("av1: OBU header is malformed or its size beyond the end")
 
 // An OBU is an open bitstream unit.
@@ -29,8 +29,8 @@ type OBU struct {
 	Payload []byte // without header and size
 }
 
-// Next cuts the first OBU off b, in the low-overhead format (section 5.2). One without a size field
-// is the rest of b. Both results are slices of b.
+// Next returns the first OBU of b, in the low-overhead format (section 5.2), and the rest. An OBU
+// without a size field extends to the end of b. Both results are slices of b.
 func Next(b []byte) (o OBU, rest []byte, err error) {
 	const forbidden, extension, hasSize = 0x80, 4, 2
 	if len(b) == 0 || b[0]&forbidden != 0 {
@@ -56,7 +56,7 @@ func Next(b []byte) (o OBU, rest []byte, err error) {
 	return o, rest[size:], nil
 }
 
-// leb128 reads a number of at most 8 bytes that fits into 32 bits (section 4.10.5).
+// leb128 parses a number of at most 8 bytes that fits into 32 bits (section 4.10.5).
 func leb128(b []byte) (v uint64, rest []byte, ok bool) {
 	for i := range min(len(b), 8) {
 		v |= uint64(b[i]&0x7F) << (7 * i)
@@ -67,9 +67,9 @@ func leb128(b []byte) (v uint64, rest []byte, ok bool) {
 	return 0, nil, false
 }
 
-// RandomAccess returns Key for a temporal unit that has a sequence header and whose first frame
-// behind it is a key frame that is shown: a random access point by section 7.6.1 that needs nothing
-// from elsewhere. OBUs that do not add up are an error, and so is a unit without any.
+// RandomAccess returns Keyframe for a temporal unit that has a sequence header and whose first
+// frame after it is a shown key frame: a random access point by section 7.6.1 that depends on
+// nothing else. Malformed OBUs are an error, as is a unit without any.
 func RandomAccess(unit []byte) (media.RandomAccess, error) {
 	if len(unit) == 0 {
 		return media.NoRandomAccess, ErrMalformed
@@ -99,7 +99,8 @@ func RandomAccess(unit []byte) (media.RandomAccess, error) {
 	return media.NoRandomAccess, nil
 }
 
-// isKey reads the start of uncompressed_header (section 5.9.2) of a sequence that is no still picture.
+// isKey parses the start of uncompressed_header (section 5.9.2) in a sequence that is not a still
+// picture.
 func isKey(header []byte) bool {
 	const keyFrame = 0
 	r := bits.NewReader(header)
@@ -107,7 +108,8 @@ func isKey(header []byte) bool {
 	return !r.Overrun() && !existing && kind == keyFrame && shown
 }
 
-// FindSequenceHeader returns the payload of the first sequence header OBU of a temporal unit, nil if it has none.
+// FindSequenceHeader returns the payload of the first sequence header OBU of a temporal unit, nil
+// if it has none.
 func FindSequenceHeader(unit []byte) []byte {
 	for len(unit) > 0 {
 		o, rest, err := Next(unit)
@@ -127,17 +129,17 @@ type Config struct {
 	Profile, Level byte // seq_profile, seq_level_idx_0
 	HighTier       bool
 	BitDepth       int
-	SequenceHeader []byte // payload of its sequence header OBU, a slice of the record; nil when it has none
+	SequenceHeader []byte // payload of its sequence header OBU, a slice of the record; nil if it has none
 }
 
-// ParseConfig reads an av1C record. OBUs that do not add up are an error; that there are none is not.
+// ParseConfig parses an av1C record. Malformed OBUs are an error; a record without any is not.
 func ParseConfig(av1C []byte) (*Config, error) {
 	const markerAndVersion = 0x81
 	if len(av1C) < 4 {
 		return nil, fmt.Errorf("av1C of %d bytes is too short", len(av1C))
 	}
 	if av1C[0] != markerAndVersion {
-		return nil, fmt.Errorf("av1C begins with %#x, which is no marker and version 1", av1C[0])
+		return nil, fmt.Errorf("av1C starts with %#x instead of marker and version 1", av1C[0])
 	}
 	c := &Config{Profile: av1C[1] >> 5, Level: av1C[1] & 0x1F, HighTier: av1C[2]&0x80 != 0, BitDepth: 8}
 	switch high, twelve := av1C[2]&0x40 != 0, av1C[2]&0x20 != 0; {
@@ -159,7 +161,8 @@ func ParseConfig(av1C []byte) (*Config, error) {
 	return c, nil
 }
 
-// BuildConfig returns the av1C record for a stream from a temporal unit that has its sequence header.
+// BuildConfig returns the av1C record for a stream, from a temporal unit with its sequence
+// header.
 func BuildConfig(unit []byte) ([]byte, error) {
 	header := FindSequenceHeader(unit)
 	s, err := ParseSequenceHeader(header)

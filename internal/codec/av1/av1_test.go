@@ -21,11 +21,12 @@ const (
 	sequence = "0a0a00000003b4fd936be401"
 )
 
-// records is the table of av1C records and what their sequence header says by ffprobe; fuzzing starts from it.
+// records is the table of av1C records and the sequence header fields that ffprobe prints. It
+// seeds the fuzz target.
 var records = []struct {
 	name, av1C string // hex
 	bad        bool
-	rfc        string // by the sequence header, "" without one
+	rfc        string // from the sequence header, "" without one
 	want       SequenceHeader
 }{
 	{"Main 160x90", plain, false, "av01.0.00M.08",
@@ -38,10 +39,10 @@ var records = []struct {
 			Matrix: 2, FullRange: true, Width: 160, Height: 90}},
 	{"no OBUs", "81000c00", false, "", SequenceHeader{}},
 	{"padding OBU", "81000c007a0100", false, "", SequenceHeader{}},
-	{"V11 marker 0", "01000c00", true, "", SequenceHeader{}},
+	{"marker 0", "01000c00", true, "", SequenceHeader{}},
 	{"version 2", "82000c00", true, "", SequenceHeader{}},
 	{"OBU above rest", "81000c000a0b00", true, "", SequenceHeader{}},
-	{"cut", "81000c", true, "", SequenceHeader{}},
+	{"truncated", "81000c", true, "", SequenceHeader{}},
 	{"empty", "", true, "", SequenceHeader{}},
 }
 
@@ -83,7 +84,7 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// header writes a sequence header with everything that is optional and says how long frames are.
+// header returns a sequence header with all optional fields, including the frame duration.
 func header(ticks func(w *bits.Writer), points uint32) []byte {
 	var w bits.Writer
 	w.U(3, 2) // Professional
@@ -128,7 +129,7 @@ func header(ticks func(w *bits.Writer), points uint32) []byte {
 	return w.Bytes()
 }
 
-// timing writes timing_info for frames that are ticks+1 ticks long, ticks below 1.
+// timing writes timing_info for frames of ticks+1 ticks, with ticks below 1.
 func timing(units, scale uint32) func(w *bits.Writer) {
 	return func(w *bits.Writer) {
 		w.U(32, units)
@@ -164,7 +165,7 @@ func sequenceCases(t testing.TB) map[string]struct {
 			SequenceHeader{}},
 		"unequal frames":   {header(func(w *bits.Writer) { w.U(32, 1); w.U(32, 25); w.U(1, 0) }, 1), full},
 		"reserved profile": {[]byte{0xF8, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}, SequenceHeader{}},
-		"cut":              {unhex(t, sequence)[2:8], SequenceHeader{}},
+		"truncated":        {unhex(t, sequence)[2:8], SequenceHeader{}},
 		"empty":            {nil, SequenceHeader{}},
 	}
 }
@@ -182,7 +183,7 @@ func TestParseSequenceHeader(t *testing.T) {
 	}
 }
 
-// units are temporal units; fuzzing starts from them.
+// units is the table of temporal units. It seeds the fuzz target.
 var units = []struct {
 	name, hex string
 	want      media.RandomAccess
@@ -193,7 +194,7 @@ var units = []struct {
 	{"key frame to the end", sequence + "3010ff", media.Keyframe, false},
 	{"layer with extension", sequence + "36000210ff", media.Keyframe, false},
 	{"still picture", "0a0118" + "320200ff", media.Keyframe, false},
-	{"V11 without sequence header", "320210ff", media.NoRandomAccess, false},
+	{"without sequence header", "320210ff", media.NoRandomAccess, false},
 	{"sequence header behind", "320210ff" + sequence, media.NoRandomAccess, false},
 	{"key frame that is not shown", sequence + "320200ff", media.NoRandomAccess, false},
 	{"inter frame", sequence + "320230ff", media.NoRandomAccess, false},
@@ -203,12 +204,12 @@ var units = []struct {
 	{"frame without content", sequence + "3200", media.NoRandomAccess, false},
 	{"delimiter alone", delimit, media.NoRandomAccess, false},
 	{"size in 8 bytes", "0a8a80808080808000" + sequence[4:] + "320210ff", media.Keyframe, false},
-	{"V11 size in 9 bytes", "0a8a8080808080808000" + sequence[4:], 0, true},
-	{"V11 size 2^32", "3280808080100000", 0, true},
-	{"V11 size 2^56-1", "32ffffffffffffff7f", 0, true},
+	{"size in 9 bytes", "0a8a8080808080808000" + sequence[4:], 0, true},
+	{"size 2^32", "3280808080100000", 0, true},
+	{"size 2^56-1", "32ffffffffffffff7f", 0, true},
 	{"size above rest", "320310ff", 0, true},
-	{"size cut", "3280", 0, true},
-	{"extension cut", "36", 0, true},
+	{"size truncated", "3280", 0, true},
+	{"extension truncated", "36", 0, true},
 	{"forbidden bit", "b20210ff", 0, true},
 	{"empty", "", 0, true},
 }
@@ -221,7 +222,7 @@ func TestRandomAccess(t *testing.T) {
 		}
 	}
 	if b, err := BuildConfig(unhex(t, "320210ff")); err == nil {
-		t.Errorf("V11: built %x without a sequence header", b)
+		t.Errorf("built %x without a sequence header", b)
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"livego/internal/codec/bits"
 )
 
-// A SequenceHeader is what a sequence header OBU says.
+// A SequenceHeader is the contents of a sequence header OBU.
 type SequenceHeader struct {
 	Profile  byte // seq_profile: 0 Main, 1 High, 2 Professional
 	Level    byte // seq_level_idx of the first operating point
@@ -17,11 +17,11 @@ type SequenceHeader struct {
 	Monochrome                  bool
 	SubsamplingX, SubsamplingY  bool
 	ChromaPosition              byte // chroma_sample_position
-	Primaries, Transfer, Matrix byte // ITU-T H.273; 2 where the stream does not say
+	Primaries, Transfer, Matrix byte // ITU-T H.273; 2 if the stream does not say
 	FullRange                   bool
 
 	Width, Height int     // pixels of the largest frame
-	FrameRate     float64 // frames a second where the stream says that they are equally long, else 0
+	FrameRate     float64 // frames per second if the stream declares a constant rate, else 0
 }
 
 const (
@@ -31,8 +31,8 @@ const (
 
 var errSequenceHeader = errors.New("av1: malformed sequence header")
 
-// ParseSequenceHeader reads the payload of a sequence header OBU (section 5.5). Reserved profiles
-// and one cut short are errors.
+// ParseSequenceHeader parses the payload of a sequence header OBU (section 5.5). A reserved
+// profile and a truncated header are errors.
 func ParseSequenceHeader(b []byte) (SequenceHeader, error) {
 	r := bits.NewReader(b)
 	s := SequenceHeader{Profile: byte(r.U(3))}
@@ -54,7 +54,7 @@ func ParseSequenceHeader(b []byte) (SequenceHeader, error) {
 	return s, nil
 }
 
-// readOperatingPoints reads timing, decoder model and operating points.
+// readOperatingPoints parses timing, decoder model and operating points.
 func (s *SequenceHeader) readOperatingPoints(r *bits.Reader) {
 	delayBits, model := 0, false
 	if r.Flag() { // timing_info_present_flag
@@ -97,7 +97,7 @@ func (s *SequenceHeader) readTiming(r *bits.Reader) {
 	}
 }
 
-// skipCodingTools passes over what is between the size and the colours.
+// skipCodingTools skips the fields between the size and the colours.
 func skipCodingTools(r *bits.Reader, reduced bool) {
 	if !reduced && r.Flag() { // frame_id_numbers_present_flag
 		r.Skip(4 + 3)
@@ -123,7 +123,7 @@ func skipCodingTools(r *bits.Reader, reduced bool) {
 	r.Skip(3) // enable_superres, enable_cdef, enable_restoration
 }
 
-// readColour reads color_config (section 5.5.2).
+// readColour parses color_config (section 5.5.2).
 func (s *SequenceHeader) readColour(r *bits.Reader) {
 	s.BitDepth = 8
 	if r.Flag() { // high_bitdepth
@@ -179,9 +179,9 @@ func profileName(profile byte) string {
 	return ""
 }
 
-// RFC6381 returns the codecs parameter (AV1 in ISOBMFF, section 5), such as "av01.0.04M.08". Where
-// the picture is not 4:2:0 in the limited range of ITU-R BT.709, or does not say, the optional part
-// follows: "av01.0.04M.10.0.110.09.16.09.0".
+// RFC6381 returns the codecs parameter (AV1 in ISOBMFF, section 5), such as "av01.0.04M.08". The
+// optional part follows, as in "av01.0.04M.10.0.110.09.16.09.0", unless the picture is 4:2:0 in
+// the limited range of ITU-R BT.709 or does not say.
 func (s SequenceHeader) RFC6381() string {
 	short := codecs(s.Profile, s.Level, s.HighTier, s.BitDepth)
 	const bt709 = 1
@@ -197,7 +197,8 @@ func (s SequenceHeader) RFC6381() string {
 // ProfileName returns the name of the profile (section A.2).
 func (c *Config) ProfileName() string { return profileName(c.Profile) }
 
-// RFC6381 returns the codecs parameter as far as the record's fixed part tells it.
+// RFC6381 returns the codecs parameter without its optional part, which needs the sequence
+// header.
 func (c *Config) RFC6381() string { return codecs(c.Profile, c.Level, c.HighTier, c.BitDepth) }
 
 func codecs(profile, level byte, high bool, depth int) string {

@@ -1,16 +1,16 @@
-// Package bits reads the bit fields of codec headers. It never reads outside its slice: bits beyond
-// the end are zero and are remembered, so that a parser checks once, at its end, instead of at
-// every field.
+// Package bits reads and writes the bit fields of codec headers. A Reader never reads outside its
+// slice: bits after the end are zero and set an overrun flag, so that a parser checks once at its
+// end instead of after every field.
 package bits
 
-// A Reader reads a slice from its first byte's highest bit on. The zero Reader reads nothing.
+// A Reader reads a slice, most significant bit first. The zero Reader is empty.
 type Reader struct {
 	buf  []byte
-	pos  int // in bits; never above 8*len(buf)
+	pos  int // in bits, at most 8*len(buf)
 	over bool
 }
 
-// NewReader returns a Reader of b, which it neither copies nor changes.
+// NewReader returns a Reader of b, which it neither copies nor modifies.
 func NewReader(b []byte) *Reader { return &Reader{buf: b} }
 
 // Left returns the number of unread bits.
@@ -19,11 +19,12 @@ func (r *Reader) Left() int { return 8*len(r.buf) - r.pos }
 // Pos returns the number of bits read.
 func (r *Reader) Pos() int { return r.pos }
 
-// Overrun reports whether more was asked for than there was, or an Exp-Golomb code was too long:
-// what was read means nothing.
+// Overrun reports whether the caller read beyond the end, or an Exp-Golomb code was too long. The
+// values read are then meaningless.
 func (r *Reader) Overrun() bool { return r.over }
 
-// U reads n bits, 0 to 32, as an unsigned number: u(n) in the specifications. It is 0 when fewer than n are left.
+// U reads n bits, 0 to 32, as an unsigned number: u(n) in the specifications. It returns 0 if
+// fewer than n bits are left.
 func (r *Reader) U(n int) uint32 {
 	if n > r.Left() {
 		r.fail()
@@ -44,7 +45,7 @@ func (r *Reader) U(n int) uint32 {
 // Flag reads one bit.
 func (r *Reader) Flag() bool { return r.U(1) == 1 }
 
-// Skip passes over n bits.
+// Skip skips n bits.
 func (r *Reader) Skip(n int) {
 	if n > r.Left() {
 		r.fail()
@@ -53,11 +54,11 @@ func (r *Reader) Skip(n int) {
 	r.pos += n
 }
 
-// Align passes over what is left of a byte that has been begun.
+// Align skips the unread bits of the current byte.
 func (r *Reader) Align() { r.pos = (r.pos + 7) &^ 7 }
 
-// UE reads an unsigned Exp-Golomb code: ue(v), ITU-T H.264 clause 9.1. Codes of 32 leading zeros or
-// more do not fit into the 32 bits that every syntax element has; they count as an overrun.
+// UE reads an unsigned Exp-Golomb code: ue(v), ITU-T H.264 clause 9.1. Codes with 32 or more
+// leading zeros do not fit into the 32 bits of a syntax element and count as an overrun.
 func (r *Reader) UE() uint32 {
 	zeros := 0
 	for !r.Flag() {
@@ -87,10 +88,10 @@ func (r *Reader) fail() {
 	r.pos = 8 * len(r.buf)
 }
 
-// A Writer appends bit fields to a slice. The zero Writer starts with none.
+// A Writer appends bit fields to a slice. The zero Writer is ready to use.
 type Writer struct {
 	buf  []byte
-	used int // bits of the last byte in use, 0 when it is full
+	used int // bits of the last byte in use, 0 if it is full
 }
 
 // U appends the low n bits of v, 0 to 32.
@@ -110,5 +111,5 @@ func (w *Writer) U(n int, v uint32) {
 // Align fills the last byte with zero bits.
 func (w *Writer) Align() { w.used = 0 }
 
-// Bytes returns what was written. Valid until the next call.
+// Bytes returns the bytes written. Valid until the next call.
 func (w *Writer) Bytes() []byte { return w.buf }

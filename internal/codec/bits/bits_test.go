@@ -38,10 +38,10 @@ func TestExpGolomb(t *testing.T) {
 	}
 	longest := []byte{0, 0, 0, 1, 0xFF, 0xFF, 0xFF, 0xFE} // 31 zeros
 	if r := NewReader(longest); r.UE() != 1<<32-2 || r.Overrun() {
-		t.Error("a code of 31 zeros is legal")
+		t.Error("rejected a code of 31 leading zeros, which is legal")
 	}
 	for name, b := range map[string][]byte{
-		"empty": nil, "only zeros": make([]byte, 100), "cut": {0, 1},
+		"empty": nil, "only zeros": make([]byte, 100), "truncated": {0, 1},
 		"32 zeros": {0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF},
 	} {
 		if r := NewReader(b); r.UE() != 0 || !r.Overrun() {

@@ -1,5 +1,5 @@
-// Package flac reads what a server that passes FLAC through needs to know of it (RFC 9639): the
-// STREAMINFO block, and how many samples a frame has. It never decodes sound.
+// Package flac parses what a server that passes FLAC through needs (RFC 9639): the STREAMINFO
+// block, and the number of samples in a frame. It never decodes audio.
 package flac
 
 import (
@@ -9,9 +9,9 @@ import (
 	"livego/internal/codec/bits"
 )
 
-// An StreamInfo is what a STREAMINFO block says (section 8.2).
+// A StreamInfo is the contents of a STREAMINFO block (section 8.2).
 type StreamInfo struct {
-	MinBlock, MaxBlock int // samples of a frame, per channel, but for the last; equal where all are alike
+	MinBlock, MaxBlock int // samples per channel of a frame, except the last; equal if all frames have the same size
 	SampleRate         int // Hz
 	Channels           int // 1 to 8
 	BitDepth           int // of a sample, 4 to 32
@@ -26,20 +26,20 @@ const (
 
 var (
 	errStreamInfo = errors.New("flac: malformed STREAMINFO")
-	errFrame      = errors.New("flac: no frame header")
+	errFrame      = errors.New("flac: malformed frame header")
 )
 
-// ParseConfig reads a STREAMINFO block behind "fLaC" and its block header (sections 6 and 8.1), the
-// form in which encoders send it. What follows it is ignored. A sampling rate of 0, which means
-// that there is no sound, and block sizes below 16 are errors.
+// ParseConfig parses a STREAMINFO block after "fLaC" and its block header (sections 6 and 8.1),
+// the form in which encoders send it. It ignores what follows. A sampling rate of 0, which means
+// that there is no audio, and block sizes below 16 are errors.
 func ParseConfig(b []byte) (StreamInfo, error) {
-	const isLast = 0x80 // before the type of the block, which is 0
+	const isLast = 0x80 // before the block type, which is 0
 	if len(b) < len(marker)+blockHeaderSize+streamInfoSize || string(b[:4]) != marker || b[4]&^isLast != 0 {
 		return StreamInfo{}, errStreamInfo
 	}
 	r := bits.NewReader(b[len(marker)+blockHeaderSize:])
 	i := StreamInfo{MinBlock: int(r.U(16)), MaxBlock: int(r.U(16))}
-	r.Skip(24 + 24) // smallest and largest frame
+	r.Skip(24 + 24) // minimum and maximum frame size
 	i.SampleRate, i.Channels, i.BitDepth = int(r.U(20)), int(r.U(3))+1, int(r.U(5))+1
 	if i.SampleRate == 0 || i.MinBlock < minBlockSize || i.MaxBlock < i.MinBlock || i.BitDepth < 4 {
 		return StreamInfo{}, errStreamInfo
@@ -47,7 +47,8 @@ func ParseConfig(b []byte) (StreamInfo, error) {
 	return i, nil
 }
 
-// BuildConfig returns the form that ParseConfig reads from the 34 bytes of a STREAMINFO block.
+// BuildConfig returns the configuration that ParseConfig reads, from the 34 bytes of a STREAMINFO
+// block.
 func BuildConfig(info []byte) ([]byte, error) {
 	if len(info) != streamInfoSize {
 		return nil, errStreamInfo
@@ -57,9 +58,10 @@ func BuildConfig(info []byte) ([]byte, error) {
 	return append(b, info...), nil
 }
 
-// Samples returns how many samples a frame has, per channel, by its header (section 9.1). Reserved values are errors.
+// Samples returns the number of samples per channel in a frame, from its header (section 9.1).
+// Reserved values are errors.
 func Samples(frame []byte) (int, error) {
-	const syncCode = 0xFFF8 // 15 bits, before the one that tells a variable block size
+	const syncCode = 0xFFF8 // 15 bits; the next bit is the blocking strategy
 	if len(frame) < 5 || binary.BigEndian.Uint16(frame)&^1 != syncCode {
 		return 0, errFrame
 	}
@@ -72,13 +74,13 @@ func Samples(frame []byte) (int, error) {
 		return 144 << size, nil
 	case size >= 8:
 		return 1 << size, nil
-	default: // 6 and 7: behind the coded number, 8 or 16 bits
+	default: // 6 and 7: after the coded number, 8 or 16 bits
 		return uncommonSize(frame[4:], int(size)-5)
 	}
 }
 
-// uncommonSize reads a block size of n bytes behind a coded number (section 9.1.5), which is
-// written as UTF-8 writes, with up to 7 bytes.
+// uncommonSize parses a block size of n bytes after a coded number (section 9.1.5). The number is
+// coded like UTF-8, with up to 7 bytes.
 func uncommonSize(b []byte, n int) (int, error) {
 	length := 1
 	if ones := leadingOnes(b[0]); ones == 1 || ones > 7 {
@@ -94,7 +96,7 @@ func uncommonSize(b []byte, n int) (int, error) {
 		size = size<<8 | int(c)
 	}
 	if size == 1<<16-1 {
-		return 0, errFrame // 65536 samples: forbidden, since STREAMINFO cannot say it
+		return 0, errFrame // 65536 samples are forbidden, since STREAMINFO cannot express them
 	}
 	return size + 1, nil
 }

@@ -8,10 +8,10 @@ import (
 // head is "fLaC" and the header of a STREAMINFO block, in hex.
 const head = "664c6143" + "80000022"
 
-// infos is the table of configurations; fuzzing starts from it. The first is ffmpeg's.
+// infos is the table of configurations. It seeds the fuzz target. The first is ffmpeg's.
 var infos = []struct {
 	name, b string     // hex
-	want    StreamInfo // zero: refused
+	want    StreamInfo // zero: an error
 }{
 	{"44100 stereo 16 bits", head + "10001000" + "000000000000" + "0ac442f000000000" + "00000000000000000000000000000000",
 		StreamInfo{4096, 4096, 44100, 2, 16}},
@@ -29,7 +29,8 @@ var infos = []struct {
 		"00000000000000000000000000000000", StreamInfo{}},
 	{"no marker", "4f676753" + "80000022" + "10001000" + "000000000000" + "0ac442f000000000" +
 		"00000000000000000000000000000000", StreamInfo{}},
-	{"cut", head + "10001000" + "000000000000" + "0ac442f000000000" + "000000000000000000000000000000", StreamInfo{}},
+	{"truncated", head + "10001000" + "000000000000" + "0ac442f000000000" + "000000000000000000000000000000",
+		StreamInfo{}},
 	{"empty", "", StreamInfo{}},
 }
 
@@ -69,10 +70,10 @@ func FuzzParseConfig(f *testing.F) {
 	})
 }
 
-// frames is the table of frame headers; fuzzing starts from it.
+// frames is the table of frame headers. It seeds the fuzz target.
 var frames = []struct {
 	name, b string
-	want    int // 0: refused
+	want    int // 0: an error
 }{
 	{"4096", "\xFF\xF8\xC9\x18\x00", 4096},
 	{"variable 4608", "\xFF\xF9\x59\x18\x00", 4608},
@@ -86,10 +87,10 @@ var frames = []struct {
 	{"65536", "\xFF\xF8\x79\x18\x00\xFF\xFF", 0},
 	{"number of 8 bytes", "\xFF\xF8\x79\x18\xFF\x80\x80\x80\x80\x80\x80\x80\x00\xFF", 0},
 	{"number begins in its middle", "\xFF\xF8\x69\x18\x80\x0F", 0},
-	{"size cut", "\xFF\xF8\x79\x18\x00\x05", 0},
+	{"size truncated", "\xFF\xF8\x79\x18\x00\x05", 0},
 	{"reserved size", "\xFF\xF8\x09\x18\x00", 0},
 	{"reserved bit", "\xFF\xFA\xC9\x18\x00", 0},
-	{"cut", "\xFF\xF8\xC9\x18", 0},
+	{"truncated", "\xFF\xF8\xC9\x18", 0},
 	{"empty", "", 0},
 }
 

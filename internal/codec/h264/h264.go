@@ -1,7 +1,7 @@
-// Package h264 reads what a server needs to know of H.264 (ITU-T H.264, ISO/IEC 14496-15): picture
-// size and rate, parameter sets, and where a decoder may start. It never decodes a picture, and no
-// input makes it read past its slice, loop for longer than the input is long, or take memory that
-// the input did not pay for.
+// Package h264 parses what a server needs of H.264 (ITU-T H.264, ISO/IEC 14496-15): picture size
+// and rate, parameter sets, and random access points. It never decodes a picture. No input makes
+// it read past its slice, loop for longer than the input, or allocate more memory than the input
+// justifies.
 package h264
 
 import (
@@ -29,7 +29,7 @@ const (
 // Type returns the type of a NAL unit, which must not be empty.
 func Type(unit []byte) int { return int(unit[0] & 0x1F) }
 
-// IsParameterSet reports whether a NAL unit belongs into a Config.
+// IsParameterSet reports whether a NAL unit belongs in a Config.
 func IsParameterSet(unit []byte) bool { return Type(unit) == TypeSPS || Type(unit) == TypePPS }
 
 // A Config is an AVCDecoderConfigurationRecord (ISO/IEC 14496-15 clause 5.3.3.1).
@@ -40,9 +40,9 @@ type Config struct {
 	SPS, PPS   [][]byte // NAL units, slices of the record
 }
 
-// ParseConfig reads an avcC record, which the result points into. Parameter sets that are cut off are an
-// error; that there are none is not, and sets that are empty or of another type are passed over, as decoders
-// do.
+// ParseConfig parses an avcC record, which the result points into. Truncated parameter sets are
+// an error; a record without any is not. Like decoders, it skips sets that are empty or of
+// another type.
 func ParseConfig(avcC []byte) (*Config, error) {
 	if len(avcC) < 7 {
 		return nil, fmt.Errorf("avcC of %d bytes is too short", len(avcC))
@@ -55,7 +55,7 @@ func ParseConfig(avcC []byte) (*Config, error) {
 		LengthSize: int(avcC[4]&3) + 1,
 	}
 	if c.LengthSize == 3 {
-		return nil, errors.New("avcC NAL length size 3 is not legal")
+		return nil, errors.New("avcC NAL length size 3 is invalid")
 	}
 	var err error
 	rest := avcC[6:]
@@ -65,14 +65,14 @@ func ParseConfig(avcC []byte) (*Config, error) {
 	if len(rest) == 0 {
 		return c, nil // without a PPS
 	}
-	// What follows the PPS, chroma format and SPS extensions, repeats what the SPS says.
+	// The fields after the PPS, chroma format and SPS extensions, repeat what the SPS says.
 	if c.PPS, _, err = parameterSets(rest[1:], int(rest[0]), TypePPS); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// parameterSets cuts n sets with 16-bit lengths off b.
+// parameterSets parses n parameter sets with 16-bit lengths at the start of b.
 func parameterSets(b []byte, n, want int) (sets [][]byte, rest []byte, err error) {
 	for range n {
 		var set []byte
@@ -86,7 +86,8 @@ func parameterSets(b []byte, n, want int) (sets [][]byte, rest []byte, err error
 	return sets, b, nil
 }
 
-// ConfigFromAnnexB returns the avcC record of the parameter sets in b, NAL units with start codes.
+// ConfigFromAnnexB returns the avcC record for the parameter sets in b, NAL units with start
+// codes.
 func ConfigFromAnnexB(b []byte) ([]byte, error) {
 	var sps, pps [][]byte
 	for unit, rest := nal.NextAnnexB(b); unit != nil; unit, rest = nal.NextAnnexB(rest) {
@@ -100,13 +101,13 @@ func ConfigFromAnnexB(b []byte) ([]byte, error) {
 	return BuildConfig(sps, pps)
 }
 
-// BuildConfig returns the avcC record of a stream with these parameter sets, NAL units without
-// start codes, for access units whose length fields have 4 bytes. It is an error when there are
-// none, more than the record can count, one that is not what it is said to be, or a first SPS that
-// cannot be read.
+// BuildConfig returns the avcC record for these parameter sets, NAL units without start codes,
+// and access units with length fields of 4 bytes. It is an error if there is no SPS or PPS, if
+// there are more than the record can count, if one has the wrong type, or if the first SPS cannot
+// be parsed.
 func BuildConfig(sps, pps [][]byte) ([]byte, error) {
 	if len(sps) == 0 || len(sps) > 31 || len(pps) == 0 || len(pps) > 255 {
-		return nil, fmt.Errorf("avcC of %d SPS and %d PPS", len(sps), len(pps))
+		return nil, fmt.Errorf("avcC with %d SPS and %d PPS", len(sps), len(pps))
 	}
 	s, err := ParseSPS(sps[0])
 	if err != nil {
@@ -130,7 +131,7 @@ func BuildConfig(sps, pps [][]byte) ([]byte, error) {
 func appendSets(dst []byte, sets [][]byte, want int) ([]byte, error) {
 	for _, set := range sets {
 		if len(set) < 2 || len(set) > 1<<16-1 || Type(set) != want {
-			return nil, fmt.Errorf("%d bytes are no parameter set of type %d", len(set), want)
+			return nil, fmt.Errorf("NAL unit of %d bytes is not a parameter set of type %d", len(set), want)
 		}
 		dst = append(binary.BigEndian.AppendUint16(dst, uint16(len(set))), set...)
 	}
@@ -142,10 +143,10 @@ func (c *Config) RFC6381() string {
 	return fmt.Sprintf("avc1.%02x%02x%02x", c.Profile, c.Compatibility, c.Level)
 }
 
-// RandomAccess tells whether a decoder may start at an access unit: Key for an IDR picture, Recovery for a
-// recovery point SEI with recovery_frame_cnt 0. The access unit is NAL units with length fields of lengthSize
-// bytes. What decoders ignore is passed over; it is an error when the lengths do not add up, or when there is
-// no unit that a decoder reads.
+// RandomAccess reports whether a decoder can start at an access unit: Keyframe for an IDR
+// picture, RecoveryPoint for a recovery point SEI with recovery_frame_cnt 0. The access unit has
+// length fields of lengthSize bytes. It skips what decoders ignore. It is an error if the lengths
+// do not add up, or if there is no unit that a decoder reads.
 func RandomAccess(unit []byte, lengthSize int) (media.RandomAccess, error) {
 	rap, read := media.NoRandomAccess, false
 	for {
@@ -175,10 +176,10 @@ func RandomAccess(unit []byte, lengthSize int) (media.RandomAccess, error) {
 	}
 }
 
-// IsValidUnit reports whether unit can be a NAL unit at all. Decoders skip what cannot: one with
-// forbidden_zero_bit set, and a header alone, but for the types that have no content. Those of unspecified
-// and reserved types are units; decoders ignore them (ITU-T H.264 clause 7.4.1), and applications may use
-// them.
+// IsValidUnit reports whether unit is a well-formed NAL unit. Decoders skip others: those with
+// forbidden_zero_bit set, and a header without a body, except in types without content. Units of
+// unspecified and reserved types are valid: decoders ignore them (ITU-T H.264 clause 7.4.1), and
+// applications may use them.
 func IsValidUnit(unit []byte) bool {
 	if unit[0]&0x80 != 0 {
 		return false
@@ -190,8 +191,8 @@ func IsValidUnit(unit []byte) bool {
 	return len(unit) > 1
 }
 
-// AffectsPicture reports whether pictures may lack something without unit, which is not IsValidUnit: a header of a
-// delimiter, filler or SEI alone says nothing.
+// AffectsPicture reports whether removing unit, for which IsValidUnit is false, may damage a
+// picture. A delimiter, filler or SEI that is only a header carries nothing.
 func AffectsPicture(unit []byte) bool {
 	switch Type(unit) {
 	case TypeAUD, TypeFiller, TypeSEI:
@@ -200,17 +201,18 @@ func AffectsPicture(unit []byte) bool {
 	return true
 }
 
-// isSpecified reports whether H.264 gives NAL units of type t a meaning: 0 and 24 to 31 are unspecified, 17,
-// 18, 22 and 23 reserved.
+// isSpecified reports whether H.264 defines NAL unit type t: 0 and 24 to 31 are unspecified; 17,
+// 18, 22 and 23 are reserved.
 func isSpecified(t int) bool {
 	return 1 <= t && t <= 16 || 19 <= t && t <= 21
 }
 
-// seiLimit is how much of an SEI NAL unit is searched for a recovery point: encoders put it among
-// the first messages, after x264's version text of about 700 bytes at most.
+// seiLimit is how many bytes of an SEI NAL unit are searched for a recovery point. Encoders put
+// it among the first messages, at most after x264's version text of about 700 bytes.
 const seiLimit = 4096
 
-// isRecoveryPoint looks through the messages of an SEI NAL unit (ITU-T H.264 clauses 7.3.2.3.1 and D.1.8).
+// isRecoveryPoint searches the messages of an SEI NAL unit for a recovery point (ITU-T H.264
+// clauses 7.3.2.3.1 and D.1.8).
 func isRecoveryPoint(sei []byte) bool {
 	const recoveryPoint = 6
 	b := nal.Unescape(sei[1:], seiLimit)
@@ -227,7 +229,7 @@ func isRecoveryPoint(sei []byte) bool {
 	return false
 }
 
-// seiNumber reads a payload type or size: a run of 0xFF bytes and one more, added up.
+// seiNumber parses a payload type or size: the sum of a run of 0xFF bytes and one more byte.
 func seiNumber(b []byte) (n int, rest []byte) {
 	for i, c := range b {
 		n += int(c)
@@ -238,7 +240,7 @@ func seiNumber(b []byte) (n int, rest []byte) {
 	return n, nil
 }
 
-// AppendAnnexB appends unit with a start code of four bytes in front (ITU-T H.264 annex B).
+// AppendAnnexB appends unit after a start code of four bytes (ITU-T H.264 annex B).
 func AppendAnnexB(dst, unit []byte) []byte {
 	return append(binary.BigEndian.AppendUint32(dst, 1), unit...)
 }

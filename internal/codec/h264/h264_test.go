@@ -13,14 +13,16 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// configs is the table of avcC records and what their first SPS says by ffprobe; fuzzing starts from it.
+// configs is the table of avcC records and what ffprobe prints for their first SPS. It seeds the
+// fuzz target.
 var configs = []struct {
 	name string
 	avcC string // hex
 	want SPS
-	rfc  string // "" for a record that is refused
+	rfc  string // "" for an invalid record
 }{
-	{"high cropped 638x358", "0164001effe1001a6764001eacd940a02fea6c0440000003004000000c83c58b658001000668eae3cb22c0fdf8f800",
+	{"high cropped 638x358",
+		"0164001effe1001a6764001eacd940a02fea6c0440000003004000000c83c58b658001000668eae3cb22c0fdf8f800",
 		SPS{100, 0, 30, 1, 8, 8, 638, 358, 25}, "avc1.64001e"},
 	{"baseline 320x240", "0142c00dffe100156742c00dda0507ec04400000fa40003a9803c50aa801000468ce0fc8",
 		SPS{66, 0xC0, 13, 1, 8, 8, 320, 240, 30000.0 / 1001}, "avc1.42c00d"},
@@ -96,11 +98,11 @@ func TestConfigFromAnnexB(t *testing.T) {
 		t.Errorf("%x, %v", got, err)
 	}
 	if _, err := ConfigFromAnnexB(append([]byte{0, 0, 0, 1}, c.SPS[0]...)); err == nil {
-		t.Error("an SPS alone makes a record")
+		t.Error("no error for an SPS without a PPS")
 	}
 }
 
-// TestBuildConfig takes the table's records apart and puts them together again.
+// TestBuildConfig parses the table's records and builds them again.
 func TestBuildConfig(t *testing.T) {
 	for _, tt := range configs {
 		if tt.want == (SPS{}) {
@@ -125,14 +127,14 @@ func TestBuildConfigRefuses(t *testing.T) {
 	}
 	sps, pps := good.SPS[0], good.PPS[0]
 	for name, sets := range map[string]struct{ sps, pps [][]byte }{
-		"no SPS":       {nil, good.PPS},
-		"no PPS":       {good.SPS, nil},
-		"32 SPS":       {slices.Repeat(good.SPS, 32), good.PPS},
-		"256 PPS":      {good.SPS, slices.Repeat(good.PPS, 256)},
-		"SPS of 64 KB": {[][]byte{append(bytes.Clone(sps), make([]byte, 1<<16)...)}, good.PPS},
-		"swapped":      {[][]byte{pps}, [][]byte{sps}},
-		"empty PPS":    {good.SPS, [][]byte{nil}},
-		"SPS cut":      {[][]byte{sps[:5]}, good.PPS},
+		"no SPS":        {nil, good.PPS},
+		"no PPS":        {good.SPS, nil},
+		"32 SPS":        {slices.Repeat(good.SPS, 32), good.PPS},
+		"256 PPS":       {good.SPS, slices.Repeat(good.PPS, 256)},
+		"SPS of 64 KB":  {[][]byte{append(bytes.Clone(sps), make([]byte, 1<<16)...)}, good.PPS},
+		"swapped":       {[][]byte{pps}, [][]byte{sps}},
+		"empty PPS":     {good.SPS, [][]byte{nil}},
+		"SPS truncated": {[][]byte{sps[:5]}, good.PPS},
 	} {
 		if b, err := BuildConfig(sets.sps, sets.pps); err == nil {
 			t.Errorf("%s: no error, got %d bytes", name, len(b))
@@ -177,7 +179,7 @@ func FuzzConfig(f *testing.F) {
 	})
 }
 
-// sps writes an SPS of the main profile with the given fields; a nil part is a sane one.
+// sps returns an SPS of the Main profile with the given fields; a nil part gets valid values.
 func sps(t testing.TB, poc, size, vui func(ue func(uint32), w *bits.Writer)) []byte {
 	t.Helper()
 	var w bits.Writer
@@ -218,7 +220,7 @@ func sps(t testing.TB, poc, size, vui func(ue func(uint32), w *bits.Writer)) []b
 	return w.Bytes()
 }
 
-// spsCases are the variants of row V09.
+// spsCases are valid and malformed SPS.
 func spsCases(t testing.TB) map[string]struct {
 	b    []byte
 	want SPS
@@ -255,24 +257,24 @@ func spsCases(t testing.TB) map[string]struct {
 		b    []byte
 		want SPS
 	}{
-		"plain":                {sps(t, nil, nil, nil), good},
-		"25 frames":            {sps(t, nil, nil, timing(1, 50)), SPS{77, 0, 30, 1, 8, 8, 640, 480, 25}},
-		"V09 units in tick 0":  {sps(t, nil, nil, timing(0, 50)), good},
-		"V09 time scale 0":     {sps(t, nil, nil, timing(1, 0)), good},
-		"V09 2^32-1 frames":    {sps(t, nil, nil, timing(1, 1<<32-1)), good},
-		"V09 VUI cut":          {sps(t, nil, nil, func(_ func(uint32), w *bits.Writer) { w.U(5, 1) }), good},
-		"V09 width 2^32":       {sps(t, nil, side(1<<32-2, 29), nil), SPS{}},
-		"V09 height 2^28":      {sps(t, nil, side(39, 1<<24-1), nil), SPS{}},
-		"V09 crop above size":  {sps(t, nil, crop(200), nil), SPS{}},
-		"V09 crop 2^32":        {sps(t, nil, crop(1<<32-2), nil), SPS{}},
-		"cropped by 4":         {sps(t, nil, crop(1), nil), SPS{77, 0, 30, 1, 8, 8, 636, 476, 0}},
-		"V09 zeros":            {append([]byte{0x67, 77, 0, 30}, make([]byte, 100)...), SPS{}},
-		"V09 profile 255":      {[]byte{0x67, 255, 255, 255}, SPS{}},
-		"V09 scaling list":     {runaway, SPS{}},
-		"V09 chroma format 4":  {[]byte{0x67, 100, 0, 30, 0x94, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}, SPS{}},
-		"V09 bit depth 15":     {[]byte{0x67, 110, 0, 30, 0xA1, 0x1F, 0xFF, 0xFF, 0xFF, 0xFF}, SPS{}},
-		"V09 emulation at end": {[]byte{0x67, 77, 0, 0, 3, 0, 0, 3}, SPS{}},
-		"V09 2^32-2 POC refs": {sps(t, func(ue func(uint32), w *bits.Writer) { ue(1); w.U(3, 3); ue(1<<32 - 2) }, nil, nil),
+		"plain":            {sps(t, nil, nil, nil), good},
+		"25 frames":        {sps(t, nil, nil, timing(1, 50)), SPS{77, 0, 30, 1, 8, 8, 640, 480, 25}},
+		"units in tick 0":  {sps(t, nil, nil, timing(0, 50)), good},
+		"time scale 0":     {sps(t, nil, nil, timing(1, 0)), good},
+		"2^32-1 frames":    {sps(t, nil, nil, timing(1, 1<<32-1)), good},
+		"VUI truncated":    {sps(t, nil, nil, func(_ func(uint32), w *bits.Writer) { w.U(5, 1) }), good},
+		"width 2^32":       {sps(t, nil, side(1<<32-2, 29), nil), SPS{}},
+		"height 2^28":      {sps(t, nil, side(39, 1<<24-1), nil), SPS{}},
+		"crop above size":  {sps(t, nil, crop(200), nil), SPS{}},
+		"crop 2^32":        {sps(t, nil, crop(1<<32-2), nil), SPS{}},
+		"cropped by 4":     {sps(t, nil, crop(1), nil), SPS{77, 0, 30, 1, 8, 8, 636, 476, 0}},
+		"zeros":            {append([]byte{0x67, 77, 0, 30}, make([]byte, 100)...), SPS{}},
+		"profile 255":      {[]byte{0x67, 255, 255, 255}, SPS{}},
+		"scaling list":     {runaway, SPS{}},
+		"chroma format 4":  {[]byte{0x67, 100, 0, 30, 0x94, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF}, SPS{}},
+		"bit depth 15":     {[]byte{0x67, 110, 0, 30, 0xA1, 0x1F, 0xFF, 0xFF, 0xFF, 0xFF}, SPS{}},
+		"emulation at end": {[]byte{0x67, 77, 0, 0, 3, 0, 0, 3}, SPS{}},
+		"2^32-2 POC refs": {sps(t, func(ue func(uint32), w *bits.Writer) { ue(1); w.U(3, 3); ue(1<<32 - 2) }, nil, nil),
 			SPS{}},
 		"two POC refs": {sps(t, func(ue func(uint32), w *bits.Writer) { ue(1); w.U(3, 3); ue(2); ue(7); ue(0) }, nil,
 			nil), good},
@@ -294,7 +296,7 @@ func TestSPS(t *testing.T) {
 	}
 }
 
-// TestTruncatedSPS is row V09, cut at every bit.
+// TestTruncatedSPS truncates each SPS at every bit.
 func TestTruncatedSPS(t *testing.T) {
 	for _, row := range spsCases(t) {
 		for n := range 8 * len(row.b) {
@@ -327,7 +329,7 @@ func FuzzSPS(f *testing.F) {
 	f.Fuzz(checkSPS)
 }
 
-// units are access units with length fields of 4 bytes; fuzzing starts from them.
+// units is the table of access units with length fields of 4 bytes. It seeds the fuzz target.
 var units = []struct {
 	name string
 	b    string
@@ -336,7 +338,9 @@ var units = []struct {
 }{
 	{"inter", "\x00\x00\x00\x02\x41\x9A", media.NoRandomAccess, false},
 	{"IDR", "\x00\x00\x00\x02\x65\x88", media.Keyframe, false},
-	{"V08 SPS, PPS, SEI, IDR", "\x00\x00\x00\x02\x67\x64\x00\x00\x00\x02\x68\xEE\x00\x00\x00\x04\x06\x05\x00\x80\x00\x00\x00\x02\x65\x88", media.Keyframe, false},
+	{"SPS, PPS, SEI, IDR",
+		"\x00\x00\x00\x02\x67\x64\x00\x00\x00\x02\x68\xEE\x00\x00\x00\x04\x06\x05\x00\x80\x00\x00\x00\x02\x65\x88",
+		media.Keyframe, false},
 	{"recovery point 0", "\x00\x00\x00\x05\x06\x06\x01\xC4\x80\x00\x00\x00\x02\x41\x9A", media.RecoveryPoint, false},
 	{"recovery point 0 after user data", "\x00\x00\x00\x08\x06\x05\x01\xAA\x06\x01\xC4\x80\x00\x00\x00\x02\x41\x9A",
 		media.RecoveryPoint, false},
@@ -346,27 +350,27 @@ var units = []struct {
 	{"SEI of 0xFF bytes", "\x00\x00\x00\x08\x06\xFF\xFF\xFF\xFF\xFF\xFF\xFF", media.NoRandomAccess, false},
 	{"SEI size above rest", "\x00\x00\x00\x05\x06\x05\xF0\x00\x80", media.NoRandomAccess, false},
 	{"end of sequence", "\x00\x00\x00\x02\x41\x9A\x00\x00\x00\x01\x0A", media.NoRandomAccess, false},
-	{"V06 header only", "\x00\x00\x00\x01\x65", 0, true},
-	{"V06 length 0", "\x00\x00\x00\x00\x00\x00\x00\x02\x65\x88", media.Keyframe, false},
-	{"V06 length 0 alone", "\x00\x00\x00\x00", 0, true},
+	{"header only", "\x00\x00\x00\x01\x65", 0, true},
+	{"length 0", "\x00\x00\x00\x00\x00\x00\x00\x02\x65\x88", media.Keyframe, false},
+	{"length 0 alone", "\x00\x00\x00\x00", 0, true},
 	{"zero bytes after IDR", "\x00\x00\x00\x02\x65\x88\x00\x00\x00\x00\x00\x00", media.Keyframe, false},
 	{"rest shorter than a length", "\x00\x00\x00\x02\x65\x88abc", media.Keyframe, false},
-	{"V08 type 24 around IDR", "\x00\x00\x00\x02\x78\x88\x00\x00\x00\x02\x65\x88\x00\x00\x00\x02\x7F\x88", media.Keyframe,
+	{"type 24 around IDR", "\x00\x00\x00\x02\x78\x88\x00\x00\x00\x02\x65\x88\x00\x00\x00\x02\x7F\x88", media.Keyframe,
 		false},
-	{"V08 type 0 before inter", "\x00\x00\x00\x02\x60\x88\x00\x00\x00\x02\x41\x88", media.NoRandomAccess, false},
-	{"V08 forbidden bit before IDR", "\x00\x00\x00\x02\xE5\x88\x00\x00\x00\x02\x65\x88", media.Keyframe, false},
+	{"type 0 before inter", "\x00\x00\x00\x02\x60\x88\x00\x00\x00\x02\x41\x88", media.NoRandomAccess, false},
+	{"forbidden bit before IDR", "\x00\x00\x00\x02\xE5\x88\x00\x00\x00\x02\x65\x88", media.Keyframe, false},
 	{"delimiter of one byte", "\x00\x00\x00\x01\x09\x00\x00\x00\x02\x65\x88", media.Keyframe, false},
 	{"filler of one byte", "\x00\x00\x00\x02\x65\x88\x00\x00\x00\x01\x0C", media.Keyframe, false},
 	{"IDR header beside inter", "\x00\x00\x00\x01\x65\x00\x00\x00\x02\x41\x9A", media.NoRandomAccess, false},
-	{"V06 length max", "\xFF\xFF\xFF\xFF\x65\x88", 0, true},
-	{"V06 length above rest", "\x00\x00\x00\x03\x65\x88", 0, true},
-	{"V07 Annex B", "\x00\x00\x00\x01\x67\x64\x00\x1E\x00\x00\x00\x01\x65\x88\x84", 0, true},
-	{"V07 Annex B, short start code", "\x00\x00\x01\x65\x88\x84", 0, true},
-	{"V08 type 0", "\x00\x00\x00\x02\x60\x88", 0, true},
-	{"V08 type 24", "\x00\x00\x00\x02\x78\x88", 0, true},
-	{"V08 type 31", "\x00\x00\x00\x02\x7F\x88", 0, true},
-	{"V08 forbidden bit", "\x00\x00\x00\x02\xE5\x88", 0, true},
-	{"V06 100,000 headers", strings.Repeat("\x00\x00\x00\x01\x65", 1e5), 0, true},
+	{"length max", "\xFF\xFF\xFF\xFF\x65\x88", 0, true},
+	{"length above rest", "\x00\x00\x00\x03\x65\x88", 0, true},
+	{"Annex B", "\x00\x00\x00\x01\x67\x64\x00\x1E\x00\x00\x00\x01\x65\x88\x84", 0, true},
+	{"Annex B, short start code", "\x00\x00\x01\x65\x88\x84", 0, true},
+	{"type 0", "\x00\x00\x00\x02\x60\x88", 0, true},
+	{"type 24", "\x00\x00\x00\x02\x78\x88", 0, true},
+	{"type 31", "\x00\x00\x00\x02\x7F\x88", 0, true},
+	{"forbidden bit", "\x00\x00\x00\x02\xE5\x88", 0, true},
+	{"100,000 headers", strings.Repeat("\x00\x00\x00\x01\x65", 1e5), 0, true},
 }
 
 func TestRandomAccess(t *testing.T) {

@@ -5,18 +5,19 @@ import (
 	"livego/internal/codec/nal"
 )
 
-// A Slice is what the header of a slice says of its place: in which picture it is, and at which
-// macroblock of it the slice begins.
+// A Slice is what a slice header says of the slice's position: its picture, and its first
+// macroblock in that picture.
 type Slice struct {
 	FirstMB uint32 // first_mb_in_slice
 	picture picture
 }
 
-// SamePicture reports whether b can be of the primary coded picture of a (ITU-T H.264 clause 7.4.1.2.4).
+// SamePicture reports whether b can belong to the primary coded picture of a (ITU-T H.264 clause
+// 7.4.1.2.4).
 func (a Slice) SamePicture(b Slice) bool { return a.picture == b.picture }
 
-// picture holds what differs between the slices of two pictures. Where the parameter sets are not
-// known, it ends with pps.
+// picture holds the fields in which the slices of two pictures differ. If the parameter sets are
+// unknown, only the fields up to pps are set.
 type picture struct {
 	idr, reference bool // reference: nal_ref_idc is not 0
 	pps            uint32
@@ -28,13 +29,14 @@ type picture struct {
 	pocDelta           [2]int32 // delta_pic_order_cnt_bottom, or delta_pic_order_cnt
 }
 
-// ParameterSets is what slice headers refer to. The zero ParameterSets holds none.
+// ParameterSets holds the parameter sets that slice headers refer to. The zero ParameterSets is
+// empty.
 type ParameterSets struct {
 	sps map[uint32]spsSliceInfo
 	pps map[uint32]ppsSliceInfo
 }
 
-// spsSliceInfo is what an SPS says of the numbers in slice headers.
+// spsSliceInfo holds the fields of an SPS that determine the syntax of slice headers.
 type spsSliceInfo struct {
 	separatePlanes bool // separate_colour_plane_flag
 	frameNumBits   int
@@ -44,7 +46,7 @@ type spsSliceInfo struct {
 	framesOnly     bool
 }
 
-// ppsSliceInfo is what a PPS says of slice headers.
+// ppsSliceInfo holds the fields of a PPS that determine the syntax of slice headers.
 type ppsSliceInfo struct {
 	sps         uint32
 	hasPOCDelta bool // bottom_field_pic_order_in_frame_present_flag
@@ -53,13 +55,13 @@ type ppsSliceInfo struct {
 const (
 	maxSPSID = 31
 	maxPPSID = 255
-	maxPPS   = 64 // bytes read of a PPS: what is needed stands first
+	maxPPS   = 64 // bytes read of a PPS: the fields in use are at its start
 	// maxSliceHeader is how many bytes of a slice are read: ten codes of at most 63 bits.
 	maxSliceHeader = 96
 )
 
-// Add learns from a NAL unit, and passes over all that are neither SPS nor PPS. One that cannot be
-// read is as if it had not come.
+// Add stores the parameter set in a NAL unit. It ignores units that are neither SPS nor PPS, and
+// sets that cannot be parsed.
 func (s *ParameterSets) Add(unit []byte) {
 	switch Type(unit) {
 	case TypeSPS:
@@ -121,8 +123,8 @@ func (s *ParameterSets) addPPS(unit []byte) {
 	s.pps[id] = p
 }
 
-// ParseSlice reads the header of a slice (ITU-T H.264 clause 7.3.3) as far as it tells pictures
-// apart. unit is a NAL unit of type 1, 2 or 5.
+// ParseSlice parses a slice header (ITU-T H.264 clause 7.3.3) up to the fields that identify the
+// picture. unit is a NAL unit of type 1, 2 or 5.
 func (s *ParameterSets) ParseSlice(unit []byte) Slice {
 	r := bits.NewReader(nal.Unescape(unit[1:], maxSliceHeader))
 	first := r.UE()
@@ -161,7 +163,7 @@ func (s *ParameterSets) ParseSlice(unit []byte) Slice {
 	return Slice{first, p}
 }
 
-// Kinds of NAL unit by what they say of where an access unit begins.
+// NAL unit types that matter for access unit boundaries.
 const (
 	typePartitionA = 2
 	typePartitionB = 3
@@ -171,8 +173,8 @@ const (
 	typeDepth      = 21
 )
 
-// IsSlice reports whether a NAL unit is coded picture data. With a header, ParseSlice can read it;
-// any other continues the picture before it.
+// IsSlice reports whether a NAL unit is coded picture data. If header is true, ParseSlice can
+// parse it; any other slice continues the picture before it.
 func IsSlice(unit []byte) (slice, header bool) {
 	switch Type(unit) {
 	case 1, typePartitionA, TypeIDR:
@@ -183,9 +185,9 @@ func IsSlice(unit []byte) (slice, header bool) {
 	return false, false
 }
 
-// StartsAccessUnit reports whether a NAL unit that is no slice begins an access unit when it comes
-// after a slice (ITU-T H.264 clause 7.4.1.2.3). A prefix NAL unit, of type 14, does so only where
-// the slice behind it is of another picture: each slice may have one.
+// StartsAccessUnit reports whether a NAL unit that is not a slice starts an access unit if it
+// follows a slice (ITU-T H.264 clause 7.4.1.2.3). A prefix NAL unit, of type 14, does so only if
+// the slice after it belongs to another picture, because each slice may have one.
 func StartsAccessUnit(unit []byte) bool {
 	t := Type(unit)
 	return TypeSEI <= t && t <= TypeAUD || 15 <= t && t <= 18

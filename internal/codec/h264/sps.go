@@ -15,8 +15,8 @@ type SPS struct {
 	BitDepth     int // of luma samples, 8 to 14
 	ChromaDepth  int // of chroma samples
 
-	Width, Height int     // pixels after cropping, of a frame: of both fields where it is interlaced
-	FrameRate     float64 // frames a second by the VUI, 0 when it does not say
+	Width, Height int     // pixels after cropping, of a frame: of both fields if it is interlaced
+	FrameRate     float64 // frames per second by the VUI, 0 if unknown
 }
 
 const (
@@ -28,9 +28,10 @@ const (
 
 var errSPS = errors.New("h264: malformed SPS")
 
-// ParseSPS reads a sequence parameter set NAL unit (ITU-T H.264 clause 7.3.2.1.1). Sizes of 0 or
-// above 16384, a cropping larger than the picture, reserved chroma formats and bit depths and a set
-// that is cut before the VUI are errors; in a bad VUI the frame rate is unknown.
+// ParseSPS parses a sequence parameter set NAL unit (ITU-T H.264 clause 7.3.2.1.1). It is an
+// error if a size is 0 or above 16384, the cropping exceeds the picture, a chroma format or bit
+// depth is reserved, or the set is truncated before the VUI. If the VUI is malformed, the frame
+// rate is unknown.
 func ParseSPS(unit []byte) (SPS, error) {
 	if len(unit) < 4 || Type(unit) != TypeSPS {
 		return SPS{}, errSPS
@@ -74,10 +75,11 @@ func hasChromaFormat(profile byte) bool {
 
 type chromaFormat struct {
 	idc      int  // 0 monochrome, 1 4:2:0, 2 4:2:2, 3 4:4:4
-	separate bool // three colour planes coded as monochrome
+	separate bool // three colour planes, each coded as monochrome
 }
 
-// cropUnits returns how many luma samples one unit of cropping is (ITU-T H.264 clause 7.4.2.1.1).
+// cropUnits returns the number of luma samples in one unit of cropping (ITU-T H.264 clause
+// 7.4.2.1.1).
 func (c chromaFormat) cropUnits() (x, y int) {
 	x, y = 1, 1
 	if c.separate {
@@ -93,7 +95,7 @@ func (c chromaFormat) cropUnits() (x, y int) {
 }
 
 func (s *SPS) readChroma(r *bits.Reader) chromaFormat {
-	small := func() int { return int(min(r.UE(), 255)) } // so that what is out of range stays so in any int
+	small := func() int { return int(min(r.UE(), 255)) } // so that an out-of-range value stays so in any int
 	s.ChromaFormat = small()
 	c := chromaFormat{idc: s.ChromaFormat}
 	if c.idc == 3 {
@@ -107,7 +109,7 @@ func (s *SPS) readChroma(r *bits.Reader) chromaFormat {
 	return c
 }
 
-// skipScalingLists passes over at most 12 lists of at most 64 deltas (ITU-T H.264 clause 7.3.2.1.1.1).
+// skipScalingLists skips at most 12 lists of at most 64 deltas (ITU-T H.264 clause 7.3.2.1.1.1).
 func skipScalingLists(r *bits.Reader, c chromaFormat) {
 	lists := 8
 	if c.idc == 3 {
@@ -139,7 +141,8 @@ func skipPicOrderCount(r *bits.Reader) {
 		r.Skip(1) // delta_pic_order_always_zero_flag
 		r.SE()    // offset_for_non_ref_pic
 		r.SE()    // offset_for_top_to_bottom_field
-		// num_ref_frames_in_pic_order_cnt_cycle is at most 255; the overrun ends what lies about it.
+		// num_ref_frames_in_pic_order_cnt_cycle is at most 255; an overrun ends the loop for
+		// larger values.
 		for n := r.UE(); n > 0 && !r.Overrun(); n-- {
 			r.SE()
 		}
@@ -177,7 +180,7 @@ func (s *SPS) readSize(r *bits.Reader, chroma chromaFormat) error {
 	return nil
 }
 
-// readFrameRate reads the VUI up to its timing (ITU-T H.264 clause E.1.1).
+// readFrameRate parses the VUI up to its timing (ITU-T H.264 clause E.1.1).
 func readFrameRate(r *bits.Reader) float64 {
 	const extendedSAR = 255
 	if r.Flag() && r.U(8) == extendedSAR { // aspect_ratio_info_present_flag
@@ -211,7 +214,7 @@ func readFrameRate(r *bits.Reader) float64 {
 	return rate
 }
 
-// ProfileName returns what ITU-T H.264 annex A calls the profile, "" for one it does not know.
+// ProfileName returns the name of the profile in ITU-T H.264 annex A, "" if it is unknown.
 func (s SPS) ProfileName() string {
 	const set1, set3 = 0x40, 0x10 // constraint_set1_flag, constraint_set3_flag
 	intra := s.Constraints&set3 != 0

@@ -17,13 +17,12 @@ type Config struct {
 	VPS, SPS, PPS [][]byte // NAL units, slices of the record
 }
 
-// fixedSize is the length of a record without its arrays.
+// fixedSize is the size of a record without its arrays, in bytes.
 const fixedSize = 23
 
-// ParseConfig reads an hvcC record, which the result points into. Parameter sets that are cut off
-// or empty are an error; that there are none is not. Version 0, which encoders wrote before the
-// standard was final, is read as 1. NAL units are sorted by the type they have, not by their
-// array's.
+// ParseConfig parses an hvcC record, which the result points into. Truncated parameter sets are
+// an error; a record without any is not. It reads version 0, which encoders wrote before the
+// standard was final, as version 1. It sorts NAL units by their own type, not by their array's.
 func ParseConfig(hvcC []byte) (*Config, error) {
 	if len(hvcC) < fixedSize {
 		return nil, fmt.Errorf("hvcC of %d bytes is too short", len(hvcC))
@@ -36,7 +35,7 @@ func ParseConfig(hvcC []byte) (*Config, error) {
 		LengthSize:       int(hvcC[21]&3) + 1,
 	}
 	if c.LengthSize == 3 {
-		return nil, errors.New("hvcC NAL length size 3 is not legal")
+		return nil, errors.New("hvcC NAL length size 3 is invalid")
 	}
 	b := hvcC[fixedSize:]
 	for range hvcC[22] {
@@ -60,7 +59,8 @@ func ParseConfig(hvcC []byte) (*Config, error) {
 	return c, nil
 }
 
-// ConfigFromAnnexB returns the hvcC record of the parameter sets in b, NAL units with start codes.
+// ConfigFromAnnexB returns the hvcC record for the parameter sets in b, NAL units with start
+// codes.
 func ConfigFromAnnexB(b []byte) ([]byte, error) {
 	var c Config
 	for unit, rest := nal.NextAnnexB(b); unit != nil; unit, rest = nal.NextAnnexB(rest) {
@@ -69,7 +69,8 @@ func ConfigFromAnnexB(b []byte) ([]byte, error) {
 	return BuildConfig(c.VPS, c.SPS, c.PPS)
 }
 
-// addParameterSet files a NAL unit. SEI units, which some records hold, are of no use to us.
+// addParameterSet adds a NAL unit to the set of its type. It ignores SEI units, which some
+// records have.
 func (c *Config) addParameterSet(unit []byte) {
 	switch Type(unit) {
 	case TypeVPS:
@@ -81,14 +82,15 @@ func (c *Config) addParameterSet(unit []byte) {
 	}
 }
 
-// maxSets is how many parameter sets of a type there can be: pps_pic_parameter_set_id ends at 63.
+// maxSets is the largest number of parameter sets of one type: pps_pic_parameter_set_id ends at
+// 63.
 const maxSets = 64
 
-// BuildConfig returns the hvcC record of a stream with these parameter sets, NAL units without
-// start codes, for access units whose length fields have 4 bytes. What a server need not know
-// (parallelism, spatial segmentation, average frame rate) is left unspecified, as the record
-// allows. It is an error when there are none of a type, more than there can be, one that is not
-// what it is said to be, or a first SPS that cannot be read.
+// BuildConfig returns the hvcC record for these parameter sets, NAL units without start codes,
+// and access units with length fields of 4 bytes. Fields that a server does not know
+// (parallelism, spatial segmentation, average frame rate) are left unspecified, as the record
+// allows. It is an error if a type has no parameter set or too many, if one has the wrong type,
+// or if the first SPS cannot be parsed.
 func BuildConfig(vps, sps, pps [][]byte) ([]byte, error) {
 	if len(sps) == 0 {
 		return nil, errors.New("hvcC without SPS")
@@ -119,13 +121,13 @@ func BuildConfig(vps, sps, pps [][]byte) ([]byte, error) {
 
 func appendArray(dst []byte, kind int, sets [][]byte) ([]byte, error) {
 	if len(sets) == 0 || len(sets) > maxSets {
-		return nil, fmt.Errorf("hvcC of %d parameter sets of type %d", len(sets), kind)
+		return nil, fmt.Errorf("hvcC with %d parameter sets of type %d", len(sets), kind)
 	}
-	const complete = 0x80 // array_completeness: none of this type in the stream that is not here
+	const complete = 0x80 // array_completeness: the stream has no others of this type
 	dst = append(dst, complete|byte(kind), 0, byte(len(sets)))
 	for _, set := range sets {
 		if len(set) < 3 || len(set) > 1<<16-1 || Type(set) != kind {
-			return nil, fmt.Errorf("%d bytes are no parameter set of type %d", len(set), kind)
+			return nil, fmt.Errorf("NAL unit of %d bytes is not a parameter set of type %d", len(set), kind)
 		}
 		dst = append(binary.BigEndian.AppendUint16(dst, uint16(len(set))), set...)
 	}

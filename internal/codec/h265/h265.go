@@ -1,7 +1,7 @@
-// Package h265 reads what a server that passes HEVC through needs to know of it (ITU-T H.265,
-// ISO/IEC 14496-15): picture size and rate, parameter sets, and where a decoder may start. It never
-// decodes a picture, and no input makes it read past its slice, loop for longer than the input is
-// long, or take memory that the input did not pay for.
+// Package h265 parses what a server that passes HEVC through needs (ITU-T H.265, ISO/IEC
+// 14496-15): picture size and rate, parameter sets, and random access points. It never decodes a
+// picture. No input makes it read past its slice, loop for longer than the input, or allocate
+// more memory than the input justifies.
 package h265
 
 import (
@@ -21,8 +21,8 @@ const (
 	TypePrefixSEI   = 39
 	TypeSuffixSEI   = 40
 
-	firstRADL = 6 // RADL_N and RADL_R, pictures that lead an IRAP picture and need only it
-	firstRASL = 8 // RASL_N and RASL_R, that lead one and need what was before it
+	firstRADL = 6 // RADL_N and RADL_R: leading pictures that need only their IRAP picture
+	firstRASL = 8 // RASL_N and RASL_R: leading pictures that need pictures before the IRAP picture
 	lastRASL  = 9
 	firstIRAP = 16
 	lastIRAP  = 21 // 22 and 23 are reserved
@@ -31,24 +31,24 @@ const (
 // Type returns the type of a NAL unit, which must not be empty.
 func Type(unit []byte) int { return int(unit[0] >> 1 & 0x3F) }
 
-// IsParameterSet reports whether a NAL unit belongs into a Config.
+// IsParameterSet reports whether a NAL unit belongs in a Config.
 func IsParameterSet(unit []byte) bool { return TypeVPS <= Type(unit) && Type(unit) <= TypePPS }
 
-// An AccessUnit is what the types of its NAL units say.
+// An AccessUnit is what the NAL unit types of an access unit say.
 type AccessUnit struct {
-	RAP media.RandomAccess // Key for an IRAP picture
+	RAP media.RandomAccess // Keyframe for an IRAP picture
 
-	// RASL marks a picture that is shown before the IRAP picture it follows and refers to what was
-	// before that. Who started at that picture cannot decode it and drops it (ITU-T H.265 clause
-	// 8.1.3). RADL marks one that is shown before but can be decoded.
+	// RASL marks a picture that is output before its IRAP picture and refers to pictures before
+	// it. A decoder that starts at the IRAP picture cannot decode it and drops it (ITU-T H.265
+	// clause 8.1.3). RADL marks one that is output before the IRAP picture but can be decoded.
 	RASL, RADL bool
 
-	ParameterSets bool // brings a VPS, an SPS and a PPS
+	ParameterSets bool // has a VPS, an SPS and a PPS
 }
 
-// Classify reads the NAL units of an access unit, whose length fields have lengthSize bytes. What decoders
-// ignore is passed over; it is an error when the lengths do not add up, or when there is no unit that a
-// decoder reads.
+// Classify reads the NAL unit types of an access unit with length fields of lengthSize bytes. It
+// skips what decoders ignore. It is an error if the lengths do not add up, or if there is no unit
+// that a decoder reads.
 func Classify(unit []byte, lengthSize int) (AccessUnit, error) {
 	var a AccessUnit
 	var sets [3]bool
@@ -82,10 +82,10 @@ func Classify(unit []byte, lengthSize int) (AccessUnit, error) {
 	}
 }
 
-// IsValidUnit reports whether unit can be a NAL unit at all. Decoders skip what cannot: one with
-// forbidden_zero_bit set, without a temporal ID, and a header of two bytes alone, but for the types that have
-// no content. Those of unspecified and reserved types are units; decoders ignore them (ITU-T H.265 clause
-// 7.4.2.2).
+// IsValidUnit reports whether unit is a well-formed NAL unit. Decoders skip others: those with
+// forbidden_zero_bit set, without a temporal ID, or with a two-byte header and no body, except in
+// types without content. Units of unspecified and reserved types are valid: decoders ignore them
+// (ITU-T H.265 clause 7.4.2.2).
 func IsValidUnit(unit []byte) bool {
 	if len(unit) < 2 || unit[0]&0x80 != 0 || unit[1]&7 == 0 {
 		return false
@@ -97,8 +97,8 @@ func IsValidUnit(unit []byte) bool {
 	return len(unit) > 2
 }
 
-// AffectsPicture reports whether pictures may lack something without unit, which is not IsValidUnit: a header of a
-// delimiter, filler or SEI alone says nothing.
+// AffectsPicture reports whether removing unit, for which IsValidUnit is false, may damage a
+// picture. A delimiter, filler or SEI that is only a header carries nothing.
 func AffectsPicture(unit []byte) bool {
 	switch Type(unit) {
 	case TypeAUD, TypeFiller, TypePrefixSEI, TypeSuffixSEI:
@@ -107,7 +107,7 @@ func AffectsPicture(unit []byte) bool {
 	return true
 }
 
-// isSpecified reports whether H.265 gives NAL units of type t a meaning: 10 to 15, 22 to 31 and 41 to 47 are
+// isSpecified reports whether H.265 defines NAL unit type t: 10 to 15, 22 to 31 and 41 to 47 are
 // reserved, those above unspecified.
 func isSpecified(t int) bool {
 	return t <= lastRASL || firstIRAP <= t && t <= lastIRAP || TypeVPS <= t && t <= TypeSuffixSEI

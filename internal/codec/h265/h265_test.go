@@ -32,20 +32,21 @@ const (
 		"22000100064401c073c189"
 )
 
-// record returns an hvcC with the given last byte of its fixed part, and what follows it.
+// record returns an hvcC record with the given last byte of its fixed part, followed by rest.
 func record(lengthSizeMinusOne, arrays byte, rest string) string {
 	b := append(bytes.Repeat([]byte{1}, 21), 0xFC|lengthSizeMinusOne, arrays)
 	return hex.EncodeToString(append(b, rest...))
 }
 
-// records is the table of hvcC records and what they say by ffprobe; fuzzing starts from it.
+// records is the table of hvcC records and what ffprobe prints for them. It seeds the fuzz
+// target.
 var records = []struct {
 	name string
 	hvcC string // hex
-	want int    // length size, 0: refused
-	rfc  string // "" for one without an SPS
+	want int    // length size, 0: an error
+	rfc  string // "" for a record without an SPS
 	prof string
-	sps  SPS // but for what the codecs parameter says
+	sps  SPS // without the fields of the codecs parameter
 }{
 	{"Main 10, 318x238", main10, 4, "hvc1.2.4.L60.90", "Main 10",
 		SPS{ChromaFormat: 1, BitDepth: 10, ChromaDepth: 10, Width: 318, Height: 238, FrameRate: 30000.0 / 1001}},
@@ -63,11 +64,11 @@ var records = []struct {
 	{name: "version 2", hvcC: "02" + main10[2:]},
 	{name: "VPS and an SEI among the SPS",
 		hvcC: record(3, 2, "\xA0\x00\x01\x00\x02\x40\x01\xA1\x00\x01\x00\x03\x4E\x01\x01"), want: 4},
-	{name: "V10 255 arrays", hvcC: record(3, 255, "\xA0\x00\x01\x00\x02\x40\x01")},
-	{name: "V10 65535 units", hvcC: record(3, 1, "\xA0\xFF\xFF\x00\x02\x40\x01")},
-	{name: "V10 unit above rest", hvcC: record(3, 1, "\xA0\x00\x01\xFF\xFF\x40\x01")},
-	{name: "V10 unit of length 0", hvcC: record(3, 1, "\xA0\x00\x01\x00\x00"), want: 4},
-	{name: "cut", hvcC: record(3, 0, "")[:44]},
+	{name: "255 arrays", hvcC: record(3, 255, "\xA0\x00\x01\x00\x02\x40\x01")},
+	{name: "65535 units", hvcC: record(3, 1, "\xA0\xFF\xFF\x00\x02\x40\x01")},
+	{name: "unit above rest", hvcC: record(3, 1, "\xA0\x00\x01\xFF\xFF\x40\x01")},
+	{name: "unit of length 0", hvcC: record(3, 1, "\xA0\x00\x01\x00\x00"), want: 4},
+	{name: "truncated", hvcC: record(3, 0, "")[:44]},
 	{name: "empty"},
 }
 
@@ -117,7 +118,7 @@ func TestConfig(t *testing.T) {
 	}
 }
 
-// sameRecord compares records in hex but for array_completeness, which ffmpeg leaves 0 for what it calls hev1.
+// sameRecord compares records in hex without array_completeness, which ffmpeg leaves 0 for hev1.
 func sameRecord(a, b string) bool {
 	for _, kind := range []string{"0", "1", "2"} {
 		b = strings.Replace(b, "2"+kind+"0001", "a"+kind+"0001", 1)
@@ -149,7 +150,7 @@ func TestBuildConfigRefuses(t *testing.T) {
 	for name, sets := range map[string][3][][]byte{
 		"no VPS": {nil, c.SPS, c.PPS}, "no SPS": {c.VPS, nil, c.PPS}, "no PPS": {c.VPS, c.SPS, nil},
 		"swapped": {c.SPS, c.VPS, c.PPS}, "PPS of 64 KB": {c.VPS, c.SPS, long},
-		"SPS cut": {c.VPS, [][]byte{c.SPS[0][:20]}, c.PPS}, "65 PPS": {c.VPS, c.SPS, make([][]byte, 65)},
+		"SPS truncated": {c.VPS, [][]byte{c.SPS[0][:20]}, c.PPS}, "65 PPS": {c.VPS, c.SPS, make([][]byte, 65)},
 	} {
 		if b, err := BuildConfig(sets[0], sets[1], sets[2]); err == nil {
 			t.Errorf("%s: no error, got %d bytes", name, len(b))
@@ -171,7 +172,8 @@ func (w *writer) ue(values ...uint32) {
 	}
 }
 
-// layers writes max_sub_layers_minus1, the nesting flag and profile_tier_level of the Main profile.
+// layers writes max_sub_layers_minus1, the nesting flag and profile_tier_level of the Main
+// profile.
 func (w *writer) layers(minusOne uint32) {
 	w.U(3, minusOne)
 	w.U(1, 1)
@@ -185,7 +187,7 @@ func (w *writer) profile() {
 	w.U(8, 93)
 }
 
-// sps writes an SPS with the given parts; a nil part is a sane one.
+// sps returns an SPS with the given parts; a nil part gets valid values.
 func sps(minusOne uint32, size, refs, vui func(w *writer)) []byte {
 	var w writer
 	w.U(16, TypeSPS<<9|1)
@@ -246,11 +248,11 @@ func escape(b []byte) []byte {
 
 type setCase struct {
 	b             []byte
-	width, height int // 0: refused
+	width, height int // 0: an error
 	rate          float64
 }
 
-// setCases are the variants of row V10.
+// setCases are valid and malformed parameter sets.
 func setCases() map[string]setCase {
 	timing := func(units, scale uint32) func(w *writer) {
 		return func(w *writer) {
@@ -269,23 +271,23 @@ func setCases() map[string]setCase {
 	}
 	refs := func(f func(w *writer)) []byte { return sps(0, nil, f, timing(1, 25)) }
 	return map[string]setCase{
-		"plain":                   {sps(0, nil, nil, nil), 640, 480, 0},
-		"25 frames":               {sps(0, nil, nil, timing(1, 25)), 640, 480, 25},
-		"sub-layer of its own":    {sps(1, nil, nil, timing(1, 25)), 640, 480, 25},
-		"cropped":                 {sps(0, side(640, 480, 1, 0, 2, 3), nil, nil), 638, 470, 0},
-		"V10 sub-layers 7":        {sps(7, nil, nil, nil), 0, 0, 0},
-		"V10 crop above size":     {sps(0, side(640, 480, 200, 120, 0, 0), nil, nil), 0, 0, 0},
-		"V10 crop 2^32":           {sps(0, side(640, 480, 1<<32-2, 1<<32-2, 0, 0), nil, nil), 0, 0, 0},
-		"V10 width 0":             {sps(0, side(0, 480), nil, nil), 0, 0, 0},
-		"V10 height 2^32":         {sps(0, side(640, 1<<32-2), nil, nil), 0, 0, 0},
-		"V10 time scale 0":        {sps(0, nil, nil, timing(1, 0)), 640, 480, 0},
-		"V10 units in tick 0":     {sps(0, nil, nil, timing(0, 25)), 640, 480, 0},
-		"V10 2^32-1 frames":       {sps(0, nil, nil, timing(1, 1<<32-1)), 640, 480, 0},
-		"V10 VUI cut":             {sps(0, nil, nil, func(w *writer) { w.U(9, 1) }), 640, 480, 0},
-		"V10 chroma format 4":     {sps(0, func(w *writer) { w.ue(4, 640, 480); w.U(1, 0) }, nil, nil), 0, 0, 0},
-		"V10 2^32-2 sets":         {refs(func(w *writer) { w.ue(1<<32 - 2) }), 640, 480, 0},
-		"V10 2^32-2 references":   {refs(func(w *writer) { w.ue(1, 1<<32-2, 0) }), 640, 480, 0},
-		"V10 set predicts itself": {refs(func(w *writer) { w.ue(64); w.U(32, 1<<32-1); w.U(32, 1<<32-1) }), 640, 480, 0},
+		"plain":                {sps(0, nil, nil, nil), 640, 480, 0},
+		"25 frames":            {sps(0, nil, nil, timing(1, 25)), 640, 480, 25},
+		"sub-layer of its own": {sps(1, nil, nil, timing(1, 25)), 640, 480, 25},
+		"cropped":              {sps(0, side(640, 480, 1, 0, 2, 3), nil, nil), 638, 470, 0},
+		"sub-layers 7":         {sps(7, nil, nil, nil), 0, 0, 0},
+		"crop above size":      {sps(0, side(640, 480, 200, 120, 0, 0), nil, nil), 0, 0, 0},
+		"crop 2^32":            {sps(0, side(640, 480, 1<<32-2, 1<<32-2, 0, 0), nil, nil), 0, 0, 0},
+		"width 0":              {sps(0, side(0, 480), nil, nil), 0, 0, 0},
+		"height 2^32":          {sps(0, side(640, 1<<32-2), nil, nil), 0, 0, 0},
+		"time scale 0":         {sps(0, nil, nil, timing(1, 0)), 640, 480, 0},
+		"units in tick 0":      {sps(0, nil, nil, timing(0, 25)), 640, 480, 0},
+		"2^32-1 frames":        {sps(0, nil, nil, timing(1, 1<<32-1)), 640, 480, 0},
+		"VUI truncated":        {sps(0, nil, nil, func(w *writer) { w.U(9, 1) }), 640, 480, 0},
+		"chroma format 4":      {sps(0, func(w *writer) { w.ue(4, 640, 480); w.U(1, 0) }, nil, nil), 0, 0, 0},
+		"2^32-2 sets":          {refs(func(w *writer) { w.ue(1<<32 - 2) }), 640, 480, 0},
+		"2^32-2 references":    {refs(func(w *writer) { w.ue(1, 1<<32-2, 0) }), 640, 480, 0},
+		"set predicts itself":  {refs(func(w *writer) { w.ue(64); w.U(32, 1<<32-1); w.U(32, 1<<32-1) }), 640, 480, 0},
 		"two sets, one predicted": {refs(func(w *writer) {
 			w.ue(2, 1, 0, 0)
 			w.U(1, 1)
@@ -293,10 +295,10 @@ func setCases() map[string]setCase {
 			w.ue(0)
 			w.U(3, 0b1_0_1) // first used, second only for later
 		}), 640, 480, 25},
-		"V10 zeros":   {append([]byte{TypeSPS << 1, 1}, make([]byte, 200)...), 0, 0, 0},
-		"header":      {[]byte{TypeSPS << 1, 1}, 0, 0, 0},
-		"not an SPS":  {[]byte{TypePPS << 1, 1, 0xFF, 0xFF}, 0, 0, 0},
-		"V10 missing": {nil, 0, 0, 0},
+		"zeros":      {append([]byte{TypeSPS << 1, 1}, make([]byte, 200)...), 0, 0, 0},
+		"header":     {[]byte{TypeSPS << 1, 1}, 0, 0, 0},
+		"not an SPS": {[]byte{TypePPS << 1, 1, 0xFF, 0xFF}, 0, 0, 0},
+		"missing":    {nil, 0, 0, 0},
 	}
 }
 
@@ -309,7 +311,7 @@ func TestSPS(t *testing.T) {
 	}
 }
 
-// TestTruncatedSPS is row V10, cut at every bit.
+// TestTruncatedSPS truncates each parameter set at every bit.
 func TestTruncatedSPS(t *testing.T) {
 	for _, row := range setCases() {
 		for n := range 8 * len(row.b) {
@@ -320,7 +322,7 @@ func TestTruncatedSPS(t *testing.T) {
 	}
 }
 
-// vps writes a VPS with this timing behind layer sets.
+// vps returns a VPS with layer sets and this timing.
 func vps(layerSets, units, scale uint32) []byte {
 	var w writer
 	w.U(16, TypeVPS<<9|1)
@@ -349,11 +351,11 @@ var vpsCases = []struct {
 }{
 	{"50 frames", vps(0, 1, 50), 50},
 	{"behind layer sets", vps(3, 1001, 60000), 60000.0 / 1001},
-	{"V10 2^32-2 layer sets", vps(1<<32-2, 1, 50), 0},
-	{"V10 units in tick 0", vps(0, 0, 50), 0},
-	{"V10 zeros", append([]byte{TypeVPS << 1, 1}, make([]byte, 60)...), 0},
+	{"2^32-2 layer sets", vps(1<<32-2, 1, 50), 0},
+	{"units in tick 0", vps(0, 0, 50), 0},
+	{"zeros", append([]byte{TypeVPS << 1, 1}, make([]byte, 60)...), 0},
 	{"not a VPS", []byte{TypeSPS << 1, 1, 0xFF, 0xFF}, 0},
-	{"V10 missing", nil, 0},
+	{"missing", nil, 0},
 }
 
 func TestVPSFrameRate(t *testing.T) {
@@ -402,7 +404,8 @@ var units = []struct {
 	{"BLA", "\x00\x00\x00\x03\x20\x01\xAA", AccessUnit{RAP: media.Keyframe}, false},
 	{"IDR after SEI", "\x00\x00\x00\x03\x4E\x01\xAA\x00\x00\x00\x03\x26\x01\xAA", AccessUnit{RAP: media.Keyframe}, false},
 	{"CRA", "\x00\x00\x00\x03\x2A\x01\xAA", AccessUnit{RAP: media.Keyframe}, false},
-	{"IDR with parameter sets", "\x00\x00\x00\x03\x40\x01\xAA\x00\x00\x00\x03\x42\x01\xAA\x00\x00\x00\x03\x44\x01\xAA\x00\x00\x00\x03\x26\x01\xAA",
+	{"IDR with parameter sets",
+		"\x00\x00\x00\x03\x40\x01\xAA\x00\x00\x00\x03\x42\x01\xAA\x00\x00\x00\x03\x44\x01\xAA\x00\x00\x00\x03\x26\x01\xAA",
 		AccessUnit{RAP: media.Keyframe, ParameterSets: true}, false},
 	{"SPS and PPS only", "\x00\x00\x00\x03\x42\x01\xAA\x00\x00\x00\x03\x44\x01\xAA", AccessUnit{}, false},
 	{"RASL_N", "\x00\x00\x00\x03\x10\x01\xAA", AccessUnit{RASL: true}, false},
@@ -421,10 +424,10 @@ var units = []struct {
 		AccessUnit{RAP: media.Keyframe}, false},
 	{"zero bytes after IDR", "\x00\x00\x00\x03\x26\x01\xAA\x00\x00", AccessUnit{RAP: media.Keyframe}, false},
 	{"header alone", "\x00\x00\x00\x02\x26\x01", AccessUnit{}, true},
-	{"header cut", "\x00\x00\x00\x01\x26", AccessUnit{}, true},
+	{"header truncated", "\x00\x00\x00\x01\x26", AccessUnit{}, true},
 	{"forbidden bit", "\x00\x00\x00\x02\xA6\x01", AccessUnit{}, true},
-	{"V10 length above rest", "\x00\x00\x00\x09\x26\x01", AccessUnit{}, true},
-	{"V10 length 0 after IDR", "\x00\x00\x00\x03\x26\x01\xAA\x00\x00\x00\x00", AccessUnit{RAP: media.Keyframe}, false},
+	{"length above rest", "\x00\x00\x00\x09\x26\x01", AccessUnit{}, true},
+	{"length 0 after IDR", "\x00\x00\x00\x03\x26\x01\xAA\x00\x00\x00\x00", AccessUnit{RAP: media.Keyframe}, false},
 }
 
 func TestClassify(t *testing.T) {

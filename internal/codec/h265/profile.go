@@ -9,8 +9,8 @@ import (
 	"livego/internal/codec/bits"
 )
 
-// A ProfileTierLevel is what a decoder must be able to do, the general part of profile_tier_level
-// (ITU-T H.265 clause 7.3.3).
+// A ProfileTierLevel is the decoder capability that a stream needs: the general part of
+// profile_tier_level (ITU-T H.265 clause 7.3.3).
 type ProfileTierLevel struct {
 	Space         byte    // general_profile_space, 0 to 3
 	HighTier      bool    // general_tier_flag
@@ -43,8 +43,8 @@ func (p ProfileTierLevel) appendTo(dst []byte) []byte {
 	return append(dst, p.Level)
 }
 
-// RFC6381 returns the codecs parameter for a stream whose parameter sets are in its configuration,
-// such as "hvc1.1.6.L93.B0" (ISO/IEC 14496-15 clause E.3).
+// RFC6381 returns the codecs parameter for a stream whose parameter sets are in its
+// configuration, such as "hvc1.1.6.L93.B0" (ISO/IEC 14496-15 clause E.3).
 func (p ProfileTierLevel) RFC6381() string {
 	var b strings.Builder
 	b.WriteString("hvc1.")
@@ -66,8 +66,9 @@ func (p ProfileTierLevel) RFC6381() string {
 	return b.String()
 }
 
-// ProfileName returns the name of the profile (ITU-T H.265 annex A and after), "" for one it does
-// not know. Streams that name none have that of the first compatibility flag, as decoders take it.
+// ProfileName returns the name of the profile (ITU-T H.265 annex A and later), "" if it is
+// unknown. A stream without a profile number has that of its first compatibility flag, as in
+// decoders.
 func (p ProfileTierLevel) ProfileName() string {
 	idc := int(p.Profile)
 	for i := 1; idc == 0 && i < 32; i++ {

@@ -1,8 +1,8 @@
 package h265
 
-// IsSlice reports whether a NAL unit is coded picture data, and whether that is the first of its
-// picture: first_slice_segment_in_pic_flag (ITU-T H.265 clause 7.3.6.1). Slices of another layer
-// than the base never are: they are of the same access unit.
+// IsSlice reports whether a NAL unit is coded picture data, and whether it is the first of its
+// picture: first_slice_segment_in_pic_flag (ITU-T H.265 clause 7.3.6.1). first is false for
+// slices of a layer above the base: they belong to the same access unit.
 func IsSlice(unit []byte) (slice, first bool) {
 	const firstNonVCL = 32
 	if len(unit) < 2 || Type(unit) >= firstNonVCL {
@@ -11,8 +11,8 @@ func IsSlice(unit []byte) (slice, first bool) {
 	return true, len(unit) > 2 && unit[2]&0x80 != 0 && layer(unit) == 0
 }
 
-// StartsAccessUnit reports whether a NAL unit that is no slice begins an access unit when it comes
-// after a slice (ITU-T H.265 clause 7.4.2.4.4).
+// StartsAccessUnit reports whether a NAL unit that is not a slice starts an access unit if it
+// follows a slice (ITU-T H.265 clause 7.4.2.4.4).
 func StartsAccessUnit(unit []byte) bool {
 	if len(unit) < 2 || layer(unit) != 0 {
 		return false

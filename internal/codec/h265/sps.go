@@ -15,10 +15,10 @@ type SPS struct {
 	BitDepth     int // of luma samples, 8 to 16
 	ChromaDepth  int // of chroma samples
 
-	// pixels of a coded picture after cropping to the conformance window; of one field where it codes
-	// fields
+	// Size in pixels after cropping to the conformance window; of one field if the stream codes
+	// fields.
 	Width, Height int
-	FrameRate     float64 // coded pictures a second by the VUI, 0 when it does not say
+	FrameRate     float64 // coded pictures per second by the VUI, 0 if unknown
 
 	temporalLayers int  // 1 to 7
 	nested         byte // sps_temporal_id_nesting_flag
@@ -38,10 +38,10 @@ const (
 
 var errSPS = errors.New("h265: malformed SPS")
 
-// ParseSPS reads a sequence parameter set NAL unit (ITU-T H.265 clause 7.3.2.2.1) of the base
-// layer. Sizes of 0 or above 16384, a cropping larger than the picture, reserved chroma formats and
-// bit depths and a set that is cut before its bit depth are errors; where what follows is bad, the
-// frame rate is unknown.
+// ParseSPS parses a sequence parameter set NAL unit (ITU-T H.265 clause 7.3.2.2.1) of the base
+// layer. It is an error if a size is 0 or above 16384, the cropping exceeds the picture, a chroma
+// format or bit depth is reserved, or the set is truncated before its bit depth. If a later field
+// is malformed, the frame rate is unknown.
 func ParseSPS(unit []byte) (SPS, error) {
 	if len(unit) < 3 || Type(unit) != TypeSPS {
 		return SPS{}, errSPS
@@ -64,7 +64,7 @@ func ParseSPS(unit []byte) (SPS, error) {
 	return s, nil
 }
 
-// skipSubLayers passes over what profile_tier_level says of the lower temporal layers.
+// skipSubLayers skips the profiles and levels of the lower temporal layers in profile_tier_level.
 func skipSubLayers(r *bits.Reader, layers int) {
 	if layers == 1 {
 		return
@@ -82,7 +82,7 @@ func skipSubLayers(r *bits.Reader, layers int) {
 }
 
 func (s *SPS) readSize(r *bits.Reader) error {
-	small := func() int { return int(min(r.UE(), 255)) } // so that what is out of range stays so in any int
+	small := func() int { return int(min(r.UE(), 255)) } // so that an out-of-range value stays so in any int
 	s.ChromaFormat = small()
 	separate := s.ChromaFormat == 3 && r.Flag()
 	w, h := r.UE(), r.UE()
@@ -112,7 +112,8 @@ func (s *SPS) readSize(r *bits.Reader) error {
 	return nil
 }
 
-// readFrameRate reads from after the bit depth up to the timing in the VUI. It returns 0 when there is none.
+// readFrameRate parses the SPS from after the bit depth up to the timing in the VUI. It returns 0
+// if there is none.
 func (s *SPS) readFrameRate(r *bits.Reader) float64 {
 	orderBits := r.UE() + 4 // log2_max_pic_order_cnt_lsb_minus4
 	if orderBits > 16 {
@@ -149,7 +150,7 @@ func (s *SPS) readFrameRate(r *bits.Reader) float64 {
 	return readVUI(r)
 }
 
-// skipOrdering passes over the sizes of the decoded picture buffer, of the last sub-layer or of each.
+// skipOrdering skips the sizes of the decoded picture buffer, of the last sub-layer or of each.
 func skipOrdering(r *bits.Reader, layers int) {
 	n := 1
 	if r.Flag() { // sub_layer_ordering_info_present_flag
@@ -160,7 +161,7 @@ func skipOrdering(r *bits.Reader, layers int) {
 	}
 }
 
-// skipScalingLists reads scaling_list_data (ITU-T H.265 clause 7.3.4), if it is there: at most 24
+// skipScalingLists skips scaling_list_data (ITU-T H.265 clause 7.3.4), if present: at most 24
 // lists of at most 65 codes.
 func skipScalingLists(r *bits.Reader) {
 	if !r.Flag() { // sps_scaling_list_data_present_flag
@@ -186,8 +187,8 @@ func skipScalingLists(r *bits.Reader) {
 	}
 }
 
-// skipRefSets reads the short-term reference picture sets (ITU-T H.265 clause 7.3.7). It reports
-// false when they cannot be.
+// skipRefSets skips the short-term reference picture sets (ITU-T H.265 clause 7.3.7). It returns
+// false if they are malformed.
 func skipRefSets(r *bits.Reader) bool {
 	sets := r.UE()
 	if sets > maxRefSets {
@@ -215,7 +216,8 @@ func skipRefSets(r *bits.Reader) bool {
 	return true
 }
 
-// skipPredictedSet returns how many pictures a set has that is told by its difference to one of refs pictures.
+// skipPredictedSet returns the number of pictures in a set that is coded as the difference to a
+// set of refs pictures.
 func skipPredictedSet(r *bits.Reader, refs int) int {
 	r.Skip(1) // delta_rps_sign
 	r.UE()    // abs_delta_rps_minus1
@@ -228,7 +230,7 @@ func skipPredictedSet(r *bits.Reader, refs int) int {
 	return n
 }
 
-// readVUI reads the VUI up to its timing (ITU-T H.265 clause E.2.1).
+// readVUI parses the VUI up to its timing (ITU-T H.265 clause E.2.1).
 func readVUI(r *bits.Reader) float64 {
 	const extendedSAR = 255
 	if r.Flag() && r.U(8) == extendedSAR { // aspect_ratio_info_present_flag
@@ -256,7 +258,7 @@ func readVUI(r *bits.Reader) float64 {
 	return readTiming(r)
 }
 
-// readTiming reads the timing that VUI and VPS have alike: a tick is a picture.
+// readTiming parses the timing that VUI and VPS share: a tick is a picture.
 func readTiming(r *bits.Reader) float64 {
 	if !r.Flag() {
 		return 0
@@ -272,8 +274,8 @@ func readTiming(r *bits.Reader) float64 {
 	return rate
 }
 
-// VPSFrameRate returns the pictures a second that a video parameter set NAL unit tells (ITU-T H.265
-// clause 7.3.2.1), 0 when it does not say or makes no sense. It is for streams whose SPS is silent.
+// VPSFrameRate returns the pictures per second in a video parameter set NAL unit (ITU-T H.265
+// clause 7.3.2.1), 0 if it has none or is malformed. It is for streams whose SPS has no timing.
 func VPSFrameRate(unit []byte) float64 {
 	const maxLayerSets = 1023 // vps_num_layer_sets_minus1
 	if len(unit) < 3 || Type(unit) != TypeVPS {

@@ -1,19 +1,19 @@
-// Package mp3 reads the frame headers of MPEG audio, layers I to III (ISO/IEC 11172-3, ISO/IEC 13818-3 and the MPEG-2.5
-// extension). It never decodes sound.
+// Package mp3 parses the frame headers of MPEG audio, layers I to III (ISO/IEC 11172-3, ISO/IEC
+// 13818-3 and the MPEG-2.5 extension). It never decodes audio.
 package mp3
 
 import "errors"
 
-// A Header is what the first four bytes of a frame say.
+// A Header is the contents of the first four bytes of a frame.
 type Header struct {
 	SampleRate int // Hz
 	Channels   int // 1 or 2
 	Layer      int // 1, 2 or 3
 	Samples    int // of the frame, per channel
-	Length     int // bytes of the frame with its header; 0 for free format, whose length is not said
+	Length     int // bytes of the frame with its header; 0 for free format, which has no length
 }
 
-var errHeader = errors.New("mp3: no frame header")
+var errHeader = errors.New("mp3: malformed frame header")
 
 // kbit/s by layer and bitrate_index, MPEG-1 and MPEG-2/2.5; 0 is free format.
 var (
@@ -30,7 +30,7 @@ var (
 	rates1 = [3]int{44100, 48000, 32000}
 )
 
-// ParseHeader reads the header at the start of b. Reserved values are errors.
+// ParseHeader parses the header at the start of b. Reserved values are errors.
 func ParseHeader(b []byte) (Header, error) {
 	if len(b) < 4 || b[0] != 0xFF || b[1]&0xE0 != 0xE0 {
 		return Header{}, errHeader
@@ -71,7 +71,8 @@ func ParseHeader(b []byte) (Header, error) {
 	return h, nil
 }
 
-// CountFrames returns how many whole frames b holds, one at least: some encoders put several into one packet.
+// CountFrames returns the number of whole frames in b, at least one: some encoders put several
+// into one packet.
 func CountFrames(b []byte) int {
 	n := 0
 	for {

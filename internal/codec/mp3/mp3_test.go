@@ -5,7 +5,7 @@ import "testing"
 var headers = []struct {
 	name string
 	b    string
-	want Header // zero: refused
+	want Header // zero: an error
 }{
 	{"MPEG-1 layer III 128k 44100 joint stereo", "\xFF\xFB\x90\x64", Header{44100, 2, 3, 1152, 417}},
 	{"the same, padded", "\xFF\xFB\x92\x64", Header{44100, 2, 3, 1152, 418}},
@@ -22,7 +22,7 @@ var headers = []struct {
 	{"rate 3", "\xFF\xFB\x9C\x64", Header{}},
 	{"no sync", "\xFF\x1B\x90\x64", Header{}},
 	{"ID3", "ID3\x04", Header{}},
-	{"cut", "\xFF\xFB\x90", Header{}},
+	{"truncated", "\xFF\xFB\x90", Header{}},
 	{"empty", "", Header{}},
 }
 
@@ -43,8 +43,8 @@ func TestCountFrames(t *testing.T) {
 		b    []byte
 		want int
 	}{
-		"one": {frame, 1}, "two": {two, 2}, "two and a cut one": {append(two, frame[:100]...), 2},
-		"cut": {frame[:100], 1}, "free format": {[]byte(headers[8].b), 1}, "none": {nil, 1},
+		"one": {frame, 1}, "two": {two, 2}, "two and a truncated one": {append(two, frame[:100]...), 2},
+		"truncated": {frame[:100], 1}, "free format": {[]byte(headers[8].b), 1}, "none": {nil, 1},
 	} {
 		if got := CountFrames(tt.b); got != tt.want {
 			t.Errorf("%s: %d frames, want %d", name, got, tt.want)

@@ -5,10 +5,10 @@ import (
 	"encoding/binary"
 )
 
-// NextAnnexB cuts the first NAL unit off b, a byte stream with start codes (ITU-T H.264 annex B,
-// H.265 annex B). Both results are slices of b; unit is nil when there is none left. What stands
-// before the first start code is passed over, and zero bytes behind a unit are not part of it. A
-// walk over b is linear in its length.
+// NextAnnexB returns the first NAL unit of b, a byte stream with start codes (annex B of ITU-T
+// H.264 and H.265), and the rest. Both are slices of b. unit is nil at the end. It skips bytes
+// before the first start code and zero bytes after a unit. Iterating over b is linear in its
+// length.
 func NextAnnexB(b []byte) (unit, rest []byte) {
 	for {
 		start := indexStartCode(b)
@@ -30,8 +30,8 @@ func NextAnnexB(b []byte) (unit, rest []byte) {
 
 func indexStartCode(b []byte) int { return bytes.Index(b, []byte{0, 0, 1}) }
 
-// IsAnnexB reports whether b begins with a start code of four bytes and then is not what a stream with length
-// fields of four bytes is, where these bytes stand for a NAL unit of one byte.
+// IsAnnexB reports whether b has start codes of four bytes, and is not a stream with four-byte
+// length fields, in which these bytes would be the length of a one-byte NAL unit.
 func IsAnnexB(b []byte) bool {
 	if !bytes.HasPrefix(b, []byte{0, 0, 0, 1}) {
 		return false
@@ -45,12 +45,13 @@ func IsAnnexB(b []byte) bool {
 	}
 }
 
-// HasStartCode reports whether b begins with a start code of three or four bytes.
+// HasStartCode reports whether b starts with a start code of three or four bytes.
 func HasStartCode(b []byte) bool {
 	return bytes.HasPrefix(b, []byte{0, 0, 1}) || bytes.HasPrefix(b, []byte{0, 0, 0, 1})
 }
 
-// FromAnnexB returns the NAL units of b, a byte stream with start codes, behind length fields of four bytes.
+// FromAnnexB returns the NAL units of b, a byte stream with start codes, with four-byte length
+// fields.
 func FromAnnexB(b []byte) []byte {
 	out := make([]byte, 0, len(b)+4)
 	for unit, rest := NextAnnexB(b); unit != nil; unit, rest = NextAnnexB(rest) {

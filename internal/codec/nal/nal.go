@@ -1,20 +1,20 @@
-// Package nal takes apart the NAL unit streams that H.264 and HEVC share: length-prefixed (ISO/IEC
-// 14496-15) and with start codes (annex B). It does not know what is in a NAL unit.
+// Package nal parses the NAL unit streams that H.264 and HEVC share: length-prefixed (ISO/IEC
+// 14496-15) and with start codes (annex B). It does not parse NAL units themselves.
 package nal
 
 import "errors"
 
-// ErrMalformed is returned for a stream whose length fields do not add up.
+// ErrMalformed is returned for a stream whose length fields exceed its size.
 var ErrMalformed = errors.New("nal: length field beyond the end")
 
-// ErrNoUnit tells that an access unit has no NAL unit that a decoder reads.
+// ErrNoUnit is returned for an access unit without a NAL unit that a decoder reads.
 var ErrNoUnit = errors.New("nal: no NAL unit that a decoder reads")
 
-// ErrEmpty is returned by Cut for a NAL unit without a byte.
+// ErrEmpty is returned by Cut for a NAL unit of length 0.
 var ErrEmpty = errors.New("nal: empty NAL unit")
 
-// Cut cuts one NAL unit off b, whose length field has lengthSize bytes, 1 to 4. Both results are slices of b.
-// An empty NAL unit is an error.
+// Cut returns the first NAL unit of b, whose length field has lengthSize bytes (1 to 4), and the
+// rest. Both are slices of b. An empty NAL unit is an error.
 func Cut(b []byte, lengthSize int) (unit, rest []byte, err error) {
 	if lengthSize < 1 || lengthSize > 4 || len(b) < lengthSize {
 		return nil, nil, ErrMalformed
@@ -33,9 +33,9 @@ func Cut(b []byte, lengthSize int) (unit, rest []byte, err error) {
 	return b[:n], b[n:], nil
 }
 
-// Next is Cut for a walk over an access unit, which passes over what decoders do: empty NAL units, zero bytes
-// included that an encoder puts after the last, and a rest that is shorter than a length field. unit is nil
-// when there is none left. A walk is linear in the length of b.
+// Next is Cut for iterating over an access unit. It skips what decoders skip: empty NAL units,
+// including the zero bytes that some encoders append, and a rest that is shorter than a length
+// field. unit is nil at the end. Iterating is linear in the length of b.
 func Next(b []byte, lengthSize int) (unit, rest []byte, err error) {
 	for len(b) >= max(lengthSize, 1) {
 		if unit, rest, err = Cut(b, lengthSize); !errors.Is(err, ErrEmpty) {
@@ -46,8 +46,8 @@ func Next(b []byte, lengthSize int) (unit, rest []byte, err error) {
 	return nil, nil, nil
 }
 
-// Clean returns an access unit without what Next passes over and without the NAL units that keep refuses. It
-// moves the others within b, and returns b itself where nothing has to go.
+// Clean returns the access unit b without what Next skips and without the NAL units for which
+// keep returns false. It moves the others within b. It returns b itself if nothing is removed.
 func Clean(b []byte, lengthSize int, keep func(unit []byte) bool) (clean []byte, err error) {
 	clean = b[:0]
 	for rest := b; ; {
@@ -58,7 +58,7 @@ func Clean(b []byte, lengthSize int, keep func(unit []byte) bool) (clean []byte,
 		if !keep(unit) {
 			continue
 		}
-		// The unit lies at or behind where it goes, with its length field before it.
+		// The unit is at or after its destination, and its length field is in front of it.
 		from := len(b) - len(rest) - len(unit) - lengthSize
 		if from == len(clean) {
 			clean = b[:len(b)-len(rest)]
@@ -68,8 +68,8 @@ func Clean(b []byte, lengthSize int, keep func(unit []byte) bool) (clean []byte,
 	}
 }
 
-// Unescape returns at most the first limit bytes of unit without emulation prevention bytes (ITU-T
-// H.264 clause 7.4.1.1). The result may share memory with unit.
+// Unescape returns at most the first limit bytes of unit without emulation prevention bytes
+// (ITU-T H.264 clause 7.4.1.1). The result may share memory with unit.
 func Unescape(unit []byte, limit int) []byte {
 	unit = unit[:min(len(unit), limit)]
 	for i := 2; i < len(unit); i++ {
@@ -80,7 +80,7 @@ func Unescape(unit []byte, limit int) []byte {
 	return unit
 }
 
-// unescapeFrom copies unit, whose first emulation prevention byte is at first.
+// unescapeFrom copies unit without emulation prevention bytes, of which the first is at first.
 func unescapeFrom(unit []byte, first int) []byte {
 	out := append(make([]byte, 0, len(unit)), unit[:first]...)
 	zeros := 0

@@ -6,23 +6,23 @@ import (
 	"testing"
 )
 
-// walks is the table of access units and their NAL units; the fuzzer of Clean starts from it.
+// walks is the table of access units and their NAL units. It seeds the fuzz target of Clean.
 var walks = []struct {
 	name       string
 	b          string
 	lengthSize int
 	want       []string
-	bad        bool // there is an error behind them
+	bad        bool // an error follows them
 }{
 	{"one byte lengths", "\x02ab\x01c", 1, []string{"ab", "c"}, false},
 	{"two byte lengths", "\x00\x02ab\x00\x01c", 2, []string{"ab", "c"}, false},
 	{"three byte lengths", "\x00\x00\x02ab", 3, []string{"ab"}, false},
 	{"four byte lengths", "\x00\x00\x00\x02ab", 4, []string{"ab"}, false},
 	{"nothing", "", 4, nil, false},
-	{"V06 length 0", "\x00\x00\x00\x00", 4, nil, false},
+	{"length 0", "\x00\x00\x00\x00", 4, nil, false},
 	{"length 0 between", "\x00\x00\x00\x02ab\x00\x00\x00\x00\x00\x00\x00\x01c", 4, []string{"ab", "c"}, false},
-	{"V06 length 0xFFFFFFFF", "\xFF\xFF\xFF\xFFab", 4, nil, true},
-	{"V06 length above rest", "\x00\x00\x00\x01a\x00\x00\x00\x03ab", 4, []string{"a"}, true},
+	{"length 0xFFFFFFFF", "\xFF\xFF\xFF\xFFab", 4, nil, true},
+	{"length above rest", "\x00\x00\x00\x01a\x00\x00\x00\x03ab", 4, []string{"a"}, true},
 	{"two zero bytes at the end", "\x00\x00\x00\x01a\x00\x00", 4, []string{"a"}, false},
 	{"nine zero bytes at the end", "\x00\x00\x00\x01a\x00\x00\x00\x00\x00\x00\x00\x00\x00", 4, []string{"a"}, false},
 	{"three bytes at the end", "\x00\x00\x00\x01abcd", 4, []string{"a"}, false},
@@ -64,7 +64,7 @@ func TestCut(t *testing.T) {
 	}
 }
 
-// keepAll refuses units that begin with x.
+// keepAll rejects units that start with x.
 func keepAll(unit []byte) bool { return unit[0] != 'x' }
 
 func TestClean(t *testing.T) {
@@ -95,7 +95,7 @@ func TestCleanDoesNotAllocate(t *testing.T) {
 	}
 }
 
-// FuzzClean holds that what is clean stays as it is, and has the units that were kept.
+// FuzzClean checks that a clean access unit stays as it is and has the units that were kept.
 func FuzzClean(f *testing.F) {
 	for _, tt := range walks {
 		f.Add([]byte(tt.b), tt.lengthSize)
@@ -148,7 +148,7 @@ func TestAnnexB(t *testing.T) {
 	} {
 		if !IsAnnexB([]byte(tt.b)) {
 			if tt.want != "" {
-				t.Errorf("%q is not taken for one with start codes", tt.b)
+				t.Errorf("%q is not recognized as a stream with start codes", tt.b)
 			}
 			continue
 		}

@@ -1,6 +1,5 @@
-// Package opus reads what a server that passes Opus through needs to know of it: identification
-// headers (RFC 7845 section 5.1) and how long a packet is (RFC 6716 section 3.1). It never decodes
-// sound.
+// Package opus parses what a server that passes Opus through needs: identification headers (RFC
+// 7845 section 5.1) and the duration of packets (RFC 6716 section 3.1). It never decodes audio.
 package opus
 
 import (
@@ -8,19 +7,19 @@ import (
 	"errors"
 )
 
-// SampleRate is that of all decoded Opus, in Hz, whatever went in.
+// SampleRate is the rate of all decoded Opus, in Hz, whatever the rate of the input.
 const SampleRate = 48000
 
 // A Head is an identification header.
 type Head struct {
 	Channels  int   // 1 to 255
 	PreSkip   int   // samples at 48 kHz to drop at the start
-	InputRate int   // Hz of what was encoded, for information; 0 is unknown
+	InputRate int   // Hz of the encoder's input, for information; 0 is unknown
 	Gain      int16 // to apply to the output, in 1/256 dB
 	Family    byte  // channel mapping family: 0 mono or stereo, 1 Vorbis order of up to 8, 255 no order
 
-	Streams, Coupled int // of a packet; with family 0 it is one, coupled when there are two channels
-	// the decoded channel that each output channel is, 255 for silence; nil with family 0. A slice of
+	Streams, Coupled int // of a packet; one with family 0, coupled if there are two channels
+	// The decoded channel of each output channel, 255 for silence; nil with family 0. A slice of
 	// the header.
 	Mapping []byte
 }
@@ -35,8 +34,8 @@ const (
 
 var errHead = errors.New("opus: malformed OpusHead")
 
-// ParseHead reads an identification header, which the result points into. Channel mappings that are
-// cut or name a channel that is not decoded are errors.
+// ParseHead parses an identification header, which the result points into. Channel mappings that
+// are truncated or name a channel that is not decoded are errors.
 func ParseHead(b []byte) (*Head, error) {
 	// section 5.1: only a new major version is incompatible
 	if len(b) < headSize || string(b[:8]) != magic || b[8]&0xF0 != 0 {
@@ -66,7 +65,7 @@ func ParseHead(b []byte) (*Head, error) {
 	return h, nil
 }
 
-// readMapping reads a channel mapping table (section 5.1.1).
+// readMapping parses a channel mapping table (section 5.1.1).
 func (h *Head) readMapping(b []byte) error {
 	if len(b) < 2+h.Channels || h.Family == 1 && h.Channels > maxVorbis {
 		return errHead
@@ -98,14 +97,14 @@ func (h *Head) Append(dst []byte) []byte {
 	return append(append(dst, byte(h.Streams), byte(h.Coupled)), h.Mapping...)
 }
 
-// maxSamples is 120 ms, the longest packet there may be (RFC 6716 section 3.4, R5).
+// maxSamples is 120 ms, the longest allowed packet (RFC 6716 section 3.4, R5).
 const maxSamples = SampleRate * 120 / 1000
 
 var errPacket = errors.New("opus: malformed packet")
 
-// Samples returns how long a packet is, in samples at 48 kHz and at most 5760, by its first bytes.
-// All streams of a packet last equally long. An empty packet, one of no frames and one above 120 ms
-// are errors.
+// Samples returns the duration of a packet in samples at 48 kHz, at most 5760, from its first
+// bytes. All streams of a packet have the same duration. It is an error if the packet is empty,
+// has no frames, or is longer than 120 ms.
 func Samples(packet []byte) (int, error) {
 	if len(packet) == 0 {
 		return 0, errPacket
@@ -117,7 +116,8 @@ func Samples(packet []byte) (int, error) {
 	return n, nil
 }
 
-// frameCount returns how many frameCount a packet has by its TOC byte's code (RFC 6716 section 3.2).
+// frameCount returns the number of frames in a packet by the code of its TOC byte (RFC 6716
+// section 3.2).
 func frameCount(packet []byte) int {
 	switch packet[0] & 3 {
 	case 0:
@@ -131,7 +131,7 @@ func frameCount(packet []byte) int {
 	return int(packet[1] & 0x3F)
 }
 
-// frameSamples returns the length of a frame by its configuration, 0 to 31 (RFC 6716 table 2).
+// frameSamples returns the samples of a frame by its configuration, 0 to 31 (RFC 6716 table 2).
 func frameSamples(config byte) int {
 	switch {
 	case config < 12: // SILK: 10, 20, 40, 60 ms

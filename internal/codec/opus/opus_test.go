@@ -7,11 +7,11 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// heads is the table of identification headers; fuzzing starts from it.
+// heads is the table of identification headers. It seeds the fuzz target.
 var heads = []struct {
 	name string
 	b    string
-	want *Head // nil: refused
+	want *Head // nil: an error
 }{
 	{"stereo", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00",
 		&Head{Channels: 2, PreSkip: 312, InputRate: 48000, Streams: 1, Coupled: 1}},
@@ -23,16 +23,16 @@ var heads = []struct {
 	{"family 255 with a silent channel", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\xFF\x01\x00\x00\xFF",
 		&Head{Channels: 2, PreSkip: 312, InputRate: 48000, Family: 255, Streams: 1, Mapping: []byte{0, 255}}},
 	{"version 2 of 16", "OpusHead\x10\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x00", nil},
-	{"V14 cut", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00", nil},
-	{"V14 no channels", "OpusHead\x01\x00\x38\x01\x80\xBB\x00\x00\x00\x00\x00", nil},
-	{"V14 255 channels in family 0", "OpusHead\x01\xFF\x38\x01\x80\xBB\x00\x00\x00\x00\x00", nil},
-	{"V14 mapping cut", "OpusHead\x01\x06\x38\x01\x80\xBB\x00\x00\x00\x00\x01\x04\x02\x00\x04\x01", nil},
-	{"V14 mapping beyond the streams", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x01\x01\x01\x00\x02", nil},
-	{"V14 more coupled than streams", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x01\x01\x02\x00\x01", nil},
-	{"V14 no streams", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x01\x00\x00\x00\x01", nil},
-	{"V14 nine channels in family 1",
+	{"truncated", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00", nil},
+	{"no channels", "OpusHead\x01\x00\x38\x01\x80\xBB\x00\x00\x00\x00\x00", nil},
+	{"255 channels in family 0", "OpusHead\x01\xFF\x38\x01\x80\xBB\x00\x00\x00\x00\x00", nil},
+	{"mapping truncated", "OpusHead\x01\x06\x38\x01\x80\xBB\x00\x00\x00\x00\x01\x04\x02\x00\x04\x01", nil},
+	{"mapping beyond the streams", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x01\x01\x01\x00\x02", nil},
+	{"more coupled than streams", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x01\x01\x02\x00\x01", nil},
+	{"no streams", "OpusHead\x01\x02\x38\x01\x80\xBB\x00\x00\x00\x00\x01\x00\x00\x00\x01", nil},
+	{"nine channels in family 1",
 		"OpusHead\x01\x09\x38\x01\x80\xBB\x00\x00\x00\x00\x01\x09\x00\x00\x01\x02\x03\x04\x05\x06\x07\x08", nil},
-	{"V14 256 decoded channels", "OpusHead\x01\x01\x38\x01\x80\xBB\x00\x00\x00\x00\xFF\x80\x80\x00", nil},
+	{"256 decoded channels", "OpusHead\x01\x01\x38\x01\x80\xBB\x00\x00\x00\x00\xFF\x80\x80\x00", nil},
 	{"tags", "OpusTags\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00", nil},
 	{"empty", "", nil},
 }
@@ -66,11 +66,11 @@ func FuzzParseHead(f *testing.F) {
 	})
 }
 
-// packets is the table of packets' first bytes; fuzzing starts from it.
+// packets is the table of the first bytes of packets. It seeds the fuzz target.
 var packets = []struct {
 	name string
 	b    string
-	want int // 0: refused
+	want int // 0: an error
 }{
 	{"SILK 60 ms", "\x18", 2880},
 	{"SILK 10 ms twice", "\x01", 960},
@@ -84,7 +84,7 @@ var packets = []struct {
 	{"49 of 2.5 ms", "\x83\x31", 0},
 	{"three of 60 ms", "\x1B\x03", 0},
 	{"no frames", "\xFB\x00", 0},
-	{"count cut", "\xFB", 0},
+	{"count truncated", "\xFB", 0},
 	{"empty", "", 0},
 }
 

@@ -7,26 +7,27 @@ import (
 
 // A Config is a VPCodecConfigurationRecord (VP Codec ISO Media File Format Binding, version 1).
 type Config struct {
-	Profile, Level byte // the level is 10 times its number: 10, 11, 20, ... 62
+	Profile, Level byte // Level is 10 times its number: 10, 11, 20, ... 62
 	BitDepth       int
 	Chroma         byte // chromaSubsampling: 0 and 1 4:2:0, 2 4:2:2, 3 4:4:4
 	FullRange      bool
 
-	Primaries, Transfer, Matrix byte // ITU-T H.273; 2 where the stream does not say
+	Primaries, Transfer, Matrix byte // ITU-T H.273; 2 if the stream does not say
 }
 
 const (
-	chroma420 = 1 // with the chroma samples where the luma samples of the upper left are
+	chroma420 = 1 // chroma samples at the position of the upper left luma samples
 	chroma422 = 2
 	chroma444 = 3
 
 	unspecified = 2 // of ITU-T H.273
 )
 
-// ParseConfig reads a vpcC record: with the version and flags of its box in front, as some encoders
-// send it, or without. Reserved profiles, depths and subsamplings are errors.
+// ParseConfig parses a vpcC record, with the version and flags of its box in front, as some
+// encoders send it, or without. Reserved profiles, depths and subsamplings are errors.
 func ParseConfig(vpcC []byte) (*Config, error) {
-	// Version 1 and flags 0 in front can be no record: its third byte would tell a depth of 0 bits.
+	// Version 1 and flags 0 cannot be the start of a record: its third byte would be a depth of 0
+	// bits.
 	if len(vpcC) >= 4 && string(vpcC[:4]) == "\x01\x00\x00\x00" {
 		vpcC = vpcC[4:]
 	}
@@ -55,9 +56,9 @@ func (c *Config) Append(dst []byte) []byte {
 	return append(dst, c.Profile, c.Level, format, c.Primaries, c.Transfer, c.Matrix, 0, 0)
 }
 
-// Config returns the record of a stream that begins with the key frame h and has frameRate frames a
-// second; 0 is unknown and taken for 30. It is an error for what is no key frame, and for 4:4:0,
-// which the record has no word for.
+// Config returns the record for a stream that starts with the key frame h and has frameRate
+// frames per second; 0 is unknown and treated as 30. It is an error for frames that are not key
+// frames, and for 4:4:0, which the record cannot express.
 func (h Header) Config(frameRate float64) (*Config, error) {
 	if !h.KeyFrame {
 		return nil, errors.New("vp9: a configuration needs a key frame")
@@ -78,7 +79,8 @@ func (h Header) Config(frameRate float64) (*Config, error) {
 	return c, nil
 }
 
-// colour translates color_space into primaries, transfer characteristics and matrix coefficients of ITU-T H.273.
+// colour converts color_space to primaries, transfer characteristics and matrix coefficients of
+// ITU-T H.273.
 func (h Header) colour() (primaries, transfer, matrix byte) {
 	switch h.ColorSpace {
 	case csBT601:
@@ -100,7 +102,8 @@ func (h Header) colour() (primaries, transfer, matrix byte) {
 	return unspecified, unspecified, unspecified
 }
 
-// levels are the largest luma sample rate (a second) and picture size of each level, from the webm project's table.
+// levels are the largest luma sample rate (per second) and picture size of each level, from the
+// WebM project's table.
 var levels = [...]struct {
 	level         byte
 	rate, picture int
@@ -128,8 +131,9 @@ func level(picture int, frameRate float64) byte {
 func (c *Config) ProfileName() string { return fmt.Sprintf("Profile %d", c.Profile) }
 
 // RFC6381 returns the codecs parameter (VP Codec ISO Media File Format Binding, "Codecs Parameter
-// String"), such as "vp09.00.10.08". Where the picture is not 4:2:0 in the limited range of ITU-R
-// BT.709, or does not say, the optional part follows: "vp09.02.10.10.01.09.16.09.00".
+// String"), such as "vp09.00.10.08". The optional part follows, as in
+// "vp09.02.10.10.01.09.16.09.00", unless the picture is 4:2:0 in the limited range of ITU-R
+// BT.709 or does not say.
 func (c *Config) RFC6381() string {
 	short := fmt.Sprintf("vp09.%02d.%02d.%02d", c.Profile, c.Level, c.BitDepth)
 	const bt709 = 1

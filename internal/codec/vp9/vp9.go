@@ -1,6 +1,6 @@
-// Package vp9 reads what a server that passes VP9 through needs to know of it (VP9 Bitstream &
-// Decoding Process Specification; VP Codec ISO Media File Format Binding): the start of a frame's
-// header, superframes, and where a decoder may start. It never decodes a picture.
+// Package vp9 parses what a server that passes VP9 through needs (VP9 Bitstream & Decoding
+// Process Specification; VP Codec ISO Media File Format Binding): the start of frame headers,
+// superframes, and random access points. It never decodes a picture.
 package vp9
 
 import (
@@ -10,16 +10,16 @@ import (
 	"livego/internal/media"
 )
 
-// A Header is the start of a frame's uncompressed header. What follows KeyFrame is of a key frame,
-// and zero for other frames.
+// A Header is the start of a frame's uncompressed header. The fields after ShowExisting are those
+// of a key frame, and zero for other frames.
 type Header struct {
 	Profile  byte // 0 to 3
 	KeyFrame bool
-	Shown    bool // the frame, or with ShowExisting the one that it names
+	Shown    bool // the frame is shown, or with ShowExisting the one that it names
 
-	ShowExisting bool // no frame of its own, but a word to show one that was decoded before
+	ShowExisting bool // no frame of its own: shows one that was decoded before
 
-	Width, Height              int  // pixels, not counting render_size, which is for displaying
+	Width, Height              int  // pixels, without render_size, which is for display
 	BitDepth                   int  // 8, 10 or 12
 	ColorSpace                 byte // color_space, table of section 7.2.2
 	FullRange                  bool
@@ -45,7 +45,8 @@ var (
 // maxFrames is how many frames a superframe can have.
 const maxFrames = 8
 
-// splitSuperframe takes a superframe apart (annex B); anything else is one frame. The frames are slices of b.
+// splitSuperframe splits a superframe into its frames (annex B). Anything else is one frame. The
+// frames are slices of b.
 func splitSuperframe(b []byte) (frames [maxFrames][]byte, n int, err error) {
 	if len(b) == 0 {
 		return frames, 0, errHeader
@@ -71,8 +72,9 @@ func splitSuperframe(b []byte) (frames [maxFrames][]byte, n int, err error) {
 	return frames, n, nil
 }
 
-// ParseHeader reads the header of the first frame in b, an access unit (section 6.2). A superframe
-// whose index lies, reserved values, and for a key frame a header cut before its size, are errors.
+// ParseHeader parses the header of the first frame in b, an access unit (section 6.2). A
+// superframe index that exceeds the frame, reserved values, and a key frame header that is
+// truncated before the size are errors.
 func ParseHeader(b []byte) (Header, error) {
 	frames, _, err := splitSuperframe(b)
 	if err != nil {
@@ -133,7 +135,8 @@ func (h *Header) readKeyFrame(r *bits.Reader) error {
 	return nil
 }
 
-// RandomAccess returns Key for an access unit that begins with a key frame. Its errors are those of ParseHeader.
+// RandomAccess returns Keyframe for an access unit that starts with a key frame. Its errors are
+// those of ParseHeader.
 func RandomAccess(b []byte) (media.RandomAccess, error) {
 	h, err := ParseHeader(b)
 	if err != nil || !h.KeyFrame {

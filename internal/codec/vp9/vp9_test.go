@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// key writes the header of a key frame. format is written behind the sync code.
+// key returns the header of a key frame. format writes the fields after the sync code.
 func key(profile uint32, width, height int, format func(w *bits.Writer)) []byte {
 	var w bits.Writer
 	w.U(2, 2)
@@ -58,7 +58,7 @@ var (
 var frames = []struct {
 	name string
 	b    string
-	want Header // zero: refused
+	want Header // zero: an error
 	rfc  string // of a key frame's configuration
 }{
 	{"key frame", string(plain), Header{KeyFrame: true, Shown: true, Width: 320, Height: 180, BitDepth: 8,
@@ -85,17 +85,17 @@ var frames = []struct {
 		"vp09.00.11.08"},
 	{"superframe of 8", super(strings.Repeat("\x86", 8), 1, 1, 1, 1, 1, 1, 1, 1), Header{Shown: true}, ""},
 	{"index without its other marker", inter + "\xC0", Header{Shown: true}, ""},
-	{"V11 superframe sizes above frame", super(inter, 3, 1), Header{}, ""},
-	{"V11 superframe size 255", super(inter, 255), Header{}, ""},
-	{"V11 superframe size 0", super(inter, 0, 3), Header{}, ""},
-	{"V11 superframe size 2^32-1", inter + "\xD8\xFF\xFF\xFF\xFF\xD8", Header{}, ""},
-	{"V11 index alone", super("", 0), Header{}, ""},
+	{"superframe sizes above frame", super(inter, 3, 1), Header{}, ""},
+	{"superframe size 255", super(inter, 255), Header{}, ""},
+	{"superframe size 0", super(inter, 0, 3), Header{}, ""},
+	{"superframe size 2^32-1", inter + "\xD8\xFF\xFF\xFF\xFF\xD8", Header{}, ""},
+	{"index alone", super("", 0), Header{}, ""},
 	{"no frame marker", "\x46\x00\x00", Header{}, ""},
 	{"reserved profile 4", "\xB8\x00\x00", Header{}, ""},
 	{"bad sync code", "\x82\x49\x83\x43\x00\x00\x00\x00\x00", Header{}, ""},
 	{"RGB in profile 0", string(key(0, 64, 64, format(nil, csRGB, 0))), Header{}, ""},
 	{"reserved bit", string(key(1, 64, 64, format(nil, csUnknown, 0, 1, 0, 1))), Header{}, ""},
-	{"size cut", string(plain[:6]), Header{}, ""},
+	{"size truncated", string(plain[:6]), Header{}, ""},
 	{"empty", "", Header{}, ""},
 }
 
@@ -139,7 +139,7 @@ func TestRandomAccessDoesNotAllocate(t *testing.T) {
 // records is the table of vpcC records; fuzzing starts from it.
 var records = []struct {
 	name, vpcC string // hex
-	want       Config // zero: refused
+	want       Config // zero: an error
 	rfc        string
 }{
 	{"profile 0", "000a820202020000", Config{Level: 10, BitDepth: 8, Chroma: 1, Primaries: 2, Transfer: 2, Matrix: 2},
@@ -155,7 +155,7 @@ var records = []struct {
 	{"profile 4", "040a820202020000", Config{}, ""},
 	{"depth 0", "010a020202020000", Config{}, ""},
 	{"reserved chroma", "000a880202020000", Config{}, ""},
-	{"cut", "000a820202", Config{}, ""},
+	{"truncated", "000a820202", Config{}, ""},
 	{"version and flags alone", "01000000", Config{}, ""},
 	{"empty", "", Config{}, ""},
 }
