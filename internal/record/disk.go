@@ -16,15 +16,16 @@ import (
 	"livego/internal/domain"
 )
 
-// A disk is where files go. Any call may take as long as it likes.
+// A disk stores files. Any call may block indefinitely.
 type disk interface {
-	// create makes a file for a recording of name that begins now. It returns where it is, with slashes.
+	// create creates a file for a recording of name that starts now. It returns the file and its
+	// path, with slashes.
 	create(name domain.Name, now time.Time) (file, string, error)
 	remove(path string)
-	free() (float64, error) // the share of the disk that we may fill, 0 to 1
+	free() (float64, error) // free share of the disk, 0 to 1
 }
 
-// A file is written to in pieces.
+// A file is an open recording.
 type file interface {
 	io.WriterAt
 	Truncate(size int64) error
@@ -32,21 +33,22 @@ type file interface {
 	Close() error
 }
 
-// A directory is a disk: the files of each app are in a directory of it. Paths are looked up so
-// that none leads out of it, whatever links somebody has put there. It may be removed and made anew
-// at any time.
+// A directory is a disk: it has a subdirectory for each app. Paths cannot lead out of it,
+// whatever links it contains. It may be removed and created again at any time.
 type directory struct {
 	path string
-	mode fs.FileMode // of new files; what is there keeps its own
+	mode fs.FileMode // of new files; existing files keep theirs
 }
 
 const (
 	ext = ".flv"
-	// maxNameTries is how many names may be taken before none is free: as many files of a room would begin in one second.
+	// maxNameTries is how many names are tried for a new file: that many files of a room would
+	// have to start in one second.
 	maxNameTries = 1000
 )
 
-// DirMode returns the mode of new directories for files of this mode: whoever may read those may list them.
+// DirMode returns the mode of new directories for files of this mode: users that may read the
+// files may list them.
 func DirMode(files fs.FileMode) fs.FileMode { return files | files&0o444>>2 }
 
 func (d directory) openRoot() (*os.Root, error) {
@@ -74,13 +76,13 @@ func (d directory) create(name domain.Name, now time.Time) (file, string, error)
 		if err != nil {
 			return nil, "", err
 		}
-		if err := f.Chmod(d.mode); err != nil { // whatever the umask
+		if err := f.Chmod(d.mode); err != nil { // regardless of the umask
 			return nil, "", errors.Join(err, f.Close(), root.Remove(p))
 		}
-		_ = tryLock(f) // where files cannot be locked, none is mended either
+		_ = tryLock(f) // without locks, no file is repaired either
 		return &linkedFile{f}, p, nil
 	}
-	return nil, "", errors.New("no name is free")
+	return nil, "", errors.New("no file name is free")
 }
 
 func (d directory) remove(path string) {
@@ -97,7 +99,7 @@ func (d directory) free() (float64, error) {
 	return freeFraction(d.path)
 }
 
-// linkedFile is a file that must stay in its directory.
+// A linkedFile is a file whose Sync fails once it was removed from its directory.
 type linkedFile struct{ *os.File }
 
 var errRemoved = errors.New("the file was removed")
@@ -112,7 +114,7 @@ func (f *linkedFile) Sync() error {
 	return nil
 }
 
-// repairFiles brings to an end what a crash left in the directory.
+// repairFiles repairs the files in the directory that a crash left unfinished.
 func (r *Recorder) repairFiles(ctx context.Context) {
 	d, ok := r.disk.(directory)
 	if !ok {
@@ -120,7 +122,7 @@ func (r *Recorder) repairFiles(ctx context.Context) {
 	}
 	root, err := d.openRoot()
 	if err != nil {
-		r.opt.Log.Error("the directory of recordings", "err", err)
+		r.opt.Log.Error("cannot open the recordings directory", "err", err)
 		return
 	}
 	defer func() { _ = root.Close() }()
@@ -142,11 +144,11 @@ func (r *Recorder) repairFiles(ctx context.Context) {
 		}
 	}
 	if err != nil {
-		r.opt.Log.Error("looking for recordings that were not finished", "err", describe(err))
+		r.opt.Log.Error("cannot list unfinished recordings", "err", describe(err))
 	}
 }
 
-// parseFileName returns the stream that a file of an app has been recorded of, by its name.
+// parseFileName returns the stream that was recorded in a file of an app, by the file's name.
 func parseFileName(app, file string) (domain.Name, bool) {
 	stem, isFLV := strings.CutSuffix(file, ext)
 	i := strings.LastIndexByte(stem, '_')
@@ -158,12 +160,12 @@ func parseFileName(app, file string) (domain.Name, bool) {
 	return name, err == nil && nameErr == nil
 }
 
-// repairFile brings a file to an end if it has none and nobody writes it.
+// repairFile repairs a file that is unfinished and that no process is writing.
 func (r *Recorder) repairFile(root *os.Root, name domain.Name, path string) {
 	log := r.opt.Log.With("stream", name.String())
 	f, err := root.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
-		log.Error("opening a recording", "file", path, "err", describe(err))
+		log.Error("cannot open a recording", "file", path, "err", describe(err))
 		return
 	}
 	defer f.Close()
@@ -176,7 +178,7 @@ func (r *Recorder) repairFile(root *os.Root, name domain.Name, path string) {
 	case errors.Is(err, flv.ErrNotRecording), err == nil && !m.Changed:
 		return
 	case err != nil:
-		log.Error("a recording was not finished, and cannot be", "file", path, "err", describe(err))
+		log.Error("cannot repair a recording", "file", path, "err", describe(err))
 		return
 	case m.Size == 0:
 		_ = root.Remove(path)

@@ -7,11 +7,11 @@ import (
 	"os"
 )
 
-// freeFraction returns 1: it is not known here.
+// freeFraction returns 1: free space is unknown on this system.
 func freeFraction(string) (float64, error) { return 1, nil }
 
-// tryLock fails always: what cannot be locked is not mended.
+// tryLock always fails on this system: without locks, no file is repaired.
 func tryLock(*os.File) error { return errors.ErrUnsupported }
 
-// isUnlinked reports false: it is not known here.
+// isUnlinked always returns false on this system.
 func isUnlinked(*os.File) bool { return false }

@@ -1,7 +1,7 @@
-// Package record writes live streams to FLV files. Each stream has a goroutine that reads it as a
-// viewer does, so that a disk that is full or stands still harms nobody: what waits for it is in
-// the stream's ring, which is there for viewers anyway, and what the ring lets go of is a gap in
-// the file. It knows no HTTP and no configuration.
+// Package record writes live streams to FLV files. Each stream has a goroutine that reads it like
+// a viewer, so that a full or stalled disk delays nobody: unwritten frames are in the stream's
+// ring, which exists for viewers anyway, and frames that leave the ring are a gap in the file.
+// The package knows no HTTP and no settings.
 package record
 
 import (
@@ -20,36 +20,38 @@ import (
 
 // Options of a Recorder.
 type Options struct {
-	Dir      string                 // where the files are, in a directory for each app; made when absent
-	Mode     fs.FileMode            // of new files; 0: DefaultMode
-	Finished func(domain.Recording) // told of each file that is closed; it must not block. nil: nobody
+	Dir      string                 // directory of the files, with a subdirectory for each app; created if missing
+	Mode     fs.FileMode            // mode of new files; 0: DefaultMode
+	Finished func(domain.Recording) // called for each closed file; must not block; may be nil
 	Log      *slog.Logger
 }
 
-// DefaultMode is the mode of new files: what a private stream showed is not for every user of the machine.
+// DefaultMode is the mode of new files. Other users of the machine must not read private streams.
 const DefaultMode fs.FileMode = 0o640
 
 const (
-	// writeInterval is how much of a stream is written at once, and maxWriteSize how many bytes: a crash loses no more.
+	// writeInterval is how much of a stream is written at once, and maxWriteSize the limit in
+	// bytes: a crash loses no more.
 	writeInterval = 500 * time.Millisecond
 	maxWriteSize  = 1 << 20
-	// syncInterval is how often a file is forced onto the disk, with a front that knows of what is in
-	// it: a power cut loses no more.
+	// syncInterval is how often a file's metadata is updated and the file synced to the disk: a
+	// power failure loses no more.
 	syncInterval = 5 * time.Second
-	// A recording is not begun with less than minFreeToStart of the disk free, and, where it was ended
-	// or not begun, not before there is minFreeToResume.
+	// minFreeToStart is the free share of the disk needed to start a recording, minFreeToResume
+	// the share needed after it was ended or not started for lack of space.
 	minFreeToStart  = 0.02
 	minFreeToResume = 0.05
-	// retryInterval is how often a disk that failed is tried.
+	// retryInterval is how often a failed disk is tried again.
 	retryInterval = 5 * time.Second
-	// maxDiskOps is how many are at the disk at a time: a thread waits with each, of which the Go
-	// runtime has 10,000 and then ends the process. No disk is faster by more.
+	// maxDiskOps limits concurrent disk operations. Each blocks a thread, and the Go runtime ends
+	// a process with 10,000 threads. No disk is faster with more.
 	maxDiskOps = 64
-	// stalledAfter is how long the disk may take before it is said to stall.
+	// stalledAfter is how long a disk operation may take before the recording is shown as
+	// stalled.
 	stalledAfter = 2 * time.Second
-	// maxFinished is how many files that are closed are remembered.
+	// maxFinished is how many closed files the list keeps.
 	maxFinished = 100
-	// closeTimeout is how long a server that stops waits for a disk that does not answer.
+	// closeTimeout is how long a stopping server waits for a disk that does not respond.
 	closeTimeout = time.Second
 	drainPoll    = 20 * time.Millisecond
 )
@@ -59,26 +61,26 @@ type Recorder struct {
 	hub     *stream.Hub
 	opt     Options
 	disk    disk
-	diskOps chan struct{} // has one for each who is
+	diskOps chan struct{} // has an element for each running disk operation
 
 	mu   sync.Mutex
-	list []*entry // the oldest first
+	list []*entry // oldest first
 }
 
 // An entry is a Recording in the list.
 type entry struct {
 	domain.Recording
-	busySince time.Time // since when the disk has been at work for it; zero: it is not
+	busySince time.Time // when the running disk operation started; zero: none is running
 }
 
-// New returns a Recorder of the streams of hub. Nothing is recorded until Run.
+// New returns a Recorder of the streams of hub. It records nothing until Run is called.
 func New(hub *stream.Hub, o Options) *Recorder {
 	return &Recorder{hub: hub, opt: o, disk: directory{o.Dir, cmp.Or(o.Mode, DefaultMode)},
 		diskOps: make(chan struct{}, maxDiskOps)}
 }
 
-// Run records until ctx is done, after it has brought to an end what a crash left. It waits for its
-// files to be closed, but not for a disk that does not answer.
+// Run repairs the files that a crash left, and records until ctx is done. It waits until its
+// files are closed, but not for a disk that does not respond.
 func (r *Recorder) Run(ctx context.Context) {
 	events, lost, stop := r.hub.Observe(1024, false)
 	defer stop()
@@ -90,7 +92,7 @@ func (r *Recorder) Run(ctx context.Context) {
 	ended := make(chan domain.Name)
 	start := func(name domain.Name) {
 		if active[name] {
-			return // by who looks for the next session before he goes
+			return // the case of ended below starts the next session
 		}
 		active[name] = true
 		work.Go(func() {
@@ -138,11 +140,12 @@ func (r *Recorder) waitForClose(work *sync.WaitGroup) {
 	select {
 	case <-done:
 	case <-time.After(closeTimeout):
-		r.opt.Log.Error("the disk does not answer: recordings are not closed")
+		r.opt.Log.Error("disk does not respond: recordings are not closed")
 	}
 }
 
-// Drain waits until the recordings of all streams that have ended are closed, or ctx is done.
+// Drain waits until the recordings of all ended streams are closed, or ctx is done. It is part of
+// the graceful shutdown.
 func (r *Recorder) Drain(ctx context.Context) {
 	again := time.NewTicker(drainPoll)
 	defer again.Stop()
@@ -158,7 +161,7 @@ func (r *Recorder) Drain(ctx context.Context) {
 	}
 }
 
-// Recordings returns what is recorded, and the last files that were finished; the newest first.
+// Recordings returns the current recordings and the last finished files, newest first.
 func (r *Recorder) Recordings() []domain.Recording {
 	now := time.Now()
 	r.mu.Lock()
@@ -174,14 +177,14 @@ func (r *Recorder) Recordings() []domain.Recording {
 	return list
 }
 
-// withDisk has f withDisk the disk when there is a place at it.
+// withDisk runs f when fewer than maxDiskOps operations are running.
 func (r *Recorder) withDisk(f func() error) error {
 	r.diskOps <- struct{}{}
 	defer func() { <-r.diskOps }()
 	return f()
 }
 
-// addEntry puts e into the list.
+// addEntry adds e to the list.
 func (r *Recorder) addEntry(e *entry) *entry {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -202,21 +205,21 @@ func (r *Recorder) addEntry(e *entry) *entry {
 	return e
 }
 
-// updateEntry changes e, which is in the list.
+// updateEntry calls f with e, which is in the list, under the lock.
 func (r *Recorder) updateEntry(e *entry, f func(e *entry)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	f(e)
 }
 
-// removeEntry takes e out of the list.
+// removeEntry removes e from the list.
 func (r *Recorder) removeEntry(e *entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.list = slices.DeleteFunc(r.list, func(other *entry) bool { return other == e })
 }
 
-// reportFinished tells of a file that has been closed, before the list does.
+// reportFinished reports a closed file, before the list shows it.
 func (r *Recorder) reportFinished(i domain.Recording, log *slog.Logger) {
 	if r.opt.Finished != nil {
 		r.opt.Finished(i)
@@ -225,21 +228,21 @@ func (r *Recorder) reportFinished(i domain.Recording, log *slog.Logger) {
 		"reason", string(i.Reason))
 }
 
-// recordStream records the session of name until it ends, or another that has begun when it has.
+// recordStream records the current session of name, and later ones that start before it returns.
 func (r *Recorder) recordStream(ctx context.Context, name domain.Name) {
 	log := r.opt.Log.With("stream", name.String())
-	t := &session{r: r, name: name, log: log, minFree: minFreeToStart}
+	s := &session{r: r, name: name, log: log, minFree: minFreeToStart}
 	defer func() {
-		if p := recover(); p != nil { // which ends this recording, and no other
+		if p := recover(); p != nil { // the panic ends this recording only
 			log.Error("panic", "panic", p, "stack", string(debug.Stack()))
-			t.abandon()
+			s.abandon()
 			sleep(ctx, retryInterval)
 		}
 	}()
-	t.run(ctx)
+	s.run(ctx)
 }
 
-// sleep waits for d or until ctx is done; it reports false for that.
+// sleep waits for d. It returns false if ctx is done first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -28,7 +28,8 @@ import (
 var (
 	movie = domain.Name{App: "live", Room: "movie"}
 	avc   = &media.Track{Kind: media.Video, Codec: media.H264, Timescale: 90000,
-		Config: []byte("\x01\x42\xC0\x0D\xFF\xE1\x00\x0A\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x01\x00\x04\x68\xCE\x0F\xC8")}
+		Config: []byte("\x01\x42\xC0\x0D\xFF\xE1\x00\x0A\x67\x42\xC0\x0D\xDA\x05" +
+			"\x07\xEC\x04\x40\x01\x00\x04\x68\xCE\x0F\xC8")}
 	lc = &media.Track{Kind: media.Audio, Codec: media.AAC, Timescale: 44100, SampleRate: 44100, Channels: 2,
 		Config: []byte{0x12, 0x10}}
 )
@@ -37,11 +38,11 @@ var (
 type memDisk struct {
 	mu           sync.Mutex
 	files        map[string]*memFile
-	freeFraction float64       // that is free
-	maxFileSize  int           // bytes that a file may have; 0: any number
-	stall        chan struct{} // closed when the disk may go on; nil: it does
-	blocked      int           // who waits for that
-	sync         chan struct{} // stall of Sync
+	freeFraction float64       // free share
+	maxFileSize  int           // limit of a file in bytes; 0: none
+	stall        chan struct{} // blocks writes until closed; nil: writes do not block
+	blocked      int           // number of blocked writes
+	sync         chan struct{} // blocks Sync until closed
 }
 
 type memFile struct {
@@ -75,14 +76,14 @@ func (d *memDisk) free() (float64, error) {
 	return d.freeFraction, nil
 }
 
-// set changes the disk.
+// set changes the disk under its lock.
 func (d *memDisk) set(f func()) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f()
 }
 
-// get returns what is in a file; it must be closed.
+// get returns the content of a file, which must be closed.
 func (d *memDisk) get(t *testing.T, path string) []byte {
 	t.Helper()
 	d.mu.Lock()
@@ -139,7 +140,7 @@ func (f *memFile) Close() error {
 	return nil
 }
 
-// A fixture is a Recorder at work in a bubble of synctest, with an encoder.
+// A fixture is a running Recorder in a synctest bubble, with a publisher.
 type fixture struct {
 	*testing.T
 	hub      *stream.Hub
@@ -150,11 +151,11 @@ type fixture struct {
 
 	enc          *stream.Publisher
 	video, audio *media.Track
-	at           time.Duration // of the encoder's next picture
+	at           time.Duration // time of the publisher's next picture
 	frame        int
 }
 
-// withRecorder runs f beside a Recorder, which must come to its end.
+// withRecorder runs f with a Recorder, and checks that it stops.
 func withRecorder(t *testing.T, f func(s *fixture)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -186,7 +187,7 @@ func withRecorder(t *testing.T, f func(s *fixture)) {
 			}
 		}
 		if strings.Contains(s.log.String(), "secret") {
-			t.Errorf("the log has a path of ours:\n%s", s.log)
+			t.Errorf("the log contains a path:\n%s", s.log)
 		}
 	})
 }
@@ -199,7 +200,7 @@ func (s *fixture) publish() {
 	}
 }
 
-// send has the encoder send so much in real time, a keyframe each second.
+// send publishes this much in real time, with a keyframe every second.
 func (s *fixture) send(d time.Duration) {
 	s.Helper()
 	for range d / (40 * time.Millisecond) {
@@ -216,7 +217,7 @@ func (s *fixture) send(d time.Duration) {
 			}
 		}
 		if time.Since(before) != 0 {
-			s.Fatal("the encoder has waited")
+			s.Fatal("Publisher.Write blocked")
 		}
 		s.frame, s.at = s.frame+1, s.at+40*time.Millisecond
 		time.Sleep(40 * time.Millisecond)
@@ -224,7 +225,8 @@ func (s *fixture) send(d time.Duration) {
 	synctest.Wait()
 }
 
-// pictures returns the numbers of the pictures in a file, and when the first and the last are.
+// pictures returns the numbers of the pictures in a file, and the times of the first and the
+// last.
 func (s *fixture) pictures(data []byte) (numbers []int, first, last time.Duration) {
 	s.Helper()
 	f, err := flv.OpenFile(bytes.NewReader(data), int64(len(data)))
@@ -255,7 +257,7 @@ func (s *fixture) checkPictures(data []byte, from, to int) {
 	}
 }
 
-// only returns the only recording in the list that is in that state.
+// only returns the only recording in this state.
 func (s *fixture) only(state domain.RecordingState) domain.Recording {
 	s.Helper()
 	var found []domain.Recording
@@ -270,8 +272,8 @@ func (s *fixture) only(state domain.RecordingState) domain.Recording {
 	return found[0]
 }
 
-// TestReconnectContinuesFile records a stream that is lost, held and taken up again, as one file;
-// what is not in the file at any time is less than a second.
+// TestReconnectContinuesFile records a stream that is lost, held and resumed, as one file. At any
+// time less than a second is not yet written.
 func TestReconnectContinuesFile(t *testing.T) {
 	withRecorder(t, func(s *fixture) {
 		start := time.Now()
@@ -287,7 +289,7 @@ func TestReconnectContinuesFile(t *testing.T) {
 		}
 		s.enc.End(stream.Lost)
 		time.Sleep(10 * time.Second)
-		s.at = 0 // the encoder begins anew
+		s.at = 0 // the timestamps start again
 		video, audio := *avc, *lc
 		s.video, s.audio = &video, &audio // with the same configuration
 		s.publish()
@@ -301,7 +303,7 @@ func TestReconnectContinuesFile(t *testing.T) {
 		s.checkPictures(s.disk.get(s.T, r.File), 0, 375)
 		if r.Reason != domain.EndOfStream || r.Gaps != 0 || r.Duration < 15*time.Second ||
 			r.Duration > 15100*time.Millisecond || len(s.finished) != 1 || s.finished[0] != r {
-			s.Errorf("%+v, told %+v", r, s.finished)
+			s.Errorf("%+v, reported %+v", r, s.finished)
 		}
 		s.publish()
 		s.frame = 0
@@ -310,8 +312,8 @@ func TestReconnectContinuesFile(t *testing.T) {
 	})
 }
 
-// TestCodecChangeStartsNewFile records a stream that changes its picture, and then its sound
-// between two keyframes: each time another file begins.
+// TestCodecChangeStartsNewFile records a stream that changes its video and, between two
+// keyframes, its audio: each change starts a new file.
 func TestCodecChangeStartsNewFile(t *testing.T) {
 	withRecorder(t, func(s *fixture) {
 		s.send(2 * time.Second)
@@ -330,16 +332,16 @@ func TestCodecChangeStartsNewFile(t *testing.T) {
 			s.Fatalf("%+v", s.finished)
 		}
 		s.checkPictures(s.disk.get(s.T, s.finished[0].File), 0, 50)
-		s.checkPictures(s.disk.get(s.T, s.finished[1].File), 50, 111) // with the picture beside the new sound
+		s.checkPictures(s.disk.get(s.T, s.finished[1].File), 50, 111) // including the picture beside the new audio
 		last, first, _ := s.pictures(s.disk.get(s.T, s.finished[2].File))
 		if len(last) != 50 || last[0] != 125 || first != 600*time.Millisecond || s.finished[2].Gaps != 1 {
-			s.Errorf("the last file has %d pictures from %d, at %v: %+v", len(last), last[0], first, s.finished[2])
+			s.Errorf("the last file has %d pictures from %d, the first at %v: %+v", len(last), last[0], first, s.finished[2])
 		}
 	})
 }
 
-// TestLongDiskStallLeavesGap has a disk that stands still for half a minute: the encoder does not
-// wait, nothing is kept beside the ring, and the file has a gap.
+// TestLongDiskStallLeavesGap stalls the disk for half a minute: the publisher is not delayed,
+// nothing is kept outside of the ring, and the file has a gap.
 func TestLongDiskStallLeavesGap(t *testing.T) {
 	withRecorder(t, func(s *fixture) {
 		s.send(3 * time.Second)
@@ -362,13 +364,13 @@ func TestLongDiskStallLeavesGap(t *testing.T) {
 		}
 		for i := range 75 {
 			if got[i] != i || got[len(got)-1-i] != 899-i {
-				s.Fatalf("pictures before or behind the gap are missing: %v", got)
+				s.Fatalf("pictures before or after the gap are missing: %v", got)
 			}
 		}
 	})
 }
 
-// TestShortDiskStallLosesNothing has a disk that stands still for as long as the ring lasts: nothing is missing.
+// TestShortDiskStallLosesNothing stalls the disk for as long as the ring lasts.
 func TestShortDiskStallLosesNothing(t *testing.T) {
 	withRecorder(t, func(s *fixture) {
 		s.send(3 * time.Second)
@@ -388,7 +390,7 @@ func TestShortDiskStallLosesNothing(t *testing.T) {
 	})
 }
 
-// TestDiskStallWhileClosing has a disk that stands still while a file is closed.
+// TestDiskStallWhileClosing stalls the disk while a file is closed.
 func TestDiskStallWhileClosing(t *testing.T) {
 	withRecorder(t, func(s *fixture) {
 		s.send(3 * time.Second)
@@ -400,12 +402,12 @@ func TestDiskStallWhileClosing(t *testing.T) {
 		close(stall)
 		synctest.Wait()
 		if r := s.only(domain.RecordingFinished); len(s.finished) != 1 || s.finished[0] != r {
-			s.Errorf("%+v, told %+v", r, s.finished)
+			s.Errorf("%+v, reported %+v", r, s.finished)
 		}
 	})
 }
 
-// TestManyStreamsOnStalledDisk has more streams than may be at a disk that stands still: the others
+// TestManyStreamsOnStalledDisk records more streams than there may be disk operations: the others
 // wait without a thread each, and none has a gap.
 func TestManyStreamsOnStalledDisk(t *testing.T) {
 	withRecorder(t, func(s *fixture) {
@@ -431,7 +433,7 @@ func TestManyStreamsOnStalledDisk(t *testing.T) {
 		}
 		s.send(5 * time.Second)
 		if s.disk.set(func() {}); s.disk.blocked != maxDiskOps {
-			s.Errorf("%d are at the disk, want %d", s.disk.blocked, maxDiskOps)
+			s.Errorf("%d disk operations, want %d", s.disk.blocked, maxDiskOps)
 		}
 		stalled := 0
 		for _, r := range s.rec.Recordings() {
@@ -440,7 +442,7 @@ func TestManyStreamsOnStalledDisk(t *testing.T) {
 			}
 		}
 		if stalled != more+1 {
-			s.Errorf("%d are said to stall, want %d", stalled, more+1)
+			s.Errorf("%d recordings are stalled, want %d", stalled, more+1)
 		}
 		s.disk.set(func() { s.disk.stall = nil })
 		close(stall)
@@ -450,12 +452,12 @@ func TestManyStreamsOnStalledDisk(t *testing.T) {
 		if len(s.finished) != more+1 ||
 			slices.ContainsFunc(s.finished,
 				func(r domain.Recording) bool { return r.Gaps > 0 || r.Duration < 960*time.Millisecond }) {
-			s.Errorf("told %+v", s.finished)
+			s.Errorf("reported %+v", s.finished)
 		}
 	})
 }
 
-// TestUnresponsiveDiskDoesNotBlockStop has a disk that never comes back: the server stops all the same.
+// TestUnresponsiveDiskDoesNotBlockStop stops the server while the disk never responds.
 func TestUnresponsiveDiskDoesNotBlockStop(t *testing.T) {
 	withRecorder(t, func(s *fixture) {
 		stall := make(chan struct{})
@@ -470,15 +472,15 @@ func TestUnresponsiveDiskDoesNotBlockStop(t *testing.T) {
 		none.Add(1)
 		s.rec.waitForClose(&none)
 		if took := time.Since(before); took != 5*time.Second+closeTimeout {
-			s.Errorf("it took %v", took)
+			s.Errorf("waited %v", took)
 		}
 		none.Done()
 		close(stall)
 	})
 }
 
-// TestDiskFullAndRecovery has a disk that becomes full, and has room again: at 3 % nothing is
-// begun, at 5 % another file.
+// TestDiskFullAndRecovery fills the disk and frees space: at 3 % no file is started, at 5 %
+// another one is.
 func TestDiskFullAndRecovery(t *testing.T) {
 	withRecorder(t, func(s *fixture) {
 		s.send(3 * time.Second)
@@ -495,8 +497,8 @@ func TestDiskFullAndRecovery(t *testing.T) {
 			s.disk.set(func() { s.disk.maxFileSize, s.disk.freeFraction = 0, share })
 			s.send(10 * time.Second)
 		}
-		if n := strings.Count(s.log.String(), "not recording"); n != 2 { // by the write, and by what is free
-			s.Errorf("that is logged %d times:\n%s", n, s.log)
+		if n := strings.Count(s.log.String(), "not recording"); n != 2 { // one for the write error, one for the free space
+			s.Errorf("logged %d times:\n%s", n, s.log)
 		}
 		if r := s.only(domain.RecordingWaiting); r.File != "" || !strings.Contains(r.Error, "3.0 % is free") {
 			s.Errorf("%+v", r)
@@ -510,13 +512,13 @@ func TestDiskFullAndRecovery(t *testing.T) {
 		s.enc.End(stream.Clean)
 		synctest.Wait()
 		if _, first, _ := s.pictures(s.disk.get(s.T, r.File)); first != 0 || len(s.finished) != 2 {
-			s.Errorf("the second file begins at %v; told %+v", first, s.finished)
+			s.Errorf("the second file starts at %v; reported %+v", first, s.finished)
 		}
 	})
 }
 
-// TestNearlyFullDiskStartsNoFile begins nothing on a disk with less than 2 %, and takes no file for
-// a recording in which nothing is.
+// TestNearlyFullDiskStartsNoFile starts no file on a disk with less than 2 % free space, and
+// keeps no empty file.
 func TestNearlyFullDiskStartsNoFile(t *testing.T) {
 	withRecorder(t, func(s *fixture) {
 		s.disk.set(func() { s.disk.freeFraction, s.disk.maxFileSize = 0.019, 10 })
@@ -528,12 +530,12 @@ func TestNearlyFullDiskStartsNoFile(t *testing.T) {
 			s.Errorf("files: %v", s.disk.files)
 		}
 		s.disk.set(func() { s.disk.freeFraction = 1 })
-		s.send(17 * time.Second) // a quota
+		s.send(17 * time.Second) // an exceeded quota
 		if r := s.only(domain.RecordingWaiting); len(s.disk.files) != 0 || len(s.finished) != 0 ||
 			!strings.Contains(r.Error, "no space") {
-			s.Errorf("%+v, files %v, told %+v", r, s.disk.files, s.finished)
+			s.Errorf("%+v, files %v, reported %+v", r, s.disk.files, s.finished)
 		}
-		if n := strings.Count(s.log.String(), "recording"); n != 2 { // not: the disk is full, and then the quota
+		if n := strings.Count(s.log.String(), "recording"); n != 2 { // not one line for each attempt
 			s.Errorf("the log has %d lines:\n%s", n, s.log)
 		}
 		s.enc.End(stream.Clean)
@@ -545,7 +547,7 @@ func TestNearlyFullDiskStartsNoFile(t *testing.T) {
 	})
 }
 
-// TestFinishedListIsBounded bounds the list.
+// TestFinishedListIsBounded checks that old finished files leave the list.
 func TestFinishedListIsBounded(t *testing.T) {
 	r := New(stream.NewHub(stream.Options{}), Options{})
 	for i := range 3 * maxFinished {
@@ -556,7 +558,8 @@ func TestFinishedListIsBounded(t *testing.T) {
 	}
 }
 
-// TestDirectoryCreate makes files where they belong, and nowhere else.
+// TestDirectoryCreate creates files, removes them, and does not follow links out of the
+// directory.
 func TestDirectoryCreate(t *testing.T) {
 	dir, elsewhere := filepath.Join(t.TempDir(), "a", "b"), t.TempDir()
 	d, now := directory{dir, DefaultMode}, time.Unix(1_900_000_000, 0)
@@ -570,7 +573,7 @@ func TestDirectoryCreate(t *testing.T) {
 		}
 		d.remove(path)
 		if err := f.Sync(); !errors.Is(err, errRemoved) {
-			t.Errorf("a file that was removed: %v", err)
+			t.Errorf("Sync of a removed file: %v", err)
 		}
 		f.Close()
 		if err := os.WriteFile(filepath.Join(dir, path), nil, 0o600); err != nil {
@@ -584,17 +587,17 @@ func TestDirectoryCreate(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, path, err := d.create(domain.Name{App: "linked", Room: "movie"}, now); err == nil {
-		t.Errorf("it follows a link: %s", path)
+		t.Errorf("created through a link: %s", path)
 	}
 	if in, err := os.ReadDir(elsewhere); err != nil || len(in) != 0 {
 		t.Errorf("%v, %v", in, err)
 	}
 }
 
-// TestParseFileName reads names of files.
+// TestParseFileName parses names of files.
 func TestParseFileName(t *testing.T) {
 	for _, c := range []struct {
-		app, file, room string // room is "" for what is no recording
+		app, file, room string // room is "" for other files
 	}{
 		{"live", "movie_1900000000.flv", "movie"},
 		{"live", "a_b_1.flv", "a_b"},
@@ -613,11 +616,11 @@ func TestParseFileName(t *testing.T) {
 	}
 }
 
-// TestFileMode gives new files and directories the mode of the settings, whatever the umask, and
-// leaves those that exist alone.
+// TestFileMode checks that new files and directories get the mode of the settings, regardless of
+// the umask, and that existing ones keep theirs.
 func TestFileMode(t *testing.T) {
 	if runtime.GOOS == "windows" {
-		t.Skip("modes are not kept here")
+		t.Skip("no file modes on Windows")
 	}
 	for mode, wantDir := range map[fs.FileMode]fs.FileMode{0o600: 0o700, 0o640: 0o750, 0o644: 0o755, 0o666: 0o755} {
 		dir := t.TempDir()
@@ -644,7 +647,7 @@ func TestFileMode(t *testing.T) {
 	}
 }
 
-// TestRepairAfterCrash brings to an end what a crash left, and touches nothing else.
+// TestRepairAfterCrash repairs the files that a crash left, and changes no others.
 func TestRepairAfterCrash(t *testing.T) {
 	dir := t.TempDir()
 	d, now := directory{dir, DefaultMode}, time.Unix(1_900_000_000, 0)
@@ -654,7 +657,7 @@ func TestRepairAfterCrash(t *testing.T) {
 			t.Fatal(err)
 		}
 		w := new(flv.FileWriter)
-		for i := range 5 { // as many pieces: the front knows of the first only
+		for i := range 5 { // written in as many pieces: the metadata covers the first only
 			at := time.Duration(i) * time.Second
 			w.Append(&media.Frame{Track: avc, DTS: at, RAP: media.Keyframe, Payload: []byte{0, 0, 0, 1, 0x65}})
 			if err := w.Flush(f); err != nil {
@@ -668,7 +671,7 @@ func TestRepairAfterCrash(t *testing.T) {
 	}
 	killed, mended := write("killed", 3)
 	killed.Close()
-	alive, writing := write("alive", 3) // by another server
+	alive, writing := write("alive", 3) // written by another server
 	defer alive.Close()
 	nothing, empty := write("nothing", 200)
 	if err := nothing.Truncate(20000); err != nil {
@@ -704,17 +707,17 @@ func TestRepairAfterCrash(t *testing.T) {
 	r.repairFiles(t.Context())
 	if len(told) != 1 || told[0].File != mended || told[0].Name.Room != "killed" || told[0].Reason != domain.AfterCrash ||
 		told[0].Duration != 3*time.Second {
-		t.Errorf("told %+v", told)
+		t.Errorf("reported %+v", told)
 	}
 	if info, err := os.Stat(filepath.Join(dir, mended)); err != nil || info.Size() != told[0].Bytes ||
 		content(filepath.Join(dir, mended)) == before[:info.Size()] {
-		t.Errorf("%v, %v: it was not mended", info, err)
+		t.Errorf("%v, %v: the file was not repaired", info, err)
 	}
 	if content(target) != before || content(filepath.Join(dir, writing)) != aliveBefore ||
 		content(filepath.Join(dir, foreign)) != string(flv.FileHeader(true, true)) {
-		t.Error("what is not ours to mend was changed")
+		t.Error("a file that must not be repaired was changed")
 	}
 	if _, err := os.Stat(filepath.Join(dir, empty)); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("a file in which nothing is: %v", err)
+		t.Errorf("an empty file was not removed: %v", err)
 	}
 }

@@ -15,65 +15,66 @@ import (
 	"livego/internal/stream"
 )
 
-// A session records one session of a stream, in one file after the other. For one goroutine.
+// A session records one session of a stream, in one or more files. For one goroutine.
 type session struct {
 	r            *Recorder
 	name         domain.Name
 	log          *slog.Logger
-	minFree      float64 // of the disk, to begin a file
-	loggedReason string  // nothing is recorded, as the log knows; "" while it is
+	minFree      float64 // free share of the disk needed to start a file
+	loggedReason string  // logged reason for not recording; "" while recording
 
 	sub           *stream.Subscriber
-	wakeAt        time.Duration // stream time up to which there is no need to look
-	reportedSkips uint64        // of sub, that have been told
-	droppedKind   media.Kind    // whose last frame had no place in a file; 0: no track's
+	wakeAt        time.Duration // stream time until which the subscriber need not wake up
+	reportedSkips uint64        // skips of sub that were reported
+	droppedKind   media.Kind    // kind whose last frame was dropped; 0: none
 
 	writer   *flv.FileWriter
 	entry    *entry
-	file     file // nil: there is none yet
+	file     file // nil if no file is open
 	syncedAt time.Time
 }
 
-// run records until the stream ends or ctx is done. Where the disk fails it goes on, in another
-// file, when that is well.
-func (t *session) run(ctx context.Context) {
+// run records until the stream ends or ctx is done. After a disk failure it continues in another
+// file when the disk works.
+func (s *session) run(ctx context.Context) {
 	defer func() {
-		if t.entry != nil {
-			t.r.removeEntry(t.entry) // it never got a file
+		if s.entry != nil {
+			s.r.removeEntry(s.entry) // no file was created
 		}
 	}()
-	for gops := math.MaxInt; ; gops = 1 { // all there is; later what is new
-		err := t.record(ctx, gops)
-		if err == nil || !t.waitForDisk(ctx, err) {
+	for gops := math.MaxInt; ; gops = 1 { // everything in the ring at first, later only new frames
+		err := s.record(ctx, gops)
+		if err == nil || !s.waitForDisk(ctx, err) {
 			return
 		}
 	}
 }
 
-// waitForDisk waits until the disk is to be tried again; it reports false when there is nothing to record any more.
-func (t *session) waitForDisk(ctx context.Context, err error) bool {
+// waitForDisk waits until the disk can be used again. It returns false if the stream has ended or
+// ctx is done.
+func (s *session) waitForDisk(ctx context.Context, err error) bool {
 	for {
-		said := describe(err)
-		why := said
+		text := describe(err)
+		reason := text
 		if errors.Is(err, errDiskFull) {
-			why = errDiskFull.Error() // how full changes all the time
+			reason = errDiskFull.Error() // the message has a number that changes often
 		}
-		if why != t.loggedReason {
-			t.loggedReason = why
-			t.log.Error("not recording", "err", said)
+		if reason != s.loggedReason {
+			s.loggedReason = reason
+			s.log.Error("not recording", "err", text)
 		}
-		t.ensureEntry()
-		t.r.updateEntry(t.entry, func(e *entry) { e.State, e.Error = domain.RecordingWaiting, said })
-		if !sleep(ctx, retryInterval) || !t.r.hub.Has(t.name) {
+		s.ensureEntry()
+		s.r.updateEntry(s.entry, func(e *entry) { e.State, e.Error = domain.RecordingWaiting, text })
+		if !sleep(ctx, retryInterval) || !s.r.hub.Has(s.name) {
 			return false
 		}
-		if err = t.r.withDisk(t.checkSpace); err == nil {
+		if err = s.r.withDisk(s.checkSpace); err == nil {
 			return true
 		}
 	}
 }
 
-// describe returns what err says, without the path: that is told otherwise.
+// describe returns the text of err without the path, which is reported separately.
 func describe(err error) string {
 	var p *fs.PathError
 	if errors.As(err, &p) {
@@ -84,183 +85,183 @@ func describe(err error) string {
 
 var errDiskFull = errors.New("the disk is full")
 
-// checkSpace returns an error where the disk has not as much checkSpace as is needed to begin.
-func (t *session) checkSpace() error {
-	free, err := t.r.disk.free()
-	if err == nil && free < t.minFree {
-		t.minFree = minFreeToResume
-		err = fmt.Errorf("%w: %.1f %% is free, and %.0f %% is needed to begin", errDiskFull, 100*free, 100*t.minFree)
+// checkSpace returns an error if the disk has too little free space to start a file.
+func (s *session) checkSpace() error {
+	free, err := s.r.disk.free()
+	if err == nil && free < s.minFree {
+		s.minFree = minFreeToResume
+		err = fmt.Errorf("%w: %.1f %% is free, %.0f %% is needed to start a file", errDiskFull, 100*free, 100*s.minFree)
 	}
 	return err
 }
 
-// ensureEntry sees to it that there is an entry for the file that comes next.
-func (t *session) ensureEntry() {
-	if t.entry == nil {
-		t.entry = t.r.addEntry(&entry{Recording: domain.Recording{Name: t.name, Started: time.Now().UTC(),
+// ensureEntry adds an entry for the next file if there is none.
+func (s *session) ensureEntry() {
+	if s.entry == nil {
+		s.entry = s.r.addEntry(&entry{Recording: domain.Recording{Name: s.name, Started: time.Now().UTC(),
 			State: domain.RecordingActive}})
 	}
 }
 
-// record records until the stream ends, which is no error, or the disk fails.
-func (t *session) record(ctx context.Context, gops int) error {
-	sub, err := t.r.hub.Subscribe(ctx, t.name, stream.SubscribeOptions{
+// record records until the stream ends, which is not an error, or the disk fails.
+func (s *session) record(ctx context.Context, gops int) error {
+	sub, err := s.r.hub.Subscribe(ctx, s.name, stream.SubscribeOptions{
 		Viewer: stream.ViewerOptions{Proto: "record", Internal: true}, GOPs: gops,
 	})
 	if err != nil {
-		return nil // it has ended, or the server is stopping
+		return nil // the stream has ended, or the server is stopping
 	}
 	defer sub.Leave()
-	t.sub, t.reportedSkips, t.wakeAt, t.writer = sub, 0, 0, new(flv.FileWriter)
-	// One frame at a time: more would not be in the ring any more, and in nobody's count, while the disk stands still.
+	s.sub, s.reportedSkips, s.wakeAt, s.writer = sub, 0, 0, new(flv.FileWriter)
+	// Read one frame at a time: frames in a larger batch would be in memory outside of the ring's
+	// limit while the disk stalls.
 	var one [1]*media.Frame
 	for {
-		n, err := sub.WaitUntil(ctx, one[:], t.wakeAt)
+		n, err := sub.WaitUntil(ctx, one[:], s.wakeAt)
 		for n > 0 && err == nil {
-			if err := t.write(one[0]); err != nil {
-				return t.fail(err)
+			if err := s.write(one[0]); err != nil {
+				return s.fail(err)
 			}
 			n, err = sub.Poll(one[:])
 		}
-		if ferr := t.flush(); ferr != nil {
-			return t.fail(ferr)
+		if ferr := s.flush(); ferr != nil {
+			return s.fail(ferr)
 		}
-		if err != nil { // the end of the stream or of the server
-			return t.close(domain.EndOfStream, nil)
+		if err != nil { // end of the stream or of the server
+			return s.close(domain.EndOfStream, nil)
 		}
 	}
 }
 
-// fail closes the file because of err.
-func (t *session) fail(err error) error {
-	t.minFree = minFreeToResume
-	return errors.Join(err, t.close(domain.DiskFailed, err))
+// fail closes the file after err.
+func (s *session) fail(err error) error {
+	s.minFree = minFreeToResume
+	return errors.Join(err, s.close(domain.DiskFailed, err))
 }
 
-func (t *session) write(f *media.Frame) error {
-	if !t.writer.CanAppend(f) {
-		if err := t.flush(); err != nil {
+func (s *session) write(f *media.Frame) error {
+	if !s.writer.CanAppend(f) {
+		if err := s.flush(); err != nil {
 			return err
 		}
-		if err := t.close(domain.CodecChanged, nil); err != nil {
+		if err := s.close(domain.CodecChanged, nil); err != nil {
 			return err
 		}
 	}
-	t.ensureEntry()
-	if n := t.sub.Skips(); n != t.reportedSkips {
-		t.addGap("it came faster than it was written", n-t.reportedSkips)
-		t.reportedSkips = n
+	s.ensureEntry()
+	if n := s.sub.Skips(); n != s.reportedSkips {
+		s.addGap("the disk is slower than the stream", n-s.reportedSkips)
+		s.reportedSkips = n
 	}
-	k, ok := f.Track.Kind, t.writer.Append(f)
+	k, ok := f.Track.Kind, s.writer.Append(f)
 	switch {
-	case ok && t.droppedKind == k:
-		t.droppedKind = 0
-	case !ok && t.droppedKind != k:
-		t.addGap("frames have no place in a file: they are before the first keyframe, or too large", 1)
-		t.droppedKind = k
+	case ok && s.droppedKind == k:
+		s.droppedKind = 0
+	case !ok && s.droppedKind != k:
+		s.addGap("frames before the first keyframe, or too large", 1)
+		s.droppedKind = k
 	}
-	t.wakeAt = f.DTS + writeInterval
-	if t.writer.Buffered() >= maxWriteSize {
-		return t.flush()
+	s.wakeAt = f.DTS + writeInterval
+	if s.writer.Buffered() >= maxWriteSize {
+		return s.flush()
 	}
 	return nil
 }
 
-// addGap counts n gaps.
-func (t *session) addGap(why string, n uint64) {
-	t.r.updateEntry(t.entry, func(e *entry) { e.Gaps += int(n) })
-	t.log.Warn("a recording has a gap: "+why, "file", t.entry.File)
+// addGap records n gaps.
+func (s *session) addGap(reason string, n uint64) {
+	s.r.updateEntry(s.entry, func(e *entry) { e.Gaps += int(n) })
+	s.log.Warn("recording has a gap", "reason", reason, "file", s.entry.File)
 }
 
-// flush writes what is laid out, into a new file if there is none.
-func (t *session) flush() error {
-	if t.writer.Buffered() == 0 {
+// flush writes the buffered data, into a new file if none is open.
+func (s *session) flush() error {
+	if s.writer.Buffered() == 0 {
 		return nil
 	}
 	now := time.Now()
-	err := t.withDisk(now, func() error { return t.writeBuffered(now) })
-	t.r.updateEntry(t.entry, func(e *entry) { e.Bytes, e.Duration = t.writer.Size(), t.writer.Duration() })
+	err := s.withDisk(now, func() error { return s.writeBuffered(now) })
+	s.r.updateEntry(s.entry, func(e *entry) { e.Bytes, e.Duration = s.writer.Size(), s.writer.Duration() })
 	return err
 }
 
-// withDisk has f withDisk the disk from now on, or when there is a place at it.
-func (t *session) withDisk(now time.Time, f func() error) error {
-	t.r.updateEntry(t.entry, func(e *entry) { e.busySince = now })
-	err := t.r.withDisk(f)
-	t.r.updateEntry(t.entry, func(e *entry) { e.busySince = time.Time{} })
+// withDisk runs f when a disk operation may start. It marks the entry as busy meanwhile.
+func (s *session) withDisk(now time.Time, f func() error) error {
+	s.r.updateEntry(s.entry, func(e *entry) { e.busySince = now })
+	err := s.r.withDisk(f)
+	s.r.updateEntry(s.entry, func(e *entry) { e.busySince = time.Time{} })
 	return err
 }
 
-func (t *session) writeBuffered(now time.Time) error {
-	fresh := t.file == nil
+func (s *session) writeBuffered(now time.Time) error {
+	fresh := s.file == nil
 	if fresh {
-		if err := t.checkSpace(); err != nil {
+		if err := s.checkSpace(); err != nil {
 			return err
 		}
-		f, path, err := t.r.disk.create(t.name, now)
+		f, path, err := s.r.disk.create(s.name, now)
 		if err != nil {
 			return err
 		}
-		t.file, t.syncedAt, t.minFree = f, now, minFreeToStart
-		t.r.updateEntry(t.entry, func(e *entry) {
+		s.file, s.syncedAt, s.minFree = f, now, minFreeToStart
+		s.r.updateEntry(s.entry, func(e *entry) {
 			e.File, e.Started, e.State, e.Error = path, now.UTC(), domain.RecordingActive, ""
 		})
 	}
-	if err := t.writer.Flush(t.file); err != nil {
+	if err := s.writer.Flush(s.file); err != nil {
 		return err
 	}
 	if fresh {
-		t.loggedReason = ""
-		t.log.Info("recording", "file", t.entry.File)
+		s.loggedReason = ""
+		s.log.Info("recording", "file", s.entry.File)
 	}
-	if now.Sub(t.syncedAt) < syncInterval {
+	if now.Sub(s.syncedAt) < syncInterval {
 		return nil
 	}
-	t.syncedAt = now
-	if err := t.writer.UpdateHeader(t.file); err != nil {
+	s.syncedAt = now
+	if err := s.writer.UpdateHeader(s.file); err != nil {
 		return err
 	}
-	return t.file.Sync()
+	return s.file.Sync()
 }
 
-// close closes the file, if there is one, with what has been written to it. cause is what the disk
-// says, if that is the reason.
-func (t *session) close(reason domain.RecordingReason, cause error) error {
-	f, out := t.file, t.writer
-	t.file, t.writer = nil, new(flv.FileWriter)
+// close closes the file, if there is one. cause is the disk error that is the reason, if any.
+func (s *session) close(reason domain.RecordingReason, cause error) error {
+	f, out := s.file, s.writer
+	s.file, s.writer = nil, new(flv.FileWriter)
 	if f == nil {
 		return nil
 	}
-	if out.Size() == 0 { // nothing is in it
-		_ = t.withDisk(time.Now(), func() error {
+	if out.Size() == 0 { // the file is empty
+		_ = s.withDisk(time.Now(), func() error {
 			err := f.Close()
-			t.r.disk.remove(t.entry.File)
+			s.r.disk.remove(s.entry.File)
 			return err
 		})
-		t.r.updateEntry(t.entry, func(e *entry) { e.File = "" })
+		s.r.updateEntry(s.entry, func(e *entry) { e.File = "" })
 		return nil
 	}
-	err := t.withDisk(time.Now(), func() error {
+	err := s.withDisk(time.Now(), func() error {
 		return errors.Join(f.Truncate(out.Size()), out.Finish(f), f.Sync(),
 			f.Close())
 	})
 	if err != nil && cause == nil {
 		reason, cause = domain.DiskFailed, err
 	}
-	i := t.entry.Recording
+	i := s.entry.Recording
 	i.State, i.Reason = domain.RecordingFinished, reason
 	if cause != nil {
 		i.Error = describe(cause)
 	}
-	t.r.reportFinished(i, t.log)
-	t.r.updateEntry(t.entry, func(e *entry) { e.Recording = i })
-	t.entry = nil
+	s.r.reportFinished(i, s.log)
+	s.r.updateEntry(s.entry, func(e *entry) { e.Recording = i })
+	s.entry = nil
 	return err
 }
 
-// abandon gives up after a panic: the file is as after a crash.
-func (t *session) abandon() {
-	if t.file != nil {
-		_ = t.file.Close()
+// abandon closes the file after a panic, without finishing it: it is repaired like after a crash.
+func (s *session) abandon() {
+	if s.file != nil {
+		_ = s.file.Close()
 	}
 }
