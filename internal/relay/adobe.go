@@ -12,12 +12,12 @@ import (
 	"livego/internal/proto/rtmp"
 )
 
-// adobeCredentials returns what has to stand behind the app so that the other end lets user in,
-// after it has refused a connection with said: the scheme "adobe" of Flash Media Server, which
-// encoders know. The first time it is the name, the second the answer to what the other end asks
-// then. False where it asks for nothing, or for something else.
-func adobeCredentials(user *url.Userinfo, said error) (query string, ok bool) {
-	status, refused := errors.AsType[*rtmp.StatusError](said)
+// adobeCredentials returns the query that authenticates user after the server has rejected a
+// connection with rejection. It implements the scheme "adobe" of Flash Media Server, which encoders
+// support. The first query has the user name, the second the response to the server's challenge.
+// ok is false if the server does not ask for this.
+func adobeCredentials(user *url.Userinfo, rejection error) (query string, ok bool) {
+	status, refused := errors.AsType[*rtmp.StatusError](rejection)
 	if user == nil || !refused || !strings.Contains(status.Description, "authmod=adobe") {
 		return "", false
 	}
@@ -27,7 +27,7 @@ func adobeCredentials(user *url.Userinfo, said error) (query string, ok bool) {
 		return query, strings.Contains(status.Description, "code=403 need auth")
 	}
 	args := map[string]string{}
-	for arg := range strings.SplitSeq(asked, "&") { // values are Base64 as it is, with + and =
+	for arg := range strings.SplitSeq(asked, "&") { // values are plain Base64, with + and =
 		name, value, _ := strings.Cut(strings.TrimSpace(arg), "=")
 		args[name] = value
 	}
@@ -47,7 +47,7 @@ func adobeCredentials(user *url.Userinfo, said error) (query string, ok bool) {
 	return query, true
 }
 
-// md5Base64 returns the MD5 of s in Base64, which is the scheme's.
+// md5Base64 returns the MD5 of s in Base64, as the scheme defines.
 func md5Base64(s string) string {
 	sum := md5.Sum([]byte(s))
 	return base64.StdEncoding.EncodeToString(sum[:])

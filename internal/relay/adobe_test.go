@@ -18,13 +18,13 @@ func TestAdobeCredentials(t *testing.T) {
 		"[ AccessManager.Reject ] : [ authmod=adobe ] : ?reason=needauth&user=me&salt="
 	me := url.UserPassword("me", "s3cret")
 	for _, tt := range []struct {
-		name string
-		user *url.Userinfo
-		said error
-		want string // "" for none; ~ stands for 8 digits and ^ for 24 characters of Base64
+		name   string
+		user   *url.Userinfo
+		reject error
+		want   string // "" for none; ~ stands for 8 digits and ^ for 24 characters of Base64
 	}{
-		{"asked for a name", me, &rtmp.StatusError{Description: first}, "?authmod=adobe&user=me"},
-		{"asked for an answer", me, &rtmp.StatusError{Description: second + "a+b=&challenge=c+d==&opaque=e/f="},
+		{"server asks for the user", me, &rtmp.StatusError{Description: first}, "?authmod=adobe&user=me"},
+		{"server sends a challenge", me, &rtmp.StatusError{Description: second + "a+b=&challenge=c+d==&opaque=e/f="},
 			"?authmod=adobe&user=me&challenge=~&response=^&opaque=e/f="},
 		{"without opaque", me, &rtmp.StatusError{Description: second + "a+b=&challenge=c+d=="},
 			"?authmod=adobe&user=me&challenge=~&response=^"},
@@ -32,11 +32,11 @@ func TestAdobeCredentials(t *testing.T) {
 			"?reason=authfailed&opaque=x"}, ""},
 		{"another scheme", me, &rtmp.StatusError{Description: "[ AccessManager.Reject ] : [ code=403 need auth; " +
 			"authmod=llnw ] : "}, ""},
-		{"refused for good", me, &rtmp.StatusError{Code: "NetConnection.Connect.Rejected"}, ""},
-		{"no refusal", me, errors.New(first), ""},
-		{"nobody", nil, &rtmp.StatusError{Description: first}, ""},
+		{"connection rejected", me, &rtmp.StatusError{Code: "NetConnection.Connect.Rejected"}, ""},
+		{"other error", me, errors.New(first), ""},
+		{"no user", nil, &rtmp.StatusError{Description: first}, ""},
 	} {
-		got, ok := adobeCredentials(tt.user, tt.said)
+		got, ok := adobeCredentials(tt.user, tt.reject)
 		pattern := strings.NewReplacer("~", "[0-9a-f]{8}", "\\^", "[A-Za-z0-9+/]{22}==").Replace(regexp.QuoteMeta(tt.want))
 		if ok != (tt.want != "") || ok && !regexp.MustCompile("^"+pattern+"$").MatchString(got) ||
 			strings.Contains(got, "s3cret") {
@@ -45,7 +45,8 @@ func TestAdobeCredentials(t *testing.T) {
 	}
 }
 
-// TestAdobeAuthentication pushes to a server that asks for them, and computes the answer for itself.
+// TestAdobeAuthentication pushes to a server that asks for user and password, and computes the
+// expected response.
 func TestAdobeAuthentication(t *testing.T) {
 	const opaque = "opaq3="
 	var asked atomic.Int32
@@ -75,13 +76,13 @@ func TestAdobeAuthentication(t *testing.T) {
 	p.Write(audioFrame(0))
 	select {
 	case args := <-got:
-		response := strings.ReplaceAll(args.Get("response"), " ", "+") // as it was sent
+		response := strings.ReplaceAll(args.Get("response"), " ", "+") // query parsing turned + into a space
 		if want := md5Base64(md5Base64("mes+lt=pass") + opaque + args.Get("challenge")); response != want ||
 			args.Get("user") != "me" || args.Get("opaque") != opaque {
 			t.Errorf("answers %v, want the response %s", args, want)
 		}
 	case <-time.After(testTimeout):
-		t.Errorf("never published: %+v", m.List())
+		t.Errorf("nothing was published: %+v", m.List())
 	}
 	m.Close()
 	<-ran

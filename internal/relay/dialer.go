@@ -16,20 +16,20 @@ import (
 const (
 	dialTimeout = 5 * time.Second
 	tlsTimeout  = 5 * time.Second
-	maxResolved = 64 // addresses of a name that are looked at
+	maxResolved = 64 // addresses of a name that are checked
 )
 
-// A dialer connects to where relays may go. What counts is the address that is dialled, each time:
-// a name can lead elsewhere when it is asked again.
+// A dialer connects to addresses that relays may use. It checks the address that is dialed, each
+// time, because a name can resolve to another address later.
 type dialer struct {
-	prefixes     []netip.Prefix   // private ranges that are allowed
-	hosts        []string         // names, in lower case, behind which private ranges are allowed
-	ownListeners []netip.AddrPort // of this server's listeners
-	verify       bool             // check certificates
+	prefixes     []netip.Prefix   // allowed private ranges
+	hosts        []string         // allowed names that may resolve to private addresses, in lower case
+	ownListeners []netip.AddrPort // addresses of this server's listeners
+	verify       bool             // verify TLS certificates
 	lookup       func(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
-// newDialer reads what is allowed: addresses, ranges and names.
+// newDialer returns a dialer. allow holds addresses, ranges and names.
 func newDialer(allow []string, own []net.Addr, verify bool) *dialer {
 	g := &dialer{verify: verify, lookup: net.DefaultResolver.LookupNetIP}
 	for _, a := range allow {
@@ -50,17 +50,18 @@ func newDialer(allow []string, own []net.Addr, verify bool) *dialer {
 	return g
 }
 
-// dial connects to host:port, by TLS where that is asked for. Errors of kind Denied say that it may not.
+// dial connects to host:port, with TLS if secure. It returns an error of kind Denied for a
+// forbidden address.
 func (g *dialer) dial(ctx context.Context, hostPort string, secure, trusted bool) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(hostPort)
 	if err != nil {
 		return nil, err
 	}
 	trusted = trusted || slices.Contains(g.hosts, strings.ToLower(host))
-	dialing, cancel := context.WithTimeout(ctx, dialTimeout)
+	dialCtx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	// A name that leads to a forbidden address too is not half allowed: which one is dialled would be chance.
-	ips, err := g.lookup(dialing, "ip", host)
+	// Reject a name if any of its addresses is forbidden: which one is dialed is random.
+	ips, err := g.lookup(dialCtx, "ip", host)
 	if err != nil {
 		return nil, err
 	}
@@ -72,21 +73,21 @@ func (g *dialer) dial(ctx context.Context, hostPort string, secure, trusted bool
 	d := net.Dialer{ControlContext: func(_ context.Context, _, address string, _ syscall.RawConn) error {
 		ap, err := netip.ParseAddrPort(address)
 		if err != nil {
-			return domain.Errorf(domain.Denied, "%s is no address", address)
+			return domain.Errorf(domain.Denied, "invalid address %s", address)
 		}
 		if g.isOwnListener(ap) {
-			return domain.Errorf(domain.Denied, "that is this server itself")
+			return domain.Errorf(domain.Denied, "the address is a listener of this server")
 		}
 		return g.check(ap.Addr(), trusted)
 	}}
-	nc, err := d.DialContext(dialing, "tcp", hostPort)
+	nc, err := d.DialContext(dialCtx, "tcp", hostPort)
 	if err != nil || !secure {
 		return nc, err
 	}
 	c := tls.Client(nc, g.tlsConfig(host))
-	shaking, cancel := context.WithTimeout(ctx, tlsTimeout)
+	handshakeCtx, cancel := context.WithTimeout(ctx, tlsTimeout)
 	defer cancel()
-	if err := c.HandshakeContext(shaking); err != nil {
+	if err := c.HandshakeContext(handshakeCtx); err != nil {
 		nc.Close()
 		return nil, err
 	}
@@ -97,8 +98,9 @@ func (g *dialer) tlsConfig(host string) *tls.Config {
 	return &tls.Config{ServerName: host, InsecureSkipVerify: !g.verify, MinVersion: tls.VersionTLS12}
 }
 
-// check reports whether ip may be dialled; trusted is what the settings name, or allow by name. An
-// address of IPv6 may go where each address of IPv4 in it may, and it itself.
+// check returns an error if ip may not be dialed. trusted is true for targets that the settings
+// name, or allow by name. An IPv6 address is allowed if it and every IPv4 address embedded in it
+// are.
 func (g *dialer) check(ip netip.Addr, trusted bool) error {
 	for _, a := range embeddedAddresses(ip) {
 		in := func(list []netip.Prefix) bool {
@@ -106,7 +108,7 @@ func (g *dialer) check(ip netip.Addr, trusted bool) error {
 		}
 		switch {
 		case in(forbiddenRanges()):
-			return domain.Errorf(domain.Denied, "%s is an address that no relay goes to", a)
+			return domain.Errorf(domain.Denied, "relays to %s are forbidden", a)
 		case !trusted && !in(g.prefixes) && in(privateRanges()):
 			return domain.Errorf(domain.Denied, "%s is a private address, which relay_allow does not list", a)
 		}
@@ -114,7 +116,8 @@ func (g *dialer) check(ip netip.Addr, trusted bool) error {
 	return nil
 }
 
-// embeddedAddresses returns ip and the addresses of IPv4 that a host, a translator or a tunnel may reach for it.
+// embeddedAddresses returns ip and the IPv4 addresses that a host, a translator or a tunnel may
+// reach for it.
 func embeddedAddresses(ip netip.Addr) []netip.Addr {
 	ip = ip.WithZone("").Unmap()
 	all := []netip.Addr{ip}
@@ -134,13 +137,14 @@ func embeddedAddresses(ip netip.Addr) []netip.Addr {
 			// of 48, 56, 64 and 96 bits (RFC 6052 section 2.2)
 			{b[6], b[7], b[9], b[10]}, {b[7], b[9], b[10], b[11]}, b[9:13], b[12:],
 		} {
-			if v4[0] != 0 { // it does not stand there
+			if v4[0] != 0 { // else no IPv4 address is at this position
 				add(v4...)
 			}
 		}
 	case prefix("2002::/16").Contains(ip): // 6to4 (RFC 3056)
 		add(b[2:6]...)
-	case prefix("2001::/32").Contains(ip): // Teredo (RFC 4380 section 4): its server, and the client, whose bits are inverted
+	case prefix("2001::/32").Contains(ip):
+		// Teredo (RFC 4380 section 4): its server, and the client, whose bits are inverted.
 		add(b[4:8]...)
 		add(^b[12], ^b[13], ^b[14], ^b[15])
 	}
@@ -152,8 +156,8 @@ func embeddedAddresses(ip netip.Addr) []netip.Addr {
 
 func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
-// forbiddenRanges returns where nothing goes: link-local addresses, the services that tell a
-// cloud's machine its secrets, and what is no host's.
+// forbiddenRanges returns ranges that no relay may use: link-local addresses, metadata services
+// of cloud providers, and addresses that belong to no host.
 func forbiddenRanges() []netip.Prefix {
 	return []netip.Prefix{
 		prefix("169.254.0.0/16"), prefix("fe80::/10"), prefix("fd00:ec2::254/128"), prefix("100.100.100.200/32"),
@@ -163,7 +167,8 @@ func forbiddenRanges() []netip.Prefix {
 	}
 }
 
-// privateRanges returns the ranges that are not of the public Internet (RFC 6890 and IANA's registries after it).
+// privateRanges returns the ranges that are not part of the public Internet (RFC 6890 and IANA's
+// later registries).
 func privateRanges() []netip.Prefix {
 	return []netip.Prefix{
 		prefix("10.0.0.0/8"), prefix("100.64.0.0/10"), prefix("127.0.0.0/8"), prefix("172.16.0.0/12"), prefix("192.0.0.0/24"),
@@ -184,7 +189,7 @@ func (g *dialer) isOwnListener(ap netip.AddrPort) bool {
 	})
 }
 
-// isLocalAddress reports whether ip is one of this machine's.
+// isLocalAddress reports whether ip is an address of this machine.
 func isLocalAddress(ip netip.Addr) bool {
 	if ip.IsLoopback() {
 		return true

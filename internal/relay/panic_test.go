@@ -13,9 +13,9 @@ import (
 	"livego/internal/proto/rtmp"
 )
 
-// TestPanicFailsOnlyItsRelay has what the other end sends make the relay panic, in the middle of a
-// stream that is pulled and while one is pushed: the process goes on, the relay is shown as failed
-// and tries again, and the log has it once. What was pulled is held like what is lost.
+// TestPanicFailsOnlyItsRelay makes the relay panic on input from the remote server, during a pull
+// and during a push. The process continues, the relay is shown as failed and tries again, and the
+// log has the panic once. The pulled stream is held as after a lost connection.
 func TestPanicFailsOnlyItsRelay(t *testing.T) {
 	for _, direction := range []string{domain.Pull, domain.Push} {
 		t.Run(direction, func(t *testing.T) {
@@ -46,12 +46,12 @@ func TestPanicFailsOnlyItsRelay(t *testing.T) {
 			var log bytes.Buffer
 			hub, m := newManager(t, func(o *Options) {
 				o.Log = slog.New(slog.NewTextHandler(&log, nil))
-				o.Conn.SkipCount = func(string) { panic("a fault") } // a message of another stream
+				o.Conn.SkipCount = func(string) { panic("test panic") } // for a message with an unknown stream ID
 			})
 			more := func() {}
 			if direction == domain.Push {
 				p, n := publishAudio(t, hub), 0
-				more = func() { // it tries again when there is something new
+				more = func() { // the relay tries again when there is a new frame
 					p.Write(audioFrame(n))
 					n++
 				}
@@ -69,11 +69,11 @@ func TestPanicFailsOnlyItsRelay(t *testing.T) {
 				t.Errorf("status %+v", s)
 			}
 			if info, ok := hub.Info(movie); direction == domain.Pull && (!ok || !info.Held) {
-				t.Errorf("the stream that was pulled is %+v", info)
+				t.Errorf("the pulled stream is %+v", info)
 			}
 			m.Close()
-			if n := strings.Count(log.String(), "a fault"); n != 1 {
-				t.Errorf("the log has it %d times:\n%s", n, log.String())
+			if n := strings.Count(log.String(), "test panic"); n != 1 {
+				t.Errorf("the log has the panic %d times:\n%s", n, log.String())
 			}
 		})
 	}

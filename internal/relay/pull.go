@@ -17,66 +17,70 @@ import (
 )
 
 const (
-	firstFrameTimeout = 40 * time.Second // for the first frame: servers let players wait for half a minute
+	firstFrameTimeout = 40 * time.Second // for the first frame: some servers let players wait for half a minute
 	maxEmptyMessages  = 1000             // messages without a frame in a row
-	// that a stream may come faster than it plays: what servers hold for who joins is less
+	// maxAheadOfRealtime is how far a stream may be ahead of real time. Servers send less than
+	// this to new viewers at once.
 	maxAheadOfRealtime = 5 * time.Minute
-	maxStep            = 10 * time.Second // between two frames of a track; beyond, the clock has jumped
+	maxStep            = 10 * time.Second // between two frames of a track; a larger step is a jump of the clock
 	maxRedirects       = 5
-	maxHeader          = 64 << 10 // bytes of a header of HTTP
+	maxHeader          = 64 << 10 // bytes of an HTTP response header
 	readBuffer         = 32 << 10
 )
 
 var (
-	errNoFrames      = errors.New("no frame came for too long")
+	errNoFrames      = errors.New("no frame within the read timeout")
 	errEmptyMessages = fmt.Errorf("%d messages without a frame", maxEmptyMessages)
-	errTooFast       = errors.New("it comes faster than it plays: it is a file, or the other end pulls it from here")
+	errTooFast       = errors.New("the stream is faster than real time: it is a file, or the remote server pulls it " +
+		"from this server")
 )
 
-// A messageSource gives the messages of what is pulled.
+// A messageSource returns the messages of a pulled stream.
 type messageSource struct {
 	next func() (typ uint8, timestamp uint32, body []byte, err error)
-	// receiving reports whether a message has come in part. It is called while next may be.
+	// receiving reports whether a message has been received in part. It may be called
+	// concurrently with next.
 	receiving func() bool
 
 	remote string // host:port
 	close  func()
 }
 
-// pull publishes what the other end plays until one of both is lost. It is held then like what an
-// encoder publishes: a server that restarts says the same as one whose stream has ended.
+// pull publishes the stream of the remote server until either ends. The stream is then held as
+// after a lost publisher, because a server that restarts cannot be told from one whose stream has
+// ended.
 func (m *Manager) pull(ctx context.Context, r *relay) error {
 	if err := m.opt.Admit(r.Name); err != nil {
 		return err
 	}
 	m.setState(r, stateConnecting)
-	pulling, hangUp := context.WithCancelCause(ctx)
-	defer hangUp(nil)
-	silence := time.AfterFunc(firstFrameTimeout, func() { hangUp(errNoFrames) })
+	pullCtx, disconnect := context.WithCancelCause(ctx)
+	defer disconnect(nil)
+	silence := time.AfterFunc(firstFrameTimeout, func() { disconnect(errNoFrames) })
 	defer silence.Stop()
 	open := m.openRTMP
 	if r.target.rtmp.Host == "" {
 		open = m.openHTTP
 	}
-	src, err := open(pulling, r)
+	src, err := open(pullCtx, r)
 	if err == nil {
 		defer src.close()
-		err = m.publish(pulling, r, src, func() { silence.Reset(m.opt.ReadTimeout) })
+		err = m.publish(pullCtx, r, src, func() { silence.Reset(m.opt.ReadTimeout) })
 	}
-	if pulling.Err() != nil {
-		err = context.Cause(pulling)
+	if pullCtx.Err() != nil {
+		err = context.Cause(pullCtx)
 	}
 	return describeEOF(err)
 }
 
-// publish publishes what src gives; alive is called at each frame.
+// publish publishes the messages of src. It calls alive for each message with frames.
 func (m *Manager) publish(ctx context.Context, r *relay, src *messageSource, alive func()) error {
 	var (
 		skips    = media.NewSkips(r.log)
 		demux    = flv.Demuxer{Skips: skips}
 		p        *stream.Publisher
 		pictures *accessunit.Writer
-		barren   int
+		empty    int
 		lead     realtimeLead
 	)
 	defer func() {
@@ -84,11 +88,11 @@ func (m *Manager) publish(ctx context.Context, r *relay, src *messageSource, ali
 			return
 		}
 		how := stream.Lost
-		if context.Cause(ctx) == context.Canceled { // it was stopped
+		if context.Cause(ctx) == context.Canceled { // the relay was stopped
 			how = stream.Clean
 		}
 		defer p.End(how)
-		_ = pictures.Close() // the pull has ended for another reason
+		_ = pictures.Close() // the pull has already ended for another reason
 	}()
 	for {
 		typ, timestamp, body, err := src.next()
@@ -100,7 +104,7 @@ func (m *Manager) publish(ctx context.Context, r *relay, src *messageSource, ali
 			return bad
 		}
 		if len(frames) == 0 {
-			if barren++; barren > maxEmptyMessages {
+			if empty++; empty > maxEmptyMessages {
 				return errEmptyMessages
 			}
 			if pictures != nil {
@@ -111,7 +115,7 @@ func (m *Manager) publish(ctx context.Context, r *relay, src *messageSource, ali
 			}
 			continue
 		}
-		barren = 0
+		empty = 0
 		alive()
 		if p == nil {
 			p, err = m.hub.Publish(ctx, r.Name, stream.PublishOptions{
@@ -134,17 +138,17 @@ func (m *Manager) publish(ctx context.Context, r *relay, src *messageSource, ali
 	}
 }
 
-// A realtimeLead is how far a stream has come before its time. Servers that pull from each other in
-// a ring send round what they hold, as fast as they can, when the encoder has gone; nothing else
-// that is live goes on like that.
+// A realtimeLead measures how far a stream is ahead of real time. Servers that pull from each
+// other in a ring resend what they hold as fast as they can once the publisher is gone. No live
+// stream does so for long.
 type realtimeLead struct {
-	track   *media.Track // the first: tracks are not in step
+	track   *media.Track // the first track: tracks are not in step
 	dts     time.Duration
 	arrived time.Time
 	ahead   time.Duration
 }
 
-// update returns how far f has, which Publisher.Write has not had yet.
+// update returns the lead after f, which Publisher.Write must not have changed yet.
 func (l *realtimeLead) update(f *media.Frame) time.Duration {
 	switch {
 	case l.track == nil:
@@ -154,7 +158,7 @@ func (l *realtimeLead) update(f *media.Frame) time.Duration {
 	default:
 		step := f.DTS - l.dts
 		if step < 0 || step > maxStep {
-			step = 0 // the clock of another encoder
+			step = 0 // another encoder's clock
 		}
 		l.ahead = max(0, l.ahead+step-f.Arrived.Sub(l.arrived))
 	}
@@ -162,7 +166,7 @@ func (l *realtimeLead) update(f *media.Frame) time.Duration {
 	return l.ahead
 }
 
-// openRTMP plays by RTMP, until ctx ends.
+// openRTMP plays the stream over RTMP, until ctx ends.
 func (m *Manager) openRTMP(ctx context.Context, r *relay) (*messageSource, error) {
 	c, nc, err := m.connect(ctx, r)
 	if err != nil {
@@ -184,7 +188,7 @@ func (m *Manager) openRTMP(ctx context.Context, r *relay) (*messageSource, error
 	}, nil
 }
 
-// openHTTP plays HTTP-FLV, until ctx ends. Each redirect is looked at as the address was.
+// openHTTP plays the stream over HTTP-FLV, until ctx ends. Redirects are checked like the URL.
 func (m *Manager) openHTTP(ctx context.Context, r *relay) (*messageSource, error) {
 	remote := ""
 	client := http.Client{
@@ -212,16 +216,16 @@ func (m *Manager) openHTTP(ctx context.Context, r *relay) (*messageSource, error
 	}
 	if resp.StatusCode != http.StatusOK {
 		resp.Body.Close()
-		return nil, fmt.Errorf("it answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
+		return nil, fmt.Errorf("unexpected HTTP status %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	}
 	tags := flv.NewReader(bufio.NewReaderSize(resp.Body, readBuffer), m.opt.Conn.MaxMessage)
-	said := false
+	warned := false
 	return &messageSource{
 		next: func() (uint8, uint32, []byte, error) {
 			t, err := tags.Next()
-			if !said && tags.Anomalies != (flv.Anomalies{}) {
-				said = true
-				r.log.Warn("stream is no proper FLV", "reason", tags.Anomalies.String())
+			if !warned && tags.Anomalies != (flv.Anomalies{}) {
+				warned = true
+				r.log.Warn("nonconforming FLV stream", "reason", tags.Anomalies.String())
 			}
 			return t.Type, t.Timestamp, t.Body, err
 		},
@@ -231,15 +235,15 @@ func (m *Manager) openHTTP(ctx context.Context, r *relay) (*messageSource, error
 	}, nil
 }
 
-// checkRedirect holds a redirect to the rules for addresses; the guard holds it to those for where it leads.
+// checkRedirect checks the URL of a redirect; the dialer checks its address.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	if len(via) > maxRedirects {
-		return errors.New("it redirects again and again")
+		return errors.New("too many redirects")
 	}
-	req.Header.Del("Referer") // has the query
+	req.Header.Del("Referer") // it would contain the query
 	if _, err := parseTarget(domain.Pull, req.URL.String(), false); err != nil || req.URL.Scheme != "http" &&
 		req.URL.Scheme != "https" {
-		return errors.New("it redirects to where no stream is pulled from")
+		return errors.New("redirect to a URL that cannot be pulled")
 	}
 	return nil
 }

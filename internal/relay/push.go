@@ -16,12 +16,13 @@ import (
 )
 
 const (
-	handshakeTimeout = 10 * time.Second // to be let in, after the network has connected
-	batchFrames      = 128              // one write takes at most: a second of video and audio
-	stopGrace        = time.Second      // for the last words of a relay that is stopped
+	handshakeTimeout = 10 * time.Second // for the RTMP handshake and commands, after the TCP connection
+	batchFrames      = 128              // frames per write: a second of video and audio
+	stopGrace        = time.Second      // for a stopped relay to end its stream
 )
 
-// push sends the stream to the other end until one of both is lost. It ends with errStreamEnded when the stream does.
+// push sends the stream to the remote server until either ends. It returns errStreamEnded if the
+// stream ended here.
 func (m *Manager) push(ctx context.Context, r *relay) error {
 	m.setState(r, stateWaiting)
 	if err := m.waitForMedia(ctx, r); err != nil {
@@ -41,7 +42,7 @@ func (m *Manager) push(ctx context.Context, r *relay) error {
 	o.GOPs, o.AllTracks = 1, c.Caps()&rtmp.CapsMultitrack != 0
 	sub, err := m.hub.Subscribe(ctx, r.Name, o)
 	if err != nil {
-		_ = c.EndStream() // what the other end makes of it is its affair
+		_ = c.EndStream() // the connection is closed in any case
 		return streamEndError(err)
 	}
 	defer sub.Leave()
@@ -54,13 +55,13 @@ func (m *Manager) push(ctx context.Context, r *relay) error {
 	return pump(ctx, r, sub, c)
 }
 
-// subscribeOptions returns how a relay subscribes. It is a part of the server: as long as the ring
-// has what it has not sent, it sends it.
+// subscribeOptions returns the options of a relay's subscription. A relay sends everything that
+// is still in the ring, however late.
 func subscribeOptions(wait time.Duration) stream.SubscribeOptions {
 	return stream.SubscribeOptions{Viewer: stream.ViewerOptions{Proto: "relay", Internal: true}, Wait: wait}
 }
 
-// streamEndError turns what a subscriber is told of a stream that has ended into errStreamEnded.
+// streamEndError converts the errors of a subscriber whose stream has ended to errStreamEnded.
 func streamEndError(err error) error {
 	if err == io.EOF || domain.KindOf(err) == domain.NotFound {
 		return errStreamEnded
@@ -68,15 +69,14 @@ func streamEndError(err error) error {
 	return err
 }
 
-// waitForMedia waits until there is something to push: the stream, and after a failure a frame of
-// it that is new. What is held would be sent again and again to a server that hangs up when nothing
-// follows.
+// waitForMedia waits for the stream and, after a failure, for a new frame of it. Otherwise a held
+// stream would be sent again and again to a server that disconnects when nothing follows.
 func (m *Manager) waitForMedia(ctx context.Context, r *relay) error {
-	patience := time.Duration(-1)
+	playWait := time.Duration(-1)
 	if r.static {
-		patience = 0
+		playWait = 0
 	}
-	sub, err := m.hub.Subscribe(ctx, r.Name, subscribeOptions(patience))
+	sub, err := m.hub.Subscribe(ctx, r.Name, subscribeOptions(playWait))
 	if err != nil {
 		return err
 	}
@@ -89,9 +89,10 @@ func (m *Manager) waitForMedia(ctx context.Context, r *relay) error {
 	return err
 }
 
-// connect connects to the other end by RTMP, with user and password where it asks for them.
+// connect connects to the remote server by RTMP, with user and password if the server asks for
+// them.
 func (m *Manager) connect(ctx context.Context, r *relay) (*rtmp.ClientConn, net.Conn, error) {
-	const rounds = 3 // without, with the name, with the answer
+	const rounds = 3 // without credentials, with the user, with the response
 	query := ""
 	for round := 1; ; round++ {
 		c, nc, err := m.connectWithQuery(ctx, r, query)
@@ -105,7 +106,7 @@ func (m *Manager) connect(ctx context.Context, r *relay) (*rtmp.ClientConn, net.
 	}
 }
 
-// connectWithQuery connects with query behind the app.
+// connectWithQuery connects with query appended to the app.
 func (m *Manager) connectWithQuery(ctx context.Context, r *relay, query string) (*rtmp.ClientConn, net.Conn, error) {
 	a := r.target.rtmp
 	nc, err := m.dialer.dial(ctx, a.Host, a.TLS, r.target.trusted)
@@ -121,54 +122,55 @@ func (m *Manager) connectWithQuery(ctx context.Context, r *relay, query string) 
 	return c, nc, nil
 }
 
-// withHandshakeTimeout has the other end answer in good time.
-func withHandshakeTimeout(ctx context.Context, ask func(context.Context) error) error {
+// withHandshakeTimeout runs call with handshakeTimeout.
+func withHandshakeTimeout(ctx context.Context, call func(context.Context) error) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, handshakeTimeout, errHandshakeTimeout)
 	defer cancel()
-	err := ask(ctx)
+	err := call(ctx)
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
 	return describeEOF(err)
 }
 
-var errHandshakeTimeout = errors.New("it takes too long to let us in")
+var errHandshakeTimeout = errors.New("timeout during the RTMP handshake")
 
-// describeEOF puts the end of a connection into words.
+// describeEOF replaces io.EOF and io.ErrUnexpectedEOF with a readable error.
 func describeEOF(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return errors.New("it closed the connection")
+		return errors.New("the remote server closed the connection")
 	}
 	return err
 }
 
-// pump writes frames until the stream ends, the connection, or ctx. Both last are said goodbye to.
+// pump writes frames until the stream, the connection or ctx ends. If the stream or ctx ends, it
+// ends the stream on the remote server too.
 func pump(ctx context.Context, r *relay, sub *stream.Subscriber, c *rtmp.ClientConn) error {
-	pumping, hangUp := context.WithCancelCause(ctx)
-	heard := make(chan struct{})
-	go func() { // what the other end says has to be read
-		defer close(heard)
-		defer r.recoverTo(hangUp)
+	pumpCtx, disconnect := context.WithCancelCause(ctx)
+	readDone := make(chan struct{})
+	go func() { // the remote server's messages must be read
+		defer close(readDone)
+		defer r.recoverTo(disconnect)
 		for {
 			if _, err := c.ReadMessage(); err != nil {
-				hangUp(describeEOF(err))
+				disconnect(describeEOF(err))
 				return
 			}
 		}
 	}()
-	err := sendFrames(pumping, sub, c)
+	err := sendFrames(pumpCtx, sub, c)
 	if err == io.EOF || ctx.Err() != nil {
-		_ = c.EndStream() // it sees the end in any case
+		_ = c.EndStream() // the server notices the closed connection in any case
 		err = streamEndError(err)
 	}
 	c.Close()
-	<-heard
+	<-readDone
 	if errors.Is(err, errStreamEnded) || ctx.Err() != nil {
 		return err
 	}
-	cause := context.Cause(pumping)
-	if said, ok := errors.AsType[*rtmp.StatusError](cause); ok {
-		return said
+	cause := context.Cause(pumpCtx)
+	if status, ok := errors.AsType[*rtmp.StatusError](cause); ok {
+		return status
 	}
 	if errors.Is(err, context.Canceled) {
 		return cause
@@ -176,7 +178,7 @@ func pump(ctx context.Context, r *relay, sub *stream.Subscriber, c *rtmp.ClientC
 	return err
 }
 
-// sendFrames writes frames until an end: io.EOF is that of the stream.
+// sendFrames writes frames until an error. io.EOF is the end of the stream.
 func sendFrames(ctx context.Context, sub *stream.Subscriber, c *rtmp.ClientConn) error {
 	var (
 		pre   = flv.Preamble{Dialect: flv.Dialect{Multitrack: c.Caps()&rtmp.CapsMultitrack != 0}}

@@ -1,7 +1,7 @@
-// Package relay moves streams between this server and others: it pushes what is live here, and
-// publishes here what it pulls. A relay is a subscriber or a publisher like any other, and comes
-// back when the other end is lost. The package guards where relays may go. It knows no HTTP of the
-// operator's and no settings file.
+// Package relay connects streams of this server with other servers: it pushes streams that are
+// live here, and publishes here streams that it pulls. A relay is a subscriber or a publisher
+// like any other, and reconnects when the connection is lost. The package checks where relays may
+// connect to. It knows neither the operator's HTTP nor the settings file.
 package relay
 
 import (
@@ -24,32 +24,32 @@ import (
 
 const (
 	minBackoff  = time.Second
-	maxBackoff  = 30 * time.Second // between two attempts
-	stableAfter = 10 * time.Second // of running, what was before is forgotten
-	reportAfter = 3                // failures in a row are told of: one restart of the other end makes fewer
+	maxBackoff  = 30 * time.Second // longest pause between two attempts
+	stableAfter = 10 * time.Second // running time after which earlier failures are forgotten
+	reportAfter = 3                // failures in a row that are reported: a restart of the remote server causes fewer
 )
 
-// Options of a Manager. What has no remark must be set.
+// Options of a Manager. Fields are required unless their comment says otherwise.
 type Options struct {
-	Max          int                     // relays that Start may have at a time
-	Allow        []string                // private addresses, ranges and names that Start may go to
-	OwnListeners []net.Addr              // of this server's listeners, where no relay may go
-	VerifyTLS    bool                    // check the certificates of others
-	Conn         rtmp.Options            // of connections by RTMP
-	ReadTimeout  time.Duration           // the longest time without a frame of what is pulled
-	Static       map[string][]string     // where each stream of an app is pushed to, up to the room
-	Admit        func(domain.Name) error // why nothing new may be pulled at present, nil where it may
+	Max          int                     // limit of relays from Start
+	Allow        []string                // private addresses, ranges and names that Start may connect to
+	OwnListeners []net.Addr              // addresses of this server's listeners, to which no relay may connect
+	VerifyTLS    bool                    // verify TLS certificates
+	Conn         rtmp.Options            // options of RTMP connections
+	ReadTimeout  time.Duration           // longest time without a frame on a pull
+	Static       map[string][]string     // push URLs by app, without the room
+	Admit        func(domain.Name) error // error if admission control allows no new pull of a stream, nil if it may start
 	Failed       func(domain.RelayStatus)
 	Log          *slog.Logger
 }
 
-// A Manager has the relays of a server.
+// A Manager runs the relays of a server.
 type Manager struct {
 	hub    *stream.Hub
 	opt    Options
 	dialer *dialer
 
-	events       <-chan stream.Event // nil without Static
+	events       <-chan stream.Event // nil if Options.Static is empty
 	missedEvents func() uint64
 	unobserve    func()
 
@@ -59,23 +59,23 @@ type Manager struct {
 	closed  bool
 }
 
-// A relay is one that was asked for.
+// A relay is one push or pull.
 type relay struct {
 	domain.Relay
 	target   *target
-	static   bool // it ends with its stream
+	static   bool // from Options.Static: it ends with its stream
 	cancel   context.CancelFunc
 	log      *slog.Logger
-	logPanic sync.Once // the first is logged
+	logPanic sync.Once // logs the first panic only
 
-	// Under Manager.mu.
+	// Guarded by Manager.mu.
 	status    domain.RelayStatus
-	sub       *stream.Subscriber // what is pushed, nil while nothing is
-	restarted bool               // of a static one: its stream has begun anew
+	sub       *stream.Subscriber // the pushed stream, nil if none
+	restarted bool               // for a static relay: its stream has started again
 }
 
-// New returns a Manager without relays. Run must be called for what Options.Static asks for, and
-// Close in any case. The error names what is wrong in Options.Static.
+// New returns a Manager without relays. The caller must call Run if Options.Static is not empty,
+// and Close in any case. The error describes an invalid entry of Options.Static.
 func New(hub *stream.Hub, o Options) (*Manager, error) {
 	for app, bases := range o.Static {
 		for i, base := range bases {
@@ -93,9 +93,9 @@ func New(hub *stream.Hub, o Options) (*Manager, error) {
 	return m, nil
 }
 
-// Start begins w, and returns its URL as it may be shown. The other end is connected to once
-// before, for some seconds at most. Errors are of kind Invalid, Denied (relays may not go there),
-// Conflict (there is such a relay), Limit or Unavailable (the other end does not answer).
+// Start starts relay w and returns its redacted URL. It first connects to the remote server once,
+// for some seconds at most. Errors have kind Invalid, Denied (the address is forbidden), Conflict
+// (the relay exists), Limit or Unavailable (the remote server does not respond).
 func (m *Manager) Start(ctx context.Context, w domain.Relay) (shown string, err error) {
 	to, err := parseTarget(w.Direction, w.URL, false)
 	if err != nil {
@@ -115,7 +115,7 @@ func (m *Manager) Start(ctx context.Context, w domain.Relay) (shown string, err 
 	defer m.mu.Unlock()
 	switch {
 	case m.relays[w] != r || m.closed:
-		return "", domain.Errorf(domain.Conflict, "the relay was stopped meanwhile")
+		return "", domain.Errorf(domain.Conflict, "the relay was stopped while it started")
 	case err == nil:
 		m.launch(r)
 		return to.redacted, nil
@@ -123,13 +123,13 @@ func (m *Manager) Start(ctx context.Context, w domain.Relay) (shown string, err 
 	r.cancel()
 	delete(m.relays, w)
 	if domain.KindOf(err) == domain.Internal {
-		err = domain.Errorf(domain.Unavailable, "the other end cannot be reached: %s", to.redactError(describeEOF(err)))
+		err = domain.Errorf(domain.Unavailable, "cannot connect to the remote server: %s", to.redactError(describeEOF(err)))
 	}
 	return "", err
 }
 
-// add notes a relay. The context that it returns ends with ctx and when the relay is stopped;
-// launch gives the relay one of its own. Caller holds m.mu.
+// add registers a relay. The returned context ends with ctx and when the relay is stopped; launch
+// replaces it with one that is independent of ctx. The caller holds m.mu.
 func (m *Manager) add(ctx context.Context, w domain.Relay, to *target, static bool) (*relay, context.Context, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	r := &relay{Relay: w, target: to, static: static, cancel: cancel,
@@ -144,9 +144,9 @@ func (m *Manager) add(ctx context.Context, w domain.Relay, to *target, static bo
 		err = domain.Errorf(domain.Unavailable, "the server is stopping")
 	case old != nil:
 		old.restarted = true
-		err = domain.Errorf(domain.Conflict, "there is such a relay already")
+		err = domain.Errorf(domain.Conflict, "the relay already exists")
 	case !static && m.count() >= m.opt.Max:
-		err = domain.Errorf(domain.Limit, "there are %d relays, which is as many as may be (relay_max)", m.opt.Max)
+		err = domain.Errorf(domain.Limit, "relay limit reached (relay_max: %d)", m.opt.Max)
 	default:
 		m.relays[w] = r
 		return r, ctx, nil
@@ -155,7 +155,7 @@ func (m *Manager) add(ctx context.Context, w domain.Relay, to *target, static bo
 	return nil, nil, err
 }
 
-// count returns how many relays there are by Start. Caller holds m.mu.
+// count returns the number of relays from Start. The caller holds m.mu.
 func (m *Manager) count() (n int) {
 	for _, r := range m.relays {
 		if !r.static {
@@ -165,7 +165,7 @@ func (m *Manager) count() (n int) {
 	return n
 }
 
-// launch runs r. Caller holds m.mu.
+// launch runs r in a goroutine. The caller holds m.mu.
 func (m *Manager) launch(r *relay) {
 	r.cancel()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -173,7 +173,7 @@ func (m *Manager) launch(r *relay) {
 	m.running.Go(func() { m.run(ctx, r) })
 }
 
-// remove forgets r.
+// remove stops and unregisters r.
 func (m *Manager) remove(r *relay) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -183,8 +183,8 @@ func (m *Manager) remove(r *relay) {
 	}
 }
 
-// Stop ends w, with a goodbye to the other end, and returns its URL as it may be shown. NotFound
-// when there is no such relay.
+// Stop stops relay w, ends its stream on the remote server, and returns its redacted URL. It
+// returns NotFound if there is no such relay.
 func (m *Manager) Stop(w domain.Relay) (shown string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -197,7 +197,7 @@ func (m *Manager) Stop(w domain.Relay) (shown string, err error) {
 	return r.target.redacted, nil
 }
 
-// List returns what is known of all relays, ordered by stream, direction and URL.
+// List returns the status of all relays, ordered by stream, direction and URL.
 func (m *Manager) List() []domain.RelayStatus {
 	m.mu.Lock()
 	list, subs := make([]domain.RelayStatus, 0, len(m.relays)), make([]*stream.Subscriber, 0, len(m.relays))
@@ -221,7 +221,7 @@ func (m *Manager) List() []domain.RelayStatus {
 	return list
 }
 
-// Close ends all relays, with a goodbye to the other ends, and waits for them.
+// Close stops all relays, ends their streams on the remote servers, and waits for them.
 func (m *Manager) Close() {
 	m.mu.Lock()
 	m.closed = true
@@ -233,7 +233,8 @@ func (m *Manager) Close() {
 	m.running.Wait()
 }
 
-// Run pushes each stream of Options.Static while it is live, until ctx ends or the Manager is closed.
+// Run pushes each stream of Options.Static while it is live, until ctx ends or the Manager is
+// closed.
 func (m *Manager) Run(ctx context.Context) {
 	lost := uint64(0)
 	for m.events != nil {
@@ -245,7 +246,7 @@ func (m *Manager) Run(ctx context.Context) {
 			if e.Type == stream.Started {
 				m.pushStatic(e.Name)
 			}
-			if n := m.missedEvents(); n != lost { // a beginning may have been among them
+			if n := m.missedEvents(); n != lost { // a start may have been among them
 				lost = n
 				for _, in := range m.hub.Snapshot() {
 					m.pushStatic(in.Name)
@@ -257,18 +258,18 @@ func (m *Manager) Run(ctx context.Context) {
 	}
 }
 
-// pushStatic pushes a stream where the settings say.
+// pushStatic pushes a stream to the URLs of Options.Static.
 func (m *Manager) pushStatic(name domain.Name) {
 	for _, base := range m.opt.Static[name.App] {
 		to, err := staticTarget(base, name.Room)
-		if err != nil { // New has tried it
-			m.opt.Log.Error("static_push", "stream", name.String(), "err", err)
+		if err != nil { // New has checked it
+			m.opt.Log.Error("invalid static_push URL", "stream", name.String(), "err", err)
 			continue
 		}
 		m.mu.Lock()
 		r, _, err := m.add(context.Background(), domain.Relay{Direction: domain.Push, Name: name, URL: to.u.String()}, to,
 			true)
-		if err == nil { // else it is there, or all is over
+		if err == nil { // else the relay exists or the server is stopping
 			m.launch(r)
 		}
 		m.mu.Unlock()
@@ -283,10 +284,10 @@ const (
 	stateFailed     = "failed"
 )
 
-// errStreamEnded is how an attempt ends whose stream has ended here.
+// errStreamEnded ends an attempt whose stream has ended on this server.
 var errStreamEnded = errors.New("the stream has ended")
 
-// run tries until ctx ends, or of a static relay the stream.
+// run makes attempts until ctx ends or, for a static relay, its stream.
 func (m *Manager) run(ctx context.Context, r *relay) {
 	defer m.remove(r)
 	attempt := m.push
@@ -313,16 +314,17 @@ func (m *Manager) run(ctx context.Context, r *relay) {
 	}
 }
 
-// errPanic is how an attempt ends that panicked.
+// errPanic ends an attempt that panicked.
 var errPanic = errors.New("internal error in the relay, see the log")
 
-// runAttempt makes an attempt. A panic ends it as an error does: what the other end sends must not end the server.
+// runAttempt makes an attempt. A panic in it becomes an error: input from the remote server must
+// not end the process.
 func (r *relay) runAttempt(ctx context.Context, attempt func(context.Context, *relay) error) (err error) {
 	defer r.recoverTo(func(e error) { err = e })
 	return attempt(ctx, r)
 }
 
-// recoverTo makes an error of a panic, and logs the first one of r. To be deferred.
+// recoverTo turns a panic into an error, and logs the first one of r. It must be deferred.
 func (r *relay) recoverTo(end func(error)) {
 	if v := recover(); v != nil {
 		r.logPanic.Do(func() { r.log.Error("panic", "panic", v, "stack", string(debug.Stack())) })
@@ -330,8 +332,8 @@ func (r *relay) recoverTo(end func(error)) {
 	}
 }
 
-// streamEnded notes that the stream of r has ended. It reports whether r has too: a static one
-// whose stream has not begun anew since, and that is forgotten now.
+// streamEnded records that the stream of r has ended. It reports whether r ends too: it is static
+// and its stream has not started again. Then it also unregisters r.
 func (m *Manager) streamEnded(r *relay) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -348,7 +350,7 @@ func (m *Manager) streamEnded(r *relay) bool {
 	return true
 }
 
-// recordFailure notes that an attempt failed, and returns how many have in a row.
+// recordFailure records that an attempt failed, and returns the number of failures in a row.
 func (m *Manager) recordFailure(r *relay, err error) int {
 	reason := r.target.redactError(err)
 	m.mu.Lock()
@@ -370,29 +372,29 @@ func (m *Manager) recordFailure(r *relay, err error) int {
 	return status.Attempts
 }
 
-// isStable reports whether a relay has run for so long that what was before is forgotten.
+// isStable reports whether a relay has run for so long that earlier failures are forgotten.
 func isStable(s domain.RelayStatus) bool {
 	return s.State == stateRunning && time.Since(s.Since) >= stableAfter
 }
 
-// setState notes the state of r.
+// setState sets the state of r.
 func (m *Manager) setState(r *relay, state string) {
 	m.mu.Lock()
 	r.status.State, r.status.Since = state, time.Now()
 	m.mu.Unlock()
 	if state == stateRunning {
-		r.log.Info("relay runs")
+		r.log.Info("relay running")
 	}
 }
 
-// setSubscriber notes what r pushes, nil for nothing any more.
+// setSubscriber sets the subscriber of a push, nil for none.
 func (m *Manager) setSubscriber(r *relay, sub *stream.Subscriber) {
 	m.mu.Lock()
 	r.sub = sub
 	m.mu.Unlock()
 }
 
-// failureCount returns how many attempts have failed in a row.
+// failureCount returns the number of failures in a row.
 func (m *Manager) failureCount(r *relay) int {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -31,7 +31,8 @@ var movie = domain.Name{App: "live", Room: "movie"}
 
 const testTimeout = 10 * time.Second
 
-// newManager returns a hub and a Manager that may go to this machine; change may alter its Options first.
+// newManager returns a hub and a Manager that may connect to this machine; change may modify its
+// Options.
 func newManager(t *testing.T, change func(*Options)) (*stream.Hub, *Manager) {
 	t.Helper()
 	hub := stream.NewHub(stream.Options{Hold: 20 * time.Second, TrackWait: 1, RAPWait: time.Second})
@@ -54,7 +55,7 @@ func newManager(t *testing.T, change func(*Options)) (*stream.Hub, *Manager) {
 	return hub, m
 }
 
-// publishAudio publishes a track of publishAudio, whose every frame is a place to begin.
+// publishAudio publishes an audio track, in which every frame is a random access point.
 func publishAudio(t *testing.T, hub *stream.Hub) *stream.Publisher {
 	t.Helper()
 	p, err := hub.Publish(t.Context(), movie, stream.PublishOptions{Proto: "test", Grant: domain.Grant{Name: movie}})
@@ -73,7 +74,7 @@ func audioFrame(n int) *media.Frame {
 		Payload: []byte{0x21, byte(n)}, Arrived: time.Now()}
 }
 
-// A server is the other end: it takes one connection after the other and hands it to do.
+// A server is the remote server. It calls do for each connection.
 type server struct {
 	net.Listener
 	conns sync.WaitGroup
@@ -120,7 +121,7 @@ func serveWith(t *testing.T, o rtmp.Options, do func(context.Context, *rtmp.Serv
 
 func (s *server) url(name string) string { return "rtmp://" + s.Addr().String() + "/app/" + name }
 
-// awaitState waits until the only relay is as wanted.
+// awaitState waits until the status of the only relay satisfies want.
 func awaitState(t *testing.T, m *Manager, want func(domain.RelayStatus) bool) domain.RelayStatus {
 	t.Helper()
 	deadline, again := time.After(testTimeout), time.NewTicker(5*time.Millisecond)
@@ -138,8 +139,8 @@ func awaitState(t *testing.T, m *Manager, want func(domain.RelayStatus) bool) do
 	}
 }
 
-// TestPushReconnectsAndEndsStream pushes a stream, loses the other end, and pushes again; the end
-// of the stream and a stop are goodbyes.
+// TestPushReconnectsAndEndsStream pushes a stream, loses the server, and pushes again. The end of
+// the stream and a stop end it on the server.
 func TestPushReconnectsAndEndsStream(t *testing.T) {
 	type message struct {
 		conn int
@@ -149,7 +150,7 @@ func TestPushReconnectsAndEndsStream(t *testing.T) {
 	got := make(chan message, 1<<10)
 	conns := 0
 	s := serve(t, func(_ context.Context, c *rtmp.ServerConn, req *rtmp.Request) {
-		conns++ // one at a time
+		conns++ // no lock needed: one connection at a time
 		n := conns
 		if !req.Publish || req.App != "app" || req.Name != "key" || c.AcceptPublish() != nil {
 			t.Errorf("asked for %+v", req)
@@ -159,7 +160,7 @@ func TestPushReconnectsAndEndsStream(t *testing.T) {
 			m, err := c.ReadMessage()
 			got <- message{n, m, err}
 			if err != nil || n == 1 && m.Type == flv.TypeAudio && m.Payload[1] == 1 {
-				return // the first connection is lost at the first sound
+				return // the first connection is lost at its second audio frame
 			}
 		}
 	})
@@ -195,17 +196,17 @@ func TestPushReconnectsAndEndsStream(t *testing.T) {
 					return
 				}
 			case <-deadline:
-				t.Fatalf("%s: never came", what)
+				t.Fatalf("%s: not received", what)
 			}
 		}
 	}
 	onAir := func(n int) func(message) bool {
 		return func(m message) bool { return m.conn == n && m.Type == flv.TypeAudio && m.Payload[1] == 1 }
 	}
-	await("sound", onAir(1))
-	await("sound after the loss", onAir(2))
+	await("audio", onAir(1))
+	await("audio after the loss", onAir(2))
 	status := awaitState(t, m, func(s domain.RelayStatus) bool { return s.State == stateRunning && s.Attempts == 1 })
-	if status.Error != "it closed the connection" || status.Room != "movie" || status.URL != shown {
+	if status.Error != "the remote server closed the connection" || status.Room != "movie" || status.URL != shown {
 		t.Errorf("status %+v", status)
 	}
 	close(stop)
@@ -218,26 +219,27 @@ func TestPushReconnectsAndEndsStream(t *testing.T) {
 	await("the same connection after a hold",
 		func(m message) bool { return m.conn == 2 && bytes.HasSuffix(m.Payload, []byte("after the hold")) })
 	p.End(stream.Clean)
-	await("goodbye at the end of the stream", func(m message) bool { return m.conn == 2 && m.err == rtmp.ErrStreamEnded })
+	await("end of stream after the publisher's end",
+		func(m message) bool { return m.conn == 2 && m.err == rtmp.ErrStreamEnded })
 	if s := awaitState(t, m, func(s domain.RelayStatus) bool { return s.State == stateWaiting }); s.Attempts != 0 ||
 		s.Error != "" {
-		t.Errorf("after it has run to the end: %+v", s)
+		t.Errorf("after the stream ended: %+v", s)
 	}
 
 	p = publishAudio(t, hub)
 	p.Write(audioFrame(0))
-	await("sound of the next stream", func(m message) bool { return m.conn == 3 && m.Type == flv.TypeAudio })
+	await("audio of the next stream", func(m message) bool { return m.conn == 3 && m.Type == flv.TypeAudio })
 	if _, err := m.Stop(w); err != nil {
 		t.Error(err)
 	}
-	await("goodbye at the stop", func(m message) bool { return m.conn == 3 && m.err == rtmp.ErrStreamEnded })
+	await("end of stream after Stop", func(m message) bool { return m.conn == 3 && m.err == rtmp.ErrStreamEnded })
 	if _, err := m.Stop(w); domain.KindOf(err) != domain.NotFound || len(m.List()) != 0 {
-		t.Errorf("stopped twice: %v, %v", err, m.List())
+		t.Errorf("second Stop: %v, %v", err, m.List())
 	}
 }
 
-// TestStalledServerDoesNotBlockPublisher pushes to a server that reads nothing: the encoder writes
-// on, and the relay gives up and comes again.
+// TestStalledServerDoesNotBlockPublisher pushes to a server that reads nothing: the publisher
+// continues, and the relay disconnects and retries.
 func TestStalledServerDoesNotBlockPublisher(t *testing.T) {
 	s := serve(t, func(ctx context.Context, c *rtmp.ServerConn, _ *rtmp.Request) {
 		if c.AcceptPublish() == nil {
@@ -271,12 +273,12 @@ func TestStalledServerDoesNotBlockPublisher(t *testing.T) {
 	close(stop)
 	<-done
 	if longest > 900*time.Millisecond || !strings.Contains(status.Error, "timeout") {
-		t.Errorf("the encoder waited %v; status %+v", longest, status)
+		t.Errorf("Publisher.Write blocked for %v; status %+v", longest, status)
 	}
 }
 
-// TestSlowServerReportsDelayAndSkips pushes to a server that is slower than the stream: the list
-// says how late it is, and what it has lost.
+// TestSlowServerReportsDelayAndSkips pushes to a server that is slower than the stream: the
+// status has its delay and its skips.
 func TestSlowServerReportsDelayAndSkips(t *testing.T) {
 	begun, wake := make(chan struct{}), make(chan struct{})
 	s := serve(t, func(ctx context.Context, c *rtmp.ServerConn, _ *rtmp.Request) {
@@ -316,17 +318,17 @@ func TestSlowServerReportsDelayAndSkips(t *testing.T) {
 			n++
 		}
 	}
-	write(200) // 50 MiB: more than sockets hold, and less than the ring
+	write(200) // 50 MiB: more than socket buffers, less than the ring
 	if late := awaitState(t, m, func(s domain.RelayStatus) bool { return s.DelayMS > 0 }); late.State != stateRunning ||
 		late.Skips != 0 {
-		t.Errorf("while it takes nothing: %+v", late)
+		t.Errorf("while the server reads nothing: %+v", late)
 	}
 	write(400)
 	close(wake)
 	awaitState(t, m, func(s domain.RelayStatus) bool { return s.Skips > 0 && s.DelayMS == 0 && s.Attempts == 0 })
 }
 
-// sendAudio plays sound to c until ctx ends or after so many frames.
+// sendAudio sends this number of audio frames, or frames until ctx ends if it is negative.
 func sendAudio(ctx context.Context, frames int, send func(flv.Tag) error) {
 	if send(flv.Tag{Type: flv.TypeAudio, Body: []byte{0xaf, 0, 0x12, 0x10}}) != nil {
 		return
@@ -345,12 +347,12 @@ func sendAudio(ctx context.Context, frames int, send func(flv.Tag) error) {
 	}
 }
 
-// TestPullReconnectKeepsViewer pulls by RTMP and by HTTP-FLV, behind a redirect: a loss is held,
-// and the viewer goes on when it comes back.
+// TestPullReconnectKeepsViewer pulls over RTMP, and over HTTP-FLV with a redirect. After a loss
+// the stream is held, and the viewer continues when it returns.
 func TestPullReconnectKeepsViewer(t *testing.T) {
 	var mu sync.Mutex
 	times := 0
-	frames := func() int { // of the first connection few
+	frames := func() int { // few frames on the first connection
 		mu.Lock()
 		defer mu.Unlock()
 		if times++; times == 1 {
@@ -375,7 +377,7 @@ func TestPullReconnectKeepsViewer(t *testing.T) {
 			return
 		}
 		if r.Referer() != "" {
-			t.Errorf("the address goes along as referer: %q", r.Referer())
+			t.Errorf("the URL was sent as referer: %q", r.Referer())
 		}
 		w.Write(flv.FileHeader(true, false))
 		sendAudio(r.Context(), frames(), func(tag flv.Tag) error {
@@ -411,14 +413,14 @@ func TestPullReconnectKeepsViewer(t *testing.T) {
 				}
 				for _, f := range buf[:got] {
 					if n++; f.DTS <= last {
-						t.Errorf("time goes back from %v to %v", last, f.DTS)
+						t.Errorf("timestamps go back from %v to %v", last, f.DTS)
 					}
 					last, joins = f.DTS, f.Discontinuity
 				}
 			}
 			if info, _ := hub.Info(movie); joins == 0 || len(info.Publishers) != 1 || info.Publishers[0].Proto != "pull" ||
 				strings.Contains(info.Publishers[0].URL, "s3cret") {
-				t.Errorf("joins %d, publishers %+v", joins, info.Publishers)
+				t.Errorf("discontinuities %d, publishers %+v", joins, info.Publishers)
 			}
 			if _, err := m.Stop(w); err != nil {
 				t.Error(err)
@@ -427,14 +429,14 @@ func TestPullReconnectKeepsViewer(t *testing.T) {
 				_, err = sub.Next(ctx, buf[:])
 			}
 			if err != io.EOF {
-				t.Errorf("a pull that is stopped ends the stream; it ended by %v", err)
+				t.Errorf("after Stop the subscriber got %v, want EOF", err)
 			}
 		})
 	}
 }
 
-// TestPullToleratesNonconformingFLV pulls streams that players play though FLV has no word for
-// them. What cannot be used of them is counted.
+// TestPullToleratesNonconformingFLV pulls streams that violate FLV but play in players. Unusable
+// parts are counted.
 func TestPullToleratesNonconformingFLV(t *testing.T) {
 	unknown := func(b []byte) []byte { return append(flv.AppendTag(nil, 15, 0, []byte("unknown")), b...) }
 	wrongSize := func(b []byte) []byte { return append(b[:len(b)-4:len(b)-4], 0, 0, 0, 4) }
@@ -443,7 +445,7 @@ func TestPullToleratesNonconformingFLV(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.Write(flv.FileHeader(true, true))
-				// no picture without a configuration
+				// no frame without a configuration
 				w.Write(change(flv.AppendTag(nil, flv.TypeVideo, 0, []byte{0x17, 1, 0, 0, 0, 1})))
 				sendAudio(r.Context(), -1, func(tag flv.Tag) error {
 					_, err := w.Write(change(flv.AppendTag(nil, tag.Type, tag.Timestamp, tag.Body)))
@@ -481,45 +483,47 @@ func TestPullToleratesNonconformingFLV(t *testing.T) {
 	}
 }
 
-// TestPullFailsWithReason has rows of P14: each fails in good time and with a reason.
+// TestPullFailsWithReason pulls from broken servers: each attempt fails in time and with a
+// reason.
 func TestPullFailsWithReason(t *testing.T) {
 	for _, tt := range []struct {
 		name, want string
 		serve      func(w http.ResponseWriter, r *http.Request)
 	}{
-		{"not there", "404 Not Found", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "k3y", 404) }},
+		{"not found", "404 Not Found", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "k3y", 404) }},
 		{"garbage", "no FLV signature", func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("<html>k3y</html>")) }},
 		{"a playlist", "no FLV signature",
 			func(w http.ResponseWriter, _ *http.Request) { w.Write([]byte("#EXTM3U\nfile:///etc/passwd")) }},
 		{"a tag of 16 MB", "above the limit", func(w http.ResponseWriter, _ *http.Request) {
 			w.Write(append(flv.FileHeader(true, true), 9, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0))
 		}},
-		{"metadata without end", "messages without a frame", func(w http.ResponseWriter, _ *http.Request) {
+		{"endless metadata", "messages without a frame", func(w http.ResponseWriter, _ *http.Request) {
 			w.Write(flv.FileHeader(true, true))
 			for range 2 * maxEmptyMessages {
 				w.Write(flv.AppendTag(nil, flv.TypeVideo, 0, []byte{0x17, 0}))
 			}
 		}},
-		{"a ring of servers", "faster than it plays", func(w http.ResponseWriter, _ *http.Request) {
+		{"a ring of servers", "faster than real time", func(w http.ResponseWriter, _ *http.Request) {
 			w.Write(flv.AppendTag(flv.FileHeader(true, false), flv.TypeAudio, 0, []byte{0xaf, 0, 0x12, 0x10}))
 			for at := time.Duration(0); at < 2*maxAheadOfRealtime; at += 23 * time.Millisecond {
 				w.Write(flv.AppendTag(nil, flv.TypeAudio, uint32(at.Milliseconds()), []byte{0xaf, 1, 0x21}))
 			}
 		}},
-		{"redirects without end", "again and again",
+		{"endless redirects", "too many redirects",
 			func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/again", http.StatusFound) }},
-		{"redirect to metadata", "no relay goes to", func(w http.ResponseWriter, r *http.Request) {
+		{"redirect to metadata", "are forbidden", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://169.254.169.254/latest", http.StatusFound)
 		}},
-		{"redirect to a file", "redirects to where", func(w http.ResponseWriter, r *http.Request) {
+		{"redirect to a file", "cannot be pulled", func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Location", "file:///etc/passwd")
 			w.WriteHeader(302)
 		}},
 		{"redirect to a private host", "private", func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://10.1.2.3/x.flv", http.StatusFound)
 		}},
-		{"hangs up", "closed the connection", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
-		{"silent", "too long", func(w http.ResponseWriter, r *http.Request) {
+		{"closes the connection", "closed the connection",
+			func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
+		{"silent", "no frame within", func(w http.ResponseWriter, r *http.Request) {
 			w.Write(flv.AppendTag(append(flv.FileHeader(true, false), flv.AppendTag(nil, 8, 0, []byte{0xaf, 0, 0x12, 0x10})...),
 				8, 0, []byte{0xaf, 1, 0x21}))
 			w.(http.Flusher).Flush()
@@ -542,8 +546,8 @@ func TestPullFailsWithReason(t *testing.T) {
 	}
 }
 
-// TestRealtimeLead has streams that come as they play, in bursts, and with jumps of their clock:
-// they are never long before their time.
+// TestRealtimeLead checks streams in real time, in bursts, and with clock jumps: only a stream
+// that is too fast gets a large lead.
 func TestRealtimeLead(t *testing.T) {
 	video := &media.Track{Kind: media.Video, Codec: media.H264}
 	for _, tt := range []struct {
@@ -552,22 +556,22 @@ func TestRealtimeLead(t *testing.T) {
 		least time.Duration
 		most  time.Duration
 	}{
-		{"as it plays", func(n int) (_, _ time.Duration) {
+		{"real time", func(n int) (_, _ time.Duration) {
 			return time.Duration(n) * time.Second, time.Duration(n) * time.Second
 		}, 0, 0},
-		{"slower", func(n int) (_, _ time.Duration) {
+		{"slower than real time", func(n int) (_, _ time.Duration) {
 			return time.Duration(n) * time.Second, time.Duration(2*n) * time.Second
 		}, 0, 0},
-		{"a minute at once, then as it plays", func(n int) (_, _ time.Duration) {
+		{"a burst of a minute, then real time", func(n int) (_, _ time.Duration) {
 			return time.Duration(n) * time.Second, time.Duration(max(0, n-60)) * time.Second
 		}, time.Minute, time.Minute},
-		{"jumps on by an hour", func(n int) (_, _ time.Duration) {
+		{"clock jumps forward by an hour", func(n int) (_, _ time.Duration) {
 			return time.Duration(n)*time.Second + time.Duration(n/100)*time.Hour, time.Duration(n) * time.Second
 		}, 0, 0},
-		{"jumps back", func(n int) (_, _ time.Duration) {
+		{"clock jumps back", func(n int) (_, _ time.Duration) {
 			return time.Duration(n%100) * time.Second, time.Duration(n) * time.Second
 		}, 0, 0},
-		{"twice as fast", func(n int) (_, _ time.Duration) {
+		{"twice real time", func(n int) (_, _ time.Duration) {
 			return time.Duration(n) * time.Second, time.Duration(n) * time.Second / 2
 		}, 499 * time.Second, 500 * time.Second},
 	} {
@@ -584,7 +588,7 @@ func TestRealtimeLead(t *testing.T) {
 	}
 }
 
-// TestBackoffAndFailureEvent looks at when attempts are made, and what is told of them.
+// TestBackoffAndFailureEvent checks the times of the attempts and the reported failures.
 func TestBackoffAndFailureEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []domain.RelayStatus
@@ -595,7 +599,7 @@ func TestBackoffAndFailureEvent(t *testing.T) {
 		var at []time.Time
 		m.dialer.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
 			at = append(at, time.Now())
-			return nil, errors.New("s3cret is away")
+			return nil, errors.New("s3cret is down")
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		go m.Run(ctx)
@@ -616,9 +620,9 @@ func TestBackoffAndFailureEvent(t *testing.T) {
 		if n := len(at); n < 20 || n > 50 {
 			t.Errorf("%d attempts in 10 minutes", n)
 		}
-		if len(told) != 1 || told[0].Attempts != reportAfter || told[0].Error != "*** is away" ||
+		if len(told) != 1 || told[0].Attempts != reportAfter || told[0].Error != "*** is down" ||
 			told[0].URL != "rtmp://other.example/app/***" {
-			t.Errorf("told %+v", told)
+			t.Errorf("reported %+v", told)
 		}
 		if list := m.List(); len(list) != 1 || !list[0].Static || list[0].State != stateFailed ||
 			list[0].Attempts != len(at) {
@@ -627,7 +631,7 @@ func TestBackoffAndFailureEvent(t *testing.T) {
 	})
 }
 
-// TestStableRunResetsFailures has the failures of before forgotten.
+// TestStableRunResetsFailures checks that a stable run resets the failure count.
 func TestStableRunResetsFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, m := newManager(t, nil)
@@ -645,7 +649,7 @@ func TestStableRunResetsFailures(t *testing.T) {
 	})
 }
 
-// TestStartErrors has P15 and what is tried before a relay is there.
+// TestStartErrors checks the errors of Start.
 func TestStartErrors(t *testing.T) {
 	s := serve(t, func(context.Context, *rtmp.ServerConn, *rtmp.Request) {})
 	_, m := newManager(t, func(o *Options) { o.Max = 2 })
@@ -660,20 +664,20 @@ func TestStartErrors(t *testing.T) {
 		w    domain.Relay
 		want domain.Kind // Internal: it starts
 	}{
-		{"nobody there", push("rtmp://" + gone.Addr().String() + "/app/key"), domain.Unavailable},
-		{"not to be reached", push("rtmp://10.0.0.1/app/key"), domain.Denied},
-		{"no URL", push("x"), domain.Invalid},
-		{"one", push(s.url("a")), domain.Internal},
-		{"the same", push(s.url("a")), domain.Conflict},
-		{"another", push(s.url("b")), domain.Internal},
-		{"too many", push(s.url("c")), domain.Limit},
+		{"connection refused", push("rtmp://" + gone.Addr().String() + "/app/key"), domain.Unavailable},
+		{"private address", push("rtmp://10.0.0.1/app/key"), domain.Denied},
+		{"invalid URL", push("x"), domain.Invalid},
+		{"first", push(s.url("a")), domain.Internal},
+		{"duplicate", push(s.url("a")), domain.Conflict},
+		{"second", push(s.url("b")), domain.Internal},
+		{"above the limit", push(s.url("c")), domain.Limit},
 	} {
 		_, err := m.Start(t.Context(), tt.w)
 		if (err == nil) != (tt.want == domain.Internal) || err != nil && domain.KindOf(err) != tt.want {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 		if err != nil && strings.Contains(err.Error(), "key") {
-			t.Errorf("%s: the URL is repeated: %v", tt.name, err)
+			t.Errorf("%s: the error contains the URL: %v", tt.name, err)
 		}
 	}
 	if n := len(m.List()); n != 2 {
@@ -685,7 +689,7 @@ func TestStartErrors(t *testing.T) {
 	}
 }
 
-// TestStopWhileConnecting stops a relay whose other end does not answer yet.
+// TestStopWhileConnecting stops a relay while it connects.
 func TestStopWhileConnecting(t *testing.T) {
 	_, m := newManager(t, nil)
 	tried := make(chan struct{})
@@ -695,26 +699,27 @@ func TestStopWhileConnecting(t *testing.T) {
 		return nil, ctx.Err()
 	}
 	w := domain.Relay{Direction: domain.Push, Name: movie, URL: "rtmp://slow.example/app/key"}
-	said := make(chan error)
+	result := make(chan error)
 	go func() {
 		_, err := m.Start(t.Context(), w)
-		said <- err
+		result <- err
 	}()
 	<-tried
 	if _, err := m.Stop(w); err != nil {
 		t.Error(err)
 	}
-	if err := <-said; domain.KindOf(err) != domain.Conflict || len(m.List()) != 0 {
-		t.Errorf("%v; left: %+v", err, m.List())
+	if err := <-result; domain.KindOf(err) != domain.Conflict || len(m.List()) != 0 {
+		t.Errorf("%v; remaining: %+v", err, m.List())
 	}
 }
 
-// TestPullObeysAdmissionControl pulls nothing while nothing new may be published, and connects to nobody for it.
+// TestPullObeysAdmissionControl checks that a pull neither starts nor connects while admission
+// control allows no new publisher.
 func TestPullObeysAdmissionControl(t *testing.T) {
 	short := errors.New("short of memory")
 	_, m := newManager(t, func(o *Options) { o.Admit = func(domain.Name) error { return short } })
 	m.dialer.lookup = func(context.Context, string, string) ([]netip.Addr, error) {
-		t.Error("it connects")
+		t.Error("the relay connects")
 		return nil, errors.ErrUnsupported
 	}
 	to, err := parseTarget(domain.Pull, "rtmp://other.example/app/movie", false)
@@ -727,7 +732,8 @@ func TestPullObeysAdmissionControl(t *testing.T) {
 	}
 }
 
-// TestConcurrentStartAndStop is P16: relays are started and stopped from all sides, and none is left.
+// TestConcurrentStartAndStop starts and stops a relay from several goroutines, and checks that
+// none remains.
 func TestConcurrentStartAndStop(t *testing.T) {
 	s := serve(t, func(context.Context, *rtmp.ServerConn, *rtmp.Request) {})
 	hub, m := newManager(t, nil)
@@ -739,7 +745,7 @@ func TestConcurrentStartAndStop(t *testing.T) {
 		all.Go(func() {
 			for n := range 125 {
 				m.Start(t.Context(), w)
-				if worker == 0 { // a Publisher is for one
+				if worker == 0 { // a Publisher is not for concurrent use
 					p.Write(audioFrame(n))
 				}
 				m.List()
@@ -750,11 +756,11 @@ func TestConcurrentStartAndStop(t *testing.T) {
 	all.Wait()
 	m.Stop(w)
 	if list := m.List(); len(list) != 0 {
-		t.Errorf("left: %+v", list)
+		t.Errorf("remaining: %+v", list)
 	}
 }
 
-// TestStaticPushFollowsStream pushes each stream of an app while it is live, as often as it comes.
+// TestStaticPushFollowsStream pushes a stream of an app each time it is live.
 func TestStaticPushFollowsStream(t *testing.T) {
 	names := make(chan string, 16)
 	s := serve(t, func(_ context.Context, c *rtmp.ServerConn, req *rtmp.Request) {
@@ -801,7 +807,7 @@ func TestStaticPushFollowsStream(t *testing.T) {
 	m.Close()
 	<-done
 	if list := m.List(); len(list) != 0 {
-		t.Errorf("left: %+v", list)
+		t.Errorf("remaining: %+v", list)
 	}
 }
 

@@ -16,22 +16,22 @@ import (
 
 const (
 	maxURL          = 2048 // bytes
-	maxReason       = 200  // bytes of why an attempt failed
-	minSecretLength = 4    // characters; what is shorter is no secret, and stands in every sentence
+	maxReason       = 200  // bytes of an error in the relay's status
+	minSecretLength = 4    // characters; shorter strings occur in ordinary text
 	redactedPart    = "***"
 )
 
-// A target is the other end of a relay.
+// A target is the remote URL of a relay.
 type target struct {
 	u        *url.URL
-	trusted  bool         // named by the settings
+	trusted  bool         // from the settings
 	rtmp     rtmp.Address // zero for HTTP
-	redacted string       // without what may be secret
-	secrets  []string     // what may be, longest first
+	redacted string       // the URL without parts that may be secret
+	secrets  []string     // the parts that may be secret, longest first
 }
 
-// parseTarget reads the URL of a relay. Errors are of kind Invalid, and repeat nothing of it. One
-// that the settings name may have a user and a password, and any port.
+// parseTarget parses the URL of a relay. Errors have kind Invalid and contain nothing of the URL.
+// A trusted URL, from the settings, may have a user and a password, and any port.
 func parseTarget(direction, text string, trusted bool) (*target, error) {
 	if len(text) > maxURL {
 		return nil, domain.Errorf(domain.Invalid, "the URL is longer than %d characters", maxURL)
@@ -54,16 +54,16 @@ func (t *target) check(direction, text string) error {
 	switch {
 	case u.Scheme != "rtmp" && u.Scheme != "rtmps" && (direction == domain.Push || !isHTTP):
 		return domain.Errorf(domain.Invalid, "%s", map[string]string{
-			domain.Push: "a stream is pushed to rtmp://host/app/name or rtmps://host/app/name",
-			domain.Pull: "a stream is pulled from an RTMP address, rtmp://host/app/name, or an HTTP-FLV address, " +
+			domain.Push: "a push URL must have the form rtmp://host/app/name or rtmps://host/app/name",
+			domain.Pull: "a pull URL must have the form rtmp://host/app/name or, for HTTP-FLV, " +
 				"http://host/app/name.flv",
 		}[direction])
 	case strings.Contains(text, "#"):
-		return domain.Errorf(domain.Invalid, "the URL has a fragment (#), which goes nowhere: write it as %%23")
+		return domain.Errorf(domain.Invalid, "the URL has a fragment: write # as %%23")
 	case strings.ContainsFunc(u.Path+u.RawQuery+u.Host, unicode.IsControl):
 		return domain.Errorf(domain.Invalid, "the URL has a control character")
 	case isHTTP && (strings.HasSuffix(u.Path, ".m3u8") || strings.HasSuffix(u.Path, ".m3u")):
-		return domain.Errorf(domain.Invalid, "HLS cannot be pulled: give the RTMP or HTTP-FLV address of the stream")
+		return domain.Errorf(domain.Invalid, "HLS cannot be pulled: use the RTMP or HTTP-FLV URL of the stream")
 	}
 	if !isHTTP {
 		var err error
@@ -74,7 +74,7 @@ func (t *target) check(direction, text string) error {
 	return checkAuthority(u, t.trusted)
 }
 
-// address returns where t is connected to, as host:port.
+// address returns the host:port to connect to.
 func (t *target) address() string {
 	if t.rtmp.Host != "" {
 		return t.rtmp.Host
@@ -90,7 +90,7 @@ func (t *target) address() string {
 	return net.JoinHostPort(t.u.Hostname(), port)
 }
 
-// staticTarget returns the address of a room behind base, which the settings name.
+// staticTarget returns the target for a room below base, a URL of the settings.
 func staticTarget(base, room string) (*target, error) {
 	u, err := url.Parse(base)
 	if err != nil {
@@ -99,7 +99,7 @@ func staticTarget(base, room string) (*target, error) {
 	return parseTarget(domain.Push, u.JoinPath(room).String(), true)
 }
 
-// checkAuthority looks at what stands between the scheme and the path.
+// checkAuthority checks user, host and port of a URL.
 func checkAuthority(u *url.URL, trusted bool) error {
 	host := u.Hostname()
 	port, err := strconv.ParseUint(u.Port(), 10, 16)
@@ -108,21 +108,21 @@ func checkAuthority(u *url.URL, trusted bool) error {
 		return domain.Errorf(domain.Invalid, "the URL has no host")
 	case u.User != nil && !trusted:
 		return domain.Errorf(domain.Invalid,
-			"a URL with a user or password can stand in static_push only: here it would be in logs on its way")
+			"a user or password is allowed in static_push only: elsewhere it could be logged in transit")
 	case isNumericHost(host):
-		return domain.Errorf(domain.Invalid, "the host is a number, but no address")
+		return domain.Errorf(domain.Invalid, "the host is a number but not an IP address")
 	case u.Port() == "" && !strings.HasSuffix(u.Host, ":"):
 		return nil
 	case err != nil || port == 0:
-		return domain.Errorf(domain.Invalid, "the URL has no port between 1 and 65535")
+		return domain.Errorf(domain.Invalid, "the port must be between 1 and 65535")
 	case port < 1024 && port != 80 && port != 443 && !trusted:
-		return domain.Errorf(domain.Invalid, "a port below 1024 must be 80 or 443")
+		return domain.Errorf(domain.Invalid, "the port must be 80, 443 or at least 1024")
 	}
 	return nil
 }
 
-// isNumericHost reports whether a host is a number to some resolvers, such as 2130706433 or 0x7f.1,
-// and no address to us.
+// isNumericHost reports whether some resolvers would parse a host as a number, such as 2130706433
+// or 0x7f.1, and net/netip would not.
 func isNumericHost(host string) bool {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return false
@@ -133,7 +133,7 @@ func isNumericHost(host string) bool {
 	return err == nil || last != "" && strings.Trim(last, "0123456789") == ""
 }
 
-// redactURL returns u up to the app: behind it is the stream key of many services.
+// redactURL returns u up to the app: many services have the stream key after it.
 func redactURL(u *url.URL) string {
 	s := u.Scheme + "://" + u.Host + "/"
 	if app, _, more := strings.Cut(strings.TrimPrefix(u.EscapedPath(), "/"), "/"); more {
@@ -142,13 +142,13 @@ func redactURL(u *url.URL) string {
 	return s + redactedPart
 }
 
-// findSecrets returns the parts of the URL that are not shown.
+// findSecrets returns the parts of the URL that are redacted.
 func (t *target) findSecrets() []string {
 	u := t.u
 	name, _, _ := strings.Cut(t.rtmp.Name, "?")
 	list := append([]string{u.RawQuery, t.rtmp.Name, name},
 		append(queryValues(t.rtmp.App), queryValues(t.rtmp.Name)...)...)
-	for _, path := range []string{u.Path, u.EscapedPath()} { // servers repeat it as they got it
+	for _, path := range []string{u.Path, u.EscapedPath()} { // servers may repeat either form
 		parts := strings.Split(strings.TrimPrefix(path, "/"), "/")
 		list = append(list, parts[min(1, len(parts)-1):]...)
 	}
@@ -164,7 +164,7 @@ func (t *target) findSecrets() []string {
 	return list
 }
 
-// queryValues returns the values of the arguments behind an app or a name, as they stand there and as they are meant.
+// queryValues returns the values of the query after an app or a name, raw and unescaped.
 func queryValues(part string) (values []string) {
 	_, query, _ := strings.Cut(part, "?")
 	for arg := range strings.SplitSeq(query, "&") {
@@ -177,8 +177,8 @@ func queryValues(part string) (values []string) {
 	return values
 }
 
-// redactError puts why an attempt failed into a line for people, without the secrets of the URL:
-// other servers repeat them.
+// redactError returns err as one line of text without the secrets of the URL, which other servers
+// may repeat.
 func (t *target) redactError(err error) string {
 	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err

@@ -16,8 +16,8 @@ import (
 	"livego/internal/domain"
 )
 
-// targets is the table of URLs; it seeds the fuzz target too. want is what is shown, or a word of
-// the refusal behind a "!".
+// targets is the table of URLs. It seeds the fuzz target. want is the redacted URL, or after "!"
+// a part of the error.
 var targets = []struct {
 	direction, url string
 	trusted        bool
@@ -35,7 +35,7 @@ var targets = []struct {
 	{domain.Pull, "http://h/app/s3cret.flv?x=s3cret", false, "http://h/app/***"},
 	{domain.Pull, "https://[2001:db8::1]:8443/s3cret.flv", false, "https://[2001:db8::1]:8443/***"},
 	{domain.Pull, "http://h:80/", false, "http://h:80/***"},
-	{domain.Push, "http://h/app/s3cret.flv", false, "!pushed to rtmp://"},
+	{domain.Push, "http://h/app/s3cret.flv", false, "!a push URL must"},
 	{domain.Push, "rtmp://user:s3cret@h/app/x", false, "!user or password"},
 	{domain.Push, "rtmp://s3cret@h/app/x", false, "!user or password"},
 	{domain.Push, "rtmp://h/s3cret", false, "!rtmp://host/app/name"},
@@ -57,12 +57,12 @@ var targets = []struct {
 	{domain.Push, "rtmp://0177.0.0.1/app/s3cret", false, "!number"},
 	{domain.Push, "rtmp://0x7f000001./app/s3cret", false, "!number"},
 	{domain.Pull, "http://h/live/s3cret.m3u8", false, "!HLS"},
-	{domain.Pull, "unix:/s3cret", false, "!pulled from"},
-	{domain.Pull, "file:///s3cret", false, "!pulled from"},
-	{domain.Pull, "gopher://h/s3cret", false, "!pulled from"},
-	{domain.Pull, "exec:s3cret", false, "!pulled from"},
-	{domain.Pull, "concat:s3cret", false, "!pulled from"},
-	{domain.Pull, "", false, "!pulled from"},
+	{domain.Pull, "unix:/s3cret", false, "!a pull URL must"},
+	{domain.Pull, "file:///s3cret", false, "!a pull URL must"},
+	{domain.Pull, "gopher://h/s3cret", false, "!a pull URL must"},
+	{domain.Pull, "exec:s3cret", false, "!a pull URL must"},
+	{domain.Pull, "concat:s3cret", false, "!a pull URL must"},
+	{domain.Pull, "", false, "!a pull URL must"},
 	{domain.Pull, "http:///s3cret.flv", false, "!no host"},
 	{domain.Pull, "http://h/" + strings.Repeat("s3cret", 400), false, "!longer"},
 }
@@ -73,13 +73,13 @@ func TestParseTarget(t *testing.T) {
 		reason, refused := strings.CutPrefix(tt.want, "!")
 		switch {
 		case refused && (err == nil || domain.KindOf(err) != domain.Invalid || !strings.Contains(err.Error(), reason)):
-			t.Errorf("%s %.80q: %v, want a word of %q", tt.direction, tt.url, err, reason)
+			t.Errorf("%s %.80q: %v, want a part of %q", tt.direction, tt.url, err, reason)
 		case refused && strings.Contains(err.Error(), "s3cret"):
-			t.Errorf("%s %.80q: the refusal repeats it: %v", tt.direction, tt.url, err)
+			t.Errorf("%s %.80q: the error contains the secret: %v", tt.direction, tt.url, err)
 		case !refused && err != nil:
 			t.Errorf("%s %q: %v", tt.direction, tt.url, err)
 		case !refused && got.redacted != tt.want:
-			t.Errorf("%s %q is shown as %q, want %q", tt.direction, tt.url, got.redacted, tt.want)
+			t.Errorf("%s %q is redacted to %q, want %q", tt.direction, tt.url, got.redacted, tt.want)
 		}
 	}
 }
@@ -100,14 +100,14 @@ func FuzzParseTarget(f *testing.F) {
 			return
 		}
 		if _, _, err := net.SplitHostPort(to.address()); err != nil {
-			t.Errorf("%q is dialled at %q", text, to.address())
+			t.Errorf("%q has the address %q", text, to.address())
 		}
-		if said := to.redactError(errors.New("no " + text)); len(said) > maxReason {
-			t.Errorf("%q: a reason of %d bytes", text, len(said))
+		if msg := to.redactError(errors.New("no " + text)); len(msg) > maxReason {
+			t.Errorf("%q: a reason of %d bytes", text, len(msg))
 		}
 		if password, ok := to.u.User.Password(); ok && len(password) >= minSecretLength &&
 			strings.Contains(to.redacted, ":"+password+"@") {
-			t.Errorf("%q is shown as %q", text, to.redacted)
+			t.Errorf("%q is redacted to %q", text, to.redacted)
 		}
 	})
 }
@@ -117,40 +117,40 @@ func TestErrorsAreRedacted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for said, want := range map[string]string{
+	for msg, want := range map[string]string{
 		"no stream k3y-of-the-stream here":    "no stream *** here",
 		"rtmp://user:pass+word@h/app":         "rtmp://***@h/app",
 		"token a%2Bb%2Bc, or a+b+c, is wrong": "token ***, or ***, is wrong",
 		"two\r\nlines\x1b[2J":                 "two  lines [2J",
 		strings.Repeat("é", 200):              strings.Repeat("é", 100),
 	} {
-		if got := to.redactError(errors.New(said)); got != want {
-			t.Errorf("%q becomes %q, want %q", said, got, want)
+		if got := to.redactError(errors.New(msg)); got != want {
+			t.Errorf("%q becomes %q, want %q", msg, got, want)
 		}
 	}
 	if to, err = parseTarget(domain.Push, "rtmp://h/app/k3y%20with+more", true); err != nil {
 		t.Fatal(err)
 	}
-	for _, said := range []string{"no k3y with+more", "no k3y%20with+more", "no k3y+with%2Bmore"} {
-		if got := to.redactError(errors.New(said)); got != "no ***" {
-			t.Errorf("%q becomes %q", said, got)
+	for _, msg := range []string{"no k3y with+more", "no k3y%20with+more", "no k3y+with%2Bmore"} {
+		if got := to.redactError(errors.New(msg)); got != "no ***" {
+			t.Errorf("%q becomes %q", msg, got)
 		}
 	}
 	if to, err = parseTarget(domain.Push, "rtmp://h/app?auth=s3cr%2Bet/k3y-of-it?sign=m0re", true); err != nil {
 		t.Fatal(err)
 	}
-	for _, said := range []string{"no s3cr%2Bet", "no s3cr+et", "no k3y-of-it"} {
-		if got := to.redactError(errors.New(said)); got != "no ***" {
-			t.Errorf("%q becomes %q", said, got)
+	for _, msg := range []string{"no s3cr%2Bet", "no s3cr+et", "no k3y-of-it"} {
+		if got := to.redactError(errors.New(msg)); got != "no ***" {
+			t.Errorf("%q becomes %q", msg, got)
 		}
 	}
 	if got := to.redactError(&url.Error{Op: "Get", URL: "http://h/s3cret", Err: net.ErrClosed}); strings.Contains(got,
 		"s3cret") {
-		t.Errorf("the URL is told: %q", got)
+		t.Errorf("the error contains the URL: %q", got)
 	}
 }
 
-// TestForbiddenAddresses has the rows of P10.
+// TestForbiddenAddresses checks which addresses may be dialed.
 func TestForbiddenAddresses(t *testing.T) {
 	strict, lax := newDialer(nil, nil, true),
 		newDialer([]string{"10.0.0.0/8", "127.0.0.1", "fd00::/8", "169.254.0.0/16", "::/0"}, nil, true)
@@ -171,14 +171,16 @@ func TestForbiddenAddresses(t *testing.T) {
 		"64:ff9b::a9fe:a9fe": {false, false, false},
 		"64:ff9b:1::1":       {false, true, true},
 		"2002:7f00:1::":      {false, true, true}, // 6to4 of 127.0.0.1
-		// Other embeddings of 127.0.0.1, of 169.254.169.254, which no setting opens, and of 93.184.216.34.
-		"::ffff:0:127.0.0.1":                     {false, true, true},
-		"::ffff:0:169.254.169.254":               {false, false, false},
-		"::ffff:0:93.184.216.34":                 {false, true, true}, // no such address is of the public Internet
+		// Other embeddings of 127.0.0.1, of 169.254.169.254, which no setting allows, and of
+		// 93.184.216.34.
+		"::ffff:0:127.0.0.1":       {false, true, true},
+		"::ffff:0:169.254.169.254": {false, false, false},
+		// no address of this form is part of the public Internet
+		"::ffff:0:93.184.216.34":                 {false, true, true},
 		"::169.254.169.254":                      {false, false, false},
 		"64:ff9b:1::127.0.0.1":                   {false, true, true},
 		"64:ff9b:1::169.254.169.254":             {false, false, false},
-		"64:ff9b:1:a9fe:a9:fe00::":               {false, false, false}, // below a prefix of 48 bits
+		"64:ff9b:1:a9fe:a9:fe00::":               {false, false, false}, // with a prefix of 48 bits
 		"64:ff9b:1:a9:fe:a9fe::":                 {false, false, false}, // of 56
 		"64:ff9b:1:0:a9:fea9:fe00:0":             {false, false, false}, // of 64
 		"2002:a9fe:a9fe::1":                      {false, false, false},
@@ -215,7 +217,8 @@ func TestForbiddenAddresses(t *testing.T) {
 	}
 }
 
-// TestDialChecksResolvedAddress has P11: what a name leads to when it is dialled counts, whatever it led to before.
+// TestDialChecksResolvedAddress checks that the address at the time of dialing counts, whatever
+// the name resolved to before.
 func TestDialChecksResolvedAddress(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -245,7 +248,7 @@ func TestDialChecksResolvedAddress(t *testing.T) {
 			guard: newDialer(nil, []net.Addr{&net.TCPAddr{IP: net.IPv6unspecified, Port: ln.Addr().(*net.TCPAddr).Port}},
 				true),
 			trusted: true},
-		{name: "public when asked, loopback when dialled", host: "localhost", guard: newDialer(nil, nil, true),
+		{name: "public when checked, loopback when dialed", host: "localhost", guard: newDialer(nil, nil, true),
 			lookup: answers(public)},
 		{name: "one of two is private", host: "localhost", guard: newDialer([]string{"127.0.0.1", "::1"}, nil, true),
 			lookup: answers(public, private)},
@@ -265,10 +268,11 @@ func TestDialChecksResolvedAddress(t *testing.T) {
 	}
 }
 
-// TestDialVerifiesCertificate has certificates checked unless the settings say otherwise.
+// TestDialVerifiesCertificate checks that certificates are verified unless the settings say
+// otherwise.
 func TestDialVerifiesCertificate(t *testing.T) {
 	srv := httptest.NewUnstartedServer(nil)
-	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // it is hung up on
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0) // the client closes connections
 	srv.StartTLS()
 	defer srv.Close()
 	for _, verify := range []bool{true, false} {
