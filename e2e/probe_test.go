@@ -515,12 +515,13 @@ func TestProbeBadFiles(t *testing.T) {
 		{"/dev/null", "is no file but a device"},
 		{filepath.Join(dir, "nothing"), "no such file or directory"},
 		{write("empty.mp4", nil), "the file is empty"},
-		{write("text.mp4", []byte("This is no film, but a text that is called one.\n")), "no container that livego reads"},
+		{write("text.mp4", []byte("This is no film, but a text that is called one.\n")),
+			"unsupported container: livego reads"},
 		{write("half.mp4", whole[:len(whole)/2]), "cut off before its index (moov)"},
 		{write("list.m3u8", []byte("#EXTM3U\n")), "a playlist is not a container"},
 		{write("wave.wav", append([]byte("RIFF\x00\x00\x00\x00WAVEfmt "), make([]byte, 100)...)),
-			"WAV is not a container that livego reads; convert it:\n  ffmpeg -i "},
-		{write("head.mkv", read("av.mkv")[:100]), "the file is cut off: its head is not whole"},
+			"unsupported container: WAV; convert it:\n  ffmpeg -i "},
+		{write("head.mkv", read("av.mkv")[:100]), "the file is truncated: its header is incomplete"},
 	}
 	if os.Getuid() != 0 {
 		secret := write("secret.mp4", whole)

@@ -486,15 +486,15 @@ func TestPushErrors(t *testing.T) {
 		{[]string{av}, 2, "push takes one file or more"},
 		{[]string{av, "no/room"}, 2, "the last argument must be a room or an address"},
 		{[]string{"--speed=0", av, "movie"}, 2, "--speed must be"},
-		{[]string{"--start=x", av, "movie"}, 2, "is no time"},
-		{[]string{"--tracks=x", av, "movie"}, 2, "is no choice of tracks"},
+		{[]string{"--start=x", av, "movie"}, 2, "invalid time"},
+		{[]string{"--tracks=x", av, "movie"}, 2, "invalid track selection"},
 		{[]string{"--tracks=a:1", "--transcode", av, "movie"}, 2, "does not go with --tracks"},
 		{[]string{filepath.Join(dir, "none.mp4"), "movie"}, 4, "none.mp4: no such file"},
 		{[]string{dir, "movie"}, 4, "is a directory"},
 		{[]string{"/dev/null", "movie"}, 4, "is no file but a device"},
 		{[]string{list, "movie"}, 4, "files.txt:2: " + filepath.Join(dir, "gone.mp4") + ": no such file"},
-		{[]string{bad, "movie"}, 4, `bad.txt:2: "speed" is not known here`},
-		{[]string{sample.MediaOf(t, "pcm.mov").File(t), "movie"}, 4, "the audio is pcm, which RTMP cannot carry"},
+		{[]string{bad, "movie"}, 4, `bad.txt:2: unknown word "speed"`},
+		{[]string{sample.MediaOf(t, "pcm.mov").File(t), "movie"}, 4, "RTMP does not support the audio codec pcm"},
 		{[]string{av, s.RTMP("movie")}, 1, "NetStream.Publish.BadName"},
 		{[]string{av, "rtmp://127.0.0.1:1/live/x"}, 1, "connection refused"},
 		{[]string{av, "rtmp://127.0.0.1:1"}, 1, "an RTMP address has the form"},
@@ -580,7 +580,7 @@ func TestPushTracks(t *testing.T) {
 	viewer := recordRTMP(t, url, out)
 	p := harness.Livego(t, t.TempDir(), nil, "push", "--tracks=all", path, url)
 	p.WaitOK(patience)
-	if strings.Count(p.Stderr(), "the server takes one track of a kind") != 1 {
+	if strings.Count(p.Stderr(), "the server does not support multitrack") != 1 {
 		t.Errorf("it does not say that the server takes no more:\n%s", p.Stderr())
 	}
 	viewer.WaitOK(patience)
@@ -720,7 +720,7 @@ func TestPushTranscoderFails(t *testing.T) {
 		"midst": {"cat '" + half + "'; echo it broke >&2; exit 1", 0,
 			[]string{"warning: " + path + ": ffmpeg: it broke (exit status 1)\n", "2/2 av.mp4", "sent 0:0"}},
 		"kill": {"cat '" + half + "'; kill -9 $$", 0,
-			[]string{"warning: " + path + ": ffmpeg: it broke off (signal: killed)\n", "2/2 av.mp4", "sent 0:0"}},
+			[]string{"warning: " + path + ": ffmpeg: stopped unexpectedly (signal: killed)\n", "2/2 av.mp4", "sent 0:0"}},
 		"head": {"echo no such codec >&2; exit 1", 4,
 			[]string{"livego: " + path + ": ffmpeg: no such codec (exit status 1)\n"}},
 	} {
@@ -983,8 +983,8 @@ func TestPushWarnings(t *testing.T) {
 		append(settings, "push", "--speed=9", "--rtmp="+strings.TrimSuffix(s.RTMP(""), "/"), file, "movie")...)
 	p.WaitOK(patience)
 	for _, want := range []string{
-		"warning: " + file + ": Up to 8.0 s pass from keyframe to keyframe",
-		"warning: " + file + ": There is no sound",
+		"warning: " + file + ": Keyframes are up to 8.0 s apart",
+		"warning: " + file + ": There is no audio",
 		"warning: livego probe '" + file + "' shows the command that mends it\n",
 		"watch: " + s.RTMP("movie") + "\n", "watch: " + s.FLV("movie") + "\n", "watch: " + s.HLS("movie") + "\n",
 	} {

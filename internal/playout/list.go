@@ -1,6 +1,7 @@
-// Package playout plays files, one after the other, as one live stream: it reads lists, joins the
-// times of the files, and sends the frames in real time to an RTMP server, over connections that
-// may break. It encodes nothing; for tracks that no server takes it can have ffmpeg do so.
+// Package playout publishes files, one after the other, as one live stream. It reads lists of
+// files, joins their timestamps, and sends the frames in real time to an RTMP server,
+// reconnecting when the connection is lost. It encodes nothing itself; ffmpeg can encode the
+// tracks that RTMP does not support.
 package playout
 
 import (
@@ -20,9 +21,9 @@ import (
 // An Entry is one file to play, or a part of it.
 type Entry struct {
 	Path     string
-	In, Out  time.Duration // of the part; Out 0: to the end
-	Duration time.Duration // after which the next begins, whatever the file says; 0: when the file is over
-	ListLine string        // "list.txt:3" where a list named it, for people
+	In, Out  time.Duration // bounds of the part; Out 0: to the end
+	Duration time.Duration // after which the next entry starts, whatever the file's length; 0: at the end of the file
+	ListLine string        // "list.txt:3" if a list names it, for error messages
 }
 
 const (
@@ -30,8 +31,8 @@ const (
 	maxEntries  = 10_000
 )
 
-// Entries returns what is to be played of sources: files, and lists in the form of ffmpeg's concat
-// demuxer in their place.
+// Entries returns the entries of paths, in order. A list in the format of ffmpeg's concat demuxer
+// stands for its files.
 func Entries(paths []string) ([]Entry, error) {
 	var all []Entry
 	for _, p := range paths {
@@ -54,9 +55,8 @@ func Entries(paths []string) ([]Entry, error) {
 	return all, nil
 }
 
-// readList returns the text of a list, nil for a file that is none: one whose first word is neither
-// file nor ffconcat. What cannot be read is found out again when it is opened, and better told
-// then.
+// readList returns the text of a list, nil for a file that is not one: its first word is neither
+// file nor ffconcat. A file that cannot be read is not a list; opening it reports the error.
 func readList(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil || !info.Mode().IsRegular() {
@@ -79,7 +79,7 @@ func readList(path string) ([]byte, error) {
 		return nil, nil
 	}
 	if info.Size() > maxListSize {
-		return nil, fmt.Errorf("%s: a list of %d bytes is above the limit of %d", path, info.Size(), maxListSize)
+		return nil, fmt.Errorf("%s: list of %d bytes exceeds the limit of %d bytes", path, info.Size(), maxListSize)
 	}
 	rest, err := io.ReadAll(io.LimitReader(f, maxListSize))
 	if err != nil {
@@ -88,13 +88,13 @@ func readList(path string) ([]byte, error) {
 	return append(head[:n], rest...), nil
 }
 
-// isListUTF16 reports whether head would start a list if its UTF-16 characters were single bytes.
+// isListUTF16 reports whether head is a list in UTF-16.
 func isListUTF16(head []byte) bool {
 	_, err := textfile.Decode(head)
 	return err != nil && isList(bytes.ReplaceAll(bytes.Trim(head, "\xff\xfe"), []byte{0}, nil))
 }
 
-// isList reports whether the first word of a text is one that lists begin with.
+// isList reports whether the first word of a text is one that starts a list.
 func isList(head []byte) bool {
 	for line := range bytes.Lines(bytes.TrimPrefix(head, []byte("\xEF\xBB\xBF"))) {
 		line = bytes.TrimSpace(line)
@@ -107,9 +107,10 @@ func isList(head []byte) bool {
 	return false
 }
 
-// ParseList reads a list in the form of ffmpeg's concat demuxer: a line for each file, "file" and
-// its path, which is relative to the list and may be quoted as in a shell; "duration", "inpoint"
-// and "outpoint" behind it are about that file. Errors name file and line.
+// ParseList parses a list in the format of ffmpeg's concat demuxer: a line for each file, with
+// "file" and its path, which is relative to the list and may be quoted as in a shell. Lines with
+// "duration", "inpoint" and "outpoint" apply to the file before them. Errors name the list and
+// the line.
 func ParseList(path string, text []byte) ([]Entry, error) {
 	var list []Entry
 	n := 0
@@ -131,12 +132,12 @@ func ParseList(path string, text []byte) ([]Entry, error) {
 		}
 	}
 	if len(list) == 0 {
-		return nil, fmt.Errorf("%s: a list without a file", path)
+		return nil, fmt.Errorf("%s: the list names no file", path)
 	}
 	return list, nil
 }
 
-// parseDirective takes one line of a list.
+// parseDirective parses one line of a list.
 func parseDirective(list []Entry, words []string, dir, at string) ([]Entry, error) {
 	word := words[0]
 	if len(words) != 2 && word != "ffconcat" {
@@ -145,13 +146,13 @@ func parseDirective(list []Entry, words []string, dir, at string) ([]Entry, erro
 	switch word {
 	case "ffconcat":
 		if len(words) != 3 || words[1] != "version" || words[2] != "1.0" {
-			return nil, errors.New("only ffconcat version 1.0 is known")
+			return nil, errors.New("unsupported ffconcat version: must be 1.0")
 		}
 		return list, nil
 	case "file":
 		p := strings.TrimPrefix(words[1], "file:")
 		if source.IsAddress(p) {
-			return nil, errors.New("a list is of files: an address cannot be played")
+			return nil, errors.New("a list may not contain URLs, only files")
 		}
 		if !filepath.IsAbs(p) {
 			p = filepath.Join(dir, p)
@@ -167,7 +168,7 @@ func parseDirective(list []Entry, words []string, dir, at string) ([]Entry, erro
 	case "outpoint":
 		field = func(e *Entry) *time.Duration { return &e.Out }
 	default:
-		return nil, fmt.Errorf("%q is not known here: a list has file, duration, inpoint and outpoint", word)
+		return nil, fmt.Errorf("unknown word %q: a list has file, duration, inpoint and outpoint", word)
 	}
 	d, err := source.ParseDuration(words[1])
 	switch {
@@ -178,12 +179,13 @@ func parseDirective(list []Entry, words []string, dir, at string) ([]Entry, erro
 	}
 	e := &list[len(list)-1]
 	if *field(e) = d; e.Out > 0 && e.Out <= e.In {
-		return nil, errors.New("outpoint is not behind inpoint")
+		return nil, errors.New("outpoint must be after inpoint")
 	}
 	return list, nil
 }
 
-// splitWords cuts a line into words as ffmpeg does: at spaces, but for those in single quotes or behind a backslash.
+// splitWords splits a line into words as ffmpeg does: at spaces, except in single quotes or after
+// a backslash.
 func splitWords(line string) ([]string, error) {
 	var words []string
 	var word []byte
@@ -211,7 +213,7 @@ func splitWords(line string) ([]string, error) {
 		}
 	}
 	if quoted {
-		return nil, errors.New("a quote that is not closed")
+		return nil, errors.New("unclosed quote")
 	}
 	if in {
 		words = append(words, string(word))

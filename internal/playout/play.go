@@ -17,104 +17,105 @@ import (
 	"livego/internal/source"
 )
 
-// Options say what to play, and where to.
+// Options say what to publish, and where to.
 type Options struct {
 	Entries []Entry
-	Times   int            // how often the whole list is played; 0: without end
-	Start   time.Duration  // where in the list to begin
+	Times   int            // how often the list is played; 0: endlessly
+	Start   time.Duration  // position in the list at which to start
 	Speed   float64        // 1 is real time
-	Retry   time.Duration  // how long a lost server is tried for; 0: it is not
-	Tracks  TrackSelection // of each file; several of a kind go to servers of Enhanced RTMP only
+	Retry   time.Duration  // how long to retry after the server was lost; 0: not at all
+	Tracks  TrackSelection // tracks of each file; several of a kind need Enhanced RTMP
 
-	// Connect connects to where the stream goes. An error that the server's refusal makes ends the
-	// playing at the beginning, and is tried again later on.
+	// Connect opens a connection to the server. Its error ends Play if it is the first
+	// connection, else Play retries.
 	Connect func(ctx context.Context) (Sink, error)
 
-	// Transcode has ffmpeg encode tracks that cannot be carried.
+	// Transcode lets ffmpeg encode tracks that RTMP does not support.
 	Transcode bool
 
-	// Told from one goroutine, for which the stream does not wait; nil: nobody is.
-	Progress func(Progress) // a few times a second
-	Warn     func(string)   // of what is passed over
+	// Callbacks, called from one goroutine that the stream does not wait for. Either may be nil.
+	Progress func(Progress) // a few times per second
+	Warn     func(string)   // about skipped input
 
 	durations []time.Duration
 }
 
-// A Sink is a server that takes messages.
+// A Sink is a connection to a server that receives the stream.
 type Sink interface {
-	// Write sends one message. What it refers to is not changed later.
+	// Write sends one message. The caller does not change the message's memory later.
 	Write(t flv.Tag) error
-	// Multitrack reports whether the server takes several tracks of a kind.
+	// Multitrack reports whether the server supports several tracks of a kind.
 	Multitrack() bool
-	// EndStream ends the stream in due form.
+	// EndStream tells the server that the stream has ended.
 	EndStream() error
 	Close() error
 }
 
-// Progress is where a playing is.
+// Progress is the position of a running Play.
 type Progress struct {
-	Entry    int           // the file
-	Round    int           // of the list, from 0
-	At       time.Duration // in the file
-	Length   time.Duration // of the file, 0 if unknown
-	Sent     time.Duration // of the stream
+	Entry    int           // index of the file in Options.Entries
+	Round    int           // of the list, counted from 0
+	At       time.Duration // position in the file
+	Length   time.Duration // length of the file, 0 if unknown
+	Sent     time.Duration // sent duration of the stream
 	Bytes    int64
-	Rate     float64 // bit/s, of the last seconds
+	Rate     float64 // bit/s, over the last seconds
 	Late     time.Duration
-	Attempts int // to reach the server again that is lost; 0: it is not
+	Attempts int // attempts to reconnect to a lost server; 0: it is connected
 }
 
-// A Result is what a playing came to.
+// A Result is the summary of a finished Play.
 type Result struct {
 	Sent       time.Duration
 	Bytes      int64
 	Frames     int64
 	Late       time.Duration // the most that a frame was sent after its time, and
-	Early      time.Duration // before it
+	Early      time.Duration // before its time
 	Reconnects int
 }
 
 const (
-	readAhead        = 256 // frames that are read before they are due
+	readAhead        = 256 // frames that are read ahead
 	progressInterval = 250 * time.Millisecond
-	maxReplayBytes   = 32 << 20 // of frames since the last keyframe, which a new connection begins with
+	maxReplayBytes   = 32 << 20 // bytes of frames since the last keyframe, which a new connection starts with
 	minBackoff       = 500 * time.Millisecond
 	maxBackoff       = 10 * time.Second // between attempts to connect
-	maxCatchUp       = 5 * time.Second  // so late is not made up for: the machine slept
+	maxCatchUp       = 5 * time.Second  // a longer delay is not caught up: the machine was suspended
 
-	// sendAhead is how much before it is due a frame is sent: whom the machine wakes late is in time
-	// still. What is due within together of that goes along, so that there is one wake for a picture
-	// and the sound around it.
+	// sendAhead is how long before its time a frame is sent, so that a late wake-up of the
+	// process does not delay it. Frames that are due within batchWindow after it are sent with
+	// it, so that one wake-up serves a picture and the audio around it.
 	sendAhead   = 30 * time.Millisecond
 	batchWindow = 15 * time.Millisecond
 )
 
-// A LostError tells that the server was lost, and could not be reached again in time.
+// A LostError is returned when the server was lost and could not be reached again within
+// Options.Retry.
 type LostError struct{ Err error }
 
-func (e *LostError) Error() string { return fmt.Sprintf("the server was lost: %v", e.Err) }
+func (e *LostError) Error() string { return fmt.Sprintf("connection to the server lost: %v", e.Err) }
 func (e *LostError) Unwrap() error { return e.Err }
 
-// Play plays until the list is over, ctx ends, or it cannot go on. The end of ctx is no error.
-// Survey must have been called with o.
+// Play publishes until the list ends, ctx ends, or an error ends it. The end of ctx is not an
+// error. Preflight must have been called with o.
 func Play(ctx context.Context, o *Options) (Result, error) {
-	teller := newReporter(o)
-	defer teller.close()
+	rep := newReporter(o)
+	defer rep.close()
 	ctx, cancel := context.WithCancel(ctx)
 	items := make(chan item, readAhead)
 	q := &byteBudget{released: make(chan struct{}, 1)}
-	r := &reader{o: o, out: items, budget: q, warn: teller.warn}
+	r := &reader{o: o, out: items, budget: q, warn: rep.warn}
 	var done sync.WaitGroup
 	var readErr error
 	done.Go(func() {
 		defer close(items)
 		readErr = r.run(ctx)
 	})
-	s := &sender{o: o, items: items, budget: q, reporter: teller}
+	s := &sender{o: o, items: items, budget: q, reporter: rep}
 	err := s.run(ctx)
 	ended := ctx.Err() != nil
 	cancel()
-	for range items { // it may stand there
+	for range items { // unblock the reader
 	}
 	done.Wait()
 	s.result.Sent = s.newestDTS
@@ -127,7 +128,7 @@ func Play(ctx context.Context, o *Options) (Result, error) {
 	return s.result, readErr
 }
 
-// A sender sends frames when they are due.
+// A sender sends frames at their time.
 type sender struct {
 	o                *Options
 	reporter         *reporter
@@ -135,19 +136,19 @@ type sender struct {
 	budget           *byteBudget
 	sink             Sink
 	preamble         flv.Preamble
-	announced        bool      // something was sent over this connection
-	clockZero        time.Time // when time 0 of the stream was due
-	replay           []item    // since the last keyframe
-	replaySize       int       // bytes of replay
+	announced        bool      // tracks were announced
+	clockZero        time.Time // when time 0 of the stream is due
+	replay           []item    // items since the last keyframe
+	replaySize       int       // bytes in replay
 	result           Result
 	newestDTS        time.Duration
 	reportedAt       time.Time
 	rates            meter
 	last             item
-	warnedMultitrack bool // it has been told that only first tracks go
+	warnedMultitrack bool // the user was warned that only the first track of a kind is sent
 }
 
-// run sends all items, and says goodbye.
+// run sends all items and ends the stream.
 func (s *sender) run(ctx context.Context) error {
 	first, ok := <-s.items
 	if !ok {
@@ -169,17 +170,18 @@ func (s *sender) run(ctx context.Context) error {
 			return err
 		}
 	}
-	sleep(ctx, time.Until(s.clockZero.Add(s.scaled(s.newestDTS+s.last.duration())))) // until the last frame has been shown
+	// until the last frame has been displayed
+	sleep(ctx, time.Until(s.clockZero.Add(s.scaled(s.newestDTS+s.last.duration()))))
 	s.reportProgress(0)
 	return s.sink.EndStream()
 }
 
-// setSink takes a new connection.
+// setSink switches to a new connection.
 func (s *sender) setSink(sink Sink) {
 	s.sink, s.preamble = sink, flv.Preamble{Dialect: flv.Dialect{Multitrack: sink.Multitrack()}}
 }
 
-// duration returns how long a frame is shown, 0 if there is none.
+// duration returns how long a frame is displayed, 0 without a frame.
 func (it item) duration() time.Duration {
 	if it.f == nil {
 		return 0
@@ -187,18 +189,18 @@ func (it item) duration() time.Duration {
 	return min(it.f.Duration, time.Second)
 }
 
-// startClock lays the clock so that it is sent now.
+// startClock sets the clock so that item it is due now.
 func (s *sender) startClock(it item) { s.clockZero = time.Now().Add(sendAhead - s.scaled(it.f.DTS)) }
 
-// scaled converts a time of the stream to one of the clock.
+// scaled converts a duration of the stream to one of the clock.
 func (s *sender) scaled(d time.Duration) time.Duration { return time.Duration(float64(d) / s.o.Speed) }
 
-// send sends one item when it is due, over a new connection where the old one is lost.
+// send sends one item when it is due. It reconnects if the connection is lost.
 func (s *sender) send(ctx context.Context, it item) error {
 	if it.f.Track.ID != 0 && !s.preamble.Dialect.Multitrack {
 		if !s.warnedMultitrack {
 			s.warnedMultitrack = true
-			s.reporter.warn("the server takes one track of a kind (no multitrack of Enhanced RTMP): the others stay")
+			s.reporter.warn("the server does not support multitrack Enhanced RTMP: only the first track of each kind is sent")
 		}
 		return ctx.Err()
 	}
@@ -210,7 +212,7 @@ func (s *sender) send(ctx context.Context, it item) error {
 	return s.reconnect(ctx, err)
 }
 
-// addReplay remembers what a new connection would have to begin with.
+// addReplay stores an item that a new connection would have to start with.
 func (s *sender) addReplay(it item) {
 	fresh := it.f.Track.Kind == media.Video && it.f.Track.ID == 0 && it.f.RAP != media.NoRandomAccess
 	alone := it.f.Meta != nil && !it.f.Meta.HasVideo
@@ -221,7 +223,7 @@ func (s *sender) addReplay(it item) {
 	s.replaySize += len(it.f.Payload)
 }
 
-// write waits until it is time for it, and sends it.
+// write waits until the item is due, and sends it.
 func (s *sender) write(ctx context.Context, it item) error {
 	due := s.clockZero.Add(s.scaled(it.f.DTS))
 	if ahead := time.Until(due); ahead > sendAhead+batchWindow && !sleep(ctx, ahead-sendAhead) {
@@ -248,7 +250,7 @@ func (s *sender) write(ctx context.Context, it item) error {
 	return nil
 }
 
-// tags returns the messages of a frame, with the headers that must precede it.
+// tags returns the messages of a frame, including the headers that must precede it.
 func (s *sender) tags(it item) []flv.Tag {
 	f := it.f
 	tags := s.preamble.Append(nil, f, s.initialTracks(it))
@@ -257,7 +259,7 @@ func (s *sender) tags(it item) []flv.Tag {
 		Body: tag[tagHeader : len(tag)-tagTail]})
 }
 
-// initialTracks returns the tracks that a connection begins with, nil later.
+// initialTracks returns the tracks to announce before the first frame, nil later.
 func (s *sender) initialTracks(it item) []*media.Track {
 	if s.announced {
 		return nil
@@ -267,13 +269,14 @@ func (s *sender) initialTracks(it item) []*media.Track {
 		func(t *media.Track) bool { return t.ID != 0 && !s.preamble.Dialect.Multitrack })
 }
 
-// What stands around the body in a tag: type, length, time and stream before it, its length behind.
+// Sizes of what surrounds a body in a tag: type, length, timestamp and stream ID before it, and
+// the tag's length after it.
 const (
 	tagHeader = 11
 	tagTail   = 4
 )
 
-// reportProgress tells the progress, and which attempt to reach a lost server comes now.
+// reportProgress reports the progress, and the number of the current attempt to reconnect.
 func (s *sender) reportProgress(attempts int) {
 	s.reportedAt = time.Now()
 	p := Progress{
@@ -287,14 +290,14 @@ func (s *sender) reportProgress(attempts int) {
 	s.reporter.update(p)
 }
 
-// reconnect opens a new connection, and sends on it what has been sent since the last keyframe, so
-// that viewers miss nothing.
+// reconnect opens a new connection and sends what was sent since the last keyframe, so that
+// viewers miss nothing.
 func (s *sender) reconnect(ctx context.Context, why error) error {
 	s.sink.Close()
 	if s.o.Retry == 0 {
 		return &LostError{why}
 	}
-	s.reporter.warn(fmt.Sprintf("the server was lost: %v", why))
+	s.reporter.warn(fmt.Sprintf("connection to the server lost: %v", why))
 	until, pause := time.Now().Add(s.o.Retry), minBackoff
 	for attempt := 1; !time.Now().After(until); attempt++ {
 		s.reportProgress(attempt)
@@ -321,7 +324,7 @@ func (s *sender) reconnect(ctx context.Context, why error) error {
 	return &LostError{why}
 }
 
-// sendReplay sends what a new connection has to begin with, from now on in real time.
+// sendReplay sends the stored items on a new connection, from now on in real time.
 func (s *sender) sendReplay(ctx context.Context) error {
 	s.startClock(s.replay[0])
 	for _, it := range s.replay {
@@ -332,7 +335,7 @@ func (s *sender) sendReplay(ctx context.Context) error {
 	return nil
 }
 
-// sleep waits for d, or until ctx ends, which it reports by false.
+// sleep waits for d. It returns false if ctx ends first.
 func sleep(ctx context.Context, d time.Duration) bool {
 	if d <= 0 {
 		return ctx.Err() == nil
@@ -347,7 +350,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// A meter measures a bit rate over some seconds.
+// A meter measures a bit rate over the last seconds.
 type meter struct {
 	slots [4]int64 // bytes, by second
 	now   int64    // second of the newest slot
@@ -367,7 +370,7 @@ func (m *meter) advance(second int64) {
 	}
 }
 
-// rate returns bit/s of the seconds that are complete.
+// rate returns the bit/s of the complete seconds.
 func (m *meter) rate(now time.Time) float64 {
 	m.advance(now.Unix())
 	var sum int64
@@ -383,13 +386,14 @@ func (m *meter) rate(now time.Time) float64 {
 type rtmpSink struct {
 	c    *rtmp.ClientConn
 	done chan struct{}
-	err  error // after done: why the server ended it
+	err  error // valid after done: why the server closed the connection
 }
 
-// Publish connects to an rtmp or rtmps address and begins to publish.
+// Publish connects to an rtmp or rtmps URL and starts to publish. The server's reply must come
+// within 15 s.
 func Publish(ctx context.Context, address string) (Sink, error) {
-	const patience = 15 * time.Second
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	const timeout = 15 * time.Second
+	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	nc, app, name, tcURL, err := source.Connect(ctx, address)
 	if err != nil {
@@ -404,7 +408,7 @@ func Publish(ctx context.Context, address string) (Sink, error) {
 		return nil, err
 	}
 	s := &rtmpSink{c: c, done: make(chan struct{})}
-	go func() { // what the server says has to be read; Close ends it
+	go func() { // the server's messages must be read; Close ends the goroutine
 		defer close(s.done)
 		for s.err == nil {
 			_, s.err = c.ReadMessage()
@@ -413,18 +417,18 @@ func Publish(ctx context.Context, address string) (Sink, error) {
 	return s, nil
 }
 
-// connectError says which server could not be reached, without what is secret in its address.
+// connectError names the server that cannot be reached, without the secret parts of its address.
 func connectError(address string, err error) error {
 	u, parseErr := url.Parse(address)
 	if parseErr != nil || errors.Is(err, rtmp.ErrInvalidAddress) {
 		return err
 	}
-	return fmt.Errorf("%s://%s cannot be reached: %w", u.Scheme, u.Host, err)
+	return fmt.Errorf("cannot connect to %s://%s: %w", u.Scheme, u.Host, err)
 }
 
 func (s *rtmpSink) Write(t flv.Tag) error {
 	select {
-	case <-s.done: // it said why, or hung up
+	case <-s.done: // the server sent a status or closed the connection
 		return s.reason(io.ErrClosedPipe)
 	default:
 	}
@@ -437,13 +441,13 @@ func (s *rtmpSink) Write(t flv.Tag) error {
 	return nil
 }
 
-// reason returns what the server said where it said something.
+// reason returns the server's status if it sent one, else err.
 func (s *rtmpSink) reason(err error) error {
 	if status, ok := errors.AsType[*rtmp.StatusError](s.err); ok {
 		return status
 	}
 	if s.err == io.EOF || errors.Is(s.err, io.ErrUnexpectedEOF) {
-		return errors.New("it closed the connection")
+		return errors.New("the server closed the connection")
 	}
 	if err == io.ErrClosedPipe {
 		return s.err

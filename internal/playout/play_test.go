@@ -16,12 +16,13 @@ import (
 )
 
 const (
-	avcC = "\x01\x42\xC0\x0D\xFF\xE1\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x00\x00\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x01\x00\x04\x68\xCE\x0F\xC8"
-	asc  = "\x12\x10"
+	avcC = "\x01\x42\xC0\x0D\xFF\xE1\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07" +
+		"\xEC\x04\x40\x00\x00\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x01\x00\x04\x68\xCE\x0F\xC8"
+	asc = "\x12\x10"
 )
 
-// writeFilm writes an FLV file with a picture each 40 ms, every 25th of them a keyframe, and a
-// frame of sound with each. Each frame holds its number.
+// writeFilm writes an FLV file with a picture every 40 ms, every 25th of them a keyframe, and an
+// audio frame with each. Each frame contains its number.
 func writeFilm(t testing.TB, length time.Duration) string {
 	t.Helper()
 	b := flv.FileHeader(true, true)
@@ -42,12 +43,12 @@ func writeFilm(t testing.TB, length time.Duration) string {
 	return path
 }
 
-// A server takes what is sent to it, and fails where it is told to.
+// A server records the messages sent to it, and fails when failAt says so.
 type server struct {
 	began      time.Time
 	messages   []flv.Tag
-	at         []time.Duration // when, since the beginning
-	failAt     int             // the message that is lost; 0: none
+	at         []time.Duration // arrival times since began
+	failAt     int             // index of the message whose write fails; 0: none
 	streamEnds int
 	closed     int
 }
@@ -67,7 +68,8 @@ func (s *server) Multitrack() bool { return false }
 func (s *server) EndStream() error { s.streamEnds++; return nil }
 func (s *server) Close() error     { s.closed++; return nil }
 
-// pictures returns the numbers of the pictures that came, and when they came less when they were due.
+// pictures returns the numbers of the received pictures, and the difference between their arrival
+// and their timestamp.
 func (s *server) pictures() (numbers []string, off []time.Duration) {
 	for i, m := range s.messages {
 		if m.Type == flv.TypeVideo && m.Body[1] == 1 {
@@ -78,7 +80,7 @@ func (s *server) pictures() (numbers []string, off []time.Duration) {
 	return numbers, off
 }
 
-// play plays a film to a server in synctest's time.
+// play publishes to a server in synctest's time.
 func play(t *testing.T, o *Options, s *server, connect func(attempt int) error) (Result, error) {
 	t.Helper()
 	if o.Speed == 0 {
@@ -101,7 +103,7 @@ func play(t *testing.T, o *Options, s *server, connect func(attempt int) error) 
 	return Play(t.Context(), o)
 }
 
-// TestFramesAreSentOnTime plays ten minutes: each frame is sent as much before it is due as it should be.
+// TestFramesAreSentOnTime plays ten minutes: each frame is sent sendAhead before it is due.
 func TestFramesAreSentOnTime(t *testing.T) {
 	path := writeFilm(t, 100*time.Second)
 	for _, speed := range []float64{1, 4} {
@@ -111,15 +113,15 @@ func TestFramesAreSentOnTime(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			// Servers let viewers begin when the tracks are there that are announced.
+			// Servers admit viewers when all announced tracks have arrived.
 			if head := s.messages; !bytes.Contains(head[0].Body, []byte("videocodecid")) ||
 				!bytes.Contains(head[0].Body, []byte("audiocodecid")) ||
 				string(head[1].Body) != "\x17\x00\x00\x00\x00"+avcC || string(head[2].Body) != "\xAF\x00"+asc {
-				t.Errorf("it begins with %q, %q, %q", head[0].Body, head[1].Body, head[2].Body)
+				t.Errorf("the stream starts with %q, %q, %q", head[0].Body, head[1].Body, head[2].Body)
 			}
 			_, off := s.pictures()
 			if len(off) != 6*2500 || s.streamEnds != 1 || s.closed != 1 {
-				t.Fatalf("%d pictures, %d goodbyes, %d closed", len(off), s.streamEnds, s.closed)
+				t.Fatalf("%d pictures, %d stream ends, %d closed", len(off), s.streamEnds, s.closed)
 			}
 			for i, d := range off {
 				if due := time.Duration(float64(i)*40/speed) * time.Millisecond; speed == 1 && d != 0 ||
@@ -127,7 +129,8 @@ func TestFramesAreSentOnTime(t *testing.T) {
 					t.Fatalf("picture %d is off by %v", i, d)
 				}
 			}
-			if want := time.Duration(600 / speed * float64(time.Second)); (time.Since(s.began) - want).Abs() > 50*time.Millisecond {
+			want := time.Duration(600 / speed * float64(time.Second))
+			if (time.Since(s.began) - want).Abs() > 50*time.Millisecond {
 				t.Errorf("it took %v, want %v", time.Since(s.began), want)
 			}
 			if result.Late > 0 || result.Early < sendAhead || result.Early > sendAhead+batchWindow ||
@@ -138,12 +141,12 @@ func TestFramesAreSentOnTime(t *testing.T) {
 	}
 }
 
-// TestReconnectResumesAtKeyframe loses the server in the midst of a group of pictures. Nothing may
-// be missing: the new connection begins with the keyframe before, and goes on in real time.
+// TestReconnectResumesAtKeyframe loses the server in the middle of a GOP. Nothing is missing: the
+// new connection starts with the keyframe before it and continues in real time.
 func TestReconnectResumesAtKeyframe(t *testing.T) {
 	path := writeFilm(t, 4*time.Second)
 	synctest.Test(t, func(t *testing.T) {
-		s := &server{failAt: 2 + 1 + 2*60} // headers and metadata, then 60 pictures with their sound
+		s := &server{failAt: 2 + 1 + 2*60} // headers and metadata, then 60 pictures with their audio
 		var warned []string
 		o := &Options{Entries: []Entry{{Path: path}}, Times: 1, Retry: time.Minute,
 			Warn: func(text string) { warned = append(warned, text) }}
@@ -163,9 +166,9 @@ func TestReconnectResumesAtKeyframe(t *testing.T) {
 			t.Errorf("%s", got)
 		}
 		if last := numbers[len(numbers)-1]; last != "99" {
-			t.Errorf("it ends with picture %s", last)
+			t.Errorf("the stream ends with picture %s", last)
 		}
-		// The new connection begins with all headers.
+		// The new connection starts with all headers.
 		headers := 0
 		for _, m := range s.messages {
 			if m.Type == flv.TypeVideo && m.Body[1] == 0 || m.Type == flv.TypeScriptData &&
@@ -176,7 +179,7 @@ func TestReconnectResumesAtKeyframe(t *testing.T) {
 		if headers < 4 {
 			t.Errorf("%d headers", headers)
 		}
-		// 0.5, 1 and 2 s between the attempts, and 0.4 s played again.
+		// 0.5, 1 and 2 s between the attempts, and 0.4 s sent again.
 		if took := time.Since(s.began); took < 7*time.Second || took > 9*time.Second {
 			t.Errorf("it took %v", took)
 		}
@@ -189,12 +192,12 @@ func TestConnectErrorsEndPlayback(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
 		retry time.Duration
-		from  int // attempt that fails
+		from  int // first attempt that fails
 		took  time.Duration
 	}{
 		{"never reached", time.Minute, 1, 0},
-		{"lost for good", 10 * time.Second, 2, 16 * time.Second},
-		{"not to be tried again", 0, 2, time.Second},
+		{"lost until the retry time ends", 10 * time.Second, 2, 16 * time.Second},
+		{"no retry", 0, 2, time.Second},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &server{failAt: 50}
@@ -216,7 +219,8 @@ func TestConnectErrorsEndPlayback(t *testing.T) {
 	}
 }
 
-// TestInpointOutpointAndStart plays parts of a list: by inpoint and outpoint, and from a place in it.
+// TestInpointOutpointAndStart plays parts of a list: by inpoint and outpoint, and from a start
+// position.
 func TestInpointOutpointAndStart(t *testing.T) {
 	path := writeFilm(t, 4*time.Second)
 	for _, tt := range []struct {
@@ -229,7 +233,8 @@ func TestInpointOutpointAndStart(t *testing.T) {
 		{"in and out", Options{Entries: []Entry{{Path: path, In: time.Second, Out: 3 * time.Second}}}, "25", "74", 50},
 		{"start in the second file", Options{Entries: []Entry{{Path: path}, {Path: path}}, Start: 6 * time.Second}, "50",
 			"99", 50},
-		{"start, then all again", Options{Entries: []Entry{{Path: path}}, Start: 3 * time.Second, Times: 2}, "75", "99", 125},
+		{"start, then the list again", Options{Entries: []Entry{{Path: path}}, Start: 3 * time.Second, Times: 2}, "75", "99",
+			125},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s, o := &server{}, tt.o
@@ -270,7 +275,8 @@ func TestPreflightReportsDifferences(t *testing.T) {
 	}
 }
 
-// TestBlockedTerminalDoesNotDelayStream plays while whoever is told of it does not come back: the stream goes on.
+// TestBlockedTerminalDoesNotDelayStream plays while the progress callback blocks: the stream
+// continues.
 func TestBlockedTerminalDoesNotDelayStream(t *testing.T) {
 	path := writeFilm(t, 10*time.Second)
 	synctest.Test(t, func(t *testing.T) {
@@ -280,7 +286,7 @@ func TestBlockedTerminalDoesNotDelayStream(t *testing.T) {
 		o := &Options{Entries: []Entry{{Path: path}}, Times: 1, Progress: func(Progress) { told++; <-held }}
 		result, err := play(t, o, s, nil)
 		if err != nil || result.Late > 0 || told != 2 {
-			t.Errorf("%+v, %v, told %d times, want the first and the last", result, err, told)
+			t.Errorf("%+v, %v, %d reports, want the first and the last", result, err, told)
 		}
 	})
 }

@@ -11,19 +11,19 @@ import (
 	"livego/internal/source"
 )
 
-// fileInfo are what is compared of files before they are played.
+// fileInfo is what Preflight knows of a file.
 type fileInfo struct {
 	tracks   map[media.Kind]*media.Track
 	codecErr *CodecError
 	length   time.Duration
 }
 
-// preflightFrames is how many frames are read of a file whose tracks are described by these.
+// preflightFrames is how many frames are read of each file, since frames may describe the tracks.
 const preflightFrames = 40
 
-// Preflight opens each file of o once, and returns in sentences what differs between them: viewers
-// get new parameters there. An error is a file that cannot be read, or a *CodecError of a track
-// that cannot be carried.
+// Preflight opens each file of o once, and describes the differences between them: viewers get
+// new parameters there. It returns an error if a file cannot be read, and a *CodecError if RTMP
+// does not support a track.
 func Preflight(ctx context.Context, o *Options) (differences []string, err error) {
 	seen := map[string]fileInfo{}
 	var first fileInfo
@@ -52,7 +52,7 @@ func Preflight(ctx context.Context, o *Options) (differences []string, err error
 	return differences, nil
 }
 
-// playTime returns how long an entry plays of a file that lasts so long.
+// playTime returns how long the entry plays, of a file whose length is whole.
 func (e Entry) playTime(whole time.Duration) time.Duration {
 	if e.Duration > 0 {
 		return e.Duration
@@ -63,7 +63,7 @@ func (e Entry) playTime(whole time.Duration) time.Duration {
 	return max(whole-e.In, 0)
 }
 
-// inspect opens a file for its facts.
+// inspect opens a file and returns its fileInfo.
 func (o *Options) inspect(e Entry) (fileInfo, error) {
 	s, err := source.Open(e.Path)
 	if err != nil {
@@ -83,7 +83,7 @@ func (o *Options) inspect(e Entry) (fileInfo, error) {
 	for range preflightFrames {
 		m, err := s.Next()
 		if err != nil {
-			break // it shows when it is played
+			break // Play reports it
 		}
 		if n, ok := o.Tracks.outputID(s, m.Track); ok && n == 0 {
 			f.tracks[m.Track.Kind] = m.Track
@@ -92,7 +92,7 @@ func (o *Options) inspect(e Entry) (fileInfo, error) {
 	return f, nil
 }
 
-// wrapError says which line of a list names a file.
+// wrapError prefixes err with the line of the list that names the file.
 func (e Entry) wrapError(err error) error {
 	if e.ListLine == "" {
 		return err
@@ -100,7 +100,7 @@ func (e Entry) wrapError(err error) error {
 	return fmt.Errorf("%s: %w", e.ListLine, err)
 }
 
-// diff says what g has that f has not.
+// diff describes what g has that f has not.
 func (f fileInfo) diff(g fileInfo) string {
 	var words []string
 	for _, k := range []media.Kind{media.Video, media.Audio} {
@@ -145,7 +145,7 @@ func codecName(t *media.Track) string {
 	return strings.TrimSpace(t.Codec.String() + " " + t.Profile)
 }
 
-// open opens an entry to play it from a place on, by ffmpeg where a track must be encoded.
+// open opens an entry from a position, through ffmpeg if a track must be encoded.
 func (o *Options) open(ctx context.Context, e Entry, from time.Duration) (*source.Source, error) {
 	s, err := source.Open(e.Path)
 	if err != nil {
@@ -169,7 +169,7 @@ func (o *Options) open(ctx context.Context, e Entry, from time.Duration) (*sourc
 	}
 	s.Close()
 	if !o.Transcode {
-		return nil, errors.New("a file has another codec than it had before")
+		return nil, errors.New("the file's codec has changed since the start")
 	}
 	return transcode(ctx, e, from, video, audio)
 }

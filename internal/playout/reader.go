@@ -14,37 +14,38 @@ import (
 	"livego/internal/source"
 )
 
-// An item is a frame on its way out.
+// An item is a frame to send.
 type item struct {
 	f      *media.Frame
-	tracks []*media.Track // of its file
-	entry  int            // its file
-	at     time.Duration  // in it
-	round  int            // of the list, from 0
+	tracks []*media.Track // tracks of its file
+	entry  int            // index of its file
+	at     time.Duration  // position in the file
+	round  int            // of the list, counted from 0
 }
 
-// A reader reads the files of a list, over and over if it is to, and gives their frames the times of one stream.
+// A reader reads the files of a list, repeatedly if Options.Times says so, and gives their frames
+// the timestamps of one stream.
 type reader struct {
 	o          *Options
 	out        chan<- item
 	budget     *byteBudget
 	warn       func(string)
 	timeline   timeline
-	lastTracks []*media.Track // newest of each
+	lastTracks []*media.Track // latest configuration of each
 	meta       *media.Meta
 	position   item
 
-	declared time.Duration // how long the file that was joined last is to count: by its list, 0 if that does not say
+	declared time.Duration // declared duration of the last joined file, 0 if the list has none
 }
 
 const (
-	maxHeadFrames = 2000            // frames until the first keyframe of a file
-	maxHeadTime   = 5 * time.Second // of them
+	maxHeadFrames = 2000            // frames before the first keyframe of a file
+	maxHeadTime   = 5 * time.Second // duration of these frames
 
-	maxAudioWait = 500 * time.Millisecond // until the first sound of a file
+	maxAudioWait = 500 * time.Millisecond // before the first audio frame of a file
 )
 
-// run reads until the list is over, which is no error.
+// run reads until the list ends, which is not an error.
 func (r *reader) run(ctx context.Context) error {
 	start := r.o.Start
 	for round := 0; r.o.Times == 0 || round < r.o.Times; round++ {
@@ -67,13 +68,13 @@ func (r *reader) run(ctx context.Context) error {
 			sent = sent || n > 0
 		}
 		if !sent {
-			return errors.New("there is nothing to play")
+			return errors.New("no file has a frame to play")
 		}
 	}
 	return nil
 }
 
-// play reads one file, from a place in it.
+// play reads one file, from a position in it. It returns the number of frames sent.
 func (r *reader) play(ctx context.Context, e Entry, from time.Duration) (n int, err error) {
 	s, err := r.o.open(ctx, e, from)
 	if err != nil {
@@ -96,26 +97,26 @@ func (r *reader) play(ctx context.Context, e Entry, from time.Duration) (n int, 
 		case errors.Is(err, io.EOF):
 		case p.n == 0 && len(p.head) == 0:
 			return 0, err
-		default: // what came before is played
+		default: // the frames before the error are played
 			r.warn(err.Error())
 		}
 		return p.n, p.flush(ctx)
 	}
 }
 
-// A fileReader is one file while it is read.
+// A fileReader reads one file.
 type fileReader struct {
 	*reader
 	s            *source.Source
 	entry        Entry
-	head         []*media.Frame // frames before the file's place in time is known
+	head         []*media.Frame // frames read before the file is joined to the timeline
 	joined       bool
-	seenKeyframe bool          // pictures have begun
+	seenKeyframe bool          // a keyframe was read
 	n            int           // frames sent
-	startTime    time.Duration // what times in the list count from
+	startTime    time.Duration // time in the file that the list counts as 0
 }
 
-// addFrame takes the next frame of the file.
+// addFrame handles the next frame of the file.
 func (p *fileReader) addFrame(ctx context.Context, f *media.Frame) error {
 	number, wanted := p.o.Tracks.outputID(p.s, f.Track)
 	if !wanted || p.pastOutpoint(f) {
@@ -124,7 +125,7 @@ func (p *fileReader) addFrame(ctx context.Context, f *media.Frame) error {
 	f.Track = withID(f.Track, number)
 	if f.Track.Kind == media.Video && !p.seenKeyframe {
 		if p.seenKeyframe = f.RAP != media.NoRandomAccess && number == 0; !p.seenKeyframe {
-			return nil // nobody can decode it
+			return nil // cannot be decoded
 		}
 	}
 	if p.joined {
@@ -137,8 +138,8 @@ func (p *fileReader) addFrame(ctx context.Context, f *media.Frame) error {
 	return nil
 }
 
-// headComplete reports whether the head has a frame of each kind that the file has, of pictures a
-// keyframe. Sound is not waited for long.
+// headComplete reports whether the head has a frame of each kind in the file, for video a
+// keyframe. It waits for audio only for maxAudioWait.
 func (p *fileReader) headComplete() bool {
 	if p.hasKind(media.Video) && !p.seenKeyframe {
 		return false
@@ -149,23 +150,23 @@ func (p *fileReader) headComplete() bool {
 	return firstFrame(p.head, media.Audio) != nil
 }
 
-// pastOutpoint reports whether f is behind the outpoint.
+// pastOutpoint reports whether f is at or after the outpoint.
 func (p *fileReader) pastOutpoint(f *media.Frame) bool {
 	return p.entry.Out > 0 && p.joined && f.PTS-p.startTime >= p.entry.Out
 }
 
-// pastEnd reports whether f is so far behind the outpoint that no frame before it can follow.
+// pastEnd reports whether f is so far after the outpoint that no frame before it can follow.
 func (p *fileReader) pastEnd(f *media.Frame) bool {
 	const reordered = 3 * time.Second
 	return p.entry.Out > 0 && p.joined && f.DTS-p.startTime > p.entry.Out+reordered
 }
 
-// hasKind reports whether the file hasKind a track of kind k that goes out.
+// hasKind reports whether the file has a track of kind k that is sent.
 func (p *fileReader) hasKind(k media.Kind) bool {
 	return slices.ContainsFunc(p.tracks(), func(t *media.Track) bool { return t.Kind == k })
 }
 
-// tracks returns what the head of the file says of the tracks that go out.
+// tracks returns the tracks that are sent, by the head of the file.
 func (p *fileReader) tracks() (list []*media.Track) {
 	for _, st := range p.s.Streams() {
 		if n, ok := p.o.Tracks.outputID(p.s, st.Track); ok && rtmpSupports(st.Track, p.s) {
@@ -175,7 +176,7 @@ func (p *fileReader) tracks() (list []*media.Track) {
 	return list
 }
 
-// flush joins the file to the one before, and sends what has waited for it.
+// flush joins the file to the timeline, and sends the frames that waited for it.
 func (p *fileReader) flush(ctx context.Context) error {
 	head := p.head
 	p.head = nil
@@ -205,10 +206,10 @@ func (p *fileReader) flush(ctx context.Context) error {
 	return nil
 }
 
-// audioChange returns the index in head of the first frame of sound where it has other parameters
-// than the sound of the file before, else -1. It goes first, a little before the pictures: whoever
-// cuts the stream where parameters change would otherwise cut behind the keyframe, and have
-// pictures that nobody can decode. The frame is an encoder's priming, as a rule: nobody hears it.
+// audioChange returns the index in head of the first audio frame if its configuration differs
+// from the audio of the previous file, else -1. This frame is sent first, a little before the
+// video: a server that cuts the stream at the change would otherwise cut after the keyframe, and
+// leave pictures that cannot be decoded. The frame is usually encoder priming, and inaudible.
 func (p *fileReader) audioChange(head []*media.Frame) int {
 	i := slices.IndexFunc(head, func(f *media.Frame) bool { return f.Track.Kind == media.Audio && f.Track.ID == 0 })
 	if i < 0 {
@@ -220,12 +221,13 @@ func (p *fileReader) audioChange(head []*media.Frame) int {
 	return i
 }
 
-// findTrack returns where what was known of t is, -1 if nothing was.
+// findTrack returns the index of t in lastTracks, -1 if there is none.
 func (r *reader) findTrack(t *media.Track) int {
 	return slices.IndexFunc(r.lastTracks, func(k *media.Track) bool { return sameTrack(k, t) })
 }
 
-// fileZero returns what times of a list count from: 0, or for files whose times begin elsewhere their first frame.
+// fileZero returns the time in the file that lists count from: 0, or the first frame if the
+// timestamps start more than a minute from 0.
 func fileZero(head []*media.Frame) time.Duration {
 	if z := startPTS(head); z > time.Minute || z < -time.Minute {
 		return z
@@ -233,10 +235,10 @@ func fileZero(head []*media.Frame) time.Duration {
 	return 0
 }
 
-// updateMeta makes what viewers are told of the file: its tracks, so that servers know for which to wait.
+// updateMeta sets the metadata of the file: its tracks, so that servers know for which to wait.
 func (p *fileReader) updateMeta(head []*media.Frame) {
 	tracks := p.tracks()
-	for _, f := range slices.Backward(head) { // who has frames is the track as they describe it
+	for _, f := range slices.Backward(head) { // frames describe their track best
 		i := slices.IndexFunc(tracks, func(t *media.Track) bool { return sameTrack(t, f.Track) })
 		if i < 0 {
 			i, tracks = len(tracks), append(tracks, nil)
@@ -255,10 +257,10 @@ func (p *fileReader) updateMeta(head []*media.Frame) {
 	}
 }
 
-// send gives f its time and sends it on.
+// send gives f its timestamps and sends it.
 func (p *fileReader) send(ctx context.Context, f *media.Frame) error { return p.sendAt(ctx, f, false) }
 
-// sendAt is send; keep is about sound that overlaps with that of the file before.
+// sendAt is send. If keep is true, it sends audio that overlaps with the previous file.
 func (p *fileReader) sendAt(ctx context.Context, f *media.Frame, keep bool) error {
 	it := p.position
 	it.at = f.DTS - p.startTime
@@ -280,16 +282,16 @@ func (p *fileReader) sendAt(ctx context.Context, f *media.Frame, keep bool) erro
 	}
 }
 
-// maxQueuedBytes bounds the bytes of frames that have been read and are not due.
+// maxQueuedBytes limits the bytes of frames that have been read and are not yet due.
 const maxQueuedBytes = 32 << 20
 
-// A byteBudget counts them.
+// A byteBudget limits queued bytes.
 type byteBudget struct {
 	bytes    atomic.Int64
-	released chan struct{} // has one when some may have gone
+	released chan struct{} // signals that bytes were released
 }
 
-// reserve waits until there is room for n bytes more.
+// reserve waits until the budget has room, and takes n bytes of it.
 func (q *byteBudget) reserve(ctx context.Context, n int) error {
 	for q.bytes.Load() > maxQueuedBytes {
 		select {
@@ -302,7 +304,7 @@ func (q *byteBudget) reserve(ctx context.Context, n int) error {
 	return nil
 }
 
-// release gives n bytes back.
+// release returns n bytes to the budget.
 func (q *byteBudget) release(n int) {
 	q.bytes.Add(int64(-n))
 	select {
@@ -311,7 +313,8 @@ func (q *byteBudget) release(n int) {
 	}
 }
 
-// reuseTrack returns the reuseTrack that has been out before where t is the same: viewers need no new header then.
+// reuseTrack returns the last track if t has the same configuration, so that viewers need no new
+// header. Else it stores and returns t.
 func (r *reader) reuseTrack(t *media.Track) *media.Track {
 	i := r.findTrack(t)
 	switch {
@@ -325,24 +328,25 @@ func (r *reader) reuseTrack(t *media.Track) *media.Track {
 	return t
 }
 
-// sameConfig reports whether a decoder set up for a decodes b.
+// sameConfig reports whether a decoder that is set up for a decodes b.
 func sameConfig(a, b *media.Track) bool {
 	return a.Codec == b.Codec && a.Label == b.Label && bytes.Equal(a.Config, b.Config) &&
 		a.SampleRate == b.SampleRate && a.Channels == b.Channels && a.Width == b.Width && a.Height == b.Height
 }
 
-// rtmpSupports reports whether frames of t can be sent by RTMP: Opaque ones only as they come out of FLV.
+// rtmpSupports reports whether frames of t can be sent over RTMP. Passthrough frames can only if
+// they come from FLV.
 func rtmpSupports(t *media.Track, s *source.Source) bool {
 	return t.Codec != media.Passthrough || s.Container == "flv"
 }
 
-// A CodecError tells that a file has a track that no RTMP server takes.
+// A CodecError is returned for a file with a track that RTMP does not support.
 type CodecError struct {
 	Path string
 	Kind media.Kind
-	Name string // of the coding
+	Name string // name of the codec
 }
 
 func (e *CodecError) Error() string {
-	return fmt.Sprintf("%s: the %s is %s, which RTMP cannot carry", e.Path, e.Kind, e.Name)
+	return fmt.Sprintf("%s: RTMP does not support the %s codec %s", e.Path, e.Kind, e.Name)
 }

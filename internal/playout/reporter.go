@@ -1,21 +1,21 @@
 package playout
 
-// maxWarnings is how many warnings wait for whoever is told.
+// maxWarnings is how many warnings may wait for the callback.
 const maxWarnings = 64
 
-// A reporter tells progress and warnings from a goroutine of its own, one at a time: a terminal
-// that is held must not hold the stream.
+// A reporter calls the callbacks for progress and warnings from its own goroutine, one at a time,
+// so that a blocked terminal does not block the stream.
 type reporter struct {
-	progress chan Progress // has the newest that was not told
+	progress chan Progress // the latest progress, if not yet reported
 	warnings chan string
 	done     chan struct{}
 }
 
 func newReporter(o *Options) *reporter {
-	t := &reporter{make(chan Progress, 1), make(chan string, maxWarnings), make(chan struct{})}
-	progress, warnings := t.progress, t.warnings
+	r := &reporter{make(chan Progress, 1), make(chan string, maxWarnings), make(chan struct{})}
+	progress, warnings := r.progress, r.warnings
 	go func() {
-		defer close(t.done)
+		defer close(r.done)
 		for progress != nil || warnings != nil {
 			select {
 			case p, ok := <-progress:
@@ -33,29 +33,30 @@ func newReporter(o *Options) *reporter {
 			}
 		}
 	}()
-	return t
+	return r
 }
 
-// update has p told in the place of what was not told yet. For one goroutine.
-func (t *reporter) update(p Progress) {
+// update reports p. It replaces progress that is not yet reported. Call it from one goroutine
+// only.
+func (r *reporter) update(p Progress) {
 	select {
-	case <-t.progress:
+	case <-r.progress:
 	default:
 	}
-	t.progress <- p
+	r.progress <- p
 }
 
-// warn has text told, unless too much waits already.
-func (t *reporter) warn(text string) {
+// warn reports text, unless maxWarnings already wait.
+func (r *reporter) warn(text string) {
 	select {
-	case t.warnings <- text:
+	case r.warnings <- text:
 	default:
 	}
 }
 
-// close waits until all is told. Nothing may be told later.
-func (t *reporter) close() {
-	close(t.progress)
-	close(t.warnings)
-	<-t.done
+// close waits until everything is reported. No method may be called after it.
+func (r *reporter) close() {
+	close(r.progress)
+	close(r.warnings)
+	<-r.done
 }

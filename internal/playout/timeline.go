@@ -8,46 +8,48 @@ import (
 	"livego/internal/media"
 )
 
-// A timeline joins the times of one file to those of the next. Within a file the distance of sound
-// and pictures is kept; at a join what is shown goes on where the file before has ended, and
-// decoding times never go back. Times out are whole milliseconds, as RTMP has them. The zero
-// timeline is ready for the first file.
+// A timeline joins the timestamps of each file to those of the previous one. Within a file the
+// distance of audio and video is kept. At a join the presentation continues where the previous
+// file ended, and decoding times never go back. Output timestamps are whole milliseconds, as in
+// RTMP. The zero timeline is ready for the first file.
 type timeline struct {
 	tracks  []*trackTime
 	started bool
-	zero    time.Duration // out, of the present file
-	shift   time.Duration // of a track that shows itself
+	zero    time.Duration // output time of the current file's start
+	shift   time.Duration // offset of a track that appears later
 }
 
-// trackTime is the time of one track.
+// trackTime is the time of one track. "Out" times are those of the output stream.
 type trackTime struct {
 	track         *media.Track  // any of its configurations
-	shift         time.Duration // out less in
-	lastIn        time.Duration // newest decoding time of the file
-	lastOut       time.Duration // newest decoding time out
-	end           time.Duration // when all that is out has been shown
+	shift         time.Duration // output time minus input time
+	lastIn        time.Duration // latest decoding time of the file
+	lastOut       time.Duration // latest decoding time of the output
+	end           time.Duration // when everything sent has been displayed
 	frameInterval time.Duration // the last distance of two frames
-	started       bool          // something is out
-	present       bool          // something of the present file is out,
-	priming       bool          // but only what was kept
+	started       bool          // a frame was sent
+	present       bool          // a frame of the current file was sent,
+	priming       bool          // but only the frame that was kept despite its overlap
 }
 
 const (
-	// maxAudioPadding is how much longer than the pictures sound may be so that the next file begins
-	// with the end of the pictures: what encoders pad. The beginning of its sound, their priming, is
-	// left out as far as it overlaps.
+	// maxAudioPadding is how much longer than the video the audio of a file may be for the next
+	// file to start at the end of the video: encoders pad that much. The start of the next file's
+	// audio, their priming, is dropped as far as it overlaps.
 	maxAudioPadding = 100 * time.Millisecond
-	// jumpAhead and jumpBack are steps of the times within a file that are mended.
+	// jumpAhead and jumpBack are the largest steps of the timestamps within a file that are not
+	// corrected.
 	jumpAhead = 2 * time.Second
 	jumpBack  = 500 * time.Millisecond
-	// audioLead is how much the first frame of new sound precedes the pictures: what a server calls by
-	// its time in milliseconds has then names of its own for what begins with either.
+	// audioLead is how long the first frame of changed audio precedes the video. A server that
+	// names segments by their time in milliseconds then has distinct names for those that start
+	// with either.
 	audioLead = 5 * time.Millisecond
-	// tick is the clock of RTMP.
+	// tick is the clock resolution of RTMP.
 	tick = time.Millisecond
 )
 
-// track returns the time track a track.
+// track returns the time of a track.
 func (t *timeline) track(track *media.Track) *trackTime {
 	for _, k := range t.tracks {
 		if sameTrack(k.track, track) {
@@ -59,7 +61,7 @@ func (t *timeline) track(track *media.Track) *trackTime {
 	return k
 }
 
-// firstTrack returns the time of the firstTrack track of a kind, whose zero is that of one that there is not.
+// firstTrack returns the time of the first track of a kind, the zero trackTime if there is none.
 func (t *timeline) firstTrack(kind media.Kind) trackTime {
 	for _, k := range t.tracks {
 		if k.track.Kind == kind && k.track.ID == 0 {
@@ -69,10 +71,10 @@ func (t *timeline) firstTrack(kind media.Kind) trackTime {
 	return trackTime{}
 }
 
-// join begins a file. head is its frames, at least one, up to and with the first keyframe, if it
-// has pictures. declared is how long the file before is to count, 0 for as long as it was.
-// audioChange says that sound has other parameters than before: then nothing of the file comes
-// earlier than what was the last of the old sound, so that all changes at one time.
+// join starts a file. head is its frames up to the first keyframe, if it has video, and has at
+// least one frame. declared is the duration of the previous file by its list, 0 for its actual
+// one. audioChange means that the audio configuration changes: then no frame of the file comes
+// before the end of the old audio, so that everything changes at one time.
 func (t *timeline) join(head []*media.Frame, declared time.Duration, newSound bool) {
 	zero := startPTS(head)
 	shift := t.end(declared) - zero
@@ -94,7 +96,7 @@ func (t *timeline) join(head []*media.Frame, declared time.Duration, newSound bo
 	}
 }
 
-// end returns when the next file is to begin.
+// end returns when the next file starts.
 func (t *timeline) end(declared time.Duration) time.Duration {
 	v, a := t.firstTrack(media.Video), t.firstTrack(media.Audio)
 	at := max(v.end, a.end)
@@ -107,8 +109,8 @@ func (t *timeline) end(declared time.Duration) time.Duration {
 	return at
 }
 
-// startPTS returns the presentation time that counts as the beginning of a file: that of the
-// pictures, or of the sound where it begins well before or alone.
+// startPTS returns the presentation time of the start of a file: that of the video, or of the
+// audio if it starts much earlier or alone.
 func startPTS(head []*media.Frame) time.Duration {
 	picture, sound := firstFrame(head, media.Video), firstFrame(head, media.Audio)
 	if picture == nil || sound != nil && sound.PTS < picture.PTS-maxAudioPadding {
@@ -131,8 +133,8 @@ func earliestDTS(head []*media.Frame) time.Duration {
 	return slices.MinFunc(head, func(a, b *media.Frame) int { return cmp.Compare(a.DTS, b.DTS) }).DTS
 }
 
-// rebase gives f, of the present file, its times. False: it is to be left out, since sound of the
-// file before lasts longer; keep says that it is needed all the same.
+// rebase gives f, of the current file, its output timestamps. It returns false if f must be
+// dropped, because audio of the previous file lasts longer. If keep is true, it never drops f.
 func (t *timeline) rebase(f *media.Frame, keep bool) bool {
 	k := t.track(f.Track)
 	if k.present && !k.priming {
@@ -156,14 +158,15 @@ func (t *timeline) rebase(f *media.Frame, keep bool) bool {
 	if length == 0 || f.Track.Kind == media.Video {
 		length = k.frameInterval
 	}
-	if keep { // its place in time is before that of what comes next
+	if keep { // it precedes the next frame
 		length = 0
 	}
 	k.lastOut, k.end, k.started, k.present = dts, max(k.end, pts+length), true, true
 	return true
 }
 
-// fixJump takes a jump out of the times of a file. All tracks jump by the same: who comes later follows the first.
+// fixJump removes a jump from the timestamps of a file. All tracks jump by the same distance:
+// later ones follow the first.
 func (t *timeline) fixJump(k *trackTime, f *media.Frame) {
 	d := f.DTS - k.lastIn
 	if -jumpBack <= d && d <= jumpAhead {

@@ -14,7 +14,7 @@ var (
 	sound    = &media.Track{Kind: media.Audio, Codec: media.AAC, SampleRate: 50000, FrameSamples: 1000}
 )
 
-// v and a are frames: with decoding and presentation time in ms.
+// v and a return frames with decoding and presentation time in ms.
 func v(dts, pts int) *media.Frame {
 	return &media.Frame{Track: pictures, DTS: ms(dts), PTS: ms(pts), Duration: ms(40)}
 }
@@ -25,10 +25,10 @@ func a(at int) *media.Frame {
 
 func ms(n int) time.Duration { return time.Duration(n) * time.Millisecond }
 
-// A inputFile is the frames of one file; head is how many of them are known when it is joined.
+// An inputFile is the frames of one file. head is how many of them are known at the join.
 type inputFile struct {
 	head        int
-	declared    time.Duration // of the file before
+	declared    time.Duration // declared duration of the previous file
 	audioChange bool
 	frames      []*media.Frame
 }
@@ -39,26 +39,26 @@ func TestTimeline(t *testing.T) {
 		films []inputFile
 		want  string // kind, DTS and PTS
 	}{
-		{"one file begins at 0, its sound before its pictures",
+		{"one file starts at 0, its audio before its video",
 			[]inputFile{{2, 0, false, []*media.Frame{a(-20), v(-80, 0), a(0), v(-40, 80), v(0, 40)}}},
 			"a60 v0/80 a80 v40/160 v80/120"},
-		{"joined where the pictures end", []inputFile{
+		{"joined where the video ends", []inputFile{
 			{1, 0, false, []*media.Frame{v(0, 0), a(0), a(20), v(40, 40), a(40), a(60), a(80)}},
 			{2, 0, false, []*media.Frame{a(-20), v(0, 0), a(0), a(20), v(40, 40)}}},
 			"v0/0 a0 a20 v40/40 a40 a60 a80 v80/80 a100 v120/120"},
-		{"joined behind the old sound where the new one is of another kind", []inputFile{
+		{"joined after the old audio where the audio changes", []inputFile{
 			{1, 0, false, []*media.Frame{v(0, 0), a(0), a(20), v(40, 40), a(40), a(60), a(80)}},
 			{1, 0, true, []*media.Frame{v(-40, 0), a(0), v(0, 40)}}},
 			"v0/0 a0 a20 v40/40 a40 a60 a80 v86/126 a126 v126/166"},
-		{"sound that ends much later is played", []inputFile{
+		{"audio that ends much later is played", []inputFile{
 			{1, 0, false, []*media.Frame{v(0, 0), a(0), a(200)}},
 			{1, 0, false, []*media.Frame{v(0, 0), a(0)}}},
 			"v0/0 a0 a200 v220/220 a220"},
-		{"pictures that are reordered in the second only", []inputFile{
+		{"B-frames in the second file only", []inputFile{
 			{1, 0, false, []*media.Frame{v(0, 0), v(40, 40)}},
 			{1, 0, false, []*media.Frame{v(-80, 0), v(-40, 80), v(0, 40)}}},
 			"v0/0 v40/40 v80/160 v120/240 v160/200"},
-		{"times that begin far off", []inputFile{
+		{"timestamps that start far from 0", []inputFile{
 			{1, 0, false, []*media.Frame{v(1000000, 1000000), a(1000000), v(1000040, 1000040)}},
 			{1, 0, false, []*media.Frame{v(5, 5), a(5)}}},
 			"v0/0 a0 v40/40 v80/80 a80"},
@@ -70,19 +70,20 @@ func TestTimeline(t *testing.T) {
 			{1, 0, false, []*media.Frame{v(0, 0), v(40, 40)}},
 			{1, ms(500), false, []*media.Frame{v(0, 0)}}},
 			"v0/0 v40/40 v500/500"},
-		{"sound alone, then pictures alone", []inputFile{
+		{"audio only, then video only", []inputFile{
 			{1, 0, false, []*media.Frame{a(0), a(20)}},
 			{1, 0, false, []*media.Frame{v(0, 0), v(40, 40)}}},
 			"a0 a20 v40/40 v80/80"},
-		{"a jump ahead, in both", []inputFile{{1, 0, false,
+		{"a jump forward, in both tracks", []inputFile{{1, 0, false,
 			[]*media.Frame{v(0, 0), a(0), v(40, 40), a(20), v(90000, 90000), a(40), a(89980), a(90000), v(90040, 90040)}}},
 			"v0/0 a0 v40/40 a20 v80/80 a40 a60 a80 v120/120"},
-		{"a jump back, in both", []inputFile{{1, 0, false,
+		{"a jump back, in both tracks", []inputFile{{1, 0, false,
 			[]*media.Frame{v(90000, 90000), a(90000), v(90040, 90040), v(0, 0), a(90020), a(0), a(20), v(40, 40)}}},
 			"v0/0 a0 v40/40 v80/80 a20 a80 a100 v120/120"},
-		{"a little back is held", []inputFile{{1, 0, false, []*media.Frame{v(0, 0), v(40, 40), v(30, 30), v(80, 80)}}},
+		{"a small step back is levelled",
+			[]inputFile{{1, 0, false, []*media.Frame{v(0, 0), v(40, 40), v(30, 30), v(80, 80)}}},
 			"v0/0 v40/40 v40/30 v80/80"},
-		{"milliseconds of 30 frames a second", []inputFile{{1, 0, false, []*media.Frame{
+		{"milliseconds at 30 frames per second", []inputFile{{1, 0, false, []*media.Frame{
 			{Track: pictures}, {Track: pictures, DTS: time.Second / 30, PTS: time.Second / 30},
 			{Track: pictures, DTS: 2 * time.Second / 30, PTS: 2 * time.Second / 30}}}},
 			"v0/0 v33/33 v67/67"},

@@ -6,7 +6,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// trackSelections is the table of trackSelections of tracks: what they come to, nil for an error.
+// trackSelections is the table of track selections: their results, nil for an error.
 var trackSelections = []struct {
 	text string
 	want *TrackSelection

@@ -14,15 +14,16 @@ import (
 	"livego/internal/source"
 )
 
-// HasFFmpeg reports whether there is an ffmpeg to transcode by.
+// HasFFmpeg reports whether ffmpeg is in PATH.
 func HasFFmpeg() bool {
 	_, err := exec.LookPath("ffmpeg")
 	return err == nil
 }
 
-// transcode opens a file by a child that encodes its pictures, its sound or both, and copies the other.
+// transcode opens a file through ffmpeg, which encodes its video, its audio or both, and copies
+// the other.
 func transcode(ctx context.Context, e Entry, from time.Duration, video, audio bool) (*source.Source, error) {
-	path, err := filepath.Abs(e.Path) // so that no name is an option or a protocol of ffmpeg's
+	path, err := filepath.Abs(e.Path) // so that no path is an option or a protocol of ffmpeg
 	if err != nil {
 		return nil, err
 	}
@@ -57,20 +58,20 @@ func transcode(ctx context.Context, e Entry, from time.Duration, video, audio bo
 }
 
 const (
-	maxStderr = 512         // bytes of what ffmpeg says
-	waitDelay = time.Second // for what an ffmpeg that is over has left behind
+	maxStderr = 512         // bytes of ffmpeg's error output
+	waitDelay = time.Second // for child processes that outlive ffmpeg
 )
 
-// A ffmpegProcess is an ffmpeg that writes to us. Not for concurrent use.
+// An ffmpegProcess is an ffmpeg that writes to a pipe. Not for concurrent use.
 type ffmpegProcess struct {
 	cmd    *exec.Cmd
 	cancel context.CancelFunc
 	out    io.ReadCloser
-	stderr limitedBuffer // whole once over
-	err    error         // what Read ends with, nil before
+	stderr limitedBuffer // complete once err is set
+	err    error         // the final result of Read, nil before
 }
 
-// startFFmpeg starts an ffmpeg. The end of ctx kills it.
+// startFFmpeg starts an ffmpeg process. The end of ctx kills it.
 func startFFmpeg(ctx context.Context, args []string) (*ffmpegProcess, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	c := &ffmpegProcess{cmd: exec.CommandContext(ctx, "ffmpeg", args...), cancel: cancel}
@@ -79,7 +80,7 @@ func startFFmpeg(ctx context.Context, args []string) (*ffmpegProcess, error) {
 	if err == nil {
 		c.out = out
 		c.cmd.Cancel = func() error {
-			out.Close() // whom it has started may hold the other end
+			out.Close() // a child process may hold the other end
 			return c.cmd.Process.Kill()
 		}
 		c.cmd.WaitDelay = waitDelay
@@ -92,8 +93,8 @@ func startFFmpeg(ctx context.Context, args []string) (*ffmpegProcess, error) {
 	return c, nil
 }
 
-// Read reads what ffmpeg writes. It ends with io.EOF only if ffmpeg says that it has done all it
-// was to do; else with what it said first and how it ended. It may be called again then.
+// Read reads ffmpeg's output. It returns io.EOF only if ffmpeg exits successfully, else an error
+// with the first line of its error output and its exit status. Later calls return the same.
 func (c *ffmpegProcess) Read(b []byte) (int, error) {
 	if c.err != nil {
 		return 0, c.err
@@ -105,7 +106,7 @@ func (c *ffmpegProcess) Read(b []byte) (int, error) {
 	return n, c.err
 }
 
-// Close kills ffmpeg if it still runs.
+// Close kills ffmpeg if it is still running.
 func (c *ffmpegProcess) Close() error {
 	c.cancel()
 	if c.err == nil {
@@ -114,16 +115,16 @@ func (c *ffmpegProcess) Close() error {
 	return nil
 }
 
-// wait waits for the end of ffmpeg, of which nothing is to be read any more.
+// wait waits for ffmpeg to exit. Its output must have been read.
 func (c *ffmpegProcess) wait() {
 	c.err = io.EOF
-	// then it has ended well, but not whom it has started
+	// With ErrWaitDelay, ffmpeg exited successfully, but a child process still runs.
 	if err := c.cmd.Wait(); err != nil && !errors.Is(err, exec.ErrWaitDelay) {
-		c.err = fmt.Errorf("ffmpeg: %s (%w)", cmp.Or(c.stderr.firstLine(), "it broke off"), err)
+		c.err = fmt.Errorf("ffmpeg: %s (%w)", cmp.Or(c.stderr.firstLine(), "stopped unexpectedly"), err)
 	}
 }
 
-// A limitedBuffer is the beginning of what is written to it.
+// A limitedBuffer keeps the first maxStderr bytes written to it.
 type limitedBuffer []byte
 
 func (c *limitedBuffer) Write(b []byte) (int, error) {
@@ -131,7 +132,7 @@ func (c *limitedBuffer) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// firstLine returns its first firstLine.
+// firstLine returns its first line.
 func (c *limitedBuffer) firstLine() string {
 	line, _, _ := strings.Cut(strings.TrimSpace(string(*c)), "\n")
 	return line

@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// fakeFFmpeg puts a shell script in the place of ffmpeg.
+// fakeFFmpeg installs a shell script as ffmpeg.
 func fakeFFmpeg(t *testing.T, script string) {
 	t.Helper()
 	bin := t.TempDir()
@@ -23,22 +23,22 @@ func fakeFFmpeg(t *testing.T, script string) {
 	t.Setenv("PATH", bin+":/usr/bin:/bin")
 }
 
-// TestFFmpegOutput reads what children write that end well, and such as break off.
+// TestFFmpegOutput reads the output of processes that succeed, and of some that fail.
 func TestFFmpegOutput(t *testing.T) {
 	for _, tt := range []struct {
 		name, script, want string
 	}{
-		{"well", "echo picture", "picture\n EOF"},
-		{"well, with complaints", "echo picture; echo a frame is damaged >&2", "picture\n EOF"},
+		{"success", "echo picture", "picture\n EOF"},
+		{"success with warnings", "echo picture; echo a frame is damaged >&2", "picture\n EOF"},
 		{"failed", "echo picture; echo >&2; echo it broke >&2; echo for good >&2; exit 3",
 			"picture\n ffmpeg: it broke (exit status 3)"},
-		{"failed before", "echo no such codec >&2; exit 1", " ffmpeg: no such codec (exit status 1)"},
-		{"failed in silence", "exit 1", " ffmpeg: it broke off (exit status 1)"},
-		{"killed", "echo picture; kill -9 $$", "picture\n ffmpeg: it broke off (signal: killed)"},
-		{"failed with many words", "yes line | head -c 1000000 >&2; exit 1", " ffmpeg: line (exit status 1)"},
+		{"failed before output", "echo no such codec >&2; exit 1", " ffmpeg: no such codec (exit status 1)"},
+		{"failed without a message", "exit 1", " ffmpeg: stopped unexpectedly (exit status 1)"},
+		{"killed", "echo picture; kill -9 $$", "picture\n ffmpeg: stopped unexpectedly (signal: killed)"},
+		{"failed with many messages", "yes line | head -c 1000000 >&2; exit 1", " ffmpeg: line (exit status 1)"},
 		{"failed with a long line", "head -c 1000000 /dev/zero | tr '\\0' x >&2; exit 1",
 			" ffmpeg: " + strings.Repeat("x", maxStderr) + " (exit status 1)"},
-		{"left somebody behind", "echo picture; sleep 20 >/dev/null & exit 0", "picture\n EOF"},
+		{"left a child process", "echo picture; sleep 20 >/dev/null & exit 0", "picture\n EOF"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			fakeFFmpeg(t, tt.script)
@@ -50,7 +50,7 @@ func TestFFmpegOutput(t *testing.T) {
 			all, err := io.ReadAll(c)
 			_, again := c.Read(make([]byte, 1))
 			if err == nil {
-				err = io.EOF // which ReadAll takes for no error
+				err = io.EOF // which ReadAll does not return
 			}
 			if got := fmt.Sprintf("%s %v", all, err); got != tt.want || again != err {
 				t.Errorf("%q, then %v, want %q", got, again, tt.want)
@@ -59,7 +59,7 @@ func TestFFmpegOutput(t *testing.T) {
 	}
 }
 
-// TestFFmpegIsKilledOnCancel stops children that would never end, nor let go of what they write to.
+// TestFFmpegIsKilledOnCancel cancels processes that would never end or never close their output.
 func TestFFmpegIsKilledOnCancel(t *testing.T) {
 	for name, script := range map[string]string{
 		"busy":                      "exec cat /dev/zero",
@@ -82,12 +82,12 @@ func TestFFmpegIsKilledOnCancel(t *testing.T) {
 			began := time.Now()
 			time.AfterFunc(50*time.Millisecond, cancel)
 			if _, err := io.Copy(io.Discard, c); err == nil {
-				t.Error("it ended well")
+				t.Error("no error after cancel")
 			}
 			if err := c.Close(); err != nil {
 				t.Error(err)
 			}
-			if took := time.Since(began); took > 10*waitDelay { // half of what they sleep
+			if took := time.Since(began); took > 10*waitDelay { // half of the scripts' sleep
 				t.Errorf("it took %v to end", took)
 			}
 		})

@@ -28,16 +28,16 @@ const (
 	maxMessage  = 16 << 20 // bytes of a tag or message
 	maxPlaylist = 1 << 20
 	maxSegment  = 64 << 20
-	maxSegments = 4 // of a playlist that are looked at
+	maxSegments = 4 // segments of a playlist that are read
 )
 
-// Dial opens the live stream at an rtmp, rtmps, http or https address: of the latter HLS where a
-// playlist comes, else HTTP-FLV. ctx ends it. What it says names the address without user and
-// query, which may be secret.
+// Dial opens the live stream at an rtmp, rtmps, http or https URL. An HTTP response is HLS if it
+// is a playlist, else HTTP-FLV. ctx ends the stream. Errors name the URL without user and query,
+// which may be secret.
 func Dial(ctx context.Context, address string) (*Source, error) {
 	u, err := url.Parse(address)
 	if err != nil {
-		return nil, errors.New("malformed address")
+		return nil, errors.New("malformed URL")
 	}
 	name := u.Scheme + "://" + u.Host + u.Path
 	var s *Source
@@ -56,8 +56,8 @@ func Dial(ctx context.Context, address string) (*Source, error) {
 	return s, nil
 }
 
-// Connect opens a connection to an rtmp or rtmps address, and returns it with the app and the name
-// in it, and the address up to the app.
+// Connect connects to an rtmp or rtmps URL. It returns the connection, the app and the stream
+// name in the URL, and the URL up to the app.
 func Connect(ctx context.Context, address string) (nc net.Conn, app, name, tcURL string, err error) {
 	u, err := url.Parse(address)
 	if err != nil {
@@ -76,15 +76,15 @@ func Connect(ctx context.Context, address string) (nc net.Conn, app, name, tcURL
 	return nc, a.App, a.Name, a.TCURL, err
 }
 
-// errNoData is said of a server that lets players wait.
-var errNoData = fmt.Errorf("nothing came in %v: is anybody publishing?", dialTimeout)
+// errNoData is the error for a server that sends nothing.
+var errNoData = fmt.Errorf("no data for %v: is the stream published?", dialTimeout)
 
-// messageReader gives out the frames of FLV messageReader.
+// messageReader returns the frames of FLV messages.
 type messageReader struct {
 	next     func() (typ uint8, timestamp uint32, body []byte, err error)
 	demux    flv.Demuxer
 	join     accessunit.Joiner
-	ready    []*media.Frame // of the newest message, that have not been returned
+	ready    []*media.Frame // frames of the last message that were not returned yet
 	firstErr error
 	skipped  uint64
 	seen     []media.Stream
@@ -123,7 +123,7 @@ func (m *messageReader) streams() []media.Stream { return m.seen }
 func (m *messageReader) problems() string {
 	var parts []string
 	if m.skipped > 0 {
-		parts = append(parts, fmt.Sprintf("%d messages make no sense, the first because: %v", m.skipped, m.firstErr))
+		parts = append(parts, fmt.Sprintf("%d malformed messages, the first: %v", m.skipped, m.firstErr))
 	}
 	if m.tags != nil && m.tags.Anomalies != (flv.Anomalies{}) {
 		parts = append(parts, m.tags.Anomalies.String())
@@ -193,10 +193,10 @@ func dialHTTP(ctx context.Context, u *url.URL) (*Source, error) {
 		return dialHLS(ctx, resp.Request.URL, text)
 	}
 	resp.Body.Close()
-	return nil, errors.New("neither an FLV stream nor an HLS playlist comes from there")
+	return nil, errors.New("the response is neither FLV nor an HLS playlist")
 }
 
-// get fetches an address, which must answer 200.
+// get requests u and returns the response, whose status must be 200.
 func get(ctx context.Context, u *url.URL) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
@@ -212,13 +212,13 @@ func get(ctx context.Context, u *url.URL) (*http.Response, error) {
 	}
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
-		reason, _ := io.ReadAll(io.LimitReader(resp.Body, 200)) // it is only for people
+		reason, _ := io.ReadAll(io.LimitReader(resp.Body, 200)) // only for the error message
 		return nil, fmt.Errorf("HTTP %s: %s", resp.Status, strings.TrimSpace(string(reason)))
 	}
 	return resp, nil
 }
 
-// fetch returns the whole of a small answer.
+// fetch returns the body of a response of at most limit bytes.
 func fetch(ctx context.Context, u *url.URL, limit int64) ([]byte, error) {
 	resp, err := get(ctx, u)
 	if err != nil {
@@ -227,15 +227,15 @@ func fetch(ctx context.Context, u *url.URL, limit int64) ([]byte, error) {
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("an answer of more than %d bytes", limit)
+		err = fmt.Errorf("the response exceeds %d bytes", limit)
 	}
 	return b, err
 }
 
-// A playlist is what is needed of one (RFC 8216 section 4.3).
+// A playlist holds the needed parts of an HLS playlist (RFC 8216 section 4.3).
 type playlist struct {
-	variant   *url.URL // of a multivariant playlist, the first
-	init      *url.URL // of fragmented MP4
+	variant   *url.URL // the first variant of a multivariant playlist
+	init      *url.URL // init segment of fragmented MP4
 	segments  []*url.URL
 	byteRange bool
 }
@@ -258,17 +258,17 @@ func parsePlaylist(at *url.URL, text []byte) (*playlist, error) {
 				uri, _, _ = strings.Cut(uri, `"`)
 				u, err := at.Parse(uri)
 				if err != nil {
-					return nil, errors.New("an HLS playlist with a bad address")
+					return nil, errors.New("HLS playlist with an invalid URL")
 				}
 				p.init = u
 			}
 		case tag == "#EXT-X-KEY" && !strings.Contains(value, "METHOD=NONE"):
-			return nil, errors.New("its segments are encrypted")
+			return nil, errors.New("HLS segments are encrypted")
 		case line == "" || line[0] == '#':
 		default:
 			u, err := at.Parse(line)
 			if err != nil {
-				return nil, errors.New("an HLS playlist with a bad address")
+				return nil, errors.New("HLS playlist with an invalid URL")
 			}
 			if multivariant {
 				p.variant = u
@@ -280,7 +280,7 @@ func parsePlaylist(at *url.URL, text []byte) (*playlist, error) {
 	return p, lines.Err()
 }
 
-// dialHLS takes the newest segments of a playlist: enough to see what there is.
+// dialHLS reads the last segments of a playlist, which is enough to find its tracks.
 func dialHLS(ctx context.Context, at *url.URL, text []byte) (*Source, error) {
 	list, err := parsePlaylist(at, text)
 	if err != nil {
@@ -296,9 +296,9 @@ func dialHLS(ctx context.Context, at *url.URL, text []byte) (*Source, error) {
 	}
 	switch {
 	case list.byteRange:
-		return nil, errors.New("its segments are parts of files, which livego does not read")
+		return nil, errors.New("HLS segments with byte ranges are not supported")
 	case len(list.segments) == 0:
-		return nil, errors.New("an HLS playlist without a segment")
+		return nil, errors.New("HLS playlist without a segment")
 	}
 	var file []byte
 	if list.init != nil {
@@ -316,7 +316,7 @@ func dialHLS(ctx context.Context, at *url.URL, text []byte) (*Source, error) {
 	return readHLS(file, list.init != nil)
 }
 
-// readHLS reads segments that were joined.
+// readHLS reads concatenated segments.
 func readHLS(file []byte, fragmented bool) (*Source, error) {
 	r, size := bytes.NewReader(file), int64(len(file))
 	if fragmented {
@@ -335,21 +335,21 @@ func readHLS(file []byte, fragmented bool) (*Source, error) {
 
 func baseName(path string) string { return path[strings.LastIndex(path, "/")+1:] }
 
-// ParseDuration reads a time as people write it: seconds with or without a fraction, minutes and
-// hours before them behind colons, or Go's form (90s, 1m30s).
+// ParseDuration parses a non-negative time: seconds, with or without a fraction, after optional
+// hours and minutes with colons (1:02:03.5), or Go's form (90s, 1m30s).
 func ParseDuration(s string) (time.Duration, error) {
 	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
 		return d, nil
 	}
 	parts := strings.Split(s, ":")
 	if len(parts) > 3 {
-		return 0, fmt.Errorf("%q is no time", s)
+		return 0, fmt.Errorf("invalid time %q", s)
 	}
 	total := 0.0
 	for _, p := range parts {
 		n, err := strconv.ParseFloat(p, 64)
-		if err != nil || !(0 <= n && n <= 1e7) { // written so that NaN fails
-			return 0, fmt.Errorf("%q is no time", s)
+		if err != nil || !(0 <= n && n <= 1e7) { // in this form NaN fails too
+			return 0, fmt.Errorf("invalid time %q", s)
 		}
 		total = total*60 + n
 	}

@@ -10,9 +10,9 @@ import (
 	"livego/internal/media"
 )
 
-// Pipe reads a Matroska stream that comes through a pipe, and takes ownership of r: it is closed
-// with the source, or where there is no stream in it. Its end is the end of the stream, wherever it
-// comes; another error of it is told as that of a damaged file.
+// Pipe reads a Matroska stream from r, and takes ownership of r: it closes r with the source, or
+// if r has no stream. The end of r ends the stream, wherever it comes. Any other error of r is
+// reported as for a damaged file.
 func Pipe(name string, r io.ReadCloser) (*Source, error) {
 	m, err := mkv.NewReader(newPipe(r), math.MaxInt64/2)
 	if err != nil {
@@ -22,7 +22,7 @@ func Pipe(name string, r io.ReadCloser) (*Source, error) {
 	return &Source{Name: name, Container: "matroska", frames: pipeFrames{m}, streams: m.Streams, close: r.Close}, nil
 }
 
-// pipeFrames takes the end of a pipe for the end of the stream.
+// pipeFrames treats the end of the pipe as the end of the stream.
 type pipeFrames struct{ frames }
 
 // Next returns the next frame.
@@ -34,23 +34,23 @@ func (e pipeFrames) Next() (*media.Frame, error) {
 	return f, err
 }
 
-// A pipe lets a stream be read by offsets that never fall, as mkv.Reader reads it: what is read in
-// a small piece can be read again.
+// A pipe reads a stream at offsets that never decrease, as mkv.Reader does: a small piece can be
+// read again.
 type pipe struct {
 	r   *bufio.Reader
-	off int64 // of what comes next
+	off int64 // offset of the next byte
 }
 
-// pipeBuffer is what a pipe of Linux holds, and more than any piece that is read again.
+// pipeBuffer is the capacity of a pipe on Linux, and more than any piece that is read again.
 const pipeBuffer = 64 << 10
 
 func newPipe(r io.Reader) *pipe { return &pipe{r: bufio.NewReaderSize(r, pipeBuffer)} }
 
-// ReadAt reads from an offset that is not below that of the last call; where that took more than
+// ReadAt reads at an offset not below that of the last call; if that call read more than
 // pipeBuffer, not below its end.
 func (p *pipe) ReadAt(b []byte, off int64) (int, error) {
 	if off < p.off {
-		return 0, errors.New("source: a pipe cannot go back")
+		return 0, errors.New("source: cannot seek back in a pipe")
 	}
 	for p.off < off {
 		n, err := p.r.Discard(int(min(off-p.off, math.MaxInt32)))

@@ -7,21 +7,21 @@ import (
 	"livego/internal/media"
 )
 
-// An reorderBuffer sorts frames by their decoding times: containers give them out as they are
-// complete, or interleave them coarsely. It looks ahead until it has frames of each kind, or for a
-// while. The zero reorderBuffer is ready.
+// A reorderBuffer sorts frames by decoding time, because some containers interleave tracks
+// coarsely. It reads ahead until it has frames of each kind, up to the limits below. The zero
+// reorderBuffer is ready to use.
 type reorderBuffer struct {
 	waiting    []*media.Frame
 	bytes      int
 	newest     time.Duration
-	kinds      [4]bool // that have been seen
-	flushCount int     // so many of waiting are before a jump of the times, and go first as they stand
+	kinds      [4]bool // kinds that had a frame
+	flushCount int     // the first flushCount frames precede a timestamp jump, and are returned in their order
 }
 
 const (
 	lookahead      = 2 * time.Second
 	lookaheadBytes = 32 << 20
-	timestampJump  = 5 * time.Second // a larger distance of a frame from the newest is none that interleaving makes
+	timestampJump  = 5 * time.Second // a larger step is a jump, not interleaving
 )
 
 func (o *reorderBuffer) push(f *media.Frame) {
@@ -38,7 +38,7 @@ func (o *reorderBuffer) push(f *media.Frame) {
 	o.waiting = slices.Insert(o.waiting, at, f)
 }
 
-// ready reports whether the first frame is known.
+// ready reports whether the next frame is final.
 func (o *reorderBuffer) ready() bool {
 	switch {
 	case len(o.waiting) == 0:
@@ -53,7 +53,7 @@ func (o *reorderBuffer) ready() bool {
 	return have == o.kinds && (o.kinds[media.Video] && o.kinds[media.Audio])
 }
 
-// pop returns the first frame, nil if there is none.
+// pop returns the next frame, nil if there is none.
 func (o *reorderBuffer) pop() *media.Frame {
 	if len(o.waiting) == 0 {
 		return nil

@@ -1,6 +1,6 @@
-// Package source opens what has frames in it: a file of any container that livego reads, found out
-// by its content, or a live stream at an RTMP, HTTP-FLV or HLS address. It hands out the frames in
-// the order of their decoding times. What is done with them is not its business.
+// Package source opens media for reading: a file of any supported container, detected by its
+// content, or a live stream at an RTMP, HTTP-FLV or HLS URL. It returns the frames in the order
+// of their decoding times.
 package source
 
 import (
@@ -28,7 +28,7 @@ import (
 
 // A Source is an open file or live stream. Not for concurrent use.
 type Source struct {
-	Name string // for people: the path as it was given, or the address without what is secret in it
+	Name string // for messages: the path as given, or the URL without secrets
 	// mp4, mov, fragmented mp4, matroska, webm, mpegts, flv, adts, mp3, ac3, eac3; of live streams
 	// rtmp, http-flv, hls
 	Container string
@@ -40,7 +40,7 @@ type Source struct {
 	streams  func() []media.Stream
 	seek     func(time.Duration) error
 	problems func() string
-	skips    *media.Skips // nil where the container has no such thing
+	skips    *media.Skips // nil if the container counts no skips
 	close    func() error
 	stat     func() (os.FileInfo, error)
 
@@ -50,12 +50,12 @@ type Source struct {
 	err     error
 }
 
-// frames are what all readers have.
+// frames is the part of a container reader that all of them share.
 type frames interface {
 	Next() (*media.Frame, error)
 }
 
-// Open opens a file. The error is one sentence that names it.
+// Open opens a file. Its error names the file.
 func Open(path string) (*Source, error) {
 	s, err := open(path)
 	if err != nil {
@@ -64,7 +64,7 @@ func Open(path string) (*Source, error) {
 	return s, nil
 }
 
-// A FileError is an error of a file that names it.
+// A FileError is an error with the name of its file.
 type FileError struct {
 	Name string
 	Err  error
@@ -73,26 +73,27 @@ type FileError struct {
 func (e *FileError) Error() string { return e.Name + ": " + e.Err.Error() }
 func (e *FileError) Unwrap() error { return e.Err }
 
-// wrapError puts the name of a source before an error, in the place of what other packages put there.
+// wrapError returns err with the name of the source, and without the path that other packages put
+// into it.
 func wrapError(name string, err error) error {
 	if pe, ok := errors.AsType[*os.PathError](err); ok {
 		err = pe.Err
 	}
 	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-		err = errors.New("the file is cut off: its head is not whole")
+		err = errors.New("the file is truncated: its header is incomplete")
 	}
 	return &FileError{name, err}
 }
 
 func open(path string) (*Source, error) {
-	info, err := os.Stat(path) // before it is opened: a pipe would wait
+	info, err := os.Stat(path) // before opening, since opening a named pipe blocks
 	switch {
 	case err != nil:
 		return nil, err
 	case info.IsDir():
 		return nil, errors.New("is a directory")
 	case !info.Mode().IsRegular():
-		return nil, errors.New("is no file but a device, a pipe or a socket")
+		return nil, errors.New("is not a file but a device, a pipe or a socket")
 	case info.Size() == 0:
 		return nil, errors.New("the file is empty")
 	}
@@ -109,11 +110,11 @@ func open(path string) (*Source, error) {
 	return s, nil
 }
 
-// sniffSize is how much of a file its container is found out by: some packets of a transport
+// sniffSize is how many bytes of a file the container is detected by: some packets of a transport
 // stream, and ID3 tags with a picture.
 const sniffSize = 64 << 10
 
-// openContainer finds out the container and reads the head of the file.
+// openContainer detects the container and reads the head of the file.
 func openContainer(r io.ReaderAt, size int64) (*Source, error) {
 	head := make([]byte, min(size, sniffSize))
 	if n, err := r.ReadAt(head, 0); n < len(head) && err != nil && !errors.Is(err, io.EOF) {
@@ -138,7 +139,7 @@ func openContainer(r io.ReaderAt, size int64) (*Source, error) {
 	return readES(r, size)
 }
 
-// isMP4 reports whether a file begins with a box that MP4 or QuickTime files begin with.
+// isMP4 reports whether a file starts with a box that MP4 or QuickTime files start with.
 func isMP4(head []byte) bool {
 	if len(head) < 8 {
 		return false
@@ -150,18 +151,19 @@ func isMP4(head []byte) bool {
 	return false
 }
 
-// A UnsupportedContainerError tells that a file is in a container that livego does not read, and ffmpeg does.
+// An UnsupportedContainerError is returned for a file in a container that ffmpeg reads and livego
+// does not.
 type UnsupportedContainerError struct {
 	Container string
 	AudioOnly bool
 }
 
 func (e *UnsupportedContainerError) Error() string {
-	return e.Container + " is not a container that livego reads"
+	return "unsupported container: " + e.Container
 }
 
-// unsupportedContainer returns an error for containers that are none of ours, a
-// *UnsupportedContainerError where ffmpeg can help.
+// unsupportedContainer returns an error for a known container that livego does not read, an
+// *UnsupportedContainerError if ffmpeg can convert it.
 func unsupportedContainer(head []byte) error {
 	for _, c := range []struct {
 		magic string
@@ -171,7 +173,7 @@ func unsupportedContainer(head []byte) error {
 		{"\x30\x26\xB2\x75", UnsupportedContainerError{"ASF (WMV)", false}},
 		{"\x00\x00\x01\xBA", UnsupportedContainerError{"an MPEG program stream", false}},
 		{".RMF", UnsupportedContainerError{"RealMedia", false}},
-		{"fLaC", UnsupportedContainerError{"a bare FLAC file", true}}, {"FORM", UnsupportedContainerError{"AIFF", true}},
+		{"fLaC", UnsupportedContainerError{"a native FLAC file", true}}, {"FORM", UnsupportedContainerError{"AIFF", true}},
 	} {
 		if strings.HasPrefix(string(head), c.magic) {
 			return &c.UnsupportedContainerError
@@ -184,22 +186,23 @@ func unsupportedContainer(head []byte) error {
 		case "WAVE":
 			return &UnsupportedContainerError{"WAV", true}
 		default:
-			return fmt.Errorf("RIFF of form %q is not a container that livego reads", form)
+			return fmt.Errorf("unsupported container: RIFF of form %q", form)
 		}
 	}
 	for magic, name := range map[string]string{
 		"#EXTM3U": "a playlist", "GIF8": "GIF", "\x89PNG": "PNG", "\xFF\xD8\xFF": "JPEG",
 	} {
 		if strings.HasPrefix(string(head), magic) {
-			return fmt.Errorf("%s is not a container that livego reads", name)
+			return fmt.Errorf("unsupported container: %s", name)
 		}
 	}
 	return nil
 }
 
-// textError returns what is wrong with a text that is meant as a list of files, nil for what is none.
+// textError returns the error for a text file that looks like a list of files, nil for other
+// files.
 func textError(head []byte) error {
-	if _, err := textfile.Decode(head); err != nil { // an editor saved a list in UTF-16
+	if _, err := textfile.Decode(head); err != nil { // a list that an editor saved in UTF-16
 		if narrow := bytes.ReplaceAll(bytes.Trim(head, "\xff\xfe"), []byte{0}, nil); textError(narrow) == nil {
 			return nil
 		}
@@ -211,13 +214,13 @@ func textError(head []byte) error {
 	n := 0
 	for line := range bytes.Lines(bytes.TrimPrefix(head, []byte("\xEF\xBB\xBF"))) {
 		n++
-		line = bytes.Trim(bytes.TrimSpace(line), `"`) // in quotes as Windows copies a path
+		line = bytes.Trim(bytes.TrimSpace(line), `"`) // with the quotes of Windows' "Copy as path"
 		word, _, _ := strings.Cut(strings.ReplaceAll(string(line), "\t", " "), " ")
 		switch {
 		case len(line) == 0 || line[0] == '#':
 			continue
 		case word == "file" || word == "ffconcat":
-			return errors.New("a list of files: livego push plays it, and livego probe takes the files one by one")
+			return errors.New("a list of files: livego push plays it; give livego probe the files one by one")
 		case !isMediaFileName(string(line)):
 			return nil
 		}
@@ -227,7 +230,8 @@ func textError(head []byte) error {
 	return nil
 }
 
-// isMediaFileName reports whether a line ends as names of media files do: in a dot and some letters or digits.
+// isMediaFileName reports whether a line ends like the name of a media file: in a dot and some
+// letters or digits.
 func isMediaFileName(line string) bool {
 	ext := strings.TrimPrefix(filepath.Ext(line), ".")
 	const shortest, longest = 2, 5
@@ -238,7 +242,7 @@ func isMediaFileName(line string) bool {
 // isText reports whether head is text: UTF-8 without control characters.
 func isText(head []byte) bool {
 	const enough = 4096
-	if len(head) > enough { // it may end within a character
+	if len(head) > enough { // the cut may be within a character
 		head = bytes.TrimRightFunc(head[:enough], func(r rune) bool { return r == utf8.RuneError })
 	}
 	binary := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t' }
@@ -283,7 +287,7 @@ func readFLV(r io.ReaderAt, size int64) (*Source, error) {
 	s.problems = func() string {
 		var parts []string
 		if f.Skipped > 0 {
-			parts = append(parts, fmt.Sprintf("%d tags make no sense, the first because: %v", f.Skipped, f.FirstError))
+			parts = append(parts, fmt.Sprintf("%d malformed tags, the first: %v", f.Skipped, f.FirstError))
 		}
 		if odd := f.Anomalies().String(); odd != "" {
 			parts = append(parts, odd)
@@ -305,8 +309,8 @@ func readTS(r io.ReaderAt, size int64) (*Source, error) {
 func readES(r io.ReaderAt, size int64) (*Source, error) {
 	e, err := es.NewReader(r, size)
 	if err != nil {
-		return nil, errors.New("no container that livego reads: it knows MP4, MOV, MPEG-TS, FLV, Matroska, WebM, ADTS, " +
-			"MP3 and AC-3")
+		return nil, errors.New("unsupported container: livego reads MP4, MOV, MPEG-TS, FLV, Matroska, WebM, " +
+			"ADTS, MP3 and AC-3")
 	}
 	s := &Source{Duration: e.Duration(), frames: e, streams: e.Streams, seek: e.Seek}
 	t := e.Streams()[0].Track
@@ -314,17 +318,18 @@ func readES(r io.ReaderAt, size int64) (*Source, error) {
 		media.Passthrough: t.Label}[t.Codec]
 	s.problems = func() string {
 		if n := e.Skipped(); n > 0 {
-			return fmt.Sprintf("%d bytes belong to no frame", n)
+			return fmt.Sprintf("%d bytes outside of frames", n)
 		}
 		return ""
 	}
 	return s, nil
 }
 
-// Streams returns what is known of the tracks. Tracks that frames have described since are in the frames.
+// Streams returns the tracks as far as the container declares them. The tracks in frames may have
+// later descriptions.
 func (s *Source) Streams() []media.Stream { return s.streams() }
 
-// Problems says what was passed over so far, "" if nothing.
+// Problems describes the input skipped so far, "" if there is none.
 func (s *Source) Problems() string {
 	if s.problems == nil {
 		return ""
@@ -332,7 +337,7 @@ func (s *Source) Problems() string {
 	return s.problems()
 }
 
-// Unusable returns the tracks that have turned out to be unusable so far.
+// Unusable returns the tracks found to be unusable so far.
 func (s *Source) Unusable() []media.UnusableTrack { return s.skips.Stats().Unusable }
 
 // Close closes the file or the connection.
@@ -343,23 +348,23 @@ func (s *Source) Close() error {
 	return s.close()
 }
 
-// A TruncatedError tells that a file ends in the midst of things, or changed while it was read.
+// A TruncatedError is returned if a file ends within a structure, or changed while it was read.
 type TruncatedError struct {
 	Name    string
-	At      time.Duration // time of the last frame before
-	Growing bool          // somebody is writing to it
+	At      time.Duration // time of the last frame before the end
+	Growing bool          // another process is writing to it
 }
 
 func (e *TruncatedError) Error() string {
 	if e.Growing {
-		return fmt.Sprintf("%s: the file is still being written: what was there when it was opened ends at %.1f s", e.Name,
+		return fmt.Sprintf("%s: the file is still being written: it was %.1f s long when it was opened", e.Name,
 			e.At.Seconds())
 	}
-	return fmt.Sprintf("%s: the file is cut off or damaged at %.1f s", e.Name, e.At.Seconds())
+	return fmt.Sprintf("%s: the file is truncated or damaged at %.1f s", e.Name, e.At.Seconds())
 }
 
 // Next returns the next frame in the order of decoding times, io.EOF after the last, and a
-// *TruncatedError where the file ends too early: all that came before has been returned then.
+// *TruncatedError if the file ends too early. All frames before an error are returned first.
 func (s *Source) Next() (*media.Frame, error) {
 	for s.err == nil && !s.reorder.ready() {
 		f, err := s.frames.Next()
@@ -379,7 +384,7 @@ func (s *Source) Next() (*media.Frame, error) {
 	return nil, s.err
 }
 
-// finalError turns the error that ended the frames into ours.
+// finalError converts the error that ended the frames into that of Next.
 func (s *Source) finalError(err error) error {
 	grew := false
 	if s.stat != nil {
@@ -395,10 +400,10 @@ func (s *Source) finalError(err error) error {
 	return wrapError(s.Name, err)
 }
 
-// Seek goes to the last key frame at or before a time since the beginning.
+// Seek goes to the last keyframe at or before a time since the start.
 func (s *Source) Seek(to time.Duration) error {
 	if s.seek == nil {
-		return fmt.Errorf("%s: a live stream has no other place to go to", s.Name)
+		return fmt.Errorf("%s: cannot seek in a live stream", s.Name)
 	}
 	s.reorder, s.err = reorderBuffer{kinds: s.reorder.kinds}, nil
 	if err := s.seek(to); err != nil {
@@ -407,7 +412,7 @@ func (s *Source) Seek(to time.Duration) error {
 	return nil
 }
 
-// audioDuration returns how long a frame of sound lasts, 0 if it does not tell.
+// audioDuration returns the duration of an audio frame, 0 if it does not say.
 func audioDuration(f *media.Frame) time.Duration {
 	if n := codec.Samples(f.Track, f.Payload); n > 0 && f.Track.Kind == media.Audio && f.Track.SampleRate > 0 {
 		return time.Duration(n) * time.Second / time.Duration(f.Track.SampleRate)
@@ -415,7 +420,7 @@ func audioDuration(f *media.Frame) time.Duration {
 	return 0
 }
 
-// IsAddress reports whether a source is the address of a live stream rather than the path of a file.
+// IsAddress reports whether name is the URL of a live stream rather than the path of a file.
 func IsAddress(name string) bool {
 	scheme, _, ok := strings.Cut(name, "://")
 	switch scheme {
@@ -425,7 +430,7 @@ func IsAddress(name string) bool {
 	return false
 }
 
-// OpenAny opens a file, or the live stream at an address. ctx ends the latter.
+// OpenAny opens a file, or the live stream at a URL. ctx ends a live stream.
 func OpenAny(ctx context.Context, name string) (*Source, error) {
 	if IsAddress(name) {
 		return Dial(ctx, name)

@@ -19,12 +19,13 @@ import (
 )
 
 const (
-	avcC = "\x01\x42\xC0\x0D\xFF\xE1\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x00\x00\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x01\x00\x04\x68\xCE\x0F\xC8"
+	avcC = "\x01\x42\xC0\x0D\xFF\xE1\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07" +
+		"\xEC\x04\x40\x00\x00\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x01\x00\x04\x68\xCE\x0F\xC8"
 	idr  = "\x00\x00\x00\x02\x65\x88"
 	adts = "\xFF\xF1\x50\x80\x01\x5F\xFCraw"
 )
 
-// flvFile has three pictures and three frames of sound, all the sound behind the pictures.
+// flvFile returns a file with three pictures followed by three audio frames.
 func flvFile() string {
 	b := flv.FileHeader(true, true)
 	b = flv.AppendTag(b, flv.TypeVideo, 0, []byte("\x17\x00\x00\x00\x00"+avcC))
@@ -47,19 +48,21 @@ func tsFile() string {
 	return string(b)
 }
 
-// openCases is the table of files by their content: the container and the frames, or a part of the error.
+// openCases is the table of files by content: the container and the frames, or a part of the
+// error.
 var openCases = []struct {
 	name, file, want string
 }{
 	{"FLV, sorted by time", flvFile(), "flv: v0 a20 v40 a60 v80 a100"},
-	{"FLV cut", flvFile()[:len(flvFile())-10], "flv: v0 a20 v40 a60 v80 x: the file is cut off or damaged at 0.1 s"},
+	{"FLV truncated", flvFile()[:len(flvFile())-10],
+		"flv: v0 a20 v40 a60 v80 x: the file is truncated or damaged at 0.1 s"},
 	{"TS", tsFile(), "mpegts: v12000 v12040"},
 	{"ADTS", strings.Repeat(adts, 4), "adts: a0 a23 a46 a69"},
 	{"MP4 without an index", "\x00\x00\x00\x10ftypisom\x00\x00\x00\x00", "x: mp4: there is no index (moov)"},
-	{"Matroska cut", "\x1A\x45\xDF\xA3\x80", "x: the file is cut off: its head is not whole"},
-	{"Ogg", "OggS" + strings.Repeat("\x00", 100), "x: Ogg is not a container that livego reads"},
-	{"AVI", "RIFF\x00\x00\x00\x00AVI LIST", "x: AVI is not a container that livego reads"},
-	{"WAV", "RIFF\x00\x00\x00\x00WAVEfmt ", "x: WAV is not a container that livego reads"},
+	{"Matroska truncated", "\x1A\x45\xDF\xA3\x80", "x: the file is truncated: its header is incomplete"},
+	{"Ogg", "OggS" + strings.Repeat("\x00", 100), "x: unsupported container: Ogg"},
+	{"AVI", "RIFF\x00\x00\x00\x00AVI LIST", "x: unsupported container: AVI"},
+	{"WAV", "RIFF\x00\x00\x00\x00WAVEfmt ", "x: unsupported container: WAV"},
 	{"a list of bare names", "\xEF\xBB\xBF# films\r\ndemo.mp4\r\n",
 		"x: a list of files needs the word file before each name: line 2, write file 'demo.mp4'"},
 	{"a list of names in double quotes", "\"C:\\films\\demo.mp4\"\r\n",
@@ -67,10 +70,10 @@ var openCases = []struct {
 	{"a list of files in UTF-16", "\xFF\xFE" + utf16LE("file 'demo.mp4'\r\n"), "x: the file is UTF-16: save it as UTF-8"},
 	{"a list of bare names in UTF-16", utf16LE("demo.mp4\n"), "x: the file is UTF-16: save it as UTF-8"},
 	{"prose in UTF-16", "\xFF\xFE" + utf16LE("This is a text, and no list.\n"),
-		"x: no container that livego reads: it knows"},
+		"x: unsupported container: livego reads"},
 	{"a list of files", "file demo.mp4\n", "x: a list of files: livego push plays it"},
-	{"prose", "This is a text, and no list.\n", "x: no container that livego reads: it knows"},
-	{"text", "hello", "x: no container that livego reads: it knows"},
+	{"prose", "This is a text, and no list.\n", "x: unsupported container: livego reads"},
+	{"text", "hello", "x: unsupported container: livego reads"},
 	{"empty", "", "x: the file is empty"},
 }
 
@@ -88,7 +91,7 @@ func TestOpen(t *testing.T) {
 			t.Errorf("%s: %s\nwant %s", tt.name, got, tt.want)
 		}
 	}
-	for path, want := range map[string]string{t.TempDir(): "is a directory", os.DevNull: "is no file",
+	for path, want := range map[string]string{t.TempDir(): "is a directory", os.DevNull: "is not a file",
 		"/nowhere": "no such file"} {
 		if _, err := Open(path); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", path, err, want)
@@ -96,7 +99,7 @@ func TestOpen(t *testing.T) {
 	}
 }
 
-// describeFrames returns the frames of a source in words, and closes it.
+// describeFrames returns the frames of a source as text, and closes it.
 func describeFrames(s *Source, err error) string {
 	if err != nil {
 		return err.Error()
@@ -115,7 +118,7 @@ func describeFrames(s *Source, err error) string {
 	}
 }
 
-// TestGrowingFile reads a file to which somebody writes.
+// TestGrowingFile reads a file while another process appends to it.
 func TestGrowingFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x")
 	if err := os.WriteFile(path, []byte(flvFile()), 0o600); err != nil {
@@ -145,7 +148,7 @@ func TestGrowingFile(t *testing.T) {
 	}
 }
 
-// TestReorderBuffer gives an order frames that are out of it.
+// TestReorderBuffer pushes frames that are out of order.
 func TestReorderBuffer(t *testing.T) {
 	frame := func(k media.Kind, at int) *media.Frame {
 		return &media.Frame{Track: &media.Track{Kind: k}, DTS: time.Duration(at) * time.Millisecond}
@@ -158,10 +161,10 @@ func TestReorderBuffer(t *testing.T) {
 		{"interleaved coarsely", []*media.Frame{frame(1, 0), frame(1, 40), frame(2, 5), frame(2, 25), frame(1, 80),
 			frame(2, 45)}, "0 5 25 40 45 80"},
 		{"one kind", []*media.Frame{frame(1, 0), frame(1, 40), frame(1, 3000)}, "0 40 3000"},
-		{"a jump back keeps what was before",
+		{"a jump back keeps earlier frames first",
 			[]*media.Frame{frame(1, 90000), frame(2, 90010), frame(1, 90040), frame(1, 0), frame(2, 10)},
 			"90000 90010 90040 0 10"},
-		{"sound far behind is not waited for",
+		{"does not wait for audio that is far behind",
 			[]*media.Frame{frame(1, 0), frame(2, 0), frame(1, 1000), frame(1, 2500), frame(2, 100)}, "0 0 100 1000 2500"},
 	} {
 		var o reorderBuffer
@@ -176,13 +179,13 @@ func TestReorderBuffer(t *testing.T) {
 		for len(o.waiting) > 0 {
 			take()
 		}
-		if s := strings.Join(got, " "); s != tt.want && tt.name != "sound far behind is not waited for" {
+		if s := strings.Join(got, " "); s != tt.want && tt.name != "does not wait for audio that is far behind" {
 			t.Errorf("%s: %s, want %s", tt.name, s, tt.want)
 		}
 	}
 }
 
-// playlists is the table of HLS playlists; fuzzing starts from it.
+// playlists is the table of HLS playlists. It seeds the fuzz target.
 var playlists = []struct {
 	name, text, want string
 }{
@@ -190,9 +193,9 @@ var playlists = []struct {
 	{"fragments", "#EXTM3U\n#EXT-X-MAP:URI=\"init.mp4\"\n#EXTINF:2,\n1.m4s\n",
 		"init http://h/x/init.mp4 http://h/x/1.m4s"},
 	{"variants", "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nlow.m3u8\nhigh.m3u8\n", "variant http://h/x/low.m3u8"},
-	{"encrypted", "#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\na.ts\n", "its segments are encrypted"},
-	{"parts of files", "#EXTM3U\n#EXT-X-BYTERANGE:10@0\na.ts\n", "parts http://h/x/a.ts"},
-	{"bad address", "#EXTM3U\n:%zz\n", "an HLS playlist with a bad address"},
+	{"encrypted", "#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\na.ts\n", "HLS segments are encrypted"},
+	{"byte ranges", "#EXTM3U\n#EXT-X-BYTERANGE:10@0\na.ts\n", "parts http://h/x/a.ts"},
+	{"invalid URL", "#EXTM3U\n:%zz\n", "HLS playlist with an invalid URL"},
 	{"empty", "#EXTM3U\n", ""},
 }
 
@@ -235,7 +238,7 @@ func FuzzParsePlaylist(f *testing.F) {
 	})
 }
 
-// A failingReader reader ends with an error of its own.
+// A failingReader returns err at its end.
 type failingReader struct {
 	io.Reader
 	err error
@@ -249,14 +252,14 @@ func (r *failingReader) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// TestPipeReadAt reads a pipe as its only reader does: ahead, and small pieces again. At the end it
-// says why it ended, as often as it is asked.
+// TestPipeReadAt reads a pipe as mkv.Reader does: ahead, and small pieces again. At the end every
+// call returns the error that ended it.
 func TestPipeReadAt(t *testing.T) {
 	data := make([]byte, 10*pipeBuffer)
 	for i := range data {
 		data[i] = byte(i * 7)
 	}
-	broke := errors.New("it broke")
+	broke := errors.New("read failed")
 	for _, end := range []error{io.EOF, broke} {
 		p := newPipe(&failingReader{iotest.OneByteReader(bytes.NewReader(data)), end})
 		for i, off := 0, 0; off < len(data)+100; i++ {
@@ -279,32 +282,32 @@ func TestPipeReadAt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n, err := p.ReadAt(make([]byte, 1), 1); n > 0 || err == nil {
-		t.Error("it went back")
+		t.Error("no error for seeking back")
 	}
 }
 
-// mkvFile has two pictures, the first of them in a group.
+// mkvFile has two pictures, the first of them in a block group.
 const mkvFile = "\x1A\x45\xDF\xA3\x80" + "\x18\x53\x80\x67\xFF" +
 	"\x16\x54\xAE\x6B\xC0" + "\xAE\xBE" + "\xD7\x81\x01" + "\x83\x81\x01" + "\x86\x8FV_MPEG4/ISO/AVC" + "\x63\xA2\xA4" +
 	avcC +
 	"\x1F\x43\xB6\x75\xA3" + "\xE7\x81\x00" + "\xA0\x92" + "\xA1\x8A\x81\x00\x00\x00" + idr + "\x75\xA2\x83\x0F\x42\x40" +
 	"\xA3\x8A\x81\x00\x28\x80" + idr
 
-// TestPipe reads a stream that comes to its end, and such as break off.
+// TestPipe reads a stream that ends, and streams whose pipe fails.
 func TestPipe(t *testing.T) {
-	broke := errors.New("it broke")
+	broke := errors.New("read failed")
 	for _, tt := range []struct {
 		name, data string
 		end        error
 		want       string
 	}{
 		{"whole", mkvFile, io.EOF, "v0 v40"},
-		{"cut", mkvFile[:len(mkvFile)-3], io.EOF, "v0"},
-		{"broken at a border", mkvFile, broke, "v0 v40 x: it broke"},
-		{"broken in a picture", mkvFile[:len(mkvFile)-3], broke, "v0 x: it broke"},
-		{"broken in the head", mkvFile[:30], broke, "x: it broke"},
-		{"broken before", "", broke, "x: it broke"},
-		{"empty", "", io.EOF, "x: the file is cut off: its head is not whole"},
+		{"truncated", mkvFile[:len(mkvFile)-3], io.EOF, "v0"},
+		{"failed between frames", mkvFile, broke, "v0 v40 x: read failed"},
+		{"failed within a picture", mkvFile[:len(mkvFile)-3], broke, "v0 x: read failed"},
+		{"failed within the header", mkvFile[:30], broke, "x: read failed"},
+		{"failed at the start", "", broke, "x: read failed"},
+		{"empty", "", io.EOF, "x: the file is truncated: its header is incomplete"},
 	} {
 		var words []string
 		s, err := Pipe("x", io.NopCloser(&failingReader{strings.NewReader(tt.data), tt.end}))

@@ -1,6 +1,6 @@
-// Package probe looks at a file or a live stream and says what is in it, which of livego's outputs
-// can carry each track, and what viewers would meet. For what is wrong it has the ffmpeg command
-// that mends it. It changes nothing.
+// Package probe examines a file or a live stream. It reports the contents, which of livego's
+// outputs support each track, and the problems that viewers would have. For problems that ffmpeg
+// can repair it returns the command. It changes nothing.
 package probe
 
 import (
@@ -24,7 +24,7 @@ const (
 	Unplayable = "not playable"
 )
 
-// A Report is what was found. Times are in seconds, rates in bit/s.
+// A Report is the result of Inspect. Times are in seconds, rates in bit/s.
 type Report struct {
 	Source    string  `json:"source"`
 	Container string  `json:"container"`
@@ -32,21 +32,21 @@ type Report struct {
 	Size      int64   `json:"size,omitempty"` // bytes
 	Duration  float64 `json:"duration,omitempty"`
 	BitRate   int64   `json:"bit_rate,omitempty"`
-	Seen      float64 `json:"seen"` // how much of it was looked at
+	Seen      float64 `json:"seen"` // how much of it was examined
 	Whole     bool    `json:"whole"`
 
 	Tracks        []*Track `json:"tracks"`
 	Remarks       []Remark `json:"remarks"`
 	Verdict       string   `json:"verdict"`
-	RepairCommand string   `json:"mend,omitempty"` // the command that mends all that can be
+	RepairCommand string   `json:"mend,omitempty"` // the command that repairs everything that can be
 
-	readErr error // why the rest could not be read
+	readErr error // why the rest could not be read, nil if it was
 }
 
-// A Track is what was found of one.
+// A Track is the part of a Report about one track.
 type Track struct {
 	Kind      string  `json:"kind"`
-	Codec     string  `json:"codec"` // "h264", or the name of one that livego has no word for
+	Codec     string  `json:"codec"` // "h264", or the name of a codec that livego does not know
 	Profile   string  `json:"profile,omitempty"`
 	RFC6381   string  `json:"rfc6381,omitempty"`
 	Width     int     `json:"width,omitempty"`
@@ -67,10 +67,9 @@ type Track struct {
 	Start    float64 `json:"start"` // presentation time of the first frame
 	Duration float64 `json:"duration,omitempty"`
 	BitRate  int64   `json:"bit_rate,omitempty"`
-	Changes  int     `json:"changes,omitempty"` // of the configuration
+	Changes  int     `json:"changes,omitempty"` // changes of the configuration
 
-	// RTMP and HTTP-FLV: "yes", "enhanced" (players that know Enhanced RTMP), "old" (players of old)
-	// or "no"
+	// RTMP and HTTP-FLV: "yes", "enhanced" (needs Enhanced RTMP), "old" (old players) or "no".
 	RTMP string `json:"rtmp"`
 	FMP4 string `json:"hls_fmp4"` // "yes" or "no"
 	TS   string `json:"hls_ts"`
@@ -80,22 +79,22 @@ type Track struct {
 	stats  frameStats
 }
 
-// A Remark is one thing that viewers will notice, or that some output can't carry.
+// A Remark is one problem that viewers will notice, or that an output does not support.
 type Remark struct {
 	Code          string `json:"code"`
-	Fatal         bool   `json:"fatal,omitempty"` // push refuses
+	Fatal         bool   `json:"fatal,omitempty"` // push rejects the file
 	Text          string `json:"text"`
-	RepairCommand string `json:"mend,omitempty"` // the command that mends it; "" if none can
+	RepairCommand string `json:"mend,omitempty"` // the command that repairs it; "" if there is none
 
 	repair repair
 }
 
-// frameStats is what the frames of a track have told so far.
+// frameStats are statistics over the frames of a track.
 type frameStats struct {
 	bytes                    int64
 	first, end               time.Duration // presentation
 	lastDTS, highest         time.Duration
-	minInterval, maxInterval time.Duration // distance of decoding times
+	minInterval, maxInterval time.Duration // distances of decoding times
 	firstKey, lastKey        time.Duration
 	gop                      time.Duration
 	jumps                    int
@@ -105,19 +104,19 @@ type frameStats struct {
 
 // Options of an inspection.
 type Options struct {
-	All  bool          // look at the whole of a large file
-	Live time.Duration // how long to look at a live stream: 6 s
-	Part time.Duration // how much of a file to look at; 0: as All says
+	All  bool          // read large files to the end
+	Live time.Duration // how long to examine a live stream; 0: 6 s
+	Part time.Duration // how much of a file to read; 0: depends on All
 }
 
 const (
-	largeFile   = 256 << 20        // bytes from which a file is not read whole,
-	firstPart   = 60 * time.Second // but this much of it
-	maxLiveWait = 20 * time.Second // for the first frame, and in all
+	largeFile   = 256 << 20        // a file of this many bytes is not read to the end,
+	firstPart   = 60 * time.Second // but up to this time
+	maxLiveWait = 20 * time.Second // limit for a live stream, including the wait for the first frame
 )
 
-// Inspect looks at s. The error is that of ctx, or of a source that could not be read at all; one
-// that is cut off is a remark.
+// Inspect examines s. It returns an error if ctx ends or if nothing could be read. A truncated
+// source is a remark.
 func Inspect(ctx context.Context, s *source.Source, o Options) (*Report, error) {
 	r := &Report{Source: s.Name, Container: s.Container, Live: s.Live, Size: s.Size, Remarks: []Remark{},
 		Tracks: []*Track{}}
@@ -148,12 +147,12 @@ func Inspect(ctx context.Context, s *source.Source, o Options) (*Report, error) 
 	return r, nil
 }
 
-// hasFrames reports whether a frame was seen.
+// hasFrames reports whether any track had a frame.
 func (r *Report) hasFrames() bool {
 	return slices.ContainsFunc(r.Tracks, func(t *Track) bool { return t.Frames > 0 })
 }
 
-// withoutFileName returns an error without the name of its file.
+// withoutFileName returns err without the name of its file.
 func withoutFileName(err error) error {
 	if e, ok := errors.AsType[*source.FileError](err); ok {
 		return e.Err
@@ -161,7 +160,7 @@ func withoutFileName(err error) error {
 	return err
 }
 
-// read looks at frames until there are no more, or enough.
+// read observes frames until there are no more, or limit is reached.
 func (r *Report) read(ctx context.Context, s *source.Source, limit time.Duration) error {
 	var begin time.Duration
 	started := time.Now()
@@ -171,7 +170,7 @@ func (r *Report) read(ctx context.Context, s *source.Source, limit time.Duration
 		case err == io.EOF:
 			r.Whole = !s.Live
 			return nil
-		case err != nil && s.Live && n > 0: // it ended while we looked, or fell silent
+		case err != nil && s.Live && n > 0: // the stream ended or stalled during the examination
 			return nil
 		case ctx.Err() != nil:
 			return ctx.Err()
@@ -193,7 +192,7 @@ func (r *Report) read(ctx context.Context, s *source.Source, limit time.Duration
 
 func newTrack(st media.Stream) *Track { return &Track{track: st.Track, stream: st} }
 
-// trackOf returns the track that f belongs to.
+// trackOf returns the track of f, which it adds if it is new.
 func (r *Report) trackOf(f *media.Frame) *Track {
 	for _, t := range r.Tracks {
 		if t.track.Kind == f.Track.Kind && t.track.ID == f.Track.ID {
@@ -205,8 +204,8 @@ func (r *Report) trackOf(f *media.Frame) *Track {
 	return t
 }
 
-// timestampJump is the step of time stamps that is a jump; frames of sound and of slow pictures are
-// nearer to each other.
+// timestampJump is the step of timestamps that counts as a jump. Frames of audio and of slow
+// video are closer together.
 const timestampJump = time.Second
 
 func (t *Track) observe(f *media.Frame) {
@@ -235,7 +234,7 @@ func (t *Track) observe(f *media.Frame) {
 	}
 }
 
-// observeInterval looks at the distance of f from the frame before.
+// observeInterval observes the interval between f and the frame before it.
 func (t *Track) observeInterval(f *media.Frame) {
 	s := &t.stats
 	d := f.DTS - s.lastDTS
@@ -243,7 +242,7 @@ func (t *Track) observeInterval(f *media.Frame) {
 		if s.jumps++; s.jumps == 1 {
 			s.jumpAt, s.jumpBy = s.lastDTS, d
 		}
-		s.lastKey += d // the hole is a remark of its own
+		s.lastKey += d // the jump is a remark of its own
 		return
 	}
 	if s.minInterval == 0 || d < s.minInterval {
@@ -269,7 +268,7 @@ func (t *Track) observeKeyframe(f *media.Frame) {
 	t.Keys++
 }
 
-// finish fills in what follows from what was seen.
+// finish derives the fields of the report from the statistics.
 func (r *Report) finish(s *source.Source, cut *source.TruncatedError) {
 	var first, end time.Duration
 	begun := false
@@ -288,11 +287,11 @@ func (r *Report) finish(s *source.Source, cut *source.TruncatedError) {
 	}
 	seenFor := (end - first).Seconds()
 	r.Seen = roundMicros(seenFor)
-	if s.Duration > 0 { // what an edit list hides does not count
+	if s.Duration > 0 { // the time hidden by an edit list does not count
 		seenFor = min(seenFor, end.Seconds())
 	}
 	if r.Duration = roundMicros(s.Duration.Seconds()); r.Whole && r.Duration < seenFor || r.Duration == 0 && cut != nil {
-		r.Duration = roundMicros(seenFor) // the index of some says when the last frame begins
+		r.Duration = roundMicros(seenFor) // some indexes end at the start of the last frame
 	}
 	switch {
 	case r.Size > 0 && r.Duration > 0:
@@ -313,7 +312,7 @@ func (t *Track) finish(whole bool) {
 	t.Start = roundMicros(s.first.Seconds())
 	length := s.end - s.first
 	if m.Kind == media.Video && t.Frames > 1 {
-		// The last frame's own time may not be said.
+		// The duration of the last frame may be unknown.
 		span := s.highest - s.first
 		t.FrameRate = math.Round(float64(t.Frames-1)/span.Seconds()*1000) / 1000
 		length = max(length, span+span/time.Duration(t.Frames-1))
@@ -338,9 +337,9 @@ func (t *Track) finish(whole bool) {
 	t.RTMP, t.FMP4, t.TS = OutputSupport(m, t.Frames > 0)
 }
 
-// OutputSupport tells which outputs can carry a track: RTMP and HTTP-FLV ("yes", "enhanced", "old"
-// or "no"), HLS in fragmented MP4, and in MPEG-TS ("yes" or "no"). Of Opaque tracks, asTags says
-// that their frames are bodies of FLV tags.
+// OutputSupport returns which outputs support a track: RTMP and HTTP-FLV ("yes", "enhanced",
+// "old" or "no"), HLS in fragmented MP4, and in MPEG-TS ("yes" or "no"). asTags says that the
+// frames of Passthrough tracks are FLV tag bodies.
 func OutputSupport(t *media.Track, asTags bool) (rtmp, mp4, mpegts string) {
 	word := map[bool]string{true: "yes", false: "no"}
 	rtmp = "enhanced"
@@ -356,5 +355,5 @@ func OutputSupport(t *media.Track, asTags bool) (rtmp, mp4, mpegts string) {
 	return rtmp, word[fmp4.Carries(t)], word[ts.Carries(t)]
 }
 
-// roundMicros keeps a millionth of a second.
+// roundMicros rounds to a millionth of a second.
 func roundMicros(s float64) float64 { return math.Round(s*1e6) / 1e6 }

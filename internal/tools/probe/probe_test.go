@@ -12,12 +12,13 @@ import (
 	"livego/internal/source"
 )
 
-const avcC = "\x01\x42\xC0\x0D\xFF\xE1\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07\xEC\x04\x40\x00\x00\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x01\x00\x04\x68\xCE\x0F\xC8"
+const avcC = "\x01\x42\xC0\x0D\xFF\xE1\x00\x15\x67\x42\xC0\x0D\xDA\x05\x07" +
+	"\xEC\x04\x40\x00\x00\xFA\x40\x00\x3A\x98\x03\xC5\x0A\xA8\x01\x00\x04\x68\xCE\x0F\xC8"
 
 // A testTag is one tag of a file.
 type testTag struct {
 	at   uint32
-	what byte // K a keyframe, P another picture, A sound, S Sorenson, V and B the headers
+	what byte // K a keyframe, P another picture, A audio, S Sorenson video, V and B sequence headers
 }
 
 func flvFile(shots ...testTag) []byte {
@@ -43,7 +44,7 @@ func flvFile(shots ...testTag) []byte {
 	return b
 }
 
-// regularTags returns sound and pictures, a keyframe every so many, from one time to another.
+// regularTags returns audio and video between two times, with a keyframe at every nth picture.
 func regularTags(from, to uint32, every int) (shots []testTag) {
 	for i := range int(to-from) / 40 {
 		what := byte('P')
@@ -70,15 +71,16 @@ func TestRemarks(t *testing.T) {
 			"no-key", Unplayable},
 		{"late keyframe", flvFile(withHeaders(append([]testTag{{0, 'P'}, {0, 'A'}, {40, 'P'}, {40, 'A'}, {600, 'P'}},
 			regularTags(640, 3000, 50)...)...)...), "late-key", Playable},
-		{"no sound", flvFile(append([]testTag{{0, 'V'}}, testTag{0, 'K'}, testTag{40, 'P'}, testTag{80, 'P'})...), "no-audio",
+		{"no audio", flvFile(append([]testTag{{0, 'V'}}, testTag{0, 'K'}, testTag{40, 'P'}, testTag{80, 'P'})...), "no-audio",
 			Playable},
-		{"a hole", flvFile(withHeaders(append(regularTags(0, 2000, 50), regularTags(5000, 7000, 50)...)...)...), "jump jump",
+		{"timestamp jump", flvFile(withHeaders(append(regularTags(0, 2000, 50), regularTags(5000, 7000, 50)...)...)...),
+			"jump jump",
 			Playable},
-		{"sound comes late", flvFile(append([]testTag{{0, 'V'}, {0, 'K'}, {40, 'P'}, {400, 'P'}, {900, 'P'}, {1000, 'B'}},
+		{"audio starts late", flvFile(append([]testTag{{0, 'V'}, {0, 'K'}, {40, 'P'}, {400, 'P'}, {900, 'P'}, {1000, 'B'}},
 			regularTags(1000, 3000, 50)...)...), "offset", Playable},
-		{"sound without its configuration", flvFile(append([]testTag{{0, 'V'}}, regularTags(0, 4000, 50)...)...),
+		{"audio without configuration", flvFile(append([]testTag{{0, 'V'}}, regularTags(0, 4000, 50)...)...),
 			"no-audio unusable-track damaged", Playable},
-		{"a part that is encrypted", append(flvFile(withHeaders(regularTags(0, 4000, 50)...)...),
+		{"encrypted tag", append(flvFile(withHeaders(regularTags(0, 4000, 50)...)...),
 			"\x29\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0B"...), "damaged", Playable},
 		{"zero bytes at the end", append(flvFile(withHeaders(regularTags(0, 4000, 50)...)...), make([]byte, 4096)...),
 			"damaged", Playable},
@@ -116,13 +118,14 @@ func TestRemarks(t *testing.T) {
 	}
 }
 
-// TestRemarkAgreesWithTable holds the sentence on a codec to what the table of outputs says of it.
+// TestRemarkAgreesWithTable checks that the remark about a codec agrees with the table of
+// outputs.
 func TestRemarkAgreesWithTable(t *testing.T) {
 	for _, tt := range []struct{ fmp4, ts, want string }{
-		{"yes", "yes", "that know Enhanced RTMP."},
-		{"yes", "no", ", and HLS in MPEG-TS can't carry it."},
-		{"no", "yes", ", and HLS in fMP4 can't carry it."},
-		{"no", "no", ", and HLS can't carry it."},
+		{"yes", "yes", "that support Enhanced RTMP."},
+		{"yes", "no", ", and HLS in MPEG-TS does not support it."},
+		{"no", "yes", ", and HLS in fMP4 does not support it."},
+		{"no", "no", ", and HLS does not support it."},
 	} {
 		r := &Report{}
 		r.checkCodec(&Track{Kind: "video", Codec: "hevc", RTMP: "enhanced", FMP4: tt.fmp4, TS: tt.ts,

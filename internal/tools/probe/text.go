@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// WriteText writes the report for people.
+// WriteText writes the report as text.
 func (r *Report) WriteText(w io.Writer) error {
 	b := &strings.Builder{}
 	fmt.Fprintf(b, "%s: %s\n", r.Source, strings.Join(r.summary(), ", "))
@@ -32,7 +32,7 @@ func (r *Report) WriteText(w io.Writer) error {
 		}
 	}
 	if r.RepairCommand != "" && len(r.Remarks) > 1 {
-		fmt.Fprintf(b, "To mend all of it:\n   %s\n", r.RepairCommand)
+		fmt.Fprintf(b, "To repair everything:\n   %s\n", r.RepairCommand)
 	}
 	fmt.Fprintf(b, "%s\n", verdictWords[r.Verdict])
 	_, err := io.WriteString(w, b.String())
@@ -58,12 +58,12 @@ func (r *Report) summary() []string {
 		words = append(words, formatBitRate(r.BitRate))
 	}
 	if !r.Whole {
-		words = append(words, fmt.Sprintf("looked at for %.0f s", r.Seen))
+		words = append(words, fmt.Sprintf("examined for %.0f s", r.Seen))
 	}
 	return words
 }
 
-// description returns what is known of a track.
+// description returns the properties of a track.
 func (t *Track) description() []string {
 	var words []string
 	add := func(ok bool, format string, args ...any) {
@@ -74,7 +74,7 @@ func (t *Track) description() []string {
 	add(true, "%s", strings.TrimSpace(t.Codec+" "+t.Profile))
 	add(t.Width > 0, "%dx%d", t.Width, t.Height)
 	add(t.BitDepth > 8, "%d bits", t.BitDepth)
-	add(t.Rotation != 0, "turned by %d degrees", t.Rotation)
+	add(t.Rotation != 0, "rotated by %d degrees", t.Rotation)
 	add(t.FrameRate > 0, "%.4g frames/s", t.FrameRate)
 	add(t.Variable, "variable rate")
 	add(t.SampleRate > 0, "%d Hz", t.SampleRate)
@@ -87,7 +87,7 @@ func (t *Track) description() []string {
 	return words
 }
 
-// formatBitRate writes a bit formatBitRate.
+// formatBitRate formats a bit rate.
 func formatBitRate(bits int64) string {
 	if bits < 1_000_000 {
 		return fmt.Sprintf("%d kbit/s", (bits+500)/1000)
@@ -95,7 +95,7 @@ func formatBitRate(bits int64) string {
 	return fmt.Sprintf("%.1f Mbit/s", float64(bits)/1e6)
 }
 
-// FormatClock writes a time of so many seconds as 1:02:03.4.
+// FormatClock formats seconds as 1:02:03.4.
 func FormatClock(seconds float64) string {
 	d := time.Duration(seconds * float64(time.Second)).Round(100 * time.Millisecond)
 	h, m, s := int(d.Hours()), int(d.Minutes())%60, (d % time.Minute).Seconds()
