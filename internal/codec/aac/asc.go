@@ -103,7 +103,8 @@ var profileNames = map[int]string{
 	typeERScalable: "ER Scalable", typeLD: "LD", typeELD: "ELD",
 }
 
-// RFC6381 returns the codecs parameter: "mp4a.40.2", "mp4a.40.5" for HE-AAC, "mp4a.40.29" for HE-AAC v2.
+// RFC6381 returns the codecs parameter: "mp4a.40.2", "mp4a.40.5" for HE-AAC, "mp4a.40.29" for
+// HE-AAC v2.
 func (c *Config) RFC6381() string {
 	t := c.ObjectType
 	switch {

@@ -20,7 +20,8 @@ func NextAnnexB(b []byte) (unit, rest []byte) {
 		if end < 0 {
 			end = len(b)
 		}
-		// A NAL unit never ends in a zero byte: those belong to the next start code or are trailing_zero_8bits.
+		// A NAL unit never ends in a zero byte: those belong to the next start code or are
+		// trailing_zero_8bits.
 		unit, b = bytes.TrimRight(b[:end], "\x00"), b[end:]
 		if len(unit) > 0 {
 			return unit, b
