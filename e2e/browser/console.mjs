@@ -1,10 +1,14 @@
-// Opens the operator's page in Chromium, makes a token by its form, and prints what the page then shows.
+// Opens the operator's page in Chromium, creates a token by its form, and prints what the page
+// shows then.
 //
 //   node console.mjs URL
 import { chromium } from 'playwright-core'
 
 const [url] = process.argv.slice(2)
-const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox', '--disable-dev-shm-usage'] })
+const browser = await chromium.launch({
+  executablePath: '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-dev-shm-usage'],
+})
 const page = await browser.newPage()
 page.on('pageerror', (err) => console.error(err))
 page.on('console', (message) => message.type() === 'error' && console.error(message.text()))

@@ -1,10 +1,13 @@
-// Logs in to the operator's page in Chromium, uses it, logs out, and prints what was seen, as JSON.
+// Logs in to the operator's page in Chromium, uses it, logs out, and prints the results as JSON.
 //
 //   node login.mjs URL TOKEN DIRECTORY-FOR-SCREENSHOTS|'' [HOST-RESOLVER-RULES]
 import { chromium } from 'playwright-core'
 
 const [url, token, shots, rules = ''] = process.argv.slice(2)
-const browser = await chromium.launch({ executablePath: '/usr/bin/chromium', args: ['--no-sandbox', '--disable-dev-shm-usage', `--host-resolver-rules=${rules}`] })
+const browser = await chromium.launch({
+  executablePath: '/usr/bin/chromium',
+  args: ['--no-sandbox', '--disable-dev-shm-usage', `--host-resolver-rules=${rules}`],
+})
 const context = await browser.newContext({ ignoreHTTPSErrors: true, viewport: { width: 900, height: 700 } })
 const page = await context.newPage()
 page.on('pageerror', (err) => console.error(err))
@@ -29,7 +32,7 @@ await page.click('#key button')
 await page.waitForSelector('#shown:not([hidden])')
 seen.key = await page.textContent('#shown')
 await shot('page')
-// A page of another site with the cookie: the browser sends none.
+// A page of another site: the browser sends it no cookie.
 const other = await context.newPage()
 await other.goto('data:text/html,<p>other')
 seen.foreign = await other.evaluate((u) => new Promise((done) => {
@@ -37,7 +40,7 @@ seen.foreign = await other.evaluate((u) => new Promise((done) => {
   image.onload = image.onerror = () => done('tried')
   image.src = u
 }), new URL('/control/delete?room=cinema', url).href)
-// The same by our page, without its token.
+// The same by the operator's page, without its CSRF token.
 seen.unproved = await page.evaluate(() => fetch('/control/delete?room=cinema').then((r) => r.status))
 await page.click('text=Log out')
 await page.waitForSelector('#credential')

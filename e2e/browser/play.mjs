@@ -1,14 +1,15 @@
-// Plays streams in Chromium, each by the library that its address asks for, and tells how they fare: a line of JSON now and then.
+// Plays streams in Chromium, each by the library for its address, and prints the state of the
+// players as a line of JSON every 200 ms.
 //
 //   node play.mjs SHOTS ADDRESS...
 //
-// SHOTS is a directory for a picture of the page every few seconds, or "" for none. An address that ends in
-// #whole is played from the first thing there is to the end, instead of from now on. One that ends in #slow=100
-// makes all players of the page slow: what is given to a worker gets there 100 ms later.
+// SHOTS is a directory for a screenshot every few seconds, or "" for none. An address that ends in
+// #whole is played from its first segment to the end, instead of from the live edge. One that ends
+// in #slow=100 slows down all players of the page: messages to workers are delayed by 100 ms.
 import { createRequire } from 'node:module'
 import path from 'node:path'
 import { chromium } from 'playwright-core'
-import { look } from './look.mjs'
+import { playerStates } from './players.mjs'
 
 const every = 200 // ms between lines
 const shotEvery = 5000
@@ -36,7 +37,7 @@ await page.evaluate(start, addresses)
 
 let shot = Date.now()
 for (let n = 0; ; ) {
-  console.log(JSON.stringify(await page.evaluate(look)))
+  console.log(JSON.stringify(await page.evaluate(playerStates)))
   if (shots && Date.now() - shot >= shotEvery) {
     shot = Date.now()
     await page.screenshot({ path: path.join(shots, `${n++}.png`) })
@@ -44,7 +45,7 @@ for (let n = 0; ; ) {
   await new Promise((resolve) => setTimeout(resolve, every))
 }
 
-// start begins to play, inside the page.
+// start creates the players and starts them. It runs inside the page.
 function start(addresses) {
   window.players = addresses.map((address) => {
     const [url, mode] = address.split('#')
@@ -57,20 +58,24 @@ function start(addresses) {
     const p = { url, video, fatal: [], errors: [], widths: [], over: false }
     video.addEventListener('resize', () => p.widths.push(video.videoWidth))
     if (url.includes('.m3u8')) {
-      // maxLiveSyncPlaybackRate as docs/watching.md has it
+      // maxLiveSyncPlaybackRate as in docs/watching.md
       const hls = new Hls(whole ? { startPosition: 0 } : { maxLiveSyncPlaybackRate: 1.5 })
-      hls.on(Hls.Events.ERROR, (_, data) => p.errors.push(`${data.details} at ${video.currentTime} ${data.context?.url ?? ""}`))
-      hls.on(Hls.Events.ERROR, (_, data) => data.fatal && p.fatal.push(`${data.type} ${data.details}: ${data.error?.message} ${data.context?.url ?? ""}`))
+      hls.on(Hls.Events.ERROR, (_, data) => {
+        const url = data.context?.url ?? ''
+        p.errors.push(`${data.details} at ${video.currentTime} ${url}`)
+        if (data.fatal) p.fatal.push(`${data.type} ${data.details}: ${data.error?.message} ${url}`)
+      })
       hls.loadSource(url)
       hls.attachMedia(video)
       p.hls = hls
     } else {
-      const player = mpegts.createPlayer({ type: 'flv', isLive: true, url }, { enableWorker: false, liveBufferLatencyChasing: !whole })
+      const settings = { enableWorker: false, liveBufferLatencyChasing: !whole }
+      const player = mpegts.createPlayer({ type: 'flv', isLive: true, url }, settings)
       player.on(mpegts.Events.ERROR, (...detail) => p.fatal.push(JSON.stringify(detail)))
       player.on(mpegts.Events.LOADING_COMPLETE, () => (p.over = true))
       player.attachMediaElement(video)
       player.load()
-      player.play().catch(() => {}) // it begins by itself when there is something
+      player.play().catch(() => {}) // playback starts by itself when there is data
     }
     video.addEventListener('ended', () => (p.over = p.ended = true))
     video.addEventListener('error', () => p.fatal.push(`video ${video.error.message}`))

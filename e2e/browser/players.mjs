@@ -1,9 +1,10 @@
-// What is to be seen of players. It runs inside the page.
+// Reads the state of players. It runs inside the page.
 
-// look returns of each of window.players where it is and what it shows: the least and the most light of a few
-// points, and the clock that some pictures have, sixteen columns of which each is a bit.
-export function look() {
-  const light = (video, columns, rows) => {
+// playerStates returns the state of each of window.players: its time and statistics, the minimum
+// and maximum luminance of some points, and the clock that some pictures have, in sixteen columns
+// of one bit each.
+export function playerStates() {
+  const luminance = (video, columns, rows) => {
     const canvas = document.createElement('canvas')
     canvas.width = columns
     canvas.height = rows
@@ -15,19 +16,19 @@ export function look() {
     return all
   }
   return window.players.map(({ url, video, hls, fatal = [], errors = [], widths = [], over, ended }) => {
-    const few = light(video, 8, 8)
+    const points = luminance(video, 8, 8)
     const now = Date.now()
-    const clock = light(video, 16 * 5, 1).filter((_, x) => x % 5 === 2)
+    const columns = luminance(video, 16 * 5, 1).filter((_, x) => x % 5 === 2)
     return {
       url,
       time: video.currentTime,
       frames: video.getVideoPlaybackQuality().totalVideoFrames,
       dropped: video.getVideoPlaybackQuality().droppedVideoFrames,
       width: video.videoWidth,
-      dark: Math.min(...few),
-      bright: Math.max(...few),
+      dark: Math.min(...points),
+      bright: Math.max(...points),
       now,
-      clock: clock.reduce((sum, l, bit) => sum + (l > 127 ? 2 ** bit : 0), 0),
+      clock: columns.reduce((sum, l, bit) => sum + (l > 127 ? 2 ** bit : 0), 0),
       date: hls?.playingDate?.getTime() ?? 0,
       fatal,
       errors,
