@@ -9,14 +9,15 @@ import (
 	"testing"
 )
 
-// binariesEnv is the environment variable that says where livego is built: plain, as people run it,
-// or race, with the race detector. The scripts set it for all packages, else Main does for its own.
-// Livego would warn of one that begins with its own name.
+// binariesEnv names the environment variable with the directory of the builds: plain, as people run
+// livego, and race, with the race detector. The scripts set it for all packages; otherwise Main
+// sets it for its own. It does not begin with LIVEGO_, because livego warns about unknown variables
+// with that prefix.
 const binariesEnv = "E2E_BINARIES"
 
-// Main runs the tests, on livego as people run it, or with the race detector where E2E_RACE=1. It
-// builds that where the environment names no build. A TestMain calls it and exits with what it
-// returns.
+// Main runs the tests of a package on livego as people run it, or on a build with the race detector
+// if E2E_RACE=1. It builds livego unless the environment names a directory of builds. TestMain
+// calls it and exits with the code that it returns.
 func Main(m *testing.M) int {
 	if os.Getenv(binariesEnv) != "" {
 		return m.Run()
@@ -51,15 +52,16 @@ func build(dir string) error {
 	return nil
 }
 
-// Binary returns the path of livego: built with the race detector where there is such a build,
-// unless plain asks for it as people run it. Memory and processor time are measured there.
-func Binary(t testing.TB, plain bool) string {
+// Binary returns the path of the livego binary. That is the build with the race detector if there
+// is one, unless noRace is true: tests that measure memory or processor time need the build that
+// people run.
+func Binary(t testing.TB, noRace bool) string {
 	t.Helper()
 	dir := os.Getenv(binariesEnv)
 	if dir == "" {
-		t.Fatal("the package's TestMain does not call rig.Main")
+		t.Fatal("the package's TestMain does not call harness.Main")
 	}
-	if race := filepath.Join(dir, "race"); !plain {
+	if race := filepath.Join(dir, "race"); !noRace {
 		if _, err := os.Stat(race); err == nil {
 			return race
 		}

@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// Certificate makes a certificate for 127.0.0.1. It returns its files and who trusts it.
+// Certificate creates a self-signed certificate for 127.0.0.1. It returns the paths of its files,
+// and a pool that trusts it.
 func Certificate(t testing.TB) (cert, key string, pool *x509.CertPool) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

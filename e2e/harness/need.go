@@ -1,5 +1,5 @@
-// Package harness runs the real livego binary and the real programs that talk to it: it starts,
-// watches and ends processes, and gives the addresses between them. It knows the server by its
+// Package harness runs the real livego binary and the programs that connect to it. It starts,
+// observes and stops processes, and gives the addresses between them. It uses the server's
 // documented interface only.
 package harness
 
@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// Need skips the test, loudly, when one of the programs is not installed. On a build machine
-// (CI=true) it fails the test instead: there nothing may be skipped unseen.
+// Need skips the test if one of the programs is not installed, and says so. On a build machine
+// (CI=true) it fails the test instead, so that nothing is skipped unnoticed.
 func Need(t testing.TB, programs ...string) {
 	t.Helper()
 	for _, p := range programs {
@@ -24,16 +24,16 @@ func Need(t testing.TB, programs ...string) {
 	}
 }
 
-// skipMissing ends a test whose peer is skipMissing.
+// skipMissing skips a test that lacks something it needs, or fails it if CI=true.
 func skipMissing(t testing.TB, what string) {
 	t.Helper()
 	if os.Getenv("CI") == "true" {
 		t.Fatalf("MISSING PEER: %s, and CI=true", what)
 	}
-	t.Skipf("MISSING PEER: %s, so that this test proves NOTHING here: see scripts/setup", what)
+	t.Skipf("MISSING PEER: %s; this test checks NOTHING here: see scripts/setup", what)
 }
 
-// Long reports whether the tests may take their time (make test-long).
+// Long reports whether tests may run for minutes (make test-long).
 func Long() bool { return os.Getenv("TEST_LONG") != "" }
 
 // NeedFile is Need for a file that scripts/setup installs.
@@ -45,5 +45,5 @@ func NeedFile(t testing.TB, path string) {
 	if os.Getenv("CI") == "true" {
 		t.Fatalf("MISSING PEER: %s is not installed, and CI=true", path)
 	}
-	t.Skipf("MISSING PEER: %s is not installed, so that this test proves NOTHING here: see scripts/setup", path)
+	t.Skipf("MISSING PEER: %s is not installed; this test checks NOTHING here: see scripts/setup", path)
 }

@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// newerRoot is where scripts/setup puts a Debian of its own, whose ffmpeg speaks all of Enhanced RTMP.
+// newerRoot is where scripts/setup installs a Debian of its own, whose ffmpeg supports all of
+// Enhanced RTMP.
 const newerRoot = "/var/cache/livego-test/sid"
 
 // NeedNewerFFmpeg is Need for the ffmpeg of NewerFFmpeg.
@@ -15,14 +16,14 @@ func NeedNewerFFmpeg(t testing.TB) {
 	t.Helper()
 	switch _, err := os.Stat(newerRoot + "/usr/bin/ffmpeg"); {
 	case err != nil:
-		skipMissing(t, "there is no ffmpeg in "+newerRoot)
+		skipMissing(t, "no ffmpeg in "+newerRoot)
 	case os.Getuid() != 0:
-		skipMissing(t, "the ffmpeg in "+newerRoot+" is run by chroot, which takes root")
+		skipMissing(t, "the ffmpeg in "+newerRoot+" runs in a chroot, which needs root")
 	}
 }
 
-// NewerFFmpeg starts an ffmpeg that knows the codecs of Enhanced RTMP, and several tracks of a
-// kind. It sees no file of this machine: in is its standard input.
+// NewerFFmpeg starts an ffmpeg that supports the codecs and the multitrack packets of Enhanced
+// RTMP. It runs in a chroot and sees no file of this machine: it reads in as its standard input.
 func NewerFFmpeg(t testing.TB, in []byte, args ...string) *Process {
 	t.Helper()
 	NeedNewerFFmpeg(t)

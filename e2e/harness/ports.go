@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// FreePorts returns n ports of the loopback interface that nobody listens on. They are the test's
-// until its end, whatever other tests run meanwhile, in this process or another: a server may be
-// started on them again and again. They are below those that systems give to outgoing connections:
-// of these tests make thousands, and one could take a port while a server is restarted.
+// FreePorts returns n ports of the loopback interface on which nothing listens. They are reserved
+// until the test ends, against tests in other processes too, so that a server can be started on
+// them several times. They are below the range for outgoing connections, of which these tests make
+// thousands: one of those could occupy a port while a server restarts.
 func FreePorts(t testing.TB, n int) []int {
 	t.Helper()
 	const first, beyond, tries = 10_000, 32_000, 1000
@@ -29,9 +29,9 @@ func FreePorts(t testing.TB, n int) []int {
 	return nil
 }
 
-// reservePort takes a port for the test, and reports whether no other test has it. What says so is
-// the name of a socket, which the system forgets with the process at the latest. Where there are no
-// such names, as on systems that are not Linux, nothing is reserved.
+// reservePort reserves a port for the test, and reports whether no other test has reserved it. The
+// reservation is an abstract socket, which Linux releases when the process ends at the latest.
+// Other systems have none: there nothing is reserved.
 func reservePort(t testing.TB, port int) bool {
 	if runtime.GOOS != "linux" {
 		return true
@@ -40,11 +40,11 @@ func reservePort(t testing.TB, port int) bool {
 	if err != nil {
 		return false
 	}
-	t.Cleanup(func() { l.Close() }) // after the end of the servers that are started later
+	t.Cleanup(func() { l.Close() }) // after the servers that are started later have stopped
 	return true
 }
 
-// isFree reports whether a port can be listened on, on every address.
+// isFree reports whether a listener can use the port on every address.
 func isFree(port int) bool {
 	for _, host := range []string{"", "127.0.0.1"} {
 		l, err := net.Listen("tcp", fmt.Sprintf("%s:%d", host, port))

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// A Process is a program under way. The test's end kills it if nothing ended it before.
+// A Process is a running program. The end of the test kills it if it still runs.
 type Process struct {
 	t    testing.TB
 	name string
@@ -22,7 +22,7 @@ type Process struct {
 	done chan struct{}
 }
 
-// An Output collects what a process prints, and can be read and waited on meanwhile.
+// An Output collects what a process prints. It can be read, and waited on, while the process runs.
 type Output struct {
 	mu      sync.Mutex
 	buf     bytes.Buffer
@@ -31,7 +31,7 @@ type Output struct {
 
 func newOutput() *Output { return &Output{changed: make(chan struct{})} }
 
-// Write adds to the output.
+// Write appends to the output.
 func (o *Output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -51,7 +51,8 @@ func (o *Output) snapshot() (string, <-chan struct{}) {
 	return o.buf.String(), o.changed
 }
 
-// await waits until ok says yes to the output so far.
+// await waits until ok returns true for the output so far, and reports whether that was within the
+// limit.
 func (o *Output) await(limit time.Duration, ok func(string) bool) bool {
 	return waitUntil(limit, func() (bool, <-chan struct{}) {
 		s, changed := o.snapshot()
@@ -79,7 +80,7 @@ func startCommand(t testing.TB, cmd *exec.Cmd) *Process {
 	return p
 }
 
-// StartProgram starts an installed program, which the test then Needs.
+// StartProgram starts an installed program. If it is not installed, the test is skipped: see Need.
 func StartProgram(t testing.TB, name string, args ...string) *Process {
 	t.Helper()
 	return startCommand(t, programCommand(t, name, args))
@@ -94,22 +95,22 @@ func programCommand(t testing.TB, name string, args []string) *exec.Cmd {
 	return exec.Command("/usr/sbin/"+name, args...)
 }
 
-// FFmpeg starts ffmpeg, which says on standard error what went wrong.
+// FFmpeg starts ffmpeg, which prints warnings and errors to standard error.
 func FFmpeg(t testing.TB, args ...string) *Process {
 	t.Helper()
 	return StartProgram(t, "ffmpeg", append([]string{"-nostdin", "-hide_banner", "-v", "warning", "-y"}, args...)...)
 }
 
-// Wait waits until the process has ended by itself and returns its exit code.
+// Wait waits until the process has exited by itself, and returns its exit code.
 func (p *Process) Wait(limit time.Duration) int {
 	p.t.Helper()
 	if !WaitClosed(limit, p.done) {
-		p.t.Fatalf("%s has not ended after %v:\n%s", p.cmd, limit, p.errs)
+		p.t.Fatalf("%s still runs after %v:\n%s", p.cmd, limit, p.errs)
 	}
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// WaitOK waits until the process has ended with success.
+// WaitOK waits until the process has exited, which must be with code 0.
 func (p *Process) WaitOK(limit time.Duration) {
 	p.t.Helper()
 	if code := p.Wait(limit); code != 0 {
@@ -117,19 +118,19 @@ func (p *Process) WaitOK(limit time.Duration) {
 	}
 }
 
-// PID returns the process's number.
+// PID returns the process ID.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// CPUTime returns the processor time that the process took, once it has ended.
+// CPUTime waits until the process has exited, and returns the processor time that it used.
 func (p *Process) CPUTime() time.Duration {
 	<-p.done
 	return p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
 }
 
-// Done is closed when the process has ended.
+// Done returns a channel that is closed when the process has exited.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Ended reports whether the process has ended.
+// Ended reports whether the process has exited.
 func (p *Process) Ended() bool {
 	select {
 	case <-p.done:
@@ -139,7 +140,7 @@ func (p *Process) Ended() bool {
 	}
 }
 
-// Signal sends sig; a process that has ended already is no error.
+// Signal sends sig. It is no error if the process has exited already.
 func (p *Process) Signal(sig syscall.Signal) {
 	p.t.Helper()
 	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
@@ -147,7 +148,7 @@ func (p *Process) Signal(sig syscall.Signal) {
 	}
 }
 
-// Kill ends the process without a goodbye.
+// Kill sends SIGKILL.
 func (p *Process) Kill() {
 	p.t.Helper()
 	p.Signal(syscall.SIGKILL)
@@ -156,16 +157,17 @@ func (p *Process) Kill() {
 // Stdout returns what the process has printed to standard output so far.
 func (p *Process) Stdout() string { return p.out.String() }
 
-// Stderr returns what it has printed to standard error so far.
+// Stderr returns what the process has printed to standard error so far.
 func (p *Process) Stderr() string { return p.errs.String() }
 
 // StdoutReader returns a reader of the standard output so far.
 func (p *Process) StdoutReader() io.Reader { return bytes.NewReader([]byte(p.out.String())) }
 
-// AwaitStderr waits until ok says yes to what stands in standard error.
+// AwaitStderr waits until ok returns true for the standard error so far, and fails the test after
+// the limit.
 func (p *Process) AwaitStderr(limit time.Duration, ok func(string) bool) {
 	p.t.Helper()
 	if !p.errs.await(limit, ok) {
-		p.t.Fatalf("%s: not after %v:\n%s", p.cmd, limit, p.errs)
+		p.t.Fatalf("%s: the expected output did not come within %v:\n%s", p.cmd, limit, p.errs)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// readProc reads a file of the server's directory in /readProc.
+// readProc reads a file of the server's directory in /proc.
 func (s *Server) readProc(name string) string {
 	s.t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", s.PID(), name))
@@ -21,7 +21,8 @@ func (s *Server) readProc(name string) string {
 func (s *Server) CPUTicks() int {
 	s.t.Helper()
 	stat := s.readProc("stat")
-	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:]) // from the state on: a name may hold spaces
+	// from the state on: the name of a process may contain spaces
+	fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
 	user, err1 := strconv.Atoi(fields[11])
 	system, err2 := strconv.Atoi(fields[12])
 	if err1 != nil || err2 != nil {
@@ -30,7 +31,7 @@ func (s *Server) CPUTicks() int {
 	return user + system
 }
 
-// MemoryMiB returns a line of /proc/PID/status in MiB.
+// MemoryMiB returns the value of a line of /proc/PID/status, in MiB.
 func (s *Server) MemoryMiB(line string) int {
 	s.t.Helper()
 	for l := range strings.Lines(s.readProc("status")) {
@@ -46,7 +47,7 @@ func (s *Server) MemoryMiB(line string) int {
 	return 0
 }
 
-// OpenFiles returns how many file descriptors the server has open.
+// OpenFiles returns the number of file descriptors that the server has open.
 func (s *Server) OpenFiles() int {
 	s.t.Helper()
 	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", s.PID()))
@@ -56,7 +57,7 @@ func (s *Server) OpenFiles() int {
 	return len(entries)
 }
 
-// Goroutines returns how many goroutines the server has.
+// Goroutines returns the number of goroutines in the server.
 func (s *Server) Goroutines() int {
 	s.t.Helper()
 	n := 0
@@ -67,7 +68,8 @@ func (s *Server) Goroutines() int {
 	return n
 }
 
-// HeapBytes returns how many bytes are live on the server's heap, after a collection.
+// HeapBytes returns the number of bytes that are live on the server's heap after a garbage
+// collection.
 func (s *Server) HeapBytes() int {
 	s.t.Helper()
 	profile := Get(s.t, s.API("/debug/pprof/heap?gc=1&debug=1"))
@@ -80,6 +82,6 @@ func (s *Server) HeapBytes() int {
 			return n
 		}
 	}
-	s.t.Fatal("the heap's profile has no HeapAlloc")
+	s.t.Fatal("the heap profile has no HeapAlloc")
 	return 0
 }

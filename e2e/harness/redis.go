@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A Redis is a redis-server under test that syncs each write.
+// A Redis is a redis-server that syncs each write to disk.
 type Redis struct {
 	t    testing.TB
 	addr string
@@ -32,7 +32,7 @@ func StartRedis(t testing.TB, args ...string) *Redis {
 // Addr returns host:port.
 func (r *Redis) Addr() string { return r.addr }
 
-// Restart starts it again after Crash, with what it had.
+// Restart starts it again after Crash, with its data.
 func (r *Redis) Restart() {
 	r.t.Helper()
 	r.Process = StartProgram(r.t, "redis-server", r.args...)
@@ -45,26 +45,26 @@ func (r *Redis) Restart() {
 	})
 }
 
-// Crash kills it.
+// Crash kills it and waits until it has exited.
 func (r *Redis) Crash() {
 	r.t.Helper()
 	r.Kill()
 	<-r.Done()
 }
 
-// Pause has it answer nothing any more, until Resume.
+// Pause stops the process, so that clients get no answer until Resume.
 func (r *Redis) Pause() { r.sendSignal("-STOP") }
 
-// Resume has it go on.
+// Resume lets the process continue.
 func (r *Redis) Resume() { r.sendSignal("-CONT") }
 
-// sendSignal sends a signal that not every system's Go has a name for.
+// sendSignal sends a signal that Go does not name on every system.
 func (r *Redis) sendSignal(signal string) {
 	r.t.Helper()
 	StartProgram(r.t, "kill", signal, fmt.Sprint(r.PID())).WaitOK(5 * time.Second)
 }
 
-// Do runs a command by redis-cli and returns its answer.
+// Do runs a command by redis-cli and returns the reply.
 func (r *Redis) Do(args ...string) string {
 	r.t.Helper()
 	host, port, _ := net.SplitHostPort(r.addr)

@@ -15,28 +15,29 @@ import (
 	"time"
 )
 
-// Options of a server under test. The zero value is a server on free ports with a data directory of its own.
+// Options configures a server under test. The zero value is a server on free ports with a data
+// directory of its own.
 type Options struct {
-	NoRace       bool     // the build that people run, without the race detector
+	NoRace       bool     // the build without the race detector, as people run it
 	DataDir      string   // "" for a new one
-	Dir          string   // where it runs; "" for an empty one, without livego.yaml and statics
-	Flags        []string // after those that Start sets, so that they win
+	Dir          string   // working directory; "" for an empty one, without livego.yaml and statics
+	Flags        []string // after those that Start sets, which they override
 	Env          []string // "LIVEGO_X=y"
 	NoWait       bool     // do not wait until it is ready
-	MaxOpenFiles int      // how many descriptors it may have; 0 for as many as this process
+	MaxOpenFiles int      // limit of file descriptors; 0 for that of this process
 }
 
-// A Server is a livego under test.
+// A Server is a livego process under test.
 type Server struct {
 	*Process
 	DataDir string
 
 	addr       map[string]string // by flag
-	checkAtEnd bool              // whether the end of the test stops it and looks at its log
+	checkAtEnd bool              // whether the end of the test stops it and checks its log
 }
 
-// Start starts livego and waits until it is ready. At the end of the test it is stopped by SIGTERM,
-// must exit 0 in good time, and must have reported no panic and no data race.
+// Start starts livego and waits until it is ready. The end of the test stops it by SIGTERM: it must
+// exit with code 0 in time, and must have reported no panic and no data race.
 func Start(t testing.TB, o Options) *Server {
 	t.Helper()
 	s := &Server{DataDir: o.DataDir, addr: map[string]string{}, checkAtEnd: true}
@@ -75,7 +76,7 @@ func Start(t testing.TB, o Options) *Server {
 	return s
 }
 
-// WithT returns the same server for a subtest, which then is the one that fails.
+// WithT returns the same server for a subtest, which then fails in the place of its parent.
 func (s *Server) WithT(t testing.TB) *Server {
 	server, process := *s, *s.Process
 	process.t = t
@@ -83,7 +84,7 @@ func (s *Server) WithT(t testing.TB) *Server {
 	return &server
 }
 
-// Livego runs the binary with these arguments in dir, to its end or the test's.
+// Livego starts livego with these arguments in dir. The end of the test kills it if it still runs.
 func Livego(t testing.TB, dir string, env []string, args ...string) *Process {
 	t.Helper()
 	cmd := exec.Command(Binary(t, true), args...)
@@ -92,7 +93,7 @@ func Livego(t testing.TB, dir string, env []string, args ...string) *Process {
 	return startCommand(t, cmd)
 }
 
-// AwaitReady waits until the server answers /readyz.
+// AwaitReady waits until the server answers /readyz with 200.
 func (s *Server) AwaitReady() {
 	s.t.Helper()
 	Eventually(s.t, 20*time.Second, "server ready", func() error {
@@ -107,7 +108,8 @@ func (s *Server) AwaitReady() {
 	})
 }
 
-// Stop sends SIGTERM and holds the server to its end: exit code 0 within seconds, no panic, no data race.
+// Stop sends SIGTERM, and checks that the server exits with code 0 within seconds and has reported
+// no panic and no data race.
 func (s *Server) Stop() {
 	s.t.Helper()
 	s.checkAtEnd = false
@@ -125,14 +127,15 @@ func (s *Server) Stop() {
 	}
 }
 
-// WaitExit waits until a server that was started with NoWait has given up, and returns its exit code.
+// WaitExit waits until a server that was started with NoWait has exited by itself, and returns its
+// exit code.
 func (s *Server) WaitExit(limit time.Duration) int {
 	s.t.Helper()
 	s.checkAtEnd = false
 	return s.Wait(limit)
 }
 
-// Kill ends the server as a power cut would.
+// Kill ends the server with SIGKILL, as a power failure would.
 func (s *Server) Kill() {
 	s.t.Helper()
 	s.checkAtEnd = false
@@ -140,19 +143,21 @@ func (s *Server) Kill() {
 	s.Wait(5 * time.Second)
 }
 
-// AwaitLog waits until the server's log says what. It is written and read a moment after the event that it tells of.
+// AwaitLog waits until the server's log contains what. An event is logged a moment after it
+// happens.
 func (s *Server) AwaitLog(limit time.Duration, what string) {
 	s.t.Helper()
 	s.AwaitStderr(limit, func(log string) bool { return strings.Contains(log, what) })
 }
 
-// Addr returns the address of the listener of a flag, "rtmp_addr" for one.
+// Addr returns the address of the listener that a flag sets, such as "rtmp_addr".
 func (s *Server) Addr(flag string) string { return s.addr[flag] }
 
-// SetAddr tells by which address the listener of a flag is reached, when Options.Flags gave it another.
+// SetAddr sets the address of the listener of a flag, for a flag in Options.Flags that overrides
+// it.
 func (s *Server) SetAddr(flag, addr string) { s.addr[flag] = addr }
 
-// RTMP returns the RTMP URL of a room or key in the app live.
+// RTMP returns the RTMP URL of a room or a stream key in the app live.
 func (s *Server) RTMP(name string) string { return "rtmp://" + s.addr["rtmp_addr"] + "/live/" + name }
 
 // FLV returns the HTTP-FLV URL of a room.
@@ -160,7 +165,7 @@ func (s *Server) FLV(room string) string {
 	return "http://" + s.addr["httpflv_addr"] + "/live/" + room + ".flv"
 }
 
-// HLS returns the playlist URL of a room.
+// HLS returns the URL of a room's multivariant playlist.
 func (s *Server) HLS(room string) string {
 	return "http://" + s.addr["hls_addr"] + "/live/" + room + ".m3u8"
 }
@@ -168,20 +173,21 @@ func (s *Server) HLS(room string) string {
 // API returns the URL of a path on the operator's listener.
 func (s *Server) API(path string) string { return "http://" + s.addr["api_addr"] + path }
 
-// Envelope is the reply of the operator's HTTP.
+// An Envelope is a reply of the operator's HTTP.
 type Envelope struct {
 	Status int             `json:"status"`
 	Data   json.RawMessage `json:"data"`
 }
 
-// Text returns the data when it is a string, else "".
+// Text returns the data if it is a string, otherwise "".
 func (e Envelope) Text() string {
 	var s string
 	_ = json.Unmarshal(e.Data, &s)
 	return s
 }
 
-// Call makes a request of the operator's HTTP and checks that the envelope repeats the HTTP status.
+// Call sends a GET request to the operator's HTTP, and checks that the envelope repeats the HTTP
+// status.
 func (s *Server) Call(path string) Envelope {
 	s.t.Helper()
 	resp, err := Client().Get(s.API(path))
@@ -200,7 +206,7 @@ func (s *Server) Call(path string) Envelope {
 	return e
 }
 
-// Key returns the push key of a room, which it makes.
+// Key returns the default key of a room, and creates the room if there is none.
 func (s *Server) Key(room string) string {
 	s.t.Helper()
 	e := s.Call("/control/get?room=" + url.QueryEscape(room))
@@ -210,7 +216,7 @@ func (s *Server) Key(room string) string {
 	return e.Text()
 }
 
-// BackupKey makes a key for the spare encoder of a room and returns it.
+// BackupKey creates a stream key with the role backup, and returns it.
 func (s *Server) BackupKey(room string) string {
 	s.t.Helper()
 	body := fmt.Sprintf(`{"room":%q,"label":"backup","role":"backup"}`, room)
@@ -226,7 +232,8 @@ func (s *Server) BackupKey(room string) string {
 	return made.Key
 }
 
-// Push starts ffmpeg sending file in real time to a room, whose key it gets first. more goes before the input.
+// Push starts ffmpeg, which publishes file to a room in real time. It uses the room's default key.
+// The arguments in more precede the input.
 func (s *Server) Push(file, room string, more ...string) *Process {
 	s.t.Helper()
 	return s.PushTo(file, s.RTMP(s.Key(room)), more...)
@@ -244,7 +251,7 @@ type Stat struct {
 	Players    []StatEntry `json:"players"`
 }
 
-// StatEntry is one publisher or player of it.
+// A StatEntry is a publisher or a player in Stat.
 type StatEntry struct {
 	Key             string  `json:"key"`
 	URL             string  `json:"url"`
@@ -256,7 +263,7 @@ type StatEntry struct {
 	Skips           uint64  `json:"skips"`
 }
 
-// Stat returns what is live.
+// Stat returns the statistics of everything that is live.
 func (s *Server) Stat() Stat {
 	s.t.Helper()
 	e := s.Call("/stat/livestat")
@@ -280,7 +287,8 @@ func (s *Server) AwaitLive(room string) {
 	})
 }
 
-// Client returns an HTTP client that keeps no connection and gives up after ten seconds without a reply.
+// Client returns an HTTP client that keeps no connection, and waits up to 20 seconds for the
+// headers of a response.
 func Client() *http.Client {
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, ResponseHeaderTimeout: 20 * time.Second}}
 }
@@ -304,7 +312,7 @@ func get(url string, status int) ([]byte, error) {
 	return body, err
 }
 
-// Get fetches a URL, which must answer 200.
+// Get fetches a URL and returns the body. The status must be 200.
 func Get(t testing.TB, url string) []byte {
 	t.Helper()
 	body, err := get(url, http.StatusOK)
@@ -314,8 +322,8 @@ func Get(t testing.TB, url string) []byte {
 	return body
 }
 
-// Eventually asks f until it returns nil, and fails the test with its last error after limit. It is
-// for what can only be asked and never announces itself, like the state of another process.
+// Eventually calls f until it returns nil, and fails the test with the last error after limit. It
+// is for state that does not announce its changes, such as that of another process.
 func Eventually(t testing.TB, limit time.Duration, what string, f func() error) {
 	t.Helper()
 	watch := StartStopwatch()
@@ -327,7 +335,7 @@ func Eventually(t testing.TB, limit time.Duration, what string, f func() error) 
 			return
 		}
 		if watch.Exceeded(limit) {
-			t.Fatalf("%s: not after %v: %v", what, limit, err)
+			t.Fatalf("%s: not within %v: %v", what, limit, err)
 		}
 		<-again.C
 	}

@@ -8,11 +8,11 @@ import (
 	"testing"
 )
 
-// StartProgramAs is Go for a program that runs as another user, of this ID. It needs root.
+// StartProgramAs is StartProgram as the user with this ID. It needs root.
 func StartProgramAs(t testing.TB, uid uint32, name string, args ...string) *Process {
 	t.Helper()
 	if os.Getuid() != 0 {
-		skipMissing(t, "root, to run programs as other users, is not here")
+		skipMissing(t, "running programs as other users needs root")
 	}
 	cmd := programCommand(t, name, args)
 	cmd.Dir = "/"

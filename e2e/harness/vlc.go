@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// PlayWithVLC has PlayWithVLC play a file of the test's temporary directory from beginning to end.
-// What it returns waits for that, and tells how many bytes were decoded: of pictures, in planes of
-// 4:2:0, and of sound, 16 bits a sample.
+// PlayWithVLC has VLC play a file of the test's temporary directory from beginning to end. The
+// function that it returns waits for that, and returns how many bytes were decoded: of video, in
+// planes of 4:2:0, and of audio, 16 bits a sample.
 func PlayWithVLC(t testing.TB, file string) func() (video, audio int64) {
 	t.Helper()
 	Need(t, "cvlc", "setpriv")
@@ -22,7 +22,7 @@ func PlayWithVLC(t testing.TB, file string) func() (video, audio int64) {
 	}
 	pictures, sound := filepath.Join(dir, "out.yuv"), filepath.Join(dir, "out.wav")
 	args := []string{"HOME=" + dir}
-	if os.Getuid() == 0 { // whom VLC refuses
+	if os.Getuid() == 0 { // VLC does not run as root
 		args = append(args, "setpriv", "--reuid=nobody", "--clear-groups")
 	}
 	args = append(args, strings.Fields("cvlc --no-dbus -I dummy --play-and-exit --no-drop-late-frames --no-skip-frames "+

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// A WebSocket is the client's end of one (RFC 6455), made by hand so that it shares no mistake with
-// the server. What is written to it goes out as it is.
+// A WebSocket is the client's side of a WebSocket connection (RFC 6455). It shares no code with the
+// server, and so no mistake. What is written to it directly goes out without framing.
 type WebSocket struct {
 	net.Conn
 	r *bufio.Reader
@@ -33,7 +33,7 @@ const (
 	opPong         = 0xa
 )
 
-// A CloseError is the error of a WebSocket that the server has closed by the book.
+// A CloseError is the error of a WebSocket that the server has closed by a close frame.
 type CloseError struct {
 	Code int
 	Text string
@@ -41,8 +41,8 @@ type CloseError struct {
 
 func (c *CloseError) Error() string { return fmt.Sprintf("closed by %d %s", c.Code, c.Text) }
 
-// OpenWebSocket opens a WebSocket at a ws or wss URL; for the latter by config. ctx ends the
-// attempt, and the connection with it.
+// OpenWebSocket opens a WebSocket at a ws or wss URL; config is for wss. When ctx is done, the
+// attempt fails and the connection is closed.
 func OpenWebSocket(ctx context.Context, target string, config *tls.Config) (*WebSocket, error) {
 	u, err := url.Parse(target)
 	if err != nil {
@@ -59,7 +59,7 @@ func OpenWebSocket(ctx context.Context, target string, config *tls.Config) (*Web
 	return OpenWebSocketOn(ctx, nc, u)
 }
 
-// OpenWebSocketOn is OpenWebSocket on a connection that is there.
+// OpenWebSocketOn is OpenWebSocket on an open connection.
 func OpenWebSocketOn(ctx context.Context, nc net.Conn, u *url.URL) (*WebSocket, error) {
 	context.AfterFunc(ctx, func() { nc.Close() })
 	key := make([]byte, 16)
@@ -85,8 +85,8 @@ func OpenWebSocketOn(ctx context.Context, nc net.Conn, u *url.URL) (*WebSocket, 
 	return w, nil
 }
 
-// ReadMessage returns the next message, which must be binary, and answers pings before it. The
-// error is a *Closed when the server has closed; the close is answered.
+// ReadMessage returns the next message, which must be binary, and answers the pings before it. The
+// error is a *CloseError if the server has closed the WebSocket; the close frame is answered.
 func (w *WebSocket) ReadMessage() ([]byte, error) {
 	var message []byte
 	for opened := false; ; {
@@ -100,7 +100,7 @@ func (w *WebSocket) ReadMessage() ([]byte, error) {
 		case opPong:
 		case opClose:
 			if len(payload) < 2 {
-				return nil, errors.New("a close frame without a code")
+				return nil, errors.New("close frame without a code")
 			}
 			w.WriteFrame(opClose, payload[:2])
 			return nil, &CloseError{int(binary.BigEndian.Uint16(payload)), string(payload[2:])}
@@ -118,7 +118,7 @@ func (w *WebSocket) ReadMessage() ([]byte, error) {
 	}
 }
 
-// readFrame reads one readFrame.
+// readFrame reads one frame.
 func (w *WebSocket) readFrame() (final bool, op byte, payload []byte, err error) {
 	var head [2]byte
 	if _, err := io.ReadFull(w.r, head[:]); err != nil {
@@ -144,7 +144,8 @@ func (w *WebSocket) readFrame() (final bool, op byte, payload []byte, err error)
 	return head[0]&0x80 != 0, head[0] & 0xf, payload, err
 }
 
-// WriteFrame sends payload, of less than 126 bytes, as one frame. A server that has left is for who reads to notice.
+// WriteFrame sends payload, of less than 126 bytes, as one frame. It ignores errors: if the server
+// has closed the connection, the next read fails.
 func (w *WebSocket) WriteFrame(op byte, payload []byte) {
 	w.SetWriteDeadline(time.Now().Add(10 * time.Second))
 	_, _ = w.Write(append([]byte{0x80 | op, 0x80 | byte(len(payload)), 0, 0, 0, 0}, payload...)) // masked by zeros
