@@ -7,28 +7,28 @@ import (
 	"time"
 )
 
-// A Match says which part of the source was received.
+// A Match describes the part of the source that was received.
 type Match struct {
 	Video, Audio Range
-	Offset       time.Duration // received minus source time, the middle of what was seen
-	Spread       time.Duration // largest minus smallest difference: twice the rounding of both sides at most
+	Offset       time.Duration // received minus source timestamp, the middle of the range
+	Spread       time.Duration // largest minus smallest difference: at most twice the rounding of both sides
 }
 
-// A Range is units First to First+Len of the Of units of one kind in the source.
+// A Range is the units from First up to First+Len, out of Total units of one kind in the source.
 type Range struct{ First, Len, Total int }
 
-// Missing returns how many units of the source's end the run lacks.
+// Missing returns how many units are missing at the end.
 func (r Range) Missing() int { return r.Total - r.First - r.Len }
 
-// Tolerances of time stamps, for Compare.
+// Tolerances of timestamps, for Compare.
 const (
 	Millisecond = time.Millisecond
-	TSTick      = time.Millisecond + time.Second/90000 // MPEG-TS counts 90 kHz
+	TSTick      = time.Millisecond + time.Second/90000 // MPEG-TS has a clock of 90 kHz
 )
 
-// Compare checks that got is src from some key frame on, byte for byte, with nothing missing,
-// repeated or out of order in between, and that every time stamp, of video and audio alike, differs
-// from the source's by one offset within the tolerance.
+// Compare checks that got is src from a keyframe on, byte for byte, with no unit missing, repeated
+// or out of order. Each timestamp, of video and audio alike, must differ from that in the source by
+// one offset, within the tolerance.
 func Compare(src, got Stream, tolerance time.Duration) (Match, error) {
 	var m Match
 	video, err := align(src.Of(Video), got.Of(Video))
@@ -42,7 +42,8 @@ func Compare(src, got Stream, tolerance time.Duration) (Match, error) {
 	if len(got) == 0 {
 		return m, errors.New("nothing was received")
 	}
-	// Frames of silence are all alike, so that the bytes may fit in many places. Time decides.
+	// Frames of silence are alike, so that the bytes may match in several places. Timestamps
+	// decide.
 	best := time.Duration(-1)
 	for _, v := range video {
 		for _, a := range audio {
@@ -54,22 +55,22 @@ func Compare(src, got Stream, tolerance time.Duration) (Match, error) {
 		}
 	}
 	if best > 2*tolerance {
-		return m, fmt.Errorf("time stamps differ by %v ± %v from the source's, want one offset ± %v: %s",
+		return m, fmt.Errorf("timestamps differ from the source's by %v ± %v, want one offset ± %v: %s",
 			m.Offset, m.Spread/2, tolerance, worstTimestamp(src, got, m))
 	}
 	if v := m.Video; v.Len > 0 && !src.Of(Video)[v.First].Key {
-		return m, fmt.Errorf("video starts at picture %d, which is no key frame", v.First)
+		return m, fmt.Errorf("video starts at picture %d, which is not a keyframe", v.First)
 	}
 	return m, nil
 }
 
-// align returns the places of src that hold the same bytes as got.
+// align returns the ranges of src that have the same bytes as got.
 func align(src, got Stream) ([]Range, error) {
 	switch {
 	case len(src) == 0 && len(got) == 0:
 		return []Range{{}}, nil
 	case len(src) == 0:
-		return nil, fmt.Errorf("%s was received, the source has none", got[0].Kind)
+		return nil, fmt.Errorf("%s was received, but the source has none", got[0].Kind)
 	case len(got) == 0:
 		return nil, fmt.Errorf("no %s was received", src[0].Kind)
 	}
@@ -86,7 +87,7 @@ func align(src, got Stream) ([]Range, error) {
 	return runs, nil
 }
 
-// describeMismatch says where got leaves src.
+// describeMismatch returns an error that says where got differs from src.
 func describeMismatch(src, got Stream) error {
 	at := func(u Unit, from int) int {
 		i := slices.IndexFunc(src[from:], func(s Unit) bool { return s.Sum == u.Sum })
@@ -97,7 +98,7 @@ func describeMismatch(src, got Stream) error {
 	}
 	first := at(got[0], 0)
 	if first < 0 {
-		return fmt.Errorf("first unit received is not in the source: %v", got[0])
+		return fmt.Errorf("the first unit received is not in the source: %v", got[0])
 	}
 	for i, u := range got {
 		want := first + i
@@ -106,19 +107,19 @@ func describeMismatch(src, got Stream) error {
 		}
 		switch next := at(u, min(want, len(src))); {
 		case next > want:
-			return fmt.Errorf("%d units missing before number %d received (%v), first of them number %d of the source: %v",
+			return fmt.Errorf("%d units are missing before received unit %d (%v), the first is unit %d of the source: %v",
 				next-want, i, u, want, src[want])
 		case at(u, 0) >= 0:
-			return fmt.Errorf("number %d received was sent before, as number %d: %v", i, at(u, 0), u)
+			return fmt.Errorf("received unit %d was received before, as unit %d of the source: %v", i, at(u, 0), u)
 		default:
-			return fmt.Errorf("number %d received is not in the source: %v", i, u)
+			return fmt.Errorf("received unit %d is not in the source: %v", i, u)
 		}
 	}
-	return errors.New("received bytes do not line up with the source")
+	return errors.New("the received units do not match the source")
 }
 
-// timestampDifferences returns the smallest and largest difference of the time stamps of got from
-// those of src under a pair of runs.
+// timestampDifferences returns the smallest and the largest difference between the timestamps of
+// got and those of src, if got is at these ranges of src.
 func timestampDifferences(src, got Stream, video, audio Range) (low, high time.Duration) {
 	first := true
 	forEachPair(src, got, video, audio, func(s, g Unit) {
@@ -135,7 +136,7 @@ func timestampDifferences(src, got Stream, video, audio Range) (low, high time.D
 	return low, high
 }
 
-// worstTimestamp describes the unit whose time is the furthest off.
+// worstTimestamp describes the unit whose timestamp differs the most from the offset.
 func worstTimestamp(src, got Stream, m Match) string {
 	var text string
 	var most time.Duration

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// testSource is two seconds of video at 25 Hz with a keyframe each half second, and audio at 50 Hz
-// of which each second frame is silence.
+// testSource returns two seconds of video at 25 Hz with a keyframe each half second, and audio at
+// 50 Hz in which each second frame is silence.
 func testSource() Stream {
 	var s Stream
 	for i := range 100 {
@@ -42,7 +42,7 @@ func shift(s Stream, k Kind, d time.Duration) Stream {
 func TestCompareFindsDifferences(t *testing.T) {
 	src := testSource()
 	key := slices.IndexFunc(src, func(u Unit) bool { return u.Kind == Video && u.Key && u.DTS > 0 })
-	picture := func(s Stream, n int) int { // index of the n-th picture
+	picture := func(s Stream, n int) int { // returns the index of the n-th picture
 		return slices.IndexFunc(s, func(u Unit) bool { return u.Sum == fmt.Sprint("v", 2*n) })
 	}
 	for _, c := range []struct {
@@ -50,50 +50,50 @@ func TestCompareFindsDifferences(t *testing.T) {
 		got  Stream
 		want string // part of the error, "" for none
 	}{
-		{"the same", src, ""},
-		{"from a later key frame", src[key:], ""},
-		{"an offset", shift(shift(src, Video, time.Hour), Audio, time.Hour), ""},
+		{"same stream", src, ""},
+		{"later keyframe", src[key:], ""},
+		{"constant offset", shift(shift(src, Video, time.Hour), Audio, time.Hour), ""},
 		{"rounding", shift(shift(src, Video, time.Hour), Audio, time.Hour+2*time.Millisecond), ""},
-		{"the end missing", src[:len(src)-20], ""},
-		{"audio late", shift(src, Audio, 3*time.Millisecond), "time stamps differ"},
+		{"missing end", src[:len(src)-20], ""},
+		{"late audio", shift(src, Audio, 3*time.Millisecond), "timestamps differ"},
 		{"drift", func() Stream {
 			s := slices.Clone(src)
 			for i := range s {
 				s[i].DTS += time.Duration(i) * 50 * time.Microsecond
 			}
 			return s
-		}(), "time stamps differ"},
-		{"start between key frames", src[picture(src, 3):], "no key frame"},
-		{"a picture missing", slices.Delete(slices.Clone(src), picture(src, 7), picture(src, 7)+1),
-			"1 units missing before number 7"},
-		{"a picture twice", slices.Insert(slices.Clone(src), picture(src, 7), src[picture(src, 7)]),
-			"sent before, as number 7"},
-		{"a picture spoilt", func() Stream {
+		}(), "timestamps differ"},
+		{"start between keyframes", src[picture(src, 3):], "not a keyframe"},
+		{"missing picture", slices.Delete(slices.Clone(src), picture(src, 7), picture(src, 7)+1),
+			"1 units are missing before received unit 7"},
+		{"repeated picture", slices.Insert(slices.Clone(src), picture(src, 7), src[picture(src, 7)]),
+			"received before, as unit 7"},
+		{"changed picture", func() Stream {
 			s := slices.Clone(src)
 			s[picture(s, 7)].Sum = "x"
 			return s
-		}(), "number 7 received is not in the source"},
-		{"two pictures exchanged", func() Stream {
+		}(), "received unit 7 is not in the source"},
+		{"swapped pictures", func() Stream {
 			s := slices.Clone(src)
 			i, j := picture(s, 7), picture(s, 8)
 			s[i].Sum, s[j].Sum = s[j].Sum, s[i].Sum
 			return s
-		}(), "missing before number 7"},
-		{"no audio", src.Of(Video), "no audio was received"},
-		{"nothing", nil, "no video was received"},
-		{"other media", Stream{{Kind: Video, Sum: "x"}}, "first unit received is not in the source"},
+		}(), "missing before received unit 7"},
+		{"missing audio", src.Of(Video), "no audio was received"},
+		{"empty stream", nil, "no video was received"},
+		{"other stream", Stream{{Kind: Video, Sum: "x"}}, "the first unit received is not in the source"},
 	} {
 		m, err := Compare(src, c.got, Millisecond)
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
-		if c.name == "from a later key frame" &&
+		if c.name == "later keyframe" &&
 			(m.Video != Range{12, 38, 50} || m.Audio != Range{24, 76, 100} || m.Audio.Missing() != 0) {
 			t.Errorf("%s: %+v", c.name, m)
 		}
 	}
 	if _, err := Compare(src.Of(Audio), src, Millisecond); err == nil {
-		t.Error("video that the source has not is no error")
+		t.Error("no error for video that the source lacks")
 	}
 }
 
@@ -124,17 +124,17 @@ func TestDecoderUnitsIgnoreContainerFraming(t *testing.T) {
 		t.Fatal(err)
 	}
 	if plain[0].Sum != dressed[0].Sum {
-		t.Error("delimiter, parameter sets and filler count")
+		t.Error("delimiter, parameter sets and filler change the sum")
 	}
 	other, err := file(avcc(aud, sps, pps, []byte{0x65, 3, 5})).DecoderUnits()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if plain[0].Sum == other[0].Sum {
-		t.Error("the picture does not count")
+		t.Error("another picture has the same sum")
 	}
 	if _, err := file([]byte{0, 0, 0, 9, 1}).DecoderUnits(); err == nil {
-		t.Error("a cut NAL unit is no error")
+		t.Error("no error for a truncated NAL unit")
 	}
 }
 
@@ -152,6 +152,6 @@ func TestFLVRoundTrip(t *testing.T) {
 		t.Errorf("read %v, %v, want %v", got, err, want)
 	}
 	if _, err := ReadFLV(bytes.NewReader(b.Bytes()[:b.Len()-1])); err == nil {
-		t.Error("a cut file is no error")
+		t.Error("no error for a truncated file")
 	}
 }

@@ -16,22 +16,22 @@ const (
 	TagScript = 18
 )
 
-// An FLVTag is one tag as it stands in the file.
+// An FLVTag is a tag as it is in the file.
 type FLVTag struct {
 	Type byte
 	Time uint32 // ms
 	Body []byte
 }
 
-// An FLVFile is a whole FLV file or HTTP-FLV body.
+// An FLVFile is an FLV file or an HTTP-FLV body.
 type FLVFile struct {
-	HasVideo, HasAudio bool // as its header says
+	HasVideo, HasAudio bool // flags of the file header
 	Tags               []FLVTag
 }
 
-// An FLVReader reads FLV tag by tag, as it comes.
+// An FLVReader reads FLV tag by tag, as the data arrives.
 type FLVReader struct {
-	HasVideo, HasAudio bool // as the header says
+	HasVideo, HasAudio bool // flags of the file header
 
 	r io.Reader
 	n int // tags read
@@ -49,8 +49,8 @@ func NewFLVReader(r io.Reader) (*FLVReader, error) {
 	return &FLVReader{HasVideo: head[4]&1 != 0, HasAudio: head[4]&4 != 0, r: r}, nil
 }
 
-// Next returns the next tag. The error is io.EOF at the end. A file that ends inside a tag is an
-// error of another kind, since a proper end of a stream never does.
+// Next returns the next tag. The error is io.EOF at the end. A file that ends inside a tag is
+// another error: a stream that ends in due form never does.
 func (f *FLVReader) Next() (FLVTag, error) {
 	var h [11]byte
 	if _, err := io.ReadFull(f.r, h[:]); errors.Is(err, io.EOF) {
@@ -76,7 +76,7 @@ func (f *FLVReader) Next() (FLVTag, error) {
 	return t, nil
 }
 
-// unexpectedEOF returns err, an end in the middle as what it is.
+// unexpectedEOF returns err, with io.EOF replaced by io.ErrUnexpectedEOF.
 func unexpectedEOF(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
@@ -103,7 +103,7 @@ func ReadFLV(r io.Reader) (*FLVFile, error) {
 	}
 }
 
-// Write writes the file back.
+// Write writes the file.
 func (f *FLVFile) Write(w io.Writer) error {
 	var flags byte
 	if f.HasVideo {
@@ -124,7 +124,7 @@ func (f *FLVFile) Write(w io.Writer) error {
 	return err
 }
 
-// FourCCs returns the names of the codecs that the file has in FourCC form, in the order in which they come.
+// FourCCs returns the FourCCs of the codecs in the file, in the order in which they appear.
 func (f *FLVFile) FourCCs() (names []string) {
 	for _, t := range f.Tags {
 		if e, ok := t.parseEnhanced(); ok && !slices.Contains(names, e.fourCC) {
@@ -134,7 +134,8 @@ func (f *FLVFile) FourCCs() (names []string) {
 	return names
 }
 
-// Headers returns the codec headers of the file in order: equal headers set a decoder up in the same way.
+// Headers returns the codec headers in the file, in order. Equal headers configure a decoder in the
+// same way.
 func (f *FLVFile) Headers() (headers []string) {
 	for _, t := range f.Tags {
 		if t.IsHeader() {
@@ -144,7 +145,7 @@ func (f *FLVFile) Headers() (headers []string) {
 	return headers
 }
 
-// IsHeader reports whether t holds a codec header.
+// IsHeader reports whether t is a codec header.
 func (t FLVTag) IsHeader() bool {
 	if len(t.Body) < 2 {
 		return false
@@ -156,7 +157,7 @@ func (t FLVTag) IsHeader() bool {
 		t.Body[0]>>4 == 10 && t.Body[1] == 0
 }
 
-// IsFrame reports whether t holds a picture or a frame of audio.
+// IsFrame reports whether t contains a picture or an audio frame.
 func (t FLVTag) IsFrame() bool {
 	if e, ok := t.parseEnhanced(); ok {
 		return e.packet == 1 || e.packet == 3
@@ -165,29 +166,29 @@ func (t FLVTag) IsFrame() bool {
 	case len(t.Body) < 2 || t.Type == TagScript:
 		return false
 	case t.Type == TagVideo:
-		return t.Body[1] == 1 // neither a header nor an end of sequence
+		return t.Body[1] == 1 // neither a sequence header nor an end of sequence
 	}
 	return !t.IsHeader()
 }
 
-// Multitrack reports whether t is in a Multitrack packet of Enhanced RTMP, which says what track it is of.
+// Multitrack reports whether t is a Multitrack packet of Enhanced RTMP, which numbers its track.
 func (t FLVTag) Multitrack() bool {
 	b := t.Body
 	return len(b) > 0 && (t.Type == TagVideo && b[0]&0x80 != 0 && b[0]&0xf == multitrackVideo || t.Type == TagAudio &&
 		b[0] == 9<<4|multitrackAudio)
 }
 
-// Types of packet that have packets of numbered tracks in them.
+// Packet types that contain packets of numbered tracks.
 const (
 	multitrackAudio = 5
 	multitrackVideo = 6
 )
 
-// enhancedTag is a tag body in the FourCC form of Enhanced RTMP: of one track, without modifiers,
-// which is what ffmpeg writes.
+// An enhancedTag is a tag body in the FourCC form of Enhanced RTMP. It has one track and no
+// modifiers, as ffmpeg writes it.
 type enhancedTag struct {
 	kind    Kind
-	packet  byte // type
+	packet  byte // packet type
 	key     bool
 	fourCC  string
 	track   int
@@ -195,7 +196,7 @@ type enhancedTag struct {
 	payload []byte
 }
 
-// parseEnhanced reads a body in FourCC form; false for one in another.
+// parseEnhanced reads a body in the FourCC form; ok is false for other bodies.
 func (t FLVTag) parseEnhanced() (e enhancedTag, ok bool) {
 	b := t.Body
 	if len(b) < 5 || t.Type == TagVideo && b[0]&0x80 == 0 || t.Type == TagAudio && b[0]>>4 != 9 || t.Type == TagScript {
@@ -207,7 +208,7 @@ func (t FLVTag) parseEnhanced() (e enhancedTag, ok bool) {
 		multitrack, e.kind, e.key = multitrackAudio, Audio, true
 	}
 	b = b[1:]
-	if e.packet == multitrack { // one track: the layout is 0
+	if e.packet == multitrack { // AvMultitrackType 0: one track
 		e.packet, e.track, b = b[0], int(b[5]), slices.Concat(b[1:5], b[6:])
 	}
 	e.fourCC, e.payload = string(b[:4]), b[4:]
@@ -218,12 +219,12 @@ func (t FLVTag) parseEnhanced() (e enhancedTag, ok bool) {
 	return e, true
 }
 
-// Packets returns the units as RTMP and FLV carry them, for comparison with FLV and framemd5.
+// Packets returns the units as RTMP and FLV contain them, for comparison with FLV and framemd5.
 func (f *FLVFile) Packets() (Stream, error) {
 	return f.units(func(_ nalLayout, payload []byte) (int, string, error) { return len(payload), md5Hex(payload), nil })
 }
 
-// DecoderUnits returns the units as a decoder gets them, for comparison with MPEG-TS: NAL units
+// DecoderUnits returns the units as a decoder gets them, for comparison with MPEG-TS: the NAL units
 // without delimiters, parameter sets and filler.
 func (f *FLVFile) DecoderUnits() (Stream, error) {
 	return f.units(func(l nalLayout, payload []byte) (int, string, error) {
@@ -233,14 +234,14 @@ func (f *FLVFile) DecoderUnits() (Stream, error) {
 		var nals [][]byte
 		for len(payload) > 0 {
 			if len(payload) < l.lengthSize {
-				return 0, "", errors.New("cut NAL unit length")
+				return 0, "", errors.New("truncated NAL unit length")
 			}
 			n := 0
 			for _, b := range payload[:l.lengthSize] {
 				n = n<<8 | int(b)
 			}
 			if payload = payload[l.lengthSize:]; n > len(payload) {
-				return 0, "", errors.New("cut NAL unit")
+				return 0, "", errors.New("truncated NAL unit")
 			}
 			nals = append(nals, payload[:n])
 			payload = payload[n:]
@@ -250,14 +251,14 @@ func (f *FLVFile) DecoderUnits() (Stream, error) {
 	})
 }
 
-// A nalLayout is that of a picture's NAL units: how many bytes their lengths have. The zero
-// nalLayout is that of audio, and of what has none.
+// A nalLayout describes the NAL units of a picture: the size of their length fields in bytes. The
+// zero value is for audio, and for video without NAL units.
 type nalLayout struct {
 	lengthSize int
 	hevc       bool
 }
 
-// units calls measure for the payload of each media tag.
+// units returns a unit for each media tag; measure returns the size and the sum of its payload.
 func (f *FLVFile) units(measure func(l nalLayout, payload []byte) (int, string, error)) (Stream, error) {
 	var s Stream
 	lengthSize, hevc := 0, nalLayout{}
@@ -289,7 +290,7 @@ func (f *FLVFile) units(measure func(l nalLayout, payload []byte) (int, string, 
 		}
 		switch codec := t.Body[0]; {
 		case t.Type == TagVideo && (codec&0xf == 7 || codec&0xf == 12) &&
-			len(t.Body) > 5: // 12 is HEVC as it was before its FourCC
+			len(t.Body) > 5: // 12 is HEVC before it had a FourCC
 			if t.Body[1] == 0 && codec&0xf == 7 {
 				lengthSize = int(t.Body[9]&3) + 1
 			}
@@ -312,7 +313,7 @@ func (f *FLVFile) units(measure func(l nalLayout, payload []byte) (int, string, 
 			u.PTS = u.DTS
 			u.Size, u.Sum, err = measure(nalLayout{}, t.Body[1:])
 		default:
-			return nil, fmt.Errorf("flv: tag %d: type %d with codec byte %#x is not known here", i, t.Type, codec)
+			return nil, fmt.Errorf("flv: tag %d: unsupported type %d with codec byte %#x", i, t.Type, codec)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("flv: tag %d: %w", i, err)
@@ -322,8 +323,8 @@ func (f *FLVFile) units(measure func(l nalLayout, payload []byte) (int, string, 
 	return s, nil
 }
 
-// pictureSum measures what is left of a picture's NAL units when those that each container treats
-// in its own way are gone.
+// pictureSum returns the size and the sum of a picture's NAL units, without those that each
+// container frames in its own way.
 func pictureSum(nals [][]byte, hevc bool) (size int, digest string) {
 	var kept [][]byte
 	for _, n := range nals {
@@ -336,7 +337,7 @@ func pictureSum(nals [][]byte, hevc bool) (size int, digest string) {
 	return size, md5Hex(kept...)
 }
 
-// nalType returns the nal_unit_type of n, which is not empty (Rec. ITU-T H.264 and H.265, 7.3.1).
+// nalType returns the nal_unit_type of n, which must not be empty (ITU-T H.264 and H.265, 7.3.1).
 func nalType(n []byte, hevc bool) byte {
 	if hevc {
 		return n[0] >> 1 & 0x3f
@@ -344,7 +345,8 @@ func nalType(n []byte, hevc bool) byte {
 	return n[0] & 0x1f
 }
 
-// isFraming reports whether a type is that of parameter sets, delimiters or filler.
+// isFraming reports whether NAL units of this type are parameter sets, delimiters, ends of sequence or
+// filler.
 func isFraming(typ byte, hevc bool) bool {
 	if hevc {
 		return typ >= 32 && typ <= 38 // VPS, SPS, PPS, delimiter, ends of sequence and bitstream, filler

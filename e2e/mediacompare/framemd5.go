@@ -9,12 +9,13 @@ import (
 	"time"
 )
 
-// ReadFrameMD5 reads what ffmpeg's framemd5 muxer wrote. Key is not in it and stays false for video.
+// ReadFrameMD5 reads the output of ffmpeg's framemd5 muxer. The format has no keyframe flags: Key
+// stays false for video.
 func ReadFrameMD5(r io.Reader) (Stream, error) {
 	var s Stream
 	type track struct {
 		kind     Kind
-		number   int // among those of its kind
+		number   int // number among the tracks of its kind
 		num, den int64
 	}
 	tracks, kinds := map[string]*track{}, map[Kind]int{}

@@ -1,6 +1,6 @@
-// Package mediacompare compares what viewers get with what was pushed, by content: the bytes that
-// reach a decoder and when they are due, whatever the container around them. It knows formats only
-// as far as the tests need them, and nothing of the server.
+// Package mediacompare compares what viewers receive with what was pushed: the bytes that reach a
+// decoder and their timestamps, whatever the container. It implements formats only as far as the
+// tests need them, and shares no code with the server.
 package mediacompare
 
 import (
@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Kind tells video from audio.
+// A Kind is the kind of a track: video or audio.
 type Kind string
 
 // Kinds.
@@ -20,21 +20,21 @@ const (
 	Audio Kind = "audio"
 )
 
-// A Unit is one access unit: a picture, or a frame of audio.
+// A Unit is an access unit: a picture, or an audio frame.
 type Unit struct {
 	Kind     Kind
-	Track    int  // among those of a kind, where a container numbers them
-	Key      bool // a picture where decoding may start; always true for audio
+	Track    int  // number among the tracks of its kind, if the container numbers them
+	Key      bool // a keyframe, at which decoding can start; always true for audio
 	DTS, PTS time.Duration
 	Size     int
-	Sum      string // MD5 of its bytes in hex, as ffmpeg's framemd5 prints it
+	Sum      string // MD5 of its bytes in hexadecimal, as ffmpeg's framemd5 prints it
 }
 
 func (u Unit) String() string {
 	return fmt.Sprintf("%s dts=%v pts=%v %d bytes %.8s", u.Kind, u.DTS, u.PTS, u.Size, u.Sum)
 }
 
-// A Stream is what was sent or received, in the order of the container.
+// A Stream is a sequence of units, in the order of the container.
 type Stream []Unit
 
 // Of returns the units of one kind.
@@ -42,7 +42,7 @@ func (s Stream) Of(k Kind) Stream {
 	return slices.DeleteFunc(slices.Clone(s), func(u Unit) bool { return u.Kind != k })
 }
 
-// Track returns the units of the tracks of that number, of both kinds.
+// Track returns the units of the tracks with this number, of both kinds.
 func (s Stream) Track(n int) Stream {
 	return slices.DeleteFunc(slices.Clone(s), func(u Unit) bool { return u.Track != n })
 }

@@ -13,11 +13,11 @@ import (
 )
 
 // ReadTS reads the units of an MPEG-TS file or segment with H.264, H.265, AAC in ADTS and MP3, for
-// comparison with FLVFile.DecoderUnits. A segment of HLS must stand by itself, so each is read by
-// itself. Units come grouped by kind, not interleaved.
+// comparison with FLVFile.DecoderUnits. Each segment is read separately, because a segment of HLS
+// must be decodable on its own. The units are grouped by kind, not interleaved.
 func ReadTS(data []byte) (Stream, error) {
 	if len(data) == 0 || len(data)%astits.MpegTsPacketSize != 0 {
-		return nil, fmt.Errorf("ts: %d bytes are no whole number of packets", len(data))
+		return nil, fmt.Errorf("ts: %d bytes are not a whole number of packets", len(data))
 	}
 	kinds := map[uint16]astits.StreamType{}
 	var s Stream
@@ -41,7 +41,7 @@ func ReadTS(data []byte) (Stream, error) {
 		}
 		typ, ok := kinds[d.PID]
 		if !ok {
-			return nil, fmt.Errorf("ts: data on PID %d, of which the PMT says nothing before", d.PID)
+			return nil, fmt.Errorf("ts: data on PID %d before the PMT lists it", d.PID)
 		}
 		units, err := pesUnits(typ, d)
 		if err != nil {
@@ -49,14 +49,14 @@ func ReadTS(data []byte) (Stream, error) {
 		}
 		s = append(s, units...)
 	}
-	// The demuxer gives out what is pending at the end in no certain order of PIDs.
+	// At the end, the demuxer returns the pending units in no particular order of PIDs.
 	return slices.Concat(s.Of(Video), s.Of(Audio)), nil
 }
 
 func pesUnits(typ astits.StreamType, d *astits.DemuxerData) (Stream, error) {
 	opt := d.PES.Header.OptionalHeader
 	if opt == nil || opt.PTS == nil {
-		return nil, errors.New("PES packet without a time stamp")
+		return nil, errors.New("PES packet without a PTS")
 	}
 	pts := clockTime(opt.PTS)
 	dts := pts
@@ -79,19 +79,19 @@ func pesUnits(typ astits.StreamType, d *astits.DemuxerData) (Stream, error) {
 	case astits.StreamTypeMPEG1Audio, astits.StreamTypeMPEG2Audio:
 		return parseMPEGAudio(d.PES.Data, pts)
 	}
-	return nil, fmt.Errorf("stream type %#x is not known here", uint8(typ))
+	return nil, fmt.Errorf("unsupported stream type %#x", uint8(typ))
 }
 
 func clockTime(c *astits.ClockReference) time.Duration {
 	return time.Duration(c.Base) * time.Second / 90000
 }
 
-// parsePicture reads one access unit in Annex B form.
+// parsePicture reads an access unit in Annex B form.
 func parsePicture(data []byte, dts, pts time.Duration, hevc bool) (Stream, error) {
 	var nals [][]byte
 	start := bytes.Index(data, []byte{0, 0, 1})
 	if start < 0 || len(bytes.Trim(data[:start], "\x00")) > 0 {
-		return nil, errors.New("picture does not begin with a start code")
+		return nil, errors.New("the picture does not start with a start code")
 	}
 	for _, n := range bytes.Split(data[start+3:], []byte{0, 0, 1}) {
 		nals = append(nals, bytes.TrimRight(n, "\x00"))
@@ -101,7 +101,7 @@ func parsePicture(data []byte, dts, pts time.Duration, hevc bool) (Stream, error
 		delimiter, firstKey, lastKey = 35, 16, 21
 	}
 	if len(nals[0]) == 0 || nalType(nals[0], hevc) != delimiter {
-		return nil, errors.New("picture does not begin with an access unit delimiter")
+		return nil, errors.New("the picture does not start with an access unit delimiter")
 	}
 	key := slices.ContainsFunc(nals, func(n []byte) bool {
 		return len(n) > 0 && nalType(n, hevc) >= firstKey && nalType(n, hevc) <= lastKey
@@ -110,13 +110,14 @@ func parsePicture(data []byte, dts, pts time.Duration, hevc bool) (Stream, error
 	return Stream{{Kind: Video, Key: key, DTS: dts, PTS: pts, Size: size, Sum: digest}}, nil
 }
 
-// parseADTS reads the raw AAC frames of a PES packet; the second and later ones follow by their duration.
+// parseADTS reads the raw AAC frames of a PES packet; each frame after the first starts at the end
+// of the one before it.
 func parseADTS(data []byte, pts time.Duration) (Stream, error) {
 	rates := [...]int64{96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350}
 	var s Stream
 	for len(data) > 0 {
 		if len(data) < 7 || data[0] != 0xff || data[1]&0xf6 != 0xf0 {
-			return nil, errors.New("no ADTS header where one is due")
+			return nil, errors.New("missing ADTS header")
 		}
 		header := 7
 		if data[1]&1 == 0 {
@@ -124,11 +125,11 @@ func parseADTS(data []byte, pts time.Duration) (Stream, error) {
 		}
 		n := int(data[3]&3)<<11 | int(data[4])<<3 | int(data[5])>>5
 		if n < header || n > len(data) {
-			return nil, errors.New("cut ADTS frame")
+			return nil, errors.New("truncated ADTS frame")
 		}
 		rate := int(data[2] >> 2 & 0xf)
 		if rate >= len(rates) {
-			return nil, fmt.Errorf("ADTS sampling index %d", rate)
+			return nil, fmt.Errorf("invalid ADTS sampling frequency index %d", rate)
 		}
 		raw := data[header:n]
 		if channels := data[2]&1<<2 | data[3]>>6; channels == 0 && len(raw) > 0 && raw[0]>>5 == 5 {
@@ -144,9 +145,10 @@ func parseADTS(data []byte, pts time.Duration) (Stream, error) {
 	return s, nil
 }
 
-// skipPCE returns what follows the program config element at the head of a raw_data_block (ISO/IEC
-// 14496-3 4.4.1.1). ADTS without a channel configuration carries the layout there, now and then or
-// always, where FLV has it in the AudioSpecificConfig. The element ends at a byte.
+// skipPCE returns the data after the program config element at the start of a raw_data_block
+// (ISO/IEC 14496-3 4.4.1.1). ADTS without a channel configuration has the layout there, in some
+// frames or in all, where FLV has it in the AudioSpecificConfig. The element ends at a byte
+// boundary.
 func skipPCE(raw []byte) ([]byte, error) {
 	pos := 0
 	bits := func(n int) (v int) {
@@ -169,12 +171,12 @@ func skipPCE(raw []byte) ([]byte, error) {
 	pos = (pos + 7) &^ 7
 	comment := bits(8)
 	if pos/8+comment > len(raw) {
-		return nil, errors.New("cut program config element")
+		return nil, errors.New("truncated program config element")
 	}
 	return raw[pos/8+comment:], nil
 }
 
-// parseMPEGAudio reads the frames of MPEG audio layer III.
+// parseMPEGAudio reads frames of MPEG audio layer III.
 func parseMPEGAudio(data []byte, pts time.Duration) (Stream, error) {
 	kbps := [2][15]int64{
 		{0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160}, // MPEG-2
@@ -185,7 +187,7 @@ func parseMPEGAudio(data []byte, pts time.Duration) (Stream, error) {
 	var s Stream
 	for len(data) > 0 {
 		if len(data) < 4 || data[0] != 0xff || data[1]&0xe6 != 0xe2 || data[2]>>4 == 15 || data[2]>>2&3 == 3 {
-			return nil, errors.New("no layer III header where one is due")
+			return nil, errors.New("missing header of MPEG audio layer III")
 		}
 		rate, samples, mpeg1 := rates[data[2]>>2&3], int64(1152), 1
 		switch data[1] >> 3 & 3 {
@@ -196,7 +198,7 @@ func parseMPEGAudio(data []byte, pts time.Duration) (Stream, error) {
 		}
 		n := int(samples/8*kbps[mpeg1][data[2]>>4]*1000/rate) + int(data[2]>>1&1)
 		if n < 4 || n > len(data) {
-			return nil, errors.New("cut layer III frame")
+			return nil, errors.New("truncated frame of MPEG audio layer III")
 		}
 		s = append(s, Unit{Kind: Audio, Key: true, DTS: at, PTS: at, Size: n, Sum: md5Hex(data[:n])})
 		at += time.Duration(samples) * time.Second / time.Duration(rate)
