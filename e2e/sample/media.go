@@ -13,12 +13,12 @@ import (
 	"livego/e2e/harness"
 )
 
-// A Media is a recipe for a file of any container, as people have them.
+// A Media is a recipe for a file in any container.
 type Media struct {
-	Name      string // with the suffix that tells ffmpeg the container
-	ProbeExit int    // exit code of probe: 0 fine, 3 playable with remarks, 4 not playable
+	Name      string // file name; ffmpeg selects the container by its suffix
+	ProbeExit int    // exit code of livego probe: 0 fine, 3 playable with remarks, 4 not playable
 
-	args []string // of ffmpeg, without the output; "@name" stands for another media
+	args []string // of ffmpeg, without the output; "@name" stands for the file of another Media
 }
 
 const (
@@ -27,23 +27,24 @@ const (
 	x264B            = "-c:v libx264 -preset veryfast -pix_fmt yuv420p -g 25 -bf 3 -sc_threshold 0"
 )
 
-// avArgs is pictures and sound of two seconds, encoded so.
+// avArgs returns the arguments for two seconds of video and audio with this encoding.
 func avArgs(rate int, more ...string) []string {
 	return args(append([]string{"-f lavfi -i", smallVideoSource, "-f lavfi -i",
 		fmt.Sprintf("%s:sample_rate=%d", audioSource, rate), "-t 2"}, more...)...)
 }
 
-// audioArgs is sound alone.
+// audioArgs returns the arguments for two seconds of audio.
 func audioArgs(rate int, more ...string) []string {
 	return args(append([]string{"-f lavfi -i", fmt.Sprintf("%s:sample_rate=%d", audioSource, rate), "-t 2"}, more...)...)
 }
 
-// videoArgs is pictures alone.
+// videoArgs returns the arguments for two seconds of video.
 func videoArgs(more ...string) []string {
 	return args(append([]string{"-f lavfi -i", smallVideoSource, "-t 2"}, more...)...)
 }
 
-// AllMedia lists every recipe: containers, codecs, sampling rates, channels, and what is odd in files.
+// AllMedia returns all recipes. They cover the containers, codecs, sampling rates, channel layouts
+// and peculiarities of files.
 func AllMedia() []Media {
 	list := []Media{
 		{"av.mp4", 0, avArgs(44100, x264, aac)},
@@ -98,7 +99,7 @@ func AllMedia() []Media {
 		{"ac3.mp4", 3, avArgs(48000, x264, "-c:a ac3")},
 		{"ac3.ts", 3, args("-i @ac3.mp4 -c copy")},
 		{"ac3.m2ts", 3, args("-i @ac3.mp4 -c copy")},
-		{"aac.m2ts", 0, args("-i @av.mp4 -c copy")}, // as a private stream
+		{"aac.m2ts", 0, args("-i @av.mp4 -c copy")}, // AAC as a private stream
 		{"eac3.ts", 3, avArgs(48000, x264, "-c:a eac3")},
 		{"sound.ac3", 3, audioArgs(48000, "-c:a ac3")},
 		{"pcm.mov", 4, avArgs(48000, x264, "-c:a pcm_s16le")},
@@ -122,8 +123,8 @@ func AllMedia() []Media {
 	return list
 }
 
-// MixedMedia lists five files of two seconds that differ in container, size, frame rate, sampling
-// rate and channels. The second and the third have the same pictures.
+// MixedMedia returns five files of two seconds that differ in container, size, frame rate, sampling
+// rate and channels. Only the second and the third have the same video.
 func MixedMedia(t testing.TB) (list []Media) {
 	t.Helper()
 	for _, name := range []string{"b.mp4", "av.flv", "8k-mono.mp4", "wide.ts", "tall.mkv"} {
@@ -132,7 +133,7 @@ func MixedMedia(t testing.TB) (list []Media) {
 	return list
 }
 
-// Pictures counts the pictures of m as ffprobe does.
+// Pictures returns the number of pictures in m, counted by ffprobe.
 func (m Media) Pictures(t testing.TB) int {
 	t.Helper()
 	out, err := exec.Command("ffprobe", "-v", "error", "-count_packets", "-select_streams", "v", "-show_entries",
@@ -141,7 +142,7 @@ func (m Media) Pictures(t testing.TB) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, _, _ := strings.Cut(string(out), "\n") // it says so twice of what has programs
+	first, _, _ := strings.Cut(string(out), "\n") // ffprobe prints it twice for a file with programs
 	n, err := strconv.Atoi(first)
 	if err != nil {
 		t.Fatal(err)
@@ -149,14 +150,14 @@ func (m Media) Pictures(t testing.TB) int {
 	return n
 }
 
-// HighBitrateMedia is five seconds of 8 Mbit/s.
+// HighBitrateMedia is five seconds of video and audio at 8 Mbit/s.
 func HighBitrateMedia() Media {
 	return Media{Name: "dense.mp4", args: args("-f lavfi -i", "color=gray:size=1280x720:rate=30,noise=alls=60:allf=t",
 		"-f lavfi -i", audioSource+":sample_rate=44100",
 		"-t 5 -c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 60 -b:v 8M -maxrate 8M -bufsize 4M", aac)}
 }
 
-// MediaOf returns the recipe of a name.
+// MediaOf returns the recipe with this name.
 func MediaOf(t testing.TB, name string) Media {
 	t.Helper()
 	for _, m := range AllMedia() {
@@ -164,12 +165,12 @@ func MediaOf(t testing.TB, name string) Media {
 			return m
 		}
 	}
-	t.Fatalf("there is no media %s", name)
+	t.Fatalf("no media is named %s", name)
 	return Media{}
 }
 
-// File returns the path of m, made now if this machine has none yet. The file lies in a directory
-// of its own, under its name.
+// File returns the path of m, and creates the file if this machine has none yet. Each file has a
+// directory of its own, and is named as m.
 func (m Media) File(t testing.TB) string {
 	t.Helper()
 	harness.Need(t, "ffmpeg")
@@ -189,7 +190,8 @@ func (m Media) File(t testing.TB) string {
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	// Another test may be making the same file: each writes its own, and the last one renamed stays.
+	// Another test may create the same file at the same time: each writes its own, and the last one
+	// renamed stays.
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +203,7 @@ func (m Media) File(t testing.TB) string {
 	raw := filepath.Join(tmp, m.Name)
 	if out, err := exec.Command("ffmpeg",
 		append(append([]string{"-nostdin", "-v", "error"}, list...), raw)...).CombinedOutput(); err != nil {
-		t.Fatalf("ffmpeg makes %s: %v\n%s", m.Name, err, out)
+		t.Fatalf("creating %s by ffmpeg: %v\n%s", m.Name, err, out)
 	}
 	if err := os.Rename(raw, path); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,5 @@
-// Package sample makes the media files that the end-to-end tests push: short, each with one
-// property that has broken a server before. They are made by ffmpeg once and kept, so that a second
-// run of the tests starts at once.
+// Package sample creates the media files for the end-to-end tests: short files, each with a
+// property that has broken a server before. ffmpeg creates them once; they are kept for later runs.
 package sample
 
 import (
@@ -23,47 +22,47 @@ import (
 type Sample struct {
 	Name         string
 	Video, Audio bool
-	NonzeroStart bool // its time stamps begin far from zero: push it with -copyts
+	NonzeroStart bool // its timestamps start far from zero: push it with -copyts
 
-	newerFFmpeg bool                        // made by the newerFFmpeg ffmpeg
+	newerFFmpeg bool                        // created by the newer ffmpeg
 	args        []string                    // of ffmpeg, without the output
-	edit        func(*mediacompare.FLVFile) // what ffmpeg cannot do, nil for nothing
+	edit        func(*mediacompare.FLVFile) // a change that ffmpeg cannot make; nil for none
 }
 
 const (
 	videoSource = "testsrc2=size=320x180:rate=25"
-	// A rising audioSource: no two frames of audio are alike, so that a missing one shows.
+	// A rising tone: no two audio frames are alike, so that a missing one is noticed.
 	audioSource = "aevalsrc=sin(2*PI*t*(200+150*t))|sin(2*PI*t*(300+100*t))"
-	// A keyframe a second, so that a viewer who joins late has not long to wait.
+	// One keyframe a second, so that a viewer that joins late starts soon.
 	h264 = "-c:v libx264 -preset ultrafast -pix_fmt yuv420p -g 25 -keyint_min 25 -sc_threshold 0"
 	aac  = "-c:a aac -b:a 96k"
 )
 
-// AV is the plain case: what the README tells people to push.
+// AV is H.264 and AAC, as the README tells people to push it.
 var AV = av("h264-aac", "")
 
-// Clips are for scenes that are played frame by frame: small, 20 s long so that no frame comes
-// twice, and each picture unlike the others.
+// Clips are compared frame by frame: they are small, no two pictures are alike, and their 20
+// seconds are longer than a test, so that no frame comes twice.
 var (
 	Small = clip("small", "160x90", 44100, "-g 25 -keyint_min 25")
-	// other parameters, for pictures and for sound
+	// other parameters of video and audio
 	Large       = clip("large", "256x144", 48000, "-g 25 -keyint_min 25 -profile:v main")
 	OneKeyframe = clip("one-key", "160x90", 44100, "-g 9999 -keyint_min 9999")
 	IntraOnly   = clip("intra", "160x90", 44100, "-g 1")
-	// About 2 Mbit/s, which a slow viewer cannot take.
+	// About 2 Mbit/s, more than a slow consumer receives.
 	HighBitrate = clip("heavy", "320x180", 44100,
 		"-g 25 -keyint_min 25 -vf noise=alls=40:allf=t -b:v 2M -maxrate 2M -bufsize 1M")
 )
 
-// HEVC is a clip like Small, of the other codec.
+// HEVC is a clip like Small, with H.265 video and without audio.
 func HEVC() Sample {
 	return Sample{Name: "hevc", Video: true, newerFFmpeg: true,
 		args: args("-f lavfi -i testsrc2=rate=25:size=160x96 -t 20 -pix_fmt yuv420p",
 			"-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=25:min-keyint=25:scenecut=0:bframes=0:pools=1")}
 }
 
-// Slices lists samples whose pictures have four slices each, and a delimiter before them. x265
-// crashes with slices and several threads.
+// Slices returns samples whose pictures have four slices each and start with an access unit
+// delimiter. x265 crashes with slices and several threads.
 func Slices() []Sample {
 	return []Sample{
 		av("slices", "-preset veryfast -bf 2 -x264-params slices=4:aud=1:sliced-threads=0"),
@@ -81,7 +80,7 @@ func clip(name, size string, rate int, more string) Sample {
 			"-c:v libx264 -preset ultrafast -pix_fmt yuv420p -sc_threshold 0", more, aac)}
 }
 
-// All lists every sample that is pushed as a whole. The first is AV.
+// All returns all samples that are pushed as a whole. The first is AV.
 func All() []Sample {
 	return []Sample{
 		AV,
@@ -94,13 +93,13 @@ func All() []Sample {
 		av("aac-8k-mono", "-ar 8000 -ac 1"),
 		av("aac-48k-5.1", "-ar 48000 -ac 6"),
 		av("aac-48k-7.1", "-ar 48000 -ac 8"),
-		// no channel configuration: the layout is in a program config element
+		// channel configuration 0: the layout is in a program config element
 		av("aac-quad", "-af aformat=channel_layouts=quad"),
 		av("aac-96k", "-ar 96000 -b:a 192k"),
 		{Name: "he-aac", Video: true, Audio: true, edit: signalSBR,
 			args: args("-f lavfi -i", videoSource, "-f lavfi -i", audioSource+":sample_rate=24000", "-t 4", h264, aac)},
 		av("b-frames", "-preset veryfast -bf 3 -b_strategy 0 -g 50"),
-		{Name: "keyframe-2mb", Video: true, Audio: true, // noise that holds still between keyframes
+		{Name: "keyframe-2mb", Video: true, Audio: true, // noise that does not change between keyframes
 			args: args("-f lavfi -i", "color=gray:size=1920x1080:rate=1,noise=alls=100:allf=t,fps=10",
 				"-f lavfi -i", audioSource+":sample_rate=44100", "-t 3", h264, "-g 10 -keyint_min 10 -qp 6", aac)},
 		{Name: "4k", Video: true, Audio: true,
@@ -110,8 +109,8 @@ func All() []Sample {
 	}
 }
 
-// Enhanced lists samples of the codecs that FLV has by FourCC alone, each beside another, and of
-// those that it always had.
+// Enhanced returns samples of the codecs that FLV has by FourCC only, each beside another one, and
+// of H.264 with AAC.
 func Enhanced() []Sample {
 	const (
 		small  = "testsrc2=size=160x120:rate=25"
@@ -152,7 +151,7 @@ func Enhanced() []Sample {
 	}
 }
 
-// Tracks is a sample of two pictures and three sounds, of several codecs.
+// Tracks is a sample of two video tracks and three audio tracks, in several codecs.
 func Tracks() Sample {
 	return Sample{Name: "tracks", Video: true, Audio: true, newerFFmpeg: true, args: args(
 		"-f lavfi -i testsrc2=size=160x120:rate=25 -f lavfi -i testsrc=size=128x96:rate=25",
@@ -177,18 +176,19 @@ func withNonzeroStart(s Sample) Sample {
 	return s
 }
 
-// args splits at spaces what ffmpeg takes as several arguments; filter descriptions have none.
+// args splits parts at spaces into arguments of ffmpeg. Descriptions of filters contain no space.
 func args(parts ...string) []string { return strings.Fields(strings.Join(parts, " ")) }
 
 // signalSBR rewrites the AudioSpecificConfig of AAC-LC at 24 kHz into that of HE-AAC at 48 kHz with
-// explicit hierarchical signalling (ISO/IEC 14496-3 1.6.5.2), since Debian's ffmpeg has no encoder
-// of HE-AAC. The frames hold no SBR data: a decoder then only doubles the rate, and whoever carries
-// them must not care.
+// explicit hierarchical signalling (ISO/IEC 14496-3 1.6.5.2), because Debian's ffmpeg has no HE-AAC
+// encoder. The frames contain no SBR data: a decoder only doubles the rate, and a server that
+// forwards them must not notice.
 func signalSBR(f *mediacompare.FLVFile) {
 	for i, t := range f.Tags {
 		if t.Type == mediacompare.TagAudio && len(t.Body) >= 4 && t.Body[0]>>4 == 10 && t.Body[1] == 0 {
 			channels := uint32(t.Body[3] >> 3 & 0xf)
-			// object type 5, core rate index 6, channels, rate index 3, object type 2, three flags 0, seven bits of padding
+			// object type 5, core rate index 6, channels, rate index 3, object type 2, three flags
+			// 0, seven bits of padding
 			asc := 5<<27 | 6<<23 | channels<<19 | 3<<15 | 2<<10
 			f.Tags[i].Body = append(t.Body[:2:2], byte(asc>>24), byte(asc>>16), byte(asc>>8), byte(asc))
 			return
@@ -196,8 +196,8 @@ func signalSBR(f *mediacompare.FLVFile) {
 	}
 }
 
-// dropTrailingHeader takes out the headers that ffmpeg writes behind the last frame of FLAC, when
-// it knows how long the file is, and the silence after them.
+// dropTrailingHeader removes the codec header that ffmpeg writes after the last FLAC frame if it
+// knows the duration of the file, and the empty frames after it.
 func dropTrailingHeader(f *mediacompare.FLVFile) {
 	seen := map[byte]bool{}
 	f.Tags = slices.DeleteFunc(f.Tags, func(t mediacompare.FLVTag) bool {
@@ -211,7 +211,7 @@ func dropTrailingHeader(f *mediacompare.FLVFile) {
 	})
 }
 
-// File returns the path of s as an FLV file, made now if this machine has none yet.
+// File returns the path of s as an FLV file, and creates the file if this machine has none yet.
 func (s Sample) File(t testing.TB) string {
 	t.Helper()
 	if s.newerFFmpeg {
@@ -231,7 +231,8 @@ func (s Sample) File(t testing.TB) string {
 	if _, err := os.Stat(path); err == nil {
 		return path
 	}
-	// Another test may be making the same file: each writes its own, and the last one renamed stays.
+	// Another test may create the same file at the same time: each writes its own, and the last one
+	// renamed stays.
 	tmp, err := os.MkdirTemp(dir, "new")
 	if err != nil {
 		t.Fatal(err)
@@ -246,7 +247,7 @@ func (s Sample) File(t testing.TB) string {
 		}
 	} else if out, err := exec.Command("ffmpeg",
 		append(append([]string{"-nostdin", "-v", "error"}, s.args...), "-f", "flv", raw)...).CombinedOutput(); err != nil {
-		t.Fatalf("ffmpeg makes sample %s: %v\n%s", s.Name, err, out)
+		t.Fatalf("creating sample %s by ffmpeg: %v\n%s", s.Name, err, out)
 	}
 	if s.edit != nil {
 		f := read(t, raw)
@@ -266,7 +267,7 @@ func (s Sample) File(t testing.TB) string {
 	return path
 }
 
-// Read returns what is in the file of s.
+// Read returns the contents of the file of s.
 func (s Sample) Read(t testing.TB) *mediacompare.FLVFile {
 	t.Helper()
 	return read(t, s.File(t))

@@ -10,8 +10,8 @@ import (
 	"livego/e2e/mediacompare"
 )
 
-// TestReadersMatchFFmpeg holds this package's recipes and the readers of essence against ffmpeg's
-// own: what ffmpeg remuxes must be the same stream, read from each container.
+// TestReadersMatchFFmpeg checks the samples and the readers of mediacompare against ffmpeg: a file
+// that ffmpeg remuxes must read as the same stream in each container.
 func TestReadersMatchFFmpeg(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	for _, s := range All() {
@@ -60,11 +60,11 @@ func checkWhole(t *testing.T, want, got mediacompare.Stream, tolerance time.Dura
 		t.Fatal(err)
 	}
 	if m.Video.First != 0 || m.Audio.First != 0 || m.Video.Missing() != 0 || m.Audio.Missing() != 0 {
-		t.Fatalf("not the whole stream: %+v", m)
+		t.Fatalf("the stream is incomplete: %+v", m)
 	}
 }
 
-// TestSamplesMatchTheirNames checks that each recipe made what its name says.
+// TestSamplesMatchTheirNames checks that samples have the property in their name.
 func TestSamplesMatchTheirNames(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	for _, s := range All() {
