@@ -1,6 +1,5 @@
-// Package rtmp is the client's end of RTMP as the tests need it: it can say anything, by the book
-// or not. It is made by hand, with nothing of the server's own code, so that one mistake cannot
-// hide on both sides.
+// Package rtmp is an RTMP client for the tests, which can send anything, valid or not. It shares no
+// code with the server, so that one mistake cannot be on both sides.
 package rtmp
 
 import (
@@ -16,20 +15,20 @@ import (
 	"time"
 )
 
-// A Conn is a connection to a server. One goroutine may read and another write.
+// A Conn is a connection to a server. One goroutine may read while another writes.
 type Conn struct {
 	NetConn   net.Conn
 	Reader    *Reader
-	ChunkSize int    // chunk size to the server
-	StreamID  uint32 // of the message stream, once it is created
+	ChunkSize int    // size of chunks to the server
+	StreamID  uint32 // of the message stream, after createStream
 }
 
-// NewConn returns a connection that has done nothing yet.
+// NewConn returns a connection on which nothing was sent yet.
 func NewConn(nc net.Conn) *Conn {
 	return &Conn{NetConn: nc, Reader: NewReader(bufio.NewReader(nc)), ChunkSize: DefaultChunkSize}
 }
 
-// ClientHandshake returns C0, C1 and a C2 that echoes nothing, as real encoders have it.
+// ClientHandshake returns C0, C1 and a C2 that does not echo S1, as many encoders send them.
 func ClientHandshake(version byte) []byte {
 	b := make([]byte, 1+2*1536)
 	rand.Read(b)
@@ -51,7 +50,7 @@ func (c *Conn) ReadServerHandshake(limit time.Duration) ([]byte, error) {
 	return b, nil
 }
 
-// Send sends a message in chunks of size Out.
+// Send sends a message in chunks of ChunkSize bytes.
 func (c *Conn) Send(m Message) error {
 	_, err := c.NetConn.Write(m.Chunks(c.ChunkSize))
 	return err
@@ -62,7 +61,8 @@ func (c *Conn) command(streamID uint32, values ...any) error {
 	return c.Send(Message{Type: Command, StreamID: streamID, Payload: AMF(values...)})
 }
 
-// Connect asks for app and for a message stream, and takes the answers. more is what the connect tells beside.
+// Connect sends connect and createStream, and reads the answers. The pairs in more are further
+// properties of the connect command.
 func (c *Conn) Connect(app string, limit time.Duration, more ...any) error {
 	if err := c.command(0, "connect", 1,
 		append(Object{"app", app, "tcUrl", "rtmp://127.0.0.1/" + app}, more...)); err != nil {
@@ -77,7 +77,7 @@ func (c *Conn) Connect(app string, limit time.Duration, more ...any) error {
 	return c.AwaitCreateStream(limit)
 }
 
-// AwaitCreateStream takes the answer to createStream.
+// AwaitCreateStream reads up to the answer to createStream, and sets StreamID.
 func (c *Conn) AwaitCreateStream(limit time.Duration) error {
 	m, err := c.AwaitCommand(limit, "_result", "")
 	if err == nil {
@@ -86,34 +86,35 @@ func (c *Conn) AwaitCreateStream(limit time.Duration) error {
 	return err
 }
 
-// Publish asks to publish name.
+// Publish sends the command publish for name.
 func (c *Conn) Publish(name string) error {
 	return c.command(c.StreamID, "publish", 3, nil, name, "live")
 }
 
-// Play asks to play name.
+// Play sends the command play for name.
 func (c *Conn) Play(name string) error {
 	return c.command(c.StreamID, "play", 3, nil, name)
 }
 
-// Unpublish says goodbye.
+// Unpublish sends FCUnpublish, which ends the stream in due form.
 func (c *Conn) Unpublish(name string) error {
 	return c.command(c.StreamID, "FCUnpublish", 4, nil, name)
 }
 
-// ReadMessage returns the next message that arrives in time.
+// ReadMessage returns the next message. It fails after limit.
 func (c *Conn) ReadMessage(limit time.Duration) (Message, error) {
 	c.NetConn.SetReadDeadline(time.Now().Add(limit))
 	return c.Reader.ReadMessage()
 }
 
-// AwaitCommand reads up to a command of this name that holds code. A name "_" is any answer to a command.
+// AwaitCommand reads up to a command with this name that contains code. The name "_" stands for
+// "_result" and "_error".
 func (c *Conn) AwaitCommand(limit time.Duration, name, code string) (Message, error) {
 	var seen []string
 	for {
 		m, err := c.ReadMessage(limit)
 		if err != nil {
-			return m, fmt.Errorf("no %s %s: %w; before it came %q", name, code, err, seen)
+			return m, fmt.Errorf("no %s %s: %w; received before it: %q", name, code, err, seen)
 		}
 		if m.Type != Command {
 			continue
@@ -125,7 +126,7 @@ func (c *Conn) AwaitCommand(limit time.Duration, name, code string) (Message, er
 	}
 }
 
-// IsCommand reports whether m is a command of this name.
+// IsCommand reports whether m is a command with this name.
 func (m Message) IsCommand(name string) bool {
 	if name == "_" {
 		return m.IsCommand("_result") || m.IsCommand("_error")
@@ -133,15 +134,16 @@ func (m Message) IsCommand(name string) bool {
 	return m.Type == Command && bytes.HasPrefix(m.Payload, AMF(name))
 }
 
-// IsData reports whether m is data of this name.
+// IsData reports whether m is a data message with this name.
 func (m Message) IsData(name string) bool {
 	return m.Type == Data && bytes.HasPrefix(m.Payload, AMF(name))
 }
 
-// ErrRefused is the answer to a publish or play that the server does not grant.
+// ErrRefused is the error of a publish or play that the server refuses.
 var ErrRefused = errors.New("refused")
 
-// Dial dials addr and goes by the book up to where it may publish or play in app.
+// Dial connects to addr: TCP, handshake, connect to app and createStream. The Conn is ready to
+// publish or play.
 func Dial(d net.Dialer, addr, app string, limit time.Duration) (*Conn, error) {
 	d.Timeout = limit
 	nc, err := d.Dial("tcp", addr)
@@ -151,7 +153,7 @@ func Dial(d net.Dialer, addr, app string, limit time.Duration) (*Conn, error) {
 	return OpenConn(nc, app, limit)
 }
 
-// OpenConn is Open on a connection that is there, which it closes when it fails; more is for Connect.
+// OpenConn is Dial on an open connection, which it closes if it fails; more is for Connect.
 func OpenConn(nc net.Conn, app string, limit time.Duration, more ...any) (*Conn, error) {
 	c := NewConn(nc)
 	nc.SetWriteDeadline(time.Now().Add(limit))
@@ -170,8 +172,8 @@ func OpenConn(nc net.Conn, app string, limit time.Duration, more ...any) (*Conn,
 	return c, nil
 }
 
-// AwaitStart takes the answer to Publish or Play, whose code is to be "NetStream.Publish.Start" or
-// "NetStream.Play.Start". The error is ErrRefused when it is another.
+// AwaitStart reads up to the answer to Publish or Play with the code "NetStream.Publish.Start" or
+// "NetStream.Play.Start". The error is ErrRefused if the status is an error.
 func (c *Conn) AwaitStart(code string, limit time.Duration) error {
 	for {
 		m, err := c.AwaitCommand(limit, "onStatus", "")

@@ -27,19 +27,20 @@ const (
 	Aggregate        = 22
 )
 
-// DefaultChunkSize is the chunk size of a connection that has said nothing, §5.4.1.
+// DefaultChunkSize is the chunk size of a connection before Set Chunk Size, §5.4.1.
 const DefaultChunkSize = 128
 
-// A Message is one message of the chunk layer.
+// A Message is a message of the chunk layer.
 type Message struct {
-	CSID     int // 0 for 3
+	CSID     int // chunk stream ID; 0 for 3
 	Type     byte
 	StreamID uint32
 	Time     uint32
 	Payload  []byte
 }
 
-// Chunks returns m cut into chunks of size, a type 0 header first and type 3 headers after.
+// Chunks returns m in chunks of size bytes: one with a type 0 header, then others with type 3
+// headers.
 func (m Message) Chunks(size int) []byte {
 	if m.CSID == 0 {
 		m.CSID = 3
@@ -57,10 +58,10 @@ func (m Message) Chunks(size int) []byte {
 	return out
 }
 
-// DefaultChunks is Chunks of the default size.
+// DefaultChunks is Chunks with the default size.
 func (m Message) DefaultChunks() []byte { return m.Chunks(DefaultChunkSize) }
 
-// Header returns a type 0 header that announces length, §5.3.1.2.1.
+// Header returns a type 0 header that announces a payload of length bytes, §5.3.1.2.1.
 func (m Message) Header(length int) []byte {
 	out := BasicHeader(0, m.CSID)
 	out = appendUint24(out, min(m.Time, 0xffffff))
@@ -84,26 +85,26 @@ func BasicHeader(format, csid int) []byte {
 	return LongBasicHeader(format, csid)
 }
 
-// LongBasicHeader returns a basic header of three bytes, which has a place for csids from 64 on.
+// LongBasicHeader returns a basic header of three bytes, for any csid from 64 on.
 func LongBasicHeader(format, csid int) []byte {
 	return []byte{byte(format<<6 | 1), byte(csid - 64), byte((csid - 64) >> 8)}
 }
 
 func appendUint24(b []byte, v uint32) []byte { return append(b, byte(v>>16), byte(v>>8), byte(v)) }
 
-// AMF0 values for AMF. Everything in them may repeat or be wrong.
+// AMF0 values for AMF. Keys may repeat, and values may be invalid.
 type (
 	// Object is key, value, key, value.
 	Object []any
-	// ECMAArray is an array with keys, like Object.
+	// ECMAArray is key, value, key, value, as an ECMA array.
 	ECMAArray []any
-	// StrictArray is a strict array.
+	// StrictArray is an array without keys.
 	StrictArray []any
-	// Raw goes out as it is.
+	// Raw is encoded already.
 	Raw []byte
 )
 
-// AMF encodes values.
+// AMF encodes values in AMF0.
 func AMF(values ...any) []byte {
 	var b []byte
 	for _, v := range values {
@@ -149,14 +150,14 @@ func appendPairs(b []byte, pairs []any) []byte {
 	return append(b, 0, 0, 9)
 }
 
-// utf8String returns a string with its length in two bytes, without a marker.
+// utf8String returns a string with its length in two bytes, without a type marker.
 func utf8String(s string) []byte {
 	return append(binary.BigEndian.AppendUint16(nil, uint16(len(s))), s...)
 }
 
-// A Reader reads the messages of a server, which is supposed to be right: what is not is an error.
+// A Reader reads the messages of a server. An invalid message is an error.
 type Reader struct {
-	R         *bufio.Reader // what was not read yet
+	R         *bufio.Reader // the rest of the connection
 	chunkSize int
 	partials  map[int]*partialMessage
 }
@@ -167,7 +168,7 @@ type partialMessage struct {
 	extended      bool
 }
 
-// NewReader returns a Reader of what comes behind the handshake.
+// NewReader returns a Reader of what follows the handshake.
 func NewReader(r *bufio.Reader) *Reader {
 	return &Reader{R: r, chunkSize: DefaultChunkSize, partials: map[int]*partialMessage{}}
 }
