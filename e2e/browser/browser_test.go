@@ -1,4 +1,4 @@
-// Package browser plays in a real browser what the server serves to browsers: hls.js and mpegts.js in Chromium.
+// Package browser tests what the server serves to browsers, with hls.js and mpegts.js in Chromium.
 package browser
 
 import (
@@ -17,37 +17,37 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(harness.Main(m)) }
 
-// patience is how long something may take that has to happen.
+// patience is the limit for anything that must happen.
 const patience = time.Minute
 
-// A playerState is how a player fares.
+// A playerState is the state of a player, as players.mjs reports it.
 type playerState struct {
 	URL          string   `json:"url"`
-	Time         float64  `json:"time"`    // s of the player's clock
-	Frames       int      `json:"frames"`  // so far, with those that were
-	Dropped      int      `json:"dropped"` // since the machine was busy
+	Time         float64  `json:"time"`    // current time of the player, in s
+	Frames       int      `json:"frames"`  // pictures so far, dropped ones included
+	Dropped      int      `json:"dropped"` // pictures dropped because the machine was busy
 	Width        int      `json:"width"`
-	Widths       []int    `json:"widths"` // that there have been
-	Dark, Bright int      // the least and the most light of the picture, of 255
-	Errors       []string `json:"errors"` // of hls.js, those too that it got over
-	Fatal        []string `json:"fatal"`  // what the player did not get over
-	Over         bool     `json:"over"`   // there will be no more to load,
-	Ended        bool     `json:"ended"`  // and all has been shown
-	Note         string   `json:"note"`   // what the page says of it
+	Widths       []int    `json:"widths"` // all widths so far, in order
+	Dark, Bright int      // minimum and maximum luminance of the picture, 0 to 255
+	Errors       []string `json:"errors"` // errors of hls.js, recovered ones included
+	Fatal        []string `json:"fatal"`  // errors from which the player did not recover
+	Over         bool     `json:"over"`   // the stream has ended: no more data will be loaded
+	Ended        bool     `json:"ended"`  // the player has played to the end
+	Note         string   `json:"note"`   // message of the page about the player
 
 	// In Unix ms.
 	Now   int64 `json:"now"`
-	Clock int64 `json:"clock"` // what the picture says, the lowest 16 bits, where it has one
-	Date  int64 `json:"date"`  // when the picture was made, as the playlist has it
+	Clock int64 `json:"clock"` // the clock in the picture, its lowest 16 bits, if it has one
+	Date  int64 `json:"date"`  // when the picture was captured, by EXT-X-PROGRAM-DATE-TIME
 }
 
-// players are those in a browser.
+// players is a browser with its players.
 type players struct {
 	t *testing.T
 	*harness.Process
 }
 
-// play opens a browser that plays at addresses.
+// play starts a browser that plays these addresses.
 func play(t *testing.T, addresses ...string) players {
 	t.Helper()
 	harness.Need(t, "node", "chromium")
@@ -56,7 +56,7 @@ func play(t *testing.T, addresses ...string) players {
 		append([]string{"play.mjs", os.Getenv("TEST_KEEP")}, addresses...)...)}
 }
 
-// states returns how the players fare, nil while the browser starts.
+// states returns the latest state of each player, nil while the browser starts.
 func (p players) states() []playerState {
 	lines := strings.Split(p.Stdout(), "\n")
 	if len(lines) < 2 {
@@ -69,22 +69,22 @@ func (p players) states() []playerState {
 	return s
 }
 
-// await waits until ok says yes to each player, none of whom may fail meanwhile.
+// await waits until ok returns true for each player. No player may fail meanwhile.
 func (p players) await(what string, ok func(n int, s playerState) bool) []playerState {
 	p.t.Helper()
 	return p.awaitFor(patience, what, ok)
 }
 
-// awaitFor is await with a limit of its own. ok is asked of each player each time.
+// awaitFor is await with another limit. It calls ok for each player each time.
 func (p players) awaitFor(limit time.Duration, what string, ok func(n int, s playerState) bool) []playerState {
 	p.t.Helper()
 	var last []playerState
 	harness.Eventually(p.t, limit, what, func() error {
 		if p.Ended() {
-			p.t.Fatalf("the browser has ended:\n%s", p.Stderr())
+			p.t.Fatalf("the browser has exited:\n%s", p.Stderr())
 		}
 		if last = p.states(); last == nil {
-			return fmt.Errorf("nothing yet: %s", p.Stderr())
+			return fmt.Errorf("no state yet: %s", p.Stderr())
 		}
 		var err error
 		for n, s := range last {
@@ -100,13 +100,14 @@ func (p players) awaitFor(limit time.Duration, what string, ok func(n int, s pla
 	return last
 }
 
-// awaitProgress waits until each player has shown a second more than in since, as a picture of that width.
+// awaitProgress waits until each player has played at least one second more than in since, at this
+// width.
 func (p players) awaitProgress(what string, since []playerState, width int) []playerState {
 	p.t.Helper()
 	const frames = 20
 	return p.await(what, func(n int, s playerState) bool {
 		if s.Over {
-			p.t.Fatalf("%s: it is over: %+v", what, s)
+			p.t.Fatalf("%s: the stream has ended: %+v", what, s)
 		}
 		visible := s.Bright-s.Dark > 50
 		if since == nil {
@@ -116,9 +117,9 @@ func (p players) awaitProgress(what string, since []playerState, width int) []pl
 	})
 }
 
-// TestPlayersContinueAfterEncoderOutage takes the encoder away from three players, by HLS, HTTP-FLV
-// and WebSocket, and has it come back, at last with another resolution. Each goes on by himself,
-// without a new connection of ours.
+// TestPlayersContinueAfterEncoderOutage stops the encoder of three players, by HLS, HTTP-FLV and
+// WebSocket-FLV, and starts it again, the second time with another resolution. Each player
+// continues on its own.
 func TestPlayersContinueAfterEncoderOutage(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	outage, hold := 6*time.Second, "20s"
@@ -139,18 +140,19 @@ func TestPlayersContinueAfterEncoderOutage(t *testing.T) {
 	timer := time.NewTimer(outage)
 	<-timer.C
 	before := p.states()
-	// It ends with a frame that is no keyframe: mpegts.js keeps the last one back and gives it out
-	// behind the next header, which Chromium survives of others only.
+	// The last frame is not a keyframe: mpegts.js holds back the last frame and emits it after the
+	// next header, and Chromium tolerates that for other frames only.
 	back := encode(sample.Small, "-t", "7.9")
 	before = p.awaitProgress("the encoder is back", before, 160)
 	back.WaitOK(patience)
 	encode(sample.Large, "-stream_loop", "-1")
-	after := p.awaitProgress("with another resolution", before, 256)
+	after := p.awaitProgress("another resolution", before, 256)
 	t.Logf("%+v", after)
 }
 
-// TestHLSPlaysAcrossDiscontinuities plays a list of five unlike files twice, by HLS from its first
-// segment on: the player goes through all joins to the end, and shows every picture.
+// TestHLSPlaysAcrossDiscontinuities plays a list of five different files twice, by HLS from the
+// first segment on: the player plays through all discontinuities to the end, and shows every
+// picture.
 func TestHLSPlaysAcrossDiscontinuities(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--hls_window=1000", "--hls_keep_after_end"}})
@@ -162,13 +164,14 @@ func TestHLSPlaysAcrossDiscontinuities(t *testing.T) {
 		pictures += rounds * m.Pictures(t)
 	}
 	push := harness.Livego(t, t.TempDir(), nil, append(args, "movie")...)
-	// Who begins at the beginning must not be at the newest: there he would wait for what is next.
+	// A player that starts at the first segment must not be at the live edge, where it would wait
+	// for the next segment.
 	push.AwaitStderr(patience, func(out string) bool { return strings.Contains(out, "4/5 ") })
 	p := play(t, s.HLS("movie")+"#whole")
 	got := p.await("the end", func(_ int, s playerState) bool { return s.Ended })[0]
 	push.WaitOK(patience)
 	if want := []int{160, 320, 90, 160, 320, 90}; !slices.Equal(got.Widths, want) {
-		t.Errorf("pictures of width %d, want %d", got.Widths, want)
+		t.Errorf("pictures have the widths %d, want %d", got.Widths, want)
 	}
 	if len(got.Errors) > 0 {
 		t.Errorf("errors: %q", got.Errors)

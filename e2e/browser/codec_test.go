@@ -10,18 +10,19 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestBrowserPlaysCodecs plays every codec that Chromium has by hls.js, and by mpegts.js those that it knows too.
+// TestBrowserPlaysCodecs plays every codec that Chromium supports by hls.js, and by mpegts.js those
+// that it supports too.
 func TestBrowserPlaysCodecs(t *testing.T) {
 	harness.NeedNewerFFmpeg(t)
 	s := harness.Start(t, harness.Options{NoRace: true})
-	// By sample, whether mpegts.js plays it: it knows no VP9, and looks for the header of FLAC where neither ffmpeg
-	// nor Enhanced RTMP has it.
+	// By sample, whether mpegts.js plays it: it does not support VP9, and expects the header of
+	// FLAC where neither ffmpeg nor Enhanced RTMP has it.
 	flv := map[string]bool{
 		"h264-aac": true, "h264-mp3": true, "av1-opus": true, "av1-aac": true, "opus-only": true,
 		"vp9-opus": false, "h264-flac": false, "flac-only": false,
 	}
 	var addresses []string
-	var pictures []bool // by address
+	var pictures []bool // by address: whether the stream has video
 	for _, sam := range append(sample.Enhanced(), sample.All()...) {
 		known, ok := flv[sam.Name]
 		if !ok {
@@ -42,9 +43,9 @@ func TestBrowserPlaysCodecs(t *testing.T) {
 		}
 	}
 	if len(flv) > 0 {
-		t.Fatalf("there is no sample %v", flv)
+		t.Fatalf("no sample is named %v", flv)
 	}
-	began := map[int]float64{} // where in the stream each was when he had begun
+	began := map[int]float64{} // time at which each player started
 	after := play(t, addresses...).await("every codec", func(n int, s playerState) bool {
 		if began[n] == 0 {
 			began[n] = s.Time
@@ -54,7 +55,7 @@ func TestBrowserPlaysCodecs(t *testing.T) {
 	t.Logf("%+v", after)
 }
 
-// repeat returns f so many times over, headers once.
+// repeat returns f repeated this many times, with one copy of the headers.
 func repeat(f *mediacompare.FLVFile, times int) *mediacompare.FLVFile {
 	const frame = 40
 	long := f.Tags[len(f.Tags)-1].Time + frame

@@ -9,7 +9,8 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestConsoleCreatesToken makes a token by the form of the operator's page, and watches a private room by it.
+// TestConsoleCreatesToken creates a token by the form of the operator's page, and watches a private
+// room with it.
 func TestConsoleCreatesToken(t *testing.T) {
 	harness.Need(t, "ffmpeg", "node", "chromium")
 	harness.NeedFile(t, "node_modules/playwright-core")
@@ -20,7 +21,7 @@ func TestConsoleCreatesToken(t *testing.T) {
 	p := harness.StartProgram(t, "node", "console.mjs", s.API("/"))
 	p.WaitOK(patience)
 	if p.Stderr() != "" {
-		t.Errorf("the browser complains: %s", p.Stderr())
+		t.Errorf("the browser reports errors: %s", p.Stderr())
 	}
 	lines := strings.Fields(p.Stdout())
 	if len(lines) != 4 {

@@ -13,9 +13,9 @@ import (
 	"livego/e2e/sample"
 )
 
-// TestBrowserPlaysDamagedStreams plays streams with what decoders ignore: NAL units of types that
-// H.264 leaves unspecified, zero bytes behind a picture and delimiters of one byte, and sound that
-// is muted half of the time. Chromium has a stricter reader of NAL units than ffmpeg.
+// TestBrowserPlaysDamagedStreams plays streams with data that decoders ignore: NAL units of types
+// that H.264 leaves unspecified, zero bytes after a picture, delimiters of one byte, and audio that
+// is muted half of the time. Chromium parses NAL units more strictly than ffmpeg.
 func TestBrowserPlaysDamagedStreams(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	s := harness.Start(t, harness.Options{NoRace: true})
@@ -50,7 +50,7 @@ func TestBrowserPlaysDamagedStreams(t *testing.T) {
 		s.AwaitLive(name)
 		addresses = append(addresses, s.HLS(name), "ws"+strings.TrimPrefix(s.FLV(name), "http"))
 	}
-	began := map[int]float64{} // where in the stream each was when it had started
+	began := map[int]float64{} // time at which each player started
 	play(t, addresses...).await("every stream", func(n int, s playerState) bool {
 		if began[n] == 0 {
 			began[n] = s.Time
@@ -65,7 +65,7 @@ func TestBrowserPlaysDamagedStreams(t *testing.T) {
 	}
 }
 
-// pushTags publishes tags in real time until there are no more, or ctx ends, which is no error.
+// pushTags publishes tags in real time until all are sent or ctx is done, which is no error.
 func pushTags(ctx context.Context, addr, key string, tags []mediacompare.FLVTag) error {
 	c, err := rtmp.Dial(net.Dialer{}, addr, "live", patience)
 	if err != nil {

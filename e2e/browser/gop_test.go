@@ -8,13 +8,13 @@ import (
 	"livego/e2e/harness"
 )
 
-// A gopStream is a stream whose keyframes are so far apart.
+// A gopStream is a stream whose keyframes are gop apart.
 type gopStream struct {
 	gop   time.Duration
 	sound bool
 }
 
-// encode pushes it to room, of fps pictures a second.
+// encode publishes the stream to room, with fps pictures a second.
 func (g gopStream) encode(t *testing.T, s *harness.Server, room, fps string) {
 	args := []string{"-re", "-f", "lavfi", "-i", "testsrc2=size=160x90:rate=" + fps}
 	if g.sound {
@@ -27,10 +27,11 @@ func (g gopStream) encode(t *testing.T, s *harness.Server, room, fps string) {
 	s.AwaitLive(room)
 }
 
-// TestLongGOPDoesNotStall plays streams whose keyframes are seconds apart by hls.js, three players
-// each. None of them stands still: hls.js stops for tens of seconds where it misses the last part
-// of a segment. It does so when the line of the segment comes while its worker has the part before.
-// The workers are slow, so that this is three quarters of a part.
+// TestLongGOPDoesNotStall plays streams whose keyframes are seconds apart by hls.js, with three
+// players each. No player stalls: hls.js stops for tens of seconds if it misses the last part of a
+// segment. That happens when the segment is listed while the worker of hls.js still has the part
+// before the last one. The workers are slowed down, so that this is the case for three quarters of
+// a part's duration.
 func TestLongGOPDoesNotStall(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	type run struct {
@@ -39,7 +40,7 @@ func TestLongGOPDoesNotStall(t *testing.T) {
 	}
 	runs, gops, watched := []run{{200 * time.Millisecond, "25"}}, []time.Duration{10 * time.Second}, 14*time.Second
 	if harness.Long() {
-		watched = 60 * time.Second // ten segments of the longest
+		watched = 60 * time.Second // ten segments with the longest GOP
 		gops = []time.Duration{5 * time.Second, 10 * time.Second, 17 * time.Second}
 		runs = nil
 		for _, part := range []time.Duration{100 * time.Millisecond, 200 * time.Millisecond, 330 * time.Millisecond} {
@@ -72,8 +73,9 @@ func TestLongGOPDoesNotStall(t *testing.T) {
 	}
 }
 
-// checkNoStall watches for so long once all players have begun. None may stand still for longer than a busy browser
-// does, nor on a busy machine for as long as one that waits for a part that never comes.
+// checkNoStall observes the players for this time after all have started. No player may stall for
+// longer than a busy browser does, nor, on a busy machine, for as long as one that waits for a part
+// that never comes.
 func checkNoStall(t *testing.T, p players, watched time.Duration) {
 	t.Helper()
 	const most, mostBusy = 7 * time.Second, 15 * time.Second
@@ -91,7 +93,7 @@ func checkNoStall(t *testing.T, p players, watched time.Duration) {
 		}
 		_, ours := watches[n].Elapsed()
 		if still := since(moved[n]); still > mostBusy || still > most && ours > most {
-			t.Fatalf("player %d of %s has stood still for %v: %+v", n, s.URL, still, s)
+			t.Fatalf("player %d of %s has stalled for %v: %+v", n, s.URL, still, s)
 		}
 		return since(began[n]) >= watched
 	})

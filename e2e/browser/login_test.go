@@ -14,8 +14,8 @@ import (
 	"livego/e2e/harness"
 )
 
-// startDocumentedProxy starts nginx, with TLS, and with the locations that docs/operating.md has.
-// It returns its address.
+// startDocumentedProxy starts nginx with TLS and the locations of docs/operating.md. It returns its
+// address.
 func startDocumentedProxy(t *testing.T, s *harness.Server) string {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/operating.md")
@@ -37,7 +37,8 @@ func startDocumentedProxy(t *testing.T, s *harness.Server) string {
 	conf := fmt.Sprintf(`
 		daemon off; master_process off; pid %s/pid; error_log stderr warn;
 		events {}
-		http { access_log off; server { listen %s ssl; ssl_certificate %s; ssl_certificate_key %s; %s } }`, dir, addr, cert, key, locations)
+		http { access_log off; server { listen %s ssl; ssl_certificate %s; ssl_certificate_key %s; %s } }`,
+		dir, addr, cert, key, locations)
 	file := filepath.Join(dir, "nginx.conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
@@ -45,7 +46,7 @@ func startDocumentedProxy(t *testing.T, s *harness.Server) string {
 	nginx := harness.StartProgram(t, "nginx", "-c", file, "-p", dir, "-e", "stderr")
 	harness.Eventually(t, 10*time.Second, "nginx", func() error {
 		if nginx.Ended() {
-			t.Fatalf("nginx has ended: %s", nginx.Stderr())
+			t.Fatalf("nginx has exited: %s", nginx.Stderr())
 		}
 		c, err := net.Dial("tcp", addr)
 		if err == nil {
@@ -56,13 +57,13 @@ func startDocumentedProxy(t *testing.T, s *harness.Server) string {
 	return addr
 }
 
-// TestLoginThroughProxy logs in through the documented proxy, and finds the links right: with the
-// port and the scheme of the proxy, and with public_url where it is set.
+// TestLoginThroughProxy logs in through the documented proxy, and checks the links: they have the
+// port and the scheme of the proxy, or public_url if it is set.
 func TestLoginThroughProxy(t *testing.T) {
 	harness.Need(t, "node", "chromium", "nginx")
 	harness.NeedFile(t, "node_modules/playwright-core")
 	t.Parallel()
-	for _, c := range []struct{ name, public string }{{"as the proxy says", ""},
+	for _, c := range []struct{ name, public string }{{"address of the proxy", ""},
 		{"public_url", "https://live.example.com"}} {
 		t.Run(c.name, func(t *testing.T) {
 			s := harness.Start(t, harness.Options{NoRace: true, Flags: []string{"--public_url=" + c.public}})
@@ -74,7 +75,7 @@ func TestLoginThroughProxy(t *testing.T) {
 			p := harness.StartProgram(t, "node", "login.mjs", "https://"+addr+"/", strings.TrimSpace(string(token)),
 				os.Getenv("TEST_KEEP"))
 			p.WaitOK(patience)
-			var seen struct {
+			var result struct {
 				Refused, Unproved, After  int
 				Wrong, Address, Link, Key string
 				Links                     []string
@@ -83,31 +84,31 @@ func TestLoginThroughProxy(t *testing.T) {
 					Secure, HttpOnly bool
 				}
 			}
-			if err := json.Unmarshal([]byte(p.Stdout()), &seen); err != nil {
+			if err := json.Unmarshal([]byte(p.Stdout()), &result); err != nil {
 				t.Fatalf("%q: %v", p.Stdout(), err)
 			}
-			if seen.Refused != 403 || !strings.Contains(seen.Wrong, "neither the admin token nor") || seen.Unproved != 403 ||
-				seen.After != 403 {
-				t.Errorf("%+v", seen)
+			if result.Refused != 403 || !strings.Contains(result.Wrong, "neither the admin token nor") || result.Unproved != 403 ||
+				result.After != 403 {
+				t.Errorf("%+v", result)
 			}
-			if len(seen.Cookies) != 1 || seen.Cookies[0].SameSite != "Strict" || !seen.Cookies[0].Secure ||
-				!seen.Cookies[0].HttpOnly {
-				t.Errorf("the cookies are %+v", seen.Cookies)
+			if len(result.Cookies) != 1 || result.Cookies[0].SameSite != "Strict" || !result.Cookies[0].Secure ||
+				!result.Cookies[0].HttpOnly {
+				t.Errorf("the cookies are %+v", result.Cookies)
 			}
 			base := "https://" + addr
 			if c.public != "" {
 				base = c.public
-				for _, l := range seen.Links {
+				for _, l := range result.Links {
 					if !strings.HasPrefix(l, c.public+"/live/movie.") && !strings.HasPrefix(l, "rtmp://live.example.com:") {
 						t.Errorf("a link to %s", l)
 					}
 				}
 			}
-			if seen.Address != "https://"+addr+"/" || seen.Link != base+"/control/get?room=movie" || len(seen.Links) != 3 {
-				t.Errorf("at %s, with links to %s and %q", seen.Address, seen.Link, seen.Links)
+			if result.Address != "https://"+addr+"/" || result.Link != base+"/control/get?room=movie" || len(result.Links) != 3 {
+				t.Errorf("at %s, with links to %s and %q", result.Address, result.Link, result.Links)
 			}
-			if key := s.Key("cinema"); seen.Key != key { // nobody deleted it meanwhile
-				t.Errorf("the page shows the key %q, and it is %q", seen.Key, key)
+			if key := s.Key("cinema"); result.Key != key { // the room was not deleted meanwhile
+				t.Errorf("the page shows the key %q, and it is %q", result.Key, key)
 			}
 			if log := s.Stderr(); strings.Contains(log, strings.TrimSpace(string(token))) {
 				t.Error("the token is in the log")
@@ -116,8 +117,8 @@ func TestLoginThroughProxy(t *testing.T) {
 	}
 }
 
-// TestLoginOverPlainHTTP logs in by a host name over plain HTTP, where the browser does not say
-// which site's page has sent the form.
+// TestLoginOverPlainHTTP logs in by a host name over plain HTTP, where the browser does not report
+// the site of the page that sends the form.
 func TestLoginOverPlainHTTP(t *testing.T) {
 	harness.Need(t, "node", "chromium")
 	harness.NeedFile(t, "node_modules/playwright-core")
@@ -135,18 +136,18 @@ func TestLoginOverPlainHTTP(t *testing.T) {
 	p := harness.StartProgram(t, "node", "login.mjs", url, strings.TrimSpace(string(token)), "",
 		"MAP studio.example 127.0.0.1")
 	p.WaitOK(patience)
-	var seen struct {
+	var result struct {
 		Refused, Unproved, After int
 		Wrong, Address, Key      string
 	}
-	if err := json.Unmarshal([]byte(p.Stdout()), &seen); err != nil {
+	if err := json.Unmarshal([]byte(p.Stdout()), &result); err != nil {
 		t.Fatalf("%q: %v", p.Stdout(), err)
 	}
-	if seen.Refused != 403 || !strings.Contains(seen.Wrong, "neither the admin token nor") || seen.Unproved != 403 ||
-		seen.After != 403 || seen.Address != url {
-		t.Errorf("%+v", seen)
+	if result.Refused != 403 || !strings.Contains(result.Wrong, "neither the admin token nor") || result.Unproved != 403 ||
+		result.After != 403 || result.Address != url {
+		t.Errorf("%+v", result)
 	}
-	if key := s.Key("cinema"); seen.Key != key {
-		t.Errorf("the page shows the key %q, and it is %q", seen.Key, key)
+	if key := s.Key("cinema"); result.Key != key {
+		t.Errorf("the page shows the key %q, and it is %q", result.Key, key)
 	}
 }

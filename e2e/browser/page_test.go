@@ -13,7 +13,7 @@ import (
 	"livego/e2e/sample"
 )
 
-// playerPage returns the page of docs/watching.md.
+// playerPage returns the page in docs/watching.md.
 func playerPage(t *testing.T) []byte {
 	t.Helper()
 	text, err := os.ReadFile("../../docs/watching.md")
@@ -23,12 +23,13 @@ func playerPage(t *testing.T) []byte {
 	_, rest, ok := strings.Cut(string(text), "```html\n")
 	page, _, end := strings.Cut(rest, "```")
 	if !ok || !end {
-		t.Fatal("docs/watching.md has no page")
+		t.Fatal("docs/watching.md contains no page")
 	}
 	return []byte(page)
 }
 
-// openPage opens the page, as the server serves it from statics, on a room: a player by HLS and one by FLV.
+// openPage opens the page, which the server serves from statics, for a room: with an HLS player and
+// an FLV player.
 func openPage(t *testing.T, s *harness.Server, room string) players {
 	t.Helper()
 	harness.Need(t, "node", "chromium")
@@ -37,7 +38,7 @@ func openPage(t *testing.T, s *harness.Server, room string) players {
 	return players{t, harness.StartProgram(t, "node", "page.mjs", os.Getenv("TEST_KEEP"), url)}
 }
 
-// startWithPage starts a server that has the page.
+// startWithPage starts a server that serves the page.
 func startWithPage(t *testing.T) *harness.Server {
 	t.Helper()
 	dir := t.TempDir()
@@ -50,10 +51,11 @@ func startWithPage(t *testing.T) *harness.Server {
 	return harness.Start(t, harness.Options{NoRace: true, Dir: dir})
 }
 
-// awaitLowLatency waits until both players of the page play near the encoder, whose clock is in the picture.
+// awaitLowLatency waits until both players of the page play close to the encoder, whose clock is in
+// the picture.
 func awaitLowLatency(p players, what string) []playerState {
 	p.t.Helper()
-	// without the page's settings it is 7 s and 2 s
+	// without the settings of the page: 7 s and 2 s
 	most := map[string]time.Duration{"hls": 1800 * time.Millisecond, "flv": 1300 * time.Millisecond}
 	since := map[int]playerState{}
 	return p.await(what, func(n int, s playerState) bool {
@@ -62,12 +64,12 @@ func awaitLowLatency(p players, what string) []playerState {
 			since[n] = s
 			return false
 		}
-		return s.Time > first.Time+1 && s.Bright-s.Dark > 50 // it plays, and stays near
+		return s.Time > first.Time+1 && s.Bright-s.Dark > 50 // it plays, and its latency stays low
 	})
 }
 
-// TestPlayerPageCatchesUpAndReconnects plays by the page of docs/watching.md: it catches up after
-// it stood still, says when nobody publishes, and comes back with the encoder.
+// TestPlayerPageCatchesUpAndReconnects plays by the page in docs/watching.md: it catches up after a
+// stall, reports that nobody publishes, and continues with the encoder.
 func TestPlayerPageCatchesUpAndReconnects(t *testing.T) {
 	harness.Need(t, "ffmpeg")
 	s := startWithPage(t)
@@ -88,8 +90,8 @@ func TestPlayerPageCatchesUpAndReconnects(t *testing.T) {
 		picture, _ := s.latency()
 		return picture > 3*time.Second
 	})
-	awaitLowLatency(p, "near again after the stall")
-	p.Signal(syscall.SIGHUP) // it misses the last parts, as a page on a busy machine
+	awaitLowLatency(p, "low latency after the stall")
+	p.Signal(syscall.SIGHUP) // it misses the last parts, as on a busy machine
 	e.Signal(syscall.SIGINT)
 	e.Wait(patience)
 	p.await("nobody publishes", func(_ int,
@@ -110,10 +112,10 @@ func TestPlayerPageCatchesUpAndReconnects(t *testing.T) {
 		}
 		return wall >= whole
 	})
-	awaitLowLatency(p, "near after five minutes")
+	awaitLowLatency(p, "low latency after five minutes")
 }
 
-// TestPlayerPageReportsUnplayableCodec has the page play a codec that the browser lacks.
+// TestPlayerPageReportsUnplayableCodec has the page play a codec that the browser does not support.
 func TestPlayerPageReportsUnplayableCodec(t *testing.T) {
 	harness.NeedNewerFFmpeg(t)
 	s := startWithPage(t)
@@ -124,6 +126,6 @@ func TestPlayerPageReportsUnplayableCodec(t *testing.T) {
 	harness.NewerFFmpeg(t, file.Bytes(), "-re", "-i", "pipe:0", "-map", "0", "-c", "copy", "-f", "flv",
 		s.RTMP(s.Key("movie")))
 	s.AwaitLive("movie")
-	openPage(t, s, "movie").await("a word about the codec",
+	openPage(t, s, "movie").await("a message about the codec",
 		func(_ int, s playerState) bool { return strings.Contains(s.Note, "cannot play") })
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // TestStaticsSandbox opens a page below /statics/ that loads files in each way that pages do. All
-// of them work, and the page cannot use the operator's HTTP.
+// of them load, and the page cannot use the operator's HTTP.
 func TestStaticsSandbox(t *testing.T) {
 	harness.Need(t, "node", "chromium")
 	harness.NeedFile(t, "node_modules/playwright-core")
@@ -59,7 +59,7 @@ func TestStaticsSandbox(t *testing.T) {
 	}
 	for what, want := range map[string]any{
 		"classic": true, "module": true, "data": 7.0, "stat": "refused", "styled": "123px", "origin": "null",
-		// an answer that it cannot read
+		// an opaque response
 		"get": "refused", "post": "refused", "keys": "refused", "page": "refused", "blind": 0.0,
 	} {
 		if found[what] != want {
@@ -67,6 +67,6 @@ func TestStaticsSandbox(t *testing.T) {
 		}
 	}
 	if e := s.Call("/control/delete?room=stolen"); e.Status != 404 {
-		t.Error("the page made a room")
+		t.Error("the page created a room")
 	}
 }
